@@ -1,0 +1,217 @@
+//! The library's one error type: what went wrong, where, and what to do next.
+//!
+//! An error carries a [`Kind`], which decides the exit code, the file and the array it concerns (each added once, by the
+//! room that knows it), a message with the numbers, and a hint. [`crate::report`] prints it; nothing else does.
+
+use std::fmt;
+
+/// What class of failure this is. Each class has one exit code (see `report`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The work failed for a reason outside the data: disk full, part of a batch failed. Exit 1.
+    Failed,
+    /// Wrong usage, or sources that clash with each other. Exit 2.
+    Usage,
+    /// An input is missing, unreadable or not recognised. Exit 3.
+    Missing,
+    /// Data would change or cannot be held, or a recognised thing is not supported. Exit 4.
+    Refused,
+    /// The output exists, or clashes with what is in it. Exit 5.
+    Exists,
+    /// Remote: credentials, permission, network after retries. Exit 6.
+    Remote,
+    /// Bytes that break their format. Exit 7.
+    Corrupt,
+    /// The reader of our output went away. Quiet.
+    BrokenPipe,
+}
+
+/// An error of the library. Build it with one of the constructors, then add what you know.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    file: Option<String>,
+    array: Option<String>,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    more: Vec<Error>,
+}
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` with this message (no file, no array: add them with [`Error::file`] and [`Error::array`]).
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error(Box::new(Inner { kind, file: None, array: None, message: message.into(), hint: None, source: None, more: Vec::new() }))
+    }
+    /// Bytes that break their format (exit 7).
+    pub fn corrupt(message: impl Into<String>) -> Error {
+        Error::new(Kind::Corrupt, message)
+    }
+    /// A recognised thing that is not supported, or data that would change (exit 4).
+    pub fn refused(message: impl Into<String>) -> Error {
+        Error::new(Kind::Refused, message)
+    }
+    /// Missing, unreadable or not recognised (exit 3).
+    pub fn missing(message: impl Into<String>) -> Error {
+        Error::new(Kind::Missing, message)
+    }
+    /// Wrong usage (exit 2).
+    pub fn usage(message: impl Into<String>) -> Error {
+        Error::new(Kind::Usage, message)
+    }
+    /// Failed for reasons outside the data (exit 1).
+    pub fn failed(message: impl Into<String>) -> Error {
+        Error::new(Kind::Failed, message)
+    }
+    /// The output exists or clashes with what is in it (exit 5).
+    pub fn exists(message: impl Into<String>) -> Error {
+        Error::new(Kind::Exists, message)
+    }
+    /// Several errors found in one pass, reported together; the first decides the exit code.
+    ///
+    /// Returns `Ok(())` when the list is empty.
+    pub fn all(mut errors: Vec<Error>) -> Result<()> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let mut first = errors.remove(0);
+        first.0.more.extend(errors);
+        Err(first)
+    }
+    /// A failed system call on the way in: not found and permission are exit 3, the rest exit 1.
+    pub fn reading(error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Error::missing("no such file or directory"),
+            std::io::ErrorKind::PermissionDenied => Error::missing("permission denied"),
+            std::io::ErrorKind::UnexpectedEof => Error::corrupt("the file ends too early"),
+            _ => Error::failed("cannot read").because(error),
+        }
+    }
+    /// Adds the file (or URL), unless one is known already.
+    pub fn file(mut self, file: impl Into<String>) -> Error {
+        let file = file.into();
+        for error in &mut self.0.more {
+            error.0.file.get_or_insert_with(|| file.clone());
+        }
+        self.0.file.get_or_insert(file);
+        self
+    }
+    /// Adds the array, unless one is known already.
+    pub fn array(mut self, array: impl Into<String>) -> Error {
+        self.0.array.get_or_insert_with(|| array.into());
+        self
+    }
+    /// Adds (or replaces) the hint: the flag or the next step.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+    /// Adds the cause, which is printed once, behind the message.
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.0.source = Some(source.into());
+        self
+    }
+    /// Changes the class.
+    pub fn with_kind(mut self, kind: Kind) -> Error {
+        self.0.kind = kind;
+        self
+    }
+    /// The class of this error.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+    /// The file or URL concerned.
+    pub fn file_name(&self) -> Option<&str> {
+        self.0.file.as_deref()
+    }
+    /// The array concerned.
+    pub fn array_name(&self) -> Option<&str> {
+        self.0.array.as_deref()
+    }
+    /// The hint: the flag or the next step.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+    /// The message alone, without file, array, cause or hint.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+    /// The further errors of the same pass.
+    pub fn others(&self) -> &[Error] {
+        &self.0.more
+    }
+}
+
+/// `FILE: ARRAY: message: cause`: one line, without the hint.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.0.file {
+            write!(f, "{file}: ")?;
+        }
+        if let Some(array) = &self.0.array {
+            write!(f, "{array}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        let mut said = self.0.message.clone();
+        let mut cause = self.0.source.as_deref().map(|e| e as &dyn std::error::Error);
+        while let Some(e) = cause {
+            let text = e.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = format!("{said}: {text}");
+            }
+            cause = e.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// System errors without a better word: out of space and the like.
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Error::new(Kind::BrokenPipe, "broken pipe"),
+            std::io::ErrorKind::StorageFull => {
+                Error::failed("no space left on the device").hint("free some space, or write to another disk")
+            }
+            std::io::ErrorKind::FileTooLarge => Error::failed("the file would pass the size limit of this disk or process").because(error),
+            std::io::ErrorKind::QuotaExceeded => Error::failed("the disk quota is used up"),
+            _ => Error::failed("input/output error").because(error),
+        }
+    }
+}
+
+/// Adds file and array names to the errors of a result.
+pub trait Context<T> {
+    /// Names the file, unless the error has one.
+    ///
+    /// # Errors
+    /// Those of `self`.
+    fn at_file(self, file: &str) -> Result<T>;
+    /// Names the array, unless the error has one.
+    ///
+    /// # Errors
+    /// Those of `self`.
+    fn at_array(self, array: &str) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn at_file(self, file: &str) -> Result<T> {
+        self.map_err(|e| e.into().file(file))
+    }
+    fn at_array(self, array: &str) -> Result<T> {
+        self.map_err(|e| e.into().array(array))
+    }
+}

@@ -1,0 +1,10 @@
+//! Converts array and table files between formats, exactly and fast. See the README for the `npk` command.
+//!
+//! The way of the data: `location` → [`format::Source`] → `adapt` → `pipe` → [`format::Sink`] → `location`.
+
+pub mod error;
+pub mod format;
+pub mod formats;
+pub mod location;
+pub mod model;
+pub mod pipe;

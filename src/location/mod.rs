@@ -1,0 +1,467 @@
+//! Where inputs and outputs are: local paths, standard streams and FIFOs, object storage. Knows no format.
+//!
+//! Reading: [`Location::blob`] (ranged reads), [`Location::stream`] (from the start, once), [`Location::list`] (one level).
+//! Writing: [`Location::create_file`] and [`Location::create_dir`] give outputs that appear on commit, whole, or not at all.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::error::{Context, Error, Result};
+use crate::format::Existing;
+
+pub mod cleanup;
+mod local;
+#[cfg(feature = "remote")]
+pub mod remote;
+mod stream;
+
+pub use local::{map_file, sweep_stale};
+pub use stream::StreamState;
+
+/// Ranged reads of one object; cheap to share between threads.
+pub trait Blob: Send + Sync {
+    /// Its length in bytes, fixed when it was opened.
+    fn len(&self) -> u64;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// Reading errors; corrupt where the bytes end before `offset + buf.len()`.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+    /// The local file behind it, for kernel copies and maps.
+    fn file(&self) -> Option<&Arc<std::fs::File>> {
+        None
+    }
+    /// Reads `len` bytes at `offset`; the length is compared with the blob's before anything is allocated.
+    ///
+    /// # Errors
+    /// As [`Blob::read_at`].
+    fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
+            return Err(Error::corrupt(format!("{len} bytes are wanted at byte {offset}, the file has {}", self.len())));
+        }
+        let mut bytes = vec![0; len as usize];
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+    /// Reads several ranges; remote blobs fetch them together.
+    ///
+    /// # Errors
+    /// As [`Blob::read_at`].
+    fn read_ranges(&self, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u8>>> {
+        ranges.iter().map(|r| self.read_vec(r.start, r.end.saturating_sub(r.start))).collect()
+    }
+}
+
+/// A [`Blob`] over bytes in memory.
+pub struct MemoryBlob(pub Vec<u8>);
+
+impl Blob for MemoryBlob {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let start = usize::try_from(offset).ok().filter(|s| s.checked_add(buf.len()).is_some_and(|e| e <= self.0.len()));
+        match start {
+            Some(s) => {
+                buf.copy_from_slice(&self.0[s..s + buf.len()]);
+                Ok(())
+            }
+            None => Err(Error::corrupt(format!("{} bytes are wanted at byte {offset}, there are {}", buf.len(), self.0.len()))),
+        }
+    }
+}
+
+/// A blob as `Read + Seek`, for libraries that want a file.
+pub struct BlobReader {
+    blob: Arc<dyn Blob>,
+    at: u64,
+}
+
+impl BlobReader {
+    /// Begins at byte 0.
+    pub fn new(blob: Arc<dyn Blob>) -> BlobReader {
+        BlobReader { blob, at: 0 }
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.blob.len().saturating_sub(self.at);
+        let n = (buf.len() as u64).min(left) as usize;
+        self.blob.read_at(self.at, &mut buf[..n]).map_err(std::io::Error::other)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl std::io::Seek for BlobReader {
+    fn seek(&mut self, pos: std::io::SeekFrom) -> std::io::Result<u64> {
+        let at = match pos {
+            std::io::SeekFrom::Start(n) => Some(n),
+            std::io::SeekFrom::End(n) => self.blob.len().checked_add_signed(n),
+            std::io::SeekFrom::Current(n) => self.at.checked_add_signed(n),
+        };
+        self.at = at.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "seek before the start"))?;
+        Ok(self.at)
+    }
+}
+
+/// An output being written: bytes in order through `Write`, or by position through [`Output::file`].
+pub trait Output: Write + Send {
+    /// The local file, where there is one: positional writes, kernel copies. Do not mix with `Write`.
+    fn file(&self) -> Option<Arc<std::fs::File>> {
+        None
+    }
+    /// The output appears. Dropped without it: nothing is left.
+    ///
+    /// # Errors
+    /// Disk full, output exists by now.
+    fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// A directory being written. It appears whole on commit.
+pub trait OutputDir: Send + Sync {
+    /// Begins a file at `relative` (`/` separates; folders are made). Its own `commit` only closes it.
+    ///
+    /// # Errors
+    /// What cannot be created.
+    fn create(&self, relative: &str) -> Result<Box<dyn Output>>;
+    /// The local directory that is being filled, where there is one.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+    /// Writes the files of `last` behind all others, then lets the directory appear.
+    ///
+    /// # Errors
+    /// As [`Output::commit`].
+    fn commit(self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()>;
+}
+
+/// An entry of a directory.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name, without the directory's.
+    pub name: String,
+    /// Whether it is a directory (links followed).
+    pub is_dir: bool,
+    /// Its length in bytes (0 for directories).
+    pub len: u64,
+}
+
+/// What is at a location.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A file or object.
+    File {
+        /// Bytes.
+        len: u64,
+        /// Last change, where known.
+        modified: Option<SystemTime>,
+    },
+    /// A directory, or a prefix with objects below it.
+    Dir,
+    /// stdin, stdout, a FIFO: read once, from the start.
+    Stream,
+    /// Nothing.
+    Missing,
+}
+
+/// What remote (or test) storage offers. Keys are `/`-separated, as the user wrote them.
+pub trait Backend: Send + Sync {
+    /// What is at `key`.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn kind(&self, key: &str) -> Result<Kind>;
+    /// One level below `key`.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn list(&self, key: &str) -> Result<Vec<Entry>>;
+    /// Ranged reads, pinned to the object's version.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn blob(&self, key: &str) -> Result<Arc<dyn Blob>>;
+    /// From the start.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn stream(&self, key: &str) -> Result<Box<dyn Read + Send>>;
+    /// An object that appears on commit.
+    ///
+    /// # Errors
+    /// Remote errors; exists.
+    fn create_file(&self, key: &str, existing: Existing) -> Result<Box<dyn Output>>;
+    /// A prefix whose last files appear last.
+    ///
+    /// # Errors
+    /// Remote errors; exists.
+    fn create_dir(&self, key: &str, existing: Existing, markers: &[&str]) -> Result<Box<dyn OutputDir>>;
+    /// Removes one object.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn remove(&self, key: &str) -> Result<()>;
+    /// The URL to show for `key`, without secrets.
+    fn display(&self, key: &str) -> String;
+}
+
+/// A place for an input or an output. Cheap to clone.
+#[derive(Clone)]
+pub struct Location {
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    Local { path: PathBuf, display: String },
+    Stream(Arc<StreamState>),
+    Remote { backend: Arc<dyn Backend>, key: String },
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Location({})", self.display())
+    }
+}
+
+impl Location {
+    /// A local path.
+    pub fn local(path: impl Into<PathBuf>) -> Location {
+        let path = path.into();
+        let display = path.display().to_string();
+        Location { place: Place::Local { path, display } }
+    }
+    /// stdin for inputs, stdout for outputs.
+    pub fn stdio() -> Location {
+        Location { place: Place::Stream(Arc::new(StreamState::stdin())) }
+    }
+    /// Something behind a backend.
+    pub fn remote(backend: Arc<dyn Backend>, key: impl Into<String>) -> Location {
+        Location { place: Place::Remote { backend, key: key.into() } }
+    }
+    /// For an input that may be a FIFO or `/dev/stdin`: a path that cannot be read by range becomes a stream.
+    ///
+    /// # Errors
+    /// Where the FIFO cannot be opened.
+    pub fn input(path: impl Into<PathBuf>) -> Result<Location> {
+        let location = Location::local(path);
+        match location.kind()? {
+            Kind::Stream => {
+                let state = StreamState::path(location.local_path().unwrap_or(Path::new("-")))?;
+                Ok(Location { place: Place::Stream(Arc::new(state)) })
+            }
+            _ => Ok(location),
+        }
+    }
+
+    /// As the user wrote it (secrets masked), for messages. `-` for standard streams.
+    pub fn display(&self) -> String {
+        match &self.place {
+            Place::Local { display, .. } => display.clone(),
+            Place::Stream(s) => s.display().to_string(),
+            Place::Remote { backend, key } => backend.display(key),
+        }
+    }
+    /// The last component: the name of a link, not of its target.
+    pub fn file_name(&self) -> String {
+        match &self.place {
+            Place::Local { path, .. } => path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            Place::Stream(s) => s.file_name().to_string(),
+            Place::Remote { key, .. } => key.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string(),
+        }
+    }
+    /// The name that an unnamed array takes: the file name without its ending (`x.csv.gz` → `x`), `data` for streams.
+    pub fn stem(&self) -> String {
+        if self.is_stream() {
+            return "data".into();
+        }
+        let name = self.file_name();
+        let mut stem = name.as_str();
+        for packed in [".gz", ".zst", ".zip"] {
+            if let Some(s) = stem.strip_suffix(packed).filter(|s| s.contains('.')) {
+                stem = s;
+            }
+        }
+        let stem = match stem.rfind('.') {
+            Some(dot) if dot > 0 => &stem[..dot],
+            _ => stem,
+        };
+        if stem.is_empty() { "data".into() } else { stem.to_string() }
+    }
+    /// stdin, stdout or a FIFO.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.place, Place::Stream(_))
+    }
+    /// Object storage or HTTP.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Remote { .. })
+    }
+    /// The local path.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Local { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+    /// The backend and key of a remote location.
+    pub fn as_remote(&self) -> Option<(&Arc<dyn Backend>, &str)> {
+        match &self.place {
+            Place::Remote { backend, key } => Some((backend, key)),
+            _ => None,
+        }
+    }
+    /// The location `relative` below this directory. `relative` comes from our own code or was checked: no `..`.
+    pub fn join(&self, relative: &str) -> Location {
+        match &self.place {
+            Place::Local { path, .. } => Location::local(path.join(relative)),
+            Place::Remote { backend, key } => {
+                let key = match key.trim_end_matches('/') {
+                    "" => relative.to_string(),
+                    k => format!("{k}/{relative}"),
+                };
+                Location { place: Place::Remote { backend: backend.clone(), key } }
+            }
+            Place::Stream(_) => self.clone(),
+        }
+    }
+    /// The directory that holds this location.
+    pub fn parent(&self) -> Location {
+        match &self.place {
+            Place::Local { path, .. } => match path.parent() {
+                Some(p) if !p.as_os_str().is_empty() => Location::local(p),
+                _ => Location::local("."),
+            },
+            Place::Remote { backend, key } => {
+                let key = key.trim_end_matches('/').rsplit_once('/').map(|(p, _)| p).unwrap_or_default().to_string();
+                Location { place: Place::Remote { backend: backend.clone(), key } }
+            }
+            Place::Stream(_) => self.clone(),
+        }
+    }
+
+    /// What is there. Symbolic links are followed.
+    ///
+    /// # Errors
+    /// Permission and remote errors; a missing file is [`Kind::Missing`].
+    pub fn kind(&self) -> Result<Kind> {
+        match &self.place {
+            Place::Local { path, .. } => local::kind(path).at_file(&self.display()),
+            Place::Stream(_) => Ok(Kind::Stream),
+            Place::Remote { backend, key } => backend.kind(key).at_file(&self.display()),
+        }
+    }
+    /// Entries of a directory, sorted by name.
+    ///
+    /// # Errors
+    /// Missing; no directory.
+    pub fn list(&self) -> Result<Vec<Entry>> {
+        let mut entries = match &self.place {
+            Place::Local { path, .. } => local::list(path),
+            Place::Stream(_) => Ok(Vec::new()),
+            Place::Remote { backend, key } => backend.list(key),
+        }
+        .at_file(&self.display())?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+    /// Ranged reads. A stream is spooled to an unnamed temporary file first.
+    ///
+    /// # Errors
+    /// Missing, unreadable.
+    pub fn blob(&self) -> Result<Arc<dyn Blob>> {
+        match &self.place {
+            Place::Local { path, .. } => local::blob(path),
+            Place::Stream(s) => s.spooled(),
+            Place::Remote { backend, key } => backend.blob(key),
+        }
+        .at_file(&self.display())
+    }
+    /// The bytes from the start; of a stream only once (its first 4 KiB may have been looked at before).
+    ///
+    /// # Errors
+    /// Missing, unreadable.
+    pub fn stream(&self) -> Result<Box<dyn Read + Send>> {
+        match &self.place {
+            Place::Local { path, .. } => local::stream(path),
+            Place::Stream(s) => s.reader(),
+            Place::Remote { backend, key } => backend.stream(key),
+        }
+        .at_file(&self.display())
+    }
+    /// The first bytes, at most `max`; of a stream they stay readable.
+    ///
+    /// # Errors
+    /// Missing, unreadable.
+    pub fn head(&self, max: usize) -> Result<Vec<u8>> {
+        match &self.place {
+            Place::Stream(s) => s.head(max).at_file(&self.display()),
+            _ => {
+                let blob = self.blob()?;
+                blob.read_vec(0, blob.len().min(max as u64)).at_file(&self.display())
+            }
+        }
+    }
+    /// A local path to these bytes: itself, or a temporary copy that lives as long as the guard.
+    ///
+    /// # Errors
+    /// Missing, unreadable, disk full.
+    pub fn to_local_file(&self) -> Result<LocalFile> {
+        match &self.place {
+            Place::Local { path, .. } => Ok(LocalFile { path: path.clone(), _copy: None }),
+            _ => local::copy_to_temp(self.stream()?).at_file(&self.display()),
+        }
+    }
+
+    /// Begins a file here. stdout for a stream.
+    ///
+    /// # Errors
+    /// Exists (exit 5), parent missing (exit 3), a directory in the way.
+    pub fn create_file(&self, existing: Existing, sync: bool) -> Result<Box<dyn Output>> {
+        match &self.place {
+            Place::Local { path, .. } => local::create_file(path, existing, sync),
+            Place::Stream(_) => stream::stdout(),
+            Place::Remote { backend, key } => backend.create_file(key, existing),
+        }
+        .at_file(&self.display())
+    }
+    /// Begins a directory here. One that exists is only ever replaced where it holds one of the `markers`
+    /// (`metadata.npkm`, `zarr.json`, …) or nothing: a user's folder is never swept away.
+    ///
+    /// # Errors
+    /// As [`Location::create_file`].
+    pub fn create_dir(&self, existing: Existing, sync: bool, markers: &[&str]) -> Result<Box<dyn OutputDir>> {
+        match &self.place {
+            Place::Local { path, .. } => local::create_dir(path, existing, sync, markers),
+            Place::Stream(_) => {
+                Err(Error::usage("a directory cannot be written to stdout").hint("use --to npkg, or another format of one file"))
+            }
+            Place::Remote { backend, key } => backend.create_dir(key, existing, markers),
+        }
+        .at_file(&self.display())
+    }
+}
+
+/// A local path, perhaps of a temporary copy.
+pub struct LocalFile {
+    path: PathBuf,
+    _copy: Option<tempfile::NamedTempFile>,
+}
+
+impl LocalFile {
+    /// The path, valid while this value lives.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// Whether it is a temporary copy.
+    pub fn is_copy(&self) -> bool {
+        self._copy.is_some()
+    }
+}

@@ -1,0 +1,668 @@
+//! The one model in which all formats meet: named n-dimensional arrays, delivered in chunks of whole rows.
+//!
+//! Values are C order, little-endian and unpadded. Shapes are written `[rows, d1, d2]`. A rank-0 array has one row and
+//! `scalar` set. Sizes are `u64` and checked; nothing is allocated from a header before it was compared with the file.
+
+use std::borrow::Cow;
+use std::sync::{Arc, RwLock};
+
+use indexmap::IndexMap;
+
+use crate::error::{Error, Result};
+
+/// Bytes of a chunk: reference counted, sliced without a copy, from a `Vec` of any plain type without a copy.
+pub use arrow::buffer::Buffer as Buf;
+
+/// A JSON object whose keys keep their order: attributes and metadata.
+pub type Attributes = serde_json::Map<String, serde_json::Value>;
+
+/// The element types of the model.
+///
+/// Sub-byte types (F4, F6) travel as `U8` with [`Logical::Packed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Dtype {
+    Bool,
+    U8,
+    U16,
+    U32,
+    U64,
+    I8,
+    I16,
+    I32,
+    I64,
+    F16,
+    F32,
+    F64,
+    C64,
+    C128,
+    /// bfloat16: the upper half of a float32.
+    Bf16,
+    /// float8, 4 exponent and 3 mantissa bits, finite (OCP E4M3).
+    F8E4m3,
+    /// float8, 5 exponent and 2 mantissa bits (OCP E5M2).
+    F8E5m2,
+    /// float8 E4M3 without negative zero and infinities, bias 8.
+    F8E4m3Fnuz,
+    /// float8 E5M2 without negative zero and infinities, bias 16.
+    F8E5m2Fnuz,
+    /// float8 of exponent bits alone: powers of two and NaN.
+    F8E8m0,
+    /// complex of two float16.
+    C32,
+}
+
+impl Dtype {
+    /// Every dtype, in the model's order.
+    pub const ALL: [Dtype; 21] = [
+        Dtype::Bool,
+        Dtype::U8,
+        Dtype::U16,
+        Dtype::U32,
+        Dtype::U64,
+        Dtype::I8,
+        Dtype::I16,
+        Dtype::I32,
+        Dtype::I64,
+        Dtype::F16,
+        Dtype::F32,
+        Dtype::F64,
+        Dtype::C64,
+        Dtype::C128,
+        Dtype::Bf16,
+        Dtype::F8E4m3,
+        Dtype::F8E5m2,
+        Dtype::F8E4m3Fnuz,
+        Dtype::F8E5m2Fnuz,
+        Dtype::F8E8m0,
+        Dtype::C32,
+    ];
+
+    /// NumPack's fourteen types, which numpy has too.
+    pub const NUMPY: &[Dtype] = &[
+        Dtype::Bool,
+        Dtype::U8,
+        Dtype::U16,
+        Dtype::U32,
+        Dtype::U64,
+        Dtype::I8,
+        Dtype::I16,
+        Dtype::I32,
+        Dtype::I64,
+        Dtype::F16,
+        Dtype::F32,
+        Dtype::F64,
+        Dtype::C64,
+        Dtype::C128,
+    ];
+
+    /// Bytes of one element.
+    pub fn item_bytes(self) -> u64 {
+        match self {
+            Dtype::Bool | Dtype::U8 | Dtype::I8 => 1,
+            Dtype::F8E4m3 | Dtype::F8E5m2 | Dtype::F8E4m3Fnuz | Dtype::F8E5m2Fnuz | Dtype::F8E8m0 => 1,
+            Dtype::U16 | Dtype::I16 | Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::U32 | Dtype::I32 | Dtype::F32 | Dtype::C32 => 4,
+            Dtype::U64 | Dtype::I64 | Dtype::F64 | Dtype::C64 => 8,
+            Dtype::C128 => 16,
+        }
+    }
+
+    /// numpy's name, or the name that ml_dtypes and torch use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::Bool => "bool",
+            Dtype::U8 => "uint8",
+            Dtype::U16 => "uint16",
+            Dtype::U32 => "uint32",
+            Dtype::U64 => "uint64",
+            Dtype::I8 => "int8",
+            Dtype::I16 => "int16",
+            Dtype::I32 => "int32",
+            Dtype::I64 => "int64",
+            Dtype::F16 => "float16",
+            Dtype::F32 => "float32",
+            Dtype::F64 => "float64",
+            Dtype::C64 => "complex64",
+            Dtype::C128 => "complex128",
+            Dtype::Bf16 => "bfloat16",
+            Dtype::F8E4m3 => "float8_e4m3fn",
+            Dtype::F8E5m2 => "float8_e5m2",
+            Dtype::F8E4m3Fnuz => "float8_e4m3fnuz",
+            Dtype::F8E5m2Fnuz => "float8_e5m2fnuz",
+            Dtype::F8E8m0 => "float8_e8m0fnu",
+            Dtype::C32 => "complex32",
+        }
+    }
+
+    /// The dtype of this [`Dtype::name`], or of a usual short form (`f4`, `<f4`, `float`, `half`, `bf16`).
+    pub fn parse(text: &str) -> Option<Dtype> {
+        let text = text.trim();
+        if let Some(d) = Dtype::ALL.into_iter().find(|d| d.name() == text) {
+            return Some(d);
+        }
+        Some(match text.trim_start_matches(['<', '=', '|']) {
+            "?" | "b1" | "boolean" => Dtype::Bool,
+            "u1" => Dtype::U8,
+            "u2" => Dtype::U16,
+            "u4" => Dtype::U32,
+            "u8" => Dtype::U64,
+            "i1" => Dtype::I8,
+            "i2" => Dtype::I16,
+            "i4" => Dtype::I32,
+            "i8" | "int" => Dtype::I64,
+            "f2" | "half" | "fp16" => Dtype::F16,
+            "f4" | "single" | "fp32" => Dtype::F32,
+            "f8" | "float" | "double" | "fp64" => Dtype::F64,
+            "c8" => Dtype::C64,
+            "c16" | "complex" => Dtype::C128,
+            "bf16" => Dtype::Bf16,
+            "float8_e4m3" | "fp8_e4m3" => Dtype::F8E4m3,
+            "fp8_e5m2" => Dtype::F8E5m2,
+            _ => return None,
+        })
+    }
+
+    /// float8 of any kind.
+    pub fn is_float8(self) -> bool {
+        matches!(self, Dtype::F8E4m3 | Dtype::F8E5m2 | Dtype::F8E4m3Fnuz | Dtype::F8E5m2Fnuz | Dtype::F8E8m0)
+    }
+    /// A real floating-point type of any width.
+    pub fn is_float(self) -> bool {
+        self.is_float8() || matches!(self, Dtype::F16 | Dtype::F32 | Dtype::F64 | Dtype::Bf16)
+    }
+    /// A complex type.
+    pub fn is_complex(self) -> bool {
+        matches!(self, Dtype::C32 | Dtype::C64 | Dtype::C128)
+    }
+    /// A signed or unsigned integer.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 | Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64)
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A unit of time, as numpy spells it; a count of more than one only in numpy (`datetime64[25s]`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimeUnit {
+    /// `Y M W D h m s ms us ns ps fs as` or `generic`.
+    pub base: String,
+    /// How many of them one step is; 1 but for odd numpy files.
+    pub count: u32,
+}
+
+impl TimeUnit {
+    /// The unit of this name, one step each.
+    pub fn new(base: &str) -> TimeUnit {
+        TimeUnit { base: base.into(), count: 1 }
+    }
+    /// Parses `ns` or `25s`; `None` for a unit that numpy does not know.
+    pub fn parse(text: &str) -> Option<TimeUnit> {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let count = if digits == 0 { 1 } else { text[..digits].parse().ok().filter(|&c| c > 0)? };
+        let base = &text[digits..];
+        let known = ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic"];
+        known.contains(&base).then(|| TimeUnit { base: base.into(), count })
+    }
+}
+
+impl std::fmt::Display for TimeUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.count != 1 {
+            write!(f, "{}", self.count)?;
+        }
+        f.write_str(&self.base)
+    }
+}
+
+/// What the elements mean, beyond their dtype.
+#[derive(Clone, Debug, Default)]
+pub enum Logical {
+    /// Plain numbers or booleans.
+    #[default]
+    Plain,
+    /// numpy `datetime64`: int64 counts since 1970; NaT is the int64 minimum, a value, not a null.
+    Datetime(TimeUnit),
+    /// numpy `timedelta64`: int64 counts; NaT as above.
+    Timedelta(TimeUnit),
+    /// Arrow timestamp: int64 counts since 1970, with or without a zone.
+    Timestamp(TimeUnit, Option<String>),
+    /// Arrow duration: int64 counts.
+    Duration(TimeUnit),
+    /// Days since 1970, int32.
+    Date32,
+    /// Milliseconds since 1970, int64.
+    Date64,
+    /// Time of day, int32 counts of `s` or `ms`.
+    Time32(TimeUnit),
+    /// Time of day, int64 counts of `us` or `ns`.
+    Time64(TimeUnit),
+    /// UTF-8 text: [`Values::Var`] over bytes, dtype `U8`.
+    Text,
+    /// Bytes of any length: [`Values::Var`] over bytes, dtype `U8`.
+    Binary,
+    /// A decimal number, as its exact text: [`Values::Var`] over bytes, dtype `U8`.
+    Decimal {
+        /// Digits in all.
+        precision: u8,
+        /// Digits behind the point.
+        scale: i8,
+    },
+    /// Integer codes (the array's dtype) into categories; nulls by the chunk's mask.
+    Dictionary {
+        /// The categories; they may grow while the array is read, and are whole when it has been read.
+        categories: Arc<Categories>,
+        /// Whether the order of the categories means something (pandas' ordered categoricals).
+        ordered: bool,
+    },
+    /// Ragged lists of elements of the array's dtype: [`Values::Var`] over them.
+    List,
+    /// Sub-byte elements, several to a byte; `shape` is the one the header gave, in elements.
+    Packed {
+        /// The format's name of the element type: `F4`, `F6_E2M3`, `F6_E3M2`.
+        dtype: String,
+        /// The shape in elements.
+        shape: Vec<u64>,
+    },
+}
+
+impl Logical {
+    /// Whether the values come as [`Values::Var`].
+    pub fn is_var(&self) -> bool {
+        matches!(self, Logical::Text | Logical::Binary | Logical::Decimal { .. } | Logical::List)
+    }
+    /// Whether the elements are plain numbers or booleans.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Logical::Plain)
+    }
+    /// Dates, times and durations of all kinds.
+    pub fn is_time(&self) -> bool {
+        matches!(
+            self,
+            Logical::Datetime(_)
+                | Logical::Timedelta(_)
+                | Logical::Timestamp(..)
+                | Logical::Duration(_)
+                | Logical::Date32
+                | Logical::Date64
+                | Logical::Time32(_)
+                | Logical::Time64(_)
+        )
+    }
+}
+
+impl PartialEq for Logical {
+    /// Categories are compared by identity of type, not by content: use [`Categories::snapshot`] for that.
+    fn eq(&self, other: &Logical) -> bool {
+        use Logical::*;
+        match (self, other) {
+            (Plain, Plain) | (Date32, Date32) | (Date64, Date64) | (Text, Text) | (Binary, Binary) | (List, List) => true,
+            (Datetime(a), Datetime(b)) | (Timedelta(a), Timedelta(b)) | (Duration(a), Duration(b)) => a == b,
+            (Time32(a), Time32(b)) | (Time64(a), Time64(b)) => a == b,
+            (Timestamp(a, x), Timestamp(b, y)) => a == b && x == y,
+            (Decimal { precision: a, scale: x }, Decimal { precision: b, scale: y }) => a == b && x == y,
+            (Dictionary { categories: a, ordered: x }, Dictionary { categories: b, ordered: y }) => a.kind() == b.kind() && x == y,
+            (Packed { dtype: a, shape: x }, Packed { dtype: b, shape: y }) => a == b && x == y,
+            _ => false,
+        }
+    }
+}
+
+/// What the categories of a dictionary array are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CategoryKind {
+    /// UTF-8 text.
+    Text,
+    /// Bytes.
+    Binary,
+    /// Fixed-size elements with their own meaning.
+    Fixed(Dtype, TimeOrPlain),
+}
+
+/// The logical types that categories of fixed size may have: a display name such as `timestamp[us]`, or none.
+pub type TimeOrPlain = Option<String>;
+
+/// The categories of a dictionary array. They only ever grow, so a code stays valid once given.
+#[derive(Debug)]
+pub struct Categories {
+    kind: CategoryKind,
+    items: RwLock<Vec<Vec<u8>>>,
+}
+
+impl Categories {
+    /// Categories of this kind, each as its bytes (little-endian for fixed-size ones).
+    pub fn new(kind: CategoryKind, items: Vec<Vec<u8>>) -> Arc<Categories> {
+        Arc::new(Categories { kind, items: RwLock::new(items) })
+    }
+    /// What they are.
+    pub fn kind(&self) -> &CategoryKind {
+        &self.kind
+    }
+    /// How many there are by now.
+    pub fn len(&self) -> usize {
+        self.items.read().map(|i| i.len()).unwrap_or(0)
+    }
+    /// Whether there are none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// All categories as of now.
+    pub fn snapshot(&self) -> Vec<Vec<u8>> {
+        self.items.read().map(|i| i.clone()).unwrap_or_default()
+    }
+    /// Appends one and returns its code.
+    pub fn push(&self, item: Vec<u8>) -> u64 {
+        let mut items = self.items.write().unwrap_or_else(|e| e.into_inner());
+        items.push(item);
+        items.len() as u64 - 1
+    }
+}
+
+/// One logical array: a tensor, a data set, a column.
+#[derive(Clone, Debug)]
+pub struct ArrayMeta {
+    /// Any non-empty UTF-8 string.
+    pub name: String,
+    /// The type of the elements (of the inner elements for [`Values::Var`]; `U8` for text).
+    pub dtype: Dtype,
+    /// What they mean.
+    pub logical: Logical,
+    /// Rows; `None` while only reading tells (a pipe, a CSV part). 1 for rank 0.
+    pub rows: Option<u64>,
+    /// The dimensions behind the first.
+    pub inner: Vec<u64>,
+    /// Rank 0: one element, no dimensions.
+    pub scalar: bool,
+    /// Whether nulls do occur: chunks may carry a mask. Exact, not "allowed by the schema".
+    pub nulls: bool,
+    /// The type that these values had before they were widened into `dtype` (bfloat16 kept as float32), where the
+    /// side file says so. Sinks that hold it get it back if every value still fits.
+    pub was: Option<Dtype>,
+    /// What `inspect` shows and some sinks reuse.
+    pub details: Details,
+}
+
+/// Facts about an array that do not change its values.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    /// The format's own name of the stored type, where it differs from the logical one.
+    pub stored_dtype: Option<String>,
+    /// Bytes that the array takes in the file, where known.
+    pub stored_bytes: Option<u64>,
+    /// Compression and filters, as `gzip:4 + shuffle`.
+    pub compression: Option<String>,
+    /// The chunk shape in the file, a hint for sinks that chunk.
+    pub chunks: Option<Vec<u64>>,
+    /// Attributes of this array (HDF5, Zarr, tensors).
+    pub attributes: Attributes,
+    /// Arrays that share this one's memory in the source: the name of the first of them (tied tensors).
+    pub alias_of: Option<String>,
+    /// The file that holds it, where the source is several files.
+    pub part: Option<String>,
+    /// Why this array cannot be read, where it cannot: a refusal or damage. Reading it gives this error.
+    pub error: Option<Arc<Error>>,
+}
+
+impl ArrayMeta {
+    /// A plain array `[rows, inner…]`.
+    pub fn new(name: impl Into<String>, dtype: Dtype, shape: &[u64]) -> ArrayMeta {
+        let (rows, inner, scalar) = match shape.split_first() {
+            Some((rows, inner)) => (*rows, inner.to_vec(), false),
+            None => (1, Vec::new(), true),
+        };
+        ArrayMeta {
+            name: name.into(),
+            dtype,
+            logical: Logical::Plain,
+            rows: Some(rows),
+            inner,
+            scalar,
+            nulls: false,
+            was: None,
+            details: Details::default(),
+        }
+    }
+
+    /// A column: one dimension, rows perhaps not known yet.
+    pub fn column(name: impl Into<String>, dtype: Dtype, logical: Logical, rows: Option<u64>) -> ArrayMeta {
+        ArrayMeta { rows, logical, ..ArrayMeta::new(name, dtype, &[0]) }
+    }
+
+    /// The shape `[rows, inner…]`, `[]` for rank 0; `None` while the rows are not known.
+    pub fn shape(&self) -> Option<Vec<u64>> {
+        if self.scalar {
+            return Some(Vec::new());
+        }
+        let mut shape = vec![self.rows?];
+        shape.extend(&self.inner);
+        Some(shape)
+    }
+
+    /// Bytes of one row. For [`Values::Var`] this is the size of one inner element times nothing: 0.
+    ///
+    /// # Errors
+    /// When the product passes 2^63 (a hostile header).
+    pub fn row_bytes(&self) -> Result<u64> {
+        if self.logical.is_var() {
+            return Ok(0);
+        }
+        checked_product(&self.inner)
+            .and_then(|n| n.checked_mul(self.dtype.item_bytes()))
+            .filter(|&n| n < 1 << 63)
+            .ok_or_else(|| Error::corrupt(format!("the shape {:?} is too large", self.inner)).array(&self.name))
+    }
+
+    /// Bytes of the whole array where rows and row size are known (0 per row for text).
+    ///
+    /// # Errors
+    /// When the product passes 2^63.
+    pub fn bytes(&self) -> Result<Option<u64>> {
+        let row = self.row_bytes()?;
+        let Some(rows) = self.rows else { return Ok(None) };
+        rows.checked_mul(row)
+            .filter(|&n| n < 1 << 63)
+            .map(Some)
+            .ok_or_else(|| Error::corrupt(format!("{rows} rows of {row} bytes are too large")).array(&self.name))
+    }
+
+    /// The logical type as `list` prints it: `float32`, `timestamp[us, UTC]`, `string?`.
+    pub fn type_name(&self) -> String {
+        let base = match &self.logical {
+            Logical::Plain => self.was.unwrap_or(self.dtype).name().to_string(),
+            Logical::Datetime(u) if u.base == "generic" => "datetime64".into(),
+            Logical::Datetime(u) => format!("datetime64[{u}]"),
+            Logical::Timedelta(u) if u.base == "generic" => "timedelta64".into(),
+            Logical::Timedelta(u) => format!("timedelta64[{u}]"),
+            Logical::Timestamp(u, None) => format!("timestamp[{u}]"),
+            Logical::Timestamp(u, Some(zone)) => format!("timestamp[{u}, {zone}]"),
+            Logical::Duration(u) => format!("duration[{u}]"),
+            Logical::Date32 => "date32".into(),
+            Logical::Date64 => "date64".into(),
+            Logical::Time32(u) => format!("time32[{u}]"),
+            Logical::Time64(u) => format!("time64[{u}]"),
+            Logical::Text => "string".into(),
+            Logical::Binary => "binary".into(),
+            Logical::Decimal { precision, scale } => format!("decimal({precision}, {scale})"),
+            Logical::Dictionary { categories, .. } => {
+                let value = match categories.kind() {
+                    CategoryKind::Text => "string".to_string(),
+                    CategoryKind::Binary => "binary".to_string(),
+                    CategoryKind::Fixed(dtype, None) => dtype.name().to_string(),
+                    CategoryKind::Fixed(_, Some(name)) => name.clone(),
+                };
+                format!("dictionary<{}, {value}>", self.dtype)
+            }
+            Logical::List => format!("list<{}>", self.dtype),
+            Logical::Packed { dtype, .. } => dtype.clone(),
+        };
+        if self.nulls { format!("{base}?") } else { base }
+    }
+}
+
+/// The product of dimensions, `None` past 2^64.
+pub fn checked_product(dims: &[u64]) -> Option<u64> {
+    if dims.contains(&0) {
+        return Some(0);
+    }
+    dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))
+}
+
+/// A table: some of a source's arrays are its columns.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Its columns in order.
+    pub columns: Vec<Column>,
+    /// The arrays (by name) that are its index, as pandas has one.
+    pub index: Vec<String>,
+    /// The one 2-D array that holds all columns side by side, where the layout is `matrix`.
+    pub matrix: Option<String>,
+    /// Schema metadata as the format has it: `pandas`, and the Arrow schema (base64 IPC message) under `ARROW:schema`.
+    pub metadata: Attributes,
+}
+
+/// A column of a [`Table`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The name of the array that holds it.
+    pub array: String,
+    /// The header as the file spells it: may be empty or repeated.
+    pub header: String,
+}
+
+/// What a source has, or a sink will get.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The name of the format that it came from.
+    pub format: &'static str,
+    /// The format's version, for `inspect`: `2.0`, `v3`.
+    pub format_version: Option<String>,
+    /// The arrays, in order of appearance.
+    pub arrays: Vec<ArrayMeta>,
+    /// Tables among them.
+    pub tables: Vec<Table>,
+    /// Attributes of the whole: safetensors `__metadata__`, root group attributes, plain values of a checkpoint.
+    pub attributes: Attributes,
+    /// Attributes of groups by path (HDF5, Zarr).
+    pub groups: IndexMap<String, Attributes>,
+    /// Things the user should hear once, on stderr.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// The index of the array of this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.arrays.iter().position(|a| a.name == name)
+    }
+    /// Bytes of all arrays whose size is known; text counts nothing.
+    pub fn bytes(&self) -> u64 {
+        self.arrays.iter().filter_map(|a| a.bytes().ok().flatten()).fold(0, u64::saturating_add)
+    }
+}
+
+/// The values of a chunk.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// `rows × row_bytes` bytes.
+    Fixed(Buf),
+    /// Rows of uneven length: `offsets` has rows + 1 entries, the first not below 0, counted in inner elements.
+    Var {
+        /// Where each row begins in `values`; the last entry is its end. The first entry need not be 0.
+        offsets: Vec<u64>,
+        /// The inner elements (text: bytes).
+        values: Buf,
+    },
+}
+
+/// Which rows of a chunk hold a value: one byte a row, 1 where it does, 0 where it is null.
+pub type Mask = Buf;
+
+/// Some whole rows of one array.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Index into the plan's arrays.
+    pub array: usize,
+    /// The first row's number, or [`Chunk::NEXT`] where only the order of delivery tells.
+    pub first_row: u64,
+    /// How many rows.
+    pub rows: u64,
+    /// Their values; at a null: NaN for floats, 0 otherwise, an empty text.
+    pub values: Values,
+    /// Present where a row of this chunk is null (may be present without one).
+    pub valid: Option<Mask>,
+}
+
+impl Chunk {
+    /// A `first_row` that says: behind the rows of this array delivered before. The pipe fills it in.
+    pub const NEXT: u64 = u64::MAX;
+
+    /// Rows of fixed size without nulls.
+    pub fn fixed(array: usize, first_row: u64, rows: u64, values: impl Into<Buf>) -> Chunk {
+        Chunk { array, first_row, rows, values: Values::Fixed(values.into()), valid: None }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        let values = match &self.values {
+            Values::Fixed(b) => b.len() as u64,
+            Values::Var { offsets, values } => {
+                let used = offsets.last().copied().unwrap_or(0).saturating_sub(offsets.first().copied().unwrap_or(0));
+                8 * offsets.len() as u64 + (values.len() as u64).min(used.max(1).saturating_mul(16))
+            }
+        };
+        values + self.valid.as_ref().map_or(0, |v| v.len() as u64)
+    }
+
+    /// Rows `start..end` of this chunk (counted from its first), without copying values.
+    pub fn slice(&self, start: u64, end: u64) -> Chunk {
+        debug_assert!(start <= end && end <= self.rows);
+        let (s, n) = (start as usize, (end - start) as usize);
+        let values = match &self.values {
+            Values::Fixed(b) => {
+                let row = if self.rows == 0 { 0 } else { b.len() / self.rows as usize };
+                Values::Fixed(b.slice_with_length(s * row, n * row))
+            }
+            Values::Var { offsets, values } => Values::Var { offsets: offsets[s..=s + n].to_vec(), values: values.clone() },
+        };
+        Chunk {
+            array: self.array,
+            first_row: if self.first_row == Chunk::NEXT { Chunk::NEXT } else { self.first_row + start },
+            rows: end - start,
+            values,
+            valid: self.valid.as_ref().map(|v| v.slice_with_length(s, n)),
+        }
+    }
+
+    /// The bytes of the `row`th row of a [`Values::Var`] chunk over bytes (text, binary, decimal).
+    pub fn text(&self, row: usize) -> &[u8] {
+        match &self.values {
+            Values::Var { offsets, values } => &values[offsets[row] as usize..offsets[row + 1] as usize],
+            Values::Fixed(_) => &[],
+        }
+    }
+
+    /// Whether the `row`th row holds a value.
+    pub fn is_valid(&self, row: usize) -> bool {
+        self.valid.as_ref().is_none_or(|v| v[row] != 0)
+    }
+}
+
+/// The buffer's elements as `T`; copied only where the buffer is not aligned for `T`.
+///
+/// A tail shorter than one element is left out.
+pub fn typed<T: bytemuck::Pod>(buf: &[u8]) -> Cow<'_, [T]> {
+    let whole = buf.len() / size_of::<T>() * size_of::<T>();
+    match bytemuck::try_cast_slice(&buf[..whole]) {
+        Ok(slice) => Cow::Borrowed(slice),
+        Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(&buf[..whole])),
+    }
+}
+
+/// A buffer from a vector of plain elements, without a copy.
+pub fn buf_from<T: arrow::datatypes::ArrowNativeType>(values: Vec<T>) -> Buf {
+    Buf::from_vec(values)
+}

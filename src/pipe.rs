@@ -1,0 +1,708 @@
+//! The only driver: moves chunks from a source to a sink on all cores, within a memory budget.
+//!
+//! Three roads, the first that fits is taken, array by array or as a whole:
+//! 1. **copy**: source extents meet sink slots: the kernel copies file to file.
+//! 2. **both ends random**: blocks of rows are read and written by position on all cores.
+//! 3. **in turn**: pieces are decoded and blocks encoded on all cores; stages and `append` run in order.
+//!
+//! Where the order or the row counts that the sink needs cannot be had, a [`spool`] on disk stands between.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+
+use crate::error::{Context, Error, Result};
+use crate::format::{Block, Emit, Encode, Encoded, Holds, Job, Order, ReadRows, Sink, Source, WriteRows};
+use crate::model::{Chunk, Plan, Values};
+
+mod blocks;
+mod copy;
+pub mod spool;
+
+use blocks::Blocks;
+
+/// A transformation that needs the chunks in order (codes of text, offsets, columns side by side). Stateless ones wrap
+/// the source instead.
+pub trait Stage: Send {
+    /// What comes out, for this plan.
+    fn plan(&self) -> &Plan;
+    /// The order that comes out where chunks go in as `order`.
+    fn order(&self, order: Order) -> Order {
+        order
+    }
+    /// The order that must go in.
+    fn wants(&self) -> Order {
+        Order::Any
+    }
+    /// Takes a chunk (array index of the plan before), emits chunks (of [`Stage::plan`]).
+    ///
+    /// # Errors
+    /// Values that cannot be taken.
+    fn push(&mut self, chunk: Chunk, emit: Emit<'_>) -> Result<()>;
+    /// After the last chunk.
+    ///
+    /// # Errors
+    /// As [`Stage::push`].
+    fn flush(&mut self, _emit: Emit<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Limits and callbacks of a run.
+#[derive(Clone)]
+pub struct Settings {
+    /// Worker threads.
+    pub jobs: usize,
+    /// Bytes that pieces in flight may hold together.
+    pub budget: Budget,
+    /// Called with the bytes delivered since the last call, and the array they belong to.
+    pub progress: Option<Arc<dyn Fn(u64, &str) + Send + Sync>>,
+}
+
+impl Settings {
+    /// All cores and 256 MiB, silent.
+    pub fn new(jobs: usize, memory_bytes: u64) -> Settings {
+        Settings { jobs: jobs.max(1), budget: Budget::new(memory_bytes), progress: None }
+    }
+    fn moved(&self, bytes: u64, array: &str) {
+        if let Some(progress) = &self.progress {
+            progress(bytes, array);
+        }
+    }
+    /// A good size for a piece: small enough for every thread to have some in flight.
+    fn piece_bytes(&self) -> u64 {
+        (self.budget.total() / (4 * self.jobs as u64 + 4)).clamp(64 << 10, 8 << 20)
+    }
+}
+
+/// Bytes shared by everything in flight, over all files of a batch.
+#[derive(Clone)]
+pub struct Budget(Arc<BudgetInner>);
+
+struct BudgetInner {
+    total: u64,
+    used: Mutex<u64>,
+    freed: Condvar,
+}
+
+impl Budget {
+    /// A budget of this many bytes.
+    pub fn new(total: u64) -> Budget {
+        Budget(Arc::new(BudgetInner { total: total.max(1 << 20), used: Mutex::new(0), freed: Condvar::new() }))
+    }
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.0.total
+    }
+    /// Takes `bytes` (at most the whole budget) if they are free now.
+    fn try_take(&self, bytes: u64) -> Option<Held> {
+        let bytes = bytes.min(self.0.total);
+        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
+        if *used + bytes > self.0.total {
+            return None;
+        }
+        *used += bytes;
+        Some(Held { budget: self.clone(), bytes })
+    }
+    /// Waits until `bytes` (at most the whole budget) are free.
+    pub fn take(&self, bytes: u64) -> Held {
+        let bytes = bytes.min(self.0.total);
+        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
+        while *used + bytes > self.0.total {
+            used = self.0.freed.wait(used).unwrap_or_else(|e| e.into_inner());
+        }
+        *used += bytes;
+        Held { budget: self.clone(), bytes }
+    }
+}
+
+/// Bytes taken from a [`Budget`]; given back when dropped.
+pub struct Held {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut used = self.budget.0.used.lock().unwrap_or_else(|e| e.into_inner());
+        *used -= self.bytes;
+        self.budget.0.freed.notify_all();
+    }
+}
+
+/// What a sink is made from once the pipe knows what it will get.
+pub type Create<'a> = &'a mut dyn FnMut(&Plan) -> Result<Box<dyn Sink>>;
+
+/// Moves every array of the source's plan through the stages into a new sink, and commits it.
+///
+/// Returns the sink's summary and the final plan (all rows known).
+///
+/// # Errors
+/// Those of source, stages and sink; then nothing is left behind.
+pub fn run(
+    mut source: Box<dyn Source>,
+    mut stages: Vec<Box<dyn Stage>>,
+    holds: &Holds,
+    create: Create<'_>,
+    settings: &Settings,
+) -> Result<(crate::format::Summary, Plan)> {
+    let pool = pool(settings)?;
+    let mut given = open_source(&mut source, &stages, holds.order)?;
+    // Stages that need rows side by side get them, if need be from disk.
+    if let Some(first) = stages.first()
+        && !suits(given, first.wants(), source.plan().arrays.len())
+    {
+        source = Box::new(spooled(source, Vec::new(), given, settings, &pool)?);
+        given = open_source(&mut source, &stages, holds.order)?;
+    }
+    let out = stages.last().map_or_else(|| source.plan(), |s| s.plan());
+    let order = stages.iter().fold(given, |order, stage| stage.order(order));
+    let unknown = holds.rows_first && out.arrays.iter().any(|a| a.rows.is_none());
+    if unknown || !suits(order, holds.order, out.arrays.len()) {
+        source = Box::new(spooled(source, std::mem::take(&mut stages), given, settings, &pool)?);
+        given = open_source(&mut source, &stages, holds.order)?;
+    }
+    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    let mut sink = create(&plan)?;
+    let mut rows = Rows::new(&plan);
+    if stages.is_empty() {
+        by_position(source.as_mut(), sink.as_mut(), &mut rows, settings, &pool)?;
+    }
+    in_turn(source.as_mut(), &mut stages, sink.as_mut(), holds.order, given, &mut rows, settings, &pool)?;
+    source.close()?;
+    let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    rows.check(&mut end)?;
+    drop(source);
+    let summary = sink.finish(&end)?;
+    Ok((summary, end))
+}
+
+/// Delivers every array of the source's plan to `each`, in row order within an array: for checksums, statistics,
+/// comparisons.
+///
+/// # Errors
+/// Those of the source and of `each`.
+pub fn drain(
+    mut source: Box<dyn Source>,
+    mut stages: Vec<Box<dyn Stage>>,
+    wish: Order,
+    each: Emit<'_>,
+    settings: &Settings,
+) -> Result<Plan> {
+    let pool = pool(settings)?;
+    let mut given = open_source(&mut source, &stages, wish)?;
+    let wanted = stages.first().map_or(wish, |s| s.wants());
+    if !suits(given, wanted, source.plan().arrays.len()) {
+        source = Box::new(spooled(source, Vec::new(), given, settings, &pool)?);
+        given = open_source(&mut source, &stages, wish)?;
+    }
+    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    let mut rows = Rows::new(&plan);
+    let mut each_counted = |mut chunk: Chunk| -> Result<()> {
+        rows.count(&mut chunk)?;
+        settings.moved(chunk.bytes(), &plan.arrays[chunk.array].name);
+        each(chunk)
+    };
+    let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
+    decode(source.as_mut(), &all, given, settings, &pool, None, &mut |chunk| through(&mut stages, chunk, &mut each_counted))?;
+    flush(&mut stages, &mut each_counted)?;
+    source.close()?;
+    let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    rows.check(&mut end)?;
+    Ok(end)
+}
+
+fn pool(settings: &Settings) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(settings.jobs)
+        .thread_name(|i| format!("npk-{i}"))
+        .build()
+        .map_err(|e| Error::failed("cannot start threads").because(e))
+}
+
+fn open_source(source: &mut Box<dyn Source>, stages: &[Box<dyn Stage>], order: Order) -> Result<Order> {
+    let wish = match stages.first().map(|s| s.wants()) {
+        Some(Order::Any) | None => order,
+        Some(wants) => wants,
+    };
+    let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
+    let given = source.want(&all, wish)?;
+    // Random access serves every order.
+    Ok(if source.random().is_some() { wish } else { given })
+}
+
+/// Do chunks that come as `given` suit a taker of `wanted`?
+fn suits(given: Order, wanted: Order, arrays: usize) -> bool {
+    arrays <= 1 || wanted == Order::Any || given == wanted
+}
+
+fn spooled(
+    mut source: Box<dyn Source>,
+    mut stages: Vec<Box<dyn Stage>>,
+    given: Order,
+    settings: &Settings,
+    pool: &rayon::ThreadPool,
+) -> Result<spool::SpoolSource> {
+    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    let mut spool = spool::Spool::new(plan)?;
+    let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
+    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| through(&mut stages, chunk, &mut |c| spool.push(&c)))?;
+    flush(&mut stages, &mut |c| spool.push(&c))?;
+    source.close()?;
+    Ok(spool.into_source())
+}
+
+/// Pushes a chunk through all stages.
+fn through(stages: &mut [Box<dyn Stage>], chunk: Chunk, emit: Emit<'_>) -> Result<()> {
+    match stages.split_first_mut() {
+        None => emit(chunk),
+        Some((first, rest)) => first.push(chunk, &mut |c| through(rest, c, emit)),
+    }
+}
+
+fn flush(stages: &mut [Box<dyn Stage>], emit: Emit<'_>) -> Result<()> {
+    if let Some((first, rest)) = stages.split_first_mut() {
+        first.flush(&mut |c| through(rest, c, emit))?;
+        flush(rest, emit)?;
+    }
+    Ok(())
+}
+
+/// Counts rows per array: fills in `first_row`, and compares with what was announced.
+struct Rows {
+    names: Vec<String>,
+    announced: Vec<Option<u64>>,
+    seen: Vec<u64>,
+    /// Arrays that were moved by position.
+    done: Vec<bool>,
+}
+
+impl Rows {
+    fn new(plan: &Plan) -> Rows {
+        Rows {
+            names: plan.arrays.iter().map(|a| a.name.clone()).collect(),
+            announced: plan.arrays.iter().map(|a| a.rows).collect(),
+            seen: vec![0; plan.arrays.len()],
+            done: vec![false; plan.arrays.len()],
+        }
+    }
+    fn count(&mut self, chunk: &mut Chunk) -> Result<()> {
+        let seen = &mut self.seen[chunk.array];
+        if chunk.first_row != Chunk::NEXT && chunk.first_row != *seen {
+            return Err(Error::failed(format!("row {} came where row {seen} was due", chunk.first_row)).array(&self.names[chunk.array]));
+        }
+        chunk.first_row = *seen;
+        *seen += chunk.rows;
+        Ok(())
+    }
+    /// Every announced row must have come: a short array is never written.
+    fn check(&self, end: &mut Plan) -> Result<()> {
+        for (i, meta) in end.arrays.iter_mut().enumerate() {
+            if self.done[i] {
+                continue;
+            }
+            if let Some(announced) = self.announced[i]
+                && announced != self.seen[i]
+            {
+                return Err(Error::corrupt(format!("{announced} rows were announced, {} came", self.seen[i])).array(&meta.name));
+            }
+            meta.rows = Some(self.seen[i]);
+        }
+        Ok(())
+    }
+}
+
+/// Roads 1 and 2: everything that can be moved by position is, on all threads.
+fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, settings: &Settings, pool: &rayon::ThreadPool) -> Result<()> {
+    enum Task {
+        Copy(usize, crate::format::Extent, crate::format::Extent),
+        Rows(usize, Range<u64>, u64),
+    }
+    let (reader, writer) = (source.random(), sink.random());
+    let piece = settings.piece_bytes();
+    let plan = source.plan().clone();
+    let mut tasks = Vec::new();
+    for (a, meta) in plan.arrays.iter().enumerate() {
+        if let (Some(to), Some(from)) = (sink.slots(a), source.extents(a)) {
+            for (from, to) in copy::pair(&from, &to, 32 << 20).at_array(&meta.name)? {
+                tasks.push(Task::Copy(a, from, to));
+            }
+        } else if let (Some(reader), Some(writer), Some(total)) = (&reader, &writer, meta.rows) {
+            let row_bytes = meta.row_bytes()?;
+            let mut row = 0;
+            while row < total {
+                let end = piece_end(row, total, row_bytes, piece, |r| writer.cut(a, r), |r| reader.cut(a, r));
+                let bytes = reader.cost(a, row..end).unwrap_or((end - row).saturating_mul(row_bytes));
+                tasks.push(Task::Rows(a, row..end, bytes));
+                row = end;
+            }
+        } else {
+            continue;
+        }
+        rows.done[a] = true;
+    }
+    let failed = Failure::default();
+    let queue = Mutex::new(tasks.into_iter());
+    // Small pieces are taken by the handful, so that ten thousand of them do not queue at one lock.
+    pool.scope(|scope| {
+        for _ in 0..settings.jobs {
+            scope.spawn(|_| {
+                while !failed.is_set() {
+                    let Some(task) = queue.lock().unwrap_or_else(|e| e.into_inner()).next() else { break };
+                    let done = guarded(|| match task {
+                        Task::Copy(a, from, to) => copy::copy(&from, &to).map(|()| (a, from.len)).at_array(&plan.arrays[a].name),
+                        Task::Rows(a, range, bytes) => {
+                            let _held = settings.budget.take(bytes.saturating_mul(2));
+                            match (&reader, &writer) {
+                                (Some(reader), Some(writer)) => read_exactly(reader.as_ref(), a, range, &mut |chunk| writer.write(&chunk))
+                                    .map(|()| (a, bytes))
+                                    .at_array(&plan.arrays[a].name),
+                                _ => Ok((a, 0)),
+                            }
+                        }
+                    });
+                    match done {
+                        Ok((a, bytes)) => settings.moved(bytes, &plan.arrays[a].name),
+                        Err(e) => failed.set(e),
+                    }
+                }
+            });
+        }
+    });
+    failed.into_result()
+}
+
+/// Reads rows, and makes sure that exactly these came.
+fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+    let mut next = rows.start;
+    reader.read(array, rows.clone(), &mut |chunk| {
+        if chunk.first_row != next || chunk.array != array {
+            return Err(Error::failed(format!("row {} came where row {next} was due", chunk.first_row)));
+        }
+        next += chunk.rows;
+        emit(chunk)
+    })?;
+    if next == rows.end {
+        Ok(())
+    } else {
+        Err(Error::corrupt(format!("rows {}..{} were wanted, they end at {next}", rows.start, rows.end)))
+    }
+}
+
+/// Where a piece of about `piece` bytes that begins at `row` ends: on the sink's cuts if it has some, else on the
+/// source's, never in the middle of the first one.
+fn piece_end(row: u64, total: u64, row_bytes: u64, piece: u64, sink: impl Fn(u64) -> u64, source: impl Fn(u64) -> u64) -> u64 {
+    let wish = row.saturating_add((piece / row_bytes.max(1)).max(1)).min(total);
+    let step = |cut: &dyn Fn(u64) -> u64| {
+        let mut end = cut(row).max(row + 1);
+        while end < wish {
+            let next = cut(end);
+            if next > wish || next <= end {
+                break;
+            }
+            end = next;
+        }
+        end.min(total)
+    };
+    if sink(row) != u64::MAX {
+        step(&sink)
+    } else if source(row) != u64::MAX {
+        step(&source)
+    } else {
+        wish
+    }
+}
+
+/// A panic in a decoder (a fault of ours or of a library, met on hostile bytes) is an error like others.
+///
+/// # Errors
+/// Those of `work`, or its panic.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::corrupt(format!("the bytes cannot be decoded ({})", text.unwrap_or("internal fault"))))
+    })
+}
+
+/// The first failure of many threads.
+#[derive(Default)]
+struct Failure {
+    set: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Failure {
+    fn is_set(&self) -> bool {
+        self.set.load(Ordering::Relaxed)
+    }
+    fn set(&self, error: Error) {
+        self.error.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+        self.set.store(true, Ordering::Relaxed);
+    }
+    fn into_result(self) -> Result<()> {
+        match self.error.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A piece of a source with random access.
+struct ReadJob {
+    reader: Arc<dyn ReadRows>,
+    array: usize,
+    rows: Range<u64>,
+    bytes: u64,
+}
+
+impl Job for ReadJob {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        read_exactly(self.reader.as_ref(), self.array, self.rows.clone(), emit)
+    }
+}
+
+/// The pieces of a source in order, from random access or from `next`.
+struct Pieces<'a> {
+    source: &'a mut dyn Source,
+    reader: Option<Arc<dyn ReadRows>>,
+    arrays: Vec<usize>,
+    order: Order,
+    piece: u64,
+    at: usize,
+    row: u64,
+    queue: VecDeque<Box<dyn Job>>,
+}
+
+impl Pieces<'_> {
+    fn next(&mut self) -> Result<Option<Box<dyn Job>>> {
+        let Some(reader) = self.reader.clone() else { return self.source.next(self.piece) };
+        loop {
+            if let Some(job) = self.queue.pop_front() {
+                return Ok(Some(job));
+            }
+            let plan = self.source.plan();
+            let job = |array: usize, rows: Range<u64>| -> Result<Box<dyn Job>> {
+                let bytes = match reader.cost(array, rows.clone()) {
+                    Some(bytes) => bytes,
+                    None => (rows.end - rows.start).saturating_mul(plan.arrays[array].row_bytes()?),
+                };
+                Ok(Box::new(ReadJob { reader: reader.clone(), array, rows, bytes }))
+            };
+            if self.order == Order::RowBlocks {
+                let Some(total) = self.arrays.iter().filter_map(|&a| plan.arrays[a].rows).max() else { return Ok(None) };
+                if self.row >= total {
+                    return Ok(None);
+                }
+                let mut row_bytes = 0u64;
+                for &a in &self.arrays {
+                    row_bytes = row_bytes.saturating_add(plan.arrays[a].row_bytes()?.max(1));
+                }
+                let lead = self.arrays[0];
+                let end = piece_end(self.row, total, row_bytes, self.piece.saturating_mul(2), |_| u64::MAX, |r| reader.cut(lead, r));
+                for &a in &self.arrays {
+                    let last = plan.arrays[a].rows.unwrap_or(0);
+                    if self.row < last {
+                        self.queue.push_back(job(a, self.row..end.min(last))?);
+                    }
+                }
+                self.row = end;
+            } else {
+                let Some(&a) = self.arrays.get(self.at) else { return Ok(None) };
+                let total = plan.arrays[a].rows.unwrap_or(0);
+                if self.row >= total {
+                    self.at += 1;
+                    self.row = 0;
+                    continue;
+                }
+                let row_bytes = plan.arrays[a].row_bytes()?;
+                let end = piece_end(self.row, total, row_bytes, self.piece, |_| u64::MAX, |r| reader.cut(a, r));
+                self.queue.push_back(job(a, self.row..end)?);
+                self.row = end;
+            }
+        }
+    }
+}
+
+type Decoded = Result<(Vec<Chunk>, Held)>;
+
+/// Decodes the source's pieces on the pool and hands their chunks to `each` in order. Chunks whose place is known go to
+/// `writer` right on the worker, if there is one; `each` then gets them without values, to count them.
+fn decode(
+    source: &mut dyn Source,
+    arrays: &[usize],
+    order: Order,
+    settings: &Settings,
+    pool: &rayon::ThreadPool,
+    writer: Option<&Arc<dyn WriteRows>>,
+    each: Emit<'_>,
+) -> Result<()> {
+    let reader = source.random();
+    let piece = settings.piece_bytes();
+    let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
+    let mut pieces = Pieces { source, reader, arrays: arrays.to_vec(), order, piece, at: 0, row: 0, queue: VecDeque::new() };
+    let mut window: VecDeque<mpsc::Receiver<Decoded>> = VecDeque::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let _stop = StopOnDrop(stop.clone());
+    let mut ready: Option<Box<dyn Job>> = None;
+    let mut ended = false;
+    loop {
+        while !ended && window.len() < 2 * settings.jobs + 2 {
+            if ready.is_none() {
+                ready = pieces.next()?;
+            }
+            let Some(job) = ready.take() else {
+                ended = true;
+                break;
+            };
+            let bytes = job.bytes();
+            let held = match settings.budget.try_take(bytes) {
+                Some(held) => held,
+                None if window.is_empty() => settings.budget.take(bytes),
+                None => {
+                    ready = Some(job);
+                    break;
+                }
+            };
+            let (send, receive) = mpsc::sync_channel(1);
+            let (stop, writer) = (stop.clone(), writer.cloned());
+            pool.spawn_fifo(move || {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut chunks = Vec::new();
+                let result = guarded(|| {
+                    job.run(&mut |mut chunk| {
+                        if let Some(writer) = writer.as_ref().filter(|_| chunk.first_row != Chunk::NEXT) {
+                            writer.write(&chunk)?;
+                            chunk.values = Values::Fixed(Vec::<u8>::new().into());
+                            chunk.valid = None;
+                        }
+                        chunks.push(chunk);
+                        Ok(())
+                    })
+                });
+                let _ = send.send(result.map(|()| (chunks, held)));
+            });
+            window.push_back(receive);
+        }
+        let Some(front) = window.pop_front() else { return Ok(()) };
+        let (chunks, held) = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
+        for chunk in chunks {
+            let array = chunk.array;
+            each(chunk).map_err(|e| if e.array_name().is_none() && names.len() == 1 { e.array(&names[array]) } else { e })?;
+        }
+        drop(held);
+    }
+}
+
+/// Pieces not yet begun are dropped when the driver goes.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Road 3: what is left, in turn.
+#[allow(clippy::too_many_arguments)]
+fn in_turn(
+    source: &mut dyn Source,
+    stages: &mut [Box<dyn Stage>],
+    sink: &mut dyn Sink,
+    wanted: Order,
+    given: Order,
+    rows: &mut Rows,
+    settings: &Settings,
+    pool: &rayon::ThreadPool,
+) -> Result<()> {
+    let names = rows.names.clone();
+    let arrays: Vec<usize> =
+        if stages.is_empty() { (0..names.len()).filter(|&a| !rows.done[a]).collect() } else { (0..source.plan().arrays.len()).collect() };
+    if arrays.is_empty() && !names.is_empty() {
+        return Ok(());
+    }
+    if let Some(writer) = sink.random() {
+        let straight = stages.is_empty().then_some(&writer);
+        let mut write = |mut chunk: Chunk| -> Result<()> {
+            let known = chunk.first_row != Chunk::NEXT;
+            rows.count(&mut chunk)?;
+            let (array, bytes) = (chunk.array, chunk.bytes());
+            if straight.is_none() || !known {
+                writer.write(&chunk).at_array(&names[array])?;
+            }
+            settings.moved(bytes, &names[array]);
+            Ok(())
+        };
+        decode(source, &arrays, given, settings, pool, straight, &mut |chunk| through(stages, chunk, &mut write))?;
+        return flush(stages, &mut write);
+    }
+    let encoder = sink.encoder();
+    let announced = rows.announced.clone();
+    let mut blocks = Blocks::new(wanted, encoder.clone(), &announced, settings.piece_bytes());
+    let mut appender = Appender { sink, encoder, window: VecDeque::new(), most: 2 * settings.jobs + 2, settings, pool, names: &names };
+    {
+        let mut take = |mut chunk: Chunk| -> Result<()> {
+            rows.count(&mut chunk)?;
+            settings.moved(chunk.bytes(), &names[chunk.array]);
+            blocks.push(chunk, &mut |block| appender.give(block))
+        };
+        decode(source, &arrays, given, settings, pool, None, &mut |chunk| through(stages, chunk, &mut take))?;
+        flush(stages, &mut take)?;
+    }
+    blocks.finish(&mut |block| appender.give(block))?;
+    appender.finish()
+}
+
+/// Encodes blocks on the pool and appends them in turn.
+struct Appender<'a> {
+    sink: &'a mut dyn Sink,
+    encoder: Arc<dyn Encode>,
+    window: VecDeque<mpsc::Receiver<Result<Encoded>>>,
+    most: usize,
+    settings: &'a Settings,
+    pool: &'a rayon::ThreadPool,
+    names: &'a [String],
+}
+
+impl Appender<'_> {
+    fn give(&mut self, block: Block) -> Result<()> {
+        let bytes: u64 = block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum();
+        let held = loop {
+            if self.window.len() < self.most
+                && let Some(held) = self.settings.budget.try_take(bytes)
+            {
+                break Some(held);
+            }
+            if self.window.is_empty() {
+                break None; // the decoded pieces of this block are counted already
+            }
+            self.append_front()?;
+        };
+        let (send, receive) = mpsc::sync_channel(1);
+        let encoder = self.encoder.clone();
+        self.pool.spawn_fifo(move || {
+            let encoded = guarded(|| encoder.encode(block));
+            drop(held);
+            let _ = send.send(encoded);
+        });
+        self.window.push_back(receive);
+        Ok(())
+    }
+    fn append_front(&mut self) -> Result<()> {
+        let Some(front) = self.window.pop_front() else { return Ok(()) };
+        let encoded = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
+        let array = encoded.array;
+        self.sink.append(encoded).map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
+    }
+    fn finish(mut self) -> Result<()> {
+        while !self.window.is_empty() {
+            self.append_front()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Regroups chunks into the blocks that a sink's encoder asks for.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::{Block, Encode, Order};
+use crate::model::Chunk;
+
+type Give<'a> = &'a mut dyn FnMut(Block) -> Result<()>;
+
+/// Chunks on their way into blocks. Every array gets at least one block, an empty one if it has no rows.
+pub(super) struct Blocks {
+    order: Order,
+    encoder: Arc<dyn Encode>,
+    columns: Vec<Column>,
+    /// The array whose chunks come now, for `ArrayByArray`.
+    current: usize,
+    /// Row blocks: the first row not yet given, and whether any block was.
+    row: u64,
+    given: bool,
+    /// Row blocks without cuts are given once they hold this much.
+    block_bytes: u64,
+}
+
+#[derive(Default)]
+struct Column {
+    pending: Vec<Chunk>,
+    pending_rows: u64,
+    pending_bytes: u64,
+    first_row: u64,
+    total: Option<u64>,
+    given: bool,
+}
+
+impl Blocks {
+    /// `rows`: per array its row count, where known.
+    pub(super) fn new(order: Order, encoder: Arc<dyn Encode>, rows: &[Option<u64>], block_bytes: u64) -> Blocks {
+        let columns = rows.iter().map(|&total| Column { total, ..Column::default() }).collect();
+        Blocks { order, encoder, columns, current: 0, row: 0, given: false, block_bytes }
+    }
+
+    pub(super) fn push(&mut self, chunk: Chunk, give: Give<'_>) -> Result<()> {
+        let array = chunk.array;
+        if self.order == Order::ArrayByArray && array > self.current {
+            for a in self.current..array {
+                self.end_array(a, give)?;
+            }
+            self.current = array;
+        }
+        let column = &mut self.columns[array];
+        column.pending_rows += chunk.rows;
+        column.pending_bytes += chunk.bytes();
+        if chunk.rows > 0 {
+            column.pending.push(chunk);
+        }
+        match self.order {
+            Order::RowBlocks => self.give_rows(false, give),
+            _ => self.give_array(array, false, give),
+        }
+    }
+
+    pub(super) fn finish(&mut self, give: Give<'_>) -> Result<()> {
+        if self.order == Order::RowBlocks {
+            return self.give_rows(true, give);
+        }
+        for a in 0..self.columns.len() {
+            self.end_array(a, give)?;
+        }
+        Ok(())
+    }
+
+    fn end_array(&mut self, array: usize, give: Give<'_>) -> Result<()> {
+        self.give_array(array, true, give)?;
+        let column = &mut self.columns[array];
+        if !column.given {
+            column.given = true;
+            give(Block { first_row: 0, rows: 0, columns: vec![(array, Vec::new())] })?;
+        }
+        Ok(())
+    }
+
+    fn give_array(&mut self, array: usize, end: bool, give: Give<'_>) -> Result<()> {
+        loop {
+            let column = &mut self.columns[array];
+            let have = column.pending_rows;
+            if have == 0 {
+                return Ok(());
+            }
+            let first = column.first_row;
+            let whole = column.total == Some(first + have);
+            let cut = self.encoder.cut(array, first);
+            let rows = if cut == u64::MAX { have } else { cut.saturating_sub(first).max(1) };
+            if rows > have && !end && !whole {
+                return Ok(());
+            }
+            let rows = rows.min(have);
+            let chunks = column.take(rows);
+            column.given = true;
+            give(Block { first_row: first, rows, columns: vec![(array, chunks)] })?;
+        }
+    }
+
+    fn give_rows(&mut self, end: bool, give: Give<'_>) -> Result<()> {
+        loop {
+            let have = self.columns.iter().map(|c| c.pending_rows).min().unwrap_or(0);
+            if have == 0 {
+                if end && !self.given {
+                    self.given = true;
+                    give(Block { first_row: 0, rows: 0, columns: (0..self.columns.len()).map(|a| (a, Vec::new())).collect() })?;
+                }
+                return Ok(());
+            }
+            let cut = self.encoder.cut(0, self.row);
+            let rows = if cut == u64::MAX {
+                let bytes: u64 = self.columns.iter().map(|c| c.pending_bytes).sum();
+                let whole = self.columns.iter().all(|c| c.total == Some(self.row + c.pending_rows));
+                if !end && !whole && bytes < self.block_bytes {
+                    return Ok(());
+                }
+                have
+            } else {
+                cut.saturating_sub(self.row).max(1)
+            };
+            let whole = self.columns.iter().all(|c| c.total == Some(self.row + have));
+            if rows > have && !end && !whole {
+                return Ok(());
+            }
+            let rows = rows.min(have);
+            let columns = self.columns.iter_mut().enumerate().map(|(a, c)| (a, c.take(rows))).collect();
+            let first_row = self.row;
+            self.row += rows;
+            self.given = true;
+            give(Block { first_row, rows, columns })?;
+        }
+    }
+}
+
+impl Column {
+    /// The first `rows` pending rows.
+    fn take(&mut self, rows: u64) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        let mut left = rows;
+        let mut used = 0;
+        for chunk in &mut self.pending {
+            if left == 0 {
+                break;
+            }
+            if chunk.rows <= left {
+                left -= chunk.rows;
+                used += 1;
+                chunks.push(chunk.clone());
+            } else {
+                chunks.push(chunk.slice(0, left));
+                *chunk = chunk.slice(left, chunk.rows);
+                left = 0;
+            }
+        }
+        self.pending.drain(..used);
+        self.pending_rows -= rows;
+        self.pending_bytes = self.pending.iter().map(Chunk::bytes).sum();
+        self.first_row += rows;
+        chunks
+    }
+}
