@@ -1,0 +1,1 @@
+//! Per format: real files in, our files out to the real libraries, refusals, damage.
