@@ -1,1 +1,3 @@
+//! The `npk` command.
+
 fn main() {}
