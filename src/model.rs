@@ -551,6 +551,43 @@ pub struct Plan {
     pub groups: IndexMap<String, Attributes>,
     /// Things the user should hear once, on stderr.
     pub notes: Vec<String>,
+    /// Logical arrays that were changed into some of `arrays` because the sink cannot hold them as they are. Filled by
+    /// `adapt::fit`; complete (categories, nulls that did occur) in the plan given to `Sink::finish`. Sinks with a
+    /// side file record it there; a source never sets it: it folds what the side file says into logical arrays.
+    pub kept: Vec<Kept>,
+}
+
+/// A logical array, and the plain arrays that stand for it in a sink that lacks nulls, text, lists or its dtype.
+///
+/// Only what the sink's [`crate::format::Holds`] lacks is listed. A sink with a side file writes and records times,
+/// dictionaries, packed elements, rank 0 and [`ArrayMeta::was`] by itself, from the array's own meta.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The logical array as the sink was to get it: name, dtype, logical type, nulls, `was`, attributes.
+    pub meta: ArrayMeta,
+    /// How `values` tells its values.
+    pub form: Form,
+    /// The array (by name) of the values, codes, bits or inner elements.
+    pub values: String,
+    /// The int64 array of rows + 1 offsets into `values`, for [`Form::Offsets`].
+    pub offsets: Option<String>,
+    /// The bool array of one element a row, false at nulls.
+    pub valid: Option<String>,
+}
+
+/// How a [`Kept`] array's values are stored.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// As they are (only a mask stands beside them).
+    Same,
+    /// Widened, exactly, to the stored array's float type (bfloat16 as float32, float8 as float16).
+    Widened,
+    /// Their raw bits as unsigned integers of the same width.
+    Bits,
+    /// Text, binary or decimals as integer codes into these categories. A code of -1 is null, too.
+    Codes(Arc<Categories>),
+    /// Rows end to end: bytes (text, binary, decimals) or elements (lists), cut by `offsets`.
+    Offsets,
 }
 
 impl Plan {
