@@ -2,6 +2,7 @@
 //!
 //! The way of the data: `location` → [`format::Source`] → `adapt` → `pipe` → [`format::Sink`] → `location`.
 
+pub mod codec;
 pub mod error;
 pub mod format;
 pub mod formats;

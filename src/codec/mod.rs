@@ -1,0 +1,1 @@
+//! What two formats share. Knows no format.
