@@ -1,1 +1,5 @@
 //! What two formats share. Knows no format.
+
+mod blosc2;
+mod blosc2_nd;
+pub mod filters;
