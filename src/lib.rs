@@ -9,3 +9,4 @@ pub mod formats;
 pub mod location;
 pub mod model;
 pub mod pipe;
+pub mod sidecar;

@@ -3,3 +3,4 @@
 mod blosc2;
 mod blosc2_nd;
 pub mod filters;
+pub mod store;

@@ -2,8 +2,12 @@
 
 use crate::format::Format;
 
+pub mod npk;
+
 /// Every format, in the order of the documentation and of detection.
-pub static FORMATS: &[&dyn Format] = &[];
+pub static FORMATS: &[&dyn Format] = &[
+    &npk::Npk,
+];
 
 /// The format of this name.
 pub fn by_name(name: &str) -> Option<&'static dyn Format> {

@@ -1,0 +1,51 @@
+//! What the store (`.npk`, a directory) and the packed store (`.npkg`, one file) share: NumPack's metadata, the names of
+//! data files, segment manifests, deletion bitmaps, and the reader over all of them.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::location::Blob;
+
+pub mod bitmap;
+pub mod manifest;
+pub mod metadata;
+pub mod names;
+mod read;
+mod rows;
+
+pub use read::{Stored, StoreSource, stored_arrays};
+
+/// The name of the metadata file.
+pub const METADATA: &str = "metadata.npkm";
+/// The name of the side file.
+pub const SIDE: &str = "npk.json";
+
+/// The files of a store, wherever they are.
+pub trait Files: Send + Sync {
+    /// The length of the file at this relative path; `None` where there is none.
+    ///
+    /// # Errors
+    /// Reading errors.
+    fn len(&self, path: &str) -> Result<Option<u64>>;
+    /// Ranged reads of it.
+    ///
+    /// # Errors
+    /// Missing, unreadable.
+    fn blob(&self, path: &str) -> Result<Arc<dyn Blob>>;
+    /// The local file, and where in it the bytes of `path` (opened as `blob`) begin.
+    fn extent(&self, _path: &str, blob: &Arc<dyn Blob>) -> Option<(Arc<std::fs::File>, u64)> {
+        blob.file().map(|file| (file.clone(), 0))
+    }
+}
+
+/// Refuses a path that is not inside the store: absolute, with `..`, empty, or with a NUL.
+///
+/// # Errors
+/// Corrupt.
+pub fn check_path(path: &str) -> Result<()> {
+    let inside = !path.is_empty()
+        && !path.starts_with('/')
+        && !path.contains('\0')
+        && path.split('/').all(|part| !part.is_empty() && part != ".." && part != ".");
+    if inside { Ok(()) } else { Err(Error::corrupt(format!("the path {path:?} leaves the store"))) }
+}

@@ -1,0 +1,82 @@
+//! Names of data files: `data_<name>.npkd`, spelled plainly wherever a file may be called so.
+//!
+//! Numpack 0.4.5 always opens the plain spelling, so it is kept for every name that is a plain file name. Escaped as
+//! `%XX` are `/`, NUL and control characters; further bytes only where two arrays would meet in one file, also on disks
+//! that do not tell case. A name that would pass 255 bytes is cut and a hash of it added.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+/// Bytes that a file name may have, less `data_` and `.npkd`.
+const MOST_BYTES: usize = 255 - 10;
+
+/// Names given so far.
+#[derive(Default)]
+pub struct Names {
+    taken: HashSet<String>,
+}
+
+impl Names {
+    /// A data file that is there already.
+    pub fn take(&mut self, file: &str) {
+        self.taken.insert(file.to_lowercase());
+    }
+
+    /// The data file for an array of this name.
+    pub fn give(&mut self, name: &str) -> String {
+        let chars = name.chars().count();
+        let mut tries = [(false, 0), (true, 0)].into_iter().chain((1..=chars).map(|n| (true, n)));
+        loop {
+            let file = match tries.next() {
+                Some((percent, first)) => format!("data_{}.npkd", escape(name, percent, first)),
+                // Only names made to collide get here.
+                None => format!("data_{}.npkd", hashed("", &format!("{name}\0{}", self.taken.len()))),
+            };
+            if self.taken.insert(file.to_lowercase()) {
+                return file;
+            }
+        }
+    }
+}
+
+/// `percent`: escape `%`, too. `first`: so many characters from the first on are escaped whatever they are.
+fn escape(name: &str, percent: bool, first: usize) -> String {
+    let mut out = String::with_capacity(name.len());
+    for (i, c) in name.chars().enumerate() {
+        if i < first || c == '/' || c.is_control() || c == '%' && percent {
+            let mut utf8 = [0; 4];
+            for b in c.encode_utf8(&mut utf8).bytes() {
+                let _ = write!(out, "%{b:02X}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    if out.len() > MOST_BYTES { hashed(&out, name) } else { out }
+}
+
+fn hashed(escaped: &str, name: &str) -> String {
+    let digest = Sha256::digest(name.as_bytes());
+    let mut cut = escaped.len().min(MOST_BYTES - 17);
+    while !escaped.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    // An escape is not cut in its middle.
+    if let Some(p) = escaped[..cut].rfind('%')
+        && p + 3 > cut
+    {
+        cut = p;
+    }
+    let mut out = format!("{}~", &escaped[..cut]);
+    for b in &digest[..8] {
+        let _ = write!(out, "{b:02x}");
+    }
+    out
+}
+
+/// Where NumPack keeps the deletion bitmap of an array, if its name can be part of a file name.
+pub fn bitmap(name: &str) -> Option<String> {
+    (!name.contains(['/', '\0']) && name.len() <= 255 - 13).then(|| format!("deleted_{name}.npkb"))
+}

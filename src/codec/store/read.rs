@@ -1,0 +1,218 @@
+//! The reader of stores: metadata, sizes, bitmaps, side file; logical arrays out.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use super::bitmap::Alive;
+use super::manifest::Manifest;
+use super::metadata::{self, Entry};
+use super::rows::Reader;
+use super::{Files, METADATA, SIDE, names};
+use crate::error::{Context, Error, Kind, Result};
+use crate::format::{Extent, Order, ReadRows, Source};
+use crate::model::{ArrayMeta, Dtype, Plan};
+use crate::sidecar::{self, Folded, How};
+
+/// An array as the store holds it.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: Dtype,
+    /// Its dimensions, deleted rows counted.
+    pub shape: Vec<u64>,
+    /// Bytes of a row.
+    pub row_bytes: u64,
+    /// Where its rows lie, in order.
+    pub pieces: Vec<Piece>,
+    /// Which rows are alive, where some were deleted.
+    pub alive: Option<Arc<Alive>>,
+    /// Bytes in the store's files.
+    pub bytes: u64,
+    /// Why it cannot be read, if so.
+    pub problem: Option<Arc<Error>>,
+}
+
+/// Rows in one file.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The file, relative to the store.
+    pub path: String,
+    /// The first row.
+    pub first_row: u64,
+    /// How many.
+    pub rows: u64,
+}
+
+impl Stored {
+    /// Stored rows, deleted ones counted; 1 for rank 0.
+    pub fn rows_stored(&self) -> u64 {
+        self.shape.first().copied().unwrap_or(1)
+    }
+    /// Rows that are alive.
+    pub fn rows_alive(&self) -> u64 {
+        self.alive.as_ref().map_or(self.rows_stored(), |a| a.count())
+    }
+    /// The plain array: what is seen without a side file.
+    pub fn meta(&self) -> ArrayMeta {
+        let mut meta = ArrayMeta::new(&self.name, self.dtype, &self.shape);
+        meta.rows = Some(self.rows_alive());
+        meta.details.stored_bytes = Some(self.bytes);
+        meta.details.error = self.problem.clone();
+        meta
+    }
+}
+
+/// The arrays of a store, each checked against its files. What is wrong with one of them is told in it.
+///
+/// # Errors
+/// Where the metadata cannot be read at all.
+pub fn stored_arrays(files: &dyn Files, names_only: bool) -> Result<Vec<Stored>> {
+    let blob = files.blob(METADATA).at_file(METADATA).map_err(|e| match e.kind() {
+        Kind::Missing => Error::corrupt(format!("the store has no {METADATA}")),
+        _ => e,
+    })?;
+    let entries = metadata::parse(&blob.read_vec(0, blob.len())?)?;
+    entries.into_iter().map(|entry| stored_array(files, entry, names_only)).collect()
+}
+
+fn stored_array(files: &dyn Files, entry: Entry, names_only: bool) -> Result<Stored> {
+    let mut stored = Stored {
+        dtype: entry.dtype().unwrap_or(Dtype::U8),
+        row_bytes: 0,
+        pieces: Vec::new(),
+        alive: None,
+        bytes: entry.bytes,
+        problem: None,
+        shape: entry.shape.clone(),
+        name: entry.name.clone(),
+    };
+    let filled = fill(files, &entry, &mut stored, names_only);
+    match filled {
+        Ok(()) => Ok(stored),
+        // Trouble of the system or the network concerns every array.
+        Err(e) if matches!(e.kind(), Kind::Failed | Kind::Remote) => Err(e),
+        Err(e) => {
+            if entry.wanted_bytes().is_err() {
+                stored.shape = vec![0]; // a shape that nobody may multiply
+            }
+            stored.problem = Some(Arc::new(e));
+            Ok(stored)
+        }
+    }
+}
+
+fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool) -> Result<()> {
+    entry.check()?;
+    let rows = stored.rows_stored();
+    stored.row_bytes = entry.shape.iter().skip(1).try_fold(stored.dtype.item_bytes(), |n, &d| n.checked_mul(d)).unwrap_or(0);
+    if names_only {
+        return Ok(());
+    }
+    let at = |e: Error| e.array(&entry.name);
+    if entry.data_file.ends_with(".npkseg") {
+        let blob = files.blob(&entry.data_file).map_err(|e| at(gone(e, &entry.data_file)))?;
+        let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes).map_err(at)?;
+        let mut first_row = 0;
+        for s in manifest.segments {
+            check_len(files, &s.file, s.bytes).map_err(at)?;
+            stored.pieces.push(Piece { path: s.file, first_row, rows: s.rows });
+            first_row += s.rows;
+        }
+    } else {
+        check_len(files, &entry.data_file, entry.bytes).map_err(at)?;
+        stored.pieces.push(Piece { path: entry.data_file.clone(), first_row: 0, rows });
+    }
+    if let Some(path) = names::bitmap(&entry.name)
+        && !entry.shape.is_empty()
+        && files.len(&path)?.is_some()
+    {
+        let blob = files.blob(&path).map_err(at)?;
+        let alive = Alive::parse(&blob.read_vec(0, blob.len())?, rows).map_err(at)?;
+        if alive.count() < rows {
+            stored.alive = Some(Arc::new(alive));
+        }
+    }
+    Ok(())
+}
+
+fn gone(e: Error, path: &str) -> Error {
+    match e.kind() {
+        Kind::Missing => Error::corrupt(format!("the store has no {path}")),
+        _ => e,
+    }
+}
+
+/// A data file may be longer than its array (a dead append), never shorter.
+fn check_len(files: &dyn Files, path: &str, bytes: u64) -> Result<()> {
+    match files.len(path)? {
+        None => Err(Error::corrupt(format!("the store has no {path}"))),
+        Some(len) if len < bytes => Err(Error::corrupt(format!("{path} has {len} bytes, {bytes} are expected"))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// An opened store.
+pub struct StoreSource {
+    plan: Plan,
+    reader: Arc<Reader>,
+}
+
+impl StoreSource {
+    /// Reads metadata and side file.
+    ///
+    /// # Errors
+    /// Where the metadata cannot be read at all.
+    pub fn open(files: Arc<dyn Files>, format: &'static str, names_only: bool) -> Result<StoreSource> {
+        let side = match files.len(SIDE)? {
+            None => None,
+            Some(_) => {
+                let blob = files.blob(SIDE)?;
+                Some(blob.read_vec(0, blob.len())?)
+            }
+        };
+        // Folding compares shapes, which bitmaps change.
+        let stored = stored_arrays(files.as_ref(), names_only && side.is_none())?;
+        let metas: Vec<ArrayMeta> = stored.iter().map(Stored::meta).collect();
+        let mut plan = Plan { format, format_version: Some("1".into()), ..Plan::default() };
+        let arrays = sidecar::fold(side.as_deref(), metas, &mut plan);
+        plan.arrays = arrays.iter().map(|a| a.meta.clone()).collect();
+        let reader = Reader { files, stored: Arc::new(stored), arrays: Arc::new(arrays), open: Mutex::new(VecDeque::new()) };
+        Ok(StoreSource { plan, reader: Arc::new(reader) })
+    }
+
+    /// The stored array behind each logical one that is stored as it is.
+    pub fn plain(&self) -> HashMap<&str, &Stored> {
+        let whole = |a: &&Folded| matches!(a.how, How::Fixed | How::Dictionary);
+        self.reader.arrays.iter().filter(whole).map(|a| (a.meta.name.as_str(), &self.reader.stored[a.values])).collect()
+    }
+}
+
+impl Source for StoreSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        for &a in arrays {
+            crate::format::readable(&self.plan.arrays[a])?;
+        }
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        Some(self.reader.clone())
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let folded = &self.reader.arrays[array];
+        let stored = &self.reader.stored[folded.values];
+        if !matches!(folded.how, How::Fixed) || folded.valid.is_some() || stored.alive.is_some() || stored.problem.is_some() {
+            return None;
+        }
+        let extent = |p: &Piece| {
+            let blob = self.reader.files.blob(&p.path).ok()?;
+            let (file, offset) = self.reader.files.extent(&p.path, &blob)?;
+            Some(Extent { file, offset, len: p.rows * stored.row_bytes })
+        };
+        stored.pieces.iter().map(extent).collect()
+    }
+}

@@ -1,0 +1,257 @@
+//! Rows of stored arrays: from data files or segments, deleted rows left out, companions folded.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use super::read::Stored;
+use super::{Files, bitmap::Alive};
+use crate::error::{Context, Error, Result};
+use crate::format::{Emit, ReadRows};
+use crate::location::Blob;
+use crate::model::{Buf, Chunk, Dtype, Values, typed};
+use crate::sidecar::{Folded, How};
+
+/// Files kept open between pieces.
+const OPEN: usize = 32;
+/// A chunk of a larger request.
+const CHUNK_BYTES: u64 = 8 << 20;
+/// Deleted rows up to this many bytes are read over.
+const GAP_BYTES: u64 = 64 << 10;
+
+/// Reads rows of logical arrays.
+pub(super) struct Reader {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) stored: Arc<Vec<Stored>>,
+    pub(super) arrays: Arc<Vec<Folded>>,
+    pub(super) open: Mutex<VecDeque<(String, Arc<dyn Blob>)>>,
+}
+
+impl Reader {
+    fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
+        {
+            let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+            if let Some((_, blob)) = open.iter().find(|(p, _)| p == path) {
+                return Ok(blob.clone());
+            }
+        }
+        let blob = self.files.blob(path)?;
+        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        if open.len() == OPEN {
+            open.pop_front();
+        }
+        open.push_back((path.to_string(), blob.clone()));
+        Ok(blob)
+    }
+
+    /// Fills `buf` with stored rows from `row` on.
+    fn stored_rows(&self, stored: &Stored, row: u64, buf: &mut [u8]) -> Result<()> {
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let row_bytes = stored.row_bytes;
+        let end = row + buf.len() as u64 / row_bytes;
+        let first = stored.pieces.partition_point(|p| p.first_row + p.rows <= row);
+        let mut done = 0;
+        for p in stored.pieces[first..].iter().take_while(|p| p.first_row < end) {
+            let (from, to) = (row.max(p.first_row), end.min(p.first_row + p.rows));
+            let n = ((to - from) * row_bytes) as usize;
+            self.blob(&p.path)?.read_at((from - p.first_row) * row_bytes, &mut buf[done..done + n]).at_array(&stored.name)?;
+            done += n;
+        }
+        if done == buf.len() {
+            Ok(())
+        } else {
+            Err(Error::corrupt(format!("rows {row}..{end} are not all there")).array(&stored.name))
+        }
+    }
+
+    /// The bytes of these alive rows.
+    fn rows(&self, stored: &Stored, rows: Range<u64>) -> Result<Vec<u8>> {
+        let row_bytes = stored.row_bytes;
+        let total = (rows.end - rows.start).checked_mul(row_bytes).and_then(|n| usize::try_from(n).ok());
+        let total = total.ok_or_else(|| Error::corrupt("too many rows").array(&stored.name))?;
+        let mut buf = vec![0; total];
+        let Some(alive) = &stored.alive else {
+            self.stored_rows(stored, rows.start, &mut buf)?;
+            return Ok(buf);
+        };
+        self.alive_rows(stored, alive, rows, &mut buf)?;
+        Ok(buf)
+    }
+
+    fn alive_rows(&self, stored: &Stored, alive: &Alive, rows: Range<u64>, buf: &mut [u8]) -> Result<()> {
+        let row_bytes = stored.row_bytes;
+        if row_bytes == 0 {
+            return Ok(());
+        }
+        let mut at = 0;
+        let mut runs = alive.runs(rows).peekable();
+        let mut span = Vec::new();
+        let mut group: Vec<Range<u64>> = Vec::new();
+        while let Some(run) = runs.next() {
+            group.clear();
+            group.push(run);
+            let (first, mut last) = (group[0].start, group[0].end);
+            while let Some(next) = runs.peek()
+                && (next.start - last).saturating_mul(row_bytes) <= GAP_BYTES
+                && (next.end - first).saturating_mul(row_bytes) <= CHUNK_BYTES
+            {
+                last = next.end;
+                group.extend(runs.next());
+            }
+            if group.len() == 1 {
+                let n = ((last - first) * row_bytes) as usize;
+                self.stored_rows(stored, first, &mut buf[at..at + n])?;
+                at += n;
+                continue;
+            }
+            span.resize(((last - first) * row_bytes) as usize, 0);
+            self.stored_rows(stored, first, &mut span)?;
+            for run in &group {
+                let from = ((run.start - first) * row_bytes) as usize;
+                let n = ((run.end - run.start) * row_bytes) as usize;
+                buf[at..at + n].copy_from_slice(&span[from..from + n]);
+                at += n;
+            }
+        }
+        if at == buf.len() { Ok(()) } else { Err(Error::corrupt("the deletion bitmap has fewer rows than it says").array(&stored.name)) }
+    }
+
+    fn offsets(&self, stored: &Stored, rows: Range<u64>, values: u64) -> Result<Vec<u64>> {
+        let bytes = self.rows(stored, rows.start..rows.end + 1)?;
+        let offsets: Vec<u64> = typed::<i64>(&bytes).iter().map(|&o| o as u64).collect();
+        let mut before = offsets[0];
+        for (i, &o) in offsets.iter().enumerate() {
+            if o < before || o > values {
+                let row = rows.start + i as u64;
+                return Err(Error::corrupt(format!("offset {row} is {}, between {before} and {values} is expected", o as i64)).array(&stored.name));
+            }
+            before = o;
+        }
+        Ok(offsets)
+    }
+
+    fn mask(&self, array: &Folded, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
+        let Some(valid) = array.valid else { return Ok(None) };
+        let mut mask = self.rows(&self.stored[valid], rows)?;
+        mask.iter_mut().for_each(|v| *v = (*v != 0) as u8);
+        Ok(Some(mask))
+    }
+
+    fn chunk(&self, index: usize, rows: Range<u64>) -> Result<Chunk> {
+        let array = &self.arrays[index];
+        let stored = &self.stored[array.values];
+        let n = rows.end - rows.start;
+        let mut mask = self.mask(array, rows.clone())?;
+        let values = match &array.how {
+            How::Fixed => Values::Fixed(Buf::from_vec(self.rows(stored, rows.clone())?)),
+            How::Dictionary => {
+                let codes = self.rows(stored, rows.clone())?;
+                if stored.dtype.item_bytes() > 0 && array.minus_is_null {
+                    let nulls = minus_ones(stored.dtype, &codes);
+                    if nulls.contains(&0) {
+                        let mask = mask.get_or_insert_with(|| vec![1; n as usize]);
+                        mask.iter_mut().zip(nulls).for_each(|(m, v)| *m &= v);
+                    }
+                }
+                Values::Fixed(Buf::from_vec(codes))
+            }
+            How::Codes(categories) => {
+                let codes = integers(stored.dtype, &self.rows(stored, rows.clone())?);
+                let (mut offsets, mut text) = (Vec::with_capacity(codes.len() + 1), Vec::new());
+                offsets.push(0);
+                for (i, &code) in codes.iter().enumerate() {
+                    let null = code == -1 || mask.as_ref().is_some_and(|m| m[i] == 0);
+                    if null {
+                        mask.get_or_insert_with(|| vec![1; codes.len()])[i] = 0;
+                    } else {
+                        let item = usize::try_from(code).ok().and_then(|c| categories.get(c)).ok_or_else(|| {
+                            let row = rows.start + i as u64;
+                            Error::corrupt(format!("row {row} has code {code}, there are {} categories", categories.len()))
+                        })?;
+                        text.extend_from_slice(item);
+                    }
+                    offsets.push(text.len() as u64);
+                }
+                Values::Var { offsets, values: Buf::from_vec(text) }
+            }
+            How::Offsets(offsets) => {
+                let mut offsets = self.offsets(&self.stored[*offsets], rows.clone(), stored.rows_alive())?;
+                let (first, last) = (offsets[0], offsets[n as usize]);
+                offsets.iter_mut().for_each(|o| *o -= first);
+                Values::Var { offsets, values: Buf::from_vec(self.rows(stored, first..last)?) }
+            }
+        };
+        Ok(Chunk { array: index, first_row: rows.start, rows: n, values, valid: mask.map(Buf::from_vec) })
+    }
+
+    /// Rows of a chunk, so that it holds about `CHUNK_BYTES`.
+    fn step(&self, array: &Folded) -> u64 {
+        let bytes = match &array.how {
+            How::Fixed | How::Dictionary => self.stored[array.values].row_bytes,
+            How::Codes(_) => 24 + array.mean_bytes,
+            How::Offsets(_) => 8 + array.mean_bytes,
+        };
+        (CHUNK_BYTES / bytes.max(1)).max(1)
+    }
+}
+
+fn integers(dtype: Dtype, bytes: &[u8]) -> Vec<i64> {
+    match dtype {
+        Dtype::I8 => bytes.iter().map(|&b| b as i8 as i64).collect(),
+        Dtype::U8 => bytes.iter().map(|&b| b as i64).collect(),
+        Dtype::I16 => typed::<i16>(bytes).iter().map(|&v| v as i64).collect(),
+        Dtype::U16 => typed::<u16>(bytes).iter().map(|&v| v as i64).collect(),
+        Dtype::I32 => typed::<i32>(bytes).iter().map(|&v| v as i64).collect(),
+        Dtype::U32 => typed::<u32>(bytes).iter().map(|&v| v as i64).collect(),
+        Dtype::U64 => typed::<u64>(bytes).iter().map(|&v| i64::try_from(v).unwrap_or(i64::MAX)).collect(),
+        _ => typed::<i64>(bytes).into_owned(),
+    }
+}
+
+/// One byte an element: 0 where it is -1.
+fn minus_ones(dtype: Dtype, bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks_exact(dtype.item_bytes() as usize).map(|e| e.iter().any(|&b| b != 0xFF) as u8).collect()
+}
+
+impl ReadRows for Reader {
+    fn cut(&self, index: usize, row: u64) -> u64 {
+        let array = &self.arrays[index];
+        if !array.meta.logical.is_var() {
+            return u64::MAX;
+        }
+        let step = self.step(array);
+        (row / step + 1).saturating_mul(step)
+    }
+
+    fn cost(&self, index: usize, rows: Range<u64>) -> Option<u64> {
+        let array = &self.arrays[index];
+        let n = rows.end - rows.start;
+        match &array.how {
+            How::Codes(_) => Some(n.saturating_mul(24 + array.mean_bytes)),
+            How::Offsets(offsets) => {
+                let at = |row: u64| -> Option<u64> {
+                    Some(typed::<i64>(&self.rows(&self.stored[*offsets], row..row + 1).ok()?).first().copied()?.max(0) as u64)
+                };
+                let item = self.stored[array.values].dtype.item_bytes();
+                let bytes = at(rows.end)?.saturating_sub(at(rows.start)?).saturating_mul(item);
+                Some(bytes.saturating_add(8 * n))
+            }
+            _ => None,
+        }
+    }
+
+    fn read(&self, index: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let array = &self.arrays[index];
+        crate::format::readable(&array.meta)?;
+        let step = self.step(array);
+        let mut row = rows.start;
+        while row < rows.end {
+            let end = if self.stored[array.values].row_bytes == 0 { rows.end } else { row.saturating_add(step).min(rows.end) };
+            emit(self.chunk(index, row..end).at_array(&array.meta.name)?)?;
+            row = end;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,545 @@
+//! `npk.json`, the side file of a store: what NumPack's metadata cannot hold.
+//!
+//! Written only where there is something to say, ignored by NumPack, and never stronger than the data: an entry whose
+//! array has another dtype or shape by now is dropped with a note. Losing the file loses only types: times, codes and
+//! masks are then plain integers and bools.
+//!
+//! ```json
+//! {"npk": 1, "format": "parquet", "order": ["when", "city"], "attributes": {}, "groups": {"path": {}},
+//!  "tables": [{"columns": [{"array": "when", "header": "when"}], "index": [], "matrix": null, "metadata": {}}],
+//!  "arrays": [
+//!    {"name": "when", "dtype": "int64", "shape": [3], "type": {"name": "timestamp", "unit": "us", "zone": "UTC"}, "valid": "when.valid"},
+//!    {"name": "city", "dtype": "int32", "shape": [3], "type": {"name": "text"}, "form": "codes",
+//!     "categories": {"kind": "text", "items": ["Oslo", {"base64": "/w=="}]}}]}
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan, Table, TimeUnit};
+
+const VERSION: u32 = 1;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Side {
+    npk: u32,
+    #[serde(skip_serializing_if = "is_default")]
+    format: String,
+    #[serde(skip_serializing_if = "is_default")]
+    attributes: Attributes,
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    groups: IndexMap<String, Attributes>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tables: Vec<Value>,
+    #[serde(skip_serializing_if = "is_default")]
+    order: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    arrays: Vec<Value>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct TableEntry {
+    columns: Vec<ColumnEntry>,
+    #[serde(skip_serializing_if = "is_default")]
+    index: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    matrix: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    metadata: Attributes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ColumnEntry {
+    array: String,
+    header: String,
+}
+
+/// One array. `dtype` and `shape` are those of the stored array that holds the values.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ArrayEntry {
+    name: String,
+    dtype: String,
+    shape: Vec<u64>,
+    #[serde(rename = "type", skip_serializing_if = "is_default")]
+    kind: Option<TypeEntry>,
+    #[serde(skip_serializing_if = "is_default")]
+    form: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    values: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    valid: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    offsets: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    categories: Option<CategoriesEntry>,
+    #[serde(skip_serializing_if = "is_default")]
+    nulls: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    was: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    scalar: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    chunks: Option<Vec<u64>>,
+    #[serde(skip_serializing_if = "is_default")]
+    alias_of: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    attributes: Attributes,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct TypeEntry {
+    name: String,
+    #[serde(skip_serializing_if = "is_default")]
+    unit: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    zone: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    precision: Option<u8>,
+    #[serde(skip_serializing_if = "is_default")]
+    scale: Option<i8>,
+    #[serde(skip_serializing_if = "is_default")]
+    ordered: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    element: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    shape: Option<Vec<u64>>,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct CategoriesEntry {
+    kind: String,
+    #[serde(skip_serializing_if = "is_default")]
+    dtype: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "is_default")]
+    meaning: Option<String>,
+    items: Vec<Value>,
+}
+
+fn type_entry(logical: &Logical) -> Option<TypeEntry> {
+    let named = |name: &str| TypeEntry { name: name.into(), ..TypeEntry::default() };
+    let timed = |name: &str, unit: &TimeUnit| TypeEntry { unit: Some(unit.to_string()), ..named(name) };
+    Some(match logical {
+        Logical::Plain => return None,
+        Logical::Datetime(u) => timed("datetime64", u),
+        Logical::Timedelta(u) => timed("timedelta64", u),
+        Logical::Timestamp(u, zone) => TypeEntry { zone: zone.clone(), ..timed("timestamp", u) },
+        Logical::Duration(u) => timed("duration", u),
+        Logical::Date32 => named("date32"),
+        Logical::Date64 => named("date64"),
+        Logical::Time32(u) => timed("time32", u),
+        Logical::Time64(u) => timed("time64", u),
+        Logical::Text => named("text"),
+        Logical::Binary => named("binary"),
+        Logical::Decimal { precision, scale } => {
+            TypeEntry { precision: Some(*precision), scale: Some(*scale), ..named("decimal") }
+        }
+        Logical::Dictionary { ordered, .. } => TypeEntry { ordered: *ordered, ..named("dictionary") },
+        Logical::List => named("list"),
+        Logical::Packed { dtype, shape } => TypeEntry { element: Some(dtype.clone()), shape: Some(shape.clone()), ..named("packed") },
+    })
+}
+
+fn logical_of(entry: &TypeEntry, categories: Option<&CategoriesEntry>) -> Option<Logical> {
+    let unit = || TimeUnit::parse(entry.unit.as_deref()?);
+    Some(match entry.name.as_str() {
+        "datetime64" => Logical::Datetime(unit()?),
+        "timedelta64" => Logical::Timedelta(unit()?),
+        "timestamp" => Logical::Timestamp(unit()?, entry.zone.clone()),
+        "duration" => Logical::Duration(unit()?),
+        "date32" => Logical::Date32,
+        "date64" => Logical::Date64,
+        "time32" => Logical::Time32(unit()?),
+        "time64" => Logical::Time64(unit()?),
+        "text" => Logical::Text,
+        "binary" => Logical::Binary,
+        "decimal" => Logical::Decimal { precision: entry.precision?, scale: entry.scale? },
+        "dictionary" => Logical::Dictionary { categories: categories_of(categories?)?, ordered: entry.ordered },
+        "list" => Logical::List,
+        "packed" => Logical::Packed { dtype: entry.element.clone()?, shape: entry.shape.clone()? },
+        _ => return None,
+    })
+}
+
+/// The dtypes that a logical type's stored values may have.
+fn suits(logical: &Logical, dtype: Dtype) -> bool {
+    match logical {
+        Logical::Date32 | Logical::Time32(_) => dtype == Dtype::I32,
+        Logical::Packed { .. } => dtype == Dtype::U8,
+        Logical::Dictionary { .. } => dtype.is_integer(),
+        l if l.is_time() => dtype == Dtype::I64,
+        _ => true,
+    }
+}
+
+fn categories_entry(categories: &Categories) -> CategoriesEntry {
+    let text = |item: Vec<u8>| match String::from_utf8(item) {
+        Ok(text) => Value::String(text),
+        Err(e) => serde_json::json!({ "base64": BASE64.encode(e.as_bytes()) }),
+    };
+    let items = categories.snapshot();
+    match categories.kind() {
+        CategoryKind::Text => {
+            CategoriesEntry { kind: "text".into(), items: items.into_iter().map(text).collect(), ..CategoriesEntry::default() }
+        }
+        CategoryKind::Binary => {
+            CategoriesEntry { kind: "binary".into(), items: items.into_iter().map(text).collect(), ..CategoriesEntry::default() }
+        }
+        CategoryKind::Fixed(dtype, meaning) => CategoriesEntry {
+            kind: "fixed".into(),
+            dtype: Some(dtype.name().into()),
+            meaning: meaning.clone(),
+            items: vec![serde_json::json!({ "base64": BASE64.encode(items.concat()) })],
+        },
+    }
+}
+
+fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
+    let item = |value: &Value| match value {
+        Value::String(text) => Some(text.as_bytes().to_vec()),
+        Value::Object(map) => BASE64.decode(map.get("base64")?.as_str()?).ok(),
+        _ => None,
+    };
+    let items: Option<Vec<Vec<u8>>> = entry.items.iter().map(item).collect();
+    Some(match entry.kind.as_str() {
+        "text" => Categories::new(CategoryKind::Text, items?),
+        "binary" => Categories::new(CategoryKind::Binary, items?),
+        "fixed" => {
+            let dtype = Dtype::parse(entry.dtype.as_deref()?)?;
+            let all = items?.concat();
+            let size = dtype.item_bytes() as usize;
+            if all.len() % size != 0 {
+                return None;
+            }
+            Categories::new(CategoryKind::Fixed(dtype, entry.meaning.clone()), all.chunks(size).map(<[u8]>::to_vec).collect())
+        }
+        _ => return None,
+    })
+}
+
+/// What a side file must say about a finished store; `None` where there is nothing to say.
+///
+/// `bare` (`--no-metadata`) leaves out attributes and origins, and keeps what the values mean.
+pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u8>> {
+    let kept: HashMap<&str, &Kept> = end.kept.iter().map(|k| (k.values.as_str(), k)).collect();
+    let companions: HashSet<&str> = end.kept.iter().flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()]).flatten().collect();
+    let mut side = Side { npk: VERSION, attributes: attributes.clone(), ..Side::default() };
+    for stored in &end.arrays {
+        if companions.contains(stored.name.as_str()) {
+            continue;
+        }
+        let kept = kept.get(stored.name.as_str()).copied();
+        side.order.push(kept.map_or(&stored.name, |k| &k.meta.name).clone());
+        if let Some(entry) = array_entry(stored, kept, bare) {
+            side.arrays.extend(serde_json::to_value(entry));
+        }
+    }
+    if !bare {
+        side.groups = end.groups.clone();
+    }
+    side.tables = end.tables.iter().map(|t| table_entry(t, bare)).filter_map(|t| serde_json::to_value(t).ok()).collect();
+    if side.attributes.is_empty() && side.groups.is_empty() && side.tables.is_empty() && side.arrays.is_empty() {
+        return None;
+    }
+    if !bare {
+        side.format = end.format.to_string();
+    }
+    serde_json::to_vec(&side).ok()
+}
+
+fn table_entry(table: &Table, bare: bool) -> TableEntry {
+    TableEntry {
+        columns: table.columns.iter().map(|c| ColumnEntry { array: c.array.clone(), header: c.header.clone() }).collect(),
+        index: table.index.clone(),
+        matrix: table.matrix.clone(),
+        metadata: if bare { Attributes::new() } else { table.metadata.clone() },
+    }
+}
+
+fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<ArrayEntry> {
+    let meta = kept.map_or(stored, |k| &k.meta);
+    let mut entry = ArrayEntry {
+        name: meta.name.clone(),
+        kind: type_entry(&meta.logical),
+        nulls: meta.nulls && kept.is_some(),
+        was: meta.was.map(|d| d.name().to_string()),
+        scalar: meta.scalar,
+        ..ArrayEntry::default()
+    };
+    if !bare {
+        entry.chunks = meta.details.chunks.clone();
+        entry.alias_of = meta.details.alias_of.clone();
+        entry.attributes = meta.details.attributes.clone();
+    }
+    if let Logical::Dictionary { categories, .. } = &meta.logical {
+        entry.categories = Some(categories_entry(categories));
+    }
+    if let Some(kept) = kept {
+        entry.values = (kept.values != meta.name).then(|| kept.values.clone());
+        entry.valid = kept.valid.clone();
+        entry.offsets = kept.offsets.clone();
+        entry.form = match &kept.form {
+            Form::Same => None,
+            Form::Widened => {
+                entry.was = Some(meta.was.unwrap_or(meta.dtype).name().to_string());
+                None
+            }
+            Form::Bits => {
+                entry.was = Some(meta.dtype.name().to_string());
+                Some("bits".into())
+            }
+            Form::Codes(categories) => {
+                entry.categories = Some(categories_entry(categories));
+                Some("codes".into())
+            }
+            Form::Offsets => Some("offsets".into()),
+        };
+    }
+    let says = entry.kind.is_some()
+        || entry.was.is_some()
+        || entry.scalar
+        || entry.form.is_some()
+        || entry.valid.is_some()
+        || entry.values.is_some()
+        || entry.chunks.is_some()
+        || entry.alias_of.is_some()
+        || !entry.attributes.is_empty();
+    if !says {
+        return None;
+    }
+    entry.dtype = stored.dtype.name().into();
+    entry.shape = if stored.scalar { vec![1] } else { stored.shape().unwrap_or_default() };
+    Some(entry)
+}
+
+/// A logical array, and the stored arrays (indices into the list given to [`fold`]) that it is made of.
+#[derive(Debug)]
+pub struct Folded {
+    /// The logical array.
+    pub meta: ArrayMeta,
+    /// The stored array of values, codes or elements.
+    pub values: usize,
+    /// The stored mask.
+    pub valid: Option<usize>,
+    /// What is done with the values.
+    pub how: How,
+    /// Whether codes of -1 are nulls (dictionaries whose nulls have no mask).
+    pub minus_is_null: bool,
+    /// About how many bytes a row of text or of a list has.
+    pub mean_bytes: u64,
+}
+
+/// What is done with stored values.
+#[derive(Debug)]
+pub enum How {
+    /// They are the values.
+    Fixed,
+    /// They are a dictionary's codes.
+    Dictionary,
+    /// They are codes of these texts.
+    Codes(Vec<Vec<u8>>),
+    /// They lie end to end; the stored array of this index cuts them.
+    Offsets(usize),
+}
+
+/// Folds stored arrays into the logical ones that the side file's bytes tell of; fills in the plan's attributes, groups,
+/// tables, and notes of what was dropped.
+pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<Folded> {
+    let side = match side.map(serde_json::from_slice::<Side>) {
+        None => Side::default(),
+        Some(Ok(side)) if side.npk == VERSION => side,
+        Some(Ok(side)) => {
+            plan.notes.push(format!("npk.json is of version {}, which is not known here: it is left aside", side.npk));
+            Side::default()
+        }
+        Some(Err(e)) => {
+            plan.notes.push(format!("npk.json cannot be read and is left aside: {e}"));
+            Side::default()
+        }
+    };
+    let index: HashMap<&str, usize> = stored.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+    let mut used: Vec<bool> = vec![false; stored.len()];
+    let mut heads: Vec<Option<Folded>> = stored.iter().map(|_| None).collect();
+    for value in side.arrays {
+        let entry: ArrayEntry = match serde_json::from_value(value) {
+            Ok(entry) => entry,
+            Err(e) => {
+                plan.notes.push(format!("npk.json: an entry cannot be read and is dropped: {e}"));
+                continue;
+            }
+        };
+        let name = entry.name.clone();
+        match fold_one(entry, &stored, &index, &used) {
+            Ok(folded) => {
+                for i in parts(&folded) {
+                    used[i] = true;
+                }
+                let at = folded.values;
+                heads[at] = Some(folded);
+            }
+            Err(why) => plan.notes.push(format!("npk.json: what it says of {name} is dropped: {why}")),
+        }
+    }
+    let mut all: Vec<Folded> = Vec::with_capacity(stored.len());
+    let names: HashSet<String> = heads.iter().flatten().map(|f| f.meta.name.clone()).collect();
+    for (i, meta) in stored.into_iter().enumerate() {
+        match heads[i].take() {
+            Some(folded) => all.push(folded),
+            None if used[i] => {}
+            None => {
+                if names.contains(&meta.name) {
+                    plan.notes.push(format!("npk.json names an array {} that the store has, too: both are listed", meta.name));
+                }
+                all.push(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0 });
+            }
+        }
+    }
+    if !side.order.is_empty() {
+        let place: HashMap<&str, usize> = side.order.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+        all.sort_by_key(|f| place.get(f.meta.name.as_str()).copied().unwrap_or(usize::MAX));
+    }
+    plan.attributes = side.attributes;
+    plan.groups = side.groups;
+    let known: HashSet<&str> = all.iter().map(|f| f.meta.name.as_str()).collect();
+    for value in side.tables {
+        match serde_json::from_value::<TableEntry>(value) {
+            Ok(table) => {
+                let there = |name: &String| known.contains(name.as_str());
+                let whole = match &table.matrix {
+                    Some(matrix) => there(matrix),
+                    None => table.columns.iter().all(|c| there(&c.array)) && table.index.iter().all(there),
+                };
+                if whole {
+                    plan.tables.push(Table {
+                        columns: table.columns.into_iter().map(|c| Column { array: c.array, header: c.header }).collect(),
+                        index: table.index,
+                        matrix: table.matrix,
+                        metadata: table.metadata,
+                    });
+                } else {
+                    plan.notes.push("npk.json: a table is dropped, the store lacks some of its arrays".into());
+                }
+            }
+            Err(e) => plan.notes.push(format!("npk.json: a table cannot be read and is dropped: {e}")),
+        }
+    }
+    all
+}
+
+fn parts(folded: &Folded) -> impl Iterator<Item = usize> {
+    let offsets = match folded.how {
+        How::Offsets(i) => Some(i),
+        _ => None,
+    };
+    [Some(folded.values), folded.valid, offsets].into_iter().flatten()
+}
+
+fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize>, used: &[bool]) -> Result<Folded, String> {
+    let find = |name: &str| -> Result<usize, String> {
+        let i = *index.get(name).ok_or_else(|| format!("the store has no array {name}"))?;
+        if used[i] { Err(format!("{name} belongs to another array")) } else { Ok(i) }
+    };
+    let stored_name = entry.values.as_deref().unwrap_or(&entry.name);
+    if stored_name != entry.name && index.contains_key(entry.name.as_str()) {
+        return Err("the store has an array of this name by now".into());
+    }
+    let values = find(stored_name)?;
+    let of = &stored[values];
+    let shape = of.shape().unwrap_or_default();
+    if of.details.error.is_none() && (of.dtype.name() != entry.dtype || shape != entry.shape) {
+        return Err(format!("{stored_name} is {} {shape:?} by now, it was {} {:?}", of.dtype, entry.dtype, entry.shape));
+    }
+    let mut meta = of.clone();
+    meta.name = entry.name.clone();
+    if let Some(kind) = &entry.kind {
+        meta.logical = logical_of(kind, entry.categories.as_ref()).ok_or_else(|| format!("the type {} is not known", kind.name))?;
+    }
+    let was = match &entry.was {
+        Some(name) => Some(Dtype::parse(name).ok_or_else(|| format!("the type {name} is not known"))?),
+        None => None,
+    };
+    let how = match entry.form.as_deref() {
+        None if meta.logical.is_var() => return Err("it is text or a list without codes or offsets".into()),
+        None if !suits(&meta.logical, of.dtype) => return Err(format!("{} does not hold it", of.dtype)),
+        None => {
+            meta.was = was;
+            if matches!(meta.logical, Logical::Dictionary { .. }) { How::Dictionary } else { How::Fixed }
+        }
+        Some("bits") => {
+            let was = was.filter(|d| d.item_bytes() == of.dtype.item_bytes()).ok_or("its type before is not known")?;
+            meta.details.stored_dtype = Some(of.dtype.name().into());
+            meta.dtype = was;
+            How::Fixed
+        }
+        Some("codes") => {
+            if !meta.logical.is_var() || matches!(meta.logical, Logical::List) || !of.dtype.is_integer() || !of.inner.is_empty() {
+                return Err("codes of this type are not known".into());
+            }
+            let categories = entry.categories.as_ref().and_then(categories_of).ok_or("its categories cannot be read")?;
+            meta.details.stored_dtype = Some(of.dtype.name().into());
+            meta.dtype = Dtype::U8;
+            How::Codes(categories.snapshot())
+        }
+        Some("offsets") => {
+            if !meta.logical.is_var() || !of.inner.is_empty() || !matches!(meta.logical, Logical::List) && of.dtype != Dtype::U8 {
+                return Err("offsets of this type are not known".into());
+            }
+            let offsets = find(entry.offsets.as_deref().ok_or("it has no offsets")?)?;
+            let cuts = &stored[offsets];
+            let rows = cuts.rows.unwrap_or(0);
+            if cuts.dtype != Dtype::I64 || !cuts.inner.is_empty() || rows == 0 {
+                return Err(format!("{} holds no offsets", cuts.name));
+            }
+            meta.rows = Some(rows - 1);
+            How::Offsets(offsets)
+        }
+        Some(other) => return Err(format!("the form {other} is not known")),
+    };
+    if entry.scalar {
+        if meta.rows != Some(1) || !meta.inner.is_empty() {
+            return Err("it is no scalar by now".into());
+        }
+        meta.scalar = true;
+    }
+    let valid = match &entry.valid {
+        None => None,
+        Some(name) => {
+            let i = find(name)?;
+            let mask = &stored[i];
+            if mask.dtype != Dtype::Bool || !mask.inner.is_empty() || mask.rows != meta.rows {
+                return Err(format!("{name} is no mask of its rows by now"));
+            }
+            Some(i)
+        }
+    };
+    meta.nulls = entry.nulls || valid.is_some();
+    meta.details.chunks = entry.chunks;
+    meta.details.alias_of = entry.alias_of;
+    meta.details.attributes = entry.attributes;
+    if !meta.logical.is_plain() && meta.details.stored_dtype.is_none() {
+        meta.details.stored_dtype = Some(of.dtype.name().into());
+    }
+    let rows = meta.rows.unwrap_or(0).max(1);
+    let mean_bytes = match &how {
+        How::Codes(items) => items.iter().map(Vec::len).sum::<usize>() as u64 / (items.len().max(1) as u64) + 1,
+        How::Offsets(_) => of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes()) / rows + 1,
+        _ => 0,
+    };
+    let folded = Folded { minus_is_null: entry.nulls && valid.is_none(), meta, values, valid, how, mean_bytes };
+    let mut seen = HashSet::new();
+    if parts(&folded).all(|i| seen.insert(i)) { Ok(folded) } else { Err("its parts are one array".into()) }
+}
