@@ -313,57 +313,110 @@ impl Rows {
     }
 }
 
+/// A piece of road 1 or 2.
+enum Task {
+    Copy(usize, crate::format::Extent, crate::format::Extent),
+    Rows(usize, Range<u64>, u64),
+}
+
+/// The pieces of roads 1 and 2, made array by array when their turn comes: files are opened for the arrays at work, not
+/// for ten thousand of them at once.
+struct Tasks<'a> {
+    source: &'a mut dyn Source,
+    sink: &'a mut dyn Sink,
+    rows: &'a mut Rows,
+    reader: Option<Arc<dyn ReadRows>>,
+    writer: Option<Arc<dyn WriteRows>>,
+    piece: u64,
+    at: usize,
+    copies: VecDeque<(crate::format::Extent, crate::format::Extent)>,
+    /// The first row not yet given of array `at`, where it goes by rows.
+    row: Option<u64>,
+}
+
+impl Tasks<'_> {
+    fn next(&mut self) -> Result<Option<Task>> {
+        loop {
+            let plan = self.source.plan();
+            let Some(meta) = plan.arrays.get(self.at) else { return Ok(None) };
+            if let Some((from, to)) = self.copies.pop_front() {
+                return Ok(Some(Task::Copy(self.at, from, to)));
+            }
+            if let (Some(row), Some(reader), Some(writer), Some(total)) = (self.row, &self.reader, &self.writer, meta.rows)
+                && row < total
+            {
+                let (a, row_bytes) = (self.at, meta.row_bytes()?);
+                let end = if row_bytes == 0 && !meta.logical.is_var() {
+                    total // nothing to move, however many rows
+                } else {
+                    piece_end(row, total, row_bytes, self.piece, |r| writer.cut(a, r), |r| reader.cut(a, r))
+                };
+                let bytes = reader.cost(a, row..end).unwrap_or((end - row).saturating_mul(row_bytes));
+                self.row = Some(end);
+                return Ok(Some(Task::Rows(a, row..end, bytes)));
+            }
+            // The next array.
+            if self.row.is_some() || self.rows.done[self.at] {
+                self.row = None;
+                self.at += 1;
+                continue;
+            }
+            let name = &meta.name;
+            if let Some(from) = self.source.extents(self.at)
+                && let Some(to) = self.sink.slots(self.at)
+            {
+                self.copies = copy::pair(&from, &to, 32 << 20).at_array(name)?.into();
+            } else if self.reader.is_some() && self.writer.is_some() && meta.rows.is_some() {
+                self.row = Some(0);
+            } else {
+                self.at += 1;
+                continue;
+            }
+            self.rows.done[self.at] = true;
+        }
+    }
+}
+
 /// Roads 1 and 2: everything that can be moved by position is, on all threads.
 fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, settings: &Settings, pool: &rayon::ThreadPool) -> Result<()> {
-    enum Task {
-        Copy(usize, crate::format::Extent, crate::format::Extent),
-        Rows(usize, Range<u64>, u64),
-    }
     let (reader, writer) = (source.random(), sink.random());
-    let piece = settings.piece_bytes();
-    let plan = source.plan().clone();
-    let mut tasks = Vec::new();
-    for (a, meta) in plan.arrays.iter().enumerate() {
-        if let (Some(to), Some(from)) = (sink.slots(a), source.extents(a)) {
-            for (from, to) in copy::pair(&from, &to, 32 << 20).at_array(&meta.name)? {
-                tasks.push(Task::Copy(a, from, to));
-            }
-        } else if let (Some(reader), Some(writer), Some(total)) = (&reader, &writer, meta.rows) {
-            let row_bytes = meta.row_bytes()?;
-            let mut row = 0;
-            while row < total {
-                let end = piece_end(row, total, row_bytes, piece, |r| writer.cut(a, r), |r| reader.cut(a, r));
-                let bytes = reader.cost(a, row..end).unwrap_or((end - row).saturating_mul(row_bytes));
-                tasks.push(Task::Rows(a, row..end, bytes));
-                row = end;
-            }
-        } else {
-            continue;
-        }
-        rows.done[a] = true;
-    }
+    let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
+    let tasks = Tasks {
+        reader: reader.clone(),
+        writer: writer.clone(),
+        source,
+        sink,
+        rows,
+        piece: settings.piece_bytes(),
+        at: 0,
+        copies: VecDeque::new(),
+        row: None,
+    };
     let failed = Failure::default();
-    let queue = Mutex::new(tasks.into_iter());
-    // Small pieces are taken by the handful, so that ten thousand of them do not queue at one lock.
+    let queue = Mutex::new(tasks);
     pool.scope(|scope| {
         for _ in 0..settings.jobs {
             scope.spawn(|_| {
                 while !failed.is_set() {
-                    let Some(task) = queue.lock().unwrap_or_else(|e| e.into_inner()).next() else { break };
+                    let task = match guarded(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
+                        Ok(Some(task)) => task,
+                        Ok(None) => break,
+                        Err(e) => return failed.set(e),
+                    };
                     let done = guarded(|| match task {
-                        Task::Copy(a, from, to) => copy::copy(&from, &to).map(|()| (a, from.len)).at_array(&plan.arrays[a].name),
+                        Task::Copy(a, from, to) => copy::copy(&from, &to).map(|()| (a, from.len)).at_array(&names[a]),
                         Task::Rows(a, range, bytes) => {
                             let _held = settings.budget.take(bytes.saturating_mul(2));
                             match (&reader, &writer) {
                                 (Some(reader), Some(writer)) => read_exactly(reader.as_ref(), a, range, &mut |chunk| writer.write(&chunk))
                                     .map(|()| (a, bytes))
-                                    .at_array(&plan.arrays[a].name),
+                                    .at_array(&names[a]),
                                 _ => Ok((a, 0)),
                             }
                         }
                     });
                     match done {
-                        Ok((a, bytes)) => settings.moved(bytes, &plan.arrays[a].name),
+                        Ok((a, bytes)) => settings.moved(bytes, &names[a]),
                         Err(e) => failed.set(e),
                     }
                 }
@@ -519,7 +572,11 @@ impl Pieces<'_> {
                     continue;
                 }
                 let row_bytes = plan.arrays[a].row_bytes()?;
-                let end = piece_end(self.row, total, row_bytes, self.piece, |_| u64::MAX, |r| reader.cut(a, r));
+                let end = if row_bytes == 0 && !plan.arrays[a].logical.is_var() {
+                    total
+                } else {
+                    piece_end(self.row, total, row_bytes, self.piece, |_| u64::MAX, |r| reader.cut(a, r))
+                };
                 self.queue.push_back(job(a, self.row..end)?);
                 self.row = end;
             }
