@@ -3,4 +3,11 @@
 mod blosc2;
 mod blosc2_nd;
 pub mod filters;
+pub mod foreign;
+pub mod layout;
+pub mod npy_data;
+pub mod npy_header;
+pub mod raw;
+pub mod shards;
 pub mod store;
+pub mod unique_map;

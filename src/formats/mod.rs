@@ -3,10 +3,15 @@
 use crate::format::Format;
 
 pub mod npk;
+pub mod npy;
+pub mod safetensors;
 
 /// Every format, in the order of the documentation and of detection.
+#[rustfmt::skip]
 pub static FORMATS: &[&dyn Format] = &[
     &npk::Npk,
+    &npy::Npy,
+    &safetensors::Safetensors,
 ];
 
 /// The format of this name.

@@ -80,10 +80,14 @@ fn open(path: &Path) -> Result<File> {
 }
 
 pub(super) fn blob(path: &Path) -> Result<Arc<dyn Blob>> {
-    blob_of(open(path)?)
+    file_blob(open(path)?)
 }
 
-pub(super) fn blob_of(file: File) -> Result<Arc<dyn Blob>> {
+/// Ranged reads of an open file, a temporary one for example.
+///
+/// # Errors
+/// Where its length cannot be told.
+pub fn file_blob(file: File) -> Result<Arc<dyn Blob>> {
     let len = file.metadata().map_err(Error::reading)?.len();
     Ok(Arc::new(LocalBlob { file: Arc::new(file), len }))
 }

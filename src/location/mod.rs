@@ -17,7 +17,7 @@ mod local;
 pub mod remote;
 mod stream;
 
-pub use local::{map_file, sweep_stale};
+pub use local::{file_blob, map_file, sweep_stale};
 pub use stream::StreamState;
 
 /// Ranged reads of one object; cheap to share between threads.

@@ -77,7 +77,7 @@ impl StreamState {
         let mut reader = self.reader()?;
         let mut file = tempfile::tempfile()?;
         io::copy(&mut reader, &mut file)?;
-        let blob = super::local::blob_of(file)?;
+        let blob = super::local::file_blob(file)?;
         self.lock().spool = Some(blob.clone());
         Ok(blob)
     }

@@ -1,1 +1,4 @@
 //! Per format: real files in, our files out to the real libraries, refusals, damage.
+
+mod npy;
+mod safetensors;

@@ -1,6 +1,8 @@
 //! What the tests share: running the built binary, running Python judges, scratch folders, fixtures.
 #![allow(dead_code)]
 
+pub mod library;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

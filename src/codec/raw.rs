@@ -1,0 +1,178 @@
+//! Arrays whose bytes lie in a file as the model has them: reading and writing by position, and in turn.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{Block, Emit, Encode, Encoded, Extent, Job, ReadRows, WriteRows};
+use crate::location::Blob;
+use crate::model::{ArrayMeta, Buf, Chunk, Values};
+
+/// Where an array lies in a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Its first byte.
+    pub offset: u64,
+    /// Bytes of a row.
+    pub row_bytes: u64,
+    /// Bytes of all rows.
+    pub bytes: u64,
+}
+
+impl Place {
+    /// The place of `meta` at `offset`.
+    ///
+    /// # Errors
+    /// Sizes that overflow; rows that are not known.
+    pub fn of(meta: &ArrayMeta, offset: u64) -> Result<Place> {
+        let bytes = meta.bytes()?.ok_or_else(|| Error::failed("the row count is not known").array(&meta.name))?;
+        Ok(Place { offset, row_bytes: meta.row_bytes()?, bytes })
+    }
+
+    /// As an extent of `file`.
+    pub fn extent(&self, file: &Arc<File>) -> Vec<Extent> {
+        vec![Extent { file: file.clone(), offset: self.offset, len: self.bytes }]
+    }
+}
+
+/// Reads arrays that lie ready.
+pub struct RawReader {
+    /// The file.
+    pub blob: Arc<dyn Blob>,
+    /// Array by array.
+    pub places: Vec<Place>,
+}
+
+impl ReadRows for RawReader {
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let place = &self.places[array];
+        let count = rows.end.saturating_sub(rows.start);
+        let bytes = self.blob.read_vec(place.offset + rows.start * place.row_bytes, count * place.row_bytes)?;
+        emit(Chunk::fixed(array, rows.start, count, bytes))
+    }
+}
+
+/// A piece that was read already.
+pub struct Ready(pub Chunk);
+
+impl Job for Ready {
+    fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        emit(self.0)
+    }
+}
+
+/// Reads exactly `len` bytes of a stream. Memory grows with what really comes, not with what a header says.
+///
+/// # Errors
+/// Reading errors; corrupt where the stream ends early.
+pub fn read_stream(stream: &mut dyn Read, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len.min(1 << 20) as usize);
+    stream.take(len).read_to_end(&mut bytes).map_err(Error::reading)?;
+    if (bytes.len() as u64) < len {
+        return Err(Error::corrupt(format!("the stream ends {} bytes early", len - bytes.len() as u64)));
+    }
+    Ok(bytes)
+}
+
+/// Reads over `len` bytes of a stream.
+///
+/// # Errors
+/// As [`read_stream`].
+pub fn skip_stream(stream: &mut dyn Read, len: u64) -> Result<()> {
+    let skipped = std::io::copy(&mut stream.take(len), &mut std::io::sink()).map_err(Error::reading)?;
+    if skipped < len {
+        return Err(Error::corrupt(format!("the stream ends {} bytes early", len - skipped)));
+    }
+    Ok(())
+}
+
+/// Corrupt unless the stream has ended.
+///
+/// # Errors
+/// Reading errors; bytes that follow.
+pub fn expect_end(stream: &mut dyn Read) -> Result<()> {
+    let mut one = [0u8];
+    match stream.take(1).read(&mut one).map_err(Error::reading)? {
+        0 => Ok(()),
+        _ => Err(Error::corrupt("bytes follow behind the end")),
+    }
+}
+
+/// Hands the values on as they are.
+pub struct RawEncode;
+
+impl Encode for RawEncode {
+    fn encode(&self, block: Block) -> Result<Encoded> {
+        let Some((array, chunks)) = block.columns.into_iter().next() else {
+            return Err(Error::failed("a block without arrays"));
+        };
+        let bufs: Vec<Buf> = chunks.into_iter().map(fixed).collect::<Result<_>>()?;
+        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(bufs) })
+    }
+}
+
+/// The bytes of a chunk of fixed size without nulls; others never reach such a sink.
+///
+/// # Errors
+/// An internal fault.
+pub fn fixed(chunk: Chunk) -> Result<Buf> {
+    match chunk.values {
+        Values::Fixed(b) => Ok(b),
+        Values::Var { .. } => Err(Error::failed("text reached a sink of plain arrays")),
+    }
+}
+
+/// Writes what [`RawEncode`] gave; returns the bytes.
+///
+/// # Errors
+/// Disk full and the like.
+pub fn write_encoded(out: &mut dyn Write, encoded: Encoded) -> Result<u64> {
+    let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::failed("an unknown payload"))?;
+    let mut bytes = 0;
+    for buf in bufs.iter() {
+        out.write_all(buf)?;
+        bytes += buf.len() as u64;
+    }
+    Ok(bytes)
+}
+
+/// Writes rows to their places.
+pub struct RawWriter {
+    /// Array by array: its file and its place in it.
+    pub places: Vec<(Arc<File>, Place)>,
+}
+
+impl WriteRows for RawWriter {
+    fn write(&self, chunk: &Chunk) -> Result<()> {
+        let (file, place) = &self.places[chunk.array];
+        let Values::Fixed(values) = &chunk.values else { return Err(Error::failed("text reached a sink of plain arrays")) };
+        let at = chunk.first_row.checked_mul(place.row_bytes).filter(|at| at + values.len() as u64 <= place.bytes);
+        let at = at.ok_or_else(|| Error::failed(format!("row {} lies behind the end", chunk.first_row)))?;
+        Ok(file.write_all_at(values, place.offset + at)?)
+    }
+}
+
+/// Writes in turn from a position of a file on.
+pub struct At<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// Where the next bytes go.
+    pub offset: u64,
+}
+
+impl Write for At<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write_at(bytes, self.offset)?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! Conversions through the library alone, without the command line: thousands of them are cheap.
+
+use std::path::Path;
+
+use npk::error::Result;
+use npk::format::{Order, ReadOptions, Summary, WriteOptions};
+use npk::formats::by_name;
+use npk::location::Location;
+use npk::model::{Chunk, Plan};
+use npk::pipe::{self, Settings};
+
+/// Opens a file and delivers every array.
+pub fn drain(format: &str, path: &Path, each: &mut dyn FnMut(Chunk)) -> Result<Plan> {
+    let at = Location::local(path);
+    let source = by_name(format).unwrap().open(&at, &ReadOptions::default())?;
+    let mut emit = |chunk| {
+        each(chunk);
+        Ok(())
+    };
+    pipe::drain(source, Vec::new(), Order::Any, &mut emit, &Settings::new(2, 64 << 20))
+}
+
+/// Opens and reads everything; whatever happens, it is no panic.
+pub fn read_all(format: &str, path: &Path) -> Result<Plan> {
+    drain(format, path, &mut |_| {})
+}
+
+/// From one format to another, without adapters: the arrays must be such as the target holds.
+pub fn convert(from: &str, input: &Location, to: &str, output: &Location, options: &WriteOptions) -> Result<Summary> {
+    let source = by_name(from).unwrap().open(input, &ReadOptions::default())?;
+    let target = by_name(to).unwrap();
+    let mut create = |plan: &Plan| {
+        if let Some(error) = target.refuse(plan, options).into_iter().next() {
+            return Err(error);
+        }
+        target.create(output, plan, options)
+    };
+    pipe::run(source, Vec::new(), target.holds().unwrap(), &mut create, &Settings::new(2, 64 << 20)).map(|(summary, _)| summary)
+}
+
+/// As [`convert`], from path to path.
+pub fn convert_files(from: &str, input: &Path, to: &str, output: &Path) -> Result<Summary> {
+    convert(from, &Location::local(input), to, &Location::local(output), &WriteOptions::default())
+}
