@@ -84,6 +84,10 @@ impl Error {
     }
     /// A failed system call on the way in: not found and permission are exit 3, the rest exit 1.
     pub fn reading(error: std::io::Error) -> Error {
+        let error = match error.downcast::<Error>() {
+            Ok(ours) => return ours,
+            Err(other) => other,
+        };
         match error.kind() {
             std::io::ErrorKind::NotFound => Error::missing("no such file or directory"),
             std::io::ErrorKind::PermissionDenied => Error::missing("permission denied"),
@@ -181,6 +185,11 @@ impl std::error::Error for Error {}
 /// System errors without a better word: out of space and the like.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
+        // One of ours that went through a reader or writer comes out as it was.
+        let error = match error.downcast::<Error>() {
+            Ok(ours) => return ours,
+            Err(other) => other,
+        };
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Error::new(Kind::BrokenPipe, "broken pipe"),
             std::io::ErrorKind::StorageFull => {

@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod formats;
+#[cfg(feature = "remote")]
+mod remote;
 mod support;

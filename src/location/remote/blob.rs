@@ -1,0 +1,301 @@
+//! Reading: ranges of one version of an object, several in flight, each tried again on its own.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::task::JoinHandle;
+
+use super::client::Pin;
+use super::errors::{Failure, What};
+use super::{RemoteBackend, runtime};
+use crate::error::{Error, Result};
+use crate::location::Blob;
+
+/// A large read is cut into parts of this size, and into more of at least [`LEAST_PART`] where that gives fewer than
+/// [`FLIGHT`] of them.
+const PART: u64 = 8 << 20;
+const LEAST_PART: u64 = 2 << 20;
+const FLIGHT: u64 = 4;
+/// The most parts of one call in flight.
+const MOST_FLIGHT: usize = 8;
+/// Reads up to here go through the windows.
+const SMALL: u64 = 64 << 10;
+/// What is fetched around a small read; grows where reads follow each other.
+const WINDOW: u64 = 32 << 10;
+const MOST_WINDOW: u64 = 1 << 20;
+/// Ranges with gaps up to here are fetched together.
+const GAP: u64 = 64 << 10;
+
+/// Recently fetched pieces of the objects of a backend, oldest first.
+#[derive(Default)]
+pub(super) struct Windows {
+    held: VecDeque<(Arc<str>, u64, Bytes)>,
+    bytes: usize,
+}
+
+/// All windows of a backend together.
+const MOST_HELD: usize = 8 << 20;
+
+impl Windows {
+    pub fn put(&mut self, key: &Arc<str>, offset: u64, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.held.push_back((key.clone(), offset, bytes));
+        while self.bytes > MOST_HELD || self.held.len() > 256 {
+            let Some((_, _, old)) = self.held.pop_front() else { break };
+            self.bytes -= old.len();
+        }
+    }
+    /// The bytes of a window from `offset`, as many as it has.
+    fn get(&self, key: &str, offset: u64) -> Option<Bytes> {
+        let found =
+            self.held.iter().rev().find(|(k, start, bytes)| &**k == key && (*start..*start + bytes.len() as u64).contains(&offset))?;
+        Some(found.2.slice((offset - found.1) as usize..))
+    }
+    pub fn forget(&mut self, key: &str) {
+        self.held.retain(|(k, _, _)| &**k != key);
+        self.bytes = self.held.iter().map(|(_, _, b)| b.len()).sum();
+    }
+}
+
+/// An object of one version.
+pub(super) struct RemoteBlob {
+    backend: Arc<RemoteBackend>,
+    key: Arc<str>,
+    pin: Pin,
+    len: u64,
+    recent: Mutex<Recent>,
+}
+
+/// Where the last small reads were.
+#[derive(Default)]
+struct Recent {
+    fetched: Range<u64>,
+    ahead: u64,
+}
+
+impl RemoteBlob {
+    pub fn new(backend: Arc<RemoteBackend>, key: Arc<str>, pin: Pin, len: u64) -> RemoteBlob {
+        let recent = Mutex::new(Recent { fetched: 0..0, ahead: WINDOW });
+        RemoteBlob { backend, key, pin, len, recent }
+    }
+
+    fn check(&self, offset: u64, len: u64) -> Result<()> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(Error::corrupt(format!("{len} bytes are wanted at byte {offset}, the object has {}", self.len)));
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from `offset`, going on where a connection broke; progress renews the tries.
+    async fn fill(&self, offset: u64, buf: &mut [u8]) -> Result<(), Failure> {
+        let (mut done, mut tries) = (0, 0);
+        let end = offset + buf.len() as u64;
+        while done < buf.len() {
+            let before = done;
+            match self.fill_once(offset, end, buf, &mut done).await {
+                Ok(()) => {}
+                Err(failure) => {
+                    if done > before {
+                        tries = 0;
+                    }
+                    self.backend.pause(failure, &mut tries).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fill_once(&self, offset: u64, end: u64, buf: &mut [u8], done: &mut usize) -> Result<(), Failure> {
+        let _permit = self.backend.permit().await;
+        let from = offset + *done as u64;
+        let mut got = self.backend.service.get(&self.key, Some(from..end), Some(&self.pin)).await?;
+        match &got.range {
+            Some(range) if range.start == from && range.end <= end => {}
+            Some(range) => return Err(Failure::new(What::Other, format!("the server answers with bytes {range:?} to {from}..{end}"))),
+            None if from == 0 && end == self.len => {}
+            None => return Err(Failure::new(What::Other, "the server does not answer to ranges any more")),
+        }
+        while let Some(bytes) = got.body.next().await {
+            let bytes = bytes?;
+            let room = buf.len() - *done;
+            if bytes.len() > room {
+                return Err(Failure::new(What::Broken, "the server sends more than was asked for"));
+            }
+            buf[*done..*done + bytes.len()].copy_from_slice(&bytes);
+            *done += bytes.len();
+        }
+        if *done < buf.len() {
+            return Err(Failure::new(What::Broken, "the body is short"));
+        }
+        Ok(())
+    }
+
+    /// A large read: parts in flight.
+    async fn fill_parts(&self, offset: u64, buf: &mut [u8]) -> Result<(), Failure> {
+        let part = (buf.len() as u64).div_ceil(FLIGHT).clamp(LEAST_PART, PART) as usize;
+        if buf.len() <= part {
+            return self.fill(offset, buf).await;
+        }
+        let parts: Vec<_> = buf.chunks_mut(part).enumerate().map(|(i, slice)| self.fill(offset + (i * part) as u64, slice)).collect();
+        futures_util::stream::iter(parts).buffer_unordered(MOST_FLIGHT).try_collect::<()>().await
+    }
+
+    /// The range to fetch for a small read.
+    fn window(&self, offset: u64, len: u64) -> Range<u64> {
+        let mut recent = self.recent.lock().unwrap_or_else(|e| e.into_inner());
+        let follows = offset >= recent.fetched.start && offset <= recent.fetched.end.saturating_add(recent.ahead);
+        recent.ahead = if follows && !recent.fetched.is_empty() { (recent.ahead * 2).min(MOST_WINDOW) } else { WINDOW };
+        // Formats with their directory at the end read backwards from there.
+        let tail = self.len.saturating_sub(SMALL);
+        let range = if offset >= tail { tail..self.len } else { offset..(offset + len.max(recent.ahead)).min(self.len) };
+        recent.fetched = range.clone();
+        range
+    }
+
+    /// What of `buf` lies in windows already, from its start.
+    fn from_windows(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let windows = self.backend.windows();
+        let mut done = 0;
+        while done < buf.len()
+            && let Some(bytes) = windows.get(&self.key, offset + done as u64)
+        {
+            let n = bytes.len().min(buf.len() - done);
+            buf[done..done + n].copy_from_slice(&bytes[..n]);
+            done += n;
+        }
+        done
+    }
+
+    async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Failure> {
+        let done = self.from_windows(offset, buf);
+        if done == buf.len() {
+            return Ok(());
+        }
+        let (offset, buf) = (offset + done as u64, &mut buf[done..]);
+        if buf.len() as u64 > SMALL {
+            return self.fill_parts(offset, buf).await;
+        }
+        let range = self.window(offset, buf.len() as u64);
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        self.fill(range.start, &mut bytes).await?;
+        let at = (offset - range.start) as usize;
+        buf.copy_from_slice(&bytes[at..at + buf.len()]);
+        self.backend.windows().put(&self.key, range.start, bytes.into());
+        Ok(())
+    }
+
+    async fn group(&self, range: Range<u64>) -> Result<(Range<u64>, Bytes), Failure> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let done = self.from_windows(range.start, &mut bytes);
+        self.fill_parts(range.start + done as u64, &mut bytes[done..]).await?;
+        Ok((range, bytes.into()))
+    }
+
+    fn fail(&self, failure: Failure) -> Error {
+        failure.into_error(&self.backend.bucket)
+    }
+}
+
+impl Blob for RemoteBlob {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.check(offset, buf.len() as u64)?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        runtime()?.block_on(self.read(offset, buf)).map_err(|f| self.fail(f))
+    }
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Vec<u8>>> {
+        for r in ranges {
+            self.check(r.start, r.end.saturating_sub(r.start))?;
+        }
+        let mut order: Vec<Range<u64>> = ranges.iter().filter(|r| r.end > r.start).cloned().collect();
+        order.sort_by_key(|r| r.start);
+        let mut groups: Vec<Range<u64>> = Vec::new();
+        for r in order {
+            match groups.last_mut() {
+                // Overlapping ranges go together whatever their size.
+                Some(g) if r.start < g.end || r.start <= g.end.saturating_add(GAP) && r.end - g.start <= PART => g.end = g.end.max(r.end),
+                _ => groups.push(r),
+            }
+        }
+        let fetched: Vec<(Range<u64>, Bytes)> = runtime()?
+            .block_on(async {
+                let work: Vec<_> = groups.into_iter().map(|g| self.group(g)).collect();
+                futures_util::stream::iter(work).buffered(MOST_FLIGHT).try_collect().await
+            })
+            .map_err(|f| self.fail(f))?;
+        Ok(ranges
+            .iter()
+            .map(|r| {
+                let at = fetched.partition_point(|(g, _)| g.start <= r.start);
+                match at.checked_sub(1).map(|i| &fetched[i]) {
+                    Some((g, bytes)) if r.end > r.start => bytes[(r.start - g.start) as usize..(r.end - g.start) as usize].to_vec(),
+                    _ => Vec::new(),
+                }
+            })
+            .collect())
+    }
+}
+
+/// An object from its start to its end, with the next parts on their way.
+pub(super) struct RemoteStream {
+    blob: Arc<RemoteBlob>,
+    coming: VecDeque<JoinHandle<Result<Bytes, Failure>>>,
+    asked: u64,
+    part: u64,
+    now: Bytes,
+}
+
+const STREAM_PART: u64 = 4 << 20;
+const STREAM_FLIGHT: usize = 4;
+
+impl RemoteStream {
+    pub fn new(blob: Arc<RemoteBlob>) -> RemoteStream {
+        let now = blob.backend.windows().get(&blob.key, 0).unwrap_or_default();
+        RemoteStream { asked: now.len() as u64, blob, coming: VecDeque::new(), part: STREAM_PART / 8, now }
+    }
+    fn ask(&mut self) -> Result<()> {
+        while self.coming.len() < STREAM_FLIGHT && self.asked < self.blob.len {
+            let range = self.asked..(self.asked + self.part).min(self.blob.len);
+            self.asked = range.end;
+            self.part = (self.part * 2).min(STREAM_PART);
+            let blob = self.blob.clone();
+            self.coming.push_back(runtime()?.spawn(async move {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                blob.fill(range.start, &mut bytes).await?;
+                Ok(bytes.into())
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl Read for RemoteStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.now.is_empty() && !buf.is_empty() {
+            self.ask().map_err(io::Error::other)?;
+            let Some(front) = self.coming.pop_front() else { return Ok(0) };
+            let bytes = runtime().map_err(io::Error::other)?.block_on(front).map_err(io::Error::other)?;
+            self.now = bytes.map_err(|f| io::Error::other(self.blob.fail(f)))?;
+            self.ask().map_err(io::Error::other)?;
+        }
+        let n = buf.len().min(self.now.len());
+        buf[..n].copy_from_slice(&self.now.split_to(n));
+        Ok(n)
+    }
+}
+
+impl Drop for RemoteStream {
+    fn drop(&mut self) {
+        for task in &self.coming {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! Object storage and HTTP: `s3://`, `gs://`, `az://`, `http(s)://`.
+//!
+//! A [`RemoteBackend`] is one bucket (or one web server), seen by its keys. The first look at an object is a ranged GET of
+//! its head, which tells length and version and is kept: what a format is, its header and its metadata usually come out of
+//! that one request. Everything read later is pinned to that version. All waiting happens in one small runtime; callers
+//! block.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use object_store::list::PaginatedListOptions;
+
+use super::{Backend, Blob, Entry, Kind, Location, Output, OutputDir, local};
+use crate::error::{Error, Result};
+use crate::format::Existing;
+
+mod blob;
+mod client;
+mod credentials;
+mod errors;
+mod expand;
+mod upload;
+mod url;
+
+use blob::{RemoteBlob, RemoteStream, Windows};
+use client::{Objects, Pin, Service};
+use errors::{Failure, What};
+pub use expand::{expand, walk};
+
+/// How remote locations are reached; what is not given comes from the environment and the AWS configuration files.
+#[derive(Clone, Debug, Default)]
+pub struct RemoteOptions {
+    /// `--profile`.
+    pub profile: Option<String>,
+    /// `--region`.
+    pub region: Option<String>,
+    /// `--endpoint-url`.
+    pub endpoint_url: Option<String>,
+    /// `--no-sign-request`.
+    pub no_sign_request: bool,
+    /// `--no-verify-ssl`.
+    pub no_verify_ssl: bool,
+    /// `--ca-bundle`.
+    pub ca_bundle: Option<String>,
+    /// `--request-payer`.
+    pub request_payer: bool,
+    /// `--addressing virtual`; `None`: what the endpoint suggests.
+    pub virtual_addressing: Option<bool>,
+    /// `--retries`.
+    pub retries: Option<u32>,
+    /// The memory that transfers may use.
+    pub memory_bytes: u64,
+}
+
+/// Whether this argument is a URL that [`open`] takes.
+pub fn is_url(text: &str) -> bool {
+    ["s3://", "gs://", "az://", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// A URL to show: without user information and secret query values.
+pub fn display(url: &str) -> String {
+    url::mask(url)
+}
+
+/// The location of a URL. Nothing is asked of the network yet.
+///
+/// # Errors
+/// Usage: a URL that cannot be, settings that cannot be.
+pub fn open(url: &str, options: &RemoteOptions) -> Result<Location> {
+    let shown = url::mask(url);
+    let open = || {
+        let target = url::parse(url)?;
+        if target.scheme != url::Scheme::Http {
+            url::path(&target.key)?;
+        }
+        let backend = backend(&target, url, options)?;
+        backend.forget(&target.key);
+        Ok(Location::remote(backend, target.key))
+    };
+    open().map_err(|e: Error| e.file(shown))
+}
+
+/// The runtime behind all transfers.
+fn runtime() -> Result<&'static tokio::runtime::Runtime> {
+    static RUNTIME: OnceLock<Option<tokio::runtime::Runtime>> = OnceLock::new();
+    RUNTIME
+        .get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("npk-remote").enable_all().build().ok())
+        .as_ref()
+        .ok_or_else(|| Error::failed("the threads for the network cannot be started"))
+}
+
+/// Backends of this process: one per bucket, so that credentials are looked for once and connections are shared.
+fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<Arc<RemoteBackend>> {
+    static BACKENDS: Mutex<Option<HashMap<String, Weak<RemoteBackend>>>> = Mutex::new(None);
+    let name = match target.scheme {
+        url::Scheme::Http => url.to_string(),
+        scheme => format!("{}://{}", scheme.name(), target.bucket),
+    };
+    let name = format!("{name} {options:?}");
+    let mut all = BACKENDS.lock().unwrap_or_else(|e| e.into_inner());
+    let all = all.get_or_insert_default();
+    if let Some(known) = all.get(&name).and_then(Weak::upgrade) {
+        return Ok(known);
+    }
+    let service = client::connect(target, url, options)?;
+    let made = Arc::new_cyclic(|me| RemoteBackend {
+        me: me.clone(),
+        scheme: target.scheme,
+        bucket: target.bucket.clone(),
+        service,
+        retries: options.retries.unwrap_or(8),
+        permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
+        opened: Mutex::default(),
+        windows: Mutex::default(),
+    });
+    all.retain(|_, b| b.strong_count() > 0);
+    all.insert(name, Arc::downgrade(&made));
+    Ok(made)
+}
+
+/// GETs at the same time.
+const MOST_REQUESTS: usize = 16;
+/// What the first GET of an object asks for.
+const HEAD: u64 = 64 << 10;
+/// Objects whose length and version are remembered.
+const MOST_OPENED: usize = 4096;
+
+/// What the first look at an object told.
+#[derive(Clone, Debug)]
+struct Opened {
+    pin: Pin,
+    len: u64,
+    /// A server without ranges: the object is fetched whole.
+    whole: bool,
+}
+
+/// An object of a listing.
+pub(crate) struct Listed {
+    pub(crate) key: String,
+    pub(crate) len: u64,
+    pub(crate) etag: Option<String>,
+}
+
+/// One bucket, container or server.
+pub struct RemoteBackend {
+    me: Weak<RemoteBackend>,
+    scheme: url::Scheme,
+    bucket: String,
+    service: Service,
+    retries: u32,
+    permits: tokio::sync::Semaphore,
+    opened: Mutex<HashMap<String, Opened>>,
+    windows: Mutex<Windows>,
+}
+
+impl RemoteBackend {
+    fn shared(&self) -> Result<Arc<RemoteBackend>> {
+        self.me.upgrade().ok_or_else(|| Error::failed("the connection is closed"))
+    }
+    fn windows(&self) -> MutexGuard<'_, Windows> {
+        self.windows.lock().unwrap_or_else(|e| e.into_inner())
+    }
+    async fn permit(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.permits.acquire().await.ok()
+    }
+    fn forget(&self, key: &str) {
+        self.opened.lock().unwrap_or_else(|e| e.into_inner()).remove(key);
+        self.windows().forget(key);
+    }
+
+    /// Waits before the next try, or gives the failure back where another one is of no use.
+    async fn pause(&self, failure: Failure, tries: &mut u32) -> Result<(), Failure> {
+        if *tries >= failure.tries(self.retries) {
+            return Err(failure);
+        }
+        let base = Duration::from_millis(50) * 2u32.pow((*tries).min(7));
+        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+        let jitter = base.mul_f64(f64::from(nanos % 1000) / 1000.0);
+        let wait = (base + jitter).max(failure.retry_after.unwrap_or_default().min(Duration::from_secs(120)));
+        *tries += 1;
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// Tries until it works or is of no use.
+    async fn retrying<T, F: Future<Output = Result<T, Failure>>>(&self, work: impl Fn() -> F) -> Result<T, Failure> {
+        let mut tries = 0;
+        loop {
+            match work().await {
+                Ok(done) => return Ok(done),
+                Err(failure) => self.pause(failure, &mut tries).await?,
+            }
+        }
+    }
+
+    fn run<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T> {
+        runtime()?.block_on(work).map_err(|f| f.into_error(&self.bucket))
+    }
+
+    /// The first look at an object; `None` where there is none.
+    fn opened(&self, key: &str) -> Result<Option<Opened>> {
+        if let Some(known) = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.run(async {
+            let look = || async {
+                let mut got = self.service.get(key, Some(0..HEAD), None).await?;
+                let (whole, expected) = match (&got.range, got.pin.len) {
+                    (Some(range), Some(len)) if range.start == 0 && range.end == len.min(HEAD) => (false, Some(range.end)),
+                    (Some(range), len) => {
+                        return Err(Failure::new(What::Other, format!("the server answers with bytes {range:?} of {len:?} to 0..{HEAD}")));
+                    }
+                    (None, len) => (true, len.map(|l| l.min(HEAD))),
+                };
+                let mut head = Vec::new();
+                while (head.len() as u64) < expected.unwrap_or(HEAD)
+                    && let Some(bytes) = got.body.next().await
+                {
+                    head.extend_from_slice(&bytes?);
+                }
+                if expected.is_some_and(|e| (head.len() as u64) < e) {
+                    return Err(Failure::new(What::Broken, "the body is short"));
+                }
+                Ok((got.pin, whole, Bytes::from(head)))
+            };
+            match self.retrying(look).await {
+                Ok(found) => Ok(Some(found)),
+                // An empty object has no first byte.
+                Err(f) if f.what == What::BadRange => {
+                    let pin = self.retrying(|| self.service.head(key)).await?;
+                    match pin.len {
+                        Some(0) | None => Ok(Some((Pin { len: Some(0), ..pin }, false, Bytes::new()))),
+                        Some(_) => Err(f),
+                    }
+                }
+                Err(f) if f.what == What::Missing => Ok(None),
+                Err(f) => Err(f),
+            }
+        })?;
+        let Some((pin, whole, head)) = found else { return Ok(None) };
+        let opened = Opened { len: pin.len.unwrap_or(0), pin, whole };
+        if !whole && !head.is_empty() {
+            self.windows().put(&Arc::from(key), 0, head);
+        }
+        let mut all = self.opened.lock().unwrap_or_else(|e| e.into_inner());
+        if all.len() >= MOST_OPENED {
+            all.clear();
+        }
+        all.insert(key.to_string(), opened.clone());
+        Ok(Some(opened))
+    }
+
+    /// Whether an object is there now, by HEAD.
+    fn there(&self, key: &str) -> Result<Option<Pin>> {
+        self.run(async {
+            match self.retrying(|| self.service.head(key)).await {
+                Ok(pin) => Ok(Some(pin)),
+                Err(f) if f.what == What::Missing => {
+                    // A HEAD has no body: whether the bucket is there, too, only a listing tells.
+                    self.page("", Some("/"), Some(1), None).await.map(|_| None)
+                }
+                // Who may only write is told "forbidden" about what is not there.
+                Err(f) if f.status == Some(403) && f.code.is_none() => Ok(None),
+                Err(f) => Err(f),
+            }
+        })
+    }
+
+    fn objects(&self, what: &str) -> Result<&Objects> {
+        match &self.service {
+            Service::Objects(o) => Ok(o),
+            Service::Site(_) => Err(Error::refused(format!("http:// and https:// cannot be {what}"))),
+        }
+    }
+
+    /// One page of a listing: prefixes (with `/`), objects, the token of the next page.
+    async fn page(
+        &self,
+        prefix: &str,
+        delimiter: Option<&'static str>,
+        most: Option<usize>,
+        token: Option<String>,
+    ) -> Result<(Vec<String>, Vec<Listed>, Option<String>), Failure> {
+        let Service::Objects(objects) = &self.service else {
+            return Err(Failure::new(What::Other, "a web server has no listing"));
+        };
+        self.retrying(|| async {
+            let options = PaginatedListOptions {
+                delimiter: delimiter.map(Into::into),
+                max_keys: most,
+                page_token: token.clone(),
+                ..PaginatedListOptions::default()
+            };
+            let page =
+                objects.pages.list_paginated(Some(prefix).filter(|p| !p.is_empty()), options).await.map_err(|e| Failure::from_store(&e))?;
+            let prefixes = page.result.common_prefixes.iter().map(|p| format!("{}/", p.as_ref())).collect();
+            let listed = page
+                .result
+                .objects
+                .into_iter()
+                .map(|o| Listed { key: o.location.as_ref().to_string(), len: o.size, etag: o.e_tag })
+                .collect();
+            Ok((prefixes, listed, page.page_token))
+        })
+        .await
+    }
+
+    /// All pages.
+    fn pages(&self, prefix: &str, delimiter: Option<&'static str>) -> Result<(Vec<String>, Vec<Listed>)> {
+        self.objects("listed")?;
+        self.run(async {
+            let (mut prefixes, mut objects, mut token) = (Vec::new(), Vec::new(), None);
+            loop {
+                let (p, o, next) = self.page(prefix, delimiter, None, token).await?;
+                prefixes.extend(p);
+                objects.extend(o);
+                match next {
+                    Some(t) => token = Some(t),
+                    None => return Ok((prefixes, objects)),
+                }
+            }
+        })
+    }
+
+    /// Every object below a prefix (which ends in `/` or is empty); markers of directories are left out.
+    pub(crate) fn walk(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let (_, mut objects) = self.pages(prefix, None)?;
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        // `dir/` itself comes as `dir`, without bytes; it is one if others lie below it.
+        let marker: Vec<bool> = objects
+            .iter()
+            .enumerate()
+            .map(|(i, o)| {
+                let below = format!("{}/", o.key);
+                o.len == 0
+                    && (below == prefix
+                        || objects[i + 1..].iter().take_while(|n| n.key.starts_with(&o.key)).any(|n| n.key.starts_with(&below)))
+            })
+            .collect();
+        let mut marker = marker.iter();
+        objects.retain(|_| !marker.next().copied().unwrap_or(false));
+        Ok(objects)
+    }
+
+    /// One level below a prefix: names of directories and objects whose keys begin with `prefix` (not only whole parts).
+    fn level(&self, prefix: &str) -> Result<Vec<Entry>> {
+        let (prefixes, objects) = self.pages(prefix, Some("/"))?;
+        let name = |key: &str| key.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string();
+        let mut entries: Vec<Entry> = prefixes.iter().map(|p| Entry { name: name(p), is_dir: true, len: 0 }).collect();
+        entries.extend(objects.iter().filter(|o| !(o.len == 0 && format!("{}/", o.key) == prefix)).map(|o| Entry {
+            name: name(&o.key),
+            is_dir: false,
+            len: o.len,
+        }));
+        Ok(entries)
+    }
+
+    /// Whether anything lies below `key/`.
+    fn is_prefix(&self, key: &str) -> Result<bool> {
+        let prefix = match key.trim_end_matches('/') {
+            "" => String::new(),
+            k => format!("{k}/"),
+        };
+        let (prefixes, objects, _) = self.run(self.page(&prefix, Some("/"), Some(2), None))?;
+        Ok(prefix.is_empty() || !prefixes.is_empty() || !objects.is_empty())
+    }
+}
+
+impl Backend for RemoteBackend {
+    fn kind(&self, key: &str) -> Result<Kind> {
+        if self.scheme == url::Scheme::Http {
+            return Ok(match self.opened(key)? {
+                Some(o) => Kind::File { len: o.len, modified: o.pin.modified },
+                None => Kind::Missing,
+            });
+        }
+        if !key.is_empty()
+            && !key.ends_with('/')
+            && let Some(o) = self.opened(key)?
+        {
+            return Ok(Kind::File { len: o.len, modified: o.pin.modified });
+        }
+        Ok(if self.is_prefix(key)? { Kind::Dir } else { Kind::Missing })
+    }
+
+    fn list(&self, key: &str) -> Result<Vec<Entry>> {
+        match key.trim_end_matches('/') {
+            "" => self.level(""),
+            k => self.level(&format!("{k}/")),
+        }
+    }
+
+    fn blob(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        let missing = || Error::missing("no such object");
+        let opened = self.opened(key)?.ok_or_else(missing)?;
+        if opened.whole {
+            let mut file = tempfile::tempfile()?;
+            std::io::copy(&mut self.whole(key)?, &mut file)?;
+            return local::blob_of(file);
+        }
+        Ok(self.remote_blob(key, opened)?)
+    }
+
+    fn stream(&self, key: &str) -> Result<Box<dyn Read + Send>> {
+        let opened = self.opened(key)?.ok_or_else(|| Error::missing("no such object"))?;
+        if opened.whole {
+            return self.whole(key);
+        }
+        Ok(Box::new(RemoteStream::new(self.remote_blob(key, opened)?)))
+    }
+
+    fn create_file(&self, key: &str, existing: Existing) -> Result<Box<dyn Output>> {
+        let objects = self.objects("written to")?.clone();
+        upload::create_file(self.shared()?, objects, key, existing)
+    }
+
+    fn create_dir(&self, key: &str, existing: Existing, markers: &[&str]) -> Result<Box<dyn OutputDir>> {
+        let objects = self.objects("written to")?.clone();
+        upload::create_dir(self.shared()?, objects, key, existing, markers)
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        use object_store::ObjectStoreExt;
+        let objects = self.objects("written to")?;
+        let path = url::path(key)?;
+        self.run(self.retrying(|| async { objects.store.delete(&path).await.map_err(|e| Failure::from_store(&e)) }))?;
+        self.forget(key);
+        Ok(())
+    }
+
+    fn display(&self, key: &str) -> String {
+        match &self.service {
+            Service::Site(site) => site.display(key),
+            Service::Objects(_) => format!("{}://{}/{key}", self.scheme.name(), self.bucket),
+        }
+    }
+}
+
+impl RemoteBackend {
+    fn remote_blob(&self, key: &str, opened: Opened) -> Result<Arc<RemoteBlob>> {
+        Ok(Arc::new(RemoteBlob::new(self.shared()?, Arc::from(key), opened.pin, opened.len)))
+    }
+
+    /// From a server without ranges: everything, in one go.
+    fn whole(&self, key: &str) -> Result<Box<dyn Read + Send>> {
+        let got = self.run(self.retrying(|| self.service.get(key, None, None)))?;
+        Ok(Box::new(Whole { backend: self.shared()?, len: got.pin.len, range: 0..0, body: got.body, now: Bytes::new() }))
+    }
+}
+
+/// A body as it comes. It cannot be taken up again where it breaks.
+struct Whole {
+    backend: Arc<RemoteBackend>,
+    len: Option<u64>,
+    range: Range<u64>,
+    body: futures_util::stream::BoxStream<'static, Result<Bytes, Failure>>,
+    now: Bytes,
+}
+
+impl Read for Whole {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let fail = |f: Failure| std::io::Error::other(f.into_error(&self.backend.bucket));
+        while self.now.is_empty() && !buf.is_empty() {
+            match runtime().map_err(std::io::Error::other)?.block_on(self.body.next()) {
+                Some(Ok(bytes)) => {
+                    self.range.end += bytes.len() as u64;
+                    self.now = bytes;
+                }
+                Some(Err(failure)) => return Err(fail(failure)),
+                None if self.len.is_some_and(|len| self.range.end < len) => {
+                    return Err(fail(Failure::new(What::Broken, "the body is short")));
+                }
+                None => return Ok(0),
+            }
+        }
+        let n = buf.len().min(self.now.len());
+        buf[..n].copy_from_slice(&self.now.split_to(n));
+        Ok(n)
+    }
+}

@@ -1,0 +1,4 @@
+//! Object storage and HTTP, against servers on this machine.
+
+mod library;
+mod server;
