@@ -401,7 +401,7 @@ impl Backend for RemoteBackend {
         if opened.whole {
             let mut file = tempfile::tempfile()?;
             std::io::copy(&mut self.whole(key)?, &mut file)?;
-            return local::blob_of(file);
+            return local::file_blob(file);
         }
         Ok(self.remote_blob(key, opened)?)
     }
