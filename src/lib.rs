@@ -10,3 +10,4 @@ pub mod location;
 pub mod model;
 pub mod pipe;
 pub mod sidecar;
+pub mod store;

@@ -3,6 +3,7 @@
 use crate::format::Format;
 
 pub mod npk;
+pub mod npkg;
 pub mod npy;
 pub mod safetensors;
 

@@ -1,4 +1,8 @@
 //! Per format: real files in, our files out to the real libraries, refusals, damage.
 
+mod npk;
+mod npkg;
 mod npy;
 mod safetensors;
+mod store;
+mod store_support;

@@ -1,0 +1,1 @@
+//! `.npkg`, the packed store.

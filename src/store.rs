@@ -1,0 +1,1 @@
+//! Mapped views of a store.
