@@ -332,6 +332,7 @@ struct Tasks<'a> {
     copies: VecDeque<(crate::format::Extent, crate::format::Extent)>,
     /// The first row not yet given of array `at`, where it goes by rows.
     row: Option<u64>,
+    row_bytes: RowBytes,
 }
 
 impl Tasks<'_> {
@@ -345,7 +346,8 @@ impl Tasks<'_> {
             if let (Some(row), Some(reader), Some(writer), Some(total)) = (self.row, &self.reader, &self.writer, meta.rows)
                 && row < total
             {
-                let (a, row_bytes) = (self.at, meta.row_bytes()?);
+                let a = self.at;
+                let row_bytes = self.row_bytes.of(reader.as_ref(), a, meta)?;
                 let end = if row_bytes == 0 && !meta.logical.is_var() {
                     total // nothing to move, however many rows
                 } else {
@@ -391,6 +393,7 @@ fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, se
         at: 0,
         copies: VecDeque::new(),
         row: None,
+        row_bytes: RowBytes::default(),
     };
     let failed = Failure::default();
     let queue = Mutex::new(tasks);
@@ -440,6 +443,17 @@ fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emi
         Ok(())
     } else {
         Err(Error::corrupt(format!("rows {}..{} were wanted, they end at {next}", rows.start, rows.end)))
+    }
+}
+
+/// Bytes of a row of each array; of text about, told once from what the reader says that all rows cost.
+#[derive(Default)]
+struct RowBytes(std::collections::HashMap<usize, u64>);
+
+impl RowBytes {
+    fn of(&mut self, reader: &dyn ReadRows, array: usize, meta: &crate::model::ArrayMeta) -> Result<u64> {
+        let Some(rows) = meta.rows.filter(|&rows| rows > 0 && meta.logical.is_var()) else { return meta.row_bytes() };
+        Ok(*self.0.entry(array).or_insert_with(|| reader.cost(array, 0..rows).unwrap_or(0).div_ceil(rows)))
     }
 }
 
@@ -527,6 +541,7 @@ struct Pieces<'a> {
     piece: u64,
     at: usize,
     row: u64,
+    row_bytes: RowBytes,
     queue: VecDeque<Box<dyn Job>>,
 }
 
@@ -552,7 +567,7 @@ impl Pieces<'_> {
                 }
                 let mut row_bytes = 0u64;
                 for &a in &self.arrays {
-                    row_bytes = row_bytes.saturating_add(plan.arrays[a].row_bytes()?.max(1));
+                    row_bytes = row_bytes.saturating_add(self.row_bytes.of(reader.as_ref(), a, &plan.arrays[a])?.max(1));
                 }
                 let lead = self.arrays[0];
                 let end = piece_end(self.row, total, row_bytes, self.piece.saturating_mul(2), |_| u64::MAX, |r| reader.cut(lead, r));
@@ -571,7 +586,7 @@ impl Pieces<'_> {
                     self.row = 0;
                     continue;
                 }
-                let row_bytes = plan.arrays[a].row_bytes()?;
+                let row_bytes = self.row_bytes.of(reader.as_ref(), a, &plan.arrays[a])?;
                 let end = if row_bytes == 0 && !plan.arrays[a].logical.is_var() {
                     total
                 } else {
@@ -600,7 +615,17 @@ fn decode(
     let reader = source.random();
     let piece = settings.piece_bytes();
     let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let mut pieces = Pieces { source, reader, arrays: arrays.to_vec(), order, piece, at: 0, row: 0, queue: VecDeque::new() };
+    let mut pieces = Pieces {
+        source,
+        reader,
+        arrays: arrays.to_vec(),
+        order,
+        piece,
+        at: 0,
+        row: 0,
+        row_bytes: RowBytes::default(),
+        queue: VecDeque::new(),
+    };
     let mut window: VecDeque<mpsc::Receiver<Decoded>> = VecDeque::new();
     let stop = Arc::new(AtomicBool::new(false));
     let _stop = StopOnDrop(stop.clone());
