@@ -7,6 +7,7 @@ pub mod foreign;
 pub mod layout;
 pub mod npy_data;
 pub mod npy_header;
+pub mod pickle;
 pub mod raw;
 pub mod shards;
 pub mod store;

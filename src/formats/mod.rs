@@ -5,6 +5,7 @@ use crate::format::Format;
 pub mod npk;
 pub mod npkg;
 pub mod npy;
+pub mod pt;
 pub mod safetensors;
 
 /// Every format, in the order of the documentation and of detection.
@@ -13,6 +14,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &npk::Npk,
     &npy::Npy,
     &safetensors::Safetensors,
+    &pt::Pt,
 ];
 
 /// The format of this name.

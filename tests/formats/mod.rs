@@ -3,6 +3,7 @@
 mod npk;
 mod npkg;
 mod npy;
+mod pt;
 mod safetensors;
 mod store;
 mod store_support;

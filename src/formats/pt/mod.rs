@@ -1,0 +1,294 @@
+//! PyTorch checkpoints (`torch.save`), without PyTorch and without running anything.
+//!
+//! Reads the zip form (torch 1.6 and later, TorchScript archives too), the legacy form and the tar form of 2016; writes
+//! the zip form. There is no specification; the writer is
+//! <https://github.com/pytorch/pytorch/blob/main/torch/serialization.py>.
+//!
+//! | part | where |
+//! |---|---|
+//! | the three containers | [`container`], [`zip`] |
+//! | the pickle, read as data | [`crate::codec::pickle`] |
+//! | names, tensors and plain values in it | [`tree`] |
+//! | strided views of storages | [`view`] |
+//! | how it was nested, kept for the way back | [`structure`] |
+//!
+//! Refused by name: quantized, sparse, nested and meta tensors, and every global that is not on the fixed list of
+//! [`tree`]; there is no flag that runs one. Checksums of tensor records are compared by `verify` alone, as torch never
+//! does; 0 there means that none was given.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+
+use self::container::Place;
+use self::tree::{Flip, Found, Thing};
+use self::view::View;
+use self::zip::{Archive, Bytes};
+use crate::error::{Context, Error, Result};
+use crate::format::{Emit, Extent, Format, Head, Holds, Order, ReadOptions, ReadRows, Sink, Sniff, Source, WriteOptions, readable};
+use crate::location::{Blob, Location};
+use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan};
+
+mod container;
+mod structure;
+mod tree;
+mod view;
+mod zip;
+
+/// The format.
+pub struct Pt;
+
+/// The least that a pickle may take, whatever the memory limit.
+const PICKLE_BYTES: u64 = 256 << 20;
+
+impl Format for Pt {
+    fn name(&self) -> &'static str {
+        "pt"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["pt", "pth", "bin", "ckpt"]
+    }
+    fn about(&self) -> &'static str {
+        "PyTorch checkpoints: zip, legacy and tar forms, nothing in them is run; writes the zip form"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        Ok(match container::kind(head.bytes) {
+            None => Sniff::No,
+            Some(container::Kind::Zip) => {
+                let name_len = head.bytes.get(26..28).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+                let name = head.bytes.get(30..30 + name_len).unwrap_or_default();
+                if name.ends_with(b"data.pkl") {
+                    return Ok(Sniff::Yes);
+                }
+                let archive = head.blob.and_then(|blob| Archive::open(blob).ok());
+                let found = archive.is_some_and(|a| a.entries.iter().any(|e| e.name == "data.pkl" || e.name.ends_with("/data.pkl")));
+                if found { Sniff::Yes } else { Sniff::No }
+            }
+            Some(_) => Sniff::Yes,
+        })
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        open(&at.blob()?, &at.stem(), options).map(|s| Box::new(s) as Box<dyn Source>).at_file(&at.display())
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        None
+    }
+    fn create(&self, at: &Location, _plan: &Plan, _options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        Err(Error::refused("pt is not written yet").file(at.display()))
+    }
+    fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
+        verify(&at.blob()?).at_file(&at.display())
+    }
+}
+
+/// Compares the checksums of all records of a zip.
+fn verify(blob: &Arc<dyn Blob>) -> Result<Vec<String>> {
+    let head = blob.read_vec(0, blob.len().min(4))?;
+    if container::kind(&head) != Some(container::Kind::Zip) {
+        return Ok(Vec::new());
+    }
+    let archive = Archive::open(blob)?;
+    let mut without = 0;
+    for index in 0..archive.entries.len() {
+        if !archive.verify(index)? && archive.entries[index].len > 0 {
+            without += 1;
+        }
+    }
+    Ok(if without == 0 { Vec::new() } else { vec![format!("{without} records carry no checksum")] })
+}
+
+/// One array of a source.
+enum Item {
+    View(View),
+    Broken,
+}
+
+/// What reads on any thread.
+struct Reader {
+    items: Vec<Item>,
+    memory_bytes: u64,
+}
+
+struct PtSource {
+    plan: Plan,
+    reader: Arc<Reader>,
+}
+
+fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSource> {
+    let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
+    let walk = tree::walk(&opened.pickle, &opened.given, opened.claims, stem, options.on_duplicate)?;
+    drop(opened.pickle);
+    // What is wrong with the storages as a whole concerns every tensor.
+    let places = container::bind(&opened.storages, &walk.storages)?;
+    let mut plan =
+        Plan { format: "pt", format_version: Some(opened.version), attributes: walk.attributes, notes: opened.notes, ..Plan::default() };
+    plan.notes.extend(walk.notes);
+    if let Some(structure) = &walk.structure {
+        plan.attributes.insert(structure::KEY.into(), Value::String(structure.to_string()));
+    }
+    let mut first_of: HashMap<(usize, u64, Vec<u64>, Vec<u64>, Dtype, Flip), String> = HashMap::new();
+    let mut items = Vec::with_capacity(walk.found.len());
+    for Found { name, thing } in walk.found {
+        let (mut meta, item) = match thing {
+            Thing::Tensor(tensor) => {
+                let mut meta = ArrayMeta { logical: tensor.logical, ..ArrayMeta::new(&name, tensor.dtype, &tensor.shape) };
+                if tensor.requires_grad {
+                    meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
+                }
+                if let Some(class) = tensor.class {
+                    meta.details.attributes.insert("class".into(), Value::String(class));
+                }
+                if let Logical::Packed { .. } = meta.logical {
+                    meta.details.stored_dtype = Some("float4_e2m1fn_x2".into());
+                }
+                match places.get(tensor.storage) {
+                    Some(Ok(place)) => {
+                        if !tensor.shape.contains(&0) {
+                            let key =
+                                (tensor.storage, tensor.offset, tensor.shape.clone(), tensor.strides.clone(), tensor.dtype, tensor.flip);
+                            match first_of.entry(key) {
+                                std::collections::hash_map::Entry::Occupied(first) => meta.details.alias_of = Some(first.get().clone()),
+                                std::collections::hash_map::Entry::Vacant(free) => {
+                                    free.insert(name.clone());
+                                }
+                            }
+                        }
+                        if let Place::Record(archive, index) = place
+                            && !archive.entries[*index].is_stored()
+                        {
+                            meta.details.compression = Some("deflate".into());
+                        }
+                        let view = View {
+                            place: place.clone(),
+                            found: OnceLock::new(),
+                            dtype: tensor.dtype,
+                            offset: tensor.offset,
+                            shape: tensor.shape,
+                            strides: tensor.strides,
+                            flip: tensor.flip,
+                            big_endian: opened.big_endian && !tensor.untyped,
+                        };
+                        (meta, Item::View(view))
+                    }
+                    Some(Err(error)) => {
+                        meta.details.error = Some(Arc::new(copy_of(error)));
+                        (meta, Item::Broken)
+                    }
+                    None => {
+                        meta.details.error = Some(Arc::new(Error::corrupt("its storage is not in the file")));
+                        (meta, Item::Broken)
+                    }
+                }
+            }
+            Thing::Numpy(array) => {
+                let meta = ArrayMeta { logical: array.logical, ..ArrayMeta::new(&name, array.dtype, &array.shape) };
+                let strides = strides_of(&array.shape, array.fortran);
+                let view = View {
+                    place: Place::Ready(Bytes::memory(array.bytes)),
+                    found: OnceLock::new(),
+                    dtype: array.dtype,
+                    offset: 0,
+                    shape: array.shape,
+                    strides,
+                    flip: Flip::Plain,
+                    big_endian: array.big_endian,
+                };
+                (meta, Item::View(view))
+            }
+            Thing::Refused(what, error) => {
+                let mut meta = ArrayMeta::new(&name, Dtype::U8, &[0]);
+                meta.details.stored_dtype = Some(what);
+                meta.details.error = Some(Arc::new(error));
+                (meta, Item::Broken)
+            }
+        };
+        // A shape whose bytes no number holds is never announced.
+        if let Err(error) = meta.bytes() {
+            (meta.rows, meta.inner, meta.scalar) = (Some(0), Vec::new(), false);
+            meta.details.error.get_or_insert_with(|| Arc::new(copy_of(&error)));
+        }
+        plan.arrays.push(meta);
+        items.push(item);
+    }
+    Ok(PtSource { plan, reader: Arc::new(Reader { items, memory_bytes: options.memory_bytes }) })
+}
+
+/// The same words again: one damaged storage may concern many tensors.
+fn copy_of(error: &Error) -> Error {
+    let copy = Error::new(error.kind(), error.message());
+    match error.hint_text() {
+        Some(hint) => copy.hint(hint),
+        None => copy,
+    }
+}
+
+/// Strides in elements of a contiguous array.
+fn strides_of(shape: &[u64], fortran: bool) -> Vec<u64> {
+    let mut strides = vec![1; shape.len()];
+    let mut step = 1u64;
+    let order: Vec<usize> = if fortran { (0..shape.len()).collect() } else { (0..shape.len()).rev().collect() };
+    for i in order {
+        strides[i] = step;
+        step = step.saturating_mul(shape[i]);
+    }
+    strides
+}
+
+impl Source for PtSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let mut records: HashMap<*const Archive, (Arc<Archive>, Vec<usize>)> = HashMap::new();
+        for &array in arrays {
+            readable(&self.plan.arrays[array])?;
+            if let Item::View(view) = &self.reader.items[array]
+                && let Place::Record(archive, index) = &view.place
+            {
+                records.entry(Arc::as_ptr(archive)).or_insert_with(|| (archive.clone(), Vec::new())).1.push(*index);
+            }
+        }
+        for (archive, mut indices) in records.into_values() {
+            indices.sort_unstable();
+            indices.dedup();
+            archive.locate_all(&indices)?;
+        }
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        Some(self.reader.clone())
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let Item::View(view) = &self.reader.items[array] else { return None };
+        if !view.is_ready() {
+            return None;
+        }
+        let len = view.total_bytes();
+        if len == 0 {
+            return Some(Vec::new());
+        }
+        let bytes = view.bytes().ok()?;
+        let file = bytes.blob.file()?.clone();
+        Some(vec![Extent { file, offset: bytes.start + view.offset * view.dtype.item_bytes(), len }])
+    }
+}
+
+impl ReadRows for Reader {
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        match &self.items[array] {
+            Item::View(view) if !view.is_contiguous() => {
+                let row = view.shape.iter().skip(1).product::<u64>().saturating_mul(view.dtype.item_bytes());
+                // The rows, and the window they are gathered from.
+                Some((rows.end - rows.start).saturating_mul(row).saturating_mul(3).saturating_add(1 << 20))
+            }
+            _ => None,
+        }
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let Item::View(view) = &self.items[array] else { return Err(Error::refused("it cannot be read")) };
+        let bytes = view.read(rows.clone(), self.memory_bytes)?;
+        emit(Chunk::fixed(array, rows.start, rows.end - rows.start, bytes))
+    }
+}
