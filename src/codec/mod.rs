@@ -1,5 +1,6 @@
 //! What two formats share. Knows no format.
 
+pub mod arrow_model;
 mod blosc2;
 mod blosc2_nd;
 pub mod filters;

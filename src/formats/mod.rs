@@ -5,6 +5,7 @@ use crate::format::Format;
 pub mod npk;
 pub mod npkg;
 pub mod npy;
+pub mod parquet;
 pub mod pt;
 pub mod safetensors;
 
@@ -15,6 +16,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &npy::Npy,
     &safetensors::Safetensors,
     &pt::Pt,
+    &parquet::Parquet,
 ];
 
 /// The format of this name.

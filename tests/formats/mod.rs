@@ -3,6 +3,7 @@
 mod npk;
 mod npkg;
 mod npy;
+mod parquet;
 mod pt;
 mod safetensors;
 mod store;

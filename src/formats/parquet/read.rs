@@ -1,0 +1,533 @@
+//! Reading Parquet: one logical array a column, random access by row groups.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups, RowSelection, RowSelector};
+use parquet::arrow::{FieldLevels, parquet_to_arrow_field_levels, parquet_to_arrow_schema_by_columns};
+use parquet::basic::{Compression, Type as Physical};
+use parquet::column::page::{PageIterator, PageReader};
+use parquet::column::reader::ColumnReaderImpl;
+use parquet::data_type::{Int96, Int96Type};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::serialized_reader::SerializedPageReader;
+
+use super::blob::Window;
+use super::{crate_error, schema};
+use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
+use crate::error::{Context, Error, Result};
+use crate::format::{Emit, Order, ReadOptions, ReadRows, Source, readable};
+use crate::location::Blob;
+use crate::model::{ArrayMeta, Attributes, Column as TableColumn, Dtype, Logical, Plan, Table};
+
+/// The largest footer that is read.
+const MAX_FOOTER_BYTES: u64 = 1 << 30;
+/// A row group whose column is larger decoded than this is cut into parts.
+const PART_BYTES: u64 = 16 << 20;
+/// Decoded bytes of a chunk that is handed on.
+const CHUNK_BYTES: u64 = 4 << 20;
+
+/// An opened Parquet file.
+pub(super) struct ParquetSource {
+    plan: Plan,
+    shared: Arc<Shared>,
+}
+
+/// What all readers of a file share.
+struct Shared {
+    blob: Arc<dyn Blob>,
+    metadata: Arc<ParquetMetaData>,
+    /// Where each row group begins, and the end.
+    starts: Vec<u64>,
+    columns: Vec<Column>,
+    metas: Vec<ArrayMeta>,
+}
+
+/// A column: one logical array.
+struct Column {
+    leaf: LeafType,
+    /// Its Parquet column.
+    parquet: usize,
+    /// What the crate is asked to decode.
+    levels: Option<FieldLevels>,
+    /// How many structs lie around it.
+    structs: usize,
+    dictionary: Option<Dictionaries>,
+}
+
+impl ParquetSource {
+    pub(super) fn open(blob: Arc<dyn Blob>, options: &ReadOptions) -> Result<ParquetSource> {
+        let metadata = Arc::new(read_footer(blob.as_ref())?);
+        let file = metadata.file_metadata();
+        let mut starts = vec![0u64];
+        for (g, group) in metadata.row_groups().iter().enumerate() {
+            let rows = u64::try_from(group.num_rows()).map_err(|_| Error::corrupt(format!("row group {g} has {} rows", group.num_rows())))?;
+            let end = starts[g].checked_add(rows).filter(|&e| e < 1 << 62);
+            starts.push(end.ok_or_else(|| Error::corrupt("the row groups have too many rows"))?);
+        }
+        let rows = starts[starts.len() - 1];
+
+        let recorded = file
+            .key_value_metadata()
+            .and_then(|kv| kv.iter().find(|e| e.key == "ARROW:schema")?.value.as_deref())
+            .and_then(arrow_model::decode_schema);
+        let (micros, int96_errors) = int96_micros(&blob, &metadata)?;
+        let roots = Roots::of(&metadata, recorded.as_ref(), &micros);
+        let full = Schema::new(roots.fields.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
+        let leaves = arrow_model::leaves(&full);
+        let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
+        let names = arrow_model::column_names(&headers, options.on_duplicate)?;
+
+        let mut shared =
+            Shared { blob, metadata: metadata.clone(), starts, columns: Vec::new(), metas: Vec::new() };
+        let mut table = Table::default();
+        let mut first_column: Vec<usize> = roots.first_column.clone();
+        for (leaf, name) in leaves.iter().zip(names) {
+            let root = leaf.path[0];
+            let parquet = first_column[root];
+            first_column[root] += schema::parquet_columns(leaf.field.data_type());
+            let Some(name) = name else { continue };
+            table.columns.push(TableColumn { array: name.clone(), header: leaf.name.clone() });
+            let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
+            let unreadable = int96_errors.iter().find(|(c, _)| *c == parquet).map(|(_, e)| again(e));
+            let column = match unreadable {
+                Some(e) => Err(e),
+                None => shared.column(leaf, &roots, parquet, &mut meta),
+            };
+            let index = shared.columns.len();
+            let looked = column.and_then(|column| {
+                shared.columns.push(column);
+                crate::pipe::guarded(|| shared.look(index, &mut meta, leaf.path.len() > 1))
+            });
+            if let Err(e) = looked {
+                shared.columns.truncate(index);
+                let leaf = LeafType { levels: Vec::new(), element: DataType::Null, dtype: Dtype::U8, logical: Logical::Plain };
+                shared.columns.push(Column { leaf, parquet, levels: None, structs: 0, dictionary: None });
+                meta.details.error = Some(Arc::new(e));
+            }
+            shared.metas.push(meta);
+        }
+
+        let mut attributes = Attributes::new();
+        let mut metadata_of_table = Attributes::new();
+        for entry in file.key_value_metadata().into_iter().flatten() {
+            let value = serde_json::Value::String(entry.value.clone().unwrap_or_default());
+            match entry.key.as_str() {
+                "ARROW:schema" => {}
+                "pandas" => {
+                    metadata_of_table.insert("pandas".into(), value);
+                }
+                _ => {
+                    attributes.insert(entry.key.clone(), value);
+                }
+            }
+        }
+        metadata_of_table.insert("ARROW:schema".into(), arrow_model::encode_schema(&full).into());
+        table.index = arrow_model::pandas_index(&metadata_of_table, &table.columns);
+        table.metadata = metadata_of_table;
+        let plan = Plan {
+            format: "parquet",
+            format_version: Some(file.version().to_string()),
+            arrays: shared.metas.clone(),
+            tables: vec![table],
+            attributes,
+            ..Plan::default()
+        };
+        Ok(ParquetSource { plan, shared: Arc::new(shared) })
+    }
+}
+
+fn read_footer(blob: &dyn Blob) -> Result<ParquetMetaData> {
+    let len = blob.len();
+    if len < 12 {
+        return Err(Error::corrupt(format!("{len} bytes are too few for a Parquet file")));
+    }
+    let ahead = if blob.file().is_some() { 8 } else { len.min(64 << 10) };
+    let tail = blob.read_vec(len - ahead, ahead)?;
+    let (body, end) = tail.split_at(tail.len() - 8);
+    match &end[4..] {
+        b"PAR1" => {}
+        b"PARE" => return Err(Error::refused("an encrypted Parquet file is not supported")),
+        _ => return Err(Error::corrupt("the file does not end as a Parquet file: it was cut off, or never finished")),
+    }
+    let footer = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
+    if footer > len - 12 || footer > MAX_FOOTER_BYTES {
+        return Err(Error::corrupt(format!("a footer of {footer} bytes in a file of {len}")));
+    }
+    let bytes = match body.len().checked_sub(footer as usize) {
+        Some(start) => body[start..].to_vec(),
+        None => blob.read_vec(len - 8 - footer, footer)?,
+    };
+    ParquetMetaDataReader::decode_metadata(&bytes).map_err(|e| Error::corrupt("the footer cannot be read").because(crate_error(e)))
+}
+
+/// The columns of the schema, each with its structs.
+struct Roots {
+    fields: Vec<Root>,
+    first_column: Vec<usize>,
+    /// The types that the crate is asked for.
+    reading: Fields,
+}
+
+struct Root {
+    /// As it is read.
+    refined: FieldRef,
+    error: Option<String>,
+}
+
+impl Roots {
+    fn of(metadata: &ParquetMetaData, recorded: Option<&Schema>, micros: &[usize]) -> Roots {
+        let descr = metadata.file_metadata().schema_descr();
+        let types = descr.root_schema().get_fields();
+        let mut first_column = vec![0; types.len()];
+        let mut columns = vec![0; types.len()];
+        for c in (0..descr.num_columns()).rev() {
+            first_column[descr.get_column_root_idx(c)] = c;
+            columns[descr.get_column_root_idx(c)] += 1;
+        }
+        let (mut fields, mut reading) = (Vec::new(), Vec::new());
+        for (i, t) in types.iter().enumerate() {
+            // By position if the names agree there, else by name.
+            let same = |f: &&FieldRef| f.name() == t.name();
+            let recorded = recorded.and_then(|r| r.fields().get(i).filter(same).or_else(|| r.fields().iter().find(same)).cloned());
+            let found = parquet_to_arrow_schema_by_columns(descr, ProjectionMask::roots(descr, [i]), None);
+            let error = match found.as_ref().map(|s| s.fields()) {
+                Ok(found) if found.len() == 1 => {
+                    let mut next = first_column[i];
+                    let base = schema::with_micros(&found[0], &mut next, micros);
+                    if next - first_column[i] == columns[i] {
+                        let refined = schema::refined(&base, recorded.as_ref());
+                        let t = schema::reading_type(base.data_type(), refined.data_type());
+                        reading.push(Arc::new(base.as_ref().clone().with_data_type(t)));
+                        fields.push(Root { refined, error: None });
+                        continue;
+                    }
+                    format!("a group of {} columns", columns[i])
+                }
+                Ok(_) => "an empty group".into(),
+                Err(e) => e.to_string(),
+            };
+            let field: FieldRef = Arc::new(Field::new(t.name(), DataType::Null, true));
+            reading.push(field.clone());
+            fields.push(Root { refined: field, error: Some(error) });
+        }
+        Roots { fields, first_column, reading: reading.into() }
+    }
+}
+
+impl Shared {
+    /// The column behind a leaf, with its types as the schema has them.
+    fn column(&self, leaf: &Leaf, roots: &Roots, parquet: usize, meta: &mut ArrayMeta) -> Result<Column> {
+        let descr = self.metadata.file_metadata().schema_descr_ptr();
+        let mut stored = 0u64;
+        for group in self.metadata.row_groups() {
+            let chunk = group.columns().get(parquet).ok_or_else(|| Error::corrupt("a row group lacks this column"))?;
+            meta.details.compression = Some(codec_name(chunk.compression()));
+            stored = stored.saturating_add(u64::try_from(chunk.compressed_size()).unwrap_or(0));
+        }
+        meta.details.stored_bytes = Some(stored);
+        meta.details.stored_dtype = Some(descr.column(parquet).physical_type().to_string().to_lowercase());
+        if let Some(e) = &roots.fields[leaf.path[0]].error {
+            return Err(Error::refused(format!("its type is not supported ({e})")));
+        }
+        let holds = match &leaf.holds {
+            Ok(holds) => holds.clone(),
+            Err(e) => return Err(again(e)),
+        };
+        for (g, group) in self.metadata.row_groups().iter().enumerate() {
+            let chunk = group.column(parquet);
+            if chunk.file_path().is_some_and(|p| !p.is_empty()) {
+                return Err(Error::refused("its values are in another file, which is not supported"));
+            }
+            let (start, bytes) = crate::pipe::guarded(|| Ok(chunk.byte_range()))?;
+            if start.checked_add(bytes).is_none_or(|end| end > self.blob.len()) {
+                return Err(Error::corrupt(format!(
+                    "row group {g} has it at bytes {start} to {}, the file has {}",
+                    start.saturating_add(bytes),
+                    self.blob.len()
+                )));
+            }
+        }
+        meta.dtype = holds.dtype;
+        meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
+        let mask = ProjectionMask::leaves(&descr, [parquet]);
+        let levels = parquet_to_arrow_field_levels(&descr, mask, Some(&roots.reading)).map_err(crate_error)?;
+        let dictionary = match &meta.logical {
+            Logical::Dictionary { categories, .. } => Some(Dictionaries::new(categories.clone())),
+            _ => None,
+        };
+        Ok(Column { leaf: holds, parquet, levels: Some(levels), structs: leaf.path.len() - 1, dictionary })
+    }
+
+    /// What only the data shows: nulls, list lengths, categories.
+    fn look(&self, index: usize, meta: &mut ArrayMeta, nullable_struct: bool) -> Result<()> {
+        let column = &self.columns[index];
+        let descr = self.metadata.file_metadata().schema_descr().column(column.parquet);
+        let groups = self.metadata.row_groups();
+        let mut nulls = Some(0u64);
+        if descr.max_def_level() > 0 {
+            for group in groups {
+                let known = group.column(column.parquet).statistics().and_then(|s| s.null_count_opt());
+                nulls = nulls.zip(known).and_then(|(a, b)| a.checked_add(b));
+            }
+        }
+        meta.nulls = nulls != Some(0);
+        let any = column.leaf.levels.iter().filter(|l| **l == Level::Any).count();
+        let flat = column.leaf.levels.is_empty();
+        let settled = if flat { nulls.is_some() && !(nullable_struct && meta.nulls) } else { any == 0 && nulls == Some(0) };
+        if settled && column.dictionary.is_none() {
+            meta.inner = arrow_model::inner_dims(&column.leaf.levels, &[]);
+            return Ok(());
+        }
+        let mut lengths = vec![None; any];
+        let mut equal = true;
+        let mut found_null = false;
+        for g in 0..groups.len() {
+            self.read_group(column, g, 0..self.starts[g + 1] - self.starts[g], 1 << 16, &mut |array, _| {
+                found_null |= array.logical_nulls().is_some_and(|n| n.null_count() > 0);
+                equal = equal && arrow_model::list_lengths(&array, &column.leaf.levels, &mut lengths)?;
+                if let (Some(dictionary), Some(coded)) = (&column.dictionary, array.as_any_dictionary_opt()) {
+                    dictionary.merge(coded.values().as_ref())?;
+                }
+                Ok(())
+            })?;
+        }
+        meta.nulls = found_null;
+        if equal {
+            let lengths: Vec<u64> = lengths.into_iter().map(|l| l.unwrap_or(0)).collect();
+            meta.inner = arrow_model::inner_dims(&column.leaf.levels, &lengths);
+        } else if column.leaf.levels == [Level::Any] && column.leaf.logical.is_plain() {
+            meta.logical = Logical::List;
+        } else {
+            return Err(Error::refused("lists of uneven lengths are supported for one level of plain numbers")
+                .hint("leave the column out with -x, or all such columns with --skip-unsupported"));
+        }
+        Ok(())
+    }
+
+    /// Decodes some rows of a row group's column, batch by batch; `each` gets the leaf's array and its first row.
+    fn read_group(
+        &self,
+        column: &Column,
+        g: usize,
+        rows: Range<u64>,
+        batch_rows: u64,
+        each: &mut dyn FnMut(ArrayRef, u64) -> Result<()>,
+    ) -> Result<()> {
+        let levels = column.levels.as_ref().ok_or_else(|| Error::failed("a column that cannot be read"))?;
+        let total = self.starts[g + 1] - self.starts[g];
+        let want = rows.end - rows.start;
+        if want == 0 {
+            return Ok(());
+        }
+        let selection = (want < total).then(|| {
+            RowSelection::from(vec![RowSelector::skip(rows.start as usize), RowSelector::select(want as usize)])
+        });
+        let group = Group { shared: self, g };
+        let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, batch_rows.min(want).max(1) as usize, selection);
+        let path = vec![0; column.structs];
+        let mut first = rows.start;
+        for batch in reader.map_err(crate_error)? {
+            let batch = batch.map_err(|e| crate_error(e.into()))?;
+            let root = batch.columns().first().ok_or_else(|| Error::corrupt("a batch without its column"))?;
+            let leaf = arrow_model::descend(root, &path)?;
+            let n = leaf.len() as u64;
+            if n > rows.end - first {
+                return Err(Error::corrupt(format!("row group {g} has more than its {total} rows")));
+            }
+            each(leaf, first)?;
+            first += n;
+        }
+        if first != rows.end {
+            return Err(Error::corrupt(format!("row group {g} has {first} rows, {total} were announced")));
+        }
+        Ok(())
+    }
+
+    /// Decoded bytes of a row, about.
+    fn row_bytes(&self, array: usize) -> u64 {
+        let meta = &self.metas[array];
+        let fixed = meta.row_bytes().unwrap_or(0);
+        if !meta.logical.is_var() {
+            return fixed.max(1);
+        }
+        let rows = self.starts[self.starts.len() - 1].max(1);
+        let chunks = self.metadata.row_groups().iter().filter_map(|g| g.columns().get(self.columns[array].parquet));
+        let bytes: u64 = chunks.map(|c| u64::try_from(c.uncompressed_size()).unwrap_or(0)).fold(0, u64::saturating_add);
+        (bytes / rows).saturating_add(8).max(1)
+    }
+
+    fn group_of(&self, row: u64) -> usize {
+        self.starts.partition_point(|&s| s <= row).saturating_sub(1)
+    }
+
+    /// Rows of a part of a row group: all of it, unless it is large.
+    fn part_rows(&self, array: usize, group_rows: u64) -> u64 {
+        let row = self.row_bytes(array);
+        let flat = self.columns[array].leaf.levels.is_empty();
+        if !flat || group_rows.saturating_mul(row) <= PART_BYTES { u64::MAX } else { (PART_BYTES / 2 / row).max(1) }
+    }
+}
+
+impl ReadRows for Shared {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        let g = self.group_of(row);
+        let (Some(&start), Some(&end)) = (self.starts.get(g), self.starts.get(g + 1)) else { return u64::MAX };
+        let part = self.part_rows(array, end - start);
+        let next = ((row - start) / part).saturating_add(1).saturating_mul(part);
+        start.saturating_add(next).min(end)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        // What is handed on, a page and its compressed form.
+        Some((rows.end - rows.start).saturating_mul(self.row_bytes(array)).min(2 * PART_BYTES).saturating_add(2 << 20))
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let (column, meta) = (&self.columns[array], &self.metas[array]);
+        let batch = (CHUNK_BYTES / self.row_bytes(array)).clamp(64, 1 << 20);
+        let mut at = rows.start;
+        while at < rows.end {
+            let g = self.group_of(at);
+            let (start, end) = (self.starts[g], self.starts[g + 1].min(rows.end));
+            self.read_group(column, g, at - start..end - start, batch, &mut |leaf, first| {
+                let chunk = arrow_model::chunk(&leaf, &column.leaf, meta, column.dictionary.as_ref(), array, start + first)?;
+                if chunk.valid.is_some() && !meta.nulls {
+                    return Err(Error::corrupt("it has nulls where its statistics count none"));
+                }
+                emit(chunk)
+            })
+            .at_array(&meta.name)?;
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+impl Source for ParquetSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        arrays.iter().try_for_each(|&a| readable(&self.plan.arrays[a]))?;
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        Some(self.shared.clone())
+    }
+}
+
+/// One row group, as the crate asks for it.
+struct Group<'a> {
+    shared: &'a Shared,
+    g: usize,
+}
+
+impl RowGroups for Group<'_> {
+    fn num_rows(&self) -> usize {
+        (self.shared.starts[self.g + 1] - self.shared.starts[self.g]) as usize
+    }
+    fn column_chunks(&self, i: usize) -> parquet::errors::Result<Box<dyn PageIterator>> {
+        let pages = pages(&self.shared.blob, &self.shared.metadata, self.g, i)?;
+        Ok(Box::new(Once(Some(Box::new(pages)))))
+    }
+    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
+        Box::new(std::iter::once(self.shared.metadata.row_group(self.g)))
+    }
+    fn metadata(&self) -> &ParquetMetaData {
+        &self.shared.metadata
+    }
+}
+
+/// The pages of a column chunk.
+fn pages(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData, g: usize, column: usize) -> parquet::errors::Result<SerializedPageReader<Window>> {
+    let group = metadata.row_group(g);
+    let chunk = group.column(column);
+    let (start, len) = chunk.byte_range();
+    let window = Window::new(blob.clone(), start.saturating_add(len));
+    SerializedPageReader::new(Arc::new(window), chunk, group.num_rows() as usize, None)
+}
+
+struct Once(Option<Box<dyn PageReader>>);
+
+impl Iterator for Once {
+    type Item = parquet::errors::Result<Box<dyn PageReader>>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.take().map(Ok)
+    }
+}
+
+impl PageIterator for Once {}
+
+/// The same refusal once more.
+fn again(e: &Error) -> Error {
+    let error = Error::new(e.kind(), e.message());
+    match e.hint_text() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn codec_name(c: Compression) -> String {
+    match c {
+        Compression::UNCOMPRESSED => "none",
+        Compression::SNAPPY => "snappy",
+        Compression::GZIP(_) => "gzip",
+        Compression::LZO => "lzo",
+        Compression::BROTLI(_) => "brotli",
+        Compression::LZ4 => "lz4",
+        Compression::ZSTD(_) => "zstd",
+        Compression::LZ4_RAW => "lz4_raw",
+    }
+    .into()
+}
+
+/// INT96 columns that need microseconds. Per column: does every value fit nanoseconds, or else microseconds exactly?
+fn int96_micros(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData) -> Result<(Vec<usize>, Vec<(usize, Error)>)> {
+    let descr = metadata.file_metadata().schema_descr();
+    let (mut micros, mut errors) = (Vec::new(), Vec::new());
+    for c in 0..descr.num_columns() {
+        if descr.column(c).physical_type() != Physical::INT96 {
+            continue;
+        }
+        let looked = crate::pipe::guarded(|| int96_range(blob, metadata, c));
+        match looked {
+            Ok((true, _)) => {}
+            Ok((false, true)) => micros.push(c),
+            Ok((false, false)) => errors.push((
+                c,
+                Error::refused("its INT96 times neither fit nanoseconds nor are whole microseconds")
+                    .hint("leave the column out with -x, or all such columns with --skip-unsupported"),
+            )),
+            Err(e) => errors.push((c, e)),
+        }
+    }
+    Ok((micros, errors))
+}
+
+/// Do all values fit nanoseconds? Are all whole microseconds that fit?
+fn int96_range(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData, c: usize) -> Result<(bool, bool)> {
+    const NANOS_A_DAY: i128 = 86_400_000_000_000;
+    let descr = metadata.file_metadata().schema_descr().column(c);
+    let (mut nanos, mut micros) = (true, true);
+    for g in 0..metadata.num_row_groups() {
+        let pages = pages(blob, metadata, g, c).map_err(crate_error)?;
+        let mut reader = ColumnReaderImpl::<Int96Type>::new(descr.clone(), Box::new(pages));
+        loop {
+            let (mut def, mut rep, mut values) = (Vec::new(), Vec::new(), Vec::<Int96>::new());
+            let (records, _, _) = reader.read_records(1 << 16, Some(&mut def), Some(&mut rep), &mut values).map_err(crate_error)?;
+            for v in &values {
+                let d = v.data();
+                let day = i128::from(d[2]) - 2_440_588;
+                let time = day * NANOS_A_DAY + ((i128::from(d[1]) << 32) | i128::from(d[0]));
+                nanos &= i64::try_from(time).is_ok();
+                micros &= time % 1000 == 0 && i64::try_from(time / 1000).is_ok();
+            }
+            if records == 0 {
+                break;
+            }
+        }
+    }
+    Ok((nanos, micros))
+}

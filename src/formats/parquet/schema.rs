@@ -1,0 +1,106 @@
+//! The Parquet schema, refined by the Arrow schema that writers keep in the footer.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+
+/// The field as it is read: what Parquet says, with the recorded Arrow type where that only tells more.
+pub(super) fn refined(base: &FieldRef, recorded: Option<&FieldRef>) -> FieldRef {
+    let Some(recorded) = recorded else { return plain(base) };
+    let Some(t) = refined_type(base.data_type(), recorded.data_type()) else { return plain(base) };
+    let mut field = Field::new(base.name(), t, base.is_nullable()).with_metadata(recorded.metadata().clone());
+    if let Some(ordered) = recorded.dict_is_ordered() {
+        field = field.with_dict_is_ordered(ordered);
+    }
+    Arc::new(field)
+}
+
+/// Without the crate's own metadata (`PARQUET:field_id`).
+fn plain(base: &FieldRef) -> FieldRef {
+    let t = match base.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain).collect()),
+        DataType::List(item) => DataType::List(plain(item)),
+        other => other.clone(),
+    };
+    let mut metadata = base.metadata().clone();
+    metadata.remove("PARQUET:field_id");
+    Arc::new(base.as_ref().clone().with_data_type(t).with_metadata(metadata))
+}
+
+fn refined_type(base: &DataType, recorded: &DataType) -> Option<DataType> {
+    use DataType as A;
+    if base == recorded {
+        return Some(base.clone());
+    }
+    Some(match (base, recorded) {
+        (A::Struct(fields), A::Struct(named)) => {
+            let find = |f: &FieldRef| named.iter().find(|n| n.name() == f.name());
+            A::Struct(fields.iter().map(|f| refined(f, find(f))).collect::<Fields>())
+        }
+        (A::List(item), A::List(other)) => A::List(item_of(item, other)),
+        (A::List(item), A::LargeList(other)) => A::LargeList(item_of(item, other)),
+        (A::List(item), A::FixedSizeList(other, n)) => A::FixedSizeList(item_of(item, other), *n),
+        (A::Utf8, A::LargeUtf8 | A::Utf8View) => recorded.clone(),
+        (A::Binary, A::LargeBinary | A::BinaryView | A::Utf8 | A::LargeUtf8 | A::Utf8View) => recorded.clone(),
+        (A::Timestamp(u, Some(_)), A::Timestamp(_, Some(zone))) => A::Timestamp(*u, Some(zone.clone())),
+        (A::Int64, A::Duration(_) | A::Date64) => recorded.clone(),
+        (A::Int64, A::Timestamp(TimeUnit::Second, _)) => recorded.clone(),
+        (A::Int32, A::Time32(TimeUnit::Second)) => recorded.clone(),
+        (A::Decimal128(p, s), A::Decimal32(q, t) | A::Decimal64(q, t) | A::Decimal256(q, t)) if p == q && s == t => recorded.clone(),
+        (A::Utf8 | A::Binary, A::Dictionary(keys, values)) if keys.is_dictionary_key_type() => {
+            A::Dictionary(keys.clone(), Box::new(refined_type(base, values)?))
+        }
+        _ => return None,
+    })
+}
+
+/// The item of a list: named as the recorded schema has it.
+fn item_of(base: &FieldRef, recorded: &FieldRef) -> FieldRef {
+    let item = refined(base, Some(recorded));
+    Arc::new(item.as_ref().clone().with_name(recorded.name()))
+}
+
+/// How many Parquet columns lie below an Arrow type.
+pub(super) fn parquet_columns(t: &DataType) -> usize {
+    match t {
+        DataType::Struct(fields) => fields.iter().map(|f| parquet_columns(f.data_type())).sum(),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => parquet_columns(f.data_type()),
+        _ => 1,
+    }
+}
+
+/// The types that the crate is asked for: what Parquet says, but for dictionaries, which are decoded as such.
+pub(super) fn reading_type(base: &DataType, refined: &DataType) -> DataType {
+    use DataType as A;
+    match (base, refined) {
+        (A::Struct(fields), A::Struct(others)) => {
+            let read = |(f, o): (&FieldRef, &FieldRef)| {
+                Arc::new(f.as_ref().clone().with_data_type(reading_type(f.data_type(), o.data_type())))
+            };
+            A::Struct(fields.iter().zip(others).map(read).collect())
+        }
+        (A::Utf8 | A::Binary, A::Dictionary(_, values)) => {
+            let binary = matches!(**values, A::Binary | A::LargeBinary | A::BinaryView);
+            A::Dictionary(Box::new(A::Int32), Box::new(if binary { A::Binary } else { A::Utf8 }))
+        }
+        (A::Binary, A::Utf8 | A::LargeUtf8 | A::Utf8View) => A::Utf8,
+        _ => base.clone(),
+    }
+}
+
+/// The field with microseconds where its Parquet columns (`next` and following) are among `micros`.
+pub(super) fn with_micros(field: &FieldRef, next: &mut usize, micros: &[usize]) -> FieldRef {
+    let t = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|f| with_micros(f, next, micros)).collect()),
+        DataType::List(item) => DataType::List(with_micros(item, next, micros)),
+        DataType::Timestamp(_, zone) if micros.contains(next) => {
+            *next += 1;
+            DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+        }
+        other => {
+            *next += parquet_columns(other);
+            other.clone()
+        }
+    };
+    Arc::new(field.as_ref().clone().with_data_type(t))
+}

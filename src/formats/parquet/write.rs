@@ -1,0 +1,193 @@
+//! Writing Parquet: one block a row group, encoded on any thread, appended in turn.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, TimeUnit};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+
+use super::{CODECS, crate_error};
+use crate::codec::arrow_model::{self, Export};
+use crate::error::{Error, Result};
+use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
+use crate::location::{Location, Output};
+use crate::model::{ArrayMeta, Plan};
+
+/// Decoded bytes of a row group, unless `--row-group-size` or the memory budget says otherwise.
+const GROUP_BYTES: u64 = 64 << 20;
+/// Rows of a row group at most.
+const GROUP_ROWS: u64 = 1 << 20;
+
+/// A Parquet file being written.
+pub(super) struct ParquetSink {
+    writer: SerializedFileWriter<Out>,
+    encoder: Arc<Encoder>,
+}
+
+/// The output, counted.
+struct Out {
+    output: Box<dyn Output>,
+    bytes: u64,
+}
+
+impl Write for Out {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        let n = self.output.write(buf)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.output.flush()
+    }
+}
+
+struct Encoder {
+    export: Export,
+    /// The types that are stored: Parquet has no seconds.
+    stored: Fields,
+    metas: Vec<ArrayMeta>,
+    factory: ArrowRowGroupWriterFactory,
+    group_rows: u64,
+}
+
+impl ParquetSink {
+    pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<ParquetSink> {
+        let compression = codec(options)?;
+        let export = Export::new(plan, options)?;
+        let stored: Fields = export.schema.fields().iter().map(stored_field).collect();
+        let schema = Arc::new(Schema::new(stored.clone()));
+        let descr = ArrowSchemaConverter::new().convert(&schema).map_err(crate_error)?;
+        let mut metadata: Vec<KeyValue> = export
+            .schema
+            .metadata()
+            .iter()
+            .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
+            .collect();
+        metadata.sort_by(|a, b| a.key.cmp(&b.key));
+        metadata.push(KeyValue::new("ARROW:schema".into(), arrow_model::encode_schema(&export.schema)));
+        let mut properties = WriterProperties::builder()
+            .set_compression(compression)
+            .set_created_by(format!("npk version {}", env!("CARGO_PKG_VERSION")))
+            .set_key_value_metadata(Some(metadata))
+            .set_max_row_group_row_count(None);
+        // Dictionaries of floats never pay, and cost a hash a value.
+        for c in descr.columns() {
+            use parquet::basic::Type as P;
+            if matches!(c.physical_type(), P::FLOAT | P::DOUBLE) {
+                properties = properties.set_column_dictionary_enabled(ColumnPath::from(c.path().parts().to_vec()), false);
+            }
+        }
+        let output = at.create_file(options.existing, options.sync)?;
+        let writer =
+            SerializedFileWriter::new(Out { output, bytes: 0 }, descr.root_schema_ptr(), Arc::new(properties.build())).map_err(crate_error)?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, schema);
+        let group_rows = group_rows(plan, options)?;
+        let encoder = Arc::new(Encoder { export, stored, metas: plan.arrays.clone(), factory, group_rows });
+        Ok(ParquetSink { writer, encoder })
+    }
+}
+
+/// Rows of a row group.
+fn group_rows(plan: &Plan, options: &WriteOptions) -> Result<u64> {
+    if let Some(rows) = options.row_group_rows {
+        if rows == 0 {
+            return Err(Error::usage("a row group has at least one row"));
+        }
+        return Ok(rows);
+    }
+    let mut row_bytes = 0u64;
+    for meta in &plan.arrays {
+        row_bytes = row_bytes.saturating_add(if meta.logical.is_var() { 32 } else { meta.row_bytes()? });
+    }
+    let bytes = GROUP_BYTES.min(options.memory_bytes / 8).max(1 << 20);
+    Ok((bytes / row_bytes.max(1)).clamp(1, GROUP_ROWS))
+}
+
+fn codec(options: &WriteOptions) -> Result<Compression> {
+    let Some(c) = options.compression_among("parquet", CODECS)? else { return Ok(Compression::SNAPPY) };
+    let bad = |e: parquet::errors::ParquetError| Error::usage(format!("level {} of {}: {e}", c.level.unwrap_or(0), c.name));
+    let level = |default: i32| c.level.unwrap_or(default);
+    let unsigned = |default: i32| u32::try_from(level(default)).unwrap_or(u32::MAX);
+    if c.level.is_some() && !matches!(c.name.as_str(), "gzip" | "brotli" | "zstd") {
+        return Err(Error::usage(format!("{} has no levels", c.name)));
+    }
+    Ok(match c.name.as_str() {
+        "none" | "uncompressed" => Compression::UNCOMPRESSED,
+        "gzip" => Compression::GZIP(GzipLevel::try_new(unsigned(6)).map_err(bad)?),
+        "brotli" => Compression::BROTLI(BrotliLevel::try_new(unsigned(1)).map_err(bad)?),
+        "zstd" => Compression::ZSTD(ZstdLevel::try_new(level(1)).map_err(bad)?),
+        "lz4" | "lz4_raw" => Compression::LZ4_RAW,
+        _ => Compression::SNAPPY,
+    })
+}
+
+/// The field with the types that Parquet has.
+fn stored_field(field: &FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(stored_type(field.data_type())))
+}
+
+fn stored_type(t: &DataType) -> DataType {
+    match t {
+        DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        DataType::Time32(TimeUnit::Second) => DataType::Time32(TimeUnit::Millisecond),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(stored_field).collect()),
+        DataType::List(f) => DataType::List(stored_field(f)),
+        DataType::LargeList(f) => DataType::LargeList(stored_field(f)),
+        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(stored_field(f), *n),
+        other => other.clone(),
+    }
+}
+
+impl Encode for Encoder {
+    fn cut(&self, _array: usize, row: u64) -> u64 {
+        (row / self.group_rows + 1).saturating_mul(self.group_rows)
+    }
+    fn encode(&self, block: Block) -> Result<Encoded> {
+        let mut columns: Vec<ArrowColumnChunk> = Vec::new();
+        if block.rows > 0 {
+            let mut writers = self.factory.create_column_writers(0).map_err(crate_error)?.into_iter();
+            let arrays = self.export.arrays(&self.metas, &block)?;
+            for (array, field) in arrays.into_iter().zip(&self.stored) {
+                let array: ArrayRef =
+                    if array.data_type() == field.data_type() { array } else { arrow_model::cast_exact(&array, field.data_type())? };
+                for leaf in compute_leaves(field, &array).map_err(crate_error)? {
+                    let mut writer = writers.next().ok_or_else(|| Error::failed("a column without a writer"))?;
+                    writer.write(&leaf).map_err(crate_error)?;
+                    columns.push(writer.close().map_err(crate_error)?);
+                }
+            }
+        }
+        let array = block.columns.first().map_or(0, |c| c.0);
+        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(columns) })
+    }
+}
+
+impl Sink for ParquetSink {
+    fn encoder(&self) -> Arc<dyn Encode> {
+        self.encoder.clone()
+    }
+    fn append(&mut self, encoded: Encoded) -> Result<()> {
+        let columns = encoded.payload.downcast::<Vec<ArrowColumnChunk>>().map_err(|_| Error::failed("a block of another sink"))?;
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let mut group = self.writer.next_row_group().map_err(crate_error)?;
+        for column in *columns {
+            column.append_to_row_group(&mut group).map_err(crate_error)?;
+        }
+        group.close().map_err(crate_error)?;
+        Ok(())
+    }
+    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
+        let out = self.writer.into_inner().map_err(crate_error)?;
+        out.output.commit()?;
+        Ok(Summary { bytes: out.bytes, files: 1, notes: Vec::new() })
+    }
+}

@@ -1,0 +1,173 @@
+"""Tables of every kind, written and compared by pyarrow, pandas, polars and DuckDB."""
+import datetime as dt
+import decimal
+import glob
+import os
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+
+ROWS = 1000
+
+
+def some_null(values, every=7):
+    return [None if i % every == 3 else v for i, v in enumerate(values)]
+
+
+def flat_columns(n=ROWS):
+    """name -> (values, type): every flat type."""
+    rng = np.random.default_rng(7)
+    ints = rng.integers(-100, 100, n)
+    columns = {}
+    for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64()):
+        columns[str(t)] = (ints.tolist(), t)
+    for t in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()):
+        columns[str(t)] = (np.abs(ints).tolist(), t)
+    columns["int64_wide"] = ([2**63 - 1 - i for i in range(n)], pa.int64())
+    columns["uint64_wide"] = ([2**64 - 1 - i for i in range(n)], pa.uint64())
+    columns["bool"] = ((ints > 0).tolist(), pa.bool_())
+    columns["f2"] = (rng.normal(size=n).astype(np.float16), pa.float16())
+    columns["f4"] = (rng.normal(size=n).astype(np.float32).tolist(), pa.float32())
+    columns["f8"] = (rng.normal(size=n).tolist(), pa.float64())
+    base = 1_600_000_000
+    for unit, k in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        values = [(base + i * 86399) * k + (i % k if k > 1 else 0) for i in range(n)]
+        columns[f"timestamp_{unit}"] = (values, pa.timestamp(unit))
+        columns[f"timestamp_{unit}_zone"] = (values, pa.timestamp(unit, "Europe/Berlin"))
+        columns[f"duration_{unit}"] = ([i * 3 - 50 for i in range(n)], pa.duration(unit))
+    columns["timestamp_utc"] = (values, pa.timestamp("ns", "UTC"))
+    columns["date32"] = ([dt.date(1960, 1, 1) + dt.timedelta(days=i) for i in range(n)], pa.date32())
+    columns["date64"] = ([dt.date(1960, 1, 1) + dt.timedelta(days=i) for i in range(n)], pa.date64())
+    columns["time32_s"] = ([i % 86400 for i in range(n)], pa.time32("s"))
+    columns["time32_ms"] = ([i * 17 % 86400000 for i in range(n)], pa.time32("ms"))
+    columns["time64_us"] = ([i * 17 for i in range(n)], pa.time64("us"))
+    columns["time64_ns"] = ([i * 17 for i in range(n)], pa.time64("ns"))
+    words = ["", "a", "bc", "déjà vu", "日本", "x" * 100]
+    text = [words[i % len(words)] for i in range(n)]
+    for t in (pa.string(), pa.large_string(), pa.string_view()):
+        columns[str(t)] = (text, t)
+    raw = [w.encode() + b"\xff\x00" for w in text]
+    for t in (pa.binary(), pa.large_binary(), pa.binary_view()):
+        columns[str(t)] = (raw, t)
+    columns["fixed_binary"] = ([i.to_bytes(5, "big") for i in range(n)], pa.binary(5))
+    for p, s in ((5, 2), (18, 0), (38, 10), (60, 7)):
+        t = pa.decimal128(p, s) if p <= 38 else pa.decimal256(p, s)
+        columns[f"decimal_{p}_{s}"] = ([decimal.Decimal(i - 500) / (10**s) if s <= 2 else decimal.Decimal(i * 37 - 500).scaleb(-s) for i in range(n)], t)
+    columns["dictionary"] = (text, pa.dictionary(pa.int32(), pa.string()))
+    columns["null"] = ([None] * n, pa.null())
+    return columns
+
+
+def column(values, t):
+    if all(v is None for v in values):
+        return pa.nulls(len(values), t)
+    if pa.types.is_dictionary(t):
+        return pa.array(values, t.value_type).dictionary_encode().cast(t)
+    if pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_boolean(t):
+        return pa.array(values, t)
+    if pa.types.is_temporal(t) and not isinstance(next((v for v in values if v is not None), None), (dt.date, dt.time)):
+        width = pa.int32() if pa.types.is_time32(t) else pa.int64()
+        return pa.array(values, width).cast(t)
+    return pa.array(values, t)
+
+
+def nested_columns(n=ROWS):
+    rng = np.random.default_rng(11)
+    flat = pa.array(rng.normal(size=n * 4).astype(np.float32))
+    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * 4)
+    columns = {
+        "list_equal": pa.ListArray.from_arrays(offsets, flat),
+        "large_list_equal": pa.LargeListArray.from_arrays(offsets.cast(pa.int64()), flat),
+        "fixed_list": pa.FixedSizeListArray.from_arrays(flat, 4),
+        "list_ragged": pa.array([list(range(i % 5)) for i in range(n)], pa.list_(pa.int16())),
+        "list_ragged_null": pa.array(some_null([list(range(i % 5)) for i in range(n)]), pa.list_(pa.float64())),
+        "list_equal_null": pa.array(some_null([[i, i + 1] for i in range(n)]), pa.list_(pa.int64())),
+        "fixed_list_null": pa.array(some_null([[i, i + 1] for i in range(n)]), pa.list_(pa.int64(), 2)),
+        "list_list": pa.array([[[i, 1], [2, 3], [4, 5]] for i in range(n)], pa.list_(pa.list_(pa.int32()))),
+        "list_bool": pa.array([[i % 2 == 0, True] for i in range(n)], pa.list_(pa.bool_())),
+        "list_empty": pa.array([[] for i in range(n)], pa.list_(pa.float32())),
+        "list_times": pa.array([[i, 2 * i] for i in range(n)], pa.list_(pa.timestamp("us", "UTC"))),
+        "struct": pa.array([{"x": i, "y": {"z": str(i), "w": i / 7}} for i in range(n)]),
+        "struct_null_field": pa.array([{"x": None if i % 3 else i, "s": "a"} for i in range(n)]),
+    }
+    tensor = pa.fixed_shape_tensor(pa.float32(), [2, 2])
+    columns["tensor"] = pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(flat, 4))
+    return columns
+
+
+def tables(n=ROWS):
+    flat = flat_columns(n)
+    made = {
+        "flat": pa.table({k: column(v, t) for k, (v, t) in flat.items()}),
+        "nulls": pa.table({k: column(some_null(list(v)), t) for k, (v, t) in flat.items()}),
+        "all_null": pa.table({k: column([None] * n, t) for k, (v, t) in flat.items()}),
+        "nested": pa.table(nested_columns(n)),
+    }
+    schema = pa.schema([pa.field(k, t, nullable=False) for k, (v, t) in flat.items() if k != "null"], {"made": "for a test"})
+    made["required"] = pa.table([column(v, t) for k, (v, t) in flat.items() if k != "null"], schema=schema)
+    for name in ("flat", "nested"):
+        made[f"{name}_empty"] = made[name].slice(0, 0)
+        made[f"{name}_one"] = made[name].slice(3 if name == "nested" else 0, 1)
+    return made
+
+
+def write_parquet():
+    for name, table in tables().items():
+        for codec in ("snappy",) if name != "nulls" else ("none", "snappy", "gzip", "brotli", "zstd", "lz4"):
+            for rows in (None, 301) if len(table) > 1 else (None,):
+                path = f"{name}-{codec}-{rows}.parquet"
+                pq.write_table(table, path, compression=codec, row_group_size=rows)
+                print(path)
+    table = tables()["nulls"]
+    kinds = {
+        "v2": dict(data_page_version="2.0"),
+        "nostats": dict(write_statistics=False),
+        "pages": dict(data_page_size=64, write_batch_size=10, write_page_index=True),
+        "nodict": dict(use_dictionary=False),
+        "v1": dict(version="1.0", coerce_timestamps="us", allow_truncated_timestamps=True),
+        "noschema": dict(store_schema=False),
+    }
+    for name, options in kinds.items():
+        for what in ("nulls", "nested"):
+            if name in ("v1", "noschema") and what == "nested":
+                continue
+            path = f"{what}-{name}.parquet"
+            pq.write_table(tables()[what], path, **options)
+            print(path)
+    rng = np.random.default_rng(3)
+    numbers = pa.table({"i": np.cumsum(rng.integers(0, 9, 5000)), "f": rng.normal(size=5000), "g": rng.normal(size=5000).astype("f4")})
+    pq.write_table(numbers, "encodings.parquet", use_dictionary=False, column_encoding={"i": "DELTA_BINARY_PACKED", "f": "BYTE_STREAM_SPLIT", "g": "BYTE_STREAM_SPLIT"})
+    print("encodings.parquet")
+    words = pa.table({"s": pa.array([f"prefix {i}" for i in range(3000)]), "t": pa.array(["x" * (i % 9) for i in range(3000)])})
+    pq.write_table(words, "strings.parquet", use_dictionary=False, column_encoding={"s": "DELTA_BYTE_ARRAY", "t": "DELTA_LENGTH_BYTE_ARRAY"})
+    print("strings.parquet")
+
+
+def same(a, b, name):
+    """What differs, as text."""
+    found = []
+    if a.schema != b.schema:
+        found += [f"{name}: {x} became {y}" for x, y in zip(a.schema, b.schema) if x != y] or [f"{name}: the columns changed"]
+    if (a.schema.metadata or {}) != (b.schema.metadata or {}):
+        found.append(f"{name}: the metadata {a.schema.metadata} became {b.schema.metadata}")
+    if not found and not a.equals(b):
+        for field in a.column_names:
+            if not a[field].equals(b[field]):
+                found.append(f"{name}: {field} changed from {a[field][:8]} to {b[field][:8]}")
+    return found
+
+
+def compare_parquet(prefix="out-"):
+    seen, found = 0, []
+    for path in sorted(glob.glob("*.parquet")):
+        other = prefix + path
+        if path.startswith(prefix) or not os.path.exists(other):
+            continue
+        found += same(pq.read_table(path), pq.read_table(other), path)
+        seen += 1
+    assert seen, "nothing was compared"
+    if found:
+        sys.exit("\n".join(found))
