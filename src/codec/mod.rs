@@ -12,4 +12,5 @@ pub mod pickle;
 pub mod raw;
 pub mod shards;
 pub mod store;
+pub mod text;
 pub mod unique_map;

@@ -2,12 +2,14 @@
 
 use crate::format::Format;
 
+pub mod csv;
 pub mod npk;
 pub mod npkg;
 pub mod npy;
 pub mod parquet;
 pub mod pt;
 pub mod safetensors;
+pub mod txt;
 
 /// Every format, in the order of the documentation and of detection.
 #[rustfmt::skip]
@@ -17,6 +19,8 @@ pub static FORMATS: &[&dyn Format] = &[
     &safetensors::Safetensors,
     &pt::Pt,
     &parquet::Parquet,
+    &csv::Csv,
+    &txt::Txt,
 ];
 
 /// The format of this name.

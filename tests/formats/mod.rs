@@ -8,3 +8,4 @@ mod pt;
 mod safetensors;
 mod store;
 mod store_support;
+mod csv;

@@ -1,0 +1,23 @@
+//! Tables as text: what CSV and TXT share.
+//!
+//! * [`number`]: numbers from text, correctly rounded; [`classes`]: what a column's cells have in common.
+//! * [`dialect`]: how cells and rows are told apart; [`input`]: bytes as UTF-8, decompressed, with ranged reads.
+//! * [`parse`] turns a block of whole rows into columns, [`scan`] does that for a file on all threads and keeps the
+//!   values in an unnamed temporary file, [`source`] reads them back.
+//! * [`print`]: numbers and times as text; [`sink`]: blocks of rows as text.
+//!
+//! # One optimistic pass
+//! A column's type must hold for every cell of the file, so every cell is parsed when the file is opened. The values are
+//! kept (in a temporary file, column by column within each block of rows), so that they need no second parse. A block
+//! guesses the types from the blocks before it; only where the whole file refutes a guess is a column of that block
+//! parsed once more.
+
+pub mod classes;
+pub mod dialect;
+pub mod input;
+pub mod number;
+pub mod parse;
+pub mod print;
+pub mod scan;
+pub mod sink;
+pub mod source;

@@ -1,0 +1,512 @@
+//! A text table as a source: its header, its columns, rows at random from what the scan kept.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Context, Error, Result};
+use crate::format::{Auto, Emit, OnDuplicate, Order, ReadOptions, ReadRows, Source};
+use crate::location::Location;
+use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
+
+use super::classes::{self, Type, matches, resolve};
+use super::dialect::Dialect;
+use super::input::{self, Input};
+use super::number;
+use super::parse::{self, Column, Mode};
+use super::scan::{self, BlockInfo, Kept, Request, Scanned, Splitter, blocks_of};
+
+/// Columns of a table at most: a line without any structure shall not fill the memory.
+const MOST_COLUMNS: usize = 1 << 20;
+/// Rows that are looked at for another delimiter.
+const LOOK_ROWS: usize = 20;
+
+/// What sets CSV and TXT apart.
+pub struct Flavor {
+    /// The format's name.
+    pub name: &'static str,
+    /// How it is written, before options.
+    pub dialect: Dialect,
+    /// Whether the delimiter is a mere default: then a column full of other delimiters is refused.
+    pub check_delimiter: bool,
+    /// Whether the first row may be a header without being asked for.
+    pub header: bool,
+    /// Whether number columns of several types become one (as one numpy array).
+    pub one_type: bool,
+}
+
+/// Opens a text table.
+///
+/// # Errors
+/// Missing or unreadable; rows that cannot be taken; names that clash.
+pub fn open(at: &Location, options: &ReadOptions, flavor: Flavor) -> Result<Box<dyn Source>> {
+    open_table(at, options, flavor).at_file(&at.display())
+}
+
+fn open_table(at: &Location, options: &ReadOptions, flavor: Flavor) -> Result<Box<dyn Source>> {
+    if !options.names_only {
+        let input = input::open(at, None)?;
+        return read_table(input, options, &flavor);
+    }
+    let most = scan::row_bytes_max(options.memory_bytes) as u64;
+    let input = input::open(at, Some(1 << 20))?;
+    let cut = input.cut;
+    match read_table(input, options, &flavor) {
+        Err(_) if cut => read_table(input::open(at, Some(most))?, options, &flavor),
+        done => done,
+    }
+}
+
+fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Box<dyn Source>> {
+    let text = &options.text;
+    let dialect = &flavor.dialect;
+    let start = skip_lines(&input, text.skip_rows)?;
+    let head = read_head(&input, options, flavor, start)?;
+    let mut plan = Plan { format: flavor.name, notes: input.notes.clone(), ..Plan::default() };
+    // Which columns of the file are arrays.
+    let names = unique(&head.names, options.on_duplicate)?;
+    let kept: Vec<usize> = (0..names.len()).filter(|&i| names[i].is_some()).collect();
+    let name = |i: usize| names[i].as_deref().unwrap_or_default();
+    plan.tables.push(Table {
+        columns: kept.iter().map(|&i| TableColumn { array: name(i).to_string(), header: head.headers[i].clone() }).collect(),
+        ..Table::default()
+    });
+    if options.names_only {
+        plan.arrays = kept.iter().map(|&i| Type::Float64.column(name(i), None)).collect();
+        return Ok(Box::new(TextSource { plan, reader: None }));
+    }
+    let asked = |i: usize| asked_dtype(&text.dtypes, name(i));
+    let mut columns = Vec::with_capacity(names.len());
+    for i in 0..names.len() {
+        let wanted = names[i].is_some() && text.columns.as_ref().is_none_or(|list| list.iter().any(|n| n == name(i)));
+        let mut column = Column::new(if wanted { Mode::Start } else { Mode::Skip });
+        let forced = asked(i).is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
+        column.zeros = dialect.zeros || forced;
+        column.numbers_only = dialect.numbers_only || forced;
+        column.single = asked(i).is_some_and(|(_, dtype)| dtype == Dtype::F32);
+        columns.push(column);
+    }
+    let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
+    let skipped: Vec<bool> = columns.iter().map(|c| c.mode == Mode::Skip).collect();
+    let request = Request {
+        blob: input.blob.as_ref(),
+        start: head.rows_at,
+        dialect,
+        columns,
+        max_rows: text.max_rows,
+        jobs: options.jobs,
+        memory_bytes: options.memory_bytes,
+    };
+    let scanned = scan::scan(&request).map_err(|e| hinted(e, dialect))?;
+    let mut types: Vec<Type> = scanned.classes.iter().map(|&c| resolve(c)).collect();
+    if flavor.one_type {
+        one_type(&mut types, &scanned.classes);
+    }
+    let mut wrong = Vec::new();
+    for i in 0..types.len() {
+        if numbers_only[i] && types[i] == Type::Text && !skipped[i] {
+            let message = "the column holds numbers that no one type can hold exactly, or booleans among numbers";
+            wrong.push(hinted(Error::refused(message).array(name(i)), dialect));
+        }
+        if skipped[i] {
+            types[i] = Type::Text;
+        }
+        types[i] = match (types[i], asked(i)) {
+            (Type::Float64, Some((_, Dtype::F32))) => Type::Float32,
+            (Type::Float64, Some((_, Dtype::F16))) => Type::Float16,
+            (Type::Complex128, Some((_, Dtype::C64))) => Type::Complex64,
+            (other, _) => other,
+        };
+    }
+    Error::all(wrong)?;
+    for &i in &kept {
+        let mut meta: ArrayMeta = types[i].column(name(i), Some(scanned.rows));
+        let null = if types[i] == Type::Text { classes::NULL_TEXT } else { classes::NULL };
+        meta.nulls = scanned.classes[i] & null != 0;
+        meta.details.compression = input.compression.map(str::to_string);
+        plan.arrays.push(meta);
+    }
+    let types = kept.iter().map(|&i| types[i]).collect();
+    let skipped = kept.iter().map(|&i| skipped[i]).collect();
+    let reader = Arc::new(Reader { scanned, columns: kept, types, skipped });
+    Ok(Box::new(TextSource { plan, reader: Some(reader) }))
+}
+
+fn hinted(error: Error, dialect: &Dialect) -> Error {
+    if error.hint_text().is_some() || !dialect.numbers_only || error.kind() != crate::error::Kind::Refused {
+        return error;
+    }
+    error.hint("--skip-header N passes over a heading, --header yes takes it as names, --header no lets text columns in; --null-values names words for missing values")
+}
+
+/// Where the text begins behind its first `lines` lines.
+fn skip_lines(input: &Input, lines: u64) -> Result<u64> {
+    let (mut at, mut left) = (input.start.min(input.blob.len()), lines);
+    let mut buffer = vec![0; 1 << 16];
+    while left > 0 && at < input.blob.len() {
+        let n = (input.blob.len() - at).min(buffer.len() as u64) as usize;
+        input.blob.read_at(at, &mut buffer[..n])?;
+        let mut used = n;
+        for end in memchr::memchr_iter(b'\n', &buffer[..n]) {
+            left -= 1;
+            if left == 0 {
+                used = end + 1;
+                break;
+            }
+        }
+        at += used as u64;
+    }
+    Ok(at)
+}
+
+/// What the first row tells.
+struct Head {
+    /// The arrays' names, perhaps repeated.
+    names: Vec<String>,
+    /// The names as the file spells them.
+    headers: Vec<String>,
+    /// Where the rows begin.
+    rows_at: u64,
+}
+
+fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) -> Result<Head> {
+    let text = &options.text;
+    let dialect = &flavor.dialect;
+    let most = scan::row_bytes_max(options.memory_bytes);
+    let mut splitter = Splitter::new(input.blob.as_ref(), dialect, start, 64 << 10, most);
+    let mut block = Vec::new();
+    let (offset, row) = loop {
+        match splitter.next(&mut block)? {
+            None => {
+                let names = match &text.column_names {
+                    Some(names) => names.clone(),
+                    None if flavor.header => return Err(Error::corrupt("the file is empty: there is not even a header")),
+                    None => vec!["col0".to_string()],
+                };
+                return Ok(Head { headers: vec![String::new(); names.len()], names, rows_at: input.blob.len() });
+            }
+            Some((_, offset)) => {
+                let row = dialect.row_start(&block, 0);
+                if row < block.len() {
+                    break (offset, row);
+                }
+            }
+        }
+    };
+    let (cells, next) = parse::cells(dialect, &block, row, MOST_COLUMNS + 1);
+    if cells.len() > MOST_COLUMNS {
+        let message = format!("the first row has more than {MOST_COLUMNS} cells");
+        return Err(scan::at_line(input.blob.as_ref(), offset + row as u64, Error::refused(message)));
+    }
+    if input.cut && next >= block.len() && splitter.next(&mut Vec::new())?.is_none() {
+        return Err(Error::refused("the first row is longer than what was read"));
+    }
+    if cells.iter().any(|c| c.open) {
+        let error = Error::corrupt("a quoted cell is never closed");
+        return Err(scan::at_line(input.blob.as_ref(), offset + row as u64, error));
+    }
+    if flavor.check_delimiter && text.delimiter.is_none() && cells.len() == 1 {
+        other_delimiter(dialect, &block, row)?;
+    }
+    let first: Vec<_> = cells.iter().map(|&c| dialect.content(&block, c)).collect();
+    let header = match text.header {
+        Auto::Yes => true,
+        Auto::No => false,
+        Auto::Auto => flavor.header && !first.iter().all(|cell| is_number(dialect, cell)),
+    };
+    let mut headers = vec![String::new(); first.len()];
+    if header {
+        for (i, cell) in first.iter().enumerate() {
+            let name = std::str::from_utf8(cell)
+                .map_err(|_| Error::corrupt(format!("the name of column {} is not UTF-8", i + 1)).hint("convert the file first, for example: iconv -f latin1 -t utf-8"))?;
+            headers[i] = name.to_string();
+        }
+    }
+    if let Some(names) = &text.column_names {
+        if names.len() != first.len() {
+            return Err(Error::usage(format!("{} column names are given, the first row has {} cells", names.len(), first.len())));
+        }
+        headers.clone_from(names);
+    }
+    let names = headers.iter().enumerate().map(|(i, h)| if h.is_empty() { format!("col{i}") } else { h.clone() }).collect();
+    Ok(Head { names, headers, rows_at: offset + if header { next } else { row } as u64 })
+}
+
+fn is_number(dialect: &Dialect, cell: &[u8]) -> bool {
+    let text = cell.trim_ascii();
+    cell.is_empty()
+        || number::special(text).is_some()
+        || dialect.reader.read(text, 0).is_some_and(|n| n.end == text.len())
+        || matches!(text.last(), Some(b'j' | b')')) && dialect.reader.complex(text).is_some()
+}
+
+/// Refuses one column that looks like several behind another delimiter.
+fn other_delimiter(dialect: &Dialect, block: &[u8], row: usize) -> Result<()> {
+    for (sign, flag) in [(b';', "-d ';'"), (b'\t', "-d '\\t'"), (b'|', "-d '|'")] {
+        let (mut at, mut rows, mut count) = (row, 0, None);
+        while at < block.len() && rows < LOOK_ROWS {
+            let (cells, next) = parse::cells(dialect, block, at, 2);
+            let here = dialect.content(block, cells[0]).iter().filter(|&&b| b == sign).count();
+            if here == 0 || cells.len() > 1 || *count.get_or_insert(here) != here {
+                count = None;
+                break;
+            }
+            rows += 1;
+            at = dialect.row_start(block, next);
+        }
+        if let Some(count) = count {
+            let name = if sign == b'\t' { "tab".to_string() } else { format!("'{}'", sign as char) };
+            let message = format!("there is one column, and each of its first {rows} rows holds {count} × {name}: is that the delimiter?");
+            return Err(Error::refused(message).hint(format!("give {flag}, or -d ',' if the file has one column")));
+        }
+    }
+    Ok(())
+}
+
+/// The array of each column: `None` where a repeated name gives way.
+fn unique(names: &[String], on_duplicate: OnDuplicate) -> Result<Vec<Option<String>>> {
+    let mut given: Vec<Option<String>> = Vec::with_capacity(names.len());
+    let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+    let mut clashes = Vec::new();
+    let all: std::collections::HashSet<&String> = names.iter().collect();
+    for (i, name) in names.iter().enumerate() {
+        let Some(&first) = seen.get(name) else {
+            seen.insert(name.clone(), i);
+            given.push(Some(name.clone()));
+            continue;
+        };
+        match on_duplicate {
+            OnDuplicate::Error => {
+                let message = format!("columns {} and {} have the same name", first + 1, i + 1);
+                clashes.push(Error::refused(message).array(name).hint("--on-duplicate rename, first or last; or --column-names"));
+                given.push(None);
+            }
+            OnDuplicate::First => given.push(None),
+            OnDuplicate::Last => {
+                given[first] = None;
+                seen.insert(name.clone(), i);
+                given.push(Some(name.clone()));
+            }
+            OnDuplicate::Rename => {
+                let mut n = 1u64;
+                let mut new = format!("{name}_{n}");
+                while seen.contains_key(&new) || all.contains(&new) {
+                    n += 1;
+                    new = format!("{name}_{n}");
+                }
+                seen.insert(new.clone(), i);
+                given.push(Some(new));
+            }
+        }
+    }
+    Error::all(clashes)?;
+    Ok(given)
+}
+
+/// The type asked for a column, and whether by its name.
+fn asked_dtype(dtypes: &[(Option<String>, Dtype)], name: &str) -> Option<(bool, Dtype)> {
+    let by_name = dtypes.iter().rev().find(|(p, _)| p.as_deref().is_some_and(|p| matches(p, name)));
+    let found = by_name.or_else(|| dtypes.iter().rev().find(|(p, _)| p.is_none()))?;
+    Some((by_name.is_some(), found.1))
+}
+
+/// Columns of numbers take the type that numpy would give the whole, where that changes no value.
+fn one_type(types: &mut [Type], classes: &[classes::Classes]) {
+    let widest = if types.contains(&Type::Complex128) { Type::Complex128 } else { Type::Float64 };
+    let mixed = types.contains(&widest) && types.iter().any(|&t| t != widest);
+    let numbers = types.iter().all(|t| matches!(t, Type::Int64 | Type::Uint64 | Type::Float64 | Type::Complex128));
+    if mixed && numbers && classes.iter().all(|c| c & classes::UNSAFE == 0) {
+        types.fill(widest);
+    }
+}
+
+struct TextSource {
+    plan: Plan,
+    reader: Option<Arc<Reader>>,
+}
+
+impl Source for TextSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let Some(reader) = &self.reader else { return Err(Error::failed("only names were read")) };
+        if let Some(&a) = arrays.iter().find(|&&a| reader.skipped[a]) {
+            return Err(Error::failed("the column was not asked for when the table was opened").array(&self.plan.arrays[a].name));
+        }
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        self.reader.clone().map(|r| r as Arc<dyn ReadRows>)
+    }
+}
+
+struct Reader {
+    scanned: Scanned,
+    /// Per array its column in the file.
+    columns: Vec<usize>,
+    /// Per array.
+    types: Vec<Type>,
+    skipped: Vec<bool>,
+}
+
+const NAN: f64 = f64::NAN;
+
+impl ReadRows for Reader {
+    fn cut(&self, _array: usize, row: u64) -> u64 {
+        let blocks = &self.scanned.blocks;
+        let next = blocks.partition_point(|b| b.first_row <= row);
+        blocks.get(next).map_or(self.scanned.rows, |b| b.first_row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        if self.types[array] != Type::Text {
+            return None;
+        }
+        let count = rows.end - rows.start;
+        let text: u64 = blocks_of(&self.scanned.blocks, rows)
+            .map(|(b, r)| {
+                let bytes = self.scanned.store.entry(b, self.columns[array]).map_or(b.len, |e| e.text_bytes);
+                if r.end - r.start == b.rows { bytes } else { (u128::from(bytes) * u128::from(r.end - r.start) / u128::from(b.rows)) as u64 }
+            })
+            .sum();
+        Some(text + 13 * count)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        if self.types[array] == Type::Text {
+            for (block, within) in blocks_of(&self.scanned.blocks, rows) {
+                emit(self.text(array, block, within)?)?;
+            }
+            return Ok(());
+        }
+        let count = (rows.end - rows.start) as usize;
+        let mut values = Vec::with_capacity(count * self.types[array].dtype().item_bytes() as usize);
+        let mut mask: Option<Vec<u8>> = None;
+        let mut done = 0;
+        for (block, within) in blocks_of(&self.scanned.blocks, rows.clone()) {
+            let n = (within.end - within.start) as usize;
+            let valid = self.fixed(array, block, within, &mut values)?;
+            if let Some(valid) = valid {
+                mask.get_or_insert_with(|| vec![1; done]).extend_from_slice(&valid);
+            } else if let Some(mask) = &mut mask {
+                mask.resize(done + n, 1);
+            }
+            done += n;
+        }
+        let mut chunk = Chunk::fixed(array, rows.start, done as u64, values);
+        chunk.valid = mask.map(Buf::from);
+        emit(chunk)
+    }
+}
+
+impl Reader {
+    /// The mask of some rows; `None` where all hold values.
+    fn mask(&self, block: &BlockInfo, entry: &scan::Entry, rows: &Range<u64>) -> Result<Option<Vec<u8>>> {
+        let n = (rows.end - rows.start) as usize;
+        if entry.kept == Kept::Nothing {
+            return Ok(Some(vec![0; n]));
+        }
+        if !entry.nulls {
+            return Ok(None);
+        }
+        let mut mask = vec![0; n];
+        self.scanned.store.read(entry.offset + entry.value_bytes(block.rows) + rows.start, &mut mask)?;
+        Ok(if mask.contains(&0) { Some(mask) } else { None })
+    }
+
+    fn text(&self, array: usize, block: &BlockInfo, rows: Range<u64>) -> Result<Chunk> {
+        let store = &self.scanned.store;
+        let entry = store.entry(block, self.columns[array])?;
+        let n = (rows.end - rows.start) as usize;
+        let valid = self.mask(block, &entry, &rows)?.map(Buf::from);
+        let (offsets, values) = if entry.kept == Kept::Text {
+            let mut ends = vec![0u32; n + 1];
+            store.read(entry.offset + 4 * rows.start, bytemuck::cast_slice_mut(&mut ends))?;
+            let (first, last) = (u64::from(ends[0]), u64::from(ends[n]));
+            let mut text = vec![0; (last - first) as usize];
+            store.read(entry.offset + 4 * (block.rows + 1) + first, &mut text)?;
+            (ends.iter().map(|&e| u64::from(e) - first).collect(), text)
+        } else {
+            (vec![0; n + 1], Vec::new())
+        };
+        let values = Values::Var { offsets, values: Buf::from(values) };
+        Ok(Chunk { array, first_row: block.first_row + rows.start, rows: n as u64, values, valid })
+    }
+
+    /// Appends some rows' values in the column's type; returns their mask.
+    fn fixed(&self, array: usize, block: &BlockInfo, rows: Range<u64>, out: &mut Vec<u8>) -> Result<Option<Vec<u8>>> {
+        let store = &self.scanned.store;
+        let entry = store.entry(block, self.columns[array])?;
+        let to = self.types[array];
+        let n = (rows.end - rows.start) as usize;
+        let mask = self.mask(block, &entry, &rows)?;
+        let words = |per_row: u64| -> Result<Vec<u64>> {
+            let mut raw = vec![0u64; n * per_row as usize];
+            store.read(entry.offset + 8 * per_row * rows.start, bytemuck::cast_slice_mut(&mut raw))?;
+            Ok(raw)
+        };
+        let doubles = |raw: Vec<u64>| -> Vec<f64> {
+            let mut values: Vec<f64> = match entry.kept {
+                Kept::Signed => raw.iter().map(|&v| v as i64 as f64).collect(),
+                Kept::Unsigned => raw.iter().map(|&v| v as f64).collect(),
+                _ => raw.iter().map(|&v| f64::from_bits(v)).collect(),
+            };
+            if let (Kept::Signed | Kept::Unsigned, Some(mask)) = (entry.kept, &mask) {
+                for (value, _) in values.iter_mut().zip(mask).filter(|(_, m)| **m == 0) {
+                    *value = NAN;
+                }
+            }
+            values
+        };
+        match (to, entry.kept) {
+            (Type::Bool, Kept::Bool) => {
+                let at = out.len();
+                out.resize(at + n, 0);
+                store.read(entry.offset + rows.start, &mut out[at..])?;
+            }
+            (Type::Int64 | Type::Uint64, Kept::Signed | Kept::Unsigned) | (Type::Float64, Kept::Float) => {
+                let at = out.len();
+                out.resize(at + 8 * n, 0);
+                store.read(entry.offset + 8 * rows.start, &mut out[at..])?;
+            }
+            (Type::Complex128, Kept::Complex) => {
+                let at = out.len();
+                out.resize(at + 16 * n, 0);
+                store.read(entry.offset + 16 * rows.start, &mut out[at..])?;
+            }
+            (Type::Complex64, Kept::Complex) => {
+                out.extend(words(2)?.iter().flat_map(|&v| (f64::from_bits(v) as f32).to_le_bytes()));
+            }
+            (_, Kept::Nothing) => fill_null(to, n, out),
+            (Type::Float64, _) => out.extend_from_slice(bytemuck::cast_slice(&doubles(words(1)?))),
+            (Type::Float32, _) => out.extend(doubles(words(1)?).iter().flat_map(|&v| (v as f32).to_le_bytes())),
+            (Type::Float16, _) => out.extend(doubles(words(1)?).iter().flat_map(|&v| half::f16::from_f64(v).to_le_bytes())),
+            (Type::Complex128 | Type::Complex64, _) => {
+                let null = |i: usize| mask.as_ref().is_some_and(|m| m[i] == 0);
+                for (i, value) in doubles(words(1)?).into_iter().enumerate() {
+                    let imaginary = if null(i) { NAN } else { 0.0 };
+                    if to == Type::Complex128 {
+                        out.extend(value.to_le_bytes());
+                        out.extend(imaginary.to_le_bytes());
+                    } else {
+                        out.extend((value as f32).to_le_bytes());
+                        out.extend((imaginary as f32).to_le_bytes());
+                    }
+                }
+            }
+            (to, kept) => return Err(Error::failed(format!("a block holds {kept:?} where the column is {to:?}"))),
+        }
+        Ok(mask)
+    }
+}
+
+fn fill_null(to: Type, rows: usize, out: &mut Vec<u8>) {
+    let one: Vec<u8> = match to {
+        Type::Float64 => NAN.to_le_bytes().to_vec(),
+        Type::Float32 => f32::NAN.to_le_bytes().to_vec(),
+        Type::Float16 => half::f16::NAN.to_le_bytes().to_vec(),
+        Type::Complex128 => [NAN.to_le_bytes(), NAN.to_le_bytes()].concat(),
+        Type::Complex64 => [f32::NAN.to_le_bytes(), f32::NAN.to_le_bytes()].concat(),
+        Type::Int64 | Type::Uint64 => vec![0; 8],
+        Type::Bool | Type::Text => vec![0],
+    };
+    out.extend(one.iter().cycle().take(one.len() * rows));
+}
