@@ -1,5 +1,6 @@
 //! Per format: real files in, our files out to the real libraries, refusals, damage.
 
+mod csv;
 mod npk;
 mod npkg;
 mod npy;
@@ -8,4 +9,3 @@ mod pt;
 mod safetensors;
 mod store;
 mod store_support;
-mod csv;
