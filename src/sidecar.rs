@@ -145,9 +145,7 @@ fn type_entry(logical: &Logical) -> Option<TypeEntry> {
         Logical::Time64(u) => timed("time64", u),
         Logical::Text => named("text"),
         Logical::Binary => named("binary"),
-        Logical::Decimal { precision, scale } => {
-            TypeEntry { precision: Some(*precision), scale: Some(*scale), ..named("decimal") }
-        }
+        Logical::Decimal { precision, scale } => TypeEntry { precision: Some(*precision), scale: Some(*scale), ..named("decimal") },
         Logical::Dictionary { ordered, .. } => TypeEntry { ordered: *ordered, ..named("dictionary") },
         Logical::List => named("list"),
         Logical::Packed { dtype, shape } => TypeEntry { element: Some(dtype.clone()), shape: Some(shape.clone()), ..named("packed") },

@@ -184,6 +184,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Remote errors.
     fn list(&self, key: &str) -> Result<Vec<Entry>>;
+    /// Every object below `key`: its path below it, its length.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn walk(&self, key: &str) -> Result<Vec<(String, u64)>>;
     /// Ranged reads, pinned to the object's version.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub enum Fault {
     Cut(usize),
     /// No more bytes after so many.
     Stall(usize),
+    /// No answer ever; nothing was done.
+    Hang,
     /// Closed without an answer; nothing was done.
     Refuse,
     /// Done, but the answer is lost.
@@ -110,6 +112,7 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
                 return Ok(error_answer(*status, code, *retry_after));
             }
             Fault::Refuse => return Err(broken()),
+            Fault::Hang => std::future::pending().await,
             Fault::Before(happens) => happens(),
             Fault::NoRanges => {
                 request.headers_mut().remove("range");
@@ -271,6 +274,14 @@ impl Server {
     /// Whether all faults happened.
     pub fn all_happened(&self) -> bool {
         self.state.rules.lock().unwrap().iter().all(|r| r.times == 0)
+    }
+    /// Waits until a request has come that fits.
+    pub fn wait_for(&self, matches: impl Fn(&Asked) -> bool) {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !self.state.log.lock().unwrap().iter().any(&matches) {
+            assert!(std::time::Instant::now() < end, "the request did not come");
+            std::thread::yield_now();
+        }
     }
     /// The requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {

@@ -13,7 +13,7 @@ pub mod names;
 mod read;
 mod rows;
 
-pub use read::{Stored, StoreSource, stored_arrays};
+pub use read::{StoreSource, Stored, stored_arrays};
 
 /// The name of the metadata file.
 pub const METADATA: &str = "metadata.npkm";

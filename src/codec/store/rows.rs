@@ -59,11 +59,7 @@ impl Reader {
             self.blob(&p.path)?.read_at((from - p.first_row) * row_bytes, &mut buf[done..done + n]).at_array(&stored.name)?;
             done += n;
         }
-        if done == buf.len() {
-            Ok(())
-        } else {
-            Err(Error::corrupt(format!("rows {row}..{end} are not all there")).array(&stored.name))
-        }
+        if done == buf.len() { Ok(()) } else { Err(Error::corrupt(format!("rows {row}..{end} are not all there")).array(&stored.name)) }
     }
 
     /// The bytes of these alive rows.
@@ -125,7 +121,9 @@ impl Reader {
         for (i, &o) in offsets.iter().enumerate() {
             if o < before || o > values {
                 let row = rows.start + i as u64;
-                return Err(Error::corrupt(format!("offset {row} is {}, between {before} and {values} is expected", o as i64)).array(&stored.name));
+                return Err(
+                    Error::corrupt(format!("offset {row} is {}, between {before} and {values} is expected", o as i64)).array(&stored.name)
+                );
             }
             before = o;
         }

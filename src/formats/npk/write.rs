@@ -171,7 +171,8 @@ impl StoreSink {
         }
         let place = &places.0[array];
         let whole = place.rows.is_some_and(|rows| rows.saturating_mul(place.row_bytes) <= remote.written[array]);
-        if whole && remote.now.as_ref().is_some_and(|(now, _)| *now == array)
+        if whole
+            && remote.now.as_ref().is_some_and(|(now, _)| *now == array)
             && let Some((_, out)) = remote.now.take()
         {
             out.commit()?;

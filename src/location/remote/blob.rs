@@ -112,7 +112,7 @@ impl RemoteBlob {
     async fn fill_once(&self, offset: u64, end: u64, buf: &mut [u8], done: &mut usize) -> Result<(), Failure> {
         let _permit = self.backend.permit().await;
         let from = offset + *done as u64;
-        let mut got = self.backend.service.get(&self.key, Some(from..end), Some(&self.pin)).await?;
+        let mut got = self.backend.service().get(&self.key, Some(from..end), Some(&self.pin)).await?;
         match &got.range {
             Some(range) if range.start == from && range.end <= end => {}
             Some(range) => return Err(Failure::new(What::Other, format!("the server answers with bytes {range:?} to {from}..{end}"))),

@@ -122,12 +122,14 @@ pub(super) struct Objects {
     pub store: Arc<dyn ObjectStore>,
     pub parts: Arc<dyn MultipartStore>,
     pub pages: Arc<dyn PaginatedListStore>,
+    /// Whose credentials may have to be looked for again.
+    finder: Option<Arc<Finder>>,
 }
 
 impl Objects {
     fn of<T: ObjectStore + MultipartStore + PaginatedListStore>(store: T) -> Objects {
         let store = Arc::new(store);
-        Objects { store: store.clone(), parts: store.clone(), pages: store }
+        Objects { store: store.clone(), parts: store.clone(), pages: store, finder: None }
     }
 }
 
@@ -191,12 +193,12 @@ fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
     if bucket.ends_with("--x-s3") {
         builder = builder.with_s3_express(true);
     }
-    builder = if settings.no_sign_request {
-        builder.with_skip_signature(true)
-    } else {
-        builder.with_credentials(Arc::new(Finder::new(&settings)))
-    };
-    Ok(Objects::of(builder.build().map_err(setup)?))
+    if settings.no_sign_request {
+        return Ok(Objects::of(builder.with_skip_signature(true).build().map_err(setup)?));
+    }
+    let finder = Arc::new(Finder::new(&settings));
+    let objects = Objects::of(builder.with_credentials(finder.clone()).build().map_err(setup)?);
+    Ok(Objects { finder: Some(finder), ..objects })
 }
 
 fn gs(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Objects> {
@@ -325,6 +327,13 @@ pub(super) struct Got {
 }
 
 impl Service {
+    /// Looks for credentials again at the next request; says whether that is of use.
+    pub fn renew(&self) -> bool {
+        match self {
+            Service::Objects(Objects { finder: Some(finder), .. }) => finder.forget(),
+            _ => false,
+        }
+    }
     /// Asks for a range (or all) of an object, of the version `pin` if given.
     pub async fn get(&self, key: &str, range: Option<Range<u64>>, pin: Option<&Pin>) -> Result<Got, Failure> {
         let got = match self {

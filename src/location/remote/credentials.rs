@@ -203,6 +203,14 @@ impl Finder {
         }
     }
 
+    /// Those in hand are of no use any more.
+    pub fn forget(&self) -> bool {
+        if let Ok(mut cached) = self.cached.try_lock() {
+            *cached = None;
+        }
+        true
+    }
+
     async fn find(&self) -> Result<Credentials, NoCredentials> {
         let region = aws_config::Region::new(self.region.clone().unwrap_or_else(|| "us-east-1".into()));
         let config = ProviderConfig::without_region().with_region(Some(region));

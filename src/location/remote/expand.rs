@@ -101,21 +101,16 @@ fn matches_any_depth(key: &str, parts: &[&str]) -> Result<bool> {
 /// Remote errors; refused for web servers.
 pub fn walk(location: &Location) -> Result<Vec<(String, Location)>> {
     let Some((backend, key)) = location.as_remote() else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
     let base = key.trim_end_matches('/');
-    let mut open = vec![String::new()];
-    while let Some(directory) = open.pop() {
-        let at = if base.is_empty() { directory.clone() } else { format!("{base}/{directory}") };
-        for entry in backend.list(&at).at_file(&location.display())? {
-            let relative = format!("{directory}{}", entry.name);
-            if entry.is_dir {
-                open.push(format!("{relative}/"));
-            } else {
-                let key = if base.is_empty() { relative.clone() } else { format!("{base}/{relative}") };
-                found.push((relative, Location::remote(backend.clone(), key)));
-            }
-        }
-    }
+    let mut found: Vec<(String, Location)> = backend
+        .walk(key)
+        .at_file(&location.display())?
+        .into_iter()
+        .map(|(relative, _)| {
+            let key = if base.is_empty() { relative.clone() } else { format!("{base}/{relative}") };
+            (relative, Location::remote(backend.clone(), key))
+        })
+        .collect();
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
 }

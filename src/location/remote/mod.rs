@@ -5,10 +5,11 @@
 //! that one request. Everything read later is pinned to that version. All waiting happens in one small runtime; callers
 //! block.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -112,7 +113,9 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         me: me.clone(),
         scheme: target.scheme,
         bucket: target.bucket.clone(),
-        service,
+        service: RwLock::new(Arc::new(service)),
+        again: (target.clone(), url.to_string(), options.clone()),
+        moved: AtomicBool::new(false),
         retries: options.retries.unwrap_or(8),
         permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
         opened: Mutex::default(),
@@ -120,6 +123,13 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
     });
     all.retain(|_, b| b.strong_count() > 0);
     all.insert(name, Arc::downgrade(&made));
+    // The last few stay, so that what was learnt of an object between two looks at it is not lost.
+    static LAST: Mutex<VecDeque<Arc<RemoteBackend>>> = Mutex::new(VecDeque::new());
+    let mut last = LAST.lock().unwrap_or_else(|e| e.into_inner());
+    last.push_back(made.clone());
+    if last.len() > 4 {
+        last.pop_front();
+    }
     Ok(made)
 }
 
@@ -151,7 +161,10 @@ pub struct RemoteBackend {
     me: Weak<RemoteBackend>,
     scheme: url::Scheme,
     bucket: String,
-    service: Service,
+    service: RwLock<Arc<Service>>,
+    /// To connect again, where the bucket turns out to be in another region.
+    again: (url::Target, String, RemoteOptions),
+    moved: AtomicBool,
     retries: u32,
     permits: tokio::sync::Semaphore,
     opened: Mutex<HashMap<String, Opened>>,
@@ -173,8 +186,34 @@ impl RemoteBackend {
         self.windows().forget(key);
     }
 
+    fn service(&self) -> Arc<Service> {
+        self.service.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Follows a bucket to its region, once; renews credentials that have expired, once.
+    fn mend(&self, failure: &Failure) -> bool {
+        match (failure.what, &failure.region) {
+            (What::WrongRegion, Some(region)) if self.again.2.region.as_ref() != Some(region) => {
+                if self.moved.swap(true, Ordering::Relaxed) {
+                    return false;
+                }
+                let (target, url, options) = &self.again;
+                let options = RemoteOptions { region: Some(region.clone()), ..options.clone() };
+                let Ok(service) = client::connect(target, url, &options) else { return false };
+                *self.service.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(service);
+                true
+            }
+            (What::Expired, _) => self.service().renew(),
+            _ => false,
+        }
+    }
+
     /// Waits before the next try, or gives the failure back where another one is of no use.
     async fn pause(&self, failure: Failure, tries: &mut u32) -> Result<(), Failure> {
+        if *tries == 0 && self.mend(&failure) {
+            *tries = 1;
+            return Ok(());
+        }
         if *tries >= failure.tries(self.retries) {
             return Err(failure);
         }
@@ -209,7 +248,7 @@ impl RemoteBackend {
         }
         let found = self.run(async {
             let look = || async {
-                let mut got = self.service.get(key, Some(0..HEAD), None).await?;
+                let mut got = self.service().get(key, Some(0..HEAD), None).await?;
                 let (whole, expected) = match (&got.range, got.pin.len) {
                     (Some(range), Some(len)) if range.start == 0 && range.end == len.min(HEAD) => (false, Some(range.end)),
                     (Some(range), len) => {
@@ -232,7 +271,7 @@ impl RemoteBackend {
                 Ok(found) => Ok(Some(found)),
                 // An empty object has no first byte.
                 Err(f) if f.what == What::BadRange => {
-                    let pin = self.retrying(|| self.service.head(key)).await?;
+                    let pin = self.retrying(|| async { self.service().head(key).await }).await?;
                     match pin.len {
                         Some(0) | None => Ok(Some((Pin { len: Some(0), ..pin }, false, Bytes::new()))),
                         Some(_) => Err(f),
@@ -258,11 +297,14 @@ impl RemoteBackend {
     /// Whether an object is there now, by HEAD.
     fn there(&self, key: &str) -> Result<Option<Pin>> {
         self.run(async {
-            match self.retrying(|| self.service.head(key)).await {
+            match self.retrying(|| async { self.service().head(key).await }).await {
                 Ok(pin) => Ok(Some(pin)),
                 Err(f) if f.what == What::Missing => {
                     // A HEAD has no body: whether the bucket is there, too, only a listing tells.
-                    self.page("", Some("/"), Some(1), None).await.map(|_| None)
+                    match self.page("", Some("/"), Some(1), None).await {
+                        Err(f) if f.what == What::NoBucket => Err(f),
+                        _ => Ok(None),
+                    }
                 }
                 // Who may only write is told "forbidden" about what is not there.
                 Err(f) if f.status == Some(403) && f.code.is_none() => Ok(None),
@@ -271,9 +313,9 @@ impl RemoteBackend {
         })
     }
 
-    fn objects(&self, what: &str) -> Result<&Objects> {
-        match &self.service {
-            Service::Objects(o) => Ok(o),
+    fn objects(&self, what: &str) -> Result<Objects> {
+        match &*self.service() {
+            Service::Objects(o) => Ok(o.clone()),
             Service::Site(_) => Err(Error::refused(format!("http:// and https:// cannot be {what}"))),
         }
     }
@@ -286,10 +328,11 @@ impl RemoteBackend {
         most: Option<usize>,
         token: Option<String>,
     ) -> Result<(Vec<String>, Vec<Listed>, Option<String>), Failure> {
-        let Service::Objects(objects) = &self.service else {
-            return Err(Failure::new(What::Other, "a web server has no listing"));
-        };
         self.retrying(|| async {
+            let service = self.service();
+            let Service::Objects(objects) = &*service else {
+                return Err(Failure::new(What::Other, "a web server has no listing"));
+            };
             let options = PaginatedListOptions {
                 delimiter: delimiter.map(Into::into),
                 max_keys: most,
@@ -415,13 +458,22 @@ impl Backend for RemoteBackend {
     }
 
     fn create_file(&self, key: &str, existing: Existing) -> Result<Box<dyn Output>> {
-        let objects = self.objects("written to")?.clone();
+        let objects = self.objects("written to")?;
         upload::create_file(self.shared()?, objects, key, existing)
     }
 
     fn create_dir(&self, key: &str, existing: Existing, markers: &[&str]) -> Result<Box<dyn OutputDir>> {
-        let objects = self.objects("written to")?.clone();
+        let objects = self.objects("written to")?;
         upload::create_dir(self.shared()?, objects, key, existing, markers)
+    }
+
+    fn walk(&self, key: &str) -> Result<Vec<(String, u64)>> {
+        let prefix = match key.trim_end_matches('/') {
+            "" => String::new(),
+            k => format!("{k}/"),
+        };
+        let listed = RemoteBackend::walk(self, &prefix)?;
+        Ok(listed.into_iter().filter_map(|o| Some((o.key.strip_prefix(&prefix)?.to_string(), o.len))).collect())
     }
 
     fn remove(&self, key: &str) -> Result<()> {
@@ -434,7 +486,7 @@ impl Backend for RemoteBackend {
     }
 
     fn display(&self, key: &str) -> String {
-        match &self.service {
+        match &*self.service() {
             Service::Site(site) => site.display(key),
             Service::Objects(_) => format!("{}://{}/{key}", self.scheme.name(), self.bucket),
         }
@@ -448,7 +500,7 @@ impl RemoteBackend {
 
     /// From a server without ranges: everything, in one go.
     fn whole(&self, key: &str) -> Result<Box<dyn Read + Send>> {
-        let got = self.run(self.retrying(|| self.service.get(key, None, None)))?;
+        let got = self.run(self.retrying(|| async { self.service().get(key, None, None).await }))?;
         Ok(Box::new(Whole { backend: self.shared()?, len: got.pin.len, range: 0..0, body: got.body, now: Bytes::new() }))
     }
 }

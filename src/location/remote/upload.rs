@@ -213,7 +213,7 @@ async fn complete(backend: &RemoteBackend, objects: &Objects, up: &Arrived) -> R
         let failure = Failure::from_store(&error);
         // Servers differ in how they say that they do not know the upload.
         if in_doubt && failure.tries(1) == 0 {
-            let there = backend.retrying(|| async { backend.service.head(up.path.as_ref()).await }).await?;
+            let there = backend.retrying(|| async { backend.service().head(up.path.as_ref()).await }).await?;
             if there.len == Some(up.len) && (there.etag.is_none() || there.etag != up.before) {
                 return Ok(());
             }
