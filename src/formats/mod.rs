@@ -15,6 +15,7 @@ pub mod txt;
 #[rustfmt::skip]
 pub static FORMATS: &[&dyn Format] = &[
     &npk::Npk,
+    &npkg::Npkg,
     &npy::Npy,
     &safetensors::Safetensors,
     &pt::Pt,

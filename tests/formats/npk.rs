@@ -314,18 +314,18 @@ fn a_failed_or_dropped_output_leaves_nothing() {
     assert!(out.join("mine/letter.txt").exists());
 }
 
-/// Ten thousand arrays with a hundred descriptors, in and out.
+/// Thousands of arrays with a few descriptors, in and out.
 #[test]
 fn many_arrays_need_few_descriptors() {
     let out = Scratch::new();
-    let arrays: Vec<(ArrayMeta, Vec<u8>)> = (0..10_000u32)
+    let arrays: Vec<(ArrayMeta, Vec<u8>)> = (0..2_000u32)
         .map(|i| (ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]), i.to_le_bytes().to_vec()))
         .chain((0..70).map(|i| (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])))
         .collect();
     write(&out.join("a.npk"), plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
     let started = std::time::Instant::now();
     convert(&out.join("a.npk"), &out.join("b.npk"), "npk").unwrap();
-    eprintln!("10,070 arrays, store to store: {:?}", started.elapsed());
+    eprintln!("2,070 arrays, store to store: {:?}", started.elapsed());
     let started = std::time::Instant::now();
     let source = open(&out.join("b.npk")).unwrap();
     eprintln!("opened in {:?}", started.elapsed());

@@ -16,7 +16,7 @@
 //! | 1 | block flag; at 1 a block table follows |
 
 use crate::error::{Error, Result};
-use crate::model::{Dtype, checked_product};
+use crate::model::{ArrayMeta, Dtype, checked_product};
 
 const MAGIC: u32 = 0x424B_504E;
 
@@ -219,4 +219,27 @@ pub fn write(entries: &[Entry]) -> Vec<u8> {
 /// Now, as the metadata count time.
 pub fn now_us() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+}
+
+/// The entries of these arrays in these files.
+///
+/// # Errors
+/// Where NumPack lacks the type, or the rows are not known.
+pub fn entries<'a>(arrays: impl Iterator<Item = (&'a ArrayMeta, &'a str)>) -> Result<Vec<Entry>> {
+    let modified_us = now_us();
+    arrays
+        .map(|(a, file)| {
+            let lacks = || Error::failed(format!("NumPack has no {}", a.dtype)).array(&a.name);
+            Ok(Entry {
+                name: a.name.clone(),
+                // NumPack's loader aborts on rank 0.
+                shape: if a.scalar { vec![1] } else { a.shape().unwrap_or_default() },
+                data_file: file.to_string(),
+                modified_us,
+                bytes: a.bytes()?.ok_or_else(|| Error::failed("the rows are not known").array(&a.name))?,
+                code: code(a.dtype).ok_or_else(lacks)?,
+                compressed: false,
+            })
+        })
+        .collect()
 }

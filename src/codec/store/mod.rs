@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::{Block, Encode, Encoded};
 use crate::location::Blob;
+use crate::model::{Buf, Values};
 
 pub mod bitmap;
 pub mod manifest;
@@ -36,6 +38,44 @@ pub trait Files: Send + Sync {
     fn extent(&self, _path: &str, blob: &Arc<dyn Blob>) -> Option<(Arc<std::fs::File>, u64)> {
         blob.file().map(|file| (file.clone(), 0))
     }
+    /// How many blobs a reader may keep between pieces.
+    fn keep_open(&self) -> usize {
+        32
+    }
+    /// After everything was read (`all`) or some arrays were: what could only be checked now.
+    ///
+    /// # Errors
+    /// Corrupt.
+    fn close(&self, _all: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Hands blocks of values on as they are.
+pub struct AsIs;
+
+impl Encode for AsIs {
+    fn encode(&self, block: Block) -> Result<Encoded> {
+        let (first_row, rows) = (block.first_row, block.rows);
+        let (array, pieces) = block_pieces(block)?;
+        Ok(Encoded { first_row, rows, array, payload: Box::new(pieces) })
+    }
+}
+
+/// The array and the values of a block of one array.
+///
+/// # Errors
+/// For text and lists, which must be codes or offsets by now.
+pub fn block_pieces(block: Block) -> Result<(usize, Vec<Buf>)> {
+    let (array, chunks) = block.columns.into_iter().next().ok_or_else(|| Error::failed("an empty block"))?;
+    let mut pieces = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        match chunk.values {
+            Values::Fixed(values) => pieces.push(values),
+            Values::Var { .. } => return Err(Error::failed("text and lists must be codes or offsets here")),
+        }
+    }
+    Ok((array, pieces))
 }
 
 /// Refuses a path that is not inside the store: absolute, with `..`, empty, or with a NUL.

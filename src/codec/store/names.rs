@@ -16,9 +16,16 @@ const MOST_BYTES: usize = 255 - 10;
 #[derive(Default)]
 pub struct Names {
     taken: HashSet<String>,
+    /// No `..` anywhere: NumPack's `unpack` refuses it even inside a name.
+    packed: bool,
 }
 
 impl Names {
+    /// For the members of a packed store.
+    pub fn packed() -> Names {
+        Names { packed: true, ..Names::default() }
+    }
+
     /// A data file that is there already.
     pub fn take(&mut self, file: &str) {
         self.taken.insert(file.to_lowercase());
@@ -30,7 +37,7 @@ impl Names {
         let mut tries = [(false, 0), (true, 0)].into_iter().chain((1..=chars).map(|n| (true, n)));
         loop {
             let file = match tries.next() {
-                Some((percent, first)) => format!("data_{}.npkd", escape(name, percent, first)),
+                Some((percent, first)) => format!("data_{}.npkd", escape(name, percent, first, self.packed)),
                 // Only names made to collide get here.
                 None => format!("data_{}.npkd", hashed("", &format!("{name}\0{}", self.taken.len()))),
             };
@@ -42,10 +49,12 @@ impl Names {
 }
 
 /// `percent`: escape `%`, too. `first`: so many characters from the first on are escaped whatever they are.
-fn escape(name: &str, percent: bool, first: usize) -> String {
+fn escape(name: &str, percent: bool, first: usize, packed: bool) -> String {
     let mut out = String::with_capacity(name.len());
-    for (i, c) in name.chars().enumerate() {
-        if i < first || c == '/' || c.is_control() || c == '%' && percent {
+    let mut chars = name.chars().enumerate().peekable();
+    while let Some((i, c)) = chars.next() {
+        let dots = packed && c == '.' && chars.peek().is_none_or(|&(_, next)| next == '.');
+        if i < first || c == '/' || c.is_control() || c == '%' && percent || dots {
             let mut utf8 = [0; 4];
             for b in c.encode_utf8(&mut utf8).bytes() {
                 let _ = write!(out, "%{b:02X}");

@@ -156,6 +156,8 @@ fn check_len(files: &dyn Files, path: &str, bytes: u64) -> Result<()> {
 /// An opened store.
 pub struct StoreSource {
     plan: Plan,
+    /// Whether every array is read.
+    all: bool,
     reader: Arc<Reader>,
 }
 
@@ -179,7 +181,7 @@ impl StoreSource {
         let arrays = sidecar::fold(side.as_deref(), metas, &mut plan);
         plan.arrays = arrays.iter().map(|a| a.meta.clone()).collect();
         let reader = Reader { files, stored: Arc::new(stored), arrays: Arc::new(arrays), open: Mutex::new(VecDeque::new()) };
-        Ok(StoreSource { plan, reader: Arc::new(reader) })
+        Ok(StoreSource { plan, all: false, reader: Arc::new(reader) })
     }
 
     /// The stored array behind each logical one that is stored as it is.
@@ -197,6 +199,7 @@ impl Source for StoreSource {
         for &a in arrays {
             crate::format::readable(&self.plan.arrays[a])?;
         }
+        self.all = arrays.len() == self.plan.arrays.len();
         Ok(wish)
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
@@ -214,5 +217,8 @@ impl Source for StoreSource {
             Some(Extent { file, offset, len: p.rows * stored.row_bytes })
         };
         stored.pieces.iter().map(extent).collect()
+    }
+    fn close(&mut self) -> Result<()> {
+        self.reader.files.close(self.all)
     }
 }

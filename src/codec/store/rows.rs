@@ -12,8 +12,6 @@ use crate::location::Blob;
 use crate::model::{Buf, Chunk, Dtype, Values, typed};
 use crate::sidecar::{Folded, How};
 
-/// Files kept open between pieces.
-const OPEN: usize = 32;
 /// A chunk of a larger request.
 const CHUNK_BYTES: u64 = 8 << 20;
 /// Deleted rows up to this many bytes are read over.
@@ -37,7 +35,7 @@ impl Reader {
         }
         let blob = self.files.blob(path)?;
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        if open.len() == OPEN {
+        if open.len() >= self.files.keep_open() {
             open.pop_front();
         }
         open.push_back((path.to_string(), blob.clone()));

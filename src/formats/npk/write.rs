@@ -8,10 +8,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::codec::store::metadata::{self, Entry};
-use crate::codec::store::{METADATA, SIDE, names::Names};
+use crate::codec::store::{AsIs, METADATA, SIDE, metadata, names::Names};
 use crate::error::{Context, Error, Result};
-use crate::format::{Block, Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
+use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, Output, OutputDir};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values};
 use crate::sidecar;
@@ -121,17 +120,6 @@ impl WriteRows for LocalFiles {
         };
         LocalFiles::write(self, chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values))
             .at_array(&self.places.0[chunk.array].name)
-    }
-}
-
-/// Hands blocks on as they are.
-pub(super) struct AsIs;
-
-impl Encode for AsIs {
-    fn encode(&self, block: Block) -> Result<Encoded> {
-        let (array, chunks) = block.columns.into_iter().next().ok_or_else(|| Error::failed("an empty block"))?;
-        let pieces: Vec<Buf> = chunks.into_iter().filter_map(|c| if let Values::Fixed(b) = c.values { Some(b) } else { None }).collect();
-        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(pieces) })
     }
 }
 
@@ -245,7 +233,7 @@ impl Sink for StoreSink {
             None => self.finish_remote()?,
         }
         let files = self.places.0.iter().map(|p| p.file.as_str());
-        let entries = entries(end.arrays.iter().zip(files))?;
+        let entries = metadata::entries(end.arrays.iter().zip(files))?;
         let attributes = self.options.attributes(end);
         let side = sidecar::describe(end, &attributes, self.options.no_metadata);
         let list = metadata::write(&entries);
@@ -263,24 +251,4 @@ impl Sink for StoreSink {
         self.dir.commit(&last)?;
         Ok(summary)
     }
-}
-
-/// The metadata entries of these arrays in these files.
-pub(super) fn entries<'a>(arrays: impl Iterator<Item = (&'a ArrayMeta, &'a str)>) -> Result<Vec<Entry>> {
-    let modified_us = metadata::now_us();
-    arrays
-        .map(|(a, file)| {
-            let lacks = || Error::failed(format!("NumPack has no {}", a.dtype)).array(&a.name);
-            Ok(Entry {
-                name: a.name.clone(),
-                // NumPack's loader aborts on rank 0.
-                shape: if a.scalar { vec![1] } else { a.shape().unwrap_or_default() },
-                data_file: file.to_string(),
-                modified_us,
-                bytes: a.bytes()?.ok_or_else(|| Error::failed("the rows are not known").array(&a.name))?,
-                code: metadata::code(a.dtype).ok_or_else(lacks)?,
-                compressed: false,
-            })
-        })
-        .collect()
 }

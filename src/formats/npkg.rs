@@ -1,1 +1,0 @@
-//! `.npkg`, the packed store.

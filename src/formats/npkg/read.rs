@@ -1,0 +1,250 @@
+//! The members of a package as files of a store.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use crate::codec::store::{Files, check_path};
+use crate::error::{Context, Error, Result};
+use crate::location::{Blob, MemoryBlob};
+
+/// Members up to this size are unpacked in memory.
+const MEMORY_BYTES: u64 = 1 << 20;
+const MOST_PATH_BYTES: u32 = 1 << 16;
+const WINDOW_BYTES: u64 = 64 << 10;
+
+struct Member {
+    path: String,
+    /// Where its (compressed) bytes begin in the package.
+    offset: u64,
+    bytes: u64,
+    /// 0: stored as it is.
+    compressed: u64,
+    unpacked: Mutex<Option<Weak<dyn Blob>>>,
+    crc: OnceLock<u32>,
+}
+
+impl Member {
+    fn stored_bytes(&self) -> u64 {
+        if self.compressed == 0 { self.bytes } else { self.compressed }
+    }
+}
+
+/// An opened package.
+pub(super) struct Package {
+    blob: Arc<dyn Blob>,
+    version: u32,
+    members: Vec<Member>,
+    index: HashMap<String, usize>,
+    checksum: u32,
+}
+
+/// Reads small things that lie apart, in windows.
+struct Cursor<'a> {
+    blob: &'a dyn Blob,
+    at: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl Cursor<'_> {
+    fn take(&mut self, n: u64) -> Result<&[u8]> {
+        let end = self.at.checked_add(n).filter(|&e| e <= self.blob.len());
+        let end = end.ok_or_else(|| {
+            Error::corrupt(format!("the package ends at byte {}: {n} bytes are wanted at byte {}", self.blob.len(), self.at))
+        })?;
+        if self.at < self.window_at || end > self.window_at + self.window.len() as u64 {
+            let len = n.max(WINDOW_BYTES).min(self.blob.len() - self.at);
+            self.window = self.blob.read_vec(self.at, len)?;
+            self.window_at = self.at;
+        }
+        let from = (self.at - self.window_at) as usize;
+        self.at = end;
+        Ok(&self.window[from..from + n as usize])
+    }
+    fn number(&mut self, bytes: u64) -> Result<u64> {
+        Ok(self.take(bytes)?.iter().rev().fold(0, |n, &b| n << 8 | b as u64))
+    }
+}
+
+impl Package {
+    pub(super) fn open(blob: Arc<dyn Blob>) -> Result<Package> {
+        let mut c = Cursor { blob: blob.as_ref(), at: 0, window: Vec::new(), window_at: 0 };
+        if c.take(4)? != super::MAGIC {
+            return Err(Error::corrupt("the file does not begin with NPKG"));
+        }
+        let version = c.number(4)? as u32;
+        if version != 1 && version != 2 {
+            return Err(Error::refused(format!("a package of version {version}; 1 and 2 are known")));
+        }
+        let compression = c.number(1)?;
+        if compression > 1 {
+            return Err(Error::refused(format!("compression {compression} is not known (0 and 1 are)")));
+        }
+        let count = c.number(4)?;
+        let (mut members, mut index) = (Vec::new(), HashMap::new());
+        for i in 0..count {
+            let n = c.number(4)? as u32;
+            if n > MOST_PATH_BYTES {
+                return Err(Error::corrupt(format!("the path of file {i} has {n} bytes")));
+            }
+            let path = std::str::from_utf8(c.take(n.into())?).map_err(|_| Error::corrupt(format!("the path of file {i} is not UTF-8")))?;
+            let path = path.to_string();
+            check_path(&path)?;
+            let (bytes, compressed) = (c.number(8)?, c.number(8)?);
+            let offset = c.at;
+            let stored = if compressed == 0 { bytes } else { compressed };
+            c.at = offset.checked_add(stored).filter(|&e| e <= blob.len()).ok_or_else(|| {
+                Error::corrupt(format!("{path}: {stored} bytes at byte {offset} pass the end of the package ({} bytes)", blob.len()))
+            })?;
+            if index.insert(path.clone(), members.len()).is_some() {
+                return Err(Error::corrupt(format!("the package holds {path} twice")));
+            }
+            members.push(Member { path, offset, bytes, compressed, unpacked: Mutex::new(None), crc: OnceLock::new() });
+        }
+        let checksum = c.number(4)? as u32;
+        if c.at != blob.len() {
+            return Err(Error::corrupt(format!("{} bytes follow the package", blob.len() - c.at)));
+        }
+        Ok(Package { blob, version, members, index, checksum })
+    }
+
+    /// Streams a member's bytes to `out`; exactly as many as its header says.
+    fn unpack(&self, member: &Member, out: &mut dyn Write) -> Result<()> {
+        let raw = Part { blob: self.blob.clone(), offset: member.offset, len: member.stored_bytes() };
+        let mut from: Box<dyn Read> = Box::new(io::BufReader::with_capacity(256 << 10, crate::location::BlobReader::new(Arc::new(raw))));
+        if member.compressed != 0 {
+            let mut head = vec![0; member.compressed.min(4) as usize];
+            self.blob.read_at(member.offset, &mut head)?;
+            let bad = |e: io::Error| Error::corrupt(format!("{} cannot be unpacked", member.path)).because(e);
+            from = if head == [0x28, 0xB5, 0x2F, 0xFD] {
+                Box::new(zstd::stream::read::Decoder::new(from).map_err(bad)?)
+            } else if head.first().is_some_and(|b| b & 0x0F == 8) {
+                Box::new(flate2::read::ZlibDecoder::new(from))
+            } else {
+                return Err(Error::corrupt(format!("{} is compressed with something that is neither zstd nor zlib", member.path)));
+            };
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; member.bytes.clamp(1, 256 << 10) as usize];
+        let mut left = member.bytes;
+        loop {
+            // One byte more than announced is asked for, to find what is too long.
+            let n = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::corrupt(format!("{} cannot be unpacked", member.path)).because(e)),
+            };
+            left = left.checked_sub(n as u64).ok_or_else(|| Error::corrupt(format!("{} unpacks to more than {} bytes", member.path, member.bytes)))?;
+            hasher.update(&buffer[..n]);
+            out.write_all(&buffer[..n])?;
+        }
+        if left > 0 {
+            return Err(Error::corrupt(format!("{} unpacks to {} bytes, {} are expected", member.path, member.bytes - left, member.bytes)));
+        }
+        let _ = member.crc.set(hasher.finalize());
+        Ok(())
+    }
+
+    /// Compares the checksum; unpacks what was not unpacked yet.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut over = crc32fast::Hasher::new();
+        for member in &self.members {
+            if member.crc.get().is_none() {
+                self.unpack(member, &mut io::sink())?;
+            }
+            let crc = member.crc.get().copied().unwrap_or(0);
+            if self.version == 1 {
+                over.combine(&crc32fast::Hasher::new_with_initial_len(crc, member.bytes));
+            } else {
+                over.update(&crc.to_le_bytes());
+            }
+        }
+        let found = over.finalize();
+        if found == self.checksum {
+            Ok(())
+        } else {
+            Err(Error::corrupt(format!("the checksum is {found:#010x}, {:#010x} is expected", self.checksum)))
+        }
+    }
+
+    fn member(&self, path: &str) -> Option<&Member> {
+        self.index.get(path).map(|&i| &self.members[i])
+    }
+}
+
+impl Files for Package {
+    fn len(&self, path: &str) -> Result<Option<u64>> {
+        Ok(self.member(path).map(|m| m.bytes))
+    }
+    fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
+        let member = self.member(path).ok_or_else(|| Error::missing(format!("the package has no {path}")))?;
+        if member.compressed == 0 {
+            return Ok(Arc::new(Part { blob: self.blob.clone(), offset: member.offset, len: member.bytes }));
+        }
+        let mut unpacked = member.unpacked.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(blob) = unpacked.as_ref().and_then(Weak::upgrade) {
+            return Ok(blob);
+        }
+        let blob: Arc<dyn Blob> = if member.bytes <= MEMORY_BYTES {
+            let mut bytes = Vec::with_capacity(member.bytes as usize);
+            self.unpack(member, &mut bytes)?;
+            Arc::new(MemoryBlob(bytes))
+        } else {
+            let mut file = tempfile::tempfile()?;
+            self.unpack(member, &mut file).map_err(|e| match e.kind() {
+                crate::error::Kind::Failed => e.hint("TMPDIR names another place for temporary files"),
+                _ => e,
+            })?;
+            Arc::new(Unpacked { file, len: member.bytes })
+        };
+        *unpacked = Some(Arc::downgrade(&blob));
+        Ok(blob)
+    }
+    fn extent(&self, path: &str, _blob: &Arc<dyn Blob>) -> Option<(Arc<File>, u64)> {
+        let member = self.member(path).filter(|m| m.compressed == 0)?;
+        Some((self.blob.file()?.clone(), member.offset))
+    }
+    fn keep_open(&self) -> usize {
+        4
+    }
+    fn close(&self, all: bool) -> Result<()> {
+        if all { self.check() } else { Ok(()) }
+    }
+}
+
+/// A member stored as it is.
+struct Part {
+    blob: Arc<dyn Blob>,
+    offset: u64,
+    len: u64,
+}
+
+impl Blob for Part {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(Error::corrupt(format!("{} bytes are wanted at byte {offset} of {}", buf.len(), self.len)));
+        }
+        self.blob.read_at(self.offset + offset, buf)
+    }
+}
+
+/// A member unpacked to an unnamed temporary file.
+struct Unpacked {
+    file: File,
+    len: u64,
+}
+
+impl Blob for Unpacked {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset).map_err(Error::reading).at_file("the unpacked member")
+    }
+}
