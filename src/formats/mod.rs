@@ -10,6 +10,7 @@ pub mod parquet;
 pub mod pt;
 pub mod safetensors;
 pub mod txt;
+pub mod zarr;
 
 /// Every format, in the order of the documentation and of detection.
 #[rustfmt::skip]
@@ -20,6 +21,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &safetensors::Safetensors,
     &pt::Pt,
     &parquet::Parquet,
+    &zarr::Zarr,
     &csv::Csv,
     &txt::Txt,
 ];

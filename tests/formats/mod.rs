@@ -9,3 +9,4 @@ mod pt;
 mod safetensors;
 mod store;
 mod store_support;
+mod zarr;
