@@ -3,6 +3,7 @@
 use crate::format::Format;
 
 pub mod csv;
+pub mod hdf5;
 pub mod npk;
 pub mod npkg;
 pub mod npy;
@@ -15,6 +16,7 @@ pub mod zarr;
 /// Every format, in the order of the documentation and of detection.
 #[rustfmt::skip]
 pub static FORMATS: &[&dyn Format] = &[
+    &hdf5::Hdf5,
     &npk::Npk,
     &npkg::Npkg,
     &npy::Npy,

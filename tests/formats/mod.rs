@@ -3,6 +3,7 @@
 mod csv;
 mod npk;
 mod npkg;
+mod hdf5;
 mod npy;
 mod parquet;
 mod pt;

@@ -1,0 +1,301 @@
+//! Attributes of data sets and groups, as JSON.
+//!
+//! A value is kept as the JSON that anybody would expect: text, a number, true or false, a list, lists of lists. Where that
+//! alone does not tell the type and shape to write back (JSON knows only the text of UTF-8 strings of any length, int64,
+//! float64 and bool, and lists of those), a further attribute, `hdf5:types`, tells them by name:
+//!
+//! | spec | type |
+//! |---|---|
+//! | `float32`, `uint8`, `complex64`, … | the numbers of numpy |
+//! | `string`, `string:ascii` | text of any length |
+//! | `string:N`, `string:ascii:N` | text of N bytes |
+//! | `base64:…` before a string | bytes that are no UTF-8 |
+//! | `reference` | the path of the object |
+//! | `null:…` before a type | an empty dataspace; the value is null |
+//! | `…(2,3)`, `…()` | the shape: `()` is one value |
+//!
+//! NaN and infinities are text (`"NaN"`, `"Infinity"`, `"-Infinity"`), as in Zarr.
+
+use std::ffi::{CStr, c_char, c_void};
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+use super::c::{self, Id};
+use super::ffi;
+use super::types::{self, Kind};
+use crate::error::Result;
+use crate::model::{Attributes, Dtype, checked_product};
+
+/// The attribute that tells the types of others.
+pub(super) const TYPES: &str = "hdf5:types";
+/// The attribute that keeps the names of an enumeration's values.
+pub(super) const ENUM: &str = "hdf5:enum";
+/// The attribute that says that a data set has no dataspace.
+pub(super) const NULL: &str = "hdf5:null";
+/// Attributes larger than this are left out, with a note.
+const MOST_BYTES: u64 = 64 << 20;
+/// More attributes than that on one object are left out, with a note.
+const MOST: u64 = 100_000;
+
+/// The attributes of an object. What cannot be kept is told in `notes`.
+pub(super) fn read(object: &Id, count: u64, path: &str, notes: &mut Vec<String>) -> Attributes {
+    let _lock = c::lock();
+    let mut all = Attributes::new();
+    let mut specs = Attributes::new();
+    for n in 0..count.min(MOST) {
+        // SAFETY: an open object; under the lock.
+        let id = unsafe { ffi::H5Aopen_by_idx(object.raw(), c".".as_ptr(), 0, 0, n, 0, 0) };
+        let read = Id::new(id, "cannot be opened").and_then(|a| name(&a).map(|name| (a, name)));
+        let (attribute, name) = match read {
+            Ok(found) => found,
+            Err(e) => {
+                notes.push(format!("an attribute of {path} is not kept: {}", e.message()));
+                continue;
+            }
+        };
+        if name == "REFERENCE_LIST" {
+            continue; // the way back from a dimension scale to its users, told by their names already
+        }
+        match value(&attribute, &name) {
+            Ok((value, spec)) => {
+                all.insert(name.clone(), value);
+                if let Some(spec) = spec {
+                    specs.insert(name, spec.into());
+                }
+            }
+            Err(why) => notes.push(format!("the attribute {name:?} of {path} is not kept: {why}")),
+        }
+    }
+    if count > MOST {
+        notes.push(format!("{} attributes of {path} are not kept: there are more than {MOST}", count - MOST));
+    }
+    if !specs.is_empty() {
+        all.insert(TYPES.into(), Value::Object(specs));
+    }
+    all
+}
+
+fn name(attribute: &Id) -> Result<String> {
+    // SAFETY: an open attribute; the buffer has the length that the library asked for.
+    unsafe {
+        let len = ffi::H5Aget_name(attribute.raw(), 0, std::ptr::null_mut());
+        let Ok(len) = usize::try_from(len) else { return Err(c::failure("an attribute is damaged")) };
+        let mut buffer = vec![0u8; len + 1];
+        if ffi::H5Aget_name(attribute.raw(), buffer.len(), buffer.as_mut_ptr().cast()) < 0 {
+            return Err(c::failure("an attribute is damaged"));
+        }
+        buffer.truncate(len);
+        Ok(String::from_utf8_lossy(&buffer).into_owned())
+    }
+}
+
+type Told<T> = std::result::Result<T, String>;
+
+/// The value, and the spec where the value alone does not tell the type.
+fn value(attribute: &Id, name: &str) -> Told<(Value, Option<String>)> {
+    let said = |e: crate::error::Error| e.message().to_string();
+    // SAFETY: an open attribute; under the lock (all of this function).
+    let (space, kind) = unsafe {
+        (
+            Id::new(ffi::H5Aget_space(attribute.raw()), "its dataspace is damaged").map_err(said)?,
+            Id::new(ffi::H5Aget_type(attribute.raw()), "its type is damaged").map_err(said)?,
+        )
+    };
+    let dims = c::dims(&space).map_err(said)?;
+    // SAFETY: as above.
+    let (class, bytes) = unsafe { (ffi::H5Tget_class(kind.raw()), ffi::H5Tget_size(kind.raw())) };
+    let shape = dims.clone().unwrap_or_default();
+    let count = checked_product(&shape).ok_or("it is too large")?;
+    let total = count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or("it is too large")? as usize;
+    // SAFETY: as above.
+    let stored = unsafe { ffi::H5Aget_storage_size(attribute.raw()) };
+    if stored > MOST_BYTES {
+        return Err("it is too large".into());
+    }
+    if class == ffi::REFERENCE && bytes == 8 {
+        let raw = raw(attribute, &kind, total)?;
+        let paths: Vec<Value> = raw.chunks_exact(8).map(|r| path_of(attribute, r).into()).collect();
+        return Ok((nested(&paths, &shape), Some(format!("reference{}", shape_text(&shape)))));
+    }
+    if class == ffi::VLEN {
+        return references(attribute, &kind, name, count as usize);
+    }
+    let leaves = types::leaves(&kind).map_err(said)?;
+    let [leaf] = &leaves[..] else { return Err("compound attributes are not supported".into()) };
+    if let Some(error) = &leaf.error {
+        return Err(error.clone());
+    }
+    if class == ffi::COMPOUND && !matches!(leaf.kind, Kind::Complex(_)) {
+        return Err("compound attributes are not supported".into());
+    }
+    let mut shape = shape;
+    shape.extend(leaf.dims.iter().map(|d| d.0));
+    // SAFETY: as above.
+    let ascii = if unsafe { ffi::H5Tget_cset(kind.raw()) } == 0 { ":ascii" } else { "" };
+    let type_name = match &leaf.kind {
+        Kind::Variable => format!("string{ascii}"),
+        Kind::Fixed { bytes, .. } => format!("string{ascii}:{bytes}"),
+        Kind::Time { .. } => return Err("times are not supported".into()),
+        kind => kind.model().0.name().to_string(),
+    };
+    if dims.is_none() {
+        return Ok((Value::Null, Some(format!("null:{type_name}()"))));
+    }
+    let (values, binary) = match &leaf.kind {
+        Kind::Variable => {
+            let mut pointers: Vec<*mut c_char> = vec![std::ptr::null_mut(); count as usize];
+            let mut texts = Vec::with_capacity(pointers.len());
+            // SAFETY: one pointer each; freed by the reclaim.
+            unsafe {
+                c::check(ffi::H5Aread(attribute.raw(), kind.raw(), pointers.as_mut_ptr().cast()), "it cannot be read").map_err(said)?;
+                for &p in &pointers {
+                    texts.push(if p.is_null() { Vec::new() } else { CStr::from_ptr(p).to_bytes().to_vec() });
+                }
+                ffi::H5Treclaim(kind.raw(), space.raw(), 0, pointers.as_mut_ptr().cast());
+            }
+            strings(texts)
+        }
+        Kind::Fixed { bytes, pad } => {
+            let raw = raw(attribute, &kind, total)?;
+            strings(raw.chunks_exact(*bytes).map(|t| types::trimmed(t, *pad).to_vec()).collect())
+        }
+        plain => {
+            let raw = raw(attribute, &kind, total)?;
+            let converted = plain.convert(raw, 0).map_err(said)?;
+            (numbers(plain.model().0, &converted), false)
+        }
+    };
+    let natural = match type_name.as_str() {
+        "string" => !binary,
+        "int64" | "bool" => true,
+        "float64" => values.iter().all(Value::is_number),
+        _ => false,
+    };
+    let plain = natural && (shape.is_empty() || !values.is_empty());
+    let spec = (!plain).then(|| format!("{}{type_name}{}", if binary { "base64:" } else { "" }, shape_text(&shape)));
+    Ok((nested(&values, &shape), spec))
+}
+
+fn shape_text(shape: &[u64]) -> String {
+    let dims: Vec<String> = shape.iter().map(u64::to_string).collect();
+    format!("({})", dims.join(","))
+}
+
+fn raw(attribute: &Id, kind: &Id, bytes: usize) -> Told<Vec<u8>> {
+    let mut raw = vec![0u8; bytes];
+    if bytes > 0 {
+        // SAFETY: the buffer has the size of the attribute in its own type; under the lock.
+        let code = unsafe { ffi::H5Aread(attribute.raw(), kind.raw(), raw.as_mut_ptr().cast()) };
+        c::check(code, "it cannot be read").map_err(|e| e.message().to_string())?;
+    }
+    Ok(raw)
+}
+
+/// Text as it is, or all of it as base64 where one is no UTF-8.
+fn strings(texts: Vec<Vec<u8>>) -> (Vec<Value>, bool) {
+    if texts.iter().all(|t| std::str::from_utf8(t).is_ok()) {
+        (texts.into_iter().map(|t| String::from_utf8_lossy(&t).into_owned().into()).collect(), false)
+    } else {
+        (texts.into_iter().map(|t| base64::engine::general_purpose::STANDARD.encode(t).into()).collect(), true)
+    }
+}
+
+fn float(v: f64) -> Value {
+    match serde_json::Number::from_f64(v) {
+        Some(n) => Value::Number(n),
+        None if v.is_nan() => "NaN".into(),
+        None if v > 0.0 => "Infinity".into(),
+        None => "-Infinity".into(),
+    }
+}
+
+/// Little-endian values of the model as JSON.
+pub(super) fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<Value> {
+    fn real(dtype: Dtype, b: &[u8]) -> Value {
+        match (dtype, b) {
+            (Dtype::Bool, b) => (b[0] != 0).into(),
+            (Dtype::F16, b) => float(f64::from(half::f16::from_le_bytes([b[0], b[1]]))),
+            (Dtype::Bf16, b) => float(f64::from(half::bf16::from_le_bytes([b[0], b[1]]))),
+            (Dtype::F32, b) => float(f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+            (Dtype::F64, b) => float(f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
+            (d, b) => {
+                let signed = matches!(d, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+                types::int_json(&Kind::Int { bytes: b.len(), big: false, signed, first: 0, bits: 8 * b.len() as u32 }, b)
+            }
+        }
+    }
+    let n = dtype.item_bytes() as usize;
+    let part = match dtype {
+        Dtype::C32 => Dtype::F16,
+        Dtype::C64 => Dtype::F32,
+        Dtype::C128 => Dtype::F64,
+        d => d,
+    };
+    bytes
+        .chunks_exact(n)
+        .map(|b| if part == dtype { real(dtype, b) } else { json!([real(part, &b[..n / 2]), real(part, &b[n / 2..])]) })
+        .collect()
+}
+
+/// A list of values as lists of lists of this shape.
+fn nested(values: &[Value], shape: &[u64]) -> Value {
+    match shape {
+        [] => values.first().cloned().unwrap_or(Value::Null),
+        [_] => Value::Array(values.to_vec()),
+        [n, rest @ ..] => {
+            let each = values.len() / (*n).max(1) as usize;
+            if each == 0 {
+                return Value::Array(Vec::new());
+            }
+            Value::Array(values.chunks(each).map(|v| nested(v, rest)).collect())
+        }
+    }
+}
+
+/// The path of the object that a reference of 8 bytes points to.
+fn path_of(near: &Id, reference: &[u8]) -> String {
+    // SAFETY: the reference has 8 bytes; the name's buffer the length that is told; under the lock.
+    unsafe {
+        let object = ffi::H5Rdereference2(near.raw(), 0, 0, reference.as_ptr().cast());
+        let Ok(object) = Id::new(object, "a reference leads nowhere") else { return String::new() };
+        let mut buffer = vec![0u8; 4096];
+        let len = ffi::H5Iget_name(object.raw(), buffer.as_mut_ptr().cast(), buffer.len());
+        let len = usize::try_from(len).unwrap_or(0).min(buffer.len() - 1);
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    }
+}
+
+/// `DIMENSION_LIST` of the dimension scales: per dimension a list of references.
+fn references(attribute: &Id, kind: &Id, name: &str, count: usize) -> Told<(Value, Option<String>)> {
+    // SAFETY: open types; under the lock.
+    let (class, bytes) = unsafe {
+        let base = Id::new(ffi::H5Tget_super(kind.raw()), "its type is damaged").map_err(|e| e.message().to_string())?;
+        (ffi::H5Tget_class(base.raw()), ffi::H5Tget_size(base.raw()))
+    };
+    if name != "DIMENSION_LIST" || class != ffi::REFERENCE || bytes != 8 || count > 32 {
+        return Err("variable-length sequences are not supported".into());
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Sequence {
+        len: usize,
+        data: *const c_void,
+    }
+    let mut lists = vec![Sequence { len: 0, data: std::ptr::null() }; count];
+    // SAFETY: one sequence each, with `len` references of 8 bytes; freed by the reclaim.
+    unsafe {
+        c::check(ffi::H5Aread(attribute.raw(), kind.raw(), lists.as_mut_ptr().cast()), "it cannot be read")
+            .map_err(|e| e.message().to_string())?;
+        let names = lists.iter().map(|l| match l.len {
+            0 => Value::Null,
+            _ if l.data.is_null() => Value::Null,
+            _ => path_of(attribute, std::slice::from_raw_parts(l.data.cast::<u8>(), 8)).into(),
+        });
+        let names = Value::Array(names.collect());
+        if let Ok(space) = Id::new(ffi::H5Aget_space(attribute.raw()), "its dataspace is damaged") {
+            ffi::H5Treclaim(kind.raw(), space.raw(), 0, lists.as_mut_ptr().cast());
+        }
+        Ok((names, Some("dimensions".into())))
+    }
+}

@@ -1,0 +1,100 @@
+//! HDF5 (`.h5`, `.hdf5`, netCDF4's `.nc`): trees of data sets with attributes.
+//!
+//! Specification: <https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html>. The C library reads and writes all
+//! metadata, behind its one lock; it also says where the values are, and then they are read and decoded here, on all
+//! threads: see `read`.
+//!
+//! | bytes of the file | |
+//! |---|---|
+//! | 0, 512, 1024, 2048 … | signature `\x89HDF\r\n\x1a\n`: the superblock begins at the first of these places (a user block before it) |
+//! | then | superblock; object headers, B-trees, heaps: the library's |
+//! | raw data | contiguous: elements in C order; chunked: each chunk filtered on its own |
+//!
+//! An array's name is its path without the leading slash; a field of a compound is `NAME.field`. Not supported, and refused by
+//! name: references, sequences of variable length, opaque values (but numpy's times), text of more than one dimension,
+//! szip and lossy third-party filters.
+
+use crate::error::{Error, Result};
+use crate::format::{Format, Head, Holds, ReadOptions, Sink, Sniff, Source, WriteOptions};
+use crate::location::Location;
+use crate::model::Plan;
+
+#[cfg(feature = "hdf5")]
+mod attributes;
+#[cfg(feature = "hdf5")]
+mod c;
+#[cfg(feature = "hdf5")]
+mod ffi;
+#[cfg(feature = "hdf5")]
+mod open;
+#[cfg(feature = "hdf5")]
+mod pandas;
+#[cfg(feature = "hdf5")]
+mod read;
+#[cfg(feature = "hdf5")]
+mod tree;
+#[cfg(feature = "hdf5")]
+mod types;
+
+/// The HDF5 format.
+pub struct Hdf5;
+
+const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
+
+#[cfg(not(feature = "hdf5"))]
+fn left_out() -> Error {
+    Error::refused("this build of npk has no HDF5").hint("build it with the cargo feature 'hdf5' (cargo install npk --features hdf5)")
+}
+
+impl Format for Hdf5 {
+    fn name(&self) -> &'static str {
+        "hdf5"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["h5", "hdf5", "hdf", "he5", "nc", "nc4"]
+    }
+    fn about(&self) -> &'static str {
+        "HDF5 files, netCDF4 and pandas' to_hdf among them: groups, attributes, chunks and filters"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if head.bytes.starts_with(SIGNATURE) {
+            return Ok(Sniff::Yes);
+        }
+        // Behind a user block of 512 bytes, 1024, 2048 and so on.
+        let mut at = 512u64;
+        while at < 1 << 30 {
+            let found = match head.bytes.get(at as usize..at as usize + 8) {
+                Some(bytes) => bytes == SIGNATURE,
+                None => match head.blob {
+                    Some(blob) if blob.len() >= at + 8 => blob.read_vec(at, 8)? == SIGNATURE,
+                    _ => break,
+                },
+            };
+            if found {
+                return Ok(Sniff::Yes);
+            }
+            // A remote blob is not asked further than its first bytes.
+            if at >= 2048 && head.blob.is_none_or(|b| b.file().is_none()) {
+                break;
+            }
+            at *= 2;
+        }
+        Ok(Sniff::No)
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        #[cfg(feature = "hdf5")]
+        return open::open(at, options);
+        #[cfg(not(feature = "hdf5"))]
+        {
+            let _ = (at, options);
+            Err(left_out())
+        }
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        None
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        let _ = (at, plan, options);
+        Err(Error::refused("HDF5 is not written yet"))
+    }
+}

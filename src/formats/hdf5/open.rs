@@ -1,0 +1,140 @@
+//! Opening: the tree becomes a plan.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use super::read::{Array, File, Hdf5Source};
+use super::tree::{self, Dataset, Storage};
+use super::types::{Kind, Leaf};
+use super::{attributes, c};
+use crate::error::{Error, Result};
+use crate::format::{OnDuplicate, ReadOptions, Source};
+use crate::location::Location;
+use crate::model::{ArrayMeta, Column, Plan, Table};
+
+pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+    let local = at.to_local_file()?;
+    let blob = Location::local(local.path()).blob()?;
+    let file = c::open(local.path())?;
+    let tree = tree::walk(&file, options.group.as_deref(), blob.len())?;
+    let mut plan = Plan { format: "hdf5", notes: tree.notes, ..Plan::default() };
+    for (path, attributes) in tree.groups {
+        if path.is_empty() {
+            plan.attributes = attributes;
+        } else {
+            plan.groups.insert(path, attributes);
+        }
+    }
+    let mut arrays = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (number, dataset) in tree.datasets.iter().enumerate() {
+        let metas = metas(dataset);
+        if let [(meta, _), _, ..] = &metas[..]
+            && tree.datasets.len() == 1
+            && meta.inner.is_empty()
+            && !meta.scalar
+        {
+            plan.tables.push(table(&metas, dataset));
+        }
+        for (mut meta, leaf) in metas {
+            let taken = |name: &str| places.contains_key(name);
+            if taken(&meta.name) {
+                match options.on_duplicate {
+                    OnDuplicate::Error => {
+                        return Err(Error::usage(format!("two data sets or fields are named '{}'", meta.name))
+                            .hint("use --on-duplicate rename, first or last"));
+                    }
+                    OnDuplicate::First => continue,
+                    OnDuplicate::Last => {
+                        let place = places[&meta.name];
+                        plan.arrays[place] = meta;
+                        arrays[place] = Array { dataset: number, leaf, truth: false };
+                        continue;
+                    }
+                    OnDuplicate::Rename => {
+                        let mut n = 1;
+                        while taken(&format!("{}_{n}", meta.name)) {
+                            n += 1;
+                        }
+                        meta.name = format!("{}_{n}", meta.name);
+                    }
+                }
+            }
+            places.insert(meta.name.clone(), plan.arrays.len());
+            plan.arrays.push(meta);
+            arrays.push(Array { dataset: number, leaf, truth: false });
+        }
+    }
+    let indices = tree.datasets.iter().map(|_| OnceLock::new()).collect();
+    let piece_bytes = (options.memory_bytes / (3 * options.jobs.max(1) as u64)).max(1 << 20);
+    let file = File { file, blob, _local: local, datasets: tree.datasets, arrays, indices, piece_bytes };
+    Ok(Box::new(Hdf5Source { plan, file: Arc::new(file), extra: Vec::new() }))
+}
+
+/// A compound data set that is alone in its file is a table.
+fn table(metas: &[(ArrayMeta, usize)], dataset: &Dataset) -> Table {
+    let header = |m: &ArrayMeta| m.name.strip_prefix(&dataset.name).and_then(|s| s.strip_prefix('.')).unwrap_or(&m.name).to_string();
+    Table { columns: metas.iter().map(|(m, _)| Column { array: m.name.clone(), header: header(m) }).collect(), ..Table::default() }
+}
+
+/// The arrays of a data set, each with the number of its leaf.
+fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, usize)> {
+    if let Some(error) = &dataset.error {
+        let mut meta = ArrayMeta::new(&dataset.name, crate::model::Dtype::U8, &[0]);
+        let mut copy = Error::new(error.kind(), error.message());
+        if let Some(hint) = error.hint_text() {
+            copy = copy.hint(hint);
+        }
+        meta.details.error = Some(Arc::new(copy));
+        meta.details.attributes = dataset.attributes.clone();
+        return vec![(meta, 0)];
+    }
+    dataset.leaves.iter().enumerate().map(|(n, leaf)| (meta(dataset, leaf), n)).collect()
+}
+
+fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
+    let mut name = dataset.name.clone();
+    for field in &leaf.fields {
+        name.push('.');
+        name.push_str(field);
+    }
+    let (dtype, logical) = leaf.kind.model();
+    let mut shape: Vec<u64> = if dataset.scalar { Vec::new() } else { dataset.dims.clone() };
+    shape.extend(leaf.dims.iter().map(|d| d.0));
+    let mut meta = ArrayMeta::new(name, dtype, &shape);
+    let text = logical.is_var();
+    meta.logical = logical;
+    let details = &mut meta.details;
+    if !leaf.kind.is_ready() || !leaf.fields.is_empty() {
+        details.stored_dtype = Some(leaf.kind.describe());
+    }
+    details.stored_bytes = Some(dataset.stored_bytes).filter(|_| leaf.fields.is_empty());
+    if let Storage::Chunked(chunked) = &dataset.storage {
+        details.compression = chunked.describe();
+        let mut chunks = chunked.shape.clone();
+        chunks.extend(leaf.dims.iter().map(|d| d.0));
+        details.chunks = Some(chunks);
+    }
+    details.attributes = dataset.attributes.clone();
+    details.alias_of = dataset.alias_of.clone().filter(|_| leaf.fields.is_empty());
+    if let Some(names) = &leaf.names {
+        details.attributes.insert(attributes::ENUM.into(), names.clone().into());
+    }
+    if dataset.null {
+        details.attributes.insert(attributes::NULL.into(), true.into());
+    }
+    let refused = match (&leaf.error, text) {
+        (Some(why), _) => Some(why.clone()),
+        // A scalar with a list inside is no longer one value.
+        (None, true) if shape.len() > 1 => Some(format!("text of {} dimensions is not supported", shape.len())),
+        (None, true) if !leaf.dims.is_empty() && leaf.kind == Kind::Variable => Some("lists of text are not supported".into()),
+        _ => None,
+    };
+    if let Some(why) = refused {
+        let named = if leaf.fields.is_empty() { why } else { format!("{why} (field {})", leaf.fields.join(".")) };
+        details.error = Some(Arc::new(Error::refused(named).hint("leave it out with -x, or use --skip-unsupported")));
+    } else if let Err(e) = meta.bytes() {
+        meta.details.error = Some(Arc::new(e));
+    }
+    meta
+}

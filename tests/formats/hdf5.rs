@@ -1,0 +1,317 @@
+//! HDF5: h5py, netCDF4, pandas and h5dump as judges, both ways; damage.
+
+use std::path::Path;
+
+use npk::error::{Error, Kind, Result};
+use npk::format::{Format, Order, ReadOptions, Source};
+use npk::formats::hdf5::Hdf5;
+use npk::location::Location;
+use npk::model::{Chunk, Values};
+use serde_json::json;
+
+use crate::support::{self, Scratch};
+
+fn open(path: &Path) -> Result<Box<dyn Source>> {
+    Hdf5.open(&Location::local(path), &ReadOptions::default())
+}
+
+/// All chunks of an array, read in pieces along the cuts, or of `step` rows.
+fn read(source: &dyn Source, array: usize, step: Option<u64>) -> Result<Vec<Chunk>> {
+    let meta = &source.plan().arrays[array];
+    let reader = source.random().unwrap();
+    let total = meta.rows.unwrap();
+    let mut chunks = Vec::new();
+    let mut row = 0;
+    while row < total {
+        let end = step.map_or_else(|| reader.cut(array, row), |s| row + s).min(total);
+        assert!(end > row);
+        reader.read(array, row..end, &mut |chunk| {
+            chunks.push(chunk);
+            Ok(())
+        })?;
+        row = end;
+    }
+    Ok(chunks)
+}
+
+/// The bytes of an array of fixed size, or its texts as JSON.
+fn bytes(chunks: &[Chunk]) -> Vec<u8> {
+    let mut texts = Vec::new();
+    let mut bytes = Vec::new();
+    for chunk in chunks {
+        match &chunk.values {
+            Values::Fixed(b) => bytes.extend_from_slice(b),
+            Values::Var { .. } => {
+                texts.extend((0..chunk.rows as usize).map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap()));
+            }
+        }
+    }
+    if texts.is_empty() { bytes } else { serde_json::to_vec(&texts).unwrap() }
+}
+
+/// Writes every array into `to`, for `h5judge.check`.
+#[track_caller]
+fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>)> {
+    std::fs::create_dir_all(to).unwrap();
+    let mut source = open(path).unwrap();
+    let readable: Vec<usize> = (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
+    source.want(&readable, Order::Any).unwrap();
+    let mut manifest = Vec::new();
+    let mut told = Vec::new();
+    for (a, meta) in source.plan().arrays.iter().enumerate() {
+        let file = format!("{a}.bin");
+        let mut error = meta.details.error.as_ref().map(|e| Error::new(e.kind(), e.message()));
+        if error.is_none() {
+            match read(source.as_ref(), a, step) {
+                Ok(chunks) => {
+                    let text = meta.logical.is_var();
+                    let data = if text && chunks.is_empty() { b"[]".to_vec() } else { bytes(&chunks) };
+                    if let (Some(extents), false) = (source.extents(a), text) {
+                        use std::os::unix::fs::FileExt;
+                        let mut ready = Vec::new();
+                        for e in extents {
+                            let mut piece = vec![0; e.len as usize];
+                            e.file.read_exact_at(&mut piece, e.offset).unwrap();
+                            ready.extend(piece);
+                        }
+                        assert_eq!(ready, data, "the extents of {}", meta.name);
+                    }
+                    std::fs::write(to.join(&file), data).unwrap();
+                }
+                Err(e) => error = Some(e),
+            }
+        }
+        manifest.push(json!({
+            "name": meta.name, "file": file, "dtype": meta.dtype.name(), "shape": meta.shape(),
+            "text": meta.logical.is_var(), "error": error.as_ref().map(|e| e.message().to_string()),
+        }));
+        told.push((meta.name.clone(), error));
+    }
+    std::fs::write(to.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    told
+}
+
+/// Dumps and lets h5py compare; returns the arrays that were refused.
+#[track_caller]
+fn judged(dir: &Scratch, file: &str, least: usize, step: Option<u64>) -> Vec<(String, Error)> {
+    let told = dump(&dir.join(file), &dir.join("dump"), step);
+    support::python(dir.path(), &format!("import h5judge; h5judge.check('{file}', 'dump', {least})"));
+    told.into_iter().filter_map(|(n, e)| e.map(|e| (n, e))).collect()
+}
+
+const TYPES: &str = r#"
+import h5py, numpy as np, ml_dtypes
+r = np.random.default_rng(1)
+with h5py.File('types.h5', 'w') as f:
+    for order in '<>':
+        for kind in 'u1 u2 u4 u8 i1 i2 i4 i8 f2 f4 f8 c8 c16'.split():
+            f[f'{"le" if order == "<" else "be"}/{kind}'] = r.integers(0, 100, (7, 3)).astype(order + kind)
+    f['bool'] = np.array([[True, False], [False, True]])
+    f['scalar'] = np.float32(1.5)
+    f['empty'] = np.zeros((0, 3), 'i2')
+    f['inner_empty'] = np.zeros((3, 0), 'i2')
+    f.create_dataset('null', data=h5py.Empty('f4'))
+    f['vlen_text'] = np.array(['', 'äöü', 'b' * 1000], dtype=h5py.string_dtype())
+    f['fixed_text'] = np.array([b'', b'abc', b'abcdef'])
+    f['utf8_fixed'] = np.array(['é'.encode(), b'zz'], dtype=h5py.string_dtype('utf-8', 3))
+    f['text_scalar'] = 'hello'
+    f['enum'] = np.zeros(4, 'i1')
+    t = h5py.enum_dtype({'RED': 0, 'GREEN': 1, 'BLUE': 42}, basetype='i2')
+    f.create_dataset('colors', data=np.array([42, 0, 1], 'i2'), dtype=t)
+    t = np.dtype({'names': ['a', 'b', 'c'], 'formats': ['<i2', ('>f8', (2, 3)), [('x', 'u1'), ('y', '<f4')]], 'offsets': [2, 8, 60], 'itemsize': 80})
+    data = np.zeros((5,), t)
+    data['a'] = np.arange(5); data['b'] = r.random((5, 2, 3)); data['c']['x'] = 3; data['c']['y'] = r.random(5)
+    f['compound'] = data
+    f.create_dataset('compound_gzip', data=data, chunks=(2,), compression='gzip', shuffle=True)
+    t = np.dtype([('id', 'i8'), ('name', h5py.string_dtype())])
+    f['with_text'] = np.array([(1, 'one'), (2, 'two')], t)
+    f.create_dataset('with_text_chunked', data=np.array([(1, 'one'), (2, 'two'), (3, 'drei')], t), chunks=(2,))
+    def low(name, t, shape, data):
+        d = h5py.h5d.create(f.id, name.encode(), t, h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR))
+        d.write(h5py.h5s.ALL, h5py.h5s.ALL, data, t if shape is None or len(shape) < data.ndim else None)
+    low('array_type', h5py.h5t.array_create(h5py.h5t.IEEE_F64LE, (3,)), (4, 2), r.random((4, 2, 3)))
+    low('list_scalar', h5py.h5t.array_create(h5py.h5t.IEEE_F64LE, (2, 3)), (), np.arange(6.).reshape(2, 3))
+    f['bf16'] = np.arange(6, dtype='f4').astype(ml_dtypes.bfloat16).view('u2')
+    t = h5py.h5t.IEEE_F32LE.copy()
+    t.set_fields(15, 7, 8, 0, 7); t.set_size(2); t.set_ebias(127)
+    d = h5py.h5d.create(f.id, b'real_bf16', t, h5py.h5s.create_simple((6,)))
+    d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([0, 1, -2.5, np.inf, 3e38, 1e-40], 'f4'))
+    t = h5py.h5t.IEEE_F32BE.copy()
+    t.set_fields(23, 18, 5, 0, 18); t.set_precision(24); t.set_size(3); t.set_ebias(15)
+    d = h5py.h5d.create(f.id, b'f24be', t, h5py.h5s.create_simple((6,)))
+    d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([0, 1, -2.5, np.inf, 0.1, 1e-6], 'f4'))
+    f['longdouble'] = np.array([1, 2.5, -3], np.longdouble)
+    t = h5py.h5t.STD_I32LE.copy(); t.set_precision(17); t.set_offset(3)
+    d = h5py.h5d.create(f.id, b'n_bit', t, h5py.h5s.create_simple((4,)))
+    d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([0, 1, -2, 65535], 'i4'))
+    t = h5py.h5t.STD_U32BE.copy(); t.set_size(3); t.set_precision(24)
+    d = h5py.h5d.create(f.id, b'u24', t, h5py.h5s.create_simple((3,)))
+    d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([0, 1, 0xABCDEF], 'u4'))
+    f.create_dataset('times', data=np.array(['2020-01-01', 'NaT'], 'M8[ns]').astype(h5py.opaque_dtype('M8[ns]')))
+    f['ref'] = np.array([f['scalar'].ref], h5py.ref_dtype)
+    f.create_dataset('vlen', (2,), h5py.vlen_dtype('i4'))
+    f['opaque'] = np.array([b'abc'], 'V3')
+    f['text_2d'] = np.array([['a', 'b']], dtype=h5py.string_dtype())
+"#;
+
+#[test]
+fn types_read_as_h5py_reads_them() {
+    let dir = Scratch::new();
+    support::python(dir.path(), TYPES);
+    for step in [None, Some(1), Some(2)] {
+        let refused = judged(&dir, "types.h5", 50, step);
+        let names: Vec<&str> = refused.iter().map(|r| r.0.as_str()).collect();
+        assert_eq!(names, ["opaque", "ref", "text_2d", "vlen"], "{refused:?}");
+        assert!(refused.iter().all(|r| r.1.kind() == Kind::Refused), "{refused:?}");
+    }
+    let source = open(&dir.join("types.h5")).unwrap();
+    let plan = source.plan();
+    let kind = |name: &str| plan.arrays[plan.position(name).unwrap()].type_name();
+    assert_eq!(kind("real_bf16"), "bfloat16");
+    assert_eq!(kind("times"), "datetime64[ns]");
+    assert_eq!(kind("bool"), "bool");
+    assert_eq!(kind("f24be"), "float32");
+    let colors = &plan.arrays[plan.position("colors").unwrap()];
+    assert_eq!(colors.details.attributes["hdf5:enum"], json!({"RED": 0, "GREEN": 1, "BLUE": 42}));
+}
+
+const LAYOUTS: &str = r#"
+import h5py, numpy as np, hdf5plugin as hp
+r = np.random.default_rng(2)
+a = (r.integers(0, 50, (301, 17, 5)) * 3).astype('f4')
+i = np.arange(100_000, dtype='i4').reshape(1000, 100) // 7
+with h5py.File('layouts.h5', 'w', libver=('earliest', 'v108')) as f:
+    f['contiguous'] = a
+    low = h5py.h5p.create(h5py.h5p.DATASET_CREATE); low.set_layout(h5py.h5d.COMPACT)
+    d = h5py.h5d.create(f.id, b'compact', h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((17, 5)), low)
+    d.write(h5py.h5s.ALL, h5py.h5s.ALL, a[0])
+    low = h5py.h5p.create(h5py.h5p.DATASET_CREATE); low.set_external(b'outside.bin', 0, 4096)
+    d = h5py.h5d.create(f.id, b'external', h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((17, 5)), low)
+    d.write(h5py.h5s.ALL, h5py.h5s.ALL, a[0])
+    f.create_dataset('never_written', (5, 4), 'i8', fillvalue=7)
+    f.create_dataset('never_chunked', (5, 4), 'i8', fillvalue=7, chunks=(2, 3))
+    some = f.create_dataset('some_chunks', (50, 40), '>i4', fillvalue=-3, chunks=(8, 9), maxshape=(None, None), compression='gzip')
+    some[3:20, 11:30] = 5
+    f.create_dataset('chunks', data=a, chunks=(40, 5, 5))
+    f.create_dataset('wide', data=i, chunks=(1000, 3))
+    f.create_dataset('one', data=a, chunks=(301, 17, 5), compression='gzip')
+    for level in (0, 1, 9):
+        f.create_dataset(f'gzip{level}', data=a, chunks=(64, 17, 3), compression='gzip', compression_opts=level, shuffle=level == 9)
+    f.create_dataset('fletcher', data=i, chunks=(64, 33), fletcher32=True, shuffle=True, compression='gzip')
+    f.create_dataset('lzf', data=i, chunks=(64, 33), compression='lzf')
+    f.create_dataset('lzf_noise', data=r.random((100, 100)), chunks=(64, 33), compression='lzf')
+    f.create_dataset('lzf_shuffle', data=a, chunks=True, compression='lzf', shuffle=True)
+    f.create_dataset('scaleoffset', data=i, chunks=(64, 33), scaleoffset=0)
+    f.create_dataset('scale_float', data=a, chunks=(64, 17, 5), scaleoffset=3)
+    t = h5py.h5t.STD_I32LE.copy(); t.set_precision(17)
+    low = h5py.h5p.create(h5py.h5p.DATASET_CREATE); low.set_chunk((64, 33)); low.set_filter(5)
+    d = h5py.h5d.create(f.id, b'nbit', t, h5py.h5s.create_simple(i.shape), low)
+    d.write(h5py.h5s.ALL, h5py.h5s.ALL, i)
+    for name, kind in (('i', i), ('a', a), ('u1', i.astype('u1')), ('f8', a.astype('f8'))):
+        chunks = (37,) + kind.shape[1:-1] + (kind.shape[-1],)
+        make = lambda n, **o: f.create_dataset(f'{n}_{name}', data=kind, chunks=chunks, **o)
+        for c in ('blosclz', 'lz4', 'lz4hc', 'zlib', 'zstd', 'snappy'):
+            for s in (0, 1, 2):
+                try: make(f'blosc_{c}_{s}', compression=hp.Blosc(cname=c, clevel=5, shuffle=s))
+                except Exception as e:
+                    assert c == 'snappy', e
+        for c in ('blosclz', 'lz4', 'lz4hc', 'zlib', 'zstd'):
+            for s in (0, 1, 2):
+                make(f'blosc2_{c}_{s}', compression=hp.Blosc2(cname=c, clevel=5, filters=s))
+        for c in (None, 'lz4', 'zstd'):
+            make(f'bitshuffle_{c}', compression=hp.Bitshuffle(cname=c or 'none'))
+        make('bitshuffle_small', compression=hp.Bitshuffle(nelems=64, cname='lz4'))
+        make('lz4', compression=hp.LZ4()); make('lz4_blocks', compression=hp.LZ4(nbytes=1000))
+        make('zstd', compression=hp.Zstd(5)); make('bzip2', compression=hp.BZip2())
+        make('constant_blosc2', compression=hp.Blosc2())[...] = 0
+    f.create_dataset('refused', data=a, chunks=True, compression=hp.Zfp(reversible=True))
+for version in ('v110', 'v112', 'latest'):
+    with h5py.File(f'new_{version}.h5', 'w', libver=version) as f:
+        f['group/contiguous'] = a
+        f.create_dataset('single', data=a, chunks=a.shape, compression='gzip')
+        f.create_dataset('implicit_fixed', data=i, chunks=(10, 10))
+        f.create_dataset('paged', data=np.arange(40000), chunks=(10,), compression='gzip')
+        f.create_dataset('extensible', data=i, chunks=(10, 30), maxshape=(None, 100), compression='gzip')
+        f.create_dataset('btree2', data=i, chunks=(90, 30), maxshape=(None, None), compression='gzip')
+        low = h5py.h5p.create(h5py.h5p.DATASET_CREATE); low.set_chunk((10, 10)); low.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        d = h5py.h5d.create(f.id, b'implicit', h5py.h5t.STD_I32LE, h5py.h5s.create_simple(i.shape), low)
+        d.write(h5py.h5s.ALL, h5py.h5s.ALL, i)
+        low = h5py.h5p.create(h5py.h5p.DATASET_CREATE); low.set_chunk((64, 33)); low.set_deflate(3)
+        try: low.set_chunk_opts(2)
+        except AttributeError: pass
+        d = h5py.h5d.create(f.id, b'edges', h5py.h5t.STD_I32LE, h5py.h5s.create_simple(i.shape), low)
+        d.write(h5py.h5s.ALL, h5py.h5s.ALL, i)
+        shrunk = f.create_dataset('shrunk', data=i, chunks=(64, 33), maxshape=(None, None)); shrunk.resize((100, 50))
+with h5py.File('user_block.h5', 'w', userblock_size=1024) as f:
+    f['contiguous'] = a
+    f.create_dataset('gzip', data=a, compression='gzip')
+layout = h5py.VirtualLayout((400, 100), 'i4')
+layout[:200] = h5py.VirtualSource('layouts.h5', 'lzf', (1000, 100))[100:300]
+layout[200:300] = h5py.VirtualSource('missing.h5', 'lzf', (100, 100))
+layout[300:] = h5py.VirtualSource('new_v110.h5', 'btree2', (1000, 100))[:100]
+with h5py.File('virtual.h5', 'w') as f:
+    f.create_virtual_dataset('virtual', layout, fillvalue=-1)
+"#;
+
+#[test]
+fn layouts_and_filters_read_as_h5py_reads_them() {
+    let dir = Scratch::new();
+    support::python(dir.path(), LAYOUTS);
+    let refused = judged(&dir, "layouts.h5", 150, None);
+    let told: Vec<String> = refused.iter().map(|(n, e)| format!("{n}: {e}")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("zfp") && told[0].contains("32013"), "{told:?}");
+    for (file, least) in [("new_v110.h5", 9), ("new_v112.h5", 9), ("new_latest.h5", 9), ("user_block.h5", 2), ("virtual.h5", 1)] {
+        for step in [None, Some(7)] {
+            assert!(judged(&dir, file, least, step).is_empty(), "{file}");
+        }
+    }
+}
+
+#[test]
+fn links_lead_where_h5py_follows_them() {
+    let dir = Scratch::new();
+    support::python(
+        dir.path(),
+        r#"
+import h5py, numpy as np
+with h5py.File('other.h5', 'w') as f:
+    f['x/y'] = np.arange(3); f.create_dataset('z', data=np.arange(30), chunks=(7,), compression='gzip')
+with h5py.File('links.h5', 'w', track_order=True) as f:
+    g = f.create_group('zgroup', track_order=True)
+    g['b'] = np.arange(4.); g['a'] = np.arange(5.)
+    f['hard'] = g['b']
+    f['soft'] = h5py.SoftLink('/zgroup/a')
+    f['soft_group'] = h5py.SoftLink('/zgroup')
+    f['dangling'] = h5py.SoftLink('/nowhere')
+    f['external'] = h5py.ExternalLink('other.h5', '/x/y')
+    f['external_z'] = h5py.ExternalLink('other.h5', '/z')
+    f['external_group'] = h5py.ExternalLink('other.h5', '/x')
+    f['lost'] = h5py.ExternalLink('gone.h5', '/x')
+    g['cycle'] = f['/']
+    g['self'] = h5py.SoftLink('/zgroup')
+    f['type'] = np.dtype('f4')
+    f.create_group('empty').attrs['k'] = 'v'
+    f.attrs['title'] = 'links'
+"#,
+    );
+    let refused = judged(&dir, "links.h5", 8, None);
+    assert_eq!(refused.len(), 1);
+    assert_eq!((refused[0].0.as_str(), refused[0].1.kind()), ("lost", Kind::Missing));
+    let source = open(&dir.join("links.h5")).unwrap();
+    let plan = source.plan();
+    let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+    let expected =
+        ["zgroup/b", "zgroup/a", "hard", "soft", "soft_group/b", "soft_group/a", "external", "external_z", "external_group/y", "lost"];
+    assert_eq!(names, expected);
+    assert_eq!(plan.arrays[2].details.alias_of.as_deref(), Some("zgroup/b"));
+    assert_eq!(plan.groups["empty"]["k"], json!("v"));
+    assert_eq!(plan.attributes["title"], json!("links"));
+    assert!(plan.notes.iter().any(|n| n.contains("dangling")), "{:?}", plan.notes);
+    let options = ReadOptions { group: Some("/zgroup/".into()), ..ReadOptions::default() };
+    let source = Hdf5.open(&Location::local(dir.join("links.h5")), &options).unwrap();
+    assert_eq!(source.plan().arrays.iter().take(2).map(|a| a.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    let options = ReadOptions { group: Some("nope".into()), ..ReadOptions::default() };
+    let Err(error) = Hdf5.open(&Location::local(dir.join("links.h5")), &options) else { panic!("a group that is not there") };
+    assert_eq!(error.kind(), Kind::Missing);
+}
