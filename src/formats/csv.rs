@@ -57,7 +57,7 @@ fn holds_logical(logical: &Logical) -> bool {
     match logical {
         Logical::Dictionary { categories, .. } => match categories.kind() {
             CategoryKind::Text => true,
-            CategoryKind::Fixed(dtype, None) => Dtype::NUMPY.contains(dtype) && !dtype.is_complex(),
+            CategoryKind::Fixed(dtype, None) => Dtype::NUMPY.contains(dtype) && !dtype.is_complex() && *dtype != Dtype::Bool,
             _ => false,
         },
         Logical::Text | Logical::Decimal { .. } => true,
@@ -101,9 +101,11 @@ impl Format for Csv {
             inline: false,
             zeros: false,
             numbers_only: false,
-            nulls: text.null_values.as_ref().map(|l| l.iter().map(|w| w.clone().into_bytes()).collect()),
+            nulls: None,
+            null_numbers: false,
             reader: Reader::new(decimal),
-        };
+        }
+        .with_nulls(text.null_values.as_ref());
         source::open(at, options, Flavor { name: "csv", dialect, check_delimiter: given == b',', header: true, one_type: false })
     }
     fn holds(&self) -> Option<&'static Holds> {
@@ -111,7 +113,7 @@ impl Format for Csv {
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         let delimiter = options.text.delimiter.unwrap_or_else(|| delimiter(at));
-        sink::create(at, plan, options, Style { delimiter, quote: Some(b'"'), nan: "NaN", header: true })
+        sink::create(at, plan, options, Style { delimiter, quote: Some(b'"'), nan: "NaN", booleans: ["False", "True"], header: true })
     }
 }
 

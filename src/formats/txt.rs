@@ -23,7 +23,7 @@
 //!
 //! # Writing
 //! One blank between cells, floats in the shortest text that reads back as the same value of their own width, no header
-//! unless asked for. Text and nulls are not written: CSV holds them.
+//! unless asked for; booleans as 0 and 1, which loadtxt reads. Text and nulls are not written: CSV holds them.
 
 use crate::codec::text::dialect::Dialect;
 use crate::codec::text::number::Reader;
@@ -88,9 +88,11 @@ impl Format for Txt {
             inline: true,
             zeros: true,
             numbers_only: text.header == Auto::Auto,
-            nulls: text.null_values.as_ref().map(|l| l.iter().map(|w| w.clone().into_bytes()).collect()),
+            nulls: None,
+            null_numbers: false,
             reader: Reader::new(decimal),
-        };
+        }
+        .with_nulls(text.null_values.as_ref());
         source::open(at, options, Flavor { name: "txt", dialect, check_delimiter: false, header: false, one_type: true })
     }
     fn holds(&self) -> Option<&'static Holds> {
@@ -98,6 +100,6 @@ impl Format for Txt {
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         let delimiter = options.text.delimiter.unwrap_or(b' ');
-        sink::create(at, plan, options, Style { delimiter, quote: None, nan: "nan", header: false })
+        sink::create(at, plan, options, Style { delimiter, quote: None, nan: "nan", booleans: ["0", "1"], header: false })
     }
 }

@@ -11,3 +11,4 @@ mod safetensors;
 mod store;
 mod store_support;
 mod zarr;
+mod txt;

@@ -26,6 +26,8 @@ pub struct Dialect {
     pub numbers_only: bool,
     /// Words that mean null; `None`: [`NULL_WORDS`], but not in columns of text.
     pub nulls: Option<Vec<Vec<u8>>>,
+    /// Whether one of them may be a number (`-999`).
+    pub null_numbers: bool,
     /// Reads numbers, knows the decimal sign.
     pub reader: Reader,
 }
@@ -48,6 +50,13 @@ pub struct Cell {
 }
 
 impl Dialect {
+    /// With these words for null, where a list was given.
+    pub fn with_nulls(mut self, list: Option<&Vec<String>>) -> Dialect {
+        self.nulls = list.map(|l| l.iter().map(|w| w.clone().into_bytes()).collect());
+        self.null_numbers = self.nulls.iter().flatten().any(|w| w.iter().any(u8::is_ascii_digit));
+        self
+    }
+
     /// Finds the cell that begins at `start`.
     #[inline]
     pub fn cell(&self, block: &[u8], start: usize) -> Cell {

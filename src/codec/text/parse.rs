@@ -345,6 +345,7 @@ fn simple_utf8(block: &[u8]) -> Result<(), usize> {
 fn rows(dialect: &Dialect, block: &[u8], columns: &mut [Column], limit: u64) -> Result<u64, Fault> {
     let width = columns.len();
     let delimiter = dialect.delimiter;
+    let fast = !dialect.null_numbers;
     let (mut at, mut row) = (0, 0u64);
     while row < limit {
         let start = dialect.row_start(block, at);
@@ -360,7 +361,8 @@ fn rows(dialect: &Dialect, block: &[u8], columns: &mut [Column], limit: u64) -> 
             let column = &mut columns[c];
             c += 1;
             let mut end = usize::MAX;
-            if matches!(column.mode, Mode::Float | Mode::Integer | Mode::Start)
+            if fast
+                && matches!(column.mode, Mode::Float | Mode::Integer | Mode::Start)
                 && let Some(number) = dialect.reader.read(block, pos)
                 && ends_cell(block, number.end, delimiter)
                 && column.number(dialect, number, &block[pos..number.end]).is_ok()

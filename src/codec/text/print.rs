@@ -247,7 +247,9 @@ impl Printf {
         if upper {
             body = body.to_uppercase();
         }
-        let sign = match (value.is_sign_negative() && !value.is_nan(), self.plus, self.blank) {
+        let whole = matches!(self.conversion, b'd' | b'i');
+        let negative = if whole { value.trunc() < 0.0 } else { value.is_sign_negative() && !value.is_nan() };
+        let sign = match (negative, self.plus, self.blank) {
             (true, ..) => "-",
             (false, true, _) => "+",
             (false, false, true) => " ",
@@ -260,7 +262,7 @@ impl Printf {
             out.extend_from_slice(sign.as_bytes());
             out.extend_from_slice(body.as_bytes());
             out.extend(spaces(pad));
-        } else if self.zero && value.is_finite() {
+        } else if self.zero {
             out.extend_from_slice(sign.as_bytes());
             out.extend(std::iter::repeat_n(b'0', pad));
             out.extend_from_slice(body.as_bytes());

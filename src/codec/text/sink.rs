@@ -19,6 +19,8 @@ pub struct Style {
     pub quote: Option<u8>,
     /// How a NaN is spelled.
     pub nan: &'static str,
+    /// How false and true are spelled.
+    pub booleans: [&'static str; 2],
     /// Whether a header is written where columns have names.
     pub header: bool,
 }
@@ -76,6 +78,7 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions, style: Style) 
         comment: text.comment,
         null: text.null_values.as_ref().and_then(|l| l.first()).map(|w| w.as_bytes().to_vec()),
         numbers: Numbers { nan: style.nan, decimal, format },
+        booleans: style.booleans,
         header,
         packing,
         categories: plan.arrays.iter().map(|_| RwLock::new(Arc::new(Vec::new()))).collect(),
@@ -202,6 +205,7 @@ struct Encoder {
     comment: Option<u8>,
     null: Option<Vec<u8>>,
     numbers: Numbers,
+    booleans: [&'static str; 2],
     header: Vec<u8>,
     packing: Packing,
     /// Per array its categories as last seen.
@@ -370,7 +374,7 @@ fn number(bytes: &[u8], dtype: Dtype, numbers: &Numbers, out: &mut Vec<u8>) {
         bytemuck::try_pod_read_unaligned(bytes).ok()
     }
     match dtype {
-        Dtype::Bool => out.extend_from_slice(if bytes.first() == Some(&0) { b"False" } else { b"True" }),
+        Dtype::Bool => integer(u8::from(bytes.first() != Some(&0)), out),
         Dtype::U8 => integer(first::<u8>(bytes).unwrap_or_default(), out),
         Dtype::U16 => integer(first::<u16>(bytes).unwrap_or_default(), out),
         Dtype::U32 => integer(first::<u32>(bytes).unwrap_or_default(), out),
@@ -422,7 +426,7 @@ impl Encode for Encoder {
                     Cells::F16(v) => n.real(v[row], &mut out),
                     Cells::C64(v) => n.complex(v[row][0], v[row][1], &mut out),
                     Cells::C128(v) => n.complex(v[row][0], v[row][1], &mut out),
-                    Cells::Bool(v) => out.extend_from_slice(if v[row] == 0 { b"False" } else { b"True" }),
+                    Cells::Bool(v) => out.extend_from_slice(self.booleans[usize::from(v[row] != 0)].as_bytes()),
                     Cells::Text(parts, part_of) => {
                         let (part, at) = match part_of.get(row) {
                             None => (0, row),
