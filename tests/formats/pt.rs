@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use npk::error::{Error, Kind};
-use npk::format::{Format, OnDuplicate, ReadOptions, Source};
+use npk::format::{Format, OnDuplicate, Order, ReadOptions, ReadRows, Source, WriteOptions};
 use npk::formats::pt::Pt;
 use npk::location::Location;
 use npk::model::{Chunk, Logical, Values};
@@ -175,4 +175,234 @@ fn fixtures_hold_what_torch_finds_in_them() {
         }
     }
     assert!(compared > 1500 && refused > 10, "{compared} compared, {refused} refused");
+}
+
+/// Moves all readable arrays of `source` to `to` through the pipe.
+fn convert(source: Box<dyn Source>, to: &Path, options: &WriteOptions) -> Result<npk::format::Summary, Error> {
+    let holds = Pt.holds().unwrap();
+    let settings = npk::pipe::Settings::new(2, 64 << 20);
+    npk::pipe::run(source, Vec::new(), holds, &mut |plan| Pt.create(&Location::local(to), plan, options), &settings).map(|(summary, _)| summary)
+}
+
+/// A source without the arrays that cannot be read.
+struct Readable {
+    inner: Box<dyn Source>,
+    plan: npk::model::Plan,
+    of: Vec<usize>,
+}
+
+impl Readable {
+    fn new(inner: Box<dyn Source>) -> Readable {
+        let mut plan = inner.plan().clone();
+        let of: Vec<usize> = (0..plan.arrays.len()).filter(|&i| plan.arrays[i].details.error.is_none()).collect();
+        plan.arrays.retain(|a| a.details.error.is_none());
+        Readable { inner, plan, of }
+    }
+}
+
+struct ReadableRows(std::sync::Arc<dyn ReadRows>, Vec<usize>);
+
+impl ReadRows for ReadableRows {
+    fn read(&self, array: usize, rows: std::ops::Range<u64>, emit: npk::format::Emit<'_>) -> Result<(), Error> {
+        self.0.read(self.1[array], rows, &mut |chunk| emit(Chunk { array, ..chunk }))
+    }
+}
+
+impl Source for Readable {
+    fn plan(&self) -> &npk::model::Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order, Error> {
+        let arrays: Vec<usize> = arrays.iter().map(|&a| self.of[a]).collect();
+        self.inner.want(&arrays, wish)
+    }
+    fn random(&self) -> Option<std::sync::Arc<dyn ReadRows>> {
+        Some(std::sync::Arc::new(ReadableRows(self.inner.random()?, self.of.clone())))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<npk::format::Extent>> {
+        self.inner.extents(self.of[array])
+    }
+}
+
+/// The Python that has torch (Debian's is enough); `None` where the tests are told to do without.
+fn torch_python() -> Option<std::path::PathBuf> {
+    if std::env::var_os("NPK_TEST_NO_TORCH").is_some_and(|v| v == "1") {
+        return None;
+    }
+    Some(std::env::var_os("NPK_TEST_TORCH_PYTHON").map_or_else(|| "/usr/bin/python3".into(), Into::into))
+}
+
+#[track_caller]
+fn run_torch(python: &Path, directory: &Path, code: &str) -> String {
+    let output = std::process::Command::new(python)
+        .args(["-W", "ignore", "-c", code])
+        .current_dir(directory)
+        .env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap_or_else(|e| panic!("{}: {e}: install python3-torch, or set NPK_TEST_NO_TORCH=1", python.display()));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !errors.contains("No module named 'torch'"),
+        "{} cannot import torch: install python3-torch, name another Python in NPK_TEST_TORCH_PYTHON, or set NPK_TEST_NO_TORCH=1",
+        python.display()
+    );
+    assert!(output.status.success(), "torch failed in {}\n{code}\n{errors}", directory.display());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every fixture's readable arrays, written again; `torch.load` must find the same values under the same names.
+#[test]
+fn what_is_written_reads_back() {
+    let scratch = Scratch::new();
+    let mut count = 0;
+    for (i, path) in fixtures("good/pt", &["pt", "pth", "ckpt"]).into_iter().enumerate() {
+        let source = Readable::new(open(&path).unwrap());
+        if source.plan.arrays.is_empty() {
+            continue;
+        }
+        let to = scratch.join(&format!("{i}.pt"));
+        let plan = source.plan.clone();
+        convert(Box::new(source), &to, &WriteOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (first, again) = (Readable::new(open(&path).unwrap()), open(&to).unwrap());
+        let what = path.display();
+        assert_eq!(again.plan().arrays.len(), plan.arrays.len(), "{what}");
+        let mut keys = plan.attributes.keys().chain(again.plan().attributes.keys()).filter(|k| *k != "pt.structure");
+        for (a, meta) in plan.arrays.iter().enumerate() {
+            let b = again.plan().position(&meta.name).unwrap_or_else(|| panic!("{what}: {} is lost", meta.name));
+            let other = &again.plan().arrays[b];
+            // A numpy time has no type in torch: the pipe alone does not turn it into counts.
+            assert_eq!((meta.dtype, meta.shape()), (other.dtype, other.shape()), "{what}: {}", meta.name);
+            assert_eq!(meta.details.alias_of, other.details.alias_of, "{what}: {}", meta.name);
+            assert_eq!(bytes(&first, a, 1000).unwrap(), bytes(again.as_ref(), b, 1000).unwrap(), "{what}: {}", meta.name);
+        }
+        if plan.attributes.contains_key("pt.structure") && !["python_objects", "cyclic"].iter().any(|n| path.to_string_lossy().contains(n)) {
+            let differs = keys.find(|k| plan.attributes.get(*k) != again.plan().attributes.get(*k));
+            assert_eq!(differs, None, "{what}: {:?} {:?}", plan.attributes, again.plan().attributes);
+        }
+        count += 1;
+    }
+    assert!(count > 130, "{count} written");
+}
+
+/// Opens and reads everything; the first error, if any.
+fn read_all(location: &Location) -> Result<usize, Error> {
+    let options = ReadOptions { memory_bytes: 16 << 20, ..ReadOptions::default() };
+    let mut source = Pt.open(location, &options)?;
+    let count = source.plan().arrays.len();
+    source.want(&(0..count).collect::<Vec<_>>(), Order::ArrayByArray)?;
+    let reader = source.random().unwrap();
+    for (i, meta) in source.plan().arrays.iter().enumerate() {
+        let rows = meta.rows.unwrap();
+        let step = ((1 << 20) / meta.row_bytes()?.max(1)).max(1);
+        // A view may repeat its storage without end: the first megabytes will do.
+        for row in (0..rows).step_by(step as usize).take(4) {
+            reader.read(i, row..(row + step).min(rows), &mut |_| Ok(()))?;
+        }
+        source.extents(i);
+    }
+    Ok(count)
+}
+
+#[test]
+fn hostile_files_end_in_one_sentence() {
+    let scratch = Scratch::new();
+    let mut seen = 0;
+    for path in fixtures("bad/pt", &["pt"]) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let result = read_all(&Location::local(&path));
+        let (kind, word) = match name.as_str() {
+            // torch reads these two as well.
+            "crc_mismatch.pt" | "dup_keys.pt" => {
+                println!("{name}: {result:?}");
+                seen += 1;
+                continue;
+            }
+            "builtins_exec_p0.pt" => (Kind::Refused, "builtins.exec"),
+            "inst_opcode.pt" => (Kind::Refused, "os.system"),
+            "os_system_p4.pt" => (Kind::Refused, "posix.system"),
+            "popen.pt" => (Kind::Refused, "commands.Popen"),
+            "unknown_rebuild.pt" => (Kind::Refused, "torch._utils._rebuild_nope"),
+            "nest_100k_tuples.pt" => (Kind::Refused, "deeper than 100"),
+            "billion_dup.pt" => (Kind::Refused, "without end"),
+            "html.pt" => (Kind::Missing, "HTML"),
+            "zip_prefix_junk.pt" => (Kind::Missing, "begins with"),
+            "own_root_empty.pt" | "no_tensor_1.13.pt" | "no_tensor_2.15.pt" | "memo_index_4g.pt" => (Kind::Missing, "no "),
+            "key_traversal.pt" | "missing_record.pt" => (Kind::Corrupt, "no record"),
+            _ => (Kind::Corrupt, ""),
+        };
+        let error = match result {
+            Ok(n) => panic!("{name}: {n} arrays were read"),
+            Err(e) => e,
+        };
+        println!("{name}: {:?}: {error}", error.kind());
+        assert_eq!(error.kind(), kind, "{name}: {error}");
+        assert!(error.to_string().contains(word) && !error.message().contains('\n'), "{name}: {error}");
+        seen += 1;
+    }
+    assert!(seen >= 40, "{seen} hostile files");
+    assert!(!Path::new("PWNED").exists() && !scratch.join("PWNED").exists());
+}
+
+#[test]
+fn thousands_of_mutants_end_in_errors() {
+    let scratch = Scratch::new();
+    let at = scratch.join("mutant.pt");
+    let (mut whole, mut failed) = (0, 0);
+    for (name, count) in [
+        ("torch2.15/checkpoint_dict.pt", 700),
+        ("torch2.15/save_nocrc.pt", 1500),
+        ("torch1.13/legacy_checkpoint.pt", 1200),
+        ("torch1.13/legacy_protocol5.pt", 700),
+        ("torch2.15/legacy_views.pt", 700),
+        ("handmade/tar_0.1.pt", 700),
+        ("handmade/own_nocrc.pt", 1500),
+        ("handmade/zip_deflated.pt", 500),
+        ("torch2.15/numpy_inside_proto5.pt", 500),
+        ("torch1.13/module_sequential.pt", 500),
+    ] {
+        let original = std::fs::read(fixture(&format!("good/pt/{name}"))).unwrap();
+        mutants(&original, count, |bytes| {
+            std::fs::write(&at, bytes).unwrap();
+            match read_all(&Location::local(&at)) {
+                Ok(_) => whole += 1,
+                Err(e) => {
+                    assert!(!e.message().is_empty() && !e.message().contains('\n'), "{name}: {e}");
+                    let expected = [Kind::Corrupt, Kind::Refused, Kind::Missing];
+                    assert!(expected.contains(&e.kind()), "{name}: {:?} {e}", e.kind());
+                    failed += 1;
+                }
+            }
+        });
+    }
+    assert!(failed > 3000, "{failed} failed, {whole} were read");
+}
+
+/// The pickle machine alone, with every byte turned in many ways: no checksum stands in front of it.
+#[test]
+fn mutated_pickles_end_in_errors() {
+    let original = std::fs::read(fixture("good/pt/handmade/own_nocrc.pt")).unwrap();
+    let start = original.windows(2).position(|w| w == b"\x80\x02").unwrap();
+    let end = original.windows(4).rposition(|w| w == b"PK\x07\x08").map_or(start + 2000, |e| e.min(start + 2094));
+    mutants(&original[start..end], 4000, |bytes| {
+        if let Ok(pickle) = npk::codec::pickle::read(bytes.to_vec(), 16 << 20) {
+            assert!(pickle.used() <= bytes.len() as u64);
+        }
+    });
+}
+
+/// A list of small things that would take gigabytes as nodes ends at the limit, a deep one is never recursed into.
+#[test]
+fn pickles_are_bounded() {
+    let mut wide = vec![b']'; 4 << 20];
+    wide.push(b'.');
+    let error = npk::codec::pickle::read(wide, 32 << 20).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    let mut deep = vec![b'N'];
+    deep.extend(vec![0x85; 1 << 20]);
+    deep.push(b'.');
+    drop(npk::codec::pickle::read(deep, 256 << 20).unwrap());
+    let mut marks = vec![b'('; 4 << 20];
+    marks.push(b'.');
+    assert!(npk::codec::pickle::read(marks, 16 << 20).is_err());
 }

@@ -11,6 +11,7 @@
 //! | names, tensors and plain values in it | [`tree`] |
 //! | strided views of storages | [`view`] |
 //! | how it was nested, kept for the way back | [`structure`] |
+//! | the writer, and its pickle | [`write`], [`pickler`] |
 //!
 //! Refused by name: quantized, sparse, nested and meta tensors, and every global that is not on the fixed list of
 //! [`tree`]; there is no flag that runs one. Checksums of tensor records are compared by `verify` alone, as torch never
@@ -26,19 +27,38 @@ use self::container::Place;
 use self::tree::{Flip, Found, Thing};
 use self::view::View;
 use self::zip::{Archive, Bytes};
+use crate::codec::{foreign, shards};
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Format, Head, Holds, Order, ReadOptions, ReadRows, Sink, Sniff, Source, WriteOptions, readable};
+use crate::format::{Arrays, Emit, Extent, Format, Head, Holds, Order, ReadOptions, ReadRows, Sink, Sniff, Source, WriteOptions, readable};
 use crate::location::{Blob, Location};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan};
 
 mod container;
+mod pickler;
 mod structure;
 mod tree;
 mod view;
+mod write;
 mod zip;
 
 /// The format.
 pub struct Pt;
+
+/// How shards are called.
+const SHARDS: shards::Naming = shards::Naming { extension: "bin" };
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Many,
+    dtypes: &Dtype::ALL,
+    logical: |logical| matches!(logical, Logical::Packed { dtype, .. } if dtype == "F4"),
+    nulls: false,
+    scalars: true,
+    // torch's own limit.
+    max_rank: 64,
+    sidecar: false,
+    order: Order::ArrayByArray,
+    rows_first: true,
+};
 
 /// The least that a pickle may take, whatever the memory limit.
 const PICKLE_BYTES: u64 = 256 << 20;
@@ -48,12 +68,18 @@ impl Format for Pt {
         "pt"
     }
     fn extensions(&self) -> &'static [&'static str] {
-        &["pt", "pth", "bin", "ckpt"]
+        &["pt", "pth", "bin", "ckpt", "bin.index.json"]
     }
     fn about(&self) -> &'static str {
         "PyTorch checkpoints: zip, legacy and tar forms, nothing in them is run; writes the zip form"
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if head.bytes.is_empty() {
+            return Ok(if shards::is_sharded(head.location, &SHARDS)? { Sniff::Yes } else { Sniff::No });
+        }
+        if SHARDS.is_index(&head.location.file_name()) {
+            return Ok(Sniff::Yes);
+        }
         Ok(match container::kind(head.bytes) {
             None => Sniff::No,
             Some(container::Kind::Zip) => {
@@ -70,13 +96,24 @@ impl Format for Pt {
         })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        open(&at.blob()?, &at.stem(), options).map(|s| Box::new(s) as Box<dyn Source>).at_file(&at.display())
+        match shards::find(at, &SHARDS)? {
+            Some(found) => shards::open(found, "pt", options.on_duplicate, &|part| {
+                let mut source = open_one(part, options)?;
+                // A shard is a flat part of the whole.
+                source.plan.attributes.remove(structure::KEY);
+                Ok(Box::new(source))
+            }),
+            None => open_one(at, options).map(|s| Box::new(s) as Box<dyn Source>),
+        }
     }
     fn holds(&self) -> Option<&'static Holds> {
-        None
+        Some(&HOLDS)
     }
-    fn create(&self, at: &Location, _plan: &Plan, _options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        Err(Error::refused("pt is not written yet").file(at.display()))
+    fn refuse(&self, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        if options.single && plan.arrays.len() != 1 { vec![write::single_error(plan)] } else { Vec::new() }
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        write::create(at, plan, options)
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         verify(&at.blob()?).at_file(&at.display())
@@ -114,6 +151,13 @@ struct Reader {
 struct PtSource {
     plan: Plan,
     reader: Arc<Reader>,
+}
+
+fn open_one(at: &Location, options: &ReadOptions) -> Result<PtSource> {
+    if let Some(error) = foreign::named(&at.head(512)?) {
+        return Err(error.file(at.display()));
+    }
+    open(&at.blob()?, &at.stem(), options).at_file(&at.display())
 }
 
 fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSource> {
@@ -276,12 +320,18 @@ impl Source for PtSource {
 }
 
 impl ReadRows for Reader {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        match &self.items[array] {
+            Item::View(view) => view.cut(row, self.memory_bytes).unwrap_or(u64::MAX),
+            Item::Broken => u64::MAX,
+        }
+    }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         match &self.items[array] {
             Item::View(view) if !view.is_contiguous() => {
                 let row = view.shape.iter().skip(1).product::<u64>().saturating_mul(view.dtype.item_bytes());
-                // The rows, and the window they are gathered from.
-                Some((rows.end - rows.start).saturating_mul(row).saturating_mul(3).saturating_add(1 << 20))
+                // The rows, and the tiles they are gathered through.
+                Some((rows.end - rows.start).saturating_mul(row).saturating_add(1 << 20))
             }
             _ => None,
         }

@@ -1,5 +1,4 @@
-//! Reads rows of a strided view of a storage: straight where it is contiguous, gathered through windows of bounded size
-//! where it is not.
+//! Reads rows of a strided view of a storage: straight where it is contiguous, gathered where it is not.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -7,6 +6,7 @@ use std::sync::OnceLock;
 use super::container::Place;
 use super::tree::Flip;
 use super::zip::Bytes;
+use crate::codec::layout::{Strided, swap_bytes};
 use crate::error::{Error, Result};
 use crate::model::Dtype;
 
@@ -22,14 +22,6 @@ pub(super) struct View {
     pub strides: Vec<u64>,
     pub flip: Flip,
     pub big_endian: bool,
-}
-
-/// One dimension of a copy: how many, and the steps in elements on both sides.
-#[derive(Clone, Copy, Debug)]
-struct Dim {
-    count: u64,
-    from: u64,
-    to: u64,
 }
 
 impl View {
@@ -90,108 +82,48 @@ impl View {
             ))
             .hint("a larger --memory-limit")
         })?;
-        let mut out = vec![0u8; wanted as usize];
         if wanted == 0 {
-            return Ok(out);
+            return Ok(Vec::new());
         }
-        if self.is_contiguous() {
+        let mut out = if self.is_contiguous() {
+            let mut out = vec![0u8; wanted as usize];
             bytes.read_at((self.offset + rows.start * self.row_elements()) * item, &mut out)?;
+            out
         } else {
-            let first = self.offset + self.strides.first().map_or(0, |s| s * rows.start);
-            self.gather(&bytes, first, count, &mut out)?;
-        }
+            self.strided(&bytes).gather(&*bytes.blob, rows)?
+        };
         if self.big_endian {
-            swap(&mut out, component_bytes(self.dtype));
+            swap_bytes(&mut out, component_bytes(self.dtype) as usize);
         }
         flip(&mut out, self.dtype, self.flip);
         Ok(out)
     }
 
-    fn gather(&self, bytes: &Bytes, first: u64, rows: u64, out: &mut [u8]) -> Result<()> {
+    /// The view as bytes of its blob.
+    fn strided(&self, bytes: &Bytes) -> Strided {
         let item = self.dtype.item_bytes();
-        let mut dims = Vec::with_capacity(self.shape.len());
-        let mut to = 1;
-        for (i, (&count, &from)) in self.shape.iter().zip(&self.strides).enumerate().rev() {
-            let count = if i == 0 { rows } else { count };
-            if count != 1 {
-                dims.push(Dim { count, from, to });
-            }
-            to *= count;
-        }
-        // By the step in the file: as many of the small ones as make a window worth reading at once.
-        dims.sort_by_key(|d| d.from);
-        let (mut inner, mut span, mut elements) = (0, 1u64, 1u64);
-        for dim in &dims {
-            let next_span = span + (dim.count - 1) * dim.from;
-            let next_elements = if dim.from == 0 { elements } else { elements.saturating_mul(dim.count) };
-            let next_bytes = next_span * item;
-            let dense = next_span / 4 <= next_elements && next_bytes <= (2 * out.len() as u64).max(1 << 20);
-            if next_bytes > 64 << 10 && !dense {
-                break;
-            }
-            (span, elements, inner) = (next_span, next_elements, inner + 1);
-        }
-        let (inner, outer) = dims.split_at_mut(inner);
-        inner.sort_by_key(|d| std::cmp::Reverse(d.to));
-        outer.sort_by_key(|d| std::cmp::Reverse(d.from));
-        let mut window = vec![0u8; (span * item) as usize];
-        let mut at = vec![0u64; outer.len()];
-        loop {
-            let from: u64 = first + at.iter().zip(outer.iter()).map(|(i, d)| i * d.from).sum::<u64>();
-            let to: u64 = at.iter().zip(outer.iter()).map(|(i, d)| i * d.to).sum();
-            bytes.read_at(from * item, &mut window)?;
-            match item {
-                1 => copy::<1>(&window, 0, out, to as usize, inner),
-                2 => copy::<2>(&window, 0, out, to as usize, inner),
-                4 => copy::<4>(&window, 0, out, to as usize, inner),
-                8 => copy::<8>(&window, 0, out, to as usize, inner),
-                _ => copy::<16>(&window, 0, out, to as usize, inner),
-            }
-            // The next place, the last dimension first.
-            let Some(turn) = (0..outer.len()).rev().find(|&d| at[d] + 1 < outer[d].count) else { return Ok(()) };
-            at[turn] += 1;
-            at[turn + 1..].fill(0);
+        Strided {
+            base: bytes.start + self.offset * item,
+            item_bytes: item,
+            shape: self.shape.clone(),
+            // A dimension of one element may have any stride.
+            stride_bytes: self.strides.iter().map(|s| s.saturating_mul(item)).collect(),
         }
     }
-}
 
-/// Copies `dims` of elements of `N` bytes; at most 64 dimensions deep.
-fn copy<const N: usize>(from: &[u8], from_at: usize, to: &mut [u8], to_at: usize, dims: &[Dim]) {
-    match dims {
-        [] => to[to_at * N..][..N].copy_from_slice(&from[from_at * N..][..N]),
-        [dim] if dim.from == 1 && dim.to == 1 => {
-            let len = dim.count as usize * N;
-            to[to_at * N..][..len].copy_from_slice(&from[from_at * N..][..len]);
+    /// Where a piece of rows should end, so that its reads are long; `None` where any cut is as good.
+    pub fn cut(&self, row: u64, memory_bytes: u64) -> Option<u64> {
+        if self.is_contiguous() {
+            return None;
         }
-        [dim] => {
-            let (mut f, mut t) = (from_at * N, to_at * N);
-            for _ in 0..dim.count {
-                to[t..t + N].copy_from_slice(&from[f..f + N]);
-                f += dim.from as usize * N;
-                t += dim.to as usize * N;
-            }
-        }
-        [dim, rest @ ..] => {
-            for i in 0..dim.count as usize {
-                copy::<N>(from, from_at + i * dim.from as usize, to, to_at + i * dim.to as usize, rest);
-            }
-        }
+        let none = Bytes::memory(Vec::new());
+        Some(self.strided(&none).cut(row, memory_bytes))
     }
 }
 
 /// Bytes of what byte order applies to: half an element of a complex type.
 pub(super) fn component_bytes(dtype: Dtype) -> u64 {
     if dtype.is_complex() { dtype.item_bytes() / 2 } else { dtype.item_bytes() }
-}
-
-/// Turns the bytes of every component around.
-fn swap(bytes: &mut [u8], component: u64) {
-    match component {
-        2 => bytes.as_chunks_mut::<2>().0.iter_mut().for_each(|c| c.reverse()),
-        4 => bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|c| c.reverse()),
-        8 => bytes.as_chunks_mut::<8>().0.iter_mut().for_each(|c| c.reverse()),
-        _ => {}
-    }
 }
 
 /// Applies a lazy conjugation or negation to little-endian values.
