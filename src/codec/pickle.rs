@@ -519,7 +519,7 @@ impl Machine {
                 }
                 b'F' => {
                     let line = self.line_text()?;
-                    let value = line.trim().parse().map_err(|_| self.wrong(&format!("has the float '{line}'")))?;
+                    let value = line.trim().parse().map_err(|_| self.wrong(&format!("has the float '{}'", shown(&line))))?;
                     self.push_node(Node::Float(value))?;
                 }
                 b'X' => {
@@ -681,7 +681,7 @@ impl Machine {
                 }
                 b'p' | b'g' => {
                     let line = self.line_text()?;
-                    let index = line.trim().parse().map_err(|_| self.wrong(&format!("has the memo index '{line}'")))?;
+                    let index = line.trim().parse().map_err(|_| self.wrong(&format!("has the memo index '{}'", shown(&line))))?;
                     if op == b'p' { self.put(index)? } else { self.get(index)? }
                 }
                 0x94 => {
@@ -725,7 +725,7 @@ impl Machine {
         }
         match text.strip_suffix('L').unwrap_or(text).parse() {
             Ok(n) => self.int(n),
-            Err(_) => Err(self.wrong(&format!("has the integer '{text}'"))),
+            Err(_) => Err(self.wrong(&format!("has the integer '{}'", shown(text)))),
         }
     }
 }
@@ -835,4 +835,13 @@ fn unescape(text: &str, all: bool) -> Option<String> {
         out.push(char::from_u32(u32::from_str_radix(&hex, 16).ok()?)?);
     }
     Some(out)
+}
+
+/// Text from a file, fit for a message: one line, no control characters, at most 120 characters.
+pub fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(120).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    if text.chars().nth(120).is_some() {
+        out.push('…');
+    }
+    out
 }

@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 
 use super::tree::{Claim, Flip, Tensor, storage_dtype};
 use super::zip::{Archive, Bytes};
-use crate::codec::pickle::{self, Node, Pickle};
+use crate::codec::pickle::{self, Node, Pickle, shown};
 use crate::error::{Error, Result};
 use crate::location::Blob;
 use crate::model::{Dtype, Logical};
@@ -106,12 +106,12 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         return Err(Error::missing("this zip archive has no data.pkl: it is no PyTorch checkpoint"));
     };
     if let Some(other) = roots.find(|r| *r != root) {
-        return Err(Error::corrupt(format!("the zip archive holds two checkpoints, {root}data.pkl and {other}data.pkl")));
+        return Err(Error::corrupt(format!("the zip archive holds two checkpoints, {}data.pkl and {}data.pkl", shown(&root), shown(other))));
     }
     let mut notes = Vec::new();
     let outside = archive.entries.iter().filter(|e| !e.name.starts_with(&root)).count();
     if outside > 0 {
-        notes.push(format!("{outside} files of the archive lie outside {root}; torch.load refuses such a file"));
+        notes.push(format!("{outside} files of the archive lie outside {}; torch.load refuses such a file", shown(&root)));
     }
     let small = |name: &str| -> Result<Option<String>> {
         match archive.find(&format!("{root}{name}")) {
@@ -122,13 +122,13 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     let big_endian = match small("byteorder")?.as_deref() {
         None | Some("little") => false,
         Some("big") => true,
-        Some(other) => return Err(Error::corrupt(format!("the byte order is '{other}'; little and big are known"))),
+        Some(other) => return Err(Error::corrupt(format!("the byte order is '{}'; little and big are known", shown(other)))),
     };
     let script = archive.find(&format!("{root}constants.pkl")).is_some();
     let version = small("version")?;
     let version = match (script, version) {
-        (false, Some(v)) => format!("zip {v}"),
-        (true, Some(v)) => format!("TorchScript {v}"),
+        (false, Some(v)) => format!("zip {}", shown(&v)),
+        (true, Some(v)) => format!("TorchScript {}", shown(&v)),
         (_, None) => {
             notes.push("the archive has no version record; torch.load refuses such a file".into());
             "zip".into()
@@ -188,10 +188,10 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
             .iter()
             .map(|(key, claim)| {
                 let name = format!("{root}data/{key}");
-                let index = archive.find(&name).ok_or_else(|| Error::corrupt(format!("the archive has no record {name}")))?;
+                let index = archive.find(&name).ok_or_else(|| Error::corrupt(format!("the archive has no record {}", shown(&name))))?;
                 let len = archive.entries[index].len;
                 if len != claim.bytes {
-                    return Err(Error::corrupt(format!("the record {name} has {len} bytes, its tensors ask for {}", claim.bytes)));
+                    return Err(Error::corrupt(format!("the record {} has {len} bytes, its tensors ask for {}", shown(&name), claim.bytes)));
                 }
                 Ok(Place::Record(archive.clone(), index))
             })
@@ -203,11 +203,12 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
             for key in keys {
                 let (index, _, claim) = claims
                     .get_full(key)
-                    .ok_or_else(|| Error::corrupt(format!("the storage {key} is listed, but no tensor says how large its elements are")))?;
+                    .ok_or_else(|| Error::corrupt(format!("the storage {} is listed, but no tensor says how large its elements are", shown(key))))?;
                 let end = at.checked_add(8).and_then(|n| n.checked_add(claim.bytes)).filter(|&end| end <= blob.len());
                 let Some(end) = end else {
                     return Err(Error::corrupt(format!(
-                        "the storage {key} should lie at byte {at} with {} bytes, the file has {}",
+                        "the storage {} should lie at byte {at} with {} bytes, the file has {}",
+                        shown(key),
                         claim.bytes,
                         blob.len()
                     )));
@@ -222,7 +223,8 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 let (_, bytes, item) = claims.get_index_of(key).and_then(|i| places[i]).unwrap_or((0, 0, 1));
                 if count.checked_mul(item) != Some(bytes) && count != bytes {
                     return Err(Error::corrupt(format!(
-                        "the storage {key} at byte {} announces {count} elements, its tensors ask for {bytes} bytes",
+                        "the storage {} at byte {} announces {count} elements, its tensors ask for {bytes} bytes",
+                        shown(key),
                         range.start
                     )));
                 }
@@ -232,7 +234,7 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 .zip(places)
                 .map(|(key, place)| match place {
                     Some((start, len, _)) => Ok(Place::Ready(Bytes { blob: blob.clone(), start, len })),
-                    None => Err(Error::corrupt(format!("the storage {key} is not in the file's list"))),
+                    None => Err(Error::corrupt(format!("the storage {} is not in the file's list", shown(key)))),
                 })
                 .collect())
         }
@@ -292,7 +294,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         let size = u64::from_str_radix(&text(124, 12), 8)
             .ok()
             .filter(|size| at.checked_add(512).and_then(|n| n.checked_add(*size)).is_some_and(|end| end <= blob.len()))
-            .ok_or_else(|| Error::corrupt(format!("the tar header at byte {at} has the size '{}'", text(124, 12))))?;
+            .ok_or_else(|| Error::corrupt(format!("the tar header at byte {at} has the size '{}'", shown(&text(124, 12)))))?;
         members.insert(text(0, 100).trim_start_matches("./").to_string(), (at + 512, size));
         at += 512 + size.div_ceil(512) * 512;
     }
@@ -314,11 +316,11 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         let bytes = count
             .checked_mul(dtype.item_bytes())
             .filter(|b| storages.at.checked_add(*b).is_some_and(|end| end <= storages.end))
-            .ok_or_else(|| Error::corrupt(format!("the storage {key} announces {count} elements, the tar member ends before")))?;
+            .ok_or_else(|| Error::corrupt(format!("the storage {} announces {count} elements, the tar member ends before", shown(&key))))?;
         ready.push(Bytes { blob: blob.clone(), start: storages.at, len: bytes });
         dtypes.push(dtype);
         if claims.insert(key.clone(), Claim { bytes, item_bytes: dtype.item_bytes() }).is_some() {
-            return Err(Error::corrupt(format!("the storage {key} is there twice")));
+            return Err(Error::corrupt(format!("the storage {} is there twice", shown(&key))));
         }
         storages.at += bytes;
     }
@@ -357,13 +359,13 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         }
         let index = claims
             .get_index_of(&storage)
-            .ok_or_else(|| Error::corrupt(format!("a tensor wants the storage {storage}, which is not there")))?;
+            .ok_or_else(|| Error::corrupt(format!("a tensor wants the storage {}, which is not there", shown(&storage))))?;
         let dtype = dtypes[index];
         let elements = claims[index].bytes / dtype.item_bytes();
         if !shape.contains(&0) {
             let last = shape.iter().zip(&strides).try_fold(offset, |at, (&d, &s)| (d - 1).checked_mul(s).and_then(|n| at.checked_add(n)));
             if last.is_none_or(|last| last >= elements) {
-                return Err(Error::corrupt(format!("the tensor {key} reaches beyond its storage of {elements} elements")));
+                return Err(Error::corrupt(format!("the tensor {} reaches beyond its storage of {elements} elements", shown(&key))));
             }
         }
         given.insert(

@@ -18,7 +18,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::structure;
-use crate::codec::pickle::{Id, Node, Object, Pickle, long_digits};
+use crate::codec::pickle::{Id, Node, Object, Pickle, long_digits, shown};
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
 use crate::model::{Attributes, Dtype, Logical, TimeUnit, checked_product};
@@ -194,7 +194,7 @@ pub(super) fn walk(
 }
 
 fn refused_global(name: &str) -> Error {
-    Error::refused(format!("the pickle asks for {name}, which is not among the constructors that are known; nothing was run"))
+    Error::refused(format!("the pickle asks for {}, which is not among the constructors that are known; nothing was run", shown(name)))
         .hint("--skip-unsupported leaves it out")
 }
 
@@ -624,9 +624,8 @@ impl<'a> Walker<'a> {
                     return Ok(out);
                 }
                 OnDuplicate::Error => {
-                    let message = format!(
-                        "two entries of the checkpoint are named '{name}': one nested and one with a dot in its key, or keys that print alike"
-                    );
+                    let message =
+                        "two entries of the checkpoint have this name: one nested and one with a dot in its key, or keys that print alike";
                     let error = Error::refused(message).hint("--on-duplicate rename|first|last");
                     thing = Thing::Refused("tensor".into(), error);
                 }
@@ -697,7 +696,7 @@ impl<'a> Walker<'a> {
         let dtype = storage_dtype(class)?;
         let item_bytes = dtype.map_or(1, Dtype::item_bytes);
         let bytes =
-            numel.checked_mul(item_bytes).ok_or_else(|| Error::corrupt(format!("the storage {key} of {numel} elements is too large")))?;
+            numel.checked_mul(item_bytes).ok_or_else(|| Error::corrupt(format!("the storage {} of {numel} elements is too large", shown(&key))))?;
         let (mut first, mut count) = (0, numel);
         if let Some(view) = parts.get(5).and_then(|&v| pickle.tuple(v)) {
             let number = |i: usize| view.get(i).and_then(|&v| pickle.int(v)).and_then(|n| u64::try_from(n).ok()).ok_or_else(broken);
@@ -710,7 +709,7 @@ impl<'a> Walker<'a> {
             Some(index) => {
                 let known = self.walk.storages[index].bytes;
                 if known != bytes {
-                    return Err(Error::corrupt(format!("the storage {key} has {known} bytes in one place and {bytes} in another")));
+                    return Err(Error::corrupt(format!("the storage {} has {known} bytes in one place and {bytes} in another", shown(&key))));
                 }
                 index
             }
@@ -845,7 +844,7 @@ impl<'a> Walker<'a> {
             match torch_dtype(name) {
                 Some(dtype) => (dtype, Logical::Plain),
                 None if name == "float4_e2m1fn_x2" => (Dtype::U8, Logical::Packed { dtype: "F4".into(), shape: Vec::new() }),
-                None => return Err(Error::refused(format!("the element type torch.{name} is not known"))),
+                None => return Err(Error::refused(format!("the element type torch.{} is not known", shown(name)))),
             }
         } else {
             (class_dtype.ok_or_else(|| Error::corrupt("a tensor over an untyped storage names no element type"))?, Logical::Plain)
@@ -957,12 +956,12 @@ impl<'a> Walker<'a> {
                 let base = if base.is_empty() { "generic" } else { &base };
                 let count = unit.get(1).and_then(|&n| pickle.int(n)).and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
                 let unit =
-                    TimeUnit { count, ..TimeUnit::parse(base).ok_or_else(|| Error::corrupt(format!("the numpy time unit '{base}'")))? };
+                    TimeUnit { count, ..TimeUnit::parse(base).ok_or_else(|| Error::corrupt(format!("the numpy time unit '{}'", shown(base))))? };
                 (Dtype::I64, if code.starts_with('M') { Logical::Datetime(unit) } else { Logical::Timedelta(unit) })
             }
             (_, Some(dtype)) if code != "V" && Dtype::NUMPY.contains(&dtype) => (dtype, Logical::Plain),
             _ => {
-                let error = Error::refused(format!("it is a numpy array of '{code}', which is not read from checkpoints"))
+                let error = Error::refused(format!("it is a numpy array of '{}', which is not read from checkpoints", shown(code)))
                     .hint("--skip-unsupported leaves it out");
                 return Ok(Thing::Refused("numpy array".into(), error));
             }
@@ -1062,7 +1061,7 @@ pub(super) fn storage_dtype(class: &str) -> Result<Option<Dtype>> {
         "ComplexDoubleStorage" => Dtype::C128,
         "ComplexFloatStorage" => Dtype::C64,
         "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => {
-            return Err(Error::refused(format!("it lies in a quantized storage ({class})")).hint("--skip-unsupported leaves it out"));
+            return Err(Error::refused(format!("it lies in a quantized storage ({})", shown(class))).hint("--skip-unsupported leaves it out"));
         }
         _ => return Err(refused_global(class)),
     };

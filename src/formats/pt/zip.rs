@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
+use crate::codec::pickle::shown;
 use crate::error::{Error, Result};
 use crate::location::{Blob, BlobReader, MemoryBlob};
 
@@ -53,6 +54,9 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    fn shown(&self) -> String {
+        shown(&self.name)
+    }
     pub fn is_stored(&self) -> bool {
         self.method == 0
     }
@@ -152,7 +156,8 @@ impl Archive {
         }
         if header.checked_add(30 + name_len as u64).and_then(|n| n.checked_add(packed)).is_none_or(|end| end > data_end) {
             return Err(Error::corrupt(format!(
-                "the record {name} should lie at byte {header} with {packed} bytes, the file has {data_end} before its directory"
+                "the record {} should lie at byte {header} with {packed} bytes, the file has {data_end} before its directory",
+                shown(&name)
             )));
         }
         let entry = Entry {
@@ -178,33 +183,33 @@ impl Archive {
 
     fn checked(&self, entry: &Entry) -> Result<()> {
         if entry.flags & 1 != 0 {
-            return Err(Error::refused(format!("the record {} is encrypted", entry.name)));
+            return Err(Error::refused(format!("the record {} is encrypted", entry.shown())));
         }
         match entry.method {
             0 if entry.packed != entry.len => {
-                Err(Error::corrupt(format!("the record {} is stored, but has {} and {} bytes", entry.name, entry.packed, entry.len)))
+                Err(Error::corrupt(format!("the record {} is stored, but has {} and {} bytes", entry.shown(), entry.packed, entry.len)))
             }
             0 => Ok(()),
             // Deflate cannot pack more tightly than 1032 to 1.
             8 if entry.len / 1040 > entry.packed => {
-                Err(Error::corrupt(format!("the record {} announces {} bytes in {} deflated ones", entry.name, entry.len, entry.packed)))
+                Err(Error::corrupt(format!("the record {} announces {} bytes in {} deflated ones", entry.shown(), entry.len, entry.packed)))
             }
             8 => Ok(()),
             other => {
-                Err(Error::refused(format!("the record {} is packed by zip method {other}; stored and deflated ones are read", entry.name)))
+                Err(Error::refused(format!("the record {} is packed by zip method {other}; stored and deflated ones are read", entry.shown())))
             }
         }
     }
 
     fn locate(&self, entry: &Entry, header: &[u8]) -> Result<u64> {
         if !header.starts_with(b"PK\x03\x04") {
-            return Err(Error::corrupt(format!("the record {} has no header at byte {}", entry.name, entry.header)));
+            return Err(Error::corrupt(format!("the record {} has no header at byte {}", entry.shown(), entry.header)));
         }
         let start = entry.header + 30 + u64::from(u16_at(header, 26)) + u64::from(u16_at(header, 28));
         if start.checked_add(entry.packed).is_none_or(|end| end > self.blob.len()) {
             return Err(Error::corrupt(format!(
                 "the record {} should lie at byte {start} with {} bytes, the file has {}",
-                entry.name,
+                entry.shown(),
                 entry.packed,
                 self.blob.len()
             )));
@@ -256,7 +261,7 @@ impl Archive {
         loop {
             let n = unpacked
                 .read(&mut buffer)
-                .map_err(|e| Error::corrupt(format!("the record {} cannot be inflated", entry.name)).because(e))?;
+                .map_err(|e| Error::corrupt(format!("the record {} cannot be inflated", entry.shown())).because(e))?;
             if n == 0 {
                 break;
             }
@@ -265,7 +270,7 @@ impl Archive {
             seen += n as u64;
         }
         if seen != entry.len {
-            return Err(Error::corrupt(format!("the record {} inflates to {seen} bytes, {} were announced", entry.name, entry.len)));
+            return Err(Error::corrupt(format!("the record {} inflates to {seen} bytes, {} were announced", entry.shown(), entry.len)));
         }
         check_crc(entry, crc.finalize())
     }
@@ -274,7 +279,7 @@ impl Archive {
     pub fn read(&self, index: usize, limit_bytes: u64) -> Result<Vec<u8>> {
         let entry = &self.entries[index];
         if entry.len > limit_bytes {
-            return Err(Error::refused(format!("the record {} has {} bytes; up to {limit_bytes} are taken", entry.name, entry.len)));
+            return Err(Error::refused(format!("the record {} has {} bytes; up to {limit_bytes} are taken", entry.shown(), entry.len)));
         }
         self.checked(entry)?;
         let header = self.blob.read_vec(entry.header, 30)?;
@@ -309,7 +314,7 @@ impl Archive {
 
 fn check_crc(entry: &Entry, found: u32) -> Result<()> {
     if entry.crc != 0 && entry.crc != found {
-        return Err(Error::corrupt(format!("the record {} has the checksum {found:08x}, {:08x} was announced", entry.name, entry.crc)));
+        return Err(Error::corrupt(format!("the record {} has the checksum {found:08x}, {:08x} was announced", entry.shown(), entry.crc)));
     }
     Ok(())
 }
