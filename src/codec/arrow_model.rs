@@ -23,14 +23,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit as ArrowUnit}
 
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
-use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Logical, TimeUnit};
+use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit};
 
 mod export;
 mod read;
 mod write;
 
 pub use export::{Export, OutColumn, decode_schema, encode_schema};
-pub use read::{Dictionaries, chunk, descend, list_lengths};
+pub use read::{Dictionaries, chunk, coded, descend, list_lengths, null_struct};
 pub use write::{array, cast_exact, categories_array};
 
 /// A level of lists around an element.
@@ -311,11 +311,59 @@ pub fn column_names(headers: &[String], on_duplicate: OnDuplicate) -> Result<Vec
 }
 
 /// The arrays that pandas' schema metadata names as its index.
-pub fn pandas_index(metadata: &crate::model::Attributes, columns: &[crate::model::Column]) -> Vec<String> {
+pub fn pandas_index(metadata: &Attributes, columns: &[crate::model::Column]) -> Vec<String> {
     let text = metadata.get("pandas").and_then(|p| p.as_str()).unwrap_or_default();
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     let named = json.get("index_columns").and_then(|l| l.as_array()).cloned().unwrap_or_default();
     let header = |v: &serde_json::Value| v.as_str().map(str::to_string);
     let array = |h: String| columns.iter().find(|c| c.header == h).map(|c| c.array.clone());
     named.iter().filter_map(header).filter_map(array).collect()
+}
+
+/// A schema's metadata: attributes of the whole, and what a table keeps (`pandas`, and the schema itself).
+pub fn schema_metadata(schema: &Schema) -> (Attributes, Attributes) {
+    let (mut attributes, mut table) = (Attributes::new(), Attributes::new());
+    let mut entries: Vec<(&String, &String)> = schema.metadata().iter().collect();
+    entries.sort();
+    for (key, value) in entries {
+        match key.as_str() {
+            "ARROW:schema" => {}
+            "pandas" => {
+                table.insert(key.clone(), value.clone().into());
+            }
+            _ => {
+                attributes.insert(key.clone(), value.clone().into());
+            }
+        }
+    }
+    let bare = Schema::new(schema.fields().clone());
+    table.insert("ARROW:schema".into(), encode_schema(&bare).into());
+    (attributes, table)
+}
+
+/// Inner dimensions of a leaf, once its list lengths were looked at.
+///
+/// # Errors
+/// Refused: lists of uneven lengths that the model cannot hold.
+pub fn settle_lists(leaf: &LeafType, equal: bool, lengths: &[Option<u64>], meta: &mut ArrayMeta) -> Result<()> {
+    if equal {
+        let lengths: Vec<u64> = lengths.iter().map(|l| l.unwrap_or(0)).collect();
+        meta.inner = inner_dims(&leaf.levels, &lengths);
+        Ok(())
+    } else if leaf.levels == [Level::Any] && leaf.logical.is_plain() {
+        meta.logical = Logical::List;
+        Ok(())
+    } else {
+        Err(Error::refused("lists of uneven lengths are supported for one level of plain numbers")
+            .hint("leave the column out with -x, or all such columns with --skip-unsupported"))
+    }
+}
+
+/// The same refusal once more.
+pub fn again(e: &Error) -> Error {
+    let error = Error::new(e.kind(), e.message());
+    match e.hint_text() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }

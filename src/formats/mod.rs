@@ -2,6 +2,7 @@
 
 use crate::format::Format;
 
+pub mod arrow;
 pub mod csv;
 pub mod hdf5;
 pub mod npk;
@@ -26,6 +27,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &zarr::Zarr,
     &csv::Csv,
     &txt::Txt,
+    &arrow::Arrow,
 ];
 
 /// The format of this name.

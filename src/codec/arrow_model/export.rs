@@ -62,6 +62,22 @@ impl OutColumn {
             OutColumn::Leaf { field, .. } | OutColumn::Struct { field, .. } => field,
         }
     }
+    fn with_codes(&self) -> OutColumn {
+        match self {
+            OutColumn::Leaf { array, field } => {
+                let field = match field.data_type() {
+                    DataType::Dictionary(keys, _) => Arc::new(Field::new(field.name(), keys.as_ref().clone(), field.is_nullable())),
+                    _ => field.clone(),
+                };
+                OutColumn::Leaf { array: *array, field }
+            }
+            OutColumn::Struct { field, children } => {
+                let children: Vec<OutColumn> = children.iter().map(OutColumn::with_codes).collect();
+                let fields: Fields = children.iter().map(|c| c.field().clone()).collect();
+                OutColumn::Struct { field: Arc::new(field.as_ref().clone().with_data_type(DataType::Struct(fields))), children }
+            }
+        }
+    }
     /// The arrays below.
     pub fn arrays(&self) -> Vec<usize> {
         match self {
@@ -184,10 +200,17 @@ impl Export {
         metadata.remove("ARROW:schema");
         if let Some(pandas) = table.and_then(|t| t.metadata.get("pandas")?.as_str()).filter(|_| !options.no_metadata) {
             let headers: HashSet<&str> = columns.iter().map(|c| c.field().name().as_str()).collect();
-            metadata.insert("pandas".into(), super::export::pandas_for(pandas, &headers));
+            metadata.insert("pandas".into(), pandas_for(pandas, &headers));
         }
         let fields: Fields = columns.iter().map(|c| c.field().clone()).collect();
         Ok(Export { schema: Arc::new(Schema::new_with_metadata(fields, metadata)), columns })
+    }
+
+    /// The same with the codes in place of the dictionaries: they have the same buffers.
+    pub fn with_codes(&self) -> Export {
+        let columns: Vec<OutColumn> = self.columns.iter().map(OutColumn::with_codes).collect();
+        let fields: Fields = columns.iter().map(|c| c.field().clone()).collect();
+        Export { schema: Arc::new(Schema::new(fields)), columns }
     }
 
     /// The columns of a block as Arrow arrays.

@@ -99,7 +99,7 @@ pub fn descend(array: &ArrayRef, path: &[usize]) -> Result<ArrayRef> {
 }
 
 /// What is said of a struct that is null as a whole.
-pub(crate) fn null_struct() -> Error {
+pub fn null_struct() -> Error {
     Error::refused("a struct of this column is null as a whole, which its fields cannot tell")
         .hint("leave the column out with -x, or all such columns with --skip-unsupported")
 }
@@ -197,7 +197,7 @@ pub fn chunk(
     let (values, valid) = match &meta.logical {
         Logical::Text | Logical::Binary => (var_values(&at)?, valid),
         Logical::Decimal { .. } => (decimal_values(&at)?, valid),
-        Logical::Dictionary { .. } => dictionary_values(&at, meta.dtype, dictionary, at_row)?,
+        Logical::Dictionary { .. } => dictionary_values(&at, meta.dtype, dictionary, first_row)?,
         _ => {
             let buffer = fixed_buffer(&at)?;
             let row_bytes = meta.row_bytes()? as usize;
@@ -444,14 +444,22 @@ fn dictionary_values(
     array: &ArrayRef,
     dtype: Dtype,
     dictionary: Option<&Dictionaries>,
-    at_row: impl Fn(usize) -> u64,
+    first_row: u64,
 ) -> Result<(Values, Option<Buffer>)> {
     let Some(dictionary) = dictionary else { return Err(Error::failed("a dictionary column without its categories")) };
     let Some(coded) = array.as_any_dictionary_opt() else {
         return Err(Error::corrupt(format!("a dictionary was expected, there is {}", type_name(array.data_type()))));
     };
     let codes = dictionary.merge(coded.values().as_ref())?;
-    let keys = coded.keys();
+    self::coded(coded.keys(), &codes, dtype, first_row)
+}
+
+/// Keys of a dictionary array as codes: `codes` says what each key means, `u64::MAX` is a null.
+///
+/// # Errors
+/// Corrupt keys; categories that are too many for the type of the codes.
+pub fn coded(keys: &dyn Array, codes: &[u64], dtype: Dtype, first_row: u64) -> Result<(Values, Option<Buffer>)> {
+    let at_row = |row: usize| first_row + row as u64;
     let width = dtype.item_bytes() as usize;
     let key_width = keys.data_type().primitive_width().unwrap_or(1);
     let key_data = keys.to_data();

@@ -92,7 +92,7 @@ impl ParquetSource {
             let Some(name) = name else { continue };
             table.columns.push(TableColumn { array: name.clone(), header: leaf.name.clone() });
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
-            let unreadable = int96_errors.iter().find(|(c, _)| *c == parquet).map(|(_, e)| again(e));
+            let unreadable = int96_errors.iter().find(|(c, _)| *c == parquet).map(|(_, e)| arrow_model::again(e));
             let column = match unreadable {
                 Some(e) => Err(e),
                 None => shared.column(leaf, &roots, parquet, &mut meta),
@@ -235,7 +235,7 @@ impl Shared {
         }
         let holds = match &leaf.holds {
             Ok(holds) => holds.clone(),
-            Err(e) => return Err(again(e)),
+            Err(e) => return Err(arrow_model::again(e)),
         };
         for (g, group) in self.metadata.row_groups().iter().enumerate() {
             let chunk = group.column(parquet);
@@ -296,16 +296,7 @@ impl Shared {
             })?;
         }
         meta.nulls = found_null;
-        if equal {
-            let lengths: Vec<u64> = lengths.into_iter().map(|l| l.unwrap_or(0)).collect();
-            meta.inner = arrow_model::inner_dims(&column.leaf.levels, &lengths);
-        } else if column.leaf.levels == [Level::Any] && column.leaf.logical.is_plain() {
-            meta.logical = Logical::List;
-        } else {
-            return Err(Error::refused("lists of uneven lengths are supported for one level of plain numbers")
-                .hint("leave the column out with -x, or all such columns with --skip-unsupported"));
-        }
-        Ok(())
+        arrow_model::settle_lists(&column.leaf, equal, &lengths, meta)
     }
 
     /// Decodes some rows of a row group's column, batch by batch; `each` gets the leaf's array and its first row.
@@ -459,15 +450,6 @@ impl Iterator for Once {
 }
 
 impl PageIterator for Once {}
-
-/// The same refusal once more.
-fn again(e: &Error) -> Error {
-    let error = Error::new(e.kind(), e.message());
-    match e.hint_text() {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
-}
 
 fn codec_name(c: Compression) -> String {
     match c {

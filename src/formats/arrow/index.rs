@@ -1,0 +1,323 @@
+//! Where everything is: the schema, dictionary batches and record batches of a file or stream.
+
+use arrow::datatypes::{DataType, Schema};
+use arrow::ipc;
+
+use crate::error::{Error, Result};
+use crate::format::Sniff;
+use crate::location::Blob;
+
+/// The largest metadata of a message or footer.
+const MAX_METADATA_BYTES: u64 = 1 << 30;
+
+/// The header of a record batch or of a dictionary's values.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) rows: u64,
+    /// Length and null count of each array, depth first.
+    pub(super) nodes: Vec<(u64, u64)>,
+    /// Place in the file and length of each buffer.
+    pub(super) buffers: Vec<(u64, u64)>,
+    pub(super) compression: Option<ipc::CompressionType>,
+    /// Data buffers of each view array.
+    pub(super) variadic: Vec<u64>,
+    /// Before V5, unions have a validity buffer.
+    pub(super) before_v5: bool,
+}
+
+/// A dictionary batch.
+#[derive(Clone, Debug)]
+pub(super) struct DictionaryBatch {
+    pub(super) id: i64,
+    pub(super) is_delta: bool,
+    pub(super) values: Batch,
+    /// The record batches before it.
+    pub(super) before: usize,
+}
+
+/// All of a file or stream.
+pub(super) struct Index {
+    pub(super) form: &'static str,
+    pub(super) schema: Schema,
+    /// Dictionary ids: path of fields → id.
+    pub(super) ids: Vec<(Vec<usize>, i64)>,
+    pub(super) dictionaries: Vec<DictionaryBatch>,
+    pub(super) batches: Vec<Batch>,
+}
+
+/// Does this look like a stream?
+pub(super) fn sniff_stream(head: &[u8]) -> Sniff {
+    let Some((start, len)) = metadata_place(head) else { return Sniff::No };
+    let Some(metadata) = head.get(start..).map(|m| &m[..m.len().min(len)]) else { return Sniff::No };
+    if len == 0 || len % 8 != 0 && start == 8 || len as u64 > MAX_METADATA_BYTES {
+        return Sniff::No;
+    }
+    if metadata.len() == len {
+        let is_schema = ipc::root_as_message(metadata).is_ok_and(|m| m.header_type() == ipc::MessageHeader::Schema);
+        return if is_schema { Sniff::Yes } else { Sniff::No };
+    }
+    // The schema is longer than what was read: the mark and a plausible root decide.
+    let root = metadata.first_chunk::<4>().map_or(u32::MAX, |b| u32::from_le_bytes(*b));
+    if start == 8 && root < 64 { Sniff::Yes } else { Sniff::No }
+}
+
+/// Where the metadata of the message at the start of `head` is: behind `FF FF FF FF` and its length, or (before
+/// version 0.15) behind its length.
+fn metadata_place(head: &[u8]) -> Option<(usize, usize)> {
+    let word = |at: usize| head.get(at..at + 4).and_then(|b| b.first_chunk::<4>()).map(|b| i32::from_le_bytes(*b));
+    match word(0)? {
+        -1 => Some((8, usize::try_from(word(4)?).ok()?)),
+        n => Some((4, usize::try_from(n).ok()?)),
+    }
+}
+
+fn flat(e: impl std::fmt::Display) -> Error {
+    Error::corrupt(format!("the metadata of a message is not valid ({e})"))
+}
+
+impl Index {
+    pub(super) fn read(blob: &dyn Blob) -> Result<Index> {
+        let head = blob.read_vec(0, blob.len().min(8))?;
+        if head.starts_with(b"FEA1") {
+            return Err(Error::refused("a Feather version 1 file is not supported")
+                .hint("write it again with pandas or pyarrow (version 0.17 or later): they write version 2"));
+        }
+        if head.starts_with(b"ARROW1") { Index::of_file(blob) } else { Index::of_stream(blob) }
+    }
+
+    fn of_file(blob: &dyn Blob) -> Result<Index> {
+        let len = blob.len();
+        if len < 22 {
+            return Err(Error::corrupt(format!("{len} bytes are too few for an Arrow file")));
+        }
+        let tail = blob.read_vec(len - 10, 10)?;
+        if &tail[4..] != b"ARROW1" {
+            return Err(Error::corrupt("the file does not end as an Arrow file: it was cut off, or never finished"));
+        }
+        let footer_len = i32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
+        let footer_len = u64::try_from(footer_len).ok().filter(|&n| n > 0 && n <= len - 18);
+        let footer_len = footer_len.ok_or_else(|| Error::corrupt(format!("a footer of impossible length in a file of {len} bytes")))?;
+        let bytes = blob.read_vec(len - 10 - footer_len, footer_len)?;
+        let footer = ipc::root_as_footer(&bytes).map_err(flat)?;
+        let schema = footer.schema().ok_or_else(|| Error::corrupt("the footer has no schema"))?;
+        let mut index = Index::with_schema("file", schema)?;
+        for block in footer.dictionaries().iter().flatten() {
+            let message = block_metadata(blob, &block)?;
+            index.take(&message, block_body(&block)?, blob.len(), Some(false))?;
+        }
+        let blocks: Vec<&ipc::Block> = footer.recordBatches().iter().flatten().collect();
+        // Many small reads together, a bounded number at a time.
+        for blocks in blocks.chunks(256) {
+            let mut ranges = Vec::new();
+            for block in blocks {
+                ranges.push(block_range(block, len)?);
+            }
+            for (message, block) in blob.read_ranges(&ranges)?.iter().zip(blocks) {
+                index.take(message, block_body(block)?, len, Some(true))?;
+            }
+        }
+        Ok(index)
+    }
+
+    fn of_stream(blob: &dyn Blob) -> Result<Index> {
+        let len = blob.len();
+        let mut at = 0u64;
+        let mut index: Option<Index> = None;
+        let mut window = (0u64, Vec::new());
+        let ahead: u64 = if blob.file().is_some() { 4 << 10 } else { 256 << 10 };
+        while at < len {
+            let head = windowed(blob, &mut window, at, 8.min(len - at), ahead)?;
+            let Some((start, metadata_len)) = metadata_place(&head) else {
+                return Err(Error::corrupt(format!("no message at byte {at}")));
+            };
+            if metadata_len == 0 {
+                break;
+            }
+            if metadata_len as u64 > MAX_METADATA_BYTES {
+                return Err(Error::corrupt(format!("a message of {metadata_len} bytes of metadata at byte {at}")));
+            }
+            let message = windowed(blob, &mut window, at, start as u64 + metadata_len as u64, ahead)?;
+            let body = at + start as u64 + metadata_len as u64;
+            let parsed = ipc::root_as_message(&message[start..]).map_err(flat)?;
+            let body_len = u64::try_from(parsed.bodyLength()).map_err(|_| Error::corrupt("a body of negative length"))?;
+            match &mut index {
+                None => {
+                    let schema = parsed.header_as_schema().ok_or_else(|| Error::corrupt("the stream does not begin with a schema"))?;
+                    index = Some(Index::with_schema("stream", schema)?);
+                }
+                Some(index) => index.take(&message, body, len, None)?,
+            }
+            at = body.checked_add(body_len).filter(|&e| e <= len).ok_or_else(|| {
+                Error::corrupt(format!("the message at byte {at} ends at byte {}, the stream has {len}", body.saturating_add(body_len)))
+            })?;
+        }
+        index.ok_or_else(|| Error::corrupt("the stream has no schema"))
+    }
+
+    fn with_schema(form: &'static str, schema: ipc::Schema<'_>) -> Result<Index> {
+        if schema.endianness() == ipc::Endianness::Big {
+            return Err(Error::refused("a big-endian Arrow file is not supported"));
+        }
+        let mut ids = Vec::new();
+        for (i, field) in schema.fields().iter().flatten().enumerate() {
+            dictionary_ids(field, vec![i], &mut ids);
+        }
+        let schema = ipc::convert::try_fb_to_schema(schema).map_err(|e| Error::corrupt("the schema cannot be read").because(e))?;
+        Ok(Index { form, schema, ids, dictionaries: Vec::new(), batches: Vec::new() })
+    }
+
+    /// Takes a message; `batch`: whether it must be a record batch (or a dictionary).
+    fn take(&mut self, message: &[u8], body: u64, len: u64, batch: Option<bool>) -> Result<()> {
+        let Some((start, metadata_len)) = metadata_place(message) else { return Err(Error::corrupt("an empty message")) };
+        let metadata = start.checked_add(metadata_len).and_then(|end| message.get(start..end));
+        let metadata = metadata.ok_or_else(|| Error::corrupt("a message is cut off"))?;
+        let message = ipc::root_as_message(metadata).map_err(flat)?;
+        let body_len = u64::try_from(message.bodyLength()).ok().filter(|n| body.checked_add(*n).is_some_and(|e| e <= len));
+        let body_len = body_len.ok_or_else(|| Error::corrupt(format!("a body behind byte {body} passes the end at {len}")))?;
+        let before_v5 = message.version() < ipc::MetadataVersion::V5;
+        match message.header_type() {
+            ipc::MessageHeader::RecordBatch if batch != Some(false) => {
+                let header = message.header_as_record_batch().ok_or_else(|| Error::corrupt("a record batch without a header"))?;
+                self.batches.push(batch_of(header, body, body_len, before_v5)?);
+            }
+            ipc::MessageHeader::DictionaryBatch if batch != Some(true) => {
+                let header = message.header_as_dictionary_batch().ok_or_else(|| Error::corrupt("a dictionary without a header"))?;
+                let data = header.data().ok_or_else(|| Error::corrupt("a dictionary without values"))?;
+                let values = batch_of(data, body, body_len, before_v5)?;
+                self.dictionaries.push(DictionaryBatch { id: header.id(), is_delta: header.isDelta(), values, before: self.batches.len() });
+            }
+            other => return Err(Error::corrupt(format!("a message of kind {other:?} is out of place"))),
+        }
+        Ok(())
+    }
+}
+
+fn windowed(blob: &dyn Blob, window: &mut (u64, Vec<u8>), at: u64, want: u64, ahead: u64) -> Result<Vec<u8>> {
+    let inside = at >= window.0 && at - window.0 + want <= window.1.len() as u64;
+    if !inside {
+        if at.checked_add(want).is_none_or(|end| end > blob.len()) {
+            return Err(Error::corrupt(format!("{want} bytes are wanted at byte {at}, the stream has {}", blob.len())));
+        }
+        let len = want.max(ahead.min(blob.len() - at));
+        *window = (at, blob.read_vec(at, len)?);
+    }
+    let start = (at - window.0) as usize;
+    Ok(window.1[start..start + want as usize].to_vec())
+}
+
+fn block_range(block: &ipc::Block, len: u64) -> Result<std::ops::Range<u64>> {
+    let start = u64::try_from(block.offset()).ok();
+    let size = u64::try_from(block.metaDataLength()).ok().filter(|&n| n <= MAX_METADATA_BYTES);
+    let end = start.zip(size).and_then(|(s, n)| s.checked_add(n)).filter(|&e| e <= len);
+    match (start, end) {
+        (Some(start), Some(end)) => Ok(start..end),
+        _ => Err(Error::corrupt(format!("a batch lies at byte {}, the file has {len}", block.offset()))),
+    }
+}
+
+fn block_metadata(blob: &dyn Blob, block: &ipc::Block) -> Result<Vec<u8>> {
+    let range = block_range(block, blob.len())?;
+    blob.read_vec(range.start, range.end - range.start)
+}
+
+fn block_body(block: &ipc::Block) -> Result<u64> {
+    let body = block.offset().checked_add(i64::from(block.metaDataLength())).and_then(|b| u64::try_from(b).ok());
+    body.ok_or_else(|| Error::corrupt("a batch lies outside the file"))
+}
+
+fn batch_of(header: ipc::RecordBatch<'_>, body: u64, body_len: u64, before_v5: bool) -> Result<Batch> {
+    let number = |n: i64, what: &str| u64::try_from(n).map_err(|_| Error::corrupt(format!("a batch with {what} of {n}")));
+    let mut nodes = Vec::new();
+    for node in header.nodes().iter().flatten() {
+        nodes.push((number(node.length(), "a length")?, number(node.null_count(), "a null count")?));
+    }
+    let mut buffers = Vec::new();
+    for buffer in header.buffers().iter().flatten() {
+        let (offset, length) = (number(buffer.offset(), "an offset")?, number(buffer.length(), "a buffer length")?);
+        if offset.checked_add(length).is_none_or(|end| end > body_len) {
+            return Err(Error::corrupt(format!("a buffer of {length} bytes at {offset} in a body of {body_len}")));
+        }
+        buffers.push((body + offset, length));
+    }
+    let variadic: Result<Vec<u64>> = header.variadicBufferCounts().iter().flatten().map(|n| number(n, "a buffer count")).collect();
+    Ok(Batch {
+        rows: number(header.length(), "a length")?,
+        nodes,
+        buffers,
+        compression: header.compression().map(|c| c.codec()),
+        variadic: variadic?,
+        before_v5,
+    })
+}
+
+/// The ids of the dictionaries below a field.
+fn dictionary_ids(field: ipc::Field<'_>, path: Vec<usize>, ids: &mut Vec<(Vec<usize>, i64)>) {
+    if let Some(dictionary) = field.dictionary() {
+        ids.push((path.clone(), dictionary.id()));
+    }
+    if path.len() > 32 {
+        return;
+    }
+    for (i, child) in field.children().iter().flatten().enumerate() {
+        let mut path = path.clone();
+        path.push(i);
+        dictionary_ids(child, path, ids);
+    }
+}
+
+/// Where the parts of an array are in a batch: counts of nodes, buffers and view arrays before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor {
+    pub(super) node: usize,
+    pub(super) buffer: usize,
+    pub(super) view: usize,
+}
+
+/// Moves the cursor behind an array of this type.
+pub(super) fn skip(t: &DataType, batch: &Batch, at: &mut Cursor) {
+    at.node += 1;
+    match t {
+        DataType::Null => {}
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => at.buffer += 3,
+        DataType::Utf8View | DataType::BinaryView => {
+            at.buffer += 2 + batch.variadic.get(at.view).map_or(0, |&n| usize::try_from(n).unwrap_or(usize::MAX / 4));
+            at.view += 1;
+        }
+        DataType::List(f) | DataType::LargeList(f) | DataType::Map(f, _) => {
+            at.buffer += 2;
+            skip(f.data_type(), batch, at);
+        }
+        DataType::ListView(f) | DataType::LargeListView(f) => {
+            at.buffer += 3;
+            skip(f.data_type(), batch, at);
+        }
+        DataType::FixedSizeList(f, _) => {
+            at.buffer += 1;
+            skip(f.data_type(), batch, at);
+        }
+        DataType::Struct(fields) => {
+            at.buffer += 1;
+            fields.iter().for_each(|f| skip(f.data_type(), batch, at));
+        }
+        DataType::Union(fields, mode) => {
+            at.buffer += usize::from(batch.before_v5) + if *mode == arrow::datatypes::UnionMode::Dense { 2 } else { 1 };
+            fields.iter().for_each(|(_, f)| skip(f.data_type(), batch, at));
+        }
+        DataType::RunEndEncoded(ends, values) => {
+            skip(ends.data_type(), batch, at);
+            skip(values.data_type(), batch, at);
+        }
+        _ => at.buffer += 2,
+    }
+}
+
+/// The dictionary ids of a schema message of our own.
+pub(super) fn ids_of_message(message: &[u8]) -> Result<Vec<(Vec<usize>, i64)>> {
+    let message = ipc::root_as_message(message).map_err(flat)?;
+    let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("no schema"))?;
+    let mut ids = Vec::new();
+    for (i, field) in schema.fields().iter().flatten().enumerate() {
+        dictionary_ids(field, vec![i], &mut ids);
+    }
+    Ok(ids)
+}
