@@ -1,9 +1,10 @@
 //! Per format: real files in, our files out to the real libraries, refusals, damage.
 
 mod csv;
+mod feather;
+mod hdf5;
 mod npk;
 mod npkg;
-mod hdf5;
 mod npy;
 mod parquet;
 mod pt;
