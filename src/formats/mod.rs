@@ -10,6 +10,7 @@ pub mod npkg;
 pub mod npy;
 pub mod parquet;
 pub mod pt;
+pub mod npz;
 pub mod safetensors;
 pub mod txt;
 pub mod zarr;
@@ -21,6 +22,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &npk::Npk,
     &npkg::Npkg,
     &npy::Npy,
+    &npz::Npz,
     &safetensors::Safetensors,
     &pt::Pt,
     &parquet::Parquet,

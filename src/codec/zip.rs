@@ -1,0 +1,390 @@
+//! Reading zip archives: the central directory, and members as streams whose length and CRC are checked.
+//! <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>
+//!
+//! | record | bytes |
+//! |---|---|
+//! | local header | `PK\3\4`, 26 bytes, name, extra; then the member's bytes |
+//! | central header, one a member | `PK\1\2`, 42 bytes, name, extra, comment |
+//! | zip64 end, if needed | `PK\6\6`, 52 bytes; its locator `PK\6\7`, 16 bytes |
+//! | end | `PK\5\6`, 18 bytes, comment |
+//!
+//! Read: stored and deflated members, zip64, bytes before the archive. Refused, member by member: encryption, other
+//! methods. Members that overlap (as in zip bombs) are corrupt.
+
+use std::io::{BufReader, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use flate2::bufread::DeflateDecoder;
+
+use crate::error::{Error, Result};
+use crate::location::Blob;
+
+/// Central directories beyond this are refused.
+const DIRECTORY_MAX_BYTES: u64 = 512 << 20;
+/// deflate packs at most 1032 bytes into one.
+const DEFLATE_RATIO: u64 = 1040;
+/// The bytes 128..=255 of names without the UTF-8 flag (code page 437).
+const CP437: &str =
+    "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
+
+/// A member, as the central directory tells.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name, `/` separates.
+    pub name: String,
+    /// 0 stored, 8 deflated.
+    pub method: u16,
+    /// CRC-32 of its bytes.
+    pub crc: u32,
+    /// Bytes in the archive.
+    pub stored_bytes: u64,
+    /// Bytes decoded.
+    pub bytes: u64,
+    flags: u16,
+    header_offset: u64,
+    raw_name: Vec<u8>,
+}
+
+impl Entry {
+    /// Whether this is a folder.
+    pub fn is_dir(&self) -> bool {
+        self.name.ends_with('/') && self.bytes == 0
+    }
+    /// Whether its bytes lie ready in the file.
+    pub fn is_stored(&self) -> bool {
+        self.method == 0
+    }
+    /// Refuses what cannot be decoded, and sizes that cannot be.
+    ///
+    /// # Errors
+    /// Refused, corrupt.
+    pub fn check(&self) -> Result<()> {
+        if self.flags & 1 != 0 {
+            return Err(Error::refused("the member is encrypted"));
+        }
+        match self.method {
+            0 if self.bytes != self.stored_bytes => {
+                Err(Error::corrupt(format!("a stored member has {} bytes, {} are announced", self.stored_bytes, self.bytes)))
+            }
+            8 if self.bytes / DEFLATE_RATIO > self.stored_bytes => {
+                Err(Error::corrupt(format!("{} bytes cannot come out of {} deflated ones", self.bytes, self.stored_bytes)))
+            }
+            0 | 8 => Ok(()),
+            n => Err(Error::refused(format!("zip method {n} is not supported (stored and deflate are)"))),
+        }
+    }
+}
+
+/// An opened archive.
+pub struct Archive {
+    /// The file.
+    pub blob: Arc<dyn Blob>,
+    /// Its members, in the order of the central directory.
+    pub entries: Vec<Entry>,
+    /// Where members end: the central directory begins here.
+    directory_offset: u64,
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_le_bytes)
+}
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+}
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
+}
+
+impl Archive {
+    /// Reads the central directory.
+    ///
+    /// # Errors
+    /// Corrupt archives; archives in several volumes.
+    pub fn open(blob: Arc<dyn Blob>) -> Result<Archive> {
+        let len = blob.len();
+        let tail_offset = len.saturating_sub(22 + 65_535 + 20 + 56);
+        let tail = blob.read_vec(tail_offset, len - tail_offset)?;
+        let end = (0..(tail.len() + 1).saturating_sub(22))
+            .rev()
+            .find(|&i| tail[i..].starts_with(b"PK\x05\x06") && u16_at(&tail, i + 20).is_some_and(|c| i + 22 + usize::from(c) == tail.len()))
+            .ok_or_else(|| {
+                Error::corrupt("the zip archive has no end record: it is truncated, or something follows it").hint("fetch the file again")
+            })?;
+        let broken = || Error::corrupt("the zip archive's end record is broken");
+        let (disk, count16) = (u16_at(&tail, end + 4).ok_or_else(broken)?, u16_at(&tail, end + 10).ok_or_else(broken)?);
+        let mut count = u64::from(count16);
+        let mut size = u64::from(u32_at(&tail, end + 12).ok_or_else(broken)?);
+        let mut offset = u64::from(u32_at(&tail, end + 16).ok_or_else(broken)?);
+        let mut directory_end = tail_offset + end as u64;
+        let locator = end.checked_sub(20).filter(|&at| tail[at..].starts_with(b"PK\x06\x07"));
+        if let Some(at) = locator {
+            let zip64_at = u64_at(&tail, at + 8).ok_or_else(broken)?;
+            // Bytes before the archive shift it; then the record lies right before its locator.
+            let mut record = blob.read_vec(zip64_at, 56).unwrap_or_default();
+            let mut record_at = zip64_at;
+            if !record.starts_with(b"PK\x06\x06") {
+                record_at = (tail_offset + at as u64).checked_sub(56).ok_or_else(broken)?;
+                record = blob.read_vec(record_at, 56)?;
+            }
+            if !record.starts_with(b"PK\x06\x06") {
+                return Err(Error::corrupt("the zip64 end record is missing"));
+            }
+            count = u64_at(&record, 32).ok_or_else(broken)?;
+            size = u64_at(&record, 40).ok_or_else(broken)?;
+            offset = u64_at(&record, 48).ok_or_else(broken)?;
+            directory_end = record_at;
+        }
+        if disk != 0 && disk != u16::MAX {
+            return Err(Error::refused("zip archives in several volumes are not supported"));
+        }
+        let start = directory_end.checked_sub(size).ok_or_else(broken)?;
+        let shift = start.checked_sub(offset).ok_or_else(broken)?;
+        if size > DIRECTORY_MAX_BYTES || count > size / 46 {
+            return Err(Error::corrupt(format!("a directory of {count} members in {size} bytes is not possible")));
+        }
+        let directory = blob.read_vec(start, size)?;
+        let mut entries = Vec::with_capacity(count as usize);
+        let mut at = 0;
+        for i in 0..count {
+            let (entry, next) =
+                central(&directory, at, shift).ok_or_else(|| Error::corrupt(format!("entry {i} of the zip directory is broken")))?;
+            entries.push(entry);
+            at = next;
+        }
+        if at != directory.len() {
+            return Err(Error::corrupt(format!("the zip directory has {} bytes more than its {count} members", directory.len() - at)));
+        }
+        let archive = Archive { blob, entries, directory_offset: start };
+        archive.check_overlaps()?;
+        Ok(archive)
+    }
+
+    fn check_overlaps(&self) -> Result<()> {
+        let mut order: Vec<&Entry> = self.entries.iter().collect();
+        order.sort_by_key(|e| e.header_offset);
+        let ends = order.iter().skip(1).map(|e| e.header_offset).chain([self.directory_offset]);
+        for (entry, end) in order.iter().zip(ends) {
+            let least = (30 + entry.raw_name.len() as u64).checked_add(entry.stored_bytes).and_then(|n| n.checked_add(entry.header_offset));
+            if least.is_none_or(|least| least > end) {
+                return Err(Error::corrupt("the member overlaps with what follows it").array(&entry.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a member's bytes begin, and the first of them as they are stored (at most about `max`).
+    /// All are fetched together.
+    ///
+    /// # Errors
+    /// Reading errors; per member: a broken local header.
+    pub fn heads(&self, members: &[usize], max: u64) -> Result<Vec<Result<(u64, Vec<u8>)>>> {
+        let mut heads = Vec::with_capacity(members.len());
+        for group in members.chunks(256) {
+            let range = |&m: &usize| -> Range<u64> {
+                let e = &self.entries[m];
+                let want = 30 + e.raw_name.len() as u64 + 128 + max.min(e.stored_bytes);
+                e.header_offset..(e.header_offset + want).min(self.directory_offset)
+            };
+            let ranges: Vec<_> = group.iter().map(range).collect();
+            for (&m, bytes) in group.iter().zip(self.blob.read_ranges(&ranges)?) {
+                heads.push(self.local(m, &bytes));
+            }
+        }
+        Ok(heads)
+    }
+
+    /// Where a member's bytes begin.
+    ///
+    /// # Errors
+    /// Reading errors; a broken local header.
+    pub fn data_offset(&self, member: usize) -> Result<u64> {
+        let e = &self.entries[member];
+        let bytes = self.blob.read_vec(e.header_offset, 30 + e.raw_name.len() as u64)?;
+        Ok(self.local(member, &bytes)?.0)
+    }
+
+    /// Where each of these members' bytes begin; fetched together.
+    ///
+    /// # Errors
+    /// As [`Archive::data_offset`].
+    pub fn data_offsets(&self, members: &[usize]) -> Result<Vec<u64>> {
+        self.heads(members, 0)?.into_iter().map(|head| Ok(head?.0)).collect()
+    }
+
+    fn local(&self, member: usize, bytes: &[u8]) -> Result<(u64, Vec<u8>)> {
+        let e = &self.entries[member];
+        let broken = || Error::corrupt(format!("the local header at byte {} is broken", e.header_offset)).array(&e.name);
+        if !bytes.starts_with(b"PK\x03\x04") {
+            return Err(broken());
+        }
+        let (name, extra) = (u16_at(bytes, 26).ok_or_else(broken)?, u16_at(bytes, 28).ok_or_else(broken)?);
+        if bytes.get(30..30 + usize::from(name)) != Some(&e.raw_name) {
+            return Err(Error::corrupt("the name in the zip directory differs from the one in the local header").array(&e.name));
+        }
+        let skip = 30 + u64::from(name) + u64::from(extra);
+        let offset = e.header_offset + skip;
+        if offset.checked_add(e.stored_bytes).is_none_or(|end| end > self.directory_offset) {
+            return Err(Error::corrupt("the member reaches into the zip directory").array(&e.name));
+        }
+        let mut head = bytes.get(skip as usize..).unwrap_or_default().to_vec();
+        head.truncate(usize::try_from(e.stored_bytes).unwrap_or(usize::MAX));
+        Ok((offset, head))
+    }
+
+    /// A member's bytes in order; `data_offset` as told before.
+    ///
+    /// # Errors
+    /// Members that cannot be decoded.
+    pub fn member(&self, member: usize, data_offset: u64) -> Result<Member> {
+        let e = &self.entries[member];
+        e.check()?;
+        let stored = StoredBytes { blob: self.blob.clone(), at: data_offset, end: data_offset + e.stored_bytes };
+        let buffer = if self.blob.file().is_some() { 128 << 10 } else { 4 << 20 };
+        let reader = BufReader::with_capacity((e.stored_bytes.min(buffer) as usize).max(64), stored);
+        let body = if e.method == 8 { Body::Deflate(DeflateDecoder::new(reader)) } else { Body::Stored(reader) };
+        Ok(Member { body, crc: crc32fast::Hasher::new(), want_crc: e.crc, left: e.bytes, stored_bytes: e.stored_bytes })
+    }
+}
+
+/// One entry of the central directory, and where the next begins.
+fn central(directory: &[u8], at: usize, shift: u64) -> Option<(Entry, usize)> {
+    let bytes = directory.get(at..)?;
+    if !bytes.starts_with(b"PK\x01\x02") {
+        return None;
+    }
+    let (name, extra, comment) = (usize::from(u16_at(bytes, 28)?), usize::from(u16_at(bytes, 30)?), usize::from(u16_at(bytes, 32)?));
+    let raw_name = bytes.get(46..46 + name)?.to_vec();
+    let flags = u16_at(bytes, 8)?;
+    let mut stored_bytes = u64::from(u32_at(bytes, 20)?);
+    let mut decoded = u64::from(u32_at(bytes, 24)?);
+    let mut offset = u64::from(u32_at(bytes, 42)?);
+    let mut extras = bytes.get(46 + name..46 + name + extra)?;
+    while extras.len() >= 4 {
+        let (id, len) = (u16_at(extras, 0)?, usize::from(u16_at(extras, 2)?));
+        let Some(field) = extras.get(4..4 + len) else { break };
+        if id == 1 {
+            let mut at = 0;
+            for value in [&mut decoded, &mut stored_bytes, &mut offset] {
+                if *value == u64::from(u32::MAX) {
+                    *value = u64_at(field, at)?;
+                    at += 8;
+                }
+            }
+        }
+        extras = &extras[4 + len..];
+    }
+    let name_text = if flags & 0x800 != 0 {
+        String::from_utf8(raw_name.clone()).ok()?
+    } else {
+        raw_name.iter().map(|&b| if b < 128 { Some(b as char) } else { CP437.chars().nth(usize::from(b) - 128) }).collect::<Option<_>>()?
+    };
+    let entry = Entry {
+        name: name_text,
+        method: u16_at(bytes, 10)?,
+        crc: u32_at(bytes, 16)?,
+        stored_bytes,
+        bytes: decoded,
+        flags,
+        header_offset: offset.checked_add(shift)?,
+        raw_name,
+    };
+    let next = 46 + name + extra + comment;
+    bytes.get(..next)?;
+    Some((entry, at + next))
+}
+
+/// The stored bytes of a member.
+struct StoredBytes {
+    blob: Arc<dyn Blob>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for StoredBytes {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = (buf.len() as u64).min(self.end - self.at) as usize;
+        self.blob.read_at(self.at, &mut buf[..n]).map_err(std::io::Error::other)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+enum Body {
+    Stored(BufReader<StoredBytes>),
+    Deflate(DeflateDecoder<BufReader<StoredBytes>>),
+}
+
+/// A member being decoded.
+pub struct Member {
+    body: Body,
+    crc: crc32fast::Hasher,
+    want_crc: u32,
+    left: u64,
+    stored_bytes: u64,
+}
+
+impl Member {
+    /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// Corrupt where they do not come.
+    pub fn take(&mut self, len: u64) -> Result<Vec<u8>> {
+        if len > self.left {
+            return Err(Error::corrupt(format!("{len} bytes are wanted of a member that has {} left", self.left)));
+        }
+        // The announced size was compared with the stored one: it is at most 1040 times as large.
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len as usize).map_err(|_| Error::failed(format!("no memory for {len} bytes")))?;
+        let done = match &mut self.body {
+            Body::Stored(r) => r.take(len).read_to_end(&mut bytes),
+            Body::Deflate(r) => r.take(len).read_to_end(&mut bytes),
+        };
+        done.map_err(wrong)?;
+        if (bytes.len() as u64) < len {
+            return Err(Error::corrupt(format!("the member ends {} bytes early", self.left - bytes.len() as u64)));
+        }
+        self.crc.update(&bytes);
+        self.left -= len;
+        Ok(bytes)
+    }
+
+    /// After the last byte: nothing follows, and the CRC is right.
+    ///
+    /// # Errors
+    /// Corrupt.
+    pub fn finish(&mut self) -> Result<()> {
+        if self.left > 0 {
+            return Err(Error::corrupt(format!("{} bytes of the member were not read", self.left)));
+        }
+        if let Body::Deflate(decoder) = &mut self.body {
+            let mut one = [0u8];
+            if decoder.read(&mut one).map_err(wrong)? > 0 {
+                return Err(Error::corrupt("the member is longer than announced"));
+            }
+            if decoder.total_in() != self.stored_bytes {
+                return Err(Error::corrupt("bytes follow behind the deflated data"));
+            }
+        }
+        check_crc(std::mem::take(&mut self.crc).finalize(), self.want_crc)
+    }
+}
+
+/// Compares a CRC with the announced one.
+///
+/// # Errors
+/// Corrupt.
+pub fn check_crc(got: u32, want: u32) -> Result<()> {
+    if got == want {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("the CRC-32 of the member is {got:08x}, {want:08x} is announced: the data is damaged")))
+}
+
+fn wrong(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => Error::corrupt("the deflated data is broken").because(error),
+        std::io::ErrorKind::UnexpectedEof => Error::corrupt("the deflated data ends too early"),
+        _ => Error::reading(error),
+    }
+}
