@@ -1,13 +1,18 @@
 //! Converts array and table files between formats, exactly and fast. See the README for the `npk` command.
 //!
-//! The way of the data: `location` → [`format::Source`] → `adapt` → `pipe` → [`format::Sink`] → `location`.
+//! The way of the data: [`location`] → [`format::Source`] → [`adapt`] → [`pipe`] → [`format::Sink`] → [`location`].
 
+pub mod adapt;
+pub mod cli;
+pub mod cmd;
 pub mod codec;
+pub mod detect;
 pub mod error;
 pub mod format;
 pub mod formats;
 pub mod location;
 pub mod model;
 pub mod pipe;
+pub mod report;
 pub mod sidecar;
 pub mod store;

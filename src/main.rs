@@ -1,3 +1,30 @@
-//! The `npk` command.
+//! The `npk` command: parse, run, report, exit.
 
-fn main() {}
+use std::process::ExitCode;
+
+use npk::location::cleanup;
+use npk::{cli, cmd};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+fn main() -> ExitCode {
+    // A panic in a decoder becomes an error (pipe::guarded); the default message would only add noise.
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    clap_complete::CompleteEnv::with_factory(cli::command).complete();
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+        std::thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                cleanup::run_all();
+                signal_hook::low_level::exit(128 + signal);
+            }
+        });
+    }
+    match cli::parse(std::env::args_os()) {
+        Ok(cli) => ExitCode::from(cmd::run(cli)),
+        Err(e) => {
+            let _ = e.print();
+            ExitCode::from(if e.use_stderr() { 2 } else { 0 })
+        }
+    }
+}

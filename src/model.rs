@@ -351,6 +351,10 @@ impl Categories {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Looks at all categories as of now, without copying them.
+    pub fn with<R>(&self, look: impl FnOnce(&[Vec<u8>]) -> R) -> R {
+        look(&self.items.read().unwrap_or_else(|e| e.into_inner()))
+    }
     /// All categories as of now.
     pub fn snapshot(&self) -> Vec<Vec<u8>> {
         self.items.read().map(|i| i.clone()).unwrap_or_default()

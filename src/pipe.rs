@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, Emit, Encode, Encoded, Holds, Job, Order, ReadRows, Sink, Source, WriteRows};
@@ -57,13 +57,21 @@ pub struct Settings {
     /// Bytes that pieces in flight may hold together.
     pub budget: Budget,
     /// Called with the bytes delivered since the last call, and the array they belong to.
-    pub progress: Option<Arc<dyn Fn(u64, &str) + Send + Sync>>,
+    pub progress: Option<Progress>,
+    pool: Arc<OnceLock<rayon::ThreadPool>>,
 }
+
+/// See [`Settings::progress`].
+pub type Progress = Arc<dyn Fn(u64, &str) + Send + Sync>;
 
 impl Settings {
     /// All cores and 256 MiB, silent.
     pub fn new(jobs: usize, memory_bytes: u64) -> Settings {
-        Settings { jobs: jobs.max(1), budget: Budget::new(memory_bytes), progress: None }
+        Settings { jobs: jobs.max(1), budget: Budget::new(memory_bytes), progress: None, pool: Arc::default() }
+    }
+    /// The same threads and budget, telling this callback.
+    pub fn with_progress(&self, progress: Progress) -> Settings {
+        Settings { progress: Some(progress), ..self.clone() }
     }
     fn moved(&self, bytes: u64, array: &str) {
         if let Some(progress) = &self.progress {
@@ -153,23 +161,23 @@ pub fn run(
     if let Some(first) = stages.first()
         && !suits(given, first.wants(), source.plan().arrays.len())
     {
-        source = Box::new(spooled(source, Vec::new(), given, settings, &pool)?);
+        source = Box::new(spooled(source, Vec::new(), given, settings, pool)?);
         given = open_source(&mut source, &stages, holds.order)?;
     }
     let out = stages.last().map_or_else(|| source.plan(), |s| s.plan());
     let order = stages.iter().fold(given, |order, stage| stage.order(order));
     let unknown = holds.rows_first && out.arrays.iter().any(|a| a.rows.is_none());
     if unknown || !suits(order, holds.order, out.arrays.len()) {
-        source = Box::new(spooled(source, std::mem::take(&mut stages), given, settings, &pool)?);
+        source = Box::new(spooled(source, std::mem::take(&mut stages), given, settings, pool)?);
         given = open_source(&mut source, &stages, holds.order)?;
     }
     let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
     let mut sink = create(&plan)?;
     let mut rows = Rows::new(&plan);
     if stages.is_empty() {
-        by_position(source.as_mut(), sink.as_mut(), &mut rows, settings, &pool)?;
+        by_position(source.as_mut(), sink.as_mut(), &mut rows, settings, pool)?;
     }
-    in_turn(source.as_mut(), &mut stages, sink.as_mut(), holds.order, given, &mut rows, settings, &pool)?;
+    in_turn(source.as_mut(), &mut stages, sink.as_mut(), holds.order, given, &mut rows, settings, pool)?;
     source.close()?;
     let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
     rows.check(&mut end)?;
@@ -194,7 +202,7 @@ pub fn drain(
     let mut given = open_source(&mut source, &stages, wish)?;
     let wanted = stages.first().map_or(wish, |s| s.wants());
     if !suits(given, wanted, source.plan().arrays.len()) {
-        source = Box::new(spooled(source, Vec::new(), given, settings, &pool)?);
+        source = Box::new(spooled(source, Vec::new(), given, settings, pool)?);
         given = open_source(&mut source, &stages, wish)?;
     }
     let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
@@ -205,7 +213,7 @@ pub fn drain(
         each(chunk)
     };
     let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
-    decode(source.as_mut(), &all, given, settings, &pool, None, &mut |chunk| through(&mut stages, chunk, &mut each_counted))?;
+    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| through(&mut stages, chunk, &mut each_counted))?;
     flush(&mut stages, &mut each_counted)?;
     source.close()?;
     let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
@@ -213,13 +221,69 @@ pub fn drain(
     Ok(end)
 }
 
-fn pool(settings: &Settings) -> Result<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
+/// The threads, started once for all files of a batch.
+fn pool(settings: &Settings) -> Result<&rayon::ThreadPool> {
+    if let Some(pool) = settings.pool.get() {
+        return Ok(pool);
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(settings.jobs)
         .thread_name(|i| format!("npk-{i}"))
         .build()
-        .map_err(|e| Error::failed("cannot start threads").because(e))
+        .map_err(|e| Error::failed("cannot start threads").because(e))?;
+    Ok(settings.pool.get_or_init(|| pool))
 }
+
+/// Whether `check` holds for every chunk of an array, read on all threads; stops at the first that fails it.
+///
+/// # Errors
+/// Reading errors.
+pub fn all_chunks(
+    reader: &Arc<dyn ReadRows>,
+    array: usize,
+    meta: &crate::model::ArrayMeta,
+    settings: &Settings,
+    check: &(dyn Fn(&Chunk) -> bool + Sync),
+) -> Result<bool> {
+    let (total, row_bytes, piece) = (meta.rows.unwrap_or(0), meta.row_bytes()?, settings.piece_bytes());
+    let next = Mutex::new(0u64);
+    let holds = AtomicBool::new(true);
+    let failed = Failure::default();
+    let work = || {
+        while holds.load(Ordering::Relaxed) && !failed.is_set() {
+            let range = {
+                let mut row = next.lock().unwrap_or_else(|e| e.into_inner());
+                let end = piece_end(*row, total, row_bytes, piece, |_| u64::MAX, |r| reader.cut(array, r));
+                std::mem::replace(&mut *row, end)..end
+            };
+            if range.is_empty() {
+                break;
+            }
+            let _held = settings.budget.take((range.end - range.start).saturating_mul(row_bytes));
+            let read = guarded(|| {
+                reader.read(array, range, &mut |chunk| {
+                    if !check(&chunk) {
+                        holds.store(false, Ordering::Relaxed);
+                    }
+                    Ok(())
+                })
+            });
+            if let Err(e) = read {
+                failed.set(e.array(&meta.name));
+            }
+        }
+    };
+    if total.saturating_mul(row_bytes) < SMALL_BYTES {
+        work();
+    } else {
+        pool(settings)?.scope(|scope| (0..settings.jobs).for_each(|_| scope.spawn(|_| work())));
+    }
+    failed.into_result()?;
+    Ok(holds.into_inner())
+}
+
+/// Below this, handing work to other threads costs more than doing it.
+const SMALL_BYTES: u64 = 1 << 20;
 
 fn open_source(source: &mut Box<dyn Source>, stages: &[Box<dyn Stage>], order: Order) -> Result<Order> {
     let wish = match stages.first().map(|s| s.wants()) {
@@ -383,6 +447,7 @@ impl Tasks<'_> {
 fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, settings: &Settings, pool: &rayon::ThreadPool) -> Result<()> {
     let (reader, writer) = (source.random(), sink.random());
     let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
+    let total_bytes = source.plan().bytes();
     let tasks = Tasks {
         reader: reader.clone(),
         writer: writer.clone(),
@@ -397,35 +462,36 @@ fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, se
     };
     let failed = Failure::default();
     let queue = Mutex::new(tasks);
-    pool.scope(|scope| {
-        for _ in 0..settings.jobs {
-            scope.spawn(|_| {
-                while !failed.is_set() {
-                    let task = match guarded(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
-                        Ok(Some(task)) => task,
-                        Ok(None) => break,
-                        Err(e) => return failed.set(e),
-                    };
-                    let done = guarded(|| match task {
-                        Task::Copy(a, from, to) => copy::copy(&from, &to).map(|()| (a, from.len)).at_array(&names[a]),
-                        Task::Rows(a, range, bytes) => {
-                            let _held = settings.budget.take(bytes.saturating_mul(2));
-                            match (&reader, &writer) {
-                                (Some(reader), Some(writer)) => read_exactly(reader.as_ref(), a, range, &mut |chunk| writer.write(&chunk))
-                                    .map(|()| (a, bytes))
-                                    .at_array(&names[a]),
-                                _ => Ok((a, 0)),
-                            }
-                        }
-                    });
-                    match done {
-                        Ok((a, bytes)) => settings.moved(bytes, &names[a]),
-                        Err(e) => failed.set(e),
+    let work = || {
+        while !failed.is_set() {
+            let task = match guarded(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
+                Ok(Some(task)) => task,
+                Ok(None) => break,
+                Err(e) => return failed.set(e),
+            };
+            let done = guarded(|| match task {
+                Task::Copy(a, from, to) => copy::copy(&from, &to).map(|()| (a, from.len)).at_array(&names[a]),
+                Task::Rows(a, range, bytes) => {
+                    let _held = settings.budget.take(bytes.saturating_mul(2));
+                    match (&reader, &writer) {
+                        (Some(reader), Some(writer)) => read_exactly(reader.as_ref(), a, range, &mut |chunk| writer.write(&chunk))
+                            .map(|()| (a, bytes))
+                            .at_array(&names[a]),
+                        _ => Ok((a, 0)),
                     }
                 }
             });
+            match done {
+                Ok((a, bytes)) => settings.moved(bytes, &names[a]),
+                Err(e) => failed.set(e),
+            }
         }
-    });
+    };
+    if total_bytes < SMALL_BYTES {
+        work();
+    } else {
+        pool.scope(|scope| (0..settings.jobs).for_each(|_| scope.spawn(|_| work())));
+    }
     failed.into_result()
 }
 
@@ -532,70 +598,115 @@ impl Job for ReadJob {
     }
 }
 
-/// The pieces of a source in order, from random access or from `next`.
-struct Pieces<'a> {
-    source: &'a mut dyn Source,
-    reader: Option<Arc<dyn ReadRows>>,
+/// Cuts a source with random access into pieces in order.
+struct Cutter {
+    reader: Arc<dyn ReadRows>,
     arrays: Vec<usize>,
     order: Order,
-    piece: u64,
     at: usize,
     row: u64,
     row_bytes: RowBytes,
     queue: VecDeque<Box<dyn Job>>,
 }
 
-impl Pieces<'_> {
-    fn next(&mut self) -> Result<Option<Box<dyn Job>>> {
-        let Some(reader) = self.reader.clone() else { return self.source.next(self.piece) };
+impl Cutter {
+    fn new(reader: Arc<dyn ReadRows>, arrays: &[usize], order: Order) -> Cutter {
+        Cutter { reader, arrays: arrays.to_vec(), order, at: 0, row: 0, row_bytes: RowBytes::default(), queue: VecDeque::new() }
+    }
+
+    fn next(&mut self, plan: &Plan, piece: u64) -> Result<Option<Box<dyn Job>>> {
         loop {
             if let Some(job) = self.queue.pop_front() {
                 return Ok(Some(job));
             }
-            let plan = self.source.plan();
-            let job = |array: usize, rows: Range<u64>| -> Result<Box<dyn Job>> {
-                let bytes = match reader.cost(array, rows.clone()) {
-                    Some(bytes) => bytes,
-                    None => (rows.end - rows.start).saturating_mul(plan.arrays[array].row_bytes()?),
-                };
-                Ok(Box::new(ReadJob { reader: reader.clone(), array, rows, bytes }))
-            };
-            if self.order == Order::RowBlocks {
-                let Some(total) = self.arrays.iter().filter_map(|&a| plan.arrays[a].rows).max() else { return Ok(None) };
-                if self.row >= total {
-                    return Ok(None);
-                }
-                let mut row_bytes = 0u64;
-                for &a in &self.arrays {
-                    row_bytes = row_bytes.saturating_add(self.row_bytes.of(reader.as_ref(), a, &plan.arrays[a])?.max(1));
-                }
-                let lead = self.arrays[0];
-                let end = piece_end(self.row, total, row_bytes, self.piece.saturating_mul(2), |_| u64::MAX, |r| reader.cut(lead, r));
-                for &a in &self.arrays {
-                    let last = plan.arrays[a].rows.unwrap_or(0);
-                    if self.row < last {
-                        self.queue.push_back(job(a, self.row..end.min(last))?);
-                    }
-                }
-                self.row = end;
-            } else {
-                let Some(&a) = self.arrays.get(self.at) else { return Ok(None) };
-                let total = plan.arrays[a].rows.unwrap_or(0);
-                if self.row >= total {
-                    self.at += 1;
-                    self.row = 0;
-                    continue;
-                }
-                let row_bytes = self.row_bytes.of(reader.as_ref(), a, &plan.arrays[a])?;
-                let end = if row_bytes == 0 && !plan.arrays[a].logical.is_var() {
-                    total
-                } else {
-                    piece_end(self.row, total, row_bytes, self.piece, |_| u64::MAX, |r| reader.cut(a, r))
-                };
-                self.queue.push_back(job(a, self.row..end)?);
-                self.row = end;
+            let more = if self.order == Order::RowBlocks { self.cut_rows(plan, piece)? } else { self.cut_array(plan, piece)? };
+            if !more {
+                return Ok(None);
             }
         }
+    }
+
+    fn job(&self, plan: &Plan, array: usize, rows: Range<u64>) -> Result<Box<dyn Job>> {
+        let bytes = match self.reader.cost(array, rows.clone()) {
+            Some(bytes) => bytes,
+            None => (rows.end - rows.start).saturating_mul(plan.arrays[array].row_bytes()?),
+        };
+        Ok(Box::new(ReadJob { reader: self.reader.clone(), array, rows, bytes }))
+    }
+
+    fn cut_rows(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
+        let Some(total) = self.arrays.iter().filter_map(|&a| plan.arrays[a].rows).max().filter(|&t| self.row < t) else {
+            return Ok(false);
+        };
+        let mut row_bytes = 0u64;
+        for &a in &self.arrays {
+            row_bytes = row_bytes.saturating_add(self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?.max(1));
+        }
+        let lead = self.arrays[0];
+        let end = piece_end(self.row, total, row_bytes, piece.saturating_mul(2), |_| u64::MAX, |r| self.reader.cut(lead, r));
+        for &a in &self.arrays {
+            let last = plan.arrays[a].rows.unwrap_or(0);
+            if self.row < last {
+                self.queue.push_back(self.job(plan, a, self.row..end.min(last))?);
+            }
+        }
+        self.row = end;
+        Ok(true)
+    }
+
+    fn cut_array(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
+        let Some(&a) = self.arrays.get(self.at) else { return Ok(false) };
+        let total = plan.arrays[a].rows.unwrap_or(0);
+        if self.row >= total {
+            self.at += 1;
+            self.row = 0;
+            return Ok(true);
+        }
+        let row_bytes = self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?;
+        let end = if row_bytes == 0 && !plan.arrays[a].logical.is_var() {
+            total // nothing to move, however many rows
+        } else {
+            piece_end(self.row, total, row_bytes, piece, |_| u64::MAX, |r| self.reader.cut(a, r))
+        };
+        self.queue.push_back(self.job(plan, a, self.row..end)?);
+        self.row = end;
+        Ok(true)
+    }
+}
+
+/// A source with random access that is read in order all the same: among parts that have none.
+pub struct Sequenced {
+    inner: Box<dyn Source>,
+    cutter: Option<Cutter>,
+}
+
+impl Sequenced {
+    /// `inner` must have random access.
+    pub fn new(inner: Box<dyn Source>) -> Sequenced {
+        Sequenced { inner, cutter: None }
+    }
+}
+
+impl Source for Sequenced {
+    fn plan(&self) -> &Plan {
+        self.inner.plan()
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        self.inner.want(arrays, wish)?;
+        self.cutter = self.inner.random().map(|reader| Cutter::new(reader, arrays, wish));
+        Ok(if wish == Order::Any { Order::ArrayByArray } else { wish })
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        match &mut self.cutter {
+            Some(cutter) => cutter.next(self.inner.plan(), max_bytes),
+            None => Ok(None),
+        }
+    }
+    fn extents(&self, array: usize) -> Option<Vec<crate::format::Extent>> {
+        self.inner.extents(array)
+    }
+    fn close(&mut self) -> Result<()> {
+        self.inner.close()
     }
 }
 
@@ -612,20 +723,9 @@ fn decode(
     writer: Option<&Arc<dyn WriteRows>>,
     each: Emit<'_>,
 ) -> Result<()> {
-    let reader = source.random();
     let piece = settings.piece_bytes();
     let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let mut pieces = Pieces {
-        source,
-        reader,
-        arrays: arrays.to_vec(),
-        order,
-        piece,
-        at: 0,
-        row: 0,
-        row_bytes: RowBytes::default(),
-        queue: VecDeque::new(),
-    };
+    let mut cutter = source.random().map(|reader| Cutter::new(reader, arrays, order));
     let mut window: VecDeque<mpsc::Receiver<Decoded>> = VecDeque::new();
     let stop = Arc::new(AtomicBool::new(false));
     let _stop = StopOnDrop(stop.clone());
@@ -634,7 +734,10 @@ fn decode(
     loop {
         while !ended && window.len() < 2 * settings.jobs + 2 {
             if ready.is_none() {
-                ready = pieces.next()?;
+                ready = match &mut cutter {
+                    Some(cutter) => cutter.next(source.plan(), piece)?,
+                    None => source.next(piece)?,
+                };
             }
             let Some(job) = ready.take() else {
                 ended = true;

@@ -1,0 +1,378 @@
+//! Casts between the model's dtypes, checked value by value unless rounding was allowed.
+
+use half::{bf16, f16};
+
+use super::float8;
+use crate::error::{Error, Result};
+use crate::model::{Buf, Dtype, typed};
+
+/// Casts all elements of `values`.
+///
+/// Exact means: the value read back in the old type is equal (NaN equals NaN, whatever its payload). Complex to real
+/// is exact where the imaginary part is zero.
+///
+/// # Errors
+/// `Err(index)`: the first element that would change, where `lossy` is not given.
+pub fn cast(values: &Buf, from: Dtype, to: Dtype, lossy: bool) -> std::result::Result<Buf, usize> {
+    if from == to {
+        return Ok(values.clone());
+    }
+    // Two widenings that keep even the payloads of NaNs, so that the way back is bit-identical.
+    match (from, to) {
+        (Dtype::Bf16, Dtype::F32) => {
+            return Ok(Buf::from_vec(typed::<u16>(values).iter().map(|b| (*b as u32) << 16).collect::<Vec<u32>>()));
+        }
+        (Dtype::F8E5m2, Dtype::F16) => return Ok(Buf::from_vec(values.iter().map(|b| (*b as u16) << 8).collect::<Vec<u16>>())),
+        (Dtype::F32, Dtype::Bf16) => {
+            let bits = typed::<u32>(values);
+            if bits.iter().fold(0, |any, b| any | (b & 0xFFFF)) == 0 {
+                return Ok(Buf::from_vec(bits.iter().map(|b| (b >> 16) as u16).collect::<Vec<u16>>()));
+            }
+        }
+        (Dtype::F16, Dtype::F8E5m2) => {
+            let bits = typed::<u16>(values);
+            if bits.iter().fold(0, |any, b| any | (b & 0xFF)) == 0 {
+                return Ok(Buf::from_vec(bits.iter().map(|b| (b >> 8) as u8).collect::<Vec<u8>>()));
+            }
+        }
+        _ => {}
+    }
+    let cast = Cast { lossy };
+    match from {
+        Dtype::Bool => cast.from_iter(values.iter().map(|b| u8::from(*b != 0)), to),
+        Dtype::U8 => cast.from_iter(values.iter().copied(), to),
+        Dtype::U16 => cast.from_iter(typed::<u16>(values).iter().copied(), to),
+        Dtype::U32 => cast.from_iter(typed::<u32>(values).iter().copied(), to),
+        Dtype::U64 => cast.from_iter(typed::<u64>(values).iter().copied(), to),
+        Dtype::I8 => cast.from_iter(typed::<i8>(values).iter().copied(), to),
+        Dtype::I16 => cast.from_iter(typed::<i16>(values).iter().copied(), to),
+        Dtype::I32 => cast.from_iter(typed::<i32>(values).iter().copied(), to),
+        Dtype::I64 => cast.from_iter(typed::<i64>(values).iter().copied(), to),
+        Dtype::F16 => cast.from_iter(typed::<u16>(values).iter().map(|b| f16::from_bits(*b).to_f32()), to),
+        Dtype::Bf16 => cast.from_iter(typed::<u16>(values).iter().map(|b| bf16::from_bits(*b).to_f32()), to),
+        Dtype::F32 => cast.from_iter(typed::<f32>(values).iter().copied(), to),
+        Dtype::F64 => cast.from_iter(typed::<f64>(values).iter().copied(), to),
+        Dtype::C32 => cast.from_iter(typed::<[u16; 2]>(values).iter().map(|c| c.map(|b| f16::from_bits(b).to_f32())), to),
+        Dtype::C64 => cast.from_iter(typed::<[f32; 2]>(values).iter().copied(), to),
+        Dtype::C128 => cast.from_iter(typed::<[f64; 2]>(values).iter().copied(), to),
+        _ => {
+            let table = float8::table(from);
+            cast.from_iter(values.iter().map(|b| table[*b as usize]), to)
+        }
+    }
+}
+
+/// Whether every value of `from` has an equal one in `to`: no check of values is needed.
+pub fn always_exact(from: Dtype, to: Dtype) -> bool {
+    use Dtype::*;
+    if from == to {
+        return true;
+    }
+    // Exact integer width (bits of magnitude), sign, and for floats the bits of precision.
+    let integer = |d: Dtype| match d {
+        Bool => Some((1, false)),
+        U8 => Some((8, false)),
+        U16 => Some((16, false)),
+        U32 => Some((32, false)),
+        U64 => Some((64, false)),
+        I8 => Some((7, true)),
+        I16 => Some((15, true)),
+        I32 => Some((31, true)),
+        I64 => Some((63, true)),
+        _ => None,
+    };
+    let real = |d: Dtype| match d {
+        C32 => F16,
+        C64 => F32,
+        C128 => F64,
+        other => other,
+    };
+    if from.is_complex() && !to.is_complex() {
+        return false;
+    }
+    let (a, b) = (real(from), real(to));
+    if a == b {
+        return true;
+    }
+    match (integer(a), integer(b)) {
+        (Some((wa, sa)), Some((wb, sb))) => b != Bool && wa <= wb && (!sa || sb),
+        (Some((wa, _)), None) => match b {
+            F64 => wa <= 53,
+            F32 => wa <= 24,
+            F16 => wa <= 11,
+            Bf16 => wa <= 8,
+            _ => false,
+        },
+        (None, Some(_)) => false,
+        (None, None) => match (a, b) {
+            (_, F64) => true,
+            (F64, _) => false,
+            (F16 | Bf16, F32) => true,
+            (F8E4m3 | F8E5m2 | F8E4m3Fnuz | F8E5m2Fnuz, F16 | F32) => true,
+            (F8E4m3 | F8E5m2 | F8E4m3Fnuz | F8E5m2Fnuz, Bf16) => true,
+            (F8E8m0, F32 | Bf16) => true,
+            _ => false,
+        },
+    }
+}
+
+/// Casts, and names array and index of the first value that would change.
+///
+/// # Errors
+/// Refused (exit 4).
+pub fn checked(values: &Buf, from: Dtype, to: Dtype, lossy: bool, array: &str, first_element: u64) -> Result<Buf> {
+    cast(values, from, to, lossy).map_err(|index| {
+        Error::refused(format!("element {} ({}) is not exact as {to}", first_element + index as u64, show(values, from, index)))
+            .array(array)
+            .hint("--lossy lets --dtype round")
+    })
+}
+
+/// One element as text, for messages and previews.
+pub fn show(values: &[u8], dtype: Dtype, index: usize) -> String {
+    let size = dtype.item_bytes() as usize;
+    let Some(bytes) = values.get(index * size..(index + 1) * size) else { return "?".into() };
+    fn get<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> T {
+        bytemuck::pod_read_unaligned(bytes)
+    }
+    let complex = |re: String, im: String| {
+        let sign = if im.starts_with('-') { "" } else { "+" };
+        format!("{re}{sign}{im}j")
+    };
+    match dtype {
+        Dtype::Bool => if bytes[0] != 0 { "True" } else { "False" }.into(),
+        Dtype::U8 => bytes[0].to_string(),
+        Dtype::U16 => get::<u16>(bytes).to_string(),
+        Dtype::U32 => get::<u32>(bytes).to_string(),
+        Dtype::U64 => get::<u64>(bytes).to_string(),
+        Dtype::I8 => get::<i8>(bytes).to_string(),
+        Dtype::I16 => get::<i16>(bytes).to_string(),
+        Dtype::I32 => get::<i32>(bytes).to_string(),
+        Dtype::I64 => get::<i64>(bytes).to_string(),
+        Dtype::F16 => float(f16::from_bits(get(bytes)).to_f32()),
+        Dtype::Bf16 => float(bf16::from_bits(get(bytes)).to_f32()),
+        Dtype::F32 => float(get::<f32>(bytes)),
+        Dtype::F64 => float(get::<f64>(bytes)),
+        Dtype::C32 => {
+            let c = get::<[u16; 2]>(bytes).map(|b| float(f16::from_bits(b).to_f32()));
+            complex(c[0].clone(), c[1].clone())
+        }
+        Dtype::C64 => {
+            let c = get::<[f32; 2]>(bytes);
+            complex(float(c[0]), float(c[1]))
+        }
+        Dtype::C128 => {
+            let c = get::<[f64; 2]>(bytes);
+            complex(float(c[0]), float(c[1]))
+        }
+        _ => float(float8::table(dtype)[bytes[0] as usize]),
+    }
+}
+
+/// `nan`, `inf` as numpy writes them; else the shortest text.
+fn float<F: Into<f64> + std::fmt::Debug + Copy>(value: F) -> String {
+    let wide: f64 = value.into();
+    if wide.is_nan() {
+        "nan".into()
+    } else if wide.is_infinite() {
+        if wide > 0.0 { "inf" } else { "-inf" }.into()
+    } else {
+        format!("{value:?}")
+    }
+}
+
+struct Cast {
+    lossy: bool,
+}
+
+/// What values are read as: enough to convert to anything and to see whether it was exact.
+trait From: Copy {
+    fn integer(self) -> Option<i128>;
+    /// The real part, and whether a float64 holds it exactly.
+    fn real(self) -> (f64, bool);
+    fn imaginary(self) -> f64 {
+        0.0
+    }
+    /// As float32 by one rounding.
+    fn single(self) -> f32;
+}
+
+macro_rules! integers {
+    ($($t:ty),*) => {$(
+        impl From for $t {
+            #[inline(always)]
+            fn integer(self) -> Option<i128> { Some(self as i128) }
+            #[inline(always)]
+            fn real(self) -> (f64, bool) {
+                let f = self as f64;
+                (f, size_of::<$t>() <= 4 || f as i128 == self as i128)
+            }
+            #[inline(always)]
+            fn single(self) -> f32 { self as f32 }
+        }
+    )*};
+}
+integers!(u8, u16, u32, u64, i8, i16, i32, i64);
+
+#[inline(always)]
+fn whole(value: f64) -> Option<i128> {
+    // Past 2^100 no integer type of ours is meant; -0.0 is not 0.
+    (value.trunc() == value && value.abs() < 1.2e30 && !(value == 0.0 && value.is_sign_negative())).then_some(value as i128)
+}
+
+impl From for f32 {
+    #[inline(always)]
+    fn integer(self) -> Option<i128> {
+        whole(self as f64)
+    }
+    #[inline(always)]
+    fn real(self) -> (f64, bool) {
+        (self as f64, true)
+    }
+    #[inline(always)]
+    fn single(self) -> f32 {
+        self
+    }
+}
+
+impl From for f64 {
+    #[inline(always)]
+    fn integer(self) -> Option<i128> {
+        whole(self)
+    }
+    #[inline(always)]
+    fn real(self) -> (f64, bool) {
+        (self, true)
+    }
+    #[inline(always)]
+    fn single(self) -> f32 {
+        self as f32
+    }
+}
+
+macro_rules! complexes {
+    ($($t:ty),*) => {$(
+        impl From for [$t; 2] {
+            #[inline(always)]
+            fn integer(self) -> Option<i128> { whole(self[0] as f64).filter(|_| self[1] == 0.0) }
+            #[inline(always)]
+            fn real(self) -> (f64, bool) { (self[0] as f64, true) }
+            #[inline(always)]
+            fn imaginary(self) -> f64 { self[1] as f64 }
+            #[inline(always)]
+            fn single(self) -> f32 { self[0] as f32 }
+        }
+    )*};
+}
+complexes!(f32, f64);
+
+#[inline(always)]
+fn same(a: f64, b: f64) -> bool {
+    a == b && a.is_sign_negative() == b.is_sign_negative() || a.is_nan() && b.is_nan()
+}
+
+impl Cast {
+    fn from_iter<F: From>(&self, values: impl Iterator<Item = F>, to: Dtype) -> std::result::Result<Buf, usize> {
+        macro_rules! integer {
+            ($t:ty) => {
+                self.collect(values, |v: F| match v.integer() {
+                    Some(i) => (i as $t, (i as $t) as i128 == i),
+                    None => (v.real().0 as $t, false),
+                })
+            };
+        }
+        match to {
+            Dtype::Bool => self.collect(values, |v: F| {
+                let i = v.integer();
+                let zero = v.real().0 == 0.0 && v.imaginary() == 0.0;
+                (u8::from(!zero), matches!(i, Some(0 | 1)))
+            }),
+            Dtype::U8 => integer!(u8),
+            Dtype::U16 => integer!(u16),
+            Dtype::U32 => integer!(u32),
+            Dtype::U64 => integer!(u64),
+            Dtype::I8 => integer!(i8),
+            Dtype::I16 => integer!(i16),
+            Dtype::I32 => integer!(i32),
+            Dtype::I64 => integer!(i64),
+            Dtype::F64 => self.collect(values, |v: F| {
+                let (f, exact) = v.real();
+                (f, exact && v.imaginary() == 0.0)
+            }),
+            Dtype::F32 => self.collect(values, |v: F| {
+                let (f, exact) = v.real();
+                let s = v.single();
+                (s, exact && same(s as f64, f) && v.imaginary() == 0.0)
+            }),
+            Dtype::F16 => self.collect(values, |v: F| {
+                let (f, exact) = v.real();
+                let h = f16::from_f64(f);
+                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0)
+            }),
+            Dtype::Bf16 => self.collect(values, |v: F| {
+                let (f, exact) = v.real();
+                let h = bf16::from_f64(f);
+                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0)
+            }),
+            Dtype::C128 => self
+                .collect(values, |v: F| {
+                    let (f, exact) = v.real();
+                    ([f, v.imaginary()], exact)
+                })
+                .map(|b: Buf| b),
+            Dtype::C64 => self.collect(values, |v: F| {
+                let ((f, exact), i) = (v.real(), v.imaginary());
+                let (s, t) = (v.single(), i as f32);
+                ([s, t], exact && same(s as f64, f) && same(t as f64, i))
+            }),
+            Dtype::C32 => self.collect(values, |v: F| {
+                let ((f, exact), i) = (v.real(), v.imaginary());
+                let (s, t) = (f16::from_f64(f), f16::from_f64(i));
+                ([s.to_bits(), t.to_bits()], exact && same(s.to_f64(), f) && same(t.to_f64(), i))
+            }),
+            _ => self.collect(values, |v: F| {
+                let ((f, exact), s) = (v.real(), v.single());
+                let (code, fits) = float8::encode(to, s);
+                (code, exact && fits && same(s as f64, f) && v.imaginary() == 0.0)
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn collect<F: From, T: bytemuck::Pod>(
+        &self,
+        values: impl Iterator<Item = F>,
+        convert: impl Fn(F) -> (T, bool),
+    ) -> std::result::Result<Buf, usize> {
+        // Without a branch per element; the index is looked for only where something was inexact.
+        let mut all_exact = true;
+        let mut inexact = usize::MAX;
+        let mut out: Vec<T> = Vec::with_capacity(values.size_hint().0);
+        for (i, v) in values.enumerate() {
+            let (t, exact) = convert(v);
+            if !exact && all_exact {
+                all_exact = false;
+                inexact = i;
+            }
+            out.push(t);
+        }
+        if !all_exact && !self.lossy {
+            return Err(inexact);
+        }
+        Ok(buf_of(out))
+    }
+}
+
+/// A buffer over any plain vector.
+fn buf_of<T: bytemuck::Pod>(values: Vec<T>) -> Buf {
+    match bytemuck::allocation::try_cast_vec::<T, u16>(values) {
+        Ok(v) => Buf::from_vec(v),
+        Err((_, values)) => match bytemuck::allocation::try_cast_vec::<T, u32>(values) {
+            Ok(v) => Buf::from_vec(v),
+            Err((_, values)) => match bytemuck::allocation::try_cast_vec::<T, u64>(values) {
+                Ok(v) => Buf::from_vec(v),
+                Err((_, values)) => Buf::from_slice_ref(bytemuck::cast_slice::<T, u8>(&values)),
+            },
+        },
+    }
+}

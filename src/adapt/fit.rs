@@ -1,0 +1,465 @@
+//! Fits what a source gives to what a sink can hold: masks, codes, offsets, widened floats, plain times. What cannot be
+//! fitted without loss is refused, all at once, before anything is written.
+
+use super::stages::{Flat, FlatStage};
+use super::table::Staged;
+use super::view::{Change, Made, View, ViewStage};
+use super::{cast, time};
+use crate::error::{Error, Result};
+use crate::format::{Arrays, Holds, Source};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan};
+use crate::pipe::Stage;
+
+/// `--nulls`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Nulls {
+    /// A bool array beside the values.
+    Mask,
+    /// NaN; integers become float64 if that is exact.
+    Nan,
+    /// This value.
+    Fill(String),
+    /// An error.
+    Error,
+}
+
+impl Nulls {
+    /// Parses `mask`, `nan`, `fill=V`, `error`.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn parse(text: &str) -> Result<Nulls> {
+        match text {
+            "mask" => Ok(Nulls::Mask),
+            "nan" => Ok(Nulls::Nan),
+            "error" => Ok(Nulls::Error),
+            _ => match text.strip_prefix("fill=") {
+                Some(value) => Ok(Nulls::Fill(value.to_string())),
+                None => Err(Error::usage(format!("--nulls knows no '{text}'")).hint("mask, nan, fill=VALUE or error")),
+            },
+        }
+    }
+}
+
+/// `--strings`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strings {
+    /// int32 codes, categories in the side file.
+    Codes,
+    /// NAME.offsets and NAME.bytes.
+    Offsets,
+    /// Left out, with a note.
+    Skip,
+    /// An error.
+    Error,
+}
+
+/// What the user allows.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `--bf16 bits`.
+    pub bf16_bits: bool,
+    /// `--fp8 bits`.
+    pub fp8_bits: bool,
+    /// `--nulls`, where given.
+    pub nulls: Option<Nulls>,
+    /// `--strings`, where given.
+    pub strings: Option<Strings>,
+    /// `--ragged offsets`.
+    pub ragged_offsets: bool,
+    /// `--skip-unsupported`.
+    pub skip_unsupported: bool,
+    /// The sink's name, for messages.
+    pub sink: &'static str,
+}
+
+/// An array on its way: what it is made from, and what it becomes.
+struct Fitted {
+    made: Made,
+    meta: ArrayMeta,
+    flat: Way,
+    kept: Option<Kept>,
+    mask: bool,
+}
+
+enum Way {
+    Pass,
+    Codes,
+    Offsets,
+}
+
+enum Outcome {
+    Fits(Box<Fitted>),
+    Skipped(String),
+}
+
+/// Wraps the source in what is needed. Notes tell what changed its kind without changing a value.
+///
+/// # Errors
+/// Refused: everything that the sink cannot hold.
+pub fn fit(source: Box<dyn Source>, holds: &Holds, policy: &Policy) -> Result<(Staged, Vec<String>)> {
+    let plan = source.plan().clone();
+    let (fitted, notes) = fit_plan(&plan, holds, policy)?;
+    let fitting = wrap(&plan, fitted)?;
+    let mut stages: Vec<Box<dyn Stage>> = Vec::new();
+    let source: Box<dyn Source> = match fitting.flats {
+        None if fitting.same => source,
+        None => Box::new(View::new(source, fitting.out, fitting.made)),
+        Some(flats) => {
+            stages.push(Box::new(FlatStage::new(&fitting.middle.arrays, flats, fitting.out)));
+            Box::new(View::new(source, fitting.middle, fitting.made))
+        }
+    };
+    Ok(((source, stages), notes))
+}
+
+/// As [`fit`], behind stages whose plan this is.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_stage(plan: Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Box<dyn Stage>>, Vec<String>)> {
+    let (fitted, notes) = fit_plan(&plan, holds, policy)?;
+    let fitting = wrap(&plan, fitted)?;
+    let inputs = plan.arrays.len();
+    let stages: Vec<Box<dyn Stage>> = match fitting.flats {
+        None if fitting.same => Vec::new(),
+        None => vec![Box::new(ViewStage::new(inputs, fitting.out, fitting.made)?)],
+        Some(flats) => {
+            let flat = FlatStage::new(&fitting.middle.arrays, flats, fitting.out);
+            vec![Box::new(ViewStage::new(inputs, fitting.middle, fitting.made)?), Box::new(flat)]
+        }
+    };
+    Ok((stages, notes))
+}
+
+fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>, Vec<String>)> {
+    let (mut fitted, mut errors, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for (input, meta) in plan.arrays.iter().enumerate() {
+        match fit_one(input, meta, holds, policy, &mut notes) {
+            Ok(Outcome::Fits(f)) => fitted.push(*f),
+            Ok(Outcome::Skipped(note)) => notes.push(note),
+            Err(e) if policy.skip_unsupported => notes.push(format!("{}: left out: {}", meta.name, e.message())),
+            Err(e) => errors.push(e.array(&meta.name)),
+        }
+    }
+    if !errors.is_empty() && errors.len() < plan.arrays.len() {
+        let last = errors.len() - 1;
+        if errors[last].hint_text().is_none() {
+            let e = errors.remove(last).hint("--skip-unsupported leaves such arrays out");
+            errors.push(e);
+        }
+    }
+    Error::all(errors)?;
+    if fitted.is_empty() {
+        return Err(match plan.arrays.is_empty() {
+            true => Error::missing("there is no array in it"),
+            false => Error::refused("no array is left that can be written"),
+        });
+    }
+    if holds.arrays == Arrays::One && fitted.len() > 1 {
+        let names: Vec<&str> = fitted.iter().take(6).map(|f| f.meta.name.as_str()).collect();
+        return Err(Error::refused(format!(
+            "{} holds one array, there are {}: {}{}",
+            policy.sink,
+            fitted.len(),
+            names.join(", "),
+            if fitted.len() > 6 { ", …" } else { "" }
+        ))
+        .hint("choose one with -a, or end the output with / for a file each"));
+    }
+    Ok((fitted, notes))
+}
+
+fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) -> Result<Outcome> {
+    crate::format::readable(meta)?;
+    let mut f = Fitted { made: Made { input, changes: Vec::new() }, meta: meta.clone(), flat: Way::Pass, kept: None, mask: false };
+    if let Logical::Dictionary { categories, .. } = &meta.logical
+        && !(holds.logical)(&meta.logical)
+    {
+        decode_dictionary(&mut f, categories.clone());
+    }
+    let logical = f.meta.logical.clone();
+    if !logical.is_plain() && !(holds.logical)(&logical) {
+        match &logical {
+            l if l.is_time() => fit_time(&mut f, holds, notes),
+            Logical::Text | Logical::Binary | Logical::Decimal { .. } => {
+                if matches!(logical, Logical::Decimal { .. }) && (holds.logical)(&Logical::Text) {
+                    f.meta.logical = Logical::Text;
+                } else if let Some(note) = fit_text(&mut f, holds, policy)? {
+                    return Ok(Outcome::Skipped(note));
+                }
+            }
+            Logical::List => {
+                if !policy.ragged_offsets {
+                    return Err(Error::refused("the rows are lists of uneven length")
+                        .hint("--ragged offsets makes NAME.offsets and NAME.values of them"));
+                }
+                f.flat = Way::Offsets;
+            }
+            Logical::Packed { dtype, .. } => {
+                notes.push(format!("{}: {dtype} elements are written as packed bytes (uint8)", meta.name));
+                f.meta.logical = Logical::Plain;
+            }
+            _ => return Err(Error::refused(format!("{} cannot hold {}", policy.sink, meta.type_name()))),
+        }
+    }
+    if !f.meta.logical.is_var() {
+        fit_dtype(&mut f, holds, policy)?;
+    }
+    fit_nulls(&mut f, holds, policy)?;
+    if f.meta.scalar && !holds.scalars {
+        f.meta.scalar = false;
+        f.meta.rows = Some(1);
+        f.meta.inner = Vec::new();
+    }
+    let rank = if f.meta.scalar { 0 } else { 1 + f.meta.inner.len() };
+    if rank > holds.max_rank.max(1) {
+        return Err(Error::refused(format!("{} holds at most {} dimensions, this array has {rank}", policy.sink, holds.max_rank)));
+    }
+    Ok(Outcome::Fits(Box::new(f)))
+}
+
+fn decode_dictionary(f: &mut Fitted, categories: std::sync::Arc<Categories>) {
+    let codes = f.meta.dtype;
+    let fixed = match categories.kind() {
+        CategoryKind::Text => {
+            f.meta.logical = Logical::Text;
+            None
+        }
+        CategoryKind::Binary => {
+            f.meta.logical = Logical::Binary;
+            None
+        }
+        CategoryKind::Fixed(dtype, _) => {
+            f.meta.logical = Logical::Plain;
+            Some(*dtype)
+        }
+    };
+    f.meta.dtype = fixed.unwrap_or(Dtype::U8);
+    f.made.changes.push(Change::Decode { categories, codes, fixed });
+}
+
+fn fit_time(f: &mut Fitted, holds: &Holds, notes: &mut Vec<String>) {
+    let from = f.meta.type_name();
+    match time::told_as(&f.meta.logical, holds.logical) {
+        Some((logical, dtype, rescale)) => {
+            let nat = matches!(f.meta.logical, Logical::Datetime(_) | Logical::Timedelta(_))
+                && !matches!(logical, Logical::Datetime(_) | Logical::Timedelta(_));
+            if nat && holds.nulls {
+                f.made.changes.push(Change::NatToNull);
+                f.meta.nulls = true;
+            }
+            f.made.changes.extend(rescale.map(Change::Rescale));
+            if matches!(f.meta.logical, Logical::Timestamp(_, Some(_))) {
+                notes.push(format!("{}: {from} is written without its zone, as UTC", f.meta.name));
+            }
+            f.meta.logical = logical;
+            f.meta.dtype = dtype;
+        }
+        None => {
+            notes.push(format!("{}: {from} is written as plain {} counts", f.meta.name, f.meta.dtype));
+            f.meta.logical = Logical::Plain;
+        }
+    }
+}
+
+/// Text into a sink without text. `Some(note)`: it is left out.
+fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<String>> {
+    let kind = f.meta.type_name();
+    let decimal = matches!(f.meta.logical, Logical::Decimal { .. });
+    match policy.strings {
+        Some(Strings::Skip) => return Ok(Some(format!("{}: {kind} is left out", f.meta.name))),
+        Some(Strings::Error) => {
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink)).hint("--strings codes or offsets"));
+        }
+        Some(Strings::Offsets) => f.flat = Way::Offsets,
+        None if decimal => {
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+                .hint(format!("--dtype '{}=float64' --lossy rounds it, --strings codes keeps its text", f.meta.name)));
+        }
+        // Without a side file the categories would be lost.
+        Some(Strings::Codes) | None if !holds.sidecar => {
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+                .hint("--strings offsets makes NAME.offsets and NAME.bytes of it, --strings skip leaves it out"));
+        }
+        Some(Strings::Codes) | None => f.flat = Way::Codes,
+    }
+    Ok(None)
+}
+
+fn fit_dtype(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
+    let from = f.meta.dtype;
+    if holds.dtypes.contains(&from) {
+        return Ok(());
+    }
+    let float16 = if holds.dtypes.contains(&Dtype::F16) { Dtype::F16 } else { Dtype::F32 };
+    let (to, form) = match from {
+        Dtype::Bf16 if policy.bf16_bits => (Dtype::U16, Form::Bits),
+        Dtype::Bf16 | Dtype::F16 => (Dtype::F32, Form::Widened),
+        d if d.is_float8() && policy.fp8_bits => (Dtype::U8, Form::Bits),
+        Dtype::F8E8m0 => (Dtype::F32, Form::Widened),
+        d if d.is_float8() => (float16, Form::Widened),
+        d => {
+            return Err(Error::refused(format!("{} cannot hold {d}", policy.sink)).hint("--dtype casts it, -x leaves it out"));
+        }
+    };
+    if !holds.dtypes.contains(&to) || !(matches!(form, Form::Bits) || cast::always_exact(from, to)) {
+        return Err(Error::refused(format!("{} cannot hold {from}", policy.sink)).hint("--dtype casts it, -x leaves it out"));
+    }
+    let values = f.meta.name.clone();
+    f.kept = Some(Kept { meta: f.meta.clone(), values, offsets: None, valid: None, form: form.clone() });
+    if matches!(form, Form::Widened) {
+        f.made.changes.push(Change::Cast { from, to, lossy: false });
+    }
+    f.meta.dtype = to;
+    Ok(())
+}
+
+fn fit_nulls(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
+    let may_be_null = f.meta.nulls;
+    if !may_be_null {
+        return Ok(());
+    }
+    let hint = "--nulls mask or fill=VALUE";
+    match &policy.nulls {
+        Some(Nulls::Error) => f.made.changes.push(Change::RefuseNulls),
+        Some(Nulls::Nan) if f.meta.dtype.is_float() || f.meta.dtype.is_complex() => f.made.changes.push(Change::DropMask),
+        Some(Nulls::Nan) if f.meta.logical.is_plain() && f.meta.dtype.is_integer() => {
+            f.made.changes.push(Change::Cast { from: f.meta.dtype, to: Dtype::F64, lossy: false });
+            f.made.changes.push(Change::Fill(f64::NAN.to_le_bytes().to_vec()));
+            f.meta.dtype = Dtype::F64;
+        }
+        Some(Nulls::Nan) if matches!(f.flat, Way::Codes) => {}
+        Some(Nulls::Nan) => return Err(Error::refused(format!("{} has nulls and cannot hold NaN", f.meta.type_name())).hint(hint)),
+        Some(Nulls::Fill(value)) if !f.meta.logical.is_var() => {
+            f.made.changes.push(Change::Fill(element(value, &f.meta)?));
+        }
+        _ if holds.nulls || matches!(f.flat, Way::Codes) => return Ok(()),
+        _ => {
+            f.mask = true;
+            f.made.changes.push(Change::DropMask);
+            return Ok(());
+        }
+    }
+    f.meta.nulls = false;
+    Ok(())
+}
+
+/// A fill value as one element.
+fn element(value: &str, meta: &ArrayMeta) -> Result<Vec<u8>> {
+    let bad = || {
+        Error::usage(format!("'{value}' does not fit {}", meta.dtype))
+            .array(&meta.name)
+            .hint("--nulls fill=VALUE takes a value of the column's type")
+    };
+    let parsed: crate::model::Buf = match value.parse::<i64>() {
+        Ok(i) => crate::model::Buf::from_vec(vec![i]),
+        Err(_) => {
+            let f: f64 = match value.to_ascii_lowercase().as_str() {
+                "true" => 1.0,
+                "false" => 0.0,
+                _ => value.parse().map_err(|_| bad())?,
+            };
+            // A decimal literal is rounded to the column's float type, as everywhere.
+            let wide = crate::model::Buf::from_vec(vec![f]);
+            return cast::cast(&wide, Dtype::F64, meta.dtype, meta.dtype.is_float()).map(|b| b.to_vec()).map_err(|_| bad());
+        }
+    };
+    cast::cast(&parsed, Dtype::I64, meta.dtype, false).map(|b| b.to_vec()).map_err(|_| bad())
+}
+
+/// The changes of all arrays together.
+struct Fitting {
+    /// What comes out of the stateless changes.
+    middle: Plan,
+    made: Vec<Made>,
+    /// What comes out in the end.
+    out: Plan,
+    /// Text and lists, if there are any to change.
+    flats: Option<Vec<Flat>>,
+    /// Nothing changes at all.
+    same: bool,
+}
+
+fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
+    let mut middle = Plan { arrays: Vec::new(), ..plan.clone() };
+    let mut out = middle.clone();
+    let (mut made, mut flats, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let mut companions: Vec<(String, String)> = Vec::new();
+    for f in fitted {
+        let logical = f.kept.as_ref().map_or_else(|| f.meta.clone(), |k| k.meta.clone());
+        let name = f.meta.name.clone();
+        let mut record = f
+            .kept
+            .or_else(|| f.mask.then(|| Kept { meta: logical.clone(), form: Form::Same, values: name.clone(), offsets: None, valid: None }));
+        // What the logical array was before nulls were dropped from the meta of the values.
+        let first = out.arrays.len();
+        middle.arrays.push(f.meta.clone());
+        made.push(f.made.clone());
+        match f.flat {
+            Way::Pass => {
+                let mut values = f.meta.clone();
+                values.nulls &= !f.mask;
+                out.arrays.push(values);
+                flats.push(Flat::Pass(first));
+            }
+            Way::Codes => {
+                let kind = if matches!(f.meta.logical, Logical::Binary) { CategoryKind::Binary } else { CategoryKind::Text };
+                let categories = Categories::new(kind, Vec::new());
+                out.arrays.push(ArrayMeta { dtype: Dtype::I32, logical: Logical::Plain, nulls: false, ..f.meta.clone() });
+                record =
+                    Some(Kept { meta: logical, form: Form::Codes(categories.clone()), values: name.clone(), offsets: None, valid: None });
+                flats.push(Flat::Codes { to: first, categories });
+            }
+            Way::Offsets => {
+                let text = !matches!(f.meta.logical, Logical::List);
+                let (offsets, values) = (format!("{name}.offsets"), format!("{name}.{}", if text { "bytes" } else { "values" }));
+                let rows = f.meta.rows.and_then(|r| r.checked_add(1));
+                out.arrays.push(ArrayMeta::column(&offsets, Dtype::I64, Logical::Plain, rows));
+                out.arrays.push(ArrayMeta::column(&values, f.meta.dtype, Logical::Plain, None));
+                companions.extend([(offsets.clone(), name.clone()), (values.clone(), name.clone())]);
+                record = Some(Kept { meta: logical, form: Form::Offsets, values, offsets: Some(offsets), valid: None });
+                flats.push(Flat::Offsets { offsets: first, values: first + 1 });
+            }
+        }
+        if f.mask {
+            let valid = format!("{name}.valid");
+            let mut changes: Vec<Change> = f.made.changes.clone();
+            changes.retain(|c| matches!(c, Change::NatToNull));
+            changes.push(Change::Mask);
+            let meta = ArrayMeta::column(&valid, Dtype::Bool, Logical::Plain, f.meta.rows);
+            middle.arrays.push(meta.clone());
+            made.push(Made { input: f.made.input, changes });
+            flats.push(Flat::Pass(out.arrays.len()));
+            out.arrays.push(meta);
+            companions.push((valid.clone(), name.clone()));
+            if let Some(record) = &mut record {
+                record.valid = Some(valid);
+            }
+        }
+        kept.extend(record);
+    }
+    check_names(&out, &companions)?;
+    out.kept = kept.clone();
+    middle.kept = kept;
+    super::table::keep_columns_of_kept(&mut out);
+    let identity = made.len() == plan.arrays.len() && made.iter().enumerate().all(|(i, m)| m.input == i && m.changes.is_empty());
+    let flat = flats.iter().all(|f| matches!(f, Flat::Pass(_)));
+    let unchanged =
+        |a: &ArrayMeta, b: &ArrayMeta| a.dtype == b.dtype && a.logical == b.logical && a.scalar == b.scalar && a.nulls == b.nulls;
+    let same = flat && identity && out.kept.is_empty() && out.arrays.iter().zip(&plan.arrays).all(|(a, b)| unchanged(a, b));
+    Ok(Fitting { middle, made, out, flats: if flat { None } else { Some(flats) }, same })
+}
+
+fn check_names(plan: &Plan, companions: &[(String, String)]) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for meta in &plan.arrays {
+        if !seen.insert(meta.name.as_str()) {
+            let owner = companions.iter().find(|(c, _)| *c == meta.name).map_or("", |(_, o)| o.as_str());
+            return Err(
+                Error::usage(format!("'{}' is an array, and would be made from '{owner}', too", meta.name)).hint("--rename one of them")
+            );
+        }
+    }
+    Ok(())
+}

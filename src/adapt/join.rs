@@ -1,0 +1,503 @@
+//! Several sources as one: their arrays side by side ([`Union`]), or joined row after row ([`Concat`]).
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use super::names;
+use crate::error::{Context, Error, Result};
+use crate::format::{Emit, Extent, Job, OnDuplicate, Order, ReadRows, Source};
+use crate::model::{Buf, Categories, Chunk, Dtype, Logical, Plan, Values, typed};
+use crate::pipe::Sequenced;
+
+/// A source and what to call it in messages.
+pub struct Part {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// Its path, for messages.
+    pub label: String,
+}
+
+/// Where not all parts have random access, none is asked for it: those that have it are read in order.
+fn in_order(parts: Vec<Part>) -> Vec<Part> {
+    if parts.iter().all(|p| p.source.random().is_some()) {
+        return parts;
+    }
+    let sequenced = |p: Part| match p.source.random() {
+        Some(_) => Part { source: Box::new(Sequenced::new(p.source)), label: p.label },
+        None => p,
+    };
+    parts.into_iter().map(sequenced).collect()
+}
+
+/// The arrays of several sources, one source after the other.
+pub struct Union {
+    parts: Vec<Part>,
+    plan: Plan,
+    /// Per array: the part, and the index there.
+    home: Vec<(usize, usize)>,
+    /// Per part: index there → index here.
+    to: Vec<Arc<HashMap<usize, usize>>>,
+    at: usize,
+}
+
+impl Union {
+    /// Joins the plans.
+    ///
+    /// # Errors
+    /// Usage (exit 2): two arrays of one name, naming both places.
+    pub fn new(parts: Vec<Part>, on_duplicate: OnDuplicate) -> Result<Union> {
+        let mut plan = Plan { format: parts.first().map_or("", |p| p.source.plan().format), ..Plan::default() };
+        let mut home: Vec<(usize, usize)> = Vec::new();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for (p, part) in parts.iter().enumerate() {
+            let theirs = part.source.plan();
+            for (key, value) in &theirs.attributes {
+                plan.attributes.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+            plan.groups.extend(theirs.groups.clone());
+            plan.notes.extend(theirs.notes.iter().cloned());
+            if parts.len() == 1 {
+                plan.tables = theirs.tables.clone();
+                plan.format_version = theirs.format_version.clone();
+            }
+            for (i, meta) in theirs.arrays.iter().enumerate() {
+                let mut meta = meta.clone();
+                if let Some(&first) = seen.get(&meta.name) {
+                    match on_duplicate {
+                        OnDuplicate::Error => {
+                            let (a, b) = (&parts[home[first].0].label, &part.label);
+                            return Err(Error::usage(format!("the array '{}' is in {a} and in {b}", meta.name))
+                                .hint("--prefix-by-file puts the files' names before it, --concat joins the rows, --on-duplicate rename|first|last"));
+                        }
+                        OnDuplicate::First => continue,
+                        OnDuplicate::Last => {
+                            plan.arrays[first] = meta;
+                            home[first] = (p, i);
+                            continue;
+                        }
+                        OnDuplicate::Rename => meta.name = names::unique_name(&meta.name, |n| seen.contains_key(n)),
+                    }
+                }
+                seen.insert(meta.name.clone(), plan.arrays.len());
+                plan.arrays.push(meta);
+                home.push((p, i));
+            }
+        }
+        let mut to = vec![HashMap::new(); parts.len()];
+        for (a, (p, i)) in home.iter().enumerate() {
+            to[*p].insert(*i, a);
+        }
+        Ok(Union { parts: in_order(parts), plan, home, to: to.into_iter().map(Arc::new).collect(), at: 0 })
+    }
+}
+
+impl Source for Union {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let mut given = if wish == Order::RowBlocks { Order::Any } else { wish };
+        for (p, part) in self.parts.iter_mut().enumerate() {
+            let theirs: Vec<usize> = arrays.iter().filter(|&&a| self.home[a].0 == p).map(|&a| self.home[a].1).collect();
+            let got = part.source.want(&theirs, wish).at_file(&part.label)?;
+            if got != Order::ArrayByArray && theirs.len() > 1 {
+                given = Order::Any;
+            }
+        }
+        let ordered = arrays.windows(2).all(|w| self.home[w[0]] < self.home[w[1]]);
+        Ok(if self.parts.len() == 1 || ordered { given } else { Order::Any })
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        while let Some(part) = self.parts.get_mut(self.at) {
+            if let Some(job) = part.source.next(max_bytes).at_file(&part.label)? {
+                let to = self.to[self.at].clone();
+                return Ok(Some(Box::new(PartJob { job, to, label: part.label.clone(), first_row: None, remap: Vec::new() })));
+            }
+            part.source.close().at_file(&part.label)?;
+            self.at += 1;
+        }
+        Ok(None)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        let readers = self.parts.iter().map(|p| Some((p.source.random()?, p.label.clone()))).collect::<Option<Vec<_>>>()?;
+        Some(Arc::new(UnionRows { readers, home: self.home.clone() }))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let (p, i) = self.home[array];
+        self.parts[p].source.extents(i)
+    }
+    fn close(&mut self) -> Result<()> {
+        for part in self.parts.iter_mut().skip(self.at) {
+            part.source.close().at_file(&part.label)?;
+        }
+        Ok(())
+    }
+}
+
+struct UnionRows {
+    readers: Vec<(Arc<dyn ReadRows>, String)>,
+    home: Vec<(usize, usize)>,
+}
+
+impl ReadRows for UnionRows {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        let (p, i) = self.home[array];
+        self.readers[p].0.cut(i, row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        let (p, i) = self.home[array];
+        self.readers[p].0.cost(i, rows)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let (p, i) = self.home[array];
+        let (reader, label) = &self.readers[p];
+        reader
+            .read(i, rows, &mut |mut chunk| {
+                chunk.array = array;
+                emit(chunk)
+            })
+            .at_file(label)
+    }
+}
+
+/// Codes of one part's categories → codes of the merged ones.
+type Remap = Option<Arc<Merge>>;
+
+struct Merge {
+    from: Arc<Categories>,
+    into: Arc<Merged>,
+    dtype: Dtype,
+}
+
+/// Categories under construction, with an index.
+struct Merged {
+    categories: Arc<Categories>,
+    index: Mutex<HashMap<Vec<u8>, u64>>,
+}
+
+impl Merged {
+    fn code(&self, item: &[u8]) -> u64 {
+        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(&code) = index.get(item) {
+            return code;
+        }
+        let code = self.categories.push(item.to_vec());
+        index.insert(item.to_vec(), code);
+        code
+    }
+}
+
+impl Merge {
+    fn apply(&self, chunk: &mut Chunk) -> Result<()> {
+        let Values::Fixed(values) = &chunk.values else { return Ok(()) };
+        let items = self.from.snapshot();
+        let codes = codes_of(values, self.dtype);
+        let mut out = Vec::with_capacity(codes.len());
+        for (row, code) in codes.into_iter().enumerate() {
+            if chunk.valid.as_ref().is_some_and(|v| v.get(row) == Some(&0)) {
+                out.push(0);
+                continue;
+            }
+            let item = usize::try_from(code).ok().and_then(|c| items.get(c));
+            out.push(
+                self.into.code(item.ok_or_else(|| Error::corrupt(format!("the code {code} is past the {} categories", items.len())))?)
+                    as i64,
+            );
+        }
+        chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
+        Ok(())
+    }
+}
+
+/// Codes of any integer width as int64.
+pub fn codes_of(values: &Buf, dtype: Dtype) -> Vec<i64> {
+    match dtype {
+        Dtype::I8 => typed::<i8>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U8 => values.iter().map(|v| *v as i64).collect(),
+        Dtype::I16 => typed::<i16>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U16 => typed::<u16>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::I32 => typed::<i32>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U32 => typed::<u32>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U64 => typed::<u64>(values).iter().map(|v| i64::try_from(*v).unwrap_or(i64::MAX)).collect(),
+        _ => typed::<i64>(values).into_owned(),
+    }
+}
+
+/// int64 codes in another width.
+///
+/// # Errors
+/// Refused where a code does not fit: the categories have outgrown the codes' width.
+pub fn codes_to(codes: &[i64], dtype: Dtype) -> Result<Buf> {
+    let wide = Buf::from_vec(codes.to_vec());
+    super::cast::cast(&wide, Dtype::I64, dtype, false).map_err(|i| {
+        Error::refused(format!("the joined categories need more than {dtype} codes ({})", codes[i]))
+            .hint("--dtype gives the codes another width")
+    })
+}
+
+/// Arrays of the same name over all parts, row after row.
+pub struct Concat {
+    parts: Vec<Part>,
+    plan: Plan,
+    /// Per array and part: the index there.
+    home: Vec<Vec<usize>>,
+    /// Per array and part: the first row, where the rows before are known.
+    first: Vec<Vec<Option<u64>>>,
+    remaps: Vec<Vec<Remap>>,
+    at: usize,
+    labels: Arc<Vec<String>>,
+}
+
+impl Concat {
+    /// Joins; names, dtypes, logical types and inner shapes must agree.
+    ///
+    /// # Errors
+    /// Usage (exit 2), naming both files and what differs.
+    pub fn new(parts: Vec<Part>) -> Result<Concat> {
+        let Some(lead) = parts.first() else { return Err(Error::missing("there is nothing to join")) };
+        let mut plan = lead.source.plan().clone();
+        let (mut home, mut first, mut remaps) = (Vec::new(), Vec::new(), Vec::new());
+        let mut errors = Vec::new();
+        let indexes: Vec<HashMap<&str, usize>> =
+            parts.iter().map(|p| p.source.plan().arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect()).collect();
+        for meta in &mut plan.arrays {
+            let (mut homes, mut firsts, mut remap) = (Vec::new(), Vec::new(), Vec::new());
+            let mut rows = Some(0u64);
+            let merged = match &meta.logical {
+                Logical::Dictionary { categories, ordered } => {
+                    let merged = merged_categories(&parts, &indexes, &meta.name, categories);
+                    meta.logical = Logical::Dictionary { categories: merged.categories.clone(), ordered: *ordered };
+                    Some(Arc::new(merged))
+                }
+                _ => None,
+            };
+            if meta.scalar {
+                meta.scalar = false;
+            }
+            for (p, part) in parts.iter().enumerate() {
+                let Some(&i) = indexes[p].get(meta.name.as_str()) else {
+                    errors.push(Error::usage(format!("the array '{}' is in {} but not in {}", meta.name, lead.label, part.label)));
+                    continue;
+                };
+                let theirs = &part.source.plan().arrays[i];
+                if theirs.dtype != meta.dtype
+                    || theirs.inner != meta.inner
+                    || theirs.logical != meta.logical
+                    || theirs.was != meta.was && theirs.was.is_some()
+                {
+                    errors.push(
+                        Error::usage(format!(
+                            "'{}' is {} {:?} in {} and {} {:?} in {}",
+                            meta.name,
+                            meta.type_name(),
+                            meta.inner,
+                            lead.label,
+                            theirs.type_name(),
+                            theirs.inner,
+                            part.label
+                        ))
+                        .hint("--dtype NAME=TYPE makes them the same"),
+                    );
+                }
+                meta.nulls |= theirs.nulls;
+                homes.push(i);
+                firsts.push(rows);
+                rows = rows.and_then(|r| r.checked_add(theirs.rows?));
+                remap.push(match (&theirs.logical, &merged) {
+                    (Logical::Dictionary { categories, .. }, Some(into)) => {
+                        Some(Arc::new(Merge { from: categories.clone(), into: into.clone(), dtype: meta.dtype }))
+                    }
+                    _ => None,
+                });
+            }
+            meta.rows = rows;
+            meta.details.stored_bytes = None;
+            home.push(homes);
+            first.push(firsts);
+            remaps.push(remap);
+        }
+        for (p, part) in parts.iter().enumerate().skip(1) {
+            for theirs in &part.source.plan().arrays {
+                if !indexes[0].contains_key(theirs.name.as_str()) {
+                    errors.push(Error::usage(format!("the array '{}' is in {} but not in {}", theirs.name, parts[p].label, lead.label)));
+                }
+            }
+        }
+        Error::all(errors)?;
+        drop(indexes);
+        let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
+        Ok(Concat { parts: in_order(parts), plan, home, first, remaps, at: 0, labels })
+    }
+}
+
+/// All categories that are known by now, in the order of the parts.
+fn merged_categories(parts: &[Part], indexes: &[HashMap<&str, usize>], name: &str, lead: &Arc<Categories>) -> Merged {
+    let categories = Categories::new(lead.kind().clone(), Vec::new());
+    let merged = Merged { categories, index: Mutex::new(HashMap::new()) };
+    for (part, index) in parts.iter().zip(indexes) {
+        if let Some(&i) = index.get(name)
+            && let Logical::Dictionary { categories, .. } = &part.source.plan().arrays[i].logical
+        {
+            for item in categories.snapshot() {
+                merged.code(&item);
+            }
+        }
+    }
+    merged
+}
+
+impl Source for Concat {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let mut all_rows = true;
+        for (p, part) in self.parts.iter_mut().enumerate() {
+            let theirs: Vec<usize> = arrays.iter().map(|&a| self.home[a][p]).collect();
+            let given = part.source.want(&theirs, if arrays.len() > 1 { Order::RowBlocks } else { wish }).at_file(&part.label)?;
+            all_rows &= given == Order::RowBlocks || part.source.random().is_some();
+        }
+        Ok(match arrays.len() {
+            0 | 1 => wish,
+            _ if all_rows => Order::RowBlocks,
+            _ => Order::Any,
+        })
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        while let Some(part) = self.parts.get_mut(self.at) {
+            let p = self.at;
+            if let Some(job) = part.source.next(max_bytes).at_file(&part.label)? {
+                let to = Arc::new(self.home.iter().enumerate().map(|(a, h)| (h[p], a)).collect());
+                let first_row = Some(self.home.iter().enumerate().map(|(a, h)| (h[p], self.first[a][p])).collect());
+                let remap = self.remaps.iter().enumerate().filter_map(|(a, r)| Some((self.home[a][p], r[p].clone()?))).collect();
+                return Ok(Some(Box::new(PartJob { job, to, label: part.label.clone(), first_row, remap })));
+            }
+            part.source.close().at_file(&part.label)?;
+            self.at += 1;
+        }
+        Ok(None)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        let readers = self.parts.iter().map(|p| p.source.random()).collect::<Option<Vec<_>>>()?;
+        let mut bounds = Vec::new();
+        for (a, firsts) in self.first.iter().enumerate() {
+            let mut b = firsts.iter().copied().collect::<Option<Vec<u64>>>()?;
+            b.push(self.plan.arrays[a].rows?);
+            bounds.push(b);
+        }
+        Some(Arc::new(ConcatRows { readers, home: self.home.clone(), bounds, remaps: self.remaps.clone(), labels: self.labels.clone() }))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        if self.remaps[array].iter().any(Option::is_some) {
+            return None;
+        }
+        let mut all = Vec::new();
+        for (part, &i) in self.parts.iter().zip(&self.home[array]) {
+            all.extend(part.source.extents(i)?);
+        }
+        Some(all)
+    }
+    fn close(&mut self) -> Result<()> {
+        for part in self.parts.iter_mut().skip(self.at) {
+            part.source.close().at_file(&part.label)?;
+        }
+        Ok(())
+    }
+}
+
+struct PartJob {
+    job: Box<dyn Job>,
+    /// Index in the part → index in the whole.
+    to: Arc<HashMap<usize, usize>>,
+    label: String,
+    /// Concat: index in the part → rows before this part (`None`: not known). Union: nothing to add.
+    first_row: Option<HashMap<usize, Option<u64>>>,
+    remap: Vec<(usize, Arc<Merge>)>,
+}
+
+impl Job for PartJob {
+    fn bytes(&self) -> u64 {
+        self.job.bytes()
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        let PartJob { job, to, label, first_row, remap } = *self;
+        job.run(&mut |mut chunk| {
+            let Some(&array) = to.get(&chunk.array) else { return Ok(()) };
+            if let Some((_, merge)) = remap.iter().find(|(i, _)| *i == chunk.array) {
+                merge.apply(&mut chunk)?;
+            }
+            if let Some(first) = &first_row {
+                chunk.first_row = match (chunk.first_row, first.get(&chunk.array)) {
+                    (Chunk::NEXT, _) | (_, Some(None) | None) => Chunk::NEXT,
+                    (row, Some(Some(before))) => row + before,
+                };
+            }
+            chunk.array = array;
+            emit(chunk)
+        })
+        .at_file(&label)
+    }
+}
+
+struct ConcatRows {
+    readers: Vec<Arc<dyn ReadRows>>,
+    home: Vec<Vec<usize>>,
+    /// Per array: first row of each part, and the end.
+    bounds: Vec<Vec<u64>>,
+    remaps: Vec<Vec<Remap>>,
+    labels: Arc<Vec<String>>,
+}
+
+impl ConcatRows {
+    fn part_at(&self, array: usize, row: u64) -> usize {
+        let bounds = &self.bounds[array];
+        bounds[1..].partition_point(|&end| end <= row).min(self.readers.len() - 1)
+    }
+}
+
+impl ReadRows for ConcatRows {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        let p = self.part_at(array, row);
+        let (start, end) = (self.bounds[array][p], self.bounds[array][p + 1]);
+        self.readers[p].cut(self.home[array][p], row - start).saturating_add(start).min(end.max(row + 1))
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        let mut total = 0u64;
+        for p in self.part_at(array, rows.start)..self.readers.len() {
+            let (start, end) = (self.bounds[array][p], self.bounds[array][p + 1]);
+            if start >= rows.end {
+                break;
+            }
+            let local = rows.start.max(start) - start..rows.end.min(end) - start;
+            total = total.saturating_add(self.readers[p].cost(self.home[array][p], local)?);
+        }
+        Some(total)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for p in self.part_at(array, rows.start)..self.readers.len() {
+            let (start, end) = (self.bounds[array][p], self.bounds[array][p + 1]);
+            if start >= rows.end {
+                break;
+            }
+            let local = rows.start.max(start) - start..rows.end.min(end) - start;
+            if local.is_empty() {
+                continue;
+            }
+            self.readers[p]
+                .read(self.home[array][p], local, &mut |mut chunk| {
+                    if let Some(merge) = &self.remaps[array][p] {
+                        merge.apply(&mut chunk)?;
+                    }
+                    chunk.array = array;
+                    chunk.first_row += start;
+                    emit(chunk)
+                })
+                .at_file(&self.labels[p])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! Model to model: choosing, renaming, rows, casts, joining, tables, and fitting to what a sink can hold. Names no format.
+//!
+//! Changes that look at each chunk alone wrap the source ([`view::View`], [`rows::RowsView`], [`join`]); those that need
+//! the chunks in order are [`crate::pipe::Stage`]s.
+
+pub mod cast;
+pub mod fit;
+pub mod float8;
+pub mod join;
+pub mod names;
+pub mod restore;
+pub mod rows;
+pub mod stages;
+pub mod table;
+pub mod time;
+pub mod view;

@@ -1,0 +1,316 @@
+//! Choosing arrays by pattern and renaming them.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+
+use crate::error::{Error, Result};
+use crate::format::OnDuplicate;
+use crate::model::Plan;
+
+/// The names among `candidates` that are close to `wanted`, nearest first, at most three.
+pub fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut scored: Vec<(f64, &str)> = candidates
+        .map(|c| {
+            let near = strsim::normalized_damerau_levenshtein(&wanted.to_lowercase(), &c.to_lowercase());
+            let part = !wanted.is_empty() && (c.contains(wanted) || (c.len() > 2 && wanted.contains(c)));
+            (if part { near.max(0.7) } else { near }, c)
+        })
+        .filter(|(score, _)| *score >= 0.6)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.truncate(3);
+    scored.into_iter().map(|(_, c)| c).collect()
+}
+
+/// Natural order: `layer.2` before `layer.10`.
+pub fn natural(a: &str, b: &str) -> Ordering {
+    let (mut x, mut y) = (a.as_bytes(), b.as_bytes());
+    loop {
+        match (x.first(), y.first()) {
+            (None, None) => return a.cmp(b),
+            (None, _) => return Ordering::Less,
+            (_, None) => return Ordering::Greater,
+            (Some(p), Some(q)) if p.is_ascii_digit() && q.is_ascii_digit() => {
+                let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
+                let (m, n) = (digits(x), digits(y));
+                let zeros = |s: &[u8]| s.iter().take_while(|c| **c == b'0').count();
+                let (u, v) = (&x[zeros(&x[..m])..m], &y[zeros(&y[..n])..n]);
+                match u.len().cmp(&v.len()).then_with(|| u.cmp(v)) {
+                    Ordering::Equal => {}
+                    other => return other,
+                }
+                x = &x[m..];
+                y = &y[n..];
+            }
+            (Some(p), Some(q)) => match p.cmp(q) {
+                Ordering::Equal => {
+                    x = &x[1..];
+                    y = &y[1..];
+                }
+                other => return other,
+            },
+        }
+    }
+}
+
+/// A name or pattern: `*` matches any run of characters, `\` takes the next one as it is.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: String,
+    /// What stands between the stars.
+    parts: Vec<Vec<u8>>,
+}
+
+impl Pattern {
+    /// Parses a pattern; every string is one.
+    pub fn new(text: &str) -> Pattern {
+        let mut parts = Vec::new();
+        let mut part = Vec::new();
+        let mut bytes = text.bytes();
+        while let Some(b) = bytes.next() {
+            match b {
+                b'*' => parts.push(std::mem::take(&mut part)),
+                b'\\' => part.push(bytes.next().unwrap_or(b'\\')),
+                _ => part.push(b),
+            }
+        }
+        parts.push(part);
+        Pattern { text: text.to_string(), parts }
+    }
+    /// Does it match the whole name?
+    pub fn matches(&self, name: &str) -> bool {
+        if self.text == name {
+            return true;
+        }
+        let name = name.as_bytes();
+        let (first, last) = (&self.parts[0], &self.parts[self.parts.len() - 1]);
+        if self.parts.len() == 1 {
+            return name == first.as_slice();
+        }
+        if name.len() < first.len() + last.len() || !name.starts_with(first) || !name.ends_with(last) {
+            return false;
+        }
+        let mut rest = &name[first.len()..name.len() - last.len()];
+        for part in &self.parts[1..self.parts.len() - 1] {
+            match memchr::memmem::find(rest, part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// The patterns that one option value stands for: itself where an array has exactly this name, else split at commas.
+fn split<'a>(value: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
+    if exists(value) || !value.contains(',') {
+        return vec![value];
+    }
+    let (mut parts, mut start, mut escaped) = (Vec::new(), 0, false);
+    for (i, c) in value.char_indices() {
+        if escaped {
+            escaped = false;
+        } else if c == '\\' {
+            escaped = true;
+        } else if c == ',' {
+            parts.push(&value[start..i]);
+            start = i + 1;
+        }
+    }
+    parts.push(&value[start..]);
+    parts.into_iter().filter(|p| !p.is_empty()).collect()
+}
+
+/// The indices of the chosen arrays, in the order of the patterns (within a pattern: of the source).
+///
+/// # Errors
+/// Missing (exit 3) for a pattern that matches nothing, with near names; also where nothing is left.
+pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec<usize>> {
+    let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+    let known: HashSet<&str> = names.iter().copied().collect();
+    let exists = |n: &str| known.contains(n);
+    let mut errors = Vec::new();
+    let mut find = |values: &[String]| {
+        let mut found = Vec::new();
+        for value in values {
+            for text in split(value, &exists) {
+                let before = found.len();
+                let pattern = Pattern::new(text);
+                let exact = exists(text);
+                found
+                    .extend(names.iter().enumerate().filter(|(_, n)| if exact { **n == text } else { pattern.matches(n) }).map(|(i, _)| i));
+                if found.len() == before {
+                    errors.push(no_match(text, &names));
+                }
+            }
+        }
+        found
+    };
+    let mut chosen = if include.is_empty() { (0..names.len()).collect() } else { find(include) };
+    let excluded = find(exclude);
+    Error::all(errors)?;
+    let mut seen = vec![false; names.len()];
+    for i in excluded {
+        seen[i] = true;
+    }
+    chosen.retain(|&i| !std::mem::replace(&mut seen[i], true));
+    if chosen.is_empty() {
+        return Err(match names.is_empty() {
+            true => Error::missing("there is no array in it"),
+            false => Error::missing("no array is left").hint("check -a and -x against `npk list`"),
+        });
+    }
+    Ok(chosen)
+}
+
+fn no_match(text: &str, names: &[&str]) -> Error {
+    let error = Error::missing(format!("no array matches '{text}'"));
+    let near = nearest(text, names.iter().copied());
+    if !near.is_empty() {
+        return error.hint(format!("did you mean {}?", near.join(", ")));
+    }
+    let some: Vec<&str> = names.iter().take(5).copied().collect();
+    error.hint(match names.len() {
+        0 => "there is no array in it".to_string(),
+        n if n > some.len() => format!("there are {n} arrays: {}, …", some.join(", ")),
+        _ => format!("there are: {}", some.join(", ")),
+    })
+}
+
+/// How arrays are renamed, in the order of the fields.
+#[derive(Clone, Debug, Default)]
+pub struct Renaming {
+    /// The one resulting array's name.
+    pub name: Option<String>,
+    /// Prefixes to take off; each only where it is there.
+    pub strip_prefix: Vec<String>,
+    /// Old → new, by exact name.
+    pub rename: Vec<(String, String)>,
+    /// Regular expression → replacement.
+    pub rename_re: Vec<(regex::Regex, String)>,
+    /// Put before every name.
+    pub add_prefix: Option<String>,
+}
+
+impl Renaming {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none()
+            && self.strip_prefix.is_empty()
+            && self.rename.is_empty()
+            && self.rename_re.is_empty()
+            && self.add_prefix.is_none()
+    }
+
+    /// Renames the plan's arrays (tables, too). `--name` is not checked against their number here: [`check_single`].
+    ///
+    /// # Errors
+    /// Usage: an empty name; a repeated name. Missing: `--rename` of what is not there.
+    pub fn apply(&self, plan: &mut Plan, on_duplicate: OnDuplicate) -> Result<()> {
+        let mut new: Vec<String> = plan.arrays.iter().map(|a| a.name.clone()).collect();
+        let mut used = vec![false; self.rename.len()];
+        for name in &mut new {
+            if let Some(n) = &self.name {
+                name.clone_from(n);
+            }
+            for prefix in &self.strip_prefix {
+                if let Some(rest) = name.strip_prefix(prefix.as_str()).filter(|r| !r.is_empty()) {
+                    *name = rest.to_string();
+                }
+            }
+            for (i, (old, to)) in self.rename.iter().enumerate() {
+                if name == old {
+                    name.clone_from(to);
+                    used[i] = true;
+                    break;
+                }
+            }
+            for (re, to) in &self.rename_re {
+                *name = re.replace(name, to.as_str()).into_owned();
+            }
+            if let Some(prefix) = &self.add_prefix {
+                name.insert_str(0, prefix);
+            }
+            if name.is_empty() {
+                return Err(Error::usage("renaming leaves an array without a name"));
+            }
+        }
+        if let Some(i) = used.iter().position(|u| !u) {
+            let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+            return Err(no_match(&self.rename[i].0, &names));
+        }
+        make_unique(&mut new, on_duplicate, |name| format!("two arrays are called '{name}' after renaming"))?;
+        set_names(plan, &new);
+        Ok(())
+    }
+}
+
+/// `--name` fits one resulting array.
+///
+/// # Errors
+/// Usage, with the names.
+pub fn check_single(plan: &Plan) -> Result<()> {
+    if plan.arrays.len() == 1 {
+        return Ok(());
+    }
+    let names: Vec<&str> = plan.arrays.iter().take(5).map(|a| a.name.as_str()).collect();
+    Err(Error::usage(format!("--name fits one array, there are {}: {}", plan.arrays.len(), names.join(", ")))
+        .hint("choose one with -a, or use --rename OLD=NEW"))
+}
+
+/// Gives the arrays these names, in tables and aliases too.
+pub fn set_names(plan: &mut Plan, new: &[String]) {
+    let map: HashMap<String, String> = plan.arrays.iter().map(|a| a.name.clone()).zip(new.iter().cloned()).collect();
+    let to = |name: &mut String| {
+        if let Some(n) = map.get(name.as_str()) {
+            name.clone_from(n);
+        }
+    };
+    for table in &mut plan.tables {
+        for column in &mut table.columns {
+            let follows = column.header == column.array;
+            to(&mut column.array);
+            if follows {
+                column.header.clone_from(&column.array);
+            }
+        }
+        table.index.iter_mut().for_each(to);
+        table.matrix.iter_mut().for_each(to);
+    }
+    for (array, name) in plan.arrays.iter_mut().zip(new) {
+        array.details.alias_of.iter_mut().for_each(to);
+        array.name.clone_from(name);
+    }
+}
+
+/// Refuses repeated names, or makes the later ones unique with `rename`.
+///
+/// # Errors
+/// Usage, with the sentence of `say`.
+pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate, say: impl Fn(&str) -> String) -> Result<()> {
+    let mut seen: HashSet<String> = HashSet::new();
+    let all: HashSet<String> = if on_duplicate == OnDuplicate::Rename { names.iter().cloned().collect() } else { HashSet::new() };
+    for name in names.iter_mut() {
+        if !seen.contains(name.as_str()) {
+            seen.insert(name.clone());
+        } else if on_duplicate == OnDuplicate::Rename {
+            *name = unique_name(name, |n| seen.contains(n) || all.contains(n));
+            seen.insert(name.clone());
+        } else {
+            return Err(Error::usage(say(name)).hint("--on-duplicate rename makes the second one NAME_1"));
+        }
+    }
+    Ok(())
+}
+
+/// `name_1`, `name_2`, … whichever is free.
+pub fn unique_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let mut n = 1u64;
+    loop {
+        let candidate = format!("{name}_{n}");
+        if !taken(&candidate) {
+            return candidate;
+        }
+        n += 1;
+    }
+}

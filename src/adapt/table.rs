@@ -1,0 +1,326 @@
+//! Tables into arrays and back: the layouts `auto`, `matrix` and `columns`, and what a table output is made of.
+
+use super::cast;
+use super::stages::{SplitStage, StackStage};
+use super::view::{Change, Made, View};
+use crate::error::{Error, Result};
+use crate::format::Source;
+use crate::model::{ArrayMeta, Column, Dtype, Plan, Table};
+use crate::pipe::Stage;
+
+/// `--layout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// A matrix where nothing speaks against it.
+    #[default]
+    Auto,
+    /// An array a column.
+    Columns,
+    /// One matrix.
+    Matrix,
+}
+
+/// A source and the stages behind it.
+pub type Staged = (Box<dyn Source>, Vec<Box<dyn Stage>>);
+
+/// Tables keep only the columns whose arrays are still there, in the arrays' order.
+pub fn keep_columns(plan: &mut Plan) {
+    let position: std::collections::HashMap<&str, usize> = plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
+    for table in &mut plan.tables {
+        table.columns.retain(|c| position.contains_key(c.array.as_str()));
+        table.columns.sort_by_key(|c| position.get(c.array.as_str()).copied());
+        table.index.retain(|i| position.contains_key(i.as_str()));
+        if table.matrix.as_ref().is_some_and(|m| !position.contains_key(m.as_str())) {
+            table.matrix = None;
+        }
+    }
+    plan.tables.retain(|t| !t.columns.is_empty() || t.matrix.is_some());
+}
+
+/// As [`keep_columns`], where columns may be logical arrays that are kept in pieces.
+pub fn keep_columns_of_kept(plan: &mut Plan) {
+    let mut with_kept = plan.clone();
+    with_kept.arrays.extend(plan.kept.iter().filter(|k| plan.position(&k.meta.name).is_none()).map(|k| k.meta.clone()));
+    let known: std::collections::HashSet<&str> = with_kept.arrays.iter().map(|a| a.name.as_str()).collect();
+    for table in &mut plan.tables {
+        table.columns.retain(|c| known.contains(c.array.as_str()));
+        table.index.retain(|i| known.contains(i.as_str()));
+    }
+}
+
+/// numpy's common dtype of two, as `np.result_type` gives it; `None` for types that numpy does not have.
+pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {
+    use Dtype::*;
+    if a == b {
+        return Some(a);
+    }
+    if !Dtype::NUMPY.contains(&a) || !Dtype::NUMPY.contains(&b) {
+        return None;
+    }
+    if cast::always_exact(a, b) {
+        return Some(b);
+    }
+    if cast::always_exact(b, a) {
+        return Some(a);
+    }
+    let float_for = |d: Dtype| match d {
+        Bool | U8 | I8 => F16,
+        U16 | I16 => F32,
+        U32 | I32 | U64 | I64 => F64,
+        C64 => F32,
+        C128 => F64,
+        other => other,
+    };
+    if a.is_integer() && b.is_integer() {
+        let width = a.item_bytes().max(b.item_bytes());
+        // Unsigned beside signed: the next wider signed type; beside uint64: float64.
+        let unsigned = if matches!(a, U8 | U16 | U32 | U64) { a } else { b };
+        return Some(match (unsigned.item_bytes(), width) {
+            (8, _) => F64,
+            (4, _) => I64,
+            (2, w) => {
+                if w <= 2 {
+                    I32
+                } else if w == 4 {
+                    I32
+                } else {
+                    I64
+                }
+            }
+            (_, w) => match w {
+                1 => I16,
+                2 => I16,
+                4 => I32,
+                _ => I64,
+            },
+        });
+    }
+    let wider = if float_for(a).item_bytes() >= float_for(b).item_bytes() { float_for(a) } else { float_for(b) };
+    Some(match (a.is_complex() || b.is_complex(), wider) {
+        (true, F64) => C128,
+        (true, _) => C64,
+        (false, d) => d,
+    })
+}
+
+/// Applies `--layout` to a source that is a table file. Says which layout was chosen.
+///
+/// `nulls_allowed`: nulls become NaN or a fill value later on (`--nulls nan|fill`), so a matrix may have them.
+///
+/// # Errors
+/// Refused: columns that a matrix cannot hold, all named at once.
+pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed: bool) -> Result<(Staged, Option<&'static str>)> {
+    let plan = source.plan().clone();
+    let Some(table) = plan.tables.first().cloned() else { return Ok(((source, Vec::new()), None)) };
+    let data: Vec<usize> =
+        table.columns.iter().filter(|c| !table.index.contains(&c.array)).filter_map(|c| plan.position(&c.array)).collect();
+    let fits = |m: &ArrayMeta| m.logical.is_plain() && m.inner.is_empty() && !m.scalar && m.details.error.is_none();
+    let uniform = !data.is_empty()
+        && data.iter().all(|&i| {
+            let m = &plan.arrays[i];
+            fits(m) && m.dtype == plan.arrays[data[0]].dtype && m.dtype != Dtype::Bool && !m.nulls
+        });
+    if layout == Layout::Columns || layout == Layout::Auto && !uniform {
+        return Ok(((source, Vec::new()), Some("columns")));
+    }
+    let mut errors = Vec::new();
+    let mut dtype = None;
+    for &i in &data {
+        let m = &plan.arrays[i];
+        let refuse = |why: &str| Error::refused(format!("a matrix cannot hold {why}")).array(&m.name).hint("--layout columns");
+        if !fits(m) {
+            errors.push(refuse(
+                &format!("{} {}", m.type_name(), if m.inner.is_empty() { "" } else { "lists" }).trim_end().to_string().as_str(),
+            ));
+        } else if m.nulls && !nulls_allowed {
+            errors.push(refuse("nulls").hint("--nulls nan or --nulls fill=VALUE, or --layout columns"));
+        } else {
+            match dtype.map_or(Some(m.dtype), |d| common_dtype(d, m.dtype)) {
+                Some(d) => dtype = Some(d),
+                None => errors.push(refuse(m.dtype.name())),
+            }
+        }
+    }
+    Error::all(errors)?;
+    let Some(dtype) = dtype else { return Err(Error::missing("there is no column for a matrix")) };
+    let lead = &plan.arrays[data[0]];
+    let mut matrix = ArrayMeta::new(stem, dtype, &[0, data.len() as u64]);
+    matrix.rows = lead.rows;
+    matrix.nulls = data.iter().any(|&i| plan.arrays[i].nulls);
+    let mut out = plan.clone();
+    let others: Vec<ArrayMeta> = (0..plan.arrays.len()).filter(|i| !data.contains(i)).map(|i| plan.arrays[i].clone()).collect();
+    if others.iter().any(|o| o.name == stem) {
+        matrix.name = super::names::unique_name(stem, |n| others.iter().any(|o| o.name == n));
+    }
+    let name = matrix.name.clone();
+    out.arrays = std::iter::once(matrix).chain(others).collect();
+    out.tables = vec![Table {
+        columns: data.iter().map(|&i| Column { array: name.clone(), header: header_of(&table, &plan.arrays[i].name) }).collect(),
+        index: table.index.clone(),
+        matrix: Some(name),
+        metadata: table.metadata.clone(),
+    }];
+    let stage = StackStage::new(&plan.arrays, &data, out);
+    Ok(((source, vec![Box::new(stage)]), Some("matrix")))
+}
+
+fn header_of(table: &Table, array: &str) -> String {
+    table.columns.iter().find(|c| c.array == array).map_or_else(|| array.to_string(), |c| c.header.clone())
+}
+
+/// Makes a table of what a source has, for a table output: the recorded table if there is one, else the one array, else
+/// arrays of equal row count.
+///
+/// # Errors
+/// Refused, listing the arrays that make no table.
+pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_names: Option<&[String]>) -> Result<Staged> {
+    let plan = source.plan().clone();
+    let list = || {
+        let mut shown: Vec<String> =
+            plan.arrays.iter().take(8).map(|a| format!("{} {:?}", a.name, a.shape().unwrap_or_default())).collect();
+        if plan.arrays.len() > 8 {
+            shown.push("…".into());
+        }
+        shown.join(", ")
+    };
+    let recorded = plan.tables.first();
+    let matrix = recorded.and_then(|t| t.matrix.clone());
+    // Which arrays are cut into columns.
+    let single = plan.arrays.len() == 1;
+    let split: Vec<bool> = plan
+        .arrays
+        .iter()
+        .map(|a| {
+            let two = a.inner.len() == 1 && !a.logical.is_var();
+            match layout {
+                Layout::Columns => false,
+                Layout::Matrix => two,
+                Layout::Auto => two && (matrix.as_ref() == Some(&a.name) || recorded.is_none() && single),
+            }
+        })
+        .collect();
+    let rows = plan.arrays.first().and_then(|a| a.rows);
+    let even = plan.arrays.iter().all(|a| a.rows == rows && (!a.scalar || single));
+    if !even {
+        return Err(Error::refused(format!("these arrays make no table, their row counts differ: {}", list()))
+            .hint("choose arrays of equal row count with -a"));
+    }
+    let mut errors = Vec::new();
+    for (a, split) in plan.arrays.iter().zip(&split) {
+        let rank = 1 + a.inner.len();
+        if !split && !a.scalar && rank > max_rank {
+            let error = Error::refused(format!("an array of {rank} dimensions cannot be a column here")).array(&a.name);
+            errors.push(if rank == 2 {
+                error.hint("--layout matrix makes a column of each of its columns")
+            } else {
+                error.hint("choose others with -a, or another output format")
+            });
+        } else if *split && a.inner[0] > 100_000 {
+            errors.push(Error::refused(format!("{} columns are too many for a table", a.inner[0])).array(&a.name));
+        }
+    }
+    Error::all(errors)?;
+    let (mut out, mut columns, mut widths) = (plan.clone(), Vec::new(), Vec::new());
+    out.arrays.clear();
+    for (a, split) in plan.arrays.iter().zip(&split) {
+        if !split {
+            let name =
+                if single && recorded.is_none() && !a.scalar && a.inner.is_empty() && column_names.is_none() && layout != Layout::Columns {
+                    "data".to_string()
+                } else {
+                    a.name.clone()
+                };
+            let header = recorded.map_or_else(
+                || name.clone(),
+                |t| if t.columns.iter().any(|c| c.array == a.name) { header_of(t, &a.name) } else { name.clone() },
+            );
+            out.arrays.push(ArrayMeta { name: name.clone(), scalar: false, ..a.clone() });
+            columns.push(Column { array: name, header });
+            widths.push(None);
+            continue;
+        }
+        let width = a.inner[0];
+        let headers: Vec<String> = match recorded.filter(|t| t.matrix.as_ref() == Some(&a.name)) {
+            Some(t) if t.columns.len() as u64 == width => t.columns.iter().map(|c| c.header.clone()).collect(),
+            _ if single => (0..width).map(|i| format!("col{i}")).collect(),
+            _ => (0..width).map(|i| format!("{}.{i}", a.name)).collect(),
+        };
+        for (i, header) in headers.into_iter().enumerate() {
+            let mut name = if header.is_empty() { format!("col{i}") } else { header.clone() };
+            if columns.iter().any(|c: &Column| c.array == name) {
+                name = super::names::unique_name(&name, |n| columns.iter().any(|c: &Column| c.array == n));
+            }
+            out.arrays.push(ArrayMeta { name: name.clone(), inner: Vec::new(), scalar: false, ..a.clone() });
+            columns.push(Column { array: name, header });
+        }
+        widths.push(Some(width));
+    }
+    if let Some(names) = column_names {
+        if names.len() != columns.len() {
+            return Err(Error::usage(format!("--column-names gives {} names, there are {} columns", names.len(), columns.len())));
+        }
+        for ((column, array), name) in columns.iter_mut().zip(&mut out.arrays).zip(names) {
+            column.header.clone_from(name);
+            column.array.clone_from(name);
+            array.name.clone_from(name);
+        }
+    }
+    let table = recorded.cloned().unwrap_or_default();
+    out.tables = vec![Table { columns, matrix: None, ..table }];
+    if widths.iter().all(Option::is_none) {
+        return Ok((Box::new(View::relabel(source, out)), Vec::new()));
+    }
+    let stage = SplitStage::new(&plan.arrays, &widths, out);
+    Ok((source, vec![Box::new(stage)]))
+}
+
+/// Casts asked for with `--dtype`: pattern (or all plain numbers) → type, the last fitting one counts.
+///
+/// # Errors
+/// Missing: a pattern that matches nothing; refused: an array that is no number.
+pub fn cast_arrays(source: Box<dyn Source>, casts: &[(Option<String>, Dtype)], lossy: bool) -> Result<Box<dyn Source>> {
+    if casts.is_empty() {
+        return Ok(source);
+    }
+    let mut plan = source.plan().clone();
+    let mut made: Vec<Made> = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
+    let mut target: Vec<Option<(Dtype, bool)>> = vec![None; plan.arrays.len()];
+    for (pattern, dtype) in casts {
+        match pattern {
+            None => {
+                for (t, meta) in target.iter_mut().zip(&plan.arrays) {
+                    if meta.logical.is_plain() && meta.dtype != Dtype::Bool {
+                        *t = Some((*dtype, false));
+                    }
+                }
+            }
+            Some(pattern) => {
+                for i in super::names::choose(&plan, std::slice::from_ref(pattern), &[])? {
+                    target[i] = Some((*dtype, true));
+                }
+            }
+        }
+    }
+    let mut errors = Vec::new();
+    for (i, (t, meta)) in target.iter().zip(&mut plan.arrays).enumerate() {
+        let Some((to, _)) = *t else { continue };
+        meta.was = None;
+        match &meta.logical {
+            crate::model::Logical::Plain if meta.dtype == to => {}
+            crate::model::Logical::Plain => made[i].changes.push(Change::Cast { from: meta.dtype, to, lossy }),
+            crate::model::Logical::Decimal { .. } if to == Dtype::F64 => {
+                made[i].changes.push(Change::ParseDecimal { lossy });
+                meta.logical = crate::model::Logical::Plain;
+            }
+            _ => {
+                errors.push(Error::refused(format!("{} cannot be cast to {to}", meta.type_name())).array(&meta.name));
+                continue;
+            }
+        }
+        meta.dtype = to;
+        meta.details.stored_dtype = None;
+        meta.details.stored_bytes = None;
+    }
+    Error::all(errors)?;
+    Ok(Box::new(View::new(source, plan, made)))
+}

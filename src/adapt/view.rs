@@ -1,0 +1,379 @@
+//! A source seen through changes that look at one chunk at a time: choosing, order, names, casts, nulls, masks.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{cast, time};
+use crate::error::{Error, Result};
+use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, readable};
+use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Plan, Values};
+
+/// One change of a chunk.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Cast between dtypes; `lossy` lets it round.
+    Cast {
+        /// The dtype that comes.
+        from: Dtype,
+        /// The dtype that goes.
+        to: Dtype,
+        /// Whether it may round.
+        lossy: bool,
+    },
+    /// Times in another unit: counts × `multiply` (checked), in `to`'s width; NaT (the minimum) stays.
+    Rescale(time::Rescale),
+    /// NaT becomes null.
+    NatToNull,
+    /// The mask goes; what stands at nulls stays as it is (0, NaN, empty).
+    DropMask,
+    /// This element (bytes) at every null, and no mask.
+    Fill(Vec<u8>),
+    /// Only the mask, as bools.
+    Mask,
+    /// Null anywhere is an error.
+    RefuseNulls,
+    /// Dictionary codes to what they stand for: text, or elements of fixed size.
+    Decode {
+        /// What the codes point into.
+        categories: Arc<Categories>,
+        /// The codes' dtype.
+        codes: Dtype,
+        /// The elements' dtype, where they have a fixed size.
+        fixed: Option<Dtype>,
+    },
+    /// Decimal text to float64; `lossy` lets it round.
+    ParseDecimal {
+        /// Whether it may round.
+        lossy: bool,
+    },
+}
+
+/// An array of the view: which array of the source it is made from, and how.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Index into the inner source's plan.
+    pub input: usize,
+    /// What happens to each chunk, in order.
+    pub changes: Vec<Change>,
+}
+
+/// A source behind stateless changes. An array of the source may be used for several arrays of the view.
+pub struct View {
+    inner: Box<dyn Source>,
+    plan: Plan,
+    made: Arc<Vec<Made>>,
+    /// Per inner array: the arrays made from it (those wanted).
+    from: Arc<Vec<Vec<usize>>>,
+}
+
+impl View {
+    /// `plan` describes the arrays in `made`, in the same order.
+    pub fn new(inner: Box<dyn Source>, plan: Plan, made: Vec<Made>) -> View {
+        debug_assert_eq!(plan.arrays.len(), made.len());
+        View { from: Arc::new(Vec::new()), inner, plan, made: Arc::new(made) }
+    }
+
+    /// Only these arrays, in this order.
+    pub fn choose(inner: Box<dyn Source>, chosen: &[usize]) -> View {
+        let mut plan = inner.plan().clone();
+        plan.arrays = chosen.iter().map(|&i| inner.plan().arrays[i].clone()).collect();
+        super::table::keep_columns(&mut plan);
+        let made = chosen.iter().map(|&input| Made { input, changes: Vec::new() }).collect();
+        View::new(inner, plan, made)
+    }
+
+    /// The same arrays under a changed plan (names, logical types of the same bytes).
+    pub fn relabel(inner: Box<dyn Source>, plan: Plan) -> View {
+        let made = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
+        View::new(inner, plan, made)
+    }
+}
+
+impl Source for View {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let count = self.inner.plan().arrays.len();
+        let mut from = vec![Vec::new(); count];
+        let mut inputs: Vec<usize> = Vec::new();
+        for &a in arrays {
+            readable(&self.plan.arrays[a])?;
+            let input = self.made[a].input;
+            if from[input].is_empty() {
+                inputs.push(input);
+            }
+            from[input].push(a);
+        }
+        let fanned = from.iter().any(|f| f.len() > 1);
+        // In file order the source reads forward; the sink's order is asked for where it matters.
+        if wish == Order::Any {
+            inputs.sort_unstable();
+        }
+        self.from = Arc::new(from);
+        let given = self.inner.want(&inputs, wish)?;
+        let reordered = arrays.windows(2).any(|w| self.made[w[0]].input > self.made[w[1]].input);
+        Ok(if given == Order::ArrayByArray && (fanned || reordered) { Order::Any } else { given })
+    }
+
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        let Some(job) = self.inner.next(max_bytes)? else { return Ok(None) };
+        let names = self.plan.arrays.iter().map(ElementInfo::of).collect::<Result<Vec<_>>>()?;
+        Ok(Some(Box::new(ViewJob { job, made: self.made.clone(), from: self.from.clone(), arrays: names })))
+    }
+
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        let reader = self.inner.random()?;
+        let arrays = self.plan.arrays.iter().map(ElementInfo::of).collect::<Result<Vec<_>>>().ok()?;
+        Some(Arc::new(ViewRows { reader, made: self.made.clone(), arrays }))
+    }
+
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let made = &self.made[array];
+        if made.changes.is_empty() { self.inner.extents(made.input) } else { None }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.inner.close()
+    }
+}
+
+/// The same changes behind other stages.
+pub struct ViewStage {
+    plan: Plan,
+    made: Vec<Made>,
+    from: Vec<Vec<usize>>,
+    arrays: Vec<ElementInfo>,
+}
+
+impl ViewStage {
+    /// `inputs`: how many arrays come in.
+    ///
+    /// # Errors
+    /// Shapes past all bounds.
+    pub fn new(inputs: usize, plan: Plan, made: Vec<Made>) -> Result<ViewStage> {
+        let mut from = vec![Vec::new(); inputs];
+        for (a, m) in made.iter().enumerate() {
+            from[m.input].push(a);
+        }
+        let arrays = plan.arrays.iter().map(ElementInfo::of).collect::<Result<Vec<_>>>()?;
+        Ok(ViewStage { plan, made, from, arrays })
+    }
+}
+
+impl crate::pipe::Stage for ViewStage {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn order(&self, order: Order) -> Order {
+        let fanned = self.from.iter().any(|f| f.len() > 1);
+        if fanned && order == Order::ArrayByArray { Order::Any } else { order }
+    }
+    fn push(&mut self, chunk: Chunk, emit: Emit<'_>) -> Result<()> {
+        for &a in &self.from[chunk.array] {
+            emit(change(chunk.clone(), a, &self.made[a].changes, &self.arrays[a])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What changes need to know for their messages.
+#[derive(Clone)]
+struct ElementInfo {
+    name: String,
+    row_elements: u64,
+}
+
+impl ElementInfo {
+    fn of(meta: &ArrayMeta) -> Result<ElementInfo> {
+        Ok(ElementInfo { name: meta.name.clone(), row_elements: crate::model::checked_product(&meta.inner).unwrap_or(1) })
+    }
+}
+
+struct ViewJob {
+    job: Box<dyn Job>,
+    made: Arc<Vec<Made>>,
+    from: Arc<Vec<Vec<usize>>>,
+    arrays: Vec<ElementInfo>,
+}
+
+impl Job for ViewJob {
+    fn bytes(&self) -> u64 {
+        self.job.bytes()
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        let ViewJob { job, made, from, arrays } = *self;
+        job.run(&mut |chunk| {
+            let input = chunk.array;
+            for &a in from.get(input).map_or(&[][..], Vec::as_slice) {
+                emit(change(chunk.clone(), a, &made[a].changes, &arrays[a])?)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+struct ViewRows {
+    reader: Arc<dyn ReadRows>,
+    made: Arc<Vec<Made>>,
+    arrays: Vec<ElementInfo>,
+}
+
+impl ReadRows for ViewRows {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        self.reader.cut(self.made[array].input, row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        self.reader.cost(self.made[array].input, rows)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let made = &self.made[array];
+        self.reader.read(made.input, rows, &mut |chunk| emit(change(chunk, array, &made.changes, &self.arrays[array])?))
+    }
+}
+
+fn change(mut chunk: Chunk, array: usize, changes: &[Change], info: &ElementInfo) -> Result<Chunk> {
+    chunk.array = array;
+    for c in changes {
+        apply(&mut chunk, c, info)?;
+    }
+    Ok(chunk)
+}
+
+fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
+    let first_element = if chunk.first_row == Chunk::NEXT { 0 } else { chunk.first_row.saturating_mul(info.row_elements) };
+    match change {
+        Change::Cast { from, to, lossy } => match &mut chunk.values {
+            Values::Fixed(values) | Values::Var { values, .. } => {
+                // What stands at a null is no value: it may not refuse a cast, nor name an index.
+                let at_null = |index: usize| {
+                    let row = index as u64 / info.row_elements.max(1);
+                    chunk.valid.as_ref().is_some_and(|v| v.get(row as usize) == Some(&0))
+                };
+                *values = match cast::cast(values, *from, *to, *lossy) {
+                    Ok(cast) => cast,
+                    Err(index) if at_null(index) && !from.is_complex() => cast::cast(values, *from, *to, true)
+                        .map_err(|_| Error::failed("a cast failed"))
+                        .and_then(|cast| exact_but_nulls(values, &cast, *from, *to, &at_null, info, first_element).map(|()| cast))?,
+                    Err(_) => cast::checked(values, *from, *to, false, &info.name, first_element)?,
+                };
+            }
+        },
+        Change::Rescale(rescale) => {
+            if let Values::Fixed(values) = &mut chunk.values {
+                *values = rescale.apply(values, &info.name, first_element)?;
+            }
+        }
+        Change::NatToNull => {
+            if let Values::Fixed(values) = &chunk.values {
+                time::nat_to_null(values, &mut chunk.valid, chunk.rows);
+            }
+        }
+        Change::DropMask => chunk.valid = None,
+        Change::Fill(element) => {
+            if let (Some(valid), Values::Fixed(values)) = (chunk.valid.take(), &mut chunk.values) {
+                *values = filled(values, &valid, element);
+            }
+        }
+        Change::Mask => {
+            let mask = chunk.valid.take().unwrap_or_else(|| Buf::from_vec(vec![1u8; chunk.rows as usize]));
+            chunk.values = Values::Fixed(mask);
+        }
+        Change::RefuseNulls => {
+            if let Some(row) = chunk.valid.take().and_then(|v| v.iter().position(|&b| b == 0)) {
+                let row = if chunk.first_row == Chunk::NEXT { row as u64 } else { chunk.first_row + row as u64 };
+                return Err(Error::refused(format!("row {row} is null")).array(&info.name).hint("--nulls mask, nan or fill=VALUE"));
+            }
+        }
+        Change::Decode { categories, codes, fixed } => decode(chunk, categories, *codes, *fixed)?,
+        Change::ParseDecimal { lossy } => parse_decimals(chunk, *lossy, info, first_element)?,
+    }
+    Ok(())
+}
+
+fn decode(chunk: &mut Chunk, categories: &Categories, codes: Dtype, fixed: Option<Dtype>) -> Result<()> {
+    let Values::Fixed(values) = &chunk.values else { return Ok(()) };
+    let codes = super::join::codes_of(values, codes);
+    let mut offsets = vec![0u64];
+    let mut out = Vec::new();
+    let empty = vec![0u8; fixed.map_or(0, |d| d.item_bytes() as usize)];
+    let valid = chunk.valid.clone();
+    categories.with(|items| {
+        for (row, code) in codes.into_iter().enumerate() {
+            if valid.as_ref().is_some_and(|v| v.get(row) == Some(&0)) {
+                out.extend_from_slice(&empty);
+            } else {
+                let item = usize::try_from(code).ok().and_then(|c| items.get(c));
+                out.extend_from_slice(
+                    item.ok_or_else(|| Error::corrupt(format!("row {row}: the code {code} is past the {} categories", items.len())))?,
+                );
+            }
+            offsets.push(out.len() as u64);
+        }
+        Ok::<(), Error>(())
+    })?;
+    let values = Buf::from_vec(out);
+    chunk.values = if fixed.is_some() { Values::Fixed(values) } else { Values::Var { offsets, values } };
+    Ok(())
+}
+
+fn exact_but_nulls(
+    old: &Buf,
+    new: &Buf,
+    from: Dtype,
+    to: Dtype,
+    at_null: &dyn Fn(usize) -> bool,
+    info: &ElementInfo,
+    first_element: u64,
+) -> Result<()> {
+    let (a, b) = (from.item_bytes() as usize, to.item_bytes() as usize);
+    for index in (0..new.len() / b).filter(|&i| !at_null(i)) {
+        cast::checked(&old.slice_with_length(index * a, a), from, to, false, &info.name, first_element + index as u64)?;
+    }
+    Ok(())
+}
+
+fn filled(values: &Buf, valid: &[u8], element: &[u8]) -> Buf {
+    let row = values.len() / valid.len().max(1);
+    let mut out = values.to_vec();
+    for (i, _) in valid.iter().enumerate().filter(|(_, v)| **v == 0) {
+        for part in out[i * row..(i + 1) * row].chunks_exact_mut(element.len().max(1)) {
+            part.copy_from_slice(element);
+        }
+    }
+    Buf::from_vec(out)
+}
+
+fn parse_decimals(chunk: &mut Chunk, lossy: bool, info: &ElementInfo, first_element: u64) -> Result<()> {
+    let mut out = Vec::with_capacity(chunk.rows as usize);
+    for row in 0..chunk.rows as usize {
+        if !chunk.is_valid(row) {
+            out.push(f64::NAN);
+            continue;
+        }
+        let text = String::from_utf8_lossy(chunk.text(row));
+        let value: f64 = text.trim().parse().map_err(|_| Error::corrupt(format!("'{text}' is no decimal number")).array(&info.name))?;
+        if !lossy && !decimal_is(value, &text) {
+            return Err(Error::refused(format!("element {} ({text}) is not exact as float64", first_element + row as u64))
+                .array(&info.name)
+                .hint("--lossy lets --dtype round, --strings codes keeps the text"));
+        }
+        out.push(value);
+    }
+    chunk.values = Values::Fixed(Buf::from_vec(out));
+    Ok(())
+}
+
+/// Whether the float is exactly the decimal: its exact expansion has the same digits.
+fn decimal_is(value: f64, text: &str) -> bool {
+    let digits = |t: &str| {
+        let t = t.trim().trim_start_matches(['+']);
+        let (sign, t) = t.strip_prefix('-').map_or(("", t), |t| ("-", t));
+        let (whole, part) = t.split_once('.').unwrap_or((t, ""));
+        let (whole, part) = (whole.trim_start_matches('0').to_string(), part.trim_end_matches('0').to_string());
+        let sign = if whole.is_empty() && part.is_empty() { "" } else { sign };
+        format!("{sign}{whole}.{part}")
+    };
+    digits(&format!("{value:.80}")) == digits(text)
+}

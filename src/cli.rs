@@ -1,0 +1,622 @@
+//! The command line: clap types only. `cmd` turns them into settings.
+
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// The arguments of the `npk` command.
+#[derive(Parser, Debug)]
+#[command(
+    name = "npk",
+    version,
+    about = "Convert array and table files to NumPack .npk stores and back, and into each other: exactly and fast",
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  npk convert model.safetensors model.npk\n  npk convert embeddings.parquet embeddings.npk -a vector\n  npk convert run.npk run.h5 -c gzip:6\n  npk inspect model.npk --tree\n\n'npk COMMAND --help' explains a command with examples."
+)]
+pub struct Cli {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+#[allow(clippy::large_enum_variant)]
+pub enum Command {
+    /// Convert files, directories, object storage, or standard input
+    #[command(
+        after_help = "Run 'npk convert --help' for examples.",
+        after_long_help = "Examples:\n  npk convert model.safetensors model.npk            one file to one store\n  npk convert model.npk model.safetensors             and back, bit for bit\n  npk convert data.npz out.npk -a 'layer.*' -x '*.bias'  choose arrays\n  npk convert d.csv d.npk --layout columns --dtype float32  types on the way\n  npk convert runs/ stores/ -R --to npk --skip-existing   a batch that can be resumed\n  npk convert part-*.parquet all.npk --concat          rows after rows\n  npk convert s3://bucket/m.safetensors m.npk          from object storage\n  cat d.csv | npk convert - d.npk --from csv           from a pipe\n\nExit codes: 0 done, 1 failed, 2 usage, 3 missing or unknown input, 4 refused (data would change), 5 output exists, 6 remote, 7 corrupt input, 130/143 interrupted."
+    )]
+    Convert(ConvertArgs),
+    /// List array names, one a line
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show what is in a file: format, arrays, types, shapes, metadata, values
+    #[command(
+        after_long_help = "Examples:\n  npk inspect model.safetensors\n  npk inspect model.npk --tree\n  npk inspect data.npk --stats -a 'x*'\n  npk inspect d.npk -a x --head 5\n  npk inspect m.safetensors --json | jq '.arrays[].name'"
+    )]
+    Inspect(InspectArgs),
+    /// Compare two files of any formats
+    #[command(
+        after_long_help = "Exit code 0: equal, 1: different.\n\nExamples:\n  npk diff model.safetensors model.npk\n  npk diff a.npk b.npk --rtol 1e-5 --atol 1e-8"
+    )]
+    Diff(DiffArgs),
+    /// Check that files are whole: headers, sizes, checksums, every chunk
+    Verify(VerifyArgs),
+    /// List the formats
+    Formats(FormatsArgs),
+    /// Print a completion script
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory (or print the main one)
+    Man {
+        /// The directory; without it the main page goes to stdout
+        dir: Option<PathBuf>,
+    },
+    /// Write completions and man pages into the project's folders
+    #[command(hide = true)]
+    Generate {
+        /// The project's top folder
+        dir: PathBuf,
+    },
+}
+
+/// `--if-exists`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum IfExists {
+    Error,
+    Overwrite,
+    Skip,
+    Update,
+    Merge,
+}
+
+/// `--color`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// `--header`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Header {
+    #[default]
+    Auto,
+    Yes,
+    No,
+}
+
+/// `--bf16`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Bf16 {
+    #[default]
+    Float32,
+    Bits,
+}
+
+/// `--fp8`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Fp8 {
+    #[default]
+    Float16,
+    Bits,
+}
+
+/// `--strings`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Strings {
+    #[default]
+    Codes,
+    Offsets,
+    Skip,
+    Error,
+}
+
+/// `--ragged`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Ragged {
+    #[default]
+    Error,
+    Offsets,
+}
+
+/// `--layout`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Layout {
+    #[default]
+    Auto,
+    Columns,
+    Matrix,
+}
+
+/// `--on-duplicate`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum OnDuplicate {
+    #[default]
+    Error,
+    Rename,
+    First,
+    Last,
+}
+
+/// `--addressing`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Addressing {
+    Path,
+    Virtual,
+}
+
+/// `npk list --sort`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Sort {
+    #[default]
+    File,
+    Name,
+    Size,
+}
+
+/// How inputs are read: shared by the commands that read.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Reading")]
+pub struct ReadArgs {
+    /// Input format (default: by the first bytes, else the file name)
+    #[arg(long, value_name = "FORMAT")]
+    pub from: Option<String>,
+    /// Only this group of the tree (HDF5, Zarr, nested names)
+    #[arg(short = 'g', long, value_name = "PATH")]
+    pub group: Option<String>,
+    /// Is the first row a header? (auto: unless every cell of it is a number or empty)
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub header: Header,
+    /// Column names, in place of a header's
+    #[arg(long, value_name = "A,B,C")]
+    pub column_names: Option<String>,
+    /// Field separator of CSV and TXT ('\t' for a tab)
+    #[arg(short = 'd', long, value_name = "CHAR")]
+    pub delimiter: Option<String>,
+    /// Lines left out at the start of a text file
+    #[arg(long, visible_alias = "skip-header", value_name = "N", default_value_t = 0)]
+    pub skip_rows: u64,
+    /// Rows read at most from a text file
+    #[arg(long, value_name = "N")]
+    pub max_rows: Option<u64>,
+    /// Lines of a text file that begin with this are comments
+    #[arg(long, value_name = "CHAR")]
+    pub comment: Option<String>,
+    /// Cells that mean null, separated by commas
+    #[arg(long, value_name = "LIST")]
+    pub null_values: Option<String>,
+    /// Decimal sign of text files
+    #[arg(long, value_name = "CHAR")]
+    pub decimal: Option<String>,
+    /// What becomes of two arrays of one name
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub on_duplicate: OnDuplicate,
+    /// Worker threads (default: cores)
+    #[arg(short = 'j', long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Memory that pieces in flight may hold together
+    #[arg(short = 'm', long, value_name = "SIZE", default_value = "256MiB")]
+    pub memory_limit: String,
+    /// Remote access.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Object storage flags, named as in the AWS CLI.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Object storage")]
+pub struct RemoteArgs {
+    /// AWS profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// AWS region
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Address of an S3-compatible service
+    #[arg(long, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+    /// Public data: do not sign requests
+    #[arg(long, visible_alias = "anon")]
+    pub no_sign_request: bool,
+    /// Do not verify TLS certificates
+    #[arg(long)]
+    pub no_verify_ssl: bool,
+    /// Certificate authorities, a PEM file
+    #[arg(long, value_name = "FILE")]
+    pub ca_bundle: Option<String>,
+    /// Pay for requests to a requester-pays bucket
+    #[arg(long)]
+    pub request_payer: bool,
+    /// How the bucket is named in requests
+    #[arg(long, value_enum, value_name = "STYLE")]
+    pub addressing: Option<Addressing>,
+    /// Retries of a request
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+}
+
+/// Which arrays.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Choosing")]
+pub struct ChooseArgs {
+    /// Only these arrays: names or patterns ('*' matches anything), separated by commas, repeatable
+    #[arg(short = 'a', long, value_name = "PATTERN", action = ArgAction::Append,
+          visible_aliases = ["key", "tensor", "dataset", "columns"], aliases = ["keys", "column", "include", "arrays"], allow_hyphen_values = true)]
+    pub array: Vec<String>,
+    /// Not these arrays
+    #[arg(short = 'x', long, value_name = "PATTERN", action = ArgAction::Append, allow_hyphen_values = true)]
+    pub exclude: Vec<String>,
+}
+
+/// How the tool talks.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Talking")]
+pub struct TalkArgs {
+    /// Errors only
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// More words; twice for still more
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Colours
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// `npk convert`.
+#[derive(Args, Debug, Clone)]
+pub struct ConvertArgs {
+    /// Sources, then the destination (unless -o gives it): paths, URLs, or - for stdin and stdout
+    #[arg(value_name = "SRC... DST")]
+    pub paths: Vec<String>,
+
+    /// The destination, in place of the last argument
+    #[arg(short = 'o', long, value_name = "DST", help_heading = "Output")]
+    pub output: Option<String>,
+    /// Output format (default: by the destination's name)
+    #[arg(short = 't', long, value_name = "FORMAT", help_heading = "Output")]
+    pub to: Option<String>,
+    /// Replace what exists
+    #[arg(short = 'f', long, visible_alias = "overwrite", help_heading = "Output")]
+    pub force: bool,
+    /// What to do where the output exists
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = "Output")]
+    pub if_exists: Option<IfExists>,
+    /// Leave outputs alone that exist and are whole (--if-exists skip)
+    #[arg(long, help_heading = "Output")]
+    pub skip_existing: bool,
+    /// Only where a source is newer than the output (--if-exists update)
+    #[arg(short = 'u', long, help_heading = "Output")]
+    pub update: bool,
+    /// Add rows to the arrays of an existing store
+    #[arg(long, help_heading = "Output")]
+    pub append: bool,
+    /// Sync fresh outputs to the disk
+    #[arg(long, help_heading = "Output")]
+    pub sync: bool,
+
+    /// Choosing.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Only these rows of every array, as in Python: START:STOP[:STEP]
+    #[arg(long, value_name = "SLICE", help_heading = "Choosing", allow_hyphen_values = true)]
+    pub rows: Option<String>,
+
+    /// Join arrays of the same name row after row over all sources
+    #[arg(long, help_heading = "Joining")]
+    pub concat: bool,
+    /// Put each source's name before its arrays' names
+    #[arg(long, help_heading = "Joining")]
+    pub prefix_by_file: bool,
+    /// Read source names from a file (- for stdin), one a line
+    #[arg(short = 'T', long, value_name = "FILE", help_heading = "Joining")]
+    pub files_from: Option<String>,
+    /// Names in --files-from end in a zero byte
+    #[arg(short = '0', help_heading = "Joining")]
+    pub null: bool,
+    /// Directories as sources: everything below them
+    #[arg(short = 'R', long, help_heading = "Joining")]
+    pub recursive: bool,
+
+    /// The name of the one resulting array (or of each source's, with --concat)
+    #[arg(long, visible_alias = "array-name", value_name = "NAME", help_heading = "Naming")]
+    pub name: Option<String>,
+    /// Take this off the front of names
+    #[arg(long, value_name = "PREFIX", help_heading = "Naming", action = ArgAction::Append)]
+    pub strip_prefix: Vec<String>,
+    /// Rename an array
+    #[arg(long, value_name = "OLD=NEW", help_heading = "Naming", action = ArgAction::Append)]
+    pub rename: Vec<String>,
+    /// Rename by regular expression; $1 is the first group
+    #[arg(long, value_name = "RE=NEW", help_heading = "Naming", action = ArgAction::Append)]
+    pub rename_re: Vec<String>,
+    /// Put this before names
+    #[arg(long, value_name = "PREFIX", help_heading = "Naming")]
+    pub add_prefix: Option<String>,
+
+    /// Cast arrays; must be exact unless --lossy is given
+    #[arg(long, value_name = "[PATTERN=]TYPE", help_heading = "Types", action = ArgAction::Append)]
+    pub dtype: Vec<String>,
+    /// Let --dtype round
+    #[arg(long, help_heading = "Types")]
+    pub lossy: bool,
+    /// bfloat16 where the output has none
+    #[arg(long, value_enum, default_value_t, value_name = "AS", help_heading = "Types")]
+    pub bf16: Bf16,
+    /// float8 where the output has none
+    #[arg(long, value_enum, default_value_t, value_name = "AS", help_heading = "Types")]
+    pub fp8: Fp8,
+    /// Nulls where the output has none: mask, nan, fill=VALUE, error
+    #[arg(long, value_name = "HOW", help_heading = "Types")]
+    pub nulls: Option<String>,
+    /// Text where the output has none (default: codes, with the categories in the side file)
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Types")]
+    pub strings: Option<Strings>,
+    /// Lists of uneven length
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Types")]
+    pub ragged: Ragged,
+    /// Leave out, with a word, what cannot be read or held
+    #[arg(long, help_heading = "Types")]
+    pub skip_unsupported: bool,
+
+    /// Tables into arrays: one matrix, or an array a column
+    #[arg(long, value_enum, default_value_t, value_name = "LAYOUT", help_heading = "Tables")]
+    pub layout: Layout,
+    /// printf-like format of floats in text outputs, as numpy.savetxt takes it
+    #[arg(long, value_name = "FMT", help_heading = "Tables")]
+    pub float_format: Option<String>,
+
+    /// Compression of the output
+    #[arg(short = 'c', long, value_name = "NAME[:LEVEL]", help_heading = "Layout of the output")]
+    pub compression: Option<String>,
+    /// Chunk shape (HDF5, Zarr), as 1000,128
+    #[arg(long, value_name = "SHAPE", help_heading = "Layout of the output")]
+    pub chunk_shape: Option<String>,
+    /// Shard shape (Zarr v3)
+    #[arg(long, value_name = "SHAPE", help_heading = "Layout of the output")]
+    pub shard_shape: Option<String>,
+    /// Rows of a row group (Parquet)
+    #[arg(long, value_name = "ROWS", help_heading = "Layout of the output")]
+    pub row_group_size: Option<u64>,
+    /// Zarr version
+    #[arg(long, value_name = "2|3", value_parser = clap::value_parser!(u8).range(2..=3), help_heading = "Layout of the output")]
+    pub zarr_format: Option<u8>,
+    /// Split checkpoints into files of at most this size
+    #[arg(long, value_name = "SIZE", help_heading = "Layout of the output")]
+    pub max_shard_size: Option<String>,
+    /// Add metadata to the output
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Layout of the output", action = ArgAction::Append)]
+    pub metadata: Vec<String>,
+    /// Nothing but the arrays
+    #[arg(long, help_heading = "Layout of the output")]
+    pub no_metadata: bool,
+    /// A .pt with the bare tensor
+    #[arg(long, help_heading = "Layout of the output")]
+    pub single: bool,
+
+    /// Show what would happen
+    #[arg(short = 'n', long, help_heading = "Running")]
+    pub dry_run: bool,
+    /// Read the output again and compare
+    #[arg(long, help_heading = "Running")]
+    pub verify: bool,
+    /// Stop a batch at the first error
+    #[arg(long, help_heading = "Running")]
+    pub fail_fast: bool,
+
+    /// Reading.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Talking.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    /// JSON lines on stdout: one a file, then a summary
+    #[arg(long, help_heading = "Talking")]
+    pub json: bool,
+    /// No progress bar
+    #[arg(long, help_heading = "Talking")]
+    pub no_progress: bool,
+}
+
+/// `npk list`.
+#[derive(Args, Debug, Clone)]
+pub struct ListArgs {
+    /// Files, directories, URLs, or -
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<String>,
+    /// Types, shapes and bytes too, separated by tabs
+    #[arg(short = 'l', long)]
+    pub long: bool,
+    /// The order of the names
+    #[arg(long, value_enum, default_value_t, value_name = "BY")]
+    pub sort: Sort,
+    /// Raw names, each ended by a zero byte
+    #[arg(short = '0')]
+    pub null: bool,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Choosing.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Reading.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Talking.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// `npk inspect`.
+#[derive(Args, Debug, Clone)]
+pub struct InspectArgs {
+    /// Files, directories, URLs, or -
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<String>,
+    /// As a tree, repeated layers folded
+    #[arg(long)]
+    pub tree: bool,
+    /// Metadata in full, or one key of it
+    #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = "")]
+    pub show_metadata: Option<String>,
+    /// The first rows of the arrays
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5")]
+    pub head: Option<u64>,
+    /// The last rows of the arrays
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5")]
+    pub tail: Option<u64>,
+    /// A part of the arrays, as numpy writes it: "0:5,:"
+    #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
+    pub slice: Option<String>,
+    /// Count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation
+    #[arg(long)]
+    pub stats: bool,
+    /// A small histogram beside each array
+    #[arg(long)]
+    pub hist: bool,
+    /// SHA-256 of the logical values, the same in every format
+    #[arg(long)]
+    pub checksum: bool,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Choosing.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Reading.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Talking.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// `npk diff`.
+#[derive(Args, Debug, Clone)]
+pub struct DiffArgs {
+    /// One file
+    pub a: String,
+    /// The other
+    pub b: String,
+    /// Relative tolerance
+    #[arg(long, default_value_t = 0.0, value_name = "R")]
+    pub rtol: f64,
+    /// Absolute tolerance
+    #[arg(long, default_value_t = 0.0, value_name = "A")]
+    pub atol: f64,
+    /// NaN equals NaN (bit-identical ones always do)
+    #[arg(long)]
+    pub equal_nan: bool,
+    /// Compare values across types
+    #[arg(long)]
+    pub ignore_dtype: bool,
+    /// Metadata too
+    #[arg(long)]
+    pub compare_metadata: bool,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Choosing.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Reading.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Talking.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// `npk verify`.
+#[derive(Args, Debug, Clone)]
+pub struct VerifyArgs {
+    /// Files, directories, URLs, or -
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<String>,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Reading.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Talking.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// `npk formats`.
+#[derive(Args, Debug, Clone)]
+pub struct FormatsArgs {
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// The table of the README
+    #[arg(long, hide = true)]
+    pub markdown: bool,
+}
+
+/// The clap command: every value option also reads `NPK_<OPTION>`; `--version` names what is built in.
+pub fn command() -> clap::Command {
+    fn with_env(mut command: clap::Command) -> clap::Command {
+        command = command.mut_args(|arg| {
+            let takes_value = !matches!(
+                arg.get_action(),
+                ArgAction::SetTrue
+                    | ArgAction::SetFalse
+                    | ArgAction::Count
+                    | ArgAction::Help
+                    | ArgAction::HelpShort
+                    | ArgAction::HelpLong
+                    | ArgAction::Version
+            );
+            match arg.get_long().map(|long| format!("NPK_{}", long.replace('-', "_").to_uppercase())) {
+                Some(env) if takes_value => arg.env(env).hide_env(true),
+                _ => arg,
+            }
+        });
+        let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_string()).collect();
+        for name in names {
+            command = command.mut_subcommand(name, with_env);
+        }
+        command
+    }
+    let mut built = vec![env!("CARGO_PKG_VERSION").to_string()];
+    let names: Vec<&str> = crate::formats::FORMATS.iter().map(|f| f.name()).collect();
+    built.push(format!("formats: {}", names.join(" ")));
+    let features = [("hdf5", cfg!(feature = "hdf5")), ("remote", cfg!(feature = "remote"))];
+    let on: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    built.push(format!("features: {}", if on.is_empty() { "none".to_string() } else { on.join(" ") }));
+    with_env(Cli::command().version(built.join("\n")))
+}
+
+/// Parses the process's arguments.
+///
+/// # Errors
+/// clap's own, which print themselves.
+pub fn parse<I, T>(arguments: I) -> Result<Cli, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    let matches = command().try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}

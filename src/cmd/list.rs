@@ -1,0 +1,79 @@
+//! `npk list`: array names, one a line.
+
+use serde_json::json;
+
+use super::{chosen, input_location, open, read_options};
+use crate::adapt::names::natural;
+use crate::cli::{ListArgs, Sort};
+use crate::error::Result;
+use crate::report::{self, Voice, visible};
+
+/// Lists.
+///
+/// # Errors
+/// The first input's; later ones are reported and the exit code is the first failure's.
+pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
+    let mut options = read_options(&args.read)?;
+    options.names_only = !args.long && !args.json && args.sort != Sort::Size;
+    let (mut code, mut documents) = (0, Vec::new());
+    for path in &args.paths {
+        let one = || -> Result<Option<serde_json::Value>> {
+            let at = input_location(path, &args.read)?;
+            let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
+            let plan = opened.source.plan();
+            let mut indices =
+                if plan.arrays.is_empty() { Vec::new() } else { chosen(opened.source.as_ref(), &args.choose).map_err(|e| e.file(path))? };
+            match args.sort {
+                Sort::File => {}
+                Sort::Name => indices.sort_by(|&a, &b| natural(&plan.arrays[a].name, &plan.arrays[b].name)),
+                Sort::Size => indices.sort_by_key(|&a| std::cmp::Reverse(plan.arrays[a].bytes().ok().flatten().unwrap_or(0))),
+            }
+            if args.json {
+                let arrays: Vec<_> = indices
+                    .iter()
+                    .map(|&a| {
+                        let m = &plan.arrays[a];
+                        json!({"name": m.name, "dtype": m.type_name(), "shape": m.shape(), "bytes": m.bytes().ok().flatten()})
+                    })
+                    .collect();
+                return Ok(Some(json!({"schema": 1, "path": at.display(), "format": opened.format.name(), "arrays": arrays})));
+            }
+            let mut text = String::new();
+            for &a in &indices {
+                let m = &plan.arrays[a];
+                if args.paths.len() > 1 {
+                    text += &format!("{}:", at.display());
+                }
+                text += &if args.null { m.name.clone() } else { visible(&m.name) };
+                if args.long {
+                    let shape = match m.shape() {
+                        Some(s) if s.is_empty() => "scalar".into(),
+                        Some(s) => s.iter().map(u64::to_string).collect::<Vec<_>>().join("x"),
+                        None => "?".into(),
+                    };
+                    let bytes = m.bytes().ok().flatten().map_or_else(|| "?".into(), |b| b.to_string());
+                    text += &format!("\t{}\t{shape}\t{bytes}", m.type_name());
+                }
+                text.push(if args.null { '\0' } else { '\n' });
+            }
+            report::out(&text)?;
+            Ok(None)
+        };
+        match one() {
+            Ok(document) => documents.extend(document),
+            Err(e) if e.kind() == crate::error::Kind::BrokenPipe => return Ok(0),
+            Err(e) => {
+                voice.error(&e);
+                code = if code == 0 { report::exit_code(&e) } else { code };
+            }
+        }
+    }
+    if args.json {
+        match documents.len() {
+            1 if args.paths.len() == 1 => report::json(&documents[0], true)?,
+            0 if args.paths.len() == 1 => {}
+            _ => report::json(&serde_json::Value::Array(documents), true)?,
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,241 @@
+//! The commands: arguments → settings → calls.
+
+use crate::adapt::names;
+use crate::cli::{self, Cli, Command, ReadArgs};
+use crate::detect::{self, Detected};
+use crate::error::{Context, Error, Kind, Result};
+use crate::format::{Auto, Format, OnDuplicate, ReadOptions, Source, TextOptions};
+use crate::location::Location;
+use crate::pipe::Settings;
+use crate::report::{self, Voice};
+
+pub mod checksum;
+pub mod convert;
+pub mod formats;
+pub mod generate;
+pub mod inspect;
+pub mod list;
+
+/// Runs a command; returns the exit code.
+pub fn run(cli: Cli) -> u8 {
+    raise_file_limit();
+    let talk = match &cli.command {
+        Command::Convert(a) => a.talk.clone(),
+        Command::List(a) => a.talk.clone(),
+        Command::Inspect(a) => a.talk.clone(),
+        Command::Diff(a) => a.talk.clone(),
+        Command::Verify(a) => a.talk.clone(),
+        _ => Default::default(),
+    };
+    let voice = Voice::new(&talk);
+    let result = crate::pipe::guarded(|| match cli.command {
+        Command::Convert(args) => convert::run(&args, voice),
+        Command::List(args) => list::run(&args, voice),
+        Command::Inspect(args) => inspect::run(&args, voice),
+        Command::Diff(_) | Command::Verify(_) => Err(Error::failed("not built yet")),
+        Command::Formats(args) => formats::run(&args),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::man(dir.as_deref()),
+        Command::Generate { dir } => generate::all(&dir),
+    });
+    match result {
+        Ok(code) => code,
+        Err(e) => {
+            voice.error(&e);
+            report::exit_code(&e)
+        }
+    }
+}
+
+/// A join of a thousand files needs a thousand descriptors: the soft limit goes up to the hard one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// What a name or URL on the command line stands for, as an input.
+///
+/// # Errors
+/// Usage: a URL that cannot be.
+pub fn input_location(text: &str, args: &ReadArgs) -> Result<Location> {
+    if text == "-" {
+        return Ok(Location::stdio());
+    }
+    match remote_location(text, args)? {
+        Some(location) => Ok(location),
+        None => Location::input(text),
+    }
+}
+
+/// As [`input_location`], for an output.
+///
+/// # Errors
+/// As above.
+pub fn output_location(text: &str, args: &ReadArgs) -> Result<Location> {
+    if text == "-" {
+        return Ok(Location::stdio());
+    }
+    Ok(remote_location(text, args)?.unwrap_or_else(|| Location::local(text)))
+}
+
+#[cfg(feature = "remote")]
+fn remote_location(text: &str, args: &ReadArgs) -> Result<Option<Location>> {
+    use crate::location::remote;
+    if !remote::is_url(text) {
+        return Ok(None);
+    }
+    remote::open(text, &remote_options(args)?).map(Some)
+}
+
+/// The remote flags as the location layer takes them.
+///
+/// # Errors
+/// Usage: sizes.
+#[cfg(feature = "remote")]
+pub fn remote_options(args: &ReadArgs) -> Result<crate::location::remote::RemoteOptions> {
+    let r = &args.remote;
+    Ok(crate::location::remote::RemoteOptions {
+        profile: r.profile.clone(),
+        region: r.region.clone(),
+        endpoint_url: r.endpoint_url.clone(),
+        no_sign_request: r.no_sign_request,
+        no_verify_ssl: r.no_verify_ssl,
+        ca_bundle: r.ca_bundle.clone(),
+        request_payer: r.request_payer,
+        virtual_addressing: r.addressing.map(|a| a == cli::Addressing::Virtual),
+        retries: r.retries,
+        memory_bytes: report::parse_bytes(&args.memory_limit)?,
+    })
+}
+
+#[cfg(not(feature = "remote"))]
+fn remote_location(text: &str, _args: &ReadArgs) -> Result<Option<Location>> {
+    match ["s3://", "gs://", "az://", "http://", "https://"].iter().any(|s| text.starts_with(s)) {
+        true => Err(Error::refused("this build of npk has no remote access").file(text)),
+        false => Ok(None),
+    }
+}
+
+/// How inputs are read, from the flags.
+///
+/// # Errors
+/// Usage: sizes, separators.
+pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
+    Ok(ReadOptions {
+        group: args.group.clone(),
+        text: text_options(args)?,
+        memory_bytes: report::parse_bytes(&args.memory_limit)?,
+        jobs: jobs(args),
+        names_only: false,
+        skip_unsupported: false,
+        ragged_offsets: false,
+        on_duplicate: match args.on_duplicate {
+            cli::OnDuplicate::Error => OnDuplicate::Error,
+            cli::OnDuplicate::Rename => OnDuplicate::Rename,
+            cli::OnDuplicate::First => OnDuplicate::First,
+            cli::OnDuplicate::Last => OnDuplicate::Last,
+        },
+    })
+}
+
+/// `--jobs`, or the cores.
+pub fn jobs(args: &ReadArgs) -> usize {
+    args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, 1024)
+}
+
+/// Threads and memory.
+///
+/// # Errors
+/// Usage: sizes.
+pub fn settings(args: &ReadArgs) -> Result<Settings> {
+    Ok(Settings::new(jobs(args), report::parse_bytes(&args.memory_limit)?))
+}
+
+fn text_options(args: &ReadArgs) -> Result<TextOptions> {
+    let byte = |flag: &str, value: &Option<String>| -> Result<Option<u8>> {
+        let Some(text) = value else { return Ok(None) };
+        let text = match text.as_str() {
+            "\\t" | "tab" => "\t",
+            "space" => " ",
+            other => other,
+        };
+        match text.as_bytes() {
+            [b] if b.is_ascii() => Ok(Some(*b)),
+            _ => Err(Error::usage(format!("--{flag} takes one ASCII character, not '{text}'")).hint("'\\t' stands for a tab")),
+        }
+    };
+    Ok(TextOptions {
+        header: match args.header {
+            cli::Header::Auto => Auto::Auto,
+            cli::Header::Yes => Auto::Yes,
+            cli::Header::No => Auto::No,
+        },
+        column_names: args.column_names.as_ref().map(|n| n.split(',').map(str::to_string).collect()),
+        delimiter: byte("delimiter", &args.delimiter)?,
+        skip_rows: args.skip_rows,
+        max_rows: args.max_rows,
+        comment: byte("comment", &args.comment)?,
+        null_values: args.null_values.as_ref().map(|n| n.split(',').map(str::to_string).collect()),
+        decimal: byte("decimal", &args.decimal)?,
+        float_format: None,
+        dtypes: Vec::new(),
+        columns: None,
+    })
+}
+
+/// An opened input.
+pub struct Opened {
+    /// Its format.
+    pub format: &'static dyn Format,
+    /// The source.
+    pub source: Box<dyn Source>,
+}
+
+/// Detects and opens an input.
+///
+/// # Errors
+/// Missing, refused, corrupt; with the file's name.
+pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voice) -> Result<Opened> {
+    let display = at.display();
+    let format = match from {
+        Some(name) => {
+            if at.kind()? == crate::location::Kind::Missing {
+                return Err(Error::missing("no such file or directory").file(display));
+            }
+            detect::named(name)?
+        }
+        None => {
+            let Detected { format, warning } = detect::input(at)?;
+            if let Some(warning) = warning {
+                voice.warning(&format!("{display}: {warning}"));
+            }
+            format
+        }
+    };
+    if at.is_stream() && !format.streams().input {
+        voice.detail(&format!("{display}: {} needs random access: spooled to a temporary file", format.name()));
+    }
+    let source = crate::pipe::guarded(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
+    Ok(Opened { format, source })
+}
+
+/// A file that fails to open may be a Git LFS pointer or a web page: that says more than what the format misses.
+fn explain(error: Error, at: &Location) -> Error {
+    if !matches!(error.kind(), Kind::Corrupt | Kind::Missing) || at.is_stream() {
+        return error;
+    }
+    match at.head(512).ok().and_then(|head| detect::known_stranger(&head, &at.file_name())) {
+        Some(better) => better,
+        None => error,
+    }
+}
+
+/// The chosen arrays' indices.
+///
+/// # Errors
+/// As [`names::choose`].
+pub fn chosen(source: &dyn Source, choose: &cli::ChooseArgs) -> Result<Vec<usize>> {
+    names::choose(source.plan(), &choose.array, &choose.exclude)
+}

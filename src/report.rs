@@ -1,0 +1,248 @@
+//! The one place that prints: errors with hints, notes, tables, progress, JSON; and the exit codes.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cli::{Color, TalkArgs};
+use crate::error::{Error, Kind, Result};
+
+/// The exit code of an error.
+pub fn exit_code(error: &Error) -> u8 {
+    match error.kind() {
+        Kind::Failed => 1,
+        Kind::Usage => 2,
+        Kind::Missing => 3,
+        Kind::Refused => 4,
+        Kind::Exists => 5,
+        Kind::Remote => 6,
+        Kind::Corrupt => 7,
+        Kind::BrokenPipe => 0,
+    }
+}
+
+/// How loud and how colourful.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    /// Errors only.
+    pub quiet: bool,
+    /// 0, 1, 2: more words.
+    pub verbose: u8,
+    /// Colours on stderr.
+    pub color_err: bool,
+    /// Colours on stdout.
+    pub color_out: bool,
+}
+
+impl Voice {
+    /// From the flags, `NO_COLOR` and the terminal.
+    pub fn new(talk: &TalkArgs) -> Voice {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        let on = |terminal: bool| match talk.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !no_color,
+        };
+        Voice {
+            quiet: talk.quiet,
+            verbose: talk.verbose,
+            color_err: on(std::io::stderr().is_terminal()),
+            color_out: on(std::io::stdout().is_terminal()),
+        }
+    }
+
+    fn say(&self, color: &str, label: &str, text: &str) {
+        let mut err = std::io::stderr().lock();
+        let text = visible(text);
+        let _ = if self.color_err { writeln!(err, "\x1b[{color}m{label}:\x1b[0m {text}") } else { writeln!(err, "{label}: {text}") };
+    }
+
+    /// An error and those found with it, each with its hint.
+    pub fn error(&self, error: &Error) {
+        if error.kind() == Kind::BrokenPipe {
+            return;
+        }
+        self.say("1;31", "error", &error.to_string());
+        let mut last_hint = None;
+        for (i, e) in error.others().iter().enumerate() {
+            if i == 20 {
+                self.say("1;31", "error", &format!("… and {} more like these", error.others().len() - i));
+                break;
+            }
+            self.say("1;31", "error", &e.to_string());
+            last_hint = e.hint_text().or(last_hint);
+        }
+        let mut hints: Vec<&str> = error.hint_text().into_iter().chain(last_hint).collect();
+        hints.dedup();
+        for hint in hints {
+            self.say("1;36", "hint", hint);
+        }
+    }
+    /// Something the user should know.
+    pub fn warning(&self, text: &str) {
+        if !self.quiet {
+            self.say("1;33", "warning", text);
+        }
+    }
+    /// A word by the way.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.say("1;34", "note", text);
+        }
+    }
+    /// Only with `-v`.
+    pub fn detail(&self, text: &str) {
+        if self.verbose > 0 && !self.quiet {
+            self.say("2", "note", text);
+        }
+    }
+    /// A plain line on stderr: the summary.
+    pub fn summary(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
+        }
+    }
+}
+
+/// Control characters as `\n`, `\t`, `\x1b`: a name from a file must not steer the terminal.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Writes to stdout as it is.
+///
+/// # Errors
+/// A closed pipe, which ends the command quietly; disk full.
+pub fn out(text: &str) -> Result<()> {
+    out_bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout.
+///
+/// # Errors
+/// As [`out`].
+pub fn out_bytes(bytes: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
+
+/// One JSON document (or line) on stdout.
+///
+/// # Errors
+/// As [`out`].
+pub fn json(value: &serde_json::Value, pretty: bool) -> Result<()> {
+    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    out(&(text.map_err(|e| Error::failed("cannot write JSON").because(e))? + "\n"))
+}
+
+/// `12.4 GiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// `0.12 s`, `3 min 12 s`.
+pub fn human_time(time: Duration) -> String {
+    let s = time.as_secs_f64();
+    if s < 100.0 { format!("{s:.2} s") } else { format!("{} min {} s", s as u64 / 60, s as u64 % 60) }
+}
+
+/// `256MiB`, `4GB`, `1000000` as bytes.
+///
+/// # Errors
+/// Usage.
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let bad = || Error::usage(format!("'{text}' is no size")).hint("write it as 256MiB, 4GB or 1000000");
+    let text_trimmed = text.trim();
+    let digits = text_trimmed.len() - text_trimmed.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let number: f64 = text_trimmed[..digits].parse().map_err(|_| bad())?;
+    let scale = match text_trimmed[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1u64,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(bad()),
+    };
+    let bytes = number * scale as f64;
+    if bytes.is_finite() && bytes < 9e18 { Ok(bytes as u64) } else { Err(bad()) }
+}
+
+/// A progress bar on a terminal's stderr, shown once half a second has passed.
+pub struct Progress {
+    bar: Option<indicatif::ProgressBar>,
+    moved: Arc<AtomicU64>,
+}
+
+impl Progress {
+    /// `total`: bytes, 0 where not known. `wanted`: neither `-q` nor `--no-progress`.
+    pub fn new(total: u64, what: &str, wanted: bool) -> Progress {
+        let moved = Arc::new(AtomicU64::new(0));
+        if !wanted || !std::io::stderr().is_terminal() {
+            return Progress { bar: None, moved };
+        }
+        let bar = indicatif::ProgressBar::with_draw_target(Some(total), indicatif::ProgressDrawTarget::hidden());
+        let template = if total > 0 {
+            "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}\n{wide_msg}"
+        } else {
+            "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec}\n{wide_msg}"
+        };
+        if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(visible(what));
+        let (shown, began) = (bar.clone(), Instant::now());
+        let weak = shown.downgrade();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500).saturating_sub(began.elapsed()));
+            if let Some(bar) = weak.upgrade().filter(|b| !b.is_finished()) {
+                bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(10));
+                bar.enable_steady_tick(Duration::from_millis(100));
+            }
+        });
+        drop(shown);
+        Progress { bar: Some(bar), moved }
+    }
+    /// What the pipe calls.
+    pub fn callback(&self) -> crate::pipe::Progress {
+        let (bar, moved) = (self.bar.clone(), self.moved.clone());
+        Arc::new(move |bytes, array| {
+            moved.fetch_add(bytes, Ordering::Relaxed);
+            if let Some(bar) = &bar {
+                bar.inc(bytes);
+                bar.set_message(visible(array));
+            }
+        })
+    }
+    /// Bytes so far.
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+    /// Takes the bar away.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
