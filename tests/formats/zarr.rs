@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use npk::error::{Error, Kind};
-use npk::format::{Compression, Format, Order, ReadOptions, WriteOptions};
+use npk::format::{Compression, Existing, Format, Order, ReadOptions, WriteOptions};
 use npk::formats::zarr::Zarr;
-use npk::location::Location;
+use npk::location::{Backend, Blob, Entry, Kind as Place, Location};
 use npk::model::{ArrayMeta, Chunk, Plan, Values};
 use npk::pipe;
 
@@ -657,4 +659,179 @@ import shutil; shutil.make_archive('z', 'zip', '3.zarr'); zarr.consolidate_metad
         check(&scratch.join("m.zarr.zip"));
     });
     assert!(count > 2000, "{count}");
+}
+
+/// Objects in memory that count what is asked of them.
+#[derive(Default)]
+struct Objects {
+    all: BTreeMap<String, Vec<u8>>,
+    requests: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+}
+
+struct Counted(Vec<u8>, Arc<AtomicU64>, Arc<AtomicU64>);
+
+impl Blob for Counted {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> npk::error::Result<()> {
+        self.1.fetch_add(1, Relaxed);
+        self.2.fetch_add(buf.len() as u64, Relaxed);
+        buf.copy_from_slice(&self.0[offset as usize..offset as usize + buf.len()]);
+        Ok(())
+    }
+    fn read_ranges(&self, ranges: &[std::ops::Range<u64>]) -> npk::error::Result<Vec<Vec<u8>>> {
+        self.1.fetch_add(1, Relaxed);
+        Ok(ranges
+            .iter()
+            .map(|r| {
+                self.2.fetch_add(r.end - r.start, Relaxed);
+                self.0[r.start as usize..r.end as usize].to_vec()
+            })
+            .collect())
+    }
+}
+
+impl Objects {
+    fn load(root: &Path) -> Objects {
+        fn walk(at: &Path, prefix: &str, all: &mut BTreeMap<String, Vec<u8>>) {
+            for entry in std::fs::read_dir(at).unwrap() {
+                let path = entry.unwrap().path();
+                let key = format!("{prefix}{}", path.file_name().unwrap().to_string_lossy());
+                if path.is_dir() {
+                    walk(&path, &format!("{key}/"), all);
+                } else {
+                    all.insert(key, std::fs::read(&path).unwrap());
+                }
+            }
+        }
+        let mut objects = Objects::default();
+        walk(root, "", &mut objects.all);
+        objects
+    }
+    fn get(&self, key: &str) -> npk::error::Result<&Vec<u8>> {
+        self.requests.fetch_add(1, Relaxed);
+        self.all.get(key).ok_or_else(|| Error::missing("no such object"))
+    }
+}
+
+impl Backend for Objects {
+    fn kind(&self, key: &str) -> npk::error::Result<Place> {
+        let dir = format!("{}/", key.trim_end_matches('/'));
+        Ok(match self.all.get(key) {
+            Some(bytes) => Place::File { len: bytes.len() as u64, modified: None },
+            None if self.all.keys().any(|k| k.starts_with(&dir)) => Place::Dir,
+            None => Place::Missing,
+        })
+    }
+    fn list(&self, key: &str) -> npk::error::Result<Vec<Entry>> {
+        let dir = format!("{}/", key.trim_end_matches('/'));
+        let mut found = BTreeMap::new();
+        for rest in self.all.keys().filter_map(|k| k.strip_prefix(&dir)) {
+            let (name, is_dir) = rest.split_once('/').map_or((rest, false), |(d, _)| (d, true));
+            found.insert(name.to_string(), Entry { name: name.into(), is_dir, len: 0 });
+        }
+        Ok(found.into_values().collect())
+    }
+    fn walk(&self, _key: &str) -> npk::error::Result<Vec<(String, u64)>> {
+        unreachable!()
+    }
+    fn blob(&self, key: &str) -> npk::error::Result<Arc<dyn Blob>> {
+        Ok(Arc::new(Counted(self.get(key)?.clone(), self.requests.clone(), self.bytes.clone())))
+    }
+    fn stream(&self, key: &str) -> npk::error::Result<Box<dyn std::io::Read + Send>> {
+        let bytes = self.get(key)?.clone();
+        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(Box::new(std::io::Cursor::new(bytes)))
+    }
+    fn create_file(&self, _: &str, _: Existing) -> npk::error::Result<Box<dyn npk::location::Output>> {
+        unreachable!()
+    }
+    fn create_dir(&self, _: &str, _: Existing, _: &[&str]) -> npk::error::Result<Box<dyn npk::location::OutputDir>> {
+        unreachable!()
+    }
+    fn remove(&self, _: &str) -> npk::error::Result<()> {
+        unreachable!()
+    }
+    fn display(&self, key: &str) -> String {
+        format!("memory://{key}")
+    }
+}
+
+/// Object storage: the same values, and of shards only the inner chunks that the rows need, in few requests.
+#[test]
+fn remote_and_partial() {
+    let scratch = Scratch::new();
+    let want = by_python(
+        &scratch,
+        r#"
+g = zarr.open_group('r/s.zarr', mode='w', zarr_format=3)
+out['sh'] = arr((1000, 40), 'f8'); g.create_array('sh', data=out['sh'], chunks=(10, 40), shards=(1000, 40), compressors=None)
+out['narrow'] = arr((200, 40), 'i4'); g.create_array('g/narrow', data=out['narrow'], chunks=(10, 10), shards=(100, 20))
+out['g/narrow'] = out.pop('narrow')
+out['plain'] = arr((100, 3), 'i2'); g.create_array('plain', data=out['plain'], chunks=(30, 3))
+"#,
+    );
+    let objects = Objects::load(&scratch.join("r"));
+    let (requests, bytes) = (objects.requests.clone(), objects.bytes.clone());
+    let at = Location::remote(Arc::new(objects), "s.zarr");
+    let source = Zarr.open(&at, &ReadOptions::default()).unwrap();
+    let plan = source.plan().clone();
+    let reader = source.random().unwrap();
+    for (i, meta) in plan.arrays.iter().enumerate() {
+        let mut all = Vec::new();
+        let rows = meta.rows.unwrap();
+        let middle = rows / 2 + 3;
+        for range in [0..middle, middle..rows] {
+            reader
+                .read(i, range, &mut |c| {
+                    if let Values::Fixed(b) = &c.values {
+                        all.extend_from_slice(b);
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert!(all == want[&meta.name].2, "{}", meta.name);
+    }
+    let sh = plan.position("sh").unwrap();
+    assert_eq!(reader.cut(sh, 13), 20);
+    let fresh = Zarr.open(&at, &ReadOptions::default()).unwrap().random().unwrap();
+    requests.store(0, Relaxed);
+    bytes.store(0, Relaxed);
+    let mut got = Vec::new();
+    fresh
+        .read(sh, 515..525, &mut |c| {
+            if let Values::Fixed(b) = &c.values {
+                got.extend_from_slice(b);
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(got == want["sh"].2[515 * 320..525 * 320]);
+    // The index (100 × 16 + 4) and two inner chunks of 10 × 40 × 8 bytes.
+    assert_eq!(bytes.load(Relaxed), 1604 + 2 * 3200);
+    assert!(requests.load(Relaxed) <= 3, "{}", requests.load(Relaxed));
+}
+
+/// Files that real libraries wrote are read, damaged ones are not.
+#[test]
+fn fixtures() {
+    let stores = |folder: &str| -> Vec<std::path::PathBuf> {
+        let all = std::fs::read_dir(support::fixture(folder)).unwrap().map(|e| e.unwrap().path());
+        all.filter(|p| p.to_string_lossy().contains(".zarr") && !p.to_string_lossy().ends_with(".json")).collect()
+    };
+    let good = stores("good/zarr");
+    assert!(good.len() >= 9);
+    for path in good {
+        let (plan, got) = read(&path);
+        assert!(!got.is_empty() && plan.arrays.iter().all(|a| a.details.error.is_none()), "{}", path.display());
+    }
+    let bad = stores("bad/zarr");
+    assert!(bad.len() >= 9);
+    for path in bad {
+        let e = read_with(&path, &ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() }, 2).unwrap_err();
+        assert!(matches!(e.kind(), Kind::Corrupt | Kind::Refused), "{}: {e:?}", path.display());
+    }
 }
