@@ -6,6 +6,7 @@ pub mod adapt;
 pub mod cli;
 pub mod cmd;
 pub mod codec;
+pub mod compare;
 pub mod detect;
 pub mod error;
 pub mod format;

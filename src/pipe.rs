@@ -79,7 +79,7 @@ impl Settings {
         }
     }
     /// A good size for a piece: small enough for every thread to have some in flight.
-    fn piece_bytes(&self) -> u64 {
+    pub fn piece_bytes(&self) -> u64 {
         (self.budget.total() / (4 * self.jobs as u64 + 4)).clamp(64 << 10, 8 << 20)
     }
 }
@@ -232,6 +232,65 @@ fn pool(settings: &Settings) -> Result<&rayon::ThreadPool> {
         .build()
         .map_err(|e| Error::failed("cannot start threads").because(e))?;
     Ok(settings.pool.get_or_init(|| pool))
+}
+
+/// A source with random access to these arrays: itself, or a spool of it.
+///
+/// # Errors
+/// Reading errors; disk full.
+pub fn with_random(mut source: Box<dyn Source>, arrays: &[usize], settings: &Settings) -> Result<(Box<dyn Source>, Arc<dyn ReadRows>)> {
+    let given = source.want(arrays, Order::Any)?;
+    if let Some(reader) = source.random() {
+        return Ok((source, reader));
+    }
+    let mut spool = spool::Spool::new(source.plan().clone())?;
+    decode(source.as_mut(), arrays, given, settings, pool(settings)?, None, &mut |chunk| spool.push(&chunk))?;
+    source.close()?;
+    let spooled = spool.into_source();
+    let reader = spooled.random().ok_or_else(|| Error::failed("a spool gives no rows"))?;
+    Ok((Box::new(spooled), reader))
+}
+
+/// A source and the stages behind it, spooled: rows known, random access.
+///
+/// # Errors
+/// Reading errors; disk full.
+pub fn staged(mut source: Box<dyn Source>, stages: Vec<Box<dyn Stage>>, settings: &Settings) -> Result<spool::SpoolSource> {
+    let pool = pool(settings)?;
+    let mut given = open_source(&mut source, &stages, Order::Any)?;
+    if let Some(first) = stages.first()
+        && !suits(given, first.wants(), source.plan().arrays.len())
+    {
+        source = Box::new(spooled(source, Vec::new(), given, settings, pool)?);
+        given = open_source(&mut source, &stages, Order::Any)?;
+    }
+    spooled(source, stages, given, settings, pool)
+}
+
+/// Does all tasks on all threads; stops at the first error.
+///
+/// # Errors
+/// The first one of `work`.
+pub fn parallel<T: Send>(
+    settings: &Settings,
+    tasks: impl Iterator<Item = T> + Send,
+    work: &(dyn Fn(T) -> Result<()> + Sync),
+) -> Result<()> {
+    let queue = Mutex::new(tasks);
+    let failed = Failure::default();
+    pool(settings)?.scope(|scope| {
+        for _ in 0..settings.jobs {
+            scope.spawn(|_| {
+                while !failed.is_set() {
+                    let Some(task) = queue.lock().unwrap_or_else(|e| e.into_inner()).next() else { break };
+                    if let Err(e) = guarded(|| work(task)) {
+                        failed.set(e);
+                    }
+                }
+            });
+        }
+    });
+    failed.into_result()
 }
 
 /// Whether `check` holds for every chunk of an array, read on all threads; stops at the first that fails it.

@@ -498,6 +498,9 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         e.file(if ours { dst.display() } else { unit.sources.join(", ") })
     })?;
     progress.end();
+    if args.verify {
+        verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
+    }
     for note in &summary.notes {
         job.voice.note(note);
     }
@@ -510,6 +513,39 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         layout,
         format: format.name(),
     })
+}
+
+/// Reads the output again and compares it with the sources, after choosing, casts and layout.
+fn verify_output(job: &Job<'_>, unit: &Unit, dst: &Location, format: &'static dyn Format, into: Arrays) -> Result<()> {
+    if dst.is_stream() || unit.sources.iter().any(|s| s == "-") {
+        return Err(Error::usage("--verify reads both ends again: it cannot follow a pipe"));
+    }
+    if matches!(job.write.existing, Existing::Append) {
+        return Err(Error::usage("--verify cannot follow --append").hint("npk verify, npk diff"));
+    }
+    let ((source, stages), _) = gather(job, unit, format, into)?;
+    let source: Box<dyn crate::format::Source> =
+        if stages.is_empty() { source } else { Box::new(pipe::staged(source, stages, &job.settings)?) };
+    let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
+    let output = open(dst, Some(format.name()), &ReadOptions { text: job.write.text.clone(), ..job.read.clone() }, job.voice)?.source;
+    // One array without a name of its own takes the file's.
+    let output: Box<dyn crate::format::Source> = if into == Arrays::One && output.plan().arrays.len() == names.len() {
+        let mut plan = output.plan().clone();
+        names::set_names(&mut plan, &names);
+        Box::new(View::relabel(output, plan))
+    } else {
+        output
+    };
+    let rules = crate::compare::Rules { equal_nan: true, ignore_dtype: into == Arrays::Table, ..Default::default() };
+    let (a, b) = (crate::compare::logical(source, &job.settings)?, crate::compare::logical(output, &job.settings)?);
+    let verdicts = crate::compare::compare(a, b, ("source", "output"), rules, &job.settings)?;
+    let merged = matches!(job.write.existing, Existing::Merge { .. });
+    let bad: Vec<Error> = verdicts
+        .iter()
+        .filter(|(_, v)| *v != crate::compare::Verdict::Equal && !(merged && *v == crate::compare::Verdict::OnlyB))
+        .map(|(name, v)| Error::corrupt(format!("the output is not what was written: {}", crate::compare::sentence(v))).array(name))
+        .collect();
+    Error::all(bad)
 }
 
 /// Fits behind stages that are there already: the fit sees what comes out of them.

@@ -11,10 +11,12 @@ use crate::report::{self, Voice};
 
 pub mod checksum;
 pub mod convert;
+pub mod diff;
 pub mod formats;
 pub mod generate;
 pub mod inspect;
 pub mod list;
+pub mod verify;
 
 /// Runs a command; returns the exit code.
 pub fn run(cli: Cli) -> u8 {
@@ -32,7 +34,8 @@ pub fn run(cli: Cli) -> u8 {
         Command::Convert(args) => convert::run(&args, voice),
         Command::List(args) => list::run(&args, voice),
         Command::Inspect(args) => inspect::run(&args, voice),
-        Command::Diff(_) | Command::Verify(_) => Err(Error::failed("not built yet")),
+        Command::Diff(args) => diff::run(&args, voice),
+        Command::Verify(args) => verify::run(&args, voice),
         Command::Formats(args) => formats::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),

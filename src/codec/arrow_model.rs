@@ -208,9 +208,7 @@ fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
                 Logical::Text if **values != A::Null => CategoryKind::Text,
                 Logical::Binary => CategoryKind::Binary,
                 Logical::Plain => CategoryKind::Fixed(value, None),
-                l if l.is_time() => {
-                    CategoryKind::Fixed(value, Some(ArrayMeta::column("", value, l.clone(), None).type_name()))
-                }
+                l if l.is_time() => CategoryKind::Fixed(value, Some(ArrayMeta::column("", value, l.clone(), None).type_name())),
                 _ => return Err(Error::refused(format!("a dictionary of {} is not supported", type_name(values)))),
             };
             (dtype, Logical::Dictionary { categories: Categories::new(kind, Vec::new()), ordered: false })
@@ -225,9 +223,7 @@ fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
 /// Sets whether the order of a dictionary's categories means something (kept on the field, not in its type).
 pub fn with_order(logical: Logical, field: &Field) -> Logical {
     match logical {
-        Logical::Dictionary { categories, .. } => {
-            Logical::Dictionary { categories, ordered: field.dict_is_ordered().unwrap_or(false) }
-        }
+        Logical::Dictionary { categories, .. } => Logical::Dictionary { categories, ordered: field.dict_is_ordered().unwrap_or(false) },
         other => other,
     }
 }
@@ -290,9 +286,9 @@ pub fn column_names(headers: &[String], on_duplicate: OnDuplicate) -> Result<Vec
         };
         match on_duplicate {
             OnDuplicate::Error => errors.push(
-                Error::refused(format!("columns {first} and {i} (counted from 0) have the same name")).array(&name).hint(
-                    "--on-duplicate rename keeps both, first or last keeps one of them",
-                ),
+                Error::refused(format!("columns {first} and {i} (counted from 0) have the same name"))
+                    .array(&name)
+                    .hint("--on-duplicate rename keeps both, first or last keeps one of them"),
             ),
             OnDuplicate::Rename => {
                 let free = (1u64..).map(|n| format!("{name}_{n}")).find(|n| !taken.contains(n) && !given.contains(n));

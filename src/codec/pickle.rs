@@ -839,7 +839,8 @@ fn unescape(text: &str, all: bool) -> Option<String> {
 
 /// Text from a file, fit for a message: one line, no control characters, at most 120 characters.
 pub fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(120).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    let mut out: String =
+        text.chars().take(120).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
     if text.chars().nth(120).is_some() {
         out.push('…');
     }

@@ -77,11 +77,7 @@ pub fn table_with(format: &dyn Format, text: impl AsRef<[u8]>, options: &ReadOpt
     std::fs::write(&path, text).unwrap();
     let mut source = open_with(format, &path, options)?;
     let metas = source.plan().arrays.clone();
-    Ok(metas
-        .iter()
-        .enumerate()
-        .map(|(i, m)| format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" ")))
-        .collect())
+    Ok(metas.iter().enumerate().map(|(i, m)| format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" "))).collect())
 }
 
 #[track_caller]
@@ -115,12 +111,41 @@ fn numbers_are_rounded_correctly() {
         }
     };
     for text in [
-        "0.0", "-0.0", "1e308", "1.7976931348623157e308", "1.7976931348623159e308", "2e308", "5e-324", "2.5e-324", "2.4e-324", "1e-400",
-        "2.2250738585072011e-308", "2.2250738585072014e-308", "9007199254740993.0", "9007199254740992.5", "0.000000000000000000000000001",
-        "123456789012345678901234567890.5", "1.00000000000000011102230246251565404236316680908203125", ".5", "5.", "-1.5E+10", "1e23", "8.5e22",
-        "1e0000000000000000000005", "0e999999999999", "1.8446744073709551616e19", "0.00000000000000000000000000000000000000000000123456789012345678",
-        "18446744073709551615", "18446744073709551616", "-9223372036854775808", "-9223372036854775809", "12345678901234567890123456789",
-        "9007199254740993e0", "3.5844466002796428e+298", "6929495644600919.5", "1.1754943508222875e-38",
+        "0.0",
+        "-0.0",
+        "1e308",
+        "1.7976931348623157e308",
+        "1.7976931348623159e308",
+        "2e308",
+        "5e-324",
+        "2.5e-324",
+        "2.4e-324",
+        "1e-400",
+        "2.2250738585072011e-308",
+        "2.2250738585072014e-308",
+        "9007199254740993.0",
+        "9007199254740992.5",
+        "0.000000000000000000000000001",
+        "123456789012345678901234567890.5",
+        "1.00000000000000011102230246251565404236316680908203125",
+        ".5",
+        "5.",
+        "-1.5E+10",
+        "1e23",
+        "8.5e22",
+        "1e0000000000000000000005",
+        "0e999999999999",
+        "1.8446744073709551616e19",
+        "0.00000000000000000000000000000000000000000000123456789012345678",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "12345678901234567890123456789",
+        "9007199254740993e0",
+        "3.5844466002796428e+298",
+        "6929495644600919.5",
+        "1.1754943508222875e-38",
     ] {
         check(text);
     }
@@ -159,9 +184,10 @@ fn types_come_from_every_cell() {
     assert_eq!(table("a\nTrue\n1\n"), ["a string: \"True\" \"1\""]);
     assert_eq!(table("a\ninf\n-Infinity\nnan\n1\n"), ["a float64: inf -inf NaN 1.0"]);
     assert_eq!(table("a\n-0\n1\n"), ["a float64: -0.0 1.0"]);
-    assert_eq!(table("a\n(1+2j)\n1.5\n3\n-1e-05-2j\n(nan-infj)\n"), [
-        "a complex128: [1.0, 2.0] [1.5, 0.0] [3.0, 0.0] [-1e-5, -2.0] [NaN, -inf]"
-    ]);
+    assert_eq!(
+        table("a\n(1+2j)\n1.5\n3\n-1e-05-2j\n(nan-infj)\n"),
+        ["a complex128: [1.0, 2.0] [1.5, 0.0] [3.0, 0.0] [-1e-5, -2.0] [NaN, -inf]"]
+    );
     assert_eq!(table("a,b\n\"1\", 2\n+3,4 \n"), ["a int64: 1 3", "b int64: 2 4"]);
     assert_eq!(table("a\n1e400\n"), ["a string: \"1e400\""]);
     assert_eq!(table("a,b\n,\n,\n"), ["a float64?: - -", "b float64?: - -"]);
@@ -172,11 +198,10 @@ fn types_come_from_every_cell() {
 #[test]
 fn nulls_and_empty_text() {
     // Null words are null among numbers, and text in text.
-    assert_eq!(table("a,b,c\n1,NA,True\n,x,NULL\nNone,\"\",False\nN/A,,\n"), [
-        "a int64?: 1 - - -",
-        "b string?: \"NA\" \"x\" \"\" -",
-        "c bool?: true - false -"
-    ]);
+    assert_eq!(
+        table("a,b,c\n1,NA,True\n,x,NULL\nNone,\"\",False\nN/A,,\n"),
+        ["a int64?: 1 - - -", "b string?: \"NA\" \"x\" \"\" -", "c bool?: true - false -"]
+    );
     assert_eq!(table("a\n0.5\n\"\"\n"), ["a float64?: 0.5 -"]);
     assert_eq!(table("a,b\nNA,1\n,2\n"), ["a float64?: - -", "b int64: 1 2"]);
     // A column that turns to text late keeps the words that were nulls before.
@@ -190,10 +215,10 @@ fn nulls_and_empty_text() {
 
 #[test]
 fn the_dialect() {
-    assert_eq!(table("\u{feff}a,b\r\n1,\"x,\"\"y\"\"\r\nz\"\r\n\r\n2,plain\"quote\r\n"), [
-        "a int64: 1 2",
-        "b string: \"x,\\\"y\\\"\\r\\nz\" \"plain\\\"quote\""
-    ]);
+    assert_eq!(
+        table("\u{feff}a,b\r\n1,\"x,\"\"y\"\"\r\nz\"\r\n\r\n2,plain\"quote\r\n"),
+        ["a int64: 1 2", "b string: \"x,\\\"y\\\"\\r\\nz\" \"plain\\\"quote\""]
+    );
     assert_eq!(table("a,b\r1,2\r3,4"), ["a int64: 1 3", "b int64: 2 4"]);
     assert_eq!(table("a,b\n\"x\"y,1\n\"p\"\"q\"r\"s,2\n"), ["a string: \"xy\" \"p\\\"qr\\\"s\"", "b int64: 1 2"]);
     let semicolons = options(|o| {
@@ -301,11 +326,10 @@ fn types_asked_for() {
     let asked = |pattern: Option<&str>, dtype| options(|o| o.text.dtypes = vec![(pattern.map(str::to_string), dtype)]);
     // Text goes straight to float32: rounded once.
     let text = "a,b,id\n0.1,1,007\n1.00000017881393432617187500000001,2,8\n1.00000017881393421514957253748434595763683319091796875,3,9\n";
-    assert_eq!(table_with(&Csv, text, &asked(None, Dtype::F32)).unwrap(), [
-        "a float32: 0.1 1.0000002 1.0000001",
-        "b int64: 1 2 3",
-        "id string: \"007\" \"8\" \"9\""
-    ]);
+    assert_eq!(
+        table_with(&Csv, text, &asked(None, Dtype::F32)).unwrap(),
+        ["a float32: 0.1 1.0000002 1.0000001", "b int64: 1 2 3", "id string: \"007\" \"8\" \"9\""]
+    );
     assert_eq!(table_with(&Csv, text, &asked(Some("i*"), Dtype::I32)).unwrap()[2], "id int64: 7 8 9");
     assert_eq!(table_with(&Csv, "h\n0.1\n-2\n", &asked(None, Dtype::F16)).unwrap(), ["h float16: 0.099975586 -2.0"]);
     assert_eq!(table_with(&Csv, "z\n(0.1+2j)\n3\n", &asked(None, Dtype::C64)).unwrap(), ["z complex64: [0.1, 2.0] [3.0, 0.0]"]);
@@ -452,20 +476,27 @@ fn writes_what_reads_back() {
         write(&Csv, &path, sample(), &WriteOptions::default()).unwrap();
         let mut source = open_with(&Csv, &path, &ReadOptions::default()).unwrap();
         let metas = source.plan().arrays.clone();
-        let got: Vec<String> =
-            metas.iter().enumerate().map(|(i, m)| format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" "))).collect();
-        assert_eq!(got, [
-            "i int64: -9223372036854775808 -1 9223372036854775807",
-            "u uint64: 0 1 18446744073709551615",
-            "b bool: true false true",
-            "f float64: 0.1 1e300 -0.0",
-            "s float64: 0.1 16777216.0 1.1754944e-38",
-            "x float64: NaN inf -inf",
-            "t string?: \"a,\\\"b\\\"\\nc\" - \"\"",
-            "d string?: \"2023-11-14T22:13:20.123456789\" - \"1969-12-31T23:59:59.999999999\"",
-            "z string: \"1970-01-01T00:00:00.000000+00:00\" \"1970-01-01T00:00:00.000001+00:00\" \"0001-01-01T00:00:00.000000+00:00\"",
-            "e string: \"P1DT1H1M1.5S\" \"-P0DT0H0M0.001S\" \"P0DT0H0M0S\"",
-        ], "{name}");
+        let got: Vec<String> = metas
+            .iter()
+            .enumerate()
+            .map(|(i, m)| format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" ")))
+            .collect();
+        assert_eq!(
+            got,
+            [
+                "i int64: -9223372036854775808 -1 9223372036854775807",
+                "u uint64: 0 1 18446744073709551615",
+                "b bool: true false true",
+                "f float64: 0.1 1e300 -0.0",
+                "s float64: 0.1 16777216.0 1.1754944e-38",
+                "x float64: NaN inf -inf",
+                "t string?: \"a,\\\"b\\\"\\nc\" - \"\"",
+                "d string?: \"2023-11-14T22:13:20.123456789\" - \"1969-12-31T23:59:59.999999999\"",
+                "z string: \"1970-01-01T00:00:00.000000+00:00\" \"1970-01-01T00:00:00.000001+00:00\" \"0001-01-01T00:00:00.000000+00:00\"",
+                "e string: \"P1DT1H1M1.5S\" \"-P0DT0H0M0.001S\" \"P0DT0H0M0S\"",
+            ],
+            "{name}"
+        );
     }
 }
 
@@ -473,8 +504,30 @@ fn writes_what_reads_back() {
 fn float_formats_are_printf() {
     use npk::codec::text::print::Printf;
     let scratch = Scratch::new();
-    let formats = ["%.18e", "%g", "%.3f", "%10.4f", "%-8.2e|", "%+d", "%08.3f", "%.10g", "%#g", "x%5.1fy", "%E", "% .2f", "%s", "%.0f", "%.0e", "%i", "%G", "%%%f"];
-    let values = [0.0, -0.0, 1.0, -2.5, 1e-5, 123456789.0, 1e20, 0.1, 12345.678, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324, 1e16, 999999.5, 0.5, 1.5, 2.5];
+    let formats = [
+        "%.18e", "%g", "%.3f", "%10.4f", "%-8.2e|", "%+d", "%08.3f", "%.10g", "%#g", "x%5.1fy", "%E", "% .2f", "%s", "%.0f", "%.0e", "%i",
+        "%G", "%%%f",
+    ];
+    let values = [
+        0.0,
+        -0.0,
+        1.0,
+        -2.5,
+        1e-5,
+        123456789.0,
+        1e20,
+        0.1,
+        12345.678,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        5e-324,
+        1e16,
+        999999.5,
+        0.5,
+        1.5,
+        2.5,
+    ];
     let mut ours = String::new();
     for format in formats {
         for value in values {
@@ -494,7 +547,10 @@ fn float_formats_are_printf() {
     let theirs = python(scratch.path(), &code);
     for (a, b) in ours.lines().zip(theirs.lines()) {
         // Python's repr and ours both are the shortest digits; only the exponents are spelled otherwise.
-        assert!(a == b || a.parse::<f64>().is_ok_and(|x| b.parse::<f64>().is_ok_and(|y| x == y) && a.contains('e') && !b.contains('.')), "{a} {b}");
+        assert!(
+            a == b || a.parse::<f64>().is_ok_and(|x| b.parse::<f64>().is_ok_and(|y| x == y) && a.contains('e') && !b.contains('.')),
+            "{a} {b}"
+        );
     }
     for bad in ["%", "1.5", "%f %f", "%x", "%.999f", "%5"] {
         assert_eq!(Printf::parse(bad).unwrap_err().kind(), ErrorKind::Usage, "{bad}");
@@ -624,6 +680,13 @@ fn damage_is_told_never_a_panic() {
     assert!(bad > 150, "{bad}");
     // Bytes without any structure, wide rows, zeros.
     for text in [vec![b'x'; 3 << 20], vec![0; 1 << 20], b"\"".repeat(99_999), b",".repeat(300_000), b"1\n".repeat(100_000)] {
-        let _ = open_with(&Csv, &{ std::fs::write(&path, &text).unwrap(); path.clone() }, &small);
+        let _ = open_with(
+            &Csv,
+            &{
+                std::fs::write(&path, &text).unwrap();
+                path.clone()
+            },
+            &small,
+        );
     }
 }

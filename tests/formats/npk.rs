@@ -70,11 +70,13 @@ fn odd_names_keep_apart() {
     let out = Scratch::new();
     let long = "n".repeat(300);
     let long2 = format!("{}x", "n".repeat(299));
-    let names: Vec<&str> = vec!["a/b", "a%2Fb", "A/B", "w", "W", "a\nb", "..", ".", "../../x", "nul\0", &long, &long2, "Ä", "ä", "AB", "ab", "Ab", "aB"];
+    let names: Vec<&str> =
+        vec!["a/b", "a%2Fb", "A/B", "w", "W", "a\nb", "..", ".", "../../x", "nul\0", &long, &long2, "Ä", "ä", "AB", "ab", "Ab", "aB"];
     let arrays: Vec<(ArrayMeta, Vec<u8>)> =
         names.iter().enumerate().map(|(i, n)| (ArrayMeta::new(*n, Dtype::U8, &[2]), vec![i as u8, 7])).collect();
     write(&out.join("s.npk"), plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
-    let mut files: Vec<String> = std::fs::read_dir(out.join("s.npk")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<String> =
+        std::fs::read_dir(out.join("s.npk")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(files.len(), names.len() + 1);
     for plain in ["data_w.npkd", "data_a%2Fb.npkd", "data_...npkd", "data_AB.npkd"] {
         assert!(files.iter().any(|f| f == plain), "{plain} {files:?}");

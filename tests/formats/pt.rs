@@ -181,7 +181,8 @@ fn fixtures_hold_what_torch_finds_in_them() {
 fn convert(source: Box<dyn Source>, to: &Path, options: &WriteOptions) -> Result<npk::format::Summary, Error> {
     let holds = Pt.holds().unwrap();
     let settings = npk::pipe::Settings::new(2, 64 << 20);
-    npk::pipe::run(source, Vec::new(), holds, &mut |plan| Pt.create(&Location::local(to), plan, options), &settings).map(|(summary, _)| summary)
+    npk::pipe::run(source, Vec::new(), holds, &mut |plan| Pt.create(&Location::local(to), plan, options), &settings)
+        .map(|(summary, _)| summary)
 }
 
 /// A source without the arrays that cannot be read.
@@ -276,7 +277,8 @@ fn what_is_written_reads_back() {
             assert_eq!(meta.details.alias_of, other.details.alias_of, "{what}: {}", meta.name);
             assert_eq!(bytes(&first, a, 1000).unwrap(), bytes(again.as_ref(), b, 1000).unwrap(), "{what}: {}", meta.name);
         }
-        if plan.attributes.contains_key("pt.structure") && !["python_objects", "cyclic"].iter().any(|n| path.to_string_lossy().contains(n)) {
+        if plan.attributes.contains_key("pt.structure") && !["python_objects", "cyclic"].iter().any(|n| path.to_string_lossy().contains(n))
+        {
             let differs = keys.find(|k| plan.attributes.get(*k) != again.plan().attributes.get(*k));
             assert_eq!(differs, None, "{what}: {:?} {:?}", plan.attributes, again.plan().attributes);
         }

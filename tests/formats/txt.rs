@@ -26,10 +26,10 @@ fn rows_of_numbers() {
     assert_eq!(table("# a b\n1 2.5 # behind\n\n  # alone\n3 4#5\r\n"), ["col0 float64: 1.0 3.0", "col1 float64: 2.5 4.0"]);
     assert_eq!(table("1 2.5\n9007199254740993 4\n"), ["col0 int64: 1 9007199254740993", "col1 float64: 2.5 4.0"]);
     assert_eq!(table("007 nan\n+8 -inf\n"), ["col0 float64: 7.0 8.0", "col1 float64: NaN -inf"]);
-    assert_eq!(table(" (1+2j) 3\n (1e-05+-2j) 4\n"), [
-        "col0 complex128: [1.0, 2.0] [1e-5, -2.0]",
-        "col1 complex128: [3.0, 0.0] [4.0, 0.0]"
-    ]);
+    assert_eq!(
+        table(" (1+2j) 3\n (1e-05+-2j) 4\n"),
+        ["col0 complex128: [1.0, 2.0] [1e-5, -2.0]", "col1 complex128: [3.0, 0.0] [4.0, 0.0]"]
+    );
     assert_eq!(table("18446744073709551615\n"), ["col0 uint64: 18446744073709551615"]);
     assert_eq!(table(""), ["col0 float64: "]);
     assert_eq!(table("# nothing\n"), ["col0 float64: "]);
@@ -47,7 +47,9 @@ fn rows_of_numbers() {
 
 #[test]
 fn text_is_an_error_with_its_line() {
-    for (text, word) in [("x y\n1 2\n", "line 1: 'x' is not a number"), ("1 2\n\n3 abc\n", "line 3: 'abc' is not a number"), ("1e400\n", "line 1")] {
+    for (text, word) in
+        [("x y\n1 2\n", "line 1: 'x' is not a number"), ("1 2\n\n3 abc\n", "line 3: 'abc' is not a number"), ("1e400\n", "line 1")]
+    {
         let error = table_with(&Txt, text, &ReadOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(error.message().contains(word) && error.hint_text().unwrap().contains("--skip-header"), "{error}");
@@ -114,9 +116,16 @@ np.savetxt("fs.txt", f, fmt="%s", delimiter="   ")
         let bytes = std::fs::read(scratch.join(name)).unwrap();
         bytes[10 + u16::from_le_bytes([bytes[8], bytes[9]]) as usize..].to_vec()
     };
-    for (file, same) in
-        [("f.txt", "f"), ("f.txt.gz", "f"), ("fh.txt", "f"), ("fr.txt", "f"), ("fs.txt", "f"), ("z.txt", "z"), ("z2.txt", "z"), ("i.txt", "i")]
-    {
+    for (file, same) in [
+        ("f.txt", "f"),
+        ("f.txt.gz", "f"),
+        ("fh.txt", "f"),
+        ("fr.txt", "f"),
+        ("fs.txt", "f"),
+        ("z.txt", "z"),
+        ("z2.txt", "z"),
+        ("i.txt", "i"),
+    ] {
         let path = scratch.join(file);
         if file == "fr.txt" {
             // numpy 2 writes np.float64(…) for %r.

@@ -8,7 +8,7 @@ use arrow::buffer::{Buffer, NullBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{ByteArrayType, DataType, UInt64Type};
 
-use super::{Level, LeafType, type_name};
+use super::{LeafType, Level, type_name};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Categories, Chunk, Dtype, Logical, Values};
 
@@ -499,4 +499,3 @@ pub fn coded(keys: &dyn Array, codes: &[u64], dtype: Dtype, first_row: u64) -> R
     }
     Ok((Values::Fixed(Buffer::from_vec(out)), nulls.then(|| Buffer::from_vec(valid))))
 }
-

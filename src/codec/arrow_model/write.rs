@@ -206,7 +206,8 @@ fn elements(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk], len: usize, n
         }
         (Logical::Datetime(unit) | Logical::Timedelta(unit), t) => return numpy_times(&unit.clone(), t, chunks, len, nulls),
         (_, t) => {
-            let width = t.primitive_width().ok_or_else(|| Error::failed(format!("{} cannot be made from {}", type_name(t), meta.type_name())))?;
+            let width =
+                t.primitive_width().ok_or_else(|| Error::failed(format!("{} cannot be made from {}", type_name(t), meta.type_name())))?;
             if width as u64 != meta.dtype.item_bytes() {
                 return Err(Error::failed(format!("{} cannot be made from {}", type_name(t), meta.type_name())));
             }
@@ -217,7 +218,13 @@ fn elements(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk], len: usize, n
 }
 
 /// numpy's times: NaT is a null, units that Arrow lacks become seconds or days where that is exact.
-fn numpy_times(unit: &crate::model::TimeUnit, target: &DataType, chunks: &[Chunk], len: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+fn numpy_times(
+    unit: &crate::model::TimeUnit,
+    target: &DataType,
+    chunks: &[Chunk],
+    len: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
     let values = fixed(chunks, 8)?;
     let values = typed::<i64>(&values);
     let date = *target == DataType::Date32;
@@ -303,7 +310,11 @@ fn decimals(target: &DataType, chunks: &[Chunk], nulls: Option<&NullBuffer>) -> 
         for i in 0..chunk.rows as usize {
             let text = if nulls.is_some_and(|n| n.is_null(row)) { b"0" } else { chunk.text(i) };
             let number = parse_decimal(text, precision, scale).ok_or_else(|| {
-                Error::refused(format!("row {}: '{}' is no decimal({precision}, {scale})", chunk.first_row.saturating_add(i as u64), String::from_utf8_lossy(text)))
+                Error::refused(format!(
+                    "row {}: '{}' is no decimal({precision}, {scale})",
+                    chunk.first_row.saturating_add(i as u64),
+                    String::from_utf8_lossy(text)
+                ))
             })?;
             match target {
                 DataType::Decimal32(..) => out.extend_from_slice(&(number.to_i128().unwrap_or(0) as i32).to_le_bytes()),
@@ -349,4 +360,3 @@ fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i256> {
     let number = i256::from_string(if digits.is_empty() { "0" } else { digits })?;
     if negative { i256::ZERO.checked_sub(number) } else { Some(number) }
 }
-

@@ -130,8 +130,9 @@ fn bom(head: &[u8]) -> u64 {
 fn text_like(head: &[u8]) -> Result<()> {
     let zeros = head.iter().filter(|&&b| b == 0).count();
     if head.len() >= 4 && zeros * 3 > head.len() && head.iter().skip(1).step_by(2).filter(|&&b| b == 0).count().abs_diff(zeros) < 2 {
-        return Err(Error::refused("the text seems to be UTF-16 without a byte order mark")
-            .hint("convert it first: iconv -f utf-16le -t utf-8"));
+        return Err(
+            Error::refused("the text seems to be UTF-16 without a byte order mark").hint("convert it first: iconv -f utf-16le -t utf-8")
+        );
     }
     Ok(())
 }

@@ -114,9 +114,8 @@ fn top_bits(limbs: &[u64]) -> (u64, u64) {
     (join(limb(0), limb(1)), join(limb(1), limb(2)))
 }
 
-const SMALL_POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-];
+const SMALL_POWERS: [f64; 23] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22];
 
 /// A reader of numbers with a given decimal sign.
 #[derive(Clone, Copy)]

@@ -147,7 +147,8 @@ impl Printf {
     /// Usage.
     pub fn parse(text: &str) -> Result<Printf> {
         let wrong = |why: &str| {
-            Error::usage(format!("'{text}' is not a float format: {why}")).hint("as in printf, one of %e %f %g %d with flags, width and precision: %.6e")
+            Error::usage(format!("'{text}' is not a float format: {why}"))
+                .hint("as in printf, one of %e %f %g %d with flags, width and precision: %.6e")
         };
         let (mut before, mut after) = (String::new(), String::new());
         let mut found: Option<Printf> = None;

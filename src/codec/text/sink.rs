@@ -40,7 +40,9 @@ enum Packing {
 pub fn check_delimiter(delimiter: u8, decimal: u8) -> Result<()> {
     if delimiter == decimal {
         let sign = decimal as char;
-        return Err(Error::usage(format!("'{sign}' is both the delimiter and the decimal sign")).hint("give another delimiter, such as -d ';'"));
+        return Err(
+            Error::usage(format!("'{sign}' is both the delimiter and the decimal sign")).hint("give another delimiter, such as -d ';'")
+        );
     }
     if delimiter.is_ascii_alphanumeric() || matches!(delimiter, b'"' | b'\n' | b'\r' | b'+' | b'-' | b'(' | b')') || delimiter >= 0x80 {
         return Err(Error::usage(format!("{:?} cannot be a delimiter", delimiter as char)));
@@ -53,7 +55,10 @@ pub fn check_delimiter(delimiter: u8, decimal: u8) -> Result<()> {
 /// # Errors
 /// Usage.
 pub fn check_decimal(decimal: u8) -> Result<()> {
-    if decimal.is_ascii_alphanumeric() || matches!(decimal, b'"' | b'\n' | b'\r' | b'+' | b'-' | b'(' | b')' | b' ' | b'\t') || decimal >= 0x80 {
+    if decimal.is_ascii_alphanumeric()
+        || matches!(decimal, b'"' | b'\n' | b'\r' | b'+' | b'-' | b'(' | b')' | b' ' | b'\t')
+        || decimal >= 0x80
+    {
         return Err(Error::usage(format!("{:?} cannot be a decimal sign", decimal as char)));
     }
     Ok(())

@@ -216,8 +216,10 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     let mut headers = vec![String::new(); first.len()];
     if header {
         for (i, cell) in first.iter().enumerate() {
-            let name = std::str::from_utf8(cell)
-                .map_err(|_| Error::corrupt(format!("the name of column {} is not UTF-8", i + 1)).hint("convert the file first, for example: iconv -f latin1 -t utf-8"))?;
+            let name = std::str::from_utf8(cell).map_err(|_| {
+                Error::corrupt(format!("the name of column {} is not UTF-8", i + 1))
+                    .hint("convert the file first, for example: iconv -f latin1 -t utf-8")
+            })?;
             headers[i] = name.to_string();
         }
     }
@@ -365,7 +367,11 @@ impl ReadRows for Reader {
         let text: u64 = blocks_of(&self.scanned.blocks, rows)
             .map(|(b, r)| {
                 let bytes = self.scanned.store.entry(b, self.columns[array]).map_or(b.len, |e| e.text_bytes);
-                if r.end - r.start == b.rows { bytes } else { (u128::from(bytes) * u128::from(r.end - r.start) / u128::from(b.rows)) as u64 }
+                if r.end - r.start == b.rows {
+                    bytes
+                } else {
+                    (u128::from(bytes) * u128::from(r.end - r.start) / u128::from(b.rows)) as u64
+                }
             })
             .sum();
         Some(text + 13 * count)

@@ -69,11 +69,7 @@ fn places(t: &DataType, batch: &Batch, at: &mut Cursor, wanted: Wanted, out: &mu
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
             take(at, if matches!(t, DataType::FixedSizeList(..)) { 1 } else { 2 })?;
             let nested = matches!(f.data_type(), DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..));
-            let item = if wanted == Wanted::Lists && !nested {
-                DataType::Null
-            } else {
-                places(f.data_type(), batch, at, wanted, out)?
-            };
+            let item = if wanted == Wanted::Lists && !nested { DataType::Null } else { places(f.data_type(), batch, at, wanted, out)? };
             let item = Arc::new(Field::new(f.name(), item, true));
             match t {
                 DataType::List(_) => DataType::List(item),

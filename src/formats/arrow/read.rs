@@ -213,7 +213,11 @@ impl Shared {
     fn sliced(&self, array: usize, batch: &Batch) -> bool {
         let meta = &self.metas[array];
         let flat = self.columns[array].leaf.levels.is_empty();
-        batch.compression.is_none() && flat && !meta.logical.is_var() && meta.dtype != Dtype::Bool && self.columns[array].codes.is_empty()
+        batch.compression.is_none()
+            && flat
+            && !meta.logical.is_var()
+            && meta.dtype != Dtype::Bool
+            && self.columns[array].codes.is_empty()
             && !matches!(meta.logical, Logical::Dictionary { .. })
     }
 

@@ -74,7 +74,9 @@ fn write_options(options: &WriteOptions) -> Result<IpcWriteOptions> {
         return Err(Error::usage(format!("{name} has no levels")));
     }
     let made = IpcWriteOptions::try_new(ALIGN, false, ipc::MetadataVersion::V5).and_then(|o| o.try_with_compression(kind));
-    let made = made.and_then(|o| if kind == Some(ipc::CompressionType::ZSTD) { o.try_with_compression_level(Some(level.unwrap_or(1))) } else { Ok(o) });
+    let made = made.and_then(|o| {
+        if kind == Some(ipc::CompressionType::ZSTD) { o.try_with_compression_level(Some(level.unwrap_or(1))) } else { Ok(o) }
+    });
     made.map_err(|e| Error::usage(e.to_string()))
 }
 
@@ -228,9 +230,8 @@ impl Encode for Encoder {
         let rows = RecordBatchOptions::new().with_row_count(Some(block.rows as usize));
         let batch = RecordBatch::try_new_with_options(self.coded.schema.clone(), arrays, &rows).map_err(failed)?;
         let mut tracker = DictionaryTracker::new(false);
-        let (_, encoded) = IpcDataGenerator::default()
-            .encode(&batch, &mut tracker, &self.options, &mut IpcWriteContext::default())
-            .map_err(failed)?;
+        let (_, encoded) =
+            IpcDataGenerator::default().encode(&batch, &mut tracker, &self.options, &mut IpcWriteContext::default()).map_err(failed)?;
         let array = block.columns.first().map_or(0, |c| c.0);
         Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(encoded) })
     }

@@ -137,7 +137,9 @@ impl Package {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Error::corrupt(format!("{} cannot be unpacked", member.path)).because(e)),
             };
-            left = left.checked_sub(n as u64).ok_or_else(|| Error::corrupt(format!("{} unpacks to more than {} bytes", member.path, member.bytes)))?;
+            left = left
+                .checked_sub(n as u64)
+                .ok_or_else(|| Error::corrupt(format!("{} unpacks to more than {} bytes", member.path, member.bytes)))?;
             hasher.update(&buffer[..n]);
             out.write_all(&buffer[..n])?;
         }

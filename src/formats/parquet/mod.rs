@@ -120,4 +120,3 @@ fn crate_error(e: parquet::errors::ParquetError) -> Error {
 fn wrapped(e: Error) -> parquet::errors::ParquetError {
     parquet::errors::ParquetError::External(Box::new(std::io::Error::other(e)))
 }
-

@@ -64,7 +64,8 @@ impl ParquetSource {
         let file = metadata.file_metadata();
         let mut starts = vec![0u64];
         for (g, group) in metadata.row_groups().iter().enumerate() {
-            let rows = u64::try_from(group.num_rows()).map_err(|_| Error::corrupt(format!("row group {g} has {} rows", group.num_rows())))?;
+            let rows =
+                u64::try_from(group.num_rows()).map_err(|_| Error::corrupt(format!("row group {g} has {} rows", group.num_rows())))?;
             let end = starts[g].checked_add(rows).filter(|&e| e < 1 << 62);
             starts.push(end.ok_or_else(|| Error::corrupt("the row groups have too many rows"))?);
         }
@@ -81,8 +82,7 @@ impl ParquetSource {
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
         let names = arrow_model::column_names(&headers, options.on_duplicate)?;
 
-        let mut shared =
-            Shared { blob, metadata: metadata.clone(), starts, columns: Vec::new(), metas: Vec::new() };
+        let mut shared = Shared { blob, metadata: metadata.clone(), starts, columns: Vec::new(), metas: Vec::new() };
         let mut table = Table::default();
         let mut first_column: Vec<usize> = roots.first_column.clone();
         for (leaf, name) in leaves.iter().zip(names) {
@@ -314,9 +314,8 @@ impl Shared {
         if want == 0 {
             return Ok(());
         }
-        let selection = (want < total).then(|| {
-            RowSelection::from(vec![RowSelector::skip(rows.start as usize), RowSelector::select(want as usize)])
-        });
+        let selection =
+            (want < total).then(|| RowSelection::from(vec![RowSelector::skip(rows.start as usize), RowSelector::select(want as usize)]));
         let group = Group { shared: self, g };
         let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, batch_rows.min(want).max(1) as usize, selection);
         let path = vec![0; column.structs];
@@ -432,7 +431,12 @@ impl RowGroups for Group<'_> {
 }
 
 /// The pages of a column chunk.
-fn pages(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData, g: usize, column: usize) -> parquet::errors::Result<SerializedPageReader<Window>> {
+fn pages(
+    blob: &Arc<dyn Blob>,
+    metadata: &ParquetMetaData,
+    g: usize,
+    column: usize,
+) -> parquet::errors::Result<SerializedPageReader<Window>> {
     let group = metadata.row_group(g);
     let chunk = group.column(column);
     let (start, len) = chunk.byte_range();

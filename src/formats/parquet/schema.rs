@@ -74,9 +74,8 @@ pub(super) fn reading_type(base: &DataType, refined: &DataType) -> DataType {
     use DataType as A;
     match (base, refined) {
         (A::Struct(fields), A::Struct(others)) => {
-            let read = |(f, o): (&FieldRef, &FieldRef)| {
-                Arc::new(f.as_ref().clone().with_data_type(reading_type(f.data_type(), o.data_type())))
-            };
+            let read =
+                |(f, o): (&FieldRef, &FieldRef)| Arc::new(f.as_ref().clone().with_data_type(reading_type(f.data_type(), o.data_type())));
             A::Struct(fields.iter().zip(others).map(read).collect())
         }
         (A::Utf8 | A::Binary, A::Dictionary(_, values)) => {

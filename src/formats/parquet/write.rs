@@ -64,12 +64,8 @@ impl ParquetSink {
         let stored: Fields = export.schema.fields().iter().map(stored_field).collect();
         let schema = Arc::new(Schema::new(stored.clone()));
         let descr = ArrowSchemaConverter::new().convert(&schema).map_err(crate_error)?;
-        let mut metadata: Vec<KeyValue> = export
-            .schema
-            .metadata()
-            .iter()
-            .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
-            .collect();
+        let mut metadata: Vec<KeyValue> =
+            export.schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         metadata.sort_by(|a, b| a.key.cmp(&b.key));
         metadata.push(KeyValue::new("ARROW:schema".into(), arrow_model::encode_schema(&export.schema)));
         let mut properties = WriterProperties::builder()
@@ -85,8 +81,8 @@ impl ParquetSink {
             }
         }
         let output = at.create_file(options.existing, options.sync)?;
-        let writer =
-            SerializedFileWriter::new(Out { output, bytes: 0 }, descr.root_schema_ptr(), Arc::new(properties.build())).map_err(crate_error)?;
+        let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, descr.root_schema_ptr(), Arc::new(properties.build()))
+            .map_err(crate_error)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, schema);
         let group_rows = group_rows(plan, options)?;
         let encoder = Arc::new(Encoder { export, stored, metas: plan.arrays.clone(), factory, group_rows });

@@ -106,7 +106,11 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         return Err(Error::missing("this zip archive has no data.pkl: it is no PyTorch checkpoint"));
     };
     if let Some(other) = roots.find(|r| *r != root) {
-        return Err(Error::corrupt(format!("the zip archive holds two checkpoints, {}data.pkl and {}data.pkl", shown(&root), shown(other))));
+        return Err(Error::corrupt(format!(
+            "the zip archive holds two checkpoints, {}data.pkl and {}data.pkl",
+            shown(&root),
+            shown(other)
+        )));
     }
     let mut notes = Vec::new();
     let outside = archive.entries.iter().filter(|e| !e.name.starts_with(&root)).count();
@@ -191,7 +195,11 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 let index = archive.find(&name).ok_or_else(|| Error::corrupt(format!("the archive has no record {}", shown(&name))))?;
                 let len = archive.entries[index].len;
                 if len != claim.bytes {
-                    return Err(Error::corrupt(format!("the record {} has {len} bytes, its tensors ask for {}", shown(&name), claim.bytes)));
+                    return Err(Error::corrupt(format!(
+                        "the record {} has {len} bytes, its tensors ask for {}",
+                        shown(&name),
+                        claim.bytes
+                    )));
                 }
                 Ok(Place::Record(archive.clone(), index))
             })
@@ -201,9 +209,9 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
             let mut places: Vec<Option<(u64, u64, u64)>> = vec![None; claims.len()];
             let mut ranges = Vec::with_capacity(keys.len());
             for key in keys {
-                let (index, _, claim) = claims
-                    .get_full(key)
-                    .ok_or_else(|| Error::corrupt(format!("the storage {} is listed, but no tensor says how large its elements are", shown(key))))?;
+                let (index, _, claim) = claims.get_full(key).ok_or_else(|| {
+                    Error::corrupt(format!("the storage {} is listed, but no tensor says how large its elements are", shown(key)))
+                })?;
                 let end = at.checked_add(8).and_then(|n| n.checked_add(claim.bytes)).filter(|&end| end <= blob.len());
                 let Some(end) = end else {
                     return Err(Error::corrupt(format!(

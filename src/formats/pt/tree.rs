@@ -695,8 +695,9 @@ impl<'a> Walker<'a> {
         let numel = pickle.int(parts[4]).and_then(|n| u64::try_from(n).ok()).ok_or_else(|| Error::corrupt("a storage of negative size"))?;
         let dtype = storage_dtype(class)?;
         let item_bytes = dtype.map_or(1, Dtype::item_bytes);
-        let bytes =
-            numel.checked_mul(item_bytes).ok_or_else(|| Error::corrupt(format!("the storage {} of {numel} elements is too large", shown(&key))))?;
+        let bytes = numel
+            .checked_mul(item_bytes)
+            .ok_or_else(|| Error::corrupt(format!("the storage {} of {numel} elements is too large", shown(&key))))?;
         let (mut first, mut count) = (0, numel);
         if let Some(view) = parts.get(5).and_then(|&v| pickle.tuple(v)) {
             let number = |i: usize| view.get(i).and_then(|&v| pickle.int(v)).and_then(|n| u64::try_from(n).ok()).ok_or_else(broken);
@@ -709,7 +710,10 @@ impl<'a> Walker<'a> {
             Some(index) => {
                 let known = self.walk.storages[index].bytes;
                 if known != bytes {
-                    return Err(Error::corrupt(format!("the storage {} has {known} bytes in one place and {bytes} in another", shown(&key))));
+                    return Err(Error::corrupt(format!(
+                        "the storage {} has {known} bytes in one place and {bytes} in another",
+                        shown(&key)
+                    )));
                 }
                 index
             }
@@ -955,8 +959,10 @@ impl<'a> Walker<'a> {
                 let base = unit.first().and_then(|&u| self.bytes_of(u, 0)).and_then(|b| String::from_utf8(b).ok()).unwrap_or_default();
                 let base = if base.is_empty() { "generic" } else { &base };
                 let count = unit.get(1).and_then(|&n| pickle.int(n)).and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
-                let unit =
-                    TimeUnit { count, ..TimeUnit::parse(base).ok_or_else(|| Error::corrupt(format!("the numpy time unit '{}'", shown(base))))? };
+                let unit = TimeUnit {
+                    count,
+                    ..TimeUnit::parse(base).ok_or_else(|| Error::corrupt(format!("the numpy time unit '{}'", shown(base))))?
+                };
                 (Dtype::I64, if code.starts_with('M') { Logical::Datetime(unit) } else { Logical::Timedelta(unit) })
             }
             (_, Some(dtype)) if code != "V" && Dtype::NUMPY.contains(&dtype) => (dtype, Logical::Plain),
@@ -1061,7 +1067,9 @@ pub(super) fn storage_dtype(class: &str) -> Result<Option<Dtype>> {
         "ComplexDoubleStorage" => Dtype::C128,
         "ComplexFloatStorage" => Dtype::C64,
         "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => {
-            return Err(Error::refused(format!("it lies in a quantized storage ({})", shown(class))).hint("--skip-unsupported leaves it out"));
+            return Err(
+                Error::refused(format!("it lies in a quantized storage ({})", shown(class))).hint("--skip-unsupported leaves it out")
+            );
         }
         _ => return Err(refused_global(class)),
     };

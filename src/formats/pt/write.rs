@@ -247,7 +247,8 @@ impl Tree {
 pub(super) fn single_error(plan: &Plan) -> Error {
     let names: Vec<&str> = plan.arrays.iter().take(5).map(|a| a.name.as_str()).collect();
     let more = if plan.arrays.len() > 5 { ", …" } else { "" };
-    Error::usage(format!("--single writes one tensor, there are {}: {}{more}", plan.arrays.len(), names.join(", "))).hint("choose one with -a NAME")
+    Error::usage(format!("--single writes one tensor, there are {}: {}{more}", plan.arrays.len(), names.join(", ")))
+        .hint("choose one with -a NAME")
 }
 
 /// Begins an output.
@@ -357,7 +358,8 @@ impl PlacedSink {
         let (mut entries, mut entry_of, mut at) = (Vec::with_capacity(arrays.len()), vec![0; arrays.len()], 0u64);
         for i in order {
             let place = Place::of(&arrays[i], 0)?;
-            let entry = Entry { name: format!("archive/data/{}", entries.len()), header: at, bytes: place.bytes, crc: 0, descriptor: false };
+            let entry =
+                Entry { name: format!("archive/data/{}", entries.len()), header: at, bytes: place.bytes, crc: 0, descriptor: false };
             let too_large = || Error::failed("the checkpoint would pass 2^63 bytes");
             let data = at + Entry::header_bytes(&entry.name, at, entry.bytes);
             at = data.checked_add(place.bytes).filter(|&end| end < 1 << 62).ok_or_else(too_large)?;

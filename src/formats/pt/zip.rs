@@ -195,9 +195,10 @@ impl Archive {
                 Err(Error::corrupt(format!("the record {} announces {} bytes in {} deflated ones", entry.shown(), entry.len, entry.packed)))
             }
             8 => Ok(()),
-            other => {
-                Err(Error::refused(format!("the record {} is packed by zip method {other}; stored and deflated ones are read", entry.shown())))
-            }
+            other => Err(Error::refused(format!(
+                "the record {} is packed by zip method {other}; stored and deflated ones are read",
+                entry.shown()
+            ))),
         }
     }
 

@@ -31,11 +31,17 @@ enum Step {
     Lz4,
     Lzma(Lzma),
     Blosc,
-    Checksum { sum: Sum, at_start: bool },
+    Checksum {
+        sum: Sum,
+        at_start: bool,
+    },
     Swap(usize),
     Filter(Filter),
     /// To the C order of this shape; `order[i]` is the dimension that was stored at place `i`.
-    Transpose { order: Vec<usize>, shape: Vec<u64> },
+    Transpose {
+        order: Vec<usize>,
+        shape: Vec<u64>,
+    },
     VarItems,
     Shard(Box<Shard>),
 }
@@ -161,9 +167,9 @@ fn simple(name: &str, config: &Value) -> Result<Option<Step>> {
         }
         "delta" => Step::Filter(Filter::Delta { to: number(config, "dtype")?, from: number(config, "astype")? }),
         "fixedscaleoffset" => {
-            let (scale, offset) = real(config, "scale").zip(real(config, "offset")).ok_or_else(|| {
-                Error::corrupt("the fixedscaleoffset filter lacks scale and offset")
-            })?;
+            let (scale, offset) = real(config, "scale")
+                .zip(real(config, "offset"))
+                .ok_or_else(|| Error::corrupt("the fixedscaleoffset filter lacks scale and offset"))?;
             Step::Filter(Filter::ScaleOffset { to: number(config, "dtype")?, from: number(config, "astype")?, scale, offset })
         }
         "quantize" => Step::Filter(Filter::Cast { to: number(config, "dtype")?, from: number(config, "astype")? }),
@@ -182,8 +188,12 @@ fn lzma(config: &Value) -> Result<Lzma> {
     let one = |f: &Value| {
         let id = f.get("id").and_then(Value::as_u64)?;
         let small = |key: &str| f.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        matches!(id, 3 | 0x21 | 0x4000_0000_0000_0001)
-            .then(|| LzmaFilter { id, preset: small("preset").unwrap_or(6), dict_size: small("dict_size"), distance: small("dist").unwrap_or(1) })
+        matches!(id, 3 | 0x21 | 0x4000_0000_0000_0001).then(|| LzmaFilter {
+            id,
+            preset: small("preset").unwrap_or(6),
+            dict_size: small("dict_size"),
+            distance: small("dist").unwrap_or(1),
+        })
     };
     let filters = filters.iter().map(one).collect::<Option<Vec<_>>>().ok_or_else(|| unsupported("filter of lzma", "raw"))?;
     Ok(Lzma::Raw(filters))
@@ -269,7 +279,8 @@ impl Chain {
         };
         let mut bytes_yet = false;
         for codec in list {
-            let full = codec.as_str().or_else(|| text(codec, "name")).ok_or_else(|| Error::corrupt(format!("the codec {codec} has no name")))?;
+            let full =
+                codec.as_str().or_else(|| text(codec, "name")).ok_or_else(|| Error::corrupt(format!("the codec {codec} has no name")))?;
             let config = codec.get("configuration").unwrap_or(&Value::Null);
             let name = full.strip_prefix("numcodecs.").unwrap_or(full);
             if !matches!(name, "bytes" | "transpose" | "vlen-utf8" | "vlen-bytes" | "sharding_indexed" | "endian") {
@@ -321,7 +332,11 @@ impl Chain {
                         _ => Vec::new(),
                     };
                     let mut seen = vec![false; rank];
-                    order.iter().for_each(|&d| if d < rank { seen[d] = true });
+                    order.iter().for_each(|&d| {
+                        if d < rank {
+                            seen[d] = true
+                        }
+                    });
                     if order.len() != rank || seen.contains(&false) {
                         return Err(Error::corrupt(format!("the transpose codec's order {order:?} is no order of {rank} dimensions")));
                     }
@@ -432,7 +447,8 @@ fn var_items(bytes: &[u8], shape: &Shape<'_>) -> Result<VarItems> {
     if count.saturating_mul(4) > rest.len() as u64 {
         return Err(short());
     }
-    let mut items = VarItems { offsets: Vec::with_capacity(count as usize + 1), values: Vec::with_capacity(rest.len() - 4 * count as usize) };
+    let mut items =
+        VarItems { offsets: Vec::with_capacity(count as usize + 1), values: Vec::with_capacity(rest.len() - 4 * count as usize) };
     items.offsets.push(0);
     for _ in 0..count {
         let (len, tail) = rest.split_first_chunk::<4>().ok_or_else(short)?;

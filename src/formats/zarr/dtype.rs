@@ -130,7 +130,9 @@ fn nested_v2(value: &Value, depth: usize) -> Result<Element> {
 fn structure(parts: Vec<(&str, Element, Vec<u64>)>) -> Result<Element> {
     let (mut at, mut all) = (0usize, Vec::new());
     for (name, element, inner) in parts {
-        let Element::Fixed { size, fields } = element else { return Err(unknown("object (or text of any length) inside a structured type")) };
+        let Element::Fixed { size, fields } = element else {
+            return Err(unknown("object (or text of any length) inside a structured type"));
+        };
         let times = inner.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ITEM as u64);
         let bytes = times.and_then(|n| (n as usize).checked_mul(size)).and_then(|n| n.checked_add(at)).filter(|&n| n <= MOST_ITEM);
         let end = bytes.ok_or_else(|| Error::corrupt("a structured data type is too large"))?;
@@ -250,7 +252,11 @@ pub fn fill(element: &Element, value: &Value) -> Result<Vec<u8>> {
             _ => Err(wrong()),
         },
         Element::Binary | Element::Object => {
-            if is_zero { Ok(Vec::new()) } else { bytes_of(value).ok_or_else(wrong) }
+            if is_zero {
+                Ok(Vec::new())
+            } else {
+                bytes_of(value).ok_or_else(wrong)
+            }
         }
         Element::Fixed { size, fields } => {
             if is_zero {

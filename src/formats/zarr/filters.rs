@@ -204,14 +204,19 @@ impl Filter {
             Filter::PackBits => {
                 let Some((&padding, packed)) = bytes.split_first() else { return Err(Error::corrupt("packed bits are cut short")) };
                 let count = (packed.len() as u64 * 8).checked_sub(u64::from(padding)).filter(|&n| padding < 8 && n <= most);
-                let count = count.ok_or_else(|| Error::corrupt(format!("{} bytes of packed bits with {padding} left out", packed.len())))?;
+                let count =
+                    count.ok_or_else(|| Error::corrupt(format!("{} bytes of packed bits with {padding} left out", packed.len())))?;
                 Ok((0..count as usize).map(|i| packed[i / 8] >> (7 - i % 8) & 1).collect())
             }
             Filter::Shuffle(size) => {
                 let (size, count) = (*size, bytes.len() / (*size).max(1));
                 if size < 2 || count * size != bytes.len() {
                     // numcodecs refuses uneven lengths when it encodes.
-                    return if size < 2 { Ok(bytes) } else { Err(Error::corrupt(format!("{} shuffled bytes are no whole items", bytes.len()))) };
+                    return if size < 2 {
+                        Ok(bytes)
+                    } else {
+                        Err(Error::corrupt(format!("{} shuffled bytes are no whole items", bytes.len())))
+                    };
                 }
                 Ok(crate::codec::filters::unshuffle(&bytes, size))
             }

@@ -29,7 +29,8 @@ pub fn parse(bytes: &[u8], memory_bytes: u64) -> Result<Value> {
                 b'"' => in_string = true,
                 b',' | b'[' | b'{' | b':' => values += 1,
                 b'N' | b'I' | b'-' => {
-                    let word: &[u8] = [&b"NaN"[..], b"Infinity", b"-Infinity"].into_iter().find(|w| bytes[i..].starts_with(w)).unwrap_or(b"");
+                    let word: &[u8] =
+                        [&b"NaN"[..], b"Infinity", b"-Infinity"].into_iter().find(|w| bytes[i..].starts_with(w)).unwrap_or(b"");
                     if !word.is_empty() {
                         let out = fixed.get_or_insert_with(|| bytes[..i].to_vec());
                         out.push(b'"');
@@ -49,8 +50,10 @@ pub fn parse(bytes: &[u8], memory_bytes: u64) -> Result<Value> {
     }
     let needed = values.saturating_mul(VALUE_BYTES).saturating_add(bytes.len() as u64);
     if needed > memory_bytes {
-        return Err(Error::refused(format!("the metadata has {values} values, more than fit into the memory limit of {memory_bytes} bytes"))
-            .hint("raise --memory-limit"));
+        return Err(Error::refused(format!(
+            "the metadata has {values} values, more than fit into the memory limit of {memory_bytes} bytes"
+        ))
+        .hint("raise --memory-limit"));
     }
     serde_json::from_slice(fixed.as_deref().unwrap_or(bytes)).map_err(|e| Error::corrupt("the metadata is no JSON").because(e))
 }

@@ -62,7 +62,7 @@ impl Packer {
     fn v2(self, item: usize) -> Value {
         match self {
             Packer::Plain => Value::Null,
-            Packer::Zstd(level) => json!({"id": "zstd", "level": level}),
+            Packer::Zstd(level) => json!({"id": "zstd", "level": level, "checksum": false}),
             Packer::Gzip(level) => json!({"id": "gzip", "level": level}),
             Packer::Blosc(level) => json!({"id": "blosc", "cname": "lz4", "clevel": level, "shuffle": u8::from(item > 1), "blocksize": 0}),
         }
@@ -110,8 +110,11 @@ impl Layout {
                         return Err(Error::usage(format!("{flag} {w:?} holds a 0")));
                     }
                     if bytes_of(w) > most {
-                        return Err(Error::usage(format!("{flag} {w:?} takes {} bytes, at most {most} fit into the memory limit", bytes_of(w)))
-                            .hint("raise --memory-limit, or choose a smaller shape"));
+                        return Err(Error::usage(format!(
+                            "{flag} {w:?} takes {} bytes, at most {most} fit into the memory limit",
+                            bytes_of(w)
+                        ))
+                        .hint("raise --memory-limit, or choose a smaller shape"));
                     }
                     Ok(Some(w.clone()))
                 }
@@ -126,9 +129,12 @@ impl Layout {
         let chunk = match asked(&options.chunk_shape, "--chunk-shape")? {
             Some(chunk) => chunk,
             None => {
-                let hinted = meta.details.chunks.as_ref().filter(|h| h.len() == shape.len() && !h.contains(&0)).map(|h| {
-                    h.iter().zip(&shape).map(|(c, d)| (*c).min((*d).max(1))).collect::<Vec<_>>()
-                });
+                let hinted = meta
+                    .details
+                    .chunks
+                    .as_ref()
+                    .filter(|h| h.len() == shape.len() && !h.contains(&0))
+                    .map(|h| h.iter().zip(&shape).map(|(c, d)| (*c).min((*d).max(1))).collect::<Vec<_>>());
                 let counts = |h: &Vec<u64>| h.iter().zip(&shape).try_fold(1u64, |n, (c, d)| n.checked_mul(d.div_ceil(*c)));
                 let mut chunk = hinted
                     .filter(|h| bytes_of(h) <= most.min(64 << 20) && counts(h).is_some_and(|n| n <= MOST_HINTED))
@@ -198,11 +204,11 @@ impl Layout {
                 "order": "C",
                 "dimension_separator": ".",
             });
-            let mut attributes = self.attributes.clone();
-            if !attributes.contains_key(DIMENSIONS) {
-                attributes.insert(DIMENSIONS.into(), Value::Array(self.dimensions()));
+            let mut all = vec![(".zarray", meta)];
+            if !self.attributes.is_empty() {
+                all.push((".zattrs", Value::Object(self.attributes.clone())));
             }
-            return vec![(".zarray", meta), (".zattrs", Value::Object(attributes))];
+            return all;
         }
         let (data_type, fill) = self.v3_dtype();
         let to_bytes = match self.logical {
@@ -222,11 +228,13 @@ impl Layout {
             }})];
         }
         let mut attributes = self.attributes.clone();
-        let names = self.dimensions();
-        if attributes.get(DIMENSIONS).and_then(Value::as_array) == Some(&names) {
+        let is_name = |n: &Value| n.is_string() || n.is_null();
+        let names =
+            attributes.get(DIMENSIONS).and_then(Value::as_array).filter(|l| l.len() == self.shape.len() && l.iter().all(is_name)).cloned();
+        if names.is_some() {
             attributes.shift_remove(DIMENSIONS);
         }
-        let meta = json!({
+        let mut meta = json!({
             "zarr_format": 3,
             "node_type": "array",
             "shape": self.shape,
@@ -236,27 +244,12 @@ impl Layout {
             "fill_value": fill,
             "codecs": codecs,
             "attributes": attributes,
-            "dimension_names": names,
             "storage_transformers": [],
         });
+        if let (Some(names), Some(meta)) = (names, meta.as_object_mut()) {
+            meta.insert("dimension_names".into(), Value::Array(names));
+        }
         vec![("zarr.json", meta)]
-    }
-
-    /// The names of the dimensions: those that the source has, as xarray or netCDF keep them, else made-up ones, without
-    /// which xarray does not open an array.
-    fn dimensions(&self) -> Vec<Value> {
-        let list = |key: &str| {
-            let list = self.attributes.get(key).and_then(Value::as_array).filter(|l| l.len() == self.shape.len());
-            list.filter(|l| l.iter().all(|n| n.is_string() || n.is_null()))
-        };
-        if let Some(names) = list(DIMENSIONS) {
-            return names.clone();
-        }
-        let last = |n: &Value| n.as_str().and_then(|n| n.rsplit('/').next()).map_or(Value::Null, Value::from);
-        match list("dimensions").filter(|l| l.iter().all(Value::is_string)) {
-            Some(paths) => paths.iter().map(last).collect(),
-            None => made_up(&self.path, self.shape.len()),
-        }
     }
 
     fn v2_dtype(&self) -> String {
@@ -282,9 +275,8 @@ impl Layout {
 
     /// The type's name and the fill value.
     fn v3_dtype(&self) -> (Value, Value) {
-        let time = |name: &str, u: &TimeUnit| {
-            (json!({"name": name, "configuration": {"unit": u.base, "scale_factor": u.count}}), json!(i64::MIN))
-        };
+        let time =
+            |name: &str, u: &TimeUnit| (json!({"name": name, "configuration": {"unit": u.base, "scale_factor": u.count}}), json!(i64::MIN));
         match &self.logical {
             Logical::Text => (json!("string"), json!("")),
             Logical::Binary => (json!("variable_length_bytes"), json!("")),
@@ -302,12 +294,6 @@ impl Layout {
             }
         }
     }
-}
-
-/// Dimension names that mean nothing, and clash with no other array's. They are left out when they are read again.
-pub fn made_up(path: &str, rank: usize) -> Vec<Value> {
-    let stem = path.replace('/', "_");
-    (0..rank).map(|i| Value::from(format!("{stem}_dim_{i}"))).collect()
 }
 
 /// Whole rows up to the usual size; of very wide rows a part.
@@ -343,7 +329,9 @@ pub fn check_path(name: &str) -> Result<()> {
         } else {
             continue;
         };
-        return Err(Error::refused(format!("a Zarr node cannot have this name: it has {why}")).array(name).hint("rename it with --rename OLD=NEW"));
+        return Err(Error::refused(format!("a Zarr node cannot have this name: it has {why}"))
+            .array(name)
+            .hint("rename it with --rename OLD=NEW"));
     }
     Ok(())
 }

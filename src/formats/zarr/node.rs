@@ -208,15 +208,7 @@ fn guard(chunk: &[u64], element: &Element) -> Result<()> {
     }
 }
 
-fn finish(
-    shape: &[u64],
-    object: Vec<u64>,
-    keys: Keys,
-    chain: Chain,
-    element: Element,
-    fill: &Value,
-    memory_bytes: u64,
-) -> Result<Node> {
+fn finish(shape: &[u64], object: Vec<u64>, keys: Keys, chain: Chain, element: Element, fill: &Value, memory_bytes: u64) -> Result<Node> {
     let fill = dtype::fill(&element, fill)?;
     let shard = chain.lone_shard().cloned();
     let chunk = shard.as_ref().map_or(object, |s| s.inner.clone());
@@ -249,7 +241,8 @@ impl Info {
             attributes: self.attributes.clone(),
             ..Details::default()
         };
-        let whole = |dtype: Dtype, logical: Logical, details: Details| ArrayMeta { logical, details, ..ArrayMeta::new(name, dtype, &self.shape) };
+        let whole =
+            |dtype: Dtype, logical: Logical, details: Details| ArrayMeta { logical, details, ..ArrayMeta::new(name, dtype, &self.shape) };
         let node = match &self.node {
             Ok(node) => node,
             Err(e) => {

@@ -96,7 +96,7 @@ pub fn open(at: &Location, options: &ReadOptions) -> Result<ZarrSource> {
         return Err(Error::missing(format!("there is no group '{}'", group.unwrap_or_default())));
     }
     let limit = (options.memory_bytes / 8).clamp(1 << 20, 64 << 20);
-    let reader = Arc::new(Reader { store, entries, shards: Mutex::default(), parts: Mutex::default(), limit });
+    let reader = Arc::new(Reader { store, entries, shards: Mutex::new(VecDeque::new()), limit });
     Ok(ZarrSource { plan, reader })
 }
 
@@ -137,8 +137,6 @@ struct Reader {
     store: Store,
     entries: Vec<Entry>,
     shards: Mutex<VecDeque<(ShardKey, Arc<Opened>)>>,
-    /// Chunks of which only a part was wanted: the rest is probably wanted next.
-    parts: Mutex<VecDeque<((usize, u64), Buf)>>,
     /// Bytes of rows that one read should not pass, where chunks leave the choice.
     limit: u64,
 }
@@ -277,7 +275,8 @@ impl Reader {
         }
         let mut extents = Vec::new();
         for k in 0..chunks {
-            let place = if node.shape.is_empty() { Vec::new() } else { (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect() };
+            let place =
+                if node.shape.is_empty() { Vec::new() } else { (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect() };
             let blob = self.store.blob(&Self::key(entry, node, &place)).ok()??;
             let file = blob.file()?.clone();
             if Some(blob.len()) != height.checked_mul(row_bytes) {
@@ -286,24 +285,6 @@ impl Reader {
             extents.push(Extent { file, offset: 0, len: height.min(rows - k * height) * row_bytes });
         }
         Some(extents)
-    }
-
-    /// A chunk decoded before.
-    fn kept(&self, array: usize, k: u64) -> Option<Buf> {
-        let parts = self.parts.lock().unwrap_or_else(|e| e.into_inner());
-        parts.iter().find(|(key, _)| *key == (array, k)).map(|(_, buf)| buf.clone())
-    }
-
-    fn keep(&self, array: usize, k: u64, buf: &Buf) {
-        let mut parts = self.parts.lock().unwrap_or_else(|e| e.into_inner());
-        let mut bytes = parts.iter().map(|(_, b)| b.len()).sum::<usize>() + buf.len();
-        while bytes as u64 > self.limit {
-            match parts.pop_front() {
-                Some((_, old)) => bytes -= old.len(),
-                None => return,
-            }
-        }
-        parts.push_back(((array, k), buf.clone()));
     }
 
     /// Rows that lie ready in a file, without their whole chunk.
@@ -356,7 +337,9 @@ fn unpadded(bytes: &[u8], field: &Field, first_row: u64, rows: u64) -> Result<Va
         let end = codes.iter().rposition(|c| *c != [0; 4]).map_or(0, |p| p + 1);
         for code in &codes[..end] {
             let code = u32::from_le_bytes(*code);
-            text.push(char::from_u32(code).ok_or_else(|| Error::corrupt(format!("row {}: {code:#x} is no character", first_row + i as u64)))?);
+            text.push(
+                char::from_u32(code).ok_or_else(|| Error::corrupt(format!("row {}: {code:#x} is no character", first_row + i as u64)))?,
+            );
         }
         items.push(text.as_bytes());
     }
@@ -428,19 +411,14 @@ impl ReadRows for Reader {
                 continue;
             }
             if Self::is_wide(node) {
-                let is_part = count < height.min(node.shape[0] - top);
-                if is_part && let Some(buf) = self.kept(array, k) {
-                    fetch.skip();
-                    give(r0, count, buf.slice_with_length((r0 - top) as usize * row_bytes, count as usize * row_bytes), emit)?;
-                    continue;
-                }
                 match self.items(entry, node, fetch.next()?)? {
                     Decoded::Fixed(bytes) => {
                         let buf = Buf::from_vec(bytes);
-                        if is_part {
-                            self.keep(array, k, &buf);
-                        }
-                        let part = if count == height { buf } else { buf.slice_with_length((r0 - top) as usize * row_bytes, count as usize * row_bytes) };
+                        let part = if count == height {
+                            buf
+                        } else {
+                            buf.slice_with_length((r0 - top) as usize * row_bytes, count as usize * row_bytes)
+                        };
                         give(r0, count, part, emit)?;
                     }
                     Decoded::Var(items) => {
@@ -506,13 +484,6 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// The next chunk is not needed.
-    fn skip(&mut self) {
-        if self.ready.pop_front().is_none() {
-            self.advance();
-        }
-    }
-
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(shard) = &self.node.shard else {
             let key = Reader::key(self.entry, self.node, &self.place);
@@ -540,7 +511,9 @@ impl<'a> Fetch<'a> {
             let place = opened.index.get(at as usize).copied().flatten();
             if let Some((offset, len)) = place {
                 if len > most {
-                    return Err(Error::corrupt(format!("an inner chunk of {len} bytes at byte {offset} of a shard, at most {most} were expected")));
+                    return Err(Error::corrupt(format!(
+                        "an inner chunk of {len} bytes at byte {offset} of a shard, at most {most} were expected"
+                    )));
                 }
                 bytes += len;
             }

@@ -103,7 +103,9 @@ impl Shard {
             .map(|[offset, len]| match (word(offset), word(len)) {
                 (u64::MAX, u64::MAX) => Ok(None),
                 (offset, len) if offset.checked_add(len).is_some_and(|end| end <= blob.len()) => Ok(Some((offset, len))),
-                (offset, len) => Err(Error::corrupt(format!("{len} bytes at byte {offset} of a shard of {} bytes are indexed", blob.len()))),
+                (offset, len) => {
+                    Err(Error::corrupt(format!("{len} bytes at byte {offset} of a shard of {} bytes are indexed", blob.len())))
+                }
             })
             .collect()
     }

@@ -477,7 +477,9 @@ fn pack(bytes: Cow<'_, [u8]>, packer: Packer, item: usize) -> Result<Cow<'_, [u8
         }
         Packer::Blosc(level) => {
             if bytes.len() > i32::MAX as usize - 16 {
-                return Err(Error::refused(format!("blosc cannot hold a chunk of {} bytes", bytes.len())).hint("choose a smaller --chunk-shape"));
+                return Err(
+                    Error::refused(format!("blosc cannot hold a chunk of {} bytes", bytes.len())).hint("choose a smaller --chunk-shape")
+                );
             }
             let level = level.try_into().map_err(|_| Error::usage(format!("blosc has no level {level}")))?;
             let shuffle = if item > 1 { BloscShuffleMode::Shuffle } else { BloscShuffleMode::NoShuffle };

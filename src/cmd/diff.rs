@@ -1,0 +1,100 @@
+//! `npk diff`: do two files of any formats hold the same?
+
+use serde_json::json;
+
+use super::{chosen, input_location, open, read_options, settings};
+use crate::adapt::view::View;
+use crate::cli::DiffArgs;
+use crate::compare::{self, Rules, Verdict, all_equal, compare, sentence};
+use crate::error::Result;
+use crate::format::Source;
+use crate::report::{self, Voice, visible};
+
+/// Compares. 0: equal, 1: different.
+///
+/// # Errors
+/// What cannot be read.
+pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
+    let options = read_options(&args.read)?;
+    let settings = settings(&args.read)?;
+    let side = |path: &str| -> Result<Box<dyn Source>> {
+        let at = input_location(path, &args.read)?;
+        let mut source = open(&at, args.read.from.as_deref(), &options, voice)?.source;
+        if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
+            let indices = chosen(source.as_ref(), &args.choose).map_err(|e| e.file(path))?;
+            source = Box::new(View::choose(source, &indices));
+        }
+        compare::logical(source, &settings).map_err(|e| e.file(path))
+    };
+    let (a, b) = (side(&args.a)?, side(&args.b)?);
+    let (meta_a, meta_b) = (a.plan().clone(), b.plan().clone());
+    let rules = Rules { rtol: args.rtol, atol: args.atol, equal_nan: args.equal_nan, ignore_dtype: args.ignore_dtype };
+    let verdicts = compare(a, b, (&args.a, &args.b), rules, &settings)?;
+    let mut metadata = Vec::new();
+    if args.compare_metadata {
+        let keys: std::collections::BTreeSet<&String> = meta_a.attributes.keys().chain(meta_b.attributes.keys()).collect();
+        for key in keys {
+            let (x, y) = (meta_a.attributes.get(key), meta_b.attributes.get(key));
+            if x != y {
+                metadata.push(json!({"key": key, "a": x, "b": y}));
+            }
+        }
+        for m in &meta_a.arrays {
+            if let Some(n) = meta_b.arrays.iter().find(|n| n.name == m.name)
+                && n.details.attributes != m.details.attributes
+            {
+                metadata.push(json!({"array": m.name, "a": m.details.attributes, "b": n.details.attributes}));
+            }
+        }
+    }
+    let equal = all_equal(&verdicts) && metadata.is_empty();
+    if args.json {
+        let arrays: Vec<_> = verdicts.iter().map(|(name, v)| verdict_json(name, v)).collect();
+        let mut document = json!({"schema": 1, "a": args.a, "b": args.b, "equal": equal, "arrays": arrays});
+        if args.compare_metadata {
+            document["metadata"] = json!(metadata);
+        }
+        report::json(&document, true)?;
+    } else if !args.talk.quiet {
+        for (name, verdict) in verdicts.iter().filter(|(_, v)| *v != Verdict::Equal) {
+            report::out(&format!("{}: {}\n", visible(name), visible(&sentence(verdict))))?;
+        }
+        for m in &metadata {
+            report::out(&format!("metadata: {m}\n"))?;
+        }
+        if equal {
+            voice.summary(&format!("equal: {} array{}", verdicts.len(), if verdicts.len() == 1 { "" } else { "s" }));
+        }
+    }
+    Ok(u8::from(!equal))
+}
+
+fn verdict_json(name: &str, verdict: &Verdict) -> serde_json::Value {
+    match verdict {
+        Verdict::Equal => json!({"name": name, "status": "equal"}),
+        Verdict::OnlyA => json!({"name": name, "status": "only_a"}),
+        Verdict::OnlyB => json!({"name": name, "status": "only_b"}),
+        Verdict::NotComparable(why) => json!({"name": name, "status": "not_comparable", "reason": why}),
+        Verdict::Different(d) => json!({
+            "name": name, "status": "different", "count": d.count, "of": d.of, "first": d.first,
+            "a": d.values.0, "b": d.values.1,
+            "largest_absolute": number(d.largest_absolute), "largest_relative": number(d.largest_relative),
+        }),
+    }
+}
+
+/// NaN and infinities as text: JSON has none.
+pub fn number(value: f64) -> serde_json::Value {
+    serde_json::Number::from_f64(value).map_or_else(
+        || {
+            json!(if value.is_nan() {
+                "NaN"
+            } else if value > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            })
+        },
+        serde_json::Value::Number,
+    )
+}

@@ -1,0 +1,71 @@
+//! `npk verify`: is this file or store whole?
+
+use serde_json::json;
+
+use super::{input_location, open, read_options, settings};
+use crate::adapt::view::View;
+use crate::cli::VerifyArgs;
+use crate::error::{Context, Error, Kind, Result};
+use crate::format::Order;
+use crate::pipe;
+use crate::report::{self, Voice};
+
+/// Verifies each path; the exit code is the first failure's.
+///
+/// # Errors
+/// A closed pipe.
+pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
+    let (mut code, mut documents) = (0, Vec::new());
+    for path in &args.paths {
+        let result = pipe::guarded(|| one(path, args, voice));
+        match &result {
+            Ok((arrays, notes)) => {
+                for note in notes {
+                    voice.note(&format!("{path}: {note}"));
+                }
+                if args.json {
+                    documents.push(json!({"schema": 1, "path": path, "whole": true, "arrays": arrays, "notes": notes}));
+                } else if !args.talk.quiet {
+                    report::out(&format!("{path}: whole, {arrays} array{}\n", if *arrays == 1 { "" } else { "s" }))?;
+                }
+            }
+            Err(e) => {
+                voice.error(e);
+                code = if code == 0 { report::exit_code(e) } else { code };
+                documents.push(json!({"schema": 1, "path": path, "whole": false, "error": e.to_string(), "hint": e.hint_text()}));
+            }
+        }
+    }
+    if args.json {
+        let all = serde_json::Value::Array(documents);
+        report::json(if args.paths.len() == 1 { &all[0] } else { &all }, true)?;
+    }
+    Ok(code)
+}
+
+fn one(path: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<String>)> {
+    let options = read_options(&args.read)?;
+    let at = input_location(path, &args.read)?;
+    let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
+    let mut notes = if at.is_stream() { Vec::new() } else { opened.format.verify(&at, &options).at_file(path)? };
+    let source = if notes.is_empty() { opened.source } else { opened.format.open(&at, &options).at_file(path)? };
+    let arrays = source.plan().arrays.clone();
+    let broken: Vec<Error> = arrays
+        .iter()
+        .filter_map(|a| a.details.error.as_ref().map(|e| (a, e)))
+        .filter(|(_, e)| e.kind() == Kind::Corrupt)
+        .map(|(a, e)| Error::corrupt(e.message().to_string()).array(&a.name).file(path))
+        .collect();
+    Error::all(broken)?;
+    let good: Vec<usize> = (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
+    for a in arrays.iter().filter(|a| a.details.error.is_some()) {
+        let why = a.details.error.as_ref().map(|e| e.message().to_string()).unwrap_or_default();
+        notes.push(format!("{}: not checked: {why}", a.name));
+    }
+    if !good.is_empty() {
+        pipe::drain(Box::new(View::choose(source, &good)), Vec::new(), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
+            .map_err(|e| if e.kind() == Kind::Failed { e } else { e.with_kind(Kind::Corrupt) })
+            .at_file(path)?;
+    }
+    Ok((good.len(), notes))
+}
