@@ -22,6 +22,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan, Table, TimeUnit};
 
 const VERSION: u32 = 1;
@@ -259,6 +260,14 @@ pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u
     serde_json::to_vec(&side).ok()
 }
 
+/// The logical arrays of a finished store, in order.
+pub fn logical_names(end: &Plan) -> Vec<String> {
+    let kept: HashMap<&str, &Kept> = end.kept.iter().map(|k| (k.values.as_str(), k)).collect();
+    let companions: HashSet<&str> = end.kept.iter().flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()]).flatten().collect();
+    let own = end.arrays.iter().filter(|a| !companions.contains(a.name.as_str()));
+    own.map(|a| kept.get(a.name.as_str()).map_or(&a.name, |k| &k.meta.name).clone()).collect()
+}
+
 fn table_entry(table: &Table, bare: bool) -> TableEntry {
     TableEntry {
         columns: table.columns.iter().map(|c| ColumnEntry { array: c.array.clone(), header: c.header.clone() }).collect(),
@@ -322,6 +331,99 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
     entry.dtype = stored.dtype.name().into();
     entry.shape = if stored.scalar { vec![1] } else { stored.shape().unwrap_or_default() };
     Some(entry)
+}
+
+fn parse(old: Option<&[u8]>) -> Result<Side> {
+    let Some(old) = old else { return Ok(Side { npk: VERSION, ..Side::default() }) };
+    let hint = "remove npk.json (the types it tells of are lost), then try again";
+    let side: Side = serde_json::from_slice(old).map_err(|e| Error::corrupt("npk.json cannot be read").because(e).hint(hint))?;
+    if side.npk != VERSION {
+        return Err(Error::refused(format!("npk.json is of version {}; version {VERSION} is known", side.npk)).hint(hint));
+    }
+    Ok(side)
+}
+
+fn name_of(entry: &Value) -> &str {
+    entry.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The side file of a store after a merge: `old` without the arrays not in `stay` (logical names, in order), and `new`.
+///
+/// # Errors
+/// Where the old one cannot be read.
+pub fn merged(old: Option<&[u8]>, stay: &[String], new: Option<&[u8]>, added: &[String]) -> Result<Option<Vec<u8>>> {
+    if old.is_none() && new.is_none() {
+        return Ok(None);
+    }
+    let (mut side, new) = (parse(old)?, parse(new)?);
+    let kept: HashSet<&str> = stay.iter().map(String::as_str).collect();
+    side.arrays.retain(|entry| kept.contains(name_of(entry)));
+    side.arrays.extend(new.arrays);
+    side.order = stay.iter().chain(added).cloned().collect();
+    side.attributes.extend(new.attributes);
+    side.groups.extend(new.groups);
+    side.tables.extend(new.tables);
+    if side.format.is_empty() {
+        side.format = new.format;
+    }
+    Ok(serde_json::to_vec(&side).ok())
+}
+
+/// A logical array that got more rows.
+pub struct Grown {
+    /// Its name.
+    pub name: String,
+    /// The type and shape of its stored values by now.
+    pub dtype: Dtype,
+    /// As above.
+    pub shape: Vec<u64>,
+    /// Its categories by now, where it has some.
+    pub categories: Option<Arc<Categories>>,
+    /// Its mask, where it got one.
+    pub valid: Option<String>,
+    /// Whether codes of -1 are nulls by now.
+    pub nulls: bool,
+}
+
+/// The side file of a store whose arrays have grown. `order`: all logical names.
+///
+/// # Errors
+/// Where the old one cannot be read.
+pub fn grown(old: Option<&[u8]>, order: &[String], changes: &[Grown]) -> Result<Option<Vec<u8>>> {
+    if old.is_none() && changes.iter().all(|c| c.valid.is_none()) {
+        return Ok(None);
+    }
+    let mut side = parse(old)?;
+    side.order = order.to_vec();
+    let index: HashMap<String, usize> = side.arrays.iter().enumerate().map(|(i, e)| (name_of(e).to_string(), i)).collect();
+    for change in changes {
+        let at = match index.get(&change.name) {
+            Some(&i) => &mut side.arrays[i],
+            None if change.valid.is_none() => continue,
+            None => {
+                let entry = ArrayEntry { name: change.name.clone(), dtype: change.dtype.name().into(), ..ArrayEntry::default() };
+                side.arrays.extend(serde_json::to_value(entry));
+                match side.arrays.last_mut() {
+                    Some(entry) => entry,
+                    None => continue,
+                }
+            }
+        };
+        let Value::Object(entry) = at else { continue };
+        entry.insert("shape".into(), change.shape.clone().into());
+        if change.nulls {
+            entry.insert("nulls".into(), true.into());
+        }
+        if let Some(valid) = &change.valid {
+            entry.insert("valid".into(), valid.clone().into());
+        }
+        if let Some(categories) = &change.categories
+            && let Ok(value) = serde_json::to_value(categories_entry(categories))
+        {
+            entry.insert("categories".into(), value);
+        }
+    }
+    Ok(serde_json::to_vec(&side).ok())
 }
 
 /// A logical array, and the stored arrays (indices into the list given to [`fold`]) that it is made of.
@@ -446,8 +548,8 @@ fn parts(folded: &Folded) -> impl Iterator<Item = usize> {
     [Some(folded.values), folded.valid, offsets].into_iter().flatten()
 }
 
-fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize>, used: &[bool]) -> Result<Folded, String> {
-    let find = |name: &str| -> Result<usize, String> {
+fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize>, used: &[bool]) -> std::result::Result<Folded, String> {
+    let find = |name: &str| -> std::result::Result<usize, String> {
         let i = *index.get(name).ok_or_else(|| format!("the store has no array {name}"))?;
         if used[i] { Err(format!("{name} belongs to another array")) } else { Ok(i) }
     };

@@ -4,6 +4,7 @@ mod csv;
 mod feather;
 mod hdf5;
 mod npk;
+mod npk_grow;
 mod npkg;
 mod npy;
 mod npz;

@@ -21,6 +21,8 @@ pub use read::{StoreSource, Stored, stored_arrays};
 pub const METADATA: &str = "metadata.npkm";
 /// The name of the side file.
 pub const SIDE: &str = "npk.json";
+/// The journal of an append at work (or killed).
+pub const JOURNAL: &str = ".npk-append";
 
 /// The files of a store, wherever they are.
 pub trait Files: Send + Sync {

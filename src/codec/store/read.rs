@@ -1,13 +1,13 @@
 //! The reader of stores: metadata, sizes, bitmaps, side file; logical arrays out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::bitmap::Alive;
 use super::manifest::Manifest;
 use super::metadata::{self, Entry};
 use super::rows::Reader;
-use super::{Files, METADATA, SIDE, names};
+use super::{Files, JOURNAL, METADATA, SIDE, names};
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::{Extent, Order, ReadRows, Source};
 use crate::model::{ArrayMeta, Dtype, Plan};
@@ -28,6 +28,10 @@ pub struct Stored {
     pub pieces: Vec<Piece>,
     /// Which rows are alive, where some were deleted.
     pub alive: Option<Arc<Alive>>,
+    /// The deletion bitmap's file, where there is one, whatever it says.
+    pub bitmap: Option<Arc<Alive>>,
+    /// The data file or manifest, relative to the store.
+    pub data_file: String,
     /// Bytes in the store's files.
     pub bytes: u64,
     /// Why it cannot be read, if so.
@@ -83,6 +87,8 @@ fn stored_array(files: &dyn Files, entry: Entry, names_only: bool) -> Result<Sto
         row_bytes: 0,
         pieces: Vec::new(),
         alive: None,
+        bitmap: None,
+        data_file: entry.data_file.clone(),
         bytes: entry.bytes,
         problem: None,
         shape: entry.shape.clone(),
@@ -113,7 +119,9 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
     let at = |e: Error| e.array(&entry.name);
     if entry.data_file.ends_with(".npkseg") {
         let blob = files.blob(&entry.data_file).map_err(|e| at(gone(e, &entry.data_file)))?;
-        let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes).map_err(at)?;
+        // While rows are being appended, the manifest is a moment ahead of the metadata.
+        let ahead = files.len(JOURNAL)?.is_some();
+        let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes, ahead).map_err(at)?;
         let mut first_row = 0;
         for s in manifest.segments {
             check_len(files, &s.file, s.bytes).map_err(at)?;
@@ -129,10 +137,11 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         && files.len(&path)?.is_some()
     {
         let blob = files.blob(&path).map_err(at)?;
-        let alive = Alive::parse(&blob.read_vec(0, blob.len())?, rows).map_err(at)?;
+        let alive = Arc::new(Alive::parse(&blob.read_vec(0, blob.len())?, rows).map_err(at)?);
         if alive.count() < rows {
-            stored.alive = Some(Arc::new(alive));
+            stored.alive = Some(alive.clone());
         }
+        stored.bitmap = Some(alive);
     }
     Ok(())
 }
@@ -184,10 +193,14 @@ impl StoreSource {
         Ok(StoreSource { plan, all: false, reader: Arc::new(reader) })
     }
 
-    /// The stored array behind each logical one that is stored as it is.
-    pub fn plain(&self) -> HashMap<&str, &Stored> {
-        let whole = |a: &&Folded| matches!(a.how, How::Fixed | How::Dictionary);
-        self.reader.arrays.iter().filter(whole).map(|a| (a.meta.name.as_str(), &self.reader.stored[a.values])).collect()
+    /// The arrays as the store holds them.
+    pub fn stored(&self) -> &[Stored] {
+        &self.reader.stored
+    }
+
+    /// The logical arrays, and what they are made of.
+    pub fn folded(&self) -> &[Folded] {
+        &self.reader.arrays
     }
 }
 

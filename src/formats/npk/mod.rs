@@ -22,6 +22,10 @@ use crate::format::{Arrays, Existing, Format, Head, Holds, Order, ReadOptions, S
 use crate::location::{Blob, Kind, Location};
 use crate::model::{Dtype, Plan};
 
+mod append;
+mod journal;
+mod merge;
+mod verify;
 mod write;
 
 /// The format.
@@ -67,10 +71,14 @@ impl Format for Npk {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
+    fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
+        verify::verify(at).at_file(&at.display())
+    }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         match options.existing {
             Existing::Error | Existing::Replace => write::create(at, plan, options),
-            Existing::Merge { .. } | Existing::Append => Err(Error::refused("not yet")),
+            Existing::Merge { replace } => merge::create(at, plan, options, replace),
+            Existing::Append => append::create(at, plan, options),
         }
     }
 }
@@ -90,7 +98,10 @@ fn files(at: &Location) -> Result<Arc<dyn Files>> {
         }
     }
     let listed = match at.local_path() {
-        Some(path) => local_listing(path).at_file(&at.display())?,
+        Some(path) => {
+            journal::recover(path, false)?;
+            local_listing(path).at_file(&at.display())?
+        }
         None => at.list()?.into_iter().filter(|e| !e.is_dir).map(|e| (e.name, e.len)).collect(),
     };
     Ok(Arc::new(Directory { at: at.clone(), listed }))

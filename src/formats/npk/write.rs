@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::codec::store::{AsIs, METADATA, SIDE, metadata, names::Names};
+use crate::codec::store::metadata::{self, Entry};
+use crate::codec::store::{AsIs, METADATA, SIDE, names::Names};
 use crate::error::{Context, Error, Result};
 use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, Output, OutputDir};
@@ -25,44 +26,78 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let dir = at.create_dir(options.existing, options.sync, &[METADATA])?;
     let mut names = Names::default();
     let files: Vec<String> = plan.arrays.iter().map(|a| names.give(&a.name)).collect();
-    let places = Places::new(&plan.arrays, files)?;
+    into(dir, plan, files, options, Box::new(Fresh))
+}
+
+/// What a store is after its arrays were written: the arrays of this run alone, or others beside them.
+pub(super) trait Rest: Send {
+    /// All entries of the metadata, and the side file.
+    fn complete(&self, entries: Vec<Entry>, side: Option<Vec<u8>>, end: &Plan) -> Result<(Vec<Entry>, Option<Vec<u8>>)>;
+}
+
+struct Fresh;
+
+impl Rest for Fresh {
+    fn complete(&self, entries: Vec<Entry>, side: Option<Vec<u8>>, _end: &Plan) -> Result<(Vec<Entry>, Option<Vec<u8>>)> {
+        Ok((entries, side))
+    }
+}
+
+/// A sink into a directory that appears on commit.
+pub(super) fn into(
+    dir: Box<dyn OutputDir>,
+    plan: &Plan,
+    files: Vec<String>,
+    options: &WriteOptions,
+    rest: Box<dyn Rest>,
+) -> Result<Box<dyn Sink>> {
+    let places = plan.arrays.iter().zip(files).map(|(a, file)| Place::fresh(a, file)).collect::<Result<Vec<_>>>()?;
+    let places = Places(Arc::new(places));
     let local = dir.path().map(|path| Arc::new(LocalFiles::new(path.to_path_buf(), places.clone())));
     let count = plan.arrays.len();
     let remote = Remote { now: None, spools: HashMap::new(), begun: vec![false; count], written: vec![0; count] };
-    Ok(Box::new(StoreSink { dir, places, local, remote, options: options.clone() }))
+    Ok(Box::new(StoreSink { dir, places, local, remote, options: options.clone(), rest }))
 }
 
 /// Where the arrays go.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Vec<Place>>);
+pub(super) struct Places(pub(super) Arc<Vec<Place>>);
 
 pub(super) struct Place {
-    name: String,
-    file: String,
-    row_bytes: u64,
-    rows: Option<u64>,
-    begun: AtomicBool,
+    pub(super) name: String,
+    pub(super) file: String,
+    pub(super) row_bytes: u64,
+    /// Rows to come.
+    pub(super) rows: Option<u64>,
+    /// Where they begin in the file.
+    pub(super) base: u64,
+    /// Whether the file is there already.
+    pub(super) begun: AtomicBool,
+    /// Whether it has its full size already, as far as that is known.
+    sized: AtomicBool,
 }
 
-impl Places {
-    fn new(arrays: &[ArrayMeta], files: Vec<String>) -> Result<Places> {
-        let place = |(a, file): (&ArrayMeta, String)| {
-            a.bytes()?;
-            Ok(Place { name: a.name.clone(), file, row_bytes: a.row_bytes()?, rows: a.rows, begun: AtomicBool::new(false) })
-        };
-        Ok(Places(Arc::new(arrays.iter().zip(files).map(place).collect::<Result<_>>()?)))
+impl Place {
+    /// A file of its own.
+    pub(super) fn fresh(a: &ArrayMeta, file: String) -> Result<Place> {
+        a.bytes()?;
+        Ok(Place::new(&a.name, file, a.row_bytes()?, a.rows, 0, false))
+    }
+    pub(super) fn new(name: &str, file: String, row_bytes: u64, rows: Option<u64>, base: u64, begun: bool) -> Place {
+        let (begun, sized) = (AtomicBool::new(begun), AtomicBool::new(false));
+        Place { name: name.into(), file, row_bytes, rows, base, begun, sized }
     }
 }
 
 /// Data files in a local directory. At most a few are open at a time.
-struct LocalFiles {
+pub(super) struct LocalFiles {
     dir: PathBuf,
-    places: Places,
+    pub(super) places: Places,
     open: Mutex<VecDeque<(usize, Arc<File>)>>,
 }
 
 impl LocalFiles {
-    fn new(dir: PathBuf, places: Places) -> LocalFiles {
+    pub(super) fn new(dir: PathBuf, places: Places) -> LocalFiles {
         LocalFiles { dir, places, open: Mutex::new(VecDeque::new()) }
     }
 
@@ -71,16 +106,18 @@ impl LocalFiles {
     }
 
     /// The array's file, made at its full size where that is known.
-    fn file(&self, array: usize) -> Result<Arc<File>> {
+    pub(super) fn file(&self, array: usize) -> Result<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
         if let Some((_, file)) = open.iter().find(|(a, _)| *a == array) {
             return Ok(file.clone());
         }
         let place = &self.places.0[array];
         let begun = place.begun.swap(true, Ordering::Relaxed);
-        let file = OpenOptions::new().read(true).write(true).create_new(!begun).open(self.path(array))?;
-        if !begun && let Some(rows) = place.rows {
-            file.set_len(rows * place.row_bytes)?;
+        // Never through a link: what is written is a file of the store itself.
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+        let file = OpenOptions::new().read(true).write(true).create_new(!begun).custom_flags(flags).open(self.path(array))?;
+        if !place.sized.swap(true, Ordering::Relaxed) && let Some(rows) = place.rows {
+            file.set_len(place.base + rows * place.row_bytes)?;
         }
         let file = Arc::new(file);
         if open.len() == OPEN {
@@ -90,13 +127,13 @@ impl LocalFiles {
         Ok(file)
     }
 
-    fn write(&self, array: usize, first_row: u64, rows: u64, pieces: &[Buf]) -> Result<()> {
+    pub(super) fn put(&self, array: usize, first_row: u64, rows: u64, pieces: &[Buf]) -> Result<()> {
         let place = &self.places.0[array];
         let bytes: u64 = pieces.iter().map(|p| p.len() as u64).sum();
         if Some(bytes) != rows.checked_mul(place.row_bytes) {
             return Err(Error::failed(format!("{rows} rows of {} bytes came as {bytes} bytes", place.row_bytes)));
         }
-        if first_row == 0 && place.rows == Some(rows) && !place.begun.swap(true, Ordering::Relaxed) {
+        if first_row == 0 && place.base == 0 && place.rows == Some(rows) && !place.begun.swap(true, Ordering::Relaxed) {
             let mut file = OpenOptions::new().write(true).create_new(true).open(self.path(array))?;
             for piece in pieces {
                 file.write_all(piece)?;
@@ -104,7 +141,8 @@ impl LocalFiles {
             return Ok(());
         }
         let file = self.file(array)?;
-        let mut at = first_row.checked_mul(place.row_bytes).ok_or_else(|| Error::failed("the array passes 2^64 bytes"))?;
+        let at = first_row.checked_mul(place.row_bytes).and_then(|at| at.checked_add(place.base));
+        let mut at = at.ok_or_else(|| Error::failed("the array passes 2^64 bytes"))?;
         for piece in pieces {
             file.write_all_at(piece, at)?;
             at += piece.len() as u64;
@@ -113,12 +151,21 @@ impl LocalFiles {
     }
 }
 
+impl LocalFiles {
+    /// Where the kernel may copy a large array to.
+    pub(super) fn slot(&self, array: usize) -> Option<Vec<Extent>> {
+        let place = &self.places.0[array];
+        let len = place.rows?.checked_mul(place.row_bytes).filter(|&len| len >= SLOT_BYTES)?;
+        Some(vec![Extent { file: self.file(array).ok()?, offset: place.base, len }])
+    }
+}
+
 impl WriteRows for LocalFiles {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let Values::Fixed(values) = &chunk.values else {
             return Err(Error::failed("text and lists must be codes or offsets here").array(&self.places.0[chunk.array].name));
         };
-        LocalFiles::write(self, chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values))
+        self.put(chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values))
             .at_array(&self.places.0[chunk.array].name)
     }
 }
@@ -137,6 +184,7 @@ struct StoreSink {
     local: Option<Arc<LocalFiles>>,
     remote: Remote,
     options: WriteOptions,
+    rest: Box<dyn Rest>,
 }
 
 impl StoreSink {
@@ -203,8 +251,8 @@ impl Sink for StoreSink {
         let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else { return Err(Error::failed("a block of another sink")) };
         let array = encoded.array;
         let done = match &self.local {
-            Some(local) if encoded.rows == 0 => local.write(array, 0, 0, &[]),
-            Some(local) => local.write(array, encoded.first_row, encoded.rows, &pieces),
+            Some(local) if encoded.rows == 0 => local.put(array, 0, 0, &[]),
+            Some(local) => local.put(array, encoded.first_row, encoded.rows, &pieces),
             None => self.append_remote(array, &pieces),
         };
         done.at_array(&self.places.0[array].name)
@@ -213,13 +261,7 @@ impl Sink for StoreSink {
         self.local.clone().map(|l| l as Arc<dyn WriteRows>)
     }
     fn slots(&self, array: usize) -> Option<Vec<Extent>> {
-        let place = &self.places.0[array];
-        let len = place.rows?.checked_mul(place.row_bytes)?;
-        if len < SLOT_BYTES {
-            return None;
-        }
-        let file = self.local.as_ref()?.file(array).ok()?;
-        Some(vec![Extent { file, offset: 0, len }])
+        self.local.as_ref()?.slot(array)
     }
     fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
         match self.local.take() {
@@ -234,18 +276,19 @@ impl Sink for StoreSink {
         }
         let files = self.places.0.iter().map(|p| p.file.as_str());
         let entries = metadata::entries(end.arrays.iter().zip(files))?;
+        let (count, data) = (entries.len(), entries.iter().map(|e| e.bytes).sum::<u64>());
         let attributes = self.options.attributes(end);
         let side = sidecar::describe(end, &attributes, self.options.no_metadata);
+        let (entries, side) = self.rest.complete(entries, side, end)?;
         let list = metadata::write(&entries);
         let mut last: Vec<(&str, &[u8])> = Vec::new();
         if let Some(side) = &side {
             last.push((SIDE, side));
         }
         last.push((METADATA, &list));
-        let data: u64 = entries.iter().map(|e| e.bytes).sum();
         let summary = Summary {
             bytes: data + last.iter().map(|(_, b)| b.len() as u64).sum::<u64>(),
-            files: (entries.len() + last.len()) as u64,
+            files: (count + last.len()) as u64,
             notes: Vec::new(),
         };
         self.dir.commit(&last)?;

@@ -1,0 +1,323 @@
+//! Rows appended to stores, arrays merged into them, and what is left when that ends badly.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use npk::error::Kind;
+use npk::format::{Existing, ReadOptions, WriteOptions};
+use npk::formats::by_name;
+use npk::location::Location;
+use npk::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan};
+
+use super::store_support::*;
+use crate::support::*;
+
+fn append() -> WriteOptions {
+    WriteOptions { existing: Existing::Append, ..WriteOptions::default() }
+}
+
+fn merge(replace: bool) -> WriteOptions {
+    WriteOptions { existing: Existing::Merge { replace }, ..WriteOptions::default() }
+}
+
+/// Every file of a folder, with its bytes.
+fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(path: &Path, below: &str, all: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{below}{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                walk(&entry.path(), &format!("{name}/"), all);
+            } else {
+                all.insert(name, std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(path, "", &mut all);
+    all
+}
+
+/// Every golden store appended to itself: deleted rows stay deleted, segments stay segments.
+#[test]
+fn goldens_grow() {
+    let out = Scratch::new();
+    let mut code = String::from("import store, numpy as np, numpack\n");
+    let mut judged = 0;
+    for (i, golden) in goldens("npk", "npk").iter().enumerate() {
+        let name = format!("{i}.npk");
+        copy_dir(golden, &out.join(&name));
+        convert_with(golden, &out.join(&name), "npk", &append()).unwrap();
+        let npz = golden.with_extension("npz");
+        code += &format!("b = np.load({npz:?}); a = store.npkref.load({name:?})\n");
+        code += "assert sorted(a) == sorted(b.files)\nfor k in a:\n  c = np.concatenate([b[k], b[k]])\n  assert a[k].dtype == c.dtype and a[k].shape == c.shape and a[k].tobytes() == c.tobytes(), k\n";
+        if !golden.join("data_x.npkseg").exists() {
+            judged += 1;
+            code += &format!("a = store.numpack_arrays({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k]])\n  assert a[k].tobytes() == c.tobytes(), k\n");
+            // NumPack appends to what we appended.
+            code += &format!("with numpack.NumPack({name:?}) as s: s.append({{k: b[k][:1] for k in b.files if len(b[k])}})\n");
+            code += &format!("a = store.npkref.load({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k], b[k][:1]])\n  assert a[k].tobytes() == c.tobytes(), k\n");
+        }
+        let names: Vec<String> = std::fs::read_dir(out.join(&name)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(names.iter().all(|n| !n.starts_with(".npk")), "{names:?}");
+    }
+    assert!(judged >= 12, "{judged}");
+    python(out.path(), &code);
+}
+
+fn i32s(v: &[i32]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+fn i64s(v: &[i64]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Text as codes, text as offsets, and numbers with or without nulls.
+fn people(codes: &[i32], cities: &[&str], notes: &[&str], age: &[u8], valid: Option<&[u8]>) -> (Plan, Vec<(ArrayMeta, Vec<u8>)>) {
+    let rows = codes.len() as u64;
+    let mut city = ArrayMeta::new("city", Dtype::U8, &[rows]);
+    (city.logical, city.nulls) = (Logical::Text, codes.contains(&-1));
+    let mut note = ArrayMeta::new("note", Dtype::U8, &[rows]);
+    note.logical = Logical::Text;
+    let mut age_meta = ArrayMeta::new("age", Dtype::U8, &[rows]);
+    age_meta.nulls = valid.is_some();
+    let mut offsets = vec![0i64];
+    notes.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n.len() as i64));
+    let bytes = notes.concat().into_bytes();
+    let mut arrays = vec![
+        (ArrayMeta::new("city", Dtype::I32, &[rows]), i32s(codes)),
+        (ArrayMeta::new("note.offsets", Dtype::I64, &[rows + 1]), i64s(&offsets)),
+        (ArrayMeta::new("note.bytes", Dtype::U8, &[bytes.len() as u64]), bytes),
+        (ArrayMeta::new("age", Dtype::U8, &[rows]), age.to_vec()),
+    ];
+    let items = cities.iter().map(|c| c.as_bytes().to_vec()).collect();
+    let mut kept = vec![
+        Kept { meta: city, form: Form::Codes(Categories::new(CategoryKind::Text, items)), values: "city".into(), offsets: None, valid: None },
+        Kept { meta: note, form: Form::Offsets, values: "note.bytes".into(), offsets: Some("note.offsets".into()), valid: None },
+    ];
+    if let Some(valid) = valid {
+        arrays.push((ArrayMeta::new("age.valid", Dtype::Bool, &[rows]), valid.to_vec()));
+        kept.push(Kept { meta: age_meta, form: Form::Same, values: "age".into(), offsets: None, valid: Some("age.valid".into()) });
+    }
+    (Plan { kept, ..plan(arrays.iter().map(|a| a.0.clone()).collect()) }, arrays)
+}
+
+#[test]
+fn text_and_nulls_grow() {
+    let out = Scratch::new();
+    let at = out.join("p.npk");
+    let (plan, arrays) = people(&[0, 1], &["Oslo", "Rome"], &["a", "bb"], &[1, 2], None);
+    write(&at, plan, &arrays, &WriteOptions::default()).unwrap();
+    // Other categories, nulls for the first time; then none again; then only known ones.
+    for (codes, cities, notes, age, valid) in [
+        (&[0, -1, 1][..], &["Rome", "Bern"][..], &["", "ccc", "d"][..], &[3, 0, 5][..], Some(&[1u8, 0, 1][..])),
+        (&[0], &["Oslo"], &["e"], &[6], None),
+        (&[], &[], &[], &[], None),
+    ] {
+        let (plan, arrays) = people(codes, cities, notes, age, valid);
+        write(&at, plan, &arrays, &append()).unwrap();
+    }
+    let back = read(&at).unwrap();
+    assert!(back.plan.notes.is_empty(), "{:?}", back.plan.notes);
+    let names: Vec<String> = back.plan.arrays.iter().map(|a| format!("{} {}", a.name, a.type_name())).collect();
+    assert_eq!(names, ["city string?", "note string", "age uint8?"]);
+    let text = |v: &[Option<&str>]| v.iter().map(|t| t.map(|t| t.as_bytes().to_vec())).collect::<Vec<_>>();
+    assert_eq!(back.texts[0], text(&[Some("Oslo"), Some("Rome"), Some("Rome"), None, Some("Bern"), Some("Oslo")]));
+    assert_eq!(back.texts[1], text(&["a", "bb", "", "ccc", "d", "e"].map(Some)));
+    assert_eq!(back.bytes[2], [1, 2, 3, 0, 5, 6]);
+    assert_eq!(back.masks[2], [1, 1, 1, 0, 1, 1]);
+    python(out.path(), "import store\na = store.npkref.load('p.npk')\nassert a['note.offsets'].tolist() == [0, 1, 3, 3, 6, 7, 8] and a['age.valid'].tolist() == [1, 1, 1, 0, 1, 1], a\nassert a['city'].tolist() == [0, 1, 1, -1, 2, 0]\n");
+}
+
+#[test]
+fn what_does_not_match_is_refused_together() {
+    let out = Scratch::new();
+    let at = out.join("s.npk");
+    let x = |dtype, shape: &[u64], n: usize| (ArrayMeta::new("x", dtype, shape), vec![1; n]);
+    let store = vec![x(Dtype::U8, &[2, 3], 6), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
+    write(&at, plan(store.iter().map(|a| a.0.clone()).collect()), &store, &WriteOptions::default()).unwrap();
+    let before = contents(&at);
+    let bad = vec![x(Dtype::I8, &[2, 3], 6), (ArrayMeta::new("y", Dtype::U8, &[1]), vec![1]), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
+    let e = write(&at, plan(bad.iter().map(|a| a.0.clone()).collect()), &bad, &append()).unwrap_err();
+    assert!(e.kind() == Kind::Exists && e.others().len() == 2, "{e:?} {:?}", e.others());
+    assert!(e.to_string().contains("int8 [rows, 3]") && e.to_string().contains("uint8 [rows, 3]"), "{e}");
+    for (bad, says) in [(x(Dtype::U8, &[2, 4], 8), "[rows, 4]"), (x(Dtype::U8, &[6], 6), "[rows]")] {
+        let e = write(&at, plan(vec![bad.0.clone()]), &[bad], &append()).unwrap_err();
+        assert!(e.kind() == Kind::Exists && e.to_string().contains(says), "{e}");
+    }
+    assert_eq!(before, contents(&at));
+    let e = write(&out.join("none.npk"), plan(vec![]), &[], &append()).unwrap_err();
+    assert_eq!(e.kind(), Kind::Missing);
+    std::os::unix::fs::symlink("s.npk", out.join("link.npk")).unwrap();
+    let e = write(&out.join("link.npk"), plan(vec![store[0].0.clone()]), &store[..1], &append()).unwrap_err();
+    assert!(e.kind() == Kind::Exists && e.to_string().contains("symbolic link"), "{e}");
+    // A data file that is a link is not written through either.
+    std::fs::rename(at.join("data_x.npkd"), out.join("precious")).unwrap();
+    std::os::unix::fs::symlink(out.join("precious"), at.join("data_x.npkd")).unwrap();
+    write(&at, plan(vec![store[0].0.clone()]), &store[..1], &append()).unwrap_err();
+    assert_eq!(std::fs::read(out.join("precious")).unwrap(), [1; 6]);
+}
+
+/// At every stage of an append a copy of the store (as a kill would leave it) reads as before, and is mended by the next
+/// run; the running one is not disturbed.
+#[test]
+fn a_killed_append_is_undone_by_the_next_run() {
+    let out = Scratch::new();
+    let npk = by_name("npk").unwrap();
+    for golden in ["good/npk/v0.7.0/segmented_deleted.npk", "good/npk/v0.7.0/deleted.npk", "good/npk/v0.4.5/dtypes.npk"] {
+        let golden = fixture(golden);
+        let at = out.join("s.npk");
+        copy_dir(&golden, &at);
+        let before = (contents(&at), read(&at).unwrap().bytes);
+        let all = read(&golden).unwrap();
+        let sink = npk.create(&Location::local(&at), &all.plan, &append()).unwrap();
+        let writer = sink.random().unwrap();
+        for (a, meta) in all.plan.arrays.iter().enumerate() {
+            writer.write(&Chunk::fixed(a, 0, meta.rows.unwrap(), all.bytes[a].clone())).unwrap();
+        }
+        // Killed now: the copy has no lock on it.
+        copy_dir(&at, &out.join("killed.npk"));
+        assert!(out.join("killed.npk/.npk-append").exists());
+        assert_ne!(contents(&out.join("killed.npk")), before.0);
+        // The live one: readers see the old rows, writers are kept out, nothing is cut.
+        assert_eq!(read(&at).unwrap().bytes, before.1);
+        let busy = npk.create(&Location::local(&at), &all.plan, &append()).err().unwrap();
+        assert!(busy.to_string().contains("another run"), "{busy}");
+        python(out.path(), &format!("import store\nassert store.npkref.metadata('killed.npk') == store.npkref.metadata({golden:?})\n"));
+        // Any run on the killed one cuts it back.
+        let notes = npk.verify(&Location::local(out.join("killed.npk")), &ReadOptions::default()).unwrap();
+        assert!(notes.iter().any(|n| n.contains("killed append")), "{notes:?}");
+        assert_eq!(contents(&out.join("killed.npk")), before.0);
+        // A failed one cuts itself back.
+        drop(writer);
+        drop(sink);
+        assert_eq!(contents(&at), before.0);
+        for name in ["s.npk", "killed.npk"] {
+            std::fs::remove_dir_all(out.join(name)).unwrap();
+        }
+    }
+}
+
+/// Killed between the renames: the next run completes them.
+#[test]
+fn an_append_killed_in_its_commit_is_completed() {
+    let out = Scratch::new();
+    let golden = fixture("good/npk/v0.4.5/deleted.npk");
+    let (old, new) = (out.join("old.npk"), out.join("new.npk"));
+    copy_dir(&golden, &old);
+    copy_dir(&golden, &new);
+    convert_with(&golden, &new, "npk", &append()).unwrap();
+    let files = ["deleted_x.npkb", "deleted_y.npkb", "metadata.npkm"];
+    for done in 0..=3 {
+        let at = out.join(&format!("{done}.npk"));
+        copy_dir(&old, &at);
+        for data in ["data_x.npkd", "data_y.npkd"] {
+            std::fs::copy(new.join(data), at.join(data)).unwrap();
+        }
+        let mut rename = Vec::new();
+        for (i, name) in files.iter().enumerate() {
+            let to = if i < done { name.to_string() } else { format!(".npk-append-{i}") };
+            std::fs::copy(new.join(name), at.join(to)).unwrap();
+            rename.push(serde_json::json!([i, name]));
+        }
+        let journal = serde_json::json!({"version": 1, "metadata": 0, "cut": [["data_x.npkd", 5]], "remove": [], "rename": rename});
+        std::fs::write(at.join(".npk-append"), journal.to_string()).unwrap();
+        assert_eq!(read(&at).unwrap().bytes, read(&new).unwrap().bytes);
+        assert_eq!(contents(&at), contents(&new));
+    }
+    // A hostile journal reaches nothing outside the store.
+    std::fs::write(out.join("precious"), "gold").unwrap();
+    std::os::unix::fs::symlink(out.path(), old.join("up")).unwrap();
+    let crc = crc32fast::hash(&std::fs::read(old.join("metadata.npkm")).unwrap());
+    let journal = serde_json::json!({"version": 1, "metadata": crc, "cut": [["../precious", 0], ["up/precious", 0]], "remove": ["../precious", "up/precious"]});
+    std::fs::write(old.join(".npk-append"), journal.to_string()).unwrap();
+    read(&old).unwrap();
+    assert_eq!(std::fs::read(out.join("precious")).unwrap(), b"gold");
+}
+
+/// Bytes of somebody else's dead append: read over, told and cut by verify, cut before our own rows.
+#[test]
+fn bytes_behind_the_end_are_cut() {
+    let out = Scratch::new();
+    let golden = fixture("good/npk/v0.4.5/dtypes.npk");
+    let longer = |name: &str| {
+        let at = out.join(name);
+        copy_dir(&golden, &at);
+        let file = at.join("data_a_int16.npkd");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes.extend([0xEE; 7]);
+        std::fs::write(&file, bytes).unwrap();
+        at
+    };
+    let at = longer("v.npk");
+    assert_eq!(read(&at).unwrap().bytes, read(&golden).unwrap().bytes);
+    let notes = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
+    assert!(notes.len() == 1 && notes[0].contains("7 bytes"), "{notes:?}");
+    assert_eq!(contents(&at), contents(&golden));
+    let at = longer("a.npk");
+    convert_with(&golden, &at, "npk", &append()).unwrap();
+    let (all, once) = (read(&at).unwrap(), read(&golden).unwrap());
+    for (twice, once) in all.bytes.iter().zip(&once.bytes) {
+        assert_eq!(*twice, [once.clone(), once.clone()].concat());
+    }
+    // A bitmap cut short is not whole.
+    let at = out.join("b.npk");
+    copy_dir(&fixture("good/npk/v0.4.5/deleted.npk"), &at);
+    let file = at.join("deleted_x.npkb");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() - 8]).unwrap();
+    let e = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap_err();
+    assert!(e.kind() == Kind::Corrupt && e.array_name() == Some("x"), "{e}");
+}
+
+#[test]
+fn merges_keep_what_stays() {
+    use std::os::unix::fs::MetadataExt;
+    let out = Scratch::new();
+    let at = out.join("s.npk");
+    copy_dir(&fixture("good/npk/v0.7.0/segmented_deleted.npk"), &at);
+    std::fs::write(at.join("notes.txt"), "mine").unwrap();
+    std::fs::create_dir(at.join("sub")).unwrap();
+    std::fs::write(at.join("sub/more.txt"), "mine, too").unwrap();
+    std::fs::write(at.join("deleted_new.npkb"), [0; 24]).unwrap(); // of an array that is long gone
+    let inode = |name: &str| std::fs::metadata(at.join(name)).unwrap().ino();
+    let (kept, x) = (inode("data_x_segments/seg_000003.npkd"), read(&at).unwrap().bytes);
+    // A new array beside it, with something for the side file.
+    let (plan_, arrays) = people(&[0, -1], &["Oslo"], &["a", "b"], &[1, 0], Some(&[1, 0]));
+    write(&at, plan_, &arrays, &merge(false)).unwrap();
+    let new = (ArrayMeta::new("new", Dtype::U8, &[3]), vec![1, 2, 3]);
+    write(&at, plan(vec![new.0.clone()]), std::slice::from_ref(&new), &merge(false)).unwrap();
+    let back = read(&at).unwrap();
+    let names: Vec<&str> = back.plan.arrays.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(names, ["x", "city", "note", "age", "new"]);
+    assert!(back.bytes[0] == x[0] && back.bytes[4] == [1, 2, 3] && back.masks[3] == [1, 0] && back.plan.notes.is_empty());
+    assert_eq!(inode("data_x_segments/seg_000003.npkd"), kept, "what stays is not rewritten");
+    assert_eq!(std::fs::read(at.join("sub/more.txt")).unwrap(), b"mine, too");
+    // A clash is refused, all of them together, and nothing changes.
+    let before = contents(&at);
+    let clash = [new.clone(), (ArrayMeta::new("city", Dtype::U8, &[1]), vec![9]), (ArrayMeta::new("other", Dtype::U8, &[1]), vec![9])];
+    let metas = || plan(clash.iter().map(|a| a.0.clone()).collect());
+    let e = write(&at, metas(), &clash, &merge(false)).unwrap_err();
+    assert!(e.kind() == Kind::Exists && e.others().len() == 1 && e.hint_text().unwrap().contains("--force"), "{e:?}");
+    assert_eq!(before, contents(&at));
+    // Replaced: with all its parts; the segmented array and its bitmap go, too.
+    write(&at, metas(), &clash, &merge(true)).unwrap();
+    let x = (ArrayMeta::new("x", Dtype::U8, &[400]), vec![7; 400]);
+    write(&at, plan(vec![x.0.clone()]), std::slice::from_ref(&x), &merge(true)).unwrap();
+    let back = read(&at).unwrap();
+    let types: Vec<String> = back.plan.arrays.iter().map(|a| format!("{} {}", a.name, a.type_name())).collect();
+    assert_eq!(types, ["note string", "age uint8?", "new uint8", "city uint8", "other uint8", "x uint8"]);
+    assert_eq!(back.bytes[5], [7; 400]);
+    let files = contents(&at);
+    assert!(!files.keys().any(|f| f.starts_with("deleted_") || f.contains("seg")), "{:?}", files.keys());
+    assert!(files.contains_key("notes.txt") && out.names() == ["s.npk"]);
+    python(out.path(), "import store\na = store.numpack_arrays('s.npk'); b = store.npkref.load('s.npk')\nassert sorted(a) == sorted(b) == sorted(['age', 'age.valid', 'city', 'new', 'note.bytes', 'note.offsets', 'other', 'x']), sorted(a)\nassert all(a[k].tobytes() == b[k].tobytes() for k in a)\n");
+    // One that is given up leaves the store as it was.
+    let before = contents(&at);
+    drop(by_name("npk").unwrap().create(&Location::local(&at), &metas(), &merge(true)).unwrap());
+    assert!(before == contents(&at) && out.names() == ["s.npk"]);
+    // Into nothing: a store is made. Into a folder that is no store: not.
+    write(&out.join("fresh.npk"), metas(), &clash, &merge(false)).unwrap();
+    std::fs::create_dir(out.join("folder")).unwrap();
+    assert_eq!(write(&out.join("folder"), metas(), &clash, &merge(true)).unwrap_err().kind(), Kind::Exists);
+}
