@@ -33,7 +33,7 @@ impl Alive {
         let number = |b: &[u8]| b.iter().rev().fold(0u64, |n, &b| n << 8 | b as u64);
         let headed = bytes.len() >= 16 && (bytes.len() as u64 - 16) == number(&bytes[..8]).div_ceil(64).saturating_mul(8);
         let (told, words) = if headed { (number(&bytes[..8]), &bytes[16..]) } else { (rows, bytes) };
-        if words.len() % 8 != 0 || !headed && (words.len() as u64) < rows.div_ceil(64).saturating_mul(8) {
+        if !headed && words.len() as u64 != rows.div_ceil(64).saturating_mul(8) {
             return Err(Error::corrupt(format!("the deletion bitmap has {} bytes, which fits no bitmap of {rows} rows", bytes.len())));
         }
         if told < rows {
