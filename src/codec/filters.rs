@@ -553,3 +553,34 @@ pub fn unblosc(input: &[u8], most: usize) -> Result<Vec<u8>> {
 pub fn unbzip2(input: &[u8], most: usize) -> Result<Vec<u8>> {
     read_all("bzip2", bzip2::read::BzDecoder::new(input), most.min(1 << 20), most)
 }
+
+/// Compresses into a Blosc buffer: shuffle and LZ4, as `cname='lz4', shuffle=1` does.
+pub fn blosc(input: &[u8], size: usize) -> Vec<u8> {
+    const HEAD: usize = 16;
+    let size = size.clamp(1, 255);
+    let block = (256 << 10) / size * size;
+    let blocks = input.len().div_ceil(block);
+    let header = |flags: u8, stored: usize| {
+        let mut head = vec![2, 1, flags, size as u8];
+        for n in [input.len(), block.min(input.len().max(size)), stored] {
+            head.extend((n as u32).to_le_bytes());
+        }
+        head
+    };
+    let shuffles = u8::from(size > 1);
+    let mut starts = Vec::with_capacity(4 * blocks);
+    let mut body = Vec::with_capacity(input.len() / 2);
+    for piece in input.chunks(block) {
+        starts.extend(((HEAD + 4 * blocks + body.len()) as u32).to_le_bytes());
+        let shuffled = if size > 1 { shuffle(piece, size) } else { piece.to_vec() };
+        let packed = lz4_flex::block::compress(&shuffled);
+        let data = if packed.len() < piece.len() { packed } else { shuffled };
+        body.extend((data.len() as u32).to_le_bytes());
+        body.extend(data);
+    }
+    let total = HEAD + starts.len() + body.len();
+    if total >= input.len() + HEAD {
+        return [header(shuffles | 2 | 16 | 1 << 5, input.len() + HEAD), input.to_vec()].concat();
+    }
+    [header(shuffles | 16 | 1 << 5, total), starts, body].concat()
+}

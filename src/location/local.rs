@@ -320,6 +320,9 @@ impl Output for LocalOutput {
     fn file(&self) -> Option<Arc<File>> {
         Some(self.file.clone())
     }
+    fn path(&self) -> Option<&Path> {
+        Some(&self.temp)
+    }
     fn commit(mut self: Box<Self>) -> Result<()> {
         self.writer.flush()?;
         // What is replaced must not be lost to a power cut that comes before the new bytes are on the disk.

@@ -118,6 +118,10 @@ pub trait Output: Write + Send {
     fn file(&self) -> Option<Arc<std::fs::File>> {
         None
     }
+    /// The path of the file that is being written, where there is one: for libraries that write by name.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
     /// The output appears. Dropped without it: nothing is left.
     ///
     /// # Errors

@@ -62,3 +62,50 @@ def check(path, dump, least=1):
         compared += 1
     assert compared >= least, (compared, least)
     print(compared)
+
+
+def same(a, b, compression=None):
+    """Two HDF5 files hold the same groups, data sets (types, shapes, values) and attributes, in the same order."""
+    a, b = h5py.File(a, "r", locking=False), h5py.File(b, "r", locking=False)
+    compared = 0
+
+    def attributes(x, y, path):
+        assert sorted(x.attrs) == sorted(y.attrs), (path, sorted(x.attrs), sorted(y.attrs))
+        for name in x.attrs:
+            u, v = x.attrs[name], y.attrs[name]
+            du, dv = x.attrs.get_id(name).dtype, y.attrs.get_id(name).dtype
+            assert du == dv.newbyteorder(du.byteorder) or du.newbyteorder("<") == dv, (path, name, du, dv)
+            assert h5py.check_string_dtype(du) == h5py.check_string_dtype(dv), (path, name)
+            if isinstance(u, h5py.Empty):
+                assert u == v, (path, name)
+            else:
+                assert np.shape(u) == np.shape(v), (path, name, np.shape(u), np.shape(v))
+                assert np.array_equal(u, v) or np.array_equal(u, v, equal_nan=True), (path, name, u, v)
+
+    def walk(x, y, path):
+        nonlocal compared
+        attributes(x, y, path)
+        if isinstance(x, h5py.Group):
+            assert sorted(x) == sorted(y), (path, sorted(x), sorted(y))
+            for name in x:
+                walk(x[name], y[name], f"{path}/{name}")
+            return
+        assert x.shape == y.shape, (path, x.shape, y.shape)
+        assert x.dtype.newbyteorder("<") == y.dtype, (path, x.dtype, y.dtype)
+        assert h5py.check_string_dtype(x.dtype) == h5py.check_string_dtype(y.dtype), path
+        assert h5py.check_enum_dtype(x.dtype) == h5py.check_enum_dtype(y.dtype), path
+        compared += 1
+        if x.shape is None:
+            return
+        u, v = x[()], y[()]
+        if x.dtype.kind == "O":
+            assert np.array_equal(u, v), path
+        else:
+            u = np.asarray(u).astype(y.dtype)
+            assert u.tobytes() == np.asarray(v).tobytes(), (path, u.reshape(-1)[:5], v.reshape(-1)[:5])
+        if compression is not None and x.ndim and x.size and x.dtype.kind != "O":
+            ids = [y.id.get_create_plist().get_filter(i)[0] for i in range(y.id.get_create_plist().get_nfilters())]
+            assert ids == ([2] if y.dtype.itemsize > 1 and compression not in (0, 32001) else []) + ([compression] if compression else []), (path, ids)
+
+    walk(a, b, "")
+    print(compared)

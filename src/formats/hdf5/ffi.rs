@@ -227,6 +227,7 @@ unsafe extern "C" {
 
     pub fn H5Acreate2(object: Hid, name: *const c_char, kind: Hid, space: Hid, create: Hid, access: Hid) -> Hid;
     pub fn H5Aopen_by_idx(object: Hid, name: *const c_char, index: c_int, order: c_int, n: Hsize, access: Hid, link_access: Hid) -> Hid;
+    pub fn H5Aexists(object: Hid, name: *const c_char) -> c_int;
     pub fn H5Aget_name(attribute: Hid, size: usize, name: *mut c_char) -> isize;
     pub fn H5Aget_space(attribute: Hid) -> Hid;
     pub fn H5Aget_type(attribute: Hid) -> Hid;

@@ -15,6 +15,8 @@
 //! szip and lossy third-party filters.
 
 use crate::error::{Error, Result};
+#[cfg(feature = "hdf5")]
+use crate::format::{Arrays, Order};
 use crate::format::{Format, Head, Holds, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::Location;
 use crate::model::Plan;
@@ -28,13 +30,21 @@ mod ffi;
 #[cfg(feature = "hdf5")]
 mod open;
 #[cfg(feature = "hdf5")]
+mod pack;
+#[cfg(feature = "hdf5")]
 mod pandas;
 #[cfg(feature = "hdf5")]
+mod put;
+#[cfg(feature = "hdf5")]
 mod read;
+#[cfg(feature = "hdf5")]
+mod scales;
 #[cfg(feature = "hdf5")]
 mod tree;
 #[cfg(feature = "hdf5")]
 mod types;
+#[cfg(feature = "hdf5")]
+mod write;
 
 /// The HDF5 format.
 pub struct Hdf5;
@@ -90,11 +100,36 @@ impl Format for Hdf5 {
             Err(left_out())
         }
     }
+    #[cfg(feature = "hdf5")]
+    fn holds(&self) -> Option<&'static Holds> {
+        static HOLDS: Holds = Holds {
+            arrays: Arrays::Many,
+            dtypes: write::DTYPES,
+            logical: write::logical,
+            nulls: false,
+            scalars: true,
+            max_rank: 32,
+            sidecar: false,
+            order: Order::Any,
+            rows_first: false,
+        };
+        Some(&HOLDS)
+    }
+    #[cfg(not(feature = "hdf5"))]
     fn holds(&self) -> Option<&'static Holds> {
         None
     }
+    #[cfg(feature = "hdf5")]
+    fn refuse(&self, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        write::refuse(plan, options)
+    }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        let _ = (at, plan, options);
-        Err(Error::refused("HDF5 is not written yet"))
+        #[cfg(feature = "hdf5")]
+        return write::create(at, plan, options);
+        #[cfg(not(feature = "hdf5"))]
+        {
+            let _ = (at, plan, options);
+            Err(left_out())
+        }
     }
 }
