@@ -18,6 +18,8 @@ const TILE_BYTES: u64 = 256 << 10;
 const GAP_BYTES: u64 = 4 << 10;
 /// A single read across gaps is never longer.
 const SPAN_BYTES: u64 = 1 << 20;
+/// Runs shorter than this are not worth a read each.
+const SHORT_BYTES: u64 = 256;
 /// Bytes of a piece of rows that is worth its reads.
 const PIECE_BYTES: u64 = 16 << 20;
 
@@ -97,6 +99,13 @@ impl Strided {
         (row / rows + 1).saturating_mul(rows)
     }
 
+    /// Whether a piece of rows that fits into memory takes so little of each column that reading it would mean reading
+    /// all of the file again and again.
+    pub fn is_wide(&self, memory_bytes: u64) -> bool {
+        let rows = self.cut(0, memory_bytes);
+        self.shape.first().is_some_and(|&all| all > rows) && rows.saturating_mul(self.item_bytes) < SHORT_BYTES
+    }
+
     /// Reads rows in C order.
     ///
     /// # Errors
@@ -165,8 +174,7 @@ impl Strided {
             while left > 0 {
                 tile.clear();
                 for _ in 0..(width as u64).min(left) {
-                    tile.from.push(at.from);
-                    tile.to.push(at.to as usize);
+                    tile.push(at.from, at.to as usize);
                     at.step();
                 }
                 left -= tile.from.len() as u64;
@@ -208,7 +216,7 @@ impl Columns<'_> {
 
 /// Some columns of one run.
 #[derive(Default)]
-struct Tile {
+pub(super) struct Tile {
     from: Vec<u64>,
     to: Vec<usize>,
     /// Where each column begins in `buffer`.
@@ -217,14 +225,20 @@ struct Tile {
 }
 
 impl Tile {
-    fn clear(&mut self) {
+    /// Takes another column: where it begins in the source, and in the output.
+    pub(super) fn push(&mut self, from: u64, to: usize) {
+        self.from.push(from);
+        self.to.push(to);
+    }
+
+    pub(super) fn clear(&mut self) {
         self.from.clear();
         self.to.clear();
         self.at.clear();
     }
 
     /// Reads `len` bytes of every column; columns that lie close together at once.
-    fn read(&mut self, blob: &dyn Blob, len: u64) -> Result<()> {
+    pub(super) fn read(&mut self, blob: &dyn Blob, len: u64) -> Result<()> {
         let mut used = 0;
         let mut i = 0;
         while i < self.from.len() {
@@ -253,7 +267,7 @@ impl Tile {
     }
 
     /// Puts `len` elements of every column into their places.
-    fn place(&self, item: usize, len: usize, from: usize, to: usize, out: &mut [u8]) {
+    pub(super) fn place(&self, item: usize, len: usize, from: usize, to: usize, out: &mut [u8]) {
         if from == item && to == item {
             for (&at, &target) in self.at.iter().zip(&self.to) {
                 out[target..target + len * item].copy_from_slice(&self.buffer[at..at + len * item]);

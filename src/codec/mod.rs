@@ -14,6 +14,7 @@ pub mod raw;
 pub mod shards;
 pub mod store;
 pub mod text;
+pub mod transpose;
 pub mod unique_map;
 pub mod zip;
 pub mod zip_write;

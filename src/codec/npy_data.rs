@@ -1,9 +1,10 @@
 //! The values behind an npy header: records in C or Fortran order, taken apart into the arrays of the model.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::layout::{Strided, nearby, swap_bytes};
+use super::transpose::{TILE_BYTES, Transposition};
 use super::npy_header::{Header, Kind, Leaf, leaves};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, ReadRows};
@@ -222,6 +223,14 @@ fn text(raw: &[u8], records: usize, step: usize, start: usize, len: usize, big: 
     Ok(Values::Var { offsets, values: Buf::from_vec(values.into_bytes()) })
 }
 
+/// Where an array in Fortran order is read.
+enum Near {
+    /// From the file, or a local copy of it.
+    Gather(Arc<dyn Blob>, Strided),
+    /// From a transposed copy.
+    Transposed(Transposition),
+}
+
 /// Random access to the arrays of one npy file (or of a part of a file that is one).
 pub struct NpyReader {
     /// The records.
@@ -232,13 +241,14 @@ pub struct NpyReader {
     pub data_offset: u64,
     /// The budget for pieces.
     pub memory_bytes: u64,
-    near: OnceLock<(Arc<dyn Blob>, Strided)>,
+    near: OnceLock<Near>,
+    making: Mutex<()>,
 }
 
 impl NpyReader {
     /// For `records` whose values begin at `data_offset`; their end was compared with the file's before.
     pub fn new(records: Records, blob: Arc<dyn Blob>, data_offset: u64, memory_bytes: u64) -> NpyReader {
-        NpyReader { records, blob, data_offset, memory_bytes, near: OnceLock::new() }
+        NpyReader { records, blob, data_offset, memory_bytes, near: OnceLock::new(), making: Mutex::new(()) }
     }
 
     /// The stored records of some rows, in C order.
@@ -254,18 +264,28 @@ impl NpyReader {
         if !self.records.fortran {
             return self.blob.read_vec(self.data_offset + rows.start * row, count * row);
         }
-        let (blob, strided) = self.strided()?;
-        strided.gather(blob.as_ref(), rows)
+        match self.near.get().map_or_else(|| self.near(), Ok)? {
+            Near::Gather(blob, strided) => strided.gather(blob.as_ref(), rows),
+            Near::Transposed(transposition) => transposition.help()?.read_vec(rows.start * row, count * row),
+        }
     }
 
-    fn strided(&self) -> Result<&(Arc<dyn Blob>, Strided)> {
+    /// Whether rows are so wide that a transposed copy is made.
+    fn is_wide(&self) -> bool {
+        let records = &self.records;
+        records.fortran && Strided::fortran(0, records.record_bytes, &records.shape).is_some_and(|s| s.is_wide(self.memory_bytes))
+    }
+
+    fn near(&self) -> Result<&Near> {
+        // One thread makes it: a remote file is copied once.
+        let _making = self.making.lock().unwrap_or_else(|e| e.into_inner());
         if self.near.get().is_none() {
             let end = self.data_offset + self.records.bytes.unwrap_or(0);
             let (blob, base) = nearby(&self.blob, self.data_offset..end)?;
             let strided = Strided::fortran(base, self.records.record_bytes, &self.records.shape)
                 .ok_or_else(|| Error::corrupt("the shape is too large"))?;
-            // Two threads may copy a remote file at the same time; one copy stays.
-            let _ = self.near.set((blob, strided));
+            let near = if self.is_wide() { Near::Transposed(Transposition::new(blob, strided)?) } else { Near::Gather(blob, strided) };
+            let _ = self.near.set(near);
         }
         self.near.get().ok_or_else(|| Error::failed("the layout is not known"))
     }
@@ -283,7 +303,7 @@ impl NpyReader {
 
 impl ReadRows for NpyReader {
     fn cut(&self, _array: usize, row: u64) -> u64 {
-        if !self.records.fortran {
+        if !self.records.fortran || self.is_wide() {
             return u64::MAX;
         }
         match Strided::fortran(0, self.records.record_bytes, &self.records.shape) {
@@ -294,7 +314,11 @@ impl ReadRows for NpyReader {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let count = rows.end.saturating_sub(rows.start);
         let extra = self.records.decoded_bytes(array, count);
-        let tiles = if self.records.fortran { 1 << 20 } else { 0 };
+        let tiles = match self.records.fortran {
+            true if self.is_wide() => 3 * TILE_BYTES,
+            true => 1 << 20,
+            false => 0,
+        };
         (extra > 0 || tiles > 0).then(|| count.saturating_mul(self.records.row_bytes()).saturating_add(extra).saturating_add(tiles))
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {

@@ -311,3 +311,33 @@ np.save('le.npy', a.astype('<u4'))
         }
     }
 }
+
+#[test]
+fn wide_rows_in_fortran_order() {
+    let dir = Scratch::new();
+    python(
+        dir.path(),
+        r#"
+import numpy as np
+rng = np.random.default_rng(2)
+for i, (shape, d) in enumerate([((40, 100, 100), '<i2'), ((7, 300, 400), '>f8'), ((300, 50000), '<c16'), ((2000, 3, 5, 700), 'u1'), ((50, 40001), 'i4,f4,u1')]):
+    a = np.frombuffer(rng.bytes(int(np.prod(shape)) * np.dtype(d).itemsize), d).reshape(shape)
+    np.save(f'f{i}.npy', np.asfortranarray(a)); np.save(f'c{i}.npy', a)
+"#,
+    );
+    for i in 0..5 {
+        let read = |name: String| {
+            let options = ReadOptions { memory_bytes: 1 << 20, ..ReadOptions::default() };
+            let source = by_name("npy").unwrap().open(&Location::local(dir.join(&name)), &options).unwrap();
+            let mut got = vec![Vec::new(); source.plan().arrays.len()];
+            let mut emit = |chunk: npk::model::Chunk| {
+                let Values::Fixed(b) = &chunk.values else { panic!() };
+                got[chunk.array].extend_from_slice(b);
+                Ok(())
+            };
+            npk::pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut emit, &npk::pipe::Settings::new(3, 4 << 20)).unwrap();
+            got
+        };
+        assert!(read(format!("f{i}.npy")) == read(format!("c{i}.npy")), "{i}");
+    }
+}
