@@ -124,32 +124,34 @@ pub struct Reader {
     powers: &'static Powers,
 }
 
-/// Are these eight bytes all digits?
-#[inline(always)]
-fn eight_digits(word: u64) -> bool {
-    (word & 0xF0F0_F0F0_F0F0_F0F0) | ((word.wrapping_add(0x0606_0606_0606_0606) & 0xF0F0_F0F0_F0F0_F0F0) >> 4) == 0x3333_3333_3333_3333
-}
-
-/// The value of eight digits, the first in the lowest byte.
+/// The value of eight digits as 0 to 9, the first in the lowest byte.
 #[inline(always)]
 fn eight_value(word: u64) -> u64 {
-    let word = word.wrapping_sub(0x3030_3030_3030_3030);
     let word = word.wrapping_mul(10).wrapping_add(word >> 8);
     let low = (word & 0x0000_00FF_0000_00FF).wrapping_mul(0x000F_4240_0000_0064);
     let high = ((word >> 16) & 0x0000_00FF_0000_00FF).wrapping_mul(0x0000_2710_0000_0001);
     (low.wrapping_add(high)) >> 32
 }
 
-/// Appends the digits at `i` to `value`; returns where they end.
+const WHOLE_POWERS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
+
+/// Appends the digits at `i` to `value`; returns where they end. Eight bytes at a time: a byte is a digit where it is at
+/// most 9 after the exclusive or; the first that is not has its high bit set in `others`.
 #[inline(always)]
 fn digits(bytes: &[u8], mut i: usize, value: &mut u64) -> usize {
-    while let Some(chunk) = bytes.get(i..i + 8) {
-        let word = u64::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7]]);
-        if !eight_digits(word) {
-            break;
+    while let Some(chunk) = bytes.get(i..).and_then(|b| b.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030;
+        let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
+        if others == 0 {
+            *value = value.wrapping_mul(100_000_000).wrapping_add(eight_value(word));
+            i += 8;
+            continue;
         }
-        *value = value.wrapping_mul(100_000_000).wrapping_add(eight_value(word));
-        i += 8;
+        let count = (others.trailing_zeros() / 8) as usize;
+        if count > 0 {
+            *value = value.wrapping_mul(WHOLE_POWERS[count]).wrapping_add(eight_value(word << (64 - 8 * count)));
+        }
+        return i + count;
     }
     while let Some(&b) = bytes.get(i) {
         let digit = b.wrapping_sub(b'0');
@@ -169,8 +171,13 @@ impl Reader {
     }
 
     /// The number that begins at `start`, if one does. It may end anywhere: the caller looks at what follows.
-    #[inline]
     pub fn read(&self, bytes: &[u8], start: usize) -> Option<Number> {
+        self.read_here(bytes, start)
+    }
+
+    /// [`Reader::read`], for the innermost loop.
+    #[inline(always)]
+    pub fn read_here(&self, bytes: &[u8], start: usize) -> Option<Number> {
         let at = |i: usize| bytes.get(i).copied().unwrap_or(0);
         let negative = at(start) == b'-';
         let first = start + usize::from(negative || at(start) == b'+');
@@ -219,7 +226,7 @@ impl Reader {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn integer(&self, bytes: &[u8], start: usize, first: usize, end: usize, negative: bool, significand: u64) -> Number {
         let count = end - first;
         let zeros = count > 1 && bytes[first] == b'0';

@@ -151,7 +151,7 @@ impl Column {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn integer(&mut self, bits: u64, negative: bool) -> Result<(), Unfit> {
         let mut class = classes::INTEGER;
         if negative {
@@ -184,7 +184,7 @@ impl Column {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn real(&mut self, bits: u64, class: Classes) -> Result<(), Unfit> {
         self.classes |= class;
         match self.mode {
@@ -227,7 +227,7 @@ impl Column {
     }
 
     /// A number whose text is `text`.
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, dialect: &Dialect, number: Number, text: &[u8]) -> Result<(), Unfit> {
         match number.kind {
             Kind::Integer => self.integer(number.bits, number.negative),
@@ -363,7 +363,7 @@ fn rows(dialect: &Dialect, block: &[u8], columns: &mut [Column], limit: u64) -> 
             let mut end = usize::MAX;
             if fast
                 && matches!(column.mode, Mode::Float | Mode::Integer | Mode::Start)
-                && let Some(number) = dialect.reader.read(block, pos)
+                && let Some(number) = dialect.reader.read_here(block, pos)
                 && ends_cell(block, number.end, delimiter)
                 && column.number(dialect, number, &block[pos..number.end]).is_ok()
             {

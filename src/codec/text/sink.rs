@@ -78,6 +78,7 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions, style: Style) 
     let header = header(plan, options, &style)?;
     let encoder = Encoder {
         metas: plan.arrays.clone(),
+        row_bytes: plan.arrays.iter().map(|m| m.row_bytes().unwrap_or(0).max(16)).fold(1, u64::saturating_add),
         delimiter: style.delimiter,
         quote: style.quote,
         comment: text.comment,
@@ -205,6 +206,8 @@ impl Sink for TextSink {
 
 struct Encoder {
     metas: Vec<ArrayMeta>,
+    /// About how many bytes a row takes.
+    row_bytes: u64,
     delimiter: u8,
     quote: Option<u8>,
     comment: Option<u8>,
@@ -396,6 +399,11 @@ fn number(bytes: &[u8], dtype: Dtype, numbers: &Numbers, out: &mut Vec<u8>) {
 }
 
 impl Encode for Encoder {
+    /// Blocks of about a megabyte: text is larger than its values, and many blocks are under way at once.
+    fn cut(&self, _array: usize, row: u64) -> u64 {
+        let rows = ((1 << 20) / self.row_bytes).max(1);
+        (row / rows + 1).saturating_mul(rows)
+    }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let mut columns = Vec::with_capacity(block.columns.len());
         for (array, chunks) in &block.columns {
