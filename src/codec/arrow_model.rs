@@ -30,7 +30,7 @@ mod read;
 mod write;
 
 pub use export::{Export, OutColumn, decode_schema, encode_schema};
-pub use read::{Dictionaries, chunk, coded, descend, list_lengths, null_struct};
+pub use read::{Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths, null_struct};
 pub use write::{array, cast_exact, categories_array};
 
 /// A level of lists around an element.

@@ -2,7 +2,7 @@
 
 use npk::format::{Compression, Existing, WriteOptions};
 
-use super::parquet::{convert, convert_with, make_tables};
+use super::parquet::{check_odd, convert, convert_with, make_tables, open, survive};
 use crate::support::{Scratch, python};
 
 #[test]
@@ -33,5 +33,67 @@ fn every_compression_is_written() {
             convert_with(&from, &scratch.join(&format!("out-{stem}-zstd.feather")), &options).unwrap();
         }
         python(scratch.path(), "import tables_judge as t\nt.compare_arrow()");
+    }
+}
+
+#[test]
+fn pandas_frames_come_back() {
+    let scratch = Scratch::new();
+    for name in make_tables(scratch.path(), "t.write_frames('feather')") {
+        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
+    }
+    python(scratch.path(), "import tables_judge as t\nt.compare_frames('feather')");
+}
+
+#[test]
+fn polars_reads_its_own_again() {
+    let scratch = Scratch::new();
+    for name in make_tables(scratch.path(), "t.write_others('arrow')") {
+        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
+    }
+    python(scratch.path(), "import tables_judge as t\nt.compare_others('arrow')");
+}
+
+#[test]
+fn columns_at_fault_are_named_together() {
+    let scratch = Scratch::new();
+    python(scratch.path(), "import tables_judge as t\nt.write_odd(t.feather.write_feather, 'odd.feather')");
+    check_odd(&scratch.join("odd.feather"));
+}
+
+#[test]
+fn feather_version_1_is_refused_by_name() {
+    let scratch = Scratch::new();
+    python(scratch.path(), "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'a': [1]}), 'old.feather', version=1)");
+    let e = open(&scratch.join("old.feather")).err().unwrap();
+    assert_eq!(e.kind(), npk::error::Kind::Refused);
+    assert!(e.message().contains("version 1"), "{e}");
+}
+
+#[test]
+fn uncompressed_buffers_lie_ready() {
+    let scratch = Scratch::new();
+    let code = "import pyarrow as pa, pyarrow.feather as f, numpy as np\nv = np.arange(1000.0)\nt = pa.table({'a': v, 'n': pa.array([None] + [1] * 999), 'l': pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(v, 3)), 3)})\nf.write_feather(t, 'x.feather', compression='uncompressed', chunksize=300)";
+    python(scratch.path(), code);
+    let path = scratch.join("x.feather");
+    let source = open(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let ready = |array: usize| -> Vec<u8> {
+        let extents = source.extents(array).unwrap();
+        extents.iter().flat_map(|e| bytes[e.offset as usize..(e.offset + e.len) as usize].to_vec()).collect()
+    };
+    let expected: Vec<u8> = (0..1000).flat_map(|i| f64::from(i).to_le_bytes()).collect();
+    assert!(ready(0) == expected);
+    assert_eq!(ready(2).len(), 3 * expected.len());
+    assert!(source.extents(1).is_none());
+}
+
+#[test]
+fn damage_is_an_error() {
+    let scratch = Scratch::new();
+    let code = "all = t.tables(18)\nfor n in ('nulls', 'nested'):\n  for c in ('uncompressed', 'zstd', 'lz4'):\n    p = f'{n}-{c}.feather'; t.feather.write_feather(all[n], p, compression=c, chunksize=11); print(p)\n  p = n + '.arrows'\n  with t.pa.ipc.new_stream(p, all[n].schema) as w: w.write_table(all[n])\n  print(p)";
+    for name in make_tables(scratch.path(), code) {
+        let bytes = std::fs::read(scratch.join(&name)).unwrap();
+        crate::support::mutants(&bytes, 50, |mutant| survive("feather", scratch.path(), mutant));
     }
 }

@@ -65,3 +65,137 @@ fn every_type_goes_round() {
     }
     python(scratch.path(), "import tables_judge as t\nt.compare_parquet()");
 }
+
+#[test]
+fn pandas_frames_come_back() {
+    let scratch = Scratch::new();
+    for name in make_tables(scratch.path(), "t.write_frames('parquet')") {
+        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
+    }
+    python(scratch.path(), "import tables_judge as t\nt.compare_frames('parquet')");
+}
+
+#[test]
+fn polars_and_duckdb_read_their_own_again() {
+    let scratch = Scratch::new();
+    for name in make_tables(scratch.path(), "t.write_others('parquet')") {
+        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
+    }
+    python(scratch.path(), "import tables_judge as t\nt.compare_others('parquet')");
+}
+
+/// The bytes of some rows.
+fn bytes_of(source: &dyn Source, array: usize, rows: std::ops::Range<u64>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut next = rows.start;
+    let each = &mut |chunk: Chunk| {
+        assert_eq!(chunk.first_row, next);
+        next += chunk.rows;
+        match &chunk.values {
+            npk::model::Values::Fixed(b) => bytes.extend_from_slice(b),
+            npk::model::Values::Var { .. } => panic!("fixed values were expected"),
+        }
+        Ok(())
+    };
+    source.random().unwrap().read(array, rows.clone(), each).unwrap();
+    assert_eq!(next, rows.end);
+    bytes
+}
+
+#[test]
+fn equal_lists_are_read_from_any_row() {
+    let scratch = Scratch::new();
+    for name in make_tables(scratch.path(), "t.write_lists()") {
+        let stem = name.split('-').next().unwrap();
+        let expected = std::fs::read(scratch.join(&format!("{stem}.bin"))).unwrap();
+        let source = open(&scratch.join(&name)).unwrap();
+        let meta = &source.plan().arrays[0];
+        assert_eq!((meta.rows, &meta.inner[..], meta.nulls), (Some(700), &[6][..], false), "{name}");
+        let row = expected.len() / 700;
+        for (start, end) in [(0, 700), (0, 1), (299, 301), (37, 38), (123, 617), (699, 700), (301, 599)] {
+            let got = bytes_of(source.as_ref(), 0, start..end);
+            assert!(got == expected[start as usize * row..end as usize * row], "{name}: rows {start}..{end}");
+        }
+    }
+}
+
+#[test]
+fn int96_is_exact_or_refused() {
+    let scratch = Scratch::new();
+    python(scratch.path(), "import tables_judge as t\nt.write_int96()");
+    convert(&scratch.join("int96.parquet"), &scratch.join("out-int96.parquet")).unwrap();
+    python(scratch.path(), "import tables_judge as t\nt.check_int96()");
+}
+
+/// Which columns are at fault, of the table that `write_odd` makes.
+pub fn check_odd(path: &Path) {
+    let mut source = open(path).unwrap();
+    let plan = source.plan().clone();
+    let at_fault: Vec<&str> = plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
+    assert_eq!(at_fault, ["map", "texts", "structs", "null_struct.x", "inner_null", "ragged_deep"]);
+    for meta in &plan.arrays {
+        if let Some(e) = &meta.details.error {
+            assert_eq!(e.kind(), npk::error::Kind::Refused, "{}: {e}", meta.name);
+        }
+    }
+    let map = plan.position("map").unwrap();
+    let e = source.want(&[map], npk::format::Order::Any).err().unwrap();
+    assert_eq!(e.array_name(), Some("map"));
+    let good = plan.position("also_good").unwrap();
+    source.want(&[0, good], npk::format::Order::Any).unwrap();
+    assert_eq!(bytes_of(source.as_ref(), 0, 0..3), [1i64, 2, 3].map(i64::to_le_bytes).concat());
+    assert!(plan.arrays[good].nulls && !plan.arrays[0].nulls);
+}
+
+#[test]
+fn columns_at_fault_are_named_together() {
+    let scratch = Scratch::new();
+    python(scratch.path(), "import tables_judge as t\nt.write_odd(t.pq.write_table, 'odd.parquet')");
+    check_odd(&scratch.join("odd.parquet"));
+}
+
+#[test]
+fn repeated_and_empty_names() {
+    use npk::format::OnDuplicate;
+    let scratch = Scratch::new();
+    let code = "pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array(['x'])], names=['a', 'a', '']), 'd.parquet')";
+    python(scratch.path(), &format!("import pyarrow as pa, pyarrow.parquet as pq\n{code}"));
+    let at = Location::local(scratch.join("d.parquet"));
+    let parquet = by_name("parquet").unwrap();
+    let names = |on_duplicate| {
+        let options = ReadOptions { on_duplicate, ..ReadOptions::default() };
+        parquet.open(&at, &options).map(|s| s.plan().arrays.iter().map(|a| a.name.clone()).collect::<Vec<_>>())
+    };
+    let e = names(OnDuplicate::Error).unwrap_err();
+    assert_eq!((e.kind(), e.array_name()), (npk::error::Kind::Refused, Some("a")));
+    assert_eq!(names(OnDuplicate::Rename).unwrap(), ["a", "a_1", "col2"]);
+    assert_eq!(names(OnDuplicate::First).unwrap(), ["a", "col2"]);
+    let options = ReadOptions { on_duplicate: OnDuplicate::Rename, ..ReadOptions::default() };
+    let plan = parquet.open(&at, &options).unwrap().plan().clone();
+    let headers: Vec<&str> = plan.tables[0].columns.iter().map(|c| c.header.as_str()).collect();
+    assert_eq!(headers, ["a", "a", ""]);
+}
+
+/// Opens and reads whatever it can of these bytes; only the absence of panics and endless memory is checked.
+pub fn survive(format: &str, directory: &Path, bytes: &[u8]) {
+    let path = directory.join("mutant");
+    std::fs::write(&path, bytes).unwrap();
+    let Ok(source) = by_name(format).unwrap().open(&Location::local(&path), &ReadOptions::default()) else { return };
+    let Some(reader) = source.random() else { return };
+    for (a, meta) in source.plan().arrays.iter().enumerate() {
+        if meta.details.error.is_none() {
+            let rows = meta.rows.unwrap().min(5000);
+            let _ = pipe::guarded(|| reader.read(a, 0..rows, &mut |_| Ok(())));
+        }
+    }
+}
+
+#[test]
+fn damage_is_an_error() {
+    let scratch = Scratch::new();
+    let code = "import pyarrow.parquet as pq, pyarrow as pa\nall = t.tables(18)\nfor n in ('nulls', 'nested'):\n  for c in ('snappy', 'none', 'zstd', 'lz4'):\n    p = f'{n}-{c}.parquet'; pq.write_table(all[n], p, compression=c, row_group_size=11); print(p)";
+    for name in make_tables(scratch.path(), code) {
+        let bytes = std::fs::read(scratch.join(&name)).unwrap();
+        crate::support::mutants(&bytes, 30, |mutant| survive("parquet", scratch.path(), mutant));
+    }
+}

@@ -110,7 +110,7 @@ def tables(n=ROWS):
     made["required"] = pa.table([column(v, t) for k, (v, t) in flat.items() if k != "null"], schema=schema)
     for name in ("flat", "nested"):
         made[f"{name}_empty"] = made[name].slice(0, 0)
-        made[f"{name}_one"] = made[name].slice(3 if name == "nested" else 0, 1)
+        made[f"{name}_one"] = made[name].slice(3, 1)
     return made
 
 
@@ -235,3 +235,185 @@ def compare_arrow(prefix="out-"):
     assert seen, "nothing was compared"
     if found:
         sys.exit("\n".join(found))
+
+
+def frames(n=50):
+    """pandas frames that need the schema's metadata to come back."""
+    import pandas as pd
+
+    rng = np.random.default_rng(5)
+    made = {
+        "named_index": pd.DataFrame({"a": range(n), "b": rng.normal(size=n)}, index=pd.Index([f"k{i}" for i in range(n)], name="key")),
+        "range_index": pd.DataFrame({"a": range(n)}, index=pd.RangeIndex(10, 10 + 2 * n, 2, name="steps")),
+        "unnamed_index": pd.DataFrame({"a": range(n)}, index=rng.permutation(n)),
+        "time_index": pd.DataFrame({"a": range(n)}, index=pd.date_range("2020-01-01", periods=n, tz="Europe/Berlin", name="when")),
+        "multi_index": pd.DataFrame({"v": range(n)}, index=pd.MultiIndex.from_product([list("abcde"), range(n // 5)], names=["x", "y"])),
+        "columns": pd.DataFrame(
+            {
+                "i": pd.array([None if i % 5 == 2 else i for i in range(n)], dtype="Int64"),
+                "u": pd.array([None if i % 7 == 2 else i for i in range(n)], dtype="UInt8"),
+                "f": pd.array([None if i % 5 == 2 else i / 3 for i in range(n)], dtype="Float32"),
+                "b": pd.array([None if i % 4 == 2 else i % 2 == 0 for i in range(n)], dtype="boolean"),
+                "s": pd.array([None if i % 4 == 2 else str(i) for i in range(n)], dtype="string"),
+                "o": ["x" * (i % 4) for i in range(n)],
+                "t": pd.date_range("1970-01-01", periods=n, freq="17min"),
+                "z": pd.date_range("2024-03-30", periods=n, freq="h", tz="America/New_York"),
+                "d": pd.to_timedelta(range(n), unit="s"),
+                "c": pd.Categorical([["lo", "hi"][i % 2] for i in range(n)], categories=["hi", "mid", "lo", "none"], ordered=True),
+                "k": pd.Categorical([None if i % 3 == 0 else "abc"[i % 3] for i in range(n)], categories=["c", "b", "a"]),
+            }
+        ),
+        "empty": pd.DataFrame({"a": pd.array([], dtype="int32"), "c": pd.Categorical([], categories=["x", "y"])}),
+    }
+    return made
+
+
+def write_frames(kind):
+    for name, frame in frames().items():
+        path = f"frame-{name}.{kind}"
+        if kind == "parquet":
+            frame.to_parquet(path)
+        else:
+            pa_table = pa.Table.from_pandas(frame)
+            feather.write_feather(pa_table, path)
+        print(path)
+
+
+def compare_frames(kind, prefix="out-"):
+    import pandas as pd
+
+    read = pd.read_parquet if kind == "parquet" else pd.read_feather
+    for name, frame in frames().items():
+        path = f"frame-{name}.{kind}"
+        expected, got = read(path), read(prefix + path)
+        pd.testing.assert_frame_equal(expected, got, check_freq=False)
+        for column in expected.columns:
+            if isinstance(expected[column].dtype, pd.CategoricalDtype):
+                assert list(expected[column].cat.categories) == list(got[column].cat.categories), (name, column)
+        if name == "columns":
+            assert list(got["c"].cat.categories) == ["hi", "mid", "lo", "none"] and got["c"].cat.ordered
+
+
+def polars_frame(n=200):
+    import polars as pl
+
+    return pl.DataFrame(
+        {
+            "i": range(n),
+            "f": [None if i % 9 == 0 else i / 7 for i in range(n)],
+            "s": [None if i % 5 == 0 else f"w{i % 11}" for i in range(n)],
+            "b": [i % 3 == 0 for i in range(n)],
+            "d": [dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(n)],
+            "t": [dt.datetime(2020, 1, 1) + dt.timedelta(seconds=i) for i in range(n)],
+            "u": [dt.timedelta(seconds=i) for i in range(n)],
+            "n": [dt.time(i % 24, i % 60) for i in range(n)],
+            "c": pl.Series([f"c{i % 4}" for i in range(n)], dtype=pl.Categorical),
+            "e": pl.Series(["x" if i % 2 else "z" for i in range(n)], dtype=pl.Enum(["z", "y", "x"])),
+            "a": pl.Series([[i, i + 1, i + 2] for i in range(n)], dtype=pl.Array(pl.Float32, 3)),
+            "l": pl.Series([list(range(i % 4)) for i in range(n)], dtype=pl.List(pl.Int16)),
+            "st": [{"x": i, "y": str(i)} for i in range(n)],
+            "bin": [bytes([i % 256, 0]) for i in range(n)],
+            "dec": pl.Series([decimal.Decimal(i) / 100 for i in range(n)], dtype=pl.Decimal(12, 2)),
+            "i128": pl.Series([i for i in range(n)], dtype=pl.UInt8),
+        }
+    )
+
+
+def write_others(kind):
+    import duckdb
+
+    frame = polars_frame()
+    if kind == "parquet":
+        frame.write_parquet("polars.parquet")
+        frame.write_parquet("polars-small.parquet", row_group_size=37, compression="lz4", statistics=False)
+        duckdb.sql(
+            """copy (select range::tinyint as i8, range::double / 3 as f8, (range % 7)::varchar as s, date '2020-01-01' + range::int as d,
+            timestamp '2020-01-01' + to_seconds(range) as t, timestamptz '2020-01-01 00:00:00+00' + to_seconds(range) as z,
+            (range / 8)::decimal(18, 3) as dec, case when range % 3 = 0 then null else range end as n, range::hugeint::double as h,
+            [range, range + 1] as l, {'a': range, 'b': 'x'} as st, interval 1 second * 0 is null as b, uuid() as id, 'blob'::blob as bl,
+            (range % 3 = 0) as flag, ('a' || (range % 2))::enum('a0', 'a1') as en, range::utinyint as u1, time '00:00:01' + to_seconds(range) as tt
+            from range(100)) to 'duckdb.parquet' (format parquet, row_group_size 40, codec 'zstd')"""
+        )
+        print("polars.parquet\npolars-small.parquet\nduckdb.parquet")
+    else:
+        frame.write_ipc("polars.arrow", compression="lz4")
+        frame.write_ipc("polars-plain.arrow", compression="uncompressed")
+        frame.write_ipc_stream("polars.arrows")
+        print("polars.arrow\npolars-plain.arrow\npolars.arrows")
+
+
+def compare_others(kind, prefix="out-"):
+    import duckdb
+    import polars as pl
+
+    frame = polars_frame()
+    if kind == "parquet":
+        for path in ("polars.parquet", "polars-small.parquet"):
+            got = pl.read_parquet(prefix + path)
+            assert got.schema == pl.read_parquet(path).schema, (got.schema, frame.schema)
+            assert got.equals(pl.read_parquet(path)), path
+            assert list(got["e"].dtype.categories) == ["z", "y", "x"]
+        same_rows = "select count(*) from ((from '{0}' except from '{1}') union all (from '{1}' except from '{0}'))"
+        for path in ("duckdb.parquet", "polars.parquet"):
+            differ = duckdb.sql(same_rows.format(path, prefix + path)).fetchall()[0][0]
+            assert differ == 0, (path, differ)
+            a, b = (duckdb.sql(f"describe from '{p}'").fetchall() for p in (path, prefix + path))
+            assert a == b, (a, b)
+    else:
+        for path in ("polars.arrow", "polars-plain.arrow", "polars.arrows"):
+            read = pl.read_ipc_stream if path.endswith("s") else pl.read_ipc
+            a, b = read(path), read(prefix + path)
+            assert a.schema == b.schema, (a.schema, b.schema)
+            assert a.equals(b), path
+
+
+def write_lists(rows=700, width=6):
+    """Lists in every form that pages and codecs give them, beside their plain bytes."""
+    rng = np.random.default_rng(1)
+    for t in ("float32", "float64", "int8", "bool", "float16"):
+        values = (rng.normal(size=(rows, width)) * 50).astype(t)
+        values.tofile(f"{t}.bin")
+        flat = pa.array(values.reshape(-1))
+        offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+        table = pa.table({"x": pa.ListArray.from_arrays(offsets, flat)})
+        for codec in ("none", "snappy", "gzip", "zstd", "lz4", "brotli") if t == "float32" else ("snappy",):
+            for version in ("1.0", "2.0"):
+                for dictionary in (True, False):
+                    path = f"{t}-{codec}-{version[0]}-{int(dictionary)}.parquet"
+                    options = dict(compression=codec, data_page_version=version, use_dictionary=dictionary)
+                    pq.write_table(table, path, data_page_size=300, write_batch_size=16, row_group_size=300, **options)
+                    print(path)
+    big = pa.ListArray.from_arrays(offsets, pa.array(rng.normal(size=rows * width)))
+    np.asarray(big.flatten()).tofile("split.bin")
+    pq.write_table(pa.table({"x": big}), "split-stream_split.parquet", use_dictionary=False, column_encoding="BYTE_STREAM_SPLIT", data_page_size=64)
+    print("split-stream_split.parquet")
+
+
+def write_int96():
+    fine = pa.array([0, 1_600_000_000_123_456, None, -5], pa.timestamp("us"))
+    wide = pa.array([dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999999), None, dt.datetime(2020, 1, 1)], pa.timestamp("us"))
+    pq.write_table(pa.table({"fine": fine, "wide": wide}), "int96.parquet", use_deprecated_int96_timestamps=True, store_schema=False)
+
+
+def check_int96():
+    got = pq.read_table("out-int96.parquet")
+    assert got.schema.field("fine").type == pa.timestamp("ns") and got.schema.field("wide").type == pa.timestamp("us"), got.schema
+    assert got["fine"].cast(pa.timestamp("us")).to_pylist()[:2] == [dt.datetime(1970, 1, 1), dt.datetime(2020, 9, 13, 12, 26, 40, 123456)]
+    assert got["wide"].to_pylist() == [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999999), None, dt.datetime(2020, 1, 1)]
+
+
+def write_odd(write, path):
+    """Columns that are refused, one by one, among good ones."""
+    table = pa.table(
+        {
+            "good": [1, 2, 3],
+            "map": pa.array([[("a", 1)], [], None], pa.map_(pa.string(), pa.int32())),
+            "texts": [["a"], ["b", "c"], []],
+            "structs": [[{"x": 1}], [], []],
+            "null_struct": pa.array([{"x": 1}, None, {"x": 2}]),
+            "inner_null": [[1, None], [2, 3], [4, 5]],
+            "ragged_deep": [[[1], [2, 3]], [], [[4]]],
+            "also_good": ["x", None, "z"],
+        }
+    )
+    write(table, path)

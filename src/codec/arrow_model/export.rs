@@ -227,6 +227,10 @@ impl Export {
 fn pandas_for(text: &str, headers: &HashSet<&str>) -> String {
     let Ok(mut json) = serde_json::from_str::<serde_json::Value>(text) else { return text.to_string() };
     let here = |v: &serde_json::Value| {
+        // A range index has no column.
+        if v.get("kind").is_some() {
+            return true;
+        }
         let name = v.get("field_name").or_else(|| v.get("name")).unwrap_or(v);
         name.as_str().is_none_or(|n| headers.contains(n))
     };

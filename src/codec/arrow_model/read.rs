@@ -207,7 +207,21 @@ pub fn chunk(
     Ok(Chunk { array: index, first_row, rows: rows as u64, values, valid })
 }
 
-fn inner_null(row: u64) -> Error {
+/// The first row of an array of lists that holds a null inside a list, at any depth.
+pub fn first_inner_null(array: &ArrayRef) -> Option<usize> {
+    let (offsets, values): (Vec<i64>, &ArrayRef) = match array.data_type() {
+        DataType::List(_) => (array.as_list::<i32>().offsets().iter().map(|&o| i64::from(o)).collect(), array.as_list::<i32>().values()),
+        DataType::LargeList(_) => (array.as_list::<i64>().offsets().to_vec(), array.as_list::<i64>().values()),
+        _ => return None,
+    };
+    let (first, last) = (*offsets.first()? as usize, *offsets.last()? as usize);
+    let values = values.slice(first, last - first);
+    let found = if values.null_count() > 0 { (0..values.len()).find(|&i| values.is_null(i)) } else { first_inner_null(&values) };
+    found.map(|i| offsets.partition_point(|&o| o as usize <= first + i).saturating_sub(1))
+}
+
+/// What is said of a null inside a list.
+pub fn inner_null(row: u64) -> Error {
     Error::refused(format!("row {row} holds a list with a null in it"))
         .hint("leave the column out with -x, or all such columns with --skip-unsupported")
 }
@@ -324,7 +338,10 @@ fn mask(nulls: &NullBuffer) -> Buffer {
 }
 
 /// The values of a primitive or boolean array: little-endian, unpadded.
-fn fixed_buffer(array: &ArrayRef) -> Result<Buffer> {
+///
+/// # Errors
+/// Corrupt where it is neither.
+pub fn fixed_buffer(array: &ArrayRef) -> Result<Buffer> {
     if let Some(bits) = array.as_boolean_opt() {
         return Ok(Buffer::from_vec(bits.values().iter().map(u8::from).collect::<Vec<u8>>()));
     }
@@ -450,7 +467,9 @@ fn dictionary_values(
     let Some(coded) = array.as_any_dictionary_opt() else {
         return Err(Error::corrupt(format!("a dictionary was expected, there is {}", type_name(array.data_type()))));
     };
-    let codes = dictionary.merge(coded.values().as_ref())?;
+    // Without any key there need be no sense in the values.
+    let keys = coded.keys();
+    let codes = if keys.null_count() == keys.len() { Vec::new() } else { dictionary.merge(coded.values().as_ref())? };
     self::coded(coded.keys(), &codes, dtype, first_row)
 }
 

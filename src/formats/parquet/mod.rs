@@ -24,8 +24,11 @@ use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
 
 mod blob;
+mod dictionary;
+mod lists;
 mod read;
 mod schema;
+mod thrift;
 mod write;
 
 /// The format.

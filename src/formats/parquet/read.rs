@@ -16,12 +16,13 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::blob::Window;
-use super::{crate_error, schema};
+use super::lists::EqualLists;
+use super::{crate_error, schema, thrift};
 use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::Blob;
-use crate::model::{ArrayMeta, Attributes, Column as TableColumn, Dtype, Logical, Plan, Table};
+use crate::model::{ArrayMeta, Attributes, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table};
 
 /// The largest footer that is read.
 const MAX_FOOTER_BYTES: u64 = 1 << 30;
@@ -56,6 +57,8 @@ struct Column {
     /// How many structs lie around it.
     structs: usize,
     dictionary: Option<Dictionaries>,
+    /// Lists of one length, without a null: read page by page.
+    lists: Option<EqualLists>,
 }
 
 impl ParquetSource {
@@ -102,10 +105,11 @@ impl ParquetSource {
                 shared.columns.push(column);
                 crate::pipe::guarded(|| shared.look(index, &mut meta, leaf.path.len() > 1))
             });
+            let looked = looked.map(|lists| shared.columns[index].lists = lists);
             if let Err(e) = looked {
                 shared.columns.truncate(index);
                 let leaf = LeafType { levels: Vec::new(), element: DataType::Null, dtype: Dtype::U8, logical: Logical::Plain };
-                shared.columns.push(Column { leaf, parquet, levels: None, structs: 0, dictionary: None });
+                shared.columns.push(Column { leaf, parquet, levels: None, structs: 0, dictionary: None, lists: None });
                 meta.details.error = Some(Arc::new(e));
             }
             shared.metas.push(meta);
@@ -161,6 +165,7 @@ fn read_footer(blob: &dyn Blob) -> Result<ParquetMetaData> {
         Some(start) => body[start..].to_vec(),
         None => blob.read_vec(len - 8 - footer, footer)?,
     };
+    thrift::check_depth(&bytes)?;
     ParquetMetaDataReader::decode_metadata(&bytes).map_err(|e| Error::corrupt("the footer cannot be read").because(crate_error(e)))
 }
 
@@ -197,7 +202,7 @@ impl Roots {
             let error = match found.as_ref().map(|s| s.fields()) {
                 Ok(found) if found.len() == 1 => {
                     let mut next = first_column[i];
-                    let base = schema::with_micros(&found[0], &mut next, micros);
+                    let base = schema::with_micros(&schema::with_uuid(&found[0], t), &mut next, micros);
                     if next - first_column[i] == columns[i] {
                         let refined = schema::refined(&base, recorded.as_ref());
                         let t = schema::reading_type(base.data_type(), refined.data_type());
@@ -259,11 +264,11 @@ impl Shared {
             Logical::Dictionary { categories, .. } => Some(Dictionaries::new(categories.clone())),
             _ => None,
         };
-        Ok(Column { leaf: holds, parquet, levels: Some(levels), structs: leaf.path.len() - 1, dictionary })
+        Ok(Column { leaf: holds, parquet, levels: Some(levels), structs: leaf.path.len() - 1, dictionary, lists: None })
     }
 
     /// What only the data shows: nulls, list lengths, categories.
-    fn look(&self, index: usize, meta: &mut ArrayMeta, nullable_struct: bool) -> Result<()> {
+    fn look(&self, index: usize, meta: &mut ArrayMeta, nullable_struct: bool) -> Result<Option<EqualLists>> {
         let column = &self.columns[index];
         let descr = self.metadata.file_metadata().schema_descr().column(column.parquet);
         let groups = self.metadata.row_groups();
@@ -278,25 +283,46 @@ impl Shared {
         let any = column.leaf.levels.iter().filter(|l| **l == Level::Any).count();
         let flat = column.leaf.levels.is_empty();
         let settled = if flat { nulls.is_some() && !(nullable_struct && meta.nulls) } else { any == 0 && nulls == Some(0) };
-        if settled && column.dictionary.is_none() {
+        if settled {
             meta.inner = arrow_model::inner_dims(&column.leaf.levels, &[]);
-            return Ok(());
+        }
+        if let [level] = &column.leaf.levels[..]
+            && let Some(lists) = EqualLists::look(&self.blob, &self.metadata, column.parquet)?
+        {
+            meta.nulls = false;
+            meta.inner = match level {
+                Level::Any => vec![lists.length],
+                Level::Fixed(dims) => dims.clone(),
+            };
+            if crate::model::checked_product(&meta.inner) != Some(lists.length) {
+                return Err(Error::corrupt(format!("lists of {} where its schema says {:?}", lists.length, meta.inner)));
+            }
+            return Ok(Some(lists));
+        }
+        if settled && column.dictionary.is_none() {
+            return Ok(None);
         }
         let mut lengths = vec![None; any];
         let mut equal = true;
         let mut found_null = false;
         for g in 0..groups.len() {
-            self.read_group(column, g, 0..self.starts[g + 1] - self.starts[g], 1 << 16, &mut |array, _| {
+            self.read_group(column, g, 0..self.starts[g + 1] - self.starts[g], 1 << 16, &mut |array, first| {
+                if let Some(row) = arrow_model::first_inner_null(&array) {
+                    return Err(arrow_model::inner_null(self.starts[g] + first + row as u64));
+                }
                 found_null |= array.logical_nulls().is_some_and(|n| n.null_count() > 0);
                 equal = equal && arrow_model::list_lengths(&array, &column.leaf.levels, &mut lengths)?;
-                if let (Some(dictionary), Some(coded)) = (&column.dictionary, array.as_any_dictionary_opt()) {
+                if let (Some(dictionary), Some(coded)) = (&column.dictionary, array.as_any_dictionary_opt())
+                    && coded.keys().null_count() < coded.keys().len()
+                {
                     dictionary.merge(coded.values().as_ref())?;
                 }
                 Ok(())
             })?;
         }
         meta.nulls = found_null;
-        arrow_model::settle_lists(&column.leaf, equal, &lengths, meta)
+        arrow_model::settle_lists(&column.leaf, equal, &lengths, meta)?;
+        Ok(None)
     }
 
     /// Decodes some rows of a row group's column, batch by batch; `each` gets the leaf's array and its first row.
@@ -316,7 +342,7 @@ impl Shared {
         }
         let selection =
             (want < total).then(|| RowSelection::from(vec![RowSelector::skip(rows.start as usize), RowSelector::select(want as usize)]));
-        let group = Group { shared: self, g };
+        let group = Group { shared: self, g, pages: std::sync::Mutex::new(None), rows: total };
         let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, batch_rows.min(want).max(1) as usize, selection);
         let path = vec![0; column.structs];
         let mut first = rows.start;
@@ -333,6 +359,37 @@ impl Shared {
         }
         if first != rows.end {
             return Err(Error::corrupt(format!("row group {g} has {first} rows, {total} were announced")));
+        }
+        Ok(())
+    }
+
+    /// Decodes some rows of a row group's lists of one length.
+    fn read_lists(&self, array: usize, lists: &EqualLists, g: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let n = lists.length;
+        let values = rows.start * n..rows.end * n;
+        let (pages, total, skip) = lists.reader(&self.blob, &self.metadata, g, self.columns[array].parquet, values)?;
+        let want = (rows.end - rows.start) * n;
+        if skip + want > total {
+            return Err(Error::corrupt(format!("row group {g} has too few values")));
+        }
+        let selection = (skip > 0 || want < total)
+            .then(|| RowSelection::from(vec![RowSelector::skip(skip as usize), RowSelector::select(want as usize)]));
+        let group = Group { shared: self, g, pages: std::sync::Mutex::new(Some(pages)), rows: total };
+        let batch = (CHUNK_BYTES / self.row_bytes(array)).clamp(1, rows.end - rows.start) * n;
+        let reader = ParquetRecordBatchReader::try_new_with_row_groups(&lists.levels, &group, batch as usize, selection);
+        let mut first = rows.start;
+        for batch in reader.map_err(crate_error)? {
+            let batch = batch.map_err(|e| crate_error(e.into()))?;
+            let values = batch.columns().first().ok_or_else(|| Error::corrupt("a batch without its column"))?;
+            let count = values.len() as u64 / n;
+            if count * n != values.len() as u64 || count > rows.end - first {
+                return Err(Error::corrupt(format!("row group {g} has {} values where lists of {n} are due", values.len())));
+            }
+            emit(Chunk::fixed(array, self.starts[g] + first, count, arrow_model::fixed_buffer(values)?))?;
+            first += count;
+        }
+        if first != rows.end {
+            return Err(Error::corrupt(format!("row group {g} ends at row {first}, {} were announced", rows.end)));
         }
         Ok(())
     }
@@ -357,7 +414,7 @@ impl Shared {
     /// Rows of a part of a row group: all of it, unless it is large.
     fn part_rows(&self, array: usize, group_rows: u64) -> u64 {
         let row = self.row_bytes(array);
-        let flat = self.columns[array].leaf.levels.is_empty();
+        let flat = self.columns[array].leaf.levels.is_empty() || self.columns[array].lists.is_some();
         if !flat || group_rows.saturating_mul(row) <= PART_BYTES { u64::MAX } else { (PART_BYTES / 2 / row).max(1) }
     }
 }
@@ -381,6 +438,11 @@ impl ReadRows for Shared {
         while at < rows.end {
             let g = self.group_of(at);
             let (start, end) = (self.starts[g], self.starts[g + 1].min(rows.end));
+            if let Some(lists) = &column.lists {
+                self.read_lists(array, lists, g, at - start..end - start, emit).at_array(&meta.name)?;
+                at = end;
+                continue;
+            }
             self.read_group(column, g, at - start..end - start, batch, &mut |leaf, first| {
                 let chunk = arrow_model::chunk(&leaf, &column.leaf, meta, column.dictionary.as_ref(), array, start + first)?;
                 if chunk.valid.is_some() && !meta.nulls {
@@ -412,15 +474,22 @@ impl Source for ParquetSource {
 struct Group<'a> {
     shared: &'a Shared,
     g: usize,
+    /// Pages to read in place of the column's own.
+    pages: std::sync::Mutex<Option<Box<dyn PageReader>>>,
+    rows: u64,
 }
 
 impl RowGroups for Group<'_> {
     fn num_rows(&self) -> usize {
-        (self.shared.starts[self.g + 1] - self.shared.starts[self.g]) as usize
+        self.rows as usize
     }
     fn column_chunks(&self, i: usize) -> parquet::errors::Result<Box<dyn PageIterator>> {
-        let pages = pages(&self.shared.blob, &self.shared.metadata, self.g, i)?;
-        Ok(Box::new(Once(Some(Box::new(pages)))))
+        let given = self.pages.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let pages = match given {
+            Some(pages) => pages,
+            None => Box::new(pages(&self.shared.blob, &self.shared.metadata, self.g, i)?),
+        };
+        Ok(Box::new(Once(Some(pages))))
     }
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
         Box::new(std::iter::once(self.shared.metadata.row_group(self.g)))

@@ -3,12 +3,56 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use parquet::basic::LogicalType;
+use parquet::schema::types::Type as ParquetType;
+
+/// Where Arrow keeps the name of an extension type, and its parameters.
+const EXTENSION: &str = "ARROW:extension:name";
+const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
+
+/// The field, marked as Arrow marks UUIDs where Parquet says that it holds them.
+pub(super) fn with_uuid(field: &FieldRef, parquet: &ParquetType) -> FieldRef {
+    if !parquet.is_primitive() || !matches!(parquet.get_basic_info().logical_type_ref(), Some(LogicalType::Uuid)) {
+        return field.clone();
+    }
+    let mut metadata = field.metadata().clone();
+    metadata.insert(EXTENSION, "arrow.uuid");
+    metadata.insert(EXTENSION_METADATA, "");
+    Arc::new(field.as_ref().clone().with_metadata(metadata))
+}
+
+/// The Parquet schema with UUIDs where the Arrow fields are marked so.
+///
+/// # Errors
+/// Those of the crate.
+pub(super) fn uuid_schema(root: &ParquetType, fields: &Fields) -> parquet::errors::Result<Arc<ParquetType>> {
+    let mut types = Vec::new();
+    for (t, field) in root.get_fields().iter().zip(fields) {
+        let marked = field.metadata().get(EXTENSION).is_some_and(|n| n == "arrow.uuid");
+        if !marked || *field.data_type() != DataType::FixedSizeBinary(16) || !t.is_primitive() {
+            types.push(t.clone());
+            continue;
+        }
+        let uuid = ParquetType::primitive_type_builder(t.name(), parquet::basic::Type::FIXED_LEN_BYTE_ARRAY)
+            .with_repetition(t.get_basic_info().repetition())
+            .with_length(16)
+            .with_logical_type(Some(LogicalType::Uuid));
+        types.push(Arc::new(uuid.build()?));
+    }
+    Ok(Arc::new(ParquetType::group_type_builder(root.name()).with_fields(types).build()?))
+}
 
 /// The field as it is read: what Parquet says, with the recorded Arrow type where that only tells more.
 pub(super) fn refined(base: &FieldRef, recorded: Option<&FieldRef>) -> FieldRef {
     let Some(recorded) = recorded else { return plain(base) };
     let Some(t) = refined_type(base.data_type(), recorded.data_type()) else { return plain(base) };
-    let mut field = Field::new(base.name(), t, base.is_nullable()).with_metadata(recorded.metadata().clone());
+    let mut metadata = recorded.metadata().clone();
+    for key in [EXTENSION, EXTENSION_METADATA] {
+        if let Some(value) = base.metadata().get(key).filter(|_| !metadata.contains_key(key)) {
+            metadata.insert(key, value.clone());
+        }
+    }
+    let mut field = Field::new(base.name(), t, base.is_nullable()).with_metadata(metadata);
     if let Some(ordered) = recorded.dict_is_ordered() {
         field = field.with_dict_is_ordered(ordered);
     }

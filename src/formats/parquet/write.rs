@@ -1,24 +1,27 @@
 //! Writing Parquet: one block a row group, encoded on any thread, appended in turn.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, TimeUnit};
+use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnPath, SchemaDescPtr};
 
-use super::{CODECS, crate_error};
-use crate::codec::arrow_model::{self, Export};
+use super::{CODECS, crate_error, dictionary, schema};
+use crate::codec::arrow_model::{self, Export, OutColumn};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
 use crate::location::{Location, Output};
-use crate::model::{ArrayMeta, Plan};
+use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan};
 
 /// Decoded bytes of a row group, unless `--row-group-size` or the memory budget says otherwise.
 const GROUP_BYTES: u64 = 64 << 20;
@@ -55,6 +58,17 @@ struct Encoder {
     metas: Vec<ArrayMeta>,
     factory: ArrowRowGroupWriterFactory,
     group_rows: u64,
+    /// The file's codec.
+    codec: Compression,
+    descr: SchemaDescPtr,
+    /// The same columns with codes in place of dictionaries.
+    coded: Export,
+}
+
+/// An encoded column chunk.
+enum Column {
+    Arrow(ArrowColumnChunk),
+    Categories(Bytes, ColumnCloseResult),
 }
 
 impl ParquetSink {
@@ -62,8 +76,8 @@ impl ParquetSink {
         let compression = codec(options)?;
         let export = Export::new(plan, options)?;
         let stored: Fields = export.schema.fields().iter().map(stored_field).collect();
-        let schema = Arc::new(Schema::new(stored.clone()));
-        let descr = ArrowSchemaConverter::new().convert(&schema).map_err(crate_error)?;
+        let arrow_schema = Arc::new(Schema::new(stored.clone()));
+        let descr = ArrowSchemaConverter::new().convert(&arrow_schema).map_err(crate_error)?;
         let mut metadata: Vec<KeyValue> =
             export.schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         metadata.sort_by(|a, b| a.key.cmp(&b.key));
@@ -81,11 +95,20 @@ impl ParquetSink {
             }
         }
         let output = at.create_file(options.existing, options.sync)?;
-        let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, descr.root_schema_ptr(), Arc::new(properties.build()))
-            .map_err(crate_error)?;
-        let factory = ArrowRowGroupWriterFactory::new(&writer, schema);
+        let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
+        let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, Arc::new(properties.build())).map_err(crate_error)?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, arrow_schema);
         let group_rows = group_rows(plan, options)?;
-        let encoder = Arc::new(Encoder { export, stored, metas: plan.arrays.clone(), factory, group_rows });
+        let encoder = Arc::new(Encoder {
+            coded: export.with_codes(),
+            export,
+            stored,
+            metas: plan.arrays.clone(),
+            factory,
+            group_rows,
+            codec: compression,
+            descr: writer.schema_descr().clone().into(),
+        });
         Ok(ParquetSink { writer, encoder })
     }
 }
@@ -146,17 +169,23 @@ impl Encode for Encoder {
         (row / self.group_rows + 1).saturating_mul(self.group_rows)
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
-        let mut columns: Vec<ArrowColumnChunk> = Vec::new();
+        let mut columns: Vec<Column> = Vec::new();
         if block.rows > 0 {
             let mut writers = self.factory.create_column_writers(0).map_err(crate_error)?.into_iter();
-            let arrays = self.export.arrays(&self.metas, &block)?;
-            for (array, field) in arrays.into_iter().zip(&self.stored) {
+            let coded: Vec<bool> = self.export.columns.iter().map(|c| self.is_coded(c)).collect();
+            let chunks: HashMap<usize, &[Chunk]> = block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
+            for (i, field) in self.stored.iter().enumerate() {
+                if coded[i] {
+                    self.encode_coded(i, &chunks, block.rows as usize, &mut writers, &mut columns)?;
+                    continue;
+                }
+                let array = self.export.columns[i].build(&self.metas, &chunks, block.rows as usize)?;
                 let array: ArrayRef =
                     if array.data_type() == field.data_type() { array } else { arrow_model::cast_exact(&array, field.data_type())? };
                 for leaf in compute_leaves(field, &array).map_err(crate_error)? {
                     let mut writer = writers.next().ok_or_else(|| Error::failed("a column without a writer"))?;
                     writer.write(&leaf).map_err(crate_error)?;
-                    columns.push(writer.close().map_err(crate_error)?);
+                    columns.push(Column::Arrow(writer.close().map_err(crate_error)?));
                 }
             }
         }
@@ -165,18 +194,64 @@ impl Encode for Encoder {
     }
 }
 
+impl Encoder {
+    /// A column of categories whose dictionary is written as it is.
+    fn is_coded(&self, column: &OutColumn) -> bool {
+        let brotli = matches!(self.codec, Compression::BROTLI(_));
+        match column {
+            OutColumn::Leaf { array, field } => match (field.data_type(), &self.metas[*array].logical) {
+                (DataType::Dictionary(..), Logical::Dictionary { categories, .. }) => {
+                    let text = matches!(categories.kind(), CategoryKind::Text | CategoryKind::Binary);
+                    let bytes: usize = if text { categories.snapshot().iter().map(|c| c.len() + 4).sum() } else { 0 };
+                    text && !brotli && bytes <= dictionary::MAX_DICTIONARY_BYTES
+                }
+                _ => false,
+            },
+            OutColumn::Struct { .. } => false,
+        }
+    }
+
+    fn encode_coded(
+        &self,
+        i: usize,
+        chunks: &HashMap<usize, &[Chunk]>,
+        rows: usize,
+        writers: &mut dyn Iterator<Item = ArrowColumnWriter>,
+        columns: &mut Vec<Column>,
+    ) -> Result<()> {
+        let codes = self.coded.columns[i].build(&self.metas, chunks, rows)?;
+        writers.next();
+        let OutColumn::Leaf { array, .. } = &self.export.columns[i] else { return Err(Error::failed("a column of codes was expected")) };
+        let Logical::Dictionary { categories, .. } = &self.metas[*array].logical else {
+            return Err(Error::failed("categories were expected"));
+        };
+        let items = categories.snapshot();
+        if matches!(categories.kind(), CategoryKind::Text) && items.iter().any(|i| std::str::from_utf8(i).is_err()) {
+            return Err(Error::corrupt("a category is no UTF-8 text").array(&self.metas[*array].name));
+        }
+        let (bytes, close) = dictionary::encode(&self.descr.column(columns.len()), self.codec, &codes, &items)
+            .map_err(|e| e.array(&self.metas[*array].name))?;
+        columns.push(Column::Categories(bytes, close));
+        Ok(())
+    }
+}
+
 impl Sink for ParquetSink {
     fn encoder(&self) -> Arc<dyn Encode> {
         self.encoder.clone()
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let columns = encoded.payload.downcast::<Vec<ArrowColumnChunk>>().map_err(|_| Error::failed("a block of another sink"))?;
+        let columns = encoded.payload.downcast::<Vec<Column>>().map_err(|_| Error::failed("a block of another sink"))?;
         if columns.is_empty() {
             return Ok(());
         }
         let mut group = self.writer.next_row_group().map_err(crate_error)?;
         for column in *columns {
-            column.append_to_row_group(&mut group).map_err(crate_error)?;
+            match column {
+                Column::Arrow(chunk) => chunk.append_to_row_group(&mut group),
+                Column::Categories(bytes, close) => group.append_column(&bytes, close),
+            }
+            .map_err(crate_error)?;
         }
         group.close().map_err(crate_error)?;
         Ok(())
