@@ -17,3 +17,5 @@ pub mod pipe;
 pub mod report;
 pub mod sidecar;
 pub mod store;
+
+pub use store::Store;

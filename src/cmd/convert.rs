@@ -370,7 +370,8 @@ fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     if path == "-" || is_url && !args.recursive && !path.contains('*') {
         return Ok(vec![single(path)]);
     }
-    let at = input_location(path, &args.read)?;
+    // A FIFO is not opened here: its writer would see it closed again.
+    let at = if is_url { input_location(path, &args.read)? } else { Location::local(path) };
     let kind = at.kind()?;
     if kind == location::Kind::Missing && path.contains(['*', '?', '[']) {
         return expand_glob(path);

@@ -321,3 +321,130 @@ fn merges_keep_what_stays() {
     std::fs::create_dir(out.join("folder")).unwrap();
     assert_eq!(write(&out.join("folder"), metas(), &clash, &merge(true)).unwrap_err().kind(), Kind::Exists);
 }
+
+/// A FIFO that a run waits on, and the killing of that run.
+struct Waiting {
+    child: std::process::Child,
+    fifo: Option<std::fs::File>,
+}
+
+impl Waiting {
+    /// Starts `npk convert` on a FIFO that gives the start of a safetensors file and then nothing more.
+    fn start(folder: &Path, to: &str, flags: &[&str], head: &[u8]) -> Waiting {
+        let fifo = folder.join("fifo.safetensors");
+        if !fifo.exists() {
+            assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        }
+        let child = npk_command()
+            .args(["convert", "--from", "safetensors", "fifo.safetensors", to])
+            .args(flags)
+            .current_dir(folder)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // The run may look at the FIFO once before it reads it.
+        for _ in 0..10 {
+            let mut file = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+            if std::io::Write::write_all(&mut file, head).is_ok() {
+                return Waiting { child, fifo: Some(file) };
+            }
+        }
+        panic!("{flags:?}: the run does not read the FIFO");
+    }
+    /// Waits until `there` is true of the folder.
+    fn until(&mut self, there: impl Fn() -> bool) {
+        let started = std::time::Instant::now();
+        while !there() {
+            assert!(self.child.try_wait().unwrap().is_none(), "the run ended by itself");
+            assert!(started.elapsed().as_secs() < 60, "nothing came");
+            std::thread::yield_now();
+        }
+    }
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        drop(self.fifo.take());
+    }
+}
+
+/// kill -9 during append, merge and overwrite: the old store is whole at once, and the leftovers go with the next run.
+#[test]
+fn kill_nine_leaves_the_old_store() {
+    let out = Scratch::new();
+    let header = br#"{"x":{"dtype":"I32","shape":[10000000,2],"data_offsets":[0,80000000]}}"#;
+    let mut head = (header.len() as u64).to_le_bytes().to_vec();
+    head.extend(header);
+    head.extend(vec![7; 40_000_000]);
+    let at = out.join("s.npk");
+    for flags in [&["--append"][..], &["--if-exists", "merge", "--force"], &["--force"]] {
+        let _ = std::fs::remove_dir_all(&at);
+        copy_dir(&fixture("good/npk/v0.4.5/deleted_then_appended.npk"), &at);
+        let before = contents(&at);
+        let mut run = Waiting::start(out.path(), "s.npk", flags, &head);
+        // Something of it is on the disk by now.
+        if flags == ["--append"] {
+            run.until(|| std::fs::metadata(at.join("data_x.npkd")).unwrap().len() > 1056);
+        } else {
+            run.until(|| out.names().iter().any(|n| n.contains(".npk-tmp-")));
+        }
+        run.kill();
+        python(
+            out.path(),
+            &format!("import store\nassert store.numpack_arrays('s.npk')['x'].tobytes() == __import__('numpy').load({:?})['x'].tobytes()\n", fixture("good/npk/v0.4.5/deleted_then_appended.npz")),
+        );
+        // The next run, be it a look, mends the store; the next run that writes there sweeps the folder.
+        npk(&["list".as_ref(), at.as_os_str()]);
+        assert!(contents(&at) == before, "{flags:?}");
+        npk(&["convert", "-q", fixture("good/npk/v0.4.5/empty.npk").to_str().unwrap(), out.join("other.npk").to_str().unwrap()]);
+        std::fs::remove_dir_all(out.join("other.npk")).unwrap();
+        assert_eq!(out.names(), ["fifo.safetensors", "s.npk"], "{flags:?}");
+    }
+    // A run that is asked to stop cleans up itself.
+    let mut run = Waiting::start(out.path(), "s.npk", &["--append"], &head);
+    let before = contents(&fixture("good/npk/v0.4.5/deleted_then_appended.npk"));
+    run.until(|| std::fs::metadata(at.join("data_x.npkd")).unwrap().len() > 1056);
+    assert!(std::process::Command::new("kill").arg(run.child.id().to_string()).status().unwrap().success());
+    assert_eq!(run.child.wait().unwrap().code(), Some(143));
+    assert!(contents(&at) == before);
+}
+
+/// Through the command: rows appended twice, with what a dtype must match; arrays merged.
+#[test]
+fn the_command_appends_and_merges() {
+    let out = Scratch::new();
+    python(
+        out.path(),
+        "import numpy as np\nnp.save('a.npy', np.arange(6, dtype='f4').reshape(3, 2)); np.save('b.npy', np.ones((2, 2), 'f4')); np.save('c.npy', np.ones((2, 3), 'f4'))\n",
+    );
+    let run = |args: &[&str]| npk_command().args(args).current_dir(out.path()).output().unwrap();
+    for args in [
+        &["convert", "a.npy", "s.npk", "--name", "x"][..],
+        &["convert", "b.npy", "s.npk", "--name", "x", "--append"],
+        &["convert", "c.npy", "s.npk", "--if-exists", "merge"],
+    ] {
+        let output = run(args);
+        assert!(output.status.success(), "{args:?} {}", String::from_utf8_lossy(&output.stderr));
+    }
+    python(out.path(), "import store\na = store.numpack_arrays('s.npk')\nassert a['x'].tolist() == [[0, 1], [2, 3], [4, 5], [1, 1], [1, 1]] and a['c'].shape == (2, 3)\n");
+    let output = run(&["convert", "c.npy", "s.npk", "--name", "x", "--append"]);
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = run(&["convert", "a.npy", "s.npk", "--name", "c", "--if-exists", "merge"]);
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A thousand and more arrays with a hundred descriptors.
+#[test]
+fn few_descriptors_suffice() {
+    let out = Scratch::new();
+    let arrays: Vec<(ArrayMeta, Vec<u8>)> = (0..1200u32)
+        .map(|i| (ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]), i.to_le_bytes().to_vec()))
+        .chain((0..120).map(|i| (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])))
+        .collect();
+    write(&out.join("a.npk"), plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    for to in ["b.npk", "b.safetensors"] {
+        let limited = format!("ulimit -n 100; exec '{}' convert -q a.npk {to}", env!("CARGO_BIN_EXE_npk"));
+        let output = std::process::Command::new("sh").args(["-c", &limited]).current_dir(out.path()).output().unwrap();
+        assert!(output.status.success(), "{to}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(read(&out.join("b.npk")).unwrap().bytes == read(&out.join("a.npk")).unwrap().bytes);
+}

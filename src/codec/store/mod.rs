@@ -42,7 +42,7 @@ pub trait Files: Send + Sync {
     }
     /// How many blobs a reader may keep between pieces.
     fn keep_open(&self) -> usize {
-        32
+        16
     }
     /// After everything was read (`all`) or some arrays were: what could only be checked now.
     ///

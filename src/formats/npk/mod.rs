@@ -65,8 +65,7 @@ impl Format for Npk {
         true
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        let source = StoreSource::open(files(at)?, "npk", options.names_only).at_file(&at.display())?;
-        Ok(Box::new(source))
+        Ok(Box::new(open_store(at, options.names_only).at_file(&at.display())?))
     }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
@@ -81,6 +80,14 @@ impl Format for Npk {
             Existing::Append => append::create(at, plan, options),
         }
     }
+}
+
+/// Opens a store; `names_only` leaves out what only its files tell.
+///
+/// # Errors
+/// Missing, or no store.
+pub fn open_store(at: &Location, names_only: bool) -> Result<StoreSource> {
+    StoreSource::open(files(at)?, "npk", names_only)
 }
 
 /// The files of a store at a location.

@@ -17,7 +17,7 @@ use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values};
 use crate::sidecar;
 
 /// Files kept open while they are written.
-const OPEN: usize = 64;
+const OPEN: usize = 16;
 /// Arrays from this size on are offered to kernel copies; smaller ones are written in one call each.
 const SLOT_BYTES: u64 = 1 << 20;
 
@@ -112,10 +112,11 @@ impl LocalFiles {
             return Ok(file.clone());
         }
         let place = &self.places.0[array];
-        let begun = place.begun.swap(true, Ordering::Relaxed);
+        let begun = place.begun.load(Ordering::Relaxed);
         // Never through a link: what is written is a file of the store itself.
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
         let file = OpenOptions::new().read(true).write(true).create_new(!begun).custom_flags(flags).open(self.path(array))?;
+        place.begun.store(true, Ordering::Relaxed);
         if !place.sized.swap(true, Ordering::Relaxed) && let Some(rows) = place.rows {
             file.set_len(place.base + rows * place.row_bytes)?;
         }
