@@ -394,3 +394,66 @@ fn written_files_are_what_h5py_wrote() {
     convert(&dir.join("zstd.h5"), &dir.join("again.h5"), &WriteOptions::default()).unwrap();
     support::python(dir.path(), "import h5judge; h5judge.same('round.h5', 'again.h5', 1)");
 }
+
+const SMALL: &str = r#"
+import h5py, numpy as np, hdf5plugin as hp
+def fill(f):
+    a = np.arange(60, dtype='f4').reshape(20, 3)
+    f['c'] = a
+    f.create_dataset('g/gzip', data=a, chunks=(7, 2), compression='gzip', shuffle=True, fletcher32=True)
+    f.create_dataset('g/lzf', data=a, chunks=(7, 2), compression='lzf', maxshape=(None, None))
+    for name, filter in (('blosc', hp.Blosc('blosclz')), ('blosc2', hp.Blosc2()), ('bits', hp.Bitshuffle()), ('lz4', hp.LZ4()), ('zstd', hp.Zstd())):
+        f.create_dataset('f/' + name, data=np.repeat(a, 30), chunks=(500,), compression=filter)
+    f.create_dataset('scaled', data=a.astype('i4'), chunks=(7, 2), scaleoffset=0)
+    f['text'] = np.array(['a', 'bcd', 'é'], dtype=h5py.string_dtype())
+    f['fixed'] = np.array([b'a', b'bcd'])
+    f['record'] = np.array([(1, 2.5, 'x')], [('a', 'i4'), ('b', '>f8'), ('t', h5py.string_dtype())])
+    f['plain'] = np.array([(1, [2.5, 3])], [('a', 'i4'), ('b', '>f8', 2)])
+    f.create_dataset('enum', data=np.array([1, 0]), dtype=h5py.enum_dtype({'A': 0, 'B': 1}))
+    f['bool'] = np.array([True, False]); f['z'] = np.array([1 + 2j]); f['null'] = h5py.Empty('f4')
+    f['soft'] = h5py.SoftLink('/c'); f['g/hard'] = f['c']; f['g/up'] = f['/']
+    f.attrs['t'] = 'text'; f['c'].attrs['v'] = [1.5, 2]; f['g'].attrs['s'] = ['a', 'b']; f['g'].attrs['r'] = f['c'].ref
+    f['c'].make_scale('rows'); f['g/gzip'].dims[0].attach_scale(f['c'])
+with h5py.File('old.h5', 'w', libver='earliest') as f: fill(f)
+with h5py.File('new.h5', 'w', libver='latest') as f: fill(f)
+"#;
+
+#[test]
+fn damage_is_an_error_and_nothing_worse() {
+    let dir = Scratch::new();
+    support::python(dir.path(), SMALL);
+    let count = std::env::var("NPK_TEST_MUTANTS").ok().and_then(|n| n.parse().ok()).unwrap_or(90);
+    for file in ["old.h5", "new.h5"] {
+        let original = std::fs::read(dir.join(file)).unwrap();
+        let (mut opened, mut damaged, mut n) = (0, 0, 0);
+        let path = dir.join("mutant.h5");
+        support::mutants(&original, count, |bytes| {
+            n += 1;
+            std::fs::write(&path, bytes).unwrap();
+            let mut source = match npk::pipe::guarded(|| open(&path)) {
+                Ok(source) => source,
+                Err(e) => {
+                    assert!(!e.message().contains("cannot be decoded"), "{file} {n}: {e}");
+                    damaged += 1;
+                    return;
+                }
+            };
+            opened += 1;
+            for a in 0..source.plan().arrays.len() {
+                let meta = &source.plan().arrays[a];
+                if meta.details.error.is_some() || meta.bytes().unwrap().unwrap() > 1 << 20 || meta.rows.unwrap() > 1 << 16 {
+                    damaged += 1;
+                    continue;
+                }
+                source.want(&[a], Order::Any).unwrap();
+                let _ = source.extents(a);
+                let name = source.plan().arrays[a].name.clone();
+                if let Err(e) = npk::pipe::guarded(|| read(source.as_ref(), a, None)) {
+                    assert!(!e.message().contains("cannot be decoded"), "{file} {n} {name}: {e}");
+                    damaged += 1;
+                }
+            }
+        });
+        assert!(opened > 0 && damaged > 0, "{file}: {opened} {damaged}");
+    }
+}

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use super::c::{self, Id};
 use super::ffi;
+use super::heap::Heaps;
 use super::types::{self, Kind};
 use crate::error::Result;
 use crate::model::{Attributes, Dtype, checked_product};
@@ -39,7 +40,7 @@ const MOST_BYTES: u64 = 64 << 20;
 const MOST: u64 = 100_000;
 
 /// The attributes of an object. What cannot be kept is told in `notes`.
-pub(super) fn read(object: &Id, count: u64, path: &str, notes: &mut Vec<String>) -> Attributes {
+pub(super) fn read(object: &Id, count: u64, path: &str, heaps: &Heaps, notes: &mut Vec<String>) -> Attributes {
     let _lock = c::lock();
     let mut all = Attributes::new();
     let mut specs = Attributes::new();
@@ -57,7 +58,7 @@ pub(super) fn read(object: &Id, count: u64, path: &str, notes: &mut Vec<String>)
         if name == "REFERENCE_LIST" {
             continue; // the way back from a dimension scale to its users, told by their names already
         }
-        match value(&attribute, &name) {
+        match value(&attribute, &name, heaps) {
             Ok((value, spec)) => {
                 all.insert(name.clone(), value);
                 if let Some(spec) = spec {
@@ -93,7 +94,7 @@ fn name(attribute: &Id) -> Result<String> {
 type Told<T> = std::result::Result<T, String>;
 
 /// The value, and the spec where the value alone does not tell the type.
-fn value(attribute: &Id, name: &str) -> Told<(Value, Option<String>)> {
+fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Told<(Value, Option<String>)> {
     let said = |e: crate::error::Error| e.message().to_string();
     // SAFETY: an open attribute; under the lock (all of this function).
     let (space, kind) = unsafe {
@@ -119,6 +120,7 @@ fn value(attribute: &Id, name: &str) -> Told<(Value, Option<String>)> {
         return Ok((nested(&paths, &shape), Some(format!("reference{}", shape_text(&shape)))));
     }
     if class == ffi::VLEN {
+        heaps.check().map_err(said)?;
         return references(attribute, &kind, name, count as usize);
     }
     let leaves = types::leaves(&kind).map_err(said)?;
@@ -144,6 +146,7 @@ fn value(attribute: &Id, name: &str) -> Told<(Value, Option<String>)> {
     }
     let (values, binary) = match &leaf.kind {
         Kind::Variable => {
+            heaps.check().map_err(said)?;
             let mut pointers: Vec<*mut c_char> = vec![std::ptr::null_mut(); count as usize];
             let mut texts = Vec::with_capacity(pointers.len());
             // SAFETY: one pointer each; freed by the reclaim.

@@ -106,6 +106,8 @@ unsafe extern "C" {
     pub fn H5Fflush(object: Hid, scope: c_int) -> Herr;
     pub fn H5Fget_fileno(file: Hid, number: *mut c_ulong) -> Herr;
 
+    pub fn H5Fget_create_plist(file: Hid) -> Hid;
+    pub fn H5Pget_sizes(plist: Hid, addresses: *mut usize, lengths: *mut usize) -> Herr;
     pub fn H5Pcreate(class: Hid) -> Hid;
     pub fn H5Pset_file_locking(access: Hid, locking: bool, ignore: bool) -> Herr;
     pub fn H5Pset_fclose_degree(access: Hid, degree: c_int) -> Herr;

@@ -16,7 +16,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     let local = at.to_local_file()?;
     let blob = Location::local(local.path()).blob()?;
     let file = c::open(local.path())?;
-    let tree = tree::walk(&file, options.group.as_deref(), blob.len())?;
+    let tree = tree::walk(&file, options.group.as_deref(), &blob)?;
     let mut plan = Plan { format: "hdf5", notes: tree.notes, ..Plan::default() };
     for (path, attributes) in tree.groups {
         if path.is_empty() {

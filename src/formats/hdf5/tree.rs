@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::sync::Arc;
 
 use super::c::{self, Id};
 use super::ffi;
+use super::heap::Heaps;
 use super::{attributes, types};
 use crate::codec::filters;
 use crate::error::{Error, Result};
+use crate::location::Blob;
 use crate::model::{Attributes, checked_product};
 
 /// Groups deeper than this are refused.
@@ -86,8 +89,9 @@ struct Frame {
 type Key = (u64, ffi::Token);
 
 /// Walks the file below `group` (the root where `None`).
-pub(super) fn walk(file: &Id, group: Option<&str>, file_bytes: u64) -> Result<Tree> {
+pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Result<Tree> {
     let _lock = c::lock();
+    let heaps = Heaps::new(file, blob.clone());
     let start = format!("/{}", group.unwrap_or_default().trim_matches('/'));
     let root = object(file, &c::c_name(&start)?).map_err(|e| match group {
         Some(g) => Error::missing(format!("there is no group '{g}'")).hint("npk inspect --tree lists the groups"),
@@ -101,7 +105,7 @@ pub(super) fn walk(file: &Id, group: Option<&str>, file_bytes: u64) -> Result<Tr
     // SAFETY: an open file; under the lock.
     c::check(unsafe { ffi::H5Fget_fileno(file.raw(), &mut file_number) }, "the file is damaged")?;
     let mut tree = Tree::default();
-    let attributes = attributes::read(&root, start_info.attributes, "the root group", &mut tree.notes);
+    let attributes = attributes::read(&root, start_info.attributes, "the root group", &heaps, &mut tree.notes);
     tree.groups.push((String::new(), attributes));
     let mut seen: std::collections::HashMap<Key, String> = std::collections::HashMap::new();
     let mut ancestors = HashSet::from([key(&start_info)]);
@@ -167,7 +171,7 @@ pub(super) fn walk(file: &Id, group: Option<&str>, file_bytes: u64) -> Result<Tr
                     continue;
                 }
                 seen.entry(key).or_insert_with(|| name.clone());
-                let attributes = attributes::read(&object, info.attributes, &name, &mut tree.notes);
+                let attributes = attributes::read(&object, info.attributes, &name, &heaps, &mut tree.notes);
                 match links(&object) {
                     Ok(found) => {
                         tree.groups.push((name.clone(), attributes));
@@ -179,10 +183,10 @@ pub(super) fn walk(file: &Id, group: Option<&str>, file_bytes: u64) -> Result<Tr
             }
             1 => {
                 seen.entry(key).or_insert_with(|| name.clone());
-                let mut attributes = attributes::read(&object, info.attributes, &name, &mut tree.notes);
+                let mut attributes = attributes::read(&object, info.attributes, &name, &heaps, &mut tree.notes);
                 dimension_names(&name, &mut attributes);
                 let elsewhere = info.fileno != file_number;
-                let mut dataset = match dataset(&object, elsewhere, file_bytes) {
+                let mut dataset = match dataset(&object, elsewhere, blob.len(), &heaps) {
                     Ok(dataset) => dataset,
                     Err(e) => broken(e),
                 };
@@ -265,7 +269,7 @@ impl Dataset {
 }
 
 /// What the headers say about a data set.
-fn dataset(data: &Id, elsewhere: bool, file_bytes: u64) -> Result<Dataset> {
+fn dataset(data: &Id, elsewhere: bool, file_bytes: u64, heaps: &Heaps) -> Result<Dataset> {
     let id = data.raw();
     // SAFETY: an open data set; under the lock (all of this function).
     let (space, kind, plist) = unsafe {
@@ -315,6 +319,9 @@ fn dataset(data: &Id, elsewhere: bool, file_bytes: u64) -> Result<Dataset> {
         _ => Storage::Library,
     };
     let storage = if variable { by_library(storage) } else { storage };
+    if leaves.iter().any(|l| l.kind == types::Kind::Variable) {
+        heaps.check()?;
+    }
     let mut fill = None;
     let mut defined: c_int = 0;
     // SAFETY: as above; the buffer has the size of an element.
