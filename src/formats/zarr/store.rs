@@ -1,16 +1,12 @@
 //! Where the keys of a Zarr hierarchy are: a directory (local or remote), or a zip file.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use zip::ZipArchive;
-
+use crate::codec::zip::{Archive, check_crc};
 use crate::error::{Context, Error, Kind, Result};
-use crate::location::{Blob, BlobReader, Location};
-
-/// The most files that a zip may list: each costs memory before anything is known of it.
-const MOST_MEMBERS: usize = 4_000_000;
+use crate::location::{Blob, Location};
 
 /// Reads by key; `/` separates.
 pub enum Store {
@@ -20,19 +16,10 @@ pub enum Store {
     Zip(ZipStore),
 }
 
-/// The central directory of a zip.
+/// A zip, and where in its directory each key is.
 pub struct ZipStore {
-    blob: Arc<dyn Blob>,
-    members: HashMap<String, Member>,
-}
-
-#[derive(Clone, Copy)]
-struct Member {
-    /// Where its local header begins.
-    header: u64,
-    packed: u64,
-    unpacked: u64,
-    deflated: bool,
+    archive: Archive,
+    members: BTreeMap<String, usize>,
 }
 
 /// What a directory of the hierarchy holds.
@@ -88,7 +75,13 @@ impl Store {
         if blob.len() > most {
             return Err(too_long(key, blob.len(), most));
         }
-        blob.read_vec(0, blob.len()).map(Some)
+        let bytes = blob.read_vec(0, blob.len())?;
+        if let Store::Zip(zip) = self
+            && let Some(&member) = zip.members.get(key)
+        {
+            check_crc(crc32fast::hash(&bytes), zip.archive.entries[member].crc).at_file(key)?;
+        }
+        Ok(Some(bytes))
     }
 
     /// The names one level below `prefix` (empty: the root).
@@ -108,21 +101,25 @@ impl Store {
                 }
             }
             Store::Zip(zip) => {
-                let mut dirs = std::collections::BTreeSet::new();
-                let mut files = std::collections::BTreeSet::new();
-                for key in zip.members.keys() {
-                    let Some(rest) =
-                        (if prefix.is_empty() { Some(key.as_str()) } else { key.strip_prefix(prefix).and_then(|r| r.strip_prefix('/')) })
-                    else {
-                        continue;
-                    };
+                let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                let mut from = prefix.clone();
+                while let Some((key, _)) = zip.members.range(from..).next()
+                    && let Some(rest) = key.strip_prefix(&prefix)
+                {
                     match rest.split_once('/') {
-                        Some((dir, _)) if !dir.is_empty() => dirs.insert(dir.to_string()),
-                        _ => files.insert(rest.to_string()),
-                    };
+                        // Straight to what follows the folder: `0` is the character behind `/`.
+                        Some((dir, _)) => {
+                            from = format!("{prefix}{dir}0");
+                            found.dirs.push(dir.to_string());
+                            found.names.push(dir.to_string());
+                        }
+                        None => {
+                            from = format!("{key}\0");
+                            found.names.push(rest.to_string());
+                        }
+                    }
                 }
-                found.dirs = dirs.iter().cloned().collect();
-                found.names = files.into_iter().chain(dirs).filter(|n| !n.is_empty()).collect();
+                found.dirs.retain(|d| !d.is_empty());
             }
         }
         Ok(found)
@@ -149,30 +146,11 @@ impl ZipStore {
     /// Reads the central directory.
     ///
     /// # Errors
-    /// Corrupt or refused (encrypted, an unknown method).
+    /// Corrupt.
     pub fn open(blob: Arc<dyn Blob>) -> Result<ZipStore> {
-        let broken = |e: zip::result::ZipError| Error::corrupt("the zip's directory cannot be read").because(e);
-        let mut archive = ZipArchive::new(BlobReader::new(blob.clone())).map_err(broken)?;
-        if archive.len() > MOST_MEMBERS {
-            return Err(Error::refused(format!("the zip lists {} members, at most {MOST_MEMBERS} are read", archive.len())));
-        }
-        let mut members = HashMap::new();
-        for i in 0..archive.len() {
-            let file = archive.by_index_raw(i).map_err(broken)?;
-            let name = file.name().map_err(broken)?.to_string();
-            let deflated = match file.compression() {
-                zip::CompressionMethod::Stored => false,
-                zip::CompressionMethod::Deflated => true,
-                other => return Err(Error::refused(format!("the zip member {name} is packed with {other}"))),
-            };
-            if file.encrypted() {
-                return Err(Error::refused(format!("the zip member {name} is encrypted")));
-            }
-            if !file.is_dir() {
-                let member = Member { header: file.header_start(), packed: file.compressed_size(), unpacked: file.size(), deflated };
-                members.insert(name, member);
-            }
-        }
+        let archive = Archive::open(blob)?;
+        let files = archive.entries.iter().enumerate().filter(|(_, e)| !e.is_dir());
+        let mut members: BTreeMap<String, usize> = files.map(|(i, e)| (e.name.clone(), i)).collect();
         // A zip of the folder itself: everything below one name.
         let is_root = |prefix: &str| super::MARKERS.iter().any(|m| members.contains_key(&format!("{prefix}{m}")));
         if !is_root("") {
@@ -181,7 +159,7 @@ impl ZipStore {
                 members = members.into_iter().filter_map(|(k, m)| Some((k.strip_prefix(&top)?.to_string(), m))).collect();
             }
         }
-        Ok(ZipStore { blob, members })
+        Ok(ZipStore { archive, members })
     }
 
     /// Whether a root node is in it.
@@ -190,23 +168,15 @@ impl ZipStore {
     }
 
     fn blob(&self, key: &str) -> Result<Option<Arc<dyn Blob>>> {
-        let Some(member) = self.members.get(key) else { return Ok(None) };
-        // The local header repeats name and extra field, whose length may differ from the directory's.
-        let head = self.blob.read_vec(member.header, 30).at_file(key)?;
-        if !head.starts_with(b"PK\x03\x04") {
-            return Err(Error::corrupt(format!("no zip member begins at byte {}", member.header)));
+        let Some(&member) = self.members.get(key) else { return Ok(None) };
+        let entry = &self.archive.entries[member];
+        entry.check().at_file(key)?;
+        let (start, len) = (self.archive.data_offset(member)?, entry.stored_bytes);
+        if entry.is_stored() {
+            return Ok(Some(Arc::new(Part { blob: self.archive.blob.clone(), start, len })));
         }
-        let two = |at: usize| u64::from(u16::from_le_bytes([head[at], head[at + 1]]));
-        let start = member.header + 30 + two(26) + two(28);
-        let end = start.checked_add(member.packed).filter(|&e| e <= self.blob.len());
-        if end.is_none() {
-            return Err(Error::corrupt(format!("the zip member {key} passes the end of the file")));
-        }
-        if !member.deflated {
-            return Ok(Some(Arc::new(Part { blob: self.blob.clone(), start, len: member.packed })));
-        }
-        let packed = self.blob.read_vec(start, member.packed)?;
-        let bytes = super::unpack::inflate(&packed, super::unpack::Wrapper::Raw, member.unpacked)?;
+        let packed = self.archive.blob.read_vec(start, len)?;
+        let bytes = super::unpack::inflate(&packed, super::unpack::Wrapper::Raw, entry.bytes)?;
         Ok(Some(Arc::new(crate::location::MemoryBlob(bytes))))
     }
 }
