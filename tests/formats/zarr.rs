@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use npk::error::{Error, Kind};
-use npk::format::{Compression, Format, Order, ReadOptions, WriteOptions};
+use npk::format::{Compression, Existing, Format, Order, ReadOptions, WriteOptions};
 use npk::formats::zarr::Zarr;
-use npk::location::Location;
+use npk::location::{Backend, Blob, Entry, Kind as Place, Location};
 use npk::model::{ArrayMeta, Chunk, Plan, Values};
 use npk::pipe;
 
@@ -340,4 +342,524 @@ fn written_for_zarr_python() {
     )
     .unwrap();
     same(&read(&scratch.join("small.zarr")).1, &want);
+}
+
+/// xarray and tensorstore, both directions.
+#[test]
+fn xarray_and_tensorstore() {
+    let scratch = Scratch::new();
+    let want = by_python(
+        &scratch,
+        r#"
+import xarray as xr, tensorstore as ts
+t = np.array(['2020-01-01', '2020-01-02', '2020-01-03'], 'M8[ns]')
+ds = xr.Dataset({'temp': (('time', 'x'), arr((3, 4), 'f8')), 'n': ('x', np.arange(4, dtype='i4'))}, coords={'time': t, 'x': np.arange(4.)}, attrs={'title': 'weather'})
+ds['temp'].values[1, 2] = np.nan
+for v in (2, 3):
+    ds.to_zarr(f'x{v}.zarr', zarr_format=v)
+    g = zarr.open_group(f'x{v}.zarr', mode='r')
+    for k in g.array_keys(): out[f'x{v}/{k}'] = g[k][...]
+import ml_dtypes
+for driver in ('zarr', 'zarr3'):
+    for d in ['bfloat16', 'float8_e4m3fn', 'float8_e5m2', 'float32', 'int64', 'bool']:
+        a = np.arange(50).reshape(10, 5).astype(getattr(ml_dtypes, d) if d[:4] in ('bflo', 'floa') and d != 'float32' else d)
+        chunks = {'chunks': [4, 5]} if driver == 'zarr' else {'chunk_grid': {'name': 'regular', 'configuration': {'chunk_shape': [4, 5]}}}
+        s = ts.open({'driver': driver, 'kvstore': {'driver': 'file', 'path': f'{driver}/g/{d}'}, 'metadata': chunks}, dtype=getattr(ts, d), shape=[10, 5], create=True).result()
+        s.write(a).result()
+        b = s.read().result()
+        out[f'{driver}/g/{d}'] = b
+    open(f'{driver}/' + ('.zgroup' if driver == 'zarr' else 'zarr.json'), 'w').write(json.dumps({'zarr_format': 2} if driver == 'zarr' else {'zarr_format': 3, 'node_type': 'group', 'attributes': {}}))
+"#,
+    );
+    let mut code = String::from("import xarray as xr, tensorstore as ts\n");
+    for store in ["x2", "x3", "zarr", "zarr3"] {
+        let path = scratch.join(if store.starts_with('x') { format!("{store}.zarr") } else { store.to_string() }.as_str());
+        let (_, got) = read(&path);
+        let part: Contents = want
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix(&format!("{store}/"))?.to_string(), v.clone())))
+            .map(|(k, (d, s, b))| (k, (if d == "datetime64" { "datetime64[ns]".into() } else { d }, s, b)))
+            .collect();
+        same(&got, &part);
+        for version in [2u8, 3] {
+            let to = format!("{store}-{version}.zarr");
+            copy(&path, &scratch.join(&to), &WriteOptions { zarr_format: Some(version), ..WriteOptions::default() }, 64 << 20).unwrap();
+            if store.starts_with('x') {
+                code += &format!(
+                    "a = xr.open_zarr('{store}.zarr'); b = xr.open_zarr('{to}')\nxr.testing.assert_identical(a.load(), b.load())\n"
+                );
+            } else {
+                code += &format!(
+                    r#"
+for d in os.listdir('{to}/g'):
+    if d[0] == '.' or d == 'zarr.json': continue
+    s = ts.open({{'driver': '{driver}', 'kvstore': {{'driver': 'file', 'path': '{to}/g/' + d}}}}).result().read().result()
+    r = ts.open({{'driver': '{store}', 'kvstore': {{'driver': 'file', 'path': '{store}/g/' + d}}}}).result().read().result()
+    assert s.dtype == r.dtype and s.tobytes() == r.tobytes(), d
+"#,
+                    driver = if version == 2 { "zarr" } else { "zarr3" }
+                );
+            }
+        }
+    }
+    // Arrays without dimension names open in xarray, too, and do not get any on the way back.
+    let plain = by_python(
+        &scratch,
+        "g = zarr.open_group('p.zarr', mode='w')\nfor k, s in (('a', (3, 4)), ('g/b', (3, 5)), ('s', ())):\n    out[k] = arr(s, 'f4'); g.create_array(k, data=out[k])",
+    );
+    for version in [2u8, 3] {
+        let to = format!("p{version}.zarr");
+        copy(
+            &scratch.join("p.zarr"),
+            &scratch.join(&to),
+            &WriteOptions { zarr_format: Some(version), ..WriteOptions::default() },
+            64 << 20,
+        )
+        .unwrap();
+        code += &format!(
+            "assert xr.open_zarr('{to}').load()['a'].shape == (3, 4)\nassert xr.open_zarr('{to}', group='g').load()['b'].shape == (3, 5)\n"
+        );
+        let (plan, got) = read(&scratch.join(&to));
+        same(&got, &plain);
+        assert!(plan.arrays.iter().all(|a| a.details.attributes.is_empty()));
+    }
+    support::python(scratch.path(), &format!("{PRELUDE}\n{code}"));
+}
+
+/// What is refused, each by name, none hiding the others.
+#[test]
+fn refusals_by_name() {
+    let scratch = Scratch::new();
+    by_python(
+        &scratch,
+        r#"
+out['good'] = np.arange(3)
+g = zarr.open_group('s.zarr', mode='w', zarr_format=2); g.create_array('good', data=np.arange(3))
+def v2(name, **kw):
+    os.makedirs('s.zarr/' + name, exist_ok=True)
+    json.dump({**dict(zarr_format=2, shape=[3], chunks=[3], dtype='<i4', compressor=None, filters=None, fill_value=0, order='C'), **kw}, open(f's.zarr/{name}/.zarray', 'w'))
+v2('pickled', dtype='|O', filters=[{'id': 'pickle', 'protocol': 5}])
+v2('json', dtype='|O', filters=[{'id': 'json2'}])
+v2('bare', dtype='|O')
+v2('zfp', compressor={'id': 'zfpy'})
+v2('void', dtype='|V8')
+v2('text2d', dtype='<U3', shape=[3, 3], chunks=[3, 3])
+v2('huge', shape=[2**52], chunks=[2**50], dtype='|u1', compressor={'id': 'zstd', 'level': 1})
+v2('overflow', shape=[2**62, 2**62], chunks=[1, 1])
+v2('overchunk', shape=[2**62, 2**62], chunks=[2**62, 2**62])
+v2('negative', shape=[-1])
+v2('zero', chunks=[0])
+v2('rank', chunks=[1, 1])
+v2('long', dtype='<f16')
+v2('badfill', fill_value='many')
+v2('sep', dimension_separator='..')
+os.makedirs('s.zarr/nojson'); open('s.zarr/nojson/.zarray', 'w').write('{"shape":')
+def v3(name, **kw):
+    os.makedirs('s.zarr/' + name, exist_ok=True)
+    json.dump({**dict(zarr_format=3, node_type='array', shape=[8], data_type='int32', chunk_grid={'name': 'regular', 'configuration': {'chunk_shape': [4]}}, chunk_key_encoding={'name': 'default'}, fill_value=0, codecs=[{'name': 'bytes', 'configuration': {'endian': 'little'}}], attributes={}), **kw}, open(f's.zarr/{name}/zarr.json', 'w'))
+v3('fine')
+v3('grid', chunk_grid={'name': 'rectilinear'})
+v3('codec', codecs=[{'name': 'bytes'}, {'name': 'magic'}])
+v3('dtype', data_type='int4')
+v3('extension', extra={'name': 'x'})
+v3('harmless', extra={'name': 'x', 'must_understand': False})
+v3('transformer', storage_transformers=[{'name': 'x'}])
+v3('format4', zarr_format=4)
+deep = [{'name': 'bytes'}]
+for i in range(200): deep = [{'name': 'sharding_indexed', 'configuration': {'chunk_shape': [4], 'codecs': deep, 'index_codecs': [{'name': 'bytes'}]}}]
+v3('shards', codecs=deep[:1])
+v3('indivisible', codecs=[{'name': 'sharding_indexed', 'configuration': {'chunk_shape': [3], 'codecs': [{'name': 'bytes'}], 'index_codecs': [{'name': 'bytes'}]}}])
+v3('manyinner', shape=[2**40], chunk_grid={'name': 'regular', 'configuration': {'chunk_shape': [2**40]}}, codecs=[{'name': 'sharding_indexed', 'configuration': {'chunk_shape': [1], 'codecs': [{'name': 'bytes'}], 'index_codecs': [{'name': 'bytes'}]}}])
+"#,
+    );
+    let source = Zarr.open(&Location::local(scratch.join("s.zarr")), &ReadOptions::default()).unwrap();
+    let said: BTreeMap<String, String> = source
+        .plan()
+        .arrays
+        .iter()
+        .map(|a| (a.name.clone(), a.details.error.as_ref().map_or(String::new(), |e| format!("{:?}: {}", e.kind(), e.message()))))
+        .collect();
+    let fine: Vec<_> = said.iter().filter(|(_, e)| e.is_empty()).map(|(n, _)| n.as_str()).collect();
+    assert_eq!(fine, ["fine", "good", "harmless"]);
+    for (name, word) in [
+        ("pickled", "'pickle'"),
+        ("json", "'json2'"),
+        ("bare", "Refused"),
+        ("zfp", "'zfpy'"),
+        ("void", "'|V8'"),
+        ("text2d", "more than one dimension"),
+        ("huge", "memory limit"),
+        ("overflow", "Corrupt"),
+        ("overchunk", "Corrupt"),
+        ("negative", "Corrupt"),
+        ("zero", "Corrupt"),
+        ("rank", "Corrupt"),
+        ("long", "'<f16'"),
+        ("badfill", "fill value"),
+        ("sep", "separator"),
+        ("nojson", "no JSON"),
+        ("grid", "'rectilinear'"),
+        ("codec", "'magic'"),
+        ("dtype", "'int4'"),
+        ("extension", "'extra'"),
+        ("transformer", "storage transformers"),
+        ("format4", "zarr_format 4"),
+        ("shards", ""),
+        ("indivisible", "divide"),
+        ("manyinner", "inner chunks"),
+    ] {
+        let text = &said[name];
+        assert!(!text.is_empty() && text.contains(word), "{name}: {text:?} does not say {word:?}");
+    }
+    // The others are read.
+    let mut source = source;
+    let good = source.plan().position("good").unwrap();
+    source.want(&[good], Order::Any).unwrap();
+    assert!(source.want(&[source.plan().position("pickled").unwrap()], Order::Any).is_err());
+    let mut rows = 0;
+    source
+        .random()
+        .unwrap()
+        .read(good, 0..3, &mut |c| {
+            rows += c.rows;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(rows, 3);
+}
+
+/// Both versions at one node; paths that lead elsewhere; bombs; names that Zarr cannot hold.
+#[test]
+fn hostile_trees() {
+    let scratch = Scratch::new();
+    support::python(
+        scratch.path(),
+        &format!(
+            "{PRELUDE}\n{}",
+            r#"
+g = zarr.open_group('both.zarr', mode='w', zarr_format=2); g.create_array('a', data=np.arange(3))
+g = zarr.open_group('both.zarr', mode='w', zarr_format=3) if False else None
+json.dump({'zarr_format': 3, 'node_type': 'group', 'attributes': {'v': 3}}, open('both.zarr/zarr.json', 'w'))
+zarr.create_array('both.zarr/a', data=np.arange(5), zarr_format=3, overwrite=False) if False else None
+z = zarr.create_array('other.zarr', data=np.arange(5), zarr_format=3)
+import shutil
+shutil.copy('other.zarr/zarr.json', 'both.zarr/a/zarr.json'); shutil.copytree('other.zarr/c', 'both.zarr/a/c')
+os.makedirs('evil.zarr'); meta = json.load(open('other.zarr/zarr.json'))
+json.dump({'zarr_format': 3, 'node_type': 'group', 'attributes': {}, 'consolidated_metadata': {'kind': 'inline', 'metadata': {'../other.zarr': meta, '/x': meta, 'ok': meta}}}, open('evil.zarr/zarr.json', 'w'))
+os.makedirs('bomb.zarr'); open('bomb.zarr/zarr.json', 'w').write('{"zarr_format":3,"node_type":"group","attributes":{"a":[' + '0,' * 3000000 + '0]}}')
+os.makedirs('nest.zarr'); open('nest.zarr/zarr.json', 'w').write('{"a":' + '[' * 100000)
+os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format":2}'); os.symlink('../g', 'loop.zarr/g/again')
+"#
+        ),
+    );
+    let (plan, got) = read(&scratch.join("both.zarr"));
+    assert_eq!(got["a"].1, [5]);
+    assert!(plan.notes[0].contains("both v2 and v3"), "{:?}", plan.notes);
+    let (_, got) = read(&scratch.join("other.zarr"));
+    assert_eq!(got.keys().collect::<Vec<_>>(), ["other"]);
+    let plan = Zarr.open(&Location::local(scratch.join("evil.zarr")), &ReadOptions::default()).unwrap().plan().clone();
+    let bad: Vec<_> = plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
+    assert_eq!(bad, ["../other.zarr", "/x"]);
+    let small = ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() };
+    for (name, kind) in [("bomb.zarr", Kind::Refused), ("nest.zarr", Kind::Corrupt)] {
+        assert_eq!(read_with(&scratch.join(name), &small, 1).unwrap_err().kind(), kind, "{name}");
+    }
+    let plan = Zarr.open(&Location::local(scratch.join("loop.zarr")), &ReadOptions::default()).unwrap().plan().clone();
+    assert!(plan.arrays.len() <= 1);
+    let empty = scratch.join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert_eq!(read_with(&empty, &small, 1).unwrap_err().kind(), Kind::Missing);
+
+    // Outputs: the other version, names, shapes.
+    let other = WriteOptions { zarr_format: Some(2), ..WriteOptions::default() };
+    let e = copy(&scratch.join("evil.zarr"), &scratch.join("x.zarr"), &other, 64 << 20).unwrap_err();
+    assert_eq!(e.kind(), Kind::Refused);
+    let e = copy(&scratch.join("other.zarr"), &scratch.join("both.zarr"), &other, 64 << 20).unwrap_err();
+    assert_eq!(e.kind(), Kind::Exists);
+    assert!(e.message().contains("v3 store"), "{e}");
+    assert!(!scratch.join("x.zarr").exists());
+    for (options, word) in [
+        (WriteOptions { zarr_format: Some(4), ..WriteOptions::default() }, "no Zarr format 4"),
+        (WriteOptions { compression: packed("snappy", None), ..WriteOptions::default() }, "snappy"),
+        (WriteOptions { compression: packed("gzip", Some(12)), ..WriteOptions::default() }, "level 12"),
+        (WriteOptions { chunk_shape: Some(vec![1, 1]), ..WriteOptions::default() }, "2 dimensions"),
+        (WriteOptions { chunk_shape: Some(vec![0]), ..WriteOptions::default() }, "holds a 0"),
+        (WriteOptions { chunk_shape: Some(vec![1 << 50]), ..WriteOptions::default() }, "memory limit"),
+        (WriteOptions { chunk_shape: Some(vec![2]), shard_shape: Some(vec![3]), ..WriteOptions::default() }, "multiple"),
+        (WriteOptions { shard_shape: Some(vec![4]), zarr_format: Some(2), ..WriteOptions::default() }, "no shards"),
+    ] {
+        let e = copy(&scratch.join("other.zarr"), &scratch.join("y.zarr"), &options, 64 << 20).unwrap_err();
+        assert!(e.kind() == Kind::Usage && e.message().contains(word), "{e:?} does not say {word}");
+    }
+    for name in ["a//b", "../a", "a/zarr.json", "__x", "x/.."] {
+        let plan = Plan { arrays: vec![ArrayMeta::new(name, npk::model::Dtype::U8, &[1])], ..Plan::default() };
+        assert_eq!(Zarr.refuse(&plan, &WriteOptions::default()).len(), 1, "{name}");
+    }
+    let two = ["a", "a/b"].map(|n| ArrayMeta::new(n, npk::model::Dtype::U8, &[1]));
+    assert_eq!(Zarr.refuse(&Plan { arrays: two.into(), ..Plan::default() }, &WriteOptions::default()).len(), 1);
+}
+
+/// Damaged metadata, chunks, shards and zips: an error or values, never a panic.
+#[test]
+fn mutants() {
+    let scratch = Scratch::new();
+    support::python(
+        scratch.path(),
+        &format!(
+            "{PRELUDE}\n{}",
+            r#"
+import numcodecs as n
+from zarr.codecs import *
+g = zarr.open_group('2.zarr', mode='w', zarr_format=2)
+a = np.arange(600, dtype='i4').reshape(100, 6)
+for k, c in dict(zstd=n.Zstd(1), gzip=n.GZip(1), zlib=n.Zlib(1), bz2=n.BZ2(1), lz4=n.LZ4(), lzma=n.LZMA(), blosc=n.Blosc('lz4'), blosc2=n.Blosc('zstd', shuffle=2), blosc3=n.Blosc('blosclz'), blosc4=n.Blosc('zlib')).items():
+    g.create_array(k, data=a, chunks=(100, 6), compressors=c)
+g.create_array('filters', data=a, chunks=(100, 6), filters=[n.Delta('<i4'), n.Shuffle(4), n.CRC32()], compressors=None, order='F')
+s = g.create_array('words', shape=(30,), chunks=(30,), dtype='string', compressors=None); s[:] = np.array(['w' * i for i in range(30)], object)
+g.create_array('fixed', data=np.array(['a', 'bc', 'def']), compressors=None)
+g = zarr.open_group('3.zarr', mode='w', zarr_format=3)
+g.create_array('sharded', data=a, chunks=(10, 3), shards=(100, 6))
+st = np.zeros(7, [('a','<i4'),('b','<f8')]); g.create_array('st', data=st, chunks=(3,))
+g.create_array('dt', data=a[:, 0].astype('M8[s]'), chunks=(30,))
+import shutil; shutil.make_archive('z', 'zip', '3.zarr'); zarr.consolidate_metadata('3.zarr')
+"#
+        ),
+    );
+    fn files(at: &Path, out: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { files(&path, out) } else { out.push(path) }
+        }
+    }
+    let options = ReadOptions { memory_bytes: 16 << 20, ..ReadOptions::default() };
+    let check = |root: &Path| {
+        let outcome = Zarr.open(&Location::local(root), &options).and_then(|source| {
+            let plan = source.plan().clone();
+            let reader = source.random().unwrap();
+            for (i, meta) in plan.arrays.iter().enumerate() {
+                if meta.details.error.is_some() {
+                    continue;
+                }
+                // A damaged shape may be huge, and is then all fill value: its first rows will do.
+                let rows = meta.rows.unwrap().min((1 << 20) / meta.row_bytes()?.max(1)).min(1 << 12);
+                let mut row = 0;
+                while row < rows {
+                    let end = reader.cut(i, row).min(rows);
+                    assert!(end > row);
+                    let _ = reader.cost(i, row..end);
+                    if let Err(e) = pipe::guarded(|| reader.read(i, row..end, &mut |_| Ok(()))) {
+                        assert!(!e.message().starts_with("the bytes cannot be decoded"), "{}: {e}", meta.name);
+                        break;
+                    }
+                    row = end;
+                }
+            }
+            Ok(())
+        });
+        if let Err(e) = outcome {
+            assert!(!e.message().starts_with("the bytes cannot be decoded"), "{e}");
+        }
+    };
+    let mut count = 0;
+    for store in ["2.zarr", "3.zarr"] {
+        let mut all = Vec::new();
+        files(&scratch.join(store), &mut all);
+        for file in all {
+            let original = std::fs::read(&file).unwrap();
+            if original.is_empty() {
+                continue;
+            }
+            let is_meta = file.file_name().unwrap().to_string_lossy().contains('z');
+            support::mutants(&original, if is_meta { 40 } else { 120 }, |bytes| {
+                std::fs::write(&file, bytes).unwrap();
+                count += 1;
+                // One array alone, so that each mutant is cheap.
+                let root = file.ancestors().find(|p| p.parent().is_some_and(|p| p.ends_with(store))).filter(|p| p.is_dir());
+                check(root.unwrap_or(&scratch.join(store)));
+            });
+            std::fs::write(&file, &original).unwrap();
+        }
+    }
+    let zip = std::fs::read(scratch.join("z.zip")).unwrap();
+    support::mutants(&zip, 400, |bytes| {
+        std::fs::write(scratch.join("m.zarr.zip"), bytes).unwrap();
+        count += 1;
+        check(&scratch.join("m.zarr.zip"));
+    });
+    assert!(count > 2000, "{count}");
+}
+
+/// Objects in memory that count what is asked of them.
+#[derive(Default)]
+struct Objects {
+    all: BTreeMap<String, Vec<u8>>,
+    requests: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+}
+
+struct Counted(Vec<u8>, Arc<AtomicU64>, Arc<AtomicU64>);
+
+impl Blob for Counted {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> npk::error::Result<()> {
+        self.1.fetch_add(1, Relaxed);
+        self.2.fetch_add(buf.len() as u64, Relaxed);
+        buf.copy_from_slice(&self.0[offset as usize..offset as usize + buf.len()]);
+        Ok(())
+    }
+    fn read_ranges(&self, ranges: &[std::ops::Range<u64>]) -> npk::error::Result<Vec<Vec<u8>>> {
+        self.1.fetch_add(1, Relaxed);
+        Ok(ranges
+            .iter()
+            .map(|r| {
+                self.2.fetch_add(r.end - r.start, Relaxed);
+                self.0[r.start as usize..r.end as usize].to_vec()
+            })
+            .collect())
+    }
+}
+
+impl Objects {
+    fn load(root: &Path) -> Objects {
+        fn walk(at: &Path, prefix: &str, all: &mut BTreeMap<String, Vec<u8>>) {
+            for entry in std::fs::read_dir(at).unwrap() {
+                let path = entry.unwrap().path();
+                let key = format!("{prefix}{}", path.file_name().unwrap().to_string_lossy());
+                if path.is_dir() {
+                    walk(&path, &format!("{key}/"), all);
+                } else {
+                    all.insert(key, std::fs::read(&path).unwrap());
+                }
+            }
+        }
+        let mut objects = Objects::default();
+        walk(root, "", &mut objects.all);
+        objects
+    }
+    fn get(&self, key: &str) -> npk::error::Result<&Vec<u8>> {
+        self.requests.fetch_add(1, Relaxed);
+        self.all.get(key).ok_or_else(|| Error::missing("no such object"))
+    }
+}
+
+impl Backend for Objects {
+    fn kind(&self, key: &str) -> npk::error::Result<Place> {
+        let dir = format!("{}/", key.trim_end_matches('/'));
+        Ok(match self.all.get(key) {
+            Some(bytes) => Place::File { len: bytes.len() as u64, modified: None },
+            None if self.all.keys().any(|k| k.starts_with(&dir)) => Place::Dir,
+            None => Place::Missing,
+        })
+    }
+    fn list(&self, key: &str) -> npk::error::Result<Vec<Entry>> {
+        let dir = format!("{}/", key.trim_end_matches('/'));
+        let mut found = BTreeMap::new();
+        for rest in self.all.keys().filter_map(|k| k.strip_prefix(&dir)) {
+            let (name, is_dir) = rest.split_once('/').map_or((rest, false), |(d, _)| (d, true));
+            found.insert(name.to_string(), Entry { name: name.into(), is_dir, len: 0 });
+        }
+        Ok(found.into_values().collect())
+    }
+    fn walk(&self, _key: &str) -> npk::error::Result<Vec<(String, u64)>> {
+        unreachable!()
+    }
+    fn blob(&self, key: &str) -> npk::error::Result<Arc<dyn Blob>> {
+        Ok(Arc::new(Counted(self.get(key)?.clone(), self.requests.clone(), self.bytes.clone())))
+    }
+    fn stream(&self, key: &str) -> npk::error::Result<Box<dyn std::io::Read + Send>> {
+        let bytes = self.get(key)?.clone();
+        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(Box::new(std::io::Cursor::new(bytes)))
+    }
+    fn create_file(&self, _: &str, _: Existing) -> npk::error::Result<Box<dyn npk::location::Output>> {
+        unreachable!()
+    }
+    fn create_dir(&self, _: &str, _: Existing, _: &[&str]) -> npk::error::Result<Box<dyn npk::location::OutputDir>> {
+        unreachable!()
+    }
+    fn remove(&self, _: &str) -> npk::error::Result<()> {
+        unreachable!()
+    }
+    fn display(&self, key: &str) -> String {
+        format!("memory://{key}")
+    }
+}
+
+/// Object storage: the same values, and of shards only the inner chunks that the rows need, in few requests.
+#[test]
+fn remote_and_partial() {
+    let scratch = Scratch::new();
+    let want = by_python(
+        &scratch,
+        r#"
+g = zarr.open_group('r/s.zarr', mode='w', zarr_format=3)
+out['sh'] = arr((1000, 40), 'f8'); g.create_array('sh', data=out['sh'], chunks=(10, 40), shards=(1000, 40), compressors=None)
+out['narrow'] = arr((200, 40), 'i4'); g.create_array('g/narrow', data=out['narrow'], chunks=(10, 10), shards=(100, 20))
+out['g/narrow'] = out.pop('narrow')
+out['plain'] = arr((100, 3), 'i2'); g.create_array('plain', data=out['plain'], chunks=(30, 3))
+"#,
+    );
+    let objects = Objects::load(&scratch.join("r"));
+    let (requests, bytes) = (objects.requests.clone(), objects.bytes.clone());
+    let at = Location::remote(Arc::new(objects), "s.zarr");
+    let source = Zarr.open(&at, &ReadOptions::default()).unwrap();
+    let plan = source.plan().clone();
+    let reader = source.random().unwrap();
+    for (i, meta) in plan.arrays.iter().enumerate() {
+        let mut all = Vec::new();
+        let rows = meta.rows.unwrap();
+        let middle = rows / 2 + 3;
+        for range in [0..middle, middle..rows] {
+            reader
+                .read(i, range, &mut |c| {
+                    if let Values::Fixed(b) = &c.values {
+                        all.extend_from_slice(b);
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert!(all == want[&meta.name].2, "{}", meta.name);
+    }
+    let sh = plan.position("sh").unwrap();
+    assert_eq!(reader.cut(sh, 13), 20);
+    let fresh = Zarr.open(&at, &ReadOptions::default()).unwrap().random().unwrap();
+    requests.store(0, Relaxed);
+    bytes.store(0, Relaxed);
+    let mut got = Vec::new();
+    fresh
+        .read(sh, 515..525, &mut |c| {
+            if let Values::Fixed(b) = &c.values {
+                got.extend_from_slice(b);
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(got == want["sh"].2[515 * 320..525 * 320]);
+    // The index (100 × 16 + 4) and two inner chunks of 10 × 40 × 8 bytes.
+    assert_eq!(bytes.load(Relaxed), 1604 + 2 * 3200);
+    assert!(requests.load(Relaxed) <= 3, "{}", requests.load(Relaxed));
+}
+
+/// Files that real libraries wrote are read, damaged ones are not.
+#[test]
+fn fixtures() {
+    let stores = |folder: &str| -> Vec<std::path::PathBuf> {
+        let all = std::fs::read_dir(support::fixture(folder)).unwrap().map(|e| e.unwrap().path());
+        all.filter(|p| p.to_string_lossy().contains(".zarr") && !p.to_string_lossy().ends_with(".json")).collect()
+    };
+    let good = stores("good/zarr");
+    assert!(good.len() >= 9);
+    for path in good {
+        let (plan, got) = read(&path);
+        assert!(!got.is_empty() && plan.arrays.iter().all(|a| a.details.error.is_none()), "{}", path.display());
+    }
+    let bad = stores("bad/zarr");
+    assert!(bad.len() >= 9);
+    for path in bad {
+        let e = read_with(&path, &ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() }, 2).unwrap_err();
+        assert!(matches!(e.kind(), Kind::Corrupt | Kind::Refused), "{}: {e:?}", path.display());
+    }
 }

@@ -33,7 +33,7 @@ impl Packer {
     /// # Errors
     /// Usage.
     pub fn chosen(options: &WriteOptions) -> Result<Packer> {
-        let Some(c) = options.compression_among("zarr", &["zstd", "blosc", "gzip", "none"])? else { return Ok(Packer::Zstd(3)) };
+        let Some(c) = options.compression_among("zarr", &["zstd", "blosc", "gzip", "none"])? else { return Ok(Packer::Zstd(1)) };
         let level = |default: i32, most: i32| match c.level {
             None => Ok(default),
             Some(n) if (0..=most).contains(&n) => Ok(n),
@@ -62,7 +62,7 @@ impl Packer {
     fn v2(self, item: usize) -> Value {
         match self {
             Packer::Plain => Value::Null,
-            Packer::Zstd(level) => json!({"id": "zstd", "level": level, "checksum": false}),
+            Packer::Zstd(level) => json!({"id": "zstd", "level": level}),
             Packer::Gzip(level) => json!({"id": "gzip", "level": level}),
             Packer::Blosc(level) => json!({"id": "blosc", "cname": "lz4", "clevel": level, "shuffle": u8::from(item > 1), "blocksize": 0}),
         }
@@ -204,11 +204,11 @@ impl Layout {
                 "order": "C",
                 "dimension_separator": ".",
             });
-            let mut all = vec![(".zarray", meta)];
-            if !self.attributes.is_empty() {
-                all.push((".zattrs", Value::Object(self.attributes.clone())));
+            let mut attributes = self.attributes.clone();
+            if !attributes.contains_key(DIMENSIONS) {
+                attributes.insert(DIMENSIONS.into(), Value::Array(self.dimensions()));
             }
-            return all;
+            return vec![(".zarray", meta), (".zattrs", Value::Object(attributes))];
         }
         let (data_type, fill) = self.v3_dtype();
         let to_bytes = match self.logical {
@@ -228,13 +228,11 @@ impl Layout {
             }})];
         }
         let mut attributes = self.attributes.clone();
-        let is_name = |n: &Value| n.is_string() || n.is_null();
-        let names =
-            attributes.get(DIMENSIONS).and_then(Value::as_array).filter(|l| l.len() == self.shape.len() && l.iter().all(is_name)).cloned();
-        if names.is_some() {
+        let names = self.dimensions();
+        if attributes.get(DIMENSIONS).and_then(Value::as_array) == Some(&names) {
             attributes.shift_remove(DIMENSIONS);
         }
-        let mut meta = json!({
+        let meta = json!({
             "zarr_format": 3,
             "node_type": "array",
             "shape": self.shape,
@@ -244,12 +242,27 @@ impl Layout {
             "fill_value": fill,
             "codecs": codecs,
             "attributes": attributes,
+            "dimension_names": names,
             "storage_transformers": [],
         });
-        if let (Some(names), Some(meta)) = (names, meta.as_object_mut()) {
-            meta.insert("dimension_names".into(), Value::Array(names));
-        }
         vec![("zarr.json", meta)]
+    }
+
+    /// The names of the dimensions: those that the source has, as xarray or netCDF keep them, else made-up ones, without
+    /// which xarray does not open an array.
+    fn dimensions(&self) -> Vec<Value> {
+        let list = |key: &str| {
+            let list = self.attributes.get(key).and_then(Value::as_array).filter(|l| l.len() == self.shape.len());
+            list.filter(|l| l.iter().all(|n| n.is_string() || n.is_null()))
+        };
+        if let Some(names) = list(DIMENSIONS) {
+            return names.clone();
+        }
+        let last = |n: &Value| n.as_str().and_then(|n| n.rsplit('/').next()).map_or(Value::Null, Value::from);
+        match list("dimensions").filter(|l| l.iter().all(Value::is_string)) {
+            Some(paths) => paths.iter().map(last).collect(),
+            None => made_up(&self.path, self.shape.len()),
+        }
     }
 
     fn v2_dtype(&self) -> String {
@@ -294,6 +307,12 @@ impl Layout {
             }
         }
     }
+}
+
+/// Dimension names that mean nothing, and clash with no other array's. They are left out when they are read again.
+pub fn made_up(path: &str, rank: usize) -> Vec<Value> {
+    let stem = path.replace('/', "_");
+    (0..rank).map(|i| Value::from(format!("{stem}_dim_{i}"))).collect()
 }
 
 /// Whole rows up to the usual size; of very wide rows a part.

@@ -96,7 +96,7 @@ pub fn open(at: &Location, options: &ReadOptions) -> Result<ZarrSource> {
         return Err(Error::missing(format!("there is no group '{}'", group.unwrap_or_default())));
     }
     let limit = (options.memory_bytes / 8).clamp(1 << 20, 64 << 20);
-    let reader = Arc::new(Reader { store, entries, shards: Mutex::new(VecDeque::new()), limit });
+    let reader = Arc::new(Reader { store, entries, shards: Mutex::default(), parts: Mutex::default(), limit });
     Ok(ZarrSource { plan, reader })
 }
 
@@ -137,6 +137,8 @@ struct Reader {
     store: Store,
     entries: Vec<Entry>,
     shards: Mutex<VecDeque<(ShardKey, Arc<Opened>)>>,
+    /// Chunks of which only a part was wanted: the rest is probably wanted next.
+    parts: Mutex<VecDeque<((usize, u64), Buf)>>,
     /// Bytes of rows that one read should not pass, where chunks leave the choice.
     limit: u64,
 }
@@ -287,6 +289,24 @@ impl Reader {
         Some(extents)
     }
 
+    /// A chunk decoded before.
+    fn kept(&self, array: usize, k: u64) -> Option<Buf> {
+        let parts = self.parts.lock().unwrap_or_else(|e| e.into_inner());
+        parts.iter().find(|(key, _)| *key == (array, k)).map(|(_, buf)| buf.clone())
+    }
+
+    fn keep(&self, array: usize, k: u64, buf: &Buf) {
+        let mut parts = self.parts.lock().unwrap_or_else(|e| e.into_inner());
+        let mut bytes = parts.iter().map(|(_, b)| b.len()).sum::<usize>() + buf.len();
+        while bytes as u64 > self.limit {
+            match parts.pop_front() {
+                Some((_, old)) => bytes -= old.len(),
+                None => return,
+            }
+        }
+        parts.push_back(((array, k), buf.clone()));
+    }
+
     /// Rows that lie ready in a file, without their whole chunk.
     fn raw_rows(&self, entry: &Entry, node: &Node, field: &Field, k: u64, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
         let place: Vec<u64> = (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect();
@@ -411,9 +431,18 @@ impl ReadRows for Reader {
                 continue;
             }
             if Self::is_wide(node) {
+                let is_part = count < height.min(node.shape[0] - top);
+                if is_part && let Some(buf) = self.kept(array, k) {
+                    fetch.skip();
+                    give(r0, count, buf.slice_with_length((r0 - top) as usize * row_bytes, count as usize * row_bytes), emit)?;
+                    continue;
+                }
                 match self.items(entry, node, fetch.next()?)? {
                     Decoded::Fixed(bytes) => {
                         let buf = Buf::from_vec(bytes);
+                        if is_part {
+                            self.keep(array, k, &buf);
+                        }
                         let part = if count == height {
                             buf
                         } else {
@@ -481,6 +510,13 @@ impl<'a> Fetch<'a> {
             && !step(rest, &self.columns)
         {
             *first += 1;
+        }
+    }
+
+    /// The next chunk is not needed.
+    fn skip(&mut self) {
+        if self.ready.pop_front().is_none() {
+            self.advance();
         }
     }
 

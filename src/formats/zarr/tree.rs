@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::json;
+use super::layout::made_up;
 use super::node::{self, DIMENSIONS, Info};
 use super::store::Store;
 use crate::error::{Error, Result};
@@ -133,6 +134,10 @@ impl Walk<'_> {
             && !attributes.contains_key(DIMENSIONS)
         {
             attributes.insert(DIMENSIONS.into(), names.clone());
+        }
+        let rank = meta.get("shape").and_then(Value::as_array).map_or(0, Vec::len);
+        if attributes.get(DIMENSIONS).and_then(Value::as_array).is_some_and(|names| *names == made_up(path, rank)) {
+            attributes.shift_remove(DIMENSIONS);
         }
         self.tree.arrays.push((path.to_string(), node::array(meta, attributes, version, self.memory_bytes)));
     }
