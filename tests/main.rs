@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod formats;
+mod matrix;
 #[cfg(feature = "remote")]
 mod remote;
 mod support;

@@ -3,6 +3,8 @@
 
 pub mod library;
 
+pub mod mock;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,0 +1,292 @@
+//! The conformance suite: hard sources × hard sinks in memory, every format × dtypes × shapes, every source × every sink.
+
+use npk::adapt::fit::{self, Policy};
+use npk::adapt::table;
+use npk::compare::{self, Rules};
+use npk::error::Result;
+use npk::format::*;
+use npk::formats::FORMATS;
+use npk::location::Location;
+use npk::model::*;
+use npk::pipe::{self, Settings};
+
+use crate::support::Scratch;
+use crate::support::mock::{MODES, Mock, MockSink, Mode, array, nullable, plan, rows_of, text};
+
+fn settings() -> Settings {
+    Settings::new(2, 1 << 20)
+}
+
+fn policy(sink: &'static str) -> Policy {
+    Policy { bf16_bits: false, fp8_bits: false, nulls: None, strings: None, ragged_offsets: false, skip_unsupported: false, sink }
+}
+
+fn mixed(rows: u64) -> Vec<(ArrayMeta, Chunk)> {
+    vec![
+        array("f", Dtype::F32, &[rows, 3], 1),
+        text("t", rows, true),
+        array("i", Dtype::I64, &[rows], 2),
+        nullable("n", Dtype::F64, rows),
+        array("b", Dtype::Bool, &[rows], 3),
+        text("u", rows, false),
+    ]
+}
+
+/// Every hard source into every hard sink: all rows, in the order that the sink asked for.
+#[test]
+fn hard_sources_meet_hard_sinks() {
+    for rows in [0u64, 1, 10, 11, 12, 500] {
+        for mode in MODES {
+            for order in [Order::Any, Order::ArrayByArray, Order::RowBlocks] {
+                for rows_first in [false, true] {
+                    let (plan, chunks) = plan(mixed(rows));
+                    let source = Box::new(Mock::new(plan.clone(), chunks.clone(), mode));
+                    let holds = Holds {
+                        arrays: Arrays::Many,
+                        dtypes: &Dtype::ALL,
+                        logical: |_| true,
+                        nulls: true,
+                        scalars: true,
+                        max_rank: 64,
+                        sidecar: false,
+                        order,
+                        rows_first,
+                    };
+                    let mut kept = None;
+                    let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
+                        let (sink, got, finished) = MockSink::new(order, rows_first, plan);
+                        kept = Some((got, finished));
+                        Ok(Box::new(sink))
+                    };
+                    pipe::run(source, Vec::new(), &holds, &mut create, &settings()).unwrap();
+                    let (got, finished) = kept.unwrap();
+                    assert!(*finished.lock().unwrap());
+                    for (i, meta) in plan.arrays.iter().enumerate() {
+                        let got = rows_of(meta, &got.lock().unwrap()[i]);
+                        let expected = rows_of(meta, std::slice::from_ref(&chunks[i]));
+                        assert_eq!(got, expected, "{mode:?} into {order:?}, rows first {rows_first}, {rows} rows, {}", meta.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A source that announces more rows than it gives is an error, and the sink is not finished.
+#[test]
+fn a_short_source_is_never_committed() {
+    for mode in [Mode::ArrayByArray, Mode::UnevenRows] {
+        let (mut plan, chunks) = plan(mixed(20));
+        plan.arrays[2].rows = Some(21);
+        let source = Box::new(Mock::new(plan, chunks, mode));
+        let holds = Holds {
+            arrays: Arrays::Many,
+            dtypes: &Dtype::ALL,
+            logical: |_| true,
+            nulls: true,
+            scalars: true,
+            max_rank: 64,
+            sidecar: false,
+            order: Order::Any,
+            rows_first: false,
+        };
+        let mut kept = None;
+        let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
+            let (sink, _, finished) = MockSink::new(Order::Any, false, plan);
+            kept = Some(finished);
+            Ok(Box::new(sink))
+        };
+        let error = pipe::run(source, Vec::new(), &holds, &mut create, &settings()).unwrap_err();
+        assert!(error.message().contains("21 rows were announced, 20 came"), "{error}");
+        assert!(!*kept.unwrap().lock().unwrap());
+    }
+}
+
+/// Sends a mock through `format` and compares what comes back with what went in.
+fn there_and_back(format: &dyn Format, arrays: Vec<(ArrayMeta, Chunk)>, mode: Mode) {
+    let scratch = Scratch::new();
+    let holds = format.holds().unwrap();
+    let at = Location::local(scratch.join(&format!("out.{}", format.extensions()[0])));
+    let (plan, chunks) = plan(arrays);
+    let what = format!(
+        "{} from {mode:?}: {:?}",
+        format.name(),
+        plan.arrays.iter().map(|a| format!("{} {} {:?}", a.name, a.type_name(), a.shape())).collect::<Vec<_>>()
+    );
+    let source: Box<dyn Source> = Box::new(Mock::new(plan.clone(), chunks.clone(), mode));
+    let write = write_to(format, source, &at);
+    if let Err(e) = write {
+        panic!("{what}: {e}");
+    }
+    assert_eq!(scratch.names().len(), 1, "{what}: {:?}", scratch.names());
+    let back = format.open(&at, &ReadOptions::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let mut expected_plan = plan;
+    if holds.arrays == Arrays::One {
+        expected_plan.arrays[0].name = back.plan().arrays[0].name.clone();
+    }
+    let expected: Box<dyn Source> = Box::new(Mock::new(expected_plan, chunks, Mode::Random));
+    same(expected, back, &what, holds.arrays == Arrays::Table && !(holds.logical)(&Logical::Date64));
+}
+
+fn write_to(format: &dyn Format, source: Box<dyn Source>, at: &Location) -> Result<()> {
+    let holds = format.holds().unwrap();
+    let write = WriteOptions { jobs: 2, memory_bytes: 32 << 20, ..WriteOptions::default() };
+    let (source, mut stages) = match holds.arrays {
+        Arrays::Table => table::export(source, table::Layout::Columns, holds.max_rank, None)?,
+        _ => (source, Vec::new()),
+    };
+    let (source, more) = if stages.is_empty() {
+        let ((source, more), _) = fit::fit(source, holds, &policy("sink"))?;
+        (source, more)
+    } else {
+        let plan = stages[0].plan().clone();
+        (source, fit::fit_stage(plan, holds, &policy("sink"))?.0)
+    };
+    stages.extend(more);
+    pipe::run(source, stages, holds, &mut |plan: &Plan| format.create(at, plan, &write), &settings())?;
+    Ok(())
+}
+
+fn same(a: Box<dyn Source>, b: Box<dyn Source>, what: &str, ignore_dtype: bool) {
+    let s = settings();
+    let (a, b) = (compare::logical(a, &s).unwrap(), compare::logical(b, &s).unwrap_or_else(|e| panic!("{what}: {e}")));
+    let rules = Rules { ignore_dtype, equal_nan: ignore_dtype, ..Rules::default() };
+    let verdicts = compare::compare(a, b, ("in", "out"), rules, &s).unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert!(!verdicts.is_empty(), "{what}: nothing was compared");
+    for (name, verdict) in verdicts {
+        assert_eq!(verdict, compare::Verdict::Equal, "{what}: {name}: {}", compare::sentence(&verdict));
+    }
+}
+
+const SHAPES: &[&[u64]] = &[&[], &[0], &[1], &[7], &[1000], &[5, 3], &[0, 4], &[4, 0], &[2, 3, 4], &[1, 1, 1, 2]];
+
+/// Every writing format × every dtype it holds × shapes.
+#[test]
+fn every_format_keeps_every_dtype_and_shape() {
+    let mut tried = 0;
+    for &format in FORMATS {
+        let Some(holds) = format.holds() else { continue };
+        for (k, &dtype) in holds.dtypes.iter().enumerate() {
+            let mode = MODES[k % MODES.len()];
+            match holds.arrays {
+                Arrays::One => {
+                    for shape in SHAPES.iter().filter(|s| s.len() <= holds.max_rank && (holds.scalars || !s.is_empty())) {
+                        there_and_back(format, vec![array("x", dtype, shape, 5)], mode);
+                        tried += 1;
+                    }
+                }
+                Arrays::Many => {
+                    let shapes = SHAPES.iter().filter(|s| holds.scalars || !s.is_empty());
+                    let arrays = shapes.enumerate().map(|(i, s)| array(&format!("x{i}"), dtype, s, i as u64)).collect();
+                    there_and_back(format, arrays, mode);
+                    tried += 1;
+                }
+                Arrays::Table => {
+                    // Text formats read numbers, not types: only numbers that text keeps apart.
+                    if holds.max_rank == 1 && (dtype.is_complex() || dtype.is_float()) {
+                        continue;
+                    }
+                    for rows in [1u64, 11, 1000] {
+                        there_and_back(format, vec![array("x", dtype, &[rows], 5), array("y", Dtype::I64, &[rows], 6)], mode);
+                        tried += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(tried > 100, "only {tried} cases");
+}
+
+/// Text and nulls come back from every format that holds them or has a side file.
+#[test]
+fn text_and_nulls_come_back_where_they_can_be_kept() {
+    let mut tried = 0;
+    for &format in FORMATS {
+        let Some(holds) = format.holds().filter(|h| h.arrays != Arrays::One) else { continue };
+        let text_kept = holds.sidecar || (holds.logical)(&Logical::Text);
+        let nulls_kept = holds.sidecar || holds.nulls;
+        for mode in MODES {
+            let rows = 200;
+            let mut arrays = vec![array("i", Dtype::I64, &[rows], 2)];
+            // In plain text files an empty text and a null look alike.
+            if text_kept && holds.max_rank > 1 {
+                arrays.push(text("t", rows, false));
+                if nulls_kept {
+                    arrays.push(text("tn", rows, true));
+                }
+            }
+            if nulls_kept {
+                arrays.push(nullable("n", Dtype::I32, rows));
+                arrays.push(nullable("m", Dtype::F64, rows));
+            }
+            if arrays.len() > 1 {
+                let text_file = holds.max_rank == 1;
+                if text_file {
+                    arrays.retain(|(m, _)| m.name != "m");
+                }
+                there_and_back(format, arrays, mode);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 15, "only {tried} cases");
+}
+
+/// Every format into every other, by way of files.
+#[test]
+fn every_source_meets_every_sink() {
+    let scratch = Scratch::new();
+    let rows = 300;
+    let mut files = Vec::new();
+    for &format in FORMATS.iter().filter(|f| f.holds().is_some()) {
+        let at = Location::local(scratch.join(&format!("source-{}.{}", format.name(), format.extensions()[0])));
+        let (plan, chunks) = match format.holds().unwrap().arrays {
+            Arrays::One => plan(vec![array("x", Dtype::I64, &[rows], 1)]),
+            _ => plan(vec![array("x", Dtype::I64, &[rows], 1), array("y", Dtype::I16, &[rows], 2)]),
+        };
+        write_to(format, Box::new(Mock::new(plan, chunks, Mode::Random)), &at).unwrap_or_else(|e| panic!("{}: {e}", format.name()));
+        files.push((format, at));
+    }
+    let mut pairs = 0;
+    for (from, at) in &files {
+        for &to in FORMATS.iter().filter(|f| f.holds().is_some()) {
+            let what = format!("{} to {}", from.name(), to.name());
+            let options = ReadOptions::default();
+            let open = || from.open(at, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let one = to.holds().unwrap().arrays == Arrays::One;
+            let mut source = open();
+            let mut expected = open();
+            if one {
+                source = Box::new(npk::adapt::view::View::choose(source, &[0]));
+                expected = Box::new(npk::adapt::view::View::choose(expected, &[0]));
+            }
+            let out = Location::local(scratch.join(&format!("{}-{}.{}", from.name(), to.name(), to.extensions()[0])));
+            write_to(to, source, &out).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let mut back = to.open(&out, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            if one {
+                let mut plan = back.plan().clone();
+                plan.arrays[0].name = expected.plan().arrays[0].name.clone();
+                back = Box::new(npk::adapt::view::View::relabel(back, plan));
+            }
+            same(expected, back, &what, to.holds().unwrap().max_rank == 1 || from.holds().unwrap().max_rank == 1);
+            pairs += 1;
+        }
+    }
+    assert_eq!(pairs, files.len() * files.len());
+    assert!(pairs >= 100, "only {pairs} pairs");
+}
+
+/// Registry: names unique, no extension claimed twice, all lower case.
+#[test]
+fn the_registry_is_consistent() {
+    let mut names: Vec<&str> = FORMATS.iter().map(|f| f.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), FORMATS.len());
+    let mut extensions: Vec<&str> = FORMATS.iter().flat_map(|f| f.extensions()).copied().collect();
+    assert!(extensions.iter().all(|e| *e == e.to_lowercase() && !e.starts_with('.')));
+    let count = extensions.len();
+    extensions.sort_unstable();
+    extensions.dedup();
+    assert_eq!(extensions.len(), count);
+}
