@@ -59,7 +59,7 @@ fn write_man(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `completions/` and `man/` below `dir`.
+/// Writes `completions/`, `man/` and the README's format table below `dir`.
 ///
 /// # Errors
 /// What cannot be written.
@@ -70,5 +70,18 @@ pub fn all(dir: &Path) -> Result<u8> {
         std::fs::write(folder.join(name), completion(shell))?;
     }
     write_man(&dir.join("man"))?;
+    readme(&dir.join("README.md"))?;
     Ok(0)
+}
+
+/// Puts the format table between its marks in the README.
+fn readme(path: &Path) -> Result<()> {
+    let (begin, end) = ("<!-- formats: made by `make generated` -->\n", "<!-- end of formats -->");
+    let text = std::fs::read_to_string(path).map_err(Error::reading).at_file(&path.display().to_string())?;
+    let (Some(from), Some(to)) = (text.find(begin), text.find(end)) else {
+        return Err(Error::failed("the marks of the format table are missing").file(path.display().to_string()));
+    };
+    let new = format!("{}{}{}", &text[..from + begin.len()], super::formats::markdown(), &text[to..]);
+    std::fs::write(path, new)?;
+    Ok(())
 }
