@@ -140,7 +140,7 @@ pub fn compare(
 /// Reading errors.
 pub fn logical(source: Box<dyn Source>, settings: &Settings) -> Result<Box<dyn Source>> {
     let (source, _) = crate::adapt::restore::restore(source, &Dtype::ALL, settings)?;
-    Ok(crate::cmd::checksum::decoded(source))
+    Ok(crate::adapt::view::decoded(source))
 }
 
 /// Why two arrays cannot be compared, if they cannot.

@@ -870,7 +870,10 @@ fn in_turn(
     if arrays.is_empty() && !names.is_empty() {
         return Ok(());
     }
-    if let Some(writer) = sink.random() {
+    let writer = sink.random();
+    // A sink that writes whole chunks of its own gets them whole, however the source cuts.
+    let whole = writer.as_ref().filter(|w| (0..names.len()).any(|a| w.cut(a, 0) != u64::MAX)).cloned();
+    if let Some(writer) = writer.filter(|_| whole.is_none()) {
         let straight = stages.is_empty().then_some(&writer);
         let mut write = |mut chunk: Chunk| -> Result<()> {
             let known = chunk.first_row != Chunk::NEXT;
@@ -885,7 +888,10 @@ fn in_turn(
         decode(source, &arrays, given, settings, pool, straight, &mut |chunk| through(stages, chunk, &mut write))?;
         return flush(stages, &mut write);
     }
-    let encoder = sink.encoder();
+    let (encoder, wanted): (Arc<dyn Encode>, Order) = match whole {
+        Some(writer) => (Arc::new(Writing(writer)), Order::Any),
+        None => (sink.encoder(), wanted),
+    };
     let announced = rows.announced.clone();
     let mut blocks = Blocks::new(wanted, encoder.clone(), &announced, settings.piece_bytes());
     let mut appender = Appender { sink, encoder, window: VecDeque::new(), most: 2 * settings.jobs + 2, settings, pool, names: &names };
@@ -901,6 +907,25 @@ fn in_turn(
     blocks.finish(&mut |block| appender.give(block))?;
     appender.finish()
 }
+
+/// A sink's random access as an encoder: to encode a block is to write it.
+struct Writing(Arc<dyn WriteRows>);
+
+impl Encode for Writing {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        self.0.cut(array, row)
+    }
+    fn encode(&self, block: Block) -> Result<Encoded> {
+        let array = block.columns.first().map_or(0, |c| c.0);
+        for chunk in block.columns.iter().flat_map(|(_, chunks)| chunks) {
+            self.0.write(chunk)?;
+        }
+        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(Written) })
+    }
+}
+
+/// Nothing is left to append.
+struct Written;
 
 /// Encodes blocks on the pool and appends them in turn.
 struct Appender<'a> {
@@ -940,6 +965,9 @@ impl Appender<'_> {
     fn append_front(&mut self) -> Result<()> {
         let Some(front) = self.window.pop_front() else { return Ok(()) };
         let encoded = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
+        if encoded.payload.is::<Written>() {
+            return Ok(());
+        }
         let array = encoded.array;
         self.sink.append(encoded).map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
     }

@@ -120,12 +120,22 @@ fn there_and_back(format: &dyn Format, arrays: Vec<(ArrayMeta, Chunk)>, mode: Mo
     }
     assert_eq!(scratch.names().len(), 1, "{what}: {:?}", scratch.names());
     let back = format.open(&at, &ReadOptions::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
-    let mut expected_plan = plan;
-    if holds.arrays == Arrays::One {
-        expected_plan.arrays[0].name = back.plan().arrays[0].name.clone();
-    }
-    let expected: Box<dyn Source> = Box::new(Mock::new(expected_plan, chunks, Mode::Random));
+    let expected: Box<dyn Source> = Box::new(Mock::new(plan, chunks, Mode::Random));
+    let expected = named_as(format, expected, &back);
     same(expected, back, &what, holds.arrays == Arrays::Table && !(holds.logical)(&Logical::Date64));
+}
+
+/// npy and TXT keep no names: what comes back is compared by position.
+fn named_as(format: &dyn Format, expected: Box<dyn Source>, back: &Box<dyn Source>) -> Box<dyn Source> {
+    let nameless = format.holds().unwrap().arrays == Arrays::One || format.name() == "txt";
+    if !nameless {
+        return expected;
+    }
+    let mut plan = expected.plan().clone();
+    assert_eq!(plan.arrays.len(), back.plan().arrays.len());
+    let names: Vec<String> = back.plan().arrays.iter().map(|a| a.name.clone()).collect();
+    npk::adapt::names::set_names(&mut plan, &names);
+    Box::new(npk::adapt::view::View::relabel(expected, plan))
 }
 
 fn write_to(format: &dyn Format, source: Box<dyn Source>, at: &Location) -> Result<()> {
@@ -262,12 +272,8 @@ fn every_source_meets_every_sink() {
             }
             let out = Location::local(scratch.join(&format!("{}-{}.{}", from.name(), to.name(), to.extensions()[0])));
             write_to(to, source, &out).unwrap_or_else(|e| panic!("{what}: {e}"));
-            let mut back = to.open(&out, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
-            if one {
-                let mut plan = back.plan().clone();
-                plan.arrays[0].name = expected.plan().arrays[0].name.clone();
-                back = Box::new(npk::adapt::view::View::relabel(back, plan));
-            }
+            let back = to.open(&out, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let expected = named_as(to, expected, &back);
             same(expected, back, &what, to.holds().unwrap().max_rank == 1 || from.holds().unwrap().max_rank == 1);
             pairs += 1;
         }

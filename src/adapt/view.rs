@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, readable};
-use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Plan, Values};
+use crate::model::{ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Values};
 
 /// One change of a chunk.
 #[derive(Clone, Debug)]
@@ -137,6 +137,35 @@ impl Source for View {
     fn close(&mut self) -> Result<()> {
         self.inner.close()
     }
+}
+
+/// Dictionaries as what they stand for.
+pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
+    let mut plan = source.plan().clone();
+    let mut any = false;
+    let made = plan
+        .arrays
+        .iter_mut()
+        .enumerate()
+        .map(|(input, meta)| {
+            let Logical::Dictionary { categories, .. } = meta.logical.clone() else { return Made { input, changes: Vec::new() } };
+            any = true;
+            let codes = meta.dtype;
+            let fixed = match categories.kind() {
+                CategoryKind::Text => None,
+                CategoryKind::Binary => None,
+                CategoryKind::Fixed(dtype, _) => Some(*dtype),
+            };
+            meta.logical = match categories.kind() {
+                CategoryKind::Text => Logical::Text,
+                CategoryKind::Binary => Logical::Binary,
+                CategoryKind::Fixed(..) => Logical::Plain,
+            };
+            meta.dtype = fixed.unwrap_or(Dtype::U8);
+            Made { input, changes: vec![Change::Decode { categories, codes, fixed }] }
+        })
+        .collect();
+    if any { Box::new(View::new(source, plan, made)) } else { source }
 }
 
 /// The same changes behind other stages.

@@ -8,10 +8,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use sha2::{Digest, Sha256};
 
-use crate::adapt::view::{Change, Made, View};
+use crate::adapt::view::{View, decoded};
 use crate::error::Result;
 use crate::format::{Order, Source};
-use crate::model::{ArrayMeta, CategoryKind, Chunk, Dtype, Logical, Values};
+use crate::model::{ArrayMeta, Chunk, Dtype, Values};
 use crate::pipe::{self, Settings};
 
 /// Hashes every readable array of the source; `None` for those that cannot be read.
@@ -31,35 +31,6 @@ pub fn checksums(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Opt
         out[a] = Some(hasher.finish()?);
     }
     Ok(out)
-}
-
-/// Dictionaries as what they stand for.
-pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
-    let mut plan = source.plan().clone();
-    let mut any = false;
-    let made = plan
-        .arrays
-        .iter_mut()
-        .enumerate()
-        .map(|(input, meta)| {
-            let Logical::Dictionary { categories, .. } = meta.logical.clone() else { return Made { input, changes: Vec::new() } };
-            any = true;
-            let codes = meta.dtype;
-            let fixed = match categories.kind() {
-                CategoryKind::Text => None,
-                CategoryKind::Binary => None,
-                CategoryKind::Fixed(dtype, _) => Some(*dtype),
-            };
-            meta.logical = match categories.kind() {
-                CategoryKind::Text => Logical::Text,
-                CategoryKind::Binary => Logical::Binary,
-                CategoryKind::Fixed(..) => Logical::Plain,
-            };
-            meta.dtype = fixed.unwrap_or(Dtype::U8);
-            Made { input, changes: vec![Change::Decode { categories, codes, fixed }] }
-        })
-        .collect();
-    if any { Box::new(View::new(source, plan, made)) } else { source }
 }
 
 struct Hasher {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Opened, checksum, chosen, input_location, open, read_options, settings};
+use super::{Opened, checksum, chosen, input_location, look, open, read_options, settings};
 use crate::adapt::view::View;
 use crate::cli::InspectArgs;
 use crate::error::{Kind, Result};
@@ -66,11 +66,57 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
         false => vec![None; plan.arrays.len()],
     };
     let bytes = size_of(&at);
-    if args.json {
-        return Ok((Some(document(&at, format.name(), &plan, bytes, &sums, args)), broken));
+    let mut seen = Seen { sums, ..Seen::default() };
+    if args.stats || args.hist || part(args)?.is_some() {
+        look(&mut seen, &at, &plan, args, options, voice)?;
     }
-    text(&at, format.name(), &plan, bytes, &sums, args, voice)?;
+    if args.json {
+        return Ok((Some(document(&at, format.name(), &plan, bytes, &seen, args)), broken));
+    }
+    text(&at, format.name(), &plan, bytes, &seen, args, voice)?;
     Ok((None, broken))
+}
+
+/// What was found out about the values.
+#[derive(Default)]
+struct Seen {
+    sums: Vec<Option<String>>,
+    stats: Vec<Option<look::Stats>>,
+    bins: Vec<Option<[u64; 16]>>,
+    rows: Vec<(String, Vec<Value>)>,
+}
+
+fn part(args: &InspectArgs) -> Result<Option<look::Part>> {
+    Ok(match (args.head, args.tail, &args.slice) {
+        (Some(n), None, None) => Some(look::Part::Head(n)),
+        (None, Some(n), None) => Some(look::Part::Tail(n)),
+        (None, None, Some(s)) => Some(look::Part::slice(s)?),
+        (None, None, None) => None,
+        _ => return Err(crate::error::Error::usage("--head, --tail and --slice exclude each other")),
+    })
+}
+
+/// Reads values: each look opens the input anew.
+fn look(seen: &mut Seen, at: &Location, plan: &Plan, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<()> {
+    let settings = settings(&args.read)?;
+    if at.is_stream() {
+        at.blob()?; // spooled, so that it can be read more than once
+    }
+    let again = || -> Result<Box<dyn crate::format::Source>> {
+        let source = open(at, args.read.from.as_deref(), options, voice)?.source;
+        let indices: Vec<usize> = plan.arrays.iter().filter_map(|a| source.plan().position(&a.name)).collect();
+        Ok(Box::new(View::choose(source, &indices)))
+    };
+    if args.stats || args.hist {
+        seen.stats = look::stats(again()?, &settings).map_err(|e| e.file(at.display()))?;
+    }
+    if args.hist {
+        seen.bins = look::histograms(again()?, &seen.stats, &settings).map_err(|e| e.file(at.display()))?;
+    }
+    if let Some(part) = part(args)? {
+        seen.rows = look::preview(again()?, &part, &settings).map_err(|e| e.file(at.display()))?;
+    }
+    Ok(())
 }
 
 /// Bytes of a file, or of all files of a directory.
@@ -88,8 +134,8 @@ pub fn size_of(at: &Location) -> Option<u64> {
     }
 }
 
-fn document(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, sums: &[Option<String>], args: &InspectArgs) -> Value {
-    let arrays: Vec<Value> = plan.arrays.iter().zip(sums).map(|(m, sum)| array_json(m, sum.as_deref())).collect();
+fn document(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &Seen, args: &InspectArgs) -> Value {
+    let arrays: Vec<Value> = plan.arrays.iter().enumerate().map(|(i, m)| array_json(m, i, seen, args)).collect();
     let mut document = json!({
         "schema": 1,
         "path": at.display(),
@@ -122,7 +168,7 @@ fn document(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, sums: 
     document
 }
 
-fn array_json(m: &ArrayMeta, sum: Option<&str>) -> Value {
+fn array_json(m: &ArrayMeta, i: usize, seen: &Seen, args: &InspectArgs) -> Value {
     let stored = m.details.stored_dtype.clone().unwrap_or_else(|| m.dtype.name().to_string());
     let mut v = json!({
         "name": m.name,
@@ -140,8 +186,17 @@ fn array_json(m: &ArrayMeta, sum: Option<&str>) -> Value {
     if let Some(alias) = &m.details.alias_of {
         v["alias_of"] = json!(alias);
     }
-    if let Some(sum) = sum {
+    if let Some(Some(sum)) = seen.sums.get(i) {
         v["checksum"] = json!(sum);
+    }
+    if let Some(Some(stats)) = seen.stats.get(i).filter(|_| args.stats) {
+        v["stats"] = stats.json();
+    }
+    if let Some(Some(bins)) = seen.bins.get(i) {
+        v["histogram"] = json!(bins);
+    }
+    if let Some((_, rows)) = seen.rows.iter().find(|(name, _)| *name == m.name) {
+        v["values"] = json!(rows);
     }
     if let Some(error) = &m.details.error {
         v["error"] = json!(error.message());
@@ -157,15 +212,7 @@ fn shape_text(m: &ArrayMeta) -> String {
     }
 }
 
-fn text(
-    at: &Location,
-    format: &str,
-    plan: &Plan,
-    bytes: Option<u64>,
-    sums: &[Option<String>],
-    args: &InspectArgs,
-    voice: Voice,
-) -> Result<()> {
+fn text(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &Seen, args: &InspectArgs, voice: Voice) -> Result<()> {
     let mut out = String::new();
     let version = plan.format_version.as_deref().map(|v| format!(" {v}")).unwrap_or_default();
     let size = bytes.map_or_else(String::new, |b| format!(", {}", human_bytes(b)));
@@ -184,6 +231,12 @@ fn text(
         let parts: Vec<String> = totals.iter().map(|(k, (n, b))| format!("{k}: {n} ({})", human_bytes(*b))).collect();
         out += &format!("  {}\n", parts.join(", "));
     }
+    if args.tree {
+        out += &look::tree(&plan.arrays);
+        out += &values_text(plan, seen, args);
+        out += &metadata_text(plan, args.show_metadata.as_deref());
+        return report::out(&out);
+    }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::TableStyle::new());
     if !voice.color_out {
@@ -193,8 +246,11 @@ fn text(
     if args.checksum {
         header.push("sha256");
     }
+    if args.hist {
+        header.push("histogram");
+    }
     table.set_header(header);
-    for (m, sum) in plan.arrays.iter().zip(sums) {
+    for (i, m) in plan.arrays.iter().enumerate() {
         let stored: Vec<String> =
             [m.details.stored_dtype.clone(), m.details.compression.clone(), m.details.chunks.as_ref().map(|c| format!("chunks {c:?}"))]
                 .into_iter()
@@ -207,7 +263,10 @@ fn text(
         let size = m.details.stored_bytes.or_else(|| m.bytes().ok().flatten()).map_or_else(|| "?".into(), human_bytes);
         let mut row = vec![visible(&m.name), m.type_name(), shape_text(m), size, stored];
         if args.checksum {
-            row.push(sum.clone().unwrap_or_default());
+            row.push(seen.sums.get(i).cloned().flatten().unwrap_or_default());
+        }
+        if args.hist {
+            row.push(seen.bins.get(i).and_then(|b| b.as_ref()).map(look::sparkline).unwrap_or_default());
         }
         table.add_row(row);
     }
@@ -215,8 +274,23 @@ fn text(
         out += &table.trim_fmt();
         out.push('\n');
     }
+    out += &values_text(plan, seen, args);
     out += &metadata_text(plan, args.show_metadata.as_deref());
     report::out(&out)
+}
+
+fn values_text(plan: &Plan, seen: &Seen, args: &InspectArgs) -> String {
+    let mut out = String::new();
+    for (m, stats) in plan.arrays.iter().zip(&seen.stats).filter(|_| args.stats) {
+        if let Some(stats) = stats {
+            out += &format!("{}: {}\n", visible(&m.name), stats.line());
+        }
+    }
+    for (name, rows) in &seen.rows {
+        out += &format!("{}:\n", visible(name));
+        rows.iter().for_each(|row| out += &format!("  {}\n", look::line(row)));
+    }
+    out
 }
 
 fn metadata_text(plan: &Plan, show: Option<&str>) -> String {

@@ -16,6 +16,7 @@ pub mod formats;
 pub mod generate;
 pub mod inspect;
 pub mod list;
+pub mod look;
 pub mod verify;
 
 /// Runs a command; returns the exit code.

@@ -53,12 +53,17 @@ fn goldens_grow() {
         code += "assert sorted(a) == sorted(b.files)\nfor k in a:\n  c = np.concatenate([b[k], b[k]])\n  assert a[k].dtype == c.dtype and a[k].shape == c.shape and a[k].tobytes() == c.tobytes(), k\n";
         if !golden.join("data_x.npkseg").exists() {
             judged += 1;
-            code += &format!("a = store.numpack_arrays({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k]])\n  assert a[k].tobytes() == c.tobytes(), k\n");
+            code += &format!(
+                "a = store.numpack_arrays({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k]])\n  assert a[k].tobytes() == c.tobytes(), k\n"
+            );
             // NumPack appends to what we appended.
             code += &format!("with numpack.NumPack({name:?}) as s: s.append({{k: b[k][:1] for k in b.files if len(b[k])}})\n");
-            code += &format!("a = store.npkref.load({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k], b[k][:1]])\n  assert a[k].tobytes() == c.tobytes(), k\n");
+            code += &format!(
+                "a = store.npkref.load({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k], b[k][:1]])\n  assert a[k].tobytes() == c.tobytes(), k\n"
+            );
         }
-        let names: Vec<String> = std::fs::read_dir(out.join(&name)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let names: Vec<String> =
+            std::fs::read_dir(out.join(&name)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         assert!(names.iter().all(|n| !n.starts_with(".npk")), "{names:?}");
     }
     assert!(judged >= 12, "{judged}");
@@ -92,7 +97,13 @@ fn people(codes: &[i32], cities: &[&str], notes: &[&str], age: &[u8], valid: Opt
     ];
     let items = cities.iter().map(|c| c.as_bytes().to_vec()).collect();
     let mut kept = vec![
-        Kept { meta: city, form: Form::Codes(Categories::new(CategoryKind::Text, items)), values: "city".into(), offsets: None, valid: None },
+        Kept {
+            meta: city,
+            form: Form::Codes(Categories::new(CategoryKind::Text, items)),
+            values: "city".into(),
+            offsets: None,
+            valid: None,
+        },
         Kept { meta: note, form: Form::Offsets, values: "note.bytes".into(), offsets: Some("note.offsets".into()), valid: None },
     ];
     if let Some(valid) = valid {
@@ -126,7 +137,10 @@ fn text_and_nulls_grow() {
     assert_eq!(back.texts[1], text(&["a", "bb", "", "ccc", "d", "e"].map(Some)));
     assert_eq!(back.bytes[2], [1, 2, 3, 0, 5, 6]);
     assert_eq!(back.masks[2], [1, 1, 1, 0, 1, 1]);
-    python(out.path(), "import store\na = store.npkref.load('p.npk')\nassert a['note.offsets'].tolist() == [0, 1, 3, 3, 6, 7, 8] and a['age.valid'].tolist() == [1, 1, 1, 0, 1, 1], a\nassert a['city'].tolist() == [0, 1, 1, -1, 2, 0]\n");
+    python(
+        out.path(),
+        "import store\na = store.npkref.load('p.npk')\nassert a['note.offsets'].tolist() == [0, 1, 3, 3, 6, 7, 8] and a['age.valid'].tolist() == [1, 1, 1, 0, 1, 1], a\nassert a['city'].tolist() == [0, 1, 1, -1, 2, 0]\n",
+    );
 }
 
 #[test]
@@ -137,7 +151,8 @@ fn what_does_not_match_is_refused_together() {
     let store = vec![x(Dtype::U8, &[2, 3], 6), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
     write(&at, plan(store.iter().map(|a| a.0.clone()).collect()), &store, &WriteOptions::default()).unwrap();
     let before = contents(&at);
-    let bad = vec![x(Dtype::I8, &[2, 3], 6), (ArrayMeta::new("y", Dtype::U8, &[1]), vec![1]), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
+    let bad =
+        vec![x(Dtype::I8, &[2, 3], 6), (ArrayMeta::new("y", Dtype::U8, &[1]), vec![1]), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
     let e = write(&at, plan(bad.iter().map(|a| a.0.clone()).collect()), &bad, &append()).unwrap_err();
     assert!(e.kind() == Kind::Exists && e.others().len() == 2, "{e:?} {:?}", e.others());
     assert!(e.to_string().contains("int8 [rows, 3]") && e.to_string().contains("uint8 [rows, 3]"), "{e}");
@@ -311,7 +326,10 @@ fn merges_keep_what_stays() {
     let files = contents(&at);
     assert!(!files.keys().any(|f| f.starts_with("deleted_") || f.contains("seg")), "{:?}", files.keys());
     assert!(files.contains_key("notes.txt") && out.names() == ["s.npk"]);
-    python(out.path(), "import store\na = store.numpack_arrays('s.npk'); b = store.npkref.load('s.npk')\nassert sorted(a) == sorted(b) == sorted(['age', 'age.valid', 'city', 'new', 'note.bytes', 'note.offsets', 'other', 'x']), sorted(a)\nassert all(a[k].tobytes() == b[k].tobytes() for k in a)\n");
+    python(
+        out.path(),
+        "import store\na = store.numpack_arrays('s.npk'); b = store.npkref.load('s.npk')\nassert sorted(a) == sorted(b) == sorted(['age', 'age.valid', 'city', 'new', 'note.bytes', 'note.offsets', 'other', 'x']), sorted(a)\nassert all(a[k].tobytes() == b[k].tobytes() for k in a)\n",
+    );
     // One that is given up leaves the store as it was.
     let before = contents(&at);
     drop(by_name("npk").unwrap().create(&Location::local(&at), &metas(), &merge(true)).unwrap());

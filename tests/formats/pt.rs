@@ -429,8 +429,24 @@ fn compare_with_torch(python: &Path, folder: &str) {
     let mut pairs = Vec::new();
     // Not: classes of their own, tensors that are refused, times of numpy, a bare storage, values inside themselves.
     let not = [
-        "cyclic", "meta_tensor", "module_custom", "nested_tensor", "numpy_inside", "numpy_strings", "python_objects.", "quantized", "rng_state",
-        "sparse", "storages", "subclass", "tensor_p", "torchscript", "legacy_dtypes_new", "python_objects_safe", "root_archive", "legacy_tensor",
+        "cyclic",
+        "meta_tensor",
+        "module_custom",
+        "nested_tensor",
+        "numpy_inside",
+        "numpy_strings",
+        "python_objects.",
+        "quantized",
+        "rng_state",
+        "sparse",
+        "storages",
+        "subclass",
+        "tensor_p",
+        "torchscript",
+        "legacy_dtypes_new",
+        "python_objects_safe",
+        "root_archive",
+        "legacy_tensor",
         "skipdata",
     ];
     for path in fixtures(&format!("good/pt/{folder}"), &["pt", "pth", "ckpt"]) {
@@ -445,7 +461,10 @@ fn compare_with_torch(python: &Path, folder: &str) {
     assert!(pairs.len() > 25, "{} pairs", pairs.len());
     std::fs::write(scratch.join("pairs.json"), serde_json::to_vec(&pairs).unwrap()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/torch_compare.py");
-    let code = format!("import runpy, sys; sys.argv = ['', 'pairs.json']; runpy.run_path({:?}, run_name='__main__')", script.display().to_string());
+    let code = format!(
+        "import runpy, sys; sys.argv = ['', 'pairs.json']; runpy.run_path({:?}, run_name='__main__')",
+        script.display().to_string()
+    );
     let told = run_torch(python, scratch.path(), &code);
     println!("{}", told.lines().last().unwrap_or_default());
     assert_eq!(told.lines().filter(|l| l.starts_with("same")).count(), pairs.len(), "{told}");
@@ -507,7 +526,12 @@ json.dump({k: [str(v.dtype)[6:], list(v.shape), raw(v)] for k, v in flat.items()
         assert_eq!(source.plan().attributes["nested"], serde_json::json!({"n": 3, "f": 0.5}));
         for (i, meta) in source.plan().arrays.iter().enumerate() {
             let [dtype, shape, hex] = expected[&meta.name].as_array().unwrap().as_slice() else { panic!() };
-            assert_eq!((dtype.as_str().unwrap(), shape), (meta.dtype.name(), &serde_json::json!(meta.shape().unwrap())), "{file}: {}", meta.name);
+            assert_eq!(
+                (dtype.as_str().unwrap(), shape),
+                (meta.dtype.name(), &serde_json::json!(meta.shape().unwrap())),
+                "{file}: {}",
+                meta.name
+            );
             assert!(bytes(source.as_ref(), i, 7).unwrap() == unhex(hex.as_str().unwrap()), "{file}: {}", meta.name);
         }
     }

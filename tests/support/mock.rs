@@ -142,8 +142,14 @@ impl MockSink {
         let got: Got = Arc::new(Mutex::new(vec![Vec::new(); plan.arrays.len()]));
         let finished = Arc::new(Mutex::new(false));
         assert!(!rows_first || plan.arrays.iter().all(|a| a.rows.is_some()), "this sink was promised the rows first");
-        let sink =
-            MockSink { order, rows_known: rows_first, got: got.clone(), finished: finished.clone(), last: (0, 0), arrays: plan.arrays.len() };
+        let sink = MockSink {
+            order,
+            rows_known: rows_first,
+            got: got.clone(),
+            finished: finished.clone(),
+            last: (0, 0),
+            arrays: plan.arrays.len(),
+        };
         (sink, got, finished)
     }
 }

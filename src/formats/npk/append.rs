@@ -46,8 +46,7 @@ impl Remap {
         let mut known = self.known.lock().unwrap_or_else(|e| e.into_inner());
         let Known { map, index } = &mut *known;
         if map.len() < self.from.len() {
-            let index = index
-                .get_or_insert_with(|| self.to.snapshot().into_iter().enumerate().map(|(i, item)| (item, i as u64)).collect());
+            let index = index.get_or_insert_with(|| self.to.snapshot().into_iter().enumerate().map(|(i, item)| (item, i as u64)).collect());
             for item in self.from.snapshot().into_iter().skip(map.len()) {
                 let code = *index.entry(item).or_insert_with_key(|item| self.to.push(item.clone()));
                 map.push(code);
@@ -189,7 +188,8 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     }
     for file in &remove {
         if fs::symlink_metadata(store.join(file)).is_ok() {
-            return Err(Error::exists(format!("{file} is in the way, a file that belongs to no array")).hint("npk verify tells what the store holds"));
+            return Err(Error::exists(format!("{file} is in the way, a file that belongs to no array"))
+                .hint("npk verify tells what the store holds"));
         }
     }
     for (file, bytes) in &cut {
@@ -243,7 +243,8 @@ fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
         let kept = kept.get(array.name.as_str()).copied();
         let logical = kept.map_or(array, |k| &k.meta);
         let one = || -> Result<Growing> {
-            let folded = *have.get(logical.name.as_str()).ok_or_else(|| Error::exists("the store has no array of this name to append to"))?;
+            let folded =
+                *have.get(logical.name.as_str()).ok_or_else(|| Error::exists("the store has no array of this name to append to"))?;
             crate::format::readable(&folded.meta)?;
             fits(old, folded, array, kept)?;
             let stored = &old.stored()[folded.values];
@@ -262,7 +263,14 @@ fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                 target.less = 1;
                 found[*o] = Some((target, place, Adjust::Offsets(stored.rows_alive() as i64)));
             }
-            let mut one = Growing { name: logical.name.clone(), values: i, categories, minus: logical.nulls && kept.is_some_and(|k| k.valid.is_none()), new_valid: None, old_valid: None };
+            let mut one = Growing {
+                name: logical.name.clone(),
+                values: i,
+                categories,
+                minus: logical.nulls && kept.is_some_and(|k| k.valid.is_none()),
+                new_valid: None,
+                old_valid: None,
+            };
             match (folded.valid, kept.and_then(|k| k.valid.as_deref()).and_then(|n| index.get(n).copied())) {
                 (Some(at), Some(mask)) => {
                     let (target, place) = behind_checked(old, &old.stored()[at], plan.arrays[mask].rows)?;
@@ -305,14 +313,13 @@ fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
 fn categories_of(folded: &Folded) -> Option<Arc<Categories>> {
     match (&folded.how, &folded.meta.logical) {
         (How::Codes(items), logical) => {
-            let kind = if matches!(logical, Logical::Binary) {
-                crate::model::CategoryKind::Binary
-            } else {
-                crate::model::CategoryKind::Text
-            };
+            let kind =
+                if matches!(logical, Logical::Binary) { crate::model::CategoryKind::Binary } else { crate::model::CategoryKind::Text };
             Some(Categories::new(kind, items.clone()))
         }
-        (How::Dictionary, Logical::Dictionary { categories, .. }) => Some(Categories::new(categories.kind().clone(), categories.snapshot())),
+        (How::Dictionary, Logical::Dictionary { categories, .. }) => {
+            Some(Categories::new(categories.kind().clone(), categories.snapshot()))
+        }
         _ => None,
     }
 }
@@ -373,11 +380,8 @@ fn behind(_store: &Path, old: &StoreSource, stored: &Stored, rows: Option<u64>) 
     let mut target =
         Target { stored: index, name: stored.name.clone(), data_file: stored.data_file.clone(), segment: None, rows: before, less: 0 };
     let place = if stored.data_file.ends_with(".npkseg") {
-        let segments: Vec<Segment> = stored
-            .pieces
-            .iter()
-            .map(|p| Segment { file: p.path.clone(), rows: p.rows, bytes: p.rows * stored.row_bytes })
-            .collect();
+        let segments: Vec<Segment> =
+            stored.pieces.iter().map(|p| Segment { file: p.path.clone(), rows: p.rows, bytes: p.rows * stored.row_bytes }).collect();
         let file = next_segment(&stored.data_file, &segments);
         target.segment = Some((Manifest { version: 1, segments }, file.clone()));
         Place::new(&stored.name, file, stored.row_bytes, rows, 0, false)

@@ -29,8 +29,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions, replace
     let entries = metadata::parse(&fs::read(path.join(METADATA)).map_err(Error::reading)?)?;
     let gone = replaced(&old, plan, replace)?;
     let stay: Vec<Entry> = entries.into_iter().filter(|e| !gone.stored.contains(&e.name)).collect();
-    let order: Vec<String> =
-        old.folded().iter().map(|f| f.meta.name.clone()).filter(|n| !gone.logical.contains(n)).collect();
+    let order: Vec<String> = old.folded().iter().map(|f| f.meta.name.clone()).filter(|n| !gone.logical.contains(n)).collect();
 
     let mut names = Names::default();
     stay.iter().for_each(|e| names.take(&e.data_file));
@@ -88,8 +87,7 @@ struct Gone {
 
 /// The arrays of the store that those of the plan replace, with all their parts.
 fn replaced(old: &StoreSource, plan: &Plan, replace: bool) -> Result<Gone> {
-    let new: HashSet<&str> =
-        plan.arrays.iter().map(|a| a.name.as_str()).chain(plan.kept.iter().map(|k| k.meta.name.as_str())).collect();
+    let new: HashSet<&str> = plan.arrays.iter().map(|a| a.name.as_str()).chain(plan.kept.iter().map(|k| k.meta.name.as_str())).collect();
     let (mut gone, mut errors) = (Gone::default(), Vec::new());
     for folded in old.folded() {
         let parts = parts(folded).map(|i| &old.stored()[i].name);
@@ -162,4 +160,3 @@ impl Rest for Staying {
         Ok((self.entries.iter().cloned().chain(entries).collect(), side))
     }
 }
-

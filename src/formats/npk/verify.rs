@@ -27,9 +27,8 @@ pub(super) fn verify(at: &Location) -> Result<Vec<String>> {
         notes.push(format!("{METADATA} says {told} bytes in all, its arrays add up to {sum}"));
     }
     let stored = stored_arrays(files.as_ref(), false)?;
-    let problem = |s: &crate::codec::store::Stored| {
-        s.problem.as_ref().map(|e| Error::new(e.kind(), e.message().to_string()).array(&s.name))
-    };
+    let problem =
+        |s: &crate::codec::store::Stored| s.problem.as_ref().map(|e| Error::new(e.kind(), e.message().to_string()).array(&s.name));
     Error::all(stored.iter().filter_map(problem).collect())?;
     let mut seen = HashSet::new();
     for s in &stored {
