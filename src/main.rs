@@ -6,12 +6,17 @@ use npk::location::cleanup;
 use npk::{cli, cmd};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+const SIGXFSZ: i32 = libc::SIGXFSZ;
+
 fn main() -> ExitCode {
     // A panic in a decoder becomes an error (pipe::guarded); the default message would only add noise.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }
     clap_complete::CompleteEnv::with_factory(cli::command).complete();
+    // A file size limit shows as an error of the write, not as a signal that kills.
+    // SAFETY: the handler does nothing.
+    let _ = unsafe { signal_hook::low_level::register(SIGXFSZ, || {}) };
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {

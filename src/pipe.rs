@@ -829,6 +829,7 @@ fn decode(
                         Ok(())
                     })
                 });
+                drop(writer);
                 let _ = send.send(result.map(|()| (chunks, held)));
             });
             window.push_back(receive);
@@ -956,7 +957,8 @@ impl Appender<'_> {
         let encoder = self.encoder.clone();
         self.pool.spawn_fifo(move || {
             let encoded = guarded(|| encoder.encode(block));
-            drop(held);
+            // Nothing of the sink is held any more once the result is there: `finish` may count on it.
+            drop((held, encoder));
             let _ = send.send(encoded);
         });
         self.window.push_back(receive);

@@ -1,7 +1,9 @@
 //! The one integration-test binary: everything here runs the built `npk` or the library as a user would.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod convert;
 mod formats;
+mod generated;
 mod matrix;
 #[cfg(feature = "remote")]
 mod remote;

@@ -40,6 +40,8 @@ struct Job<'a> {
 struct Unit {
     sources: Vec<String>,
     dst: String,
+    /// Only this array of the source: an output of one array, made from a source of several.
+    array: Option<String>,
 }
 
 /// What became of a unit.
@@ -58,51 +60,17 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     let units = units(&job)?;
     let batch = units.len() > 1;
     let began = Instant::now();
-    let (mut failed, mut skipped, mut done, mut total) = (0u64, 0u64, 0u64, 0u64);
-    for unit in &units {
-        let result = pipe::guarded(|| convert(&job, unit));
+    let mut tally = Tally::default();
+    if !batch {
+        let result = pipe::guarded(|| convert(&job, &units[0]));
         if args.json {
-            report::json(&line(unit, &result), false)?;
+            report::json(&line(&units[0], &result), false)?;
         }
-        match result {
-            Ok(Outcome::Done { arrays, bytes, time, layout, .. }) => {
-                done += 1;
-                total += bytes;
-                let rate = if time.as_secs_f64() > 0.0 { (bytes as f64 / time.as_secs_f64()) as u64 } else { bytes };
-                let layout = layout.map(|l| format!(", layout {l}")).unwrap_or_default();
-                let text = format!(
-                    "{}: {arrays} array{}, {} in {}, {}/s{layout}",
-                    unit.dst,
-                    if arrays == 1 { "" } else { "s" },
-                    human_bytes(bytes),
-                    human_time(time),
-                    human_bytes(rate)
-                );
-                if !batch || voice.verbose > 0 {
-                    voice.summary(&text);
-                }
-            }
-            Ok(Outcome::Skipped(why)) => {
-                skipped += 1;
-                if !batch || voice.verbose > 0 {
-                    voice.summary(&format!("{}: skipped, {why}", unit.dst));
-                }
-            }
-            Ok(Outcome::Planned(text)) => {
-                if !args.json {
-                    report::out(&text)?;
-                }
-            }
-            Err(e) if !batch => return Err(e),
-            Err(e) => {
-                voice.error(&e);
-                failed += 1;
-                if args.fail_fast {
-                    break;
-                }
-            }
-        }
+        tally.count(&job, &units[0], result, false)?;
+    } else {
+        each_unit(&job, &units, &mut tally)?;
     }
+    let Tally { failed, skipped, done, bytes: total } = tally;
     if batch {
         if args.json {
             report::json(
@@ -118,6 +86,90 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
         ));
     }
     Ok(if failed > 0 { 1 } else { 0 })
+}
+
+/// What a run has come to.
+#[derive(Default)]
+struct Tally {
+    failed: u64,
+    skipped: u64,
+    done: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    fn count(&mut self, job: &Job<'_>, unit: &Unit, result: Result<Outcome>, batch: bool) -> Result<()> {
+        let talk = !batch || job.voice.verbose > 0;
+        match result {
+            Ok(Outcome::Done { arrays, bytes, time, layout, .. }) => {
+                self.done += 1;
+                self.bytes += bytes;
+                if talk {
+                    let rate = if time.as_secs_f64() > 0.0 { (bytes as f64 / time.as_secs_f64()) as u64 } else { bytes };
+                    let layout = layout.map(|l| format!(", layout {l}")).unwrap_or_default();
+                    let (size, took, rate) = (human_bytes(bytes), human_time(time), human_bytes(rate));
+                    let plural = if arrays == 1 { "" } else { "s" };
+                    job.voice.summary(&format!("{}: {arrays} array{plural}, {size} in {took}, {rate}/s{layout}", unit.dst));
+                }
+            }
+            Ok(Outcome::Skipped(why)) => {
+                self.skipped += 1;
+                if talk {
+                    job.voice.summary(&format!("{}: skipped, {why}", unit.dst));
+                }
+            }
+            Ok(Outcome::Planned(text)) => {
+                if !job.args.json {
+                    report::out(&text)?;
+                }
+            }
+            Err(e) if !batch || e.kind() == Kind::BrokenPipe => return Err(e),
+            Err(e) => {
+                job.voice.error(&e);
+                self.failed += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Several files at once, sharing threads and memory; told in the order in which they end.
+fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let next = AtomicUsize::new(0);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let workers = jobs(&job.args.read).min(units.len());
+    std::thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::sync_channel(2 * workers);
+        for _ in 0..workers {
+            let (send, next, stop) = (send.clone(), &next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(unit) = units.get(i) else { break };
+                    let result = pipe::guarded(|| convert(job, unit));
+                    if send.send((i, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        for (i, result) in receive {
+            let told = match job.args.json {
+                true => report::json(&line(&units[i], &result), false),
+                false => Ok(()),
+            };
+            if result.is_err() && job.args.fail_fast {
+                stop.store(true, Ordering::Relaxed);
+            }
+            if let Err(e) = told.and_then(|()| tally.count(job, &units[i], result, true)) {
+                stop.store(true, Ordering::Relaxed);
+                return Err(e);
+            }
+        }
+        Ok(())
+    })
 }
 
 fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
@@ -322,7 +374,7 @@ fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     }
     let into_dir = dst != "-" && (dst.ends_with('/') || is_plain_directory(&dst, args)?);
     if !into_dir {
-        return Ok(vec![Unit { sources: sources.into_iter().map(|f| f.path).collect(), dst }]);
+        return Ok(vec![Unit { sources: sources.into_iter().map(|f| f.path).collect(), dst, array: None }]);
     }
     let Some(to) = &args.to else {
         return Err(Error::usage("an output directory needs --to FORMAT").file(dst));
@@ -452,6 +504,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         return Err(Error::usage("merge and append go into .npk stores only").file(dst.display()));
     }
     if !args.dry_run
+        && !dst.is_remote()
         && let Some(folder) = dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
         && (args.paths.last().is_some_and(|d| d.ends_with('/')) || args.output.as_ref().is_some_and(|o| o.ends_with('/')) || args.recursive)
     {
@@ -473,7 +526,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let (source, stages) = stages;
     let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
     let mut write = job.write.clone();
-    if unit.sources.iter().any(|s| *s == unit.dst) && job.write.existing == Existing::Error {
+    if job.write.existing == Existing::Error && unit.sources.iter().any(|s| same_place(s, &unit.dst)) {
         return Err(Error::exists("source and destination are the same").file(dst.display()).hint("--force replaces it"));
     }
     Error::all(format.refuse(&plan, &write)).map_err(|e| e.file(dst.display()))?;
@@ -562,6 +615,11 @@ fn fit_staged(staged: Staged, holds: &crate::format::Holds, policy: &Policy) -> 
     Ok(((source, stages), notes))
 }
 
+fn same_place(a: &str, b: &str) -> bool {
+    let real = |p: &str| std::fs::canonicalize(p).ok();
+    a == b && a != "-" || real(a).is_some_and(|x| real(b) == Some(x))
+}
+
 fn existing_error(dst: &Location) -> Result<()> {
     match dst.kind()? {
         location::Kind::Missing | location::Kind::Stream => Ok(()),
@@ -630,6 +688,9 @@ fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Resu
         if needs_choice {
             let indices = super::chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
             source = Box::new(View::choose(source, &indices));
+        }
+        if let Some(i) = unit.array.as_ref().and_then(|name| source.plan().position(name)) {
+            source = Box::new(View::choose(source, &[i]));
         }
         if args.skip_unsupported {
             let good: Vec<usize> = (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
