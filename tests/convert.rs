@@ -30,7 +30,7 @@ fn f64s(values: &[f64]) -> Vec<u8> {
 
 /// A safetensors file: name, dtype, shape, bytes.
 pub fn safetensors(path: &Path, tensors: &[(&str, &str, &[u64], Vec<u8>)]) {
-    let (mut header, mut at, mut data) = (serde_json::Map::new(), 0, Vec::new());
+    let (mut header, mut at, mut data) = (serde_json::Map::new(), 0, Vec::<u8>::new());
     for (name, dtype, shape, bytes) in tensors {
         header.insert(name.to_string(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes.len()]}));
         at += bytes.len();
@@ -417,7 +417,7 @@ fn a_running_conversion_is_not_swept_away() {
     writer.write_all(&bytes[bytes.len() / 2..]).unwrap();
     drop(writer);
     assert!(child.wait().unwrap().success());
-    assert_eq!(npk(&["list", "-l", &at(&s, "o.npk")]), format!("fifo\tfloat64\t{}\t{}\n", 1 << 17, 8 << 17));
+    assert_eq!(npk(&["list", "-l", &at(&s, "o.npk")]), format!("data\tfloat64\t{}\t{}\n", 1 << 17, 8 << 17));
 }
 
 /// A full disk, as a limit on the size of files: the old output stays, nothing else is left, the message says why.

@@ -389,15 +389,44 @@ fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
     for found in sources {
         let stem = Location::local(&found.path).stem();
-        let dst = format!("{base}/{}{stem}.{ending}", found.below);
-        if let Some(other) = seen.insert(dst.clone(), found.path.clone()) {
-            return Err(
-                Error::usage(format!("{other} and {} would both become {dst}", found.path)).hint("convert them into different directories")
-            );
+        let mut add = |dst: String, array: Option<String>| -> Result<()> {
+            if let Some(other) = seen.insert(dst.clone(), found.path.clone()) {
+                let error = Error::usage(format!("{other} and {} would both become {dst}", found.path));
+                return Err(error.hint("convert them into different directories"));
+            }
+            units.push(Unit { sources: vec![found.path.clone()], dst, array });
+            Ok(())
+        };
+        match one_file_each(job, &found.path, format) {
+            Some(names) => {
+                for name in names {
+                    // A name is one file name here: what separates folders is escaped as in stores.
+                    let file = name.replace('%', "%25").replace('/', "%2F");
+                    add(format!("{base}/{}{file}.{ending}", found.below), Some(name))?;
+                }
+            }
+            None => add(format!("{base}/{}{stem}.{ending}", found.below), None)?,
         }
-        units.push(Unit { sources: vec![found.path], dst });
     }
     Ok(units)
+}
+
+/// The names of the arrays that become a file each: of a source of several, for a format that holds one, or a table that
+/// they do not make. What cannot be opened is reported when its turn comes.
+fn one_file_each(job: &Job<'_>, path: &str, format: &dyn Format) -> Option<Vec<String>> {
+    let arrays = format.holds()?.arrays;
+    if arrays == Arrays::Many || path == "-" {
+        return None;
+    }
+    let at = input_location(path, &job.args.read).ok()?;
+    let opened = open(&at, job.args.read.from.as_deref(), &job.read, Voice { quiet: true, ..job.voice }).ok()?;
+    let plan = opened.source.plan();
+    let table = !plan.tables.is_empty() || opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
+    let chosen = super::chosen(opened.source.as_ref(), &job.args.choose).ok()?;
+    if chosen.len() < 2 || table {
+        return None;
+    }
+    Some(chosen.into_iter().map(|a| plan.arrays[a].name.clone()).collect())
 }
 
 /// A source, and the folders below the argument that found it (`a/b/`).

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::layout::{Strided, nearby, swap_bytes};
-use super::transpose::{TILE_BYTES, Transposition};
 use super::npy_header::{Header, Kind, Leaf, leaves};
+use super::transpose::{TILE_BYTES, Transposition};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, ReadRows};
 use crate::location::Blob;

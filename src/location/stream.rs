@@ -31,9 +31,8 @@ impl StreamState {
     /// # Errors
     /// Where it cannot be opened.
     pub fn path(path: &Path) -> Result<StreamState> {
-        let file = File::open(path).map_err(Error::reading)?;
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(StreamState::new(&path.display().to_string(), &name, Box::new(file)))
+        Ok(StreamState::new(&path.display().to_string(), &name, Box::new(Lazy { path: path.to_path_buf(), file: None })))
     }
     fn new(display: &str, file_name: &str, source: Box<dyn Read + Send>) -> StreamState {
         let inner = Mutex::new(Inner { source: Some(source), head: Vec::new(), spool: None });
@@ -80,6 +79,21 @@ impl StreamState {
         let blob = super::local::file_blob(file)?;
         self.lock().spool = Some(blob.clone());
         Ok(blob)
+    }
+}
+
+/// A FIFO, opened when its first byte is wanted: to look at its name must not take its writer's reader away.
+struct Lazy {
+    path: std::path::PathBuf,
+    file: Option<File>,
+}
+
+impl Read for Lazy {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(file) = &mut self.file {
+            return file.read(buf);
+        }
+        self.file.insert(File::open(&self.path)?).read(buf)
     }
 }
 
