@@ -352,16 +352,16 @@ fn thousands_of_mutants_end_in_errors() {
     let at = scratch.join("mutant.pt");
     let (mut whole, mut failed) = (0, 0);
     for (name, count) in [
-        ("torch2.15/checkpoint_dict.pt", 700),
-        ("torch2.15/save_nocrc.pt", 1500),
-        ("torch1.13/legacy_checkpoint.pt", 1200),
-        ("torch1.13/legacy_protocol5.pt", 700),
-        ("torch2.15/legacy_views.pt", 700),
-        ("handmade/tar_0.1.pt", 700),
-        ("handmade/own_nocrc.pt", 1500),
-        ("handmade/zip_deflated.pt", 500),
-        ("torch2.15/numpy_inside_proto5.pt", 500),
-        ("torch1.13/module_sequential.pt", 500),
+        ("torch2.15/checkpoint_dict.pt", 400),
+        ("torch2.15/save_nocrc.pt", 900),
+        ("torch1.13/legacy_checkpoint.pt", 600),
+        ("torch1.13/legacy_protocol5.pt", 400),
+        ("torch2.15/legacy_views.pt", 400),
+        ("handmade/tar_0.1.pt", 500),
+        ("handmade/own_nocrc.pt", 900),
+        ("handmade/zip_deflated.pt", 300),
+        ("torch2.15/numpy_inside_proto5.pt", 300),
+        ("torch1.13/module_sequential.pt", 300),
     ] {
         let original = std::fs::read(fixture(&format!("good/pt/{name}"))).unwrap();
         mutants(&original, count, |bytes| {
@@ -377,7 +377,7 @@ fn thousands_of_mutants_end_in_errors() {
             }
         });
     }
-    assert!(failed > 3000, "{failed} failed, {whole} were read");
+    assert!(failed > 2000, "{failed} failed, {whole} were read");
 }
 
 /// The pickle machine alone, with every byte turned in many ways: no checksum stands in front of it.
@@ -535,4 +535,110 @@ json.dump({k: [str(v.dtype)[6:], list(v.shape), raw(v)] for k, v in flat.items()
             assert!(bytes(source.as_ref(), i, 7).unwrap() == unhex(hex.as_str().unwrap()), "{file}: {}", meta.name);
         }
     }
+}
+
+/// Through a store and back: element types that NumPack lacks, ties, nesting and plain values return as they came.
+#[test]
+fn a_checkpoint_survives_a_store() {
+    let scratch = Scratch::new();
+    for (i, name) in
+        ["torch2.15/dtypes.pt", "torch2.15/checkpoint_dict.pt", "torch1.13/tied_weights.pt", "torch1.13/shapes.pt"].iter().enumerate()
+    {
+        let path = fixture(&format!("good/pt/{name}"));
+        let (store, back) = (scratch.join(&format!("{i}.npk")), scratch.join(&format!("{i}.pt")));
+        let args = |from: &Path, to: &Path| {
+            [&["convert".into(), "-q".into()][..], &[from.as_os_str().to_owned(), to.as_os_str().to_owned()]].concat()
+        };
+        if name.contains("dtypes") {
+            // complex32 is refused by name.
+            let mut args = args(&path, &store);
+            args.extend(["-x", "complex32"].map(Into::into));
+            npk::<std::ffi::OsString>(&args);
+        } else {
+            npk::<std::ffi::OsString>(&args(&path, &store));
+        }
+        npk::<std::ffi::OsString>(&args(&store, &back));
+        let (first, again) = (open(&path).unwrap(), open(&back).unwrap());
+        for (a, meta) in first.plan().arrays.iter().enumerate().filter(|(_, m)| m.name != "complex32") {
+            let b = again.plan().position(&meta.name).unwrap_or_else(|| panic!("{name}: {} is lost", meta.name));
+            let other = &again.plan().arrays[b];
+            if meta.type_name() == "F4" {
+                continue; // travels as its bytes
+            }
+            assert_eq!((meta.type_name(), meta.shape()), (other.type_name(), other.shape()), "{name}: {}", meta.name);
+            assert_eq!(meta.details.alias_of, other.details.alias_of, "{name}: {}", meta.name);
+            assert_eq!(bytes(first.as_ref(), a, 9).unwrap(), bytes(again.as_ref(), b, 9).unwrap(), "{name}: {}", meta.name);
+        }
+        if !name.contains("dtypes") {
+            assert_eq!(first.plan().attributes, again.plan().attributes, "{name}");
+        }
+    }
+}
+
+#[test]
+fn single_writes_the_bare_tensor() {
+    let scratch = Scratch::new();
+    let path = fixture("good/pt/torch1.13/tensor_plain.pt");
+    let options = WriteOptions { single: true, ..WriteOptions::default() };
+    convert(open(&path).unwrap(), &scratch.join("one.pt"), &options).unwrap();
+    let again = open(&scratch.join("one.pt")).unwrap();
+    assert_eq!(again.plan().arrays[0].name, "one", "a bare tensor takes the file's name");
+    let many = open(&fixture("good/pt/torch1.13/shapes.pt")).unwrap();
+    let error = convert(many, &scratch.join("many.pt"), &options).unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage, "{error}");
+    if let Some(python) = torch_python() {
+        let told = run_torch(&python, scratch.path(), "import torch; print(type(torch.load('one.pt', weights_only=True)).__name__)");
+        assert_eq!(told.trim(), "Tensor");
+    }
+    assert_eq!(scratch.names(), ["one.pt"]);
+}
+
+#[test]
+fn shards_are_one_input() {
+    let scratch = Scratch::new();
+    for (i, name) in ["torch1.13/dict_tensors.pt", "torch1.13/tied_weights.pt"].iter().enumerate() {
+        std::fs::copy(fixture(&format!("good/pt/{name}")), scratch.join(&format!("pytorch_model-0000{}-of-00002.bin", i + 1))).unwrap();
+    }
+    let mut map = serde_json::Map::new();
+    for i in 1..=2 {
+        let file = format!("pytorch_model-0000{i}-of-00002.bin");
+        for meta in &open(&scratch.join(&file)).unwrap().plan().arrays {
+            map.insert(meta.name.clone(), file.clone().into());
+        }
+    }
+    let index = scratch.join("pytorch_model.bin.index.json");
+    std::fs::write(&index, serde_json::to_vec(&serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map})).unwrap()).unwrap();
+    for at in [index.as_path(), scratch.path()] {
+        let source = open(at).unwrap();
+        assert_eq!(source.plan().arrays.len(), map.len());
+        assert!(source.plan().arrays.iter().all(|a| a.details.part.is_some()));
+        bytes(source.as_ref(), map.len() - 1, 2).unwrap();
+        assert_eq!(npk(&["list".as_ref(), at.as_os_str()]).lines().count(), map.len());
+    }
+    std::fs::remove_file(scratch.join("pytorch_model-00002-of-00002.bin")).unwrap();
+    let error = open(&index).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Missing, "{error}");
+}
+
+#[test]
+fn refusals_name_what_was_asked_for() {
+    let scratch = Scratch::new();
+    let out = scratch.join("out.npk");
+    let bad = |name: &str| fixture(&format!("bad/pt/{name}"));
+    for (name, code, word) in [
+        ("popen.pt", 4, "commands.Popen"),
+        ("os_system_p4.pt", 4, "posix.system"),
+        ("trunc_2317.pt", 7, "cut off"),
+        ("offset_beyond.pt", 7, "element 6"),
+        ("no_tensor_2.15.pt", 3, "no tensor"),
+        ("html.pt", 3, "HTML"),
+    ] {
+        let told = npk_fails(code, &["convert".as_ref(), bad(name).as_os_str(), out.as_os_str()]);
+        assert!(told.contains(word), "{name}: {told}");
+    }
+    let partly = fixture("good/pt/torch2.15/meta_tensor.pt");
+    let told = npk_fails(4, &["convert".as_ref(), partly.as_os_str(), out.as_os_str()]);
+    assert!(told.contains("meta tensor") && told.contains("--skip-unsupported"), "{told}");
+    assert_eq!(scratch.names(), Vec::<String>::new(), "nothing is left behind");
+    npk(&["convert".as_ref(), "--skip-unsupported".as_ref(), partly.as_os_str(), out.as_os_str()]);
 }

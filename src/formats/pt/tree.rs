@@ -174,7 +174,8 @@ pub(super) fn walk(
     let mut walk = walker.walk;
     if walk.tensors == 0 {
         let first = walk.found.into_iter().find_map(|f| match f.thing {
-            Thing::Refused(_, error) => Some(error),
+            // Without its hint: nothing would be left.
+            Thing::Refused(_, error) => Some(Error::new(error.kind(), error.message())),
             _ => None,
         });
         return Err(first.unwrap_or_else(|| Error::missing("there is no tensor in this checkpoint")));

@@ -2,7 +2,7 @@
 //!
 //! | entry | what |
 //! |---|---|
-//! | `archive/data/N` | the bytes of storage N, at a multiple of 64 (the local header is padded by an extra field `FB`) |
+//! | `archive/data/N` | the bytes of storage N, at a multiple of 64, large ones of 4096 (the local header is padded by an extra field `FB`) |
 //! | `archive/data.pkl` | the tree of tensors; behind the data, so that it can tell which storages are shared in the end |
 //! | `archive/byteorder`, `archive/version` | `little`, `3\n` |
 //!
@@ -30,7 +30,10 @@ use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteR
 use crate::location::{Location, Output};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan};
 
+/// torch's own alignment, and that of storages large enough for pages to count: the kernel copies whole pages faster.
 const ALIGN: u64 = 64;
+const PAGE: u64 = 4096;
+const LARGE_BYTES: u64 = 64 << 10;
 const MAX32: u64 = u32::MAX as u64;
 
 /// An entry of the archive.
@@ -50,7 +53,8 @@ impl Entry {
     /// Bytes of the local header of an entry at `header`, padded so that the data is aligned.
     fn header_bytes(name: &str, header: u64, bytes: u64) -> u64 {
         let fixed = 30 + name.len() as u64 + if bytes >= MAX32 { 20 } else { 0 } + 4;
-        (header + fixed).next_multiple_of(ALIGN) - header
+        let align = if bytes < LARGE_BYTES { ALIGN } else { PAGE };
+        (header + fixed).next_multiple_of(align) - header
     }
     fn local_header(&self) -> Vec<u8> {
         let len = Entry::header_bytes(&self.name, self.header, self.bytes);
