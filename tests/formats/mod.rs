@@ -5,6 +5,7 @@ mod feather;
 mod hdf5;
 mod npk;
 mod npk_grow;
+mod npk_judge07;
 mod npkg;
 mod npy;
 mod npz;

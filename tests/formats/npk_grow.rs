@@ -222,7 +222,7 @@ fn an_append_killed_in_its_commit_is_completed() {
     copy_dir(&golden, &old);
     copy_dir(&golden, &new);
     convert_with(&golden, &new, "npk", &append()).unwrap();
-    let files = ["deleted_x.npkb", "deleted_y.npkb", "metadata.npkm"];
+    let files = ["metadata.npkm", "deleted_x.npkb", "deleted_y.npkb"];
     for done in 0..=3 {
         let at = out.join(&format!("{done}.npk"));
         copy_dir(&old, &at);
@@ -408,7 +408,10 @@ fn kill_nine_leaves_the_old_store() {
         run.kill();
         python(
             out.path(),
-            &format!("import store\nassert store.numpack_arrays('s.npk')['x'].tobytes() == __import__('numpy').load({:?})['x'].tobytes()\n", fixture("good/npk/v0.4.5/deleted_then_appended.npz")),
+            &format!(
+                "import store\nassert store.numpack_arrays('s.npk')['x'].tobytes() == __import__('numpy').load({:?})['x'].tobytes()\n",
+                fixture("good/npk/v0.4.5/deleted_then_appended.npz")
+            ),
         );
         // The next run, be it a look, mends the store; the next run that writes there sweeps the folder.
         npk(&["list".as_ref(), at.as_os_str()]);
@@ -443,7 +446,10 @@ fn the_command_appends_and_merges() {
         let output = run(args);
         assert!(output.status.success(), "{args:?} {}", String::from_utf8_lossy(&output.stderr));
     }
-    python(out.path(), "import store\na = store.numpack_arrays('s.npk')\nassert a['x'].tolist() == [[0, 1], [2, 3], [4, 5], [1, 1], [1, 1]] and a['c'].shape == (2, 3)\n");
+    python(
+        out.path(),
+        "import store\na = store.numpack_arrays('s.npk')\nassert a['x'].tolist() == [[0, 1], [2, 3], [4, 5], [1, 1], [1, 1]] and a['c'].shape == (2, 3)\n",
+    );
     let output = run(&["convert", "c.npy", "s.npk", "--name", "x", "--append"]);
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
     let output = run(&["convert", "a.npy", "s.npk", "--name", "c", "--if-exists", "merge"]);

@@ -25,22 +25,23 @@ pub struct Alive {
 }
 
 impl Alive {
-    /// Reads the file of an array of `rows` stored rows. Rows behind its end are alive: they were appended since.
+    /// Reads the file of an array of `rows` stored rows. `ahead`: it may know of fewer rows, the others are not seen yet.
     ///
     /// # Errors
     /// Corrupt where the file's length fits neither form.
-    pub fn parse(bytes: &[u8], rows: u64) -> Result<Alive> {
+    pub fn parse(bytes: &[u8], rows: u64, ahead: bool) -> Result<Alive> {
         let number = |b: &[u8]| b.iter().rev().fold(0u64, |n, &b| n << 8 | b as u64);
         let headed = bytes.len() >= 16 && (bytes.len() as u64 - 16) == number(&bytes[..8]).div_ceil(64).saturating_mul(8);
         let (told, words) = if headed { (number(&bytes[..8]), &bytes[16..]) } else { (rows, bytes) };
         if !headed && words.len() as u64 != rows.div_ceil(64).saturating_mul(8) {
             return Err(Error::corrupt(format!("the deletion bitmap has {} bytes, which fits no bitmap of {rows} rows", bytes.len())));
         }
-        if told < rows {
+        if told < rows && !(headed && ahead) {
             return Err(Error::corrupt(format!("the deletion bitmap is of {told} rows, the array has {rows}")));
         }
         let mut words: Vec<u64> = words.chunks_exact(8).map(number).collect();
-        words.truncate(rows.div_ceil(64) as usize);
+        words.resize(rows.min(told).div_ceil(64) as usize, 0);
+        let rows = rows.min(told);
         if rows % 64 != 0
             && let Some(last) = words.last_mut()
         {

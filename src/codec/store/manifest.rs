@@ -27,13 +27,12 @@ pub struct Segment {
 }
 
 impl Manifest {
-    /// Reads it, and checks it against the array: rows of `row_bytes`, `rows` in all. `ahead`: further segments at its
-    /// end are not yet (or not) part of the array.
+    /// Reads it, and checks it against the array: rows of `row_bytes`, `rows` in all.
     ///
     /// # Errors
     /// Corrupt.
-    pub fn parse(bytes: &[u8], rows: u64, row_bytes: u64, ahead: bool) -> Result<Manifest> {
-        let mut manifest: Manifest =
+    pub fn parse(bytes: &[u8], rows: u64, row_bytes: u64) -> Result<Manifest> {
+        let manifest: Manifest =
             serde_json::from_slice(bytes).map_err(|e| Error::corrupt("the segment manifest cannot be read").because(e))?;
         if manifest.version != 1 {
             return Err(Error::refused(format!("a segment manifest of version {}; version 1 is known", manifest.version)));
@@ -45,10 +44,6 @@ impl Manifest {
                 return Err(Error::corrupt(format!("segment {}: {} rows of {row_bytes} bytes are not {}", s.file, s.rows, s.bytes)));
             }
             sum = sum.saturating_add(s.rows);
-        }
-        while ahead && sum > rows {
-            let Some(last) = manifest.segments.pop() else { break };
-            sum -= last.rows;
         }
         if sum != rows {
             return Err(Error::corrupt(format!("the segments hold {sum} rows, the metadata say {rows}")));

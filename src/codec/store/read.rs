@@ -119,9 +119,7 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
     let at = |e: Error| e.array(&entry.name);
     if entry.data_file.ends_with(".npkseg") {
         let blob = files.blob(&entry.data_file).map_err(|e| at(gone(e, &entry.data_file)))?;
-        // While rows are being appended, the manifest is a moment ahead of the metadata.
-        let ahead = files.len(JOURNAL)?.is_some();
-        let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes, ahead).map_err(at)?;
+        let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes).map_err(at)?;
         let mut first_row = 0;
         for s in manifest.segments {
             check_len(files, &s.file, s.bytes).map_err(at)?;
@@ -137,7 +135,10 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         && files.len(&path)?.is_some()
     {
         let blob = files.blob(&path).map_err(at)?;
-        let alive = Arc::new(Alive::parse(&blob.read_vec(0, blob.len())?, rows).map_err(at)?);
+        let alive = blob.read_vec(0, blob.len())?;
+        // While an append is put in place, the metadata are a moment ahead of the bitmap.
+        let ahead = files.len(JOURNAL)?.is_some();
+        let alive = Arc::new(Alive::parse(&alive, rows, ahead).map_err(at)?);
         if alive.count() < rows {
             stored.alive = Some(alive.clone());
         }

@@ -130,6 +130,8 @@ struct Target {
     data_file: String,
     /// The segment that takes the rows, where it has segments.
     segment: Option<(Manifest, String)>,
+    /// The name of the manifest by then: NumPack refuses one that is ahead of the metadata, so the metadata change to it.
+    manifest: String,
     /// Stored rows before.
     rows: u64,
     /// Rows that this array's plan counts and the store does not (the first offset).
@@ -184,6 +186,9 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
             cut.push((place.file.clone(), place.base));
         } else {
             remove.push(place.file.clone());
+        }
+        if target.segment.is_some() {
+            remove.push(target.manifest.clone());
         }
     }
     for file in &remove {
@@ -285,7 +290,8 @@ fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                     let rows = folded.meta.rows.unwrap_or(0);
                     let file = names.give(name);
                     let place = Place::new(name, file.clone(), 1, plan.arrays[mask].rows, rows, false);
-                    let target = Target { stored: None, name: name.clone(), data_file: file, segment: None, rows, less: 0 };
+                    let target =
+                        Target { stored: None, name: name.clone(), data_file: file, segment: None, manifest: String::new(), rows, less: 0 };
                     found[mask] = Some((target, place, Adjust::Nothing));
                     one.new_valid = Some(name.clone());
                 }
@@ -377,19 +383,37 @@ fn behind_checked(old: &StoreSource, stored: &Stored, rows: Option<u64>) -> Resu
 fn behind(_store: &Path, old: &StoreSource, stored: &Stored, rows: Option<u64>) -> Result<(Target, Place)> {
     let index = old.stored().iter().position(|s| s.name == stored.name);
     let before = stored.rows_stored();
-    let mut target =
-        Target { stored: index, name: stored.name.clone(), data_file: stored.data_file.clone(), segment: None, rows: before, less: 0 };
+    let mut target = Target {
+        stored: index,
+        name: stored.name.clone(),
+        data_file: stored.data_file.clone(),
+        segment: None,
+        manifest: String::new(),
+        rows: before,
+        less: 0,
+    };
     let place = if stored.data_file.ends_with(".npkseg") {
         let segments: Vec<Segment> =
             stored.pieces.iter().map(|p| Segment { file: p.path.clone(), rows: p.rows, bytes: p.rows * stored.row_bytes }).collect();
         let file = next_segment(&stored.data_file, &segments);
         target.segment = Some((Manifest { version: 1, segments }, file.clone()));
+        target.manifest = next_manifest(&stored.data_file);
         Place::new(&stored.name, file, stored.row_bytes, rows, 0, false)
     } else {
         let base = before.checked_mul(stored.row_bytes).ok_or_else(|| Error::corrupt("the array is too large"))?;
         Place::new(&stored.name, stored.data_file.clone(), stored.row_bytes, rows, base, true)
     };
     Ok((target, place))
+}
+
+/// Another name for a manifest, that no array's own files have: `manifest_x_1.npkseg` after `data_x.npkseg`.
+fn next_manifest(now: &str) -> String {
+    let stem = now.trim_end_matches(".npkseg");
+    let (name, number) = match stem.strip_prefix("manifest_").and_then(|s| s.rsplit_once('_')) {
+        Some((name, n)) => (name, n.parse::<u64>().map_or(1, |n| n.wrapping_add(1))),
+        None => (stem.strip_prefix("data_").unwrap_or(stem), 1),
+    };
+    format!("manifest_{name}_{number}.npkseg")
 }
 
 /// The name after the last segment's: `seg_000010.npkd` after `seg_000009.npkd`.
@@ -469,7 +493,8 @@ impl Sink for AppendSink {
     fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
         let rows = self.new_rows(end)?;
         let mut summary = Summary::default();
-        let mut small: Vec<(String, Vec<u8>)> = Vec::new();
+        let (mut small, mut bitmaps): (Vec<(String, Vec<u8>)>, Vec<(String, Vec<u8>)>) = (Vec::new(), Vec::new());
+        let mut gone = Vec::new();
         let now = metadata::now_us();
         for (i, target) in self.targets.iter().enumerate() {
             let place = &self.grow.files.places.0[i];
@@ -508,13 +533,17 @@ impl Sink for AppendSink {
             if let Some((manifest, file)) = &target.segment {
                 let mut manifest = manifest.clone();
                 manifest.segments.push(Segment { file: file.clone(), rows: n, bytes: n * stored.row_bytes });
-                small.push((target.data_file.clone(), manifest.to_bytes()));
+                small.push((target.manifest.clone(), manifest.to_bytes()));
+                gone.push(target.data_file.clone());
             }
             if let (Some(alive), Some(path)) = (&stored.bitmap, names::bitmap(&stored.name)) {
-                small.push((path, alive.extended(target.rows, n)));
+                bitmaps.push((path, alive.extended(target.rows, n)));
             }
             if let Some(entry) = self.entries.iter_mut().find(|e| e.name == target.name) {
                 entry.shape[0] = total;
+                if target.segment.is_some() {
+                    entry.data_file = target.manifest.clone();
+                }
                 entry.bytes = total * stored.row_bytes;
                 entry.modified_us = now;
             }
@@ -527,10 +556,12 @@ impl Sink for AppendSink {
         let side = sidecar::grown(read_side(&self.store)?.as_deref(), &order, &changes)?;
         small.extend(side.map(|side| (SIDE.to_string(), side)));
         small.push((METADATA.to_string(), metadata::write(&self.entries)));
+        // Rows that a bitmap does not know yet are not seen: each array has its old rows until it gets its new bitmap.
+        small.extend(bitmaps);
         let (Some(journal), Some(guard)) = (self.journal.take(), self.guard.take()) else {
             return Err(Error::failed("the append was ended twice"));
         };
-        guard.commit(|| journal.commit(&self.store, small))?;
+        guard.commit(|| journal.commit(&self.store, small, gone))?;
         Ok(summary)
     }
 }

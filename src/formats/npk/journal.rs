@@ -32,6 +32,9 @@ pub(super) struct Journal {
     /// Once all is written: files to be renamed into place, in order: the number under the mark, the file's name.
     #[serde(default)]
     rename: Vec<(usize, String)>,
+    /// Files that are nobody's then.
+    #[serde(default)]
+    gone: Vec<String>,
 }
 
 /// Is this a name that only the journal gives?
@@ -111,7 +114,7 @@ fn metadata_crc(store: &Path) -> Result<u32> {
 impl Journal {
     /// Writes it; from now on a killed run is undone.
     pub(super) fn begin(store: &Path, cut: Vec<(String, u64)>, remove: Vec<String>) -> Result<Journal> {
-        let journal = Journal { version: 1, metadata: metadata_crc(store)?, cut, remove, rename: Vec::new() };
+        let journal = Journal { version: 1, metadata: metadata_crc(store)?, cut, remove, ..Journal::default() };
         journal.write(store)?;
         Ok(journal)
     }
@@ -126,14 +129,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts the new versions of these files in place, all or none: the last one is the metadata.
-    pub(super) fn commit(mut self, store: &Path, files: Vec<(String, Vec<u8>)>) -> Result<()> {
+    /// Puts the new versions of these files in place in this order, all or none, and removes those that are `gone`.
+    pub(super) fn commit(mut self, store: &Path, files: Vec<(String, Vec<u8>)>, gone: Vec<String>) -> Result<()> {
         for (i, (_, bytes)) in files.iter().enumerate() {
             let mut file = File::create(store.join(format!("{MARK}{i}")))?;
             file.write_all(bytes)?;
             file.sync_all()?;
         }
         self.rename = files.into_iter().enumerate().map(|(i, (name, _))| (i, name)).collect();
+        self.gone = gone;
         self.write(store)?;
         self.complete(store)?;
         fs::remove_file(store.join(JOURNAL))?;
@@ -149,6 +153,9 @@ impl Journal {
             if fs::symlink_metadata(&waiting).is_ok_and(|m| m.is_file()) {
                 fs::rename(&waiting, store.join(name))?;
             }
+        }
+        for file in self.gone.iter().filter(|file| own_file(store, file)) {
+            fs::remove_file(store.join(file))?;
         }
         Ok(())
     }

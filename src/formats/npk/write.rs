@@ -117,7 +117,9 @@ impl LocalFiles {
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
         let file = OpenOptions::new().read(true).write(true).create_new(!begun).custom_flags(flags).open(self.path(array))?;
         place.begun.store(true, Ordering::Relaxed);
-        if !place.sized.swap(true, Ordering::Relaxed) && let Some(rows) = place.rows {
+        if !place.sized.swap(true, Ordering::Relaxed)
+            && let Some(rows) = place.rows
+        {
             file.set_len(place.base + rows * place.row_bytes)?;
         }
         let file = Arc::new(file);
@@ -166,8 +168,7 @@ impl WriteRows for LocalFiles {
         let Values::Fixed(values) = &chunk.values else {
             return Err(Error::failed("text and lists must be codes or offsets here").array(&self.places.0[chunk.array].name));
         };
-        self.put(chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values))
-            .at_array(&self.places.0[chunk.array].name)
+        self.put(chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values)).at_array(&self.places.0[chunk.array].name)
     }
 }
 
