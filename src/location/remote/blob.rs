@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -15,11 +17,12 @@ use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
 use crate::location::Blob;
 
-/// A large read is cut into parts of this size, and into more of at least [`LEAST_PART`] where that gives fewer than
-/// [`FLIGHT`] of them.
+/// A large read is cut into parts of this size. Where a connection is slow (its bandwidth is capped, or the server is far),
+/// into [`FLIGHT`] smaller ones of at least [`LEAST_PART`]; where it is fast, every further request would only cost.
 const PART: u64 = 8 << 20;
 const LEAST_PART: u64 = 2 << 20;
 const FLIGHT: u64 = 4;
+const FAST_BYTES_PER_S: u64 = 64 << 20;
 /// The most parts of one call in flight.
 const MOST_FLIGHT: usize = 8;
 /// Reads up to here go through the windows.
@@ -111,7 +114,7 @@ impl RemoteBlob {
 
     async fn fill_once(&self, offset: u64, end: u64, buf: &mut [u8], done: &mut usize) -> Result<(), Failure> {
         let _permit = self.backend.permit().await;
-        let from = offset + *done as u64;
+        let (from, began, before) = (offset + *done as u64, Instant::now(), *done);
         let mut got = self.backend.service().get(&self.key, Some(from..end), Some(&self.pin)).await?;
         match &got.range {
             Some(range) if range.start == from && range.end <= end => {}
@@ -131,12 +134,29 @@ impl RemoteBlob {
         if *done < buf.len() {
             return Err(Failure::new(What::Broken, "the body is short"));
         }
+        self.measure((*done - before) as u64, began);
         Ok(())
+    }
+
+    fn fast(&self) -> bool {
+        self.backend.rate.load(Ordering::Relaxed) >= FAST_BYTES_PER_S
+    }
+
+    /// What a connection brings, as a running mean.
+    fn measure(&self, bytes: u64, began: Instant) {
+        if bytes >= LEAST_PART / 2 {
+            let rate = (bytes as f64 / began.elapsed().as_secs_f64().max(1e-6)) as u64;
+            let mean = match self.backend.rate.load(Ordering::Relaxed) {
+                0 => rate,
+                old => old - old / 4 + rate / 4,
+            };
+            self.backend.rate.store(mean, Ordering::Relaxed);
+        }
     }
 
     /// A large read: parts in flight.
     async fn fill_parts(&self, offset: u64, buf: &mut [u8]) -> Result<(), Failure> {
-        let part = (buf.len() as u64).div_ceil(FLIGHT).clamp(LEAST_PART, PART) as usize;
+        let part = if self.fast() { PART } else { (buf.len() as u64).div_ceil(FLIGHT).clamp(LEAST_PART, PART) } as usize;
         if buf.len() <= part {
             return self.fill(offset, buf).await;
         }
@@ -253,19 +273,22 @@ pub(super) struct RemoteStream {
     now: Bytes,
 }
 
+/// The first part of a stream; the following ones double up to [`STREAM_PART`], or [`PART`] on fast connections.
+const FIRST_PART: u64 = 512 << 10;
 const STREAM_PART: u64 = 4 << 20;
 const STREAM_FLIGHT: usize = 4;
 
 impl RemoteStream {
     pub fn new(blob: Arc<RemoteBlob>) -> RemoteStream {
         let now = blob.backend.windows().get(&blob.key, 0).unwrap_or_default();
-        RemoteStream { asked: now.len() as u64, blob, coming: VecDeque::new(), part: STREAM_PART / 8, now }
+        RemoteStream { asked: now.len() as u64, blob, coming: VecDeque::new(), part: FIRST_PART, now }
     }
     fn ask(&mut self) -> Result<()> {
-        while self.coming.len() < STREAM_FLIGHT && self.asked < self.blob.len {
+        let (most, flight) = if self.blob.fast() { (PART, STREAM_FLIGHT - 1) } else { (STREAM_PART, STREAM_FLIGHT) };
+        while self.coming.len() < flight && self.asked < self.blob.len {
             let range = self.asked..(self.asked + self.part).min(self.blob.len);
             self.asked = range.end;
-            self.part = (self.part * 2).min(STREAM_PART);
+            self.part = (self.part * 2).min(most);
             let blob = self.blob.clone();
             self.coming.push_back(runtime()?.spawn(async move {
                 let mut bytes = vec![0; (range.end - range.start) as usize];

@@ -201,8 +201,39 @@ fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
     Ok(Objects { finder: Some(finder), ..objects })
 }
 
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// Whether this machine is one of this maker's cloud, so that its metadata can be asked.
+fn machine_of(maker: &str) -> bool {
+    ["product_name", "sys_vendor", "bios_vendor"]
+        .iter()
+        .any(|file| std::fs::read_to_string(format!("/sys/class/dmi/id/{file}")).is_ok_and(|text| text.contains(maker)))
+}
+
 fn gs(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Objects> {
-    let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let variables = [
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_PATH",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_BEARER_TOKEN",
+        "SERVICE_ACCOUNT",
+    ];
+    let by_gcloud = || {
+        let home = env("HOME")?;
+        std::path::Path::new(&home).join(".config/gcloud/application_default_credentials.json").exists().then_some(())
+    };
+    let some =
+        variables.iter().any(|v| env(v).is_some()) || by_gcloud().is_some() || env("GCE_METADATA_HOST").is_some() || machine_of("Google");
+    if !some && !options.no_sign_request {
+        return Err(Error::new(
+            Kind::Remote,
+            "no Google credentials found; tried GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_SERVICE_ACCOUNT, the login of gcloud, the instance metadata",
+        )
+        .hint("gcloud auth application-default login makes some; --no-sign-request asks without"));
+    }
     let endpoint = options
         .endpoint_url
         .clone()
@@ -225,7 +256,6 @@ fn gs(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
 }
 
 fn az(container: &str, options: &RemoteOptions, connector: Connector) -> Result<Objects> {
-    let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
     let (mut account, mut endpoint) = (env("AZURE_STORAGE_ACCOUNT_NAME").or_else(|| env("AZURE_STORAGE_ACCOUNT")), None);
     if let Some(key) = env("AZURE_STORAGE_KEY") {
@@ -253,6 +283,32 @@ fn az(container: &str, options: &RemoteOptions, connector: Connector) -> Result<
         return Err(Error::new(Kind::Remote, "no Azure storage account is named")
             .hint("set AZURE_STORAGE_ACCOUNT (with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN), or AZURE_STORAGE_CONNECTION_STRING"));
     };
+    let variables = [
+        "STORAGE_KEY",
+        "STORAGE_ACCOUNT_KEY",
+        "STORAGE_ACCESS_KEY",
+        "STORAGE_SAS_TOKEN",
+        "STORAGE_SAS_KEY",
+        "STORAGE_CONNECTION_STRING",
+        "STORAGE_TOKEN",
+        "STORAGE_CLIENT_ID",
+        "CLIENT_ID",
+        "FEDERATED_TOKEN_FILE",
+        "MSI_ENDPOINT",
+        "IDENTITY_ENDPOINT",
+    ];
+    if !options.no_sign_request && !variables.iter().any(|v| env(&format!("AZURE_{v}")).is_some()) && env("IDENTITY_ENDPOINT").is_none() {
+        let az = env("PATH").is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join("az").exists()));
+        if az {
+            builder = builder.with_use_azure_cli(true);
+        } else if !machine_of("Microsoft") {
+            return Err(Error::new(
+                Kind::Remote,
+                "no Azure credentials found; tried AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING, AZURE_CLIENT_ID, the login of az, the instance metadata",
+            )
+            .hint("az login makes some; --no-sign-request asks without"));
+        }
+    }
     builder = builder
         .with_account(account)
         .with_client_options(client_options(allow_http, options.no_verify_ssl, options.ca_bundle.as_deref())?)

@@ -161,6 +161,7 @@ impl Failure {
         let low = text.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
         let what = match error.kind() {
+            HttpErrorKind::Timeout if has(&["connect"]) => What::Refused,
             HttpErrorKind::Timeout => What::Timeout,
             _ if has(&["certificate", "invalidcertificate", "handshake", "tls", "corrupt message", "unknownissuer"]) => What::Tls,
             HttpErrorKind::Connect if has(&["dns error", "failed to lookup", "name or service not known", "no address"]) => What::Dns,

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -120,6 +120,7 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
         opened: Mutex::default(),
         windows: Mutex::default(),
+        rate: AtomicU64::new(0),
     });
     all.retain(|_, b| b.strong_count() > 0);
     all.insert(name, Arc::downgrade(&made));
@@ -169,6 +170,8 @@ pub struct RemoteBackend {
     permits: tokio::sync::Semaphore,
     opened: Mutex<HashMap<String, Opened>>,
     windows: Mutex<Windows>,
+    /// Bytes a second that one connection brings, as far as is known.
+    rate: AtomicU64,
 }
 
 impl RemoteBackend {
