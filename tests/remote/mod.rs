@@ -1,4 +1,7 @@
 //! Object storage and HTTP, against servers on this machine.
 
+mod commands;
+mod credentials;
+mod judges;
 mod library;
 mod server;
