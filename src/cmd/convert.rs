@@ -448,14 +448,14 @@ fn files_from(list: &str, null: bool) -> Result<Vec<String>> {
 fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let single = |p: &str| Found { path: p.to_string(), below: String::new() };
     let is_url = path.contains("://");
-    if path == "-" || is_url && !args.recursive && !path.contains('*') {
+    if path == "-" || is_url && !args.recursive && !path.contains(['*', '?', '[']) || path.starts_with("http") && is_url {
         return Ok(vec![single(path)]);
     }
     // A FIFO is not opened here: its writer would see it closed again.
     let at = if is_url { input_location(path, &args.read)? } else { Location::local(path) };
     let kind = at.kind()?;
     if kind == location::Kind::Missing && path.contains(['*', '?', '[']) {
-        return expand_glob(path);
+        return if is_url { expand_url(path, args) } else { expand_glob(path) };
     }
     if kind == location::Kind::Dir && args.recursive && detect::input(&at).is_err() {
         let mut found = Vec::new();
@@ -469,6 +469,22 @@ fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
         return Ok(found);
     }
     Ok(vec![single(path)])
+}
+
+/// Wildcards in keys.
+#[cfg(feature = "remote")]
+fn expand_url(pattern: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
+    let mut found: Vec<Found> = location::remote::expand(pattern, &super::remote_options(&args.read)?)?
+        .into_iter()
+        .map(|l| Found { path: l.display(), below: String::new() })
+        .collect();
+    found.sort_by(|a, b| names::natural(&a.path, &b.path));
+    Ok(found)
+}
+
+#[cfg(not(feature = "remote"))]
+fn expand_url(pattern: &str, _args: &ConvertArgs) -> Result<Vec<Found>> {
+    expand_glob(pattern)
 }
 
 fn expand_glob(pattern: &str) -> Result<Vec<Found>> {

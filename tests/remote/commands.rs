@@ -217,8 +217,9 @@ fn interrupted_uploads_leave_nothing() {
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{ending}: {}", String::from_utf8_lossy(&output.stderr));
-        assert!(server.keys().is_empty(), "{ending}: {:?}", server.keys());
-        assert!(server.unfinished().is_empty(), "{ending}: {:?}", server.unfinished());
+        let asked: Vec<String> = server.asked().iter().map(|a| format!("{} {}", a.method, a.uri)).collect();
+        assert!(server.keys().is_empty(), "{ending}: {:?} {asked:#?}", server.keys());
+        assert!(server.unfinished().is_empty(), "{ending}: {:?} {asked:#?}", server.unfinished());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use super::commands::{npy, said};
-use super::server::{BUCKET, KEY, SECRET, Server};
+use super::server::{Asked, BUCKET, KEY, SECRET, Server};
 use crate::support::{Scratch, npk_command};
 
 struct Home {
@@ -51,7 +51,9 @@ fn profiles() {
     let wrong = "aws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n";
     let home = Home::new(config, &format!("[default]\n{}[other]\n{}[wrong]\n{wrong}", keys(), keys()));
     works(&mut home.command());
-    works(home.command().args(["--profile", "other"]));
+    works(home.command().args(["--profile", "other", "--request-payer"]));
+    let pays = |a: &Asked| a.headers.get("x-amz-request-payer").is_some_and(|v| v == "requester");
+    assert!(home.server.asked().iter().any(pays));
     works(home.command().env("AWS_PROFILE", "other"));
     // A profile that is named beats the environment; one from AWS_PROFILE does not.
     works(home.command().args(["--profile", "other"]).env("AWS_ACCESS_KEY_ID", "AKIAWRONG").env("AWS_SECRET_ACCESS_KEY", "wrong"));
@@ -110,6 +112,4 @@ fn none_at_all() {
         works(home.command().args([flag, "--endpoint-url", &public.endpoint()]));
     }
     assert!(public.asked().iter().all(|a| !a.headers.contains_key("authorization")));
-    works(home.command().args(["--no-sign-request", "--endpoint-url", &public.endpoint(), "--request-payer"]));
-    assert!(public.asked().iter().any(|a| a.headers.get("x-amz-request-payer").is_some_and(|v| v == "requester")));
 }

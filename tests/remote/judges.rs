@@ -154,6 +154,10 @@ fn seaweedfs() {
     std::fs::write(local("big.safetensors"), safetensors(5, 1_500_000)).unwrap();
     std::fs::write(local("x.npy"), npy(1000)).unwrap();
     works(&["convert", &local("x.npy"), &local("reference.npy")]);
+    let keys =
+        [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_ENDPOINT_URL", &weed.endpoint), ("AWS_REGION", "us-east-1")];
+    let made = tool("aws").args(["s3", "mb", "s3://made"]).envs(keys).env("NO_PROXY", "127.0.0.1").output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     works(&["convert", &local("big.safetensors"), "s3://made/ü %1/big.safetensors"]);
     works(&["convert", "s3://made/ü %1/big.safetensors", &local("back.safetensors")]);
     let (a, b) = (std::fs::read(local("big.safetensors")).unwrap(), std::fs::read(local("back.safetensors")).unwrap());

@@ -109,6 +109,8 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
     for fault in &faults {
         match &**fault {
             Fault::Status(status, code, retry_after) => {
+                // A body that nobody reads would break the connection instead.
+                let _ = request.into_body().collect().await;
                 return Ok(error_answer(*status, code, *retry_after));
             }
             Fault::Refuse => return Err(broken()),

@@ -216,7 +216,7 @@ impl RemoteBlob {
     }
 
     fn fail(&self, failure: Failure) -> Error {
-        failure.into_error(&self.backend.bucket)
+        failure.into_error(&self.backend.bucket).file(crate::location::Backend::display(&*self.backend, &self.key))
     }
 }
 

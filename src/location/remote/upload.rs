@@ -18,7 +18,7 @@ use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
 use crate::format::Existing;
 use crate::location::cleanup::{self, Guard};
-use crate::location::{Output, OutputDir};
+use crate::location::{Backend, Output, OutputDir};
 
 /// The first parts; they double every [`PARTS_A_SIZE`], so that 10,000 parts hold more than 2 TB.
 const PART: usize = 8 << 20;
@@ -107,8 +107,9 @@ impl Upload {
             before,
         })
     }
+    /// Names the output: whoever moves the bytes would name the input.
     fn fail(&self, failure: Failure) -> Error {
-        failure.into_error(&self.backend.bucket)
+        failure.into_error(&self.backend.bucket).file(self.backend.display(&self.key))
     }
     fn take_front(&mut self) -> Result<()> {
         let Some(front) = self.coming.pop_front() else { return Ok(()) };
@@ -426,7 +427,7 @@ impl Drop for DirFile {
 
 impl DirOutput {
     fn fail(&self, failure: Failure) -> Error {
-        failure.into_error(&self.backend.bucket)
+        failure.into_error(&self.backend.bucket).file(self.backend.display(&self.prefix))
     }
 
     /// Whether an old object was part of the directory that is replaced: files of the endings that are written now, the
