@@ -13,7 +13,6 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -525,6 +524,3 @@ pub fn blocks_of(blocks: &[BlockInfo], rows: Range<u64>) -> impl Iterator<Item =
         (b, start..stop)
     })
 }
-
-/// Shared with the readers of rows.
-pub type SharedBlob = Arc<dyn Blob>;
