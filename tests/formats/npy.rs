@@ -1,14 +1,12 @@
 //! npy against numpy itself.
 
-use std::io::Write;
-
 use npk::error::Kind;
 use npk::format::{Order, ReadOptions};
 use npk::formats::by_name;
 use npk::location::Location;
 use npk::model::{Logical, Values};
 
-use crate::support::library::{convert, convert_files, drain, read_all};
+use crate::support::library::{convert, convert_files, drain, fifo, read_all};
 use crate::support::{Scratch, mutants, python};
 
 /// numpy arrays of every dtype × shape × order × byte order, in numbered files beside a plain C-order copy.
@@ -273,17 +271,6 @@ np.save('u.npy', np.array(['abc', 'd', 'efgh']))
     }
 }
 
-/// The bytes through a FIFO, as on standard input.
-fn fifo(dir: &Scratch, name: &str, bytes: Vec<u8>) -> Location {
-    let path = dir.join(name);
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
-    let writer = path.clone();
-    std::thread::spawn(move || {
-        let _ = std::fs::OpenOptions::new().write(true).open(writer).and_then(|mut f| f.write_all(&bytes));
-    });
-    Location::input(path).unwrap()
-}
-
 #[test]
 fn from_a_pipe() {
     let dir = Scratch::new();
@@ -300,11 +287,11 @@ np.save('le.npy', a.astype('<u4'))
     for name in ["c", "f", "le"] {
         let bytes = std::fs::read(dir.join(&format!("{name}.npy"))).unwrap();
         let out = dir.join(&format!("{name}.out.npy"));
-        let at = fifo(&dir, &format!("{name}.fifo"), bytes.clone());
+        let at = fifo(&dir.join(&format!("{name}.fifo")), bytes.clone());
         convert("npy", &at, "npy", &Location::local(&out), &Default::default()).unwrap();
         assert!(std::fs::read(&out).unwrap() == want, "{name}");
         for (i, broken) in [bytes[..bytes.len() - 5].to_vec(), [bytes.clone(), vec![1]].concat()].into_iter().enumerate() {
-            let at = fifo(&dir, &format!("{name}{i}.fifo"), broken);
+            let at = fifo(&dir.join(&format!("{name}{i}.fifo")), broken);
             let out = dir.join(&format!("{name}{i}.npy"));
             assert!(convert("npy", &at, "npy", &Location::local(&out), &Default::default()).is_err());
             assert!(!out.exists());
@@ -320,7 +307,7 @@ fn wide_rows_in_fortran_order() {
         r#"
 import numpy as np
 rng = np.random.default_rng(2)
-for i, (shape, d) in enumerate([((40, 100, 100), '<i2'), ((7, 300, 400), '>f8'), ((300, 50000), '<c16'), ((2000, 3, 5, 700), 'u1'), ((50, 40001), 'i4,f4,u1')]):
+for i, (shape, d) in enumerate([((40, 100, 100), '<i2'), ((7, 300, 400), '>f8'), ((300, 3000), '<c16'), ((500, 3, 5, 700), 'u1'), ((50, 4001), 'i4,f4,u1')]):
     a = np.frombuffer(rng.bytes(int(np.prod(shape)) * np.dtype(d).itemsize), d).reshape(shape)
     np.save(f'f{i}.npy', np.asfortranarray(a)); np.save(f'c{i}.npy', a)
 "#,
@@ -339,5 +326,17 @@ for i, (shape, d) in enumerate([((40, 100, 100), '<i2'), ((7, 300, 400), '>f8'),
             got
         };
         assert!(read(format!("f{i}.npy")) == read(format!("c{i}.npy")), "{i}");
+    }
+}
+
+#[test]
+fn fixtures_read_or_fail() {
+    for path in crate::support::fixtures("good/npy", &["npy"]) {
+        let plan = read_all("npy", &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(!plan.arrays.is_empty());
+    }
+    for path in crate::support::fixtures("bad/npy", &["npy"]) {
+        let error = read_all("npy", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
+        assert!(matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing), "{}: {error}", path.display());
     }
 }

@@ -253,3 +253,41 @@ for f in set(index['weight_map'].values()):
     // What is there already stays.
     assert_eq!(convert("safetensors", &from, "safetensors", &to, &options).unwrap_err().kind(), Kind::Exists);
 }
+
+#[test]
+fn fixtures_read_or_fail() {
+    for path in crate::support::fixtures("good/safetensors", &["safetensors"]) {
+        let plan = read_all("safetensors", &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(!plan.arrays.is_empty());
+    }
+    for path in crate::support::fixtures("bad/safetensors", &["safetensors"]) {
+        let error = read_all("safetensors", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
+        assert!(matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing), "{}: {error}", path.display());
+    }
+}
+
+#[test]
+fn from_a_pipe() {
+    let dir = Scratch::new();
+    python(dir.path(), MAKE);
+    let whole = std::fs::read(dir.join("in.safetensors")).unwrap();
+    let swapped = r#"{"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]},"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}"#;
+    write(&dir.join("swapped"), swapped, 5);
+    for (name, bytes, good) in [
+        ("whole", whole.clone(), true),
+        ("swapped", std::fs::read(dir.join("swapped")).unwrap(), true),
+        ("cut", whole[..whole.len() - 1].to_vec(), false),
+        ("long", [whole.clone(), vec![0]].concat(), false),
+        ("empty", Vec::new(), false),
+    ] {
+        let out = dir.join(&format!("{name}.out"));
+        let input = crate::support::library::fifo(&dir.join(&format!("{name}.fifo")), bytes);
+        let done = convert("safetensors", &input, "safetensors", &Location::local(&out), &WriteOptions::default());
+        assert_eq!(done.is_ok(), good, "{name}: {done:?}");
+        assert_eq!(out.exists(), good);
+        if name == "whole" {
+            std::fs::rename(&out, dir.join("out.safetensors")).unwrap();
+            python(dir.path(), COMPARE);
+        }
+    }
+}

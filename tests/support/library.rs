@@ -1,5 +1,6 @@
 //! Conversions through the library alone, without the command line: thousands of them are cheap.
 
+use std::io::Write;
 use std::path::Path;
 
 use npk::error::Result;
@@ -41,4 +42,14 @@ pub fn convert(from: &str, input: &Location, to: &str, output: &Location, option
 /// As [`convert`], from path to path.
 pub fn convert_files(from: &str, input: &Path, to: &str, output: &Path) -> Result<Summary> {
     convert(from, &Location::local(input), to, &Location::local(output), &WriteOptions::default())
+}
+
+/// The bytes through a FIFO, as on standard input.
+pub fn fifo(path: &Path, bytes: Vec<u8>) -> Location {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+    let writer = path.to_path_buf();
+    std::thread::spawn(move || {
+        let _ = std::fs::OpenOptions::new().write(true).open(writer).and_then(|mut f| f.write_all(&bytes));
+    });
+    Location::input(path).unwrap()
 }
