@@ -199,3 +199,17 @@ fn damage_is_an_error() {
         crate::support::mutants(&bytes, 30, |mutant| survive("parquet", scratch.path(), mutant));
     }
 }
+
+#[test]
+fn types_and_nulls_come_back_through_npk() {
+    use crate::support::npk;
+    let scratch = Scratch::new();
+    let code = "all = t.tables(60)\nfor n in ('flat', 'nulls', 'required', 'nested', 'flat_one', 'nested_empty'):\n  p = n + '.parquet'; t.pq.write_table(all[n], p); print(p)";
+    for name in make_tables(scratch.path(), code) {
+        let (from, store, back) = (scratch.join(&name), scratch.join("store.npk"), scratch.join(&format!("out-{name}")));
+        let (from, store, back) = (from.to_str().unwrap(), store.to_str().unwrap(), back.to_str().unwrap());
+        npk(&["convert", "-q", "-f", "--layout", "columns", "--strings", "codes", "--ragged", "offsets", from, store]);
+        npk(&["convert", "-q", store, back]);
+    }
+    python(scratch.path(), "import tables_judge as t\nt.compare_parquet()");
+}
