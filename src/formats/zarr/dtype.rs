@@ -377,7 +377,7 @@ fn float(value: &Value, size: usize, dtype: Option<Dtype>) -> Option<Vec<u8>> {
         (2, _) => half::f16::from_f64(n).to_le_bytes().to_vec(),
         // float8: zero, NaN, and one as the values in use.
         (1, Some(d)) => vec![match (d, n) {
-            (Dtype::F8E8m0, n) if n == 1.0 => 127,
+            (Dtype::F8E8m0, 1.0) => 127,
             (_, 0.0) if d != Dtype::F8E8m0 => 0,
             (Dtype::F8E4m3, n) if n.is_nan() => 0x7F,
             (Dtype::F8E5m2, n) if n.is_nan() => 0x7E,

@@ -92,7 +92,7 @@ impl Format for Zarr {
             return Ok(Sniff::No);
         }
         let is_there = |marker: &&str| matches!(head.location.join(marker).kind(), Ok(crate::location::Kind::File { .. }));
-        Ok(if MARKERS.iter().any(|m| is_there(m)) { Sniff::Yes } else { Sniff::No })
+        Ok(if MARKERS.iter().any(is_there) { Sniff::Yes } else { Sniff::No })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         guarded(|| Ok(Box::new(read::open(at, options)?) as Box<dyn Source>))

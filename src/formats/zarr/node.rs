@@ -101,9 +101,9 @@ pub fn array(meta: &Value, attributes: Attributes, version: u8, memory_bytes: u6
     };
     let stored = match stored {
         Some(Value::String(s)) => s.clone(),
-        Some(other) => match (other.get("name").and_then(Value::as_str), other.get("configuration")) {
-            (Some(name), None) => name.to_string(),
-            _ => other.to_string().chars().take(200).collect(),
+        Some(other) => match other.get("name").and_then(Value::as_str) {
+            Some(name) => name.to_string(),
+            None => other.to_string().chars().take(200).collect(),
         },
         None => String::new(),
     };
@@ -216,8 +216,8 @@ fn finish(shape: &[u64], object: Vec<u64>, keys: Keys, chain: Chain, element: El
     let bytes = checked_product(&chunk).and_then(|n| n.checked_mul(item)).unwrap_or(u64::MAX);
     let is_raw = chain.is_raw() && shape.get(1..) == chunk.get(1..);
     if bytes > memory_bytes && !is_raw {
-        return Err(Error::refused(format!("its chunks {chunk:?} take {bytes} bytes each, the memory limit is {memory_bytes} bytes"))
-            .hint("raise --memory-limit"));
+        let error = Error::refused(format!("its chunks {chunk:?} take {bytes} bytes each, the memory limit is {memory_bytes} bytes"));
+        return Err(if bytes < 1 << 36 { error.hint("raise --memory-limit") } else { error });
     }
     if element.size().is_none() && shape.len() > 1 {
         return Err(Error::refused(format!("text of more than one dimension ({shape:?}) is not supported")));
@@ -265,7 +265,10 @@ impl Info {
             ..details
         };
         match &node.element {
-            Element::Text => vec![(whole(Dtype::U8, Logical::Text, details), None)],
+            Element::Text => {
+                let stored_dtype = details.stored_dtype.clone().filter(|s| s != "string");
+                vec![(whole(Dtype::U8, Logical::Text, Details { stored_dtype, ..details }), None)]
+            }
             Element::Binary | Element::Object => vec![(whole(Dtype::U8, Logical::Binary, details), None)],
             Element::Fixed { fields, .. } => fields
                 .iter()

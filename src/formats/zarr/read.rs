@@ -10,7 +10,7 @@ use super::node::Node;
 use super::shard::Index;
 use super::store::Store;
 use super::tree;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, OnDuplicate, Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::{Blob, Location};
 use crate::model::{Buf, Chunk, Plan, Values};
@@ -143,6 +143,15 @@ struct Reader {
     limit: u64,
 }
 
+/// Says in which chunk something is wrong.
+fn in_chunk(e: Error, key: &str) -> Error {
+    let named = Error::new(e.kind(), format!("the chunk {key}: {e}"));
+    match e.hint_text() {
+        Some(hint) => named.hint(hint),
+        None => named,
+    }
+}
+
 /// Counts `place` up in C order below `counts`; false at the end.
 pub fn step(place: &mut [u64], counts: &[u64]) -> bool {
     for d in (0..place.len()).rev() {
@@ -228,7 +237,7 @@ impl Reader {
         let name = Self::key(entry, node, place);
         let blob = self.store.blob(&name)?;
         let index = match &blob {
-            Some(blob) => shard.index(blob.as_ref()).at_file(&name)?,
+            Some(blob) => shard.index(blob.as_ref()).map_err(|e| in_chunk(e, &name))?,
             None => Vec::new(),
         };
         let opened = Arc::new(Opened { blob, index });
@@ -244,11 +253,17 @@ impl Reader {
     }
 
     /// The items of one chunk as the array's field has them: contiguous, little-endian.
-    fn items(&self, entry: &Entry, node: &Node, encoded: Option<Vec<u8>>) -> Result<Decoded> {
+    fn items(&self, entry: &Entry, node: &Node, encoded: Option<Vec<u8>>, place: &[u64]) -> Result<Decoded> {
         let shape = node.chunk_shape();
         let decoded = match encoded {
             None => shape.filled(),
-            Some(bytes) => node.chain.decode(bytes, &shape)?,
+            Some(bytes) => node.chain.decode(bytes, &shape).map_err(|e| {
+                let object: Vec<u64> = match &node.shard {
+                    Some(shard) => place.iter().zip(&shard.counts).map(|(p, n)| p / n).collect(),
+                    None => place.to_vec(),
+                };
+                in_chunk(e, &node.keys.key(&object))
+            })?,
         };
         match (decoded, &entry.field) {
             (Decoded::Fixed(bytes), Some(field)) => Ok(Decoded::Fixed(field_of(bytes, node, field))),
@@ -404,7 +419,7 @@ impl ReadRows for Reader {
         };
         if node.shape.is_empty() {
             let mut fetch = Fetch::new(self, array, entry, node, 0..1);
-            return match self.items(entry, node, fetch.next()?)? {
+            return match self.items(entry, node, fetch.next()?, &[])? {
                 Decoded::Fixed(bytes) => give(0, 1, bytes.into(), emit),
                 Decoded::Var(items) => emit(var_chunk(array, 0, 1, items)),
             };
@@ -437,7 +452,8 @@ impl ReadRows for Reader {
                     give(r0, count, buf.slice_with_length((r0 - top) as usize * row_bytes, count as usize * row_bytes), emit)?;
                     continue;
                 }
-                match self.items(entry, node, fetch.next()?)? {
+                let place: Vec<u64> = (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect();
+                match self.items(entry, node, fetch.next()?, &place)? {
                     Decoded::Fixed(bytes) => {
                         let buf = Buf::from_vec(bytes);
                         if is_part {
@@ -465,7 +481,8 @@ impl ReadRows for Reader {
             let mut place = vec![0u64; columns.len()];
             if columns.iter().all(|c| *c > 0) {
                 loop {
-                    if let Decoded::Fixed(part) = self.items(entry, node, fetch.next()?)? {
+                    let full: Vec<u64> = std::iter::once(k).chain(place.iter().copied()).collect();
+                    if let Decoded::Fixed(part) = self.items(entry, node, fetch.next()?, &full)? {
                         let at: Vec<u64> = std::iter::once(top).chain(place.iter().zip(&node.chunk[1..]).map(|(p, c)| p * c)).collect();
                         scatter(&part, &node.chunk, &at, &mut out, &out_shape, &out_at, item);
                     }

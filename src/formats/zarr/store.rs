@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::codec::zip::{Archive, check_crc};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::location::{Blob, Location};
 
 /// Reads by key; `/` separates.
@@ -79,7 +79,7 @@ impl Store {
         if let Store::Zip(zip) = self
             && let Some(&member) = zip.members.get(key)
         {
-            check_crc(crc32fast::hash(&bytes), zip.archive.entries[member].crc).at_file(key)?;
+            check_crc(crc32fast::hash(&bytes), zip.archive.entries[member].crc).map_err(|e| Error::new(e.kind(), format!("{key}: {e}")))?;
         }
         Ok(Some(bytes))
     }
@@ -170,7 +170,7 @@ impl ZipStore {
     fn blob(&self, key: &str) -> Result<Option<Arc<dyn Blob>>> {
         let Some(&member) = self.members.get(key) else { return Ok(None) };
         let entry = &self.archive.entries[member];
-        entry.check().at_file(key)?;
+        entry.check().map_err(|e| Error::new(e.kind(), format!("{key}: {e}")))?;
         let (start, len) = (self.archive.data_offset(member)?, entry.stored_bytes);
         if entry.is_stored() {
             return Ok(Some(Arc::new(Part { blob: self.archive.blob.clone(), start, len })));

@@ -12,7 +12,7 @@ use zarrs::array::codec::{BloscCompressor, BloscShuffleMode, blosc_compress_byte
 use super::layout::{Layout, Packer, check_path};
 use super::read::{scatter, step};
 use super::zip_out::ZipOut;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, OutputDir};
 use crate::model::{Attributes, Chunk, Plan, Values};
@@ -320,7 +320,7 @@ impl Writer {
         match &self.out {
             Out::Dir(dir) => {
                 let mut file = dir.create(key)?;
-                file.write_all(bytes).map_err(Error::from).at_file(key)?;
+                file.write_all(bytes)?;
                 file.commit()
             }
             Out::Zip(zip) => zip.lock().unwrap_or_else(|e| e.into_inner()).add(key, bytes),
