@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod convert;
+mod corpus;
 mod formats;
 mod generated;
 mod matrix;
