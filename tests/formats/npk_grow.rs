@@ -353,7 +353,7 @@ impl Waiting {
         if !fifo.exists() {
             assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         }
-        let child = npk_command()
+        let mut child = npk_command()
             .args(["convert", "--from", "safetensors", "fifo.safetensors", to])
             .args(flags)
             .current_dir(folder)
@@ -367,6 +367,8 @@ impl Waiting {
                 return Waiting { child, fifo: Some(file) };
             }
         }
+        let _ = child.kill();
+        let _ = child.wait();
         panic!("{flags:?}: the run does not read the FIFO");
     }
     /// Waits until `there` is true of the folder.

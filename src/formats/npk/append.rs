@@ -493,7 +493,8 @@ impl Sink for AppendSink {
     fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
         let rows = self.new_rows(end)?;
         let mut summary = Summary::default();
-        let (mut small, mut bitmaps): (Vec<(String, Vec<u8>)>, Vec<(String, Vec<u8>)>) = (Vec::new(), Vec::new());
+        let mut small: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut bitmaps: Vec<(String, Vec<u8>)> = Vec::new();
         let mut gone = Vec::new();
         let now = metadata::now_us();
         for (i, target) in self.targets.iter().enumerate() {
