@@ -260,7 +260,7 @@ impl Tile {
             blob.read_at(start, &mut self.buffer[used..used + bytes])?;
             self.at.extend(self.from[i..j].iter().map(|&f| used + (f - start) as usize));
             // An odd number of cache lines between columns, so that they do not fight for the same places of the cache.
-            used += bytes.next_multiple_of(64) + if bytes.div_ceil(64) % 2 == 0 { 64 } else { 0 };
+            used += bytes.next_multiple_of(64) + if bytes.div_ceil(64).is_multiple_of(2) { 64 } else { 0 };
             i = j;
         }
         Ok(())

@@ -90,7 +90,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header> {
     let (mut descr, mut fortran, mut shape) = (None, None, None);
     for (key, value) in pairs {
         let again = match (key.as_str(), value) {
-            ("descr", v) => descr.replace(self::descr(v, 0)?).is_some(),
+            ("descr", v) => descr.replace(self::descr(v)?).is_some(),
             ("fortran_order", Value::Bool(b)) => fortran.replace(b).is_some(),
             ("shape", v) => shape.replace(dims(v)?).is_some(),
             ("fortran_order", _) => return Err(Error::corrupt("fortran_order is neither True nor False")),
@@ -132,14 +132,14 @@ fn dims(value: Value) -> Result<Vec<u64>> {
     }
 }
 
-fn descr(value: Value, depth: usize) -> Result<Descr> {
+fn descr(value: Value) -> Result<Descr> {
     let wrong = || Error::corrupt("the header's descr is no type");
     match value {
         Value::Text(t) => Ok(Descr::Simple(t)),
         Value::Tuple(items) => {
             let mut items = items.into_iter();
             let (Some(base), Some(shape), None) = (items.next(), items.next(), items.next()) else { return Err(wrong()) };
-            Ok(Descr::Array(Box::new(descr(base, depth + 1)?), dims(shape)?))
+            Ok(Descr::Array(Box::new(descr(base)?), dims(shape)?))
         }
         Value::List(items) if !items.is_empty() => {
             let mut fields = Vec::with_capacity(items.len());
@@ -154,7 +154,7 @@ fn descr(value: Value, depth: usize) -> Result<Descr> {
                     },
                     _ => return Err(wrong()),
                 };
-                let base = descr(parts.next().ok_or_else(wrong)?, depth + 1)?;
+                let base = descr(parts.next().ok_or_else(wrong)?)?;
                 let field = match (parts.next(), parts.next()) {
                     (None, _) => base,
                     (Some(shape), None) => Descr::Array(Box::new(base), dims(shape)?),

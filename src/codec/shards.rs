@@ -210,7 +210,7 @@ pub fn open(
                     OnDuplicate::Last => {
                         let (part, index) = joined.places[first];
                         let old: &mut Part = &mut joined.parts[part];
-                        old.of[index] = None;
+                        Arc::make_mut(&mut old.of)[index] = None;
                         of[i] = Some(first);
                         joined.places[first] = (p, i);
                         joined.plan.arrays[first] = meta;
@@ -234,11 +234,11 @@ pub fn open(
             joined.plan.attributes.entry(key.clone()).or_insert_with(|| value.clone());
         }
         joined.plan.notes.extend(source.plan().notes.iter().cloned());
-        joined.parts.push(Part { source, of, wanted: Vec::new() });
+        joined.parts.push(Part { source, of: Arc::new(of), wanted: Vec::new() });
     }
     if let Some(map) = &found.weight_map {
         for (name, file) in map {
-            if !taken.get(name).is_some_and(|&a| joined.plan.arrays[a].details.part.as_deref() == Some(file)) {
+            if taken.get(name).is_none_or(|&a| joined.plan.arrays[a].details.part.as_deref() != Some(file)) {
                 return Err(Error::corrupt(format!("the index says that it is in {file}, which does not hold it")).array(name));
             }
         }
@@ -265,7 +265,7 @@ struct Joined {
 struct Part {
     source: Box<dyn Source>,
     /// The joined index of each of its arrays.
-    of: Vec<Option<usize>>,
+    of: Arc<Vec<Option<usize>>>,
     wanted: Vec<usize>,
 }
 
@@ -317,7 +317,7 @@ impl Source for Joined {
 
 struct PartJob {
     job: Box<dyn Job>,
-    of: Vec<Option<usize>>,
+    of: Arc<Vec<Option<usize>>>,
 }
 
 impl Job for PartJob {

@@ -76,6 +76,9 @@ impl Entry {
     }
 }
 
+/// Where a member's bytes begin, and the first of them as they are stored.
+pub type MemberHead = (u64, Vec<u8>);
+
 /// An opened archive.
 pub struct Archive {
     /// The file.
@@ -178,7 +181,7 @@ impl Archive {
     ///
     /// # Errors
     /// Reading errors; per member: a broken local header.
-    pub fn heads(&self, members: &[usize], max: u64) -> Result<Vec<Result<(u64, Vec<u8>)>>> {
+    pub fn heads(&self, members: &[usize], max: u64) -> Result<Vec<Result<MemberHead>>> {
         let mut heads = Vec::with_capacity(members.len());
         for group in members.chunks(256) {
             let range = |&m: &usize| -> Range<u64> {
@@ -212,7 +215,7 @@ impl Archive {
         self.heads(members, 0)?.into_iter().map(|head| Ok(head?.0)).collect()
     }
 
-    fn local(&self, member: usize, bytes: &[u8]) -> Result<(u64, Vec<u8>)> {
+    fn local(&self, member: usize, bytes: &[u8]) -> Result<MemberHead> {
         let e = &self.entries[member];
         let broken = || Error::corrupt(format!("the local header at byte {} is broken", e.header_offset)).array(&e.name);
         if !bytes.starts_with(b"PK\x03\x04") {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::codec::names;
 use crate::codec::npy_data::{NpyReader, Records};
 use crate::codec::npy_header;
-use crate::codec::zip::{Archive, Entry, Member, check_crc};
+use crate::codec::zip::{Archive, Entry, Member, MemberHead, check_crc};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::file_blob;
@@ -115,7 +115,7 @@ fn broken(name: &str, entry: &Entry, error: Error) -> ArrayMeta {
 }
 
 /// Reads a member's npy header.
-fn npy(archive: &Archive, member: usize, name: &str, head: Result<(u64, Vec<u8>)>) -> Result<Npy> {
+fn npy(archive: &Archive, member: usize, name: &str, head: Result<MemberHead>) -> Result<Npy> {
     let entry = &archive.entries[member];
     entry.check()?;
     let (data_offset, head) = head?;

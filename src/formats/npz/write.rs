@@ -121,7 +121,7 @@ impl Sink for Stored {
         let (array, mut row) = (encoded.array, encoded.first_row);
         let bufs = encoded.payload.downcast::<Vec<crate::model::Buf>>().map_err(|_| Error::failed("an unknown payload"))?;
         for buf in bufs.into_iter() {
-            let rows = if self.arrays[array].row_bytes == 0 { 0 } else { buf.len() as u64 / self.arrays[array].row_bytes };
+            let rows = (buf.len() as u64).checked_div(self.arrays[array].row_bytes).unwrap_or(0);
             self.writer.write(&Chunk::fixed(array, row, rows, buf))?;
             row += rows;
         }
