@@ -153,6 +153,9 @@ struct PtSource {
     reader: Arc<Reader>,
 }
 
+/// Views are tied where all of this agrees: storage, offset, shape, strides, element type, what is done to the values.
+type ViewKey = (usize, u64, Vec<u64>, Vec<u64>, Dtype, Flip);
+
 fn open_one(at: &Location, options: &ReadOptions) -> Result<PtSource> {
     if let Some(error) = foreign::named(&at.head(512)?) {
         return Err(error.file(at.display()));
@@ -172,7 +175,7 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
     if let Some(structure) = &walk.structure {
         plan.attributes.insert(structure::KEY.into(), Value::String(structure.to_string()));
     }
-    let mut first_of: HashMap<(usize, u64, Vec<u64>, Vec<u64>, Dtype, Flip), String> = HashMap::new();
+    let mut first_of: HashMap<ViewKey, String> = HashMap::new();
     let mut items = Vec::with_capacity(walk.found.len());
     for Found { name, thing } in walk.found {
         let (mut meta, item) = match thing {
