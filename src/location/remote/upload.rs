@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -41,13 +41,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Begun {
     id: Option<MultipartId>,
     tasks: Vec<AbortHandle>,
+    /// Being asked for.
+    beginning: bool,
+    /// Taken back: nothing may begin any more.
+    closed: bool,
+}
+
+fn interrupted() -> Error {
+    Error::failed("interrupted")
 }
 
 /// Takes an upload back: first its parts on the way, then what has arrived.
 fn abort(objects: &Objects, path: &Path, begun: &Mutex<Begun>) {
-    let (id, tasks) = {
+    // An upload that is just being begun must be waited for, to be taken back as well.
+    let end = Instant::now() + UNDO;
+    let (id, tasks) = loop {
         let mut b = lock(begun);
-        (b.id.take(), std::mem::take(&mut b.tasks))
+        b.closed = true;
+        if !b.beginning || Instant::now() > end {
+            break (b.id.take(), std::mem::take(&mut b.tasks));
+        }
+        drop(b);
+        std::thread::sleep(Duration::from_millis(5));
     };
     for task in tasks {
         task.abort();
@@ -113,20 +128,42 @@ impl Upload {
     }
     fn take_front(&mut self) -> Result<()> {
         let Some(front) = self.coming.pop_front() else { return Ok(()) };
-        let part = runtime()?.block_on(front).map_err(|_| Error::failed("an upload ended unexpectedly"))?;
+        let part = runtime()?.block_on(front).map_err(|_| interrupted())?;
         self.parts.push(part.map_err(|f| self.fail(f))?);
         Ok(())
     }
     fn begin(&mut self) -> Result<MultipartId> {
-        if let Some(id) = &lock(&self.begun).id {
-            return Ok(id.clone());
+        {
+            let mut begun = lock(&self.begun);
+            match &begun.id {
+                Some(id) => return Ok(id.clone()),
+                None if begun.closed => return Err(interrupted()),
+                None => begun.beginning = true,
+            }
         }
         let (objects, path) = (self.objects.clone(), self.path.clone());
-        let id = runtime()?
-            .block_on(self.backend.retrying(|| async { objects.parts.create_multipart(&path).await.map_err(|e| Failure::from_store(&e)) }))
-            .map_err(|f| self.fail(f))?;
-        lock(&self.begun).id = Some(id.clone());
+        let made = runtime().map(|r| {
+            r.block_on(self.backend.retrying(|| async { objects.parts.create_multipart(&path).await.map_err(|e| Failure::from_store(&e)) }))
+        });
+        let mut begun = lock(&self.begun);
+        begun.beginning = false;
+        let id = made?.map_err(|f| self.fail(f))?;
+        begun.id = Some(id.clone());
         Ok(id)
+    }
+    /// Spawns a request that the undo can stop.
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<JoinHandle<Result<T, Failure>>> {
+        let runtime = runtime()?;
+        let mut begun = lock(&self.begun);
+        if begun.closed {
+            return Err(interrupted());
+        }
+        let task = runtime.spawn(work);
+        begun.tasks.push(task.abort_handle());
+        Ok(task)
     }
     fn send(&mut self) -> Result<()> {
         let id = self.begin()?;
@@ -136,15 +173,14 @@ impl Upload {
         let bytes = Bytes::from(std::mem::take(&mut self.buffer));
         let (backend, objects, path, index) = (self.backend.clone(), self.objects.clone(), self.path.clone(), self.asked);
         self.asked += 1;
-        let task = runtime()?.spawn(async move {
+        let task = self.spawn(async move {
             backend
                 .retrying(|| async {
                     let payload = PutPayload::from_bytes(bytes.clone());
                     objects.parts.put_part(&path, &id, index, payload).await.map_err(|e| Failure::from_store(&e))
                 })
                 .await
-        });
-        lock(&self.begun).tasks.push(task.abort_handle());
+        })?;
         self.coming.push_back(task);
         Ok(())
     }
@@ -182,7 +218,9 @@ impl Upload {
     fn finish(&mut self) -> Result<()> {
         if self.asked == 0 {
             let bytes = Bytes::from(std::mem::take(&mut self.buffer));
-            return put(&self.backend, &self.objects, &self.path, bytes).map_err(|f| self.fail(f));
+            let (backend, objects, path) = (self.backend.clone(), self.objects.clone(), self.path.clone());
+            let task = self.spawn(async move { put(&backend, &objects, &path, bytes).await })?;
+            return runtime()?.block_on(task).map_err(|_| interrupted())?.map_err(|f| self.fail(f));
         }
         let arrived = self.arrive()?;
         runtime()?.block_on(complete(&self.backend, &self.objects, &arrived)).map_err(|f| self.fail(f))?;
@@ -199,11 +237,10 @@ impl Upload {
     }
 }
 
-fn put(backend: &RemoteBackend, objects: &Objects, path: &Path, bytes: Bytes) -> Result<(), Failure> {
-    let work = backend.retrying(|| async {
-        objects.store.put(path, PutPayload::from_bytes(bytes.clone())).await.map(|_| ()).map_err(|e| Failure::from_store(&e))
-    });
-    runtime().map_err(|e| Failure::new(What::Other, e.message()))?.block_on(work)
+async fn put(backend: &RemoteBackend, objects: &Objects, path: &Path, bytes: Bytes) -> Result<(), Failure> {
+    let put =
+        || async { objects.store.put(path, PutPayload::from_bytes(bytes.clone())).await.map(|_| ()).map_err(|e| Failure::from_store(&e)) };
+    backend.retrying(put).await
 }
 
 /// Completes an upload. An answer that was lost is looked up: the upload is gone and the object is there.
@@ -402,7 +439,7 @@ impl Write for DirFile {
 impl Output for DirFile {
     fn commit(mut self: Box<Self>) -> Result<()> {
         if lock(&self.written).closed {
-            return Err(Error::failed("interrupted"));
+            return Err(interrupted());
         }
         if self.replaces {
             let arrived = self.upload.arrive()?;
@@ -481,7 +518,8 @@ impl OutputDir for DirOutput {
             if self.before.is_empty() {
                 lock(&self.written).fresh.push(path.clone());
             }
-            put(&self.backend, &self.objects, &path, Bytes::copy_from_slice(bytes)).map_err(|f| self.fail(f))?;
+            let work = put(&self.backend, &self.objects, &path, Bytes::copy_from_slice(bytes));
+            runtime()?.block_on(work).map_err(|f| self.fail(f))?;
             self.backend.forget(&key);
         }
         if let Some(guard) = self.guard.take() {
