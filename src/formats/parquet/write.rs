@@ -125,7 +125,7 @@ fn group_rows(plan: &Plan, options: &WriteOptions) -> Result<u64> {
     for meta in &plan.arrays {
         row_bytes = row_bytes.saturating_add(if meta.logical.is_var() { 32 } else { meta.row_bytes()? });
     }
-    let bytes = GROUP_BYTES.min(options.memory_bytes / 8).max(1 << 20);
+    let bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
     Ok((bytes / row_bytes.max(1)).clamp(1, GROUP_ROWS))
 }
 
