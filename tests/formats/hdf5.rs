@@ -457,3 +457,110 @@ fn damage_is_an_error_and_nothing_worse() {
         assert!(opened > 0 && damaged > 0, "{file}: {opened} {damaged}");
     }
 }
+
+#[test]
+fn pandas_frames_come_as_columns() {
+    let dir = Scratch::new();
+    support::python(
+        dir.path(),
+        r#"
+import pandas as pd, numpy as np
+n = 2000
+df = pd.DataFrame({'b': np.arange(n) * 1.5, 'a': np.arange(n), 'c': np.arange(n) * 2.5, 't': pd.date_range('2020', periods=n, unit='us'),
+                   'flag': np.arange(n) % 3 == 0, 'small': np.arange(n, dtype='i2')}, index=pd.Index(np.arange(n) * 10, name='idx'))
+df.to_hdf('fixed.h5', key='df', format='fixed')
+df.to_hdf('packed.h5', key='df', format='fixed', complib='zlib', complevel=5)
+df['s'] = [f'text {i % 7}' for i in range(n)]
+df.to_hdf('table.h5', key='deep/df', format='table')
+df.to_hdf('columns.h5', key='df', format='table', data_columns=True, complib='blosc', complevel=5)
+df.to_hdf('object.h5', key='df', format='fixed')
+df['a'].to_hdf('series.h5', key='s')
+df['b'].to_hdf('series_table.h5', key='s', format='table')
+df[['a', 'b']].to_hdf('two.h5', key='one'); df[['c', 'flag']].to_hdf('two.h5', key='two', format='table')
+"#,
+    );
+    let all = ["b", "a", "c", "t", "flag", "small"];
+    for (file, columns, index) in [
+        ("fixed", &all[..], "idx"),
+        ("packed", &all[..], "idx"),
+        ("table", &["b", "a", "c", "t", "flag", "small", "s"][..], "idx"),
+        ("columns", &["b", "a", "c", "t", "flag", "small", "s"][..], "idx"),
+        ("series", &["a"][..], "idx"),
+        ("series_table", &["b"][..], "idx"),
+    ] {
+        let path = dir.join(&format!("{file}.h5"));
+        let refused: Vec<_> = dump(&path, &dir.join("dump"), None).into_iter().filter(|t| t.1.is_some()).collect();
+        assert!(refused.is_empty(), "{file}: {refused:?}");
+        let source = open(&path).unwrap();
+        let [table] = &source.plan().tables[..] else { panic!("{file}: {:?}", source.plan().tables) };
+        assert_eq!(table.columns.iter().map(|c| c.header.as_str()).collect::<Vec<_>>(), columns, "{file}");
+        assert_eq!(table.index, [index], "{file}");
+        let code = format!(
+            r#"
+import json, pandas as pd, numpy as np
+df = pd.read_hdf('{file}.h5'); df = df.to_frame() if isinstance(df, pd.Series) else df
+for entry in json.load(open('dump/manifest.json')):
+    raw = open('dump/' + entry['file'], 'rb').read()
+    theirs = df.index if entry['name'] == df.index.name else df[entry['name']]
+    if entry['text']:
+        assert json.loads(raw) == list(theirs), entry
+    else:
+        theirs = theirs.to_numpy()
+        assert theirs.dtype.kind in 'mM' or theirs.dtype == entry['dtype'], (entry, theirs.dtype)
+        assert raw == theirs.tobytes(), entry
+assert len(json.load(open('dump/manifest.json'))) == df.shape[1] + 1
+"#
+        );
+        support::python(dir.path(), &code);
+    }
+    let source = open(&dir.join("fixed.h5")).unwrap();
+    let plan = source.plan();
+    assert_eq!(plan.arrays[plan.position("t").unwrap()].type_name(), "datetime64[us]");
+    assert_eq!(plan.arrays[plan.position("flag").unwrap()].type_name(), "bool");
+    let source = open(&dir.join("two.h5")).unwrap();
+    let names: Vec<&str> = source.plan().arrays.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(names, ["one/idx", "one/a", "one/b", "two/idx", "two/c", "two/flag"]);
+    let source = open(&dir.join("object.h5")).unwrap();
+    let plan = source.plan();
+    let text = &plan.arrays[plan.position("s").unwrap()];
+    assert_eq!(text.details.error.as_ref().unwrap().kind(), Kind::Refused);
+    assert_eq!(plan.arrays.iter().filter(|a| a.details.error.is_some()).count(), 1);
+}
+
+#[test]
+fn netcdf_dimensions_go_round() {
+    let dir = Scratch::new();
+    support::python(
+        dir.path(),
+        r#"
+import netCDF4, numpy as np
+with netCDF4.Dataset('in.nc', 'w') as f:
+    f.createDimension('time', None); f.createDimension('x', 3); f.title = 'netCDF'
+    t = f.createVariable('time', 'f8', ('time',)); t.units = 'days since 2000-01-01'; t[:] = np.arange(5)
+    x = f.createVariable('x', 'i4', ('x',)); x[:] = [1, 2, 3]
+    v = f.createVariable('temp', 'f4', ('time', 'x'), zlib=True, fill_value=-9); v.units = 'K'; v[:] = np.arange(15).reshape(5, 3)
+    g = f.createGroup('g'); w = g.createVariable('w', 'i2', ('x',)); w[:] = [7, 8, 9]
+"#,
+    );
+    let source = open(&dir.join("in.nc")).unwrap();
+    let plan = source.plan();
+    let meta = &plan.arrays[plan.position("temp").unwrap()];
+    assert_eq!(meta.details.attributes["_ARRAY_DIMENSIONS"], json!(["time", "x"]));
+    assert_eq!(meta.details.attributes["units"], json!("K"));
+    drop(source);
+    assert!(judged(&dir, "in.nc", 4, None).is_empty());
+    convert(&dir.join("in.nc"), &dir.join("out.nc"), &WriteOptions::default()).unwrap();
+    support::python(
+        dir.path(),
+        r#"
+import netCDF4, numpy as np
+a, b = netCDF4.Dataset('in.nc'), netCDF4.Dataset('out.nc')
+assert b.title == 'netCDF' and set(a.variables) == set(b.variables), b
+for name in a.variables:
+    assert a[name].dimensions == b[name].dimensions, (name, b[name].dimensions)
+    assert np.array_equal(a[name][:], b[name][:]) and a[name].dtype == b[name].dtype
+    assert a[name].ncattrs() == b[name].ncattrs(), (a[name].ncattrs(), b[name].ncattrs())
+assert b['g/w'].dimensions == ('x',) and b['temp'].units == 'K' and b['temp']._FillValue == -9
+"#,
+    );
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::read::{Array, File, Hdf5Source};
 use super::tree::{self, Dataset, Storage};
 use super::types::{Kind, Leaf};
-use super::{attributes, c};
+use super::{attributes, c, pandas};
 use crate::error::{Error, Result};
 use crate::format::{OnDuplicate, ReadOptions, Source};
 use crate::location::Location;
@@ -16,7 +16,8 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     let local = at.to_local_file()?;
     let blob = Location::local(local.path()).blob()?;
     let file = c::open(local.path())?;
-    let tree = tree::walk(&file, options.group.as_deref(), &blob)?;
+    let mut tree = tree::walk(&file, options.group.as_deref(), &blob)?;
+    let frames = pandas::understand(&mut tree, &file);
     let mut plan = Plan { format: "hdf5", notes: tree.notes, ..Plan::default() };
     for (path, attributes) in tree.groups {
         if path.is_empty() {
@@ -48,7 +49,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
                     OnDuplicate::Last => {
                         let place = places[&meta.name];
                         plan.arrays[place] = meta;
-                        arrays[place] = Array { dataset: number, leaf, truth: false };
+                        arrays[place] = Array { dataset: number, leaf };
                         continue;
                     }
                     OnDuplicate::Rename => {
@@ -62,13 +63,18 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
             }
             places.insert(meta.name.clone(), plan.arrays.len());
             plan.arrays.push(meta);
-            arrays.push(Array { dataset: number, leaf, truth: false });
+            arrays.push(Array { dataset: number, leaf });
         }
+    }
+    for frame in frames {
+        let array = |number: usize| arrays.iter().position(|a: &Array| a.dataset == number).map(|at| plan.arrays[at].name.clone());
+        let columns = frame.columns.iter().filter_map(|(n, header)| Some(Column { array: array(*n)?, header: header.clone() })).collect();
+        plan.tables.push(Table { columns, index: array(frame.index).into_iter().collect(), ..Table::default() });
     }
     let indices = tree.datasets.iter().map(|_| OnceLock::new()).collect();
     let piece_bytes = (options.memory_bytes / (3 * options.jobs.max(1) as u64)).max(1 << 20);
     let file = File { file, blob, _local: local, datasets: tree.datasets, arrays, indices, piece_bytes };
-    Ok(Box::new(Hdf5Source { plan, file: Arc::new(file), extra: Vec::new() }))
+    Ok(Box::new(Hdf5Source { plan, file: Arc::new(file) }))
 }
 
 /// A compound data set that is alone in its file is a table.
@@ -94,7 +100,7 @@ fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, usize)> {
 
 fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
     let mut name = dataset.name.clone();
-    for field in &leaf.fields {
+    for field in leaf.fields.iter().filter(|_| !dataset.named) {
         name.push('.');
         name.push_str(field);
     }
@@ -102,6 +108,9 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
     let mut shape: Vec<u64> = if dataset.scalar { Vec::new() } else { dataset.dims.clone() };
     shape.extend(leaf.dims.iter().map(|d| d.0));
     let mut meta = ArrayMeta::new(name, dtype, &shape);
+    if leaf.truth {
+        meta.dtype = crate::model::Dtype::Bool;
+    }
     let text = logical.is_var();
     meta.logical = logical;
     let details = &mut meta.details;
@@ -111,7 +120,7 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
     details.stored_bytes = Some(dataset.stored_bytes).filter(|_| leaf.fields.is_empty());
     if let Storage::Chunked(chunked) = &dataset.storage {
         details.compression = chunked.describe();
-        let mut chunks = chunked.shape.clone();
+        let mut chunks = chunked.shape[..dataset.dims.len()].to_vec();
         chunks.extend(leaf.dims.iter().map(|d| d.0));
         details.chunks = Some(chunks);
     }

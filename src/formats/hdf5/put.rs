@@ -295,7 +295,15 @@ impl Made {
         }
         let kind = match &self.kind {
             Kind::Numbers(dtype, _) => number_type(*dtype)?,
-            Kind::Text { bytes, utf8, .. } => text_type(*bytes, *utf8)?,
+            Kind::Text { texts, bytes, utf8 } => {
+                let kind = text_type(*bytes, *utf8)?;
+                // Dimension scales are only known by a class that ends with a zero byte.
+                if bytes.is_some_and(|n| texts.iter().all(|t| t.len() < n && !t.contains(&0))) {
+                    // SAFETY: a type of our own; under the lock.
+                    unsafe { ffi::H5Tset_strpad(kind.raw(), 0) };
+                }
+                kind
+            }
         };
         // SAFETY: an open object; the buffers are of the type and shape that are told; under the lock.
         unsafe {

@@ -32,14 +32,11 @@ pub(super) struct File {
 pub(super) struct Array {
     pub(super) dataset: usize,
     pub(super) leaf: usize,
-    /// Nonzero bytes are true (PyTables' booleans are bitfields).
-    pub(super) truth: bool,
 }
 
 pub(super) struct Hdf5Source {
     pub(super) plan: Plan,
     pub(super) file: Arc<File>,
-    pub(super) extra: Vec<(usize, Arc<super::pandas::Column>)>,
 }
 
 impl Source for Hdf5Source {
@@ -56,11 +53,11 @@ impl Source for Hdf5Source {
         Some(self.file.clone())
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let Array { dataset, leaf, truth } = self.file.arrays.get(array)?;
+        let Array { dataset, leaf } = self.file.arrays.get(array)?;
         let dataset = &self.file.datasets[*dataset];
         let leaf = dataset.leaves.get(*leaf)?;
         let Storage::Contiguous(Some(offset)) = dataset.storage else { return None };
-        if *truth || !leaf.kind.is_ready() || !leaf.is_whole(dataset.element_bytes) || dataset.null {
+        if leaf.truth || !leaf.kind.is_ready() || !leaf.is_whole(dataset.element_bytes) || dataset.null {
             return None;
         }
         let len = crate::model::checked_product(&dataset.dims)? * dataset.element_bytes as u64;
@@ -130,7 +127,7 @@ impl ReadRows for File {
         (leaf.kind == Kind::Variable).then(|| (rows.end - rows.start).saturating_mul(64))
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let Array { dataset: number, leaf, truth } = self.arrays[array];
+        let Array { dataset: number, leaf } = self.arrays[array];
         let dataset = &self.datasets[number];
         let Some(leaf) = dataset.leaves.get(leaf) else { return Err(Error::failed("this array has no values")) };
         if rows.is_empty() {
@@ -191,7 +188,7 @@ impl ReadRows for File {
             });
         }
         let mut values = leaf.kind.convert(raw, rows.start * per_row)?;
-        if truth {
+        if leaf.truth {
             values.iter_mut().for_each(|v| *v = u8::from(*v != 0));
         }
         emit(Chunk::fixed(array, rows.start, n, values))
@@ -269,7 +266,7 @@ impl File {
             // SAFETY: one offset a dimension; `data` is the structure below.
             let (found, offset) = unsafe {
                 let found = &mut *data.cast::<Found<'_>>();
-                let rank = found.dims.len();
+                let rank = found.dims.len(); // a view takes the first dimensions alone
                 (found, std::slice::from_raw_parts(offset, rank))
             };
             let mut number = 0u64;
@@ -291,8 +288,14 @@ impl File {
         let data = self.open(dataset)?;
         let most = dataset.dims.iter().zip(&chunked.shape).try_fold(1u64, |n, (&d, &s)| n.checked_mul(d.div_ceil(s)));
         let most = most.ok_or_else(|| Error::corrupt("it has more chunks than can be counted"))?;
-        let mut found =
-            Found { places: Vec::new(), dims: &dataset.dims, shape: &chunked.shape, most, file_bytes: self.blob.len(), wrong: None };
+        let mut found = Found {
+            places: Vec::new(),
+            dims: &dataset.dims,
+            shape: &chunked.shape[..dataset.dims.len()],
+            most,
+            file_bytes: self.blob.len(),
+            wrong: None,
+        };
         // SAFETY: an open data set; the callback only writes into `found`.
         let code = unsafe { ffi::H5Dchunk_iter(data.raw(), 0, visit, std::ptr::from_mut(&mut found).cast()) };
         if let Some(error) = found.wrong {
@@ -310,7 +313,7 @@ impl File {
     }
 
     fn chunks(&self, dataset: &Dataset, leaf: &Leaf, chunked: &Chunked, index: &Index, rows: Range<u64>, raw: &mut [u8]) -> Result<()> {
-        let (dims, shape) = (&dataset.dims, &chunked.shape);
+        let (dims, shape) = (&dataset.dims, &chunked.shape[..dataset.dims.len()]);
         let counts: Vec<u64> = dims.iter().zip(shape).map(|(&d, &s)| d.div_ceil(s)).collect();
         let slab: u64 = counts[1..].iter().product();
         let (first, end) = (rows.start / shape[0] * slab, rows.end.div_ceil(shape[0]).saturating_mul(slab));

@@ -48,9 +48,12 @@ pub(super) struct Dataset {
     pub(super) stored_bytes: u64,
     /// The values lie in other files.
     pub(super) external: bool,
+    /// The name is whole: no field is added to it.
+    pub(super) named: bool,
 }
 
 /// Where the values are.
+#[derive(Clone)]
 pub(super) enum Storage {
     /// Only the library can read them.
     Library,
@@ -59,6 +62,7 @@ pub(super) enum Storage {
     Chunked(Chunked),
 }
 
+#[derive(Clone)]
 pub(super) struct Chunked {
     pub(super) shape: Vec<u64>,
     pub(super) filters: Vec<Filter>,
@@ -68,6 +72,7 @@ pub(super) struct Chunked {
     pub(super) by_library: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Filter {
     pub(super) id: u32,
     pub(super) params: Vec<u32>,
@@ -264,6 +269,7 @@ impl Dataset {
             attributes: Attributes::new(),
             stored_bytes: 0,
             external: false,
+            named: false,
         }
     }
 }
@@ -349,6 +355,7 @@ fn dataset(data: &Id, elsewhere: bool, file_bytes: u64, heaps: &Heaps) -> Result
         attributes: Attributes::new(),
         stored_bytes,
         external: external > 0,
+        named: false,
     })
 }
 
@@ -440,11 +447,7 @@ fn dimension_names(path: &str, attributes: &mut Attributes) {
         _ if scale => Some(vec![Value::String(last(path))]),
         _ => None,
     };
-    let mut gone = vec!["DIMENSION_LIST", "REFERENCE_LIST"];
-    if scale {
-        gone.extend(["_Netcdf4Dimid"]);
-    }
-    for name in gone {
+    for name in ["DIMENSION_LIST", "REFERENCE_LIST"] {
         attributes.shift_remove(name);
         if let Some(Value::Object(specs)) = attributes.get_mut(attributes::TYPES) {
             specs.shift_remove(name);

@@ -20,6 +20,10 @@ pub(super) struct Leaf {
     pub(super) names: Option<Attributes>,
     /// Why it cannot be read.
     pub(super) error: Option<String>,
+    /// It is a field of bits.
+    pub(super) bits: bool,
+    /// Nonzero bytes are true: PyTables' booleans are fields of bits.
+    pub(super) truth: bool,
 }
 
 /// A type of values.
@@ -335,7 +339,16 @@ fn take_apart(kind: &Id, fields: &[String], offset: usize, dims: Vec<(u64, usize
         return Err(c::failure("a type is damaged"));
     }
     let mut leaf = |kind: Kind, names: Option<Attributes>, error: Option<String>| {
-        found.push(Leaf { fields: fields.to_vec(), offset, dims: dims.clone(), kind, names, error });
+        found.push(Leaf {
+            fields: fields.to_vec(),
+            offset,
+            dims: dims.clone(),
+            kind,
+            names,
+            error,
+            bits: class == ffi::BITFIELD,
+            truth: false,
+        });
     };
     let refuse = |what: &str| (Kind::Other { bytes }, None, Some(what.to_string()));
     match class {
