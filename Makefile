@@ -29,17 +29,32 @@ judges: $(VENV)/made
 $(VENV)/made: tests/judges/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -r tests/judges/requirements.txt
+	mkdir -p $(VENV)/numpack07
+	$(VENV)/bin/pip download -q --disable-pip-version-check --no-deps --only-binary=:all: \
+		--platform manylinux_2_38_x86_64 --python-version 3.11 -d $(VENV)/numpack07 numpack==0.7.0
+	$(VENV)/bin/python -m zipfile -e $(VENV)/numpack07/numpack-0.7.0-*.whl $(VENV)/numpack07
 	touch $@
 
-test: tools judges
-	@if [ -x "$(TORCH_PYTHON)" ] && "$(TORCH_PYTHON)" -c 'import torch' 2>/dev/null; then \
-		$(CARGO) test --locked; \
-	else \
-		echo "note: $(TORCH_PYTHON) has no torch: the tests that ask it are left out (Debian: apt-get install python3-torch)"; \
-		NPK_TEST_NO_TORCH=1 $(CARGO) test --locked; \
+# NumPack 0.7.0 as a judge: its crate, built apart and once. It needs OpenBLAS (Debian: libopenblas-dev, pkg-config).
+NUMPACK07 := target/numpack07/debug/numpack07
+$(NUMPACK07): tests/judges/numpack07/Cargo.toml tests/judges/numpack07/src/main.rs
+	@if pkg-config --exists openblas 2>/dev/null; then \
+		$(CARGO) build --locked --manifest-path tests/judges/numpack07/Cargo.toml --target-dir target/numpack07; \
 	fi
 
-check: format lint docs test generated
+test: tools judges $(NUMPACK07)
+	@without=""; \
+	if ! [ -x "$(TORCH_PYTHON)" ] || ! "$(TORCH_PYTHON)" -c 'import torch' 2>/dev/null; then \
+		echo "note: $(TORCH_PYTHON) has no torch: the tests that ask it are left out (Debian: apt-get install python3-torch)"; \
+		without="$$without NPK_TEST_NO_TORCH=1"; \
+	fi; \
+	if ! [ -x $(NUMPACK07) ]; then \
+		echo "note: no OpenBLAS: the tests that ask NumPack 0.7.0 are left out (Debian: apt-get install libopenblas-dev pkg-config)"; \
+		without="$$without NPK_TEST_NO_NUMPACK07=1"; \
+	fi; \
+	env $$without $(CARGO) test --locked
+
+check: format lint docs test
 
 format:
 	$(CARGO) fmt --check
@@ -50,9 +65,10 @@ lint: tools
 docs: tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
 
-# Completions, man pages and README's format table, made anew; git tells whether they were stale.
+# Completions, man pages and README's format table, made anew; a test fails when they are stale.
 generated: tools
-	$(CARGO) run --locked --quiet -- generate .
+	$(CARGO) test --locked --no-run
+	target/debug/npk generate .
 
 bench: tools judges
 	$(CARGO) build --locked --release

@@ -9,6 +9,11 @@ use sha2::{Digest, Sha256};
 use super::store_support::*;
 use crate::support::*;
 
+/// `make test` leaves the judge out where the system lacks OpenBLAS, which it is built with, and says so.
+fn left_out() -> bool {
+    std::env::var_os("NPK_TEST_NO_NUMPACK07").is_some()
+}
+
 /// The judge: `NPK_TEST_NUMPACK07`, or where `make test` puts it.
 fn judge() -> PathBuf {
     if let Some(path) = std::env::var_os("NPK_TEST_NUMPACK07") {
@@ -59,6 +64,9 @@ fn ours(path: &Path) -> Vec<(String, String, Vec<u64>, String)> {
 
 #[test]
 fn goldens_copies_appended_and_back() {
+    if left_out() {
+        return;
+    }
     let out = Scratch::new();
     let append = WriteOptions { existing: Existing::Append, ..WriteOptions::default() };
     for (i, golden) in goldens("npk", "npk").iter().enumerate() {
@@ -93,6 +101,9 @@ fn goldens_copies_appended_and_back() {
 /// Names that only 0.7 can load, and what it must not abort on.
 #[test]
 fn names_and_shapes() {
+    if left_out() {
+        return;
+    }
     let out = Scratch::new();
     let long = "n".repeat(300);
     let names: Vec<&str> = vec!["a/b", "a%2Fb", "A/B", "w", "W", "a\nb", "..", "../../x", &long, "Ä", "ä", "plain"];
@@ -111,6 +122,9 @@ fn names_and_shapes() {
 /// Between the renames of an append's commit NumPack reads the old rows or the new ones, never a mixture.
 #[test]
 fn every_moment_of_a_commit_can_be_read() {
+    if left_out() {
+        return;
+    }
     let out = Scratch::new();
     let append = WriteOptions { existing: Existing::Append, ..WriteOptions::default() };
     for (golden, small) in [
