@@ -66,7 +66,8 @@ fn bad_fixtures_end_in_a_clear_sentence() {
     for format in FORMATS {
         let folder = root().join("bad").join(format.name());
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e != "md" && e != "json")).collect();
+        let mut paths: Vec<PathBuf> =
+            entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e != "md" && e != "json")).collect();
         paths.sort();
         assert!(!paths.is_empty(), "{} is empty", folder.display());
         for path in paths {
@@ -106,7 +107,8 @@ fn cut_files_are_errors() {
                 let at = Location::local(&cut);
                 let result = pipe::guarded(|| {
                     let source = format.open(&at, &ReadOptions { memory_bytes: 16 << 20, jobs: 1, ..ReadOptions::default() })?;
-                    let good = (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect::<Vec<_>>();
+                    let good =
+                        (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect::<Vec<_>>();
                     let whole = good.len() == source.plan().arrays.len() && !good.is_empty();
                     let view = npk::adapt::view::View::choose(source, &good);
                     pipe::drain(Box::new(view), Vec::new(), Order::Any, &mut |_| Ok(()), &settings)?;

@@ -121,12 +121,12 @@ fn there_and_back(format: &dyn Format, arrays: Vec<(ArrayMeta, Chunk)>, mode: Mo
     assert_eq!(scratch.names().len(), 1, "{what}: {:?}", scratch.names());
     let back = format.open(&at, &ReadOptions::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
     let expected: Box<dyn Source> = Box::new(Mock::new(plan, chunks, Mode::Random));
-    let expected = named_as(format, expected, &back);
+    let expected = named_as(format, expected, back.as_ref());
     same(expected, back, &what, holds.max_rank == 1);
 }
 
 /// npy and TXT keep no names: what comes back is compared by position.
-fn named_as(format: &dyn Format, expected: Box<dyn Source>, back: &Box<dyn Source>) -> Box<dyn Source> {
+fn named_as(format: &dyn Format, expected: Box<dyn Source>, back: &dyn Source) -> Box<dyn Source> {
     let nameless = format.holds().unwrap().arrays == Arrays::One || format.name() == "txt";
     if !nameless {
         return expected;
@@ -273,7 +273,7 @@ fn every_source_meets_every_sink() {
             let out = Location::local(scratch.join(&format!("{}-{}.{}", from.name(), to.name(), to.extensions()[0])));
             write_to(to, source, &out).unwrap_or_else(|e| panic!("{what}: {e}"));
             let back = to.open(&out, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
-            let expected = named_as(to, expected, &back);
+            let expected = named_as(to, expected, back.as_ref());
             same(expected, back, &what, to.holds().unwrap().max_rank == 1 || from.holds().unwrap().max_rank == 1);
             pairs += 1;
         }

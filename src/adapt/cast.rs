@@ -39,25 +39,25 @@ pub fn cast(values: &Buf, from: Dtype, to: Dtype, lossy: bool) -> std::result::R
     }
     let cast = Cast { lossy };
     match from {
-        Dtype::Bool => cast.from_iter(values.iter().map(|b| u8::from(*b != 0)), to),
-        Dtype::U8 => cast.from_iter(values.iter().copied(), to),
-        Dtype::U16 => cast.from_iter(typed::<u16>(values).iter().copied(), to),
-        Dtype::U32 => cast.from_iter(typed::<u32>(values).iter().copied(), to),
-        Dtype::U64 => cast.from_iter(typed::<u64>(values).iter().copied(), to),
-        Dtype::I8 => cast.from_iter(typed::<i8>(values).iter().copied(), to),
-        Dtype::I16 => cast.from_iter(typed::<i16>(values).iter().copied(), to),
-        Dtype::I32 => cast.from_iter(typed::<i32>(values).iter().copied(), to),
-        Dtype::I64 => cast.from_iter(typed::<i64>(values).iter().copied(), to),
-        Dtype::F16 => cast.from_iter(typed::<u16>(values).iter().map(|b| f16::from_bits(*b).to_f32()), to),
-        Dtype::Bf16 => cast.from_iter(typed::<u16>(values).iter().map(|b| bf16::from_bits(*b).to_f32()), to),
-        Dtype::F32 => cast.from_iter(typed::<f32>(values).iter().copied(), to),
-        Dtype::F64 => cast.from_iter(typed::<f64>(values).iter().copied(), to),
-        Dtype::C32 => cast.from_iter(typed::<[u16; 2]>(values).iter().map(|c| c.map(|b| f16::from_bits(b).to_f32())), to),
-        Dtype::C64 => cast.from_iter(typed::<[f32; 2]>(values).iter().copied(), to),
-        Dtype::C128 => cast.from_iter(typed::<[f64; 2]>(values).iter().copied(), to),
+        Dtype::Bool => cast.each(values.iter().map(|b| u8::from(*b != 0)), to),
+        Dtype::U8 => cast.each(values.iter().copied(), to),
+        Dtype::U16 => cast.each(typed::<u16>(values).iter().copied(), to),
+        Dtype::U32 => cast.each(typed::<u32>(values).iter().copied(), to),
+        Dtype::U64 => cast.each(typed::<u64>(values).iter().copied(), to),
+        Dtype::I8 => cast.each(typed::<i8>(values).iter().copied(), to),
+        Dtype::I16 => cast.each(typed::<i16>(values).iter().copied(), to),
+        Dtype::I32 => cast.each(typed::<i32>(values).iter().copied(), to),
+        Dtype::I64 => cast.each(typed::<i64>(values).iter().copied(), to),
+        Dtype::F16 => cast.each(typed::<u16>(values).iter().map(|b| f16::from_bits(*b).to_f32()), to),
+        Dtype::Bf16 => cast.each(typed::<u16>(values).iter().map(|b| bf16::from_bits(*b).to_f32()), to),
+        Dtype::F32 => cast.each(typed::<f32>(values).iter().copied(), to),
+        Dtype::F64 => cast.each(typed::<f64>(values).iter().copied(), to),
+        Dtype::C32 => cast.each(typed::<[u16; 2]>(values).iter().map(|c| c.map(|b| f16::from_bits(b).to_f32())), to),
+        Dtype::C64 => cast.each(typed::<[f32; 2]>(values).iter().copied(), to),
+        Dtype::C128 => cast.each(typed::<[f64; 2]>(values).iter().copied(), to),
         _ => {
             let table = float8::table(from);
-            cast.from_iter(values.iter().map(|b| table[*b as usize]), to)
+            cast.each(values.iter().map(|b| table[*b as usize]), to)
         }
     }
 }
@@ -272,7 +272,7 @@ fn same(a: f64, b: f64) -> bool {
 }
 
 impl Cast {
-    fn from_iter<F: From>(&self, values: impl Iterator<Item = F>, to: Dtype) -> std::result::Result<Buf, usize> {
+    fn each<F: From>(&self, values: impl Iterator<Item = F>, to: Dtype) -> std::result::Result<Buf, usize> {
         macro_rules! integer {
             ($t:ty) => {
                 self.collect(values, |v: F| match v.integer() {

@@ -72,27 +72,14 @@ pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {
         other => other,
     };
     if a.is_integer() && b.is_integer() {
-        let width = a.item_bytes().max(b.item_bytes());
-        // Unsigned beside signed: the next wider signed type; beside uint64: float64.
+        // Neither holds the other: unsigned beside a signed type that is not wider. The next wider signed type holds both;
+        // beside uint64 numpy takes float64.
         let unsigned = if matches!(a, U8 | U16 | U32 | U64) { a } else { b };
-        return Some(match (unsigned.item_bytes(), width) {
-            (8, _) => F64,
-            (4, _) => I64,
-            (2, w) => {
-                if w <= 2 {
-                    I32
-                } else if w == 4 {
-                    I32
-                } else {
-                    I64
-                }
-            }
-            (_, w) => match w {
-                1 => I16,
-                2 => I16,
-                4 => I32,
-                _ => I64,
-            },
+        return Some(match unsigned.item_bytes() {
+            8 => F64,
+            4 => I64,
+            2 => I32,
+            _ => I16,
         });
     }
     let wider = if float_for(a).item_bytes() >= float_for(b).item_bytes() { float_for(a) } else { float_for(b) };
@@ -130,7 +117,7 @@ pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed
         let refuse = |why: &str| Error::refused(format!("a matrix cannot hold {why}")).array(&m.name).hint("--layout columns");
         if !fits(m) {
             errors.push(refuse(
-                &format!("{} {}", m.type_name(), if m.inner.is_empty() { "" } else { "lists" }).trim_end().to_string().as_str(),
+                format!("{} {}", m.type_name(), if m.inner.is_empty() { "" } else { "lists" }).trim_end().to_string().as_str(),
             ));
         } else if m.nulls && !nulls_allowed {
             errors.push(refuse("nulls").hint("--nulls nan or --nulls fill=VALUE, or --layout columns"));

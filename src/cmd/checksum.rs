@@ -97,7 +97,7 @@ impl Hasher {
         self.started = true;
         if self.nulls {
             for row in 0..chunk.rows as usize {
-                if self.rows % 8 == 0 {
+                if self.rows.is_multiple_of(8) {
                     self.mask.push(0);
                 }
                 if chunk.is_valid(row)

@@ -100,7 +100,7 @@ pub(super) fn decode_chunk(input: &[u8], most: usize) -> Result<Vec<u8>> {
         let mut at = u32_at(input, head + 4 * b)? as usize;
         let split = flags & 16 == 0 && !leftover && if long { true } else { size <= 16 && block / size >= 128 };
         let streams = if split { size } else { 1 };
-        if len % streams != 0 {
+        if !len.is_multiple_of(streams) {
             return Err(damaged("its blocks cannot be split"));
         }
         let n = len / streams;
@@ -147,7 +147,7 @@ pub(super) fn decode_chunk(input: &[u8], most: usize) -> Result<Vec<u8>> {
 
 fn unbits(raw: Vec<u8>, size: usize, version: u8) -> Vec<u8> {
     let elements = raw.len() / size;
-    if elements == 0 || version <= 2 && elements % 8 != 0 {
+    if elements == 0 || version <= 2 && !elements.is_multiple_of(8) {
         return raw;
     }
     let whole = elements / 8 * 8 * size;

@@ -237,7 +237,7 @@ pub fn shuffle(input: &[u8], size: usize) -> Vec<u8> {
             }
         }
     }
-    let n = if size == 0 { 0 } else { input.len() / size };
+    let n = input.len().checked_div(size).unwrap_or(0);
     let mut out = vec![0; input.len()];
     let whole = n * size;
     match size {
@@ -478,7 +478,7 @@ fn bit_framed(what: &str, input: &[u8], size: usize, most: usize, unpack: impl F
     let head = input.get(..12).ok_or_else(|| short(what))?;
     let total = u64::from_be_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]);
     let block = u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize;
-    if total > most as u64 || block == 0 || block % (8 * size) != 0 {
+    if total > most as u64 || block == 0 || !block.is_multiple_of(8 * size) {
         return Err(Error::corrupt(format!("a {what} chunk announces {total} bytes in blocks of {block}")));
     }
     let total = total as usize;

@@ -505,8 +505,8 @@ fn float_formats_are_printf() {
     use npk::codec::text::print::Printf;
     let scratch = Scratch::new();
     let formats = [
-        "%.18e", "%g", "%.3f", "%10.4f", "%-8.2e|", "%+d", "%08.3f", "%.10g", "%#g", "x%5.1fy", "%E", "% .2f", "%.0f", "%.0e", "%i",
-        "%G", "%%%f",
+        "%.18e", "%g", "%.3f", "%10.4f", "%-8.2e|", "%+d", "%08.3f", "%.10g", "%#g", "x%5.1fy", "%E", "% .2f", "%.0f", "%.0e", "%i", "%G",
+        "%%%f",
     ];
     let values = [
         0.0,

@@ -34,18 +34,6 @@ pub fn convert(from: &Path, to: &Path) -> Result<Plan> {
     convert_with(from, to, &WriteOptions { existing: Existing::Replace, ..WriteOptions::default() })
 }
 
-/// All chunks of all arrays, in the order of the arrays.
-pub fn read_all(source: Box<dyn Source>) -> Result<(Plan, Vec<Vec<Chunk>>)> {
-    let mut chunks = vec![Vec::new(); source.plan().arrays.len()];
-    let settings = pipe::Settings::new(2, 64 << 20);
-    let each = &mut |chunk: Chunk| {
-        chunks[chunk.array].push(chunk);
-        Ok(())
-    };
-    let plan = pipe::drain(source, Vec::new(), npk::format::Order::ArrayByArray, each, &settings)?;
-    Ok((plan, chunks))
-}
-
 /// Tables of every type, made by pyarrow: `tables.py` in the judges' folder.
 pub fn make_tables(directory: &Path, code: &str) -> Vec<String> {
     let names = python(directory, &format!("import tables_judge as t\n{code}"));

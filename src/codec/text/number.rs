@@ -74,7 +74,7 @@ impl Powers {
             for limb in ceiling.iter_mut().take(shift / 64) {
                 *limb = 0;
             }
-            if shift % 64 > 0 {
+            if !shift.is_multiple_of(64) {
                 ceiling[shift / 64] &= u64::MAX << (shift % 64);
             }
             let mut at = shift / 64;

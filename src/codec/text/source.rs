@@ -76,8 +76,8 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     }
     let asked = |i: usize| asked_dtype(&text.dtypes, name(i));
     let mut columns = Vec::with_capacity(names.len());
-    for i in 0..names.len() {
-        let wanted = names[i].is_some() && text.columns.as_ref().is_none_or(|list| list.iter().any(|n| n == name(i)));
+    for (i, kept) in names.iter().enumerate() {
+        let wanted = kept.is_some() && text.columns.as_ref().is_none_or(|list| list.iter().any(|n| n == name(i)));
         let mut column = Column::new(if wanted { Mode::Start } else { Mode::Skip });
         let forced = asked(i).is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
         column.zeros = dialect.zeros || forced;

@@ -102,8 +102,8 @@ impl Index {
         let schema = footer.schema().ok_or_else(|| Error::corrupt("the footer has no schema"))?;
         let mut index = Index::with_schema("file", schema)?;
         for block in footer.dictionaries().iter().flatten() {
-            let message = block_metadata(blob, &block)?;
-            index.take(&message, block_body(&block)?, blob.len(), Some(false))?;
+            let message = block_metadata(blob, block)?;
+            index.take(&message, block_body(block)?, blob.len(), Some(false))?;
         }
         let blocks: Vec<&ipc::Block> = footer.recordBatches().iter().flatten().collect();
         // Many small reads together, a bounded number at a time.

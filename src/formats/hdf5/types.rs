@@ -49,6 +49,7 @@ pub(super) enum Kind {
 
 /// How fixed text is filled up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names)]
 pub(super) enum Pad {
     /// The first zero byte ends it.
     NullTerm,

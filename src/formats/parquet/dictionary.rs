@@ -80,7 +80,6 @@ pub(super) fn encode(
         unpacked += pages.write_page(CompressedPage::new(page, size)).map_err(crate_error)?.uncompressed_size;
         start = end;
     }
-    drop(pages);
     let bytes = sink.into_inner().map_err(crate_error)?;
 
     let occurring = || categories.iter().zip(&used).filter(|(_, used)| **used).map(|(item, _)| item);

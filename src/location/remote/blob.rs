@@ -177,7 +177,7 @@ impl RemoteBlob {
     }
 
     /// What of `buf` lies in windows already, from its start.
-    fn from_windows(&self, offset: u64, buf: &mut [u8]) -> usize {
+    fn take_windows(&self, offset: u64, buf: &mut [u8]) -> usize {
         let windows = self.backend.windows();
         let mut done = 0;
         while done < buf.len()
@@ -191,7 +191,7 @@ impl RemoteBlob {
     }
 
     async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Failure> {
-        let done = self.from_windows(offset, buf);
+        let done = self.take_windows(offset, buf);
         if done == buf.len() {
             return Ok(());
         }
@@ -210,7 +210,7 @@ impl RemoteBlob {
 
     async fn group(&self, range: Range<u64>) -> Result<(Range<u64>, Bytes), Failure> {
         let mut bytes = vec![0; (range.end - range.start) as usize];
-        let done = self.from_windows(range.start, &mut bytes);
+        let done = self.take_windows(range.start, &mut bytes);
         self.fill_parts(range.start + done as u64, &mut bytes[done..]).await?;
         Ok((range, bytes.into()))
     }
