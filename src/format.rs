@@ -109,6 +109,22 @@ pub trait Format: Sync {
     fn is_directory(&self) -> bool {
         false
     }
+    /// Whether `open` minds [`ReadOptions::group`] itself; for other formats a group is a prefix of names.
+    fn has_groups(&self) -> bool {
+        false
+    }
+    /// Whether outputs can be merged into and appended to.
+    fn grows(&self) -> bool {
+        false
+    }
+    /// The layout flags that its writer minds: `compression`, `chunk-shape` and so on.
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Whether the writer keeps the attributes of the whole.
+    fn keeps_attributes(&self) -> bool {
+        false
+    }
     /// Opens for reading; reads headers only (CSV and TXT: the file).
     ///
     /// # Errors

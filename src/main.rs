@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }
-    clap_complete::CompleteEnv::with_factory(cli::command).complete();
+    clap_complete::CompleteEnv::with_factory(cmd::complete::command).complete();
     // A file size limit shows as an error of the write, not as a signal that kills.
     // SAFETY: the handler does nothing.
     let _ = unsafe { signal_hook::low_level::register(SIGXFSZ, || {}) };

@@ -6,6 +6,7 @@ mod corpus;
 mod formats;
 mod generated;
 mod matrix;
+mod regression;
 #[cfg(feature = "remote")]
 mod remote;
 mod support;

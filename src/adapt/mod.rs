@@ -8,6 +8,7 @@ pub mod fit;
 pub mod float8;
 pub mod join;
 pub mod names;
+pub mod partitions;
 pub mod restore;
 pub mod rows;
 pub mod stages;

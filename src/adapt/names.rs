@@ -202,11 +202,12 @@ impl Renaming {
             && self.add_prefix.is_none()
     }
 
-    /// Renames the plan's arrays (tables, too). `--name` is not checked against their number here: [`check_single`].
+    /// The new names of the plan's arrays, repeated ones among them: [`kept_of_repeated`], [`make_unique`], [`set_names`].
+    /// `--name` is not checked against their number here: [`check_single`].
     ///
     /// # Errors
-    /// Usage: an empty name; a repeated name. Missing: `--rename` of what is not there.
-    pub fn apply(&self, plan: &mut Plan, on_duplicate: OnDuplicate) -> Result<()> {
+    /// Usage: an empty name. Missing: `--rename` of what is not there.
+    pub fn names(&self, plan: &Plan) -> Result<Vec<String>> {
         let mut new: Vec<String> = plan.arrays.iter().map(|a| a.name.clone()).collect();
         let mut used = vec![false; self.rename.len()];
         for name in &mut new {
@@ -239,10 +240,25 @@ impl Renaming {
             let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
             return Err(no_match(&self.rename[i].0, &names));
         }
-        make_unique(&mut new, on_duplicate, |name| format!("two arrays are called '{name}' after renaming"))?;
-        set_names(plan, &new);
-        Ok(())
+        Ok(new)
     }
+}
+
+/// Which of the names stay where `--on-duplicate first` or `last` says so; otherwise all.
+pub fn kept_of_repeated(names: &[String], on_duplicate: OnDuplicate) -> Vec<usize> {
+    let mut kept: Vec<usize> = match on_duplicate {
+        OnDuplicate::Error | OnDuplicate::Rename => return (0..names.len()).collect(),
+        OnDuplicate::First => {
+            let mut seen = HashSet::new();
+            (0..names.len()).filter(|&i| seen.insert(&names[i])).collect()
+        }
+        OnDuplicate::Last => {
+            let mut seen = HashSet::new();
+            (0..names.len()).rev().filter(|&i| seen.insert(&names[i])).collect()
+        }
+    };
+    kept.sort_unstable();
+    kept
 }
 
 /// `--name` fits one resulting array.
@@ -268,7 +284,7 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
     };
     for table in &mut plan.tables {
         for column in &mut table.columns {
-            let follows = column.header == column.array;
+            let follows = column.header == column.array && table.matrix.as_ref() != Some(&column.array);
             to(&mut column.array);
             if follows {
                 column.header.clone_from(&column.array);
@@ -297,7 +313,7 @@ pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate, say: impl Fn
             *name = unique_name(name, |n| seen.contains(n) || all.contains(n));
             seen.insert(name.clone());
         } else {
-            return Err(Error::usage(say(name)).hint("--on-duplicate rename makes the second one NAME_1"));
+            return Err(Error::usage(say(name)).hint("--on-duplicate rename makes the second one NAME_1; first and last keep one of them"));
         }
     }
     Ok(())

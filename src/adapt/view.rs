@@ -41,6 +41,15 @@ pub enum Change {
         /// The elements' dtype, where they have a fixed size.
         fixed: Option<Dtype>,
     },
+    /// This value in every row, whatever comes.
+    Constant {
+        /// Its bytes.
+        element: Vec<u8>,
+        /// Whether they are text, not an element of fixed size.
+        text: bool,
+        /// Whether every row is null.
+        null: bool,
+    },
     /// Decimal text to float64; `lossy` lets it round.
     ParseDecimal {
         /// Whether it may round.
@@ -316,6 +325,13 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
             }
         }
         Change::Decode { categories, codes, fixed } => decode(chunk, categories, *codes, *fixed)?,
+        Change::Constant { element, text, null } => {
+            let rows = chunk.rows as usize;
+            let values = Buf::from_vec(element.repeat(rows));
+            let offsets = || (0..=rows as u64).map(|row| row * element.len() as u64).collect();
+            chunk.values = if *text { Values::Var { offsets: offsets(), values } } else { Values::Fixed(values) };
+            chunk.valid = null.then(|| Buf::from_vec(vec![0u8; rows]));
+        }
         Change::ParseDecimal { lossy } => parse_decimals(chunk, *lossy, info, first_element)?,
     }
     Ok(())

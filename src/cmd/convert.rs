@@ -8,10 +8,11 @@ use super::{input_location, jobs, open, output_location, read_options, settings}
 use crate::adapt::fit::{self, Nulls, Policy, Strings};
 use crate::adapt::join::{Concat, Part, Union};
 use crate::adapt::names::{self, Renaming};
+use crate::adapt::partitions::Partitions;
 use crate::adapt::restore;
 use crate::adapt::rows::{self, Slice, Sliced};
 use crate::adapt::table::{self, Layout, Staged};
-use crate::adapt::view::View;
+use crate::adapt::view::{Made, View, ViewStage};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::detect;
 use crate::error::{Error, Kind, Result};
@@ -34,11 +35,15 @@ struct Job<'a> {
     policy: Policy,
     layout: Layout,
     if_exists: IfExists,
+    /// Whether a flag without effect was named already.
+    warned: std::sync::atomic::AtomicBool,
 }
 
 /// Sources that make one output.
 struct Unit {
     sources: Vec<String>,
+    /// Per source: the folders below the argument that found it, for the columns of `key=value` folders.
+    below: Vec<String>,
     dst: String,
     /// Only this array of the source: an output of one array, made from a source of several.
     array: Option<String>,
@@ -275,6 +280,7 @@ fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         write,
         casts,
         if_exists,
+        warned: false.into(),
     })
 }
 
@@ -374,7 +380,8 @@ fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     }
     let into_dir = dst != "-" && (dst.ends_with('/') || is_plain_directory(&dst, args)?);
     if !into_dir {
-        return Ok(vec![Unit { sources: sources.into_iter().map(|f| f.path).collect(), dst, array: None }]);
+        let (sources, below) = sources.into_iter().map(|f| (f.path, f.below)).unzip();
+        return Ok(vec![Unit { sources, below, dst, array: None }]);
     }
     let Some(to) = &args.to else {
         return Err(Error::usage("an output directory needs --to FORMAT").file(dst));
@@ -394,7 +401,7 @@ fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
                 let error = Error::usage(format!("{other} and {} would both become {dst}", found.path));
                 return Err(error.hint("convert them into different directories"));
             }
-            units.push(Unit { sources: vec![found.path.clone()], dst, array });
+            units.push(Unit { sources: vec![found.path.clone()], below: Vec::new(), dst, array });
             Ok(())
         };
         match one_file_each(job, &found.path, format) {
@@ -491,9 +498,12 @@ fn expand_glob(pattern: &str) -> Result<Vec<Found>> {
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let matches = glob::glob_with(pattern, options).map_err(|e| Error::usage(format!("'{pattern}' is no pattern")).because(e))?;
     let mut found = Vec::new();
+    // The folders from the first wildcard on may be partitions.
+    let fixed = pattern.find(['*', '?', '[']).and_then(|at| pattern[..at].rfind('/')).map_or(0, |slash| slash + 1);
     for m in matches {
-        let path = m.map_err(|e| Error::missing("cannot read a directory").because(e))?;
-        found.push(Found { path: path.to_string_lossy().into_owned(), below: String::new() });
+        let path = m.map_err(|e| Error::missing("cannot read a directory").because(e))?.to_string_lossy().into_owned();
+        let below = path.get(fixed..).and_then(|p| p.rfind('/').map(|slash| p[..=slash].to_string())).unwrap_or_default();
+        found.push(Found { path, below });
     }
     found.sort_by(|a, b| names::natural(&a.path, &b.path));
     if found.is_empty() { Err(Error::missing(format!("no file matches '{pattern}'"))) } else { Ok(found) }
@@ -536,6 +546,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let args = job.args;
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;
+    let sources_named = |e: Error| e.file(unit.sources.join(", "));
     let Some(holds) = format.holds() else {
         return Err(Error::refused(format!("{} is read, not written", format.name())).file(dst.display()));
     };
@@ -545,28 +556,37 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     if dst.is_stream() && std::io::IsTerminal::is_terminal(&std::io::stdout()) && !matches!(format.name(), "csv" | "txt") {
         return Err(Error::usage("binary data is not written to a terminal").hint("redirect stdout, or give a file name"));
     }
-    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !format.is_directory() {
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !format.grows() {
         return Err(Error::usage("merge and append go into .npk stores only").file(dst.display()));
+    }
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && dst.is_remote() {
+        let error = Error::usage("merge and append go into local stores only").file(dst.display());
+        return Err(error.hint("change a local copy, then put it back with --force"));
+    }
+    if unit.dst != "-" && dst.local_path().is_some() && dst.kind()? == location::Kind::Stream {
+        let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
+        return Err(error.hint(format!("write to stdout: npk convert SRC - --to {} > {}", format.name(), unit.dst)));
     }
     if !args.dry_run
         && !dst.is_remote()
         && let Some(folder) = dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
-        && (args.paths.last().is_some_and(|d| d.ends_with('/')) || args.output.as_ref().is_some_and(|o| o.ends_with('/')) || args.recursive)
+        && makes_folder(args)
     {
         std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
     }
+    warn_of_idle_flags(job, format);
     if let Some(why) = skip(job, unit, &dst)? {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let (mut staged, layout) = gather(job, unit, format, holds.arrays)?;
+    let (mut staged, layout) = gather(job, unit, format, holds.arrays).map_err(sources_named)?;
     let mut notes = Vec::new();
     if staged.1.is_empty() {
-        let (source, more) = restore::restore(staged.0, holds.dtypes, &job.settings)?;
+        let (source, more) = restore::restore(staged.0, holds.dtypes, &job.settings).map_err(sources_named)?;
         staged.0 = source;
         notes.extend(more);
     }
-    let (stages, fit_notes) = fit_staged(staged, holds, &Policy { sink: format.name(), ..job.policy.clone() })?;
+    let (stages, fit_notes) = fit_staged(staged, holds, &Policy { sink: format.name(), ..job.policy.clone() }).map_err(sources_named)?;
     notes.extend(fit_notes);
     let (source, stages) = stages;
     let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
@@ -578,11 +598,14 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     for note in plan.notes.iter().chain(&notes) {
         job.voice.note(note);
     }
+    if let Some(note) = lost_attributes(&plan, format, args) {
+        job.voice.note(&note);
+    }
     if args.dry_run {
         return planned(job, unit, &dst, format, &plan, layout);
     }
     if write.existing == Existing::Error {
-        existing_error(&dst)?;
+        existing_error(&dst, format)?;
     }
     if let Existing::Merge { .. } | Existing::Append = write.existing
         && dst.kind()? == location::Kind::Missing
@@ -593,7 +616,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let settings = job.settings.with_progress(progress.callback());
     let mut create = |plan: &Plan| format.create(&dst, plan, &write);
     let (summary, end) = pipe::run(source, stages, holds, &mut create, &settings).map_err(|e| {
-        let ours = matches!(e.kind(), Kind::Failed | Kind::Exists);
+        let ours = matches!(e.kind(), Kind::Failed | Kind::Exists | Kind::Usage);
         e.file(if ours { dst.display() } else { unit.sources.join(", ") })
     })?;
     progress.end();
@@ -660,16 +683,57 @@ fn fit_staged(staged: Staged, holds: &crate::format::Holds, policy: &Policy) -> 
     Ok(((source, stages), notes))
 }
 
+/// Layout flags that say nothing to this format: a word, once a run.
+fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format) {
+    let args = job.args;
+    let given = [
+        ("compression", args.compression.as_deref().is_some_and(|c| c != "none")),
+        ("chunk-shape", args.chunk_shape.is_some()),
+        ("shard-shape", args.shard_shape.is_some()),
+        ("row-group-size", args.row_group_size.is_some()),
+        ("zarr-format", args.zarr_format.is_some()),
+        ("max-shard-size", args.max_shard_size.is_some()),
+        ("single", args.single),
+        ("float-format", args.float_format.is_some()),
+        ("metadata", !args.metadata.is_empty()),
+    ];
+    let idle = |flag: &str| !format.layout_flags().contains(&flag);
+    for (flag, _) in given.iter().filter(|(flag, given)| *given && idle(flag)) {
+        if !job.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            job.voice.warning(&format!("--{flag} changes nothing in {}", format.name()));
+        }
+    }
+}
+
+/// Whether the output's folder is made: a destination that ends in `/`, or a tree below it.
+fn makes_folder(args: &ConvertArgs) -> bool {
+    let dst = args.output.as_ref().or(args.paths.last());
+    dst.is_some_and(|d| d.ends_with('/')) || args.recursive
+}
+
+/// What a format without attributes leaves behind. Keys with a dot are a format's own bookkeeping.
+fn lost_attributes(plan: &Plan, format: &dyn Format, args: &ConvertArgs) -> Option<String> {
+    if format.keeps_attributes() || args.no_metadata {
+        return None;
+    }
+    let keys: Vec<&str> = plan.attributes.keys().map(String::as_str).filter(|k| !k.contains('.')).collect();
+    let more = if keys.len() > 5 { ", …" } else { "" };
+    let shown = keys.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    (!keys.is_empty()).then(|| format!("{} has no place for metadata, which is left out: {shown}{more}", format.name()))
+}
+
 fn same_place(a: &str, b: &str) -> bool {
     let real = |p: &str| std::fs::canonicalize(p).ok();
     a == b && a != "-" || real(a).is_some_and(|x| real(b) == Some(x))
 }
 
-fn existing_error(dst: &Location) -> Result<()> {
+fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
     match dst.kind()? {
         location::Kind::Missing | location::Kind::Stream => Ok(()),
         _ => {
-            Err(Error::exists("the output exists").file(dst.display()).hint("use --force to replace it, or --if-exists skip|update|merge"))
+            let ways = if format.grows() { "skip|update|merge" } else { "skip|update" };
+            let hint = format!("use --force to replace it, or --if-exists {ways}");
+            Err(Error::exists("the output exists").file(dst.display()).hint(hint))
         }
     }
 }
@@ -718,17 +782,24 @@ fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Resu
     let mut table_file = false;
     let mut stem = String::new();
     let mut read = job.read.clone();
-    if !args.choose.array.is_empty() {
+    let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
+    if !args.choose.array.is_empty() && partitions.is_empty() {
         read.text.columns = Some(args.choose.array.clone());
     }
-    for path in &unit.sources {
+    for (part, path) in unit.sources.iter().enumerate() {
         let at = input_location(path, &args.read)?;
         let opened = open(&at, args.read.from.as_deref(), &read, job.voice)?;
         table_file |= opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
         if stem.is_empty() {
-            stem = at.stem();
+            stem = match args.concat && unit.sources.len() > 1 {
+                true => joined_name(args, unit).unwrap_or_else(|| at.stem()),
+                false => at.stem(),
+            };
         }
         let mut source = opened.source;
+        if table_file && !partitions.is_empty() {
+            source = partitions.add(source, part).map_err(|e| e.file(at.display()))?;
+        }
         let needs_choice = !args.choose.array.is_empty() || !args.choose.exclude.is_empty() || source.plan().arrays.is_empty();
         if needs_choice {
             let indices = super::chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
@@ -804,14 +875,30 @@ fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Resu
         source = imported;
         if more.is_empty() {
             source = rename(source, &renaming, single_name, job)?;
-        } else if single_name {
-            names::check_single(more[0].plan())?;
         }
         stages.extend(more);
+        if layout == Some("matrix")
+            && let Some(stage) = stages.last()
+        {
+            if single_name {
+                names::check_single(stage.plan())?;
+            }
+            if let Some(renamed) = rename_matrix(stage.plan().clone(), &renaming, job)? {
+                stages.push(Box::new(renamed));
+            }
+        }
     } else {
         source = rename(source, &renaming, single_name, job)?;
     }
     Ok(((source, stages), layout))
+}
+
+/// What the matrix of a joined directory is called: as the directory.
+fn joined_name(args: &ConvertArgs, unit: &Unit) -> Option<String> {
+    let sources = args.paths.len() - usize::from(args.output.is_none());
+    let at = Location::local(args.paths.first().filter(|_| sources == 1 && args.files_from.is_none())?.trim_end_matches('/'));
+    let inside = at.local_path().is_some_and(|p| unit.sources.iter().all(|s| std::path::Path::new(s).starts_with(p)));
+    Some(at.file_name()).filter(|name| inside && !name.is_empty())
 }
 
 fn rename(
@@ -826,18 +913,53 @@ fn rename(
     if renaming.is_empty() {
         return Ok(source);
     }
+    let new = renaming.names(source.plan())?;
+    let kept = names::kept_of_repeated(&new, job.read.on_duplicate);
+    let (source, mut new) = if kept.len() < new.len() {
+        let new = kept.iter().map(|&i| new[i].clone()).collect();
+        (Box::new(View::choose(source, &kept)) as Box<dyn crate::format::Source>, new)
+    } else {
+        (source, new)
+    };
+    names::make_unique(&mut new, job.read.on_duplicate, |name| format!("two arrays are called '{name}' after renaming"))?;
     let mut plan = source.plan().clone();
-    renaming.apply(&mut plan, job.read.on_duplicate)?;
+    names::set_names(&mut plan, &new);
     Ok(Box::new(View::relabel(source, plan)))
+}
+
+/// Renames a matrix that was made of columns: `--rename` of a column changes its header, everything else the array.
+fn rename_matrix(mut plan: Plan, renaming: &Renaming, job: &Job<'_>) -> Result<Option<ViewStage>> {
+    if renaming.is_empty() {
+        return Ok(None);
+    }
+    let mut rest = renaming.clone();
+    rest.rename.retain(|(old, new)| {
+        let columns = plan.tables.iter_mut().flat_map(|t| &mut t.columns);
+        let Some(column) = columns.into_iter().find(|c| c.header == *old) else { return true };
+        column.header.clone_from(new);
+        plan.arrays.iter().any(|a| a.name == *old)
+    });
+    let mut new = rest.names(&plan)?;
+    names::make_unique(&mut new, job.read.on_duplicate, |name| format!("two arrays are called '{name}' after renaming"))?;
+    names::set_names(&mut plan, &new);
+    let made = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
+    ViewStage::new(plan.arrays.len(), plan, made).map(Some)
 }
 
 fn planned(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format, plan: &Plan, layout: Option<&'static str>) -> Result<Outcome> {
     if job.write.existing == Existing::Error {
-        existing_error(dst)?;
+        existing_error(dst, format)?;
     }
     let bytes = plan.bytes();
-    let mut text =
-        format!("{} -> {} ({}): {} arrays, {}", unit.sources.join(", "), unit.dst, format.name(), plan.arrays.len(), human_bytes(bytes));
+    let mut text = format!(
+        "{} -> {} ({}): {} array{}, {}",
+        unit.sources.join(", "),
+        unit.dst,
+        format.name(),
+        plan.arrays.len(),
+        if plan.arrays.len() == 1 { "" } else { "s" },
+        human_bytes(bytes)
+    );
     if let Some(layout) = layout {
         text += &format!(", layout {layout}");
     }
@@ -847,6 +969,11 @@ fn planned(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format, plan
         text += &format!("  {}  {} {shape}\n", report::visible(&a.name), a.type_name());
     }
     if let Some(parent) = dst.parent().local_path() {
+        // What the run itself would make is not missing.
+        let parent = match makes_folder(job.args) {
+            true => parent.ancestors().find(|p| p.exists()).unwrap_or_else(|| std::path::Path::new(".")),
+            false => parent,
+        };
         if let Ok(stat) = rustix::fs::statvfs(parent) {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             if free < bytes {

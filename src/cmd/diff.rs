@@ -3,11 +3,14 @@
 use serde_json::json;
 
 use super::{chosen, input_location, open, read_options, settings};
+use crate::adapt::names;
 use crate::adapt::view::View;
 use crate::cli::DiffArgs;
 use crate::compare::{self, Rules, Verdict, all_equal, compare, sentence};
 use crate::error::Result;
 use crate::format::Source;
+use crate::location::Location;
+use crate::model::Plan;
 use crate::report::{self, Voice, visible};
 
 /// Compares. 0: equal, 1: different.
@@ -26,7 +29,10 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
         }
         compare::logical(source, &settings).map_err(|e| e.file(path))
     };
-    let (a, b) = (side(&args.a)?, side(&args.b)?);
+    let (a, mut b) = (side(&args.a)?, side(&args.b)?);
+    if let Some(plan) = same_name(args, a.plan(), b.plan()) {
+        b = Box::new(View::relabel(b, plan));
+    }
     let (meta_a, meta_b) = (a.plan().clone(), b.plan().clone());
     let rules = Rules { rtol: args.rtol, atol: args.atol, equal_nan: args.equal_nan, ignore_dtype: args.ignore_dtype };
     let verdicts = compare(a, b, (&args.a, &args.b), rules, &settings)?;
@@ -67,6 +73,20 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
         }
     }
     Ok(u8::from(!equal))
+}
+
+/// One array each, both called as their files: the names say nothing, the arrays are compared.
+fn same_name(args: &DiffArgs, a: &Plan, b: &Plan) -> Option<Plan> {
+    let unnamed = |path: &str, plan: &Plan| {
+        let stem = if path == "-" { "data".to_string() } else { Location::local(path).stem() };
+        plan.arrays.len() == 1 && plan.arrays[0].name == stem
+    };
+    if !unnamed(&args.a, a) || !unnamed(&args.b, b) || a.arrays[0].name == b.arrays[0].name {
+        return None;
+    }
+    let mut plan = b.clone();
+    names::set_names(&mut plan, &[a.arrays[0].name.clone()]);
+    Some(plan)
 }
 
 fn verdict_json(name: &str, verdict: &Verdict) -> serde_json::Value {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Opened, checksum, chosen, input_location, look, open, read_options, settings};
+use crate::adapt::names::nearest;
 use crate::adapt::view::View;
 use crate::cli::InspectArgs;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::ReadOptions;
 use crate::location::{self, Location};
 use crate::model::{ArrayMeta, Plan};
@@ -59,6 +60,13 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
         }
     }
     let plan = source.plan().clone();
+    if let Some(key) = args.show_metadata.as_deref().filter(|k| !k.is_empty())
+        && !plan.attributes.contains_key(key)
+    {
+        let near = nearest(key, plan.attributes.keys().map(String::as_str)).join(", ");
+        let error = Error::missing(format!("there is no metadata '{key}'")).file(at.display());
+        return Err(error.hint(if near.is_empty() { "--show-metadata alone shows all".into() } else { format!("did you mean {near}?") }));
+    }
     // Refused arrays are listed and marked; damage makes the exit code.
     let broken = plan.arrays.iter().any(|a| a.details.error.as_ref().is_some_and(|e| e.kind() == Kind::Corrupt));
     let sums = match args.checksum {
@@ -92,7 +100,7 @@ fn part(args: &InspectArgs) -> Result<Option<look::Part>> {
         (None, Some(n), None) => Some(look::Part::Tail(n)),
         (None, None, Some(s)) => Some(look::Part::slice(s)?),
         (None, None, None) => None,
-        _ => return Err(crate::error::Error::usage("--head, --tail and --slice exclude each other")),
+        _ => return Err(Error::usage("--head, --tail and --slice exclude each other")),
     })
 }
 
@@ -204,6 +212,10 @@ fn array_json(m: &ArrayMeta, i: usize, seen: &Seen, args: &InspectArgs) -> Value
     v
 }
 
+fn plural(n: u64) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
 fn shape_text(m: &ArrayMeta) -> String {
     match m.shape() {
         Some(s) if s.is_empty() => "scalar".into(),
@@ -219,8 +231,12 @@ fn text(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &See
     let elements: u64 =
         plan.arrays.iter().filter_map(|m| m.shape()).filter_map(|s| crate::model::checked_product(&s)).fold(0, u64::saturating_add);
     let n = plan.arrays.len();
-    out +=
-        &format!("{}: {format}{version}{size}, {n} array{}, {elements} elements\n", visible(&at.display()), if n == 1 { "" } else { "s" });
+    out += &format!(
+        "{}: {format}{version}{size}, {n} array{}, {elements} element{}\n",
+        visible(&at.display()),
+        plural(n as u64),
+        plural(elements)
+    );
     let mut totals: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for m in &plan.arrays {
         let t = totals.entry(m.type_name()).or_default();

@@ -33,7 +33,11 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
                     .iter()
                     .map(|&a| {
                         let m = &plan.arrays[a];
-                        json!({"name": m.name, "dtype": m.type_name(), "shape": m.shape(), "bytes": m.bytes().ok().flatten()})
+                        let mut v = json!({"name": m.name, "dtype": m.type_name(), "shape": m.shape(), "bytes": m.bytes().ok().flatten()});
+                        if let Some(error) = &m.details.error {
+                            v["error"] = json!(error.message());
+                        }
+                        v
                     })
                     .collect();
                 return Ok(Some(json!({"schema": 1, "path": at.display(), "format": opened.format.name(), "arrays": arrays})));

@@ -263,7 +263,7 @@ impl Stats {
     /// As a line.
     pub fn line(&self) -> String {
         let v = self.json();
-        let mut parts = vec![format!("{} values", self.count)];
+        let mut parts = vec![format!("{} value{}", self.count, if self.count == 1 { "" } else { "s" })];
         for (n, what) in [(self.nulls, "null"), (self.nan, "NaN"), (self.inf, "infinite"), (self.zeros, "zero")] {
             if n > 0 {
                 parts.push(format!("{n} {what}"));

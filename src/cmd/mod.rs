@@ -1,6 +1,7 @@
 //! The commands: arguments → settings → calls.
 
 use crate::adapt::names;
+use crate::adapt::view::View;
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, Kind, Result};
@@ -10,6 +11,7 @@ use crate::pipe::Settings;
 use crate::report::{self, Voice};
 
 pub mod checksum;
+pub mod complete;
 pub mod convert;
 pub mod diff;
 pub mod formats;
@@ -78,7 +80,7 @@ pub fn input_location(text: &str, args: &ReadArgs) -> Result<Location> {
 /// # Errors
 /// As above.
 pub fn output_location(text: &str, args: &ReadArgs) -> Result<Location> {
-    if text == "-" {
+    if matches!(text, "-" | "/dev/stdout") {
         return Ok(Location::stdio());
     }
     Ok(remote_location(text, args)?.unwrap_or_else(|| Location::local(text)))
@@ -222,7 +224,40 @@ pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voi
         voice.detail(&format!("{display}: {} needs random access: spooled to a temporary file", format.name()));
     }
     let source = crate::pipe::guarded(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
+    let source = match &options.group {
+        Some(group) if !format.has_groups() => grouped(source, group).at_file(&display)?,
+        _ => source,
+    };
     Ok(Opened { format, source })
+}
+
+/// `--group` where the format knows no groups: the arrays called `GROUP/…` or `GROUP.…`, under the rest of their names.
+fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
+    let path = group.trim_matches('/');
+    if path.is_empty() {
+        return Ok(source);
+    }
+    let rest = |name: &str| -> Option<String> {
+        let rest = name.trim_start_matches('/').strip_prefix(path)?;
+        rest.strip_prefix('/').or_else(|| rest.strip_prefix('.')).filter(|r| !r.is_empty()).map(str::to_string)
+    };
+    let plan = source.plan();
+    let (indices, mut new): (Vec<usize>, Vec<String>) =
+        plan.arrays.iter().enumerate().filter_map(|(i, a)| Some((i, rest(&a.name)?))).unzip();
+    if indices.is_empty() {
+        let error = Error::missing(format!("there is no group '{group}': no array is called {path}/… or {path}.…"));
+        return Err(error.hint("npk inspect --tree shows the names"));
+    }
+    let source = View::choose(source, &indices);
+    let mut plan = source.plan().clone();
+    names::make_unique(&mut new, OnDuplicate::Rename, str::to_string)?;
+    names::set_names(&mut plan, &new);
+    let below = format!("{path}/");
+    if let Some(attributes) = plan.groups.get(path) {
+        plan.attributes.clone_from(attributes);
+    }
+    plan.groups = plan.groups.iter().filter_map(|(k, v)| Some((k.strip_prefix(&below)?.to_string(), v.clone()))).collect();
+    Ok(Box::new(View::relabel(Box::new(source), plan)))
 }
 
 /// A file that fails to open may be a Git LFS pointer or a web page: that says more than what the format misses.

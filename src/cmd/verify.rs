@@ -62,6 +62,14 @@ fn one(path: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<String
         let why = a.details.error.as_ref().map(|e| e.message().to_string()).unwrap_or_default();
         notes.push(format!("{}: not checked: {why}", a.name));
     }
+    if good.is_empty() && !arrays.is_empty() {
+        let why = arrays.iter().find_map(|a| a.details.error.as_ref().map(|e| (a, e)));
+        return Err(match why {
+            Some((a, e)) => Error::refused(format!("nothing in it could be checked: {}", e.message())).array(&a.name),
+            None => Error::refused("nothing in it could be checked"),
+        }
+        .file(path));
+    }
     if !good.is_empty() {
         pipe::drain(Box::new(View::choose(source, &good)), Vec::new(), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
             .map_err(|e| if e.kind() == Kind::Failed { e } else { e.with_kind(Kind::Corrupt) })

@@ -74,6 +74,9 @@ impl Format for Txt {
     fn streams(&self) -> Streams {
         Streams { input: true, output: true }
     }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "float-format"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let text = &options.text;
         let decimal = text.decimal.unwrap_or(b'.');

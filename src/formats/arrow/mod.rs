@@ -78,6 +78,12 @@ impl Format for Arrow {
     fn streams(&self) -> Streams {
         Streams { input: true, output: true }
     }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "row-group-size", "metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let opened = crate::pipe::guarded(|| read::ArrowSource::open(at, options));
         Ok(Box::new(opened.map_err(|e| e.file(at.display()))?))

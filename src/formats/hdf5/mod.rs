@@ -93,6 +93,15 @@ impl Format for Hdf5 {
         }
         Ok(Sniff::No)
     }
+    fn has_groups(&self) -> bool {
+        true
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "chunk-shape", "metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         #[cfg(feature = "hdf5")]
         return open::open(at, options);

@@ -64,6 +64,15 @@ impl Format for Npk {
     fn is_directory(&self) -> bool {
         true
     }
+    fn grows(&self) -> bool {
+        true
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         Ok(Box::new(open_store(at, options.names_only).at_file(&at.display())?))
     }

@@ -60,6 +60,12 @@ impl Format for Npkg {
     fn streams(&self) -> Streams {
         Streams { input: true, output: false }
     }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let open = || {
             let package = read::Package::open(at.blob()?)?;

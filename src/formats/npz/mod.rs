@@ -77,6 +77,9 @@ impl Format for Npz {
     fn streams(&self) -> Streams {
         Streams { input: false, output: true }
     }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         if let Some(error) = foreign::named(&at.head(512)?) {
             return Err(error);

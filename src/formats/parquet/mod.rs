@@ -78,6 +78,12 @@ impl Format for Parquet {
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         Ok(if head.bytes.starts_with(b"PAR1") || head.bytes.starts_with(b"PARE") { Sniff::Yes } else { Sniff::No })
     }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "row-group-size", "metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let blob = at.blob()?;
         let source = crate::pipe::guarded(|| read::ParquetSource::open(blob, options)).map_err(|e| e.file(at.display()))?;

@@ -95,6 +95,9 @@ impl Format for Pt {
             Some(_) => Sniff::Yes,
         })
     }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["single", "metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         match shards::find(at, &SHARDS)? {
             Some(found) => shards::open(found, "pt", options.on_duplicate, &|part| {

@@ -77,6 +77,12 @@ impl Format for Safetensors {
     fn streams(&self) -> Streams {
         Streams { input: true, output: true }
     }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["max-shard-size", "metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         match shards::find(at, &SHARDS)? {
             Some(found) => shards::open(found, "safetensors", options.on_duplicate, &|part| open_one(part)),

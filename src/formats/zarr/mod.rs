@@ -94,6 +94,15 @@ impl Format for Zarr {
         let is_there = |marker: &&str| matches!(head.location.join(marker).kind(), Ok(crate::location::Kind::File { .. }));
         Ok(if MARKERS.iter().any(is_there) { Sniff::Yes } else { Sniff::No })
     }
+    fn has_groups(&self) -> bool {
+        true
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "chunk-shape", "shard-shape", "zarr-format", "metadata"]
+    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         guarded(|| Ok(Box::new(read::open(at, options)?) as Box<dyn Source>))
     }

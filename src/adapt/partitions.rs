@@ -1,0 +1,104 @@
+//! Columns that folders named `key=value` stand for (Hive-style partitions): the same value in every row of a part.
+//!
+//! A key is an int64 column where every part's value is an integer as it would be printed, else text. `%2F` and the like
+//! are decoded, `__HIVE_DEFAULT_PARTITION__` is null.
+
+use super::view::{Change, Made, View};
+use crate::error::{Error, Result};
+use crate::format::Source;
+use crate::model::{ArrayMeta, Column, Dtype, Logical};
+
+/// The keys and values of several sources.
+pub struct Partitions {
+    keys: Vec<Key>,
+}
+
+struct Key {
+    name: String,
+    numbers: bool,
+    /// Per source: its value; `None` for null.
+    values: Vec<Option<Option<String>>>,
+}
+
+impl Partitions {
+    /// `folders`: per source, the folders above it as `a=1/b=2/`.
+    pub fn new(folders: &[String]) -> Partitions {
+        let mut keys: Vec<Key> = Vec::new();
+        for (source, folder) in folders.iter().enumerate() {
+            for (name, value) in folder.split('/').filter_map(|f| f.split_once('=')).filter(|(name, _)| !name.is_empty()) {
+                let value = Some(decoded(value)).filter(|v| v != "__HIVE_DEFAULT_PARTITION__");
+                let name = decoded(name);
+                let at = keys.iter().position(|k| k.name == name).unwrap_or_else(|| {
+                    keys.push(Key { name, numbers: true, values: vec![None; folders.len()] });
+                    keys.len() - 1
+                });
+                let key = &mut keys[at];
+                key.numbers &= value.as_ref().is_none_or(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == *v));
+                key.values[source] = Some(value);
+            }
+        }
+        for key in &mut keys {
+            key.numbers &= key.values.iter().flatten().flatten().next().is_some();
+        }
+        Partitions { keys }
+    }
+
+    /// Whether no folder has a key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The source with its folders' columns behind its own. A column that the file has itself stays the file's.
+    ///
+    /// # Errors
+    /// Usage: a key that this source's folders do not have.
+    pub fn add(&self, source: Box<dyn Source>, index: usize) -> Result<Box<dyn Source>> {
+        let mut plan = source.plan().clone();
+        let readable = |a: &ArrayMeta| a.details.error.is_none() && !a.scalar;
+        let cost = |a: &ArrayMeta| (a.logical.is_var(), a.bytes().ok().flatten());
+        let Some(lead) = (0..plan.arrays.len()).filter(|&a| readable(&plan.arrays[a])).min_by_key(|&a| cost(&plan.arrays[a])) else {
+            return Ok(source);
+        };
+        let mut made: Vec<Made> = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
+        for key in &self.keys {
+            let Some(value) = &key.values[index] else {
+                return Err(Error::usage(format!("it is in no folder {}=…, others are", key.name)));
+            };
+            if plan.position(&key.name).is_some() {
+                continue;
+            }
+            let dtype = if key.numbers { Dtype::I64 } else { Dtype::U8 };
+            let mut meta = ArrayMeta::new(&key.name, dtype, &[0]);
+            meta.rows = plan.arrays[lead].rows;
+            meta.nulls = value.is_none();
+            let element = match (key.numbers, value) {
+                (true, Some(text)) => text.parse::<i64>().unwrap_or_default().to_le_bytes().to_vec(),
+                (true, None) => vec![0; 8],
+                (false, text) => text.clone().unwrap_or_default().into_bytes(),
+            };
+            if !key.numbers {
+                meta.logical = Logical::Text;
+            }
+            if let Some(table) = plan.tables.first_mut() {
+                table.columns.push(Column { array: key.name.clone(), header: key.name.clone() });
+            }
+            plan.arrays.push(meta);
+            let constant = Change::Constant { element, text: !key.numbers, null: value.is_none() };
+            made.push(Made { input: lead, changes: vec![constant] });
+        }
+        Ok(Box::new(View::new(source, plan, made)))
+    }
+}
+
+/// `%20` and the like as the bytes they stand for; what is no such code stays.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let code = text.get(i + 1..i + 3).filter(|_| bytes[i] == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        out.push(code.unwrap_or(bytes[i]));
+        i += if code.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(out).unwrap_or_else(|_| text.to_string())
+}
