@@ -3,6 +3,8 @@
 
 mod convert;
 mod corpus;
+#[cfg(all(feature = "hdf5", feature = "remote"))]
+mod docs;
 mod formats;
 mod generated;
 mod matrix;

@@ -4,4 +4,4 @@ mod commands;
 mod credentials;
 mod judges;
 mod library;
-mod server;
+pub mod server;
