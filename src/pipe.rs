@@ -113,6 +113,12 @@ impl Budget {
         *used += bytes;
         Some(Held { budget: self.clone(), bytes })
     }
+    /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move. Who orders work for
+    /// others must not wait, for what it waits for may be freed by its own next step.
+    fn take_anyway(&self, bytes: u64) -> Held {
+        *self.0.used.lock().unwrap_or_else(|e| e.into_inner()) += bytes;
+        Held { budget: self.clone(), bytes }
+    }
     /// Waits until `bytes` (at most the whole budget) are free.
     pub fn take(&self, bytes: u64) -> Held {
         let bytes = bytes.min(self.0.total);
@@ -805,7 +811,7 @@ fn decode(
             let bytes = job.bytes();
             let held = match settings.budget.try_take(bytes) {
                 Some(held) => held,
-                None if window.is_empty() => settings.budget.take(bytes),
+                None if window.is_empty() => settings.budget.take_anyway(bytes),
                 None => {
                     ready = Some(job);
                     break;
@@ -932,7 +938,7 @@ struct Written;
 struct Appender<'a> {
     sink: &'a mut dyn Sink,
     encoder: Arc<dyn Encode>,
-    window: VecDeque<mpsc::Receiver<Result<Encoded>>>,
+    window: VecDeque<mpsc::Receiver<Result<(Encoded, Held)>>>,
     most: usize,
     settings: &'a Settings,
     pool: &'a rayon::ThreadPool,
@@ -942,14 +948,15 @@ struct Appender<'a> {
 impl Appender<'_> {
     fn give(&mut self, block: Block) -> Result<()> {
         let bytes: u64 = block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum();
+        // What waits to be appended counts, too: it is given back when it was.
         let held = loop {
             if self.window.len() < self.most
                 && let Some(held) = self.settings.budget.try_take(bytes)
             {
-                break Some(held);
+                break held;
             }
             if self.window.is_empty() {
-                break None; // the decoded pieces of this block are counted already
+                break self.settings.budget.take_anyway(bytes);
             }
             self.append_front()?;
         };
@@ -958,15 +965,15 @@ impl Appender<'_> {
         self.pool.spawn_fifo(move || {
             let encoded = guarded(|| encoder.encode(block));
             // Nothing of the sink is held any more once the result is there: `finish` may count on it.
-            drop((held, encoder));
-            let _ = send.send(encoded);
+            drop(encoder);
+            let _ = send.send(encoded.map(|encoded| (encoded, held)));
         });
         self.window.push_back(receive);
         Ok(())
     }
     fn append_front(&mut self) -> Result<()> {
         let Some(front) = self.window.pop_front() else { return Ok(()) };
-        let encoded = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
+        let (encoded, _held) = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
         if encoded.payload.is::<Written>() {
             return Ok(());
         }
