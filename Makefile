@@ -63,7 +63,7 @@ lint: tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 docs: tools
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --no-deps --lib
 
 # Completions, man pages and README's format table, made anew; a test fails when they are stale.
 generated: tools

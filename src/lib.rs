@@ -3,6 +3,8 @@
 //! The way of the data: [`location`] → [`format::Source`] → [`adapt`] → [`pipe`] → [`format::Sink`] → [`location`].
 
 pub mod adapt;
+// Its comments are clap's help texts, not rustdoc.
+#[allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 pub mod cli;
 pub mod cmd;
 pub mod codec;

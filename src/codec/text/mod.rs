@@ -4,7 +4,7 @@
 //! * [`dialect`]: how cells and rows are told apart; [`input`]: bytes as UTF-8, decompressed, with ranged reads.
 //! * [`parse`] turns a block of whole rows into columns, [`scan`] does that for a file on all threads and keeps the
 //!   values in an unnamed temporary file, [`source`] reads them back.
-//! * [`print`]: numbers and times as text; [`sink`]: blocks of rows as text.
+//! * [`mod@print`]: numbers and times as text; [`sink`]: blocks of rows as text.
 //!
 //! # One optimistic pass
 //! A column's type must hold for every cell of the file, so every cell is parsed when the file is opened. The values are
