@@ -169,7 +169,7 @@ complete -c npk -n "__fish_npk_using_subcommand list" -l no-verify-ssl -d 'Do no
 complete -c npk -n "__fish_npk_using_subcommand list" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand list" -s q -l quiet -d 'Errors only'
 complete -c npk -n "__fish_npk_using_subcommand list" -s v -l verbose -d 'More words; twice for still more'
-complete -c npk -n "__fish_npk_using_subcommand list" -s h -l help -d 'Print help'
+complete -c npk -n "__fish_npk_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand list" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l sort -d 'The order of the names' -r -f -a "file\t''
 name\t''
@@ -212,7 +212,7 @@ complete -c npk -n "__fish_npk_using_subcommand ls" -l no-verify-ssl -d 'Do not 
 complete -c npk -n "__fish_npk_using_subcommand ls" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s q -l quiet -d 'Errors only'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s v -l verbose -d 'More words; twice for still more'
-complete -c npk -n "__fish_npk_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c npk -n "__fish_npk_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l show-metadata -d 'Metadata in full, or one key of it' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l head -d 'The first rows of the arrays' -r
@@ -337,7 +337,7 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -l no-verify-ssl -d 'Do 
 complete -c npk -n "__fish_npk_using_subcommand verify" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s q -l quiet -d 'Errors only'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s v -l verbose -d 'More words; twice for still more'
-complete -c npk -n "__fish_npk_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c npk -n "__fish_npk_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand formats" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand formats" -l markdown -d 'The table of the README'

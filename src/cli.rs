@@ -31,7 +31,10 @@ pub enum Command {
     )]
     Convert(ConvertArgs),
     /// List array names, one a line
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_long_help = "Examples:\n  npk list model.safetensors\n  npk list -l model.npk --sort size        types, shapes and bytes, largest first\n  npk list -a '*.bias' model.npk\n  npk list --json data.npz | jq '.arrays[].shape'"
+    )]
     List(ListArgs),
     /// Show what is in a file: format, arrays, types, shapes, metadata, values
     #[command(
@@ -44,6 +47,9 @@ pub enum Command {
     )]
     Diff(DiffArgs),
     /// Check that files are whole: headers, sizes, checksums, every chunk
+    #[command(
+        after_long_help = "Exit code 0: whole, 7: not.\n\nExamples:\n  npk verify model.npk\n  npk verify checkpoints/*.safetensors --json"
+    )]
     Verify(VerifyArgs),
     /// List the formats
     Formats(FormatsArgs),

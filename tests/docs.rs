@@ -253,7 +253,7 @@ fn the_examples_of_the_help_work() {
             ran += 1;
         }
     }
-    assert!(ran >= 16, "only {ran} examples");
+    assert!(ran >= 22, "only {ran} examples");
 }
 
 /// Removes what a command is to write, unless it says what is to become of it.

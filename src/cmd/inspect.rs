@@ -48,6 +48,10 @@ pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
 
 fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<(Option<Value>, bool)> {
     let at = input_location(path, &args.read)?;
+    let looks = args.stats || args.hist || part(args)?.is_some();
+    if looks && at.is_stream() {
+        at.blob()?; // spooled before anything is read, since it is read more than once
+    }
     let opened = open(&at, args.read.from.as_deref(), options, voice)?;
     let Opened { format, mut source } = opened;
     for note in &source.plan().notes {
@@ -75,7 +79,7 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
     };
     let bytes = size_of(&at);
     let mut seen = Seen { sums, ..Seen::default() };
-    if args.stats || args.hist || part(args)?.is_some() {
+    if looks {
         look(&mut seen, &at, &plan, args, options, voice)?;
     }
     if args.json {
@@ -107,9 +111,6 @@ fn part(args: &InspectArgs) -> Result<Option<look::Part>> {
 /// Reads values: each look opens the input anew.
 fn look(seen: &mut Seen, at: &Location, plan: &Plan, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<()> {
     let settings = settings(&args.read)?;
-    if at.is_stream() {
-        at.blob()?; // spooled, so that it can be read more than once
-    }
     let again = || -> Result<Box<dyn crate::format::Source>> {
         let source = open(at, args.read.from.as_deref(), options, voice)?.source;
         let indices: Vec<usize> = plan.arrays.iter().filter_map(|a| source.plan().position(&a.name)).collect();
