@@ -19,7 +19,7 @@ install: tools
 # The HDF5 library is built from source and needs CMake 3.26 or later, which many systems do not have yet.
 tools: $(TOOLS)/bin/cmake
 $(TOOLS)/bin/cmake:
-	@if cmake --version 2>/dev/null | awk 'NR == 1 { split($$3, v, "."); exit !(v[1] > 3 || v[1] == 3 && v[2] >= 26) }'; then \
+	@if command -v cmake >/dev/null && cmake --version | awk 'NR == 1 { split($$3, v, "."); exit !(v[1] > 3 || v[1] == 3 && v[2] >= 26) }'; then \
 		mkdir -p $(TOOLS)/bin && ln -sf "$$(command -v cmake)" $(TOOLS)/bin/cmake; \
 	else \
 		$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q --disable-pip-version-check cmake; \
