@@ -157,7 +157,11 @@ impl fmt::Display for Error {
             write!(f, "{file}: ")?;
         }
         if let Some(array) = &self.0.array {
-            write!(f, "{array}: ")?;
+            // A name of a megabyte says no more than its beginning.
+            match array.char_indices().nth(200) {
+                Some((end, _)) => write!(f, "{}… ({} bytes): ", &array[..end], array.len())?,
+                None => write!(f, "{array}: ")?,
+            }
         }
         f.write_str(&self.0.message)?;
         let mut said = self.0.message.clone();
@@ -196,6 +200,8 @@ impl From<std::io::Error> for Error {
                 Error::failed("no space left on the device").hint("free some space, or write to another disk")
             }
             std::io::ErrorKind::FileTooLarge => Error::failed("the file would pass the size limit of this disk or process").because(error),
+            std::io::ErrorKind::PermissionDenied => Error::failed("permission denied"),
+            std::io::ErrorKind::ReadOnlyFilesystem => Error::failed("the file system is read-only"),
             std::io::ErrorKind::QuotaExceeded => Error::failed("the disk quota is used up"),
             _ => Error::failed("input/output error").because(error),
         }

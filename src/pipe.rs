@@ -797,7 +797,14 @@ fn decode(
     let mut ready: Option<Box<dyn Job>> = None;
     let mut ended = false;
     loop {
+        let mut done = None;
         while !ended && window.len() < 2 * settings.jobs + 2 {
+            // What is decoded goes on at once: the next piece may come from a slow pipe.
+            if let Some(decoded) = window.front().and_then(|front| front.try_recv().ok()) {
+                window.pop_front();
+                done = Some(decoded);
+                break;
+            }
             if ready.is_none() {
                 ready = match &mut cutter {
                     Some(cutter) => cutter.next(source.plan(), piece)?,
@@ -840,8 +847,14 @@ fn decode(
             });
             window.push_back(receive);
         }
-        let Some(front) = window.pop_front() else { return Ok(()) };
-        let (chunks, held) = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
+        let decoded = match done {
+            Some(decoded) => decoded,
+            None => {
+                let Some(front) = window.pop_front() else { return Ok(()) };
+                front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))?
+            }
+        };
+        let (chunks, held) = decoded?;
         for chunk in chunks {
             let array = chunk.array;
             each(chunk).map_err(|e| if e.array_name().is_none() && names.len() == 1 { e.array(&names[array]) } else { e })?;

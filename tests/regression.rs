@@ -211,3 +211,58 @@ fn shells_complete_array_names_and_formats() {
     assert_eq!(names(complete(&["npk", "inspect", "--from", "saf"])), ["safetensors"]);
     assert_eq!(names(complete(&["npk", "inspect", "no-such-file", "-a", "x"])), Vec::<String>::new());
 }
+
+/// A zip of stored members: what `np.savez` writes.
+fn npz(scratch: &Scratch, name: &str, members: &[&str]) -> String {
+    let mut args = Vec::new();
+    for member in members {
+        let path = scratch.join(&format!("{member}.npy"));
+        npy(&path, "<i2", &[2], &[1, 0, 2, 0]);
+        args.push(text(&path).to_string());
+    }
+    let out = scratch.join(name);
+    let mut all: Vec<&str> = vec!["convert"];
+    all.extend(args.iter().map(String::as_str));
+    all.extend([text(&out), "-c", "none"]);
+    npk(&all);
+    args.iter().for_each(|a| std::fs::remove_file(a).unwrap());
+    text(&out).to_string()
+}
+
+#[test]
+fn stored_archives_join_with_others() {
+    let scratch = Scratch::new();
+    let (stored, model) = (npz(&scratch, "s.npz", &["x", "y"]), tensors(&scratch));
+    let lone = scratch.join("z.npy");
+    npy(&lone, "<i2", &[1], &[1, 0]);
+    for (i, sources) in [[&stored, text(&lone)], [text(&lone), &stored], [&stored, &model]].into_iter().enumerate() {
+        let out = scratch.join(&format!("{i}.npk"));
+        npk(&["convert", sources[0], sources[1], text(&out), "--verify"]);
+    }
+    let (x, out) = (scratch.join("x.npy"), scratch.join("c.npk"));
+    npy(&x, "<i2", &[1], &[9, 0]);
+    npk(&["convert", &stored, text(&x), text(&out), "--concat", "-a", "x"]);
+    assert_eq!(npk(&["list", "-l", text(&out)]), "x\tint16\t3\t6\n");
+    npk(&["convert", text(&x), &stored, text(&out), "-f", "--concat", "-a", "x"]);
+    let json: serde_json::Value = serde_json::from_str(&npk(&["inspect", text(&out), "--json", "--head"])).unwrap();
+    assert_eq!(json["arrays"][0]["values"], serde_json::json!([9, 1, 2]));
+}
+
+#[test]
+fn columns_of_text_files_are_chosen_by_patterns_too() {
+    let scratch = Scratch::new();
+    let csv = write(&scratch, "t.csv", "aa,ab,b\n1,x,2\n");
+    assert_eq!(npk(&["convert", &csv, "-", "-t", "csv", "-a", "b,aa"]), "b,aa\n2,1\n");
+    assert_eq!(npk(&["convert", &csv, "-", "-t", "csv", "-a", "a*"]), "aa,ab\n1,x\n");
+}
+
+#[test]
+fn a_failed_batch_leaves_no_folder_and_stops_when_told() {
+    let scratch = Scratch::new();
+    let a = scratch.join("a.npy");
+    npy(&a, "<i2", &[1], &[1, 0]);
+    let out = format!("{}/out/", text(scratch.path()));
+    npk_fails(1, &["convert", text(&scratch.join("m.npy")), text(&scratch.join("n.npy")), &out, "--to", "npk"]);
+    npk_fails(1, &["convert", text(&scratch.join("m.npy")), text(&a), &out, "--to", "npk", "--fail-fast", "-j", "1"]);
+    assert_eq!(scratch.names(), ["a.npy"]);
+}

@@ -18,16 +18,19 @@ pub struct Part {
     pub label: String,
 }
 
-/// Where not all parts have random access, none is asked for it: those that have it are read in order.
-fn in_order(parts: Vec<Part>) -> Vec<Part> {
-    if parts.iter().all(|p| p.source.random().is_some()) {
-        return parts;
+/// Where not all parts have random access, none is asked for it: those that have it are read in order. To be called once
+/// the parts know what is wanted; says whether that must be told again.
+fn in_order(parts: &mut Vec<Part>) -> bool {
+    let random = parts.iter().filter(|p| p.source.random().is_some()).count();
+    if random == 0 || random == parts.len() {
+        return false;
     }
     let sequenced = |p: Part| match p.source.random() {
         Some(_) => Part { source: Box::new(Sequenced::new(p.source)), label: p.label },
         None => p,
     };
-    parts.into_iter().map(sequenced).collect()
+    *parts = std::mem::take(parts).into_iter().map(sequenced).collect();
+    true
 }
 
 /// The arrays of several sources, one source after the other.
@@ -88,15 +91,12 @@ impl Union {
         for (a, (p, i)) in home.iter().enumerate() {
             to[*p].insert(*i, a);
         }
-        Ok(Union { parts: in_order(parts), plan, home, to: to.into_iter().map(Arc::new).collect(), at: 0 })
+        Ok(Union { parts, plan, home, to: to.into_iter().map(Arc::new).collect(), at: 0 })
     }
 }
 
-impl Source for Union {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+impl Union {
+    fn want_each(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let mut given = if wish == Order::RowBlocks { Order::Any } else { wish };
         for (p, part) in self.parts.iter_mut().enumerate() {
             let theirs: Vec<usize> = arrays.iter().filter(|&&a| self.home[a].0 == p).map(|&a| self.home[a].1).collect();
@@ -107,6 +107,16 @@ impl Source for Union {
         }
         let ordered = arrays.windows(2).all(|w| self.home[w[0]] < self.home[w[1]]);
         Ok(if self.parts.len() == 1 || ordered { given } else { Order::Any })
+    }
+}
+
+impl Source for Union {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let given = self.want_each(arrays, wish)?;
+        if in_order(&mut self.parts) { self.want_each(arrays, wish) } else { Ok(given) }
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         while let Some(part) = self.parts.get_mut(self.at) {
@@ -327,7 +337,7 @@ impl Concat {
         Error::all(errors)?;
         drop(indexes);
         let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
-        Ok(Concat { parts: in_order(parts), plan, home, first, remaps, at: 0, labels })
+        Ok(Concat { parts, plan, home, first, remaps, at: 0, labels })
     }
 }
 
@@ -347,11 +357,8 @@ fn merged_categories(parts: &[Part], indexes: &[HashMap<&str, usize>], name: &st
     merged
 }
 
-impl Source for Concat {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+impl Concat {
+    fn want_each(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let mut all_rows = true;
         for (p, part) in self.parts.iter_mut().enumerate() {
             let theirs: Vec<usize> = arrays.iter().map(|&a| self.home[a][p]).collect();
@@ -363,6 +370,16 @@ impl Source for Concat {
             _ if all_rows => Order::RowBlocks,
             _ => Order::Any,
         })
+    }
+}
+
+impl Source for Concat {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let given = self.want_each(arrays, wish)?;
+        if in_order(&mut self.parts) { self.want_each(arrays, wish) } else { Ok(given) }
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         while let Some(part) = self.parts.get_mut(self.at) {

@@ -153,6 +153,9 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(unit) = units.get(i) else { break };
                     let result = pipe::guarded(|| convert(job, unit));
+                    if result.is_err() && job.args.fail_fast {
+                        stop.store(true, Ordering::Relaxed);
+                    }
                     if send.send((i, result)).is_err() {
                         break;
                     }
@@ -165,9 +168,6 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
                 true => report::json(&line(&units[i], &result), false),
                 false => Ok(()),
             };
-            if result.is_err() && job.args.fail_fast {
-                stop.store(true, Ordering::Relaxed);
-            }
             if let Err(e) = told.and_then(|()| tally.count(job, &units[i], result, true)) {
                 stop.store(true, Ordering::Relaxed);
                 return Err(e);
@@ -546,7 +546,8 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let args = job.args;
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;
-    let sources_named = |e: Error| e.file(unit.sources.join(", "));
+    // Where there are several sources, the message itself says which of them.
+    let sources_named = |e: Error| if unit.sources.len() == 1 { e.file(&unit.sources[0]) } else { e };
     let Some(holds) = format.holds() else {
         return Err(Error::refused(format!("{} is read, not written", format.name())).file(dst.display()));
     };
@@ -566,13 +567,6 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     if unit.dst != "-" && dst.local_path().is_some() && dst.kind()? == location::Kind::Stream {
         let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
         return Err(error.hint(format!("write to stdout: npk convert SRC - --to {} > {}", format.name(), unit.dst)));
-    }
-    if !args.dry_run
-        && !dst.is_remote()
-        && let Some(folder) = dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
-        && makes_folder(args)
-    {
-        std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
     }
     warn_of_idle_flags(job, format);
     if let Some(why) = skip(job, unit, &dst)? {
@@ -612,12 +606,18 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     {
         write.existing = Existing::Error;
     }
+    if !dst.is_remote()
+        && let Some(folder) = dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
+        && makes_folder(args)
+    {
+        std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
+    }
     let progress = Progress::new(plan.bytes(), &unit.dst, !args.no_progress && !job.voice.quiet && !args.json);
     let settings = job.settings.with_progress(progress.callback());
     let mut create = |plan: &Plan| format.create(&dst, plan, &write);
     let (summary, end) = pipe::run(source, stages, holds, &mut create, &settings).map_err(|e| {
         let ours = matches!(e.kind(), Kind::Failed | Kind::Exists | Kind::Usage);
-        e.file(if ours { dst.display() } else { unit.sources.join(", ") })
+        if ours { e.file(dst.display()) } else { sources_named(e) }
     })?;
     progress.end();
     if args.verify {
@@ -783,7 +783,7 @@ fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Resu
     let mut stem = String::new();
     let mut read = job.read.clone();
     let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
-    if !args.choose.array.is_empty() && partitions.is_empty() {
+    if !args.choose.array.is_empty() && partitions.is_empty() && args.read.group.is_none() {
         read.text.columns = Some(args.choose.array.clone());
     }
     for (part, path) in unit.sources.iter().enumerate() {

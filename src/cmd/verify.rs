@@ -72,7 +72,7 @@ fn one(path: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<String
     }
     if !good.is_empty() {
         pipe::drain(Box::new(View::choose(source, &good)), Vec::new(), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
-            .map_err(|e| if e.kind() == Kind::Failed { e } else { e.with_kind(Kind::Corrupt) })
+            .map_err(|e| if matches!(e.kind(), Kind::Failed | Kind::Remote | Kind::Refused) { e } else { e.with_kind(Kind::Corrupt) })
             .at_file(path)?;
     }
     Ok((good.len(), notes))
