@@ -197,7 +197,7 @@ fn run_page(name: &str) -> usize {
 #[test]
 fn the_readme_works() {
     let commands = run_page("README.md");
-    assert!(commands >= 14, "only {commands} commands");
+    assert!(commands >= 17, "only {commands} commands");
 }
 
 #[test]
