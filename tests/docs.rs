@@ -167,6 +167,9 @@ fn run_page(name: &str) -> usize {
                         clouds = Some(Clouds::new());
                     }
                     works(dir, &what, line, clouds.as_ref().filter(|_| line.contains("s3://")));
+                    if line.contains(">> ~/.bashrc") {
+                        works(dir, &what, "bash -ic 'complete -p npk'", None);
+                    }
                     commands += 1;
                 }
             }
@@ -197,7 +200,7 @@ fn run_page(name: &str) -> usize {
 #[test]
 fn the_readme_works() {
     let commands = run_page("README.md");
-    assert!(commands >= 17, "only {commands} commands");
+    assert!(commands >= 19, "only {commands} commands");
 }
 
 #[test]
