@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::remote::server::Server;
-use crate::support::{Scratch, npk, npk_any, python_path};
+use crate::support::{Scratch, npk, npk_any, npk_fails, python_path};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NPK: &str = env!("CARGO_BIN_EXE_npk");
@@ -287,7 +287,9 @@ fn commands_of_tables(text: &str) -> Vec<String> {
 #[test]
 fn the_table_for_numpack_users_holds() {
     let clouds = Clouds::new();
-    let commands = commands_of_tables(&doc("docs/from-numpack-io.md"));
+    let mut commands = commands_of_tables(&doc("docs/from-numpack-io.md"));
+    // One row names these four in brackets.
+    commands.extend(["brotli", "zstd", "lz4", "none"].map(|c| format!("npk convert one.npk one.parquet -c {c}")));
     assert!(commands.len() >= 40, "only {} commands", commands.len());
     let mut done = Vec::new();
     for command in &commands {
@@ -312,6 +314,33 @@ fn the_table_for_numpack_users_holds() {
         .unwrap();
     std::fs::remove_file(&jobs).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What the page for NumPack users says is different.
+#[test]
+fn the_differences_from_numpack_hold() {
+    let s = fresh();
+    let at = |name: &str| s.join(name).to_str().unwrap().to_string();
+    // None of several: the names.
+    let error = npk_fails(4, &["convert", &at("m.npk"), &at("out.npy")]);
+    assert!(error.contains("layer1") && error.contains("layer3") && error.contains("-a"), "{error}");
+    // An output that exists.
+    let error = npk_fails(5, &["convert", &at("d.npy"), &at("one.npk")]);
+    assert!(error.contains("--force"), "{error}");
+    // The array has its file's name, or NumPack's.
+    npk(&["convert", "-q", &at("d.npy"), &at("named.npk")]);
+    assert_eq!(npk(&["list", &at("named.npk")]), "d\n");
+    npk(&["convert", "-q", &at("d.npy"), &at("data2.npk"), "--name", "data"]);
+    assert_eq!(npk(&["list", &at("data2.npk")]), "data\n");
+    // A table's layout, chosen and asked for.
+    npk(&["convert", "-q", &at("d.parquet"), &at("matrix.npk")]);
+    assert_eq!(npk(&["list", "-l", &at("matrix.npk")]), "d\tfloat64\t30x3\t720\n");
+    npk(&["convert", "-q", &at("d.csv"), &at("columns.npk")]);
+    assert_eq!(npk(&["list", "-l", &at("columns.npk")]), "x\tfloat64\t25\t200\ny\tfloat64\t25\t200\nz\tint64\t25\t200\n");
+    // A matrix as CSV: a header, the shortest text.
+    npk(&["convert", "-q", &at("one.npk"), &at("one.csv")]);
+    let text = std::fs::read_to_string(at("one.csv")).unwrap();
+    assert!(text.starts_with("col0,col1,col2\n") && text.lines().all(|l| l.len() < 42), "{text}");
 }
 
 /// A documented key: its path, its types.

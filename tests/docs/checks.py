@@ -223,6 +223,10 @@ CHECKS = {
     "npk convert one.npk one.parquet": lambda: parquet("SNAPPY"),
     "npk convert one.npk one.parquet -c snappy --row-group-size 100000": lambda: parquet("SNAPPY"),
     "npk convert one.npk one.parquet -c gzip": lambda: parquet("GZIP"),
+    "npk convert one.npk one.parquet -c brotli": lambda: parquet("BROTLI"),
+    "npk convert one.npk one.parquet -c zstd": lambda: parquet("ZSTD"),
+    "npk convert one.npk one.parquet -c lz4": lambda: parquet("LZ4"),
+    "npk convert one.npk one.parquet -c none": lambda: parquet("UNCOMPRESSED"),
     "npk convert m.safetensors out.npk": lambda: all_same(load("out.npk"), load_file("m.safetensors")),
     "npk convert m.safetensors e.npk --keys embeddings": lambda: all_same(
         load("e.npk"), {"embeddings": load_file("m.safetensors")["embeddings"]}
