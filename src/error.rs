@@ -109,6 +109,18 @@ impl Error {
         self.0.array.get_or_insert_with(|| array.into());
         self
     }
+    /// Adds to the message of what is said of an array, here and in the further errors of the pass.
+    pub fn say_more(mut self, array: &str, more: &str) -> Error {
+        for error in &mut self.0.more {
+            if error.0.array.as_deref() == Some(array) {
+                error.0.message.push_str(more);
+            }
+        }
+        if self.0.array.as_deref() == Some(array) {
+            self.0.message.push_str(more);
+        }
+        self
+    }
     /// Adds (or replaces) the hint: the flag or the next step.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.0.hint = Some(hint.into());

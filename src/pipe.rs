@@ -895,10 +895,16 @@ fn in_turn(
     let whole = writer.as_ref().filter(|w| (0..names.len()).any(|a| w.cut(a, 0) != u64::MAX)).cloned();
     if let Some(writer) = writer.filter(|_| whole.is_none()) {
         let straight = stages.is_empty().then_some(&writer);
+        let row_bytes: Vec<u64> = source.plan().arrays.iter().map(|m| m.row_bytes().unwrap_or(0)).collect();
         let mut write = |mut chunk: Chunk| -> Result<()> {
             let known = chunk.first_row != Chunk::NEXT;
             rows.count(&mut chunk)?;
-            let (array, bytes) = (chunk.array, chunk.bytes());
+            let array = chunk.array;
+            // What was written on the worker comes without values.
+            let bytes = match straight.is_some() && known {
+                true => chunk.rows.saturating_mul(row_bytes.get(array).copied().unwrap_or(0)),
+                false => chunk.bytes(),
+            };
             if straight.is_none() || !known {
                 writer.write(&chunk).at_array(&names[array])?;
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::convert::{npy, safetensors};
-use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails};
+use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails, python};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -265,4 +265,38 @@ fn a_failed_batch_leaves_no_folder_and_stops_when_told() {
     npk_fails(1, &["convert", text(&scratch.join("m.npy")), text(&scratch.join("n.npy")), &out, "--to", "npk"]);
     npk_fails(1, &["convert", text(&scratch.join("m.npy")), text(&a), &out, "--to", "npk", "--fail-fast", "-j", "1"]);
     assert_eq!(scratch.names(), ["a.npy"]);
+}
+
+#[test]
+fn uneven_lists_are_refused_with_the_row() {
+    let scratch = Scratch::new();
+    for (format, call) in [("parquet", "pyarrow.parquet.write_table"), ("feather", "pyarrow.feather.write_feather")] {
+        let table = "pyarrow.table({'l': [[1, 2], None, [3, 4], [5]], 'm': [[1], [2], [3], [4]]})";
+        let module = call.rsplit_once('.').unwrap().0;
+        python(scratch.path(), &format!("import pyarrow, {module}\n{call}({table}, 'l.{format}')"));
+        let (source, out) = (scratch.join(&format!("l.{format}")), scratch.join("out.npk"));
+        let error = npk_fails(4, &["convert", text(&source), text(&out)]);
+        assert!(error.contains("l: ") && error.contains("the first has 2 elements, row 3 has 1"), "{error}");
+        assert!(error.contains("--ragged offsets"), "{error}");
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn urls_that_cannot_be() {
+    let scratch = Scratch::new();
+    let a = scratch.join("a.npy");
+    npy(&a, "<i2", &[1], &[1, 0]);
+    let error = npk_fails(2, &["list", "ftp://host/a.npy"]);
+    assert!(error.contains("ftp:// is not supported"), "{error}");
+    npk_fails(2, &["convert", text(&a), "http://127.0.0.1:1/a.npk"]);
+    assert_eq!(npk(&["list", &format!("file://{}", text(&a))]), "a\n");
+}
+
+#[test]
+fn numbered_groups_end_with_their_digits() {
+    let scratch = Scratch::new();
+    let (model, out) = (tensors(&scratch), scratch.join("o.npk"));
+    npk(&["convert", &model, text(&out), "--rename-re", r"layer\.(.)=L$1_x"]);
+    assert_eq!(npk(&["list", text(&out)]), "La_x\nLb_x\nhead\n");
 }

@@ -6,8 +6,8 @@ use super::table::Staged;
 use super::view::{Change, Made, View, ViewStage};
 use super::{cast, time};
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Holds, Source};
-use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan};
+use crate::format::{Arrays, Holds, Order, Source};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan, Values};
 use crate::pipe::Stage;
 
 /// `--nulls`.
@@ -97,9 +97,23 @@ enum Outcome {
 ///
 /// # Errors
 /// Refused: everything that the sink cannot hold.
-pub fn fit(source: Box<dyn Source>, holds: &Holds, policy: &Policy) -> Result<(Staged, Vec<String>)> {
+pub fn fit(mut source: Box<dyn Source>, holds: &Holds, policy: &Policy) -> Result<(Staged, Vec<String>)> {
     let plan = source.plan().clone();
-    let (fitted, notes) = fit_plan(&plan, holds, policy)?;
+    let (fitted, notes) = match fit_plan(&plan, holds, policy) {
+        Ok(fitted) => fitted,
+        Err(mut error) => {
+            // Of uneven lists the first row that differs is named: worth a look at the values.
+            let lists = |m: &ArrayMeta| m.logical == Logical::List && m.details.error.is_none();
+            for a in
+                (0..plan.arrays.len()).filter(|&a| lists(&plan.arrays[a]) && !policy.ragged_offsets && !(holds.logical)(&Logical::List))
+            {
+                if let Some((first, row, length)) = first_uneven(source.as_mut(), a) {
+                    error = error.say_more(&plan.arrays[a].name, &format!(": the first has {first} elements, row {row} has {length}"));
+                }
+            }
+            return Err(error);
+        }
+    };
     let fitting = wrap(&plan, fitted)?;
     let mut stages: Vec<Box<dyn Stage>> = Vec::new();
     let source: Box<dyn Source> = match fitting.flats {
@@ -111,6 +125,41 @@ pub fn fit(source: Box<dyn Source>, holds: &Holds, policy: &Policy) -> Result<(S
         }
     };
     Ok(((source, stages), notes))
+}
+
+/// Rows looked at together.
+const LOOK_ROWS: usize = 1 << 16;
+
+/// The first row's length, and the first row (not null) of another length with its own.
+fn first_uneven(source: &mut dyn Source, array: usize) -> Option<(u64, u64, u64)> {
+    let (mut first, mut row) = (None, 0u64);
+    let found = std::cell::Cell::new(None);
+    let mut look = |chunk: Chunk| -> Result<()> {
+        let Values::Var { offsets, .. } = &chunk.values else { return Ok(()) };
+        for (i, pair) in offsets.windows(2).enumerate() {
+            let length = pair[1] - pair[0];
+            if found.get().is_none() && chunk.is_valid(i) && *first.get_or_insert(length) != length {
+                found.set(first.map(|first| (first, row + i as u64, length)));
+            }
+        }
+        row += chunk.rows;
+        Ok(())
+    };
+    source.want(&[array], Order::ArrayByArray).ok()?;
+    if let (Some(reader), Some(rows)) = (source.random(), source.plan().arrays[array].rows) {
+        for at in (0..rows).step_by(LOOK_ROWS) {
+            if found.get().is_none() {
+                reader.read(array, at..rows.min(at + LOOK_ROWS as u64), &mut look).ok()?;
+            }
+        }
+        return found.get();
+    }
+    while found.get().is_none()
+        && let Some(job) = source.next(1 << 20).ok()?
+    {
+        job.run(&mut look).ok()?;
+    }
+    found.get()
 }
 
 /// As [`fit`], behind stages whose plan this is.

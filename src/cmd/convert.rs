@@ -247,6 +247,11 @@ fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         .map(|r| {
             let (re, to) = pair("rename-re", r)?;
             let re = regex::Regex::new(&re).map_err(|e| Error::usage(format!("--rename-re '{re}' is no regular expression")).because(e))?;
+            // `$1_` is the first group and a `_` here, not a group called `1_`.
+            static NUMBERED: std::sync::LazyLock<Option<regex::Regex>> =
+                std::sync::LazyLock::new(|| regex::Regex::new(r"(\$\$)|\$([0-9]+)").ok());
+            let braced = |c: &regex::Captures<'_>| c.get(2).map_or_else(|| "$$".to_string(), |n| format!("${{{}}}", n.as_str()));
+            let to = NUMBERED.as_ref().map_or_else(|| to.clone(), |n| n.replace_all(&to, braced).into_owned());
             Ok((re, to))
         })
         .collect::<Result<_>>()?;

@@ -71,7 +71,7 @@ pub fn input_location(text: &str, args: &ReadArgs) -> Result<Location> {
     }
     match remote_location(text, args)? {
         Some(location) => Ok(location),
-        None => Location::input(text),
+        None => Location::input(plain_path(text)?),
     }
 }
 
@@ -83,7 +83,29 @@ pub fn output_location(text: &str, args: &ReadArgs) -> Result<Location> {
     if matches!(text, "-" | "/dev/stdout") {
         return Ok(Location::stdio());
     }
-    Ok(remote_location(text, args)?.unwrap_or_else(|| Location::local(text)))
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err(Error::usage("http is for reading: nothing is written to it").file(text).hint("s3://, gs:// and az:// take outputs"));
+    }
+    Ok(match remote_location(text, args)? {
+        Some(location) => location,
+        None => Location::local(plain_path(text)?),
+    })
+}
+
+/// A path that is no URL of another kind; `file://` comes off.
+fn plain_path(text: &str) -> Result<&str> {
+    if let Some(path) = text.strip_prefix("file://") {
+        return Ok(path);
+    }
+    match text.split_once("://") {
+        Some((scheme, _))
+            if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) && !std::path::Path::new(text).exists() =>
+        {
+            let error = Error::usage(format!("{scheme}:// is not supported")).file(text);
+            Err(error.hint("s3://, gs://, az://, http:// and https:// are"))
+        }
+        _ => Ok(text),
+    }
 }
 
 #[cfg(feature = "remote")]
