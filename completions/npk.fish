@@ -76,7 +76,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l zarr-format -d 'Zarr
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'Split checkpoints into files of at most this size' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l metadata -d 'Add metadata to the output' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr, nested names)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
@@ -108,7 +108,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-existing -d 'Le
 complete -c npk -n "__fish_npk_using_subcommand convert" -s u -l update -d 'Only where a source is newer than the output (--if-exists update)'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l append -d 'Add rows to the arrays of an existing store'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l sync -d 'Sync fresh outputs to the disk'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l concat -d 'Join arrays of the same name row after row over all sources'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l concat -d 'Join arrays of the same name row after row over all sources; folders key=value become columns'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l prefix-by-file -d 'Put each source\'s name before its arrays\' names'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s 0 -d 'Names in --files-from end in a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s R -l recursive -d 'Directories as sources: everything below them'
@@ -134,7 +134,7 @@ size\t''"
 complete -c npk -n "__fish_npk_using_subcommand list" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -s g -l group -d 'Only this group of the tree (HDF5, Zarr, nested names)' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
@@ -177,7 +177,7 @@ size\t''"
 complete -c npk -n "__fish_npk_using_subcommand ls" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -s g -l group -d 'Only this group of the tree (HDF5, Zarr, nested names)' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
@@ -221,7 +221,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l slice -d 'A part of 
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -s g -l group -d 'Only this group of the tree (HDF5, Zarr, nested names)' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
@@ -265,7 +265,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l atol -d 'Absolute toler
 complete -c npk -n "__fish_npk_using_subcommand diff" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -s g -l group -d 'Only this group of the tree (HDF5, Zarr, nested names)' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
@@ -304,7 +304,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -s v -l verbose -d 'More w
 complete -c npk -n "__fish_npk_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -s g -l group -d 'Only this group of the tree (HDF5, Zarr, nested names)' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"

@@ -186,7 +186,7 @@ pub struct ReadArgs {
     /// Input format (default: by the first bytes, else the file name)
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
-    /// Only this group of the tree (HDF5, Zarr, nested names)
+    /// Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH.
     #[arg(short = 'g', long, value_name = "PATH")]
     pub group: Option<String>,
     /// Is the first row a header? (auto: unless every cell of it is a number or empty)
@@ -327,7 +327,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SLICE", help_heading = "Choosing", allow_hyphen_values = true)]
     pub rows: Option<String>,
 
-    /// Join arrays of the same name row after row over all sources
+    /// Join arrays of the same name row after row over all sources; folders key=value become columns
     #[arg(long, help_heading = "Joining")]
     pub concat: bool,
     /// Put each source's name before its arrays' names

@@ -300,3 +300,19 @@ fn numbered_groups_end_with_their_digits() {
     npk(&["convert", &model, text(&out), "--rename-re", r"layer\.(.)=L$1_x"]);
     assert_eq!(npk(&["list", text(&out)]), "La_x\nLb_x\nhead\n");
 }
+
+#[test]
+fn stdin_is_read_once() {
+    for args in [&["convert", "-", "-", "x.npk"][..], &["diff", "-", "-"], &["convert", "-T", "-", "-", "-o", "x.npk"]] {
+        let error = npk_fails(2, args);
+        assert!(error.contains("stdin"), "{error}");
+    }
+}
+
+#[test]
+fn a_cell_that_is_no_number_is_placed() {
+    let scratch = Scratch::new();
+    let csv = write(&scratch, "t.csv", "a,b\n1,x\n");
+    let error = npk_fails(4, &["convert", &csv, text(&scratch.join("t.npk")), "--dtype", "b=int32"]);
+    assert!(error.contains("t.csv: line 2: 'x' is not a number (column 2)"), "{error}");
+}

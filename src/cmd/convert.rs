@@ -380,6 +380,10 @@ fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     for path in &paths {
         sources.extend(expand(path, args)?);
     }
+    let from_stdin = sources.iter().filter(|f| f.path == "-").count() + usize::from(args.files_from.as_deref() == Some("-"));
+    if from_stdin > 1 {
+        return Err(Error::usage("stdin can be read once, here it stands twice"));
+    }
     if sources.is_empty() {
         return Err(Error::missing("there is no source").hint("npk convert SRC DST"));
     }

@@ -7,7 +7,7 @@ use crate::adapt::names;
 use crate::adapt::view::View;
 use crate::cli::DiffArgs;
 use crate::compare::{self, Rules, Verdict, all_equal, compare, sentence};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Source;
 use crate::location::Location;
 use crate::model::Plan;
@@ -20,6 +20,9 @@ use crate::report::{self, Voice, visible};
 pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
     let options = read_options(&args.read)?;
     let settings = settings(&args.read)?;
+    if args.a == "-" && args.b == "-" {
+        return Err(Error::usage("stdin can be read once, here it stands twice"));
+    }
     let side = |path: &str| -> Result<Box<dyn Source>> {
         let at = input_location(path, &args.read)?;
         let mut source = open(&at, args.read.from.as_deref(), &options, voice)?.source;

@@ -58,6 +58,19 @@ pub struct Fault {
     pub error: Error,
 }
 
+impl Fault {
+    /// Names the column, counted from 1.
+    #[cold]
+    fn in_column(self, column: usize) -> Fault {
+        let error = Error::new(self.error.kind(), format!("{} (column {column})", self.error.message()));
+        let error = match self.error.hint_text() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        Fault { at: self.at, error }
+    }
+}
+
 /// The value has no place in this column's mode.
 struct Unfit;
 
@@ -375,7 +388,7 @@ fn rows(dialect: &Dialect, block: &[u8], columns: &mut [Column], limit: u64) -> 
                     let error = Error::corrupt("a quoted cell is never closed");
                     return Err(Fault { at: pos, error });
                 }
-                column.put(dialect, block, cell, row as u32)?;
+                column.put(dialect, block, cell, row as u32).map_err(|f| if width > 1 { f.in_column(c) } else { f })?;
                 end = cell.end;
             }
             match dialect.advance(block, end) {
