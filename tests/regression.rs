@@ -316,3 +316,17 @@ fn a_cell_that_is_no_number_is_placed() {
     let error = npk_fails(4, &["convert", &csv, text(&scratch.join("t.npk")), "--dtype", "b=int32"]);
     assert!(error.contains("t.csv: line 2: 'x' is not a number (column 2)"), "{error}");
 }
+
+#[test]
+fn joins_of_lone_arrays_say_how() {
+    let scratch = Scratch::new();
+    let (a, b) = (scratch.join("a.npy"), scratch.join("b.npy"));
+    npy(&a, "<i2", &[1], &[1, 0]);
+    npy(&b, "<i2", &[1], &[2, 0]);
+    let out = scratch.join("o.npk");
+    let error = npk_fails(2, &["convert", text(&a), text(&b), text(&out), "--concat"]);
+    assert!(error.contains("hint: --name NAME"), "{error}");
+    npk_fails(2, &["convert", text(&a), text(&b), text(&out), "--concat", "--prefix-by-file"]);
+    npk(&["convert", text(&a), text(&b), text(&out), "--concat", "--name", "v"]);
+    assert_eq!(npk(&["list", "-l", text(&out)]), "v\tint16\t2\t4\n");
+}

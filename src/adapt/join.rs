@@ -334,7 +334,9 @@ impl Concat {
                 }
             }
         }
-        Error::all(errors)?;
+        let lone = parts.iter().all(|p| p.source.plan().arrays.len() == 1);
+        Error::all(errors)
+            .map_err(|e| if lone && e.hint_text().is_none() { e.hint("--name NAME joins arrays of different names") } else { e })?;
         drop(indexes);
         let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
         Ok(Concat { parts, plan, home, first, remaps, at: 0, labels })

@@ -241,6 +241,9 @@ fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         IfExists::Merge => Existing::Merge { replace: args.force },
         IfExists::Error | IfExists::Skip => Existing::Error,
     };
+    if args.concat && args.prefix_by_file {
+        return Err(Error::usage("--concat and --prefix-by-file exclude each other: rows join under one name"));
+    }
     let rename_re = args
         .rename_re
         .iter()
