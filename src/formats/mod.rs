@@ -18,7 +18,6 @@ pub mod zarr;
 /// Every format, in the order of the documentation and of detection.
 #[rustfmt::skip]
 pub static FORMATS: &[&dyn Format] = &[
-    &hdf5::Hdf5,
     &npk::Npk,
     &npkg::Npkg,
     &npy::Npy,
@@ -26,10 +25,11 @@ pub static FORMATS: &[&dyn Format] = &[
     &safetensors::Safetensors,
     &pt::Pt,
     &parquet::Parquet,
+    &arrow::Arrow,
+    &hdf5::Hdf5,
     &zarr::Zarr,
     &csv::Csv,
     &txt::Txt,
-    &arrow::Arrow,
 ];
 
 /// The format of this name.
