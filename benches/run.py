@@ -8,13 +8,11 @@ memory is the kernel's own figure for the finished process. The goals are those 
 """
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +22,30 @@ NPK = str(ROOT / "target/release/npk")
 PY = sys.executable
 
 
-def run(argv, cwd):
-    """Seconds and peak MiB of one process."""
+RUNNER = r"""
+import json, os, subprocess, sys, time
+for line in sys.stdin:
+    argv, cwd = json.loads(line)
     began = time.perf_counter()
     process = subprocess.Popen(argv, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     error = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RuntimeError(f"{argv}: exit {process.returncode}\n{error.decode(errors='replace')[-2000:]}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    took = time.perf_counter() - began
+    print(json.dumps([process.returncode, took, usage.ru_maxrss / 1024, error.decode(errors="replace")[-2000:]]), flush=True)
+"""
+# The processes are started by a small one of their own: a child's peak memory counts what its parent held at the fork.
+runner = subprocess.Popen([sys.executable, "-S", "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def run(argv, cwd):
+    """Seconds and peak MiB of one process."""
+    runner.stdin.write(json.dumps([[str(a) for a in argv], str(cwd)]) + "\n")
+    runner.stdin.flush()
+    code, seconds, peak, error = json.loads(runner.stdout.readline())
+    if code != 0:
+        raise RuntimeError(f"{argv}: exit {code}\n{error}")
+    return seconds, peak
 
 
 def remove(path):
