@@ -8,6 +8,7 @@ mod docs;
 mod formats;
 mod generated;
 mod matrix;
+mod property;
 mod regression;
 #[cfg(feature = "remote")]
 mod remote;

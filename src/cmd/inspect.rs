@@ -1,7 +1,8 @@
 //! `npk inspect`: what is in a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Opened, checksum, chosen, input_location, look, open, read_options, settings};
@@ -11,7 +12,7 @@ use crate::cli::InspectArgs;
 use crate::error::{Error, Kind, Result};
 use crate::format::ReadOptions;
 use crate::location::{self, Location};
-use crate::model::{ArrayMeta, Plan};
+use crate::model::{ArrayMeta, Attributes, Plan};
 use crate::report::{self, Voice, human_bytes, visible};
 
 /// Inspects.
@@ -38,15 +39,15 @@ pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
     }
     if args.json {
         match documents.len() {
-            1 if args.paths.len() == 1 => report::json(&documents[0], true)?,
+            1 if args.paths.len() == 1 => report::out(&(documents.remove(0) + "\n"))?,
             0 if args.paths.len() == 1 => {}
-            _ => report::json(&Value::Array(documents), true)?,
+            _ => report::out(&format!("[\n{}\n]\n", documents.join(",\n")))?,
         }
     }
     Ok(code)
 }
 
-fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<(Option<Value>, bool)> {
+fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<(Option<String>, bool)> {
     let at = input_location(path, &args.read)?;
     let looks = args.stats || args.hist || part(args)?.is_some();
     if looks && at.is_stream() {
@@ -83,7 +84,7 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
         look(&mut seen, &at, &plan, args, options, voice)?;
     }
     if args.json {
-        return Ok((Some(document(&at, format.name(), &plan, bytes, &seen, args)), broken));
+        return Ok((Some(document(&at, format.name(), &plan, bytes, &seen, args)?), broken));
     }
     text(&at, format.name(), &plan, bytes, &seen, args, voice)?;
     Ok((None, broken))
@@ -143,74 +144,96 @@ pub fn size_of(at: &Location) -> Option<u64> {
     }
 }
 
-fn document(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &Seen, args: &InspectArgs) -> Value {
-    let arrays: Vec<Value> = plan.arrays.iter().enumerate().map(|(i, m)| array_json(m, i, seen, args)).collect();
-    let mut document = json!({
-        "schema": 1,
-        "path": at.display(),
-        "format": format,
-        "format_version": plan.format_version,
-        "bytes": bytes,
-        "arrays": arrays,
-    });
-    if !plan.tables.is_empty() {
-        document["tables"] = plan
-            .tables
-            .iter()
-            .map(|t| {
-                json!({
-                    "columns": t.columns.iter().map(|c| json!({"array": c.array, "header": c.header})).collect::<Vec<_>>(),
-                    "index": t.index,
-                    "matrix": t.matrix,
-                })
-            })
-            .collect();
-    }
-    document["metadata"] = match args.show_metadata.as_deref() {
-        Some(key) if !key.is_empty() => plan.attributes.get(key).cloned().unwrap_or(Value::Null),
-        _ => Value::Object(plan.attributes.clone()),
-    };
-    if !plan.groups.is_empty() {
-        document["groups"] =
-            plan.groups.iter().map(|(k, v)| (k.clone(), Value::Object(v.clone()))).collect::<serde_json::Map<_, _>>().into();
-    }
-    document
+/// The document of a file. Borrowed and serialised in place: checkpoints have tens of thousands of tensors.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    path: String,
+    format: &'a str,
+    format_version: Option<&'a str>,
+    bytes: Option<u64>,
+    arrays: Vec<ArrayDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables: Option<Value>,
+    metadata: Value,
+    #[serde(skip_serializing_if = "indexmap::IndexMap::is_empty")]
+    groups: &'a indexmap::IndexMap<String, Attributes>,
 }
 
-fn array_json(m: &ArrayMeta, i: usize, seen: &Seen, args: &InspectArgs) -> Value {
-    let stored = m.details.stored_dtype.clone().unwrap_or_else(|| m.dtype.name().to_string());
-    let mut v = json!({
-        "name": m.name,
-        "dtype": m.type_name(),
-        "stored_dtype": stored,
-        "shape": m.shape(),
-        "bytes": m.details.stored_bytes.or_else(|| m.bytes().ok().flatten()),
-        "compression": m.details.compression,
-        "chunks": m.details.chunks,
-        "attributes": m.details.attributes,
+#[derive(Serialize)]
+struct ArrayDocument<'a> {
+    name: &'a str,
+    dtype: String,
+    stored_dtype: &'a str,
+    shape: Option<Vec<u64>>,
+    bytes: Option<u64>,
+    compression: Option<&'a str>,
+    chunks: Option<&'a [u64]>,
+    attributes: &'a Attributes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    histogram: Option<[u64; 16]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<&'a [Value]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+fn document(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &Seen, args: &InspectArgs) -> Result<String> {
+    let rows: HashMap<&str, &[Value]> = seen.rows.iter().map(|(name, rows)| (name.as_str(), rows.as_slice())).collect();
+    let tables = plan.tables.iter().map(|t| {
+        let columns: Vec<Value> = t.columns.iter().map(|c| json!({"array": c.array, "header": c.header})).collect();
+        json!({"columns": columns, "index": t.index, "matrix": t.matrix})
     });
-    if let Some(part) = &m.details.part {
-        v["part"] = json!(part);
+    let document = Document {
+        schema: 1,
+        path: at.display(),
+        format,
+        format_version: plan.format_version.as_deref(),
+        bytes,
+        arrays: plan.arrays.iter().enumerate().map(|(i, m)| array_document(m, i, seen, args, &rows)).collect(),
+        tables: if plan.tables.is_empty() { None } else { Some(tables.collect()) },
+        metadata: match args.show_metadata.as_deref() {
+            Some(key) if !key.is_empty() => plan.attributes.get(key).cloned().unwrap_or(Value::Null),
+            _ => Value::Object(plan.attributes.clone()),
+        },
+        groups: &plan.groups,
+    };
+    serde_json::to_string_pretty(&document).map_err(|e| Error::failed("cannot write JSON").because(e))
+}
+
+fn array_document<'a>(
+    m: &'a ArrayMeta,
+    i: usize,
+    seen: &'a Seen,
+    args: &InspectArgs,
+    rows: &HashMap<&str, &'a [Value]>,
+) -> ArrayDocument<'a> {
+    let details = &m.details;
+    ArrayDocument {
+        name: &m.name,
+        dtype: m.type_name(),
+        stored_dtype: details.stored_dtype.as_deref().unwrap_or(m.dtype.name()),
+        shape: m.shape(),
+        bytes: details.stored_bytes.or_else(|| m.bytes().ok().flatten()),
+        compression: details.compression.as_deref(),
+        chunks: details.chunks.as_deref(),
+        attributes: &details.attributes,
+        part: details.part.as_deref(),
+        alias_of: details.alias_of.as_deref(),
+        checksum: seen.sums.get(i).and_then(Option::as_deref),
+        stats: seen.stats.get(i).and_then(Option::as_ref).filter(|_| args.stats).map(look::Stats::json),
+        histogram: seen.bins.get(i).copied().flatten(),
+        values: rows.get(m.name.as_str()).copied(),
+        error: details.error.as_ref().map(|e| e.message()),
     }
-    if let Some(alias) = &m.details.alias_of {
-        v["alias_of"] = json!(alias);
-    }
-    if let Some(Some(sum)) = seen.sums.get(i) {
-        v["checksum"] = json!(sum);
-    }
-    if let Some(Some(stats)) = seen.stats.get(i).filter(|_| args.stats) {
-        v["stats"] = stats.json();
-    }
-    if let Some(Some(bins)) = seen.bins.get(i) {
-        v["histogram"] = json!(bins);
-    }
-    if let Some((_, rows)) = seen.rows.iter().find(|(name, _)| *name == m.name) {
-        v["values"] = json!(rows);
-    }
-    if let Some(error) = &m.details.error {
-        v["error"] = json!(error.message());
-    }
-    v
 }
 
 fn plural(n: u64) -> &'static str {
