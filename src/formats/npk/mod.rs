@@ -1,5 +1,5 @@
-//! `.npk`, the NumPack store: a directory with one raw data file an array. Written by NumPack 0.4.5 to 0.7.0
-//! (<https://pypi.org/project/numpack/>) and by this crate.
+//! `.npk`, the NumPack store: a directory with one raw data file an array. Written by NumPack 0.4.5 to 0.7.0 and by this
+//! crate.
 //!
 //! | file | what |
 //! |---|---|
