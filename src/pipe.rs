@@ -10,17 +10,22 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, Emit, Encode, Encoded, Holds, Job, Order, ReadRows, Sink, Source, WriteRows};
 use crate::model::{Chunk, Plan, Values};
 
 mod blocks;
+mod budget;
 mod copy;
+mod cutter;
 pub mod spool;
 
 use blocks::Blocks;
+pub use budget::{Budget, Held};
+use cutter::Cutter;
+pub use cutter::Sequenced;
 
 /// A transformation that needs the chunks in order (codes of text, offsets, columns side by side). Stateless ones wrap
 /// the source instead.
@@ -81,67 +86,6 @@ impl Settings {
     /// A good size for a piece: small enough for every thread to have some in flight.
     pub fn piece_bytes(&self) -> u64 {
         (self.budget.total() / (4 * self.jobs as u64 + 4)).clamp(64 << 10, 8 << 20)
-    }
-}
-
-/// Bytes shared by everything in flight, over all files of a batch.
-#[derive(Clone)]
-pub struct Budget(Arc<BudgetInner>);
-
-struct BudgetInner {
-    total: u64,
-    used: Mutex<u64>,
-    freed: Condvar,
-}
-
-impl Budget {
-    /// A budget of this many bytes.
-    pub fn new(total: u64) -> Budget {
-        Budget(Arc::new(BudgetInner { total: total.max(1 << 20), used: Mutex::new(0), freed: Condvar::new() }))
-    }
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.0.total
-    }
-    /// Takes `bytes` (at most the whole budget) if they are free now.
-    fn try_take(&self, bytes: u64) -> Option<Held> {
-        let bytes = bytes.min(self.0.total);
-        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
-        if *used + bytes > self.0.total {
-            return None;
-        }
-        *used += bytes;
-        Some(Held { budget: self.clone(), bytes })
-    }
-    /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move. Who orders work for
-    /// others must not wait, for what it waits for may be freed by its own next step.
-    fn take_anyway(&self, bytes: u64) -> Held {
-        *self.0.used.lock().unwrap_or_else(|e| e.into_inner()) += bytes;
-        Held { budget: self.clone(), bytes }
-    }
-    /// Waits until `bytes` (at most the whole budget) are free.
-    pub fn take(&self, bytes: u64) -> Held {
-        let bytes = bytes.min(self.0.total);
-        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
-        while *used + bytes > self.0.total {
-            used = self.0.freed.wait(used).unwrap_or_else(|e| e.into_inner());
-        }
-        *used += bytes;
-        Held { budget: self.clone(), bytes }
-    }
-}
-
-/// Bytes taken from a [`Budget`]; given back when dropped.
-pub struct Held {
-    budget: Budget,
-    bytes: u64,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut used = self.budget.0.used.lock().unwrap_or_else(|e| e.into_inner());
-        *used -= self.bytes;
-        self.budget.0.freed.notify_all();
     }
 }
 
@@ -660,118 +604,6 @@ impl Job for ReadJob {
     }
     fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
         read_exactly(self.reader.as_ref(), self.array, self.rows.clone(), emit)
-    }
-}
-
-/// Cuts a source with random access into pieces in order.
-struct Cutter {
-    reader: Arc<dyn ReadRows>,
-    arrays: Vec<usize>,
-    order: Order,
-    at: usize,
-    row: u64,
-    row_bytes: RowBytes,
-    queue: VecDeque<Box<dyn Job>>,
-}
-
-impl Cutter {
-    fn new(reader: Arc<dyn ReadRows>, arrays: &[usize], order: Order) -> Cutter {
-        Cutter { reader, arrays: arrays.to_vec(), order, at: 0, row: 0, row_bytes: RowBytes::default(), queue: VecDeque::new() }
-    }
-
-    fn next(&mut self, plan: &Plan, piece: u64) -> Result<Option<Box<dyn Job>>> {
-        loop {
-            if let Some(job) = self.queue.pop_front() {
-                return Ok(Some(job));
-            }
-            let more = if self.order == Order::RowBlocks { self.cut_rows(plan, piece)? } else { self.cut_array(plan, piece)? };
-            if !more {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn job(&self, plan: &Plan, array: usize, rows: Range<u64>) -> Result<Box<dyn Job>> {
-        let bytes = match self.reader.cost(array, rows.clone()) {
-            Some(bytes) => bytes,
-            None => (rows.end - rows.start).saturating_mul(plan.arrays[array].row_bytes()?),
-        };
-        Ok(Box::new(ReadJob { reader: self.reader.clone(), array, rows, bytes }))
-    }
-
-    fn cut_rows(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
-        let Some(total) = self.arrays.iter().filter_map(|&a| plan.arrays[a].rows).max().filter(|&t| self.row < t) else {
-            return Ok(false);
-        };
-        let mut row_bytes = 0u64;
-        for &a in &self.arrays {
-            row_bytes = row_bytes.saturating_add(self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?.max(1));
-        }
-        let lead = self.arrays[0];
-        let end = piece_end(self.row, total, row_bytes, piece.saturating_mul(2), |_| u64::MAX, |r| self.reader.cut(lead, r));
-        for &a in &self.arrays {
-            let last = plan.arrays[a].rows.unwrap_or(0);
-            if self.row < last {
-                self.queue.push_back(self.job(plan, a, self.row..end.min(last))?);
-            }
-        }
-        self.row = end;
-        Ok(true)
-    }
-
-    fn cut_array(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
-        let Some(&a) = self.arrays.get(self.at) else { return Ok(false) };
-        let total = plan.arrays[a].rows.unwrap_or(0);
-        if self.row >= total {
-            self.at += 1;
-            self.row = 0;
-            return Ok(true);
-        }
-        let row_bytes = self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?;
-        let end = if row_bytes == 0 && !plan.arrays[a].logical.is_var() {
-            total // nothing to move, however many rows
-        } else {
-            piece_end(self.row, total, row_bytes, piece, |_| u64::MAX, |r| self.reader.cut(a, r))
-        };
-        self.queue.push_back(self.job(plan, a, self.row..end)?);
-        self.row = end;
-        Ok(true)
-    }
-}
-
-/// A source with random access that is read in order all the same: among parts that have none.
-pub struct Sequenced {
-    inner: Box<dyn Source>,
-    cutter: Option<Cutter>,
-}
-
-impl Sequenced {
-    /// `inner` must have random access.
-    pub fn new(inner: Box<dyn Source>) -> Sequenced {
-        Sequenced { inner, cutter: None }
-    }
-}
-
-impl Source for Sequenced {
-    fn plan(&self) -> &Plan {
-        self.inner.plan()
-    }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        self.inner.want(arrays, wish)?;
-        self.cutter = self.inner.random().map(|reader| Cutter::new(reader, arrays, wish));
-        Ok(if wish == Order::Any { Order::ArrayByArray } else { wish })
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        match &mut self.cutter {
-            Some(cutter) => cutter.next(self.inner.plan(), max_bytes),
-            None => Ok(None),
-        }
-    }
-    fn extents(&self, array: usize) -> Option<Vec<crate::format::Extent>> {
-        self.inner.extents(array)
-    }
-    fn close(&mut self) -> Result<()> {
-        self.inner.close()
     }
 }
 

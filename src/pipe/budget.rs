@@ -1,0 +1,64 @@
+//! The memory budget that everything in flight shares.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+/// Bytes shared by everything in flight, over all files of a batch.
+#[derive(Clone)]
+pub struct Budget(Arc<BudgetInner>);
+
+struct BudgetInner {
+    total: u64,
+    used: Mutex<u64>,
+    freed: Condvar,
+}
+
+impl Budget {
+    /// A budget of this many bytes.
+    pub fn new(total: u64) -> Budget {
+        Budget(Arc::new(BudgetInner { total: total.max(1 << 20), used: Mutex::new(0), freed: Condvar::new() }))
+    }
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.0.total
+    }
+    /// Takes `bytes` (at most the whole budget) if they are free now.
+    pub(super) fn try_take(&self, bytes: u64) -> Option<Held> {
+        let bytes = bytes.min(self.0.total);
+        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
+        if *used + bytes > self.0.total {
+            return None;
+        }
+        *used += bytes;
+        Some(Held { budget: self.clone(), bytes })
+    }
+    /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move. Who orders work for
+    /// others must not wait, for what it waits for may be freed by its own next step.
+    pub(super) fn take_anyway(&self, bytes: u64) -> Held {
+        *self.0.used.lock().unwrap_or_else(|e| e.into_inner()) += bytes;
+        Held { budget: self.clone(), bytes }
+    }
+    /// Waits until `bytes` (at most the whole budget) are free.
+    pub fn take(&self, bytes: u64) -> Held {
+        let bytes = bytes.min(self.0.total);
+        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
+        while *used + bytes > self.0.total {
+            used = self.0.freed.wait(used).unwrap_or_else(|e| e.into_inner());
+        }
+        *used += bytes;
+        Held { budget: self.clone(), bytes }
+    }
+}
+
+/// Bytes taken from a [`Budget`]; given back when dropped.
+pub struct Held {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut used = self.budget.0.used.lock().unwrap_or_else(|e| e.into_inner());
+        *used -= self.bytes;
+        self.budget.0.freed.notify_all();
+    }
+}
