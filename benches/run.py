@@ -8,17 +8,21 @@ memory is the kernel's own figure for the finished process. The goals are those 
 """
 import argparse
 import json
+import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-NPK = str(ROOT / "target/release/npk")
+NPK = os.environ.get("NPK") or str(ROOT / "target/release/npk")
 PY = sys.executable
 
 
@@ -64,9 +68,10 @@ class Bench:
         times = {"ours": [], "peer": []}
         peaks = []
         for i in range(self.runs + 1):
-            for which, argv in (("ours", ours), ("peer", peer)):
+            for which, argv in (("ours", ours), ("peer", peer))[:: 1 if i % 2 else -1]:
                 for out in outputs:
                     remove(self.dir / out)
+                os.sync()  # neither pays for what the other left to be written
                 seconds, peak = run(argv, self.dir)
                 if i > 0:  # the first round warms up
                     times[which].append(seconds)
@@ -233,7 +238,105 @@ def batches(b):
     b.compare("batch of 200 (peer: 20, so a tenth)", [NPK, "convert", "-q", "-R", "two", "-o", "o.dir/", "--to", "npk"], loop, "shell loop over Python", ["o.dir", "o.copy"], 2.0, faster=True)
 
 
-GROUPS = {"core": core, "archives": archives, "checkpoints": checkpoints, "tables": tables, "text": text, "science": science, "batches": batches}
+class Weed:
+    """A SeaweedFS server on this machine alone, with one bucket."""
+
+    KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI"
+
+    def __init__(self, folder):
+        folder.mkdir()
+        (folder / "data").mkdir()
+        who = {"name": "admin", "credentials": [{"accessKey": self.KEY, "secretKey": self.SECRET}], "actions": ["Admin", "Read", "Write", "List"]}
+        (folder / "s3.json").write_text(json.dumps({"identities": [who]}))
+        base = 24000
+        argv = [Path(PY).with_name("weed"), "mini", "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-master.telemetry=false", "-webdav=false", "-admin.ui=false"]
+        argv += ["-s3.port.iceberg", "0", "-s3.port.lance", "0", "-dir", "data", "-s3.config", "s3.json"]
+        for i, name in enumerate(("master", "volume", "filer", "s3", "admin")):
+            argv += [f"-{name}.port", str(base + i)]
+        self.port = base + 3
+        self.process = subprocess.Popen(argv, cwd=folder, stdout=open(folder / "log", "wb"), stderr=subprocess.STDOUT)
+        os.environ.update(AWS_ACCESS_KEY_ID=self.KEY, AWS_SECRET_ACCESS_KEY=self.SECRET, AWS_REGION="us-east-1", AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true", NO_PROXY="127.0.0.1", AWS_ENDPOINT_URL=f"http://127.0.0.1:{self.port}", AWS_CONFIG_FILE="/dev/null", AWS_SHARED_CREDENTIALS_FILE="/dev/null")
+        for _ in range(60):
+            if subprocess.run(self.aws("mb", "s3://bench"), capture_output=True).returncode == 0:
+                return
+            time.sleep(0.5)
+        raise RuntimeError((folder / "log").read_text()[-2000:])
+
+    @staticmethod
+    def aws(*args):
+        return [Path(PY).with_name("aws"), "s3", *args]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Capped:
+    """A proxy that lets each connection have so many bytes a second of what comes from the server."""
+
+    def __init__(self, port, bytes_per_s):
+        self.port, self.rate = port, bytes_per_s
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(("127.0.0.1", self.port))
+            threading.Thread(target=self.pump, args=(client, server, None), daemon=True).start()
+            threading.Thread(target=self.pump, args=(server, client, self.rate), daemon=True).start()
+
+    @staticmethod
+    def pump(source, sink, rate):
+        free = time.monotonic()
+        try:
+            while data := source.recv(1 << 18):
+                sink.sendall(data)
+                if rate:
+                    free = max(free, time.monotonic()) + len(data) / rate
+                    time.sleep(max(0, free - time.monotonic()))
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def remote(b):
+    """Against a real server on this machine; what it costs is part of every figure."""
+    from safetensors.numpy import save_file
+
+    def model(name, mib):
+        data = np.random.default_rng(1).standard_normal(mib * 1024 * 1024 // 4, dtype="f4").reshape(-1, 256)
+        save_file({f"layer.{i}.weight": part for i, part in enumerate(np.array_split(data, 16))}, b.dir / name)
+        subprocess.run(Weed.aws("cp", "--quiet", name, f"s3://bench/{name}"), cwd=b.dir, check=True)
+
+    # The runner was started with the old environment: these commands carry theirs.
+    weed = Weed(b.dir / "weed")
+    names = [n for n in os.environ if n.startswith("AWS_") or n == "NO_PROXY"]
+    env = ["env", *(f"{n}={os.environ[n]}" for n in names)]
+    try:
+        model("r.safetensors", b.mib)
+        curl = ["curl", "-sS", "--fail", "--noproxy", "*", "--aws-sigv4", "aws:amz:us-east-1:s3", "-u", f"{Weed.KEY}:{Weed.SECRET}", "-o", "o.copy"]
+        ours = env + [NPK, "convert", "-q", "s3://bench/r.safetensors", "o.npk"]
+        outs = ["o.npk", "o.copy", "o2.npk", "o.safetensors"]
+        both = " ".join(map(str, Weed.aws("cp", "--quiet", "s3://bench/r.safetensors", "o.safetensors"))) + f" && {NPK} convert -q o.safetensors o2.npk"
+        b.compare("s3 safetensors -> npk", ours, env + ["sh", "-c", both], "aws s3 cp, then npk", outs, 2.0, faster=True, memory_goal=320)
+        b.compare("s3 safetensors -> npk", ours, env + curl + [f"{os.environ['AWS_ENDPOINT_URL']}/bench/r.safetensors"], "curl", outs, 1.3, memory_goal=320)
+        run([NPK, "convert", "-q", "r.safetensors", "r.npk"], b.dir)
+        b.compare("npk -> s3 safetensors", env + [NPK, "convert", "-q", "--force", "r.npk", "s3://bench/w.safetensors"], env + Weed.aws("cp", "--quiet", "r.safetensors", "s3://bench/w2.safetensors"), "aws s3 cp", [], 1.0, faster=True, memory_goal=320)
+        b.compare("inspect s3 safetensors (peer: aws s3 ls)", env + [NPK, "inspect", "--json", "s3://bench/r.safetensors"], env + Weed.aws("ls", "s3://bench/r.safetensors"), "aws s3 ls", [], 1.0, faster=True)
+        model("c.safetensors", 64)
+        slow = Capped(weed.port, 8 << 20)
+        capped = env + [f"AWS_ENDPOINT_URL={slow.url}"]
+        b.compare("s3 at 8 MiB/s a connection", capped + [NPK, "convert", "-q", "s3://bench/c.safetensors", "o.npk"], capped + curl + [f"{slow.url}/bench/c.safetensors"], "curl, one stream", outs, 3.0, faster=True, memory_goal=320)
+    finally:
+        weed.close()
+
+
+GROUPS = {"core": core, "archives": archives, "checkpoints": checkpoints, "tables": tables, "text": text, "science": science, "batches": batches, "remote": remote}
 
 
 def main():

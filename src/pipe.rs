@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use crate::error::{Context, Error, Result};
-use crate::format::{Block, Emit, Encode, Encoded, Holds, Job, Order, ReadRows, Sink, Source, WriteRows};
+use crate::format::{Block, Emit, Encode, Encoded, Extent, Holds, Job, Order, ReadRows, Sink, Source, WriteRows};
 use crate::model::{Chunk, Plan, Values};
 
 mod blocks;
@@ -388,7 +388,8 @@ impl Rows {
 
 /// A piece of road 1 or 2.
 enum Task {
-    Copy(usize, crate::format::Extent, crate::format::Extent),
+    /// From where to where; whether other pieces go into the same file.
+    Copy(usize, Extent, Extent, copy::Target, bool),
     Rows(usize, Range<u64>, u64),
 }
 
@@ -402,7 +403,8 @@ struct Tasks<'a> {
     writer: Option<Arc<dyn WriteRows>>,
     piece: u64,
     at: usize,
-    copies: VecDeque<(crate::format::Extent, crate::format::Extent)>,
+    copies: VecDeque<(Extent, Extent)>,
+    target: Option<copy::Target>,
     /// The first row not yet given of array `at`, where it goes by rows.
     row: Option<u64>,
     row_bytes: RowBytes,
@@ -414,7 +416,10 @@ impl Tasks<'_> {
             let plan = self.source.plan();
             let Some(meta) = plan.arrays.get(self.at) else { return Ok(None) };
             if let Some((from, to)) = self.copies.pop_front() {
-                return Ok(Some(Task::Copy(self.at, from, to)));
+                let target = copy::Target::of(&to, self.target.as_ref());
+                let shared = !self.copies.is_empty() || self.target.as_ref().is_some_and(|last| last.is(&target));
+                self.target = Some(target.clone());
+                return Ok(Some(Task::Copy(self.at, from, to, target, shared)));
             }
             if let (Some(row), Some(reader), Some(writer), Some(total)) = (self.row, &self.reader, &self.writer, meta.rows)
                 && row < total
@@ -466,6 +471,7 @@ fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, se
         piece: settings.piece_bytes(),
         at: 0,
         copies: VecDeque::new(),
+        target: None,
         row: None,
         row_bytes: RowBytes::default(),
     };
@@ -479,7 +485,7 @@ fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, se
                 Err(e) => return failed.set(e),
             };
             let done = guarded(|| match task {
-                Task::Copy(a, from, to) => copy::copy(&from, &to).map(|()| (a, from.len)).at_array(&names[a]),
+                Task::Copy(a, from, to, target, shared) => target.copy(&from, &to, shared).map(|()| (a, from.len)).at_array(&names[a]),
                 Task::Rows(a, range, bytes) => {
                     let _held = settings.budget.take(bytes.saturating_mul(2));
                     match (&reader, &writer) {

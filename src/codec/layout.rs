@@ -11,17 +11,19 @@ use crate::error::{Error, Result};
 use crate::location::{Blob, file_blob};
 
 /// Bytes read along one column at a time.
-const RUN_BYTES: u64 = 4 << 10;
+const RUN_BYTES: u64 = 8 << 10;
 /// Bytes of a tile's buffer, about (half of a usual L2 cache).
-const TILE_BYTES: u64 = 256 << 10;
+const TILE_BYTES: u64 = 512 << 10;
 /// Columns closer together than this are read in one go: a system call costs more than copying the gap.
 const GAP_BYTES: u64 = 4 << 10;
 /// A single read across gaps is never longer.
 const SPAN_BYTES: u64 = 1 << 20;
 /// Runs shorter than this are not worth a read each.
 const SHORT_BYTES: u64 = 256;
-/// Bytes of a piece of rows that is worth its reads.
-const PIECE_BYTES: u64 = 16 << 20;
+/// Bytes of a piece of rows that stays in the cache until it is written.
+const PIECE_BYTES: u64 = 2 << 20;
+/// The most bytes of a piece, where rows are so wide that it takes more to read long runs.
+const MOST_PIECE_BYTES: u64 = 16 << 20;
 
 /// An array whose elements lie at `base + Σ index[k] · strides[k]` in a file.
 #[derive(Clone, Debug)]
@@ -91,8 +93,9 @@ impl Strided {
     /// Where a piece that begins at `row` should end, so that its reads are long; `memory_bytes` is the budget of all.
     pub fn cut(&self, row: u64, memory_bytes: u64) -> u64 {
         let row_bytes = self.row_bytes().unwrap_or(u64::MAX).max(1);
-        let mut rows = (PIECE_BYTES.min(memory_bytes / 8).max(1 << 16) / row_bytes).max(1);
         let whole_runs = (RUN_BYTES / self.item_bytes.max(1)).max(1);
+        let most = (MOST_PIECE_BYTES.min(memory_bytes / 8).max(1 << 16) / row_bytes).max(1);
+        let mut rows = (PIECE_BYTES / row_bytes).max(whole_runs).min(most);
         if rows > whole_runs {
             rows -= rows % whole_runs;
         }
@@ -274,12 +277,18 @@ impl Tile {
             }
             return;
         }
-        match item {
-            1 => self.place_items::<1>(len, from, to, out),
-            2 => self.place_items::<2>(len, from, to, out),
-            4 => self.place_items::<4>(len, from, to, out),
-            8 => self.place_items::<8>(len, from, to, out),
-            16 => self.place_items::<16>(len, from, to, out),
+        let turned = from == item && self.to.windows(2).all(|w| w[1] == w[0] + item);
+        match (item, turned) {
+            (1, true) => self.turn::<1, 64>(len, to, out),
+            (2, true) => self.turn::<2, 32>(len, to, out),
+            (4, true) => self.turn::<4, 16>(len, to, out),
+            (8, true) => self.turn::<8, 8>(len, to, out),
+            (16, true) => self.turn::<16, 4>(len, to, out),
+            (1, false) => self.place_items::<1>(len, from, to, out),
+            (2, false) => self.place_items::<2>(len, from, to, out),
+            (4, false) => self.place_items::<4>(len, from, to, out),
+            (8, false) => self.place_items::<8>(len, from, to, out),
+            (16, false) => self.place_items::<16>(len, from, to, out),
             _ => {
                 for i in 0..len {
                     for (&at, &target) in self.at.iter().zip(&self.to) {
@@ -290,19 +299,33 @@ impl Tile {
         }
     }
 
+    /// Columns without gaps become lines without gaps, in blocks of one cache line each way (`N * B` bytes).
+    fn turn<const N: usize, const B: usize>(&self, len: usize, to: usize, out: &mut [u8]) {
+        let Some(&first) = self.to.first() else { return };
+        let mut block = [[[0u8; N]; B]; B];
+        for row in (0..len).step_by(B) {
+            let rows = B.min(len - row);
+            for (group, columns) in self.at.chunks(B).enumerate() {
+                for (c, &at) in columns.iter().enumerate() {
+                    let column = self.buffer[at + row * N..][..rows * N].as_chunks::<N>().0;
+                    match <&[[u8; N]; B]>::try_from(column) {
+                        Ok(column) => block.iter_mut().zip(column).for_each(|(line, item)| line[c] = *item),
+                        Err(_) => block.iter_mut().zip(column).for_each(|(line, item)| line[c] = *item),
+                    }
+                }
+                let target = first + row * to + group * B * N;
+                for (r, line) in block[..rows].iter().enumerate() {
+                    out[target + r * to..][..columns.len() * N].copy_from_slice(&line.as_flattened()[..columns.len() * N]);
+                }
+            }
+        }
+    }
+
     fn place_items<const N: usize>(&self, len: usize, from: usize, to: usize, out: &mut [u8]) {
-        let side_by_side = self.to.windows(2).all(|w| w[1] == w[0] + N);
         for i in 0..len {
             let source = &self.buffer[i * from..];
-            if side_by_side {
-                let line = &mut out[self.to[0] + i * to..][..self.to.len() * N];
-                for (target, &at) in line.as_chunks_mut::<N>().0.iter_mut().zip(&self.at) {
-                    target.copy_from_slice(&source[at..at + N]);
-                }
-            } else {
-                for (&target, &at) in self.to.iter().zip(&self.at) {
-                    out[target + i * to..][..N].copy_from_slice(&source[at..at + N]);
-                }
+            for (&target, &at) in self.to.iter().zip(&self.at) {
+                out[target + i * to..][..N].copy_from_slice(&source[at..at + N]);
             }
         }
     }

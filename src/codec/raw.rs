@@ -154,8 +154,22 @@ impl WriteRows for RawWriter {
         let Values::Fixed(values) = &chunk.values else { return Err(Error::failed("text reached a sink of plain arrays")) };
         let at = chunk.first_row.checked_mul(place.row_bytes).filter(|at| at + values.len() as u64 <= place.bytes);
         let at = at.ok_or_else(|| Error::failed(format!("row {} lies behind the end", chunk.first_row)))?;
-        Ok(file.write_all_at(values, place.offset + at)?)
+        Ok(write_all_at(file, values, place.offset + at)?)
     }
+}
+
+/// Writes all bytes at a position, 1 MiB at a time: for larger writes the kernel looks for huge pages, which are often the
+/// slowest to get.
+///
+/// # Errors
+/// Disk full and the like.
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    let mut at = offset;
+    for part in bytes.chunks(1 << 20) {
+        file.write_all_at(part, at)?;
+        at += part.len() as u64;
+    }
+    Ok(())
 }
 
 /// Writes in turn from a position of a file on.

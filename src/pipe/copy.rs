@@ -1,11 +1,26 @@
-//! Copies bytes file to file in the kernel.
+//! Copies bytes file to file in the kernel: they are never read into a buffer of this process.
+//!
+//! Two ways. `copy_file_range` shares extents or copies on the server where the file system can ([`offloads`]), and is
+//! good enough for a file that one thread writes. Where several pieces go into one file, the source is mapped and handed
+//! to `write` instead: the pages are made ready by all threads at once, and only the copying itself, which the kernel does
+//! for one writer of a file at a time, waits for its turn. The mapping is never read here, so that a source that is cut
+//! short meanwhile is an error of `write`, not a signal.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
 
+use rustix::io::Errno;
+
+use crate::codec::raw::write_all_at;
 use crate::error::{Error, Result};
 use crate::format::Extent;
+
+/// The most bytes of a piece that are mapped at a time, by each thread: they count as resident.
+const MAPPED_BYTES: u64 = 4 << 20;
+/// Below this, making a mapping costs more than it saves.
+const LEAST_MAPPED_BYTES: u64 = 256 << 10;
 
 /// Cuts two descriptions of the same bytes into matching pieces of at most `piece` bytes.
 ///
@@ -37,21 +52,96 @@ pub(super) fn pair(from: &[Extent], to: &[Extent], piece: u64) -> Result<Vec<(Ex
     Ok(pairs)
 }
 
-/// Copies one piece; `read` and `write` failures are told apart by the caller's context.
-///
-/// # Errors
-/// Corrupt where the source ends early (it was truncated since it was opened); disk full and the like.
-pub(super) fn copy(from: &Extent, to: &Extent) -> Result<()> {
+/// The file that pieces go into now, and what its writers take turns by.
+#[derive(Clone)]
+pub(super) struct Target {
+    file: Arc<File>,
+    turn: Arc<Mutex<()>>,
+    offloads: bool,
+}
+
+impl Target {
+    /// The target of a piece for `to`: `last`, if that is the same file.
+    pub(super) fn of(to: &Extent, last: Option<&Target>) -> Target {
+        match last {
+            Some(last) if Arc::ptr_eq(&last.file, &to.file) => last.clone(),
+            _ => Target { file: to.file.clone(), turn: Arc::default(), offloads: offloads(&to.file) },
+        }
+    }
+
+    /// Whether both are the same file.
+    pub(super) fn is(&self, other: &Target) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
+
+    /// Copies one piece into it; `shared` where other threads have pieces for it, too.
+    ///
+    /// # Errors
+    /// Corrupt where the source ends early (it was truncated since it was opened); disk full and the like.
+    pub(super) fn copy(&self, from: &Extent, to: &Extent, shared: bool) -> Result<()> {
+        if self.offloads || !shared || from.len < LEAST_MAPPED_BYTES { by_range(from, to) } else { self.mapped(from, to) }
+    }
+
+    fn mapped(&self, from: &Extent, to: &Extent) -> Result<()> {
+        let mut done = 0;
+        while done < from.len {
+            let len = (from.len - done).min(MAPPED_BYTES);
+            let (read, write) = (from.offset + done, to.offset + done);
+            let Ok(pages) = map(&from.file, read, len) else {
+                let rest = |e: &Extent| Extent { offset: e.offset + done, len: from.len - done, ..e.clone() };
+                return by_range(&rest(from), &rest(to));
+            };
+            {
+                // Taking turns here costs less than in the kernel, where waiting writers spin.
+                let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
+                match write_all_at(&self.file, &pages, write) {
+                    Ok(()) => {}
+                    Err(e) if e.raw_os_error() != Some(Errno::FAULT.raw_os_error()) => return Err(e.into()),
+                    Err(_) if reaches(&from.file, read + len)? => return Err(Error::reading(Errno::IO.into())),
+                    Err(_) => return Err(ends_early(from)),
+                }
+            }
+            // The rest of a page behind the end of the file would have been written as zeros.
+            if !reaches(&from.file, read + len)? {
+                return Err(ends_early(from));
+            }
+            done += len;
+        }
+        Ok(())
+    }
+}
+
+/// Maps a piece of the source, with its pages there.
+fn map(from: &File, offset: u64, len: u64) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the bytes are only handed to the kernel, which answers EFAULT where the file does not reach so far any more;
+    // nothing here reads them.
+    let pages = unsafe { memmap2::MmapOptions::new().offset(offset).len(len as usize).map(from) }?;
+    // A kernel without this, or a page that cannot be had: `write` finds out.
+    let _ = pages.advise(memmap2::Advice::PopulateRead);
+    Ok(pages)
+}
+
+fn reaches(file: &File, end: u64) -> Result<bool> {
+    Ok(file.metadata().map_err(Error::reading)?.len() >= end)
+}
+
+/// Whether the file system can do better than to copy byte by byte: it shares extents, or its server copies.
+fn offloads(file: &File) -> bool {
+    /// btrfs, XFS, bcachefs, ZFS, OCFS2, NFS, CIFS, SMB 2, Ceph (linux/magic.h).
+    const ABLE: [u64; 9] = [0x9123_683e, 0x5846_5342, 0xca45_1a4e, 0x2fc1_2fc1, 0x7461_636f, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400];
+    rustix::fs::fstatfs(file).is_ok_and(|f| ABLE.contains(&(f.f_type as u64 & 0xffff_ffff)))
+}
+
+/// By `copy_file_range`.
+fn by_range(from: &Extent, to: &Extent) -> Result<()> {
     let (mut read, mut write, mut left) = (from.offset, to.offset, from.len);
     while left > 0 {
         let n = left.min(1 << 30) as usize;
         match rustix::fs::copy_file_range(&from.file, Some(&mut read), &to.file, Some(&mut write), n) {
             Ok(0) => return Err(ends_early(from)),
             Ok(done) => left -= done as u64,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e @ (rustix::io::Errno::NOSPC | rustix::io::Errno::IO | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG)) => {
-                return Err(io::Error::from(e).into());
-            }
+            Err(Errno::INTR) => {}
+            Err(e @ (Errno::NOSPC | Errno::IO | Errno::DQUOT | Errno::FBIG)) => return Err(io::Error::from(e).into()),
             Err(_) => return plain(&from.file, read, &to.file, write, left, from),
         }
     }

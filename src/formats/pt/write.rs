@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use super::pickler::Pickler;
 use super::structure;
-use crate::codec::raw::{Place, RawEncode, fixed};
+use crate::codec::raw::{Place, RawEncode, fixed, write_all_at};
 use crate::error::{Context, Error, Result};
 use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, Output};
@@ -303,7 +303,7 @@ impl Writer {
         if len == 0 {
             return Ok(());
         }
-        self.file.write_all_at(values, place.offset + at)?;
+        write_all_at(&self.file, values, place.offset + at)?;
         let crc = crc32fast::hash(values);
         self.pieces[array].lock().unwrap_or_else(|e| e.into_inner()).push((at, len, crc));
         Ok(())
