@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{input_location, jobs, open, output_location, read_options, settings};
+use super::{input_location, jobs, open, output_location, read_options, settings, shown};
 use crate::adapt::fit::{self, Nulls, Policy, Strings};
 use crate::adapt::join::{Concat, Part, Union};
 use crate::adapt::names::{self, Renaming};
@@ -55,6 +55,13 @@ struct Unit {
     dst: String,
     /// Only this array of the source: an output of one array, made from a source of several.
     array: Option<String>,
+}
+
+impl Unit {
+    /// The sources' names, to show.
+    fn shown(&self) -> Vec<String> {
+        self.sources.iter().map(|s| shown(s)).collect()
+    }
 }
 
 /// What became of a unit.
@@ -186,7 +193,7 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
 }
 
 fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
-    let mut v = json!({"schema": 1, "sources": unit.sources, "output": unit.dst});
+    let mut v = json!({"schema": 1, "sources": unit.shown(), "output": unit.dst});
     match result {
         Ok(Outcome::Done { arrays, bytes, time, layout, format }) => {
             v["status"] = json!("converted");
@@ -221,7 +228,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;
     // Where there are several sources, the message itself says which of them.
-    let sources_named = |e: Error| if unit.sources.len() == 1 { e.file(&unit.sources[0]) } else { e };
+    let sources_named = |e: Error| if unit.sources.len() == 1 { e.file(shown(&unit.sources[0])) } else { e };
     let Some(holds) = format.holds() else {
         return Err(Error::refused(format!("{} is read, not written", format.name())).file(dst.display()));
     };
@@ -402,14 +409,12 @@ fn same_place(a: &str, b: &str) -> bool {
 }
 
 fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
-    match dst.kind()? {
-        location::Kind::Missing | location::Kind::Stream => Ok(()),
-        _ => {
-            let ways = if format.grows() { "skip|update|merge" } else { "skip|update" };
-            let hint = format!("use --force to replace it, or --if-exists {ways}");
-            Err(Error::exists("the output exists").file(dst.display()).hint(hint))
-        }
+    if !dst.exists()? {
+        return Ok(());
     }
+    let ways = if format.grows() { "skip|update|merge" } else { "skip|update" };
+    let hint = format!("use --force to replace it, or --if-exists {ways}");
+    Err(Error::exists("the output exists").file(dst.display()).hint(hint))
 }
 
 /// Should this output be left alone?
@@ -456,7 +461,7 @@ fn planned(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format, plan
     let bytes = plan.bytes();
     let mut text = format!(
         "{} -> {} ({}): {} array{}, {}",
-        unit.sources.join(", "),
+        unit.shown().join(", "),
         unit.dst,
         format.name(),
         plan.arrays.len(),

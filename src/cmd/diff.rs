@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{chosen, input_location, open, read_options, settings};
+use super::{chosen, input_location, open, read_options, settings, shown};
 use crate::adapt::names;
 use crate::adapt::view::View;
 use crate::cli::DiffArgs;
@@ -27,10 +27,10 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
         let at = input_location(path, &args.read)?;
         let mut source = open(&at, args.read.from.as_deref(), &options, voice)?.source;
         if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
-            let indices = chosen(source.as_ref(), &args.choose).map_err(|e| e.file(path))?;
+            let indices = chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
             source = Box::new(View::choose(source, &indices));
         }
-        compare::logical(source, &settings).map_err(|e| e.file(path))
+        compare::logical(source, &settings).map_err(|e| e.file(at.display()))
     };
     let (a, mut b) = (side(&args.a)?, side(&args.b)?);
     if let Some(plan) = same_name(args, a.plan(), b.plan()) {
@@ -38,7 +38,7 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
     }
     let (meta_a, meta_b) = (a.plan().clone(), b.plan().clone());
     let rules = Rules { rtol: args.rtol, atol: args.atol, equal_nan: args.equal_nan, ignore_dtype: args.ignore_dtype };
-    let verdicts = compare(a, b, (&args.a, &args.b), rules, &settings)?;
+    let verdicts = compare(a, b, (&shown(&args.a), &shown(&args.b)), rules, &settings)?;
     let mut metadata = Vec::new();
     if args.compare_metadata {
         let keys: std::collections::BTreeSet<&String> = meta_a.attributes.keys().chain(meta_b.attributes.keys()).collect();
@@ -59,7 +59,7 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
     let equal = all_equal(&verdicts) && metadata.is_empty();
     if args.json {
         let arrays: Vec<_> = verdicts.iter().map(|(name, v)| verdict_json(name, v)).collect();
-        let mut document = json!({"schema": 1, "a": args.a, "b": args.b, "equal": equal, "arrays": arrays});
+        let mut document = json!({"schema": 1, "a": shown(&args.a), "b": shown(&args.b), "equal": equal, "arrays": arrays});
         if args.compare_metadata {
             document["metadata"] = json!(metadata);
         }
@@ -81,7 +81,11 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
 /// One array each, both called as their files: the names say nothing, the arrays are compared.
 fn same_name(args: &DiffArgs, a: &Plan, b: &Plan) -> Option<Plan> {
     let unnamed = |path: &str, plan: &Plan| {
-        let stem = if path == "-" { "data".to_string() } else { Location::local(path).stem() };
+        let stem = match path {
+            "-" => "data".to_string(),
+            url if url.contains("://") => input_location(url, &args.read).map(|at| at.stem()).unwrap_or_default(),
+            path => Location::local(path).stem(),
+        };
         plan.arrays.len() == 1 && plan.arrays[0].name == stem
     };
     if !unnamed(&args.a, a) || !unnamed(&args.b, b) || a.arrays[0].name == b.arrays[0].name {

@@ -134,6 +134,10 @@ pub fn size_of(at: &Location) -> Option<u64> {
     match at.kind().ok()? {
         location::Kind::File { len, .. } => Some(len),
         location::Kind::Dir => {
+            if let Some((backend, key)) = at.as_remote() {
+                // One flat listing, not one for each directory of chunks.
+                return Some(backend.walk(key).ok()?.iter().map(|(_, len)| len).sum());
+            }
             let mut total = 0u64;
             for entry in at.list().ok()? {
                 total += if entry.is_dir { size_of(&at.join(&entry.name))? } else { entry.len };

@@ -21,8 +21,11 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
             let at = input_location(path, &args.read)?;
             let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
             let plan = opened.source.plan();
-            let mut indices =
-                if plan.arrays.is_empty() { Vec::new() } else { chosen(opened.source.as_ref(), &args.choose).map_err(|e| e.file(path))? };
+            let mut indices = if plan.arrays.is_empty() {
+                Vec::new()
+            } else {
+                chosen(opened.source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?
+            };
             match args.sort {
                 Sort::File => {}
                 Sort::Name => indices.sort_by(|&a, &b| natural(&plan.arrays[a].name, &plan.arrays[b].name)),

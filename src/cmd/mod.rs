@@ -75,6 +75,15 @@ pub fn input_location(text: &str, args: &ReadArgs) -> Result<Location> {
     }
 }
 
+/// A name or URL of the command line to show: passwords and signatures in URLs are masked.
+pub fn shown(text: &str) -> String {
+    #[cfg(feature = "remote")]
+    if text.contains("://") && !["s3://", "gs://", "az://", "file://"].iter().any(|scheme| text.starts_with(scheme)) {
+        return crate::location::remote::display(text);
+    }
+    text.to_string()
+}
+
 /// As [`input_location`], for an output.
 ///
 /// # Errors
@@ -84,7 +93,9 @@ pub fn output_location(text: &str, args: &ReadArgs) -> Result<Location> {
         return Ok(Location::stdio());
     }
     if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(Error::usage("http is for reading: nothing is written to it").file(text).hint("s3://, gs:// and az:// take outputs"));
+        return Err(Error::usage("http is for reading: nothing is written to it")
+            .file(shown(text))
+            .hint("s3://, gs:// and az:// take outputs"));
     }
     Ok(match remote_location(text, args)? {
         Some(location) => location,
@@ -101,7 +112,7 @@ fn plain_path(text: &str) -> Result<&str> {
         Some((scheme, _))
             if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) && !std::path::Path::new(text).exists() =>
         {
-            let error = Error::usage(format!("{scheme}:// is not supported")).file(text);
+            let error = Error::usage(format!("{scheme}:// is not supported")).file(shown(text));
             Err(error.hint("s3://, gs://, az://, http:// and https:// are"))
         }
         _ => Ok(text),

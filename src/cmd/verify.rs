@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{input_location, open, read_options, settings};
+use super::{input_location, open, read_options, settings, shown};
 use crate::adapt::view::View;
 use crate::cli::VerifyArgs;
 use crate::error::{Context, Error, Kind, Result};
@@ -16,8 +16,9 @@ use crate::report::{self, Voice};
 /// A closed pipe.
 pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
     let (mut code, mut documents) = (0, Vec::new());
-    for path in &args.paths {
-        let result = pipe::guarded(|| one(path, args, voice));
+    for given in &args.paths {
+        let result = pipe::guarded(|| one(given, args, voice));
+        let path = &shown(given);
         match &result {
             Ok((arrays, notes)) => {
                 for note in notes {
@@ -43,9 +44,10 @@ pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
     Ok(code)
 }
 
-fn one(path: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<String>)> {
+fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<String>)> {
     let options = read_options(&args.read)?;
-    let at = input_location(path, &args.read)?;
+    let at = input_location(given, &args.read)?;
+    let path = &shown(given);
     let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
     let mut notes = if at.is_stream() { Vec::new() } else { opened.format.verify(&at, &options).at_file(path)? };
     let source = if notes.is_empty() { opened.source } else { opened.format.open(&at, &options).at_file(path)? };

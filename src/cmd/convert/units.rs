@@ -45,10 +45,10 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     let mut units: Vec<Unit> = Vec::new();
     let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
     for found in sources {
-        let stem = Location::local(&found.path).stem();
+        let stem = place(&found.path, args)?.stem();
         let mut add = |dst: String, array: Option<String>| -> Result<()> {
             if let Some(other) = seen.insert(dst.clone(), found.path.clone()) {
-                let error = Error::usage(format!("{other} and {} would both become {dst}", found.path));
+                let error = Error::usage(format!("{} and {} would both become {dst}", shown(&other), shown(&found.path)));
                 return Err(error.hint("convert them into different directories"));
             }
             units.push(Unit { sources: vec![found.path.clone()], below: Vec::new(), dst, array });
@@ -101,6 +101,11 @@ fn files_from(list: &str, null: bool) -> Result<Vec<String>> {
     Ok(lines.into_iter().filter(|l| !l.is_empty()).map(str::to_string).collect())
 }
 
+/// Where a source is. A FIFO is not opened here: its writer would see it closed again.
+fn place(path: &str, args: &ConvertArgs) -> Result<Location> {
+    if path.contains("://") { input_location(path, &args.read) } else { Ok(Location::local(path)) }
+}
+
 /// Globs and, with `-R`, directories.
 fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let single = |p: &str| Found { path: p.to_string(), below: String::new() };
@@ -108,8 +113,7 @@ fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     if path == "-" || is_url && !args.recursive && !path.contains(['*', '?', '[']) || path.starts_with("http") && is_url {
         return Ok(vec![single(path)]);
     }
-    // A FIFO is not opened here: its writer would see it closed again.
-    let at = if is_url { input_location(path, &args.read)? } else { Location::local(path) };
+    let at = place(path, args)?;
     let kind = at.kind()?;
     if kind == location::Kind::Missing && path.contains(['*', '?', '[']) {
         return if is_url { expand_url(path, args) } else { expand_glob(path) };
@@ -133,7 +137,8 @@ fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
 fn expand_url(pattern: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let mut found: Vec<Found> = location::remote::expand(pattern, &crate::cmd::remote_options(&args.read)?)?
         .into_iter()
-        .map(|l| Found { path: l.display(), below: String::new() })
+        .map(|l| l.display())
+        .map(|path| Found { below: below(pattern, &path), path })
         .collect();
     found.sort_by(|a, b| names::natural(&a.path, &b.path));
     Ok(found)
@@ -148,15 +153,18 @@ fn expand_glob(pattern: &str) -> Result<Vec<Found>> {
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let matches = glob::glob_with(pattern, options).map_err(|e| Error::usage(format!("'{pattern}' is no pattern")).because(e))?;
     let mut found = Vec::new();
-    // The folders from the first wildcard on may be partitions.
-    let fixed = pattern.find(['*', '?', '[']).and_then(|at| pattern[..at].rfind('/')).map_or(0, |slash| slash + 1);
     for m in matches {
         let path = m.map_err(|e| Error::missing("cannot read a directory").because(e))?.to_string_lossy().into_owned();
-        let below = path.get(fixed..).and_then(|p| p.rfind('/').map(|slash| p[..=slash].to_string())).unwrap_or_default();
-        found.push(Found { path, below });
+        found.push(Found { below: below(pattern, &path), path });
     }
     found.sort_by(|a, b| names::natural(&a.path, &b.path));
     if found.is_empty() { Err(Error::missing(format!("no file matches '{pattern}'"))) } else { Ok(found) }
+}
+
+/// The folders of a match from the first wildcard on: they may be partitions, and the output keeps them.
+fn below(pattern: &str, path: &str) -> String {
+    let fixed = pattern.find(['*', '?', '[']).and_then(|at| pattern[..at].rfind('/')).map_or(0, |slash| slash + 1);
+    path.get(fixed..).and_then(|p| p.rfind('/').map(|slash| p[..=slash].to_string())).unwrap_or_default()
 }
 
 /// Files and stores below a directory that npk knows by name or content; hidden ones are left out.
