@@ -19,8 +19,18 @@ fn main() -> ExitCode {
     let _ = unsafe { signal_hook::low_level::register(SIGXFSZ, || {}) };
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         std::thread::spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                cleanup::run_all();
+            let mut signals = signals.forever();
+            if let Some(signal) = signals.next() {
+                let undo = move || {
+                    cleanup::run_all();
+                    signal_hook::low_level::exit(128 + signal);
+                };
+                if std::thread::Builder::new().spawn(undo).is_err() {
+                    undo();
+                }
+            }
+            // Whoever asks twice does not want to wait.
+            if let Some(signal) = signals.next() {
                 signal_hook::low_level::exit(128 + signal);
             }
         });

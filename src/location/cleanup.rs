@@ -5,7 +5,8 @@
 //! the middle of one.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::time::{Duration, Instant};
 
 type Undo = Box<dyn FnMut() + Send>;
 
@@ -63,11 +64,39 @@ impl Drop for Guard {
     }
 }
 
-/// Runs every undo, newest first. The lock is kept for good: nothing is committed any more, so the caller must exit.
+/// How long all undos together may take: a server that does not answer holds nobody up for longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+const WORKERS: usize = 16;
+
+/// Runs every undo, newest first, several at a time. The lock is kept for good: nothing is committed any more, so the
+/// caller must exit.
 pub fn run_all() {
     let mut r = registry();
-    while let Some((_, mut undo)) = r.undos.pop_last() {
-        undo();
-    }
+    let waiting: Vec<Undo> = std::mem::take(&mut r.undos).into_values().collect();
     std::mem::forget(r);
+    let (count, waiting) = (waiting.len(), Arc::new(Mutex::new(waiting)));
+    let next = move || waiting.lock().unwrap_or_else(|e| e.into_inner()).pop();
+    let (done, ended) = mpsc::channel();
+    let mut workers = 0;
+    for _ in 0..WORKERS.min(count) {
+        let (next, done) = (next.clone(), done.clone());
+        let work = move || {
+            while let Some(mut undo) = next() {
+                undo();
+            }
+            let _ = done.send(());
+        };
+        workers += usize::from(std::thread::Builder::new().name("npk-undo".into()).spawn(work).is_ok());
+    }
+    if workers == 0 {
+        while let Some(mut undo) = next() {
+            undo();
+        }
+    }
+    let end = Instant::now() + DEADLINE;
+    for _ in 0..workers {
+        if ended.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+            return;
+        }
+    }
 }
