@@ -99,6 +99,13 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
 
+/// Where the end record begins: the last one whose comment reaches to the end.
+fn end_record(tail: &[u8]) -> Option<usize> {
+    let fits =
+        |&i: &usize| tail[i..].starts_with(b"PK\x05\x06") && u16_at(tail, i + 20).is_some_and(|c| i + 22 + usize::from(c) == tail.len());
+    (0..(tail.len() + 1).saturating_sub(22)).rev().find(fits)
+}
+
 impl Archive {
     /// Reads the central directory.
     ///
@@ -106,14 +113,18 @@ impl Archive {
     /// Corrupt archives; archives in several volumes.
     pub fn open(blob: Arc<dyn Blob>) -> Result<Archive> {
         let len = blob.len();
-        let tail_offset = len.saturating_sub(22 + 65_535 + 20 + 56);
-        let tail = blob.read_vec(tail_offset, len - tail_offset)?;
-        let end = (0..(tail.len() + 1).saturating_sub(22))
-            .rev()
-            .find(|&i| tail[i..].starts_with(b"PK\x05\x06") && u16_at(&tail, i + 20).is_some_and(|c| i + 22 + usize::from(c) == tail.len()))
-            .ok_or_else(|| {
-                Error::corrupt("the zip archive has no end record: it is truncated, or something follows it").hint("fetch the file again")
-            })?;
+        // Far away, a tail of 64 KiB is fetched once and kept; only a very long comment needs more.
+        let mut tail_offset = len.saturating_sub(64 << 10);
+        let mut tail = blob.read_vec(tail_offset, len - tail_offset)?;
+        let mut end = end_record(&tail);
+        if end.is_none() && tail_offset > 0 {
+            tail_offset = len.saturating_sub(22 + 65_535 + 20 + 56);
+            tail = blob.read_vec(tail_offset, len - tail_offset)?;
+            end = end_record(&tail);
+        }
+        let end = end.ok_or_else(|| {
+            Error::corrupt("the zip archive has no end record: it is truncated, or something follows it").hint("fetch the file again")
+        })?;
         let broken = || Error::corrupt("the zip archive's end record is broken");
         let (disk, count16) = (u16_at(&tail, end + 4).ok_or_else(broken)?, u16_at(&tail, end + 10).ok_or_else(broken)?);
         let mut count = u64::from(count16);
@@ -316,6 +327,14 @@ impl Read for StoredBytes {
 enum Body {
     Stored(BufReader<StoredBytes>),
     Deflate(DeflateDecoder<BufReader<StoredBytes>>),
+}
+
+/// The first bytes that come out of the beginning of a deflated member: at most `most`, fewer where they end or break.
+pub fn inflate_some(head: &[u8], most: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What is wrong shows when the member itself is read.
+    let _ = DeflateDecoder::new(head).take(most).read_to_end(&mut bytes);
+    bytes
 }
 
 /// A member being decoded.

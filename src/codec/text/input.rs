@@ -111,7 +111,12 @@ fn copy(mut reader: impl Read, coding: Option<&str>) -> Result<Arc<dyn Blob>> {
     Ok(Arc::new(Spooled { file: Arc::new(file), len }))
 }
 
+/// What an error of a decoder means; one that only came through it keeps its own words.
 fn damaged(coding: &str, error: io::Error) -> Error {
+    let error = match error.downcast::<Error>() {
+        Ok(ours) => return ours,
+        Err(other) => other,
+    };
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return Error::corrupt(format!("the {coding} data ends too early"));
     }

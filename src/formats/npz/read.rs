@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::codec::names;
 use crate::codec::npy_data::{NpyReader, Records};
 use crate::codec::npy_header;
-use crate::codec::zip::{Archive, Entry, Member, MemberHead, check_crc};
+use crate::codec::zip::{self, Archive, Entry, Member, MemberHead, check_crc};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::file_blob;
@@ -119,16 +119,21 @@ fn npy(archive: &Archive, member: usize, name: &str, head: Result<MemberHead>) -
     let entry = &archive.entries[member];
     entry.check()?;
     let (data_offset, head) = head?;
+    // The member as a stream, only where its head is not enough: far away its buffer would be fetched.
     let mut stream: Option<Member> = None;
-    let mut first = if entry.is_stored() { head } else { stream.insert(archive.member(member, data_offset)?).take(entry.bytes.min(12))? };
+    let mut first = if entry.is_stored() { head } else { zip::inflate_some(&head, entry.bytes.min(4096)) };
+    if (first.len() as u64) < entry.bytes.min(12) && !entry.is_stored() {
+        first = stream.insert(archive.member(member, data_offset)?).take(entry.bytes.min(12))?;
+    }
     let total = npy_header::header_bytes(&first)?;
     if total > entry.bytes {
         return Err(Error::corrupt(format!("a header of {total} bytes is announced, the member has {}", entry.bytes)));
     }
     match stream {
         Some(mut stream) => first.extend(stream.take(total - first.len() as u64)?),
-        None if (first.len() as u64) < total => first = archive.blob.read_vec(data_offset, total)?,
-        None => first.truncate(total as usize),
+        None if (first.len() as u64) >= total => first.truncate(total as usize),
+        None if entry.is_stored() => first = archive.blob.read_vec(data_offset, total)?,
+        None => first = archive.member(member, data_offset)?.take(total)?,
     }
     let header = npy_header::parse(&first)?;
     let records = Records::new(&header, name)?;
