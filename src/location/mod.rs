@@ -183,6 +183,17 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Remote errors.
     fn kind(&self, key: &str) -> Result<Kind>;
+    /// Whether an output called `key` would replace something; asks for no bytes.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn exists(&self, key: &str) -> Result<bool> {
+        Ok(self.kind(key)? != Kind::Missing)
+    }
+    /// Whether reading `key` by ranges means a temporary copy of it.
+    fn is_copied(&self, _key: &str) -> bool {
+        false
+    }
     /// One level below `key`.
     ///
     /// # Errors
@@ -365,6 +376,16 @@ impl Location {
             Place::Local { path, .. } => local::kind(path).at_file(&self.display()),
             Place::Stream(_) => Ok(Kind::Stream),
             Place::Remote { backend, key } => backend.kind(key).at_file(&self.display()),
+        }
+    }
+    /// Whether an output here would replace something. Of a remote place nothing is read: who may only write can ask.
+    ///
+    /// # Errors
+    /// As [`Location::kind`].
+    pub fn exists(&self) -> Result<bool> {
+        match &self.place {
+            Place::Remote { backend, key } => backend.exists(key).at_file(&self.display()),
+            _ => Ok(!matches!(self.kind()?, Kind::Missing | Kind::Stream)),
         }
     }
     /// Entries of a directory, sorted by name.

@@ -118,9 +118,13 @@ fn files(at: &Location) -> Result<Arc<dyn Files>> {
             journal::recover(path, false)?;
             local_listing(path).at_file(&at.display())?
         }
-        None => at.list()?.into_iter().filter(|e| !e.is_dir).map(|e| (e.name, e.len)).collect(),
+        None => match at.list() {
+            Ok(entries) => entries.into_iter().filter(|e| !e.is_dir).map(|e| (e.name, e.len)).collect(),
+            // Web servers list nothing, and storage may forbid it: each file is asked for by its name.
+            Err(_) => return Ok(Arc::new(Directory { at: at.clone(), listed: None })),
+        },
     };
-    Ok(Arc::new(Directory { at: at.clone(), listed }))
+    Ok(Arc::new(Directory { at: at.clone(), listed: Some(listed) }))
 }
 
 /// Names and lengths. Foreign files whatever their names are no trouble; pipes and devices are no data files.
@@ -141,16 +145,18 @@ fn local_listing(path: &std::path::Path) -> Result<HashMap<String, u64>> {
     Ok(listed)
 }
 
-/// A store's directory, listed once.
+/// A store's directory, listed once where it can be.
 struct Directory {
     at: Location,
-    listed: HashMap<String, u64>,
+    listed: Option<HashMap<String, u64>>,
 }
 
 impl Files for Directory {
     fn len(&self, path: &str) -> Result<Option<u64>> {
-        if !path.contains('/') {
-            return Ok(self.listed.get(path).copied());
+        if let Some(listed) = &self.listed
+            && !path.contains('/')
+        {
+            return Ok(listed.get(path).copied());
         }
         match self.at.join(path).kind()? {
             Kind::File { len, .. } => Ok(Some(len)),
@@ -158,7 +164,7 @@ impl Files for Directory {
         }
     }
     fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
-        if !path.contains('/') && !self.listed.contains_key(path) {
+        if !path.contains('/') && self.listed.as_ref().is_some_and(|listed| !listed.contains_key(path)) {
             return Err(Error::missing("no such file or directory").file(self.at.join(path).display()));
         }
         self.at.join(path).blob()

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::client::Pin;
 use super::errors::{Failure, What};
-use super::{RemoteBackend, runtime};
+use super::memory::Reserved;
+use super::{RemoteBackend, Tries, runtime};
 use crate::error::{Error, Result};
 use crate::location::Blob;
 
@@ -33,34 +34,43 @@ const MOST_WINDOW: u64 = 1 << 20;
 /// Ranges with gaps up to here are fetched together.
 const GAP: u64 = 64 << 10;
 
-/// Recently fetched pieces of the objects of a backend, oldest first.
-#[derive(Default)]
-pub(super) struct Windows {
-    held: VecDeque<(Arc<str>, u64, Bytes)>,
-    bytes: usize,
+/// A piece of one version of an object.
+struct Window {
+    key: Arc<str>,
+    pin: Pin,
+    offset: u64,
+    bytes: Bytes,
 }
 
-/// All windows of a backend together.
-const MOST_HELD: usize = 8 << 20;
+/// Recently fetched pieces of the objects of a backend, oldest first.
+pub(super) struct Windows {
+    held: VecDeque<Window>,
+    bytes: usize,
+    most: usize,
+}
 
 impl Windows {
-    pub fn put(&mut self, key: &Arc<str>, offset: u64, bytes: Bytes) {
+    /// None yet; `most` bytes at most.
+    pub fn new(most: usize) -> Windows {
+        Windows { held: VecDeque::new(), bytes: 0, most }
+    }
+    pub fn put(&mut self, key: &Arc<str>, pin: &Pin, offset: u64, bytes: Bytes) {
         self.bytes += bytes.len();
-        self.held.push_back((key.clone(), offset, bytes));
-        while self.bytes > MOST_HELD || self.held.len() > 256 {
-            let Some((_, _, old)) = self.held.pop_front() else { break };
-            self.bytes -= old.len();
+        self.held.push_back(Window { key: key.clone(), pin: pin.clone(), offset, bytes });
+        while self.bytes > self.most || self.held.len() > 256 {
+            let Some(old) = self.held.pop_front() else { break };
+            self.bytes -= old.bytes.len();
         }
     }
     /// The bytes of a window from `offset`, as many as it has.
-    fn get(&self, key: &str, offset: u64) -> Option<Bytes> {
-        let found =
-            self.held.iter().rev().find(|(k, start, bytes)| &**k == key && (*start..*start + bytes.len() as u64).contains(&offset))?;
-        Some(found.2.slice((offset - found.1) as usize..))
+    pub fn get(&self, key: &str, pin: &Pin, offset: u64) -> Option<Bytes> {
+        let holds = |w: &&Window| &*w.key == key && w.pin == *pin && (w.offset..w.offset + w.bytes.len() as u64).contains(&offset);
+        let found = self.held.iter().rev().find(holds)?;
+        Some(found.bytes.slice((offset - found.offset) as usize..))
     }
     pub fn forget(&mut self, key: &str) {
-        self.held.retain(|(k, _, _)| &**k != key);
-        self.bytes = self.held.iter().map(|(_, _, b)| b.len()).sum();
+        self.held.retain(|w| &*w.key != key);
+        self.bytes = self.held.iter().map(|w| w.bytes.len()).sum();
     }
 }
 
@@ -95,15 +105,15 @@ impl RemoteBlob {
 
     /// Fills `buf` from `offset`, going on where a connection broke; progress renews the tries.
     async fn fill(&self, offset: u64, buf: &mut [u8]) -> Result<(), Failure> {
-        let (mut done, mut tries) = (0, 0);
+        let (mut done, mut tries) = (0, Tries::default());
         let end = offset + buf.len() as u64;
         while done < buf.len() {
             let before = done;
             match self.fill_once(offset, end, buf, &mut done).await {
-                Ok(()) => {}
+                Ok(()) => self.backend.answered.store(true, Ordering::Relaxed),
                 Err(failure) => {
                     if done > before {
-                        tries = 0;
+                        tries = Tries::default();
                     }
                     self.backend.pause(failure, &mut tries).await?;
                 }
@@ -181,7 +191,7 @@ impl RemoteBlob {
         let windows = self.backend.windows();
         let mut done = 0;
         while done < buf.len()
-            && let Some(bytes) = windows.get(&self.key, offset + done as u64)
+            && let Some(bytes) = windows.get(&self.key, &self.pin, offset + done as u64)
         {
             let n = bytes.len().min(buf.len() - done);
             buf[done..done + n].copy_from_slice(&bytes[..n]);
@@ -204,20 +214,32 @@ impl RemoteBlob {
         self.fill(range.start, &mut bytes).await?;
         let at = (offset - range.start) as usize;
         buf.copy_from_slice(&bytes[at..at + buf.len()]);
-        self.backend.windows().put(&self.key, range.start, bytes.into());
+        self.backend.windows().put(&self.key, &self.pin, range.start, bytes.into());
         Ok(())
     }
 
-    async fn group(&self, range: Range<u64>) -> Result<(Range<u64>, Bytes), Failure> {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        let done = self.take_windows(range.start, &mut bytes);
-        self.fill_parts(range.start + done as u64, &mut bytes[done..]).await?;
-        Ok((range, bytes.into()))
+    /// Fetches one range, and gives out the wanted pieces of it (`wanted[i]` for each of `pieces`).
+    async fn group(&self, group: &Group, wanted: &[Range<u64>]) -> Result<Vec<(usize, Vec<u8>)>, Failure> {
+        let mut bytes = vec![0; (group.range.end - group.range.start) as usize];
+        let done = self.take_windows(group.range.start, &mut bytes);
+        self.fill_parts(group.range.start + done as u64, &mut bytes[done..]).await?;
+        if let [only] = group.pieces[..] {
+            return Ok(vec![(only, bytes)]);
+        }
+        let at = |byte: u64| (byte - group.range.start) as usize;
+        Ok(group.pieces.iter().map(|&i| (i, bytes[at(wanted[i].start)..at(wanted[i].end)].to_vec())).collect())
     }
 
     fn fail(&self, failure: Failure) -> Error {
         failure.into_error(&self.backend.bucket).file(crate::location::Backend::display(&*self.backend, &self.key))
     }
+}
+
+/// Ranges that are fetched together.
+struct Group {
+    range: Range<u64>,
+    /// Which ones of those that were asked for.
+    pieces: Vec<usize>,
 }
 
 impl Blob for RemoteBlob {
@@ -235,42 +257,51 @@ impl Blob for RemoteBlob {
         for r in ranges {
             self.check(r.start, r.end.saturating_sub(r.start))?;
         }
-        let mut order: Vec<Range<u64>> = ranges.iter().filter(|r| r.end > r.start).cloned().collect();
-        order.sort_by_key(|r| r.start);
-        let mut groups: Vec<Range<u64>> = Vec::new();
-        for r in order {
+        let mut order: Vec<usize> = (0..ranges.len()).filter(|&i| ranges[i].end > ranges[i].start).collect();
+        order.sort_by_key(|&i| ranges[i].start);
+        let mut groups: Vec<Group> = Vec::new();
+        for i in order {
+            let r = &ranges[i];
             match groups.last_mut() {
                 // Overlapping ranges go together whatever their size.
-                Some(g) if r.start < g.end || r.start <= g.end.saturating_add(GAP) && r.end - g.start <= PART => g.end = g.end.max(r.end),
-                _ => groups.push(r),
+                Some(g)
+                    if r.start < g.range.end
+                        || r.start <= g.range.end.saturating_add(GAP) && r.end - g.range.start <= self.backend.memory.group =>
+                {
+                    g.range.end = g.range.end.max(r.end);
+                    g.pieces.push(i);
+                }
+                _ => groups.push(Group { range: r.clone(), pieces: vec![i] }),
             }
         }
-        let fetched: Vec<(Range<u64>, Bytes)> = runtime()?
+        let fetched: Vec<Vec<(usize, Vec<u8>)>> = runtime()?
             .block_on(async {
-                let work: Vec<_> = groups.into_iter().map(|g| self.group(g)).collect();
-                futures_util::stream::iter(work).buffered(MOST_FLIGHT).try_collect().await
+                let work: Vec<_> = groups.iter().map(|g| self.group(g, ranges)).collect();
+                futures_util::stream::iter(work).buffer_unordered(MOST_FLIGHT).try_collect().await
             })
             .map_err(|f| self.fail(f))?;
-        Ok(ranges
-            .iter()
-            .map(|r| {
-                let at = fetched.partition_point(|(g, _)| g.start <= r.start);
-                match at.checked_sub(1).map(|i| &fetched[i]) {
-                    Some((g, bytes)) if r.end > r.start => bytes[(r.start - g.start) as usize..(r.end - g.start) as usize].to_vec(),
-                    _ => Vec::new(),
-                }
-            })
-            .collect())
+        let mut all = vec![Vec::new(); ranges.len()];
+        for (i, bytes) in fetched.into_iter().flatten() {
+            all[i] = bytes;
+        }
+        Ok(all)
     }
 }
 
 /// An object from its start to its end, with the next parts on their way.
 pub(super) struct RemoteStream {
     blob: Arc<RemoteBlob>,
-    coming: VecDeque<JoinHandle<Result<Bytes, Failure>>>,
+    coming: VecDeque<JoinHandle<Result<Part, Failure>>>,
     asked: u64,
     part: u64,
-    now: Bytes,
+    now: Part,
+}
+
+/// A part that has come; its room is given back when it has been read.
+#[derive(Default)]
+struct Part {
+    bytes: Bytes,
+    _room: Option<Reserved>,
 }
 
 /// The first part of a stream; the following ones double up to [`STREAM_PART`], or [`PART`] on fast connections.
@@ -280,20 +311,29 @@ const STREAM_FLIGHT: usize = 4;
 
 impl RemoteStream {
     pub fn new(blob: Arc<RemoteBlob>) -> RemoteStream {
-        let now = blob.backend.windows().get(&blob.key, 0).unwrap_or_default();
-        RemoteStream { asked: now.len() as u64, blob, coming: VecDeque::new(), part: FIRST_PART, now }
+        let bytes = blob.backend.windows().get(&blob.key, &blob.pin, 0).unwrap_or_default();
+        RemoteStream { asked: bytes.len() as u64, blob, coming: VecDeque::new(), part: FIRST_PART, now: Part { bytes, _room: None } }
     }
     fn ask(&mut self) -> Result<()> {
         let (most, flight) = if self.blob.fast() { (PART, STREAM_FLIGHT - 1) } else { (STREAM_PART, STREAM_FLIGHT) };
         while self.coming.len() < flight && self.asked < self.blob.len {
-            let range = self.asked..(self.asked + self.part).min(self.blob.len);
+            let mut range = self.asked..(self.asked + self.part).min(self.blob.len);
+            let room = self.blob.backend.memory.reserve(range.end - range.start);
+            if room.is_none() {
+                // One small part always comes.
+                if !self.coming.is_empty() {
+                    break;
+                }
+                range.end = range.end.min(range.start + FIRST_PART);
+                self.part = FIRST_PART;
+            }
             self.asked = range.end;
             self.part = (self.part * 2).min(most);
             let blob = self.blob.clone();
             self.coming.push_back(runtime()?.spawn(async move {
                 let mut bytes = vec![0; (range.end - range.start) as usize];
                 blob.fill(range.start, &mut bytes).await?;
-                Ok(bytes.into())
+                Ok(Part { bytes: bytes.into(), _room: room })
             }));
         }
         Ok(())
@@ -302,15 +342,16 @@ impl RemoteStream {
 
 impl Read for RemoteStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.now.is_empty() && !buf.is_empty() {
+        if self.now.bytes.is_empty() && !buf.is_empty() {
+            self.now = Part::default();
             self.ask().map_err(io::Error::other)?;
             let Some(front) = self.coming.pop_front() else { return Ok(0) };
-            let bytes = runtime().map_err(io::Error::other)?.block_on(front).map_err(io::Error::other)?;
-            self.now = bytes.map_err(|f| io::Error::other(self.blob.fail(f)))?;
+            let part = runtime().map_err(io::Error::other)?.block_on(front).map_err(io::Error::other)?;
+            self.now = part.map_err(|f| io::Error::other(self.blob.fail(f)))?;
             self.ask().map_err(io::Error::other)?;
         }
-        let n = buf.len().min(self.now.len());
-        buf[..n].copy_from_slice(&self.now.split_to(n));
+        let n = buf.len().min(self.now.bytes.len());
+        buf[..n].copy_from_slice(&self.now.bytes.split_to(n));
         Ok(n)
     }
 }

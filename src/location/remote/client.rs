@@ -4,16 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, Method};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService, ReqwestConnector,
-};
+use object_store::client::{HttpClient, HttpConnector, HttpRequestBody};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
@@ -23,75 +20,8 @@ use super::RemoteOptions;
 use super::credentials::{AwsSettings, Finder, check_endpoint};
 use super::errors::{Failure, What};
 use super::url::{Scheme, Target, path};
+use super::wire::{Connector, http_date, patience};
 use crate::error::{Error, Kind, Result};
-
-/// How long a connection may be silent.
-fn patience() -> Duration {
-    let millis = std::env::var("NPK_READ_TIMEOUT_MS").ok().and_then(|v| v.parse().ok()).unwrap_or(45_000);
-    Duration::from_millis(millis)
-}
-
-/// Sends requests, and turns every answer that is no success into a [`Failure`] with all that the server said.
-#[derive(Debug)]
-struct Wire {
-    reading: HttpClient,
-    /// Without a limit on silence: an upload's answer comes when its body has gone through.
-    writing: HttpClient,
-    patience: Duration,
-}
-
-/// The slowest upload that is waited for, in bytes a second and connection.
-const SLOWEST_UPLOAD: u64 = 32 << 10;
-
-#[async_trait]
-impl HttpService for Wire {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let writes = matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE);
-        let response = if writes {
-            let limit = self.patience + Duration::from_secs(request.body().content_length() as u64 / SLOWEST_UPLOAD);
-            match tokio::time::timeout(limit, self.writing.execute(request)).await {
-                Ok(response) => response?,
-                Err(_) => return Err(HttpError::new(HttpErrorKind::Timeout, Failure::new(What::Timeout, "no answer in time"))),
-            }
-        } else {
-            self.reading.execute(request).await?
-        };
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let (parts, body) = response.into_parts();
-        let said = tokio::time::timeout(self.patience, read_some(body.bytes_stream())).await.unwrap_or_default();
-        Err(HttpError::new(HttpErrorKind::Unknown, Failure::from_response(parts.status.as_u16(), &parts.headers, &said)))
-    }
-}
-
-/// The beginning of an error's body.
-async fn read_some(mut body: BoxStream<'static, Result<Bytes, HttpError>>) -> String {
-    let mut bytes = Vec::new();
-    while let Some(Ok(more)) = body.next().await {
-        bytes.extend_from_slice(&more[..more.len().min(8192 - bytes.len())]);
-        if bytes.len() >= 8192 {
-            break;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[derive(Debug)]
-struct Connector {
-    patience: Duration,
-}
-
-impl HttpConnector for Connector {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let plain = ReqwestConnector::default();
-        Ok(HttpClient::new(Wire {
-            reading: plain.connect(&options.clone().with_read_timeout(self.patience))?,
-            writing: plain.connect(options)?,
-            patience: self.patience,
-        }))
-    }
-}
 
 fn client_options(allow_http: bool, no_verify_ssl: bool, ca_bundle: Option<&str>) -> Result<ClientOptions> {
     let mut options = ClientOptions::new()
@@ -500,20 +430,4 @@ fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
     let (range, len) = text.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     Some((first.trim().parse().ok()?..last.trim().parse::<u64>().ok()?.checked_add(1)?, len.trim().parse().ok()))
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<SystemTime> {
-    let mut words = text.split([' ', ':']).filter(|w| !w.is_empty()).skip(1);
-    let day: u64 = words.next()?.parse().ok()?;
-    let month = words.next()?;
-    let month =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"].iter().position(|m| *m == month)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok().filter(|y| (1970..10_000).contains(y))?;
-    let (hours, minutes, seconds): (u64, u64, u64) =
-        (words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    // Days since 1970, with years that begin in March.
-    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days = (365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day).checked_sub(719_469)?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(((days * 24 + hours.min(24)) * 60 + minutes.min(60)) * 60 + seconds.min(60)))
 }

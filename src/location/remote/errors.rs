@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use object_store::client::{HttpError, HttpErrorKind};
 
@@ -81,6 +81,16 @@ fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(text[from..to].trim()).filter(|t| !t.is_empty() && t.len() < 600)
 }
 
+/// The time that Retry-After tells, in seconds or as a date; nobody is waited for longer than an hour.
+fn wait(text: &str) -> Option<Duration> {
+    const MOST: Duration = Duration::from_secs(3600);
+    match text.trim().parse::<f64>() {
+        Ok(seconds) if seconds >= 0.0 => Some(Duration::try_from_secs_f64(seconds).map_or(MOST, |s| s.min(MOST))),
+        Ok(_) => None,
+        Err(_) => Some(super::wire::http_date(text)?.duration_since(SystemTime::now()).unwrap_or_default().min(MOST)),
+    }
+}
+
 impl Failure {
     pub fn new(what: What, detail: impl Into<String>) -> Failure {
         Failure { what, status: None, code: None, detail: detail.into(), region: None, retry_after: None }
@@ -145,10 +155,7 @@ impl Failure {
             detail.push_str(": ");
             detail.push_str(said.trim_end_matches('.'));
         }
-        let retry_after = header("retry-after")
-            .and_then(|v| v.trim().parse::<f64>().ok())
-            .filter(|s| (0.0..3600.0).contains(s))
-            .map(Duration::from_secs_f64);
+        let retry_after = header("retry-after").and_then(wait);
         Failure { what, status: Some(status), code, detail, region, retry_after }
     }
 

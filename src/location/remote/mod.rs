@@ -7,14 +7,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use object_store::list::PaginatedListOptions;
 
 use super::{Backend, Blob, Entry, Kind, Location, Output, OutputDir, local};
 use crate::error::{Error, Result};
@@ -23,15 +21,22 @@ use crate::format::Existing;
 mod blob;
 mod client;
 mod credentials;
+mod directory;
 mod errors;
 mod expand;
+mod listing;
+mod memory;
 mod upload;
 mod url;
+mod whole;
+mod wire;
 
 use blob::{RemoteBlob, RemoteStream, Windows};
 use client::{Objects, Pin, Service};
 use errors::{Failure, What};
 pub use expand::{expand, walk};
+use memory::Memory;
+use whole::Whole;
 
 /// How remote locations are reached; what is not given comes from the environment and the AWS configuration files.
 #[derive(Clone, Debug, Default)]
@@ -109,17 +114,21 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         return Ok(known);
     }
     let service = client::connect(target, url, options)?;
+    let memory = Memory::of(options.memory_bytes);
     let made = Arc::new_cyclic(|me| RemoteBackend {
         me: me.clone(),
         scheme: target.scheme,
         bucket: target.bucket.clone(),
         service: RwLock::new(Arc::new(service)),
         again: (target.clone(), url.to_string(), options.clone()),
-        moved: AtomicBool::new(false),
+        moved: Mutex::default(),
+        answered: AtomicBool::new(false),
+        blind: AtomicBool::new(false),
         retries: options.retries.unwrap_or(8),
+        memory,
         permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
         opened: Mutex::default(),
-        windows: Mutex::default(),
+        windows: Mutex::new(Windows::new(memory.windows)),
         rate: AtomicU64::new(0),
     });
     all.retain(|_, b| b.strong_count() > 0);
@@ -141,6 +150,13 @@ const HEAD: u64 = 64 << 10;
 /// Objects whose length and version are remembered.
 const MOST_OPENED: usize = 4096;
 
+/// Tries of a request that were made; and whether what was wrong was set right once.
+#[derive(Default)]
+struct Tries {
+    made: u32,
+    mended: bool,
+}
+
 /// What the first look at an object told.
 #[derive(Clone, Debug)]
 struct Opened {
@@ -148,13 +164,6 @@ struct Opened {
     len: u64,
     /// A server without ranges: the object is fetched whole.
     whole: bool,
-}
-
-/// An object of a listing.
-pub(crate) struct Listed {
-    pub(crate) key: String,
-    pub(crate) len: u64,
-    pub(crate) etag: Option<String>,
 }
 
 /// One bucket, container or server.
@@ -165,8 +174,14 @@ pub struct RemoteBackend {
     service: RwLock<Arc<Service>>,
     /// To connect again, where the bucket turns out to be in another region.
     again: (url::Target, String, RemoteOptions),
-    moved: AtomicBool,
+    /// The region that it was followed to.
+    moved: Mutex<Option<String>>,
+    /// Whether the server has ever answered.
+    answered: AtomicBool,
+    /// What is not there is "forbidden" here: nothing may be listed.
+    blind: AtomicBool,
     retries: u32,
+    memory: Memory,
     permits: tokio::sync::Semaphore,
     opened: Mutex<HashMap<String, Opened>>,
     windows: Mutex<Windows>,
@@ -193,17 +208,20 @@ impl RemoteBackend {
         self.service.read().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// Follows a bucket to its region, once; renews credentials that have expired, once.
+    /// Follows a bucket to its region, once; renews credentials that have expired.
     fn mend(&self, failure: &Failure) -> bool {
         match (failure.what, &failure.region) {
             (What::WrongRegion, Some(region)) if self.again.2.region.as_ref() != Some(region) => {
-                if self.moved.swap(true, Ordering::Relaxed) {
-                    return false;
+                let mut moved = self.moved.lock().unwrap_or_else(|e| e.into_inner());
+                if let Some(there) = &*moved {
+                    // Another request that was under way has led there already.
+                    return there == region;
                 }
                 let (target, url, options) = &self.again;
                 let options = RemoteOptions { region: Some(region.clone()), ..options.clone() };
                 let Ok(service) = client::connect(target, url, &options) else { return false };
                 *self.service.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(service);
+                *moved = Some(region.clone());
                 true
             }
             (What::Expired, _) => self.service().renew(),
@@ -212,44 +230,62 @@ impl RemoteBackend {
     }
 
     /// Waits before the next try, or gives the failure back where another one is of no use.
-    async fn pause(&self, failure: Failure, tries: &mut u32) -> Result<(), Failure> {
-        if *tries == 0 && self.mend(&failure) {
-            *tries = 1;
+    async fn pause(&self, failure: Failure, tries: &mut Tries) -> Result<(), Failure> {
+        if failure.status.is_some() {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+        if !tries.mended && self.mend(&failure) {
+            tries.mended = true;
             return Ok(());
         }
-        if *tries >= failure.tries(self.retries) {
+        let most = match failure.what {
+            // A server that is known to be there comes back.
+            What::Dns | What::Refused if self.answered.load(Ordering::Relaxed) => self.retries,
+            _ => failure.tries(self.retries),
+        };
+        if tries.made >= most {
             return Err(failure);
         }
-        let base = Duration::from_millis(50) * 2u32.pow((*tries).min(7));
+        let base = Duration::from_millis(50) * 2u32.pow(tries.made.min(7));
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
         let jitter = base.mul_f64(f64::from(nanos % 1000) / 1000.0);
         let wait = (base + jitter).max(failure.retry_after.unwrap_or_default().min(Duration::from_secs(120)));
-        *tries += 1;
+        tries.made += 1;
         tokio::time::sleep(wait).await;
         Ok(())
     }
 
     /// Tries until it works or is of no use.
     async fn retrying<T, F: Future<Output = Result<T, Failure>>>(&self, work: impl Fn() -> F) -> Result<T, Failure> {
-        let mut tries = 0;
+        let mut tries = Tries::default();
         loop {
             match work().await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return Ok(done);
+                }
                 Err(failure) => self.pause(failure, &mut tries).await?,
             }
         }
     }
 
+    fn wait<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        runtime().map_err(|e| Failure::new(What::Other, e.message()))?.block_on(work)
+    }
     fn run<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T> {
-        runtime()?.block_on(work).map_err(|f| f.into_error(&self.bucket))
+        self.wait(work).map_err(|f| f.into_error(&self.bucket))
+    }
+
+    fn opened(&self, key: &str) -> Result<Option<Opened>> {
+        self.look(key).map_err(|f| f.into_error(&self.bucket))
     }
 
     /// The first look at an object; `None` where there is none.
-    fn opened(&self, key: &str) -> Result<Option<Opened>> {
+    fn look(&self, key: &str) -> Result<Option<Opened>, Failure> {
         if let Some(known) = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key) {
             return Ok(Some(known.clone()));
         }
-        let found = self.run(async {
+        let found = self.wait(async {
             let look = || async {
                 let mut got = self.service().get(key, Some(0..HEAD), None).await?;
                 let (whole, expected) = match (&got.range, got.pin.len) {
@@ -287,7 +323,7 @@ impl RemoteBackend {
         let Some((pin, whole, head)) = found else { return Ok(None) };
         let opened = Opened { len: pin.len.unwrap_or(0), pin, whole };
         if !whole && !head.is_empty() {
-            self.windows().put(&Arc::from(key), 0, head);
+            self.windows().put(&Arc::from(key), &opened.pin, 0, head);
         }
         let mut all = self.opened.lock().unwrap_or_else(|e| e.into_inner());
         if all.len() >= MOST_OPENED {
@@ -316,122 +352,68 @@ impl RemoteBackend {
         })
     }
 
-    fn objects(&self, what: &str) -> Result<Objects> {
-        match &*self.service() {
-            Service::Objects(o) => Ok(o.clone()),
-            Service::Site(_) => Err(Error::refused(format!("http:// and https:// cannot be {what}"))),
+    /// Web servers cannot be listed or written to.
+    fn no_site(&self, what: &str) -> Result<()> {
+        match self.scheme {
+            url::Scheme::Http => Err(Error::refused(format!("http:// and https:// cannot be {what}"))),
+            _ => Ok(()),
         }
     }
 
-    /// One page of a listing: prefixes (with `/`), objects, the token of the next page.
-    async fn page(
-        &self,
-        prefix: &str,
-        delimiter: Option<&'static str>,
-        most: Option<usize>,
-        token: Option<String>,
-    ) -> Result<(Vec<String>, Vec<Listed>, Option<String>), Failure> {
-        self.retrying(|| async {
-            let service = self.service();
-            let Service::Objects(objects) = &*service else {
-                return Err(Failure::new(What::Other, "a web server has no listing"));
-            };
-            let options = PaginatedListOptions {
-                delimiter: delimiter.map(Into::into),
-                max_keys: most,
-                page_token: token.clone(),
-                ..PaginatedListOptions::default()
-            };
-            let page =
-                objects.pages.list_paginated(Some(prefix).filter(|p| !p.is_empty()), options).await.map_err(|e| Failure::from_store(&e))?;
-            let prefixes = page.result.common_prefixes.iter().map(|p| format!("{}/", p.as_ref())).collect();
-            let listed = page
-                .result
-                .objects
-                .into_iter()
-                .map(|o| Listed { key: o.location.as_ref().to_string(), len: o.size, etag: o.e_tag })
-                .collect();
-            Ok((prefixes, listed, page.page_token))
-        })
-        .await
-    }
-
-    /// All pages.
-    fn pages(&self, prefix: &str, delimiter: Option<&'static str>) -> Result<(Vec<String>, Vec<Listed>)> {
-        self.objects("listed")?;
-        self.run(async {
-            let (mut prefixes, mut objects, mut token) = (Vec::new(), Vec::new(), None);
-            loop {
-                let (p, o, next) = self.page(prefix, delimiter, None, token).await?;
-                prefixes.extend(p);
-                objects.extend(o);
-                match next {
-                    Some(t) => token = Some(t),
-                    None => return Ok((prefixes, objects)),
-                }
-            }
-        })
-    }
-
-    /// Every object below a prefix (which ends in `/` or is empty); markers of directories are left out.
-    pub(crate) fn walk(&self, prefix: &str) -> Result<Vec<Listed>> {
-        let (_, mut objects) = self.pages(prefix, None)?;
-        objects.sort_by(|a, b| a.key.cmp(&b.key));
-        // `dir/` itself comes as `dir`, without bytes; it is one if others lie below it.
-        let marker: Vec<bool> = objects
-            .iter()
-            .enumerate()
-            .map(|(i, o)| {
-                let below = format!("{}/", o.key);
-                o.len == 0
-                    && (below == prefix
-                        || objects[i + 1..].iter().take_while(|n| n.key.starts_with(&o.key)).any(|n| n.key.starts_with(&below)))
-            })
-            .collect();
-        let mut marker = marker.iter();
-        objects.retain(|_| !marker.next().copied().unwrap_or(false));
-        Ok(objects)
-    }
-
-    /// One level below a prefix: names of directories and objects whose keys begin with `prefix` (not only whole parts).
-    fn level(&self, prefix: &str) -> Result<Vec<Entry>> {
-        let (prefixes, objects) = self.pages(prefix, Some("/"))?;
-        let name = |key: &str| key.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string();
-        let mut entries: Vec<Entry> = prefixes.iter().map(|p| Entry { name: name(p), is_dir: true, len: 0 }).collect();
-        entries.extend(objects.iter().filter(|o| !(o.len == 0 && format!("{}/", o.key) == prefix)).map(|o| Entry {
-            name: name(&o.key),
-            is_dir: false,
-            len: o.len,
-        }));
-        Ok(entries)
-    }
-
-    /// Whether anything lies below `key/`.
-    fn is_prefix(&self, key: &str) -> Result<bool> {
-        let prefix = match key.trim_end_matches('/') {
-            "" => String::new(),
-            k => format!("{k}/"),
-        };
-        let (prefixes, objects, _) = self.run(self.page(&prefix, Some("/"), Some(2), None))?;
-        Ok(prefix.is_empty() || !prefixes.is_empty() || !objects.is_empty())
+    /// The storage as it is reached now: a bucket may turn out to be in another region, so each try asks anew.
+    fn storage(&self) -> Result<Objects, Failure> {
+        match &*self.service() {
+            Service::Objects(o) => Ok(o.clone()),
+            Service::Site(_) => Err(Failure::new(What::Other, "a web server is no storage")),
+        }
     }
 }
 
 impl Backend for RemoteBackend {
     fn kind(&self, key: &str) -> Result<Kind> {
-        if self.scheme == url::Scheme::Http {
-            return Ok(match self.opened(key)? {
-                Some(o) => Kind::File { len: o.len, modified: o.pin.modified },
-                None => Kind::Missing,
-            });
+        let site = self.scheme == url::Scheme::Http;
+        let mut denied = None;
+        if site || !key.is_empty() && !key.ends_with('/') {
+            match self.look(key) {
+                // A web server answers with a page about its directories.
+                Ok(Some(_)) if site && self.is_page(key) && self.is_store(key) => return Ok(Kind::Dir),
+                Ok(Some(o)) => return Ok(Kind::File { len: o.len, modified: o.pin.modified }),
+                Ok(None) => {}
+                Err(f) if !site && f.what == What::Denied => denied = Some(f),
+                Err(f) => return Err(f.into_error(&self.bucket)),
+            }
         }
-        if !key.is_empty()
-            && !key.ends_with('/')
-            && let Some(o) = self.opened(key)?
-        {
-            return Ok(Kind::File { len: o.len, modified: o.pin.modified });
+        if !site && denied.is_none() {
+            match self.is_prefix(key) {
+                Ok(true) => return Ok(Kind::Dir),
+                Ok(false) => return Ok(Kind::Missing),
+                Err(f) if f.what == What::Denied => denied = Some(f),
+                Err(f) => return Err(f.into_error(&self.bucket)),
+            }
         }
-        Ok(if self.is_prefix(key)? { Kind::Dir } else { Kind::Missing })
+        // Nothing can be listed: a store shows by the files that every store has.
+        if self.is_store(key) {
+            self.blind.store(!site, Ordering::Relaxed);
+            return Ok(Kind::Dir);
+        }
+        match denied {
+            Some(f) if !self.blind.load(Ordering::Relaxed) => Err(f.into_error(&self.bucket)),
+            _ => Ok(Kind::Missing),
+        }
+    }
+
+    fn exists(&self, key: &str) -> Result<bool> {
+        if !key.is_empty() && !key.ends_with('/') && self.there(key)?.is_some() {
+            return Ok(true);
+        }
+        match self.is_prefix(key) {
+            Err(f) if f.what == What::Denied => Ok(self.is_store(key)),
+            other => other.map_err(|f| f.into_error(&self.bucket)),
+        }
+    }
+
+    fn is_copied(&self, key: &str) -> bool {
+        self.opened(key).is_ok_and(|o| o.is_some_and(|o| o.whole))
     }
 
     fn list(&self, key: &str) -> Result<Vec<Entry>> {
@@ -461,13 +443,13 @@ impl Backend for RemoteBackend {
     }
 
     fn create_file(&self, key: &str, existing: Existing) -> Result<Box<dyn Output>> {
-        let objects = self.objects("written to")?;
-        upload::create_file(self.shared()?, objects, key, existing)
+        self.no_site("written to")?;
+        upload::create_file(self.shared()?, key, existing)
     }
 
     fn create_dir(&self, key: &str, existing: Existing, markers: &[&str]) -> Result<Box<dyn OutputDir>> {
-        let objects = self.objects("written to")?;
-        upload::create_dir(self.shared()?, objects, key, existing, markers)
+        self.no_site("written to")?;
+        directory::create_dir(self.shared()?, key, existing, markers)
     }
 
     fn walk(&self, key: &str) -> Result<Vec<(String, u64)>> {
@@ -481,9 +463,9 @@ impl Backend for RemoteBackend {
 
     fn remove(&self, key: &str) -> Result<()> {
         use object_store::ObjectStoreExt;
-        let objects = self.objects("written to")?;
+        self.no_site("written to")?;
         let path = url::path(key)?;
-        self.run(self.retrying(|| async { objects.store.delete(&path).await.map_err(|e| Failure::from_store(&e)) }))?;
+        self.run(self.retrying(|| async { self.storage()?.store.delete(&path).await.map_err(|e| Failure::from_store(&e)) }))?;
         self.forget(key);
         Ok(())
     }
@@ -496,7 +478,33 @@ impl Backend for RemoteBackend {
     }
 }
 
+/// Files that every store has one of.
+const STORES: [&str; 4] = ["metadata.npkm", "zarr.json", ".zgroup", ".zarray"];
+
 impl RemoteBackend {
+    /// Whether a file that marks a store can be read below `key`.
+    fn is_store(&self, key: &str) -> bool {
+        let key = key.trim_end_matches('/');
+        let name = key.rsplit('/').next().unwrap_or_default();
+        // What lies in a store is no store itself: every look at one of its files would be five.
+        if STORES.contains(&name) || name.starts_with('.') || name == "npk.json" {
+            return false;
+        }
+        let below = |marker: &str| if key.is_empty() { marker.to_string() } else { format!("{key}/{marker}") };
+        STORES.iter().any(|marker| {
+            let key = below(marker);
+            matches!(self.opened(&key), Ok(Some(_))) && !self.is_page(&key)
+        })
+    }
+
+    /// Whether what was opened begins like a web page.
+    fn is_page(&self, key: &str) -> bool {
+        let pin = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key).map(|o| o.pin.clone());
+        let Some(head) = pin.and_then(|pin| self.windows().get(key, &pin, 0)) else { return false };
+        let text = String::from_utf8_lossy(&head[..head.len().min(64)]).trim_start().to_ascii_lowercase();
+        text.starts_with("<!doctype html") || text.starts_with("<html")
+    }
+
     fn remote_blob(&self, key: &str, opened: Opened) -> Result<Arc<RemoteBlob>> {
         Ok(Arc::new(RemoteBlob::new(self.shared()?, Arc::from(key), opened.pin, opened.len)))
     }
@@ -504,37 +512,6 @@ impl RemoteBackend {
     /// From a server without ranges: everything, in one go.
     fn whole(&self, key: &str) -> Result<Box<dyn Read + Send>> {
         let got = self.run(self.retrying(|| async { self.service().get(key, None, None).await }))?;
-        Ok(Box::new(Whole { backend: self.shared()?, len: got.pin.len, range: 0..0, body: got.body, now: Bytes::new() }))
-    }
-}
-
-/// A body as it comes. It cannot be taken up again where it breaks.
-struct Whole {
-    backend: Arc<RemoteBackend>,
-    len: Option<u64>,
-    range: Range<u64>,
-    body: futures_util::stream::BoxStream<'static, Result<Bytes, Failure>>,
-    now: Bytes,
-}
-
-impl Read for Whole {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let fail = |f: Failure| std::io::Error::other(f.into_error(&self.backend.bucket));
-        while self.now.is_empty() && !buf.is_empty() {
-            match runtime().map_err(std::io::Error::other)?.block_on(self.body.next()) {
-                Some(Ok(bytes)) => {
-                    self.range.end += bytes.len() as u64;
-                    self.now = bytes;
-                }
-                Some(Err(failure)) => return Err(fail(failure)),
-                None if self.len.is_some_and(|len| self.range.end < len) => {
-                    return Err(fail(Failure::new(What::Broken, "the body is short")));
-                }
-                None => return Ok(0),
-            }
-        }
-        let n = buf.len().min(self.now.len());
-        buf[..n].copy_from_slice(&self.now.split_to(n));
-        Ok(n)
+        Ok(Box::new(Whole::new(self.shared()?, got)))
     }
 }
