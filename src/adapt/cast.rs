@@ -1,4 +1,4 @@
-//! Casts between the model's dtypes, checked value by value unless rounding was allowed.
+//! Casts between the model's dtypes, checked value by value: equal, or, where rounding was allowed, at least in range.
 
 use half::{bf16, f16};
 
@@ -11,9 +11,32 @@ use crate::model::{Buf, Dtype, typed};
 /// Exact means: the value read back in the old type is equal (NaN equals NaN, whatever its payload). Complex to real
 /// is exact where the imaginary part is zero.
 ///
+/// `lossy` lets values round (towards zero where they become integers); what is past the type's range, and a NaN that
+/// would be an integer, is never let through: it would come out as another number altogether.
+///
 /// # Errors
-/// `Err(index)`: the first element that would change, where `lossy` is not given.
+/// `Err(index)`: the first element that would change, or with `lossy` that is out of range.
 pub fn cast(values: &Buf, from: Dtype, to: Dtype, lossy: bool) -> std::result::Result<Buf, usize> {
+    by(values, from, to, if lossy { Rule::Rounded } else { Rule::Exact })
+}
+
+/// Casts all elements, whatever becomes of them: where some stand at nulls, and the others are checked on their own.
+pub fn unchecked(values: &Buf, from: Dtype, to: Dtype) -> Buf {
+    by(values, from, to, Rule::Any).unwrap_or_default()
+}
+
+/// Which values go through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Those that stay equal.
+    Exact,
+    /// Those in range.
+    Rounded,
+    /// All.
+    Any,
+}
+
+fn by(values: &Buf, from: Dtype, to: Dtype, rule: Rule) -> std::result::Result<Buf, usize> {
     if from == to {
         return Ok(values.clone());
     }
@@ -37,7 +60,7 @@ pub fn cast(values: &Buf, from: Dtype, to: Dtype, lossy: bool) -> std::result::R
         }
         _ => {}
     }
-    let cast = Cast { lossy };
+    let cast = Cast { rule };
     match from {
         Dtype::Bool => cast.each(values.iter().map(|b| u8::from(*b != 0)), to),
         Dtype::U8 => cast.each(values.iter().copied(), to),
@@ -119,12 +142,18 @@ pub fn always_exact(from: Dtype, to: Dtype) -> bool {
 /// Casts, and names array and index of the first value that would change.
 ///
 /// # Errors
-/// Refused (exit 4).
+/// Refused (exit 4): not exact, or out of range.
 pub fn checked(values: &Buf, from: Dtype, to: Dtype, lossy: bool, array: &str, first_element: u64) -> Result<Buf> {
     cast(values, from, to, lossy).map_err(|index| {
-        Error::refused(format!("element {} ({}) is not exact as {to}", first_element + index as u64, show(values, from, index)))
-            .array(array)
-            .hint("--lossy lets --dtype round")
+        let (at, shown) = (first_element + index as u64, show(values, from, index));
+        let item = from.item_bytes() as usize;
+        let one = values.slice_with_length(index * item, item);
+        match cast(&one, from, to, true) {
+            Ok(_) => Error::refused(format!("element {at} ({shown}) is not exact as {to}")).hint("--lossy lets --dtype round"),
+            Err(_) => Error::refused(format!("element {at} ({shown}) is out of the range of {to}"))
+                .hint("a wider type holds it; --lossy rounds, it does not let values past the range"),
+        }
+        .array(array)
     })
 }
 
@@ -182,7 +211,7 @@ fn float<F: Into<f64> + std::fmt::Debug + Copy>(value: F) -> String {
 }
 
 struct Cast {
-    lossy: bool,
+    rule: Rule,
 }
 
 /// What values are read as: enough to convert to anything and to see whether it was exact.
@@ -273,11 +302,18 @@ fn same(a: f64, b: f64) -> bool {
 
 impl Cast {
     fn each<F: From>(&self, values: impl Iterator<Item = F>, to: Dtype) -> std::result::Result<Buf, usize> {
+        // What rounding may do: a fraction may go, a finite number may not become infinite (or a NaN).
+        let lossy = self.rule != Rule::Exact;
+        let stays = move |from: f64, finite: bool| lossy && (finite || !from.is_finite());
         macro_rules! integer {
             ($t:ty) => {
                 self.collect(values, |v: F| match v.integer() {
                     Some(i) => (i as $t, (i as $t) as i128 == i),
-                    None => (v.real().0 as $t, false),
+                    None => {
+                        let whole = v.real().0.trunc();
+                        // Saturated where it is out of range, and 0 for a NaN: then it is not equal.
+                        (whole as $t, lossy && (whole as $t) as f64 == whole)
+                    }
                 })
             };
         }
@@ -285,7 +321,7 @@ impl Cast {
             Dtype::Bool => self.collect(values, |v: F| {
                 let i = v.integer();
                 let zero = v.real().0 == 0.0 && v.imaginary() == 0.0;
-                (u8::from(!zero), matches!(i, Some(0 | 1)))
+                (u8::from(!zero), lossy || matches!(i, Some(0 | 1)))
             }),
             Dtype::U8 => integer!(u8),
             Dtype::U16 => integer!(u16),
@@ -297,44 +333,54 @@ impl Cast {
             Dtype::I64 => integer!(i64),
             Dtype::F64 => self.collect(values, |v: F| {
                 let (f, exact) = v.real();
-                (f, exact && v.imaginary() == 0.0)
+                (f, lossy || exact && v.imaginary() == 0.0)
             }),
             Dtype::F32 => self.collect(values, |v: F| {
                 let (f, exact) = v.real();
                 let s = v.single();
-                (s, exact && same(s as f64, f) && v.imaginary() == 0.0)
+                (s, exact && same(s as f64, f) && v.imaginary() == 0.0 || stays(f, s.is_finite()))
             }),
             Dtype::F16 => self.collect(values, |v: F| {
                 let (f, exact) = v.real();
                 let h = f16::from_f64(f);
-                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0)
+                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()))
             }),
             Dtype::Bf16 => self.collect(values, |v: F| {
                 let (f, exact) = v.real();
                 let h = bf16::from_f64(f);
-                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0)
+                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()))
             }),
             Dtype::C128 => self
                 .collect(values, |v: F| {
                     let (f, exact) = v.real();
-                    ([f, v.imaginary()], exact)
+                    ([f, v.imaginary()], lossy || exact)
                 })
                 .map(|b: Buf| b),
             Dtype::C64 => self.collect(values, |v: F| {
                 let ((f, exact), i) = (v.real(), v.imaginary());
                 let (s, t) = (v.single(), i as f32);
-                ([s, t], exact && same(s as f64, f) && same(t as f64, i))
+                let fits = stays(f, s.is_finite()) && stays(i, t.is_finite());
+                ([s, t], exact && same(s as f64, f) && same(t as f64, i) || fits)
             }),
             Dtype::C32 => self.collect(values, |v: F| {
                 let ((f, exact), i) = (v.real(), v.imaginary());
                 let (s, t) = (f16::from_f64(f), f16::from_f64(i));
-                ([s.to_bits(), t.to_bits()], exact && same(s.to_f64(), f) && same(t.to_f64(), i))
+                let fits = stays(f, s.is_finite()) && stays(i, t.is_finite());
+                ([s.to_bits(), t.to_bits()], exact && same(s.to_f64(), f) && same(t.to_f64(), i) || fits)
             }),
-            _ => self.collect(values, |v: F| {
-                let ((f, exact), s) = (v.real(), v.single());
-                let (code, fits) = float8::encode(to, s);
-                (code, exact && fits && same(s as f64, f) && v.imaginary() == 0.0)
-            }),
+            _ => {
+                let table = float8::table(to);
+                self.collect(values, |v: F| {
+                    let ((f, exact), s) = (v.real(), v.single());
+                    let (code, fits) = float8::encode(to, s);
+                    let back = table[code as usize];
+                    // Infinities that the type lacks would come out as NaN; E8M0 has only positive numbers.
+                    let stays = f.is_nan()
+                        || back.is_infinite() && f.is_infinite()
+                        || back.is_finite() && (to != Dtype::F8E8m0 || f > 0.0 && f.is_finite());
+                    (code, exact && fits && same(s as f64, f) && v.imaginary() == 0.0 || lossy && stays)
+                })
+            }
         }
     }
 
@@ -344,20 +390,20 @@ impl Cast {
         values: impl Iterator<Item = F>,
         convert: impl Fn(F) -> (T, bool),
     ) -> std::result::Result<Buf, usize> {
-        // Without a branch per element; the index is looked for only where something was inexact.
-        let mut all_exact = true;
-        let mut inexact = usize::MAX;
+        // Without a branch per element; the index is looked for only where something did not go.
+        let mut all_good = true;
+        let mut bad = usize::MAX;
         let mut out: Vec<T> = Vec::with_capacity(values.size_hint().0);
         for (i, v) in values.enumerate() {
-            let (t, exact) = convert(v);
-            if !exact && all_exact {
-                all_exact = false;
-                inexact = i;
+            let (t, good) = convert(v);
+            if !good && all_good {
+                all_good = false;
+                bad = i;
             }
             out.push(t);
         }
-        if !all_exact && !self.lossy {
-            return Err(inexact);
+        if !all_good && self.rule != Rule::Any {
+            return Err(bad);
         }
         Ok(buf_of(out))
     }

@@ -291,10 +291,16 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
                 };
                 *values = match cast::cast(values, *from, *to, *lossy) {
                     Ok(cast) => cast,
-                    Err(index) if at_null(index) && !from.is_complex() => cast::cast(values, *from, *to, true)
-                        .map_err(|_| Error::failed("a cast failed"))
-                        .and_then(|cast| exact_but_nulls(values, &cast, *from, *to, &at_null, info, first_element).map(|()| cast))?,
-                    Err(_) => cast::checked(values, *from, *to, false, &info.name, first_element)?,
+                    Err(index) if at_null(index) => {
+                        let cast = cast::unchecked(values, *from, *to);
+                        let item = from.item_bytes() as usize;
+                        for i in (index..values.len() / item).filter(|&i| !at_null(i)) {
+                            let one = values.slice_with_length(i * item, item);
+                            cast::checked(&one, *from, *to, *lossy, &info.name, first_element + i as u64)?;
+                        }
+                        cast
+                    }
+                    Err(_) => cast::checked(values, *from, *to, *lossy, &info.name, first_element)?,
                 };
             }
         },
@@ -360,22 +366,6 @@ fn decode(chunk: &mut Chunk, categories: &Categories, codes: Dtype, fixed: Optio
     })?;
     let values = Buf::from_vec(out);
     chunk.values = if fixed.is_some() { Values::Fixed(values) } else { Values::Var { offsets, values } };
-    Ok(())
-}
-
-fn exact_but_nulls(
-    old: &Buf,
-    new: &Buf,
-    from: Dtype,
-    to: Dtype,
-    at_null: &dyn Fn(usize) -> bool,
-    info: &ElementInfo,
-    first_element: u64,
-) -> Result<()> {
-    let (a, b) = (from.item_bytes() as usize, to.item_bytes() as usize);
-    for index in (0..new.len() / b).filter(|&i| !at_null(i)) {
-        cast::checked(&old.slice_with_length(index * a, a), from, to, false, &info.name, first_element + index as u64)?;
-    }
     Ok(())
 }
 
