@@ -62,13 +62,7 @@ fn look(at: &Location) -> Result<Detected> {
     let kind = at.kind()?;
     let by_name = by_extension(&at.file_name());
     let blob = match kind {
-        Kind::Missing => {
-            let error = Error::missing("no such file or directory");
-            return Err(match near_file(at) {
-                Some(near) => error.hint(format!("did you mean {near}?")),
-                None => error,
-            });
-        }
+        Kind::Missing => return Err(absent(at)),
         Kind::File { .. } => Some(at.blob()?),
         Kind::Dir | Kind::Stream => None,
     };
@@ -155,6 +149,19 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
     by_extension(&at.file_name()).ok_or_else(|| {
         Error::usage("the output's name does not tell its format").hint("give it an ending such as .npk, or --to FORMAT").file(at.display())
     })
+}
+
+/// What is said of an input that is not there: a link that leads nowhere, or a name that is near another.
+pub fn absent(at: &Location) -> Error {
+    let target = at.local_path().and_then(|path| std::fs::read_link(path).ok());
+    if let Some(target) = target {
+        return Error::missing(format!("it is a symbolic link to {}, which does not exist", target.display()));
+    }
+    let error = Error::missing("no such file or directory");
+    match near_file(at) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error,
+    }
 }
 
 fn near_file(at: &Location) -> Option<String> {

@@ -82,12 +82,15 @@ impl Error {
         first.0.more.extend(errors);
         Err(first)
     }
-    /// A failed system call on the way in: not found and permission are exit 3, the rest exit 1.
+    /// A failed system call on the way in: not found, permission and links in a circle are exit 3, the rest exit 1.
     pub fn reading(error: std::io::Error) -> Error {
         let error = match error.downcast::<Error>() {
             Ok(ours) => return ours,
             Err(other) => other,
         };
+        if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            return Error::missing("its symbolic links lead in a circle");
+        }
         match error.kind() {
             std::io::ErrorKind::NotFound => Error::missing("no such file or directory"),
             std::io::ErrorKind::PermissionDenied => Error::missing("permission denied"),
