@@ -209,6 +209,25 @@ impl TimeUnit {
         let known = ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic"];
         known.contains(&base).then(|| TimeUnit { base: base.into(), count })
     }
+    /// How long it is; months, years and numbers without a unit have no one length.
+    pub fn attoseconds(&self) -> Option<i128> {
+        const SECOND: i128 = 1_000_000_000_000_000_000;
+        let one = match self.base.as_str() {
+            "W" => 604_800 * SECOND,
+            "D" => 86_400 * SECOND,
+            "h" => 3_600 * SECOND,
+            "m" => 60 * SECOND,
+            "s" => SECOND,
+            "ms" => SECOND / 1_000,
+            "us" => SECOND / 1_000_000,
+            "ns" => SECOND / 1_000_000_000,
+            "ps" => 1_000_000,
+            "fs" => 1_000,
+            "as" => 1,
+            _ => return None,
+        };
+        Some(one * i128::from(self.count))
+    }
 }
 
 impl std::fmt::Display for TimeUnit {
@@ -474,6 +493,11 @@ impl ArrayMeta {
             .ok_or_else(|| Error::corrupt(format!("{rows} rows of {row} bytes are too large")).array(&self.name))
     }
 
+    /// Its size for lists: rows × row size; of text and lists what they take in the file, where the format tells.
+    pub fn size_bytes(&self) -> Option<u64> {
+        if self.logical.is_var() { self.details.stored_bytes } else { self.bytes().ok().flatten() }
+    }
+
     /// The logical type as `list` prints it: `float32`, `timestamp[us, UTC]`, `string?`.
     pub fn type_name(&self) -> String {
         let base = match &self.logical {
@@ -527,6 +551,18 @@ pub struct Table {
     pub matrix: Option<String>,
     /// Schema metadata as the format has it: `pandas`, and the Arrow schema (base64 IPC message) under `ARROW:schema`.
     pub metadata: Attributes,
+}
+
+impl Table {
+    /// The arrays that must have a row each for every row of it: the matrix or the columns, and the index.
+    pub fn arrays(&self) -> Vec<&str> {
+        let data: Vec<&str> = match &self.matrix {
+            Some(matrix) => vec![matrix],
+            None => self.columns.iter().map(|c| c.array.as_str()).collect(),
+        };
+        let mut seen = std::collections::HashSet::new();
+        data.into_iter().chain(self.index.iter().map(String::as_str)).filter(|a| seen.insert(*a)).collect()
+    }
 }
 
 /// A column of a [`Table`].

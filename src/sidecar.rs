@@ -61,6 +61,12 @@ struct TableEntry {
     metadata: Attributes,
 }
 
+impl TableEntry {
+    fn arrays(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|c| c.array.as_str()).chain(self.index.iter().map(String::as_str)).chain(self.matrix.as_deref())
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct ColumnEntry {
     array: String,
@@ -358,6 +364,8 @@ pub fn merged(old: Option<&[u8]>, stay: &[String], new: Option<&[u8]>, added: &[
     let (mut side, new) = (parse(old)?, parse(new)?);
     let kept: HashSet<&str> = stay.iter().map(String::as_str).collect();
     side.arrays.retain(|entry| kept.contains(name_of(entry)));
+    // A table of which an array is replaced says nothing of the new one: its columns may be others, its rows more.
+    side.tables.retain(|table| !serde_json::from_value::<TableEntry>(table.clone()).is_ok_and(|t| t.arrays().any(|a| !kept.contains(a))));
     side.arrays.extend(new.arrays);
     side.order = stay.iter().chain(added).cloned().collect();
     side.attributes.extend(new.attributes);
