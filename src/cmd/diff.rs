@@ -1,16 +1,19 @@
 //! `npk diff`: do two files of any formats hold the same?
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use super::{chosen, input_location, open, read_options, settings, shown};
-use crate::adapt::names;
 use crate::adapt::view::View;
+use crate::adapt::{names, table};
 use crate::cli::DiffArgs;
 use crate::compare::{self, Rules, Verdict, all_equal, compare, sentence};
 use crate::error::{Error, Result};
 use crate::format::Source;
 use crate::location::Location;
-use crate::model::Plan;
+use crate::model::{Column, Plan};
+use crate::pipe::{self, Settings};
 use crate::report::{self, Voice, visible};
 
 /// Compares. 0: equal, 1: different.
@@ -32,7 +35,12 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
         }
         compare::logical(source, &settings).map_err(|e| e.file(at.display()))
     };
-    let (a, mut b) = (side(&args.a)?, side(&args.b)?);
+    let (mut a, mut b) = (side(&args.a)?, side(&args.b)?);
+    if let Some((matrix, columns)) = stacked(b.plan(), a.plan()) {
+        a = stack(a, &matrix, &columns, &settings).map_err(|e| e.file(shown(&args.a)))?;
+    } else if let Some((matrix, columns)) = stacked(a.plan(), b.plan()) {
+        b = stack(b, &matrix, &columns, &settings).map_err(|e| e.file(shown(&args.b)))?;
+    }
     if let Some(plan) = same_name(args, a.plan(), b.plan()) {
         b = Box::new(View::relabel(b, plan));
     }
@@ -78,6 +86,45 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
     Ok(u8::from(!equal))
 }
 
+/// Whether an array of `one` is the matrix of the columns of `other`'s table: its name, and the columns in its order. By
+/// the headers, where `one` says them; where it is no table, by the number of columns of its only array.
+fn stacked(one: &Plan, other: &Plan) -> Option<(String, Vec<usize>)> {
+    let columns = other.tables.first().filter(|t| t.matrix.is_none())?;
+    let data: Vec<&Column> = columns.columns.iter().filter(|c| !columns.index.contains(&c.array)).collect();
+    let recorded = one.tables.first();
+    let name = match recorded {
+        Some(table) => table.matrix.as_deref()?,
+        None => one.arrays.first().filter(|_| one.arrays.len() == 1)?.name.as_str(),
+    };
+    let matrix = &one.arrays[one.position(name)?];
+    if other.position(name).is_some_and(|_| recorded.is_some()) || matrix.inner != [data.len() as u64] || data.is_empty() {
+        return None;
+    }
+    let ordered: Vec<&Column> = match recorded {
+        // Columns without names have their places.
+        Some(table) if !table.columns.iter().map(|c| &c.header).eq(data.iter().map(|c| &c.header)) => {
+            table.columns.iter().map(|c| data.iter().copied().find(|d| d.header == c.header)).collect::<Option<Vec<_>>>()?
+        }
+        _ => data,
+    };
+    let mut seen = HashSet::new();
+    let indices: Vec<usize> = ordered.iter().filter_map(|c| other.position(&c.array)).filter(|i| seen.insert(*i)).collect();
+    let numbers = |&i: &usize| {
+        let m = &other.arrays[i];
+        m.logical.is_plain() && !m.nulls && m.inner.is_empty() && !m.scalar && m.details.error.is_none()
+    };
+    (indices.len() == ordered.len() && indices.iter().all(numbers)).then(|| (name.to_string(), indices))
+}
+
+/// Lays these columns side by side, as `convert` does.
+fn stack(source: Box<dyn Source>, name: &str, columns: &[usize], settings: &Settings) -> Result<Box<dyn Source>> {
+    let rest = (0..source.plan().arrays.len()).filter(|i| !columns.contains(i));
+    let order: Vec<usize> = columns.iter().copied().chain(rest).collect();
+    let ordered = Box::new(View::choose(source, &order));
+    let ((source, stages), _) = table::import(ordered, table::Layout::Matrix, name, false)?;
+    Ok(Box::new(pipe::staged(source, stages, settings)?))
+}
+
 /// One array each, both called as their files: the names say nothing, the arrays are compared.
 fn same_name(args: &DiffArgs, a: &Plan, b: &Plan) -> Option<Plan> {
     let unnamed = |path: &str, plan: &Plan| {
@@ -86,7 +133,9 @@ fn same_name(args: &DiffArgs, a: &Plan, b: &Plan) -> Option<Plan> {
             url if url.contains("://") => input_location(url, &args.read).map(|at| at.stem()).unwrap_or_default(),
             path => Location::local(path).stem(),
         };
-        plan.arrays.len() == 1 && plan.arrays[0].name == stem
+        // The one column of a table that was made from one array is called so.
+        let column = plan.tables.first().is_some_and(|t| t.matrix.is_none()) && plan.arrays.first().is_some_and(|a| a.name == "data");
+        plan.arrays.len() == 1 && (plan.arrays[0].name == stem || column)
     };
     if !unnamed(&args.a, a) || !unnamed(&args.b, b) || a.arrays[0].name == b.arrays[0].name {
         return None;
