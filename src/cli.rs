@@ -1,5 +1,6 @@
 //! The command line: clap types only. `cmd` turns them into settings.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -217,9 +218,9 @@ pub struct ReadArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_duplicate: OnDuplicate,
     /// Worker threads (default: cores)
-    #[arg(short = 'j', long, value_name = "N")]
+    #[arg(short = 'j', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub jobs: Option<usize>,
-    /// Memory that pieces in flight may hold together
+    /// Memory that pieces in flight may hold together, at least 1MiB
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "256MiB")]
     pub memory_limit: String,
     /// Remote access.
@@ -359,10 +360,10 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "PREFIX", help_heading = "Naming")]
     pub add_prefix: Option<String>,
 
-    /// Cast arrays; must be exact unless --lossy is given
+    /// Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given
     #[arg(long, value_name = "[PATTERN=]TYPE", help_heading = "Types", action = ArgAction::Append)]
     pub dtype: Vec<String>,
-    /// Let --dtype round
+    /// Let --dtype round (never past the type's range)
     #[arg(long, help_heading = "Types")]
     pub lossy: bool,
     /// bfloat16 where the output has none

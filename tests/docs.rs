@@ -447,6 +447,7 @@ fn the_json_of_inspect_is_as_documented() {
         &[
             "npk inspect --json --checksum --stats --hist --head 2 model.safetensors stations.parquet stations.npk run.h5 points.csv",
             "npk inspect --json checkpoint.pt",
+            "npk inspect --json --stats FIXTURES/hdf5/h5py_new.h5 -a z",
             "npk inspect --json FIXTURES/pt/torch1.13/tied_weights.pt FIXTURES/pt/torch1.13/sparse_coo.pt",
             "mkdir -p split; npk convert -q big.safetensors split/model.safetensors --max-shard-size 20KB; npk inspect --json split/model.safetensors.index.json",
             "npk inspect --json run.h5 --show-metadata instrument",
@@ -458,7 +459,15 @@ fn the_json_of_inspect_is_as_documented() {
 
 #[test]
 fn the_json_of_list_is_as_documented() {
-    json_section("### npk list --json", &["npk list --json model.safetensors", "npk list --json stations.npk d.csv"], &[0]);
+    json_section(
+        "### npk list --json",
+        &[
+            "npk list --json model.safetensors",
+            "npk list --json stations.npk d.csv",
+            "npk convert -q d.npy cut.npk; : > cut.npk/data_d.npkd; npk list --json cut.npk",
+        ],
+        &[0, 7],
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Opened, checksum, chosen, input_location, look, open, read_options, settings};
+use super::stats::Stats;
+use super::{Opened, checksum, chosen, input_location, look, open, read_options, settings, stats};
 use crate::adapt::names::nearest;
 use crate::adapt::view::View;
 use crate::cli::InspectArgs;
@@ -94,7 +95,7 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
 #[derive(Default)]
 struct Seen {
     sums: Vec<Option<String>>,
-    stats: Vec<Option<look::Stats>>,
+    stats: Vec<Option<Stats>>,
     bins: Vec<Option<[u64; 16]>>,
     rows: Vec<(String, Vec<Value>)>,
 }
@@ -118,10 +119,10 @@ fn look(seen: &mut Seen, at: &Location, plan: &Plan, args: &InspectArgs, options
         Ok(Box::new(View::choose(source, &indices)))
     };
     if args.stats || args.hist {
-        seen.stats = look::stats(again()?, &settings).map_err(|e| e.file(at.display()))?;
+        seen.stats = stats::stats(again()?, &settings).map_err(|e| e.file(at.display()))?;
     }
     if args.hist {
-        seen.bins = look::histograms(again()?, &seen.stats, &settings).map_err(|e| e.file(at.display()))?;
+        seen.bins = stats::histograms(again()?, &seen.stats, &settings).map_err(|e| e.file(at.display()))?;
     }
     if let Some(part) = part(args)? {
         seen.rows = look::preview(again()?, &part, &settings).map_err(|e| e.file(at.display()))?;
@@ -226,14 +227,14 @@ fn array_document<'a>(
         dtype: m.type_name(),
         stored_dtype: details.stored_dtype.as_deref().unwrap_or(m.dtype.name()),
         shape: m.shape(),
-        bytes: details.stored_bytes.or_else(|| m.bytes().ok().flatten()),
+        bytes: details.stored_bytes.or_else(|| m.size_bytes()),
         compression: details.compression.as_deref(),
         chunks: details.chunks.as_deref(),
         attributes: &details.attributes,
         part: details.part.as_deref(),
         alias_of: details.alias_of.as_deref(),
         checksum: seen.sums.get(i).and_then(Option::as_deref),
-        stats: seen.stats.get(i).and_then(Option::as_ref).filter(|_| args.stats).map(look::Stats::json),
+        stats: seen.stats.get(i).and_then(Option::as_ref).filter(|_| args.stats).map(Stats::json),
         histogram: seen.bins.get(i).copied().flatten(),
         values: rows.get(m.name.as_str()).copied(),
         error: details.error.as_ref().map(|e| e.message()),
@@ -269,7 +270,7 @@ fn text(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &See
     for m in &plan.arrays {
         let t = totals.entry(m.type_name()).or_default();
         t.0 += 1;
-        t.1 = t.1.saturating_add(m.bytes().ok().flatten().unwrap_or(0));
+        t.1 = t.1.saturating_add(m.size_bytes().unwrap_or(0));
     }
     if totals.len() > 1 {
         let parts: Vec<String> = totals.iter().map(|(k, (n, b))| format!("{k}: {n} ({})", human_bytes(*b))).collect();
@@ -304,13 +305,13 @@ fn text(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &See
             Some(e) => format!("not readable: {}", visible(e.message())),
             None => stored.join(", "),
         };
-        let size = m.details.stored_bytes.or_else(|| m.bytes().ok().flatten()).map_or_else(|| "?".into(), human_bytes);
+        let size = m.details.stored_bytes.or_else(|| m.size_bytes()).map_or_else(|| "?".into(), human_bytes);
         let mut row = vec![visible(&m.name), m.type_name(), shape_text(m), size, stored];
         if args.checksum {
             row.push(seen.sums.get(i).cloned().flatten().unwrap_or_default());
         }
         if args.hist {
-            row.push(seen.bins.get(i).and_then(|b| b.as_ref()).map(look::sparkline).unwrap_or_default());
+            row.push(seen.bins.get(i).and_then(|b| b.as_ref()).map(stats::sparkline).unwrap_or_default());
         }
         table.add_row(row);
     }

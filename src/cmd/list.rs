@@ -5,19 +5,20 @@ use serde_json::json;
 use super::{chosen, input_location, open, read_options};
 use crate::adapt::names::natural;
 use crate::cli::{ListArgs, Sort};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::report::{self, Voice, visible};
 
 /// Lists.
 ///
 /// # Errors
-/// The first input's; later ones are reported and the exit code is the first failure's.
+/// A closed pipe; other errors are reported, and the exit code is the first one's.
 pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
     let mut options = read_options(&args.read)?;
     options.names_only = !args.long && !args.json && args.sort != Sort::Size;
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {
-        let one = || -> Result<Option<serde_json::Value>> {
+        let mut broken = Vec::new();
+        let mut one = || -> Result<Option<serde_json::Value>> {
             let at = input_location(path, &args.read)?;
             let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
             let plan = opened.source.plan();
@@ -29,14 +30,18 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
             match args.sort {
                 Sort::File => {}
                 Sort::Name => indices.sort_by(|&a, &b| natural(&plan.arrays[a].name, &plan.arrays[b].name)),
-                Sort::Size => indices.sort_by_key(|&a| std::cmp::Reverse(plan.arrays[a].bytes().ok().flatten().unwrap_or(0))),
+                Sort::Size => indices.sort_by_key(|&a| std::cmp::Reverse(plan.arrays[a].size_bytes().unwrap_or(0))),
             }
+            // As for inspect: refused arrays are names like others, damage makes the exit code.
+            let damaged = indices.iter().filter_map(|&a| Some((&plan.arrays[a], plan.arrays[a].details.error.as_ref()?)));
+            let damaged = damaged.filter(|(_, e)| e.kind() == Kind::Corrupt);
+            broken = damaged.map(|(a, e)| Error::corrupt(e.message()).array(&a.name).file(at.display())).collect();
             if args.json {
                 let arrays: Vec<_> = indices
                     .iter()
                     .map(|&a| {
                         let m = &plan.arrays[a];
-                        let mut v = json!({"name": m.name, "dtype": m.type_name(), "shape": m.shape(), "bytes": m.bytes().ok().flatten()});
+                        let mut v = json!({"name": m.name, "dtype": m.type_name(), "shape": m.shape(), "bytes": m.size_bytes()});
                         if let Some(error) = &m.details.error {
                             v["error"] = json!(error.message());
                         }
@@ -58,7 +63,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
                         Some(s) => s.iter().map(u64::to_string).collect::<Vec<_>>().join("x"),
                         None => "?".into(),
                     };
-                    let bytes = m.bytes().ok().flatten().map_or_else(|| "?".into(), |b| b.to_string());
+                    let bytes = m.size_bytes().map_or_else(|| "?".into(), |b| b.to_string());
                     text += &format!("\t{}\t{shape}\t{bytes}", m.type_name());
                 }
                 text.push(if args.null { '\0' } else { '\n' });
@@ -66,9 +71,13 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
             report::out(&text)?;
             Ok(None)
         };
-        match one() {
-            Ok(document) => documents.extend(document),
-            Err(e) if e.kind() == crate::error::Kind::BrokenPipe => return Ok(0),
+        let listed = one().and_then(|document| {
+            documents.extend(document);
+            Error::all(broken)
+        });
+        match listed {
+            Ok(()) => {}
+            Err(e) if e.kind() == Kind::BrokenPipe => return Ok(0),
             Err(e) => {
                 voice.error(&e);
                 code = if code == 0 { report::exit_code(&e) } else { code };

@@ -19,6 +19,7 @@ pub mod generate;
 pub mod inspect;
 pub mod list;
 pub mod look;
+pub mod stats;
 pub mod verify;
 
 /// Runs a command; returns the exit code.
@@ -145,7 +146,7 @@ pub fn remote_options(args: &ReadArgs) -> Result<crate::location::remote::Remote
         request_payer: r.request_payer,
         virtual_addressing: r.addressing.map(|a| a == cli::Addressing::Virtual),
         retries: r.retries,
-        memory_bytes: report::parse_bytes(&args.memory_limit)?,
+        memory_bytes: memory_bytes(args)?,
     })
 }
 
@@ -165,7 +166,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
     Ok(ReadOptions {
         group: args.group.clone(),
         text: text_options(args)?,
-        memory_bytes: report::parse_bytes(&args.memory_limit)?,
+        memory_bytes: memory_bytes(args)?,
         jobs: jobs(args),
         names_only: false,
         skip_unsupported: false,
@@ -184,12 +185,23 @@ pub fn jobs(args: &ReadArgs) -> usize {
     args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, 1024)
 }
 
+/// `--memory-limit`.
+fn memory_bytes(args: &ReadArgs) -> Result<u64> {
+    const LEAST: u64 = 1 << 20;
+    let bytes = report::parse_bytes(&args.memory_limit)?;
+    if bytes < LEAST {
+        let error = Error::usage(format!("--memory-limit {} is {bytes} bytes, at least 1MiB is needed", args.memory_limit));
+        return Err(error.hint("write it as 256MiB or 4GB"));
+    }
+    Ok(bytes)
+}
+
 /// Threads and memory.
 ///
 /// # Errors
 /// Usage: sizes.
 pub fn settings(args: &ReadArgs) -> Result<Settings> {
-    Ok(Settings::new(jobs(args), report::parse_bytes(&args.memory_limit)?))
+    Ok(Settings::new(jobs(args), memory_bytes(args)?))
 }
 
 fn text_options(args: &ReadArgs) -> Result<TextOptions> {
@@ -241,7 +253,7 @@ pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voi
     let format = match from {
         Some(name) => {
             if at.kind()? == crate::location::Kind::Missing {
-                return Err(Error::missing("no such file or directory").file(display));
+                return Err(detect::absent(at).file(display));
             }
             detect::named(name)?
         }

@@ -7,6 +7,7 @@ use crate::adapt::view::View;
 use crate::cli::VerifyArgs;
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::Order;
+use crate::model::Plan;
 use crate::pipe;
 use crate::report::{self, Voice};
 
@@ -59,6 +60,7 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<Strin
         .map(|(a, e)| Error::corrupt(e.message().to_string()).array(&a.name).file(path))
         .collect();
     Error::all(broken)?;
+    even_tables(source.plan()).at_file(path)?;
     let good: Vec<usize> = (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
     for a in arrays.iter().filter(|a| a.details.error.is_some()) {
         let why = a.details.error.as_ref().map(|e| e.message().to_string()).unwrap_or_default();
@@ -74,8 +76,26 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<Strin
     }
     if !good.is_empty() {
         pipe::drain(Box::new(View::choose(source, &good)), Vec::new(), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
-            .map_err(|e| if matches!(e.kind(), Kind::Failed | Kind::Remote | Kind::Refused) { e } else { e.with_kind(Kind::Corrupt) })
+            .map_err(|e| match e.kind() {
+                // Not what the bytes say: the disk, the network, a file that may not be read.
+                Kind::Failed | Kind::Remote | Kind::Refused | Kind::Missing => e,
+                _ => e.with_kind(Kind::Corrupt),
+            })
             .at_file(path)?;
     }
     Ok((good.len(), notes))
+}
+
+/// The arrays of a table have a row each for every row of it.
+fn even_tables(plan: &Plan) -> Result<()> {
+    for table in &plan.tables {
+        let arrays: Vec<(&str, u64)> =
+            table.arrays().into_iter().filter_map(|name| Some((name, plan.arrays[plan.position(name)?].rows?))).collect();
+        let Some((first, rows)) = arrays.first() else { continue };
+        if let Some((other, n)) = arrays.iter().find(|(_, n)| n != rows) {
+            let error = Error::corrupt(format!("the columns of its table are uneven: {first} has {rows} rows, {other} has {n}"));
+            return Err(error.hint("the arrays themselves can be read; --rows and -a choose those that make a table"));
+        }
+    }
+    Ok(())
 }

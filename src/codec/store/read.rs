@@ -113,10 +113,11 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
     entry.check()?;
     let rows = stored.rows_stored();
     stored.row_bytes = entry.shape.iter().skip(1).try_fold(stored.dtype.item_bytes(), |n, &d| n.checked_mul(d)).unwrap_or(0);
-    if names_only {
-        return Ok(());
-    }
     let at = |e: Error| e.array(&entry.name);
+    if names_only {
+        // Sizes were listed anyway; manifests and bitmaps would have to be read.
+        return if entry.data_file.ends_with(".npkseg") { Ok(()) } else { check_len(files, &entry.data_file, entry.bytes).map_err(at) };
+    }
     if entry.data_file.ends_with(".npkseg") {
         let blob = files.blob(&entry.data_file).map_err(|e| at(gone(e, &entry.data_file)))?;
         let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes).map_err(at)?;

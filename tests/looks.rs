@@ -1,0 +1,115 @@
+//! `list`, `inspect` and `verify` of damage, links that lead nowhere, times, text.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+
+use serde_json::{Value, json};
+
+use crate::convert::npy;
+use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails, python};
+
+fn at(scratch: &Scratch, name: &str) -> String {
+    scratch.join(name).display().to_string()
+}
+
+fn json_of(args: &[&str]) -> Value {
+    serde_json::from_str(&npk(args)).unwrap()
+}
+
+#[test]
+fn a_partly_broken_store_is_listed_with_the_exit_code_of_inspect() {
+    let s = Scratch::new();
+    for name in ["a", "b"] {
+        npy(&s.join(&format!("{name}.npy")), "<i2", &[2], &[1, 0, 2, 0]);
+    }
+    let store = at(&s, "o.npk");
+    npk(&["convert", &at(&s, "a.npy"), &at(&s, "b.npy"), &store]);
+    std::fs::write(s.join("o.npk/data_b.npkd"), [1]).unwrap();
+    for args in [&["list", &store][..], &["ls", "-l", &store], &["list", "--json", &store], &["inspect", &store]] {
+        let output = npk_any(args);
+        assert_eq!(output.status.code(), Some(7), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains('a'), "{args:?}");
+    }
+    assert!(npk_fails(7, &["list", &store]).contains("b: data_b.npkd has 1 bytes, 4 are expected"));
+    assert_eq!(npk(&["list", &store, "-a", "a"]), "a\n");
+}
+
+#[test]
+fn a_data_file_that_may_not_be_read_is_no_damage() {
+    let s = Scratch::new();
+    npy(&s.join("a.npy"), "<i2", &[2], &[1, 0, 2, 0]);
+    let store = at(&s, "a.npk");
+    npk(&["convert", &at(&s, "a.npy"), &store]);
+    for (path, mode) in [("", 0o755), ("a.npk", 0o777), ("a.npk/data_a.npkd", 0)] {
+        std::fs::set_permissions(s.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut command = npk_command();
+    if std::fs::File::open(s.join("a.npk/data_a.npkd")).is_ok() {
+        command.uid(65534).gid(65534); // root may read everything
+    }
+    let output = command.args(["verify", &store]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("permission denied"), "{said}");
+}
+
+#[test]
+fn links_that_lead_nowhere() {
+    let s = Scratch::new();
+    npy(&s.join("br2.npy"), "<i2", &[2], &[1, 0, 2, 0]);
+    symlink("gone.npy", s.join("br.npy")).unwrap();
+    symlink("round.npy", s.join("round.npy")).unwrap();
+    for args in [&["inspect"][..], &["list", "--from", "npy"]] {
+        let error = npk_fails(3, &[args, &[at(&s, "br.npy").as_str()]].concat());
+        assert!(error.contains("symbolic link to gone.npy, which does not exist") && !error.contains("did you mean"), "{error}");
+        let error = npk_fails(3, &[args, &[at(&s, "round.npy").as_str()]].concat());
+        assert!(error.contains("round.npy: its symbolic links lead in a circle"), "{error}");
+    }
+    npk_fails(3, &["convert", &at(&s, "round.npy"), &at(&s, "o.npk")]);
+}
+
+#[test]
+fn statistics_of_times_and_complex_numbers() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np\nnp.savez('z.npz', t=np.array(['2020-01-01', 'NaT', '2020-01-03'], 'M8[ns]'), n=np.array(['NaT'], 'm8[s]'),\n  d=np.array([90, 30], 'm8[s]'), c=np.array([3+4j]))",
+    );
+    let z = at(&s, "z.npz");
+    let document = json_of(&["inspect", &z, "--stats", "--hist", "--json"]);
+    let stats = |i: usize| &document["arrays"][i]["stats"];
+    assert_eq!(
+        *stats(0),
+        json!({"count": 2, "nulls": 1, "nan": 0, "inf": 0, "zeros": 0, "min": "2020-01-01T00:00:00.000000000",
+            "max": "2020-01-03T00:00:00.000000000", "mean": "2020-01-02T00:00:00.000000000", "std": "P1DT0H0M0S"})
+    );
+    assert_eq!((&stats(1)["count"], &stats(1)["nulls"], &stats(1)["min"]), (&json!(0), &json!(1), &Value::Null));
+    assert_eq!(
+        (&stats(2)["min"], &stats(2)["mean"], &stats(2)["std"]),
+        (&json!("P0DT0H0M30S"), &json!("P0DT0H1M0S"), &json!("P0DT0H0M30S"))
+    );
+    assert_eq!((&stats(3)["max"], &stats(3)["of"]), (&json!(5.0), &json!("magnitude")));
+    let bins: u64 = document["arrays"][0]["histogram"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+    assert_eq!(bins, 2);
+    let text = npk(&["inspect", &z, "--stats", "-a", "c"]);
+    assert!(text.contains("c: 1 value, of the magnitudes, min 5.0"), "{text}");
+}
+
+#[test]
+fn text_has_the_size_that_it_is_stored_in() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import pyarrow as pa, pyarrow.parquet as pq\npq.write_table(pa.table({'n': [1, 2], 's': [format(i, 'x') * 4000 for i in (10, 11)]}), 't.parquet', use_dictionary=False)",
+    );
+    let t = at(&s, "t.parquet");
+    let inspected = json_of(&["inspect", &t, "--json"])["arrays"][1]["bytes"].clone();
+    assert!(inspected.as_u64().is_some_and(|n| n > 16), "{inspected}");
+    assert_eq!(json_of(&["list", &t, "--json"])["arrays"][1]["bytes"], inspected);
+    assert_eq!(npk(&["list", &t, "-l", "-a", "s"]), format!("s\tstring\t2\t{inspected}\n"));
+    assert_eq!(npk(&["list", &t, "--sort", "size"]), "s\nn\n");
+    std::fs::write(s.join("t.csv"), "s\nx\n").unwrap();
+    let csv = at(&s, "t.csv");
+    assert_eq!(json_of(&["list", &csv, "--json"])["arrays"][0]["bytes"], Value::Null);
+    assert_eq!(npk(&["list", &csv, "-l"]), "s\tstring\t1\t?\n");
+}
