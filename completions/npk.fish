@@ -52,7 +52,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l strip-prefix -d 'Tak
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename -d 'Rename an array' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename-re -d 'Rename by regular expression; $1 is the first group' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l add-prefix -d 'Put this before names' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l dtype -d 'Cast arrays; must be exact unless --lossy is given' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l dtype -d 'Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'bfloat16 where the output has none' -r -f -a "float32\t''
 bits\t''"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l fp8 -d 'float8 where the output has none' -r -f -a "float16\t''
@@ -92,7 +92,7 @@ rename\t''
 first\t''
 last\t''"
 complete -c npk -n "__fish_npk_using_subcommand convert" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -s m -l memory-limit -d 'Memory that pieces in flight may hold together' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l endpoint-url -d 'Address of an S3-compatible service' -r
@@ -112,7 +112,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l concat -d 'Join arra
 complete -c npk -n "__fish_npk_using_subcommand convert" -l prefix-by-file -d 'Put each source\'s name before its arrays\' names'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s 0 -d 'Names in --files-from end in a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s R -l recursive -d 'Directories as sources: everything below them'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l lossy -d 'Let --dtype round'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l lossy -d 'Let --dtype round (never past the type\'s range)'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-unsupported -d 'Leave out, with a word, what cannot be read or held'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-metadata -d 'Nothing but the arrays'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l single -d 'A .pt with the bare tensor'
@@ -150,7 +150,7 @@ rename\t''
 first\t''
 last\t''"
 complete -c npk -n "__fish_npk_using_subcommand list" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -s m -l memory-limit -d 'Memory that pieces in flight may hold together' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l endpoint-url -d 'Address of an S3-compatible service' -r
@@ -193,7 +193,7 @@ rename\t''
 first\t''
 last\t''"
 complete -c npk -n "__fish_npk_using_subcommand ls" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -s m -l memory-limit -d 'Memory that pieces in flight may hold together' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l endpoint-url -d 'Address of an S3-compatible service' -r
@@ -237,7 +237,7 @@ rename\t''
 first\t''
 last\t''"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -s m -l memory-limit -d 'Memory that pieces in flight may hold together' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l endpoint-url -d 'Address of an S3-compatible service' -r
@@ -281,7 +281,7 @@ rename\t''
 first\t''
 last\t''"
 complete -c npk -n "__fish_npk_using_subcommand diff" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -s m -l memory-limit -d 'Memory that pieces in flight may hold together' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l endpoint-url -d 'Address of an S3-compatible service' -r
@@ -320,7 +320,7 @@ rename\t''
 first\t''
 last\t''"
 complete -c npk -n "__fish_npk_using_subcommand verify" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -s m -l memory-limit -d 'Memory that pieces in flight may hold together' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l endpoint-url -d 'Address of an S3-compatible service' -r

@@ -7,9 +7,12 @@ mod corpus;
 mod docs;
 mod formats;
 mod generated;
+mod looks;
 mod matrix;
+mod outputs;
 mod property;
 mod regression;
 #[cfg(feature = "remote")]
 mod remote;
 mod support;
+mod tables;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::names;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Job, OnDuplicate, Order, ReadRows, Source};
-use crate::model::{Buf, Categories, Chunk, Dtype, Logical, Plan, Values, typed};
+use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Plan, Values, typed};
 use crate::pipe::Sequenced;
 
 /// A source and what to call it in messages.
@@ -296,19 +296,20 @@ impl Concat {
                     || theirs.logical != meta.logical
                     || theirs.was != meta.was && theirs.was.is_some()
                 {
-                    errors.push(
-                        Error::usage(format!(
-                            "'{}' is {} {:?} in {} and {} {:?} in {}",
-                            meta.name,
-                            meta.type_name(),
-                            meta.inner,
-                            lead.label,
-                            theirs.type_name(),
-                            theirs.inner,
-                            part.label
-                        ))
-                        .hint("--dtype NAME=TYPE makes them the same"),
-                    );
+                    let error = Error::usage(format!(
+                        "'{}' is {} {:?} in {} and {} {:?} in {}",
+                        meta.name,
+                        meta.type_name(),
+                        meta.inner,
+                        lead.label,
+                        theirs.type_name(),
+                        theirs.inner,
+                        part.label
+                    ));
+                    errors.push(match same_type(meta, theirs) {
+                        Some(cast) => error.hint(format!("--dtype '{}={cast}' makes them the same", meta.name)),
+                        None => error,
+                    });
                 }
                 meta.nulls |= theirs.nulls;
                 homes.push(i);
@@ -341,6 +342,20 @@ impl Concat {
         let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
         Ok(Concat { parts, plan, home, first, remaps, at: 0, labels })
     }
+}
+
+/// The type that `--dtype` could give both of two arrays.
+fn same_type(a: &ArrayMeta, b: &ArrayMeta) -> Option<String> {
+    if a.inner != b.inner {
+        return None;
+    }
+    if a.logical.is_plain() && b.logical.is_plain() {
+        return Some(super::table::common_dtype(a.dtype, b.dtype).unwrap_or(a.dtype).name().to_string());
+    }
+    // Of two units the finer one: the way there is exact.
+    let (_, change) = super::time::rescaled(&a.logical, &b.logical, false)?;
+    let finer = if change.divide == 1 { b } else { a };
+    Some(ArrayMeta { nulls: false, ..finer.clone() }.type_name())
 }
 
 /// All categories that are known by now, in the order of the parts.

@@ -177,6 +177,23 @@ fn no_match(text: &str, names: &[&str]) -> Error {
     })
 }
 
+fn no_prefix(prefix: &str, names: &[&str]) -> Error {
+    let error = Error::missing(format!("no array's name begins with '{prefix}' (or has anything behind it)"));
+    let heads: Vec<&str> = names.iter().filter_map(|n| Some(&n[..=n.find(['.', '/', '_'])?])).collect();
+    let mut near = nearest(prefix, heads.iter().copied());
+    near.dedup();
+    if !near.is_empty() {
+        return error.hint(format!("did you mean {}?", near.join(", ")));
+    }
+    let some: Vec<&str> = names.iter().take(5).copied().collect();
+    error.hint(format!(
+        "there {} {}{}",
+        if names.len() == 1 { "is" } else { "are" },
+        some.join(", "),
+        if names.len() > 5 { ", …" } else { "" }
+    ))
+}
+
 /// How arrays are renamed, in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Renaming {
@@ -190,6 +207,8 @@ pub struct Renaming {
     pub rename_re: Vec<(regex::Regex, String)>,
     /// Put before every name.
     pub add_prefix: Option<String>,
+    /// Whether these arrays are a part of a source: what names none of them may name one of the others.
+    pub partial: bool,
 }
 
 impl Renaming {
@@ -206,17 +225,18 @@ impl Renaming {
     /// `--name` is not checked against their number here: [`check_single`].
     ///
     /// # Errors
-    /// Usage: an empty name. Missing: `--rename` of what is not there.
+    /// Usage: an empty name. Missing: `--rename` of what is not there, `--strip-prefix` of what no name begins with.
     pub fn names(&self, plan: &Plan) -> Result<Vec<String>> {
         let mut new: Vec<String> = plan.arrays.iter().map(|a| a.name.clone()).collect();
-        let mut used = vec![false; self.rename.len()];
+        let (mut used, mut stripped) = (vec![false; self.rename.len()], vec![false; self.strip_prefix.len()]);
         for name in &mut new {
             if let Some(n) = &self.name {
                 name.clone_from(n);
             }
-            for prefix in &self.strip_prefix {
+            for (i, prefix) in self.strip_prefix.iter().enumerate() {
                 if let Some(rest) = name.strip_prefix(prefix.as_str()).filter(|r| !r.is_empty()) {
                     *name = rest.to_string();
+                    stripped[i] = true;
                 }
             }
             for (i, (old, to)) in self.rename.iter().enumerate() {
@@ -236,8 +256,11 @@ impl Renaming {
                 return Err(Error::usage("renaming leaves an array without a name"));
             }
         }
-        if let Some(i) = used.iter().position(|u| !u) {
-            let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+        let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+        if let Some(i) = stripped.iter().position(|s| !s && !self.partial) {
+            return Err(no_prefix(&self.strip_prefix[i], &names));
+        }
+        if let Some(i) = used.iter().position(|u| !u && !self.partial) {
             return Err(no_match(&self.rename[i].0, &names));
         }
         Ok(new)

@@ -1,11 +1,11 @@
 //! Tables into arrays and back: the layouts `auto`, `matrix` and `columns`, and what a table output is made of.
 
-use super::cast;
 use super::stages::{SplitStage, StackStage};
 use super::view::{Change, Made, View};
+use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::Source;
-use crate::model::{ArrayMeta, Column, Dtype, Plan, Table};
+use crate::model::{ArrayMeta, Column, Dtype, Logical, Plan, Table};
 use crate::pipe::Stage;
 
 /// `--layout`.
@@ -261,12 +261,18 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
     Ok((source, vec![Box::new(stage)]))
 }
 
-/// Casts asked for with `--dtype`: pattern (or all plain numbers) → type, the last fitting one counts.
+/// Casts asked for with `--dtype`: pattern (or all plain numbers) → type, the last fitting one counts; `times`: pattern →
+/// another unit.
 ///
 /// # Errors
-/// Missing: a pattern that matches nothing; refused: an array that is no number.
-pub fn cast_arrays(source: Box<dyn Source>, casts: &[(Option<String>, Dtype)], lossy: bool) -> Result<Box<dyn Source>> {
-    if casts.is_empty() {
+/// Missing: a pattern that matches nothing; refused: an array that is no number, or no time of this kind.
+pub fn cast_arrays(
+    source: Box<dyn Source>,
+    casts: &[(Option<String>, Dtype)],
+    times: &[(String, Logical)],
+    lossy: bool,
+) -> Result<Box<dyn Source>> {
+    if casts.is_empty() && times.is_empty() {
         return Ok(source);
     }
     let mut plan = source.plan().clone();
@@ -289,15 +295,29 @@ pub fn cast_arrays(source: Box<dyn Source>, casts: &[(Option<String>, Dtype)], l
         }
     }
     let mut errors = Vec::new();
+    for (pattern, wanted) in times {
+        for i in super::names::choose(&plan, std::slice::from_ref(pattern), &[])? {
+            let meta = &mut plan.arrays[i];
+            let Some((logical, change)) = time::rescaled(&meta.logical, wanted, lossy) else {
+                let to = ArrayMeta { logical: wanted.clone(), nulls: false, ..meta.clone() }.type_name();
+                errors.push(Error::refused(format!("{} cannot be cast to {to}", meta.type_name())).array(&meta.name));
+                continue;
+            };
+            if logical != meta.logical {
+                made[i].changes.push(Change::Rescale(change));
+                meta.logical = logical;
+            }
+        }
+    }
     for (i, (t, meta)) in target.iter().zip(&mut plan.arrays).enumerate() {
         let Some((to, _)) = *t else { continue };
         meta.was = None;
         match &meta.logical {
-            crate::model::Logical::Plain if meta.dtype == to => {}
-            crate::model::Logical::Plain => made[i].changes.push(Change::Cast { from: meta.dtype, to, lossy }),
-            crate::model::Logical::Decimal { .. } if to == Dtype::F64 => {
+            Logical::Plain if meta.dtype == to => {}
+            Logical::Plain => made[i].changes.push(Change::Cast { from: meta.dtype, to, lossy }),
+            Logical::Decimal { .. } if to == Dtype::F64 => {
                 made[i].changes.push(Change::ParseDecimal { lossy });
-                meta.logical = crate::model::Logical::Plain;
+                meta.logical = Logical::Plain;
             }
             _ => {
                 errors.push(Error::refused(format!("{} cannot be cast to {to}", meta.type_name())).array(&meta.name));

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::{Buf, Dtype, Logical, Mask, TimeUnit, typed};
 
-/// Counts × `multiply`, read as int32 or int64 and written as int64 or int32.
+/// Counts × `multiply` ÷ `divide`, read as int32 or int64 and written as int64 or int32.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rescale {
     /// int32 or int64.
@@ -11,16 +11,25 @@ pub struct Rescale {
     /// int32 or int64.
     pub to: Dtype,
     /// At least 1.
-    pub multiply: i64,
+    pub multiply: i128,
+    /// At least 1.
+    pub divide: i128,
+    /// Whether what does not divide evenly is rounded down.
+    pub lossy: bool,
     /// How the new type is called, for messages.
     pub into: String,
 }
 
 impl Rescale {
+    /// The same counts in another width.
+    fn between(from: Dtype, to: Dtype, into: &str) -> Rescale {
+        Rescale { from, to, multiply: 1, divide: 1, lossy: false, into: into.into() }
+    }
+
     /// Rescales every element.
     ///
     /// # Errors
-    /// Refused, with the index, where a count passes the new type's range.
+    /// Refused, with the index, where a count passes the new type's range, or is no whole number of it.
     pub fn apply(&self, values: &Buf, array: &str, first_element: u64) -> Result<Buf> {
         let wide: Vec<i64> = match self.from {
             Dtype::I32 => typed::<i32>(values).iter().map(|v| *v as i64).collect(),
@@ -28,17 +37,61 @@ impl Rescale {
         };
         let mut out = Vec::with_capacity(wide.len());
         for (i, v) in wide.into_iter().enumerate() {
-            let scaled = if v == i64::MIN { Some(v) } else { v.checked_mul(self.multiply) };
-            let fits = scaled.filter(|s| self.to != Dtype::I32 || i32::try_from(*s).is_ok());
-            out.push(fits.ok_or_else(|| {
-                Error::refused(format!("element {} ({v}) is out of range as {}", first_element + i as u64, self.into)).array(array)
-            })?);
+            if v == i64::MIN {
+                out.push(v);
+                continue;
+            }
+            let scaled = i128::from(v).checked_mul(self.multiply);
+            let at = first_element + i as u64;
+            if !self.lossy && scaled.is_some_and(|s| s % self.divide != 0) {
+                let error = Error::refused(format!("element {at} ({v}) is not exact as {}", self.into)).array(array);
+                return Err(error.hint("--lossy lets --dtype round"));
+            }
+            let fits = scaled.and_then(|s| i64::try_from(s.div_euclid(self.divide)).ok());
+            let fits = fits.filter(|s| *s != i64::MIN && (self.to != Dtype::I32 || i32::try_from(*s).is_ok()));
+            out.push(fits.ok_or_else(|| Error::refused(format!("element {at} ({v}) is out of range as {}", self.into)).array(array))?);
         }
         Ok(match self.to {
             Dtype::I32 => Buf::from_vec(out.into_iter().map(|v| v as i32).collect::<Vec<i32>>()),
             _ => Buf::from_vec(out),
         })
     }
+}
+
+/// A type of times that `--dtype` takes, as it is shown: `datetime64[us]`, `timedelta64[ns]`, `timestamp[us, UTC]`,
+/// `duration[ms]`.
+pub fn parse(text: &str) -> Option<Logical> {
+    let (kind, unit) = text.strip_suffix(']')?.split_once('[')?;
+    let (unit, zone) = unit.split_once(',').map_or((unit, None), |(unit, zone)| (unit, Some(zone.trim().to_string())));
+    let unit = TimeUnit::parse(unit.trim()).filter(|u| u.attoseconds().is_some())?;
+    Some(match kind {
+        "timestamp" => Logical::Timestamp(unit, zone),
+        _ if zone.is_some() => return None,
+        "datetime64" => Logical::Datetime(unit),
+        "timedelta64" => Logical::Timedelta(unit),
+        "duration" => Logical::Duration(unit),
+        _ => return None,
+    })
+}
+
+/// Times of the same kind in the other's unit: the logical type (a timestamp keeps its zone), and the change. `None` where
+/// they are of different kinds, or a unit has no length.
+pub fn rescaled(from: &Logical, to: &Logical, lossy: bool) -> Option<(Logical, Rescale)> {
+    use Logical::*;
+    let (a, b, logical) = match (from, to) {
+        (Datetime(a), Datetime(b)) | (Timedelta(a), Timedelta(b)) | (Duration(a), Duration(b)) => (a, b, to.clone()),
+        (Timestamp(a, zone), Timestamp(b, other)) if other.is_none() || zone == other => (a, b, Timestamp(b.clone(), zone.clone())),
+        _ => return None,
+    };
+    let (a, b) = (a.attoseconds()?, b.attoseconds()?);
+    let divisor = gcd(a, b);
+    let into = crate::model::ArrayMeta::column("", Dtype::I64, logical.clone(), None).type_name();
+    let change = Rescale { multiply: a / divisor, divide: b / divisor, lossy, ..Rescale::between(Dtype::I64, Dtype::I64, &into) };
+    Some((logical, change))
+}
+
+fn gcd(a: i128, b: i128) -> i128 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Makes NaT null, in a mask that is made if there is none.
@@ -58,7 +111,7 @@ pub fn nat_to_null(values: &Buf, valid: &mut Option<Mask>, rows: u64) {
 pub fn told_as(logical: &Logical, holds: fn(&Logical) -> bool) -> Option<(Logical, Dtype, Option<Rescale>)> {
     use Logical::*;
     let second = || TimeUnit::new("s");
-    let rescale = |from, to, multiply, into: &str| Some(Rescale { from, to, multiply, into: into.into() });
+    let rescale = |from, to, multiply: i64, into: &str| Some(Rescale { multiply: multiply.into(), ..Rescale::between(from, to, into) });
     let mut ways: Vec<(Logical, Dtype, Option<Rescale>)> = Vec::new();
     match logical {
         Datetime(u) | Timestamp(u, None) => {

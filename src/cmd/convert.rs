@@ -12,21 +12,24 @@ use crate::adapt::partitions::Partitions;
 use crate::adapt::restore;
 use crate::adapt::rows::{self, Slice, Sliced};
 use crate::adapt::table::{self, Layout, Staged};
+use crate::adapt::time;
 use crate::adapt::view::{Made, View, ViewStage};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::detect;
 use crate::error::{Error, Kind, Result};
 use crate::format::{Arrays, Compression, Existing, Format, ReadOptions, WriteOptions};
 use crate::location::{self, Location};
-use crate::model::{Dtype, Plan};
+use crate::model::{Dtype, Logical, Plan};
 use crate::pipe::{self, Settings};
 use crate::report::{self, Progress, Voice, human_bytes, human_time};
 
+mod existing;
 mod gather;
 mod settings;
 mod units;
 
-use gather::gather;
+use existing::{existing_error, rereading, same_place, skip};
+use gather::{Gathered, gather};
 use settings::prepare;
 use units::units;
 
@@ -39,12 +42,30 @@ struct Job<'a> {
     settings: Settings,
     renaming: Renaming,
     casts: Vec<(Option<String>, Dtype)>,
+    /// Arrays whose times get another unit.
+    times: Vec<(String, Logical)>,
     slice: Option<Slice>,
     policy: Policy,
     layout: Layout,
     if_exists: IfExists,
-    /// Whether a flag without effect was named already.
-    warned: std::sync::atomic::AtomicBool,
+    /// Notes and warnings that were said already: each once a run, however many files it concerns.
+    said: std::sync::Mutex<std::collections::HashSet<String>>,
+}
+
+impl Job<'_> {
+    fn once(&self, text: &str) -> bool {
+        self.said.lock().unwrap_or_else(|e| e.into_inner()).insert(text.to_string())
+    }
+    fn note(&self, text: &str) {
+        if self.once(text) {
+            self.voice.note(text);
+        }
+    }
+    fn warning(&self, text: &str) {
+        if self.once(text) {
+            self.voice.warning(text);
+        }
+    }
 }
 
 /// Sources that make one output.
@@ -78,6 +99,9 @@ enum Outcome {
 pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     let job = prepare(args, voice)?;
     let units = units(&job)?;
+    if args.json && !args.dry_run && units.iter().any(|u| matches!(u.dst.as_str(), "-" | "/dev/stdout")) {
+        return Err(Error::usage("--json and the output cannot both go to stdout").hint("name an output file, or leave --json out"));
+    }
     let batch = units.len() > 1;
     let began = Instant::now();
     let mut tally = Tally::default();
@@ -249,12 +273,12 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
         return Err(error.hint(format!("write to stdout: npk convert SRC - --to {} > {}", format.name(), unit.dst)));
     }
-    warn_of_idle_flags(job, format);
     if let Some(why) = skip(job, unit, &dst)? {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let (mut staged, layout) = gather(job, unit, format, holds.arrays).map_err(sources_named)?;
+    let Gathered { mut staged, layout, text } = gather(job, unit, format, holds.arrays).map_err(sources_named)?;
+    warn_of_idle_flags(job, format, text);
     let mut notes = Vec::new();
     if staged.1.is_empty() {
         let (source, more) = restore::restore(staged.0, holds.dtypes, &job.settings).map_err(sources_named)?;
@@ -271,10 +295,10 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     }
     Error::all(format.refuse(&plan, &write)).map_err(|e| e.file(dst.display()))?;
     for note in plan.notes.iter().chain(&notes) {
-        job.voice.note(note);
+        job.note(note);
     }
     if let Some(note) = lost_attributes(&plan, format, args) {
-        job.voice.note(&note);
+        job.note(&note);
     }
     if args.dry_run {
         return planned(job, unit, &dst, format, &plan, layout);
@@ -305,7 +329,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
     }
     for note in &summary.notes {
-        job.voice.note(note);
+        job.note(note);
     }
     let arrays =
         end.arrays.len() - end.kept.iter().map(|k| usize::from(k.valid.is_some()) + usize::from(k.offsets.is_some())).sum::<usize>();
@@ -326,11 +350,11 @@ fn verify_output(job: &Job<'_>, unit: &Unit, dst: &Location, format: &'static dy
     if matches!(job.write.existing, Existing::Append) {
         return Err(Error::usage("--verify cannot follow --append").hint("npk verify, npk diff"));
     }
-    let ((source, stages), _) = gather(job, unit, format, into)?;
+    let (source, stages) = gather(job, unit, format, into)?.staged;
     let source: Box<dyn crate::format::Source> =
         if stages.is_empty() { source } else { Box::new(pipe::staged(source, stages, &job.settings)?) };
     let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let output = open(dst, Some(format.name()), &ReadOptions { text: job.write.text.clone(), ..job.read.clone() }, job.voice)?.source;
+    let output = open(dst, Some(format.name()), &rereading(job), job.voice)?.source;
     // One array without a name of its own takes the file's.
     let output: Box<dyn crate::format::Source> = if into == Arrays::One && output.plan().arrays.len() == names.len() {
         let mut plan = output.plan().clone();
@@ -364,9 +388,9 @@ fn fit_staged(staged: Staged, holds: &crate::format::Holds, policy: &Policy) -> 
     Ok(((source, stages), notes))
 }
 
-/// Layout flags that say nothing to this format: a word, once a run.
-fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format) {
-    let args = job.args;
+/// Layout flags that say nothing to this format, and flags of text where there is none: a word, once a run.
+fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format, text_in: bool) {
+    let (args, read) = (job.args, &job.args.read);
     let given = [
         ("compression", args.compression.as_deref().is_some_and(|c| c != "none")),
         ("chunk-shape", args.chunk_shape.is_some()),
@@ -380,10 +404,26 @@ fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format) {
     ];
     let idle = |flag: &str| !format.layout_flags().contains(&flag);
     for (flag, _) in given.iter().filter(|(flag, given)| *given && idle(flag)) {
-        if !job.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            job.voice.warning(&format!("--{flag} changes nothing in {}", format.name()));
-        }
+        job.warning(&format!("--{flag} changes nothing in {}", format.name()));
     }
+    let of_text = [
+        ("header", read.header != cli::Header::Auto),
+        ("column-names", read.column_names.is_some()),
+        ("delimiter", read.delimiter.is_some()),
+        ("skip-rows", read.skip_rows > 0),
+        ("max-rows", read.max_rows.is_some()),
+        ("comment", read.comment.is_some()),
+        ("null-values", read.null_values.is_some()),
+        ("decimal", read.decimal.is_some()),
+    ];
+    for (flag, _) in of_text.iter().filter(|(_, given)| *given && !text_in && !is_text(format)) {
+        job.warning(&format!("--{flag} changes nothing: neither the input nor the output is a text table"));
+    }
+}
+
+/// CSV and TXT.
+fn is_text(format: &dyn Format) -> bool {
+    format.layout_flags().contains(&"float-format")
 }
 
 /// Whether the output's folder is made: a destination that ends in `/`, or a tree below it.
@@ -401,57 +441,6 @@ fn lost_attributes(plan: &Plan, format: &dyn Format, args: &ConvertArgs) -> Opti
     let more = if keys.len() > 5 { ", …" } else { "" };
     let shown = keys.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     (!keys.is_empty()).then(|| format!("{} has no place for metadata, which is left out: {shown}{more}", format.name()))
-}
-
-fn same_place(a: &str, b: &str) -> bool {
-    let real = |p: &str| std::fs::canonicalize(p).ok();
-    a == b && a != "-" || real(a).is_some_and(|x| real(b) == Some(x))
-}
-
-fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
-    if !dst.exists()? {
-        return Ok(());
-    }
-    let ways = if format.grows() { "skip|update|merge" } else { "skip|update" };
-    let hint = format!("use --force to replace it, or --if-exists {ways}");
-    Err(Error::exists("the output exists").file(dst.display()).hint(hint))
-}
-
-/// Should this output be left alone?
-fn skip(job: &Job<'_>, unit: &Unit, dst: &Location) -> Result<Option<&'static str>> {
-    if !matches!(job.if_exists, IfExists::Skip | IfExists::Update) || dst.kind()? == location::Kind::Missing {
-        return Ok(None);
-    }
-    match job.if_exists {
-        IfExists::Skip => {
-            // An existing output counts only if it is whole: its headers open.
-            match open(dst, job.args.to.as_deref(), &job.read, job.voice) {
-                Ok(_) => Ok(Some("it exists")),
-                Err(e) => {
-                    Err(Error::exists("the output exists but is not whole").file(dst.display()).because(e).hint("--force replaces it"))
-                }
-            }
-        }
-        _ => {
-            let made = modified(dst)?;
-            for source in &unit.sources {
-                let at = input_location(source, &job.args.read)?;
-                match (modified(&at)?, made) {
-                    (Some(source), Some(made)) if source <= made => {}
-                    _ => return Ok(None),
-                }
-            }
-            Ok(Some("it is not older than its source"))
-        }
-    }
-}
-
-fn modified(at: &Location) -> Result<Option<std::time::SystemTime>> {
-    match at.kind()? {
-        location::Kind::File { modified, .. } => Ok(modified),
-        location::Kind::Dir => Ok(at.local_path().and_then(|p| std::fs::metadata(p).ok()).and_then(|m| m.modified().ok())),
-        _ => Ok(None),
-    }
 }
 
 fn planned(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format, plan: &Plan, layout: Option<&'static str>) -> Result<Outcome> {

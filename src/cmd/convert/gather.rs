@@ -2,11 +2,20 @@
 
 use super::*;
 
+/// What [`gather`] made of the sources.
+pub(super) struct Gathered {
+    pub(super) staged: Staged,
+    /// Which layout was chosen for a table.
+    pub(super) layout: Option<&'static str>,
+    /// Whether one of them is text.
+    pub(super) text: bool,
+}
+
 /// Opens, chooses, joins, cuts, casts, lays out and renames.
-pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Result<(Staged, Option<&'static str>)> {
+pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Result<Gathered> {
     let args = job.args;
     let mut parts = Vec::new();
-    let mut table_file = false;
+    let (mut table_file, mut text) = (false, false);
     let mut stem = String::new();
     let mut read = job.read.clone();
     let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
@@ -16,6 +25,7 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
     for (part, path) in unit.sources.iter().enumerate() {
         let at = input_location(path, &args.read)?;
         let opened = open(&at, args.read.from.as_deref(), &read, job.voice)?;
+        text |= is_text(opened.format);
         table_file |= opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
         if stem.is_empty() {
             stem = match args.concat && unit.sources.len() > 1 {
@@ -59,8 +69,8 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
             names::set_names(&mut plan, &new);
             source = Box::new(View::relabel(source, plan));
         }
-        if !job.casts.is_empty() {
-            source = table::cast_arrays(source, &job.casts, args.lossy).map_err(|e| e.file(at.display()))?;
+        if !job.casts.is_empty() || !job.times.is_empty() {
+            source = table::cast_arrays(source, &job.casts, &job.times, args.lossy).map_err(|e| e.file(at.display()))?;
         }
         parts.push(Part { source, label: at.display() });
     }
@@ -86,7 +96,8 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
         }
     }
     let single_name = job.renaming.name.is_some() && !args.concat;
-    let renaming = Renaming { name: if args.concat { None } else { job.renaming.name.clone() }, ..job.renaming.clone() };
+    let name = job.renaming.name.clone().filter(|_| !args.concat);
+    let renaming = Renaming { name, partial: unit.array.is_some(), ..job.renaming.clone() };
     let mut layout = None;
     if into == Arrays::Table {
         source = rename(source, &renaming, single_name, job)?;
@@ -117,7 +128,7 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
     } else {
         source = rename(source, &renaming, single_name, job)?;
     }
-    Ok(((source, stages), layout))
+    Ok(Gathered { staged: (source, stages), layout, text })
 }
 
 /// What the matrix of a joined directory is called: as the directory.

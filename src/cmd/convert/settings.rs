@@ -6,7 +6,16 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
     let mut read = read_options(&args.read)?;
     read.skip_unsupported = args.skip_unsupported;
     read.ragged_offsets = args.ragged == cli::Ragged::Offsets;
-    let casts = args.dtype.iter().map(|d| parse_cast(d)).collect::<Result<Vec<_>>>()?;
+    let (mut casts, mut times) = (Vec::new(), Vec::new());
+    for text in &args.dtype {
+        match parse_cast(text)? {
+            (pattern, Type::Number(dtype)) => casts.push((pattern, dtype)),
+            (Some(pattern), Type::Time(logical)) => times.push((pattern, logical)),
+            (None, Type::Time(_)) => {
+                return Err(Error::usage(format!("--dtype {text} needs the arrays' names")).hint(format!("--dtype 'NAME={text}'")));
+            }
+        }
+    }
     read.text.dtypes = casts.clone();
     let mut write = WriteOptions {
         compression: args.compression.as_deref().map(parse_compression).transpose()?,
@@ -60,6 +69,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
             rename: args.rename.iter().map(|r| pair("rename", r)).collect::<Result<_>>()?,
             rename_re,
             add_prefix: args.add_prefix.clone(),
+            partial: false,
         },
         slice: args.rows.as_deref().map(Slice::parse).transpose()?,
         policy: Policy {
@@ -81,8 +91,9 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         read,
         write,
         casts,
+        times,
         if_exists,
-        warned: false.into(),
+        said: Default::default(),
     })
 }
 
@@ -106,6 +117,9 @@ fn if_exists(args: &ConvertArgs) -> Result<IfExists> {
     if args.update {
         asked.push(("--update", IfExists::Update));
     }
+    if args.append && args.force {
+        return Err(Error::usage("--append and --force exclude each other: rows are added, or the store is replaced"));
+    }
     if args.append && !asked.is_empty() {
         return Err(Error::usage(format!("--append and {} exclude each other", asked[0].0)));
     }
@@ -113,7 +127,10 @@ fn if_exists(args: &ConvertArgs) -> Result<IfExists> {
         return Err(Error::usage(format!("{} and {} exclude each other", w[0].0, w[1].0)));
     }
     Ok(match asked.first() {
-        Some((_, IfExists::Error)) if args.force => return Err(Error::usage("--force and --if-exists error exclude each other")),
+        Some((flag, what @ (IfExists::Error | IfExists::Skip))) if args.force => {
+            let flag = if *what == IfExists::Error { "--if-exists error" } else { flag };
+            return Err(Error::usage(format!("--force and {flag} exclude each other")).hint("--force alone replaces what exists"));
+        }
         Some((_, what)) => *what,
         None if args.force => IfExists::Overwrite,
         None => IfExists::Error,
@@ -127,16 +144,25 @@ fn pair(flag: &str, text: &str) -> Result<(String, String)> {
     }
 }
 
-fn parse_cast(text: &str) -> Result<(Option<String>, Dtype)> {
+/// What `--dtype` makes of an array.
+enum Type {
+    Number(Dtype),
+    /// The same kind of time in this unit.
+    Time(Logical),
+}
+
+fn parse_cast(text: &str) -> Result<(Option<String>, Type)> {
     let (pattern, name) = match text.rsplit_once('=') {
         Some((pattern, name)) => (Some(pattern.to_string()), name),
         None => (None, text),
     };
-    let dtype = Dtype::parse(name).ok_or_else(|| {
+    let to = Dtype::parse(name).map(Type::Number).or_else(|| time::parse(name).map(Type::Time));
+    let to = to.ok_or_else(|| {
         let names: Vec<&str> = Dtype::ALL.iter().map(|d| d.name()).collect();
-        Error::usage(format!("there is no type '{name}'")).hint(format!("one of {}", names.join(", ")))
+        let times = "times in another unit: datetime64[us], timedelta64[us], timestamp[us], duration[us]";
+        Error::usage(format!("there is no type '{name}'")).hint(format!("one of {}; {times}", names.join(", ")))
     })?;
-    Ok((pattern, dtype))
+    Ok((pattern, to))
 }
 
 fn parse_compression(text: &str) -> Result<Compression> {

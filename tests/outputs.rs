@@ -1,0 +1,113 @@
+//! Flags and outputs: what exists and is not whole, flags that exclude each other or do nothing.
+
+use std::path::Path;
+
+use crate::convert::{npy, safetensors};
+use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails, python};
+
+fn at(scratch: &Scratch, name: &str) -> String {
+    scratch.join(name).display().to_string()
+}
+
+fn stderr(args: &[&str]) -> String {
+    let output = npk_any(args);
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_store_counts_as_done_only_if_its_data_files_are_there_in_full() {
+    let s = Scratch::new();
+    let (source, store) = (at(&s, "a.npy"), at(&s, "a.npk"));
+    npy(Path::new(&source), "<i2", &[2], &[1, 0, 2, 0]);
+    npk(&["convert", &source, &store]);
+    for flag in ["--skip-existing", "-u"] {
+        npk(&["convert", &source, &store, flag]);
+    }
+    let data = s.join("a.npk/data_a.npkd");
+    std::fs::write(&data, [1]).unwrap();
+    for broken in ["truncated", "missing"] {
+        for flag in ["--skip-existing", "-u"] {
+            let error = npk_fails(5, &["convert", &source, &store, flag]);
+            assert!(error.contains("not whole") && error.contains("data_a.npkd"), "{broken}: {error}");
+        }
+        let _ = std::fs::remove_file(&data);
+    }
+    npk(&["convert", &source, &store, "--force"]);
+    npk(&["convert", &source, &store, "--skip-existing"]);
+}
+
+/// `--group` is about the source: the output, read again, has none of that name.
+#[test]
+fn groups_are_of_the_source_alone() {
+    let s = Scratch::new();
+    let (source, store) = (at(&s, "m.safetensors"), at(&s, "m.npk"));
+    safetensors(Path::new(&source), &[("g.x", "I16", &[2], vec![1, 0, 2, 0])]);
+    npk(&["convert", &source, &store, "-g", "g", "--verify"]);
+    npk(&["convert", &source, &store, "-g", "g", "--skip-existing"]);
+}
+
+#[test]
+fn flags_that_exclude_each_other() {
+    let s = Scratch::new();
+    let (source, store) = (at(&s, "a.npy"), at(&s, "a.npk"));
+    npy(Path::new(&source), "<i2", &[2], &[1, 0, 2, 0]);
+    let excluded: [&[&str]; 6] = [
+        &["--skip-existing", "--force"],
+        &["--if-exists", "skip", "--force"],
+        &["--append", "--force"],
+        &["-j", "0"],
+        &["-m", "10"],
+        &["-o", "-", "--to", "npy", "--json"],
+    ];
+    for flags in excluded {
+        let mut args = vec!["convert", source.as_str()];
+        if !flags.contains(&"-o") {
+            args.push(&store);
+        }
+        args.extend(flags);
+        let output = npk_command().args(&args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+    assert_eq!(s.names(), ["a.npy"]);
+}
+
+#[test]
+fn flags_that_do_nothing_are_named_once() {
+    let s = Scratch::new();
+    let (a, b) = (at(&s, "a.npy"), at(&s, "b.npy"));
+    npy(Path::new(&a), "<i2", &[2], &[1, 0, 2, 0]);
+    npy(Path::new(&b), "<i2", &[2], &[1, 0, 2, 0]);
+    let said = stderr(&["convert", &a, &b, &format!("{}/", at(&s, "o")), "--to", "npk", "--header", "yes", "-d", ";", "-c", "zstd"]);
+    for flag in ["--header", "--delimiter", "--compression"] {
+        assert_eq!(said.matches(&format!("warning: {flag} changes nothing")).count(), 1, "{said}");
+    }
+    let said = stderr(&["convert", &a, &at(&s, "a.csv"), "-d", ";"]);
+    assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
+fn a_note_is_said_once_a_run() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import h5py\nwith h5py.File('r.h5', 'w') as f:\n  f.attrs['title'] = 'run'\n  f['a'] = [1, 2]\n  f['b'] = [3]\n  f['c'] = [4]",
+    );
+    let said = stderr(&["convert", &at(&s, "r.h5"), &format!("{}/", at(&s, "o")), "--to", "npy"]);
+    assert_eq!(said.matches("title").count(), 1, "{said}");
+    assert!(said.contains("3 converted"), "{said}");
+}
+
+#[test]
+fn prefixes_that_are_nowhere() {
+    let s = Scratch::new();
+    let m = at(&s, "m.safetensors");
+    safetensors(Path::new(&m), &[("model.x", "I16", &[1], vec![1, 0]), ("head", "I16", &[1], vec![2, 0])]);
+    let error = npk_fails(3, &["convert", &m, &at(&s, "m.npk"), "--strip-prefix", "modle."]);
+    assert!(error.contains("'modle.'") && error.contains("did you mean model.?"), "{error}");
+    npk(&["convert", &m, &at(&s, "m.npk"), "--strip-prefix", "model."]);
+    assert_eq!(npk(&["list", &at(&s, "m.npk")]), "x\nhead\n");
+    // A file for each array: the prefix of some of them.
+    npk(&["convert", "-q", &m, &format!("{}/", at(&s, "o")), "--to", "npy", "--strip-prefix", "model."]);
+}

@@ -1,0 +1,183 @@
+//! Tables in stores: rows appended by column names, matrices beside columns in `diff`, times in other units.
+
+use std::path::Path;
+
+use crate::support::{Scratch, inspect, npk, npk_any, npk_fails, python};
+
+fn write(scratch: &Scratch, name: &str, text: &str) -> String {
+    std::fs::write(scratch.join(name), text).unwrap();
+    at(scratch, name)
+}
+
+fn at(scratch: &Scratch, name: &str) -> String {
+    scratch.join(name).display().to_string()
+}
+
+fn csv_of(path: &str) -> String {
+    npk(&["convert", "-q", path, "-", "--to", "csv"])
+}
+
+#[test]
+fn rows_are_appended_to_a_matrix_by_column_names() {
+    let s = Scratch::new();
+    let (t, store) = (write(&s, "t.csv", "a,b\n1,2\n"), at(&s, "t.npk"));
+    npk(&["convert", &t, &store]);
+    write(&s, "t.csv", "b,a\n7,8\n9,10\n");
+    npk(&["convert", &t, &store, "--append"]);
+    assert_eq!(csv_of(&store), "a,b\n1,2\n8,7\n10,9\n");
+    for (text, named) in [("x,y\n7,8\n", "x, y"), ("a,a\n7,8\n", "a"), ("7,8\n", "''"), ("a,b,c\n1,2,3\n", "a, b, c")] {
+        write(&s, "t.csv", text);
+        let error = npk_fails(5, &["convert", &t, &store, "--append", "--on-duplicate", "rename"]);
+        assert!(error.contains(named) && error.contains("the store's are a, b"), "{error}");
+    }
+    // What the hint says works.
+    write(&s, "t.csv", "x,b\n3,4\n");
+    npk(&["convert", &t, &store, "--append", "--rename", "x=a"]);
+    write(&s, "t.csv", "5,6\n");
+    npk(&["convert", &t, &store, "--append", "--column-names", "b,a"]);
+    assert_eq!(csv_of(&store), "a,b\n1,2\n8,7\n10,9\n3,4\n6,5\n");
+    assert!(npk(&["verify", &store]).contains("whole"));
+}
+
+#[test]
+fn a_row_is_appended_to_all_columns_or_to_none() {
+    let s = Scratch::new();
+    let (u, store) = (write(&s, "u.csv", "k,v\n1,x\n"), at(&s, "u.npk"));
+    npk(&["convert", &u, &store]);
+    write(&s, "u.csv", "k\n2\n");
+    let error = npk_fails(5, &["convert", &u, &store, "--append"]);
+    assert!(error.contains("--layout columns"), "{error}");
+    let error = npk_fails(5, &["convert", &u, &store, "--append", "--layout", "columns"]);
+    assert!(error.contains("lack the column v"), "{error}");
+    write(&s, "u.csv", "v,k\ny,2\n");
+    let error = npk_fails(5, &["convert", &u, &store, "--append", "-a", "v"]);
+    assert!(error.contains("lack the column k"), "{error}");
+    npk(&["convert", &u, &store, "--append"]);
+    assert_eq!(csv_of(&store), "k,v\n1,x\n2,y\n");
+    // NumPack does not know that these arrays are one table.
+    python(s.path(), "import numpack, numpy as np\nwith numpack.NumPack('u.npk') as p: p.append({'k': np.array([3])})");
+    let error = npk_fails(7, &["verify", &store]);
+    assert!(error.contains("uneven: k has 3 rows, v has 2"), "{error}");
+}
+
+#[test]
+fn merging_over_a_table_forgets_its_columns() {
+    let s = Scratch::new();
+    let (t, store) = (write(&s, "t.csv", "a,b\n1,2\n"), at(&s, "t.npk"));
+    npk(&["convert", &t, &store]);
+    write(&s, "t.csv", "x,y\n7,8\n");
+    npk(&["convert", &t, &store, "--if-exists", "merge", "--force"]);
+    assert_eq!(csv_of(&store), "x,y\n7,8\n");
+    assert_eq!(inspect(Path::new(&store))["tables"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn names_that_are_not_in_the_store_are_answered_with_a_way() {
+    let s = Scratch::new();
+    let (a, b) = (write(&s, "a.csv", "x,y\n1,2\n"), write(&s, "b.csv", "x,y\n1,2\n"));
+    let store = at(&s, "a.npk");
+    npk(&["convert", &a, &store]);
+    let error = npk_fails(5, &["convert", &b, &store, "--append"]);
+    assert!(error.contains("hint: --name 'a'"), "{error}");
+    npk(&["convert", &b, &store, "--append", "--name", "a"]);
+    write(&s, "a.csv", "x,y\n1,z\n");
+    let error = npk_fails(5, &["convert", &a, &store, "--append"]);
+    assert!(error.contains("hint: the store has one matrix of all columns: --layout matrix"), "{error}");
+}
+
+#[test]
+fn a_matrix_is_compared_with_the_columns_that_it_was_made_of() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np, pyarrow as pa, pyarrow.parquet as pq\n\
+         pq.write_table(pa.table({'a':[1.,2.],'b':[3.,4.]}),'num.parquet')\n\
+         pq.write_table(pa.table({'b':[3.,4.],'a':[1.,2.]}),'swapped.parquet')\n\
+         pq.write_table(pa.table({'a':[1.,2.],'b':[3.,5.]}),'other.parquet')\n\
+         pq.write_table(pa.table({'a':[1.,2.],'c':[3.,4.]}),'named.parquet')\n\
+         np.savetxt('m.txt', np.arange(6.).reshape(2,3)); np.save('g.npy', np.arange(6.).reshape(2,3)); np.save('v.npy', np.arange(3.))",
+    );
+    let pairs = [("num.parquet", "n.npk"), ("num.parquet", "n.npz"), ("m.txt", "m.npk"), ("g.npy", "g.csv"), ("v.npy", "v.csv")];
+    for (from, to) in pairs {
+        npk(&["convert", "-q", &at(&s, from), &at(&s, to)]);
+        npk(&["diff", &at(&s, from), &at(&s, to)]);
+        npk(&["diff", &at(&s, to), &at(&s, from)]);
+    }
+    npk(&["diff", &at(&s, "swapped.parquet"), &at(&s, "n.npk")]);
+    let told = npk_any(&["diff".to_string(), at(&s, "other.parquet"), at(&s, "n.npk")]);
+    assert_eq!(told.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&told.stdout),
+        "num: 1 of 4 values differ; first at [1, 1]: 5.0 and 4.0; largest difference 1e0, relative 2.5e-1\n"
+    );
+    assert_eq!(npk_any(&["diff".to_string(), at(&s, "named.parquet"), at(&s, "n.npk")]).status.code(), Some(1));
+}
+
+#[test]
+fn times_get_another_unit_where_that_is_exact() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np, pyarrow as pa, pyarrow.parquet as pq\n\
+         for u, v in ('ms', [1, None]), ('us', [2000, 3001]):\n  pq.write_table(pa.table({'t': pa.array(v, pa.timestamp(u, 'UTC')), 'x': ['p', 'q']}), f'{u}.parquet')\n\
+         np.savez('n.npz', d=np.array(['2020-01-01', 'NaT'], 'M8[D]'), far=np.array([2**40], 'M8[D]'))",
+    );
+    let (ms, us, store) = (at(&s, "ms.parquet"), at(&s, "us.parquet"), at(&s, "t.npk"));
+    npk(&["convert", &us, &store]);
+    let error = npk_fails(5, &["convert", &ms, &store, "--append"]);
+    assert!(error.contains("hint: --dtype 't=timestamp[us, UTC]'"), "{error}");
+    npk(&["convert", &ms, &store, "--append", "--dtype", "t=timestamp[us, UTC]"]);
+    let error = npk_fails(2, &["convert", &ms, &us, &at(&s, "c.npk"), "--concat"]);
+    assert!(error.contains("hint: --dtype 't=timestamp[us, UTC]'"), "{error}");
+    npk(&["convert", &ms, &us, &at(&s, "c.npk"), "--concat", "--dtype", "t=timestamp[us]"]);
+    let values = npk(&["inspect", &at(&s, "c.npk"), "-a", "t", "--head", "9"]);
+    assert!(values.ends_with("t:\n  1000\n  null\n  2000\n  3001\n"), "{values}");
+    let error = npk_fails(4, &["convert", &us, &at(&s, "e.npk"), "--dtype", "t=timestamp[ms]"]);
+    assert!(error.contains("t: element 1 (3001) is not exact as timestamp[ms, UTC]"), "{error}");
+    npk(&["convert", &us, &at(&s, "e.npk"), "--dtype", "t=timestamp[ms]", "--lossy"]);
+    npk(&["convert", &at(&s, "n.npz"), &at(&s, "d.npk"), "-a", "d", "--dtype", "d=datetime64[ns]"]);
+    let values = npk(&["inspect", &at(&s, "d.npk"), "--head"]);
+    assert!(values.contains("datetime64[ns]") && values.ends_with("  1577836800000000000\n  -9223372036854775808\n"), "{values}");
+    let error = npk_fails(4, &["convert", &at(&s, "n.npz"), &at(&s, "f.npk"), "--dtype", "far=datetime64[ns]", "--lossy"]);
+    assert!(error.contains("far: element 0 (1099511627776) is out of range as datetime64[ns]"), "{error}");
+    npk_fails(4, &["convert", &us, &at(&s, "f.npk"), "--dtype", "x=timestamp[ms]"]);
+    npk_fails(2, &["convert", &us, &at(&s, "f.npk"), "--dtype", "timestamp[ms]"]);
+    npk_fails(2, &["convert", &us, &at(&s, "f.npk"), "--dtype", "t=timestamp[Y]"]);
+    assert!(!s.join("f.npk").exists());
+}
+
+/// Rounding is all that `--lossy` allows: no value becomes another one altogether.
+#[test]
+fn lossy_casts_stay_in_range() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np\n\
+         np.savez('c.npz', i=np.array([255, -1]), f=np.array([1.5, 300.0]), n=np.array([1.0, np.nan]), u=np.array([1, 2**63], 'u8'),\n  h=np.array([1.0, -70000.0]), p=np.array([np.inf]), ok=np.array([1.25, -2.75, 255.0]), fine=np.array([0.1, np.inf, -np.inf, np.nan]))",
+    );
+    let (source, out) = (at(&s, "c.npz"), at(&s, "c.npk"));
+    let refused = [
+        ("i", "uint8", "element 1 (-1)"),
+        ("f", "int8", "element 1 (300.0)"),
+        ("n", "int8", "element 1 (nan)"),
+        ("u", "int64", "element 1 (9223372036854775808)"),
+        ("h", "float16", "element 1 (-70000.0)"),
+        ("p", "int64", "element 0 (inf)"),
+        ("p", "float8_e4m3fn", "element 0 (inf)"),
+    ];
+    for (name, to, told) in refused {
+        let error = npk_fails(4, &["convert", &source, &out, "-a", name, "--dtype", to, "--lossy"]);
+        assert!(error.contains(&format!("{name}: {told} is out of the range of {to}")), "{error}");
+        let error = npk_fails(4, &["convert", &source, &out, "-a", name, "--dtype", to]);
+        assert!(error.contains("out of the range") || name == "f", "{error}");
+    }
+    let error = npk_fails(4, &["convert", &source, &out, "-a", "ok", "--dtype", "int16"]);
+    assert!(error.contains("not exact") && error.contains("--lossy"), "{error}");
+    npk(&["convert", &source, &out, "-a", "ok", "--dtype", "int16", "--lossy"]);
+    npk(&["convert", &source, &at(&s, "g.npk"), "-a", "fine", "--dtype", "float16", "--lossy"]);
+    python(
+        s.path(),
+        "import store, numpy as np\nassert store.npkref.load('c.npk')['ok'].tolist() == [1, -2, 255]\n\
+         assert store.npkref.load('g.npk')['fine'].tobytes() == np.array([0.1, np.inf, -np.inf, np.nan]).astype('f2').tobytes()",
+    );
+}
