@@ -402,6 +402,9 @@ struct Tasks<'a> {
     reader: Option<Arc<dyn ReadRows>>,
     writer: Option<Arc<dyn WriteRows>>,
     piece: u64,
+    /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as all threads have some.
+    copy_piece: u64,
+    jobs: usize,
     at: usize,
     copies: VecDeque<(Extent, Extent)>,
     target: Option<copy::Target>,
@@ -417,7 +420,7 @@ impl Tasks<'_> {
             let Some(meta) = plan.arrays.get(self.at) else { return Ok(None) };
             if let Some((from, to)) = self.copies.pop_front() {
                 let target = copy::Target::of(&to, self.target.as_ref());
-                let shared = !self.copies.is_empty() || self.target.as_ref().is_some_and(|last| last.is(&target));
+                let shared = self.jobs > 1 && (!self.copies.is_empty() || self.target.as_ref().is_some_and(|last| last.is(&target)));
                 self.target = Some(target.clone());
                 return Ok(Some(Task::Copy(self.at, from, to, target, shared)));
             }
@@ -445,7 +448,7 @@ impl Tasks<'_> {
             if let Some(from) = self.source.extents(self.at)
                 && let Some(to) = self.sink.slots(self.at)
             {
-                self.copies = copy::pair(&from, &to, 32 << 20).at_array(name)?.into();
+                self.copies = copy::pair(&from, &to, self.copy_piece).at_array(name)?.into();
             } else if self.reader.is_some() && self.writer.is_some() && meta.rows.is_some() {
                 self.row = Some(0);
             } else {
@@ -469,6 +472,8 @@ fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, se
         sink,
         rows,
         piece: settings.piece_bytes(),
+        copy_piece: (total_bytes / (2 * settings.jobs as u64)).max(32 << 20),
+        jobs: settings.jobs,
         at: 0,
         copies: VecDeque::new(),
         target: None,
@@ -485,7 +490,13 @@ fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, se
                 Err(e) => return failed.set(e),
             };
             let done = guarded(|| match task {
-                Task::Copy(a, from, to, target, shared) => target.copy(&from, &to, shared).map(|()| (a, from.len)).at_array(&names[a]),
+                Task::Copy(a, from, to, target, shared) => {
+                    let moved = |bytes| {
+                        settings.moved(bytes, &names[a]);
+                        !failed.is_set()
+                    };
+                    target.copy(&from, &to, shared, &moved).map(|()| (a, 0)).at_array(&names[a])
+                }
                 Task::Rows(a, range, bytes) => {
                     let _held = settings.budget.take(bytes.saturating_mul(2));
                     match (&reader, &writer) {

@@ -1,7 +1,7 @@
 //! Copies bytes file to file in the kernel: they are never read into a buffer of this process.
 //!
-//! Two ways. `copy_file_range` shares extents or copies on the server where the file system can ([`offloads`]), and is
-//! good enough for a file that one thread writes. Where several pieces go into one file, the source is mapped and handed
+//! Two ways. `copy_file_range` shares extents or copies on the server where the file system can ([`offloads`]), and is the
+//! fastest where each thread has a file of its own. Where several pieces go into one file, the source is mapped and handed
 //! to `write` instead: the pages are made ready by all threads at once, and only the copying itself, which the kernel does
 //! for one writer of a file at a time, waits for its turn. The mapping is never read here, so that a source that is cut
 //! short meanwhile is an error of `write`, not a signal.
@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -19,8 +19,13 @@ use crate::format::Extent;
 
 /// The most bytes of a piece that are mapped at a time, by each thread: they count as resident.
 const MAPPED_BYTES: u64 = 4 << 20;
+/// The most bytes of one `copy_file_range`: what moves between two signs of progress.
+const RANGE_BYTES: u64 = 32 << 20;
 /// Below this, making a mapping costs more than it saves.
 const LEAST_MAPPED_BYTES: u64 = 256 << 10;
+
+/// Told the bytes that were copied; answers whether to go on (another thread may have failed).
+pub(super) type Moved<'a> = &'a dyn Fn(u64) -> bool;
 
 /// Cuts two descriptions of the same bytes into matching pieces of at most `piece` bytes.
 ///
@@ -52,11 +57,10 @@ pub(super) fn pair(from: &[Extent], to: &[Extent], piece: u64) -> Result<Vec<(Ex
     Ok(pairs)
 }
 
-/// The file that pieces go into now, and what its writers take turns by.
+/// The file that pieces go into now.
 #[derive(Clone)]
 pub(super) struct Target {
     file: Arc<File>,
-    turn: Arc<Mutex<()>>,
     offloads: bool,
 }
 
@@ -65,7 +69,7 @@ impl Target {
     pub(super) fn of(to: &Extent, last: Option<&Target>) -> Target {
         match last {
             Some(last) if Arc::ptr_eq(&last.file, &to.file) => last.clone(),
-            _ => Target { file: to.file.clone(), turn: Arc::default(), offloads: offloads(&to.file) },
+            _ => Target { file: to.file.clone(), offloads: offloads(&to.file) },
         }
     }
 
@@ -78,34 +82,34 @@ impl Target {
     ///
     /// # Errors
     /// Corrupt where the source ends early (it was truncated since it was opened); disk full and the like.
-    pub(super) fn copy(&self, from: &Extent, to: &Extent, shared: bool) -> Result<()> {
-        if self.offloads || !shared || from.len < LEAST_MAPPED_BYTES { by_range(from, to) } else { self.mapped(from, to) }
+    pub(super) fn copy(&self, from: &Extent, to: &Extent, shared: bool, moved: Moved<'_>) -> Result<()> {
+        if self.offloads || !shared || from.len < LEAST_MAPPED_BYTES { by_range(from, to, moved) } else { self.mapped(from, to, moved) }
     }
 
-    fn mapped(&self, from: &Extent, to: &Extent) -> Result<()> {
+    fn mapped(&self, from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
         let mut done = 0;
         while done < from.len {
-            let len = (from.len - done).min(MAPPED_BYTES);
+            // Windows end where pages of the target do.
+            let len = (from.len - done).min(MAPPED_BYTES - (to.offset + done) % MAPPED_BYTES);
             let (read, write) = (from.offset + done, to.offset + done);
             let Ok(pages) = map(&from.file, read, len) else {
                 let rest = |e: &Extent| Extent { offset: e.offset + done, len: from.len - done, ..e.clone() };
-                return by_range(&rest(from), &rest(to));
+                return by_range(&rest(from), &rest(to), moved);
             };
-            {
-                // Taking turns here costs less than in the kernel, where waiting writers spin.
-                let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
-                match write_all_at(&self.file, &pages, write) {
-                    Ok(()) => {}
-                    Err(e) if e.raw_os_error() != Some(Errno::FAULT.raw_os_error()) => return Err(e.into()),
-                    Err(_) if reaches(&from.file, read + len)? => return Err(Error::reading(Errno::IO.into())),
-                    Err(_) => return Err(ends_early(from)),
-                }
+            match write_all_at(&self.file, &pages, write) {
+                Ok(()) => {}
+                Err(e) if e.raw_os_error() != Some(Errno::FAULT.raw_os_error()) => return Err(e.into()),
+                Err(_) if reaches(&from.file, read + len)? => return Err(Error::reading(Errno::IO.into())),
+                Err(_) => return Err(ends_early(from)),
             }
             // The rest of a page behind the end of the file would have been written as zeros.
             if !reaches(&from.file, read + len)? {
                 return Err(ends_early(from));
             }
             done += len;
+            if !moved(len) {
+                break;
+            }
         }
         Ok(())
     }
@@ -133,16 +137,21 @@ fn offloads(file: &File) -> bool {
 }
 
 /// By `copy_file_range`.
-fn by_range(from: &Extent, to: &Extent) -> Result<()> {
+fn by_range(from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
     let (mut read, mut write, mut left) = (from.offset, to.offset, from.len);
     while left > 0 {
-        let n = left.min(1 << 30) as usize;
+        let n = left.min(RANGE_BYTES) as usize;
         match rustix::fs::copy_file_range(&from.file, Some(&mut read), &to.file, Some(&mut write), n) {
             Ok(0) => return Err(ends_early(from)),
-            Ok(done) => left -= done as u64,
+            Ok(done) => {
+                left -= done as u64;
+                if !moved(done as u64) {
+                    return Ok(());
+                }
+            }
             Err(Errno::INTR) => {}
             Err(e @ (Errno::NOSPC | Errno::IO | Errno::DQUOT | Errno::FBIG)) => return Err(io::Error::from(e).into()),
-            Err(_) => return plain(&from.file, read, &to.file, write, left, from),
+            Err(_) => return plain(&from.file, read, &to.file, write, left, from, moved),
         }
     }
     Ok(())
@@ -153,7 +162,7 @@ fn ends_early(from: &Extent) -> Error {
 }
 
 /// Through a buffer: across file systems that the kernel does not bridge.
-fn plain(from: &File, mut read: u64, to: &File, mut write: u64, mut left: u64, extent: &Extent) -> Result<()> {
+fn plain(from: &File, mut read: u64, to: &File, mut write: u64, mut left: u64, extent: &Extent, moved: Moved<'_>) -> Result<()> {
     let mut buffer = vec![0; left.min(1 << 20) as usize];
     while left > 0 {
         let n = left.min(buffer.len() as u64) as usize;
@@ -167,6 +176,9 @@ fn plain(from: &File, mut read: u64, to: &File, mut write: u64, mut left: u64, e
         read += got as u64;
         write += got as u64;
         left -= got as u64;
+        if !moved(got as u64) {
+            break;
+        }
     }
     Ok(())
 }
