@@ -35,7 +35,7 @@ fn a_partly_broken_store_is_listed_with_the_exit_code_of_inspect() {
 }
 
 #[test]
-fn a_data_file_that_may_not_be_read_is_no_damage() {
+fn a_file_that_may_not_be_read_is_no_damage() {
     let s = Scratch::new();
     npy(&s.join("a.npy"), "<i2", &[2], &[1, 0, 2, 0]);
     let store = at(&s, "a.npk");
@@ -43,14 +43,20 @@ fn a_data_file_that_may_not_be_read_is_no_damage() {
     for (path, mode) in [("", 0o755), ("a.npk", 0o777), ("a.npk/data_a.npkd", 0)] {
         std::fs::set_permissions(s.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    let mut command = npk_command();
-    if std::fs::File::open(s.join("a.npk/data_a.npkd")).is_ok() {
-        command.uid(65534).gid(65534); // root may read everything
-    }
-    let output = command.args(["verify", &store]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("permission denied"), "{said}");
+    let root = std::fs::File::open(s.join("a.npk/data_a.npkd")).is_ok();
+    let verify = || {
+        let mut command = npk_command();
+        if root {
+            command.uid(65534).gid(65534); // root may read everything
+        }
+        let output = command.args(["verify", &store]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("permission denied"), "{said}");
+    };
+    verify();
+    std::fs::set_permissions(s.join("a.npk/metadata.npkm"), std::fs::Permissions::from_mode(0)).unwrap();
+    verify();
 }
 
 #[test]

@@ -73,10 +73,8 @@ impl Stored {
 /// # Errors
 /// Where the metadata cannot be read at all.
 pub fn stored_arrays(files: &dyn Files, names_only: bool) -> Result<Vec<Stored>> {
-    let blob = files.blob(METADATA).at_file(METADATA).map_err(|e| match e.kind() {
-        Kind::Missing => Error::corrupt(format!("the store has no {METADATA}")),
-        _ => e,
-    })?;
+    check_len(files, METADATA, 0)?;
+    let blob = files.blob(METADATA).at_file(METADATA)?;
     let entries = metadata::parse(&blob.read_vec(0, blob.len())?)?;
     entries.into_iter().map(|entry| stored_array(files, entry, names_only)).collect()
 }
@@ -119,7 +117,8 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         return if entry.data_file.ends_with(".npkseg") { Ok(()) } else { check_len(files, &entry.data_file, entry.bytes).map_err(at) };
     }
     if entry.data_file.ends_with(".npkseg") {
-        let blob = files.blob(&entry.data_file).map_err(|e| at(gone(e, &entry.data_file)))?;
+        check_len(files, &entry.data_file, 0).map_err(at)?;
+        let blob = files.blob(&entry.data_file).map_err(at)?;
         let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes).map_err(at)?;
         let mut first_row = 0;
         for s in manifest.segments {
@@ -146,13 +145,6 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         stored.bitmap = Some(alive);
     }
     Ok(())
-}
-
-fn gone(e: Error, path: &str) -> Error {
-    match e.kind() {
-        Kind::Missing => Error::corrupt(format!("the store has no {path}")),
-        _ => e,
-    }
 }
 
 /// A data file may be longer than its array (a dead append), never shorter.
