@@ -54,6 +54,10 @@ fn a_row_is_appended_to_all_columns_or_to_none() {
     assert!(error.contains("lack the column k"), "{error}");
     npk(&["convert", &u, &store, "--append"]);
     assert_eq!(csv_of(&store), "k,v\n1,x\n2,y\n");
+    let error = npk_fails(5, &["convert", &u, &store, "--append", "--strings", "offsets"]);
+    assert!(error.contains("v: the new rows are string, the store's are string, stored in another form") && error.contains("--strings"));
+    let error = npk_fails(5, &["convert", &u, &store, "--append", "--dtype", "k=int16"]);
+    assert!(error.contains("hint: --dtype 'k=int64' casts"), "{error}");
     // NumPack does not know that these arrays are one table.
     python(s.path(), "import numpack, numpy as np\nwith numpack.NumPack('u.npk') as p: p.append({'k': np.array([3])})");
     let error = npk_fails(7, &["verify", &store]);

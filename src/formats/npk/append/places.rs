@@ -246,10 +246,6 @@ fn fits(old: &StoreSource, folded: &Folded, array: &ArrayMeta, kept: Option<&Kep
         inner.iter().for_each(|d| shape.push_str(&format!(", {d}")));
         format!("{dtype} {shape}]")
     };
-    if array.dtype != stored.dtype || array.inner != inner {
-        let (here, there) = (shown(array.dtype, &array.inner), shown(stored.dtype, inner));
-        return Err(Error::exists(format!("the new rows are {here}, the store's are {there}")).hint("--dtype can change the new rows"));
-    }
     let same = folded.meta.logical == logical.logical
         && match (&folded.how, kept.map(|k| &k.form)) {
             (How::Codes(_), Some(Form::Codes(_))) | (How::Offsets(_), Some(Form::Offsets)) => true,
@@ -271,6 +267,12 @@ fn fits(old: &StoreSource, folded: &Folded, array: &ArrayMeta, kept: Option<&Kep
         } else {
             error
         });
+    }
+    if array.dtype != stored.dtype || array.inner != inner {
+        let (here, there) = (shown(array.dtype, &array.inner), shown(stored.dtype, inner));
+        let error = Error::exists(format!("the new rows are {here}, the store's are {there}"));
+        let castable = array.inner == inner && logical.logical.is_plain();
+        return Err(if castable { error.hint(format!("--dtype '{}={}' casts the new rows", logical.name, stored.dtype)) } else { error });
     }
     Ok(())
 }
