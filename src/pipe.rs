@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use crate::error::{Context, Error, Result};
@@ -63,6 +63,8 @@ pub struct Settings {
     pub budget: Budget,
     /// Called with the bytes delivered since the last call, and the array they belong to.
     pub progress: Option<Progress>,
+    /// Bytes that the kernel copied file to file, without a buffer of this process.
+    copied: Arc<AtomicU64>,
     pool: Arc<OnceLock<rayon::ThreadPool>>,
 }
 
@@ -72,11 +74,16 @@ pub type Progress = Arc<dyn Fn(u64, &str) + Send + Sync>;
 impl Settings {
     /// All cores and 256 MiB, silent.
     pub fn new(jobs: usize, memory_bytes: u64) -> Settings {
-        Settings { jobs: jobs.max(1), budget: Budget::new(memory_bytes), progress: None, pool: Arc::default() }
+        let budget = Budget::new(memory_bytes);
+        Settings { jobs: jobs.max(1), budget, progress: None, copied: Arc::default(), pool: Arc::default() }
     }
-    /// The same threads and budget, telling this callback.
+    /// The same threads and budget for one run of its own, telling this callback.
     pub fn with_progress(&self, progress: Progress) -> Settings {
-        Settings { progress: Some(progress), ..self.clone() }
+        Settings { progress: Some(progress), copied: Arc::default(), ..self.clone() }
+    }
+    /// Bytes that went file to file within the kernel so far.
+    pub fn copied(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
     }
     fn moved(&self, bytes: u64, array: &str) {
         if let Some(progress) = &self.progress {
@@ -491,7 +498,10 @@ fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, se
             };
             let done = guarded(|| match task {
                 Task::Copy(a, from, to, target, shared) => {
-                    let moved = |bytes| {
+                    let moved = |bytes, by_kernel| {
+                        if by_kernel {
+                            settings.copied.fetch_add(bytes, Ordering::Relaxed);
+                        }
                         settings.moved(bytes, &names[a]);
                         !failed.is_set()
                     };

@@ -1,4 +1,4 @@
-//! Flags and outputs: what exists and is not whole, flags that exclude each other or do nothing.
+//! Flags and outputs: what exists and is not whole, flags that exclude each other or do nothing, copies by the kernel.
 
 use std::path::Path;
 
@@ -110,4 +110,33 @@ fn prefixes_that_are_nowhere() {
     assert_eq!(npk(&["list", &at(&s, "m.npk")]), "x\nhead\n");
     // A file for each array: the prefix of some of them.
     npk(&["convert", "-q", &m, &format!("{}/", at(&s, "o")), "--to", "npy", "--strip-prefix", "model."]);
+}
+
+/// Bytes that lie ready are never touched: all of them go file to file in the kernel.
+#[test]
+fn bytes_that_lie_ready_are_copied_by_the_kernel() {
+    let s = Scratch::new();
+    let bytes = |n: usize| (0..n).map(|i| (i % 251) as u8).collect::<Vec<u8>>();
+    let model = at(&s, "m.safetensors");
+    let tensors: [(&str, &str, &[u64], Vec<u8>); 3] =
+        [("a", "F32", &[640, 1024], bytes(2_621_440)), ("b", "F16", &[1 << 20], bytes(2 << 20)), ("c", "I64", &[1 << 18], bytes(8 << 18))];
+    safetensors(Path::new(&model), &tensors);
+    let lone = at(&s, "x.npy");
+    npy(Path::new(&lone), "<f4", &[512, 1024], &bytes(2 << 20));
+    let pairs = [
+        ("m.safetensors", "m.npk", "6.50 MiB"),
+        ("m.npk", "n.safetensors", "6.50 MiB"),
+        ("m.safetensors", "m.pt", "6.50 MiB"),
+        ("m.pt", "p.npk", "6.50 MiB"),
+        ("m.pt", "p.safetensors", "6.50 MiB"),
+        ("x.npy", "x.npk", "2.00 MiB"),
+        ("x.npk", "y.npy", "2.00 MiB"),
+    ];
+    for (from, to, size) in pairs {
+        let said = stderr(&["convert", "-v", &at(&s, from), &at(&s, to)]);
+        assert!(said.contains(&format!("{size} of {size} were copied file to file by the kernel")), "{from} to {to}: {said}");
+    }
+    // What is cast goes through a buffer.
+    let said = stderr(&["convert", "-v", &lone, &at(&s, "z.npk"), "--dtype", "float64"]);
+    assert!(!said.contains("by the kernel"), "{said}");
 }

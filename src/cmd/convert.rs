@@ -331,6 +331,11 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     for note in &summary.notes {
         job.note(note);
     }
+    let by_kernel = settings.copied();
+    if by_kernel > 0 {
+        let (part, all) = (human_bytes(by_kernel), human_bytes(end.bytes()));
+        job.voice.detail(&format!("{}: {part} of {all} were copied file to file by the kernel", dst.display()));
+    }
     let arrays =
         end.arrays.len() - end.kept.iter().map(|k| usize::from(k.valid.is_some()) + usize::from(k.offsets.is_some())).sum::<usize>();
     Ok(Outcome::Done {

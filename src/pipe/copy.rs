@@ -24,8 +24,9 @@ const RANGE_BYTES: u64 = 32 << 20;
 /// Below this, making a mapping costs more than it saves.
 const LEAST_MAPPED_BYTES: u64 = 256 << 10;
 
-/// Told the bytes that were copied; answers whether to go on (another thread may have failed).
-pub(super) type Moved<'a> = &'a dyn Fn(u64) -> bool;
+/// Told the bytes that were copied, and whether the kernel alone did it; answers whether to go on (another thread may have
+/// failed).
+pub(super) type Moved<'a> = &'a dyn Fn(u64, bool) -> bool;
 
 /// Cuts two descriptions of the same bytes into matching pieces of at most `piece` bytes.
 ///
@@ -107,7 +108,7 @@ impl Target {
                 return Err(ends_early(from));
             }
             done += len;
-            if !moved(len) {
+            if !moved(len, true) {
                 break;
             }
         }
@@ -145,7 +146,7 @@ fn by_range(from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
             Ok(0) => return Err(ends_early(from)),
             Ok(done) => {
                 left -= done as u64;
-                if !moved(done as u64) {
+                if !moved(done as u64, true) {
                     return Ok(());
                 }
             }
@@ -176,7 +177,7 @@ fn plain(from: &File, mut read: u64, to: &File, mut write: u64, mut left: u64, e
         read += got as u64;
         write += got as u64;
         left -= got as u64;
-        if !moved(got as u64) {
+        if !moved(got as u64, false) {
             break;
         }
     }
