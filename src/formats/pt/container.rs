@@ -10,11 +10,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
+use super::hostile;
 use super::tree::{Claim, Flip, Tensor, storage_dtype};
 use super::zip::{Archive, Bytes};
-use crate::codec::pickle::{self, Node, Pickle, shown};
+use crate::codec::pickle::{self, Id, Node, Pickle, shown};
 use crate::error::{Error, Result};
 use crate::location::Blob;
 use crate::model::{Dtype, Logical};
@@ -145,30 +146,47 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     Ok(Container { pickle, storages, big_endian, version, given: HashMap::new(), claims: IndexMap::new(), notes })
 }
 
+/// Reads a pickle beside the object's own, which Python loads as well.
+fn checked(blob: &Arc<dyn Blob>, at: u64, limit_bytes: u64) -> Result<Pickle> {
+    let pickle = pickle::read_from(blob, at, limit_bytes)?;
+    hostile::check(&pickle)?;
+    Ok(pickle)
+}
+
+/// What storages and tensors are called by: text or a number.
+fn key_of(pickle: &Pickle, id: Id) -> Option<String> {
+    pickle.short(id).map(str::to_string).or_else(|| pickle.int(id).map(|n| n.to_string()))
+}
+
 fn legacy(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     let mut at = pickle::read_from(blob, 0, limit_bytes)?.used();
-    let protocol = pickle::read_from(blob, at, limit_bytes)?;
+    let protocol = checked(blob, at, limit_bytes)?;
     at += protocol.used();
     match protocol.int(protocol.root()) {
         Some(1001) => {}
         other => return Err(Error::refused(format!("legacy checkpoint version {other:?}; 1001 is known"))),
     }
-    let info = pickle::read_from(blob, at, limit_bytes)?;
+    let info = checked(blob, at, limit_bytes)?;
     at += info.used();
     let Node::Dict(pairs) = info.node(info.root()) else { return Err(Error::corrupt("the system information is no dict")) };
     let big_endian = info.get(pairs, "little_endian").and_then(|v| info.int(v)) == Some(0);
     drop(protocol);
     let object = pickle::read_from(blob, at, limit_bytes)?;
     at += object.used();
-    let list = pickle::read_from(blob, at, limit_bytes)?;
+    hostile::check(&object)?;
+    let list = checked(blob, at, limit_bytes)?;
     at += list.used();
-    let keys = list.tuple(list.root()).ok_or_else(|| Error::corrupt("the list of storages is no list"))?;
-    let keys: Option<Vec<String>> =
-        keys.iter().map(|&k| list.text(k).map(str::to_string).or_else(|| list.int(k).map(|n| n.to_string()))).collect();
-    let keys = keys.ok_or_else(|| Error::corrupt("the list of storages holds what is no key"))?;
+    let mut keys = IndexSet::new();
+    for &key in list.tuple(list.root()).ok_or_else(|| Error::corrupt("the list of storages is no list"))? {
+        let key = key_of(&list, key).ok_or_else(|| Error::corrupt("the list of storages holds what is no key"))?;
+        if let (at, false) = keys.insert_full(key) {
+            let key = keys.get_index(at).map_or("", String::as_str);
+            return Err(Error::corrupt(format!("the storage {} is listed twice", shown(key))));
+        }
+    }
     Ok(Container {
         pickle: object,
-        storages: Storages::Legacy { blob: blob.clone(), keys, start: at, big_endian },
+        storages: Storages::Legacy { blob: blob.clone(), keys: keys.into_iter().collect(), start: at, big_endian },
         big_endian,
         version: "legacy 1001".into(),
         given: HashMap::new(),
@@ -272,7 +290,7 @@ impl Cursor<'_> {
         u64::try_from(n).map_err(|_| Error::corrupt(format!("the number {n} before byte {} is negative", self.at)))
     }
     fn pickle(&mut self) -> Result<Pickle> {
-        let pickle = pickle::read_from(self.blob, self.at, self.limit)?;
+        let pickle = checked(self.blob, self.at, self.limit)?;
         self.at += pickle.used();
         if self.at > self.end {
             return Err(Error::corrupt("a pickle reaches beyond its tar member"));
@@ -310,7 +328,6 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         let (at, size) = *members.get(name).ok_or_else(|| Error::corrupt(format!("the tar archive has no member {name}")))?;
         Ok::<_, Error>(Cursor { blob, at, end: at + size, limit: limit_bytes })
     };
-    let text_of = |p: &Pickle, id| p.text(id).map(str::to_string).or_else(|| p.int(id).map(|n| n.to_string()));
     let (mut claims, mut ready) = (IndexMap::new(), Vec::new());
     let mut dtypes: Vec<Dtype> = Vec::new();
     let mut storages = cursor("storages")?;
@@ -318,7 +335,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         let p = storages.pickle()?;
         let parts =
             p.tuple(p.root()).filter(|t| t.len() == 3).ok_or_else(|| Error::corrupt("a storage of the tar archive has no description"))?;
-        let key = text_of(&p, parts[0]).ok_or_else(|| Error::corrupt("a storage of the tar archive has no key"))?;
+        let key = key_of(&p, parts[0]).ok_or_else(|| Error::corrupt("a storage of the tar archive has no key"))?;
         let dtype = storage_dtype(p.global(parts[2]).unwrap_or_default())?.unwrap_or(Dtype::U8);
         let count = storages.i64()?;
         let bytes = count
@@ -339,7 +356,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         for &view in p.tuple(p.root()).unwrap_or_default() {
             if let Some(&[target, root, offset, _size]) = p.tuple(view)
                 && let (Some(target), Some(root), Some(offset)) =
-                    (text_of(&p, target), text_of(&p, root), p.int(offset).and_then(|n| u64::try_from(n).ok()))
+                    (key_of(&p, target), key_of(&p, root), p.int(offset).and_then(|n| u64::try_from(n).ok()))
             {
                 views.insert(target, (root, offset));
             }
@@ -351,8 +368,8 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         let p = tensors.pickle()?;
         let parts =
             p.tuple(p.root()).filter(|t| t.len() == 3).ok_or_else(|| Error::corrupt("a tensor of the tar archive has no description"))?;
-        let key = text_of(&p, parts[0]).ok_or_else(|| Error::corrupt("a tensor of the tar archive has no key"))?;
-        let storage = text_of(&p, parts[1]);
+        let key = key_of(&p, parts[0]).ok_or_else(|| Error::corrupt("a tensor of the tar archive has no key"))?;
+        let storage = key_of(&p, parts[1]);
         let rank = u32::from_le_bytes(tensors.bytes()?);
         tensors.bytes::<4>()?;
         if rank > 64 {

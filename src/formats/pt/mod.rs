@@ -8,13 +8,14 @@
 //! |---|---|
 //! | the three containers | [`container`], [`zip`] |
 //! | the pickle, read as data | [`crate::codec::pickle`] |
+//! | names that make it an attack | [`hostile`] |
 //! | names, tensors and plain values in it | [`tree`] |
 //! | strided views of storages | [`view`] |
 //! | how it was nested, kept for the way back | [`structure`] |
 //! | the writer, and its pickle | [`write`], [`pickler`] |
 //!
 //! Refused by name: quantized, sparse, nested and meta tensors, and every global that is not on the fixed list of
-//! [`tree`]; there is no flag that runs one. Checksums of tensor records are compared by `verify` alone, as torch never
+//! [`tree`]; there is no flag that runs one. A pickle that asks for what runs code is refused as a whole. Checksums of tensor records are compared by `verify` alone, as torch never
 //! does; 0 there means that none was given.
 
 use std::collections::HashMap;
@@ -23,10 +24,10 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use self::container::Place;
+use self::container::{Place, Storages};
 use self::tree::{Flip, Found, Thing};
 use self::view::View;
-use self::zip::{Archive, Bytes};
+use self::zip::Archive;
 use crate::codec::{foreign, shards};
 use crate::error::{Context, Error, Result};
 use crate::format::{Arrays, Emit, Extent, Format, Head, Holds, Order, ReadOptions, ReadRows, Sink, Sniff, Source, WriteOptions, readable};
@@ -34,6 +35,7 @@ use crate::location::{Blob, Location};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan};
 
 mod container;
+mod hostile;
 mod pickler;
 mod structure;
 mod tree;
@@ -168,7 +170,10 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<PtSource> {
 
 fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSource> {
     let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
-    let walk = tree::walk(&opened.pickle, &opened.given, opened.claims, stem, options.on_duplicate)?;
+    let mut walk = tree::walk(&opened.pickle, &opened.given, opened.claims, stem, options.on_duplicate)?;
+    if let Storages::Legacy { .. } = opened.storages {
+        tree::claim_listed(&opened.pickle, &mut walk.storages);
+    }
     drop(opened.pickle);
     // What is wrong with the storages as a whole concerns every tensor.
     let places = container::bind(&opened.storages, &walk.storages)?;
@@ -233,15 +238,17 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
                 }
             }
             Thing::Numpy(array) => {
-                let meta = ArrayMeta { logical: array.logical, ..ArrayMeta::new(&name, array.dtype, &array.shape) };
-                let strides = strides_of(&array.shape, array.fortran);
+                let mut meta = ArrayMeta { logical: array.logical, ..ArrayMeta::new(&name, array.dtype, &array.shape) };
+                if array.requires_grad {
+                    meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
+                }
                 let view = View {
-                    place: Place::Ready(Bytes::memory(array.bytes)),
+                    place: Place::Ready(array.bytes),
                     found: OnceLock::new(),
                     dtype: array.dtype,
                     offset: 0,
                     shape: array.shape,
-                    strides,
+                    strides: array.strides,
                     flip: Flip::Plain,
                     big_endian: array.big_endian,
                 };
@@ -272,18 +279,6 @@ fn copy_of(error: &Error) -> Error {
         Some(hint) => copy.hint(hint),
         None => copy,
     }
-}
-
-/// Strides in elements of a contiguous array.
-fn strides_of(shape: &[u64], fortran: bool) -> Vec<u64> {
-    let mut strides = vec![1; shape.len()];
-    let mut step = 1u64;
-    let order: Vec<usize> = if fortran { (0..shape.len()).collect() } else { (0..shape.len()).rev().collect() };
-    for i in order {
-        strides[i] = step;
-        step = step.saturating_mul(shape[i]);
-    }
-    strides
 }
 
 impl Source for PtSource {
@@ -335,7 +330,7 @@ impl ReadRows for Reader {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         match &self.items[array] {
             Item::View(view) if !view.is_contiguous() => {
-                let row = view.shape.iter().skip(1).product::<u64>().saturating_mul(view.dtype.item_bytes());
+                let row = view.row_elements().saturating_mul(view.dtype.item_bytes());
                 // The rows, and the tiles they are gathered through.
                 Some((rows.end - rows.start).saturating_mul(row).saturating_add(1 << 20))
             }

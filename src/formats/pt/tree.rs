@@ -8,22 +8,32 @@
 //! | an object with `_parameters` and `_modules`, a TorchScript object | the entries of its `state_dict()` |
 //! | None, bool, int, float, text, bytes, complex, Decimal, paths, torch.Size, device, dtype, layout, bare names | metadata |
 //! | quantized, sparse, nested and meta tensors, any other call | listed, refused by name |
+//! | calls that none of these leads to: dropped again, a key, an attribute | listed, refused by name |
 //!
-//! The walk is bounded: 100 levels, a number of visits in proportion to the pickle, a million names.
+//! The walk is bounded: 100 levels, a number of steps in proportion to the pickle, a million names. Whatever a small
+//! pickle can repeat (keys, names, the items of a shared list) is counted before it is looked at or copied.
 
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
+mod keys;
+mod module;
+mod numpy;
 mod object;
+mod storage;
 mod tensor;
+mod unseen;
 
-pub(super) use tensor::{is_torch_dtype, storage_dtype};
+pub(super) use storage::{claim_listed, is_torch_dtype, storage_dtype};
 
+use keys::{key_of, key_tree};
+use numpy::Raw;
 use object::bytes_out;
 
-use super::structure;
+use super::zip::Bytes;
+use super::{hostile, structure};
 use crate::codec::pickle::{Id, Node, Pickle, long_digits, shown};
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
@@ -35,6 +45,8 @@ pub(super) enum Flip {
     Plain,
     Conjugate,
     Negate,
+    /// Conjugated, then negated.
+    NegateConjugate,
 }
 
 /// A view of a storage.
@@ -61,9 +73,14 @@ pub(super) struct Numpy {
     pub dtype: Dtype,
     pub logical: Logical,
     pub shape: Vec<u64>,
-    pub fortran: bool,
+    /// In elements.
+    pub strides: Vec<u64>,
     pub big_endian: bool,
-    pub bytes: Vec<u8>,
+    /// Shared by all arrays over the same bytes of the pickle.
+    pub bytes: Bytes,
+    pub requires_grad: bool,
+    /// Where `bytes` are from.
+    raw: Raw,
 }
 
 /// Something that the walk found.
@@ -102,7 +119,12 @@ pub(super) struct Walk {
 
 const MAX_DEPTH: usize = 100;
 const MAX_ARRAYS: usize = 1 << 20;
-const MAX_NAME_BYTES: usize = 256 << 20;
+const MAX_NAME_BYTES: usize = 32 << 20;
+/// What a refusal takes beside its name.
+const REFUSAL_BYTES: usize = 256;
+/// What a dimension takes, past those that tensors have.
+const RANK_BYTES: usize = 32;
+const MAX_NOTES: usize = 100;
 const MAX_VALUES: usize = 200_000;
 const MAX_VALUE_BYTES: usize = 16 << 20;
 const MAX_STRUCTURE_DEPTH: usize = 25;
@@ -140,12 +162,21 @@ struct Walker<'a> {
     values: usize,
     value_bytes: usize,
     open: Vec<Id>,
+    /// Bytes that were copied out of the pickle, once for all arrays over them, and as bfloat16.
+    copies: HashMap<(Raw, bool), Bytes>,
+    /// What was refused or passed over knowingly: nothing in it is unseen.
+    excused: Vec<Id>,
+    /// Whether plain values were dropped from among tensors.
+    gaps: bool,
+    /// Tensors that are plain attributes of modules: how many, and one of them.
+    attributes: (usize, String),
 }
 
 /// Walks a pickle. `storages` and `given` are what the container already knows (tar files), `stem` names what has no name.
 ///
 /// # Errors
-/// Refused where it is nested too deep or too large; the first refusal where no tensor is found; missing.
+/// Refused where it is nested too deep or too large, or asks for what runs code; the first refusal where no tensor is
+/// found; missing.
 pub(super) fn walk(
     pickle: &Pickle,
     given: &HashMap<String, Tensor>,
@@ -153,6 +184,7 @@ pub(super) fn walk(
     stem: &str,
     on_duplicate: OnDuplicate,
 ) -> Result<Walk> {
+    hostile::check(pickle)?;
     let mut walker = Walker {
         pickle,
         given,
@@ -168,10 +200,28 @@ pub(super) fn walk(
         values: 0,
         value_bytes: 0,
         open: Vec::new(),
+        copies: HashMap::new(),
+        excused: Vec::new(),
+        gaps: false,
+        attributes: (0, String::new()),
     };
     let out = walker.visit(pickle.root())?;
-    let (full, deepest) = (walker.is_full(), walker.deepest);
+    walker.unseen()?;
+    let (gaps, deepest) = (walker.gaps, walker.deepest);
+    let (count, first) = walker.attributes;
     let mut walk = walker.walk;
+    if count > 0 {
+        walk.notes.push(format!(
+            "tensors that are plain attributes of modules are left out, as state_dict() leaves them out: {count}, the first is {}",
+            shown(&first)
+        ));
+    }
+    if pickle.surrogates() > 0 {
+        walk.notes.push(format!(
+            "{} texts hold halves of surrogate pairs, which only Python can hold; they are written as \\udc80",
+            pickle.surrogates()
+        ));
+    }
     if walk.tensors == 0 {
         let first = walk.found.into_iter().find_map(|f| match f.thing {
             // Without its hint: nothing would be left.
@@ -180,16 +230,12 @@ pub(super) fn walk(
         });
         return Err(first.unwrap_or_else(|| Error::missing("there is no tensor in this checkpoint")));
     }
-    if full {
-        walk.notes.push(format!("the checkpoint has more than {MAX_VALUES} plain values; they are left out"));
-        return Ok(walk);
-    }
     match out.plain {
         Some(Value::Object(map)) => walk.attributes = map,
         Some(Value::Array(items)) => walk.attributes = items.into_iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
         _ => {}
     }
-    if let Some(tree) = out.tree.filter(|t| !structure::is_flat(t)) {
+    if let Some(tree) = out.tree.filter(|t| !gaps && !structure::is_flat(t)) {
         if deepest > MAX_STRUCTURE_DEPTH {
             walk.notes
                 .push(format!("the checkpoint is nested {deepest} levels deep; its structure is not kept beyond {MAX_STRUCTURE_DEPTH}"));
@@ -217,11 +263,44 @@ impl<'a> Walker<'a> {
         !self.is_full()
     }
 
-    fn visit(&mut self, id: Id) -> Result<Out> {
-        self.visits += 1;
+    /// Gives back the room of the values counted since then, if they are a good part of all there is room for: one long
+    /// list is left out, not everything.
+    fn relieve(&mut self, (values, value_bytes): (usize, usize)) -> bool {
+        let (count, bytes) = (self.values - values, self.value_bytes - value_bytes);
+        if !self.is_full() || count <= MAX_VALUES / 10 && bytes <= MAX_VALUE_BYTES / 10 {
+            return false;
+        }
+        (self.values, self.value_bytes) = (values, value_bytes);
+        if self.walk.notes.len() < MAX_NOTES {
+            let at = if self.path.is_empty() { "the checkpoint".into() } else { shown(&self.path) };
+            let most = MAX_VALUE_BYTES >> 20;
+            self.walk.notes.push(format!(
+                "{at}: its {count} plain values ({bytes} bytes of text) are left out; up to {MAX_VALUES} with {most} MiB are kept"
+            ));
+        }
+        true
+    }
+
+    /// Counts steps before they are taken.
+    fn spend(&mut self, steps: usize) -> Result<()> {
+        self.visits = self.visits.saturating_add(steps as u64);
         if self.visits > 4 * self.pickle.len() as u64 + 1000 {
             return Err(Error::refused("the pickle repeats its own parts without end"));
         }
+        Ok(())
+    }
+
+    /// Counts text that is kept: names, and keys beside which no name counts.
+    fn keep_text(&mut self, bytes: usize) -> Result<()> {
+        self.name_bytes = self.name_bytes.saturating_add(bytes);
+        if self.name_bytes > MAX_NAME_BYTES {
+            return Err(Error::refused(format!("the checkpoint has names and keys of more than {} MiB", MAX_NAME_BYTES >> 20)));
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, id: Id) -> Result<Out> {
+        self.spend(1)?;
         if self.depth >= MAX_DEPTH {
             return Err(Error::refused(format!("the checkpoint is nested deeper than {MAX_DEPTH} levels")));
         }
@@ -230,8 +309,13 @@ impl<'a> Walker<'a> {
             pickle.node(id),
             Node::Tuple(_) | Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::Object(_) | Node::Persistent(_)
         );
+        let (found, values, full) = (self.walk.found.len(), (self.values, self.value_bytes), self.is_full());
         if !container {
-            return Ok(self.leaf(id));
+            let out = self.leaf(id);
+            if !full {
+                self.relieve(values);
+            }
+            return Ok(out);
         }
         if self.open.contains(&id) {
             return Ok(Out::default()); // a value inside itself
@@ -242,7 +326,17 @@ impl<'a> Walker<'a> {
         let out = self.container(id);
         self.depth -= 1;
         self.open.pop();
-        out
+        let mut out = out?;
+        // A container without tensors is a plain value, too.
+        let plain = self.walk.found.len() == found;
+        if plain && !self.count(0) {
+            out = Out::default();
+        }
+        if !full && self.relieve(values) {
+            self.gaps |= !plain;
+            out.plain = None;
+        }
+        Ok(out)
     }
 
     fn leaf(&mut self, id: Id) -> Out {
@@ -251,6 +345,7 @@ impl<'a> Walker<'a> {
         let bytes = match node {
             Node::Text(span) | Node::Bytes(span) | Node::Long(span) => pickle.span(*span).len(),
             Node::Owned(text) => text.len(),
+            Node::Global(_) => pickle.global(id).map_or(0, str::len),
             _ => 0,
         };
         if !self.count(bytes) {
@@ -290,7 +385,7 @@ impl<'a> Walker<'a> {
             Node::Persistent(pid) => match self.storage(id) {
                 Err(error) => {
                     // A tar file's persistent ids name tensors.
-                    let key = pickle.text(*pid).map(str::to_string).or_else(|| pickle.int(*pid).map(|n| n.to_string()));
+                    let key = pickle.short(*pid).map(str::to_string).or_else(|| pickle.int(*pid).map(|n| n.to_string()));
                     match key.and_then(|k| self.given.get(&k)).cloned() {
                         Some(tensor) => self.found(Thing::Tensor(tensor)),
                         None => self.found(Thing::Refused("persistent".into(), error)),
@@ -329,10 +424,12 @@ impl<'a> Walker<'a> {
 
     fn dict(&mut self, pairs: &[(Id, Id)], kind: &str) -> Result<Out> {
         let pickle = self.pickle;
+        self.spend(pairs.len())?;
         // Of a repeated key the last value counts, at the place of the first, as in Python.
         let mut order: Vec<(Id, Id)> = Vec::with_capacity(pairs.len());
-        let mut seen: HashMap<Key<'a>, usize> = HashMap::with_capacity(pairs.len());
+        let mut seen: HashMap<keys::Key<'a>, usize> = HashMap::with_capacity(pairs.len());
         for &(key, value) in pairs {
+            self.key_steps(key)?;
             match key_of(pickle, key).map(|k| seen.entry(k)) {
                 Some(std::collections::hash_map::Entry::Occupied(e)) => order[*e.get()].1 = value,
                 Some(std::collections::hash_map::Entry::Vacant(e)) => {
@@ -344,11 +441,14 @@ impl<'a> Walker<'a> {
         }
         let (mut plain, mut tree) = (Attributes::new(), Vec::new());
         for (key, value) in order {
-            let name = key_name(pickle, key, 0);
-            let before = self.enter(&name);
+            let name = self.key_name(key)?;
+            let (before, named) = (self.enter(&name), self.name_bytes);
             let out = self.visit(value);
             self.path.truncate(before);
             let out = out?;
+            if self.name_bytes == named && (out.plain.is_some() || out.tree.is_some()) {
+                self.keep_text(name.len())?;
+            }
             if let Some(value) = out.plain {
                 plain.insert(name, value);
             }
@@ -365,6 +465,7 @@ impl<'a> Walker<'a> {
     }
 
     fn list(&mut self, items: &[Id], kind: &str) -> Result<Out> {
+        self.spend(items.len())?;
         let (mut plain, mut tree) = (Vec::new(), Vec::new());
         for (i, &item) in items.iter().enumerate() {
             let before = self.enter(&i.to_string());
@@ -392,9 +493,14 @@ impl<'a> Walker<'a> {
             "" => "unnamed".to_string(),
             path => path.to_string(),
         };
-        self.name_bytes += name.len();
-        if self.walk.found.len() >= MAX_ARRAYS || self.name_bytes > MAX_NAME_BYTES {
-            return Err(Error::refused(format!("the checkpoint has more than {MAX_ARRAYS} arrays, or names of more than 256 MiB")));
+        self.keep_text(name.len())?;
+        self.keep_text(match &thing {
+            Thing::Tensor(tensor) => tensor.class.as_ref().map_or(0, String::len) + tensor.shape.len().saturating_sub(8) * RANK_BYTES,
+            Thing::Numpy(array) => array.shape.len().saturating_sub(8) * RANK_BYTES,
+            Thing::Refused(what, _) => what.len() + REFUSAL_BYTES,
+        })?;
+        if self.walk.found.len() >= MAX_ARRAYS {
+            return Err(Error::refused(format!("the checkpoint has more than {MAX_ARRAYS} arrays")));
         }
         let (mut name, mut thing) = (name, thing);
         if let Some((index, next)) = self.names.get_mut(&name) {
@@ -447,54 +553,4 @@ fn one(kind: &str, value: Value) -> Value {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Keys that Python holds equal.
-#[derive(PartialEq, Eq, Hash)]
-enum Key<'a> {
-    Text(&'a str),
-    Int(i64),
-}
-
-fn key_of(pickle: &Pickle, key: Id) -> Option<Key<'_>> {
-    pickle.text(key).map(Key::Text).or_else(|| pickle.int(key).map(Key::Int))
-}
-
-/// A key as part of a name: text as it is, the rest as Python prints it.
-fn key_name(pickle: &Pickle, key: Id, depth: usize) -> String {
-    if let Some(text) = pickle.text(key) {
-        return if depth > 0 { format!("'{text}'") } else { text.to_string() };
-    }
-    match pickle.node(key) {
-        Node::None => "None".into(),
-        Node::Bool(true) => "True".into(),
-        Node::Bool(false) => "False".into(),
-        Node::Int(n) => n.to_string(),
-        Node::Float(f) => f.to_string(),
-        Node::Long(span) => long_digits(pickle.span(*span)).unwrap_or_else(|| "int".into()),
-        Node::Tuple(items) if depth < 3 && items.len() <= 8 => {
-            let parts: Vec<String> = items.iter().map(|&i| key_name(pickle, i, depth + 1)).collect();
-            if parts.len() == 1 { format!("({},)", parts[0]) } else { format!("({})", parts.join(", ")) }
-        }
-        Node::Global(_) => pickle.global(key).unwrap_or_default().into(),
-        _ => "object".into(),
-    }
-}
-
-/// A key in the structure; `None` where it cannot be written back.
-fn key_tree(pickle: &Pickle, key: Id, depth: usize) -> Option<Value> {
-    if let Some(text) = pickle.text(key) {
-        return Some(json!(text));
-    }
-    match pickle.node(key) {
-        Node::None => Some(Value::Null),
-        Node::Bool(b) => Some(json!(b)),
-        Node::Int(n) => Some(json!(n)),
-        Node::Float(f) if f.is_finite() => Some(json!(f)),
-        Node::Tuple(items) if depth < 3 && items.len() <= 8 => {
-            let parts: Option<Vec<Value>> = items.iter().map(|&i| key_tree(pickle, i, depth + 1)).collect();
-            Some(json!({"tuple": parts?}))
-        }
-        _ => None,
-    }
 }

@@ -8,7 +8,7 @@ use super::tree::Flip;
 use super::zip::Bytes;
 use crate::codec::layout::{Strided, swap_bytes};
 use crate::error::{Error, Result};
-use crate::model::Dtype;
+use crate::model::{Dtype, checked_product};
 
 /// A view that can be read.
 pub(super) struct View {
@@ -39,11 +39,11 @@ impl View {
 
     /// Whether the elements lie one behind the other in C order.
     pub fn is_contiguous(&self) -> bool {
+        if self.shape.contains(&0) {
+            return true;
+        }
         let mut due = 1u64;
         for (&count, &stride) in self.shape.iter().zip(&self.strides).rev() {
-            if count == 0 {
-                return true;
-            }
             if count != 1 && stride != due {
                 return false;
             }
@@ -58,13 +58,14 @@ impl View {
         self.is_contiguous() && !swapped && self.flip == Flip::Plain
     }
 
-    fn row_elements(&self) -> u64 {
-        self.shape.iter().skip(1).product()
+    /// Elements of a row; 0 where the array has none, whatever its other dimensions say.
+    pub fn row_elements(&self) -> u64 {
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().skip(1).product() }
     }
 
     /// Bytes of all elements.
     pub fn total_bytes(&self) -> u64 {
-        self.shape.iter().product::<u64>() * self.dtype.item_bytes()
+        checked_product(&self.shape).unwrap_or(u64::MAX).saturating_mul(self.dtype.item_bytes())
     }
 
     /// The bytes of some rows, C order and little-endian. A view may repeat its storage without end, so what is
@@ -121,6 +122,18 @@ impl View {
     }
 }
 
+/// Strides in elements of a contiguous array.
+pub(super) fn strides_of(shape: &[u64], fortran: bool) -> Vec<u64> {
+    let mut strides = vec![1; shape.len()];
+    let mut step = 1u64;
+    let order: Vec<usize> = if fortran { (0..shape.len()).collect() } else { (0..shape.len()).rev().collect() };
+    for i in order {
+        strides[i] = step;
+        step = step.saturating_mul(shape[i]);
+    }
+    strides
+}
+
 /// Bytes of what byte order applies to: half an element of a complex type.
 pub(super) fn component_bytes(dtype: Dtype) -> u64 {
     if dtype.is_complex() { dtype.item_bytes() / 2 } else { dtype.item_bytes() }
@@ -138,9 +151,10 @@ fn flip(bytes: &mut [u8], dtype: Dtype, flip: Flip) {
         Flip::Plain => {}
         Flip::Conjugate if dtype.is_complex() => bytes.chunks_exact_mut(2 * component).for_each(|c| sign(&mut c[component..])),
         Flip::Conjugate => {}
-        Flip::Negate if dtype.is_float() || dtype.is_complex() => bytes.chunks_exact_mut(component).for_each(sign),
+        Flip::NegateConjugate if dtype.is_complex() => bytes.chunks_exact_mut(2 * component).for_each(|c| sign(&mut c[..component])),
+        Flip::Negate | Flip::NegateConjugate if dtype.is_float() || dtype.is_complex() => bytes.chunks_exact_mut(component).for_each(sign),
         // Two's complement.
-        Flip::Negate => bytes.chunks_exact_mut(component).for_each(|c| {
+        Flip::Negate | Flip::NegateConjugate => bytes.chunks_exact_mut(component).for_each(|c| {
             let mut carry = true;
             for b in c {
                 let (value, over) = (!*b).overflowing_add(u8::from(carry));

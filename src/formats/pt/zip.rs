@@ -8,11 +8,13 @@
 //!
 //! torch leaves sizes and crc of local headers zero and pads their extra field (`FB`) so that data begins at multiples
 //! of 64. A crc of 0 means "not given". Records are stored; deflated ones, which other zip tools make, are inflated to
-//! an unnamed temporary file once. Encrypted and otherwise compressed ones are refused.
+//! an unnamed temporary file, one for the archive. Encrypted and otherwise compressed ones are refused.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{Read, Write};
-use std::sync::{Arc, OnceLock};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::codec::pickle::shown;
 use crate::error::{Error, Result};
@@ -67,6 +69,8 @@ pub(super) struct Archive {
     blob: Arc<dyn Blob>,
     pub entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
+    /// What deflated records are inflated to, each behind the one before: the file, and where it ends.
+    spool: Mutex<Option<(Arc<File>, u64)>>,
 }
 
 const END_BYTES: u64 = 22;
@@ -119,7 +123,8 @@ impl Archive {
             Some(inside) => tail[inside as usize..(inside + size) as usize].to_vec(),
             None => blob.read_vec(start, size)?,
         };
-        let mut archive = Archive { blob: blob.clone(), entries: Vec::with_capacity(count as usize), by_name: HashMap::new() };
+        let mut archive =
+            Archive { blob: blob.clone(), entries: Vec::with_capacity(count as usize), by_name: HashMap::new(), spool: Mutex::default() };
         let mut at = 0usize;
         for _ in 0..count {
             at = archive.entry(&directory, at, start)?;
@@ -218,7 +223,7 @@ impl Archive {
         Ok(start)
     }
 
-    /// The bytes of an entry, without reading them (a deflated one is inflated to a temporary file).
+    /// The bytes of an entry, without reading them (a deflated one is inflated to the temporary file).
     pub fn bytes(&self, index: usize) -> Result<Bytes> {
         let entry = &self.entries[index];
         if let Some(bytes) = entry.data.get() {
@@ -230,12 +235,23 @@ impl Archive {
         let bytes = if entry.is_stored() {
             Bytes { blob: self.blob.clone(), start, len: entry.len }
         } else {
-            let mut file = tempfile::tempfile()?;
-            self.inflate(entry, start, &mut file)?;
-            file.flush()?;
-            Bytes { blob: Arc::new(TempBlob { file: Arc::new(file), len: entry.len }), start: 0, len: entry.len }
+            let (file, at) = self.spool(entry.len)?;
+            self.inflate(entry, start, &mut Spooled { file: &file, at })?;
+            Bytes { blob: Arc::new(TempBlob { file, len: at + entry.len }), start: at, len: entry.len }
         };
         Ok(entry.data.get_or_init(|| bytes).clone())
+    }
+
+    /// Room for `len` bytes in the archive's one temporary file: a file each would soon be more than may be open.
+    fn spool(&self, len: u64) -> Result<(Arc<File>, u64)> {
+        let mut spool = self.spool.lock().unwrap_or_else(|e| e.into_inner());
+        let (file, end) = match spool.take() {
+            Some(open) => open,
+            None => (Arc::new(tempfile::tempfile()?), 0),
+        };
+        let next = end.checked_add(len).ok_or_else(|| Error::corrupt("the deflated records are too large"))?;
+        *spool = Some((file.clone(), next));
+        Ok((file, end))
     }
 
     /// Finds the data of many entries with few reads: for locations where each read is a request.
@@ -266,9 +282,12 @@ impl Archive {
             if n == 0 {
                 break;
             }
+            seen += n as u64;
+            if seen > entry.len {
+                break;
+            }
             crc.update(&buffer[..n]);
             to.write_all(&buffer[..n])?;
-            seen += n as u64;
         }
         if seen != entry.len {
             return Err(Error::corrupt(format!("the record {} inflates to {seen} bytes, {} were announced", entry.shown(), entry.len)));
@@ -320,9 +339,26 @@ fn check_crc(entry: &Entry, found: u32) -> Result<()> {
     Ok(())
 }
 
-/// An unnamed temporary file.
+/// Writes into a file from a place on.
+struct Spooled<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Write for Spooled<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write_at(bytes, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An unnamed temporary file, up to the end of one of its records.
 struct TempBlob {
-    file: Arc<std::fs::File>,
+    file: Arc<File>,
     len: u64,
 }
 
@@ -331,9 +367,9 @@ impl Blob for TempBlob {
         self.len
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&*self.file, buf, offset).map_err(Error::reading)
+        self.file.read_exact_at(buf, offset).map_err(Error::reading)
     }
-    fn file(&self) -> Option<&Arc<std::fs::File>> {
+    fn file(&self) -> Option<&Arc<File>> {
         Some(&self.file)
     }
 }
