@@ -327,9 +327,18 @@ impl ReadRows for NpyReader {
             let all = self.records.rows_of(array, 1);
             return emit(Chunk { array, first_row: 0, rows: all, values, valid: None }.slice(rows.start, rows.end));
         }
-        let count = rows.end.saturating_sub(rows.start);
-        let raw = self.raw(rows.clone())?;
-        let values = self.records.values(array, count, raw)?;
-        emit(Chunk { array, first_row: rows.start, rows: count, values, valid: None })
+        // What is gathered goes on while it is in the cache.
+        let mut first = rows.start;
+        loop {
+            let end = self.cut(array, first).min(rows.end);
+            let count = end.saturating_sub(first);
+            let raw = self.raw(first..end)?;
+            let values = self.records.values(array, count, raw)?;
+            emit(Chunk { array, first_row: first, rows: count, values, valid: None })?;
+            first = end;
+            if first >= rows.end {
+                return Ok(());
+            }
+        }
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::codec::raw::write_all_at;
 use crate::codec::store::metadata::{self, Entry};
 use crate::codec::store::{AsIs, METADATA, SIDE, names::Names};
 use crate::error::{Context, Error, Result};
@@ -147,7 +148,7 @@ impl LocalFiles {
         let at = first_row.checked_mul(place.row_bytes).and_then(|at| at.checked_add(place.base));
         let mut at = at.ok_or_else(|| Error::failed("the array passes 2^64 bytes"))?;
         for piece in pieces {
-            file.write_all_at(piece, at)?;
+            write_all_at(&file, piece, at)?;
             at += piece.len() as u64;
         }
         Ok(())
