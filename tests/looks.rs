@@ -40,7 +40,7 @@ fn a_file_that_may_not_be_read_is_no_damage() {
     npy(&s.join("a.npy"), "<i2", &[2], &[1, 0, 2, 0]);
     let store = at(&s, "a.npk");
     npk(&["convert", &at(&s, "a.npy"), &store]);
-    for (path, mode) in [("", 0o755), ("a.npk", 0o777), ("a.npk/data_a.npkd", 0)] {
+    for (path, mode) in [("", 0o755), ("a.npk", 0o777), ("a.npk/data_a.npkd", 0o000)] {
         std::fs::set_permissions(s.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
     }
     let root = std::fs::File::open(s.join("a.npk/data_a.npkd")).is_ok();
@@ -55,7 +55,7 @@ fn a_file_that_may_not_be_read_is_no_damage() {
         assert!(said.contains("permission denied"), "{said}");
     };
     verify();
-    std::fs::set_permissions(s.join("a.npk/metadata.npkm"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(s.join("a.npk/metadata.npkm"), std::fs::Permissions::from_mode(0o000)).unwrap();
     verify();
 }
 
