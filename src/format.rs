@@ -125,6 +125,10 @@ pub trait Format: Sync {
     fn keeps_attributes(&self) -> bool {
         false
     }
+    /// Whether arrays are written with [`crate::sidecar::MARK`], so that nulls and types that [`Holds`] lacks come back.
+    fn keeps_types(&self) -> bool {
+        false
+    }
     /// Opens for reading; reads headers only (CSV and TXT: the file).
     ///
     /// # Errors
@@ -397,6 +401,8 @@ pub struct TextOptions {
     pub float_format: Option<String>,
     /// Types asked for: pattern (or all) → type; TXT and CSV read text straight into them.
     pub dtypes: Vec<(Option<String>, Dtype)>,
+    /// Whether types asked for may round numbers.
+    pub lossy: bool,
     /// Columns that are wanted, where the caller knows: others need not be typed.
     pub columns: Option<Vec<String>>,
 }

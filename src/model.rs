@@ -78,7 +78,7 @@ impl Dtype {
         Dtype::C32,
     ];
 
-    /// NumPack's fourteen types, which numpy has too.
+    /// NumPack's fourteen types, which numpy has too; the complex ones last.
     pub const NUMPY: &[Dtype] = &[
         Dtype::Bool,
         Dtype::U8,
@@ -95,6 +95,9 @@ impl Dtype {
         Dtype::C64,
         Dtype::C128,
     ];
+
+    /// What Arrow, Feather and Parquet have of them.
+    pub const ARROW: &[Dtype] = Dtype::NUMPY.split_at(12).0;
 
     /// Bytes of one element.
     pub fn item_bytes(self) -> u64 {

@@ -23,7 +23,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan, Table, TimeUnit};
+use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan, Table, TimeUnit, typed};
+
+mod mark;
+
+pub use mark::{MARK, Marks, folded};
 
 const VERSION: u32 = 1;
 
@@ -548,7 +552,25 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
     all
 }
 
-fn parts(folded: &Folded) -> impl Iterator<Item = usize> {
+/// Where rows begin among `values` elements: stored int64 offsets from row `first` on, which never fall.
+///
+/// # Errors
+/// Corrupt, naming the offset.
+pub fn offsets(bytes: &[u8], first: u64, values: u64) -> Result<Vec<u64>> {
+    let offsets: Vec<u64> = typed::<i64>(bytes).iter().map(|&o| o as u64).collect();
+    let mut before = offsets.first().copied().unwrap_or(0);
+    for (i, &o) in offsets.iter().enumerate() {
+        if o < before || o > values {
+            let row = first + i as u64;
+            return Err(Error::corrupt(format!("offset {row} is {}, between {before} and {values} is expected", o as i64)));
+        }
+        before = o;
+    }
+    Ok(offsets)
+}
+
+/// The stored arrays that a logical one is made of.
+pub fn parts(folded: &Folded) -> impl Iterator<Item = usize> + use<> {
     let offsets = match folded.how {
         How::Offsets(i) => Some(i),
         _ => None,
@@ -581,7 +603,7 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
         None => None,
     };
     let how = match entry.form.as_deref() {
-        None if meta.logical.is_var() => return Err("it is text or a list without codes or offsets".into()),
+        None if meta.logical.is_var() && !of.logical.is_var() => return Err("it is text or a list without codes or offsets".into()),
         None if !suits(&meta.logical, of.dtype) => return Err(format!("{} does not hold it", of.dtype)),
         None => {
             meta.was = was;
@@ -638,8 +660,8 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
     meta.details.chunks = entry.chunks;
     meta.details.alias_of = entry.alias_of;
     meta.details.attributes = entry.attributes;
-    if !meta.logical.is_plain() && meta.details.stored_dtype.is_none() {
-        meta.details.stored_dtype = Some(of.dtype.name().into());
+    if meta.logical != of.logical && meta.details.stored_dtype.is_none() {
+        meta.details.stored_dtype = Some(of.type_name());
     }
     let rows = meta.rows.unwrap_or(0).max(1);
     let mean_bytes = match &how {

@@ -14,5 +14,6 @@ mod property;
 mod regression;
 #[cfg(feature = "remote")]
 mod remote;
+mod sources;
 mod support;
 mod tables;

@@ -18,7 +18,16 @@ fn settings() -> Settings {
 }
 
 fn policy(sink: &'static str) -> Policy {
-    Policy { bf16_bits: false, fp8_bits: false, nulls: None, strings: None, ragged_offsets: false, skip_unsupported: false, sink }
+    Policy {
+        bf16_bits: false,
+        fp8_bits: false,
+        nulls: None,
+        strings: None,
+        ragged_offsets: false,
+        skip_unsupported: false,
+        sink,
+        marks: false,
+    }
 }
 
 fn mixed(rows: u64) -> Vec<(ArrayMeta, Chunk)> {

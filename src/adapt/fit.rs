@@ -71,6 +71,8 @@ pub struct Policy {
     pub skip_unsupported: bool,
     /// The sink's name, for messages.
     pub sink: &'static str,
+    /// Whether the sink marks arrays, so that nulls and types that it lacks come back.
+    pub marks: bool,
 }
 
 /// An array on its way: what it is made from, and what it becomes.
@@ -199,6 +201,7 @@ fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>,
         }
     }
     Error::all(errors)?;
+    notes.extend(lost_masks(&fitted, holds, policy));
     if fitted.is_empty() {
         return Err(match plan.arrays.is_empty() {
             true => Error::missing("there is no array in it"),
@@ -219,6 +222,17 @@ fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>,
     Ok((fitted, notes))
 }
 
+/// Masks that nothing in the output ties to their arrays.
+fn lost_masks(fitted: &[Fitted], holds: &Holds, policy: &Policy) -> Option<String> {
+    if holds.sidecar || policy.marks {
+        return None;
+    }
+    let names: Vec<String> = fitted.iter().filter(|f| f.mask).map(|f| format!("{}.valid", f.meta.name)).collect();
+    let more = if names.len() > 3 { ", …" } else { "" };
+    let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| format!("{} cannot hold nulls: where they are is told by arrays of their own ({shown}{more})", policy.sink))
+}
+
 fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) -> Result<Outcome> {
     crate::format::readable(meta)?;
     let mut f = Fitted { made: Made { input, changes: Vec::new() }, meta: meta.clone(), flat: Way::Pass, kept: None, mask: false };
@@ -228,9 +242,10 @@ fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes
         decode_dictionary(&mut f, categories.clone());
     }
     let logical = f.meta.logical.clone();
+    let whole = f.meta.clone();
     if !logical.is_plain() && !(holds.logical)(&logical) {
         match &logical {
-            l if l.is_time() => fit_time(&mut f, holds, notes),
+            l if l.is_time() => fit_time(&mut f, holds, policy, notes),
             Logical::Text | Logical::Binary | Logical::Decimal { .. } => {
                 if matches!(logical, Logical::Decimal { .. }) && (holds.logical)(&Logical::Text) {
                     f.meta.logical = Logical::Text;
@@ -256,6 +271,12 @@ fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes
         fit_dtype(&mut f, holds, policy)?;
     }
     fit_nulls(&mut f, holds, policy)?;
+    if policy.marks && f.kept.is_none() && f.meta.logical != logical && matches!(f.flat, Way::Pass) {
+        f.kept = Some(Kept { values: whole.name.clone(), meta: whole, offsets: None, valid: None, form: Form::Same });
+    }
+    if let Some(kept) = &mut f.kept {
+        kept.meta.nulls = f.meta.nulls;
+    }
     if f.meta.scalar && !holds.scalars {
         f.meta.scalar = false;
         f.meta.rows = Some(1);
@@ -288,7 +309,7 @@ fn decode_dictionary(f: &mut Fitted, categories: std::sync::Arc<Categories>) {
     f.made.changes.push(Change::Decode { categories, codes, fixed });
 }
 
-fn fit_time(f: &mut Fitted, holds: &Holds, notes: &mut Vec<String>) {
+fn fit_time(f: &mut Fitted, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) {
     let from = f.meta.type_name();
     match time::told_as(&f.meta.logical, holds.logical) {
         Some((logical, dtype, rescale)) => {
@@ -299,7 +320,7 @@ fn fit_time(f: &mut Fitted, holds: &Holds, notes: &mut Vec<String>) {
                 f.meta.nulls = true;
             }
             f.made.changes.extend(rescale.map(Change::Rescale));
-            if matches!(f.meta.logical, Logical::Timestamp(_, Some(_))) {
+            if matches!(f.meta.logical, Logical::Timestamp(_, Some(_))) && !policy.marks {
                 notes.push(format!("{}: {from} is written without its zone, as UTC", f.meta.name));
             }
             f.meta.logical = logical;

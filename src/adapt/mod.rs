@@ -6,6 +6,7 @@
 pub mod cast;
 pub mod fit;
 pub mod float8;
+pub mod fold;
 pub mod join;
 pub mod names;
 pub mod partitions;

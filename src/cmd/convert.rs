@@ -26,6 +26,7 @@ use crate::report::{self, Progress, Voice, human_bytes, human_time};
 mod existing;
 mod gather;
 mod settings;
+mod sources;
 mod units;
 
 use existing::{existing_error, rereading, same_place, skip};
@@ -50,6 +51,8 @@ struct Job<'a> {
     if_exists: IfExists,
     /// Notes and warnings that were said already: each once a run, however many files it concerns.
     said: std::sync::Mutex<std::collections::HashSet<String>>,
+    /// The folders that this run made for its outputs.
+    made: std::sync::Mutex<Vec<std::path::PathBuf>>,
 }
 
 impl Job<'_> {
@@ -68,6 +71,17 @@ impl Job<'_> {
     }
 }
 
+impl Drop for Job<'_> {
+    /// A folder that nothing was put into goes again.
+    fn drop(&mut self) {
+        let mut made = std::mem::take(self.made.get_mut().unwrap_or_else(|e| e.into_inner()));
+        made.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+        for folder in made {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
 /// Sources that make one output.
 struct Unit {
     sources: Vec<String>,
@@ -76,6 +90,8 @@ struct Unit {
     dst: String,
     /// Only this array of the source: an output of one array, made from a source of several.
     array: Option<String>,
+    /// The source's name is not UTF-8.
+    unnamed: bool,
 }
 
 impl Unit {
@@ -249,6 +265,9 @@ fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
 
 fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let args = job.args;
+    if unit.unnamed {
+        return Err(sources::not_utf8(&unit.sources[0]));
+    }
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;
     // Where there are several sources, the message itself says which of them.
@@ -285,7 +304,8 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         staged.0 = source;
         notes.extend(more);
     }
-    let (stages, fit_notes) = fit_staged(staged, holds, &Policy { sink: format.name(), ..job.policy.clone() }).map_err(sources_named)?;
+    let (stages, fit_notes) = fit_staged(staged, holds, &Policy { sink: format.name(), marks: format.keeps_types(), ..job.policy.clone() })
+        .map_err(sources_named)?;
     notes.extend(fit_notes);
     let (source, stages) = stages;
     let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
@@ -315,6 +335,8 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         && let Some(folder) = dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
         && makes_folder(args)
     {
+        let missing = folder.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(std::path::Path::to_path_buf);
+        job.made.lock().unwrap_or_else(|e| e.into_inner()).extend(missing);
         std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
     }
     let progress = Progress::new(plan.bytes(), &unit.dst, !args.no_progress && !job.voice.quiet && !args.json);

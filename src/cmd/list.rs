@@ -6,7 +6,16 @@ use super::{chosen, input_location, open, read_options};
 use crate::adapt::names::natural;
 use crate::cli::{ListArgs, Sort};
 use crate::error::{Error, Kind, Result};
+use crate::model::ArrayMeta;
 use crate::report::{self, Voice, visible};
+
+/// The type; of an array that cannot be read, what is stored.
+fn shown_type(meta: &ArrayMeta) -> String {
+    match (&meta.details.error, &meta.details.stored_dtype) {
+        (Some(_), Some(stored)) => stored.clone(),
+        _ => meta.type_name(),
+    }
+}
 
 /// Lists.
 ///
@@ -41,7 +50,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
                     .iter()
                     .map(|&a| {
                         let m = &plan.arrays[a];
-                        let mut v = json!({"name": m.name, "dtype": m.type_name(), "shape": m.shape(), "bytes": m.size_bytes()});
+                        let mut v = json!({"name": m.name, "dtype": shown_type(m), "shape": m.shape(), "bytes": m.size_bytes()});
                         if let Some(error) = &m.details.error {
                             v["error"] = json!(error.message());
                         }
@@ -64,7 +73,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
                         None => "?".into(),
                     };
                     let bytes = m.size_bytes().map_or_else(|| "?".into(), |b| b.to_string());
-                    text += &format!("\t{}\t{shape}\t{bytes}", m.type_name());
+                    text += &format!("\t{}\t{shape}\t{bytes}", shown_type(m));
                 }
                 text.push(if args.null { '\0' } else { '\n' });
             }

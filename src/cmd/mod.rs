@@ -1,7 +1,7 @@
 //! The commands: arguments → settings → calls.
 
-use crate::adapt::names;
 use crate::adapt::view::View;
+use crate::adapt::{fold, names};
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, Kind, Result};
@@ -232,6 +232,7 @@ fn text_options(args: &ReadArgs) -> Result<TextOptions> {
         decimal: byte("decimal", &args.decimal)?,
         float_format: None,
         dtypes: Vec::new(),
+        lossy: false,
         columns: None,
     })
 }
@@ -268,7 +269,10 @@ pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voi
     if at.is_stream() && !format.streams().input {
         voice.detail(&format!("{display}: {} needs random access: spooled to a temporary file", format.name()));
     }
-    let source = crate::pipe::guarded(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
+    let mut source = crate::pipe::guarded(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
+    if format.keeps_types() {
+        source = fold::fold(source);
+    }
     let source = match &options.group {
         Some(group) if !format.has_groups() => grouped(source, group).at_file(&display)?,
         _ => source,

@@ -33,11 +33,21 @@ pub(super) fn kind(path: &Path) -> Result<Kind> {
 }
 
 pub(super) fn list(path: &Path) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
+    let (entries, unnamed) = list_all(path)?;
+    match unnamed.first() {
+        Some(name) => Err(Error::refused(format!("the file name {name:?} is not UTF-8"))),
+        None => Ok(entries),
+    }
+}
+
+/// The entries, and the names that are not UTF-8, as they can be shown.
+pub(super) fn list_all(path: &Path) -> Result<(Vec<Entry>, Vec<String>)> {
+    let (mut entries, mut unnamed) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path).map_err(Error::reading)? {
         let entry = entry.map_err(Error::reading)?;
         let Ok(name) = entry.file_name().into_string() else {
-            return Err(Error::refused(format!("the file name {:?} is not UTF-8", entry.file_name())));
+            unnamed.push(entry.file_name().to_string_lossy().into_owned());
+            continue;
         };
         if name.contains(MARK) || name.contains(ASIDE) {
             continue;
@@ -46,7 +56,7 @@ pub(super) fn list(path: &Path) -> Result<Vec<Entry>> {
         let (is_dir, len) = fs::metadata(entry.path()).map_or((false, 0), |m| (m.is_dir(), if m.is_dir() { 0 } else { m.len() }));
         entries.push(Entry { name, is_dir, len });
     }
-    Ok(entries)
+    Ok((entries, unnamed))
 }
 
 struct LocalBlob {

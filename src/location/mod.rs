@@ -402,6 +402,16 @@ impl Location {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
+    /// As [`Location::list`], and the names that are not UTF-8, as they can be shown: their files cannot be opened.
+    ///
+    /// # Errors
+    /// Missing; no directory.
+    pub fn list_all(&self) -> Result<(Vec<Entry>, Vec<String>)> {
+        match &self.place {
+            Place::Local { path, .. } => local::list_all(path).at_file(&self.display()),
+            _ => Ok((self.list()?, Vec::new())),
+        }
+    }
     /// Ranged reads. A stream is spooled to an unnamed temporary file first.
     ///
     /// # Errors

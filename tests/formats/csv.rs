@@ -692,3 +692,66 @@ fn damage_is_told_never_a_panic() {
         );
     }
 }
+
+/// Decimal commas cut numbers in two: told with both flags, whatever rows show it.
+#[test]
+fn decimal_commas_are_told() {
+    let scratch = Scratch::new();
+    let path = scratch.join("eu.csv");
+    let fails = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        crate::support::npk_fails(4, &["list", "-l", path.to_str().unwrap()])
+    };
+    let works = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        crate::support::npk(&["list", "-l", path.to_str().unwrap()])
+    };
+    for text in ["id;x\n1;2,5\n3;4,5\n", "id;x\n1;2\n3;4,5\n", "1;2,5\n3;4,5\n", "id;x;s\n1;2,5;a\n;-4,5e3;\n"] {
+        let error = fails(text);
+        assert!(error.contains("give -d ';' --decimal ','") && error.contains("the decimal sign?"), "{error}");
+    }
+    assert!(fails("id\tx\n1\t2,5\n").contains(r"give -d '\t' --decimal ','"));
+    // What is not that plain is told by the header.
+    assert!(fails("a;b\n1;x\n3;4,5,6\n").contains("another delimiter: -d ';'"));
+    assert!(fails("a;b\n1;2\n").contains("give -d ';', or -d ','"));
+    assert_eq!(works("a,b\nx;1,2\ny;2,3\n"), "a\tstring\t2\t?\nb\tint64\t2\t16\n");
+    assert_eq!(works("a,b;c\n1,2;3\n"), "a\tint64\t1\t8\nb;c\tstring\t1\t?\n");
+}
+
+/// A column of numbers that no type holds exactly is text, with a word, and numbers where rounding is allowed.
+#[test]
+fn numbers_that_no_type_holds_are_told() {
+    let scratch = Scratch::new();
+    let (path, out) = (scratch.join("a.csv"), scratch.join("a.npk"));
+    let (path, out) = (path.to_str().unwrap(), out.to_str().unwrap());
+    let cases = [
+        ("0.5", "12345678901234567890", "1.2345678901234567e+19"),
+        ("0.5", "9007199254740993", "9007199254740992.0"),
+        ("1", "1e400", "inf"),
+        ("-1", "18446744073709551615", "1.8446744073709552e+19"),
+        ("NA", "123456789012345678901234567890", "1.2345678901234568e+29"),
+    ];
+    for (first, long, rounded) in cases {
+        std::fs::write(path, format!("id,x\n1,{first}\n2,{long}\n3,\n")).unwrap();
+        let said = |args: &[&str]| {
+            let output = crate::support::npk_any(&[&["convert", path, out, "-f", "--layout", "columns"], args].concat());
+            (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, told) = said(&[]);
+        assert!(
+            code == 0 && told.contains(&format!("x: the column is text, for no type of numbers holds the '{long}' of row 1")),
+            "{told}"
+        );
+        let (code, told) = said(&["--dtype", "x=float64"]);
+        assert!(code == 4 && told.contains("--lossy"), "{told}");
+        let (code, told) = said(&["--dtype", "x=float64", "--lossy"]);
+        assert!(code == 0 && !told.contains("text"), "{told}");
+        let csv = crate::support::npk(&["convert", out, "-", "--to", "csv"]);
+        assert!(csv.contains(&format!("2,{rounded}\n")) && csv.ends_with("3,\n"), "{csv}");
+    }
+    for text in ["id,x\n1,007\n2,12345678901234567890\n", "id,x\n1,a\n2,1e400\n", "id,x\n1,5\n2,18446744073709551615\n"] {
+        std::fs::write(path, text).unwrap();
+        let output = crate::support::npk_any(&["convert", path, out, "-f"]);
+        assert!(!String::from_utf8(output.stderr).unwrap().contains("the column is text"), "{text}");
+    }
+}

@@ -3,6 +3,7 @@
 mod csv;
 mod feather;
 mod hdf5;
+mod kept;
 mod npk;
 mod npk_grow;
 mod npk_judge07;

@@ -17,6 +17,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         }
     }
     read.text.dtypes = casts.clone();
+    read.text.lossy = args.lossy;
     let mut write = WriteOptions {
         compression: args.compression.as_deref().map(parse_compression).transpose()?,
         chunk_shape: args.chunk_shape.as_deref().map(parse_shape).transpose()?,
@@ -80,6 +81,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
             ragged_offsets: read.ragged_offsets,
             skip_unsupported: args.skip_unsupported,
             sink: "",
+            marks: false,
         },
         layout: match args.layout {
             cli::Layout::Auto => Layout::Auto,
@@ -94,6 +96,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         times,
         if_exists,
         said: Default::default(),
+        made: Default::default(),
     })
 }
 

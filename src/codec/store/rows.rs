@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::{Emit, ReadRows};
 use crate::location::Blob;
 use crate::model::{Buf, Chunk, Dtype, Values, typed};
-use crate::sidecar::{Folded, How};
+use crate::sidecar::{self, Folded, How};
 
 /// A chunk of a larger request.
 const CHUNK_BYTES: u64 = 8 << 20;
@@ -114,18 +114,7 @@ impl Reader {
 
     fn offsets(&self, stored: &Stored, rows: Range<u64>, values: u64) -> Result<Vec<u64>> {
         let bytes = self.rows(stored, rows.start..rows.end + 1)?;
-        let offsets: Vec<u64> = typed::<i64>(&bytes).iter().map(|&o| o as u64).collect();
-        let mut before = offsets[0];
-        for (i, &o) in offsets.iter().enumerate() {
-            if o < before || o > values {
-                let row = rows.start + i as u64;
-                return Err(
-                    Error::corrupt(format!("offset {row} is {}, between {before} and {values} is expected", o as i64)).array(&stored.name)
-                );
-            }
-            before = o;
-        }
-        Ok(offsets)
+        sidecar::offsets(&bytes, rows.start, values).at_array(&stored.name)
     }
 
     fn mask(&self, array: &Folded, rows: Range<u64>) -> Result<Option<Vec<u8>>> {

@@ -15,9 +15,11 @@
 pub mod classes;
 pub mod dialect;
 pub mod input;
+mod long;
 pub mod number;
 pub mod parse;
 pub mod print;
 pub mod scan;
+mod signs;
 pub mod sink;
 pub mod source;

@@ -48,6 +48,8 @@ pub struct Column {
     pub numbers_only: bool,
     /// The numbers will be float32: they are rounded only once.
     pub single: bool,
+    /// Numbers that no type holds exactly are rounded to doubles.
+    pub lossy: bool,
 }
 
 /// A cell or row that cannot be taken, and where it lies in the block.
@@ -89,6 +91,7 @@ impl Column {
             zeros: false,
             numbers_only: false,
             single: false,
+            lossy: false,
         }
     }
 
@@ -173,8 +176,14 @@ impl Column {
             class |= classes::UNSIGNED;
         }
         let magnitude = if negative { bits.wrapping_neg() } else { bits };
-        if magnitude > 1 << 53 && !number::safe_as_double(magnitude, false) {
-            class |= classes::UNSAFE;
+        if magnitude > 1 << 53 {
+            if self.lossy {
+                let value = if negative { -(magnitude as f64) } else { magnitude as f64 };
+                return self.real(value.to_bits(), classes::FLOAT);
+            }
+            if !number::safe_as_double(magnitude, false) {
+                class |= classes::UNSAFE;
+            }
         }
         self.classes |= class;
         match self.mode {
@@ -248,6 +257,7 @@ impl Column {
             Kind::Float if self.single => self.real(narrowed(dialect, number.bits, text), classes::FLOAT),
             Kind::Float => self.real(number.bits, classes::FLOAT),
             Kind::Long if number::safe_digits(text, f64::from_bits(number.bits)) => self.real(number.bits, classes::LONG),
+            Kind::Long | Kind::Overflow if self.lossy => self.real(number.bits, classes::FLOAT),
             Kind::Zeros | Kind::Long | Kind::Overflow => Err(Unfit),
         }
     }
@@ -285,7 +295,13 @@ impl Column {
         match taken {
             Ok(()) => Ok(()),
             Err(Unfit) if self.numbers_only => {
-                Err(Fault { at: cell.start, error: Error::refused(format!("{} is not a number", shown(text))) })
+                let number = dialect.reader.read(text, 0).is_some_and(|n| n.end == text.len());
+                let error = match number {
+                    true => Error::refused(format!("{} is a number that no one type of the column holds exactly", shown(text)))
+                        .hint("--dtype float64 --lossy rounds such numbers"),
+                    false => Error::refused(format!("{} is not a number", shown(text))),
+                };
+                Err(Fault { at: cell.start, error })
             }
             Err(Unfit) => {
                 self.classes |= classes::TEXT;

@@ -14,11 +14,10 @@ use super::input::{self, Input};
 use super::number;
 use super::parse::{self, Column, Mode};
 use super::scan::{self, BlockInfo, Kept, Request, Scanned, Splitter, blocks_of};
+use super::{long, signs};
 
 /// Columns of a table at most: a line without any structure shall not fill the memory.
 const MOST_COLUMNS: usize = 1 << 20;
-/// Rows that are looked at for another delimiter.
-const LOOK_ROWS: usize = 20;
 
 /// What sets CSV and TXT apart.
 pub struct Flavor {
@@ -83,6 +82,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         column.zeros = dialect.zeros || forced;
         column.numbers_only = dialect.numbers_only || forced;
         column.single = asked(i).is_some_and(|(_, dtype)| dtype == Dtype::F32);
+        column.lossy = text.lossy && asked(i).is_some_and(|(_, dtype)| dtype.is_float() || dtype.is_complex());
         columns.push(column);
     }
     let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
@@ -96,7 +96,10 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         jobs: options.jobs,
         memory_bytes: options.memory_bytes,
     };
-    let scanned = scan::scan(&request).map_err(|e| hinted(e, dialect))?;
+    let scanned = scan::scan(&request).map_err(|e| hinted(e, dialect)).map_err(|e| match head.headers.as_slice() {
+        [one] if flavor.check_delimiter && text.delimiter.is_none() => signs::hinted(e, one),
+        _ => e,
+    })?;
     let mut types: Vec<Type> = scanned.classes.iter().map(|&c| resolve(c)).collect();
     if flavor.one_type {
         one_type(&mut types, &scanned.classes);
@@ -105,7 +108,8 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     for i in 0..types.len() {
         if numbers_only[i] && types[i] == Type::Text && !skipped[i] {
             let message = "the column holds numbers that no one type can hold exactly, or booleans among numbers";
-            wrong.push(hinted(Error::refused(message).array(name(i)), dialect));
+            let error = Error::refused(message).array(name(i));
+            wrong.push(if asked(i).is_some() { error.hint("--lossy lets --dtype float64 round them") } else { hinted(error, dialect) });
         }
         if skipped[i] {
             types[i] = Type::Text;
@@ -127,7 +131,15 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     }
     let types = kept.iter().map(|&i| types[i]).collect();
     let skipped = kept.iter().map(|&i| skipped[i]).collect();
-    let reader = Arc::new(Reader { scanned, columns: kept, types, skipped });
+    let reader = Reader { scanned, columns: kept, types, skipped };
+    for array in 0..plan.arrays.len() {
+        if let Some((row, value)) = long::first(&reader, array, dialect)? {
+            let name = &plan.arrays[array].name;
+            let flag = format!("--dtype {name}=float64 --lossy reads it as rounded numbers");
+            plan.notes.push(format!("{name}: the column is text, for no type of numbers holds the {value} of row {row} exactly; {flag}"));
+        }
+    }
+    let reader = Arc::new(reader);
     Ok(Box::new(TextSource { plan, reader: Some(reader) }))
 }
 
@@ -204,8 +216,8 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
         let error = Error::corrupt("a quoted cell is never closed");
         return Err(scan::at_line(input.blob.as_ref(), offset + row as u64, error));
     }
-    if flavor.check_delimiter && text.delimiter.is_none() && cells.len() == 1 {
-        other_delimiter(dialect, &block, row)?;
+    if flavor.check_delimiter && text.delimiter.is_none() {
+        signs::other_delimiter(dialect, &block, row)?;
     }
     let first: Vec<_> = cells.iter().map(|&c| dialect.content(&block, c)).collect();
     let header = match text.header {
@@ -239,29 +251,6 @@ fn is_number(dialect: &Dialect, cell: &[u8]) -> bool {
         || number::special(text).is_some()
         || dialect.reader.read(text, 0).is_some_and(|n| n.end == text.len())
         || matches!(text.last(), Some(b'j' | b')')) && dialect.reader.complex(text).is_some()
-}
-
-/// Refuses one column that looks like several behind another delimiter.
-fn other_delimiter(dialect: &Dialect, block: &[u8], row: usize) -> Result<()> {
-    for (sign, flag) in [(b';', "-d ';'"), (b'\t', "-d '\\t'"), (b'|', "-d '|'")] {
-        let (mut at, mut rows, mut count) = (row, 0, None);
-        while at < block.len() && rows < LOOK_ROWS {
-            let (cells, next) = parse::cells(dialect, block, at, 2);
-            let here = dialect.content(block, cells[0]).iter().filter(|&&b| b == sign).count();
-            if here == 0 || cells.len() > 1 || *count.get_or_insert(here) != here {
-                count = None;
-                break;
-            }
-            rows += 1;
-            at = dialect.row_start(block, next);
-        }
-        if let Some(count) = count {
-            let name = if sign == b'\t' { "tab".to_string() } else { format!("'{}'", sign as char) };
-            let message = format!("there is one column, and each of its first {rows} rows holds {count} × {name}: is that the delimiter?");
-            return Err(Error::refused(message).hint(format!("give {flag}, or -d ',' if the file has one column")));
-        }
-    }
-    Ok(())
 }
 
 /// The array of each column: `None` where a repeated name gives way.
@@ -347,13 +336,13 @@ impl Source for TextSource {
     }
 }
 
-struct Reader {
-    scanned: Scanned,
+pub(super) struct Reader {
+    pub(super) scanned: Scanned,
     /// Per array its column in the file.
     columns: Vec<usize>,
     /// Per array.
-    types: Vec<Type>,
-    skipped: Vec<bool>,
+    pub(super) types: Vec<Type>,
+    pub(super) skipped: Vec<bool>,
 }
 
 const NAN: f64 = f64::NAN;
@@ -423,7 +412,7 @@ impl Reader {
         Ok(if mask.contains(&0) { Some(mask) } else { None })
     }
 
-    fn text(&self, array: usize, block: &BlockInfo, rows: Range<u64>) -> Result<Chunk> {
+    pub(super) fn text(&self, array: usize, block: &BlockInfo, rows: Range<u64>) -> Result<Chunk> {
         let store = &self.scanned.store;
         let entry = store.entry(block, self.columns[array])?;
         let n = (rows.end - rows.start) as usize;

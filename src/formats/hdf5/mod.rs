@@ -99,6 +99,9 @@ impl Format for Hdf5 {
     fn keeps_attributes(&self) -> bool {
         true
     }
+    fn keeps_types(&self) -> bool {
+        true
+    }
     fn layout_flags(&self) -> &'static [&'static str] {
         &["compression", "chunk-shape", "metadata"]
     }

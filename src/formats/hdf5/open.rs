@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::read::{Array, File, Hdf5Source};
 use super::tree::{self, Dataset, Storage};
 use super::types::{Kind, Leaf};
-use super::{attributes, c, pandas};
+use super::{attributes, c, pandas, scales};
 use crate::error::{Error, Result};
 use crate::format::{OnDuplicate, ReadOptions, Source};
 use crate::location::Location;
@@ -17,6 +17,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     let blob = Location::local(local.path()).blob()?;
     let file = c::open(local.path())?;
     let mut tree = tree::walk(&file, options.group.as_deref(), &blob)?;
+    tree.datasets.retain(|d| !scales::is_bare(d));
     let frames = pandas::understand(&mut tree, &file);
     let mut plan = Plan { format: "hdf5", notes: tree.notes, ..Plan::default() };
     for (path, attributes) in tree.groups {

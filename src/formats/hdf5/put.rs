@@ -124,6 +124,20 @@ fn text_type(bytes: Option<usize>, utf8: bool) -> Result<Id> {
     }
 }
 
+/// netCDF takes a `_FillValue` only in the type of its array: a number that came without a type gets that one.
+pub(super) fn fill_type(attributes: &mut Attributes, meta: &ArrayMeta) {
+    const FILL: &str = "_FillValue";
+    let specs = attributes.get(TYPES).and_then(Value::as_object);
+    let told = specs.is_some_and(|s| s.contains_key(FILL));
+    let value = attributes.get(FILL).filter(|v| real(v).is_some());
+    if told || value.is_none() || !meta.logical.is_plain() || meta.dtype.is_complex() {
+        return;
+    }
+    if let Value::Object(specs) = attributes.entry(TYPES).or_insert_with(|| Attributes::new().into()) {
+        specs.insert(FILL.into(), format!("{}()", meta.dtype.name()).into());
+    }
+}
+
 /// Writes the attributes of an object; what cannot be written is told in `notes`. Under the lock.
 /// `dimensions`: the names of dimensions become dimension scales, elsewhere.
 pub(super) fn all(object: &Id, attributes: &Attributes, path: &str, dimensions: bool, notes: &mut Vec<String>) -> Result<()> {

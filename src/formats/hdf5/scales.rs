@@ -3,13 +3,18 @@
 //! A one-dimensional array of the dimension's name in the same group, or in one that holds it, is its scale. Where every
 //! dimension of an array finds its scale, they are attached: `DIMENSION_LIST` at the array, `CLASS`, `NAME` and
 //! `REFERENCE_LIST` at the scale. Otherwise the names stay what they were, an attribute.
+//!
+//! netCDF writes a dimension without values as a data set without values, whose `NAME` begins with [`BARE`]. It is no
+//! array: it is left out when it is read, and made again from the names where the output is netCDF.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{CString, c_int, c_void};
 
 use serde_json::Value;
 
 use super::c::{self, Id};
 use super::ffi;
+use super::tree::Dataset;
 use crate::error::Result;
 use crate::format::WriteOptions;
 use crate::model::Plan;
@@ -22,12 +27,35 @@ pub(super) struct Scale {
     scales: Vec<CString>,
 }
 
-/// Finds the arrays whose dimensions all have scales.
-pub(super) fn plan(plan: &Plan, options: &WriteOptions) -> Vec<Scale> {
+/// How netCDF names a dimension that is no variable; its length follows, in ten columns.
+const BARE: &str = "This is a netCDF dimension but not a netCDF variable.";
+
+/// Attributes that tell the order of all dimensions of a netCDF file: worthless beside dimensions that are made anew.
+pub(super) const NUMBERED: [&str; 2] = ["_Netcdf4Dimid", "_Netcdf4Coordinates"];
+
+/// Whether a data set is a dimension and nothing else.
+pub(super) fn is_bare(dataset: &Dataset) -> bool {
+    let text = |name: &str| dataset.attributes.get(name).and_then(Value::as_str).unwrap_or_default();
+    dataset.error.is_none() && dataset.dims.len() == 1 && text("CLASS") == "DIMENSION_SCALE" && text("NAME").starts_with(BARE)
+}
+
+/// The dimension scales of an output.
+#[derive(Default)]
+pub(super) struct Scales {
+    /// The arrays whose dimensions all have scales.
+    pub(super) arrays: Vec<Scale>,
+    /// The scales that are no arrays, with their lengths.
+    pub(super) bare: BTreeMap<CString, u64>,
+}
+
+/// Finds the arrays whose dimensions all have scales. `netcdf`: dimensions that no array has values for get one.
+pub(super) fn plan(plan: &Plan, options: &WriteOptions, netcdf: bool) -> Scales {
     let mut found = Vec::new();
     if options.no_metadata {
-        return found;
+        return Scales::default();
     }
+    let mut bare: BTreeMap<CString, u64> = BTreeMap::new();
+    let groups: HashSet<&str> = plan.arrays.iter().flat_map(|a| a.name.match_indices('/').map(|(i, _)| &a.name[..i])).collect();
     let path = |array: usize| CString::new(format!("/{}", plan.arrays[array].name)).ok();
     let places: std::collections::HashMap<&str, usize> = plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
     for (array, meta) in plan.arrays.iter().enumerate() {
@@ -36,7 +64,7 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions) -> Vec<Scale> {
         if names.len() != rank || rank == 0 {
             continue;
         }
-        let scale = |name: &Value| -> Option<usize> {
+        let scale = |name: &Value| -> Option<Option<usize>> {
             let name = name.as_str().filter(|n| !n.is_empty())?;
             let mut group = meta.name.rsplit_once('/').map_or("", |g| g.0);
             loop {
@@ -45,22 +73,53 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions) -> Vec<Scale> {
                     let own = plan.arrays[at].details.attributes.get("_ARRAY_DIMENSIONS");
                     let is_scale = plan.arrays[at].inner.is_empty()
                         && own.and_then(Value::as_array).is_some_and(|o| o.len() == 1 && o[0].as_str() == Some(name));
-                    return is_scale.then_some(at);
+                    return is_scale.then_some(Some(at));
                 }
                 if group.is_empty() {
-                    return None;
+                    return netcdf.then_some(None);
                 }
                 group = group.rsplit_once('/').map_or("", |g| g.0);
             }
         };
-        let scales: Option<Vec<usize>> = names.iter().map(scale).collect();
-        let (Some(scales), Some(own)) = (scales, path(array)) else { continue };
-        let scales = if scales == [array] { Vec::new() } else { scales };
-        if let Some(scales) = scales.into_iter().map(path).collect::<Option<Vec<_>>>() {
+        let scales: Option<Vec<Option<usize>>> = names.iter().map(scale).collect();
+        let (Some(scales), Some(own), Some(shape)) = (scales, path(array), meta.shape()) else { continue };
+        let scales = if scales == [Some(array)] { Vec::new() } else { scales };
+        let mut made = Vec::new();
+        let group = meta.name.rfind('/').map_or("", |at| &meta.name[..=at]);
+        let mut place = |d: usize, scale: Option<usize>| -> Option<CString> {
+            if let Some(scale) = scale {
+                return path(scale);
+            }
+            let name = names[d].as_str().filter(|n| !n.contains('/') && !matches!(*n, "." | ".."))?;
+            let full = format!("{group}{name}");
+            let path = CString::new(format!("/{full}")).ok().filter(|_| !groups.contains(full.as_str()))?;
+            made.push((path.clone(), shape[d]));
+            Some(path)
+        };
+        let scales: Option<Vec<CString>> = scales.into_iter().enumerate().map(|(d, s)| place(d, s)).collect();
+        // One dimension has one length.
+        let agrees = made.iter().all(|(path, n)| bare.get(path).is_none_or(|m| m == n) && made.iter().all(|(p, m)| p != path || m == n));
+        if let Some(scales) = scales.filter(|_| agrees) {
+            bare.extend(made);
             found.push(Scale { array, path: own, scales });
         }
     }
-    found
+    Scales { arrays: found, bare }
+}
+
+/// Makes a dimension without values as netCDF does. Under the lock.
+fn make_bare(file: &Id, path: &CString, length: u64) -> Result<()> {
+    // SAFETY: plain calls; the text attribute has the bytes of its type.
+    unsafe {
+        let space = Id::new(ffi::H5Screate_simple(1, &length, std::ptr::null()), "cannot make a dataspace")?;
+        let kind = Id::new(ffi::H5Tcopy(ffi::H5T_IEEE_F32LE_g), "cannot make a type")?;
+        let id = ffi::H5Dcreate2(file.raw(), path.as_ptr(), kind.raw(), space.raw(), 0, 0, 0);
+        let data = Id::new(id, "cannot make a dimension")?;
+        let name = format!("{BARE}{length:10}\0");
+        let kind = Id::new(ffi::H5Tcopy(ffi::H5T_C_S1_g), "cannot make a type")?;
+        ffi::H5Tset_size(kind.raw(), name.len());
+        attribute(&data, c"NAME", &kind, None, name.as_ptr().cast())
+    }
 }
 
 fn open(file: &Id, path: &CString) -> Result<Id> {
@@ -77,13 +136,17 @@ fn reference(file: &Id, path: &CString) -> Result<u64> {
 }
 
 /// Attaches them all. Under the lock.
-pub(super) fn attach(file: &Id, all: &[Scale]) -> Result<()> {
+pub(super) fn attach(file: &Id, scales: &Scales) -> Result<()> {
+    for (path, &length) in &scales.bare {
+        make_bare(file, path, length)?;
+    }
+    let all = &scales.arrays;
     #[repr(C)]
     struct Use {
         data: u64,
         dimension: c_int,
     }
-    let mut users: std::collections::BTreeMap<&CString, Vec<Use>> = std::collections::BTreeMap::new();
+    let mut users: BTreeMap<&CString, Vec<Use>> = BTreeMap::new();
     for scale in all {
         if scale.scales.is_empty() {
             users.entry(&scale.path).or_default();

@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, Output};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, Values, checked_product};
+use crate::sidecar::Marks;
 
 /// A chunk is about this large where nothing else says how large it should be.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -34,7 +35,7 @@ struct Hdf5Sink {
     out: Box<dyn Output>,
     shapes: Arc<Vec<Shape>>,
     places: Arc<Vec<Place>>,
-    scales: Vec<scales::Scale>,
+    scales: scales::Scales,
     notes: Vec<String>,
 }
 
@@ -152,20 +153,24 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         out,
         shapes: Arc::default(),
         places: Arc::default(),
-        scales: scales::plan(plan, options),
+        scales: scales::plan(plan, options, is_netcdf(at, plan)),
         notes: Vec::new(),
     };
     let mut groups: HashSet<String> = HashSet::new();
+    let marks = Marks::of(plan);
     let (mut shapes, mut places) = (Vec::new(), Vec::new());
     for (number, meta) in plan.arrays.iter().enumerate() {
         if let Some(at) = meta.name.rfind('/') {
             make_groups(&file, &meta.name[..at], &mut groups)?;
         }
         let (shape, place, data) = make(&file, meta, packing, options).map_err(|e| writing(e).array(&meta.name))?;
-        if !options.no_metadata {
-            let dropped = sink.scales.iter().any(|s| s.array == number);
-            put::all(&data, &meta.details.attributes, &meta.name, dropped, &mut sink.notes)?;
+        let scaled = sink.scales.arrays.iter().any(|s| s.array == number);
+        let mut attributes = marks.attributes(meta, options.no_metadata);
+        if !sink.scales.bare.is_empty() {
+            attributes.retain(|name, _| !scales::NUMBERED.contains(&name.as_str()));
         }
+        put::fill_type(&mut attributes, meta);
+        put::all(&data, &attributes, &meta.name, scaled, &mut sink.notes)?;
         shapes.push(shape);
         places.push(place);
     }
@@ -186,6 +191,12 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     sink.file = Some(file);
     (sink.shapes, sink.places) = (Arc::new(shapes), Arc::new(places));
     Ok(Box::new(sink))
+}
+
+/// Whether the output is to be netCDF: by its name, or as its source was.
+fn is_netcdf(at: &Location, plan: &Plan) -> bool {
+    let name = at.file_name().to_ascii_lowercase();
+    name.ends_with(".nc") || name.ends_with(".nc4") || plan.attributes.contains_key("_NCProperties")
 }
 
 /// A file of the layout of HDF5 1.8, in which groups keep the order of their members.

@@ -34,25 +34,9 @@ mod write;
 /// The format.
 pub struct Parquet;
 
-/// Element types that Arrow has.
-const DTYPES: &[Dtype] = &[
-    Dtype::Bool,
-    Dtype::U8,
-    Dtype::U16,
-    Dtype::U32,
-    Dtype::U64,
-    Dtype::I8,
-    Dtype::I16,
-    Dtype::I32,
-    Dtype::I64,
-    Dtype::F16,
-    Dtype::F32,
-    Dtype::F64,
-];
-
 static HOLDS: Holds = Holds {
     arrays: Arrays::Table,
-    dtypes: DTYPES,
+    dtypes: Dtype::ARROW,
     logical: |l| !matches!(l, Logical::Packed { .. }),
     nulls: true,
     scalars: false,

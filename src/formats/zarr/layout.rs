@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::netcdf::{self, FILL};
 use super::node::{DIMENSIONS, Keys};
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical, TimeUnit, checked_product};
+use crate::sidecar::Marks;
 
 /// Decoded bytes of a chunk where nothing else is asked for.
 const CHUNK_BYTES: u64 = 2 << 20;
@@ -89,6 +91,22 @@ pub struct Layout {
     dtype: Dtype,
     logical: Logical,
     attributes: Attributes,
+    /// What xarray is not shown of them.
+    pub hidden: Option<Value>,
+}
+
+/// What all layouts of an output go by.
+pub struct Rules<'a> {
+    /// 2 or 3.
+    pub version: u8,
+    /// What was asked for.
+    pub options: &'a WriteOptions,
+    /// Whether a shape that was asked for suits no array.
+    pub is_asked: bool,
+    /// What attributes tell of types.
+    pub marks: Marks,
+    /// Whether the arrays come from netCDF.
+    pub netcdf: bool,
 }
 
 impl Layout {
@@ -96,7 +114,8 @@ impl Layout {
     ///
     /// # Errors
     /// Usage, where shapes that were asked for do not fit; refused names.
-    pub fn new(meta: &ArrayMeta, version: u8, options: &WriteOptions, is_asked: bool) -> Result<Layout> {
+    pub fn new(meta: &ArrayMeta, rules: &Rules<'_>) -> Result<Layout> {
+        let Rules { version, options, is_asked, .. } = *rules;
         check_path(&meta.name)?;
         let shape = meta.shape().ok_or_else(|| Error::failed("the rows are not known yet"))?;
         let item = (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize);
@@ -154,6 +173,8 @@ impl Layout {
             return Err(Error::usage(format!("--shard-shape {shard:?} is no multiple of the chunk shape {chunk:?}"))
                 .hint("give a --chunk-shape that divides it"));
         }
+        let mut attributes = rules.marks.attributes(meta, options.no_metadata);
+        let hidden = netcdf::hide(&mut attributes, rules.netcdf);
         Ok(Layout {
             path: meta.name.clone(),
             shape,
@@ -164,7 +185,8 @@ impl Layout {
             version,
             dtype: meta.dtype,
             logical: meta.logical.clone(),
-            attributes: if options.no_metadata { Attributes::new() } else { meta.details.attributes.clone() },
+            attributes,
+            hidden,
         })
     }
 
@@ -193,6 +215,12 @@ impl Layout {
                 Logical::Binary => json!([{"id": "vlen-bytes"}]),
                 _ => Value::Null,
             };
+            let mut attributes = self.attributes.clone();
+            let plain = self.logical.is_plain();
+            let marked = attributes.get(FILL).and_then(|v| netcdf::v2_fill(v, self.dtype)).filter(|_| plain);
+            if marked.is_some() {
+                attributes.shift_remove(FILL);
+            }
             let meta = json!({
                 "zarr_format": 2,
                 "shape": self.shape,
@@ -200,11 +228,10 @@ impl Layout {
                 "dtype": self.v2_dtype(),
                 "compressor": self.packer.v2(item),
                 "filters": filters,
-                "fill_value": match self.logical { Logical::Text | Logical::Binary => json!(""), _ => Value::Null },
+                "fill_value": match self.logical { Logical::Text | Logical::Binary => json!(""), _ => marked.unwrap_or(Value::Null) },
                 "order": "C",
                 "dimension_separator": ".",
             });
-            let mut attributes = self.attributes.clone();
             if !attributes.contains_key(DIMENSIONS) {
                 attributes.insert(DIMENSIONS.into(), Value::Array(self.dimensions()));
             }
@@ -228,6 +255,9 @@ impl Layout {
             }})];
         }
         let mut attributes = self.attributes.clone();
+        if let Some(fill) = attributes.get_mut(FILL).filter(|_| self.logical.is_plain()) {
+            *fill = netcdf::encode_fill(fill, self.dtype);
+        }
         let names = self.dimensions();
         if attributes.get(DIMENSIONS).and_then(Value::as_array) == Some(&names) {
             attributes.shift_remove(DIMENSIONS);

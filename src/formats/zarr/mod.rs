@@ -29,6 +29,7 @@ mod dtype;
 mod filters;
 mod json;
 mod layout;
+mod netcdf;
 mod node;
 mod read;
 mod shard;
@@ -98,6 +99,9 @@ impl Format for Zarr {
         true
     }
     fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn keeps_types(&self) -> bool {
         true
     }
     fn layout_flags(&self) -> &'static [&'static str] {

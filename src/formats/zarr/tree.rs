@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::json;
 use super::layout::made_up;
+use super::netcdf;
 use super::node::{self, DIMENSIONS, Info};
 use super::store::Store;
 use crate::error::{Error, Result};
@@ -66,6 +67,7 @@ pub fn read(store: &Store, memory_bytes: u64) -> Result<Tree> {
         }
     }
     let Walk { mut tree, twice, .. } = walk;
+    netcdf::restore(&mut tree);
     if let Some(first) = twice.first() {
         let first = if first.is_empty() { "the root" } else { first };
         tree.notes.push(format!("{} of the nodes (the first: {first}) have both v2 and v3 metadata; v3 was read", twice.len()));
@@ -134,6 +136,9 @@ impl Walk<'_> {
             && !attributes.contains_key(DIMENSIONS)
         {
             attributes.insert(DIMENSIONS.into(), names.clone());
+        }
+        if version == 2 {
+            netcdf::v2_attribute(meta, &mut attributes);
         }
         let rank = meta.get("shape").and_then(Value::as_array).map_or(0, Vec::len);
         if attributes.get(DIMENSIONS).and_then(Value::as_array).is_some_and(|names| *names == made_up(path, rank)) {

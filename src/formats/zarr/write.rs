@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use zarrs::array::codec::{BloscCompressor, BloscShuffleMode, blosc_compress_bytes};
 
-use super::layout::{Layout, Packer, check_path};
+use super::layout::{Layout, Packer, Rules, check_path};
+use super::netcdf;
 use super::read::{scatter, step};
 use super::zip_out::ZipOut;
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, OutputDir};
 use crate::model::{Attributes, Chunk, Plan, Values};
+use crate::sidecar::Marks;
 
 /// The layouts of all arrays.
 ///
@@ -32,8 +34,9 @@ pub fn layouts(plan: &Plan, options: &WriteOptions) -> (Vec<Layout>, Vec<Error>)
     let ranks: Vec<usize> = plan.arrays.iter().map(|a| if a.scalar { 0 } else { 1 + a.inner.len() }).collect();
     let suits = |shape: &Option<Vec<u64>>| shape.as_ref().is_none_or(|s| ranks.contains(&s.len()));
     let is_asked = !(suits(&options.chunk_shape) && suits(&options.shard_shape));
+    let rules = Rules { version, options, is_asked, marks: Marks::of(plan), netcdf: netcdf::is_netcdf(plan) };
     for meta in &plan.arrays {
-        match Layout::new(meta, version, options, is_asked) {
+        match Layout::new(meta, &rules) {
             Ok(layout) => all.push(layout),
             Err(e) => errors.push(if e.kind() == crate::error::Kind::Usage { e } else { e.array(&meta.name) }),
         }
@@ -327,6 +330,27 @@ impl Writer {
         }
     }
 
+    /// Puts what xarray is not shown of groups and arrays into an attribute of their group.
+    fn hide(&self, end: &Plan, root: &mut Attributes, groups: &mut BTreeMap<String, Attributes>) {
+        let is_netcdf = netcdf::is_netcdf(end);
+        let mut hidden: BTreeMap<&str, Attributes> = BTreeMap::new();
+        for layout in &self.layouts {
+            if let Some(of_array) = &layout.hidden {
+                let (group, name) = layout.path.rsplit_once('/').unwrap_or(("", &layout.path));
+                hidden.entry(group).or_default().insert(name.into(), of_array.clone());
+            }
+        }
+        for (path, attributes) in std::iter::once(("", root)).chain(groups.iter_mut().map(|(p, a)| (p.as_str(), a))) {
+            let mut all = hidden.remove(path).unwrap_or_default();
+            if let Some(own) = netcdf::hide(attributes, is_netcdf) {
+                all.insert(String::new(), own);
+            }
+            if !all.is_empty() {
+                attributes.insert(netcdf::HIDDEN.into(), Value::Object(all));
+            }
+        }
+    }
+
     /// Writes the metadata, the root's last.
     fn commit(self, end: &Plan, options: &WriteOptions) -> Result<Summary> {
         let version = options.zarr_format.unwrap_or(3);
@@ -348,7 +372,8 @@ impl Writer {
                 groups.entry(path[..i].to_string()).or_default();
             }
         }
-        let root = options.attributes(end);
+        let mut root = options.attributes(end);
+        self.hide(end, &mut root, &mut groups);
         let text = |v: &Value| serde_json::to_vec_pretty(v).map_err(|e| Error::failed("cannot write the metadata").because(e));
         let mut all = serde_json::Map::new();
         let mut last: Vec<(&str, Vec<u8>)> = Vec::new();

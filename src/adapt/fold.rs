@@ -1,0 +1,149 @@
+//! Plain arrays that stand for logical ones in a format without nulls, become those again: the way back of `fit`, where
+//! attributes tell of it (see [`crate::sidecar::MARK`]).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{cast, table};
+use crate::error::{Context, Error, Result};
+use crate::format::{Emit, Extent, Order, ReadRows, Source, readable};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Plan, Values};
+use crate::sidecar::{self, Folded, How};
+
+/// Rows of text and lists are read about this many bytes at a time.
+const STEP_BYTES: u64 = 8 << 20;
+
+/// The source as its marks tell of it; itself where it has none. It must have random access.
+pub fn fold(inner: Box<dyn Source>) -> Box<dyn Source> {
+    let mut plan = inner.plan().clone();
+    let stored = std::mem::take(&mut plan.arrays);
+    let Some(arrays) = sidecar::folded(&stored, &mut plan.notes) else { return inner };
+    plan.arrays = arrays.iter().map(|a| a.meta.clone()).collect();
+    table::keep_columns_of_kept(&mut plan);
+    Box::new(FoldedSource { inner, plan, arrays: Arc::new(arrays), stored: Arc::new(stored) })
+}
+
+struct FoldedSource {
+    inner: Box<dyn Source>,
+    plan: Plan,
+    arrays: Arc<Vec<Folded>>,
+    stored: Arc<Vec<ArrayMeta>>,
+}
+
+impl Source for FoldedSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let mut inputs = Vec::new();
+        for &a in arrays {
+            readable(&self.plan.arrays[a])?;
+            inputs.extend(sidecar::parts(&self.arrays[a]));
+        }
+        self.inner.want(&inputs, wish)?;
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        let reader = self.inner.random()?;
+        Some(Arc::new(FoldedRows { reader, arrays: self.arrays.clone(), stored: self.stored.clone() }))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let folded = &self.arrays[array];
+        let same = matches!(folded.how, How::Fixed) && folded.valid.is_none() && folded.meta.dtype == self.stored[folded.values].dtype;
+        if same { self.inner.extents(folded.values) } else { None }
+    }
+    fn close(&mut self) -> Result<()> {
+        self.inner.close()
+    }
+}
+
+struct FoldedRows {
+    reader: Arc<dyn ReadRows>,
+    arrays: Arc<Vec<Folded>>,
+    stored: Arc<Vec<ArrayMeta>>,
+}
+
+impl FoldedRows {
+    /// The bytes of some rows of a stored array of fixed size.
+    fn bytes(&self, stored: usize, rows: Range<u64>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.reader
+            .read(stored, rows, &mut |chunk| match &chunk.values {
+                Values::Fixed(values) => {
+                    bytes.extend_from_slice(values);
+                    Ok(())
+                }
+                Values::Var { .. } => Err(Error::failed("text came where numbers were due")),
+            })
+            .at_array(&self.stored[stored].name)?;
+        Ok(bytes)
+    }
+
+    fn mask(&self, folded: &Folded, rows: Range<u64>) -> Result<Option<Buf>> {
+        let Some(valid) = folded.valid else { return Ok(None) };
+        let mut mask = self.bytes(valid, rows)?;
+        mask.iter_mut().for_each(|v| *v = u8::from(*v != 0));
+        Ok(mask.contains(&0).then(|| Buf::from_vec(mask)))
+    }
+
+    /// Rows that are cut by offsets.
+    fn cut_rows(&self, array: usize, offsets: usize, rows: Range<u64>) -> Result<Chunk> {
+        let folded = &self.arrays[array];
+        let stored = &self.stored[folded.values];
+        let bytes = self.bytes(offsets, rows.start..rows.end + 1)?;
+        let mut cuts = sidecar::offsets(&bytes, rows.start, stored.rows.unwrap_or(0)).at_array(&self.stored[offsets].name)?;
+        let (first, last) = (cuts.first().copied().unwrap_or(0), cuts.last().copied().unwrap_or(0));
+        cuts.iter_mut().for_each(|o| *o -= first);
+        let values = Values::Var { offsets: cuts, values: Buf::from_vec(self.bytes(folded.values, first..last)?) };
+        let valid = self.mask(folded, rows.clone())?;
+        Ok(Chunk { array, first_row: rows.start, rows: rows.end - rows.start, values, valid })
+    }
+
+    fn step(folded: &Folded) -> u64 {
+        (STEP_BYTES / (8 + folded.mean_bytes).max(1)).max(1)
+    }
+}
+
+impl ReadRows for FoldedRows {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        let folded = &self.arrays[array];
+        match folded.how {
+            How::Offsets(_) => (row / Self::step(folded) + 1).saturating_mul(Self::step(folded)),
+            _ => self.reader.cut(folded.values, row),
+        }
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        let folded = &self.arrays[array];
+        let count = rows.end - rows.start;
+        match folded.how {
+            How::Offsets(_) => Some(count.saturating_mul(16 + folded.mean_bytes)),
+            _ => self.reader.cost(folded.values, rows).map(|n| n.saturating_add(count)),
+        }
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let folded = &self.arrays[array];
+        if let How::Offsets(offsets) = folded.how {
+            let mut row = rows.start;
+            while row < rows.end {
+                let end = row.saturating_add(Self::step(folded)).min(rows.end);
+                emit(self.cut_rows(array, offsets, row..end).at_array(&folded.meta.name)?)?;
+                row = end;
+            }
+            return Ok(());
+        }
+        let (from, to) = (self.stored[folded.values].dtype, folded.meta.dtype);
+        let mask = self.mask(folded, rows.clone())?;
+        self.reader.read(folded.values, rows.clone(), &mut |mut chunk| {
+            chunk.array = array;
+            if let Some(mask) = &mask {
+                let part = mask.slice_with_length((chunk.first_row - rows.start) as usize, chunk.rows as usize);
+                chunk.valid = part.contains(&0).then_some(part);
+            }
+            if let (Dtype::I64, Dtype::I32, Values::Fixed(values)) = (from, to, &mut chunk.values) {
+                let elements = crate::model::checked_product(&folded.meta.inner).unwrap_or(1);
+                *values = cast::checked(values, from, to, false, &folded.meta.name, chunk.first_row.saturating_mul(elements))?;
+            }
+            emit(chunk)
+        })
+    }
+}

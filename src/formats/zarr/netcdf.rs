@@ -1,0 +1,180 @@
+//! Attributes as xarray and netCDF expect them in Zarr, and back.
+//!
+//! - `_FillValue`: in v2 it is the array's `fill_value`; in v3 an attribute, of a float as the base64 of its float64.
+//! - netCDF keeps numbers as lists of one; in Zarr they are plain numbers.
+//! - What only HDF5 needs (the types of attributes, the marks of dimension scales) goes into one attribute of the group,
+//!   [`HIDDEN`]: xarray shows no attributes of groups that begin with `_nc`.
+//!
+//! ```json
+//! {"_nc_npk": {"temp": {"types": {"_FillValue": "float32(1)"}, "lists": ["_FillValue"], "attributes": {"_Netcdf4Dimid": 0}}}}
+//! ```
+//! The empty name stands for the group itself.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+use super::node::{DIMENSIONS, Info};
+use super::tree::Tree;
+use crate::model::{Attributes, Dtype, Plan};
+
+/// The attribute of a group that keeps what xarray is not shown.
+pub const HIDDEN: &str = "_nc_npk";
+/// The value that stands for missing ones.
+pub const FILL: &str = "_FillValue";
+/// The types of attributes as HDF5 has them.
+const TYPES: &str = "hdf5:types";
+/// What makes a data set of HDF5 a dimension of netCDF.
+const SCALE: [&str; 2] = ["CLASS", "NAME"];
+const NETCDF: [&str; 2] = ["_Netcdf4Dimid", "_Netcdf4Coordinates"];
+
+fn is_scale(attributes: &Attributes) -> bool {
+    attributes.get("CLASS").and_then(Value::as_str) == Some("DIMENSION_SCALE")
+}
+
+/// Whether the arrays come from a netCDF file.
+pub fn is_netcdf(plan: &Plan) -> bool {
+    let of_array = |a: &Attributes| is_scale(a) || NETCDF.iter().any(|n| a.contains_key(*n));
+    plan.attributes.contains_key("_NCProperties") || plan.arrays.iter().any(|a| of_array(&a.details.attributes))
+}
+
+/// Takes out what xarray is not shown, for [`HIDDEN`].
+pub fn hide(attributes: &mut Attributes, netcdf: bool) -> Option<Value> {
+    let mut hidden = Attributes::new();
+    if let Some(types) = attributes.shift_remove(TYPES) {
+        hidden.insert("types".into(), types);
+    }
+    let mut lists = Vec::new();
+    for (name, value) in attributes.iter_mut().filter(|(name, _)| netcdf || *name == FILL) {
+        if let Value::Array(items) = value
+            && items.len() == 1
+            && name != DIMENSIONS
+        {
+            lists.push(Value::from(name.as_str()));
+            *value = items.remove(0);
+        }
+    }
+    if !lists.is_empty() {
+        hidden.insert("lists".into(), lists.into());
+    }
+    let scale = if is_scale(attributes) { &SCALE[..] } else { &[] };
+    let names = scale.iter().chain(&NETCDF).filter(|_| netcdf);
+    let taken: Attributes = names.filter_map(|n| Some((n.to_string(), attributes.shift_remove(*n)?))).collect();
+    if !taken.is_empty() {
+        hidden.insert("attributes".into(), taken.into());
+    }
+    (!hidden.is_empty()).then_some(Value::Object(hidden))
+}
+
+/// Undoes [`hide`] in all groups and arrays.
+pub fn restore(tree: &mut Tree) {
+    let mut all: Vec<(String, Value)> = Vec::new();
+    for (path, attributes) in &mut tree.groups {
+        let Some(Value::Object(hidden)) = attributes.shift_remove(HIDDEN) else { continue };
+        for (name, hidden) in hidden {
+            if name.is_empty() {
+                show(attributes, &hidden);
+            } else {
+                all.push((if path.is_empty() { name } else { format!("{path}/{name}") }, hidden));
+            }
+        }
+    }
+    let hidden: std::collections::HashMap<String, Value> = all.into_iter().collect();
+    for (path, info) in &mut tree.arrays {
+        decode_fill(info);
+        if let Some(hidden) = hidden.get(path) {
+            show(&mut info.attributes, hidden);
+        }
+    }
+}
+
+fn show(attributes: &mut Attributes, hidden: &Value) {
+    for (name, value) in hidden.get("attributes").and_then(Value::as_object).into_iter().flatten() {
+        if !attributes.contains_key(name) {
+            attributes.insert(name.clone(), value.clone());
+        }
+    }
+    for name in hidden.get("lists").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        if let Some(value) = attributes.get_mut(name).filter(|v| !v.is_array()) {
+            *value = json!([value.take()]);
+        }
+    }
+    if let Some(types) = hidden.get("types") {
+        attributes.insert(TYPES.into(), types.clone());
+    }
+}
+
+/// A float, or the text that stands for what JSON lacks.
+fn float(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        Some(_) => None,
+        None => value.as_f64(),
+    }
+}
+
+/// `_FillValue` as xarray keeps it in v3; what it cannot be stays as it is.
+pub fn encode_fill(value: &Value, dtype: Dtype) -> Value {
+    let encoded = |v: &Value| float(v).map(|v| Value::from(BASE64.encode(v.to_le_bytes())));
+    let made = match value {
+        Value::Array(parts) if dtype.is_complex() && parts.len() == 2 => {
+            parts.iter().map(encoded).collect::<Option<Vec<_>>>().map(Value::Array)
+        }
+        real if dtype.is_float() => encoded(real),
+        _ => None,
+    };
+    made.unwrap_or_else(|| value.clone())
+}
+
+/// Undoes [`encode_fill`].
+fn decode_fill(info: &mut Info) {
+    let is_float = info.stored.starts_with("float") || info.stored == "bfloat16";
+    let Some(value) = info.attributes.get_mut(FILL) else { return };
+    let decoded = |v: &Value| -> Option<Value> {
+        let bytes: [u8; 8] = BASE64.decode(v.as_str()?).ok()?.try_into().ok()?;
+        let number = f64::from_le_bytes(bytes);
+        Some(match serde_json::Number::from_f64(number) {
+            Some(number) => number.into(),
+            None if number.is_nan() => "NaN".into(),
+            None if number > 0.0 => "Infinity".into(),
+            None => "-Infinity".into(),
+        })
+    };
+    let made = match &*value {
+        Value::Array(parts) if info.stored.starts_with("complex") && parts.len() == 2 => {
+            parts.iter().map(decoded).collect::<Option<Vec<_>>>().map(Value::Array)
+        }
+        real if is_float => decoded(real),
+        _ => None,
+    };
+    if let Some(made) = made {
+        *value = made;
+    }
+}
+
+/// `_FillValue` as the `fill_value` of a v2 array; `None` where it cannot be one.
+pub fn v2_fill(value: &Value, dtype: Dtype) -> Option<Value> {
+    if dtype.is_integer() {
+        let wide = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from))?;
+        let bits = 8 * dtype.item_bytes() as u32;
+        let signed = matches!(dtype, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+        let (low, high) = if signed { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) } else { (0, (1i128 << bits) - 1) };
+        return (low..=high).contains(&wide).then(|| value.clone());
+    }
+    (dtype.is_float() && float(value).is_some()).then(|| value.clone())
+}
+
+/// What the `fill_value` of a v2 array means to xarray, which knows it by the names of dimensions.
+pub fn v2_attribute(meta: &Value, attributes: &mut Attributes) {
+    let number = meta.get("dtype").and_then(Value::as_str).is_some_and(|d| matches!(d.as_bytes(), [_, b'f' | b'i' | b'u', ..]));
+    let fill = meta.get("fill_value").filter(|v| float(v).is_some());
+    if let Some(fill) = fill
+        && number
+        && attributes.contains_key(DIMENSIONS)
+        && !attributes.contains_key(FILL)
+    {
+        attributes.insert(FILL.into(), fill.clone());
+    }
+}
