@@ -58,7 +58,7 @@ fn script_members_are_listed_or_read() {
     let module = object("__torch__", "M", &dict(&[(&text("w"), &tensor()), (&text("p"), &packed), (&text("k"), &int(3))]));
     let path = script(&scratch, "packed.pt", &module);
     let told = npk_fails(4, &["convert".as_ref(), path.as_os_str(), scratch.join("out.npk").as_os_str()]);
-    assert!(told.contains("p: it holds weights packed") && told.contains("LinearPackedParamsBase"), "{told}");
+    assert!(told.contains("p: it holds quantized weights") && told.contains("LinearPackedParamsBase"), "{told}");
     convert(&path, &scratch.join("out.npk"), &["--skip-unsupported"]);
     assert_eq!(names(&scratch.join("out.npk")), ["w"]);
 

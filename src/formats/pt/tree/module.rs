@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 
 use super::tensor::builds;
 use super::{MAX_DEPTH, Out, Thing, Walker, one, refused_global};
-use crate::codec::pickle::{Id, Node, Object};
+use crate::codec::pickle::{Id, Node, Object, shown};
 use crate::error::{Error, Result};
+
+/// Classes in C++, which keep weights in a form of their own.
+const PACKED: &str = "__torch__.torch.classes.";
 
 /// The members of a module's state that make up its `state_dict()`.
 #[derive(Default)]
@@ -35,21 +38,21 @@ impl<'a> Walker<'a> {
         self.excused.push(id);
         let script = name.starts_with("__torch__.");
         if is_packed(name) {
-            let error = Error::refused(format!("it holds weights packed by {name}, quantized as a rule, which other formats do not have"))
+            let quantized = name[PACKED.len()..].starts_with("quantized.");
+            let what = if quantized { "quantized weights, packed by" } else { "what only its own class knows:" };
+            let error = Error::refused(format!("it holds {what} {}, which other formats do not have", shown(name)))
                 .hint("--skip-unsupported leaves it out");
-            return self.found(Thing::Refused("quantized tensor".into(), error));
+            return self.found(Thing::Refused(if quantized { "quantized tensor".into() } else { name.to_string() }, error));
         }
-        match object.state.map(|s| pickle.node(s)) {
-            Some(Node::Dict(state)) => {
-                if script || self.parts(state)?.is_some_and(|p| p.parameters.is_some() && p.modules.is_some()) {
-                    let mut entries = Vec::new();
-                    self.module(state, script, &mut String::new(), &mut entries)?;
-                    return Ok(Out { plain: None, tree: Some(one("OrderedDict", Value::Array(entries))) });
-                }
-            }
-            // An enumeration's value.
-            None if script => return Ok(Out::default()),
-            _ => {}
+        if let Some(Node::Dict(state)) = object.state.map(|s| pickle.node(s))
+            && (script || self.parts(state)?.is_some_and(|p| p.parameters.is_some() && p.modules.is_some()))
+        {
+            let mut entries = Vec::new();
+            self.module(state, script, &mut String::new(), &mut entries)?;
+            return Ok(Out { plain: None, tree: Some(one("OrderedDict", Value::Array(entries))) });
+        }
+        if script && object.state.is_none() {
+            return Ok(Out::default()); // an enumeration's value
         }
         self.found(Thing::Refused(name.to_string(), refused_global(name)))
     }
@@ -222,7 +225,6 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// Classes of torch's own that keep weights in a form of their own.
 fn is_packed(name: &str) -> bool {
-    name.starts_with("__torch__.torch.classes.")
+    name.starts_with(PACKED)
 }

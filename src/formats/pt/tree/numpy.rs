@@ -71,8 +71,8 @@ impl Walker<'_> {
         }
         if is_buffer(name) {
             return Some(match args {
-                [bytes, dtype, shape, order] => self.from_buffer(*bytes, *dtype, *shape, *order, None),
-                [bytes, dtype, shape, order, axes] => self.from_buffer(*bytes, *dtype, *shape, *order, Some(*axes)),
+                [bytes, dtype, shape, order] => self.buffered(*bytes, *dtype, *shape, *order, None),
+                [bytes, dtype, shape, order, axes] => self.buffered(*bytes, *dtype, *shape, *order, Some(*axes)),
                 _ => Err(Error::corrupt(format!("{name} has {} arguments", args.len()))),
             });
         }
@@ -89,7 +89,7 @@ impl Walker<'_> {
 
     /// `_frombuffer`: the bytes as `shape` in the order C or F; in the order K as `shape` in C order, its axes then put
     /// into the order of `axes`.
-    fn from_buffer(&mut self, bytes: Id, dtype: Id, shape: Id, order: Id, axes: Option<Id>) -> Result<Thing> {
+    fn buffered(&mut self, bytes: Id, dtype: Id, shape: Id, order: Id, axes: Option<Id>) -> Result<Thing> {
         let shape = self.dims(shape, "shape")?;
         match (self.pickle.short(order), axes.filter(|&a| !matches!(self.pickle.node(a), Node::None))) {
             (Some("C"), _) => self.elements(dtype, shape.clone(), strides_of(&shape, false), bytes),
