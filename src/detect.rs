@@ -73,7 +73,9 @@ fn look(at: &Location) -> Result<Detected> {
     };
     let head = Head { location: at, bytes: &bytes, blob: blob.as_ref() };
     let mut maybe: Option<&'static dyn Format> = None;
-    for format in FORMATS.iter().copied() {
+    // The one that the name stands for is asked first: mostly it is, and looking into an archive costs time.
+    let others = FORMATS.iter().copied().filter(|f| by_name.is_none_or(|n| n.name() != f.name()));
+    for format in by_name.into_iter().chain(others) {
         match format.sniff(&head)? {
             Sniff::Yes => {
                 let warning = by_name

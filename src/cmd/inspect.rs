@@ -1,5 +1,6 @@
 //! `npk inspect`: what is in a file.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
@@ -65,20 +66,23 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
             source = Box::new(View::choose(source, &indices));
         }
     }
-    let plan = source.plan().clone();
     if let Some(key) = args.show_metadata.as_deref().filter(|k| !k.is_empty())
-        && !plan.attributes.contains_key(key)
+        && !source.plan().attributes.contains_key(key)
     {
-        let near = nearest(key, plan.attributes.keys().map(String::as_str)).join(", ");
+        let near = nearest(key, source.plan().attributes.keys().map(String::as_str)).join(", ");
         let error = Error::missing(format!("there is no metadata '{key}'")).file(at.display());
         return Err(error.hint(if near.is_empty() { "--show-metadata alone shows all".into() } else { format!("did you mean {near}?") }));
     }
+    // Reading the values takes the source; else its plan, which may be large, is only looked at.
+    let (plan, sums) = match args.checksum {
+        true => {
+            let plan = source.plan().clone();
+            (Cow::Owned(plan), checksum::checksums(source, &settings(&args.read)?).map_err(|e| e.file(at.display()))?)
+        }
+        false => (Cow::Borrowed(source.plan()), vec![None; source.plan().arrays.len()]),
+    };
     // Refused arrays are listed and marked; damage makes the exit code.
     let broken = plan.arrays.iter().any(|a| a.details.error.as_ref().is_some_and(|e| e.kind() == Kind::Corrupt));
-    let sums = match args.checksum {
-        true => checksum::checksums(source, &settings(&args.read)?).map_err(|e| e.file(at.display()))?,
-        false => vec![None; plan.arrays.len()],
-    };
     let bytes = size_of(&at);
     let mut seen = Seen { sums, ..Seen::default() };
     if looks {
