@@ -105,6 +105,10 @@ pub trait Format: Sync {
     fn streams(&self) -> Streams {
         Streams::default()
     }
+    /// Whether a remote input is copied to a temporary file before it is read.
+    fn copies_remote(&self, _options: &ReadOptions) -> bool {
+        false
+    }
     /// Whether this format is a directory (a store, a Zarr tree) on output.
     fn is_directory(&self) -> bool {
         false

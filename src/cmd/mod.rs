@@ -269,6 +269,9 @@ pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voi
     if at.is_stream() && !format.streams().input {
         voice.detail(&format!("{display}: {} needs random access: spooled to a temporary file", format.name()));
     }
+    if at.is_remote() && (format.copies_remote(options) || at.is_copied()) {
+        voice.detail(&format!("{display}: {} is copied to a temporary file first", format.name()));
+    }
     let mut source = crate::pipe::guarded(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
     if format.keeps_types() {
         source = fold::fold(source);

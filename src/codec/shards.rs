@@ -77,7 +77,12 @@ pub fn is_sharded(at: &Location, naming: &Naming) -> Result<bool> {
     if at.is_stream() || at.kind()? != Kind::Dir {
         return Ok(false);
     }
-    Ok(at.list()?.iter().any(|e| !e.is_dir && (naming.is_index(&e.name) || naming.shard(&e.name).is_some())))
+    let entries = match at.list() {
+        // A store may be readable where nothing can be listed.
+        Err(_) if at.is_remote() => return Ok(false),
+        entries => entries?,
+    };
+    Ok(entries.iter().any(|e| !e.is_dir && (naming.is_index(&e.name) || naming.shard(&e.name).is_some())))
 }
 
 /// The checkpoint at `at`: an index or a directory; `None` for a plain file.

@@ -85,6 +85,9 @@ impl Format for Csv {
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         Ok(text_sniff(head, &[".csv", ".tsv"]))
     }
+    fn copies_remote(&self, options: &ReadOptions) -> bool {
+        !options.names_only
+    }
     fn streams(&self) -> Streams {
         Streams { input: true, output: true }
     }

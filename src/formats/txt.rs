@@ -71,6 +71,9 @@ impl Format for Txt {
         let text = if packed { named } else { utf16 || !head.bytes.contains(&0) };
         Ok(if text { Sniff::Maybe } else { Sniff::No })
     }
+    fn copies_remote(&self, options: &ReadOptions) -> bool {
+        !options.names_only
+    }
     fn streams(&self) -> Streams {
         Streams { input: true, output: true }
     }

@@ -388,6 +388,10 @@ impl Location {
             _ => Ok(!matches!(self.kind()?, Kind::Missing | Kind::Stream)),
         }
     }
+    /// Whether ranges of it are read from a temporary copy, since its server has no ranges.
+    pub fn is_copied(&self) -> bool {
+        self.as_remote().is_some_and(|(backend, key)| backend.is_copied(key))
+    }
     /// Entries of a directory, sorted by name.
     ///
     /// # Errors

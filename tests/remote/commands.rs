@@ -269,6 +269,19 @@ fn globs_and_prefixes() {
     let written: Vec<String> = server.keys().into_iter().filter(|k| k.starts_with("out/")).collect();
     assert_eq!(written, ["out/a.safetensors", "out/b.safetensors", "out/deep/c.safetensors"]);
     fails(&server, 3, &["convert", &server.url("in/*.zarr"), &out("none"), "--to", "npy"]);
+    // The folders of a match stay: names do not clash, and key=value folders become columns.
+    for key in ["by/k=1/x.npy", "by/k=2/x.npy"] {
+        server.put(key, &npy(5));
+    }
+    works(&server, &["convert", &server.url("by/*/x.npy"), &out("by"), "--to", "safetensors"]);
+    assert_eq!(names("by/k=1"), ["x.safetensors"]);
+    assert_eq!(names("by/k=2"), ["x.safetensors"]);
+    server.put("tables/k=7/x.csv", b"a,b\n1,2\n");
+    server.put("tables/k=8/x.csv", b"a,b\n3,4\n");
+    let joined = scratch.join("joined.npk");
+    works(&server, &["convert", "--concat", "--layout", "columns", &server.url("tables/*/x.csv"), joined.to_str().unwrap()]);
+    let listed = works(&server, &["list", joined.to_str().unwrap()]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ["a", "b", "k"]);
 }
 
 #[test]
@@ -305,6 +318,41 @@ fn errors_say_what_to_do() {
     let url = format!("{}/{BUCKET}/none.npy?X-Amz-Signature=deadbeef&X-Amz-Credential=AKIA", web.endpoint());
     let said = fails(&server, 3, &["inspect", &url]);
     assert!(!said.contains("deadbeef") && !said.contains("AKIA"), "{said}");
+}
+
+#[test]
+fn secrets_of_urls_are_masked() {
+    let web = Server::web();
+    let scratch = Scratch::new();
+    web.put("x.npy", &npy(10));
+    web.put("deep/x.npy", &npy(10));
+    let base = web.endpoint().replace("http://", "http://user:hunter2@");
+    let url = format!("{base}/{BUCKET}/x.npy?X-Amz-Signature=deadbeef.cafe&X-Amz-Date=now");
+    let other = format!("{base}/{BUCKET}/deep/x.npy?X-Amz-Signature=deadbeef.cafe");
+    let out = |name: &str| scratch.join(name).display().to_string();
+    let all = |code: i32, args: &[&str]| {
+        let output = run(&web, args);
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        for secret in ["hunter2", "user:", "deadbeef", "cafe"] {
+            assert!(!text.contains(secret), "{args:?}: {text}");
+        }
+        text
+    };
+    let text = all(0, &["convert", &url, &out("o.npz"), "--json"]);
+    assert!(text.contains("***@") && text.contains("X-Amz-Signature=***&X-Amz-Date=now"), "{text}");
+    all(0, &["convert", &url, &out("p.npz"), "--dry-run"]);
+    all(0, &["convert", &url, &out("p.npz"), "--dry-run", "--json"]);
+    all(0, &["convert", &url, &out("into/"), "--to", "npz", "-v"]);
+    assert!(scratch.join("into/x.npz").exists(), "{:?}", scratch.names());
+    let text = all(2, &["convert", &url, &other, &out("both/"), "--to", "npz"]);
+    assert!(text.contains("would both become"), "{text}");
+    all(4, &["convert", &url, &out("q.npz"), "--dtype", "int8", "--json"]);
+    all(0, &["verify", &url, "--json"]);
+    all(0, &["verify", &url]);
+    all(0, &["diff", &url, &other, "--json"]);
+    all(2, &["convert", &out("o.npz"), &url]);
+    all(2, &["inspect", &url.replace("http://", "ftp://")]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use super::commands::{npy, said};
-use super::server::{Asked, BUCKET, KEY, SECRET, Server};
+use super::server::{Asked, BUCKET, Fault, KEY, SECRET, Server};
 use crate::support::{Scratch, npk_command};
 
 struct Home {
@@ -92,9 +92,100 @@ fn container() {
     web.put("creds.json", json.as_bytes());
     let mut command = home.command();
     command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/{BUCKET}/creds.json", web.endpoint()));
-    let output = command.args(["--endpoint-url", &home.server.endpoint()]).output().unwrap();
-    check(&output);
+    works(command.args(["--endpoint-url", &home.server.endpoint()]));
     assert!(web.asked().iter().any(|a| a.uri.contains("creds.json")), "nobody asked the container");
+    // A profile without keys says nothing about them.
+    let home = Home::new("[profile bare]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", "");
+    let mut command = home.command();
+    command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/{BUCKET}/creds.json", web.endpoint()));
+    command.env("AWS_ACCESS_KEY_ID", "AKIAWRONG").env("AWS_SECRET_ACCESS_KEY", "wrong");
+    works(command.args(["--profile", "bare"]));
+}
+
+#[test]
+fn profiles_of_the_environment() {
+    // Region and endpoint may stand in either file, and everything comes from the one profile.
+    let wrong = "aws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n";
+    let home = Home::new("[profile p2]\nregion = eu-west-1\n", "");
+    let credentials = format!("[default]\n{wrong}[p2]\n{}endpoint_url = {}\nregion = eu-north-1\n", keys(), home.server.endpoint());
+    std::fs::write(home.scratch.join(".aws/credentials"), credentials).unwrap();
+    for variable in ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"] {
+        works(home.command().env(variable, "p2"));
+        let north = |a: &Asked| a.headers.get("authorization").is_some_and(|v| v.to_str().unwrap().contains("/eu-north-1/"));
+        assert!(home.server.asked().iter().all(north));
+        let text = said(6, home.command().env(variable, "nobody").output().unwrap());
+        assert!(text.contains("no profile nobody") && text.contains(variable), "{text}");
+    }
+}
+
+/// An answer of the security token service.
+fn session() -> String {
+    format!(
+        "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleWithWebIdentityResult>\
+         <Credentials><AccessKeyId>{KEY}</AccessKeyId><SecretAccessKey>{SECRET}</SecretAccessKey><SessionToken>token</SessionToken>\
+         <Expiration>2199-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>\
+         </AssumeRoleWithWebIdentityResponse>"
+    )
+}
+
+#[test]
+fn web_identity() {
+    let wrong = "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n";
+    let home = Home::new("[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", wrong);
+    let token = home.scratch.join("token");
+    std::fs::write(&token, "a.web.token").unwrap();
+    let sts = Server::web();
+    sts.fault(0, usize::MAX, Fault::Answer(200, vec![("content-type", "text/xml")], session()), |_| true);
+    let mut command = home.command();
+    command.env("AWS_WEB_IDENTITY_TOKEN_FILE", &token).env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+    works(command.env("AWS_ENDPOINT_URL_STS", sts.endpoint()));
+    assert_eq!(sts.asked().len(), 1, "keys of the shared file came first");
+    assert!(home.server.asked().iter().all(|a| a.headers.get("x-amz-security-token").is_some_and(|t| t == "token")));
+}
+
+#[test]
+fn instance_metadata() {
+    let home = Home::new("[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", "");
+    let machine = Server::web();
+    let answer = |path: &'static str, method: &'static str, headers, body: &str| {
+        machine
+            .fault(0, usize::MAX, Fault::Answer(200, headers, body.into()), move |a: &Asked| a.method == method && a.uri.ends_with(path));
+    };
+    answer("/latest/api/token", "PUT", vec![("x-aws-ec2-metadata-token-ttl-seconds", "21600")], "session");
+    answer("/meta-data/iam/security-credentials/", "GET", vec![], "reader");
+    let keys = format!(
+        "{{\"Code\": \"Success\", \"LastUpdated\": \"2024-01-01T00:00:00Z\", \"Type\": \"AWS-HMAC\", \"AccessKeyId\": \"{KEY}\", \
+         \"SecretAccessKey\": \"{SECRET}\", \"Token\": \"token\", \"Expiration\": \"2199-01-01T00:00:00Z\"}}"
+    );
+    answer("/meta-data/iam/security-credentials/reader", "GET", vec![], &keys);
+    let mut command = home.command();
+    works(command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.endpoint()));
+    let asked = machine.asked();
+    let with_token = |a: &Asked| a.method == "PUT" || a.headers.get("x-aws-ec2-metadata-token").is_some_and(|t| t == "session");
+    assert!(asked.len() >= 3 && asked.iter().all(with_token), "{asked:#?}");
+}
+
+#[test]
+fn single_sign_on() {
+    let config = "[profile me]\nregion = us-east-1\nendpoint_url = ENDPOINT\nsso_start_url = https://me.example.com/start\n\
+                  sso_region = us-east-1\nsso_account_id = 123456789012\nsso_role_name = reader\n";
+    let home = Home::new(config, "");
+    let portal = Server::web();
+    let keys = format!(
+        "{{\"roleCredentials\": {{\"accessKeyId\": \"{KEY}\", \"secretAccessKey\": \"{SECRET}\", \"sessionToken\": \"token\", \
+         \"expiration\": 7226582400000}}}}"
+    );
+    portal.fault(0, usize::MAX, Fault::Answer(200, vec![("content-type", "application/json")], keys), |a| a.uri.contains("/federation/"));
+    let text = said(6, home.command().args(["--profile", "me"]).env("AWS_ENDPOINT_URL_SSO", portal.endpoint()).output().unwrap());
+    assert!(text.contains("the profile me"), "{text}");
+    // The login's token: its file is named by the SHA-1 of the address.
+    let cache = home.scratch.join(".aws/sso/cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    let name = "07209071372f700dc2ffcd6ab527366103d1dcae.json";
+    let login = "{\"startUrl\": \"https://me.example.com/start\", \"region\": \"us-east-1\", \"accessToken\": \"login\", \"expiresAt\": \"2199-01-01T00:00:00Z\"}";
+    std::fs::write(cache.join(name), login).unwrap();
+    works(home.command().args(["--profile", "me"]).env("AWS_ENDPOINT_URL_SSO", portal.endpoint()));
+    assert!(portal.asked().iter().any(|a| a.headers.get("x-amz-sso_bearer_token").is_some_and(|t| t == "login")));
 }
 
 #[test]

@@ -4,4 +4,6 @@ mod commands;
 mod credentials;
 mod judges;
 mod library;
+mod reading;
 pub mod server;
+mod uploads;

@@ -39,6 +39,10 @@ pub enum Fault {
     Before(Box<dyn Fn() + Send + Sync>),
     /// `Range` is not understood.
     NoRanges,
+    /// Served so many milliseconds later.
+    Delay(u64),
+    /// This answer, with these headers.
+    Answer(u16, Vec<(&'static str, &'static str)>, String),
 }
 
 type Matches = Box<dyn Fn(&Asked) -> bool + Send + Sync>;
@@ -113,6 +117,15 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
                 let _ = request.into_body().collect().await;
                 return Ok(error_answer(*status, code, *retry_after));
             }
+            Fault::Answer(status, headers, body) => {
+                let _ = request.into_body().collect().await;
+                let mut answer = Response::builder().status(*status);
+                for (name, value) in headers {
+                    answer = answer.header(*name, *value);
+                }
+                return Ok(answer.body(Full::new(Bytes::from(body.clone())).map_err(|e: Infallible| match e {}).boxed()).unwrap());
+            }
+            Fault::Delay(millis) => tokio::time::sleep(std::time::Duration::from_millis(*millis)).await,
             Fault::Refuse => return Err(broken()),
             Fault::Hang => std::future::pending().await,
             Fault::Before(happens) => happens(),

@@ -59,6 +59,9 @@ fn left_out() -> Error {
 }
 
 impl Format for Hdf5 {
+    fn copies_remote(&self, _options: &ReadOptions) -> bool {
+        true
+    }
     fn name(&self) -> &'static str {
         "hdf5"
     }

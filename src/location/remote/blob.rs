@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::client::Pin;
 use super::errors::{Failure, What};
-use super::memory::Reserved;
+use super::memory::{Reserved, Room};
 use super::{RemoteBackend, Tries, runtime};
 use crate::error::{Error, Result};
 use crate::location::Blob;
@@ -301,7 +301,7 @@ pub(super) struct RemoteStream {
 #[derive(Default)]
 struct Part {
     bytes: Bytes,
-    _room: Option<Reserved>,
+    _reserved: Option<Reserved>,
 }
 
 /// The first part of a stream; the following ones double up to [`STREAM_PART`], or [`PART`] on fast connections.
@@ -312,14 +312,14 @@ const STREAM_FLIGHT: usize = 4;
 impl RemoteStream {
     pub fn new(blob: Arc<RemoteBlob>) -> RemoteStream {
         let bytes = blob.backend.windows().get(&blob.key, &blob.pin, 0).unwrap_or_default();
-        RemoteStream { asked: bytes.len() as u64, blob, coming: VecDeque::new(), part: FIRST_PART, now: Part { bytes, _room: None } }
+        RemoteStream { asked: bytes.len() as u64, blob, coming: VecDeque::new(), part: FIRST_PART, now: Part { bytes, _reserved: None } }
     }
     fn ask(&mut self) -> Result<()> {
         let (most, flight) = if self.blob.fast() { (PART, STREAM_FLIGHT - 1) } else { (STREAM_PART, STREAM_FLIGHT) };
         while self.coming.len() < flight && self.asked < self.blob.len {
             let mut range = self.asked..(self.asked + self.part).min(self.blob.len);
-            let room = self.blob.backend.memory.reserve(range.end - range.start);
-            if room.is_none() {
+            let reserved = self.blob.backend.memory.reserve(range.end - range.start);
+            if reserved.is_none() {
                 // One small part always comes.
                 if !self.coming.is_empty() {
                     break;
@@ -331,9 +331,9 @@ impl RemoteStream {
             self.part = (self.part * 2).min(most);
             let blob = self.blob.clone();
             self.coming.push_back(runtime()?.spawn(async move {
-                let mut bytes = vec![0; (range.end - range.start) as usize];
-                blob.fill(range.start, &mut bytes).await?;
-                Ok(Part { bytes: bytes.into(), _room: room })
+                let mut bytes = Room::zeroed((range.end - range.start) as usize);
+                blob.fill(range.start, bytes.as_mut()).await?;
+                Ok(Part { bytes: bytes.into_bytes(), _reserved: reserved })
             }));
         }
         Ok(())

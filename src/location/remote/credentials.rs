@@ -1,7 +1,8 @@
 //! Whose keys sign requests to S3: found as the AWS CLI finds them.
 //!
-//! An explicit `--profile` alone counts if given. Else: the environment, the profile of `AWS_PROFILE` (static keys, roles,
-//! SSO, `credential_process`, web identity), a web identity token file, the container's address, the instance's metadata.
+//! In this order: the keys of the environment, a profile that assumes a role, the environment's web identity token, what else
+//! the profile has (web identity, SSO, keys, `credential_process`), the container's address, the instance's metadata. An
+//! explicit `--profile` leaves the environment out.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,8 +29,12 @@ pub(super) struct AwsSettings {
     pub ca_bundle: Option<String>,
     pub request_payer: bool,
     pub no_sign_request: bool,
+    /// The profile that is named: by the flag or the environment.
+    pub profile: Option<String>,
     /// `--profile`, which beats the keys in the environment.
-    pub explicit_profile: Option<String>,
+    pub explicit: bool,
+    /// The profile assumes a role with the keys of another place.
+    pub assumes: bool,
 }
 
 fn env(name: &str) -> Option<String> {
@@ -90,7 +95,9 @@ fn profile(name: &str) -> Profile {
     let section = config.remove(&format!("profile {name}")).or_else(|| (name == "default").then(|| config.remove("default")).flatten());
     let keys = credentials.remove(name);
     let found = section.is_some() || keys.is_some();
-    let values = section.unwrap_or_default();
+    // What stands in the credentials file beats the configuration.
+    let mut values = section.unwrap_or_default();
+    values.extend(keys.unwrap_or_default());
     let services = values.get("services").and_then(|s| config.remove(&format!("services {s}"))).unwrap_or_default();
     Profile { found, values, services }
 }
@@ -102,11 +109,15 @@ impl AwsSettings {
     /// Usage: a profile that is not there, an endpoint without scheme.
     pub fn gather(options: &RemoteOptions) -> Result<AwsSettings> {
         let explicit = options.profile.clone().filter(|p| !p.is_empty());
-        let name =
-            explicit.clone().or_else(|| env("AWS_PROFILE")).or_else(|| env("AWS_DEFAULT_PROFILE")).unwrap_or_else(|| "default".into());
-        let profile = profile(&name);
-        if let Some(name) = explicit.as_ref().filter(|_| !profile.found) {
-            return Err(Error::new(Kind::Remote, format!("there is no profile {name} in the AWS configuration or credentials file"))
+        let (by_flag, variables) = (explicit.is_some(), ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"]);
+        let named = explicit.or_else(|| variables.into_iter().find_map(env));
+        let profile = profile(named.as_deref().unwrap_or("default"));
+        if let Some(name) = named.as_ref().filter(|_| !profile.found) {
+            let by = match variables.into_iter().find(|v| !by_flag && env(v).is_some()) {
+                Some(variable) => format!(", which {variable} names,"),
+                None => String::new(),
+            };
+            return Err(Error::new(Kind::Remote, format!("there is no profile {name}{by} in the AWS configuration or credentials file"))
                 .hint("aws configure list-profiles shows the profiles"));
         }
         let from_profile = |key: &str| profile.values.get(key).filter(|v| !v.is_empty()).cloned();
@@ -140,7 +151,10 @@ impl AwsSettings {
             ca_bundle: options.ca_bundle.clone().or_else(|| env("AWS_CA_BUNDLE")).or_else(|| from_profile("ca_bundle")),
             request_payer: options.request_payer,
             no_sign_request: options.no_sign_request,
-            explicit_profile: explicit,
+            assumes: from_profile("role_arn").is_some()
+                && (from_profile("source_profile").is_some() || from_profile("credential_source").is_some()),
+            profile: named,
+            explicit: by_flag,
         })
     }
 }
@@ -180,8 +194,7 @@ struct Cached {
 
 /// Finds credentials at the first request and again shortly before they expire.
 pub(super) struct Finder {
-    explicit_profile: Option<String>,
-    region: Option<String>,
+    settings: AwsSettings,
     cached: tokio::sync::Mutex<Option<Cached>>,
 }
 
@@ -196,11 +209,7 @@ const EARLY: Duration = Duration::from_secs(300);
 
 impl Finder {
     pub fn new(settings: &AwsSettings) -> Finder {
-        Finder {
-            explicit_profile: settings.explicit_profile.clone(),
-            region: settings.region.clone(),
-            cached: tokio::sync::Mutex::new(None),
-        }
+        Finder { settings: settings.clone(), cached: tokio::sync::Mutex::new(None) }
     }
 
     /// Those in hand are of no use any more.
@@ -212,33 +221,30 @@ impl Finder {
     }
 
     async fn find(&self) -> Result<Credentials, NoCredentials> {
-        let region = aws_config::Region::new(self.region.clone().unwrap_or_else(|| "us-east-1".into()));
-        let config = ProviderConfig::without_region().with_region(Some(region));
-        let profiles = || {
-            let builder = aws_config::profile::ProfileFileCredentialsProvider::builder().configure(&config);
-            match &self.explicit_profile {
-                Some(name) => builder.profile_name(name).build(),
-                None => builder.build(),
-            }
-        };
+        let AwsSettings { region, profile, explicit, assumes, .. } = &self.settings;
+        let region = aws_config::Region::new(region.clone().unwrap_or_else(|| "us-east-1".into()));
+        let mut config = ProviderConfig::without_region().with_region(Some(region));
+        if let Some(file) = &self.settings.ca_bundle {
+            config = trusting(config, file);
+        }
         let mut tried = Vec::new();
-        if let Some(name) = &self.explicit_profile {
-            if let Some(found) = ask(profiles(), 120, &format!("the profile {name}"), &mut tried).await? {
-                return Ok(found);
-            }
-            return Err(NoCredentials { message: format!("no credentials: {} holds none", tried.join(", ")), expired: false });
-        }
         let environment = aws_config::environment::EnvironmentVariableCredentialsProvider::new();
-        if let Some(found) = ask(environment, 5, "the environment (AWS_ACCESS_KEY_ID)", &mut tried).await? {
+        if !explicit && let Some(found) = ask(environment, 5, "the environment (AWS_ACCESS_KEY_ID)", &mut tried).await? {
             return Ok(found);
         }
-        let name = env("AWS_PROFILE").unwrap_or_else(|| "default".into());
-        if let Some(found) = ask(profiles(), 120, &format!("the profile {name}"), &mut tried).await? {
-            return Ok(found);
-        }
-        if env("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
-            let token = aws_config::web_identity_token::WebIdentityTokenCredentialsProvider::builder().configure(&config).build();
-            if let Some(found) = ask(token, 30, "the web identity token", &mut tried).await? {
+        let token = !explicit && env("AWS_WEB_IDENTITY_TOKEN_FILE").is_some();
+        for by_profile in if *assumes { [true, false] } else { [false, true] } {
+            let found = if by_profile {
+                let name = profile.as_deref().unwrap_or("default");
+                let provider = aws_config::profile::ProfileFileCredentialsProvider::builder().configure(&config).profile_name(name).build();
+                ask(provider, 120, &format!("the profile {name}"), &mut tried).await?
+            } else if token {
+                let token = aws_config::web_identity_token::WebIdentityTokenCredentialsProvider::builder().configure(&config).build();
+                ask(token, 30, "the web identity token", &mut tried).await?
+            } else {
+                None
+            };
+            if let Some(found) = found {
                 return Ok(found);
             }
         }
@@ -265,6 +271,17 @@ impl Finder {
         }
         Err(NoCredentials { message: format!("no credentials found; tried {}", tried.join(", ")), expired: false })
     }
+}
+
+/// The services that give out credentials are trusted by the certificates of this file, too.
+fn trusting(config: ProviderConfig, file: &str) -> ProviderConfig {
+    use aws_smithy_http_client::{Builder, tls};
+    // What is wrong with the file was said when the storage's client was set up.
+    let Ok(pem) = std::fs::read(file) else { return config };
+    let store = tls::TrustStore::default().with_pem_certificate(pem);
+    let Ok(context) = tls::TlsContext::builder().with_trust_store(store).build() else { return config };
+    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    config.with_http_client(Builder::new().tls_provider(provider).tls_context(context).build_https())
 }
 
 /// Asks one provider: `None` where it has nothing to say.

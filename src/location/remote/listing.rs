@@ -105,7 +105,7 @@ impl RemoteBackend {
             k => format!("{k}/"),
         };
         let (prefixes, objects, _) = self.wait(self.page(&prefix, Some("/"), Some(2), None))?;
-        Ok(prefix.is_empty() || !prefixes.is_empty() || !objects.is_empty())
+        Ok(!prefixes.is_empty() || !objects.is_empty())
     }
 }
 

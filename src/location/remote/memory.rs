@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use bytes::Bytes;
+use memmap2::MmapMut;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How a memory limit is shared out.
@@ -38,5 +40,66 @@ impl Memory {
     pub fn reserve(self, bytes: u64) -> Option<Reserved> {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).ok()?;
         FLIGHT.get()?.try_acquire_many(kib).ok()
+    }
+}
+
+/// The bytes of a part. Large ones lie in pages of their own, which go back to the system: those of an allocator that
+/// serves several threads would stay, part after part.
+pub(super) enum Room {
+    Small(Vec<u8>),
+    Pages(MmapMut, usize),
+}
+
+/// What an allocator keeps well.
+const SMALL: usize = 1 << 20;
+
+impl Default for Room {
+    fn default() -> Room {
+        Room::Small(Vec::new())
+    }
+}
+
+impl Room {
+    /// Zeros.
+    pub fn zeroed(bytes: usize) -> Room {
+        match MmapMut::map_anon(bytes) {
+            Ok(pages) if bytes > SMALL => Room::Pages(pages, bytes),
+            _ => Room::Small(vec![0; bytes]),
+        }
+    }
+    pub fn len(&self) -> usize {
+        match self {
+            Room::Small(bytes) => bytes.len(),
+            Room::Pages(_, len) => *len,
+        }
+    }
+    pub fn as_mut(&mut self) -> &mut [u8] {
+        match self {
+            Room::Small(bytes) => bytes,
+            Room::Pages(pages, len) => &mut pages[..*len],
+        }
+    }
+    /// Adds bytes; all together are no more than `most`.
+    pub fn push(&mut self, more: &[u8], most: usize) {
+        if let Room::Small(bytes) = self
+            && bytes.len() + more.len() > SMALL
+            && let Ok(mut pages) = MmapMut::map_anon(most)
+        {
+            pages[..bytes.len()].copy_from_slice(bytes);
+            *self = Room::Pages(pages, bytes.len());
+        }
+        match self {
+            Room::Small(bytes) => bytes.extend_from_slice(more),
+            Room::Pages(pages, len) => {
+                pages[*len..*len + more.len()].copy_from_slice(more);
+                *len += more.len();
+            }
+        }
+    }
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Room::Small(bytes) => bytes.into(),
+            Room::Pages(pages, len) => Bytes::from_owner(pages).slice(..len),
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! that one request. Everything read later is pinned to that version. All waiting happens in one small runtime; callers
 //! block.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
@@ -128,6 +128,7 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         memory,
         permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
         opened: Mutex::default(),
+        directories: Mutex::default(),
         windows: Mutex::new(Windows::new(memory.windows)),
         rate: AtomicU64::new(0),
     });
@@ -184,6 +185,8 @@ pub struct RemoteBackend {
     memory: Memory,
     permits: tokio::sync::Semaphore,
     opened: Mutex<HashMap<String, Opened>>,
+    /// Keys that are known to be directories.
+    directories: Mutex<HashSet<String>>,
     windows: Mutex<Windows>,
     /// Bytes a second that one connection brings, as far as is known.
     rate: AtomicU64,
@@ -199,7 +202,11 @@ impl RemoteBackend {
     async fn permit(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.permits.acquire().await.ok()
     }
+    fn directories(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.directories.lock().unwrap_or_else(|e| e.into_inner())
+    }
     fn forget(&self, key: &str) {
+        self.directories().remove(key);
         self.opened.lock().unwrap_or_else(|e| e.into_inner()).remove(key);
         self.windows().forget(key);
     }
@@ -328,6 +335,7 @@ impl RemoteBackend {
         let mut all = self.opened.lock().unwrap_or_else(|e| e.into_inner());
         if all.len() >= MOST_OPENED {
             all.clear();
+            self.directories().clear();
         }
         all.insert(key.to_string(), opened.clone());
         Ok(Some(opened))
@@ -371,35 +379,14 @@ impl RemoteBackend {
 
 impl Backend for RemoteBackend {
     fn kind(&self, key: &str) -> Result<Kind> {
-        let site = self.scheme == url::Scheme::Http;
-        let mut denied = None;
-        if site || !key.is_empty() && !key.ends_with('/') {
-            match self.look(key) {
-                // A web server answers with a page about its directories.
-                Ok(Some(_)) if site && self.is_page(key) && self.is_store(key) => return Ok(Kind::Dir),
-                Ok(Some(o)) => return Ok(Kind::File { len: o.len, modified: o.pin.modified }),
-                Ok(None) => {}
-                Err(f) if !site && f.what == What::Denied => denied = Some(f),
-                Err(f) => return Err(f.into_error(&self.bucket)),
-            }
-        }
-        if !site && denied.is_none() {
-            match self.is_prefix(key) {
-                Ok(true) => return Ok(Kind::Dir),
-                Ok(false) => return Ok(Kind::Missing),
-                Err(f) if f.what == What::Denied => denied = Some(f),
-                Err(f) => return Err(f.into_error(&self.bucket)),
-            }
-        }
-        // Nothing can be listed: a store shows by the files that every store has.
-        if self.is_store(key) {
-            self.blind.store(!site, Ordering::Relaxed);
+        if self.directories().contains(key) {
             return Ok(Kind::Dir);
         }
-        match denied {
-            Some(f) if !self.blind.load(Ordering::Relaxed) => Err(f.into_error(&self.bucket)),
-            _ => Ok(Kind::Missing),
+        let kind = self.kind_anew(key)?;
+        if kind == Kind::Dir {
+            self.directories().insert(key.to_string());
         }
+        Ok(kind)
     }
 
     fn exists(&self, key: &str) -> Result<bool> {
@@ -482,6 +469,44 @@ impl Backend for RemoteBackend {
 const STORES: [&str; 4] = ["metadata.npkm", "zarr.json", ".zgroup", ".zarray"];
 
 impl RemoteBackend {
+    /// As [`Backend::kind`], without what is known of directories.
+    fn kind_anew(&self, key: &str) -> Result<Kind> {
+        let site = self.scheme == url::Scheme::Http;
+        let mut denied = None;
+        if site || !key.is_empty() && !key.ends_with('/') {
+            match self.look(key) {
+                // A web server answers with a page about its directories.
+                Ok(Some(_)) if site && self.is_page(key) && self.is_store(key) => return Ok(Kind::Dir),
+                Ok(Some(o)) => return Ok(Kind::File { len: o.len, modified: o.pin.modified }),
+                Ok(None) => {}
+                Err(f) if !site && f.what == What::Denied => denied = Some(f),
+                Err(f) => return Err(f.into_error(&self.bucket)),
+            }
+        }
+        // The file that marks a store is no directory.
+        if !site && denied.is_none() && STORES.contains(&key.rsplit('/').next().unwrap_or_default()) {
+            return Ok(Kind::Missing);
+        }
+        if !site && denied.is_none() {
+            match self.is_prefix(key) {
+                Ok(true) => return Ok(Kind::Dir),
+                Ok(false) if key.is_empty() => return Ok(Kind::Dir),
+                Ok(false) => return Ok(Kind::Missing),
+                Err(f) if f.what == What::Denied => denied = Some(f),
+                Err(f) => return Err(f.into_error(&self.bucket)),
+            }
+        }
+        // Nothing can be listed: a store shows by the files that every store has.
+        if self.is_store(key) {
+            self.blind.store(!site, Ordering::Relaxed);
+            return Ok(Kind::Dir);
+        }
+        match denied {
+            Some(f) if !self.blind.load(Ordering::Relaxed) => Err(f.into_error(&self.bucket)),
+            _ => Ok(Kind::Missing),
+        }
+    }
+
     /// Whether a file that marks a store can be read below `key`.
     fn is_store(&self, key: &str) -> bool {
         let key = key.trim_end_matches('/');

@@ -12,6 +12,7 @@ use object_store::{MultipartId, ObjectStoreExt, PutPayload};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::errors::{Failure, What};
+use super::memory::Room;
 use super::{RemoteBackend, Tries, runtime};
 use crate::error::{Error, Result};
 use crate::format::Existing;
@@ -98,7 +99,7 @@ pub(super) struct Upload {
     backend: Arc<RemoteBackend>,
     key: String,
     pub path: Path,
-    buffer: Vec<u8>,
+    buffer: Room,
     coming: VecDeque<JoinHandle<Result<PartId, Failure>>>,
     parts: Vec<PartId>,
     asked: usize,
@@ -115,7 +116,7 @@ impl Upload {
             backend,
             key,
             path,
-            buffer: Vec::new(),
+            buffer: Room::default(),
             coming: VecDeque::new(),
             parts: Vec::new(),
             asked: 0,
@@ -178,7 +179,7 @@ impl Upload {
             }
         };
         let alone = room.is_none();
-        let bytes = Bytes::from(std::mem::take(&mut self.buffer));
+        let bytes = std::mem::take(&mut self.buffer).into_bytes();
         let (backend, path, index) = (self.backend.clone(), self.path.clone(), self.asked);
         self.asked += 1;
         let task = self.spawn(async move {
@@ -205,12 +206,7 @@ impl Upload {
                 continue;
             }
             let n = bytes.len().min(most - self.buffer.len());
-            if self.buffer.capacity() - self.buffer.len() < n {
-                // Small objects stay small; a part has its size at once.
-                let want = if self.asked > 0 || self.buffer.len() + n > most / 4 { most } else { (self.buffer.len() + n) * 2 };
-                self.buffer.reserve_exact(want.min(most) - self.buffer.len());
-            }
-            self.buffer.extend_from_slice(&bytes[..n]);
+            self.buffer.push(&bytes[..n], most);
             self.len += n as u64;
             bytes = &bytes[n..];
         }
@@ -218,7 +214,7 @@ impl Upload {
     }
     /// Waits for all parts.
     pub fn arrive(&mut self) -> Result<Arrived> {
-        if !self.buffer.is_empty() || self.asked == 0 {
+        if self.buffer.len() > 0 || self.asked == 0 {
             self.send()?;
         }
         while !self.coming.is_empty() {
@@ -230,7 +226,7 @@ impl Upload {
     /// The object appears.
     pub fn finish(&mut self) -> Result<()> {
         if self.asked == 0 {
-            let bytes = Bytes::from(std::mem::take(&mut self.buffer));
+            let bytes = std::mem::take(&mut self.buffer).into_bytes();
             let (backend, path) = (self.backend.clone(), self.path.clone());
             let task = self.spawn(async move { put(&backend, &path, bytes).await })?;
             return runtime()?.block_on(task).map_err(|_| interrupted())?.map_err(|f| self.fail(f));
