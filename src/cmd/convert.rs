@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{input_location, jobs, open, output_location, read_options, settings, shown};
+use super::{input_location, jobs, open, output_location, read_options, shown};
 use crate::adapt::fit::{self, Nulls, Policy, Strings};
 use crate::adapt::join::{Concat, Part, Union};
 use crate::adapt::names::{self, Renaming};

@@ -62,8 +62,11 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
             Ok((re, to))
         })
         .collect::<Result<_>>()?;
+    // Of what goes to a remote place, half of the memory is for the parts that are on their way.
+    let uploads = args.output.as_ref().or(args.paths.last()).is_some_and(|dst| dst.contains("://"));
+    let memory_bytes = if uploads { read.memory_bytes / 2 } else { read.memory_bytes };
     Ok(Job {
-        settings: settings(&args.read)?,
+        settings: Settings::new(jobs(&args.read), memory_bytes),
         renaming: Renaming {
             name: args.name.clone(),
             strip_prefix: args.strip_prefix.clone(),
