@@ -118,6 +118,9 @@ fn fold_marked(
     if !matches!(entry.form.as_deref(), None | Some("bits" | "offsets")) || entry.categories.is_some() {
         return Err("codes of categories are not known here".into());
     }
+    if entry.form.is_some() && !of.logical.is_plain() {
+        return Err(format!("it is {} by now", of.type_name()));
+    }
     // Days and times of day of 32 bits stand in the 64 bits of numpy's times.
     let wide = entry.kind.as_ref().is_some_and(|k| matches!(k.name.as_str(), "date32" | "time32")) && of.logical.is_time();
     let narrow = if wide { entry.kind.take() } else { None };
@@ -132,6 +135,7 @@ fn fold_marked(
         folded.meta.details.chunks = None;
     }
     match &folded.how {
+        How::Fixed if folded.meta.logical.is_var() != of.logical.is_var() => Err(format!("it is {} by now", of.type_name())),
         How::Fixed | How::Offsets(_) => Ok(folded),
         How::Dictionary | How::Codes(_) => Err("codes of categories are not known here".into()),
     }

@@ -90,6 +90,43 @@ with h5py.File('t.h5', 'r+') as f:
     );
 }
 
+/// Marks that say what cannot be are dropped, and the arrays stay what they are.
+#[test]
+fn marks_that_do_not_suit_are_dropped() {
+    let scratch = Scratch::new();
+    python(
+        scratch.path(),
+        r#"
+import h5py, json, numpy as np
+marks = [
+    {'type': {'name': 'packed', 'element': 'F4', 'shape': [9]}, 'dtype': 'uint8'}, {'form': 'bits', 'was': 'float8_e5m2', 'dtype': 'uint8'},
+    {'form': 'offsets', 'type': {'name': 'text'}, 'offsets': 'cuts', 'dtype': 'uint8'}, {'type': {'name': 'timestamp', 'unit': 'us'}, 'dtype': 'uint8'},
+    {'form': 'codes', 'categories': {'kind': 'text', 'items': []}, 'dtype': 'uint8'}, {'valid': 'none', 'dtype': 'uint8'},
+    {'valid': 'cuts', 'dtype': 'uint8'}, {'type': {'name': 'nothing'}, 'dtype': 'uint8'}, {'dtype': 'float32'}, {'valid': '../x', 'dtype': 'uint8'},
+    {'type': {'name': 'dictionary'}, 'categories': {'kind': 'text', 'items': ['a']}, 'dtype': 'uint8'},
+]
+with h5py.File('h.h5', 'w') as f:
+    f['cuts'] = np.array([0, 3, 2], 'i8')
+    for i, mark in enumerate(marks):
+        f[f't{i}'] = np.array(['a', 'b'], dtype=h5py.string_dtype())
+        f[f't{i}'].attrs['npk_type'] = json.dumps({'npk': 1, 'name': f't{i}'} | mark)
+    f['day'] = np.array([2**40, 1], 'i8')
+    f['day'].attrs['npk_type'] = json.dumps({'npk': 1, 'name': 'day', 'dtype': 'int64', 'type': {'name': 'date32'}})
+    f['bytes'] = np.frombuffer(b'abc', 'u1')
+    f['bytes'].attrs['npk_type'] = json.dumps({'npk': 1, 'name': 'bytes', 'values': 'bytes', 'dtype': 'uint8', 'form': 'offsets', 'type': {'name': 'text'}, 'offsets': 'cuts'})
+"#,
+    );
+    let listed = npk(&["list", "-l", scratch.join("h.h5").to_str().unwrap()]);
+    for i in 0..11 {
+        assert!(listed.contains(&format!("t{i}\tstring\t2\t")), "{listed}");
+    }
+    let said = stderr(&scratch, &["convert", "h.h5", "h.npk", "-a", "t*,day"]);
+    assert_eq!(said.matches("is dropped").count(), 12, "{said}");
+    // Offsets that fall are damage of the file.
+    let output = npk_command().args(["convert", "h.h5", "b.npk", "-a", "bytes"]).current_dir(scratch.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Where nothing ties masks to their arrays, a word is said.
 #[test]
 fn lost_masks_are_told() {
