@@ -105,6 +105,10 @@ pub trait Format: Sync {
     fn streams(&self) -> Streams {
         Streams::default()
     }
+    /// Whether every array takes the same bytes in an output as in memory, whatever it holds.
+    fn is_raw(&self) -> bool {
+        false
+    }
     /// Whether a remote input is copied to a temporary file before it is read.
     fn copies_remote(&self, _options: &ReadOptions) -> bool {
         false

@@ -1,31 +1,33 @@
 //! The only driver: moves chunks from a source to a sink on all cores, within a memory budget.
 //!
 //! Three roads, the first that fits is taken, array by array or as a whole:
-//! 1. **copy**: source extents meet sink slots: the kernel copies file to file.
-//! 2. **both ends random**: blocks of rows are read and written by position on all cores.
-//! 3. **in turn**: pieces are decoded and blocks encoded on all cores; stages and `append` run in order.
+//! 1. **copy** ([`position`], [`copy`]): source extents meet sink slots: the kernel copies file to file.
+//! 2. **both ends random** ([`position`]): blocks of rows are read and written by position on all cores.
+//! 3. **in turn** ([`turn`]): pieces are decoded and blocks encoded on all cores; stages and `append` run in order.
 //!
 //! Where the order or the row counts that the sink needs cannot be had, a [`spool`] on disk stands between.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::error::{Context, Error, Result};
-use crate::format::{Block, Emit, Encode, Encoded, Extent, Holds, Job, Order, ReadRows, Sink, Source, WriteRows};
-use crate::model::{Chunk, Plan, Values};
+use crate::error::{Error, Result};
+use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source};
+use crate::model::{Chunk, Plan};
 
 mod blocks;
 mod budget;
 mod copy;
 mod cutter;
+mod position;
 pub mod spool;
+mod turn;
 
-use blocks::Blocks;
 pub use budget::{Budget, Held};
-use cutter::Cutter;
+pub use copy::may_share;
 pub use cutter::Sequenced;
+use position::by_position;
+use turn::{decode, in_turn};
 
 /// A transformation that needs the chunks in order (codes of text, offsets, columns side by side). Stateless ones wrap
 /// the source instead.
@@ -393,144 +395,6 @@ impl Rows {
     }
 }
 
-/// A piece of road 1 or 2.
-enum Task {
-    /// From where to where; whether other pieces go into the same file.
-    Copy(usize, Extent, Extent, copy::Target, bool),
-    Rows(usize, Range<u64>, u64),
-}
-
-/// The pieces of roads 1 and 2, made array by array when their turn comes: files are opened for the arrays at work, not
-/// for ten thousand of them at once.
-struct Tasks<'a> {
-    source: &'a mut dyn Source,
-    sink: &'a mut dyn Sink,
-    rows: &'a mut Rows,
-    reader: Option<Arc<dyn ReadRows>>,
-    writer: Option<Arc<dyn WriteRows>>,
-    piece: u64,
-    /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as all threads have some.
-    copy_piece: u64,
-    jobs: usize,
-    at: usize,
-    copies: VecDeque<(Extent, Extent)>,
-    target: Option<copy::Target>,
-    /// The first row not yet given of array `at`, where it goes by rows.
-    row: Option<u64>,
-    row_bytes: RowBytes,
-}
-
-impl Tasks<'_> {
-    fn next(&mut self) -> Result<Option<Task>> {
-        loop {
-            let plan = self.source.plan();
-            let Some(meta) = plan.arrays.get(self.at) else { return Ok(None) };
-            if let Some((from, to)) = self.copies.pop_front() {
-                let target = copy::Target::of(&to, self.target.as_ref());
-                let shared = self.jobs > 1 && (!self.copies.is_empty() || self.target.as_ref().is_some_and(|last| last.is(&target)));
-                self.target = Some(target.clone());
-                return Ok(Some(Task::Copy(self.at, from, to, target, shared)));
-            }
-            if let (Some(row), Some(reader), Some(writer), Some(total)) = (self.row, &self.reader, &self.writer, meta.rows)
-                && row < total
-            {
-                let a = self.at;
-                let row_bytes = self.row_bytes.of(reader.as_ref(), a, meta)?;
-                let end = if row_bytes == 0 && !meta.logical.is_var() {
-                    total // nothing to move, however many rows
-                } else {
-                    piece_end(row, total, row_bytes, self.piece, |r| writer.cut(a, r), |r| reader.cut(a, r))
-                };
-                let bytes = reader.cost(a, row..end).unwrap_or((end - row).saturating_mul(row_bytes));
-                self.row = Some(end);
-                return Ok(Some(Task::Rows(a, row..end, bytes)));
-            }
-            // The next array.
-            if self.row.is_some() || self.rows.done[self.at] {
-                self.row = None;
-                self.at += 1;
-                continue;
-            }
-            let name = &meta.name;
-            if let Some(from) = self.source.extents(self.at)
-                && let Some(to) = self.sink.slots(self.at)
-            {
-                self.copies = copy::pair(&from, &to, self.copy_piece).at_array(name)?.into();
-            } else if self.reader.is_some() && self.writer.is_some() && meta.rows.is_some() {
-                self.row = Some(0);
-            } else {
-                self.at += 1;
-                continue;
-            }
-            self.rows.done[self.at] = true;
-        }
-    }
-}
-
-/// Roads 1 and 2: everything that can be moved by position is, on all threads.
-fn by_position(source: &mut dyn Source, sink: &mut dyn Sink, rows: &mut Rows, settings: &Settings, pool: &rayon::ThreadPool) -> Result<()> {
-    let (reader, writer) = (source.random(), sink.random());
-    let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let total_bytes = source.plan().bytes();
-    let tasks = Tasks {
-        reader: reader.clone(),
-        writer: writer.clone(),
-        source,
-        sink,
-        rows,
-        piece: settings.piece_bytes(),
-        copy_piece: (total_bytes / (2 * settings.jobs as u64)).max(32 << 20),
-        jobs: settings.jobs,
-        at: 0,
-        copies: VecDeque::new(),
-        target: None,
-        row: None,
-        row_bytes: RowBytes::default(),
-    };
-    let failed = Failure::default();
-    let queue = Mutex::new(tasks);
-    let work = || {
-        while !failed.is_set() {
-            let task = match guarded(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
-                Ok(Some(task)) => task,
-                Ok(None) => break,
-                Err(e) => return failed.set(e),
-            };
-            let done = guarded(|| match task {
-                Task::Copy(a, from, to, target, shared) => {
-                    let moved = |bytes, by_kernel| {
-                        if by_kernel {
-                            settings.copied.fetch_add(bytes, Ordering::Relaxed);
-                        }
-                        settings.moved(bytes, &names[a]);
-                        !failed.is_set()
-                    };
-                    target.copy(&from, &to, shared, &moved).map(|()| (a, 0)).at_array(&names[a])
-                }
-                Task::Rows(a, range, bytes) => {
-                    let _held = settings.budget.take(bytes.saturating_mul(2));
-                    match (&reader, &writer) {
-                        (Some(reader), Some(writer)) => read_exactly(reader.as_ref(), a, range, &mut |chunk| writer.write(&chunk))
-                            .map(|()| (a, bytes))
-                            .at_array(&names[a]),
-                        _ => Ok((a, 0)),
-                    }
-                }
-            });
-            match done {
-                Ok((a, bytes)) => settings.moved(bytes, &names[a]),
-                Err(e) => failed.set(e),
-            }
-        }
-    };
-    if total_bytes < SMALL_BYTES {
-        work();
-    } else {
-        pool.scope(|scope| (0..settings.jobs).for_each(|_| scope.spawn(|_| work())));
-    }
-    failed.into_result()
-}
-
 /// Reads rows, and makes sure that exactly these came.
 fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
     let mut next = rows.start;
@@ -614,254 +478,5 @@ impl Failure {
             Some(error) => Err(error),
             None => Ok(()),
         }
-    }
-}
-
-/// A piece of a source with random access.
-struct ReadJob {
-    reader: Arc<dyn ReadRows>,
-    array: usize,
-    rows: Range<u64>,
-    bytes: u64,
-}
-
-impl Job for ReadJob {
-    fn bytes(&self) -> u64 {
-        self.bytes
-    }
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        read_exactly(self.reader.as_ref(), self.array, self.rows.clone(), emit)
-    }
-}
-
-type Decoded = Result<(Vec<Chunk>, Held)>;
-
-/// Decodes the source's pieces on the pool and hands their chunks to `each` in order. Chunks whose place is known go to
-/// `writer` right on the worker, if there is one; `each` then gets them without values, to count them.
-fn decode(
-    source: &mut dyn Source,
-    arrays: &[usize],
-    order: Order,
-    settings: &Settings,
-    pool: &rayon::ThreadPool,
-    writer: Option<&Arc<dyn WriteRows>>,
-    each: Emit<'_>,
-) -> Result<()> {
-    let piece = settings.piece_bytes();
-    let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let mut cutter = source.random().map(|reader| Cutter::new(reader, arrays, order));
-    let mut window: VecDeque<mpsc::Receiver<Decoded>> = VecDeque::new();
-    let stop = Arc::new(AtomicBool::new(false));
-    let _stop = StopOnDrop(stop.clone());
-    let mut ready: Option<Box<dyn Job>> = None;
-    let mut ended = false;
-    loop {
-        let mut done = None;
-        while !ended && window.len() < 2 * settings.jobs + 2 {
-            // What is decoded goes on at once: the next piece may come from a slow pipe.
-            if let Some(decoded) = window.front().and_then(|front| front.try_recv().ok()) {
-                window.pop_front();
-                done = Some(decoded);
-                break;
-            }
-            if ready.is_none() {
-                ready = match &mut cutter {
-                    Some(cutter) => cutter.next(source.plan(), piece)?,
-                    None => source.next(piece)?,
-                };
-            }
-            let Some(job) = ready.take() else {
-                ended = true;
-                break;
-            };
-            let bytes = job.bytes();
-            let held = match settings.budget.try_take(bytes) {
-                Some(held) => held,
-                None if window.is_empty() => settings.budget.take_anyway(bytes),
-                None => {
-                    ready = Some(job);
-                    break;
-                }
-            };
-            let (send, receive) = mpsc::sync_channel(1);
-            let (stop, writer) = (stop.clone(), writer.cloned());
-            pool.spawn_fifo(move || {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let mut chunks = Vec::new();
-                let result = guarded(|| {
-                    job.run(&mut |mut chunk| {
-                        if let Some(writer) = writer.as_ref().filter(|_| chunk.first_row != Chunk::NEXT) {
-                            writer.write(&chunk)?;
-                            chunk.values = Values::Fixed(Vec::<u8>::new().into());
-                            chunk.valid = None;
-                        }
-                        chunks.push(chunk);
-                        Ok(())
-                    })
-                });
-                drop(writer);
-                let _ = send.send(result.map(|()| (chunks, held)));
-            });
-            window.push_back(receive);
-        }
-        let decoded = match done {
-            Some(decoded) => decoded,
-            None => {
-                let Some(front) = window.pop_front() else { return Ok(()) };
-                front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))?
-            }
-        };
-        let (chunks, held) = decoded?;
-        for chunk in chunks {
-            let array = chunk.array;
-            each(chunk).map_err(|e| if e.array_name().is_none() && names.len() == 1 { e.array(&names[array]) } else { e })?;
-        }
-        drop(held);
-    }
-}
-
-/// Pieces not yet begun are dropped when the driver goes.
-struct StopOnDrop(Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Road 3: what is left, in turn.
-#[allow(clippy::too_many_arguments)]
-fn in_turn(
-    source: &mut dyn Source,
-    stages: &mut [Box<dyn Stage>],
-    sink: &mut dyn Sink,
-    wanted: Order,
-    given: Order,
-    rows: &mut Rows,
-    settings: &Settings,
-    pool: &rayon::ThreadPool,
-) -> Result<()> {
-    let names = rows.names.clone();
-    let arrays: Vec<usize> =
-        if stages.is_empty() { (0..names.len()).filter(|&a| !rows.done[a]).collect() } else { (0..source.plan().arrays.len()).collect() };
-    if arrays.is_empty() && !names.is_empty() {
-        return Ok(());
-    }
-    let writer = sink.random();
-    // A sink that writes whole chunks of its own gets them whole, however the source cuts.
-    let whole = writer.as_ref().filter(|w| (0..names.len()).any(|a| w.cut(a, 0) != u64::MAX)).cloned();
-    if let Some(writer) = writer.filter(|_| whole.is_none()) {
-        let straight = stages.is_empty().then_some(&writer);
-        let row_bytes: Vec<u64> = source.plan().arrays.iter().map(|m| m.row_bytes().unwrap_or(0)).collect();
-        let mut write = |mut chunk: Chunk| -> Result<()> {
-            let known = chunk.first_row != Chunk::NEXT;
-            rows.count(&mut chunk)?;
-            let array = chunk.array;
-            // What was written on the worker comes without values.
-            let bytes = match straight.is_some() && known {
-                true => chunk.rows.saturating_mul(row_bytes.get(array).copied().unwrap_or(0)),
-                false => chunk.bytes(),
-            };
-            if straight.is_none() || !known {
-                writer.write(&chunk).at_array(&names[array])?;
-            }
-            settings.moved(bytes, &names[array]);
-            Ok(())
-        };
-        decode(source, &arrays, given, settings, pool, straight, &mut |chunk| through(stages, chunk, &mut write))?;
-        return flush(stages, &mut write);
-    }
-    let (encoder, wanted): (Arc<dyn Encode>, Order) = match whole {
-        Some(writer) => (Arc::new(Writing(writer)), Order::Any),
-        None => (sink.encoder(), wanted),
-    };
-    let announced = rows.announced.clone();
-    let mut blocks = Blocks::new(wanted, encoder.clone(), &announced, settings.piece_bytes());
-    let mut appender = Appender { sink, encoder, window: VecDeque::new(), most: 2 * settings.jobs + 2, settings, pool, names: &names };
-    {
-        let mut take = |mut chunk: Chunk| -> Result<()> {
-            rows.count(&mut chunk)?;
-            settings.moved(chunk.bytes(), &names[chunk.array]);
-            blocks.push(chunk, &mut |block| appender.give(block))
-        };
-        decode(source, &arrays, given, settings, pool, None, &mut |chunk| through(stages, chunk, &mut take))?;
-        flush(stages, &mut take)?;
-    }
-    blocks.finish(&mut |block| appender.give(block))?;
-    appender.finish()
-}
-
-/// A sink's random access as an encoder: to encode a block is to write it.
-struct Writing(Arc<dyn WriteRows>);
-
-impl Encode for Writing {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        self.0.cut(array, row)
-    }
-    fn encode(&self, block: Block) -> Result<Encoded> {
-        let array = block.columns.first().map_or(0, |c| c.0);
-        for chunk in block.columns.iter().flat_map(|(_, chunks)| chunks) {
-            self.0.write(chunk)?;
-        }
-        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(Written) })
-    }
-}
-
-/// Nothing is left to append.
-struct Written;
-
-/// Encodes blocks on the pool and appends them in turn.
-struct Appender<'a> {
-    sink: &'a mut dyn Sink,
-    encoder: Arc<dyn Encode>,
-    window: VecDeque<mpsc::Receiver<Result<(Encoded, Held)>>>,
-    most: usize,
-    settings: &'a Settings,
-    pool: &'a rayon::ThreadPool,
-    names: &'a [String],
-}
-
-impl Appender<'_> {
-    fn give(&mut self, block: Block) -> Result<()> {
-        let bytes: u64 = block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum();
-        // What waits to be appended counts, too: it is given back when it was.
-        let held = loop {
-            if self.window.len() < self.most
-                && let Some(held) = self.settings.budget.try_take(bytes)
-            {
-                break held;
-            }
-            if self.window.is_empty() {
-                break self.settings.budget.take_anyway(bytes);
-            }
-            self.append_front()?;
-        };
-        let (send, receive) = mpsc::sync_channel(1);
-        let encoder = self.encoder.clone();
-        self.pool.spawn_fifo(move || {
-            let encoded = guarded(|| encoder.encode(block));
-            // Nothing of the sink is held any more once the result is there: `finish` may count on it.
-            drop(encoder);
-            let _ = send.send(encoded.map(|encoded| (encoded, held)));
-        });
-        self.window.push_back(receive);
-        Ok(())
-    }
-    fn append_front(&mut self) -> Result<()> {
-        let Some(front) = self.window.pop_front() else { return Ok(()) };
-        let (encoded, _held) = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
-        if encoded.payload.is::<Written>() {
-            return Ok(());
-        }
-        let array = encoded.array;
-        self.sink.append(encoded).map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
-    }
-    fn finish(mut self) -> Result<()> {
-        while !self.window.is_empty() {
-            self.append_front()?;
-        }
-        Ok(())
     }
 }

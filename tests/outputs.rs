@@ -140,3 +140,22 @@ fn bytes_that_lie_ready_are_copied_by_the_kernel() {
     let said = stderr(&["convert", "-v", &lone, &at(&s, "z.npk"), "--dtype", "float64"]);
     assert!(!said.contains("by the kernel"), "{said}");
 }
+
+/// What cannot fit on the disk is not begun: the file here has holes only.
+#[test]
+fn what_cannot_fit_is_not_begun() {
+    let s = Scratch::new();
+    let bytes = 12u64 << 40;
+    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({bytes},), }}");
+    header += &" ".repeat(128 - 10 - header.len() - 1);
+    header.push('\n');
+    let mut start = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    start.extend(header.as_bytes());
+    std::fs::write(s.join("holes.npy"), start).unwrap();
+    std::fs::OpenOptions::new().write(true).open(s.join("holes.npy")).unwrap().set_len(128 + bytes).unwrap();
+    for out in ["o.npk", "o.safetensors", "o.npy"] {
+        let said = npk_fails(1, &["convert", &at(&s, "holes.npy"), &at(&s, out)]);
+        assert!(said.contains("12.00 TiB are needed, ") && said.contains(" are free"), "{said}");
+        assert!(!s.join(out).exists());
+    }
+}

@@ -27,6 +27,7 @@ mod existing;
 mod gather;
 mod settings;
 mod sources;
+mod space;
 mod units;
 
 use existing::{existing_error, rereading, same_place, skip};
@@ -339,6 +340,14 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         job.made.lock().unwrap_or_else(|e| e.into_inner()).extend(missing);
         std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
     }
+    // What cannot fit is not begun.
+    if format.is_raw()
+        && !dst.is_stream()
+        && let Some(parent) = dst.parent().local_path()
+        && !pipe::may_share(parent)
+    {
+        space::check(parent, plan.bytes()).map_err(|e| e.file(dst.display()))?;
+    }
     let progress = Progress::new(plan.bytes(), &unit.dst, !args.no_progress && !job.voice.quiet && !args.json);
     let settings = job.settings.with_progress(progress.callback());
     let mut create = |plan: &Plan| format.create(&dst, plan, &write);
@@ -492,23 +501,17 @@ fn planned(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format, plan
         let shape = a.shape().map_or_else(|| "?".to_string(), |s| format!("{s:?}"));
         text += &format!("  {}  {} {shape}\n", report::visible(&a.name), a.type_name());
     }
-    if let Some(parent) = dst.parent().local_path() {
-        // What the run itself would make is not missing.
-        let parent = match makes_folder(job.args) {
-            true => parent.ancestors().find(|p| p.exists()).unwrap_or_else(|| std::path::Path::new(".")),
-            false => parent,
-        };
-        if let Ok(stat) = rustix::fs::statvfs(parent) {
-            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-            if free < bytes {
-                return Err(Error::failed(format!("{} are needed, {} are free", human_bytes(bytes), human_bytes(free))).file(dst.display()));
-            }
-            text += &format!("  {} free\n", human_bytes(free));
-        } else {
+    if !dst.is_stream()
+        && let Some(parent) = dst.parent().local_path()
+    {
+        let parent = if makes_folder(job.args) { space::made_in(parent) } else { parent };
+        let Some(free) = space::free(parent) else {
             return Err(
                 Error::missing(format!("the directory {} does not exist", parent.display())).hint(format!("mkdir -p {}", parent.display()))
             );
-        }
+        };
+        space::check(parent, bytes).map_err(|e| e.file(dst.display()))?;
+        text += &format!("  {} free\n", human_bytes(free));
     }
     Ok(Outcome::Planned(text))
 }

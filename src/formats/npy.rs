@@ -87,6 +87,9 @@ impl Format for Npy {
         let reader = NpyReader::new(records, blob, header.data_offset, options.memory_bytes);
         Ok(Box::new(NpySource::new(&header, Body::File(Arc::new(reader)))))
     }
+    fn is_raw(&self) -> bool {
+        true
+    }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -132,9 +133,18 @@ fn reaches(file: &File, end: u64) -> Result<bool> {
 
 /// Whether the file system can do better than to copy byte by byte: it shares extents, or its server copies.
 fn offloads(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|f| is_able(f.f_type as u64))
+}
+
+/// As [`offloads`], of the file system below a directory: a copy there may take no room.
+pub fn may_share(directory: &Path) -> bool {
+    rustix::fs::statfs(directory).is_ok_and(|f| is_able(f.f_type as u64))
+}
+
+fn is_able(file_system: u64) -> bool {
     /// btrfs, XFS, bcachefs, ZFS, OCFS2, NFS, CIFS, SMB 2, Ceph (linux/magic.h).
     const ABLE: [u64; 9] = [0x9123_683e, 0x5846_5342, 0xca45_1a4e, 0x2fc1_2fc1, 0x7461_636f, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400];
-    rustix::fs::fstatfs(file).is_ok_and(|f| ABLE.contains(&(f.f_type as u64 & 0xffff_ffff)))
+    ABLE.contains(&(file_system & 0xffff_ffff))
 }
 
 /// By `copy_file_range`.

@@ -1,6 +1,13 @@
 //! Sources with random access, cut into pieces in order.
 
-use super::*;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{RowBytes, piece_end, read_exactly};
+use crate::error::Result;
+use crate::format::{Emit, Job, Order, ReadRows, Source};
+use crate::model::Plan;
 
 /// Cuts a source with random access into pieces in order.
 pub(super) struct Cutter {
@@ -111,5 +118,22 @@ impl Source for Sequenced {
     }
     fn close(&mut self) -> Result<()> {
         self.inner.close()
+    }
+}
+
+/// A piece of a source with random access.
+struct ReadJob {
+    reader: Arc<dyn ReadRows>,
+    array: usize,
+    rows: Range<u64>,
+    bytes: u64,
+}
+
+impl Job for ReadJob {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        read_exactly(self.reader.as_ref(), self.array, self.rows.clone(), emit)
     }
 }

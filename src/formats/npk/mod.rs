@@ -76,6 +76,9 @@ impl Format for Npk {
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         Ok(Box::new(open_store(at, options.names_only).at_file(&at.display())?))
     }
+    fn is_raw(&self) -> bool {
+        true
+    }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }

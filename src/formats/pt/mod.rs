@@ -112,6 +112,9 @@ impl Format for Pt {
             None => open_one(at, options).map(|s| Box::new(s) as Box<dyn Source>),
         }
     }
+    fn is_raw(&self) -> bool {
+        true
+    }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }

@@ -89,6 +89,9 @@ impl Format for Safetensors {
             None => open_one(at),
         }
     }
+    fn is_raw(&self) -> bool {
+        true
+    }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
