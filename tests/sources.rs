@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::convert::{npy, safetensors};
-use crate::support::{Scratch, npk_command};
+use crate::support::{Scratch, npk, npk_command, python};
 
 /// Runs in a folder: the exit code, stdout, stderr.
 fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
@@ -168,4 +168,21 @@ fn what_is_refused_is_listed_as_it_is_stored() {
     assert_eq!((code, out.split('\t').nth(1)), (0, Some("|O")));
     let (_, out, _) = run(scratch.path(), &["list", "--json", "o.npy"]);
     assert!(out.contains("\"dtype\": \"|O\""), "{out}");
+}
+
+/// An array called `data` in a zip of Zarr has a chunk `data/0`, as a checkpoint has a storage.
+#[test]
+fn a_zip_of_zarr_is_no_checkpoint() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import json, zipfile\n\
+         meta = dict(zarr_format=2, shape=[2], chunks=[2], dtype='|u1', compressor=None, fill_value=0, order='C', filters=None)\n\
+         with zipfile.ZipFile('plain.zip', 'w') as z:\n\
+         \x20 z.writestr('g/data/0', b'\\x01\\x02')\n\
+         \x20 z.writestr('g/data/.zarray', json.dumps(meta))\n\
+         \x20 for group in ('', 'g/'): z.writestr(group + '.zgroup', json.dumps(dict(zarr_format=2)))",
+    );
+    let said = npk(&["inspect", "--json", &s.join("plain.zip").display().to_string()]);
+    assert!(said.contains("\"format\": \"zarr\"") && said.contains("\"g/data\""), "{said}");
 }

@@ -87,8 +87,7 @@ impl Format for Pt {
             Some(container::Kind::Zip) => {
                 let name_len = head.bytes.get(26..28).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
                 let name = head.bytes.get(30..30 + name_len).unwrap_or_default();
-                // Where storages come first, the directory need not be read.
-                if name.ends_with(b"/data.pkl") || name == b"data.pkl" || name.ends_with(b"/data/0") {
+                if name.ends_with(b"/data.pkl") || name == b"data.pkl" {
                     return Ok(Sniff::Yes);
                 }
                 let archive = head.blob.and_then(|blob| Archive::open(blob).ok());
