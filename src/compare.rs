@@ -294,8 +294,9 @@ fn index_of(first_row: u64, row: usize, mut within: usize, inner: &[u64]) -> Vec
     index
 }
 
+/// An element of any type of numbers.
 #[derive(Clone, Copy)]
-enum Number {
+pub(crate) enum Number {
     Integer(i128),
     Real(f64),
     Complex(f64, f64),
@@ -339,9 +340,16 @@ impl Number {
 }
 
 fn numbers(values: &Buf, dtype: Dtype) -> Vec<Number> {
+    let mut all = Vec::with_capacity(values.len() / dtype.item_bytes().max(1) as usize);
+    each_number(values, dtype, |n| all.push(n));
+    all
+}
+
+/// Hands on every element, exactly.
+pub(crate) fn each_number(values: &Buf, dtype: Dtype, mut take: impl FnMut(Number)) {
     macro_rules! integers {
         ($t:ty) => {
-            typed::<$t>(values).iter().map(|v| Number::Integer(*v as i128)).collect()
+            typed::<$t>(values).iter().for_each(|v| take(Number::Integer(*v as i128)))
         };
     }
     let half = |b: u16| f16::from_bits(b).to_f64();
@@ -354,14 +362,14 @@ fn numbers(values: &Buf, dtype: Dtype) -> Vec<Number> {
         Dtype::I16 => integers!(i16),
         Dtype::I32 => integers!(i32),
         Dtype::I64 => integers!(i64),
-        Dtype::F16 => typed::<u16>(values).iter().map(|b| Number::Real(half(*b))).collect(),
-        Dtype::Bf16 => typed::<u16>(values).iter().map(|b| Number::Real(bf16::from_bits(*b).to_f64())).collect(),
-        Dtype::F32 => typed::<f32>(values).iter().map(|v| Number::Real(*v as f64)).collect(),
-        Dtype::F64 => typed::<f64>(values).iter().map(|v| Number::Real(*v)).collect(),
-        Dtype::C32 => typed::<[u16; 2]>(values).iter().map(|c| Number::Complex(half(c[0]), half(c[1]))).collect(),
-        Dtype::C64 => typed::<[f32; 2]>(values).iter().map(|c| Number::Complex(c[0] as f64, c[1] as f64)).collect(),
-        Dtype::C128 => typed::<[f64; 2]>(values).iter().map(|c| Number::Complex(c[0], c[1])).collect(),
-        _ => values.iter().map(|b| Number::Real(float8::table(dtype)[*b as usize] as f64)).collect(),
+        Dtype::F16 => typed::<u16>(values).iter().for_each(|b| take(Number::Real(half(*b)))),
+        Dtype::Bf16 => typed::<u16>(values).iter().for_each(|b| take(Number::Real(bf16::from_bits(*b).to_f64()))),
+        Dtype::F32 => typed::<f32>(values).iter().for_each(|v| take(Number::Real(*v as f64))),
+        Dtype::F64 => typed::<f64>(values).iter().for_each(|v| take(Number::Real(*v))),
+        Dtype::C32 => typed::<[u16; 2]>(values).iter().for_each(|c| take(Number::Complex(half(c[0]), half(c[1])))),
+        Dtype::C64 => typed::<[f32; 2]>(values).iter().for_each(|c| take(Number::Complex(c[0] as f64, c[1] as f64))),
+        Dtype::C128 => typed::<[f64; 2]>(values).iter().for_each(|c| take(Number::Complex(c[0], c[1]))),
+        _ => values.iter().for_each(|b| take(Number::Real(float8::table(dtype)[*b as usize] as f64))),
     }
 }
 

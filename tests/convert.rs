@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails, python};
+use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 
 /// An npy file of little-endian values, written byte by byte.
 pub fn npy(path: &Path, descr: &str, shape: &[u64], values: &[u8]) {
@@ -57,10 +57,6 @@ fn three(scratch: &Scratch) -> String {
         ],
     );
     path.display().to_string()
-}
-
-fn at(scratch: &Scratch, name: &str) -> String {
-    scratch.join(name).display().to_string()
 }
 
 #[test]

@@ -6,11 +6,7 @@ use std::os::unix::process::CommandExt;
 use serde_json::{Value, json};
 
 use crate::convert::npy;
-use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails, python};
-
-fn at(scratch: &Scratch, name: &str) -> String {
-    scratch.join(name).display().to_string()
-}
+use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 
 fn json_of(args: &[&str]) -> Value {
     serde_json::from_str(&npk(args)).unwrap()

@@ -3,11 +3,7 @@
 use std::path::Path;
 
 use crate::convert::{npy, safetensors};
-use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails, python};
-
-fn at(scratch: &Scratch, name: &str) -> String {
-    scratch.join(name).display().to_string()
-}
+use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 
 fn stderr(args: &[&str]) -> String {
     let output = npk_any(args);

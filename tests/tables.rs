@@ -2,15 +2,11 @@
 
 use std::path::Path;
 
-use crate::support::{Scratch, inspect, npk, npk_any, npk_fails, python};
+use crate::support::{Scratch, at, inspect, npk, npk_any, npk_fails, python};
 
 fn write(scratch: &Scratch, name: &str, text: &str) -> String {
     std::fs::write(scratch.join(name), text).unwrap();
     at(scratch, name)
-}
-
-fn at(scratch: &Scratch, name: &str) -> String {
-    scratch.join(name).display().to_string()
 }
 
 fn csv_of(path: &str) -> String {

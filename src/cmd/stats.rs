@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::diff::number;
 use super::look::line;
-use crate::adapt::cast;
 use crate::adapt::view::View;
 use crate::codec::text::print;
+use crate::compare::{Number, each_number};
 use crate::error::Result;
 use crate::format::{Order, Source};
-use crate::model::{ArrayMeta, Chunk, Dtype, Logical, TimeUnit, Values, typed};
+use crate::model::{ArrayMeta, Chunk, Logical, TimeUnit, Values};
 use crate::pipe::{self, Settings};
 
 /// What `--stats` tells of an array; of complex numbers the magnitudes, of times what they stand for.
@@ -148,35 +148,20 @@ fn is_nat(meta: &ArrayMeta, value: i128) -> bool {
     matches!(meta.logical, Logical::Datetime(_) | Logical::Timedelta(_)) && value == i128::from(i64::MIN)
 }
 
-fn each_number(meta: &ArrayMeta, chunk: &Chunk, mut take: impl FnMut(f64, Option<i128>)) {
+fn each_valid(meta: &ArrayMeta, chunk: &Chunk, mut take: impl FnMut(f64, Option<i128>)) {
     let Values::Fixed(values) = &chunk.values else { return };
     let per_row = crate::model::checked_product(&meta.inner).unwrap_or(1).max(1) as usize;
-    let valid = |i: usize| chunk.is_valid(i / per_row);
-    macro_rules! integers {
-        ($t:ty) => {
-            typed::<$t>(values).iter().enumerate().filter(|(i, _)| valid(*i)).for_each(|(_, v)| take(*v as f64, Some(*v as i128)))
-        };
-    }
-    match meta.dtype {
-        Dtype::Bool | Dtype::U8 => integers!(u8),
-        Dtype::U16 => integers!(u16),
-        Dtype::U32 => integers!(u32),
-        Dtype::U64 => integers!(u64),
-        Dtype::I8 => integers!(i8),
-        Dtype::I16 => integers!(i16),
-        Dtype::I32 => integers!(i32),
-        Dtype::I64 => integers!(i64),
-        d if d.is_complex() => {
-            if let Ok(wide) = cast::cast(values, d, Dtype::C128, true) {
-                typed::<[f64; 2]>(&wide).iter().enumerate().filter(|(i, _)| valid(*i)).for_each(|(_, c)| take(c[0].hypot(c[1]), None));
+    let mut i = 0;
+    each_number(values, meta.dtype, |n| {
+        if chunk.is_valid(i / per_row) {
+            match n {
+                Number::Integer(v) => take(v as f64, Some(v)),
+                Number::Real(v) => take(v, None),
+                Number::Complex(real, imaginary) => take(real.hypot(imaginary), None),
             }
         }
-        d => {
-            if let Ok(wide) = cast::cast(values, d, Dtype::F64, true) {
-                typed::<f64>(&wide).iter().enumerate().filter(|(i, _)| valid(*i)).for_each(|(_, v)| take(*v, None));
-            }
-        }
-    }
+        i += 1;
+    });
 }
 
 /// Statistics of every readable array, streamed; `None` for the others.
@@ -202,7 +187,7 @@ pub fn stats(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Option<
                     stats.zeros += u64::from(offsets[row] == offsets[row + 1]);
                 }
             } else {
-                each_number(meta, &chunk, |v, i| match i {
+                each_valid(meta, &chunk, |v, i| match i {
                     Some(i) if is_nat(meta, i) => stats.nulls += 1,
                     _ => stats.add(v, i),
                 });
@@ -241,7 +226,7 @@ pub fn histograms(source: Box<dyn Source>, stats: &[Option<Stats>], settings: &S
             let ((low, high), bins) = (ranges[chunk.array], &mut bins[chunk.array]);
             let width = (high / 2.0 - low / 2.0) / 8.0;
             let meta = &metas[chunk.array];
-            each_number(meta, &chunk, |v, i| {
+            each_valid(meta, &chunk, |v, i| {
                 if v.is_finite() && !i.is_some_and(|i| is_nat(meta, i)) {
                     let bin = if width > 0.0 { ((v - low) / width) as usize } else { 0 };
                     bins[bin.min(15)] += 1;

@@ -31,6 +31,11 @@ impl Scratch {
     }
 }
 
+/// The path of a file in a folder, as an argument.
+pub fn at(scratch: &Scratch, name: &str) -> String {
+    scratch.join(name).display().to_string()
+}
+
 /// The `npk` of this build, in a neutral environment.
 pub fn npk_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_npk"));

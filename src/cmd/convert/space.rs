@@ -21,7 +21,10 @@ pub(super) fn free(directory: &Path) -> Option<u64> {
 /// Failed, with both.
 pub(super) fn check(directory: &Path, bytes: u64) -> Result<()> {
     match free(directory) {
-        Some(free) if free < bytes => Err(Error::failed(format!("{} are needed, {} are free", human_bytes(bytes), human_bytes(free)))),
+        Some(free) if free < bytes => {
+            let error = Error::failed(format!("{} are needed, {} are free", human_bytes(bytes), human_bytes(free)));
+            Err(error.hint("write to another disk, or choose arrays with -a and rows with --rows"))
+        }
         _ => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::codec::pickle::shown;
+use crate::codec::raw::At;
 use crate::error::{Error, Result};
 use crate::location::{Blob, BlobReader, MemoryBlob};
 
@@ -236,7 +237,7 @@ impl Archive {
             Bytes { blob: self.blob.clone(), start, len: entry.len }
         } else {
             let (file, at) = self.spool(entry.len)?;
-            self.inflate(entry, start, &mut Spooled { file: &file, at })?;
+            self.inflate(entry, start, &mut At { file: &file, offset: at })?;
             Bytes { blob: Arc::new(TempBlob { file, len: at + entry.len }), start: at, len: entry.len }
         };
         Ok(entry.data.get_or_init(|| bytes).clone())
@@ -337,23 +338,6 @@ fn check_crc(entry: &Entry, found: u32) -> Result<()> {
         return Err(Error::corrupt(format!("the record {} has the checksum {found:08x}, {:08x} was announced", entry.shown(), entry.crc)));
     }
     Ok(())
-}
-
-/// Writes into a file from a place on.
-struct Spooled<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Write for Spooled<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.file.write_at(bytes, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// An unnamed temporary file, up to the end of one of its records.
