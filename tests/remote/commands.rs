@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::process::{Output, Stdio};
 
-use super::server::{Asked, BUCKET, Fault, SECRET, Server};
+use super::server::{Asked, BUCKET, Fault, SECRET, Server, put};
 use crate::support::{Scratch, npk, npk_command};
 
 /// `npk` with this server's environment.
@@ -178,9 +178,16 @@ fn replaced_while_read() {
     let scratch = Scratch::new();
     server.put("m.safetensors", &safetensors(10, 500_000));
     let (path, other) = (server.path("m.safetensors"), safetensors(10, 500_001));
-    server.fault(2, 1, Fault::Before(Box::new(move || std::fs::write(&path, &other).unwrap())), |a| is_get(a, "m.safetensors"));
+    server.fault(2, 1, Fault::Before(Box::new(move || put(&path, &other))), |a| is_get(a, "m.safetensors"));
     let said = fails(&server, 6, &["convert", &server.url("m.safetensors"), scratch.join("out.npz").to_str().unwrap()]);
     assert!(said.contains("replaced"), "{said}");
+    assert!(scratch.names().is_empty(), "{:?}", scratch.names());
+
+    // Some servers look at the range before they look at the condition.
+    server.calm();
+    server.fault(2, usize::MAX, Fault::Status(416, "InvalidRange", None), |a| is_get(a, "m.safetensors"));
+    let said = fails(&server, 6, &["convert", &server.url("m.safetensors"), scratch.join("out.npz").to_str().unwrap()]);
+    assert!(said.contains("replaced by a shorter one"), "{said}");
     assert!(scratch.names().is_empty(), "{:?}", scratch.names());
 }
 

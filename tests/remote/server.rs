@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::combinators::BoxBody;
@@ -204,6 +204,15 @@ impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::
     }
 }
 
+/// An object appears whole, as in a real store: whoever reads the old one at that moment goes on with it.
+pub fn put(path: &Path, bytes: &[u8]) {
+    let directory = path.parent().unwrap();
+    std::fs::create_dir_all(directory).unwrap();
+    let mut new = tempfile::NamedTempFile::new_in(directory).unwrap();
+    std::io::Write::write_all(&mut new, bytes).unwrap();
+    new.persist(path).unwrap();
+}
+
 impl Server {
     /// Wants signed requests.
     pub fn new() -> Server {
@@ -275,9 +284,7 @@ impl Server {
         self.root.names().into_iter().filter(|n| n.contains("upload")).collect()
     }
     pub fn put(&self, key: &str, bytes: &[u8]) {
-        let path = self.path(key);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
+        put(&self.path(key), bytes);
     }
     /// The next `times` matching requests (after `skip`) have this fault.
     pub fn fault(&self, skip: usize, times: usize, fault: Fault, matches: impl Fn(&Asked) -> bool + Send + Sync + 'static) {

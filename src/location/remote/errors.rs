@@ -236,7 +236,7 @@ impl Failure {
                 None => remote(format!("the bucket {bucket} is in another region{code}")).hint("give its --region"),
             },
             What::Changed => remote("the object was replaced while it was read".into()).hint("run it again"),
-            What::BadRange => remote("the object is shorter than when it was opened".into()).hint("run it again"),
+            What::BadRange => remote("the object was replaced by a shorter one while it was read".into()).hint("run it again"),
             What::NoUpload => remote("the server has forgotten the upload".into()).hint("run it again"),
             What::Throttled => {
                 remote(format!("the server asks to slow down{code}; tried again without success")).hint("try later, or give more --retries")
