@@ -133,6 +133,17 @@ pub trait Format: Sync {
     fn keeps_attributes(&self) -> bool {
         false
     }
+    /// Whether tied arrays share their bytes again in its files.
+    fn ties(&self) -> bool {
+        false
+    }
+    /// The attributes of `plan` that its writer leaves behind. Keys with a dot are a format's own bookkeeping.
+    fn lost_attributes<'a>(&self, plan: &'a Plan, _options: &WriteOptions) -> Vec<&'a str> {
+        if self.keeps_attributes() {
+            return Vec::new();
+        }
+        plan.attributes.keys().map(String::as_str).filter(|key| !key.contains('.')).collect()
+    }
     /// Whether arrays are written with [`crate::sidecar::MARK`], so that nulls and types that [`Holds`] lacks come back.
     fn keeps_types(&self) -> bool {
         false

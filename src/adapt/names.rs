@@ -165,6 +165,13 @@ pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec
 
 fn no_match(text: &str, names: &[&str]) -> Error {
     let error = Error::missing(format!("no array matches '{text}'"));
+    // A group of arrays, or an entry of a checkpoint.
+    for mark in ['.', '/'] {
+        let below = names.iter().filter(|n| n.strip_prefix(text).is_some_and(|rest| rest.starts_with(mark))).count();
+        if below > 0 {
+            return error.hint(format!("-a '{text}{mark}*' takes the {below} below it"));
+        }
+    }
     let near = nearest(text, names.iter().copied());
     if !near.is_empty() {
         return error.hint(format!("did you mean {}?", near.join(", ")));

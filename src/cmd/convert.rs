@@ -18,8 +18,9 @@ use crate::cli::{self, ConvertArgs, IfExists};
 use crate::detect;
 use crate::error::{Error, Kind, Result};
 use crate::format::{Arrays, Compression, Existing, Format, ReadOptions, WriteOptions};
+use crate::formats;
 use crate::location::{self, Location};
-use crate::model::{Dtype, Logical, Plan};
+use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::pipe::{self, Settings};
 use crate::report::{self, Progress, Voice, human_bytes, human_time};
 
@@ -318,7 +319,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     for note in plan.notes.iter().chain(&notes) {
         job.note(note);
     }
-    if let Some(note) = lost_attributes(&plan, format, args) {
+    for note in lost_attributes(&plan, format, &job.write).into_iter().chain(untied(&plan, format)) {
         job.note(&note);
     }
     if args.dry_run {
@@ -468,15 +469,28 @@ fn makes_folder(args: &ConvertArgs) -> bool {
     dst.is_some_and(|d| d.ends_with('/')) || args.recursive
 }
 
-/// What a format without attributes leaves behind. Keys with a dot are a format's own bookkeeping.
-fn lost_attributes(plan: &Plan, format: &dyn Format, args: &ConvertArgs) -> Option<String> {
-    if format.keeps_attributes() || args.no_metadata {
+/// What a format without a place for attributes leaves behind.
+fn lost_attributes(plan: &Plan, format: &dyn Format, options: &WriteOptions) -> Option<String> {
+    if options.no_metadata {
         return None;
     }
-    let keys: Vec<&str> = plan.attributes.keys().map(String::as_str).filter(|k| !k.contains('.')).collect();
+    let keys = format.lost_attributes(plan, options);
     let more = if keys.len() > 5 { ", …" } else { "" };
     let shown = keys.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     (!keys.is_empty()).then(|| format!("{} has no place for metadata, which is left out: {shown}{more}", format.name()))
+}
+
+/// What it takes to write tied arrays once for each name.
+fn untied(plan: &Plan, format: &dyn Format) -> Option<String> {
+    if format.ties() || !formats::by_name(plan.format).is_some_and(|source| source.ties()) {
+        return None;
+    }
+    let sizes: Vec<u64> = plan.arrays.iter().filter(|a| a.details.alias_of.is_some()).filter_map(ArrayMeta::size_bytes).collect();
+    let arrays = if sizes.len() == 1 { "array shares" } else { "arrays share" };
+    let text = || {
+        format!("{} {arrays} the bytes of another; written under each name they take {} more", sizes.len(), human_bytes(sizes.iter().sum()))
+    };
+    (!sizes.is_empty()).then(text)
 }
 
 fn planned(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format, plan: &Plan, layout: Option<&'static str>) -> Result<Outcome> {

@@ -256,3 +256,34 @@ fn empty_shapes_may_be_huge() {
         assert!(matches!(output.status.code(), Some(0 | 4 | 7)) && !told.contains("panicked"), "{shape:?}: {told}");
     }
 }
+
+/// Tied tensors that part, and what of the metadata is lost, are told; a structure that is written again loses nothing.
+#[test]
+fn what_a_target_cannot_keep_is_told() {
+    let scratch = Scratch::new();
+    let body = dict(&[(&text("epoch"), &int(3)), (&text("m"), &dict(&[(&text("a"), &tensor()), (&text("b"), &tensor())]))]);
+    let (path, store) = (checkpoint(&scratch, "c.pt", &body), scratch.join("c.npk"));
+    let notes = |from: &Path, to: &Path, flags: &[&str]| {
+        let mut args: Vec<&std::ffi::OsStr> = vec!["convert".as_ref(), "-f".as_ref(), from.as_os_str(), to.as_os_str()];
+        args.extend(flags.iter().map(std::ffi::OsStr::new));
+        let output = npk_any(&args);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .lines()
+            .filter(|l| l.starts_with("note: "))
+            .map(|l| l[6..].to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(notes(&path, &store, &[]), ["1 array shares the bytes of another; written under each name they take 8 B more"]);
+    let back = scratch.join("back.pt");
+    for from in [&path, &store] {
+        assert!(notes(from, &back, &[]).is_empty());
+        assert_eq!(inspect(&back)["metadata"]["epoch"], 3);
+        assert_eq!(notes(from, &back, &["--single", "-a", "m.a"]), ["pt has no place for metadata, which is left out: epoch"]);
+    }
+    convert(&path, &store, &["--metadata", "more=1"]);
+    assert_eq!(notes(&store, &back, &[]), ["pt has no place for metadata, which is left out: more"]);
+    let told = npk_fails(3, &["convert".as_ref(), path.as_os_str(), store.as_os_str(), "--key".as_ref(), "m".as_ref()]);
+    assert!(told.contains("-a 'm.*' takes the 2 below it"), "{told}");
+}

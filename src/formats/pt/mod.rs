@@ -120,6 +120,14 @@ impl Format for Pt {
     fn refuse(&self, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         if options.single && plan.arrays.len() != 1 { vec![write::single_error(plan)] } else { Vec::new() }
     }
+    fn ties(&self) -> bool {
+        true
+    }
+    fn lost_attributes<'a>(&self, plan: &'a Plan, options: &WriteOptions) -> Vec<&'a str> {
+        let tree = structure::of(plan, options).filter(|tree| structure::names_all(tree, plan));
+        let kept = tree.map(|tree| structure::attributes(&tree)).unwrap_or_default();
+        plan.attributes.keys().map(String::as_str).filter(|key| !key.contains('.') && !kept.contains(*key)).collect()
+    }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         write::create(at, plan, options)
     }

@@ -18,6 +18,9 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use crate::format::WriteOptions;
+use crate::model::Plan;
+
 /// The attribute's name.
 pub(super) const KEY: &str = "pt.structure";
 
@@ -30,8 +33,47 @@ pub(super) fn is_flat(tree: &Value) -> bool {
     pairs.is_some_and(|pairs| pairs.iter().all(|p| p[0].is_string() && p[1]["tensor"] == p[0]))
 }
 
+/// The structure that a plan brings along, where it is wanted.
+pub(super) fn of(plan: &Plan, options: &WriteOptions) -> Option<Value> {
+    if options.no_metadata || options.single {
+        return None;
+    }
+    serde_json::from_str(plan.attributes.get(KEY)?.as_str()?).ok()
+}
+
+/// Whether each array of a plan has its place in the structure.
+pub(super) fn names_all(tree: &Value, plan: &Plan) -> bool {
+    let mut known = HashSet::new();
+    names(tree, 0, &mut known).is_some() && plan.arrays.iter().all(|a| known.contains(a.name.as_str()))
+}
+
+/// The attributes that are plain values of the structure's root: its keys, as [`super::tree`] spells them.
+pub(super) fn attributes(tree: &Value) -> HashSet<String> {
+    let Some((kind, Value::Array(items))) = tree.as_object().and_then(|o| o.iter().next()) else { return HashSet::new() };
+    match kind.as_str() {
+        "dict" | "OrderedDict" => items.iter().map(|pair| spelled(&pair[0], "")).collect(),
+        _ => (0..items.len()).map(|i| i.to_string()).collect(),
+    }
+}
+
+fn spelled(key: &Value, quote: &str) -> String {
+    match key {
+        Value::String(text) => [quote, text, quote].concat(),
+        Value::Null => "None".into(),
+        Value::Bool(true) => "True".into(),
+        Value::Bool(false) => "False".into(),
+        Value::Number(n) if n.is_f64() => n.as_f64().unwrap_or_default().to_string(),
+        Value::Object(tuple) => {
+            let parts: Vec<String> =
+                tuple.get("tuple").and_then(Value::as_array).into_iter().flatten().map(|part| spelled(part, "'")).collect();
+            format!("({}{})", parts.join(", "), if parts.len() == 1 { "," } else { "" })
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The names of the tensors in it, nested at most 60 levels; `None` where it is nested deeper.
-pub(super) fn names<'a>(tree: &'a Value, depth: usize, found: &mut HashSet<&'a str>) -> Option<()> {
+fn names<'a>(tree: &'a Value, depth: usize, found: &mut HashSet<&'a str>) -> Option<()> {
     if depth > 60 {
         return None;
     }

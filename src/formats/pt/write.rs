@@ -188,17 +188,13 @@ impl Tree {
             return Err(Error::usage(format!("the metadata key '{key}' is also the name of an array")));
         }
         let mut notes = Vec::new();
-        let mut structure = None;
-        let kept = plan.attributes.get(structure::KEY).and_then(Value::as_str).filter(|_| !options.no_metadata && !options.single);
-        if let Some(tree) = kept.and_then(|text| serde_json::from_str::<Value>(text).ok()) {
-            let mut known = HashSet::new();
-            let whole = structure::names(&tree, 0, &mut known).is_some();
-            if whole && names.iter().all(|n| known.contains(n)) {
-                structure = Some(tree);
-            } else {
+        let structure = structure::of(plan, options).filter(|tree| {
+            let fits = structure::names_all(tree, plan);
+            if !fits {
                 notes.push("arrays were renamed or added: the checkpoint is a flat dict, without its nesting and plain values".into());
             }
-        }
+            fits
+        });
         Ok(Tree { arrays: plan.arrays.clone(), structure, metadata: options.metadata.clone(), single: options.single, notes })
     }
 
