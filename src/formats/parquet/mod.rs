@@ -97,7 +97,11 @@ fn crate_error(e: parquet::errors::ParquetError) -> Error {
                 Ok(own) => own,
                 Err(io) => io.into(),
             },
-            Err(other) => Error::corrupt("the bytes cannot be decoded").because(other.to_string()),
+            Err(other) => {
+                let text = other.to_string();
+                let what = text.trim_start_matches("Parquet argument error: ").trim_start_matches("Parquet error: ");
+                Error::corrupt(format!("the bytes cannot be decoded ({what})"))
+            }
         },
         P::EOF(what) => Error::corrupt(format!("the bytes end too early ({})", what.trim())),
         P::General(what) if what.starts_with("Disabled feature") || what.contains("LZO") || what.contains("not supported") => {
