@@ -98,13 +98,16 @@ pub fn compare(
     let tasks = pairs.iter().enumerate().flat_map(|(p, &(_, i, j))| {
         let meta = &plan_a[i];
         let rows = meta.rows.unwrap_or(0);
-        let row_bytes = meta.row_bytes().unwrap_or(1).max(16);
-        let step = (settings.piece_bytes() / row_bytes).max(1);
+        let row_bytes = meta.row_bytes().unwrap_or(1);
+        // Rows without elements are compared at once, however many.
+        let nothing = row_bytes == 0 && !meta.logical.is_var() && !meta.nulls;
+        let step = if nothing { rows.max(1) } else { (settings.piece_bytes() / row_bytes.max(16)).max(1) };
         (0..rows.div_ceil(step)).map(move |k| (p, i, j, k * step..((k + 1) * step).min(rows)))
     });
     pipe::parallel(settings, tasks, &|(p, i, j, rows)| {
         let meta = &plan_a[i];
-        let bytes = (rows.end - rows.start).saturating_mul(meta.row_bytes()?.max(16));
+        let row_bytes = meta.row_bytes()?;
+        let bytes = if row_bytes == 0 && !meta.logical.is_var() { 0 } else { (rows.end - rows.start).saturating_mul(row_bytes.max(16)) };
         let _held = settings.budget.take(bytes.saturating_mul(2));
         let one = read(reader_a.as_ref(), i, rows.clone()).at_file(labels.0).at_array(&meta.name)?;
         let other = read(reader_b.as_ref(), j, rows.clone()).at_file(labels.1).at_array(&meta.name)?;
@@ -209,7 +212,7 @@ fn differences(a: &ArrayMeta, b: &ArrayMeta, one: &[Chunk], other: &[Chunk], fir
 }
 
 fn same_rows(a: &ArrayMeta, b: &ArrayMeta, l: &Chunk, r: &Chunk, first_row: u64, rules: Rules) -> Option<Difference> {
-    let nulls_same = (0..l.rows as usize).all(|i| l.is_valid(i) == r.is_valid(i));
+    let nulls_same = l.valid.is_none() && r.valid.is_none() || (0..l.rows as usize).all(|i| l.is_valid(i) == r.is_valid(i));
     match (&l.values, &r.values) {
         (Values::Fixed(x), Values::Fixed(y)) => {
             if a.dtype == b.dtype && nulls_same && x.as_slice() == y.as_slice() {

@@ -82,7 +82,7 @@ impl Error {
         first.0.more.extend(errors);
         Err(first)
     }
-    /// A failed system call on the way in: not found, permission and links in a circle are exit 3, the rest exit 1.
+    /// A failed system call on the way in: not found, permission, links in a circle and impossible names are exit 3, the rest exit 1.
     pub fn reading(error: std::io::Error) -> Error {
         let error = match error.downcast::<Error>() {
             Ok(ours) => return ours,
@@ -90,6 +90,9 @@ impl Error {
         };
         if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
             return Error::missing("its symbolic links lead in a circle");
+        }
+        if error.raw_os_error() == Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()) {
+            return Error::missing("the name is too long for a file");
         }
         match error.kind() {
             std::io::ErrorKind::NotFound => Error::missing("no such file or directory"),

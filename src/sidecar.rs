@@ -669,7 +669,9 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
         How::Offsets(_) => of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes()) / rows + 1,
         _ => 0,
     };
-    let folded = Folded { minus_is_null: entry.nulls && valid.is_none(), meta, values, valid, how, mean_bytes };
+    let mut folded = Folded { minus_is_null: entry.nulls && valid.is_none(), meta, values, valid, how, mean_bytes };
+    // An array is as broken as its mask or offsets.
+    folded.meta.details.error = parts(&folded).find_map(|i| stored[i].details.error.clone());
     let mut seen = HashSet::new();
     if parts(&folded).all(|i| seen.insert(i)) { Ok(folded) } else { Err("its parts are one array".into()) }
 }

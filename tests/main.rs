@@ -3,6 +3,7 @@
 
 mod convert;
 mod corpus;
+mod damage;
 #[cfg(all(feature = "hdf5", feature = "remote"))]
 mod docs;
 mod formats;

@@ -204,26 +204,30 @@ fn pick(chunk: &Chunk, skip: u64, step: u64, item: u64) -> Chunk {
     if step == 1 {
         return chunk.slice(skip, chunk.rows);
     }
-    let rows: Vec<usize> = (skip..chunk.rows).step_by(step as usize).map(|r| r as usize).collect();
+    let rows = || (skip..chunk.rows).step_by(step as usize).map(|r| r as usize);
+    let count = (chunk.rows - skip).div_ceil(step);
     let values = match &chunk.values {
         Values::Fixed(b) => {
             let row = b.len() / chunk.rows as usize;
-            let mut out = Vec::with_capacity(row * rows.len());
-            rows.iter().for_each(|&r| out.extend_from_slice(&b[r * row..(r + 1) * row]));
+            let mut out = Vec::with_capacity(row * count as usize);
+            // Rows without elements may be more than can be counted.
+            if row > 0 {
+                rows().for_each(|r| out.extend_from_slice(&b[r * row..(r + 1) * row]));
+            }
             Values::Fixed(Buf::from_vec(out))
         }
         Values::Var { offsets, values } => {
             let mut ends = vec![0u64];
             let mut out = Vec::new();
-            for &r in &rows {
+            for r in rows() {
                 out.extend_from_slice(&values[(offsets[r] * item) as usize..(offsets[r + 1] * item) as usize]);
                 ends.push(ends[ends.len() - 1] + offsets[r + 1] - offsets[r]);
             }
             Values::Var { offsets: ends, values: Buf::from_vec(out) }
         }
     };
-    let valid = chunk.valid.as_ref().map(|v| Buf::from_vec(rows.iter().map(|&r| v[r]).collect::<Vec<u8>>()));
-    Chunk { array: chunk.array, first_row: chunk.first_row, rows: rows.len() as u64, values, valid }
+    let valid = chunk.valid.as_ref().map(|v| Buf::from_vec(rows().map(|r| v[r]).collect::<Vec<u8>>()));
+    Chunk { array: chunk.array, first_row: chunk.first_row, rows: count, values, valid }
 }
 
 /// Drops the rows outside a slice, of chunks that come in order.

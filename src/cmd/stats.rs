@@ -180,7 +180,9 @@ pub fn stats(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Option<
         Order::Any,
         &mut |chunk| {
             let (meta, stats) = (&metas[chunk.array], &mut found[chunk.array]);
-            stats.nulls += (0..chunk.rows as usize).filter(|&r| !chunk.is_valid(r)).count() as u64;
+            if chunk.valid.is_some() {
+                stats.nulls += (0..chunk.rows as usize).filter(|&r| !chunk.is_valid(r)).count() as u64;
+            }
             if let Values::Var { offsets, .. } = &chunk.values {
                 for row in (0..chunk.rows as usize).filter(|&r| chunk.is_valid(r)) {
                     stats.count += 1;

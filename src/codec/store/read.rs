@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use super::metadata::{self, Entry};
 use super::rows::Reader;
 use super::{Files, JOURNAL, METADATA, SIDE, names};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::{Extent, Order, ReadRows, Source};
 use crate::model::{ArrayMeta, Dtype, Plan};
 use crate::sidecar::{self, Folded, How};
@@ -74,7 +74,7 @@ impl Stored {
 /// Where the metadata cannot be read at all.
 pub fn stored_arrays(files: &dyn Files, names_only: bool) -> Result<Vec<Stored>> {
     check_len(files, METADATA, 0)?;
-    let blob = files.blob(METADATA).at_file(METADATA)?;
+    let blob = files.blob(METADATA)?;
     let entries = metadata::parse(&blob.read_vec(0, blob.len())?)?;
     entries.into_iter().map(|entry| stored_array(files, entry, names_only)).collect()
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::codec::store::{Files, check_path};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::location::{Blob, MemoryBlob};
 
 /// Members up to this size are unpacked in memory.
@@ -247,6 +247,6 @@ impl Blob for Unpacked {
         self.len
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset).map_err(Error::reading).at_file("the unpacked member")
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset).map_err(Error::reading)
     }
 }

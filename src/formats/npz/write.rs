@@ -179,7 +179,11 @@ struct Packed {
 
 impl Encode for Pack {
     fn cut(&self, array: usize, row: u64) -> u64 {
-        let rows = (BLOCK_BYTES / self.arrays[array].row_bytes.max(1)).max(1);
+        let row_bytes = self.arrays[array].row_bytes;
+        if row_bytes == 0 {
+            return u64::MAX; // one block, however many rows
+        }
+        let rows = (BLOCK_BYTES / row_bytes).max(1);
         (row / rows + 1).saturating_mul(rows)
     }
     fn encode(&self, block: Block) -> Result<Encoded> {

@@ -427,6 +427,10 @@ impl ReadRows for Reader {
         if rows.start >= rows.end {
             return Ok(());
         }
+        if node.shape.contains(&0) && node.element.size().is_some() {
+            // Rows without elements: no chunk holds any of them.
+            return give(rows.start, rows.end - rows.start, Buf::from_vec(Vec::<u8>::new()), emit);
+        }
         let (height, item) = (node.chunk[0], entry.field.as_ref().map_or(1, Field::bytes));
         let row_bytes = node.shape[1..].iter().product::<u64>() as usize * item;
         let columns = Self::columns(node);

@@ -170,6 +170,9 @@ impl WriteRows for Writer {
 
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let layout = &self.layouts[chunk.array];
+        if layout.shape.contains(&0) {
+            return Ok(()); // no element, no chunk, however many rows
+        }
         let total = layout.shape.first().copied().unwrap_or(1);
         let height = layout.object().first().copied().unwrap_or(1);
         let mut at = 0;

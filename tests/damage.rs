@@ -1,0 +1,81 @@
+//! Damaged files through the built binary: what is wrong is told with the file's name, and takes neither time nor memory.
+
+use crate::convert::npy;
+use crate::support::{Scratch, at, npk, npk_any, npk_fails, python};
+
+/// Rows without elements cost nothing, however many a header claims.
+#[test]
+fn rows_without_elements() {
+    let s = Scratch::new();
+    npy(&s.join("a.npy"), "<f4", &[1 << 56, 0], &[]);
+    let source = at(&s, "a.npy");
+    for name in ["o.npk", "o.npz", "d.npz", "o.zarr", "o.h5", "o.pt", "o.safetensors", "o.npkg"] {
+        let (out, again) = (at(&s, name), at(&s, &format!("{name}.npk")));
+        let method: &[&str] = if name == "o.npz" { &["-c", "none"] } else { &[] };
+        npk(&[&["convert", &source, &out][..], method].concat());
+        npk(&["convert", &out, &again]);
+        assert_eq!(npk(&["list", "-l", &again]).split('\t').nth(2), Some("72057594037927936x0"), "{name}");
+        npk(&["diff", &out, &source]);
+        npk(&["inspect", "--stats", "--checksum", &out]);
+        npk(&["convert", "-f", &out, &again, "--rows", "1::2"]);
+    }
+}
+
+/// An array whose mask or offsets are damaged is damaged.
+#[test]
+fn companions_are_part_of_an_array() {
+    let s = Scratch::new();
+    std::fs::write(s.join("a.csv"), "x,y\n1,a\n,b\n3,\n").unwrap();
+    for (lost, bad) in [("data_x.valid.npkd", "x"), ("data_y.offsets.npkd", "y")] {
+        let (store, out) = (at(&s, "a.npk"), at(&s, "o.npk"));
+        npk(&["convert", "-f", &at(&s, "a.csv"), &store, "--strings", "offsets"]);
+        std::fs::remove_file(s.join("a.npk").join(lost)).unwrap();
+        for args in [&["convert", &store, &out][..], &["list", &store], &["inspect", "--stats", &store]] {
+            assert_eq!(npk_any(args).status.code(), Some(7), "{lost}: {args:?}");
+        }
+        let said = npk_fails(7, &["convert", &store, &out]);
+        assert!(said.starts_with(&format!("error: {store}: {bad}: ")), "{said}");
+        assert!(!s.join("o.npk").exists());
+    }
+}
+
+/// The metadata of a package is damaged: the package is named.
+#[test]
+fn packages_are_named() {
+    let s = Scratch::new();
+    let header: Vec<String> = (0..40).map(|i| format!("column{i}")).collect();
+    std::fs::write(s.join("a.csv"), format!("{}\n{}\n", header.join(","), vec!["a"; 40].join(","))).unwrap();
+    let package = at(&s, "a.npkg");
+    npk(&["convert", &at(&s, "a.csv"), &package]);
+    let mut bytes = std::fs::read(&package).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end - 40..end].fill(0xff); // the metadata comes last
+    std::fs::write(&package, bytes).unwrap();
+    let said = npk_fails(7, &["convert", &package, &at(&s, "o.npk")]);
+    assert!(said.starts_with(&format!("error: {package}: metadata.npkm cannot be unpacked")), "{said}");
+}
+
+/// A shard whose name no file can have is missing.
+#[test]
+fn shards_with_impossible_names() {
+    let s = Scratch::new();
+    let index = at(&s, "model.safetensors.index.json");
+    std::fs::write(&index, format!(r#"{{"weight_map": {{"a": "{}.safetensors"}}}}"#, "x".repeat(5000))).unwrap();
+    assert!(npk_fails(3, &["list", &index]).contains("too long"));
+}
+
+/// The checksums of Parquet's pages, where a writer gave some, are compared.
+#[test]
+fn parquet_pages_are_checked() {
+    let s = Scratch::new();
+    let code = "import pyarrow as pa, pyarrow.parquet as pq
+pq.write_table(pa.table({'x': [1.5, 2.5, 3.5]}), 'a.parquet', compression='none', use_dictionary=False, write_page_checksum=True, write_statistics=False)
+data = bytearray(open('a.parquet', 'rb').read())
+data[data.index(b'\\x00\\x00\\x00\\x00\\x00\\x00\\x04\\x40')] = 1
+open('b.parquet', 'wb').write(data)";
+    python(s.path(), code);
+    assert_eq!(npk(&["convert", &at(&s, "a.parquet"), "-", "-t", "csv"]), "x\n1.5\n2.5\n3.5\n");
+    let said = npk_fails(7, &["convert", &at(&s, "b.parquet"), &at(&s, "o.npk")]);
+    assert!(said.contains("b.parquet: x: ") && said.contains("CRC"), "{said}");
+    assert_eq!(s.names(), ["a.parquet", "b.parquet"]);
+}
