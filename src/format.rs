@@ -354,6 +354,17 @@ pub struct ReadOptions {
     pub ragged_offsets: bool,
     /// What becomes of repeated names.
     pub on_duplicate: OnDuplicate,
+    /// Which arrays will be read, where the caller knows: of others a source need tell no more than their names.
+    pub choice: Option<Choice>,
+}
+
+/// Patterns of array names, as `-a` and `-x` give them.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// These; all where there is none.
+    pub include: Vec<String>,
+    /// But not these.
+    pub exclude: Vec<String>,
 }
 
 impl Default for ReadOptions {
@@ -367,6 +378,7 @@ impl Default for ReadOptions {
             skip_unsupported: false,
             ragged_offsets: false,
             on_duplicate: OnDuplicate::Error,
+            choice: None,
         }
     }
 }
@@ -422,8 +434,6 @@ pub struct TextOptions {
     pub dtypes: Vec<(Option<String>, Dtype)>,
     /// Whether types asked for may round numbers.
     pub lossy: bool,
-    /// Columns that are wanted, where the caller knows: others need not be typed.
-    pub columns: Option<Vec<String>>,
 }
 
 /// A compression as `-c NAME[:LEVEL]` gives it.

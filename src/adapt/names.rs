@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
-use crate::format::OnDuplicate;
+use crate::format::{Choice, OnDuplicate};
 use crate::model::Plan;
 
 /// The names among `candidates` that are close to `wanted`, nearest first, at most three.
@@ -127,9 +127,33 @@ fn split<'a>(value: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
 /// Missing (exit 3) for a pattern that matches nothing, with near names; also where nothing is left.
 pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec<usize>> {
     let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+    let (chosen, unmatched) = matching(&names, include, exclude);
+    Error::all(unmatched.iter().map(|text| no_match(text, &names)).collect())?;
+    if chosen.is_empty() {
+        return Err(match names.is_empty() {
+            true => Error::missing("there is no array in it"),
+            false => Error::missing("no array is left").hint("check -a and -x against `npk list`"),
+        });
+    }
+    Ok(chosen)
+}
+
+impl Choice {
+    /// Which of these names are chosen.
+    pub fn of(&self, names: &[&str]) -> Vec<bool> {
+        let mut wanted = vec![false; names.len()];
+        for i in matching(names, &self.include, &self.exclude).0 {
+            wanted[i] = true;
+        }
+        wanted
+    }
+}
+
+/// The indices of the names that are included and not excluded, each once; and the patterns that match nothing.
+fn matching(names: &[&str], include: &[String], exclude: &[String]) -> (Vec<usize>, Vec<String>) {
     let known: HashSet<&str> = names.iter().copied().collect();
     let exists = |n: &str| known.contains(n);
-    let mut errors = Vec::new();
+    let mut unmatched = Vec::new();
     let mut find = |values: &[String]| {
         let mut found = Vec::new();
         for value in values {
@@ -140,27 +164,19 @@ pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec
                 found
                     .extend(names.iter().enumerate().filter(|(_, n)| if exact { **n == text } else { pattern.matches(n) }).map(|(i, _)| i));
                 if found.len() == before {
-                    errors.push(no_match(text, &names));
+                    unmatched.push(text.to_string());
                 }
             }
         }
         found
     };
     let mut chosen = if include.is_empty() { (0..names.len()).collect() } else { find(include) };
-    let excluded = find(exclude);
-    Error::all(errors)?;
     let mut seen = vec![false; names.len()];
-    for i in excluded {
+    for i in find(exclude) {
         seen[i] = true;
     }
     chosen.retain(|&i| !std::mem::replace(&mut seen[i], true));
-    if chosen.is_empty() {
-        return Err(match names.is_empty() {
-            true => Error::missing("there is no array in it"),
-            false => Error::missing("no array is left").hint("check -a and -x against `npk list`"),
-        });
-    }
-    Ok(chosen)
+    (chosen, unmatched)
 }
 
 fn no_match(text: &str, names: &[&str]) -> Error {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use super::{chosen, input_location, open, read_options, settings, shown};
+use super::{choosing, chosen, input_location, open, read_options, settings, shown};
 use crate::adapt::view::View;
 use crate::adapt::{names, table};
 use crate::cli::DiffArgs;
@@ -21,7 +21,7 @@ use crate::report::{self, Voice, visible};
 /// # Errors
 /// What cannot be read.
 pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
-    let options = read_options(&args.read)?;
+    let options = choosing(&read_options(&args.read)?, &args.choose);
     let settings = settings(&args.read)?;
     if args.a == "-" && args.b == "-" {
         return Err(Error::usage("stdin can be read once, here it stands twice"));

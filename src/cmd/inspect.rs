@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::stats::Stats;
-use super::{Opened, checksum, chosen, input_location, look, open, read_options, settings, stats};
+use super::{Opened, checksum, choosing, chosen, input_location, look, open, read_options, settings, stats};
 use crate::adapt::names::nearest;
 use crate::adapt::view::View;
 use crate::cli::InspectArgs;
@@ -22,7 +22,7 @@ use crate::report::{self, Voice, human_bytes, visible};
 /// # Errors
 /// A closed pipe; other errors are reported and make the exit code.
 pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
-    let options = read_options(&args.read)?;
+    let options = choosing(&read_options(&args.read)?, &args.choose);
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {
         match one(path, args, &options, voice) {

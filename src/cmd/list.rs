@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{chosen, input_location, open, read_options};
+use super::{choosing, chosen, input_location, open, read_options};
 use crate::adapt::names::natural;
 use crate::cli::{ListArgs, Sort};
 use crate::error::{Error, Kind, Result};
@@ -22,7 +22,7 @@ fn shown_type(meta: &ArrayMeta) -> String {
 /// # Errors
 /// A closed pipe; other errors are reported, and the exit code is the first one's.
 pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
-    let mut options = read_options(&args.read)?;
+    let mut options = choosing(&read_options(&args.read)?, &args.choose);
     options.names_only = !args.long && !args.json && args.sort != Sort::Size;
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {

@@ -5,7 +5,7 @@ use crate::adapt::{fold, names};
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, Kind, Result};
-use crate::format::{Auto, Format, OnDuplicate, ReadOptions, Source, TextOptions};
+use crate::format::{Auto, Choice, Format, OnDuplicate, ReadOptions, Source, TextOptions};
 use crate::location::Location;
 use crate::pipe::Settings;
 use crate::report::{self, Voice};
@@ -187,6 +187,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
             cli::OnDuplicate::First => OnDuplicate::First,
             cli::OnDuplicate::Last => OnDuplicate::Last,
         },
+        choice: None,
     })
 }
 
@@ -243,7 +244,6 @@ fn text_options(args: &ReadArgs) -> Result<TextOptions> {
         float_format: None,
         dtypes: Vec::new(),
         lossy: false,
-        columns: None,
     })
 }
 
@@ -331,6 +331,14 @@ fn explain(error: Error, at: &Location) -> Error {
         Some(better) => better,
         None => error,
     }
+}
+
+/// Tells the source which arrays will be chosen, so that it need not look at the others.
+pub fn choosing(options: &ReadOptions, choose: &cli::ChooseArgs) -> ReadOptions {
+    // Below a group the names are shorter than in the file.
+    let named = options.group.is_none() && !(choose.array.is_empty() && choose.exclude.is_empty());
+    let choice = named.then(|| Choice { include: choose.array.clone(), exclude: choose.exclude.clone() });
+    ReadOptions { choice, ..options.clone() }
 }
 
 /// The chosen arrays' indices.

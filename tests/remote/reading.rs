@@ -53,6 +53,38 @@ fn every_format_is_looked_at_by_few_requests() {
 }
 
 #[test]
+fn columns_of_lists_are_not_fetched_to_be_named() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let (a, b) = (scratch.join("a.npy"), scratch.join("b.npy"));
+    std::fs::write(&a, npy(100_000)).unwrap();
+    std::fs::write(&b, npy(100_000)).unwrap();
+    let url = server.url("x.parquet");
+    works(&server, &["convert", a.to_str().unwrap(), b.to_str().unwrap(), &url, "-c", "none"]);
+    assert_eq!(works(&server, &["list", "-l", &url]), "a\tfloat64\t100000x3\t2400000\nb\tfloat64\t100000x3\t2400000\n");
+    let out = scratch.join("b.npz");
+    let choice = |flag| ["convert", "--force", &url, out.to_str().unwrap(), flag];
+    let (with, without) = ([&choice("-a")[..], &["b"]].concat(), [&choice("-x")[..], &["a"]].concat());
+    // The head and the tail of the file; and one of two columns of 2.4 MB.
+    let small = 200_000;
+    for (args, most) in [
+        (&["list", &url][..], small),
+        (&["inspect", "--json", &url], small),
+        (&["inspect", "-a", "b", &url], small),
+        (&with, 2_800_000),
+        (&without, 2_800_000),
+    ] {
+        server.asked();
+        works(&server, args);
+        let bytes = fetched(&server.asked());
+        assert!(bytes < most, "{args:?}: {bytes} bytes");
+    }
+    works(&server, &["diff", &url, out.to_str().unwrap(), "-a", "b"]);
+    works(&server, &["convert", &url, scratch.join("all.npz").to_str().unwrap()]);
+    works(&server, &["diff", &url, scratch.join("all.npz").to_str().unwrap()]);
+}
+
+#[test]
 fn the_size_of_a_prefix_is_one_listing() {
     let server = Server::new();
     let scratch = Scratch::new();

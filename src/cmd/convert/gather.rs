@@ -17,11 +17,13 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
     let mut parts = Vec::new();
     let (mut table_file, mut text) = (false, false);
     let mut stem = String::new();
-    let mut read = job.read.clone();
     let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
-    if !args.choose.array.is_empty() && partitions.is_empty() && args.read.group.is_none() {
-        read.text.columns = Some(args.choose.array.clone());
-    }
+    let choose = match &unit.array {
+        Some(name) => cli::ChooseArgs { array: vec![name.clone()], exclude: Vec::new() },
+        None => args.choose.clone(),
+    };
+    // A pattern may mean a column that only the folders' names make.
+    let read = if partitions.is_empty() { crate::cmd::choosing(&job.read, &choose) } else { job.read.clone() };
     for (part, path) in unit.sources.iter().enumerate() {
         let at = input_location(path, &args.read)?;
         let opened = open(&at, args.read.from.as_deref(), &read, job.voice)?;

@@ -83,7 +83,8 @@ fn one_file_each(job: &Job<'_>, path: &str, format: &dyn Format) -> Option<Vec<S
         return None;
     }
     let at = input_location(path, &job.args.read).ok()?;
-    let opened = open(&at, job.args.read.from.as_deref(), &job.read, Voice { quiet: true, ..job.voice }).ok()?;
+    let read = ReadOptions { names_only: true, ..job.read.clone() };
+    let opened = open(&at, job.args.read.from.as_deref(), &read, Voice { quiet: true, ..job.voice }).ok()?;
     let plan = opened.source.plan();
     let table = !plan.tables.is_empty() || opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
     let chosen = crate::cmd::chosen(opened.source.as_ref(), &job.args.choose).ok()?;

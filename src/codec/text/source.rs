@@ -74,10 +74,11 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         return Ok(Box::new(TextSource { plan, reader: None }));
     }
     let asked = |i: usize| asked_dtype(&text.dtypes, name(i));
+    let all_names: Vec<&str> = (0..names.len()).map(name).collect();
+    let wanted = options.choice.as_ref().map_or_else(|| vec![true; names.len()], |choice| choice.of(&all_names));
     let mut columns = Vec::with_capacity(names.len());
     for (i, kept) in names.iter().enumerate() {
-        let wanted = kept.is_some() && text.columns.as_ref().is_none_or(|list| list.iter().any(|n| asked_for(n, name(i))));
-        let mut column = Column::new(if wanted { Mode::Start } else { Mode::Skip });
+        let mut column = Column::new(if kept.is_some() && wanted[i] { Mode::Start } else { Mode::Skip });
         let forced = asked(i).is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
         column.zeros = dialect.zeros || forced;
         column.numbers_only = dialect.numbers_only || forced;
@@ -291,11 +292,6 @@ fn unique(names: &[String], on_duplicate: OnDuplicate) -> Result<Vec<Option<Stri
     }
     Error::all(clashes)?;
     Ok(given)
-}
-
-/// Whether a pattern, or one of several between commas, may mean this column.
-fn asked_for(patterns: &str, name: &str) -> bool {
-    patterns == name || matches(patterns, name) || patterns.split(',').any(|p| matches(p, name))
 }
 
 /// The type asked for a column, and whether by its name.

@@ -78,7 +78,7 @@ impl ParquetSource {
             .key_value_metadata()
             .and_then(|kv| kv.iter().find(|e| e.key == "ARROW:schema")?.value.as_deref())
             .and_then(arrow_model::decode_schema);
-        let (micros, int96_errors) = int96_micros(&blob, &metadata)?;
+        let (micros, int96_errors) = if options.names_only { Default::default() } else { int96_micros(&blob, &metadata)? };
         let roots = Roots::of(&metadata, recorded.as_ref(), &micros);
         let full = Schema::new(roots.fields.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
         let leaves = arrow_model::leaves(&full);
@@ -88,7 +88,13 @@ impl ParquetSource {
         let mut shared = Shared { blob, metadata: metadata.clone(), starts, columns: Vec::new(), metas: Vec::new() };
         let mut table = Table::default();
         let mut first_column: Vec<usize> = roots.first_column.clone();
-        for (leaf, name) in leaves.iter().zip(names) {
+        let known: Vec<&str> = names.iter().map(|n| n.as_deref().unwrap_or_default()).collect();
+        let wanted = match &options.choice {
+            _ if options.names_only => vec![false; known.len()],
+            Some(choice) => choice.of(&known),
+            None => vec![true; known.len()],
+        };
+        for ((leaf, name), wanted) in leaves.iter().zip(names).zip(wanted) {
             let root = leaf.path[0];
             let parquet = first_column[root];
             first_column[root] += schema::parquet_columns(leaf.field.data_type());
@@ -103,7 +109,7 @@ impl ParquetSource {
             let index = shared.columns.len();
             let looked = column.and_then(|column| {
                 shared.columns.push(column);
-                crate::pipe::guarded(|| shared.look(index, &mut meta, leaf.path.len() > 1))
+                crate::pipe::guarded(|| shared.look(index, &mut meta, leaf.path.len() > 1, wanted))
             });
             let looked = looked.map(|lists| shared.columns[index].lists = lists);
             if let Err(e) = looked {
@@ -267,8 +273,8 @@ impl Shared {
         Ok(Column { leaf: holds, parquet, levels: Some(levels), structs: leaf.path.len() - 1, dictionary, lists: None })
     }
 
-    /// What only the data shows: nulls, list lengths, categories.
-    fn look(&self, index: usize, meta: &mut ArrayMeta, nullable_struct: bool) -> Result<Option<EqualLists>> {
+    /// What only the data shows: nulls, list lengths, categories. Of a column that is not wanted, what the footer tells.
+    fn look(&self, index: usize, meta: &mut ArrayMeta, nullable_struct: bool, wanted: bool) -> Result<Option<EqualLists>> {
         let column = &self.columns[index];
         let descr = self.metadata.file_metadata().schema_descr().column(column.parquet);
         let groups = self.metadata.row_groups();
@@ -285,6 +291,10 @@ impl Shared {
         let settled = if flat { nulls.is_some() && !(nullable_struct && meta.nulls) } else { any == 0 && nulls == Some(0) };
         if settled {
             meta.inner = arrow_model::inner_dims(&column.leaf.levels, &[]);
+        }
+        // Over a network, what the footer leaves no doubt about is not looked at: that would fetch all pages.
+        if !wanted || settled && column.dictionary.is_none() && self.blob.file().is_none() {
+            return Ok(None);
         }
         if let [level] = &column.leaf.levels[..]
             && let Some(lists) = EqualLists::look(&self.blob, &self.metadata, column.parquet)?
