@@ -320,6 +320,16 @@ fn errors_say_what_to_do() {
         assert_eq!(said.lines().filter(|l| l.starts_with("error")).count(), 1, "{said}");
         server.calm();
     }
+    // Which server, and what to do.
+    let said = fails(&server, 6, &["inspect", &server.url("x.npy"), "--endpoint-url", "http://nowhere.test.invalid"]);
+    assert!(said.contains("nowhere.test.invalid: ") && said.contains("--endpoint-url"), "{said}");
+    let said = fails(&server, 6, &["inspect", "http://127.0.0.1:1/x.npy"]);
+    assert!(said.contains("127.0.0.1:1: ") && !said.contains("--endpoint-url"), "{said}");
+    let scratch = Scratch::new();
+    let none = scratch.join("none.pem");
+    std::fs::write(&none, "no certificate").unwrap();
+    let said = fails(&server, 6, &["inspect", &server.url("x.npy"), "--ca-bundle", none.to_str().unwrap()]);
+    assert!(said.contains("holds no certificate"), "{said}");
     // Signed URLs: the secret parts are not shown.
     let web = Server::web();
     let url = format!("{}/{BUCKET}/none.npy?X-Amz-Signature=deadbeef&X-Amz-Credential=AKIA", web.endpoint());

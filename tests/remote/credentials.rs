@@ -118,6 +118,69 @@ fn profiles_of_the_environment() {
     }
 }
 
+#[test]
+fn files_are_read_as_the_aws_cli_reads_them() {
+    let keys = |sign| format!("aws_access_key_id {sign} {KEY}\n  aws_secret_access_key {sign} {SECRET}\n");
+    let config = format!(
+        "\u{feff}# mine\n[profile \"two words\"]\n  region = us-east-1\n  s3 =\n    addressing_style = path\n  endpoint_url = ENDPOINT\n  {}\
+         [profile colons]\n  endpoint_url: ENDPOINT\n  {}\
+         [preview]\nsomething = else\n[profile ü]\nREGION=eu-west-1\nEndpoint_Url=ENDPOINT\n  {}",
+        keys("="),
+        keys(":"),
+        keys("="),
+    );
+    let home = Home::new(&config.replace('\n', "\r\n"), "");
+    for name in ["two words", "colons", "ü"] {
+        works(home.command().args(["--profile", name]));
+        works(home.command().env("AWS_PROFILE", name));
+    }
+}
+
+#[test]
+fn credentials_of_another_place_are_never_taken_instead() {
+    let config = "[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n\
+                  [profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = gone\n\
+                  [profile code]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = default\nmfa_serial = arn:aws:iam::1:mfa/me\n\
+                  [profile tool]\nendpoint_url = ENDPOINT\ncredential_process = /bin/false\n\
+                  [profile half]\naws_secret_access_key = other\n";
+    let credentials = format!("[default]\n{0}[tool]\n{0}[half]\naws_access_key_id = {KEY}\n", keys());
+    let home = Home::new(config, &credentials);
+    works(&mut home.command());
+    // The keys of the credentials file come before the configuration's process.
+    works(home.command().args(["--profile", "tool"]));
+    let refuses = |command: &mut Command, words: &str| {
+        let text = said(6, command.output().unwrap());
+        assert!(text.contains(words), "{text}");
+    };
+    let with = |name: &str, value: &str| {
+        let mut command = home.command();
+        command.env(name, value);
+        command
+    };
+    refuses(&mut with("AWS_ACCESS_KEY_ID", KEY), "AWS_SECRET_ACCESS_KEY is not");
+    refuses(&mut with("AWS_WEB_IDENTITY_TOKEN_FILE", "token"), "AWS_ROLE_ARN is not");
+    refuses(home.command().args(["--profile", "role"]), "the source_profile gone, which is not there");
+    refuses(home.command().args(["--profile", "code"]), "MFA");
+    refuses(home.command().args(["--profile", "half"]), "the profile half gives no credentials");
+    // The older name of the session token.
+    works(with("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET).env("AWS_SECURITY_TOKEN", "old"));
+    assert!(home.server.asked().iter().any(|a| a.headers.get("x-amz-security-token").is_some_and(|t| t == "old")));
+}
+
+#[test]
+fn services_behind_a_proxy() {
+    let home = Home::new("[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", "");
+    let token = home.scratch.join("token");
+    std::fs::write(&token, "a.web.token").unwrap();
+    let proxy = Server::web();
+    proxy.fault(0, usize::MAX, Fault::Answer(200, vec![("content-type", "text/xml")], session()), |_| true);
+    let mut command = home.command();
+    command.env("AWS_WEB_IDENTITY_TOKEN_FILE", &token).env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+    command.env("AWS_ENDPOINT_URL_STS", "http://sts.test.invalid").env("HTTP_PROXY", proxy.endpoint());
+    works(command.env("http_proxy", proxy.endpoint()));
+    assert!(proxy.asked().iter().any(|a| a.uri.starts_with("http://sts.test.invalid/")), "the proxy was not asked");
+}
+
 /// An answer of the security token service.
 fn session() -> String {
     format!(

@@ -33,7 +33,10 @@ fn client_options(allow_http: bool, no_verify_ssl: bool, ca_bundle: Option<&str>
     if let Some(file) = ca_bundle {
         let pem = std::fs::read(file).map_err(|e| Error::reading(e).file(file))?;
         let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|e| Error::new(Kind::Remote, "the --ca-bundle holds no certificates in PEM form").because(e).file(file))?;
+            .map_err(|e| Error::new(Kind::Remote, "a certificate of the CA bundle cannot be read").because(e).file(file))?;
+        if certificates.is_empty() {
+            return Err(Error::new(Kind::Remote, "the CA bundle holds no certificate in PEM form").file(file));
+        }
         for certificate in certificates {
             options = options.with_root_certificate(certificate);
         }
@@ -99,7 +102,9 @@ pub(super) fn connect(target: &Target, url: &str, options: &RemoteOptions) -> Re
 
 fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Objects> {
     let settings = AwsSettings::gather(options)?;
-    let endpoint = settings.endpoint.as_deref().map(|e| e.trim_end_matches('/'));
+    // China is a place of its own.
+    let partition = settings.region.as_deref().filter(|r| r.starts_with("cn-")).map(|r| format!("https://s3.{r}.amazonaws.com.cn"));
+    let endpoint = settings.endpoint.as_deref().or(partition.as_deref()).map(|e| e.trim_end_matches('/'));
     let client = client_options(endpoint.is_some_and(|e| e.starts_with("http://")), options.no_verify_ssl, settings.ca_bundle.as_deref())?;
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
@@ -111,7 +116,7 @@ fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
         .with_http_connector(connector);
     // The usual form of the host is the bucket's own, where the name allows it.
     let plain_name = bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    let own_host = settings.virtual_addressing.unwrap_or(endpoint.is_none() && plain_name);
+    let own_host = settings.virtual_addressing.unwrap_or(settings.endpoint.is_none() && plain_name);
     builder = builder.with_virtual_hosted_style_request(own_host);
     if let Some(endpoint) = endpoint {
         builder = builder.with_disable_bulk_delete(true);
@@ -395,7 +400,8 @@ impl Site {
     }
 
     async fn get(&self, method: Method, key: &str, range: Option<Range<u64>>, pin: Option<&Pin>) -> Result<Got, Failure> {
-        let mut request = http::Request::builder().method(method).uri(self.url(key));
+        // Ranges are of the bytes that are stored, not of what a server makes of them on the way.
+        let mut request = http::Request::builder().method(method).uri(self.url(key)).header("accept-encoding", "identity");
         if let Some(range) = &range {
             request = request.header("range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         }

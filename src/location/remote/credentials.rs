@@ -4,9 +4,7 @@
 //! the profile has (web identity, SSO, keys, `credential_process`), the container's address, the instance's metadata. An
 //! explicit `--profile` leaves the environment out.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +16,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use object_store::aws::AwsCredential;
 
 use super::RemoteOptions;
+use super::profiles::{Profiles, plain_name};
 use crate::error::{Error, Kind, Result};
 
 /// What the flags, the environment and the configuration files say about S3.
@@ -35,71 +34,13 @@ pub(super) struct AwsSettings {
     pub explicit: bool,
     /// The profile assumes a role with the keys of another place.
     pub assumes: bool,
+    /// All profiles.
+    profiles: Profiles,
 }
 
-fn env(name: &str) -> Option<String> {
+/// A variable of the environment; an empty one counts as none.
+pub(super) fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
-}
-
-fn aws_file(variable: &str, name: &str) -> Option<PathBuf> {
-    match env(variable) {
-        Some(path) => match path.strip_prefix("~/") {
-            Some(rest) => Some(PathBuf::from(env("HOME")?).join(rest)),
-            None => Some(PathBuf::from(path)),
-        },
-        None => Some(PathBuf::from(env("HOME")?).join(".aws").join(name)),
-    }
-}
-
-/// Sections of an INI file as the AWS CLI reads it; indented lines belong to the key above (`s3.addressing_style`).
-fn ini(text: &str) -> HashMap<String, HashMap<String, String>> {
-    let mut sections: HashMap<String, HashMap<String, String>> = HashMap::new();
-    let (mut section, mut above) = (String::new(), String::new());
-    for line in text.lines() {
-        let bare = line.trim();
-        if bare.is_empty() || bare.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(name) = bare.strip_prefix('[').and_then(|n| n.split(']').next()) {
-            section = name.split_whitespace().collect::<Vec<_>>().join(" ");
-            above.clear();
-            sections.entry(section.clone()).or_default();
-            continue;
-        }
-        let Some((key, value)) = bare.split_once('=') else { continue };
-        let (key, mut value) = (key.trim().to_lowercase(), value.trim());
-        for mark in [" #", " ;"] {
-            value = value.split(mark).next().unwrap_or_default().trim_end();
-        }
-        let nested = line.starts_with([' ', '\t']) && !above.is_empty();
-        let name = if nested { format!("{above}.{key}") } else { key.clone() };
-        if !nested {
-            above = if value.is_empty() { key } else { String::new() };
-        }
-        sections.entry(section.clone()).or_default().insert(name, value.to_string());
-    }
-    sections
-}
-
-/// One profile, from the configuration and the credentials file.
-struct Profile {
-    found: bool,
-    values: HashMap<String, String>,
-    services: HashMap<String, String>,
-}
-
-fn profile(name: &str) -> Profile {
-    let read = |path: Option<PathBuf>| path.and_then(|p| std::fs::read_to_string(p).ok()).map(|t| ini(&t)).unwrap_or_default();
-    let mut config = read(aws_file("AWS_CONFIG_FILE", "config"));
-    let mut credentials = read(aws_file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
-    let section = config.remove(&format!("profile {name}")).or_else(|| (name == "default").then(|| config.remove("default")).flatten());
-    let keys = credentials.remove(name);
-    let found = section.is_some() || keys.is_some();
-    // What stands in the credentials file beats the configuration.
-    let mut values = section.unwrap_or_default();
-    values.extend(keys.unwrap_or_default());
-    let services = values.get("services").and_then(|s| config.remove(&format!("services {s}"))).unwrap_or_default();
-    Profile { found, values, services }
 }
 
 impl AwsSettings {
@@ -111,8 +52,9 @@ impl AwsSettings {
         let explicit = options.profile.clone().filter(|p| !p.is_empty());
         let (by_flag, variables) = (explicit.is_some(), ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"]);
         let named = explicit.or_else(|| variables.into_iter().find_map(env));
-        let profile = profile(named.as_deref().unwrap_or("default"));
-        if let Some(name) = named.as_ref().filter(|_| !profile.found) {
+        let profiles = Profiles::read();
+        let profile = named.as_deref().unwrap_or("default");
+        if let Some(name) = named.as_ref().filter(|_| !profiles.has(profile)) {
             let by = match variables.into_iter().find(|v| !by_flag && env(v).is_some()) {
                 Some(variable) => format!(", which {variable} names,"),
                 None => String::new(),
@@ -120,12 +62,12 @@ impl AwsSettings {
             return Err(Error::new(Kind::Remote, format!("there is no profile {name}{by} in the AWS configuration or credentials file"))
                 .hint("aws configure list-profiles shows the profiles"));
         }
-        let from_profile = |key: &str| profile.values.get(key).filter(|v| !v.is_empty()).cloned();
+        let from_profile = |key: &str| profiles.value(profile, key);
         let ignored = env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true"));
         let configured = || {
             env("AWS_ENDPOINT_URL_S3")
                 .or_else(|| env("AWS_ENDPOINT_URL"))
-                .or_else(|| profile.services.get("s3.endpoint_url").cloned())
+                .or_else(|| profiles.of_services(profile, "s3.endpoint_url"))
                 .or_else(|| from_profile("endpoint_url"))
                 .filter(|_| !ignored)
         };
@@ -153,8 +95,9 @@ impl AwsSettings {
             no_sign_request: options.no_sign_request,
             assumes: from_profile("role_arn").is_some()
                 && (from_profile("source_profile").is_some() || from_profile("credential_source").is_some()),
-            profile: named,
             explicit: by_flag,
+            profile: named,
+            profiles,
         })
     }
 }
@@ -176,6 +119,12 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
 pub(super) struct NoCredentials {
     message: String,
     pub expired: bool,
+}
+
+impl NoCredentials {
+    fn new(message: impl Into<String>) -> NoCredentials {
+        NoCredentials { message: message.into(), expired: false }
+    }
 }
 
 impl fmt::Display for NoCredentials {
@@ -221,25 +170,36 @@ impl Finder {
     }
 
     async fn find(&self) -> Result<Credentials, NoCredentials> {
-        let AwsSettings { region, profile, explicit, assumes, .. } = &self.settings;
+        let AwsSettings { region, profile, explicit, assumes, profiles, ca_bundle, .. } = &self.settings;
         let region = aws_config::Region::new(region.clone().unwrap_or_else(|| "us-east-1".into()));
-        let mut config = ProviderConfig::without_region().with_region(Some(region));
-        if let Some(file) = &self.settings.ca_bundle {
-            config = trusting(config, file);
-        }
+        // What gives out credentials near by is not asked through a proxy.
+        let near = ProviderConfig::without_region().with_region(Some(region));
+        let far = through_proxies(near.clone(), ca_bundle.as_deref());
         let mut tried = Vec::new();
-        let environment = aws_config::environment::EnvironmentVariableCredentialsProvider::new();
-        if !explicit && let Some(found) = ask(environment, 5, "the environment (AWS_ACCESS_KEY_ID)", &mut tried).await? {
-            return Ok(found);
+        if !explicit {
+            if let Some(found) = in_environment()? {
+                return Ok(found);
+            }
+            tried.push("the environment (AWS_ACCESS_KEY_ID)".to_string());
         }
         let token = !explicit && env("AWS_WEB_IDENTITY_TOKEN_FILE").is_some();
         for by_profile in if *assumes { [true, false] } else { [false, true] } {
             let found = if by_profile {
                 let name = profile.as_deref().unwrap_or("default");
-                let provider = aws_config::profile::ProfileFileCredentialsProvider::builder().configure(&config).profile_name(name).build();
+                if let Some(why) = profiles.no_role(name) {
+                    return Err(NoCredentials::new(why));
+                }
+                let provider = aws_config::profile::ProfileFileCredentialsProvider::builder()
+                    .configure(&far)
+                    .profile_files(files(profiles))
+                    .profile_name(plain_name(name))
+                    .build();
                 ask(provider, 120, &format!("the profile {name}"), &mut tried).await?
             } else if token {
-                let token = aws_config::web_identity_token::WebIdentityTokenCredentialsProvider::builder().configure(&config).build();
+                if env("AWS_ROLE_ARN").is_none() {
+                    return Err(NoCredentials::new("AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not"));
+                }
+                let token = aws_config::web_identity_token::WebIdentityTokenCredentialsProvider::builder().configure(&far).build();
                 ask(token, 30, "the web identity token", &mut tried).await?
             } else {
                 None
@@ -249,7 +209,7 @@ impl Finder {
             }
         }
         if env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some() || env("AWS_CONTAINER_CREDENTIALS_FULL_URI").is_some() {
-            let container = aws_config::ecs::EcsCredentialsProvider::builder().configure(&config).build();
+            let container = aws_config::ecs::EcsCredentialsProvider::builder().configure(&near).build();
             if let Some(found) = ask(container, 10, "the container's credentials", &mut tried).await? {
                 return Ok(found);
             }
@@ -258,30 +218,57 @@ impl Finder {
             tried.push("the instance metadata (switched off by AWS_EC2_METADATA_DISABLED)".into());
         } else {
             let client = aws_config::imds::Client::builder()
-                .configure(&config)
+                .configure(&near)
                 .connect_timeout(Duration::from_secs(1))
                 .read_timeout(Duration::from_secs(1))
                 .max_attempts(1)
                 .build();
-            let instance = aws_config::imds::credentials::ImdsCredentialsProvider::builder().configure(&config).imds_client(client).build();
+            let instance = aws_config::imds::credentials::ImdsCredentialsProvider::builder().configure(&near).imds_client(client).build();
             match tokio::time::timeout(Duration::from_secs(2), instance.provide_credentials()).await {
                 Ok(Ok(found)) => return Ok(found),
                 _ => tried.push("the instance metadata".into()),
             }
         }
-        Err(NoCredentials { message: format!("no credentials found; tried {}", tried.join(", ")), expired: false })
+        Err(NoCredentials::new(format!("no credentials found; tried {}", tried.join(", "))))
     }
 }
 
-/// The services that give out credentials are trusted by the certificates of this file, too.
-fn trusting(config: ProviderConfig, file: &str) -> ProviderConfig {
-    use aws_smithy_http_client::{Builder, tls};
+/// The keys of the environment; half of them is an error, as another place's keys are not what was meant.
+fn in_environment() -> Result<Option<Credentials>, NoCredentials> {
+    let Some(id) = env("AWS_ACCESS_KEY_ID") else { return Ok(None) };
+    let Some(secret) = env("AWS_SECRET_ACCESS_KEY") else {
+        return Err(NoCredentials::new("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not"));
+    };
+    let token = env("AWS_SESSION_TOKEN").or_else(|| env("AWS_SECURITY_TOKEN"));
+    Ok(Some(Credentials::new(id, secret, token, None, "environment")))
+}
+
+/// The profiles for the library that asks SSO, roles and processes; it would be stricter about the files than the AWS CLI.
+#[expect(deprecated, reason = "the same type under its other name is in a crate that is no dependency")]
+fn files(profiles: &Profiles) -> aws_config::profile::profile_file::ProfileFiles {
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+    ProfileFiles::builder().with_contents(ProfileFileKind::Config, profiles.plain_text()).build()
+}
+
+/// The services that give out credentials are asked through the environment's proxies, and trusted by the certificates of
+/// this file, too.
+fn through_proxies(config: ProviderConfig, ca_bundle: Option<&str>) -> ProviderConfig {
+    use aws_smithy_http_client::proxy::ProxyConfig;
+    use aws_smithy_http_client::{Builder, Connector, tls};
+    let mut trusted = tls::TrustStore::default();
     // What is wrong with the file was said when the storage's client was set up.
-    let Ok(pem) = std::fs::read(file) else { return config };
-    let store = tls::TrustStore::default().with_pem_certificate(pem);
-    let Ok(context) = tls::TlsContext::builder().with_trust_store(store).build() else { return config };
-    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
-    config.with_http_client(Builder::new().tls_provider(provider).tls_context(context).build_https())
+    if let Some(pem) = ca_bundle.and_then(|file| std::fs::read(file).ok()) {
+        trusted = trusted.with_pem_certificate(pem);
+    }
+    let context = tls::TlsContext::builder().with_trust_store(trusted).build().unwrap_or_default();
+    config.with_http_client(Builder::new().build_with_connector_fn(move |settings, _| {
+        let mut connector = Connector::builder()
+            .proxy_config(ProxyConfig::from_env())
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .tls_context(context.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.build()
+    }))
 }
 
 /// Asks one provider: `None` where it has nothing to say.
@@ -310,7 +297,7 @@ async fn ask(
             let expired = text.to_lowercase().contains("expired") || text.contains("sso login");
             Err(NoCredentials { message: format!("{name} gives no credentials: {}", super::url::mask_text(&text)), expired })
         }
-        Err(_) => Err(NoCredentials { message: format!("{name} gave no credentials within {seconds} s"), expired: false }),
+        Err(_) => Err(NoCredentials::new(format!("{name} gave no credentials within {seconds} s"))),
     }
 }
 

@@ -177,7 +177,10 @@ impl Failure {
             _ if has(&["connection", "incomplete", "body", "reset", "closed", "eof"]) => What::Broken,
             _ => What::Other,
         };
-        Failure::new(what, text)
+        // What the layers of the client say of themselves is of no use.
+        let cause = ["client error (Connect): ", "client error (SendRequest): "].iter().find_map(|layer| text.split_once(layer));
+        let detail = cause.map_or(text.as_str(), |(_, cause)| cause).to_string();
+        Failure::new(what, detail)
     }
 
     /// From the client library: whatever lies at the bottom of it.
@@ -216,15 +219,18 @@ impl Failure {
         }
     }
 
-    /// The sentence for the user.
+    /// The sentence for the user. A web server has no bucket.
     pub fn into_error(self, bucket: &str) -> Error {
         let remote = |message: String| Error::new(Kind::Remote, message);
+        let hint = |storage: &'static str, web: &'static str| if bucket.is_empty() { web } else { storage };
         let code = self.code.as_deref().map(|c| format!(" ({c})")).unwrap_or_default();
         match self.what {
             What::Missing => Error::missing("no such object"),
             What::NoBucket => remote(format!("no such bucket: {bucket}")).hint("look at the name, the --profile and the --endpoint-url"),
-            What::Denied => remote(format!("access denied{code}"))
-                .hint("the credentials in use may not do this; --profile chooses others, --no-sign-request asks without any"),
+            What::Denied => remote(format!("access denied{code}")).hint(hint(
+                "the credentials in use may not do this; --profile chooses others, --no-sign-request asks without any",
+                "the server wants USER:PASSWORD@ before its name, or a signed URL that has not expired",
+            )),
             What::NoCredentials => remote(self.detail)
                 .hint("give --profile NAME, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --no-sign-request for public data"),
             What::BadCredentials => remote(format!("the server does not accept the credentials{code}"))
@@ -245,8 +251,10 @@ impl Failure {
             What::Timeout => remote("the server stopped answering".into()).hint("look at the network, or try again"),
             What::Dns => remote("the name of the server cannot be resolved".into())
                 .because(self)
-                .hint("look at the bucket's region and the --endpoint-url"),
-            What::Refused => remote("no connection to the server".into()).because(self).hint("look at the --endpoint-url and the network"),
+                .hint(hint("look at the bucket's region and the --endpoint-url", "look at the name and the network")),
+            What::Refused => remote("no connection to the server".into())
+                .because(self)
+                .hint(hint("look at the --endpoint-url and the network", "look at the URL and the network")),
             What::Tls => remote("no secure connection to the server".into())
                 .because(self)
                 .hint("--ca-bundle names the certificates to trust; --no-verify-ssl trusts any"),

@@ -26,6 +26,7 @@ mod errors;
 mod expand;
 mod listing;
 mod memory;
+mod profiles;
 mod upload;
 mod url;
 mod whole;
@@ -298,7 +299,8 @@ impl RemoteBackend {
                 let (whole, expected) = match (&got.range, got.pin.len) {
                     (Some(range), Some(len)) if range.start == 0 && range.end == len.min(HEAD) => (false, Some(range.end)),
                     (Some(range), len) => {
-                        return Err(Failure::new(What::Other, format!("the server answers with bytes {range:?} of {len:?} to 0..{HEAD}")));
+                        let of = len.map(|l| format!(" of {l}")).unwrap_or_default();
+                        return Err(Failure::new(What::Other, format!("the server answers with bytes {range:?}{of} to 0..{HEAD}")));
                     }
                     (None, len) => (true, len.map(|l| l.min(HEAD))),
                 };

@@ -40,12 +40,18 @@ impl HttpService for Wire {
         let writes = matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE);
         let lists =
             request.method() == Method::GET && request.uri().query().is_some_and(|q| q.contains("list-type=") || q.contains("comp=list"));
+        let server = request.uri().authority().map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default()).to_string();
         let response = if writes {
             let limit = self.patience + Duration::from_secs(request.body().content_length() as u64 / SLOWEST_UPLOAD);
-            tokio::time::timeout(limit, self.writing.execute(request)).await.map_err(|_| silent())??
+            tokio::time::timeout(limit, self.writing.execute(request)).await.unwrap_or_else(|_| Err(silent()))
         } else {
-            self.reading.execute(request).await?
+            self.reading.execute(request).await
         };
+        let response = response.map_err(|e| {
+            let failure = Failure::from_http(&e);
+            let detail = format!("{server}: {}", failure.detail);
+            HttpError::new(HttpErrorKind::Unknown, Failure { detail, ..failure })
+        })?;
         if response.status().is_success() {
             if !writes && !lists {
                 return Ok(response);
