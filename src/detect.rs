@@ -87,6 +87,9 @@ fn look(at: &Location) -> Result<Detected> {
             _ => {}
         }
     }
+    if let Some(error) = known_stranger(&bytes, &at.file_name()) {
+        return Err(error);
+    }
     // Text formats have no signature: their name must say so, and nothing may speak against it.
     if let Some(named) = by_name
         && maybe.is_some_and(|m| m.name() == named.name())
@@ -96,9 +99,6 @@ fn look(at: &Location) -> Result<Detected> {
     if kind == Kind::Dir {
         return Err(Error::missing("this directory is no store that npk knows (no metadata.npkm, zarr.json or .zgroup in it)")
             .hint("convert the files in it with -R and --to, or join them with --concat"));
-    }
-    if let Some(error) = known_stranger(&bytes, &at.file_name()) {
-        return Err(error);
     }
     if bytes.is_empty() && by_name.is_none() {
         return Err(Error::missing("the file is empty"));

@@ -577,6 +577,14 @@ pub struct Column {
     pub header: String,
 }
 
+impl Column {
+    /// The column that was read as this array. A blank header stays blank; a repeated one goes by the array's new name.
+    pub fn read(array: &str, header: &str) -> Column {
+        let header = if header.is_empty() { header } else { array };
+        Column { array: array.to_string(), header: header.to_string() }
+    }
+}
+
 /// What a source has, or a sink will get.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {

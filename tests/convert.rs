@@ -116,6 +116,41 @@ fn rows_are_sliced_as_python_slices() {
     assert!(said.contains("rank 0") && said.contains("model.head"), "{said}");
 }
 
+/// What cannot be read at any row is cut as it streams by: before names, casts and layouts see it.
+#[test]
+fn rows_of_what_only_streams() {
+    let s = Scratch::new();
+    let [x, archive, stream, out] = ["x.npy", "x.npz", "x.arrows", "o.npk"].map(|name| at(&s, name));
+    npy(Path::new(&x), "<f8", &[10], &f64s(&[0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.9]));
+    npk(&["convert", &x, &archive, "-c", "deflate"]);
+    npk(&["convert", &x, &stream, "--layout", "columns"]);
+    let sliced = |input: &str, flags: &[&str], expected: &str| {
+        npk(&[&["convert", input, "-o", &out, "-f", "--layout", "columns", "--name", "y"], flags].concat());
+        let shown: serde_json::Value = serde_json::from_str(&npk(&["inspect", "--json", "--head", "20", &out])).unwrap();
+        let array = &shown["arrays"][0];
+        assert_eq!((&array["name"], array["values"].to_string()), (&"y".into(), expected.into()), "{input} {flags:?}");
+    };
+    for input in [&x, &archive, &stream] {
+        // The fractions outside the slice do not stop the cast.
+        sliced(input, &["--rows", "1:9:3", "--dtype", "uint8"], "[1,4,7]");
+        sliced(input, &["--rows", "-3:-1", "--dtype", "uint8"], "[7,8]");
+        sliced(input, &["--rows", "5:5"], "[]");
+        assert!(npk(&["inspect", input, "--tail", "2"]).ends_with("  8.0\n  0.9\n"), "{input}");
+    }
+    sliced(&stream, &[&stream, "--concat", "--rows", "8:13:2"], "[8.0,0.1,2.0]");
+}
+
+/// A single value is shown whole, and does not keep the other arrays from being cut.
+#[test]
+fn heads_of_a_file_with_a_scalar() {
+    let s = Scratch::new();
+    let shown: serde_json::Value = serde_json::from_str(&npk(&["inspect", "--json", "--head", "1", &three(&s)])).unwrap();
+    for array in shown["arrays"].as_array().unwrap() {
+        let rows = array["values"].as_array().unwrap().len();
+        assert_eq!(rows, 1, "{array}");
+    }
+}
+
 #[test]
 fn casts_are_exact_or_refused_with_the_index() {
     let s = Scratch::new();
@@ -210,6 +245,8 @@ fn wrong_inputs_are_named_for_what_they_are() {
             3,
             "Git LFS pointer to a file of 123456 bytes",
         ),
+        ("lfs.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 123456\n", 3, "Git LFS pointer"),
+        ("page.txt", b"<html><body>404</body></html>", 3, "HTML page"),
         ("page.safetensors", b"<!DOCTYPE html><html><body>404</body></html>", 3, "HTML page"),
         ("old.nc", b"CDF\x01aaaaaaaaaaaaaaaaaa", 4, "netCDF-3"),
         ("what.xyz", b"\x00\x01\x02\x03 nothing known", 3, "not recognised"),

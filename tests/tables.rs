@@ -181,3 +181,33 @@ fn lossy_casts_stay_in_range() {
          assert store.npkref.load('g.npk')['fine'].tobytes() == np.array([0.1, np.inf, -np.inf, np.nan]).astype('f2').tobytes()",
     );
 }
+
+/// Libraries refuse several columns of one name, and a name that was asked for is the column's.
+#[test]
+fn columns_without_a_header_are_named_where_names_are_needed() {
+    let s = Scratch::new();
+    let [bare, twice, out, store] = ["bare.csv", "twice.csv", "o.parquet", "o.npk"].map(|name| at(&s, name));
+    std::fs::write(&bare, "1,2.5\n3,4.5\n").unwrap();
+    std::fs::write(&twice, "a,a,\n1,2,x\n").unwrap();
+    let names = "import pyarrow.parquet as p\nprint(*p.read_table('o.parquet').column_names, sep='|')";
+    let become_of = |input: &str, flags: &[&str], expected: &str| {
+        for through in [&out, &store] {
+            npk(&[&["convert", input, through, "-f", "--layout", "columns"], flags].concat());
+        }
+        assert_eq!(python(s.path(), names).trim(), expected, "{input} {flags:?}");
+        npk(&["convert", &store, &out, "-f"]);
+        assert_eq!(python(s.path(), names).trim(), expected, "{input} {flags:?} through a store");
+    };
+    become_of(&bare, &[], "col0|col1");
+    become_of(&bare, &["--add-prefix", "p."], "p.col0|p.col1");
+    become_of(&twice, &["--on-duplicate", "rename"], "a|a_1|");
+    npk(&["convert", &bare, &store, "-f"]);
+    npk(&["convert", &store, &out, "-f"]);
+    assert_eq!(python(s.path(), names).trim(), "col0|col1", "of a matrix");
+    // Text without a header stays text without one.
+    let text = at(&s, "o.csv");
+    npk(&["convert", &store, &text]);
+    assert_eq!(std::fs::read_to_string(&text).unwrap(), "1.0,2.5\n3.0,4.5\n");
+    npk(&["convert", &store, &text, "-f", "--header", "yes"]);
+    assert_eq!(std::fs::read_to_string(&text).unwrap(), "col0,col1\n1.0,2.5\n3.0,4.5\n");
+}

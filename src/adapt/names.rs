@@ -252,6 +252,8 @@ impl Renaming {
     pub fn names(&self, plan: &Plan) -> Result<Vec<String>> {
         let mut new: Vec<String> = plan.arrays.iter().map(|a| a.name.clone()).collect();
         let (mut used, mut stripped) = (vec![false; self.rename.len()], vec![false; self.strip_prefix.len()]);
+        // What `--rename` chooses from.
+        let mut offered = Vec::new();
         for name in &mut new {
             if let Some(n) = &self.name {
                 name.clone_from(n);
@@ -262,6 +264,7 @@ impl Renaming {
                     stripped[i] = true;
                 }
             }
+            offered.push(name.clone());
             for (i, (old, to)) in self.rename.iter().enumerate() {
                 if name == old {
                     name.clone_from(to);
@@ -284,7 +287,8 @@ impl Renaming {
             return Err(no_prefix(&self.strip_prefix[i], &names));
         }
         if let Some(i) = used.iter().position(|u| !u && !self.partial) {
-            return Err(no_match(&self.rename[i].0, &names));
+            let offered: Vec<&str> = offered.iter().map(String::as_str).collect();
+            return Err(no_match(&self.rename[i].0, &offered));
         }
         Ok(new)
     }
@@ -330,7 +334,9 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
     };
     for table in &mut plan.tables {
         for column in &mut table.columns {
-            let follows = column.header == column.array && table.matrix.as_ref() != Some(&column.array);
+            // A blank header gives way to a name that was asked for.
+            let named = column.header.is_empty() && map.get(&column.array).is_some_and(|new| *new != column.array);
+            let follows = (column.header == column.array || named) && table.matrix.as_ref() != Some(&column.array);
             to(&mut column.array);
             if follows {
                 column.header.clone_from(&column.array);

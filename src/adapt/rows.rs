@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Order, ReadRows, Source};
-use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values};
-use crate::pipe::Stage;
+use crate::format::{Emit, Extent, Job, Order, ReadRows, Source};
+use crate::model::{Buf, Chunk, Plan, Values};
+use crate::pipe::{self, Settings};
 
 /// A Python slice with a positive step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Every row.
+    pub const ALL: Slice = Slice { start: None, stop: None, step: 1 };
+
     /// Parses `START:STOP[:STEP]`, each part optional.
     ///
     /// # Errors
@@ -59,56 +62,62 @@ impl Slice {
     }
 }
 
-/// The plan behind the slice.
+/// Only these rows of every array.
 ///
 /// # Errors
-/// Usage for rank 0; refused for negative bounds where the row count is not known.
-fn sliced(plan: &Plan, slice: Slice) -> Result<Plan> {
-    let mut out = plan.clone();
-    let mut errors = Vec::new();
-    for meta in &mut out.arrays {
-        if meta.scalar {
-            errors.push(Error::usage("--rows does not fit an array of rank 0").array(&meta.name).hint("leave it out with -x"));
-        }
-        match meta.rows {
-            Some(rows) => meta.rows = Some(slice.of(rows).2),
-            None if slice.counts_from_end() => {
-                errors.push(Error::usage("the number of rows is not known before the end: --rows cannot count from it").array(&meta.name))
-            }
-            None => {}
-        }
-    }
-    Error::all(errors)?;
-    Ok(out)
+/// Usage for arrays of rank 0; reading errors where rows have to be counted first.
+pub fn slice(source: Box<dyn Source>, slice: Slice, settings: &Settings) -> Result<Box<dyn Source>> {
+    let scalars = source.plan().arrays.iter().filter(|meta| meta.scalar);
+    Error::all(
+        scalars.map(|meta| Error::usage("--rows does not fit an array of rank 0").array(&meta.name).hint("leave it out with -x")).collect(),
+    )?;
+    slice_ranked(source, slice, settings)
 }
 
-/// The rows of a slice, by random access where the source has it, else as a stage.
-pub enum Sliced {
-    /// A source that reads only these rows.
-    Source(RowsView),
-    /// The source as it was, and the stage that drops the other rows.
-    Stage(Box<dyn Source>, RowsStage),
-}
-
-/// Applies a slice.
+/// Only these rows of every array that has rows; arrays of rank 0 as they are.
 ///
 /// # Errors
-/// As [`Slice`] fits the arrays.
-pub fn slice(source: Box<dyn Source>, slice: Slice) -> Result<Sliced> {
-    let plan = sliced(source.plan(), slice)?;
-    if source.random().is_some() {
-        return Ok(Sliced::Source(RowsView { inner: source, plan, slice }));
+/// Reading errors where rows have to be counted first.
+pub fn slice_ranked(mut source: Box<dyn Source>, slice: Slice, settings: &Settings) -> Result<Box<dyn Source>> {
+    let arrays = &source.plan().arrays;
+    // From the end counts only who knows it: a copy on disk does.
+    if slice.counts_from_end() && arrays.iter().any(|a| a.rows.is_none()) {
+        let all: Vec<usize> = (0..arrays.len()).collect();
+        source = pipe::with_random(source, &all, settings)?.0;
     }
-    let arrays = source.plan().arrays.clone();
-    let seen = vec![0; arrays.len()];
-    Ok(Sliced::Stage(source, RowsStage { plan, arrays, slice, seen }))
+    let mut plan = source.plan().clone();
+    let slices: Vec<Slice> = plan.arrays.iter().map(|meta| if meta.scalar { Slice::ALL } else { slice }).collect();
+    for (meta, slice) in plan.arrays.iter_mut().zip(&slices) {
+        meta.rows = meta.rows.map(|rows| slice.of(rows).2);
+    }
+    let cuts = Arc::new(Cuts {
+        slices,
+        totals: source.plan().arrays.iter().map(|a| a.rows.unwrap_or(i64::MAX as u64)).collect(),
+        items: source.plan().arrays.iter().map(|a| a.dtype.item_bytes()).collect(),
+    });
+    Ok(Box::new(RowsView { inner: source, plan, cuts }))
 }
 
-/// Some rows of a source with random access.
-pub struct RowsView {
+/// Some rows of a source. Its chunks must know their first rows.
+struct RowsView {
     inner: Box<dyn Source>,
     plan: Plan,
-    slice: Slice,
+    cuts: Arc<Cuts>,
+}
+
+/// What is cut out of each array.
+struct Cuts {
+    slices: Vec<Slice>,
+    /// Rows of the inner arrays.
+    totals: Vec<u64>,
+    items: Vec<u64>,
+}
+
+impl Cuts {
+    /// First row, end and count.
+    fn of(&self, array: usize) -> (u64, u64, u64) {
+        self.slices[array].of(self.totals[array])
+    }
 }
 
 impl Source for RowsView {
@@ -118,18 +127,21 @@ impl Source for RowsView {
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         self.inner.want(arrays, wish)
     }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        let Some(job) = self.inner.next(max_bytes)? else { return Ok(None) };
+        Ok(Some(Box::new(SlicedJob { job, cuts: self.cuts.clone() })))
+    }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let totals = self.inner.plan().arrays.iter().map(|a| a.rows.unwrap_or(0)).collect();
-        let items = self.inner.plan().arrays.iter().map(|a| a.dtype.item_bytes()).collect();
-        Some(Arc::new(SlicedRows { reader: self.inner.random()?, slice: self.slice, totals, items }))
+        Some(Arc::new(SlicedRows { reader: self.inner.random()?, cuts: self.cuts.clone() }))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        if self.slice.step != 1 {
+        if self.cuts.slices[array].step != 1 {
             return None;
         }
         let meta = &self.inner.plan().arrays[array];
+        meta.rows?;
         let row = meta.row_bytes().ok()?;
-        let (start, stop, _) = self.slice.of(meta.rows?);
+        let (start, stop, _) = self.cuts.of(array);
         let (mut skip, mut left) = (start * row, (stop - start) * row);
         let mut out = Vec::new();
         for e in self.inner.extents(array)? {
@@ -148,30 +160,55 @@ impl Source for RowsView {
     }
 }
 
+struct SlicedJob {
+    job: Box<dyn Job>,
+    cuts: Arc<Cuts>,
+}
+
+impl Job for SlicedJob {
+    fn bytes(&self) -> u64 {
+        self.job.bytes()
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        let SlicedJob { job, cuts } = *self;
+        job.run(&mut |chunk| {
+            let (start, stop, _) = cuts.of(chunk.array);
+            let step = cuts.slices[chunk.array].step;
+            let (first, end) = (chunk.first_row, chunk.first_row + chunk.rows);
+            let from = start.max(first).min(end);
+            let to = stop.min(end).max(from);
+            let skip = (step - (from.max(start) - start) % step) % step;
+            let mut picked = pick(&chunk.slice(from - first, to - first), skip, step, cuts.items[chunk.array]);
+            picked.first_row = (from.max(start) + skip - start) / step;
+            if picked.rows > 0 { emit(picked) } else { Ok(()) }
+        })
+    }
+}
+
 struct SlicedRows {
     reader: Arc<dyn ReadRows>,
-    slice: Slice,
-    totals: Vec<u64>,
-    items: Vec<u64>,
+    cuts: Arc<Cuts>,
 }
 
 impl ReadRows for SlicedRows {
     fn cut(&self, array: usize, row: u64) -> u64 {
-        let (start, stop, count) = self.slice.of(self.totals[array]);
-        let cut = self.reader.cut(array, (start + row * self.slice.step).min(stop));
-        if cut == u64::MAX { u64::MAX } else { cut.saturating_sub(start).div_ceil(self.slice.step).clamp(row + 1, count.max(row + 1)) }
+        let (start, stop, count) = self.cuts.of(array);
+        let step = self.cuts.slices[array].step;
+        let cut = self.reader.cut(array, (start + row * step).min(stop));
+        if cut == u64::MAX { u64::MAX } else { cut.saturating_sub(start).div_ceil(step).clamp(row + 1, count.max(row + 1)) }
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
-        let (start, stop, _) = self.slice.of(self.totals[array]);
-        let inner = start + rows.start * self.slice.step..(start + rows.end * self.slice.step).min(stop);
+        let (start, stop, _) = self.cuts.of(array);
+        let step = self.cuts.slices[array].step;
+        let inner = start + rows.start * step..(start + rows.end * step).min(stop);
         self.reader.cost(array, inner)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        let (start, _, _) = self.slice.of(self.totals[array]);
-        let step = self.slice.step;
+        let (start, _, _) = self.cuts.of(array);
+        let step = self.cuts.slices[array].step;
         let first = start + rows.start * step;
         let last = start + (rows.end - 1) * step;
         // Far steps read row by row; near ones read through and pick.
@@ -188,7 +225,7 @@ impl ReadRows for SlicedRows {
         self.reader.read(array, first..last + 1, &mut |chunk| {
             let offset = (chunk.first_row - first) % step;
             let skip = (step - offset) % step;
-            let mut picked = pick(&chunk, skip, step, self.items[array]);
+            let mut picked = pick(&chunk, skip, step, self.cuts.items[array]);
             picked.first_row = out;
             out += picked.rows;
             if picked.rows > 0 { emit(picked) } else { Ok(()) }
@@ -228,36 +265,6 @@ fn pick(chunk: &Chunk, skip: u64, step: u64, item: u64) -> Chunk {
     };
     let valid = chunk.valid.as_ref().map(|v| Buf::from_vec(rows().map(|r| v[r]).collect::<Vec<u8>>()));
     Chunk { array: chunk.array, first_row: chunk.first_row, rows: count, values, valid }
-}
-
-/// Drops the rows outside a slice, of chunks that come in order.
-pub struct RowsStage {
-    plan: Plan,
-    arrays: Vec<ArrayMeta>,
-    slice: Slice,
-    seen: Vec<u64>,
-}
-
-impl Stage for RowsStage {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn push(&mut self, chunk: Chunk, emit: Emit<'_>) -> Result<()> {
-        let (start, stop, _) = self.slice.of(self.arrays[chunk.array].rows.unwrap_or(i64::MAX as u64));
-        let first = self.seen[chunk.array];
-        self.seen[chunk.array] += chunk.rows;
-        let from = start.max(first).min(first + chunk.rows);
-        let to = stop.min(first + chunk.rows).max(from);
-        let item = self.arrays[chunk.array].dtype.item_bytes();
-        let part = chunk.slice(from - first, to - first);
-        let skip = match from.saturating_sub(start) % self.slice.step {
-            0 => 0,
-            offset => self.slice.step - offset,
-        };
-        let mut picked = pick(&part, skip, self.slice.step, item);
-        picked.first_row = Chunk::NEXT;
-        if picked.rows > 0 { emit(picked) } else { Ok(()) }
-    }
 }
 
 /// A var chunk whose values are exactly its rows, from offset 0.

@@ -10,7 +10,7 @@ use crate::adapt::join::{Concat, Part, Union};
 use crate::adapt::names::{self, Renaming};
 use crate::adapt::partitions::Partitions;
 use crate::adapt::restore;
-use crate::adapt::rows::{self, Slice, Sliced};
+use crate::adapt::rows::{self, Slice};
 use crate::adapt::table::{self, Layout, Staged};
 use crate::adapt::time;
 use crate::adapt::view::{Made, View, ViewStage};

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::adapt::cast;
-use crate::adapt::rows::{self, Slice, Sliced};
+use crate::adapt::rows::{self, Slice};
 use crate::adapt::view::View;
 use crate::error::{Error, Result};
 use crate::format::{Order, Source};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Values};
-use crate::pipe::{self, Settings, Stage};
+use crate::pipe::{self, Settings};
 use crate::report::visible;
 
 /// Most elements of one array that a preview prints.
@@ -74,24 +74,14 @@ impl Part {
 pub fn preview(source: Box<dyn Source>, part: &Part, settings: &Settings) -> Result<Vec<(String, Vec<Value>)>> {
     let plan = source.plan().clone();
     let good: Vec<usize> = (0..plan.arrays.len()).filter(|&a| plan.arrays[a].details.error.is_none()).collect();
-    let scalars = good.iter().any(|&a| plan.arrays[a].scalar);
-    let mut source: Box<dyn Source> = crate::adapt::view::decoded(Box::new(View::choose(source, &good)));
+    let source = crate::adapt::view::decoded(Box::new(View::choose(source, &good)));
     let metas = source.plan().arrays.clone();
-    let mut stages: Vec<Box<dyn Stage>> = Vec::new();
-    if !scalars {
-        match rows::slice(source, part.rows())? {
-            Sliced::Source(view) => source = Box::new(view),
-            Sliced::Stage(inner, stage) => {
-                source = inner;
-                stages.push(Box::new(stage));
-            }
-        }
-    }
+    let source = rows::slice_ranked(source, part.rows(), settings)?;
     let mut shown: Vec<(String, Vec<Value>)> = metas.iter().map(|m| (m.name.clone(), Vec::new())).collect();
     let mut counts = vec![0usize; metas.len()];
     pipe::drain(
         source,
-        stages,
+        Vec::new(),
         Order::Any,
         &mut |chunk| {
             let meta = &metas[chunk.array];
@@ -163,7 +153,7 @@ fn nested(bytes: &[u8], dtype: Dtype, dims: &[u64], inner: &[Inner]) -> Result<V
         first => {
             let slice = match first {
                 Some(Inner::Slice(s)) => *s,
-                _ => Slice { start: None, stop: None, step: 1 },
+                _ => Slice::ALL,
             };
             let (start, _, count) = slice.of(dim);
             (0..count.min(MOST_SHOWN as u64))

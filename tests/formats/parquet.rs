@@ -9,7 +9,7 @@ use npk::location::Location;
 use npk::model::{Chunk, Plan};
 use npk::pipe;
 
-use crate::support::{Scratch, python};
+use crate::support::{Scratch, at, npk, npk_fails, python};
 
 /// The format of a file, by its ending.
 pub fn format_of(path: &Path) -> &'static dyn Format {
@@ -115,6 +115,22 @@ fn int96_is_exact_or_refused() {
     python(scratch.path(), "import tables_judge as t\nt.check_int96()");
 }
 
+/// Parquet's only dates are days: readers would take the milliseconds of `date64` for plain numbers.
+#[test]
+fn dates_of_milliseconds_become_days() {
+    let scratch = Scratch::new();
+    let import = "import pyarrow as pa, pyarrow.feather as f, pyarrow.parquet as p\n\
+        dates = lambda t, *counts: pa.table({'d': pa.array(counts, t)})\n";
+    let write = "f.write_feather(pa.table({'d': pa.array([0, None, %], pa.int64()).view(pa.date64())}), '@')\n";
+    let file = |name: &str, last: &str| write.replace('%', last).replace('@', name);
+    python(scratch.path(), &[import, &file("d.feather", "-86400000"), &file("odd.feather", "1")].concat());
+    let out = at(&scratch, "d.parquet");
+    let said = npk_fails(4, &["convert", &at(&scratch, "odd.feather"), &out]);
+    assert!(said.contains("odd.feather: d: row 2"), "{said}");
+    npk(&["convert", &at(&scratch, "d.feather"), &out]);
+    python(scratch.path(), &format!("{import}assert p.read_table('d.parquet').equals(dates(pa.date32(), 0, None, -1))"));
+}
+
 /// Which columns are at fault, of the table that `write_odd` makes.
 pub fn check_odd(path: &Path) {
     let mut source = open(path).unwrap();
@@ -161,7 +177,7 @@ fn repeated_and_empty_names() {
     let options = ReadOptions { on_duplicate: OnDuplicate::Rename, ..ReadOptions::default() };
     let plan = parquet.open(&at, &options).unwrap().plan().clone();
     let headers: Vec<&str> = plan.tables[0].columns.iter().map(|c| c.header.as_str()).collect();
-    assert_eq!(headers, ["a", "a", ""]);
+    assert_eq!(headers, ["a", "a_1", ""]);
 }
 
 /// Opens and reads whatever it can of these bytes; only the absence of panics and endless memory is checked.

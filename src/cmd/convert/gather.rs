@@ -24,13 +24,14 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
     };
     // A pattern may mean a column that only the folders' names make.
     let read = if partitions.is_empty() { crate::cmd::choosing(&job.read, &choose) } else { job.read.clone() };
+    let joins = args.concat && unit.sources.len() > 1;
     for (part, path) in unit.sources.iter().enumerate() {
         let at = input_location(path, &args.read)?;
         let opened = open(&at, args.read.from.as_deref(), &read, job.voice)?;
         text |= is_text(opened.format);
         table_file |= opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
         if stem.is_empty() {
-            stem = match args.concat && unit.sources.len() > 1 {
+            stem = match joins {
                 true => joined_name(args, unit).unwrap_or_else(|| at.stem()),
                 false => at.stem(),
             };
@@ -71,6 +72,12 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
             names::set_names(&mut plan, &new);
             source = Box::new(View::relabel(source, plan));
         }
+        // Rows of joined arrays can only be told after the join; all others are cut before the casts look at them.
+        if let Some(slice) = job.slice
+            && !joins
+        {
+            source = rows::slice(source, slice, &job.settings).map_err(|e| e.file(at.display()))?;
+        }
         if !job.casts.is_empty() || !job.times.is_empty() {
             source = table::cast_arrays(source, &job.casts, &job.times, args.lossy).map_err(|e| e.file(at.display()))?;
         }
@@ -87,16 +94,16 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
         }
         Box::new(Union::new(parts, job.read.on_duplicate)?)
     };
-    let mut stages: Vec<Box<dyn pipe::Stage>> = Vec::new();
-    if let Some(slice) = job.slice {
-        match rows::slice(source, slice)? {
-            Sliced::Source(view) => source = Box::new(view),
-            Sliced::Stage(inner, stage) => {
-                source = inner;
-                stages.push(Box::new(stage));
-            }
+    if let Some(slice) = job.slice
+        && joins
+    {
+        if source.plan().arrays.iter().any(|a| a.rows.is_none()) {
+            let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
+            source = pipe::with_random(source, &all, &job.settings)?.0;
         }
+        source = rows::slice(source, slice, &job.settings)?;
     }
+    let mut stages: Vec<Box<dyn pipe::Stage>> = Vec::new();
     let single_name = job.renaming.name.is_some() && !args.concat;
     let name = job.renaming.name.clone().filter(|_| !args.concat);
     let renaming = Renaming { name, partial: unit.array.is_some(), ..job.renaming.clone() };

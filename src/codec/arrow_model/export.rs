@@ -144,6 +144,9 @@ impl Export {
         order.extend((0..plan.arrays.len()).filter(|i| !placed.contains(i)).map(|i| (i, plan.arrays[i].name.clone())));
 
         let recorded = table.and_then(|t| t.metadata.get("ARROW:schema")?.as_str()).and_then(decode_schema);
+        if recorded.is_none() {
+            name_blanks(&mut order, plan);
+        }
         let recorded_leaves = recorded.as_ref().map(leaves).unwrap_or_default();
         let mut used = vec![false; recorded_leaves.len()];
         // For each column the recorded leaf of the same header.
@@ -220,6 +223,15 @@ impl Export {
     pub fn arrays(&self, metas: &[ArrayMeta], block: &Block) -> Result<Vec<ArrayRef>> {
         let chunks: HashMap<usize, &[Chunk]> = block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
         self.columns.iter().map(|c| c.build(metas, &chunks, block.rows as usize)).collect()
+    }
+}
+
+/// Columns of a text file without a header get their arrays' names: libraries refuse to read several of one name. A
+/// lone blank among other names (an index, by pandas' custom) stays.
+fn name_blanks(order: &mut [(usize, String)], plan: &Plan) {
+    let blanks = order.iter().filter(|(_, header)| header.is_empty()).count();
+    if blanks > 1 || blanks == order.len() {
+        order.iter_mut().filter(|(_, header)| header.is_empty()).for_each(|(array, header)| header.clone_from(&plan.arrays[*array].name));
     }
 }
 

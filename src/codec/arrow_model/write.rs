@@ -180,7 +180,7 @@ fn elements(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk], len: usize, n
         }
         (Logical::Text | Logical::Binary, DataType::Utf8View | DataType::BinaryView) => {
             let large = if *target == DataType::Utf8View { DataType::LargeUtf8 } else { DataType::LargeBinary };
-            return cast_exact(&elements(meta, &large, chunks, len, nulls)?, target);
+            return cast_exact(&elements(meta, &large, chunks, len, nulls)?, target, 0);
         }
         (Logical::Binary, DataType::FixedSizeBinary(n)) => {
             let (offsets, values) = joined(chunks, len, 1)?;
@@ -291,12 +291,21 @@ pub fn categories_array(categories: &Categories, target: &DataType, first: usize
     }
 }
 
-/// A cast that refuses what it cannot keep.
+/// A cast that refuses what it cannot keep; `first_row` is the array's own first row.
 ///
 /// # Errors
 /// Values that do not fit.
-pub fn cast_exact(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
-    cast_with_options(array, target, &CastOptions { safe: false, ..CastOptions::default() }).map_err(invalid)
+pub fn cast_exact(array: &ArrayRef, target: &DataType, first_row: u64) -> Result<ArrayRef> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let cast = cast_with_options(array, target, &options).map_err(invalid)?;
+    let back = cast_with_options(&cast, array.data_type(), &options).map_err(invalid)?;
+    if back.as_ref() == array.as_ref() {
+        return Ok(cast);
+    }
+    let first = (0..array.len()).find(|&i| back.slice(i, 1).as_ref() != array.slice(i, 1).as_ref()).unwrap_or(0);
+    let value = arrow::util::display::array_value_to_string(array, first).unwrap_or_default();
+    let row = first_row.saturating_add(first as u64);
+    Err(Error::refused(format!("row {row} ({value}) is not exact as {}", type_name(target))))
 }
 
 fn decimals(target: &DataType, chunks: &[Chunk], nulls: Option<&NullBuffer>) -> Result<Buffer> {

@@ -140,7 +140,12 @@ fn header(plan: &Plan, options: &WriteOptions, style: &Style) -> Result<Vec<u8>>
         names.clone_from(given);
     }
     let write = match text.header {
-        Auto::Yes => true,
+        Auto::Yes => {
+            if names.iter().all(String::is_empty) {
+                names = plan.arrays.iter().map(|m| m.name.clone()).collect();
+            }
+            true
+        }
         Auto::No => false,
         Auto::Auto => style.header && names.iter().any(|n| !n.is_empty()),
     };

@@ -65,10 +65,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     let names = unique(&head.names, options.on_duplicate)?;
     let kept: Vec<usize> = (0..names.len()).filter(|&i| names[i].is_some()).collect();
     let name = |i: usize| names[i].as_deref().unwrap_or_default();
-    plan.tables.push(Table {
-        columns: kept.iter().map(|&i| TableColumn { array: name(i).to_string(), header: head.headers[i].clone() }).collect(),
-        ..Table::default()
-    });
+    plan.tables.push(Table { columns: kept.iter().map(|&i| TableColumn::read(name(i), &head.headers[i])).collect(), ..Table::default() });
     if options.names_only {
         plan.arrays = kept.iter().map(|&i| Type::Float64.column(name(i), None)).collect();
         return Ok(Box::new(TextSource { plan, reader: None }));

@@ -57,7 +57,7 @@ impl ArrowSource {
         let mut table = Table::default();
         for (leaf, name) in leaves.iter().zip(names) {
             let Some(name) = name else { continue };
-            table.columns.push(TableColumn { array: name.clone(), header: leaf.name.clone() });
+            table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
             let column = crate::pipe::guarded(|| shared.column(leaf, &mut meta));
             shared.columns.push(column.unwrap_or_else(|e| {

@@ -99,7 +99,7 @@ impl ParquetSource {
             let parquet = first_column[root];
             first_column[root] += schema::parquet_columns(leaf.field.data_type());
             let Some(name) = name else { continue };
-            table.columns.push(TableColumn { array: name.clone(), header: leaf.name.clone() });
+            table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
             let unreadable = int96_errors.iter().find(|(c, _)| *c == parquet).map(|(_, e)| arrow_model::again(e));
             let column = match unreadable {

@@ -156,6 +156,7 @@ fn stored_type(t: &DataType) -> DataType {
     match t {
         DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
         DataType::Time32(TimeUnit::Second) => DataType::Time32(TimeUnit::Millisecond),
+        DataType::Date64 => DataType::Date32,
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(stored_field).collect()),
         DataType::List(f) => DataType::List(stored_field(f)),
         DataType::LargeList(f) => DataType::LargeList(stored_field(f)),
@@ -180,8 +181,11 @@ impl Encode for Encoder {
                     continue;
                 }
                 let array = self.export.columns[i].build(&self.metas, &chunks, block.rows as usize)?;
-                let array: ArrayRef =
-                    if array.data_type() == field.data_type() { array } else { arrow_model::cast_exact(&array, field.data_type())? };
+                let array: ArrayRef = if array.data_type() == field.data_type() {
+                    array
+                } else {
+                    arrow_model::cast_exact(&array, field.data_type(), block.first_row).map_err(|e| e.array(field.name()))?
+                };
                 for leaf in compute_leaves(field, &array).map_err(crate_error)? {
                     let mut writer = writers.next().ok_or_else(|| Error::failed("a column without a writer"))?;
                     writer.write(&leaf).map_err(crate_error)?;
