@@ -201,7 +201,7 @@ fn columns_without_a_header_are_named_where_names_are_needed() {
     become_of(&bare, &[], "col0|col1");
     become_of(&bare, &["--add-prefix", "p."], "p.col0|p.col1");
     become_of(&twice, &["--on-duplicate", "rename"], "a|a_1|");
-    npk(&["convert", &bare, &store, "-f"]);
+    npk(&["convert", &bare, &store, "-f", "--layout", "matrix"]);
     npk(&["convert", &store, &out, "-f"]);
     assert_eq!(python(s.path(), names).trim(), "col0|col1", "of a matrix");
     // Text without a header stays text without one.
