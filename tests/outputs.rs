@@ -155,3 +155,17 @@ fn what_cannot_fit_is_not_begun() {
         assert!(!s.join(out).exists());
     }
 }
+
+#[test]
+fn a_file_for_each_array_is_named_as_in_a_store() {
+    let s = Scratch::new();
+    let (input, long) = (s.join("m.safetensors"), "x".repeat(300));
+    let names = ["a/b", "a%2Fb", "B", "b", "nl\nx", "100%", &long];
+    let one = |name| (name, "U8", &[1u64][..], vec![7u8]);
+    safetensors(&input, &names.map(one));
+    npk(&["convert", &input.display().to_string(), &at(&s, "out/"), "--to", "npy"]);
+    let mut files: Vec<String> = std::fs::read_dir(s.join("out")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files[..6], ["%62.npy", "100%.npy", "B.npy", "a%252Fb.npy", "a%2Fb.npy", "nl%0Ax.npy"]);
+    assert!(files.len() == 7 && files[6].len() == 255 && files[6].starts_with("xxx"), "{files:?}");
+}

@@ -2,6 +2,7 @@
 
 use super::sources::{Found, check_shards, expand, listed, place};
 use super::*;
+use crate::codec::store::names::Names;
 
 /// Which sources make which outputs.
 pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
@@ -63,10 +64,10 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
         }
         match one_file_each(job, &found.path, format) {
             Some(names) => {
+                // A name is one file name here, escaped as in stores.
+                let mut files = Names::with_ending(ending);
                 for name in names {
-                    // A name is one file name here: what separates folders is escaped as in stores.
-                    let file = name.replace('%', "%25").replace('/', "%2F");
-                    add(format!("{base}/{}{file}.{ending}", found.below), Some(name))?;
+                    add(format!("{base}/{}{}", found.below, files.give(&name)), Some(name))?;
                 }
             }
             None => add(format!("{base}/{}{stem}.{ending}", found.below), None)?,

@@ -1,4 +1,4 @@
-//! Names of data files: `data_<name>.npkd`, spelled plainly wherever a file may be called so.
+//! Names of files for arrays, in stores `data_<name>.npkd`, spelled plainly wherever a file may be called so.
 //!
 //! Numpack 0.4.5 always opens the plain spelling, so it is kept for every name that is a plain file name. Escaped as
 //! `%XX` are `/`, NUL and control characters; further bytes only where two arrays would meet in one file, also on disks
@@ -9,15 +9,25 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-/// Bytes that a file name may have, less `data_` and `.npkd`.
-const MOST_BYTES: usize = 255 - 10;
+/// Bytes that a file name may have.
+const MOST_BYTES: usize = 255;
 
-/// Names given so far.
-#[derive(Default)]
+/// Names given so far, in one directory.
 pub struct Names {
     taken: HashSet<String>,
+    /// What stands before the array's name.
+    before: &'static str,
+    /// What stands behind it.
+    after: String,
     /// No `..` anywhere: NumPack's `unpack` refuses it even inside a name.
     packed: bool,
+}
+
+impl Default for Names {
+    /// The data files of a store.
+    fn default() -> Names {
+        Names { taken: HashSet::new(), before: "data_", after: ".npkd".into(), packed: false }
+    }
 }
 
 impl Names {
@@ -26,21 +36,28 @@ impl Names {
         Names { packed: true, ..Names::default() }
     }
 
+    /// For files of another format, an array each.
+    pub fn with_ending(ending: &str) -> Names {
+        Names { before: "", after: format!(".{ending}"), ..Names::default() }
+    }
+
     /// A data file that is there already.
     pub fn take(&mut self, file: &str) {
         self.taken.insert(file.to_lowercase());
     }
 
-    /// The data file for an array of this name.
+    /// The file for an array of this name.
     pub fn give(&mut self, name: &str) -> String {
         let chars = name.chars().count();
+        let most = MOST_BYTES.saturating_sub(self.before.len() + self.after.len());
         let mut tries = [(false, 0), (true, 0)].into_iter().chain((1..=chars).map(|n| (true, n)));
         loop {
             let file = match tries.next() {
-                Some((percent, first)) => format!("data_{}.npkd", escape(name, percent, first, self.packed)),
+                Some((percent, first)) => escape(name, percent, first, self.packed, most),
                 // Only names made to collide get here.
-                None => format!("data_{}.npkd", hashed("", &format!("{name}\0{}", self.taken.len()))),
+                None => hashed("", &format!("{name}\0{}", self.taken.len()), most),
             };
+            let file = format!("{}{file}{}", self.before, self.after);
             if self.taken.insert(file.to_lowercase()) {
                 return file;
             }
@@ -49,7 +66,7 @@ impl Names {
 }
 
 /// `percent`: escape `%`, too. `first`: so many characters from the first on are escaped whatever they are.
-fn escape(name: &str, percent: bool, first: usize, packed: bool) -> String {
+fn escape(name: &str, percent: bool, first: usize, packed: bool, most: usize) -> String {
     let mut out = String::with_capacity(name.len());
     let mut chars = name.chars().enumerate().peekable();
     while let Some((i, c)) = chars.next() {
@@ -63,12 +80,12 @@ fn escape(name: &str, percent: bool, first: usize, packed: bool) -> String {
             out.push(c);
         }
     }
-    if out.len() > MOST_BYTES { hashed(&out, name) } else { out }
+    if out.len() > most { hashed(&out, name, most) } else { out }
 }
 
-fn hashed(escaped: &str, name: &str) -> String {
+fn hashed(escaped: &str, name: &str, most: usize) -> String {
     let digest = Sha256::digest(name.as_bytes());
-    let mut cut = escaped.len().min(MOST_BYTES - 17);
+    let mut cut = escaped.len().min(most - 17);
     while !escaped.is_char_boundary(cut) {
         cut -= 1;
     }
