@@ -158,7 +158,7 @@ fn conversions_survive_faults() {
     let output = npk_command()
         .args(["convert", &server.url("m.safetensors"), out.to_str().unwrap()])
         .envs(server.environment())
-        .env("NPK_READ_TIMEOUT_MS", "300")
+        .env("NPK_READ_TIMEOUT_MS", "1000")
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

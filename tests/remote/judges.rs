@@ -93,7 +93,11 @@ fn free_ports() -> u16 {
 }
 
 impl Weed {
+    /// Starts one; anew where somebody else took one of its ports in between.
     fn start() -> Weed {
+        (0..5).find_map(|_| Weed::try_start()).expect("SeaweedFS does not start")
+    }
+    fn try_start() -> Option<Weed> {
         let scratch = Scratch::new();
         std::fs::create_dir(scratch.join("data")).unwrap();
         let config = format!(
@@ -109,7 +113,7 @@ impl Weed {
             command.args([format!("-{name}.port"), (port + i as u16).to_string()]);
         }
         let child = command.current_dir(scratch.path()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let weed = Weed { child, endpoint: format!("http://127.0.0.1:{}", port + 3), _scratch: scratch };
+        let mut weed = Weed { child, endpoint: format!("http://127.0.0.1:{}", port + 3), _scratch: scratch };
         // It is there when it refuses who is not known, as it should.
         let end = Instant::now() + Duration::from_secs(60);
         loop {
@@ -122,7 +126,10 @@ impl Weed {
                 Some(answer.starts_with(b"HTTP/1.1 40"))
             });
             if ready == Some(true) {
-                return weed;
+                return Some(weed);
+            }
+            if weed.child.try_wait().unwrap().is_some() {
+                return None;
             }
             std::thread::yield_now();
         }

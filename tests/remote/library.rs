@@ -91,7 +91,7 @@ fn keys_are_bytes() {
     let mut expected: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
     expected.sort();
     assert_eq!(listed, expected);
-    for bad in ["a//b", "/a", "a/../b", "./a"] {
+    for bad in ["a//b", "/a", "a/../b", "./a", "a\tb"] {
         assert_eq!(open(&server.url(bad), &options(&server)).unwrap_err().kind(), npk::error::Kind::Refused, "{bad}");
     }
 }

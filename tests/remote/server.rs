@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::combinators::BoxBody;
@@ -41,6 +42,8 @@ pub enum Fault {
     NoRanges,
     /// Served so many milliseconds later.
     Delay(u64),
+    /// As well, even if the client has gone by then.
+    Late(u64),
     /// This answer, with these headers.
     Answer(u16, Vec<(&'static str, &'static str)>, String),
 }
@@ -69,6 +72,8 @@ struct State {
     web: bool,
     rules: Mutex<Vec<Rule>>,
     log: Mutex<Vec<Asked>>,
+    /// Requests that are served late.
+    late: AtomicUsize,
 }
 
 pub struct Server {
@@ -126,6 +131,21 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
                 return Ok(answer.body(Full::new(Bytes::from(body.clone())).map_err(|e: Infallible| match e {}).boxed()).unwrap());
             }
             Fault::Delay(millis) => tokio::time::sleep(std::time::Duration::from_millis(*millis)).await,
+            Fault::Late(millis) => {
+                let (parts, body) = request.into_parts();
+                let request = Request::from_parts(parts, s3s::Body::from(body.collect().await?.to_bytes()));
+                let (s3, state, millis) = (s3.clone(), state.clone(), *millis);
+                state.late.fetch_add(1, Ordering::SeqCst);
+                let served = tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                    let answer = s3.call(request).await;
+                    state.late.fetch_sub(1, Ordering::SeqCst);
+                    answer
+                });
+                let answer = served.await?.map_err(|e| BoxError::from(format!("{e:?}")))?;
+                let (parts, body) = answer.into_parts();
+                return Ok(Response::from_parts(parts, SyncBody(Mutex::new(Box::pin(body))).boxed()));
+            }
             Fault::Refuse => return Err(broken()),
             Fault::Hang => std::future::pending().await,
             Fault::Before(happens) => happens(),
@@ -299,9 +319,15 @@ impl Server {
     }
     /// Waits until a request has come that fits.
     pub fn wait_for(&self, matches: impl Fn(&Asked) -> bool) {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while !self.state.log.lock().unwrap().iter().any(&matches) {
             assert!(std::time::Instant::now() < end, "the request did not come");
+            std::thread::yield_now();
+        }
+    }
+    /// Waits until nothing is served late any more.
+    pub fn wait_for_the_late(&self) {
+        while self.state.late.load(Ordering::SeqCst) > 0 {
             std::thread::yield_now();
         }
     }

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::errors::{Failure, What};
-use super::upload::{Arrived, Begun, UNDO, Upload, abort, complete, exists, interrupted, lock, put, supported};
+use super::upload::{Arrived, Begun, UNDO, Upload, abort, complete, exists, interrupted, lock, settle, supported};
 use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
 use crate::format::Existing;
@@ -83,9 +82,15 @@ fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>) {
         lock(begun).close();
     }
     let work = async {
-        let aborts: Vec<_> = begun.iter().map(|(path, begun)| abort(backend, path, begun)).collect();
-        let aborts = futures_util::stream::iter(aborts).buffer_unordered(AT_A_TIME).collect::<()>();
-        futures_util::future::join(aborts, delete(backend, fresh)).await.1
+        let aborts: Vec<_> = begun
+            .iter()
+            .map(|(path, begun)| async {
+                settle(begun).await;
+                abort(backend, path, begun).await;
+            })
+            .collect();
+        futures_util::stream::iter(aborts).buffer_unordered(AT_A_TIME).collect::<()>().await;
+        delete(backend, fresh).await
     };
     if let Ok(runtime) = runtime() {
         let _ = runtime.block_on(async { tokio::time::timeout(2 * UNDO, work).await });
@@ -96,7 +101,7 @@ fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>) {
 const AT_A_TIME: usize = 16;
 
 /// Deletes what can be deleted; the first failure is told.
-async fn delete(backend: &RemoteBackend, paths: Vec<Path>) -> Result<(), Failure> {
+pub(super) async fn delete(backend: &RemoteBackend, paths: Vec<Path>) -> Result<(), Failure> {
     let work: Vec<_> = paths
         .iter()
         .map(|path| {
@@ -119,6 +124,12 @@ struct DirFile {
     replaces: bool,
 }
 
+/// What the undo must know, as long as there is none under way.
+fn open(written: &Mutex<Written>) -> Result<MutexGuard<'_, Written>> {
+    let written = lock(written);
+    if written.closed { Err(interrupted()) } else { Ok(written) }
+}
+
 impl Write for DirFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.upload.push(buf).map_err(io::Error::other)?;
@@ -131,14 +142,11 @@ impl Write for DirFile {
 
 impl Output for DirFile {
     fn commit(mut self: Box<Self>) -> Result<()> {
-        if lock(&self.written).closed {
-            return Err(interrupted());
-        }
         if self.replaces {
             let arrived = self.upload.arrive()?;
             lock(&self.written).arrived.push(arrived);
         } else {
-            lock(&self.written).fresh.push(self.upload.path.clone());
+            open(&self.written)?.fresh.push(self.upload.path.clone());
             self.upload.finish()?;
             self.upload.forget();
             let mut written = lock(&self.written);
@@ -186,7 +194,7 @@ impl OutputDir for DirOutput {
         let key = format!("{}{relative}", self.prefix);
         let before = self.before.get(relative).cloned().flatten();
         let upload = Upload::new(self.backend.clone(), key, before)?;
-        let mut written = lock(&self.written);
+        let mut written = open(&self.written)?;
         written.keys.push(relative.to_string());
         written.begun.push((upload.path.clone(), upload.begun.clone()));
         drop(written);
@@ -195,21 +203,24 @@ impl OutputDir for DirOutput {
 
     fn commit(mut self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()> {
         let (arrived, mut keys) = {
-            let mut w = lock(&self.written);
+            let mut w = open(&self.written)?;
             (std::mem::take(&mut w.arrived), w.keys.clone())
         };
         let work: Vec<_> = arrived.iter().map(|a| complete(&self.backend, a)).collect();
         runtime()?.block_on(futures_util::stream::iter(work).buffer_unordered(AT_A_TIME).try_collect::<()>()).map_err(|f| self.fail(f))?;
         for (name, bytes) in last {
-            let key = format!("{}{name}", self.prefix);
-            let path = super::url::path(&key)?;
+            let mut upload = Upload::new(self.backend.clone(), format!("{}{name}", self.prefix), None)?;
             keys.push(name.to_string());
-            if self.before.is_empty() {
-                lock(&self.written).fresh.push(path.clone());
+            {
+                let mut written = open(&self.written)?;
+                written.begun.push((upload.path.clone(), upload.begun.clone()));
+                if self.before.is_empty() {
+                    written.fresh.push(upload.path.clone());
+                }
             }
-            let work = put(&self.backend, &path, Bytes::copy_from_slice(bytes));
-            runtime()?.block_on(work).map_err(|f| self.fail(f))?;
-            self.backend.forget(&key);
+            upload.push(bytes)?;
+            upload.finish()?;
+            upload.forget();
         }
         if let Some(guard) = self.guard.take() {
             guard.commit(|| Ok::<(), Error>(()))?;

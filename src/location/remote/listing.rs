@@ -1,5 +1,7 @@
 //! Listings: pages of them, everything below a prefix, one level.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use object_store::list::PaginatedListOptions;
 use object_store::path::Path;
@@ -112,7 +114,7 @@ impl RemoteBackend {
 /// Leaves out of a page what the client library has no name for, as `a//b`: one such key would make it drop the page.
 pub(super) fn without_odd_keys(page: Bytes) -> Bytes {
     let Ok(text) = std::str::from_utf8(&page) else { return page };
-    let mut text = std::borrow::Cow::Borrowed(text);
+    let mut text = Cow::Borrowed(text);
     for (entry, name) in [("Contents", "Key"), ("CommonPrefixes", "Prefix"), ("Blob", "Name"), ("BlobPrefix", "Name")] {
         let (open, close, name) = (format!("<{entry}>"), format!("</{entry}>"), format!("<{name}>"));
         let (mut kept, mut rest) = (String::new(), &*text);
@@ -121,7 +123,8 @@ pub(super) fn without_odd_keys(page: Bytes) -> Bytes {
         {
             let end = from + len + close.len();
             let key = rest[from..end].split_once(&name).and_then(|(_, r)| r.split_once("</")).map_or("", |(key, _)| key);
-            let odd = key.starts_with('/') || Path::parse(key).is_err();
+            let key = unescaped(key);
+            let odd = key.starts_with('/') || Path::parse(&key).is_err();
             kept.push_str(&rest[..if odd { from } else { end }]);
             rest = &rest[end..];
         }
@@ -131,7 +134,26 @@ pub(super) fn without_odd_keys(page: Bytes) -> Bytes {
         }
     }
     match text {
-        std::borrow::Cow::Borrowed(_) => page,
-        std::borrow::Cow::Owned(text) => text.into(),
+        Cow::Borrowed(_) => page,
+        Cow::Owned(text) => text.into(),
     }
+}
+
+/// The characters that XML writes as numbers (`&#x9;`), among them those that no name of the client library may hold.
+fn unescaped(text: &str) -> Cow<'_, str> {
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some((before, behind)) = rest.split_once("&#") {
+        let number = behind.split_once(';').and_then(|(number, behind)| {
+            let value = match number.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            Some((char::from_u32(value.ok()?)?, behind))
+        });
+        let Some((character, behind)) = number else { break };
+        plain.push_str(before);
+        plain.push(character);
+        rest = behind;
+    }
+    if plain.is_empty() { text.into() } else { (plain + rest).into() }
 }

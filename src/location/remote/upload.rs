@@ -25,6 +25,8 @@ const PARTS_A_SIZE: usize = 1250;
 const FLIGHT_BYTES: usize = 40 << 20;
 /// What an interrupted run waits for an upload to be taken back.
 pub(super) const UNDO: Duration = Duration::from_secs(10);
+/// And for an object that is just being sent to arrive.
+const SETTLE: Duration = Duration::from_secs(3);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
@@ -35,6 +37,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Begun {
     id: Option<MultipartId>,
     tasks: Vec<AbortHandle>,
+    /// The object itself, sent in one piece.
+    put: Option<AbortHandle>,
     /// Being asked for.
     beginning: bool,
     /// Taken back: nothing may begin any more.
@@ -52,6 +56,18 @@ impl Begun {
     /// All that was sent has become an object.
     pub fn forget_tasks(&mut self) {
         self.tasks.clear();
+    }
+}
+
+/// Waits for an object on its way: deleted before it arrives, it would be there in the end.
+pub(super) async fn settle(begun: &Mutex<Begun>) {
+    let end = Instant::now() + SETTLE;
+    let coming = || lock(begun).put.clone().filter(|put| !put.is_finished());
+    while let Some(put) = coming() {
+        if Instant::now() > end {
+            put.abort();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -156,6 +172,7 @@ impl Upload {
     fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+        keep: impl FnOnce(&mut Begun, AbortHandle),
     ) -> Result<JoinHandle<Result<T, Failure>>> {
         let runtime = runtime()?;
         let mut begun = lock(&self.begun);
@@ -163,7 +180,7 @@ impl Upload {
             return Err(interrupted());
         }
         let task = runtime.spawn(work);
-        begun.tasks.push(task.abort_handle());
+        keep(&mut begun, task.abort_handle());
         Ok(task)
     }
     fn send(&mut self) -> Result<()> {
@@ -182,7 +199,7 @@ impl Upload {
         let bytes = std::mem::take(&mut self.buffer).into_bytes();
         let (backend, path, index) = (self.backend.clone(), self.path.clone(), self.asked);
         self.asked += 1;
-        let task = self.spawn(async move {
+        let part = async move {
             let _room = room;
             backend
                 .retrying(|| async {
@@ -190,7 +207,8 @@ impl Upload {
                     backend.storage()?.parts.put_part(&path, &id, index, payload).await.map_err(|e| Failure::from_store(&e))
                 })
                 .await
-        })?;
+        };
+        let task = self.spawn(part, |begun, task| begun.tasks.push(task))?;
         self.coming.push_back(task);
         // Where others hold all the memory, this part goes before the next one is filled.
         if alone { self.take_front() } else { Ok(()) }
@@ -228,8 +246,13 @@ impl Upload {
         if self.asked == 0 {
             let bytes = std::mem::take(&mut self.buffer).into_bytes();
             let (backend, path) = (self.backend.clone(), self.path.clone());
-            let task = self.spawn(async move { put(&backend, &path, bytes).await })?;
-            return runtime()?.block_on(task).map_err(|_| interrupted())?.map_err(|f| self.fail(f));
+            let task = self.spawn(async move { put(&backend, &path, bytes).await }, |begun, task| begun.put = Some(task))?;
+            let done = runtime()?.block_on(task).map_err(|_| interrupted())?;
+            if done.as_ref().is_err_and(|f| f.tries(1) == 0) {
+                // It was refused: there is nothing to take back.
+                lock(&self.begun).put = None;
+            }
+            return done.map_err(|f| self.fail(f));
         }
         let arrived = self.arrive()?;
         runtime()?.block_on(complete(&self.backend, &arrived)).map_err(|f| self.fail(f))?;
@@ -247,7 +270,7 @@ impl Upload {
     }
 }
 
-pub(super) async fn put(backend: &RemoteBackend, path: &Path, bytes: Bytes) -> Result<(), Failure> {
+async fn put(backend: &RemoteBackend, path: &Path, bytes: Bytes) -> Result<(), Failure> {
     let put = || async {
         let payload = PutPayload::from_bytes(bytes.clone());
         backend.storage()?.store.put(path, payload).await.map(|_| ()).map_err(|e| Failure::from_store(&e))
@@ -303,11 +326,20 @@ pub(super) fn create_file(backend: Arc<RemoteBackend>, key: &str, existing: Exis
     if before.is_some() && existing == Existing::Error {
         return Err(exists());
     }
+    let fresh = before.is_none();
     let upload = Upload::new(backend.clone(), key.to_string(), before.and_then(|p| p.etag))?;
     let (path, begun) = (upload.path.clone(), upload.begun.clone());
     let guard = cleanup::register(move || {
+        let undo = async {
+            lock(&begun).close();
+            settle(&begun).await;
+            abort(&backend, &path, &begun).await;
+            if fresh && lock(&begun).put.is_some() {
+                let _ = super::directory::delete(&backend, vec![path.clone()]).await;
+            }
+        };
         if let Ok(runtime) = runtime() {
-            let _ = runtime.block_on(async { tokio::time::timeout(UNDO, abort(&backend, &path, &begun)).await });
+            let _ = runtime.block_on(async { tokio::time::timeout(UNDO, undo).await });
         }
     });
     Ok(Box::new(FileOutput { upload, existing, guard: Some(guard) }))

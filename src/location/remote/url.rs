@@ -69,6 +69,9 @@ pub(super) fn path(key: &str) -> Result<Path> {
     if key.starts_with('/') || key.contains("//") || key.ends_with("//") {
         return Err(Error::refused("keys with an empty part (//) are not supported"));
     }
+    if key.contains(char::is_control) {
+        return Err(Error::refused("keys with control characters are not supported"));
+    }
     Path::parse(key).map_err(|_| Error::refused("keys with a part . or .. are not supported"))
 }
 
