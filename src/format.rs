@@ -155,8 +155,9 @@ pub trait Format: Sync {
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>>;
     /// What its writer can hold; `None` for a format that is only read.
     fn holds(&self) -> Option<&'static Holds>;
-    /// Refuses what [`Holds`] cannot express (names, limits), before anything is written: one error an array.
-    fn refuse(&self, _plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
+    /// Refuses what [`Holds`] cannot express (names, limits) and options that do not fit, before anything is written: one
+    /// error an array, one an option. Whatever [`Format::create`] can tell without the data is told here.
+    fn refuse(&self, _at: &Location, _plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
         Vec::new()
     }
     /// Begins an output. Nothing is visible at `at` before [`Sink::finish`].

@@ -277,6 +277,11 @@ fn a_dry_run_changes_nothing_and_exits_as_the_run_would() {
     assert!(said.contains("3 arrays") && said.contains("model.head"), "{said}");
     npk_fails(4, &["convert", "-n", &m, &at(&s, "o.npy")]);
     npk_fails(3, &["convert", "-n", &m, &at(&s, "none/o.npk")]);
+    for (out, compression) in
+        [("o.npz", "deflate:20"), ("o.npkg", "zstd:99"), ("o.parquet", "deflate"), ("o.feather", "lz4:3"), ("o.csv", "snappy")]
+    {
+        npk_fails(2, &["convert", "-n", &m, &at(&s, out), "-a", "model.layer.0.bias", "-c", compression]);
+    }
     npk(&["convert", &m, &at(&s, "o.npk")]);
     npk_fails(5, &["convert", "-n", &m, &at(&s, "o.npk")]);
     assert_eq!(s.names(), ["m.safetensors", "o.npk"]);

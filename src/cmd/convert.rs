@@ -315,7 +315,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     if job.write.existing == Existing::Error && unit.sources.iter().any(|s| same_place(s, &unit.dst)) {
         return Err(Error::exists("source and destination are the same").file(dst.display()).hint("--force replaces it"));
     }
-    Error::all(format.refuse(&plan, &write)).map_err(|e| e.file(dst.display()))?;
+    Error::all(format.refuse(&dst, &plan, &write)).map_err(|e| e.file(dst.display()))?;
     for note in plan.notes.iter().chain(&notes) {
         job.note(note);
     }

@@ -33,7 +33,7 @@ use crate::codec::text::dialect::Dialect;
 use crate::codec::text::number::Reader;
 use crate::codec::text::sink::{self, Style, check_decimal, check_delimiter};
 use crate::codec::text::source::{self, Flavor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{CategoryKind, Dtype, Logical, Plan};
@@ -117,10 +117,17 @@ impl Format for Csv {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        let delimiter = options.text.delimiter.unwrap_or_else(|| delimiter(at));
-        sink::create(at, plan, options, Style { delimiter, quote: Some(b'"'), nan: "NaN", booleans: ["False", "True"], header: true })
+    fn refuse(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        sink::refuse(at, plan, options, &style(at, options))
     }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        sink::create(at, plan, options, &style(at, options))
+    }
+}
+
+fn style(at: &Location, options: &WriteOptions) -> Style {
+    let delimiter = options.text.delimiter.unwrap_or_else(|| delimiter(at));
+    Style { delimiter, quote: Some(b'"'), nan: "NaN", booleans: ["False", "True"], header: true }
 }
 
 /// Text without a signature: only its name and the absence of binary bytes speak for it.

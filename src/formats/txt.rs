@@ -29,7 +29,7 @@ use crate::codec::text::dialect::Dialect;
 use crate::codec::text::number::Reader;
 use crate::codec::text::sink::{self, Style, check_decimal, check_delimiter};
 use crate::codec::text::source::{self, Flavor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Arrays, Auto, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
@@ -104,8 +104,14 @@ impl Format for Txt {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        let delimiter = options.text.delimiter.unwrap_or(b' ');
-        sink::create(at, plan, options, Style { delimiter, quote: None, nan: "nan", booleans: ["0", "1"], header: false })
+    fn refuse(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        sink::refuse(at, plan, options, &style(options))
     }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        sink::create(at, plan, options, &style(options))
+    }
+}
+
+fn style(options: &WriteOptions) -> Style {
+    Style { delimiter: options.text.delimiter.unwrap_or(b' '), quote: None, nan: "nan", booleans: ["0", "1"], header: false }
 }

@@ -253,7 +253,7 @@ zarr.create_array('s.zarr/packed', data=f, chunks=(4,4,5), filters=[TransposeCod
 /// Copies a store through the pipe into another.
 fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Result<(), Error> {
     let source = Zarr.open(&Location::local(from), &ReadOptions { memory_bytes, ..ReadOptions::default() })?;
-    let errors = Zarr.refuse(source.plan(), options);
+    let errors = Zarr.refuse(&Location::local("z.zarr"), source.plan(), options);
     Error::all(errors)?;
     let mut create = |plan: &Plan| Zarr.create(&Location::local(to), plan, options);
     pipe::run(source, Vec::new(), Zarr.holds().unwrap(), &mut create, &pipe::Settings::new(2, memory_bytes)).map(|_| ())
@@ -593,10 +593,10 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
     }
     for name in ["a//b", "../a", "a/zarr.json", "__x", "x/.."] {
         let plan = Plan { arrays: vec![ArrayMeta::new(name, npk::model::Dtype::U8, &[1])], ..Plan::default() };
-        assert_eq!(Zarr.refuse(&plan, &WriteOptions::default()).len(), 1, "{name}");
+        assert_eq!(Zarr.refuse(&Location::local("z.zarr"), &plan, &WriteOptions::default()).len(), 1, "{name}");
     }
     let two = ["a", "a/b"].map(|n| ArrayMeta::new(n, npk::model::Dtype::U8, &[1]));
-    assert_eq!(Zarr.refuse(&Plan { arrays: two.into(), ..Plan::default() }, &WriteOptions::default()).len(), 1);
+    assert_eq!(Zarr.refuse(&Location::local("z.zarr"), &Plan { arrays: two.into(), ..Plan::default() }, &WriteOptions::default()).len(), 1);
 }
 
 /// Damaged metadata, chunks, shards and zips: an error or values, never a panic.

@@ -31,7 +31,7 @@ pub fn convert(from: &str, input: &Location, to: &str, output: &Location, option
     let source = by_name(from).unwrap().open(input, &ReadOptions::default())?;
     let target = by_name(to).unwrap();
     let mut create = |plan: &Plan| {
-        if let Some(error) = target.refuse(plan, options).into_iter().next() {
+        if let Some(error) = target.refuse(output, plan, options).into_iter().next() {
             return Err(error);
         }
         target.create(output, plan, options)

@@ -68,15 +68,25 @@ pub fn check_decimal(decimal: u8) -> Result<()> {
 ///
 /// # Errors
 /// What cannot be created; usage.
-pub fn create(at: &Location, plan: &Plan, options: &WriteOptions, style: Style) -> Result<Box<dyn Sink>> {
+pub fn create(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) -> Result<Box<dyn Sink>> {
+    let encoder = Arc::new(encoder(at, plan, options, style)?);
+    Ok(Box::new(TextSink { output: at.create_file(options.existing, options.sync)?, encoder, bytes: 0 }))
+}
+
+/// What is wrong with the options of a text table.
+pub fn refuse(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) -> Vec<Error> {
+    encoder(at, plan, options, style).err().into_iter().collect()
+}
+
+fn encoder(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) -> Result<Encoder> {
     let text = &options.text;
     let decimal = text.decimal.unwrap_or(b'.');
     check_decimal(decimal)?;
     check_delimiter(style.delimiter, decimal)?;
     let packing = packing(at, options)?;
     let format = text.float_format.as_deref().map(Printf::parse).transpose()?;
-    let header = header(plan, options, &style)?;
-    let encoder = Encoder {
+    let header = header(plan, options, style)?;
+    Ok(Encoder {
         metas: plan.arrays.clone(),
         row_bytes: plan.arrays.iter().map(|m| m.row_bytes().unwrap_or(0).max(16)).fold(1, u64::saturating_add),
         delimiter: style.delimiter,
@@ -88,8 +98,7 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions, style: Style) 
         header,
         packing,
         categories: plan.arrays.iter().map(|_| RwLock::new(Arc::new(Vec::new()))).collect(),
-    };
-    Ok(Box::new(TextSink { output: at.create_file(options.existing, options.sync)?, encoder: Arc::new(encoder), bytes: 0 }))
+    })
 }
 
 fn packing(at: &Location, options: &WriteOptions) -> Result<Packing> {

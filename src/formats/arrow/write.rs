@@ -62,7 +62,8 @@ fn failed(e: arrow::error::ArrowError) -> Error {
     }
 }
 
-fn write_options(options: &WriteOptions) -> Result<IpcWriteOptions> {
+/// Compression and alignment.
+pub(super) fn write_options(options: &WriteOptions) -> Result<IpcWriteOptions> {
     let c = options.compression_among("feather", &["none", "uncompressed", "lz4", "zstd"])?;
     let (name, level) = c.map_or(("zstd", None), |c| (c.name.as_str(), c.level));
     let kind = match name {

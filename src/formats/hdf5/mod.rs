@@ -137,7 +137,7 @@ impl Format for Hdf5 {
         None
     }
     #[cfg(feature = "hdf5")]
-    fn refuse(&self, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         write::refuse(plan, options)
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {

@@ -76,6 +76,9 @@ impl Format for Npkg {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
+    fn refuse(&self, _at: &Location, _plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        write::method(options).err().into_iter().collect()
+    }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         if matches!(options.existing, Existing::Merge { .. } | Existing::Append) {
             return Err(Error::usage("a packed store cannot be added to").hint("convert it to a .npk store, add to that, pack it again"));

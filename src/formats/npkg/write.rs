@@ -19,20 +19,25 @@ const LEVEL: i32 = 3;
 const HEADER_BYTES: u64 = 13;
 
 #[derive(Clone, Copy)]
-enum Method {
+pub(super) enum Method {
     None,
     Zstd(i32),
     Zlib(u32),
 }
 
-/// Begins a package.
-pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-    let method = match options.compression_among("npkg", &["zstd", "zlib", "none"])? {
+/// How members are packed.
+pub(super) fn method(options: &WriteOptions) -> Result<Method> {
+    Ok(match options.compression_among("npkg", &["zstd", "zlib", "none"])? {
         None => Method::Zstd(LEVEL),
         Some(c) if c.name == "zstd" => Method::Zstd(level(c.level, LEVEL, 1, 22)?),
         Some(c) if c.name == "zlib" => Method::Zlib(level(c.level, 6, 1, 9)? as u32),
         Some(_) => Method::None,
-    };
+    })
+}
+
+/// Begins a package.
+pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    let method = method(options)?;
     let mut names = Names::packed();
     let mut arrays = Vec::with_capacity(plan.arrays.len());
     for meta in &plan.arrays {

@@ -90,7 +90,7 @@ impl Format for Npz {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
-    fn refuse(&self, plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         let refuse = |name: &str| {
             let leaves = name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..");
             let why = if name.contains('\0') {
@@ -104,7 +104,7 @@ impl Format for Npz {
             };
             Some(Error::refused(why).array(name).hint("rename it with --rename"))
         };
-        plan.arrays.iter().filter_map(|a| refuse(&a.name)).collect()
+        plan.arrays.iter().filter_map(|a| refuse(&a.name)).chain(write::level(options).err()).collect()
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         write::create(at, plan, options)

@@ -24,10 +24,9 @@ struct Array {
     rows: u64,
 }
 
-/// Begins an archive.
-pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-    let compression = options.compression_among("npz", &["deflate", "none"])?;
-    let level = match compression {
+/// The level of deflate; `None`: stored.
+pub(super) fn level(options: &WriteOptions) -> Result<Option<u32>> {
+    Ok(match options.compression_among("npz", &["deflate", "none"])? {
         Some(c) if c.name == "none" => None,
         Some(c) => match c.level {
             None => Some(6),
@@ -35,7 +34,12 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
             Some(level) => return Err(Error::usage(format!("deflate has no level {level}")).hint("give one of 0 to 9")),
         },
         None => Some(6),
-    };
+    })
+}
+
+/// Begins an archive.
+pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    let level = level(options)?;
     let mut arrays = Vec::with_capacity(plan.arrays.len());
     let mut members = Vec::with_capacity(plan.arrays.len());
     for meta in &plan.arrays {

@@ -76,11 +76,9 @@ impl Format for Parquet {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
-    fn refuse(&self, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        match crate::codec::arrow_model::Export::new(plan, options) {
-            Ok(_) => Vec::new(),
-            Err(e) => vec![e],
-        }
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        let export = crate::codec::arrow_model::Export::new(plan, options).err();
+        export.into_iter().chain(write::codec(options).err()).collect()
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         Ok(Box::new(write::ParquetSink::create(at, plan, options)?))

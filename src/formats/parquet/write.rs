@@ -129,7 +129,8 @@ fn group_rows(plan: &Plan, options: &WriteOptions) -> Result<u64> {
     Ok((bytes / row_bytes.max(1)).clamp(1, GROUP_ROWS))
 }
 
-fn codec(options: &WriteOptions) -> Result<Compression> {
+/// The file's codec.
+pub(super) fn codec(options: &WriteOptions) -> Result<Compression> {
     let Some(c) = options.compression_among("parquet", CODECS)? else { return Ok(Compression::SNAPPY) };
     let bad = |e: parquet::errors::ParquetError| Error::usage(format!("level {} of {}: {e}", c.level.unwrap_or(0), c.name));
     let level = |default: i32| c.level.unwrap_or(default);

@@ -117,7 +117,7 @@ impl Format for Pt {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
-    fn refuse(&self, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         if options.single && plan.arrays.len() != 1 { vec![write::single_error(plan)] } else { Vec::new() }
     }
     fn ties(&self) -> bool {

@@ -95,7 +95,7 @@ impl Format for Safetensors {
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)
     }
-    fn refuse(&self, plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
+    fn refuse(&self, _at: &Location, plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
         let reserved = plan.arrays.iter().filter(|a| a.name == METADATA);
         reserved.map(|a| Error::refused("safetensors keeps this name for itself").array(&a.name).hint("rename it with --rename")).collect()
     }

@@ -134,7 +134,7 @@ impl Format for Zarr {
         };
         Some(&HOLDS)
     }
-    fn refuse(&self, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         // Rows that only reading tells are known by the time of `create`.
         let mut plan = plan.clone();
         plan.arrays.iter_mut().for_each(|a| a.rows = a.rows.or(Some(1)));
