@@ -248,3 +248,14 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
         self.map_err(|e| e.into().array(array))
     }
 }
+
+/// A panic in a decoder (a fault of ours or of a library, met on hostile bytes) is an error like others.
+///
+/// # Errors
+/// Those of `work`, or its panic.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::corrupt(format!("the bytes cannot be decoded ({})", text.unwrap_or("internal fault"))))
+    })
+}

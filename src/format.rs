@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+pub use crate::location::Existing;
 use crate::location::{Blob, Location};
 use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Logical, Plan};
 
@@ -240,6 +241,33 @@ pub trait ReadRows: Send + Sync {
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()>;
 }
 
+/// A transformation that needs the chunks in order (codes of text, offsets, columns side by side). Stateless ones wrap
+/// the source instead.
+pub trait Stage: Send {
+    /// What comes out, for this plan.
+    fn plan(&self) -> &Plan;
+    /// The order that comes out where chunks go in as `order`.
+    fn order(&self, order: Order) -> Order {
+        order
+    }
+    /// The order that must go in.
+    fn wants(&self) -> Order {
+        Order::Any
+    }
+    /// Takes a chunk (array index of the plan before), emits chunks (of [`Stage::plan`]).
+    ///
+    /// # Errors
+    /// Values that cannot be taken.
+    fn push(&mut self, chunk: Chunk, emit: Emit<'_>) -> Result<()>;
+    /// After the last chunk.
+    ///
+    /// # Errors
+    /// As [`Stage::push`].
+    fn flush(&mut self, _emit: Emit<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Bytes of a local file.
 #[derive(Clone, Debug)]
 pub struct Extent {
@@ -444,23 +472,6 @@ pub struct Compression {
     pub name: String,
     /// The level, where one was given.
     pub level: Option<i32>,
-}
-
-/// What is done about an output that exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Existing {
-    /// Exit 5.
-    #[default]
-    Error,
-    /// Replaced as a whole, once the new one is complete.
-    Replace,
-    /// Arrays are added to a store; `replace` lets them replace arrays of the same name.
-    Merge {
-        /// `--force`.
-        replace: bool,
-    },
-    /// Rows are added to the arrays of a store.
-    Append,
 }
 
 /// How outputs are written. One value serves all formats; each reads what concerns it.

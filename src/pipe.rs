@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::error::{Error, Result};
-use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source};
+use crate::error::{Error, Result, guarded};
+use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source, Stage};
 use crate::model::{Chunk, Plan};
 
 mod blocks;
@@ -28,33 +28,6 @@ pub use copy::may_share;
 pub use cutter::Sequenced;
 use position::by_position;
 use turn::{decode, in_turn};
-
-/// A transformation that needs the chunks in order (codes of text, offsets, columns side by side). Stateless ones wrap
-/// the source instead.
-pub trait Stage: Send {
-    /// What comes out, for this plan.
-    fn plan(&self) -> &Plan;
-    /// The order that comes out where chunks go in as `order`.
-    fn order(&self, order: Order) -> Order {
-        order
-    }
-    /// The order that must go in.
-    fn wants(&self) -> Order {
-        Order::Any
-    }
-    /// Takes a chunk (array index of the plan before), emits chunks (of [`Stage::plan`]).
-    ///
-    /// # Errors
-    /// Values that cannot be taken.
-    fn push(&mut self, chunk: Chunk, emit: Emit<'_>) -> Result<()>;
-    /// After the last chunk.
-    ///
-    /// # Errors
-    /// As [`Stage::push`].
-    fn flush(&mut self, _emit: Emit<'_>) -> Result<()> {
-        Ok(())
-    }
-}
 
 /// Limits and callbacks of a run.
 #[derive(Clone)]
@@ -445,17 +418,6 @@ fn piece_end(row: u64, total: u64, row_bytes: u64, piece: u64, sink: impl Fn(u64
     } else {
         wish
     }
-}
-
-/// A panic in a decoder (a fault of ours or of a library, met on hostile bytes) is an error like others.
-///
-/// # Errors
-/// Those of `work`, or its panic.
-pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Error::corrupt(format!("the bytes cannot be decoded ({})", text.unwrap_or("internal fault"))))
-    })
 }
 
 /// The first failure of many threads.

@@ -6,9 +6,9 @@ use super::table::Staged;
 use super::view::{Change, Made, View, ViewStage};
 use super::{cast, time};
 use crate::error::{Error, Result};
+use crate::format::Stage;
 use crate::format::{Arrays, Holds, Order, Source};
 use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan, Values};
-use crate::pipe::Stage;
 
 /// `--nulls`.
 #[derive(Clone, Debug, PartialEq)]

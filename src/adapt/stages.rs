@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::cast;
 use super::rows::compact;
 use crate::error::{Error, Result};
+use crate::format::Stage;
 use crate::format::{Emit, Order};
 use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Plan, Values};
-use crate::pipe::Stage;
 
 /// Past this, `codes` stops and names `--strings offsets`.
 const MOST_CATEGORIES: usize = 1_000_000;

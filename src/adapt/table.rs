@@ -5,8 +5,8 @@ use super::view::{Change, Made, View};
 use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::Source;
+use crate::format::Stage;
 use crate::model::{ArrayMeta, Column, Dtype, Logical, Plan, Table};
-use crate::pipe::Stage;
 
 /// `--layout`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

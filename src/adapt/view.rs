@@ -200,7 +200,7 @@ impl ViewStage {
     }
 }
 
-impl crate::pipe::Stage for ViewStage {
+impl crate::format::Stage for ViewStage {
     fn plan(&self) -> &Plan {
         &self.plan
     }

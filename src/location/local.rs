@@ -14,9 +14,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::{FlockOperation, RenameFlags};
 
-use super::{Blob, Entry, Kind, LocalFile, Output, OutputDir, cleanup};
+use super::{Blob, Entry, Existing, Kind, LocalFile, Output, OutputDir, cleanup};
 use crate::error::{Error, Result};
-use crate::format::Existing;
 
 const MARK: &str = ".npk-tmp-";
 /// Where `renameat2` cannot exchange, the old directory steps aside under this mark.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{Context, Error, Result};
-use crate::format::Existing;
 
 pub mod cleanup;
 mod local;
@@ -110,6 +109,23 @@ impl std::io::Seek for BlobReader {
         self.at = at.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "seek before the start"))?;
         Ok(self.at)
     }
+}
+
+/// What is done about an output that exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Exit 5.
+    #[default]
+    Error,
+    /// Replaced as a whole, once the new one is complete.
+    Replace,
+    /// Arrays are added to a store; `replace` lets them replace arrays of the same name.
+    Merge {
+        /// `--force`.
+        replace: bool,
+    },
+    /// Rows are added to the arrays of a store.
+    Append,
 }
 
 /// An output being written: bytes in order through `Write`, or by position through [`Output::file`].

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::{Failure, RowBytes, Rows, SMALL_BYTES, Settings, copy, guarded, piece_end, read_exactly};
-use crate::error::{Context, Result};
+use super::{Failure, RowBytes, Rows, SMALL_BYTES, Settings, copy, piece_end, read_exactly};
+use crate::error::{Context, Result, guarded};
 use crate::format::{Extent, ReadRows, Sink, Source, WriteRows};
 
 /// A piece of road 1 or 2.

@@ -6,9 +6,9 @@ use std::sync::{Arc, mpsc};
 
 use super::blocks::Blocks;
 use super::cutter::Cutter;
-use super::{Held, Rows, Settings, Stage, flush, guarded, through};
-use crate::error::{Context, Error, Result};
-use crate::format::{Block, Emit, Encode, Encoded, Job, Order, Sink, Source, WriteRows};
+use super::{Held, Rows, Settings, flush, through};
+use crate::error::{Context, Error, Result, guarded};
+use crate::format::{Block, Emit, Encode, Encoded, Job, Order, Sink, Source, Stage, WriteRows};
 use crate::model::{Chunk, Values};
 
 type Decoded = Result<(Vec<Chunk>, Held)>;

@@ -430,7 +430,7 @@ fn damage_is_an_error_and_nothing_worse() {
         support::mutants(&original, count, |bytes| {
             n += 1;
             std::fs::write(&path, bytes).unwrap();
-            let mut source = match npk::pipe::guarded(|| open(&path)) {
+            let mut source = match npk::error::guarded(|| open(&path)) {
                 Ok(source) => source,
                 Err(e) => {
                     assert!(!e.message().contains("cannot be decoded"), "{file} {n}: {e}");
@@ -448,7 +448,7 @@ fn damage_is_an_error_and_nothing_worse() {
                 source.want(&[a], Order::Any).unwrap();
                 let _ = source.extents(a);
                 let name = source.plan().arrays[a].name.clone();
-                if let Err(e) = npk::pipe::guarded(|| read(source.as_ref(), a, None)) {
+                if let Err(e) = npk::error::guarded(|| read(source.as_ref(), a, None)) {
                     assert!(!e.message().contains("cannot be decoded"), "{file} {n} {name}: {e}");
                     damaged += 1;
                 }

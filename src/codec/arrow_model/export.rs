@@ -28,7 +28,7 @@ pub fn encode_schema(schema: &Schema) -> String {
 pub fn decode_schema(text: &str) -> Option<Schema> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
     let message = if bytes.starts_with(&[0xff; 4]) { bytes.get(8..)? } else { &bytes[..] };
-    crate::pipe::guarded(|| {
+    crate::error::guarded(|| {
         let message = arrow::ipc::root_as_message(message).map_err(|e| Error::corrupt("no IPC message").because(e.to_string()))?;
         let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("no schema"))?;
         arrow::ipc::convert::try_fb_to_schema(schema).map_err(|e| Error::corrupt("no schema").because(e))

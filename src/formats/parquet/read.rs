@@ -109,7 +109,7 @@ impl ParquetSource {
             let index = shared.columns.len();
             let looked = column.and_then(|column| {
                 shared.columns.push(column);
-                crate::pipe::guarded(|| shared.look(index, &mut meta, leaf.path.len() > 1, wanted))
+                crate::error::guarded(|| shared.look(index, &mut meta, leaf.path.len() > 1, wanted))
             });
             let looked = looked.map(|lists| shared.columns[index].lists = lists);
             if let Err(e) = looked {
@@ -253,7 +253,7 @@ impl Shared {
             if chunk.file_path().is_some_and(|p| !p.is_empty()) {
                 return Err(Error::refused("its values are in another file, which is not supported"));
             }
-            let (start, bytes) = crate::pipe::guarded(|| Ok(chunk.byte_range()))?;
+            let (start, bytes) = crate::error::guarded(|| Ok(chunk.byte_range()))?;
             if start.checked_add(bytes).is_none_or(|end| end > self.blob.len()) {
                 return Err(Error::corrupt(format!(
                     "row group {g} has it at bytes {start} to {}, the file has {}",
@@ -556,7 +556,7 @@ fn int96_micros(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData) -> Result<(Vec
         if descr.column(c).physical_type() != Physical::INT96 {
             continue;
         }
-        let looked = crate::pipe::guarded(|| int96_range(blob, metadata, c));
+        let looked = crate::error::guarded(|| int96_range(blob, metadata, c));
         match looked {
             Ok((true, _)) => {}
             Ok((false, true)) => micros.push(c),

@@ -40,11 +40,11 @@ mod unpack;
 mod write;
 mod zip_out;
 
+use crate::error::guarded;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
-use crate::pipe::guarded;
 
 /// Objects that make a directory (or a zip) a Zarr hierarchy.
 pub const MARKERS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];

@@ -12,7 +12,7 @@ use super::errors::{Failure, What};
 use super::upload::{Arrived, Begun, UNDO, Upload, abort, complete, exists, interrupted, lock, settle, supported};
 use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
-use crate::format::Existing;
+use crate::location::Existing;
 use crate::location::cleanup::{self, Guard};
 use crate::location::{Backend, Output, OutputDir};
 

@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 
 use super::{Backend, Blob, Entry, Kind, Location, Output, OutputDir, local};
 use crate::error::{Error, Result};
-use crate::format::Existing;
+use crate::location::Existing;
 
 mod blob;
 mod client;

@@ -15,7 +15,7 @@ use super::errors::{Failure, What};
 use super::memory::Room;
 use super::{RemoteBackend, Tries, runtime};
 use crate::error::{Error, Result};
-use crate::format::Existing;
+use crate::location::Existing;
 use crate::location::cleanup::{self, Guard};
 use crate::location::{Backend, Output};
 
