@@ -19,13 +19,12 @@ pub struct Detected {
 /// Usage, with near names.
 pub fn named(name: &str) -> Result<&'static dyn Format> {
     let wanted = match name.to_ascii_lowercase().as_str() {
-        "arrow" | "ipc" | "arrows" => "feather".to_string(),
-        "pth" | "torch" | "pytorch" => "pt".to_string(),
-        "h5" => "hdf5".to_string(),
-        "tsv" => "csv".to_string(),
+        "torch" | "pytorch" => "pt".to_string(),
         other => other.to_string(),
     };
-    formats::by_name(&wanted).ok_or_else(|| {
+    // An extension names its format, too: `arrow`, `h5`, `tsv`.
+    let by_extension = || FORMATS.iter().copied().find(|f| f.extensions().contains(&wanted.as_str()));
+    formats::by_name(&wanted).or_else(by_extension).ok_or_else(|| {
         let names: Vec<&str> = FORMATS.iter().map(|f| f.name()).collect();
         let error = Error::usage(format!("there is no format '{name}'"));
         match crate::adapt::names::nearest(&wanted, names.iter().copied()).first() {
@@ -97,7 +96,7 @@ fn look(at: &Location) -> Result<Detected> {
         return Ok(Detected { format: named, warning: None });
     }
     if kind == Kind::Dir {
-        return Err(Error::missing("this directory is no store that npk knows (no metadata.npkm, zarr.json or .zgroup in it)")
+        return Err(Error::missing("this directory is not a store that npk knows: it has no metadata.npkm, zarr.json or .zgroup")
             .hint("convert the files in it with -R and --to, or join them with --concat"));
     }
     if bytes.is_empty() && by_name.is_none() {
@@ -106,7 +105,7 @@ fn look(at: &Location) -> Result<Detected> {
     match by_name {
         // The name promises a format that the bytes do not keep: its reader says best what is wrong.
         Some(format) => Ok(Detected { format, warning: None }),
-        None => Err(Error::missing("the format is not recognised").hint("name it with --from (npk formats lists them)")),
+        None => Err(Error::missing("the format is not recognised").hint("give it with --from; `npk formats` lists them")),
     }
 }
 
@@ -119,17 +118,18 @@ pub fn known_stranger(head: &[u8], file_name: &str) -> Option<Error> {
         let size = text.lines().find_map(|l| l.strip_prefix("size ")).unwrap_or("?").to_string();
         Error::missing(format!("this is a Git LFS pointer to a file of {size} bytes, not the file itself")).hint("git lfs pull")
     } else if trimmed.starts_with("<!doctype") || trimmed.starts_with("<html") {
-        Error::missing("this is an HTML page, not data").hint("the download went to a web page: check the URL or the login")
+        Error::missing("this is an HTML page, not data").hint("the download led to a web page: check the URL and the login")
     } else if head.starts_with(b"<?xml") {
-        Error::missing("this is an XML document, not data").hint("it may be an error message of the storage service: look into it")
+        Error::missing("this is an XML document, not data").hint("it may be an error message of the storage service: open it and see")
     } else if head.starts_with(b"CDF\x01") || head.starts_with(b"CDF\x02") || head.starts_with(b"CDF\x05") {
-        Error::refused("netCDF-3 is not supported").hint("nccopy -k nc4 turns it into netCDF-4, which is HDF5")
+        Error::refused("netCDF-3 is not supported").hint("convert it to netCDF-4, which is HDF5: nccopy -k nc4 IN OUT")
     } else if lower.ends_with(".ckpt.index") || lower.contains(".ckpt.data-") {
         Error::refused("TensorFlow checkpoints are not supported")
     } else if head.starts_with(b"GGUF") {
         Error::refused("GGUF is not supported")
     } else if head.starts_with(b"FEA1") {
-        Error::refused("Feather version 1 is not supported").hint("pyarrow.feather.read_table and write_feather turn it into version 2")
+        Error::refused("Feather version 1 is not supported")
+            .hint("rewrite it as version 2 with pyarrow.feather.read_table and write_feather")
     } else if head.starts_with(b"MATLAB 5.0") {
         Error::refused("MATLAB files before version 7.3 are not supported").hint("save with -v7.3, which is HDF5")
     } else {
@@ -149,7 +149,7 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
         return Err(Error::usage("an output to stdout needs --to FORMAT"));
     }
     by_extension(&at.file_name()).ok_or_else(|| {
-        Error::usage("the output's name does not tell its format").hint("give it an ending such as .npk, or --to FORMAT").file(at.display())
+        Error::usage("the output's name does not show its format").hint("give it an ending such as .npk, or --to FORMAT").file(at.display())
     })
 }
 

@@ -89,7 +89,7 @@ impl Error {
             Err(other) => other,
         };
         if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-            return Error::missing("its symbolic links lead in a circle");
+            return Error::missing("its symbolic links form a loop");
         }
         if error.raw_os_error() == Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()) {
             return Error::missing("the name is too long for a file");
@@ -217,7 +217,9 @@ impl From<std::io::Error> for Error {
             std::io::ErrorKind::StorageFull => {
                 Error::failed("no space left on the device").hint("free some space, or write to another disk")
             }
-            std::io::ErrorKind::FileTooLarge => Error::failed("the file would pass the size limit of this disk or process").because(error),
+            std::io::ErrorKind::FileTooLarge => {
+                Error::failed("the file would exceed the size limit of this file system or process").because(error)
+            }
             std::io::ErrorKind::PermissionDenied => Error::failed("permission denied"),
             std::io::ErrorKind::ReadOnlyFilesystem => Error::failed("the file system is read-only"),
             std::io::ErrorKind::QuotaExceeded => Error::failed("the disk quota is used up"),

@@ -179,7 +179,7 @@ pub fn with_random(mut source: Box<dyn Source>, arrays: &[usize], settings: &Set
     decode(source.as_mut(), arrays, given, settings, pool(settings)?, None, &mut |chunk| spool.push(&chunk))?;
     source.close()?;
     let spooled = spool.into_source();
-    let reader = spooled.random().ok_or_else(|| Error::failed("a spool gives no rows"))?;
+    let reader = spooled.random().ok_or_else(|| Error::failed("internal fault: a spool without rows"))?;
     Ok((Box::new(spooled), reader))
 }
 
@@ -345,7 +345,8 @@ impl Rows {
     fn count(&mut self, chunk: &mut Chunk) -> Result<()> {
         let seen = &mut self.seen[chunk.array];
         if chunk.first_row != Chunk::NEXT && chunk.first_row != *seen {
-            return Err(Error::failed(format!("row {} came where row {seen} was due", chunk.first_row)).array(&self.names[chunk.array]));
+            return Err(Error::failed(format!("internal fault: row {} was delivered, row {seen} was expected", chunk.first_row))
+                .array(&self.names[chunk.array]));
         }
         chunk.first_row = *seen;
         *seen += chunk.rows;
@@ -360,7 +361,7 @@ impl Rows {
             if let Some(announced) = self.announced[i]
                 && announced != self.seen[i]
             {
-                return Err(Error::corrupt(format!("{announced} rows were announced, {} came", self.seen[i])).array(&meta.name));
+                return Err(Error::corrupt(format!("{announced} rows were expected, {} were found", self.seen[i])).array(&meta.name));
             }
             meta.rows = Some(self.seen[i]);
         }
@@ -373,7 +374,7 @@ fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emi
     let mut next = rows.start;
     reader.read(array, rows.clone(), &mut |chunk| {
         if chunk.first_row != next || chunk.array != array {
-            return Err(Error::failed(format!("row {} came where row {next} was due", chunk.first_row)));
+            return Err(Error::failed(format!("internal fault: row {} was delivered, row {next} was expected", chunk.first_row)));
         }
         next += chunk.rows;
         emit(chunk)
@@ -381,7 +382,7 @@ fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emi
     if next == rows.end {
         Ok(())
     } else {
-        Err(Error::corrupt(format!("rows {}..{} were wanted, they end at {next}", rows.start, rows.end)))
+        Err(Error::corrupt(format!("rows {}..{} were expected, they end at {next}", rows.start, rows.end)))
     }
 }
 

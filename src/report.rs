@@ -163,7 +163,7 @@ pub fn human_time(time: Duration) -> String {
 /// # Errors
 /// Usage.
 pub fn parse_bytes(text: &str) -> Result<u64> {
-    let bad = || Error::usage(format!("'{text}' is no size")).hint("write it as 256MiB, 4GB or 1000000");
+    let bad = || Error::usage(format!("'{text}' is not a size")).hint("write it as 256MiB, 4GB or 1000000");
     let text_trimmed = text.trim();
     let digits = text_trimmed.len() - text_trimmed.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let number: f64 = text_trimmed[..digits].parse().map_err(|_| bad())?;

@@ -345,10 +345,10 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
 
 fn parse(old: Option<&[u8]>) -> Result<Side> {
     let Some(old) = old else { return Ok(Side { npk: VERSION, ..Side::default() }) };
-    let hint = "remove npk.json (the types it tells of are lost), then try again";
+    let hint = "remove npk.json (the types it records are lost), then try again";
     let side: Side = serde_json::from_slice(old).map_err(|e| Error::corrupt("npk.json cannot be read").because(e).hint(hint))?;
     if side.npk != VERSION {
-        return Err(Error::refused(format!("npk.json is of version {}; version {VERSION} is known", side.npk)).hint(hint));
+        return Err(Error::refused(format!("npk.json has version {}; only version {VERSION} is supported", side.npk)).hint(hint));
     }
     Ok(side)
 }
@@ -475,11 +475,11 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
         None => Side::default(),
         Some(Ok(side)) if side.npk == VERSION => side,
         Some(Ok(side)) => {
-            plan.notes.push(format!("npk.json is of version {}, which is not known here: it is left aside", side.npk));
+            plan.notes.push(format!("npk.json has version {}, which is not supported: it is ignored", side.npk));
             Side::default()
         }
         Some(Err(e)) => {
-            plan.notes.push(format!("npk.json cannot be read and is left aside: {e}"));
+            plan.notes.push(format!("npk.json cannot be read and is ignored: {e}"));
             Side::default()
         }
     };
@@ -490,7 +490,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
         let entry: ArrayEntry = match serde_json::from_value(value) {
             Ok(entry) => entry,
             Err(e) => {
-                plan.notes.push(format!("npk.json: an entry cannot be read and is dropped: {e}"));
+                plan.notes.push(format!("npk.json: an array entry cannot be read and is ignored: {e}"));
                 continue;
             }
         };
@@ -503,7 +503,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                 let at = folded.values;
                 heads[at] = Some(folded);
             }
-            Err(why) => plan.notes.push(format!("npk.json: what it says of {name} is dropped: {why}")),
+            Err(why) => plan.notes.push(format!("npk.json: its entry for {name} is ignored: {why}")),
         }
     }
     let mut all: Vec<Folded> = Vec::with_capacity(stored.len());
@@ -514,7 +514,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
             None if used[i] => {}
             None => {
                 if names.contains(&meta.name) {
-                    plan.notes.push(format!("npk.json names an array {} that the store has, too: both are listed", meta.name));
+                    plan.notes.push(format!("npk.json names an array {} that the store has as well: both are listed", meta.name));
                 }
                 all.push(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0 });
             }
@@ -543,10 +543,10 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                         metadata: table.metadata,
                     });
                 } else {
-                    plan.notes.push("npk.json: a table is dropped, the store lacks some of its arrays".into());
+                    plan.notes.push("npk.json: a table entry is ignored: the store lacks some of its arrays".into());
                 }
             }
-            Err(e) => plan.notes.push(format!("npk.json: a table cannot be read and is dropped: {e}")),
+            Err(e) => plan.notes.push(format!("npk.json: a table entry cannot be read and is ignored: {e}")),
         }
     }
     all
@@ -562,7 +562,7 @@ pub fn offsets(bytes: &[u8], first: u64, values: u64) -> Result<Vec<u64>> {
     for (i, &o) in offsets.iter().enumerate() {
         if o < before || o > values {
             let row = first + i as u64;
-            return Err(Error::corrupt(format!("offset {row} is {}, between {before} and {values} is expected", o as i64)));
+            return Err(Error::corrupt(format!("offset {row} is {}, expected between {before} and {values}", o as i64)));
         }
         before = o;
     }
@@ -641,7 +641,7 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
     };
     if entry.scalar {
         if meta.rows != Some(1) || !meta.inner.is_empty() {
-            return Err("it is no scalar by now".into());
+            return Err("it is no longer a scalar".into());
         }
         meta.scalar = true;
     }
@@ -651,7 +651,7 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
             let i = find(name)?;
             let mask = &stored[i];
             if mask.dtype != Dtype::Bool || !mask.inner.is_empty() || mask.rows != meta.rows {
-                return Err(format!("{name} is no mask of its rows by now"));
+                return Err(format!("{name} is no longer a mask of its rows"));
             }
             Some(i)
         }

@@ -112,10 +112,10 @@ impl Store {
         let stored = &self.source.stored()[folded.values];
         if !matches!(folded.how, How::Fixed | How::Dictionary) {
             let parts = format!("its parts are arrays of their own without the side file ({})", stored.name);
-            return Err(Error::refused(format!("{} has no view of one shape; {parts}", folded.meta.type_name())));
+            return Err(Error::refused(format!("{} cannot be viewed as one array; {parts}", folded.meta.type_name())));
         }
         let shape = folded.meta.shape().unwrap_or_default();
-        let shape = shape.iter().map(|&d| usize::try_from(d).map_err(|_| Error::failed("the array passes this machine's memory")));
+        let shape = shape.iter().map(|&d| usize::try_from(d).map_err(|_| Error::failed("the array exceeds this machine's address space")));
         let shape = shape.collect::<Result<Vec<usize>>>()?;
         let (bytes, copied) = match self.map(stored)? {
             Some(bytes) => (bytes, false),
@@ -130,7 +130,8 @@ impl Store {
         if stored.alive.is_some() {
             return Ok(None);
         }
-        let bytes = usize::try_from(piece.rows * stored.row_bytes).map_err(|_| Error::failed("the array passes this machine's memory"))?;
+        let bytes =
+            usize::try_from(piece.rows * stored.row_bytes).map_err(|_| Error::failed("the array exceeds this machine's address space"))?;
         if bytes == 0 {
             return Ok(Some(Buf::from_vec(Vec::<u128>::new())));
         }
@@ -138,9 +139,9 @@ impl Store {
         // SAFETY: `open` tells its caller that the files must stay as they are.
         let map = unsafe { map_file(&file)? };
         if map.len() < bytes {
-            return Err(Error::corrupt(format!("{} has {} bytes, {bytes} are expected", piece.path, map.len())));
+            return Err(Error::corrupt(format!("{} has {} bytes, expected {bytes}", piece.path, map.len())));
         }
-        let start = std::ptr::NonNull::new(map.as_ptr().cast_mut()).ok_or_else(|| Error::failed("the map is nowhere"))?;
+        let start = std::ptr::NonNull::new(map.as_ptr().cast_mut()).ok_or_else(|| Error::failed("the file could not be mapped"))?;
         // SAFETY: the map is at least `bytes` long, and lives in the buffer's owner.
         Ok(Some(unsafe { Buf::from_custom_allocation(start, bytes, Arc::new(Mapped(map))) }))
     }
@@ -185,7 +186,7 @@ impl Array {
     /// Where `T` is not the array's type.
     pub fn view<T: Element>(&self) -> Result<ndarray::ArrayViewD<'_, T>> {
         if T::DTYPE != self.dtype {
-            return Err(Error::refused(format!("the array is {}, a view of {} was asked for", self.dtype, T::DTYPE)));
+            return Err(Error::refused(format!("the array is {}, not {}", self.dtype, T::DTYPE)));
         }
         self.typed()
     }

@@ -92,7 +92,7 @@ fn names_change_in_the_order_that_the_manual_gives() {
     ]);
     assert_eq!(npk(&["list", &out]), "x.block.0.weight\nx.block.0.bias\nx.out\n");
     let said = npk_fails(2, &["convert", &m, &out, "-f", "--name", "one"]);
-    assert!(said.contains("--name fits one array, there are 3"), "{said}");
+    assert!(said.contains("--name takes one array, there are 3"), "{said}");
     let said = npk_fails(3, &["convert", &m, &out, "-f", "--rename", "haed=x"]);
     assert!(said.contains("haed"), "{said}");
     let said = npk_fails(2, &["convert", &m, &out, "-f", "--rename-re", ".*=same"]);

@@ -105,7 +105,7 @@ fn cut_files_are_errors() {
                 let cut = scratch.join(&format!("cut.{}", path.file_name().unwrap().to_string_lossy()));
                 std::fs::write(&cut, &bytes[..bytes.len() * k / 12]).unwrap();
                 let at = Location::local(&cut);
-                let result = pipe::guarded(|| {
+                let result = npk::error::guarded(|| {
                     let source = format.open(&at, &ReadOptions { memory_bytes: 16 << 20, jobs: 1, ..ReadOptions::default() })?;
                     let good =
                         (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect::<Vec<_>>();

@@ -106,7 +106,7 @@ fn a_short_source_is_never_committed() {
             Ok(Box::new(sink))
         };
         let error = pipe::run(source, Vec::new(), &holds, &mut create, &settings()).unwrap_err();
-        assert!(error.message().contains("21 rows were announced, 20 came"), "{error}");
+        assert!(error.message().contains("21 rows were expected, 20 were found"), "{error}");
         assert!(!*kept.unwrap().lock().unwrap());
     }
 }

@@ -25,7 +25,7 @@ fn a_store_counts_as_done_only_if_its_data_files_are_there_in_full() {
     for broken in ["truncated", "missing"] {
         for flag in ["--skip-existing", "-u"] {
             let error = npk_fails(5, &["convert", &source, &store, flag]);
-            assert!(error.contains("not whole") && error.contains("data_a.npkd"), "{broken}: {error}");
+            assert!(error.contains("damaged or incomplete") && error.contains("data_a.npkd"), "{broken}: {error}");
         }
         let _ = std::fs::remove_file(&data);
     }

@@ -151,7 +151,7 @@ pub fn checked(values: &Buf, from: Dtype, to: Dtype, lossy: bool, array: &str, f
         match cast(&one, from, to, true) {
             Ok(_) => Error::refused(format!("element {at} ({shown}) is not exact as {to}")).hint("--lossy lets --dtype round"),
             Err(_) => Error::refused(format!("element {at} ({shown}) is out of the range of {to}"))
-                .hint("a wider type holds it; --lossy rounds, it does not let values past the range"),
+                .hint("choose a wider type; --lossy rounds, but never past the range"),
         }
         .array(array)
     })

@@ -35,7 +35,7 @@ impl Nulls {
             "error" => Ok(Nulls::Error),
             _ => match text.strip_prefix("fill=") {
                 Some(value) => Ok(Nulls::Fill(value.to_string())),
-                None => Err(Error::usage(format!("--nulls knows no '{text}'")).hint("mask, nan, fill=VALUE or error")),
+                None => Err(Error::usage(format!("--nulls has no choice '{text}'")).hint("choose mask, nan, fill=VALUE or error")),
             },
         }
     }
@@ -204,20 +204,20 @@ fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>,
     notes.extend(lost_masks(&fitted, holds, policy));
     if fitted.is_empty() {
         return Err(match plan.arrays.is_empty() {
-            true => Error::missing("there is no array in it"),
-            false => Error::refused("no array is left that can be written"),
+            true => Error::missing("it has no arrays"),
+            false => Error::refused("none of its arrays can be written"),
         });
     }
     if holds.arrays == Arrays::One && fitted.len() > 1 {
         let names: Vec<&str> = fitted.iter().take(6).map(|f| f.meta.name.as_str()).collect();
         return Err(Error::refused(format!(
-            "{} holds one array, there are {}: {}{}",
+            "{} holds one array, the source has {}: {}{}",
             policy.sink,
             fitted.len(),
             names.join(", "),
             if fitted.len() > 6 { ", …" } else { "" }
         ))
-        .hint("choose one with -a, or end the output with / for a file each"));
+        .hint("choose one with -a, or end the output with / to write one file per array"));
     }
     Ok((fitted, notes))
 }
@@ -230,7 +230,7 @@ fn lost_masks(fitted: &[Fitted], holds: &Holds, policy: &Policy) -> Option<Strin
     let names: Vec<String> = fitted.iter().filter(|f| f.mask).map(|f| format!("{}.valid", f.meta.name)).collect();
     let more = if names.len() > 3 { ", …" } else { "" };
     let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
-    (!names.is_empty()).then(|| format!("{} cannot hold nulls: where they are is told by arrays of their own ({shown}{more})", policy.sink))
+    (!names.is_empty()).then(|| format!("{} cannot hold nulls: they are recorded in arrays of their own ({shown}{more})", policy.sink))
 }
 
 fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) -> Result<Outcome> {
@@ -255,8 +255,8 @@ fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes
             }
             Logical::List => {
                 if !policy.ragged_offsets {
-                    return Err(Error::refused("the rows are lists of uneven length")
-                        .hint("--ragged offsets makes NAME.offsets and NAME.values of them"));
+                    return Err(Error::refused("the rows are lists of different lengths")
+                        .hint("--ragged offsets stores them as NAME.offsets and NAME.values"));
                 }
                 f.flat = Way::Offsets;
             }
@@ -350,7 +350,7 @@ fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<Str
         // Without a side file the categories would be lost.
         Some(Strings::Codes) | None if !holds.sidecar => {
             return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
-                .hint("--strings offsets makes NAME.offsets and NAME.bytes of it, --strings skip leaves it out"));
+                .hint("--strings offsets stores it as NAME.offsets and NAME.bytes, --strings skip leaves it out"));
         }
         Some(Strings::Codes) | None => f.flat = Way::Codes,
     }
@@ -526,9 +526,8 @@ fn check_names(plan: &Plan, companions: &[(String, String)]) -> Result<()> {
     for meta in &plan.arrays {
         if !seen.insert(meta.name.as_str()) {
             let owner = companions.iter().find(|(c, _)| *c == meta.name).map_or("", |(_, o)| o.as_str());
-            return Err(
-                Error::usage(format!("'{}' is an array, and would be made from '{owner}', too", meta.name)).hint("--rename one of them")
-            );
+            return Err(Error::usage(format!("'{}' is an array already, and '{owner}' needs the same name", meta.name))
+                .hint("--rename one of them"));
         }
     }
     Ok(())

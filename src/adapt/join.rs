@@ -71,7 +71,7 @@ impl Union {
                         OnDuplicate::Error => {
                             let (a, b) = (&parts[home[first].0].label, &part.label);
                             return Err(Error::usage(format!("the array '{}' is in {a} and in {b}", meta.name))
-                                .hint("--prefix-by-file puts the files' names before it, --concat joins the rows, --on-duplicate rename|first|last"));
+                                .hint("use --prefix-by-file, --concat to join the rows, or --on-duplicate rename|first|last"));
                         }
                         OnDuplicate::First => continue,
                         OnDuplicate::Last => {
@@ -210,10 +210,8 @@ impl Merge {
                 continue;
             }
             let item = usize::try_from(code).ok().and_then(|c| items.get(c));
-            out.push(
-                self.into.code(item.ok_or_else(|| Error::corrupt(format!("the code {code} is past the {} categories", items.len())))?)
-                    as i64,
-            );
+            out.push(self.into.code(item.ok_or_else(|| Error::corrupt(format!("code {code} is outside the {} categories", items.len())))?)
+                as i64);
         }
         chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
         Ok(())
@@ -242,7 +240,7 @@ pub fn codes_to(codes: &[i64], dtype: Dtype) -> Result<Buf> {
     let wide = Buf::from_vec(codes.to_vec());
     super::cast::cast(&wide, Dtype::I64, dtype, false).map_err(|i| {
         Error::refused(format!("the joined categories need more than {dtype} codes ({})", codes[i]))
-            .hint("--dtype gives the codes another width")
+            .hint("give the codes a wider type with --dtype")
     })
 }
 
@@ -265,7 +263,7 @@ impl Concat {
     /// # Errors
     /// Usage (exit 2), naming both files and what differs.
     pub fn new(parts: Vec<Part>) -> Result<Concat> {
-        let Some(lead) = parts.first() else { return Err(Error::missing("there is nothing to join")) };
+        let Some(lead) = parts.first() else { return Err(Error::missing("there are no rows to join")) };
         let mut plan = lead.source.plan().clone();
         let (mut home, mut first, mut remaps) = (Vec::new(), Vec::new(), Vec::new());
         let mut errors = Vec::new();

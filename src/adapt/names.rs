@@ -194,14 +194,14 @@ fn no_match(text: &str, names: &[&str]) -> Error {
     }
     let some: Vec<&str> = names.iter().take(5).copied().collect();
     error.hint(match names.len() {
-        0 => "there is no array in it".to_string(),
+        0 => "there are no arrays".to_string(),
         n if n > some.len() => format!("there are {n} arrays: {}, …", some.join(", ")),
         _ => format!("there are: {}", some.join(", ")),
     })
 }
 
 fn no_prefix(prefix: &str, names: &[&str]) -> Error {
-    let error = Error::missing(format!("no array's name begins with '{prefix}' (or has anything behind it)"));
+    let error = Error::missing(format!("no array's name begins with '{prefix}' and goes on after it"));
     let heads: Vec<&str> = names.iter().filter_map(|n| Some(&n[..=n.find(['.', '/', '_'])?])).collect();
     let mut near = nearest(prefix, heads.iter().copied());
     near.dedup();
@@ -320,7 +320,7 @@ pub fn check_single(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = plan.arrays.iter().take(5).map(|a| a.name.as_str()).collect();
-    Err(Error::usage(format!("--name fits one array, there are {}: {}", plan.arrays.len(), names.join(", ")))
+    Err(Error::usage(format!("--name takes one array, there are {}: {}", plan.arrays.len(), names.join(", ")))
         .hint("choose one with -a, or use --rename OLD=NEW"))
 }
 

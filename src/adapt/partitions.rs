@@ -62,7 +62,7 @@ impl Partitions {
         let mut made: Vec<Made> = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
         for key in &self.keys {
             let Some(value) = &key.values[index] else {
-                return Err(Error::usage(format!("it is in no folder {}=…, others are", key.name)));
+                return Err(Error::usage(format!("it is not in a folder {}=…, but other sources are", key.name)));
             };
             if plan.position(&key.name).is_some() {
                 continue;

@@ -37,7 +37,7 @@ pub fn restore(mut source: Box<dyn Source>, dtypes: &[Dtype], settings: &Setting
             new.arrays[a].dtype = to;
             made[a].changes.push(Change::Cast { from, to, lossy: false });
         } else {
-            notes.push(format!("{}: was {to} once, but not all values fit it any more: kept as {from}", meta.name));
+            notes.push(format!("{}: was {to} once, but not all values fit it now: kept as {from}", meta.name));
         }
     }
     Ok((Box::new(View::new(source, new, made)), notes))

@@ -28,7 +28,7 @@ impl Slice {
     /// # Errors
     /// Usage.
     pub fn parse(text: &str) -> Result<Slice> {
-        let bad = || Error::usage(format!("'{text}' is no slice")).hint("START:STOP or START:STOP:STEP, as in Python: 0:100, -10:, ::2");
+        let bad = || Error::usage(format!("'{text}' is not a slice")).hint("START:STOP or START:STOP:STEP, as in Python: 0:100, -10:, ::2");
         let parts: Vec<&str> = text.split(':').collect();
         if !(2..=3).contains(&parts.len()) {
             return Err(bad());

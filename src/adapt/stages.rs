@@ -93,7 +93,7 @@ impl Stage for FlatStage {
                     state.bytes += text.len();
                     if state.index.len() >= MOST_CATEGORIES || state.bytes > MOST_CATEGORY_BYTES {
                         return Err(Error::refused(format!(
-                            "the text has more than {} distinct values or {} MiB of them",
+                            "the column has more than {} distinct texts or {} MiB of them",
                             MOST_CATEGORIES,
                             MOST_CATEGORY_BYTES >> 20
                         ))

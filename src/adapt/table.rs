@@ -129,7 +129,7 @@ pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed
         }
     }
     Error::all(errors)?;
-    let Some(dtype) = dtype else { return Err(Error::missing("there is no column for a matrix")) };
+    let Some(dtype) = dtype else { return Err(Error::missing("there are no columns to make a matrix of")) };
     let lead = &plan.arrays[data[0]];
     let mut matrix = ArrayMeta::new(stem, dtype, &[0, data.len() as u64]);
     matrix.rows = lead.rows;
@@ -189,7 +189,7 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
     let rows = plan.arrays.first().and_then(|a| a.rows);
     let even = plan.arrays.iter().all(|a| a.rows == rows && (!a.scalar || single));
     if !even {
-        return Err(Error::refused(format!("these arrays make no table, their row counts differ: {}", list()))
+        return Err(Error::refused(format!("these arrays cannot be one table, their row counts differ: {}", list()))
             .hint("choose arrays of equal row count with -a"));
     }
     let mut errors = Vec::new();
@@ -200,7 +200,7 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
             errors.push(if rank == 2 {
                 error.hint("--layout matrix makes a column of each of its columns")
             } else {
-                error.hint("choose others with -a, or another output format")
+                error.hint("choose other arrays with -a, or another output format")
             });
         } else if *split && a.inner[0] > 100_000 {
             errors.push(Error::refused(format!("{} columns are too many for a table", a.inner[0])).array(&a.name));
@@ -244,7 +244,7 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
     }
     if let Some(names) = column_names {
         if names.len() != columns.len() {
-            return Err(Error::usage(format!("--column-names gives {} names, there are {} columns", names.len(), columns.len())));
+            return Err(Error::usage(format!("--column-names gives {} names for {} columns", names.len(), columns.len())));
         }
         for ((column, array), name) in columns.iter_mut().zip(&mut out.arrays).zip(names) {
             column.header.clone_from(name);

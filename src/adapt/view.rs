@@ -357,7 +357,7 @@ fn decode(chunk: &mut Chunk, categories: &Categories, codes: Dtype, fixed: Optio
             } else {
                 let item = usize::try_from(code).ok().and_then(|c| items.get(c));
                 out.extend_from_slice(
-                    item.ok_or_else(|| Error::corrupt(format!("row {row}: the code {code} is past the {} categories", items.len())))?,
+                    item.ok_or_else(|| Error::corrupt(format!("row {row}: code {code} is outside the {} categories", items.len())))?,
                 );
             }
             offsets.push(out.len() as u64);
@@ -388,7 +388,7 @@ fn parse_decimals(chunk: &mut Chunk, lossy: bool, info: &ElementInfo, first_elem
             continue;
         }
         let text = String::from_utf8_lossy(chunk.text(row));
-        let value: f64 = text.trim().parse().map_err(|_| Error::corrupt(format!("'{text}' is no decimal number")).array(&info.name))?;
+        let value: f64 = text.trim().parse().map_err(|_| Error::corrupt(format!("'{text}' is not a decimal number")).array(&info.name))?;
         if !lossy && !decimal_is(value, &text) {
             return Err(Error::refused(format!("element {} ({text}) is not exact as float64", first_element + row as u64))
                 .array(&info.name)

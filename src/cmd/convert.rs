@@ -17,7 +17,7 @@ use crate::adapt::view::{Made, View, ViewStage};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::detect;
 use crate::error::{Error, Kind, Result};
-use crate::format::{Arrays, Compression, Existing, Format, ReadOptions, WriteOptions};
+use crate::format::{Arrays, Compression, Existing, Format, Holds, ReadOptions, WriteOptions};
 use crate::formats;
 use crate::location::{self, Location};
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
@@ -124,7 +124,7 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     let began = Instant::now();
     let mut tally = Tally::default();
     if !batch {
-        let result = pipe::guarded(|| convert(&job, &units[0]));
+        let result = crate::error::guarded(|| convert(&job, &units[0]));
         if args.json {
             report::json(&line(&units[0], &result), false)?;
         }
@@ -209,7 +209,7 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
                 while !stop.load(Ordering::Relaxed) {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(unit) = units.get(i) else { break };
-                    let result = pipe::guarded(|| convert(job, unit));
+                    let result = crate::error::guarded(|| convert(job, unit));
                     if result.is_err() && job.args.fail_fast {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -274,26 +274,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let format = detect::output(&dst, args.to.as_deref())?;
     // Where there are several sources, the message itself says which of them.
     let sources_named = |e: Error| if unit.sources.len() == 1 { e.file(shown(&unit.sources[0])) } else { e };
-    let Some(holds) = format.holds() else {
-        return Err(Error::refused(format!("{} is read, not written", format.name())).file(dst.display()));
-    };
-    if dst.is_stream() && !format.streams().output {
-        return Err(Error::usage(format!("{} cannot be written to stdout", format.name())).hint("give a file name"));
-    }
-    if dst.is_stream() && std::io::IsTerminal::is_terminal(&std::io::stdout()) && !matches!(format.name(), "csv" | "txt") {
-        return Err(Error::usage("binary data is not written to a terminal").hint("redirect stdout, or give a file name"));
-    }
-    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !format.grows() {
-        return Err(Error::usage("merge and append go into .npk stores only").file(dst.display()));
-    }
-    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && dst.is_remote() {
-        let error = Error::usage("merge and append go into local stores only").file(dst.display());
-        return Err(error.hint("change a local copy, then put it back with --force"));
-    }
-    if unit.dst != "-" && dst.local_path().is_some() && dst.kind()? == location::Kind::Stream {
-        let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
-        return Err(error.hint(format!("write to stdout: npk convert SRC - --to {} > {}", format.name(), unit.dst)));
-    }
+    let holds = check_output(job, unit, &dst, format)?;
     if let Some(why) = skip(job, unit, &dst)? {
         return Ok(Outcome::Skipped(why));
     }
@@ -333,14 +314,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     {
         write.existing = Existing::Error;
     }
-    if !dst.is_remote()
-        && let Some(folder) = dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
-        && makes_folder(args)
-    {
-        let missing = folder.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(std::path::Path::to_path_buf);
-        job.made.lock().unwrap_or_else(|e| e.into_inner()).extend(missing);
-        std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
-    }
+    make_folder(job, &dst)?;
     // What cannot fit is not begun.
     if format.is_raw()
         && !dst.is_stream()
@@ -379,6 +353,44 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     })
 }
 
+/// Refuses outputs that cannot be written at all, before any source is opened.
+fn check_output(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format) -> Result<&'static Holds> {
+    let Some(holds) = format.holds() else {
+        return Err(Error::refused(format!("{} can be read, not written", format.name())).file(dst.display()));
+    };
+    if dst.is_stream() && !format.streams().output {
+        return Err(Error::usage(format!("{} cannot be written to stdout", format.name())).hint("give a file name"));
+    }
+    if dst.is_stream() && std::io::IsTerminal::is_terminal(&std::io::stdout()) && !is_text(format) {
+        return Err(Error::usage("binary data is not written to a terminal").hint("redirect stdout, or give a file name"));
+    }
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !format.grows() {
+        return Err(Error::usage("only .npk stores can be merged into or appended to").file(dst.display()));
+    }
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && dst.is_remote() {
+        let error = Error::usage("only local stores can be merged into or appended to").file(dst.display());
+        return Err(error.hint("change a local copy, then upload it with --force"));
+    }
+    if unit.dst != "-" && dst.local_path().is_some() && dst.kind()? == location::Kind::Stream {
+        let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
+        return Err(error.hint(format!("write to stdout: npk convert SRC - --to {} > {}", format.name(), unit.dst)));
+    }
+    Ok(holds)
+}
+
+/// Makes the output's folder where the destination asks for it, and remembers what was made.
+fn make_folder(job: &Job<'_>, dst: &Location) -> Result<()> {
+    if !dst.is_remote()
+        && let Some(folder) = dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
+        && makes_folder(job.args)
+    {
+        let missing = folder.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(std::path::Path::to_path_buf);
+        job.made.lock().unwrap_or_else(|e| e.into_inner()).extend(missing);
+        std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
+    }
+    Ok(())
+}
+
 /// Reads the output again and compares it with the sources, after choosing, casts and layout.
 fn verify_output(job: &Job<'_>, unit: &Unit, dst: &Location, format: &'static dyn Format, into: Arrays) -> Result<()> {
     if dst.is_stream() || unit.sources.iter().any(|s| s == "-") {
@@ -407,7 +419,7 @@ fn verify_output(job: &Job<'_>, unit: &Unit, dst: &Location, format: &'static dy
     let bad: Vec<Error> = verdicts
         .iter()
         .filter(|(_, v)| *v != crate::compare::Verdict::Equal && !(merged && *v == crate::compare::Verdict::OnlyB))
-        .map(|(name, v)| Error::corrupt(format!("the output is not what was written: {}", crate::compare::sentence(v))).array(name))
+        .map(|(name, v)| Error::corrupt(format!("the output differs from what was written: {}", crate::compare::sentence(v))).array(name))
         .collect();
     Error::all(bad)
 }
@@ -477,7 +489,7 @@ fn lost_attributes(plan: &Plan, format: &dyn Format, options: &WriteOptions) -> 
     let keys = format.lost_attributes(plan, options);
     let more = if keys.len() > 5 { ", …" } else { "" };
     let shown = keys.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-    (!keys.is_empty()).then(|| format!("{} has no place for metadata, which is left out: {shown}{more}", format.name()))
+    (!keys.is_empty()).then(|| format!("{} cannot hold metadata; left out: {shown}{more}", format.name()))
 }
 
 /// What it takes to write tied arrays once for each name.

@@ -24,7 +24,7 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
     let options = choosing(&read_options(&args.read)?, &args.choose);
     let settings = settings(&args.read)?;
     if args.a == "-" && args.b == "-" {
-        return Err(Error::usage("stdin can be read once, here it stands twice"));
+        return Err(Error::usage("stdin can be read only once, it is given twice"));
     }
     let side = |path: &str| -> Result<Box<dyn Source>> {
         let at = input_location(path, &args.read)?;

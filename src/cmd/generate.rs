@@ -79,7 +79,7 @@ fn readme(path: &Path) -> Result<()> {
     let (begin, end) = ("<!-- formats: made by `make generated` -->\n", "<!-- end of formats -->");
     let text = std::fs::read_to_string(path).map_err(Error::reading).at_file(&path.display().to_string())?;
     let (Some(from), Some(to)) = (text.find(begin), text.find(end)) else {
-        return Err(Error::failed("the marks of the format table are missing").file(path.display().to_string()));
+        return Err(Error::failed("the markers of the format table are missing").file(path.display().to_string()));
     };
     let new = format!("{}{}{}", &text[..from + begin.len()], super::formats::markdown(), &text[to..]);
     std::fs::write(path, new)?;

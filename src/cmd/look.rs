@@ -45,7 +45,7 @@ impl Part {
         let rows = if first.contains(':') {
             Slice::parse(first)?
         } else {
-            let i: i64 = first.parse().map_err(|_| Error::usage(format!("'{text}' is no slice")).hint("as numpy writes it: 0:5,:"))?;
+            let i: i64 = first.parse().map_err(|_| Error::usage(format!("'{text}' is not a slice")).hint("as numpy writes it: 0:5,:"))?;
             Slice { start: Some(i), stop: if i == -1 { None } else { Some(i + 1) }, step: 1 }
         };
         let inner = parts

@@ -104,9 +104,7 @@ pub fn output_location(text: &str, args: &ReadArgs) -> Result<Location> {
         return Ok(Location::stdio());
     }
     if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(Error::usage("http is for reading: nothing is written to it")
-            .file(shown(text))
-            .hint("s3://, gs:// and az:// take outputs"));
+        return Err(Error::usage("http:// and https:// can be read, not written").file(shown(text)).hint("write to s3://, gs:// or az://"));
     }
     Ok(match remote_location(text, args)? {
         Some(location) => location,
@@ -124,7 +122,7 @@ fn plain_path(text: &str) -> Result<&str> {
             if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) && !std::path::Path::new(text).exists() =>
         {
             let error = Error::usage(format!("{scheme}:// is not supported")).file(shown(text));
-            Err(error.hint("s3://, gs://, az://, http:// and https:// are"))
+            Err(error.hint("supported are s3://, gs://, az://, http:// and https://"))
         }
         _ => Ok(text),
     }
@@ -201,7 +199,7 @@ fn memory_bytes(args: &ReadArgs) -> Result<u64> {
     const LEAST: u64 = 1 << 20;
     let bytes = report::parse_bytes(&args.memory_limit)?;
     if bytes < LEAST {
-        let error = Error::usage(format!("--memory-limit {} is {bytes} bytes, at least 1MiB is needed", args.memory_limit));
+        let error = Error::usage(format!("--memory-limit {} is {bytes} bytes, the least is 1MiB", args.memory_limit));
         return Err(error.hint("write it as 256MiB or 4GB"));
     }
     Ok(bytes)

@@ -18,7 +18,7 @@ use crate::report::{self, Voice};
 pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
     let (mut code, mut documents) = (0, Vec::new());
     for given in &args.paths {
-        let result = pipe::guarded(|| one(given, args, voice));
+        let result = crate::error::guarded(|| one(given, args, voice));
         let path = &shown(given);
         match &result {
             Ok((arrays, notes)) => {
@@ -93,8 +93,8 @@ fn even_tables(plan: &Plan) -> Result<()> {
             table.arrays().into_iter().filter_map(|name| Some((name, plan.arrays[plan.position(name)?].rows?))).collect();
         let Some((first, rows)) = arrays.first() else { continue };
         if let Some((other, n)) = arrays.iter().find(|(_, n)| n != rows) {
-            let error = Error::corrupt(format!("the columns of its table are uneven: {first} has {rows} rows, {other} has {n}"));
-            return Err(error.hint("the arrays themselves can be read; --rows and -a choose those that make a table"));
+            let error = Error::corrupt(format!("the columns of its table differ in length: {first} has {rows} rows, {other} has {n}"));
+            return Err(error.hint("the arrays themselves can be read; choose those of equal length with -a"));
         }
     }
     Ok(())

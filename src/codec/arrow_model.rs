@@ -107,7 +107,7 @@ fn leaf_type(field: &Field) -> Result<LeafType> {
                 at = item;
             }
             DataType::FixedSizeList(item, n) => {
-                let n = u64::try_from(*n).map_err(|_| Error::corrupt(format!("a fixed-size list of {n} elements")))?;
+                let n = u64::try_from(*n).map_err(|_| Error::corrupt(format!("a fixed-size list has {n} elements")))?;
                 levels.push(Level::Fixed(tensor_shape(at, n)?.unwrap_or_else(|| vec![n])));
                 at = item;
             }
@@ -201,7 +201,7 @@ fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
         A::Dictionary(keys, values) => {
             let (dtype, _) = element_type(keys)?;
             if !dtype.is_integer() {
-                return Err(Error::corrupt(format!("a dictionary with keys of {}", type_name(keys))));
+                return Err(Error::corrupt(format!("a dictionary has keys of {}", type_name(keys))));
             }
             let (value, logical) = element_type(values)?;
             let kind = match &logical {
@@ -350,7 +350,7 @@ pub fn settle_lists(leaf: &LeafType, equal: bool, lengths: &[Option<u64>], meta:
         meta.logical = Logical::List;
         Ok(())
     } else {
-        Err(Error::refused("lists of uneven lengths are supported for one level of plain numbers")
+        Err(Error::refused("lists of different lengths are supported for one level of plain numbers")
             .hint("leave the column out with -x, or all such columns with --skip-unsupported"))
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn decode_chunk(input: &[u8], most: usize) -> Result<Vec<u8>> {
         return Err(damaged(&format!("{blocks} blocks in {} bytes", input.len())));
     }
     let mut out = Vec::new();
-    out.try_reserve_exact(total).map_err(|_| Error::failed(format!("a chunk needs {total} bytes, which are not free")))?;
+    out.try_reserve_exact(total).map_err(|_| Error::failed(format!("a chunk needs {total} bytes of memory, which are not available")))?;
     let codec = flags >> 5;
     for b in 0..blocks {
         let len = block.min(total - b * block);
@@ -182,7 +182,7 @@ fn decompress(codec: u8, data: &[u8], n: usize, out: &mut Vec<u8>) -> Result<()>
         other => return Err(Error::refused(format!("the blosc codec number {other} is not supported"))),
     }
     if out.len() - start != n {
-        return Err(damaged(&format!("a stream holds {} bytes, {n} were announced", out.len() - start)));
+        return Err(damaged(&format!("a stream holds {} bytes, expected {n}", out.len() - start)));
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ impl Layout {
         let whole = product(self.shape.clone());
         let (Some(padded), Some(whole)) = (padded, whole) else { return Err(Error::corrupt("a b2nd chunk is too large")) };
         if padded != input.len() || whole > input.len() {
-            return Err(Error::corrupt(format!("a b2nd chunk has {} bytes where {padded} are due", input.len())));
+            return Err(Error::corrupt(format!("a b2nd chunk has {} bytes, expected {padded}", input.len())));
         }
         let mut out = vec![0; whole];
         let last = rank - 1;

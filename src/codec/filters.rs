@@ -94,7 +94,7 @@ fn short(what: &str) -> Error {
 /// An empty vector with room, or an error where the memory is not there.
 fn room(bytes: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    out.try_reserve_exact(bytes).map_err(|_| Error::failed(format!("a chunk needs {bytes} bytes, which are not free")))?;
+    out.try_reserve_exact(bytes).map_err(|_| Error::failed(format!("a chunk needs {bytes} bytes of memory, which are not available")))?;
     Ok(out)
 }
 
@@ -136,7 +136,7 @@ pub fn unsupported(id: u32) -> Error {
         Some(name) => Error::refused(format!("the filter {name} (number {id}) is not supported")),
         None => Error::refused(format!("the filter number {id} is not known")),
     }
-    .hint("rewrite the data set with gzip, for example with h5repack -f GZIP=4")
+    .hint("rewrite the dataset with gzip, for example with h5repack -f GZIP=4")
 }
 
 /// A zlib stream of about `want` bytes, at most `most`.
@@ -289,7 +289,7 @@ fn unfletcher32(mut input: Vec<u8>) -> Result<Vec<u8>> {
     // Old writers on big-endian machines swapped the bytes of both halves.
     let swapped = ((found & 0x00FF_00FF) << 8) | ((found & 0xFF00_FF00) >> 8);
     if stored != found && stored != swapped {
-        return Err(Error::corrupt(format!("a chunk's fletcher32 checksum is {found:08x}, the file says {stored:08x}")));
+        return Err(Error::corrupt(format!("a chunk's fletcher32 checksum is {found:08x}, the file has {stored:08x}")));
     }
     Ok(input)
 }
@@ -314,11 +314,11 @@ fn unlzf(input: &[u8], want: usize, most: usize) -> Result<Vec<u8>> {
             let low = usize::from(*input.get(i).ok_or_else(|| short("lzf"))?);
             i += 1;
             let back = ((control & 0x1F) << 8 | low) + 1;
-            let start = out.len().checked_sub(back).ok_or_else(|| Error::corrupt("a lzf chunk refers to bytes before its start"))?;
+            let start = out.len().checked_sub(back).ok_or_else(|| Error::corrupt("an lzf chunk refers to bytes before its start"))?;
             copy_back(&mut out, start, n + 2);
         }
         if out.len() > most {
-            return Err(Error::corrupt(format!("a lzf chunk holds more than the {want} bytes of its shape")));
+            return Err(Error::corrupt(format!("an lzf chunk holds more than the {want} bytes of its shape")));
         }
     }
     Ok(out)
@@ -396,7 +396,7 @@ fn unlz4(input: &[u8], most: usize) -> Result<Vec<u8>> {
 pub(super) fn lz4_block(data: &[u8], out: &mut [u8]) -> Result<()> {
     match lz4_flex::block::decompress_into(data, out) {
         Ok(n) if n == out.len() => Ok(()),
-        Ok(n) => Err(Error::corrupt(format!("an lz4 block holds {n} bytes, {} were announced", out.len()))),
+        Ok(n) => Err(Error::corrupt(format!("an lz4 block holds {n} bytes, expected {}", out.len()))),
         Err(e) => Err(Error::corrupt("an lz4 block is damaged").because(e)),
     }
 }
@@ -407,7 +407,7 @@ fn framed(what: &str, input: &[u8], most: usize, block: impl Fn(&[u8], &mut [u8]
     let total = u64::from_be_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]);
     let block_bytes = u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize;
     if total > most as u64 || block_bytes == 0 && total > 0 {
-        return Err(Error::corrupt(format!("a {what} chunk announces {total} bytes in blocks of {block_bytes}")));
+        return Err(Error::corrupt(format!("a {what} chunk declares {total} bytes in blocks of {block_bytes}")));
     }
     let mut out = zeroed(total as usize)?;
     let mut at = 12;
@@ -443,7 +443,7 @@ pub fn lz4(input: &[u8]) -> Vec<u8> {
 fn unbitshuffle(params: &[u32], input: &[u8], most: usize) -> Result<Vec<u8>> {
     let size = params.get(2).copied().unwrap_or(1) as usize;
     if size == 0 || size > 1 << 16 {
-        return Err(Error::corrupt(format!("bitshuffle with elements of {size} bytes")));
+        return Err(Error::corrupt(format!("the bitshuffle filter has elements of {size} bytes")));
     }
     match params.get(4).copied().unwrap_or(0) {
         0 => {
@@ -452,7 +452,7 @@ fn unbitshuffle(params: &[u32], input: &[u8], most: usize) -> Result<Vec<u8>> {
                 n => n,
             };
             if block % 8 != 0 {
-                return Err(Error::corrupt(format!("bitshuffle in blocks of {block} elements")));
+                return Err(Error::corrupt(format!("the bitshuffle filter has blocks of {block} elements")));
             }
             let mut out = zeroed(input.len())?;
             let whole = input.len() / size / 8 * 8 * size;
@@ -466,7 +466,7 @@ fn unbitshuffle(params: &[u32], input: &[u8], most: usize) -> Result<Vec<u8>> {
         2 => bit_framed("bitshuffle + lz4", input, size, most, lz4_block),
         3 => bit_framed("bitshuffle + zstd", input, size, most, |data, out| match zstd::bulk::decompress_to_buffer(data, out) {
             Ok(n) if n == out.len() => Ok(()),
-            Ok(n) => Err(Error::corrupt(format!("a zstd block holds {n} bytes, {} were announced", out.len()))),
+            Ok(n) => Err(Error::corrupt(format!("a zstd block holds {n} bytes, expected {}", out.len()))),
             Err(e) => Err(Error::corrupt("a zstd block is damaged").because(e)),
         }),
         other => Err(Error::refused(format!("bitshuffle with the compressor number {other} is not supported"))),
@@ -479,7 +479,7 @@ fn bit_framed(what: &str, input: &[u8], size: usize, most: usize, unpack: impl F
     let total = u64::from_be_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]);
     let block = u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize;
     if total > most as u64 || block == 0 || !block.is_multiple_of(8 * size) {
-        return Err(Error::corrupt(format!("a {what} chunk announces {total} bytes in blocks of {block}")));
+        return Err(Error::corrupt(format!("a {what} chunk declares {total} bytes in blocks of {block}")));
     }
     let total = total as usize;
     let whole = total / size / 8 * 8 * size;
@@ -538,7 +538,7 @@ pub fn unblosc(input: &[u8], most: usize) -> Result<Vec<u8>> {
     let total = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
     let stored = u32::from_le_bytes([head[12], head[13], head[14], head[15]]) as usize;
     if total > most {
-        return Err(Error::corrupt(format!("a blosc chunk announces {total} bytes, at most {most} are expected")));
+        return Err(Error::corrupt(format!("a blosc chunk declares {total} bytes, expected at most {most}")));
     }
     if stored > input.len() {
         return Err(short("blosc"));

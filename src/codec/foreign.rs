@@ -11,7 +11,9 @@ pub fn named(head: &[u8]) -> Option<Error> {
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     let begins = |tag: &[u8]| text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag);
     if begins(b"<!doctype html") || begins(b"<html") {
-        return Some(Error::missing("this is an HTML page, not the file itself").hint("download the file again: the server sent a page"));
+        return Some(
+            Error::missing("this is an HTML page, not the file itself").hint("download the file again: the server sent a web page"),
+        );
     }
     None
 }

@@ -118,7 +118,7 @@ impl Strided {
         let count = if self.shape.is_empty() { 1 } else { rows.end.saturating_sub(rows.start) };
         let total = self.row_bytes().and_then(|n| n.checked_mul(count)).and_then(|n| usize::try_from(n).ok()).ok_or_else(too_large)?;
         if self.end().is_none_or(|end| end > blob.len()) {
-            return Err(Error::corrupt(format!("the file has {} bytes, the array wants more", blob.len())));
+            return Err(Error::corrupt(format!("the file has only {} bytes, the array needs more", blob.len())));
         }
         let first = if self.shape.is_empty() { 0 } else { rows.start };
         let base = self.base + first * self.stride_bytes.first().copied().unwrap_or(0);

@@ -22,9 +22,9 @@ pub fn unique(names: &[String], on_duplicate: OnDuplicate, place: &dyn Fn(usize)
         };
         let stays = match on_duplicate {
             OnDuplicate::Error => {
-                return Err(Error::refused(format!("the name stands twice: {} and {}", place(first), place(i)))
+                return Err(Error::refused(format!("the name appears twice: {} and {}", place(first), place(i)))
                     .array(name)
-                    .hint("--on-duplicate rename|first|last says what to do"));
+                    .hint("choose one with --on-duplicate rename|first|last"));
             }
             OnDuplicate::First => None,
             OnDuplicate::Last => {

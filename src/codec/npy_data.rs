@@ -59,7 +59,7 @@ impl Records {
             metas: Vec::new(),
         };
         if record_bytes == 0 && sized && records > EMPTY_STRINGS_MAX {
-            return Err(Error::refused(format!("{records} elements of no bytes are more than are supported")));
+            return Err(Error::refused(format!("{records} elements without bytes are more than are supported")));
         }
         records_of.metas = records_of.leaves.iter().map(|leaf| records_of.meta(leaf, name, sized)).collect::<Result<_>>()?;
         Ok(records_of)
@@ -79,7 +79,7 @@ impl Records {
             Kind::Refused { why, hint, .. } => (crate::model::Dtype::U8, Logical::Plain, refuse(why.clone(), *hint)),
         };
         if !sized && error.is_none() {
-            error = refuse("stands in records that hold pickled Python objects, which are never run".into(), None);
+            error = refuse("is part of records with pickled Python objects, which are never run".into(), None);
         }
         if logical.is_var() && (shape.len() > 1 || !leaf.dims.is_empty()) {
             error =
@@ -215,7 +215,7 @@ fn text(raw: &[u8], records: usize, step: usize, start: usize, len: usize, big: 
         for &unit in &units[..used] {
             let code = if big { u32::from_be_bytes(unit) } else { u32::from_le_bytes(unit) };
             let c = char::from_u32(code)
-                .ok_or_else(|| Error::corrupt(format!("element {i} of a piece holds {code:#x}, which is no character")))?;
+                .ok_or_else(|| Error::corrupt(format!("element {i} of a piece holds {code:#x}, which is not a character")))?;
             values.push(c);
         }
         offsets.push(values.len() as u64);
@@ -287,7 +287,7 @@ impl NpyReader {
             let near = if self.is_wide() { Near::Transposed(Transposition::new(blob, strided)?) } else { Near::Gather(blob, strided) };
             let _ = self.near.set(near);
         }
-        self.near.get().ok_or_else(|| Error::failed("the layout is not known"))
+        self.near.get().ok_or_else(|| Error::failed("internal fault: the layout is not known"))
     }
 
     /// Where the values lie ready, if they do.

@@ -55,12 +55,12 @@ pub fn header_bytes(head: &[u8]) -> Result<u64> {
     if !head.starts_with(MAGIC) {
         return Err(Error::corrupt("the npy signature is missing"));
     }
-    let short = || Error::corrupt("the file ends in its header");
+    let short = || Error::corrupt("the file ends inside its header");
     let (&major, &minor) = (head.get(6).ok_or_else(short)?, head.get(7).ok_or_else(short)?);
     let total = match (major, minor) {
         (1, 0) => 10 + u64::from(u16::from_le_bytes(head.get(8..10).and_then(|b| b.try_into().ok()).ok_or_else(short)?)),
         (2 | 3, 0) => 12 + u64::from(u32::from_le_bytes(head.get(8..12).and_then(|b| b.try_into().ok()).ok_or_else(short)?)),
-        _ => return Err(Error::refused(format!("npy version {major}.{minor} is not known"))),
+        _ => return Err(Error::refused(format!("npy version {major}.{minor} is not supported"))),
     };
     if total > HEADER_MAX_BYTES {
         return Err(Error::corrupt(format!("a header of {total} bytes is too large")));
@@ -75,7 +75,7 @@ pub fn header_bytes(head: &[u8]) -> Result<u64> {
 pub fn parse(bytes: &[u8]) -> Result<Header> {
     let total = header_bytes(bytes)?;
     let start = if bytes[6] == 1 { 10 } else { 12 };
-    let text = bytes.get(start..total as usize).ok_or_else(|| Error::corrupt("the file ends in its header"))?;
+    let text = bytes.get(start..total as usize).ok_or_else(|| Error::corrupt("the file ends inside its header"))?;
     let text = match bytes[6] {
         3 => String::from_utf8(text.to_vec()).map_err(|_| Error::corrupt("the header is not UTF-8"))?,
         _ => text.iter().map(|&b| b as char).collect(),
@@ -86,7 +86,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header> {
     if parser.at != text.len() {
         return Err(parser.wrong("the end"));
     }
-    let Value::Dict(pairs) = value else { return Err(Error::corrupt("the header is no dictionary")) };
+    let Value::Dict(pairs) = value else { return Err(Error::corrupt("the header is not a dictionary")) };
     let (mut descr, mut fortran, mut shape) = (None, None, None);
     for (key, value) in pairs {
         let again = match (key.as_str(), value) {
@@ -123,17 +123,17 @@ enum Value {
 fn dims(value: Value) -> Result<Vec<u64>> {
     let one = |v: Value| match v {
         Value::Int(n) => Ok(n),
-        _ => Err(Error::corrupt("the shape holds something that is no size")),
+        _ => Err(Error::corrupt("the shape holds something that is not a size")),
     };
     match value {
         Value::Tuple(items) => items.into_iter().map(one).collect(),
         Value::Int(n) => Ok(vec![n]),
-        _ => Err(Error::corrupt("the shape is no tuple")),
+        _ => Err(Error::corrupt("the shape is not a tuple")),
     }
 }
 
 fn descr(value: Value) -> Result<Descr> {
-    let wrong = || Error::corrupt("the header's descr is no type");
+    let wrong = || Error::corrupt("the header's descr is not a type");
     match value {
         Value::Text(t) => Ok(Descr::Simple(t)),
         Value::Tuple(items) => {
@@ -176,7 +176,7 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn wrong(&self, wanted: &str) -> Error {
-        Error::corrupt(format!("the header has something else than {wanted} at its character {}", self.at))
+        Error::corrupt(format!("the header lacks {wanted} at its character {}", self.at))
     }
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
@@ -305,7 +305,7 @@ impl Parser<'_> {
         let text = self.text.get(self.at..self.at + digits).filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()));
         let c = text.and_then(|t| u32::from_str_radix(t, 16).ok()).and_then(char::from_u32);
         self.at += digits;
-        c.ok_or_else(|| Error::corrupt("the header holds an escape that is no character"))
+        c.ok_or_else(|| Error::corrupt("the header holds an escape that is not a character"))
     }
 }
 

@@ -29,7 +29,7 @@ impl Place {
     /// # Errors
     /// Sizes that overflow; rows that are not known.
     pub fn of(meta: &ArrayMeta, offset: u64) -> Result<Place> {
-        let bytes = meta.bytes()?.ok_or_else(|| Error::failed("the row count is not known").array(&meta.name))?;
+        let bytes = meta.bytes()?.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
         Ok(Place { offset, row_bytes: meta.row_bytes()?, bytes })
     }
 
@@ -76,7 +76,7 @@ pub fn read_stream(stream: &mut dyn Read, len: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(len.min(1 << 20) as usize);
     stream.take(len).read_to_end(&mut bytes).map_err(Error::reading)?;
     if (bytes.len() as u64) < len {
-        return Err(Error::corrupt(format!("the stream ends {} bytes early", len - bytes.len() as u64)));
+        return Err(Error::corrupt(format!("the stream ends {} bytes too early", len - bytes.len() as u64)));
     }
     Ok(bytes)
 }
@@ -88,7 +88,7 @@ pub fn read_stream(stream: &mut dyn Read, len: u64) -> Result<Vec<u8>> {
 pub fn skip_stream(stream: &mut dyn Read, len: u64) -> Result<()> {
     let skipped = std::io::copy(&mut stream.take(len), &mut std::io::sink()).map_err(Error::reading)?;
     if skipped < len {
-        return Err(Error::corrupt(format!("the stream ends {} bytes early", len - skipped)));
+        return Err(Error::corrupt(format!("the stream ends {} bytes too early", len - skipped)));
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub fn expect_end(stream: &mut dyn Read) -> Result<()> {
     let mut one = [0u8];
     match stream.take(1).read(&mut one).map_err(Error::reading)? {
         0 => Ok(()),
-        _ => Err(Error::corrupt("bytes follow behind the end")),
+        _ => Err(Error::corrupt("extra bytes follow the end")),
     }
 }
 
@@ -111,7 +111,7 @@ pub struct RawEncode;
 impl Encode for RawEncode {
     fn encode(&self, block: Block) -> Result<Encoded> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {
-            return Err(Error::failed("a block without arrays"));
+            return Err(Error::failed("internal fault: a block without arrays"));
         };
         let bufs: Vec<Buf> = chunks.into_iter().map(fixed).collect::<Result<_>>()?;
         Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(bufs) })
@@ -125,7 +125,7 @@ impl Encode for RawEncode {
 pub fn fixed(chunk: Chunk) -> Result<Buf> {
     match chunk.values {
         Values::Fixed(b) => Ok(b),
-        Values::Var { .. } => Err(Error::failed("text reached a sink of plain arrays")),
+        Values::Var { .. } => Err(Error::failed("internal fault: text reached a writer of plain arrays")),
     }
 }
 
@@ -134,7 +134,7 @@ pub fn fixed(chunk: Chunk) -> Result<Buf> {
 /// # Errors
 /// Disk full and the like.
 pub fn write_encoded(out: &mut dyn Write, encoded: Encoded) -> Result<u64> {
-    let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::failed("an unknown payload"))?;
+    let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
     let mut bytes = 0;
     for buf in bufs.iter() {
         out.write_all(buf)?;
@@ -152,9 +152,11 @@ pub struct RawWriter {
 impl WriteRows for RawWriter {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let (file, place) = &self.places[chunk.array];
-        let Values::Fixed(values) = &chunk.values else { return Err(Error::failed("text reached a sink of plain arrays")) };
+        let Values::Fixed(values) = &chunk.values else {
+            return Err(Error::failed("internal fault: text reached a writer of plain arrays"));
+        };
         let at = chunk.first_row.checked_mul(place.row_bytes).filter(|at| at + values.len() as u64 <= place.bytes);
-        let at = at.ok_or_else(|| Error::failed(format!("row {} lies behind the end", chunk.first_row)))?;
+        let at = at.ok_or_else(|| Error::failed(format!("internal fault: row {} is past the end", chunk.first_row)))?;
         Ok(write_all_at(file, values, place.offset + at)?)
     }
 }

@@ -117,7 +117,7 @@ pub fn find(at: &Location, naming: &Naming) -> Result<Option<Found>> {
             if have.len() < total as usize {
                 let first = (1..=total).find(|n| !have.contains(n)).unwrap_or(total);
                 let name = naming.shard_name(stem, first as usize, total as usize);
-                return Err(Error::missing(format!("{} of {total} shards are there; {name} is missing", have.len())));
+                return Err(Error::missing(format!("{} of {total} shards exist; {name} is missing", have.len())));
             }
             names.iter().filter(|n| naming.shard(n).is_some()).cloned().collect()
         }
@@ -207,9 +207,9 @@ pub fn open(
                 let other = joined.plan.arrays[first].details.part.clone().unwrap_or_default();
                 match on_duplicate {
                     OnDuplicate::Error => {
-                        return Err(Error::refused(format!("the name stands in {other} and in {file}"))
+                        return Err(Error::refused(format!("the name appears in {other} and in {file}"))
                             .array(&meta.name)
-                            .hint("--on-duplicate rename|first|last says what to do"));
+                            .hint("choose one with --on-duplicate rename|first|last"));
                     }
                     OnDuplicate::First => continue,
                     OnDuplicate::Last => {
@@ -244,12 +244,12 @@ pub fn open(
     if let Some(map) = &found.weight_map {
         for (name, file) in map {
             if taken.get(name).is_none_or(|&a| joined.plan.arrays[a].details.part.as_deref() != Some(file)) {
-                return Err(Error::corrupt(format!("the index says that it is in {file}, which does not hold it")).array(name));
+                return Err(Error::corrupt(format!("the index places it in {file}, which does not hold it")).array(name));
             }
         }
     }
     if extra > 0 {
-        joined.plan.notes.push(format!("{extra} arrays stand in the shards, but not in the index; they are read, too"));
+        joined.plan.notes.push(format!("{extra} arrays are in the shards, but not in the index; they are read, too"));
     }
     for (key, value) in found.metadata {
         if !matches!(key.as_str(), "total_size" | "total_parameters") {
@@ -332,7 +332,7 @@ impl Job for PartJob {
     fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
         let of = self.of;
         self.job.run(&mut |mut chunk| {
-            chunk.array = of[chunk.array].ok_or_else(|| Error::failed("an array came that was not wanted"))?;
+            chunk.array = of[chunk.array].ok_or_else(|| Error::failed("internal fault: an array that was not asked for"))?;
             emit(chunk)
         })
     }

@@ -80,7 +80,7 @@ impl Transposition {
         let mut state = self.lock();
         loop {
             if let Some((kind, message)) = &state.error {
-                return Err(Error::new(*kind, message.clone()).hint("TMPDIR names the place for temporary files"));
+                return Err(Error::new(*kind, message.clone()).hint("set TMPDIR to a directory with more room"));
             }
             if state.done == self.tiles {
                 return Ok(&self.done_blob);

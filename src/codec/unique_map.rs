@@ -28,7 +28,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Pairs<V> {
         let mut all = IndexMap::new();
         while let Some(key) = map.next_key::<String>()? {
             match all.entry(key) {
-                Entry::Occupied(e) => return Err(de::Error::custom(format!("the key {:?} stands twice", e.key()))),
+                Entry::Occupied(e) => return Err(de::Error::custom(format!("the key {:?} appears twice", e.key()))),
                 Entry::Vacant(e) => {
                     e.insert(map.next_value()?);
                 }

@@ -65,13 +65,13 @@ impl Entry {
         }
         match self.method {
             0 if self.bytes != self.stored_bytes => {
-                Err(Error::corrupt(format!("a stored member has {} bytes, {} are announced", self.stored_bytes, self.bytes)))
+                Err(Error::corrupt(format!("a stored member has {} bytes, the zip directory says {}", self.stored_bytes, self.bytes)))
             }
             8 if self.bytes / DEFLATE_RATIO > self.stored_bytes => {
-                Err(Error::corrupt(format!("{} bytes cannot come out of {} deflated ones", self.bytes, self.stored_bytes)))
+                Err(Error::corrupt(format!("{} bytes cannot come from {} deflated ones", self.bytes, self.stored_bytes)))
             }
             0 | 8 => Ok(()),
-            n => Err(Error::refused(format!("zip method {n} is not supported (stored and deflate are)"))),
+            n => Err(Error::refused(format!("zip method {n} is not supported; stored and deflate are"))),
         }
     }
 }
@@ -155,7 +155,7 @@ impl Archive {
         let start = directory_end.checked_sub(size).ok_or_else(broken)?;
         let shift = start.checked_sub(offset).ok_or_else(broken)?;
         if size > DIRECTORY_MAX_BYTES || count > size / 46 {
-            return Err(Error::corrupt(format!("a directory of {count} members in {size} bytes is not possible")));
+            return Err(Error::corrupt(format!("{count} members cannot fit into a zip directory of {size} bytes")));
         }
         let directory = blob.read_vec(start, size)?;
         let mut entries = Vec::with_capacity(count as usize);
@@ -167,7 +167,7 @@ impl Archive {
             at = next;
         }
         if at != directory.len() {
-            return Err(Error::corrupt(format!("the zip directory has {} bytes more than its {count} members", directory.len() - at)));
+            return Err(Error::corrupt(format!("the zip directory has {} bytes more than its {count} members need", directory.len() - at)));
         }
         let archive = Archive { blob, entries, directory_offset: start };
         archive.check_overlaps()?;
@@ -353,7 +353,7 @@ impl Member {
     /// Corrupt where they do not come.
     pub fn take(&mut self, len: u64) -> Result<Vec<u8>> {
         if len > self.left {
-            return Err(Error::corrupt(format!("{len} bytes are wanted of a member that has {} left", self.left)));
+            return Err(Error::corrupt(format!("{len} bytes are needed from a member that has {} left", self.left)));
         }
         // The announced size was compared with the stored one: it is at most 1040 times as large.
         let mut bytes = Vec::new();
@@ -377,15 +377,15 @@ impl Member {
     /// Corrupt.
     pub fn finish(&mut self) -> Result<()> {
         if self.left > 0 {
-            return Err(Error::corrupt(format!("{} bytes of the member were not read", self.left)));
+            return Err(Error::corrupt(format!("the member has {} bytes that its header does not account for", self.left)));
         }
         if let Body::Deflate(decoder) = &mut self.body {
             let mut one = [0u8];
             if decoder.read(&mut one).map_err(wrong)? > 0 {
-                return Err(Error::corrupt("the member is longer than announced"));
+                return Err(Error::corrupt("the member is longer than the zip directory says"));
             }
             if decoder.total_in() != self.stored_bytes {
-                return Err(Error::corrupt("bytes follow behind the deflated data"));
+                return Err(Error::corrupt("extra bytes follow the deflated data"));
             }
         }
         check_crc(std::mem::take(&mut self.crc).finalize(), self.want_crc)
@@ -400,7 +400,7 @@ pub fn check_crc(got: u32, want: u32) -> Result<()> {
     if got == want {
         return Ok(());
     }
-    Err(Error::corrupt(format!("the CRC-32 of the member is {got:08x}, {want:08x} is announced: the data is damaged")))
+    Err(Error::corrupt(format!("the CRC-32 of the member is {got:08x}, expected {want:08x}: the data is damaged")))
 }
 
 fn wrong(error: std::io::Error) -> Error {

@@ -95,11 +95,11 @@ impl Format for Npy {
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         let [meta] = plan.arrays.as_slice() else {
-            return Err(Error::usage(format!("npy holds one array, there are {}", plan.arrays.len())).hint("choose one with -a"));
+            return Err(Error::usage(format!("npy holds one array, the source has {}", plan.arrays.len())).hint("choose one with -a"));
         };
         let unsupported = || Error::refused(format!("npy cannot hold {}", meta.type_name())).array(&meta.name);
         let spelled = npy_header::spell(meta.dtype, &meta.logical).ok_or_else(unsupported)?;
-        let shape = meta.shape().ok_or_else(|| Error::failed("the row count is not known"))?;
+        let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known"))?;
         let header = npy_header::write(&spelled, &shape);
         let place = Place::of(meta, header.len() as u64)?;
         let mut out = at.create_file(options.existing, options.sync)?;
@@ -118,14 +118,14 @@ impl Format for Npy {
 /// Compares what the header promises with what is there.
 fn check_length(records: &Records, have: u64) -> Result<()> {
     match records.bytes {
-        Some(want) if have < want => Err(Error::corrupt(format!("{want} bytes of values are promised by the header, {have} are there"))),
+        Some(want) if have < want => Err(Error::corrupt(format!("the header declares {want} bytes of values, the file has {have}"))),
         Some(want) if have > want => Err(more_follows(have - want)),
         _ => Ok(()),
     }
 }
 
 fn more_follows(bytes: u64) -> Error {
-    Error::refused(format!("{bytes} bytes follow behind the array"))
+    Error::refused(format!("{bytes} extra bytes follow the array"))
         .hint("if several arrays were saved to this file one after the other, save them with numpy.savez")
 }
 
@@ -296,7 +296,7 @@ impl Sink for NpySink {
     }
     fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
         if self.file.is_none() && self.written != self.place.bytes {
-            return Err(Error::failed(format!("{} bytes of values came, {} were announced", self.written, self.place.bytes)));
+            return Err(Error::failed(format!("internal fault: {} bytes were written, {} were expected", self.written, self.place.bytes)));
         }
         self.out.commit()?;
         Ok(Summary { bytes: self.place.offset + self.place.bytes, files: 1, notes: Vec::new() })

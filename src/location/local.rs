@@ -83,7 +83,7 @@ impl Blob for LocalBlob {
 fn open(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(Error::reading)?;
     if file.metadata().map_err(Error::reading)?.is_dir() {
-        return Err(Error::missing("is a directory, a file was expected"));
+        return Err(Error::missing("it is a directory, a file was expected"));
     }
     Ok(file)
 }
@@ -133,14 +133,14 @@ pub unsafe fn map_file(file: &File) -> Result<memmap2::Mmap> {
 
 /// Splits into the directory to write in and the final name.
 fn split(path: &Path) -> Result<(PathBuf, OsString)> {
-    let name = path.file_name().ok_or_else(|| Error::usage("this is no name for an output"))?.to_os_string();
+    let name = path.file_name().ok_or_else(|| Error::usage("this is not a name for an output"))?.to_os_string();
     let parent = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
         _ => PathBuf::from("."),
     };
     match fs::metadata(&parent) {
         Ok(m) if m.is_dir() => Ok((parent, name)),
-        Ok(_) => Err(Error::missing(format!("{} is no directory", parent.display()))),
+        Ok(_) => Err(Error::missing(format!("{} is not a directory", parent.display()))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             Err(Error::missing(format!("the directory {} does not exist", parent.display())).hint(format!("mkdir -p {}", parent.display())))
         }

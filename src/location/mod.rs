@@ -42,7 +42,7 @@ pub trait Blob: Send + Sync {
     /// As [`Blob::read_at`].
     fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         if offset.checked_add(len).is_none_or(|end| end > self.len()) {
-            return Err(Error::corrupt(format!("{len} bytes are wanted at byte {offset}, the file has {}", self.len())));
+            return Err(Error::corrupt(format!("{len} bytes are expected at byte {offset}, the file has {}", self.len())));
         }
         let mut bytes = vec![0; len as usize];
         self.read_at(offset, &mut bytes)?;
@@ -71,7 +71,7 @@ impl Blob for MemoryBlob {
                 buf.copy_from_slice(&self.0[s..s + buf.len()]);
                 Ok(())
             }
-            None => Err(Error::corrupt(format!("{} bytes are wanted at byte {offset}, there are {}", buf.len(), self.0.len()))),
+            None => Err(Error::corrupt(format!("{} bytes are expected at byte {offset}, there are {}", buf.len(), self.0.len()))),
         }
     }
 }
@@ -501,7 +501,7 @@ impl Location {
         match &self.place {
             Place::Local { path, .. } => local::create_dir(path, existing, sync, markers),
             Place::Stream(_) => {
-                Err(Error::usage("a directory cannot be written to stdout").hint("use --to npkg, or another format of one file"))
+                Err(Error::usage("a directory cannot be written to stdout").hint("use --to npkg, or another format that is one file"))
             }
             Place::Remote { backend, key } => backend.create_dir(key, existing, markers),
         }

@@ -36,7 +36,7 @@ pub(super) type Moved<'a> = &'a dyn Fn(u64, bool) -> bool;
 pub(super) fn pair(from: &[Extent], to: &[Extent], piece: u64) -> Result<Vec<(Extent, Extent)>> {
     let total = |e: &[Extent]| e.iter().map(|e| e.len).sum::<u64>();
     if total(from) != total(to) {
-        return Err(Error::corrupt(format!("{} bytes are there, {} were announced", total(from), total(to))));
+        return Err(Error::corrupt(format!("the file has {} bytes, expected {}", total(from), total(to))));
     }
     let (mut pairs, mut f, mut t) = (Vec::new(), from.iter().cloned(), to.iter().cloned());
     let (mut a, mut b) = (f.next(), t.next());
@@ -169,7 +169,7 @@ fn by_range(from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
 }
 
 fn ends_early(from: &Extent) -> Error {
-    Error::corrupt(format!("the file ended before byte {}; it was cut while it was read", from.offset + from.len))
+    Error::corrupt(format!("the file ended before byte {}: it was truncated while it was read", from.offset + from.len))
 }
 
 /// Through a buffer: across file systems that the kernel does not bridge.

@@ -63,7 +63,7 @@ impl Spool {
         let (file, end) = (&self.files[f], &mut self.ends[f]);
         let mut put = |bytes: &[u8]| -> Result<u64> {
             let at = *end;
-            file.write_all_at(bytes, at).map_err(|e| Error::from(e).hint("TMPDIR names another place for temporary files"))?;
+            file.write_all_at(bytes, at).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))?;
             *end += bytes.len() as u64;
             Ok(at)
         };

@@ -81,7 +81,7 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
                 }
                 heads[i] = Some(folded);
             }
-            Err(why) => notes.push(format!("what the attribute {MARK} says of {} is dropped: {why}", clean[i].name)),
+            Err(why) => notes.push(format!("the attribute {MARK} of {} is ignored: {why}", clean[i].name)),
         }
     }
     let plain = |(i, meta): (usize, ArrayMeta)| match heads[i].take() {

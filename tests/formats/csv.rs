@@ -299,8 +299,8 @@ fn errors_name_their_line() {
         assert!(error.message().contains(word), "{error}");
         assert!(error.file_name().is_some());
     };
-    line(b"a,b\n1,2\n\n3\n", ErrorKind::Corrupt, "line 4: 1 cell where the first row has 2");
-    line(b"a,b\n\"1\n\",2\n3,4,5\n", ErrorKind::Corrupt, "line 4: 3 cells where the first row has 2");
+    line(b"a,b\n1,2\n\n3\n", ErrorKind::Corrupt, "line 4: the row has 1 cell, the first row has 2");
+    line(b"a,b\n\"1\n\",2\n3,4,5\n", ErrorKind::Corrupt, "line 4: the row has 3 cells, the first row has 2");
     line(b"a,b\n1,2\n3,\"4\n", ErrorKind::Corrupt, "line 3: a quoted cell is never closed");
     line(b"a,b\n1,2\n3,\xff\n", ErrorKind::Corrupt, "line 3: the text is not UTF-8");
     line(b"", ErrorKind::Corrupt, "empty");
@@ -739,7 +739,7 @@ fn numbers_that_no_type_holds_are_told() {
         };
         let (code, told) = said(&[]);
         assert!(
-            code == 0 && told.contains(&format!("x: the column is text, for no type of numbers holds the '{long}' of row 1")),
+            code == 0 && told.contains(&format!("x: the column is read as text, because no numeric type holds the '{long}' of row 1")),
             "{told}"
         );
         let (code, told) = said(&["--dtype", "x=float64"]);

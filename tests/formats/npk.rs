@@ -265,7 +265,7 @@ fn hostile_stores_are_refused_by_the_number() {
         ("inner", entry("x", &[1], "a/../../x", 1, 1, 0), Kind::Corrupt, "leaves the store"),
         ("dtype", entry("x", &[1], "data_good.npkd", 4, 14, 0), Kind::Corrupt, "dtype code 14"),
         ("overflow", entry("x", &[1 << 40, 1 << 40], "data_good.npkd", 0, 1, 0), Kind::Corrupt, "too large"),
-        ("short", entry("x", &[3], "data_good.npkd", 3, 1, 0), Kind::Corrupt, "has 2 bytes, 3 are expected"),
+        ("short", entry("x", &[3], "data_good.npkd", 3, 1, 0), Kind::Corrupt, "has 2 bytes, expected 3"),
         ("size", entry("x", &[2], "data_good.npkd", 3, 1, 0), Kind::Corrupt, "3 bytes"),
         ("gone", entry("x", &[2], "data_x.npkd", 2, 1, 0), Kind::Corrupt, "no data_x.npkd"),
         ("zstd", entry("x", &[2], "data_good.npkd", 2, 1, 1), Kind::Refused, "compressed"),

@@ -628,7 +628,7 @@ fn refusals_name_what_was_asked_for() {
     for (name, code, word) in [
         ("popen.pt", 4, "commands.Popen"),
         ("os_system_p4.pt", 4, "posix.system"),
-        ("trunc_2317.pt", 7, "cut off"),
+        ("trunc_2317.pt", 7, "is truncated"),
         ("offset_beyond.pt", 7, "element 6"),
         ("no_tensor_2.15.pt", 3, "no tensor"),
         ("html.pt", 3, "HTML"),

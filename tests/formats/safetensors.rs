@@ -109,7 +109,7 @@ fn broken_files_are_named() {
         (one(r#""b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}"#), 9, "follow"),
         (one(r#""b":{"dtype":"U8","shape":[4]}"#), 4, "data_offsets"),
         (one(r#""b":{"dtype":"U8","shape":[-4],"data_offsets":[4,8]}"#), 8, "broken"),
-        (one(r#""b":{"dtype":"F4","shape":[3],"data_offsets":[4,5]}"#), 5, "no whole bytes"),
+        (one(r#""b":{"dtype":"F4","shape":[3],"data_offsets":[4,5]}"#), 5, "do not make whole bytes"),
         (one(r#""b":{"dtype":"F64","shape":[4294967296,4294967296],"data_offsets":[4,8]}"#), 8, "too large"),
         (one(r#""b":{"dtype":"F64","shape":[18446744073709551615],"data_offsets":[4,18446744073709551615]}"#), 8, ""),
         (one(r#""__metadata__":{"x":"1","x":"2"}"#), 4, "twice"),

@@ -59,7 +59,7 @@ fn text_is_an_error_with_its_line() {
     );
     let error = table_with(&Txt, "1 2\n3\n", &ReadOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.message().contains("line 2: 1 cell where the first row has 2"), "{error}");
+    assert!(error.message().contains("line 2: the row has 1 cell, the first row has 2"), "{error}");
     let no = options(|o| o.text.header = Auto::No);
     assert_eq!(table_with(&Txt, "x 1\ny 2\n", &no).unwrap(), ["col0 string: \"x\" \"y\"", "col1 int64: 1 2"]);
 }

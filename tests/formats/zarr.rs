@@ -497,7 +497,7 @@ v3('manyinner', shape=[2**40], chunk_grid={'name': 'regular', 'configuration': {
         ("long", "'<f16'"),
         ("badfill", "fill value"),
         ("sep", "separator"),
-        ("nojson", "no JSON"),
+        ("nojson", "not JSON"),
         ("grid", "'rectilinear'"),
         ("codec", "'magic'"),
         ("dtype", "'int4'"),
@@ -583,7 +583,7 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
         (WriteOptions { compression: packed("snappy", None), ..WriteOptions::default() }, "snappy"),
         (WriteOptions { compression: packed("gzip", Some(12)), ..WriteOptions::default() }, "level 12"),
         (WriteOptions { chunk_shape: Some(vec![1, 1]), ..WriteOptions::default() }, "2 dimensions"),
-        (WriteOptions { chunk_shape: Some(vec![0]), ..WriteOptions::default() }, "holds a 0"),
+        (WriteOptions { chunk_shape: Some(vec![0]), ..WriteOptions::default() }, "has a 0 in it"),
         (WriteOptions { chunk_shape: Some(vec![1 << 50]), ..WriteOptions::default() }, "memory limit"),
         (WriteOptions { chunk_shape: Some(vec![2]), shard_shape: Some(vec![3]), ..WriteOptions::default() }, "multiple"),
         (WriteOptions { shard_shape: Some(vec![4]), zarr_format: Some(2), ..WriteOptions::default() }, "no shards"),
@@ -647,7 +647,7 @@ import shutil; shutil.make_archive('z', 'zip', '3.zarr'); zarr.consolidate_metad
                     let end = reader.cut(i, row).min(rows);
                     assert!(end > row);
                     let _ = reader.cost(i, row..end);
-                    if let Err(e) = pipe::guarded(|| reader.read(i, row..end, &mut |_| Ok(()))) {
+                    if let Err(e) = npk::error::guarded(|| reader.read(i, row..end, &mut |_| Ok(()))) {
                         assert!(!e.message().starts_with("the bytes cannot be decoded"), "{}: {e}", meta.name);
                         break;
                     }

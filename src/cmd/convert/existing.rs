@@ -61,8 +61,8 @@ fn whole(job: &Job<'_>, dst: &Location) -> Result<()> {
         None => Ok(()),
         Some(e) if e.kind() == Kind::Remote => Err(e),
         Some(e) => {
-            let error = Error::exists("the output exists but is not whole").file(dst.display()).because(e);
-            Err(error.hint("--force in place of --skip-existing, --update or --if-exists replaces it"))
+            let error = Error::exists("the output exists but is damaged or incomplete").file(dst.display()).because(e);
+            Err(error.hint("use --force instead of --skip-existing, --update or --if-exists to replace it"))
         }
     }
 }

@@ -12,7 +12,9 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
             (pattern, Type::Number(dtype)) => casts.push((pattern, dtype)),
             (Some(pattern), Type::Time(logical)) => times.push((pattern, logical)),
             (None, Type::Time(_)) => {
-                return Err(Error::usage(format!("--dtype {text} needs the arrays' names")).hint(format!("--dtype 'NAME={text}'")));
+                return Err(
+                    Error::usage(format!("--dtype {text} needs the names of the arrays it is for")).hint(format!("--dtype 'NAME={text}'"))
+                );
             }
         }
     }
@@ -46,14 +48,15 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         IfExists::Error | IfExists::Skip => Existing::Error,
     };
     if args.concat && args.prefix_by_file {
-        return Err(Error::usage("--concat and --prefix-by-file exclude each other: rows join under one name"));
+        return Err(Error::usage("--concat and --prefix-by-file exclude each other: joined rows have one name"));
     }
     let rename_re = args
         .rename_re
         .iter()
         .map(|r| {
             let (re, to) = pair("rename-re", r)?;
-            let re = regex::Regex::new(&re).map_err(|e| Error::usage(format!("--rename-re '{re}' is no regular expression")).because(e))?;
+            let re =
+                regex::Regex::new(&re).map_err(|e| Error::usage(format!("--rename-re '{re}' is not a regular expression")).because(e))?;
             // `$1_` is the first group and a `_` here, not a group called `1_`.
             static NUMBERED: std::sync::LazyLock<Option<regex::Regex>> =
                 std::sync::LazyLock::new(|| regex::Regex::new(r"(\$\$)|\$([0-9]+)").ok());
@@ -166,7 +169,7 @@ fn parse_cast(text: &str) -> Result<(Option<String>, Type)> {
     let to = to.ok_or_else(|| {
         let names: Vec<&str> = Dtype::ALL.iter().map(|d| d.name()).collect();
         let times = "times in another unit: datetime64[us], timedelta64[us], timestamp[us], duration[us]";
-        Error::usage(format!("there is no type '{name}'")).hint(format!("one of {}; {times}", names.join(", ")))
+        Error::usage(format!("there is no type '{name}'")).hint(format!("use one of {}; {times}", names.join(", ")))
     })?;
     Ok((pattern, to))
 }
@@ -175,7 +178,7 @@ fn parse_compression(text: &str) -> Result<Compression> {
     let (name, level) = match text.split_once(':') {
         Some((name, level)) => {
             let level =
-                level.parse().map_err(|_| Error::usage(format!("'{level}' is no compression level")).hint("NAME:LEVEL, as zstd:9"))?;
+                level.parse().map_err(|_| Error::usage(format!("'{level}' is not a compression level")).hint("NAME:LEVEL, as zstd:9"))?;
             (name, Some(level))
         }
         None => (text, None),
@@ -187,5 +190,5 @@ fn parse_shape(text: &str) -> Result<Vec<u64>> {
     text.split([',', 'x'])
         .map(|p| p.trim().parse::<u64>().ok().filter(|&n| n > 0))
         .collect::<Option<Vec<u64>>>()
-        .ok_or_else(|| Error::usage(format!("'{text}' is no shape")).hint("numbers above 0, separated by commas: 1000,128"))
+        .ok_or_else(|| Error::usage(format!("'{text}' is not a shape")).hint("numbers above 0, separated by commas: 1000,128"))
 }

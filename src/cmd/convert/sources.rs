@@ -117,7 +117,7 @@ fn expand_glob(pattern: &str) -> Result<Vec<Found>> {
         _ => glob::Pattern::new(text).map(Part::Wild),
     };
     let parts = pattern.split('/').filter(|p| !p.is_empty()).map(part).collect::<std::result::Result<Vec<Part>, _>>();
-    let parts = parts.map_err(|e| Error::usage(format!("'{pattern}' is no pattern")).because(e))?;
+    let parts = parts.map_err(|e| Error::usage(format!("'{pattern}' is not a pattern")).because(e))?;
     let mut found = Vec::new();
     matching(if pattern.starts_with('/') { "/" } else { "" }, &parts, 0, &mut found)?;
     if pattern.ends_with('/') {
@@ -144,7 +144,7 @@ fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> R
         return Ok(());
     };
     if depth > DEEPEST {
-        return Err(Error::missing("the directories are nested too deeply (a cycle of links?)").file(at));
+        return Err(Error::missing("the directories are nested too deeply (a loop of links?)").file(at));
     }
     let wild = match part {
         Part::Name(name) => {
@@ -192,7 +192,7 @@ fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> R
 /// Files and stores below a directory that npk knows by name or content; hidden ones are left out.
 fn walk(at: &Location, path: &str, below: &str, depth: usize, found: &mut Vec<Found>) -> Result<()> {
     if depth > DEEPEST {
-        return Err(Error::missing("the directories are nested too deeply (a cycle of links?)").file(path));
+        return Err(Error::missing("the directories are nested too deeply (a loop of links?)").file(path));
     }
     let (mut entries, unnamed) = at.list_all()?;
     let shown = unnamed.iter().filter(|n| !n.starts_with('.'));

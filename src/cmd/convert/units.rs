@@ -25,7 +25,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     }
     let from_stdin = sources.iter().filter(|f| f.path == "-").count() + usize::from(args.files_from.as_deref() == Some("-"));
     if from_stdin > 1 {
-        return Err(Error::usage("stdin can be read once, here it stands twice"));
+        return Err(Error::usage("stdin can be read only once, it is given twice"));
     }
     if sources.is_empty() {
         return Err(Error::missing("there is no source").hint("npk convert SRC DST"));
@@ -42,7 +42,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     };
     let format = detect::named(to)?;
     if args.concat || args.prefix_by_file {
-        return Err(Error::usage("--concat and --prefix-by-file make one output: name it").file(dst));
+        return Err(Error::usage("--concat and --prefix-by-file make one output: give its name").file(dst));
     }
     let ending = format.extensions().first().copied().unwrap_or(format.name());
     let base = dst.trim_end_matches('/');

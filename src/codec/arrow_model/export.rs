@@ -29,9 +29,10 @@ pub fn decode_schema(text: &str) -> Option<Schema> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
     let message = if bytes.starts_with(&[0xff; 4]) { bytes.get(8..)? } else { &bytes[..] };
     crate::error::guarded(|| {
-        let message = arrow::ipc::root_as_message(message).map_err(|e| Error::corrupt("no IPC message").because(e.to_string()))?;
-        let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("no schema"))?;
-        arrow::ipc::convert::try_fb_to_schema(schema).map_err(|e| Error::corrupt("no schema").because(e))
+        let message = arrow::ipc::root_as_message(message)
+            .map_err(|e| Error::corrupt("the Arrow schema is not an IPC message").because(e.to_string()))?;
+        let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("the message is not a schema"))?;
+        arrow::ipc::convert::try_fb_to_schema(schema).map_err(|e| Error::corrupt("the Arrow schema cannot be read").because(e))
     })
     .ok()
 }
@@ -96,10 +97,11 @@ impl OutColumn {
                 let chunks = chunks.get(array).copied().unwrap_or_default();
                 let built = write::array(meta, field.data_type(), chunks).at_array(&meta.name)?;
                 if built.len() != rows {
-                    return Err(Error::failed(format!("{} rows came where {rows} were due", built.len())).array(&meta.name));
+                    return Err(Error::failed(format!("internal fault: {} rows were delivered, {rows} were expected", built.len()))
+                        .array(&meta.name));
                 }
                 if !field.is_nullable() && built.null_count() > 0 {
-                    return Err(Error::refused("a null came in a column without nulls").array(&meta.name));
+                    return Err(Error::refused("a null appeared in a column declared without nulls").array(&meta.name));
                 }
                 Ok(built)
             }
@@ -346,7 +348,7 @@ fn usual_element(meta: &ArrayMeta) -> Result<DataType> {
             "ms" => whole(U::Millisecond),
             "us" => whole(U::Microsecond),
             "ns" | "ps" | "fs" | "as" => whole(U::Nanosecond),
-            _ => return Err(none().hint("convert it with numpy first: Arrow has no such unit")),
+            _ => return Err(none().hint("convert it with numpy first: Arrow lacks this unit")),
         })
     };
     let plain = |dtype: Dtype| -> Result<DataType> {

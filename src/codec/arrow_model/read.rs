@@ -100,7 +100,7 @@ pub fn descend(array: &ArrayRef, path: &[usize]) -> Result<ArrayRef> {
 
 /// What is said of a struct that is null as a whole.
 pub fn null_struct() -> Error {
-    Error::refused("a struct of this column is null as a whole, which its fields cannot tell")
+    Error::refused("a struct of this column is null as a whole, which its fields cannot express")
         .hint("leave the column out with -x, or all such columns with --skip-unsupported")
 }
 
@@ -121,7 +121,7 @@ pub fn list_lengths(array: &ArrayRef, levels: &[Level], lengths: &mut [Option<u6
             }
             DataType::List(_) => at.as_list::<i32>().offsets().iter().map(|&o| i64::from(o)).collect(),
             DataType::LargeList(_) => at.as_list::<i64>().offsets().to_vec(),
-            other => return Err(Error::corrupt(format!("a list was expected, there is {}", type_name(other)))),
+            other => return Err(Error::corrupt(format!("a list was expected, found {}", type_name(other)))),
         };
         let expect = match level {
             Level::Fixed(dims) => &mut Some(dims.iter().product::<u64>()),
@@ -184,7 +184,7 @@ pub fn chunk(
         at = fixed_values(&at, n, at_row, per_row)?;
         per_row = per_row.checked_mul(n).ok_or_else(|| Error::corrupt("lists are too long"))?;
         if at.len() as u64 != rows as u64 * per_row {
-            return Err(Error::corrupt(format!("{rows} rows of {per_row} elements have {} in all", at.len())));
+            return Err(Error::corrupt(format!("{rows} rows of {per_row} elements have {} elements in all", at.len())));
         }
     }
     if !leaf.levels.is_empty()
@@ -241,7 +241,7 @@ fn first_null_of_valid(elements: &NullBuffer, per_row: u64, rows: Option<&NullBu
 /// The elements of lists that all have `n` of them (null lists: `n` nulls).
 fn fixed_values(array: &ArrayRef, n: u64, at_row: impl Fn(usize) -> u64, per_row: u64) -> Result<ArrayRef> {
     let differs = |i: usize, found: u64| {
-        Error::corrupt(format!("row {} has a list of {found} elements, {n} were expected", at_row(i / per_row.max(1) as usize)))
+        Error::corrupt(format!("row {} has a list of {found} elements, expected {n}", at_row(i / per_row.max(1) as usize)))
     };
     let (offsets, values): (Vec<i64>, ArrayRef) = match array.data_type() {
         DataType::FixedSizeList(_, length) => {
@@ -259,7 +259,7 @@ fn fixed_values(array: &ArrayRef, n: u64, at_row: impl Fn(usize) -> u64, per_row
             let list = array.as_list::<i64>();
             (list.offsets().to_vec(), list.values().clone())
         }
-        other => return Err(Error::corrupt(format!("a list was expected, there is {}", type_name(other)))),
+        other => return Err(Error::corrupt(format!("a list was expected, found {}", type_name(other)))),
     };
     let Some((&first, &last)) = offsets.first().zip(offsets.last()) else { return Ok(values.slice(0, 0)) };
     if array.null_count() == 0 {
@@ -294,7 +294,7 @@ fn ragged(array: &ArrayRef, meta: &ArrayMeta, index: usize, first_row: u64) -> R
             let list = array.as_list::<i64>();
             (list.offsets().iter().map(|&o| o as u64).collect(), list.values().clone())
         }
-        other => return Err(Error::corrupt(format!("a list was expected, there is {}", type_name(other)))),
+        other => return Err(Error::corrupt(format!("a list was expected, found {}", type_name(other)))),
     };
     let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
     let values = values.slice(first as usize, (last - first) as usize);
@@ -346,13 +346,13 @@ pub fn fixed_buffer(array: &ArrayRef) -> Result<Buffer> {
         return Ok(Buffer::from_vec(bits.values().iter().map(u8::from).collect::<Vec<u8>>()));
     }
     let Some(width) = array.data_type().primitive_width() else {
-        return Err(Error::corrupt(format!("plain values were expected, there is {}", type_name(array.data_type()))));
+        return Err(Error::corrupt(format!("plain values were expected, found {}", type_name(array.data_type()))));
     };
     let data = array.to_data();
-    let buffer = data.buffers().first().ok_or_else(|| Error::corrupt("an array without values"))?;
+    let buffer = data.buffers().first().ok_or_else(|| Error::corrupt("an array has no values"))?;
     let (start, len) = (data.offset() * width, data.len() * width);
     if buffer.len() < start + len {
-        return Err(Error::corrupt(format!("{} bytes of values where {} are due", buffer.len().saturating_sub(start), len)));
+        return Err(Error::corrupt(format!("an array has {} bytes of values, expected {}", buffer.len().saturating_sub(start), len)));
     }
     Ok(buffer.slice_with_length(start, len))
 }
@@ -392,7 +392,7 @@ fn var_values(array: &ArrayRef) -> Result<Values> {
         DataType::BinaryView => var_values(&cast(array, &DataType::LargeBinary).map_err(failed)?),
         DataType::FixedSizeBinary(_) => var_values(&cast(array, &DataType::LargeBinary).map_err(failed)?),
         DataType::Null => Ok(Values::Var { offsets: vec![0; array.len() + 1], values: Vec::<u8>::new().into() }),
-        other => Err(Error::corrupt(format!("text was expected, there is {}", type_name(other)))),
+        other => Err(Error::corrupt(format!("text was expected, found {}", type_name(other)))),
     }
 }
 
@@ -418,7 +418,7 @@ fn decimal_values(array: &ArrayRef) -> Result<Values> {
     offsets.push(0u64);
     let scale = match array.data_type() {
         DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => *s,
-        other => return Err(Error::corrupt(format!("a decimal was expected, there is {}", type_name(other)))),
+        other => return Err(Error::corrupt(format!("a decimal was expected, found {}", type_name(other)))),
     };
     for i in 0..array.len() {
         if array.is_valid(i) {
@@ -465,7 +465,7 @@ fn dictionary_values(
 ) -> Result<(Values, Option<Buffer>)> {
     let Some(dictionary) = dictionary else { return Err(Error::failed("a dictionary column without its categories")) };
     let Some(coded) = array.as_any_dictionary_opt() else {
-        return Err(Error::corrupt(format!("a dictionary was expected, there is {}", type_name(array.data_type()))));
+        return Err(Error::corrupt(format!("a dictionary was expected, found {}", type_name(array.data_type()))));
     };
     // Without any key there need be no sense in the values.
     let keys = coded.keys();
@@ -504,7 +504,7 @@ pub fn coded(keys: &dyn Array, codes: &[u64], dtype: Dtype, first_row: u64) -> R
             let negative = signed && raw[key_width - 1] & 0x80 != 0;
             let found = codes.get(usize::try_from(key).unwrap_or(usize::MAX)).copied();
             match found.filter(|_| !negative) {
-                None => return Err(Error::corrupt(format!("row {}: a code is not among its {} categories", at_row(i), codes.len()))),
+                None => return Err(Error::corrupt(format!("row {}: its code is outside the {} categories", at_row(i), codes.len()))),
                 Some(u64::MAX) => {}
                 Some(c) if c > most => {
                     return Err(Error::refused(format!("its {} categories are too many for codes of {dtype}", c + 1)));

@@ -50,7 +50,7 @@ fn wrap(elements: ArrayRef, target: &DataType, dims: &[u64], rows: usize, nulls:
                 used += 1;
             }
             if product != *n as u64 {
-                return Err(Error::failed(format!("dimensions {dims:?} do not make lists of {n}")));
+                return Err(Error::failed(format!("internal fault: dimensions {dims:?} do not make lists of {n}")));
             }
             (f, *n as u64, &dims[used..])
         }
@@ -166,7 +166,7 @@ fn elements(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk], len: usize, n
         }
         (Logical::Text | Logical::Binary, DataType::Null) => {
             if nulls.as_ref().map_or(0, NullBuffer::null_count) < len {
-                return Err(Error::refused("a column of nulls alone has values now"));
+                return Err(Error::refused("a column recorded as all null has values now"));
             }
             return Ok(Arc::new(NullArray::new(len)));
         }
@@ -193,7 +193,7 @@ fn elements(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk], len: usize, n
                 } else if value.len() == n {
                     bytes.extend_from_slice(value);
                 } else {
-                    return Err(Error::refused(format!("{} bytes where the column holds {n} each", value.len())));
+                    return Err(Error::refused(format!("the value has {} bytes, the column holds {n} each", value.len())));
                 }
             }
             data.add_buffer(Buffer::from_vec(bytes)).build()
@@ -254,7 +254,7 @@ fn numpy_times(
         let scaled = v.checked_mul(times).filter(|s| s % over == 0).map(|s| s / over);
         match scaled.filter(|&s| !date || i32::try_from(s).is_ok()) {
             Some(s) => out.push(s),
-            None => return Err(Error::refused(format!("value {i}: {v} {unit} is no exact {}", type_name(target)))),
+            None => return Err(Error::refused(format!("value {i}: {v} {unit} is not exact as {}", type_name(target)))),
         }
     }
     let nulls = Some(NullBuffer::new(valid.finish())).filter(|n| n.null_count() > 0);
@@ -320,7 +320,7 @@ fn decimals(target: &DataType, chunks: &[Chunk], nulls: Option<&NullBuffer>) -> 
             let text = if nulls.is_some_and(|n| n.is_null(row)) { b"0" } else { chunk.text(i) };
             let number = parse_decimal(text, precision, scale).ok_or_else(|| {
                 Error::refused(format!(
-                    "row {}: '{}' is no decimal({precision}, {scale})",
+                    "row {}: '{}' is not a decimal({precision}, {scale})",
                     chunk.first_row.saturating_add(i as u64),
                     String::from_utf8_lossy(text)
                 ))

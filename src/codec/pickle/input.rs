@@ -28,7 +28,7 @@ impl Input {
     }
     pub fn take(&mut self, len: u64) -> Result<Span> {
         if len > self.left() {
-            return Err(Error::corrupt(format!("the pickle ends at byte {}, {len} bytes were due", self.bytes.len())));
+            return Err(Error::corrupt(format!("the pickle ends at byte {}, {len} more bytes were expected", self.bytes.len())));
         }
         if self.at as u64 + len > self.limit {
             return Err(too_large(self.limit));
@@ -79,5 +79,5 @@ impl Input {
 }
 
 pub(super) fn too_large(limit: u64) -> Error {
-    Error::refused(format!("the pickle needs more than {} MiB to be understood", limit >> 20)).hint("a larger --memory-limit")
+    Error::refused(format!("the pickle needs more than {} MiB to be understood", limit >> 20)).hint("give a larger --memory-limit")
 }

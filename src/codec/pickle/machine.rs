@@ -79,7 +79,7 @@ impl Machine {
         self.push(id)
     }
     fn underflow(&self) -> Error {
-        Error::corrupt(format!("the pickle takes from an empty stack at byte {}", self.input.at.saturating_sub(1)))
+        Error::corrupt(format!("the pickle pops an empty stack at byte {}", self.input.at.saturating_sub(1)))
     }
     /// The lowest stack index that may be taken: nothing is taken from below a mark.
     fn floor(&self) -> usize {
@@ -175,11 +175,11 @@ impl Machine {
             return Ok(());
         }
         let at = self.input.at.saturating_sub(1);
-        Err(Error::refused(format!("the pickle asks for a global with a name of {len} bytes at byte {at}; up to {GLOBAL_BYTES} are taken")))
+        Err(Error::refused(format!("the pickle names a global of {len} bytes at byte {at}; at most {GLOBAL_BYTES} are allowed")))
     }
     fn object(&mut self, callable: Id, args: Id) -> Result<()> {
         if !matches!(self.nodes.get(args as usize), Some(Node::Tuple(_))) {
-            return Err(self.wrong("calls something with arguments that are no tuple"));
+            return Err(self.wrong("calls something with arguments that are not a tuple"));
         }
         self.push_node(Node::Object(Box::new(Object { callable, args, state: None, items: Vec::new(), pairs: Vec::new() })))
     }
@@ -194,7 +194,7 @@ impl Machine {
         match self.nodes.get_mut(target as usize) {
             Some(Node::List(list)) => list.extend(items),
             Some(Node::Object(object)) => object.items.extend(items),
-            _ => return Err(self.wrong("appends to what is no list")),
+            _ => return Err(self.wrong("appends to something that is not a list")),
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Machine {
         match self.nodes.get_mut(target as usize) {
             Some(Node::Dict(dict)) => dict.extend(pairs),
             Some(Node::Object(object)) => object.pairs.extend(pairs),
-            _ => return Err(self.wrong("sets keys in what is no dict")),
+            _ => return Err(self.wrong("sets keys in something that is not a dict")),
         }
         Ok(())
     }
@@ -240,13 +240,13 @@ impl Machine {
                 0x80 => {
                     let [version] = self.input.array()?;
                     if version > 5 {
-                        return Err(Error::refused(format!("pickle protocol {version} is not known; 0 to 5 are")));
+                        return Err(Error::refused(format!("pickle protocol {version} is not supported; 0 to 5 are")));
                     }
                 }
                 0x95 => {
                     let len = u64::from_le_bytes(self.input.array()?);
                     if len > self.input.left() {
-                        return Err(Error::corrupt(format!("a pickle frame of {len} bytes, {} are left", self.input.left())));
+                        return Err(Error::corrupt(format!("a pickle frame has {len} bytes, only {} are left", self.input.left())));
                     }
                 }
                 b'.' => {
@@ -408,7 +408,7 @@ impl Machine {
                     match self.nodes.get_mut(target as usize) {
                         Some(Node::Set(set)) => set.extend(items),
                         Some(Node::Object(object)) => object.items.extend(items),
-                        _ => return Err(self.wrong("adds to what is no set")),
+                        _ => return Err(self.wrong("adds to something that is not a set")),
                     }
                 }
                 0x91 => {
@@ -452,7 +452,7 @@ impl Machine {
                     let target = self.top()?;
                     match self.nodes.get_mut(target as usize) {
                         Some(Node::Object(object)) => object.state = Some(state),
-                        _ => return Err(self.wrong("gives a state to what is no object")),
+                        _ => return Err(self.wrong("gives a state to something that is not an object")),
                     }
                 }
                 b'P' => {
@@ -488,9 +488,9 @@ impl Machine {
                     let index = u32::from_le_bytes(self.input.array()?);
                     self.get(index.into())?;
                 }
-                0x82..=0x84 => return Err(Error::refused("the pickle uses the extension registry, which no file brings along")),
-                0x97 | 0x98 => return Err(Error::refused("the pickle wants out-of-band buffers, which no file has")),
-                other => return Err(Error::corrupt(format!("byte {} of the pickle is {other:#04x}, no opcode", self.input.at - 1))),
+                0x82..=0x84 => return Err(Error::refused("the pickle uses the extension registry, which is not part of the file")),
+                0x97 | 0x98 => return Err(Error::refused("the pickle needs out-of-band buffers, which are not part of the file")),
+                other => return Err(Error::corrupt(format!("byte {} of the pickle is {other:#04x}, not an opcode", self.input.at - 1))),
             }
         }
     }
@@ -520,7 +520,7 @@ impl Machine {
             }
             _ => None,
         }
-        .ok_or_else(|| self.wrong("names a global by what is no text"))
+        .ok_or_else(|| self.wrong("names a global by something that is not text"))
     }
     /// `INT` and `LONG`: decimal text; `01` and `00` are booleans.
     fn int_line(&mut self, op: u8) -> Result<()> {

@@ -37,7 +37,7 @@ impl Alive {
             return Err(Error::corrupt(format!("the deletion bitmap has {} bytes, which fits no bitmap of {rows} rows", bytes.len())));
         }
         if told < rows && !(headed && ahead) {
-            return Err(Error::corrupt(format!("the deletion bitmap is of {told} rows, the array has {rows}")));
+            return Err(Error::corrupt(format!("the deletion bitmap is for {told} rows, the array has {rows}")));
         }
         let mut words: Vec<u64> = words.chunks_exact(8).map(number).collect();
         words.resize(rows.min(told).div_ceil(64) as usize, 0);

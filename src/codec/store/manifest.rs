@@ -35,18 +35,21 @@ impl Manifest {
         let manifest: Manifest =
             serde_json::from_slice(bytes).map_err(|e| Error::corrupt("the segment manifest cannot be read").because(e))?;
         if manifest.version != 1 {
-            return Err(Error::refused(format!("a segment manifest of version {}; version 1 is known", manifest.version)));
+            return Err(Error::refused(format!("the segment manifest has version {}; only version 1 is supported", manifest.version)));
         }
         let mut sum = 0u64;
         for s in &manifest.segments {
             super::check_path(&s.file)?;
             if s.rows.checked_mul(row_bytes) != Some(s.bytes) {
-                return Err(Error::corrupt(format!("segment {}: {} rows of {row_bytes} bytes are not {}", s.file, s.rows, s.bytes)));
+                return Err(Error::corrupt(format!(
+                    "segment {}: {} rows of {row_bytes} bytes do not make {} bytes",
+                    s.file, s.rows, s.bytes
+                )));
             }
             sum = sum.saturating_add(s.rows);
         }
         if sum != rows {
-            return Err(Error::corrupt(format!("the segments hold {sum} rows, the metadata say {rows}")));
+            return Err(Error::corrupt(format!("the segments hold {sum} rows, the metadata says {rows}")));
         }
         Ok(manifest)
     }

@@ -48,7 +48,7 @@ impl Entry {
         Dtype::NUMPY
             .get(self.code as usize)
             .copied()
-            .ok_or_else(|| Error::corrupt(format!("unknown dtype code {} (0 to 13 are known)", self.code)).array(&self.name))
+            .ok_or_else(|| Error::corrupt(format!("unknown dtype code {}; 0 to 13 are known", self.code)).array(&self.name))
     }
 
     /// Bytes of the elements, from shape and dtype.
@@ -76,7 +76,7 @@ impl Entry {
         let wanted = self.wanted_bytes()?;
         if wanted != self.bytes {
             return Err(at(Error::corrupt(format!(
-                "the metadata says {} bytes, {} {:?} takes {wanted}",
+                "the metadata says {} bytes, {} {:?} needs {wanted}",
                 self.bytes,
                 self.dtype()?,
                 self.shape
@@ -106,7 +106,7 @@ impl<'a> Cursor<'a> {
         let rest = &self.bytes[self.at..];
         if n > rest.len() {
             return Err(Error::corrupt(format!(
-                "the metadata end at byte {}: {n} more bytes are wanted at byte {}",
+                "the metadata ends at byte {}: {n} bytes are expected at byte {}",
                 self.bytes.len(),
                 self.at
             )));
@@ -143,11 +143,11 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
     let mut c = Cursor { bytes, at: 0 };
     let magic = c.u32()?;
     if magic != MAGIC {
-        return Err(Error::corrupt(format!("the metadata begin with {magic:#010x}, {MAGIC:#010x} (NPKB) is expected")));
+        return Err(Error::corrupt(format!("the metadata begins with {magic:#010x}, expected {MAGIC:#010x} (NPKB)")));
     }
     let version = c.u32()?;
     if version != 1 {
-        return Err(Error::refused(format!("metadata of version {version}; version 1 is known")));
+        return Err(Error::refused(format!("the metadata has version {version}; only version 1 is supported")));
     }
     let _total = c.u64()?;
     let count = c.u32()?;
@@ -178,15 +178,15 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
                 compressed |= blocks > 0;
                 c.take(blocks.saturating_mul(24))?;
             }
-            other => return Err(Error::corrupt(format!("the block flag is {other}, 0 or 1 is expected")).array(&name)),
+            other => return Err(Error::corrupt(format!("the block flag is {other}, expected 0 or 1")).array(&name)),
         }
         if !names.insert(name.clone()) {
-            return Err(Error::corrupt("the metadata list this array twice").array(&name));
+            return Err(Error::corrupt("the metadata lists this array twice").array(&name));
         }
         entries.push(Entry { name, shape, data_file, modified_us, bytes, code, compressed });
     }
     if c.at != bytes.len() {
-        return Err(Error::corrupt(format!("{} bytes follow the last array of the metadata", bytes.len() - c.at)));
+        return Err(Error::corrupt(format!("{} extra bytes follow the last array of the metadata", bytes.len() - c.at)));
     }
     Ok(entries)
 }
@@ -229,14 +229,14 @@ pub fn entries<'a>(arrays: impl Iterator<Item = (&'a ArrayMeta, &'a str)>) -> Re
     let modified_us = now_us();
     arrays
         .map(|(a, file)| {
-            let lacks = || Error::failed(format!("NumPack has no {}", a.dtype)).array(&a.name);
+            let lacks = || Error::failed(format!("internal fault: NumPack has no {}", a.dtype)).array(&a.name);
             Ok(Entry {
                 name: a.name.clone(),
                 // NumPack's loader aborts on rank 0.
                 shape: if a.scalar { vec![1] } else { a.shape().unwrap_or_default() },
                 data_file: file.to_string(),
                 modified_us,
-                bytes: a.bytes()?.ok_or_else(|| Error::failed("the rows are not known").array(&a.name))?,
+                bytes: a.bytes()?.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&a.name))?,
                 code: code(a.dtype).ok_or_else(lacks)?,
                 compressed: false,
             })

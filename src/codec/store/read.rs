@@ -151,7 +151,7 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
 fn check_len(files: &dyn Files, path: &str, bytes: u64) -> Result<()> {
     match files.len(path)? {
         None => Err(Error::corrupt(format!("the store has no {path}"))),
-        Some(len) if len < bytes => Err(Error::corrupt(format!("{path} has {len} bytes, {bytes} are expected"))),
+        Some(len) if len < bytes => Err(Error::corrupt(format!("{path} has {len} bytes, expected {bytes}"))),
         Some(_) => Ok(()),
     }
 }

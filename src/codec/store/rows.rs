@@ -57,7 +57,11 @@ impl Reader {
             self.blob(&p.path)?.read_at((from - p.first_row) * row_bytes, &mut buf[done..done + n]).at_array(&stored.name)?;
             done += n;
         }
-        if done == buf.len() { Ok(()) } else { Err(Error::corrupt(format!("rows {row}..{end} are not all there")).array(&stored.name)) }
+        if done == buf.len() {
+            Ok(())
+        } else {
+            Err(Error::corrupt(format!("some of the rows {row}..{end} are missing")).array(&stored.name))
+        }
     }
 
     /// The bytes of these alive rows.
@@ -109,7 +113,7 @@ impl Reader {
                 at += n;
             }
         }
-        if at == buf.len() { Ok(()) } else { Err(Error::corrupt("the deletion bitmap has fewer rows than it says").array(&stored.name)) }
+        if at == buf.len() { Ok(()) } else { Err(Error::corrupt("the deletion bitmap keeps fewer rows than it says").array(&stored.name)) }
     }
 
     fn offsets(&self, stored: &Stored, rows: Range<u64>, values: u64) -> Result<Vec<u64>> {
@@ -153,7 +157,7 @@ impl Reader {
                     } else {
                         let item = usize::try_from(code).ok().and_then(|c| categories.get(c)).ok_or_else(|| {
                             let row = rows.start + i as u64;
-                            Error::corrupt(format!("row {row} has code {code}, there are {} categories", categories.len()))
+                            Error::corrupt(format!("row {row}: code {code} is outside the {} categories", categories.len()))
                         })?;
                         text.extend_from_slice(item);
                     }

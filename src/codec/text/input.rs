@@ -105,7 +105,7 @@ fn copy(mut reader: impl Read, coding: Option<&str>) -> Result<Arc<dyn Blob>> {
                 });
             }
         };
-        file.write_all(&buffer[..n]).map_err(|e| Error::from(e).hint("TMPDIR names another place for temporary files"))?;
+        file.write_all(&buffer[..n]).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))?;
         len += n as u64;
     }
     Ok(Arc::new(Spooled { file: Arc::new(file), len }))

@@ -433,7 +433,7 @@ fn ends_cell(block: &[u8], at: usize, delimiter: Option<u8>) -> bool {
 fn ragged(dialect: &Dialect, block: &[u8], start: usize, width: usize) -> Fault {
     let cells = row_cells(dialect, block, start, &mut |_| true).0;
     let s = |n: usize| if n == 1 { "" } else { "s" };
-    Fault { at: start, error: Error::corrupt(format!("{cells} cell{} where the first row has {width}", s(cells))) }
+    Fault { at: start, error: Error::corrupt(format!("the row has {cells} cell{}, the first row has {width}", s(cells))) }
 }
 
 /// The cells of the row that begins at `start`, at most `most`, and where the next line begins.

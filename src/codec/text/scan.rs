@@ -125,7 +125,7 @@ impl Store {
         Ok(at)
     }
     fn write_at(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.file.write_all_at(bytes, at).map_err(|e| Error::from(e).hint("TMPDIR names another place for temporary files"))
+        self.file.write_all_at(bytes, at).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))
     }
     /// Reads a range that was written.
     ///
@@ -233,7 +233,7 @@ impl<'a> Splitter<'a> {
             if want >= self.most_bytes {
                 let mib = self.most_bytes >> 20;
                 let error = Error::corrupt(format!("the row that begins at byte {offset} has no end within {mib} MiB"));
-                return Err(error.hint("a quote may be unbalanced; --memory-limit allows longer rows"));
+                return Err(error.hint("a quote may be missing; --memory-limit allows longer rows"));
             }
             want = (want * 2).min(self.most_bytes);
         }

@@ -44,7 +44,7 @@ pub(super) fn other_delimiter(dialect: &Dialect, block: &[u8], row: usize) -> Re
         let Some(count) = count else { continue };
         let rows = format!("each of {} first {rows} rows holds {count} × {name}", if decimal { "the" } else { "its" });
         return Err(match decimal {
-            false => Error::refused(format!("there is one column, and {rows}: is that the delimiter?"))
+            false => Error::refused(format!("there is only one column, and {rows}: is that the delimiter?"))
                 .hint(format!("give {flag}, or -d ',' if the file has one column")),
             true => Error::refused(format!("{rows}, and commas only within numbers: are those the delimiter and the decimal sign?"))
                 .hint(format!("give {flag} --decimal ',', or -d ',' if the commas are the delimiter")),
@@ -59,7 +59,7 @@ pub(super) fn hinted(error: Error, header: &str) -> Error {
     match sign {
         Some((_, _, flag)) if error.kind() == Kind::Corrupt && error.hint_text().is_none() => error
             .with_kind(Kind::Refused)
-            .hint(format!("the header holds another delimiter: {flag}, with --decimal ',' for decimal commas")),
+            .hint(format!("the header seems to use another delimiter: give {flag}, and --decimal ',' for decimal commas")),
         _ => error,
     }
 }

@@ -116,7 +116,7 @@ fn packing(at: &Location, options: &WriteOptions) -> Result<Packing> {
         match level {
             None => Ok(usual),
             Some(l) if (least..=most).contains(&l) => Ok(l),
-            Some(l) => Err(Error::usage(format!("there is no level {l}; it goes from {least} to {most}"))),
+            Some(l) => Err(Error::usage(format!("there is no compression level {l}; levels go from {least} to {most}"))),
         }
     };
     match asked.map_or(by_name, |c| c.name.as_str()) {
@@ -206,7 +206,7 @@ impl Sink for TextSink {
         self.encoder.clone()
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let bytes = encoded.payload.downcast::<Vec<u8>>().map_err(|_| Error::failed("a block of another format was given"))?;
+        let bytes = encoded.payload.downcast::<Vec<u8>>().map_err(|_| Error::failed("internal fault: a block of another format"))?;
         self.output.write_all(&bytes)?;
         self.bytes += bytes.len() as u64;
         Ok(())
@@ -376,8 +376,8 @@ impl Encoder {
         }
         if alone {
             if is_text {
-                let message = "a missing text in a table of one column cannot be told from an empty one";
-                return Err(Error::refused(message).array(&self.metas[array].name).hint("--null-values NA writes NA for it"));
+                let message = "in a table of one text column, a null looks like an empty text";
+                return Err(Error::refused(message).array(&self.metas[array].name).hint("give a word for nulls, as --null-values NA"));
             }
             out.extend_from_slice(b"\"\"");
         }

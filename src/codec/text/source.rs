@@ -134,7 +134,9 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         if let Some((row, value)) = long::first(&reader, array, dialect)? {
             let name = &plan.arrays[array].name;
             let flag = format!("--dtype {name}=float64 --lossy reads it as rounded numbers");
-            plan.notes.push(format!("{name}: the column is text, for no type of numbers holds the {value} of row {row} exactly; {flag}"));
+            plan.notes.push(format!(
+                "{name}: the column is read as text, because no numeric type holds the {value} of row {row} exactly; {flag}"
+            ));
         }
     }
     let reader = Arc::new(reader);
@@ -145,7 +147,7 @@ fn hinted(error: Error, dialect: &Dialect) -> Error {
     if error.hint_text().is_some() || !dialect.numbers_only || error.kind() != crate::error::Kind::Refused {
         return error;
     }
-    error.hint("--skip-header N passes over a heading, --header yes takes it as names, --header no lets text columns in; --null-values names words for missing values")
+    error.hint("--skip-header N skips a heading, --header yes takes it as names, --header no allows text columns; --null-values gives the words for missing values")
 }
 
 /// Where the text begins behind its first `lines` lines.
@@ -208,7 +210,7 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
         return Err(scan::at_line(input.blob.as_ref(), offset + row as u64, Error::refused(message)));
     }
     if input.cut && next >= block.len() && splitter.next(&mut Vec::new())?.is_none() {
-        return Err(Error::refused("the first row is longer than what was read"));
+        return Err(Error::refused("the first row is too long to be a header"));
     }
     if cells.iter().any(|c| c.open) {
         let error = Error::corrupt("a quoted cell is never closed");
@@ -318,9 +320,11 @@ impl Source for TextSource {
         &self.plan
     }
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let Some(reader) = &self.reader else { return Err(Error::failed("only names were read")) };
+        let Some(reader) = &self.reader else { return Err(Error::failed("internal fault: only names were read")) };
         if let Some(&a) = arrays.iter().find(|&&a| reader.skipped[a]) {
-            return Err(Error::failed("the column was not asked for when the table was opened").array(&self.plan.arrays[a].name));
+            return Err(
+                Error::failed("internal fault: the column was not asked for when the table was opened").array(&self.plan.arrays[a].name)
+            );
         }
         Ok(wish)
     }

@@ -99,7 +99,7 @@ fn build(t: &DataType, batch: &Batch, at: &mut Cursor, buffers: &mut dyn Iterato
     let validity = next()?;
     if null_count > 0 {
         if validity.len() < len.div_ceil(8) {
-            return Err(Error::corrupt(format!("{} bytes of validity for {len} rows", validity.len())));
+            return Err(Error::corrupt(format!("{} bytes of validity bits are too few for {len} rows", validity.len())));
         }
         data = data.nulls(Some(NullBuffer::new(BooleanBuffer::new(validity, 0, len))));
     }
@@ -140,12 +140,12 @@ fn decompressed(bytes: Vec<u8>, codec: Option<CompressionType>) -> Result<Buffer
     if bytes.is_empty() {
         return Ok(Buffer::from_vec(bytes));
     }
-    let Some((head, packed)) = bytes.split_first_chunk::<8>() else { return Err(Error::corrupt("a compressed buffer is cut off")) };
+    let Some((head, packed)) = bytes.split_first_chunk::<8>() else { return Err(Error::corrupt("a compressed buffer is truncated")) };
     let len = i64::from_le_bytes(*head);
     if len == -1 {
         return Ok(Buffer::from(packed));
     }
-    let wrong = || Error::corrupt(format!("{} compressed bytes cannot be {len} bytes", packed.len()));
+    let wrong = || Error::corrupt(format!("{} compressed bytes cannot unpack to {len} bytes", packed.len()));
     let len = u64::try_from(len).ok().filter(|&n| n / MAX_RATIO <= packed.len() as u64 + 1).ok_or_else(wrong)?;
     let mut out = Vec::with_capacity(len.min(64 << 20) as usize);
     let read = match codec {
@@ -153,9 +153,9 @@ fn decompressed(bytes: Vec<u8>, codec: Option<CompressionType>) -> Result<Buffer
         CompressionType::ZSTD => zstd::stream::read::Decoder::with_buffer(packed).and_then(|d| d.take(len + 1).read_to_end(&mut out)),
         other => return Err(Error::refused(format!("the compression {other:?} is not supported"))),
     };
-    read.map_err(|e| Error::corrupt("a compressed buffer cannot be unpacked").because(e))?;
+    read.map_err(|e| Error::corrupt("a compressed buffer cannot be decompressed").because(e))?;
     if out.len() as u64 != len {
-        return Err(Error::corrupt(format!("a compressed buffer holds {} bytes, {len} were announced", out.len())));
+        return Err(Error::corrupt(format!("a compressed buffer holds {} bytes, expected {len}", out.len())));
     }
     Ok(Buffer::from_vec(out))
 }

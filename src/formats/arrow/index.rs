@@ -79,8 +79,8 @@ impl Index {
     pub(super) fn read(blob: &dyn Blob) -> Result<Index> {
         let head = blob.read_vec(0, blob.len().min(8))?;
         if head.starts_with(b"FEA1") {
-            return Err(Error::refused("a Feather version 1 file is not supported")
-                .hint("write it again with pandas or pyarrow (version 0.17 or later): they write version 2"));
+            return Err(Error::refused("Feather version 1 is not supported")
+                .hint("rewrite it as version 2 with pyarrow.feather.read_table and write_feather"));
         }
         if head.starts_with(b"ARROW1") { Index::of_file(blob) } else { Index::of_stream(blob) }
     }
@@ -92,11 +92,11 @@ impl Index {
         }
         let tail = blob.read_vec(len - 10, 10)?;
         if &tail[4..] != b"ARROW1" {
-            return Err(Error::corrupt("the file does not end as an Arrow file: it was cut off, or never finished"));
+            return Err(Error::corrupt("the file does not end like an Arrow file: it is truncated or was never finished"));
         }
         let footer_len = i32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
         let footer_len = u64::try_from(footer_len).ok().filter(|&n| n > 0 && n <= len - 18);
-        let footer_len = footer_len.ok_or_else(|| Error::corrupt(format!("a footer of impossible length in a file of {len} bytes")))?;
+        let footer_len = footer_len.ok_or_else(|| Error::corrupt(format!("the footer's length is impossible in a file of {len} bytes")))?;
         let bytes = blob.read_vec(len - 10 - footer_len, footer_len)?;
         let footer = ipc::root_as_footer(&bytes).map_err(flat)?;
         let schema = footer.schema().ok_or_else(|| Error::corrupt("the footer has no schema"))?;
@@ -128,18 +128,18 @@ impl Index {
         while at < len {
             let head = windowed(blob, &mut window, at, 8.min(len - at), ahead)?;
             let Some((start, metadata_len)) = metadata_place(&head) else {
-                return Err(Error::corrupt(format!("no message at byte {at}")));
+                return Err(Error::corrupt(format!("there is no message at byte {at}")));
             };
             if metadata_len == 0 {
                 break;
             }
             if metadata_len as u64 > MAX_METADATA_BYTES {
-                return Err(Error::corrupt(format!("a message of {metadata_len} bytes of metadata at byte {at}")));
+                return Err(Error::corrupt(format!("the message at byte {at} has {metadata_len} bytes of metadata")));
             }
             let message = windowed(blob, &mut window, at, start as u64 + metadata_len as u64, ahead)?;
             let body = at + start as u64 + metadata_len as u64;
             let parsed = ipc::root_as_message(&message[start..]).map_err(flat)?;
-            let body_len = u64::try_from(parsed.bodyLength()).map_err(|_| Error::corrupt("a body of negative length"))?;
+            let body_len = u64::try_from(parsed.bodyLength()).map_err(|_| Error::corrupt("a body has a negative length"))?;
             match &mut index {
                 None => {
                     let schema = parsed.header_as_schema().ok_or_else(|| Error::corrupt("the stream does not begin with a schema"))?;
@@ -168,25 +168,25 @@ impl Index {
 
     /// Takes a message; `batch`: whether it must be a record batch (or a dictionary).
     fn take(&mut self, message: &[u8], body: u64, len: u64, batch: Option<bool>) -> Result<()> {
-        let Some((start, metadata_len)) = metadata_place(message) else { return Err(Error::corrupt("an empty message")) };
+        let Some((start, metadata_len)) = metadata_place(message) else { return Err(Error::corrupt("a message is empty")) };
         let metadata = start.checked_add(metadata_len).and_then(|end| message.get(start..end));
-        let metadata = metadata.ok_or_else(|| Error::corrupt("a message is cut off"))?;
+        let metadata = metadata.ok_or_else(|| Error::corrupt("a message is truncated"))?;
         let message = ipc::root_as_message(metadata).map_err(flat)?;
         let body_len = u64::try_from(message.bodyLength()).ok().filter(|n| body.checked_add(*n).is_some_and(|e| e <= len));
-        let body_len = body_len.ok_or_else(|| Error::corrupt(format!("a body behind byte {body} passes the end at {len}")))?;
+        let body_len = body_len.ok_or_else(|| Error::corrupt(format!("a body at byte {body} reaches past the end at {len}")))?;
         let before_v5 = message.version() < ipc::MetadataVersion::V5;
         match message.header_type() {
             ipc::MessageHeader::RecordBatch if batch != Some(false) => {
-                let header = message.header_as_record_batch().ok_or_else(|| Error::corrupt("a record batch without a header"))?;
+                let header = message.header_as_record_batch().ok_or_else(|| Error::corrupt("a record batch has no header"))?;
                 self.batches.push(batch_of(header, body, body_len, before_v5)?);
             }
             ipc::MessageHeader::DictionaryBatch if batch != Some(true) => {
-                let header = message.header_as_dictionary_batch().ok_or_else(|| Error::corrupt("a dictionary without a header"))?;
-                let data = header.data().ok_or_else(|| Error::corrupt("a dictionary without values"))?;
+                let header = message.header_as_dictionary_batch().ok_or_else(|| Error::corrupt("a dictionary has no header"))?;
+                let data = header.data().ok_or_else(|| Error::corrupt("a dictionary has no values"))?;
                 let values = batch_of(data, body, body_len, before_v5)?;
                 self.dictionaries.push(DictionaryBatch { id: header.id(), is_delta: header.isDelta(), values, before: self.batches.len() });
             }
-            other => return Err(Error::corrupt(format!("a message of kind {other:?} is out of place"))),
+            other => return Err(Error::corrupt(format!("a message of kind {other:?} is in the wrong place"))),
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ fn windowed(blob: &dyn Blob, window: &mut (u64, Vec<u8>), at: u64, want: u64, ah
     let inside = at >= window.0 && at - window.0 + want <= window.1.len() as u64;
     if !inside {
         if at.checked_add(want).is_none_or(|end| end > blob.len()) {
-            return Err(Error::corrupt(format!("{want} bytes are wanted at byte {at}, the stream has {}", blob.len())));
+            return Err(Error::corrupt(format!("{want} bytes are expected at byte {at}, the stream has {}", blob.len())));
         }
         let len = want.max(ahead.min(blob.len() - at));
         *window = (at, blob.read_vec(at, len)?);
@@ -211,7 +211,7 @@ fn block_range(block: &ipc::Block, len: u64) -> Result<std::ops::Range<u64>> {
     let end = start.zip(size).and_then(|(s, n)| s.checked_add(n)).filter(|&e| e <= len);
     match (start, end) {
         (Some(start), Some(end)) => Ok(start..end),
-        _ => Err(Error::corrupt(format!("a batch lies at byte {}, the file has {len}", block.offset()))),
+        _ => Err(Error::corrupt(format!("a batch begins at byte {}, the file has {len} bytes", block.offset()))),
     }
 }
 
@@ -222,11 +222,11 @@ fn block_metadata(blob: &dyn Blob, block: &ipc::Block) -> Result<Vec<u8>> {
 
 fn block_body(block: &ipc::Block) -> Result<u64> {
     let body = block.offset().checked_add(i64::from(block.metaDataLength())).and_then(|b| u64::try_from(b).ok());
-    body.ok_or_else(|| Error::corrupt("a batch lies outside the file"))
+    body.ok_or_else(|| Error::corrupt("a batch is outside the file"))
 }
 
 fn batch_of(header: ipc::RecordBatch<'_>, body: u64, body_len: u64, before_v5: bool) -> Result<Batch> {
-    let number = |n: i64, what: &str| u64::try_from(n).map_err(|_| Error::corrupt(format!("a batch with {what} of {n}")));
+    let number = |n: i64, what: &str| u64::try_from(n).map_err(|_| Error::corrupt(format!("a batch has {what} of {n}")));
     let mut nodes = Vec::new();
     for node in header.nodes().iter().flatten() {
         nodes.push((number(node.length(), "a length")?, number(node.null_count(), "a null count")?));
@@ -235,7 +235,7 @@ fn batch_of(header: ipc::RecordBatch<'_>, body: u64, body_len: u64, before_v5: b
     for buffer in header.buffers().iter().flatten() {
         let (offset, length) = (number(buffer.offset(), "an offset")?, number(buffer.length(), "a buffer length")?);
         if offset.checked_add(length).is_none_or(|end| end > body_len) {
-            return Err(Error::corrupt(format!("a buffer of {length} bytes at {offset} in a body of {body_len}")));
+            return Err(Error::corrupt(format!("a buffer has {length} bytes at {offset} in a body of {body_len}")));
         }
         buffers.push((body + offset, length));
     }
@@ -314,7 +314,7 @@ pub(super) fn skip(t: &DataType, batch: &Batch, at: &mut Cursor) {
 /// The dictionary ids of a schema message of our own.
 pub(super) fn ids_of_message(message: &[u8]) -> Result<Vec<(Vec<usize>, i64)>> {
     let message = ipc::root_as_message(message).map_err(flat)?;
-    let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("no schema"))?;
+    let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("the message is not a schema"))?;
     let mut ids = Vec::new();
     for (i, field) in schema.fields().iter().flatten().enumerate() {
         dictionary_ids(field, vec![i], &mut ids);

@@ -127,7 +127,7 @@ impl Shared {
         if let (Logical::Dictionary { categories, .. }, DataType::Dictionary(_, values)) = (&meta.logical, &column.leaf.element) {
             let dictionaries = Dictionaries::new(categories.clone());
             let id = self.index.ids.iter().find(|(path, _)| *path == leaf.path).map(|(_, id)| *id);
-            let id = id.ok_or_else(|| Error::corrupt("a dictionary column without the number of its dictionary"))?;
+            let id = id.ok_or_else(|| Error::corrupt("a dictionary column has no dictionary id"))?;
             for batch in self.index.dictionaries.iter().filter(|d| d.id == id) {
                 let array = decode(self.blob.as_ref(), &batch.values, values, Cursor::default(), Wanted::All)?;
                 let codes = dictionaries.merge(array.as_ref())?;
@@ -149,7 +149,7 @@ impl Shared {
             let nodes = batch.nodes.get(at.node..end.node).ok_or_else(|| Error::corrupt("a batch has too few arrays"))?;
             let Some(&(len, nulls)) = nodes.first() else { return Err(Error::corrupt("a batch has too few arrays")) };
             if len != batch.rows {
-                return Err(Error::corrupt(format!("{len} rows in a batch of {}", batch.rows)));
+                return Err(Error::corrupt(format!("a column has {len} rows in a batch of {}", batch.rows)));
             }
             meta.nulls |= nulls > 0 || column.leaf.element == DataType::Null && len > 0;
             inner_nulls |= nodes[1..].iter().any(|n| n.1 > 0);
@@ -251,7 +251,7 @@ fn part_of(batch: &Batch, at: Cursor, rows: &Range<u64>, item: u64) -> Result<Ba
     let few = || Error::corrupt("a batch has too few buffers");
     let (validity, values) = (batch.buffers.get(at.buffer).ok_or_else(few)?, batch.buffers.get(at.buffer + 1).ok_or_else(few)?);
     let nulls = batch.nodes.get(at.node).ok_or_else(few)?.1;
-    let short = || Error::corrupt(format!("a buffer of {} bytes holds no row {}", values.1, rows.end));
+    let short = || Error::corrupt(format!("a buffer of {} bytes does not reach row {}", values.1, rows.end));
     let values_end = rows.end.checked_mul(item).filter(|&e| e <= values.1).ok_or_else(short)?;
     let validity = if nulls > 0 {
         let end = rows.end.div_ceil(8);
@@ -325,7 +325,7 @@ impl ReadRows for Shared {
                 arrow_model::chunk(&part, &column.leaf, meta, None, array, at).at_array(&meta.name)?
             };
             if chunk.valid.is_some() && !meta.nulls {
-                return Err(Error::corrupt("it has nulls where its batches count none").array(&meta.name));
+                return Err(Error::corrupt("it has nulls, but its batches declare none").array(&meta.name));
             }
             emit(chunk)?;
             at = end;

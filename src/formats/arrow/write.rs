@@ -92,7 +92,7 @@ impl ArrowSink {
             row_bytes = row_bytes.saturating_add(if meta.logical.is_var() { 32 } else { meta.row_bytes()? });
         }
         let batch_rows = match options.row_group_rows {
-            Some(0) => return Err(Error::usage("a record batch has at least one row")),
+            Some(0) => return Err(Error::usage("a record batch needs at least one row")),
             Some(rows) => rows,
             None => (BATCH_BYTES.min(options.memory_bytes / 16).max(1 << 16) / row_bytes.max(1)).clamp(1, BATCH_ROWS) / 8 * 8 + 8,
         };
@@ -178,7 +178,7 @@ fn find_dictionaries(
                 (field.data_type(), &plan.arrays[*array].logical)
             {
                 let id = ids.iter().find(|(p, _)| *p == path).map(|(_, id)| *id);
-                let id = id.ok_or_else(|| Error::failed("a dictionary without a number"))?;
+                let id = id.ok_or_else(|| Error::failed("internal fault: a dictionary without an id"))?;
                 let (values, categories) = (values.as_ref().clone(), categories.clone());
                 found.push(Dictionary { id, array: *array, values, categories, written: None });
             }
@@ -194,7 +194,7 @@ fn dictionary_message(id: i64, is_delta: bool, values: arrow::array::ArrayRef, o
     let mut tracker = DictionaryTracker::new(false);
     let (_, encoded) =
         IpcDataGenerator::default().encode(&batch, &mut tracker, options, &mut IpcWriteContext::default()).map_err(failed)?;
-    let unexpected = || Error::failed("a record batch was expected");
+    let unexpected = || Error::failed("internal fault: a record batch was expected");
     let message = ipc::root_as_message(&encoded.ipc_message).map_err(|_| unexpected())?;
     let header = message.header_as_record_batch().ok_or_else(unexpected)?;
     let mut fbb = FlatBufferBuilder::new();
@@ -248,7 +248,7 @@ impl Sink for ArrowSink {
         if encoded.rows == 0 {
             return Ok(());
         }
-        let data = encoded.payload.downcast::<EncodedData>().map_err(|_| Error::failed("a block of another sink"))?;
+        let data = encoded.payload.downcast::<EncodedData>().map_err(|_| Error::failed("internal fault: a block of another writer"))?;
         let block = self.message(*data)?;
         self.batch_blocks.push(block);
         Ok(())

@@ -44,7 +44,7 @@ impl Heaps {
     pub(super) fn check(&self) -> Result<()> {
         match self.wrong.get_or_init(|| self.search().unwrap_or(None)) {
             None => Ok(()),
-            Some(at) => Err(Error::corrupt(format!("the heap of texts at byte {at} is damaged"))),
+            Some(at) => Err(Error::corrupt(format!("the global heap at byte {at} is damaged"))),
         }
     }
 

@@ -43,8 +43,8 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
             if taken(&meta.name) {
                 match options.on_duplicate {
                     OnDuplicate::Error => {
-                        return Err(Error::usage(format!("two data sets or fields are named '{}'", meta.name))
-                            .hint("use --on-duplicate rename, first or last"));
+                        return Err(Error::usage(format!("two datasets or fields are named '{}'", meta.name))
+                            .hint("choose one with --on-duplicate rename|first|last"));
                     }
                     OnDuplicate::First => continue,
                     OnDuplicate::Last => {
@@ -142,7 +142,7 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
     };
     if let Some(why) = refused {
         let named = if leaf.fields.is_empty() { why } else { format!("{why} (field {})", leaf.fields.join(".")) };
-        details.error = Some(Arc::new(Error::refused(named).hint("leave it out with -x, or use --skip-unsupported")));
+        details.error = Some(Arc::new(Error::refused(named).hint("leave it out with -x, or all such arrays with --skip-unsupported")));
     } else if let Err(e) = meta.bytes() {
         meta.details.error = Some(Arc::new(e));
     }

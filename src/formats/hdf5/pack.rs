@@ -131,7 +131,9 @@ impl Encode for Encoder {
         }
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
-        let Some((array, chunks)) = block.columns.into_iter().next() else { return Err(Error::failed("a block without an array")) };
+        let Some((array, chunks)) = block.columns.into_iter().next() else {
+            return Err(Error::failed("internal fault: a block without an array"));
+        };
         let shape = &self.0[array];
         let packed = match &shape.form {
             Form::Contiguous => Packed::Bytes(chunks),
@@ -140,7 +142,7 @@ impl Encode for Encoder {
                     for r in 0..chunk.rows as usize {
                         if chunk.text(r).contains(&0) {
                             return Err(Error::refused(format!(
-                                "the text of row {} has a zero byte, which HDF5 text of any length cannot hold",
+                                "the text of row {} has a zero byte, which variable-length HDF5 strings cannot hold",
                                 block.first_row + r as u64
                             )));
                         }

@@ -129,7 +129,7 @@ impl ReadRows for File {
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let Array { dataset: number, leaf } = self.arrays[array];
         let dataset = &self.datasets[number];
-        let Some(leaf) = dataset.leaves.get(leaf) else { return Err(Error::failed("this array has no values")) };
+        let Some(leaf) = dataset.leaves.get(leaf) else { return Err(Error::failed("internal fault: this array has no values")) };
         if rows.is_empty() {
             return Ok(());
         }
@@ -144,9 +144,9 @@ impl ReadRows for File {
         let count = (rows.end - rows.start) * row_elements;
         let packed = leaf.packed_bytes();
         let bytes = usize::try_from(count).ok().and_then(|n| n.checked_mul(packed));
-        let bytes = bytes.ok_or_else(|| Error::failed("a piece is larger than the memory"))?;
+        let bytes = bytes.ok_or_else(|| Error::failed("a piece is larger than this machine's memory"))?;
         let mut raw = Vec::new();
-        raw.try_reserve_exact(bytes).map_err(|_| Error::failed(format!("{bytes} bytes are not free")))?;
+        raw.try_reserve_exact(bytes).map_err(|_| Error::failed(format!("{bytes} bytes of memory are not available")))?;
         match &dataset.storage {
             _ if bytes == 0 => {}
             Storage::Contiguous(Some(offset)) => self.contiguous(dataset, leaf, *offset, rows.start * row_elements, &mut raw, bytes)?,
@@ -287,7 +287,7 @@ impl File {
         let _lock = c::lock();
         let data = self.open(dataset)?;
         let most = dataset.dims.iter().zip(&chunked.shape).try_fold(1u64, |n, (&d, &s)| n.checked_mul(d.div_ceil(s)));
-        let most = most.ok_or_else(|| Error::corrupt("it has more chunks than can be counted"))?;
+        let most = most.ok_or_else(|| Error::corrupt("it has too many chunks"))?;
         let mut found = Found {
             places: Vec::new(),
             dims: &dataset.dims,
@@ -307,7 +307,7 @@ impl File {
             places.sort_by_key(|p| p.number);
         }
         if places.windows(2).any(|w| w[0].number == w[1].number) {
-            return Err(Error::corrupt("a chunk is there twice"));
+            return Err(Error::corrupt("a chunk appears twice"));
         }
         Ok(Index(places))
     }
@@ -331,7 +331,7 @@ impl File {
             let edge = origin.iter().zip(dims).zip(shape).any(|((&o, &d), &s)| o + s > d);
             let bytes = if edge && chunked.raw_edges { stored } else { decode(chunked, place.mask, stored, whole)? };
             if bytes.len() < whole {
-                return Err(Error::corrupt(format!("a chunk at byte {} holds {} bytes, {whole} are due", place.at, bytes.len())));
+                return Err(Error::corrupt(format!("a chunk at byte {} holds {} bytes, expected {whole}", place.at, bytes.len())));
             }
             // What of the chunk lies in these rows and in the data set, as ranges of its own coordinates.
             let low: Vec<u64> =
@@ -378,7 +378,7 @@ impl File {
             }
             let space = Id::new(ffi::H5Dget_space(data.raw()), "its dataspace is damaged")?;
             if c::dims(&space)?.unwrap_or_default() != if dataset.scalar { &[][..] } else { &dataset.dims[..] } {
-                return Err(Error::corrupt("its shape has changed"));
+                return Err(Error::corrupt("its shape changed while it was read"));
             }
             let memory;
             let memory_raw = if dataset.scalar {

@@ -104,7 +104,7 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
     })?;
     let start_info = info(&root)?;
     if start_info.kind != 0 {
-        return Err(Error::usage(format!("'{start}' is no group")).hint("choose data sets with -a"));
+        return Err(Error::usage(format!("'{start}' is not a group")).hint("choose datasets with -a"));
     }
     let mut file_number = 0;
     // SAFETY: an open file; under the lock.
@@ -165,11 +165,11 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
             aliases += 1;
             // Groups that hold each other's links twice over would grow without end.
             if aliases > 10_000 + 10 * seen.len() {
-                return Err(Error::refused("its links name the same objects again and again"));
+                return Err(Error::refused("its links lead to the same objects again and again"));
             }
         }
         match info.kind {
-            0 if ancestors.contains(&key) => tree.notes.push(format!("{name} leads back to a group that holds it: left out")),
+            0 if ancestors.contains(&key) => tree.notes.push(format!("{name} links back to a group that contains it: left out")),
             0 => {
                 if stack.len() >= DEEPEST {
                     tree.datasets.push(broken(Error::refused(format!("groups deeper than {DEEPEST} are not supported"))));
@@ -377,7 +377,7 @@ fn chunked(plist: &Id, dims: &[u64], element_bytes: usize) -> Result<Chunked> {
     let shape = shape[..dims.len()].to_vec();
     let bytes = checked_product(&shape).and_then(|n| n.checked_mul(element_bytes as u64));
     if shape.contains(&0) || bytes.is_none_or(|n| n > 1 << 34) {
-        return Err(Error::corrupt(format!("chunks {shape:?} of {element_bytes} bytes an element are not possible")));
+        return Err(Error::corrupt(format!("chunks of shape {shape:?} with {element_bytes} bytes per element are not possible")));
     }
     let mut found = Vec::new();
     let mut by_library = false;
@@ -407,7 +407,7 @@ fn chunked(plist: &Id, dims: &[u64], element_bytes: usize) -> Result<Chunked> {
                 let said = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
                 return Err(match filters::name(id) {
                     None if !said.is_empty() => Error::refused(format!("the filter number {id} ({said}) is not supported"))
-                        .hint("rewrite the data set with gzip, for example with h5repack -f GZIP=4"),
+                        .hint("rewrite the dataset with gzip, for example with h5repack -f GZIP=4"),
                     _ => filters::unsupported(id),
                 });
             }

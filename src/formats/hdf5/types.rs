@@ -259,7 +259,7 @@ impl Kind {
                 for (i, value) in raw.chunks_exact(f.bytes).enumerate() {
                     let Some(value) = f.value(gather(value, f.big)) else {
                         return Err(Error::refused(format!(
-                            "value {} is a floating-point number of {} bytes that float64 does not hold exactly",
+                            "value {} is a floating-point number of {} bytes that float64 cannot hold exactly",
                             first + i as u64,
                             f.bytes
                         )));

@@ -69,7 +69,7 @@ pub(super) fn refuse(plan: &Plan, options: &WriteOptions) -> Vec<Error> {
     for meta in &plan.arrays {
         let name = meta.name.as_str();
         let why = if name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-            "this name is no path of HDF5: it has empty parts, '.' or '..'"
+            "this name is not an HDF5 path: it has empty parts, '.' or '..'"
         } else if name.contains('\0') {
             "this name has a zero byte, which HDF5 cannot hold"
         } else if groups.contains(name) {
@@ -310,7 +310,7 @@ fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -
         (data, (offset != ffi::UNDEFINED).then_some(offset))
     };
     if !chunked && !text && bytes > 0 && offset.is_none() {
-        return Err(Error::failed("the data set has got no place in the file"));
+        return Err(Error::failed("the dataset has no place in the file"));
     }
     let form = match (text, chunked) {
         (true, false) => Form::Text { chunk_rows: None },
@@ -378,7 +378,7 @@ impl Sink for Hdf5Sink {
         if rows == 0 {
             return Ok(());
         }
-        let packed = *encoded.payload.downcast::<Packed>().map_err(|_| Error::failed("a block of another sink"))?;
+        let packed = *encoded.payload.downcast::<Packed>().map_err(|_| Error::failed("internal fault: a block of another writer"))?;
         if let Packed::Bytes(chunks) = &packed {
             return chunks.iter().try_for_each(|c| self.places[array].write(&self.local, c));
         }
@@ -442,11 +442,13 @@ impl Sink for Hdf5Sink {
 
 impl Place {
     fn write(&self, file: &std::fs::File, chunk: &Chunk) -> Result<()> {
-        let Values::Fixed(bytes) = &chunk.values else { return Err(Error::failed("text came where numbers were due")) };
+        let Values::Fixed(bytes) = &chunk.values else {
+            return Err(Error::failed("internal fault: text was delivered, numbers were expected"));
+        };
         let start = chunk.first_row.checked_mul(self.row_bytes);
         let (Some(offset), Some(start)) = (self.offset, start) else { return Ok(()) };
         if start.checked_add(bytes.len() as u64).is_none_or(|end| end > self.bytes) {
-            return Err(Error::failed(format!("row {} is behind the end of the array", chunk.first_row)));
+            return Err(Error::failed(format!("internal fault: row {} is past the end of the array", chunk.first_row)));
         }
         Ok(file.write_all_at(bytes, offset + start)?)
     }

@@ -65,8 +65,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     }
     for file in &remove {
         if fs::symlink_metadata(store.join(file)).is_ok() {
-            return Err(Error::exists(format!("{file} is in the way, a file that belongs to no array"))
-                .hint("npk verify tells what the store holds"));
+            return Err(Error::exists(format!("{file} exists and belongs to no array")).hint("move it away; `npk verify` checks the store"));
         }
     }
     for (file, bytes) in &cut {
@@ -128,7 +127,7 @@ impl AppendSink {
     fn new_rows(&self, end: &Plan) -> Result<Vec<u64>> {
         let mut rows = Vec::with_capacity(self.targets.len());
         for (target, array) in self.targets.iter().zip(&end.arrays) {
-            let n = array.rows.ok_or_else(|| Error::failed("the rows are not known").array(&array.name))?;
+            let n = array.rows.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&array.name))?;
             rows.push(n.saturating_sub(target.less));
         }
         // Masks that the store has and the new rows lack.
@@ -151,7 +150,9 @@ impl Sink for AppendSink {
         Arc::new(AsIs)
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else { return Err(Error::failed("a block of another sink")) };
+        let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else {
+            return Err(Error::failed("internal fault: a block of another writer"));
+        };
         if encoded.rows == 0 {
             return Ok(());
         }
@@ -181,7 +182,7 @@ impl Sink for AppendSink {
             }
             if n > 0 || target.stored.is_none() {
                 let bytes = n.checked_mul(place.row_bytes).and_then(|b| b.checked_add(place.base));
-                let bytes = bytes.ok_or_else(|| at(Error::failed("the array passes 2^64 bytes")))?;
+                let bytes = bytes.ok_or_else(|| at(Error::failed("the array would exceed 2^64 bytes")))?;
                 let file = self.grow.files.file(i).map_err(at)?;
                 if file.metadata()?.len() != bytes {
                     file.set_len(bytes)?;
@@ -236,7 +237,7 @@ impl Sink for AppendSink {
         // Rows that a bitmap does not know yet are not seen: each array has its old rows until it gets its new bitmap.
         small.extend(bitmaps);
         let (Some(journal), Some(guard)) = (self.journal.take(), self.guard.take()) else {
-            return Err(Error::failed("the append was ended twice"));
+            return Err(Error::failed("internal fault: the append was finished twice"));
         };
         guard.commit(|| journal.commit(&self.store, small, gone))?;
         Ok(summary)

@@ -58,7 +58,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions, replace
 /// The local path of a store that may be changed in place.
 pub(super) fn local_store<'a>(at: &'a Location, what: &str) -> Result<&'a Path> {
     let Some(path) = at.local_path() else {
-        return Err(Error::refused(format!("a remote store cannot be {what}")).hint("copy it here, change it, copy it back"));
+        return Err(Error::refused(format!("a remote store cannot be {what}")).hint("change a local copy, then upload it"));
     };
     let kind = fs::symlink_metadata(path).map_err(Error::reading)?;
     if kind.is_symlink() {
@@ -66,7 +66,7 @@ pub(super) fn local_store<'a>(at: &'a Location, what: &str) -> Result<&'a Path> 
         return Err(Error::exists("the output is a symbolic link, and nothing is written through one").hint(format!("name {target}")));
     }
     if !kind.is_dir() || !path.join(METADATA).is_file() {
-        return Err(Error::exists(format!("the output is no store: it has no {METADATA}")));
+        return Err(Error::exists(format!("the output is not a store: it has no {METADATA}")));
     }
     Ok(path)
 }
@@ -141,7 +141,7 @@ fn link_all(from: &Path, to: &Path, below: &str, left: &HashSet<String>) -> Resu
 }
 
 fn link_error(e: std::io::Error, name: &OsStr) -> Error {
-    Error::failed(format!("{} cannot be linked, so arrays cannot be merged here without writing it anew", name.to_string_lossy()))
+    Error::failed(format!("{} cannot be hard-linked, so arrays cannot be merged here without rewriting the store", name.to_string_lossy()))
         .because(e)
         .hint("convert the store and the new arrays together into another one")
 }

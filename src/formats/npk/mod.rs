@@ -105,7 +105,7 @@ pub fn open_store(at: &Location, names_only: bool) -> Result<StoreSource> {
 /// The files of a store at a location.
 fn files(at: &Location) -> Result<Arc<dyn Files>> {
     if at.is_stream() {
-        return Err(Error::usage("a store is a directory, it cannot come through a pipe").hint("use --from npkg"));
+        return Err(Error::usage("a store is a directory and cannot come through a pipe").hint("use --from npkg"));
     }
     match at.kind()? {
         Kind::Dir => {}

@@ -15,7 +15,7 @@ pub(super) fn verify(at: &Location) -> Result<Vec<String>> {
     if let Some(path) = at.local_path()
         && journal::recover(path, false)?
     {
-        notes.push("what a killed append had left was cut back".to_string());
+        notes.push("the remains of a killed append were removed".to_string());
     }
     let files = super::files(at)?;
     let blob = files.blob(METADATA)?;
@@ -24,7 +24,7 @@ pub(super) fn verify(at: &Location) -> Result<Vec<String>> {
     let sum = entries.iter().fold(0u64, |n, e| n.saturating_add(e.bytes));
     let told = bytes.get(8..16).map_or(0, |b| b.iter().rev().fold(0u64, |n, &b| n << 8 | b as u64));
     if told != sum {
-        notes.push(format!("{METADATA} says {told} bytes in all, its arrays add up to {sum}"));
+        notes.push(format!("{METADATA} says {told} bytes in total, its arrays add up to {sum}"));
     }
     let stored = stored_arrays(files.as_ref(), false)?;
     let problem =
@@ -39,9 +39,11 @@ pub(super) fn verify(at: &Location) -> Result<Vec<String>> {
             let (len, want) = (files.len(&p.path)?.unwrap_or(0), p.rows * s.row_bytes);
             if len > want {
                 notes.push(match at.local_path().map(|store| cut(store, &p.path, want)) {
-                    Some(Ok(())) => format!("{}: {} bytes behind the last row of {} were cut off", p.path, len - want, s.name),
-                    Some(Err(e)) => format!("{}: {} bytes behind the last row of {} cannot be cut off: {e}", p.path, len - want, s.name),
-                    None => format!("{}: {} bytes behind the last row of {}", p.path, len - want, s.name),
+                    Some(Ok(())) => format!("{}: {} extra bytes after the last row of {} were cut off", p.path, len - want, s.name),
+                    Some(Err(e)) => {
+                        format!("{}: {} extra bytes after the last row of {} cannot be cut off: {e}", p.path, len - want, s.name)
+                    }
+                    None => format!("{}: {} extra bytes after the last row of {}", p.path, len - want, s.name),
                 });
             }
         }

@@ -135,7 +135,7 @@ impl LocalFiles {
         let place = &self.places.0[array];
         let bytes: u64 = pieces.iter().map(|p| p.len() as u64).sum();
         if Some(bytes) != rows.checked_mul(place.row_bytes) {
-            return Err(Error::failed(format!("{rows} rows of {} bytes came as {bytes} bytes", place.row_bytes)));
+            return Err(Error::failed(format!("internal fault: {rows} rows of {} bytes were delivered as {bytes} bytes", place.row_bytes)));
         }
         if first_row == 0 && place.base == 0 && place.rows == Some(rows) && !place.begun.swap(true, Ordering::Relaxed) {
             let mut file = OpenOptions::new().write(true).create_new(true).open(self.path(array))?;
@@ -146,7 +146,7 @@ impl LocalFiles {
         }
         let file = self.file(array)?;
         let at = first_row.checked_mul(place.row_bytes).and_then(|at| at.checked_add(place.base));
-        let mut at = at.ok_or_else(|| Error::failed("the array passes 2^64 bytes"))?;
+        let mut at = at.ok_or_else(|| Error::failed("the array would exceed 2^64 bytes"))?;
         for piece in pieces {
             write_all_at(&file, piece, at)?;
             at += piece.len() as u64;
@@ -167,7 +167,9 @@ impl LocalFiles {
 impl WriteRows for LocalFiles {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let Values::Fixed(values) = &chunk.values else {
-            return Err(Error::failed("text and lists must be codes or offsets here").array(&self.places.0[chunk.array].name));
+            return Err(
+                Error::failed("internal fault: text or lists that are neither codes nor offsets").array(&self.places.0[chunk.array].name)
+            );
         };
         self.put(chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values)).at_array(&self.places.0[chunk.array].name)
     }
@@ -251,7 +253,9 @@ impl Sink for StoreSink {
         Arc::new(AsIs)
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else { return Err(Error::failed("a block of another sink")) };
+        let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else {
+            return Err(Error::failed("internal fault: a block of another writer"));
+        };
         let array = encoded.array;
         let done = match &self.local {
             Some(local) if encoded.rows == 0 => local.put(array, 0, 0, &[]),

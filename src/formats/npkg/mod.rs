@@ -81,7 +81,8 @@ impl Format for Npkg {
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         if matches!(options.existing, Existing::Merge { .. } | Existing::Append) {
-            return Err(Error::usage("a packed store cannot be added to").hint("convert it to a .npk store, add to that, pack it again"));
+            return Err(Error::usage("a packed store cannot be merged into or appended to")
+                .hint("convert it to a .npk store, change that, then pack it again"));
         }
         write::create(at, plan, options)
     }

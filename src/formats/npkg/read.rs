@@ -52,7 +52,7 @@ impl Cursor<'_> {
     fn take(&mut self, n: u64) -> Result<&[u8]> {
         let end = self.at.checked_add(n).filter(|&e| e <= self.blob.len());
         let end = end.ok_or_else(|| {
-            Error::corrupt(format!("the package ends at byte {}: {n} bytes are wanted at byte {}", self.blob.len(), self.at))
+            Error::corrupt(format!("the package ends at byte {}: {n} bytes are expected at byte {}", self.blob.len(), self.at))
         })?;
         if self.at < self.window_at || end > self.window_at + self.window.len() as u64 {
             let len = n.max(WINDOW_BYTES).min(self.blob.len() - self.at);
@@ -76,11 +76,11 @@ impl Package {
         }
         let version = c.number(4)? as u32;
         if version != 1 && version != 2 {
-            return Err(Error::refused(format!("a package of version {version}; 1 and 2 are known")));
+            return Err(Error::refused(format!("the package has version {version}; only 1 and 2 are supported")));
         }
         let compression = c.number(1)?;
         if compression > 1 {
-            return Err(Error::refused(format!("compression {compression} is not known (0 and 1 are)")));
+            return Err(Error::refused(format!("compression {compression} is not supported; 0 and 1 are")));
         }
         let count = c.number(4)?;
         let (mut members, mut index) = (Vec::new(), HashMap::new());
@@ -96,7 +96,7 @@ impl Package {
             let offset = c.at;
             let stored = if compressed == 0 { bytes } else { compressed };
             c.at = offset.checked_add(stored).filter(|&e| e <= blob.len()).ok_or_else(|| {
-                Error::corrupt(format!("{path}: {stored} bytes at byte {offset} pass the end of the package ({} bytes)", blob.len()))
+                Error::corrupt(format!("{path}: {stored} bytes at byte {offset} reach past the end of the package ({} bytes)", blob.len()))
             })?;
             if index.insert(path.clone(), members.len()).is_some() {
                 return Err(Error::corrupt(format!("the package holds {path} twice")));
@@ -105,7 +105,7 @@ impl Package {
         }
         let checksum = c.number(4)? as u32;
         if c.at != blob.len() {
-            return Err(Error::corrupt(format!("{} bytes follow the package", blob.len() - c.at)));
+            return Err(Error::corrupt(format!("{} extra bytes follow the package", blob.len() - c.at)));
         }
         Ok(Package { blob, version, members, index, checksum })
     }
@@ -123,7 +123,7 @@ impl Package {
             } else if head.first().is_some_and(|b| b & 0x0F == 8) {
                 Box::new(flate2::read::ZlibDecoder::new(from))
             } else {
-                return Err(Error::corrupt(format!("{} is compressed with something that is neither zstd nor zlib", member.path)));
+                return Err(Error::corrupt(format!("{} is compressed with neither zstd nor zlib", member.path)));
             };
         }
         let mut hasher = crc32fast::Hasher::new();
@@ -144,7 +144,7 @@ impl Package {
             out.write_all(&buffer[..n])?;
         }
         if left > 0 {
-            return Err(Error::corrupt(format!("{} unpacks to {} bytes, {} are expected", member.path, member.bytes - left, member.bytes)));
+            return Err(Error::corrupt(format!("{} unpacks to {} bytes, expected {}", member.path, member.bytes - left, member.bytes)));
         }
         let _ = member.crc.set(hasher.finalize());
         Ok(())
@@ -168,7 +168,7 @@ impl Package {
         if found == self.checksum {
             Ok(())
         } else {
-            Err(Error::corrupt(format!("the checksum is {found:#010x}, {:#010x} is expected", self.checksum)))
+            Err(Error::corrupt(format!("the checksum is {found:#010x}, expected {:#010x}", self.checksum)))
         }
     }
 
@@ -197,7 +197,7 @@ impl Files for Package {
         } else {
             let mut file = tempfile::tempfile()?;
             self.unpack(member, &mut file).map_err(|e| match e.kind() {
-                crate::error::Kind::Failed => e.hint("TMPDIR names another place for temporary files"),
+                crate::error::Kind::Failed => e.hint("set TMPDIR to a directory with more room"),
                 _ => e,
             })?;
             Arc::new(Unpacked { file, len: member.bytes })
@@ -230,7 +230,7 @@ impl Blob for Part {
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::corrupt(format!("{} bytes are wanted at byte {offset} of {}", buf.len(), self.len)));
+            return Err(Error::corrupt(format!("{} bytes are expected at byte {offset} of {}", buf.len(), self.len)));
         }
         self.blob.read_at(self.offset + offset, buf)
     }

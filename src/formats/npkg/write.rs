@@ -57,7 +57,7 @@ fn level(given: Option<i32>, usual: i32, least: i32, most: i32) -> Result<i32> {
     match given {
         None => Ok(usual),
         Some(l) if (least..=most).contains(&l) => Ok(l),
-        Some(l) => Err(Error::usage(format!("there is no level {l}: {least} to {most}"))),
+        Some(l) => Err(Error::usage(format!("there is no compression level {l}; levels go from {least} to {most}"))),
     }
 }
 
@@ -166,7 +166,9 @@ impl Pack {
     }
 
     fn add(&mut self, path: &str, packed: Packed) -> Result<()> {
-        let Packed::Whole { bytes, crc, stored, compressed } = packed else { return Err(Error::failed("a piece of a member")) };
+        let Packed::Whole { bytes, crc, stored, compressed } = packed else {
+            return Err(Error::failed("internal fault: a piece of a member"));
+        };
         let sizes_at = self.head(path)?;
         let start = self.at;
         for piece in &stored {
@@ -276,7 +278,9 @@ impl Sink for PackSink {
         Arc::new(Encoder { method: self.package.method, arrays: self.arrays.clone() })
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let Ok(packed) = encoded.payload.downcast::<Packed>() else { return Err(Error::failed("a block of another sink")) };
+        let Ok(packed) = encoded.payload.downcast::<Packed>() else {
+            return Err(Error::failed("internal fault: a block of another writer"));
+        };
         let array = encoded.array;
         let arrays = self.arrays.clone();
         let at = &arrays[array];
@@ -296,7 +300,7 @@ impl Sink for PackSink {
             }
             match (&mut self.open, *packed) {
                 (Some(open), Packed::Pieces(pieces)) if array + 1 == self.next => open.write(&pieces),
-                _ => Err(Error::failed("arrays must come one after the other")),
+                _ => Err(Error::failed("internal fault: arrays must come one after the other")),
             }
         };
         put().at_array(&at.name)

@@ -52,11 +52,11 @@ impl NpzSource {
                 continue;
             }
             let Some(name) = entry.name.strip_suffix(".npy") else {
-                let why = Error::refused("is no .npy member of the archive").hint("leave it out with -x");
+                let why = Error::refused("is not a .npy member of the archive").hint("leave it out with -x");
                 found.push((broken(&entry.name, entry, why), m, None));
                 continue;
             };
-            let head = heads.next().unwrap_or_else(|| Err(Error::failed("a header was not read")));
+            let head = heads.next().unwrap_or_else(|| Err(Error::failed("internal fault: a header was not read")));
             let opened = if name.is_empty() { Err(Error::refused("the member has no name")) } else { npy(&archive, m, name, head) };
             match opened {
                 Ok(npy) => {
@@ -127,7 +127,7 @@ fn npy(archive: &Archive, member: usize, name: &str, head: Result<MemberHead>) -
     }
     let total = npy_header::header_bytes(&first)?;
     if total > entry.bytes {
-        return Err(Error::corrupt(format!("a header of {total} bytes is announced, the member has {}", entry.bytes)));
+        return Err(Error::corrupt(format!("the header declares {total} bytes, the member has {}", entry.bytes)));
     }
     match stream {
         Some(mut stream) => first.extend(stream.take(total - first.len() as u64)?),
@@ -140,7 +140,7 @@ fn npy(archive: &Archive, member: usize, name: &str, head: Result<MemberHead>) -
     if let Some(bytes) = records.bytes
         && Some(entry.bytes) != bytes.checked_add(total)
     {
-        return Err(Error::corrupt(format!("{bytes} bytes of values are promised by the header, {} are there", entry.bytes - total)));
+        return Err(Error::corrupt(format!("the header declares {bytes} bytes of values, the member has {}", entry.bytes - total)));
     }
     Ok(Npy { member, data_offset, header_bytes: total, header_crc: crc32fast::hash(&first), records })
 }
@@ -269,7 +269,7 @@ impl ReadRows for StoredReader {
         self.readers[m].cost(leaf, rows)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let (m, leaf) = self.places[array].ok_or_else(|| Error::failed("an array that cannot be read was asked for"))?;
+        let (m, leaf) = self.places[array].ok_or_else(|| Error::failed("internal fault: an array that cannot be read was asked for"))?;
         let reader = &self.readers[m];
         let whole = reader.records.shape.is_empty();
         let of = if whole { 0..1 } else { rows.clone() };
@@ -410,7 +410,7 @@ impl MemberState {
         let mut left = self.npy.records.bytes.unwrap_or(0);
         while left > 0 {
             let n = left.min(1 << 20);
-            file.write_all(&stream.take(n)?).map_err(|e| Error::from(e).hint("TMPDIR names another place for temporary files"))?;
+            file.write_all(&stream.take(n)?).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))?;
             left -= n;
         }
         stream.finish()?;

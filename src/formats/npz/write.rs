@@ -31,7 +31,7 @@ pub(super) fn level(options: &WriteOptions) -> Result<Option<u32>> {
         Some(c) => match c.level {
             None => Some(6),
             Some(level @ 0..=9) => Some(level as u32),
-            Some(level) => return Err(Error::usage(format!("deflate has no level {level}")).hint("give one of 0 to 9")),
+            Some(level) => return Err(Error::usage(format!("deflate has no level {level}")).hint("use a level from 0 to 9")),
         },
         None => Some(6),
     })
@@ -45,7 +45,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     for meta in &plan.arrays {
         let unsupported = || Error::refused(format!("npz cannot hold {}", meta.type_name())).array(&meta.name);
         let spelled = npy_header::spell(meta.dtype, &meta.logical).ok_or_else(unsupported)?;
-        let shape = meta.shape().ok_or_else(|| Error::failed("the row count is not known").array(&meta.name))?;
+        let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
         let header = npy_header::write(&spelled, &shape);
         let place = Place::of(meta, 0)?;
         let bytes = header.len() as u64 + place.bytes;
@@ -90,7 +90,7 @@ impl Stored {
             let offset = start + array.header.len() as u64;
             file.write_all_at(&array.header, start)?;
             places.push((file.clone(), Place { offset, row_bytes: array.row_bytes, bytes: array.rows.saturating_mul(array.row_bytes) }));
-            at = start.checked_add(member.bytes).ok_or_else(|| Error::refused("the arrays are too large together"))?;
+            at = start.checked_add(member.bytes).ok_or_else(|| Error::refused("the arrays are too large in sum"))?;
         }
         file.set_len(at)?;
         let sums = Mutex::new(vec![Vec::new(); arrays.len()]);
@@ -123,7 +123,7 @@ impl Sink for Stored {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let (array, mut row) = (encoded.array, encoded.first_row);
-        let bufs = encoded.payload.downcast::<Vec<crate::model::Buf>>().map_err(|_| Error::failed("an unknown payload"))?;
+        let bufs = encoded.payload.downcast::<Vec<crate::model::Buf>>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
         for buf in bufs.into_iter() {
             let rows = (buf.len() as u64).checked_div(self.arrays[array].row_bytes).unwrap_or(0);
             self.writer.write(&Chunk::fixed(array, row, rows, buf))?;
@@ -146,7 +146,8 @@ impl Sink for Stored {
                 bytes += len;
             }
             if bytes != member.bytes {
-                return Err(Error::failed(format!("{bytes} bytes came, {} were announced", member.bytes)).array(&member.name));
+                return Err(Error::failed(format!("internal fault: {bytes} bytes were written, {} were expected", member.bytes))
+                    .array(&member.name));
             }
             member.crc = crc.finalize();
             self.file.write_all_at(&member.local(ALIGN), member.offset)?;
@@ -191,7 +192,9 @@ impl Encode for Pack {
         (row / rows + 1).saturating_mul(rows)
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
-        let Some((array, chunks)) = block.columns.into_iter().next() else { return Err(Error::failed("a block without arrays")) };
+        let Some((array, chunks)) = block.columns.into_iter().next() else {
+            return Err(Error::failed("internal fault: a block without arrays"));
+        };
         let of = &self.arrays[array];
         let last = block.first_row + block.rows >= of.rows;
         let mut parts = Vec::with_capacity(chunks.len() + 1);
@@ -220,7 +223,7 @@ impl Sink for Sequential {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let array = encoded.array;
-        let packed = encoded.payload.downcast::<Packed>().map_err(|_| Error::failed("an unknown payload"))?;
+        let packed = encoded.payload.downcast::<Packed>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
         let member = &mut self.members[array];
         if self.current != Some(array) {
             self.current = Some(array);

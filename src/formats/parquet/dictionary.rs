@@ -63,7 +63,7 @@ pub(super) fn encode(
             body.extend_from_slice(&(packed.len() as u32).to_le_bytes());
             body.extend_from_slice(&packed);
         } else if (start..end).any(|i| codes.is_null(i)) {
-            return Err(Error::refused("a null came in a column without nulls"));
+            return Err(Error::refused("a null appeared in a column declared without nulls"));
         }
         let present: Vec<u64> = (start..end).filter(|&i| codes.is_valid(i)).map(|i| values[i]).collect();
         body.push(bits as u8);
@@ -112,7 +112,7 @@ pub(super) fn encode(
 
 /// The codes as numbers (0 at nulls), and which categories occur.
 fn codes_of(codes: &ArrayRef, categories: usize) -> Result<(Vec<u64>, Vec<bool>)> {
-    let width = codes.data_type().primitive_width().ok_or_else(|| Error::failed("codes were expected"))?;
+    let width = codes.data_type().primitive_width().ok_or_else(|| Error::failed("internal fault: codes were expected"))?;
     let data = codes.to_data();
     let bytes = data.buffers().first().map(|b| &b.as_slice()[data.offset() * width..]).unwrap_or_default();
     let mut values = Vec::with_capacity(codes.len());
@@ -127,7 +127,7 @@ fn codes_of(codes: &ArrayRef, categories: usize) -> Result<(Vec<u64>, Vec<bool>)
         }
         match used.get_mut(usize::try_from(code).unwrap_or(usize::MAX)) {
             Some(used) => *used = true,
-            None => return Err(Error::corrupt(format!("the code {code} is not among {categories} categories"))),
+            None => return Err(Error::corrupt(format!("code {code} is outside the {categories} categories"))),
         }
         values.push(code);
     }

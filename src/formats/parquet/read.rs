@@ -161,11 +161,11 @@ fn read_footer(blob: &dyn Blob) -> Result<ParquetMetaData> {
     match &end[4..] {
         b"PAR1" => {}
         b"PARE" => return Err(Error::refused("an encrypted Parquet file is not supported")),
-        _ => return Err(Error::corrupt("the file does not end as a Parquet file: it was cut off, or never finished")),
+        _ => return Err(Error::corrupt("the file does not end like a Parquet file: it is truncated or was never finished")),
     }
     let footer = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
     if footer > len - 12 || footer > MAX_FOOTER_BYTES {
-        return Err(Error::corrupt(format!("a footer of {footer} bytes in a file of {len}")));
+        return Err(Error::corrupt(format!("a footer of {footer} bytes is impossible in a file of {len}")));
     }
     let bytes = match body.len().checked_sub(footer as usize) {
         Some(start) => body[start..].to_vec(),
@@ -256,7 +256,7 @@ impl Shared {
             let (start, bytes) = crate::error::guarded(|| Ok(chunk.byte_range()))?;
             if start.checked_add(bytes).is_none_or(|end| end > self.blob.len()) {
                 return Err(Error::corrupt(format!(
-                    "row group {g} has it at bytes {start} to {}, the file has {}",
+                    "row group {g} places it at bytes {start} to {}, the file has {}",
                     start.saturating_add(bytes),
                     self.blob.len()
                 )));
@@ -305,7 +305,7 @@ impl Shared {
                 Level::Fixed(dims) => dims.clone(),
             };
             if crate::model::checked_product(&meta.inner) != Some(lists.length) {
-                return Err(Error::corrupt(format!("lists of {} where its schema says {:?}", lists.length, meta.inner)));
+                return Err(Error::corrupt(format!("it has lists of {}, its schema says {:?}", lists.length, meta.inner)));
             }
             return Ok(Some(lists));
         }
@@ -344,7 +344,7 @@ impl Shared {
         batch_rows: u64,
         each: &mut dyn FnMut(ArrayRef, u64) -> Result<()>,
     ) -> Result<()> {
-        let levels = column.levels.as_ref().ok_or_else(|| Error::failed("a column that cannot be read"))?;
+        let levels = column.levels.as_ref().ok_or_else(|| Error::failed("internal fault: a column that cannot be read"))?;
         let total = self.starts[g + 1] - self.starts[g];
         let want = rows.end - rows.start;
         if want == 0 {
@@ -358,7 +358,7 @@ impl Shared {
         let mut first = rows.start;
         for batch in reader.map_err(crate_error)? {
             let batch = batch.map_err(|e| crate_error(e.into()))?;
-            let root = batch.columns().first().ok_or_else(|| Error::corrupt("a batch without its column"))?;
+            let root = batch.columns().first().ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
             let leaf = arrow_model::descend(root, &path)?;
             let n = leaf.len() as u64;
             if n > rows.end - first {
@@ -368,7 +368,7 @@ impl Shared {
             first += n;
         }
         if first != rows.end {
-            return Err(Error::corrupt(format!("row group {g} has {first} rows, {total} were announced")));
+            return Err(Error::corrupt(format!("row group {g} has {first} rows, expected {total}")));
         }
         Ok(())
     }
@@ -390,16 +390,16 @@ impl Shared {
         let mut first = rows.start;
         for batch in reader.map_err(crate_error)? {
             let batch = batch.map_err(|e| crate_error(e.into()))?;
-            let values = batch.columns().first().ok_or_else(|| Error::corrupt("a batch without its column"))?;
+            let values = batch.columns().first().ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
             let count = values.len() as u64 / n;
             if count * n != values.len() as u64 || count > rows.end - first {
-                return Err(Error::corrupt(format!("row group {g} has {} values where lists of {n} are due", values.len())));
+                return Err(Error::corrupt(format!("row group {g} has {} values, which do not make lists of {n}", values.len())));
             }
             emit(Chunk::fixed(array, self.starts[g] + first, count, arrow_model::fixed_buffer(values)?))?;
             first += count;
         }
         if first != rows.end {
-            return Err(Error::corrupt(format!("row group {g} ends at row {first}, {} were announced", rows.end)));
+            return Err(Error::corrupt(format!("row group {g} ends at row {first}, expected {}", rows.end)));
         }
         Ok(())
     }
@@ -456,7 +456,7 @@ impl ReadRows for Shared {
             self.read_group(column, g, at - start..end - start, batch, &mut |leaf, first| {
                 let chunk = arrow_model::chunk(&leaf, &column.leaf, meta, column.dictionary.as_ref(), array, start + first)?;
                 if chunk.valid.is_some() && !meta.nulls {
-                    return Err(Error::corrupt("it has nulls where its statistics count none"));
+                    return Err(Error::corrupt("it has nulls, but its statistics declare none"));
                 }
                 emit(chunk)
             })

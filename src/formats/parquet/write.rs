@@ -117,7 +117,7 @@ impl ParquetSink {
 fn group_rows(plan: &Plan, options: &WriteOptions) -> Result<u64> {
     if let Some(rows) = options.row_group_rows {
         if rows == 0 {
-            return Err(Error::usage("a row group has at least one row"));
+            return Err(Error::usage("--row-group-size must be at least 1"));
         }
         return Ok(rows);
     }
@@ -188,7 +188,7 @@ impl Encode for Encoder {
                     arrow_model::cast_exact(&array, field.data_type(), block.first_row).map_err(|e| e.array(field.name()))?
                 };
                 for leaf in compute_leaves(field, &array).map_err(crate_error)? {
-                    let mut writer = writers.next().ok_or_else(|| Error::failed("a column without a writer"))?;
+                    let mut writer = writers.next().ok_or_else(|| Error::failed("internal fault: a column without a writer"))?;
                     writer.write(&leaf).map_err(crate_error)?;
                     columns.push(Column::Arrow(writer.close().map_err(crate_error)?));
                 }
@@ -226,13 +226,15 @@ impl Encoder {
     ) -> Result<()> {
         let codes = self.coded.columns[i].build(&self.metas, chunks, rows)?;
         writers.next();
-        let OutColumn::Leaf { array, .. } = &self.export.columns[i] else { return Err(Error::failed("a column of codes was expected")) };
+        let OutColumn::Leaf { array, .. } = &self.export.columns[i] else {
+            return Err(Error::failed("internal fault: a column of codes was expected"));
+        };
         let Logical::Dictionary { categories, .. } = &self.metas[*array].logical else {
-            return Err(Error::failed("categories were expected"));
+            return Err(Error::failed("internal fault: categories were expected"));
         };
         let items = categories.snapshot();
         if matches!(categories.kind(), CategoryKind::Text) && items.iter().any(|i| std::str::from_utf8(i).is_err()) {
-            return Err(Error::corrupt("a category is no UTF-8 text").array(&self.metas[*array].name));
+            return Err(Error::corrupt("a category is not UTF-8 text").array(&self.metas[*array].name));
         }
         let (bytes, close) = dictionary::encode(&self.descr.column(columns.len()), self.codec, &codes, &items)
             .map_err(|e| e.array(&self.metas[*array].name))?;
@@ -246,7 +248,7 @@ impl Sink for ParquetSink {
         self.encoder.clone()
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let columns = encoded.payload.downcast::<Vec<Column>>().map_err(|_| Error::failed("a block of another sink"))?;
+        let columns = encoded.payload.downcast::<Vec<Column>>().map_err(|_| Error::failed("internal fault: a block of another writer"))?;
         if columns.is_empty() {
             return Ok(());
         }

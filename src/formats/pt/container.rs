@@ -84,7 +84,7 @@ pub(super) fn open(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> 
         Some(Kind::Tar) => tar(blob, limit_bytes),
         None if head.is_empty() => Err(Error::missing("the file is empty")),
         None => Err(Error::missing(format!(
-            "this is no PyTorch checkpoint: it begins with '{}', neither a zip archive nor torch's magic number",
+            "this is not a PyTorch checkpoint: it begins with '{}', neither a zip archive nor torch's magic number",
             head[..head.len().min(16)].escape_ascii()
         ))),
     }
@@ -104,7 +104,7 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
                 Error::refused("this is an exported program (.pt2), not a checkpoint").hint("save its state_dict() with torch.save")
             );
         }
-        return Err(Error::missing("this zip archive has no data.pkl: it is no PyTorch checkpoint"));
+        return Err(Error::missing("this zip archive has no data.pkl: it is not a PyTorch checkpoint"));
     };
     if let Some(other) = roots.find(|r| *r != root) {
         return Err(Error::corrupt(format!(
@@ -116,7 +116,7 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     let mut notes = Vec::new();
     let outside = archive.entries.iter().filter(|e| !e.name.starts_with(&root)).count();
     if outside > 0 {
-        notes.push(format!("{outside} files of the archive lie outside {}; torch.load refuses such a file", shown(&root)));
+        notes.push(format!("{outside} files of the archive are outside {}; torch.load refuses such a file", shown(&root)));
     }
     let small = |name: &str| -> Result<Option<String>> {
         match archive.find(&format!("{root}{name}")) {
@@ -127,7 +127,7 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     let big_endian = match small("byteorder")?.as_deref() {
         None | Some("little") => false,
         Some("big") => true,
-        Some(other) => return Err(Error::corrupt(format!("the byte order is '{}'; little and big are known", shown(other)))),
+        Some(other) => return Err(Error::corrupt(format!("the byte order is '{}', expected little or big", shown(other)))),
     };
     let script = archive.find(&format!("{root}constants.pkl")).is_some();
     let version = small("version")?;
@@ -164,11 +164,11 @@ fn legacy(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     at += protocol.used();
     match protocol.int(protocol.root()) {
         Some(1001) => {}
-        other => return Err(Error::refused(format!("legacy checkpoint version {other:?}; 1001 is known"))),
+        other => return Err(Error::refused(format!("legacy checkpoint version {other:?} is not supported; 1001 is"))),
     }
     let info = checked(blob, at, limit_bytes)?;
     at += info.used();
-    let Node::Dict(pairs) = info.node(info.root()) else { return Err(Error::corrupt("the system information is no dict")) };
+    let Node::Dict(pairs) = info.node(info.root()) else { return Err(Error::corrupt("the system information is not a dict")) };
     let big_endian = info.get(pairs, "little_endian").and_then(|v| info.int(v)) == Some(0);
     drop(protocol);
     let object = pickle::read_from(blob, at, limit_bytes)?;
@@ -177,8 +177,8 @@ fn legacy(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     let list = checked(blob, at, limit_bytes)?;
     at += list.used();
     let mut keys = IndexSet::new();
-    for &key in list.tuple(list.root()).ok_or_else(|| Error::corrupt("the list of storages is no list"))? {
-        let key = key_of(&list, key).ok_or_else(|| Error::corrupt("the list of storages holds what is no key"))?;
+    for &key in list.tuple(list.root()).ok_or_else(|| Error::corrupt("the list of storages is not a list"))? {
+        let key = key_of(&list, key).ok_or_else(|| Error::corrupt("the list of storages holds something that is not a key"))?;
         if let (at, false) = keys.insert_full(key) {
             let key = keys.get_index(at).map_or("", String::as_str);
             return Err(Error::corrupt(format!("the storage {} is listed twice", shown(key))));
@@ -213,11 +213,7 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 let index = archive.find(&name).ok_or_else(|| Error::corrupt(format!("the archive has no record {}", shown(&name))))?;
                 let len = archive.entries[index].len;
                 if len != claim.bytes {
-                    return Err(Error::corrupt(format!(
-                        "the record {} has {len} bytes, its tensors ask for {}",
-                        shown(&name),
-                        claim.bytes
-                    )));
+                    return Err(Error::corrupt(format!("the record {} has {len} bytes, its tensors need {}", shown(&name), claim.bytes)));
                 }
                 Ok(Place::Record(archive.clone(), index))
             })
@@ -233,7 +229,7 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 let end = at.checked_add(8).and_then(|n| n.checked_add(claim.bytes)).filter(|&end| end <= blob.len());
                 let Some(end) = end else {
                     return Err(Error::corrupt(format!(
-                        "the storage {} should lie at byte {at} with {} bytes, the file has {}",
+                        "the storage {} should be at byte {at} with {} bytes, the file has {}",
                         shown(key),
                         claim.bytes,
                         blob.len()
@@ -249,7 +245,7 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 let (_, bytes, item) = claims.get_index_of(key).and_then(|i| places[i]).unwrap_or((0, 0, 1));
                 if count.checked_mul(item) != Some(bytes) && count != bytes {
                     return Err(Error::corrupt(format!(
-                        "the storage {} at byte {} announces {count} elements, its tensors ask for {bytes} bytes",
+                        "the storage {} at byte {} declares {count} elements, its tensors need {bytes} bytes",
                         shown(key),
                         range.start
                     )));
@@ -278,7 +274,7 @@ struct Cursor<'a> {
 impl Cursor<'_> {
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
         if self.at + N as u64 > self.end {
-            return Err(Error::corrupt(format!("a tar member ends at byte {}, {N} bytes were due at {}", self.end, self.at)));
+            return Err(Error::corrupt(format!("a tar member ends at byte {}, {N} bytes were expected at {}", self.end, self.at)));
         }
         let mut out = [0; N];
         self.blob.read_at(self.at, &mut out)?;
@@ -341,11 +337,13 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         let bytes = count
             .checked_mul(dtype.item_bytes())
             .filter(|b| storages.at.checked_add(*b).is_some_and(|end| end <= storages.end))
-            .ok_or_else(|| Error::corrupt(format!("the storage {} announces {count} elements, the tar member ends before", shown(&key))))?;
+            .ok_or_else(|| {
+                Error::corrupt(format!("the storage {} declares {count} elements, the tar member ends before that", shown(&key)))
+            })?;
         ready.push(Bytes { blob: blob.clone(), start: storages.at, len: bytes });
         dtypes.push(dtype);
         if claims.insert(key.clone(), Claim { bytes, item_bytes: dtype.item_bytes() }).is_some() {
-            return Err(Error::corrupt(format!("the storage {} is there twice", shown(&key))));
+            return Err(Error::corrupt(format!("the storage {} appears twice", shown(&key))));
         }
         storages.at += bytes;
     }
@@ -373,7 +371,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         let rank = u32::from_le_bytes(tensors.bytes()?);
         tensors.bytes::<4>()?;
         if rank > 64 {
-            return Err(Error::corrupt(format!("a tensor of {rank} dimensions; torch has at most 64")));
+            return Err(Error::corrupt(format!("a tensor has {rank} dimensions; torch allows at most 64")));
         }
         let shape = (0..rank).map(|_| tensors.i64()).collect::<Result<Vec<u64>>>()?;
         let strides = (0..rank).map(|_| tensors.i64()).collect::<Result<Vec<u64>>>()?;
@@ -384,13 +382,13 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         }
         let index = claims
             .get_index_of(&storage)
-            .ok_or_else(|| Error::corrupt(format!("a tensor wants the storage {}, which is not there", shown(&storage))))?;
+            .ok_or_else(|| Error::corrupt(format!("a tensor needs the storage {}, which is missing", shown(&storage))))?;
         let dtype = dtypes[index];
         let elements = claims[index].bytes / dtype.item_bytes();
         if !shape.contains(&0) {
             let last = shape.iter().zip(&strides).try_fold(offset, |at, (&d, &s)| (d - 1).checked_mul(s).and_then(|n| at.checked_add(n)));
             if last.is_none_or(|last| last >= elements) {
-                return Err(Error::corrupt(format!("the tensor {} reaches beyond its storage of {elements} elements", shown(&key))));
+                return Err(Error::corrupt(format!("the tensor {} reaches past its storage of {elements} elements", shown(&key))));
             }
         }
         given.insert(

@@ -100,7 +100,7 @@ fn runs(global: &str) -> bool {
 
 fn refused(name: &str) -> Error {
     Error::refused(format!("the pickle asks for {}, which runs code where Python loads the file; nothing was run", shown(name)))
-        .hint("do not load it with torch.load; ask its maker for the weights as safetensors")
+        .hint("do not load it with torch.load; ask its author for the weights as safetensors")
 }
 
 /// Refuses a pickle that asks for a global that runs something.

@@ -15,17 +15,18 @@
 //! | the writer, and its pickle | [`write`], [`pickler`] |
 //!
 //! Refused by name: quantized, sparse, nested and meta tensors, and every global that is not on the fixed list of
-//! [`tree`]; there is no flag that runs one. A pickle that asks for what runs code is refused as a whole. Checksums of tensor records are compared by `verify` alone, as torch never
-//! does; 0 there means that none was given.
+//! [`tree`]; no flag runs one. A pickle that asks for a function that runs code is refused as a whole. Checksums of tensor
+//! records are compared by `verify` alone (torch never does); 0 means that there is none.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
 use self::container::{Place, Storages};
-use self::tree::{Flip, Found, Thing};
+use self::tree::{Flip, Found, Numpy, Tensor, Thing};
 use self::view::View;
 use self::zip::Archive;
 use crate::codec::{foreign, shards};
@@ -198,81 +199,15 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
     let mut items = Vec::with_capacity(walk.found.len());
     for Found { name, thing } in walk.found {
         let (mut meta, item) = match thing {
-            Thing::Tensor(tensor) => {
-                let mut meta = ArrayMeta { logical: tensor.logical, ..ArrayMeta::new(&name, tensor.dtype, &tensor.shape) };
-                if tensor.requires_grad {
-                    meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
-                }
-                if let Some(class) = tensor.class {
-                    meta.details.attributes.insert("class".into(), Value::String(class));
-                }
-                if let Logical::Packed { .. } = meta.logical {
-                    meta.details.stored_dtype = Some("float4_e2m1fn_x2".into());
-                }
-                match places.get(tensor.storage) {
-                    Some(Ok(place)) => {
-                        if !tensor.shape.contains(&0) {
-                            let key =
-                                (tensor.storage, tensor.offset, tensor.shape.clone(), tensor.strides.clone(), tensor.dtype, tensor.flip);
-                            match first_of.entry(key) {
-                                std::collections::hash_map::Entry::Occupied(first) => meta.details.alias_of = Some(first.get().clone()),
-                                std::collections::hash_map::Entry::Vacant(free) => {
-                                    free.insert(name.clone());
-                                }
-                            }
-                        }
-                        if let Place::Record(archive, index) = place
-                            && !archive.entries[*index].is_stored()
-                        {
-                            meta.details.compression = Some("deflate".into());
-                        }
-                        let view = View {
-                            place: place.clone(),
-                            found: OnceLock::new(),
-                            dtype: tensor.dtype,
-                            offset: tensor.offset,
-                            shape: tensor.shape,
-                            strides: tensor.strides,
-                            flip: tensor.flip,
-                            big_endian: opened.big_endian && !tensor.untyped,
-                        };
-                        (meta, Item::View(view))
-                    }
-                    Some(Err(error)) => {
-                        meta.details.error = Some(Arc::new(copy_of(error)));
-                        (meta, Item::Broken)
-                    }
-                    None => {
-                        meta.details.error = Some(Arc::new(Error::corrupt("its storage is not in the file")));
-                        (meta, Item::Broken)
-                    }
-                }
-            }
-            Thing::Numpy(array) => {
-                let mut meta = ArrayMeta { logical: array.logical, ..ArrayMeta::new(&name, array.dtype, &array.shape) };
-                if array.requires_grad {
-                    meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
-                }
-                let view = View {
-                    place: Place::Ready(array.bytes),
-                    found: OnceLock::new(),
-                    dtype: array.dtype,
-                    offset: 0,
-                    shape: array.shape,
-                    strides: array.strides,
-                    flip: Flip::Plain,
-                    big_endian: array.big_endian,
-                };
-                (meta, Item::View(view))
-            }
+            Thing::Tensor(tensor) => tensor_item(&name, tensor, &places, opened.big_endian, &mut first_of),
+            Thing::Numpy(array) => numpy_item(&name, array),
             Thing::Refused(what, error) => {
                 let mut meta = ArrayMeta::new(&name, Dtype::U8, &[0]);
                 meta.details.stored_dtype = Some(what);
-                meta.details.error = Some(Arc::new(error));
-                (meta, Item::Broken)
+                broken(meta, error)
             }
         };
-        // A shape whose bytes no number holds is never announced.
+        // A shape whose bytes no number holds is never shown.
         if let Err(error) = meta.bytes() {
             (meta.rows, meta.inner, meta.scalar) = (Some(0), Vec::new(), false);
             meta.details.error.get_or_insert_with(|| Arc::new(copy_of(&error)));
@@ -283,7 +218,82 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
     Ok(PtSource { plan, reader: Arc::new(Reader { items, memory_bytes: options.memory_bytes }) })
 }
 
-/// The same words again: one damaged storage may concern many tensors.
+/// A tensor over a storage. A view equal to an earlier one in everything is recorded as its alias.
+fn tensor_item(
+    name: &str,
+    tensor: Tensor,
+    places: &[Result<Place>],
+    big_endian: bool,
+    first_of: &mut HashMap<ViewKey, String>,
+) -> (ArrayMeta, Item) {
+    let mut meta = ArrayMeta { logical: tensor.logical, ..ArrayMeta::new(name, tensor.dtype, &tensor.shape) };
+    if tensor.requires_grad {
+        meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
+    }
+    if let Some(class) = tensor.class {
+        meta.details.attributes.insert("class".into(), Value::String(class));
+    }
+    if let Logical::Packed { .. } = meta.logical {
+        meta.details.stored_dtype = Some("float4_e2m1fn_x2".into());
+    }
+    let place = match places.get(tensor.storage) {
+        Some(Ok(place)) => place.clone(),
+        Some(Err(error)) => return broken(meta, copy_of(error)),
+        None => return broken(meta, Error::corrupt("its storage is not in the file")),
+    };
+    if !tensor.shape.contains(&0) {
+        let key = (tensor.storage, tensor.offset, tensor.shape.clone(), tensor.strides.clone(), tensor.dtype, tensor.flip);
+        match first_of.entry(key) {
+            Entry::Occupied(first) => meta.details.alias_of = Some(first.get().clone()),
+            Entry::Vacant(free) => {
+                free.insert(name.to_string());
+            }
+        }
+    }
+    if let Place::Record(archive, index) = &place
+        && !archive.entries[*index].is_stored()
+    {
+        meta.details.compression = Some("deflate".into());
+    }
+    let view = View {
+        place,
+        found: OnceLock::new(),
+        dtype: tensor.dtype,
+        offset: tensor.offset,
+        shape: tensor.shape,
+        strides: tensor.strides,
+        flip: tensor.flip,
+        big_endian: big_endian && !tensor.untyped,
+    };
+    (meta, Item::View(view))
+}
+
+/// A numpy array whose bytes are in the pickle itself.
+fn numpy_item(name: &str, array: Numpy) -> (ArrayMeta, Item) {
+    let mut meta = ArrayMeta { logical: array.logical, ..ArrayMeta::new(name, array.dtype, &array.shape) };
+    if array.requires_grad {
+        meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
+    }
+    let view = View {
+        place: Place::Ready(array.bytes),
+        found: OnceLock::new(),
+        dtype: array.dtype,
+        offset: 0,
+        shape: array.shape,
+        strides: array.strides,
+        flip: Flip::Plain,
+        big_endian: array.big_endian,
+    };
+    (meta, Item::View(view))
+}
+
+/// An array that is listed, and refused when it is read.
+fn broken(mut meta: ArrayMeta, error: Error) -> (ArrayMeta, Item) {
+    meta.details.error = Some(Arc::new(error));
+    (meta, Item::Broken)
+}
+
+/// The same error again: one damaged storage may concern many tensors.
 fn copy_of(error: &Error) -> Error {
     let copy = Error::new(error.kind(), error.message());
     match error.hint_text() {

@@ -217,10 +217,8 @@ pub(super) fn walk(
         ));
     }
     if pickle.surrogates() > 0 {
-        walk.notes.push(format!(
-            "{} texts hold halves of surrogate pairs, which only Python can hold; they are written as \\udc80",
-            pickle.surrogates()
-        ));
+        walk.notes
+            .push(format!("{} texts hold lone surrogates, which only Python allows; they are written as \\udc80", pickle.surrogates()));
     }
     if walk.tensors == 0 {
         let first = walk.found.into_iter().find_map(|f| match f.thing {
@@ -228,7 +226,7 @@ pub(super) fn walk(
             Thing::Refused(_, error) => Some(Error::new(error.kind(), error.message())),
             _ => None,
         });
-        return Err(first.unwrap_or_else(|| Error::missing("there is no tensor in this checkpoint")));
+        return Err(first.unwrap_or_else(|| Error::missing("this checkpoint has no tensors")));
     }
     match out.plain {
         Some(Value::Object(map)) => walk.attributes = map,

@@ -81,7 +81,7 @@ impl View {
                 limit_bytes >> 20,
                 bytes.len
             ))
-            .hint("a larger --memory-limit")
+            .hint("give a larger --memory-limit")
         })?;
         if wanted == 0 {
             return Ok(Vec::new());

@@ -33,7 +33,7 @@ impl Bytes {
     /// Fills `buf` from `offset` of this run.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::corrupt(format!("{} bytes are wanted at byte {offset} of a storage of {} bytes", buf.len(), self.len)));
+            return Err(Error::corrupt(format!("{} bytes are expected at byte {offset} of a storage of {} bytes", buf.len(), self.len)));
         }
         self.blob.read_at(self.start + offset, buf)
     }
@@ -96,7 +96,7 @@ impl Archive {
         // The last signature whose comment fills the rest of the file.
         let at = memchr::memmem::rfind_iter(&tail, b"PK\x05\x06")
             .find(|&at| at + END_BYTES as usize + usize::from(u16_at(&tail, at + 20)) == tail.len())
-            .ok_or_else(|| Error::corrupt("the zip archive has no end record; the file was cut off, or is not whole"))?;
+            .ok_or_else(|| Error::corrupt("the zip archive has no end record: the file is truncated"))?;
         let end = &tail[at..];
         let (mut count, mut size, mut start) = (u64::from(u16_at(end, 10)), u64::from(u32_at(end, 12)), u64::from(u32_at(end, 16)));
         let mut directory_end = tail_start + at as u64;
@@ -114,11 +114,11 @@ impl Archive {
         }
         if start.checked_add(size).is_none_or(|end| end > directory_end) {
             return Err(Error::corrupt(format!(
-                "the zip directory should lie at byte {start} with {size} bytes, the file has {directory_end} before its end record"
+                "the zip directory should be at byte {start} with {size} bytes, the file has {directory_end} before its end record"
             )));
         }
         if count > size / 46 {
-            return Err(Error::corrupt(format!("the zip archive announces {count} entries in {size} bytes")));
+            return Err(Error::corrupt(format!("the zip archive declares {count} entries in {size} bytes")));
         }
         let directory = match start.checked_sub(tail_start) {
             Some(inside) => tail[inside as usize..(inside + size) as usize].to_vec(),
@@ -162,7 +162,7 @@ impl Archive {
         }
         if header.checked_add(30 + name_len as u64).and_then(|n| n.checked_add(packed)).is_none_or(|end| end > data_end) {
             return Err(Error::corrupt(format!(
-                "the record {} should lie at byte {header} with {packed} bytes, the file has {data_end} before its directory",
+                "the record {} should be at byte {header} with {packed} bytes, the file has {data_end} before its directory",
                 shown(&name)
             )));
         }
@@ -192,17 +192,20 @@ impl Archive {
             return Err(Error::refused(format!("the record {} is encrypted", entry.shown())));
         }
         match entry.method {
-            0 if entry.packed != entry.len => {
-                Err(Error::corrupt(format!("the record {} is stored, but has {} and {} bytes", entry.shown(), entry.packed, entry.len)))
-            }
+            0 if entry.packed != entry.len => Err(Error::corrupt(format!(
+                "the record {} is stored, but its two sizes differ: {} and {} bytes",
+                entry.shown(),
+                entry.packed,
+                entry.len
+            ))),
             0 => Ok(()),
             // Deflate cannot pack more tightly than 1032 to 1.
             8 if entry.len / 1040 > entry.packed => {
-                Err(Error::corrupt(format!("the record {} announces {} bytes in {} deflated ones", entry.shown(), entry.len, entry.packed)))
+                Err(Error::corrupt(format!("the record {} declares {} bytes in {} deflated ones", entry.shown(), entry.len, entry.packed)))
             }
             8 => Ok(()),
             other => Err(Error::refused(format!(
-                "the record {} is packed by zip method {other}; stored and deflated ones are read",
+                "the record {} is packed by zip method {other}; only stored and deflated ones are supported",
                 entry.shown()
             ))),
         }
@@ -215,7 +218,7 @@ impl Archive {
         let start = entry.header + 30 + u64::from(u16_at(header, 26)) + u64::from(u16_at(header, 28));
         if start.checked_add(entry.packed).is_none_or(|end| end > self.blob.len()) {
             return Err(Error::corrupt(format!(
-                "the record {} should lie at byte {start} with {} bytes, the file has {}",
+                "the record {} should be at byte {start} with {} bytes, the file has {}",
                 entry.shown(),
                 entry.packed,
                 self.blob.len()
@@ -291,7 +294,7 @@ impl Archive {
             to.write_all(&buffer[..n])?;
         }
         if seen != entry.len {
-            return Err(Error::corrupt(format!("the record {} inflates to {seen} bytes, {} were announced", entry.shown(), entry.len)));
+            return Err(Error::corrupt(format!("the record {} inflates to {seen} bytes, expected {}", entry.shown(), entry.len)));
         }
         check_crc(entry, crc.finalize())
     }
@@ -300,7 +303,7 @@ impl Archive {
     pub fn read(&self, index: usize, limit_bytes: u64) -> Result<Vec<u8>> {
         let entry = &self.entries[index];
         if entry.len > limit_bytes {
-            return Err(Error::refused(format!("the record {} has {} bytes; up to {limit_bytes} are taken", entry.shown(), entry.len)));
+            return Err(Error::refused(format!("the record {} has {} bytes; at most {limit_bytes} are allowed", entry.shown(), entry.len)));
         }
         self.checked(entry)?;
         let header = self.blob.read_vec(entry.header, 30)?;
@@ -335,7 +338,7 @@ impl Archive {
 
 fn check_crc(entry: &Entry, found: u32) -> Result<()> {
     if entry.crc != 0 && entry.crc != found {
-        return Err(Error::corrupt(format!("the record {} has the checksum {found:08x}, {:08x} was announced", entry.shown(), entry.crc)));
+        return Err(Error::corrupt(format!("the record {} has the checksum {found:08x}, expected {:08x}", entry.shown(), entry.crc)));
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let mut seen = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
             if !seen.insert(name.clone()) {
-                return Err(de::Error::custom(format!("the key {name:?} stands twice")));
+                return Err(de::Error::custom(format!("the key {name:?} appears twice")));
             }
             if name == METADATA {
                 let strings = map.next_value::<Option<UniqueMap<String>>>()?.unwrap_or_default();
@@ -65,11 +65,11 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 /// Not this format; truncated; too large.
 pub fn header_bytes(head: &[u8], file_bytes: Option<u64>) -> Result<u64> {
     let Some(prefix) = head.get(..8).and_then(|b| b.try_into().ok()) else {
-        return Err(Error::corrupt(format!("a safetensors file begins with 8 bytes of header length, this one has {}", head.len())));
+        return Err(Error::corrupt(format!("a safetensors file begins with 8 bytes of header length, this file has {} bytes", head.len())));
     };
     let len = u64::from_le_bytes(prefix);
     if len > HEADER_MAX_BYTES {
-        return Err(Error::corrupt(format!("a header of {len} bytes is announced, {HEADER_MAX_BYTES} is the most")));
+        return Err(Error::corrupt(format!("the header declares {len} bytes, at most {HEADER_MAX_BYTES} are allowed")));
     }
     if head.get(8).is_some_and(|&b| b != b'{') {
         return Err(Error::corrupt("the header does not begin with '{'"));
@@ -77,7 +77,7 @@ pub fn header_bytes(head: &[u8], file_bytes: Option<u64>) -> Result<u64> {
     if let Some(all) = file_bytes
         && 8 + len > all
     {
-        return Err(Error::corrupt(format!("the file is truncated: a header of {len} bytes is announced, the file has {all}")));
+        return Err(Error::corrupt(format!("the file is truncated: the header should have {len} bytes, the file has {all}")));
     }
     Ok(len)
 }
@@ -167,11 +167,11 @@ pub fn meta(name: &str, tensor: &Tensor) -> Result<ArrayMeta> {
     let item_bits = bits.unwrap_or(8 * dtype.item_bytes());
     let total_bits = count.checked_mul(item_bits).ok_or_else(large)?;
     if total_bits % 8 != 0 {
-        return Err(Error::corrupt(format!("{count} elements of {item_bits} bits are no whole bytes")));
+        return Err(Error::corrupt(format!("{count} elements of {item_bits} bits do not make whole bytes")));
     }
     if end.checked_sub(begin) != Some(total_bits / 8) {
         return Err(Error::corrupt(format!(
-            "{} of shape {:?} takes {} bytes, its offsets are {begin}..{end}",
+            "{} of shape {:?} needs {} bytes, its offsets are {begin}..{end}",
             tensor.dtype,
             tensor.shape,
             total_bits / 8
@@ -202,7 +202,7 @@ pub fn meta(name: &str, tensor: &Tensor) -> Result<ArrayMeta> {
 /// Refused: what safetensors cannot hold.
 pub fn spell(meta: &ArrayMeta) -> Result<(String, Vec<u64>)> {
     let refused = || Error::refused(format!("safetensors cannot hold {}", meta.type_name())).array(&meta.name);
-    let shape = meta.shape().ok_or_else(|| Error::failed("the row count is not known").array(&meta.name))?;
+    let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
     match &meta.logical {
         Logical::Plain => {
             let (name, _) = NAMES.iter().find(|(_, d)| *d == meta.dtype).ok_or_else(refused)?;
@@ -219,7 +219,7 @@ pub fn spell(meta: &ArrayMeta) -> Result<(String, Vec<u64>)> {
             }
             let same = checked_product(&elements).and_then(|n| n.checked_mul(bits)) == meta.bytes()?.and_then(|b| b.checked_mul(8));
             if !same {
-                return Err(Error::refused(format!("{dtype} of shape {elements:?} does not fit its bytes any more")).array(&meta.name));
+                return Err(Error::refused(format!("{dtype} of shape {elements:?} no longer fits its bytes")).array(&meta.name));
             }
             Ok((dtype.clone(), elements))
         }
@@ -249,8 +249,8 @@ pub fn write(arrays: &[&ArrayMeta], attributes: &Attributes) -> Result<(Vec<u8>,
     let mut at = 0u64;
     for meta in arrays {
         let (dtype, shape) = spell(meta)?;
-        let bytes = meta.bytes()?.ok_or_else(|| Error::failed("the row count is not known").array(&meta.name))?;
-        let end = at.checked_add(bytes).ok_or_else(|| Error::refused("the arrays are too large together"))?;
+        let bytes = meta.bytes()?.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
+        let end = at.checked_add(bytes).ok_or_else(|| Error::refused("the arrays are too large in sum"))?;
         if text.len() > 1 {
             text.push(b',');
         }
@@ -264,7 +264,7 @@ pub fn write(arrays: &[&ArrayMeta], attributes: &Attributes) -> Result<(Vec<u8>,
     text.push(b'}');
     text.resize(text.len().next_multiple_of(8), b' ');
     if text.len() as u64 > HEADER_MAX_BYTES {
-        return Err(Error::refused(format!("the header would take {} bytes, {HEADER_MAX_BYTES} is the most", text.len()))
+        return Err(Error::refused(format!("the header would need {} bytes, at most {HEADER_MAX_BYTES} are allowed", text.len()))
             .hint("write shards with --max-shard-size"));
     }
     let mut header = (text.len() as u64).to_le_bytes().to_vec();

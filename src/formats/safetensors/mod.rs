@@ -97,7 +97,7 @@ impl Format for Safetensors {
     }
     fn refuse(&self, _at: &Location, plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
         let reserved = plan.arrays.iter().filter(|a| a.name == METADATA);
-        reserved.map(|a| Error::refused("safetensors keeps this name for itself").array(&a.name).hint("rename it with --rename")).collect()
+        reserved.map(|a| Error::refused("safetensors reserves this name").array(&a.name).hint("rename it with --rename")).collect()
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         write::create(at, plan, options)
@@ -140,9 +140,9 @@ fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(
     let mut due = 0;
     for &(begin, end, i) in &spans {
         if begin != due || end < begin {
-            let what = if begin > due { "a gap lies before it" } else { "it overlaps with another tensor" };
+            let what = if begin > due { "there is a gap before it" } else { "it overlaps with another tensor" };
             return Err(
-                Error::corrupt(format!("its data is said to lie at {begin}..{end}, {due} is due: {what}")).array(&header.tensors[i].0)
+                Error::corrupt(format!("its data is at {begin}..{end}, expected to begin at {due}: {what}")).array(&header.tensors[i].0)
             );
         }
         due = end;
@@ -150,11 +150,11 @@ fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(
     if let Some(all) = file_bytes {
         let have = all - data_offset;
         if have < due {
-            return Err(Error::corrupt(format!("the file is truncated: {due} bytes of tensors are promised, {have} are there"))
+            return Err(Error::corrupt(format!("the file is truncated: the header declares {due} bytes of tensors, the file has {have}"))
                 .hint("fetch the file again"));
         }
         if have > due {
-            return Err(Error::corrupt(format!("{} bytes follow behind the last tensor", have - due)));
+            return Err(Error::corrupt(format!("{} extra bytes follow the last tensor", have - due)));
         }
     }
     let mut plan = Plan { format: "safetensors", attributes: header.metadata, ..Plan::default() };

@@ -163,7 +163,7 @@ fn simple(name: &str, config: &Value) -> Result<Option<Step>> {
         "fletcher32" => Step::Checksum { sum: Sum::Fletcher32, at_start: false },
         "shuffle" => {
             let size = config.get("elementsize").map_or(Some(4), Value::as_u64).filter(|&n| n <= 1 << 16);
-            Step::Filter(Filter::Shuffle(size.ok_or_else(|| Error::corrupt("the shuffle filter's elementsize is no size"))? as usize))
+            Step::Filter(Filter::Shuffle(size.ok_or_else(|| Error::corrupt("the shuffle filter's elementsize is not a size"))? as usize))
         }
         "delta" => Step::Filter(Filter::Delta { to: number(config, "dtype")?, from: number(config, "astype")? }),
         "fixedscaleoffset" => {
@@ -184,7 +184,7 @@ fn lzma(config: &Value) -> Result<Lzma> {
         return Ok(Lzma::Headed);
     }
     let filters = config.get("filters").and_then(Value::as_array).filter(|f| !f.is_empty() && f.len() <= 4);
-    let filters = filters.ok_or_else(|| Error::corrupt("a raw lzma stream without its filters"))?;
+    let filters = filters.ok_or_else(|| Error::corrupt("a raw lzma stream lacks its filters"))?;
     let one = |f: &Value| {
         let id = f.get("id").and_then(Value::as_u64)?;
         let small = |key: &str| f.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
@@ -237,7 +237,7 @@ impl Chain {
         let filters = match meta.get("filters") {
             None | Some(Value::Null) => &none,
             Some(Value::Array(list)) => list,
-            Some(other) => return Err(Error::corrupt(format!("the filters {other} are no list"))),
+            Some(other) => return Err(Error::corrupt(format!("the filters {other} are not a list"))),
         };
         let compressor = meta.get("compressor").filter(|c| !c.is_null());
         for (i, config) in filters.iter().chain(compressor).enumerate() {
@@ -250,7 +250,7 @@ impl Chain {
                 continue;
             }
             if matches!(id, "pickle" | "dill") {
-                return Err(Error::refused(format!("the objects are stored with the filter '{id}', which runs code when it is read")));
+                return Err(Error::refused(format!("the objects are stored with the filter '{id}', which would run code")));
             }
             match (simple(id, config)?, id) {
                 (_, "bitround") => {}
@@ -259,7 +259,7 @@ impl Chain {
             }
         }
         if *target.element == Element::Object && objects.is_none() {
-            return Err(Error::refused("the elements are objects, and no filter tells what they are"));
+            return Err(Error::refused("the elements are objects, and no filter says what they are"));
         }
         Ok((Chain::new(target, steps, names), objects))
     }
@@ -270,7 +270,7 @@ impl Chain {
     /// Refused by name, or corrupt.
     pub fn v3(target: &mut Target<'_>, codecs: &Value) -> Result<Chain> {
         let list = codecs.as_array().filter(|l| !l.is_empty() && l.len() <= 32);
-        let list = list.ok_or_else(|| Error::corrupt("the codecs are no list of at most 32"))?;
+        let list = list.ok_or_else(|| Error::corrupt("the codecs are not a list of at most 32"))?;
         let (mut steps, mut names) = (Vec::new(), Vec::new());
         // What the array's items are by now: filters change their size.
         let mut unit = match target.element {
@@ -286,7 +286,7 @@ impl Chain {
             if !matches!(name, "bytes" | "transpose" | "vlen-utf8" | "vlen-bytes" | "sharding_indexed" | "endian") {
                 names.push(described(name, config));
             }
-            let wrong = || Error::corrupt(format!("the codec {full} stands at the wrong place"));
+            let wrong = || Error::corrupt(format!("the codec {full} is in the wrong place"));
             match name {
                 "bytes" | "endian" => {
                     if bytes_yet || target.element.size().is_none() {
@@ -338,7 +338,7 @@ impl Chain {
                         }
                     });
                     if order.len() != rank || seen.contains(&false) {
-                        return Err(Error::corrupt(format!("the transpose codec's order {order:?} is no order of {rank} dimensions")));
+                        return Err(Error::corrupt(format!("the transpose codec's order {order:?} is not an order of {rank} dimensions")));
                     }
                     steps.push(Step::Transpose { order: order.clone(), shape: target.chunk.clone() });
                     target.chunk = order.iter().map(|&d| target.chunk[d]).collect();
@@ -433,16 +433,16 @@ impl Chain {
 }
 
 fn wrong_size(found: usize, wanted: u64) -> Error {
-    Error::corrupt(format!("the chunk has {found} bytes when decoded, its shape wants {wanted}"))
+    Error::corrupt(format!("the chunk has {found} bytes when decoded, its shape needs {wanted}"))
 }
 
 /// numcodecs' vlen: the number of items, then each with its length before it (4 bytes, little-endian).
 fn var_items(bytes: &[u8], shape: &Shape<'_>) -> Result<VarItems> {
-    let short = || Error::corrupt("a chunk of text is cut short");
+    let short = || Error::corrupt("a chunk of text is truncated");
     let (count, mut rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
     let count = u64::from(u32::from_le_bytes(*count));
     if count != shape.items() {
-        return Err(Error::corrupt(format!("a chunk of text has {count} items, its shape wants {}", shape.items())));
+        return Err(Error::corrupt(format!("a chunk of text has {count} items, its shape needs {}", shape.items())));
     }
     if count.saturating_mul(4) > rest.len() as u64 {
         return Err(short());
@@ -489,7 +489,7 @@ impl Sum {
         let stored = u32::from_le_bytes([stored[0], stored[1], stored[2], stored[3]]);
         let found = self.of(data);
         if stored != found {
-            return Err(Error::corrupt(format!("the checksum of a chunk is {found:08x}, {stored:08x} is stored")));
+            return Err(Error::corrupt(format!("the checksum of a chunk is {found:08x}, expected {stored:08x}")));
         }
         if at_start {
             bytes.drain(..4);

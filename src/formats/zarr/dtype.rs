@@ -243,7 +243,7 @@ fn nested_v3(value: &Value, depth: usize) -> Result<Element> {
 /// # Errors
 /// Corrupt, where the value is none of the type.
 pub fn fill(element: &Element, value: &Value) -> Result<Vec<u8>> {
-    let wrong = || Error::corrupt(format!("the fill value {value} is none of the array's type"));
+    let wrong = || Error::corrupt(format!("the fill value {value} is not of the array's type"));
     let is_zero = value.is_null() || value.as_f64() == Some(0.0) || *value == Value::Bool(false);
     match element {
         Element::Text => match value {

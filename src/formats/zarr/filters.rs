@@ -202,10 +202,11 @@ impl Filter {
                 Ok(out)
             }
             Filter::PackBits => {
-                let Some((&padding, packed)) = bytes.split_first() else { return Err(Error::corrupt("packed bits are cut short")) };
+                let Some((&padding, packed)) = bytes.split_first() else { return Err(Error::corrupt("packed bits are truncated")) };
                 let count = (packed.len() as u64 * 8).checked_sub(u64::from(padding)).filter(|&n| padding < 8 && n <= most);
-                let count =
-                    count.ok_or_else(|| Error::corrupt(format!("{} bytes of packed bits with {padding} left out", packed.len())))?;
+                let count = count.ok_or_else(|| {
+                    Error::corrupt(format!("{} bytes of packed bits cannot have {padding} bits of padding", packed.len()))
+                })?;
                 Ok((0..count as usize).map(|i| packed[i / 8] >> (7 - i % 8) & 1).collect())
             }
             Filter::Shuffle(size) => {
@@ -215,7 +216,7 @@ impl Filter {
                     return if size < 2 {
                         Ok(bytes)
                     } else {
-                        Err(Error::corrupt(format!("{} shuffled bytes are no whole items", bytes.len())))
+                        Err(Error::corrupt(format!("{} shuffled bytes do not make whole items", bytes.len())))
                     };
                 }
                 Ok(crate::codec::filters::unshuffle(&bytes, size))

@@ -53,7 +53,7 @@ pub fn parse(bytes: &[u8], memory_bytes: u64) -> Result<Value> {
         return Err(Error::refused(format!(
             "the metadata has {values} values, more than fit into the memory limit of {memory_bytes} bytes"
         ))
-        .hint("raise --memory-limit"));
+        .hint("give a larger --memory-limit"));
     }
-    serde_json::from_slice(fixed.as_deref().unwrap_or(bytes)).map_err(|e| Error::corrupt("the metadata is no JSON").because(e))
+    serde_json::from_slice(fixed.as_deref().unwrap_or(bytes)).map_err(|e| Error::corrupt("the metadata is not JSON").because(e))
 }

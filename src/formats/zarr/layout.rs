@@ -117,7 +117,7 @@ impl Layout {
     pub fn new(meta: &ArrayMeta, rules: &Rules<'_>) -> Result<Layout> {
         let Rules { version, options, is_asked, .. } = *rules;
         check_path(&meta.name)?;
-        let shape = meta.shape().ok_or_else(|| Error::failed("the rows are not known yet"))?;
+        let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known"))?;
         let item = (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize);
         let item_bytes = item.map_or(TEXT_BYTES, |n| n as u64);
         let most = options.memory_bytes / 4;
@@ -126,7 +126,7 @@ impl Layout {
             match wanted {
                 Some(w) if w.len() == shape.len() && !w.is_empty() => {
                     if w.contains(&0) {
-                        return Err(Error::usage(format!("{flag} {w:?} holds a 0")));
+                        return Err(Error::usage(format!("{flag} {w:?} has a 0 in it")));
                     }
                     if bytes_of(w) > most {
                         return Err(Error::usage(format!(
@@ -137,7 +137,7 @@ impl Layout {
                     }
                     Ok(Some(w.clone()))
                 }
-                Some(w) if is_asked => Err(Error::usage(format!("{flag} {w:?} has {} dimensions, no array has as many", w.len()))),
+                Some(w) if is_asked => Err(Error::usage(format!("{flag} {w:?} has {} dimensions, no array has that many", w.len()))),
                 _ => Ok(None),
             }
         };
@@ -170,7 +170,7 @@ impl Layout {
         if let Some(shard) = &shard
             && shard.iter().zip(&chunk).any(|(s, c)| s % c != 0)
         {
-            return Err(Error::usage(format!("--shard-shape {shard:?} is no multiple of the chunk shape {chunk:?}"))
+            return Err(Error::usage(format!("--shard-shape {shard:?} is not a multiple of the chunk shape {chunk:?}"))
                 .hint("give a --chunk-shape that divides it"));
         }
         let mut attributes = rules.marks.attributes(meta, options.no_metadata);

@@ -110,14 +110,14 @@ pub fn array(meta: &Value, attributes: Attributes, version: u8, memory_bytes: u6
     let node = match &shape {
         Some(shape) if version == 2 => v2(meta, shape, memory_bytes),
         Some(shape) => v3(meta, shape, memory_bytes),
-        None => Err(Error::corrupt("the shape is missing, or no list of at most 64 dimensions")),
+        None => Err(Error::corrupt("the shape is missing, or not a list of at most 64 dimensions")),
     };
     Info { shape: shape.unwrap_or_else(|| vec![0]), chunks, stored, attributes, node }
 }
 
 fn v2(meta: &Value, shape: &[u64], memory_bytes: u64) -> Result<Node> {
     if let Some(other) = meta.get("zarr_format").filter(|v| v.as_u64() != Some(2)) {
-        return Err(Error::corrupt(format!("a .zarray of zarr_format {other}")));
+        return Err(Error::corrupt(format!("a .zarray has zarr_format {other}")));
     }
     let chunk = grid(dims(meta.get("chunks")), shape)?;
     let mut element = dtype::v2(meta.get("dtype").unwrap_or(&Value::Null))?;
@@ -185,14 +185,14 @@ fn v3(meta: &Value, shape: &[u64], memory_bytes: u64) -> Result<Node> {
 
 /// The chunk shape beside the array's.
 fn grid(chunk: Option<Vec<u64>>, shape: &[u64]) -> Result<Vec<u64>> {
-    let mut chunk = chunk.ok_or_else(|| Error::corrupt("the chunk shape is missing, or no list of sizes"))?;
+    let mut chunk = chunk.ok_or_else(|| Error::corrupt("the chunk shape is missing, or not a list of sizes"))?;
     if chunk.len() != shape.len() {
-        return Err(Error::corrupt(format!("chunks {chunk:?} of {} dimensions, an array of {}", chunk.len(), shape.len())));
+        return Err(Error::corrupt(format!("the chunks {chunk:?} have {} dimensions, the array has {}", chunk.len(), shape.len())));
     }
     for (c, d) in chunk.iter_mut().zip(shape) {
         match (*c, *d) {
             (0, 0) => *c = 1,
-            (0, _) => return Err(Error::corrupt("a chunk of size 0")),
+            (0, _) => return Err(Error::corrupt("the chunk shape has a 0 in it")),
             _ => {}
         }
     }
@@ -204,7 +204,7 @@ fn guard(chunk: &[u64], element: &Element) -> Result<()> {
     let item = element.size().unwrap_or(1).max(1) as u64;
     match checked_product(chunk).and_then(|n| n.checked_mul(item)).filter(|&n| n < 1 << 62) {
         Some(_) => Ok(()),
-        None => Err(Error::corrupt(format!("chunks of {chunk:?} items are too large for any machine"))),
+        None => Err(Error::corrupt(format!("chunks of shape {chunk:?} are too large"))),
     }
 }
 
@@ -216,8 +216,8 @@ fn finish(shape: &[u64], object: Vec<u64>, keys: Keys, chain: Chain, element: El
     let bytes = checked_product(&chunk).and_then(|n| n.checked_mul(item)).unwrap_or(u64::MAX);
     let is_raw = chain.is_raw() && shape.get(1..) == chunk.get(1..);
     if bytes > memory_bytes && !is_raw {
-        let error = Error::refused(format!("its chunks {chunk:?} take {bytes} bytes each, the memory limit is {memory_bytes} bytes"));
-        return Err(if bytes < 1 << 36 { error.hint("raise --memory-limit") } else { error });
+        let error = Error::refused(format!("its chunks {chunk:?} need {bytes} bytes each, the memory limit is {memory_bytes} bytes"));
+        return Err(if bytes < 1 << 36 { error.hint("give a larger --memory-limit") } else { error });
     }
     if element.size().is_none() && shape.len() > 1 {
         return Err(Error::refused(format!("text of more than one dimension ({shape:?}) is not supported")));

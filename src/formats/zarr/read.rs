@@ -233,7 +233,7 @@ impl Reader {
         if let Some((_, found)) = lock().iter().find(|(k, _)| *k == key) {
             return Ok(found.clone());
         }
-        let Some(shard) = &node.shard else { return Err(Error::failed("no shards here")) };
+        let Some(shard) = &node.shard else { return Err(Error::failed("internal fault: no shards here")) };
         let name = Self::key(entry, node, place);
         let blob = self.store.blob(&name)?;
         let index = match &blob {
@@ -330,7 +330,7 @@ impl Reader {
         let size = node.element.size().unwrap_or(1) as u64;
         let row = node.shape[1..].iter().product::<u64>() * size;
         if blob.len() != node.chunk[0] * row {
-            return Err(Error::corrupt(format!("the chunk {key} has {} bytes, its shape wants {}", blob.len(), node.chunk[0] * row)));
+            return Err(Error::corrupt(format!("the chunk {key} has {} bytes, its shape needs {}", blob.len(), node.chunk[0] * row)));
         }
         let bytes = blob.read_vec(rows.start * row, (rows.end - rows.start) * row)?;
         Ok(Some(field_of(bytes, node, field)))
@@ -373,7 +373,8 @@ fn unpadded(bytes: &[u8], field: &Field, first_row: u64, rows: u64) -> Result<Va
         for code in &codes[..end] {
             let code = u32::from_le_bytes(*code);
             text.push(
-                char::from_u32(code).ok_or_else(|| Error::corrupt(format!("row {}: {code:#x} is no character", first_row + i as u64)))?,
+                char::from_u32(code)
+                    .ok_or_else(|| Error::corrupt(format!("row {}: {code:#x} is not a character", first_row + i as u64)))?,
             );
         }
         items.push(text.as_bytes());
@@ -569,7 +570,7 @@ impl<'a> Fetch<'a> {
             if let Some((offset, len)) = place {
                 if len > most {
                     return Err(Error::corrupt(format!(
-                        "an inner chunk of {len} bytes at byte {offset} of a shard, at most {most} were expected"
+                        "an inner chunk has {len} bytes at byte {offset} of a shard, expected at most {most}"
                     )));
                 }
                 bytes += len;

@@ -90,7 +90,7 @@ impl Shard {
             let tail = index.split_off(index.len() - 4);
             let (stored, found) = (u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]), crc32c::crc32c(&index));
             if stored != found {
-                return Err(Error::corrupt(format!("the checksum of a shard's index is {found:08x}, {stored:08x} is stored")));
+                return Err(Error::corrupt(format!("the checksum of a shard's index is {found:08x}, expected {stored:08x}")));
             }
         }
         let word = |w: &[u8; 8]| if self.big { u64::from_be_bytes(*w) } else { u64::from_le_bytes(*w) };
@@ -104,7 +104,7 @@ impl Shard {
                 (u64::MAX, u64::MAX) => Ok(None),
                 (offset, len) if offset.checked_add(len).is_some_and(|end| end <= blob.len()) => Ok(Some((offset, len))),
                 (offset, len) => {
-                    Err(Error::corrupt(format!("{len} bytes at byte {offset} of a shard of {} bytes are indexed", blob.len())))
+                    Err(Error::corrupt(format!("the index places {len} bytes at byte {offset} of a shard of {} bytes", blob.len())))
                 }
             })
             .collect()
@@ -163,7 +163,7 @@ impl Blob for Borrowed<'_> {
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let part = usize::try_from(offset).ok().and_then(|o| self.0.get(o..o.checked_add(buf.len())?));
-        buf.copy_from_slice(part.ok_or_else(|| Error::corrupt("bytes behind the end of a shard are wanted"))?);
+        buf.copy_from_slice(part.ok_or_else(|| Error::corrupt("internal fault: bytes past the end of a shard"))?);
         Ok(())
     }
 }

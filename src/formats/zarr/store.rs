@@ -127,7 +127,7 @@ impl Store {
 }
 
 fn too_long(key: &str, len: u64, most: u64) -> Error {
-    Error::corrupt(format!("{key} has {len} bytes, at most {most} were expected"))
+    Error::corrupt(format!("{key} has {len} bytes, expected at most {most}"))
 }
 
 /// A missing object is `None`; one that may not be read is an error, not a hole in the array.
@@ -194,13 +194,13 @@ impl Blob for Part {
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::corrupt(format!("{} bytes are wanted at byte {offset}, there are {}", buf.len(), self.len)));
+            return Err(Error::corrupt(format!("{} bytes are expected at byte {offset}, there are {}", buf.len(), self.len)));
         }
         self.blob.read_at(self.start + offset, buf)
     }
     fn read_ranges(&self, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u8>>> {
         if ranges.iter().any(|r| r.start > r.end || r.end > self.len) {
-            return Err(Error::corrupt(format!("bytes behind the end ({}) of a zip member are wanted", self.len)));
+            return Err(Error::corrupt(format!("bytes are expected past the end ({}) of a zip member", self.len)));
         }
         let moved: Vec<_> = ranges.iter().map(|r| self.start + r.start..self.start + r.end).collect();
         self.blob.read_ranges(&moved)

@@ -62,7 +62,7 @@ pub fn read(store: &Store, memory_bytes: u64) -> Result<Tree> {
                 walk.below("")?;
             }
             if !is_group && walk.tree.arrays.is_empty() {
-                return Err(Error::missing("no Zarr hierarchy is here: neither zarr.json nor .zgroup nor .zarray"));
+                return Err(Error::missing("this is not a Zarr hierarchy: it has no zarr.json, .zgroup or .zarray"));
             }
         }
     }
@@ -107,7 +107,7 @@ impl Walk<'_> {
             }
             if meta.get("zarr_format").and_then(Value::as_u64) != Some(3) {
                 let found = meta.get("zarr_format").unwrap_or(&Value::Null);
-                return Err(Error::refused(format!("zarr_format {found} is not supported, only 2 and 3 are")));
+                return Err(Error::refused(format!("zarr_format {found} is not supported; 2 and 3 are")));
             }
             let attributes = match meta.as_object_mut().and_then(|m| m.remove("attributes")) {
                 Some(Value::Object(all)) => all,
@@ -116,7 +116,7 @@ impl Walk<'_> {
             return match meta.get("node_type").and_then(Value::as_str) {
                 Some("array") => Ok(Some(Doc::Array(3, meta, attributes))),
                 Some("group") => Ok(Some(Doc::Group(3, meta, attributes))),
-                other => Err(Error::corrupt(format!("zarr.json is of node_type '{}'", other.unwrap_or("?")))),
+                other => Err(Error::corrupt(format!("zarr.json has the node_type '{}'", other.unwrap_or("?")))),
             };
         }
         if let Some(meta) = self.document(path, ".zarray")? {
@@ -182,7 +182,7 @@ impl Walk<'_> {
             }
             is_first = false;
             if depth >= MOST_DEPTH {
-                self.broken(&path, Error::refused(format!("groups more than {MOST_DEPTH} deep are not read")));
+                self.broken(&path, Error::refused(format!("groups more than {MOST_DEPTH} deep are not supported")));
                 continue;
             }
             let mut dirs = self.store.list(&path)?.dirs;
@@ -199,7 +199,7 @@ impl Walk<'_> {
             let Some(all) = root.pointer("/consolidated_metadata/metadata").and_then(Value::as_object) else { return Ok(false) };
             for (path, meta) in all {
                 if !is_safe(path) {
-                    self.broken(path, Error::corrupt("the consolidated metadata holds a path that leads elsewhere"));
+                    self.broken(path, Error::corrupt("the consolidated metadata holds a path that leads outside the hierarchy"));
                     continue;
                 }
                 let attributes = object(meta.get("attributes"));
@@ -233,7 +233,7 @@ impl Walk<'_> {
                 continue;
             }
             if !is_safe(path) {
-                self.broken(path, Error::corrupt("the consolidated metadata holds a path that leads elsewhere"));
+                self.broken(path, Error::corrupt("the consolidated metadata holds a path that leads outside the hierarchy"));
                 continue;
             }
             let attributes = object(all.get(&join(path, ".zattrs")));

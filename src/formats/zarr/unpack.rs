@@ -84,7 +84,7 @@ pub fn zstd(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// Corrupt.
 pub fn lz4(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
-    let short = || Error::corrupt("an lz4 block is cut short or points outside of itself");
+    let short = || Error::corrupt("an lz4 block is truncated or points outside itself");
     let (head, mut rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
     let size = u64::from(u32::from_le_bytes(*head));
     if size > most {
@@ -134,7 +134,7 @@ pub fn lz4(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
             }
         }
     }
-    if out.len() == size { Ok(out) } else { Err(Error::corrupt(format!("an lz4 block gives {} bytes, it says {size}", out.len()))) }
+    if out.len() == size { Ok(out) } else { Err(Error::corrupt(format!("an lz4 block holds {} bytes, expected {size}", out.len()))) }
 }
 
 /// One filter of a raw LZMA stream.

@@ -122,7 +122,7 @@ fn other_version(at: &Location, version: u8) -> Result<()> {
     if found == version {
         return Ok(());
     }
-    Err(Error::exists(format!("the output is an existing Zarr v{found} store, nothing of v{version} is written into it"))
+    Err(Error::exists(format!("the output is an existing Zarr v{found} store; v{version} cannot be written into it"))
         .file(at.display())
         .hint(format!("use another name, --force to replace it as a whole, or --zarr-format {found} with --force")))
 }
@@ -139,16 +139,16 @@ impl Sink for ZarrSink {
     }
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
         let ZarrSink { writer, options } = *self;
-        let writer = Arc::try_unwrap(writer).map_err(|_| Error::failed("a chunk is still being written"))?;
+        let writer = Arc::try_unwrap(writer).map_err(|_| Error::failed("internal fault: a chunk is still being written"))?;
         if let Some(((array, k), _)) = writer.pending.lock().unwrap_or_else(|e| e.into_inner()).iter().next() {
-            return Err(Error::failed(format!("the rows of chunk {k} did not all come")).array(&writer.layouts[*array].path));
+            return Err(Error::failed(format!("internal fault: some rows of chunk {k} are missing")).array(&writer.layouts[*array].path));
         }
         writer.commit(end, &options)
     }
 }
 
 fn by_position() -> Error {
-    Error::failed("Zarr is written by position")
+    Error::failed("internal fault: Zarr is written by position")
 }
 
 /// Chunks are written by position, never in turn.
@@ -181,7 +181,7 @@ impl WriteRows for Writer {
             let (k, end) = (row / height, ((row / height + 1).saturating_mul(height)).min(total));
             let count = (end - row.min(end)).min(chunk.rows - at);
             if count == 0 {
-                return Err(Error::failed(format!("row {row} came, {total} were announced")));
+                return Err(Error::failed(format!("internal fault: row {row} was delivered, {total} were expected")));
             }
             let part = chunk.slice(at, at + count);
             let whole = end - k * height;
@@ -223,7 +223,7 @@ impl Writer {
                 (Parts::Var(all), Values::Var { .. }) => {
                     all.insert(inside, (0..part.rows as usize).map(|r| part.text(r).to_vec()).collect());
                 }
-                _ => return Err(Error::failed("text and numbers in one array")),
+                _ => return Err(Error::failed("internal fault: text and numbers in one array")),
             }
             entry.rows += part.rows;
             if entry.rows == whole { pending.remove(&key) } else { None }
@@ -363,7 +363,7 @@ impl Writer {
             for (path, attributes) in &end.groups {
                 let taken = |p: &str| self.layouts.iter().any(|l| l.path == p);
                 if check_path(path).is_err() || taken(path) || path.match_indices('/').any(|(i, _)| taken(&path[..i])) {
-                    notes.push(format!("the attributes of the group {path} are left out: no Zarr group can have this name here"));
+                    notes.push(format!("the attributes of the group {path} are left out: a Zarr group cannot have this name here"));
                 } else {
                     groups.insert(path.clone(), attributes.clone());
                 }
@@ -465,7 +465,7 @@ impl ShardBytes {
 
 /// numcodecs' vlen layout, filled up to `height` items.
 fn text_bytes(items: &[&[u8]], height: u64) -> Result<Vec<u8>> {
-    let long = || Error::refused("a chunk of text of 4 GiB and more");
+    let long = || Error::refused("a chunk of text has 4 GiB or more");
     let total = items.iter().map(|i| i.len() as u64 + 4).sum::<u64>() + 4 * (height - items.len() as u64) + 4;
     let mut out = Vec::with_capacity(usize::try_from(total).ok().filter(|_| total <= u64::from(u32::MAX)).ok_or_else(long)?);
     out.extend_from_slice(&u32::try_from(height).map_err(|_| long())?.to_le_bytes());

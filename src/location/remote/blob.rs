@@ -98,7 +98,7 @@ impl RemoteBlob {
 
     fn check(&self, offset: u64, len: u64) -> Result<()> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(Error::corrupt(format!("{len} bytes are wanted at byte {offset}, the object has {}", self.len)));
+            return Err(Error::corrupt(format!("{len} bytes are expected at byte {offset}, the object has {}", self.len)));
         }
         Ok(())
     }

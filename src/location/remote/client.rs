@@ -167,7 +167,7 @@ fn gs(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
             Kind::Remote,
             "no Google credentials found; tried GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_SERVICE_ACCOUNT, the login of gcloud, the instance metadata",
         )
-        .hint("gcloud auth application-default login makes some; --no-sign-request asks without"));
+        .hint("run gcloud auth application-default login, or use --no-sign-request for public data"));
     }
     let endpoint = options
         .endpoint_url
@@ -186,7 +186,7 @@ fn gs(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
         builder = builder.with_base_url(endpoint.trim_end_matches('/'));
     }
     builder.build().map(Objects::of).map_err(|e| {
-        setup(e).hint("GOOGLE_APPLICATION_CREDENTIALS names a key file; gcloud auth application-default login makes one; --no-sign-request asks without")
+        setup(e).hint("set GOOGLE_APPLICATION_CREDENTIALS to a key file, run gcloud auth application-default login, or use --no-sign-request for public data")
     })
 }
 
@@ -241,7 +241,7 @@ fn az(container: &str, options: &RemoteOptions, connector: Connector) -> Result<
                 Kind::Remote,
                 "no Azure credentials found; tried AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING, AZURE_CLIENT_ID, the login of az, the instance metadata",
             )
-            .hint("az login makes some; --no-sign-request asks without"));
+            .hint("run az login, or use --no-sign-request for public data"));
         }
     }
     builder = builder

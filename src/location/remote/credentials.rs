@@ -60,7 +60,7 @@ impl AwsSettings {
                 None => String::new(),
             };
             return Err(Error::new(Kind::Remote, format!("there is no profile {name}{by} in the AWS configuration or credentials file"))
-                .hint("aws configure list-profiles shows the profiles"));
+                .hint("`aws configure list-profiles` lists the profiles"));
         }
         let from_profile = |key: &str| profiles.value(profile, key);
         let ignored = env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true"));
@@ -110,7 +110,7 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
     if good {
         return Ok(());
     }
-    Err(Error::usage(format!("the endpoint {} is no http:// or https:// URL", super::url::mask(endpoint)))
+    Err(Error::usage(format!("the endpoint {} is not an http:// or https:// URL", super::url::mask(endpoint)))
         .hint("as in --endpoint-url http://127.0.0.1:9000"))
 }
 

@@ -234,21 +234,20 @@ impl Failure {
             What::NoCredentials => remote(self.detail)
                 .hint("give --profile NAME, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --no-sign-request for public data"),
             What::BadCredentials => remote(format!("the server does not accept the credentials{code}"))
-                .hint("look at the access key, the secret and the --endpoint-url they belong to"),
+                .hint("check the access key, the secret and --endpoint-url"),
             What::Expired => remote(format!("the session of the credentials has expired{code}"))
                 .hint("sign in again (aws sso login), or renew the session token"),
             What::WrongRegion => match &self.region {
                 Some(region) => remote(format!("the bucket {bucket} is in another region: {region}")).hint(format!("--region {region}")),
-                None => remote(format!("the bucket {bucket} is in another region{code}")).hint("give its --region"),
+                None => remote(format!("the bucket {bucket} is in another region{code}")).hint("give the bucket's --region"),
             },
             What::Changed => remote("the object was replaced while it was read".into()).hint("run it again"),
             What::BadRange => remote("the object was replaced by a shorter one while it was read".into()).hint("run it again"),
             What::NoUpload => remote("the server has forgotten the upload".into()).hint("run it again"),
-            What::Throttled => {
-                remote(format!("the server asks to slow down{code}; tried again without success")).hint("try later, or give more --retries")
-            }
-            What::Server => remote(format!("the server failed: {}", self.detail)).hint("try later, or give more --retries"),
-            What::Timeout => remote("the server stopped answering".into()).hint("look at the network, or try again"),
+            What::Throttled => remote(format!("the server asks to slow down{code}; tried again without success"))
+                .hint("try again later, or give more --retries"),
+            What::Server => remote(format!("the server failed: {}", self.detail)).hint("try again later, or give more --retries"),
+            What::Timeout => remote("the server stopped answering".into()).hint("check the network, or try again"),
             What::Dns => remote("the name of the server cannot be resolved".into())
                 .because(self)
                 .hint(hint("look at the bucket's region and the --endpoint-url", "look at the name and the network")),
@@ -257,9 +256,9 @@ impl Failure {
                 .hint(hint("look at the --endpoint-url and the network", "look at the URL and the network")),
             What::Tls => remote("no secure connection to the server".into())
                 .because(self)
-                .hint("--ca-bundle names the certificates to trust; --no-verify-ssl trusts any"),
+                .hint("give the certificates to trust with --ca-bundle; --no-verify-ssl trusts any"),
             What::Broken => remote("the connection broke again and again".into()).because(self).hint("try again, or give more --retries"),
-            What::Clock => remote("the server refuses the time of this machine's clock".into()).hint("set the clock"),
+            What::Clock => remote("the server refuses the time of this machine's clock".into()).hint("set this machine's clock"),
             What::Other => remote(self.detail),
         }
     }

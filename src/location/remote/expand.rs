@@ -78,7 +78,7 @@ fn level(backend: &RemoteBackend, base: &str, parts: &[&str], found: &mut Vec<St
 }
 
 fn pattern(text: &str) -> Result<glob::Pattern> {
-    glob::Pattern::new(text).map_err(|e| Error::usage(format!("the pattern {text} cannot be read: {e}")))
+    glob::Pattern::new(text).map_err(|e| Error::usage(format!("'{text}' is not a pattern: {e}")))
 }
 
 /// Whether the last parts of a key match.

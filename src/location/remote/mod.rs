@@ -374,7 +374,7 @@ impl RemoteBackend {
     fn storage(&self) -> Result<Objects, Failure> {
         match &*self.service() {
             Service::Objects(o) => Ok(o.clone()),
-            Service::Site(_) => Err(Failure::new(What::Other, "a web server is no storage")),
+            Service::Site(_) => Err(Failure::new(What::Other, "a web server is not object storage")),
         }
     }
 }

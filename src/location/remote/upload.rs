@@ -304,7 +304,7 @@ pub(super) fn supported(existing: Existing) -> Result<()> {
     match existing {
         Existing::Error | Existing::Replace => Ok(()),
         Existing::Merge { .. } | Existing::Append => {
-            Err(Error::refused("a remote output cannot be merged into or appended to").hint("write a new one, or work on a local copy"))
+            Err(Error::refused("a remote output cannot be merged into or appended to").hint("write a new one, or change a local copy"))
         }
     }
 }
@@ -319,7 +319,7 @@ struct FileOutput {
 pub(super) fn create_file(backend: Arc<RemoteBackend>, key: &str, existing: Existing) -> Result<Box<dyn Output>> {
     supported(existing)?;
     if key.is_empty() || key.ends_with('/') {
-        return Err(Error::usage("the URL of the output names no object"));
+        return Err(Error::usage("the URL of the output has no object key"));
     }
     super::url::path(key)?;
     let before = backend.there(key)?;

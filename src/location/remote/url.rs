@@ -34,7 +34,7 @@ impl Scheme {
 }
 
 pub(super) fn parse(url: &str) -> Result<Target> {
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| Error::usage("this is no URL"))?;
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| Error::usage("this is not a URL"))?;
     let scheme = match scheme {
         "s3" => Scheme::S3,
         "gs" => Scheme::Gs,
@@ -47,19 +47,23 @@ pub(super) fn parse(url: &str) -> Result<Target> {
                 .parse()
                 .map_err(|_| Error::usage("this URL cannot be read").hint("escape spaces and other special characters with %"))?;
             if uri.host().is_none_or(str::is_empty) {
-                return Err(Error::usage("the URL names no server"));
+                return Err(Error::usage("the URL has no server"));
             }
             let path = percent_encoding::percent_decode_str(uri.path().trim_start_matches('/')).decode_utf8_lossy().into_owned();
             return Ok(Target { scheme: Scheme::Http, bucket: String::new(), key: path });
         }
-        other => return Err(Error::usage(format!("{other}:// is not supported")).hint("s3://, gs://, az://, http:// and https:// are")),
+        other => {
+            return Err(
+                Error::usage(format!("{other}:// is not supported")).hint("supported are s3://, gs://, az://, http:// and https://")
+            );
+        }
     };
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
-        return Err(Error::usage(format!("the URL names no bucket: {}://BUCKET/KEY is expected", scheme.name())));
+        return Err(Error::usage(format!("the URL has no bucket: expected {}://BUCKET/KEY", scheme.name())));
     }
     if bucket.contains(['@', '?', '#', ':', ' ', '\\']) {
-        return Err(Error::usage(format!("{} is no bucket's name", mask(bucket))));
+        return Err(Error::usage(format!("{} is not a bucket's name", mask(bucket))));
     }
     Ok(Target { scheme, bucket: bucket.to_string(), key: key.to_string() })
 }

@@ -64,10 +64,10 @@ impl Remap {
             let new = match map.get(old as usize) {
                 Some(&new) => new,
                 None if old == 0 => 0, // a null where there are no categories
-                None => return Err(Error::corrupt(format!("code {old} is beyond the {} categories", map.len()))),
+                None => return Err(Error::corrupt(format!("code {old} is outside the {} categories", map.len()))),
             };
             if new > most {
-                return Err(Error::refused(format!("the store's categories pass what {} codes can count", self.dtype)));
+                return Err(Error::refused(format!("the store would have more categories than {} codes can number", self.dtype)));
             }
             code.copy_from_slice(&new.to_le_bytes()[..item]);
         }
@@ -100,7 +100,7 @@ impl Grow {
                     let n = offsets.len() as u64;
                     let skip = (row == 0) as usize;
                     let moved: Option<Vec<i64>> = offsets.iter().skip(skip).map(|o| o.checked_add(*base)).collect();
-                    let moved = moved.ok_or_else(|| Error::failed("the offsets pass 2^63"))?;
+                    let moved = moved.ok_or_else(|| Error::failed("the offsets would exceed 2^63"))?;
                     if !moved.is_empty() {
                         self.files.put(array, (row + skip as u64) - 1, moved.len() as u64, &[Buf::from_vec(moved)])?;
                     }
@@ -125,7 +125,7 @@ impl WriteRows for Grow {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let name = &self.files.places.0[chunk.array].name;
         let Values::Fixed(values) = &chunk.values else {
-            return Err(Error::failed("text and lists must be codes or offsets here").array(name));
+            return Err(Error::failed("internal fault: text or lists that are neither codes nor offsets").array(name));
         };
         self.put(chunk.array, chunk.first_row, chunk.rows, vec![values.clone()]).at_array(name)
     }

@@ -99,7 +99,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                 (None, Some(mask)) => {
                     let name = &plan.arrays[mask].name;
                     if old.stored().iter().any(|s| s.name == *name) {
-                        return Err(Error::exists(format!("the new rows have nulls, and the store has another array {name} already")));
+                        return Err(Error::exists(format!("the new rows have nulls, but the store has another array {name} already")));
                     }
                     let rows = folded.meta.rows.unwrap_or(0);
                     let file = names.give(name);
@@ -127,7 +127,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
     Error::all(errors)?;
     let (mut targets, mut places, mut adjusts) = (Vec::new(), Vec::new(), Vec::new());
     for (i, one) in found.into_iter().enumerate() {
-        let (target, place, adjust) = one.ok_or_else(|| Error::failed("no place was found").array(&plan.arrays[i].name))?;
+        let (target, place, adjust) = one.ok_or_else(|| Error::failed("internal fault: no place was found").array(&plan.arrays[i].name))?;
         targets.push(target);
         places.push(place);
         adjusts.push(adjust);
@@ -200,14 +200,14 @@ pub(super) fn even_tables(old: &Plan, new_rows: &HashMap<&str, Option<u64>>) -> 
             let what = if missing.len() == 1 { "the column" } else { "the columns" };
             errors.push(
                 Error::exists(format!("the new rows lack {what} {} of the store's table", listed(missing.into_iter())))
-                    .hint("a row goes into every column of a table: give them all"),
+                    .hint("a row has a value in every column of the table: give all columns"),
             );
             continue;
         }
         let rows = |a: &str| new_rows.get(a).copied().flatten();
         if let Some(other) = given.iter().find(|a| rows(a).zip(rows(first)).is_some_and(|(n, m)| n != m)) {
             let (n, m) = (rows(first).unwrap_or(0), rows(other).unwrap_or(0));
-            errors.push(Error::exists(format!("{first} gets {n} new rows and {other} {m}, they are columns of one table")));
+            errors.push(Error::exists(format!("{first} gets {n} new rows and {other} {m}, but they are columns of one table")));
         }
     }
     Error::all(errors)

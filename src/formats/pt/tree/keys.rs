@@ -45,7 +45,7 @@ impl Walker<'_> {
     pub(super) fn key_steps(&mut self, key: Id) -> Result<()> {
         let len = self.pickle.text_len(key).unwrap_or(0);
         if len > MAX_BYTES {
-            return Err(Error::refused(format!("a key of the checkpoint has {len} bytes; up to {MAX_BYTES} are taken")));
+            return Err(Error::refused(format!("a key of the checkpoint has {len} bytes; at most {MAX_BYTES} are allowed")));
         }
         self.spend(len / STEP_BYTES)
     }
@@ -87,7 +87,7 @@ impl Walker<'_> {
             }
         }
         if out.len() > MAX_BYTES {
-            return Err(Error::refused(format!("a key of the checkpoint is spelled in more than {MAX_BYTES} bytes")));
+            return Err(Error::refused(format!("a key of the checkpoint needs more than {MAX_BYTES} bytes")));
         }
         Ok(())
     }

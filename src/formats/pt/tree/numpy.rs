@@ -81,7 +81,7 @@ impl Walker<'_> {
             let state = self.open.last().and_then(|&id| self.pickle.object(id)).and_then(|o| o.state);
             return Some(match state {
                 Some(state) => self.reconstructed(state),
-                None => Err(Error::corrupt("a numpy array without a state")),
+                None => Err(Error::corrupt("a numpy array has no state")),
             });
         }
         None
@@ -105,9 +105,10 @@ impl Walker<'_> {
                 let turned = |of: &[u64]| axes.iter().map(|&a| of[a as usize]).collect::<Vec<u64>>();
                 self.elements(dtype, turned(&shape), turned(&strides), bytes)
             }
-            (order, _) => {
-                Err(Error::refused(format!("a numpy array in the order '{}'; C, F and K with its axes are read", order.unwrap_or("?"))))
-            }
+            (order, _) => Err(Error::refused(format!(
+                "a numpy array has the order '{}'; C, F, and K with its axes are supported",
+                order.unwrap_or("?")
+            ))),
         }
     }
 
@@ -118,13 +119,13 @@ impl Walker<'_> {
                 let strides = strides_of(&shape, self.pickle.int(fortran) == Some(1));
                 self.elements(dtype, shape, strides, bytes)
             }
-            _ => Err(Error::corrupt("a numpy array's state has not five parts")),
+            _ => Err(Error::corrupt("a numpy array's state does not have five parts")),
         }
     }
 
     fn elements(&mut self, dtype: Id, shape: Vec<u64>, strides: Vec<u64>, bytes: Id) -> Result<Thing> {
         let pickle = self.pickle;
-        let broken = || Error::corrupt("a numpy array without an element type");
+        let broken = || Error::corrupt("a numpy array has no element type");
         let object = pickle.object(dtype).filter(|o| pickle.global(o.callable) == Some("numpy.dtype")).ok_or_else(broken)?;
         let code = pickle.tuple(object.args).and_then(|a| a.first()).and_then(|&a| pickle.short(a)).ok_or_else(broken)?;
         let state = object.state.and_then(|s| pickle.tuple(s)).unwrap_or_default();
@@ -139,7 +140,7 @@ impl Walker<'_> {
                 let count = unit.get(1).and_then(|&n| pickle.int(n)).and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
                 let unit = TimeUnit {
                     count,
-                    ..TimeUnit::parse(base).ok_or_else(|| Error::corrupt(format!("the numpy time unit '{}'", shown(base))))?
+                    ..TimeUnit::parse(base).ok_or_else(|| Error::corrupt(format!("the numpy time unit '{}' is not known", shown(base))))?
                 };
                 (Dtype::I64, if code.starts_with('M') { Logical::Datetime(unit) } else { Logical::Timedelta(unit) })
             }
@@ -150,7 +151,7 @@ impl Walker<'_> {
                 return Ok(Thing::Refused("numpy array".into(), error));
             }
         };
-        let raw = self.raw(bytes).ok_or_else(|| Error::corrupt("a numpy array without bytes"))?;
+        let raw = self.raw(bytes).ok_or_else(|| Error::corrupt("a numpy array has no bytes"))?;
         let bytes = self.copy(raw)?;
         let due = checked_product(&shape).and_then(|n| n.checked_mul(dtype.item_bytes()));
         if due != Some(bytes.len) {

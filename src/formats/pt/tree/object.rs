@@ -65,7 +65,7 @@ impl Walker<'_> {
                 None => break,
             }
         }
-        pickle.global(inner.callable).map_or_else(|| "something that is no name".into(), |n| format!("the result of {n}"))
+        pickle.global(inner.callable).map_or_else(|| "something that is not a name".into(), |n| format!("the result of {n}"))
     }
 
     pub(super) fn object(&mut self, id: Id, object: &Object) -> Result<Out> {

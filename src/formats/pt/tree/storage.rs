@@ -17,7 +17,7 @@ struct Description<'a> {
 }
 
 fn broken() -> Error {
-    Error::corrupt("a persistent id of the pickle is no storage")
+    Error::corrupt("a persistent id of the pickle is not a storage")
 }
 
 fn described(pickle: &Pickle, pid: Id) -> Result<Description<'_>> {
@@ -27,7 +27,7 @@ fn described(pickle: &Pickle, pid: Id) -> Result<Description<'_>> {
     }
     let class = pickle.global(parts[1]).ok_or_else(broken)?;
     let key = pickle.short(parts[2]).map(str::to_string).or_else(|| pickle.int(parts[2]).map(|n| n.to_string())).ok_or_else(broken)?;
-    let numel = pickle.int(parts[4]).and_then(|n| u64::try_from(n).ok()).ok_or_else(|| Error::corrupt("a storage of negative size"))?;
+    let numel = pickle.int(parts[4]).and_then(|n| u64::try_from(n).ok()).ok_or_else(|| Error::corrupt("a storage has a negative size"))?;
     Ok(Description { class, key, numel, view: parts.get(5).and_then(|&v| pickle.tuple(v)) })
 }
 
@@ -62,7 +62,7 @@ impl Walker<'_> {
             let number = |i: usize| view.get(i).and_then(|&v| pickle.int(v)).and_then(|n| u64::try_from(n).ok()).ok_or_else(broken);
             (first, count) = (number(1)?, number(2)?);
             if first.checked_add(count).is_none_or(|end| end > numel) {
-                return Err(Error::corrupt(format!("a view of {count} elements from {first} in a storage of {numel}")));
+                return Err(Error::corrupt(format!("a view takes {count} elements from {first} on in a storage of {numel}")));
             }
         }
         let index = match self.walk.storages.get_index_of(&key) {

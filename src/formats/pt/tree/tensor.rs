@@ -15,15 +15,15 @@ impl Walker<'_> {
             Some(object) => pickle.tuple(object.args).and_then(|a| a.first()).and_then(|&a| pickle.tuple(a)),
             None => pickle.tuple(id),
         }
-        .ok_or_else(|| Error::corrupt(format!("a tensor's {what} is no tuple")))?;
+        .ok_or_else(|| Error::corrupt(format!("a tensor's {what} is not a tuple")))?;
         if items.len() > 64 {
-            return Err(Error::corrupt(format!("a tensor of {} dimensions; torch has at most 64", items.len())));
+            return Err(Error::corrupt(format!("a tensor has {} dimensions; torch allows at most 64", items.len())));
         }
         items
             .iter()
             .map(|&i| match pickle.int(i) {
                 Some(n) => u64::try_from(n).map_err(|_| Error::corrupt(format!("a tensor's {what} holds {n}"))),
-                None => Err(Error::corrupt(format!("a tensor's {what} holds what is no number"))),
+                None => Err(Error::corrupt(format!("a tensor's {what} holds something that is not a number"))),
             })
             .collect()
     }
@@ -56,7 +56,7 @@ impl Walker<'_> {
                 self.excused.extend(args.get(3));
                 let function = self.pickle.global(*function).unwrap_or_default().to_string();
                 if function == name {
-                    return Some(Err(Error::corrupt(format!("{name} builds itself"))));
+                    return Some(Err(Error::corrupt(format!("{name} refers to itself"))));
                 }
                 let class = self.pickle.global(*class).map(str::to_string).filter(|c| c != "torch.Tensor" && c != "torch._tensor.Tensor");
                 let inner = self.pickle.tuple(*inner).unwrap_or_default();
@@ -87,7 +87,7 @@ impl Walker<'_> {
     /// The tensor that is another call's argument.
     fn inner(&mut self, arg: Option<&Id>, name: &str) -> Option<Result<Thing>> {
         let pickle = self.pickle;
-        let broken = || Some(Err(Error::corrupt(format!("{name} is given no tensor"))));
+        let broken = || Some(Err(Error::corrupt(format!("{name} has no tensor argument"))));
         let Some(&id) = arg else { return broken() };
         let Some(object) = pickle.object(id) else {
             // A tar file's persistent id.
@@ -122,7 +122,7 @@ impl Walker<'_> {
         }
         if let Node::Persistent(_) = pickle.node(args[0]) {
         } else {
-            return Err(Error::corrupt(format!("{name} is given no storage")));
+            return Err(Error::corrupt(format!("{name} has no storage argument")));
         }
         let (storage, class_dtype, first, count) = self.storage(args[0])?;
         let (dtype, logical) = if v3 {
@@ -137,7 +137,7 @@ impl Walker<'_> {
             (class_dtype.ok_or_else(|| Error::corrupt("a tensor over an untyped storage names no element type"))?, Logical::Plain)
         };
         let offset =
-            pickle.int(args[1]).and_then(|n| u64::try_from(n).ok()).ok_or_else(|| Error::corrupt("a tensor's offset is no number"))?;
+            pickle.int(args[1]).and_then(|n| u64::try_from(n).ok()).ok_or_else(|| Error::corrupt("a tensor's offset is not a number"))?;
         let (shape, strides) = (self.dims(args[2], "shape")?, self.dims(args[3], "strides")?);
         if shape.len() != strides.len() {
             return Err(Error::corrupt(format!("a tensor of {} dimensions has {} strides", shape.len(), strides.len())));
