@@ -27,8 +27,8 @@ end
 complete -c npk -n "__fish_npk_needs_command" -s h -l help -d 'Print help'
 complete -c npk -n "__fish_npk_needs_command" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_needs_command" -f -a "convert" -d 'Convert files, directories, object storage, or standard input'
-complete -c npk -n "__fish_npk_needs_command" -f -a "list" -d 'List array names, one a line'
-complete -c npk -n "__fish_npk_needs_command" -f -a "ls" -d 'List array names, one a line'
+complete -c npk -n "__fish_npk_needs_command" -f -a "list" -d 'List array names, one per line'
+complete -c npk -n "__fish_npk_needs_command" -f -a "ls" -d 'List array names, one per line'
 complete -c npk -n "__fish_npk_needs_command" -f -a "inspect" -d 'Show what is in a file: format, arrays, types, shapes, metadata, values'
 complete -c npk -n "__fish_npk_needs_command" -f -a "diff" -d 'Compare two files of any formats'
 complete -c npk -n "__fish_npk_needs_command" -f -a "verify" -d 'Check that files are whole: headers, sizes, checksums, every chunk'
@@ -36,9 +36,9 @@ complete -c npk -n "__fish_npk_needs_command" -f -a "formats" -d 'List the forma
 complete -c npk -n "__fish_npk_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c npk -n "__fish_npk_needs_command" -f -a "man" -d 'Write the man pages into a directory (or print the main one)'
 complete -c npk -n "__fish_npk_needs_command" -f -a "generate" -d 'Write completions and man pages into the project\'s folders'
-complete -c npk -n "__fish_npk_using_subcommand convert" -s o -l output -d 'The destination, in place of the last argument' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s o -l output -d 'The destination, instead of the last argument' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s t -l to -d 'Output format (default: by the destination\'s name)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l if-exists -d 'What to do where the output exists' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l if-exists -d 'What to do if the output exists' -r -f -a "error\t''
 overwrite\t''
 skip\t''
 update\t''
@@ -46,85 +46,85 @@ merge\t''"
 complete -c npk -n "__fish_npk_using_subcommand convert" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rows -d 'Only these rows of every array, as in Python: START:STOP[:STEP]' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -s T -l files-from -d 'Read source names from a file (- for stdin), one a line' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s T -l files-from -d 'Read source names from a file (- for stdin), one per line' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l name -l array-name -d 'The name of the one resulting array (or of each source\'s, with --concat)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l strip-prefix -d 'Take this off the front of names' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l strip-prefix -d 'Remove this from the front of names' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename -d 'Rename an array' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename-re -d 'Rename by regular expression; $1 is the first group' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l add-prefix -d 'Put this before names' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l add-prefix -d 'Put this in front of names' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l dtype -d 'Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'bfloat16 where the output has none' -r -f -a "float32\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'How to store bfloat16 if the output lacks it' -r -f -a "float32\t''
 bits\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l fp8 -d 'float8 where the output has none' -r -f -a "float16\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l fp8 -d 'How to store float8 if the output lacks it' -r -f -a "float16\t''
 bits\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l nulls -d 'Nulls where the output has none: mask, nan, fill=VALUE, error' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l strings -d 'Text where the output has none (default: codes, with the categories in the side file)' -r -f -a "codes\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l nulls -d 'How to store nulls if the output lacks them: mask, nan, fill=VALUE, error' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l strings -d 'How to store text if the output lacks it (default: codes, with the categories in the side file)' -r -f -a "codes\t''
 offsets\t''
 skip\t''
 error\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l ragged -d 'Lists of uneven length' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l ragged -d 'How to store lists of different lengths' -r -f -a "error\t''
 offsets\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l layout -d 'Tables into arrays: one matrix, or an array a column' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l layout -d 'How a table becomes arrays: one matrix, or one array per column' -r -f -a "auto\t''
 columns\t''
 matrix\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l float-format -d 'printf-like format of floats in text outputs, as numpy.savetxt takes it' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l float-format -d 'printf-like format of floats in text outputs, as in numpy.savetxt' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s c -l compression -d 'Compression of the output' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l chunk-shape -d 'Chunk shape (HDF5, Zarr), as 1000,128' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l chunk-shape -d 'Chunk shape (HDF5, Zarr), such as 1000,128' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l shard-shape -d 'Shard shape (Zarr v3)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l row-group-size -d 'Rows of a row group (Parquet)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l row-group-size -d 'Rows per row group (Parquet)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l zarr-format -d 'Zarr version' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'Split checkpoints into files of at most this size' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l metadata -d 'Add metadata to the output' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l column-names -d 'Column names, in place of a header\'s' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-rows -l skip-header -d 'Lines left out at the start of a text file' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l max-rows -d 'Rows read at most from a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l on-duplicate -d 'What becomes of two arrays of one name' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
 rename\t''
 first\t''
 last\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l endpoint-url -d 'Address of an S3-compatible service' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l ca-bundle -d 'Certificate authorities, a PEM file' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l addressing -d 'How the bucket is named in requests' -r -f -a "path\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
 virtual\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l retries -d 'Retries of a request' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand convert" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l color -d 'When to use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -s f -l force -l overwrite -d 'Replace what exists'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-existing -d 'Leave outputs alone that exist and are whole (--if-exists skip)'
-complete -c npk -n "__fish_npk_using_subcommand convert" -s u -l update -d 'Only where a source is newer than the output (--if-exists update)'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l append -d 'Add rows to the arrays of an existing store'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l sync -d 'Sync fresh outputs to the disk'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l concat -d 'Join arrays of the same name row after row over all sources; folders key=value become columns'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l prefix-by-file -d 'Put each source\'s name before its arrays\' names'
-complete -c npk -n "__fish_npk_using_subcommand convert" -s 0 -d 'Names in --files-from end in a zero byte'
-complete -c npk -n "__fish_npk_using_subcommand convert" -s R -l recursive -d 'Directories as sources: everything below them'
+complete -c npk -n "__fish_npk_using_subcommand convert" -s f -l force -l overwrite -d 'Replace an existing output'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-existing -d 'Skip outputs that exist and are whole (same as --if-exists skip)'
+complete -c npk -n "__fish_npk_using_subcommand convert" -s u -l update -d 'Convert only if a source is newer than the output (same as --if-exists update)'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l append -d 'Append rows to the arrays of an existing store'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l sync -d 'Sync new outputs to the disk'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l concat -d 'Join arrays of the same name over all sources, row after row; folders named key=value become columns'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l prefix-by-file -d 'Put each source\'s name in front of its arrays\' names'
+complete -c npk -n "__fish_npk_using_subcommand convert" -s 0 -d 'Names in --files-from end with a zero byte'
+complete -c npk -n "__fish_npk_using_subcommand convert" -s R -l recursive -d 'Take directories as sources, with everything below them'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l lossy -d 'Let --dtype round (never past the type\'s range)'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-unsupported -d 'Leave out, with a word, what cannot be read or held'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l no-metadata -d 'Nothing but the arrays'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l single -d 'A .pt with the bare tensor'
-complete -c npk -n "__fish_npk_using_subcommand convert" -s n -l dry-run -d 'Show what would happen'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-unsupported -d 'Leave out, with a note, arrays that cannot be read or written'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l no-metadata -d 'Write the arrays only, without metadata'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l single -d 'Write a .pt that is the bare tensor'
+complete -c npk -n "__fish_npk_using_subcommand convert" -s n -l dry-run -d 'Show what would be done'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l verify -d 'Read the output again and compare'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l fail-fast -d 'Stop a batch at the first error'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s q -l quiet -d 'Errors only'
-complete -c npk -n "__fish_npk_using_subcommand convert" -s v -l verbose -d 'More words; twice for still more'
-complete -c npk -n "__fish_npk_using_subcommand convert" -l json -d 'JSON lines on stdout: one a file, then a summary'
+complete -c npk -n "__fish_npk_using_subcommand convert" -s v -l verbose -d 'More messages; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l json -d 'JSON lines on stdout: one per file, then a summary'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-progress -d 'No progress bar'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s V -l version -d 'Print version'
@@ -135,40 +135,40 @@ complete -c npk -n "__fish_npk_using_subcommand list" -s a -l array -l key -l te
 complete -c npk -n "__fish_npk_using_subcommand list" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand list" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
-complete -c npk -n "__fish_npk_using_subcommand list" -l column-names -d 'Column names, in place of a header\'s' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l skip-rows -l skip-header -d 'Lines left out at the start of a text file' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l max-rows -d 'Rows read at most from a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l on-duplicate -d 'What becomes of two arrays of one name' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand list" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
 rename\t''
 first\t''
 last\t''"
-complete -c npk -n "__fish_npk_using_subcommand list" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l endpoint-url -d 'Address of an S3-compatible service' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l ca-bundle -d 'Certificate authorities, a PEM file' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l addressing -d 'How the bucket is named in requests' -r -f -a "path\t''
+complete -c npk -n "__fish_npk_using_subcommand list" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
 virtual\t''"
-complete -c npk -n "__fish_npk_using_subcommand list" -l retries -d 'Retries of a request' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand list" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l color -d 'When to use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c npk -n "__fish_npk_using_subcommand list" -s l -l long -d 'Types, shapes and bytes too, separated by tabs'
-complete -c npk -n "__fish_npk_using_subcommand list" -s 0 -d 'Raw names, each ended by a zero byte'
+complete -c npk -n "__fish_npk_using_subcommand list" -s l -l long -d 'Print types, shapes and bytes too, separated by tabs'
+complete -c npk -n "__fish_npk_using_subcommand list" -s 0 -d 'Raw names, each followed by a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand list" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand list" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand list" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand list" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand list" -s q -l quiet -d 'Errors only'
-complete -c npk -n "__fish_npk_using_subcommand list" -s v -l verbose -d 'More words; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand list" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand list" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l sort -d 'The order of the names' -r -f -a "file\t''
@@ -178,86 +178,86 @@ complete -c npk -n "__fish_npk_using_subcommand ls" -s a -l array -l key -l tens
 complete -c npk -n "__fish_npk_using_subcommand ls" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand ls" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
-complete -c npk -n "__fish_npk_using_subcommand ls" -l column-names -d 'Column names, in place of a header\'s' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l skip-rows -l skip-header -d 'Lines left out at the start of a text file' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l max-rows -d 'Rows read at most from a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l on-duplicate -d 'What becomes of two arrays of one name' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand ls" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
 rename\t''
 first\t''
 last\t''"
-complete -c npk -n "__fish_npk_using_subcommand ls" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l endpoint-url -d 'Address of an S3-compatible service' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l ca-bundle -d 'Certificate authorities, a PEM file' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l addressing -d 'How the bucket is named in requests' -r -f -a "path\t''
+complete -c npk -n "__fish_npk_using_subcommand ls" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
 virtual\t''"
-complete -c npk -n "__fish_npk_using_subcommand ls" -l retries -d 'Retries of a request' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand ls" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l color -d 'When to use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c npk -n "__fish_npk_using_subcommand ls" -s l -l long -d 'Types, shapes and bytes too, separated by tabs'
-complete -c npk -n "__fish_npk_using_subcommand ls" -s 0 -d 'Raw names, each ended by a zero byte'
+complete -c npk -n "__fish_npk_using_subcommand ls" -s l -l long -d 'Print types, shapes and bytes too, separated by tabs'
+complete -c npk -n "__fish_npk_using_subcommand ls" -s 0 -d 'Raw names, each followed by a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s q -l quiet -d 'Errors only'
-complete -c npk -n "__fish_npk_using_subcommand ls" -s v -l verbose -d 'More words; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand ls" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s V -l version -d 'Print version'
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l show-metadata -d 'Metadata in full, or one key of it' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l head -d 'The first rows of the arrays' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l tail -d 'The last rows of the arrays' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l slice -d 'A part of the arrays, as numpy writes it: "0:5,:"' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l show-metadata -d 'Show all metadata, or one key of it' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l head -d 'Show the first rows of the arrays' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l tail -d 'Show the last rows of the arrays' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l slice -d 'Show a part of the arrays, as in numpy: "0:5,:"' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l column-names -d 'Column names, in place of a header\'s' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l skip-rows -l skip-header -d 'Lines left out at the start of a text file' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l max-rows -d 'Rows read at most from a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l on-duplicate -d 'What becomes of two arrays of one name' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
 rename\t''
 first\t''
 last\t''"
-complete -c npk -n "__fish_npk_using_subcommand inspect" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l endpoint-url -d 'Address of an S3-compatible service' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l ca-bundle -d 'Certificate authorities, a PEM file' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l addressing -d 'How the bucket is named in requests' -r -f -a "path\t''
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
 virtual\t''"
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l retries -d 'Retries of a request' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l color -d 'When to use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l tree -d 'As a tree, repeated layers folded'
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l stats -d 'Count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation'
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l hist -d 'A small histogram beside each array'
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l checksum -d 'SHA-256 of the logical values, the same in every format'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l tree -d 'Show the names as a tree, with repeated layers folded'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l stats -d 'Show count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l hist -d 'Show a small histogram beside each array'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l checksum -d 'Show the SHA-256 of the logical values, the same in every format'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s q -l quiet -d 'Errors only'
-complete -c npk -n "__fish_npk_using_subcommand inspect" -s v -l verbose -d 'More words; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l rtol -d 'Relative tolerance' -r
@@ -266,69 +266,69 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -s a -l array -l key -l te
 complete -c npk -n "__fish_npk_using_subcommand diff" -s x -l exclude -d 'Not these arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand diff" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
-complete -c npk -n "__fish_npk_using_subcommand diff" -l column-names -d 'Column names, in place of a header\'s' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l skip-rows -l skip-header -d 'Lines left out at the start of a text file' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l max-rows -d 'Rows read at most from a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l on-duplicate -d 'What becomes of two arrays of one name' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand diff" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
 rename\t''
 first\t''
 last\t''"
-complete -c npk -n "__fish_npk_using_subcommand diff" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l endpoint-url -d 'Address of an S3-compatible service' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l ca-bundle -d 'Certificate authorities, a PEM file' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l addressing -d 'How the bucket is named in requests' -r -f -a "path\t''
+complete -c npk -n "__fish_npk_using_subcommand diff" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
 virtual\t''"
-complete -c npk -n "__fish_npk_using_subcommand diff" -l retries -d 'Retries of a request' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand diff" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l color -d 'When to use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c npk -n "__fish_npk_using_subcommand diff" -l equal-nan -d 'NaN equals NaN (bit-identical ones always do)'
+complete -c npk -n "__fish_npk_using_subcommand diff" -l equal-nan -d 'Treat NaN as equal to NaN (bit-identical ones always are)'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l ignore-dtype -d 'Compare values across types'
-complete -c npk -n "__fish_npk_using_subcommand diff" -l compare-metadata -d 'Metadata too'
+complete -c npk -n "__fish_npk_using_subcommand diff" -l compare-metadata -d 'Compare metadata too'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s q -l quiet -d 'Errors only'
-complete -c npk -n "__fish_npk_using_subcommand diff" -s v -l verbose -d 'More words; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand diff" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l header -d 'Is the first row a header? (auto: unless every cell of it is a number or empty)' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand verify" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
 yes\t''
 no\t''"
-complete -c npk -n "__fish_npk_using_subcommand verify" -l column-names -d 'Column names, in place of a header\'s' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l skip-rows -l skip-header -d 'Lines left out at the start of a text file' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l max-rows -d 'Rows read at most from a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l on-duplicate -d 'What becomes of two arrays of one name' -r -f -a "error\t''
+complete -c npk -n "__fish_npk_using_subcommand verify" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
 rename\t''
 first\t''
 last\t''"
-complete -c npk -n "__fish_npk_using_subcommand verify" -s j -l jobs -d 'Worker threads (default: cores)' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -s m -l memory-limit -d 'Memory that pieces in flight may hold together, at least 1MiB' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l endpoint-url -d 'Address of an S3-compatible service' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l ca-bundle -d 'Certificate authorities, a PEM file' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l addressing -d 'How the bucket is named in requests' -r -f -a "path\t''
+complete -c npk -n "__fish_npk_using_subcommand verify" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
 virtual\t''"
-complete -c npk -n "__fish_npk_using_subcommand verify" -l retries -d 'Retries of a request' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c npk -n "__fish_npk_using_subcommand verify" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l color -d 'When to use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c npk -n "__fish_npk_using_subcommand verify" -l json -d 'JSON on stdout'
@@ -336,7 +336,7 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -l no-sign-request -l an
 complete -c npk -n "__fish_npk_using_subcommand verify" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l request-payer -d 'Pay for requests to a requester-pays bucket'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s q -l quiet -d 'Errors only'
-complete -c npk -n "__fish_npk_using_subcommand verify" -s v -l verbose -d 'More words; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand verify" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand formats" -l json -d 'JSON on stdout'

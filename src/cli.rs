@@ -4,6 +4,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+mod examples;
+
 /// The arguments of the `npk` command.
 #[derive(Parser, Debug)]
 #[command(
@@ -13,7 +15,7 @@ use std::path::PathBuf;
     propagate_version = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Examples:\n  npk convert model.safetensors model.npk\n  npk convert embeddings.parquet embeddings.npk -a vector\n  npk convert run.npk run.h5 -c gzip:6\n  npk inspect model.npk --tree\n\n'npk COMMAND --help' explains a command with examples."
+    after_help = examples::ALL
 )]
 pub struct Cli {
     /// The command.
@@ -26,31 +28,19 @@ pub struct Cli {
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
     /// Convert files, directories, object storage, or standard input
-    #[command(
-        after_help = "Run 'npk convert --help' for examples.",
-        after_long_help = "Examples:\n  npk convert model.safetensors model.npk            one file to one store\n  npk convert model.npk model.safetensors             and back, bit for bit\n  npk convert data.npz out.npk -a 'layer.*' -x '*.bias'  choose arrays\n  npk convert d.csv d.npk --layout columns --dtype float32  types on the way\n  npk convert runs/ stores/ -R --to npk --skip-existing   a batch that can be resumed\n  npk convert part-*.parquet all.npk --concat          rows after rows\n  npk convert s3://bucket/m.safetensors m.npk          from object storage\n  cat d.csv | npk convert - d.npk --from csv           from a pipe\n\nExit codes: 0 done, 1 failed, 2 usage, 3 missing or unknown input, 4 refused (data would change), 5 output exists, 6 remote, 7 corrupt input, 130/143 interrupted."
-    )]
+    #[command(after_help = "Run 'npk convert --help' for examples.", after_long_help = examples::CONVERT)]
     Convert(ConvertArgs),
-    /// List array names, one a line
-    #[command(
-        visible_alias = "ls",
-        after_long_help = "Examples:\n  npk list model.safetensors\n  npk list -l model.npk --sort size        types, shapes and bytes, largest first\n  npk list -a '*.bias' model.npk\n  npk list --json data.npz | jq '.arrays[].shape'"
-    )]
+    /// List array names, one per line
+    #[command(visible_alias = "ls", after_long_help = examples::LIST)]
     List(ListArgs),
     /// Show what is in a file: format, arrays, types, shapes, metadata, values
-    #[command(
-        after_long_help = "Examples:\n  npk inspect model.safetensors\n  npk inspect model.npk --tree\n  npk inspect data.npk --stats -a 'x*'\n  npk inspect d.npk -a x --head 5\n  npk inspect m.safetensors --json | jq '.arrays[].name'"
-    )]
+    #[command(after_long_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// Compare two files of any formats
-    #[command(
-        after_long_help = "Exit code 0: equal, 1: different.\n\nExamples:\n  npk diff model.safetensors model.npk\n  npk diff a.npk b.npk --rtol 1e-5 --atol 1e-8"
-    )]
+    #[command(after_long_help = examples::DIFF)]
     Diff(DiffArgs),
     /// Check that files are whole: headers, sizes, checksums, every chunk
-    #[command(
-        after_long_help = "Exit code 0: whole, 7: not.\n\nExamples:\n  npk verify model.npk\n  npk verify checkpoints/*.safetensors --json"
-    )]
+    #[command(after_long_help = examples::VERIFY)]
     Verify(VerifyArgs),
     /// List the formats
     Formats(FormatsArgs),
@@ -190,19 +180,19 @@ pub struct ReadArgs {
     /// Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH.
     #[arg(short = 'g', long, value_name = "PATH")]
     pub group: Option<String>,
-    /// Is the first row a header? (auto: unless every cell of it is a number or empty)
+    /// Whether the first row is a header (auto: unless all its cells are numbers or empty)
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub header: Header,
-    /// Column names, in place of a header's
+    /// Column names, instead of the header's
     #[arg(long, value_name = "A,B,C")]
     pub column_names: Option<String>,
     /// Field separator of CSV and TXT ('\t' for a tab)
     #[arg(short = 'd', long, value_name = "CHAR")]
     pub delimiter: Option<String>,
-    /// Lines left out at the start of a text file
+    /// Skip this many lines at the start of a text file
     #[arg(long, visible_alias = "skip-header", value_name = "N", default_value_t = 0)]
     pub skip_rows: u64,
-    /// Rows read at most from a text file
+    /// Read at most this many rows of a text file
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
     /// Lines of a text file that begin with this are comments
@@ -214,13 +204,13 @@ pub struct ReadArgs {
     /// Decimal sign of text files
     #[arg(long, value_name = "CHAR")]
     pub decimal: Option<String>,
-    /// What becomes of two arrays of one name
+    /// What to do with two arrays of the same name
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_duplicate: OnDuplicate,
-    /// Worker threads (default: cores)
+    /// Worker threads (default: one per core)
     #[arg(short = 'j', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub jobs: Option<usize>,
-    /// Memory that pieces in flight may hold together, at least 1MiB
+    /// Memory for data in flight, over all files; at least 1MiB
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "256MiB")]
     pub memory_limit: String,
     /// Remote access.
@@ -247,16 +237,16 @@ pub struct RemoteArgs {
     /// Do not verify TLS certificates
     #[arg(long)]
     pub no_verify_ssl: bool,
-    /// Certificate authorities, a PEM file
+    /// PEM file with the certificate authorities to trust
     #[arg(long, value_name = "FILE")]
     pub ca_bundle: Option<String>,
     /// Pay for requests to a requester-pays bucket
     #[arg(long)]
     pub request_payer: bool,
-    /// How the bucket is named in requests
+    /// Where requests name the bucket: in the path or in the host name
     #[arg(long, value_enum, value_name = "STYLE")]
     pub addressing: Option<Addressing>,
-    /// Retries of a request
+    /// How often a failed request is tried again
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
 }
@@ -274,17 +264,17 @@ pub struct ChooseArgs {
     pub exclude: Vec<String>,
 }
 
-/// How the tool talks.
+/// Messages.
 #[derive(Args, Debug, Clone, Default)]
-#[command(next_help_heading = "Talking")]
+#[command(next_help_heading = "Messages")]
 pub struct TalkArgs {
     /// Errors only
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// More words; twice for still more
+    /// More messages; twice for still more
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Colours
+    /// When to use colours
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
 }
@@ -296,28 +286,28 @@ pub struct ConvertArgs {
     #[arg(value_name = "SRC... DST")]
     pub paths: Vec<String>,
 
-    /// The destination, in place of the last argument
+    /// The destination, instead of the last argument
     #[arg(short = 'o', long, value_name = "DST", help_heading = "Output")]
     pub output: Option<String>,
     /// Output format (default: by the destination's name)
     #[arg(short = 't', long, value_name = "FORMAT", help_heading = "Output")]
     pub to: Option<String>,
-    /// Replace what exists
+    /// Replace an existing output
     #[arg(short = 'f', long, visible_alias = "overwrite", help_heading = "Output")]
     pub force: bool,
-    /// What to do where the output exists
+    /// What to do if the output exists
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Output")]
     pub if_exists: Option<IfExists>,
-    /// Leave outputs alone that exist and are whole (--if-exists skip)
+    /// Skip outputs that exist and are whole (same as --if-exists skip)
     #[arg(long, help_heading = "Output")]
     pub skip_existing: bool,
-    /// Only where a source is newer than the output (--if-exists update)
+    /// Convert only if a source is newer than the output (same as --if-exists update)
     #[arg(short = 'u', long, help_heading = "Output")]
     pub update: bool,
-    /// Add rows to the arrays of an existing store
+    /// Append rows to the arrays of an existing store
     #[arg(long, help_heading = "Output")]
     pub append: bool,
-    /// Sync fresh outputs to the disk
+    /// Sync new outputs to the disk
     #[arg(long, help_heading = "Output")]
     pub sync: bool,
 
@@ -328,26 +318,26 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SLICE", help_heading = "Choosing", allow_hyphen_values = true)]
     pub rows: Option<String>,
 
-    /// Join arrays of the same name row after row over all sources; folders key=value become columns
+    /// Join arrays of the same name over all sources, row after row; folders named key=value become columns
     #[arg(long, help_heading = "Joining")]
     pub concat: bool,
-    /// Put each source's name before its arrays' names
+    /// Put each source's name in front of its arrays' names
     #[arg(long, help_heading = "Joining")]
     pub prefix_by_file: bool,
-    /// Read source names from a file (- for stdin), one a line
+    /// Read source names from a file (- for stdin), one per line
     #[arg(short = 'T', long, value_name = "FILE", help_heading = "Joining")]
     pub files_from: Option<String>,
-    /// Names in --files-from end in a zero byte
+    /// Names in --files-from end with a zero byte
     #[arg(short = '0', help_heading = "Joining")]
     pub null: bool,
-    /// Directories as sources: everything below them
+    /// Take directories as sources, with everything below them
     #[arg(short = 'R', long, help_heading = "Joining")]
     pub recursive: bool,
 
     /// The name of the one resulting array (or of each source's, with --concat)
     #[arg(long, visible_alias = "array-name", value_name = "NAME", help_heading = "Naming")]
     pub name: Option<String>,
-    /// Take this off the front of names
+    /// Remove this from the front of names
     #[arg(long, value_name = "PREFIX", help_heading = "Naming", action = ArgAction::Append)]
     pub strip_prefix: Vec<String>,
     /// Rename an array
@@ -356,7 +346,7 @@ pub struct ConvertArgs {
     /// Rename by regular expression; $1 is the first group
     #[arg(long, value_name = "RE=NEW", help_heading = "Naming", action = ArgAction::Append)]
     pub rename_re: Vec<String>,
-    /// Put this before names
+    /// Put this in front of names
     #[arg(long, value_name = "PREFIX", help_heading = "Naming")]
     pub add_prefix: Option<String>,
 
@@ -366,42 +356,42 @@ pub struct ConvertArgs {
     /// Let --dtype round (never past the type's range)
     #[arg(long, help_heading = "Types")]
     pub lossy: bool,
-    /// bfloat16 where the output has none
+    /// How to store bfloat16 if the output lacks it
     #[arg(long, value_enum, default_value_t, value_name = "AS", help_heading = "Types")]
     pub bf16: Bf16,
-    /// float8 where the output has none
+    /// How to store float8 if the output lacks it
     #[arg(long, value_enum, default_value_t, value_name = "AS", help_heading = "Types")]
     pub fp8: Fp8,
-    /// Nulls where the output has none: mask, nan, fill=VALUE, error
+    /// How to store nulls if the output lacks them: mask, nan, fill=VALUE, error
     #[arg(long, value_name = "HOW", help_heading = "Types")]
     pub nulls: Option<String>,
-    /// Text where the output has none (default: codes, with the categories in the side file)
+    /// How to store text if the output lacks it (default: codes, with the categories in the side file)
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Types")]
     pub strings: Option<Strings>,
-    /// Lists of uneven length
+    /// How to store lists of different lengths
     #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Types")]
     pub ragged: Ragged,
-    /// Leave out, with a word, what cannot be read or held
+    /// Leave out, with a note, arrays that cannot be read or written
     #[arg(long, help_heading = "Types")]
     pub skip_unsupported: bool,
 
-    /// Tables into arrays: one matrix, or an array a column
+    /// How a table becomes arrays: one matrix, or one array per column
     #[arg(long, value_enum, default_value_t, value_name = "LAYOUT", help_heading = "Tables")]
     pub layout: Layout,
-    /// printf-like format of floats in text outputs, as numpy.savetxt takes it
+    /// printf-like format of floats in text outputs, as in numpy.savetxt
     #[arg(long, value_name = "FMT", help_heading = "Tables")]
     pub float_format: Option<String>,
 
     /// Compression of the output
     #[arg(short = 'c', long, value_name = "NAME[:LEVEL]", help_heading = "Layout of the output")]
     pub compression: Option<String>,
-    /// Chunk shape (HDF5, Zarr), as 1000,128
+    /// Chunk shape (HDF5, Zarr), such as 1000,128
     #[arg(long, value_name = "SHAPE", help_heading = "Layout of the output")]
     pub chunk_shape: Option<String>,
     /// Shard shape (Zarr v3)
     #[arg(long, value_name = "SHAPE", help_heading = "Layout of the output")]
     pub shard_shape: Option<String>,
-    /// Rows of a row group (Parquet)
+    /// Rows per row group (Parquet)
     #[arg(long, value_name = "ROWS", help_heading = "Layout of the output")]
     pub row_group_size: Option<u64>,
     /// Zarr version
@@ -413,14 +403,14 @@ pub struct ConvertArgs {
     /// Add metadata to the output
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Layout of the output", action = ArgAction::Append)]
     pub metadata: Vec<String>,
-    /// Nothing but the arrays
+    /// Write the arrays only, without metadata
     #[arg(long, help_heading = "Layout of the output")]
     pub no_metadata: bool,
-    /// A .pt with the bare tensor
+    /// Write a .pt that is the bare tensor
     #[arg(long, help_heading = "Layout of the output")]
     pub single: bool,
 
-    /// Show what would happen
+    /// Show what would be done
     #[arg(short = 'n', long, help_heading = "Running")]
     pub dry_run: bool,
     /// Read the output again and compare
@@ -433,14 +423,14 @@ pub struct ConvertArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
-    /// Talking.
+    /// Messages.
     #[command(flatten)]
     pub talk: TalkArgs,
-    /// JSON lines on stdout: one a file, then a summary
-    #[arg(long, help_heading = "Talking")]
+    /// JSON lines on stdout: one per file, then a summary
+    #[arg(long, help_heading = "Messages")]
     pub json: bool,
     /// No progress bar
-    #[arg(long, help_heading = "Talking")]
+    #[arg(long, help_heading = "Messages")]
     pub no_progress: bool,
 }
 
@@ -450,13 +440,13 @@ pub struct ListArgs {
     /// Files, directories, URLs, or -
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
-    /// Types, shapes and bytes too, separated by tabs
+    /// Print types, shapes and bytes too, separated by tabs
     #[arg(short = 'l', long)]
     pub long: bool,
     /// The order of the names
     #[arg(long, value_enum, default_value_t, value_name = "BY")]
     pub sort: Sort,
-    /// Raw names, each ended by a zero byte
+    /// Raw names, each followed by a zero byte
     #[arg(short = '0')]
     pub null: bool,
     /// JSON on stdout
@@ -468,7 +458,7 @@ pub struct ListArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
-    /// Talking.
+    /// Messages.
     #[command(flatten)]
     pub talk: TalkArgs,
 }
@@ -479,28 +469,28 @@ pub struct InspectArgs {
     /// Files, directories, URLs, or -
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
-    /// As a tree, repeated layers folded
+    /// Show the names as a tree, with repeated layers folded
     #[arg(long)]
     pub tree: bool,
-    /// Metadata in full, or one key of it
+    /// Show all metadata, or one key of it
     #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = "")]
     pub show_metadata: Option<String>,
-    /// The first rows of the arrays
+    /// Show the first rows of the arrays
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5")]
     pub head: Option<u64>,
-    /// The last rows of the arrays
+    /// Show the last rows of the arrays
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5")]
     pub tail: Option<u64>,
-    /// A part of the arrays, as numpy writes it: "0:5,:"
+    /// Show a part of the arrays, as in numpy: "0:5,:"
     #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
     pub slice: Option<String>,
-    /// Count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation
+    /// Show count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation
     #[arg(long)]
     pub stats: bool,
-    /// A small histogram beside each array
+    /// Show a small histogram beside each array
     #[arg(long)]
     pub hist: bool,
-    /// SHA-256 of the logical values, the same in every format
+    /// Show the SHA-256 of the logical values, the same in every format
     #[arg(long)]
     pub checksum: bool,
     /// JSON on stdout
@@ -512,7 +502,7 @@ pub struct InspectArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
-    /// Talking.
+    /// Messages.
     #[command(flatten)]
     pub talk: TalkArgs,
 }
@@ -520,9 +510,9 @@ pub struct InspectArgs {
 /// `npk diff`.
 #[derive(Args, Debug, Clone)]
 pub struct DiffArgs {
-    /// One file
+    /// The first file
     pub a: String,
-    /// The other
+    /// The second file
     pub b: String,
     /// Relative tolerance
     #[arg(long, default_value_t = 0.0, value_name = "R")]
@@ -530,13 +520,13 @@ pub struct DiffArgs {
     /// Absolute tolerance
     #[arg(long, default_value_t = 0.0, value_name = "A")]
     pub atol: f64,
-    /// NaN equals NaN (bit-identical ones always do)
+    /// Treat NaN as equal to NaN (bit-identical ones always are)
     #[arg(long)]
     pub equal_nan: bool,
     /// Compare values across types
     #[arg(long)]
     pub ignore_dtype: bool,
-    /// Metadata too
+    /// Compare metadata too
     #[arg(long)]
     pub compare_metadata: bool,
     /// JSON on stdout
@@ -548,7 +538,7 @@ pub struct DiffArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
-    /// Talking.
+    /// Messages.
     #[command(flatten)]
     pub talk: TalkArgs,
 }
@@ -565,7 +555,7 @@ pub struct VerifyArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
-    /// Talking.
+    /// Messages.
     #[command(flatten)]
     pub talk: TalkArgs,
 }

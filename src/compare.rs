@@ -21,11 +21,11 @@ pub struct Rules {
     pub atol: f64,
     /// NaN equals NaN; bit-identical ones always do.
     pub equal_nan: bool,
-    /// Values count, types do not.
+    /// Compare values, whatever their types.
     pub ignore_dtype: bool,
 }
 
-/// How one array fares.
+/// The result for one array.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Equal.
@@ -34,7 +34,7 @@ pub enum Verdict {
     OnlyA,
     /// Only in the second.
     OnlyB,
-    /// Types or shapes differ, or one cannot be read: the sentence says how.
+    /// Types or shapes differ, or one cannot be read; the text says which.
     NotComparable(String),
     /// Values differ.
     Different(Difference),
@@ -57,7 +57,7 @@ pub struct Difference {
     pub largest_relative: f64,
 }
 
-/// The verdict on each name, in the first source's order, then what only the second has.
+/// The verdict on each name: those of the first source in its order, then those that only the second has.
 ///
 /// # Errors
 /// Reading errors.

@@ -9,7 +9,7 @@ use crate::location::{Kind, Location};
 pub struct Detected {
     /// Its format.
     pub format: &'static dyn Format,
-    /// Where bytes and extension disagree: a word about it.
+    /// A warning where bytes and extension disagree.
     pub warning: Option<String>,
 }
 
@@ -34,7 +34,7 @@ pub fn named(name: &str) -> Result<&'static dyn Format> {
     })
 }
 
-/// The format that a file name stands for, by its longest known ending.
+/// The format of a file name, by its longest known ending.
 pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
     let lower = file_name.to_ascii_lowercase();
     let mut best: Option<(usize, &'static dyn Format)> = None;
@@ -109,7 +109,7 @@ fn look(at: &Location) -> Result<Detected> {
     }
 }
 
-/// Things that are often met in the place of data, and formats known by name only.
+/// Files often found in place of data, and formats known by name only.
 pub fn known_stranger(head: &[u8], file_name: &str) -> Option<Error> {
     let text = String::from_utf8_lossy(&head[..head.len().min(512)]).to_ascii_lowercase();
     let trimmed = text.trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']);
@@ -153,7 +153,7 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
     })
 }
 
-/// What is said of an input that is not there: a link that leads nowhere, or a name that is near another.
+/// The error for an input that does not exist: a dangling link, or a name close to another.
 pub fn absent(at: &Location) -> Error {
     let target = at.local_path().and_then(|path| std::fs::read_link(path).ok());
     if let Some(target) = target {

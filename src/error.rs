@@ -1,7 +1,7 @@
 //! The library's one error type: what went wrong, where, and what to do next.
 //!
 //! An error carries a [`Kind`], which decides the exit code, the file and the array it concerns (each added once, by the
-//! room that knows it), a message with the numbers, and a hint. [`crate::report`] prints it; nothing else does.
+//! module that knows it), a message with the numbers, and a hint. [`crate::report`] prints it; nothing else does.
 
 use std::fmt;
 
@@ -115,7 +115,7 @@ impl Error {
         self.0.array.get_or_insert_with(|| array.into());
         self
     }
-    /// Adds to the message of what is said of an array, here and in the further errors of the pass.
+    /// Adds `more` to the messages about `array`, here and in the further errors of the pass.
     pub fn say_more(mut self, array: &str, more: &str) -> Error {
         for error in &mut self.0.more {
             if error.0.array.as_deref() == Some(array) {
@@ -132,7 +132,7 @@ impl Error {
         self.0.hint = Some(hint.into());
         self
     }
-    /// Adds the cause, which is printed once, behind the message.
+    /// Adds the cause, which is printed once, after the message.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.0.source = Some(source.into());
         self
@@ -204,7 +204,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// System errors without a better word: out of space and the like.
+/// System errors with no better description: out of space and the like.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
         // One of ours that went through a reader or writer comes out as it was.

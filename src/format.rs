@@ -1,4 +1,4 @@
-//! The traits by which formats, adapters and the pipe know each other.
+//! The traits between formats, adapters and the pipe.
 //!
 //! # Call order
 //! A source: [`Format::open`] → [`Source::plan`] → [`Source::want`] once → then **either** [`Source::random`] (any rows,
@@ -20,13 +20,13 @@ use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Logical, Plan};
 pub enum Sniff {
     /// Not this format.
     No,
-    /// Could be (text formats: nothing speaks against it).
+    /// Could be (text formats, which have no signature).
     Maybe,
     /// The signature is there.
     Yes,
 }
 
-/// What detection may look at: the first 4 KiB, and ranged reads where the location is no pipe.
+/// What detection may look at: the first 4 KiB, and ranged reads where the location is not a pipe.
 pub struct Head<'a> {
     /// The location: its name, its directory entries.
     pub location: &'a Location,
@@ -97,12 +97,12 @@ pub trait Format: Sync {
     fn extensions(&self) -> &'static [&'static str];
     /// A line for the format table: what is read and written.
     fn about(&self) -> &'static str;
-    /// Does this look like it? Never an error for bytes that are not of this format.
+    /// Whether this looks like the format. Bytes of another format are never an error.
     ///
     /// # Errors
     /// Only where the location cannot be read.
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff>;
-    /// Can it stand at the end of a pipe?
+    /// Whether it can be read from or written to a pipe.
     fn streams(&self) -> Streams {
         Streams::default()
     }
@@ -118,15 +118,15 @@ pub trait Format: Sync {
     fn is_directory(&self) -> bool {
         false
     }
-    /// Whether `open` minds [`ReadOptions::group`] itself; for other formats a group is a prefix of names.
+    /// Whether `open` handles [`ReadOptions::group`] itself; for other formats a group is a prefix of names.
     fn has_groups(&self) -> bool {
         false
     }
-    /// Whether outputs can be merged into and appended to.
+    /// Whether an existing output can be merged into and appended to.
     fn grows(&self) -> bool {
         false
     }
-    /// The layout flags that its writer minds: `compression`, `chunk-shape` and so on.
+    /// The layout flags that its writer uses: `compression`, `chunk-shape` and so on.
     fn layout_flags(&self) -> &'static [&'static str] {
         &[]
     }
@@ -196,7 +196,7 @@ pub trait Source: Send {
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
         None
     }
-    /// Where the array's bytes (C order, little-endian, whole) lie ready in a local file: pieces in row order that
+    /// Where the array's bytes (C order, little-endian, whole) are in a local file: pieces in row order that
     /// together are the array.
     fn extents(&self, _array: usize) -> Option<Vec<Extent>> {
         None
@@ -226,7 +226,7 @@ pub trait Job: Send {
 
 /// Random access to rows.
 pub trait ReadRows: Send + Sync {
-    /// The first cheap boundary behind `row` (a chunk, a row group, a segment); `u64::MAX` where any cut is as good.
+    /// The first cheap boundary after `row` (a chunk, a row group, a segment); `u64::MAX` where any cut is as good.
     fn cut(&self, _array: usize, _row: u64) -> u64 {
         u64::MAX
     }
@@ -241,20 +241,20 @@ pub trait ReadRows: Send + Sync {
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()>;
 }
 
-/// A transformation that needs the chunks in order (codes of text, offsets, columns side by side). Stateless ones wrap
+/// A transformation that needs the chunks in order (text to codes, offsets, columns side by side). Stateless ones wrap
 /// the source instead.
 pub trait Stage: Send {
-    /// What comes out, for this plan.
+    /// The outgoing plan.
     fn plan(&self) -> &Plan;
-    /// The order that comes out where chunks go in as `order`.
+    /// The order of the outgoing chunks where the incoming ones have `order`.
     fn order(&self, order: Order) -> Order {
         order
     }
-    /// The order that must go in.
+    /// The order that the incoming chunks must have.
     fn wants(&self) -> Order {
         Order::Any
     }
-    /// Takes a chunk (array index of the plan before), emits chunks (of [`Stage::plan`]).
+    /// Takes a chunk (indexed by the incoming plan), emits chunks (indexed by [`Stage::plan`]).
     ///
     /// # Errors
     /// Values that cannot be taken.
@@ -296,11 +296,11 @@ pub trait Sink: Send {
     fn slots(&self, _array: usize) -> Option<Vec<Extent>> {
         None
     }
-    /// The commit: the output appears whole, or not at all. `end` tells the final rows of every array, and their
+    /// The commit: the output appears whole, or not at all. `end` has the final rows of every array, and their
     /// metas with categories complete.
     ///
     /// # Errors
-    /// Disk full and the like; nothing is left behind then.
+    /// Disk full and the like; then nothing is left behind.
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary>;
 }
 
@@ -335,13 +335,13 @@ pub struct Encoded {
     pub rows: u64,
     /// The array (the first, in a table).
     pub array: usize,
-    /// What the sink's `append` knows to take.
+    /// What the sink's own `append` expects.
     pub payload: Box<dyn Any + Send>,
 }
 
 /// Writing by position.
 pub trait WriteRows: Send + Sync {
-    /// Where a piece that begins at `row` had best end (a chunk of the output); `u64::MAX` where any cut will do.
+    /// Where a piece that begins at `row` should end (a chunk of the output); `u64::MAX` where any cut will do.
     fn cut(&self, _array: usize, _row: u64) -> u64 {
         u64::MAX
     }
@@ -353,14 +353,14 @@ pub trait WriteRows: Send + Sync {
     fn write(&self, chunk: &Chunk) -> Result<()>;
 }
 
-/// What became of an output.
+/// The result of writing an output.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Bytes of the output.
     pub bytes: u64,
     /// Files of the output, where it is more than one.
     pub files: u64,
-    /// Things the user should hear.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -381,7 +381,7 @@ pub struct ReadOptions {
     pub skip_unsupported: bool,
     /// How ragged lists come: refused unless this says `offsets`.
     pub ragged_offsets: bool,
-    /// What becomes of repeated names.
+    /// What to do with repeated names.
     pub on_duplicate: OnDuplicate,
     /// Which arrays will be read, where the caller knows: of others a source need tell no more than their names.
     pub choice: Option<Choice>,
@@ -426,7 +426,7 @@ pub enum OnDuplicate {
     Last,
 }
 
-/// A yes, a no, or a look at the data.
+/// Yes, no, or decided by the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Auto {
     /// The data decides.

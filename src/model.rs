@@ -272,7 +272,7 @@ pub enum Logical {
     Decimal {
         /// Digits in all.
         precision: u8,
-        /// Digits behind the point.
+        /// Digits after the decimal point.
         scale: i8,
     },
     /// Integer codes (the array's dtype) into categories; nulls by the chunk's mask.
@@ -365,7 +365,7 @@ impl Categories {
     pub fn kind(&self) -> &CategoryKind {
         &self.kind
     }
-    /// How many there are by now.
+    /// How many there are so far.
     pub fn len(&self) -> usize {
         self.items.read().map(|i| i.len()).unwrap_or(0)
     }
@@ -389,7 +389,7 @@ impl Categories {
     }
 }
 
-/// One logical array: a tensor, a data set, a column.
+/// One logical array: a tensor, a dataset, a column.
 #[derive(Clone, Debug)]
 pub struct ArrayMeta {
     /// Any non-empty UTF-8 string.
@@ -398,9 +398,9 @@ pub struct ArrayMeta {
     pub dtype: Dtype,
     /// What they mean.
     pub logical: Logical,
-    /// Rows; `None` while only reading tells (a pipe, a CSV part). 1 for rank 0.
+    /// Rows; `None` where only reading shows them (a pipe, a CSV part). 1 for rank 0.
     pub rows: Option<u64>,
-    /// The dimensions behind the first.
+    /// The dimensions after the first.
     pub inner: Vec<u64>,
     /// Rank 0: one element, no dimensions.
     pub scalar: bool,
@@ -608,7 +608,7 @@ pub struct Plan {
     pub kept: Vec<Kept>,
 }
 
-/// A logical array, and the plain arrays that stand for it in a sink that lacks nulls, text, lists or its dtype.
+/// A logical array, and the plain arrays that hold it in a sink that lacks nulls, text, lists or its dtype.
 ///
 /// Only what the sink's [`crate::format::Holds`] lacks is listed. A sink with a side file writes and records times,
 /// dictionaries, packed elements, rank 0 and [`ArrayMeta::was`] by itself, from the array's own meta.
@@ -616,7 +616,7 @@ pub struct Plan {
 pub struct Kept {
     /// The logical array as the sink was to get it: name, dtype, logical type, nulls, `was`, attributes.
     pub meta: ArrayMeta,
-    /// How `values` tells its values.
+    /// How `values` holds the values.
     pub form: Form,
     /// The array (by name) of the values, codes, bits or inner elements.
     pub values: String,
@@ -629,7 +629,7 @@ pub struct Kept {
 /// How a [`Kept`] array's values are stored.
 #[derive(Clone, Debug)]
 pub enum Form {
-    /// As they are (only a mask stands beside them).
+    /// As they are (only a mask is added).
     Same,
     /// Widened, exactly, to the stored array's float type (bfloat16 as float32, float8 as float16).
     Widened,
@@ -674,7 +674,7 @@ pub type Mask = Buf;
 pub struct Chunk {
     /// Index into the plan's arrays.
     pub array: usize,
-    /// The first row's number, or [`Chunk::NEXT`] where only the order of delivery tells.
+    /// The first row's number, or [`Chunk::NEXT`] where the order of delivery decides.
     pub first_row: u64,
     /// How many rows.
     pub rows: u64,
@@ -685,7 +685,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// A `first_row` that says: behind the rows of this array delivered before. The pipe fills it in.
+    /// A `first_row` that means: after the rows of this array delivered before. The pipe fills it in.
     pub const NEXT: u64 = u64::MAX;
 
     /// Rows of fixed size without nulls.

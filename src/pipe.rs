@@ -1,11 +1,11 @@
 //! The only driver: moves chunks from a source to a sink on all cores, within a memory budget.
 //!
-//! Three roads, the first that fits is taken, array by array or as a whole:
-//! 1. **copy** ([`position`], [`copy`]): source extents meet sink slots: the kernel copies file to file.
+//! There are three roads; the first that fits is taken, array by array or for the whole:
+//! 1. **copy** ([`position`], [`copy`]): both ends know where the bytes are; the kernel copies file to file.
 //! 2. **both ends random** ([`position`]): blocks of rows are read and written by position on all cores.
 //! 3. **in turn** ([`turn`]): pieces are decoded and blocks encoded on all cores; stages and `append` run in order.
 //!
-//! Where the order or the row counts that the sink needs cannot be had, a [`spool`] on disk stands between.
+//! Where the source cannot give the order or the row counts that the sink needs, its data first goes to a [`spool`] on disk.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -71,7 +71,7 @@ impl Settings {
     }
 }
 
-/// What a sink is made from once the pipe knows what it will get.
+/// Makes the sink, once the pipe knows the plan.
 pub type Create<'a> = &'a mut dyn FnMut(&Plan) -> Result<Box<dyn Sink>>;
 
 /// Moves every array of the source's plan through the stages into a new sink, and commits it.
@@ -183,7 +183,7 @@ pub fn with_random(mut source: Box<dyn Source>, arrays: &[usize], settings: &Set
     Ok((Box::new(spooled), reader))
 }
 
-/// A source and the stages behind it, spooled: rows known, random access.
+/// A source and its stages, spooled: rows known, random access.
 ///
 /// # Errors
 /// Reading errors; disk full.
@@ -287,7 +287,7 @@ fn open_source(source: &mut Box<dyn Source>, stages: &[Box<dyn Stage>], order: O
     Ok(if source.random().is_some() { wish } else { given })
 }
 
-/// Do chunks that come as `given` suit a taker of `wanted`?
+/// Whether chunks in the order `given` suit a taker that wants `wanted`.
 fn suits(given: Order, wanted: Order, arrays: usize) -> bool {
     arrays <= 1 || wanted == Order::Any || given == wanted
 }
@@ -324,7 +324,7 @@ fn flush(stages: &mut [Box<dyn Stage>], emit: Emit<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counts rows per array: fills in `first_row`, and compares with what was announced.
+/// Counts rows per array: fills in `first_row`, and compares with the plan.
 struct Rows {
     names: Vec<String>,
     announced: Vec<Option<u64>>,
@@ -352,7 +352,7 @@ impl Rows {
         *seen += chunk.rows;
         Ok(())
     }
-    /// Every announced row must have come: a short array is never written.
+    /// Every row of the plan must have come: a short array is never written.
     fn check(&self, end: &mut Plan) -> Result<()> {
         for (i, meta) in end.arrays.iter_mut().enumerate() {
             if self.done[i] {
@@ -369,7 +369,7 @@ impl Rows {
     }
 }
 
-/// Reads rows, and makes sure that exactly these came.
+/// Reads rows, and checks that exactly these were delivered.
 fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
     let mut next = rows.start;
     reader.read(array, rows.clone(), &mut |chunk| {
@@ -386,7 +386,7 @@ fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emi
     }
 }
 
-/// Bytes of a row of each array; of text about, told once from what the reader says that all rows cost.
+/// Bytes of a row of each array; for text an average, from the reader's cost of all rows.
 #[derive(Default)]
 struct RowBytes(std::collections::HashMap<usize, u64>);
 

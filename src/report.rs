@@ -22,12 +22,12 @@ pub fn exit_code(error: &Error) -> u8 {
     }
 }
 
-/// How loud and how colourful.
+/// How much is printed, and whether in colour.
 #[derive(Clone, Copy, Debug)]
 pub struct Voice {
     /// Errors only.
     pub quiet: bool,
-    /// 0, 1, 2: more words.
+    /// 0, 1 or 2: more messages.
     pub verbose: u8,
     /// Colours on stderr.
     pub color_err: bool,
@@ -85,7 +85,7 @@ impl Voice {
             self.say("1;33", "warning", text);
         }
     }
-    /// A word by the way.
+    /// A note.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             self.say("1;34", "note", text);

@@ -1,6 +1,6 @@
 //! `npk.json`, the side file of a store: what NumPack's metadata cannot hold.
 //!
-//! Written only where there is something to say, ignored by NumPack, and never stronger than the data: an entry whose
+//! Written only where there is something to say, ignored by NumPack, and it never overrules the data: an entry whose
 //! array has another dtype or shape by now is dropped with a note. Losing the file loses only types: times, codes and
 //! masks are then plain integers and bools.
 //!
@@ -385,15 +385,15 @@ pub fn merged(old: Option<&[u8]>, stay: &[String], new: Option<&[u8]>, added: &[
 pub struct Grown {
     /// Its name.
     pub name: String,
-    /// The type and shape of its stored values by now.
+    /// The type and shape of its stored values now.
     pub dtype: Dtype,
     /// As above.
     pub shape: Vec<u64>,
-    /// Its categories by now, where it has some.
+    /// Its categories now, where it has some.
     pub categories: Option<Arc<Categories>>,
     /// Its mask, where it got one.
     pub valid: Option<String>,
-    /// Whether codes of -1 are nulls by now.
+    /// Whether codes of -1 are nulls now.
     pub nulls: bool,
 }
 
@@ -464,11 +464,11 @@ pub enum How {
     Dictionary,
     /// They are codes of these texts.
     Codes(Vec<Vec<u8>>),
-    /// They lie end to end; the stored array of this index cuts them.
+    /// They are end to end; the stored array of this index holds the offsets between rows.
     Offsets(usize),
 }
 
-/// Folds stored arrays into the logical ones that the side file's bytes tell of; fills in the plan's attributes, groups,
+/// Folds stored arrays into the logical ones that the side file describes; fills in the plan's attributes, groups,
 /// tables, and notes of what was dropped.
 pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<Folded> {
     let side = match side.map(serde_json::from_slice::<Side>) {
@@ -552,7 +552,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
     all
 }
 
-/// Where rows begin among `values` elements: stored int64 offsets from row `first` on, which never fall.
+/// Where rows begin among `values` elements: stored int64 offsets from row `first` on, which never decrease.
 ///
 /// # Errors
 /// Corrupt, naming the offset.

@@ -78,12 +78,12 @@ impl Store {
     /// Opens a store; reads its metadata only.
     ///
     /// # Errors
-    /// Missing, or no store.
+    /// Missing, or not a store.
     ///
     /// # Maps
-    /// The arrays are maps of the store's files: while they are used, these files must not be cut or overwritten in place
-    /// (as for every map: a program that reads what was cut off is killed by the system). Whatever this crate does to a
-    /// store leaves the old rows where they are: it appends behind them, and replaces whole files by others.
+    /// The arrays are maps of the store's files: while they are used, these files must not be truncated or overwritten in place
+    /// (as with every map, reading what was cut off gets the program killed). Whatever this crate does to a
+    /// store leaves the old rows where they are: it appends after them, and replaces whole files by others.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref().to_path_buf();
         let at = Location::local(&path);
@@ -96,8 +96,8 @@ impl Store {
         self.source.plan()
     }
 
-    /// An array's values. Mapped without a copy where its rows lie in one file; copied where some are deleted, or
-    /// where they lie in several segments ([`Array::is_copy`] tells). Of nullable arrays these are the values alone.
+    /// An array's values. Mapped without a copy where its rows are in one file; copied where some are deleted, or
+    /// where they are in several segments (see [`Array::is_copy`]). Of nullable arrays these are the values alone.
     ///
     /// # Errors
     /// No such array; text and lists, which have no one shape; damage.
@@ -180,7 +180,7 @@ impl Array {
     pub fn buffer(&self) -> Buf {
         self.bytes.clone()
     }
-    /// A view of the elements. Bools are bytes: look at them as `u8` with [`Array::bytes_view`].
+    /// A view of the elements. Bools are bytes: view them as `u8` with [`Array::bytes_view`].
     ///
     /// # Errors
     /// Where `T` is not the array's type.
@@ -190,7 +190,7 @@ impl Array {
         }
         self.typed()
     }
-    /// A view of the bytes, with one more dimension behind for elements of several bytes.
+    /// A view of the bytes, with one more dimension at the end for elements of several bytes.
     ///
     /// # Errors
     /// None for arrays of a store.

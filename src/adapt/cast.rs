@@ -20,7 +20,7 @@ pub fn cast(values: &Buf, from: Dtype, to: Dtype, lossy: bool) -> std::result::R
     by(values, from, to, if lossy { Rule::Rounded } else { Rule::Exact })
 }
 
-/// Casts all elements, whatever becomes of them: where some stand at nulls, and the others are checked on their own.
+/// Casts all elements without a check: for values of which some are at nulls, where the others are checked on their own.
 pub fn unchecked(values: &Buf, from: Dtype, to: Dtype) -> Buf {
     by(values, from, to, Rule::Any).unwrap_or_default()
 }

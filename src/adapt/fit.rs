@@ -71,7 +71,7 @@ pub struct Policy {
     pub skip_unsupported: bool,
     /// The sink's name, for messages.
     pub sink: &'static str,
-    /// Whether the sink marks arrays, so that nulls and types that it lacks come back.
+    /// Whether the sink marks arrays (see [`crate::sidecar::MARK`]), so that nulls and types that it lacks come back.
     pub marks: bool,
 }
 
@@ -95,7 +95,7 @@ enum Outcome {
     Skipped(String),
 }
 
-/// Wraps the source in what is needed. Notes tell what changed its kind without changing a value.
+/// Wraps the source in the changes it needs. The notes list types that changed without a change of value.
 ///
 /// # Errors
 /// Refused: everything that the sink cannot hold.
@@ -164,7 +164,7 @@ fn first_uneven(source: &mut dyn Source, array: usize) -> Option<(u64, u64, u64)
     found.get()
 }
 
-/// As [`fit`], behind stages whose plan this is.
+/// As [`fit`], after stages that end in this plan.
 ///
 /// # Errors
 /// As [`fit`].
@@ -222,7 +222,7 @@ fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>,
     Ok((fitted, notes))
 }
 
-/// Masks that nothing in the output ties to their arrays.
+/// A note on masks that nothing in the output links to their arrays.
 fn lost_masks(fitted: &[Fitted], holds: &Holds, policy: &Policy) -> Option<String> {
     if holds.sidecar || policy.marks {
         return None;
@@ -440,14 +440,14 @@ fn element(value: &str, meta: &ArrayMeta) -> Result<Vec<u8>> {
 
 /// The changes of all arrays together.
 struct Fitting {
-    /// What comes out of the stateless changes.
+    /// The plan after the stateless changes.
     middle: Plan,
     made: Vec<Made>,
-    /// What comes out in the end.
+    /// The plan after all changes.
     out: Plan,
     /// Text and lists, if there are any to change.
     flats: Option<Vec<Flat>>,
-    /// Nothing changes at all.
+    /// Whether nothing changes at all.
     same: bool,
 }
 

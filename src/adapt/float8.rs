@@ -81,7 +81,7 @@ fn nan(dtype: Dtype, value: f32) -> u8 {
     }
 }
 
-/// The code of the nearest magnitude; 0x80 stands for the NaN of the FNUZ kinds. Codes up to `last` ascend.
+/// The code of the nearest magnitude; 0x80 is the NaN of the FNUZ kinds. Codes up to `last` ascend.
 fn magnitude(dtype: Dtype, values: &[f32; 256], magnitude: f32) -> u8 {
     let last: u8 = match dtype {
         Dtype::F8E4m3 => 0x7E,

@@ -1,5 +1,5 @@
-//! Plain arrays that stand for logical ones in a format without nulls, become those again: the way back of `fit`, where
-//! attributes tell of it (see [`crate::sidecar::MARK`]).
+//! Turns plain arrays back into the logical ones that they hold: undoes `fit` for formats that record it in attributes
+//! (see [`crate::sidecar::MARK`]).
 
 use std::ops::Range;
 use std::sync::Arc;

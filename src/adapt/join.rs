@@ -356,7 +356,7 @@ fn same_type(a: &ArrayMeta, b: &ArrayMeta) -> Option<String> {
     Some(ArrayMeta { nulls: false, ..finer.clone() }.type_name())
 }
 
-/// All categories that are known by now, in the order of the parts.
+/// All categories known so far, in the order of the parts.
 fn merged_categories(parts: &[Part], indexes: &[HashMap<&str, usize>], name: &str, lead: &Arc<Categories>) -> Merged {
     let categories = Categories::new(lead.kind().clone(), Vec::new());
     let merged = Merged { categories, index: Mutex::new(HashMap::new()) };

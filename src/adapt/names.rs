@@ -57,7 +57,7 @@ pub fn natural(a: &str, b: &str) -> Ordering {
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
-    /// What stands between the stars.
+    /// The literal text between the stars.
     parts: Vec<Vec<u8>>,
 }
 
@@ -101,7 +101,7 @@ impl Pattern {
     }
 }
 
-/// The patterns that one option value stands for: itself where an array has exactly this name, else split at commas.
+/// The patterns in one option value: the value itself where an array has exactly this name, else its parts between commas.
 fn split<'a>(value: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
     if exists(value) || !value.contains(',') {
         return vec![value];
@@ -222,7 +222,7 @@ fn no_prefix(prefix: &str, names: &[&str]) -> Error {
 pub struct Renaming {
     /// The one resulting array's name.
     pub name: Option<String>,
-    /// Prefixes to take off; each only where it is there.
+    /// Prefixes to remove, each where a name begins with it.
     pub strip_prefix: Vec<String>,
     /// Old → new, by exact name.
     pub rename: Vec<(String, String)>,
@@ -235,7 +235,7 @@ pub struct Renaming {
 }
 
 impl Renaming {
-    /// Whether nothing is to be done.
+    /// Whether nothing is renamed.
     pub fn is_empty(&self) -> bool {
         self.name.is_none()
             && self.strip_prefix.is_empty()
@@ -294,7 +294,7 @@ impl Renaming {
     }
 }
 
-/// Which of the names stay where `--on-duplicate first` or `last` says so; otherwise all.
+/// Which names stay with `--on-duplicate first` or `last`; with the other choices all.
 pub fn kept_of_repeated(names: &[String], on_duplicate: OnDuplicate) -> Vec<usize> {
     let mut kept: Vec<usize> = match on_duplicate {
         OnDuplicate::Error | OnDuplicate::Rename => return (0..names.len()).collect(),
@@ -311,7 +311,7 @@ pub fn kept_of_repeated(names: &[String], on_duplicate: OnDuplicate) -> Vec<usiz
     kept
 }
 
-/// `--name` fits one resulting array.
+/// Checks that there is just one array for `--name`.
 ///
 /// # Errors
 /// Usage, with the names.
@@ -354,7 +354,7 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
 /// Refuses repeated names, or makes the later ones unique with `rename`.
 ///
 /// # Errors
-/// Usage, with the sentence of `say`.
+/// Usage, with the message that `say` gives.
 pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate, say: impl Fn(&str) -> String) -> Result<()> {
     let mut seen: HashSet<String> = HashSet::new();
     let all: HashSet<String> = if on_duplicate == OnDuplicate::Rename { names.iter().cloned().collect() } else { HashSet::new() };

@@ -1,4 +1,4 @@
-//! Columns that folders named `key=value` stand for (Hive-style partitions): the same value in every row of a part.
+//! Columns from folders named `key=value` (Hive-style partitions): the same value in every row of a part.
 //!
 //! A key is an int64 column where every part's value is an integer as it would be printed, else text. `%2F` and the like
 //! are decoded, `__HIVE_DEFAULT_PARTITION__` is null.
@@ -48,7 +48,7 @@ impl Partitions {
         self.keys.is_empty()
     }
 
-    /// The source with its folders' columns behind its own. A column that the file has itself stays the file's.
+    /// The source with its folders' columns after its own. A column that the file has itself is kept.
     ///
     /// # Errors
     /// Usage: a key that this source's folders do not have.
@@ -90,7 +90,7 @@ impl Partitions {
     }
 }
 
-/// `%20` and the like as the bytes they stand for; what is no such code stays.
+/// Decodes `%20` and the like; other text stays as it is.
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

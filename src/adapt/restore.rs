@@ -7,7 +7,7 @@ use crate::format::Source;
 use crate::model::{Dtype, Values};
 use crate::pipe::{Settings, all_chunks};
 
-/// Narrows arrays whose `was` is among `dtypes`, after looking at all their values. Says which did not fit any more.
+/// Narrows arrays whose `was` is among `dtypes`, after checking all their values. Notes name those that no longer fit.
 ///
 /// # Errors
 /// Reading errors.

@@ -52,7 +52,7 @@ struct State {
 }
 
 impl FlatStage {
-    /// `arrays`: what comes in; `flats`: what happens to each; `plan`: what goes out.
+    /// `arrays`: the incoming arrays; `flats`: what happens to each; `plan`: the outgoing plan.
     pub fn new(arrays: &[ArrayMeta], flats: Vec<Flat>, plan: Plan) -> FlatStage {
         FlatStage {
             plan,
@@ -139,7 +139,7 @@ impl Stage for FlatStage {
     }
 }
 
-/// Columns side by side: some incoming arrays become one `[rows, columns]` matrix, the others pass behind it.
+/// Columns side by side: some incoming arrays become one `[rows, columns]` matrix, the others follow it unchanged.
 pub struct StackStage {
     plan: Plan,
     dtype: Dtype,

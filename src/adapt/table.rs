@@ -11,7 +11,7 @@ use crate::model::{ArrayMeta, Column, Dtype, Logical, Plan, Table};
 /// `--layout`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// A matrix where nothing speaks against it.
+    /// A matrix where all columns allow it, else columns.
     #[default]
     Auto,
     /// An array a column.
@@ -20,7 +20,7 @@ pub enum Layout {
     Matrix,
 }
 
-/// A source and the stages behind it.
+/// A source and the stages that follow it.
 pub type Staged = (Box<dyn Source>, Vec<Box<dyn Stage>>);
 
 /// Tables keep only the columns whose arrays are still there, in the arrays' order.
@@ -265,7 +265,7 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
 /// another unit.
 ///
 /// # Errors
-/// Missing: a pattern that matches nothing; refused: an array that is no number, or no time of this kind.
+/// Missing: a pattern that matches nothing. Refused: an array that is not numeric, or not a time of this kind.
 pub fn cast_arrays(
     source: Box<dyn Source>,
     casts: &[(Option<String>, Dtype)],

@@ -29,7 +29,7 @@ impl Rescale {
     /// Rescales every element.
     ///
     /// # Errors
-    /// Refused, with the index, where a count passes the new type's range, or is no whole number of it.
+    /// Refused, with the index, where a count is out of the new type's range or not a whole number of its units.
     pub fn apply(&self, values: &Buf, array: &str, first_element: u64) -> Result<Buf> {
         let wide: Vec<i64> = match self.from {
             Dtype::I32 => typed::<i32>(values).iter().map(|v| *v as i64).collect(),

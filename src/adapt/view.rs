@@ -13,9 +13,9 @@ use crate::model::{ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logic
 pub enum Change {
     /// Cast between dtypes; `lossy` lets it round.
     Cast {
-        /// The dtype that comes.
+        /// The incoming dtype.
         from: Dtype,
-        /// The dtype that goes.
+        /// The outgoing dtype.
         to: Dtype,
         /// Whether it may round.
         lossy: bool,
@@ -24,7 +24,7 @@ pub enum Change {
     Rescale(time::Rescale),
     /// NaT becomes null.
     NatToNull,
-    /// The mask goes; what stands at nulls stays as it is (0, NaN, empty).
+    /// Drops the mask; the values at nulls stay as they are (0, NaN, empty).
     DropMask,
     /// This element (bytes) at every null, and no mask.
     Fill(Vec<u8>),
@@ -32,7 +32,7 @@ pub enum Change {
     Mask,
     /// Null anywhere is an error.
     RefuseNulls,
-    /// Dictionary codes to what they stand for: text, or elements of fixed size.
+    /// Dictionary codes to their categories: text, or elements of fixed size.
     Decode {
         /// What the codes point into.
         categories: Arc<Categories>,
@@ -41,7 +41,7 @@ pub enum Change {
         /// The elements' dtype, where they have a fixed size.
         fixed: Option<Dtype>,
     },
-    /// This value in every row, whatever comes.
+    /// This value in every row, whatever the input.
     Constant {
         /// Its bytes.
         element: Vec<u8>,
@@ -66,7 +66,7 @@ pub struct Made {
     pub changes: Vec<Change>,
 }
 
-/// A source behind stateless changes. An array of the source may be used for several arrays of the view.
+/// A source seen through stateless changes. An array of the source may be used for several arrays of the view.
 pub struct View {
     inner: Box<dyn Source>,
     plan: Plan,
@@ -148,7 +148,7 @@ impl Source for View {
     }
 }
 
-/// Dictionaries as what they stand for.
+/// Dictionaries as the values of their categories.
 pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
     let mut plan = source.plan().clone();
     let mut any = false;
@@ -177,7 +177,7 @@ pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
     if any { Box::new(View::new(source, plan, made)) } else { source }
 }
 
-/// The same changes behind other stages.
+/// The same changes as a stage, after other stages.
 pub struct ViewStage {
     plan: Plan,
     made: Vec<Made>,

@@ -36,7 +36,7 @@ pub fn checksums(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Opt
 struct Hasher {
     sha: Sha256,
     item: u64,
-    /// Text: the bytes, which come behind all offsets.
+    /// Text: the bytes, which follow all offsets.
     tail: Option<File>,
     end: u64,
     started: bool,

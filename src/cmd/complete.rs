@@ -33,7 +33,7 @@ fn formats() -> Vec<CompletionCandidate> {
     FORMATS.iter().map(|f| CompletionCandidate::new(f.name()).help(Some(f.about().into()))).collect()
 }
 
-/// The arrays of the first word of the command line that is a file or directory; what stands before a comma stays.
+/// The arrays of the first word of the command line that is a file or directory; the part before a comma stays.
 fn arrays(current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let words = std::env::args_os().skip_while(|a| a != "--").skip(3);

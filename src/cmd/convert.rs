@@ -51,7 +51,7 @@ struct Job<'a> {
     policy: Policy,
     layout: Layout,
     if_exists: IfExists,
-    /// Notes and warnings that were said already: each once a run, however many files it concerns.
+    /// Notes and warnings already printed: each is printed once a run, however many files it concerns.
     said: std::sync::Mutex<std::collections::HashSet<String>>,
     /// The folders that this run made for its outputs.
     made: std::sync::Mutex<Vec<std::path::PathBuf>>,
@@ -195,7 +195,7 @@ impl Tally {
     }
 }
 
-/// Several files at once, sharing threads and memory; told in the order in which they end.
+/// Several files at once, sharing threads and memory; reported in the order in which they end.
 fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let next = AtomicUsize::new(0);
@@ -424,7 +424,7 @@ fn verify_output(job: &Job<'_>, unit: &Unit, dst: &Location, format: &'static dy
     Error::all(bad)
 }
 
-/// Fits behind stages that are there already: the fit sees what comes out of them.
+/// Adds the fit after existing stages: it sees what they deliver.
 fn fit_staged(staged: Staged, holds: &crate::format::Holds, policy: &Policy) -> Result<(Staged, Vec<String>)> {
     let (source, mut stages) = staged;
     if stages.is_empty() {
@@ -437,7 +437,7 @@ fn fit_staged(staged: Staged, holds: &crate::format::Holds, policy: &Policy) -> 
     Ok(((source, stages), notes))
 }
 
-/// Layout flags that say nothing to this format, and flags of text where there is none: a word, once a run.
+/// Warns of layout flags that this format ignores, and of text flags where nothing is text; once a run.
 fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format, text_in: bool) {
     let (args, read) = (job.args, &job.args.read);
     let given = [
@@ -481,7 +481,7 @@ fn makes_folder(args: &ConvertArgs) -> bool {
     dst.is_some_and(|d| d.ends_with('/')) || args.recursive
 }
 
-/// What a format without a place for attributes leaves behind.
+/// A note on the attributes that a format cannot hold.
 fn lost_attributes(plan: &Plan, format: &dyn Format, options: &WriteOptions) -> Option<String> {
     if options.no_metadata {
         return None;

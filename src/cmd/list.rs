@@ -1,4 +1,4 @@
-//! `npk list`: array names, one a line.
+//! `npk list`: array names, one per line.
 
 use serde_json::json;
 

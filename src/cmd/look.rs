@@ -178,7 +178,7 @@ fn element(bytes: &[u8], dtype: Dtype, index: usize) -> Value {
     }
 }
 
-/// A row as a line: numbers as they are, text in quotes where it has to be told apart.
+/// A row as a line: numbers as they are, text in quotes where it would be ambiguous.
 pub fn line(value: &Value) -> String {
     match value {
         Value::String(s) => visible(s),

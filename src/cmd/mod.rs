@@ -72,7 +72,7 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// What a name or URL on the command line stands for, as an input.
+/// A name or URL on the command line, as the location of an input.
 ///
 /// # Errors
 /// Usage: a URL that cannot be.
@@ -112,7 +112,7 @@ pub fn output_location(text: &str, args: &ReadArgs) -> Result<Location> {
     })
 }
 
-/// A path that is no URL of another kind; `file://` comes off.
+/// A local path, without `file://`.
 fn plain_path(text: &str) -> Result<&str> {
     if let Some(path) = text.strip_prefix("file://") {
         return Ok(path);

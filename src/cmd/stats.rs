@@ -12,7 +12,7 @@ use crate::format::{Order, Source};
 use crate::model::{ArrayMeta, Chunk, Logical, TimeUnit, Values};
 use crate::pipe::{self, Settings};
 
-/// What `--stats` tells of an array; of complex numbers the magnitudes, of times what they stand for.
+/// The figures of `--stats` for an array: of complex numbers their magnitudes, of times the times.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// Elements (rows of text).
@@ -143,7 +143,7 @@ fn unit(time: &Logical) -> TimeUnit {
     }
 }
 
-/// Whether this element is no time: numpy's NaT.
+/// Whether this element is NaT.
 fn is_nat(meta: &ArrayMeta, value: i128) -> bool {
     matches!(meta.logical, Logical::Datetime(_) | Logical::Timedelta(_)) && value == i128::from(i64::MIN)
 }

@@ -171,7 +171,7 @@ pub fn arrow_unit(unit: &TimeUnit) -> Option<ArrowUnit> {
     })
 }
 
-/// Model type of an element that is no list and no struct.
+/// The model type of an element that is neither a list nor a struct.
 fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
     use DataType as A;
     Ok(match t {

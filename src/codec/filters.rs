@@ -439,7 +439,7 @@ pub fn lz4(input: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Bitshuffle, with or without a compressor behind it.
+/// Bitshuffle, with or without a compressor after it.
 fn unbitshuffle(params: &[u32], input: &[u8], most: usize) -> Result<Vec<u8>> {
     let size = params.get(2).copied().unwrap_or(1) as usize;
     if size == 0 || size > 1 << 16 {

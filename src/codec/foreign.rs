@@ -1,4 +1,4 @@
-//! Files that are something else than their name says: Git LFS pointers, HTML pages.
+//! Files that are not what their name says: Git LFS pointers, HTML pages.
 
 use crate::error::Error;
 

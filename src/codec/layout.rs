@@ -25,10 +25,10 @@ const PIECE_BYTES: u64 = 2 << 20;
 /// The most bytes of a piece, where rows are so wide that it takes more to read long runs.
 const MOST_PIECE_BYTES: u64 = 16 << 20;
 
-/// An array whose elements lie at `base + Σ index[k] · strides[k]` in a file.
+/// An array whose elements are at `base + Σ index[k] · strides[k]` in a file.
 #[derive(Clone, Debug)]
 pub struct Strided {
-    /// Where the element of index 0 lies.
+    /// Where the element of index 0 is.
     pub base: u64,
     /// Bytes of one element.
     pub item_bytes: u64,
@@ -58,7 +58,7 @@ impl Strided {
         Some(Strided { base, item_bytes, shape: shape.to_vec(), stride_bytes })
     }
 
-    /// Whether the elements lie in C order without gaps: then there is nothing to gather.
+    /// Whether the elements are in C order without gaps: then there is nothing to gather.
     pub fn is_c_order(&self) -> bool {
         if self.shape.contains(&0) {
             return true;
@@ -73,7 +73,7 @@ impl Strided {
         true
     }
 
-    /// The first byte behind the last element; `base` for an empty array, `None` on overflow.
+    /// The first byte after the last element; `base` for an empty array, `None` on overflow.
     pub fn end(&self) -> Option<u64> {
         if self.shape.contains(&0) {
             return Some(self.base);
@@ -142,7 +142,7 @@ impl Strided {
         Ok(out)
     }
 
-    /// The dimensions of `count` rows, without those of one element, neighbours joined where they lie in one line.
+    /// The dimensions of `count` rows, without those of one element, neighbours merged where they are contiguous.
     fn dims(&self, count: u64) -> Vec<Dim> {
         let mut dims: Vec<Dim> = Vec::with_capacity(self.shape.len());
         let mut to = self.item_bytes;

@@ -1,4 +1,4 @@
-//! What two formats share. Knows no format.
+//! What two or more formats share. Nothing here knows a format.
 
 pub mod arrow_model;
 mod blosc2;

@@ -290,7 +290,7 @@ impl NpyReader {
         self.near.get().ok_or_else(|| Error::failed("internal fault: the layout is not known"))
     }
 
-    /// Where the values lie ready, if they do.
+    /// Where the values are in the file as the model has them, if they are.
     pub fn extents(&self, leaf: usize) -> Option<Vec<Extent>> {
         let records = &self.records;
         let empty = records.bytes == Some(0) && matches!(records.leaves[leaf].item.kind, Kind::Fixed(..));

@@ -14,7 +14,7 @@ use crate::model::{Dtype, Logical, TimeUnit};
 
 /// The signature.
 pub const MAGIC: &[u8] = b"\x93NUMPY";
-/// Headers beyond this are no headers: numpy itself stops at 10,000 bytes unless told otherwise.
+/// Longer headers are refused; numpy itself stops at 10,000 bytes unless told otherwise.
 const HEADER_MAX_BYTES: u64 = 16 << 20;
 /// Nesting of the literal.
 const DEPTH_MAX: usize = 32;
@@ -47,7 +47,7 @@ pub enum Descr {
     Fields(Vec<(String, Descr)>),
 }
 
-/// Bytes of the whole header, told from the first bytes of a file (at least 12 where the file has them).
+/// The length of the whole header, from the first bytes of a file (at least 12 where the file has them).
 ///
 /// # Errors
 /// Not an npy file; an unknown version.
@@ -259,7 +259,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Up to the closing bracket; also whether a comma stood behind the last item.
+    /// Up to the closing bracket; also whether a comma followed the last item.
     fn items(&mut self, close: u8, depth: usize) -> Result<(Vec<Value>, bool)> {
         let mut items = Vec::new();
         let mut comma = false;
@@ -314,7 +314,7 @@ impl Parser<'_> {
 pub struct Leaf {
     /// The path of the field, `a.b`; empty for an element without fields.
     pub name: String,
-    /// Where it lies in the record.
+    /// Its offset in the record.
     pub offset: u64,
     /// Its type.
     pub item: Item,
@@ -350,7 +350,7 @@ pub enum Kind {
         why: String,
         /// What could help.
         hint: Option<&'static str>,
-        /// Whether the size of the element tells the size of the data.
+        /// Whether the size of the data follows from the size of the element.
         sized: bool,
     },
 }

@@ -27,6 +27,7 @@ use crate::location::Blob;
 
 mod input;
 mod machine;
+pub(crate) mod opcodes;
 mod text;
 
 pub use self::text::{long_digits, shown};
@@ -54,7 +55,7 @@ pub enum Node {
     Long(Span),
     /// A float.
     Float(f64),
-    /// Text, as it lies in the pickle.
+    /// Text, as it is in the pickle.
     Text(Span),
     /// Text that had escapes, or halves of surrogate pairs (they became escapes).
     Owned(Box<str>),
@@ -113,7 +114,7 @@ impl Pickle {
     pub fn node(&self, id: Id) -> &Node {
         self.nodes.get(id as usize).unwrap_or(&Node::None)
     }
-    /// Bytes from the pickle's start to behind its `STOP`.
+    /// Bytes from the pickle's start to the end of its `STOP`.
     pub fn used(&self) -> u64 {
         self.used
     }
@@ -206,7 +207,7 @@ impl Pickle {
     }
 }
 
-/// Reads a pickle that lies in memory as a whole; `limit_bytes` bounds what it may take.
+/// Reads a pickle that is in memory as a whole; `limit_bytes` bounds the memory it may take.
 ///
 /// # Errors
 /// Corrupt; refused where it needs a thing that no file has, or too much memory.
@@ -214,7 +215,7 @@ pub fn read(bytes: Vec<u8>, limit_bytes: u64) -> Result<Pickle> {
     Machine::new(Input::new(bytes, None, limit_bytes), limit_bytes).run()
 }
 
-/// Reads the pickle that begins at `offset` of a blob; how long it is only its `STOP` tells.
+/// Reads the pickle that begins at `offset` of a blob; only its `STOP` shows where it ends.
 ///
 /// # Errors
 /// As [`read`], and reading errors.

@@ -12,7 +12,7 @@ use crate::format::{Block, Emit, Encode, Encoded, Extent, Job, ReadRows, WriteRo
 use crate::location::Blob;
 use crate::model::{ArrayMeta, Buf, Chunk, Values};
 
-/// Where an array lies in a file.
+/// Where an array is in a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
     /// Its first byte.
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-/// Reads arrays that lie ready.
+/// Reads arrays that are stored as the model has them.
 pub struct RawReader {
     /// The file.
     pub blob: Arc<dyn Blob>,

@@ -15,10 +15,10 @@ use crate::format::{Emit, Extent, Job, OnDuplicate, Order, ReadRows, Source, rea
 use crate::location::{Kind, Location};
 use crate::model::{Attributes, Plan};
 
-/// Index files beyond this are none.
+/// Larger index files are refused.
 const INDEX_MAX_BYTES: u64 = 100_000_000;
 
-/// How the shards of a format are called.
+/// How the shards of a format are named.
 pub struct Naming {
     /// Their ending, without the dot.
     pub extension: &'static str,
@@ -171,7 +171,7 @@ pub fn read_index(at: &Location, directory: Location) -> Result<Found> {
     Ok(Found { directory, files, weight_map: Some(index.weight_map.0), metadata: index.metadata.unwrap_or_default() })
 }
 
-/// Opens all shards as one source: arrays file by file, `details.part` tells which.
+/// Opens all shards as one source: arrays file by file; `details.part` names the file.
 ///
 /// # Errors
 /// Missing shards (all named); a name in two of them; a tensor that the index promises and its file lacks.

@@ -23,7 +23,7 @@ pub struct Transposition {
     done_blob: Arc<dyn Blob>,
     rows: u64,
     columns: u64,
-    /// Rows and columns of a tile, and how many tiles lie side by side.
+    /// Rows and columns of a tile, and how many tiles are side by side.
     tile_rows: u64,
     tile_columns: u64,
     across: u64,

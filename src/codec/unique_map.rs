@@ -1,4 +1,4 @@
-//! A JSON object whose keys keep their order and stand once each.
+//! A JSON object whose keys keep their order and are unique.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -28,7 +28,7 @@ const DEFLATE_RATIO: u64 = 1040;
 const CP437: &str =
     "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
 
-/// A member, as the central directory tells.
+/// A member, as the central directory describes it.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its name, `/` separates.
@@ -51,7 +51,7 @@ impl Entry {
     pub fn is_dir(&self) -> bool {
         self.name.ends_with('/') && self.bytes == 0
     }
-    /// Whether its bytes lie ready in the file.
+    /// Whether its bytes are in the file uncompressed.
     pub fn is_stored(&self) -> bool {
         self.method == 0
     }
@@ -246,7 +246,7 @@ impl Archive {
         Ok((offset, head))
     }
 
-    /// A member's bytes in order; `data_offset` as told before.
+    /// A member's bytes in order; `data_offset` as found before.
     ///
     /// # Errors
     /// Members that cannot be decoded.

@@ -26,7 +26,7 @@ pub struct Written {
     pub stored_bytes: u64,
     /// Bytes decoded.
     pub bytes: u64,
-    /// Sizes and CRC follow behind the data instead of standing in the local header.
+    /// Sizes and CRC follow the data instead of being in the local header.
     pub descriptor: bool,
 }
 
@@ -74,7 +74,7 @@ impl Written {
         out
     }
 
-    /// The record behind the data of a member whose sizes were not known before.
+    /// The record after the data of a member whose sizes were not known before.
     pub fn trailer(&self) -> Vec<u8> {
         let mut out = b"PK\x07\x08".to_vec();
         out.extend(self.crc.to_le_bytes());

@@ -1,8 +1,8 @@
 //! What must be undone when the process is told to stop: temporary outputs and unfinished uploads.
 //!
 //! An output registers an undo when it begins and takes it back when it is committed. [`run_all`] (called by the signal
-//! thread of the binary) runs all of them under the same lock that commits take, so that an interrupt never falls into
-//! the middle of one.
+//! thread of the binary) runs all of them under the same lock that commits take, so that an interrupt never hits the
+//! middle of one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};

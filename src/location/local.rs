@@ -95,7 +95,7 @@ pub(super) fn blob(path: &Path) -> Result<Arc<dyn Blob>> {
 /// Ranged reads of an open file, a temporary one for example.
 ///
 /// # Errors
-/// Where its length cannot be told.
+/// Where its length cannot be found.
 pub fn file_blob(file: File) -> Result<Arc<dyn Blob>> {
     let len = file.metadata().map_err(Error::reading)?.len();
     Ok(Arc::new(LocalBlob { file: Arc::new(file), len }))

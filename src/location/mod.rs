@@ -141,7 +141,7 @@ pub trait Output: Write + Send {
     /// The output appears. Dropped without it: nothing is left.
     ///
     /// # Errors
-    /// Disk full, output exists by now.
+    /// Disk full; the output exists now.
     fn commit(self: Box<Self>) -> Result<()>;
 }
 
@@ -156,7 +156,7 @@ pub trait OutputDir: Send + Sync {
     fn path(&self) -> Option<&Path> {
         None
     }
-    /// Writes the files of `last` behind all others, then lets the directory appear.
+    /// Writes the files of `last` after all others, then makes the directory appear.
     ///
     /// # Errors
     /// As [`Output::commit`].
@@ -279,7 +279,7 @@ impl Location {
     pub fn stdio() -> Location {
         Location { place: Place::Stream(Arc::new(StreamState::stdin())) }
     }
-    /// Something behind a backend.
+    /// Something that a backend serves.
     pub fn remote(backend: Arc<dyn Backend>, key: impl Into<String>) -> Location {
         Location { place: Place::Remote { backend, key: key.into() } }
     }

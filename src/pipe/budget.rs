@@ -31,8 +31,8 @@ impl Budget {
         *used += bytes;
         Some(Held { budget: self.clone(), bytes })
     }
-    /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move. Who orders work for
-    /// others must not wait, for what it waits for may be freed by its own next step.
+    /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move. The thread that orders work
+    /// for the others must not wait, since its own next step may free what it waits for.
     pub(super) fn take_anyway(&self, bytes: u64) -> Held {
         *self.0.used.lock().unwrap_or_else(|e| e.into_inner()) += bytes;
         Held { budget: self.clone(), bytes }

@@ -1,4 +1,4 @@
-//! Roads 1 and 2: what lies ready is copied by the kernel, what both ends know by position goes on all threads.
+//! Roads 1 and 2: the kernel copies bytes that need no change; rows that both ends place by position go on all threads.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,7 +16,7 @@ enum Task {
     Rows(usize, Range<u64>, u64),
 }
 
-/// The pieces of roads 1 and 2, made array by array when their turn comes: files are opened for the arrays at work, not
+/// The pieces of roads 1 and 2, made array by array in turn: files are open for the arrays at work only, not
 /// for ten thousand of them at once.
 struct Tasks<'a> {
     source: &'a mut dyn Source,

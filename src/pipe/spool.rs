@@ -1,4 +1,4 @@
-//! A stop on disk for sources whose order or row counts do not suit the sink: raw arrays in unnamed temporary files,
+//! The spool, for sources whose order or row counts do not suit the sink: raw arrays in unnamed temporary files,
 //! read back at random.
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, ReadRows, Source};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values, typed};
 
-/// Arrays share files, so that ten thousand of them need no ten thousand descriptors.
+/// Arrays share files, so that ten thousand of them do not need ten thousand descriptors.
 const FILES: usize = 16;
 
 /// Being written: rows of each array in order, arrays in any mixture.
@@ -22,7 +22,7 @@ pub struct Spool {
     arrays: Vec<Rows>,
 }
 
-/// Where the pieces of one array lie.
+/// Where the pieces of one array are.
 #[derive(Default)]
 struct Rows {
     pieces: Vec<Piece>,
@@ -36,7 +36,7 @@ struct Piece {
     /// Row values, or (var) rows + 1 offsets and then the bytes.
     offset: u64,
     bytes: u64,
-    /// Where the mask lies (one byte a row), if there is one.
+    /// Where the mask is (one byte a row), if there is one.
     mask: Option<u64>,
 }
 

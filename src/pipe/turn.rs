@@ -99,7 +99,7 @@ pub(super) fn decode(
     }
 }
 
-/// Pieces not yet begun are dropped when the driver goes.
+/// Pieces not yet begun are dropped when the driver ends.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {

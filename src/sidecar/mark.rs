@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{ArrayEntry, Folded, How, VERSION, array_entry, fold_one, logical_of, parts};
 use crate::model::{ArrayMeta, Attributes, Dtype, Kept, Plan};
 
-/// The attribute of an array that tells what its format cannot hold.
+/// The attribute of an array that holds what its format cannot.
 pub const MARK: &str = "npk_type";
 
 fn last(name: &str) -> &str {
@@ -58,8 +58,8 @@ impl Marks {
     }
 }
 
-/// The logical arrays that marks tell of, in order, without the marks; `None` where there are none. The stored values
-/// of `Folded::values` are cast where their dtype is not the logical array's. Notes tell what was dropped.
+/// The logical arrays that marks describe, in order, without the marks; `None` where there are none. The stored values
+/// of `Folded::values` are cast where their dtype is not the logical array's. Notes name what was ignored.
 pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folded>> {
     let entries: Vec<Option<ArrayEntry>> = stored.iter().map(entry).collect();
     if entries.iter().all(Option::is_none) {

@@ -712,7 +712,7 @@ fn decimal_commas_are_told() {
     }
     assert!(fails("id\tx\n1\t2,5\n").contains(r"give -d '\t' --decimal ','"));
     // What is not that plain is told by the header.
-    assert!(fails("a;b\n1;x\n3;4,5,6\n").contains("another delimiter: -d ';'"));
+    assert!(fails("a;b\n1;x\n3;4,5,6\n").contains("another delimiter: give -d ';'"));
     assert!(fails("a;b\n1;2\n").contains("give -d ';', or -d ','"));
     assert_eq!(works("a,b\nx;1,2\ny;2,3\n"), "a\tstring\t2\t?\nb\tint64\t2\t16\n");
     assert_eq!(works("a,b;c\n1,2;3\n"), "a\tint64\t1\t8\nb;c\tstring\t1\t?\n");

@@ -267,7 +267,7 @@ fn bytes_behind_the_end_are_cut() {
     let at = longer("v.npk");
     assert_eq!(read(&at).unwrap().bytes, read(&golden).unwrap().bytes);
     let notes = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
-    assert!(notes.len() == 1 && notes[0].contains("7 bytes"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].contains("7 extra bytes"), "{notes:?}");
     assert_eq!(contents(&at), contents(&golden));
     let at = longer("a.npk");
     convert_with(&golden, &at, "npk", &append()).unwrap();

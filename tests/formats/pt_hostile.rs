@@ -214,7 +214,7 @@ fn names_of_globals_are_short() {
     for body in [body, global(&"m".repeat(2000), "n")] {
         let error = npk::codec::pickle::read(pickle(&body), 1 << 20).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
-        assert!(error.message().contains("up to 1024"), "{error}");
+        assert!(error.message().contains("at most 1024"), "{error}");
     }
     // The same two texts name the same global, without being joined again.
     let body = join(&[&text("torch"), b"q\x00", &text("float32"), b"q\x010(", &b"h\x00h\x01\x93".repeat(3), b"t"]);

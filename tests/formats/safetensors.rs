@@ -104,7 +104,7 @@ fn broken_files_are_named() {
         (one(r#""b":{"dtype":"U8","shape":[4],"data_offsets":[5,9]}"#), 9, "gap"),
         (one(r#""b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}"#), 6, "overlaps"),
         (one(r#""b":{"dtype":"U8","shape":[4],"data_offsets":[8,4]}"#), 8, ""),
-        (one(r#""b":{"dtype":"F32","shape":[4],"data_offsets":[4,8]}"#), 8, "takes 16 bytes"),
+        (one(r#""b":{"dtype":"F32","shape":[4],"data_offsets":[4,8]}"#), 8, "needs 16 bytes"),
         (one(r#""b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}"#), 7, "truncated"),
         (one(r#""b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}"#), 9, "follow"),
         (one(r#""b":{"dtype":"U8","shape":[4]}"#), 4, "data_offsets"),

@@ -65,7 +65,7 @@ def check(path, dump, least=1):
 
 
 def same(a, b, compression=None):
-    """Two HDF5 files hold the same groups, data sets (types, shapes, values) and attributes, in the same order."""
+    """Two HDF5 files hold the same groups, datasets (types, shapes, values) and attributes, in the same order."""
     a, b = h5py.File(a, "r", locking=False), h5py.File(b, "r", locking=False)
     compared = 0
 

@@ -101,7 +101,7 @@ fn expand_url(pattern: &str, _args: &ConvertArgs) -> Result<Vec<Found>> {
 
 /// A part of a pattern, between two slashes.
 enum Part {
-    /// A name as it stands.
+    /// A name taken literally.
     Name(String),
     /// `**`: any folders, or none.
     Folders,
@@ -213,7 +213,7 @@ fn walk(at: &Location, path: &str, below: &str, depth: usize, found: &mut Vec<Fo
     Ok(())
 }
 
-/// Shards (`-0000N-of-0000M`) that go into one output must be all of their set; of a single one only a word is said.
+/// Shards (`-0000N-of-0000M`) that go into one output must be complete; a single one gets only a note.
 pub(super) fn check_shards(job: &Job<'_>, sources: &[Found]) -> Result<()> {
     use crate::codec::shards::Naming;
     let mut sets: std::collections::BTreeMap<(&str, &str, u32, &str), Vec<u32>> = std::collections::BTreeMap::new();

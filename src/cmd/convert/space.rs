@@ -10,7 +10,7 @@ pub(super) fn made_in(directory: &Path) -> &Path {
     directory.ancestors().find(|p| p.exists()).unwrap_or_else(|| Path::new("."))
 }
 
-/// Bytes that are free for this user; `None` where there is no such directory.
+/// Bytes free for this user; `None` where there is no such directory.
 pub(super) fn free(directory: &Path) -> Option<u64> {
     rustix::fs::statvfs(here(directory)).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -95,7 +95,7 @@ fn one_file_each(job: &Job<'_>, path: &str, format: &dyn Format) -> Option<Vec<S
     Some(chosen.into_iter().map(|a| plan.arrays[a].name.clone()).collect())
 }
 
-/// An existing directory that is no store.
+/// An existing directory that is not a store.
 fn is_plain_directory(dst: &str, args: &ConvertArgs) -> Result<bool> {
     let at = output_location(dst, &args.read)?;
     if at.is_remote() || at.kind()? != location::Kind::Dir {

@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::{Block, WriteOptions};
 use crate::model::{ArrayMeta, CategoryKind, Chunk, Dtype, Logical, Plan, TimeUnit};
 
-/// A schema as it stands under `ARROW:schema`: a base64 IPC message.
+/// A schema as the value of `ARROW:schema`: a base64 IPC message.
 pub fn encode_schema(schema: &Schema) -> String {
     let mut tracker = DictionaryTracker::new(true);
     let message =

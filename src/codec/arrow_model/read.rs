@@ -98,7 +98,7 @@ pub fn descend(array: &ArrayRef, path: &[usize]) -> Result<ArrayRef> {
     Ok(at)
 }
 
-/// What is said of a struct that is null as a whole.
+/// The refusal of a struct that is null as a whole.
 pub fn null_struct() -> Error {
     Error::refused("a struct of this column is null as a whole, which its fields cannot express")
         .hint("leave the column out with -x, or all such columns with --skip-unsupported")
@@ -220,7 +220,7 @@ pub fn first_inner_null(array: &ArrayRef) -> Option<usize> {
     found.map(|i| offsets.partition_point(|&o| o as usize <= first + i).saturating_sub(1))
 }
 
-/// What is said of a null inside a list.
+/// The refusal of a null inside a list.
 pub fn inner_null(row: u64) -> Error {
     Error::refused(format!("row {row} holds a list with a null in it"))
         .hint("leave the column out with -x, or all such columns with --skip-unsupported")

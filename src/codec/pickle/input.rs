@@ -10,7 +10,7 @@ use crate::location::Blob;
 pub(super) struct Input {
     pub bytes: Vec<u8>,
     pub at: usize,
-    /// The blob that goes on behind `bytes`, and where it does.
+    /// The blob that continues `bytes`, and the offset there.
     more: Option<(Arc<dyn Blob>, u64)>,
     limit: u64,
 }
@@ -18,7 +18,7 @@ pub(super) struct Input {
 const REFILL_BYTES: u64 = 256 << 10;
 
 impl Input {
-    /// `more`: the blob that goes on behind `bytes`, and where.
+    /// `more`: the blob that continues `bytes`, and the offset there.
     pub fn new(bytes: Vec<u8>, more: Option<(Arc<dyn Blob>, u64)>, limit: u64) -> Input {
         Input { bytes, at: 0, more, limit }
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use indexmap::IndexSet;
 
 use super::input::{Input, too_large};
+use super::opcodes as op;
 use super::text::{little_int, python3_name, shown, unescape, with_surrogates};
 use super::{Id, Node, Object, Pickle, Span};
 use crate::error::{Error, Result};
@@ -31,7 +32,7 @@ pub(super) struct Machine {
 }
 
 const NOTHING: Id = Id::MAX;
-/// A memo index this far behind the last one still goes into the list; writers count without gaps.
+/// A memo index up to this far past the last one still goes into the list; writers count without gaps.
 const MEMO_GAP: u64 = 1024;
 /// The longest module or name of a global.
 const GLOBAL_BYTES: usize = 1024;
@@ -237,19 +238,19 @@ impl Machine {
         loop {
             let [op] = self.input.array()?;
             match op {
-                0x80 => {
+                op::PROTO => {
                     let [version] = self.input.array()?;
                     if version > 5 {
                         return Err(Error::refused(format!("pickle protocol {version} is not supported; 0 to 5 are")));
                     }
                 }
-                0x95 => {
+                op::FRAME => {
                     let len = u64::from_le_bytes(self.input.array()?);
                     if len > self.input.left() {
                         return Err(Error::corrupt(format!("a pickle frame has {len} bytes, only {} are left", self.input.left())));
                     }
                 }
-                b'.' => {
+                op::STOP => {
                     let root = self.pop()?;
                     let used = self.input.at as u64;
                     self.input.bytes.truncate(self.input.at);
@@ -262,147 +263,147 @@ impl Machine {
                         surrogates: self.surrogates,
                     });
                 }
-                b'(' => {
+                op::MARK => {
                     self.hold(1)?;
                     self.marks.push(self.stack.len());
                 }
-                b'0' => {
+                op::POP => {
                     if self.stack.len() > self.floor() {
                         self.stack.pop();
                     } else {
                         self.marks.pop().ok_or_else(|| self.underflow())?;
                     }
                 }
-                b'1' => {
+                op::POP_MARK => {
                     self.pop_mark()?;
                 }
-                b'2' => {
+                op::DUP => {
                     let id = self.top()?;
                     self.push(id)?;
                 }
-                b'N' => self.push(self.none)?,
-                0x88 => self.push(self.bools[1])?,
-                0x89 => self.push(self.bools[0])?,
-                b'J' => {
+                op::NONE => self.push(self.none)?,
+                op::NEWTRUE => self.push(self.bools[1])?,
+                op::NEWFALSE => self.push(self.bools[0])?,
+                op::BININT => {
                     let n = i32::from_le_bytes(self.input.array()?);
                     self.int(n.into())?;
                 }
-                b'K' => {
+                op::BININT1 => {
                     let [n] = self.input.array()?;
                     self.int(n.into())?;
                 }
-                b'M' => {
+                op::BININT2 => {
                     let n = u16::from_le_bytes(self.input.array()?);
                     self.int(n.into())?;
                 }
-                b'I' | b'L' => self.int_line(op)?,
-                0x8a => {
+                op::INT | op::LONG => self.int_line(op)?,
+                op::LONG1 => {
                     let [len] = self.input.array()?;
                     let span = self.input.take(len.into())?;
                     self.long(span)?;
                 }
-                0x8b => {
+                op::LONG4 => {
                     let len = i32::from_le_bytes(self.input.array()?);
                     let len = u64::try_from(len).map_err(|_| self.wrong("has an integer of negative length"))?;
                     let span = self.input.take(len)?;
                     self.long(span)?;
                 }
-                b'G' => {
+                op::BINFLOAT => {
                     let value = f64::from_be_bytes(self.input.array()?);
                     self.push_node(Node::Float(value))?;
                 }
-                b'F' => {
+                op::FLOAT => {
                     let line = self.line_text()?;
                     let value = line.trim().parse().map_err(|_| self.wrong(&format!("has the float '{}'", shown(&line))))?;
                     self.push_node(Node::Float(value))?;
                 }
-                b'X' => {
+                op::BINUNICODE => {
                     let len = u32::from_le_bytes(self.input.array()?);
                     self.text(len.into())?;
                 }
-                0x8c => {
+                op::SHORT_BINUNICODE => {
                     let [len] = self.input.array()?;
                     self.text(len.into())?;
                 }
-                0x8d => {
+                op::BINUNICODE8 => {
                     let len = u64::from_le_bytes(self.input.array()?);
                     self.text(len)?;
                 }
-                b'V' => {
+                op::UNICODE => {
                     let line = self.line_text()?;
                     let text = unescape(&line, false).ok_or_else(|| self.wrong("has a broken escape"))?;
                     self.push_node(Node::Owned(text.into()))?;
                 }
-                b'S' => {
+                op::STRING => {
                     let line = self.line_text()?;
                     let line = line.trim();
                     let inner = ['\'', '"'].iter().find_map(|q| line.strip_prefix(*q)?.strip_suffix(*q));
                     let text = inner.and_then(|t| unescape(t, true)).ok_or_else(|| self.wrong("has a broken string"))?;
                     self.push_node(Node::Owned(text.into()))?;
                 }
-                b'T' => {
+                op::BINSTRING => {
                     let len = i32::from_le_bytes(self.input.array()?);
                     let len = u64::try_from(len).map_err(|_| self.wrong("has a string of negative length"))?;
                     self.string(len)?;
                 }
-                b'U' => {
+                op::SHORT_BINSTRING => {
                     let [len] = self.input.array()?;
                     self.string(len.into())?;
                 }
-                b'B' => {
+                op::BINBYTES => {
                     let len = u32::from_le_bytes(self.input.array()?);
                     self.bytes(len.into())?;
                 }
-                b'C' => {
+                op::SHORT_BINBYTES => {
                     let [len] = self.input.array()?;
                     self.bytes(len.into())?;
                 }
-                0x8e | 0x96 => {
+                op::BINBYTES8 | op::BYTEARRAY8 => {
                     let len = u64::from_le_bytes(self.input.array()?);
                     self.bytes(len)?;
                 }
-                b')' => self.push(self.empty)?,
-                b't' => {
+                op::EMPTY_TUPLE => self.push(self.empty)?,
+                op::TUPLE => {
                     let items = self.pop_mark()?;
                     self.tuple(items)?;
                 }
-                0x85..=0x87 => {
-                    let count = (op - 0x84) as usize;
+                op::TUPLE1..=op::TUPLE3 => {
+                    let count = (op - op::TUPLE1 + 1) as usize;
                     let mut items = vec![0; count];
                     for item in items.iter_mut().rev() {
                         *item = self.pop()?;
                     }
                     self.tuple(items)?;
                 }
-                b']' => self.push_node(Node::List(Vec::new()))?,
-                b'l' => {
+                op::EMPTY_LIST => self.push_node(Node::List(Vec::new()))?,
+                op::LIST => {
                     let items = self.pop_mark()?;
                     self.push_node(Node::List(items))?;
                 }
-                b'a' => {
+                op::APPEND => {
                     let item = self.pop()?;
                     self.append(vec![item])?;
                 }
-                b'e' => {
+                op::APPENDS => {
                     let items = self.pop_mark()?;
                     self.append(items)?;
                 }
-                b'}' => self.push_node(Node::Dict(Vec::new()))?,
-                b'd' => {
+                op::EMPTY_DICT => self.push_node(Node::Dict(Vec::new()))?,
+                op::DICT => {
                     let pairs = self.pop_pairs()?;
                     self.push_node(Node::Dict(pairs))?;
                 }
-                b's' => {
+                op::SETITEM => {
                     let value = self.pop()?;
                     let key = self.pop()?;
                     self.set_items(vec![(key, value)])?;
                 }
-                b'u' => {
+                op::SETITEMS => {
                     let pairs = self.pop_pairs()?;
                     self.set_items(pairs)?;
                 }
-                0x8f => self.push_node(Node::Set(Vec::new()))?,
-                0x90 => {
+                op::EMPTY_SET => self.push_node(Node::Set(Vec::new()))?,
+                op::ADDITEMS => {
                     let items = self.pop_mark()?;
                     let target = self.top()?;
                     match self.nodes.get_mut(target as usize) {
@@ -411,26 +412,26 @@ impl Machine {
                         _ => return Err(self.wrong("adds to something that is not a set")),
                     }
                 }
-                0x91 => {
+                op::FROZENSET => {
                     let items = self.pop_mark()?;
                     self.push_node(Node::Set(items))?;
                 }
-                b'c' => {
+                op::GLOBAL => {
                     let (module, name) = (self.line_text()?, self.line_text()?);
                     self.global(&module, &name)?;
                 }
-                0x93 => {
+                op::STACK_GLOBAL => {
                     let (name, module) = (self.pop()?, self.pop()?);
                     self.stack_global(module, name)?;
                 }
-                b'i' => {
+                op::INST => {
                     let (module, name) = (self.line_text()?, self.line_text()?);
                     let items = self.pop_mark()?;
                     let callable = self.global_id(&module, &name)?;
                     let args = self.node(Node::Tuple(items.into_boxed_slice()))?;
                     self.object(callable, args)?;
                 }
-                b'o' => {
+                op::OBJ => {
                     let mut items = self.pop_mark()?;
                     if items.is_empty() {
                         return Err(self.wrong("builds an object of no class"));
@@ -439,15 +440,15 @@ impl Machine {
                     let args = self.node(Node::Tuple(items.into_boxed_slice()))?;
                     self.object(callable, args)?;
                 }
-                b'R' | 0x81 => {
+                op::REDUCE | op::NEWOBJ => {
                     let (args, callable) = (self.pop()?, self.pop()?);
                     self.object(callable, args)?;
                 }
-                0x92 => {
+                op::NEWOBJ_EX => {
                     let (_kwargs, args, callable) = (self.pop()?, self.pop()?, self.pop()?);
                     self.object(callable, args)?;
                 }
-                b'b' => {
+                op::BUILD => {
                     let state = self.pop()?;
                     let target = self.top()?;
                     match self.nodes.get_mut(target as usize) {
@@ -455,41 +456,43 @@ impl Machine {
                         _ => return Err(self.wrong("gives a state to something that is not an object")),
                     }
                 }
-                b'P' => {
+                op::PERSID => {
                     let line = self.line_text()?;
                     let id = self.node(Node::Owned(line.into()))?;
                     self.push_node(Node::Persistent(id))?;
                 }
-                b'Q' => {
+                op::BINPERSID => {
                     let id = self.pop()?;
                     self.push_node(Node::Persistent(id))?;
                 }
-                b'q' => {
+                op::BINPUT => {
                     let [index] = self.input.array()?;
                     self.put(index.into())?;
                 }
-                b'r' => {
+                op::LONG_BINPUT => {
                     let index = u32::from_le_bytes(self.input.array()?);
                     self.put(index.into())?;
                 }
-                b'p' | b'g' => {
+                op::PUT | op::GET => {
                     let line = self.line_text()?;
                     let index = line.trim().parse().map_err(|_| self.wrong(&format!("has the memo index '{}'", shown(&line))))?;
-                    if op == b'p' { self.put(index)? } else { self.get(index)? }
+                    if op == op::PUT { self.put(index)? } else { self.get(index)? }
                 }
-                0x94 => {
+                op::MEMOIZE => {
                     self.put(self.remembered)?;
                 }
-                b'h' => {
+                op::BINGET => {
                     let [index] = self.input.array()?;
                     self.get(index.into())?;
                 }
-                b'j' => {
+                op::LONG_BINGET => {
                     let index = u32::from_le_bytes(self.input.array()?);
                     self.get(index.into())?;
                 }
-                0x82..=0x84 => return Err(Error::refused("the pickle uses the extension registry, which is not part of the file")),
-                0x97 | 0x98 => return Err(Error::refused("the pickle needs out-of-band buffers, which are not part of the file")),
+                op::EXT1..=op::EXT4 => return Err(Error::refused("the pickle uses the extension registry, which is not part of the file")),
+                op::NEXT_BUFFER | op::READONLY_BUFFER => {
+                    return Err(Error::refused("the pickle needs out-of-band buffers, which are not part of the file"));
+                }
                 other => return Err(Error::corrupt(format!("byte {} of the pickle is {other:#04x}, not an opcode", self.input.at - 1))),
             }
         }
@@ -527,8 +530,8 @@ impl Machine {
         let line = self.line_text()?;
         let text = line.trim();
         match text {
-            "01" if op == b'I' => return self.push(self.bools[1]),
-            "00" if op == b'I' => return self.push(self.bools[0]),
+            "01" if op == op::INT => return self.push(self.bools[1]),
+            "00" if op == op::INT => return self.push(self.bools[0]),
             _ => {}
         }
         match text.strip_suffix('L').unwrap_or(text).parse() {

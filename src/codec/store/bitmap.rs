@@ -66,7 +66,7 @@ impl Alive {
         self.alive
     }
 
-    /// The file, with header, after `more` rows were appended behind `rows`.
+    /// The file, with header, after `more` rows were appended to `rows`.
     pub fn extended(&self, rows: u64, more: u64) -> Vec<u8> {
         let total = rows + more;
         let mut words = self.words.clone();

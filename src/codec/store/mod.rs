@@ -67,7 +67,7 @@ impl Encode for AsIs {
 /// The array and the values of a block of one array.
 ///
 /// # Errors
-/// For text and lists, which must be codes or offsets by now.
+/// For text and lists, which must be codes or offsets here.
 pub fn block_pieces(block: Block) -> Result<(usize, Vec<Buf>)> {
     let (array, chunks) = block.columns.into_iter().next().ok_or_else(|| Error::failed("internal fault: an empty block"))?;
     let mut pieces = Vec::with_capacity(chunks.len());

@@ -24,7 +24,7 @@ pub struct Stored {
     pub shape: Vec<u64>,
     /// Bytes of a row.
     pub row_bytes: u64,
-    /// Where its rows lie, in order.
+    /// Where its rows are, in order.
     pub pieces: Vec<Piece>,
     /// Which rows are alive, where some were deleted.
     pub alive: Option<Arc<Alive>>,
@@ -68,7 +68,7 @@ impl Stored {
     }
 }
 
-/// The arrays of a store, each checked against its files. What is wrong with one of them is told in it.
+/// The arrays of a store, each checked against its files. What is wrong with one of them is recorded in it.
 ///
 /// # Errors
 /// Where the metadata cannot be read at all.

@@ -1,4 +1,4 @@
-//! How cells, rows and comments are told apart.
+//! The dialect of a text table: what separates cells and rows, and what begins a comment.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub struct Dialect {
     pub quote: Option<u8>,
     /// Begins a comment: a whole line, or with `inline` the rest of any line.
     pub comment: Option<u8>,
-    /// Whether comments may stand behind cells.
+    /// Whether comments may follow cells.
     pub inline: bool,
     /// Leading zeros are numbers in all columns (TXT).
     pub zeros: bool,
@@ -32,18 +32,18 @@ pub struct Dialect {
     pub reader: Reader,
 }
 
-/// A cell as it lies in a block.
+/// A cell in a block.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
-    /// Where its content begins (behind an opening quote).
+    /// Where its content begins (after an opening quote).
     pub start: usize,
     /// Where its content ends.
     pub stop: usize,
-    /// The delimiter or line end behind it, or the end of the block.
+    /// The delimiter or line end after it, or the end of the block.
     pub end: usize,
     /// Whether it was quoted.
     pub quoted: bool,
-    /// Whether doubled quotes, or text behind the closing quote, need undoing; `start` is then at the opening quote.
+    /// Whether doubled quotes, or text after the closing quote, need undoing; `start` is then at the opening quote.
     pub escaped: bool,
     /// Whether its closing quote is missing.
     pub open: bool,
@@ -140,7 +140,7 @@ impl Dialect {
         Cow::Owned(text)
     }
 
-    /// Where the next row begins at or behind `at`, a line's start: blank lines and comments are passed over.
+    /// Where the next row begins at or after `at`, a line's start: blank lines and comments are skipped.
     /// `block.len()` where no row follows.
     pub fn row_start(&self, block: &[u8], mut at: usize) -> usize {
         loop {

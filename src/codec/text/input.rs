@@ -15,7 +15,7 @@ use crate::location::{Blob, Location, MemoryBlob};
 pub struct Input {
     /// Its bytes.
     pub blob: Arc<dyn Blob>,
-    /// Where the text begins: behind a byte order mark.
+    /// Where the text begins: after a byte order mark.
     pub start: u64,
     /// How the file is compressed.
     pub compression: Option<&'static str>,

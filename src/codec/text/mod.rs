@@ -1,7 +1,7 @@
 //! Tables as text: what CSV and TXT share.
 //!
 //! * [`number`]: numbers from text, correctly rounded; [`classes`]: what a column's cells have in common.
-//! * [`dialect`]: how cells and rows are told apart; [`input`]: bytes as UTF-8, decompressed, with ranged reads.
+//! * [`dialect`]: what separates cells and rows; [`input`]: bytes as UTF-8, decompressed, with ranged reads.
 //! * [`parse`] turns a block of whole rows into columns, [`scan`] does that for a file on all threads and keeps the
 //!   values in an unnamed temporary file, [`source`] reads them back.
 //! * [`mod@print`]: numbers and times as text; [`sink`]: blocks of rows as text.

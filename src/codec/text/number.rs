@@ -324,7 +324,7 @@ impl Reader {
     }
 }
 
-/// Do the significant digits fit 64 bits: at most 19 behind the leading zeros?
+/// Do the significant digits fit 64 bits: at most 19 after the leading zeros?
 fn fits(bytes: &[u8], decimal: u8) -> bool {
     let digits = bytes.iter().take_while(|&&b| b | 0x20 != b'e').filter(|&&b| b != decimal);
     digits.skip_while(|&&b| b == b'0').count() <= 19

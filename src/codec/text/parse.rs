@@ -52,7 +52,7 @@ pub struct Column {
     pub lossy: bool,
 }
 
-/// A cell or row that cannot be taken, and where it lies in the block.
+/// A cell or row that cannot be read, and where it is in the block.
 pub struct Fault {
     /// Offset in the block, in bytes.
     pub at: usize,

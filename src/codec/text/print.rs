@@ -329,7 +329,7 @@ fn date(days: i128, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("-{m:02}-{d:02}").as_bytes());
 }
 
-/// Decimal places behind the second, for units below it.
+/// Decimal places of the second, for units below it.
 fn places(unit: &str) -> Option<u32> {
     Some(match unit {
         "s" => 0,

@@ -191,7 +191,7 @@ pub struct Splitter<'a> {
     dialect: &'a Dialect,
     /// The next byte to read.
     at: u64,
-    /// Read already, but behind the last cut.
+    /// Read already, but after the last cut.
     carry: Vec<u8>,
     index: usize,
     block_bytes: usize,

@@ -15,7 +15,7 @@ use super::print::{Numbers, Printf, integer, time};
 pub struct Style {
     /// Between cells.
     pub delimiter: u8,
-    /// Around cells that need it; `None`: there is no way to quote.
+    /// The quote around cells that need it; `None`: the format has no quotes.
     pub quote: Option<u8>,
     /// How a NaN is spelled.
     pub nan: &'static str,
@@ -36,7 +36,7 @@ enum Packing {
 /// Checks a delimiter that a user gave.
 ///
 /// # Errors
-/// Usage: where numbers could not be told apart any more.
+/// Usage: where numbers would become ambiguous.
 pub fn check_delimiter(delimiter: u8, decimal: u8) -> Result<()> {
     if delimiter == decimal {
         let sign = decimal as char;

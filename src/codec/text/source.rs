@@ -150,7 +150,7 @@ fn hinted(error: Error, dialect: &Dialect) -> Error {
     error.hint("--skip-header N skips a heading, --header yes takes it as names, --header no allows text columns; --null-values gives the words for missing values")
 }
 
-/// Where the text begins behind its first `lines` lines.
+/// Where the text begins after its first `lines` lines.
 fn skip_lines(input: &Input, lines: u64) -> Result<u64> {
     let (mut at, mut left) = (input.start.min(input.blob.len()), lines);
     let mut buffer = vec![0; 1 << 16];
@@ -170,7 +170,7 @@ fn skip_lines(input: &Input, lines: u64) -> Result<u64> {
     Ok(at)
 }
 
-/// What the first row tells.
+/// What the first row shows.
 struct Head {
     /// The arrays' names, perhaps repeated.
     names: Vec<String>,

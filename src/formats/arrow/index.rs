@@ -61,8 +61,8 @@ pub(super) fn sniff_stream(head: &[u8]) -> Sniff {
     if start == 8 && root < 64 { Sniff::Yes } else { Sniff::No }
 }
 
-/// Where the metadata of the message at the start of `head` is: behind `FF FF FF FF` and its length, or (before
-/// version 0.15) behind its length.
+/// Where the metadata of the message at the start of `head` is: after `FF FF FF FF` and its length, or (before
+/// version 0.15) after its length.
 fn metadata_place(head: &[u8]) -> Option<(usize, usize)> {
     let word = |at: usize| head.get(at..at + 4).and_then(|b| b.first_chunk::<4>()).map(|b| i32::from_le_bytes(*b));
     match word(0)? {
@@ -273,7 +273,7 @@ pub(super) struct Cursor {
     pub(super) view: usize,
 }
 
-/// Moves the cursor behind an array of this type.
+/// Moves the cursor past an array of this type.
 pub(super) fn skip(t: &DataType, batch: &Batch, at: &mut Cursor) {
     at.node += 1;
     match t {

@@ -1,4 +1,4 @@
-//! Attributes of data sets and groups, as JSON.
+//! Attributes of datasets and groups, as JSON.
 //!
 //! A value is kept as the JSON that anybody would expect: text, a number, true or false, a list, lists of lists. Where that
 //! alone does not tell the type and shape to write back (JSON knows only the text of UTF-8 strings of any length, int64,
@@ -28,18 +28,18 @@ use super::types::{self, Kind};
 use crate::error::Result;
 use crate::model::{Attributes, Dtype, checked_product};
 
-/// The attribute that tells the types of others.
+/// The attribute that holds the types of the others.
 pub(super) const TYPES: &str = "hdf5:types";
 /// The attribute that keeps the names of an enumeration's values.
 pub(super) const ENUM: &str = "hdf5:enum";
-/// The attribute that says that a data set has no dataspace.
+/// The attribute that says that a dataset has no dataspace.
 pub(super) const NULL: &str = "hdf5:null";
 /// Attributes larger than this are left out, with a note.
 const MOST_BYTES: u64 = 64 << 20;
 /// More attributes than that on one object are left out, with a note.
 const MOST: u64 = 100_000;
 
-/// The attributes of an object. What cannot be kept is told in `notes`.
+/// The attributes of an object. `notes` name what cannot be kept.
 pub(super) fn read(object: &Id, count: u64, path: &str, heaps: &Heaps, notes: &mut Vec<String>) -> Attributes {
     let _lock = c::lock();
     let mut all = Attributes::new();
@@ -195,7 +195,7 @@ fn raw(attribute: &Id, kind: &Id, bytes: usize) -> Told<Vec<u8>> {
     Ok(raw)
 }
 
-/// Text as it is, or all of it as base64 where one is no UTF-8.
+/// Text as it is, or all of it as base64 where one item is not UTF-8.
 fn strings(texts: Vec<Vec<u8>>) -> (Vec<Value>, bool) {
     if texts.iter().all(|t| std::str::from_utf8(t).is_ok()) {
         (texts.into_iter().map(|t| String::from_utf8_lossy(&t).into_owned().into()).collect(), false)

@@ -141,7 +141,7 @@ pub(super) fn dims(space: &Id) -> Result<Option<Vec<u64>>> {
 }
 
 /// The filters that the library lacks: it can then read through them where we do not decode ourselves (virtual data
-/// sets), and lets us create data sets whose chunks we compress.
+/// sets), and lets us create datasets whose chunks we compress.
 static FILTERS: [ffi::FilterClass; 7] = [
     class(filters::LZF, c"lzf"),
     class(filters::BLOSC, c"blosc"),

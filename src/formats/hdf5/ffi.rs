@@ -1,6 +1,6 @@
 //! The functions of the HDF5 C library that are used here, with plain integers where C has enumerations: a file decides
 //! some of those values, and no file may make an invalid Rust enumeration.
-#![allow(non_snake_case, non_upper_case_globals, missing_docs, dead_code)]
+#![allow(non_snake_case, non_upper_case_globals, missing_docs)]
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
@@ -15,6 +15,16 @@ pub type Hsize = u64;
 pub const UNDEFINED: Haddr = u64::MAX;
 pub const VARIABLE: usize = usize::MAX;
 pub const UNLIMITED: Hsize = u64::MAX;
+
+// H5O_type_t
+pub const GROUP: c_int = 0;
+pub const DATASET: c_int = 1;
+pub const NAMED_TYPE: c_int = 2;
+
+// H5L_type_t
+pub const HARD_LINK: c_int = 0;
+pub const SOFT_LINK: c_int = 1;
+pub const EXTERNAL_LINK: c_int = 64;
 
 // H5T_class_t
 pub const INTEGER: c_int = 0;
@@ -92,17 +102,14 @@ unsafe extern "C" {
     pub fn H5dont_atexit() -> Herr;
     pub fn H5allocate_memory(size: usize, clear: bool) -> *mut c_void;
     pub fn H5free_memory(memory: *mut c_void) -> Herr;
-    pub fn H5get_libversion(major: *mut c_uint, minor: *mut c_uint, release: *mut c_uint) -> Herr;
     pub fn H5PLset_loading_state(mask: c_uint) -> Herr;
     pub fn H5Eset_auto2(stack: Hid, function: *const c_void, data: *mut c_void) -> Herr;
     pub fn H5Ewalk2(stack: Hid, direction: c_int, function: ErrorVisitor, data: *mut c_void) -> Herr;
     pub fn H5Eclear2(stack: Hid) -> Herr;
     pub fn H5Idec_ref(id: Hid) -> c_int;
-    pub fn H5Iget_file_id(id: Hid) -> Hid;
 
     pub fn H5Fopen(name: *const c_char, flags: c_uint, access: Hid) -> Hid;
     pub fn H5Fcreate(name: *const c_char, flags: c_uint, create: Hid, access: Hid) -> Hid;
-    pub fn H5Fclose(file: Hid) -> Herr;
     pub fn H5Fflush(object: Hid, scope: c_int) -> Herr;
     pub fn H5Fget_fileno(file: Hid, number: *mut c_ulong) -> Herr;
 
@@ -112,13 +119,10 @@ unsafe extern "C" {
     pub fn H5Pset_file_locking(access: Hid, locking: bool, ignore: bool) -> Herr;
     pub fn H5Pset_fclose_degree(access: Hid, degree: c_int) -> Herr;
     pub fn H5Pset_libver_bounds(access: Hid, low: c_int, high: c_int) -> Herr;
-    pub fn H5Pset_evict_on_close(access: Hid, evict: bool) -> Herr;
     pub fn H5Pget_layout(plist: Hid) -> c_int;
-    pub fn H5Pset_layout(plist: Hid, layout: c_int) -> Herr;
     pub fn H5Pget_chunk(plist: Hid, most: c_int, dims: *mut Hsize) -> c_int;
     pub fn H5Pset_chunk(plist: Hid, rank: c_int, dims: *const Hsize) -> Herr;
     pub fn H5Pget_chunk_opts(plist: Hid, options: *mut c_uint) -> Herr;
-    pub fn H5Pset_chunk_opts(plist: Hid, options: c_uint) -> Herr;
     pub fn H5Pget_external_count(plist: Hid) -> c_int;
     pub fn H5Pget_nfilters(plist: Hid) -> c_int;
     pub fn H5Pget_filter2(
@@ -139,22 +143,15 @@ unsafe extern "C" {
     pub fn H5Pget_link_creation_order(plist: Hid, flags: *mut c_uint) -> Herr;
     pub fn H5Pset_link_creation_order(plist: Hid, flags: c_uint) -> Herr;
     pub fn H5Pset_attr_creation_order(plist: Hid, flags: c_uint) -> Herr;
-    pub fn H5Pget_attr_creation_order(plist: Hid, flags: *mut c_uint) -> Herr;
     pub fn H5Pset_obj_track_times(plist: Hid, track: bool) -> Herr;
     pub fn H5Pset_char_encoding(plist: Hid, cset: c_int) -> Herr;
-    pub fn H5Pset_create_intermediate_group(plist: Hid, make: c_uint) -> Herr;
-    pub fn H5Pset_chunk_cache(access: Hid, slots: usize, bytes: usize, preempt: f64) -> Herr;
     pub fn H5Pset_efile_prefix(access: Hid, prefix: *const c_char) -> Herr;
-    pub fn H5Pset_virtual_prefix(access: Hid, prefix: *const c_char) -> Herr;
 
     pub fn H5Gcreate2(parent: Hid, name: *const c_char, link: Hid, create: Hid, access: Hid) -> Hid;
     pub fn H5Gget_create_plist(group: Hid) -> Hid;
     pub fn H5Oopen(parent: Hid, name: *const c_char, access: Hid) -> Hid;
     pub fn H5Oget_info3(object: Hid, info: *mut ObjectInfo, fields: c_uint) -> Herr;
-    pub fn H5Ocopy(from: Hid, name: *const c_char, to: Hid, to_name: *const c_char, copy: Hid, link: Hid) -> Herr;
     pub fn H5Literate2(group: Hid, index: c_int, order: c_int, at: *mut Hsize, function: LinkVisitor, data: *mut c_void) -> Herr;
-    pub fn H5Lget_val(parent: Hid, name: *const c_char, value: *mut c_void, size: usize, access: Hid) -> Herr;
-    pub fn H5Lexists(parent: Hid, name: *const c_char, access: Hid) -> c_int;
 
     pub fn H5Dcreate2(parent: Hid, name: *const c_char, kind: Hid, space: Hid, link: Hid, create: Hid, access: Hid) -> Hid;
     pub fn H5Dopen2(parent: Hid, name: *const c_char, access: Hid) -> Hid;
@@ -190,7 +187,6 @@ unsafe extern "C" {
     pub fn H5Tset_size(kind: Hid, size: usize) -> Herr;
     pub fn H5Tget_order(kind: Hid) -> c_int;
     pub fn H5Tget_precision(kind: Hid) -> usize;
-    pub fn H5Tset_precision(kind: Hid, bits: usize) -> Herr;
     pub fn H5Tget_offset(kind: Hid) -> c_int;
     pub fn H5Tget_sign(kind: Hid) -> c_int;
     pub fn H5Tget_fields(
@@ -223,7 +219,6 @@ unsafe extern "C" {
     pub fn H5Tinsert(kind: Hid, name: *const c_char, offset: usize, member: Hid) -> Herr;
     pub fn H5Tenum_create(base: Hid) -> Hid;
     pub fn H5Tenum_insert(kind: Hid, name: *const c_char, value: *const c_void) -> Herr;
-    pub fn H5Tarray_create2(base: Hid, rank: c_uint, dims: *const Hsize) -> Hid;
     pub fn H5Tvlen_create(base: Hid) -> Hid;
     pub fn H5Treclaim(kind: Hid, space: Hid, transfer: Hid, buffer: *mut c_void) -> Herr;
 

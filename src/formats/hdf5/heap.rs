@@ -1,5 +1,5 @@
-//! Global heaps, in which text of any length lies, looked at before the library reads them: some damage makes it loop without
-//! end (an object that takes no bytes).
+//! Checks global heaps, which hold variable-length text, before the library reads them: some damage (an object that takes
+//! no bytes) makes it loop forever.
 //!
 //! | bytes of a heap | |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! HDF5 (`.h5`, `.hdf5`, netCDF4's `.nc`): trees of data sets with attributes.
+//! HDF5 (`.h5`, `.hdf5`, netCDF4's `.nc`): trees of datasets with attributes.
 //!
 //! Specification: <https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html>. The C library reads and writes all
 //! metadata, behind its one lock; it also says where the values are, and then they are read and decoded here, on all

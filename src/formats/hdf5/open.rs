@@ -78,13 +78,13 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     Ok(Box::new(Hdf5Source { plan, file: Arc::new(file) }))
 }
 
-/// A compound data set that is alone in its file is a table.
+/// A compound dataset that is alone in its file is a table.
 fn table(metas: &[(ArrayMeta, usize)], dataset: &Dataset) -> Table {
     let header = |m: &ArrayMeta| m.name.strip_prefix(&dataset.name).and_then(|s| s.strip_prefix('.')).unwrap_or(&m.name).to_string();
     Table { columns: metas.iter().map(|(m, _)| Column { array: m.name.clone(), header: header(m) }).collect(), ..Table::default() }
 }
 
-/// The arrays of a data set, each with the number of its leaf.
+/// The arrays of a dataset, each with the number of its leaf.
 fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, usize)> {
     if let Some(error) = &dataset.error {
         let mut meta = ArrayMeta::new(&dataset.name, crate::model::Dtype::U8, &[0]);

@@ -1,4 +1,4 @@
-//! Rows into the chunks of a data set, filtered: on any thread, without the library.
+//! Rows into the chunks of a dataset, filtered: on any thread, without the library.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Packing {
     pub(super) fn shuffles(self, element_bytes: u32) -> bool {
         element_bytes > 1 && !matches!(self, Packing::None | Packing::Blosc)
     }
-    /// Packs a chunk; the mask tells the filters that were left out because they did not help.
+    /// Packs a chunk; the mask names the filters that were left out because they did not help.
     fn pack(self, chunk: &[u8], element_bytes: u32) -> Result<(u32, Vec<u8>)> {
         let shuffled;
         let mut bit = 1;
@@ -96,13 +96,13 @@ impl Packing {
 
 /// What an array becomes.
 pub(super) struct Shape {
-    /// The dimensions behind the first.
+    /// The dimensions after the first.
     pub(super) inner: Vec<u64>,
     pub(super) element_bytes: u32,
     pub(super) form: Form,
 }
 
-/// The three forms of data sets that are written.
+/// The three forms of datasets that are written.
 pub(super) enum Form {
     /// Bytes in one piece.
     Contiguous,

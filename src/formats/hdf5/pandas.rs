@@ -1,6 +1,6 @@
 //! What pandas' `to_hdf` writes (frames and series, in the fixed and the table layout of PyTables), as columns by name.
 //!
-//! | layout | group attribute `pandas_type` | data sets |
+//! | layout | group attribute `pandas_type` | datasets |
 //! |---|---|---|
 //! | fixed frame | `frame` | `axis0` the column names, `axis1` the index, per dtype `blockN_items` names and `blockN_values` `[rows, names]` |
 //! | fixed series | `series` | `index`, `values` |
@@ -22,12 +22,12 @@ const MOST_BYTES: u64 = 16 << 20;
 
 /// A frame or series that was understood.
 pub(super) struct Frame {
-    /// The data sets (by number in the tree) that are its index, then its columns, each with its name.
+    /// The datasets (by number in the tree) that are its index, then its columns, each with its name.
     pub(super) index: usize,
     pub(super) columns: Vec<(usize, String)>,
 }
 
-/// Replaces the data sets of every frame by its columns.
+/// Replaces the datasets of every frame by its columns.
 pub(super) fn understand(tree: &mut Tree, file: &Id) -> Vec<Frame> {
     let kinds: Vec<(String, String, Attributes)> =
         tree.groups.iter().filter_map(|(path, a)| Some((path.clone(), text(a, "pandas_type")?.to_string(), a.clone()))).collect();
@@ -107,14 +107,14 @@ fn pickled_names(pickle: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The names in a small data set of text or integers.
+/// The names in a small dataset of text or integers.
 fn names(data: &Dataset, file: &Id) -> Option<Vec<String>> {
     let [leaf] = &data.leaves[..] else { return None };
     let [n] = data.dims[..] else { return None };
     let bytes = n.checked_mul(data.element_bytes as u64).filter(|&b| b <= MOST_BYTES)?;
     let mut raw = vec![0u8; bytes as usize];
     let _lock = c::lock();
-    // SAFETY: an open file; the buffer has the size of the data set in its own type; under the lock.
+    // SAFETY: an open file; the buffer has the size of the dataset in its own type; under the lock.
     unsafe {
         let open = Id::new(ffi::H5Dopen2(file.raw(), data.path.as_ptr(), 0), "cannot be opened").ok()?;
         let kind = Id::new(ffi::H5Dget_type(open.raw()), "its type is damaged").ok()?;
@@ -138,7 +138,7 @@ fn names(data: &Dataset, file: &Id) -> Option<Vec<String>> {
     }
 }
 
-/// Column `n` of `of` columns that lie side by side, as a data set of its own.
+/// Column `n` of `of` columns side by side, as a dataset of its own.
 fn column(block: &Dataset, n: usize, of: usize, name: String) -> Option<Dataset> {
     let [leaf] = &block.leaves[..] else { return None };
     let wide = match (&block.dims[..], block.scalar) {
@@ -169,7 +169,7 @@ fn column(block: &Dataset, n: usize, of: usize, name: String) -> Option<Dataset>
     Some(made)
 }
 
-/// Times are integers with their type told beside; booleans are bit fields.
+/// Times are integers with their type in an attribute; booleans are bit fields.
 fn mean(leaf: &mut Leaf, told: Option<&str>) {
     if leaf.error.is_some() {
         leaf.error = Some("a pickled object of pandas is never loaded".into());

@@ -1,4 +1,4 @@
-//! Types and attributes into a file: the way back of `types` and `attributes`.
+//! Writes types and attributes into a file: the reverse of `types` and `attributes`.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 
@@ -138,7 +138,7 @@ pub(super) fn fill_type(attributes: &mut Attributes, meta: &ArrayMeta) {
     }
 }
 
-/// Writes the attributes of an object; what cannot be written is told in `notes`. Under the lock.
+/// Writes the attributes of an object; `notes` name what cannot be written. Under the lock.
 /// `dimensions`: the names of dimensions become dimension scales, elsewhere.
 pub(super) fn all(object: &Id, attributes: &Attributes, path: &str, dimensions: bool, notes: &mut Vec<String>) -> Result<()> {
     let specs = attributes.get(TYPES).and_then(Value::as_object);

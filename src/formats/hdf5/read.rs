@@ -21,9 +21,9 @@ pub(super) struct File {
     pub(super) blob: Arc<dyn Blob>,
     pub(super) _local: LocalFile,
     pub(super) datasets: Vec<Dataset>,
-    /// Per array of the plan: its data set and the leaf of it.
+    /// Per array of the plan: its dataset and the leaf of it.
     pub(super) arrays: Vec<Array>,
-    /// Where the chunks are, per data set, once it was asked.
+    /// Where the chunks are, per dataset, once it was asked.
     pub(super) indices: Vec<OnceLock<std::result::Result<Arc<Index>, Arc<Error>>>>,
     /// Bytes that rows of one piece may take, where chunks are taller than that.
     pub(super) piece_bytes: u64,
@@ -100,7 +100,7 @@ impl Leaf {
     }
 }
 
-/// Where the chunks of a data set are, sorted by their number in C order.
+/// Where the chunks of a dataset are, sorted by their number in C order.
 pub(super) struct Index(Vec<Place>);
 
 #[derive(Clone, Copy)]
@@ -296,7 +296,7 @@ impl File {
             file_bytes: self.blob.len(),
             wrong: None,
         };
-        // SAFETY: an open data set; the callback only writes into `found`.
+        // SAFETY: an open dataset; the callback only writes into `found`.
         let code = unsafe { ffi::H5Dchunk_iter(data.raw(), 0, visit, std::ptr::from_mut(&mut found).cast()) };
         if let Some(error) = found.wrong {
             return Err(error);
@@ -333,7 +333,7 @@ impl File {
             if bytes.len() < whole {
                 return Err(Error::corrupt(format!("a chunk at byte {} holds {} bytes, expected {whole}", place.at, bytes.len())));
             }
-            // What of the chunk lies in these rows and in the data set, as ranges of its own coordinates.
+            // What of the chunk lies in these rows and in the dataset, as ranges of its own coordinates.
             let low: Vec<u64> =
                 std::iter::once(rows.start.saturating_sub(origin[0])).chain(std::iter::repeat_n(0, dims.len() - 1)).collect();
             let high: Vec<u64> = (0..dims.len())
@@ -367,7 +367,7 @@ impl File {
         done
     }
 
-    /// Reads these rows of an open data set. Under the lock.
+    /// Reads these rows of an open dataset. Under the lock.
     fn read_selected(data: &Id, dataset: &Dataset, leaf: &Leaf, rows: &Range<u64>, out: *mut c_void) -> Result<()> {
         // SAFETY: open handles, under the lock; `out` has room for the packed leaf of these rows, which is what the
         // memory type and dataspace describe.
@@ -435,7 +435,7 @@ impl File {
 /// The type of the leaf in memory: that of the file, or a compound of the one field.
 ///
 /// # Safety
-/// Under the lock; `data` is an open data set.
+/// Under the lock; `data` is an open dataset.
 unsafe fn memory_type(data: &Id, leaf: &Leaf) -> Result<Id> {
     // SAFETY: open handles.
     unsafe {

@@ -4,7 +4,7 @@
 //! dimension of an array finds its scale, they are attached: `DIMENSION_LIST` at the array, `CLASS`, `NAME` and
 //! `REFERENCE_LIST` at the scale. Otherwise the names stay what they were, an attribute.
 //!
-//! netCDF writes a dimension without values as a data set without values, whose `NAME` begins with [`BARE`]. It is no
+//! netCDF writes a dimension without values as a dataset without values, whose `NAME` begins with [`BARE`]. It is no
 //! array: it is left out when it is read, and made again from the names where the output is netCDF.
 
 use std::collections::{BTreeMap, HashSet};
@@ -27,13 +27,13 @@ pub(super) struct Scale {
     scales: Vec<CString>,
 }
 
-/// How netCDF names a dimension that is no variable; its length follows, in ten columns.
+/// How netCDF names a dimension that is not a variable; its length follows, in ten columns.
 const BARE: &str = "This is a netCDF dimension but not a netCDF variable.";
 
 /// Attributes that tell the order of all dimensions of a netCDF file: worthless beside dimensions that are made anew.
 pub(super) const NUMBERED: [&str; 2] = ["_Netcdf4Dimid", "_Netcdf4Coordinates"];
 
-/// Whether a data set is a dimension and nothing else.
+/// Whether a dataset is a dimension and nothing else.
 pub(super) fn is_bare(dataset: &Dataset) -> bool {
     let text = |name: &str| dataset.attributes.get(name).and_then(Value::as_str).unwrap_or_default();
     dataset.error.is_none() && dataset.dims.len() == 1 && text("CLASS") == "DIMENSION_SCALE" && text("NAME").starts_with(BARE)
@@ -124,7 +124,7 @@ fn make_bare(file: &Id, path: &CString, length: u64) -> Result<()> {
 
 fn open(file: &Id, path: &CString) -> Result<Id> {
     // SAFETY: an open file; under the lock.
-    Id::new(unsafe { ffi::H5Dopen2(file.raw(), path.as_ptr(), 0) }, "a data set cannot be opened")
+    Id::new(unsafe { ffi::H5Dopen2(file.raw(), path.as_ptr(), 0) }, "a dataset cannot be opened")
 }
 
 fn reference(file: &Id, path: &CString) -> Result<u64> {

@@ -1,4 +1,4 @@
-//! The tree of groups, links and data sets.
+//! The tree of groups, links and datasets.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -25,7 +25,7 @@ pub(super) struct Tree {
     pub(super) notes: Vec<String>,
 }
 
-/// A data set, or a place where one should be.
+/// A dataset, or a place where one should be.
 pub(super) struct Dataset {
     /// Its path below the chosen group.
     pub(super) name: String,
@@ -46,7 +46,7 @@ pub(super) struct Dataset {
     pub(super) fill: Option<Vec<u8>>,
     pub(super) attributes: Attributes,
     pub(super) stored_bytes: u64,
-    /// The values lie in other files.
+    /// The values are in other files.
     pub(super) external: bool,
     /// The name is whole: no field is added to it.
     pub(super) named: bool,
@@ -66,7 +66,7 @@ pub(super) enum Storage {
 pub(super) struct Chunked {
     pub(super) shape: Vec<u64>,
     pub(super) filters: Vec<Filter>,
-    /// Chunks that the data set cuts are not filtered.
+    /// Chunks that the dataset cuts are not filtered.
     pub(super) raw_edges: bool,
     /// Only the library can undo the filters.
     pub(super) by_library: bool,
@@ -103,7 +103,7 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
         None => e,
     })?;
     let start_info = info(&root)?;
-    if start_info.kind != 0 {
+    if start_info.kind != ffi::GROUP {
         return Err(Error::usage(format!("'{start}' is not a group")).hint("choose datasets with -a"));
     }
     let mut file_number = 0;
@@ -139,18 +139,18 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
             tree.datasets.push(broken(Error::refused("its name is not UTF-8")));
             continue;
         }
-        if !matches!(link.kind, 0 | 1 | 64) {
+        if !matches!(link.kind, ffi::HARD_LINK | ffi::SOFT_LINK | ffi::EXTERNAL_LINK) {
             tree.notes.push(format!("{name} is a user-defined link of kind {}: left out", link.kind));
             continue;
         }
         let opened = object(&frame.group, &link.name).and_then(|o| info(&o).map(|i| (o, i)));
         let (object, info) = match opened {
             Ok(found) => found,
-            Err(_) if link.kind == 1 => {
+            Err(_) if link.kind == ffi::SOFT_LINK => {
                 tree.notes.push(format!("{name} is a soft link to nothing: left out"));
                 continue;
             }
-            Err(e) if link.kind == 64 => {
+            Err(e) if link.kind == ffi::EXTERNAL_LINK => {
                 tree.datasets.push(broken(Error::missing("its external link cannot be followed").because(e)));
                 continue;
             }
@@ -169,8 +169,8 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
             }
         }
         match info.kind {
-            0 if ancestors.contains(&key) => tree.notes.push(format!("{name} links back to a group that contains it: left out")),
-            0 => {
+            ffi::GROUP if ancestors.contains(&key) => tree.notes.push(format!("{name} links back to a group that contains it: left out")),
+            ffi::GROUP => {
                 if stack.len() >= DEEPEST {
                     tree.datasets.push(broken(Error::refused(format!("groups deeper than {DEEPEST} are not supported"))));
                     continue;
@@ -186,7 +186,7 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
                     Err(e) => tree.datasets.push(broken(e)),
                 }
             }
-            1 => {
+            ffi::DATASET => {
                 seen.entry(key).or_insert_with(|| name.clone());
                 let mut attributes = attributes::read(&object, info.attributes, &name, &heaps, &mut tree.notes);
                 dimension_names(&name, &mut attributes);
@@ -198,7 +198,7 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
                 (dataset.name, dataset.path, dataset.attributes, dataset.alias_of) = (name, path_c, attributes, alias_of);
                 tree.datasets.push(dataset);
             }
-            2 => tree.notes.push(format!("{name} is a committed type: left out")),
+            ffi::NAMED_TYPE => tree.notes.push(format!("{name} is a committed type: left out")),
             other => tree.notes.push(format!("{name} is an object of kind {other}: left out")),
         }
     }
@@ -274,10 +274,10 @@ impl Dataset {
     }
 }
 
-/// What the headers say about a data set.
+/// What the headers say about a dataset.
 fn dataset(data: &Id, elsewhere: bool, file_bytes: u64, heaps: &Heaps) -> Result<Dataset> {
     let id = data.raw();
-    // SAFETY: an open data set; under the lock (all of this function).
+    // SAFETY: an open dataset; under the lock (all of this function).
     let (space, kind, plist) = unsafe {
         (
             Id::new(ffi::H5Dget_space(id), "its dataspace is damaged")?,
@@ -359,7 +359,7 @@ fn dataset(data: &Id, elsewhere: bool, file_bytes: u64, heaps: &Heaps) -> Result
     })
 }
 
-/// Text of any length lies in heaps that the library knows how to read.
+/// Variable-length text is in heaps that the library reads.
 fn by_library(storage: Storage) -> Storage {
     match storage {
         Storage::Chunked(chunked) => Storage::Chunked(Chunked { by_library: true, ..chunked }),

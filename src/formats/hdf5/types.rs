@@ -493,7 +493,7 @@ fn member(kind: &Id, m: u32) -> Result<(String, Id)> {
     }
 }
 
-/// h5py's complex numbers: a compound of two equal numbers named r and i, one behind the other.
+/// h5py's complex numbers: a compound of two equal numbers named r and i, one after the other.
 fn complex(kind: &Id) -> Result<Option<Float>> {
     if members(kind)? != 2 {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Writing: the library makes groups, data sets and attributes; chunks are compressed on worker threads and handed to it as
+//! Writing: the library makes groups, datasets and attributes; chunks are compressed on worker threads and handed to it as
 //! they are, and bytes in one piece go straight to their place in the file.
 
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ use crate::location::{Location, Output};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, Values, checked_product};
 use crate::sidecar::Marks;
 
-/// A chunk is about this large where nothing else says how large it should be.
+/// The target size of a chunk where none is given.
 const CHUNK_BYTES: u64 = 1 << 20;
 /// Rows of chunks that a hint of the source would make larger than this are cut otherwise.
 const SLAB_BYTES: u64 = 32 << 20;
@@ -29,7 +29,7 @@ struct Hdf5Sink {
     // In this order they are dropped: the file is closed before its output goes.
     open: Option<(usize, Id)>,
     file: Option<Id>,
-    /// Where the library writes to; a temporary file where the output is no local file.
+    /// Where the library writes to; a temporary file where the output is not a local file.
     local: Arc<std::fs::File>,
     spool: Option<tempfile::NamedTempFile>,
     out: Box<dyn Output>,
@@ -39,7 +39,7 @@ struct Hdf5Sink {
     notes: Vec<String>,
 }
 
-/// A data set that was made.
+/// A dataset that was made.
 struct Place {
     path: CString,
     /// Where its bytes begin, if in one piece.
@@ -251,7 +251,7 @@ fn make_groups(file: &Id, path: &str, made: &mut HashSet<String>) -> Result<()> 
     Ok(())
 }
 
-/// Makes a data set.
+/// Makes a dataset.
 fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -> Result<(Shape, Place, Id)> {
     let name = c::c_name(&format!("/{}", meta.name))?;
     let text = meta.logical.is_var();
@@ -283,7 +283,7 @@ fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -
             ffi::H5Screate_simple(dims.len() as c_int, dims.as_mut_ptr(), most.as_ptr())
         };
         let space = Id::new(space, "cannot make a dataspace")?;
-        let create = Id::new(ffi::H5Pcreate(ffi::H5P_CLS_DATASET_CREATE_ID_g), "cannot make a data set")?;
+        let create = Id::new(ffi::H5Pcreate(ffi::H5P_CLS_DATASET_CREATE_ID_g), "cannot make a dataset")?;
         ffi::H5Pset_obj_track_times(create.raw(), false);
         ffi::H5Pset_attr_creation_order(create.raw(), 3);
         if chunked {
@@ -305,7 +305,7 @@ fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -
             ffi::H5Pset_fill_time(create.raw(), 1);
         }
         let id = ffi::H5Dcreate2(file.raw(), name.as_ptr(), kind.raw(), space.raw(), link_list()?.raw(), create.raw(), 0);
-        let data = Id::new(id, "cannot make the data set")?;
+        let data = Id::new(id, "cannot make the dataset")?;
         let offset = if chunked || text || bytes == 0 { ffi::UNDEFINED } else { ffi::H5Dget_offset(data.raw()) };
         (data, (offset != ffi::UNDEFINED).then_some(offset))
     };
@@ -323,7 +323,7 @@ fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -
 }
 
 impl Hdf5Sink {
-    /// The data set of an array, kept open while the same one is written.
+    /// The dataset of an array, kept open while the same one is written.
     fn data(&mut self, array: usize) -> Result<Id> {
         if let Some((open, id)) = self.open.take()
             && open == array
@@ -332,12 +332,12 @@ impl Hdf5Sink {
         }
         let Some(file) = &self.file else { return Err(Error::failed("the file is closed")) };
         // SAFETY: an open file; under the lock.
-        Id::new(unsafe { ffi::H5Dopen2(file.raw(), self.places[array].path.as_ptr(), 0) }, "a data set cannot be opened").map_err(writing)
+        Id::new(unsafe { ffi::H5Dopen2(file.raw(), self.places[array].path.as_ptr(), 0) }, "a dataset cannot be opened").map_err(writing)
     }
 
     fn write_chunks(&self, data: &Id, chunks: Vec<(Vec<u64>, u32, Vec<u8>)>) -> Result<()> {
         for (offset, mask, bytes) in chunks {
-            // SAFETY: an open data set of as many dimensions; under the lock.
+            // SAFETY: an open dataset of as many dimensions; under the lock.
             let code = unsafe { ffi::H5Dwrite_chunk(data.raw(), 0, mask, offset.as_ptr(), bytes.len(), bytes.as_ptr().cast()) };
             c::check(code, "a chunk cannot be written").map_err(writing)?;
         }
@@ -352,7 +352,7 @@ impl Hdf5Sink {
             }
         }
         let pointers: Vec<*const c_char> = texts.iter().map(|t| t.as_ptr()).collect();
-        // SAFETY: an open data set of text; one pointer a row; under the lock.
+        // SAFETY: an open dataset of text; one pointer a row; under the lock.
         unsafe {
             let kind = Id::new(ffi::H5Dget_type(data.raw()), "a type is damaged")?;
             let buffer = pointers.as_ptr().cast::<c_void>();
@@ -387,7 +387,7 @@ impl Sink for Hdf5Sink {
         if self.places[array].grows {
             let mut dims = vec![first_row + rows];
             dims.extend(&self.shapes[array].inner);
-            // SAFETY: an open data set of as many dimensions; under the lock.
+            // SAFETY: an open dataset of as many dimensions; under the lock.
             c::check(unsafe { ffi::H5Dset_extent(data.raw(), dims.as_ptr()) }, "the array cannot grow").map_err(writing)?;
         }
         match packed {

@@ -245,7 +245,7 @@ impl Sink for AppendSink {
 }
 
 impl AppendSink {
-    /// What the side file says of a logical array by now.
+    /// What the side file now says about a logical array.
     fn grown(&self, growing: &Growing, rows: &[u64]) -> Grown {
         let target = &self.targets[growing.values];
         let stored = target.stored.map(|s| &self.old.stored()[s]);

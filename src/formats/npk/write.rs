@@ -175,7 +175,7 @@ impl WriteRows for LocalFiles {
     }
 }
 
-/// Remote files: the array that comes goes straight out; arrays that come in between wait in temporary files.
+/// Remote files: the current array is sent at once; rows of other arrays wait in temporary files.
 struct Remote {
     now: Option<(usize, Box<dyn Output>)>,
     spools: HashMap<usize, File>,

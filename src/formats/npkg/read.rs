@@ -40,7 +40,7 @@ pub(super) struct Package {
     checksum: u32,
 }
 
-/// Reads small things that lie apart, in windows.
+/// Reads small, scattered pieces through windows.
 struct Cursor<'a> {
     blob: &'a dyn Blob,
     at: u64,

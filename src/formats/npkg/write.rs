@@ -100,7 +100,7 @@ enum Coder {
     Zlib(flate2::write::ZlibEncoder<io::BufWriter<Tail>>),
 }
 
-/// A member that comes in pieces.
+/// A member written in pieces.
 struct Open {
     sizes_at: u64,
     start: u64,
@@ -252,7 +252,7 @@ struct PackSink {
     copy: bool,
     package: Pack,
     arrays: Arc<Vec<Array>>,
-    /// The first array that has not begun.
+    /// The first array not begun yet.
     next: usize,
     open: Option<Open>,
     options: WriteOptions,

@@ -106,7 +106,7 @@ impl NpzSource {
     }
 }
 
-/// What stands for a member that cannot be read.
+/// The entry for a member that cannot be read.
 fn broken(name: &str, entry: &Entry, error: Error) -> ArrayMeta {
     let mut meta = ArrayMeta::new(name, Dtype::U8, &[entry.bytes]);
     meta.details.error = Some(Arc::new(error.array(name)));
@@ -392,7 +392,7 @@ impl MemberState {
         self.moved.notify_all();
     }
 
-    /// The member's stream behind its header.
+    /// The member's stream after its header.
     fn begin(&self) -> Result<Member> {
         let mut stream = self.archive.member(self.npy.member, self.npy.data_offset)?;
         stream.take(self.npy.header_bytes)?;
@@ -491,7 +491,7 @@ impl Job for MemberJob {
 }
 
 impl Drop for MemberJob {
-    /// A piece that failed or was never run: those behind it must not wait.
+    /// A piece that failed or was never run: the pieces after it must not wait.
     fn drop(&mut self) {
         if !self.ran {
             self.state.fail();

@@ -23,14 +23,14 @@ pub(super) struct Window {
 
 struct Inner {
     blob: Arc<dyn Blob>,
-    /// Nothing behind it is read ahead.
+    /// Nothing after it is read ahead.
     end: u64,
     ahead: u64,
     held: Mutex<(u64, Bytes)>,
 }
 
 impl Window {
-    /// Reads of `blob`, with nothing behind `end` read ahead.
+    /// Reads of `blob`, with nothing after `end` read ahead.
     pub(super) fn new(blob: Arc<dyn Blob>, end: u64) -> Window {
         let ahead = if blob.file().is_some() { LOCAL_WINDOW_BYTES } else { REMOTE_WINDOW_BYTES };
         let end = end.min(blob.len());

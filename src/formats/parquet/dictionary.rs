@@ -1,7 +1,7 @@
 //! Columns of categories, written with all categories in their order as the dictionary page of each row group.
 //!
-//! The `parquet` crate makes dictionaries of the values that occur, in order of appearance: the order of categories, and
-//! those that do not occur, would be lost on the readers that take the dictionary page for the categories.
+//! The `parquet` crate makes dictionaries of the values that occur, in order of appearance. Readers that take the dictionary
+//! page for the categories would then lose their order, and those that do not occur.
 
 use arrow::array::{Array, ArrayRef};
 use bytes::Bytes;

@@ -54,7 +54,7 @@ struct Column {
     parquet: usize,
     /// What the crate is asked to decode.
     levels: Option<FieldLevels>,
-    /// How many structs lie around it.
+    /// How many structs it is nested in.
     structs: usize,
     dictionary: Option<Dictionaries>,
     /// Lists of one length, without a null: read page by page.
@@ -230,7 +230,7 @@ impl Roots {
 }
 
 impl Shared {
-    /// The column behind a leaf, with its types as the schema has them.
+    /// The column of a leaf, with its types as the schema has them.
     fn column(&self, leaf: &Leaf, roots: &Roots, parquet: usize, meta: &mut ArrayMeta) -> Result<Column> {
         let descr = self.metadata.file_metadata().schema_descr_ptr();
         let mut stored = 0u64;

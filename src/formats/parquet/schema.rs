@@ -42,7 +42,7 @@ pub(super) fn uuid_schema(root: &ParquetType, fields: &Fields) -> parquet::error
     Ok(Arc::new(ParquetType::group_type_builder(root.name()).with_fields(types).build()?))
 }
 
-/// The field as it is read: what Parquet says, with the recorded Arrow type where that only tells more.
+/// The field as it is read: Parquet's type, or the recorded Arrow type where that only refines it.
 pub(super) fn refined(base: &FieldRef, recorded: Option<&FieldRef>) -> FieldRef {
     let Some(recorded) = recorded else { return plain(base) };
     let Some(t) = refined_type(base.data_type(), recorded.data_type()) else { return plain(base) };
@@ -104,7 +104,7 @@ fn item_of(base: &FieldRef, recorded: &FieldRef) -> FieldRef {
     Arc::new(item.as_ref().clone().with_name(recorded.name()))
 }
 
-/// How many Parquet columns lie below an Arrow type.
+/// How many Parquet columns an Arrow type has.
 pub(super) fn parquet_columns(t: &DataType) -> usize {
     match t {
         DataType::Struct(fields) => fields.iter().map(|f| parquet_columns(f.data_type())).sum(),

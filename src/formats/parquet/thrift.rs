@@ -1,4 +1,4 @@
-//! As much of Thrift's compact protocol as page headers and a look at the schema's depth need.
+//! The parts of Thrift's compact protocol that page headers and a check of the schema's depth need.
 
 use crate::error::{Error, Result};
 

@@ -1,7 +1,7 @@
-//! Globals that no checkpoint has an honest use for: what a pickle runs, when it is made to run something.
+//! Globals that no honest checkpoint uses: the functions that pickles call to run code.
 //!
-//! Nothing is run here whatever the pickle asks for. But a file that asks for one of these is an attack on whoever loads
-//! it with Python, so that none of it is passed on: it is refused as a whole, wherever in it the name stands.
+//! Nothing is run here, whatever the pickle asks for. But a file that asks for one of these is an attack on whoever loads
+//! it with Python. So it is refused as a whole, wherever in it the name appears, and none of it is passed on.
 
 use crate::codec::pickle::{Node, Pickle, shown};
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
 //! Writes the pickle of a checkpoint: protocol 2, only opcodes that every `torch.load(weights_only=True)` knows (torch 1.13
-//! lacks `BINFLOAT`, which floats beside the tensors cannot do without).
+//! lacks `BINFLOAT`, but plain floats need it).
 
 use std::collections::HashMap;
 
@@ -7,32 +7,33 @@ use base64::Engine;
 use serde_json::Value;
 
 use super::tree::is_torch_dtype;
+use crate::codec::pickle::opcodes as op;
 use crate::model::{ArrayMeta, Dtype, Logical, checked_product};
 
-/// Items that `SETITEMS` and `APPENDS` take at a time, as Python's pickler has it.
+/// Items per `SETITEMS` and `APPENDS`, as in Python's pickler.
 const BATCH: usize = 1000;
 
 pub(super) struct Pickler {
     out: Vec<u8>,
-    /// Globals and words that come again and again: their place in the memo.
+    /// Globals and texts that repeat: their place in the memo.
     memo: HashMap<String, u32>,
 }
 
 impl Pickler {
     pub fn new() -> Pickler {
-        Pickler { out: vec![0x80, 2], memo: HashMap::new() }
+        Pickler { out: vec![op::PROTO, 2], memo: HashMap::new() }
     }
     pub fn finish(mut self) -> Vec<u8> {
-        self.out.push(b'.');
+        self.out.push(op::STOP);
         self.out
     }
 
     fn remembered(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(&index) = self.memo.get(key) {
             match u8::try_from(index) {
-                Ok(index) => self.out.extend([b'h', index]),
+                Ok(index) => self.out.extend([op::BINGET, index]),
                 Err(_) => {
-                    self.out.push(b'j');
+                    self.out.push(op::LONG_BINGET);
                     self.out.extend(index.to_le_bytes());
                 }
             }
@@ -41,9 +42,9 @@ impl Pickler {
         write(&mut self.out);
         let index = self.memo.len() as u32;
         match u8::try_from(index) {
-            Ok(index) => self.out.extend([b'q', index]),
+            Ok(index) => self.out.extend([op::BINPUT, index]),
             Err(_) => {
-                self.out.push(b'r');
+                self.out.push(op::LONG_BINPUT);
                 self.out.extend(index.to_le_bytes());
             }
         }
@@ -60,12 +61,12 @@ impl Pickler {
     }
     pub fn int(&mut self, value: i64) {
         if let Ok(n) = u8::try_from(value) {
-            self.out.extend([b'K', n]);
+            self.out.extend([op::BININT1, n]);
         } else if let Ok(n) = u16::try_from(value) {
-            self.out.push(b'M');
+            self.out.push(op::BININT2);
             self.out.extend(n.to_le_bytes());
         } else if let Ok(n) = i32::try_from(value) {
-            self.out.push(b'J');
+            self.out.push(op::BININT);
             self.out.extend(n.to_le_bytes());
         } else {
             self.long(&value.to_le_bytes());
@@ -80,46 +81,46 @@ impl Pickler {
     /// Little-endian two's complement.
     fn long(&mut self, bytes: &[u8]) {
         match u8::try_from(bytes.len()) {
-            Ok(len) => self.out.extend([0x8a, len]),
+            Ok(len) => self.out.extend([op::LONG1, len]),
             Err(_) => {
-                self.out.push(0x8b);
+                self.out.push(op::LONG4);
                 self.out.extend((bytes.len() as u32).to_le_bytes());
             }
         }
         self.out.extend_from_slice(bytes);
     }
     fn float(&mut self, value: f64) {
-        self.out.push(b'G');
+        self.out.push(op::BINFLOAT);
         self.out.extend(value.to_be_bytes());
     }
     fn dims(&mut self, dims: &[u64]) {
-        self.out.push(b'(');
+        self.out.push(op::MARK);
         for &d in dims {
             self.unsigned(d);
         }
-        self.out.push(b't');
+        self.out.push(op::TUPLE);
     }
     /// An empty `OrderedDict`.
     pub fn ordered_dict(&mut self) {
         self.global("collections", "OrderedDict");
-        self.out.extend(b")R");
+        self.out.extend([op::EMPTY_TUPLE, op::REDUCE]);
     }
     fn bytes(&mut self, bytes: &[u8]) {
         self.global("_codecs", "encode");
         let text: String = bytes.iter().map(|&b| char::from(b)).collect();
         self.text(&text);
         self.word("latin1");
-        self.out.extend(b"\x86R");
+        self.out.extend([op::TUPLE2, op::REDUCE]);
     }
 
     /// Sets the pairs that `each` writes in the dict on the stack, in batches.
     pub fn items<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Pickler, &T)) {
         for batch in items.chunks(BATCH) {
-            self.out.push(b'(');
+            self.out.push(op::MARK);
             for item in batch {
                 each(self, item);
             }
-            self.out.push(b'u');
+            self.out.push(op::SETITEMS);
         }
     }
 
@@ -130,7 +131,7 @@ impl Pickler {
         let class = storage_class(meta.dtype).filter(|_| !packed);
         let elements = checked_product(&shape).unwrap_or_default();
         self.global("torch._utils", if class.is_some() { "_rebuild_tensor_v2" } else { "_rebuild_tensor_v3" });
-        self.out.extend(b"((");
+        self.out.extend([op::MARK, op::MARK]);
         self.word("storage");
         match class {
             Some(class) => self.global("torch", class),
@@ -139,7 +140,7 @@ impl Pickler {
         self.text(&key.to_string());
         self.word("cpu");
         self.unsigned(if class.is_some() { elements } else { elements * meta.dtype.item_bytes() });
-        self.out.extend(b"tQ");
+        self.out.extend([op::TUPLE, op::BINPERSID]);
         self.int(0);
         self.dims(&shape);
         let mut strides = vec![1; shape.len()];
@@ -149,20 +150,20 @@ impl Pickler {
         self.dims(&strides);
         let grad = meta.details.attributes.get("requires_grad") == Some(&Value::Bool(true));
         let grad = grad && (meta.dtype.is_float() || meta.dtype.is_complex());
-        self.out.push(if grad { 0x88 } else { 0x89 });
+        self.out.push(if grad { op::NEWTRUE } else { op::NEWFALSE });
         self.ordered_dict();
         if class.is_none() {
             self.global("torch", if packed { "float4_e2m1fn_x2" } else { meta.dtype.name() });
         }
-        self.out.extend(b"tR");
+        self.out.extend([op::TUPLE, op::REDUCE]);
     }
 
     /// A value of the structure; `tensor` writes the tensor of a name, and says whether it is there. What is not there is
     /// left out of dicts, and `None` in lists.
     pub fn value(&mut self, value: &Value, tensor: &mut dyn FnMut(&mut Pickler, &str) -> bool) -> bool {
         match value {
-            Value::Null => self.out.push(b'N'),
-            Value::Bool(b) => self.out.push(if *b { 0x88 } else { 0x89 }),
+            Value::Null => self.out.push(op::NONE),
+            Value::Bool(b) => self.out.push(if *b { op::NEWTRUE } else { op::NEWFALSE }),
             Value::String(text) => self.text(text),
             Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
                 (Some(n), _, _) => self.int(n),
@@ -186,7 +187,7 @@ impl Pickler {
             "tensor" => return tensor(self, text),
             "dict" | "OrderedDict" => {
                 if kind == "dict" {
-                    self.out.push(b'}');
+                    self.out.push(op::EMPTY_DICT);
                 } else {
                     self.ordered_dict();
                 }
@@ -202,29 +203,29 @@ impl Pickler {
                 if kind != "list" {
                     self.global("__builtin__", kind);
                 }
-                self.out.push(b']');
+                self.out.push(op::EMPTY_LIST);
                 for batch in items.chunks(BATCH) {
-                    self.out.push(b'(');
+                    self.out.push(op::MARK);
                     for item in batch {
                         self.item(item, tensor);
                     }
-                    self.out.push(b'e');
+                    self.out.push(op::APPENDS);
                 }
                 if kind != "list" {
-                    self.out.extend(b"\x85R");
+                    self.out.extend([op::TUPLE1, op::REDUCE]);
                 }
             }
             "tuple" | "Size" => {
                 if kind == "Size" {
                     self.global("torch", "Size");
                 }
-                self.out.push(b'(');
+                self.out.push(op::MARK);
                 for item in items {
                     self.item(item, tensor);
                 }
-                self.out.push(b't');
+                self.out.push(op::TUPLE);
                 if kind == "Size" {
-                    self.out.extend(b"\x85R");
+                    self.out.extend([op::TUPLE1, op::REDUCE]);
                 }
             }
             "bytes" | "bytearray" => {
@@ -234,7 +235,7 @@ impl Pickler {
                 }
                 self.bytes(&bytes);
                 if kind == "bytearray" {
-                    self.out.extend(b"\x85R");
+                    self.out.extend([op::TUPLE1, op::REDUCE]);
                 }
             }
             "int" => {
@@ -255,22 +256,22 @@ impl Pickler {
                 self.global("__builtin__", "complex");
                 self.float(re);
                 self.float(im);
-                self.out.extend(b"\x86R");
+                self.out.extend([op::TUPLE2, op::REDUCE]);
             }
             // Only names that are known: the attribute may have been edited.
             "dtype" if is_torch_dtype(text) => self.global("torch", text),
             "layout" => {
                 self.global("torch.serialization", "_get_layout");
                 self.text(text);
-                self.out.extend(b"\x85R");
+                self.out.extend([op::TUPLE1, op::REDUCE]);
             }
             "device" => {
                 self.global("torch", "device");
-                self.out.push(b'(');
+                self.out.push(op::MARK);
                 for item in items {
                     self.item(item, &mut |_, _| false);
                 }
-                self.out.extend(b"tR");
+                self.out.extend([op::TUPLE, op::REDUCE]);
             }
             _ => return false,
         }
@@ -281,7 +282,7 @@ impl Pickler {
         let (before, memo) = (self.out.len(), self.memo.len());
         if !self.value(item, tensor) {
             self.undo(before, memo);
-            self.out.push(b'N');
+            self.out.push(op::NONE);
         }
     }
 
@@ -293,12 +294,12 @@ impl Pickler {
 }
 
 fn push_text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'X');
+    out.push(op::BINUNICODE);
     out.extend((text.len() as u32).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
-/// The typed storage of an element type; `None` for those that torch added later, which lie in untyped ones.
+/// The typed storage of an element type; `None` for those that torch added later, which use untyped storages.
 fn storage_class(dtype: Dtype) -> Option<&'static str> {
     Some(match dtype {
         Dtype::Bool => "BoolStorage",

@@ -1,4 +1,4 @@
-//! How a checkpoint was nested, kept as one attribute, so that it can be written as it was.
+//! How a checkpoint was nested, kept as one attribute so that it can be written again in the same form.
 //!
 //! The attribute [`KEY`] holds JSON text. A JSON null, boolean, number or text is itself (a number with a point or an
 //! exponent is a float); everything else is an object of one key:

@@ -39,7 +39,7 @@ use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
 use crate::model::{Attributes, Dtype, Logical};
 
-/// What is done to the values behind the strides.
+/// What is done to the values after the strides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Flip {
     Plain,

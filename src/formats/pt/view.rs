@@ -37,7 +37,7 @@ impl View {
         Ok(self.found.get_or_init(|| bytes).clone())
     }
 
-    /// Whether the elements lie one behind the other in C order.
+    /// Whether the elements are contiguous in C order.
     pub fn is_contiguous(&self) -> bool {
         if self.shape.contains(&0) {
             return true;

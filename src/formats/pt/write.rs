@@ -42,7 +42,7 @@ struct Entry {
     header: u64,
     bytes: u64,
     crc: u32,
-    /// Sizes and checksum stand behind the data.
+    /// Sizes and checksum follow the data.
     descriptor: bool,
 }
 
@@ -198,7 +198,7 @@ impl Tree {
         Ok(Tree { arrays: plan.arrays.clone(), structure, metadata: options.metadata.clone(), single: options.single, notes })
     }
 
-    /// The pickle, where array `i` lies in storage `keys[i]`.
+    /// The pickle, where array `i` is in storage `keys[i]`.
     fn pickle(&self, keys: &[usize]) -> Vec<u8> {
         let mut p = Pickler::new();
         let by_name: HashMap<&str, usize> = self.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
@@ -325,7 +325,7 @@ impl Writer {
         if due == self.places[array].bytes { all.finalize() } else { 0 }
     }
 
-    /// The checksum of what lies in the file.
+    /// The checksum of the bytes in the file.
     fn crc_of_file(&self, array: usize) -> Result<u32> {
         let place = self.places[array];
         let mut bytes = vec![0; place.bytes as usize];

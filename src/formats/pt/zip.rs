@@ -70,7 +70,7 @@ pub(super) struct Archive {
     blob: Arc<dyn Blob>,
     pub entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
-    /// What deflated records are inflated to, each behind the one before: the file, and where it ends.
+    /// Where deflated records are inflated to, one after the other: the file, and its end.
     spool: Mutex<Option<(Arc<File>, u64)>>,
 }
 

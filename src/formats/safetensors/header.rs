@@ -228,7 +228,7 @@ pub fn spell(meta: &ArrayMeta) -> Result<(String, Vec<u64>)> {
 }
 
 /// Writes a header for these arrays in this order, padded so that the data begins at a multiple of 8. Returns it with its
-/// length in front, and where each array begins behind it.
+/// length in front, and where each array begins after it.
 ///
 /// # Errors
 /// Refused: arrays that cannot be held; a header that is too large.

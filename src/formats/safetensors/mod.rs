@@ -132,7 +132,7 @@ fn open_one(at: &Location) -> Result<Box<dyn Source>> {
     Ok(Box::new(TensorSource { plan, places, body: Body::File(reader), wanted: Vec::new() }))
 }
 
-/// The arrays and where they lie; every byte of the data belongs to exactly one of them.
+/// The arrays and their places; every byte of the data belongs to exactly one of them.
 fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(Plan, Vec<Place>)> {
     let mut spans: Vec<(u64, u64, usize)> =
         header.tensors.iter().enumerate().map(|(i, (_, t))| (t.data_offsets.0, t.data_offsets.1, i)).collect();
@@ -182,7 +182,7 @@ enum Body {
     File(Arc<RawReader>),
     Stream {
         stream: Box<dyn Read + Send>,
-        /// The arrays as they lie.
+        /// The arrays in the order of their bytes.
         turns: Vec<usize>,
         turn: usize,
         row: u64,

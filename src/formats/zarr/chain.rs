@@ -367,7 +367,7 @@ impl Chain {
         self.steps.is_empty()
     }
 
-    /// The sharding that stands alone: parts of a chunk can be read.
+    /// The sharding codec that is the only one: parts of a chunk can be read.
     pub fn lone_shard(&self) -> Option<&Shard> {
         match self.steps.as_slice() {
             [Step::Shard(shard)] => Some(shard),

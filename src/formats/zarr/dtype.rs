@@ -20,7 +20,7 @@ pub enum Element {
     Text,
     /// Bytes of any length.
     Binary,
-    /// numpy objects (v2): a filter tells what they are.
+    /// numpy objects (v2): a filter says what they are.
     Object,
 }
 

@@ -1,4 +1,4 @@
-//! JSON as Zarr's writers write it: with bare `NaN` and `Infinity` in attributes, and hostile ones with bombs in it.
+//! JSON as Zarr's writers write it: with bare `NaN` and `Infinity` in attributes, and with a limit for hostile documents that would fill the memory.
 
 use serde_json::Value;
 

@@ -195,7 +195,7 @@ impl Layout {
         self.shard.as_deref().unwrap_or(&self.chunk)
     }
 
-    /// Objects per dimension behind the first.
+    /// Objects per dimension after the first.
     pub fn columns(&self) -> Vec<u64> {
         self.shape.iter().zip(self.object()).skip(1).map(|(d, c)| d.div_ceil(*c)).collect()
     }

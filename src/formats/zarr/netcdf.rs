@@ -20,11 +20,11 @@ use crate::model::{Attributes, Dtype, Plan};
 
 /// The attribute of a group that keeps what xarray is not shown.
 pub const HIDDEN: &str = "_nc_npk";
-/// The value that stands for missing ones.
+/// The value for missing elements.
 pub const FILL: &str = "_FillValue";
 /// The types of attributes as HDF5 has them.
 const TYPES: &str = "hdf5:types";
-/// What makes a data set of HDF5 a dimension of netCDF.
+/// What makes a dataset of HDF5 a dimension of netCDF.
 const SCALE: [&str; 2] = ["CLASS", "NAME"];
 const NETCDF: [&str; 2] = ["_Netcdf4Dimid", "_Netcdf4Coordinates"];
 
@@ -104,7 +104,7 @@ fn show(attributes: &mut Attributes, hidden: &Value) {
     }
 }
 
-/// A float, or the text that stands for what JSON lacks.
+/// A float, or the text for what JSON lacks.
 fn float(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),

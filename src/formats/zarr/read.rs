@@ -322,7 +322,7 @@ impl Reader {
         parts.push_back(((array, k), buf.clone()));
     }
 
-    /// Rows that lie ready in a file, without their whole chunk.
+    /// Rows that are uncompressed in a file, without their whole chunk.
     fn raw_rows(&self, entry: &Entry, node: &Node, field: &Field, k: u64, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
         let place: Vec<u64> = (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect();
         let key = Self::key(entry, node, &place);

@@ -115,7 +115,7 @@ impl Shard {
         Shape { chunk: &self.inner, ..*shape }
     }
 
-    /// Decodes a whole shard in memory: where other codecs stand around the sharding.
+    /// Decodes a whole shard in memory: for shards with other codecs around them.
     ///
     /// # Errors
     /// Corrupt.

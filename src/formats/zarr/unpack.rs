@@ -5,7 +5,7 @@ use std::io::Read;
 
 use crate::error::{Error, Result};
 
-/// What stands around a deflate stream.
+/// The framing of a deflate stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrapper {
     /// Nothing (zip).

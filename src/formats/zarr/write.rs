@@ -278,7 +278,7 @@ impl Writer {
         }
     }
 
-    /// The bytes of one shard. Inner chunks that lie wholly outside of the array (behind `valid`) are left out.
+    /// The bytes of one shard. Inner chunks wholly outside the array (after `valid`) are left out.
     fn shard(&self, layout: &Layout, shard: &[u64], valid: &[u64], content: &[u8], item: usize) -> Result<Vec<u8>> {
         let counts: Vec<u64> = shard.iter().zip(&layout.chunk).map(|(s, c)| s / c).collect();
         let origin = vec![0u64; shard.len()];
@@ -436,7 +436,7 @@ impl Writer {
     }
 }
 
-/// A shard being put together: inner chunks one behind the other, the index at the end.
+/// A shard being assembled: inner chunks one after the other, the index at the end.
 #[derive(Default)]
 struct ShardBytes {
     bytes: Vec<u8>,

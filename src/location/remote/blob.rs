@@ -186,7 +186,7 @@ impl RemoteBlob {
         range
     }
 
-    /// What of `buf` lies in windows already, from its start.
+    /// How much of `buf`, from its start, is in windows already.
     fn take_windows(&self, offset: u64, buf: &mut [u8]) -> usize {
         let windows = self.backend.windows();
         let mut done = 0;

@@ -287,7 +287,7 @@ fn site(key: &str, url: &str, options: &RemoteOptions, connector: &Connector) ->
     Ok(Site { client, origin, query: uri.query().map(str::to_string), key: key.to_string(), url: as_given, authorization })
 }
 
-/// What tells one version of an object from another.
+/// What identifies one version of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pin {
     pub etag: Option<String>,
@@ -312,7 +312,7 @@ impl Pin {
 /// An answer to a GET.
 pub(super) struct Got {
     pub pin: Pin,
-    /// The range that comes; `None`: everything, since the server has no ranges.
+    /// The range that is sent; `None`: everything, since the server has no ranges.
     pub range: Option<Range<u64>>,
     pub body: BoxStream<'static, Result<Bytes, Failure>>,
 }

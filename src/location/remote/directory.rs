@@ -1,4 +1,4 @@
-//! Writing directories: objects below a prefix, of which the ones that make it a store come last.
+//! Writing directories: objects below a prefix; those that make it a store are written last.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

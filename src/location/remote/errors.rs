@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a server, and the sentence for it.
+//! What can go wrong between here and a server, and the message for it.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -28,7 +28,7 @@ pub(super) enum What {
     WrongRegion,
     /// Another version of the object than the one that was opened.
     Changed,
-    /// 416: the range begins behind the end.
+    /// 416: the range begins past the end.
     BadRange,
     /// The upload is not known (any more).
     NoUpload,
@@ -81,7 +81,7 @@ fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(text[from..to].trim()).filter(|t| !t.is_empty() && t.len() < 600)
 }
 
-/// The time that Retry-After tells, in seconds or as a date; nobody is waited for longer than an hour.
+/// The time in Retry-After, in seconds or as a date; at most an hour.
 fn wait(text: &str) -> Option<Duration> {
     const MOST: Duration = Duration::from_secs(3600);
     match text.trim().parse::<f64>() {
@@ -96,7 +96,7 @@ impl Failure {
         Failure { what, status: None, code: None, detail: detail.into(), region: None, retry_after: None }
     }
 
-    /// From an answer that is no success.
+    /// From an answer that is not a success.
     pub fn from_response(status: u16, headers: &http::HeaderMap, body: &str) -> Failure {
         let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let code = tag(body, "Code").or_else(|| header("x-ms-error-code")).map(str::to_string);
@@ -183,7 +183,7 @@ impl Failure {
         Failure::new(what, detail)
     }
 
-    /// From the client library: whatever lies at the bottom of it.
+    /// From the client library: its root cause.
     pub fn from_store(error: &object_store::Error) -> Failure {
         if let Some(none) = find::<NoCredentials>(error) {
             return Failure::new(if none.expired { What::Expired } else { What::NoCredentials }, none.to_string());

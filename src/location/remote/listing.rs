@@ -100,7 +100,7 @@ impl RemoteBackend {
         Ok(entries)
     }
 
-    /// Whether anything lies below `key/`.
+    /// Whether anything is below `key/`.
     pub(super) fn is_prefix(&self, key: &str) -> Result<bool, Failure> {
         let prefix = match key.trim_end_matches('/') {
             "" => String::new(),

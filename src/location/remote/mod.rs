@@ -92,7 +92,7 @@ pub fn open(url: &str, options: &RemoteOptions) -> Result<Location> {
     open().map_err(|e: Error| e.file(shown))
 }
 
-/// The runtime behind all transfers.
+/// The runtime of all transfers.
 fn runtime() -> Result<&'static tokio::runtime::Runtime> {
     static RUNTIME: OnceLock<Option<tokio::runtime::Runtime>> = OnceLock::new();
     RUNTIME
@@ -159,7 +159,7 @@ struct Tries {
     mended: bool,
 }
 
-/// What the first look at an object told.
+/// What the first request for an object showed.
 #[derive(Clone, Debug)]
 struct Opened {
     pin: Pin,

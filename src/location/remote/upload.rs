@@ -32,7 +32,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// An upload that has begun, as far as its undo must know.
+/// An upload in progress, as far as its undo must know.
 #[derive(Default)]
 pub(super) struct Begun {
     id: Option<MultipartId>,
@@ -141,7 +141,7 @@ impl Upload {
             before,
         })
     }
-    /// Names the output: whoever moves the bytes would name the input.
+    /// Names the output: the caller would name the input.
     fn fail(&self, failure: Failure) -> Error {
         failure.into_error(&self.backend.bucket).file(self.backend.display(&self.key))
     }

@@ -1,4 +1,4 @@
-//! Requests on their way: how long an answer is waited for, and what is made of it before the client library sees it.
+//! Requests in transit: how long to wait for an answer, and how it is changed before the client library sees it.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ pub(super) fn patience() -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Sends requests, and turns every answer that is no success into a [`Failure`] with all that the server said.
+/// Sends requests, and turns every answer that is not a success into a [`Failure`] with all that the server said.
 #[derive(Debug)]
 struct Wire {
     reading: HttpClient,

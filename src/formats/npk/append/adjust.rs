@@ -1,5 +1,5 @@
-//! What becomes of new values on their way behind the old ones: offsets go on where the old ones end, codes become those of
-//! the store's categories, columns take the store's order.
+//! Adapts new values to the store's: offsets continue where the old ones end, codes become those of the store's
+//! categories, columns take the store's order.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,14 +9,14 @@ use crate::error::{Context, Error, Result};
 use crate::format::WriteRows;
 use crate::model::{Buf, Categories, Chunk, Dtype, Values, typed};
 
-/// What is done to the values of an array on their way behind the old ones.
+/// What is done to new values before they are appended.
 pub(super) enum Adjust {
     Nothing,
     /// Offsets: the first is left out, the others begin where the old ones end.
     Offsets(i64),
     /// Codes: from the new categories into the store's, which grow.
     Codes(Remap),
-    /// A matrix: for each of the store's columns, where it stands in the new rows; and the bytes of an element.
+    /// A matrix: for each of the store's columns, its place in the new rows; and the bytes of an element.
     Columns(Vec<usize>, usize),
 }
 

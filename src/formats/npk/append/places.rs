@@ -46,7 +46,7 @@ pub(super) struct Growing {
 
 pub(super) type Planned = (Vec<Target>, Vec<Place>, Vec<Adjust>, Vec<Growing>);
 
-/// Finds for every array of the plan its place in the store; all that does not match is told together.
+/// Finds the place in the store for every array of the plan; all mismatches are reported together.
 pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
     let kept: HashMap<&str, &Kept> = plan.kept.iter().map(|k| (k.values.as_str(), k)).collect();
     let companions: HashSet<&str> = plan.kept.iter().flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()]).flatten().collect();
@@ -284,7 +284,7 @@ fn behind_checked(old: &StoreSource, stored: &Stored, rows: Option<u64>) -> Resu
     behind(old, stored, rows)
 }
 
-/// The place behind a stored array's last row.
+/// The place after a stored array's last row.
 pub(super) fn behind(old: &StoreSource, stored: &Stored, rows: Option<u64>) -> Result<(Target, Place)> {
     let index = old.stored().iter().position(|s| s.name == stored.name);
     let before = stored.rows_stored();

@@ -8,7 +8,7 @@ use crate::formats::pt::view::strides_of;
 use crate::formats::pt::zip::Bytes;
 use crate::model::{Dtype, Logical, TimeUnit, checked_product};
 
-/// Bytes in a pickle: the node they lie in (none: there are none), and whether it is text that stands for Latin-1.
+/// Bytes in a pickle: the node that holds them (`None`: no bytes), and whether it is text that encodes them as Latin-1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Raw {
     leaf: Option<Id>,

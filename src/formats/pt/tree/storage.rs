@@ -138,7 +138,7 @@ pub(in super::super) fn torch_dtype(name: &str) -> Option<Dtype> {
     })
 }
 
-/// Element types that may stand in a checkpoint as values.
+/// Element types that may be values in a checkpoint.
 pub(in super::super) fn is_torch_dtype(name: &str) -> bool {
     torch_dtype(name).is_some() || matches!(name, "qint8" | "quint8" | "qint32" | "quint4x2" | "quint2x4" | "float4_e2m1fn_x2")
 }

@@ -1,6 +1,5 @@
-//! Calls that Python would make on loading, but that the walk does not come by: their results were dropped, became keys,
-//! attributes, or arguments of something else. They are listed as what is refused, so that nothing is passed over in
-//! silence.
+//! Calls that Python would make on loading, but that the walk does not reach: their results were dropped, or became keys,
+//! attributes, or arguments of something else. They are listed as refused, so that nothing is skipped silently.
 
 use std::collections::HashSet;
 

@@ -1,0 +1,53 @@
+//! The examples below each command's help and in its man page.
+
+pub(super) const ALL: &str = "\
+Examples:
+  npk convert model.safetensors model.npk
+  npk convert embeddings.parquet embeddings.npk -a vector
+  npk convert run.npk run.h5 -c gzip:6
+  npk inspect model.npk --tree
+
+'npk COMMAND --help' explains a command with examples.";
+
+pub(super) const CONVERT: &str = "\
+Examples:
+  npk convert model.safetensors model.npk                     one file into one store
+  npk convert model.npk model.safetensors                     and back, bit for bit
+  npk convert data.npz out.npk -a 'layer.*' -x '*.bias'       choose arrays
+  npk convert d.csv d.npk --layout columns --dtype float32    types on the way
+  npk convert runs/ stores/ -R --to npk --skip-existing       a batch that can be resumed
+  npk convert part-*.parquet all.npk --concat                 many files, one after the other
+  npk convert s3://bucket/m.safetensors m.npk                 from object storage
+  cat d.csv | npk convert - d.npk --from csv                  from a pipe
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 missing or unknown input, 4 refused (data would change), \
+5 output exists, 6 remote, 7 corrupt input, 130/143 interrupted.";
+
+pub(super) const LIST: &str = "\
+Examples:
+  npk list model.safetensors
+  npk list -l model.npk --sort size        types, shapes and bytes, largest first
+  npk list -a '*.bias' model.npk
+  npk list --json data.npz | jq '.arrays[].shape'";
+
+pub(super) const INSPECT: &str = "\
+Examples:
+  npk inspect model.safetensors
+  npk inspect model.npk --tree
+  npk inspect data.npk --stats -a 'x*'
+  npk inspect d.npk -a x --head 5
+  npk inspect m.safetensors --json | jq '.arrays[].name'";
+
+pub(super) const DIFF: &str = "\
+Exit code 0: equal, 1: different.
+
+Examples:
+  npk diff model.safetensors model.npk
+  npk diff a.npk b.npk --rtol 1e-5 --atol 1e-8";
+
+pub(super) const VERIFY: &str = "\
+Exit code 0: whole, 7: corrupt.
+
+Examples:
+  npk verify model.npk
+  npk verify checkpoints/*.safetensors --json";
