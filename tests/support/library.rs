@@ -10,6 +10,8 @@ use npk::location::Location;
 use npk::model::{Chunk, Plan};
 use npk::pipe::{self, Settings};
 
+use super::mutants;
+
 /// Opens a file and delivers every array.
 pub fn drain(format: &str, path: &Path, each: &mut dyn FnMut(Chunk)) -> Result<Plan> {
     let at = Location::local(path);
@@ -21,9 +23,22 @@ pub fn drain(format: &str, path: &Path, each: &mut dyn FnMut(Chunk)) -> Result<P
     pipe::drain(source, Vec::new(), Order::Any, &mut emit, &Settings::new(2, 64 << 20))
 }
 
-/// Opens and reads everything; whatever happens, it is no panic.
+/// Opens and reads everything.
 pub fn read_all(format: &str, path: &Path) -> Result<Plan> {
     drain(format, path, &mut |_| {})
+}
+
+/// How many of `count` mutants of a file cannot be read. None may panic: a panic comes as "the bytes cannot be decoded".
+pub fn failing_mutants(format: &str, original: &[u8], count: usize, mutant: &Path) -> usize {
+    let mut failed = 0;
+    mutants(original, count, |bytes| {
+        std::fs::write(mutant, bytes).unwrap();
+        if let Err(error) = read_all(format, mutant) {
+            assert!(!error.to_string().contains("the bytes cannot be decoded"), "{}: a panic: {error}", mutant.display());
+            failed += 1;
+        }
+    });
+    failed
 }
 
 /// From one format to another, without adapters: the arrays must be such as the target holds.
