@@ -57,7 +57,7 @@ fn a_row_is_appended_to_all_columns_or_to_none() {
     // NumPack does not know that these arrays are one table.
     python(s.path(), "import numpack, numpy as np\nwith numpack.NumPack('u.npk') as p: p.append({'k': np.array([3])})");
     let error = npk_fails(7, &["verify", &store]);
-    assert!(error.contains("uneven: k has 3 rows, v has 2"), "{error}");
+    assert!(error.contains("differ in length: k has 3 rows, v has 2"), "{error}");
 }
 
 #[test]

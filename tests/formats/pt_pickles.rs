@@ -280,10 +280,10 @@ fn what_a_target_cannot_keep_is_told() {
     for from in [&path, &store] {
         assert!(notes(from, &back, &[]).is_empty());
         assert_eq!(inspect(&back)["metadata"]["epoch"], 3);
-        assert_eq!(notes(from, &back, &["--single", "-a", "m.a"]), ["pt has no place for metadata, which is left out: epoch"]);
+        assert_eq!(notes(from, &back, &["--single", "-a", "m.a"]), ["pt cannot hold metadata; left out: epoch"]);
     }
     convert(&path, &store, &["--metadata", "more=1"]);
-    assert_eq!(notes(&store, &back, &[]), ["pt has no place for metadata, which is left out: more"]);
+    assert_eq!(notes(&store, &back, &[]), ["pt cannot hold metadata; left out: more"]);
     let told = npk_fails(3, &["convert".as_ref(), path.as_os_str(), store.as_os_str(), "--key".as_ref(), "m".as_ref()]);
     assert!(told.contains("-a 'm.*' takes the 2 below it"), "{told}");
 }
