@@ -38,13 +38,13 @@ complete -c npk -n "__fish_npk_needs_command" -f -a "man" -d 'Write the man page
 complete -c npk -n "__fish_npk_needs_command" -f -a "generate" -d 'Write completions and man pages into the project\'s folders'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s o -l output -d 'The destination, instead of the last argument' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s t -l to -d 'Output format (default: by the destination\'s name)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l if-exists -d 'What to do if the output exists' -r -f -a "error\t''
-overwrite\t''
-skip\t''
-update\t''
-merge\t''"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l if-exists -d 'What to do if the output exists (default: error)' -r -f -a "error\t'Stop with exit code 5'
+overwrite\t'Replace it'
+skip\t'Leave it alone if it is whole'
+update\t'Replace it if a source is newer'
+merge\t'Add the arrays to the store'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -s x -l exclude -d 'Not these arrays' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rows -d 'Only these rows of every array, as in Python: START:STOP[:STEP]' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s T -l files-from -d 'Read source names from a file (- for stdin), one per line' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l name -l array-name -d 'The name of the one resulting array (or of each source\'s, with --concat)' -r
@@ -53,20 +53,20 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l rename -d 'Rename an
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename-re -d 'Rename by regular expression; $1 is the first group' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l add-prefix -d 'Put this in front of names' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l dtype -d 'Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'How to store bfloat16 if the output lacks it' -r -f -a "float32\t''
-bits\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l fp8 -d 'How to store float8 if the output lacks it' -r -f -a "float16\t''
-bits\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l nulls -d 'How to store nulls if the output lacks them: mask, nan, fill=VALUE, error' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l strings -d 'How to store text if the output lacks it (default: codes, with the categories in the side file)' -r -f -a "codes\t''
-offsets\t''
-skip\t''
-error\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l ragged -d 'How to store lists of different lengths' -r -f -a "error\t''
-offsets\t''"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l layout -d 'How a table becomes arrays: one matrix, or one array per column' -r -f -a "auto\t''
-columns\t''
-matrix\t''"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'How to store bfloat16 if the output lacks it' -r -f -a "float32\t'As float32, which is exact'
+bits\t'As its raw bits, in uint16'"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l fp8 -d 'How to store float8 if the output lacks it' -r -f -a "float16\t'As float16, which is exact'
+bits\t'As its raw bits, in uint8'"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l nulls -d 'How to store nulls if the output lacks them: mask (default), nan, fill=VALUE, error' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l strings -d 'How to store text if the output lacks it (default: codes)' -r -f -a "codes\t'As int32 codes, with the categories in the side file'
+offsets\t'As two arrays, NAME.offsets and NAME.bytes'
+skip\t'Leave it out, with a note'
+error\t'Refuse it'"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l ragged -d 'How to store lists of different lengths' -r -f -a "error\t'Refuse them'
+offsets\t'As two arrays, NAME.offsets and NAME.values'"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l layout -d 'How a table becomes arrays: one matrix, or one array per column' -r -f -a "auto\t'A matrix if all columns have one numeric type and no nulls, else columns'
+columns\t'One array per column'
+matrix\t'One array of all columns'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l float-format -d 'printf-like format of floats in text outputs, as in numpy.savetxt' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s c -l compression -d 'Compression of the output' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l chunk-shape -d 'Chunk shape (HDF5, Zarr), such as 1000,128' -r
@@ -77,9 +77,9 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'S
 complete -c npk -n "__fish_npk_using_subcommand convert" -l metadata -d 'Add metadata to the output' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
-yes\t''
-no\t''"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
+yes\t'It is'
+no\t'It is not'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
@@ -87,22 +87,22 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l max-rows -d 'Read at
 complete -c npk -n "__fish_npk_using_subcommand convert" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
-rename\t''
-first\t''
-last\t''"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
+rename\t'Rename the later ones to NAME_1, NAME_2, …'
+first\t'Keep the first'
+last\t'Keep the last'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -s j -l jobs -d 'Worker threads (default: one per core)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l endpoint-url -d 'Address of an S3-compatible service' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
-virtual\t''"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
+virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l retries -d 'How often a failed request is tried again' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l color -d 'When to use colours' -r -f -a "auto\t''
-always\t''
-never\t''"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -s f -l force -l overwrite -d 'Replace an existing output'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-existing -d 'Skip outputs that exist and are whole (same as --if-exists skip)'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s u -l update -d 'Convert only if a source is newer than the output (same as --if-exists update)'
@@ -128,16 +128,16 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l json -d 'JSON lines 
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-progress -d 'No progress bar'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s V -l version -d 'Print version'
-complete -c npk -n "__fish_npk_using_subcommand list" -l sort -d 'The order of the names' -r -f -a "file\t''
-name\t''
-size\t''"
+complete -c npk -n "__fish_npk_using_subcommand list" -l sort -d 'The order of the names' -r -f -a "file\t'As in the file'
+name\t'By name, layer.2 before layer.10'
+size\t'By size, largest first'"
 complete -c npk -n "__fish_npk_using_subcommand list" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -s x -l exclude -d 'Not these arrays' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
-yes\t''
-no\t''"
+complete -c npk -n "__fish_npk_using_subcommand list" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
+yes\t'It is'
+no\t'It is not'"
 complete -c npk -n "__fish_npk_using_subcommand list" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
@@ -145,22 +145,22 @@ complete -c npk -n "__fish_npk_using_subcommand list" -l max-rows -d 'Read at mo
 complete -c npk -n "__fish_npk_using_subcommand list" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
-rename\t''
-first\t''
-last\t''"
+complete -c npk -n "__fish_npk_using_subcommand list" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
+rename\t'Rename the later ones to NAME_1, NAME_2, …'
+first\t'Keep the first'
+last\t'Keep the last'"
 complete -c npk -n "__fish_npk_using_subcommand list" -s j -l jobs -d 'Worker threads (default: one per core)' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l endpoint-url -d 'Address of an S3-compatible service' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
-virtual\t''"
+complete -c npk -n "__fish_npk_using_subcommand list" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
+virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand list" -l retries -d 'How often a failed request is tried again' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l color -d 'When to use colours' -r -f -a "auto\t''
-always\t''
-never\t''"
+complete -c npk -n "__fish_npk_using_subcommand list" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand list" -s l -l long -d 'Print types, shapes and bytes too, separated by tabs'
 complete -c npk -n "__fish_npk_using_subcommand list" -s 0 -d 'Raw names, each followed by a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand list" -l json -d 'JSON on stdout'
@@ -171,16 +171,16 @@ complete -c npk -n "__fish_npk_using_subcommand list" -s q -l quiet -d 'Errors o
 complete -c npk -n "__fish_npk_using_subcommand list" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand list" -s V -l version -d 'Print version'
-complete -c npk -n "__fish_npk_using_subcommand ls" -l sort -d 'The order of the names' -r -f -a "file\t''
-name\t''
-size\t''"
+complete -c npk -n "__fish_npk_using_subcommand ls" -l sort -d 'The order of the names' -r -f -a "file\t'As in the file'
+name\t'By name, layer.2 before layer.10'
+size\t'By size, largest first'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -s x -l exclude -d 'Not these arrays' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
-yes\t''
-no\t''"
+complete -c npk -n "__fish_npk_using_subcommand ls" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
+yes\t'It is'
+no\t'It is not'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
@@ -188,22 +188,22 @@ complete -c npk -n "__fish_npk_using_subcommand ls" -l max-rows -d 'Read at most
 complete -c npk -n "__fish_npk_using_subcommand ls" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
-rename\t''
-first\t''
-last\t''"
+complete -c npk -n "__fish_npk_using_subcommand ls" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
+rename\t'Rename the later ones to NAME_1, NAME_2, …'
+first\t'Keep the first'
+last\t'Keep the last'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -s j -l jobs -d 'Worker threads (default: one per core)' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l endpoint-url -d 'Address of an S3-compatible service' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
-virtual\t''"
+complete -c npk -n "__fish_npk_using_subcommand ls" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
+virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -l retries -d 'How often a failed request is tried again' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l color -d 'When to use colours' -r -f -a "auto\t''
-always\t''
-never\t''"
+complete -c npk -n "__fish_npk_using_subcommand ls" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -s l -l long -d 'Print types, shapes and bytes too, separated by tabs'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s 0 -d 'Raw names, each followed by a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l json -d 'JSON on stdout'
@@ -219,12 +219,12 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l head -d 'Show the fi
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l tail -d 'Show the last rows of the arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l slice -d 'Show a part of the arrays, as in numpy: "0:5,:"' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -s x -l exclude -d 'Not these arrays' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
-yes\t''
-no\t''"
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
+yes\t'It is'
+no\t'It is not'"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
@@ -232,22 +232,22 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l max-rows -d 'Read at
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
-rename\t''
-first\t''
-last\t''"
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
+rename\t'Rename the later ones to NAME_1, NAME_2, …'
+first\t'Keep the first'
+last\t'Keep the last'"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s j -l jobs -d 'Worker threads (default: one per core)' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l endpoint-url -d 'Address of an S3-compatible service' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
-virtual\t''"
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
+virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l retries -d 'How often a failed request is tried again' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l color -d 'When to use colours' -r -f -a "auto\t''
-always\t''
-never\t''"
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l tree -d 'Show the names as a tree, with repeated layers folded'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l stats -d 'Show count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l hist -d 'Show a small histogram beside each array'
@@ -263,12 +263,12 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -s V -l version -d 'Pri
 complete -c npk -n "__fish_npk_using_subcommand diff" -l rtol -d 'Relative tolerance' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -s x -l exclude -d 'Not these arrays' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
-yes\t''
-no\t''"
+complete -c npk -n "__fish_npk_using_subcommand diff" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
+yes\t'It is'
+no\t'It is not'"
 complete -c npk -n "__fish_npk_using_subcommand diff" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
@@ -276,22 +276,22 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l max-rows -d 'Read at mo
 complete -c npk -n "__fish_npk_using_subcommand diff" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
-rename\t''
-first\t''
-last\t''"
+complete -c npk -n "__fish_npk_using_subcommand diff" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
+rename\t'Rename the later ones to NAME_1, NAME_2, …'
+first\t'Keep the first'
+last\t'Keep the last'"
 complete -c npk -n "__fish_npk_using_subcommand diff" -s j -l jobs -d 'Worker threads (default: one per core)' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l endpoint-url -d 'Address of an S3-compatible service' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
-virtual\t''"
+complete -c npk -n "__fish_npk_using_subcommand diff" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
+virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand diff" -l retries -d 'How often a failed request is tried again' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l color -d 'When to use colours' -r -f -a "auto\t''
-always\t''
-never\t''"
+complete -c npk -n "__fish_npk_using_subcommand diff" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand diff" -l equal-nan -d 'Treat NaN as equal to NaN (bit-identical ones always are)'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l ignore-dtype -d 'Compare values across types'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l compare-metadata -d 'Compare metadata too'
@@ -305,9 +305,9 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -s h -l help -d 'Print hel
 complete -c npk -n "__fish_npk_using_subcommand diff" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l header -d 'Whether the first row is a header (auto: unless all its cells are numbers or empty)' -r -f -a "auto\t''
-yes\t''
-no\t''"
+complete -c npk -n "__fish_npk_using_subcommand verify" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
+yes\t'It is'
+no\t'It is not'"
 complete -c npk -n "__fish_npk_using_subcommand verify" -l column-names -d 'Column names, instead of the header\'s' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s d -l delimiter -d 'Field separator of CSV and TXT (\'\\t\' for a tab)' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
@@ -315,22 +315,22 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -l max-rows -d 'Read at 
 complete -c npk -n "__fish_npk_using_subcommand verify" -l comment -d 'Lines of a text file that begin with this are comments' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l decimal -d 'Decimal sign of text files' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t''
-rename\t''
-first\t''
-last\t''"
+complete -c npk -n "__fish_npk_using_subcommand verify" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
+rename\t'Rename the later ones to NAME_1, NAME_2, …'
+first\t'Keep the first'
+last\t'Keep the last'"
 complete -c npk -n "__fish_npk_using_subcommand verify" -s j -l jobs -d 'Worker threads (default: one per core)' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l endpoint-url -d 'Address of an S3-compatible service' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l addressing -d 'Where requests name the bucket: in the path or in the host name' -r -f -a "path\t''
-virtual\t''"
+complete -c npk -n "__fish_npk_using_subcommand verify" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
+virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand verify" -l retries -d 'How often a failed request is tried again' -r
-complete -c npk -n "__fish_npk_using_subcommand verify" -l color -d 'When to use colours' -r -f -a "auto\t''
-always\t''
-never\t''"
+complete -c npk -n "__fish_npk_using_subcommand verify" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand verify" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l no-verify-ssl -d 'Do not verify TLS certificates'

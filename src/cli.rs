@@ -1,10 +1,13 @@
 //! The command line: clap types only. `cmd` turns them into settings.
 
 use clap::builder::RangedU64ValueParser;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 
+mod choices;
 mod examples;
+
+pub use choices::*;
 
 /// The arguments of the `npk` command.
 #[derive(Parser, Debug)]
@@ -62,114 +65,6 @@ pub enum Command {
     },
 }
 
-/// `--if-exists`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum IfExists {
-    Error,
-    Overwrite,
-    Skip,
-    Update,
-    Merge,
-}
-
-/// `--color`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Color {
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
-/// `--header`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Header {
-    #[default]
-    Auto,
-    Yes,
-    No,
-}
-
-/// `--bf16`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Bf16 {
-    #[default]
-    Float32,
-    Bits,
-}
-
-/// `--fp8`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Fp8 {
-    #[default]
-    Float16,
-    Bits,
-}
-
-/// `--strings`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Strings {
-    #[default]
-    Codes,
-    Offsets,
-    Skip,
-    Error,
-}
-
-/// `--ragged`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Ragged {
-    #[default]
-    Error,
-    Offsets,
-}
-
-/// `--layout`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Layout {
-    #[default]
-    Auto,
-    Columns,
-    Matrix,
-}
-
-/// `--on-duplicate`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum OnDuplicate {
-    #[default]
-    Error,
-    Rename,
-    First,
-    Last,
-}
-
-/// `--addressing`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Addressing {
-    Path,
-    Virtual,
-}
-
-/// `npk list --sort`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Sort {
-    #[default]
-    File,
-    Name,
-    Size,
-}
-
 /// How inputs are read: shared by the commands that read.
 #[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Reading")]
@@ -180,7 +75,7 @@ pub struct ReadArgs {
     /// Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH.
     #[arg(short = 'g', long, value_name = "PATH")]
     pub group: Option<String>,
-    /// Whether the first row is a header (auto: unless all its cells are numbers or empty)
+    /// Whether the first row is a header
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub header: Header,
     /// Column names, instead of the header's
@@ -243,7 +138,7 @@ pub struct RemoteArgs {
     /// Pay for requests to a requester-pays bucket
     #[arg(long)]
     pub request_payer: bool,
-    /// Where requests name the bucket: in the path or in the host name
+    /// Where requests name the bucket
     #[arg(long, value_enum, value_name = "STYLE")]
     pub addressing: Option<Addressing>,
     /// How often a failed request is tried again
@@ -259,7 +154,7 @@ pub struct ChooseArgs {
     #[arg(short = 'a', long, value_name = "PATTERN", action = ArgAction::Append,
           visible_aliases = ["key", "tensor", "dataset", "columns"], aliases = ["keys", "column", "include", "arrays"], allow_hyphen_values = true)]
     pub array: Vec<String>,
-    /// Not these arrays
+    /// Leave these arrays out
     #[arg(short = 'x', long, value_name = "PATTERN", action = ArgAction::Append, allow_hyphen_values = true)]
     pub exclude: Vec<String>,
 }
@@ -295,7 +190,7 @@ pub struct ConvertArgs {
     /// Replace an existing output
     #[arg(short = 'f', long, visible_alias = "overwrite", help_heading = "Output")]
     pub force: bool,
-    /// What to do if the output exists
+    /// What to do if the output exists (default: error)
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Output")]
     pub if_exists: Option<IfExists>,
     /// Skip outputs that exist and are whole (same as --if-exists skip)
@@ -362,10 +257,10 @@ pub struct ConvertArgs {
     /// How to store float8 if the output lacks it
     #[arg(long, value_enum, default_value_t, value_name = "AS", help_heading = "Types")]
     pub fp8: Fp8,
-    /// How to store nulls if the output lacks them: mask, nan, fill=VALUE, error
+    /// How to store nulls if the output lacks them: mask (default), nan, fill=VALUE, error
     #[arg(long, value_name = "HOW", help_heading = "Types")]
     pub nulls: Option<String>,
-    /// How to store text if the output lacks it (default: codes, with the categories in the side file)
+    /// How to store text if the output lacks it (default: codes)
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Types")]
     pub strings: Option<Strings>,
     /// How to store lists of different lengths

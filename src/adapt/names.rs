@@ -131,7 +131,7 @@ pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec
     Error::all(unmatched.iter().map(|text| no_match(text, &names)).collect())?;
     if chosen.is_empty() {
         return Err(match names.is_empty() {
-            true => Error::missing("there is no array in it"),
+            true => Error::missing("it has no arrays"),
             false => Error::missing("no array is left").hint("check -a and -x against `npk list`"),
         });
     }

@@ -70,7 +70,7 @@ fn open_parts(job: &Job<'_>, unit: &Unit) -> Result<Opened> {
     let (mut table_file, mut text) = (false, false);
     let mut stem = String::new();
     let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
-    let choose = match &unit.array {
+    let wanted = match &unit.array {
         Some(name) => cli::ChooseArgs { array: vec![name.clone()], exclude: Vec::new() },
         None => args.choose.clone(),
     };

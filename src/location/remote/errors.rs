@@ -226,10 +226,10 @@ impl Failure {
         let code = self.code.as_deref().map(|c| format!(" ({c})")).unwrap_or_default();
         match self.what {
             What::Missing => Error::missing("no such object"),
-            What::NoBucket => remote(format!("no such bucket: {bucket}")).hint("look at the name, the --profile and the --endpoint-url"),
+            What::NoBucket => remote(format!("no such bucket: {bucket}")).hint("check the name, --profile and --endpoint-url"),
             What::Denied => remote(format!("access denied{code}")).hint(hint(
-                "the credentials in use may not do this; --profile chooses others, --no-sign-request asks without any",
-                "the server wants USER:PASSWORD@ before its name, or a signed URL that has not expired",
+                "these credentials do not allow it; choose others with --profile, or use --no-sign-request for public data",
+                "put USER:PASSWORD@ before the server's name, or use a signed URL that has not expired",
             )),
             What::NoCredentials => remote(self.detail)
                 .hint("give --profile NAME, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --no-sign-request for public data"),
@@ -250,10 +250,10 @@ impl Failure {
             What::Timeout => remote("the server stopped answering".into()).hint("check the network, or try again"),
             What::Dns => remote("the name of the server cannot be resolved".into())
                 .because(self)
-                .hint(hint("look at the bucket's region and the --endpoint-url", "look at the name and the network")),
+                .hint(hint("check the bucket's region and --endpoint-url", "check the name and the network")),
             What::Refused => remote("no connection to the server".into())
                 .because(self)
-                .hint(hint("look at the --endpoint-url and the network", "look at the URL and the network")),
+                .hint(hint("check --endpoint-url and the network", "check the URL and the network")),
             What::Tls => remote("no secure connection to the server".into())
                 .because(self)
                 .hint("give the certificates to trust with --ca-bundle; --no-verify-ssl trusts any"),

@@ -1,0 +1,133 @@
+//! The options that take one of a few words.
+
+use clap::ValueEnum;
+
+/// `--if-exists`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfExists {
+    /// Stop with exit code 5
+    Error,
+    /// Replace it
+    Overwrite,
+    /// Leave it alone if it is whole
+    Skip,
+    /// Replace it if a source is newer
+    Update,
+    /// Add the arrays to the store
+    Merge,
+}
+
+/// `--color`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// `--header`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Header {
+    /// If not all its cells are numbers or empty
+    #[default]
+    Auto,
+    /// It is
+    Yes,
+    /// It is not
+    No,
+}
+
+/// `--bf16`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Bf16 {
+    /// As float32, which is exact
+    #[default]
+    Float32,
+    /// As its raw bits, in uint16
+    Bits,
+}
+
+/// `--fp8`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fp8 {
+    /// As float16, which is exact
+    #[default]
+    Float16,
+    /// As its raw bits, in uint8
+    Bits,
+}
+
+/// `--strings`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Strings {
+    /// As int32 codes, with the categories in the side file
+    #[default]
+    Codes,
+    /// As two arrays, NAME.offsets and NAME.bytes
+    Offsets,
+    /// Leave it out, with a note
+    Skip,
+    /// Refuse it
+    Error,
+}
+
+/// `--ragged`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ragged {
+    /// Refuse them
+    #[default]
+    Error,
+    /// As two arrays, NAME.offsets and NAME.values
+    Offsets,
+}
+
+/// `--layout`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// A matrix if all columns have one numeric type and no nulls, else columns
+    #[default]
+    Auto,
+    /// One array per column
+    Columns,
+    /// One array of all columns
+    Matrix,
+}
+
+/// `--on-duplicate`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDuplicate {
+    /// Refuse them
+    #[default]
+    Error,
+    /// Rename the later ones to NAME_1, NAME_2, …
+    Rename,
+    /// Keep the first
+    First,
+    /// Keep the last
+    Last,
+}
+
+/// `--addressing`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// https://HOST/BUCKET/KEY
+    Path,
+    /// https://BUCKET.HOST/KEY
+    Virtual,
+}
+
+/// `npk list --sort`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Sort {
+    /// As in the file
+    #[default]
+    File,
+    /// By name, layer.2 before layer.10
+    Name,
+    /// By size, largest first
+    Size,
+}
