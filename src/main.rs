@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SIGXFSZ: i32 = libc::SIGXFSZ;
 
 fn main() -> ExitCode {
-    // A panic in a decoder becomes an error (pipe::guarded); the default message would only add noise.
+    // A panic in a decoder becomes an error (error::guarded); the default message would only add noise.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }

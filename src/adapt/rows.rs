@@ -69,7 +69,9 @@ impl Slice {
 pub fn slice(source: Box<dyn Source>, slice: Slice, settings: &Settings) -> Result<Box<dyn Source>> {
     let scalars = source.plan().arrays.iter().filter(|meta| meta.scalar);
     Error::all(
-        scalars.map(|meta| Error::usage("--rows does not fit an array of rank 0").array(&meta.name).hint("leave it out with -x")).collect(),
+        scalars
+            .map(|meta| Error::usage("--rows needs rows, this array has rank 0").array(&meta.name).hint("leave it out with -x"))
+            .collect(),
     )?;
     slice_ranked(source, slice, settings)
 }

@@ -6,7 +6,7 @@ use crate::adapt::cast;
 use crate::adapt::rows::{self, Slice};
 use crate::adapt::view::View;
 use crate::error::{Error, Result};
-use crate::format::{Order, Source, Stage};
+use crate::format::{Order, Source};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Values};
 use crate::pipe::{self, Settings};
 use crate::report::visible;

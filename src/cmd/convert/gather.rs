@@ -1,7 +1,6 @@
 //! The sources of one output, opened, chosen, joined, cut, cast, laid out and renamed.
 
 use super::*;
-use crate::format::{Source, Stage};
 
 /// What [`gather`] made of the sources.
 pub(super) struct Gathered {
@@ -14,63 +13,12 @@ pub(super) struct Gathered {
 
 /// Opens, chooses, joins, cuts, casts, lays out and renames.
 pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Result<Gathered> {
-    let Opened { mut parts, stem, text, table_file } = open_parts(job, unit)?;
-    let mut source: Box<dyn Source> = if parts.len() == 1 {
-        parts.remove(0).source
-    } else if job.args.concat {
-        Box::new(Concat::new(parts)?)
-    } else {
-        if into == Arrays::One {
-            return Err(Error::usage(format!("{} holds one array, but there are {} sources", format.name(), unit.sources.len()))
-                .hint("--concat joins their rows"));
-        }
-        Box::new(Union::new(parts, job.read.on_duplicate)?)
-    };
-    let mut stages: Vec<Box<dyn Stage>> = Vec::new();
-    if let Some(slice) = job.slice {
-        match rows::slice(source, slice)? {
-            Sliced::Source(view) => source = Box::new(view),
-            Sliced::Stage(inner, stage) => {
-                source = inner;
-                stages.push(Box::new(stage));
-            }
-        }
-    }
-    let name = job.renaming.name.clone().filter(|_| !job.args.concat);
-    let renaming = Renaming { name, partial: unit.array.is_some(), ..job.renaming.clone() };
-    let mut layout = None;
-    if into == Arrays::Table {
-        source = rename(source, &renaming, job)?;
-        let columns = job.write.text.column_names.as_deref().filter(|_| !table_file);
-        let (exported, more) = table::export(source, job.layout, format.holds().map_or(1, |h| h.max_rank), columns)?;
-        source = exported;
-        stages.extend(more);
-    } else if table_file {
-        (source, layout) = import_table(job, unit, source, &stem, &renaming, &mut stages)?;
-    } else {
-        source = rename(source, &renaming, job)?;
-    }
-    Ok(Gathered { staged: (source, stages), layout, text })
-}
-
-/// The sources of a unit, opened and prepared one by one.
-struct Opened {
-    parts: Vec<Part>,
-    /// What an array without a name of its own is called.
-    stem: String,
-    /// Whether one of them is text.
-    text: bool,
-    /// Whether one of them holds a table.
-    table_file: bool,
-}
-
-fn open_parts(job: &Job<'_>, unit: &Unit) -> Result<Opened> {
     let args = job.args;
     let mut parts = Vec::new();
     let (mut table_file, mut text) = (false, false);
     let mut stem = String::new();
     let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
-    let wanted = match &unit.array {
+    let choose = match &unit.array {
         Some(name) => cli::ChooseArgs { array: vec![name.clone()], exclude: Vec::new() },
         None => args.choose.clone(),
     };
@@ -92,7 +40,27 @@ fn open_parts(job: &Job<'_>, unit: &Unit) -> Result<Opened> {
         if table_file && !partitions.is_empty() {
             source = partitions.add(source, part).map_err(|e| e.file(at.display()))?;
         }
-        source = choose(job, unit, &at, source)?;
+        let needs_choice = !args.choose.array.is_empty() || !args.choose.exclude.is_empty() || source.plan().arrays.is_empty();
+        if needs_choice {
+            let indices = crate::cmd::chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
+            source = Box::new(View::choose(source, &indices));
+        }
+        if let Some(i) = unit.array.as_ref().and_then(|name| source.plan().position(name)) {
+            source = Box::new(View::choose(source, &[i]));
+        }
+        if args.skip_unsupported {
+            let good: Vec<usize> = (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
+            if good.len() < source.plan().arrays.len() {
+                for a in source.plan().arrays.iter().filter(|a| a.details.error.is_some()) {
+                    let why = a.details.error.as_ref().map(|e| e.message().to_string()).unwrap_or_default();
+                    job.voice.warning(&format!("{}: {}: left out: {why}", at.display(), a.name));
+                }
+                if good.is_empty() {
+                    return Err(Error::refused("nothing in it can be read").file(at.display()));
+                }
+                source = Box::new(View::choose(source, &good));
+            }
+        }
         if args.concat && args.name.is_some() {
             let mut plan = source.plan().clone();
             names::check_single(&plan).map_err(|e| e.file(at.display()))?;
@@ -115,59 +83,14 @@ fn open_parts(job: &Job<'_>, unit: &Unit) -> Result<Opened> {
         }
         parts.push(Part { source, label: at.display() });
     }
-    Ok(Opened { parts, stem, text, table_file })
-}
-
-/// `-a` and `-x`, the one array of a file per array, and `--skip-unsupported`.
-fn choose(job: &Job<'_>, unit: &Unit, at: &Location, mut source: Box<dyn Source>) -> Result<Box<dyn Source>> {
-    let args = job.args;
-    let needs_choice = !args.choose.array.is_empty() || !args.choose.exclude.is_empty() || source.plan().arrays.is_empty();
-    if needs_choice {
-        let indices = crate::cmd::chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
-        source = Box::new(View::choose(source, &indices));
-    }
-    if let Some(i) = unit.array.as_ref().and_then(|name| source.plan().position(name)) {
-        source = Box::new(View::choose(source, &[i]));
-    }
-    if !args.skip_unsupported {
-        return Ok(source);
-    }
-    let arrays = &source.plan().arrays;
-    let good: Vec<usize> = (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
-    if good.len() == arrays.len() {
-        return Ok(source);
-    }
-    for (array, error) in arrays.iter().filter_map(|a| Some((a, a.details.error.as_ref()?))) {
-        job.voice.warning(&format!("{}: {}: left out: {}", at.display(), array.name, error.message()));
-    }
-    if good.is_empty() {
-        return Err(Error::refused("nothing in it can be read").file(at.display()));
-    }
-    Ok(Box::new(View::choose(source, &good)))
-}
-
-/// A table's columns as arrays, or as one matrix, under their new names; returns the layout that was chosen.
-fn import_table(
-    job: &Job<'_>,
-    unit: &Unit,
-    source: Box<dyn Source>,
-    stem: &str,
-    renaming: &Renaming,
-    stages: &mut Vec<Box<dyn Stage>>,
-) -> Result<(Box<dyn Source>, Option<&'static str>)> {
-    let args = job.args;
-    let nulls_allowed = matches!(job.policy.nulls, Some(Nulls::Nan | Nulls::Fill(_)));
-    let wanted = if unit.sources.len() > 1 && !args.concat { Layout::Columns } else { job.layout };
-    let ((mut source, more), layout) = table::import(source, wanted, args.name.as_deref().unwrap_or(stem), nulls_allowed)?;
-    if more.is_empty() {
-        source = rename(source, renaming, job)?;
-    }
-    stages.extend(more);
-    if layout == Some("matrix")
-        && let Some(stage) = stages.last()
-    {
-        if renaming.name.is_some() {
-            names::check_single(stage.plan())?;
+    let mut source: Box<dyn crate::format::Source> = if parts.len() == 1 {
+        parts.remove(0).source
+    } else if args.concat {
+        Box::new(Concat::new(parts)?)
+    } else {
+        if into == Arrays::One {
+            return Err(Error::usage(format!("{} holds one array, but there are {} sourceslook at the name, the --profile and the --endpoint-url => check the name, --profile and --endpoint-url", format.name(), unit.sources.len()))
+                .hint("--concat joins their rows"));
         }
         Box::new(Union::new(parts, job.read.on_duplicate)?)
     };
@@ -180,7 +103,7 @@ fn import_table(
         }
         source = rows::slice(source, slice, &job.settings)?;
     }
-    let mut stages: Vec<Box<dyn pipe::Stage>> = Vec::new();
+    let mut stages: Vec<Box<dyn crate::format::Stage>> = Vec::new();
     let single_name = job.renaming.name.is_some() && !args.concat;
     let name = job.renaming.name.clone().filter(|_| !args.concat);
     let renaming = Renaming { name, partial: unit.array.is_some(), ..job.renaming.clone() };
@@ -225,8 +148,13 @@ pub(super) fn joined_name(args: &ConvertArgs, unit: &Unit) -> Option<String> {
     Some(at.file_name()).filter(|name| inside && !name.is_empty())
 }
 
-fn rename(source: Box<dyn Source>, renaming: &Renaming, job: &Job<'_>) -> Result<Box<dyn Source>> {
-    if renaming.name.is_some() {
+fn rename(
+    source: Box<dyn crate::format::Source>,
+    renaming: &Renaming,
+    single: bool,
+    job: &Job<'_>,
+) -> Result<Box<dyn crate::format::Source>> {
+    if single {
         names::check_single(source.plan())?;
     }
     if renaming.is_empty() {
@@ -236,7 +164,7 @@ fn rename(source: Box<dyn Source>, renaming: &Renaming, job: &Job<'_>) -> Result
     let kept = names::kept_of_repeated(&new, job.read.on_duplicate);
     let (source, mut new) = if kept.len() < new.len() {
         let new = kept.iter().map(|&i| new[i].clone()).collect();
-        (Box::new(View::choose(source, &kept)) as Box<dyn Source>, new)
+        (Box::new(View::choose(source, &kept)) as Box<dyn crate::format::Source>, new)
     } else {
         (source, new)
     };
