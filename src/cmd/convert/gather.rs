@@ -89,7 +89,7 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
         Box::new(Concat::new(parts)?)
     } else {
         if into == Arrays::One {
-            return Err(Error::usage(format!("{} holds one array, but there are {} sourceslook at the name, the --profile and the --endpoint-url => check the name, --profile and --endpoint-url", format.name(), unit.sources.len()))
+            return Err(Error::usage(format!("{} holds one array, but there are {} sources", format.name(), unit.sources.len()))
                 .hint("--concat joins their rows"));
         }
         Box::new(Union::new(parts, job.read.on_duplicate)?)

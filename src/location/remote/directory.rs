@@ -100,7 +100,7 @@ fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>) {
 /// Requests of an undo, or of a commit, at the same time.
 const AT_A_TIME: usize = 16;
 
-/// Deletes what can be deleted; the first failure is told.
+/// Deletes what can be deleted; reports the first failure.
 pub(super) async fn delete(backend: &RemoteBackend, paths: Vec<Path>) -> Result<(), Failure> {
     let work: Vec<_> = paths
         .iter()
