@@ -320,6 +320,20 @@ fn errors_say_what_to_do() {
         assert_eq!(said.lines().filter(|l| l.starts_with("error")).count(), 1, "{said}");
         server.calm();
     }
+    for endpoint in ["http://127.0.0.1:99999", "http://127.0.0.1:port", "http://1.2.3.4.5", "http://[::1", "http://a b"] {
+        let said = fails(&server, 2, &["inspect", &server.url("x.npy"), "--endpoint-url", endpoint]);
+        assert!(said.contains("the endpoint"), "{said}");
+        fails(&server, 2, &["inspect", &format!("{endpoint}/x.npy")]);
+    }
+    fails(&server, 2, &["inspect", &server.url("x.npy"), "--region", "us east/1"]);
+    fails(&server, 2, &["inspect", "s3://buck%et/x.npy", "--addressing", "virtual"]);
+    for sign in ['/', '?', '#'] {
+        let endpoint = format!("http://user:pass{sign}hunter2@127.0.0.1:1");
+        for args in [&["inspect", "s3://bucket/x.npy", "--endpoint-url", &endpoint][..], &["inspect", &format!("{endpoint}/x.npy")]] {
+            let said = fails(&server, 2, args);
+            assert!(!said.contains("hunter2") && !said.contains("pass"), "{said}");
+        }
+    }
     // Which server, and what to do.
     let said = fails(&server, 6, &["inspect", &server.url("x.npy"), "--endpoint-url", "http://nowhere.test.invalid"]);
     assert!(said.contains("nowhere.test.invalid: ") && said.contains("--endpoint-url"), "{said}");

@@ -106,9 +106,13 @@ fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
     let partition = settings.region.as_deref().filter(|r| r.starts_with("cn-")).map(|r| format!("https://s3.{r}.amazonaws.com.cn"));
     let endpoint = settings.endpoint.as_deref().or(partition.as_deref()).map(|e| e.trim_end_matches('/'));
     let client = client_options(endpoint.is_some_and(|e| e.starts_with("http://")), options.no_verify_ssl, settings.ca_bundle.as_deref())?;
+    let region = settings.region.clone().unwrap_or_else(|| "us-east-1".into());
+    if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
+        return Err(Error::usage(format!("{region} is no region")).hint("as in --region eu-central-1"));
+    }
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_region(settings.region.clone().unwrap_or_else(|| "us-east-1".into()))
+        .with_region(region)
         .with_client_options(client)
         .with_retry(no_retries())
         .with_request_payer(settings.request_payer)
@@ -117,6 +121,9 @@ fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
     // The usual form of the host is the bucket's own, where the name allows it.
     let plain_name = bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     let own_host = settings.virtual_addressing.unwrap_or(settings.endpoint.is_none() && plain_name);
+    if own_host && !super::url::names_server(&format!("https://{bucket}.s3.amazonaws.com")) {
+        return Err(Error::usage(format!("{bucket} cannot be part of a server's name")).hint("--addressing path"));
+    }
     builder = builder.with_virtual_hosted_style_request(own_host);
     if let Some(endpoint) = endpoint {
         builder = builder.with_disable_bulk_delete(true);

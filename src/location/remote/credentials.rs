@@ -104,10 +104,7 @@ impl AwsSettings {
 
 /// The client library panics on an endpoint without scheme.
 pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
-    let good = endpoint
-        .parse::<http::Uri>()
-        .is_ok_and(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some_and(|h| !h.is_empty()));
-    if good {
+    if super::url::names_server(endpoint) {
         return Ok(());
     }
     Err(Error::usage(format!("the endpoint {} is not an http:// or https:// URL", super::url::mask(endpoint)))

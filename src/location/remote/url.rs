@@ -33,6 +33,12 @@ impl Scheme {
     }
 }
 
+/// Whether the client library can ask this server: it panics where its reader of URLs has objections.
+pub(super) fn names_server(url: &str) -> bool {
+    let readable = |u: ::url::Url| matches!(u.scheme(), "http" | "https") && u.host_str().is_some_and(|h| !h.is_empty());
+    url.parse::<http::Uri>().is_ok() && ::url::Url::parse(url).is_ok_and(readable)
+}
+
 pub(super) fn parse(url: &str) -> Result<Target> {
     let (scheme, rest) = url.split_once("://").ok_or_else(|| Error::usage("this is not a URL"))?;
     let scheme = match scheme {
@@ -45,7 +51,9 @@ pub(super) fn parse(url: &str) -> Result<Target> {
                 .next()
                 .unwrap_or_default()
                 .parse()
-                .map_err(|_| Error::usage("this URL cannot be read").hint("escape spaces and other special characters with %"))?;
+                .ok()
+                .filter(|_| names_server(url.split('#').next().unwrap_or_default()))
+                .ok_or_else(|| Error::usage("this URL cannot be read").hint("escape spaces and other special characters with %"))?;
             if uri.host().is_none_or(str::is_empty) {
                 return Err(Error::usage("the URL has no server"));
             }
@@ -88,20 +96,26 @@ fn secret(name: &str) -> bool {
 
 /// A URL to show: user information and secret query values become `***`.
 pub(super) fn mask(url: &str) -> String {
-    let (before, query) = match url.split_once('?') {
-        Some((b, q)) => (b, Some(q)),
-        None => (url, None),
-    };
-    let mut shown = match before.split_once("://") {
+    let without_user = match url.split_once("://") {
         Some((scheme, rest)) => {
-            let end = rest.find('/').unwrap_or(rest.len());
-            match rest[..end].rfind('@') {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            // What is no port is the beginning of a password with a sign in it that should have been escaped.
+            let authority = &rest[..end];
+            let no_port = |(_, port): (&str, &str)| !port.bytes().all(|b| b.is_ascii_digit());
+            let odd = !authority.contains('@') && !authority.starts_with('[') && authority.rsplit_once(':').is_some_and(no_port);
+            let until = if odd { rest.len() } else { end };
+            match rest[..until].rfind('@') {
                 Some(at) => format!("{scheme}://***{}", &rest[at..]),
-                None => before.to_string(),
+                None => url.to_string(),
             }
         }
-        None => before.to_string(),
+        None => url.to_string(),
     };
+    let (before, query) = match without_user.split_once('?') {
+        Some((b, q)) => (b, Some(q)),
+        None => (without_user.as_str(), None),
+    };
+    let mut shown = before.to_string();
     if let Some(query) = query {
         let parts: Vec<String> = query
             .split('&')
