@@ -1,7 +1,7 @@
 //! Damaged files through the built binary: what is wrong is told with the file's name, and takes neither time nor memory.
 
 use crate::convert::npy;
-use crate::support::{Scratch, at, npk, npk_any, npk_fails, python};
+use crate::support::{Scratch, at, fixture, npk, npk_any, npk_fails, python};
 
 /// Rows without elements cost nothing, however many a header claims.
 #[test]
@@ -62,6 +62,20 @@ fn shards_with_impossible_names() {
     let index = at(&s, "model.safetensors.index.json");
     std::fs::write(&index, format!(r#"{{"weight_map": {{"a": "{}.safetensors"}}}}"#, "x".repeat(5000))).unwrap();
     assert!(npk_fails(3, &["list", &index]).contains("too long"));
+}
+
+/// Small tensors are compared with their checksums; what only looks at the file shows it all the same.
+#[test]
+fn small_tensors_are_checked() {
+    let s = Scratch::new();
+    let source = fixture("bad/pt/crc_mismatch.pt").display().to_string();
+    let said = npk_fails(7, &["convert", &source, &at(&s, "o.npk")]);
+    assert!(said.starts_with(&format!("error: {source}: the record ")) && said.contains("checksum"), "{said}");
+    assert!(s.names().is_empty());
+    npk(&["inspect", &source]);
+    let names = npk(&["list", &source]);
+    let good = names.lines().filter(|name| npk_any(&["convert", "-f", &source, &at(&s, "o.npk"), "-a", name]).status.success()).count();
+    assert!(good > 0 && good < names.lines().count(), "{good} of {names}");
 }
 
 /// The checksums of Parquet's pages, where a writer gave some, are compared.

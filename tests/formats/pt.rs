@@ -314,7 +314,7 @@ fn hostile_files_end_in_one_sentence() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let result = read_all(&Location::local(&path));
         let (kind, word) = match name.as_str() {
-            // torch reads these two as well.
+            // torch opens these two as well.
             "crc_mismatch.pt" | "dup_keys.pt" => {
                 println!("{name}: {result:?}");
                 seen += 1;

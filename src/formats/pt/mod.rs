@@ -168,6 +168,28 @@ struct Reader {
 struct PtSource {
     plan: Plan,
     reader: Arc<Reader>,
+    /// The arrays that are read.
+    wanted: Vec<usize>,
+}
+
+impl PtSource {
+    /// The records of a zip that hold the wanted arrays.
+    fn records(&self) -> Vec<(Arc<Archive>, Vec<usize>)> {
+        let mut records: HashMap<*const Archive, (Arc<Archive>, Vec<usize>)> = HashMap::new();
+        for &array in &self.wanted {
+            if let Item::View(view) = &self.reader.items[array]
+                && let Place::Record(archive, index) = &view.place
+            {
+                records.entry(Arc::as_ptr(archive)).or_insert_with(|| (archive.clone(), Vec::new())).1.push(*index);
+            }
+        }
+        let mut records: Vec<_> = records.into_values().collect();
+        for (_, indices) in &mut records {
+            indices.sort_unstable();
+            indices.dedup();
+        }
+        records
+    }
 }
 
 /// Views are tied where all of this agrees: storage, offset, shape, strides, element type, what is done to the values.
@@ -215,7 +237,7 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
         plan.arrays.push(meta);
         items.push(item);
     }
-    Ok(PtSource { plan, reader: Arc::new(Reader { items, memory_bytes: options.memory_bytes }) })
+    Ok(PtSource { plan, reader: Arc::new(Reader { items, memory_bytes: options.memory_bytes }), wanted: Vec::new() })
 }
 
 /// A tensor over a storage. A view equal to an earlier one in everything is recorded as its alias.
@@ -307,18 +329,11 @@ impl Source for PtSource {
         &self.plan
     }
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let mut records: HashMap<*const Archive, (Arc<Archive>, Vec<usize>)> = HashMap::new();
         for &array in arrays {
             readable(&self.plan.arrays[array])?;
-            if let Item::View(view) = &self.reader.items[array]
-                && let Place::Record(archive, index) = &view.place
-            {
-                records.entry(Arc::as_ptr(archive)).or_insert_with(|| (archive.clone(), Vec::new())).1.push(*index);
-            }
         }
-        for (archive, mut indices) in records.into_values() {
-            indices.sort_unstable();
-            indices.dedup();
+        self.wanted = arrays.to_vec();
+        for (archive, indices) in self.records() {
             archive.locate_all(&indices)?;
         }
         Ok(wish)
@@ -338,6 +353,9 @@ impl Source for PtSource {
         let bytes = view.bytes().ok()?;
         let file = bytes.blob.file()?.clone();
         Some(vec![Extent { file, offset: bytes.start + view.offset * view.dtype.item_bytes(), len }])
+    }
+    fn close(&mut self) -> Result<()> {
+        self.records().iter().try_for_each(|(archive, indices)| archive.verify_small(indices))
     }
 }
 

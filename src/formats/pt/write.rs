@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use super::pickler::Pickler;
 use super::structure;
+use super::zip::{CHECKED_BYTES, CHECKED_IN_ALL_BYTES};
 use crate::codec::raw::{Place, RawEncode, fixed, write_all_at};
 use crate::error::{Context, Error, Result};
 use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
@@ -273,11 +274,6 @@ struct PlacedSink {
     entry_of: Vec<usize>,
     alias: Vec<Option<usize>>,
 }
-
-/// Records that the kernel copied are read again for their checksum where they are this small …
-const CHECKED_BYTES: u64 = 1 << 20;
-/// … and not more than this in all: torch never looks at it, and small files should please every zip tool.
-const CHECKED_IN_ALL_BYTES: u64 = 64 << 20;
 
 struct Writer {
     file: Arc<File>,

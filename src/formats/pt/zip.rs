@@ -7,8 +7,9 @@
 //! | local header (30 bytes + name + extra) | only its two lengths: the data begins behind them |
 //!
 //! torch leaves sizes and crc of local headers zero and pads their extra field (`FB`) so that data begins at multiples
-//! of 64. A crc of 0 means "not given". Records are stored; deflated ones, which other zip tools make, are inflated to
-//! an unnamed temporary file, one for the archive. Encrypted and otherwise compressed ones are refused.
+//! of 64. A crc of 0 means "not given"; those of large tensors are for `npk verify`. Records are stored; deflated ones, which
+//! other zip tools make, are inflated to an unnamed temporary file, one for the archive. Encrypted and otherwise compressed
+//! ones are refused.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,6 +21,11 @@ use crate::codec::pickle::shown;
 use crate::codec::raw::At;
 use crate::error::{Error, Result};
 use crate::location::{Blob, BlobReader, MemoryBlob};
+
+/// Records that the kernel copies are read again for their checksum, on both ends, where they are this small …
+pub(super) const CHECKED_BYTES: u64 = 1 << 20;
+/// … and not more than this in all: torch never looks at it, and small files should please every zip tool.
+pub(super) const CHECKED_IN_ALL_BYTES: u64 = 64 << 20;
 
 /// A run of bytes in a blob.
 #[derive(Clone)]
@@ -316,6 +322,25 @@ impl Archive {
         let mut bytes = Vec::new();
         self.inflate(entry, start, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Compares the checksums of records that are small enough to be read twice. The others are for `npk verify`: torch
+    /// compares none, and reading a large one again costs as much as copying it.
+    pub fn verify_small(&self, indices: &[usize]) -> Result<()> {
+        let mut left = CHECKED_IN_ALL_BYTES;
+        if self.blob.file().is_none() {
+            return Ok(()); // a request each
+        }
+        for &index in indices {
+            let entry = &self.entries[index];
+            if !entry.is_stored() || entry.len > CHECKED_BYTES {
+                continue; // a deflated one was compared when it was inflated
+            }
+            let Some(rest) = left.checked_sub(entry.len) else { break };
+            left = rest;
+            self.verify(index)?;
+        }
+        Ok(())
     }
 
     /// Compares the checksum of a record, streamed; `false` where none is given.
