@@ -93,3 +93,80 @@ open('b.parquet', 'wb').write(data)";
     assert!(said.contains("b.parquet: x: ") && said.contains("CRC"), "{said}");
     assert_eq!(s.names(), ["a.parquet", "b.parquet"]);
 }
+
+/// A Parquet file of one column `x` of int64 in one page, which says of itself what it likes.
+fn parquet(page: &[u8], codec: u64, announced: u64, rows: u64, children: u64) -> Vec<u8> {
+    fn varint(mut n: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        while n > 127 {
+            out.push(n as u8 | 128);
+            n >>= 7;
+        }
+        out.push(n as u8);
+        out
+    }
+    let int = |n: u64| varint(n << 1);
+    // Thrift's compact protocol; kinds 5 and 6: integers, 8: binary, 9: list, 12: struct.
+    fn structure(fields: &[(u8, u8, Vec<u8>)]) -> Vec<u8> {
+        let (mut out, mut last) = (Vec::new(), 0);
+        for (id, kind, value) in fields {
+            out.push((id - last) << 4 | kind);
+            out.extend(value);
+            last = *id;
+        }
+        out.push(0);
+        out
+    }
+    let list = |kind: u8, items: &[Vec<u8>]| [vec![(items.len() as u8) << 4 | kind], items.concat()].concat();
+    let text = |t: &str| [varint(t.len() as u64), t.as_bytes().to_vec()].concat();
+    let values = structure(&[(1, 5, int(rows)), (2, 5, int(0)), (3, 5, int(3)), (4, 5, int(3))]);
+    let head = structure(&[(1, 5, int(0)), (2, 5, int(announced)), (3, 5, int(page.len() as u64)), (5, 12, values)]);
+    let len = (head.len() + page.len()) as u64;
+    let column = structure(&[
+        (1, 5, int(2)),
+        (2, 9, list(5, &[int(0)])),
+        (3, 9, list(8, &[text("x")])),
+        (4, 5, int(codec)),
+        (5, 6, int(rows)),
+        (6, 6, int(len)),
+        (7, 6, int(len)),
+        (9, 6, int(4)),
+    ]);
+    let group = structure(&[(1, 9, list(12, &[structure(&[(2, 6, int(4)), (3, 12, column)])])), (2, 6, int(len)), (3, 6, int(rows))]);
+    let root = structure(&[(4, 8, text("root")), (5, 5, int(children))]);
+    let leaf = structure(&[(1, 5, int(2)), (3, 5, int(0)), (4, 8, text("x"))]);
+    let footer = structure(&[(1, 5, int(1)), (2, 9, list(12, &[root, leaf])), (3, 6, int(rows)), (4, 9, list(12, &[group]))]);
+    let len = (footer.len() as u32).to_le_bytes();
+    [b"PAR1".to_vec(), head, page.to_vec(), footer, len.to_vec(), b"PAR1".to_vec()].concat()
+}
+
+/// Pages and schemas that announce more than there is are refused before room is made for them.
+#[test]
+fn parquet_sizes_are_checked() {
+    let s = Scratch::new();
+    let (path, out) = (at(&s, "p.parquet"), at(&s, "o.npk"));
+    let page: Vec<u8> = (1i64..4).flat_map(i64::to_le_bytes).collect();
+    std::fs::write(&path, parquet(&page, 0, 24, 3, 1)).unwrap();
+    assert_eq!(npk(&["convert", &path, "-", "-t", "csv"]), "x\n1\n2\n3\n");
+    let fails = |bytes: &[u8], code: i32, why: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let said = npk_fails(code, &["convert", &path, &out]);
+        assert!(said.starts_with(&format!("error: {path}: ")) && said.contains(why), "{said}");
+    };
+    for codec in [1, 2, 5, 7] {
+        fails(&parquet(&page, codec, (1 << 31) - 1, 3, 1), 7, "a page of 24 bytes cannot unpack to the 2147483647");
+    }
+    fails(&parquet(&page, 6, (1 << 31) - 1, 3, 1), 4, "a page of 2147483647 bytes");
+    fails(&parquet(&page, 0, 24, 3, (1 << 31) - 1), 7, "the footer cannot be read");
+    // A mebibyte of zeros in 15 bytes of brotli, and in a gzip member.
+    python(
+        s.path(),
+        "import gzip, pyarrow as pa\nfor name, data in (('b', pa.compress(bytes(1 << 20), 'brotli', asbytes=True)), ('g', gzip.compress(bytes(1 << 20)))): open(name, 'wb').write(data)",
+    );
+    for (name, codec) in [("b", 4), ("g", 2)] {
+        let page = std::fs::read(s.join(name)).unwrap();
+        fails(&parquet(&page, codec, 24, 3, 1), 7, "more than the 24 bytes");
+        std::fs::write(&path, parquet(&page, codec, 1 << 20, 1 << 17, 1)).unwrap();
+        assert_eq!(npk(&["convert", &path, "-", "-t", "csv"]).lines().count(), (1 << 17) + 1);
+    }
+}

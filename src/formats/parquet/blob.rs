@@ -4,10 +4,15 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use parquet::errors::Result as ParquetResult;
+use parquet::basic::Compression;
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::page::{self, HEADER_BYTES};
+use super::thrift::{PageHeader, page_header};
 use super::wrapped;
+use crate::codec::arrow_model::again;
+use crate::error::{Error, Result};
 use crate::location::Blob;
 
 /// Bytes read ahead of a local file.
@@ -27,18 +32,74 @@ struct Inner {
     end: u64,
     ahead: u64,
     held: Mutex<(u64, Bytes)>,
+    /// Where the crate reads pages through it: how they are compressed.
+    codec: Option<Compression>,
+    /// The headers read last, by where they end. What is no header, but was taken for one, ends elsewhere.
+    headers: Mutex<[(u64, PageHeader); 2]>,
+    /// What went wrong in it: the crate keeps only the text.
+    failure: Mutex<Option<Error>>,
 }
 
 impl Window {
     /// Reads of `blob`, with nothing after `end` read ahead.
     pub(super) fn new(blob: Arc<dyn Blob>, end: u64) -> Window {
+        Window::with(blob, end, None)
+    }
+
+    /// The pages of a column chunk, each checked before it is handed out.
+    pub(super) fn of_pages(blob: Arc<dyn Blob>, end: u64, codec: Compression) -> Window {
+        Window::with(blob, end, Some(codec))
+    }
+
+    fn with(blob: Arc<dyn Blob>, end: u64, codec: Option<Compression>) -> Window {
         let ahead = if blob.file().is_some() { LOCAL_WINDOW_BYTES } else { REMOTE_WINDOW_BYTES };
         let end = end.min(blob.len());
-        Window { inner: Arc::new(Inner { blob, end, ahead, held: Mutex::new((0, Bytes::new())) }) }
+        Window {
+            inner: Arc::new(Inner {
+                blob,
+                end,
+                ahead,
+                held: Mutex::default(),
+                codec,
+                headers: Mutex::default(),
+                failure: Mutex::default(),
+            }),
+        }
+    }
+
+    /// What went wrong in it since the last call.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.inner.failure.lock().unwrap_or_else(|e| e.into_inner()).take()
+    }
+
+    fn failed(&self, e: Error) -> ParquetError {
+        *self.inner.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(again(&e));
+        wrapped(e)
+    }
+
+    /// Keeps the header that begins at `start`, if one does: the crate reads it next.
+    fn note_header(&self, start: u64) -> Result<()> {
+        for n in HEADER_BYTES {
+            let len = n.min(self.inner.end.saturating_sub(start));
+            if let Some(header) = page_header(&self.bytes(start, len)?) {
+                let mut headers = self.inner.headers.lock().unwrap_or_else(|e| e.into_inner());
+                *headers = [headers[1], (start + header.header_bytes, header)];
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_page(&self, start: u64, bytes: &[u8], codec: Compression) -> Result<()> {
+        let headers = *self.inner.headers.lock().unwrap_or_else(|e| e.into_inner());
+        match headers.iter().find(|(end, _)| *end == start && start > 0) {
+            Some((_, header)) => page::check(header, bytes, codec),
+            None => page::check_whole(bytes, codec),
+        }
     }
 
     /// At least `len` bytes (fewer only at the end of the blob) from `start`.
-    fn bytes(&self, start: u64, len: u64) -> crate::error::Result<Bytes> {
+    fn bytes(&self, start: u64, len: u64) -> Result<Bytes> {
         let inner = &self.inner;
         let mut held = inner.held.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(from) = start.checked_sub(held.0)
@@ -64,12 +125,18 @@ impl ChunkReader for Window {
     type T = WindowRead;
 
     fn get_read(&self, start: u64) -> ParquetResult<WindowRead> {
+        if self.inner.codec.is_some() {
+            self.note_header(start).map_err(|e| self.failed(e))?;
+        }
         Ok(WindowRead { window: self.clone(), at: start, held: Bytes::new() })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        let bytes = self.bytes(start, length as u64).map_err(wrapped)?;
-        Ok(bytes.slice(..length))
+        let bytes = self.bytes(start, length as u64).map_err(|e| self.failed(e))?.slice(..length);
+        if let Some(codec) = self.inner.codec {
+            self.check_page(start, &bytes, codec).map_err(|e| self.failed(e))?;
+        }
+        Ok(bytes)
     }
 }
 
@@ -86,7 +153,7 @@ impl Read for WindowRead {
             if self.at >= self.window.len() || buf.is_empty() {
                 return Ok(0);
             }
-            self.held = self.window.bytes(self.at, 1).map_err(std::io::Error::other)?;
+            self.held = self.window.bytes(self.at, 1).map_err(|e| std::io::Error::other(self.window.failed(e)))?;
         }
         let n = self.held.len().min(buf.len());
         buf[..n].copy_from_slice(&self.held[..n]);

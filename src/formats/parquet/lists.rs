@@ -20,12 +20,10 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 
 use super::blob::Window;
 use super::crate_error;
+use super::page::HEADER_BYTES;
 use super::thrift::{PageHeader, page_header};
 use crate::error::{Error, Result};
 use crate::location::Blob;
-
-/// Bytes in which a page header is looked for (statistics may be long).
-const HEADER_BYTES: [u64; 3] = [256, 8 << 10, 1 << 20];
 
 /// Where the pages of one column chunk are.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +83,7 @@ impl EqualLists {
         g: usize,
         column: usize,
         values: Range<u64>,
-    ) -> Result<(Box<dyn PageReader>, u64, u64)> {
+    ) -> Result<(Box<dyn PageReader>, Window, u64, u64)> {
         let pages = &self.pages[g];
         let first = pages.data.partition_point(|p| p.2 + p.3 <= values.start);
         let last = pages.data.partition_point(|p| p.2 < values.end).max(first);
@@ -97,25 +95,21 @@ impl EqualLists {
         let dictionary = match pages.dictionary {
             None => None,
             Some((offset, len)) => {
-                let mut reader = located(blob, chunk, offset + len, &[(offset, len, 0, 0)], 0)?;
+                let window = Window::of_pages(blob.clone(), offset + len, chunk.compression());
+                let mut reader = located(window, chunk, &[(offset, len, 0, 0)], 0)?;
                 reader.get_next_page().map_err(crate_error)?
             }
         };
-        let inner = located(blob, chunk, end, held, total)?;
+        let window = Window::of_pages(blob.clone(), end, chunk.compression());
+        let inner = located(window.clone(), chunk, held, total)?;
         let places = held.iter().map(|p| p.3).collect::<Vec<u64>>();
         let stripped = Stripped { dictionary, inner, values: places.into_iter().collect(), cut: self.cut };
-        Ok((Box::new(stripped), total, values.start - first_value))
+        Ok((Box::new(stripped), window, total, values.start - first_value))
     }
 }
 
 /// A reader of just these pages.
-fn located(
-    blob: &Arc<dyn Blob>,
-    chunk: &ColumnChunkMetaData,
-    end: u64,
-    pages: &[(u64, u64, u64, u64)],
-    rows: u64,
-) -> Result<SerializedPageReader<Window>> {
+fn located(window: Window, chunk: &ColumnChunkMetaData, pages: &[(u64, u64, u64, u64)], rows: u64) -> Result<SerializedPageReader<Window>> {
     let first = pages.first().map_or(0, |p| p.0);
     let bare = chunk.clone().into_builder().set_dictionary_page_offset(None).set_data_page_offset(first as i64).build();
     let locations = pages.iter().map(|&(offset, len, first_value, _)| PageLocation {
@@ -123,9 +117,8 @@ fn located(
         compressed_page_size: len as i32,
         first_row_index: first_value as i64,
     });
-    let window = Arc::new(Window::new(blob.clone(), end));
     let bare = bare.map_err(crate_error)?;
-    SerializedPageReader::new(window, &bare, rows as usize, Some(locations.collect())).map_err(crate_error)
+    SerializedPageReader::new(Arc::new(window), &bare, rows as usize, Some(locations.collect())).map_err(crate_error)
 }
 
 /// Pages without their levels.

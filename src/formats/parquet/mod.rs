@@ -26,6 +26,7 @@ use crate::model::{Dtype, Logical, Plan};
 mod blob;
 mod dictionary;
 mod lists;
+mod page;
 mod read;
 mod schema;
 mod thrift;

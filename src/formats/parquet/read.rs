@@ -1,7 +1,7 @@
 //! Reading Parquet: one logical array a column, random access by row groups.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
@@ -352,12 +352,12 @@ impl Shared {
         }
         let selection =
             (want < total).then(|| RowSelection::from(vec![RowSelector::skip(rows.start as usize), RowSelector::select(want as usize)]));
-        let group = Group { shared: self, g, pages: std::sync::Mutex::new(None), rows: total };
+        let group = Group { shared: self, g, pages: Mutex::default(), window: Mutex::default(), rows: total };
         let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, batch_rows.min(want).max(1) as usize, selection);
         let path = vec![0; column.structs];
         let mut first = rows.start;
-        for batch in reader.map_err(crate_error)? {
-            let batch = batch.map_err(|e| crate_error(e.into()))?;
+        for batch in reader.map_err(|e| group.error(e))? {
+            let batch = batch.map_err(|e| group.error(e.into()))?;
             let root = batch.columns().first().ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
             let leaf = arrow_model::descend(root, &path)?;
             let n = leaf.len() as u64;
@@ -377,19 +377,19 @@ impl Shared {
     fn read_lists(&self, array: usize, lists: &EqualLists, g: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let n = lists.length;
         let values = rows.start * n..rows.end * n;
-        let (pages, total, skip) = lists.reader(&self.blob, &self.metadata, g, self.columns[array].parquet, values)?;
+        let (pages, window, total, skip) = lists.reader(&self.blob, &self.metadata, g, self.columns[array].parquet, values)?;
         let want = (rows.end - rows.start) * n;
         if skip + want > total {
             return Err(Error::corrupt(format!("row group {g} has too few values")));
         }
         let selection = (skip > 0 || want < total)
             .then(|| RowSelection::from(vec![RowSelector::skip(skip as usize), RowSelector::select(want as usize)]));
-        let group = Group { shared: self, g, pages: std::sync::Mutex::new(Some(pages)), rows: total };
+        let group = Group { shared: self, g, pages: Mutex::new(Some(pages)), window: Mutex::new(Some(window)), rows: total };
         let batch = (CHUNK_BYTES / self.row_bytes(array)).clamp(1, rows.end - rows.start) * n;
         let reader = ParquetRecordBatchReader::try_new_with_row_groups(&lists.levels, &group, batch as usize, selection);
         let mut first = rows.start;
-        for batch in reader.map_err(crate_error)? {
-            let batch = batch.map_err(|e| crate_error(e.into()))?;
+        for batch in reader.map_err(|e| group.error(e))? {
+            let batch = batch.map_err(|e| group.error(e.into()))?;
             let values = batch.columns().first().ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
             let count = values.len() as u64 / n;
             if count * n != values.len() as u64 || count > rows.end - first {
@@ -485,8 +485,18 @@ struct Group<'a> {
     shared: &'a Shared,
     g: usize,
     /// Pages to read in place of the column's own.
-    pages: std::sync::Mutex<Option<Box<dyn PageReader>>>,
+    pages: Mutex<Option<Box<dyn PageReader>>>,
+    /// Where the pages are read.
+    window: Mutex<Option<Window>>,
     rows: u64,
+}
+
+impl Group<'_> {
+    /// What went wrong: where the pages were read, or else in the crate.
+    fn error(&self, e: parquet::errors::ParquetError) -> Error {
+        let window = self.window.lock().unwrap_or_else(|e| e.into_inner());
+        window.as_ref().and_then(Window::failure).unwrap_or_else(|| crate_error(e))
+    }
 }
 
 impl RowGroups for Group<'_> {
@@ -497,7 +507,11 @@ impl RowGroups for Group<'_> {
         let given = self.pages.lock().unwrap_or_else(|e| e.into_inner()).take();
         let pages = match given {
             Some(pages) => pages,
-            None => Box::new(pages(&self.shared.blob, &self.shared.metadata, self.g, i)?),
+            None => {
+                let window = window(&self.shared.blob, &self.shared.metadata, self.g, i);
+                *self.window.lock().unwrap_or_else(|e| e.into_inner()) = Some(window.clone());
+                Box::new(pages(window, &self.shared.metadata, self.g, i)?)
+            }
         };
         Ok(Box::new(Once(Some(pages))))
     }
@@ -509,18 +523,17 @@ impl RowGroups for Group<'_> {
     }
 }
 
-/// The pages of a column chunk.
-fn pages(
-    blob: &Arc<dyn Blob>,
-    metadata: &ParquetMetaData,
-    g: usize,
-    column: usize,
-) -> parquet::errors::Result<SerializedPageReader<Window>> {
-    let group = metadata.row_group(g);
-    let chunk = group.column(column);
+/// Where a column chunk is read.
+fn window(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData, g: usize, column: usize) -> Window {
+    let chunk = metadata.row_group(g).column(column);
     let (start, len) = chunk.byte_range();
-    let window = Window::new(blob.clone(), start.saturating_add(len));
-    SerializedPageReader::new(Arc::new(window), chunk, group.num_rows() as usize, None)
+    Window::of_pages(blob.clone(), start.saturating_add(len), chunk.compression())
+}
+
+/// The pages of a column chunk.
+fn pages(window: Window, metadata: &ParquetMetaData, g: usize, column: usize) -> parquet::errors::Result<SerializedPageReader<Window>> {
+    let group = metadata.row_group(g);
+    SerializedPageReader::new(Arc::new(window), group.column(column), group.num_rows() as usize, None)
 }
 
 struct Once(Option<Box<dyn PageReader>>);
@@ -577,7 +590,7 @@ fn int96_range(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData, c: usize) -> Re
     let descr = metadata.file_metadata().schema_descr().column(c);
     let (mut nanos, mut micros) = (true, true);
     for g in 0..metadata.num_row_groups() {
-        let pages = pages(blob, metadata, g, c).map_err(crate_error)?;
+        let pages = pages(window(blob, metadata, g, c), metadata, g, c).map_err(crate_error)?;
         let mut reader = ColumnReaderImpl::<Int96Type>::new(descr.clone(), Box::new(pages));
         loop {
             let (mut def, mut rep, mut values) = (Vec::new(), Vec::new(), Vec::<Int96>::new());

@@ -126,6 +126,9 @@ fn depth(footer: &[u8]) -> Option<bool> {
             if let Some(left) = open.last_mut() {
                 *left -= 1;
             }
+            if children > n as i64 {
+                return None; // the crate makes room for them
+            }
             if children > 0 {
                 open.push(children);
             }
