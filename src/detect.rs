@@ -34,6 +34,11 @@ pub fn named(name: &str) -> Result<&'static dyn Format> {
     })
 }
 
+/// The delimiter that goes with the format as `--from` or `--to` name it: `tsv` is CSV with tabs.
+pub fn delimiter_named(name: Option<&str>) -> Option<u8> {
+    name.filter(|name| name.eq_ignore_ascii_case("tsv")).map(|_| b'\t')
+}
+
 /// The format of a file name, by its longest known ending.
 pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
     let lower = file_name.to_ascii_lowercase();

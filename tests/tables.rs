@@ -182,6 +182,18 @@ fn lossy_casts_stay_in_range() {
     );
 }
 
+/// `tsv` as a format is CSV with tabs, also where no file name says so.
+#[test]
+fn tsv_by_name_has_tabs() {
+    let s = Scratch::new();
+    let comma = write(&s, "x.csv", "a,b\n1,2\n");
+    assert_eq!(npk(&["convert", "-q", &comma, "-", "--to", "tsv"]), "a\tb\n1\t2\n");
+    let unnamed = write(&s, "x.dat", "a\tb\n1\t2\n");
+    assert_eq!(npk(&["convert", "-q", &unnamed, "-", "--from", "tsv", "--to", "csv"]), "a,b\n1,2\n");
+    npk(&["convert", "-q", &comma, &at(&s, "out/"), "--to", "tsv"]);
+    assert_eq!(std::fs::read_to_string(s.join("out/x.tsv")).unwrap(), "a\tb\n1\t2\n");
+}
+
 /// Libraries refuse several columns of one name, and a name that was asked for is the column's.
 #[test]
 fn columns_without_a_header_are_named_where_names_are_needed() {

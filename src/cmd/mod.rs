@@ -233,7 +233,7 @@ fn text_options(args: &ReadArgs) -> Result<TextOptions> {
             cli::Header::No => Auto::No,
         },
         column_names: args.column_names.as_ref().map(|n| n.split(',').map(str::to_string).collect()),
-        delimiter: byte("delimiter", &args.delimiter)?,
+        delimiter: byte("delimiter", &args.delimiter)?.or_else(|| detect::delimiter_named(args.from.as_deref())),
         skip_rows: args.skip_rows,
         max_rows: args.max_rows,
         comment: byte("comment", &args.comment)?,

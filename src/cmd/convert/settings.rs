@@ -37,6 +37,9 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
         ..WriteOptions::default()
     };
     write.text.float_format.clone_from(&args.float_format);
+    if args.read.delimiter.is_none() {
+        write.text.delimiter = detect::delimiter_named(args.to.as_deref());
+    }
     if args.row_group_size == Some(0) {
         return Err(Error::usage("--row-group-size must be at least 1"));
     }

@@ -44,7 +44,8 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     if args.concat || args.prefix_by_file {
         return Err(Error::usage("--concat and --prefix-by-file make one output: give its name").file(dst));
     }
-    let ending = format.extensions().first().copied().unwrap_or(format.name());
+    let named = format.extensions().iter().find(|extension| extension.eq_ignore_ascii_case(to));
+    let ending = named.or(format.extensions().first()).copied().unwrap_or(format.name());
     let base = dst.trim_end_matches('/');
     let mut units: Vec<Unit> = Vec::new();
     let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
