@@ -1,10 +1,11 @@
 //! Credentials: found as the AWS CLI finds them, and never shown.
 
-use std::process::{Command, Output};
+use std::io::BufRead;
+use std::process::{Command, Output, Stdio};
 
 use super::commands::{npy, said};
 use super::server::{Asked, BUCKET, Fault, KEY, SECRET, Server};
-use crate::support::{Scratch, npk_command};
+use crate::support::{Scratch, npk_command, python_path};
 
 struct Home {
     scratch: Scratch,
@@ -204,6 +205,50 @@ fn web_identity() {
     works(command.env("AWS_ENDPOINT_URL_STS", sts.endpoint()));
     assert_eq!(sts.asked().len(), 1, "keys of the shared file came first");
     assert!(home.server.asked().iter().all(|a| a.headers.get("x-amz-security-token").is_some_and(|t| t == "token")));
+}
+
+#[test]
+fn services_with_certificates_of_ones_own() {
+    let home = Home::new("[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", "");
+    let token = home.scratch.join("token");
+    std::fs::write(&token, "a.web.token").unwrap();
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remote/tls");
+    // Says its port once it listens; its certificate is good for 100 years.
+    let code = format!(
+        "import http.server, ssl\n\
+         answer = b'''{}'''\n\
+         class Answer(http.server.BaseHTTPRequestHandler):\n\
+         \x20   def do_POST(self):\n\
+         \x20       self.rfile.read(int(self.headers['content-length']))\n\
+         \x20       self.send_response(200)\n\
+         \x20       self.send_header('content-length', str(len(answer)))\n\
+         \x20       self.end_headers()\n\
+         \x20       self.wfile.write(answer)\n\
+         server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)\n\
+         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+         context.load_cert_chain('server.pem')\n\
+         server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+         print(server.server_address[1], flush=True)\n\
+         server.serve_forever()\n",
+        session()
+    );
+    let mut python = Command::new(python_path());
+    let mut server = python.args(["-c", &code]).current_dir(&certificates).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut port = String::new();
+    std::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let asked = |more: &[&str]| {
+        let mut command = home.command();
+        command.env("AWS_WEB_IDENTITY_TOKEN_FILE", &token).env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+        command.env("AWS_ENDPOINT_URL_STS", format!("https://localhost:{}", port.trim())).env("NO_PROXY", "127.0.0.1,localhost");
+        command.args(more).output().unwrap()
+    };
+    let bundle = certificates.join("ca.pem");
+    let (without, with) = (asked(&[]), asked(&["--ca-bundle", bundle.to_str().unwrap()]));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let text = said(6, without);
+    assert!(text.contains("certificate"), "{text}");
+    assert!(with.status.success(), "{}", String::from_utf8_lossy(&with.stderr));
 }
 
 #[test]
