@@ -234,6 +234,11 @@ pub trait ReadRows: Send + Sync {
     fn cost(&self, _array: usize, _rows: Range<u64>) -> Option<u64> {
         None
     }
+    /// The longest piece from `row` on that holds at most `bytes` (but one row at least), for arrays whose rows differ in
+    /// size; `None` where they do not, or where nothing is known before it is read.
+    fn piece(&self, _array: usize, _row: u64, _bytes: u64) -> Option<Piece> {
+        None
+    }
     /// Emits the rows in order, as one chunk or several.
     ///
     /// # Errors
@@ -266,6 +271,15 @@ pub trait Stage: Send {
     fn flush(&mut self, _emit: Emit<'_>) -> Result<()> {
         Ok(())
     }
+}
+
+/// What [`ReadRows::piece`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The row behind its last one.
+    pub end: u64,
+    /// Bytes that reading it will hold.
+    pub bytes: u64,
 }
 
 /// Bytes of a local file.
@@ -309,6 +323,10 @@ pub trait Encode: Send + Sync {
     /// Where a block that begins at `row` must end (a chunk, a row group); `u64::MAX` where any cut will do.
     fn cut(&self, _array: usize, _row: u64) -> u64 {
         u64::MAX
+    }
+    /// A block that holds this many bytes may end before its cut; `None` where cuts bind.
+    fn enough(&self, _array: usize) -> Option<u64> {
+        None
     }
     /// Encodes one block.
     ///

@@ -483,6 +483,16 @@ impl ArrayMeta {
             .ok_or_else(|| Error::corrupt(format!("the shape {:?} is too large", self.inner)).array(&self.name))
     }
 
+    /// About how many bytes a row holds, for the sizes of blocks: of text and lists what they take in their file, where the
+    /// format tells, but at least `least`.
+    pub fn row_bytes_about(&self, least: u64) -> u64 {
+        if !self.logical.is_var() {
+            return self.row_bytes().unwrap_or(u64::MAX);
+        }
+        let stored = self.details.stored_bytes.zip(self.rows).map_or(0, |(bytes, rows)| bytes / rows.max(1));
+        stored.max(least)
+    }
+
     /// Bytes of the whole array where rows and row size are known (0 per row for text).
     ///
     /// # Errors

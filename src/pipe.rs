@@ -7,13 +7,14 @@
 //!
 //! Where the source cannot give the order or the row counts that the sink needs, its data first goes to a [`spool`] on disk.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Result, guarded};
 use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source, Stage};
-use crate::model::{Chunk, Plan};
+use crate::model::{Chunk, Plan, Values};
 
 mod blocks;
 mod budget;
@@ -386,16 +387,29 @@ fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emi
     }
 }
 
-/// Bytes of a row of each array; for text an average, from the reader's cost of all rows.
+/// Bytes of a row of each array; for text an average, from the reader's cost of all rows and from what came.
 #[derive(Default)]
-struct RowBytes(std::collections::HashMap<usize, u64>);
+struct RowBytes {
+    told: HashMap<usize, u64>,
+    came: HashMap<usize, u64>,
+}
 
 impl RowBytes {
     fn of(&mut self, reader: &dyn ReadRows, array: usize, meta: &crate::model::ArrayMeta) -> Result<u64> {
         let Some(rows) = meta.rows.filter(|&rows| rows > 0 && meta.logical.is_var()) else { return meta.row_bytes() };
-        Ok(*self.0.entry(array).or_insert_with(|| reader.cost(array, 0..rows).unwrap_or(0).div_ceil(rows)))
+        let told = *self.told.entry(array).or_insert_with(|| reader.cost(array, 0..rows).unwrap_or(0).div_ceil(rows));
+        Ok(told.max(self.came.get(&array).copied().unwrap_or(UNSEEN_ROW_BYTES)))
+    }
+    /// Text that came tells how long the next may be.
+    fn saw(&mut self, chunk: &Chunk) {
+        if let (Values::Var { .. }, Some(bytes)) = (&chunk.values, chunk.bytes().checked_div(chunk.rows)) {
+            self.came.insert(chunk.array, bytes);
+        }
     }
 }
+
+/// A row of text may take this much, as long as none was seen.
+const UNSEEN_ROW_BYTES: u64 = 4096;
 
 /// Where a piece of about `piece` bytes that begins at `row` ends: on the sink's cuts if it has some, else on the
 /// source's, never in the middle of the first one.

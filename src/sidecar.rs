@@ -453,6 +453,8 @@ pub struct Folded {
     pub minus_is_null: bool,
     /// About how many bytes a row of text or of a list has.
     pub mean_bytes: u64,
+    /// How many the longest text of its categories has.
+    pub longest_bytes: u64,
 }
 
 /// What is done with stored values.
@@ -516,7 +518,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                 if names.contains(&meta.name) {
                     plan.notes.push(format!("npk.json names an array {} that the store has as well: both are listed", meta.name));
                 }
-                all.push(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0 });
+                all.push(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0, longest_bytes: 0 });
             }
         }
     }
@@ -567,6 +569,19 @@ pub fn offsets(bytes: &[u8], first: u64, values: u64) -> Result<Vec<u64>> {
         before = o;
     }
     Ok(offsets)
+}
+
+/// How many of the rows between these offsets, from the first on, take at most `bytes` (elements of `item_bytes` each,
+/// and the offsets), but one at least; and how many bytes these take.
+pub fn rows_within(offsets: &[u64], item_bytes: u64, bytes: u64) -> (u64, u64) {
+    let rows = offsets.len().saturating_sub(1);
+    let held = |n: usize| (offsets[n] - offsets[0]).saturating_mul(item_bytes).saturating_add(8 * n as u64);
+    let (mut fit, mut over) = (1.min(rows), rows + 1);
+    while over - fit > 1 {
+        let middle = fit + (over - fit) / 2;
+        *if held(middle) <= bytes { &mut fit } else { &mut over } = middle;
+    }
+    (fit as u64, if fit > 0 { held(fit) } else { 0 })
 }
 
 /// The stored arrays that a logical one is made of.
@@ -669,7 +684,11 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
         How::Offsets(_) => of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes()) / rows + 1,
         _ => 0,
     };
-    let mut folded = Folded { minus_is_null: entry.nulls && valid.is_none(), meta, values, valid, how, mean_bytes };
+    let longest_bytes = match &how {
+        How::Codes(items) => items.iter().map(Vec::len).max().unwrap_or(0) as u64,
+        _ => 0,
+    };
+    let mut folded = Folded { minus_is_null: entry.nulls && valid.is_none(), meta, values, valid, how, mean_bytes, longest_bytes };
     // An array is as broken as its mask or offsets.
     folded.meta.details.error = parts(&folded).find_map(|i| stored[i].details.error.clone());
     let mut seen = HashSet::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{cast, table};
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Order, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Order, Piece, ReadRows, Source, readable};
 use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Plan, Values};
 use crate::sidecar::{self, Folded, How};
 
@@ -86,17 +86,29 @@ impl FoldedRows {
         Ok(mask.contains(&0).then(|| Buf::from_vec(mask)))
     }
 
-    /// Rows that are cut by offsets.
-    fn cut_rows(&self, array: usize, offsets: usize, rows: Range<u64>) -> Result<Chunk> {
-        let folded = &self.arrays[array];
-        let stored = &self.stored[folded.values];
+    /// The offsets of these rows, and the one behind.
+    fn offsets(&self, folded: &Folded, offsets: usize, rows: Range<u64>) -> Result<Vec<u64>> {
         let bytes = self.bytes(offsets, rows.start..rows.end + 1)?;
-        let mut cuts = sidecar::offsets(&bytes, rows.start, stored.rows.unwrap_or(0)).at_array(&self.stored[offsets].name)?;
-        let (first, last) = (cuts.first().copied().unwrap_or(0), cuts.last().copied().unwrap_or(0));
-        cuts.iter_mut().for_each(|o| *o -= first);
-        let values = Values::Var { offsets: cuts, values: Buf::from_vec(self.bytes(folded.values, first..last)?) };
-        let valid = self.mask(folded, rows.clone())?;
-        Ok(Chunk { array, first_row: rows.start, rows: rows.end - rows.start, values, valid })
+        sidecar::offsets(&bytes, rows.start, self.stored[folded.values].rows.unwrap_or(0)).at_array(&self.stored[offsets].name)
+    }
+
+    /// Rows that are cut by offsets.
+    fn cut_rows(&self, array: usize, offsets: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let folded = &self.arrays[array];
+        let item = self.stored[folded.values].dtype.item_bytes();
+        let offsets = self.offsets(folded, offsets, rows.clone())?;
+        let mut at = 0;
+        while at + 1 < offsets.len() {
+            let n = sidecar::rows_within(&offsets[at..], item, STEP_BYTES).0 as usize;
+            let cuts = &offsets[at..=at + n];
+            let values = Buf::from_vec(self.bytes(folded.values, cuts[0]..cuts[n])?);
+            let values = Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
+            let first_row = rows.start + at as u64;
+            let valid = self.mask(folded, first_row..first_row + n as u64)?;
+            emit(Chunk { array, first_row, rows: n as u64, values, valid })?;
+            at += n;
+        }
+        Ok(())
     }
 
     fn step(folded: &Folded) -> u64 {
@@ -108,7 +120,7 @@ impl ReadRows for FoldedRows {
     fn cut(&self, array: usize, row: u64) -> u64 {
         let folded = &self.arrays[array];
         match folded.how {
-            How::Offsets(_) => (row / Self::step(folded) + 1).saturating_mul(Self::step(folded)),
+            How::Offsets(_) => u64::MAX,
             _ => self.reader.cut(folded.values, row),
         }
     }
@@ -120,13 +132,21 @@ impl ReadRows for FoldedRows {
             _ => self.reader.cost(folded.values, rows).map(|n| n.saturating_add(count)),
         }
     }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        let folded = &self.arrays[array];
+        let How::Offsets(offsets) = folded.how else { return self.reader.piece(folded.values, row, bytes) };
+        let end = row.saturating_add((bytes / (16 + folded.mean_bytes)).max(1)).min(folded.meta.rows?);
+        let offsets = self.offsets(folded, offsets, row..end).ok()?;
+        let (rows, bytes) = sidecar::rows_within(&offsets, self.stored[folded.values].dtype.item_bytes(), bytes);
+        Some(Piece { end: row + rows, bytes })
+    }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let folded = &self.arrays[array];
         if let How::Offsets(offsets) = folded.how {
             let mut row = rows.start;
             while row < rows.end {
                 let end = row.saturating_add(Self::step(folded)).min(rows.end);
-                emit(self.cut_rows(array, offsets, row..end).at_array(&folded.meta.name)?)?;
+                self.cut_rows(array, offsets, row..end, emit).at_array(&folded.meta.name)?;
                 row = end;
             }
             return Ok(());

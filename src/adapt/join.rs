@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::names;
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Job, OnDuplicate, Order, ReadRows, Source};
+use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source};
 use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Plan, Values, typed};
 use crate::pipe::Sequenced;
 
@@ -158,6 +158,10 @@ impl ReadRows for UnionRows {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let (p, i) = self.home[array];
         self.readers[p].0.cost(i, rows)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        let (p, i) = self.home[array];
+        self.readers[p].0.piece(i, row, bytes)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let (p, i) = self.home[array];
@@ -505,6 +509,12 @@ impl ReadRows for ConcatRows {
             total = total.saturating_add(self.readers[p].cost(self.home[array][p], local)?);
         }
         Some(total)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        let p = self.part_at(array, row);
+        let start = self.bounds[array][p];
+        let piece = self.readers[p].piece(self.home[array][p], row - start, bytes)?;
+        Some(Piece { end: piece.end.saturating_add(start), ..piece })
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         if rows.is_empty() {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, ReadRows, Source};
+use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source};
 use crate::model::{Buf, Chunk, Plan, Values};
 use crate::pipe::{self, Settings};
 
@@ -204,6 +204,13 @@ impl ReadRows for SlicedRows {
         let step = self.cuts.slices[array].step;
         let inner = start + rows.start * step..(start + rows.end * step).min(stop);
         self.reader.cost(array, inner)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        let (start, _, count) = self.cuts.of(array);
+        let step = self.cuts.slices[array].step;
+        let inner = self.reader.piece(array, start + row * step, bytes)?;
+        let end = inner.end.saturating_sub(start).div_ceil(step);
+        Some(Piece { end: end.clamp(row + 1, count.max(row + 1)), bytes: inner.bytes })
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         if rows.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{cast, time};
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, readable};
 use crate::model::{ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Values};
 
 /// One change of a chunk.
@@ -264,6 +264,9 @@ impl ReadRows for ViewRows {
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         self.reader.cost(self.made[array].input, rows)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        self.reader.piece(self.made[array].input, row, bytes)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let made = &self.made[array];

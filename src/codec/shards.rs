@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 
 use super::unique_map::UniqueMap;
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Job, OnDuplicate, Order, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, readable};
 use crate::location::{Kind, Location};
 use crate::model::{Attributes, Plan};
 
@@ -351,6 +351,10 @@ impl ReadRows for PartReader {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let (part, index) = self.places[array];
         self.readers[part].cost(index, rows)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        let (part, index) = self.places[array];
+        self.readers[part].piece(index, row, bytes)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let (part, index) = self.places[array];

@@ -90,7 +90,8 @@ impl Blocks {
             let whole = column.total == Some(first + have);
             let cut = self.encoder.cut(array, first);
             let rows = if cut == u64::MAX { have } else { cut.saturating_sub(first).max(1) };
-            if rows > have && !end && !whole {
+            let enough = self.encoder.enough(array).is_some_and(|most| column.pending_bytes >= most);
+            if rows > have && !end && !whole && !enough {
                 return Ok(());
             }
             let rows = rows.min(have);
@@ -122,7 +123,8 @@ impl Blocks {
                 cut.saturating_sub(self.row).max(1)
             };
             let whole = self.columns.iter().all(|c| c.total == Some(self.row + have));
-            if rows > have && !end && !whole {
+            let enough = self.encoder.enough(0).is_some_and(|most| self.columns.iter().map(|c| c.pending_bytes).sum::<u64>() >= most);
+            if rows > have && !end && !whole && !enough {
                 return Ok(());
             }
             let rows = rows.min(have);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{RowBytes, piece_end, read_exactly};
 use crate::error::Result;
 use crate::format::{Emit, Job, Order, ReadRows, Source};
-use crate::model::Plan;
+use crate::model::{Chunk, Plan};
 
 /// Cuts a source with random access into pieces in order.
 pub(super) struct Cutter {
@@ -37,12 +37,23 @@ impl Cutter {
         }
     }
 
-    fn job(&self, plan: &Plan, array: usize, rows: Range<u64>) -> Result<Box<dyn Job>> {
-        let bytes = match self.reader.cost(array, rows.clone()) {
+    /// Tells of a piece that was decoded.
+    pub(super) fn saw(&mut self, chunk: &Chunk) {
+        self.row_bytes.saw(chunk);
+    }
+
+    /// Queues a piece; `held`: the bytes that it will hold, where they are known.
+    fn push(&mut self, plan: &Plan, array: usize, rows: Range<u64>, held: Option<u64>) -> Result<()> {
+        let bytes = match held {
             Some(bytes) => bytes,
-            None => (rows.end - rows.start).saturating_mul(plan.arrays[array].row_bytes()?),
+            None => {
+                let row_bytes = self.row_bytes.of(self.reader.as_ref(), array, &plan.arrays[array])?;
+                let all = (rows.end - rows.start).saturating_mul(row_bytes);
+                all.max(self.reader.cost(array, rows.clone()).unwrap_or(0))
+            }
         };
-        Ok(Box::new(ReadJob { reader: self.reader.clone(), array, rows, bytes }))
+        self.queue.push_back(Box::new(ReadJob { reader: self.reader.clone(), array, rows, bytes }));
+        Ok(())
     }
 
     fn cut_rows(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
@@ -54,11 +65,18 @@ impl Cutter {
             row_bytes = row_bytes.saturating_add(self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?.max(1));
         }
         let lead = self.arrays[0];
-        let end = piece_end(self.row, total, row_bytes, piece.saturating_mul(2), |_| u64::MAX, |r| self.reader.cut(lead, r));
+        let mut end = piece_end(self.row, total, row_bytes, piece.saturating_mul(2), |_| u64::MAX, |r| self.reader.cut(lead, r));
+        // No column's piece is larger than its share.
+        let mut held = Vec::new();
         for &a in &self.arrays {
+            let piece = if self.row < plan.arrays[a].rows.unwrap_or(0) { self.reader.piece(a, self.row, piece) } else { None };
+            end = end.min(piece.map_or(end, |p| p.end.max(self.row + 1)));
+            held.push(piece.map(|p| p.bytes));
+        }
+        for (a, held) in self.arrays.clone().into_iter().zip(held) {
             let last = plan.arrays[a].rows.unwrap_or(0);
             if self.row < last {
-                self.queue.push_back(self.job(plan, a, self.row..end.min(last))?);
+                self.push(plan, a, self.row..end.min(last), held)?;
             }
         }
         self.row = end;
@@ -73,13 +91,19 @@ impl Cutter {
             self.row = 0;
             return Ok(true);
         }
+        if let Some(piece) = self.reader.piece(a, self.row, piece) {
+            let end = piece.end.clamp(self.row + 1, total);
+            self.push(plan, a, self.row..end, Some(piece.bytes))?;
+            self.row = end;
+            return Ok(true);
+        }
         let row_bytes = self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?;
         let end = if row_bytes == 0 && !plan.arrays[a].logical.is_var() {
             total // nothing to move, however many rows
         } else {
             piece_end(self.row, total, row_bytes, piece, |_| u64::MAX, |r| self.reader.cut(a, r))
         };
-        self.queue.push_back(self.job(plan, a, self.row..end)?);
+        self.push(plan, a, self.row..end, None)?;
         self.row = end;
         Ok(true)
     }

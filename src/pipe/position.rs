@@ -51,6 +51,13 @@ impl Tasks<'_> {
                 && row < total
             {
                 let a = self.at;
+                if writer.cut(a, row) == u64::MAX
+                    && let Some(piece) = reader.piece(a, row, self.piece)
+                {
+                    let end = piece.end.clamp(row + 1, total);
+                    self.row = Some(end);
+                    return Ok(Some(Task::Rows(a, row..end, piece.bytes)));
+                }
                 let row_bytes = self.row_bytes.of(reader.as_ref(), a, meta)?;
                 let end = if row_bytes == 0 && !meta.logical.is_var() {
                     total // nothing to move, however many rows

@@ -92,6 +92,9 @@ pub(super) fn decode(
         };
         let (chunks, held) = decoded?;
         for chunk in chunks {
+            if let Some(cutter) = &mut cutter {
+                cutter.saw(&chunk);
+            }
             let array = chunk.array;
             each(chunk).map_err(|e| if e.array_name().is_none() && names.len() == 1 { e.array(&names[array]) } else { e })?;
         }
@@ -202,7 +205,8 @@ struct Appender<'a> {
 
 impl Appender<'_> {
     fn give(&mut self, block: Block) -> Result<()> {
-        let bytes: u64 = block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum();
+        // The rows, what they are made into on the way, and the encoded block.
+        let bytes = 3 * block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum::<u64>();
         // What waits to be appended counts, too: it is given back when it was.
         let held = loop {
             if self.window.len() < self.most

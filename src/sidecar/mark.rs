@@ -87,7 +87,7 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
     let plain = |(i, meta): (usize, ArrayMeta)| match heads[i].take() {
         Some(folded) => Some(folded),
         None if used[i] => None,
-        None => Some(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0 }),
+        None => Some(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0, longest_bytes: 0 }),
     };
     Some(clean.into_iter().enumerate().filter_map(plain).collect())
 }

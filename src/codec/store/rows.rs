@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::read::Stored;
 use super::{Files, bitmap::Alive};
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, ReadRows};
+use crate::format::{Emit, Piece, ReadRows};
 use crate::location::Blob;
 use crate::model::{Buf, Chunk, Dtype, Values, typed};
 use crate::sidecar::{self, Folded, How};
@@ -146,43 +146,67 @@ impl Reader {
                 }
                 Values::Fixed(Buf::from_vec(codes))
             }
-            How::Codes(categories) => {
-                let codes = integers(stored.dtype, &self.rows(stored, rows.clone())?);
-                let (mut offsets, mut text) = (Vec::with_capacity(codes.len() + 1), Vec::new());
-                offsets.push(0);
-                for (i, &code) in codes.iter().enumerate() {
-                    let null = code == -1 || mask.as_ref().is_some_and(|m| m[i] == 0);
-                    if null {
-                        mask.get_or_insert_with(|| vec![1; codes.len()])[i] = 0;
-                    } else {
-                        let item = usize::try_from(code).ok().and_then(|c| categories.get(c)).ok_or_else(|| {
-                            let row = rows.start + i as u64;
-                            Error::corrupt(format!("row {row}: code {code} is outside the {} categories", categories.len()))
-                        })?;
-                        text.extend_from_slice(item);
-                    }
-                    offsets.push(text.len() as u64);
-                }
-                Values::Var { offsets, values: Buf::from_vec(text) }
-            }
-            How::Offsets(offsets) => {
-                let mut offsets = self.offsets(&self.stored[*offsets], rows.clone(), stored.rows_alive())?;
-                let (first, last) = (offsets[0], offsets[n as usize]);
-                offsets.iter_mut().for_each(|o| *o -= first);
-                Values::Var { offsets, values: Buf::from_vec(self.rows(stored, first..last)?) }
-            }
+            How::Codes(_) | How::Offsets(_) => return Err(Error::failed("text is not read in blocks").array(&array.meta.name)),
         };
         Ok(Chunk { array: index, first_row: rows.start, rows: n, values, valid: mask.map(Buf::from_vec) })
     }
 
-    /// Rows of a chunk, so that it holds about `CHUNK_BYTES`.
-    fn step(&self, array: &Folded) -> u64 {
-        let bytes = match &array.how {
+    /// Rows of text whose values are codes of `categories`.
+    fn texts(&self, index: usize, categories: &[Vec<u8>], rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let array = &self.arrays[index];
+        let stored = &self.stored[array.values];
+        let codes = integers(stored.dtype, &self.rows(stored, rows.clone())?);
+        let mut mask = self.mask(array, rows.clone())?;
+        let (mut offsets, mut text, mut first) = (vec![0], Vec::new(), 0);
+        for (i, &code) in codes.iter().enumerate() {
+            let null = code == -1 || mask.as_ref().is_some_and(|m| m[i] == 0);
+            if null {
+                mask.get_or_insert_with(|| vec![1; codes.len()])[i] = 0;
+            } else {
+                let item = usize::try_from(code).ok().and_then(|c| categories.get(c)).ok_or_else(|| {
+                    let row = rows.start + i as u64;
+                    Error::corrupt(format!("row {row}: code {code} is outside the {} categories", categories.len()))
+                })?;
+                text.extend_from_slice(item);
+            }
+            offsets.push(text.len() as u64);
+            if i + 1 == codes.len() || text.len() as u64 >= CHUNK_BYTES {
+                let valid = mask.as_ref().map(|m| Buf::from_vec(m[first..=i].to_vec()));
+                let values =
+                    Values::Var { offsets: std::mem::replace(&mut offsets, vec![0]), values: Buf::from_vec(std::mem::take(&mut text)) };
+                emit(Chunk { array: index, first_row: rows.start + first as u64, rows: (i + 1 - first) as u64, values, valid })?;
+                first = i + 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows whose values are cut by the stored array `offsets`.
+    fn cut_rows(&self, index: usize, offsets: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let array = &self.arrays[index];
+        let stored = &self.stored[array.values];
+        let offsets = self.offsets(&self.stored[offsets], rows.clone(), stored.rows_alive())?;
+        let mask = self.mask(array, rows.clone())?;
+        let mut at = 0;
+        while at + 1 < offsets.len() {
+            let n = sidecar::rows_within(&offsets[at..], stored.row_bytes, CHUNK_BYTES).0 as usize;
+            let cuts = &offsets[at..=at + n];
+            let values = Buf::from_vec(self.rows(stored, cuts[0]..cuts[n])?);
+            let values = Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
+            let valid = mask.as_ref().map(|m| Buf::from_vec(m[at..at + n].to_vec()));
+            emit(Chunk { array: index, first_row: rows.start + at as u64, rows: n as u64, values, valid })?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// About how many bytes a row holds.
+    fn row_bytes(&self, array: &Folded) -> u64 {
+        match &array.how {
             How::Fixed | How::Dictionary => self.stored[array.values].row_bytes,
             How::Codes(_) => 24 + array.mean_bytes,
             How::Offsets(_) => 8 + array.mean_bytes,
-        };
-        (CHUNK_BYTES / bytes.max(1)).max(1)
+        }
     }
 }
 
@@ -205,40 +229,52 @@ fn minus_ones(dtype: Dtype, bytes: &[u8]) -> Vec<u8> {
 }
 
 impl ReadRows for Reader {
-    fn cut(&self, index: usize, row: u64) -> u64 {
-        let array = &self.arrays[index];
-        if !array.meta.logical.is_var() {
-            return u64::MAX;
-        }
-        let step = self.step(array);
-        (row / step + 1).saturating_mul(step)
-    }
-
     fn cost(&self, index: usize, rows: Range<u64>) -> Option<u64> {
         let array = &self.arrays[index];
-        let n = rows.end - rows.start;
+        array.meta.logical.is_var().then(|| (rows.end - rows.start).saturating_mul(self.row_bytes(array)))
+    }
+
+    fn piece(&self, index: usize, row: u64, bytes: u64) -> Option<Piece> {
+        let array = &self.arrays[index];
+        let mean = self.row_bytes(array);
+        let end = row.saturating_add((bytes / mean.max(1)).max(1)).min(array.meta.rows?);
         match &array.how {
-            How::Codes(_) => Some(n.saturating_mul(24 + array.mean_bytes)),
-            How::Offsets(offsets) => {
-                let at = |row: u64| -> Option<u64> {
-                    Some(typed::<i64>(&self.rows(&self.stored[*offsets], row..row + 1).ok()?).first().copied()?.max(0) as u64)
-                };
-                let item = self.stored[array.values].dtype.item_bytes();
-                let bytes = at(rows.end)?.saturating_sub(at(rows.start)?).saturating_mul(item);
-                Some(bytes.saturating_add(8 * n))
+            How::Fixed | How::Dictionary => None,
+            How::Codes(_) if 24 + array.longest_bytes <= 4 * mean => Some(Piece { end, bytes: (end - row).saturating_mul(mean) }),
+            How::Codes(categories) => {
+                let stored = &self.stored[array.values];
+                let codes = integers(stored.dtype, &self.rows(stored, row..end).ok()?);
+                let mut texts = vec![0];
+                texts.extend(codes.iter().scan(0u64, |sum, &code| {
+                    let text = usize::try_from(code).ok().and_then(|c| categories.get(c)).map_or(0, Vec::len);
+                    *sum = sum.saturating_add(16 + text as u64);
+                    Some(*sum)
+                }));
+                let (rows, bytes) = sidecar::rows_within(&texts, 1, bytes);
+                Some(Piece { end: row + rows, bytes })
             }
-            _ => None,
+            How::Offsets(offsets) => {
+                let stored = &self.stored[array.values];
+                let offsets = self.offsets(&self.stored[*offsets], row..end, stored.rows_alive()).ok()?;
+                let (rows, bytes) = sidecar::rows_within(&offsets, stored.row_bytes, bytes);
+                Some(Piece { end: row + rows, bytes })
+            }
         }
     }
 
     fn read(&self, index: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let array = &self.arrays[index];
         crate::format::readable(&array.meta)?;
-        let step = self.step(array);
+        let step = (CHUNK_BYTES / self.row_bytes(array).max(1)).max(1);
         let mut row = rows.start;
         while row < rows.end {
             let end = if self.stored[array.values].row_bytes == 0 { rows.end } else { row.saturating_add(step).min(rows.end) };
-            emit(self.chunk(index, row..end).at_array(&array.meta.name)?)?;
+            let read = match &array.how {
+                How::Fixed | How::Dictionary => emit(self.chunk(index, row..end)?),
+                How::Codes(categories) => self.texts(index, categories, row..end, emit),
+                How::Offsets(offsets) => self.cut_rows(index, *offsets, row..end, emit),
+            };
+            read.at_array(&array.meta.name)?;
             row = end;
         }
         Ok(())

@@ -88,7 +88,7 @@ fn encoder(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) ->
     let header = header(plan, options, style)?;
     Ok(Encoder {
         metas: plan.arrays.clone(),
-        row_bytes: plan.arrays.iter().map(|m| m.row_bytes().unwrap_or(0).max(16)).fold(1, u64::saturating_add),
+        row_bytes: plan.arrays.iter().map(|m| m.row_bytes_about(16).max(16)).fold(1, u64::saturating_add),
         delimiter: style.delimiter,
         quote: style.quote,
         comment: text.comment,
@@ -417,6 +417,9 @@ impl Encode for Encoder {
     fn cut(&self, _array: usize, row: u64) -> u64 {
         let rows = ((1 << 20) / self.row_bytes).max(1);
         (row / rows + 1).saturating_mul(rows)
+    }
+    fn enough(&self, _array: usize) -> Option<u64> {
+        Some(2 << 20)
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let mut columns = Vec::with_capacity(block.columns.len());

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
-use crate::format::{Auto, Emit, OnDuplicate, Order, ReadOptions, ReadRows, Source};
+use crate::format::{Auto, Emit, OnDuplicate, Order, Piece, ReadOptions, ReadRows, Source};
 use crate::location::Location;
 use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
 
@@ -354,18 +354,21 @@ impl ReadRows for Reader {
         if self.types[array] != Type::Text {
             return None;
         }
-        let count = rows.end - rows.start;
-        let text: u64 = blocks_of(&self.scanned.blocks, rows)
-            .map(|(b, r)| {
-                let bytes = self.scanned.store.entry(b, self.columns[array]).map_or(b.len, |e| e.text_bytes);
-                if r.end - r.start == b.rows {
-                    bytes
-                } else {
-                    (u128::from(bytes) * u128::from(r.end - r.start) / u128::from(b.rows)) as u64
-                }
-            })
-            .sum();
-        Some(text + 13 * count)
+        Some(blocks_of(&self.scanned.blocks, rows).map(|(block, within)| self.text_cost(array, block, &within)).sum())
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        if self.types[array] != Type::Text {
+            return None;
+        }
+        let mut piece = Piece { end: row, bytes: 0 };
+        for (block, within) in blocks_of(&self.scanned.blocks, row..self.scanned.rows) {
+            let cost = self.text_cost(array, block, &within);
+            if piece.end > row && piece.bytes + cost > bytes {
+                break;
+            }
+            piece = Piece { end: block.first_row + within.end, bytes: piece.bytes + cost };
+        }
+        Some(piece)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         if self.types[array] == Type::Text {
@@ -395,6 +398,13 @@ impl ReadRows for Reader {
 }
 
 impl Reader {
+    /// Bytes that some rows of text of a block take, with their offsets.
+    fn text_cost(&self, array: usize, block: &BlockInfo, rows: &Range<u64>) -> u64 {
+        let bytes = self.scanned.store.entry(block, self.columns[array]).map_or(block.len, |e| e.text_bytes);
+        let count = rows.end - rows.start;
+        (u128::from(bytes) * u128::from(count) / u128::from(block.rows.max(1))) as u64 + 13 * count
+    }
+
     /// The mask of some rows; `None` where all hold values.
     fn mask(&self, block: &BlockInfo, entry: &scan::Entry, rows: &Range<u64>) -> Result<Option<Vec<u8>>> {
         let n = (rows.end - rows.start) as usize;

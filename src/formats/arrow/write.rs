@@ -53,6 +53,8 @@ struct Encoder {
     metas: Vec<ArrayMeta>,
     options: IpcWriteOptions,
     batch_rows: u64,
+    /// Bytes after which a batch ends even so: text is only guessed at.
+    enough: Option<u64>,
 }
 
 fn failed(e: arrow::error::ArrowError) -> Error {
@@ -89,12 +91,13 @@ impl ArrowSink {
         let coded = export.with_codes();
         let mut row_bytes = 0u64;
         for meta in &plan.arrays {
-            row_bytes = row_bytes.saturating_add(if meta.logical.is_var() { 32 } else { meta.row_bytes()? });
+            row_bytes = row_bytes.saturating_add(meta.row_bytes_about(32));
         }
-        let batch_rows = match options.row_group_rows {
+        let batch_bytes = BATCH_BYTES.min(options.memory_bytes / 16).max(1 << 16);
+        let (batch_rows, enough) = match options.row_group_rows {
             Some(0) => return Err(Error::usage("a record batch needs at least one row")),
-            Some(rows) => rows,
-            None => (BATCH_BYTES.min(options.memory_bytes / 16).max(1 << 16) / row_bytes.max(1)).clamp(1, BATCH_ROWS) / 8 * 8 + 8,
+            Some(rows) => (rows, None),
+            None => ((batch_bytes / row_bytes.max(1)).clamp(1, BATCH_ROWS) / 8 * 8 + 8, Some(2 * batch_bytes)),
         };
         // The numbers of the dictionaries are those that the schema message gives them.
         let mut tracker = DictionaryTracker::new(false);
@@ -105,7 +108,7 @@ impl ArrowSink {
             find_dictionaries(column, vec![i], &ids, plan, &mut dictionaries)?;
         }
         let output = at.create_file(options.existing, options.sync)?;
-        let encoder = Arc::new(Encoder { export, coded, metas: plan.arrays.clone(), options: ipc_options.clone(), batch_rows });
+        let encoder = Arc::new(Encoder { export, coded, metas: plan.arrays.clone(), options: ipc_options.clone(), batch_rows, enough });
         let mut sink = ArrowSink {
             output,
             bytes: 0,
@@ -225,6 +228,9 @@ fn dictionary_message(id: i64, is_delta: bool, values: arrow::array::ArrayRef, o
 impl Encode for Encoder {
     fn cut(&self, _array: usize, row: u64) -> u64 {
         (row / self.batch_rows + 1).saturating_mul(self.batch_rows)
+    }
+    fn enough(&self, _array: usize) -> Option<u64> {
+        self.enough
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let arrays = self.coded.arrays(&self.metas, &block)?;

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::format::{Block, Compression, Encode, Encoded};
 use crate::model::{Chunk, Values};
 
+/// Text that is handed to the library at a time.
+const TEXT_BYTES: u64 = 4 << 20;
+
 /// How chunks are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
@@ -129,6 +132,10 @@ impl Encode for Encoder {
             Form::Chunked { chunk, .. } => (row / chunk[0] + 1).saturating_mul(chunk[0]),
             Form::Text { chunk_rows: Some(rows) } => (row / rows + 1).saturating_mul(*rows),
         }
+    }
+    /// Chunks of text hold references only: the library takes it in any pieces.
+    fn enough(&self, array: usize) -> Option<u64> {
+        matches!(self.0[array].form, Form::Text { .. }).then_some(TEXT_BYTES)
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {

@@ -115,6 +115,10 @@ impl ReadRows for File {
     fn cut(&self, array: usize, row: u64) -> u64 {
         let dataset = &self.datasets[self.arrays[array].dataset];
         let Storage::Chunked(chunked) = &dataset.storage else { return u64::MAX };
+        // Chunks of text are references only.
+        if dataset.leaves.get(self.arrays[array].leaf).is_some_and(|l| l.kind == Kind::Variable) {
+            return u64::MAX;
+        }
         let rows = chunked.shape[0];
         let row_bytes = dataset.dims[1..].iter().fold(dataset.element_bytes as u64, |n, &d| n.saturating_mul(d)).max(1);
         let most = (self.piece_bytes / row_bytes).max(1);
@@ -400,10 +404,12 @@ impl File {
 
     /// Text of any length.
     fn variable(&self, array: usize, dataset: &Dataset, leaf: &Leaf, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        // Rows and bytes that the library is asked for at a time.
         const ROWS: u64 = 16 << 10;
-        let mut row = rows.start;
+        const BYTES: u64 = 1 << 20;
+        let (mut row, mut step) = (rows.start, ROWS / 16);
         while row < rows.end {
-            let end = (row + ROWS).min(rows.end);
+            let end = (row + step).min(rows.end);
             let n = (end - row) as usize;
             let mut pointers: Vec<*mut c_char> = vec![std::ptr::null_mut(); n];
             let mut offsets = Vec::with_capacity(n + 1);
@@ -424,6 +430,8 @@ impl File {
             for (i, w) in offsets.windows(2).enumerate() {
                 utf8(&text[w[0] as usize..w[1] as usize], row + i as u64)?;
             }
+            // How long the next ones are is only guessed at.
+            step = if text.len() as u64 > BYTES { step / 2 } else { step * 2 }.clamp(1, ROWS);
             let values = Values::Var { offsets, values: text.into() };
             emit(Chunk { array, first_row: row, rows: n as u64, values, valid: None })?;
             row = end;

@@ -1,7 +1,7 @@
 //! Appends rows to the arrays of a store: behind the end of their data files (or in a new segment), then bitmaps,
 //! manifests, side file and metadata in place at once. Until then every reader sees the old rows.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ struct AppendSink {
     entries: Vec<Entry>,
     journal: Option<Journal>,
     guard: Option<cleanup::Guard>,
-    _lock: File,
+    _lock: journal::Lock,
 }
 
 /// Begins an append.

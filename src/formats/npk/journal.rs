@@ -42,14 +42,24 @@ pub(super) fn is_own(name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(JOURNAL)
 }
 
+/// A store taken for one run alone.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone would not do: a child process that is just being started has copies of all open files.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Takes the store for this run alone.
-pub(super) fn lock(store: &Path) -> Result<File> {
+pub(super) fn lock(store: &Path) -> Result<Lock> {
     let handle = File::open(store).map_err(Error::reading)?;
     match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(handle),
+        Ok(()) => Ok(Lock(handle)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::failed("another run is changing this store").hint("wait until it has ended")),
         // File systems without locks do without.
-        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS | rustix::io::Errno::NOLCK) => Ok(handle),
+        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS | rustix::io::Errno::NOLCK) => Ok(Lock(handle)),
         Err(e) => Err(std::io::Error::from(e).into()),
     }
 }

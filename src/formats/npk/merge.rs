@@ -151,7 +151,7 @@ struct Staying {
     entries: Vec<Entry>,
     order: Vec<String>,
     side: Option<Vec<u8>>,
-    _lock: fs::File,
+    _lock: journal::Lock,
 }
 
 impl Rest for Staying {

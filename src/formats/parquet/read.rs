@@ -439,7 +439,7 @@ impl ReadRows for Shared {
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         // What is handed on, a page and its compressed form.
-        Some((rows.end - rows.start).saturating_mul(self.row_bytes(array)).min(2 * PART_BYTES).saturating_add(2 << 20))
+        Some((rows.end - rows.start).saturating_mul(self.row_bytes(array)).saturating_add(2 << 20))
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let (column, meta) = (&self.columns[array], &self.metas[array]);

@@ -58,6 +58,8 @@ struct Encoder {
     metas: Vec<ArrayMeta>,
     factory: ArrowRowGroupWriterFactory,
     group_rows: u64,
+    /// Bytes after which a row group ends even so: text is only guessed at.
+    enough: Option<u64>,
     /// The file's codec.
     codec: Compression,
     descr: SchemaDescPtr,
@@ -98,7 +100,8 @@ impl ParquetSink {
         let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
         let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, Arc::new(properties.build())).map_err(crate_error)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, arrow_schema);
-        let group_rows = group_rows(plan, options)?;
+        let group_bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
+        let group_rows = group_rows(plan, options, group_bytes)?;
         let encoder = Arc::new(Encoder {
             coded: export.with_codes(),
             export,
@@ -106,6 +109,7 @@ impl ParquetSink {
             metas: plan.arrays.clone(),
             factory,
             group_rows,
+            enough: options.row_group_rows.is_none().then_some(2 * group_bytes),
             codec: compression,
             descr: writer.schema_descr().clone().into(),
         });
@@ -114,7 +118,7 @@ impl ParquetSink {
 }
 
 /// Rows of a row group.
-fn group_rows(plan: &Plan, options: &WriteOptions) -> Result<u64> {
+fn group_rows(plan: &Plan, options: &WriteOptions, group_bytes: u64) -> Result<u64> {
     if let Some(rows) = options.row_group_rows {
         if rows == 0 {
             return Err(Error::usage("--row-group-size must be at least 1"));
@@ -123,10 +127,9 @@ fn group_rows(plan: &Plan, options: &WriteOptions) -> Result<u64> {
     }
     let mut row_bytes = 0u64;
     for meta in &plan.arrays {
-        row_bytes = row_bytes.saturating_add(if meta.logical.is_var() { 32 } else { meta.row_bytes()? });
+        row_bytes = row_bytes.saturating_add(meta.row_bytes_about(32));
     }
-    let bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
-    Ok((bytes / row_bytes.max(1)).clamp(1, GROUP_ROWS))
+    Ok((group_bytes / row_bytes.max(1)).clamp(1, GROUP_ROWS))
 }
 
 /// The file's codec.
@@ -169,6 +172,9 @@ fn stored_type(t: &DataType) -> DataType {
 impl Encode for Encoder {
     fn cut(&self, _array: usize, row: u64) -> u64 {
         (row / self.group_rows + 1).saturating_mul(self.group_rows)
+    }
+    fn enough(&self, _array: usize) -> Option<u64> {
+        self.enough
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let mut columns: Vec<Column> = Vec::new();

@@ -12,7 +12,7 @@ use crate::sidecar::Marks;
 /// Decoded bytes of a chunk where nothing else is asked for.
 const CHUNK_BYTES: u64 = 2 << 20;
 /// Bytes that an item of text is taken for.
-const TEXT_BYTES: u64 = 64;
+const TEXT_BYTES: u64 = 256;
 /// A chunk shape that the source suggests is not followed into more objects than this.
 const MOST_HINTED: u64 = 200_000;
 
@@ -119,7 +119,7 @@ impl Layout {
         check_path(&meta.name)?;
         let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known"))?;
         let item = (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize);
-        let item_bytes = item.map_or(TEXT_BYTES, |n| n as u64);
+        let item_bytes = item.map_or_else(|| meta.row_bytes_about(TEXT_BYTES), |n| n as u64);
         let most = options.memory_bytes / 4;
         let bytes_of = |chunk: &[u64]| checked_product(chunk).and_then(|n| n.checked_mul(item_bytes)).unwrap_or(u64::MAX);
         let asked = |wanted: &Option<Vec<u64>>, flag: &str| -> Result<Option<Vec<u64>>> {
