@@ -115,6 +115,16 @@ fn int96_is_exact_or_refused() {
     python(scratch.path(), "import tables_judge as t\nt.check_int96()");
 }
 
+/// Whoever skips rows looks at the headers of pages more than once.
+#[test]
+fn small_pages_are_read_from_any_row() {
+    let scratch = Scratch::new();
+    let code = "import pyarrow as pa, pyarrow.parquet as p\n\
+        p.write_table(pa.table({'ID': pa.array([True, None]), 'c': pa.array([1, 2], pa.int8())}), 'd.parquet')";
+    python(scratch.path(), code);
+    npk(&["convert", &at(&scratch, "d.parquet"), &at(&scratch, "d.npk"), "--rows", "1:"]);
+}
+
 /// Parquet's only dates are days: readers would take the milliseconds of `date64` for plain numbers.
 #[test]
 fn dates_of_milliseconds_become_days() {

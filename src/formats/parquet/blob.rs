@@ -35,7 +35,7 @@ struct Inner {
     /// Where the crate reads pages through it: how they are compressed.
     codec: Option<Compression>,
     /// The headers read last, by where they end. What is no header, but was taken for one, ends elsewhere.
-    headers: Mutex<[(u64, PageHeader); 2]>,
+    headers: Mutex<[(u64, PageHeader); 8]>,
     /// What went wrong in it: the crate keeps only the text.
     failure: Mutex<Option<Error>>,
 }
@@ -83,7 +83,12 @@ impl Window {
             let len = n.min(self.inner.end.saturating_sub(start));
             if let Some(header) = page_header(&self.bytes(start, len)?) {
                 let mut headers = self.inner.headers.lock().unwrap_or_else(|e| e.into_inner());
-                *headers = [headers[1], (start + header.header_bytes, header)];
+                // Skipped rows make the crate look at one header several times, and at others in between.
+                let end = start + header.header_bytes;
+                if headers.iter().all(|(known, _)| *known != end) {
+                    headers.rotate_left(1);
+                    headers[7] = (end, header);
+                }
                 break;
             }
         }
