@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use zarrs::array::codec::{BloscCompressor, BloscShuffleMode, blosc_compress_bytes};
 
 use super::layout::{Layout, Packer, Rules, check_path};
 use super::netcdf;
 use super::read::{scatter, step};
 use super::zip_out::ZipOut;
+use crate::codec::filters;
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, OutputDir};
@@ -503,16 +503,6 @@ fn pack(bytes: Cow<'_, [u8]>, packer: Packer, item: usize) -> Result<Cow<'_, [u8
             out.truncate(n);
             out
         }
-        Packer::Blosc(level) => {
-            if bytes.len() > i32::MAX as usize - 16 {
-                return Err(
-                    Error::refused(format!("blosc cannot hold a chunk of {} bytes", bytes.len())).hint("choose a smaller --chunk-shape")
-                );
-            }
-            let level = level.try_into().map_err(|_| Error::usage(format!("blosc has no level {level}")))?;
-            let shuffle = if item > 1 { BloscShuffleMode::Shuffle } else { BloscShuffleMode::NoShuffle };
-            blosc_compress_bytes(&bytes, level, shuffle, item, BloscCompressor::LZ4, 0, 1)
-                .map_err(|e| Error::failed("cannot compress a chunk").because(e))?
-        }
+        Packer::Blosc(level) => filters::blosc_lz4(&bytes, item, level)?,
     }))
 }
