@@ -316,6 +316,37 @@ with h5py.File('links.h5', 'w', track_order=True) as f:
     assert_eq!(error.kind(), Kind::Missing);
 }
 
+/// A file from elsewhere may not choose which files of this machine are shown.
+#[test]
+fn external_storage_stays_below_the_folder_of_the_file() {
+    let s = Scratch::new();
+    support::python(
+        s.path(),
+        "import os, h5py, numpy as np
+os.makedirs('sub/raw'); np.arange(4, dtype='u1').tofile('secret.bin'); np.arange(4, dtype='u1').tofile('sub/raw/near.bin')
+with h5py.File('sub/e.h5', 'w') as f:
+    for name, at in (('near', 'raw/near.bin'), ('above', '../secret.bin'), ('inside', 'raw/../../secret.bin'), ('absolute', os.path.abspath('secret.bin')), ('here', 'secret.bin')):
+        low = h5py.h5p.create(h5py.h5p.DATASET_CREATE); low.set_external(at.encode(), 0, 4)
+        h5py.h5d.create(f.id, name.encode(), h5py.h5t.STD_U8LE, h5py.h5s.create_simple((4,)), low)",
+    );
+    let file = s.join("sub/e.h5");
+    let convert = |array: &str| {
+        let out = s.join("out.npy");
+        support::npk_command().current_dir(s.path()).args(["convert", "-a", array]).arg(&file).arg(out).output().unwrap()
+    };
+    for name in ["above", "inside", "absolute"] {
+        let output = convert(name);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{name}: {said}");
+        assert!(said.contains("secret.bin") && said.contains(name), "{said}");
+    }
+    // Nor the working directory.
+    assert_ne!(convert("here").status.code(), Some(0));
+    assert!(!s.join("out.npy").exists());
+    assert!(convert("near").status.success());
+    assert!(std::fs::read(s.join("out.npy")).unwrap().ends_with(&[0, 1, 2, 3]));
+}
+
 const ROUND: &str = r#"
 import h5py, numpy as np, ml_dtypes
 r = np.random.default_rng(3)

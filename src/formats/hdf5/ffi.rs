@@ -124,6 +124,7 @@ unsafe extern "C" {
     pub fn H5Pset_chunk(plist: Hid, rank: c_int, dims: *const Hsize) -> Herr;
     pub fn H5Pget_chunk_opts(plist: Hid, options: *mut c_uint) -> Herr;
     pub fn H5Pget_external_count(plist: Hid) -> c_int;
+    pub fn H5Pget_external(plist: Hid, index: c_uint, name_bytes: usize, name: *mut c_char, offset: *mut i64, bytes: *mut Hsize) -> Herr;
     pub fn H5Pget_nfilters(plist: Hid) -> c_int;
     pub fn H5Pget_filter2(
         plist: Hid,

@@ -285,7 +285,6 @@ impl Dataset {
             fill: self.fill.clone(),
             attributes: Attributes::new(),
             stored_bytes: 0,
-            external: self.external,
             named: true,
         }
     }

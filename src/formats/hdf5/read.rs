@@ -348,27 +348,16 @@ impl File {
         Ok(())
     }
 
-    /// Through the library. Files of external storage are looked for beside this file, then in the working directory.
+    /// Through the library. Files of external storage are looked for beside this file.
     fn by_library(&self, dataset: &Dataset, leaf: &Leaf, rows: &Range<u64>, out: *mut c_void) -> Result<()> {
         let _lock = c::lock();
-        let mut prefixes = vec![c"${ORIGIN}", c""];
-        if !dataset.external {
-            prefixes.truncate(1);
-        }
-        let mut done = Ok(());
-        for prefix in prefixes {
-            // SAFETY: an open file; under the lock.
-            let data = unsafe {
-                let access = Id::new(ffi::H5Pcreate(ffi::H5P_CLS_DATASET_ACCESS_ID_g), "cannot be opened again")?;
-                ffi::H5Pset_efile_prefix(access.raw(), prefix.as_ptr());
-                Id::new(ffi::H5Dopen2(self.file.raw(), dataset.path.as_ptr(), access.raw()), "cannot be opened again")?
-            };
-            done = Self::read_selected(&data, dataset, leaf, rows, out);
-            if done.is_ok() {
-                break;
-            }
-        }
-        done
+        // SAFETY: an open file; under the lock.
+        let data = unsafe {
+            let access = Id::new(ffi::H5Pcreate(ffi::H5P_CLS_DATASET_ACCESS_ID_g), "cannot be opened again")?;
+            ffi::H5Pset_efile_prefix(access.raw(), c"${ORIGIN}".as_ptr());
+            Id::new(ffi::H5Dopen2(self.file.raw(), dataset.path.as_ptr(), access.raw()), "cannot be opened again")?
+        };
+        Self::read_selected(&data, dataset, leaf, rows, out)
     }
 
     /// Reads these rows of an open dataset. Under the lock.

@@ -47,7 +47,6 @@ pub(super) struct Dataset {
     pub(super) attributes: Attributes,
     pub(super) stored_bytes: u64,
     /// The values are in other files.
-    pub(super) external: bool,
     /// The name is whole: no field is added to it.
     pub(super) named: bool,
 }
@@ -268,10 +267,27 @@ impl Dataset {
             fill: None,
             attributes: Attributes::new(),
             stored_bytes: 0,
-            external: false,
             named: false,
         }
     }
+}
+
+/// Values in other files are read where these lie beside the file or below: a file from elsewhere may not choose which
+/// files of this machine are shown.
+fn check_external(plist: &Id, files: c_int) -> Result<()> {
+    for index in 0..u32::try_from(files).unwrap_or(0) {
+        let (mut name, mut offset, mut bytes) = (vec![0u8; 4096], 0i64, 0);
+        // SAFETY: an open property list; the buffer is as long as told, and its last byte stays 0.
+        let code = unsafe { ffi::H5Pget_external(plist.raw(), index, name.len() - 1, name.as_mut_ptr().cast(), &mut offset, &mut bytes) };
+        c::check(code, "its list of external files is damaged")?;
+        let name = name.split(|&b| b == 0).next().unwrap_or_default();
+        if name.first() == Some(&b'/') || name.split(|&b| b == b'/').any(|part| part == b"..") {
+            let name = String::from_utf8_lossy(name);
+            return Err(Error::refused(format!("its values are in {name:?}, which is not below the folder of this file"))
+                .hint("leave it out with -x, or all such arrays with --skip-unsupported"));
+        }
+    }
+    Ok(())
 }
 
 /// What the headers say about a dataset.
@@ -300,6 +316,7 @@ fn dataset(data: &Id, elsewhere: bool, file_bytes: u64, heaps: &Heaps) -> Result
     // SAFETY: as above.
     let (layout, external, stored_bytes) =
         unsafe { (ffi::H5Pget_layout(plist.raw()), ffi::H5Pget_external_count(plist.raw()), ffi::H5Dget_storage_size(id)) };
+    check_external(&plist, external)?;
     // Where text of any length or references are among the fields, the library tells the layout that elements have in
     // memory, which is not that of the file.
     let variable = leaves.iter().any(|l| matches!(l.kind, types::Kind::Variable | types::Kind::Other { .. }));
@@ -354,7 +371,6 @@ fn dataset(data: &Id, elsewhere: bool, file_bytes: u64, heaps: &Heaps) -> Result
         fill,
         attributes: Attributes::new(),
         stored_bytes,
-        external: external > 0,
         named: false,
     })
 }
