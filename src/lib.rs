@@ -27,7 +27,7 @@
 
 pub mod adapt;
 // Its comments are clap's help texts, not rustdoc.
-#[allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+#[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 pub mod cli;
 pub mod cmd;
 pub mod codec;
