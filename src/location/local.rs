@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::{FlockOperation, RenameFlags};
 
+use super::lock::{try_lock, unlock};
 use super::{Blob, Entry, Existing, Kind, LocalFile, Output, OutputDir, cleanup};
 use crate::error::{Error, Result};
 
@@ -288,8 +289,7 @@ pub(super) fn create_file(path: &Path, existing: Existing, sync: bool) -> Result
         let guard = cleanup::register(move || {
             let _ = fs::remove_file(&undo_path);
         });
-        lock(&file)?;
-        if file.metadata()?.nlink() == 0 {
+        if !try_lock(&file)? || file.metadata()?.nlink() == 0 {
             // A sweep took it between creation and lock.
             continue;
         }
@@ -303,16 +303,6 @@ pub(super) fn create_file(path: &Path, existing: Existing, sync: bool) -> Result
             sync,
             guard: Some(guard),
         }));
-    }
-}
-
-/// File systems without locks (some network ones) do without: their leftovers are never swept while a run may live.
-fn lock(file: &File) -> Result<()> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS | rustix::io::Errno::NOLCK | rustix::io::Errno::WOULDBLOCK) => {
-            Ok(())
-        }
-        Err(e) => Err(io::Error::from(e).into()),
     }
 }
 
@@ -368,6 +358,13 @@ struct LocalDir {
     guard: Option<cleanup::Guard>,
 }
 
+impl Drop for LocalDir {
+    /// The directory is in its place by now, where others may want to lock it.
+    fn drop(&mut self) {
+        unlock(&self.handle);
+    }
+}
+
 struct DirFile {
     file: Arc<File>,
     writer: io::BufWriter<SharedFile>,
@@ -410,8 +407,7 @@ pub(super) fn create_dir(path: &Path, existing: Existing, sync: bool, markers: &
         let undo_path = temp.clone();
         let guard = cleanup::register(move || remove(&undo_path));
         let handle = File::open(&temp)?;
-        lock(&handle)?;
-        if fs::symlink_metadata(&temp).is_err() {
+        if !try_lock(&handle)? || fs::symlink_metadata(&temp).is_err() {
             continue;
         }
         return Ok(Box::new(LocalDir {

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 
 pub mod cleanup;
 mod local;
+pub mod lock;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod stream;

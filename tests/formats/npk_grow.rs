@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use npk::error::Kind;
 use npk::format::{Existing, ReadOptions, WriteOptions};
@@ -283,6 +284,36 @@ fn bytes_behind_the_end_are_cut() {
     std::fs::write(&file, &bytes[..bytes.len() - 8]).unwrap();
     let e = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap_err();
     assert!(e.kind() == Kind::Corrupt && e.array_name() == Some("x"), "{e}");
+}
+
+/// A child process that is just being started has copies of all open files: with a lock among them, the next change of the
+/// store would find it locked by nobody.
+#[test]
+fn starting_other_programs_does_not_lock_a_store() {
+    let out = Scratch::new();
+    let at = out.join("s.npk");
+    let one = (ArrayMeta::new("x", Dtype::U8, &[3]), vec![1, 2, 3]);
+    let change = |options: &WriteOptions| write(&at, plan(vec![one.0.clone()]), std::slice::from_ref(&one), options).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let changes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..50 {
+                change(&WriteOptions { existing: Existing::Replace, ..WriteOptions::default() });
+                change(&append());
+                change(&append());
+            }
+        }));
+        ended.store(true, Ordering::Relaxed);
+        changes.unwrap();
+    });
+    assert_eq!(read(&at).unwrap().plan.arrays[0].rows, Some(9));
 }
 
 #[test]

@@ -8,11 +8,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::store::{JOURNAL, METADATA, check_path};
 use crate::error::{Error, Result};
+use crate::location::lock::{try_lock, unlock};
 
 /// New versions of small files wait under this mark until all of them are there.
 const MARK: &str = ".npk-append-";
@@ -46,22 +46,18 @@ pub(super) fn is_own(name: &OsStr) -> bool {
 pub(super) struct Lock(File);
 
 impl Drop for Lock {
-    /// Closing alone would not do: a child process that is just being started has copies of all open files.
     fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+        unlock(&self.0);
     }
 }
 
 /// Takes the store for this run alone.
 pub(super) fn lock(store: &Path) -> Result<Lock> {
     let handle = File::open(store).map_err(Error::reading)?;
-    match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Lock(handle)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::failed("another run is changing this store").hint("wait until it has ended")),
-        // File systems without locks do without.
-        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS | rustix::io::Errno::NOLCK) => Ok(Lock(handle)),
-        Err(e) => Err(std::io::Error::from(e).into()),
+    if !try_lock(&handle)? {
+        return Err(Error::failed("another run is changing this store").hint("wait until it has ended"));
     }
+    Ok(Lock(handle))
 }
 
 /// Undoes or completes what a killed run left, unless another run is at work. `must`: the caller is about to write.
