@@ -158,15 +158,21 @@ fn parquet_sizes_are_checked() {
     }
     fails(&parquet(&page, 6, (1 << 31) - 1, 3, 1), 4, "a page of 2147483647 bytes");
     fails(&parquet(&page, 0, 24, 3, (1 << 31) - 1), 7, "the footer cannot be read");
-    // A mebibyte of zeros in 15 bytes of brotli, and in a gzip member.
+    // A mebibyte of zeros in 15 bytes of brotli, in a gzip member, in an LZ4 frame.
     python(
         s.path(),
-        "import gzip, pyarrow as pa\nfor name, data in (('b', pa.compress(bytes(1 << 20), 'brotli', asbytes=True)), ('g', gzip.compress(bytes(1 << 20)))): open(name, 'wb').write(data)",
+        "import gzip, pyarrow as pa\nfor name, data in (('b', pa.compress(bytes(1 << 20), 'brotli', asbytes=True)), ('g', gzip.compress(bytes(1 << 20))), ('l', pa.compress(bytes(1 << 20), 'lz4', asbytes=True))): open(name, 'wb').write(data)",
     );
-    for (name, codec) in [("b", 4), ("g", 2)] {
+    for (name, codec) in [("b", 4), ("g", 2), ("l", 5)] {
         let page = std::fs::read(s.join(name)).unwrap();
         fails(&parquet(&page, codec, 24, 3, 1), 7, "more than the 24 bytes");
         std::fs::write(&path, parquet(&page, codec, 1 << 20, 1 << 17, 1)).unwrap();
         assert_eq!(npk(&["convert", &path, "-", "-t", "csv"]).lines().count(), (1 << 17) + 1);
+    }
+    // Nor does it help that the member, or one behind it, claims the size of the page.
+    let large = std::fs::read(s.join("g")).unwrap();
+    let claims = [&large[..large.len() - 4], &24u32.to_le_bytes()].concat();
+    for page in [claims.clone(), [large, claims].concat()] {
+        fails(&parquet(&page, 2, 24, 3, 1), 7, "more than the 24 bytes");
     }
 }
