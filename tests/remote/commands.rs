@@ -1,7 +1,7 @@
 //! The built binary against the server: every format both ways, batches, faults, errors.
 
 use std::ffi::OsStr;
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use super::server::{Asked, BUCKET, Fault, SECRET, Server, put};
 use crate::support::{Scratch, npk, npk_command};
@@ -9,6 +9,16 @@ use crate::support::{Scratch, npk, npk_command};
 /// `npk` with this server's environment.
 pub fn run<S: AsRef<OsStr>>(server: &Server, args: &[S]) -> Output {
     npk_command().args(args).envs(server.environment()).output().unwrap()
+}
+
+/// The same under way, its stderr kept.
+pub fn started<S: AsRef<OsStr>>(server: &Server, args: &[S]) -> Child {
+    npk_command().args(args).envs(server.environment()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Ctrl-C.
+pub fn interrupt(child: &Child) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT).unwrap();
 }
 
 #[track_caller]
@@ -214,14 +224,9 @@ fn interrupted_uploads_leave_nothing() {
         server.calm();
         server.asked();
         server.fault(0, usize::MAX, Fault::Hang, |a| a.method == "PUT" && (a.uri.contains("partNumber=2") || a.uri.contains("layer.3")));
-        let child = npk_command()
-            .args(["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))])
-            .envs(server.environment())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = started(&server, &["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))]);
         server.wait_for(|a| a.method == "PUT" && (a.uri.contains("partNumber=2") || a.uri.contains("layer.3")));
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+        interrupt(&child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{ending}: {}", String::from_utf8_lossy(&output.stderr));
         let asked: Vec<String> = server.asked().iter().map(|a| format!("{} {}", a.method, a.uri)).collect();

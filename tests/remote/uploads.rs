@@ -1,13 +1,12 @@
 //! Uploads: answers that stall or are lost, interrupts, what a replaced store leaves alone, buckets of other regions.
 
 use std::io::Write;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use npk::format::Existing;
 use npk::location::remote::open;
 
-use super::commands::{fails, npy, run, safetensors, works};
+use super::commands::{fails, interrupt, npy, run, safetensors, started, works};
 use super::library::options;
 use super::server::{Asked, Fault, Server};
 use crate::support::{Scratch, npk_command};
@@ -110,14 +109,9 @@ fn interrupted_objects_do_not_arrive_afterwards() {
     server.fault(0, usize::MAX, Fault::Late(200), put);
     for ending in ["npz", "npk", "zarr"] {
         server.asked();
-        let child = npk_command()
-            .args(["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))])
-            .envs(server.environment())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = started(&server, &["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))]);
         server.wait_for(put);
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+        interrupt(&child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{ending}: {}", String::from_utf8_lossy(&output.stderr));
         server.wait_for_the_late();
@@ -134,18 +128,12 @@ fn a_second_interrupt_ends_at_once() {
     let abort = |a: &Asked| a.method == "DELETE";
     server.fault(0, usize::MAX, Fault::Hang, part);
     server.fault(0, usize::MAX, Fault::Hang, abort);
-    let child = npk_command()
-        .args(["convert", &source, &server.url("out.safetensors")])
-        .envs(server.environment())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let id = rustix::process::Pid::from_child(&child);
+    let child = started(&server, &["convert", &source, &server.url("out.safetensors")]);
     server.wait_for(part);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    interrupt(&child);
     server.wait_for(abort);
     let began = Instant::now();
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
@@ -228,7 +216,7 @@ fn buckets_are_followed_to_their_region() {
 
 /// The most anonymous memory that a run of npk held, in bytes.
 fn peak(server: &Server, args: &[&str]) -> u64 {
-    let mut child = npk_command().args(args).envs(server.environment()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = started(server, args);
     let mut most = 0;
     while child.try_wait().unwrap().is_none() {
         if let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", child.id()))
