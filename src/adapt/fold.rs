@@ -97,15 +97,15 @@ impl FoldedRows {
         let folded = &self.arrays[array];
         let item = self.stored[folded.values].dtype.item_bytes();
         let offsets = self.offsets(folded, offsets, rows.clone())?;
+        let mask = self.mask(folded, rows.clone())?;
         let mut at = 0;
         while at + 1 < offsets.len() {
             let n = sidecar::rows_within(&offsets[at..], item, STEP_BYTES).0 as usize;
             let cuts = &offsets[at..=at + n];
             let values = Buf::from_vec(self.bytes(folded.values, cuts[0]..cuts[n])?);
             let values = Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
-            let first_row = rows.start + at as u64;
-            let valid = self.mask(folded, first_row..first_row + n as u64)?;
-            emit(Chunk { array, first_row, rows: n as u64, values, valid })?;
+            let valid = mask.as_ref().map(|m| m.slice_with_length(at, n)).filter(|m| m.contains(&0));
+            emit(Chunk { array, first_row: rows.start + at as u64, rows: n as u64, values, valid })?;
             at += n;
         }
         Ok(())

@@ -128,26 +128,21 @@ impl Reader {
         Ok(Some(mask))
     }
 
-    fn chunk(&self, index: usize, rows: Range<u64>) -> Result<Chunk> {
+    /// Rows of one size: values, or a dictionary's codes.
+    fn fixed(&self, index: usize, rows: Range<u64>) -> Result<Chunk> {
         let array = &self.arrays[index];
         let stored = &self.stored[array.values];
         let n = rows.end - rows.start;
         let mut mask = self.mask(array, rows.clone())?;
-        let values = match &array.how {
-            How::Fixed => Values::Fixed(Buf::from_vec(self.rows(stored, rows.clone())?)),
-            How::Dictionary => {
-                let codes = self.rows(stored, rows.clone())?;
-                if stored.dtype.item_bytes() > 0 && array.minus_is_null {
-                    let nulls = minus_ones(stored.dtype, &codes);
-                    if nulls.contains(&0) {
-                        let mask = mask.get_or_insert_with(|| vec![1; n as usize]);
-                        mask.iter_mut().zip(nulls).for_each(|(m, v)| *m &= v);
-                    }
-                }
-                Values::Fixed(Buf::from_vec(codes))
+        let values = self.rows(stored, rows.clone())?;
+        if matches!(array.how, How::Dictionary) && stored.dtype.item_bytes() > 0 && array.minus_is_null {
+            let nulls = minus_ones(stored.dtype, &values);
+            if nulls.contains(&0) {
+                let mask = mask.get_or_insert_with(|| vec![1; n as usize]);
+                mask.iter_mut().zip(nulls).for_each(|(m, v)| *m &= v);
             }
-            How::Codes(_) | How::Offsets(_) => return Err(Error::failed("text is not read in blocks").array(&array.meta.name)),
-        };
+        }
+        let values = Values::Fixed(Buf::from_vec(values));
         Ok(Chunk { array: index, first_row: rows.start, rows: n, values, valid: mask.map(Buf::from_vec) })
     }
 
@@ -270,7 +265,7 @@ impl ReadRows for Reader {
         while row < rows.end {
             let end = if self.stored[array.values].row_bytes == 0 { rows.end } else { row.saturating_add(step).min(rows.end) };
             let read = match &array.how {
-                How::Fixed | How::Dictionary => emit(self.chunk(index, row..end)?),
+                How::Fixed | How::Dictionary => emit(self.fixed(index, row..end)?),
                 How::Codes(categories) => self.texts(index, categories, row..end, emit),
                 How::Offsets(offsets) => self.cut_rows(index, *offsets, row..end, emit),
             };

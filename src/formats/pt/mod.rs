@@ -15,8 +15,9 @@
 //! | the writer, and its pickle | [`write`], [`pickler`] |
 //!
 //! Refused by name: quantized, sparse, nested and meta tensors, and every global that is not on the fixed list of
-//! [`tree`]; no flag runs one. A pickle that asks for a function that runs code is refused as a whole. Checksums of tensor
-//! records are compared by `verify` alone (torch never does); 0 means that there is none.
+//! [`tree`]; no flag runs one. A pickle that asks for a function that runs code is refused as a whole. Checksums of small
+//! tensor records are compared when they are read from a local file, those of all records by `verify` (torch never does); 0
+//! means that there is none.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
