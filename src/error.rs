@@ -24,6 +24,8 @@ pub enum Kind {
     Corrupt,
     /// The reader of our output went away. Quiet.
     BrokenPipe,
+    /// A bug in npk itself: a panic, or an invariant that does not hold. Exit 101, and never called corrupt input.
+    Internal,
 }
 
 /// An error of the library. Build it with one of the constructors, then add what you know.
@@ -70,6 +72,16 @@ impl Error {
     /// The output exists or clashes with what is in it (exit 5).
     pub fn exists(message: impl Into<String>) -> Error {
         Error::new(Kind::Exists, message)
+    }
+    /// An invariant of this crate that does not hold: a bug, told as one with its place in the source (exit 101).
+    #[track_caller]
+    pub fn internal(message: impl Into<String>) -> Error {
+        let place = std::panic::Location::caller();
+        Error::bug(&message.into(), &format!("{}:{}", place.file(), place.line()))
+    }
+    fn bug(message: &str, place: &str) -> Error {
+        Error::new(Kind::Internal, format!("this is a bug in npk: {message} ({place})"))
+            .hint("please report it with this message, the command, the output of `npk --version` and, if you can, the input")
     }
     /// Several errors found in one pass, reported together; the first decides the exit code.
     ///
@@ -251,13 +263,83 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// A panic in a decoder (a fault of ours or of a library, met on hostile bytes) is an error like others.
+/// Runs `work`; a panic in it is a bug of ours, told as one ([`Kind::Internal`]) with its place in the source.
+///
+/// For the edges of threads and commands. Calls into a library that may panic on bad bytes go through [`foreign`].
 ///
 /// # Errors
 /// Those of `work`, or its panic.
-pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Error::corrupt(format!("the bytes cannot be decoded ({})", text.unwrap_or("internal fault"))))
+pub fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(work).unwrap_or_else(|panic| Err(panic.into_error()))
+}
+
+/// Calls `library`, which may panic on bytes that break their format: such a panic is corrupt input, with the library's
+/// name. A panic in a file of this crate (a callback, a wrapper) stays a bug of ours.
+///
+/// # Errors
+/// Those of `work`, or its panic.
+pub fn foreign<T>(library: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(work).unwrap_or_else(|panic| {
+        Err(if panic.is_ours() {
+            panic.into_error()
+        } else {
+            Error::corrupt(format!("the {library} library cannot decode these bytes ({})", panic.message))
+        })
     })
+}
+
+/// A panic that was caught.
+struct Panic {
+    message: String,
+    /// File and line, where the hook saw them.
+    place: Option<(String, u32)>,
+}
+
+impl Panic {
+    /// Whether the panicking line is in this crate. Paths of this crate are relative in its own workspace and absolute
+    /// where it is built as a dependency; those of libraries are always absolute.
+    fn is_ours(&self) -> bool {
+        let Some((file, _)) = &self.place else { return true };
+        match file!().strip_suffix("src/error.rs") {
+            Some(root) if !root.is_empty() => file.starts_with(root),
+            _ => std::path::Path::new(file).is_relative(),
+        }
+    }
+    fn into_error(self) -> Error {
+        let place = self.place.as_ref().map_or_else(|| "at an unknown place".into(), |(file, line)| format!("{file}:{line}"));
+        Error::bug(&self.message, &place)
+    }
+}
+
+thread_local! {
+    /// How many guards this thread is in, and where its last panic was.
+    static GUARDS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    static PANICKED: std::cell::RefCell<Option<(String, u32)>> = const { std::cell::RefCell::new(None) };
+}
+
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
+    remember_places();
+    GUARDS.set(GUARDS.get() + 1);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    GUARDS.set(GUARDS.get() - 1);
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Panic { message: text.unwrap_or("a panic without a message").to_string(), place: PANICKED.take() }
+    })
+}
+
+/// Within a guard a panic is told by its error; the place, which the error needs, is only known to the panic hook. Panics
+/// outside of guards, and all of them with RUST_BACKTRACE set, go to the hook that was there before.
+fn remember_places() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        let loud = std::env::var_os("RUST_BACKTRACE").is_some();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICKED.set(info.location().map(|l| (l.file().to_string(), l.line())));
+            if loud || GUARDS.get() == 0 {
+                before(info);
+            }
+        }));
+    });
 }

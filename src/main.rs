@@ -14,10 +14,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SIGXFSZ: i32 = libc::SIGXFSZ;
 
 fn main() -> ExitCode {
-    // A panic in a decoder becomes an error (error::guarded); the default message would only add noise.
-    if std::env::var_os("RUST_BACKTRACE").is_none() {
-        std::panic::set_hook(Box::new(|_| {}));
-    }
     clap_complete::CompleteEnv::with_factory(cmd::complete::command).complete();
     // A file size limit shows as an error of the write, not as a signal that kills.
     // SAFETY: the handler does nothing.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::error::{Error, Result, guarded};
+use crate::error::{Error, Result, guard};
 use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source, Stage};
 use crate::model::{Chunk, Plan, Values};
 
@@ -180,7 +180,7 @@ pub fn with_random(mut source: Box<dyn Source>, arrays: &[usize], settings: &Set
     decode(source.as_mut(), arrays, given, settings, pool(settings)?, None, &mut |chunk| spool.push(&chunk))?;
     source.close()?;
     let spooled = spool.into_source();
-    let reader = spooled.random().ok_or_else(|| Error::failed("internal fault: a spool without rows"))?;
+    let reader = spooled.random().ok_or_else(|| Error::internal("a spool without rows"))?;
     Ok((Box::new(spooled), reader))
 }
 
@@ -216,7 +216,7 @@ pub fn parallel<T: Send>(
             scope.spawn(|_| {
                 while !failed.is_set() {
                     let Some(task) = queue.lock().unwrap_or_else(|e| e.into_inner()).next() else { break };
-                    if let Err(e) = guarded(|| work(task)) {
+                    if let Err(e) = guard(|| work(task)) {
                         failed.set(e);
                     }
                 }
@@ -252,7 +252,7 @@ pub fn all_chunks(
                 break;
             }
             let _held = settings.budget.take((range.end - range.start).saturating_mul(row_bytes));
-            let read = guarded(|| {
+            let read = guard(|| {
                 reader.read(array, range, &mut |chunk| {
                     if !check(&chunk) {
                         holds.store(false, Ordering::Relaxed);
@@ -346,8 +346,9 @@ impl Rows {
     fn count(&mut self, chunk: &mut Chunk) -> Result<()> {
         let seen = &mut self.seen[chunk.array];
         if chunk.first_row != Chunk::NEXT && chunk.first_row != *seen {
-            return Err(Error::failed(format!("internal fault: row {} was delivered, row {seen} was expected", chunk.first_row))
-                .array(&self.names[chunk.array]));
+            return Err(
+                Error::internal(format!("row {} was delivered, row {seen} was expected", chunk.first_row)).array(&self.names[chunk.array])
+            );
         }
         chunk.first_row = *seen;
         *seen += chunk.rows;
@@ -375,7 +376,7 @@ fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emi
     let mut next = rows.start;
     reader.read(array, rows.clone(), &mut |chunk| {
         if chunk.first_row != next || chunk.array != array {
-            return Err(Error::failed(format!("internal fault: row {} was delivered, row {next} was expected", chunk.first_row)));
+            return Err(Error::internal(format!("row {} was delivered, row {next} was expected", chunk.first_row)));
         }
         next += chunk.rows;
         emit(chunk)

@@ -19,6 +19,7 @@ pub fn exit_code(error: &Error) -> u8 {
         Kind::Remote => 6,
         Kind::Corrupt => 7,
         Kind::BrokenPipe => 0,
+        Kind::Internal => 101,
     }
 }
 

@@ -73,7 +73,7 @@ impl FoldedRows {
                     bytes.extend_from_slice(values);
                     Ok(())
                 }
-                Values::Var { .. } => Err(Error::failed("internal fault: text was delivered, numbers were expected")),
+                Values::Var { .. } => Err(Error::internal("text was delivered, numbers were expected")),
             })
             .at_array(&self.stored[stored].name)?;
         Ok(bytes)

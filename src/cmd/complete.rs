@@ -56,7 +56,7 @@ fn is_file_or_store(path: &Path) -> bool {
 
 fn names_in(path: &Path) -> Vec<String> {
     let options = ReadOptions { names_only: true, ..ReadOptions::default() };
-    let opened = crate::error::guarded(|| {
+    let opened = crate::error::guard(|| {
         let at = Location::local(path);
         let format = crate::detect::input(&at)?.format;
         format.open(&at, &options)

@@ -124,7 +124,7 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     let began = Instant::now();
     let mut tally = Tally::default();
     if !batch {
-        let result = crate::error::guarded(|| convert(&job, &units[0]));
+        let result = crate::error::guard(|| convert(&job, &units[0]));
         if args.json {
             report::json(&line(&units[0], &result), false)?;
         }
@@ -209,7 +209,7 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
                 while !stop.load(Ordering::Relaxed) {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(unit) = units.get(i) else { break };
-                    let result = crate::error::guarded(|| convert(job, unit));
+                    let result = crate::error::guard(|| convert(job, unit));
                     if result.is_err() && job.args.fail_fast {
                         stop.store(true, Ordering::Relaxed);
                     }

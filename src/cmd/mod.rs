@@ -37,7 +37,7 @@ pub fn run(cli: Cli) -> u8 {
         _ => Default::default(),
     };
     let voice = Voice::new(&talk);
-    let result = crate::error::guarded(|| match cli.command {
+    let result = crate::error::guard(|| match cli.command {
         Command::Convert(args) => convert::run(&args, voice),
         Command::List(args) => list::run(&args, voice),
         Command::Inspect(args) => inspect::run(&args, voice),
@@ -280,7 +280,7 @@ pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voi
     if at.is_remote() && (format.copies_remote(options) || at.is_copied()) {
         voice.detail(&format!("{display}: {} is copied to a temporary file first", format.name()));
     }
-    let mut source = crate::error::guarded(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
+    let mut source = crate::error::guard(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
     if format.keeps_types() {
         source = fold::fold(source);
     }

@@ -18,7 +18,7 @@ use crate::report::{self, Voice};
 pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
     let (mut code, mut documents) = (0, Vec::new());
     for given in &args.paths {
-        let result = crate::error::guarded(|| one(given, args, voice));
+        let result = crate::error::guard(|| one(given, args, voice));
         let path = &shown(given);
         match &result {
             Ok((arrays, notes)) => {

@@ -287,7 +287,7 @@ impl NpyReader {
             let near = if self.is_wide() { Near::Transposed(Transposition::new(blob, strided)?) } else { Near::Gather(blob, strided) };
             let _ = self.near.set(near);
         }
-        self.near.get().ok_or_else(|| Error::failed("internal fault: the layout is not known"))
+        self.near.get().ok_or_else(|| Error::internal("the layout is not known"))
     }
 
     /// Where the values are in the file as the model has them, if they are.

@@ -29,7 +29,7 @@ impl Place {
     /// # Errors
     /// Sizes that overflow; rows that are not known.
     pub fn of(meta: &ArrayMeta, offset: u64) -> Result<Place> {
-        let bytes = meta.bytes()?.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
+        let bytes = meta.bytes()?.ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
         Ok(Place { offset, row_bytes: meta.row_bytes()?, bytes })
     }
 
@@ -111,7 +111,7 @@ pub struct RawEncode;
 impl Encode for RawEncode {
     fn encode(&self, block: Block) -> Result<Encoded> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {
-            return Err(Error::failed("internal fault: a block without arrays"));
+            return Err(Error::internal("a block without arrays"));
         };
         let bufs: Vec<Buf> = chunks.into_iter().map(fixed).collect::<Result<_>>()?;
         Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(bufs) })
@@ -121,11 +121,11 @@ impl Encode for RawEncode {
 /// The bytes of a chunk of fixed size without nulls; others never reach such a sink.
 ///
 /// # Errors
-/// An internal fault.
+/// [`crate::error::Kind::Internal`]: text reached a writer of plain arrays.
 pub fn fixed(chunk: Chunk) -> Result<Buf> {
     match chunk.values {
         Values::Fixed(b) => Ok(b),
-        Values::Var { .. } => Err(Error::failed("internal fault: text reached a writer of plain arrays")),
+        Values::Var { .. } => Err(Error::internal("text reached a writer of plain arrays")),
     }
 }
 
@@ -134,7 +134,7 @@ pub fn fixed(chunk: Chunk) -> Result<Buf> {
 /// # Errors
 /// Disk full and the like.
 pub fn write_encoded(out: &mut dyn Write, encoded: Encoded) -> Result<u64> {
-    let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
+    let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::internal("an unknown payload"))?;
     let mut bytes = 0;
     for buf in bufs.iter() {
         out.write_all(buf)?;
@@ -153,10 +153,10 @@ impl WriteRows for RawWriter {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let (file, place) = &self.places[chunk.array];
         let Values::Fixed(values) = &chunk.values else {
-            return Err(Error::failed("internal fault: text reached a writer of plain arrays"));
+            return Err(Error::internal("text reached a writer of plain arrays"));
         };
         let at = chunk.first_row.checked_mul(place.row_bytes).filter(|at| at + values.len() as u64 <= place.bytes);
-        let at = at.ok_or_else(|| Error::failed(format!("internal fault: row {} is past the end", chunk.first_row)))?;
+        let at = at.ok_or_else(|| Error::internal(format!("row {} is past the end", chunk.first_row)))?;
         Ok(write_all_at(file, values, place.offset + at)?)
     }
 }

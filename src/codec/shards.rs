@@ -332,7 +332,7 @@ impl Job for PartJob {
     fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
         let of = self.of;
         self.job.run(&mut |mut chunk| {
-            chunk.array = of[chunk.array].ok_or_else(|| Error::failed("internal fault: an array that was not asked for"))?;
+            chunk.array = of[chunk.array].ok_or_else(|| Error::internal("an array that was not asked for"))?;
             emit(chunk)
         })
     }

@@ -74,7 +74,8 @@ impl Transposition {
             if i >= self.tiles {
                 break;
             }
-            let mut turn = Turn { of: self, result: Err((Kind::Failed, "a worker thread ended unexpectedly".into())) };
+            let mut turn =
+                Turn { of: self, result: Err((Kind::Internal, "this is a bug in npk: a worker thread ended unexpectedly".into())) };
             turn.result = self.tile(i).map_err(|e| (e.kind(), e.to_string()));
         }
         let mut state = self.lock();

@@ -159,7 +159,7 @@ pub fn directory(members: &[Written], offset: u64) -> Vec<u8> {
 /// Packs one block. Blocks set end to end, of which only the last is packed with `last`, are one deflate stream.
 ///
 /// # Errors
-/// An internal fault of the library.
+/// A failure of the library.
 pub fn deflate(parts: &[&[u8]], level: u32, last: bool) -> Result<Vec<u8>> {
     let fault = |e: flate2::CompressError| Error::failed("deflate failed").because(e);
     let mut packer = Compress::new(Compression::new(level), false);

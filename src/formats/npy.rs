@@ -99,7 +99,7 @@ impl Format for Npy {
         };
         let unsupported = || Error::refused(format!("npy cannot hold {}", meta.type_name())).array(&meta.name);
         let spelled = npy_header::spell(meta.dtype, &meta.logical).ok_or_else(unsupported)?;
-        let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known"))?;
+        let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
         let header = npy_header::write(&spelled, &shape);
         let place = Place::of(meta, header.len() as u64)?;
         let mut out = at.create_file(options.existing, options.sync)?;
@@ -296,7 +296,7 @@ impl Sink for NpySink {
     }
     fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
         if self.file.is_none() && self.written != self.place.bytes {
-            return Err(Error::failed(format!("internal fault: {} bytes were written, {} were expected", self.written, self.place.bytes)));
+            return Err(Error::internal(format!("{} bytes were written, {} were expected", self.written, self.place.bytes)));
         }
         self.out.commit()?;
         Ok(Summary { bytes: self.place.offset + self.place.bytes, files: 1, notes: Vec::new() })

@@ -32,7 +32,7 @@ pub(super) type Moved<'a> = &'a dyn Fn(u64, bool) -> bool;
 /// Cuts two descriptions of the same bytes into matching pieces of at most `piece` bytes.
 ///
 /// # Errors
-/// When the lengths differ (an internal fault, or a hostile header that got this far).
+/// When the lengths differ (a bug, or a hostile header that got this far).
 pub(super) fn pair(from: &[Extent], to: &[Extent], piece: u64) -> Result<Vec<(Extent, Extent)>> {
     let total = |e: &[Extent]| e.iter().map(|e| e.len).sum::<u64>();
     if total(from) != total(to) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::{Failure, RowBytes, Rows, SMALL_BYTES, Settings, copy, piece_end, read_exactly};
-use crate::error::{Context, Result, guarded};
+use crate::error::{Context, Result, guard};
 use crate::format::{Extent, ReadRows, Sink, Source, WriteRows};
 
 /// A piece of road 1 or 2.
@@ -120,12 +120,12 @@ pub(super) fn by_position(
     let queue = Mutex::new(tasks);
     let work = || {
         while !failed.is_set() {
-            let task = match guarded(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
+            let task = match guard(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
                 Ok(Some(task)) => task,
                 Ok(None) => break,
                 Err(e) => return failed.set(e),
             };
-            let done = guarded(|| match task {
+            let done = guard(|| match task {
                 Task::Copy(a, from, to, target, shared) => {
                     let moved = |bytes, by_kernel| {
                         if by_kernel {

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use super::blocks::Blocks;
 use super::cutter::Cutter;
 use super::{Held, Rows, Settings, flush, through};
-use crate::error::{Context, Error, Result, guarded};
+use crate::error::{Context, Error, Result, guard};
 use crate::format::{Block, Emit, Encode, Encoded, Job, Order, Sink, Source, Stage, WriteRows};
 use crate::model::{Chunk, Values};
 
@@ -67,7 +67,7 @@ pub(super) fn decode(
                     return;
                 }
                 let mut chunks = Vec::new();
-                let result = guarded(|| {
+                let result = guard(|| {
                     job.run(&mut |mut chunk| {
                         if let Some(writer) = writer.as_ref().filter(|_| chunk.first_row != Chunk::NEXT) {
                             writer.write(&chunk)?;
@@ -87,7 +87,7 @@ pub(super) fn decode(
             Some(decoded) => decoded,
             None => {
                 let Some(front) = window.pop_front() else { return Ok(()) };
-                front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))?
+                front.recv().map_err(|_| Error::internal("a worker thread ended unexpectedly"))?
             }
         };
         let (chunks, held) = decoded?;
@@ -222,7 +222,7 @@ impl Appender<'_> {
         let (send, receive) = mpsc::sync_channel(1);
         let encoder = self.encoder.clone();
         self.pool.spawn_fifo(move || {
-            let encoded = guarded(|| encoder.encode(block));
+            let encoded = guard(|| encoder.encode(block));
             // Nothing of the sink is held any more once the result is there: `finish` may count on it.
             drop(encoder);
             let _ = send.send(encoded.map(|encoded| (encoded, held)));
@@ -232,7 +232,7 @@ impl Appender<'_> {
     }
     fn append_front(&mut self) -> Result<()> {
         let Some(front) = self.window.pop_front() else { return Ok(()) };
-        let (encoded, _held) = front.recv().map_err(|_| Error::failed("a worker thread ended unexpectedly"))??;
+        let (encoded, _held) = front.recv().map_err(|_| Error::internal("a worker thread ended unexpectedly"))??;
         if encoded.payload.is::<Written>() {
             return Ok(());
         }

@@ -199,7 +199,7 @@ pub fn survive(format: &str, directory: &Path, bytes: &[u8]) {
     for (a, meta) in source.plan().arrays.iter().enumerate() {
         if meta.details.error.is_none() {
             let rows = meta.rows.unwrap().min(5000);
-            let _ = npk::error::guarded(|| reader.read(a, 0..rows, &mut |_| Ok(())));
+            let _ = npk::error::guard(|| reader.read(a, 0..rows, &mut |_| Ok(())));
         }
     }
 }

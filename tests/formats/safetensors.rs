@@ -150,7 +150,7 @@ fn mutants_never_panic() {
         let whole = [bytes, &original[1500..]].concat();
         std::fs::write(&path, if bytes.len() < head.len() { bytes } else { &whole }).unwrap();
         if let Err(error) = read_all("safetensors", &path) {
-            assert!(!error.to_string().contains("cannot be decoded"), "a panic: {error}");
+            assert!(error.kind() != npk::error::Kind::Internal, "{error}");
             failed += 1;
         }
     });

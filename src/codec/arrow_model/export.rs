@@ -28,7 +28,7 @@ pub fn encode_schema(schema: &Schema) -> String {
 pub fn decode_schema(text: &str) -> Option<Schema> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
     let message = if bytes.starts_with(&[0xff; 4]) { bytes.get(8..)? } else { &bytes[..] };
-    crate::error::guarded(|| {
+    crate::error::foreign("arrow", || {
         let message = arrow::ipc::root_as_message(message)
             .map_err(|e| Error::corrupt("the Arrow schema is not an IPC message").because(e.to_string()))?;
         let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("the message is not a schema"))?;
@@ -97,8 +97,7 @@ impl OutColumn {
                 let chunks = chunks.get(array).copied().unwrap_or_default();
                 let built = write::array(meta, field.data_type(), chunks).at_array(&meta.name)?;
                 if built.len() != rows {
-                    return Err(Error::failed(format!("internal fault: {} rows were delivered, {rows} were expected", built.len()))
-                        .array(&meta.name));
+                    return Err(Error::internal(format!("{} rows were delivered, {rows} were expected", built.len())).array(&meta.name));
                 }
                 if !field.is_nullable() && built.null_count() > 0 {
                     return Err(Error::refused("a null appeared in a column declared without nulls").array(&meta.name));

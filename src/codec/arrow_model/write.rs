@@ -50,7 +50,7 @@ fn wrap(elements: ArrayRef, target: &DataType, dims: &[u64], rows: usize, nulls:
                 used += 1;
             }
             if product != *n as u64 {
-                return Err(Error::failed(format!("internal fault: dimensions {dims:?} do not make lists of {n}")));
+                return Err(Error::internal(format!("dimensions {dims:?} do not make lists of {n}")));
             }
             (f, *n as u64, &dims[used..])
         }

@@ -229,14 +229,14 @@ pub fn entries<'a>(arrays: impl Iterator<Item = (&'a ArrayMeta, &'a str)>) -> Re
     let modified_us = now_us();
     arrays
         .map(|(a, file)| {
-            let lacks = || Error::failed(format!("internal fault: NumPack has no {}", a.dtype)).array(&a.name);
+            let lacks = || Error::internal(format!("NumPack has no {}", a.dtype)).array(&a.name);
             Ok(Entry {
                 name: a.name.clone(),
                 // NumPack's loader aborts on rank 0.
                 shape: if a.scalar { vec![1] } else { a.shape().unwrap_or_default() },
                 data_file: file.to_string(),
                 modified_us,
-                bytes: a.bytes()?.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&a.name))?,
+                bytes: a.bytes()?.ok_or_else(|| Error::internal("the row count is not known").array(&a.name))?,
                 code: code(a.dtype).ok_or_else(lacks)?,
                 compressed: false,
             })

@@ -69,12 +69,12 @@ impl Encode for AsIs {
 /// # Errors
 /// For text and lists, which must be codes or offsets here.
 pub fn block_pieces(block: Block) -> Result<(usize, Vec<Buf>)> {
-    let (array, chunks) = block.columns.into_iter().next().ok_or_else(|| Error::failed("internal fault: an empty block"))?;
+    let (array, chunks) = block.columns.into_iter().next().ok_or_else(|| Error::internal("an empty block"))?;
     let mut pieces = Vec::with_capacity(chunks.len());
     for chunk in chunks {
         match chunk.values {
             Values::Fixed(values) => pieces.push(values),
-            Values::Var { .. } => return Err(Error::failed("internal fault: text or lists that are neither codes nor offsets")),
+            Values::Var { .. } => return Err(Error::internal("text or lists that are neither codes nor offsets")),
         }
     }
     Ok((array, pieces))

@@ -206,7 +206,7 @@ impl Sink for TextSink {
         self.encoder.clone()
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let bytes = encoded.payload.downcast::<Vec<u8>>().map_err(|_| Error::failed("internal fault: a block of another format"))?;
+        let bytes = encoded.payload.downcast::<Vec<u8>>().map_err(|_| Error::internal("a block of another format"))?;
         self.output.write_all(&bytes)?;
         self.bytes += bytes.len() as u64;
         Ok(())

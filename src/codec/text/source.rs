@@ -320,11 +320,9 @@ impl Source for TextSource {
         &self.plan
     }
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let Some(reader) = &self.reader else { return Err(Error::failed("internal fault: only names were read")) };
+        let Some(reader) = &self.reader else { return Err(Error::internal("only names were read")) };
         if let Some(&a) = arrays.iter().find(|&&a| reader.skipped[a]) {
-            return Err(
-                Error::failed("internal fault: the column was not asked for when the table was opened").array(&self.plan.arrays[a].name)
-            );
+            return Err(Error::internal("the column was not asked for when the table was opened").array(&self.plan.arrays[a].name));
         }
         Ok(wish)
     }

@@ -10,7 +10,7 @@ use arrow::ipc::CompressionType;
 
 use super::index::{Batch, Cursor};
 use crate::codec::arrow_model::type_name;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, foreign};
 use crate::location::Blob;
 
 /// The most that zstd makes of a byte.
@@ -36,8 +36,7 @@ pub(super) fn decode(blob: &dyn Blob, batch: &Batch, t: &DataType, at: Cursor, w
         buffers.push(decompressed(bytes, batch.compression)?);
     }
     let mut cursor = at;
-    let data = build(&t, batch, &mut cursor, &mut buffers.into_iter())?;
-    Ok(make_array(data))
+    foreign("arrow", || Ok(make_array(build(&t, batch, &mut cursor, &mut buffers.into_iter())?)))
 }
 
 /// Collects the places of the buffers; returns the type with what is left out.

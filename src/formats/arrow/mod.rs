@@ -70,7 +70,7 @@ impl Format for Arrow {
         &["compression", "row-group-size", "metadata"]
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        let opened = crate::error::guarded(|| read::ArrowSource::open(at, options));
+        let opened = crate::error::foreign("arrow", || read::ArrowSource::open(at, options));
         Ok(Box::new(opened.map_err(|e| e.file(at.display()))?))
     }
     fn holds(&self) -> Option<&'static Holds> {

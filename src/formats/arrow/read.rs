@@ -59,7 +59,7 @@ impl ArrowSource {
             let Some(name) = name else { continue };
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
-            let column = crate::error::guarded(|| shared.column(leaf, &mut meta));
+            let column = crate::error::foreign("arrow", || shared.column(leaf, &mut meta));
             shared.columns.push(column.unwrap_or_else(|e| {
                 meta.details.stored_dtype = Some(arrow_model::type_name(leaf.field.data_type()));
                 meta.details.error = Some(Arc::new(e));

@@ -181,7 +181,7 @@ fn find_dictionaries(
                 (field.data_type(), &plan.arrays[*array].logical)
             {
                 let id = ids.iter().find(|(p, _)| *p == path).map(|(_, id)| *id);
-                let id = id.ok_or_else(|| Error::failed("internal fault: a dictionary without an id"))?;
+                let id = id.ok_or_else(|| Error::internal("a dictionary without an id"))?;
                 let (values, categories) = (values.as_ref().clone(), categories.clone());
                 found.push(Dictionary { id, array: *array, values, categories, written: None });
             }
@@ -197,7 +197,7 @@ fn dictionary_message(id: i64, is_delta: bool, values: arrow::array::ArrayRef, o
     let mut tracker = DictionaryTracker::new(false);
     let (_, encoded) =
         IpcDataGenerator::default().encode(&batch, &mut tracker, options, &mut IpcWriteContext::default()).map_err(failed)?;
-    let unexpected = || Error::failed("internal fault: a record batch was expected");
+    let unexpected = || Error::internal("a record batch was expected");
     let message = ipc::root_as_message(&encoded.ipc_message).map_err(|_| unexpected())?;
     let header = message.header_as_record_batch().ok_or_else(unexpected)?;
     let mut fbb = FlatBufferBuilder::new();
@@ -254,7 +254,7 @@ impl Sink for ArrowSink {
         if encoded.rows == 0 {
             return Ok(());
         }
-        let data = encoded.payload.downcast::<EncodedData>().map_err(|_| Error::failed("internal fault: a block of another writer"))?;
+        let data = encoded.payload.downcast::<EncodedData>().map_err(|_| Error::internal("a block of another writer"))?;
         let block = self.message(*data)?;
         self.batch_blocks.push(block);
         Ok(())

@@ -139,7 +139,7 @@ impl Encode for Encoder {
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {
-            return Err(Error::failed("internal fault: a block without an array"));
+            return Err(Error::internal("a block without an array"));
         };
         let shape = &self.0[array];
         let packed = match &shape.form {

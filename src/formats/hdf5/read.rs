@@ -133,7 +133,7 @@ impl ReadRows for File {
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let Array { dataset: number, leaf } = self.arrays[array];
         let dataset = &self.datasets[number];
-        let Some(leaf) = dataset.leaves.get(leaf) else { return Err(Error::failed("internal fault: this array has no values")) };
+        let Some(leaf) = dataset.leaves.get(leaf) else { return Err(Error::internal("this array has no values")) };
         if rows.is_empty() {
             return Ok(());
         }

@@ -378,7 +378,7 @@ impl Sink for Hdf5Sink {
         if rows == 0 {
             return Ok(());
         }
-        let packed = *encoded.payload.downcast::<Packed>().map_err(|_| Error::failed("internal fault: a block of another writer"))?;
+        let packed = *encoded.payload.downcast::<Packed>().map_err(|_| Error::internal("a block of another writer"))?;
         if let Packed::Bytes(chunks) = &packed {
             return chunks.iter().try_for_each(|c| self.places[array].write(&self.local, c));
         }
@@ -443,12 +443,12 @@ impl Sink for Hdf5Sink {
 impl Place {
     fn write(&self, file: &std::fs::File, chunk: &Chunk) -> Result<()> {
         let Values::Fixed(bytes) = &chunk.values else {
-            return Err(Error::failed("internal fault: text was delivered, numbers were expected"));
+            return Err(Error::internal("text was delivered, numbers were expected"));
         };
         let start = chunk.first_row.checked_mul(self.row_bytes);
         let (Some(offset), Some(start)) = (self.offset, start) else { return Ok(()) };
         if start.checked_add(bytes.len() as u64).is_none_or(|end| end > self.bytes) {
-            return Err(Error::failed(format!("internal fault: row {} is past the end of the array", chunk.first_row)));
+            return Err(Error::internal(format!("row {} is past the end of the array", chunk.first_row)));
         }
         Ok(file.write_all_at(bytes, offset + start)?)
     }

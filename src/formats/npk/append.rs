@@ -127,7 +127,7 @@ impl AppendSink {
     fn new_rows(&self, end: &Plan) -> Result<Vec<u64>> {
         let mut rows = Vec::with_capacity(self.targets.len());
         for (target, array) in self.targets.iter().zip(&end.arrays) {
-            let n = array.rows.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&array.name))?;
+            let n = array.rows.ok_or_else(|| Error::internal("the row count is not known").array(&array.name))?;
             rows.push(n.saturating_sub(target.less));
         }
         // Masks that the store has and the new rows lack.
@@ -151,7 +151,7 @@ impl Sink for AppendSink {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else {
-            return Err(Error::failed("internal fault: a block of another writer"));
+            return Err(Error::internal("a block of another writer"));
         };
         if encoded.rows == 0 {
             return Ok(());
@@ -237,7 +237,7 @@ impl Sink for AppendSink {
         // Rows that a bitmap does not know yet are not seen: each array has its old rows until it gets its new bitmap.
         small.extend(bitmaps);
         let (Some(journal), Some(guard)) = (self.journal.take(), self.guard.take()) else {
-            return Err(Error::failed("internal fault: the append was finished twice"));
+            return Err(Error::internal("the append was finished twice"));
         };
         guard.commit(|| journal.commit(&self.store, small, gone))?;
         Ok(summary)

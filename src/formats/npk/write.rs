@@ -135,7 +135,7 @@ impl LocalFiles {
         let place = &self.places.0[array];
         let bytes: u64 = pieces.iter().map(|p| p.len() as u64).sum();
         if Some(bytes) != rows.checked_mul(place.row_bytes) {
-            return Err(Error::failed(format!("internal fault: {rows} rows of {} bytes were delivered as {bytes} bytes", place.row_bytes)));
+            return Err(Error::internal(format!("{rows} rows of {} bytes were delivered as {bytes} bytes", place.row_bytes)));
         }
         if first_row == 0 && place.base == 0 && place.rows == Some(rows) && !place.begun.swap(true, Ordering::Relaxed) {
             let mut file = OpenOptions::new().write(true).create_new(true).open(self.path(array))?;
@@ -167,9 +167,7 @@ impl LocalFiles {
 impl WriteRows for LocalFiles {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let Values::Fixed(values) = &chunk.values else {
-            return Err(
-                Error::failed("internal fault: text or lists that are neither codes nor offsets").array(&self.places.0[chunk.array].name)
-            );
+            return Err(Error::internal("text or lists that are neither codes nor offsets").array(&self.places.0[chunk.array].name));
         };
         self.put(chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values)).at_array(&self.places.0[chunk.array].name)
     }
@@ -254,7 +252,7 @@ impl Sink for StoreSink {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else {
-            return Err(Error::failed("internal fault: a block of another writer"));
+            return Err(Error::internal("a block of another writer"));
         };
         let array = encoded.array;
         let done = match &self.local {

@@ -167,7 +167,7 @@ impl Pack {
 
     fn add(&mut self, path: &str, packed: Packed) -> Result<()> {
         let Packed::Whole { bytes, crc, stored, compressed } = packed else {
-            return Err(Error::failed("internal fault: a piece of a member"));
+            return Err(Error::internal("a piece of a member"));
         };
         let sizes_at = self.head(path)?;
         let start = self.at;
@@ -279,7 +279,7 @@ impl Sink for PackSink {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let Ok(packed) = encoded.payload.downcast::<Packed>() else {
-            return Err(Error::failed("internal fault: a block of another writer"));
+            return Err(Error::internal("a block of another writer"));
         };
         let array = encoded.array;
         let arrays = self.arrays.clone();
@@ -300,7 +300,7 @@ impl Sink for PackSink {
             }
             match (&mut self.open, *packed) {
                 (Some(open), Packed::Pieces(pieces)) if array + 1 == self.next => open.write(&pieces),
-                _ => Err(Error::failed("internal fault: arrays must come one after the other")),
+                _ => Err(Error::internal("arrays must come one after the other")),
             }
         };
         put().at_array(&at.name)

@@ -56,7 +56,7 @@ impl NpzSource {
                 found.push((broken(&entry.name, entry, why), m, None));
                 continue;
             };
-            let head = heads.next().unwrap_or_else(|| Err(Error::failed("internal fault: a header was not read")));
+            let head = heads.next().unwrap_or_else(|| Err(Error::internal("a header was not read")));
             let opened = if name.is_empty() { Err(Error::refused("the member has no name")) } else { npy(&archive, m, name, head) };
             match opened {
                 Ok(npy) => {
@@ -269,7 +269,7 @@ impl ReadRows for StoredReader {
         self.readers[m].cost(leaf, rows)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let (m, leaf) = self.places[array].ok_or_else(|| Error::failed("internal fault: an array that cannot be read was asked for"))?;
+        let (m, leaf) = self.places[array].ok_or_else(|| Error::internal("an array that cannot be read was asked for"))?;
         let reader = &self.readers[m];
         let whole = reader.records.shape.is_empty();
         let of = if whole { 0..1 } else { rows.clone() };

@@ -45,7 +45,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     for meta in &plan.arrays {
         let unsupported = || Error::refused(format!("npz cannot hold {}", meta.type_name())).array(&meta.name);
         let spelled = npy_header::spell(meta.dtype, &meta.logical).ok_or_else(unsupported)?;
-        let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
+        let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
         let header = npy_header::write(&spelled, &shape);
         let place = Place::of(meta, 0)?;
         let bytes = header.len() as u64 + place.bytes;
@@ -123,7 +123,7 @@ impl Sink for Stored {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let (array, mut row) = (encoded.array, encoded.first_row);
-        let bufs = encoded.payload.downcast::<Vec<crate::model::Buf>>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
+        let bufs = encoded.payload.downcast::<Vec<crate::model::Buf>>().map_err(|_| Error::internal("an unknown payload"))?;
         for buf in bufs.into_iter() {
             let rows = (buf.len() as u64).checked_div(self.arrays[array].row_bytes).unwrap_or(0);
             self.writer.write(&Chunk::fixed(array, row, rows, buf))?;
@@ -146,8 +146,7 @@ impl Sink for Stored {
                 bytes += len;
             }
             if bytes != member.bytes {
-                return Err(Error::failed(format!("internal fault: {bytes} bytes were written, {} were expected", member.bytes))
-                    .array(&member.name));
+                return Err(Error::internal(format!("{bytes} bytes were written, {} were expected", member.bytes)).array(&member.name));
             }
             member.crc = crc.finalize();
             self.file.write_all_at(&member.local(ALIGN), member.offset)?;
@@ -193,7 +192,7 @@ impl Encode for Pack {
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {
-            return Err(Error::failed("internal fault: a block without arrays"));
+            return Err(Error::internal("a block without arrays"));
         };
         let of = &self.arrays[array];
         let last = block.first_row + block.rows >= of.rows;
@@ -223,7 +222,7 @@ impl Sink for Sequential {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let array = encoded.array;
-        let packed = encoded.payload.downcast::<Packed>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
+        let packed = encoded.payload.downcast::<Packed>().map_err(|_| Error::internal("an unknown payload"))?;
         let member = &mut self.members[array];
         if self.current != Some(array) {
             self.current = Some(array);

@@ -112,7 +112,7 @@ pub(super) fn encode(
 
 /// The codes as numbers (0 at nulls), and which categories occur.
 fn codes_of(codes: &ArrayRef, categories: usize) -> Result<(Vec<u64>, Vec<bool>)> {
-    let width = codes.data_type().primitive_width().ok_or_else(|| Error::failed("internal fault: codes were expected"))?;
+    let width = codes.data_type().primitive_width().ok_or_else(|| Error::internal("codes were expected"))?;
     let data = codes.to_data();
     let bytes = data.buffers().first().map(|b| &b.as_slice()[data.offset() * width..]).unwrap_or_default();
     let mut values = Vec::with_capacity(codes.len());

@@ -71,7 +71,7 @@ impl Format for Parquet {
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let blob = at.blob()?;
-        let source = crate::error::guarded(|| read::ParquetSource::open(blob, options)).map_err(|e| e.file(at.display()))?;
+        let source = crate::error::foreign("parquet", || read::ParquetSource::open(blob, options)).map_err(|e| e.file(at.display()))?;
         Ok(Box::new(source))
     }
     fn holds(&self) -> Option<&'static Holds> {

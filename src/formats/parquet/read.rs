@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups, RowSelection, RowSelector};
@@ -19,7 +19,7 @@ use super::blob::Window;
 use super::lists::EqualLists;
 use super::{crate_error, schema, thrift};
 use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, foreign};
 use crate::format::{Emit, Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::Blob;
 use crate::model::{ArrayMeta, Attributes, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table};
@@ -109,7 +109,7 @@ impl ParquetSource {
             let index = shared.columns.len();
             let looked = column.and_then(|column| {
                 shared.columns.push(column);
-                crate::error::guarded(|| shared.look(index, &mut meta, leaf.path.len() > 1, wanted))
+                foreign("parquet", || shared.look(index, &mut meta, leaf.path.len() > 1, wanted))
             });
             let looked = looked.map(|lists| shared.columns[index].lists = lists);
             if let Err(e) = looked {
@@ -253,7 +253,7 @@ impl Shared {
             if chunk.file_path().is_some_and(|p| !p.is_empty()) {
                 return Err(Error::refused("its values are in another file, which is not supported"));
             }
-            let (start, bytes) = crate::error::guarded(|| Ok(chunk.byte_range()))?;
+            let (start, bytes) = foreign("parquet", || Ok(chunk.byte_range()))?;
             if start.checked_add(bytes).is_none_or(|end| end > self.blob.len()) {
                 return Err(Error::corrupt(format!(
                     "row group {g} places it at bytes {start} to {}, the file has {}",
@@ -344,7 +344,7 @@ impl Shared {
         batch_rows: u64,
         each: &mut dyn FnMut(ArrayRef, u64) -> Result<()>,
     ) -> Result<()> {
-        let levels = column.levels.as_ref().ok_or_else(|| Error::failed("internal fault: a column that cannot be read"))?;
+        let levels = column.levels.as_ref().ok_or_else(|| Error::internal("a column that cannot be read"))?;
         let total = self.starts[g + 1] - self.starts[g];
         let want = rows.end - rows.start;
         if want == 0 {
@@ -353,11 +353,13 @@ impl Shared {
         let selection =
             (want < total).then(|| RowSelection::from(vec![RowSelector::skip(rows.start as usize), RowSelector::select(want as usize)]));
         let group = Group { shared: self, g, pages: Mutex::default(), window: Mutex::default(), rows: total };
-        let reader = ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, batch_rows.min(want).max(1) as usize, selection);
+        let reader = foreign("parquet", || {
+            Ok(ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, batch_rows.min(want).max(1) as usize, selection))
+        })?;
+        let mut reader = reader.map_err(|e| group.error(e))?;
         let path = vec![0; column.structs];
         let mut first = rows.start;
-        for batch in reader.map_err(|e| group.error(e))? {
-            let batch = batch.map_err(|e| group.error(e.into()))?;
+        while let Some(batch) = group.next_batch(&mut reader)? {
             let root = batch.columns().first().ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
             let leaf = arrow_model::descend(root, &path)?;
             let n = leaf.len() as u64;
@@ -386,10 +388,11 @@ impl Shared {
             .then(|| RowSelection::from(vec![RowSelector::skip(skip as usize), RowSelector::select(want as usize)]));
         let group = Group { shared: self, g, pages: Mutex::new(Some(pages)), window: Mutex::new(Some(window)), rows: total };
         let batch = (CHUNK_BYTES / self.row_bytes(array)).clamp(1, rows.end - rows.start) * n;
-        let reader = ParquetRecordBatchReader::try_new_with_row_groups(&lists.levels, &group, batch as usize, selection);
+        let reader =
+            foreign("parquet", || Ok(ParquetRecordBatchReader::try_new_with_row_groups(&lists.levels, &group, batch as usize, selection)))?;
+        let mut reader = reader.map_err(|e| group.error(e))?;
         let mut first = rows.start;
-        for batch in reader.map_err(|e| group.error(e))? {
-            let batch = batch.map_err(|e| group.error(e.into()))?;
+        while let Some(batch) = group.next_batch(&mut reader)? {
             let values = batch.columns().first().ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
             let count = values.len() as u64 / n;
             if count * n != values.len() as u64 || count > rows.end - first {
@@ -492,6 +495,10 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
+    /// The next decoded batch; `None` at the end.
+    fn next_batch(&self, reader: &mut ParquetRecordBatchReader) -> Result<Option<RecordBatch>> {
+        foreign("parquet", || reader.next().transpose().map_err(|e| self.error(e.into())))
+    }
     /// What went wrong: where the pages were read, or else in the crate.
     fn error(&self, e: parquet::errors::ParquetError) -> Error {
         let window = self.window.lock().unwrap_or_else(|e| e.into_inner());
@@ -569,7 +576,7 @@ fn int96_micros(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData) -> Result<(Vec
         if descr.column(c).physical_type() != Physical::INT96 {
             continue;
         }
-        let looked = crate::error::guarded(|| int96_range(blob, metadata, c));
+        let looked = foreign("parquet", || int96_range(blob, metadata, c));
         match looked {
             Ok((true, _)) => {}
             Ok((false, true)) => micros.push(c),

@@ -194,7 +194,7 @@ impl Encode for Encoder {
                     arrow_model::cast_exact(&array, field.data_type(), block.first_row).map_err(|e| e.array(field.name()))?
                 };
                 for leaf in compute_leaves(field, &array).map_err(crate_error)? {
-                    let mut writer = writers.next().ok_or_else(|| Error::failed("internal fault: a column without a writer"))?;
+                    let mut writer = writers.next().ok_or_else(|| Error::internal("a column without a writer"))?;
                     writer.write(&leaf).map_err(crate_error)?;
                     columns.push(Column::Arrow(writer.close().map_err(crate_error)?));
                 }
@@ -233,10 +233,10 @@ impl Encoder {
         let codes = self.coded.columns[i].build(&self.metas, chunks, rows)?;
         writers.next();
         let OutColumn::Leaf { array, .. } = &self.export.columns[i] else {
-            return Err(Error::failed("internal fault: a column of codes was expected"));
+            return Err(Error::internal("a column of codes was expected"));
         };
         let Logical::Dictionary { categories, .. } = &self.metas[*array].logical else {
-            return Err(Error::failed("internal fault: categories were expected"));
+            return Err(Error::internal("categories were expected"));
         };
         let items = categories.snapshot();
         if matches!(categories.kind(), CategoryKind::Text) && items.iter().any(|i| std::str::from_utf8(i).is_err()) {
@@ -254,7 +254,7 @@ impl Sink for ParquetSink {
         self.encoder.clone()
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let columns = encoded.payload.downcast::<Vec<Column>>().map_err(|_| Error::failed("internal fault: a block of another writer"))?;
+        let columns = encoded.payload.downcast::<Vec<Column>>().map_err(|_| Error::internal("a block of another writer"))?;
         if columns.is_empty() {
             return Ok(());
         }

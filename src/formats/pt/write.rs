@@ -296,7 +296,7 @@ impl Writer {
         let at = first_row
             .checked_mul(place.row_bytes)
             .filter(|at| at.checked_add(len).is_some_and(|end| end <= place.bytes))
-            .ok_or_else(|| Error::failed(format!("internal fault: row {first_row} is past the end")))?;
+            .ok_or_else(|| Error::internal(format!("row {first_row} is past the end")))?;
         if len == 0 {
             return Ok(());
         }
@@ -388,7 +388,7 @@ impl Sink for PlacedSink {
         Arc::new(RawEncode)
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
+        let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::internal("an unknown payload"))?;
         let row_bytes = self.writer.places[encoded.array].row_bytes;
         let mut row = encoded.first_row;
         for buf in bufs.iter().filter(|b| !b.is_empty()) {
@@ -492,7 +492,7 @@ impl StreamSink {
     fn close(&mut self) -> Result<()> {
         if let (Some((bytes, crc)), Some(entry)) = (self.open.take(), self.entries.last_mut()) {
             if bytes != entry.bytes {
-                return Err(Error::failed(format!("internal fault: {bytes} bytes were written, {} were expected", entry.bytes)));
+                return Err(Error::internal(format!("{bytes} bytes were written, {} were expected", entry.bytes)));
             }
             entry.crc = crc.finalize();
             let descriptor = entry.descriptor_bytes();
@@ -509,7 +509,7 @@ impl Sink for StreamSink {
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         self.turn(encoded.array)?;
-        let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::failed("internal fault: an unknown payload"))?;
+        let bufs = encoded.payload.downcast::<Vec<Buf>>().map_err(|_| Error::internal("an unknown payload"))?;
         for buf in bufs.iter() {
             self.out.write_all(buf)?;
             if let Some((bytes, crc)) = &mut self.open {

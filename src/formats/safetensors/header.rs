@@ -202,7 +202,7 @@ pub fn meta(name: &str, tensor: &Tensor) -> Result<ArrayMeta> {
 /// Refused: what safetensors cannot hold.
 pub fn spell(meta: &ArrayMeta) -> Result<(String, Vec<u64>)> {
     let refused = || Error::refused(format!("safetensors cannot hold {}", meta.type_name())).array(&meta.name);
-    let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
+    let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
     match &meta.logical {
         Logical::Plain => {
             let (name, _) = NAMES.iter().find(|(_, d)| *d == meta.dtype).ok_or_else(refused)?;
@@ -249,7 +249,7 @@ pub fn write(arrays: &[&ArrayMeta], attributes: &Attributes) -> Result<(Vec<u8>,
     let mut at = 0u64;
     for meta in arrays {
         let (dtype, shape) = spell(meta)?;
-        let bytes = meta.bytes()?.ok_or_else(|| Error::failed("internal fault: the row count is not known").array(&meta.name))?;
+        let bytes = meta.bytes()?.ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
         let end = at.checked_add(bytes).ok_or_else(|| Error::refused("the arrays are too large in sum"))?;
         if text.len() > 1 {
             text.push(b',');

@@ -113,7 +113,7 @@ impl Sink for TensorSink {
             Some(file) => {
                 write_encoded(&mut At { file, offset: due }, encoded)?;
             }
-            None if due != part.written && encoded.rows > 0 => return Err(Error::failed("internal fault: arrays came out of order")),
+            None if due != part.written && encoded.rows > 0 => return Err(Error::internal("arrays came out of order")),
             None => part.written += write_encoded(&mut part.out, encoded)?,
         }
         Ok(())
@@ -130,7 +130,7 @@ impl Sink for TensorSink {
         let mut summary = Summary { files: self.parts.len() as u64, ..Summary::default() };
         for part in &self.parts {
             if part.file.is_none() && part.written != part.bytes {
-                return Err(Error::failed(format!("internal fault: {} bytes were written, {} were expected", part.written, part.bytes)));
+                return Err(Error::internal(format!("{} bytes were written, {} were expected", part.written, part.bytes)));
             }
             summary.bytes += part.bytes;
         }

@@ -117,7 +117,7 @@ impl Layout {
     pub fn new(meta: &ArrayMeta, rules: &Rules<'_>) -> Result<Layout> {
         let Rules { version, options, is_asked, .. } = *rules;
         check_path(&meta.name)?;
-        let shape = meta.shape().ok_or_else(|| Error::failed("internal fault: the row count is not known"))?;
+        let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
         let item = (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize);
         let item_bytes = item.map_or_else(|| meta.row_bytes_about(TEXT_BYTES), |n| n as u64);
         let most = options.memory_bytes / 4;

@@ -40,7 +40,6 @@ mod unpack;
 mod write;
 mod zip_out;
 
-use crate::error::guarded;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::Location;
@@ -75,7 +74,7 @@ impl Format for Zarr {
             if MARKERS.iter().any(|m| name.starts_with(m.as_bytes())) {
                 return Ok(Sniff::Yes);
             }
-            return Ok(match guarded(|| store::ZipStore::open(blob.clone())) {
+            return Ok(match store::ZipStore::open(blob.clone()) {
                 Ok(zip) if zip.is_zarr() => Sniff::Yes,
                 _ => Sniff::No,
             });
@@ -108,7 +107,7 @@ impl Format for Zarr {
         &["compression", "chunk-shape", "shard-shape", "zarr-format", "metadata"]
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        guarded(|| Ok(Box::new(read::open(at, options)?) as Box<dyn Source>))
+        Ok(Box::new(read::open(at, options)?))
     }
     fn holds(&self) -> Option<&'static Holds> {
         static DTYPES: [Dtype; 20] = {

@@ -233,7 +233,7 @@ impl Reader {
         if let Some((_, found)) = lock().iter().find(|(k, _)| *k == key) {
             return Ok(found.clone());
         }
-        let Some(shard) = &node.shard else { return Err(Error::failed("internal fault: no shards here")) };
+        let Some(shard) = &node.shard else { return Err(Error::internal("no shards here")) };
         let name = Self::key(entry, node, place);
         let blob = self.store.blob(&name)?;
         let index = match &blob {

@@ -163,7 +163,7 @@ impl Blob for Borrowed<'_> {
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let part = usize::try_from(offset).ok().and_then(|o| self.0.get(o..o.checked_add(buf.len())?));
-        buf.copy_from_slice(part.ok_or_else(|| Error::corrupt("internal fault: bytes past the end of a shard"))?);
+        buf.copy_from_slice(part.ok_or_else(|| Error::internal("bytes past the end of a shard"))?);
         Ok(())
     }
 }

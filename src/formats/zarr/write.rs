@@ -139,16 +139,16 @@ impl Sink for ZarrSink {
     }
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
         let ZarrSink { writer, options } = *self;
-        let writer = Arc::try_unwrap(writer).map_err(|_| Error::failed("internal fault: a chunk is still being written"))?;
+        let writer = Arc::try_unwrap(writer).map_err(|_| Error::internal("a chunk is still being written"))?;
         if let Some(((array, k), _)) = writer.pending.lock().unwrap_or_else(|e| e.into_inner()).iter().next() {
-            return Err(Error::failed(format!("internal fault: some rows of chunk {k} are missing")).array(&writer.layouts[*array].path));
+            return Err(Error::internal(format!("some rows of chunk {k} are missing")).array(&writer.layouts[*array].path));
         }
         writer.commit(end, &options)
     }
 }
 
 fn by_position() -> Error {
-    Error::failed("internal fault: Zarr is written by position")
+    Error::internal("Zarr is written by position")
 }
 
 /// Chunks are written by position, never in turn.
@@ -181,7 +181,7 @@ impl WriteRows for Writer {
             let (k, end) = (row / height, ((row / height + 1).saturating_mul(height)).min(total));
             let count = (end - row.min(end)).min(chunk.rows - at);
             if count == 0 {
-                return Err(Error::failed(format!("internal fault: row {row} was delivered, {total} were expected")));
+                return Err(Error::internal(format!("row {row} was delivered, {total} were expected")));
             }
             let part = chunk.slice(at, at + count);
             let whole = end - k * height;
@@ -223,7 +223,7 @@ impl Writer {
                 (Parts::Var(all), Values::Var { .. }) => {
                     all.insert(inside, (0..part.rows as usize).map(|r| part.text(r).to_vec()).collect());
                 }
-                _ => return Err(Error::failed("internal fault: text and numbers in one array")),
+                _ => return Err(Error::internal("text and numbers in one array")),
             }
             entry.rows += part.rows;
             if entry.rows == whole { pending.remove(&key) } else { None }

@@ -125,7 +125,7 @@ impl WriteRows for Grow {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let name = &self.files.places.0[chunk.array].name;
         let Values::Fixed(values) = &chunk.values else {
-            return Err(Error::failed("internal fault: text or lists that are neither codes nor offsets").array(name));
+            return Err(Error::internal("text or lists that are neither codes nor offsets").array(name));
         };
         self.put(chunk.array, chunk.first_row, chunk.rows, vec![values.clone()]).at_array(name)
     }

@@ -127,7 +127,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
     Error::all(errors)?;
     let (mut targets, mut places, mut adjusts) = (Vec::new(), Vec::new(), Vec::new());
     for (i, one) in found.into_iter().enumerate() {
-        let (target, place, adjust) = one.ok_or_else(|| Error::failed("internal fault: no place was found").array(&plan.arrays[i].name))?;
+        let (target, place, adjust) = one.ok_or_else(|| Error::internal("no place was found").array(&plan.arrays[i].name))?;
         targets.push(target);
         places.push(place);
         adjusts.push(adjust);
