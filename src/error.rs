@@ -139,6 +139,11 @@ impl Error {
         }
         self
     }
+    /// Says in front of the message what it is about: a chunk, a record, a member. Not for arrays and files.
+    pub fn about(mut self, what: impl fmt::Display) -> Error {
+        self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
     /// Adds (or replaces) the hint: the flag or the next step.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.0.hint = Some(hint.into());

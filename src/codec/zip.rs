@@ -8,17 +8,23 @@
 //! | zip64 end, if needed | `PK\6\6`, 52 bytes; its locator `PK\6\7`, 16 bytes |
 //! | end | `PK\5\6`, 18 bytes, comment |
 //!
-//! Read: stored and deflated members, zip64, bytes before the archive. Refused, member by member: encryption, other
-//! methods. Members that overlap (as in zip bombs) are corrupt.
+//! Read: stored and deflated members, zip64; bytes before the archive that are no archive themselves (self-extracting
+//! programs), with a note. Refused: several archives one after the other, of which other readers take the last alone;
+//! member by member: encryption, other methods. Members that overlap (as in zip bombs) are corrupt.
 
 use std::io::{BufReader, Read};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use flate2::bufread::DeflateDecoder;
 
+use crate::codec::pickle::shown;
 use crate::error::{Error, Result};
 use crate::location::Blob;
+
+mod member;
+
+pub use member::{Bytes, inflate_some};
 
 /// Central directories beyond this are refused.
 const DIRECTORY_MAX_BYTES: u64 = 512 << 20;
@@ -85,8 +91,16 @@ pub struct Archive {
     pub blob: Arc<dyn Blob>,
     /// Its members, in the order of the central directory.
     pub entries: Vec<Entry>,
+    /// Bytes before the first member (or before the directory, where there is none), which belong to no archive.
+    pub prefix_bytes: u64,
     /// Where members end: the central directory begins here.
     directory_offset: u64,
+    /// Whether a CRC of 0 says that there is none.
+    zero_is_no_crc: bool,
+    /// Per member its bytes, once they were looked for.
+    located: Vec<OnceLock<Bytes>>,
+    spool: member::Spool,
+    inflating: Mutex<()>,
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -104,6 +118,24 @@ fn end_record(tail: &[u8]) -> Option<usize> {
     let fits =
         |&i: &usize| tail[i..].starts_with(b"PK\x05\x06") && u16_at(tail, i + 20).is_some_and(|c| i + 22 + usize::from(c) == tail.len());
     (0..(tail.len() + 1).saturating_sub(22)).rev().find(fits)
+}
+
+/// Whether an archive ends in these bytes, whatever follows it there: an end record behind a directory. `at` is where they
+/// begin in the file.
+fn has_archive(blob: &dyn Blob, bytes: &[u8], at: u64) -> Result<bool> {
+    for end in memchr::memmem::rfind_iter(bytes, b"PK\x05\x06") {
+        let (Some(count), Some(size)) = (u16_at(bytes, end + 10), u32_at(bytes, end + 12)) else { continue };
+        if count == 0 && size == 0 {
+            return Ok(true);
+        }
+        // With 64-bit sizes the zip64 end record lies between the two.
+        let is_wide = end >= 20 && bytes[end - 20..].starts_with(b"PK\x06\x07");
+        let directory = (at + end as u64).checked_sub(u64::from(size)).filter(|_| size >= 46);
+        if is_wide || directory.is_some_and(|d| blob.read_vec(d, 4).is_ok_and(|head| head == b"PK\x01\x02")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Archive {
@@ -169,9 +201,57 @@ impl Archive {
         if at != directory.len() {
             return Err(Error::corrupt(format!("the zip directory has {} bytes more than its {count} members need", directory.len() - at)));
         }
-        let archive = Archive { blob, entries, directory_offset: start };
+        let prefix_bytes = entries.iter().map(|e| e.header_offset).min().unwrap_or(start);
+        let archive = Archive {
+            blob,
+            prefix_bytes,
+            directory_offset: start,
+            zero_is_no_crc: false,
+            located: entries.iter().map(|_| OnceLock::new()).collect(),
+            entries,
+            spool: member::Spool::default(),
+            inflating: Mutex::default(),
+        };
         archive.check_overlaps()?;
+        archive.check_prefix()?;
         Ok(archive)
+    }
+
+    /// A CRC of 0 means that none is given, as in the archives of torch.
+    pub fn zero_is_no_crc(self) -> Archive {
+        Archive { zero_is_no_crc: true, ..self }
+    }
+
+    /// What is to be said of bytes before the archive.
+    pub fn notes(&self) -> Vec<String> {
+        match self.prefix_bytes {
+            0 => Vec::new(),
+            n => vec![format!("the first {n} bytes of the file are before the zip archive; they are not read")],
+        }
+    }
+
+    /// Bytes before the archive must not be an archive of their own: its members would be missing without a word.
+    fn check_prefix(&self) -> Result<()> {
+        if self.prefix_bytes == 0 {
+            return Ok(());
+        }
+        let looked_at = self.prefix_bytes.min(22 + 65_535 + 20);
+        let at = self.prefix_bytes - looked_at;
+        let bytes = self.blob.read_vec(at, looked_at)?;
+        if has_archive(self.blob.as_ref(), &bytes, at)? {
+            return Err(Error::refused(format!(
+                "the file holds several zip archives one after the other: the last is at bytes {} to {}, others are before it",
+                self.prefix_bytes,
+                self.blob.len()
+            ))
+            .hint("split the file at these bytes, and convert the parts one by one"));
+        }
+        Ok(())
+    }
+
+    /// The CRC that a member must have; `None` where none is given.
+    fn crc_of(&self, entry: &Entry) -> Option<u32> {
+        (entry.crc != 0 || !self.zero_is_no_crc).then_some(entry.crc)
     }
 
     fn check_overlaps(&self) -> Result<()> {
@@ -181,7 +261,7 @@ impl Archive {
         for (entry, end) in order.iter().zip(ends) {
             let least = (30 + entry.raw_name.len() as u64).checked_add(entry.stored_bytes).and_then(|n| n.checked_add(entry.header_offset));
             if least.is_none_or(|least| least > end) {
-                return Err(Error::corrupt("the member overlaps with what follows it").array(&entry.name));
+                return Err(Error::corrupt("it overlaps with what follows it").about(format_args!("the member {}", shown(&entry.name))));
             }
         }
         Ok(())
@@ -228,18 +308,18 @@ impl Archive {
 
     fn local(&self, member: usize, bytes: &[u8]) -> Result<MemberHead> {
         let e = &self.entries[member];
-        let broken = || Error::corrupt(format!("the local header at byte {} is broken", e.header_offset)).array(&e.name);
+        let broken = || Error::corrupt(format!("the local header at byte {} is broken", e.header_offset));
         if !bytes.starts_with(b"PK\x03\x04") {
             return Err(broken());
         }
         let (name, extra) = (u16_at(bytes, 26).ok_or_else(broken)?, u16_at(bytes, 28).ok_or_else(broken)?);
         if bytes.get(30..30 + usize::from(name)) != Some(&e.raw_name) {
-            return Err(Error::corrupt("the name in the zip directory differs from the one in the local header").array(&e.name));
+            return Err(Error::corrupt("the name in the zip directory differs from the one in the local header"));
         }
         let skip = 30 + u64::from(name) + u64::from(extra);
         let offset = e.header_offset + skip;
         if offset.checked_add(e.stored_bytes).is_none_or(|end| end > self.directory_offset) {
-            return Err(Error::corrupt("the member reaches into the zip directory").array(&e.name));
+            return Err(Error::corrupt("the member reaches into the zip directory"));
         }
         let mut head = bytes.get(skip as usize..).unwrap_or_default().to_vec();
         head.truncate(usize::try_from(e.stored_bytes).unwrap_or(usize::MAX));
@@ -257,7 +337,7 @@ impl Archive {
         let buffer = if self.blob.file().is_some() { 128 << 10 } else { 4 << 20 };
         let reader = BufReader::with_capacity((e.stored_bytes.min(buffer) as usize).max(64), stored);
         let body = if e.method == 8 { Body::Deflate(DeflateDecoder::new(reader)) } else { Body::Stored(reader) };
-        Ok(Member { body, crc: crc32fast::Hasher::new(), want_crc: e.crc, left: e.bytes, stored_bytes: e.stored_bytes })
+        Ok(Member { body, crc: crc32fast::Hasher::new(), want_crc: self.crc_of(e), left: e.bytes, stored_bytes: e.stored_bytes })
     }
 }
 
@@ -329,19 +409,11 @@ enum Body {
     Deflate(DeflateDecoder<BufReader<StoredBytes>>),
 }
 
-/// The first bytes that come out of the beginning of a deflated member: at most `most`, fewer where they end or break.
-pub fn inflate_some(head: &[u8], most: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // What is wrong shows when the member itself is read.
-    let _ = DeflateDecoder::new(head).take(most).read_to_end(&mut bytes);
-    bytes
-}
-
 /// A member being decoded.
 pub struct Member {
     body: Body,
     crc: crc32fast::Hasher,
-    want_crc: u32,
+    want_crc: Option<u32>,
     left: u64,
     stored_bytes: u64,
 }
@@ -388,7 +460,8 @@ impl Member {
                 return Err(Error::corrupt("extra bytes follow the deflated data"));
             }
         }
-        check_crc(std::mem::take(&mut self.crc).finalize(), self.want_crc)
+        let crc = std::mem::take(&mut self.crc).finalize();
+        self.want_crc.map_or(Ok(()), |want| check_crc(crc, want))
     }
 }
 
@@ -400,7 +473,7 @@ pub fn check_crc(got: u32, want: u32) -> Result<()> {
     if got == want {
         return Ok(());
     }
-    Err(Error::corrupt(format!("the CRC-32 of the member is {got:08x}, expected {want:08x}: the data is damaged")))
+    Err(Error::corrupt(format!("the checksum (CRC-32) of the member is {got:08x}, expected {want:08x}: the data is damaged")))
 }
 
 fn wrong(error: std::io::Error) -> Error {

@@ -1,5 +1,6 @@
 //! Per format: real files in, our files out to the real libraries, refusals, damage.
 
+mod archives;
 mod csv;
 mod feather;
 mod hdf5;

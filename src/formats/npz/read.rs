@@ -75,7 +75,7 @@ impl NpzSource {
         }
         let all: Vec<String> = found.iter().map(|(meta, ..)| meta.name.clone()).collect();
         let kept = names::unique(&all, options.on_duplicate, &|i| format!("member {}", found[i].1))?;
-        let mut plan = Plan { format: "npz", ..Plan::default() };
+        let mut plan = Plan { format: "npz", notes: archive.notes(), ..Plan::default() };
         let mut places = Vec::new();
         for ((mut meta, _, place), name) in found.into_iter().zip(kept) {
             if let Some(name) = name {

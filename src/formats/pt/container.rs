@@ -92,13 +92,13 @@ pub(super) fn open(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> 
 
 fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     let archive = Archive::open(blob)?;
-    let mut roots = archive.entries.iter().filter_map(|e| match e.name.strip_suffix("data.pkl") {
+    let mut roots = archive.entries().iter().filter_map(|e| match e.name.strip_suffix("data.pkl") {
         Some("") => Some(""),
         Some(root) if root.ends_with('/') && !root[..root.len() - 1].contains('/') => Some(root),
         _ => None,
     });
     let Some(root) = roots.next().map(str::to_string) else {
-        let has = |end: &str| archive.entries.iter().any(|e| e.name.rsplit('/').next() == Some(end));
+        let has = |end: &str| archive.entries().iter().any(|e| e.name.rsplit('/').next() == Some(end));
         if has("archive_format") || has("serialized_exported_program.json") {
             return Err(
                 Error::refused("this is an exported program (.pt2), not a checkpoint").hint("save its state_dict() with torch.save")
@@ -113,8 +113,8 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
             shown(other)
         )));
     }
-    let mut notes = Vec::new();
-    let outside = archive.entries.iter().filter(|e| !e.name.starts_with(&root)).count();
+    let mut notes = archive.notes();
+    let outside = archive.entries().iter().filter(|e| !e.name.starts_with(&root)).count();
     if outside > 0 {
         notes.push(format!("{outside} files of the archive are outside {}; torch.load refuses such a file", shown(&root)));
     }
@@ -211,7 +211,7 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
             .map(|(key, claim)| {
                 let name = format!("{root}data/{key}");
                 let index = archive.find(&name).ok_or_else(|| Error::corrupt(format!("the archive has no record {}", shown(&name))))?;
-                let len = archive.entries[index].len;
+                let len = archive.entries()[index].bytes;
                 if len != claim.bytes {
                     return Err(Error::corrupt(format!("the record {} has {len} bytes, its tensors need {}", shown(&name), claim.bytes)));
                 }

@@ -93,7 +93,7 @@ impl Format for Pt {
                     return Ok(Sniff::Yes);
                 }
                 let archive = head.blob.and_then(|blob| Archive::open(blob).ok());
-                let found = archive.is_some_and(|a| a.entries.iter().any(|e| e.name == "data.pkl" || e.name.ends_with("/data.pkl")));
+                let found = archive.is_some_and(|a| a.entries().iter().any(|e| e.name == "data.pkl" || e.name.ends_with("/data.pkl")));
                 if found { Sniff::Yes } else { Sniff::No }
             }
             Some(_) => Sniff::Yes,
@@ -146,8 +146,8 @@ fn verify(blob: &Arc<dyn Blob>) -> Result<Vec<String>> {
     }
     let archive = Archive::open(blob)?;
     let mut without = 0;
-    for index in 0..archive.entries.len() {
-        if !archive.verify(index)? && archive.entries[index].len > 0 {
+    for index in 0..archive.entries().len() {
+        if !archive.verify(index)? && archive.entries()[index].bytes > 0 {
             without += 1;
         }
     }
@@ -200,7 +200,13 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<PtSource> {
     if let Some(error) = foreign::named(&at.head(512)?) {
         return Err(error.file(at.display()));
     }
-    open(&at.blob()?, &at.stem(), options).at_file(&at.display())
+    let opened = open(&at.blob()?, &at.stem(), options);
+    if !at.file_name().to_ascii_lowercase().ends_with(".distcp") {
+        return opened.at_file(&at.display());
+    }
+    // One file of a distributed checkpoint: an archive a tensor, one after the other.
+    let hint = "torch.distributed.checkpoint.format_utils.dcp_to_torch_save makes a checkpoint of the folder that it is in";
+    opened.map_err(|e| e.hint(hint)).at_file(&at.display())
 }
 
 fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSource> {
@@ -274,7 +280,7 @@ fn tensor_item(
         }
     }
     if let Place::Record(archive, index) = &place
-        && !archive.entries[*index].is_stored()
+        && !archive.entries()[*index].is_stored()
     {
         meta.details.compression = Some("deflate".into());
     }

@@ -8,6 +8,7 @@ use super::tree::Flip;
 use super::zip::Bytes;
 use crate::codec::layout::{Strided, swap_bytes};
 use crate::error::{Error, Result};
+use crate::location::Blob;
 use crate::model::{Dtype, checked_product};
 
 /// A view that can be read.

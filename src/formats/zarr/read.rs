@@ -33,7 +33,8 @@ pub struct ZarrSource {
 pub fn open(at: &Location, options: &ReadOptions) -> Result<ZarrSource> {
     let store = Store::open(at)?;
     let tree = tree::read(&store, options.memory_bytes)?;
-    let mut plan = Plan { format: "zarr", notes: tree.notes, ..Plan::default() };
+    let notes = [store.notes(), tree.notes].concat();
+    let mut plan = Plan { format: "zarr", notes, ..Plan::default() };
     plan.format_version = Some(
         match tree.versions {
             [true, true] => "v2 and v3",
@@ -145,11 +146,7 @@ struct Reader {
 
 /// Says in which chunk something is wrong.
 fn in_chunk(e: Error, key: &str) -> Error {
-    let named = Error::new(e.kind(), format!("the chunk {key}: {e}"));
-    match e.hint_text() {
-        Some(hint) => named.hint(hint),
-        None => named,
-    }
+    e.about(format_args!("the chunk {key}"))
 }
 
 /// Counts `place` up in C order below `counts`; false at the end.
@@ -235,7 +232,8 @@ impl Reader {
         }
         let Some(shard) = &node.shard else { return Err(Error::internal("no shards here")) };
         let name = Self::key(entry, node, place);
-        let blob = self.store.blob(&name)?;
+        let most = node.chain.most_encoded(&node.chunk_shape()).saturating_mul(shard.counts.iter().product());
+        let blob = self.store.blob(&name, most.saturating_add(shard.index_bytes()))?;
         let index = match &blob {
             Some(blob) => shard.index(blob.as_ref()).map_err(|e| in_chunk(e, &name))?,
             None => Vec::new(),
@@ -282,6 +280,9 @@ impl Reader {
         if !is_plain || (!node.shape.is_empty() && !Self::is_wide(node)) {
             return None;
         }
+        if let Store::Zip(_) = self.store {
+            return None;
+        }
         let rows = node.shape.first().copied().unwrap_or(1);
         let height = node.chunk.first().copied().unwrap_or(1);
         let row_bytes = node.shape.iter().skip(1).product::<u64>().checked_mul(field.bytes() as u64)?;
@@ -294,9 +295,10 @@ impl Reader {
         for k in 0..chunks {
             let place =
                 if node.shape.is_empty() { Vec::new() } else { (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect() };
-            let blob = self.store.blob(&Self::key(entry, node, &place)).ok()??;
+            let bytes = height.checked_mul(row_bytes)?;
+            let blob = self.store.blob(&Self::key(entry, node, &place), bytes).ok()??;
             let file = blob.file()?.clone();
-            if Some(blob.len()) != height.checked_mul(row_bytes) {
+            if blob.len() != bytes {
                 return None;
             }
             extents.push(Extent { file, offset: 0, len: height.min(rows - k * height) * row_bytes });
@@ -326,9 +328,9 @@ impl Reader {
     fn raw_rows(&self, entry: &Entry, node: &Node, field: &Field, k: u64, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
         let place: Vec<u64> = (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect();
         let key = Self::key(entry, node, &place);
-        let Some(blob) = self.store.blob(&key)? else { return Ok(None) };
         let size = node.element.size().unwrap_or(1) as u64;
         let row = node.shape[1..].iter().product::<u64>() * size;
+        let Some(blob) = self.store.blob(&key, node.chunk[0] * row)? else { return Ok(None) };
         if blob.len() != node.chunk[0] * row {
             return Err(Error::corrupt(format!("the chunk {key} has {} bytes, its shape needs {}", blob.len(), node.chunk[0] * row)));
         }

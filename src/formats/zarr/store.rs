@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use crate::codec::zip::{Archive, check_crc};
+use crate::codec::zip::Archive;
 use crate::error::{Error, Kind, Result};
 use crate::location::{Blob, Location};
 
@@ -42,17 +42,49 @@ impl Store {
         }
     }
 
-    /// The object of this key for ranged reads; `None` where there is none.
+    /// The object of this key for ranged reads, at most `most` bytes; `None` where there is none. A deflated member of a
+    /// zip is inflated to a temporary file, once.
+    ///
+    /// # Errors
+    /// Reading errors; corrupt where there are more bytes.
+    pub fn blob(&self, key: &str, most: u64) -> Result<Option<Arc<dyn Blob>>> {
+        let blob = match self {
+            Store::Dir(at) => {
+                let at = at.join(key);
+                absent_as_none(&at, at.blob())?
+            }
+            Store::Zip(zip) => {
+                let Some(&member) = zip.members.get(key) else { return Ok(None) };
+                let len = zip.archive.entries[member].bytes;
+                if len > most {
+                    return Err(too_long(key, len, most));
+                }
+                let bytes = zip.archive.bytes(member).map_err(|e| e.about(key))?;
+                return Ok(Some(Arc::new(bytes)));
+            }
+        };
+        match blob {
+            Some(blob) if blob.len() > most => Err(too_long(key, blob.len(), most)),
+            blob => Ok(blob),
+        }
+    }
+
+    /// Whether there is an object of this key.
     ///
     /// # Errors
     /// Reading errors.
-    pub fn blob(&self, key: &str) -> Result<Option<Arc<dyn Blob>>> {
+    pub fn has(&self, key: &str) -> Result<bool> {
         match self {
-            Store::Dir(at) => {
-                let at = at.join(key);
-                absent_as_none(&at, at.blob())
-            }
-            Store::Zip(zip) => zip.blob(key),
+            Store::Dir(at) => Ok(matches!(at.join(key).kind()?, crate::location::Kind::File { .. })),
+            Store::Zip(zip) => Ok(zip.members.contains_key(key)),
+        }
+    }
+
+    /// Things to say of the whole.
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Store::Dir(_) => Vec::new(),
+            Store::Zip(zip) => zip.archive.notes(),
         }
     }
 
@@ -71,17 +103,16 @@ impl Store {
             stream.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::reading)?;
             return if bytes.len() as u64 > most { Err(too_long(key, bytes.len() as u64, most)) } else { Ok(Some(bytes)) };
         }
-        let Some(blob) = self.blob(key)? else { return Ok(None) };
-        if blob.len() > most {
-            return Err(too_long(key, blob.len(), most));
+        if let Store::Zip(zip) = self {
+            let Some(&member) = zip.members.get(key) else { return Ok(None) };
+            let len = zip.archive.entries[member].bytes;
+            if len > most {
+                return Err(too_long(key, len, most));
+            }
+            return zip.archive.read(member, most).map(Some).map_err(|e| e.about(key));
         }
-        let bytes = blob.read_vec(0, blob.len())?;
-        if let Store::Zip(zip) = self
-            && let Some(&member) = zip.members.get(key)
-        {
-            check_crc(crc32fast::hash(&bytes), zip.archive.entries[member].crc).map_err(|e| Error::new(e.kind(), format!("{key}: {e}")))?;
-        }
-        Ok(Some(bytes))
+        let Some(blob) = self.blob(key, most)? else { return Ok(None) };
+        blob.read_vec(0, blob.len()).map(Some)
     }
 
     /// The names one level below `prefix` (empty: the root).
@@ -165,44 +196,5 @@ impl ZipStore {
     /// Whether a root node is in it.
     pub fn is_zarr(&self) -> bool {
         super::MARKERS.iter().any(|m| self.members.contains_key(*m))
-    }
-
-    fn blob(&self, key: &str) -> Result<Option<Arc<dyn Blob>>> {
-        let Some(&member) = self.members.get(key) else { return Ok(None) };
-        let entry = &self.archive.entries[member];
-        entry.check().map_err(|e| Error::new(e.kind(), format!("{key}: {e}")))?;
-        let (start, len) = (self.archive.data_offset(member)?, entry.stored_bytes);
-        if entry.is_stored() {
-            return Ok(Some(Arc::new(Part { blob: self.archive.blob.clone(), start, len })));
-        }
-        let packed = self.archive.blob.read_vec(start, len)?;
-        let bytes = super::unpack::inflate(&packed, super::unpack::Wrapper::Raw, entry.bytes)?;
-        Ok(Some(Arc::new(crate::location::MemoryBlob(bytes))))
-    }
-}
-
-/// A part of a blob.
-struct Part {
-    blob: Arc<dyn Blob>,
-    start: u64,
-    len: u64,
-}
-
-impl Blob for Part {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::corrupt(format!("{} bytes are expected at byte {offset}, there are {}", buf.len(), self.len)));
-        }
-        self.blob.read_at(self.start + offset, buf)
-    }
-    fn read_ranges(&self, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u8>>> {
-        if ranges.iter().any(|r| r.start > r.end || r.end > self.len) {
-            return Err(Error::corrupt(format!("bytes are expected past the end ({}) of a zip member", self.len)));
-        }
-        let moved: Vec<_> = ranges.iter().map(|r| self.start + r.start..self.start + r.end).collect();
-        self.blob.read_ranges(&moved)
     }
 }

@@ -101,7 +101,7 @@ impl Walk<'_> {
         if let Some(mut meta) = self.document(path, "zarr.json")? {
             if let Store::Dir(at) = self.store
                 && !at.is_remote()
-                && [".zarray", ".zgroup"].iter().any(|m| matches!(self.store.blob(&join(path, m)), Ok(Some(_))))
+                && [".zarray", ".zgroup"].iter().any(|m| self.store.has(&join(path, m)).unwrap_or(false))
             {
                 self.twice.push(path.to_string());
             }

@@ -8,8 +8,6 @@ use crate::error::{Error, Result};
 /// The framing of a deflate stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrapper {
-    /// Nothing (zip).
-    Raw,
     /// RFC 1950.
     Zlib,
     /// RFC 1952, several members allowed.
@@ -42,7 +40,6 @@ fn read_all(mut from: impl Read, what: &str, input: usize, most: u64) -> Result<
 /// Corrupt.
 pub fn inflate(bytes: &[u8], wrapper: Wrapper, most: u64) -> Result<Vec<u8>> {
     match wrapper {
-        Wrapper::Raw => read_all(flate2::bufread::DeflateDecoder::new(bytes), "deflate", bytes.len(), most),
         Wrapper::Zlib => read_all(flate2::bufread::ZlibDecoder::new(bytes), "zlib", bytes.len(), most),
         Wrapper::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(bytes), "gzip", bytes.len(), most),
     }

@@ -6,6 +6,7 @@ use crate::codec::pickle::{Id, Node, shown};
 use crate::error::{Error, Result};
 use crate::formats::pt::view::strides_of;
 use crate::formats::pt::zip::Bytes;
+use crate::location::Blob;
 use crate::model::{Dtype, Logical, TimeUnit, checked_product};
 
 /// Bytes in a pickle: the node that holds them (`None`: no bytes), and whether it is text that encodes them as Latin-1.

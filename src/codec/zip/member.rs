@@ -1,0 +1,195 @@
+//! The bytes of a member: a run of the archive where it is stored, inflated to a temporary file where it is deflated.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+
+use super::Archive;
+use crate::codec::raw::At;
+use crate::error::{Error, Result};
+use crate::location::{Blob, MemoryBlob};
+
+/// Deflated members are inflated so many bytes at a time.
+const STEP_BYTES: u64 = 256 << 10;
+
+/// A run of bytes in a blob.
+#[derive(Clone)]
+pub struct Bytes {
+    /// The blob.
+    pub blob: Arc<dyn Blob>,
+    /// The first of them.
+    pub start: u64,
+    /// How many.
+    pub len: u64,
+}
+
+impl Bytes {
+    /// All of it, from memory.
+    pub fn memory(bytes: Vec<u8>) -> Bytes {
+        let len = bytes.len() as u64;
+        Bytes { blob: Arc::new(MemoryBlob(bytes)), start: 0, len }
+    }
+
+    fn check(&self, range: &Range<u64>) -> Result<()> {
+        if range.start <= range.end && range.end <= self.len {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "{} bytes are expected at byte {} of a run of {} bytes",
+            range.end.saturating_sub(range.start),
+            range.start,
+            self.len
+        )))
+    }
+}
+
+/// The run as a blob of its own. It has no file: what is copied by the kernel needs [`Bytes::start`], too.
+impl Blob for Bytes {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.check(&(offset..offset.saturating_add(buf.len() as u64)))?;
+        self.blob.read_at(self.start + offset, buf)
+    }
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Vec<u8>>> {
+        ranges.iter().try_for_each(|r| self.check(r))?;
+        let moved: Vec<_> = ranges.iter().map(|r| self.start + r.start..self.start + r.end).collect();
+        self.blob.read_ranges(&moved)
+    }
+}
+
+/// Where deflated members are inflated to, one behind the other: the file, and its end. One file for the archive: a file
+/// each would soon be more than may be open.
+#[derive(Default)]
+pub(super) struct Spool(Mutex<Option<(Arc<File>, u64)>>);
+
+impl Spool {
+    /// Room for `len` bytes.
+    fn room(&self, len: u64) -> Result<(Arc<File>, u64)> {
+        let mut spool = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let (file, end) = match spool.take() {
+            Some(open) => open,
+            None => (Arc::new(tempfile::tempfile()?), 0),
+        };
+        let next = end.checked_add(len);
+        *spool = Some((file.clone(), next.unwrap_or(end)));
+        match next {
+            Some(_) => Ok((file, end)),
+            None => Err(Error::corrupt("the deflated members are too large")),
+        }
+    }
+}
+
+/// The spool, up to the end of one of its members.
+struct Spooled {
+    file: Arc<File>,
+    len: u64,
+}
+
+impl Blob for Spooled {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buf, offset).map_err(Error::reading)
+    }
+    fn file(&self) -> Option<&Arc<File>> {
+        Some(&self.file)
+    }
+}
+
+impl Archive {
+    /// A member for ranged reads. A deflated one is inflated to a temporary file, once, whatever it holds; its checksum
+    /// is compared then.
+    ///
+    /// # Errors
+    /// Members that cannot be decoded; no room for temporary files.
+    pub fn bytes(&self, member: usize) -> Result<Bytes> {
+        if let Some(bytes) = self.located[member].get() {
+            return Ok(bytes.clone());
+        }
+        let entry = &self.entries[member];
+        entry.check()?;
+        let start = self.data_offset(member)?;
+        if entry.is_stored() {
+            let bytes = Bytes { blob: self.blob.clone(), start, len: entry.bytes };
+            return Ok(self.located[member].get_or_init(|| bytes).clone());
+        }
+        // Of several threads that want it one inflates.
+        let _turn = self.inflating.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(bytes) = self.located[member].get() {
+            return Ok(bytes.clone());
+        }
+        let (file, at) = self.spool.room(entry.bytes)?;
+        let mut to = At { file: &file, offset: at };
+        let room = |e: std::io::Error| Error::from(e).hint("set TMPDIR to a directory with more room");
+        self.each_step(member, start, &mut |step| to.write_all(step).map_err(room))?;
+        let bytes = Bytes { blob: Arc::new(Spooled { file, len: at + entry.bytes }), start: at, len: entry.bytes };
+        Ok(self.located[member].get_or_init(|| bytes).clone())
+    }
+
+    /// Finds the bytes of many stored members with few reads: for locations where each read is a request. What is wrong
+    /// with one shows when it is read.
+    ///
+    /// # Errors
+    /// Reading errors.
+    pub fn locate(&self, members: &[usize]) -> Result<()> {
+        let is_open = |&&m: &&usize| self.located[m].get().is_none() && self.entries[m].is_stored() && self.entries[m].check().is_ok();
+        let open: Vec<usize> = members.iter().filter(is_open).copied().collect();
+        for (&m, head) in open.iter().zip(self.heads(&open, 0)?) {
+            if let Ok((start, _)) = head {
+                self.located[m].get_or_init(|| Bytes { blob: self.blob.clone(), start, len: self.entries[m].bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole member, its checksum compared.
+    ///
+    /// # Errors
+    /// Refused where it has more than `most` bytes; members that cannot be decoded.
+    pub fn read(&self, member: usize, most: u64) -> Result<Vec<u8>> {
+        let entry = &self.entries[member];
+        if entry.bytes > most {
+            return Err(Error::refused(format!("it has {} bytes; at most {most} are allowed", entry.bytes)));
+        }
+        entry.check()?;
+        let mut stream = self.member(member, self.data_offset(member)?)?;
+        let bytes = stream.take(entry.bytes)?;
+        stream.finish()?;
+        Ok(bytes)
+    }
+
+    /// Compares the checksum of a member with its bytes; `false` where none is given.
+    ///
+    /// # Errors
+    /// Corrupt; members that cannot be decoded.
+    pub fn verify(&self, member: usize) -> Result<bool> {
+        self.entries[member].check()?;
+        self.each_step(member, self.data_offset(member)?, &mut |_| Ok(()))?;
+        Ok(self.crc_of(&self.entries[member]).is_some())
+    }
+
+    /// Hands on the decoded bytes step by step, and compares the checksum.
+    fn each_step(&self, member: usize, start: u64, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut stream = self.member(member, start)?;
+        let mut left = self.entries[member].bytes;
+        while left > 0 {
+            let n = left.min(STEP_BYTES);
+            each(&stream.take(n)?)?;
+            left -= n;
+        }
+        stream.finish()
+    }
+}
+
+/// The first bytes that come out of the beginning of a deflated member: at most `most`, fewer where they end or break.
+pub fn inflate_some(head: &[u8], most: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What is wrong shows when the member itself is read.
+    let _ = flate2::bufread::DeflateDecoder::new(head).take(most).read_to_end(&mut bytes);
+    bytes
+}
