@@ -9,6 +9,7 @@ pub mod layout;
 pub mod names;
 pub mod npy_data;
 pub mod npy_header;
+pub mod numpy_types;
 pub mod pickle;
 pub mod raw;
 pub mod shards;

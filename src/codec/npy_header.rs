@@ -9,6 +9,7 @@
 //!
 //! The literal is read by a parser of literals alone. Nothing in it is ever run.
 
+use super::numpy_types;
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Logical, TimeUnit};
 
@@ -135,7 +136,7 @@ fn dims(value: Value) -> Result<Vec<u64>> {
 fn descr(value: Value) -> Result<Descr> {
     let wrong = || Error::corrupt("the header's descr is not a type");
     match value {
-        Value::Text(t) => Ok(Descr::Simple(t)),
+        Value::Text(t) => numpy_types::descr(&t),
         Value::Tuple(items) => {
             let mut items = items.into_iter();
             let (Some(base), Some(shape), None) = (items.next(), items.next(), items.next()) else { return Err(wrong()) };
@@ -413,15 +414,12 @@ fn walk(descr: &Descr, name: String, offset: u64, outer: &[u64], all: &mut Vec<L
     }
 }
 
-/// The type of this spelling: `<f4`, `>M8[ns]`, `|S10`.
+/// The type of this spelling: `<f4`, `>M8[ns]`, `|S10`, and whatever else [`numpy_types`] knows.
 fn item(text: &str) -> Result<Item> {
     let unknown = || Error::corrupt(format!("numpy knows no type '{text}'"));
-    let (big, rest) = match text.as_bytes().first() {
-        Some(b'>' | b'!') => (true, &text[1..]),
-        Some(b'<' | b'|' | b'=') => (false, &text[1..]),
-        Some(_) => (false, text),
-        None => return Err(unknown()),
-    };
+    let canonical = numpy_types::canonical(text).ok_or_else(unknown)?;
+    let (order, rest) = canonical.split_at(1);
+    let big = order == ">";
     let code = rest.chars().next().ok_or_else(unknown)?;
     let rest = &rest[code.len_utf8()..];
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -440,7 +438,7 @@ fn item(text: &str) -> Result<Item> {
     };
     let plain = |d: Dtype, unit: u64| fixed(d, Logical::Plain, unit);
     match (code, size) {
-        ('b', Some(1)) | ('?', None) => plain(Dtype::Bool, 1),
+        ('b', Some(1)) => plain(Dtype::Bool, 1),
         ('i', Some(1)) => plain(Dtype::I8, 1),
         ('i', Some(2)) => plain(Dtype::I16, 2),
         ('i', Some(4)) => plain(Dtype::I32, 4),
@@ -473,7 +471,7 @@ fn item(text: &str) -> Result<Item> {
             let bytes = n.checked_mul(4).filter(|&n| n < 1 << 40).ok_or_else(unknown)?;
             Ok(Item { kind: Kind::Text, bytes, swap_bytes: if big { 4 } else { 0 }, spelled })
         }
-        ('S' | 'a', Some(n)) if n < 1 << 40 => Ok(Item { kind: Kind::Bytes, bytes: n, swap_bytes: 0, spelled }),
+        ('S', Some(n)) if n < 1 << 40 => Ok(Item { kind: Kind::Bytes, bytes: n, swap_bytes: 0, spelled }),
         ('V', Some(n)) if n < 1 << 40 => refused(
             n,
             format!("the type {text} (void: bytes without a meaning) is not supported"),

@@ -10,6 +10,7 @@ mod npk_grow;
 mod npk_judge07;
 mod npkg;
 mod npy;
+mod npy_types;
 mod npz;
 mod parquet;
 mod pt;

@@ -3,6 +3,7 @@
 use base64::Engine;
 use serde_json::Value;
 
+use crate::codec::numpy_types;
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Logical, TimeUnit};
 
@@ -159,10 +160,8 @@ fn simple_v2(text: &str) -> Result<Element> {
         return Ok(Element::plain(d, false));
     }
     let fail = || unknown(&format!("'{text}'"));
-    let (order, rest) = match text.split_at_checked(1) {
-        Some(("<" | "|" | ">" | "=", rest)) => (&text[..1], rest),
-        _ => return Err(fail()),
-    };
+    let canonical = numpy_types::canonical(text).ok_or_else(fail)?;
+    let (order, rest) = canonical.split_at(1);
     let big = order == ">";
     let (letter, rest) = rest.split_at_checked(1).ok_or_else(fail)?;
     if letter == "M" || letter == "m" {

@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use crate::codec::numpy_types;
 use crate::error::{Error, Result};
 
 /// A number type of a filter, with its byte order.
@@ -16,23 +17,14 @@ pub struct Number {
 impl Number {
     /// Parses numpy's `<i4` or `float64`.
     pub fn parse(text: &str) -> Option<Number> {
-        let (big, rest) = match text.as_bytes().first()? {
-            b'>' => (true, &text[1..]),
-            b'<' | b'|' | b'=' => (false, &text[1..]),
-            _ => (false, text),
-        };
-        let (kind, size) = match rest {
-            "bool" => ('b', 1),
-            "float16" => ('f', 2),
-            "float32" => ('f', 4),
-            "float64" => ('f', 8),
-            _ if rest.starts_with("uint") => ('u', rest[4..].parse::<usize>().ok()? / 8),
-            _ if rest.starts_with("int") => ('i', rest[3..].parse::<usize>().ok()? / 8),
-            _ if rest.starts_with("M8") || rest.starts_with("m8") => ('i', 8),
-            _ => (rest.chars().next()?, rest.get(1..)?.parse().ok()?),
+        let canonical = numpy_types::canonical(text)?;
+        let (order, rest) = canonical.split_at(1);
+        let (kind, size) = match rest.split_at_checked(1)? {
+            ("M" | "m", _) => ('i', 8),
+            (kind, size) => (kind.chars().next()?, size.parse().ok()?),
         };
         let known = matches!((kind, size), ('b', 1) | ('i' | 'u', 1 | 2 | 4 | 8) | ('f', 2 | 4 | 8));
-        known.then_some(Number { kind, size, big })
+        known.then_some(Number { kind, size, big: order == ">" })
     }
 
     fn get(self, item: &[u8]) -> Any {
