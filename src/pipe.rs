@@ -6,6 +6,7 @@
 //! 3. **in turn** ([`turn`]): pieces are decoded and blocks encoded on all cores; stages and `append` run in order.
 //!
 //! Where the source cannot give the order or the row counts that the sink needs, its data first goes to a [`spool`] on disk.
+//! Whatever enters, its booleans are 0 and 1 behind the border ([`bools`]).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,6 +18,7 @@ use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source, Stage};
 use crate::model::{Chunk, Plan, Values};
 
 mod blocks;
+mod bools;
 mod budget;
 mod copy;
 mod cutter;
@@ -82,13 +84,14 @@ pub type Create<'a> = &'a mut dyn FnMut(&Plan) -> Result<Box<dyn Sink>>;
 /// # Errors
 /// Those of source, stages and sink; then nothing is left behind.
 pub fn run(
-    mut source: Box<dyn Source>,
+    source: Box<dyn Source>,
     mut stages: Vec<Box<dyn Stage>>,
     holds: &Holds,
     create: Create<'_>,
     settings: &Settings,
 ) -> Result<(crate::format::Summary, Plan)> {
     let pool = pool(settings)?;
+    let mut source = bools::plain(source);
     let mut given = open_source(&mut source, &stages, holds.order)?;
     // Stages that need rows side by side get them, if need be from disk.
     if let Some(first) = stages.first()
@@ -124,14 +127,9 @@ pub fn run(
 ///
 /// # Errors
 /// Those of the source and of `each`.
-pub fn drain(
-    mut source: Box<dyn Source>,
-    mut stages: Vec<Box<dyn Stage>>,
-    wish: Order,
-    each: Emit<'_>,
-    settings: &Settings,
-) -> Result<Plan> {
+pub fn drain(source: Box<dyn Source>, mut stages: Vec<Box<dyn Stage>>, wish: Order, each: Emit<'_>, settings: &Settings) -> Result<Plan> {
     let pool = pool(settings)?;
+    let mut source = bools::plain(source);
     let mut given = open_source(&mut source, &stages, wish)?;
     let wanted = stages.first().map_or(wish, |s| s.wants());
     if !suits(given, wanted, source.plan().arrays.len()) {
@@ -171,7 +169,8 @@ fn pool(settings: &Settings) -> Result<&rayon::ThreadPool> {
 ///
 /// # Errors
 /// Reading errors; disk full.
-pub fn with_random(mut source: Box<dyn Source>, arrays: &[usize], settings: &Settings) -> Result<(Box<dyn Source>, Arc<dyn ReadRows>)> {
+pub fn with_random(source: Box<dyn Source>, arrays: &[usize], settings: &Settings) -> Result<(Box<dyn Source>, Arc<dyn ReadRows>)> {
+    let mut source = bools::plain(source);
     let given = source.want(arrays, Order::Any)?;
     if let Some(reader) = source.random() {
         return Ok((source, reader));
@@ -188,8 +187,9 @@ pub fn with_random(mut source: Box<dyn Source>, arrays: &[usize], settings: &Set
 ///
 /// # Errors
 /// Reading errors; disk full.
-pub fn staged(mut source: Box<dyn Source>, stages: Vec<Box<dyn Stage>>, settings: &Settings) -> Result<spool::SpoolSource> {
+pub fn staged(source: Box<dyn Source>, stages: Vec<Box<dyn Stage>>, settings: &Settings) -> Result<spool::SpoolSource> {
     let pool = pool(settings)?;
+    let mut source = bools::plain(source);
     let mut given = open_source(&mut source, &stages, Order::Any)?;
     if let Some(first) = stages.first()
         && !suits(given, first.wants(), source.plan().arrays.len())

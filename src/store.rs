@@ -180,7 +180,8 @@ impl Array {
     pub fn buffer(&self) -> Buf {
         self.bytes.clone()
     }
-    /// A view of the elements. Bools are bytes: view them as `u8` with [`Array::bytes_view`].
+    /// A view of the elements. Bools are bytes: view them as `u8` with [`Array::bytes_view`]. In a map they are the file's
+    /// own bytes, of which any but 0 is true.
     ///
     /// # Errors
     /// Where `T` is not the array's type.
