@@ -1,11 +1,13 @@
 //! What two or more formats share. Nothing here knows a format.
 
 pub mod arrow_model;
-mod blosc2;
-mod blosc2_nd;
-pub mod filters;
+pub mod blosc;
+pub mod checksum;
+pub mod compress;
+pub mod decompress;
 pub mod foreign;
 pub mod layout;
+pub mod lzf;
 pub mod names;
 pub mod npy_data;
 pub mod npy_header;
@@ -13,6 +15,7 @@ pub mod numpy_types;
 pub mod pickle;
 pub mod raw;
 pub mod shards;
+pub mod shuffle;
 pub mod store;
 pub mod text;
 pub mod transpose;

@@ -1,6 +1,5 @@
 //! Buffers of a batch → Arrow arrays, one column at a time.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use arrow::array::{ArrayData, ArrayRef, make_array};
@@ -10,6 +9,7 @@ use arrow::ipc::CompressionType;
 
 use super::index::{Batch, Cursor};
 use crate::codec::arrow_model::type_name;
+use crate::codec::decompress::{Compression, Limit};
 use crate::error::{Error, Result, foreign};
 use crate::location::Blob;
 
@@ -146,13 +146,12 @@ fn decompressed(bytes: Vec<u8>, codec: Option<CompressionType>) -> Result<Buffer
     }
     let wrong = || Error::corrupt(format!("{} compressed bytes cannot unpack to {len} bytes", packed.len()));
     let len = u64::try_from(len).ok().filter(|&n| n / MAX_RATIO <= packed.len() as u64 + 1).ok_or_else(wrong)?;
-    let mut out = Vec::with_capacity(len.min(64 << 20) as usize);
-    let read = match codec {
-        CompressionType::LZ4_FRAME => lz4_flex::frame::FrameDecoder::new(packed).take(len + 1).read_to_end(&mut out),
-        CompressionType::ZSTD => zstd::stream::read::Decoder::with_buffer(packed).and_then(|d| d.take(len + 1).read_to_end(&mut out)),
+    let codec = match codec {
+        CompressionType::LZ4_FRAME => Compression::Lz4Frame,
+        CompressionType::ZSTD => Compression::Zstd,
         other => return Err(Error::refused(format!("the compression {other:?} is not supported"))),
     };
-    read.map_err(|e| Error::corrupt("a compressed buffer cannot be decompressed").because(e))?;
+    let out = codec.decode(packed, Limit::exactly(len as usize))?;
     if out.len() as u64 != len {
         return Err(Error::corrupt(format!("a compressed buffer holds {} bytes, expected {len}", out.len())));
     }

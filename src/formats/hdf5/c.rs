@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Once;
 
 use super::ffi::{self, Hid};
-use crate::codec::filters;
+use super::filters;
 use crate::error::{Error, Result};
 
 /// Takes the library's lock, which the thread may hold already. Its own messages are off while it is held.

@@ -28,6 +28,8 @@ mod c;
 #[cfg(feature = "hdf5")]
 mod ffi;
 #[cfg(feature = "hdf5")]
+mod filters;
+#[cfg(feature = "hdf5")]
 mod heap;
 #[cfg(feature = "hdf5")]
 mod open;

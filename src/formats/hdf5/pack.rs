@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::codec::filters;
+use super::filters;
+use crate::codec::shuffle::shuffle;
+use crate::codec::{blosc, compress, decompress::Wrapper, lzf};
 use crate::error::{Error, Result};
 use crate::format::{Block, Compression, Encode, Encoded};
 use crate::model::{Chunk, Values};
@@ -68,27 +70,22 @@ impl Packing {
         let mut bit = 1;
         let input = if self.shuffles(element_bytes) {
             bit = 2;
-            shuffled = filters::shuffle(chunk, element_bytes as usize);
+            shuffled = {
+                let mut out = vec![0; chunk.len()];
+                shuffle(chunk, element_bytes as usize, &mut out);
+                out
+            };
             &shuffled[..]
         } else {
             chunk
         };
         let packed = match self {
             Packing::None => None,
-            Packing::Gzip(level) => {
-                let level = libdeflater::CompressionLvl::new(level).map_err(|_| Error::usage(format!("gzip has no level {level}")))?;
-                let mut compressor = libdeflater::Compressor::new(level);
-                let mut out = vec![0; compressor.zlib_compress_bound(input.len())];
-                let n = compressor.zlib_compress(input, &mut out).map_err(|e| Error::failed("a chunk cannot be compressed").because(e))?;
-                out.truncate(n);
-                Some(out)
-            }
-            Packing::Lzf => filters::lzf(input),
-            Packing::Zstd(level) => {
-                Some(zstd::bulk::compress(input, level).map_err(|e| Error::failed("a chunk cannot be compressed").because(e))?)
-            }
-            Packing::Blosc => Some(filters::blosc(input, element_bytes as usize)),
-            Packing::Lz4 => Some(filters::lz4(input)),
+            Packing::Gzip(level) => Some(compress::deflate(input, Wrapper::Zlib, level)?),
+            Packing::Lzf => lzf::compress(input),
+            Packing::Zstd(level) => Some(compress::zstd(input, level)?),
+            Packing::Blosc => Some(blosc::compress(input, element_bytes as usize, 5)?),
+            Packing::Lz4 => Some(compress::lz4_blocks(input)?),
         };
         Ok(match packed {
             Some(packed) if packed.len() < input.len() => (0, packed),

@@ -5,10 +5,9 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::c::{self, Id};
-use super::ffi;
 use super::tree::{Chunked, Dataset, Storage};
 use super::types::{self, Kind, Leaf};
-use crate::codec::filters;
+use super::{ffi, filters};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, Order, ReadRows, Source, readable};
 use crate::location::{Blob, LocalFile};

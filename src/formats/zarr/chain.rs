@@ -9,8 +9,8 @@ use super::dtype::{self, Element};
 use super::filters::{Filter, Number};
 use super::shard::Shard;
 use super::transpose::transpose;
-use super::unpack::{self, Lzma, LzmaFilter, Wrapper};
-use crate::codec::filters as shared;
+use crate::codec::checksum::Checksum;
+use crate::codec::decompress::{Compression, Limit, Lzma, LzmaFilter, Wrapper};
 use crate::error::{Error, Result};
 
 /// What the codecs of an array do, last codec first: the order of decoding.
@@ -25,14 +25,9 @@ pub struct Chain {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Inflate(Wrapper),
-    Zstd,
-    Bzip2,
-    Lz4,
-    Lzma(Lzma),
-    Blosc,
+    Decompress(Compression),
     Checksum {
-        sum: Sum,
+        sum: Checksum,
         at_start: bool,
     },
     Swap(usize),
@@ -44,14 +39,6 @@ enum Step {
     },
     VarItems,
     Shard(Box<Shard>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Sum {
-    Crc32,
-    Crc32c,
-    Adler32,
-    Fletcher32,
 }
 
 /// A decoded chunk.
@@ -145,22 +132,22 @@ fn real(config: &Value, key: &str) -> Option<f64> {
 
 /// A codec from bytes to bytes, or a filter over elements; `None` for other names.
 fn simple(name: &str, config: &Value) -> Result<Option<Step>> {
-    let checksum = |sum: Sum, start: bool| {
+    let checksum = |sum: Checksum, start: bool| {
         let at_start = text(config, "location").map_or(start, |l| l == "start");
         Step::Checksum { sum, at_start }
     };
     Ok(Some(match name {
-        "gzip" => Step::Inflate(Wrapper::Gzip),
-        "zlib" => Step::Inflate(Wrapper::Zlib),
-        "zstd" => Step::Zstd,
-        "bz2" => Step::Bzip2,
-        "lz4" => Step::Lz4,
-        "blosc" => Step::Blosc,
-        "lzma" => Step::Lzma(lzma(config)?),
-        "crc32" => checksum(Sum::Crc32, true),
-        "adler32" => checksum(Sum::Adler32, true),
-        "crc32c" => checksum(Sum::Crc32c, false),
-        "fletcher32" => Step::Checksum { sum: Sum::Fletcher32, at_start: false },
+        "gzip" => Step::Decompress(Compression::Deflate(Wrapper::Gzip)),
+        "zlib" => Step::Decompress(Compression::Deflate(Wrapper::Zlib)),
+        "zstd" => Step::Decompress(Compression::Zstd),
+        "bz2" => Step::Decompress(Compression::Bzip2),
+        "lz4" => Step::Decompress(Compression::Lz4Sized),
+        "blosc" => Step::Decompress(Compression::Blosc),
+        "lzma" => Step::Decompress(Compression::Lzma(lzma(config)?)),
+        "crc32" => checksum(Checksum::Crc32, true),
+        "adler32" => checksum(Checksum::Adler32, true),
+        "crc32c" => checksum(Checksum::Crc32c, false),
+        "fletcher32" => Step::Checksum { sum: Checksum::Fletcher32, at_start: false },
         "shuffle" => {
             let size = config.get("elementsize").map_or(Some(4), Value::as_u64).filter(|&n| n <= 1 << 16);
             Step::Filter(Filter::Shuffle(size.ok_or_else(|| Error::corrupt("the shuffle filter's elementsize is not a size"))? as usize))
@@ -390,13 +377,8 @@ impl Chain {
         let mut items = None;
         for step in &self.steps {
             bytes = match step {
-                Step::Inflate(wrapper) => unpack::inflate(&bytes, *wrapper, most)?,
-                Step::Zstd => unpack::zstd(&bytes, most)?,
-                Step::Bzip2 => shared::unbzip2(&bytes, most as usize)?,
-                Step::Lz4 => unpack::lz4(&bytes, most)?,
-                Step::Lzma(kind) => unpack::lzma(&bytes, kind, most)?,
-                Step::Blosc => shared::unblosc(&bytes, most as usize)?,
-                Step::Checksum { sum, at_start } => sum.check(bytes, *at_start)?,
+                Step::Decompress(compression) => compression.decode(&bytes, Limit::most(most as usize))?,
+                Step::Checksum { sum, at_start } => sum.strip(bytes, *at_start)?,
                 Step::Swap(unit) => {
                     dtype::swap(&mut bytes, *unit);
                     bytes
@@ -458,44 +440,4 @@ fn var_items(bytes: &[u8], shape: &Shape<'_>) -> Result<VarItems> {
         rest = tail;
     }
     Ok(items)
-}
-
-impl Sum {
-    fn of(self, bytes: &[u8]) -> u32 {
-        match self {
-            Sum::Crc32 => crc32fast::hash(bytes),
-            Sum::Crc32c => crc32c::crc32c(bytes),
-            Sum::Adler32 => {
-                let (mut a, mut b) = (1u32, 0u32);
-                for part in bytes.chunks(5552) {
-                    for byte in part {
-                        a += u32::from(*byte);
-                        b += a;
-                    }
-                    a %= 65521;
-                    b %= 65521;
-                }
-                b << 16 | a
-            }
-            Sum::Fletcher32 => shared::fletcher32(bytes),
-        }
-    }
-
-    fn check(self, mut bytes: Vec<u8>, at_start: bool) -> Result<Vec<u8>> {
-        let Some(rest) = bytes.len().checked_sub(4) else {
-            return Err(Error::corrupt(format!("{} bytes are too few for a checksum", bytes.len())));
-        };
-        let (data, stored) = if at_start { (&bytes[4..], &bytes[..4]) } else { (&bytes[..rest], &bytes[rest..]) };
-        let stored = u32::from_le_bytes([stored[0], stored[1], stored[2], stored[3]]);
-        let found = self.of(data);
-        if stored != found {
-            return Err(Error::corrupt(format!("the checksum of a chunk is {found:08x}, expected {stored:08x}")));
-        }
-        if at_start {
-            bytes.drain(..4);
-        } else {
-            bytes.truncate(rest);
-        }
-        Ok(bytes)
-    }
 }

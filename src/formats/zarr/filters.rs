@@ -211,7 +211,9 @@ impl Filter {
                         Err(Error::corrupt(format!("{} shuffled bytes do not make whole items", bytes.len())))
                     };
                 }
-                Ok(crate::codec::filters::unshuffle(&bytes, size))
+                let mut out = vec![0; bytes.len()];
+                crate::codec::shuffle::unshuffle(&bytes, size, &mut out);
+                Ok(out)
             }
         }
     }

@@ -36,7 +36,6 @@ mod shard;
 mod store;
 mod transpose;
 mod tree;
-mod unpack;
 mod write;
 mod zip_out;
 

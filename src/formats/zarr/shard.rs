@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use super::chain::{Chain, Decoded, Shape, Target, VarItems};
+use crate::codec::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::location::Blob;
 
@@ -87,11 +88,7 @@ impl Shard {
         }
         let mut index = blob.read_vec(if self.at_start { 0 } else { blob.len() - bytes }, bytes)?;
         if self.checksum {
-            let tail = index.split_off(index.len() - 4);
-            let (stored, found) = (u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]), crc32c::crc32c(&index));
-            if stored != found {
-                return Err(Error::corrupt(format!("the checksum of a shard's index is {found:08x}, expected {stored:08x}")));
-            }
+            index = Checksum::Crc32c.strip(index, false).map_err(|e| Error::corrupt(format!("the index of a shard: {e}")))?;
         }
         let word = |w: &[u8; 8]| if self.big { u64::from_be_bytes(*w) } else { u64::from_le_bytes(*w) };
         index

@@ -1,7 +1,6 @@
 //! Writing: chunks are encoded on the caller's threads and stored one object each; the metadata comes last.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -12,7 +11,7 @@ use super::layout::{Layout, Packer, Rules, check_path};
 use super::netcdf;
 use super::read::{scatter, step};
 use super::zip_out::ZipOut;
-use crate::codec::filters;
+use crate::codec::{blosc, compress, decompress::Wrapper};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, OutputDir};
@@ -477,32 +476,12 @@ fn text_bytes(items: &[&[u8]], height: u64) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-thread_local! {
-    static ZSTD: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
-}
-
 /// Compresses one chunk.
 fn pack(bytes: Cow<'_, [u8]>, packer: Packer, item: usize) -> Result<Cow<'_, [u8]>> {
-    let fail = |e: std::io::Error| Error::failed("cannot compress a chunk").because(e);
     Ok(Cow::Owned(match packer {
         Packer::Plain => return Ok(bytes),
-        Packer::Zstd(level) => ZSTD.with_borrow_mut(|kept| -> Result<Vec<u8>> {
-            if kept.as_ref().is_none_or(|(l, _)| *l != level) {
-                *kept = Some((level, zstd::bulk::Compressor::new(level).map_err(fail)?));
-            }
-            match kept {
-                Some((_, c)) => c.compress(&bytes).map_err(fail),
-                None => Err(Error::failed("cannot compress a chunk")),
-            }
-        })?,
-        Packer::Gzip(level) => {
-            let level = libdeflater::CompressionLvl::new(level).unwrap_or_default();
-            let mut compressor = libdeflater::Compressor::new(level);
-            let mut out = vec![0; compressor.gzip_compress_bound(bytes.len())];
-            let n = compressor.gzip_compress(&bytes, &mut out).map_err(|e| Error::failed("cannot compress a chunk").because(e))?;
-            out.truncate(n);
-            out
-        }
-        Packer::Blosc(level) => filters::blosc_lz4(&bytes, item, level)?,
+        Packer::Zstd(level) => compress::zstd(&bytes, level)?,
+        Packer::Gzip(level) => compress::deflate(&bytes, Wrapper::Gzip, level)?,
+        Packer::Blosc(level) => blosc::compress(&bytes, item, level)?,
     }))
 }

@@ -1,0 +1,72 @@
+//! Checksums.
+
+use crate::error::{Error, Result};
+
+/// A checksum of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// CRC-32 of zip and gzip.
+    Crc32,
+    /// CRC-32C (Castagnoli).
+    Crc32c,
+    /// Adler-32 of zlib.
+    Adler32,
+    /// HDF5's Fletcher-32 over big-endian words of 16 bits.
+    Fletcher32,
+}
+
+impl Checksum {
+    /// Of these bytes.
+    pub fn of(self, bytes: &[u8]) -> u32 {
+        match self {
+            Checksum::Crc32 => crc32fast::hash(bytes),
+            Checksum::Crc32c => crc32c::crc32c(bytes),
+            Checksum::Adler32 => libdeflater::adler32(bytes),
+            Checksum::Fletcher32 => fletcher32(bytes),
+        }
+    }
+
+    /// Compares the checksum that lies (little-endian) before or behind the bytes, and takes it away.
+    ///
+    /// # Errors
+    /// Corrupt where they differ, or where there is none.
+    pub fn strip(self, mut bytes: Vec<u8>, at_start: bool) -> Result<Vec<u8>> {
+        let (data, stored) = match at_start {
+            true => bytes.split_first_chunk::<4>().map(|(sum, data)| (data, sum)),
+            false => bytes.split_last_chunk::<4>(),
+        }
+        .ok_or_else(|| Error::corrupt(format!("{} bytes are too few for a checksum", bytes.len())))?;
+        let (stored, found) = (u32::from_le_bytes(*stored), self.of(data));
+        // Old HDF5 writers on big-endian machines swapped the bytes of both halves.
+        let swapped = ((found & 0x00FF_00FF) << 8) | ((found & 0xFF00_FF00) >> 8);
+        if stored != found && !(self == Checksum::Fletcher32 && stored == swapped) {
+            return Err(Error::corrupt(format!("the checksum of a chunk is {found:08x}, expected {stored:08x}")));
+        }
+        if at_start {
+            bytes.drain(..4);
+        } else {
+            bytes.truncate(bytes.len() - 4);
+        }
+        Ok(bytes)
+    }
+}
+
+fn fletcher32(bytes: &[u8]) -> u32 {
+    let fold = |sum: u32| (sum & 0xFFFF) + (sum >> 16);
+    let (mut a, mut b) = (0u32, 0u32);
+    let (words, tail) = bytes.as_chunks::<2>();
+    for block in words.chunks(360) {
+        for word in block {
+            a = a.wrapping_add(u32::from(u16::from_be_bytes(*word)));
+            b = b.wrapping_add(a);
+        }
+        (a, b) = (fold(a), fold(b));
+    }
+    if let [last] = tail {
+        a = a.wrapping_add(u32::from(*last) << 8);
+        b = b.wrapping_add(a);
+        (a, b) = (fold(a), fold(b));
+    }
+    (a, b) = (fold(a), fold(b));
+    (b << 16) | a
+}
