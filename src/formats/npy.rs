@@ -83,7 +83,7 @@ impl Format for Npy {
             None => npy_header::parse(&blob.read_vec(0, total)?)?,
         };
         let records = Records::new(&header, &at.stem())?;
-        check_length(&records, blob.len() - header.data_offset)?;
+        check_length(&records, header.data_offset, blob.len() - header.data_offset)?;
         let reader = NpyReader::new(records, blob, header.data_offset, options.memory_bytes);
         Ok(Box::new(NpySource::new(&header, Body::File(Arc::new(reader)))))
     }
@@ -116,16 +116,17 @@ impl Format for Npy {
 }
 
 /// Compares what the header promises with what is there.
-fn check_length(records: &Records, have: u64) -> Result<()> {
+fn check_length(records: &Records, start: u64, have: u64) -> Result<()> {
     match records.bytes {
         Some(want) if have < want => Err(Error::corrupt(format!("the header declares {want} bytes of values, the file has {have}"))),
-        Some(want) if have > want => Err(more_follows(have - want)),
+        Some(want) if have > want => Err(more_follows(start + want, &format!("{} extra", have - want))),
         _ => Ok(()),
     }
 }
 
-fn more_follows(bytes: u64) -> Error {
-    Error::refused(format!("{bytes} extra bytes follow the array"))
+/// Bytes behind the array: `extra` says how many.
+fn more_follows(end: u64, extra: &str) -> Error {
+    Error::refused(format!("the array ends at byte {end}, and {extra} bytes follow it"))
         .hint("if several arrays were saved to this file one after the other, save them with numpy.savez")
 }
 
@@ -136,6 +137,8 @@ struct NpySource {
     /// Fields of a record are read side by side, each record once.
     together: bool,
     row: u64,
+    /// Where the values begin.
+    data_offset: u64,
 }
 
 enum Body {
@@ -150,7 +153,7 @@ impl NpySource {
             Body::Stream { records, .. } => records.metas().to_vec(),
         };
         let plan = Plan { format: "npy", format_version: Some(header.version.clone()), arrays, ..Plan::default() };
-        NpySource { plan, body, wanted: Vec::new(), together: false, row: 0 }
+        NpySource { plan, body, wanted: Vec::new(), together: false, row: 0, data_offset: header.data_offset }
     }
 }
 
@@ -223,7 +226,8 @@ impl Source for NpySource {
     fn close(&mut self) -> Result<()> {
         match &mut self.body {
             Body::Stream { stream, records, row } if *row >= records.rows => {
-                expect_end(stream).map_err(|e| if e.kind() == crate::error::Kind::Corrupt { more_follows(1) } else { e })
+                let end = self.data_offset + records.bytes.unwrap_or(0);
+                expect_end(stream).map_err(|e| if e.kind() == crate::error::Kind::Corrupt { more_follows(end, "extra") } else { e })
             }
             _ => Ok(()),
         }

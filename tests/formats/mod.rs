@@ -23,3 +23,4 @@ mod store;
 mod store_support;
 mod txt;
 mod zarr;
+mod zarr_tree;

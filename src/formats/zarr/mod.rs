@@ -25,6 +25,7 @@
 //! grids that are not regular, storage transformers, raw bytes (`|V8`, `r64`), text of more than one dimension.
 
 mod chain;
+mod consolidate;
 mod dtype;
 mod filters;
 mod json;

@@ -8,7 +8,8 @@
 //! ```json
 //! {"_nc_npk": {"temp": {"types": {"_FillValue": "float32(1)"}, "lists": ["_FillValue"], "attributes": {"_Netcdf4Dimid": 0}}}}
 //! ```
-//! The empty name stands for the group itself.
+//! The empty name stands for the group itself; the root's may hold `order`, the paths of all arrays in their order of
+//! appearance, where the members of a group do not follow each other in it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -66,14 +67,19 @@ pub fn hide(attributes: &mut Attributes, netcdf: bool) -> Option<Value> {
     (!hidden.is_empty()).then_some(Value::Object(hidden))
 }
 
+/// The key of the order of appearance.
+pub const ORDER: &str = "order";
+
 /// Undoes [`hide`] in all groups and arrays.
 pub fn restore(tree: &mut Tree) {
     let mut all: Vec<(String, Value)> = Vec::new();
+    let mut order: Option<Value> = None;
     for (path, attributes) in &mut tree.groups {
         let Some(Value::Object(hidden)) = attributes.shift_remove(HIDDEN) else { continue };
         for (name, hidden) in hidden {
             if name.is_empty() {
                 show(attributes, &hidden);
+                order = if path.is_empty() { hidden.get(ORDER).cloned() } else { order };
             } else {
                 all.push((if path.is_empty() { name } else { format!("{path}/{name}") }, hidden));
             }
@@ -85,6 +91,11 @@ pub fn restore(tree: &mut Tree) {
         if let Some(hidden) = hidden.get(path) {
             show(&mut info.attributes, hidden);
         }
+    }
+    if let Some(order) = order.as_ref().and_then(Value::as_array) {
+        let places: std::collections::HashMap<&str, usize> =
+            order.iter().enumerate().filter_map(|(i, path)| Some((path.as_str()?, i))).collect();
+        tree.arrays.sort_by_key(|(path, _)| places.get(path.as_str()).copied().unwrap_or(usize::MAX));
     }
 }
 

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
-
-use super::layout::{Layout, Packer, Rules, check_path};
+use super::layout::{Layout, Packer, Rules};
 use super::netcdf;
 use super::read::{scatter, step};
 use super::zip_out::ZipOut;
@@ -15,7 +13,7 @@ use crate::codec::{blosc, compress, decompress::Wrapper};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, OutputDir};
-use crate::model::{Attributes, Chunk, Plan, Values};
+use crate::model::{Chunk, Plan, Values};
 use crate::sidecar::Marks;
 
 /// The layouts of all arrays.
@@ -58,17 +56,17 @@ pub fn layouts(plan: &Plan, options: &WriteOptions) -> (Vec<Layout>, Vec<Error>)
     (all, errors)
 }
 
-enum Out {
+pub(super) enum Out {
     Dir(Box<dyn OutputDir>),
     Zip(Mutex<ZipOut>),
 }
 
-struct Writer {
-    out: Out,
-    layouts: Vec<Layout>,
+pub(super) struct Writer {
+    pub(super) out: Out,
+    pub(super) layouts: Vec<Layout>,
     pending: Mutex<HashMap<(usize, u64), Pending>>,
-    bytes: AtomicU64,
-    files: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) files: AtomicU64,
 }
 
 /// Rows of an object that came in parts.
@@ -318,7 +316,7 @@ impl Writer {
         self.store(&layout.key(&[k]), &encoded)
     }
 
-    fn store(&self, key: &str, bytes: &[u8]) -> Result<()> {
+    pub(super) fn store(&self, key: &str, bytes: &[u8]) -> Result<()> {
         use std::io::Write;
         self.bytes.fetch_add(bytes.len() as u64, Relaxed);
         self.files.fetch_add(1, Relaxed);
@@ -330,108 +328,6 @@ impl Writer {
             }
             Out::Zip(zip) => zip.lock().unwrap_or_else(|e| e.into_inner()).add(key, bytes),
         }
-    }
-
-    /// Puts what xarray is not shown of groups and arrays into an attribute of their group.
-    fn hide(&self, end: &Plan, root: &mut Attributes, groups: &mut BTreeMap<String, Attributes>) {
-        let is_netcdf = netcdf::is_netcdf(end);
-        let mut hidden: BTreeMap<&str, Attributes> = BTreeMap::new();
-        for layout in &self.layouts {
-            if let Some(of_array) = &layout.hidden {
-                let (group, name) = layout.path.rsplit_once('/').unwrap_or(("", &layout.path));
-                hidden.entry(group).or_default().insert(name.into(), of_array.clone());
-            }
-        }
-        for (path, attributes) in std::iter::once(("", root)).chain(groups.iter_mut().map(|(p, a)| (p.as_str(), a))) {
-            let mut all = hidden.remove(path).unwrap_or_default();
-            if let Some(own) = netcdf::hide(attributes, is_netcdf) {
-                all.insert(String::new(), own);
-            }
-            if !all.is_empty() {
-                attributes.insert(netcdf::HIDDEN.into(), Value::Object(all));
-            }
-        }
-    }
-
-    /// Writes the metadata, the root's last.
-    fn commit(self, end: &Plan, options: &WriteOptions) -> Result<Summary> {
-        let version = options.zarr_format.unwrap_or(3);
-        let mut notes = Vec::new();
-        let mut groups: BTreeMap<String, Attributes> = BTreeMap::new();
-        if !options.no_metadata {
-            for (path, attributes) in &end.groups {
-                let taken = |p: &str| self.layouts.iter().any(|l| l.path == p);
-                if check_path(path).is_err() || taken(path) || path.match_indices('/').any(|(i, _)| taken(&path[..i])) {
-                    notes.push(format!("the attributes of the group {path} are left out: a Zarr group cannot have this name here"));
-                } else {
-                    groups.insert(path.clone(), attributes.clone());
-                }
-            }
-        }
-        let parents: Vec<String> = self.layouts.iter().map(|l| l.path.clone()).chain(groups.keys().cloned()).collect();
-        for path in parents {
-            for (i, _) in path.match_indices('/') {
-                groups.entry(path[..i].to_string()).or_default();
-            }
-        }
-        let mut root = options.attributes(end);
-        self.hide(end, &mut root, &mut groups);
-        let text = |v: &Value| serde_json::to_vec_pretty(v).map_err(|e| Error::failed("cannot write the metadata").because(e));
-        let mut all = serde_json::Map::new();
-        let mut last: Vec<(&str, Vec<u8>)> = Vec::new();
-        let group_of = |attributes: &Attributes| json!({"zarr_format": 3, "node_type": "group", "attributes": attributes});
-        let v2_group = json!({"zarr_format": 2});
-        for (path, attributes) in &groups {
-            if version == 3 {
-                let doc = group_of(attributes);
-                self.store(&format!("{path}/zarr.json"), &text(&doc)?)?;
-                all.insert(path.clone(), doc);
-                continue;
-            }
-            self.store(&format!("{path}/.zgroup"), &text(&v2_group)?)?;
-            all.insert(format!("{path}/.zgroup"), v2_group.clone());
-            if !attributes.is_empty() {
-                let doc = Value::Object(attributes.clone());
-                self.store(&format!("{path}/.zattrs"), &text(&doc)?)?;
-                all.insert(format!("{path}/.zattrs"), doc);
-            }
-        }
-        for layout in &self.layouts {
-            for (name, doc) in layout.documents() {
-                self.store(&format!("{}/{name}", layout.path), &text(&doc)?)?;
-                all.insert(if version == 3 { layout.path.clone() } else { format!("{}/{name}", layout.path) }, doc);
-            }
-        }
-        if version == 3 {
-            let mut doc = group_of(&root);
-            if let Some(doc) = doc.as_object_mut() {
-                doc.insert("consolidated_metadata".into(), json!({"kind": "inline", "must_understand": false, "metadata": all}));
-            }
-            last.push(("zarr.json", text(&doc)?));
-        } else {
-            if !root.is_empty() {
-                let doc = Value::Object(root);
-                last.push((".zattrs", text(&doc)?));
-                all.insert(".zattrs".into(), doc);
-            }
-            all.insert(".zgroup".into(), v2_group.clone());
-            last.push((".zgroup", text(&v2_group)?));
-            last.push((".zmetadata", text(&json!({"zarr_consolidated_format": 1, "metadata": all}))?));
-        }
-        let bytes = self.bytes.into_inner() + last.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
-        let files = self.files.into_inner() + last.len() as u64;
-        match self.out {
-            Out::Dir(dir) => dir.commit(&last.iter().map(|(n, b)| (*n, b.as_slice())).collect::<Vec<_>>())?,
-            Out::Zip(zip) => {
-                let mut zip = zip.into_inner().unwrap_or_else(|e| e.into_inner());
-                for (name, bytes) in &last {
-                    zip.add(name, bytes)?;
-                }
-                let bytes = zip.finish()?;
-                return Ok(Summary { bytes, files: 1, notes });
-            }
-        }
-        Ok(Summary { bytes, files, notes })
     }
 }
 
