@@ -6,6 +6,7 @@ pub mod checksum;
 pub mod compress;
 pub mod decompress;
 pub mod foreign;
+pub mod json_float;
 pub mod layout;
 pub mod lzf;
 pub mod names;

@@ -23,4 +23,5 @@ mod store;
 mod store_support;
 mod txt;
 mod zarr;
+mod zarr_floats;
 mod zarr_tree;

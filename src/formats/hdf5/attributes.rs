@@ -14,7 +14,7 @@
 //! | `null:…` before a type | an empty dataspace; the value is null |
 //! | `…(2,3)`, `…()` | the shape: `()` is one value |
 //!
-//! NaN and infinities are text (`"NaN"`, `"Infinity"`, `"-Infinity"`), as in Zarr.
+//! NaN and infinities are text, as in Zarr (see [`json_float`]).
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -25,6 +25,7 @@ use super::c::{self, Id};
 use super::ffi;
 use super::heap::Heaps;
 use super::types::{self, Kind};
+use crate::codec::json_float;
 use crate::error::Result;
 use crate::model::{Attributes, Dtype, checked_product};
 
@@ -204,28 +205,15 @@ fn strings(texts: Vec<Vec<u8>>) -> (Vec<Value>, bool) {
     }
 }
 
-fn float(v: f64) -> Value {
-    match serde_json::Number::from_f64(v) {
-        Some(n) => Value::Number(n),
-        None if v.is_nan() => "NaN".into(),
-        None if v > 0.0 => "Infinity".into(),
-        None => "-Infinity".into(),
-    }
-}
-
 /// Little-endian values of the model as JSON.
 pub(super) fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<Value> {
     fn real(dtype: Dtype, b: &[u8]) -> Value {
         match (dtype, b) {
             (Dtype::Bool, b) => (b[0] != 0).into(),
-            (Dtype::F16, b) => float(f64::from(half::f16::from_le_bytes([b[0], b[1]]))),
-            (Dtype::Bf16, b) => float(f64::from(half::bf16::from_le_bytes([b[0], b[1]]))),
-            (Dtype::F32, b) => float(f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-            (Dtype::F64, b) => float(f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
-            (d, b) => {
+            (d, b) => json_float::to_json(d, b).unwrap_or_else(|| {
                 let signed = matches!(d, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
                 types::int_json(&Kind::Int { bytes: b.len(), big: false, signed, first: 0, bits: 8 * b.len() as u32 }, b)
-            }
+            }),
         }
     }
     let n = dtype.item_bytes() as usize;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::attributes::{ENUM, NULL, TYPES};
 use super::c::{self, Id};
 use super::ffi::{self, Hid};
+use crate::codec::json_float;
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical};
 
@@ -129,7 +130,7 @@ pub(super) fn fill_type(attributes: &mut Attributes, meta: &ArrayMeta) {
     const FILL: &str = "_FillValue";
     let specs = attributes.get(TYPES).and_then(Value::as_object);
     let told = specs.is_some_and(|s| s.contains_key(FILL));
-    let value = attributes.get(FILL).filter(|v| real(v).is_some());
+    let value = attributes.get(FILL).filter(|v| json_float::from_json(v, Dtype::F64).is_some());
     if told || value.is_none() || !meta.logical.is_plain() || meta.dtype.is_complex() {
         return;
     }
@@ -177,24 +178,12 @@ fn leaves<'a>(value: &'a Value, depth: usize, out: &mut Vec<&'a Value>) {
     }
 }
 
-fn real(v: &Value) -> Option<f64> {
-    match v {
-        Value::String(s) if s == "NaN" => Some(f64::NAN),
-        Value::String(s) if s == "Infinity" => Some(f64::INFINITY),
-        Value::String(s) if s == "-Infinity" => Some(f64::NEG_INFINITY),
-        other => other.as_f64(),
-    }
-}
-
 /// A number in the bytes of a dtype; `None` where it does not fit.
 fn number(v: &Value, dtype: Dtype) -> Option<Vec<u8>> {
     let n = dtype.item_bytes() as usize;
     Some(match dtype {
         Dtype::Bool => vec![u8::from(v.as_bool()?)],
-        Dtype::F64 => real(v)?.to_le_bytes().to_vec(),
-        Dtype::F32 => (real(v)? as f32).to_le_bytes().to_vec(),
-        Dtype::F16 => half::f16::from_f64(real(v)?).to_le_bytes().to_vec(),
-        Dtype::Bf16 => half::bf16::from_f64(real(v)?).to_le_bytes().to_vec(),
+        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16 => json_float::from_json(v, dtype)?,
         Dtype::C32 | Dtype::C64 | Dtype::C128 => {
             let part = match dtype {
                 Dtype::C32 => Dtype::F16,

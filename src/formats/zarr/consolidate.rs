@@ -61,12 +61,32 @@ impl Writer {
         groups
     }
 
+    /// A note on attributes that JSON has no numbers for.
+    fn without_numbers(&self, end: &Plan, options: &WriteOptions) -> Option<String> {
+        if options.no_metadata {
+            return None;
+        }
+        let groups = std::iter::once(("the root", &end.attributes)).chain(end.groups.iter().map(|(path, a)| (path.as_str(), a)));
+        let arrays = end.arrays.iter().map(|a| (a.name.as_str(), &a.details.attributes, Some(a.dtype)));
+        let all: Vec<(&str, &str)> = groups
+            .map(|(path, attributes)| (path, attributes, None))
+            .chain(arrays)
+            .filter_map(|(path, attributes, dtype)| Some((netcdf::first_without_number(attributes, dtype)?, path)))
+            .collect();
+        let (name, path) = all.first()?;
+        Some(format!(
+            "attributes of {} nodes are NaN or infinite (the first: {name} of {path}): JSON has no such numbers, they are written as text",
+            all.len()
+        ))
+    }
+
     /// Writes the metadata, the root's last.
     pub(super) fn commit(self, end: &Plan, options: &WriteOptions) -> Result<Summary> {
         let version = options.zarr_format.unwrap_or(3);
         let mut notes = Vec::new();
         let mut groups = self.groups(end, options, &mut notes);
         let mut root = options.attributes(end);
+        notes.extend(self.without_numbers(end, options));
         let paths: Vec<&str> = self.layouts.iter().map(|l| l.path.as_str()).collect();
         let names: Vec<String> = groups.keys().cloned().collect();
         let nodes = depth_first(&paths, names.iter().map(String::as_str));

@@ -1,9 +1,9 @@
 //! Element types and fill values of both Zarr versions.
 
 use base64::Engine;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
-use crate::codec::numpy_types;
+use crate::codec::{json_float, numpy_types};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Logical, TimeUnit};
 
@@ -243,7 +243,8 @@ fn nested_v3(value: &Value, depth: usize) -> Result<Element> {
 /// Corrupt, where the value is none of the type.
 pub fn fill(element: &Element, value: &Value) -> Result<Vec<u8>> {
     let wrong = || Error::corrupt(format!("the fill value {value} is not of the array's type"));
-    let is_zero = value.is_null() || value.as_f64() == Some(0.0) || *value == Value::Bool(false);
+    // The sign of -0.0 counts.
+    let is_zero = value.is_null() || value.as_f64().is_some_and(|f| f.to_bits() == 0) || *value == Value::Bool(false);
     match element {
         Element::Text => match value {
             Value::String(s) => Ok(s.clone().into_bytes()),
@@ -354,38 +355,37 @@ fn integer(value: &Value) -> Option<i128> {
 }
 
 fn float(value: &Value, size: usize, dtype: Option<Dtype>) -> Option<Vec<u8>> {
-    let n: f64 = match value {
-        Value::Number(n) => n.to_string().parse().ok()?,
-        Value::String(s) => match s.as_str() {
-            "NaN" => f64::NAN,
-            "Infinity" => f64::INFINITY,
-            "-Infinity" => f64::NEG_INFINITY,
-            hex if hex.starts_with("0x") => {
-                let bits = u64::from_str_radix(&hex[2..], 16).ok()?;
-                let bytes = bits.to_le_bytes();
-                return bytes[size.min(8)..].iter().all(|b| *b == 0).then(|| bytes[..size.min(8)].to_vec());
-            }
-            other => other.parse().ok()?,
-        },
-        _ => return None,
+    let known = match (size, dtype) {
+        (_, Some(dtype)) => dtype,
+        (2, None) => Dtype::F16,
+        (4, None) => Dtype::F32,
+        _ => Dtype::F64,
     };
-    Some(match (size, dtype) {
-        (8, _) => n.to_le_bytes().to_vec(),
-        (4, _) => (n as f32).to_le_bytes().to_vec(),
-        (2, Some(Dtype::Bf16)) => half::bf16::from_f64(n).to_le_bytes().to_vec(),
-        (2, _) => half::f16::from_f64(n).to_le_bytes().to_vec(),
-        // float8: zero, NaN, and one as the values in use.
-        (1, Some(d)) => vec![match (d, n) {
-            (Dtype::F8E8m0, 1.0) => 127,
-            (_, 0.0) if d != Dtype::F8E8m0 => 0,
-            (Dtype::F8E4m3, n) if n.is_nan() => 0x7F,
-            (Dtype::F8E5m2, n) if n.is_nan() => 0x7E,
-            (Dtype::F8E8m0, n) if n.is_nan() => 0xFF,
-            (Dtype::F8E4m3Fnuz | Dtype::F8E5m2Fnuz, n) if n.is_nan() => 0x80,
-            _ => return None,
-        }],
+    if !known.is_float8() {
+        // Some writers give numbers as text.
+        let number = || Some(Value::Number(Number::from_f64(value.as_str()?.parse().ok()?)?));
+        return json_float::from_json(value, known).or_else(|| json_float::from_json(&number()?, known));
+    }
+    let hex = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    if let Some(hex) = hex {
+        return u8::from_str_radix(hex, 16).ok().map(|bits| vec![bits]);
+    }
+    let n = f64::from_le_bytes(json_float::from_json(value, Dtype::F64)?.try_into().ok()?);
+    let has_negative_zero = matches!(known, Dtype::F8E4m3 | Dtype::F8E5m2);
+    // Zero, NaN, and one as the values in use.
+    Some(vec![match (known, n) {
+        (Dtype::F8E8m0, 1.0) => 127,
+        (Dtype::F8E8m0, n) if n.is_nan() => 0xFF,
+        (Dtype::F8E8m0, _) => return None,
+        (_, 0.0) if n.is_sign_positive() => 0,
+        (_, 0.0) if has_negative_zero => 0x80,
+        (Dtype::F8E4m3, n) if n.is_nan() => 0x7F,
+        (Dtype::F8E5m2, n) if n.is_nan() => 0x7E,
+        (Dtype::F8E5m2, f64::INFINITY) => 0x7C,
+        (Dtype::F8E5m2, f64::NEG_INFINITY) => 0xFC,
+        (Dtype::F8E4m3Fnuz | Dtype::F8E5m2Fnuz, n) if n.is_nan() => 0x80,
         _ => return None,
-    })
+    }])
 }
 
 /// Turns the bytes of every `unit` around.

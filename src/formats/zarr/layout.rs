@@ -174,7 +174,10 @@ impl Layout {
                 .hint("give a --chunk-shape that divides it"));
         }
         let mut attributes = rules.marks.attributes(meta, options.no_metadata);
-        let hidden = netcdf::hide(&mut attributes, rules.netcdf);
+        let mut hidden = netcdf::hide(&mut attributes, rules.netcdf);
+        if version == 2 {
+            netcdf::keep_nan(&mut attributes, &mut hidden, meta.dtype);
+        }
         Ok(Layout {
             path: meta.name.clone(),
             shape,

@@ -1,6 +1,8 @@
 //! Attributes as xarray and netCDF expect them in Zarr, and back.
 //!
 //! - `_FillValue`: in v2 it is the array's `fill_value`; in v3 an attribute, of a float as the base64 of its float64.
+//! - NaN and infinities in other attributes are text, since JSON has no such numbers (zarr-python writes bare words, which
+//!   make a document unreadable for others); their types say that they are numbers.
 //! - netCDF keeps numbers as lists of one; in Zarr they are plain numbers.
 //! - What only HDF5 needs (the types of attributes, the marks of dimension scales) goes into one attribute of the group,
 //!   [`HIDDEN`]: xarray shows no attributes of groups that begin with `_nc`.
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::node::{DIMENSIONS, Info};
 use super::tree::Tree;
+use crate::codec::json_float;
 use crate::model::{Attributes, Dtype, Plan};
 
 /// The attribute of a group that keeps what xarray is not shown.
@@ -24,7 +27,7 @@ pub const HIDDEN: &str = "_nc_npk";
 /// The value for missing elements.
 pub const FILL: &str = "_FillValue";
 /// The types of attributes as HDF5 has them.
-const TYPES: &str = "hdf5:types";
+pub const TYPES: &str = "hdf5:types";
 /// What makes a dataset of HDF5 a dimension of netCDF.
 const SCALE: [&str; 2] = ["CLASS", "NAME"];
 const NETCDF: [&str; 2] = ["_Netcdf4Dimid", "_Netcdf4Coordinates"];
@@ -105,6 +108,11 @@ fn show(attributes: &mut Attributes, hidden: &Value) {
             attributes.insert(name.clone(), value.clone());
         }
     }
+    if let (Some(bits), Some(fill)) = (hidden.get("fill"), attributes.get_mut(FILL))
+        && fill.as_str() == Some("NaN")
+    {
+        *fill = bits.clone();
+    }
     for name in hidden.get("lists").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         if let Some(value) = attributes.get_mut(name).filter(|v| !v.is_array()) {
             *value = json!([value.take()]);
@@ -115,20 +123,57 @@ fn show(attributes: &mut Attributes, hidden: &Value) {
     }
 }
 
-/// A float, or the text for what JSON lacks.
-fn float(value: &Value) -> Option<f64> {
-    match value.as_str() {
-        Some("NaN") => Some(f64::NAN),
-        Some("Infinity") => Some(f64::INFINITY),
-        Some("-Infinity") => Some(f64::NEG_INFINITY),
-        Some(_) => None,
-        None => value.as_f64(),
+/// The type that a `_FillValue` of an array of floats is kept in: the array's, or that of the parts of complex numbers.
+fn float_of(dtype: Dtype) -> Option<Dtype> {
+    match dtype {
+        Dtype::C64 => Some(Dtype::F32),
+        Dtype::C128 => Some(Dtype::F64),
+        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 => Some(dtype),
+        _ => None,
     }
+}
+
+/// Bits of the exponent and of the mantissa.
+fn layout_of(dtype: Dtype) -> (u32, u32) {
+    match dtype {
+        Dtype::F16 => (5, 10),
+        Dtype::Bf16 => (8, 7),
+        Dtype::F32 => (8, 23),
+        _ => (11, 52),
+    }
+}
+
+/// A NaN of a smaller type as a float64 with the same sign and payload.
+fn widened_nan(bits: u64, dtype: Dtype) -> u64 {
+    let (exponent, mantissa) = layout_of(dtype);
+    let sign = bits >> (exponent + mantissa) & 1;
+    sign << 63 | 0x7ff << 52 | (bits & ((1 << mantissa) - 1)) << (52 - mantissa)
+}
+
+/// Undoes [`widened_nan`]; `None` where the payload does not fit.
+fn narrowed_nan(bits: u64, dtype: Dtype) -> Option<u64> {
+    let (exponent, mantissa) = layout_of(dtype);
+    let payload = bits & ((1 << 52) - 1);
+    let kept = payload >> (52 - mantissa);
+    let fits = kept != 0 && kept << (52 - mantissa) == payload;
+    fits.then(|| bits >> 63 << (exponent + mantissa) | ((1 << exponent) - 1) << mantissa | kept)
 }
 
 /// `_FillValue` as xarray keeps it in v3; what it cannot be stays as it is.
 pub fn encode_fill(value: &Value, dtype: Dtype) -> Value {
-    let encoded = |v: &Value| float(v).map(|v| Value::from(BASE64.encode(v.to_le_bytes())));
+    let Some(part) = float_of(dtype) else { return value.clone() };
+    let encoded = |v: &Value| -> Option<Value> {
+        let mut bits = json_float::from_json(v, part)?;
+        let is_hex = v.as_str().is_some_and(|text| text.starts_with("0x"));
+        let wide = if is_hex {
+            bits.resize(8, 0);
+            let bits = u64::from_le_bytes(bits.try_into().ok()?);
+            widened_nan(bits, part).to_le_bytes().to_vec()
+        } else {
+            json_float::from_json(v, Dtype::F64)?
+        };
+        Some(BASE64.encode(wide).into())
+    };
     let made = match value {
         Value::Array(parts) if dtype.is_complex() && parts.len() == 2 => {
             parts.iter().map(encoded).collect::<Option<Vec<_>>>().map(Value::Array)
@@ -141,28 +186,55 @@ pub fn encode_fill(value: &Value, dtype: Dtype) -> Value {
 
 /// Undoes [`encode_fill`].
 fn decode_fill(info: &mut Info) {
-    let is_float = info.stored.starts_with("float") || info.stored == "bfloat16";
+    let dtype = Dtype::ALL.into_iter().find(|d| d.name() == info.stored);
+    let Some(part) = dtype.and_then(float_of) else { return };
     let Some(value) = info.attributes.get_mut(FILL) else { return };
     let decoded = |v: &Value| -> Option<Value> {
         let bytes: [u8; 8] = BASE64.decode(v.as_str()?).ok()?.try_into().ok()?;
-        let number = f64::from_le_bytes(bytes);
-        Some(match serde_json::Number::from_f64(number) {
-            Some(number) => number.into(),
-            None if number.is_nan() => "NaN".into(),
-            None if number > 0.0 => "Infinity".into(),
-            None => "-Infinity".into(),
-        })
+        let wide = f64::from_le_bytes(bytes);
+        match narrowed_nan(wide.to_bits(), part) {
+            Some(bits) if wide.is_nan() => json_float::to_json(part, &bits.to_le_bytes()[..part.item_bytes() as usize]),
+            _ => json_float::to_json(Dtype::F64, &bytes),
+        }
     };
     let made = match &*value {
-        Value::Array(parts) if info.stored.starts_with("complex") && parts.len() == 2 => {
+        Value::Array(parts) if dtype.is_some_and(Dtype::is_complex) && parts.len() == 2 => {
             parts.iter().map(decoded).collect::<Option<Vec<_>>>().map(Value::Array)
         }
-        real if is_float => decoded(real),
+        real if dtype == Some(part) => decoded(real),
         _ => None,
     };
     if let Some(made) = made {
         *value = made;
     }
+}
+
+/// Keeps the bits of a NaN that the `fill_value` of a v2 array cannot say: there it is `NaN`.
+pub fn keep_nan(attributes: &mut Attributes, hidden: &mut Option<Value>, dtype: Dtype) {
+    let Some(fill) = attributes.get_mut(FILL) else { return };
+    let is_hex = fill.as_str().is_some_and(|text| text.starts_with("0x"));
+    if is_hex && float_of(dtype) == Some(dtype) && json_float::from_json(fill, dtype).is_some() {
+        let bits = std::mem::replace(fill, "NaN".into());
+        if let Value::Object(hidden) = hidden.get_or_insert_with(|| json!({})) {
+            hidden.insert("fill".into(), bits);
+        }
+    }
+}
+
+/// The first attribute that is a number (as its type says) and that JSON has no number for.
+pub fn first_without_number<'a>(attributes: &'a Attributes, dtype: Option<Dtype>) -> Option<&'a str> {
+    let types = attributes.get(TYPES)?.as_object()?;
+    let is_float =
+        |name: &str| types.get(name).and_then(Value::as_str).is_some_and(|spec| spec.starts_with("float") || spec.starts_with("complex"));
+    fn has_text(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter().any(has_text),
+            other => other.is_string(),
+        }
+    }
+    // The fill value of an array of floats is written as xarray reads it.
+    let is_fill = |name: &str| name == FILL && dtype.and_then(float_of).is_some();
+    attributes.iter().find(|(name, value)| !is_fill(name) && is_float(name) && has_text(value)).map(|(name, _)| name.as_str())
 }
 
 /// `_FillValue` as the `fill_value` of a v2 array; `None` where it cannot be one.
@@ -174,13 +246,13 @@ pub fn v2_fill(value: &Value, dtype: Dtype) -> Option<Value> {
         let (low, high) = if signed { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) } else { (0, (1i128 << bits) - 1) };
         return (low..=high).contains(&wide).then(|| value.clone());
     }
-    (dtype.is_float() && float(value).is_some()).then(|| value.clone())
+    (float_of(dtype) == Some(dtype) && json_float::from_json(value, dtype).is_some()).then(|| value.clone())
 }
 
 /// What the `fill_value` of a v2 array means to xarray, which knows it by the names of dimensions.
 pub fn v2_attribute(meta: &Value, attributes: &mut Attributes) {
     let number = meta.get("dtype").and_then(Value::as_str).is_some_and(|d| matches!(d.as_bytes(), [_, b'f' | b'i' | b'u', ..]));
-    let fill = meta.get("fill_value").filter(|v| float(v).is_some());
+    let fill = meta.get("fill_value").filter(|v| json_float::from_json(v, Dtype::F64).is_some());
     if let Some(fill) = fill
         && number
         && attributes.contains_key(DIMENSIONS)

@@ -91,7 +91,7 @@ fn object(value: Option<&Value>) -> Attributes {
 impl Walk<'_> {
     fn document(&self, path: &str, name: &str) -> Result<Option<Value>> {
         match self.store.get(&join(path, name), self.memory_bytes)? {
-            Some(bytes) => json::parse(&bytes, self.memory_bytes).map(Some),
+            Some(bytes) => json::parse(&bytes, name == ".zattrs", self.memory_bytes).map(Some),
             None => Ok(None),
         }
     }
