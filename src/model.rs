@@ -4,11 +4,16 @@
 //! `scalar` set. Sizes are `u64` and checked; nothing is allocated from a header before it was compared with the file.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use indexmap::IndexMap;
 
 use crate::error::{Error, Result};
+
+mod common_rows;
+
+pub use common_rows::CommonRows;
 
 /// Bytes of a chunk: reference counted, sliced without a copy, from a `Vec` of any plain type without a copy.
 pub use arrow::buffer::Buffer as Buf;
@@ -652,7 +657,15 @@ pub enum Form {
 }
 
 impl Plan {
-    /// The index of the array of this name.
+    /// The index of each array by its name: for more than one question.
+    pub fn positions(&self) -> HashMap<&str, usize> {
+        let mut positions = HashMap::with_capacity(self.arrays.len());
+        for (i, array) in self.arrays.iter().enumerate() {
+            positions.entry(array.name.as_str()).or_insert(i);
+        }
+        positions
+    }
+    /// The index of the array of this name. Of many names, [`Plan::positions`] knows all in one pass.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.arrays.iter().position(|a| a.name == name)
     }

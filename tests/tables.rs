@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::{Scratch, at, inspect, npk, npk_any, npk_fails, python};
+use npk::model::CommonRows;
+
+use crate::support::{Scratch, at, inspect, npk, npk_any, npk_fails, npk_peak, python};
 
 fn write(scratch: &Scratch, name: &str, text: &str) -> String {
     std::fs::write(scratch.join(name), text).unwrap();
@@ -222,4 +224,66 @@ fn columns_without_a_header_are_named_where_names_are_needed() {
     assert_eq!(std::fs::read_to_string(&text).unwrap(), "1.0,2.5\n3.0,4.5\n");
     npk(&["convert", &store, &text, "-f", "--header", "yes"]);
     assert_eq!(std::fs::read_to_string(&text).unwrap(), "col0,col1\n1.0,2.5\n3.0,4.5\n");
+}
+
+/// Every column was once read together with all the others, for each of them.
+#[test]
+fn the_memory_for_thousands_of_columns_grows_with_their_number() {
+    let s = Scratch::new();
+    let code = "import pyarrow as pa, pyarrow.parquet as pq\n\
+                flat = {f'c{i}': [i, i + 1] for i in range(4000)}\n\
+                pq.write_table(pa.table(flat), 'flat.parquet')\n\
+                pq.write_table(pa.table({'s': [flat | {'c0': i} for i in range(2)]}), 'struct.parquet')";
+    python(s.path(), code);
+    for file in ["flat.parquet", "struct.parquet"] {
+        let (code, told, peak) = npk_peak(&["list", "-l", &at(&s, file)]);
+        assert_eq!(code, 0, "{told}");
+        assert!(peak < 256 << 20, "{file}: {peak} bytes");
+    }
+}
+
+#[test]
+fn many_columns_come_back_from_every_table_format() {
+    let s = Scratch::new();
+    let code = "import pyarrow as pa, pyarrow.parquet as pq\n\
+                n = 600\n\
+                many = {f'c{i}': pa.array([i, None, i + 2]) if i % 3 else pa.array([f't{i}', '', None]) for i in range(n)}\n\
+                many['s'] = pa.array([{f'f{i}': i + k for i in range(n)} for k in range(3)])\n\
+                many['dict'] = pa.array(['a', 'b', 'a']).dictionary_encode()\n\
+                pq.write_table(pa.table(many), 'many.parquet', row_group_size=2)\n\
+                plain = pa.table({f'c{i}': [i, i + 1, -i] for i in range(n)})\n\
+                pq.write_table(plain, 'plain.parquet')";
+    python(s.path(), code);
+    for (name, layout) in [("many", "columns"), ("plain", "matrix"), ("plain", "columns")] {
+        let (from, store) = (at(&s, &format!("{name}.parquet")), at(&s, "store.npk"));
+        npk(&["convert", "-q", "-f", "--layout", layout, &from, &store]);
+        for ending in ["feather", "parquet"] {
+            npk(&["convert", "-q", "-f", &store, &at(&s, &format!("back.{ending}"))]);
+        }
+        npk(&["convert", "-q", "-f", &at(&s, "back.feather"), &at(&s, "again.parquet")]);
+        let code = "import pyarrow.feather as pf, pyarrow.parquet as pq\n\
+                    from sys import argv\n\
+                    one = pq.read_table(NAME)\n\
+                    for back in (pq.read_table('back.parquet'), pf.read_table('back.feather'), pq.read_table('again.parquet')):\n\
+                    \x20   assert back.schema.equals(one.schema) and back.equals(one), NAME";
+        python(s.path(), &code.replace("NAME", &format!("'{name}.parquet'")));
+    }
+}
+
+#[test]
+fn the_rows_of_all_columns_are_known_as_if_each_was_looked_at() {
+    let (mut common, mut rows) = (CommonRows::new(3), [0u64; 3]);
+    for step in 0..500u64 {
+        let (column, more) = ((step * 7 + step / 5) as usize % 3, step % 4);
+        let before = *rows.iter().min().unwrap();
+        rows[column] += more;
+        let least = *rows.iter().min().unwrap();
+        assert_eq!((common.add(column, more), common.all()), (least > before, least), "step {step}");
+        if step % 11 == 0 {
+            let taken = least.min(step % 3);
+            rows.iter_mut().for_each(|n| *n -= taken);
+            common.take(taken);
+            assert_eq!(common.all(), least - taken);
+        }
+    }
 }

@@ -174,10 +174,10 @@ pub fn fit_stage(plan: Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Box<
     let inputs = plan.arrays.len();
     let stages: Vec<Box<dyn Stage>> = match fitting.flats {
         None if fitting.same => Vec::new(),
-        None => vec![Box::new(ViewStage::new(inputs, fitting.out, fitting.made)?)],
+        None => vec![Box::new(ViewStage::new(inputs, fitting.out, fitting.made))],
         Some(flats) => {
             let flat = FlatStage::new(&fitting.middle.arrays, flats, fitting.out);
-            vec![Box::new(ViewStage::new(inputs, fitting.middle, fitting.made)?), Box::new(flat)]
+            vec![Box::new(ViewStage::new(inputs, fitting.middle, fitting.made)), Box::new(flat)]
         }
     };
     Ok((stages, notes))

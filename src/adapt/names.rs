@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+use crate::codec::names::FreeNames;
 use crate::error::{Error, Result};
 use crate::format::{Choice, OnDuplicate};
 use crate::model::Plan;
@@ -151,18 +152,24 @@ impl Choice {
 
 /// The indices of the names that are included and not excluded, each once; and the patterns that match nothing.
 fn matching(names: &[&str], include: &[String], exclude: &[String]) -> (Vec<usize>, Vec<String>) {
-    let known: HashSet<&str> = names.iter().copied().collect();
-    let exists = |n: &str| known.contains(n);
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::with_capacity(names.len());
+    for (i, name) in names.iter().enumerate() {
+        places.entry(name).or_default().push(i);
+    }
+    let exists = |n: &str| places.contains_key(n);
     let mut unmatched = Vec::new();
     let mut find = |values: &[String]| {
         let mut found = Vec::new();
         for value in values {
             for text in split(value, &exists) {
                 let before = found.len();
-                let pattern = Pattern::new(text);
-                let exact = exists(text);
-                found
-                    .extend(names.iter().enumerate().filter(|(_, n)| if exact { **n == text } else { pattern.matches(n) }).map(|(i, _)| i));
+                match places.get(text) {
+                    Some(exact) => found.extend(exact),
+                    None => {
+                        let pattern = Pattern::new(text);
+                        found.extend(names.iter().enumerate().filter(|(_, n)| pattern.matches(n)).map(|(i, _)| i));
+                    }
+                }
                 if found.len() == before {
                     unmatched.push(text.to_string());
                 }
@@ -357,12 +364,13 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
 /// Usage, with the message that `say` gives.
 pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate, say: impl Fn(&str) -> String) -> Result<()> {
     let mut seen: HashSet<String> = HashSet::new();
-    let all: HashSet<String> = if on_duplicate == OnDuplicate::Rename { names.iter().cloned().collect() } else { HashSet::new() };
+    let all = if on_duplicate == OnDuplicate::Rename { names.iter().cloned().collect() } else { HashSet::new() };
+    let mut free = FreeNames::new(all);
     for name in names.iter_mut() {
         if !seen.contains(name.as_str()) {
             seen.insert(name.clone());
         } else if on_duplicate == OnDuplicate::Rename {
-            *name = unique_name(name, |n| seen.contains(n) || all.contains(n));
+            *name = free.after(name);
             seen.insert(name.clone());
         } else {
             return Err(Error::usage(say(name)).hint("--on-duplicate rename makes the second one NAME_1; first and last keep one of them"));

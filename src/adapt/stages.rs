@@ -1,6 +1,6 @@
 //! Changes that need the chunks in order: text to codes, uneven rows to offsets, columns to a matrix and back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::cast;
@@ -8,7 +8,7 @@ use super::rows::compact;
 use crate::error::{Error, Result};
 use crate::format::Stage;
 use crate::format::{Emit, Order};
-use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Plan, Values};
+use crate::model::{ArrayMeta, Buf, Categories, Chunk, CommonRows, Dtype, Plan, Values};
 
 /// Past this, `codes` stops and names `--strings offsets`.
 const MOST_CATEGORIES: usize = 1_000_000;
@@ -146,6 +146,7 @@ pub struct StackStage {
     /// Per incoming array: its column, or the outgoing array it passes as.
     to: Vec<Column>,
     columns: Vec<Pending>,
+    common: CommonRows,
     names: Vec<String>,
 }
 
@@ -157,7 +158,7 @@ enum Column {
 
 struct Pending {
     dtype: Dtype,
-    chunks: Vec<Chunk>,
+    chunks: VecDeque<Chunk>,
     rows: u64,
     done: u64,
 }
@@ -165,19 +166,23 @@ struct Pending {
 impl StackStage {
     /// `plan`'s array 0 is the matrix; `stacked` are the incoming arrays that make it, the others follow in order.
     pub fn new(arrays: &[ArrayMeta], stacked: &[usize], plan: Plan) -> StackStage {
+        let mut to: Vec<Option<Column>> = vec![None; arrays.len()];
+        for (column, &s) in stacked.iter().enumerate() {
+            to[s].get_or_insert(Column::Stacked(column));
+        }
         let mut passed = 0;
-        let to = (0..arrays.len())
-            .map(|a| match stacked.iter().position(|&s| s == a) {
-                Some(column) => Column::Stacked(column),
-                None => {
-                    passed += 1;
-                    Column::Pass(passed)
-                }
+        let pass = |column: Option<Column>| {
+            column.unwrap_or_else(|| {
+                passed += 1;
+                Column::Pass(passed)
             })
-            .collect();
-        let columns = stacked.iter().map(|&s| Pending { dtype: arrays[s].dtype, chunks: Vec::new(), rows: 0, done: 0 }).collect();
+        };
+        let to = to.into_iter().map(pass).collect();
+        let pending = |&s: &usize| Pending { dtype: arrays[s].dtype, chunks: VecDeque::new(), rows: 0, done: 0 };
+        let columns = stacked.iter().map(pending).collect();
         let names = stacked.iter().map(|&s| arrays[s].name.clone()).collect();
-        StackStage { dtype: plan.arrays[0].dtype, plan, to, columns, names }
+        let common = CommonRows::new(stacked.len());
+        StackStage { dtype: plan.arrays[0].dtype, plan, to, columns, common, names }
     }
 }
 
@@ -202,10 +207,10 @@ impl Stage for StackStage {
             *values = cast::checked(values, pending.dtype, self.dtype, false, &self.names[column], first)
                 .map_err(|e| e.hint("--layout columns keeps each column in its own type"))?;
         }
-        pending.rows += chunk.rows;
-        pending.chunks.push(chunk);
-        let ready = self.columns.iter().map(|c| c.rows).min().unwrap_or(0);
-        if ready > 0 { self.give(ready, emit) } else { Ok(()) }
+        let rows = chunk.rows;
+        pending.rows += rows;
+        pending.chunks.push_back(chunk);
+        if self.common.add(column, rows) { self.give(self.common.all(), emit) } else { Ok(()) }
     }
 }
 
@@ -216,19 +221,20 @@ impl StackStage {
         for (c, pending) in self.columns.iter_mut().enumerate() {
             let mut row = 0usize;
             while row < rows as usize {
-                let chunk = pending.chunks.remove(0);
+                let Some(chunk) = pending.chunks.pop_front() else { return Err(Error::internal("rows that were counted are not there")) };
                 let take = chunk.rows.min(rows - row as u64);
                 if let Values::Fixed(values) = &chunk.values {
                     scatter(&mut out[row * item * width..], values, take as usize, item, width, c);
                 }
                 if take < chunk.rows {
-                    pending.chunks.insert(0, chunk.slice(take, chunk.rows));
+                    pending.chunks.push_front(chunk.slice(take, chunk.rows));
                 }
                 row += take as usize;
             }
             pending.rows -= rows;
             pending.done += rows;
         }
+        self.common.take(rows);
         emit(Chunk::fixed(0, Chunk::NEXT, rows, Buf::from_vec(out)))
     }
 }

@@ -1,5 +1,7 @@
 //! Tables into arrays and back: the layouts `auto`, `matrix` and `columns`, and what a table output is made of.
 
+use std::collections::{HashMap, HashSet};
+
 use super::stages::{SplitStage, StackStage};
 use super::view::{Change, Made, View};
 use super::{cast, time};
@@ -25,7 +27,7 @@ pub type Staged = (Box<dyn Source>, Vec<Box<dyn Stage>>);
 
 /// Tables keep only the columns whose arrays are still there, in the arrays' order.
 pub fn keep_columns(plan: &mut Plan) {
-    let position: std::collections::HashMap<&str, usize> = plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
+    let position: HashMap<&str, usize> = plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
     for table in &mut plan.tables {
         table.columns.retain(|c| position.contains_key(c.array.as_str()));
         table.columns.sort_by_key(|c| position.get(c.array.as_str()).copied());
@@ -39,9 +41,7 @@ pub fn keep_columns(plan: &mut Plan) {
 
 /// As [`keep_columns`], where columns may be logical arrays that are kept in pieces.
 pub fn keep_columns_of_kept(plan: &mut Plan) {
-    let mut with_kept = plan.clone();
-    with_kept.arrays.extend(plan.kept.iter().filter(|k| plan.position(&k.meta.name).is_none()).map(|k| k.meta.clone()));
-    let known: std::collections::HashSet<&str> = with_kept.arrays.iter().map(|a| a.name.as_str()).collect();
+    let known: HashSet<&str> = plan.arrays.iter().chain(plan.kept.iter().map(|k| &k.meta)).map(|a| a.name.as_str()).collect();
     for table in &mut plan.tables {
         table.columns.retain(|c| known.contains(c.array.as_str()));
         table.index.retain(|i| known.contains(i.as_str()));
@@ -99,8 +99,9 @@ pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {
 pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed: bool) -> Result<(Staged, Option<&'static str>)> {
     let plan = source.plan().clone();
     let Some(table) = plan.tables.first().cloned() else { return Ok(((source, Vec::new()), None)) };
-    let data: Vec<usize> =
-        table.columns.iter().filter(|c| !table.index.contains(&c.array)).filter_map(|c| plan.position(&c.array)).collect();
+    let (positions, index) = (plan.positions(), table.index.iter().map(String::as_str).collect::<HashSet<&str>>());
+    let own = table.columns.iter().map(|c| c.array.as_str()).filter(|array| !index.contains(array));
+    let data: Vec<usize> = own.filter_map(|array| positions.get(array).copied()).collect();
     let fits = |m: &ArrayMeta| m.logical.is_plain() && m.inner.is_empty() && !m.scalar && m.details.error.is_none();
     let uniform = !data.is_empty()
         && data.iter().all(|&i| {
@@ -135,14 +136,18 @@ pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed
     matrix.rows = lead.rows;
     matrix.nulls = data.iter().any(|&i| plan.arrays[i].nulls);
     let mut out = plan.clone();
-    let others: Vec<ArrayMeta> = (0..plan.arrays.len()).filter(|i| !data.contains(i)).map(|i| plan.arrays[i].clone()).collect();
-    if others.iter().any(|o| o.name == stem) {
-        matrix.name = super::names::unique_name(stem, |n| others.iter().any(|o| o.name == n));
+    let stacked: HashSet<usize> = data.iter().copied().collect();
+    let others: Vec<ArrayMeta> = (0..plan.arrays.len()).filter(|i| !stacked.contains(i)).map(|i| plan.arrays[i].clone()).collect();
+    let taken: HashSet<&str> = others.iter().map(|o| o.name.as_str()).collect();
+    if taken.contains(stem) {
+        matrix.name = super::names::unique_name(stem, |n| taken.contains(n));
     }
     let name = matrix.name.clone();
+    let headers = headers_of(&table);
+    let header = |i: usize| headers.get(plan.arrays[i].name.as_str()).map_or(plan.arrays[i].name.as_str(), |h| h).to_string();
     out.arrays = std::iter::once(matrix).chain(others).collect();
     out.tables = vec![Table {
-        columns: data.iter().map(|&i| Column { array: name.clone(), header: header_of(&table, &plan.arrays[i].name) }).collect(),
+        columns: data.iter().map(|&i| Column { array: name.clone(), header: header(i) }).collect(),
         index: table.index.clone(),
         matrix: Some(name),
         metadata: table.metadata.clone(),
@@ -151,8 +156,13 @@ pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed
     Ok(((source, vec![Box::new(stage)]), Some("matrix")))
 }
 
-fn header_of(table: &Table, array: &str) -> String {
-    table.columns.iter().find(|c| c.array == array).map_or_else(|| array.to_string(), |c| c.header.clone())
+/// The header of each array that is a column.
+fn headers_of(table: &Table) -> HashMap<&str, &str> {
+    let mut headers = HashMap::new();
+    for column in &table.columns {
+        headers.entry(column.array.as_str()).or_insert(column.header.as_str());
+    }
+    headers
 }
 
 /// Makes a table of what a source has, for a table output: the recorded table if there is one, else the one array, else
@@ -209,6 +219,8 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
     Error::all(errors)?;
     let (mut out, mut columns, mut widths) = (plan.clone(), Vec::new(), Vec::new());
     out.arrays.clear();
+    let headers = recorded.map(headers_of).unwrap_or_default();
+    let mut named: HashSet<String> = HashSet::new();
     for (a, split) in plan.arrays.iter().zip(&split) {
         if !split {
             let name =
@@ -217,10 +229,8 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
                 } else {
                     a.name.clone()
                 };
-            let header = recorded.map_or_else(
-                || name.clone(),
-                |t| if t.columns.iter().any(|c| c.array == a.name) { header_of(t, &a.name) } else { name.clone() },
-            );
+            let header = headers.get(a.name.as_str()).map_or_else(|| name.clone(), |h| h.to_string());
+            named.insert(name.clone());
             out.arrays.push(ArrayMeta { name: name.clone(), scalar: false, ..a.clone() });
             columns.push(Column { array: name, header });
             widths.push(None);
@@ -234,9 +244,10 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
         };
         for (i, header) in headers.into_iter().enumerate() {
             let mut name = if header.is_empty() { format!("col{i}") } else { header.clone() };
-            if columns.iter().any(|c: &Column| c.array == name) {
-                name = super::names::unique_name(&name, |n| columns.iter().any(|c: &Column| c.array == n));
+            if named.contains(&name) {
+                name = super::names::unique_name(&name, |n| named.contains(n));
             }
+            named.insert(name.clone());
             out.arrays.push(ArrayMeta { name: name.clone(), inner: Vec::new(), scalar: false, ..a.clone() });
             columns.push(Column { array: name, header });
         }

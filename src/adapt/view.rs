@@ -73,13 +73,15 @@ pub struct View {
     made: Arc<Vec<Made>>,
     /// Per inner array: the arrays made from it (those wanted).
     from: Arc<Vec<Vec<usize>>>,
+    arrays: Arc<Vec<ElementInfo>>,
 }
 
 impl View {
     /// `plan` describes the arrays in `made`, in the same order.
     pub fn new(inner: Box<dyn Source>, plan: Plan, made: Vec<Made>) -> View {
         debug_assert_eq!(plan.arrays.len(), made.len());
-        View { from: Arc::new(Vec::new()), inner, plan, made: Arc::new(made) }
+        let arrays = Arc::new(plan.arrays.iter().map(ElementInfo::of).collect());
+        View { from: Arc::new(Vec::new()), inner, plan, made: Arc::new(made), arrays }
     }
 
     /// Only these arrays, in this order.
@@ -128,14 +130,13 @@ impl Source for View {
 
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         let Some(job) = self.inner.next(max_bytes)? else { return Ok(None) };
-        let names = self.plan.arrays.iter().map(ElementInfo::of).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Box::new(ViewJob { job, made: self.made.clone(), from: self.from.clone(), arrays: names })))
+        let (made, from, arrays) = (self.made.clone(), self.from.clone(), self.arrays.clone());
+        Ok(Some(Box::new(ViewJob { job, made, from, arrays })))
     }
 
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
         let reader = self.inner.random()?;
-        let arrays = self.plan.arrays.iter().map(ElementInfo::of).collect::<Result<Vec<_>>>().ok()?;
-        Some(Arc::new(ViewRows { reader, made: self.made.clone(), arrays }))
+        Some(Arc::new(ViewRows { reader, made: self.made.clone(), arrays: self.arrays.clone() }))
     }
 
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
@@ -187,16 +188,13 @@ pub struct ViewStage {
 
 impl ViewStage {
     /// `inputs`: how many arrays come in.
-    ///
-    /// # Errors
-    /// Shapes past all bounds.
-    pub fn new(inputs: usize, plan: Plan, made: Vec<Made>) -> Result<ViewStage> {
+    pub fn new(inputs: usize, plan: Plan, made: Vec<Made>) -> ViewStage {
         let mut from = vec![Vec::new(); inputs];
         for (a, m) in made.iter().enumerate() {
             from[m.input].push(a);
         }
-        let arrays = plan.arrays.iter().map(ElementInfo::of).collect::<Result<Vec<_>>>()?;
-        Ok(ViewStage { plan, made, from, arrays })
+        let arrays = plan.arrays.iter().map(ElementInfo::of).collect();
+        ViewStage { plan, made, from, arrays }
     }
 }
 
@@ -224,8 +222,8 @@ struct ElementInfo {
 }
 
 impl ElementInfo {
-    fn of(meta: &ArrayMeta) -> Result<ElementInfo> {
-        Ok(ElementInfo { name: meta.name.clone(), row_elements: crate::model::checked_product(&meta.inner).unwrap_or(1) })
+    fn of(meta: &ArrayMeta) -> ElementInfo {
+        ElementInfo { name: meta.name.clone(), row_elements: crate::model::checked_product(&meta.inner).unwrap_or(1) }
     }
 }
 
@@ -233,7 +231,7 @@ struct ViewJob {
     job: Box<dyn Job>,
     made: Arc<Vec<Made>>,
     from: Arc<Vec<Vec<usize>>>,
-    arrays: Vec<ElementInfo>,
+    arrays: Arc<Vec<ElementInfo>>,
 }
 
 impl Job for ViewJob {
@@ -255,7 +253,7 @@ impl Job for ViewJob {
 struct ViewRows {
     reader: Arc<dyn ReadRows>,
     made: Arc<Vec<Made>>,
-    arrays: Vec<ElementInfo>,
+    arrays: Arc<Vec<ElementInfo>>,
 }
 
 impl ReadRows for ViewRows {

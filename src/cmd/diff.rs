@@ -1,6 +1,6 @@
 //! `npk diff`: do two files of any formats hold the same?
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
@@ -56,8 +56,9 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
                 metadata.push(json!({"key": key, "a": x, "b": y}));
             }
         }
+        let theirs = meta_b.positions();
         for m in &meta_a.arrays {
-            if let Some(n) = meta_b.arrays.iter().find(|n| n.name == m.name)
+            if let Some(n) = theirs.get(m.name.as_str()).map(|&i| &meta_b.arrays[i])
                 && n.details.attributes != m.details.attributes
             {
                 metadata.push(json!({"array": m.name, "a": m.details.attributes, "b": n.details.attributes}));
@@ -90,7 +91,8 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
 /// the headers, where `one` says them; where it is no table, by the number of columns of its only array.
 fn stacked(one: &Plan, other: &Plan) -> Option<(String, Vec<usize>)> {
     let columns = other.tables.first().filter(|t| t.matrix.is_none())?;
-    let data: Vec<&Column> = columns.columns.iter().filter(|c| !columns.index.contains(&c.array)).collect();
+    let index: HashSet<&String> = columns.index.iter().collect();
+    let data: Vec<&Column> = columns.columns.iter().filter(|c| !index.contains(&c.array)).collect();
     let recorded = one.tables.first();
     let name = match recorded {
         Some(table) => table.matrix.as_deref()?,
@@ -103,12 +105,16 @@ fn stacked(one: &Plan, other: &Plan) -> Option<(String, Vec<usize>)> {
     let ordered: Vec<&Column> = match recorded {
         // Columns without names have their places.
         Some(table) if !table.columns.iter().map(|c| &c.header).eq(data.iter().map(|c| &c.header)) => {
-            table.columns.iter().map(|c| data.iter().copied().find(|d| d.header == c.header)).collect::<Option<Vec<_>>>()?
+            let mut by_header = HashMap::new();
+            data.iter().for_each(|d| _ = by_header.entry(d.header.as_str()).or_insert(*d));
+            table.columns.iter().map(|c| by_header.get(c.header.as_str()).copied()).collect::<Option<Vec<_>>>()?
         }
         _ => data,
     };
     let mut seen = HashSet::new();
-    let indices: Vec<usize> = ordered.iter().filter_map(|c| other.position(&c.array)).filter(|i| seen.insert(*i)).collect();
+    let positions = other.positions();
+    let places = ordered.iter().filter_map(|c| positions.get(c.array.as_str()).copied());
+    let indices: Vec<usize> = places.filter(|i| seen.insert(*i)).collect();
     let numbers = |&i: &usize| {
         let m = &other.arrays[i];
         m.logical.is_plain() && !m.nulls && m.inner.is_empty() && !m.scalar && m.details.error.is_none()

@@ -119,7 +119,8 @@ fn look(seen: &mut Seen, at: &Location, plan: &Plan, args: &InspectArgs, options
     let settings = settings(&args.read)?;
     let again = || -> Result<Box<dyn crate::format::Source>> {
         let source = open(at, args.read.from.as_deref(), options, voice)?.source;
-        let indices: Vec<usize> = plan.arrays.iter().filter_map(|a| source.plan().position(&a.name)).collect();
+        let positions = source.plan().positions();
+        let indices: Vec<usize> = plan.arrays.iter().filter_map(|a| positions.get(a.name.as_str()).copied()).collect();
         Ok(Box::new(View::choose(source, &indices)))
     };
     if args.stats || args.hist {

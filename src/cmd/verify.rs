@@ -88,9 +88,10 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<Strin
 
 /// The arrays of a table have a row each for every row of it.
 fn even_tables(plan: &Plan) -> Result<()> {
+    let positions = plan.positions();
     for table in &plan.tables {
-        let arrays: Vec<(&str, u64)> =
-            table.arrays().into_iter().filter_map(|name| Some((name, plan.arrays[plan.position(name)?].rows?))).collect();
+        let rows_of = |name| Some((name, plan.arrays[*positions.get(name)?].rows?));
+        let arrays: Vec<(&str, u64)> = table.arrays().into_iter().filter_map(rows_of).collect();
         let Some((first, rows)) = arrays.first() else { continue };
         if let Some((other, n)) = arrays.iter().find(|(_, n)| n != rows) {
             let error = Error::corrupt(format!("the columns of its table differ in length: {first} has {rows} rows, {other} has {n}"));

@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit as ArrowUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit as ArrowUnit};
 
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
@@ -80,11 +80,16 @@ pub fn leaves(schema: &Schema) -> Vec<Leaf> {
     found
 }
 
+/// The fields of a struct whose leaves are arrays of their own; `depth` counts the columns and structs down to it.
+pub fn fields_below(field: &Field, depth: usize) -> Option<&Fields> {
+    match field.data_type() {
+        DataType::Struct(children) if !children.is_empty() && depth < MAX_DEPTH => Some(children),
+        _ => None,
+    }
+}
+
 fn walk(field: &FieldRef, name: String, path: Vec<usize>, found: &mut Vec<Leaf>) {
-    if let DataType::Struct(children) = field.data_type()
-        && !children.is_empty()
-        && path.len() < MAX_DEPTH
-    {
+    if let Some(children) = fields_below(field, path.len()) {
         for (i, child) in children.iter().enumerate() {
             let mut path = path.clone();
             path.push(i);
@@ -276,8 +281,7 @@ pub fn column_names(headers: &[String], on_duplicate: OnDuplicate) -> Result<Vec
         headers.iter().enumerate().map(|(i, h)| Some(if h.is_empty() { format!("col{i}") } else { h.clone() })).collect();
     let mut seen = std::collections::HashMap::<String, usize>::new();
     let mut errors = Vec::new();
-    let taken: std::collections::HashSet<String> = names.iter().flatten().cloned().collect();
-    let mut given = std::collections::HashSet::new();
+    let mut free = super::names::FreeNames::new(names.iter().flatten().cloned().collect());
     for i in 0..names.len() {
         let Some(name) = names[i].clone() else { continue };
         let Some(&first) = seen.get(&name) else {
@@ -290,11 +294,7 @@ pub fn column_names(headers: &[String], on_duplicate: OnDuplicate) -> Result<Vec
                     .array(&name)
                     .hint("--on-duplicate rename keeps both, first or last keeps one of them"),
             ),
-            OnDuplicate::Rename => {
-                let free = (1u64..).map(|n| format!("{name}_{n}")).find(|n| !taken.contains(n) && !given.contains(n));
-                given.extend(free.clone());
-                names[i] = free;
-            }
+            OnDuplicate::Rename => names[i] = Some(free.after(&name)),
             OnDuplicate::First => names[i] = None,
             OnDuplicate::Last => {
                 names[first] = None;
@@ -311,9 +311,11 @@ pub fn pandas_index(metadata: &Attributes, columns: &[crate::model::Column]) -> 
     let text = metadata.get("pandas").and_then(|p| p.as_str()).unwrap_or_default();
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     let named = json.get("index_columns").and_then(|l| l.as_array()).cloned().unwrap_or_default();
-    let header = |v: &serde_json::Value| v.as_str().map(str::to_string);
-    let array = |h: String| columns.iter().find(|c| c.header == h).map(|c| c.array.clone());
-    named.iter().filter_map(header).filter_map(array).collect()
+    let mut arrays = std::collections::HashMap::new();
+    for column in columns {
+        arrays.entry(column.header.as_str()).or_insert(&column.array);
+    }
+    named.iter().filter_map(|v| arrays.get(v.as_str()?).map(|array| array.to_string())).collect()
 }
 
 /// A schema's metadata: attributes of the whole, and what a table keeps (`pandas`, and the schema itself).

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::{Block, Encode, Order};
-use crate::model::Chunk;
+use crate::model::{Chunk, CommonRows};
 
 type Give<'a> = &'a mut dyn FnMut(Block) -> Result<()>;
 
@@ -13,6 +13,9 @@ pub(super) struct Blocks {
     order: Order,
     encoder: Arc<dyn Encode>,
     columns: Vec<Column>,
+    /// Row blocks: the rows and bytes that wait, over all columns.
+    common: CommonRows,
+    waiting_bytes: u64,
     /// The array whose chunks come now, for `ArrayByArray`.
     current: usize,
     /// Row blocks: the first row not yet given, and whether any block was.
@@ -36,7 +39,8 @@ impl Blocks {
     /// `rows`: per array its row count, where known.
     pub(super) fn new(order: Order, encoder: Arc<dyn Encode>, rows: &[Option<u64>], block_bytes: u64) -> Blocks {
         let columns = rows.iter().map(|&total| Column { total, ..Column::default() }).collect();
-        Blocks { order, encoder, columns, current: 0, row: 0, given: false, block_bytes }
+        let common = CommonRows::new(rows.len());
+        Blocks { order, encoder, columns, common, waiting_bytes: 0, current: 0, row: 0, given: false, block_bytes }
     }
 
     pub(super) fn push(&mut self, chunk: Chunk, give: Give<'_>) -> Result<()> {
@@ -47,16 +51,22 @@ impl Blocks {
             }
             self.current = array;
         }
+        let (rows, bytes) = (chunk.rows, chunk.bytes());
         let column = &mut self.columns[array];
-        column.pending_rows += chunk.rows;
-        column.pending_bytes += chunk.bytes();
-        if chunk.rows > 0 {
+        column.pending_rows += rows;
+        column.pending_bytes += bytes;
+        if rows > 0 {
             column.pending.push(chunk);
         }
-        match self.order {
-            Order::RowBlocks => self.give_rows(false, give),
-            _ => self.give_array(array, false, give),
+        if self.order != Order::RowBlocks {
+            return self.give_array(array, false, give);
         }
+        self.waiting_bytes += bytes;
+        // All columns are looked at where there may be something to give, not for the chunk of each of them.
+        let more = self.common.add(array, rows);
+        let uncut = || self.encoder.cut(0, self.row) == u64::MAX && self.waiting_bytes >= self.block_bytes;
+        let enough = || self.encoder.enough(0).is_some_and(|most| self.waiting_bytes >= most);
+        if more || self.common.all() > 0 && (enough() || uncut()) { self.give_rows(false, give) } else { Ok(()) }
     }
 
     pub(super) fn finish(&mut self, give: Give<'_>) -> Result<()> {
@@ -103,7 +113,7 @@ impl Blocks {
 
     fn give_rows(&mut self, end: bool, give: Give<'_>) -> Result<()> {
         loop {
-            let have = self.columns.iter().map(|c| c.pending_rows).min().unwrap_or(0);
+            let have = self.common.all();
             if have == 0 {
                 if end && !self.given {
                     self.given = true;
@@ -113,9 +123,8 @@ impl Blocks {
             }
             let cut = self.encoder.cut(0, self.row);
             let rows = if cut == u64::MAX {
-                let bytes: u64 = self.columns.iter().map(|c| c.pending_bytes).sum();
                 let whole = self.columns.iter().all(|c| c.total == Some(self.row + c.pending_rows));
-                if !end && !whole && bytes < self.block_bytes {
+                if !end && !whole && self.waiting_bytes < self.block_bytes {
                     return Ok(());
                 }
                 have
@@ -123,12 +132,14 @@ impl Blocks {
                 cut.saturating_sub(self.row).max(1)
             };
             let whole = self.columns.iter().all(|c| c.total == Some(self.row + have));
-            let enough = self.encoder.enough(0).is_some_and(|most| self.columns.iter().map(|c| c.pending_bytes).sum::<u64>() >= most);
+            let enough = self.encoder.enough(0).is_some_and(|most| self.waiting_bytes >= most);
             if rows > have && !end && !whole && !enough {
                 return Ok(());
             }
             let rows = rows.min(have);
             let columns = self.columns.iter_mut().enumerate().map(|(a, c)| (a, c.take(rows))).collect();
+            self.common.take(rows);
+            self.waiting_bytes = self.columns.iter().map(|c| c.pending_bytes).sum();
             let first_row = self.row;
             self.row += rows;
             self.given = true;

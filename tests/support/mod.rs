@@ -73,6 +73,23 @@ pub fn npk_fails<S: AsRef<OsStr> + std::fmt::Debug>(code: i32, args: &[S]) -> St
     stderr
 }
 
+/// Runs `npk` and returns its exit code, what it said on stderr, and the most memory that it held.
+#[track_caller]
+pub fn npk_peak(args: &[&str]) -> (i32, String, u64) {
+    // A process of its own between: what this one holds must not count.
+    let code = "import resource, subprocess, sys\n\
+                run = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)\n\
+                peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024\n\
+                print(run.returncode, peak, run.stderr.decode(), sep='\\n')";
+    let npk = npk_command();
+    let output = Command::new(python_path()).args(["-c", code]).arg(npk.get_program()).args(args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut parts = text.splitn(3, '\n');
+    let mut number = || parts.next().unwrap().parse::<i64>().unwrap();
+    let (code, peak) = (number(), number());
+    (code as i32, parts.next().unwrap_or_default().to_string(), peak as u64)
+}
+
 fn told(output: &Output) -> String {
     format!("stdout: {}\nstderr: {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

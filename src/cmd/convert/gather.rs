@@ -190,5 +190,5 @@ fn rename_matrix(mut plan: Plan, renaming: &Renaming, job: &Job<'_>) -> Result<O
     names::make_unique(&mut new, job.read.on_duplicate, |name| format!("two arrays are called '{name}' after renaming"))?;
     names::set_names(&mut plan, &new);
     let made = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
-    ViewStage::new(plan.arrays.len(), plan, made).map(Some)
+    Ok(Some(ViewStage::new(plan.arrays.len(), plan, made)))
 }

@@ -1,6 +1,6 @@
 //! The Arrow schema of an output: recorded types where they still fit, usual ones otherwise.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StructArray};
@@ -135,8 +135,9 @@ impl Export {
         };
         let mut order: Vec<(usize, String)> = Vec::new();
         let mut placed = HashSet::new();
+        let positions = plan.positions();
         for column in table.iter().flat_map(|t| &t.columns) {
-            if let Some(i) = plan.position(&column.array)
+            if let Some(&i) = positions.get(column.array.as_str())
                 && placed.insert(i)
             {
                 order.push((i, column.header.clone()));
@@ -149,13 +150,17 @@ impl Export {
             name_blanks(&mut order, plan);
         }
         let recorded_leaves = recorded.as_ref().map(leaves).unwrap_or_default();
-        let mut used = vec![false; recorded_leaves.len()];
+        // The leaves of each name and of each root, in order.
+        let (mut named, mut members) = (HashMap::<&str, VecDeque<usize>>::new(), HashMap::<usize, Vec<usize>>::new());
+        for (l, leaf) in recorded_leaves.iter().enumerate() {
+            named.entry(&leaf.name).or_default().push_back(l);
+            members.entry(leaf.path[0]).or_default().push(l);
+        }
         // For each column the recorded leaf of the same header.
         let matched: Vec<Option<usize>> = order
             .iter()
             .map(|(array, header)| {
-                let found = (0..used.len()).find(|&l| !used[l] && recorded_leaves[l].name == *header)?;
-                used[found] = true;
+                let found = named.get_mut(header.as_str())?.pop_front()?;
                 fits(&plan.arrays[*array], &recorded_leaves[found]).then_some(found)
             })
             .collect();
@@ -171,8 +176,9 @@ impl Export {
             let meta = &plan.arrays[*array];
             if let (Some(leaf), Some(schema)) = (matched[c], &recorded) {
                 let root = recorded_leaves[leaf].path[0];
-                let members: Vec<usize> = (0..recorded_leaves.len()).filter(|&l| recorded_leaves[l].path[0] == root).collect();
-                if members.iter().all(|l| by_leaf.contains_key(l)) {
+                // Looked at once, by the first of them: a struct may have thousands of fields.
+                let members = members.remove(&root).unwrap_or_default();
+                if !members.is_empty() && members.iter().all(|l| by_leaf.contains_key(l)) {
                     let mut next = members.iter().map(|l| by_leaf[l]);
                     if let Some(column) = rebuild(&schema.fields()[root], &mut next, &order, plan) {
                         done.extend(members.iter().map(|l| by_leaf[l]));

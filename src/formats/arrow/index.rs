@@ -1,8 +1,11 @@
 //! Where everything is: the schema, dictionary batches and record batches of a file or stream.
 
-use arrow::datatypes::{DataType, Schema};
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc;
 
+use crate::codec::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::Sniff;
 use crate::location::Blob;
@@ -40,7 +43,7 @@ pub(super) struct Index {
     pub(super) form: &'static str,
     pub(super) schema: Schema,
     /// Dictionary ids: path of fields → id.
-    pub(super) ids: Vec<(Vec<usize>, i64)>,
+    pub(super) ids: HashMap<Vec<usize>, i64>,
     pub(super) dictionaries: Vec<DictionaryBatch>,
     pub(super) batches: Vec<Batch>,
 }
@@ -158,10 +161,7 @@ impl Index {
         if schema.endianness() == ipc::Endianness::Big {
             return Err(Error::refused("a big-endian Arrow file is not supported"));
         }
-        let mut ids = Vec::new();
-        for (i, field) in schema.fields().iter().flatten().enumerate() {
-            dictionary_ids(field, vec![i], &mut ids);
-        }
+        let ids = ids_of(schema);
         let schema = ipc::convert::try_fb_to_schema(schema).map_err(|e| Error::corrupt("the schema cannot be read").because(e))?;
         Ok(Index { form, schema, ids, dictionaries: Vec::new(), batches: Vec::new() })
     }
@@ -251,9 +251,9 @@ fn batch_of(header: ipc::RecordBatch<'_>, body: u64, body_len: u64, before_v5: b
 }
 
 /// The ids of the dictionaries below a field.
-fn dictionary_ids(field: ipc::Field<'_>, path: Vec<usize>, ids: &mut Vec<(Vec<usize>, i64)>) {
+fn dictionary_ids(field: ipc::Field<'_>, path: Vec<usize>, ids: &mut HashMap<Vec<usize>, i64>) {
     if let Some(dictionary) = field.dictionary() {
-        ids.push((path.clone(), dictionary.id()));
+        ids.insert(path.clone(), dictionary.id());
     }
     if path.len() > 32 {
         return;
@@ -271,6 +271,25 @@ pub(super) struct Cursor {
     pub(super) node: usize,
     pub(super) buffer: usize,
     pub(super) view: usize,
+}
+
+/// Where the arrays of all leaves of a schema begin in a batch, in the order of [`arrow_model::leaves`]: found in one walk,
+/// for a table may have thousands of columns. True beside those below a struct with nulls of its own.
+pub(super) fn cursors(schema: &Schema, batch: &Batch) -> Vec<(Cursor, bool)> {
+    let (mut at, mut found) = (Cursor::default(), Vec::new());
+    schema.fields().iter().for_each(|field| walk(field, 1, false, batch, &mut at, &mut found));
+    found
+}
+
+fn walk(field: &Field, depth: usize, hidden: bool, batch: &Batch, at: &mut Cursor, found: &mut Vec<(Cursor, bool)>) {
+    let Some(children) = arrow_model::fields_below(field, depth) else {
+        found.push((*at, hidden));
+        return skip(field.data_type(), batch, at);
+    };
+    let nulls = batch.nodes.get(at.node).map_or(0, |node| node.1);
+    at.node += 1;
+    at.buffer += 1;
+    children.iter().for_each(|child| walk(child, depth + 1, hidden || nulls > 0, batch, at, found));
 }
 
 /// Moves the cursor past an array of this type.
@@ -312,12 +331,16 @@ pub(super) fn skip(t: &DataType, batch: &Batch, at: &mut Cursor) {
 }
 
 /// The dictionary ids of a schema message of our own.
-pub(super) fn ids_of_message(message: &[u8]) -> Result<Vec<(Vec<usize>, i64)>> {
+pub(super) fn ids_of_message(message: &[u8]) -> Result<HashMap<Vec<usize>, i64>> {
     let message = ipc::root_as_message(message).map_err(flat)?;
     let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("the message is not a schema"))?;
-    let mut ids = Vec::new();
+    Ok(ids_of(schema))
+}
+
+fn ids_of(schema: ipc::Schema<'_>) -> HashMap<Vec<usize>, i64> {
+    let mut ids = HashMap::new();
     for (i, field) in schema.fields().iter().flatten().enumerate() {
         dictionary_ids(field, vec![i], &mut ids);
     }
-    Ok(ids)
+    ids
 }

@@ -1,14 +1,15 @@
 //! Reading Arrow files and streams: one logical array a column, random access by record batches.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 
 use super::body::{Wanted, decode};
-use super::index::{Batch, Cursor, Index, skip};
+use super::index::{Batch, Cursor, Index, cursors, skip};
 use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, ReadOptions, ReadRows, Source, readable};
@@ -29,13 +30,17 @@ struct Shared {
     index: Index,
     /// Where each batch begins, and the end.
     starts: Vec<u64>,
+    /// Per batch: where each leaf of the schema begins in it.
+    cursors: Vec<Vec<(Cursor, bool)>>,
     columns: Vec<Column>,
     metas: Vec<ArrayMeta>,
 }
 
 struct Column {
     leaf: LeafType,
-    path: Vec<usize>,
+    /// Its place among the leaves of the schema, and its field.
+    place: usize,
+    field: FieldRef,
     /// For a dictionary column: from which batch on which code means which category.
     codes: Vec<(usize, Vec<u64>)>,
 }
@@ -53,18 +58,23 @@ impl ArrowSource {
         let leaves = arrow_model::leaves(&index.schema);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
         let names = arrow_model::column_names(&headers, options.on_duplicate)?;
-        let mut shared = Shared { blob, index, starts, columns: Vec::new(), metas: Vec::new() };
+        let cursors = index.batches.iter().map(|batch| cursors(&index.schema, batch)).collect();
+        let mut dictionaries: HashMap<i64, Vec<usize>> = HashMap::new();
+        for (d, batch) in index.dictionaries.iter().enumerate() {
+            dictionaries.entry(batch.id).or_default().push(d);
+        }
+        let mut shared = Shared { blob, index, starts, cursors, columns: Vec::new(), metas: Vec::new() };
         let mut table = Table::default();
-        for (leaf, name) in leaves.iter().zip(names) {
+        for (place, (leaf, name)) in leaves.iter().zip(names).enumerate() {
             let Some(name) = name else { continue };
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
-            let column = crate::error::foreign("arrow", || shared.column(leaf, &mut meta));
+            let column = crate::error::foreign("arrow", || shared.column(leaf, place, &dictionaries, &mut meta));
             shared.columns.push(column.unwrap_or_else(|e| {
                 meta.details.stored_dtype = Some(arrow_model::type_name(leaf.field.data_type()));
                 meta.details.error = Some(Arc::new(e));
                 let none = LeafType { levels: Vec::new(), element: DataType::Null, dtype: Dtype::U8, logical: Logical::Plain };
-                Column { leaf: none, path: leaf.path.clone(), codes: Vec::new() }
+                Column { leaf: none, place, field: leaf.field.clone(), codes: Vec::new() }
             }));
             shared.metas.push(meta);
         }
@@ -116,21 +126,23 @@ impl Blob for Spooled {
 }
 
 impl Shared {
-    fn column(&self, leaf: &Leaf, meta: &mut ArrayMeta) -> Result<Column> {
+    /// `place`: the leaf's among all; `dictionaries`: the dictionary batches of each id.
+    fn column(&self, leaf: &Leaf, place: usize, dictionaries: &HashMap<i64, Vec<usize>>, meta: &mut ArrayMeta) -> Result<Column> {
         let holds = match &leaf.holds {
             Ok(holds) => holds.clone(),
             Err(e) => return Err(arrow_model::again(e)),
         };
         meta.dtype = holds.dtype;
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
-        let mut column = Column { leaf: holds, path: leaf.path.clone(), codes: Vec::new() };
+        let mut column = Column { leaf: holds, place, field: leaf.field.clone(), codes: Vec::new() };
         if let (Logical::Dictionary { categories, .. }, DataType::Dictionary(_, values)) = (&meta.logical, &column.leaf.element) {
-            let dictionaries = Dictionaries::new(categories.clone());
-            let id = self.index.ids.iter().find(|(path, _)| *path == leaf.path).map(|(_, id)| *id);
+            let merged = Dictionaries::new(categories.clone());
+            let id = self.index.ids.get(&leaf.path);
             let id = id.ok_or_else(|| Error::corrupt("a dictionary column has no dictionary id"))?;
-            for batch in self.index.dictionaries.iter().filter(|d| d.id == id) {
+            for &d in dictionaries.get(id).map(Vec::as_slice).unwrap_or_default() {
+                let batch = &self.index.dictionaries[d];
                 let array = decode(self.blob.as_ref(), &batch.values, values, Cursor::default(), Wanted::All)?;
-                let codes = dictionaries.merge(array.as_ref())?;
+                let codes = merged.merge(array.as_ref())?;
                 meta.nulls |= codes.contains(&u64::MAX);
                 match column.codes.last_mut() {
                     Some((_, last)) if batch.is_delta => last.extend(codes),
@@ -140,8 +152,8 @@ impl Shared {
         }
         let mut stored = 0u64;
         let mut inner_nulls = false;
-        for batch in &self.index.batches {
-            let at = self.locate(batch, &leaf.path)?;
+        for (b, batch) in self.index.batches.iter().enumerate() {
+            let at = self.locate(b, place)?;
             let mut end = at;
             skip(leaf.field.data_type(), batch, &mut end);
             let buffers = batch.buffers.get(at.buffer..end.buffer).ok_or_else(|| Error::corrupt("a batch has too few buffers"))?;
@@ -153,15 +165,15 @@ impl Shared {
             }
             meta.nulls |= nulls > 0 || column.leaf.element == DataType::Null && len > 0;
             inner_nulls |= nodes[1..].iter().any(|n| n.1 > 0);
-            meta.details.compression = batch.compression.map(|c| format!("{c:?}").to_lowercase().replace("lz4_frame", "lz4"));
         }
+        let compression = self.index.batches.last().and_then(|batch| batch.compression);
+        meta.details.compression = Some(compression.map_or("none".into(), |c| format!("{c:?}").to_lowercase().replace("lz4_frame", "lz4")));
         meta.details.stored_bytes = Some(stored);
-        meta.details.compression.get_or_insert_with(|| "none".into());
         self.look(&column, leaf, meta)?;
         if inner_nulls {
             // Harmless only below lists that are null themselves: the values tell.
             for (b, batch) in self.index.batches.iter().enumerate() {
-                let array = decode(self.blob.as_ref(), batch, leaf.field.data_type(), self.locate(batch, &leaf.path)?, Wanted::All)?;
+                let array = decode(self.blob.as_ref(), batch, leaf.field.data_type(), self.locate(b, place)?, Wanted::All)?;
                 arrow_model::chunk(&array, &column.leaf, meta, None, 0, self.starts[b])?;
             }
         }
@@ -174,8 +186,8 @@ impl Shared {
         let mut lengths = vec![None; any];
         let mut equal = true;
         if any > 0 {
-            for batch in &self.index.batches {
-                let at = self.locate(batch, &leaf.path)?;
+            for (b, batch) in self.index.batches.iter().enumerate() {
+                let at = self.locate(b, column.place)?;
                 let array = decode(self.blob.as_ref(), batch, leaf.field.data_type(), at, Wanted::Lists)?;
                 equal = equal && arrow_model::list_lengths(&array, &column.leaf.levels, &mut lengths)?;
             }
@@ -184,25 +196,12 @@ impl Shared {
     }
 
     /// Where the array of a leaf begins in a batch.
-    fn locate(&self, batch: &Batch, path: &[usize]) -> Result<Cursor> {
-        let mut at = Cursor::default();
-        let mut fields = self.index.schema.fields();
-        for (depth, &i) in path.iter().enumerate() {
-            fields.iter().take(i).for_each(|f| skip(f.data_type(), batch, &mut at));
-            let Some(field) = fields.get(i) else { return Err(Error::corrupt("a field is missing")) };
-            if depth + 1 == path.len() {
-                break;
-            }
-            let DataType::Struct(children) = field.data_type() else { return Err(Error::corrupt("a struct was expected")) };
-            let nulls = batch.nodes.get(at.node).ok_or_else(|| Error::corrupt("a batch has too few arrays"))?.1;
-            if nulls > 0 {
-                return Err(arrow_model::null_struct());
-            }
-            at.node += 1;
-            at.buffer += 1;
-            fields = children;
+    fn locate(&self, batch: usize, place: usize) -> Result<Cursor> {
+        match self.cursors[batch].get(place) {
+            Some((at, false)) => Ok(*at),
+            Some((_, true)) => Err(arrow_model::null_struct()),
+            None => Err(Error::internal("a column without a place")),
         }
-        Ok(at)
     }
 
     fn batch_of(&self, row: u64) -> usize {
@@ -224,15 +223,8 @@ impl Shared {
     /// The array of some rows of a batch.
     fn rows_of(&self, array: usize, b: usize, rows: Range<u64>) -> Result<ArrayRef> {
         let (column, batch) = (&self.columns[array], &self.index.batches[b]);
-        let at = self.locate(batch, &column.path)?;
-        let mut field = self.index.schema.fields().get(column.path[0]);
-        for &i in &column.path[1..] {
-            field = match field.map(|f| f.data_type()) {
-                Some(DataType::Struct(fields)) => fields.get(i),
-                _ => None,
-            };
-        }
-        let field = field.ok_or_else(|| Error::corrupt("a field is missing"))?;
+        let at = self.locate(b, column.place)?;
+        let field = &column.field;
         if self.sliced(array, batch) && rows.end - rows.start < batch.rows {
             // Only these rows' bytes: whole bytes of validity, then the values.
             let part = part_of(batch, at, &rows, self.metas[array].dtype.item_bytes())?;
@@ -318,7 +310,8 @@ impl ReadRows for Shared {
             }
             let part = self.rows_of(array, b, at - start..end - start).at_array(&meta.name)?;
             let chunk = if let Logical::Dictionary { .. } = meta.logical {
-                let codes = column.codes.iter().rev().find(|(from, _)| *from <= b).map(|(_, codes)| codes.as_slice()).unwrap_or_default();
+                let last = column.codes.partition_point(|(from, _)| *from <= b).checked_sub(1);
+                let codes = last.map(|last| column.codes[last].1.as_slice()).unwrap_or_default();
                 let (values, valid) = arrow_model::coded(part.as_ref(), codes, meta.dtype, at).at_array(&meta.name)?;
                 Chunk { array, first_row: at, rows: end - at, values, valid }
             } else {
@@ -363,11 +356,11 @@ impl Source for ArrowSource {
         }
         let row = meta.row_bytes().ok()?;
         let mut extents = Vec::new();
-        for batch in &shared.index.batches {
+        for (b, batch) in shared.index.batches.iter().enumerate() {
             if batch.compression.is_some() {
                 return None;
             }
-            let mut at = shared.locate(batch, &column.path).ok()?;
+            let mut at = shared.locate(b, column.place).ok()?;
             at.buffer += column.leaf.levels.len();
             let &(offset, held) = batch.buffers.get(at.buffer + 1)?;
             let len = batch.rows.checked_mul(row).filter(|&n| n <= held)?;

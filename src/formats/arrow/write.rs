@@ -1,5 +1,6 @@
 //! Writing Arrow files and streams: one block a record batch, encoded on any thread, appended in turn.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -164,7 +165,7 @@ impl ArrowSink {
 fn find_dictionaries(
     column: &OutColumn,
     path: Vec<usize>,
-    ids: &[(Vec<usize>, i64)],
+    ids: &HashMap<Vec<usize>, i64>,
     plan: &Plan,
     found: &mut Vec<Dictionary>,
 ) -> Result<()> {
@@ -180,8 +181,7 @@ fn find_dictionaries(
             if let (DataType::Dictionary(_, values), Logical::Dictionary { categories, .. }) =
                 (field.data_type(), &plan.arrays[*array].logical)
             {
-                let id = ids.iter().find(|(p, _)| *p == path).map(|(_, id)| *id);
-                let id = id.ok_or_else(|| Error::internal("a dictionary without an id"))?;
+                let id = *ids.get(&path).ok_or_else(|| Error::internal("a dictionary without an id"))?;
                 let (values, categories) = (values.as_ref().clone(), categories.clone());
                 found.push(Dictionary { id, array: *array, values, categories, written: None });
             }

@@ -1,19 +1,20 @@
 //! Reading Parquet: one logical array a column, random access by row groups.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
-use parquet::arrow::ProjectionMask;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups, RowSelection, RowSelector};
-use parquet::arrow::{FieldLevels, parquet_to_arrow_field_levels, parquet_to_arrow_schema_by_columns};
+use parquet::arrow::{FieldLevels, parquet_to_arrow_schema};
 use parquet::basic::{Compression, Type as Physical};
 use parquet::column::page::{PageIterator, PageReader};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{Int96, Int96Type};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
+use parquet::schema::types::TypePtr;
 
 use super::blob::Window;
 use super::lists::EqualLists;
@@ -59,6 +60,8 @@ struct Column {
     dictionary: Option<Dictionaries>,
     /// Lists of one length, without a null: read page by page.
     lists: Option<EqualLists>,
+    /// Bytes of its pages, unpacked, as the footer tells.
+    unpacked: u64,
 }
 
 impl ParquetSource {
@@ -79,15 +82,15 @@ impl ParquetSource {
             .and_then(|kv| kv.iter().find(|e| e.key == "ARROW:schema")?.value.as_deref())
             .and_then(arrow_model::decode_schema);
         let (micros, int96_errors) = if options.names_only { Default::default() } else { int96_micros(&blob, &metadata)? };
-        let roots = Roots::of(&metadata, recorded.as_ref(), &micros);
-        let full = Schema::new(roots.fields.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
+        let roots = Root::all(&metadata, recorded.as_ref(), &micros);
+        let full = Schema::new(roots.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
         let leaves = arrow_model::leaves(&full);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
         let names = arrow_model::column_names(&headers, options.on_duplicate)?;
 
         let mut shared = Shared { blob, metadata: metadata.clone(), starts, columns: Vec::new(), metas: Vec::new() };
         let mut table = Table::default();
-        let mut first_column: Vec<usize> = roots.first_column.clone();
+        let mut first_column: Vec<usize> = roots.iter().map(|r| r.first_column).collect();
         let known: Vec<&str> = names.iter().map(|n| n.as_deref().unwrap_or_default()).collect();
         let wanted = match &options.choice {
             _ if options.names_only => vec![false; known.len()],
@@ -101,10 +104,9 @@ impl ParquetSource {
             let Some(name) = name else { continue };
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
-            let unreadable = int96_errors.iter().find(|(c, _)| *c == parquet).map(|(_, e)| arrow_model::again(e));
-            let column = match unreadable {
-                Some(e) => Err(e),
-                None => shared.column(leaf, &roots, parquet, &mut meta),
+            let column = match int96_errors.get(&parquet) {
+                Some(e) => Err(arrow_model::again(e)),
+                None => shared.column(leaf, &roots[root], parquet, &mut meta),
             };
             let index = shared.columns.len();
             let looked = column.and_then(|column| {
@@ -115,7 +117,7 @@ impl ParquetSource {
             if let Err(e) = looked {
                 shared.columns.truncate(index);
                 let leaf = LeafType { levels: Vec::new(), element: DataType::Null, dtype: Dtype::U8, logical: Logical::Plain };
-                shared.columns.push(Column { leaf, parquet, levels: None, structs: 0, dictionary: None, lists: None });
+                shared.columns.push(Column { leaf, parquet, levels: None, structs: 0, dictionary: None, lists: None, unpacked: 0 });
                 meta.details.error = Some(Arc::new(e));
             }
             shared.metas.push(meta);
@@ -175,73 +177,78 @@ fn read_footer(blob: &dyn Blob) -> Result<ParquetMetaData> {
     ParquetMetaDataReader::decode_metadata(&bytes).map_err(|e| Error::corrupt("the footer cannot be read").because(crate_error(e)))
 }
 
-/// The columns of the schema, each with its structs.
-struct Roots {
-    fields: Vec<Root>,
-    first_column: Vec<usize>,
-    /// The types that the crate is asked for.
-    reading: Fields,
-}
-
+/// A column of the schema with all that is below it. Each is looked at alone: there may be thousands of others.
 struct Root {
     /// As it is read.
     refined: FieldRef,
     error: Option<String>,
+    first_column: usize,
+    /// What Parquet says of it.
+    parquet: TypePtr,
+    /// The type that the crate is asked for.
+    reading: FieldRef,
 }
 
-impl Roots {
-    fn of(metadata: &ParquetMetaData, recorded: Option<&Schema>, micros: &[usize]) -> Roots {
+impl Root {
+    fn all(metadata: &ParquetMetaData, recorded: Option<&Schema>, micros: &HashSet<usize>) -> Vec<Root> {
         let descr = metadata.file_metadata().schema_descr();
         let types = descr.root_schema().get_fields();
-        let mut first_column = vec![0; types.len()];
-        let mut columns = vec![0; types.len()];
+        let mut columns = vec![(0, 0); types.len()];
         for c in (0..descr.num_columns()).rev() {
-            first_column[descr.get_column_root_idx(c)] = c;
-            columns[descr.get_column_root_idx(c)] += 1;
+            let (first, count) = &mut columns[descr.get_column_root_idx(c)];
+            (*first, *count) = (c, *count + 1);
         }
-        let (mut fields, mut reading) = (Vec::new(), Vec::new());
-        for (i, t) in types.iter().enumerate() {
+        let mut by_name: HashMap<&str, &FieldRef> = HashMap::new();
+        for field in recorded.iter().flat_map(|r| r.fields()) {
+            by_name.entry(field.name()).or_insert(field);
+        }
+        let of = |(i, t): (usize, &TypePtr)| {
             // By position if the names agree there, else by name.
             let same = |f: &&FieldRef| f.name() == t.name();
-            let recorded = recorded.and_then(|r| r.fields().get(i).filter(same).or_else(|| r.fields().iter().find(same)).cloned());
-            let found = parquet_to_arrow_schema_by_columns(descr, ProjectionMask::roots(descr, [i]), None);
-            let error = match found.as_ref().map(|s| s.fields()) {
-                Ok(found) if found.len() == 1 => {
-                    let mut next = first_column[i];
-                    let base = schema::with_micros(&schema::with_uuid(&found[0], t), &mut next, micros);
-                    if next - first_column[i] == columns[i] {
-                        let refined = schema::refined(&base, recorded.as_ref());
-                        let t = schema::reading_type(base.data_type(), refined.data_type());
-                        reading.push(Arc::new(base.as_ref().clone().with_data_type(t)));
-                        fields.push(Root { refined, error: None });
-                        continue;
-                    }
-                    format!("a group of {} columns", columns[i])
+            let beside = recorded.and_then(|r| r.fields().get(i).filter(same)).or_else(|| by_name.get(t.name()).copied());
+            Root::of(t, columns[i], beside, micros)
+        };
+        types.iter().enumerate().map(of).collect()
+    }
+
+    /// `columns`: the first of its Parquet columns, and how many it has.
+    fn of(t: &TypePtr, columns: (usize, usize), recorded: Option<&FieldRef>, micros: &HashSet<usize>) -> Root {
+        let (first_column, count) = columns;
+        let found = schema::alone(t.clone()).and_then(|alone| parquet_to_arrow_schema(&alone, None));
+        let error = match found.as_ref().map(|schema| schema.fields()) {
+            Ok(found) if found.len() == 1 => {
+                let mut next = first_column;
+                let base = schema::with_micros(&schema::with_uuid(&found[0], t), &mut next, micros);
+                if next - first_column == count {
+                    let refined = schema::refined(&base, recorded);
+                    let reading = schema::reading_type(base.data_type(), refined.data_type());
+                    let reading = Arc::new(base.as_ref().clone().with_data_type(reading));
+                    return Root { refined, error: None, first_column, parquet: t.clone(), reading };
                 }
-                Ok(_) => "an empty group".into(),
-                Err(e) => e.to_string(),
-            };
-            let field: FieldRef = Arc::new(Field::new(t.name(), DataType::Null, true));
-            reading.push(field.clone());
-            fields.push(Root { refined: field, error: Some(error) });
-        }
-        Roots { fields, first_column, reading: reading.into() }
+                format!("a group of {count} columns")
+            }
+            Ok(_) => "an empty group".into(),
+            Err(e) => e.to_string(),
+        };
+        let field: FieldRef = Arc::new(Field::new(t.name(), DataType::Null, true));
+        Root { refined: field.clone(), error: Some(error), first_column, parquet: t.clone(), reading: field }
     }
 }
 
 impl Shared {
     /// The column of a leaf, with its types as the schema has them.
-    fn column(&self, leaf: &Leaf, roots: &Roots, parquet: usize, meta: &mut ArrayMeta) -> Result<Column> {
-        let descr = self.metadata.file_metadata().schema_descr_ptr();
-        let mut stored = 0u64;
+    fn column(&self, leaf: &Leaf, root: &Root, parquet: usize, meta: &mut ArrayMeta) -> Result<Column> {
+        let descr = self.metadata.file_metadata().schema_descr();
+        let (mut stored, mut unpacked) = (0u64, 0u64);
         for group in self.metadata.row_groups() {
             let chunk = group.columns().get(parquet).ok_or_else(|| Error::corrupt("a row group lacks this column"))?;
-            meta.details.compression = Some(codec_name(chunk.compression()));
             stored = stored.saturating_add(u64::try_from(chunk.compressed_size()).unwrap_or(0));
+            unpacked = unpacked.saturating_add(u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
         }
         meta.details.stored_bytes = Some(stored);
+        meta.details.compression = self.metadata.row_groups().last().map(|group| codec_name(group.column(parquet).compression()));
         meta.details.stored_dtype = Some(descr.column(parquet).physical_type().to_string().to_lowercase());
-        if let Some(e) = &roots.fields[leaf.path[0]].error {
+        if let Some(e) = &root.error {
             return Err(Error::refused(format!("its type is not supported ({e})")));
         }
         let holds = match &leaf.holds {
@@ -264,13 +271,13 @@ impl Shared {
         }
         meta.dtype = holds.dtype;
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
-        let mask = ProjectionMask::leaves(&descr, [parquet]);
-        let levels = parquet_to_arrow_field_levels(&descr, mask, Some(&roots.reading)).map_err(crate_error)?;
+        let levels = schema::levels(&root.parquet, &root.reading, &leaf.path[1..]).map_err(crate_error)?;
         let dictionary = match &meta.logical {
             Logical::Dictionary { categories, .. } => Some(Dictionaries::new(categories.clone())),
             _ => None,
         };
-        Ok(Column { leaf: holds, parquet, levels: Some(levels), structs: leaf.path.len() - 1, dictionary, lists: None })
+        let structs = leaf.path.len() - 1;
+        Ok(Column { leaf: holds, parquet, levels: Some(levels), structs, dictionary, lists: None, unpacked })
     }
 
     /// What only the data shows: nulls, list lengths, categories. Of a column that is not wanted, what the footer tells.
@@ -352,7 +359,7 @@ impl Shared {
         }
         let selection =
             (want < total).then(|| RowSelection::from(vec![RowSelector::skip(rows.start as usize), RowSelector::select(want as usize)]));
-        let group = Group { shared: self, g, pages: Mutex::default(), window: Mutex::default(), rows: total };
+        let group = Group { shared: self, g, column: column.parquet, pages: Mutex::default(), window: Mutex::default(), rows: total };
         let reader = foreign("parquet", || {
             Ok(ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, batch_rows.min(want).max(1) as usize, selection))
         })?;
@@ -386,7 +393,8 @@ impl Shared {
         }
         let selection = (skip > 0 || want < total)
             .then(|| RowSelection::from(vec![RowSelector::skip(skip as usize), RowSelector::select(want as usize)]));
-        let group = Group { shared: self, g, pages: Mutex::new(Some(pages)), window: Mutex::new(Some(window)), rows: total };
+        let column = self.columns[array].parquet;
+        let group = Group { shared: self, g, column, pages: Mutex::new(Some(pages)), window: Mutex::new(Some(window)), rows: total };
         let batch = (CHUNK_BYTES / self.row_bytes(array)).clamp(1, rows.end - rows.start) * n;
         let reader =
             foreign("parquet", || Ok(ParquetRecordBatchReader::try_new_with_row_groups(&lists.levels, &group, batch as usize, selection)))?;
@@ -415,9 +423,7 @@ impl Shared {
             return fixed.max(1);
         }
         let rows = self.starts[self.starts.len() - 1].max(1);
-        let chunks = self.metadata.row_groups().iter().filter_map(|g| g.columns().get(self.columns[array].parquet));
-        let bytes: u64 = chunks.map(|c| u64::try_from(c.uncompressed_size()).unwrap_or(0)).fold(0, u64::saturating_add);
-        (bytes / rows).saturating_add(8).max(1)
+        (self.columns[array].unpacked / rows).saturating_add(8).max(1)
     }
 
     fn group_of(&self, row: u64) -> usize {
@@ -487,6 +493,8 @@ impl Source for ParquetSource {
 struct Group<'a> {
     shared: &'a Shared,
     g: usize,
+    /// The column of the file: to the crate, which knows the schema of this column alone, it is the first.
+    column: usize,
     /// Pages to read in place of the column's own.
     pages: Mutex<Option<Box<dyn PageReader>>>,
     /// Where the pages are read.
@@ -510,14 +518,14 @@ impl RowGroups for Group<'_> {
     fn num_rows(&self) -> usize {
         self.rows as usize
     }
-    fn column_chunks(&self, i: usize) -> parquet::errors::Result<Box<dyn PageIterator>> {
+    fn column_chunks(&self, _first: usize) -> parquet::errors::Result<Box<dyn PageIterator>> {
         let given = self.pages.lock().unwrap_or_else(|e| e.into_inner()).take();
         let pages = match given {
             Some(pages) => pages,
             None => {
-                let window = window(&self.shared.blob, &self.shared.metadata, self.g, i);
+                let window = window(&self.shared.blob, &self.shared.metadata, self.g, self.column);
                 *self.window.lock().unwrap_or_else(|e| e.into_inner()) = Some(window.clone());
-                Box::new(pages(window, &self.shared.metadata, self.g, i)?)
+                Box::new(pages(window, &self.shared.metadata, self.g, self.column)?)
             }
         };
         Ok(Box::new(Once(Some(pages))))
@@ -569,9 +577,9 @@ fn codec_name(c: Compression) -> String {
 }
 
 /// INT96 columns that need microseconds. Per column: does every value fit nanoseconds, or else microseconds exactly?
-fn int96_micros(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData) -> Result<(Vec<usize>, Vec<(usize, Error)>)> {
+fn int96_micros(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData) -> Result<(HashSet<usize>, HashMap<usize, Error>)> {
     let descr = metadata.file_metadata().schema_descr();
-    let (mut micros, mut errors) = (Vec::new(), Vec::new());
+    let (mut micros, mut errors) = (HashSet::new(), HashMap::new());
     for c in 0..descr.num_columns() {
         if descr.column(c).physical_type() != Physical::INT96 {
             continue;
@@ -579,13 +587,12 @@ fn int96_micros(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData) -> Result<(Vec
         let looked = foreign("parquet", || int96_range(blob, metadata, c));
         match looked {
             Ok((true, _)) => {}
-            Ok((false, true)) => micros.push(c),
-            Ok((false, false)) => errors.push((
-                c,
-                Error::refused("its INT96 times neither fit nanoseconds nor are whole microseconds")
-                    .hint("leave the column out with -x, or all such columns with --skip-unsupported"),
-            )),
-            Err(e) => errors.push((c, e)),
+            Ok((false, true)) => _ = micros.insert(c),
+            Ok((false, false)) => {
+                let error = Error::refused("its INT96 times neither fit nanoseconds nor are whole microseconds");
+                errors.insert(c, error.hint("leave the column out with -x, or all such columns with --skip-unsupported"));
+            }
+            Err(e) => _ = errors.insert(c, e),
         }
     }
     Ok((micros, errors))

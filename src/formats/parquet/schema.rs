@@ -1,10 +1,54 @@
 //! The Parquet schema, refined by the Arrow schema that writers keep in the footer.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::LogicalType;
-use parquet::schema::types::Type as ParquetType;
+use parquet::errors::{ParquetError, Result};
+use parquet::schema::types::{SchemaDescriptor, Type as ParquetType, TypePtr};
+
+/// A schema of this column alone.
+///
+/// # Errors
+/// Those of the crate.
+pub(super) fn alone(column: TypePtr) -> Result<SchemaDescriptor> {
+    let root = ParquetType::group_type_builder("schema").with_fields(vec![column]).build()?;
+    Ok(SchemaDescriptor::new(Arc::new(root)))
+}
+
+/// What the crate is asked to decode for one leaf: the column without the other fields of its structs. `path` are the
+/// places of the fields that lead to it, `reading` is the column's type.
+///
+/// # Errors
+/// Those of the crate.
+pub(super) fn levels(column: &TypePtr, reading: &FieldRef, path: &[usize]) -> Result<FieldLevels> {
+    let lost = || ParquetError::General("a struct lacks a field".into());
+    let (mut groups, mut structs) = (Vec::new(), Vec::new());
+    let (mut at, mut field) = (column, reading);
+    for &i in path {
+        let DataType::Struct(fields) = field.data_type() else { return Err(lost()) };
+        groups.push(at);
+        structs.push(field);
+        field = fields.get(i).ok_or_else(lost)?;
+        // Groups without columns have no field in Arrow.
+        let same = |t: &&TypePtr| t.name() == field.name();
+        at = at.get_fields().get(i).filter(same).or_else(|| at.get_fields().iter().find(same)).ok_or_else(lost)?;
+    }
+    let (mut leaf, mut hint) = (at.clone(), field.clone());
+    for (group, field) in groups.into_iter().zip(structs).rev() {
+        let info = group.get_basic_info();
+        let narrowed = ParquetType::group_type_builder(group.name())
+            .with_repetition(info.repetition())
+            .with_converted_type(info.converted_type())
+            .with_logical_type(info.logical_type_ref().cloned())
+            .with_fields(vec![leaf]);
+        leaf = Arc::new(narrowed.build()?);
+        hint = Arc::new(field.as_ref().clone().with_data_type(DataType::Struct(vec![hint].into())));
+    }
+    parquet_to_arrow_field_levels(&alone(leaf)?, ProjectionMask::all(), Some(&vec![hint].into()))
+}
 
 /// Where Arrow keeps the name of an extension type, and its parameters.
 const EXTENSION: &str = "ARROW:extension:name";
@@ -25,7 +69,7 @@ pub(super) fn with_uuid(field: &FieldRef, parquet: &ParquetType) -> FieldRef {
 ///
 /// # Errors
 /// Those of the crate.
-pub(super) fn uuid_schema(root: &ParquetType, fields: &Fields) -> parquet::errors::Result<Arc<ParquetType>> {
+pub(super) fn uuid_schema(root: &ParquetType, fields: &Fields) -> Result<TypePtr> {
     let mut types = Vec::new();
     for (t, field) in root.get_fields().iter().zip(fields) {
         let marked = field.metadata().get(EXTENSION).is_some_and(|n| n == "arrow.uuid");
@@ -78,8 +122,9 @@ fn refined_type(base: &DataType, recorded: &DataType) -> Option<DataType> {
     }
     Some(match (base, recorded) {
         (A::Struct(fields), A::Struct(named)) => {
-            let find = |f: &FieldRef| named.iter().find(|n| n.name() == f.name());
-            A::Struct(fields.iter().map(|f| refined(f, find(f))).collect::<Fields>())
+            let mut by_name = HashMap::new();
+            named.iter().for_each(|n| _ = by_name.entry(n.name()).or_insert(n));
+            A::Struct(fields.iter().map(|f| refined(f, by_name.get(f.name()).copied())).collect::<Fields>())
         }
         (A::List(item), A::List(other)) => A::List(item_of(item, other)),
         (A::List(item), A::LargeList(other)) => A::LargeList(item_of(item, other)),
@@ -132,7 +177,7 @@ pub(super) fn reading_type(base: &DataType, refined: &DataType) -> DataType {
 }
 
 /// The field with microseconds where its Parquet columns (`next` and following) are among `micros`.
-pub(super) fn with_micros(field: &FieldRef, next: &mut usize, micros: &[usize]) -> FieldRef {
+pub(super) fn with_micros(field: &FieldRef, next: &mut usize, micros: &HashSet<usize>) -> FieldRef {
     let t = match field.data_type() {
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(|f| with_micros(f, next, micros)).collect()),
         DataType::List(item) => DataType::List(with_micros(item, next, micros)),

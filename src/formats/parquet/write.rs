@@ -12,9 +12,9 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRow
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnPath, SchemaDescPtr};
+use parquet::schema::types::{ColumnPath, SchemaDescPtr, Type};
 
 use super::{CODECS, crate_error, dictionary, schema};
 use crate::codec::arrow_model::{self, Export, OutColumn};
@@ -56,7 +56,7 @@ struct Encoder {
     /// The types that are stored: Parquet has no seconds.
     stored: Fields,
     metas: Vec<ArrayMeta>,
-    factory: ArrowRowGroupWriterFactory,
+    properties: WriterPropertiesPtr,
     group_rows: u64,
     /// Bytes after which a row group ends even so: text is only guessed at.
     enough: Option<u64>,
@@ -98,8 +98,8 @@ impl ParquetSink {
         }
         let output = at.create_file(options.existing, options.sync)?;
         let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
-        let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, Arc::new(properties.build())).map_err(crate_error)?;
-        let factory = ArrowRowGroupWriterFactory::new(&writer, arrow_schema);
+        let properties = Arc::new(properties.build());
+        let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, properties.clone()).map_err(crate_error)?;
         let group_bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
         let group_rows = group_rows(plan, options, group_bytes)?;
         let encoder = Arc::new(Encoder {
@@ -107,7 +107,7 @@ impl ParquetSink {
             export,
             stored,
             metas: plan.arrays.clone(),
-            factory,
+            properties,
             group_rows,
             enough: options.row_group_rows.is_none().then_some(2 * group_bytes),
             codec: compression,
@@ -179,12 +179,10 @@ impl Encode for Encoder {
     fn encode(&self, block: Block) -> Result<Encoded> {
         let mut columns: Vec<Column> = Vec::new();
         if block.rows > 0 {
-            let mut writers = self.factory.create_column_writers(0).map_err(crate_error)?.into_iter();
-            let coded: Vec<bool> = self.export.columns.iter().map(|c| self.is_coded(c)).collect();
             let chunks: HashMap<usize, &[Chunk]> = block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
             for (i, field) in self.stored.iter().enumerate() {
-                if coded[i] {
-                    self.encode_coded(i, &chunks, block.rows as usize, &mut writers, &mut columns)?;
+                if self.is_coded(&self.export.columns[i]) {
+                    self.encode_coded(i, &chunks, block.rows as usize, &mut columns)?;
                     continue;
                 }
                 let array = self.export.columns[i].build(&self.metas, &chunks, block.rows as usize)?;
@@ -193,6 +191,7 @@ impl Encode for Encoder {
                 } else {
                     arrow_model::cast_exact(&array, field.data_type(), block.first_row).map_err(|e| e.array(field.name()))?
                 };
+                let mut writers = self.writers(i).map_err(crate_error)?.into_iter();
                 for leaf in compute_leaves(field, &array).map_err(crate_error)? {
                     let mut writer = writers.next().ok_or_else(|| Error::internal("a column without a writer"))?;
                     writer.write(&leaf).map_err(crate_error)?;
@@ -206,6 +205,15 @@ impl Encode for Encoder {
 }
 
 impl Encoder {
+    /// The crate's writers of one column: those of thousands of columns at once would take gigabytes.
+    fn writers(&self, i: usize) -> parquet::errors::Result<Vec<ArrowColumnWriter>> {
+        let root = self.descr.root_schema();
+        let alone = Type::group_type_builder(root.name()).with_fields(vec![root.get_fields()[i].clone()]).build()?;
+        let of_one = SerializedFileWriter::new(std::io::sink(), Arc::new(alone), self.properties.clone())?;
+        let field = Schema::new(vec![self.stored[i].clone()]);
+        ArrowRowGroupWriterFactory::new(&of_one, Arc::new(field)).create_column_writers(0)
+    }
+
     /// A column of categories whose dictionary is written as it is.
     fn is_coded(&self, column: &OutColumn) -> bool {
         let brotli = matches!(self.codec, Compression::BROTLI(_));
@@ -222,16 +230,8 @@ impl Encoder {
         }
     }
 
-    fn encode_coded(
-        &self,
-        i: usize,
-        chunks: &HashMap<usize, &[Chunk]>,
-        rows: usize,
-        writers: &mut dyn Iterator<Item = ArrowColumnWriter>,
-        columns: &mut Vec<Column>,
-    ) -> Result<()> {
+    fn encode_coded(&self, i: usize, chunks: &HashMap<usize, &[Chunk]>, rows: usize, columns: &mut Vec<Column>) -> Result<()> {
         let codes = self.coded.columns[i].build(&self.metas, chunks, rows)?;
-        writers.next();
         let OutColumn::Leaf { array, .. } = &self.export.columns[i] else {
             return Err(Error::internal("a column of codes was expected"));
         };
