@@ -24,7 +24,6 @@
 //! # }
 //! ```
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,7 +82,9 @@ impl Store {
     /// # Maps
     /// The arrays are maps of the store's files: while they are used, these files must not be truncated or overwritten in place
     /// (as with every map, reading what was cut off gets the program killed). Whatever this crate does to a
-    /// store leaves the old rows where they are: it appends after them, and replaces whole files by others.
+    /// store leaves the old rows where they are: it appends after them, and replaces whole files by others. Where the store
+    /// itself was replaced since it was opened, arrays that were not asked for before may be gone: that is an error, and
+    /// never an array of the new store.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref().to_path_buf();
         let at = Location::local(&path);
@@ -135,9 +136,10 @@ impl Store {
         if bytes == 0 {
             return Ok(Some(Buf::from_vec(Vec::<u128>::new())));
         }
-        let file = File::open(self.path.join(&piece.path)).map_err(Error::reading)?;
+        let blob = self.source.blob(&piece.path)?;
+        let file = blob.file().ok_or_else(|| Error::internal("a store without files"))?;
         // SAFETY: `open` tells its caller that the files must stay as they are.
-        let map = unsafe { map_file(&file)? };
+        let map = unsafe { map_file(file)? };
         if map.len() < bytes {
             return Err(Error::corrupt(format!("{} has {} bytes, expected {bytes}", piece.path, map.len())));
         }

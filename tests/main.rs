@@ -7,6 +7,7 @@ mod corpus;
 mod damage;
 #[cfg(all(feature = "hdf5", feature = "remote"))]
 mod docs;
+mod faults;
 mod formats;
 mod generated;
 mod looks;

@@ -1,38 +1,68 @@
 //! What must be undone when the process is told to stop: temporary outputs and unfinished uploads.
 //!
 //! An output registers an undo when it begins and takes it back when it is committed. [`run_all`] (called by the signal
-//! thread of the binary) runs all of them under the same lock that commits take, so that an interrupt never hits the
-//! middle of one.
+//! thread of the binary) runs all of them under the same lock that begins and commits take, so that an interrupt never
+//! hits the middle of one; and no thread adds anything to a local output any more ([`enter`]) once undos run.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-type Undo = Box<dyn FnMut() + Send>;
+/// What takes an output back.
+pub type Undo = Box<dyn FnMut() + Send>;
+
+/// An undo; `None` once it ran. The lock is held while it runs, so that whoever else wants it run waits for its end.
+type Item = Arc<Mutex<Option<Undo>>>;
 
 struct Registry {
     next: u64,
-    undos: BTreeMap<u64, Undo>,
+    items: BTreeMap<u64, Item>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { next: 0, undos: BTreeMap::new() });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { next: 0, items: BTreeMap::new() });
 
 fn registry() -> MutexGuard<'static, Registry> {
-    REGISTRY.lock().unwrap_or_else(|e| e.into_inner())
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(item: &Item) {
+    let mut undo = item.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(mut undo) = undo.take() {
+        undo();
+    }
 }
 
 /// A registered undo. Dropped: the undo runs. [`Guard::commit`]ted: it does not.
 pub struct Guard {
-    id: Option<u64>,
+    id: u64,
+    item: Item,
+}
+
+impl Registry {
+    fn add(&mut self, undo: Undo) -> Guard {
+        let (id, item) = (self.next, Arc::new(Mutex::new(Some(undo))));
+        self.next += 1;
+        self.items.insert(id, item.clone());
+        Guard { id, item }
+    }
 }
 
 /// Registers an undo. It must not register or commit another one itself.
 pub fn register(undo: impl FnMut() + Send + 'static) -> Guard {
+    registry().add(Box::new(undo))
+}
+
+/// Makes something and registers what takes it away again; no interrupt comes between the two.
+///
+/// # Errors
+/// Those of `make`.
+pub fn made<T, E>(make: impl FnOnce() -> Result<(T, Undo), E>) -> Result<(T, Guard), E> {
     let mut r = registry();
-    let id = r.next;
-    r.next += 1;
-    r.undos.insert(id, Box::new(undo));
-    Guard { id: Some(id) }
+    let (made, undo) = make()?;
+    Ok((made, r.add(undo)))
 }
 
 impl Guard {
@@ -40,26 +70,64 @@ impl Guard {
     ///
     /// # Errors
     /// Those of `commit`.
-    pub fn commit<T, E>(mut self, commit: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let mut r = registry();
+    pub fn commit<T, E>(self, commit: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let lock = registry();
         let result = commit();
-        if let Some(id) = self.id.take()
-            && let Some(mut undo) = r.undos.remove(&id)
-            && result.is_err()
-        {
-            undo();
+        if result.is_ok() {
+            self.item.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
+        // Before the undo of a failed commit runs, which may take long.
+        drop(lock);
         result
+    }
+
+    /// Runs `work` while no interrupt begins; the undo stays.
+    pub fn uninterrupted<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _lock = registry();
+        work()
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            let undo = registry().undos.remove(&id);
-            if let Some(mut undo) = undo {
-                undo();
+        // It stays known while it runs: an interrupt waits for its end.
+        run(&self.item);
+        registry().items.remove(&self.id);
+    }
+}
+
+/// Threads that are adding to local outputs now.
+static ADDING: AtomicUsize = AtomicUsize::new(0);
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// See [`enter`]. Not to be sent to another thread.
+pub struct Adding(PhantomData<*const ()>);
+
+/// Held by a thread while it makes a file in a directory that an undo removes, or lengthens one that an undo cuts. Once
+/// the undos run, this never returns: the process is about to end.
+pub fn enter() -> Adding {
+    if DEPTH.get() == 0 {
+        ADDING.fetch_add(1, Ordering::SeqCst);
+        if STOPPED.load(Ordering::SeqCst) {
+            ADDING.fetch_sub(1, Ordering::SeqCst);
+            loop {
+                std::thread::park();
             }
+        }
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    Adding(PhantomData)
+}
+
+impl Drop for Adding {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            ADDING.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
@@ -71,29 +139,33 @@ const WORKERS: usize = 16;
 /// Runs every undo, newest first, several at a time. The lock is kept for good: nothing is committed any more, so the
 /// caller must exit.
 pub fn run_all() {
-    let mut r = registry();
-    let waiting: Vec<Undo> = std::mem::take(&mut r.undos).into_values().collect();
+    let end = Instant::now() + DEADLINE;
+    let r = registry();
+    let waiting: Vec<Item> = r.items.values().cloned().collect();
     std::mem::forget(r);
+    STOPPED.store(true, Ordering::SeqCst);
+    while ADDING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+        std::thread::sleep(Duration::from_micros(100));
+    }
     let (count, waiting) = (waiting.len(), Arc::new(Mutex::new(waiting)));
-    let next = move || waiting.lock().unwrap_or_else(|e| e.into_inner()).pop();
+    let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let (done, ended) = mpsc::channel();
     let mut workers = 0;
     for _ in 0..WORKERS.min(count) {
         let (next, done) = (next.clone(), done.clone());
         let work = move || {
-            while let Some(mut undo) = next() {
-                undo();
+            while let Some(item) = next() {
+                run(&item);
             }
             let _ = done.send(());
         };
         workers += usize::from(std::thread::Builder::new().name("npk-undo".into()).spawn(work).is_ok());
     }
     if workers == 0 {
-        while let Some(mut undo) = next() {
-            undo();
+        while let Some(item) = next() {
+            run(&item);
         }
     }
-    let end = Instant::now() + DEADLINE;
     for _ in 0..workers {
         if ended.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
             return;

@@ -1,4 +1,4 @@
-//! Local files and directories: ranged reads, maps, and outputs that appear by rename.
+//! Local files and directories: outputs that appear by rename (reading is in [`read`]).
 //!
 //! A temporary output is a sibling of its target named `.NAME.npk-tmp-XXXXXXXXXXXXXXXX`, locked (`flock`) by the run that
 //! writes it. It is stale only if that lock can be taken: the next run in the same directory then removes it.
@@ -7,129 +7,40 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 
 use super::lock::{try_lock, unlock};
-use super::{Blob, Entry, Existing, Kind, LocalFile, Output, OutputDir, cleanup};
+use super::{Existing, LocalFile, Output, OutputDir, cleanup};
 use crate::error::{Error, Result};
+
+mod read;
+
+pub(super) use read::Spot;
+pub use read::{Identity, file_blob, map_file};
 
 const MARK: &str = ".npk-tmp-";
 /// Where `renameat2` cannot exchange, the old directory steps aside under this mark.
 const ASIDE: &str = ".npk-old-";
 
-pub(super) fn kind(path: &Path) -> Result<Kind> {
-    match fs::metadata(path) {
-        Ok(m) if m.is_dir() => Ok(Kind::Dir),
-        Ok(m) if m.is_file() || m.file_type().is_block_device() => Ok(Kind::File { len: m.len(), modified: m.modified().ok() }),
-        Ok(_) => Ok(Kind::Stream),
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => Ok(Kind::Missing),
-        Err(e) => Err(Error::reading(e)),
-    }
-}
-
-pub(super) fn list(path: &Path) -> Result<Vec<Entry>> {
-    let (entries, unnamed) = list_all(path)?;
-    match unnamed.first() {
-        Some(name) => Err(Error::refused(format!("the file name {name:?} is not UTF-8"))),
-        None => Ok(entries),
-    }
-}
-
-/// The entries, and the names that are not UTF-8, as they can be shown.
-pub(super) fn list_all(path: &Path) -> Result<(Vec<Entry>, Vec<String>)> {
-    let (mut entries, mut unnamed) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(path).map_err(Error::reading)? {
-        let entry = entry.map_err(Error::reading)?;
-        let Ok(name) = entry.file_name().into_string() else {
-            unnamed.push(entry.file_name().to_string_lossy().into_owned());
-            continue;
-        };
-        if name.contains(MARK) || name.contains(ASIDE) {
-            continue;
-        }
-        // A link that leads nowhere is listed, and named when it is opened.
-        let (is_dir, len) = fs::metadata(entry.path()).map_or((false, 0), |m| (m.is_dir(), if m.is_dir() { 0 } else { m.len() }));
-        entries.push(Entry { name, is_dir, len });
-    }
-    Ok((entries, unnamed))
-}
-
-struct LocalBlob {
-    file: Arc<File>,
-    len: u64,
-}
-
-impl Blob for LocalBlob {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(buf, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                Error::corrupt(format!("the file ends before byte {}", offset.saturating_add(buf.len() as u64)))
-            }
-            _ => Error::reading(e),
-        })
-    }
-    fn file(&self) -> Option<&Arc<File>> {
-        Some(&self.file)
-    }
-}
-
-fn open(path: &Path) -> Result<File> {
-    let file = File::open(path).map_err(Error::reading)?;
-    if file.metadata().map_err(Error::reading)?.is_dir() {
-        return Err(Error::missing("it is a directory, a file was expected"));
-    }
-    Ok(file)
-}
-
-pub(super) fn blob(path: &Path) -> Result<Arc<dyn Blob>> {
-    file_blob(open(path)?)
-}
-
-/// Ranged reads of an open file, a temporary one for example.
-///
-/// # Errors
-/// Where its length cannot be found.
-pub fn file_blob(file: File) -> Result<Arc<dyn Blob>> {
-    let len = file.metadata().map_err(Error::reading)?.len();
-    Ok(Arc::new(LocalBlob { file: Arc::new(file), len }))
-}
-
-pub(super) fn stream(path: &Path) -> Result<Box<dyn Read + Send>> {
-    Ok(Box::new(open(path)?))
-}
-
 pub(super) fn copy_to_temp(mut from: Box<dyn Read + Send>) -> Result<LocalFile> {
-    let mut copy = tempfile::NamedTempFile::new()?;
-    let path = copy.path().to_path_buf();
     // The signal thread may end the process: the copy must go then, too.
-    let undo_path = path.clone();
-    let guard = cleanup::register(move || {
-        let _ = fs::remove_file(&undo_path);
-    });
-    io::copy(&mut from, &mut copy)?;
-    guard.commit(|| Ok::<(), Error>(()))?;
-    Ok(LocalFile { path, _copy: Some(copy) })
-}
-
-/// Maps a whole file for reading.
-///
-/// # Errors
-/// Where the system refuses.
-///
-/// # Safety
-/// As for every map: the file must not be truncated by others while the map is used (reads would raise SIGBUS). Use it
-/// where the API promises a view without a copy; the converter itself reads.
-pub unsafe fn map_file(file: &File) -> Result<memmap2::Mmap> {
-    // SAFETY: promised by the caller.
-    unsafe { memmap2::Mmap::map(file) }.map_err(|e| Error::failed("cannot map the file").because(e))
+    let (mut copy, guard) = cleanup::made(|| {
+        let (file, path) = tempfile::NamedTempFile::new()?.keep().map_err(|e| e.error)?;
+        let undo_path = path.clone();
+        let undo = move || {
+            let _ = fs::remove_file(&undo_path);
+        };
+        Ok::<_, io::Error>(((file, path), Box::new(undo) as cleanup::Undo))
+    })?;
+    io::copy(&mut from, &mut copy.0)?;
+    Ok(LocalFile { path: copy.1, copy: Some(guard) })
 }
 
 /// Splits into the directory to write in and the final name.
@@ -194,7 +105,12 @@ pub fn sweep_stale(directory: &Path) {
                 remove(&entry.path());
             }
         } else if marked(MARK).is_some() {
-            let Ok(file) = File::open(entry.path()) else { continue };
+            // Somebody else's FIFO of such a name is not waited for.
+            let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
+            let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(entry.path()) else { continue };
+            if !file.metadata().is_ok_and(|m| m.is_file() || m.is_dir()) {
+                continue;
+            }
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 remove(&entry.path());
             }
@@ -205,10 +121,11 @@ pub fn sweep_stale(directory: &Path) {
 fn remove(path: &Path) {
     let is_dir = fs::symlink_metadata(path).is_ok_and(|m| m.is_dir());
     if is_dir {
-        // Another thread may still be making a file in it: a few tries.
-        for _ in 0..3 {
-            if fs::remove_dir_all(path).is_ok() {
-                break;
+        // Another thread may still have been making a file in it.
+        for _ in 0..100 {
+            match fs::remove_dir_all(path) {
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                _ => break,
             }
         }
     } else {
@@ -234,14 +151,28 @@ fn check_target(path: &Path, existing: Existing) -> Result<Option<fs::Metadata>>
 fn rename_fresh(from: &Path, to: &Path) -> Result<()> {
     match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::EXIST) => Err(exists_error()),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+        Err(Errno::EXIST) => Err(exists_error()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             if fs::symlink_metadata(to).is_ok() {
                 return Err(exists_error());
             }
             Ok(fs::rename(from, to)?)
         }
         Err(e) => Err(io::Error::from(e).into()),
+    }
+}
+
+/// Makes a temporary output, which is removed again unless it is committed; `None` where the name is taken.
+fn make_temp<T>(parent: &Path, temp: &Path, make: impl FnOnce() -> io::Result<T>) -> Result<Option<(T, cleanup::Guard)>> {
+    let undo_path = temp.to_path_buf();
+    let undo: cleanup::Undo = Box::new(move || remove(&undo_path));
+    match cleanup::made(|| io::Result::Ok((make()?, undo))) {
+        Ok(made) => Ok(Some(made)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::failed(format!("no permission to write in {}", parent.display())))
+        }
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -277,18 +208,8 @@ pub(super) fn create_file(path: &Path, existing: Existing, sync: bool) -> Result
     sweep_stale(&parent);
     loop {
         let temp = parent.join(temp_name(&name, MARK));
-        let file = match OpenOptions::new().read(true).write(true).create_new(true).open(&temp) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(Error::failed(format!("no permission to write in {}", parent.display())));
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let undo_path = temp.clone();
-        let guard = cleanup::register(move || {
-            let _ = fs::remove_file(&undo_path);
-        });
+        let make = || OpenOptions::new().read(true).write(true).create_new(true).open(&temp);
+        let Some((file, guard)) = make_temp(&parent, &temp, make)? else { continue };
         if !try_lock(&file)? || file.metadata()?.nlink() == 0 {
             // A sweep took it between creation and lock.
             continue;
@@ -396,16 +317,7 @@ pub(super) fn create_dir(path: &Path, existing: Existing, sync: bool, markers: &
     sweep_stale(&parent);
     loop {
         let temp = parent.join(temp_name(&name, MARK));
-        match fs::create_dir(&temp) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(Error::failed(format!("no permission to write in {}", parent.display())));
-            }
-            Err(e) => return Err(e.into()),
-        }
-        let undo_path = temp.clone();
-        let guard = cleanup::register(move || remove(&undo_path));
+        let Some(((), guard)) = make_temp(&parent, &temp, || fs::create_dir(&temp))? else { continue };
         let handle = File::open(&temp)?;
         if !try_lock(&handle)? || fs::symlink_metadata(&temp).is_err() {
             continue;
@@ -433,16 +345,23 @@ fn replaceable(path: &Path, markers: &[&str]) -> Result<()> {
         .hint("give another name, or end it with / to write into it"))
 }
 
+impl LocalDir {
+    /// Makes a file, found from the directory itself: once that was removed, nothing is made in its place.
+    fn make(&self, relative: &str) -> Result<File> {
+        let _adding = cleanup::enter();
+        // Mostly its folder is there.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.handle, relative, flags, Mode::from_raw_mode(0o666)) {
+            Ok(file) => Ok(File::from(file)),
+            Err(Errno::NOENT) if relative.contains('/') => read::open_below(self.handle.as_fd(), relative, true),
+            Err(e) => Err(io::Error::from(e).into()),
+        }
+    }
+}
+
 impl OutputDir for LocalDir {
     fn create(&self, relative: &str) -> Result<Box<dyn Output>> {
-        let path = self.temp.join(relative);
-        if relative.contains('/')
-            && let Some(parent) = path.parent()
-        {
-            fs::create_dir_all(parent)?;
-        }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let file = Arc::new(file);
+        let file = Arc::new(self.make(relative)?);
         Ok(Box::new(DirFile { writer: io::BufWriter::with_capacity(1 << 16, SharedFile(file.clone())), file }))
     }
     fn path(&self) -> Option<&Path> {
@@ -451,19 +370,18 @@ impl OutputDir for LocalDir {
     fn commit(mut self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()> {
         let replaces = self.replace && fs::symlink_metadata(&self.target).is_ok();
         for (name, bytes) in last {
-            fs::write(self.temp.join(name), bytes)?;
+            self.make(name)?.write_all(bytes)?;
         }
         if self.sync || replaces {
             rustix::fs::syncfs(&self.handle).map_err(io::Error::from)?;
         }
-        let (temp, target) = (self.temp.clone(), self.target.clone());
-        let commit = move || if replaces { swap(&temp, &target) } else { rename_fresh(&temp, &target) };
-        match self.guard.take() {
-            Some(guard) => guard.commit(commit)?,
-            None => commit()?,
-        }
+        let guard = self.guard.take().ok_or_else(|| Error::internal("the directory was committed twice"))?;
         if replaces {
-            remove(&self.temp); // now the old one
+            // Under the name of the new directory is the old one then: the undo, which stays, removes that.
+            guard.uninterrupted(|| swap(&self.temp, &self.target))?;
+            drop(guard);
+        } else {
+            guard.commit(|| rename_fresh(&self.temp, &self.target))?;
         }
         if self.sync {
             sync_parent(&self.target)?;
@@ -476,7 +394,7 @@ impl OutputDir for LocalDir {
 fn swap(temp: &Path, target: &Path) -> Result<()> {
     match rustix::fs::renameat_with(rustix::fs::CWD, temp, rustix::fs::CWD, target, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             let name = target.file_name().unwrap_or_default();
             let aside = target.with_file_name(temp_name(name, ASIDE));
             fs::rename(target, &aside)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind as ErrorKind, Result};
 
 pub mod cleanup;
 mod local;
@@ -17,7 +17,7 @@ pub mod lock;
 pub mod remote;
 mod stream;
 
-pub use local::{file_blob, map_file, sweep_stale};
+pub use local::{Identity, file_blob, map_file, sweep_stale};
 pub use stream::StreamState;
 
 /// Ranged reads of one object; cheap to share between threads.
@@ -258,7 +258,7 @@ pub struct Location {
 
 #[derive(Clone)]
 enum Place {
-    Local { path: PathBuf, display: String },
+    Local { spot: local::Spot, display: String },
     Stream(Arc<StreamState>),
     Remote { backend: Arc<dyn Backend>, key: String },
 }
@@ -272,9 +272,11 @@ impl std::fmt::Debug for Location {
 impl Location {
     /// A local path.
     pub fn local(path: impl Into<PathBuf>) -> Location {
-        let path = path.into();
-        let display = path.display().to_string();
-        Location { place: Place::Local { path, display } }
+        Location::at(local::Spot::new(path.into()))
+    }
+    fn at(spot: local::Spot) -> Location {
+        let display = spot.path.display().to_string();
+        Location { place: Place::Local { spot, display } }
     }
     /// stdin for inputs, stdout for outputs.
     pub fn stdio() -> Location {
@@ -310,7 +312,7 @@ impl Location {
     /// The last component: the name of a link, not of its target.
     pub fn file_name(&self) -> String {
         match &self.place {
-            Place::Local { path, .. } => path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            Place::Local { spot, .. } => spot.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             Place::Stream(s) => s.file_name().to_string(),
             Place::Remote { key, .. } => key.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string(),
         }
@@ -344,7 +346,7 @@ impl Location {
     /// The local path.
     pub fn local_path(&self) -> Option<&Path> {
         match &self.place {
-            Place::Local { path, .. } => Some(path),
+            Place::Local { spot, .. } => Some(&spot.path),
             _ => None,
         }
     }
@@ -358,7 +360,7 @@ impl Location {
     /// The location `relative` below this directory. `relative` comes from our own code or was checked: no `..`.
     pub fn join(&self, relative: &str) -> Location {
         match &self.place {
-            Place::Local { path, .. } => Location::local(path.join(relative)),
+            Place::Local { spot, .. } => Location::at(spot.join(relative)),
             Place::Remote { backend, key } => {
                 let key = match key.trim_end_matches('/') {
                     "" => relative.to_string(),
@@ -372,7 +374,7 @@ impl Location {
     /// The directory that holds this location.
     pub fn parent(&self) -> Location {
         match &self.place {
-            Place::Local { path, .. } => match path.parent() {
+            Place::Local { spot, .. } => match spot.path.parent() {
                 Some(p) if !p.as_os_str().is_empty() => Location::local(p),
                 _ => Location::local("."),
             },
@@ -384,13 +386,97 @@ impl Location {
         }
     }
 
+    /// A local directory, held open: what is found below it from now on is of this directory, whatever is put in its place
+    /// meanwhile. Anything else is as it was.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn hold(&self) -> Result<Location> {
+        match &self.place {
+            Place::Local { spot, .. } => Ok(Location::at(spot.hold().at_file(&self.display())?)),
+            _ => Ok(self.clone()),
+        }
+    }
+    /// Whether the directory that is held has been replaced by another one.
+    pub fn is_replaced(&self) -> bool {
+        matches!(&self.place, Place::Local { spot, .. } if spot.is_replaced())
+    }
+    /// Opens something of this directory, which is held. Where another one was put in its place meanwhile, that one is
+    /// opened.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn held<T>(&self, open: impl Fn(&Location) -> Result<T>) -> Result<T> {
+        const TRIES: usize = 20;
+        for _ in 1..TRIES {
+            let at = self.hold()?;
+            let opened = open(&at);
+            if !at.is_replaced() {
+                return opened;
+            }
+        }
+        open(&self.hold()?)
+    }
+    /// What local file or directory this is, links followed; `None` where there is nothing, or nothing local.
+    pub fn identity(&self) -> Option<Identity> {
+        match &self.place {
+            Place::Local { spot, .. } => spot.identity(),
+            _ => None,
+        }
+    }
+    /// As [`Location::blob`]; `None` where nothing has this name.
+    ///
+    /// # Errors
+    /// A link that leads nowhere, a file in the place of the directory; what cannot be read.
+    pub fn blob_if_any(&self) -> Result<Option<Arc<dyn Blob>>> {
+        self.if_any(self.blob())
+    }
+    /// As [`Location::stream`]; `None` where nothing has this name.
+    ///
+    /// # Errors
+    /// As [`Location::blob_if_any`].
+    pub fn stream_if_any(&self) -> Result<Option<Box<dyn Read + Send>>> {
+        self.if_any(self.stream())
+    }
+    fn if_any<T>(&self, got: Result<T>) -> Result<Option<T>> {
+        match got {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if e.kind() == ErrorKind::Missing => match &self.place {
+                Place::Local { spot, .. } if spot.is_there() => Err(e),
+                _ => Ok(None),
+            },
+            Err(e) => Err(e),
+        }
+    }
+    /// This local directory, opened: to lock it, or to rename in it.
+    ///
+    /// # Errors
+    /// Missing; no local directory.
+    pub fn directory(&self) -> Result<std::fs::File> {
+        match &self.place {
+            Place::Local { spot, .. } => spot.directory().at_file(&self.display()),
+            _ => Err(Error::refused("a local directory is needed").file(self.display())),
+        }
+    }
+    /// A file of this local directory, for writing; made, with the folders on the way, where `fresh`. No link below the
+    /// directory is followed.
+    ///
+    /// # Errors
+    /// What cannot be opened or made.
+    pub fn open_own(&self, relative: &str, fresh: bool) -> Result<std::fs::File> {
+        match &self.place {
+            Place::Local { spot, .. } => spot.open_own(relative, fresh).at_file(&self.join(relative).display()),
+            _ => Err(Error::refused("a local directory is needed").file(self.display())),
+        }
+    }
+
     /// What is there. Symbolic links are followed.
     ///
     /// # Errors
     /// Permission and remote errors; a missing file is [`Kind::Missing`].
     pub fn kind(&self) -> Result<Kind> {
         match &self.place {
-            Place::Local { path, .. } => local::kind(path).at_file(&self.display()),
+            Place::Local { spot, .. } => spot.kind().at_file(&self.display()),
             Place::Stream(_) => Ok(Kind::Stream),
             Place::Remote { backend, key } => backend.kind(key).at_file(&self.display()),
         }
@@ -415,7 +501,7 @@ impl Location {
     /// Missing; no directory.
     pub fn list(&self) -> Result<Vec<Entry>> {
         let mut entries = match &self.place {
-            Place::Local { path, .. } => local::list(path),
+            Place::Local { spot, .. } => spot.list(),
             Place::Stream(_) => Ok(Vec::new()),
             Place::Remote { backend, key } => backend.list(key),
         }
@@ -429,7 +515,7 @@ impl Location {
     /// Missing; no directory.
     pub fn list_all(&self) -> Result<(Vec<Entry>, Vec<String>)> {
         match &self.place {
-            Place::Local { path, .. } => local::list_all(path).at_file(&self.display()),
+            Place::Local { spot, .. } => spot.list_all().at_file(&self.display()),
             _ => Ok((self.list()?, Vec::new())),
         }
     }
@@ -439,7 +525,7 @@ impl Location {
     /// Missing, unreadable.
     pub fn blob(&self) -> Result<Arc<dyn Blob>> {
         match &self.place {
-            Place::Local { path, .. } => local::blob(path),
+            Place::Local { spot, .. } => spot.blob(),
             Place::Stream(s) => s.spooled(),
             Place::Remote { backend, key } => backend.blob(key),
         }
@@ -451,7 +537,7 @@ impl Location {
     /// Missing, unreadable.
     pub fn stream(&self) -> Result<Box<dyn Read + Send>> {
         match &self.place {
-            Place::Local { path, .. } => local::stream(path),
+            Place::Local { spot, .. } => spot.stream(),
             Place::Stream(s) => s.reader(),
             Place::Remote { backend, key } => backend.stream(key),
         }
@@ -476,7 +562,7 @@ impl Location {
     /// Missing, unreadable, disk full.
     pub fn to_local_file(&self) -> Result<LocalFile> {
         match &self.place {
-            Place::Local { path, .. } => Ok(LocalFile { path: path.clone(), _copy: None }),
+            Place::Local { spot, .. } => Ok(LocalFile { path: spot.path.clone(), copy: None }),
             _ => local::copy_to_temp(self.stream()?).at_file(&self.display()),
         }
     }
@@ -487,7 +573,7 @@ impl Location {
     /// Exists (exit 5), parent missing (exit 3), a directory in the way.
     pub fn create_file(&self, existing: Existing, sync: bool) -> Result<Box<dyn Output>> {
         match &self.place {
-            Place::Local { path, .. } => local::create_file(path, existing, sync),
+            Place::Local { spot, .. } => local::create_file(&spot.path, existing, sync),
             Place::Stream(_) => stream::stdout(),
             Place::Remote { backend, key } => backend.create_file(key, existing),
         }
@@ -500,7 +586,7 @@ impl Location {
     /// As [`Location::create_file`].
     pub fn create_dir(&self, existing: Existing, sync: bool, markers: &[&str]) -> Result<Box<dyn OutputDir>> {
         match &self.place {
-            Place::Local { path, .. } => local::create_dir(path, existing, sync, markers),
+            Place::Local { spot, .. } => local::create_dir(&spot.path, existing, sync, markers),
             Place::Stream(_) => {
                 Err(Error::usage("a directory cannot be written to stdout").hint("use --to npkg, or another format that is one file"))
             }
@@ -513,7 +599,8 @@ impl Location {
 /// A local path, perhaps of a temporary copy.
 pub struct LocalFile {
     path: PathBuf,
-    _copy: Option<tempfile::NamedTempFile>,
+    /// Removes it.
+    copy: Option<cleanup::Guard>,
 }
 
 impl LocalFile {
@@ -523,6 +610,6 @@ impl LocalFile {
     }
     /// Whether it is a temporary copy.
     pub fn is_copy(&self) -> bool {
-        self._copy.is_some()
+        self.copy.is_some()
     }
 }

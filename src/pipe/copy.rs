@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use crate::codec::raw::write_all_at;
 use crate::error::{Error, Result};
 use crate::format::Extent;
+use crate::location::cleanup;
 
 /// The most bytes of a piece that are mapped at a time, by each thread: they count as resident.
 const MAPPED_BYTES: u64 = 4 << 20;
@@ -98,6 +99,7 @@ impl Target {
                 let rest = |e: &Extent| Extent { offset: e.offset + done, len: from.len - done, ..e.clone() };
                 return by_range(&rest(from), &rest(to), moved);
             };
+            let _adding = cleanup::enter();
             match write_all_at(&self.file, &pages, write) {
                 Ok(()) => {}
                 Err(e) if e.raw_os_error() != Some(Errno::FAULT.raw_os_error()) => return Err(e.into()),
@@ -152,6 +154,7 @@ fn by_range(from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
     let (mut read, mut write, mut left) = (from.offset, to.offset, from.len);
     while left > 0 {
         let n = left.min(RANGE_BYTES) as usize;
+        let _adding = cleanup::enter();
         match rustix::fs::copy_file_range(&from.file, Some(&mut read), &to.file, Some(&mut write), n) {
             Ok(0) => return Err(ends_early(from)),
             Ok(done) => {
@@ -183,6 +186,7 @@ fn plain(from: &File, mut read: u64, to: &File, mut write: u64, mut left: u64, e
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(Error::reading(e)),
         };
+        let _adding = cleanup::enter();
         to.write_all_at(&buffer[..got], write)?;
         read += got as u64;
         write += got as u64;

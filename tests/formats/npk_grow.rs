@@ -10,6 +10,8 @@ use npk::formats::by_name;
 use npk::location::Location;
 use npk::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan};
 
+use sha2::Digest as _;
+
 use super::store_support::*;
 use crate::support::*;
 
@@ -174,13 +176,18 @@ fn what_does_not_match_is_refused_together() {
     assert_eq!(std::fs::read(out.join("precious")).unwrap(), [1; 6]);
 }
 
-/// At every stage of an append a copy of the store (as a kill would leave it) reads as before, and is mended by the next
-/// run; the running one is not disturbed.
+/// Before its commit a copy of the store (as a kill would leave it) reads as before; looks leave it as it is, writers and
+/// `verify` mend it. The running append is not disturbed.
 #[test]
 fn a_killed_append_is_undone_by_the_next_run() {
     let out = Scratch::new();
     let npk = by_name("npk").unwrap();
-    for golden in ["good/npk/v0.7.0/segmented_deleted.npk", "good/npk/v0.7.0/deleted.npk", "good/npk/v0.4.5/dtypes.npk"] {
+    for (golden, grows) in [
+        ("good/npk/v0.7.0/segmented_deleted.npk", false),
+        ("good/npk/v0.7.0/deleted.npk", true),
+        ("good/npk/v0.4.5/dtypes.npk", true),
+        ("good/npk/v0.4.5/names.npk", true),
+    ] {
         let golden = fixture(golden);
         let at = out.join("s.npk");
         copy_dir(&golden, &at);
@@ -192,63 +199,97 @@ fn a_killed_append_is_undone_by_the_next_run() {
             writer.write(&Chunk::fixed(a, 0, meta.rows.unwrap(), all.bytes[a].clone())).unwrap();
         }
         // Killed now: the copy has no lock on it.
-        copy_dir(&at, &out.join("killed.npk"));
-        assert!(out.join("killed.npk/.npk-append").exists());
-        assert_ne!(contents(&out.join("killed.npk")), before.0);
-        // The live one: readers see the old rows, writers are kept out, nothing is cut.
+        let killed = out.join("killed.npk");
+        copy_dir(&at, &killed);
+        let left = contents(&killed);
+        assert_eq!(left != before.0, grows);
+        // Of the live one readers see the old rows, writers are kept out, and verify cuts nothing.
         assert_eq!(read(&at).unwrap().bytes, before.1);
         let busy = npk.create(&Location::local(&at), &all.plan, &append()).err().unwrap();
         assert!(busy.to_string().contains("another run"), "{busy}");
+        let notes = npk.verify(&Location::local(&at), &ReadOptions::default()).unwrap();
+        assert!(!grows || notes.iter().any(|n| n.contains("another run is changing this store")), "{notes:?}");
+        assert!(contents(&at) == left);
+        // Looks at the killed one change nothing.
+        assert_eq!(read(&killed).unwrap().bytes, before.1);
+        assert!(contents(&killed) == left);
         python(out.path(), &format!("import store\nassert store.npkref.metadata('killed.npk') == store.npkref.metadata({golden:?})\n"));
-        // Any run on the killed one cuts it back.
-        let notes = npk.verify(&Location::local(out.join("killed.npk")), &ReadOptions::default()).unwrap();
-        assert!(notes.iter().any(|n| n.contains("killed append")), "{notes:?}");
-        assert_eq!(contents(&out.join("killed.npk")), before.0);
+        let notes = npk.verify(&Location::local(&killed), &ReadOptions::default()).unwrap();
+        assert!(!grows || notes.iter().any(|n| n.contains("extra bytes") && n.contains("cut off")), "{notes:?}");
+        assert!(contents(&killed) == before.0);
         // A failed one cuts itself back.
         drop(writer);
         drop(sink);
-        assert_eq!(contents(&at), before.0);
+        assert!(contents(&at) == before.0 && out.names() == ["killed.npk", "s.npk"]);
         for name in ["s.npk", "killed.npk"] {
             std::fs::remove_dir_all(out.join(name)).unwrap();
         }
     }
 }
 
-/// Killed between the renames: the next run completes them.
+/// Between the two renames of an append the new side file goes by another name; it belongs to the new metadata alone.
 #[test]
-fn an_append_killed_in_its_commit_is_completed() {
+fn a_side_file_that_waits_belongs_to_its_metadata() {
     let out = Scratch::new();
-    let golden = fixture("good/npk/v0.4.5/deleted.npk");
     let (old, new) = (out.join("old.npk"), out.join("new.npk"));
-    copy_dir(&golden, &old);
-    copy_dir(&golden, &new);
-    convert_with(&golden, &new, "npk", &append()).unwrap();
-    let files = ["metadata.npkm", "deleted_x.npkb", "deleted_y.npkb"];
-    for done in 0..=3 {
-        let at = out.join(&format!("{done}.npk"));
-        copy_dir(&old, &at);
-        for data in ["data_x.npkd", "data_y.npkd"] {
-            std::fs::copy(new.join(data), at.join(data)).unwrap();
+    let (plan, arrays) = people(&[0, 1], &["Oslo", "Rome"], &["a", "bb"], &[1, 2], None);
+    write(&old, plan, &arrays, &WriteOptions::default()).unwrap();
+    copy_dir(&old, &new);
+    let (plan, arrays) = people(&[0, -1], &["Bern"], &["c", ""], &[3, 4], None);
+    write(&new, plan, &arrays, &append()).unwrap();
+    let (before, after) = (read(&old).unwrap(), read(&new).unwrap());
+    assert_ne!(before.texts, after.texts);
+    let digest = sha2::Sha256::digest(std::fs::read(new.join("metadata.npkm")).unwrap());
+    let waiting: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let waiting = format!(".npk-append-side-{waiting}");
+    for (metadata, whole) in [(&old, &before), (&new, &after)] {
+        let at = out.join("at.npk");
+        copy_dir(&new, &at);
+        std::fs::copy(metadata.join("metadata.npkm"), at.join("metadata.npkm")).unwrap();
+        std::fs::copy(old.join("npk.json"), at.join("npk.json")).unwrap();
+        std::fs::copy(new.join("npk.json"), at.join(&waiting)).unwrap();
+        std::fs::write(at.join(".npk-append-metadata"), "half").unwrap();
+        let left = contents(&at);
+        let found = read(&at).unwrap();
+        assert!(found.plan.notes.is_empty(), "{:?}", found.plan.notes);
+        assert!(found.texts == whole.texts && found.bytes == whole.bytes);
+        assert!(contents(&at) == left, "a look changes nothing");
+        // The next writer settles it.
+        let one = (ArrayMeta::new("one", Dtype::U8, &[1]), vec![1]);
+        let with_one = Plan { format: "test", arrays: vec![one.0.clone()], ..Plan::default() };
+        copy_dir(&at, &out.join("merged.npk"));
+        write(&out.join("merged.npk"), with_one, &[one], &merge(false)).unwrap();
+        assert!(read(&out.join("merged.npk")).unwrap().texts[..] == [&whole.texts[..], &[vec![]]].concat()[..]);
+        assert!(contents(&out.join("merged.npk")).keys().all(|name| !name.starts_with('.')));
+        let notes = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
+        assert!(notes.iter().any(|n| n.contains(".npk-append-metadata") && n.contains("removed")), "{notes:?}");
+        assert!(contents(&at) == contents(metadata), "{notes:?}");
+        for name in ["at.npk", "merged.npk"] {
+            std::fs::remove_dir_all(out.join(name)).unwrap();
         }
-        let mut rename = Vec::new();
-        for (i, name) in files.iter().enumerate() {
-            let to = if i < done { name.to_string() } else { format!(".npk-append-{i}") };
-            std::fs::copy(new.join(name), at.join(to)).unwrap();
-            rename.push(serde_json::json!([i, name]));
-        }
-        let journal = serde_json::json!({"version": 1, "metadata": 0, "cut": [["data_x.npkd", 5]], "remove": [], "rename": rename});
-        std::fs::write(at.join(".npk-append"), journal.to_string()).unwrap();
-        assert_eq!(read(&at).unwrap().bytes, read(&new).unwrap().bytes);
-        assert_eq!(contents(&at), contents(&new));
     }
-    // A hostile journal reaches nothing outside the store.
-    std::fs::write(out.join("precious"), "gold").unwrap();
-    std::os::unix::fs::symlink(out.path(), old.join("up")).unwrap();
-    let crc = crc32fast::hash(&std::fs::read(old.join("metadata.npkm")).unwrap());
-    let journal = serde_json::json!({"version": 1, "metadata": crc, "cut": [["../precious", 0], ["up/precious", 0]], "remove": ["../precious", "up/precious"]});
-    std::fs::write(old.join(".npk-append"), journal.to_string()).unwrap();
-    read(&old).unwrap();
-    assert_eq!(std::fs::read(out.join("precious")).unwrap(), b"gold");
+}
+
+/// Two arrays in one data file: what is appended to one would be written over the other.
+#[test]
+fn arrays_that_share_a_file_do_not_grow() {
+    let out = Scratch::new();
+    let at = out.join("s.npk");
+    let one = |name: &str, n: u8| (ArrayMeta::new(name, Dtype::U8, &[n.into()]), (0..n).collect::<Vec<u8>>());
+    let arrays = [one("aa", 9), one("bb", 4)];
+    write(&at, plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    let metadata = std::fs::read(at.join("metadata.npkm")).unwrap();
+    let place = metadata.windows(12).position(|w| w == b"data_bb.npkd").unwrap();
+    let mut hostile = metadata.clone();
+    hostile[place..place + 12].copy_from_slice(b"data_aa.npkd");
+    std::fs::write(at.join("metadata.npkm"), hostile).unwrap();
+    let before = contents(&at);
+    for options in [append(), merge(true)] {
+        let more = one("bb", 2);
+        let e = write(&at, plan(vec![more.0.clone()]), &[more], &options).unwrap_err();
+        assert!(e.kind() == Kind::Corrupt && e.to_string().contains("two arrays"), "{e}");
+    }
+    assert!(contents(&at) == before);
 }
 
 /// Bytes of somebody else's dead append: read over, told and cut by verify, cut before our own rows.
@@ -446,8 +487,11 @@ fn kill_nine_leaves_the_old_store() {
                 fixture("good/npk/v0.4.5/deleted_then_appended.npz")
             ),
         );
-        // The next run, be it a look, mends the store; the next run that writes there sweeps the folder.
+        // A look leaves the store as it is, verify mends it; the next run that writes there sweeps the folder.
+        let left = contents(&at);
         npk(&["list".as_ref(), at.as_os_str()]);
+        assert!(contents(&at) == left, "{flags:?}");
+        npk(&["verify".as_ref(), at.as_os_str()]);
         assert!(contents(&at) == before, "{flags:?}");
         npk(&["convert", "-q", fixture("good/npk/v0.4.5/empty.npk").to_str().unwrap(), out.join("other.npk").to_str().unwrap()]);
         std::fs::remove_dir_all(out.join("other.npk")).unwrap();

@@ -1,6 +1,7 @@
 //! What the tests share: running the built binary, running Python judges, scratch folders, fixtures.
 #![allow(dead_code)]
 
+pub mod faults;
 pub mod library;
 
 pub mod mock;

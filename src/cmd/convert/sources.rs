@@ -38,7 +38,7 @@ pub(super) fn not_utf8(path: &str) -> Error {
 /// The names in a list of files.
 pub(super) fn listed(list: &str, null: bool, args: &ConvertArgs) -> Result<Vec<Found>> {
     let mut bytes = Vec::new();
-    let at = if list == "-" { Location::stdio() } else { Location::local(list) };
+    let at = if list == "-" { Location::stdio() } else { Location::input(list)? };
     std::io::Read::read_to_end(&mut at.stream()?, &mut bytes).map_err(|e| Error::reading(e).file(list))?;
     let mut found = Vec::new();
     for line in bytes.split(|&b| b == if null { 0 } else { b'\n' }) {

@@ -11,7 +11,11 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::location::Blob;
 
+const HEAD_BYTES: u64 = 16;
+/// Longer ones are refused: this is enough for 8 thousand million rows.
+const MOST_BYTES: u64 = 1 << 30;
 /// Words between two marks of the count.
 const STEP: usize = 64;
 
@@ -25,24 +29,31 @@ pub struct Alive {
 }
 
 impl Alive {
-    /// Reads the file of an array of `rows` stored rows. `ahead`: it may know of fewer rows, the others are not seen yet.
+    /// Reads the file of an array of `rows` stored rows.
     ///
     /// # Errors
     /// Corrupt where the file's length fits neither form.
-    pub fn parse(bytes: &[u8], rows: u64, ahead: bool) -> Result<Alive> {
+    pub fn read(blob: &dyn Blob, rows: u64) -> Result<Alive> {
+        let len = blob.len();
         let number = |b: &[u8]| b.iter().rev().fold(0u64, |n, &b| n << 8 | b as u64);
-        let headed = bytes.len() >= 16 && (bytes.len() as u64 - 16) == number(&bytes[..8]).div_ceil(64).saturating_mul(8);
-        let (told, words) = if headed { (number(&bytes[..8]), &bytes[16..]) } else { (rows, bytes) };
-        if !headed && words.len() as u64 != rows.div_ceil(64).saturating_mul(8) {
-            return Err(Error::corrupt(format!("the deletion bitmap has {} bytes, which fits no bitmap of {rows} rows", bytes.len())));
+        let first = number(&blob.read_vec(0, len.min(8))?);
+        let headed = len >= HEAD_BYTES && len - HEAD_BYTES == first.div_ceil(64).saturating_mul(8);
+        let words = rows.div_ceil(64).saturating_mul(8);
+        if !headed && len != words {
+            return Err(Error::corrupt(format!("the deletion bitmap has {len} bytes, which fits no bitmap of {rows} rows")));
         }
-        if told < rows && !(headed && ahead) {
-            return Err(Error::corrupt(format!("the deletion bitmap is for {told} rows, the array has {rows}")));
+        if headed && first < rows {
+            return Err(Error::corrupt(format!("the deletion bitmap is for {first} rows, the array has {rows}")));
         }
-        let mut words: Vec<u64> = words.chunks_exact(8).map(number).collect();
-        words.resize(rows.min(told).div_ceil(64) as usize, 0);
-        let rows = rows.min(told);
-        if rows % 64 != 0
+        if words > MOST_BYTES {
+            return Err(Error::refused(format!(
+                "the deletion bitmap of {rows} rows has {words} bytes; no more than {MOST_BYTES} are read"
+            )));
+        }
+        // It may know of more rows than there are.
+        let bytes = blob.read_vec(if headed { HEAD_BYTES } else { 0 }, words)?;
+        let mut words: Vec<u64> = bytes.chunks_exact(8).map(number).collect();
+        if !rows.is_multiple_of(64)
             && let Some(last) = words.last_mut()
         {
             *last &= (1 << (rows % 64)) - 1;

@@ -15,10 +15,14 @@
 //! | 1 + 4 + 8 + 8 | compression: algorithm, level, original and compressed size; all 0 |
 //! | 1 | block flag; at 1 a block table follows |
 
+use super::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::location::Blob;
 use crate::model::{ArrayMeta, Dtype, checked_product};
 
 const MAGIC: u32 = 0x424B_504E;
+/// Bytes that are read at a time: mostly the whole file.
+const WINDOW_BYTES: u64 = 4 << 20;
 
 /// One array's entry.
 #[derive(Clone, Debug)]
@@ -96,99 +100,71 @@ pub fn is_metadata(head: &[u8]) -> bool {
     head.starts_with(&MAGIC.to_le_bytes())
 }
 
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
-        if n > rest.len() {
-            return Err(Error::corrupt(format!(
-                "the metadata ends at byte {}: {n} bytes are expected at byte {}",
-                self.bytes.len(),
-                self.at
-            )));
-        }
-        self.at += n;
-        Ok(&rest[..n])
-    }
-    fn u8(&mut self) -> Result<u8> {
-        Ok(self.take(1)?[0])
-    }
-    fn u32(&mut self) -> Result<u32> {
-        let mut b = [0; 4];
-        b.copy_from_slice(self.take(4)?);
-        Ok(u32::from_le_bytes(b))
-    }
-    fn u64(&mut self) -> Result<u64> {
-        let mut b = [0; 8];
-        b.copy_from_slice(self.take(8)?);
-        Ok(u64::from_le_bytes(b))
-    }
-    fn text(&mut self, what: &str) -> Result<String> {
-        let n = self.u32()? as usize;
-        let at = self.at;
-        let bytes = self.take(n)?;
-        std::str::from_utf8(bytes).map(str::to_string).map_err(|_| Error::corrupt(format!("{what} at byte {at} is not UTF-8")))
-    }
+/// The file as read.
+pub struct Metadata {
+    /// Its arrays, in its order.
+    pub entries: Vec<Entry>,
+    /// The sum of all arrays' bytes, as the file says.
+    pub total_bytes: u64,
 }
 
 /// Reads the whole file. What is wrong with a single array is found by [`Entry::check`].
 ///
 /// # Errors
 /// Corrupt, with the byte offset.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
-    let mut c = Cursor { bytes, at: 0 };
-    let magic = c.u32()?;
+pub fn read(blob: &dyn Blob) -> Result<Metadata> {
+    let mut c = Cursor::new(blob, "the metadata", WINDOW_BYTES);
+    let magic = c.number(4)? as u32;
     if magic != MAGIC {
         return Err(Error::corrupt(format!("the metadata begins with {magic:#010x}, expected {MAGIC:#010x} (NPKB)")));
     }
-    let version = c.u32()?;
+    let version = c.number(4)?;
     if version != 1 {
         return Err(Error::refused(format!("the metadata has version {version}; only version 1 is supported")));
     }
-    let _total = c.u64()?;
-    let count = c.u32()?;
-    let mut entries = Vec::new();
-    let mut names = std::collections::HashSet::new();
+    let total_bytes = c.number(8)?;
+    let count = c.number(4)?;
+    let mut entries: Vec<Entry> = Vec::new();
     for i in 0..count {
-        let name = c.text("the name of an array")?;
-        if name.is_empty() {
-            return Err(Error::corrupt(format!("array {i} has an empty name")));
-        }
-        let rank = c.u32()? as usize;
-        let dims = c.take(rank.saturating_mul(8)).map_err(|e| e.array(&name))?;
-        let shape = dims.chunks_exact(8).map(|b| b.iter().rev().fold(0, |n, &b| n << 8 | b as u64)).collect();
-        let data_file = c.text("the name of a data file")?;
-        let modified_us = c.u64()?;
-        let bytes = c.u64()?;
-        let code = c.u8()?;
-        let algorithm = c.u8()?;
-        c.take(4 + 8 + 8)?;
-        let block = c.u8()?;
-        let mut compressed = algorithm != 0;
-        match block {
-            0 => {}
-            1 => {
-                compressed |= c.u8()? != 0;
-                c.take(16)?;
-                let blocks = c.u32()? as usize;
-                compressed |= blocks > 0;
-                c.take(blocks.saturating_mul(24))?;
-            }
-            other => return Err(Error::corrupt(format!("the block flag is {other}, expected 0 or 1")).array(&name)),
-        }
-        if !names.insert(name.clone()) {
-            return Err(Error::corrupt("the metadata lists this array twice").array(&name));
-        }
-        entries.push(Entry { name, shape, data_file, modified_us, bytes, code, compressed });
+        entries.push(entry(&mut c, i)?);
     }
-    if c.at != bytes.len() {
-        return Err(Error::corrupt(format!("{} extra bytes follow the last array of the metadata", bytes.len() - c.at)));
+    if c.at() != blob.len() {
+        return Err(Error::corrupt(format!("{} extra bytes follow the last array of the metadata", blob.len() - c.at())));
     }
-    Ok(entries)
+    let mut names = std::collections::HashSet::with_capacity(entries.len());
+    if let Some(twice) = entries.iter().find(|e| !names.insert(e.name.as_str())) {
+        return Err(Error::corrupt("the metadata lists this array twice").array(&twice.name));
+    }
+    Ok(Metadata { entries, total_bytes })
+}
+
+fn entry(c: &mut Cursor<'_>, index: u64) -> Result<Entry> {
+    let n = c.number(4)?;
+    let name = c.text(n, "the name of an array")?;
+    if name.is_empty() {
+        return Err(Error::corrupt(format!("array {index} has an empty name")));
+    }
+    let rank = c.number(4)?;
+    let dims = c.take(rank.saturating_mul(8)).map_err(|e| e.array(&name))?;
+    let shape = dims.chunks_exact(8).map(|b| b.iter().rev().fold(0, |n, &b| n << 8 | b as u64)).collect();
+    let n = c.number(4)?;
+    let data_file = c.text(n, "the name of a data file")?;
+    let (modified_us, bytes, code) = (c.number(8)?, c.number(8)?, c.number(1)? as u8);
+    let algorithm = c.number(1)?;
+    c.take(4 + 8 + 8)?;
+    let mut compressed = algorithm != 0;
+    match c.number(1)? {
+        0 => {}
+        1 => {
+            compressed |= c.number(1)? != 0;
+            c.take(16)?;
+            let blocks = c.number(4)?;
+            compressed |= blocks > 0;
+            c.take(blocks.saturating_mul(24))?;
+        }
+        other => return Err(Error::corrupt(format!("the block flag is {other}, expected 0 or 1")).array(&name)),
+    }
+    Ok(Entry { name, shape, data_file, modified_us, bytes, code, compressed })
 }
 
 /// The whole file for these arrays.

@@ -9,6 +9,7 @@ use crate::location::Blob;
 use crate::model::{Buf, Values};
 
 pub mod bitmap;
+pub mod cursor;
 pub mod manifest;
 pub mod metadata;
 pub mod names;
@@ -21,8 +22,13 @@ pub use read::{StoreSource, Stored, stored_arrays};
 pub const METADATA: &str = "metadata.npkm";
 /// The name of the side file.
 pub const SIDE: &str = "npk.json";
-/// The journal of an append at work (or killed).
-pub const JOURNAL: &str = ".npk-append";
+
+/// Longer metadata are refused: that is names of 250 bytes for a million arrays.
+const METADATA_MAX_BYTES: u64 = 512 << 20;
+/// A longer side file is refused, and never written.
+pub const SIDE_MAX_BYTES: u64 = 1 << 30;
+/// Longer lists of segments are refused.
+const MANIFEST_MAX_BYTES: u64 = 256 << 20;
 
 /// The files of a store, wherever they are.
 pub trait Files: Send + Sync {
@@ -50,6 +56,57 @@ pub trait Files: Send + Sync {
     /// Corrupt.
     fn close(&self, _all: bool) -> Result<()> {
         Ok(())
+    }
+}
+
+/// Opens a file that is read as a whole, or nearly.
+///
+/// # Errors
+/// Refused, with both numbers, where it is longer than `most`; corrupt where there is none.
+fn small(files: &dyn Files, path: &str, most: u64) -> Result<Arc<dyn Blob>> {
+    // Asked for before it is opened: to open one in a package is to unpack it.
+    let len = files.len(path)?.ok_or_else(|| Error::corrupt(format!("the store has no {path}")))?;
+    let within = |len: u64| match len <= most {
+        true => Ok(()),
+        false => Err(Error::refused(format!("{path} has {len} bytes; no more than {most} are read"))),
+    };
+    within(len)?;
+    let blob = files.blob(path)?;
+    within(blob.len())?;
+    Ok(blob)
+}
+
+/// The store's list of arrays.
+///
+/// # Errors
+/// Where there is none, or it cannot be read.
+pub fn read_metadata(files: &dyn Files) -> Result<metadata::Metadata> {
+    metadata::read(small(files, METADATA, METADATA_MAX_BYTES)?.as_ref())
+}
+
+/// The side file, where there is one.
+///
+/// # Errors
+/// Reading errors; refused where it is too long.
+pub fn read_side(files: &dyn Files) -> Result<Option<Vec<u8>>> {
+    if files.len(SIDE)?.is_none() {
+        return Ok(None);
+    }
+    let blob = small(files, SIDE, SIDE_MAX_BYTES)?;
+    blob.read_vec(0, blob.len()).map(Some)
+}
+
+/// Checks a side file before it is written.
+///
+/// # Errors
+/// Refused where it would be too long to be read again.
+pub fn check_side(side: Option<&[u8]>) -> Result<()> {
+    match side.map(|side| side.len() as u64) {
+        Some(len) if len > SIDE_MAX_BYTES => {
+            let error = Error::refused(format!("{SIDE} would have {len} bytes; no more than {SIDE_MAX_BYTES} are read again"));
+            Err(error.hint("--strings offsets keeps text in arrays"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use super::bitmap::Alive;
 use super::manifest::Manifest;
-use super::metadata::{self, Entry};
+use super::metadata::Entry;
 use super::rows::Reader;
-use super::{Files, JOURNAL, METADATA, SIDE, names};
+use super::{Files, MANIFEST_MAX_BYTES, names};
 use crate::error::{Error, Kind, Result};
 use crate::format::{Extent, Order, ReadRows, Source};
+use crate::location::Blob;
 use crate::model::{ArrayMeta, Dtype, Plan};
 use crate::sidecar::{self, Folded, How};
 
@@ -73,9 +74,7 @@ impl Stored {
 /// # Errors
 /// Where the metadata cannot be read at all.
 pub fn stored_arrays(files: &dyn Files, names_only: bool) -> Result<Vec<Stored>> {
-    check_len(files, METADATA, 0)?;
-    let blob = files.blob(METADATA)?;
-    let entries = metadata::parse(&blob.read_vec(0, blob.len())?)?;
+    let entries = super::read_metadata(files)?.entries;
     entries.into_iter().map(|entry| stored_array(files, entry, names_only)).collect()
 }
 
@@ -86,19 +85,21 @@ fn stored_array(files: &dyn Files, entry: Entry, names_only: bool) -> Result<Sto
         pieces: Vec::new(),
         alive: None,
         bitmap: None,
-        data_file: entry.data_file.clone(),
+        data_file: String::new(),
         bytes: entry.bytes,
         problem: None,
-        shape: entry.shape.clone(),
-        name: entry.name.clone(),
+        shape: Vec::new(),
+        name: String::new(),
     };
     let filled = fill(files, &entry, &mut stored, names_only);
+    let is_countable = entry.wanted_bytes().is_ok();
+    (stored.name, stored.shape, stored.data_file) = (entry.name, entry.shape, entry.data_file);
     match filled {
         Ok(()) => Ok(stored),
         // Trouble of the system or the network concerns every array.
         Err(e) if matches!(e.kind(), Kind::Failed | Kind::Remote) => Err(e),
         Err(e) => {
-            if entry.wanted_bytes().is_err() {
+            if !is_countable {
                 stored.shape = vec![0]; // a shape that nobody may multiply
             }
             stored.problem = Some(Arc::new(e));
@@ -109,7 +110,7 @@ fn stored_array(files: &dyn Files, entry: Entry, names_only: bool) -> Result<Sto
 
 fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool) -> Result<()> {
     entry.check()?;
-    let rows = stored.rows_stored();
+    let rows = entry.shape.first().copied().unwrap_or(1);
     stored.row_bytes = entry.shape.iter().skip(1).try_fold(stored.dtype.item_bytes(), |n, &d| n.checked_mul(d)).unwrap_or(0);
     let at = |e: Error| e.array(&entry.name);
     if names_only {
@@ -117,8 +118,7 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         return if entry.data_file.ends_with(".npkseg") { Ok(()) } else { check_len(files, &entry.data_file, entry.bytes).map_err(at) };
     }
     if entry.data_file.ends_with(".npkseg") {
-        check_len(files, &entry.data_file, 0).map_err(at)?;
-        let blob = files.blob(&entry.data_file).map_err(at)?;
+        let blob = super::small(files, &entry.data_file, MANIFEST_MAX_BYTES).map_err(at)?;
         let manifest = Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes).map_err(at)?;
         let mut first_row = 0;
         for s in manifest.segments {
@@ -134,11 +134,7 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         && !entry.shape.is_empty()
         && files.len(&path)?.is_some()
     {
-        let blob = files.blob(&path).map_err(at)?;
-        let alive = blob.read_vec(0, blob.len())?;
-        // While an append is put in place, the metadata are a moment ahead of the bitmap.
-        let ahead = files.len(JOURNAL)?.is_some();
-        let alive = Arc::new(Alive::parse(&alive, rows, ahead).map_err(at)?);
+        let alive = Arc::new(files.blob(&path).and_then(|blob| Alive::read(blob.as_ref(), rows)).map_err(at)?);
         if alive.count() < rows {
             stored.alive = Some(alive.clone());
         }
@@ -170,13 +166,7 @@ impl StoreSource {
     /// # Errors
     /// Where the metadata cannot be read at all.
     pub fn open(files: Arc<dyn Files>, format: &'static str, names_only: bool) -> Result<StoreSource> {
-        let side = match files.len(SIDE)? {
-            None => None,
-            Some(_) => {
-                let blob = files.blob(SIDE)?;
-                Some(blob.read_vec(0, blob.len())?)
-            }
-        };
+        let side = super::read_side(files.as_ref())?;
         // Folding compares shapes, which bitmaps change.
         let stored = stored_arrays(files.as_ref(), names_only && side.is_none())?;
         let metas: Vec<ArrayMeta> = stored.iter().map(Stored::meta).collect();
@@ -190,6 +180,14 @@ impl StoreSource {
     /// The arrays as the store holds them.
     pub fn stored(&self) -> &[Stored] {
         &self.reader.stored
+    }
+
+    /// A file of the store, as it was when the store was opened.
+    ///
+    /// # Errors
+    /// Missing, unreadable; the store was replaced since.
+    pub fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
+        self.reader.files.blob(path)
     }
 
     /// The logical arrays, and what they are made of.

@@ -6,14 +6,15 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use super::directory::Directory;
 use super::write::{self, Rest};
-use super::{Npk, journal};
-use crate::codec::store::metadata::{self, Entry};
+use super::{Npk, directory, lock};
+use crate::codec::store::metadata::Entry;
 use crate::codec::store::names::{self, Names};
-use crate::codec::store::{METADATA, SIDE, StoreSource};
+use crate::codec::store::{METADATA, SIDE, StoreSource, read_metadata, read_side};
 use crate::error::{Error, Result};
 use crate::format::{Existing, Format, Sink, WriteOptions};
-use crate::location::{Kind, Location};
+use crate::location::{Kind, Location, OutputDir, cleanup};
 use crate::model::Plan;
 use crate::sidecar::{self, Folded, How};
 
@@ -23,19 +24,20 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions, replace
         return Npk.create(at, plan, &WriteOptions { existing: Existing::Error, ..options.clone() });
     }
     let path = local_store(at, "merged into")?;
-    journal::recover(path, true)?;
-    let lock = journal::lock(path)?;
-    let old = StoreSource::open(super::files(at)?, "npk", false)?;
-    let entries = metadata::parse(&fs::read(path.join(METADATA)).map_err(Error::reading)?)?;
+    let (store, lock) = lock::take(at)?;
+    let files = Directory::open(&store)?;
+    let old = StoreSource::open(files.clone(), "npk", false)?;
+    lock::settle(&store, &lock, &files, old.stored())?;
+    let entries = read_metadata(files.as_ref())?.entries;
     let gone = replaced(&old, plan, replace)?;
     let stay: Vec<Entry> = entries.into_iter().filter(|e| !gone.stored.contains(&e.name)).collect();
     let order: Vec<String> = old.folded().iter().map(|f| f.meta.name.clone()).filter(|n| !gone.logical.contains(n)).collect();
 
     let mut names = Names::default();
     stay.iter().for_each(|e| names.take(&e.data_file));
-    let files: Vec<String> = plan.arrays.iter().map(|a| names.give(&a.name)).collect();
+    let given: Vec<String> = plan.arrays.iter().map(|a| names.give(&a.name)).collect();
     // Whatever lies there under a name that this run writes, or would take for a bitmap of a new array, stays behind.
-    let mut left: HashSet<String> = files.iter().cloned().chain([METADATA.into(), SIDE.into()]).collect();
+    let mut left: HashSet<String> = given.iter().cloned().chain([METADATA.into(), SIDE.into()]).collect();
     left.extend(plan.arrays.iter().filter_map(|a| names::bitmap(&a.name)));
     for stored in old.stored().iter().filter(|s| gone.stored.contains(&s.name)) {
         left.insert(stored.data_file.clone());
@@ -46,13 +48,19 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions, replace
         left.remove(&e.data_file);
     }
     let dir = at.create_dir(Existing::Replace, options.sync, &[METADATA])?;
+    link_store(path, dir.as_ref(), &left)?;
+    let side = read_side(files.as_ref())?;
+    write::into(dir, plan, given, options, Box::new(Staying { entries: stay, order, side, store, _lock: lock }))
+}
+
+/// Links everything of a store into a new directory, but for the paths in `left`.
+pub(super) fn link_store(store: &Path, dir: &dyn OutputDir, left: &HashSet<String>) -> Result<()> {
     let to = dir.path().ok_or_else(|| Error::failed("a local directory is needed"))?;
-    link_all(path, to, "", &left)?;
-    if let Ok(m) = fs::metadata(path) {
+    link_all(store, to, "", left)?;
+    if let Ok(m) = fs::metadata(store) {
         let _ = fs::set_permissions(to, m.permissions());
     }
-    let old_side = read_side(path)?;
-    write::into(dir, plan, files, options, Box::new(Staying { entries: stay, order, side: old_side, _lock: lock }))
+    Ok(())
 }
 
 /// The local path of a store that may be changed in place.
@@ -69,14 +77,6 @@ pub(super) fn local_store<'a>(at: &'a Location, what: &str) -> Result<&'a Path> 
         return Err(Error::exists(format!("the output is not a store: it has no {METADATA}")));
     }
     Ok(path)
-}
-
-pub(super) fn read_side(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path.join(SIDE)) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::reading(e)),
-    }
 }
 
 #[derive(Default)]
@@ -119,9 +119,10 @@ fn link_all(from: &Path, to: &Path, below: &str, left: &HashSet<String>) -> Resu
         let name = entry.file_name();
         // Names that are not UTF-8 are foreign files: they are in nobody's list.
         let relative = format!("{below}{}", name.to_string_lossy());
-        if left.contains(&relative) || below.is_empty() && journal::is_own(&name) {
+        if left.contains(&relative) || below.is_empty() && directory::is_own(&relative) {
             continue;
         }
+        let _adding = cleanup::enter();
         let target = to.join(&name);
         if entry.file_type().map_err(Error::reading)?.is_dir() {
             fs::create_dir(&target)?;
@@ -151,11 +152,13 @@ struct Staying {
     entries: Vec<Entry>,
     order: Vec<String>,
     side: Option<Vec<u8>>,
-    _lock: journal::Lock,
+    store: Location,
+    _lock: lock::Lock,
 }
 
 impl Rest for Staying {
     fn complete(&self, entries: Vec<Entry>, side: Option<Vec<u8>>, end: &Plan) -> Result<(Vec<Entry>, Option<Vec<u8>>)> {
+        lock::check(&self.store)?;
         let side = sidecar::merged(self.side.as_deref(), &self.order, side.as_deref(), &sidecar::logical_names(end))?;
         Ok((self.entries.iter().cloned().chain(entries).collect(), side))
     }

@@ -12,21 +12,20 @@
 //! Read: all of it. Written: plain data files (every version loads them at any size), metadata last. Not supported:
 //! compressed arrays, which the metadata could describe but NumPack never writes.
 
-use std::collections::HashMap;
-use std::os::unix::fs::FileTypeExt;
-use std::sync::Arc;
-
-use crate::codec::store::{Files, METADATA, StoreSource, metadata};
+use crate::codec::store::{METADATA, StoreSource, metadata};
 use crate::error::{Context, Error, Result};
 use crate::format::{Arrays, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
-use crate::location::{Blob, Kind, Location};
+use crate::location::{Kind, Location};
 use crate::model::{Dtype, Plan};
 
 mod append;
-mod journal;
+mod directory;
+mod lock;
 mod merge;
 mod verify;
 mod write;
+
+use directory::Directory;
 
 /// The format.
 pub struct Npk;
@@ -99,77 +98,33 @@ impl Format for Npk {
 /// # Errors
 /// Missing, or no store.
 pub fn open_store(at: &Location, names_only: bool) -> Result<StoreSource> {
-    StoreSource::open(files(at)?, "npk", names_only)
+    const TRIES: usize = 20;
+    check_place(at)?;
+    at.held(|at| {
+        for _ in 1..TRIES {
+            let files = Directory::open(at)?;
+            let opened = StoreSource::open(files.clone(), "npk", names_only);
+            // An append that ended meanwhile has changed several files.
+            if files.is_current() {
+                return opened;
+            }
+        }
+        Err(Error::failed("the store is changed all the time by another run").hint("run the command again, when that has ended"))
+    })
 }
 
-/// The files of a store at a location.
-fn files(at: &Location) -> Result<Arc<dyn Files>> {
+/// Is it a directory at all?
+fn check_place(at: &Location) -> Result<()> {
     if at.is_stream() {
         return Err(Error::usage("a store is a directory and cannot come through a pipe").hint("use --from npkg"));
     }
     match at.kind()? {
-        Kind::Dir => {}
-        Kind::Missing => return Err(Error::missing("no such file or directory").file(at.display())),
+        Kind::Dir => Ok(()),
+        Kind::Missing => Err(Error::missing("no such file or directory").file(at.display())),
         _ => {
             let head = at.head(4)?;
             let error = Error::missing("a store is a directory, this is a file").file(at.display());
-            return Err(if metadata::is_metadata(&head) { error.hint("name the directory that holds it") } else { error });
+            Err(if metadata::is_metadata(&head) { error.hint("name the directory that holds it") } else { error })
         }
-    }
-    let listed = match at.local_path() {
-        Some(path) => {
-            journal::recover(path, false)?;
-            local_listing(path).at_file(&at.display())?
-        }
-        None => match at.list() {
-            Ok(entries) => entries.into_iter().filter(|e| !e.is_dir).map(|e| (e.name, e.len)).collect(),
-            // Web servers list nothing, and storage may forbid it: each file is asked for by its name.
-            Err(_) => return Ok(Arc::new(Directory { at: at.clone(), listed: None })),
-        },
-    };
-    Ok(Arc::new(Directory { at: at.clone(), listed: Some(listed) }))
-}
-
-/// Names and lengths. Foreign files whatever their names are no trouble; pipes and devices are no data files.
-fn local_listing(path: &std::path::Path) -> Result<HashMap<String, u64>> {
-    let mut listed = HashMap::new();
-    for entry in std::fs::read_dir(path).map_err(Error::reading)? {
-        let entry = entry.map_err(Error::reading)?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let Ok(mut found) = entry.metadata() else { continue };
-        if found.file_type().is_symlink() {
-            let Ok(target) = std::fs::metadata(entry.path()) else { continue };
-            found = target;
-        }
-        if found.is_file() && !found.file_type().is_fifo() {
-            listed.insert(name, found.len());
-        }
-    }
-    Ok(listed)
-}
-
-/// A store's directory, listed once where it can be.
-struct Directory {
-    at: Location,
-    listed: Option<HashMap<String, u64>>,
-}
-
-impl Files for Directory {
-    fn len(&self, path: &str) -> Result<Option<u64>> {
-        if let Some(listed) = &self.listed
-            && !path.contains('/')
-        {
-            return Ok(listed.get(path).copied());
-        }
-        match self.at.join(path).kind()? {
-            Kind::File { len, .. } => Ok(Some(len)),
-            _ => Ok(None),
-        }
-    }
-    fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
-        if !path.contains('/') && self.listed.as_ref().is_some_and(|listed| !listed.contains_key(path)) {
-            return Err(Error::missing("no such file or directory").file(self.at.join(path).display()));
-        }
-        self.at.join(path).blob()
     }
 }

@@ -1,19 +1,17 @@
 //! Writes a fresh store: data files by position (local) or one after the other (remote), metadata last.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::codec::raw::write_all_at;
 use crate::codec::store::metadata::{self, Entry};
-use crate::codec::store::{AsIs, METADATA, SIDE, names::Names};
+use crate::codec::store::{AsIs, METADATA, SIDE, check_side, names::Names};
 use crate::error::{Context, Error, Result};
 use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
-use crate::location::{Location, Output, OutputDir};
+use crate::location::{Location, Output, OutputDir, cleanup};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values};
 use crate::sidecar;
 
@@ -54,7 +52,8 @@ pub(super) fn into(
 ) -> Result<Box<dyn Sink>> {
     let places = plan.arrays.iter().zip(files).map(|(a, file)| Place::fresh(a, file)).collect::<Result<Vec<_>>>()?;
     let places = Places(Arc::new(places));
-    let local = dir.path().map(|path| Arc::new(LocalFiles::new(path.to_path_buf(), places.clone())));
+    let local = dir.path().map(|path| Location::local(path).hold()).transpose()?;
+    let local = local.map(|fresh| Arc::new(LocalFiles::new(fresh.clone(), fresh, places.clone())));
     let count = plan.arrays.len();
     let remote = Remote { now: None, spools: HashMap::new(), begun: vec![false; count], written: vec![0; count] };
     Ok(Box::new(StoreSink { dir, places, local, remote, options: options.clone(), rest }))
@@ -72,6 +71,8 @@ pub(super) struct Place {
     pub(super) rows: Option<u64>,
     /// Where they begin in the file.
     pub(super) base: u64,
+    /// Whether the file is one that the store has already.
+    pub(super) grows: bool,
     /// Whether the file is there already.
     pub(super) begun: AtomicBool,
     /// Whether it has its full size already, as far as that is known.
@@ -82,41 +83,50 @@ impl Place {
     /// A file of its own.
     pub(super) fn fresh(a: &ArrayMeta, file: String) -> Result<Place> {
         a.bytes()?;
-        Ok(Place::new(&a.name, file, a.row_bytes()?, a.rows, 0, false))
+        Ok(Place::new(&a.name, file, a.row_bytes()?, a.rows, 0))
     }
-    pub(super) fn new(name: &str, file: String, row_bytes: u64, rows: Option<u64>, base: u64, begun: bool) -> Place {
-        let (begun, sized) = (AtomicBool::new(begun), AtomicBool::new(false));
-        Place { name: name.into(), file, row_bytes, rows, base, begun, sized }
+    /// Rows from `base` on in a file that is not there yet.
+    pub(super) fn new(name: &str, file: String, row_bytes: u64, rows: Option<u64>, base: u64) -> Place {
+        let (begun, sized) = (AtomicBool::new(false), AtomicBool::new(false));
+        Place { name: name.into(), file, row_bytes, rows, base, grows: false, begun, sized }
+    }
+    /// In a file that is there: `grows` where that is one of the store itself.
+    pub(super) fn begun(self, grows: bool) -> Place {
+        Place { begun: AtomicBool::new(true), grows, ..self }
     }
 }
 
 /// Data files in a local directory. At most a few are open at a time.
 pub(super) struct LocalFiles {
-    dir: PathBuf,
+    /// The directory of new files.
+    fresh: Location,
+    /// The store of those that grow.
+    store: Location,
     pub(super) places: Places,
     open: Mutex<VecDeque<(usize, Arc<File>)>>,
 }
 
 impl LocalFiles {
-    pub(super) fn new(dir: PathBuf, places: Places) -> LocalFiles {
-        LocalFiles { dir, places, open: Mutex::new(VecDeque::new()) }
+    /// New files are made in `fresh`; those that grow are in `store`.
+    pub(super) fn new(fresh: Location, store: Location, places: Places) -> LocalFiles {
+        LocalFiles { fresh, store, places, open: Mutex::new(VecDeque::new()) }
     }
 
-    fn path(&self, array: usize) -> PathBuf {
-        self.dir.join(&self.places.0[array].file)
+    /// Never through a link: what is written is a file of the store itself.
+    fn opened(&self, place: &Place, begun: bool) -> Result<File> {
+        let directory = if place.grows { &self.store } else { &self.fresh };
+        directory.open_own(&place.file, !begun)
     }
 
     /// The array's file, made at its full size where that is known.
     pub(super) fn file(&self, array: usize) -> Result<Arc<File>> {
+        let _adding = cleanup::enter();
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
         if let Some((_, file)) = open.iter().find(|(a, _)| *a == array) {
             return Ok(file.clone());
         }
         let place = &self.places.0[array];
-        let begun = place.begun.load(Ordering::Relaxed);
-        // Never through a link: what is written is a file of the store itself.
-        let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        let file = OpenOptions::new().read(true).write(true).create_new(!begun).custom_flags(flags).open(self.path(array))?;
+        let file = self.opened(place, place.begun.load(Ordering::Relaxed))?;
         place.begun.store(true, Ordering::Relaxed);
         if !place.sized.swap(true, Ordering::Relaxed)
             && let Some(rows) = place.rows
@@ -137,8 +147,9 @@ impl LocalFiles {
         if Some(bytes) != rows.checked_mul(place.row_bytes) {
             return Err(Error::internal(format!("{rows} rows of {} bytes were delivered as {bytes} bytes", place.row_bytes)));
         }
+        let _adding = cleanup::enter();
         if first_row == 0 && place.base == 0 && place.rows == Some(rows) && !place.begun.swap(true, Ordering::Relaxed) {
-            let mut file = OpenOptions::new().write(true).create_new(true).open(self.path(array))?;
+            let mut file = self.opened(place, false)?;
             for piece in pieces {
                 file.write_all(piece)?;
             }
@@ -285,6 +296,7 @@ impl Sink for StoreSink {
         let attributes = self.options.attributes(end);
         let side = sidecar::describe(end, &attributes, self.options.no_metadata);
         let (entries, side) = self.rest.complete(entries, side, end)?;
+        check_side(side.as_deref())?;
         let list = metadata::write(&entries);
         let mut last: Vec<(&str, &[u8])> = Vec::new();
         if let Some(side) = &side {

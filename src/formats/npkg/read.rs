@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use crate::codec::store::cursor::Cursor;
 use crate::codec::store::{Files, check_path};
 use crate::error::{Error, Result};
 use crate::location::{Blob, MemoryBlob};
@@ -40,37 +41,9 @@ pub(super) struct Package {
     checksum: u32,
 }
 
-/// Reads small, scattered pieces through windows.
-struct Cursor<'a> {
-    blob: &'a dyn Blob,
-    at: u64,
-    window: Vec<u8>,
-    window_at: u64,
-}
-
-impl Cursor<'_> {
-    fn take(&mut self, n: u64) -> Result<&[u8]> {
-        let end = self.at.checked_add(n).filter(|&e| e <= self.blob.len());
-        let end = end.ok_or_else(|| {
-            Error::corrupt(format!("the package ends at byte {}: {n} bytes are expected at byte {}", self.blob.len(), self.at))
-        })?;
-        if self.at < self.window_at || end > self.window_at + self.window.len() as u64 {
-            let len = n.max(WINDOW_BYTES).min(self.blob.len() - self.at);
-            self.window = self.blob.read_vec(self.at, len)?;
-            self.window_at = self.at;
-        }
-        let from = (self.at - self.window_at) as usize;
-        self.at = end;
-        Ok(&self.window[from..from + n as usize])
-    }
-    fn number(&mut self, bytes: u64) -> Result<u64> {
-        Ok(self.take(bytes)?.iter().rev().fold(0, |n, &b| n << 8 | b as u64))
-    }
-}
-
 impl Package {
     pub(super) fn open(blob: Arc<dyn Blob>) -> Result<Package> {
-        let mut c = Cursor { blob: blob.as_ref(), at: 0, window: Vec::new(), window_at: 0 };
+        let mut c = Cursor::new(blob.as_ref(), "the package", WINDOW_BYTES);
         if c.take(4)? != super::MAGIC {
             return Err(Error::corrupt("the file does not begin with NPKG"));
         }
@@ -89,13 +62,12 @@ impl Package {
             if n > MOST_PATH_BYTES {
                 return Err(Error::corrupt(format!("the path of file {i} has {n} bytes")));
             }
-            let path = std::str::from_utf8(c.take(n.into())?).map_err(|_| Error::corrupt(format!("the path of file {i} is not UTF-8")))?;
-            let path = path.to_string();
+            let path = c.text(n.into(), &format!("the path of file {i}"))?;
             check_path(&path)?;
             let (bytes, compressed) = (c.number(8)?, c.number(8)?);
-            let offset = c.at;
+            let offset = c.at();
             let stored = if compressed == 0 { bytes } else { compressed };
-            c.at = offset.checked_add(stored).filter(|&e| e <= blob.len()).ok_or_else(|| {
+            offset.checked_add(stored).and_then(|end| c.seek(end)).ok_or_else(|| {
                 Error::corrupt(format!("{path}: {stored} bytes at byte {offset} reach past the end of the package ({} bytes)", blob.len()))
             })?;
             if index.insert(path.clone(), members.len()).is_some() {
@@ -104,8 +76,8 @@ impl Package {
             members.push(Member { path, offset, bytes, compressed, unpacked: Mutex::new(None), crc: OnceLock::new() });
         }
         let checksum = c.number(4)? as u32;
-        if c.at != blob.len() {
-            return Err(Error::corrupt(format!("{} extra bytes follow the package", blob.len() - c.at)));
+        if c.at() != blob.len() {
+            return Err(Error::corrupt(format!("{} extra bytes follow the package", blob.len() - c.at())));
         }
         Ok(Package { blob, version, members, index, checksum })
     }

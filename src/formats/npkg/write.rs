@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::codec::store::{METADATA, SIDE, block_pieces, metadata, names::Names};
+use crate::codec::store::{METADATA, SIDE, block_pieces, check_side, metadata, names::Names};
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
 use crate::location::{Location, Output};
@@ -309,6 +309,7 @@ impl Sink for PackSink {
         self.up_to(self.arrays.len())?;
         let entries = metadata::entries(end.arrays.iter().zip(self.arrays.iter().map(|a| a.file.as_str())))?;
         let side = sidecar::describe(end, &self.options.attributes(end), self.options.no_metadata);
+        check_side(side.as_deref())?;
         let method = self.package.method;
         for (path, bytes) in [(SIDE, side), (METADATA, Some(metadata::write(&entries)))] {
             if let Some(bytes) = bytes {

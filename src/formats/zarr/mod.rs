@@ -107,7 +107,7 @@ impl Format for Zarr {
         &["compression", "chunk-shape", "shard-shape", "zarr-format", "metadata"]
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        Ok(Box::new(read::open(at, options)?))
+        at.held(|at| Ok(Box::new(read::open(at, options)?) as Box<dyn Source>))
     }
     fn holds(&self) -> Option<&'static Holds> {
         static DTYPES: [Dtype; 20] = {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::codec::zip::Archive;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::location::{Blob, Location};
 
 /// Reads by key; `/` separates.
@@ -49,10 +49,7 @@ impl Store {
     /// Reading errors; corrupt where there are more bytes.
     pub fn blob(&self, key: &str, most: u64) -> Result<Option<Arc<dyn Blob>>> {
         let blob = match self {
-            Store::Dir(at) => {
-                let at = at.join(key);
-                absent_as_none(&at, at.blob())?
-            }
+            Store::Dir(at) => at.join(key).blob_if_any()?,
             Store::Zip(zip) => {
                 let Some(&member) = zip.members.get(key) else { return Ok(None) };
                 let len = zip.archive.entries[member].bytes;
@@ -97,8 +94,7 @@ impl Store {
             && at.is_remote()
         {
             // One request instead of two: the length need not be asked for.
-            let at = at.join(key);
-            let Some(stream) = absent_as_none(&at, at.stream())? else { return Ok(None) };
+            let Some(stream) = at.join(key).stream_if_any()? else { return Ok(None) };
             let mut bytes = Vec::new();
             stream.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::reading)?;
             return if bytes.len() as u64 > most { Err(too_long(key, bytes.len() as u64, most)) } else { Ok(Some(bytes)) };
@@ -159,18 +155,6 @@ impl Store {
 
 fn too_long(key: &str, len: u64, most: u64) -> Error {
     Error::corrupt(format!("{key} has {len} bytes, expected at most {most}"))
-}
-
-/// A missing object is `None`; one that may not be read is an error, not a hole in the array.
-fn absent_as_none<T>(at: &Location, got: Result<T>) -> Result<Option<T>> {
-    match got {
-        Ok(v) => Ok(Some(v)),
-        Err(e) if e.kind() == Kind::Missing => match at.local_path() {
-            Some(path) if path.symlink_metadata().is_ok() || path.parent().is_some_and(|p| p.is_file()) => Err(e),
-            _ => Ok(None),
-        },
-        Err(e) => Err(e),
-    }
 }
 
 impl ZipStore {

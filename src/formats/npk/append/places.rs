@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::super::write::Place;
 use super::adjust::{Adjust, Remap};
+use crate::codec::store::StoreSource;
 use crate::codec::store::manifest::{Manifest, Segment};
 use crate::codec::store::names::Names;
-use crate::codec::store::{StoreSource, Stored};
 use crate::error::{Error, Result};
 use crate::format::Source;
 use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan};
@@ -22,12 +22,17 @@ pub(super) struct Target {
     pub(super) data_file: String,
     /// The segment that takes the rows, where it has segments.
     pub(super) segment: Option<(Manifest, String)>,
-    /// The name of the manifest by then: NumPack refuses one that is ahead of the metadata, so the metadata change to it.
-    pub(super) manifest: String,
     /// Stored rows before.
     pub(super) rows: u64,
     /// Rows that this array's plan counts and the store does not (the first offset).
     pub(super) less: u64,
+}
+
+impl Target {
+    /// Whether its rows go into a file that the store does not have yet.
+    pub(super) fn is_new_file(&self) -> bool {
+        self.stored.is_none() || self.segment.is_some()
+    }
 }
 
 /// A logical array that grows.
@@ -52,6 +57,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
     let companions: HashSet<&str> = plan.kept.iter().flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()]).flatten().collect();
     let index: HashMap<&str, usize> = plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
     let have: HashMap<&str, &Folded> = old.folded().iter().map(|f| (f.meta.name.as_str(), f)).collect();
+    let stored_names: HashSet<&str> = old.stored().iter().map(|s| s.name.as_str()).collect();
     let mut names = Names::default();
     old.stored().iter().for_each(|s| names.take(&s.data_file));
     let mut found: Vec<Option<(Target, Place, Adjust)>> = plan.arrays.iter().map(|_| None).collect();
@@ -74,11 +80,10 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                 (_, _, Some(order)) => Adjust::Columns(order, stored.dtype.item_bytes() as usize),
                 _ => Adjust::Nothing,
             };
-            let (target, place) = behind_checked(old, stored, array.rows)?;
+            let (target, place) = behind_checked(old, folded.values, array.rows)?;
             found[i] = Some((target, place, adjust));
             if let (How::Offsets(at), Some(o)) = (&folded.how, kept.and_then(|k| k.offsets.as_deref()).and_then(|n| index.get(n))) {
-                let cuts = &old.stored()[*at];
-                let (mut target, place) = behind_checked(old, cuts, plan.arrays[*o].rows.map(|r| r.saturating_sub(1)))?;
+                let (mut target, place) = behind_checked(old, *at, plan.arrays[*o].rows.map(|r| r.saturating_sub(1)))?;
                 target.less = 1;
                 found[*o] = Some((target, place, Adjust::Offsets(stored.rows_alive() as i64)));
             }
@@ -92,20 +97,19 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
             };
             match (folded.valid, kept.and_then(|k| k.valid.as_deref()).and_then(|n| index.get(n).copied())) {
                 (Some(at), Some(mask)) => {
-                    let (target, place) = behind_checked(old, &old.stored()[at], plan.arrays[mask].rows)?;
+                    let (target, place) = behind_checked(old, at, plan.arrays[mask].rows)?;
                     found[mask] = Some((target, place, Adjust::Nothing));
                 }
                 (Some(at), None) => one.old_valid = Some(at),
                 (None, Some(mask)) => {
                     let name = &plan.arrays[mask].name;
-                    if old.stored().iter().any(|s| s.name == *name) {
+                    if stored_names.contains(name.as_str()) {
                         return Err(Error::exists(format!("the new rows have nulls, but the store has another array {name} already")));
                     }
                     let rows = folded.meta.rows.unwrap_or(0);
                     let file = names.give(name);
-                    let place = Place::new(name, file.clone(), 1, plan.arrays[mask].rows, rows, false);
-                    let target =
-                        Target { stored: None, name: name.clone(), data_file: file, segment: None, manifest: String::new(), rows, less: 0 };
+                    let place = Place::new(name, file.clone(), 1, plan.arrays[mask].rows, rows);
+                    let target = Target { stored: None, name: name.clone(), data_file: file, segment: None, rows, less: 0 };
                     found[mask] = Some((target, place, Adjust::Nothing));
                     one.new_valid = Some(name.clone());
                 }
@@ -119,7 +123,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
             Err(e) => errors.push(e.array(&logical.name)),
         }
     }
-    let rows = |i: usize| plan.kept.iter().find(|k| k.values == plan.arrays[i].name).map_or(plan.arrays[i].rows, |k| k.meta.rows);
+    let rows = |i: usize| kept.get(plan.arrays[i].name.as_str()).map_or(plan.arrays[i].rows, |k| k.meta.rows);
     let new_rows = growing.iter().map(|g: &Growing| (g.name.as_str(), rows(g.values))).collect();
     if errors.is_empty() {
         errors.extend(even_tables(old.plan(), &new_rows).err());
@@ -277,23 +281,22 @@ fn fits(old: &StoreSource, folded: &Folded, array: &ArrayMeta, kept: Option<&Kep
     Ok(())
 }
 
-fn behind_checked(old: &StoreSource, stored: &Stored, rows: Option<u64>) -> Result<(Target, Place)> {
-    if let Some(problem) = &stored.problem {
+fn behind_checked(old: &StoreSource, index: usize, rows: Option<u64>) -> Result<(Target, Place)> {
+    if let Some(problem) = &old.stored()[index].problem {
         return Err(Error::new(problem.kind(), problem.message().to_string()));
     }
-    behind(old, stored, rows)
+    behind(old, index, rows)
 }
 
 /// The place after a stored array's last row.
-pub(super) fn behind(old: &StoreSource, stored: &Stored, rows: Option<u64>) -> Result<(Target, Place)> {
-    let index = old.stored().iter().position(|s| s.name == stored.name);
+pub(super) fn behind(old: &StoreSource, index: usize, rows: Option<u64>) -> Result<(Target, Place)> {
+    let stored = &old.stored()[index];
     let before = stored.rows_stored();
     let mut target = Target {
-        stored: index,
+        stored: Some(index),
         name: stored.name.clone(),
         data_file: stored.data_file.clone(),
         segment: None,
-        manifest: String::new(),
         rows: before,
         less: 0,
     };
@@ -302,23 +305,14 @@ pub(super) fn behind(old: &StoreSource, stored: &Stored, rows: Option<u64>) -> R
             stored.pieces.iter().map(|p| Segment { file: p.path.clone(), rows: p.rows, bytes: p.rows * stored.row_bytes }).collect();
         let file = next_segment(&stored.data_file, &segments);
         target.segment = Some((Manifest { version: 1, segments }, file.clone()));
-        target.manifest = next_manifest(&stored.data_file);
-        Place::new(&stored.name, file, stored.row_bytes, rows, 0, false)
+        Place::new(&stored.name, file, stored.row_bytes, rows, 0)
     } else {
         let base = before.checked_mul(stored.row_bytes).ok_or_else(|| Error::corrupt("the array is too large"))?;
-        Place::new(&stored.name, stored.data_file.clone(), stored.row_bytes, rows, base, true)
+        let place = Place::new(&stored.name, stored.data_file.clone(), stored.row_bytes, rows, base);
+        // NumPack loads no file of bools that is longer than its array: it goes on in a copy.
+        if stored.dtype == Dtype::Bool { place } else { place.begun(true) }
     };
     Ok((target, place))
-}
-
-/// Another name for a manifest, that no array's own files have: `manifest_x_1.npkseg` after `data_x.npkseg`.
-fn next_manifest(now: &str) -> String {
-    let stem = now.trim_end_matches(".npkseg");
-    let (name, number) = match stem.strip_prefix("manifest_").and_then(|s| s.rsplit_once('_')) {
-        Some((name, n)) => (name, n.parse::<u64>().map_or(1, |n| n.wrapping_add(1))),
-        None => (stem.strip_prefix("data_").unwrap_or(stem), 1),
-    };
-    format!("manifest_{name}_{number}.npkseg")
 }
 
 /// The name after the last segment's: `seg_000010.npkd` after `seg_000009.npkd`.
