@@ -116,3 +116,56 @@ assert not [k for k in f.attrs if k.startswith('_nc')] and f.attrs['title'] == '
         );
     }
 }
+
+/// Arrays that were added, resized, removed or described anew after the metadata was consolidated are read as they are.
+#[test]
+fn consolidated_metadata_may_be_old() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "
+import json, os, shutil, zarr, numpy as np, warnings
+warnings.simplefilter('ignore')
+for v in (2, 3):
+    path = f'v{v}.zarr'
+    g = zarr.open_group(path, mode='w', zarr_format=v)
+    for name in ('z', 'grown', 'gone', 'g/told', 'bare'):
+        g.create_array(name, data=np.arange(4), chunks=(2,))
+    zarr.consolidate_metadata(path)
+    shutil.copytree(path, f'whole{v}.zarr')
+    g = zarr.open_group(path, mode='r+', use_consolidated=False)
+    g['grown'].resize((6,)); g['grown'][4:] = 9
+    del g['gone']
+    g.create_array('g/added', data=np.arange(3.))
+    g['g/told'].attrs['unit'] = 'm'
+    for doc in ('zarr.json', '.zarray', '.zattrs'):
+        if os.path.exists(f'{path}/bare/{doc}'): os.remove(f'{path}/bare/{doc}')
+    shutil.make_archive(f'v{v}', 'zip', path); shutil.move(f'v{v}.zip', f'v{v}.zarr.zip')
+    # What others believe.
+    assert zarr.open_group(path, mode='r')['grown'].shape == (4,)
+",
+    );
+    for v in [2, 3] {
+        let format = by_name("zarr").unwrap();
+        let open = |name: &str| format.open(&Location::local(s.join(name)), &ReadOptions::default()).unwrap();
+        let whole = open(&format!("whole{v}.zarr"));
+        assert_eq!(whole.plan().notes, Vec::<String>::new());
+        for name in [format!("v{v}.zarr"), format!("v{v}.zarr.zip")] {
+            let source = open(&name);
+            let plan = source.plan();
+            let shape = |array: &str| plan.arrays[plan.position(array).unwrap_or_else(|| panic!("{name}: {array}"))].shape().unwrap();
+            let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+            let kept: Vec<&str> = whole.plan().arrays.iter().map(|a| a.name.as_str()).filter(|n| *n != "gone").collect();
+            assert_eq!(names[..4], kept, "{name}");
+            assert_eq!(names[4..], ["g/added"], "{name}");
+            assert_eq!((shape("grown"), shape("bare")), (vec![6], vec![4]), "{name}");
+            assert_eq!(plan.arrays[plan.position("g/told").unwrap()].details.attributes["unit"], "m");
+            let notes = plan.notes.join("\n");
+            assert!(notes.contains("older than 4 of the nodes") && notes.contains("their own metadata was read"), "{name}: {notes}");
+            assert!(notes.contains("bare has no metadata of its own"), "{name}: {notes}");
+        }
+        let out = at(&s, "o.npk");
+        npk(&["convert", "-f", &at(&s, &format!("v{v}.zarr")), &out, "-a", "grown"]);
+        assert_eq!(npk(&["list", "-l", &out]), "grown\tint64\t6\t48\n");
+    }
+}

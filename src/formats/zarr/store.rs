@@ -66,6 +66,14 @@ impl Store {
         }
     }
 
+    /// Whether looking for many small objects is cheap: they are on this machine.
+    pub fn is_near(&self) -> bool {
+        match self {
+            Store::Dir(at) => !at.is_remote(),
+            Store::Zip(zip) => zip.archive.blob.file().is_some(),
+        }
+    }
+
     /// Whether there is an object of this key.
     ///
     /// # Errors

@@ -1,4 +1,11 @@
-//! Finds the nodes of a hierarchy: from consolidated metadata where there is some, else by walking.
+//! Finds the nodes of a hierarchy: by walking, or far away from consolidated metadata where there is some.
+//!
+//! Consolidated metadata is a copy that writers make when they are done; what changes an array later leaves it as it is. In a
+//! directory or zip of this machine every node's own documents are read, which are always the newest; the copy tells the
+//! order of the nodes, and where it differs from them a note says so. zarr-python and xarray believe the copy. Of object
+//! storage the copy is taken as it is: to compare it would take a request or more for each node.
+
+use std::collections::HashMap;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -33,13 +40,35 @@ pub struct Tree {
 enum Doc {
     Array(u8, Value, Attributes),
     Group(u8, Value, Attributes),
+    /// A path that is not to be opened.
+    Unsafe(Error),
 }
+
+/// What makes an array, in the documents of both versions.
+const ARRAY_KEYS: [&str; 12] = [
+    "shape",
+    "zarr_format",
+    "data_type",
+    "dtype",
+    "chunk_grid",
+    "chunks",
+    "chunk_key_encoding",
+    "codecs",
+    "compressor",
+    "filters",
+    "order",
+    "fill_value",
+];
 
 struct Walk<'a> {
     store: &'a Store,
     memory_bytes: u64,
     tree: Tree,
     twice: Vec<String>,
+    /// What the consolidated metadata says of each node, until the node's own document was seen.
+    copies: IndexMap<String, Doc>,
+    /// Nodes whose own documents say something else than the copy, and what is different.
+    stale: Vec<String>,
 }
 
 /// Reads the metadata of every node.
@@ -47,7 +76,7 @@ struct Walk<'a> {
 /// # Errors
 /// Missing where there is no node at all; corrupt or refused where the root cannot be read.
 pub fn read(store: &Store, memory_bytes: u64) -> Result<Tree> {
-    let mut walk = Walk { store, memory_bytes, tree: Tree::default(), twice: Vec::new() };
+    let mut walk = Walk { store, memory_bytes, tree: Tree::default(), twice: Vec::new(), copies: IndexMap::new(), stale: Vec::new() };
     match walk.node("")? {
         Some(Doc::Array(version, meta, attributes)) => walk.array("", version, &meta, attributes),
         root => {
@@ -55,18 +84,24 @@ pub fn read(store: &Store, memory_bytes: u64) -> Result<Tree> {
             if let Some(Doc::Group(version, meta, attributes)) = root {
                 walk.tree.versions[usize::from(version == 3)] = true;
                 walk.tree.groups.insert(String::new(), attributes);
-                if !walk.consolidated(version, &meta)? {
-                    walk.below("")?;
+                let copies = walk.consolidated(version, &meta)?;
+                match copies {
+                    Some(copies) if !store.is_near() => copies.into_iter().for_each(|(path, doc)| walk.take(&path, doc)),
+                    copies => walk.compared(copies.unwrap_or_default())?,
                 }
             } else {
-                walk.below("")?;
+                walk.below("", false)?;
             }
             if !is_group && walk.tree.arrays.is_empty() {
                 return Err(Error::missing("this is not a Zarr hierarchy: it has no zarr.json, .zgroup or .zarray"));
             }
         }
     }
-    let Walk { mut tree, twice, .. } = walk;
+    let Walk { mut tree, twice, stale, .. } = walk;
+    if let Some(first) = stale.first() {
+        tree.notes
+            .push(format!("the consolidated metadata is older than {} of the nodes ({first}); their own metadata was read", stale.len()));
+    }
     netcdf::restore(&mut tree);
     if let Some(first) = twice.first() {
         let first = if first.is_empty() { "the root" } else { first };
@@ -147,6 +182,66 @@ impl Walk<'_> {
         self.tree.arrays.push((path.to_string(), node::array(meta, attributes, version, self.memory_bytes)));
     }
 
+    /// A node as its document says.
+    fn take(&mut self, path: &str, doc: Doc) {
+        match doc {
+            Doc::Array(version, meta, attributes) => self.array(path, version, &meta, attributes),
+            Doc::Group(version, _, attributes) => {
+                self.tree.versions[usize::from(version == 3)] = true;
+                self.tree.groups.insert(path.to_string(), attributes);
+            }
+            Doc::Unsafe(error) => self.broken(path, error),
+        }
+    }
+
+    /// Walks the hierarchy beside the copies of its metadata.
+    fn compared(&mut self, copies: IndexMap<String, Doc>) -> Result<()> {
+        let places: HashMap<String, usize> = copies.keys().enumerate().map(|(i, path)| (path.clone(), i)).collect();
+        let is_consolidated = !copies.is_empty();
+        self.copies = copies;
+        self.below("", is_consolidated)?;
+        for (path, doc) in std::mem::take(&mut self.copies) {
+            let is_array = matches!(doc, Doc::Array(..));
+            if matches!(doc, Doc::Unsafe(_)) {
+                self.take(&path, doc);
+            } else if self.store.list(&path).is_ok_and(|found| !found.names.is_empty()) {
+                // Its chunks are there: somebody copied all but the documents.
+                self.take(&path, doc);
+                self.tree.notes.push(format!("{path} has no metadata of its own; the consolidated metadata was read"));
+            } else if is_array {
+                self.stale.push(format!("the array {path} is gone"));
+            }
+        }
+        let place = |path: &str| places.get(path).copied().unwrap_or(usize::MAX);
+        self.tree.arrays.sort_by_key(|(path, _)| place(path));
+        // The root comes first.
+        self.tree.groups.sort_by_cached_key(|path, _| if path.is_empty() { (0, 0) } else { (1, place(path)) });
+        Ok(())
+    }
+
+    /// Compares a node's own document with its copy.
+    fn compare(&mut self, path: &str, doc: &Doc, is_consolidated: bool) {
+        if !is_consolidated {
+            return;
+        }
+        let what = match (self.copies.shift_remove(path), doc) {
+            (None, Doc::Array(..)) => format!("the array {path} is not in it"),
+            (Some(Doc::Array(_, old, old_attributes)), Doc::Array(_, new, attributes)) => {
+                match ARRAY_KEYS.iter().find(|key| old.get(**key) != new.get(**key)) {
+                    Some(&"shape") => format!("the shape of {path} is {} there, {} in its own", shown(&old), shown(new)),
+                    Some(key) => format!("{key} of {path} differs"),
+                    None if old_attributes != *attributes => format!("attributes of {path} differ"),
+                    None => return,
+                }
+            }
+            (Some(Doc::Group(_, _, old)), Doc::Group(_, _, new)) if old != *new => format!("attributes of {path} differ"),
+            (Some(Doc::Array(..)), Doc::Group(..)) => format!("{path} is a group now"),
+            (Some(Doc::Group(..)), Doc::Array(..)) => format!("{path} is an array now"),
+            _ => return,
+        };
+        self.stale.push(what);
+    }
+
     /// An array whose metadata cannot be read at all.
     fn broken(&mut self, path: &str, error: Error) {
         let info = Info { shape: vec![0], chunks: None, stored: String::new(), attributes: Attributes::new(), node: Err(error) };
@@ -154,7 +249,7 @@ impl Walk<'_> {
     }
 
     /// Walks what is below a group, without recursion.
-    fn below(&mut self, root: &str) -> Result<()> {
+    fn below(&mut self, root: &str, is_consolidated: bool) -> Result<()> {
         let mut stack: Vec<(String, usize)> = vec![(root.to_string(), 0)];
         let mut seen = 0usize;
         let mut is_first = true;
@@ -165,16 +260,17 @@ impl Walk<'_> {
             }
             if !is_first {
                 match self.node(&path) {
-                    Ok(Some(Doc::Array(version, meta, attributes))) => {
-                        self.array(&path, version, &meta, attributes);
-                        continue;
-                    }
-                    Ok(Some(Doc::Group(version, _, attributes))) => {
-                        self.tree.versions[usize::from(version == 3)] = true;
-                        self.tree.groups.insert(path.clone(), attributes);
+                    Ok(Some(doc)) => {
+                        let is_group = matches!(doc, Doc::Group(..));
+                        self.compare(&path, &doc, is_consolidated);
+                        self.take(&path, doc);
+                        if !is_group {
+                            continue;
+                        }
                     }
                     Ok(None) => {}
                     Err(e) => {
+                        self.copies.shift_remove(&path);
                         self.broken(&path, e);
                         continue;
                     }
@@ -193,38 +289,34 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Takes everything from consolidated metadata; false where there is none.
-    fn consolidated(&mut self, version: u8, root: &Value) -> Result<bool> {
+    /// What the consolidated metadata says of the nodes below the root; `None` where there is none.
+    fn consolidated(&mut self, version: u8, root: &Value) -> Result<Option<IndexMap<String, Doc>>> {
+        let outside = || Doc::Unsafe(Error::corrupt("the consolidated metadata holds a path that leads outside the hierarchy"));
+        let mut copies = IndexMap::new();
         if version == 3 {
-            let Some(all) = root.pointer("/consolidated_metadata/metadata").and_then(Value::as_object) else { return Ok(false) };
+            let Some(all) = root.pointer("/consolidated_metadata/metadata").and_then(Value::as_object) else { return Ok(None) };
             for (path, meta) in all {
-                if !is_safe(path) {
-                    self.broken(path, Error::corrupt("the consolidated metadata holds a path that leads outside the hierarchy"));
-                    continue;
-                }
                 let attributes = object(meta.get("attributes"));
-                if meta.get("node_type").and_then(Value::as_str) == Some("group") {
-                    self.tree.groups.insert(path.clone(), attributes);
-                } else if meta.get("zarr_format").and_then(Value::as_u64) == Some(2) {
-                    self.array(path, 2, meta, attributes);
-                } else {
-                    self.array(path, 3, meta, attributes);
-                }
+                let is_group = meta.get("node_type").and_then(Value::as_str) == Some("group");
+                let version = if meta.get("zarr_format").and_then(Value::as_u64) == Some(2) { 2 } else { 3 };
+                let doc = match is_safe(path) {
+                    false => outside(),
+                    true if is_group => Doc::Group(version, Value::Null, attributes),
+                    true => Doc::Array(version, meta.clone(), attributes),
+                };
+                copies.insert(path.clone(), doc);
             }
-            return Ok(true);
+            return Ok(Some(copies));
         }
         let all = match self.document("", ".zmetadata") {
-            Ok(Some(doc)) => match doc {
-                Value::Object(mut doc) => match doc.remove("metadata") {
-                    Some(Value::Object(all)) => all,
-                    _ => return Ok(false),
-                },
-                _ => return Ok(false),
+            Ok(Some(Value::Object(mut doc))) => match doc.remove("metadata") {
+                Some(Value::Object(all)) => all,
+                _ => return Ok(None),
             },
-            Ok(None) => return Ok(false),
+            Ok(_) => return Ok(None),
             Err(e) => {
                 self.tree.notes.push(format!("the consolidated metadata cannot be read ({}); the hierarchy was walked", e.message()));
-                return Ok(false);
+                return Ok(None);
             }
         };
         for (key, meta) in &all {
@@ -232,17 +324,19 @@ impl Walk<'_> {
             if !matches!(what, ".zarray" | ".zgroup") || path.is_empty() {
                 continue;
             }
-            if !is_safe(path) {
-                self.broken(path, Error::corrupt("the consolidated metadata holds a path that leads outside the hierarchy"));
-                continue;
-            }
-            let attributes = object(all.get(&join(path, ".zattrs")));
-            if what == ".zarray" {
-                self.array(path, 2, meta, attributes);
-            } else {
-                self.tree.groups.insert(path.to_string(), attributes);
-            }
+            let attributes = || object(all.get(&join(path, ".zattrs")));
+            let doc = match (is_safe(path), what) {
+                (false, _) => outside(),
+                (true, ".zarray") => Doc::Array(2, meta.clone(), attributes()),
+                _ => Doc::Group(2, Value::Null, attributes()),
+            };
+            copies.insert(path.to_string(), doc);
         }
-        Ok(true)
+        Ok(Some(copies))
     }
+}
+
+/// The shape in an array's document.
+fn shown(meta: &Value) -> String {
+    meta.get("shape").unwrap_or(&Value::Null).to_string()
 }
