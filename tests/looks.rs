@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 
 use serde_json::{Value, json};
 
-use crate::convert::npy;
+use crate::convert::{npy, safetensors};
 use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 
 fn json_of(args: &[&str]) -> Value {
@@ -114,4 +114,61 @@ fn text_has_the_size_that_it_is_stored_in() {
     let csv = at(&s, "t.csv");
     assert_eq!(json_of(&["list", &csv, "--json"])["arrays"][0]["bytes"], Value::Null);
     assert_eq!(npk(&["list", &csv, "-l"]), "s\tstring\t1\t?\n");
+}
+
+#[test]
+fn layers_are_folded_in_the_order_of_their_numbers() {
+    let s = Scratch::new();
+    let two = || vec![0u8; 4];
+    let mut tensors: Vec<(String, &str, Vec<u64>, Vec<u8>)> = vec![("embed.w".into(), "F32", vec![1], two())];
+    for i in 0..1200 {
+        tensors.push((format!("layer.{i}.w"), "F32", vec![1], two()));
+    }
+    for i in (0..12).filter(|i| *i != 5) {
+        // The fourth differs, the fifth is not there.
+        let shape = if i == 3 { vec![1, 1] } else { vec![1] };
+        tensors.push((format!("gap.{i}.w"), "F32", shape, two()));
+        for expert in 0..8 {
+            tensors.push((format!("moe.{i:02}.experts.{expert}.w"), "F32", vec![1], two()));
+        }
+        tensors.push((format!("block{i}/w"), "F32", vec![1], two()));
+    }
+    tensors.push(("head.w".into(), "F32", vec![1], two()));
+    // As text: 0, 1, 10, 11, 100 …
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let refs: Vec<(&str, &str, &[u64], Vec<u8>)> = tensors.iter().map(|(n, d, s, b)| (n.as_str(), *d, s.as_slice(), b.clone())).collect();
+    safetensors(&s.join("m.safetensors"), &refs);
+    let text = npk(&["inspect", "--tree", &at(&s, "m.safetensors")]);
+    let lines: Vec<&str> = text.lines().filter(|l| l.contains(['├', '└'])).collect();
+    assert_eq!(
+        lines,
+        [
+            "├─ block[0..4]/w  float32 [1]",
+            "├─ block[6..11]/w  float32 [1]",
+            "├─ embed.w  float32 [1]",
+            "├─ gap.",
+            "│  ├─ [0..2].w  float32 [1]",
+            "│  ├─ 3.w  float32 [1, 1]",
+            "│  ├─ 4.w  float32 [1]",
+            "│  └─ [6..11].w  float32 [1]",
+            "├─ head.w  float32 [1]",
+            "├─ layer.[0..1199].w  float32 [1]",
+            "└─ moe.",
+            "   ├─ [00..04].experts.[0..7].w  float32 [1]",
+            "   └─ [06..11].experts.[0..7].w  float32 [1]",
+        ]
+    );
+}
+
+/// Numbers that are written in two ways, or too large to count, are not folded; a name of a megabyte is no tower of levels.
+#[test]
+fn odd_names_make_a_tree_too() {
+    let s = Scratch::new();
+    let long = ".".repeat(200_000);
+    let names = ["a.1.w", "a.02.w", "a.2.w", "b.99999999999999999999.w", "b.100000000000000000000.w", &long];
+    let tensors: Vec<(&str, &str, &[u64], Vec<u8>)> = names.iter().map(|n| (*n, "U8", &[1u64][..], vec![0u8])).collect();
+    safetensors(&s.join("m.safetensors"), &tensors);
+    let text = npk(&["inspect", "--tree", &at(&s, "m.safetensors")]);
+    assert!(text.contains("1.w  uint8") && text.contains("02.w  uint8") && !text.contains("[1.."), "{}", &text[..500]);
+    assert!(text.contains("99999999999999999999.w  uint8"), "{}", &text[..500]);
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::stats::Stats;
-use super::{Opened, checksum, choosing, chosen, input_location, look, open, read_options, settings, stats};
+use super::{Opened, checksum, choosing, chosen, input_location, look, open, read_options, settings, stats, tree};
 use crate::adapt::names::nearest;
 use crate::adapt::view::View;
 use crate::cli::InspectArgs;
@@ -282,7 +282,7 @@ fn text(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &See
         out += &format!("  {}\n", parts.join(", "));
     }
     if args.tree {
-        out += &look::tree(&plan.arrays);
+        out += &tree::tree(&plan.arrays);
         out += &values_text(plan, seen, args);
         out += &metadata_text(plan, args.show_metadata.as_deref());
         return report::out(&out);

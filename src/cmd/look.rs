@@ -1,4 +1,4 @@
-//! What `inspect` shows of the values: first and last rows, slices; and arrays as a tree.
+//! What `inspect` shows of the values: first and last rows, slices.
 
 use serde_json::{Value, json};
 
@@ -186,70 +186,4 @@ pub fn line(value: &Value) -> String {
         Value::Null => "null".into(),
         other => other.to_string(),
     }
-}
-
-/// Arrays as a tree by the parts of their names, with runs of alike numbered children folded: `layers.[0..31]`.
-pub fn tree(arrays: &[ArrayMeta]) -> String {
-    let mut root = Node::default();
-    for meta in arrays {
-        let mut node = &mut root;
-        for part in meta.name.split_inclusive(['.', '/']) {
-            node = node.children.entry(part.to_string()).or_default();
-        }
-        let shape = meta.shape().map_or_else(|| "?".into(), |s| format!("{s:?}"));
-        node.leaf = Some(format!("{} {shape}", meta.type_name()));
-    }
-    let mut out = String::new();
-    root.print("", &mut out);
-    out
-}
-
-#[derive(Default, PartialEq)]
-struct Node {
-    children: indexmap::IndexMap<String, Node>,
-    leaf: Option<String>,
-}
-
-impl Node {
-    fn print(&self, indent: &str, out: &mut String) {
-        let names: Vec<&String> = self.children.keys().collect();
-        let mut groups: Vec<(String, &Node)> = Vec::new();
-        let mut i = 0;
-        while i < names.len() {
-            let (first, node) = (names[i], &self.children[i]);
-            let end =
-                names[i + 1..].iter().zip(i + 1..).take_while(|(n, k)| follows(names[k - 1], n) && self.children[*k] == *node).count() + i;
-            let label = match (end > i, split_number(first), split_number(names[end])) {
-                (true, Some((a, tail)), Some((b, _))) => format!("[{a}..{b}]{tail}"),
-                _ => first.clone(),
-            };
-            groups.push((label, node));
-            i = end + 1;
-        }
-        let count = groups.len();
-        for (k, (label, node)) in groups.into_iter().enumerate() {
-            // A chain of only children stays on one line.
-            let (mut label, mut node) = (visible(&label), node);
-            while node.leaf.is_none()
-                && let Some((name, child)) = node.children.first().filter(|_| node.children.len() == 1)
-            {
-                label += &visible(name);
-                node = child;
-            }
-            let last = k + 1 == count;
-            let leaf = node.leaf.as_ref().map(|l| format!("  {l}")).unwrap_or_default();
-            out.push_str(&format!("{indent}{}{label}{leaf}\n", if last { "└─ " } else { "├─ " }));
-            node.print(&format!("{indent}{}", if last { "   " } else { "│  " }), out);
-        }
-    }
-}
-
-fn split_number(part: &str) -> Option<(u64, &str)> {
-    let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    (digits > 0).then_some(())?;
-    Some((part[..digits].parse().ok()?, &part[digits..]))
-}
-
-fn follows(a: &str, b: &str) -> bool {
-    matches!((split_number(a), split_number(b)), (Some((x, s)), Some((y, t))) if y == x + 1 && s == t)
 }

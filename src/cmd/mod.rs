@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod list;
 pub mod look;
 pub mod stats;
+pub mod tree;
 pub mod verify;
 
 /// Runs a command; returns the exit code.
