@@ -37,7 +37,7 @@ complete -c npk -n "__fish_npk_needs_command" -f -a "completions" -d 'Print a co
 complete -c npk -n "__fish_npk_needs_command" -f -a "man" -d 'Write the man pages into a directory (or print the main one)'
 complete -c npk -n "__fish_npk_needs_command" -f -a "generate" -d 'Write completions and man pages into the project\'s folders'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s o -l output -d 'The destination, instead of the last argument' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -s t -l to -d 'Output format (default: by the destination\'s name)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s t -l to -d 'Output format (default, or auto: by the destination\'s name; numpy: npy if it is named so, else npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l if-exists -d 'What to do if the output exists (default: error)' -r -f -a "error\t'Stop with exit code 5'
 overwrite\t'Replace it'
 skip\t'Leave it alone if it is whole'
@@ -47,7 +47,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -s a -l array -l key -l
 complete -c npk -n "__fish_npk_using_subcommand convert" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rows -d 'Only these rows of every array, as in Python: START:STOP[:STEP]' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s T -l files-from -d 'Read source names from a file (- for stdin), one per line' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l name -l array-name -d 'The name of the one resulting array (or of each source\'s, with --concat)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l name -l array-name -d 'The name of the one resulting array (or of each source\'s, with --concat); of a table that becomes columns: NAME/a, NAME/b' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l strip-prefix -d 'Remove this from the front of names' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename -d 'Rename an array' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename-re -d 'Rename by regular expression; $1 is the first group' -r
@@ -75,7 +75,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l row-group-size -d 'R
 complete -c npk -n "__fish_npk_using_subcommand convert" -l zarr-format -d 'Zarr version' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'Split checkpoints into files of at most this size' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l metadata -d 'Add metadata to the output' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
 yes\t'It is'
@@ -112,6 +112,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l concat -d 'Join arra
 complete -c npk -n "__fish_npk_using_subcommand convert" -l prefix-by-file -d 'Put each source\'s name in front of its arrays\' names'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s 0 -d 'Names in --files-from end with a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s R -l recursive -d 'Take directories as sources, with everything below them'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l ignore-table-log -d 'Take the files of Delta, Iceberg and Hudi tables as they are, with rows that the table has removed'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l lossy -d 'Let --dtype round (never past the type\'s range)'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-unsupported -d 'Leave out, with a note, arrays that cannot be read or written'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-metadata -d 'Write the arrays only, without metadata'
@@ -133,7 +134,7 @@ name\t'By name, layer.2 before layer.10'
 size\t'By size, largest first'"
 complete -c npk -n "__fish_npk_using_subcommand list" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s x -l exclude -d 'Leave these arrays out' -r
-complete -c npk -n "__fish_npk_using_subcommand list" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
 yes\t'It is'
@@ -176,7 +177,7 @@ name\t'By name, layer.2 before layer.10'
 size\t'By size, largest first'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s x -l exclude -d 'Leave these arrays out' -r
-complete -c npk -n "__fish_npk_using_subcommand ls" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
 yes\t'It is'
@@ -220,7 +221,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l tail -d 'Show the la
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l slice -d 'Show a part of the arrays, as in numpy: "0:5,:"' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s x -l exclude -d 'Leave these arrays out' -r
-complete -c npk -n "__fish_npk_using_subcommand inspect" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
 yes\t'It is'
@@ -264,7 +265,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l rtol -d 'Relative toler
 complete -c npk -n "__fish_npk_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s x -l exclude -d 'Leave these arrays out' -r
-complete -c npk -n "__fish_npk_using_subcommand diff" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
 yes\t'It is'
@@ -303,7 +304,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -s q -l quiet -d 'Errors o
 complete -c npk -n "__fish_npk_using_subcommand diff" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s V -l version -d 'Print version'
-complete -c npk -n "__fish_npk_using_subcommand verify" -l from -d 'Input format (default: by the first bytes, else the file name)' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
 yes\t'It is'

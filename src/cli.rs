@@ -69,7 +69,7 @@ pub enum Command {
 #[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Reading")]
 pub struct ReadArgs {
-    /// Input format (default: by the first bytes, else the file name)
+    /// Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
     /// Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH.
@@ -184,7 +184,7 @@ pub struct ConvertArgs {
     /// The destination, instead of the last argument
     #[arg(short = 'o', long, value_name = "DST", help_heading = "Output")]
     pub output: Option<String>,
-    /// Output format (default: by the destination's name)
+    /// Output format (default, or auto: by the destination's name; numpy: npy if it is named so, else npz)
     #[arg(short = 't', long, value_name = "FORMAT", help_heading = "Output")]
     pub to: Option<String>,
     /// Replace an existing output
@@ -228,8 +228,11 @@ pub struct ConvertArgs {
     /// Take directories as sources, with everything below them
     #[arg(short = 'R', long, help_heading = "Joining")]
     pub recursive: bool,
+    /// Take the files of Delta, Iceberg and Hudi tables as they are, with rows that the table has removed
+    #[arg(long, help_heading = "Joining")]
+    pub ignore_table_log: bool,
 
-    /// The name of the one resulting array (or of each source's, with --concat)
+    /// The name of the one resulting array (or of each source's, with --concat); of a table that becomes columns: NAME/a, NAME/b
     #[arg(long, visible_alias = "array-name", value_name = "NAME", help_heading = "Naming")]
     pub name: Option<String>,
     /// Remove this from the front of names

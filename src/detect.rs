@@ -1,9 +1,25 @@
 //! Which format is this? The first bytes, then the extension; or an explained refusal.
+//!
+//! A file that is compressed as a whole is looked into ([`compressed`]); what is known and not read is in the tables of
+//! [`signatures`] (by bytes), `names`, `archives` (zip) and [`folders`]; `text` tells how text without a name is read.
 
-use crate::error::{Context, Error, Result};
+use std::sync::Arc;
+
+use crate::codec::compressed::{self, Coding};
+use crate::codec::{foreign, npy_header};
+use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::format::{Format, Head, Sniff};
 use crate::formats::{self, FORMATS};
-use crate::location::{Kind, Location};
+use crate::location::{Blob, Kind, Location};
+
+mod archives;
+pub mod folders;
+mod names;
+pub mod signatures;
+mod text;
+
+/// What is looked at of a file to recognise it.
+const HEAD_BYTES: u64 = 4096;
 
 /// A recognised input.
 pub struct Detected {
@@ -11,15 +27,20 @@ pub struct Detected {
     pub format: &'static dyn Format,
     /// A warning where bytes and extension disagree.
     pub warning: Option<String>,
+    /// Where to open it: what is inside of a compressed file, else the input itself.
+    pub at: Location,
+    /// How the file is compressed, where that is not the format's own affair.
+    pub coding: Option<Coding>,
 }
 
-/// The format called `name`.
+/// The format called `name`. `numpy` is `npz` here: [`output`] and [`input_named`] know more.
 ///
 /// # Errors
 /// Usage, with near names.
 pub fn named(name: &str) -> Result<&'static dyn Format> {
     let wanted = match name.to_ascii_lowercase().as_str() {
         "torch" | "pytorch" => "pt".to_string(),
+        "numpy" => "npz".to_string(),
         other => other.to_string(),
     };
     // An extension names its format, too: `arrow`, `h5`, `tsv`.
@@ -31,6 +52,70 @@ pub fn named(name: &str) -> Result<&'static dyn Format> {
             Some(near) => error.hint(format!("did you mean {near}? The formats: {}", names.join(", "))),
             None => error.hint(format!("the formats: {}", names.join(", "))),
         }
+    })
+}
+
+fn is_numpy(name: &str) -> bool {
+    name.eq_ignore_ascii_case("numpy")
+}
+
+/// An input whose format was named. `numpy` is npy or npz, as the bytes say.
+///
+/// # Errors
+/// Usage: no such format. Missing: no such file.
+pub fn input_named(name: &str, at: &Location) -> Result<Detected> {
+    let format = named(name)?;
+    if at.kind().at_file(&at.display())? == Kind::Missing {
+        return Err(absent(at).file(at.display()));
+    }
+    let (at, coding) = match coding_of(at, Some(format))? {
+        Some(coding) => (compressed::unpacked(at, coding)?, Some(coding)),
+        None => (at.clone(), None),
+    };
+    let npy = is_numpy(name) && at.head(8)?.starts_with(npy_header::MAGIC);
+    let format = if npy { named("npy")? } else { format };
+    Ok(Detected { format, warning: None, at, coding })
+}
+
+/// Where to read an input from that will be read more than once: a stream is spooled, a compressed file unpacked.
+///
+/// # Errors
+/// As for reading it.
+pub fn rereadable(at: Location, from: Option<&str>) -> Result<Location> {
+    let format = from.map(named).transpose()?;
+    let at = match coding_of(&at, format)? {
+        Some(coding) => compressed::unpacked(&at, coding)?,
+        None => at,
+    };
+    if at.is_stream() {
+        at.blob()?;
+    }
+    Ok(at)
+}
+
+/// How a file is compressed, where that is not its format's own affair: of text tables it is. `format`: the one that was
+/// named; without it the file's name speaks.
+fn coding_of(at: &Location, format: Option<&'static dyn Format>) -> Result<Option<Coding>> {
+    let format = format.or_else(|| by_extension(&at.file_name()));
+    if at.is_derived() || format.is_some_and(unpacks_itself) || !matches!(at.kind()?, Kind::File { .. } | Kind::Stream) {
+        return Ok(None);
+    }
+    Ok(Coding::of(&at.head(8)?))
+}
+
+fn unpacks_itself(format: &'static dyn Format) -> bool {
+    format.extensions().iter().any(|e| e.ends_with(".gz"))
+}
+
+/// The name without the ending of a compression, where the rest is the name of a format that is read when it is compressed.
+pub fn compressed_name(file_name: &str) -> Option<(&str, Coding, &'static dyn Format)> {
+    if by_extension(file_name).is_some() {
+        return None;
+    }
+    Coding::ALL.into_iter().find_map(|coding| {
+        let inner = coding.strip(file_name)?;
+        let format = by_extension(inner).filter(|f| !f.is_directory())?;
+        Some((inner, coding, format))
     })
 }
 
@@ -57,103 +142,155 @@ pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
 /// The format of an input.
 ///
 /// # Errors
-/// Missing (exit 3) where nothing is there or nothing fits; refused (exit 4) for formats known by name only.
+/// Missing (exit 3) where nothing is there or nothing fits; refused (exit 4) for what is known and not supported.
 pub fn input(at: &Location) -> Result<Detected> {
     look(at).at_file(&at.display())
 }
 
+/// What is wrong with the content of a compressed file.
+fn inside(coding: Coding, error: Error) -> Error {
+    // What is recognised to be compressed, and not more, is not supported.
+    let kind = if error.message() == NOT_RECOGNISED { ErrorKind::Refused } else { error.kind() };
+    if !matches!(kind, ErrorKind::Refused | ErrorKind::Missing) {
+        return error;
+    }
+    let new = Error::new(kind, format!("it is compressed with {}, and inside: {}", coding.name(), error.message()));
+    match error.hint_text() {
+        Some(hint) => new.hint(hint),
+        None => new,
+    }
+}
+
+const NOT_RECOGNISED: &str = "the format is not recognised";
+
 fn look(at: &Location) -> Result<Detected> {
     let kind = at.kind()?;
     let by_name = by_extension(&at.file_name());
-    let blob = match kind {
+    let mut blob = match kind {
         Kind::Missing => return Err(absent(at)),
         Kind::File { .. } => Some(at.blob()?),
         Kind::Dir | Kind::Stream => None,
     };
     let bytes = match &blob {
-        Some(blob) => blob.read_vec(0, blob.len().min(4096))?,
-        None if kind == Kind::Stream => at.head(4096)?,
+        Some(blob) => blob.read_vec(0, blob.len().min(HEAD_BYTES))?,
+        None if kind == Kind::Stream => at.head(HEAD_BYTES as usize)?,
         None => Vec::new(),
     };
-    let head = Head { location: at, bytes: &bytes, blob: blob.as_ref() };
-    let mut maybe: Option<&'static dyn Format> = None;
-    // The one that the name stands for is asked first: mostly it is, and looking into an archive costs time.
-    let others = FORMATS.iter().copied().filter(|f| by_name.is_none_or(|n| n.name() != f.name()));
-    for format in by_name.into_iter().chain(others) {
-        match format.sniff(&head)? {
-            Sniff::Yes => {
-                let warning = by_name
-                    .filter(|named| named.name() != format.name())
-                    .map(|named| format!("the name says {}, the bytes say {}: read as {}", named.name(), format.name(), format.name()));
-                return Ok(Detected { format, warning });
-            }
-            Sniff::Maybe if maybe.is_none() || by_name.is_some_and(|n| n.name() == format.name()) => maybe = Some(format),
-            _ => {}
-        }
+    if let Some(error) = names::first(&at.file_name()) {
+        return Err(error);
     }
-    if let Some(error) = known_stranger(&bytes, &at.file_name()) {
+    let packed = Coding::of(&bytes).filter(|_| !by_name.is_some_and(unpacks_itself));
+    if let Some(coding) = packed {
+        if !at.is_derived() {
+            let found = look(&compressed::unpacked(at, coding)?).map_err(|e| inside(coding, e))?;
+            return Ok(Detected { coding: Some(coding), ..found });
+        }
+        let error = Error::refused(format!("this is {} again: a file that is compressed twice is not read", coding.name()));
+        return Err(error.hint("unpack it once, then convert that"));
+    }
+    let (mut found, mut maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
+    // The directory of a zip archive is at its end.
+    if found.is_none() && kind == Kind::Stream && bytes.starts_with(b"PK\x03\x04") {
+        blob = Some(at.blob()?);
+        (found, maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
+    }
+    let detected = |format, warning| Detected { format, warning, at: at.clone(), coding: None };
+    if let Some(format) = found {
+        let (says, is) = (by_name.map_or(format.name(), |f| f.name()), format.name());
+        let warning = (says != is).then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
+        return Ok(detected(format, warning));
+    }
+    if let Some(error) = foreign_file(&bytes, blob.as_ref()) {
         return Err(error);
     }
     // Text formats have no signature: their name must say so, and nothing may speak against it.
     if let Some(named) = by_name
         && maybe.is_some_and(|m| m.name() == named.name())
     {
-        return Ok(Detected { format: named, warning: None });
+        return Ok(detected(named, None));
     }
     if kind == Kind::Dir {
-        return Err(Error::missing("this directory is not a store that npk knows: it has no metadata.npkm, zarr.json or .zgroup")
-            .hint("convert the files in it with -R and --to, or join them with --concat"));
+        return Err(folders::find(at).unwrap_or_else(|| {
+            Error::missing("this directory is not a store that npk knows: it has no metadata.npkm, zarr.json or .zgroup")
+                .hint("convert the files in it with -R and --to, or join them with --concat")
+        }));
     }
-    if bytes.is_empty() && by_name.is_none() {
+    // The name promises a format that the bytes do not keep: its reader says best what is wrong.
+    if let Some(format) = by_name {
+        return Ok(detected(format, None));
+    }
+    if bytes.is_empty() {
         return Err(Error::missing("the file is empty"));
     }
-    match by_name {
-        // The name promises a format that the bytes do not keep: its reader says best what is wrong.
-        Some(format) => Ok(Detected { format, warning: None }),
-        None => Err(Error::missing("the format is not recognised").hint("give it with --from; `npk formats` lists them")),
-    }
+    let whole = (bytes.len() as u64) < HEAD_BYTES;
+    let error = names::last(&at.file_name()).or_else(|| text::find(&bytes, whole));
+    Err(error.unwrap_or_else(|| Error::missing(NOT_RECOGNISED).hint("give it with --from; `npk formats` lists them")))
 }
 
-/// Files often found in place of data, and formats known by name only.
-pub fn known_stranger(head: &[u8], file_name: &str) -> Option<Error> {
-    let text = String::from_utf8_lossy(&head[..head.len().min(512)]).to_ascii_lowercase();
-    let trimmed = text.trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']);
-    let lower = file_name.to_ascii_lowercase();
-    Some(if head.starts_with(b"version https://git-lfs") {
-        let size = text.lines().find_map(|l| l.strip_prefix("size ")).unwrap_or("?").to_string();
-        Error::missing(format!("this is a Git LFS pointer to a file of {size} bytes, not the file itself")).hint("git lfs pull")
-    } else if trimmed.starts_with("<!doctype") || trimmed.starts_with("<html") {
-        Error::missing("this is an HTML page, not data").hint("the download led to a web page: check the URL and the login")
-    } else if head.starts_with(b"<?xml") {
-        Error::missing("this is an XML document, not data").hint("it may be an error message of the storage service: open it and see")
-    } else if head.starts_with(b"CDF\x01") || head.starts_with(b"CDF\x02") || head.starts_with(b"CDF\x05") {
-        Error::refused("netCDF-3 is not supported").hint("convert it to netCDF-4, which is HDF5: nccopy -k nc4 IN OUT")
-    } else if lower.ends_with(".ckpt.index") || lower.contains(".ckpt.data-") {
-        Error::refused("TensorFlow checkpoints are not supported")
-    } else if head.starts_with(b"GGUF") {
-        Error::refused("GGUF is not supported")
-    } else if head.starts_with(b"FEA1") {
-        Error::refused("Feather version 1 is not supported")
-            .hint("rewrite it as version 2 with pyarrow.feather.read_table and write_feather")
-    } else if head.starts_with(b"MATLAB 5.0") {
-        Error::refused("MATLAB files before version 7.3 are not supported").hint("save with -v7.3, which is HDF5")
-    } else {
-        return None;
-    })
+/// The format whose signature is there; else one that may be, which is the name's own if that may be.
+type Sniffed = (Option<&'static dyn Format>, Option<&'static dyn Format>);
+
+fn sniff(at: &Location, bytes: &[u8], blob: Option<&Arc<dyn Blob>>, by_name: Option<&'static dyn Format>) -> Result<Sniffed> {
+    let head = Head { location: at, bytes, blob };
+    let mut maybe: Option<&'static dyn Format> = None;
+    // The one that the name stands for is asked first: mostly it is, and looking into an archive costs time.
+    let others = FORMATS.iter().copied().filter(|f| by_name.is_none_or(|n| n.name() != f.name()));
+    for format in by_name.into_iter().chain(others) {
+        match format.sniff(&head)? {
+            Sniff::Yes => return Ok((Some(format), maybe)),
+            Sniff::Maybe if maybe.is_none() || by_name.is_some_and(|n| n.name() == format.name()) => maybe = Some(format),
+            _ => {}
+        }
+    }
+    Ok((None, maybe))
+}
+
+/// Files often found in place of data, and formats that are known and not read.
+fn foreign_file(head: &[u8], blob: Option<&Arc<dyn Blob>>) -> Option<Error> {
+    foreign::named(head)
+        .or_else(|| signatures::find(head, blob.map(|b| b.as_ref())))
+        .or_else(|| blob.and_then(|blob| archives::find(head, blob)))
+}
+
+/// What a file is that its reader could not open, where that says more than what the reader misses: a web page, a format
+/// that npk does not read. `head`: the first bytes of a stream.
+pub fn explained(error: Error, format: &dyn Format, at: &Location, head: Option<Vec<u8>>) -> Error {
+    if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Missing | ErrorKind::Refused) {
+        return error;
+    }
+    let blob = if at.is_rereadable() { at.blob().ok() } else { None };
+    let read = || blob.as_ref().and_then(|blob| blob.read_vec(0, blob.len().min(HEAD_BYTES)).ok());
+    let Some(head) = head.or_else(read).filter(|head| !head.is_empty()) else { return error };
+    let sniffed = format.sniff(&Head { location: at, bytes: &head, blob: blob.as_ref() });
+    let better = match sniffed {
+        // It is of this format, and damaged; but of an archive the name alone may have said so.
+        Ok(Sniff::Yes) | Err(_) => blob.as_ref().and_then(|blob| archives::find(&head, blob)),
+        Ok(_) => foreign_file(&head, blob.as_ref()),
+    };
+    better.unwrap_or(error)
 }
 
 /// The format of an output: `--to`, else its name.
 ///
 /// # Errors
-/// Usage.
+/// Usage; refused for names such as `x.npy.gz`.
 pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
-    if let Some(name) = to {
-        return named(name);
+    let name = at.file_name();
+    if !at.is_stream()
+        && let Some((inner, coding, format)) = compressed_name(&name)
+    {
+        let (format, coding) = (format.name(), coding.name());
+        let error = Error::refused(format!("npk writes no {format} files that are compressed with {coding}")).file(at.display());
+        return Err(error.hint(format!("write {inner}, then compress it with {coding}; or choose a format that compresses, with -c")));
+    }
+    if let Some(to) = to {
+        let npy = is_numpy(to) && by_extension(&name).is_some_and(|f| f.extensions().contains(&"npy"));
+        return named(if npy { "npy" } else { to });
     }
     if at.is_stream() {
         return Err(Error::usage("an output to stdout needs --to FORMAT"));
     }
-    by_extension(&at.file_name()).ok_or_else(|| {
+    by_extension(&name).ok_or_else(|| {
         Error::usage("the output's name does not show its format").hint("give it an ending such as .npk, or --to FORMAT").file(at.display())
     })
 }

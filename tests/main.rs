@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod codec;
+mod compressed;
 mod convert;
 mod corpus;
 mod damage;
+mod detect;
 #[cfg(all(feature = "hdf5", feature = "remote"))]
 mod docs;
 mod faults;

@@ -8,7 +8,7 @@ use crate::convert::{npy, safetensors};
 use crate::support::{Scratch, npk, npk_command, python};
 
 /// Runs in a folder: the exit code, stdout, stderr.
-fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
+pub fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
     let output = npk_command().args(args).current_dir(folder).output().unwrap();
     let text = |b: Vec<u8>| String::from_utf8_lossy(&b).into_owned();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

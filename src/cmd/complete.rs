@@ -58,8 +58,8 @@ fn names_in(path: &Path) -> Vec<String> {
     let options = ReadOptions { names_only: true, ..ReadOptions::default() };
     let opened = crate::error::guard(|| {
         let at = Location::local(path);
-        let format = crate::detect::input(&at)?.format;
-        format.open(&at, &options)
+        let detected = crate::detect::input(&at)?;
+        detected.format.open(&detected.at, &options)
     });
     opened.map(|source| source.plan().arrays.iter().map(|a| a.name.clone()).collect()).unwrap_or_default()
 }

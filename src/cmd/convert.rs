@@ -92,8 +92,8 @@ struct Unit {
     dst: String,
     /// Only this array of the source: an output of one array, made from a source of several.
     array: Option<String>,
-    /// The source's name is not UTF-8.
-    unnamed: bool,
+    /// Why the source cannot be one.
+    problem: Option<sources::Problem>,
 }
 
 impl Unit {
@@ -267,8 +267,8 @@ fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
 
 fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     let args = job.args;
-    if unit.unnamed {
-        return Err(sources::not_utf8(&unit.sources[0]));
+    if let Some(problem) = &unit.problem {
+        return Err(problem.error(&unit.sources[0]));
     }
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;

@@ -51,10 +51,10 @@ pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
 
 fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<(Option<String>, bool)> {
     let at = input_location(path, &args.read)?;
+    let bytes = size_of(&at);
     let looks = args.stats || args.hist || part(args)?.is_some();
-    if looks && at.is_stream() {
-        at.blob()?; // spooled before anything is read, since it is read more than once
-    }
+    // Values are read after the names.
+    let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
     let opened = open(&at, args.read.from.as_deref(), options, voice)?;
     let Opened { format, mut source } = opened;
     for note in &source.plan().notes {
@@ -83,7 +83,6 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
     };
     // Refused arrays are listed and marked; damage makes the exit code.
     let broken = plan.arrays.iter().any(|a| a.details.error.as_ref().is_some_and(|e| e.kind() == Kind::Corrupt));
-    let bytes = size_of(&at);
     let mut seen = Seen { sums, ..Seen::default() };
     if looks {
         look(&mut seen, &at, &plan, args, options, voice)?;

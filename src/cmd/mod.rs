@@ -4,7 +4,7 @@ use crate::adapt::view::View;
 use crate::adapt::{fold, names};
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::detect::{self, Detected};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::format::{Auto, Choice, Format, OnDuplicate, ReadOptions, Source, TextOptions};
 use crate::location::Location;
 use crate::pipe::Settings;
@@ -24,8 +24,9 @@ pub mod tree;
 pub mod verify;
 
 /// Runs a command; returns the exit code.
-pub fn run(cli: Cli) -> u8 {
-    raise_file_limit();
+pub fn run(mut cli: Cli) -> u8 {
+    crate::location::raise_file_limit();
+    without_auto(&mut cli.command);
     if !matches!(cli.command, Command::List(_) | Command::Inspect(_)) {
         without_huge_pages();
     }
@@ -58,19 +59,27 @@ pub fn run(cli: Cli) -> u8 {
     }
 }
 
+/// `auto` as a format is what is done where none is given.
+fn without_auto(command: &mut Command) {
+    let forget = |name: &mut Option<String>| *name = name.take().filter(|name| !name.eq_ignore_ascii_case("auto"));
+    match command {
+        Command::Convert(a) => {
+            forget(&mut a.read.from);
+            forget(&mut a.to);
+        }
+        Command::List(a) => forget(&mut a.read.from),
+        Command::Inspect(a) => forget(&mut a.read.from),
+        Command::Diff(a) => forget(&mut a.read.from),
+        Command::Verify(a) => forget(&mut a.read.from),
+        _ => {}
+    }
+}
+
 /// Huge pages make a look at many names faster, but all of one counts as held where little of it is used: what moves data
 /// within a memory limit does without.
 fn without_huge_pages() {
     // SAFETY: a setting of this process, which an older kernel may refuse.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-}
-
-/// A join of a thousand files needs a thousand descriptors: the soft limit goes up to the hard one.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// A name or URL on the command line, as the location of an input.
@@ -260,28 +269,29 @@ pub struct Opened {
 /// Missing, refused, corrupt; with the file's name.
 pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voice) -> Result<Opened> {
     let display = at.display();
-    let format = match from {
-        Some(name) => {
-            if at.kind()? == crate::location::Kind::Missing {
-                return Err(detect::absent(at).file(display));
-            }
-            detect::named(name)?
-        }
-        None => {
-            let Detected { format, warning } = detect::input(at)?;
-            if let Some(warning) = warning {
-                voice.warning(&format!("{display}: {warning}"));
-            }
-            format
-        }
+    let Detected { format, warning, at, coding } = match from {
+        Some(name) => detect::input_named(name, at).at_file(&display)?,
+        None => detect::input(at)?,
     };
-    if at.is_stream() && !format.streams().input {
-        voice.detail(&format!("{display}: {} needs random access: spooled to a temporary file", format.name()));
+    if let Some(warning) = warning {
+        voice.warning(&format!("{display}: {warning}"));
+    }
+    if at.is_stream() && !format.streams().input && !at.is_rereadable() {
+        voice.detail(&match coding {
+            Some(coding) => {
+                let (coding, format) = (coding.name(), format.name());
+                format!("{display}: {coding} is unpacked into a temporary file, since {format} needs random access")
+            }
+            None => format!("{display}: {} needs random access: spooled to a temporary file", format.name()),
+        });
     }
     if at.is_remote() && (format.copies_remote(options) || at.is_copied()) {
         voice.detail(&format!("{display}: {} is copied to a temporary file first", format.name()));
     }
-    let mut source = crate::error::guard(|| format.open(at, options)).map_err(|e| explain(e, at)).at_file(&display)?;
+    // A stream's first bytes can be looked at only before it is read.
+    let head = if at.is_stream() { Some(at.head(4096)?) } else { None };
+    let opened = crate::error::guard(|| format.open(&at, options));
+    let mut source = opened.map_err(|e| detect::explained(e, format, &at, head)).at_file(&display)?;
     if format.keeps_types() {
         source = fold::fold(source);
     }
@@ -319,17 +329,6 @@ fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
     }
     plan.groups = plan.groups.iter().filter_map(|(k, v)| Some((k.strip_prefix(&below)?.to_string(), v.clone()))).collect();
     Ok(Box::new(View::relabel(Box::new(source), plan)))
-}
-
-/// A file that fails to open may be a Git LFS pointer or a web page: that says more than what the format misses.
-fn explain(error: Error, at: &Location) -> Error {
-    if !matches!(error.kind(), Kind::Corrupt | Kind::Missing) || at.is_stream() {
-        return error;
-    }
-    match at.head(512).ok().and_then(|head| detect::known_stranger(&head, &at.file_name())) {
-        Some(better) => better,
-        None => error,
-    }
 }
 
 /// Tells the source which arrays will be chosen, so that it need not look at the others.

@@ -49,8 +49,10 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<Strin
     let options = read_options(&args.read)?;
     let at = input_location(given, &args.read)?;
     let path = &shown(given);
+    // What is inside of a compressed file is read more than once; of a stream, the arrays are all that is checked.
+    let at = if at.is_stream() { at } else { crate::detect::rereadable(at, args.read.from.as_deref()).at_file(path)? };
     let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
-    let mut notes = if at.is_stream() { Vec::new() } else { opened.format.verify(&at, &options).at_file(path)? };
+    let mut notes = if !at.is_rereadable() { Vec::new() } else { opened.format.verify(&at, &options).at_file(path)? };
     let source = if notes.is_empty() { opened.source } else { opened.format.open(&at, &options).at_file(path)? };
     let arrays = source.plan().arrays.clone();
     let broken: Vec<Error> = arrays

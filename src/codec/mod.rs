@@ -4,6 +4,7 @@ pub mod arrow_model;
 pub mod blosc;
 pub mod checksum;
 pub mod compress;
+pub mod compressed;
 pub mod decompress;
 pub mod foreign;
 pub mod json_float;

@@ -39,7 +39,7 @@ pub(super) fn copy_to_temp(mut from: Box<dyn Read + Send>) -> Result<LocalFile> 
         };
         Ok::<_, io::Error>(((file, path), Box::new(undo) as cleanup::Undo))
     })?;
-    io::copy(&mut from, &mut copy.0)?;
+    super::copy_to_temporary(&mut from, &mut copy.0)?;
     Ok(LocalFile { path: copy.1, copy: Some(guard) })
 }
 

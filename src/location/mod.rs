@@ -11,14 +11,18 @@ use std::time::SystemTime;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 
 pub mod cleanup;
+mod limit;
 mod local;
 pub mod lock;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod stream;
+mod temporary;
 
+pub use limit::{file_limit, open_files, raise_file_limit};
 pub use local::{Identity, file_blob, map_file, sweep_stale};
 pub use stream::StreamState;
+pub use temporary::copy_to_temporary;
 
 /// Ranged reads of one object; cheap to share between threads.
 pub trait Blob: Send + Sync {
@@ -301,6 +305,20 @@ impl Location {
         }
     }
 
+    /// What `reader` gives, read once from the start: made of what is here (its content unpacked), and shown as it; `file_name`
+    /// is the name that goes with the content.
+    pub fn derived(&self, file_name: &str, reader: Box<dyn Read + Send>) -> Location {
+        Location { place: Place::Stream(Arc::new(StreamState::derived(&self.display(), file_name, reader))) }
+    }
+    /// Whether this is made of another location's content: [`Location::derived`].
+    pub fn is_derived(&self) -> bool {
+        matches!(&self.place, Place::Stream(s) if s.is_derived())
+    }
+    /// Whether it can be read again and by ranges: a stream only once it is spooled.
+    pub fn is_rereadable(&self) -> bool {
+        !matches!(&self.place, Place::Stream(s) if !s.is_spooled())
+    }
+
     /// As the user wrote it (secrets masked), for messages. `-` for standard streams.
     pub fn display(&self) -> String {
         match &self.place {
@@ -319,7 +337,7 @@ impl Location {
     }
     /// The name that an unnamed array takes: the file name without its ending (`x.csv.gz` → `x`), `data` for streams.
     pub fn stem(&self) -> String {
-        if self.is_stream() {
+        if self.is_stream() && !self.is_derived() {
             return "data".into();
         }
         let name = self.file_name();
@@ -563,6 +581,10 @@ impl Location {
     pub fn to_local_file(&self) -> Result<LocalFile> {
         match &self.place {
             Place::Local { spot, .. } => Ok(LocalFile { path: spot.path.clone(), copy: None }),
+            Place::Stream(s) => match temporary::named(&s.spooled()?) {
+                Some(named) => Ok(named),
+                None => local::copy_to_temp(self.stream()?).at_file(&self.display()),
+            },
             _ => local::copy_to_temp(self.stream()?).at_file(&self.display()),
         }
     }

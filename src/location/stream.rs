@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 pub struct StreamState {
     display: String,
     file_name: String,
+    derived: bool,
     inner: Mutex<Inner>,
 }
 
@@ -34,9 +35,19 @@ impl StreamState {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(StreamState::new(&path.display().to_string(), &name, Box::new(Lazy { path: path.to_path_buf(), file: None })))
     }
+    /// What is made of another input, and shown under its name.
+    pub(super) fn derived(display: &str, file_name: &str, source: Box<dyn Read + Send>) -> StreamState {
+        StreamState { derived: true, ..StreamState::new(display, file_name, source) }
+    }
     fn new(display: &str, file_name: &str, source: Box<dyn Read + Send>) -> StreamState {
         let inner = Mutex::new(Inner { source: Some(source), head: Vec::new(), spool: None });
-        StreamState { display: display.into(), file_name: file_name.into(), inner }
+        StreamState { display: display.into(), file_name: file_name.into(), derived: false, inner }
+    }
+    pub(super) fn is_derived(&self) -> bool {
+        self.derived
+    }
+    pub(super) fn is_spooled(&self) -> bool {
+        self.lock().spool.is_some()
     }
     pub(super) fn display(&self) -> &str {
         &self.display
@@ -75,7 +86,7 @@ impl StreamState {
         }
         let mut reader = self.reader()?;
         let mut file = tempfile::tempfile()?;
-        io::copy(&mut reader, &mut file)?;
+        super::copy_to_temporary(&mut reader, &mut file)?;
         let blob = super::local::file_blob(file)?;
         self.lock().spool = Some(blob.clone());
         Ok(blob)

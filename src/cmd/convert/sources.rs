@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::detect::folders::{TableLog, Tables, table_in};
 
 /// Directories deeper than this are a cycle of links.
 const DEEPEST: usize = 64;
@@ -11,28 +12,45 @@ const DEEPEST: usize = 64;
 pub(super) struct Found {
     pub(super) path: String,
     pub(super) below: String,
+    /// Why it cannot be a source.
+    pub(super) problem: Option<Problem>,
+}
+
+/// Why a source that was found cannot be one.
+#[derive(Clone)]
+pub(super) enum Problem {
     /// Its name is not UTF-8: it cannot be opened by what `path` shows.
-    pub(super) unnamed: bool,
+    NotUtf8,
+    /// It belongs to this table (whose folder is named), and the table's log says which of its rows count.
+    Table(TableLog, String),
+}
+
+impl Problem {
+    /// The error for the source.
+    pub(super) fn error(&self, path: &str) -> Error {
+        match self {
+            Problem::NotUtf8 => Error::missing("its name is not UTF-8")
+                .file(path)
+                .hint("rename it, or give its content on stdin: npk convert - DST --from FORMAT < FILE"),
+            Problem::Table(log, table) => log.error(table),
+        }
+    }
 }
 
 impl Found {
     pub(super) fn new(path: impl Into<String>, below: &str) -> Found {
-        Found { path: path.into(), below: below.to_string(), unnamed: false }
+        Found { path: path.into(), below: below.to_string(), problem: None }
     }
     fn unnamed(path: impl Into<String>, below: &str) -> Found {
-        Found { unnamed: true, ..Found::new(path, below) }
+        Found { problem: Some(Problem::NotUtf8), ..Found::new(path, below) }
     }
-    /// Whether it can be opened by its name.
+    fn table(path: impl Into<String>, below: &str, log: TableLog, table: String) -> Found {
+        Found { problem: Some(Problem::Table(log, table)), ..Found::new(path, below) }
+    }
+    /// Whether it can be a source.
     pub(super) fn check(&self) -> Result<()> {
-        if self.unnamed { Err(not_utf8(&self.path)) } else { Ok(()) }
+        self.problem.as_ref().map_or(Ok(()), |p| Err(p.error(&self.path)))
     }
-}
-
-/// The error of a file whose name is not UTF-8.
-pub(super) fn not_utf8(path: &str) -> Error {
-    Error::missing("its name is not UTF-8")
-        .file(path)
-        .hint("rename it, or give its content on stdin: npk convert - DST --from FORMAT < FILE")
 }
 
 /// The names in a list of files.
@@ -66,20 +84,79 @@ pub(super) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let at = place(path, args)?;
     let kind = at.kind()?;
     if kind == location::Kind::Missing && path.contains(['*', '?', '[']) {
-        return if is_url { expand_url(path, args) } else { expand_glob(path) };
+        let found = if is_url { expand_url(path, args)? } else { expand_glob(path)? };
+        return Ok(without_table_files(found, args));
     }
-    if kind == location::Kind::Dir && args.recursive && detect::input(&at).is_err() {
-        let mut found = Vec::new();
-        walk(&at, path.trim_end_matches('/'), "", 0, &mut found)?;
-        return Ok(found);
-    }
-    if kind == location::Kind::Dir && args.concat && detect::input(&at).is_err() {
-        let mut found = Vec::new();
-        walk(&at, path.trim_end_matches('/'), "", 0, &mut found)?;
-        found.sort_by(|a, b| names::natural(&a.path, &b.path));
-        return Ok(found);
+    if kind == location::Kind::Dir && (args.recursive || args.concat) {
+        let unknown = match detect::input(&at) {
+            Ok(_) => return Ok(vec![Found::new(path, "")]),
+            Err(e) => e,
+        };
+        let mut walk = Walk { ignore_log: args.ignore_table_log, found: Vec::new() };
+        let path = path.trim_end_matches('/');
+        match Tables::default().around(&at).filter(|_| !args.ignore_table_log) {
+            Some((log, table)) => walk.found.push(Found::table(path, "", log, table)),
+            None => walk.folder(&at, path, "", 0)?,
+        }
+        if walk.found.is_empty() && unknown.kind() == Kind::Refused {
+            return Err(unknown);
+        }
+        if !args.recursive {
+            walk.found.sort_by(|a, b| names::natural(&a.path, &b.path));
+        }
+        return Ok(walk.found);
     }
     Ok(vec![Found::new(path, "")])
+}
+
+/// Whether this is the name of files that tables with a log are made of.
+fn is_table_file(path: &str) -> bool {
+    detect::by_extension(path).is_some_and(|f| f.extensions().contains(&"parquet"))
+}
+
+/// Matches of a pattern inside of tables with a log: the first file of each stands for all, with the table as its problem. If
+/// the log is to be ignored, only its own files are left out.
+fn without_table_files(found: Vec<Found>, args: &ConvertArgs) -> Vec<Found> {
+    let (mut tables, mut seen) = (Tables::default(), std::collections::HashSet::new());
+    let mut around = |f: &Found| match f.problem.is_none() && is_table_file(&f.path) {
+        true => place(&f.path, args).ok().and_then(|at| tables.around(&at.parent())),
+        false => None,
+    };
+    found
+        .into_iter()
+        .filter_map(|f| match around(&f) {
+            Some((log, _)) if args.ignore_table_log => (!f.path.split('/').any(|folder| log.is_aside(folder))).then_some(f),
+            Some((log, table)) => seen.insert(table.clone()).then(|| Found::table(f.path, &f.below, log, table)),
+            None => Some(f),
+        })
+        .collect()
+}
+
+/// Files of tables with a log that were given by their names: a note on each table; where several files of one are joined,
+/// its refusal.
+pub(super) fn check_tables(job: &Job<'_>, sources: &[Found]) -> Result<()> {
+    if job.args.ignore_table_log {
+        return Ok(());
+    }
+    let mut tables = Tables::default();
+    let mut found: indexmap::IndexMap<String, (TableLog, Vec<&str>)> = indexmap::IndexMap::new();
+    for source in sources.iter().filter(|f| f.problem.is_none() && is_table_file(&f.path)) {
+        let at = place(&source.path, job.args)?;
+        // Of a remote file that is named, only the file is asked for.
+        if at.is_remote() || at.is_stream() {
+            continue;
+        }
+        if let Some((log, table)) = tables.around(&at.parent()) {
+            found.entry(table).or_insert((log, Vec::new())).1.push(&source.path);
+        }
+    }
+    for (table, (log, files)) in &found {
+        if job.args.concat && files.len() > 1 {
+            return Err(log.error(table));
+        }
+        job.note(&format!("{}: {}", files[0], log.note(table)));
+    }
+    Ok(())
 }
 
 /// Wildcards in keys.
@@ -121,13 +198,13 @@ fn expand_glob(pattern: &str) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     matching(if pattern.starts_with('/') { "/" } else { "" }, &parts, 0, &mut found)?;
     if pattern.ends_with('/') {
-        found.retain(|f| f.unnamed || Path::new(&f.path).is_dir());
+        found.retain(|f| f.problem.is_some() || Path::new(&f.path).is_dir());
     }
     for f in &mut found {
         f.below = below(pattern, &f.path);
     }
     found.sort_by(|a, b| names::natural(&a.path, &b.path));
-    found.dedup_by(|a, b| a.path == b.path && !a.unnamed && !b.unnamed);
+    found.dedup_by(|a, b| a.path == b.path && a.problem.is_none() && b.problem.is_none());
     if found.is_empty() { Err(Error::missing(format!("no file matches '{pattern}'"))) } else { Ok(found) }
 }
 
@@ -189,28 +266,51 @@ fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> R
     Ok(())
 }
 
-/// Files and stores below a directory that npk knows by name or content; hidden ones are left out.
-fn walk(at: &Location, path: &str, below: &str, depth: usize, found: &mut Vec<Found>) -> Result<()> {
-    if depth > DEEPEST {
-        return Err(Error::missing("the directories are nested too deeply (a loop of links?)").file(path));
-    }
-    let (mut entries, unnamed) = at.list_all()?;
-    let shown = unnamed.iter().filter(|n| !n.starts_with('.'));
-    found.extend(shown.map(|name| Found::unnamed(format!("{path}/{name}"), below)));
-    entries.sort_by(|a, b| names::natural(&a.name, &b.name));
-    for entry in entries.into_iter().filter(|e| !e.name.starts_with('.')) {
-        let (child, child_path) = (at.join(&entry.name), format!("{path}/{}", entry.name));
-        if entry.is_dir {
-            if detect::input(&child).is_ok() {
-                found.push(Found::new(child_path, below));
-            } else {
-                walk(&child, &child_path, &format!("{below}{}/", entry.name), depth + 1, found)?;
-            }
-        } else if detect::by_extension(&entry.name).is_some() {
-            found.push(Found::new(child_path, below));
+/// What a walk through a directory finds.
+struct Walk {
+    /// `--ignore-table-log`.
+    ignore_log: bool,
+    found: Vec<Found>,
+}
+
+impl Walk {
+    /// Files and stores below a directory that npk knows by name or content; hidden ones are left out.
+    fn folder(&mut self, at: &Location, path: &str, below: &str, depth: usize) -> Result<()> {
+        if depth > DEEPEST {
+            return Err(Error::missing("the directories are nested too deeply (a loop of links?)").file(path));
         }
+        let (mut entries, unnamed) = at.list_all()?;
+        let log = table_in(at, &entries);
+        if let Some(log) = log.filter(|_| !self.ignore_log) {
+            self.found.push(Found::table(path, below, log, path.to_string()));
+            return Ok(());
+        }
+        let shown = unnamed.iter().filter(|n| !n.starts_with('.'));
+        self.found.extend(shown.map(|name| Found::unnamed(format!("{path}/{name}"), below)));
+        entries.sort_by(|a, b| names::natural(&a.name, &b.name));
+        let files: std::collections::HashSet<&str> = entries.iter().filter(|e| !e.is_dir).map(|e| e.name.as_str()).collect();
+        for entry in entries.iter().filter(|e| !e.name.starts_with('.')) {
+            let (child, child_path) = (at.join(&entry.name), format!("{path}/{}", entry.name));
+            if entry.is_dir {
+                if log.is_some_and(|log| log.is_aside(&entry.name)) {
+                    continue;
+                }
+                if detect::input(&child).is_ok() {
+                    self.found.push(Found::new(child_path, below));
+                } else {
+                    self.folder(&child, &child_path, &format!("{below}{}/", entry.name), depth + 1)?;
+                }
+            } else if is_known_file(&entry.name, &files) {
+                self.found.push(Found::new(child_path, below));
+            }
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Whether a file has the name of a format; of `x.npy` and `x.npy.gz` side by side the second is a copy.
+fn is_known_file(name: &str, beside: &std::collections::HashSet<&str>) -> bool {
+    detect::by_extension(name).is_some() || detect::compressed_name(name).is_some_and(|(inner, _, _)| !beside.contains(inner))
 }
 
 /// Shards (`-0000N-of-0000M`) that go into one output must be complete; a single one gets only a note.

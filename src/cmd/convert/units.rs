@@ -1,6 +1,6 @@
 //! Which sources make which outputs: one, one each, a file per array.
 
-use super::sources::{Found, check_shards, expand, listed, place};
+use super::sources::{Found, check_shards, check_tables, expand, listed, place};
 use super::*;
 use crate::codec::store::names::Names;
 
@@ -12,7 +12,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
         Some(dst) => dst.clone(),
         None if args.files_from.is_some() && paths.len() == 1 || paths.len() >= 2 => paths.pop().unwrap_or_default(),
         None => {
-            return Err(Error::usage(if paths.is_empty() { "there is nothing to convert" } else { "where should it go?" })
+            return Err(Error::usage(if paths.is_empty() { "there is nothing to convert" } else { "there is no destination" })
                 .hint("npk convert SRC DST, or -o DST; `npk convert --help` shows examples"));
         }
     };
@@ -34,8 +34,9 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     if !into_dir {
         sources.iter().try_for_each(Found::check)?;
         check_shards(job, &sources)?;
+        check_tables(job, &sources)?;
         let (sources, below) = sources.into_iter().map(|f| (f.path, f.below)).unzip();
-        return Ok(vec![Unit { sources, below, dst, array: None, unnamed: false }]);
+        return Ok(vec![Unit { sources, below, dst, array: None, problem: None }]);
     }
     let Some(to) = &args.to else {
         return Err(Error::usage("an output directory needs --to FORMAT").file(dst));
@@ -46,6 +47,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     }
     let named = format.extensions().iter().find(|extension| extension.eq_ignore_ascii_case(to));
     let ending = named.or(format.extensions().first()).copied().unwrap_or(format.name());
+    check_tables(job, &sources)?;
     let base = dst.trim_end_matches('/');
     let mut units: Vec<Unit> = Vec::new();
     let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
@@ -56,10 +58,10 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
                 let error = Error::usage(format!("{} and {} would both become {dst}", shown(&other), shown(&found.path)));
                 return Err(error.hint("convert them into different directories"));
             }
-            units.push(Unit { sources: vec![found.path.clone()], below: Vec::new(), dst, array, unnamed: found.unnamed });
+            units.push(Unit { sources: vec![found.path.clone()], below: Vec::new(), dst, array, problem: found.problem.clone() });
             Ok(())
         };
-        if found.unnamed {
+        if found.problem.is_some() {
             add(format!("{base}/{}{stem}.{ending}", found.below), None)?;
             continue;
         }

@@ -4,10 +4,11 @@
 //! copied into an unnamed temporary file first, so that blocks of it can be read on all threads, and twice.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::codec::compressed::Coding;
 use crate::error::{Error, Result};
 use crate::location::{Blob, Location, MemoryBlob};
 
@@ -46,29 +47,24 @@ impl Blob for Spooled {
 /// Missing or unreadable; corrupt compression or UTF-16; refused where the bytes are no text.
 pub fn open(at: &Location, only_bytes: Option<u64>) -> Result<Input> {
     let head = at.head(4096)?;
-    let compression = match head.as_slice() {
-        [0x1F, 0x8B, ..] => Some("gzip"),
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("zstd"),
-        _ => None,
-    };
-    if compression.is_none() && !is_utf16(&head) {
+    let coding = Coding::of(&head);
+    let compression = coding.map(Coding::name);
+    if coding.is_none() && !is_utf16(&head) {
         text_like(&head)?;
         let start = bom(&head);
         if at.is_remote() && only_bytes.is_none() {
-            let blob = copy(at.stream()?, None)?;
+            let blob = copy(at.stream()?)?;
             return Ok(Input { blob, start, compression, cut: false, notes: Vec::new() });
         }
         return Ok(Input { blob: at.blob()?, start, compression, cut: false, notes: Vec::new() });
     }
     let reader = at.stream()?;
-    let mut reader: Box<dyn Read> = match compression {
-        Some("gzip") => Box::new(flate2::bufread::MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, reader))),
-        Some(_) => Box::new(zstd::stream::read::Decoder::new(reader).map_err(|e| damaged("zstd", e))?),
+    let mut reader: Box<dyn Read> = match coding {
+        Some(coding) => coding.decoder(reader)?,
         None => reader,
     };
     let mut first = Vec::new();
-    let name = compression.unwrap_or("UTF-16");
-    reader.by_ref().take(4096).read_to_end(&mut first).map_err(|e| damaged(name, e))?;
+    reader.by_ref().take(4096).read_to_end(&mut first).map_err(Error::reading)?;
     let utf16 = is_utf16(&first);
     let mut notes = Vec::new();
     let start = if utf16 { 0 } else { bom(&first) };
@@ -81,46 +77,18 @@ pub fn open(at: &Location, only_bytes: Option<u64>) -> Result<Input> {
     }
     if let Some(most) = only_bytes {
         let mut bytes = Vec::new();
-        reader.take(most + 1).read_to_end(&mut bytes).map_err(|e| damaged(name, e))?;
+        reader.take(most + 1).read_to_end(&mut bytes).map_err(Error::reading)?;
         let cut = bytes.len() as u64 > most;
         return Ok(Input { blob: Arc::new(MemoryBlob(bytes)), start, compression, cut, notes });
     }
-    Ok(Input { blob: copy(reader, Some(name))?, start, compression, cut: false, notes })
+    Ok(Input { blob: copy(reader)?, start, compression, cut: false, notes })
 }
 
-/// Copies into an unnamed temporary file. `coding` names what errors of the reader mean.
-fn copy(mut reader: impl Read, coding: Option<&str>) -> Result<Arc<dyn Blob>> {
+/// Copies into an unnamed temporary file.
+fn copy(mut reader: impl Read) -> Result<Arc<dyn Blob>> {
     let mut file = tempfile::tempfile()?;
-    let mut buffer = vec![0; 1 << 18];
-    let mut len = 0;
-    loop {
-        let n = match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => {
-                return Err(match coding {
-                    Some(name) => damaged(name, e),
-                    None => Error::reading(e),
-                });
-            }
-        };
-        file.write_all(&buffer[..n]).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))?;
-        len += n as u64;
-    }
+    let len = crate::location::copy_to_temporary(&mut reader, &mut file)?;
     Ok(Arc::new(Spooled { file: Arc::new(file), len }))
-}
-
-/// What an error of a decoder means; one that only came through it keeps its own words.
-fn damaged(coding: &str, error: io::Error) -> Error {
-    let error = match error.downcast::<Error>() {
-        Ok(ours) => return ours,
-        Err(other) => other,
-    };
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return Error::corrupt(format!("the {coding} data ends too early"));
-    }
-    Error::corrupt(format!("the {coding} data is damaged")).because(error)
 }
 
 fn is_utf16(head: &[u8]) -> bool {
@@ -174,7 +142,9 @@ impl<R: Read> Utf16<R> {
         self.output.truncate(written);
         self.given = 0;
         match result {
-            encoding_rs::DecoderResult::Malformed(..) => Err(io::Error::new(io::ErrorKind::InvalidData, "an unpaired half of a character")),
+            encoding_rs::DecoderResult::Malformed(..) => {
+                Err(io::Error::other(Error::corrupt("the UTF-16 text is damaged: half of a character is missing")))
+            }
             _ => Ok(()),
         }
     }

@@ -103,7 +103,7 @@ fn held_or_spooled(at: &Location, most: u64) -> Result<Arc<dyn Blob>> {
     }
     let mut file = tempfile::tempfile()?;
     file.write_all(&head)?;
-    let len = head.len() as u64 + std::io::copy(&mut stream, &mut file)?;
+    let len = head.len() as u64 + crate::location::copy_to_temporary(&mut stream, &mut file)?;
     Ok(Arc::new(Spooled { file: Arc::new(file), len }))
 }
 

@@ -417,7 +417,7 @@ impl Backend for RemoteBackend {
         let opened = self.opened(key)?.ok_or_else(missing)?;
         if opened.whole {
             let mut file = tempfile::tempfile()?;
-            std::io::copy(&mut self.whole(key)?, &mut file)?;
+            crate::location::copy_to_temporary(&mut self.whole(key)?, &mut file)?;
             return local::file_blob(file);
         }
         Ok(self.remote_blob(key, opened)?)
