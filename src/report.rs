@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::{Color, TalkArgs};
 use crate::error::{Error, Kind, Result};
+use crate::model::Plan;
 
 /// The exit code of an error.
 pub fn exit_code(error: &Error) -> u8 {
@@ -146,6 +147,43 @@ pub fn out_bytes(bytes: &[u8]) -> Result<()> {
 pub fn json(value: &serde_json::Value, pretty: bool) -> Result<()> {
     let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
     out(&(text.map_err(|e| Error::failed("cannot write JSON").because(e))? + "\n"))
+}
+
+/// How many arrays there are, and in a table how many columns: a matrix is one array of several columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Logical arrays.
+    pub arrays: usize,
+    /// Columns, of a table.
+    pub columns: Option<usize>,
+}
+
+impl Counted {
+    /// Of what is written. `exported`: how many arrays became the columns of a table, where it is one.
+    pub fn of(plan: &Plan, exported: Option<usize>) -> Counted {
+        let beside = plan.kept.iter().map(|k| usize::from(k.valid.is_some()) + usize::from(k.offsets.is_some())).sum::<usize>();
+        let written = plan.arrays.len().saturating_sub(beside);
+        Counted { arrays: exported.unwrap_or(written), columns: exported.map(|_| written) }
+    }
+    /// Of what is read.
+    pub fn read(plan: &Plan) -> Counted {
+        let arrays = plan.arrays.len();
+        let columns = plan.tables.first().filter(|t| t.matrix.is_none() && t.arrays().len() == arrays).map(|_| arrays);
+        Counted { arrays, columns }
+    }
+}
+
+/// `3 arrays`, `3 columns`, `1 array, 128 columns`.
+impl std::fmt::Display for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let arrays = self.arrays;
+        match self.columns {
+            None => write!(f, "{arrays} array{}", plural(arrays)),
+            Some(columns) if columns == arrays => write!(f, "{columns} column{}", plural(columns)),
+            Some(columns) => write!(f, "{arrays} array{}, {columns} column{}", plural(arrays), plural(columns)),
+        }
+    }
 }
 
 /// `12.4 GiB`.

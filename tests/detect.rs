@@ -8,7 +8,7 @@ use npk::detect::signatures::{At, SIGNATURES, Signature};
 
 use crate::convert::npy;
 use crate::sources::run;
-use crate::support::{Scratch, at, npk, npk_command, npk_fails, python};
+use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 
 /// Runs with these bytes on stdin.
 pub fn piped(folder: &Path, args: &[&str], input: &[u8]) -> (i32, String) {
@@ -323,4 +323,28 @@ fn numpy_and_auto_are_formats() {
     let said = npk_fails(2, &["convert", "--to", "auto", &a, &at(&s, "c")]);
     assert!(said.contains("does not show its format"), "{said}");
     npk_fails(3, &["list", "--from", "numpy", &at(&s, "none.npy")]);
+}
+
+#[test]
+fn the_name_of_a_table_goes_before_those_of_its_columns() {
+    let s = Scratch::new();
+    std::fs::write(s.join("t.csv"), "a,b\n1,x\n2,y\n").unwrap();
+    let (t, o) = (at(&s, "t.csv"), at(&s, "o.npk"));
+    let names = |args: &[&str]| {
+        let output = npk_any(&[&["convert", "-o", &o, "-f", "--name", "my_table", &t], args].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        (npk(&["list", &o]), said)
+    };
+    let (listed, said) = names(&[]);
+    assert_eq!(listed, "my_table/a\nmy_table/b\n");
+    assert!(said.contains("note: ") && said.contains("my_table/a, my_table/b"), "{said}");
+    // The headers stay: the table comes back as it was.
+    assert_eq!(npk(&["convert", &o, "-", "--to", "csv", "-q"]), "a,b\n1,x\n2,y\n");
+    assert_eq!(names(&["--rename", "a=z"]).0, "my_table/z\nmy_table/b\n");
+    assert_eq!(names(&["--concat", &t]).0, "my_table/a\nmy_table/b\n");
+    // One column, or a matrix, takes the name itself.
+    assert_eq!(names(&["-a", "a", "--layout", "columns"]).0, "my_table\n");
+    assert_eq!(names(&["-a", "a"]).0, "my_table\n");
+    npk_fails(2, &["convert", &t, &at(&s, "o.parquet"), "--name", "my_table"]);
 }

@@ -117,6 +117,31 @@ fn text_has_the_size_that_it_is_stored_in() {
 }
 
 #[test]
+fn a_matrix_in_a_table_is_one_array() {
+    let s = Scratch::new();
+    npy(&s.join("m.npy"), "<f4", &[2, 128], &[0; 1024]);
+    let (m, csv) = (at(&s, "m.npy"), at(&s, "m.csv"));
+    let said = |args: &[&str]| {
+        let output = npk_any(args);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    assert!(said(&["convert", &m, &csv]).contains("m.csv: 1 array, 128 columns, "));
+    assert!(said(&["convert", "-n", &m, &at(&s, "n.csv")]).contains(": 1 array, 128 columns, "));
+    let line: serde_json::Value = serde_json::from_str(&npk(&["convert", &m, &csv, "-f", "--json"])).unwrap();
+    assert_eq!((line["arrays"].as_u64(), line["columns"].as_u64()), (Some(1), Some(128)));
+    assert!(said(&["convert", &csv, &at(&s, "m.parquet")]).contains("m.parquet: 128 columns, "));
+    assert!(said(&["convert", &csv, &at(&s, "o.npk")]).contains("o.npk: 1 array, "));
+    assert!(
+        said(&["inspect", &csv]).contains("csv, 1.00 KiB, 128 columns, 256 elements") || said(&["inspect", &csv]).contains("128 columns")
+    );
+    assert!(said(&["inspect", &at(&s, "o.npk")]).contains("1 array, 256 elements"));
+    assert!(said(&["verify", &at(&s, "m.parquet")]).contains("whole, 128 columns"));
+    let line: serde_json::Value = serde_json::from_str(&npk(&["convert", &m, &at(&s, "p.npk"), "--json"])).unwrap();
+    assert_eq!((line["arrays"].as_u64(), line.get("columns")), (Some(1), None));
+}
+
+#[test]
 fn layers_are_folded_in_the_order_of_their_numbers() {
     let s = Scratch::new();
     let two = || vec![0u8; 4];

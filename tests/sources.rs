@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::convert::{npy, safetensors};
-use crate::support::{Scratch, npk, npk_command, python};
+use crate::support::{Scratch, at, npk, npk_command, python};
 
 /// Runs in a folder: the exit code, stdout, stderr.
 pub fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
@@ -185,4 +185,49 @@ fn a_zip_of_zarr_is_no_checkpoint() {
     );
     let said = npk(&["inspect", "--json", &s.join("plain.zip").display().to_string()]);
     assert!(said.contains("\"format\": \"zarr\"") && said.contains("\"g/data\""), "{said}");
+}
+
+/// More sources are joined than files may be open.
+#[test]
+fn many_files_are_joined_within_a_small_limit() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import gzip, numpy as np, h5py, pyarrow as pa, pyarrow.parquet as pq\n\
+         for i in range(300):\n\
+         \x20 a = np.arange(i * 3, i * 3 + 3); n = f'{i:03}'\n\
+         \x20 np.save(n + '.npy', a); np.savez(n + '.npz', x=a, y=a / 2)\n\
+         \x20 open(n + '.npy.gz', 'wb').write(gzip.compress(open(n + '.npy', 'rb').read()))\n\
+         \x20 d = pa.array([f'v{i % 7}', f'only{i}', 'w']).dictionary_encode()\n\
+         \x20 pq.write_table(pa.table({'x': a, 'd': d}), n + '.parquet')\n\
+         \x20 open(n + '.csv', 'w').write('x,d\\n' + ''.join(f'{v},t{i}\\n' for v in a))\n\
+         \x20 with h5py.File(n + '.h5', 'w') as f: f['x'] = a; f['y'] = a / 2",
+    );
+    npk(&["convert", &at(&s, "*.npz"), &format!("{}/", at(&s, "stores")), "--to", "npk", "-q"]);
+    npk(&["convert", &at(&s, "*.npz"), &format!("{}/", at(&s, "trees")), "--to", "zarr", "-q"]);
+    std::fs::create_dir(s.join("out")).unwrap();
+    let cases = [
+        ("*.npy", ("npz", "--name=x")),
+        ("*.npy.gz", ("npz", "--name=x")),
+        ("*.npz", ("npk", "-q")),
+        ("*.h5", ("npk", "-q")),
+        ("stores/*.npk", ("npk", "-q")),
+        ("trees/*.zarr", ("npk", "-q")),
+        ("*.parquet", ("parquet", "-q")),
+        ("*.csv", ("parquet", "-q")),
+    ];
+    for (pattern, (to, more)) in cases {
+        let (far, near) = (at(&s, &format!("out/far.{to}")), at(&s, &format!("out/near.{to}")));
+        npk(&["convert", "--concat", &at(&s, pattern), &far, "-f", more]);
+        let script = format!("ulimit -n 64; exec {} convert --concat '{}' {near} -f {more}", env!("CARGO_BIN_EXE_npk"), at(&s, pattern));
+        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{pattern}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(npk(&["list", "-l", &near]).contains("\t900\t"), "{pattern}");
+        npk(&["diff", &far, &near]);
+    }
+    // Side by side, too, each under its own name.
+    let script = format!("ulimit -n 64; exec {} convert '{}' {} -q", env!("CARGO_BIN_EXE_npk"), at(&s, "*.npy"), at(&s, "out/all.npz"));
+    let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(npk(&["list", &at(&s, "out/all.npz")]).lines().count(), 300);
 }

@@ -178,19 +178,28 @@ impl ReadRows for UnionRows {
 /// Codes of one part's categories → codes of the merged ones.
 type Remap = Option<Arc<Merge>>;
 
-struct Merge {
-    from: Arc<Categories>,
-    into: Arc<Merged>,
-    dtype: Dtype,
+pub(super) struct Merge {
+    pub(super) from: Arc<Categories>,
+    pub(super) into: Arc<Merged>,
+    pub(super) dtype: Dtype,
 }
 
 /// Categories under construction, with an index.
-struct Merged {
+pub(super) struct Merged {
     categories: Arc<Categories>,
     index: Mutex<HashMap<Vec<u8>, u64>>,
 }
 
 impl Merged {
+    /// These categories, and whatever comes to them.
+    pub(super) fn onto(categories: Arc<Categories>) -> Merged {
+        let items = categories.snapshot();
+        let mut index = HashMap::with_capacity(items.len());
+        for (item, code) in items.into_iter().zip(0..) {
+            index.entry(item).or_insert(code);
+        }
+        Merged { categories, index: Mutex::new(index) }
+    }
     fn code(&self, item: &[u8]) -> u64 {
         let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(&code) = index.get(item) {
@@ -203,7 +212,7 @@ impl Merged {
 }
 
 impl Merge {
-    fn apply(&self, chunk: &mut Chunk) -> Result<()> {
+    pub(super) fn apply(&self, chunk: &mut Chunk) -> Result<()> {
         let Values::Fixed(values) = &chunk.values else { return Ok(()) };
         let items = self.from.snapshot();
         let codes = codes_of(values, self.dtype);

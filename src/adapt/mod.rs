@@ -9,6 +9,7 @@ pub mod float8;
 pub mod fold;
 pub mod join;
 pub mod names;
+pub mod parked;
 pub mod partitions;
 pub mod restore;
 pub mod rows;

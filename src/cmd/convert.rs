@@ -22,10 +22,11 @@ use crate::formats;
 use crate::location::{self, Location};
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::pipe::{self, Settings};
-use crate::report::{self, Progress, Voice, human_bytes, human_time};
+use crate::report::{self, Counted, Progress, Voice, human_bytes, human_time};
 
 mod existing;
 mod gather;
+mod parts;
 mod settings;
 mod sources;
 mod space;
@@ -105,7 +106,7 @@ impl Unit {
 
 /// What became of a unit.
 enum Outcome {
-    Done { arrays: usize, bytes: u64, time: Duration, layout: Option<&'static str>, format: &'static str },
+    Done { counted: Counted, bytes: u64, time: Duration, layout: Option<&'static str>, format: &'static str },
     Skipped(&'static str),
     Planned(String),
 }
@@ -163,15 +164,14 @@ impl Tally {
     fn count(&mut self, job: &Job<'_>, unit: &Unit, result: Result<Outcome>, batch: bool) -> Result<()> {
         let talk = !batch || job.voice.verbose > 0;
         match result {
-            Ok(Outcome::Done { arrays, bytes, time, layout, .. }) => {
+            Ok(Outcome::Done { counted, bytes, time, layout, .. }) => {
                 self.done += 1;
                 self.bytes += bytes;
                 if talk {
                     let rate = if time.as_secs_f64() > 0.0 { (bytes as f64 / time.as_secs_f64()) as u64 } else { bytes };
                     let layout = layout.map(|l| format!(", layout {l}")).unwrap_or_default();
                     let (size, took, rate) = (human_bytes(bytes), human_time(time), human_bytes(rate));
-                    let plural = if arrays == 1 { "" } else { "s" };
-                    job.voice.summary(&format!("{}: {arrays} array{plural}, {size} in {took}, {rate}/s{layout}", unit.dst));
+                    job.voice.summary(&format!("{}: {counted}, {size} in {took}, {rate}/s{layout}", unit.dst));
                 }
             }
             Ok(Outcome::Skipped(why)) => {
@@ -237,10 +237,13 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
 fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
     let mut v = json!({"schema": 1, "sources": unit.shown(), "output": unit.dst});
     match result {
-        Ok(Outcome::Done { arrays, bytes, time, layout, format }) => {
+        Ok(Outcome::Done { counted, bytes, time, layout, format }) => {
             v["status"] = json!("converted");
             v["format"] = json!(format);
-            v["arrays"] = json!(arrays);
+            v["arrays"] = json!(counted.arrays);
+            if let Some(columns) = counted.columns {
+                v["columns"] = json!(columns);
+            }
             v["bytes"] = json!(bytes);
             v["seconds"] = json!(time.as_secs_f64());
             if let Some(layout) = layout {
@@ -279,7 +282,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let Gathered { mut staged, layout, text } = gather(job, unit, format, holds.arrays).map_err(sources_named)?;
+    let Gathered { mut staged, layout, text, exported } = gather(job, unit, format, holds.arrays).map_err(sources_named)?;
     warn_of_idle_flags(job, format, text);
     let mut notes = Vec::new();
     if staged.1.is_empty() {
@@ -304,7 +307,7 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         job.note(&note);
     }
     if args.dry_run {
-        return planned(job, unit, &dst, format, &plan, layout);
+        return planned(job, unit, &dst, format, &plan, layout, exported);
     }
     if write.existing == Existing::Error {
         existing_error(&dst, format)?;
@@ -342,10 +345,8 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         let (part, all) = (human_bytes(by_kernel), human_bytes(end.bytes()));
         job.voice.detail(&format!("{}: {part} of {all} were copied file to file by the kernel", dst.display()));
     }
-    let arrays =
-        end.arrays.len() - end.kept.iter().map(|k| usize::from(k.valid.is_some()) + usize::from(k.offsets.is_some())).sum::<usize>();
     Ok(Outcome::Done {
-        arrays,
+        counted: Counted::of(&end, exported),
         bytes: if summary.bytes > 0 { summary.bytes } else { end.bytes() },
         time: began.elapsed(),
         layout,
@@ -505,20 +506,21 @@ fn untied(plan: &Plan, format: &dyn Format) -> Option<String> {
     (!sizes.is_empty()).then(text)
 }
 
-fn planned(job: &Job<'_>, unit: &Unit, dst: &Location, format: &dyn Format, plan: &Plan, layout: Option<&'static str>) -> Result<Outcome> {
+fn planned(
+    job: &Job<'_>,
+    unit: &Unit,
+    dst: &Location,
+    format: &dyn Format,
+    plan: &Plan,
+    layout: Option<&'static str>,
+    exported: Option<usize>,
+) -> Result<Outcome> {
     if job.write.existing == Existing::Error {
         existing_error(dst, format)?;
     }
     let bytes = plan.bytes();
-    let mut text = format!(
-        "{} -> {} ({}): {} array{}, {}",
-        unit.shown().join(", "),
-        unit.dst,
-        format.name(),
-        plan.arrays.len(),
-        if plan.arrays.len() == 1 { "" } else { "s" },
-        human_bytes(bytes)
-    );
+    let mut text =
+        format!("{} -> {} ({}): {}, {}", unit.shown().join(", "), unit.dst, format.name(), Counted::of(plan, exported), human_bytes(bytes));
     if let Some(layout) = layout {
         text += &format!(", layout {layout}");
     }

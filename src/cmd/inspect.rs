@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::ReadOptions;
 use crate::location::{self, Location};
 use crate::model::{ArrayMeta, Attributes, Plan};
-use crate::report::{self, Voice, human_bytes, visible};
+use crate::report::{self, Counted, Voice, human_bytes, visible};
 
 /// Inspects.
 ///
@@ -264,12 +264,8 @@ fn text(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &See
     let elements: u64 =
         plan.arrays.iter().filter_map(|m| m.shape()).filter_map(|s| crate::model::checked_product(&s)).fold(0, u64::saturating_add);
     let n = plan.arrays.len();
-    out += &format!(
-        "{}: {format}{version}{size}, {n} array{}, {elements} element{}\n",
-        visible(&at.display()),
-        plural(n as u64),
-        plural(elements)
-    );
+    out +=
+        &format!("{}: {format}{version}{size}, {}, {elements} element{}\n", visible(&at.display()), Counted::read(plan), plural(elements));
     let mut totals: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for m in &plan.arrays {
         let t = totals.entry(m.type_name()).or_default();

@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::format::Order;
 use crate::model::Plan;
 use crate::pipe;
-use crate::report::{self, Voice};
+use crate::report::{self, Counted, Voice};
 
 /// Verifies each path; the exit code is the first failure's.
 ///
@@ -21,14 +21,14 @@ pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
         let result = crate::error::guard(|| one(given, args, voice));
         let path = &shown(given);
         match &result {
-            Ok((arrays, notes)) => {
+            Ok((counted, notes)) => {
                 for note in notes {
                     voice.note(&format!("{path}: {note}"));
                 }
                 if args.json {
-                    documents.push(json!({"schema": 1, "path": path, "whole": true, "arrays": arrays, "notes": notes}));
+                    documents.push(json!({"schema": 1, "path": path, "whole": true, "arrays": counted.arrays, "notes": notes}));
                 } else if !args.talk.quiet {
-                    report::out(&format!("{path}: whole, {arrays} array{}\n", if *arrays == 1 { "" } else { "s" }))?;
+                    report::out(&format!("{path}: whole, {counted}\n"))?;
                 }
             }
             Err(e) => {
@@ -45,7 +45,7 @@ pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
     Ok(code)
 }
 
-fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<String>)> {
+fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<String>)> {
     let options = read_options(&args.read)?;
     let at = input_location(given, &args.read)?;
     let path = &shown(given);
@@ -76,6 +76,10 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<Strin
         }
         .file(path));
     }
+    let counted = match good.len() == arrays.len() {
+        true => Counted::read(source.plan()),
+        false => Counted { arrays: good.len(), columns: None },
+    };
     if !good.is_empty() {
         pipe::drain(Box::new(View::choose(source, &good)), Vec::new(), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
             .map_err(|e| match e.kind() {
@@ -85,7 +89,7 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(usize, Vec<Strin
             })
             .at_file(path)?;
     }
-    Ok((good.len(), notes))
+    Ok((counted, notes))
 }
 
 /// The arrays of a table have a row each for every row of it.

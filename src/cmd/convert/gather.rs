@@ -1,5 +1,8 @@
 //! The sources of one output, opened, chosen, joined, cut, cast, laid out and renamed.
 
+use std::sync::Arc;
+
+use super::parts::{Opener, open_all};
 use super::*;
 
 /// What [`gather`] made of the sources.
@@ -9,80 +12,27 @@ pub(super) struct Gathered {
     pub(super) layout: Option<&'static str>,
     /// Whether one of them is text.
     pub(super) text: bool,
+    /// How many arrays became the columns of a table, where the output is one.
+    pub(super) exported: Option<usize>,
 }
 
 /// Opens, chooses, joins, cuts, casts, lays out and renames.
 pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arrays) -> Result<Gathered> {
     let args = job.args;
-    let mut parts = Vec::new();
     let (mut table_file, mut text) = (false, false);
     let mut stem = String::new();
-    let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
-    let choose = match &unit.array {
-        Some(name) => cli::ChooseArgs { array: vec![name.clone()], exclude: Vec::new() },
-        None => args.choose.clone(),
-    };
-    // A pattern may mean a column that only the folders' names make.
-    let read = if partitions.is_empty() { crate::cmd::choosing(&job.read, &choose) } else { job.read.clone() };
-    let joins = args.concat && unit.sources.len() > 1;
-    for (part, path) in unit.sources.iter().enumerate() {
-        let at = input_location(path, &args.read)?;
-        let opened = open(&at, args.read.from.as_deref(), &read, job.voice)?;
-        text |= is_text(opened.format);
-        table_file |= opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
+    let opener = Arc::new(Opener::new(job, unit, into));
+    let joins = opener.joins();
+    let mut parts = open_all(&opener, job.voice, |opened| {
+        text |= opened.text;
+        table_file |= opened.table;
         if stem.is_empty() {
             stem = match joins {
-                true => joined_name(args, unit).unwrap_or_else(|| at.stem()),
-                false => at.stem(),
+                true => joined_name(args, unit).unwrap_or_else(|| opened.at.stem()),
+                false => opened.at.stem(),
             };
         }
-        let mut source = opened.source;
-        if table_file && !partitions.is_empty() {
-            source = partitions.add(source, part).map_err(|e| e.file(at.display()))?;
-        }
-        let needs_choice = !args.choose.array.is_empty() || !args.choose.exclude.is_empty() || source.plan().arrays.is_empty();
-        if needs_choice {
-            let indices = crate::cmd::chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
-            source = Box::new(View::choose(source, &indices));
-        }
-        if let Some(i) = unit.array.as_ref().and_then(|name| source.plan().position(name)) {
-            source = Box::new(View::choose(source, &[i]));
-        }
-        if args.skip_unsupported {
-            let good: Vec<usize> = (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
-            if good.len() < source.plan().arrays.len() {
-                for a in source.plan().arrays.iter().filter(|a| a.details.error.is_some()) {
-                    let why = a.details.error.as_ref().map(|e| e.message().to_string()).unwrap_or_default();
-                    job.voice.warning(&format!("{}: {}: left out: {why}", at.display(), a.name));
-                }
-                if good.is_empty() {
-                    return Err(Error::refused("nothing in it can be read").file(at.display()));
-                }
-                source = Box::new(View::choose(source, &good));
-            }
-        }
-        if args.concat && args.name.is_some() {
-            let mut plan = source.plan().clone();
-            names::check_single(&plan).map_err(|e| e.file(at.display()))?;
-            names::set_names(&mut plan, &[args.name.clone().unwrap_or_default()]);
-            source = Box::new(View::relabel(source, plan));
-        } else if args.prefix_by_file {
-            let mut plan = source.plan().clone();
-            let new: Vec<String> = plan.arrays.iter().map(|a| format!("{}.{}", at.stem(), a.name)).collect();
-            names::set_names(&mut plan, &new);
-            source = Box::new(View::relabel(source, plan));
-        }
-        // Rows of joined arrays can only be told after the join; all others are cut before the casts look at them.
-        if let Some(slice) = job.slice
-            && !joins
-        {
-            source = rows::slice(source, slice, &job.settings).map_err(|e| e.file(at.display()))?;
-        }
-        if !job.casts.is_empty() || !job.times.is_empty() {
-            source = table::cast_arrays(source, &job.casts, &job.times, args.lossy).map_err(|e| e.file(at.display()))?;
-        }
-        parts.push(Part { source, label: at.display() });
-    }
+    })?;
     let mut source: Box<dyn crate::format::Source> = if parts.len() == 1 {
         parts.remove(0).source
     } else if args.concat {
@@ -107,8 +57,9 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
     let single_name = job.renaming.name.is_some() && !args.concat;
     let name = job.renaming.name.clone().filter(|_| !args.concat);
     let renaming = Renaming { name, partial: unit.array.is_some(), ..job.renaming.clone() };
-    let mut layout = None;
+    let (mut layout, mut exported) = (None, None);
     if into == Arrays::Table {
+        exported = Some(source.plan().arrays.len());
         source = rename(source, &renaming, single_name, job)?;
         let columns = job.write.text.column_names.as_deref().filter(|_| !table_file);
         let (exported, more) = table::export(source, job.layout, format.holds().map_or(1, |h| h.max_rank), columns)?;
@@ -121,7 +72,10 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
         layout = chosen;
         source = imported;
         if more.is_empty() {
-            source = rename(source, &renaming, single_name, job)?;
+            source = match &args.name {
+                Some(table) if source.plan().arrays.len() > 1 => name_columns(source, table, &renaming, job)?,
+                _ => rename(source, &renaming, single_name, job)?,
+            };
         }
         stages.extend(more);
         if layout == Some("matrix")
@@ -137,7 +91,7 @@ pub(super) fn gather(job: &Job<'_>, unit: &Unit, format: &dyn Format, into: Arra
     } else {
         source = rename(source, &renaming, single_name, job)?;
     }
-    Ok(Gathered { staged: (source, stages), layout, text })
+    Ok(Gathered { staged: (source, stages), layout, text, exported })
 }
 
 /// What the matrix of a joined directory is called: as the directory.
@@ -146,6 +100,30 @@ pub(super) fn joined_name(args: &ConvertArgs, unit: &Unit) -> Option<String> {
     let at = Location::local(args.paths.first().filter(|_| sources == 1 && args.files_from.is_none())?.trim_end_matches('/'));
     let inside = at.local_path().is_some_and(|p| unit.sources.iter().all(|s| std::path::Path::new(s).starts_with(p)));
     Some(at.file_name()).filter(|name| inside && !name.is_empty())
+}
+
+/// Names the columns of a table after it: `table/a`. Their headers stay.
+fn name_columns(
+    source: Box<dyn crate::format::Source>,
+    table: &str,
+    renaming: &Renaming,
+    job: &Job<'_>,
+) -> Result<Box<dyn crate::format::Source>> {
+    let own = Renaming { name: None, ..renaming.clone() };
+    let source = rename(source, &own, false, job)?;
+    let mut plan = source.plan().clone();
+    let new: Vec<String> = plan.arrays.iter().map(|a| format!("{table}/{}", a.name)).collect();
+    let headers: Vec<Vec<String>> = plan.tables.iter().map(|t| t.columns.iter().map(|c| c.header.clone()).collect()).collect();
+    names::set_names(&mut plan, &new);
+    for (table, headers) in plan.tables.iter_mut().zip(headers) {
+        for (column, header) in table.columns.iter_mut().zip(headers) {
+            column.header = header;
+        }
+    }
+    let shown = new.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if new.len() > 3 { ", …" } else { "" };
+    job.note(&format!("the table becomes one array for each column; --name puts its name before theirs: {shown}{more}"));
+    Ok(Box::new(View::relabel(source, plan)))
 }
 
 fn rename(

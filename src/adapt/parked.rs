@@ -1,0 +1,252 @@
+//! Sources that are closed once their plan is known, and opened again when their rows are wanted: so more of them can be
+//! joined than files can be open at a time. Names no format.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use super::join::{Merge, Merged};
+use crate::error::{Error, Result};
+use crate::format::{Emit, Job, Order, Piece, ReadRows, Source};
+use crate::model::{Chunk, Logical, Plan};
+
+/// Opens a source again.
+pub type Reopen = Arc<dyn Fn() -> Result<Box<dyn Source>> + Send + Sync>;
+
+/// The sources that are open: the ones used last stay, the others are closed.
+pub struct Parking {
+    most: usize,
+    open: Mutex<VecDeque<Arc<Instance>>>,
+}
+
+impl Parking {
+    /// Keeps `most` sources open, beside those that are being read.
+    pub fn new(most: usize) -> Arc<Parking> {
+        Arc::new(Parking { most: most.max(1), open: Mutex::default() })
+    }
+    fn keep(&self, instance: &Arc<Instance>) {
+        let mut open = lock(&self.open);
+        open.retain(|other| !Arc::ptr_eq(other, instance));
+        open.push_back(instance.clone());
+        let closed = (open.len() > self.most).then(|| open.pop_front());
+        drop(open);
+        drop(closed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// A source that was opened again, and told what is wanted of it.
+struct Instance {
+    rows: Option<Arc<dyn ReadRows>>,
+    translations: Translations,
+    /// Its readers may need it.
+    _source: Mutex<Box<dyn Source>>,
+}
+
+/// Per array with categories of its own: their codes → the codes of the plan that was told first.
+type Translations = Vec<(usize, Arc<Merge>)>;
+
+/// One of these sources.
+pub struct Parked {
+    plan: Plan,
+    shared: Arc<Shared>,
+    now: Option<(Box<dyn Source>, Translations)>,
+    ended: bool,
+    has_random: bool,
+}
+
+/// What its readers share.
+struct Shared {
+    parking: Arc<Parking>,
+    reopen: Reopen,
+    /// Its shape when it was first opened, to see whether it changed.
+    plan: Plan,
+    merged: Vec<Option<Arc<Merged>>>,
+    wanted: Mutex<Option<(Vec<usize>, Order)>>,
+    /// Per wanted array its first cut and the cost of all of it: what a join asks of every part, again and again.
+    told: Mutex<HashMap<usize, (u64, Option<u64>)>>,
+    instance: Mutex<Weak<Instance>>,
+}
+
+impl Parked {
+    /// Closes `source`; `reopen` must give the same one again.
+    pub fn new(source: Box<dyn Source>, reopen: Reopen, parking: Arc<Parking>) -> Parked {
+        let plan = source.plan().clone();
+        let merged = plan.arrays.iter().map(|a| match &a.logical {
+            Logical::Dictionary { categories, .. } => Some(Arc::new(Merged::onto(categories.clone()))),
+            _ => None,
+        });
+        let shared = Shared {
+            parking,
+            reopen,
+            merged: merged.collect(),
+            plan: plan.clone(),
+            wanted: Mutex::default(),
+            told: Mutex::default(),
+            instance: Mutex::default(),
+        };
+        Parked { plan, shared: Arc::new(shared), now: None, ended: false, has_random: false }
+    }
+}
+
+impl Shared {
+    /// Opens it anew, without a word on what is wanted.
+    fn open(&self) -> Result<(Box<dyn Source>, Translations)> {
+        let source = (self.reopen)()?;
+        let (then, now) = (&self.plan.arrays, &source.plan().arrays);
+        let same = then.len() == now.len()
+            && then
+                .iter()
+                .zip(now)
+                .all(|(a, b)| (&a.name, a.dtype, a.rows, &a.inner) == (&b.name, b.dtype, b.rows, &b.inner) && a.logical == b.logical);
+        if !same {
+            return Err(Error::failed("the file was changed while it was being read").hint("convert it again"));
+        }
+        let translations = now.iter().zip(&self.merged).enumerate().filter_map(|(i, (meta, merged))| match (&meta.logical, merged) {
+            (Logical::Dictionary { categories, .. }, Some(into)) => {
+                Some((i, Arc::new(Merge { from: categories.clone(), into: into.clone(), dtype: meta.dtype })))
+            }
+            _ => None,
+        });
+        let translations = translations.collect();
+        Ok((source, translations))
+    }
+    /// As [`Shared::open`], told what is wanted.
+    fn open_wanted(&self) -> Result<(Box<dyn Source>, Translations, Order)> {
+        let wanted = lock(&self.wanted).clone();
+        let (arrays, wish) = wanted.ok_or_else(|| Error::internal("a source is read before it is told what is wanted"))?;
+        let (mut source, translations) = self.open()?;
+        let order = source.want(&arrays, wish)?;
+        Ok((source, translations, order))
+    }
+    /// The open instance, or a new one; one thread opens, others wait for it.
+    fn instance(&self) -> Result<Arc<Instance>> {
+        let mut slot = lock(&self.instance);
+        let instance = match slot.upgrade() {
+            Some(instance) => instance,
+            None => {
+                let (source, translations, _) = self.open_wanted()?;
+                let instance = Arc::new(Instance { rows: source.random(), translations, _source: Mutex::new(source) });
+                *slot = Arc::downgrade(&instance);
+                instance
+            }
+        };
+        drop(slot);
+        self.parking.keep(&instance);
+        Ok(instance)
+    }
+}
+
+impl Source for Parked {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        *lock(&self.shared.wanted) = Some((arrays.to_vec(), wish));
+        *lock(&self.shared.instance) = Weak::new();
+        (self.now, self.ended) = (None, false);
+        let (source, _, order) = self.shared.open_wanted()?;
+        let rows = source.random();
+        self.has_random = rows.is_some();
+        let all = |a: usize| 0..self.plan.arrays[a].rows.unwrap_or(0);
+        *lock(&self.shared.told) =
+            rows.map_or_else(HashMap::new, |rows| arrays.iter().map(|&a| (a, (rows.cut(a, 0), rows.cost(a, all(a))))).collect());
+        Ok(order)
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let (source, translations) = match &mut self.now {
+            Some(now) => now,
+            None => {
+                let (source, translations, _) = self.shared.open_wanted()?;
+                self.now.insert((source, translations))
+            }
+        };
+        if let Some(job) = source.next(max_bytes)? {
+            return Ok(Some(Box::new(Translated { job, translations: translations.clone() })));
+        }
+        source.close()?;
+        (self.now, self.ended) = (None, true);
+        Ok(None)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        self.has_random.then(|| Arc::new(ParkedRows(self.shared.clone())) as Arc<dyn ReadRows>)
+    }
+    fn close(&mut self) -> Result<()> {
+        self.ended = true;
+        self.now.take().map_or(Ok(()), |(mut source, _)| source.close())
+    }
+}
+
+fn translate(translations: &Translations, chunk: &mut Chunk) -> Result<()> {
+    match translations.iter().find(|(array, _)| *array == chunk.array) {
+        Some((_, merge)) => merge.apply(chunk),
+        None => Ok(()),
+    }
+}
+
+struct Translated {
+    job: Box<dyn Job>,
+    translations: Translations,
+}
+
+impl Job for Translated {
+    fn bytes(&self) -> u64 {
+        self.job.bytes()
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        let Translated { job, translations } = *self;
+        job.run(&mut |mut chunk| {
+            translate(&translations, &mut chunk)?;
+            emit(chunk)
+        })
+    }
+}
+
+struct ParkedRows(Arc<Shared>);
+
+impl ParkedRows {
+    /// Cuts are hints: where the source cannot be opened, reading it will say why.
+    fn ask<T>(&self, otherwise: T, ask: impl FnOnce(&dyn ReadRows) -> T) -> T {
+        match self.0.instance() {
+            Ok(instance) => instance.rows.as_deref().map_or(otherwise, ask),
+            Err(_) => otherwise,
+        }
+    }
+}
+
+impl ReadRows for ParkedRows {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        if row == 0
+            && let Some((cut, _)) = lock(&self.0.told).get(&array)
+        {
+            return *cut;
+        }
+        self.ask(u64::MAX, |rows| rows.cut(array, row))
+    }
+    fn cost(&self, array: usize, range: Range<u64>) -> Option<u64> {
+        if Some(range.end) == self.0.plan.arrays[array].rows
+            && range.start == 0
+            && let Some((_, cost)) = lock(&self.0.told).get(&array)
+        {
+            return *cost;
+        }
+        self.ask(None, |rows| rows.cost(array, range))
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        self.ask(None, |rows| rows.piece(array, row, bytes))
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let instance = self.0.instance()?;
+        let reader = instance.rows.as_ref().ok_or_else(|| Error::internal("a source that had random access has none"))?;
+        reader.read(array, rows, &mut |mut chunk| {
+            translate(&instance.translations, &mut chunk)?;
+            emit(chunk)
+        })
+    }
+}
