@@ -1,6 +1,7 @@
 //! Per format: real files in, our files out to the real libraries, refusals, damage.
 
 mod archives;
+mod arrow_messages;
 mod bools;
 mod csv;
 mod feather;

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use base64::Engine;
 
-use super::{Leaf, Level, arrow_unit, leaf_type, leaves, with_order, write};
+use super::{Leaf, Level, Verified, arrow_unit, leaf_type, leaves, with_order, write};
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, WriteOptions};
 use crate::model::{ArrayMeta, CategoryKind, Chunk, Dtype, Logical, Plan, TimeUnit};
@@ -24,15 +24,15 @@ pub fn encode_schema(schema: &Schema) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// The schema of [`encode_schema`]; `None` where the text is none.
-pub fn decode_schema(text: &str) -> Option<Schema> {
+/// The schema of [`encode_schema`], and notes of what it lacks; `None` where the text is none.
+pub fn decode_schema(text: &str) -> Option<(Schema, Vec<String>)> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
     let message = if bytes.starts_with(&[0xff; 4]) { bytes.get(8..)? } else { &bytes[..] };
     crate::error::foreign("arrow", || {
-        let message = arrow::ipc::root_as_message(message)
-            .map_err(|e| Error::corrupt("the Arrow schema is not an IPC message").because(e.to_string()))?;
-        let schema = message.header_as_schema().ok_or_else(|| Error::corrupt("the message is not a schema"))?;
-        arrow::ipc::convert::try_fb_to_schema(schema).map_err(|e| Error::corrupt("the Arrow schema cannot be read").because(e))
+        let mut copy = Vec::new();
+        let message = Verified::message(message, &mut copy)?;
+        let schema = message.root.header_as_schema().ok_or_else(|| Error::corrupt("the message is not a schema"))?;
+        message.schema(schema)
     })
     .ok()
 }
@@ -145,7 +145,7 @@ impl Export {
         }
         order.extend((0..plan.arrays.len()).filter(|i| !placed.contains(i)).map(|i| (i, plan.arrays[i].name.clone())));
 
-        let recorded = table.and_then(|t| t.metadata.get("ARROW:schema")?.as_str()).and_then(decode_schema);
+        let recorded = table.and_then(|t| t.metadata.get("ARROW:schema")?.as_str()).and_then(decode_schema).map(|(schema, _)| schema);
         if recorded.is_none() {
             name_blanks(&mut order, plan);
         }

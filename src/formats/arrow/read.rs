@@ -78,7 +78,16 @@ impl ArrowSource {
             }));
             shared.metas.push(meta);
         }
-        let (attributes, metadata) = arrow_model::schema_metadata(&shared.index.schema);
+        let (mut attributes, metadata) = arrow_model::schema_metadata(&shared.index.schema);
+        let mut notes = std::mem::take(&mut shared.index.notes);
+        for (key, value) in std::mem::take(&mut shared.index.metadata) {
+            let value = serde_json::Value::String(value);
+            if attributes.get(&key).is_some_and(|other| *other != value) {
+                notes.push(format!("the metadata '{key}' of the footer is left out: the schema has another one of this name"));
+            } else {
+                attributes.insert(key, value);
+            }
+        }
         table.index = arrow_model::pandas_index(&metadata, &table.columns);
         table.metadata = metadata;
         let plan = Plan {
@@ -87,6 +96,7 @@ impl ArrowSource {
             arrays: shared.metas.clone(),
             tables: vec![table],
             attributes,
+            notes,
             ..Plan::default()
         };
         Ok(ArrowSource { plan, shared: Arc::new(shared) })
@@ -139,8 +149,13 @@ impl Shared {
             let merged = Dictionaries::new(categories.clone());
             let id = self.index.ids.get(&leaf.path);
             let id = id.ok_or_else(|| Error::corrupt("a dictionary column has no dictionary id"))?;
+            // A further stream has dictionaries of its own.
+            let mut further = self.index.further.iter();
+            let mut stream = 0;
             for &d in dictionaries.get(id).map(Vec::as_slice).unwrap_or_default() {
                 let batch = &self.index.dictionaries[d];
+                column.codes.extend(further.by_ref().take(batch.stream - stream).map(|first| (*first, Vec::new())));
+                stream = batch.stream;
                 let array = decode(self.blob.as_ref(), &batch.values, values, Cursor::default(), Wanted::All)?;
                 let codes = merged.merge(array.as_ref())?;
                 meta.nulls |= codes.contains(&u64::MAX);
@@ -149,6 +164,7 @@ impl Shared {
                     _ => column.codes.push((batch.before, codes)),
                 }
             }
+            column.codes.extend(further.map(|first| (*first, Vec::new())));
         }
         let mut stored = 0u64;
         let mut inner_nulls = false;

@@ -11,7 +11,7 @@ use arrow::ipc;
 use arrow::ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message};
 use flatbuffers::FlatBufferBuilder;
 
-use super::index;
+use super::index::{self, MAGIC};
 use crate::codec::arrow_model::{self, Export, OutColumn};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
@@ -24,7 +24,6 @@ const BATCH_BYTES: u64 = 8 << 20;
 const BATCH_ROWS: u64 = 1 << 20;
 /// What everything is aligned to.
 const ALIGN: usize = 64;
-const MAGIC: &[u8; 6] = b"ARROW1";
 
 /// An Arrow file or stream being written.
 pub(super) struct ArrowSink {
