@@ -215,6 +215,22 @@ fn damage_is_an_error() {
 }
 
 #[test]
+fn encrypted_columns_are_refused_and_the_others_read() {
+    let scratch = Scratch::new();
+    python(scratch.path(), "import tables_judge as t\nt.write_encrypted()");
+    let (columns, out) = (at(&scratch, "columns.parquet"), at(&scratch, "out.csv"));
+    let told = npk_fails(4, &["convert", &columns, &out]);
+    for name in ["secret", "when"] {
+        assert!(told.contains(&format!("{name}: its values are encrypted")), "{told}");
+    }
+    npk(&["convert", "-q", &columns, &out, "-a", "also,plain"]);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "also,plain\n1.5,1\n,2\n2.5,3\n");
+    npk(&["convert", "-q", "-f", &columns, &out, "--skip-unsupported"]);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "plain,also\n1,1.5\n2,\n3,2.5\n");
+    assert!(npk_fails(4, &["list", &at(&scratch, "footer.parquet")]).contains("its footer is encrypted"));
+}
+
+#[test]
 fn types_and_nulls_come_back_through_npk() {
     use crate::support::npk;
     let scratch = Scratch::new();

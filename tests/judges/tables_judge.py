@@ -417,3 +417,32 @@ def write_odd(write, path):
         }
     )
     write(table, path)
+
+
+def write_encrypted():
+    """columns.parquet: two of four columns encrypted; footer.parquet: the footer as well."""
+    import base64
+    import pyarrow.parquet.encryption as pe
+
+    class Keys(pe.KmsClient):
+        def __init__(self, connection):
+            super().__init__()
+            self.keys = connection.custom_kms_conf
+
+        def wrap_key(self, key, name):
+            return base64.b64encode(self.keys[name].encode() + key)
+
+        def unwrap_key(self, wrapped, name):
+            return base64.b64decode(wrapped)[len(self.keys[name]):]
+
+    connection = pe.KmsConnectionConfig(custom_kms_conf={"footer": "0123456789012345", "column": "1234567890123450"})
+    when = pa.array([0, 1, 2], pa.timestamp("ns"))
+    table = pa.table({"plain": [1, 2, 3], "secret": ["a", "b", "c"], "also": [1.5, None, 2.5], "when": when})
+    factory = pe.CryptoFactory(Keys)
+    for name, plain_footer in (("columns.parquet", True), ("footer.parquet", False)):
+        config = pe.EncryptionConfiguration(
+            "footer", column_keys={"column": ["secret", "when"]}, plaintext_footer=plain_footer,
+            encryption_algorithm="AES_GCM_V1", data_key_length_bits=128)
+        properties = factory.file_encryption_properties(connection, config)
+        with pq.ParquetWriter(name, table.schema, encryption_properties=properties, use_deprecated_int96_timestamps=True) as writer:
+            writer.write_table(table)

@@ -15,7 +15,7 @@
 //! microseconds where that is exact. What only the data shows (nulls without statistics, list lengths, INT96 ranges) is
 //! found in a pass over the columns concerned when the file is opened.
 //!
-//! Not supported: encrypted files, columns in other files, maps, lists of text or structs, intervals, structs that are
+//! Not supported: encrypted columns and footers, columns in other files, maps, lists of text or structs, intervals, structs that are
 //! null as a whole. Writers disagree on seconds, which Parquet lacks: like pyarrow, seconds are written as milliseconds.
 
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ use crate::model::{Dtype, Logical, Plan};
 
 mod blob;
 mod dictionary;
+mod footer;
 mod lists;
 mod page;
 mod read;

@@ -12,21 +12,20 @@ use parquet::basic::{Compression, Type as Physical};
 use parquet::column::page::{PageIterator, PageReader};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{Int96, Int96Type};
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::TypePtr;
 
 use super::blob::Window;
+use super::footer::Footer;
 use super::lists::EqualLists;
-use super::{crate_error, schema, thrift};
+use super::{crate_error, schema};
 use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
 use crate::error::{Context, Error, Result, foreign};
 use crate::format::{Emit, Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::Blob;
 use crate::model::{ArrayMeta, Attributes, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table};
 
-/// The largest footer that is read.
-const MAX_FOOTER_BYTES: u64 = 1 << 30;
 /// A row group whose column is larger decoded than this is cut into parts.
 const PART_BYTES: u64 = 16 << 20;
 /// Decoded bytes of a chunk that is handed on.
@@ -42,6 +41,8 @@ pub(super) struct ParquetSource {
 struct Shared {
     blob: Arc<dyn Blob>,
     metadata: Arc<ParquetMetaData>,
+    /// Column chunks that are encrypted: row group, column.
+    encrypted: HashSet<(usize, usize)>,
     /// Where each row group begins, and the end.
     starts: Vec<u64>,
     columns: Vec<Column>,
@@ -66,7 +67,8 @@ struct Column {
 
 impl ParquetSource {
     pub(super) fn open(blob: Arc<dyn Blob>, options: &ReadOptions) -> Result<ParquetSource> {
-        let metadata = Arc::new(read_footer(blob.as_ref())?);
+        let Footer { metadata, encrypted, lost_keys } = Footer::read(blob.as_ref())?;
+        let metadata = Arc::new(metadata);
         let file = metadata.file_metadata();
         let mut starts = vec![0u64];
         for (g, group) in metadata.row_groups().iter().enumerate() {
@@ -81,14 +83,21 @@ impl ParquetSource {
             .key_value_metadata()
             .and_then(|kv| kv.iter().find(|e| e.key == "ARROW:schema")?.value.as_deref())
             .and_then(arrow_model::decode_schema);
-        let (micros, int96_errors) = if options.names_only { Default::default() } else { int96_micros(&blob, &metadata)? };
+        let (recorded, mut notes) = recorded.map_or((None, Vec::new()), |(schema, notes)| (Some(schema), notes));
+        for key in &lost_keys {
+            let note = format!("the metadata '{key}' is left out: it is not UTF-8 text");
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        let (micros, int96_errors) = if options.names_only { Default::default() } else { int96_micros(&blob, &metadata, &encrypted)? };
         let roots = Root::all(&metadata, recorded.as_ref(), &micros);
         let full = Schema::new(roots.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
         let leaves = arrow_model::leaves(&full);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
         let names = arrow_model::column_names(&headers, options.on_duplicate)?;
 
-        let mut shared = Shared { blob, metadata: metadata.clone(), starts, columns: Vec::new(), metas: Vec::new() };
+        let mut shared = Shared { blob, metadata: metadata.clone(), encrypted, starts, columns: Vec::new(), metas: Vec::new() };
         let mut table = Table::default();
         let mut first_column: Vec<usize> = roots.iter().map(|r| r.first_column).collect();
         let known: Vec<&str> = names.iter().map(|n| n.as_deref().unwrap_or_default()).collect();
@@ -125,7 +134,8 @@ impl ParquetSource {
 
         let mut attributes = Attributes::new();
         let mut metadata_of_table = Attributes::new();
-        for entry in file.key_value_metadata().into_iter().flatten() {
+        let lost: HashSet<&str> = lost_keys.iter().map(String::as_str).collect();
+        for entry in file.key_value_metadata().into_iter().flatten().filter(|entry| !lost.contains(entry.key.as_str())) {
             let value = serde_json::Value::String(entry.value.clone().unwrap_or_default());
             match entry.key.as_str() {
                 "ARROW:schema" => {}
@@ -146,35 +156,11 @@ impl ParquetSource {
             arrays: shared.metas.clone(),
             tables: vec![table],
             attributes,
+            notes,
             ..Plan::default()
         };
         Ok(ParquetSource { plan, shared: Arc::new(shared) })
     }
-}
-
-fn read_footer(blob: &dyn Blob) -> Result<ParquetMetaData> {
-    let len = blob.len();
-    if len < 12 {
-        return Err(Error::corrupt(format!("{len} bytes are too few for a Parquet file")));
-    }
-    let ahead = if blob.file().is_some() { 8 } else { len.min(64 << 10) };
-    let tail = blob.read_vec(len - ahead, ahead)?;
-    let (body, end) = tail.split_at(tail.len() - 8);
-    match &end[4..] {
-        b"PAR1" => {}
-        b"PARE" => return Err(Error::refused("an encrypted Parquet file is not supported")),
-        _ => return Err(Error::corrupt("the file does not end like a Parquet file: it is truncated or was never finished")),
-    }
-    let footer = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
-    if footer > len - 12 || footer > MAX_FOOTER_BYTES {
-        return Err(Error::corrupt(format!("a footer of {footer} bytes is impossible in a file of {len}")));
-    }
-    let bytes = match body.len().checked_sub(footer as usize) {
-        Some(start) => body[start..].to_vec(),
-        None => blob.read_vec(len - 8 - footer, footer)?,
-    };
-    thrift::check_depth(&bytes)?;
-    ParquetMetaDataReader::decode_metadata(&bytes).map_err(|e| Error::corrupt("the footer cannot be read").because(crate_error(e)))
 }
 
 /// A column of the schema with all that is below it. Each is looked at alone: there may be thousands of others.
@@ -257,6 +243,10 @@ impl Shared {
         };
         for (g, group) in self.metadata.row_groups().iter().enumerate() {
             let chunk = group.column(parquet);
+            if self.encrypted.contains(&(g, parquet)) {
+                return Err(Error::refused("its values are encrypted, which is not supported")
+                    .hint("choose other columns with -a, or leave such columns out with --skip-unsupported"));
+            }
             if chunk.file_path().is_some_and(|p| !p.is_empty()) {
                 return Err(Error::refused("its values are in another file, which is not supported"));
             }
@@ -577,11 +567,16 @@ fn codec_name(c: Compression) -> String {
 }
 
 /// INT96 columns that need microseconds. Per column: does every value fit nanoseconds, or else microseconds exactly?
-fn int96_micros(blob: &Arc<dyn Blob>, metadata: &ParquetMetaData) -> Result<(HashSet<usize>, HashMap<usize, Error>)> {
+fn int96_micros(
+    blob: &Arc<dyn Blob>,
+    metadata: &ParquetMetaData,
+    encrypted: &HashSet<(usize, usize)>,
+) -> Result<(HashSet<usize>, HashMap<usize, Error>)> {
+    let encrypted: HashSet<usize> = encrypted.iter().map(|(_, column)| *column).collect();
     let descr = metadata.file_metadata().schema_descr();
     let (mut micros, mut errors) = (HashSet::new(), HashMap::new());
     for c in 0..descr.num_columns() {
-        if descr.column(c).physical_type() != Physical::INT96 {
+        if descr.column(c).physical_type() != Physical::INT96 || encrypted.contains(&c) {
             continue;
         }
         let looked = foreign("parquet", || int96_range(blob, metadata, c));

@@ -1,9 +1,10 @@
-//! The parts of Thrift's compact protocol that page headers and a check of the schema's depth need.
+//! The parts of Thrift's compact protocol that page headers and a first look at the footer need.
 
-use crate::error::{Error, Result};
+use std::collections::HashSet;
+use std::ops::Range;
 
 /// Schemas nested deeper than this are refused: they are read recursively.
-const MAX_SCHEMA_DEPTH: usize = 64;
+pub(super) const MAX_SCHEMA_DEPTH: usize = 64;
 
 /// A reader of compact-protocol bytes. `None` where they end or make no sense.
 struct Compact<'a> {
@@ -11,6 +12,8 @@ struct Compact<'a> {
     at: usize,
 }
 
+const BINARY: u8 = 8;
+const LIST: u8 = 9;
 const STRUCT: u8 = 12;
 
 impl<'a> Compact<'a> {
@@ -93,23 +96,45 @@ impl<'a> Compact<'a> {
     }
 }
 
-/// Refuses a schema that is nested too deeply to be read by recursion.
-pub(super) fn check_depth(footer: &[u8]) -> Result<()> {
-    match depth(footer) {
-        Some(true) => Ok(()),
-        Some(false) => Err(Error::refused(format!("a schema nested more than {MAX_SCHEMA_DEPTH} deep is not supported"))),
-        None => Err(Error::corrupt("the footer cannot be read")),
-    }
+/// What must be known of a footer before the crate reads it, and what the crate does not tell.
+#[derive(Debug, Default)]
+pub(super) struct FooterFacts {
+    /// Whether the schema is nested too deeply to be read by recursion.
+    pub(super) too_deep: bool,
+    /// Column chunks that are encrypted: row group, column.
+    pub(super) encrypted: HashSet<(usize, usize)>,
+    /// Texts that are not UTF-8.
+    pub(super) not_utf8: Vec<Range<usize>>,
+    /// The keys of the metadata whose key or value is among them.
+    pub(super) lost_keys: Vec<String>,
 }
 
-fn depth(footer: &[u8]) -> Option<bool> {
-    let mut c = Compact { bytes: footer, at: 0 };
-    let mut last = 0;
-    while let Some((kind, id)) = c.field(&mut last)? {
-        if id != 2 || kind != 9 {
-            c.skip(kind, 0)?;
-            continue;
+impl FooterFacts {
+    /// Goes through the bytes of a footer; `None` where they make no sense.
+    pub(super) fn of(footer: &[u8]) -> Option<FooterFacts> {
+        let mut c = Compact { bytes: footer, at: 0 };
+        let mut facts = FooterFacts::default();
+        let mut last = 0;
+        while let Some((kind, id)) = c.field(&mut last)? {
+            match (id, kind) {
+                (2, LIST) => {
+                    if facts.schema(&mut c)? {
+                        facts.too_deep = true;
+                        return Some(facts);
+                    }
+                }
+                (4, LIST) => (0..c.list()?.1).try_for_each(|g| facts.row_group(&mut c, g as usize))?,
+                (5, LIST) => (0..c.list()?.1).try_for_each(|_| facts.key_value(&mut c))?,
+                // Who wrote it is not told on.
+                (6, BINARY) => _ = facts.text(&mut c)?,
+                _ => c.skip(kind, 0)?,
+            }
         }
+        Some(facts)
+    }
+
+    /// Whether the schema is too deep.
+    fn schema(&mut self, c: &mut Compact<'_>) -> Option<bool> {
         let (_, n) = c.list()?;
         // How many children each open group still waits for.
         let mut open: Vec<i64> = Vec::new();
@@ -136,12 +161,64 @@ fn depth(footer: &[u8]) -> Option<bool> {
                 open.pop();
             }
             if open.len() > MAX_SCHEMA_DEPTH {
-                return Some(false);
+                return Some(true);
             }
         }
-        return Some(true);
+        Some(false)
     }
-    Some(true)
+
+    fn row_group(&mut self, c: &mut Compact<'_>, g: usize) -> Option<()> {
+        let mut last = 0;
+        while let Some((kind, id)) = c.field(&mut last)? {
+            if (id, kind) != (1, LIST) {
+                c.skip(kind, 0)?;
+                continue;
+            }
+            for column in 0..c.list()?.1 as usize {
+                let mut last = 0;
+                while let Some((kind, id)) = c.field(&mut last)? {
+                    if matches!(id, 8 | 9) {
+                        self.encrypted.insert((g, column));
+                    }
+                    c.skip(kind, 1)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn key_value(&mut self, c: &mut Compact<'_>) -> Option<()> {
+        let (mut key, mut good) = (Vec::new(), true);
+        let mut last = 0;
+        while let Some((kind, id)) = c.field(&mut last)? {
+            if !matches!((id, kind), (1 | 2, BINARY)) {
+                c.skip(kind, 1)?;
+                continue;
+            }
+            let (text, is_utf8) = self.text(c)?;
+            good &= is_utf8;
+            if id == 1 {
+                key = text.iter().map(|&b| if is_utf8 || b.is_ascii() { b } else { b'?' }).collect::<Vec<u8>>();
+            }
+        }
+        if !good {
+            self.lost_keys.push(String::from_utf8_lossy(&key).into_owned());
+        }
+        Some(())
+    }
+
+    /// The next text, and whether it is UTF-8.
+    fn text<'a>(&mut self, c: &mut Compact<'a>) -> Option<(&'a [u8], bool)> {
+        let n = c.varint()?;
+        let start = c.at;
+        c.advance(n)?;
+        let text = &c.bytes[start..c.at];
+        let good = std::str::from_utf8(text).is_ok();
+        if !good {
+            self.not_utf8.push(start..c.at);
+        }
+        Some((text, good))
+    }
 }
 
 /// What a page's header says.
