@@ -39,8 +39,7 @@ pub struct Union {
     plan: Plan,
     /// Per array: the part, and the index there.
     home: Vec<(usize, usize)>,
-    /// Per part: index there → index here.
-    to: Vec<Arc<HashMap<usize, usize>>>,
+    maps: Vec<Arc<PartMap>>,
     at: usize,
 }
 
@@ -87,19 +86,23 @@ impl Union {
                 home.push((p, i));
             }
         }
-        let mut to = vec![HashMap::new(); parts.len()];
+        let mut maps: Vec<PartMap> = parts.iter().map(|p| PartMap { label: p.label.clone(), arrays: HashMap::new() }).collect();
         for (a, (p, i)) in home.iter().enumerate() {
-            to[*p].insert(*i, a);
+            maps[*p].arrays.insert(*i, PartArray { to: a, before: Some(0), merge: None });
         }
-        Ok(Union { parts, plan, home, to: to.into_iter().map(Arc::new).collect(), at: 0 })
+        Ok(Union { parts, plan, home, maps: maps.into_iter().map(Arc::new).collect(), at: 0 })
     }
 }
 
 impl Union {
     fn want_each(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let mut given = if wish == Order::RowBlocks { Order::Any } else { wish };
-        for (p, part) in self.parts.iter_mut().enumerate() {
-            let theirs: Vec<usize> = arrays.iter().filter(|&&a| self.home[a].0 == p).map(|&a| self.home[a].1).collect();
+        let mut wanted: Vec<Vec<usize>> = vec![Vec::new(); self.parts.len()];
+        for &a in arrays {
+            let (part, index) = self.home[a];
+            wanted[part].push(index);
+        }
+        for (part, theirs) in self.parts.iter_mut().zip(wanted) {
             let got = part.source.want(&theirs, wish).at_file(&part.label)?;
             if got != Order::ArrayByArray && theirs.len() > 1 {
                 given = Order::Any;
@@ -121,8 +124,7 @@ impl Source for Union {
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         while let Some(part) = self.parts.get_mut(self.at) {
             if let Some(job) = part.source.next(max_bytes).at_file(&part.label)? {
-                let to = self.to[self.at].clone();
-                return Ok(Some(Box::new(PartJob { job, to, label: part.label.clone(), first_row: None, remap: Vec::new() })));
+                return Ok(Some(Box::new(PartJob { job, map: self.maps[self.at].clone() })));
             }
             part.source.close().at_file(&part.label)?;
             self.at += 1;
@@ -267,6 +269,8 @@ pub struct Concat {
     first: Vec<Vec<Option<u64>>>,
     remaps: Vec<Vec<Remap>>,
     at: usize,
+    /// Of the part `at`, once a piece of it came.
+    map: Option<Arc<PartMap>>,
     labels: Arc<Vec<String>>,
 }
 
@@ -351,7 +355,7 @@ impl Concat {
             .map_err(|e| if lone && e.hint_text().is_none() { e.hint("--name NAME joins arrays of different names") } else { e })?;
         drop(indexes);
         let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
-        Ok(Concat { parts, plan, home, first, remaps, at: 0, labels })
+        Ok(Concat { parts, plan, home, first, remaps, at: 0, map: None, labels })
     }
 }
 
@@ -399,6 +403,17 @@ impl Concat {
             _ => Order::Any,
         })
     }
+
+    /// Of the part that is read now.
+    fn map(&mut self) -> Arc<PartMap> {
+        let p = self.at;
+        let new = || {
+            let array = |a: usize| PartArray { to: a, before: self.first[a][p], merge: self.remaps[a][p].clone() };
+            let arrays = (0..self.home.len()).map(|a| (self.home[a][p], array(a))).collect();
+            Arc::new(PartMap { label: self.labels[p].clone(), arrays })
+        };
+        self.map.get_or_insert_with(new).clone()
+    }
 }
 
 impl Source for Concat {
@@ -411,15 +426,12 @@ impl Source for Concat {
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         while let Some(part) = self.parts.get_mut(self.at) {
-            let p = self.at;
             if let Some(job) = part.source.next(max_bytes).at_file(&part.label)? {
-                let to = Arc::new(self.home.iter().enumerate().map(|(a, h)| (h[p], a)).collect());
-                let first_row = Some(self.home.iter().enumerate().map(|(a, h)| (h[p], self.first[a][p])).collect());
-                let remap = self.remaps.iter().enumerate().filter_map(|(a, r)| Some((self.home[a][p], r[p].clone()?))).collect();
-                return Ok(Some(Box::new(PartJob { job, to, label: part.label.clone(), first_row, remap })));
+                return Ok(Some(Box::new(PartJob { job, map: self.map() })));
             }
             part.source.close().at_file(&part.label)?;
             self.at += 1;
+            self.map = None;
         }
         Ok(None)
     }
@@ -451,14 +463,24 @@ impl Source for Concat {
     }
 }
 
+/// What becomes of a part's arrays; made once, for all of its pieces.
+struct PartMap {
+    label: String,
+    /// By the index in the part.
+    arrays: HashMap<usize, PartArray>,
+}
+
+struct PartArray {
+    /// Index in the whole.
+    to: usize,
+    /// The rows before this part, where they are known.
+    before: Option<u64>,
+    merge: Remap,
+}
+
 struct PartJob {
     job: Box<dyn Job>,
-    /// Index in the part → index in the whole.
-    to: Arc<HashMap<usize, usize>>,
-    label: String,
-    /// Concat: index in the part → rows before this part (`None`: not known). Union: nothing to add.
-    first_row: Option<HashMap<usize, Option<u64>>>,
-    remap: Vec<(usize, Arc<Merge>)>,
+    map: Arc<PartMap>,
 }
 
 impl Job for PartJob {
@@ -466,22 +488,20 @@ impl Job for PartJob {
         self.job.bytes()
     }
     fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        let PartJob { job, to, label, first_row, remap } = *self;
+        let PartJob { job, map } = *self;
         job.run(&mut |mut chunk| {
-            let Some(&array) = to.get(&chunk.array) else { return Ok(()) };
-            if let Some((_, merge)) = remap.iter().find(|(i, _)| *i == chunk.array) {
+            let Some(array) = map.arrays.get(&chunk.array) else { return Ok(()) };
+            if let Some(merge) = &array.merge {
                 merge.apply(&mut chunk)?;
             }
-            if let Some(first) = &first_row {
-                chunk.first_row = match (chunk.first_row, first.get(&chunk.array)) {
-                    (Chunk::NEXT, _) | (_, Some(None) | None) => Chunk::NEXT,
-                    (row, Some(Some(before))) => row + before,
-                };
-            }
-            chunk.array = array;
+            chunk.first_row = match (chunk.first_row, array.before) {
+                (Chunk::NEXT, _) | (_, None) => Chunk::NEXT,
+                (row, Some(before)) => row + before,
+            };
+            chunk.array = array.to;
             emit(chunk)
         })
-        .at_file(&label)
+        .at_file(&map.label)
     }
 }
 
