@@ -85,6 +85,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -s d -l delimiter -d 'F
 complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l comment -d 'Lines of a text file that begin with this are comments' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l decimal -d 'Decimal sign of text files' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
@@ -120,6 +121,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l single -d 'Write a .
 complete -c npk -n "__fish_npk_using_subcommand convert" -s n -l dry-run -d 'Show what would be done'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l verify -d 'Read the output again and compare'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l fail-fast -d 'Stop a batch at the first error'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l request-payer -d 'Pay for requests to a requester-pays bucket'
@@ -144,6 +146,7 @@ complete -c npk -n "__fish_npk_using_subcommand list" -s d -l delimiter -d 'Fiel
 complete -c npk -n "__fish_npk_using_subcommand list" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l comment -d 'Lines of a text file that begin with this are comments' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l decimal -d 'Decimal sign of text files' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
@@ -165,6 +168,7 @@ never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand list" -s l -l long -d 'Print types, shapes and bytes too, separated by tabs'
 complete -c npk -n "__fish_npk_using_subcommand list" -s 0 -d 'Raw names, each followed by a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand list" -l json -d 'JSON on stdout'
+complete -c npk -n "__fish_npk_using_subcommand list" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand list" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand list" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand list" -l request-payer -d 'Pay for requests to a requester-pays bucket'
@@ -187,6 +191,7 @@ complete -c npk -n "__fish_npk_using_subcommand ls" -s d -l delimiter -d 'Field 
 complete -c npk -n "__fish_npk_using_subcommand ls" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l comment -d 'Lines of a text file that begin with this are comments' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l decimal -d 'Decimal sign of text files' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
@@ -208,6 +213,7 @@ never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -s l -l long -d 'Print types, shapes and bytes too, separated by tabs'
 complete -c npk -n "__fish_npk_using_subcommand ls" -s 0 -d 'Raw names, each followed by a zero byte'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l json -d 'JSON on stdout'
+complete -c npk -n "__fish_npk_using_subcommand ls" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand ls" -l request-payer -d 'Pay for requests to a requester-pays bucket'
@@ -231,6 +237,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -s d -l delimiter -d 'F
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l comment -d 'Lines of a text file that begin with this are comments' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l decimal -d 'Decimal sign of text files' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
@@ -254,6 +261,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l stats -d 'Show count
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l hist -d 'Show a small histogram beside each array'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l checksum -d 'Show the SHA-256 of the logical values, the same in every format'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l json -d 'JSON on stdout'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l request-payer -d 'Pay for requests to a requester-pays bucket'
@@ -275,6 +283,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -s d -l delimiter -d 'Fiel
 complete -c npk -n "__fish_npk_using_subcommand diff" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l comment -d 'Lines of a text file that begin with this are comments' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l decimal -d 'Decimal sign of text files' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
@@ -297,6 +306,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l equal-nan -d 'Treat NaN
 complete -c npk -n "__fish_npk_using_subcommand diff" -l ignore-dtype -d 'Compare values across types'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l compare-metadata -d 'Compare metadata too'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l json -d 'JSON on stdout'
+complete -c npk -n "__fish_npk_using_subcommand diff" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l request-payer -d 'Pay for requests to a requester-pays bucket'
@@ -314,6 +324,7 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -s d -l delimiter -d 'Fi
 complete -c npk -n "__fish_npk_using_subcommand verify" -l skip-rows -l skip-header -d 'Skip this many lines at the start of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l max-rows -d 'Read at most this many rows of a text file' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l comment -d 'Lines of a text file that begin with this are comments' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l decimal -d 'Decimal sign of text files' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
@@ -333,6 +344,7 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -l color -d 'When to use
 always\t'Always'
 never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand verify" -l json -d 'JSON on stdout'
+complete -c npk -n "__fish_npk_using_subcommand verify" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l no-sign-request -l anon -d 'Public data: do not sign requests'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l no-verify-ssl -d 'Do not verify TLS certificates'
 complete -c npk -n "__fish_npk_using_subcommand verify" -l request-payer -d 'Pay for requests to a requester-pays bucket'

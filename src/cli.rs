@@ -93,6 +93,12 @@ pub struct ReadArgs {
     /// Lines of a text file that begin with this are comments
     #[arg(long, value_name = "CHAR")]
     pub comment: Option<String>,
+    /// What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]
+    #[arg(long, value_name = "CHAR")]
+    pub quote: Option<String>,
+    /// Leave out blanks around cells and column names of a text file, outside of quotes
+    #[arg(long)]
+    pub trim: bool,
     /// Cells that mean null, separated by commas
     #[arg(long, value_name = "LIST")]
     pub null_values: Option<String>,

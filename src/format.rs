@@ -456,6 +456,18 @@ pub enum Auto {
     No,
 }
 
+/// `--quote`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quote {
+    /// What the format has: `"` in CSV, none in TXT.
+    #[default]
+    Usual,
+    /// Quotes are plain characters.
+    None,
+    /// This character.
+    Byte(u8),
+}
+
 /// How text tables (CSV, TXT) are read and written.
 #[derive(Clone, Debug, Default)]
 pub struct TextOptions {
@@ -471,6 +483,10 @@ pub struct TextOptions {
     pub max_rows: Option<u64>,
     /// Lines that begin with it are left out.
     pub comment: Option<u8>,
+    /// What is around cells that hold delimiters or line ends, on input.
+    pub quote: Quote,
+    /// Whether blanks around cells are left out, on input.
+    pub trim: bool,
     /// Cells that mean null, in place of the format's own list.
     pub null_values: Option<Vec<String>>,
     /// The decimal sign, `.` unless given.

@@ -463,6 +463,8 @@ fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format, text_in: bool) {
         ("skip-rows", read.skip_rows > 0),
         ("max-rows", read.max_rows.is_some()),
         ("comment", read.comment.is_some()),
+        ("quote", read.quote.is_some()),
+        ("trim", read.trim),
         ("null-values", read.null_values.is_some()),
         ("decimal", read.decimal.is_some()),
     ];

@@ -5,7 +5,7 @@ use crate::adapt::{fold, names};
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, Result};
-use crate::format::{Auto, Choice, Format, OnDuplicate, ReadOptions, Source, TextOptions};
+use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, Source, TextOptions};
 use crate::location::Location;
 use crate::pipe::Settings;
 use crate::report::{self, Voice};
@@ -247,6 +247,11 @@ fn text_options(args: &ReadArgs) -> Result<TextOptions> {
         skip_rows: args.skip_rows,
         max_rows: args.max_rows,
         comment: byte("comment", &args.comment)?,
+        quote: match args.quote.as_deref() {
+            Some("none" | "") => Quote::None,
+            _ => byte("quote", &args.quote)?.map_or(Quote::Usual, Quote::Byte),
+        },
+        trim: args.trim,
         null_values: args.null_values.as_ref().map(|n| n.split(',').map(str::to_string).collect()),
         decimal: byte("decimal", &args.decimal)?,
         float_format: None,

@@ -52,6 +52,17 @@ impl Coding {
         let (stem, ending) = name.rsplit_once('.')?;
         (!stem.is_empty() && ending.eq_ignore_ascii_case(self.extension())).then_some(stem)
     }
+    /// Refuses a file whose name says that it is compressed, and whose bytes end within the first ones of its coding.
+    ///
+    /// # Errors
+    /// Corrupt.
+    pub fn not_cut(head: &[u8], name: &str) -> Result<()> {
+        let coding = Coding::ALL.into_iter().find(|c| c.strip(name).is_some());
+        match coding.filter(|c| head.len() < c.magic().len() && c.magic().starts_with(head)) {
+            Some(coding) => Err(coding.damaged(io::ErrorKind::UnexpectedEof.into())),
+            None => Ok(()),
+        }
+    }
     /// The decoded bytes. Damage comes as an [`Error`] in the reader's errors; an error of `from` comes as it is.
     ///
     /// # Errors

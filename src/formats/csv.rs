@@ -5,16 +5,25 @@
 //! | part | bytes |
 //! |---|---|
 //! | mark | optional UTF-8 byte order mark; UTF-16 with its mark is decoded |
-//! | rows | cells, one delimiter between two, `\n`, `\r\n` or `\r` behind the last; blank lines count for nothing |
+//! | rows | cells, one delimiter between two, `\n`, `\r\n` or `\r` behind the last |
+//! | blank lines | rows (nulls) in a table of one column, except before its header; else they count for nothing |
 //! | cell | plain, or in double quotes: then it may hold delimiters and line ends, and doubles its quotes |
 //! | header | the first row, unless every cell of it is a number or empty |
 //!
 //! gzip and zstd files are read and written (`.csv.gz`, `.csv.zst`).
 //!
+//! Text behind a closing quote (`"a" b`) is an error with its line, since other readers drop or move some of it. Quotes
+//! within a plain cell are characters; `--quote` gives another quote, or none. Blanks belong to cells and names, unless
+//! `--trim` takes those off that are not within quotes.
+//!
+//! The delimiter is never guessed: one column whose first rows are a rectangle with another delimiter (or numbers with
+//! blanks between them) is refused with the flag to give, and so are decimal commas where they would make a header.
+//!
 //! # Types
 //! All cells of a column decide (see [`classes`](crate::codec::text::classes)): integers of 64 bits, doubles, complex
 //! numbers as numpy writes them, booleans, else text. Quotes do not matter for that (as in pandas), nor do blanks around
-//! numbers. Leading zeros (`007`) and integers that no type holds stay text, so that nothing is changed silently.
+//! numbers. Leading zeros (`007`) and integers that no type holds stay text, so that nothing is changed silently, and so
+//! do other spellings: `(50)`, `1_000`, `0x10`, `1,000`, `1d5`, digits of other scripts.
 //!
 //! # Nulls
 //! An empty cell is null. In a column of text a quoted empty cell (`""`) is an empty text, as DuckDB and polars have it.
@@ -27,14 +36,15 @@
 //! # Writing
 //! Integers as they are, floats in the shortest text that reads back as the same value of their own width, `NaN` and
 //! `inf`, booleans as `True` and `False`, times as ISO 8601, quotes only where needed, nulls as nothing. A float32
-//! column reads back exactly with `--dtype float32`.
+//! column reads back exactly with `--dtype float32`. In a table of one column a null is a blank line among texts, where
+//! `""` is an empty text, and `""` among numbers, since many readers pass over blank lines.
 
 use crate::codec::text::dialect::Dialect;
 use crate::codec::text::number::Reader;
-use crate::codec::text::sink::{self, Style, check_decimal, check_delimiter};
+use crate::codec::text::sink::{self, Style, check_decimal, check_delimiter, check_quote};
 use crate::codec::text::source::{self, Flavor};
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::format::{Arrays, Format, Head, Holds, Order, Quote, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{CategoryKind, Dtype, Logical, Plan};
 
@@ -100,11 +110,19 @@ impl Format for Csv {
         let given = text.delimiter.unwrap_or_else(|| delimiter(at));
         check_decimal(decimal)?;
         check_delimiter(given, decimal)?;
+        let quote = match text.quote {
+            Quote::Usual => Some(b'"'),
+            Quote::None => None,
+            Quote::Byte(quote) => Some(quote),
+        };
+        check_quote(quote, given, decimal, text.comment)?;
         let dialect = Dialect {
             delimiter: Some(given),
-            quote: Some(b'"'),
+            quote,
             comment: text.comment,
             inline: false,
+            blank_rows: false,
+            trim: text.trim,
             zeros: false,
             numbers_only: false,
             nulls: None,
@@ -112,7 +130,8 @@ impl Format for Csv {
             reader: Reader::new(decimal),
         }
         .with_nulls(text.null_values.as_ref());
-        source::open(at, options, Flavor { name: "csv", dialect, check_delimiter: given == b',', header: true, one_type: false })
+        let flavor = Flavor { name: "csv", dialect, check_delimiter: true, blank_rows: true, header: true, one_type: false };
+        source::open(at, options, flavor)
     }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)

@@ -30,7 +30,7 @@ use crate::codec::text::number::Reader;
 use crate::codec::text::sink::{self, Style, check_decimal, check_delimiter};
 use crate::codec::text::source::{self, Flavor};
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Auto, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::format::{Arrays, Auto, Format, Head, Holds, Order, Quote, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
 
@@ -92,6 +92,8 @@ impl Format for Txt {
             quote: None,
             comment: Some(text.comment.unwrap_or(b'#')),
             inline: true,
+            blank_rows: false,
+            trim: text.trim,
             zeros: true,
             numbers_only: text.header == Auto::Auto,
             nulls: None,
@@ -99,7 +101,11 @@ impl Format for Txt {
             reader: Reader::new(decimal),
         }
         .with_nulls(text.null_values.as_ref());
-        source::open(at, options, Flavor { name: "txt", dialect, check_delimiter: false, header: false, one_type: true })
+        if matches!(text.quote, Quote::Byte(_)) {
+            return Err(Error::usage("TXT has no quotes").hint("--from csv reads quoted cells"));
+        }
+        let flavor = Flavor { name: "txt", dialect, check_delimiter: false, blank_rows: false, header: false, one_type: true };
+        source::open(at, options, flavor)
     }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)

@@ -90,7 +90,7 @@ fn fails(text: impl AsRef<[u8]>, options: &ReadOptions) -> Error {
     table_with(&Csv, text, options).unwrap_err()
 }
 
-fn options(change: impl FnOnce(&mut ReadOptions)) -> ReadOptions {
+pub fn options(change: impl FnOnce(&mut ReadOptions)) -> ReadOptions {
     let mut options = ReadOptions::default();
     change(&mut options);
     options
@@ -220,7 +220,6 @@ fn the_dialect() {
         ["a int64: 1 2", "b string: \"x,\\\"y\\\"\\r\\nz\" \"plain\\\"quote\""]
     );
     assert_eq!(table("a,b\r1,2\r3,4"), ["a int64: 1 3", "b int64: 2 4"]);
-    assert_eq!(table("a,b\n\"x\"y,1\n\"p\"\"q\"r\"s,2\n"), ["a string: \"xy\" \"p\\\"qr\\\"s\"", "b int64: 1 2"]);
     let semicolons = options(|o| {
         o.text.delimiter = Some(b';');
         o.text.decimal = Some(b',');

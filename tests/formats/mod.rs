@@ -22,6 +22,7 @@ mod pt_support;
 mod safetensors;
 mod store;
 mod store_support;
+mod text;
 mod txt;
 mod zarr;
 mod zarr_floats;

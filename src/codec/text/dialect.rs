@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2, memchr3, memrchr};
+use memchr::{memchr, memchr2, memchr3, memrchr2};
 
 use super::number::Reader;
 
@@ -20,6 +20,10 @@ pub struct Dialect {
     pub comment: Option<u8>,
     /// Whether comments may follow cells.
     pub inline: bool,
+    /// A blank line is a row of one empty cell, in a table of one column. Else it counts for nothing.
+    pub blank_rows: bool,
+    /// Blanks around cells, outside of quotes, are no part of them.
+    pub trim: bool,
     /// Leading zeros are numbers in all columns (TXT).
     pub zeros: bool,
     /// Text is an error (TXT).
@@ -43,10 +47,19 @@ pub struct Cell {
     pub end: usize,
     /// Whether it was quoted.
     pub quoted: bool,
-    /// Whether doubled quotes, or text after the closing quote, need undoing; `start` is then at the opening quote.
+    /// Whether its content holds doubled quotes.
     pub escaped: bool,
-    /// Whether its closing quote is missing.
-    pub open: bool,
+    /// Why it is no cell after all.
+    pub broken: Option<Broken>,
+}
+
+/// What is wrong with a quoted cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Its closing quote is missing.
+    Open,
+    /// Text follows its closing quote.
+    Continued,
 }
 
 impl Dialect {
@@ -61,21 +74,25 @@ impl Dialect {
     #[inline]
     pub fn cell(&self, block: &[u8], start: usize) -> Cell {
         match self.delimiter {
-            Some(delimiter) if self.quote.is_some() && block.get(start).copied() == self.quote => self.quoted(block, start, delimiter),
             Some(delimiter) => {
+                let start = if self.trim { self.after_blanks(block, start) } else { start };
+                if self.quote.is_some() && block.get(start).copied() == self.quote {
+                    return self.quoted(block, start, delimiter);
+                }
                 let mut end = find_end(block, start, delimiter);
                 if let Some(comment) = self.inline_comment()
                     && let Some(at) = memchr(comment, &block[start..end])
                 {
                     end = start + at;
                 }
-                Cell { start, stop: end, end, quoted: false, escaped: false, open: false }
+                let stop = if self.trim { self.before_blanks(block, start, end) } else { end };
+                Cell { start, stop, end, quoted: false, escaped: false, broken: None }
             }
             None => {
                 let comment = self.inline_comment();
                 let is_end = |b: &u8| matches!(*b, b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C) || Some(*b) == comment;
                 let end = block[start..].iter().position(is_end).map_or(block.len(), |n| start + n);
-                Cell { start, stop: end, end, quoted: false, escaped: false, open: false }
+                Cell { start, stop: end, end, quoted: false, escaped: false, broken: None }
             }
         }
     }
@@ -84,81 +101,90 @@ impl Dialect {
         self.comment.filter(|_| self.inline)
     }
 
-    fn quoted(&self, block: &[u8], start: usize, delimiter: u8) -> Cell {
-        let quote = block[start];
-        let (mut at, mut escaped) = (start + 1, false);
+    /// A blank or a tab that is no delimiter.
+    fn is_blank(&self, byte: u8) -> bool {
+        matches!(byte, b' ' | b'\t') && Some(byte) != self.delimiter
+    }
+
+    fn after_blanks(&self, block: &[u8], mut at: usize) -> usize {
+        while block.get(at).is_some_and(|&b| self.is_blank(b)) {
+            at += 1;
+        }
+        at
+    }
+
+    fn before_blanks(&self, block: &[u8], start: usize, mut end: usize) -> usize {
+        while end > start && self.is_blank(block[end - 1]) {
+            end -= 1;
+        }
+        end
+    }
+
+    fn quoted(&self, block: &[u8], open: usize, delimiter: u8) -> Cell {
+        let (quote, start) = (block[open], open + 1);
+        let (mut at, mut escaped) = (start, false);
         loop {
-            match memchr(quote, &block[at..]) {
-                None => return Cell { start: start + 1, stop: block.len(), end: block.len(), quoted: true, escaped: false, open: true },
-                Some(n) if block.get(at + n + 1) == Some(&quote) => {
-                    escaped = true;
-                    at += n + 2;
-                }
-                Some(n) => {
-                    let close = at + n;
-                    let end = match block.get(close + 1) {
-                        None => block.len(),
-                        Some(&b) if b == delimiter || b == b'\n' || b == b'\r' => close + 1,
-                        Some(_) => {
-                            escaped = true;
-                            find_end(block, close + 1, delimiter)
-                        }
-                    };
-                    return if escaped {
-                        Cell { start, stop: end, end, quoted: true, escaped: true, open: false }
-                    } else {
-                        Cell { start: start + 1, stop: close, end, quoted: true, escaped: false, open: false }
-                    };
-                }
+            let Some(n) = memchr(quote, &block[at..]) else {
+                let end = block.len();
+                return Cell { start, stop: end, end, quoted: true, escaped, broken: Some(Broken::Open) };
+            };
+            let stop = at + n;
+            if block.get(stop + 1) == Some(&quote) {
+                escaped = true;
+                at = stop + 2;
+                continue;
             }
+            let behind = if self.trim { self.after_blanks(block, stop + 1) } else { stop + 1 };
+            let (end, broken) = match block.get(behind) {
+                None => (block.len(), None),
+                Some(&b) if b == delimiter || b == b'\n' || b == b'\r' => (behind, None),
+                Some(_) => (find_end(block, behind, delimiter), Some(Broken::Continued)),
+            };
+            return Cell { start, stop, end, quoted: true, escaped, broken };
         }
     }
 
     /// The cell's text, quotes undone.
     pub fn content<'a>(&self, block: &'a [u8], cell: Cell) -> Cow<'a, [u8]> {
-        if !cell.escaped {
-            return Cow::Borrowed(&block[cell.start..cell.stop]);
-        }
         let raw = &block[cell.start..cell.stop];
-        let quote = self.quote.unwrap_or(b'"');
+        let Some(quote) = self.quote.filter(|_| cell.escaped) else { return Cow::Borrowed(raw) };
         let mut text = Vec::with_capacity(raw.len());
-        let (mut at, mut inside) = (1, true);
-        while at < raw.len() {
-            if inside && raw[at] == quote {
-                if raw.get(at + 1) == Some(&quote) {
-                    text.push(quote);
-                    at += 2;
-                    continue;
-                }
-                inside = false;
-                at += 1;
-                continue;
-            }
-            text.push(raw[at]);
-            at += 1;
+        let mut rest = raw;
+        while let Some(at) = memchr(quote, rest) {
+            text.extend_from_slice(&rest[..=at]);
+            rest = rest.get(at + 2..).unwrap_or_default();
         }
+        text.extend_from_slice(rest);
         Cow::Owned(text)
     }
 
-    /// Where the next row begins at or after `at`, a line's start: blank lines and comments are skipped.
-    /// `block.len()` where no row follows.
+    /// Where the next row begins at or after `at`, a line's start: comments are skipped, and blank lines unless they are
+    /// rows. `block.len()` where no row follows.
     pub fn row_start(&self, block: &[u8], mut at: usize) -> usize {
         loop {
-            let mut look = at;
-            if self.delimiter.is_none() {
-                while matches!(block.get(look), Some(b' ' | b'\t' | 0x0B | 0x0C)) {
-                    look += 1;
-                }
-            }
+            let look = self.line_start(block, at);
             match block.get(look) {
                 None => return block.len(),
+                Some(b'\n' | b'\r') if self.blank_rows => return look,
                 Some(b'\n' | b'\r') => at = look + 1,
                 Some(b) if Some(*b) == self.comment => {
-                    at = memchr2(b'\n', b'\r', &block[look..]).map_or(block.len(), |n| look + n + 1);
+                    at = memchr2(b'\n', b'\r', &block[look..]).map_or(block.len(), |n| self.line_end(block, look + n));
                 }
                 Some(_) => return look,
             }
         }
+    }
+
+    /// Past the blanks that a line may begin with.
+    fn line_start(&self, block: &[u8], mut at: usize) -> usize {
+        if self.delimiter.is_none() {
+            while matches!(block.get(at), Some(b' ' | b'\t' | 0x0B | 0x0C)) {
+                at += 1;
+            }
+        } else if self.trim {
+            at = self.after_blanks(block, at);
+        }
+        at
     }
 
     /// Behind a cell: the next cell's start, or `Err` with the next line's start.
@@ -209,22 +235,24 @@ impl Dialect {
 
     /// The end of the last whole row of `block`, which begins at a row's start; 0 where none ends in it.
     pub fn last_row_end(&self, block: &[u8]) -> usize {
-        let Some(quote) = self.quote else { return memrchr(b'\n', block).map_or(0, |n| n + 1) };
-        if memchr(quote, block).is_none() {
-            return memrchr(b'\n', block).map_or(0, |n| n + 1);
-        }
+        let Some(quote) = self.quote.filter(|&quote| memchr(quote, block).is_some()) else { return last_line_end(block) };
         let delimiter = self.delimiter.unwrap_or(b',');
+        // `row_end`: behind the last line end that is not within quotes.
         let (mut at, mut row_end) = (0, 0);
         loop {
             let Some(n) = memchr(quote, &block[at..]) else {
-                return memrchr(b'\n', &block[at..]).map_or(row_end, |n| at + n + 1);
+                return match last_line_end(&block[at..]) {
+                    0 => row_end,
+                    n => at + n,
+                };
             };
             let open = at + n;
-            if let Some(n) = memrchr(b'\n', &block[at..open]) {
+            if let Some(n) = memrchr2(b'\n', b'\r', &block[at..open]) {
                 row_end = at + n + 1;
             }
-            let before = if open == 0 { b'\n' } else { block[open - 1] };
-            if before != delimiter && before != b'\n' && before != b'\r' || self.in_comment(block, row_end, open) {
+            let cell = if self.trim { self.before_blanks(block, row_end, open) } else { open };
+            let opens = cell == row_end || cell > at && block[cell - 1] == delimiter;
+            if !opens || block.get(self.line_start(block, row_end)).copied() == self.comment {
                 at = open + 1;
                 continue;
             }
@@ -243,12 +271,13 @@ impl Dialect {
             }
         }
     }
+}
 
-    /// Is the quote at `open` part of a comment line?
-    fn in_comment(&self, block: &[u8], row_end: usize, open: usize) -> bool {
-        let Some(comment) = self.comment else { return false };
-        let line = memrchr(b'\n', &block[row_end..open]).map_or(row_end, |n| row_end + n + 1);
-        block[line] == comment
+/// Behind the last line end; a `\r` that is the last byte may be the first half of one.
+fn last_line_end(block: &[u8]) -> usize {
+    match memrchr2(b'\n', b'\r', block) {
+        Some(n) if n + 1 == block.len() && block[n] == b'\r' => memrchr2(b'\n', b'\r', &block[..n]).map_or(0, |n| n + 1),
+        n => n.map_or(0, |n| n + 1),
     }
 }
 

@@ -49,6 +49,10 @@ pub fn open(at: &Location, only_bytes: Option<u64>) -> Result<Input> {
     let head = at.head(4096)?;
     let coding = Coding::of(&head);
     let compression = coding.map(Coding::name);
+    if coding.is_none() {
+        Coding::not_cut(&head, &at.file_name())?;
+        not_utf32(&head)?;
+    }
     if coding.is_none() && !is_utf16(&head) {
         text_like(&head)?;
         let start = bom(&head);
@@ -65,6 +69,7 @@ pub fn open(at: &Location, only_bytes: Option<u64>) -> Result<Input> {
     };
     let mut first = Vec::new();
     reader.by_ref().take(4096).read_to_end(&mut first).map_err(Error::reading)?;
+    not_utf32(&first)?;
     let utf16 = is_utf16(&first);
     let mut notes = Vec::new();
     let start = if utf16 { 0 } else { bom(&first) };
@@ -99,15 +104,28 @@ fn bom(head: &[u8]) -> u64 {
     if head.starts_with(&[0xEF, 0xBB, 0xBF]) { 3 } else { 0 }
 }
 
-/// Refuses what begins like UTF-16 without its mark.
+/// Refuses what begins like UTF-16 without its mark: every other byte is zero.
 fn text_like(head: &[u8]) -> Result<()> {
-    let zeros = head.iter().filter(|&&b| b == 0).count();
-    if head.len() >= 4 && zeros * 3 > head.len() && head.iter().skip(1).step_by(2).filter(|&&b| b == 0).count().abs_diff(zeros) < 2 {
-        return Err(
-            Error::refused("the text seems to be UTF-16 without a byte order mark").hint("convert it first: iconv -f utf-16le -t utf-8")
-        );
+    let zeros = |from: usize| head.iter().skip(from).step_by(2).filter(|&&b| b == 0).count();
+    let (even, odd) = (zeros(0), zeros(1));
+    let encoding = match (even, odd) {
+        _ if head.len() < 4 || (even + odd) * 3 <= head.len() => return Ok(()),
+        (0 | 1, _) => "utf-16le",
+        (_, 0 | 1) => "utf-16be",
+        _ => return Ok(()),
+    };
+    Err(Error::refused("the text seems to be UTF-16 without a byte order mark")
+        .hint(format!("convert it first: iconv -f {encoding} -t utf-8")))
+}
+
+/// Refuses UTF-32, whose mark begins as that of UTF-16 does.
+fn not_utf32(head: &[u8]) -> Result<()> {
+    match head {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => {
+            Err(Error::refused("the text is UTF-32").hint("convert it first: iconv -f utf-32 -t utf-8"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Decodes UTF-16 into UTF-8.

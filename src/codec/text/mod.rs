@@ -13,13 +13,13 @@
 //! parsed once more.
 
 pub mod classes;
+mod delimiter_check;
 pub mod dialect;
+mod inexact_numbers;
 pub mod input;
-mod long;
 pub mod number;
 pub mod parse;
 pub mod print;
 pub mod scan;
-mod signs;
 pub mod sink;
 pub mod source;

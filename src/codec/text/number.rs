@@ -170,6 +170,11 @@ impl Reader {
         Reader { decimal, powers: Powers::get() }
     }
 
+    /// Its decimal sign.
+    pub fn decimal(&self) -> u8 {
+        self.decimal
+    }
+
     /// The number that begins at `start`, if one does. It may end anywhere: the caller looks at what follows.
     pub fn read(&self, bytes: &[u8], start: usize) -> Option<Number> {
         self.read_here(bytes, start)
@@ -384,8 +389,14 @@ pub fn boolean(text: &[u8]) -> Option<bool> {
 }
 
 impl Reader {
-    /// A real number, special spellings included, that is all of `text`.
-    pub fn real(&self, text: &[u8]) -> Option<f64> {
+    /// Whether all of `text` is a number: of any size, special spellings and complex ones included.
+    pub fn is_number(&self, text: &[u8]) -> bool {
+        special(text).is_some() || self.read(text, 0).is_some_and(|n| n.end == text.len()) || self.complex(text, true).is_some()
+    }
+
+    /// A part of a complex number, special spellings included. Integers that lose digits as doubles are none, unless
+    /// `lossy`.
+    fn part(&self, text: &[u8], lossy: bool) -> Option<f64> {
         if let Some(value) = special(text) {
             return Some(value);
         }
@@ -393,23 +404,26 @@ impl Reader {
         if number.end != text.len() {
             return None;
         }
-        match number.kind {
-            Kind::Float | Kind::Long => Some(f64::from_bits(number.bits)),
-            Kind::Overflow => None,
-            Kind::Integer | Kind::Zeros if number.negative => Some(number.bits as i64 as f64),
-            Kind::Integer | Kind::Zeros => Some(number.bits as f64),
-        }
+        let (value, exact) = match number.kind {
+            Kind::Float => (f64::from_bits(number.bits), true),
+            Kind::Long => (f64::from_bits(number.bits), safe_digits(text, f64::from_bits(number.bits))),
+            Kind::Overflow => (f64::from_bits(number.bits), false),
+            Kind::Integer | Kind::Zeros => {
+                let value = if number.negative { number.bits as i64 as f64 } else { number.bits as f64 };
+                (value, safe_as_double(number.bits, number.negative))
+            }
+        };
+        (exact || lossy).then_some(value)
     }
 
-    /// A complex number as numpy and Python write it: `(1+2j)`, `1.5e-05-2j`, `2j`, `(nan+infj)`; also `1+-2j`.
-    pub fn complex(&self, text: &[u8]) -> Option<(f64, f64)> {
+    /// A complex number as numpy and Python write it: `(1+2j)`, `1.5e-05-2j`, `2j`, `(nan+infj)`; also `1+-2j`, as older
+    /// versions of `numpy.savetxt` have it. Without its `j` it is none: `(50)` is text.
+    pub fn complex(&self, text: &[u8], lossy: bool) -> Option<(f64, f64)> {
         let inner = match text.first()? {
             b'(' => text.strip_prefix(b"(")?.strip_suffix(b")")?.trim_ascii(),
             _ => text,
         };
-        let Some(body) = inner.strip_suffix(b"j") else {
-            return if inner.len() < text.len() { Some((self.real(inner)?, 0.0)) } else { None };
-        };
+        let body = inner.strip_suffix(b"j")?;
         // The last sign that is not an exponent's parts the two halves.
         let mut cut = None;
         for (i, &b) in body.iter().enumerate().skip(1) {
@@ -420,13 +434,13 @@ impl Reader {
             }
         }
         match cut {
-            None => Some((0.0, self.real(body)?)),
+            None => Some((0.0, self.part(body, lossy)?)),
             Some(i) => {
                 let imaginary = match &body[i..] {
                     [b'+', b'-', ..] => &body[i + 1..],
                     other => other,
                 };
-                Some((self.real(&body[..i])?, self.real(imaginary)?))
+                Some((self.part(&body[..i], lossy)?, self.part(imaginary, lossy)?))
             }
         }
     }

@@ -3,7 +3,8 @@
 use crate::error::Error;
 
 use super::classes::{self, Classes, Type, resolve};
-use super::dialect::{Cell, Dialect};
+use super::delimiter_check;
+use super::dialect::{Broken, Cell, Dialect};
 use super::number::{self, Kind, Number};
 
 /// How the values of a column are held while a block is parsed.
@@ -63,7 +64,7 @@ pub struct Fault {
 impl Fault {
     /// Names the column, counted from 1.
     #[cold]
-    fn in_column(self, column: usize) -> Fault {
+    pub fn in_column(self, column: usize) -> Fault {
         let error = Error::new(self.error.kind(), format!("{} (column {column})", self.error.message()));
         let error = match self.error.hint_text() {
             Some(hint) => error.hint(hint),
@@ -285,7 +286,7 @@ impl Column {
                     self.real(value.to_bits(), classes::FLOAT)
                 } else if let Some(value) = number::boolean(&content) {
                     self.boolean(value)
-                } else if let Some(pair) = dialect.reader.complex(text).filter(|_| matches!(text.last(), Some(b'j' | b')'))) {
+                } else if let Some(pair) = dialect.reader.complex(text, self.lossy) {
                     self.complex(pair)
                 } else {
                     Err(Unfit)
@@ -295,11 +296,15 @@ impl Column {
         match taken {
             Ok(()) => Ok(()),
             Err(Unfit) if self.numbers_only => {
-                let number = dialect.reader.read(text, 0).is_some_and(|n| n.end == text.len());
-                let error = match number {
-                    true => Error::refused(format!("{} is a number that no one type of the column holds exactly", shown(text)))
-                        .hint("--dtype float64 --lossy rounds such numbers"),
-                    false => Error::refused(format!("{} is not a number", shown(text))),
+                let error = if dialect.reader.is_number(text) {
+                    Error::refused(format!("{} is a number that no one type of the column holds exactly", shown(text)))
+                        .hint("--dtype float64 --lossy rounds such numbers")
+                } else {
+                    let error = Error::refused(format!("{} is not a number", shown(text)));
+                    match delimiter_check::hint_for(dialect, text) {
+                        Some(hint) => error.hint(hint),
+                        None => error,
+                    }
                 };
                 Err(Fault { at: cell.start, error })
             }
@@ -400,9 +405,8 @@ fn rows(dialect: &Dialect, block: &[u8], columns: &mut [Column], limit: u64) -> 
             }
             if end == usize::MAX {
                 let cell = dialect.cell(block, pos);
-                if cell.open {
-                    let error = Error::corrupt("a quoted cell is never closed");
-                    return Err(Fault { at: pos, error });
+                if let Some(broken) = cell.broken {
+                    return Err(Fault { at: pos, error: broken_cell(block, cell, broken) }.in_column(c));
                 }
                 column.put(dialect, block, cell, row as u32).map_err(|f| if width > 1 { f.in_column(c) } else { f })?;
                 end = cell.end;
@@ -434,6 +438,22 @@ fn ragged(dialect: &Dialect, block: &[u8], start: usize, width: usize) -> Fault 
     let cells = row_cells(dialect, block, start, &mut |_| true).0;
     let s = |n: usize| if n == 1 { "" } else { "s" };
     Fault { at: start, error: Error::corrupt(format!("the row has {cells} cell{}, the first row has {width}", s(cells))) }
+}
+
+/// What is wrong with a quoted cell.
+#[cold]
+pub fn broken_cell(block: &[u8], cell: Cell, broken: Broken) -> Error {
+    match broken {
+        Broken::Open => Error::corrupt("a quoted cell is never closed").hint("--quote none reads quotes as plain characters"),
+        Broken::Continued => {
+            let whole = shown(&block[cell.start - 1..cell.end]);
+            let error = Error::refused(format!("text follows the closing quote of the cell {whole}"));
+            if cell.stop > cell.start && block[cell.stop - 1] == b'\\' {
+                return error.hint(r#"a quote within a quoted cell must be doubled, not escaped, for example by: sed 's/\\"/""/g'"#);
+            }
+            error.hint("a quote within a quoted cell must be doubled; --quote none reads quotes as plain characters")
+        }
+    }
 }
 
 /// The cells of the row that begins at `start`, at most `most`, and where the next line begins.

@@ -23,6 +23,9 @@ use super::classes::{self, Classes, Type};
 use super::dialect::Dialect;
 use super::parse::{self, Column, Fault, Mode};
 
+/// Bytes of a column on a thread, without its values.
+const COLUMN_BYTES: usize = 2 * size_of::<Column>();
+
 /// Bytes of a column's entry in a block's directory.
 const ENTRY: usize = 24;
 
@@ -232,8 +235,8 @@ impl<'a> Splitter<'a> {
             }
             if want >= self.most_bytes {
                 let mib = self.most_bytes >> 20;
-                let error = Error::corrupt(format!("the row that begins at byte {offset} has no end within {mib} MiB"));
-                return Err(error.hint("a quote may be missing; --memory-limit allows longer rows"));
+                let error = Error::refused(format!("the row that begins at byte {offset} has no end within {mib} MiB"));
+                return Err(error.hint("a quote may be missing; rows may take an eighth of --memory-limit, and 256 MiB at most"));
             }
             want = (want * 2).min(self.most_bytes);
         }
@@ -247,6 +250,8 @@ struct Work<'a> {
     known: Vec<AtomicU16>,
     blocks: Mutex<Vec<BlockInfo>>,
     store: Store,
+    /// Held while a block of unusual size is parsed: one row can be as large as many blocks, and its values once more.
+    large: Mutex<()>,
     stop: AtomicBool,
     fault: Mutex<Option<(u64, Error)>>,
 }
@@ -269,10 +274,14 @@ pub fn scan(request: &Request<'_>) -> Result<Scanned> {
         known: request.columns.iter().map(|_| AtomicU16::new(0)).collect(),
         blocks: Mutex::new(Vec::new()),
         store: Store::new()?,
+        large: Mutex::new(()),
         stop: AtomicBool::new(false),
         fault: Mutex::new(None),
     };
-    let threads = if request.max_rows.is_some() { 1 } else { request.jobs.clamp(1, (bytes / block as u64 + 1) as usize) };
+    // What the columns themselves take, on each thread, stays within a quarter of the memory.
+    let column_bytes = (COLUMN_BYTES * request.columns.len().max(1)) as u64;
+    let most = (bytes / block as u64 + 1).min(request.memory_bytes / 4 / column_bytes).max(1);
+    let threads = if request.max_rows.is_some() { 1 } else { request.jobs.clamp(1, most as usize) };
     on_threads(threads, &|| {
         if let Err((at, error)) = work.parse_blocks() {
             work.fail(at, error);
@@ -348,6 +357,7 @@ impl Work<'_> {
                 splitter.next(&mut block).map_err(|e| (at, e))?
             };
             let Some((index, offset)) = next else { break };
+            let large = (block.len() > 2 * block_bytes(self.request.memory_bytes, self.request.jobs)).then(|| lock(&self.large));
             for (column, known) in columns.iter_mut().zip(&self.known) {
                 column.begin(known.load(Ordering::Relaxed));
             }
@@ -363,6 +373,11 @@ impl Work<'_> {
             }
             let directory = self.keep(&columns, rows, &mut out, None).map_err(|e| (offset, e))?;
             lock(&self.blocks).push(BlockInfo { index, first_row: 0, rows, offset, len: block.len() as u64, directory });
+            if large.is_some() {
+                // Its room is given back, too.
+                columns = self.request.columns.clone();
+                (block, out) = (Vec::new(), Vec::new());
+            }
         }
         Ok(())
     }
@@ -447,6 +462,7 @@ impl Work<'_> {
             if !again {
                 continue;
             }
+            let large = (block.len as usize > 2 * block_bytes(self.request.memory_bytes, self.request.jobs)).then(|| lock(&self.large));
             text.resize(block.len as usize, 0);
             self.request.blob.read_at(block.offset, &mut text).map_err(here)?;
             let rows = parse::parse(self.request.dialect, &text, &mut columns, block.rows).map_err(|f| self.place(block.offset, f))?;
@@ -457,6 +473,10 @@ impl Work<'_> {
                 known.fetch_or(column.classes, Ordering::Relaxed);
             }
             self.keep(&columns, rows, &mut out, Some((block, &directory))).map_err(here)?;
+            if large.is_some() {
+                columns = self.request.columns.clone();
+                (text, out) = (Vec::new(), Vec::new());
+            }
         }
         Ok(())
     }
@@ -504,15 +524,63 @@ pub fn at_line(blob: &dyn Blob, at: u64, error: Error) -> Error {
 }
 
 fn line_of(blob: &dyn Blob, at: u64) -> Result<u64> {
-    let (mut line, mut from) = (1, 0);
+    let (mut lines, mut from) = (LineEnds::default(), 0);
     let mut buffer = vec![0; 1 << 18];
     while from < at {
         let n = (at - from).min(buffer.len() as u64) as usize;
         blob.read_at(from, &mut buffer[..n])?;
-        line += memchr::memchr_iter(b'\n', &buffer[..n]).count() as u64;
+        lines.count(&buffer[..n], u64::MAX);
         from += n as u64;
     }
-    Ok(line)
+    Ok(1 + lines.ended)
+}
+
+/// Where the text goes on after `lines` lines from `start` on.
+///
+/// # Errors
+/// Reading errors.
+pub fn skip_lines(blob: &dyn Blob, start: u64, lines: u64) -> Result<u64> {
+    let (mut ends, mut at) = (LineEnds::default(), start.min(blob.len()));
+    let mut buffer = vec![0; 1 << 16];
+    while ends.ended < lines && at < blob.len() {
+        let n = (blob.len() - at).min(buffer.len() as u64) as usize;
+        blob.read_at(at, &mut buffer[..n])?;
+        at += ends.count(&buffer[..n], lines) as u64;
+    }
+    // The second half of the last line end.
+    let mut next = [0];
+    if ends.half && at < blob.len() {
+        blob.read_at(at, &mut next)?;
+    }
+    Ok(at + u64::from(next == *b"\n"))
+}
+
+/// Counts line ends of all kinds: `\n`, `\r\n`, `\r`.
+#[derive(Default)]
+struct LineEnds {
+    ended: u64,
+    /// Whether the last byte was a `\r`: a `\n` after it is the same line end.
+    half: bool,
+}
+
+impl LineEnds {
+    /// Counts until there are `most`; returns the bytes that it took.
+    fn count(&mut self, bytes: &[u8], most: u64) -> usize {
+        let mut last = None;
+        for at in memchr::memchr2_iter(b'\n', b'\r', bytes) {
+            if self.ended == most {
+                break;
+            }
+            let joined = bytes[at] == b'\n' && if at == 0 { self.half } else { bytes[at - 1] == b'\r' };
+            self.ended += u64::from(!joined);
+            last = Some(at);
+        }
+        let used = if self.ended == most { last.map_or(0, |at| at + 1) } else { bytes.len() };
+        if used > 0 {
+            self.half = bytes[used - 1] == b'\r';
+        }
+        used
+    }
 }
 
 /// The blocks that hold these rows, each with the rows wanted, counted from the block's first.

@@ -64,6 +64,22 @@ pub fn check_decimal(decimal: u8) -> Result<()> {
     Ok(())
 }
 
+/// Checks a quote that a user gave.
+///
+/// # Errors
+/// Usage: where it stands for something else, too.
+pub fn check_quote(quote: Option<u8>, delimiter: u8, decimal: u8, comment: Option<u8>) -> Result<()> {
+    let Some(quote) = quote else { return Ok(()) };
+    if quote == delimiter || quote == decimal || Some(quote) == comment {
+        let sign = quote as char;
+        return Err(Error::usage(format!("'{sign}' is the quote and the delimiter, the decimal sign or the comment sign as well")));
+    }
+    if quote.is_ascii_alphanumeric() || quote.is_ascii_whitespace() || matches!(quote, b'+' | b'-' | b'(' | b')') || quote >= 0x80 {
+        return Err(Error::usage(format!("{:?} cannot be a quote", quote as char)));
+    }
+    Ok(())
+}
+
 /// Begins a text table.
 ///
 /// # Errors
@@ -369,19 +385,14 @@ impl Encoder {
         })
     }
 
-    fn null(&self, alone: bool, is_text: bool, array: usize, out: &mut Vec<u8>) -> Result<()> {
-        if let Some(word) = &self.null {
-            out.extend_from_slice(word);
-            return Ok(());
+    /// In a table of one column a null number is written as `""`, since other readers pass over blank lines. Among texts
+    /// that is an empty text, and the null a blank line.
+    fn null(&self, alone: bool, is_text: bool, out: &mut Vec<u8>) {
+        match &self.null {
+            Some(word) => out.extend_from_slice(word),
+            None if alone && !is_text => out.extend_from_slice(b"\"\""),
+            None => {}
         }
-        if alone {
-            if is_text {
-                let message = "in a table of one text column, a null looks like an empty text";
-                return Err(Error::refused(message).array(&self.metas[array].name).hint("give a word for nulls, as --null-values NA"));
-            }
-            out.extend_from_slice(b"\"\"");
-        }
-        Ok(())
     }
 
     fn text(&self, text: &[u8], first: bool, out: &mut Vec<u8>) {
@@ -438,8 +449,8 @@ impl Encode for Encoder {
                     out.push(self.delimiter);
                 }
                 if column.valid.as_ref().is_some_and(|v| v[row] == 0) {
-                    let is_text = matches!(column.cells, Cells::Text(..) | Cells::Dictionary(..));
-                    self.null(alone, is_text, block.columns[c].0, &mut out)?;
+                    let is_text = matches!(column.cells, Cells::Text(..) | Cells::Dictionary(..) | Cells::Time(..));
+                    self.null(alone, is_text, &mut out);
                     continue;
                 }
                 match &column.cells {
@@ -467,17 +478,17 @@ impl Encode for Encoder {
                     }
                     Cells::Dictionary(codes, known) => match known.get(codes[row] as usize) {
                         Some(text) => self.text(text, c == 0, &mut out),
-                        None => self.null(alone, true, block.columns[c].0, &mut out)?,
+                        None => self.null(alone, true, &mut out),
                     },
                     Cells::Numbers(codes, known, dtype) => match known.get(codes[row] as usize) {
                         Some(bytes) => number(bytes, *dtype, n, &mut out),
-                        None => self.null(alone, false, block.columns[c].0, &mut out)?,
+                        None => self.null(alone, false, &mut out),
                     },
                     Cells::Time(counts, logical) => {
                         let from = out.len();
                         time(counts[row], logical, &mut out);
                         if out.len() == from {
-                            self.null(alone, false, block.columns[c].0, &mut out)?;
+                            self.null(alone, true, &mut out);
                         }
                     }
                 }

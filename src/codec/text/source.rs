@@ -4,17 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
-use crate::format::{Auto, Emit, OnDuplicate, Order, Piece, ReadOptions, ReadRows, Source};
+use crate::format::{Auto, Choice, Emit, OnDuplicate, Order, Piece, ReadOptions, ReadRows, Source};
 use crate::location::Location;
 use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
 
-use super::classes::{self, Type, matches, resolve};
+use super::classes::{self, Type, resolve};
 use super::dialect::Dialect;
 use super::input::{self, Input};
-use super::number;
 use super::parse::{self, Column, Mode};
 use super::scan::{self, BlockInfo, Kept, Request, Scanned, Splitter, blocks_of};
-use super::{long, signs};
+use super::{delimiter_check, inexact_numbers};
 
 /// Columns of a table at most: a line without any structure shall not fill the memory.
 const MOST_COLUMNS: usize = 1 << 20;
@@ -25,8 +24,10 @@ pub struct Flavor {
     pub name: &'static str,
     /// How it is written, before options.
     pub dialect: Dialect,
-    /// Whether the delimiter is a mere default: then a column full of other delimiters is refused.
+    /// Whether a column full of other delimiters is refused, where the delimiter is a mere default.
     pub check_delimiter: bool,
+    /// Whether a blank line is a row, in a table of one column.
+    pub blank_rows: bool,
     /// Whether the first row may be a header without being asked for.
     pub header: bool,
     /// Whether number columns of several types become one (as one numpy array).
@@ -57,9 +58,9 @@ fn open_table(at: &Location, options: &ReadOptions, flavor: Flavor) -> Result<Bo
 
 fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Box<dyn Source>> {
     let text = &options.text;
-    let dialect = &flavor.dialect;
-    let start = skip_lines(&input, text.skip_rows)?;
+    let start = scan::skip_lines(input.blob.as_ref(), input.start, text.skip_rows)?;
     let head = read_head(&input, options, flavor, start)?;
+    let dialect = &Dialect { blank_rows: flavor.blank_rows && head.names.len() == 1, ..flavor.dialect.clone() };
     let mut plan = Plan { format: flavor.name, notes: input.notes.clone(), ..Plan::default() };
     // Which columns of the file are arrays.
     let names = unique(&head.names, options.on_duplicate)?;
@@ -70,17 +71,17 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         plan.arrays = kept.iter().map(|&i| Type::Float64.column(name(i), None)).collect();
         return Ok(Box::new(TextSource { plan, reader: None }));
     }
-    let asked = |i: usize| asked_dtype(&text.dtypes, name(i));
     let all_names: Vec<&str> = (0..names.len()).map(name).collect();
+    let asked = asked_dtypes(&text.dtypes, &all_names);
     let wanted = options.choice.as_ref().map_or_else(|| vec![true; names.len()], |choice| choice.of(&all_names));
     let mut columns = Vec::with_capacity(names.len());
     for (i, kept) in names.iter().enumerate() {
         let mut column = Column::new(if kept.is_some() && wanted[i] { Mode::Start } else { Mode::Skip });
-        let forced = asked(i).is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
+        let forced = asked[i].is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
         column.zeros = dialect.zeros || forced;
         column.numbers_only = dialect.numbers_only || forced;
-        column.single = asked(i).is_some_and(|(_, dtype)| dtype == Dtype::F32);
-        column.lossy = text.lossy && asked(i).is_some_and(|(_, dtype)| dtype.is_float() || dtype.is_complex());
+        column.single = asked[i].is_some_and(|(_, dtype)| dtype == Dtype::F32);
+        column.lossy = text.lossy && asked[i].is_some_and(|(_, dtype)| dtype.is_float() || dtype.is_complex());
         columns.push(column);
     }
     let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
@@ -95,7 +96,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         memory_bytes: options.memory_bytes,
     };
     let scanned = scan::scan(&request).map_err(|e| hinted(e, dialect)).map_err(|e| match head.headers.as_slice() {
-        [one] if flavor.check_delimiter && text.delimiter.is_none() => signs::hinted(e, one),
+        [one] if flavor.check_delimiter && text.delimiter.is_none() => delimiter_check::hinted(e, one),
         _ => e,
     })?;
     let mut types: Vec<Type> = scanned.classes.iter().map(|&c| resolve(c)).collect();
@@ -107,12 +108,12 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         if numbers_only[i] && types[i] == Type::Text && !skipped[i] {
             let message = "the column holds numbers that no one type can hold exactly, or booleans among numbers";
             let error = Error::refused(message).array(name(i));
-            wrong.push(if asked(i).is_some() { error.hint("--lossy lets --dtype float64 round them") } else { hinted(error, dialect) });
+            wrong.push(if asked[i].is_some() { error.hint("--lossy lets --dtype float64 round them") } else { hinted(error, dialect) });
         }
         if skipped[i] {
             types[i] = Type::Text;
         }
-        types[i] = match (types[i], asked(i)) {
+        types[i] = match (types[i], asked[i]) {
             (Type::Float64, Some((_, Dtype::F32))) => Type::Float32,
             (Type::Float64, Some((_, Dtype::F16))) => Type::Float16,
             (Type::Complex128, Some((_, Dtype::C64))) => Type::Complex64,
@@ -130,15 +131,8 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     let types = kept.iter().map(|&i| types[i]).collect();
     let skipped = kept.iter().map(|&i| skipped[i]).collect();
     let reader = Reader { scanned, columns: kept, types, skipped };
-    for array in 0..plan.arrays.len() {
-        if let Some((row, value)) = long::first(&reader, array, dialect)? {
-            let name = &plan.arrays[array].name;
-            let flag = format!("--dtype {name}=float64 --lossy reads it as rounded numbers");
-            plan.notes.push(format!(
-                "{name}: the column is read as text, because no numeric type holds the {value} of row {row} exactly; {flag}"
-            ));
-        }
-    }
+    let notes = inexact_numbers::notes(&reader, &plan.arrays, dialect)?;
+    plan.notes.extend(notes);
     let reader = Arc::new(reader);
     Ok(Box::new(TextSource { plan, reader: Some(reader) }))
 }
@@ -148,26 +142,6 @@ fn hinted(error: Error, dialect: &Dialect) -> Error {
         return error;
     }
     error.hint("--skip-header N skips a heading, --header yes takes it as names, --header no allows text columns; --null-values gives the words for missing values")
-}
-
-/// Where the text begins after its first `lines` lines.
-fn skip_lines(input: &Input, lines: u64) -> Result<u64> {
-    let (mut at, mut left) = (input.start.min(input.blob.len()), lines);
-    let mut buffer = vec![0; 1 << 16];
-    while left > 0 && at < input.blob.len() {
-        let n = (input.blob.len() - at).min(buffer.len() as u64) as usize;
-        input.blob.read_at(at, &mut buffer[..n])?;
-        let mut used = n;
-        for end in memchr::memchr_iter(b'\n', &buffer[..n]) {
-            left -= 1;
-            if left == 0 {
-                used = end + 1;
-                break;
-            }
-        }
-        at += used as u64;
-    }
-    Ok(at)
 }
 
 /// What the first row shows.
@@ -212,19 +186,24 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     if input.cut && next >= block.len() && splitter.next(&mut Vec::new())?.is_none() {
         return Err(Error::refused("the first row is too long to be a header"));
     }
-    if cells.iter().any(|c| c.open) {
-        let error = Error::corrupt("a quoted cell is never closed");
-        return Err(scan::at_line(input.blob.as_ref(), offset + row as u64, error));
-    }
     if flavor.check_delimiter && text.delimiter.is_none() {
-        signs::other_delimiter(dialect, &block, row)?;
+        let whole = offset + block.len() as u64 >= input.blob.len() && !input.cut;
+        delimiter_check::other_delimiter(dialect, &delimiter_check::Sample { text: &block[row..], whole })?;
+    }
+    if let Some((i, broken)) = cells.iter().enumerate().find_map(|(i, c)| Some((i, c.broken?))) {
+        let error = parse::broken_cell(&block, cells[i], broken);
+        let fault = parse::Fault { at: cells[i].start, error }.in_column(i + 1);
+        return Err(scan::at_line(input.blob.as_ref(), offset + fault.at as u64, fault.error));
     }
     let first: Vec<_> = cells.iter().map(|&c| dialect.content(&block, c)).collect();
     let header = match text.header {
         Auto::Yes => true,
         Auto::No => false,
-        Auto::Auto => flavor.header && !first.iter().all(|cell| is_number(dialect, cell)),
+        Auto::Auto => flavor.header && !first.iter().all(|c| c.is_empty() || dialect.reader.is_number(c.trim_ascii())),
     };
+    if header && text.header == Auto::Auto && dialect.reader.decimal() == b'.' && dialect.delimiter != Some(b',') {
+        delimiter_check::no_decimal_commas(first.iter().map(AsRef::as_ref))?;
+    }
     let mut headers = vec![String::new(); first.len()];
     if header {
         for (i, cell) in first.iter().enumerate() {
@@ -242,15 +221,8 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
         headers.clone_from(names);
     }
     let names = headers.iter().enumerate().map(|(i, h)| if h.is_empty() { format!("col{i}") } else { h.clone() }).collect();
-    Ok(Head { names, headers, rows_at: offset + if header { next } else { row } as u64 })
-}
-
-fn is_number(dialect: &Dialect, cell: &[u8]) -> bool {
-    let text = cell.trim_ascii();
-    cell.is_empty()
-        || number::special(text).is_some()
-        || dialect.reader.read(text, 0).is_some_and(|n| n.end == text.len())
-        || matches!(text.last(), Some(b'j' | b')')) && dialect.reader.complex(text).is_some()
+    // Blank lines before the first row that is no header may be rows, too.
+    Ok(Head { names, headers, rows_at: if header { offset + next as u64 } else { start } })
 }
 
 /// The array of each column: `None` where a repeated name gives way.
@@ -293,11 +265,16 @@ fn unique(names: &[String], on_duplicate: OnDuplicate) -> Result<Vec<Option<Stri
     Ok(given)
 }
 
-/// The type asked for a column, and whether by its name.
-fn asked_dtype(dtypes: &[(Option<String>, Dtype)], name: &str) -> Option<(bool, Dtype)> {
-    let by_name = dtypes.iter().rev().find(|(p, _)| p.as_deref().is_some_and(|p| matches(p, name)));
-    let found = by_name.or_else(|| dtypes.iter().rev().find(|(p, _)| p.is_none()))?;
-    Some((by_name.is_some(), found.1))
+/// The type asked for each column, and whether by its name.
+fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Option<(bool, Dtype)>> {
+    let for_all = dtypes.iter().rev().find(|(pattern, _)| pattern.is_none()).map(|(_, dtype)| (false, *dtype));
+    let mut asked = vec![for_all; names.len()];
+    for (pattern, dtype) in dtypes {
+        let Some(pattern) = pattern else { continue };
+        let chosen = Choice { include: vec![pattern.clone()], exclude: Vec::new() }.of(names);
+        asked.iter_mut().zip(chosen).filter(|(_, chosen)| *chosen).for_each(|(asked, _)| *asked = Some((true, *dtype)));
+    }
+    asked
 }
 
 /// Columns of numbers take the type that numpy would give the whole, where that changes no value.
