@@ -17,7 +17,7 @@ use crate::adapt::view::{Made, View, ViewStage};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::detect;
 use crate::error::{Error, Kind, Result};
-use crate::format::{Arrays, Compression, Existing, Format, Holds, ReadOptions, WriteOptions};
+use crate::format::{Arrays, Compression, Existing, Format, Holds, Quote, ReadOptions, TextOptions, WriteOptions};
 use crate::formats;
 use crate::location::{self, Location};
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};

@@ -537,6 +537,10 @@ fn quotes_as_asked_for() {
     npk(&["convert", &from, &to, "--quote", "none"]);
     assert_eq!(std::fs::read_to_string(&to).unwrap(), "a,b\n\"\"\"x\",1\n");
     npk_fails(2, &["list", "--quote", "ab", &from]);
+    // Nor has reading it again.
+    std::fs::write(&from, "skipped\na,b\n\"x,1\n\"y,2\n\"z,3\n").unwrap();
+    npk(&["convert", "-f", &from, &to, "--quote", "none", "--skip-rows", "1", "--max-rows", "2", "--verify"]);
+    assert_eq!(std::fs::read_to_string(&to).unwrap(), "a,b\n\"\"\"x\",1\n\"\"\"y\",2\n");
 }
 
 /// `--trim` takes blanks off names and cells; without it they stay.

@@ -2,9 +2,10 @@
 
 use super::*;
 
-/// How an output is read again: `--group` was about the source.
+/// How an output is read again: `--group`, the lines to skip, quotes and blanks were about the source.
 pub(super) fn rereading(job: &Job<'_>) -> ReadOptions {
-    ReadOptions { text: job.write.text.clone(), group: None, ..job.read.clone() }
+    let text = TextOptions { skip_rows: 0, max_rows: None, quote: Quote::Usual, trim: false, ..job.write.text.clone() };
+    ReadOptions { text, group: None, ..job.read.clone() }
 }
 
 pub(super) fn same_place(a: &str, b: &str) -> bool {
