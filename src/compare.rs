@@ -150,7 +150,7 @@ pub fn logical(source: Box<dyn Source>, settings: &Settings) -> Result<Box<dyn S
 fn comparable(a: &ArrayMeta, b: &ArrayMeta, rules: Rules) -> Option<String> {
     for m in [a, b] {
         if let Some(e) = &m.details.error {
-            return Some(format!("cannot be read: {}", e.message()));
+            return Some(format!("cannot be read: {}", e.reason()));
         }
     }
     let (x, y) = (a.type_name(), b.type_name());

@@ -4,6 +4,7 @@
 //! module that knows it), a message with the numbers, and a hint. [`crate::report`] prints it; nothing else does.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What class of failure this is. Each class has one exit code (see `report`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +29,19 @@ pub enum Kind {
     Internal,
 }
 
-/// An error of the library. Build it with one of the constructors, then add what you know.
-pub struct Error(Box<Inner>);
+/// An error of the library. Build it with one of the constructors, then add what you know. A clone is cheap: one damaged
+/// part of a file may concern thousands of arrays.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: Kind,
     file: Option<String>,
     array: Option<String>,
     message: String,
     hint: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     more: Vec<Error>,
 }
 
@@ -47,7 +51,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with this message (no file, no array: add them with [`Error::file`] and [`Error::array`]).
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, file: None, array: None, message: message.into(), hint: None, source: None, more: Vec::new() }))
+        Error(Arc::new(Inner { kind, file: None, array: None, message: message.into(), hint: None, source: None, more: Vec::new() }))
+    }
+    fn inner(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
     }
     /// Bytes that break their format (exit 7).
     pub fn corrupt(message: impl Into<String>) -> Error {
@@ -83,23 +90,22 @@ impl Error {
         Error::new(Kind::Internal, format!("this is a bug in npk: {message} ({place})"))
             .hint("please report it with this message, the command, the output of `npk --version` and, if you can, the input")
     }
-    /// Several errors found in one pass, reported together; the first decides the exit code.
+    /// Several errors found in one pass, reported together; the first decides the exit code (a bug comes first).
     ///
     /// Returns `Ok(())` when the list is empty.
     pub fn all(mut errors: Vec<Error>) -> Result<()> {
         if errors.is_empty() {
             return Ok(());
         }
-        let mut first = errors.remove(0);
-        first.0.more.extend(errors);
+        let mut first = errors.remove(errors.iter().position(Error::is_bug).unwrap_or(0));
+        first.inner().more.extend(errors);
         Err(first)
     }
     /// A failed system call on the way in: not found, permission, links in a circle and impossible names are exit 3, the rest exit 1.
     pub fn reading(error: std::io::Error) -> Error {
-        let error = match error.downcast::<Error>() {
-            Ok(ours) => return ours,
-            Err(other) => other,
-        };
+        if let Some(ours) = Error::carried_by(&error) {
+            return ours;
+        }
         if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
             return Error::missing("its symbolic links form a loop");
         }
@@ -115,49 +121,117 @@ impl Error {
     }
     /// Adds the file (or URL), unless one is known already.
     pub fn file(mut self, file: impl Into<String>) -> Error {
-        let file = file.into();
-        for error in &mut self.0.more {
-            error.0.file.get_or_insert_with(|| file.clone());
+        let (file, inner) = (file.into(), self.inner());
+        for error in &mut inner.more {
+            error.inner().file.get_or_insert_with(|| file.clone());
         }
-        self.0.file.get_or_insert(file);
+        inner.file.get_or_insert(file);
         self
     }
     /// Adds the array, unless one is known already.
     pub fn array(mut self, array: impl Into<String>) -> Error {
-        self.0.array.get_or_insert_with(|| array.into());
+        self.inner().array.get_or_insert_with(|| array.into());
+        self
+    }
+    /// Names the array as it is called now: it may have been found under another name, or in a part of it.
+    pub fn with_array(mut self, array: impl Into<String>) -> Error {
+        self.inner().array = Some(array.into());
         self
     }
     /// Adds `more` to the messages about `array`, here and in the further errors of the pass.
     pub fn say_more(mut self, array: &str, more: &str) -> Error {
-        for error in &mut self.0.more {
-            if error.0.array.as_deref() == Some(array) {
-                error.0.message.push_str(more);
+        let inner = self.inner();
+        for error in &mut inner.more {
+            if error.array_name() == Some(array) {
+                error.inner().message.push_str(more);
             }
         }
-        if self.0.array.as_deref() == Some(array) {
-            self.0.message.push_str(more);
+        if inner.array.as_deref() == Some(array) {
+            inner.message.push_str(more);
         }
         self
     }
     /// Says in front of the message what it is about: a chunk, a record, a member. Not for arrays and files.
     pub fn about(mut self, what: impl fmt::Display) -> Error {
-        self.0.message = format!("{what}: {}", self.0.message);
+        let inner = self.inner();
+        inner.message = format!("{what}: {}", inner.message);
         self
     }
     /// Adds (or replaces) the hint: the flag or the next step.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
-        self.0.hint = Some(hint.into());
+        self.inner().hint = Some(hint.into());
+        self
+    }
+    /// Takes the hint away, where it would not help.
+    pub fn without_hint(mut self) -> Error {
+        self.inner().hint = None;
         self
     }
     /// Adds the cause, which is printed once, after the message.
+    ///
+    /// Decoders give the errors of what they read from as their own. So the bytes are not blamed for a failed read, a
+    /// network or a bug below: such an error is returned in place of this one.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        self.0.source = Some(source.into());
+        let source: Box<dyn std::error::Error + Send + Sync> = source.into();
+        if let Some(below) = Error::carried_by(source.as_ref()) {
+            let elsewhere = matches!(below.kind(), Kind::Failed | Kind::Remote | Kind::BrokenPipe);
+            if below.is_bug() || self.kind() == Kind::Corrupt && elsewhere {
+                return below.placed_as(&self);
+            }
+        } else if let Some(code) = system_error(source.as_ref()).filter(|_| self.kind() == Kind::Corrupt) {
+            return Error::reading(std::io::Error::from_raw_os_error(code)).placed_as(&self);
+        }
+        self.inner().source = Some(Arc::from(source));
         self
     }
-    /// Changes the class.
-    pub fn with_kind(mut self, kind: Kind) -> Error {
-        self.0.kind = kind;
+    /// With the file and the array of `other`, where none are known.
+    fn placed_as(mut self, other: &Error) -> Error {
+        let inner = self.inner();
+        inner.file = inner.file.take().or_else(|| other.0.file.clone());
+        inner.array = inner.array.take().or_else(|| other.0.array.clone());
         self
+    }
+    /// The error of this crate that another one carries, however deep: it came through a reader, a writer or a library.
+    pub fn carried_by(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+        causes(error).find_map(|e| e.downcast_ref::<Error>()).cloned()
+    }
+    /// Changes the class. A bug stays one.
+    pub fn with_kind(mut self, kind: Kind) -> Error {
+        if !self.is_bug() {
+            self.inner().kind = kind;
+        }
+        self
+    }
+    /// Changes the message.
+    pub fn with_message(mut self, change: impl FnOnce(&str) -> String) -> Error {
+        let inner = self.inner();
+        inner.message = change(&inner.message);
+        self
+    }
+    /// This error as the state of one array, which can still be listed: a refusal, damage, a part that is missing.
+    ///
+    /// # Errors
+    /// This error, where it is not about the data (the disk, the network, a bug): it concerns the whole file.
+    pub fn of_data(self) -> Result<Error> {
+        match self.kind() {
+            Kind::Refused | Kind::Corrupt | Kind::Missing | Kind::Usage | Kind::Exists => Ok(self),
+            Kind::Failed | Kind::Remote | Kind::BrokenPipe | Kind::Internal => Err(self),
+        }
+    }
+    /// The answer to a question whose failure is an answer, too: no value. Only a bug stays an error.
+    ///
+    /// # Errors
+    /// Bugs.
+    pub fn unless_bug<T>(result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(e) if e.is_bug() => Err(e),
+            Err(_) => Ok(None),
+        }
+    }
+    /// Whether this is a bug in npk itself: an error that nothing on the way may take for an answer.
+    pub fn is_bug(&self) -> bool {
+        self.0.kind == Kind::Internal
     }
     /// The class of this error.
     pub fn kind(&self) -> Kind {
@@ -179,10 +253,35 @@ impl Error {
     pub fn message(&self) -> &str {
         &self.0.message
     }
+    /// The message and its causes, without file, array or hint: where a list or a document names them already.
+    pub fn reason(&self) -> String {
+        let mut said = self.0.message.clone();
+        let cause = self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static));
+        for e in cause.into_iter().flat_map(|e| std::iter::successors(Some(e), |e| e.source())) {
+            let text = e.to_string();
+            if !said.contains(&text) {
+                said = format!("{said}: {text}");
+            }
+        }
+        said
+    }
     /// The further errors of the same pass.
     pub fn others(&self) -> &[Error] {
         &self.0.more
     }
+}
+
+/// An error and what it comes from, also what a system error only wraps.
+fn causes<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |e| match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
+        None => e.source(),
+    })
+}
+
+/// The number that the system gave for a failed call.
+fn system_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    causes(error).find_map(|e| e.downcast_ref::<std::io::Error>()?.raw_os_error())
 }
 
 /// `FILE: ARRAY: message: cause`: one line, without the hint.
@@ -198,18 +297,7 @@ impl fmt::Display for Error {
                 None => write!(f, "{array}: ")?,
             }
         }
-        f.write_str(&self.0.message)?;
-        let mut said = self.0.message.clone();
-        let mut cause = self.0.source.as_deref().map(|e| e as &dyn std::error::Error);
-        while let Some(e) = cause {
-            let text = e.to_string();
-            if !said.contains(&text) {
-                write!(f, ": {text}")?;
-                said = format!("{said}: {text}");
-            }
-            cause = e.source();
-        }
-        Ok(())
+        f.write_str(&self.reason())
     }
 }
 
@@ -225,10 +313,9 @@ impl std::error::Error for Error {}
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
         // One of ours that went through a reader or writer comes out as it was.
-        let error = match error.downcast::<Error>() {
-            Ok(ours) => return ours,
-            Err(other) => other,
-        };
+        if let Some(ours) = Error::carried_by(&error) {
+            return ours;
+        }
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Error::new(Kind::BrokenPipe, "broken pipe"),
             std::io::ErrorKind::StorageFull => {
@@ -291,6 +378,29 @@ pub fn foreign<T>(library: &str, work: impl FnOnce() -> Result<T>) -> Result<T> 
             Error::corrupt(format!("the {library} library cannot decode these bytes ({})", panic.message))
         })
     })
+}
+
+/// A decoder of `library` as a reader: its panics are told as [`foreign`] tells them.
+pub struct ForeignReader<R> {
+    library: &'static str,
+    decoder: R,
+}
+
+impl<R: std::io::Read> ForeignReader<R> {
+    /// Reads through `decoder`.
+    pub fn new(library: &'static str, decoder: R) -> ForeignReader<R> {
+        ForeignReader { library, decoder }
+    }
+    /// The decoder itself.
+    pub fn decoder(&self) -> &R {
+        &self.decoder
+    }
+}
+
+impl<R: std::io::Read> std::io::Read for ForeignReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        foreign(self.library, || Ok(self.decoder.read(buf))).unwrap_or_else(|e| Err(std::io::Error::other(e)))
+    }
 }
 
 /// A panic that was caught.

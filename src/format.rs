@@ -593,12 +593,6 @@ impl WriteOptions {
 pub fn readable(meta: &ArrayMeta) -> Result<()> {
     match &meta.details.error {
         None => Ok(()),
-        Some(e) => {
-            let mut error = Error::new(e.kind(), e.message().to_string()).array(&meta.name);
-            if let Some(hint) = e.hint_text() {
-                error = error.hint(hint);
-            }
-            Err(error)
-        }
+        Some(e) => Err(Error::clone(e).with_array(&meta.name)),
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use npk::location::cleanup;
-use npk::{cli, cmd};
+use npk::{cli, cmd, report};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Checkpoints and directories have tens of thousands of names: a third of the time of looking at them went into the
@@ -18,29 +18,37 @@ fn main() -> ExitCode {
     // A file size limit shows as an error of the write, not as a signal that kills.
     // SAFETY: the handler does nothing.
     let _ = unsafe { signal_hook::low_level::register(SIGXFSZ, || {}) };
-    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) {
-        std::thread::spawn(move || {
-            let mut signals = signals.forever();
-            if let Some(signal) = signals.next() {
-                let undo = move || {
-                    cleanup::run_all();
-                    signal_hook::low_level::exit(128 + signal);
-                };
-                if std::thread::Builder::new().spawn(undo).is_err() {
-                    undo();
-                }
-            }
-            // Whoever asks twice does not want to wait.
-            if let Some(signal) = signals.next() {
+    watch_signals();
+    ExitCode::from(match cli::parse(std::env::args_os()) {
+        Ok(cli) => cmd::run(cli),
+        Err(answer) => report::parsed(&answer),
+    })
+}
+
+/// Starts the thread that undoes what is unfinished when the process is told to stop. Where the system allows no further
+/// thread, signals end the process at once, as they do by default: a handler that nobody serves would only swallow them.
+fn watch_signals() {
+    let (ready, begun) = std::sync::mpsc::channel();
+    let watch = move || {
+        let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]);
+        let _ = ready.send(());
+        let Ok(mut signals) = signals else { return };
+        let mut signals = signals.forever();
+        if let Some(signal) = signals.next() {
+            let undo = move || {
+                cleanup::run_all();
                 signal_hook::low_level::exit(128 + signal);
+            };
+            if std::thread::Builder::new().spawn(undo).is_err() {
+                undo();
             }
-        });
-    }
-    match cli::parse(std::env::args_os()) {
-        Ok(cli) => ExitCode::from(cmd::run(cli)),
-        Err(e) => {
-            let _ = e.print();
-            ExitCode::from(if e.use_stderr() { 2 } else { 0 })
         }
+        // A second signal asks not to wait for the end of the clean-up.
+        if let Some(signal) = signals.next() {
+            signal_hook::low_level::exit(128 + signal);
+        }
+    };
+    if std::thread::Builder::new().name("npk-signals".into()).spawn(watch).is_ok() {
+        let _ = begun.recv();
     }
 }

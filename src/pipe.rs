@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::error::{Error, Result, guard};
+use crate::error::{Error, Kind, Result, guard};
 use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source, Stage};
 use crate::model::{Chunk, Plan, Values};
 
@@ -41,9 +41,28 @@ pub struct Settings {
     pub budget: Budget,
     /// Called with the bytes delivered since the last call, and the array they belong to.
     pub progress: Option<Progress>,
+    /// What the output is called in errors that arise there, not in the source.
+    output: OutputName,
     /// Bytes that the kernel copied file to file, without a buffer of this process.
     copied: Arc<AtomicU64>,
     pool: Arc<OnceLock<rayon::ThreadPool>>,
+}
+
+/// What the output is called, if it has a name.
+#[derive(Clone, Default)]
+struct OutputName(Option<Arc<str>>);
+
+impl OutputName {
+    /// Names the output in an error of its sink. What is wrong with the data is left to the source's name.
+    fn on(&self, error: Error) -> Error {
+        match &self.0 {
+            Some(name) if !matches!(error.kind(), Kind::Refused | Kind::Corrupt) => error.file(&**name),
+            _ => error,
+        }
+    }
+    fn at<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| self.on(e))
+    }
 }
 
 /// See [`Settings::progress`].
@@ -53,11 +72,15 @@ impl Settings {
     /// All cores and 256 MiB, silent.
     pub fn new(jobs: usize, memory_bytes: u64) -> Settings {
         let budget = Budget::new(memory_bytes);
-        Settings { jobs: jobs.max(1), budget, progress: None, copied: Arc::default(), pool: Arc::default() }
+        Settings { jobs: jobs.max(1), budget, progress: None, output: OutputName::default(), copied: Arc::default(), pool: Arc::default() }
     }
     /// The same threads and budget for one run of its own, telling this callback.
     pub fn with_progress(&self, progress: Progress) -> Settings {
         Settings { progress: Some(progress), copied: Arc::default(), ..self.clone() }
+    }
+    /// The same, for an output of this name.
+    pub fn with_output(self, name: &str) -> Settings {
+        Settings { output: OutputName(Some(name.into())), ..self }
     }
     /// Bytes that went file to file within the kernel so far.
     pub fn copied(&self) -> u64 {
@@ -108,7 +131,7 @@ pub fn run(
         given = open_source(&mut source, &stages, holds.order)?;
     }
     let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
-    let mut sink = create(&plan)?;
+    let mut sink = settings.output.at(create(&plan))?;
     let mut rows = Rows::new(&plan);
     if stages.is_empty() {
         by_position(source.as_mut(), sink.as_mut(), &mut rows, settings, pool)?;
@@ -118,7 +141,7 @@ pub fn run(
     let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
     rows.check(&mut end)?;
     drop(source);
-    let summary = sink.finish(&end)?;
+    let summary = settings.output.at(sink.finish(&end))?;
     Ok((summary, end))
 }
 
@@ -157,12 +180,43 @@ fn pool(settings: &Settings) -> Result<&rayon::ThreadPool> {
     if let Some(pool) = settings.pool.get() {
         return Ok(pool);
     }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(settings.jobs)
-        .thread_name(|i| format!("npk-{i}"))
-        .build()
-        .map_err(|e| Error::failed("cannot start threads").because(e))?;
-    Ok(settings.pool.get_or_init(|| pool))
+    // Where the system allows fewer threads than were asked for, those do the work.
+    let mut wanted = settings.jobs;
+    loop {
+        let mut started = Vec::new();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(wanted)
+            .spawn_handler(|worker| {
+                let thread = std::thread::Builder::new().name(format!("npk-{}", worker.index()));
+                started.push(thread.spawn(|| worker.run())?);
+                Ok(())
+            })
+            .build();
+        match pool {
+            Ok(pool) => return Ok(settings.pool.get_or_init(|| pool)),
+            Err(e) if started.is_empty() => return Err(no_threads(e)),
+            Err(_) => {
+                wanted = started.len();
+                // They end by themselves, and make room when they are gone.
+                started.into_iter().for_each(|thread| drop(thread.join()));
+            }
+        }
+    }
+}
+
+/// The error of a system that lets no thread start.
+pub fn no_threads(why: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::failed("the system allows no further thread")
+        .because(why)
+        .hint("`ulimit -u` and the pids limit of the container show how many there may be")
+}
+
+/// Starts the threads, if they are not there yet: a failure concerns neither source nor output.
+///
+/// # Errors
+/// Failed.
+pub fn start(settings: &Settings) -> Result<()> {
+    pool(settings).map(|_| ())
 }
 
 /// A source with random access to these arrays: itself, or a spool of it.
@@ -448,7 +502,10 @@ impl Failure {
         self.set.load(Ordering::Relaxed)
     }
     fn set(&self, error: Error) {
-        self.error.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+        let mut first = self.error.lock().unwrap_or_else(|e| e.into_inner());
+        if first.is_none() || error.is_bug() {
+            *first = Some(error);
+        }
         self.set.store(true, Ordering::Relaxed);
     }
     fn into_result(self) -> Result<()> {

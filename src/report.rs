@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cli::{Color, TalkArgs};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::Plan;
 
 /// The exit code of an error.
@@ -21,6 +21,38 @@ pub fn exit_code(error: &Error) -> u8 {
         Kind::Corrupt => 7,
         Kind::BrokenPipe => 0,
         Kind::Internal => 101,
+    }
+}
+
+/// The exit code after one more failure of several inputs: the first failure's, and a bug's before all others.
+pub fn worst(code: u8, error: &Error) -> u8 {
+    if code == 0 || error.is_bug() { exit_code(error) } else { code }
+}
+
+/// An error as keys of a JSON document: `error`, `hint`, `exit_code`, and `more` for those found in the same pass.
+pub fn fault(error: &Error) -> serde_json::Map<String, serde_json::Value> {
+    let mut keys = serde_json::Map::new();
+    keys.insert("error".into(), error.to_string().into());
+    keys.insert("hint".into(), error.hint_text().into());
+    keys.insert("exit_code".into(), exit_code(error).into());
+    if !error.others().is_empty() {
+        let more = error.others().iter().map(|e| serde_json::json!({"error": e.to_string(), "hint": e.hint_text()}));
+        keys.insert("more".into(), more.collect());
+    }
+    keys
+}
+
+/// Prints what the argument parser answers: help and the version on stdout, wrong usage on stderr. Returns the exit code.
+pub fn parsed(answer: &clap::Error) -> u8 {
+    let printed = answer.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        _ if answer.use_stderr() => 2,
+        Ok(()) => 0,
+        Err(e) => {
+            let error = Error::from(e).file(STDOUT);
+            Voice::new(&TalkArgs::default()).error(&error);
+            exit_code(&error)
+        }
     }
 }
 
@@ -60,25 +92,31 @@ impl Voice {
         let _ = if self.color_err { writeln!(err, "\x1b[{color}m{label}:\x1b[0m {text}") } else { writeln!(err, "{label}: {text}") };
     }
 
-    /// An error and those found with it, each with its hint.
+    /// An error and those found with it, each with its hint; one that several in a row share comes after the last of them.
     pub fn error(&self, error: &Error) {
         if error.kind() == Kind::BrokenPipe {
             return;
         }
-        self.say("1;31", "error", &error.to_string());
-        let mut last_hint = None;
-        for (i, e) in error.others().iter().enumerate() {
-            if i == 20 {
-                self.say("1;31", "error", &format!("… and {} more like these", error.others().len() - i));
-                break;
-            }
+        const SHOWN: usize = 21;
+        let all: Vec<&Error> = std::iter::once(error).chain(error.others()).collect();
+        let (shown, rest) = all.split_at(all.len().min(SHOWN));
+        let mut hints: Vec<&str> = Vec::new();
+        for (i, e) in shown.iter().enumerate() {
             self.say("1;31", "error", &e.to_string());
-            last_hint = e.hint_text().or(last_hint);
+            let next = all.get(i + 1).and_then(|e| e.hint_text());
+            if let Some(hint) = e.hint_text().filter(|hint| next != Some(hint) || i + 1 == SHOWN) {
+                self.say("1;36", "hint", hint);
+                hints.push(hint);
+            }
         }
-        let mut hints: Vec<&str> = error.hint_text().into_iter().chain(last_hint).collect();
-        hints.dedup();
-        for hint in hints {
-            self.say("1;36", "hint", hint);
+        if !rest.is_empty() {
+            self.say("1;31", "error", &format!("… and {} more like these", rest.len()));
+        }
+        for hint in rest.iter().filter_map(|e| e.hint_text()) {
+            if !hints.contains(&hint) {
+                self.say("1;36", "hint", hint);
+                hints.push(hint);
+            }
         }
     }
     /// Something the user should know.
@@ -136,9 +174,11 @@ pub fn out(text: &str) -> Result<()> {
 /// As [`out`].
 pub fn out_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(bytes)?;
-    Ok(stdout.flush()?)
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).at_file(STDOUT)
 }
+
+/// What standard output is called in errors.
+const STDOUT: &str = "stdout";
 
 /// One JSON document (or line) on stdout.
 ///
@@ -247,12 +287,19 @@ impl Progress {
         bar.set_prefix(visible(what));
         let (shown, began) = (bar.clone(), Instant::now());
         let weak = shown.downgrade();
-        std::thread::spawn(move || {
+        let show = move || {
             std::thread::sleep(Duration::from_millis(500).saturating_sub(began.elapsed()));
             if let Some(bar) = weak.upgrade().filter(|b| !b.is_finished()) {
                 bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(10));
                 bar.enable_steady_tick(Duration::from_millis(100));
             }
+        };
+        // Where no thread can be started (the bar starts one more, and panics where it cannot), there is no bar.
+        let _ = std::thread::Builder::new().spawn(move || {
+            crate::error::guard(|| {
+                show();
+                Ok(())
+            })
         });
         drop(shown);
         Progress { bar: Some(bar), moved }

@@ -149,7 +149,7 @@ impl Store {
     }
 
     fn copy(&self, index: usize, rows: u64) -> Result<Buf> {
-        let reader = self.source.random().ok_or_else(|| Error::failed("the store cannot be read"))?;
+        let reader = self.source.random().ok_or_else(|| Error::internal("a store without random access"))?;
         let mut chunks = Vec::new();
         reader.read(index, 0..rows, &mut |chunk| {
             if let Values::Fixed(bytes) = chunk.values {

@@ -465,6 +465,7 @@ fn the_json_of_list_is_as_documented() {
             "npk list --json model.safetensors",
             "npk list --json stations.npk d.csv",
             "npk convert -q d.npy cut.npk; : > cut.npk/data_d.npkd; npk list --json cut.npk",
+            "npk list --json FIXTURES/pt/torch1.13/keys.pt",
         ],
         &[0, 7],
     );
@@ -487,7 +488,15 @@ fn the_json_of_diff_is_as_documented() {
 
 #[test]
 fn the_json_of_verify_is_as_documented() {
-    json_section("### npk verify --json", &["npk verify --json model.npk", "npk verify --json bad.safetensors model.npk"], &[0, 3, 4, 7]);
+    json_section(
+        "### npk verify --json",
+        &[
+            "npk verify --json model.npk",
+            "npk verify --json bad.safetensors model.npk",
+            "printf 'a,a,b,b\n1,2,3,4\n' > twice.csv; npk verify --json twice.csv",
+        ],
+        &[0, 3, 4, 7],
+    );
 }
 
 #[test]
@@ -500,8 +509,9 @@ fn the_json_of_convert_is_as_documented() {
             "npk convert --json -n d.npy planned.npk",
             "npk convert --json -R checkpoints/ out/ --to npk; npk convert --json -R checkpoints/ out/ --to npk --skip-existing",
             "npk convert --json d.npy bad.safetensors out2/ --to npk",
+            "printf 'a,a,b,b\n1,2,3,4\n' > twice.csv; npk convert --json twice.csv twice.npk",
         ],
-        &[0, 1],
+        &[0, 1, 4],
     );
 }
 

@@ -9,6 +9,7 @@ mod damage;
 mod detect;
 #[cfg(all(feature = "hdf5", feature = "remote"))]
 mod docs;
+mod errors;
 mod faults;
 mod formats;
 mod generated;

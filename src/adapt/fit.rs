@@ -109,7 +109,7 @@ pub fn fit(mut source: Box<dyn Source>, holds: &Holds, policy: &Policy) -> Resul
             for a in
                 (0..plan.arrays.len()).filter(|&a| lists(&plan.arrays[a]) && !policy.ragged_offsets && !(holds.logical)(&Logical::List))
             {
-                if let Some((first, row, length)) = first_uneven(source.as_mut(), a) {
+                if let Some((first, row, length)) = Error::unless_bug(first_uneven(source.as_mut(), a))?.flatten() {
                     error = error.say_more(&plan.arrays[a].name, &format!(": the first has {first} elements, row {row} has {length}"));
                 }
             }
@@ -133,7 +133,7 @@ pub fn fit(mut source: Box<dyn Source>, holds: &Holds, policy: &Policy) -> Resul
 const LOOK_ROWS: usize = 1 << 16;
 
 /// The first row's length, and the first row (not null) of another length with its own.
-fn first_uneven(source: &mut dyn Source, array: usize) -> Option<(u64, u64, u64)> {
+fn first_uneven(source: &mut dyn Source, array: usize) -> Result<Option<(u64, u64, u64)>> {
     let (mut first, mut row) = (None, 0u64);
     let found = std::cell::Cell::new(None);
     let mut look = |chunk: Chunk| -> Result<()> {
@@ -147,21 +147,21 @@ fn first_uneven(source: &mut dyn Source, array: usize) -> Option<(u64, u64, u64)
         row += chunk.rows;
         Ok(())
     };
-    source.want(&[array], Order::ArrayByArray).ok()?;
+    source.want(&[array], Order::ArrayByArray)?;
     if let (Some(reader), Some(rows)) = (source.random(), source.plan().arrays[array].rows) {
         for at in (0..rows).step_by(LOOK_ROWS) {
             if found.get().is_none() {
-                reader.read(array, at..rows.min(at + LOOK_ROWS as u64), &mut look).ok()?;
+                reader.read(array, at..rows.min(at + LOOK_ROWS as u64), &mut look)?;
             }
         }
-        return found.get();
+        return Ok(found.get());
     }
     while found.get().is_none()
-        && let Some(job) = source.next(1 << 20).ok()?
+        && let Some(job) = source.next(1 << 20)?
     {
-        job.run(&mut look).ok()?;
+        job.run(&mut look)?;
     }
-    found.get()
+    Ok(found.get())
 }
 
 /// As [`fit`], after stages that end in this plan.
@@ -189,7 +189,7 @@ fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>,
         match fit_one(input, meta, holds, policy, &mut notes) {
             Ok(Outcome::Fits(f)) => fitted.push(*f),
             Ok(Outcome::Skipped(note)) => notes.push(note),
-            Err(e) if policy.skip_unsupported => notes.push(format!("{}: left out: {}", meta.name, e.message())),
+            Err(e) if policy.skip_unsupported => notes.push(format!("{}: left out: {}", meta.name, e.reason())),
             Err(e) => errors.push(e.array(&meta.name)),
         }
     }

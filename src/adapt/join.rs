@@ -69,8 +69,7 @@ impl Union {
                     match on_duplicate {
                         OnDuplicate::Error => {
                             let (a, b) = (&parts[home[first].0].label, &part.label);
-                            return Err(Error::usage(format!("the array '{}' is in {a} and in {b}", meta.name))
-                                .hint("use --prefix-by-file, --concat to join the rows, or --on-duplicate rename|first|last"));
+                            return Err(crate::codec::names::between_sources(&meta.name, a, b));
                         }
                         OnDuplicate::First => continue,
                         OnDuplicate::Last => {

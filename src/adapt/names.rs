@@ -358,11 +358,11 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
     }
 }
 
-/// Refuses repeated names, or makes the later ones unique with `rename`.
+/// Refuses names that renaming made equal, or makes the later ones unique with `rename`.
 ///
 /// # Errors
-/// Usage, with the message that `say` gives.
-pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate, say: impl Fn(&str) -> String) -> Result<()> {
+/// Usage.
+pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate) -> Result<()> {
     let mut seen: HashSet<String> = HashSet::new();
     let all = if on_duplicate == OnDuplicate::Rename { names.iter().cloned().collect() } else { HashSet::new() };
     let mut free = FreeNames::new(all);
@@ -373,7 +373,7 @@ pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate, say: impl Fn
             *name = free.after(name);
             seen.insert(name.clone());
         } else {
-            return Err(Error::usage(say(name)).hint("--on-duplicate rename makes the second one NAME_1; first and last keep one of them"));
+            return Err(crate::codec::names::after_renaming(name));
         }
     }
     Ok(())

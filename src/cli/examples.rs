@@ -21,7 +21,7 @@ Examples:
   cat d.csv | npk convert - d.npk --from csv                  from a pipe
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 missing or unknown input, 4 refused (data would change), \
-5 output exists, 6 remote, 7 corrupt input, 130/143 interrupted.";
+5 output exists, 6 remote, 7 corrupt input, 101 a bug in npk, 129/130/143 interrupted.";
 
 pub(super) const LIST: &str = "\
 Examples:

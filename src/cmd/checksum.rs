@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::adapt::view::{View, decoded};
 use crate::error::Result;
 use crate::format::{Order, Source};
+use crate::location::temporary;
 use crate::model::{ArrayMeta, Chunk, Dtype, Values};
 use crate::pipe::{self, Settings};
 
@@ -37,7 +38,7 @@ struct Hasher {
     sha: Sha256,
     item: u64,
     /// Text: the bytes, which follow all offsets.
-    tail: Option<File>,
+    tail: Option<temporary::Writer<File>>,
     end: u64,
     started: bool,
     var: bool,
@@ -53,7 +54,7 @@ impl Hasher {
         Ok(Hasher {
             sha: Sha256::new(),
             item: meta.dtype.item_bytes(),
-            tail: if var { Some(tempfile::tempfile()?) } else { None },
+            tail: if var { Some(temporary::Writer(temporary::file()?)) } else { None },
             end: 0,
             started: false,
             var,
@@ -115,7 +116,7 @@ impl Hasher {
         if self.var && !self.started {
             self.sha.update(0i64.to_le_bytes());
         }
-        if let Some(mut tail) = self.tail.take() {
+        if let Some(temporary::Writer(mut tail)) = self.tail.take() {
             tail.seek(SeekFrom::Start(0))?;
             let mut buffer = vec![0; 1 << 20];
             loop {

@@ -133,7 +133,7 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     } else {
         each_unit(&job, &units, &mut tally)?;
     }
-    let Tally { failed, skipped, done, bytes: total } = tally;
+    let Tally { code, failed, skipped, done, bytes: total } = tally;
     if batch {
         if args.json {
             report::json(
@@ -148,12 +148,14 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
             human_time(began.elapsed())
         ));
     }
-    Ok(if failed > 0 { 1 } else { 0 })
+    Ok(code)
 }
 
 /// What a run has come to.
 #[derive(Default)]
 struct Tally {
+    /// The exit code: 1 as soon as something failed, unless that is a bug.
+    code: u8,
     failed: u64,
     skipped: u64,
     done: u64,
@@ -189,6 +191,7 @@ impl Tally {
             Err(e) => {
                 job.voice.error(&e);
                 self.failed += 1;
+                self.code = if e.is_bug() { report::exit_code(&e) } else { self.code.max(1) };
             }
         }
         Ok(())
@@ -203,9 +206,9 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
     let workers = jobs(&job.args.read).min(units.len());
     std::thread::scope(|scope| {
         let (send, receive) = std::sync::mpsc::sync_channel(2 * workers);
-        for _ in 0..workers {
+        for n in 0..workers {
             let (send, next, stop) = (send.clone(), &next, &stop);
-            scope.spawn(move || {
+            let work = move || {
                 while !stop.load(Ordering::Relaxed) {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(unit) = units.get(i) else { break };
@@ -217,7 +220,12 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
                         break;
                     }
                 }
-            });
+            };
+            match std::thread::Builder::new().name(format!("npk-file-{n}")).spawn_scoped(scope, work) {
+                Ok(_) => {}
+                Err(e) if n == 0 => return Err(pipe::no_threads(e)),
+                Err(_) => break, // those that started do all of it
+            }
         }
         drop(send);
         for (i, result) in receive {
@@ -260,9 +268,7 @@ fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
         }
         Err(e) => {
             v["status"] = json!("failed");
-            v["error"] = json!(e.to_string());
-            v["hint"] = json!(e.hint_text());
-            v["exit_code"] = json!(report::exit_code(e));
+            v.as_object_mut().into_iter().for_each(|keys| keys.extend(report::fault(e)));
         }
     }
     v
@@ -324,15 +330,13 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
         && let Some(parent) = dst.parent().local_path()
         && !pipe::may_share(parent)
     {
-        space::check(parent, plan.bytes()).map_err(|e| e.file(dst.display()))?;
+        space::check(parent, &plan).map_err(|e| e.file(dst.display()))?;
     }
     let progress = Progress::new(plan.bytes(), &unit.dst, !args.no_progress && !job.voice.quiet && !args.json);
-    let settings = job.settings.with_progress(progress.callback());
+    pipe::start(&job.settings)?;
+    let settings = job.settings.with_progress(progress.callback()).with_output(&dst.display());
     let mut create = |plan: &Plan| format.create(&dst, plan, &write);
-    let (summary, end) = pipe::run(source, stages, holds, &mut create, &settings).map_err(|e| {
-        let ours = matches!(e.kind(), Kind::Failed | Kind::Exists | Kind::Usage);
-        if ours { e.file(dst.display()) } else { sources_named(e) }
-    })?;
+    let (summary, end) = pipe::run(source, stages, holds, &mut create, &settings).map_err(sources_named)?;
     progress.end();
     if args.verify {
         verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
@@ -540,7 +544,7 @@ fn planned(
                 Error::missing(format!("the directory {} does not exist", parent.display())).hint(format!("mkdir -p {}", parent.display()))
             );
         };
-        space::check(parent, bytes).map_err(|e| e.file(dst.display()))?;
+        space::check(parent, plan).map_err(|e| e.file(dst.display()))?;
         text += &format!("  {} free\n", human_bytes(free));
     }
     Ok(Outcome::Planned(text))

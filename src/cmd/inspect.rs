@@ -25,17 +25,16 @@ pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
     let options = choosing(&read_options(&args.read)?, &args.choose);
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {
-        match one(path, args, &options, voice) {
-            Ok((document, broken)) => {
-                if broken && code == 0 {
-                    code = 7;
-                }
-                documents.extend(document);
-            }
+        let inspected = crate::error::guard(|| one(path, args, &options, voice)).and_then(|(document, broken)| {
+            documents.extend(document);
+            Error::all(broken)
+        });
+        match inspected {
+            Ok(()) => {}
             Err(e) if e.kind() == Kind::BrokenPipe => return Ok(0),
             Err(e) => {
                 voice.error(&e);
-                code = if code == 0 { report::exit_code(&e) } else { code };
+                code = report::worst(code, &e);
             }
         }
     }
@@ -49,7 +48,8 @@ pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
     Ok(code)
 }
 
-fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<(Option<String>, bool)> {
+/// The document, where JSON is wanted, and the damage that was found.
+fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> Result<(Option<String>, Vec<Error>)> {
     let at = input_location(path, &args.read)?;
     let bytes = size_of(&at);
     let looks = args.stats || args.hist || part(args)?.is_some();
@@ -82,7 +82,7 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
         false => (Cow::Borrowed(source.plan()), vec![None; source.plan().arrays.len()]),
     };
     // Refused arrays are listed and marked; damage makes the exit code.
-    let broken = plan.arrays.iter().any(|a| a.details.error.as_ref().is_some_and(|e| e.kind() == Kind::Corrupt));
+    let broken = super::damaged(plan.arrays.iter(), &at);
     let mut seen = Seen { sums, ..Seen::default() };
     if looks {
         look(&mut seen, &at, &plan, args, options, voice)?;
@@ -192,7 +192,9 @@ struct ArrayDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<&'a [Value]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
 }
 
 fn document(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &Seen, args: &InspectArgs) -> Result<String> {
@@ -241,7 +243,8 @@ fn array_document<'a>(
         stats: seen.stats.get(i).and_then(Option::as_ref).filter(|_| args.stats).map(Stats::json),
         histogram: seen.bins.get(i).copied().flatten(),
         values: rows.get(m.name.as_str()).copied(),
-        error: details.error.as_ref().map(|e| e.message()),
+        error: details.error.as_ref().map(|e| e.reason()),
+        hint: details.error.as_ref().and_then(|e| e.hint_text()),
     }
 }
 
@@ -302,7 +305,7 @@ fn text(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>, seen: &See
                 .flatten()
                 .collect();
         let stored = match &m.details.error {
-            Some(e) => format!("not readable: {}", visible(e.message())),
+            Some(e) => format!("not readable: {}", visible(&e.reason())),
             None => stored.join(", "),
         };
         let size = m.details.stored_bytes.or_else(|| m.size_bytes()).map_or_else(|| "?".into(), human_bytes);

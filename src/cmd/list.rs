@@ -42,9 +42,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
                 Sort::Size => indices.sort_by_key(|&a| std::cmp::Reverse(plan.arrays[a].size_bytes().unwrap_or(0))),
             }
             // As for inspect: refused arrays are names like others, damage makes the exit code.
-            let damaged = indices.iter().filter_map(|&a| Some((&plan.arrays[a], plan.arrays[a].details.error.as_ref()?)));
-            let damaged = damaged.filter(|(_, e)| e.kind() == Kind::Corrupt);
-            broken = damaged.map(|(a, e)| Error::corrupt(e.message()).array(&a.name).file(at.display())).collect();
+            broken = super::damaged(indices.iter().map(|&a| &plan.arrays[a]), &at);
             if args.json {
                 let arrays: Vec<_> = indices
                     .iter()
@@ -52,7 +50,10 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
                         let m = &plan.arrays[a];
                         let mut v = json!({"name": m.name, "dtype": shown_type(m), "shape": m.shape(), "bytes": m.size_bytes()});
                         if let Some(error) = &m.details.error {
-                            v["error"] = json!(error.message());
+                            v["error"] = json!(error.reason());
+                            if let Some(hint) = error.hint_text() {
+                                v["hint"] = json!(hint);
+                            }
                         }
                         v
                     })
@@ -80,7 +81,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
             report::out(&text)?;
             Ok(None)
         };
-        let listed = one().and_then(|document| {
+        let listed = crate::error::guard(&mut one).and_then(|document| {
             documents.extend(document);
             Error::all(broken)
         });
@@ -89,7 +90,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
             Err(e) if e.kind() == Kind::BrokenPipe => return Ok(0),
             Err(e) => {
                 voice.error(&e);
-                code = if code == 0 { report::exit_code(&e) } else { code };
+                code = report::worst(code, &e);
             }
         }
     }

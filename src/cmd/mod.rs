@@ -4,9 +4,10 @@ use crate::adapt::view::View;
 use crate::adapt::{fold, names};
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::detect::{self, Detected};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, Source, TextOptions};
 use crate::location::Location;
+use crate::model::ArrayMeta;
 use crate::pipe::Settings;
 use crate::report::{self, Voice};
 
@@ -242,7 +243,7 @@ fn text_options(args: &ReadArgs) -> Result<TextOptions> {
             cli::Header::Yes => Auto::Yes,
             cli::Header::No => Auto::No,
         },
-        column_names: args.column_names.as_ref().map(|n| n.split(',').map(str::to_string).collect()),
+        column_names: column_names(args)?,
         delimiter: byte("delimiter", &args.delimiter)?.or_else(|| detect::delimiter_named(args.from.as_deref())),
         skip_rows: args.skip_rows,
         max_rows: args.max_rows,
@@ -258,6 +259,18 @@ fn text_options(args: &ReadArgs) -> Result<TextOptions> {
         dtypes: Vec::new(),
         lossy: false,
     })
+}
+
+/// `--column-names`.
+fn column_names(args: &ReadArgs) -> Result<Option<Vec<String>>> {
+    let Some(text) = &args.column_names else { return Ok(None) };
+    let names: Vec<String> = text.split(',').map(str::to_string).collect();
+    let mut seen = std::collections::HashSet::new();
+    let repeated = names.iter().find(|name| !seen.insert(name.as_str()));
+    match repeated.filter(|_| args.on_duplicate == cli::OnDuplicate::Error) {
+        Some(name) => Err(Error::usage(format!("--column-names gives the name '{name}' twice")).hint(crate::codec::names::HINT)),
+        None => Ok(Some(names)),
+    }
 }
 
 /// An opened input.
@@ -307,6 +320,12 @@ pub fn open(at: &Location, from: Option<&str>, options: &ReadOptions, voice: Voi
     Ok(Opened { format, source })
 }
 
+/// The damage of arrays that can be listed all the same; refused ones are none.
+pub fn damaged<'a>(arrays: impl Iterator<Item = &'a ArrayMeta>, at: &Location) -> Vec<Error> {
+    let errors = arrays.filter_map(|a| Some((a, a.details.error.as_deref()?)));
+    errors.filter(|(_, e)| e.kind() == Kind::Corrupt).map(|(a, e)| e.clone().with_array(&a.name).file(at.display())).collect()
+}
+
 /// `--group` where the format knows no groups: the arrays called `GROUP/…` or `GROUP.…`, under the rest of their names.
 fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
     let path = group.trim_matches('/');
@@ -326,7 +345,7 @@ fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
     }
     let source = View::choose(source, &indices);
     let mut plan = source.plan().clone();
-    names::make_unique(&mut new, OnDuplicate::Rename, str::to_string)?;
+    names::make_unique(&mut new, OnDuplicate::Rename)?;
     names::set_names(&mut plan, &new);
     let below = format!("{path}/");
     if let Some(attributes) = plan.groups.get(path) {

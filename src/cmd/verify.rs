@@ -33,8 +33,10 @@ pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
             }
             Err(e) => {
                 voice.error(e);
-                code = if code == 0 { report::exit_code(e) } else { code };
-                documents.push(json!({"schema": 1, "path": path, "whole": false, "error": e.to_string(), "hint": e.hint_text()}));
+                code = report::worst(code, e);
+                let mut document = json!({"schema": 1, "path": path, "whole": false});
+                document.as_object_mut().into_iter().for_each(|keys| keys.extend(report::fault(e)));
+                documents.push(document);
             }
         }
     }
@@ -55,23 +57,17 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
     let mut notes = if !at.is_rereadable() { Vec::new() } else { opened.format.verify(&at, &options).at_file(path)? };
     let source = if notes.is_empty() { opened.source } else { opened.format.open(&at, &options).at_file(path)? };
     let arrays = source.plan().arrays.clone();
-    let broken: Vec<Error> = arrays
-        .iter()
-        .filter_map(|a| a.details.error.as_ref().map(|e| (a, e)))
-        .filter(|(_, e)| e.kind() == Kind::Corrupt)
-        .map(|(a, e)| Error::corrupt(e.message().to_string()).array(&a.name).file(path))
-        .collect();
-    Error::all(broken)?;
+    Error::all(super::damaged(arrays.iter(), &at))?;
     even_tables(source.plan()).at_file(path)?;
     let good: Vec<usize> = (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
     for a in arrays.iter().filter(|a| a.details.error.is_some()) {
-        let why = a.details.error.as_ref().map(|e| e.message().to_string()).unwrap_or_default();
+        let why = a.details.error.as_ref().map(|e| e.reason()).unwrap_or_default();
         notes.push(format!("{}: not checked: {why}", a.name));
     }
     if good.is_empty() && !arrays.is_empty() {
         let why = arrays.iter().find_map(|a| a.details.error.as_ref().map(|e| (a, e)));
         return Err(match why {
-            Some((a, e)) => Error::refused(format!("nothing in it could be checked: {}", e.message())).array(&a.name),
+            Some((a, e)) => Error::clone(e).with_kind(Kind::Refused).about("nothing in it could be checked").with_array(&a.name),
             None => Error::refused("nothing in it could be checked"),
         }
         .file(path));

@@ -279,33 +279,8 @@ pub fn inner_dims(levels: &[Level], lengths: &[u64]) -> Vec<u64> {
 /// # Errors
 /// Refused where a name is repeated and nothing else was asked for.
 pub fn column_names(headers: &[String], on_duplicate: OnDuplicate) -> Result<Vec<Option<String>>> {
-    let mut names: Vec<Option<String>> =
-        headers.iter().enumerate().map(|(i, h)| Some(if h.is_empty() { format!("col{i}") } else { h.clone() })).collect();
-    let mut seen = std::collections::HashMap::<String, usize>::new();
-    let mut errors = Vec::new();
-    let mut free = super::names::FreeNames::new(names.iter().flatten().cloned().collect());
-    for i in 0..names.len() {
-        let Some(name) = names[i].clone() else { continue };
-        let Some(&first) = seen.get(&name) else {
-            seen.insert(name, i);
-            continue;
-        };
-        match on_duplicate {
-            OnDuplicate::Error => errors.push(
-                Error::refused(format!("columns {first} and {i} (counted from 0) have the same name"))
-                    .array(&name)
-                    .hint("--on-duplicate rename keeps both, first or last keeps one of them"),
-            ),
-            OnDuplicate::Rename => names[i] = Some(free.after(&name)),
-            OnDuplicate::First => names[i] = None,
-            OnDuplicate::Last => {
-                names[first] = None;
-                seen.insert(name, i);
-            }
-        }
-    }
-    Error::all(errors)?;
-    Ok(names)
+    let names: Vec<String> = headers.iter().enumerate().map(|(i, h)| if h.is_empty() { format!("col{i}") } else { h.clone() }).collect();
+    super::names::unique(&names, on_duplicate, &|i| format!("column {}", i + 1))
 }
 
 /// The arrays that pandas' schema metadata names as its index.
@@ -356,14 +331,5 @@ pub fn settle_lists(leaf: &LeafType, equal: bool, lengths: &[Option<u64>], meta:
     } else {
         Err(Error::refused("lists of different lengths are supported for one level of plain numbers")
             .hint("leave the column out with -x, or all such columns with --skip-unsupported"))
-    }
-}
-
-/// The same refusal once more.
-pub fn again(e: &Error) -> Error {
-    let error = Error::new(e.kind(), e.message());
-    match e.hint_text() {
-        Some(hint) => error.hint(hint),
-        None => error,
     }
 }

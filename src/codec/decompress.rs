@@ -12,7 +12,7 @@ use std::io::Read;
 
 use super::shuffle::bit_unshuffle;
 use super::{blosc, lzf};
-use crate::error::{Error, Result};
+use crate::error::{Error, ForeignReader, Result, foreign};
 
 /// How much may come out.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +139,8 @@ pub(super) fn zeroed(bytes: usize) -> Result<Vec<u8>> {
 }
 
 /// Reads a decoder to its end.
-fn read_all(what: &str, mut from: impl Read, input: usize, limit: Limit) -> Result<Vec<u8>> {
+fn read_all(what: &'static str, decoder: impl Read, input: usize, limit: Limit) -> Result<Vec<u8>> {
+    let mut from = ForeignReader::new(what, decoder);
     let wrong = |e: std::io::Error| damaged(what).because(e);
     let ahead = limit.expected.unwrap_or(limit.most).min(input.saturating_mul(8).max(1 << 16));
     let mut out = room(ahead)?;
@@ -239,7 +240,7 @@ fn filled(what: &str, done: usize, wanted: usize) -> Result<()> {
 pub fn snappy_block(input: &[u8], out: &mut [u8]) -> Result<()> {
     let size = snap::raw::decompress_len(input).map_err(|e| damaged("snappy").because(e))?;
     filled("snappy", size, out.len())?;
-    let done = snap::raw::Decoder::new().decompress(input, out).map_err(|e| damaged("snappy").because(e))?;
+    let done = foreign("snap", || snap::raw::Decoder::new().decompress(input, out).map_err(|e| damaged("snappy").because(e)))?;
     filled("snappy", done, out.len())
 }
 

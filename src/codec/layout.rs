@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::location::{Blob, file_blob};
+use crate::location::{Blob, file_blob, temporary};
 
 /// Bytes read along one column at a time.
 const RUN_BYTES: u64 = 8 << 10;
@@ -355,11 +355,11 @@ pub fn nearby(blob: &Arc<dyn Blob>, range: Range<u64>) -> Result<(Arc<dyn Blob>,
     if blob.file().is_some() {
         return Ok((blob.clone(), range.start));
     }
-    let mut copy = tempfile::tempfile()?;
+    let mut copy = temporary::file()?;
     let mut at = range.start;
     while at < range.end {
         let len = (range.end - at).min(8 << 20);
-        copy.write_all(&blob.read_vec(at, len)?)?;
+        copy.write_all(&blob.read_vec(at, len)?).map_err(temporary::error)?;
         at += len;
     }
     Ok((file_blob(copy)?, 0))

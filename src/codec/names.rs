@@ -1,4 +1,10 @@
-//! Repeated names.
+//! Repeated names: which of them stay, and what kind of error they are otherwise.
+//!
+//! | two things of one name | error |
+//! |---|---|
+//! | in one file, or in one checkpoint of several files | refused (4): its data cannot be held as it is |
+//! | in sources given together, or made by renaming | usage (2) |
+//! | where the format itself says that names are unique (keys of safetensors and npy headers, members of a package) | corrupt (7) |
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,15 +36,35 @@ impl FreeNames {
     }
 }
 
+/// The error of two things of one name in one file; `first` and `second` say where they are.
+pub fn in_file(name: &str, first: &str, second: &str) -> Error {
+    Error::refused(format!("the name appears twice: {first} and {second}")).array(name).hint(HINT)
+}
+
+/// The error of one name in two sources that are given together.
+pub fn between_sources(name: &str, first: &str, second: &str) -> Error {
+    Error::usage(format!("the array '{name}' is in {first} and in {second}"))
+        .hint("use --prefix-by-file, --concat to join the rows, or --on-duplicate rename|first|last")
+}
+
+/// The error of two arrays that get one name by renaming.
+pub fn after_renaming(name: &str) -> Error {
+    Error::usage(format!("two arrays are called '{name}' after renaming")).hint(HINT)
+}
+
+/// What can be done about it.
+pub const HINT: &str = "--on-duplicate rename calls the second one NAME_1; first or last keeps one of them";
+
 /// Decides which of several things of the same name stay, and how they are called: `None` goes. `place` describes the
 /// place of the i-th for the error.
 ///
 /// # Errors
-/// Refused, naming both places, where nothing else was asked for.
+/// [`in_file`] for each repeated name, where nothing else was asked for.
 pub fn unique(names: &[String], on_duplicate: OnDuplicate, place: &dyn Fn(usize) -> String) -> Result<Vec<Option<String>>> {
     let mut free = FreeNames::new(names.iter().cloned().collect());
     let mut kept: Vec<Option<String>> = Vec::with_capacity(names.len());
     let mut first_of: HashMap<String, usize> = HashMap::new();
+    let mut errors = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let Some(&first) = first_of.get(name) else {
             first_of.insert(name.clone(), i);
@@ -47,9 +73,8 @@ pub fn unique(names: &[String], on_duplicate: OnDuplicate, place: &dyn Fn(usize)
         };
         let stays = match on_duplicate {
             OnDuplicate::Error => {
-                return Err(Error::refused(format!("the name appears twice: {} and {}", place(first), place(i)))
-                    .array(name)
-                    .hint("choose one with --on-duplicate rename|first|last"));
+                errors.push(in_file(name, &place(first), &place(i)));
+                None
             }
             OnDuplicate::First => None,
             OnDuplicate::Last => {
@@ -65,5 +90,6 @@ pub fn unique(names: &[String], on_duplicate: OnDuplicate, place: &dyn Fn(usize)
         };
         kept.push(stays);
     }
+    Error::all(errors)?;
     Ok(kept)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use super::names;
 use super::unique_map::UniqueMap;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, readable};
@@ -207,9 +208,7 @@ pub fn open(
                 let other = joined.plan.arrays[first].details.part.clone().unwrap_or_default();
                 match on_duplicate {
                     OnDuplicate::Error => {
-                        return Err(Error::refused(format!("the name appears in {other} and in {file}"))
-                            .array(&meta.name)
-                            .hint("choose one with --on-duplicate rename|first|last"));
+                        return Err(names::in_file(&meta.name, &format!("in {other}"), &format!("in {file}")));
                     }
                     OnDuplicate::First => continue,
                     OnDuplicate::Last => {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::layout::{Strided, Tile};
-use crate::error::{Error, Kind, Result};
-use crate::location::{Blob, file_blob};
+use crate::error::{Error, Result};
+use crate::location::{Blob, file_blob, temporary};
 
 /// Bytes of one column in a tile.
 const RUN_BYTES: u64 = 4 << 10;
@@ -36,7 +36,7 @@ pub struct Transposition {
 #[derive(Default)]
 struct State {
     done: u64,
-    error: Option<(Kind, String)>,
+    error: Option<Error>,
 }
 
 impl Transposition {
@@ -45,12 +45,12 @@ impl Transposition {
     /// # Errors
     /// Where no temporary file can be made.
     pub fn new(from: Arc<dyn Blob>, strided: Strided) -> Result<Transposition> {
-        let to = tempfile::tempfile()?;
+        let to = temporary::file()?;
         let rows = strided.shape.first().copied().unwrap_or(1);
         let row_bytes = strided.row_bytes().ok_or_else(|| Error::corrupt("the shape is too large"))?;
         let item = strided.item_bytes.max(1);
         let columns = row_bytes / item;
-        to.set_len(rows.saturating_mul(row_bytes))?;
+        to.set_len(rows.saturating_mul(row_bytes)).map_err(temporary::error)?;
         let tile_rows = (RUN_BYTES / item).clamp(1, rows.max(1));
         let tile_columns = (TILE_BYTES / (tile_rows * item)).clamp(1, columns.max(1));
         let across = columns.div_ceil(tile_columns);
@@ -74,14 +74,13 @@ impl Transposition {
             if i >= self.tiles {
                 break;
             }
-            let mut turn =
-                Turn { of: self, result: Err((Kind::Internal, "this is a bug in npk: a worker thread ended unexpectedly".into())) };
-            turn.result = self.tile(i).map_err(|e| (e.kind(), e.to_string()));
+            let mut turn = Turn { of: self, result: Err(Error::internal("a worker thread ended unexpectedly")) };
+            turn.result = self.tile(i);
         }
         let mut state = self.lock();
         loop {
-            if let Some((kind, message)) = &state.error {
-                return Err(Error::new(*kind, message.clone()).hint("set TMPDIR to a directory with more room"));
+            if let Some(error) = &state.error {
+                return Err(error.clone());
             }
             if state.done == self.tiles {
                 return Ok(&self.done_blob);
@@ -116,10 +115,10 @@ impl Transposition {
         }
         let row_bytes = self.columns * item;
         if columns == self.columns {
-            return Ok(self.to.write_all_at(&out, first_row * row_bytes)?);
+            return self.to.write_all_at(&out, first_row * row_bytes).map_err(temporary::error);
         }
         for (row, bytes) in out.chunks_exact(line).enumerate() {
-            self.to.write_all_at(bytes, (first_row + row as u64) * row_bytes + first_column * item)?;
+            self.to.write_all_at(bytes, (first_row + row as u64) * row_bytes + first_column * item).map_err(temporary::error)?;
         }
         Ok(())
     }
@@ -138,7 +137,7 @@ impl Transposition {
 /// A tile in hand: counted when it is put down, whatever happened.
 struct Turn<'a> {
     of: &'a Transposition,
-    result: std::result::Result<(), (Kind, String)>,
+    result: Result<()>,
 }
 
 impl Drop for Turn<'_> {

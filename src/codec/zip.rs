@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use flate2::bufread::DeflateDecoder;
 
 use crate::codec::pickle::shown;
-use crate::error::{Error, Result};
+use crate::error::{Error, ForeignReader, Result};
 use crate::location::Blob;
 
 mod member;
@@ -336,7 +336,8 @@ impl Archive {
         let stored = StoredBytes { blob: self.blob.clone(), at: data_offset, end: data_offset + e.stored_bytes };
         let buffer = if self.blob.file().is_some() { 128 << 10 } else { 4 << 20 };
         let reader = BufReader::with_capacity((e.stored_bytes.min(buffer) as usize).max(64), stored);
-        let body = if e.method == 8 { Body::Deflate(DeflateDecoder::new(reader)) } else { Body::Stored(reader) };
+        let body =
+            if e.method == 8 { Body::Deflate(ForeignReader::new("flate2", DeflateDecoder::new(reader))) } else { Body::Stored(reader) };
         Ok(Member { body, crc: crc32fast::Hasher::new(), want_crc: self.crc_of(e), left: e.bytes, stored_bytes: e.stored_bytes })
     }
 }
@@ -406,7 +407,7 @@ impl Read for StoredBytes {
 
 enum Body {
     Stored(BufReader<StoredBytes>),
-    Deflate(DeflateDecoder<BufReader<StoredBytes>>),
+    Deflate(ForeignReader<DeflateDecoder<BufReader<StoredBytes>>>),
 }
 
 /// A member being decoded.
@@ -456,7 +457,7 @@ impl Member {
             if decoder.read(&mut one).map_err(wrong)? > 0 {
                 return Err(Error::corrupt("the member is longer than the zip directory says"));
             }
-            if decoder.total_in() != self.stored_bytes {
+            if decoder.decoder().total_in() != self.stored_bytes {
                 return Err(Error::corrupt("extra bytes follow the deflated data"));
             }
         }

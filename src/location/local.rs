@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::lock::{try_lock, unlock};
-use super::{Existing, LocalFile, Output, OutputDir, cleanup};
+use super::{Existing, LocalFile, Output, OutputDir, cleanup, temporary};
 use crate::error::{Error, Result};
 
 mod read;
@@ -32,12 +32,12 @@ const ASIDE: &str = ".npk-old-";
 pub(super) fn copy_to_temp(mut from: Box<dyn Read + Send>) -> Result<LocalFile> {
     // The signal thread may end the process: the copy must go then, too.
     let (mut copy, guard) = cleanup::made(|| {
-        let (file, path) = tempfile::NamedTempFile::new()?.keep().map_err(|e| e.error)?;
+        let (file, path) = tempfile::NamedTempFile::new().map_err(temporary::error)?.keep().map_err(|e| temporary::error(e.error))?;
         let undo_path = path.clone();
         let undo = move || {
             let _ = fs::remove_file(&undo_path);
         };
-        Ok::<_, io::Error>(((file, path), Box::new(undo) as cleanup::Undo))
+        Ok::<_, Error>(((file, path), Box::new(undo) as cleanup::Undo))
     })?;
     super::copy_to_temporary(&mut from, &mut copy.0)?;
     Ok(LocalFile { path: copy.1, copy: Some(guard) })

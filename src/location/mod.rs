@@ -17,7 +17,7 @@ pub mod lock;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod stream;
-mod temporary;
+pub mod temporary;
 
 pub use limit::{file_limit, open_files, raise_file_limit};
 pub use local::{Identity, file_blob, map_file, sweep_stale};

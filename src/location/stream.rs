@@ -85,7 +85,7 @@ impl StreamState {
             return Ok(spool.clone());
         }
         let mut reader = self.reader()?;
-        let mut file = tempfile::tempfile()?;
+        let mut file = super::temporary::file()?;
         super::copy_to_temporary(&mut reader, &mut file)?;
         let blob = super::local::file_blob(file)?;
         self.lock().spool = Some(blob.clone());

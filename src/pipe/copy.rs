@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::OutputName;
 use crate::codec::raw::write_all_at;
 use crate::error::{Error, Result};
 use crate::format::Extent;
@@ -65,15 +66,22 @@ pub(super) fn pair(from: &[Extent], to: &[Extent], piece: u64) -> Result<Vec<(Ex
 pub(super) struct Target {
     file: Arc<File>,
     offloads: bool,
+    /// What the output is called in errors of writing.
+    name: OutputName,
 }
 
 impl Target {
     /// The target of a piece for `to`: `last`, if that is the same file.
-    pub(super) fn of(to: &Extent, last: Option<&Target>) -> Target {
+    pub(super) fn of(to: &Extent, last: Option<&Target>, name: &OutputName) -> Target {
         match last {
             Some(last) if Arc::ptr_eq(&last.file, &to.file) => last.clone(),
-            _ => Target { file: to.file.clone(), offloads: offloads(&to.file) },
+            _ => Target { file: to.file.clone(), offloads: offloads(&to.file), name: name.clone() },
         }
+    }
+
+    /// An error of writing.
+    fn failed(&self, error: io::Error) -> Error {
+        self.name.on(error.into())
     }
 
     /// Whether both are the same file.
@@ -86,7 +94,11 @@ impl Target {
     /// # Errors
     /// Corrupt where the source ends early (it was truncated since it was opened); disk full and the like.
     pub(super) fn copy(&self, from: &Extent, to: &Extent, shared: bool, moved: Moved<'_>) -> Result<()> {
-        if self.offloads || !shared || from.len < LEAST_MAPPED_BYTES { by_range(from, to, moved) } else { self.mapped(from, to, moved) }
+        if self.offloads || !shared || from.len < LEAST_MAPPED_BYTES {
+            self.by_range(from, to, moved)
+        } else {
+            self.mapped(from, to, moved)
+        }
     }
 
     fn mapped(&self, from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
@@ -97,12 +109,12 @@ impl Target {
             let (read, write) = (from.offset + done, to.offset + done);
             let Ok(pages) = map(&from.file, read, len) else {
                 let rest = |e: &Extent| Extent { offset: e.offset + done, len: from.len - done, ..e.clone() };
-                return by_range(&rest(from), &rest(to), moved);
+                return self.by_range(&rest(from), &rest(to), moved);
             };
             let _adding = cleanup::enter();
             match write_all_at(&self.file, &pages, write) {
                 Ok(()) => {}
-                Err(e) if e.raw_os_error() != Some(Errno::FAULT.raw_os_error()) => return Err(e.into()),
+                Err(e) if e.raw_os_error() != Some(Errno::FAULT.raw_os_error()) => return Err(self.failed(e)),
                 Err(_) if reaches(&from.file, read + len)? => return Err(Error::reading(Errno::IO.into())),
                 Err(_) => return Err(ends_early(from)),
             }
@@ -112,6 +124,52 @@ impl Target {
             }
             done += len;
             if !moved(len, true) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// By `copy_file_range`.
+    fn by_range(&self, from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
+        let (mut read, mut write, mut left) = (from.offset, to.offset, from.len);
+        while left > 0 {
+            let n = left.min(RANGE_BYTES) as usize;
+            let _adding = cleanup::enter();
+            match rustix::fs::copy_file_range(&from.file, Some(&mut read), &self.file, Some(&mut write), n) {
+                Ok(0) => return Err(ends_early(from)),
+                Ok(done) => {
+                    left -= done as u64;
+                    if !moved(done as u64, true) {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => return Err(self.failed(e.into())),
+                // What the kernel cannot do at once; and on which side a device fails, which only two calls tell.
+                Err(_) => return self.plain(from, read, write, left, moved),
+            }
+        }
+        Ok(())
+    }
+
+    /// Through a buffer: across file systems that the kernel does not bridge.
+    fn plain(&self, from: &Extent, mut read: u64, mut write: u64, mut left: u64, moved: Moved<'_>) -> Result<()> {
+        let mut buffer = vec![0; left.min(1 << 20) as usize];
+        while left > 0 {
+            let n = left.min(buffer.len() as u64) as usize;
+            let got = match from.file.read_at(&mut buffer[..n], read) {
+                Ok(0) => return Err(ends_early(from)),
+                Ok(got) => got,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::reading(e)),
+            };
+            let _adding = cleanup::enter();
+            self.file.write_all_at(&buffer[..got], write).map_err(|e| self.failed(e))?;
+            read += got as u64;
+            write += got as u64;
+            left -= got as u64;
+            if !moved(got as u64, false) {
                 break;
             }
         }
@@ -149,51 +207,6 @@ fn is_able(file_system: u64) -> bool {
     ABLE.contains(&(file_system & 0xffff_ffff))
 }
 
-/// By `copy_file_range`.
-fn by_range(from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {
-    let (mut read, mut write, mut left) = (from.offset, to.offset, from.len);
-    while left > 0 {
-        let n = left.min(RANGE_BYTES) as usize;
-        let _adding = cleanup::enter();
-        match rustix::fs::copy_file_range(&from.file, Some(&mut read), &to.file, Some(&mut write), n) {
-            Ok(0) => return Err(ends_early(from)),
-            Ok(done) => {
-                left -= done as u64;
-                if !moved(done as u64, true) {
-                    return Ok(());
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(e @ (Errno::NOSPC | Errno::IO | Errno::DQUOT | Errno::FBIG)) => return Err(io::Error::from(e).into()),
-            Err(_) => return plain(&from.file, read, &to.file, write, left, from, moved),
-        }
-    }
-    Ok(())
-}
-
 fn ends_early(from: &Extent) -> Error {
     Error::corrupt(format!("the file ended before byte {}: it was truncated while it was read", from.offset + from.len))
-}
-
-/// Through a buffer: across file systems that the kernel does not bridge.
-fn plain(from: &File, mut read: u64, to: &File, mut write: u64, mut left: u64, extent: &Extent, moved: Moved<'_>) -> Result<()> {
-    let mut buffer = vec![0; left.min(1 << 20) as usize];
-    while left > 0 {
-        let n = left.min(buffer.len() as u64) as usize;
-        let got = match from.read_at(&mut buffer[..n], read) {
-            Ok(0) => return Err(ends_early(extent)),
-            Ok(got) => got,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Error::reading(e)),
-        };
-        let _adding = cleanup::enter();
-        to.write_all_at(&buffer[..got], write)?;
-        read += got as u64;
-        write += got as u64;
-        left -= got as u64;
-        if !moved(got as u64, false) {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::{Failure, RowBytes, Rows, SMALL_BYTES, Settings, copy, piece_end, read_exactly};
+use super::{Failure, OutputName, RowBytes, Rows, SMALL_BYTES, Settings, copy, piece_end, read_exactly};
 use crate::error::{Context, Result, guard};
 use crate::format::{Extent, ReadRows, Sink, Source, WriteRows};
 
@@ -28,6 +28,7 @@ struct Tasks<'a> {
     /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as all threads have some.
     copy_piece: u64,
     jobs: usize,
+    output: OutputName,
     at: usize,
     copies: VecDeque<(Extent, Extent)>,
     target: Option<copy::Target>,
@@ -42,7 +43,7 @@ impl Tasks<'_> {
             let plan = self.source.plan();
             let Some(meta) = plan.arrays.get(self.at) else { return Ok(None) };
             if let Some((from, to)) = self.copies.pop_front() {
-                let target = copy::Target::of(&to, self.target.as_ref());
+                let target = copy::Target::of(&to, self.target.as_ref(), &self.output);
                 let shared = self.jobs > 1 && (!self.copies.is_empty() || self.target.as_ref().is_some_and(|last| last.is(&target)));
                 self.target = Some(target.clone());
                 return Ok(Some(Task::Copy(self.at, from, to, target, shared)));
@@ -110,6 +111,7 @@ pub(super) fn by_position(
         piece: settings.piece_bytes(),
         copy_piece: (total_bytes / (2 * settings.jobs as u64)).max(32 << 20),
         jobs: settings.jobs,
+        output: settings.output.clone(),
         at: 0,
         copies: VecDeque::new(),
         target: None,
@@ -139,9 +141,11 @@ pub(super) fn by_position(
                 Task::Rows(a, range, bytes) => {
                     let _held = settings.budget.take(bytes.saturating_mul(2));
                     match (&reader, &writer) {
-                        (Some(reader), Some(writer)) => read_exactly(reader.as_ref(), a, range, &mut |chunk| writer.write(&chunk))
-                            .map(|()| (a, bytes))
-                            .at_array(&names[a]),
+                        (Some(reader), Some(writer)) => {
+                            read_exactly(reader.as_ref(), a, range, &mut |chunk| settings.output.at(writer.write(&chunk)))
+                                .map(|()| (a, bytes))
+                                .at_array(&names[a])
+                        }
                         _ => Ok((a, 0)),
                     }
                 }

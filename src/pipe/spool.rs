@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, ReadRows, Source};
+use crate::location::temporary;
 use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values, typed};
 
 /// Arrays share files, so that ten thousand of them do not need ten thousand descriptors.
@@ -47,7 +48,7 @@ impl Spool {
     /// Where no temporary file can be made.
     pub fn new(plan: Plan) -> Result<Spool> {
         let count = plan.arrays.len();
-        let files = (0..count.min(FILES)).map(|_| Ok(Arc::new(tempfile::tempfile()?))).collect::<Result<Vec<_>>>()?;
+        let files = (0..count.min(FILES)).map(|_| Ok(Arc::new(temporary::file()?))).collect::<Result<Vec<_>>>()?;
         Ok(Spool { ends: vec![0; files.len()], files, arrays: (0..count).map(|_| Rows::default()).collect(), plan })
     }
 
@@ -63,7 +64,7 @@ impl Spool {
         let (file, end) = (&self.files[f], &mut self.ends[f]);
         let mut put = |bytes: &[u8]| -> Result<u64> {
             let at = *end;
-            file.write_all_at(bytes, at).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))?;
+            file.write_all_at(bytes, at).map_err(temporary::error)?;
             *end += bytes.len() as u64;
             Ok(at)
         };

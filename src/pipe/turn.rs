@@ -61,7 +61,7 @@ pub(super) fn decode(
                 }
             };
             let (send, receive) = mpsc::sync_channel(1);
-            let (stop, writer) = (stop.clone(), writer.cloned());
+            let (stop, writer, output) = (stop.clone(), writer.cloned(), settings.output.clone());
             pool.spawn_fifo(move || {
                 if stop.load(Ordering::Relaxed) {
                     return;
@@ -70,7 +70,7 @@ pub(super) fn decode(
                 let result = guard(|| {
                     job.run(&mut |mut chunk| {
                         if let Some(writer) = writer.as_ref().filter(|_| chunk.first_row != Chunk::NEXT) {
-                            writer.write(&chunk)?;
+                            output.at(writer.write(&chunk))?;
                             chunk.values = Values::Fixed(Vec::<u8>::new().into());
                             chunk.valid = None;
                         }
@@ -145,7 +145,7 @@ pub(super) fn in_turn(
                 false => chunk.bytes(),
             };
             if straight.is_none() || !known {
-                writer.write(&chunk).at_array(&names[array])?;
+                settings.output.at(writer.write(&chunk)).at_array(&names[array])?;
             }
             settings.moved(bytes, &names[array]);
             Ok(())
@@ -220,9 +220,9 @@ impl Appender<'_> {
             self.append_front()?;
         };
         let (send, receive) = mpsc::sync_channel(1);
-        let encoder = self.encoder.clone();
+        let (encoder, output) = (self.encoder.clone(), self.settings.output.clone());
         self.pool.spawn_fifo(move || {
-            let encoded = guard(|| encoder.encode(block));
+            let encoded = output.at(guard(|| encoder.encode(block)));
             // Nothing of the sink is held any more once the result is there: `finish` may count on it.
             drop(encoder);
             let _ = send.send(encoded.map(|encoded| (encoded, held)));
@@ -237,7 +237,7 @@ impl Appender<'_> {
             return Ok(());
         }
         let array = encoded.array;
-        self.sink.append(encoded).map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
+        self.settings.output.at(self.sink.append(encoded)).map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
     }
     fn finish(mut self) -> Result<()> {
         while !self.window.is_empty() {

@@ -262,7 +262,7 @@ fn headers_and_names() {
     let twice = "x,y,x,x_1\n1,2,3,4\n";
     let error = fails(twice, &ReadOptions::default());
     assert_eq!((error.kind(), error.array_name()), (ErrorKind::Refused, Some("x")));
-    assert!(error.message().contains("columns 1 and 3"), "{error}");
+    assert!(error.message().contains("column 1 and column 3"), "{error}");
     let with = |d| table_with(&Csv, twice, &options(|o| o.on_duplicate = d)).unwrap().join("; ");
     assert_eq!(with(OnDuplicate::Rename), "x int64: 1; y int64: 2; x_2 int64: 3; x_1 int64: 4");
     assert_eq!(with(OnDuplicate::First), "x int64: 1; y int64: 2; x_1 int64: 4");

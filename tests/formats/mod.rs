@@ -18,7 +18,7 @@ mod parquet;
 mod pt;
 mod pt_hostile;
 mod pt_pickles;
-mod pt_support;
+pub mod pt_support;
 mod safetensors;
 mod store;
 mod store_support;

@@ -51,11 +51,7 @@ pub(super) fn skip(job: &Job<'_>, unit: &Unit, dst: &Location) -> Result<Option<
 fn whole(job: &Job<'_>, dst: &Location) -> Result<()> {
     let opened = open(dst, job.args.to.as_deref(), &rereading(job), job.voice);
     let damage = match &opened {
-        Ok(opened) => {
-            let arrays = opened.source.plan().arrays.iter();
-            let mut broken = arrays.filter_map(|a| a.details.error.as_ref().map(|e| (a, e)));
-            broken.find(|(_, e)| e.kind() == Kind::Corrupt).map(|(a, e)| Error::corrupt(e.message()).array(&a.name))
-        }
+        Ok(opened) => Error::all(crate::cmd::damaged(opened.source.plan().arrays.iter(), dst)).err(),
         Err(_) => None,
     };
     match opened.err().or(damage) {

@@ -146,7 +146,7 @@ fn rename(
     } else {
         (source, new)
     };
-    names::make_unique(&mut new, job.read.on_duplicate, |name| format!("two arrays are called '{name}' after renaming"))?;
+    names::make_unique(&mut new, job.read.on_duplicate)?;
     let mut plan = source.plan().clone();
     names::set_names(&mut plan, &new);
     Ok(Box::new(View::relabel(source, plan)))
@@ -165,7 +165,7 @@ fn rename_matrix(mut plan: Plan, renaming: &Renaming, job: &Job<'_>) -> Result<O
         plan.arrays.iter().any(|a| a.name == *old)
     });
     let mut new = rest.names(&plan)?;
-    names::make_unique(&mut new, job.read.on_duplicate, |name| format!("two arrays are called '{name}' after renaming"))?;
+    names::make_unique(&mut new, job.read.on_duplicate)?;
     names::set_names(&mut plan, &new);
     let made = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
     Ok(Some(ViewStage::new(plan.arrays.len(), plan, made)))

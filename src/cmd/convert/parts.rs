@@ -97,7 +97,7 @@ impl Opener {
             let arrays = &source.plan().arrays;
             let good: Vec<usize> = (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
             for (a, error) in arrays.iter().filter_map(|a| Some((a, a.details.error.as_ref()?))) {
-                voice.warning(&format!("{}: {}: left out: {}", at.display(), a.name, error.message()));
+                voice.warning(&format!("{}: {}: left out: {}", at.display(), a.name, error.reason()));
             }
             if good.is_empty() {
                 return Err(Error::refused("nothing in it can be read"));

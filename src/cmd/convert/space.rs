@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::model::Plan;
 use crate::report::human_bytes;
 
 /// The part of a directory's path that is there: what a run makes itself is not missing.
@@ -19,14 +20,20 @@ pub(super) fn free(directory: &Path) -> Option<u64> {
 ///
 /// # Errors
 /// Failed, with both.
-pub(super) fn check(directory: &Path, bytes: u64) -> Result<()> {
-    match free(directory) {
-        Some(free) if free < bytes => {
-            let error = Error::failed(format!("{} are needed, {} are free", human_bytes(bytes), human_bytes(free)));
-            Err(error.hint("write to another disk, or choose arrays with -a and rows with --rows"))
-        }
-        _ => Ok(()),
+pub(super) fn check(directory: &Path, plan: &Plan) -> Result<()> {
+    let bytes = plan.bytes();
+    let Some(free) = free(directory).filter(|free| *free < bytes) else { return Ok(()) };
+    let mut message = format!("{} are needed, {} are free", human_bytes(bytes), human_bytes(free));
+    // A damaged header, or a view that repeats its elements, may ask for more than any disk has: the array is named.
+    if let Some(largest) = plan.arrays.iter().max_by_key(|a| a.size_bytes()) {
+        let size = human_bytes(largest.size_bytes().unwrap_or(0));
+        let shape = largest.shape().unwrap_or_default();
+        message += &match plan.arrays.len() {
+            1 => format!(" (the array '{}' is {} {shape:?})", largest.name, largest.type_name()),
+            _ => format!(" ({size} of it for the largest array, '{}', which is {} {shape:?})", largest.name, largest.type_name()),
+        };
     }
+    Err(Error::failed(message).hint("write to another disk, choose arrays with -a or -x, or rows with --rows"))
 }
 
 /// The parent of a bare name is the working directory.

@@ -105,10 +105,10 @@ impl OutColumn {
                 Ok(built)
             }
             OutColumn::Struct { field, children } => {
-                let DataType::Struct(fields) = field.data_type() else { return Err(Error::failed("a struct type was expected")) };
+                let DataType::Struct(fields) = field.data_type() else { return Err(Error::internal("a struct type was expected")) };
                 let arrays: Result<Vec<ArrayRef>> = children.iter().map(|c| c.build(metas, chunks, rows)).collect();
                 let built = StructArray::try_new_with_length(fields.clone(), arrays?, None, rows);
-                Ok(Arc::new(built.map_err(|e| Error::failed("a struct cannot be put together").because(e))?))
+                Ok(Arc::new(built.map_err(|e| Error::internal(format!("a struct cannot be put together: {e}")))?))
             }
         }
     }

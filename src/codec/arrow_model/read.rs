@@ -88,12 +88,12 @@ fn category_items(values: &dyn Array) -> Result<Vec<Option<Vec<u8>>>> {
 pub fn descend(array: &ArrayRef, path: &[usize]) -> Result<ArrayRef> {
     let mut at = array.clone();
     for &field in path {
-        let Some(fields) = at.as_struct_opt() else { return Err(Error::corrupt("a struct was expected")) };
+        let Some(fields) = at.as_struct_opt() else { return Err(Error::internal("a struct was expected")) };
         if fields.null_count() > 0 {
             let row = (0..fields.len()).find(|&i| fields.is_null(i)).unwrap_or(0);
             return Err(null_struct().because(Error::refused(format!("row {row} of this part"))));
         }
-        at = fields.columns().get(field).cloned().ok_or_else(|| Error::corrupt("a struct lacks a field"))?;
+        at = fields.columns().get(field).cloned().ok_or_else(|| Error::internal("a struct lacks a field"))?;
     }
     Ok(at)
 }
@@ -121,7 +121,7 @@ pub fn list_lengths(array: &ArrayRef, levels: &[Level], lengths: &mut [Option<u6
             }
             DataType::List(_) => at.as_list::<i32>().offsets().iter().map(|&o| i64::from(o)).collect(),
             DataType::LargeList(_) => at.as_list::<i64>().offsets().to_vec(),
-            other => return Err(Error::corrupt(format!("a list was expected, found {}", type_name(other)))),
+            other => return Err(Error::internal(format!("a list was expected, found {}", type_name(other)))),
         };
         let expect = match level {
             Level::Fixed(dims) => &mut Some(dims.iter().product::<u64>()),
@@ -259,7 +259,7 @@ fn fixed_values(array: &ArrayRef, n: u64, at_row: impl Fn(usize) -> u64, per_row
             let list = array.as_list::<i64>();
             (list.offsets().to_vec(), list.values().clone())
         }
-        other => return Err(Error::corrupt(format!("a list was expected, found {}", type_name(other)))),
+        other => return Err(Error::internal(format!("a list was expected, found {}", type_name(other)))),
     };
     let Some((&first, &last)) = offsets.first().zip(offsets.last()) else { return Ok(values.slice(0, 0)) };
     if array.null_count() == 0 {
@@ -294,7 +294,7 @@ fn ragged(array: &ArrayRef, meta: &ArrayMeta, index: usize, first_row: u64) -> R
             let list = array.as_list::<i64>();
             (list.offsets().iter().map(|&o| o as u64).collect(), list.values().clone())
         }
-        other => return Err(Error::corrupt(format!("a list was expected, found {}", type_name(other)))),
+        other => return Err(Error::internal(format!("a list was expected, found {}", type_name(other)))),
     };
     let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
     let values = values.slice(first as usize, (last - first) as usize);
@@ -340,13 +340,13 @@ fn mask(nulls: &NullBuffer) -> Buffer {
 /// The values of a primitive or boolean array: little-endian, unpadded.
 ///
 /// # Errors
-/// Corrupt where it is neither.
+/// A bug where it is neither: the schema decided the type.
 pub fn fixed_buffer(array: &ArrayRef) -> Result<Buffer> {
     if let Some(bits) = array.as_boolean_opt() {
         return Ok(Buffer::from_vec(bits.values().iter().map(u8::from).collect::<Vec<u8>>()));
     }
     let Some(width) = array.data_type().primitive_width() else {
-        return Err(Error::corrupt(format!("plain values were expected, found {}", type_name(array.data_type()))));
+        return Err(Error::internal(format!("plain values were expected, found {}", type_name(array.data_type()))));
     };
     let data = array.to_data();
     let buffer = data.buffers().first().ok_or_else(|| Error::corrupt("an array has no values"))?;
@@ -392,7 +392,7 @@ fn var_values(array: &ArrayRef) -> Result<Values> {
         DataType::BinaryView => var_values(&cast(array, &DataType::LargeBinary).map_err(failed)?),
         DataType::FixedSizeBinary(_) => var_values(&cast(array, &DataType::LargeBinary).map_err(failed)?),
         DataType::Null => Ok(Values::Var { offsets: vec![0; array.len() + 1], values: Vec::<u8>::new().into() }),
-        other => Err(Error::corrupt(format!("text was expected, found {}", type_name(other)))),
+        other => Err(Error::internal(format!("text was expected, found {}", type_name(other)))),
     }
 }
 
@@ -418,7 +418,7 @@ fn decimal_values(array: &ArrayRef) -> Result<Values> {
     offsets.push(0u64);
     let scale = match array.data_type() {
         DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => *s,
-        other => return Err(Error::corrupt(format!("a decimal was expected, found {}", type_name(other)))),
+        other => return Err(Error::internal(format!("a decimal was expected, found {}", type_name(other)))),
     };
     for i in 0..array.len() {
         if array.is_valid(i) {
@@ -463,9 +463,9 @@ fn dictionary_values(
     dictionary: Option<&Dictionaries>,
     first_row: u64,
 ) -> Result<(Values, Option<Buffer>)> {
-    let Some(dictionary) = dictionary else { return Err(Error::failed("a dictionary column without its categories")) };
+    let Some(dictionary) = dictionary else { return Err(Error::internal("a dictionary column without its categories")) };
     let Some(coded) = array.as_any_dictionary_opt() else {
-        return Err(Error::corrupt(format!("a dictionary was expected, found {}", type_name(array.data_type()))));
+        return Err(Error::internal(format!("a dictionary was expected, found {}", type_name(array.data_type()))));
     };
     // Without any key there need be no sense in the values.
     let keys = coded.keys();

@@ -78,7 +78,7 @@ fn wrap(elements: ArrayRef, target: &DataType, dims: &[u64], rows: usize, nulls:
 fn ragged(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk], rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
     let item = meta.dtype.item_bytes();
     let (offsets, values) = joined(chunks, rows, item)?;
-    let (DataType::List(field) | DataType::LargeList(field)) = target else { return Err(Error::failed("a list type was expected")) };
+    let (DataType::List(field) | DataType::LargeList(field)) = target else { return Err(Error::internal("a list type was expected")) };
     let plain = ArrayMeta { logical: Logical::Plain, inner: Vec::new(), ..meta.clone() };
     let count = values.len() as u64 / item;
     let child = elements(&plain, field.data_type(), &[Chunk::fixed(0, 0, count, values)], count as usize, None)?;
@@ -110,7 +110,7 @@ fn fixed(chunks: &[Chunk], align: usize) -> Result<Buffer> {
     for chunk in chunks {
         match &chunk.values {
             Values::Fixed(b) => parts.push(b),
-            Values::Var { .. } => return Err(Error::failed("values of fixed size were expected")),
+            Values::Var { .. } => return Err(Error::internal("values of fixed size were expected")),
         }
     }
     if let [one] = parts[..]
@@ -130,7 +130,7 @@ fn joined(chunks: &[Chunk], rows: usize, item: u64) -> Result<(Vec<i64>, Buffer)
     let mut end = 0i64;
     let mut parts = Vec::new();
     for chunk in chunks {
-        let Values::Var { offsets: from, values } = &chunk.values else { return Err(Error::failed("text was expected")) };
+        let Values::Var { offsets: from, values } = &chunk.values else { return Err(Error::internal("text was expected")) };
         let from = &from[..=chunk.rows as usize];
         let (first, last) = (from.first().copied().unwrap_or(0), from.last().copied().unwrap_or(0));
         offsets.extend(from[1..].iter().map(|&o| end + (o - first) as i64));
@@ -207,9 +207,9 @@ fn elements(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk], len: usize, n
         (Logical::Datetime(unit) | Logical::Timedelta(unit), t) => return numpy_times(&unit.clone(), t, chunks, len, nulls),
         (_, t) => {
             let width =
-                t.primitive_width().ok_or_else(|| Error::failed(format!("{} cannot be made from {}", type_name(t), meta.type_name())))?;
+                t.primitive_width().ok_or_else(|| Error::internal(format!("{} cannot be made from {}", type_name(t), meta.type_name())))?;
             if width as u64 != meta.dtype.item_bytes() {
-                return Err(Error::failed(format!("{} cannot be made from {}", type_name(t), meta.type_name())));
+                return Err(Error::internal(format!("{} cannot be made from {}", type_name(t), meta.type_name())));
             }
             data.add_buffer(fixed(chunks, width.next_power_of_two())?).build()
         }
@@ -311,7 +311,7 @@ pub fn cast_exact(array: &ArrayRef, target: &DataType, first_row: u64) -> Result
 fn decimals(target: &DataType, chunks: &[Chunk], nulls: Option<&NullBuffer>) -> Result<Buffer> {
     let (precision, scale) = match target {
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => (*p, *s),
-        other => return Err(Error::failed(format!("{} cannot be made from decimals", type_name(other)))),
+        other => return Err(Error::internal(format!("{} cannot be made from decimals", type_name(other)))),
     };
     let mut out = Vec::new();
     let mut row = 0;

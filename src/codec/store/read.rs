@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use super::metadata::Entry;
 use super::rows::Reader;
 use super::{Files, MANIFEST_MAX_BYTES, names};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::format::{Extent, Order, ReadRows, Source};
 use crate::location::Blob;
 use crate::model::{ArrayMeta, Dtype, Plan};
@@ -96,13 +96,12 @@ fn stored_array(files: &dyn Files, entry: Entry, names_only: bool) -> Result<Sto
     (stored.name, stored.shape, stored.data_file) = (entry.name, entry.shape, entry.data_file);
     match filled {
         Ok(()) => Ok(stored),
-        // Trouble of the system or the network concerns every array.
-        Err(e) if matches!(e.kind(), Kind::Failed | Kind::Remote) => Err(e),
         Err(e) => {
+            let problem = Arc::new(e.of_data()?);
             if !is_countable {
                 stored.shape = vec![0]; // a shape that nobody may multiply
             }
-            stored.problem = Some(Arc::new(e));
+            stored.problem = Some(problem);
             Ok(stored)
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::codec::compressed::Coding;
 use crate::error::{Error, Result};
-use crate::location::{Blob, Location, MemoryBlob};
+use crate::location::{Blob, Location, MemoryBlob, temporary};
 
 /// An opened text.
 pub struct Input {
@@ -91,7 +91,7 @@ pub fn open(at: &Location, only_bytes: Option<u64>) -> Result<Input> {
 
 /// Copies into an unnamed temporary file.
 fn copy(mut reader: impl Read) -> Result<Arc<dyn Blob>> {
-    let mut file = tempfile::tempfile()?;
+    let mut file = temporary::file()?;
     let len = crate::location::copy_to_temporary(&mut reader, &mut file)?;
     Ok(Arc::new(Spooled { file: Arc::new(file), len }))
 }

@@ -65,12 +65,7 @@ impl Fault {
     /// Names the column, counted from 1.
     #[cold]
     pub fn in_column(self, column: usize) -> Fault {
-        let error = Error::new(self.error.kind(), format!("{} (column {column})", self.error.message()));
-        let error = match self.error.hint_text() {
-            Some(hint) => error.hint(hint),
-            None => error,
-        };
-        Fault { at: self.at, error }
+        Fault { at: self.at, error: self.error.with_message(|m| format!("{m} (column {column})")) }
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
-use crate::location::Blob;
+use crate::location::{Blob, temporary};
 
 use super::classes::{self, Classes, Type};
 use super::dialect::Dialect;
@@ -120,7 +120,7 @@ pub struct Store {
 
 impl Store {
     fn new() -> Result<Store> {
-        Ok(Store { file: tempfile::tempfile()?, end: AtomicU64::new(0) })
+        Ok(Store { file: temporary::file()?, end: AtomicU64::new(0) })
     }
     fn write(&self, bytes: &[u8]) -> Result<u64> {
         let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -128,7 +128,7 @@ impl Store {
         Ok(at)
     }
     fn write_at(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.file.write_all_at(bytes, at).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))
+        self.file.write_all_at(bytes, at).map_err(temporary::error)
     }
     /// Reads a range that was written.
     ///

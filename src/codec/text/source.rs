@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::codec::names;
 use crate::error::{Context, Error, Result};
-use crate::format::{Auto, Choice, Emit, OnDuplicate, Order, Piece, ReadOptions, ReadRows, Source};
+use crate::format::{Auto, Choice, Emit, Order, Piece, ReadOptions, ReadRows, Source};
 use crate::location::Location;
 use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
 
@@ -63,7 +64,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     let dialect = &Dialect { blank_rows: flavor.blank_rows && head.names.len() == 1, ..flavor.dialect.clone() };
     let mut plan = Plan { format: flavor.name, notes: input.notes.clone(), ..Plan::default() };
     // Which columns of the file are arrays.
-    let names = unique(&head.names, options.on_duplicate)?;
+    let names = names::unique(&head.names, options.on_duplicate, &|i| format!("column {}", i + 1))?;
     let kept: Vec<usize> = (0..names.len()).filter(|&i| names[i].is_some()).collect();
     let name = |i: usize| names[i].as_deref().unwrap_or_default();
     plan.tables.push(Table { columns: kept.iter().map(|&i| TableColumn::read(name(i), &head.headers[i])).collect(), ..Table::default() });
@@ -223,46 +224,6 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     let names = headers.iter().enumerate().map(|(i, h)| if h.is_empty() { format!("col{i}") } else { h.clone() }).collect();
     // Blank lines before the first row that is no header may be rows, too.
     Ok(Head { names, headers, rows_at: if header { offset + next as u64 } else { start } })
-}
-
-/// The array of each column: `None` where a repeated name gives way.
-fn unique(names: &[String], on_duplicate: OnDuplicate) -> Result<Vec<Option<String>>> {
-    let mut given: Vec<Option<String>> = Vec::with_capacity(names.len());
-    let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
-    let mut clashes = Vec::new();
-    let all: std::collections::HashSet<&String> = names.iter().collect();
-    for (i, name) in names.iter().enumerate() {
-        let Some(&first) = seen.get(name) else {
-            seen.insert(name.clone(), i);
-            given.push(Some(name.clone()));
-            continue;
-        };
-        match on_duplicate {
-            OnDuplicate::Error => {
-                let message = format!("columns {} and {} have the same name", first + 1, i + 1);
-                clashes.push(Error::refused(message).array(name).hint("--on-duplicate rename, first or last; or --column-names"));
-                given.push(None);
-            }
-            OnDuplicate::First => given.push(None),
-            OnDuplicate::Last => {
-                given[first] = None;
-                seen.insert(name.clone(), i);
-                given.push(Some(name.clone()));
-            }
-            OnDuplicate::Rename => {
-                let mut n = 1u64;
-                let mut new = format!("{name}_{n}");
-                while seen.contains_key(&new) || all.contains(&new) {
-                    n += 1;
-                    new = format!("{name}_{n}");
-                }
-                seen.insert(new.clone(), i);
-                given.push(Some(new));
-            }
-        }
-    }
-    Error::all(clashes)?;
-    Ok(given)
 }
 
 /// The type asked for each column, and whether by its name.
@@ -474,7 +435,7 @@ impl Reader {
                     }
                 }
             }
-            (to, kept) => return Err(Error::failed(format!("a block holds {kept:?} where the column is {to:?}"))),
+            (to, kept) => return Err(Error::internal(format!("a block holds {kept:?} where the column is {to:?}"))),
         }
         Ok(mask)
     }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use super::Archive;
 use crate::codec::raw::At;
-use crate::error::{Error, Result};
-use crate::location::{Blob, MemoryBlob};
+use crate::error::{Error, ForeignReader, Result};
+use crate::location::{Blob, MemoryBlob, temporary};
 
 /// Deflated members are inflated so many bytes at a time.
 const STEP_BYTES: u64 = 256 << 10;
@@ -72,7 +72,7 @@ impl Spool {
         let mut spool = self.0.lock().unwrap_or_else(|e| e.into_inner());
         let (file, end) = match spool.take() {
             Some(open) => open,
-            None => (Arc::new(tempfile::tempfile()?), 0),
+            None => (Arc::new(temporary::file()?), 0),
         };
         let next = end.checked_add(len);
         *spool = Some((file.clone(), next.unwrap_or(end)));
@@ -125,8 +125,7 @@ impl Archive {
         }
         let (file, at) = self.spool.room(entry.bytes)?;
         let mut to = At { file: &file, offset: at };
-        let room = |e: std::io::Error| Error::from(e).hint("set TMPDIR to a directory with more room");
-        self.each_step(member, start, &mut |step| to.write_all(step).map_err(room))?;
+        self.each_step(member, start, &mut |step| to.write_all(step).map_err(temporary::error))?;
         let bytes = Bytes { blob: Arc::new(Spooled { file, len: at + entry.bytes }), start: at, len: entry.bytes };
         Ok(self.located[member].get_or_init(|| bytes).clone())
     }
@@ -190,6 +189,6 @@ impl Archive {
 pub fn inflate_some(head: &[u8], most: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     // What is wrong shows when the member itself is read.
-    let _ = flate2::bufread::DeflateDecoder::new(head).take(most).read_to_end(&mut bytes);
+    let _ = ForeignReader::new("flate2", flate2::bufread::DeflateDecoder::new(head)).take(most).read_to_end(&mut bytes);
     bytes
 }

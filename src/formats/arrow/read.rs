@@ -1,7 +1,7 @@
 //! Reading Arrow files and streams: one logical array a column, random access by record batches.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::index::{Batch, Cursor, Index, cursors, skip};
 use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, ReadOptions, ReadRows, Source, readable};
-use crate::location::{Blob, Location, MemoryBlob};
+use crate::location::{Blob, Location, MemoryBlob, temporary};
 use crate::model::{ArrayMeta, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table, Values};
 
 /// Decoded bytes of a chunk that is handed on, where a batch can be cut.
@@ -70,12 +70,15 @@ impl ArrowSource {
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
             let column = crate::error::foreign("arrow", || shared.column(leaf, place, &dictionaries, &mut meta));
-            shared.columns.push(column.unwrap_or_else(|e| {
-                meta.details.stored_dtype = Some(arrow_model::type_name(leaf.field.data_type()));
-                meta.details.error = Some(Arc::new(e));
-                let none = LeafType { levels: Vec::new(), element: DataType::Null, dtype: Dtype::U8, logical: Logical::Plain };
-                Column { leaf: none, place, field: leaf.field.clone(), codes: Vec::new() }
-            }));
+            shared.columns.push(match column {
+                Ok(column) => column,
+                Err(e) => {
+                    meta.details.stored_dtype = Some(arrow_model::type_name(leaf.field.data_type()));
+                    meta.details.error = Some(Arc::new(e.of_data()?));
+                    let none = LeafType { levels: Vec::new(), element: DataType::Null, dtype: Dtype::U8, logical: Logical::Plain };
+                    Column { leaf: none, place, field: leaf.field.clone(), codes: Vec::new() }
+                }
+            });
             shared.metas.push(meta);
         }
         let (mut attributes, metadata) = arrow_model::schema_metadata(&shared.index.schema);
@@ -111,9 +114,8 @@ fn held_or_spooled(at: &Location, most: u64) -> Result<Arc<dyn Blob>> {
     if head.len() as u64 <= most {
         return Ok(Arc::new(MemoryBlob(head)));
     }
-    let mut file = tempfile::tempfile()?;
-    file.write_all(&head)?;
-    let len = head.len() as u64 + crate::location::copy_to_temporary(&mut stream, &mut file)?;
+    let mut file = temporary::file()?;
+    let len = crate::location::copy_to_temporary(&mut head.as_slice().chain(stream), &mut file)?;
     Ok(Arc::new(Spooled { file: Arc::new(file), len }))
 }
 
@@ -140,7 +142,7 @@ impl Shared {
     fn column(&self, leaf: &Leaf, place: usize, dictionaries: &HashMap<i64, Vec<usize>>, meta: &mut ArrayMeta) -> Result<Column> {
         let holds = match &leaf.holds {
             Ok(holds) => holds.clone(),
-            Err(e) => return Err(arrow_model::again(e)),
+            Err(e) => return Err(Error::clone(e)),
         };
         meta.dtype = holds.dtype;
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);

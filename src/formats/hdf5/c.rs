@@ -6,12 +6,18 @@ use std::sync::Once;
 
 use super::ffi::{self, Hid};
 use super::filters;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, guard};
+
+thread_local! {
+    /// Why the filter that the library called last on this thread failed: the library itself only knows that it did.
+    static FILTER_FAILED: std::cell::RefCell<Option<Error>> = const { std::cell::RefCell::new(None) };
+}
 
 /// Takes the library's lock, which the thread may hold already. Its own messages are off while it is held.
 pub(super) fn lock() -> impl Drop {
     static START: Once = Once::new();
-    let guard = hdf5_sys::LOCK.lock();
+    let held = hdf5_sys::LOCK.lock();
+    FILTER_FAILED.set(None);
     START.call_once(|| {
         // SAFETY: under the lock, before any other call. Plugins are never loaded: a file must not choose code to run.
         unsafe {
@@ -27,7 +33,7 @@ pub(super) fn lock() -> impl Drop {
     });
     // SAFETY: under the lock; null turns the printing off (for this thread, in builds that have a stack a thread).
     unsafe { ffi::H5Eset_auto2(0, std::ptr::null(), std::ptr::null_mut()) };
-    guard
+    held
 }
 
 /// A handle, closed when dropped.
@@ -68,12 +74,16 @@ pub(super) fn failure(what: &str) -> Error {
         }
         1
     }
+    let filter_failed = FILTER_FAILED.take();
     let _lock = lock();
     let mut said = String::new();
     // SAFETY: the callback only writes into `said`.
     unsafe {
         ffi::H5Ewalk2(0, 0, visit, std::ptr::from_mut(&mut said).cast());
         ffi::H5Eclear2(0);
+    }
+    if let Some(error) = filter_failed {
+        return error.about(what);
     }
     match said.is_empty() {
         true => Error::corrupt(what),
@@ -191,8 +201,13 @@ unsafe extern "C" fn run<const FILTER: u32>(
     unsafe {
         let params = if count == 0 { &[][..] } else { std::slice::from_raw_parts(values, count) };
         let input = std::slice::from_raw_parts((*buffer).cast::<u8>(), bytes).to_vec();
-        let decoded = std::panic::catch_unwind(|| filters::decode(FILTER, params, input, MOST));
-        let Ok(Ok(out)) = decoded else { return 0 };
+        let out = match guard(|| filters::decode(FILTER, params, input, MOST)) {
+            Ok(out) => out,
+            Err(e) => {
+                FILTER_FAILED.set(Some(e));
+                return 0;
+            }
+        };
         let memory = ffi::H5allocate_memory(out.len().max(1), false);
         if memory.is_null() {
             return 0;

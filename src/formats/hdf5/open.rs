@@ -7,6 +7,7 @@ use super::read::{Array, File, Hdf5Source};
 use super::tree::{self, Dataset, Storage};
 use super::types::{Kind, Leaf};
 use super::{attributes, c, pandas, scales};
+use crate::codec::names;
 use crate::error::{Error, Result};
 use crate::format::{OnDuplicate, ReadOptions, Source};
 use crate::location::Location;
@@ -27,7 +28,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
             plan.groups.insert(path, attributes);
         }
     }
-    let mut arrays = Vec::new();
+    let mut arrays: Vec<Array> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for (number, dataset) in tree.datasets.iter().enumerate() {
         let metas = metas(dataset);
@@ -43,8 +44,9 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
             if taken(&meta.name) {
                 match options.on_duplicate {
                     OnDuplicate::Error => {
-                        return Err(Error::usage(format!("two datasets or fields are named '{}'", meta.name))
-                            .hint("choose one with --on-duplicate rename|first|last"));
+                        let first = &tree.datasets[arrays[places[&meta.name]].dataset].name;
+                        let (first, second) = (format!("in the dataset {first}"), format!("in the dataset {}", dataset.name));
+                        return Err(names::in_file(&meta.name, &first, &second));
                     }
                     OnDuplicate::First => continue,
                     OnDuplicate::Last => {
@@ -88,11 +90,7 @@ fn table(metas: &[(ArrayMeta, usize)], dataset: &Dataset) -> Table {
 fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, usize)> {
     if let Some(error) = &dataset.error {
         let mut meta = ArrayMeta::new(&dataset.name, crate::model::Dtype::U8, &[0]);
-        let mut copy = Error::new(error.kind(), error.message());
-        if let Some(hint) = error.hint_text() {
-            copy = copy.hint(hint);
-        }
-        meta.details.error = Some(Arc::new(copy));
+        meta.details.error = Some(Arc::new(error.clone()));
         meta.details.attributes = dataset.attributes.clone();
         return vec![(meta, 0)];
     }

@@ -252,7 +252,7 @@ impl File {
         let index = self.indices[number].get_or_init(|| self.find_chunks(&self.datasets[number], chunked).map(Arc::new).map_err(Arc::new));
         match index {
             Ok(index) => Ok(index.clone()),
-            Err(e) => Err(Error::new(e.kind(), e.message())),
+            Err(e) => Err(Error::clone(e)),
         }
     }
 

@@ -137,7 +137,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let (local, spool, path): (_, _, PathBuf) = match (out.file(), out.path()) {
         (Some(file), Some(path)) => (file, None, path.to_path_buf()),
         _ => {
-            let spool = tempfile::NamedTempFile::new()?;
+            let spool = tempfile::NamedTempFile::new().map_err(crate::location::temporary::error)?;
             let path = spool.path().to_path_buf();
             (Arc::new(spool.reopen()?), Some(spool), path)
         }
@@ -329,7 +329,7 @@ impl Hdf5Sink {
         {
             return Ok(id);
         }
-        let Some(file) = &self.file else { return Err(Error::failed("the file is closed")) };
+        let Some(file) = &self.file else { return Err(Error::internal("the file is closed")) };
         // SAFETY: an open file; under the lock.
         Id::new(unsafe { ffi::H5Dopen2(file.raw(), self.places[array].path.as_ptr(), 0) }, "a dataset cannot be opened").map_err(writing)
     }
@@ -413,7 +413,7 @@ impl Sink for Hdf5Sink {
     }
     fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
         self.open = None;
-        let Some(file) = self.file.take() else { return Err(Error::failed("the file is closed")) };
+        let Some(file) = self.file.take() else { return Err(Error::internal("the file is closed")) };
         {
             let _lock = c::lock();
             scales::attach(&file, &self.scales).map_err(writing)?;

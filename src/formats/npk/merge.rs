@@ -55,7 +55,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions, replace
 
 /// Links everything of a store into a new directory, but for the paths in `left`.
 pub(super) fn link_store(store: &Path, dir: &dyn OutputDir, left: &HashSet<String>) -> Result<()> {
-    let to = dir.path().ok_or_else(|| Error::failed("a local directory is needed"))?;
+    let to = dir.path().ok_or_else(|| Error::internal("a local directory is needed"))?;
     link_all(store, to, "", left)?;
     if let Ok(m) = fs::metadata(store) {
         let _ = fs::set_permissions(to, m.permissions());

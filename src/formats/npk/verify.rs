@@ -23,7 +23,7 @@ pub(super) fn verify(at: &Location) -> Result<Vec<String>> {
         notes.push(format!("{METADATA} says {told} bytes in total, its arrays add up to {sum}"));
     }
     let stored = stored_arrays(files.as_ref(), false)?;
-    let problem = |s: &Stored| s.problem.as_ref().map(|e| Error::new(e.kind(), e.message().to_string()).array(&s.name));
+    let problem = |s: &Stored| s.problem.as_deref().map(|e| e.clone().array(&s.name));
     Error::all(stored.iter().filter_map(problem).collect())?;
     for left in leftovers(&files, &stored)? {
         notes.push(match &lock {

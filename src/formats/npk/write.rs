@@ -11,7 +11,7 @@ use crate::codec::store::metadata::{self, Entry};
 use crate::codec::store::{AsIs, METADATA, SIDE, check_side, names::Names};
 use crate::error::{Context, Error, Result};
 use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
-use crate::location::{Location, Output, OutputDir, cleanup};
+use crate::location::{Location, Output, OutputDir, cleanup, temporary};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values};
 use crate::sidecar;
 
@@ -187,7 +187,7 @@ impl WriteRows for LocalFiles {
 /// Remote files: the current array is sent at once; rows of other arrays wait in temporary files.
 struct Remote {
     now: Option<(usize, Box<dyn Output>)>,
-    spools: HashMap<usize, File>,
+    spools: HashMap<usize, temporary::Writer<File>>,
     begun: Vec<bool>,
     written: Vec<u64>,
 }
@@ -212,7 +212,7 @@ impl StoreSink {
             Some((now, out)) if *now == array => out,
             _ => match remote.spools.entry(array) {
                 std::collections::hash_map::Entry::Occupied(e) => e.into_mut(),
-                std::collections::hash_map::Entry::Vacant(e) => e.insert(tempfile::tempfile()?),
+                std::collections::hash_map::Entry::Vacant(e) => e.insert(temporary::Writer(temporary::file()?)),
             },
         };
         for piece in pieces {
@@ -240,7 +240,7 @@ impl StoreSink {
                 continue;
             }
             let mut out = self.dir.create(&place.file)?;
-            if let Some(mut spool) = spool {
+            if let Some(temporary::Writer(mut spool)) = spool {
                 spool.rewind()?;
                 let mut buffer = vec![0; 1 << 20];
                 loop {

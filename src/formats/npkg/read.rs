@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::codec::store::cursor::Cursor;
 use crate::codec::store::{Files, check_path};
-use crate::error::{Error, Result};
-use crate::location::{Blob, MemoryBlob};
+use crate::error::{Error, ForeignReader, Result};
+use crate::location::{Blob, MemoryBlob, temporary};
 
 /// Members up to this size are unpacked in memory.
 const MEMORY_BYTES: u64 = 1 << 20;
@@ -93,7 +93,7 @@ impl Package {
             from = if head == [0x28, 0xB5, 0x2F, 0xFD] {
                 Box::new(zstd::stream::read::Decoder::new(from).map_err(bad)?)
             } else if head.first().is_some_and(|b| b & 0x0F == 8) {
-                Box::new(flate2::read::ZlibDecoder::new(from))
+                Box::new(ForeignReader::new("flate2", flate2::read::ZlibDecoder::new(from)))
             } else {
                 return Err(Error::corrupt(format!("{} is compressed with neither zstd nor zlib", member.path)));
             };
@@ -167,11 +167,9 @@ impl Files for Package {
             self.unpack(member, &mut bytes)?;
             Arc::new(MemoryBlob(bytes))
         } else {
-            let mut file = tempfile::tempfile()?;
-            self.unpack(member, &mut file).map_err(|e| match e.kind() {
-                crate::error::Kind::Failed => e.hint("set TMPDIR to a directory with more room"),
-                _ => e,
-            })?;
+            let mut file = temporary::Writer(temporary::file()?);
+            self.unpack(member, &mut file)?;
+            let temporary::Writer(file) = file;
             Arc::new(Unpacked { file, len: member.bytes })
         };
         *unpacked = Some(Arc::downgrade(&blob));

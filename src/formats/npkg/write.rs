@@ -47,7 +47,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     // Sizes are known only behind the bytes: where the output cannot be written twice, a temporary file is.
     let (file, copy) = match out.file() {
         Some(file) => (file, false),
-        None => (Arc::new(tempfile::tempfile()?), true),
+        None => (Arc::new(crate::location::temporary::file()?), true),
     };
     let package = Pack { file, at: HEADER_BYTES, method, count: 0, over: crc32fast::Hasher::new() };
     Ok(Box::new(PackSink { out, copy, package, arrays: Arc::new(arrays), next: 0, open: None, options: options.clone() }))

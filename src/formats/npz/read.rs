@@ -11,7 +11,7 @@ use crate::codec::npy_header;
 use crate::codec::zip::{self, Archive, Entry, Member, MemberHead, check_crc};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source, readable};
-use crate::location::file_blob;
+use crate::location::{file_blob, temporary};
 use crate::model::{ArrayMeta, Chunk, Dtype, Plan};
 
 /// Headers are usually shorter; longer ones take a second read.
@@ -53,7 +53,7 @@ impl NpzSource {
             }
             let Some(name) = entry.name.strip_suffix(".npy") else {
                 let why = Error::refused("is not a .npy member of the archive").hint("leave it out with -x");
-                found.push((broken(&entry.name, entry, why), m, None));
+                found.push((broken(&entry.name, entry, why)?, m, None));
                 continue;
             };
             let head = heads.next().unwrap_or_else(|| Err(Error::internal("a header was not read")));
@@ -70,7 +70,7 @@ impl NpzSource {
                     }
                     members.push(Arc::new(npy));
                 }
-                Err(error) => found.push((broken(if name.is_empty() { ".npy" } else { name }, entry, error), m, None)),
+                Err(error) => found.push((broken(if name.is_empty() { ".npy" } else { name }, entry, error)?, m, None)),
             }
         }
         let all: Vec<String> = found.iter().map(|(meta, ..)| meta.name.clone()).collect();
@@ -107,11 +107,11 @@ impl NpzSource {
 }
 
 /// The entry for a member that cannot be read.
-fn broken(name: &str, entry: &Entry, error: Error) -> ArrayMeta {
+fn broken(name: &str, entry: &Entry, error: Error) -> Result<ArrayMeta> {
     let mut meta = ArrayMeta::new(name, Dtype::U8, &[entry.bytes]);
-    meta.details.error = Some(Arc::new(error.array(name)));
+    meta.details.error = Some(Arc::new(error.of_data()?.array(name)));
     meta.details.stored_bytes = Some(entry.stored_bytes);
-    meta
+    Ok(meta)
 }
 
 /// Reads a member's npy header.
@@ -405,12 +405,12 @@ impl MemberState {
         if let Some(spool) = &progress.spool {
             return Ok(spool.clone());
         }
-        let mut file = tempfile::tempfile()?;
+        let mut file = temporary::file()?;
         let mut stream = self.begin()?;
         let mut left = self.npy.records.bytes.unwrap_or(0);
         while left > 0 {
             let n = left.min(1 << 20);
-            file.write_all(&stream.take(n)?).map_err(|e| Error::from(e).hint("set TMPDIR to a directory with more room"))?;
+            file.write_all(&stream.take(n)?).map_err(temporary::error)?;
             left -= n;
         }
         stream.finish()?;

@@ -11,7 +11,6 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::page::{self, HEADER_BYTES};
 use super::thrift::{PageHeader, page_header};
 use super::wrapped;
-use crate::codec::arrow_model::again;
 use crate::error::{Error, Result};
 use crate::location::Blob;
 
@@ -73,7 +72,7 @@ impl Window {
     }
 
     fn failed(&self, e: Error) -> ParquetError {
-        *self.inner.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(again(&e));
+        *self.inner.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e.clone());
         wrapped(e)
     }
 

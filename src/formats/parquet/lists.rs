@@ -22,7 +22,7 @@ use super::blob::Window;
 use super::crate_error;
 use super::page::HEADER_BYTES;
 use super::thrift::{PageHeader, page_header};
-use crate::error::{Error, Result};
+use crate::error::{Error, ForeignReader, Result};
 use crate::location::Blob;
 
 /// Where the pages of one column chunk are.
@@ -360,7 +360,8 @@ fn unpacked_head(codec: Compression, packed: &[u8], uncompressed: i64) -> Option
             let _ = decoder.take(most.min(HEAD) as u64).read_to_end(&mut out);
         }
         Compression::GZIP(_) => {
-            let _ = flate2::read::MultiGzDecoder::new(packed).take(most.min(HEAD) as u64).read_to_end(&mut out);
+            let decoder = ForeignReader::new("flate2", flate2::read::MultiGzDecoder::new(packed));
+            let _ = decoder.take(most.min(HEAD) as u64).read_to_end(&mut out);
         }
         _ => return None,
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use parquet::basic::Compression;
 
 use super::thrift::{PageHeader, page_header};
-use crate::error::{Error, Result};
+use crate::error::{Error, ForeignReader, Result};
 
 /// Larger pages are refused: writers make them of a megabyte, some of a hundred.
 const MOST_BYTES: u64 = 256 << 20;
@@ -37,16 +37,17 @@ pub(super) fn check(header: &PageHeader, page: &[u8], codec: Compression) -> Res
     let Some(packed) = usize::try_from(levels).ok().and_then(|n| page.get(n..)) else { return Ok(()) };
     let most = unpacked.saturating_sub(levels as u64);
     match codec {
-        Compression::GZIP(_) => no_longer_than(flate2::read::MultiGzDecoder::new(packed), most),
-        Compression::BROTLI(_) => no_longer_than(brotli::Decompressor::new(packed, 4096), most),
+        Compression::GZIP(_) => no_longer_than("flate2", flate2::read::MultiGzDecoder::new(packed), most),
+        Compression::BROTLI(_) => no_longer_than("brotli", brotli::Decompressor::new(packed, 4096), most),
         // Old writers made frames of it; what is none ends at its first bytes.
-        Compression::LZ4 => no_longer_than(lz4_flex::frame::FrameDecoder::new(packed), most),
+        Compression::LZ4 => no_longer_than("lz4_flex", lz4_flex::frame::FrameDecoder::new(packed), most),
         _ => Ok(()),
     }
 }
 
 /// The crate unpacks these streams to their end, however far it is. What they say of their own size proves nothing.
-fn no_longer_than(stream: impl Read, most: u64) -> Result<()> {
+fn no_longer_than(library: &'static str, decoder: impl Read, most: u64) -> Result<()> {
+    let stream = ForeignReader::new(library, decoder);
     match std::io::copy(&mut stream.take(most + 1), &mut std::io::sink()) {
         Ok(n) if n > most => Err(Error::corrupt(format!("a page unpacks to more than the {most} bytes that it announces"))),
         _ => Ok(()), // broken ones are told by the crate

@@ -114,7 +114,7 @@ impl ParquetSource {
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
             let column = match int96_errors.get(&parquet) {
-                Some(e) => Err(arrow_model::again(e)),
+                Some(e) => Err(Error::clone(e)),
                 None => shared.column(leaf, &roots[root], parquet, &mut meta),
             };
             let index = shared.columns.len();
@@ -127,7 +127,7 @@ impl ParquetSource {
                 shared.columns.truncate(index);
                 let leaf = LeafType { levels: Vec::new(), element: DataType::Null, dtype: Dtype::U8, logical: Logical::Plain };
                 shared.columns.push(Column { leaf, parquet, levels: None, structs: 0, dictionary: None, lists: None, unpacked: 0 });
-                meta.details.error = Some(Arc::new(e));
+                meta.details.error = Some(Arc::new(e.of_data()?));
             }
             shared.metas.push(meta);
         }
@@ -239,7 +239,7 @@ impl Shared {
         }
         let holds = match &leaf.holds {
             Ok(holds) => holds.clone(),
-            Err(e) => return Err(arrow_model::again(e)),
+            Err(e) => return Err(Error::clone(e)),
         };
         for (g, group) in self.metadata.row_groups().iter().enumerate() {
             let chunk = group.column(parquet);

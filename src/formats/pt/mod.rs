@@ -228,18 +228,18 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
     let mut items = Vec::with_capacity(walk.found.len());
     for Found { name, thing } in walk.found {
         let (mut meta, item) = match thing {
-            Thing::Tensor(tensor) => tensor_item(&name, tensor, &places, opened.big_endian, &mut first_of),
+            Thing::Tensor(tensor) => tensor_item(&name, tensor, &places, opened.big_endian, &mut first_of)?,
             Thing::Numpy(array) => numpy_item(&name, array),
             Thing::Refused(what, error) => {
                 let mut meta = ArrayMeta::new(&name, Dtype::U8, &[0]);
                 meta.details.stored_dtype = Some(what);
-                broken(meta, error)
+                broken(meta, error)?
             }
         };
         // A shape whose bytes no number holds is never shown.
         if let Err(error) = meta.bytes() {
             (meta.rows, meta.inner, meta.scalar) = (Some(0), Vec::new(), false);
-            meta.details.error.get_or_insert_with(|| Arc::new(copy_of(&error)));
+            meta.details.error.get_or_insert_with(|| Arc::new(error));
         }
         plan.arrays.push(meta);
         items.push(item);
@@ -254,7 +254,7 @@ fn tensor_item(
     places: &[Result<Place>],
     big_endian: bool,
     first_of: &mut HashMap<ViewKey, String>,
-) -> (ArrayMeta, Item) {
+) -> Result<(ArrayMeta, Item)> {
     let mut meta = ArrayMeta { logical: tensor.logical, ..ArrayMeta::new(name, tensor.dtype, &tensor.shape) };
     if tensor.requires_grad {
         meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
@@ -267,7 +267,7 @@ fn tensor_item(
     }
     let place = match places.get(tensor.storage) {
         Some(Ok(place)) => place.clone(),
-        Some(Err(error)) => return broken(meta, copy_of(error)),
+        Some(Err(error)) => return broken(meta, error.clone()),
         None => return broken(meta, Error::corrupt("its storage is not in the file")),
     };
     if !tensor.shape.contains(&0) {
@@ -294,7 +294,7 @@ fn tensor_item(
         flip: tensor.flip,
         big_endian: big_endian && !tensor.untyped,
     };
-    (meta, Item::View(view))
+    Ok((meta, Item::View(view)))
 }
 
 /// A numpy array whose bytes are in the pickle itself.
@@ -317,18 +317,9 @@ fn numpy_item(name: &str, array: Numpy) -> (ArrayMeta, Item) {
 }
 
 /// An array that is listed, and refused when it is read.
-fn broken(mut meta: ArrayMeta, error: Error) -> (ArrayMeta, Item) {
-    meta.details.error = Some(Arc::new(error));
-    (meta, Item::Broken)
-}
-
-/// The same error again: one damaged storage may concern many tensors.
-fn copy_of(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.message());
-    match error.hint_text() {
-        Some(hint) => copy.hint(hint),
-        None => copy,
-    }
+fn broken(mut meta: ArrayMeta, error: Error) -> Result<(ArrayMeta, Item)> {
+    meta.details.error = Some(Arc::new(error.of_data()?));
+    Ok((meta, Item::Broken))
 }
 
 impl Source for PtSource {

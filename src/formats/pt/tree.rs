@@ -34,6 +34,7 @@ use object::bytes_out;
 
 use super::zip::Bytes;
 use super::{hostile, structure};
+use crate::codec::names;
 use crate::codec::pickle::{Id, Node, Pickle, long_digits, shown};
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
@@ -223,7 +224,7 @@ pub(super) fn walk(
     if walk.tensors == 0 {
         let first = walk.found.into_iter().find_map(|f| match f.thing {
             // Without its hint: nothing would be left.
-            Thing::Refused(_, error) => Some(Error::new(error.kind(), error.message())),
+            Thing::Refused(_, error) => Some(error.without_hint()),
             _ => None,
         });
         return Err(first.unwrap_or_else(|| Error::missing("this checkpoint has no tensors")));
@@ -513,7 +514,7 @@ impl<'a> Walker<'a> {
                 OnDuplicate::Error => {
                     let message =
                         "two entries of the checkpoint have this name: one nested and one with a dot in its key, or keys that print alike";
-                    let error = Error::refused(message).hint("--on-duplicate rename|first|last");
+                    let error = Error::refused(message).hint(names::HINT);
                     thing = Thing::Refused("tensor".into(), error);
                 }
                 OnDuplicate::Rename => {}

@@ -246,11 +246,7 @@ impl Info {
         let node = match &self.node {
             Ok(node) => node,
             Err(e) => {
-                let mut error = Error::new(e.kind(), e.message().to_string());
-                if let Some(hint) = e.hint_text() {
-                    error = error.hint(hint);
-                }
-                let details = Details { error: Some(std::sync::Arc::new(error)), ..details };
+                let details = Details { error: Some(std::sync::Arc::new(e.clone())), ..details };
                 return vec![(whole(Dtype::U8, Logical::Plain, details), None)];
             }
         };
@@ -292,7 +288,7 @@ impl Info {
                     } else {
                         meta.bytes().err()
                     };
-                    meta.details.error = problem.map(|e| std::sync::Arc::new(Error::new(e.kind(), e.message().to_string())));
+                    meta.details.error = problem.map(std::sync::Arc::new);
                     if meta.details.stored_dtype.as_deref() == Some(meta.type_name().as_str()) {
                         meta.details.stored_dtype = None;
                     }

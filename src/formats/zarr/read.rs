@@ -10,6 +10,7 @@ use super::node::Node;
 use super::shard::Index;
 use super::store::Store;
 use super::tree;
+use crate::codec::names;
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, OnDuplicate, Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::{Blob, Location};
@@ -83,9 +84,7 @@ pub fn open(at: &Location, options: &ReadOptions) -> Result<ZarrSource> {
                         }
                     }
                     OnDuplicate::Error => {
-                        return Err(Error::usage(format!("the field {original} of {name} has the name of another array"))
-                            .array(original)
-                            .hint("use --on-duplicate rename|first|last"));
+                        return Err(names::in_file(&original, "an array", &format!("a field of {name}")));
                     }
                 }
             }

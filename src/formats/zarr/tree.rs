@@ -86,7 +86,7 @@ pub fn read(store: &Store, memory_bytes: u64) -> Result<Tree> {
                 walk.tree.groups.insert(String::new(), attributes);
                 let copies = walk.consolidated(version, &meta)?;
                 match copies {
-                    Some(copies) if !store.is_near() => copies.into_iter().for_each(|(path, doc)| walk.take(&path, doc)),
+                    Some(copies) if !store.is_near() => copies.into_iter().try_for_each(|(path, doc)| walk.take(&path, doc))?,
                     copies => walk.compared(copies.unwrap_or_default())?,
                 }
             } else {
@@ -183,15 +183,16 @@ impl Walk<'_> {
     }
 
     /// A node as its document says.
-    fn take(&mut self, path: &str, doc: Doc) {
+    fn take(&mut self, path: &str, doc: Doc) -> Result<()> {
         match doc {
             Doc::Array(version, meta, attributes) => self.array(path, version, &meta, attributes),
             Doc::Group(version, _, attributes) => {
                 self.tree.versions[usize::from(version == 3)] = true;
                 self.tree.groups.insert(path.to_string(), attributes);
             }
-            Doc::Unsafe(error) => self.broken(path, error),
+            Doc::Unsafe(error) => self.broken(path, error)?,
         }
+        Ok(())
     }
 
     /// Walks the hierarchy beside the copies of its metadata.
@@ -203,10 +204,10 @@ impl Walk<'_> {
         for (path, doc) in std::mem::take(&mut self.copies) {
             let is_array = matches!(doc, Doc::Array(..));
             if matches!(doc, Doc::Unsafe(_)) {
-                self.take(&path, doc);
+                self.take(&path, doc)?;
             } else if self.store.list(&path).is_ok_and(|found| !found.names.is_empty()) {
                 // Its chunks are there: somebody copied all but the documents.
-                self.take(&path, doc);
+                self.take(&path, doc)?;
                 self.tree.notes.push(format!("{path} has no metadata of its own; the consolidated metadata was read"));
             } else if is_array {
                 self.stale.push(format!("the array {path} is gone"));
@@ -243,9 +244,11 @@ impl Walk<'_> {
     }
 
     /// An array whose metadata cannot be read at all.
-    fn broken(&mut self, path: &str, error: Error) {
-        let info = Info { shape: vec![0], chunks: None, stored: String::new(), attributes: Attributes::new(), node: Err(error) };
+    fn broken(&mut self, path: &str, error: Error) -> Result<()> {
+        let node = Err(error.of_data()?);
+        let info = Info { shape: vec![0], chunks: None, stored: String::new(), attributes: Attributes::new(), node };
         self.tree.arrays.push((path.to_string(), info));
+        Ok(())
     }
 
     /// Walks what is below a group, without recursion.
@@ -263,7 +266,7 @@ impl Walk<'_> {
                     Ok(Some(doc)) => {
                         let is_group = matches!(doc, Doc::Group(..));
                         self.compare(&path, &doc, is_consolidated);
-                        self.take(&path, doc);
+                        self.take(&path, doc)?;
                         if !is_group {
                             continue;
                         }
@@ -271,14 +274,14 @@ impl Walk<'_> {
                     Ok(None) => {}
                     Err(e) => {
                         self.copies.shift_remove(&path);
-                        self.broken(&path, e);
+                        self.broken(&path, e)?;
                         continue;
                     }
                 }
             }
             is_first = false;
             if depth >= MOST_DEPTH {
-                self.broken(&path, Error::refused(format!("groups more than {MOST_DEPTH} deep are not supported")));
+                self.broken(&path, Error::refused(format!("groups more than {MOST_DEPTH} deep are not supported")))?;
                 continue;
             }
             let mut dirs = self.store.list(&path)?.dirs;
@@ -315,7 +318,8 @@ impl Walk<'_> {
             },
             Ok(_) => return Ok(None),
             Err(e) => {
-                self.tree.notes.push(format!("the consolidated metadata cannot be read ({}); the hierarchy was walked", e.message()));
+                let why = e.of_data()?.reason();
+                self.tree.notes.push(format!("the consolidated metadata cannot be read ({why}); the hierarchy was walked"));
                 return Ok(None);
             }
         };

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::{Backend, Blob, Entry, Kind, Location, Output, OutputDir, local};
+use super::{Backend, Blob, Entry, Kind, Location, Output, OutputDir, local, temporary};
 use crate::error::{Error, Result};
 use crate::location::Existing;
 
@@ -96,7 +96,11 @@ pub fn open(url: &str, options: &RemoteOptions) -> Result<Location> {
 fn runtime() -> Result<&'static tokio::runtime::Runtime> {
     static RUNTIME: OnceLock<Option<tokio::runtime::Runtime>> = OnceLock::new();
     RUNTIME
-        .get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("npk-remote").enable_all().build().ok())
+        .get_or_init(|| {
+            let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("npk-remote").enable_all().build();
+            // It panics where a thread cannot be started.
+            crate::error::foreign("tokio", || Ok(build()?)).ok()
+        })
         .as_ref()
         .ok_or_else(|| Error::failed("the threads for the network cannot be started"))
 }
@@ -416,7 +420,7 @@ impl Backend for RemoteBackend {
         let missing = || Error::missing("no such object");
         let opened = self.opened(key)?.ok_or_else(missing)?;
         if opened.whole {
-            let mut file = tempfile::tempfile()?;
+            let mut file = temporary::file()?;
             crate::location::copy_to_temporary(&mut self.whole(key)?, &mut file)?;
             return local::file_blob(file);
         }

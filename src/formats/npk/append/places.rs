@@ -283,7 +283,7 @@ fn fits(old: &StoreSource, folded: &Folded, array: &ArrayMeta, kept: Option<&Kep
 
 fn behind_checked(old: &StoreSource, index: usize, rows: Option<u64>) -> Result<(Target, Place)> {
     if let Some(problem) = &old.stored()[index].problem {
-        return Err(Error::new(problem.kind(), problem.message().to_string()));
+        return Err(Error::clone(problem));
     }
     behind(old, index, rows)
 }
