@@ -72,7 +72,7 @@ pub fn input_named(name: &str, at: &Location) -> Result<Detected> {
         Some(coding) => (compressed::unpacked(at, coding)?, Some(coding)),
         None => (at.clone(), None),
     };
-    let npy = is_numpy(name) && at.head(8)?.starts_with(npy_header::MAGIC);
+    let npy = is_numpy(name) && at.head(HEAD_BYTES as usize)?.starts_with(npy_header::MAGIC);
     let format = if npy { named("npy")? } else { format };
     Ok(Detected { format, warning: None, at, coding })
 }
@@ -100,7 +100,7 @@ fn coding_of(at: &Location, format: Option<&'static dyn Format>) -> Result<Optio
     if at.is_derived() || format.is_some_and(unpacks_itself) || !matches!(at.kind()?, Kind::File { .. } | Kind::Stream) {
         return Ok(None);
     }
-    Ok(Coding::of(&at.head(8)?))
+    Ok(Coding::of(&at.head(HEAD_BYTES as usize)?))
 }
 
 fn unpacks_itself(format: &'static dyn Format) -> bool {

@@ -99,9 +99,13 @@ fn damaged_compression_is_corrupt_input() {
         s.path(),
         "import gzip, zstandard\nb = open('x.npy', 'rb').read()\n\
          open('two.npy.gz', 'wb').write(gzip.compress(b[:1000]) + gzip.compress(b[1000:]))\n\
-         open('two.npy.zst', 'wb').write(zstandard.compress(b[:1000]) + zstandard.compress(b[1000:]))",
+         z = [zstandard.compress(b[:1000]), zstandard.compress(b[1000:])]\n\
+         open('two.npy.zst', 'wb').write(z[0] + z[1])\n\
+         # As pzstd does: before each frame one that tells its size.\n\
+         skip = lambda f: b'\\x50\\x2A\\x4D\\x18' + (4).to_bytes(4, 'little') + len(f).to_bytes(4, 'little')\n\
+         open('pz.npy.zst', 'wb').write(skip(z[0]) + z[0] + skip(z[1]) + z[1])",
     );
-    for name in ["two.npy.gz", "two.npy.zst"] {
+    for name in ["two.npy.gz", "two.npy.zst", "pz.npy.zst"] {
         npk(&["convert", &at(&s, name), &at(&s, "o.npk"), "-f", "--name", "x"]);
         npk(&["diff", &at(&s, "x.npy"), &at(&s, "o.npk")]);
     }

@@ -3,7 +3,7 @@
 //! | coding | first bytes | |
 //! |---|---|---|
 //! | gzip | `1F 8B` | RFC 1952; several members after one another are one file |
-//! | zstd | `28 B5 2F FD` | RFC 8878; several frames after one another are one file |
+//! | zstd | `28 B5 2F FD` | RFC 8878; several frames after one another are one file, skippable ones count for nothing |
 
 use std::io::{self, BufReader, Read};
 
@@ -25,6 +25,14 @@ impl Coding {
 
     /// The coding that these first bytes announce.
     pub fn of(head: &[u8]) -> Option<Coding> {
+        let mut head = head;
+        // Skippable frames may come before those of zstd: pzstd writes one before each.
+        while let [0x50..=0x5F, 0x2A, 0x4D, 0x18, a, b, c, d, rest @ ..] = head {
+            head = rest.get(u32::from_le_bytes([*a, *b, *c, *d]) as usize..)?;
+            if head.starts_with(Coding::Zstd.magic()) {
+                return Some(Coding::Zstd);
+            }
+        }
         Coding::ALL.into_iter().find(|c| head.starts_with(c.magic()))
     }
     fn magic(self) -> &'static [u8] {

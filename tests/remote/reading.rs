@@ -7,7 +7,7 @@ use npk::location::remote::{open, walk};
 use super::commands::{fails, npy, run, safetensors, works};
 use super::library::options;
 use super::server::{Asked, BUCKET, Fault, Server};
-use crate::support::{Scratch, npk_command};
+use crate::support::{Scratch, npk, npk_command};
 
 fn lists(a: &Asked) -> bool {
     a.method == "GET" && a.uri.contains("list-type=")
@@ -301,5 +301,40 @@ fn google_and_azure() {
         server.fault(0, usize::MAX, Fault::Status(403, "AuthenticationFailed", None), |_| true);
         let (code, said) = npk(&["list", &url("in.safetensors")]);
         assert!(code == Some(6) && said.contains("does not accept the credentials"), "{scheme}: {said}");
+    }
+}
+
+/// Tables with a log are seen in prefixes and patterns; files that are compressed are read from where they are.
+#[test]
+fn tables_and_compressed_files() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    crate::support::python(
+        scratch.path(),
+        "import gzip, numpy as np, pyarrow as pa, pyarrow.parquet as pq\n\
+         pq.write_table(pa.table({'v': [1, 2]}), 'p.parquet')\n\
+         np.save('x.npy', np.arange(5)); open('x.npy.gz', 'wb').write(gzip.compress(open('x.npy', 'rb').read()))\n\
+         open('p.parquet.gz', 'wb').write(gzip.compress(open('p.parquet', 'rb').read()))",
+    );
+    let part = std::fs::read(scratch.join("p.parquet")).unwrap();
+    for key in ["tbl/y=1/p0.parquet", "tbl/y=2/p1.parquet", "other/p2.parquet"] {
+        server.put(key, &part);
+    }
+    server.put("tbl/_delta_log/0.json", b"{}");
+    let out = scratch.join("o.npk");
+    let out = out.to_str().unwrap();
+    for (source, more) in [("tbl", "--concat"), ("tbl", "-R"), ("tbl/y=1", "--concat"), ("tbl/*/*.parquet", "--concat"), ("tbl", "-v")] {
+        let said = fails(&server, 4, &["convert", &server.url(source), out, more]);
+        assert!(said.contains("Delta table") && said.contains("_delta_log"), "{source} {more}: {said}");
+    }
+    for source in ["tbl", "tbl/*/*.parquet", "tbl/**/*.parquet"] {
+        works(&server, &["convert", "--concat", "--ignore-table-log", &server.url(source), out, "-f", "--layout", "columns"]);
+        assert!(npk(&["list", "-l", out]).contains("v\tint64\t4\t"), "{source}");
+    }
+    works(&server, &["convert", "--concat", &server.url("other/*.parquet"), out, "-f"]);
+    for name in ["x.npy.gz", "p.parquet.gz"] {
+        server.put(name, &std::fs::read(scratch.join(name)).unwrap());
+        works(&server, &["convert", &server.url(name), out, "-f", "--verify"]);
+        assert_eq!(npk(&["inspect", "--json", out]).matches("\"name\"").count(), 1);
     }
 }

@@ -78,7 +78,10 @@ pub(super) fn place(path: &str, args: &ConvertArgs) -> Result<Location> {
 /// Globs and, with `-R`, directories.
 pub(super) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let is_url = path.contains("://");
-    if path == "-" || is_url && !args.recursive && !path.contains(['*', '?', '[']) || path.starts_with("http") && is_url {
+    // Far away every question is a request: what has the name of a file is not asked whether it is a directory.
+    let is_file = || detect::by_extension(path).is_some() || detect::compressed_name(path).is_some();
+    let may_be_folder = args.recursive || args.concat && !is_file();
+    if path == "-" || is_url && !may_be_folder && !path.contains(['*', '?', '[']) || path.starts_with("http") && is_url {
         return Ok(vec![Found::new(path, "")]);
     }
     let at = place(path, args)?;
