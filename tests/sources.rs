@@ -201,10 +201,14 @@ fn many_files_are_joined_within_a_small_limit() {
          \x20 d = pa.array([f'v{i % 7}', f'only{i}', 'w']).dictionary_encode()\n\
          \x20 pq.write_table(pa.table({'x': a, 'd': d}), n + '.parquet')\n\
          \x20 open(n + '.csv', 'w').write('x,d\\n' + ''.join(f'{v},t{i}\\n' for v in a))\n\
-         \x20 with h5py.File(n + '.h5', 'w') as f: f['x'] = a; f['y'] = a / 2",
+         \x20 with h5py.File(n + '.h5', 'w') as f: f['x'] = a; f['y'] = a / 2\n\
+         import os; os.mkdir('wide')\n\
+         for i in range(30): np.savez(f'wide/{i}.npz', **{f'a{k}': np.arange(30) + i for k in range(30)})",
     );
     npk(&["convert", &at(&s, "*.npz"), &format!("{}/", at(&s, "stores")), "--to", "npk", "-q"]);
     npk(&["convert", &at(&s, "*.npz"), &format!("{}/", at(&s, "trees")), "--to", "zarr", "-q"]);
+    // A store is a file for each array.
+    npk(&["convert", &at(&s, "wide/*.npz"), &format!("{}/", at(&s, "wide")), "--to", "npk", "-q"]);
     std::fs::create_dir(s.join("out")).unwrap();
     let cases = [
         ("*.npy", ("npz", "--name=x")),
@@ -213,6 +217,7 @@ fn many_files_are_joined_within_a_small_limit() {
         ("*.h5", ("npk", "-q")),
         ("stores/*.npk", ("npk", "-q")),
         ("trees/*.zarr", ("npk", "-q")),
+        ("wide/*.npk", ("npz", "-q")),
         ("*.parquet", ("parquet", "-q")),
         ("*.csv", ("parquet", "-q")),
     ];

@@ -13,22 +13,33 @@ use crate::model::{Chunk, Logical, Plan};
 /// Opens a source again.
 pub type Reopen = Arc<dyn Fn() -> Result<Box<dyn Source>> + Send + Sync>;
 
+/// A source opens a file for each of its arrays at most, and keeps so many of them open.
+const MOST_OPEN: usize = 16;
+
+/// Files that a source may have open at a time.
+pub fn files_of(plan: &Plan) -> u64 {
+    plan.arrays.len().min(MOST_OPEN) as u64 + 2
+}
+
 /// The sources that are open: the ones used last stay, the others are closed.
 pub struct Parking {
-    most: usize,
+    most_files: u64,
     open: Mutex<VecDeque<Arc<Instance>>>,
 }
 
 impl Parking {
-    /// Keeps `most` sources open, beside those that are being read.
-    pub fn new(most: usize) -> Arc<Parking> {
-        Arc::new(Parking { most: most.max(1), open: Mutex::default() })
+    /// Keeps sources open, beside those that are being read, as long as they have no more than `most_files` together.
+    pub fn new(most_files: u64) -> Arc<Parking> {
+        Arc::new(Parking { most_files, open: Mutex::default() })
     }
     fn keep(&self, instance: &Arc<Instance>) {
+        let mut closed = Vec::new();
         let mut open = lock(&self.open);
         open.retain(|other| !Arc::ptr_eq(other, instance));
         open.push_back(instance.clone());
-        let closed = (open.len() > self.most).then(|| open.pop_front());
+        while open.len() > 1 && open.iter().map(|i| i.files).sum::<u64>() > self.most_files {
+            closed.extend(open.pop_front());
+        }
         drop(open);
         drop(closed);
     }
@@ -40,6 +51,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A source that was opened again, and told what is wanted of it.
 struct Instance {
+    files: u64,
     rows: Option<Arc<dyn ReadRows>>,
     translations: Translations,
     /// Its readers may need it.
@@ -129,7 +141,8 @@ impl Shared {
             Some(instance) => instance,
             None => {
                 let (source, translations, _) = self.open_wanted()?;
-                let instance = Arc::new(Instance { rows: source.random(), translations, _source: Mutex::new(source) });
+                let instance =
+                    Arc::new(Instance { files: files_of(&self.plan), rows: source.random(), translations, _source: Mutex::new(source) });
                 *slot = Arc::downgrade(&instance);
                 instance
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::adapt::parked::{Parked, Parking};
+use crate::adapt::parked::{Parked, Parking, files_of};
 
 /// Opens the sources of a unit, and opens them again where they had to be closed. It owns what it needs of the job.
 pub(super) struct Opener {
@@ -141,17 +141,19 @@ impl Opener {
 /// All sources of a unit, opened. Where too many files would be open at a time, sources are closed until they are read.
 pub(super) fn open_all(opener: &Arc<Opener>, voice: Voice, mut each: impl FnMut(&Opened)) -> Result<Vec<Part>> {
     let limit = location::file_limit();
-    // Some sources open their files only when they are read.
-    let crowded = opener.sources.len() as u64 > limit / 8;
-    let parking = Parking::new(usize::try_from(limit / 16).unwrap_or(usize::MAX));
+    let most_files = limit / 2;
+    let parking = Parking::new(limit / 8);
+    let mut files = 0;
     let mut parts = Vec::new();
     for part in 0..opener.sources.len() {
         let opened = opener.open(part, voice)?;
         each(&opened);
         let label = opened.at.display();
         let mut source = opened.source;
-        let once = opened.at.is_stream();
-        if !once && opener.sources.len() > 1 && (crowded || location::open_files().is_none_or(|n| n > limit / 4)) {
+        // Some open their files only when they are read.
+        files += files_of(source.plan());
+        let crowded = opener.sources.len() > 1 && (files > most_files || location::open_files().is_none_or(|n| n > most_files));
+        if crowded && !opened.at.is_stream() {
             let again = opener.clone();
             let quiet = Voice { quiet: true, ..voice };
             let reopen = Arc::new(move || Ok(again.open(part, quiet)?.source));
