@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`formats`] | the formats: one file or folder each, and one line in [`formats::FORMATS`] |
 //! | [`mod@format`] | the traits that a format implements, and the order in which they are called |
+//! | [`array`] | the array engine: maps of located, encoded pieces, and the one reader of all of them |
 //! | [`codec`] | what several formats share: stores, zip, pickles, Arrow types, chunk filters, text tables |
 //! | [`model`] | dtypes, arrays, tables, chunks |
 //! | [`sidecar`] | `npk.json`: what a NumPack store cannot hold itself (time units, nulls, categories) |
@@ -26,6 +27,7 @@
 //! knows neither the command line nor other formats nor threads; `adapt` and `pipe` know no format by name.
 
 pub mod adapt;
+pub mod array;
 // Its comments are clap's help texts, not rustdoc.
 #[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 pub mod cli;

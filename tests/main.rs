@@ -1,6 +1,7 @@
 //! The one integration-test binary: everything here runs the built `npk` or the library as a user would.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod array;
 mod codec;
 mod compressed;
 mod convert;

@@ -1,15 +1,13 @@
-//! Arrays whose bytes lie in a file as the model has them: reading and writing by position, and in turn.
+//! Arrays whose bytes lie in a file as the model has them: writing by position and in turn, and reading streams.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::{Block, Emit, Encode, Encoded, Extent, Job, ReadRows, WriteRows};
-use crate::location::Blob;
+use crate::format::{Block, Encode, Encoded, Extent, WriteRows};
 use crate::model::{ArrayMeta, Buf, Chunk, Values};
 
 /// Where an array is in a file.
@@ -39,35 +37,6 @@ impl Place {
     }
 }
 
-/// Reads arrays that are stored as the model has them.
-pub struct RawReader {
-    /// The file.
-    pub blob: Arc<dyn Blob>,
-    /// Array by array.
-    pub places: Vec<Place>,
-}
-
-impl ReadRows for RawReader {
-    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let place = &self.places[array];
-        let count = rows.end.saturating_sub(rows.start);
-        let bytes = self.blob.read_vec(place.offset + rows.start * place.row_bytes, count * place.row_bytes)?;
-        emit(Chunk::fixed(array, rows.start, count, bytes))
-    }
-}
-
-/// A piece that was read already.
-pub struct Ready(pub Chunk);
-
-impl Job for Ready {
-    fn bytes(&self) -> u64 {
-        self.0.bytes()
-    }
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        emit(self.0)
-    }
-}
-
 /// Reads exactly `len` bytes of a stream. Memory grows with what really comes, not with what a header says.
 ///
 /// # Errors
@@ -91,18 +60,6 @@ pub fn skip_stream(stream: &mut dyn Read, len: u64) -> Result<()> {
         return Err(Error::corrupt(format!("the stream ends {} bytes too early", len - skipped)));
     }
     Ok(())
-}
-
-/// Corrupt unless the stream has ended.
-///
-/// # Errors
-/// Reading errors; bytes that follow.
-pub fn expect_end(stream: &mut dyn Read) -> Result<()> {
-    let mut one = [0u8];
-    match stream.take(1).read(&mut one).map_err(Error::reading)? {
-        0 => Ok(()),
-        _ => Err(Error::corrupt("extra bytes follow the end")),
-    }
 }
 
 /// Hands the values on as they are.

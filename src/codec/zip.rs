@@ -20,11 +20,13 @@ use flate2::bufread::DeflateDecoder;
 
 use crate::codec::pickle::shown;
 use crate::error::{Error, ForeignReader, Result};
-use crate::location::Blob;
+use crate::location::{Blob, BlobSlice};
 
+mod checked;
 mod member;
 
-pub use member::{Bytes, inflate_some};
+pub use checked::CheckedMember;
+pub use member::inflate_some;
 
 /// Central directories beyond this are refused.
 const DIRECTORY_MAX_BYTES: u64 = 512 << 20;
@@ -98,7 +100,7 @@ pub struct Archive {
     /// Whether a CRC of 0 says that there is none.
     zero_is_no_crc: bool,
     /// Per member its bytes, once they were looked for.
-    located: Vec<OnceLock<Bytes>>,
+    located: Vec<OnceLock<BlobSlice>>,
     spool: member::Spool,
     inflating: Mutex<()>,
 }

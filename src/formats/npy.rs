@@ -10,21 +10,23 @@
 //! Written: the header that numpy writes, byte for byte, then the values in C order, little-endian.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::array::Pieces;
+use crate::array::source::MapSource;
+use crate::array::stream::StreamSource;
 use crate::codec::foreign;
-use crate::codec::npy_data::{NpyReader, Records};
+use crate::codec::npy_data::Records;
 use crate::codec::npy_header::{self, Header};
-use crate::codec::raw::{At, Place, RawEncode, RawWriter, Ready, read_stream, write_encoded};
+use crate::codec::raw::{At, Place, RawEncode, RawWriter, read_stream, write_encoded};
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Emit, Encode, Encoded, Extent, Format, Head, Holds, Job, Order, ReadOptions, ReadRows, Sink, Sniff, Source, Streams, Summary,
-    WriteOptions, WriteRows, readable,
+    Arrays, Encode, Encoded, Extent, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, Summary, WriteOptions,
+    WriteRows,
 };
-use crate::location::{Location, Output};
-use crate::model::{Chunk, Dtype, Logical, Plan};
+use crate::location::{BlobSlice, Location, Output};
+use crate::model::{Dtype, Logical, Plan};
 
 /// The format.
 pub struct Npy;
@@ -71,10 +73,11 @@ impl Format for Npy {
         if at.is_stream() && total <= head.len() as u64 {
             let header = npy_header::parse(&head[..total as usize])?;
             let records = Records::new(&header, &at.stem())?;
-            if !records.fortran && records.bytes.is_some() {
+            if let (false, Some(bytes)) = (records.is_fortran(), records.bytes) {
                 let mut stream = at.stream()?;
                 read_stream(&mut stream, total)?;
-                return Ok(Box::new(NpySource::new(&header, Body::Stream { stream, records, row: 0 })));
+                let trailing = Box::new(move |more| more_follows(total + bytes, &format!("{more} extra")));
+                return Ok(Box::new(StreamSource::new(plan(&header, &records), records.stream(), stream, trailing)));
             }
         }
         let blob = at.blob()?;
@@ -84,8 +87,9 @@ impl Format for Npy {
         };
         let records = Records::new(&header, &at.stem())?;
         check_length(&records, header.data_offset, blob.len() - header.data_offset)?;
-        let reader = NpyReader::new(records, blob, header.data_offset, options.memory_bytes);
-        Ok(Box::new(NpySource::new(&header, Body::File(Arc::new(reader)))))
+        let len = records.bytes.unwrap_or(blob.len() - header.data_offset);
+        let slice: Arc<dyn Pieces> = Arc::new(BlobSlice { blob, start: header.data_offset, len });
+        Ok(Box::new(MapSource::new(plan(&header, &records), records.maps(&slice), options.memory_bytes)))
     }
     fn is_raw(&self) -> bool {
         true
@@ -115,8 +119,9 @@ impl Format for Npy {
     }
 }
 
-/// Bytes after an array on a pipe that are counted.
-const MOST_FOLLOWING: u64 = 1 << 30;
+fn plan(header: &Header, records: &Records) -> Plan {
+    Plan { format: "npy", format_version: Some(header.version.clone()), arrays: records.metas().to_vec(), ..Plan::default() }
+}
 
 /// Compares what the header promises with what is there.
 fn check_length(records: &Records, start: u64, have: u64) -> Result<()> {
@@ -131,147 +136,6 @@ fn check_length(records: &Records, start: u64, have: u64) -> Result<()> {
 fn more_follows(end: u64, extra: &str) -> Error {
     Error::refused(format!("the array ends at byte {end}, and {extra} bytes follow it"))
         .hint("if several arrays were saved to this file one after the other, save them with numpy.savez")
-}
-
-struct NpySource {
-    plan: Plan,
-    body: Body,
-    wanted: Vec<usize>,
-    /// Fields of a record are read side by side, each record once.
-    together: bool,
-    row: u64,
-    /// Where the values begin.
-    data_offset: u64,
-}
-
-enum Body {
-    File(Arc<NpyReader>),
-    Stream { stream: Box<dyn Read + Send>, records: Records, row: u64 },
-}
-
-impl NpySource {
-    fn new(header: &Header, body: Body) -> NpySource {
-        let arrays = match &body {
-            Body::File(reader) => reader.records.metas().to_vec(),
-            Body::Stream { records, .. } => records.metas().to_vec(),
-        };
-        let plan = Plan { format: "npy", format_version: Some(header.version.clone()), arrays, ..Plan::default() };
-        NpySource { plan, body, wanted: Vec::new(), together: false, row: 0, data_offset: header.data_offset }
-    }
-}
-
-impl Source for NpySource {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        for &a in arrays {
-            readable(&self.plan.arrays[a])?;
-        }
-        self.wanted = arrays.to_vec();
-        match &self.body {
-            Body::File(reader) => {
-                self.together = wish != Order::ArrayByArray && arrays.len() > 1 && !reader.records.fortran;
-                Ok(wish)
-            }
-            Body::Stream { .. } => Ok(Order::RowBlocks),
-        }
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let records = match &self.body {
-            Body::File(reader) => &reader.records,
-            Body::Stream { records, .. } => records,
-        };
-        let total = records.rows;
-        let rows = (max_bytes / records.row_bytes().saturating_mul(2).max(16)).max(1);
-        match &mut self.body {
-            Body::File(reader) => {
-                if self.row >= total || self.wanted.is_empty() {
-                    return Ok(None);
-                }
-                let range = self.row..total.min(self.row + rows);
-                self.row = range.end;
-                let source = RecordSource::File(reader.clone());
-                Ok(Some(Box::new(RecordJob { source, rows: range, wanted: self.wanted.clone() })))
-            }
-            Body::Stream { stream, records, row } => {
-                if *row >= total {
-                    return Ok(None);
-                }
-                let range = *row..total.min(*row + rows);
-                *row = range.end;
-                let raw = read_stream(stream, (range.end - range.start) * records.row_bytes())?;
-                if let ([array], true) = (self.wanted.as_slice(), records.is_raw()) {
-                    return Ok(Some(Box::new(Ready(Chunk::fixed(
-                        *array,
-                        range.start,
-                        records.rows_of(*array, range.end - range.start),
-                        raw,
-                    )))));
-                }
-                let source = RecordSource::Memory(records.clone(), raw);
-                Ok(Some(Box::new(RecordJob { source, rows: range, wanted: self.wanted.clone() })))
-            }
-        }
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        match &self.body {
-            Body::File(reader) if !self.together => Some(reader.clone()),
-            _ => None,
-        }
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        match &self.body {
-            Body::File(reader) => reader.extents(array),
-            Body::Stream { .. } => None,
-        }
-    }
-    fn close(&mut self) -> Result<()> {
-        match &mut self.body {
-            Body::Stream { stream, records, row } if *row >= records.rows => {
-                // To its end: a damaged compression may show only there.
-                let more = std::io::copy(&mut Read::take(stream, MOST_FOLLOWING), &mut std::io::sink()).map_err(Error::reading)?;
-                let end = self.data_offset + records.bytes.unwrap_or(0);
-                if more == 0 { Ok(()) } else { Err(more_follows(end, &format!("{more} extra"))) }
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-enum RecordSource {
-    File(Arc<NpyReader>),
-    Memory(Records, Vec<u8>),
-}
-
-/// Some records, taken apart.
-struct RecordJob {
-    source: RecordSource,
-    rows: std::ops::Range<u64>,
-    wanted: Vec<usize>,
-}
-
-impl Job for RecordJob {
-    fn bytes(&self) -> u64 {
-        let records = match &self.source {
-            RecordSource::File(reader) => &reader.records,
-            RecordSource::Memory(records, _) => records,
-        };
-        let count = self.rows.end - self.rows.start;
-        self.wanted.iter().fold(count.saturating_mul(records.row_bytes()), |n, &a| n.saturating_add(records.decoded_bytes(a, count)))
-    }
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        let (records, raw) = match &self.source {
-            RecordSource::File(reader) => (&reader.records, reader.raw(self.rows.clone())?),
-            RecordSource::Memory(records, raw) => (records, raw.clone()),
-        };
-        let count = self.rows.end - self.rows.start;
-        for &array in &self.wanted {
-            let values = records.values_of(array, count, &raw)?;
-            emit(Chunk { array, first_row: self.rows.start, rows: records.rows_of(array, count), values, valid: None })?;
-        }
-        Ok(())
-    }
 }
 
 struct NpySink {

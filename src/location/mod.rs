@@ -41,6 +41,10 @@ pub trait Blob: Send + Sync {
     fn file(&self) -> Option<&Arc<std::fs::File>> {
         None
     }
+    /// Whether every read is a request to a server.
+    fn is_remote(&self) -> bool {
+        false
+    }
     /// Reads `len` bytes at `offset`; the length is compared with the blob's before anything is allocated.
     ///
     /// # Errors
@@ -62,22 +66,75 @@ pub trait Blob: Send + Sync {
     }
 }
 
-/// A [`Blob`] over bytes in memory.
-pub struct MemoryBlob(pub Vec<u8>);
+/// A [`Blob`] over bytes in memory, owned or borrowed.
+pub struct MemoryBlob<T>(pub T);
 
-impl Blob for MemoryBlob {
+impl<T: AsRef<[u8]> + Send + Sync> Blob for MemoryBlob<T> {
     fn len(&self) -> u64 {
-        self.0.len() as u64
+        self.0.as_ref().len() as u64
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let start = usize::try_from(offset).ok().filter(|s| s.checked_add(buf.len()).is_some_and(|e| e <= self.0.len()));
-        match start {
-            Some(s) => {
-                buf.copy_from_slice(&self.0[s..s + buf.len()]);
-                Ok(())
-            }
-            None => Err(Error::corrupt(format!("{} bytes are expected at byte {offset}, there are {}", buf.len(), self.0.len()))),
+        let all = self.0.as_ref();
+        let found = usize::try_from(offset).ok().and_then(|at| all.get(at..at.checked_add(buf.len())?));
+        let missing = || Error::corrupt(format!("{} bytes are expected at byte {offset}, there are {}", buf.len(), all.len()));
+        buf.copy_from_slice(found.ok_or_else(missing)?);
+        Ok(())
+    }
+}
+
+/// A run of bytes in a blob, and a blob itself. It has no [`Blob::file`]: what is copied by the kernel needs
+/// [`BlobSlice::start`], too.
+#[derive(Clone)]
+pub struct BlobSlice {
+    /// The blob.
+    pub blob: Arc<dyn Blob>,
+    /// The first of them.
+    pub start: u64,
+    /// How many.
+    pub len: u64,
+}
+
+impl BlobSlice {
+    /// All of a blob.
+    pub fn whole(blob: Arc<dyn Blob>) -> BlobSlice {
+        let len = blob.len();
+        BlobSlice { blob, start: 0, len }
+    }
+    /// Bytes in memory.
+    pub fn memory(bytes: Vec<u8>) -> BlobSlice {
+        BlobSlice::whole(Arc::new(MemoryBlob(bytes)))
+    }
+    /// All its bytes.
+    ///
+    /// # Errors
+    /// As [`Blob::read_at`].
+    pub fn read_all(&self) -> Result<Vec<u8>> {
+        self.blob.read_vec(self.start, self.len)
+    }
+    fn check(&self, range: &std::ops::Range<u64>) -> Result<()> {
+        if range.start <= range.end && range.end <= self.len {
+            return Ok(());
         }
+        let wanted = range.end.saturating_sub(range.start);
+        Err(Error::corrupt(format!("{wanted} bytes are expected at byte {} of a run of {} bytes", range.start, self.len)))
+    }
+}
+
+impl Blob for BlobSlice {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.check(&(offset..offset.saturating_add(buf.len() as u64)))?;
+        self.blob.read_at(self.start + offset, buf)
+    }
+    fn read_ranges(&self, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u8>>> {
+        ranges.iter().try_for_each(|r| self.check(r))?;
+        let moved: Vec<_> = ranges.iter().map(|r| self.start + r.start..self.start + r.end).collect();
+        self.blob.read_ranges(&moved)
+    }
+    fn is_remote(&self) -> bool {
+        self.blob.is_remote()
     }
 }
 

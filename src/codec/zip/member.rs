@@ -2,64 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use super::Archive;
 use crate::codec::raw::At;
 use crate::error::{Error, ForeignReader, Result};
-use crate::location::{Blob, MemoryBlob, temporary};
+use crate::location::{Blob, BlobSlice, temporary};
 
 /// Deflated members are inflated so many bytes at a time.
 const STEP_BYTES: u64 = 256 << 10;
-
-/// A run of bytes in a blob.
-#[derive(Clone)]
-pub struct Bytes {
-    /// The blob.
-    pub blob: Arc<dyn Blob>,
-    /// The first of them.
-    pub start: u64,
-    /// How many.
-    pub len: u64,
-}
-
-impl Bytes {
-    /// All of it, from memory.
-    pub fn memory(bytes: Vec<u8>) -> Bytes {
-        let len = bytes.len() as u64;
-        Bytes { blob: Arc::new(MemoryBlob(bytes)), start: 0, len }
-    }
-
-    fn check(&self, range: &Range<u64>) -> Result<()> {
-        if range.start <= range.end && range.end <= self.len {
-            return Ok(());
-        }
-        Err(Error::corrupt(format!(
-            "{} bytes are expected at byte {} of a run of {} bytes",
-            range.end.saturating_sub(range.start),
-            range.start,
-            self.len
-        )))
-    }
-}
-
-/// The run as a blob of its own. It has no file: what is copied by the kernel needs [`Bytes::start`], too.
-impl Blob for Bytes {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.check(&(offset..offset.saturating_add(buf.len() as u64)))?;
-        self.blob.read_at(self.start + offset, buf)
-    }
-    fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Vec<u8>>> {
-        ranges.iter().try_for_each(|r| self.check(r))?;
-        let moved: Vec<_> = ranges.iter().map(|r| self.start + r.start..self.start + r.end).collect();
-        self.blob.read_ranges(&moved)
-    }
-}
 
 /// Where deflated members are inflated to, one behind the other: the file, and its end. One file for the archive: a file
 /// each would soon be more than may be open.
@@ -107,7 +59,7 @@ impl Archive {
     ///
     /// # Errors
     /// Members that cannot be decoded; no room for temporary files.
-    pub fn bytes(&self, member: usize) -> Result<Bytes> {
+    pub fn bytes(&self, member: usize) -> Result<BlobSlice> {
         if let Some(bytes) = self.located[member].get() {
             return Ok(bytes.clone());
         }
@@ -115,7 +67,7 @@ impl Archive {
         entry.check()?;
         let start = self.data_offset(member)?;
         if entry.is_stored() {
-            let bytes = Bytes { blob: self.blob.clone(), start, len: entry.bytes };
+            let bytes = BlobSlice { blob: self.blob.clone(), start, len: entry.bytes };
             return Ok(self.located[member].get_or_init(|| bytes).clone());
         }
         // Of several threads that want it one inflates.
@@ -126,7 +78,7 @@ impl Archive {
         let (file, at) = self.spool.room(entry.bytes)?;
         let mut to = At { file: &file, offset: at };
         self.each_step(member, start, &mut |step| to.write_all(step).map_err(temporary::error))?;
-        let bytes = Bytes { blob: Arc::new(Spooled { file, len: at + entry.bytes }), start: at, len: entry.bytes };
+        let bytes = BlobSlice { blob: Arc::new(Spooled { file, len: at + entry.bytes }), start: at, len: entry.bytes };
         Ok(self.located[member].get_or_init(|| bytes).clone())
     }
 
@@ -140,7 +92,7 @@ impl Archive {
         let open: Vec<usize> = members.iter().filter(is_open).copied().collect();
         for (&m, head) in open.iter().zip(self.heads(&open, 0)?) {
             if let Ok((start, _)) = head {
-                self.located[m].get_or_init(|| Bytes { blob: self.blob.clone(), start, len: self.entries[m].bytes });
+                self.located[m].get_or_init(|| BlobSlice { blob: self.blob.clone(), start, len: self.entries[m].bytes });
             }
         }
         Ok(())

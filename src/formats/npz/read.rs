@@ -1,18 +1,20 @@
 //! Reading: stored members at random, deflated ones as streams.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use crate::array::reader::MapReader;
+use crate::array::source::{Fields, MapSource};
+use crate::array::{Piece, Pieces};
 use crate::codec::names;
-use crate::codec::npy_data::{NpyReader, Records};
+use crate::codec::npy_data::Records;
 use crate::codec::npy_header;
-use crate::codec::zip::{self, Archive, Entry, Member, MemberHead, check_crc};
+use crate::codec::zip::{self, Archive, CheckedMember, Entry, Member, MemberHead};
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source, readable};
-use crate::location::{file_blob, temporary};
-use crate::model::{ArrayMeta, Chunk, Dtype, Plan};
+use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source};
+use crate::location::BlobSlice;
+use crate::model::{ArrayMeta, Buf, Dtype, Plan};
 
 /// Headers are usually shorter; longer ones take a second read.
 const HEAD_BYTES: u64 = 1 << 10;
@@ -22,23 +24,41 @@ const STREAMS_MAX: usize = 512;
 /// A member that is an array (or several, if its type has fields).
 struct Npy {
     member: usize,
+    name: String,
     data_offset: u64,
     header_bytes: u64,
-    /// CRC-32 of the header, which is the beginning of the member.
-    header_crc: u32,
     records: Records,
+    /// The bytes behind the header, for members that are read at random: stored ones, and those in Fortran order.
+    bytes: Arc<dyn Pieces>,
+    checked: Option<Arc<CheckedMember>>,
+}
+
+/// The values of a deflated member, inflated to a temporary file.
+struct Inflated {
+    archive: Arc<Archive>,
+    member: usize,
+    header_bytes: u64,
+}
+
+impl Pieces for Inflated {
+    fn locate(&self, _at: &[u64]) -> Result<Option<Piece>> {
+        let member = self.archive.bytes(self.member)?;
+        let (start, len) = (member.start + self.header_bytes, member.len.saturating_sub(self.header_bytes));
+        Ok(Some(Piece { slice: BlobSlice { start, len, ..member }, skipped: 0 }))
+    }
 }
 
 /// An opened archive.
 pub(super) struct NpzSource {
-    plan: Plan,
     archive: Arc<Archive>,
     members: Vec<Arc<Npy>>,
     /// Per array of the plan: its member and its field there; `None` for what cannot be read.
     places: Arc<Vec<Option<(usize, usize)>>>,
-    memory_bytes: u64,
     jobs: usize,
-    stored: Option<Arc<StoredReader>>,
+    /// All arrays, as if all members were stored.
+    maps: MapSource,
+    /// Whether all wanted members are.
+    is_stored: bool,
     streams: Streams,
 }
 
@@ -84,9 +104,18 @@ impl NpzSource {
                 places.push(place);
             }
         }
-        let (memory_bytes, jobs) = (options.memory_bytes, options.jobs.max(1));
-        let streams = Streams::default();
-        Ok(NpzSource { plan, archive, members, places: Arc::new(places), memory_bytes, jobs, stored: None, streams })
+        let mut fields: Vec<Vec<_>> = members.iter().map(|npy| npy.records.maps(&npy.bytes)).collect();
+        let maps = places.iter().map(|place| place.and_then(|(m, leaf)| fields[m][leaf].take())).collect();
+        let (places, checked) = (Arc::new(places), members.clone());
+        let of = places.clone();
+        let maps = MapSource::new(plan, maps, options.memory_bytes).closed_by(move |arrays| {
+            let mut wanted: Vec<usize> = arrays.iter().filter_map(|&a| of[a].map(|(m, _)| m)).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            wanted.into_iter().try_for_each(|m| checked[m].check())
+        });
+        let (jobs, streams) = (options.jobs.max(1), Streams::default());
+        Ok(NpzSource { archive, members, places, jobs, maps, is_stored: true, streams })
     }
 
     /// The wanted members, each once, with its wanted arrays: (index in the plan, field).
@@ -115,7 +144,7 @@ fn broken(name: &str, entry: &Entry, error: Error) -> Result<ArrayMeta> {
 }
 
 /// Reads a member's npy header.
-fn npy(archive: &Archive, member: usize, name: &str, head: Result<MemberHead>) -> Result<Npy> {
+fn npy(archive: &Arc<Archive>, member: usize, name: &str, head: Result<MemberHead>) -> Result<Npy> {
     let entry = &archive.entries[member];
     entry.check()?;
     let (data_offset, head) = head?;
@@ -142,29 +171,35 @@ fn npy(archive: &Archive, member: usize, name: &str, head: Result<MemberHead>) -
     {
         return Err(Error::corrupt(format!("the header declares {bytes} bytes of values, the member has {}", entry.bytes - total)));
     }
-    Ok(Npy { member, data_offset, header_bytes: total, header_crc: crc32fast::hash(&first), records })
+    let (name, len) = (name.to_string(), entry.bytes - total);
+    if !entry.is_stored() {
+        let bytes = Arc::new(Inflated { archive: archive.clone(), member, header_bytes: total });
+        return Ok(Npy { member, name, data_offset, header_bytes: total, records, bytes, checked: None });
+    }
+    let stored = BlobSlice { blob: archive.blob.clone(), start: data_offset, len: entry.bytes };
+    let scattered = records.is_fortran() && !stored.blob.is_remote();
+    let checked = Arc::new(CheckedMember::new(stored, entry.crc, &first, scattered));
+    let bytes = Arc::new(BlobSlice { blob: checked.clone(), start: total, len });
+    Ok(Npy { member, name, data_offset, header_bytes: total, records, bytes, checked: Some(checked) })
+}
+
+impl Npy {
+    fn check(&self) -> Result<()> {
+        self.checked.as_ref().map_or(Ok(()), |member| member.check()).at_array(&self.name)
+    }
 }
 
 impl Source for NpzSource {
     fn plan(&self) -> &Plan {
-        &self.plan
+        self.maps.plan()
     }
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        for &a in arrays {
-            readable(&self.plan.arrays[a])?;
-        }
+        let given = self.maps.want(arrays, wish)?;
         let wanted = self.wanted(arrays);
-        if wanted.iter().all(|(m, _)| self.archive.entries[self.members[*m].member].is_stored()) {
-            let readers = self.members.iter().map(|npy| {
-                let at = npy.data_offset + npy.header_bytes;
-                NpyReader::new(npy.records.clone(), self.archive.blob.clone(), at, self.memory_bytes)
-            });
-            let (members, archive) = (self.members.clone(), self.archive.clone());
-            let places = self.places.clone();
-            self.stored = Some(Arc::new(StoredReader { readers: readers.collect(), members, archive, places, sums: Mutex::default() }));
-            return Ok(wish);
+        self.is_stored = wanted.iter().all(|(m, _)| self.archive.entries[self.members[*m].member].is_stored());
+        if self.is_stored {
+            return Ok(given);
         }
-        self.stored = None;
         let order = match wish {
             Order::RowBlocks if wanted.len() > STREAMS_MAX => Order::ArrayByArray,
             // The fields of a record come side by side.
@@ -176,119 +211,27 @@ impl Source for NpzSource {
             Order::ArrayByArray => 1,
             Order::RowBlocks => usize::MAX,
         };
-        let turns = wanted.into_iter().map(|(m, arrays)| Turn {
-            state: Arc::new(MemberState {
-                npy: self.members[m].clone(),
-                archive: self.archive.clone(),
-                name: self.plan.arrays[arrays[0].0].name.clone(),
-                arrays,
-                memory_bytes: self.memory_bytes,
-                progress: Mutex::default(),
-                moved: Condvar::new(),
-            }),
-            row: 0,
-            piece: 0,
+        let turns = wanted.into_iter().map(|(m, arrays)| {
+            let npy = self.members[m].clone();
+            let fields = arrays.iter().map(|&(array, leaf)| (array, npy.records.element(leaf))).collect();
+            let (scalar, row_elements) = (npy.records.shape.is_empty(), npy.records.row_records);
+            let name = self.plan().arrays[arrays[0].0].name.clone();
+            let (archive, reader) = (self.archive.clone(), self.maps.reader().clone());
+            let fields = Fields { fields, scalar, row_elements };
+            let state = MemberState { npy, archive, name, fields, reader, progress: Mutex::default(), moved: Condvar::new() };
+            Turn { state: Arc::new(state), row: 0, piece: 0 }
         });
         self.streams = Streams { waiting: turns.collect(), active: VecDeque::new(), most, order };
         Ok(order)
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        self.streams.next(max_bytes)
+        if self.is_stored { self.maps.next(max_bytes) } else { self.streams.next(max_bytes) }
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.stored.clone()?)
+        if self.is_stored { self.maps.random() } else { None }
     }
     fn close(&mut self) -> Result<()> {
-        self.stored.as_ref().map_or(Ok(()), |s| s.check())
-    }
-}
-
-/// Stored members: any rows, and the CRC of what was read from first to last.
-struct StoredReader {
-    readers: Vec<NpyReader>,
-    members: Vec<Arc<Npy>>,
-    archive: Arc<Archive>,
-    places: Arc<Vec<Option<(usize, usize)>>>,
-    sums: Mutex<HashMap<usize, Sums>>,
-}
-
-/// What was read of a member: first row → rows and CRC. In Fortran order rows are no pieces of the file: only counted.
-#[derive(Default)]
-struct Sums {
-    pieces: HashMap<u64, (u64, u64, u32)>,
-    fortran_rows: u64,
-}
-
-impl StoredReader {
-    fn sums(&self) -> MutexGuard<'_, HashMap<usize, Sums>> {
-        self.sums.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Compares the CRCs of all members that were read as a whole.
-    fn check(&self) -> Result<()> {
-        for (&m, sums) in self.sums().iter() {
-            let npy = &self.members[m];
-            let entry = &self.archive.entries[npy.member];
-            let named = |r: Result<()>| r.at_array(entry.name.trim_end_matches(".npy"));
-            if npy.records.fortran {
-                if sums.fortran_rows >= npy.records.rows {
-                    let mut stream = self.archive.member(npy.member, npy.data_offset)?;
-                    let mut left = entry.bytes;
-                    while left > 0 {
-                        let n = left.min(1 << 20);
-                        stream.take(n)?;
-                        left -= n;
-                    }
-                    named(stream.finish())?;
-                }
-                continue;
-            }
-            let mut crc = crc32fast::Hasher::new_with_initial(npy.header_crc);
-            let mut row = 0;
-            while let Some(&(rows, bytes, piece)) = sums.pieces.get(&row) {
-                if rows == 0 {
-                    break;
-                }
-                crc.combine(&crc32fast::Hasher::new_with_initial_len(piece, bytes));
-                row += rows;
-            }
-            if row == npy.records.rows {
-                named(check_crc(crc.finalize(), entry.crc))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl ReadRows for StoredReader {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        self.places[array].map_or(u64::MAX, |(m, leaf)| self.readers[m].cut(leaf, row))
-    }
-    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
-        let (m, leaf) = self.places[array]?;
-        self.readers[m].cost(leaf, rows)
-    }
-    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let (m, leaf) = self.places[array].ok_or_else(|| Error::internal("an array that cannot be read was asked for"))?;
-        let reader = &self.readers[m];
-        let whole = reader.records.shape.is_empty();
-        let of = if whole { 0..1 } else { rows.clone() };
-        let count = of.end.saturating_sub(of.start);
-        let raw = reader.raw(of.clone())?;
-        if reader.records.fortran {
-            self.sums().entry(m).or_default().fortran_rows += count;
-        } else {
-            let sum = (count, raw.len() as u64, crc32fast::hash(&raw));
-            self.sums().entry(m).or_default().pieces.insert(of.start, sum);
-        }
-        let chunk = Chunk {
-            array,
-            first_row: of.start,
-            rows: reader.records.rows_of(leaf, count),
-            values: reader.records.values(leaf, count, raw)?,
-            valid: None,
-        };
-        emit(if whole { chunk.slice(rows.start, rows.end) } else { chunk })
+        if self.is_stored { self.maps.close() } else { Ok(()) }
     }
 }
 
@@ -333,7 +276,7 @@ impl Streams {
         } else {
             (max_bytes / row_bytes.max(1)).max(1)
         };
-        if records.fortran {
+        if records.is_fortran() {
             rows = rows.max((2 * max_bytes / records.row_bytes().max(1)).max(1));
         }
         let end = turn.row.saturating_add(rows).min(records.rows);
@@ -361,9 +304,9 @@ struct MemberState {
     npy: Arc<Npy>,
     archive: Arc<Archive>,
     name: String,
-    /// Index in the plan, and field.
-    arrays: Vec<(usize, usize)>,
-    memory_bytes: u64,
+    fields: Fields,
+    /// Of all arrays: Fortran order needs them from all sides.
+    reader: Arc<MapReader>,
     progress: Mutex<Progress>,
     moved: Condvar,
 }
@@ -373,15 +316,14 @@ struct Progress {
     /// The piece whose turn it is.
     piece: u64,
     stream: Option<Member>,
-    /// Fortran order: the whole member on disk.
-    spool: Option<Arc<NpyReader>>,
     failed: bool,
 }
 
 impl MemberState {
     fn row_bytes(&self) -> u64 {
         let records = &self.npy.records;
-        let decoded = self.arrays.iter().fold(0u64, |n, &(_, leaf)| n.saturating_add(records.decoded_bytes(leaf, 1)));
+        let decoded =
+            self.fields.fields.iter().fold(0u64, |n, (_, e)| n.saturating_add(records.row_records.saturating_mul(e.extra_bytes())));
         records.row_bytes().saturating_add(decoded)
     }
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -397,26 +339,6 @@ impl MemberState {
         let mut stream = self.archive.member(self.npy.member, self.npy.data_offset)?;
         stream.take(self.npy.header_bytes)?;
         Ok(stream)
-    }
-
-    /// The whole member in a temporary file: Fortran order needs it from all sides.
-    fn spooled(&self) -> Result<Arc<NpyReader>> {
-        let mut progress = self.lock();
-        if let Some(spool) = &progress.spool {
-            return Ok(spool.clone());
-        }
-        let mut file = temporary::file()?;
-        let mut stream = self.begin()?;
-        let mut left = self.npy.records.bytes.unwrap_or(0);
-        while left > 0 {
-            let n = left.min(1 << 20);
-            file.write_all(&stream.take(n)?).map_err(temporary::error)?;
-            left -= n;
-        }
-        stream.finish()?;
-        let reader = Arc::new(NpyReader::new(self.npy.records.clone(), file_blob(file)?, 0, self.memory_bytes));
-        progress.spool = Some(reader.clone());
-        Ok(reader)
     }
 }
 
@@ -435,8 +357,7 @@ impl MemberJob {
     fn decode(&mut self) -> Result<()> {
         let state = self.state.clone();
         let records = &state.npy.records;
-        if records.fortran {
-            self.raw = Some(state.spooled()?.raw(self.rows.clone())?);
+        if records.is_fortran() {
             self.ran = true;
             return Ok(());
         }
@@ -474,19 +395,12 @@ impl Job for MemberJob {
         if self.raw.is_none() {
             self.decode().at_array(&self.state.name)?;
         }
-        let mut raw = self.raw.take().unwrap_or_default();
-        let records = &self.state.npy.records;
-        let count = self.rows.end - self.rows.start;
-        for (i, &(array, leaf)) in self.state.arrays.iter().enumerate() {
-            let values = if i + 1 == self.state.arrays.len() {
-                records.values(leaf, count, std::mem::take(&mut raw))
-            } else {
-                records.values_of(leaf, count, &raw)
-            };
-            let rows = records.rows_of(leaf, count);
-            emit(Chunk { array, first_row: self.rows.start, rows, values: values.at_array(&self.state.name)?, valid: None })?;
+        let state = &self.state;
+        let named = |r: Result<()>| r.at_array(&state.name);
+        match self.raw.take() {
+            Some(raw) => named(state.fields.emit(&Buf::from_vec(raw), &self.rows, emit)),
+            None => named(state.fields.fields.iter().try_for_each(|(array, _)| state.reader.read(*array, self.rows.clone(), emit))),
         }
-        Ok(())
     }
 }
 

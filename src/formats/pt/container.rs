@@ -14,10 +14,10 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::hostile;
 use super::tree::{Claim, Flip, Tensor, storage_dtype};
-use super::zip::{Archive, Bytes};
+use super::zip::Archive;
 use crate::codec::pickle::{self, Id, Node, Pickle, shown};
 use crate::error::{Error, Result};
-use crate::location::Blob;
+use crate::location::{Blob, BlobSlice};
 use crate::model::{Dtype, Logical};
 
 /// What a file begins with.
@@ -60,7 +60,7 @@ pub(super) enum Storages {
         big_endian: bool,
     },
     /// Found already.
-    Ready(Vec<Bytes>),
+    Ready(Vec<BlobSlice>),
 }
 
 /// An opened container.
@@ -197,15 +197,15 @@ fn legacy(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
 
 /// Where one storage is; a zip's is looked at when it is read.
 #[derive(Clone)]
-pub(super) enum Place {
-    Ready(Bytes),
+pub(super) enum StorageBytes {
+    Ready(BlobSlice),
     Record(Arc<Archive>, usize),
 }
 
 /// Finds the storages that the tree asks for; what is wrong with one concerns only its tensors.
-pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Result<Vec<Result<Place>>> {
+pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Result<Vec<Result<StorageBytes>>> {
     match storages {
-        Storages::Ready(ready) => Ok(ready.iter().map(|b| Ok(Place::Ready(b.clone()))).collect()),
+        Storages::Ready(ready) => Ok(ready.iter().map(|b| Ok(StorageBytes::Ready(b.clone()))).collect()),
         Storages::Zip { archive, root } => Ok(claims
             .iter()
             .map(|(key, claim)| {
@@ -215,7 +215,7 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 if len != claim.bytes {
                     return Err(Error::corrupt(format!("the record {} has {len} bytes, its tensors need {}", shown(&name), claim.bytes)));
                 }
-                Ok(Place::Record(archive.clone(), index))
+                Ok(StorageBytes::Record(archive.clone(), index))
             })
             .collect()),
         Storages::Legacy { blob, keys, start, big_endian } => {
@@ -255,7 +255,7 @@ pub(super) fn bind(storages: &Storages, claims: &IndexMap<String, Claim>) -> Res
                 .keys()
                 .zip(places)
                 .map(|(key, place)| match place {
-                    Some((start, len, _)) => Ok(Place::Ready(Bytes { blob: blob.clone(), start, len })),
+                    Some((start, len, _)) => Ok(StorageBytes::Ready(BlobSlice { blob: blob.clone(), start, len })),
                     None => Err(Error::corrupt(format!("the storage {} is not in the file's list", shown(key)))),
                 })
                 .collect())
@@ -340,7 +340,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
             .ok_or_else(|| {
                 Error::corrupt(format!("the storage {} declares {count} elements, the tar member ends before that", shown(&key)))
             })?;
-        ready.push(Bytes { blob: blob.clone(), start: storages.at, len: bytes });
+        ready.push(BlobSlice { blob: blob.clone(), start: storages.at, len: bytes });
         dtypes.push(dtype);
         if claims.insert(key.clone(), Claim { bytes, item_bytes: dtype.item_bytes() }).is_some() {
             return Err(Error::corrupt(format!("the storage {} appears twice", shown(&key))));

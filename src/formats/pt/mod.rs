@@ -21,20 +21,20 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::container::{Place, Storages};
+use self::container::{StorageBytes, Storages};
 use self::tree::{Flip, Found, Numpy, Tensor, Thing};
 use self::view::View;
 use self::zip::Archive;
+use crate::array::source::MapSource;
 use crate::codec::{foreign, shards};
 use crate::error::{Context, Error, Result};
-use crate::format::{Arrays, Emit, Extent, Format, Head, Holds, Order, ReadOptions, ReadRows, Sink, Sniff, Source, WriteOptions, readable};
+use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::{Blob, Location};
-use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan};
+use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 
 mod container;
 mod hostile;
@@ -107,7 +107,7 @@ impl Format for Pt {
             Some(found) => shards::open(found, "pt", options.on_duplicate, &|part| {
                 let mut source = open_one(part, options)?;
                 // A shard is a flat part of the whole.
-                source.plan.attributes.remove(structure::KEY);
+                source.plan_mut().attributes.remove(structure::KEY);
                 Ok(Box::new(source))
             }),
             None => open_one(at, options).map(|s| Box::new(s) as Box<dyn Source>),
@@ -154,49 +154,26 @@ fn verify(blob: &Arc<dyn Blob>) -> Result<Vec<String>> {
     Ok(if without == 0 { Vec::new() } else { vec![format!("{without} records carry no checksum")] })
 }
 
-/// One array of a source.
-enum Item {
-    View(View),
-    Broken,
-}
+/// The records of a zip that hold arrays; `None` for those that lie elsewhere.
+type Records = Vec<Option<(Arc<Archive>, usize)>>;
 
-/// What reads on any thread.
-struct Reader {
-    items: Vec<Item>,
-    memory_bytes: u64,
-}
-
-struct PtSource {
-    plan: Plan,
-    reader: Arc<Reader>,
-    /// The arrays that are read.
-    wanted: Vec<usize>,
-}
-
-impl PtSource {
-    /// The records of a zip that hold the wanted arrays.
-    fn records(&self) -> Vec<(Arc<Archive>, Vec<usize>)> {
-        let mut records: HashMap<*const Archive, (Arc<Archive>, Vec<usize>)> = HashMap::new();
-        for &array in &self.wanted {
-            if let Item::View(view) = &self.reader.items[array]
-                && let Place::Record(archive, index) = &view.place
-            {
-                records.entry(Arc::as_ptr(archive)).or_insert_with(|| (archive.clone(), Vec::new())).1.push(*index);
-            }
-        }
-        let mut records: Vec<_> = records.into_values().collect();
-        for (_, indices) in &mut records {
-            indices.sort_unstable();
-            indices.dedup();
-        }
-        records
+/// Calls `each` with the records of the wanted arrays, an archive at a time.
+fn each_archive(records: &Records, wanted: &[usize], each: impl Fn(&Archive, &[usize]) -> Result<()>) -> Result<()> {
+    let mut archives: HashMap<*const Archive, (&Archive, Vec<usize>)> = HashMap::new();
+    for (archive, index) in wanted.iter().filter_map(|&array| records[array].as_ref()) {
+        archives.entry(Arc::as_ptr(archive)).or_insert_with(|| (archive, Vec::new())).1.push(*index);
     }
+    archives.into_values().try_for_each(|(archive, mut indices)| {
+        indices.sort_unstable();
+        indices.dedup();
+        each(archive, &indices)
+    })
 }
 
 /// Views are tied where all of this agrees: storage, offset, shape, strides, element type, what is done to the values.
 type ViewKey = (usize, u64, Vec<u64>, Vec<u64>, Dtype, Flip);
 
-fn open_one(at: &Location, options: &ReadOptions) -> Result<PtSource> {
+fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
     if let Some(error) = foreign::named(&at.head(512)?) {
         return Err(error.file(at.display()));
     }
@@ -209,7 +186,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<PtSource> {
     opened.map_err(|e| e.hint(hint)).at_file(&at.display())
 }
 
-fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSource> {
+fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<MapSource> {
     let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
     let mut walk = tree::walk(&opened.pickle, &opened.given, opened.claims, stem, options.on_duplicate)?;
     if let Storages::Legacy { .. } = opened.storages {
@@ -225,9 +202,9 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
         plan.attributes.insert(structure::KEY.into(), Value::String(structure.to_string()));
     }
     let mut first_of: HashMap<ViewKey, String> = HashMap::new();
-    let mut items = Vec::with_capacity(walk.found.len());
+    let (mut records, mut maps) = (Records::new(), Vec::with_capacity(walk.found.len()));
     for Found { name, thing } in walk.found {
-        let (mut meta, item) = match thing {
+        let (mut meta, view) = match thing {
             Thing::Tensor(tensor) => tensor_item(&name, tensor, &places, opened.big_endian, &mut first_of)?,
             Thing::Numpy(array) => numpy_item(&name, array),
             Thing::Refused(what, error) => {
@@ -241,20 +218,29 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<PtSou
             (meta.rows, meta.inner, meta.scalar) = (Some(0), Vec::new(), false);
             meta.details.error.get_or_insert_with(|| Arc::new(error));
         }
+        let view = view.filter(|_| meta.details.error.is_none());
         plan.arrays.push(meta);
-        items.push(item);
+        records.push(view.as_ref().and_then(|view| match &view.storage {
+            StorageBytes::Record(archive, index) => Some((archive.clone(), *index)),
+            StorageBytes::Ready(_) => None,
+        }));
+        maps.push(view.map(View::map));
     }
-    Ok(PtSource { plan, reader: Arc::new(Reader { items, memory_bytes: options.memory_bytes }), wanted: Vec::new() })
+    let records = Arc::new(records);
+    let wanted = records.clone();
+    Ok(MapSource::new(plan, maps, options.memory_bytes)
+        .prepared_by(move |arrays| each_archive(&wanted, arrays, Archive::locate_all))
+        .closed_by(move |arrays| each_archive(&records, arrays, Archive::verify_small)))
 }
 
 /// A tensor over a storage. A view equal to an earlier one in everything is recorded as its alias.
 fn tensor_item(
     name: &str,
     tensor: Tensor,
-    places: &[Result<Place>],
+    places: &[Result<StorageBytes>],
     big_endian: bool,
     first_of: &mut HashMap<ViewKey, String>,
-) -> Result<(ArrayMeta, Item)> {
+) -> Result<(ArrayMeta, Option<View>)> {
     let mut meta = ArrayMeta { logical: tensor.logical, ..ArrayMeta::new(name, tensor.dtype, &tensor.shape) };
     if tensor.requires_grad {
         meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
@@ -279,14 +265,13 @@ fn tensor_item(
             }
         }
     }
-    if let Place::Record(archive, index) = &place
+    if let StorageBytes::Record(archive, index) = &place
         && !archive.entries()[*index].is_stored()
     {
         meta.details.compression = Some("deflate".into());
     }
     let view = View {
-        place,
-        found: OnceLock::new(),
+        storage: place,
         dtype: tensor.dtype,
         offset: tensor.offset,
         shape: tensor.shape,
@@ -294,18 +279,17 @@ fn tensor_item(
         flip: tensor.flip,
         big_endian: big_endian && !tensor.untyped,
     };
-    Ok((meta, Item::View(view)))
+    Ok((meta, Some(view)))
 }
 
 /// A numpy array whose bytes are in the pickle itself.
-fn numpy_item(name: &str, array: Numpy) -> (ArrayMeta, Item) {
+fn numpy_item(name: &str, array: Numpy) -> (ArrayMeta, Option<View>) {
     let mut meta = ArrayMeta { logical: array.logical, ..ArrayMeta::new(name, array.dtype, &array.shape) };
     if array.requires_grad {
         meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
     }
     let view = View {
-        place: Place::Ready(array.bytes),
-        found: OnceLock::new(),
+        storage: StorageBytes::Ready(array.bytes),
         dtype: array.dtype,
         offset: 0,
         shape: array.shape,
@@ -313,70 +297,11 @@ fn numpy_item(name: &str, array: Numpy) -> (ArrayMeta, Item) {
         flip: Flip::Plain,
         big_endian: array.big_endian,
     };
-    (meta, Item::View(view))
+    (meta, Some(view))
 }
 
 /// An array that is listed, and refused when it is read.
-fn broken(mut meta: ArrayMeta, error: Error) -> Result<(ArrayMeta, Item)> {
+fn broken(mut meta: ArrayMeta, error: Error) -> Result<(ArrayMeta, Option<View>)> {
     meta.details.error = Some(Arc::new(error.of_data()?));
-    Ok((meta, Item::Broken))
-}
-
-impl Source for PtSource {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        for &array in arrays {
-            readable(&self.plan.arrays[array])?;
-        }
-        self.wanted = arrays.to_vec();
-        for (archive, indices) in self.records() {
-            archive.locate_all(&indices)?;
-        }
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.reader.clone())
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let Item::View(view) = &self.reader.items[array] else { return None };
-        if !view.is_ready() {
-            return None;
-        }
-        let len = view.total_bytes();
-        if len == 0 {
-            return Some(Vec::new());
-        }
-        let bytes = view.bytes().ok()?;
-        let file = bytes.blob.file()?.clone();
-        Some(vec![Extent { file, offset: bytes.start + view.offset * view.dtype.item_bytes(), len }])
-    }
-    fn close(&mut self) -> Result<()> {
-        self.records().iter().try_for_each(|(archive, indices)| archive.verify_small(indices))
-    }
-}
-
-impl ReadRows for Reader {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        match &self.items[array] {
-            Item::View(view) => view.cut(row, self.memory_bytes).unwrap_or(u64::MAX),
-            Item::Broken => u64::MAX,
-        }
-    }
-    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
-        match &self.items[array] {
-            Item::View(view) if !view.is_contiguous() => {
-                let row = view.row_elements().saturating_mul(view.dtype.item_bytes());
-                // The rows, and the tiles they are gathered through.
-                Some((rows.end - rows.start).saturating_mul(row).saturating_add(1 << 20))
-            }
-            _ => None,
-        }
-    }
-    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let Item::View(view) = &self.items[array] else { return Err(Error::refused("it cannot be read")) };
-        let bytes = view.read(rows.clone(), self.memory_bytes)?;
-        emit(Chunk::fixed(array, rows.start, rows.end - rows.start, bytes))
-    }
+    Ok((meta, None))
 }

@@ -32,12 +32,12 @@ use keys::{key_of, key_tree};
 use numpy::Raw;
 use object::bytes_out;
 
-use super::zip::Bytes;
 use super::{hostile, structure};
 use crate::codec::names;
 use crate::codec::pickle::{Id, Node, Pickle, long_digits, shown};
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
+use crate::location::BlobSlice;
 use crate::model::{Attributes, Dtype, Logical};
 
 /// What is done to the values after the strides.
@@ -78,7 +78,7 @@ pub(super) struct Numpy {
     pub strides: Vec<u64>,
     pub big_endian: bool,
     /// Shared by all arrays over the same bytes of the pickle.
-    pub bytes: Bytes,
+    pub bytes: BlobSlice,
     pub requires_grad: bool,
     /// Where `bytes` are from.
     raw: Raw,
@@ -164,7 +164,7 @@ struct Walker<'a> {
     value_bytes: usize,
     open: Vec<Id>,
     /// Bytes that were copied out of the pickle, once for all arrays over them, and as bfloat16.
-    copies: HashMap<(Raw, bool), Bytes>,
+    copies: HashMap<(Raw, bool), BlobSlice>,
     /// What was refused or passed over knowingly: nothing in it is unseen.
     excused: Vec<Id>,
     /// Whether plain values were dropped from among tensors.

@@ -1,21 +1,19 @@
-//! Reads rows of a strided view of a storage: straight where it is contiguous, gathered where it is not.
+//! Strided views of storages, as maps for the array engine.
 
-use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
-use super::container::Place;
+use super::container::StorageBytes;
 use super::tree::Flip;
-use super::zip::Bytes;
-use crate::codec::layout::{Strided, swap_bytes};
-use crate::error::{Error, Result};
-use crate::location::Blob;
+use crate::array::element::{Convert, swap_bytes};
+use crate::array::strided::{Strided, strides};
+use crate::array::{ArrayMap, CodecPipeline, Element, Grid, Piece, Pieces};
+use crate::error::Result;
+use crate::location::BlobSlice;
 use crate::model::{Dtype, checked_product};
 
-/// A view that can be read.
+/// A view of a storage. Offset and strides count elements; that it stays within its storage was checked.
 pub(super) struct View {
-    pub place: Place,
-    /// The storage's own bytes, once it was looked at.
-    pub found: OnceLock<Bytes>,
+    pub storage: StorageBytes,
     pub dtype: Dtype,
     /// The first element.
     pub offset: u64,
@@ -25,114 +23,60 @@ pub(super) struct View {
     pub big_endian: bool,
 }
 
+/// The bytes of a view: from its first element on, at most so many.
+struct ViewBytes {
+    storage: StorageBytes,
+    start: u64,
+    most: u64,
+}
+
+impl Pieces for ViewBytes {
+    fn locate(&self, _at: &[u64]) -> Result<Option<Piece>> {
+        let storage = match &self.storage {
+            StorageBytes::Ready(bytes) => bytes.clone(),
+            StorageBytes::Record(archive, index) => archive.bytes(*index)?,
+        };
+        let len = storage.len.saturating_sub(self.start).min(self.most);
+        Ok(Some(Piece { slice: BlobSlice { start: storage.start + self.start, len, ..storage }, skipped: 0 }))
+    }
+}
+
 impl View {
-    /// The storage's bytes; a zip record's header is read the first time.
-    pub fn bytes(&self) -> Result<Bytes> {
-        if let Some(bytes) = self.found.get() {
-            return Ok(bytes.clone());
-        }
-        let bytes = match &self.place {
-            Place::Ready(bytes) => bytes.clone(),
-            Place::Record(archive, index) => archive.bytes(*index)?,
+    /// As a map.
+    pub fn map(self) -> ArrayMap {
+        let (dtype, item) = (self.dtype, self.dtype.item_bytes());
+        let unit = component_bytes(dtype) as usize;
+        let (flip_of, big_endian) = (self.flip, self.big_endian && unit > 1);
+        let convert = match (flip_of, big_endian) {
+            (Flip::Plain, false) => Convert::Nothing,
+            (Flip::Plain, true) => Convert::Swap(unit),
+            _ => Convert::With(Arc::new(move |mut bytes, _| {
+                swap_bytes(&mut bytes, if big_endian { unit } else { 1 });
+                flip(&mut bytes, dtype, flip_of);
+                Ok(bytes)
+            })),
         };
-        Ok(self.found.get_or_init(|| bytes).clone())
-    }
-
-    /// Whether the elements are contiguous in C order.
-    pub fn is_contiguous(&self) -> bool {
-        if self.shape.contains(&0) {
-            return true;
-        }
-        let mut due = 1u64;
-        for (&count, &stride) in self.shape.iter().zip(&self.strides).rev() {
-            if count != 1 && stride != due {
-                return false;
-            }
-            due = due.saturating_mul(count);
-        }
-        true
-    }
-
-    /// Whether the bytes in the file are the array's bytes.
-    pub fn is_ready(&self) -> bool {
-        let swapped = self.big_endian && component_bytes(self.dtype) > 1;
-        self.is_contiguous() && !swapped && self.flip == Flip::Plain
-    }
-
-    /// Elements of a row; 0 where the array has none, whatever its other dimensions say.
-    pub fn row_elements(&self) -> u64 {
-        if self.shape.contains(&0) { 0 } else { self.shape.iter().skip(1).product() }
-    }
-
-    /// Bytes of all elements.
-    pub fn total_bytes(&self) -> u64 {
-        checked_product(&self.shape).unwrap_or(u64::MAX).saturating_mul(self.dtype.item_bytes())
-    }
-
-    /// The bytes of some rows, C order and little-endian. A view may repeat its storage without end, so what is
-    /// allocated is compared with the storage and with `limit_bytes` first.
-    pub fn read(&self, rows: Range<u64>, limit_bytes: u64) -> Result<Vec<u8>> {
-        let item = self.dtype.item_bytes();
-        let count = rows.end - rows.start;
-        let bytes = self.bytes()?;
-        let wanted = count.checked_mul(self.row_elements()).and_then(|n| n.checked_mul(item));
-        let wanted = wanted.filter(|&n| n <= bytes.len.max(limit_bytes)).ok_or_else(|| {
-            Error::refused(format!(
-                "{count} of its rows expand to more than {} MiB from a storage of {} bytes",
-                limit_bytes >> 20,
-                bytes.len
-            ))
-            .hint("give a larger --memory-limit")
-        })?;
-        if wanted == 0 {
-            return Ok(Vec::new());
-        }
-        let mut out = if self.is_contiguous() {
-            let mut out = vec![0u8; wanted as usize];
-            bytes.read_at((self.offset + rows.start * self.row_elements()) * item, &mut out)?;
-            out
-        } else {
-            self.strided(&bytes).gather(&*bytes.blob, rows)?
+        // A dimension of one element may have any stride.
+        let stride_bytes = self.strides.iter().map(|s| s.saturating_mul(item)).collect();
+        let strided = Strided { item_bytes: item, shape: self.shape, stride_bytes };
+        let (grid, most) = match strided.is_c_order() {
+            true => (Grid::Whole, checked_product(&strided.shape).unwrap_or(u64::MAX).saturating_mul(item)),
+            false => (Grid::Strided(strided.stride_bytes), u64::MAX),
         };
-        if self.big_endian {
-            swap_bytes(&mut out, component_bytes(self.dtype) as usize);
+        ArrayMap {
+            shape: strided.shape,
+            grid,
+            pieces: Arc::new(ViewBytes { storage: self.storage, start: self.offset.saturating_mul(item), most }),
+            codecs: CodecPipeline::none(),
+            element: Element { convert, ..Element::plain(dtype) },
+            fill: Vec::new(),
         }
-        flip(&mut out, self.dtype, self.flip);
-        Ok(out)
-    }
-
-    /// The view as bytes of its blob.
-    fn strided(&self, bytes: &Bytes) -> Strided {
-        let item = self.dtype.item_bytes();
-        Strided {
-            base: bytes.start + self.offset * item,
-            item_bytes: item,
-            shape: self.shape.clone(),
-            // A dimension of one element may have any stride.
-            stride_bytes: self.strides.iter().map(|s| s.saturating_mul(item)).collect(),
-        }
-    }
-
-    /// Where a piece of rows should end, so that its reads are long; `None` where any cut is as good.
-    pub fn cut(&self, row: u64, memory_bytes: u64) -> Option<u64> {
-        if self.is_contiguous() {
-            return None;
-        }
-        let none = Bytes::memory(Vec::new());
-        Some(self.strided(&none).cut(row, memory_bytes))
     }
 }
 
 /// Strides in elements of a contiguous array.
 pub(super) fn strides_of(shape: &[u64], fortran: bool) -> Vec<u64> {
-    let mut strides = vec![1; shape.len()];
-    let mut step = 1u64;
-    let order: Vec<usize> = if fortran { (0..shape.len()).collect() } else { (0..shape.len()).rev().collect() };
-    for i in order {
-        strides[i] = step;
-        step = step.saturating_mul(shape[i]);
-    }
-    strides
+    strides(shape, 1, fortran).unwrap_or_else(|| vec![u64::MAX; shape.len()])
 }
 
 /// Bytes of what byte order applies to: half an element of a complex type.

@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::codec::pickle::shown;
-pub(super) use crate::codec::zip::Bytes;
 use crate::codec::zip::{self, Entry};
 use crate::error::{Error, Result};
-use crate::location::Blob;
+use crate::location::{Blob, BlobSlice};
 
 /// Records that the kernel copies are read again for their checksum, on both ends, where they are this small …
 pub(super) const CHECKED_BYTES: u64 = 1 << 20;
@@ -50,7 +49,7 @@ impl Archive {
     }
 
     /// The bytes of an entry, without reading them (a deflated one is inflated to the temporary file).
-    pub fn bytes(&self, index: usize) -> Result<Bytes> {
+    pub fn bytes(&self, index: usize) -> Result<BlobSlice> {
         self.zip.bytes(index).map_err(|e| self.named(index, e))
     }
 

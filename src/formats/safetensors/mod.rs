@@ -13,17 +13,15 @@
 //! Written: tensors in the order of the plan, data 8-aligned; metadata values that are no text as JSON text; shards with
 //! an index where a size limit is given. Unsupported: complex128 and complex32, which the format lacks.
 
-use std::io::Read;
-use std::sync::Arc;
-
-use crate::codec::raw::{Place, RawReader, Ready, expect_end, read_stream, skip_stream};
+use crate::array::source::MapSource;
+use crate::array::stream::{StreamArray, StreamSource};
+use crate::array::{ArrayMap, Element};
+use crate::codec::raw::read_stream;
 use crate::codec::{foreign, shards};
 use crate::error::{Context, Error, Result};
-use crate::format::{
-    Arrays, Extent, Format, Head, Holds, Job, Order, ReadOptions, ReadRows, Sink, Sniff, Source, Streams, WriteOptions, readable,
-};
-use crate::location::Location;
-use crate::model::{Chunk, Logical, Plan};
+use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::location::{BlobSlice, Location};
+use crate::model::{ArrayMeta, Logical, Plan};
 
 mod header;
 mod write;
@@ -85,8 +83,8 @@ impl Format for Safetensors {
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         match shards::find(at, &SHARDS)? {
-            Some(found) => shards::open(found, "safetensors", options.on_duplicate, &|part| open_one(part)),
-            None => open_one(at),
+            Some(found) => shards::open(found, "safetensors", options.on_duplicate, &|part| open_one(part, options)),
+            None => open_one(at, options),
         }
     }
     fn is_raw(&self) -> bool {
@@ -105,7 +103,7 @@ impl Format for Safetensors {
 }
 
 /// Opens one file.
-fn open_one(at: &Location) -> Result<Box<dyn Source>> {
+fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let head = at.head(4096)?;
     if let Some(error) = foreign::named(&head) {
         return Err(error);
@@ -115,11 +113,14 @@ fn open_one(at: &Location) -> Result<Box<dyn Source>> {
         let mut stream = at.stream()?;
         read_stream(&mut stream, 8)?;
         let text = read_stream(&mut stream, len)?;
-        let (plan, places) = arrays(header::parse(&text)?, 8 + len, None)?;
-        let mut turns: Vec<usize> = (0..places.len()).collect();
-        turns.sort_by_key(|&a| (places[a].offset, places[a].bytes));
-        let body = Body::Stream { stream, turns, turn: 0, row: 0 };
-        return Ok(Box::new(TensorSource { plan, places, body, wanted: Vec::new() }));
+        let (plan, offsets) = arrays(header::parse(&text)?, 8 + len, None)?;
+        let array = |(meta, &offset): (&ArrayMeta, &u64)| {
+            let shape = meta.shape().unwrap_or_default();
+            StreamArray { offset, shape, element: Element::plain(meta.dtype) }
+        };
+        let arrays = plan.arrays.iter().zip(&offsets).map(array).collect();
+        let trailing = Box::new(|more| Error::corrupt(format!("{more} extra bytes follow the last tensor")));
+        return Ok(Box::new(StreamSource::new(plan, arrays, stream, trailing)));
     }
     let blob = at.blob()?;
     let len = header::header_bytes(&head, Some(blob.len()))?;
@@ -127,13 +128,17 @@ fn open_one(at: &Location) -> Result<Box<dyn Source>> {
         Some(text) => text.to_vec(),
         None => blob.read_vec(8, len)?,
     };
-    let (plan, places) = arrays(header::parse(&text)?, 8 + len, Some(blob.len()))?;
-    let reader = Arc::new(RawReader { blob, places: places.clone() });
-    Ok(Box::new(TensorSource { plan, places, body: Body::File(reader), wanted: Vec::new() }))
+    let (plan, offsets) = arrays(header::parse(&text)?, 8 + len, Some(blob.len()))?;
+    let map = |(meta, &start): (&ArrayMeta, &u64)| -> Result<Option<ArrayMap>> {
+        let slice = BlobSlice { blob: blob.clone(), start, len: meta.bytes()?.unwrap_or(0) };
+        Ok(Some(ArrayMap::raw(&meta.shape().unwrap_or_default(), Element::plain(meta.dtype), slice)))
+    };
+    let maps = plan.arrays.iter().zip(&offsets).map(map).collect::<Result<_>>()?;
+    Ok(Box::new(MapSource::new(plan, maps, options.memory_bytes)))
 }
 
-/// The arrays and their places; every byte of the data belongs to exactly one of them.
-fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(Plan, Vec<Place>)> {
+/// The arrays, and where each begins in the file; every byte of the data belongs to exactly one of them.
+fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(Plan, Vec<u64>)> {
     let mut spans: Vec<(u64, u64, usize)> =
         header.tensors.iter().enumerate().map(|(i, (_, t))| (t.data_offsets.0, t.data_offsets.1, i)).collect();
     spans.sort_unstable();
@@ -158,95 +163,16 @@ fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(
         }
     }
     let mut plan = Plan { format: "safetensors", attributes: header.metadata, ..Plan::default() };
-    let mut places = Vec::with_capacity(header.tensors.len());
+    let mut offsets = Vec::with_capacity(header.tensors.len());
     for (name, tensor) in &header.tensors {
         if name.is_empty() {
             return Err(Error::corrupt("a tensor has an empty name"));
         }
         let meta = header::meta(name, tensor).at_array(name)?;
         let offset = data_offset.checked_add(tensor.data_offsets.0).ok_or_else(|| Error::corrupt("an offset is too large"))?;
-        places.push(Place::of(&meta, offset)?);
+        meta.bytes()?;
+        offsets.push(offset);
         plan.arrays.push(meta);
     }
-    Ok((plan, places))
-}
-
-struct TensorSource {
-    plan: Plan,
-    places: Vec<Place>,
-    body: Body,
-    wanted: Vec<bool>,
-}
-
-enum Body {
-    File(Arc<RawReader>),
-    Stream {
-        stream: Box<dyn Read + Send>,
-        /// The arrays in the order of their bytes.
-        turns: Vec<usize>,
-        turn: usize,
-        row: u64,
-    },
-}
-
-impl Source for TensorSource {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        self.wanted = vec![false; self.plan.arrays.len()];
-        for &a in arrays {
-            readable(&self.plan.arrays[a])?;
-            self.wanted[a] = true;
-        }
-        Ok(match &self.body {
-            Body::File(_) => wish,
-            Body::Stream { turns, .. } => {
-                let order: Vec<usize> = turns.iter().copied().filter(|&a| self.wanted[a]).collect();
-                if order.is_sorted() { Order::ArrayByArray } else { Order::Any }
-            }
-        })
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let Body::Stream { stream, turns, turn, row } = &mut self.body else { return Ok(None) };
-        while let Some(&array) = turns.get(*turn) {
-            let place = self.places[array];
-            let done = *row * place.row_bytes;
-            if place.bytes == 0 || done >= place.bytes {
-                *turn += 1;
-                *row = 0;
-                continue;
-            }
-            let name = &self.plan.arrays[array].name;
-            if !self.wanted.get(array).copied().unwrap_or(false) {
-                skip_stream(stream, place.bytes - done).at_array(name)?;
-                *turn += 1;
-                continue;
-            }
-            let rows = (max_bytes / place.row_bytes).max(1).min((place.bytes - done) / place.row_bytes);
-            let bytes = read_stream(stream, rows * place.row_bytes).at_array(name)?;
-            let first = *row;
-            *row += rows;
-            return Ok(Some(Box::new(Ready(Chunk::fixed(array, first, rows, bytes)))));
-        }
-        Ok(None)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        match &self.body {
-            Body::File(reader) => Some(reader.clone()),
-            Body::Stream { .. } => None,
-        }
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        match &self.body {
-            Body::File(reader) => Some(self.places[array].extent(reader.blob.file()?)),
-            Body::Stream { .. } => None,
-        }
-    }
-    fn close(&mut self) -> Result<()> {
-        match &mut self.body {
-            Body::Stream { stream, turns, turn, .. } if *turn >= turns.len() => expect_end(stream),
-            _ => Ok(()),
-        }
-    }
+    Ok((plan, offsets))
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::chain::{Chain, Decoded, Shape, Target, VarItems};
 use crate::codec::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::location::Blob;
+use crate::location::{Blob, MemoryBlob};
 
 /// The most inner chunks of a shard: 64 MiB of index.
 const MOST_INNER: u64 = 4 << 20;
@@ -117,7 +117,7 @@ impl Shard {
     /// # Errors
     /// Corrupt.
     pub fn decode(&self, bytes: &[u8], shape: &Shape<'_>) -> Result<Decoded> {
-        let blob = Borrowed(bytes);
+        let blob = MemoryBlob(bytes);
         let index = self.index(&blob)?;
         let inner = self.inner_shape(shape);
         let one = |at: usize| -> Result<Decoded> {
@@ -148,19 +148,5 @@ impl Shard {
             super::read::step(&mut place, &self.counts);
         }
         Ok(Decoded::Fixed(out))
-    }
-}
-
-/// Bytes in memory as a blob, without a copy.
-struct Borrowed<'a>(&'a [u8]);
-
-impl Blob for Borrowed<'_> {
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let part = usize::try_from(offset).ok().and_then(|o| self.0.get(o..o.checked_add(buf.len())?));
-        buf.copy_from_slice(part.ok_or_else(|| Error::internal("bytes past the end of a shard"))?);
-        Ok(())
     }
 }

@@ -243,6 +243,9 @@ struct Group {
 }
 
 impl Blob for RemoteBlob {
+    fn is_remote(&self) -> bool {
+        true
+    }
     fn len(&self) -> u64 {
         self.len
     }

@@ -5,8 +5,8 @@ use super::{Numpy, Thing, Walker};
 use crate::codec::pickle::{Id, Node, shown};
 use crate::error::{Error, Result};
 use crate::formats::pt::view::strides_of;
-use crate::formats::pt::zip::Bytes;
 use crate::location::Blob;
+use crate::location::BlobSlice;
 use crate::model::{Dtype, Logical, TimeUnit, checked_product};
 
 /// Bytes in a pickle: the node that holds them (`None`: no bytes), and whether it is text that encodes them as Latin-1.
@@ -162,12 +162,12 @@ impl Walker<'_> {
     }
 
     /// The bytes of the pickle as a run of their own: one for all that ask for them.
-    fn copy(&mut self, raw: Raw) -> Result<Bytes> {
+    fn copy(&mut self, raw: Raw) -> Result<BlobSlice> {
         if let Some(bytes) = self.copies.get(&(raw, false)) {
             return Ok(bytes.clone());
         }
         let bytes = self.raw_bytes(raw).ok_or_else(|| Error::corrupt("the bytes of a numpy array are not Latin-1"))?;
-        let bytes = Bytes::memory(bytes);
+        let bytes = BlobSlice::memory(bytes);
         self.copies.insert((raw, false), bytes.clone());
         Ok(bytes)
     }
@@ -201,7 +201,7 @@ impl Walker<'_> {
                         let halves = values.chunks_exact(4).map(|c| (c[..2] == [0, 0]).then(|| [c[2], c[3]]));
                         let halves: Option<Vec<[u8; 2]>> = halves.collect();
                         let halves = halves.ok_or_else(|| refused(", with more digits than it has"))?;
-                        let bytes = Bytes::memory(halves.as_flattened().to_vec());
+                        let bytes = BlobSlice::memory(halves.as_flattened().to_vec());
                         self.copies.insert((array.raw, true), bytes.clone());
                         bytes
                     }

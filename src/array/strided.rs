@@ -1,14 +1,12 @@
-//! Layouts: strided arrays gathered to C order in cache-sized tiles, and byte order.
+//! Strided elements, gathered to C order in tiles that stay in the cache.
 //!
 //! A tile takes a run of elements along the dimension that lies closest together in the source, for several positions of
 //! all other dimensions ("columns"), so that reads are as long as possible and the output is written line by line.
 
-use std::io::Write;
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::location::{Blob, file_blob, temporary};
+use crate::location::Blob;
 
 /// Bytes read along one column at a time.
 const RUN_BYTES: u64 = 8 << 10;
@@ -25,11 +23,9 @@ const PIECE_BYTES: u64 = 2 << 20;
 /// The most bytes of a piece, where rows are so wide that it takes more to read long runs.
 const MOST_PIECE_BYTES: u64 = 16 << 20;
 
-/// An array whose elements are at `base + Σ index[k] · strides[k]` in a file.
+/// An array whose elements are at `Σ index[k] · strides[k]` behind the first byte of a blob.
 #[derive(Clone, Debug)]
 pub struct Strided {
-    /// Where the element of index 0 is.
-    pub base: u64,
     /// Bytes of one element.
     pub item_bytes: u64,
     /// Its shape; rank 0 is an empty one.
@@ -46,18 +42,20 @@ struct Dim {
     to: u64,
 }
 
-impl Strided {
-    /// Fortran order: the first index runs fastest. `None` where the sizes overflow.
-    pub fn fortran(base: u64, item_bytes: u64, shape: &[u64]) -> Option<Strided> {
-        let mut stride = item_bytes;
-        let mut stride_bytes = Vec::with_capacity(shape.len());
-        for &n in shape {
-            stride_bytes.push(stride);
-            stride = stride.checked_mul(n.max(1))?;
-        }
-        Some(Strided { base, item_bytes, shape: shape.to_vec(), stride_bytes })
+/// Bytes from one element to the next of an array without gaps: in C order, or the first index fastest. `None` where
+/// they overflow.
+pub fn strides(shape: &[u64], item_bytes: u64, fortran: bool) -> Option<Vec<u64>> {
+    let mut strides = vec![0; shape.len()];
+    let mut step = item_bytes;
+    let rank = shape.len();
+    for k in (0..rank).map(|k| if fortran { k } else { rank - 1 - k }) {
+        strides[k] = step;
+        step = step.checked_mul(shape[k].max(1))?;
     }
+    Some(strides)
+}
 
+impl Strided {
     /// Whether the elements are in C order without gaps: then there is nothing to gather.
     pub fn is_c_order(&self) -> bool {
         if self.shape.contains(&0) {
@@ -73,12 +71,12 @@ impl Strided {
         true
     }
 
-    /// The first byte after the last element; `base` for an empty array, `None` on overflow.
+    /// The first byte after the last element; 0 for an empty array, `None` on overflow.
     pub fn end(&self) -> Option<u64> {
         if self.shape.contains(&0) {
-            return Some(self.base);
+            return Some(0);
         }
-        let mut end = self.base.checked_add(self.item_bytes)?;
+        let mut end = self.item_bytes;
         for (&n, &stride) in self.shape.iter().zip(&self.stride_bytes) {
             end = end.checked_add((n - 1).checked_mul(stride)?)?;
         }
@@ -121,7 +119,7 @@ impl Strided {
             return Err(Error::corrupt(format!("the file has only {} bytes, the array needs more", blob.len())));
         }
         let first = if self.shape.is_empty() { 0 } else { rows.start };
-        let base = self.base + first * self.stride_bytes.first().copied().unwrap_or(0);
+        let base = first * self.stride_bytes.first().copied().unwrap_or(0);
         let mut out = vec![0u8; total];
         if total == 0 {
             return Ok(out);
@@ -329,38 +327,4 @@ impl Tile {
             }
         }
     }
-}
-
-/// Turns the bytes of every unit of `unit_bytes` (2, 4 or 8; others are left alone).
-pub fn swap_bytes(bytes: &mut [u8], unit_bytes: usize) {
-    fn swap<const N: usize>(bytes: &mut [u8]) {
-        for unit in bytes.as_chunks_mut::<N>().0 {
-            unit.reverse();
-        }
-    }
-    match unit_bytes {
-        2 => swap::<2>(bytes),
-        4 => swap::<4>(bytes),
-        8 => swap::<8>(bytes),
-        _ => {}
-    }
-}
-
-/// A blob that is cheap to read in small pieces: itself if it is a local file, else a temporary copy of `range`, whose
-/// bytes begin at 0.
-///
-/// # Errors
-/// Reading errors; no place for temporary files.
-pub fn nearby(blob: &Arc<dyn Blob>, range: Range<u64>) -> Result<(Arc<dyn Blob>, u64)> {
-    if blob.file().is_some() {
-        return Ok((blob.clone(), range.start));
-    }
-    let mut copy = temporary::file()?;
-    let mut at = range.start;
-    while at < range.end {
-        let len = (range.end - at).min(8 << 20);
-        copy.write_all(&blob.read_vec(at, len)?).map_err(temporary::error)?;
-        at += len;
-    }
-    Ok((file_blob(copy)?, 0))
 }

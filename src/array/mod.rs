@@ -1,0 +1,229 @@
+//! The array engine: arrays whose elements lie in located, encoded pieces.
+//!
+//! npy, stored members of npz, safetensors, PyTorch checkpoints, stores, HDF5 and Zarr differ in their headers only. A
+//! format parses its own and answers with an [`ArrayMap`] an array; [`reader`] reads the rows of any of them.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`reader`] | rows: finds the pieces, decodes them, puts their elements into C order, within the memory limit |
+//! | [`pipeline`] | the codecs between stored and decoded pieces |
+//! | [`element`] | what an element is: its bytes, the field that is taken, how its values become the model's |
+//! | [`strided`], [`rechunk`] | elements in another order: gathered in tiles, or copied once to a temporary file |
+//! | [`block_copy`] | boxes between blocks in C order |
+//! | [`source`], [`stream`] | a whole input whose arrays are maps: at random, or from a pipe |
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::location::BlobSlice;
+use crate::model::checked_product;
+
+pub mod block_copy;
+pub mod element;
+pub mod pipeline;
+pub mod reader;
+pub mod recent;
+pub mod rechunk;
+pub mod source;
+pub mod stream;
+pub mod strided;
+
+pub use element::Element;
+pub use pipeline::CodecPipeline;
+
+/// Where the elements of one array are, and what they are.
+#[derive(Clone)]
+pub struct ArrayMap {
+    /// `[rows, d1, …]`; empty for rank 0.
+    pub shape: Vec<u64>,
+    /// How it is cut into pieces.
+    pub grid: Grid,
+    /// Where the pieces are.
+    pub pieces: Arc<dyn Pieces>,
+    /// From a stored piece to its elements.
+    pub codecs: Arc<CodecPipeline>,
+    /// What the elements are.
+    pub element: Element,
+    /// The stored bytes of an element of a missing piece; zeros where it is empty.
+    pub fill: Vec<u8>,
+}
+
+/// How an array is cut into pieces.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grid {
+    /// One piece, in C order.
+    Whole,
+    /// One piece: the element of an index is `Σ index[k] · strides[k]` bytes behind its first byte.
+    Strided(Vec<u64>),
+    /// Pieces of whole rows, in C order: the row behind each of them.
+    Rows(Vec<u64>),
+    /// Pieces of this shape, in C order, filled up where they reach past the end.
+    Chunks(Vec<u64>),
+}
+
+/// The pieces of an array, found by their coordinates in the grid (one for each dimension).
+pub trait Pieces: Send + Sync {
+    /// Where a piece is; `None` where it is missing.
+    ///
+    /// # Errors
+    /// Reading errors; an index that is corrupt.
+    fn locate(&self, at: &[u64]) -> Result<Option<Piece>>;
+
+    /// All stored bytes of a piece, at most `most`, and the codecs that were left out ([`Piece::skipped`]).
+    ///
+    /// # Errors
+    /// As [`Pieces::locate`]; corrupt where there are more.
+    fn read(&self, at: &[u64], most: u64) -> Result<Option<(Vec<u8>, u32)>> {
+        let Some(piece) = self.locate(at)? else { return Ok(None) };
+        piece.check(most)?;
+        Ok(Some((piece.slice.read_all()?, piece.skipped)))
+    }
+
+    /// Whether many pieces share a blob, so that they are best fetched together.
+    fn is_batched(&self) -> bool {
+        false
+    }
+
+    /// Says which piece an error is about.
+    fn about(&self, error: Error, _at: &[u64]) -> Error {
+        error
+    }
+}
+
+/// Where a piece is stored.
+#[derive(Clone)]
+pub struct Piece {
+    /// Its bytes.
+    pub slice: BlobSlice,
+    /// Bit `i`: the `i`th codec of the pipeline was left out for this piece.
+    pub skipped: u32,
+}
+
+impl Piece {
+    /// Whether it has a length that can be.
+    fn check(&self, most: u64) -> Result<()> {
+        match self.slice.len {
+            len if len > most => Err(Error::corrupt(format!("a piece has {len} stored bytes, expected at most {most}"))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One piece.
+impl Pieces for BlobSlice {
+    fn locate(&self, _at: &[u64]) -> Result<Option<Piece>> {
+        Ok(Some(Piece { slice: self.clone(), skipped: 0 }))
+    }
+}
+
+impl ArrayMap {
+    /// An array that lies in `slice` as it is, in C order.
+    pub fn raw(shape: &[u64], element: Element, slice: BlobSlice) -> ArrayMap {
+        ArrayMap {
+            shape: shape.to_vec(),
+            grid: Grid::Whole,
+            pieces: Arc::new(slice),
+            codecs: CodecPipeline::none(),
+            element,
+            fill: Vec::new(),
+        }
+    }
+
+    /// Rows; 1 for rank 0.
+    pub fn rows(&self) -> u64 {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Elements of a row; 0 where the array has none, whatever its other dimensions say.
+    pub fn row_elements(&self) -> u64 {
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().skip(1).product() }
+    }
+
+    /// Bytes of a stored row.
+    pub fn row_bytes(&self) -> u64 {
+        self.row_elements().saturating_mul(self.element.bytes as u64)
+    }
+
+    /// Bytes of all stored elements, without those that fill up pieces.
+    ///
+    /// # Errors
+    /// Corrupt where no number holds them.
+    pub fn check(&self) -> Result<u64> {
+        checked_product(&self.shape)
+            .and_then(|n| n.checked_mul(self.element.bytes.max(1) as u64))
+            .filter(|&n| n < 1 << 62)
+            .map(|n| if self.element.bytes == 0 { 0 } else { n })
+            .ok_or_else(|| Error::corrupt(format!("the shape {:?} is too large", self.shape)))
+    }
+
+    /// Whether rows of the array are runs of the pieces.
+    fn is_straight(&self) -> bool {
+        self.is_wide() && !matches!(self.grid, Grid::Strided(_))
+    }
+
+    /// The shape of a piece. Pieces of whole rows have their own heights.
+    fn piece_shape(&self) -> &[u64] {
+        match &self.grid {
+            Grid::Chunks(shape) => shape,
+            _ => &self.shape,
+        }
+    }
+
+    /// Bytes of a decoded piece of a regular grid.
+    fn piece_bytes(&self) -> Option<u64> {
+        checked_product(self.piece_shape())?.checked_mul(self.element.bytes as u64)
+    }
+
+    /// Pieces in each dimension after the first.
+    fn columns(&self) -> Vec<u64> {
+        match &self.grid {
+            Grid::Chunks(chunk) => self.shape.iter().zip(chunk).skip(1).map(|(d, c)| d.div_ceil(*c)).collect(),
+            _ => vec![1; self.shape.len().saturating_sub(1)],
+        }
+    }
+
+    /// Whether pieces are as wide as the array, so that their rows are its rows.
+    fn is_wide(&self) -> bool {
+        match &self.grid {
+            Grid::Chunks(chunk) => self.shape.get(1..) == chunk.get(1..),
+            _ => true,
+        }
+    }
+
+    /// The number of the pieces that hold this row along the first dimension, and the rows that those have.
+    fn slab(&self, row: u64) -> (u64, std::ops::Range<u64>) {
+        match &self.grid {
+            Grid::Whole | Grid::Strided(_) => (0, 0..self.rows()),
+            Grid::Rows(ends) => {
+                let k = ends.partition_point(|&end| end <= row);
+                let start = k.checked_sub(1).map_or(0, |before| ends[before]);
+                (k as u64, start..ends.get(k).copied().unwrap_or(self.rows()))
+            }
+            Grid::Chunks(chunk) => {
+                let height = chunk.first().copied().unwrap_or(1);
+                let k = row / height;
+                (k, k * height..(k + 1).saturating_mul(height).min(self.rows()))
+            }
+        }
+    }
+
+    /// Refuses pieces that do not fit into the memory limit. Of pieces that are stored as they are, parts are read.
+    ///
+    /// # Errors
+    /// Refused, with the bytes that are needed.
+    pub fn check_memory(&self, memory_bytes: u64) -> Result<()> {
+        if self.codecs.is_empty() && self.element.bytes > 0 {
+            return Ok(());
+        }
+        match self.piece_bytes() {
+            Some(bytes) if bytes <= memory_bytes => Ok(()),
+            bytes => {
+                let shape = self.piece_shape();
+                let needed = bytes.map_or("too many".to_string(), |n| n.to_string());
+                let error =
+                    Error::refused(format!("its chunks {shape:?} need {needed} bytes each, the memory limit is {memory_bytes} bytes"));
+                Err(if bytes.is_some_and(|n| n < 1 << 36) { error.hint("give a larger --memory-limit") } else { error })
+            }
+        }
+    }
+}

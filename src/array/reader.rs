@@ -1,0 +1,578 @@
+//! Rows of mapped arrays, on any thread: pieces are found, decoded and put into C order, within the memory limit.
+//!
+//! | the array | how its rows are read |
+//! |---|---|
+//! | pieces stored as they are, as wide as the array | straight, in any cut |
+//! | other pieces | decoded one by one, in cuts at their ends; a piece of which only a part was wanted is kept for the next |
+//! | one strided piece | gathered in tiles |
+//! | so wide that few rows fit into memory | copied once to a temporary file in C order ([`Rechunk`]) |
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use super::block_copy::{self, Block, step};
+use super::recent::Recent;
+use super::rechunk::{Rechunk, TILE_BYTES};
+use super::strided::Strided;
+use super::{ArrayMap, Grid, Piece};
+use crate::error::{Error, Result};
+use crate::format::{Emit, Extent, ReadRows};
+use crate::location::{Blob, BlobSlice, file_blob, temporary};
+use crate::model::{Buf, Chunk};
+
+/// Records of which a field is taken are read so many bytes at a time.
+const STEP_BYTES: u64 = 1 << 20;
+/// Pieces that share a blob are fetched together up to this many bytes, and this many of them.
+const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_PIECES: usize = 4096;
+/// Many small pieces are read, not copied by the kernel: open files are not for free.
+const MAX_EXTENTS: u64 = 256;
+
+/// Reads rows of arrays.
+pub struct MapReader {
+    arrays: Vec<Option<Mapped>>,
+    memory_bytes: u64,
+    /// Decoded pieces that are probably wanted again, by the array's pieces and their number.
+    kept: Mutex<Recent<(usize, u64), Slot>>,
+}
+
+/// A decoded piece, once somebody decoded it.
+type Slot = Arc<Mutex<Option<Buf>>>;
+
+struct Mapped {
+    map: Arc<ArrayMap>,
+    order: Order,
+    /// Whether other arrays are fields of the same records.
+    shared: bool,
+}
+
+/// How the elements lie.
+enum Order {
+    /// Pieces in C order.
+    Pieces,
+    /// One strided piece; near at hand once it was asked for.
+    Strided(Strided, OnceLock<Arc<dyn Blob>>),
+    /// Wider than the memory limit allows.
+    Wide(Wide),
+}
+
+/// A copy in C order, once it was begun.
+struct Wide {
+    strided: Option<Strided>,
+    copy: OnceLock<Rechunk>,
+    making: Mutex<()>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Mapped {
+    fn new(map: ArrayMap, memory_bytes: u64) -> Mapped {
+        let wide = |strided| Order::Wide(Wide { strided, copy: OnceLock::new(), making: Mutex::new(()) });
+        let order = match &map.grid {
+            Grid::Strided(stride_bytes) => {
+                let (item_bytes, shape) = (map.element.bytes as u64, map.shape.clone());
+                let strided = Strided { item_bytes, shape, stride_bytes: stride_bytes.clone() };
+                // A view that repeats its bytes is never copied: it may have no end.
+                let repeats = strided.row_bytes().and_then(|n| n.checked_mul(map.rows())) > strided.end();
+                match strided.is_wide(memory_bytes) && !repeats {
+                    _ if strided.is_c_order() => Order::Pieces,
+                    true => wide(Some(strided)),
+                    false => Order::Strided(strided, OnceLock::new()),
+                }
+            }
+            // Of pieces that are stored as they are, some rows are read without the others.
+            Grid::Chunks(chunk) if !map.is_wide() && !map.codecs.is_empty() => {
+                let slab = chunk[0].min(map.rows()).saturating_mul(map.packed_row_bytes());
+                if slab > (memory_bytes / 4).max(1 << 20) && map.rows() > 0 { wide(None) } else { Order::Pieces }
+            }
+            _ => Order::Pieces,
+        };
+        Mapped { map: Arc::new(map), order, shared: false }
+    }
+
+    /// Whether any rows can be read without the others of their piece.
+    fn is_free(&self) -> bool {
+        self.map.codecs.is_empty()
+    }
+}
+
+impl ArrayMap {
+    /// Bytes of what is taken of a row.
+    fn packed_row_bytes(&self) -> u64 {
+        self.row_elements().saturating_mul(self.element.packed_bytes() as u64)
+    }
+
+    /// All bytes of a piece of `rows` rows, decoded.
+    fn decoded_bytes(&self, rows: u64) -> Result<usize> {
+        let elements = match &self.grid {
+            Grid::Chunks(chunk) => chunk.iter().product::<u64>(),
+            _ => rows.saturating_mul(self.row_elements()),
+        };
+        elements
+            .checked_mul(self.element.bytes as u64)
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| Error::corrupt(format!("a piece of {elements} elements is too large")))
+    }
+
+    /// What is taken of `elements` missing elements.
+    fn missing(&self, elements: usize) -> Vec<u8> {
+        if self.fill.iter().all(|b| *b == 0) {
+            return vec![0; elements * self.element.packed_bytes()];
+        }
+        self.element.pack(self.fill.clone()).repeat(elements)
+    }
+}
+
+impl MapReader {
+    /// For these arrays; `None` for those that cannot be read.
+    pub fn new(maps: Vec<Option<ArrayMap>>, memory_bytes: u64) -> MapReader {
+        let mut seen = HashMap::new();
+        for map in maps.iter().flatten() {
+            *seen.entry(Arc::as_ptr(&map.pieces).cast::<()>()).or_insert(0usize) += 1;
+        }
+        let mut arrays: Vec<Option<Mapped>> = maps.into_iter().map(|map| Some(Mapped::new(map?, memory_bytes))).collect();
+        for array in arrays.iter_mut().flatten() {
+            array.shared = seen.get(&Arc::as_ptr(&array.map.pieces).cast::<()>()).is_some_and(|&n| n > 1);
+        }
+        let kept = Mutex::new(Recent::new((memory_bytes / 8).clamp(1 << 20, 64 << 20)));
+        MapReader { arrays, memory_bytes, kept }
+    }
+
+    fn array(&self, array: usize) -> Result<&Mapped> {
+        self.arrays[array].as_ref().ok_or_else(|| Error::refused("this array cannot be read"))
+    }
+
+    /// The map of an array that can be read.
+    pub fn map(&self, array: usize) -> Option<&ArrayMap> {
+        self.arrays[array].as_ref().map(|a| a.map.as_ref())
+    }
+
+    /// Where an array's bytes lie in local files as the model has them, pieces in the order of rows.
+    pub fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let array = self.arrays[array].as_ref()?;
+        let map = &array.map;
+        if map.row_bytes() == 0 || map.rows() == 0 {
+            return (!map.element.is_padded()).then(Vec::new);
+        }
+        if !map.codecs.is_empty() || !map.element.is_plain() || !map.is_wide() || !matches!(array.order, Order::Pieces) {
+            return None;
+        }
+        let last = map.slab(map.rows() - 1).0;
+        if last >= MAX_EXTENTS && matches!(map.grid, Grid::Chunks(_)) {
+            return None;
+        }
+        let mut extents = Vec::with_capacity(last as usize + 1);
+        let mut row = 0;
+        while row < map.rows() {
+            let (k, rows) = map.slab(row);
+            let piece = map.pieces.locate(&coordinates(map, k, &[])).ok()??;
+            if piece.slice.len != map.decoded_bytes(rows.end - rows.start).ok()? as u64 {
+                return None;
+            }
+            let file = piece.slice.blob.file()?.clone();
+            extents.push(Extent { file, offset: piece.slice.start, len: (rows.end - rows.start) * map.row_bytes() });
+            row = rows.end;
+        }
+        Some(extents)
+    }
+
+    /// Some rows, packed: what is taken of their elements, in C order, not yet converted.
+    ///
+    /// # Errors
+    /// Reading errors; corrupt pieces.
+    pub fn packed(&self, array: usize, rows: Range<u64>) -> Result<Buf> {
+        let mapped = self.array(array)?;
+        let mut fetch = Fetch::new(&mapped.map, rows.clone());
+        let first = self.next_packed(mapped, rows.clone(), &mut fetch)?;
+        if first.0 == rows.end {
+            return Ok(first.1);
+        }
+        let mut all = Vec::with_capacity(self.bytes_of(&mapped.map, &rows)?);
+        all.extend_from_slice(&first.1);
+        let mut row = first.0;
+        while row < rows.end {
+            let (end, part) = self.next_packed(mapped, row..rows.end, &mut fetch)?;
+            all.extend_from_slice(&part);
+            row = end;
+        }
+        Ok(Buf::from_vec(all))
+    }
+
+    /// Fills `out` with whole rows from `row` on, of an array whose rows are stored as they are.
+    ///
+    /// # Errors
+    /// Reading errors.
+    pub fn read_stored(&self, array: usize, mut row: u64, mut out: &mut [u8]) -> Result<()> {
+        let map = &self.array(array)?.map;
+        let row_bytes = map.row_bytes().max(1);
+        while !out.is_empty() {
+            let (k, rows) = map.slab(row);
+            let end = rows.end.min(row + out.len() as u64 / row_bytes);
+            if end <= row {
+                return Err(Error::internal(format!("row {row} is past the end")));
+            }
+            let (part, rest) = out.split_at_mut(((end - row) * row_bytes) as usize);
+            let piece = map.pieces.locate(&coordinates(map, k, &[]))?;
+            let piece = piece.ok_or_else(|| Error::corrupt(format!("the bytes of row {row} are missing")))?;
+            piece.slice.read_at((row - rows.start) * row_bytes, part)?;
+            (row, out) = (end, rest);
+        }
+        Ok(())
+    }
+
+    /// Bytes of packed rows.
+    fn bytes_of(&self, map: &ArrayMap, rows: &Range<u64>) -> Result<usize> {
+        let count = rows.end.saturating_sub(rows.start);
+        let bytes = count.checked_mul(map.packed_row_bytes()).and_then(|n| usize::try_from(n).ok());
+        bytes.ok_or_else(|| Error::refused(format!("{count} of its rows are more than this machine's memory holds")))
+    }
+
+    /// Rows from `rows.start` on, up to where a piece or a tile ends: packed, and the row behind them.
+    fn next_packed(&self, mapped: &Mapped, rows: Range<u64>, fetch: &mut Fetch<'_>) -> Result<(u64, Buf)> {
+        let map = &mapped.map;
+        let bytes = self.bytes_of(map, &rows)?;
+        if bytes == 0 {
+            return Ok((rows.end, Buf::from_vec(Vec::<u8>::new())));
+        }
+        match &mapped.order {
+            Order::Pieces => {
+                let (k, slab) = map.slab(rows.start);
+                let rows = rows.start..rows.end.min(slab.end);
+                let rows = if mapped.is_free() && map.element.field.is_some() {
+                    rows.start..rows.end.min(rows.start + (STEP_BYTES / map.row_bytes().max(1)).max(1))
+                } else {
+                    rows
+                };
+                Ok((rows.end, self.slab_rows(mapped, k, slab, rows, fetch)?))
+            }
+            Order::Strided(strided, near) => {
+                let end = strided.cut(rows.start, self.memory_bytes).min(rows.end);
+                let rows = rows.start..end;
+                let slice = whole_piece(map)?;
+                // A view may repeat its bytes without end.
+                let bytes = (end - rows.start).saturating_mul(map.row_bytes());
+                if bytes > slice.len.max(self.memory_bytes) {
+                    let (count, limit) = (end - rows.start, self.memory_bytes >> 20);
+                    let held = slice.len;
+                    return Err(Error::refused(format!(
+                        "{count} of its rows expand to more than {limit} MiB from a storage of {held} bytes"
+                    ))
+                    .hint("give a larger --memory-limit"));
+                }
+                let blob = match near.get() {
+                    Some(blob) => blob,
+                    None => nearby(slice, strided).map(|blob| near.get_or_init(|| blob))?,
+                };
+                Ok((end, Buf::from_vec(map.element.pack(strided.gather(blob.as_ref(), rows)?))))
+            }
+            Order::Wide(wide) => {
+                let blob = self.copied(mapped, wide)?.finished()?;
+                let row_bytes = map.packed_row_bytes();
+                Ok((rows.end, Buf::from_vec(blob.read_vec(rows.start * row_bytes, (rows.end - rows.start) * row_bytes)?)))
+            }
+        }
+    }
+
+    /// The copy of a wide array; one thread begins it.
+    fn copied<'a>(&self, mapped: &Mapped, wide: &'a Wide) -> Result<&'a Rechunk> {
+        let _making = locked(&wide.making);
+        if let Some(copy) = wide.copy.get() {
+            return Ok(copy);
+        }
+        let map = mapped.map.clone();
+        let copy = match &wide.strided {
+            Some(strided) => Rechunk::strided(nearby(whole_piece(&map)?, strided)?, strided.clone(), map.element.clone())?,
+            None => {
+                let columns = map.columns();
+                let across: u64 = columns.iter().product();
+                let slabs = map.slab(map.rows().saturating_sub(1)).0 + 1;
+                let bytes = map.rows().saturating_mul(map.packed_row_bytes());
+                Rechunk::new(bytes, slabs * across, Box::new(move |i, to| write_piece(&map, i / across, i % across, to)))?
+            }
+        };
+        Ok(wide.copy.get_or_init(|| copy))
+    }
+
+    /// Rows of one row of pieces.
+    fn slab_rows(&self, mapped: &Mapped, k: u64, slab: Range<u64>, rows: Range<u64>, fetch: &mut Fetch<'_>) -> Result<Buf> {
+        let map = &mapped.map;
+        if map.is_wide() {
+            let at = coordinates(map, k, &[]);
+            return self.piece_rows(mapped, &at, &slab, &rows, fetch);
+        }
+        let columns = map.columns();
+        let packed = map.element.packed_bytes();
+        let mut out = vec![0; self.bytes_of(map, &rows)?];
+        let mut to_shape = map.shape.clone();
+        to_shape[0] = rows.end - rows.start;
+        let mut to_origin = vec![0; map.shape.len()];
+        to_origin[0] = rows.start;
+        let mut place = vec![0; columns.len()];
+        loop {
+            let at = coordinates(map, k, &place);
+            let part = self.piece_rows(mapped, &at, &slab, &rows, fetch)?;
+            let mut shape = map.piece_shape().to_vec();
+            shape[0] = rows.end - rows.start;
+            let origin: Vec<u64> = at.iter().zip(map.piece_shape()).map(|(p, c)| p * c).collect();
+            let origin = [&[rows.start], &origin[1..]].concat();
+            let (from, to) = (Block { origin: &origin, shape: &shape }, Block { origin: &to_origin, shape: &to_shape });
+            block_copy::copy(&part, from, &mut out, to, packed);
+            if !step(&mut place, &columns) {
+                return Ok(Buf::from_vec(out));
+            }
+        }
+    }
+
+    /// Some rows of one piece, packed.
+    fn piece_rows(&self, mapped: &Mapped, at: &[u64], slab: &Range<u64>, rows: &Range<u64>, fetch: &mut Fetch<'_>) -> Result<Buf> {
+        let map = &mapped.map;
+        let count = rows.end - rows.start;
+        let row_elements = match &map.grid {
+            Grid::Chunks(chunk) => chunk.iter().skip(1).product(),
+            _ => map.row_elements(),
+        };
+        let full = match &map.grid {
+            Grid::Chunks(chunk) => chunk.first().copied().unwrap_or(1),
+            _ => slab.end - slab.start,
+        };
+        let is_part = count < full.min(slab.end - slab.start);
+        let missing = || Buf::from_vec(map.missing((count * row_elements) as usize));
+        if mapped.is_free() && is_part {
+            let Some(piece) = map.pieces.locate(at).map_err(|e| map.pieces.about(e, at))? else { return Ok(missing()) };
+            let row_bytes = row_elements * map.element.bytes as u64;
+            if piece.slice.len != full * row_bytes && !matches!(map.grid, Grid::Strided(_)) {
+                let error = Error::corrupt(format!("the piece has {} bytes, its shape needs {}", piece.slice.len, full * row_bytes));
+                return Err(map.pieces.about(error, at));
+            }
+            let offset = (rows.start - slab.start) * row_bytes;
+            let bytes = piece.slice.blob.read_vec(piece.slice.start + offset, count * row_bytes)?;
+            return Ok(Buf::from_vec(map.element.pack(bytes)));
+        }
+        let decoded = map.decoded_bytes(full)?;
+        let decode = |fetch: &mut Fetch<'_>| -> Result<Option<Buf>> {
+            let Some((bytes, skipped)) = fetch.piece(at)? else { return Ok(None) };
+            let bytes = map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, at))?;
+            Ok(Some(Buf::from_vec(bytes)))
+        };
+        let keep = !mapped.is_free() && (is_part || mapped.shared);
+        let elements = if keep {
+            let number = number(map, at);
+            let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, number);
+            let slot = {
+                let mut kept = locked(&self.kept);
+                let slot: Slot = kept.get(&key).unwrap_or_default();
+                kept.insert(key, slot.clone(), decoded as u64);
+                slot
+            };
+            // Of several threads that want the same piece one decodes it.
+            let mut slot = locked(&slot);
+            match &*slot {
+                Some(buf) => Some(buf.clone()),
+                None => {
+                    *slot = decode(fetch)?;
+                    slot.clone()
+                }
+            }
+        } else {
+            decode(fetch)?
+        };
+        let Some(elements) = elements else { return Ok(missing()) };
+        let row = row_elements as usize * map.element.bytes;
+        let part = match count == full {
+            true => elements,
+            false => elements.slice_with_length((rows.start - slab.start) as usize * row, count as usize * row),
+        };
+        Ok(match &map.element.field {
+            None => part,
+            Some(_) => Buf::from_vec(map.element.pack_slice(&part)),
+        })
+    }
+}
+
+/// The bytes of the one piece of an array.
+fn whole_piece(map: &ArrayMap) -> Result<BlobSlice> {
+    let piece = map.pieces.locate(&vec![0; map.shape.len()])?;
+    Ok(piece.ok_or_else(|| Error::corrupt("its bytes are missing"))?.slice)
+}
+
+/// The coordinates of a piece: `k` along the first dimension, `place` along the others (all 0 where it is empty).
+fn coordinates(map: &ArrayMap, k: u64, place: &[u64]) -> Vec<u64> {
+    let mut at = vec![0; map.shape.len()];
+    if let Some((first, rest)) = at.split_first_mut() {
+        *first = k;
+        if !place.is_empty() {
+            rest.copy_from_slice(place);
+        }
+    }
+    at
+}
+
+/// The number of a piece in C order.
+fn number(map: &ArrayMap, at: &[u64]) -> u64 {
+    let (first, rest) = at.split_first().map_or((0, at), |(first, rest)| (*first, rest));
+    rest.iter().zip(map.columns()).fold(first, |n, (&p, count)| n.wrapping_mul(count).wrapping_add(p))
+}
+
+/// Puts one piece into its places of a file in C order.
+fn write_piece(map: &ArrayMap, k: u64, column: u64, to: &File) -> Result<()> {
+    let columns = map.columns();
+    let mut place = vec![0; columns.len()];
+    let mut rest = column;
+    for d in (0..columns.len()).rev() {
+        place[d] = rest % columns[d];
+        rest /= columns[d];
+    }
+    let at = coordinates(map, k, &place);
+    let decoded = map.decoded_bytes(0)?;
+    let most = map.codecs.most_stored(decoded as u64);
+    let packed = match map.pieces.read(&at, most).map_err(|e| map.pieces.about(e, &at))? {
+        Some((bytes, skipped)) => map.element.pack(map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, &at))?),
+        None => map.missing(decoded / map.element.bytes.max(1)),
+    };
+    let origin: Vec<u64> = at.iter().zip(map.piece_shape()).map(|(p, c)| p * c).collect();
+    let zero = vec![0; origin.len()];
+    let (from, all) = (Block { origin: &origin, shape: map.piece_shape() }, Block { origin: &zero, shape: &map.shape });
+    block_copy::runs(from, all, map.element.packed_bytes(), |a, b, n| {
+        to.write_all_at(&packed[a..a + n], b as u64).map_err(temporary::error)
+    })
+}
+
+/// A blob that is cheap to read in small pieces: the slice itself if it is in a local file or in memory, else a temporary
+/// copy of what the elements reach.
+fn nearby(slice: BlobSlice, strided: &Strided) -> Result<Arc<dyn Blob>> {
+    let end = strided.end().filter(|&end| end <= slice.len);
+    let end = end.ok_or_else(|| Error::corrupt(format!("{} bytes are stored, the array needs more", slice.len)))?;
+    if !slice.blob.is_remote() {
+        return Ok(Arc::new(slice));
+    }
+    let copy = temporary::file()?;
+    let mut at = 0;
+    while at < end {
+        let len = (end - at).min(8 << 20);
+        copy.write_all_at(&slice.blob.read_vec(slice.start + at, len)?, at).map_err(temporary::error)?;
+        at += len;
+    }
+    file_blob(copy)
+}
+
+/// The stored pieces of some rows; those that share a blob are fetched many at a time, in C order of their coordinates.
+struct Fetch<'a> {
+    map: &'a ArrayMap,
+    /// Behind the last row of pieces.
+    end: u64,
+    ready: VecDeque<(Vec<u64>, Option<(Vec<u8>, u32)>)>,
+}
+
+impl<'a> Fetch<'a> {
+    fn new(map: &'a ArrayMap, rows: Range<u64>) -> Fetch<'a> {
+        let end = map.slab(rows.end.saturating_sub(1).max(rows.start)).0 + 1;
+        Fetch { map, end, ready: VecDeque::new() }
+    }
+
+    /// The stored bytes of a piece, and the codecs that were left out.
+    fn piece(&mut self, at: &[u64]) -> Result<Option<(Vec<u8>, u32)>> {
+        let (map, pieces) = (self.map, &self.map.pieces);
+        if !pieces.is_batched() {
+            return pieces.read(at, self.most()?).map_err(|e| pieces.about(e, at));
+        }
+        // Pieces that were fetched and not asked for are decoded already.
+        while let Some((place, ready)) = self.ready.pop_front() {
+            if place == at {
+                return Ok(ready);
+            }
+        }
+        let (most, columns) = (self.most()?, map.columns());
+        let (mut bytes, mut wanted, mut at) = (0, Vec::new(), at.to_vec());
+        while wanted.len() < BATCH_PIECES && bytes < BATCH_BYTES && at.first().is_none_or(|&k| k < self.end) {
+            let piece = pieces.locate(&at).and_then(|piece| {
+                piece.as_ref().map_or(Ok(()), |p| p.check(most))?;
+                Ok(piece)
+            });
+            let piece = piece.map_err(|e| pieces.about(e, &at))?;
+            bytes += piece.as_ref().map_or(0, |p| p.slice.len);
+            wanted.push((at.clone(), piece));
+            let Some((first, rest)) = at.split_first_mut() else { break };
+            if !step(rest, &columns) {
+                *first += 1;
+            }
+        }
+        self.fetch(wanted)?;
+        Ok(self.ready.pop_front().and_then(|(_, ready)| ready))
+    }
+
+    /// The most bytes that a stored piece may have.
+    fn most(&self) -> Result<u64> {
+        Ok(self.map.codecs.most_stored(self.map.decoded_bytes(self.map.rows())? as u64))
+    }
+
+    /// One request a blob.
+    fn fetch(&mut self, wanted: Vec<(Vec<u64>, Option<Piece>)>) -> Result<()> {
+        let found: Vec<&Piece> = wanted.iter().filter_map(|(_, piece)| piece.as_ref()).collect();
+        let mut read = Vec::with_capacity(found.len());
+        for same in found.chunk_by(|a, b| Arc::ptr_eq(&a.slice.blob, &b.slice.blob)) {
+            let ranges: Vec<Range<u64>> = same.iter().map(|p| p.slice.start..p.slice.start + p.slice.len).collect();
+            read.extend(same[0].slice.blob.read_ranges(&ranges)?.into_iter().zip(same).map(|(bytes, p)| (bytes, p.skipped)));
+        }
+        let mut read = read.into_iter();
+        self.ready.extend(wanted.into_iter().map(|(at, piece)| (at, piece.and_then(|_| read.next()))));
+        Ok(())
+    }
+}
+
+impl ReadRows for MapReader {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        let Some(mapped) = &self.arrays[array] else { return u64::MAX };
+        match &mapped.order {
+            Order::Strided(strided, _) => strided.cut(row, self.memory_bytes),
+            Order::Pieces if !mapped.is_free() => mapped.map.slab(row).1.end.max(row + 1),
+            _ => u64::MAX,
+        }
+    }
+
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        let mapped = self.arrays[array].as_ref()?;
+        let (map, count) = (&mapped.map, rows.end.saturating_sub(rows.start));
+        let extra = count.saturating_mul(map.row_elements()).saturating_mul(map.element.extra_bytes());
+        let held = match &mapped.order {
+            Order::Pieces if mapped.is_free() && map.element.is_plain() => return None,
+            Order::Pieces if mapped.is_free() => map.row_bytes().max(STEP_BYTES),
+            // One piece decoded, and its stored bytes.
+            Order::Pieces => {
+                let piece = map.piece_bytes().unwrap_or(0);
+                if map.is_wide() && map.element.is_plain() { piece / 2 } else { piece.saturating_mul(3) / 2 }
+            }
+            Order::Strided(..) => STEP_BYTES,
+            Order::Wide(_) => (3 * TILE_BYTES).max(map.piece_bytes().unwrap_or(0).saturating_mul(2)),
+        };
+        Some(count.saturating_mul(map.packed_row_bytes()).saturating_add(extra).saturating_add(held))
+    }
+
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let mapped = self.array(array)?;
+        let map = &mapped.map;
+        let element = &map.element;
+        if map.shape.is_empty() {
+            let packed = self.packed(array, 0..1)?;
+            let all = element.scalar_rows();
+            let values = element.values(packed, all, 0)?;
+            return emit(Chunk { array, first_row: 0, rows: all, values, valid: None }.slice(rows.start, rows.end));
+        }
+        let mut fetch = Fetch::new(map, rows.clone());
+        let mut row = rows.start;
+        loop {
+            let (end, packed) = self.next_packed(mapped, row..rows.end, &mut fetch)?;
+            let first = row.saturating_mul(map.row_elements()).saturating_mul(element.items());
+            let values = element.values(packed, end - row, first)?;
+            emit(Chunk { array, first_row: row, rows: end - row, values, valid: None })?;
+            row = end;
+            if row >= rows.end {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Inputs whose arrays are maps.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::reader::MapReader;
+use super::{ArrayMap, Element};
+use crate::error::{Error, Result};
+use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, readable};
+use crate::model::{Buf, Chunk, Plan, Values};
+
+/// Called with the arrays that are wanted, before they are read.
+type Prepare = Box<dyn Fn(&[usize]) -> Result<()> + Send>;
+/// Called with the arrays that were wanted, after the last was read.
+type Close = Box<dyn Fn(&[usize]) -> Result<()> + Send>;
+
+/// A source over maps.
+pub struct MapSource {
+    plan: Plan,
+    reader: Arc<MapReader>,
+    memory_bytes: u64,
+    wanted: Vec<usize>,
+    /// Fields of one record that are read together, each record once.
+    together: Option<Together>,
+    prepare: Option<Prepare>,
+    close: Option<Close>,
+}
+
+/// The records that all wanted arrays are fields of.
+struct Together {
+    records: Arc<MapReader>,
+    fields: Arc<Fields>,
+    row: u64,
+    rows: u64,
+    row_bytes: u64,
+}
+
+impl MapSource {
+    /// The arrays of `plan`, each with its map; `None` for those that cannot be read.
+    pub fn new(plan: Plan, maps: Vec<Option<ArrayMap>>, memory_bytes: u64) -> MapSource {
+        let reader = Arc::new(MapReader::new(maps, memory_bytes));
+        MapSource { plan, reader, memory_bytes, wanted: Vec::new(), together: None, prepare: None, close: None }
+    }
+
+    /// Calls `prepare` with the wanted arrays before they are read.
+    pub fn prepared_by(mut self, prepare: impl Fn(&[usize]) -> Result<()> + Send + 'static) -> MapSource {
+        self.prepare = Some(Box::new(prepare));
+        self
+    }
+
+    /// Calls `close` with the wanted arrays after they were read.
+    pub fn closed_by(mut self, close: impl Fn(&[usize]) -> Result<()> + Send + 'static) -> MapSource {
+        self.close = Some(Box::new(close));
+        self
+    }
+
+    /// The reader of all arrays.
+    pub fn reader(&self) -> &Arc<MapReader> {
+        &self.reader
+    }
+
+    /// Changes what is known of the arrays.
+    pub fn plan_mut(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
+    /// The records that all these arrays are fields of, where there are several.
+    fn records(&self, arrays: &[usize]) -> Option<Together> {
+        let maps: Vec<&ArrayMap> = arrays.iter().map(|&a| self.reader.map(a)).collect::<Option<_>>()?;
+        let (first, others) = maps.split_first().filter(|(_, others)| !others.is_empty())?;
+        let same = |map: &&ArrayMap| Arc::ptr_eq(&map.pieces, &first.pieces) && map.shape == first.shape;
+        if !others.iter().all(same) || !first.is_straight() {
+            return None;
+        }
+        let whole = Element { field: None, convert: super::element::Convert::Nothing, ..first.element.clone() };
+        let records = ArrayMap { element: whole, ..(*first).clone() };
+        let fields = arrays.iter().zip(&maps).map(|(&a, map)| (a, map.element.clone())).collect();
+        let fields = Fields { fields, scalar: first.shape.is_empty(), row_elements: first.row_elements() };
+        let (rows, row_bytes) = (first.rows(), first.row_bytes());
+        let records = Arc::new(MapReader::new(vec![Some(records)], self.memory_bytes));
+        Some(Together { records, fields: Arc::new(fields), row: 0, rows, row_bytes })
+    }
+}
+
+impl Source for MapSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        for &a in arrays {
+            readable(&self.plan.arrays[a])?;
+        }
+        if let Some(prepare) = &self.prepare {
+            prepare(arrays)?;
+        }
+        self.wanted = arrays.to_vec();
+        self.together = if wish == Order::ArrayByArray { None } else { self.records(arrays) };
+        Ok(wish)
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        let Some(together) = self.together.as_mut().filter(|t| t.row < t.rows) else { return Ok(None) };
+        let rows = (max_bytes / together.row_bytes.saturating_mul(2).max(16)).max(1);
+        let mut end = together.row.saturating_add(rows).min(together.rows);
+        // Whole pieces, as many as there is room for.
+        let mut cut = together.records.cut(0, together.row);
+        while cut < end
+            && let next = together.records.cut(0, cut)
+            && next <= end
+        {
+            cut = next;
+        }
+        if cut < u64::MAX {
+            end = cut.min(together.rows);
+        }
+        let rows = together.row..end;
+        together.row = end;
+        let bytes = (rows.end - rows.start).saturating_mul(together.row_bytes);
+        let records = Records::In(together.records.clone());
+        Ok(Some(Box::new(FieldsJob { records, rows, bytes, fields: together.fields.clone() })))
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        if self.together.is_some() { None } else { Some(self.reader.clone()) }
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        self.reader.extents(array)
+    }
+    fn close(&mut self) -> Result<()> {
+        self.close.as_ref().map_or(Ok(()), |close| close(&self.wanted))
+    }
+}
+
+/// Arrays that are fields of the same records.
+#[derive(Default)]
+pub struct Fields {
+    /// Their places in the plan, and what each takes.
+    pub fields: Vec<(usize, Element)>,
+    /// Records of rank 0, whose fields may have rows of their own.
+    pub scalar: bool,
+    /// Records of a row.
+    pub row_elements: u64,
+}
+
+impl Fields {
+    /// Hands on the rows of every field of these records.
+    ///
+    /// # Errors
+    /// What conversions find; those of `emit`.
+    pub fn emit(&self, records: &Buf, rows: &Range<u64>, emit: Emit<'_>) -> Result<()> {
+        for (array, element) in &self.fields {
+            let count = if self.scalar { element.scalar_rows() } else { rows.end - rows.start };
+            let packed = match &element.field {
+                None => records.clone(),
+                Some(_) => Buf::from_vec(element.pack_slice(records)),
+            };
+            let first = rows.start.saturating_mul(self.row_elements).saturating_mul(element.items());
+            let values = element.values(packed, count, first)?;
+            emit(Chunk { array: *array, first_row: rows.start, rows: count, values, valid: None })?;
+        }
+        Ok(())
+    }
+}
+
+/// Some records, at hand or to be read.
+pub enum Records {
+    /// Their bytes.
+    Are(Buf),
+    /// The only array of a reader.
+    In(Arc<MapReader>),
+}
+
+/// Some records, taken apart.
+pub struct FieldsJob {
+    /// The records.
+    pub records: Records,
+    /// Which they are.
+    pub rows: Range<u64>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is taken of them.
+    pub fields: Arc<Fields>,
+}
+
+impl Job for FieldsJob {
+    fn bytes(&self) -> u64 {
+        let records = (self.rows.end - self.rows.start).saturating_mul(self.fields.row_elements);
+        self.fields.fields.iter().fold(self.bytes, |n, (_, e)| n.saturating_add(records.saturating_mul(e.extra_bytes())))
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        match &self.records {
+            Records::Are(records) => self.fields.emit(records, &self.rows, emit),
+            Records::In(reader) => reader.read(0, self.rows.clone(), &mut |chunk| match &chunk.values {
+                Values::Fixed(records) => self.fields.emit(records, &(chunk.first_row..chunk.first_row + chunk.rows), emit),
+                Values::Var { .. } => Err(Error::internal("records of different lengths")),
+            }),
+        }
+    }
+}
