@@ -2,6 +2,7 @@
 //!
 //! `NPK_BLESS=1` writes the expectations anew; read the difference before committing it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use npk::error::Kind;
@@ -10,10 +11,10 @@ use npk::formats::FORMATS;
 use npk::location::Location;
 use npk::pipe::{self, Settings};
 
-use crate::support::{Scratch, npk_any, npk_command};
+use crate::support::{Scratch, npk_command};
 
 /// Files and stores of a format below `directory`, by their endings; stores are not looked into.
-fn cases(directory: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
+pub fn cases(directory: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
@@ -26,7 +27,7 @@ fn cases(directory: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
     }
 }
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
@@ -61,32 +62,52 @@ fn good_fixtures_are_what_their_descriptions_say() {
     }
 }
 
+/// What a bad fixture must end with: its exit code and every line on stderr.
+#[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+struct Ending {
+    exit: i32,
+    says: Vec<String>,
+}
+
+/// Broken and hostile files of every format: each ends with the code and the words of `expected.json` beside it.
 #[test]
 fn bad_fixtures_end_in_a_clear_sentence() {
-    let mut count = 0;
+    let bless = std::env::var_os("NPK_BLESS").is_some();
     for format in FORMATS {
         let folder = root().join("bad").join(format.name());
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        let mut paths: Vec<PathBuf> =
-            entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e != "md" && e != "json")).collect();
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|e| panic!("no bad fixtures of {}: {e}", format.name()))
+            .map(|e| e.unwrap().path())
+            .filter(|p| !["README.md", "expected.json"].iter().any(|name| p.ends_with(name)))
+            .collect();
         paths.sort();
-        assert!(!paths.is_empty(), "{} is empty", folder.display());
+        assert!(paths.len() >= 3, "only {} bad fixtures of {}", paths.len(), format.name());
+        let mut got = BTreeMap::new();
         for path in paths {
+            let name = path.file_name().unwrap().to_str().unwrap().to_string();
             let scratch = Scratch::new();
-            let output = npk_any(&["convert".as_ref(), path.as_os_str(), scratch.join("o.npk").as_os_str()]);
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            match output.status.code() {
-                Some(0) => {}
-                Some(3 | 4 | 7) => {
-                    assert!(said.starts_with("error: ") || said.contains("\nerror: "), "{}: {said}", path.display());
-                    assert!(scratch.names().is_empty(), "{}: {:?}", path.display(), scratch.names());
-                }
-                code => panic!("{}: exit {code:?}: {said}", path.display()),
-            }
-            count += 1;
+            let out = scratch.join("out.npk");
+            let args = ["convert".as_ref(), "--jobs".as_ref(), "1".as_ref(), name.as_ref(), out.as_os_str()];
+            let output = npk_command().current_dir(&folder).args(args).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap().replace(&out.display().to_string(), "OUT");
+            let exit = output.status.code().unwrap_or_else(|| panic!("{name}: {:?}: {said}", output.status));
+            assert!(matches!(exit, 3 | 4 | 7), "{}: exit {exit}: {said}", path.display());
+            assert!(said.contains("error: "), "{}: {said}", path.display());
+            assert!(scratch.names().is_empty(), "{}: {:?}", path.display(), scratch.names());
+            got.insert(name, Ending { exit, says: said.lines().map(str::to_string).collect() });
+        }
+        let expected_path = folder.join("expected.json");
+        if bless {
+            std::fs::write(&expected_path, serde_json::to_string_pretty(&got).unwrap() + "\n").unwrap();
+        }
+        let expected = std::fs::read(&expected_path).unwrap_or_else(|_| panic!("{} is missing", expected_path.display()));
+        let expected: BTreeMap<String, Ending> = serde_json::from_slice(&expected).unwrap();
+        let names = |of: &BTreeMap<String, Ending>| of.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&got), names(&expected), "{}: the fixtures (left) and what is expected of them", expected_path.display());
+        for (name, ending) in &got {
+            assert_eq!(*ending, expected[name], "{}/{name}", folder.display());
         }
     }
-    assert!(count >= 20, "only {count} bad fixtures");
 }
 
 /// Every good single file, cut at twelve places: an error or fewer rows of text, never a panic.

@@ -1,7 +1,89 @@
 //! Damaged files through the built binary: what is wrong is told with the file's name, and takes neither time nor memory.
 
+use std::path::{Path, PathBuf};
+
+use npk::formats::FORMATS;
+
 use crate::convert::npy;
-use crate::support::{Scratch, at, fixture, npk, npk_any, npk_fails, python};
+use crate::support::library::failing_mutants;
+use crate::support::{Scratch, at, fixture, mutants, npk, npk_any, npk_fails, python};
+
+/// A copy of some good fixtures of a format, and every file of each.
+fn originals(s: &Scratch, format: &dyn npk::format::Format, most: usize) -> Vec<(PathBuf, Vec<PathBuf>)> {
+    fn copy(from: &Path, to: &Path, files: &mut Vec<PathBuf>) {
+        if from.is_dir() {
+            std::fs::create_dir(to).unwrap();
+            let mut names: Vec<_> = std::fs::read_dir(from).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names.iter().for_each(|name| copy(&from.join(name), &to.join(name), files));
+        } else {
+            std::fs::copy(from, to).unwrap();
+            files.push(to.to_path_buf());
+        }
+    }
+    let mut found = Vec::new();
+    crate::corpus::cases(&crate::corpus::root().join("good").join(format.name()), format.extensions(), &mut found);
+    found.sort();
+    assert!(!found.is_empty(), "no good fixture for {}", format.name());
+    let step = found.len().div_ceil(most);
+    let copied = found.into_iter().step_by(step).enumerate().map(|(i, path)| {
+        let folder = s.join(&format!("{}{i}", format.name()));
+        std::fs::create_dir(&folder).unwrap();
+        let (to, mut files) = (folder.join(path.file_name().unwrap()), Vec::new());
+        copy(&path, &to, &mut files);
+        files.retain(|file| file.metadata().unwrap().len() > 0);
+        (to, files)
+    });
+    copied.collect()
+}
+
+/// Files with some bytes turned, set or cut off: errors or other values, in every format. No bug is met.
+#[test]
+fn mutants_of_every_format_end_in_errors() {
+    const MUTANTS: usize = 300;
+    for format in FORMATS {
+        let s = Scratch::new();
+        let cases = originals(&s, *format, 8);
+        let each = MUTANTS.div_ceil(cases.iter().map(|(_, files)| files.len()).sum());
+        let all = cases.iter().flat_map(|(root, files)| files.iter().map(move |file| (root, file)));
+        let failed: usize = all.map(|(root, file)| failing_mutants(format.name(), root, file, each)).sum();
+        assert!(failed > 20, "{}: only {failed} failed", format.name());
+    }
+}
+
+/// The same through the commands: they end by themselves, with a code for damage or without any.
+#[test]
+fn mutants_of_every_format_end_in_codes() {
+    for format in FORMATS {
+        let s = Scratch::new();
+        let mut number = 0;
+        for (root, files) in originals(&s, *format, 3) {
+            let (input, out) = (root.display().to_string(), at(&s, "o.npk"));
+            for file in files.iter().take(2) {
+                let original = std::fs::read(file).unwrap();
+                mutants(&original, 6, |bytes| {
+                    std::fs::write(file, bytes).unwrap();
+                    number += 1;
+                    let commands: [&[&str]; 4] = [
+                        &["convert", "-q", "-f", "--skip-unsupported", &input, &out],
+                        &["verify", &input],
+                        &["inspect", "--stats", "--checksum", &input],
+                        &["list", "-l", "--json", &input],
+                    ];
+                    let args = commands[number % 4];
+                    let output = npk_any(args);
+                    let (said, code) = (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code());
+                    // Past the end of the disk is 1.
+                    assert!(matches!(code, Some(0 | 1 | 3 | 4 | 7)), "{args:?} of mutant {number}: {:?}: {said}", output.status);
+                    assert!(code == Some(0) || said.contains("error: "), "{args:?} of mutant {number}: {code:?}: {said}");
+                    assert!(!said.contains("panicked"), "{args:?} of mutant {number}: {said}");
+                });
+                std::fs::write(file, original).unwrap();
+            }
+        }
+        assert!(number >= 12, "{}: {number}", format.name());
+    }
+}
 
 /// Rows without elements cost nothing, however many a header claims.
 #[test]

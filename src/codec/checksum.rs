@@ -40,7 +40,7 @@ impl Checksum {
         // Old HDF5 writers on big-endian machines swapped the bytes of both halves.
         let swapped = ((found & 0x00FF_00FF) << 8) | ((found & 0xFF00_FF00) >> 8);
         if stored != found && !(self == Checksum::Fletcher32 && stored == swapped) {
-            return Err(Error::corrupt(format!("the checksum of a chunk is {found:08x}, expected {stored:08x}")));
+            return Err(Error::corrupt(format!("the checksum is {found:08x}, expected {stored:08x}: the data is damaged")));
         }
         if at_start {
             bytes.drain(..4);

@@ -48,6 +48,11 @@ pub enum Descr {
     Fields(Vec<(String, Descr)>),
 }
 
+/// The error of a file that ends before its values begin.
+pub fn truncated() -> Error {
+    Error::corrupt("the file is truncated: it ends inside its header").hint("fetch the file again")
+}
+
 /// The length of the whole header, from the first bytes of a file (at least 12 where the file has them).
 ///
 /// # Errors
@@ -56,11 +61,10 @@ pub fn header_bytes(head: &[u8]) -> Result<u64> {
     if !head.starts_with(MAGIC) {
         return Err(Error::corrupt("the npy signature is missing"));
     }
-    let short = || Error::corrupt("the file ends inside its header");
-    let (&major, &minor) = (head.get(6).ok_or_else(short)?, head.get(7).ok_or_else(short)?);
+    let (&major, &minor) = (head.get(6).ok_or_else(truncated)?, head.get(7).ok_or_else(truncated)?);
     let total = match (major, minor) {
-        (1, 0) => 10 + u64::from(u16::from_le_bytes(head.get(8..10).and_then(|b| b.try_into().ok()).ok_or_else(short)?)),
-        (2 | 3, 0) => 12 + u64::from(u32::from_le_bytes(head.get(8..12).and_then(|b| b.try_into().ok()).ok_or_else(short)?)),
+        (1, 0) => 10 + u64::from(u16::from_le_bytes(head.get(8..10).and_then(|b| b.try_into().ok()).ok_or_else(truncated)?)),
+        (2 | 3, 0) => 12 + u64::from(u32::from_le_bytes(head.get(8..12).and_then(|b| b.try_into().ok()).ok_or_else(truncated)?)),
         _ => return Err(Error::refused(format!("npy version {major}.{minor} is not supported"))),
     };
     if total > HEADER_MAX_BYTES {
@@ -76,7 +80,7 @@ pub fn header_bytes(head: &[u8]) -> Result<u64> {
 pub fn parse(bytes: &[u8]) -> Result<Header> {
     let total = header_bytes(bytes)?;
     let start = if bytes[6] == 1 { 10 } else { 12 };
-    let text = bytes.get(start..total as usize).ok_or_else(|| Error::corrupt("the file ends inside its header"))?;
+    let text = bytes.get(start..total as usize).ok_or_else(truncated)?;
     let text = match bytes[6] {
         3 => String::from_utf8(text.to_vec()).map_err(|_| Error::corrupt("the header is not UTF-8"))?,
         _ => text.iter().map(|&b| b as char).collect(),

@@ -83,6 +83,7 @@ impl Format for Npy {
         let blob = at.blob()?;
         let header = match head.get(..total as usize) {
             Some(bytes) => npy_header::parse(bytes)?,
+            None if blob.len() < total => return Err(npy_header::truncated()),
             None => npy_header::parse(&blob.read_vec(0, total)?)?,
         };
         let records = Records::new(&header, &at.stem())?;
@@ -126,7 +127,10 @@ fn plan(header: &Header, records: &Records) -> Plan {
 /// Compares what the header promises with what is there.
 fn check_length(records: &Records, start: u64, have: u64) -> Result<()> {
     match records.bytes {
-        Some(want) if have < want => Err(Error::corrupt(format!("the header declares {want} bytes of values, the file has {have}"))),
+        Some(want) if have < want => {
+            let error = Error::corrupt(format!("the file is truncated: the header declares {want} bytes of values, there are {have}"));
+            Err(error.hint("fetch the file again"))
+        }
         Some(want) if have > want => Err(more_follows(start + want, &format!("{} extra", have - want))),
         _ => Ok(()),
     }

@@ -2,7 +2,8 @@
 
 use npk::format::{Compression, Existing, WriteOptions};
 
-use super::parquet::{check_odd, convert, convert_with, make_tables, open, survive};
+use super::parquet::{check_odd, convert, convert_with, make_tables, open};
+use crate::support::library::failing_mutants;
 use crate::support::{Scratch, python};
 
 #[test]
@@ -93,7 +94,7 @@ fn damage_is_an_error() {
     let scratch = Scratch::new();
     let code = "all = t.tables(18)\nfor n in ('nulls', 'nested'):\n  for c in ('uncompressed', 'zstd', 'lz4'):\n    p = f'{n}-{c}.feather'; t.feather.write_feather(all[n], p, compression=c, chunksize=11); print(p)\n  p = n + '.arrows'\n  with t.pa.ipc.new_stream(p, all[n].schema) as w: w.write_table(all[n])\n  print(p)";
     for name in make_tables(scratch.path(), code) {
-        let bytes = std::fs::read(scratch.join(&name)).unwrap();
-        crate::support::mutants(&bytes, 50, |mutant| survive("feather", scratch.path(), mutant));
+        let path = scratch.join(&name);
+        assert!(failing_mutants("feather", &path, &path, 60) > 20, "{name}");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use npk::error::Result;
+use npk::error::{Error, Kind, Result, guard};
 use npk::format::{Order, ReadOptions, Summary, WriteOptions};
 use npk::formats::by_name;
 use npk::location::Location;
@@ -28,16 +28,61 @@ pub fn read_all(format: &str, path: &Path) -> Result<Plan> {
     drain(format, path, &mut |_| {})
 }
 
-/// How many of `count` mutants of a file cannot be read. None may meet a bug of ours.
-pub fn failing_mutants(format: &str, original: &[u8], count: usize, mutant: &Path) -> usize {
-    let mut failed = 0;
-    mutants(original, count, |bytes| {
-        std::fs::write(mutant, bytes).unwrap();
-        if let Err(error) = read_all(format, mutant) {
-            assert!(error.kind() != npk::error::Kind::Internal, "{}: {error}", mutant.display());
+/// Opens and reads what can be read, as every command does it: arrays that cannot are left out, of vast ones the first rows
+/// are read. The first error ends it, or the state of the first array that has one.
+pub fn read_some(format: &str, path: &Path) -> Result<()> {
+    /// Damaged shapes may be huge and all fill value.
+    const SOME_BYTES: u64 = 1 << 20;
+    let options = ReadOptions { memory_bytes: 16 << 20, jobs: 2, ..ReadOptions::default() };
+    guard(|| {
+        let mut source = by_name(format).unwrap().open(&Location::local(path), &options)?;
+        let arrays = source.plan().arrays.clone();
+        let good: Vec<usize> = (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
+        let mut errors: Vec<Error> = arrays.iter().filter_map(|a| a.details.error.as_deref().cloned()).collect();
+        source.want(&good, Order::Any)?;
+        let Some(reader) = source.random() else {
+            let view = npk::adapt::view::View::choose(source, &good);
+            let drained = pipe::drain(Box::new(view), Vec::new(), Order::Any, &mut |_| Ok(()), &Settings::new(2, 16 << 20));
+            errors.extend(drained.err());
+            return Error::all(errors);
+        };
+        for &a in &good {
+            let Some(total) = arrays[a].rows else { continue };
+            let rows = total.min((SOME_BYTES / arrays[a].row_bytes()?.max(1)).clamp(1, 1 << 12));
+            let mut row = 0;
+            while row < rows {
+                let end = reader.cut(a, row).min(rows);
+                assert!(end > row, "{}: a cut at row {row} is at {end}", arrays[a].name);
+                let (_, _) = (reader.cost(a, row..end), reader.piece(a, row, SOME_BYTES));
+                if let Err(e) = guard(|| reader.read(a, row..end, &mut |_| Ok(()))) {
+                    errors.push(e);
+                    break;
+                }
+                row = end;
+            }
+            let _ = source.extents(a);
+        }
+        source.close()?;
+        Error::all(errors)
+    })
+}
+
+/// How many of `count` mutants of `file` make damage that is seen: in itself, or in the store `root` that it belongs to.
+/// None may meet a bug of ours, or be
+/// taken for trouble of the system. The file is as before afterwards.
+pub fn failing_mutants(format: &str, root: &Path, file: &Path, count: usize) -> usize {
+    let original = std::fs::read(file).unwrap();
+    let (mut failed, mut number) = (0, 0);
+    mutants(&original, count, |bytes| {
+        std::fs::write(file, bytes).unwrap();
+        if let Err(error) = read_some(format, root) {
+            let is_of_data = matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing);
+            assert!(is_of_data, "{format}: mutant {number} of {}: {error:?}", file.display());
             failed += 1;
         }
+        number += 1;
     });
+    std::fs::write(file, original).unwrap();
     failed
 }
 

@@ -28,7 +28,8 @@ impl Input {
     }
     pub fn take(&mut self, len: u64) -> Result<Span> {
         if len > self.left() {
-            return Err(Error::corrupt(format!("the pickle ends at byte {}, {len} more bytes were expected", self.bytes.len())));
+            let (end, more) = (self.bytes.len(), if len == 1 { "1 more byte was" } else { &format!("{len} more bytes were") });
+            return Err(Error::corrupt(format!("the pickle ends at byte {end}, {more} expected")));
         }
         if self.at as u64 + len > self.limit {
             return Err(too_large(self.limit));

@@ -108,7 +108,8 @@ impl Index {
         }
         let tail = blob.read_vec(len - 10, 10)?;
         if &tail[4..] != b"ARROW1" {
-            return Err(Error::corrupt("the file does not end like an Arrow file: it is truncated or was never finished"));
+            let error = Error::corrupt("the file does not end like an Arrow file: it is truncated or was never finished");
+            return Err(error.hint("fetch the file again"));
         }
         let footer_len = i32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
         let footer_len = u64::try_from(footer_len).ok().filter(|&n| n > 0 && n <= len - 18);

@@ -126,7 +126,22 @@ pub(super) fn open(path: &Path) -> Result<Id> {
     unsafe {
         let access = Id::new(ffi::H5Pcreate(ffi::H5P_CLS_FILE_ACCESS_ID_g), "cannot open the file")?;
         ffi::H5Pset_file_locking(access.raw(), false, true);
-        Id::new(ffi::H5Fopen(name.as_ptr(), 0, access.raw()), "the file is damaged")
+        Id::new(ffi::H5Fopen(name.as_ptr(), 0, access.raw()), "the file is damaged").map_err(truncated)
+    }
+}
+
+/// The library's words for a file that was cut, in plain ones.
+fn truncated(error: Error) -> Error {
+    let number = |key: &str| -> Option<u64> {
+        let (_, rest) = error.message().split_once(key)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    match (number("truncated file: eof = "), number("stored_eof = ")) {
+        (Some(has), Some(wanted)) => {
+            let message = format!("the file is truncated: it has {has} bytes, its superblock declares {wanted}");
+            Error::corrupt(message).hint("fetch the file again")
+        }
+        _ => error,
     }
 }
 

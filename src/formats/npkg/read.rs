@@ -140,7 +140,7 @@ impl Package {
         if found == self.checksum {
             Ok(())
         } else {
-            Err(Error::corrupt(format!("the checksum is {found:#010x}, expected {:#010x}", self.checksum)))
+            Err(Error::corrupt(format!("the checksum of the package is {found:08x}, expected {:08x}: the data is damaged", self.checksum)))
         }
     }
 

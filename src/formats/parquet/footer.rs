@@ -92,7 +92,9 @@ fn no_end(blob: &dyn Blob) -> Result<Error> {
             Error::corrupt(format!("{} bytes follow the end of the Parquet file at byte {end}", blob.len() - end))
                 .hint("cut the file there: npk does not guess what the bytes behind it are")
         }
-        None => Error::corrupt("the file does not end like a Parquet file: it is truncated or was never finished"),
+        None => {
+            Error::corrupt("the file does not end like a Parquet file: it is truncated or was never finished").hint("fetch the file again")
+        }
     })
 }
 

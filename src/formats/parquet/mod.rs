@@ -90,19 +90,23 @@ impl Format for Parquet {
 /// An error of the `parquet` crate: the bytes break the format, or need what it lacks.
 fn crate_error(e: parquet::errors::ParquetError) -> Error {
     use parquet::errors::ParquetError as P;
+    if let Some(ours) = Error::carried_by(&e) {
+        return ours;
+    }
     match e {
         P::NYI(what) => Error::refused(format!("not supported: {what}")),
-        P::External(inner) => match inner.downcast::<std::io::Error>() {
-            Ok(io) => match io.downcast::<Error>() {
-                Ok(own) => own,
-                Err(io) => io.into(),
-            },
-            Err(other) => {
-                let text = other.to_string();
-                let what = text.trim_start_matches("Parquet argument error: ").trim_start_matches("Parquet error: ");
-                Error::corrupt(format!("the bytes cannot be decoded ({what})"))
+        P::External(inner) => {
+            let text = inner.to_string();
+            let mut what = text.as_str();
+            while let Some(rest) = ["External: ", "Parquet argument error: ", "Parquet error: "].iter().find_map(|p| what.strip_prefix(p)) {
+                what = rest;
             }
-        },
+            // Decoders give their errors as those of reading.
+            match inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+                Some(code) => Error::reading(std::io::Error::from_raw_os_error(code)),
+                None => Error::corrupt(format!("the bytes cannot be decoded ({what})")),
+            }
+        }
         P::EOF(what) => Error::corrupt(format!("the bytes end too early ({})", what.trim())),
         P::General(what) if what.starts_with("Disabled feature") || what.contains("LZO") || what.contains("not supported") => {
             Error::refused(format!("not supported: {what}"))

@@ -110,7 +110,7 @@ pub fn array(meta: &Value, attributes: Attributes, version: u8, memory_bytes: u6
     let node = match &shape {
         Some(shape) if version == 2 => v2(meta, shape, memory_bytes),
         Some(shape) => v3(meta, shape, memory_bytes),
-        None => Err(Error::corrupt("the shape is missing, or not a list of at most 64 dimensions")),
+        None => Err(Error::corrupt("the shape must be a list of at most 64 sizes, which are 0 or more")),
     };
     Info { shape: shape.unwrap_or_else(|| vec![0]), chunks, stored, attributes, node }
 }
