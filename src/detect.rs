@@ -139,6 +139,18 @@ pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
     best.map(|(_, format)| format)
 }
 
+/// Whether a file called `x.npy.gz` and the like is one by its bytes; also where they are damaged, which its reader tells.
+pub fn is_compressed_file(at: &Location) -> bool {
+    let Some((_, coding, format)) = compressed_name(&at.file_name()) else { return false };
+    let look = || -> Result<bool> {
+        let inner = compressed::unpacked(at, coding)?;
+        let bytes = inner.head(HEAD_BYTES as usize)?;
+        // The directory of a zip archive, which tells more, is at its end.
+        Ok(bytes.starts_with(b"PK\x03\x04") || format.sniff(&Head { location: &inner, bytes: &bytes, blob: None })? != Sniff::No)
+    };
+    look().unwrap_or(true)
+}
+
 /// The format of an input.
 ///
 /// # Errors
@@ -278,6 +290,7 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
     let name = at.file_name();
     if !at.is_stream()
         && let Some((inner, coding, format)) = compressed_name(&name)
+        && !to.is_some_and(|to| named(to).is_ok_and(unpacks_itself))
     {
         let (format, coding) = (format.name(), coding.name());
         let error = Error::refused(format!("npk writes no {format} files that are compressed with {coding}")).file(at.display());

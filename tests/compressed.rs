@@ -50,6 +50,12 @@ fn compressed_files_are_read_as_what_is_in_them() {
             assert_eq!(code, 0, "{packed}: {said}");
         }
     }
+    // Formats that no Python library here writes.
+    for name in ["y.pt", "y.npkg"] {
+        npk(&["convert", &at(&s, "x.npz"), &at(&s, name)]);
+        python(s.path(), &format!("import gzip; open('{name}.gz', 'wb').write(gzip.compress(open('{name}', 'rb').read()))"));
+        npk(&["diff", &at(&s, name), &at(&s, &format!("{name}.gz"))]);
+    }
     // The bytes count, not the name; the array is called as the file without its endings.
     std::fs::copy(s.join("x.npy.gz"), s.join("other.dat")).unwrap();
     std::fs::copy(s.join("x.npy.zst"), s.join("other.npy")).unwrap();
@@ -143,6 +149,7 @@ fn what_is_compressed_and_not_known_is_refused() {
     assert!(said.contains("npk writes no npy files that are compressed with gzip") && said.contains("out.npy"), "{said}");
     npk_fails(4, &["convert", &at(&s, "o.npk"), &at(&s, "out.parquet.zst"), "--to", "parquet"]);
     npk(&["convert", &at(&s, "o.npk"), &at(&s, "out.csv.gz")]);
+    npk(&["convert", &at(&s, "o.npk"), &at(&s, "out.npy.gz"), "--to", "csv"]);
 }
 
 /// What a small file stands for must not fill the disk: the copy ends with a message, and nothing stays.
@@ -178,6 +185,11 @@ fn a_batch_takes_compressed_files_once() {
         s.path(),
         "import gzip\nfor n, m in (('a', 'a'), ('b', 'c')): open(f'in/{m}.npy.gz', 'wb').write(gzip.compress(open(f'in/{n}.npy', 'rb').read()))",
     );
+    // A damaged one is told of; what is something else is left alone, whatever its name.
+    let whole = std::fs::read(s.join("in/c.npy.gz")).unwrap();
+    std::fs::create_dir(s.join("cut")).unwrap();
+    std::fs::write(s.join("cut/d.npy.gz"), &whole[..whole.len() - 9]).unwrap();
+    python(s.path(), "import gzip; open('in/raw.bin.gz', 'wb').write(gzip.compress(bytes(range(256))))");
     // What no format has stays out of the way.
     for (name, text) in [("in/notes.json", "{\"a\": 1}"), ("in/model.gguf", "GGUF"), ("in/p.pkl", "\u{80}"), ("in/README.md", "# x")] {
         std::fs::write(s.join(name), text).unwrap();
@@ -185,4 +197,6 @@ fn a_batch_takes_compressed_files_once() {
     let (code, _, said) = run(s.path(), &["convert", "-R", "in", "-o", "out/", "--to", "npk"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("3 converted, 0 skipped, 0 failed of 3"), "{said}");
+    let (code, _, said) = run(s.path(), &["convert", "-R", "cut", "-o", "out/", "--to", "npk"]);
+    assert!(code == 7 && said.contains("d.npy.gz: the gzip data ends too early"), "{code} {said}");
 }

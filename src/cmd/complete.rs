@@ -30,7 +30,9 @@ pub fn command() -> clap::Command {
 }
 
 fn formats() -> Vec<CompletionCandidate> {
-    FORMATS.iter().map(|f| CompletionCandidate::new(f.name()).help(Some(f.about().into()))).collect()
+    let more = [("numpy", "npy or npz"), ("auto", "as if no format was given")];
+    let formats = FORMATS.iter().map(|f| (f.name(), f.about())).chain(more);
+    formats.map(|(name, about)| CompletionCandidate::new(name).help(Some(about.into()))).collect()
 }
 
 /// The arrays of the first word of the command line that is a file or directory; the part before a comma stays.

@@ -303,7 +303,7 @@ impl Walk {
                 } else {
                     self.folder(&child, &child_path, &format!("{below}{}/", entry.name), depth + 1)?;
                 }
-            } else if is_known_file(&entry.name, &files) {
+            } else if is_known_file(&child, &entry.name, &files) {
                 self.found.push(Found::new(child_path, below));
             }
         }
@@ -311,9 +311,11 @@ impl Walk {
     }
 }
 
-/// Whether a file has the name of a format; of `x.npy` and `x.npy.gz` side by side the second is a copy.
-fn is_known_file(name: &str, beside: &std::collections::HashSet<&str>) -> bool {
-    detect::by_extension(name).is_some() || detect::compressed_name(name).is_some_and(|(inner, _, _)| !beside.contains(inner))
+/// Whether a file has the name of a format. Of `x.npy` and `x.npy.gz` side by side the second is a copy; and the name alone
+/// does not make a format of what is compressed, as `x.bin.gz`.
+fn is_known_file(at: &Location, name: &str, beside: &std::collections::HashSet<&str>) -> bool {
+    let compressed = || detect::compressed_name(name).is_some_and(|(inner, _, _)| !beside.contains(inner));
+    detect::by_extension(name).is_some() || compressed() && detect::is_compressed_file(at)
 }
 
 /// Shards (`-0000N-of-0000M`) that go into one output must be complete; a single one gets only a note.
