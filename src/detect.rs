@@ -208,6 +208,14 @@ fn look(at: &Location) -> Result<Detected> {
     }
     let detected = |format, warning| Detected { format, warning, at: at.clone(), coding: None };
     if let Some(format) = found {
+        // Of an archive the name alone may have said so.
+        let shown = || format.sniff(&Head { location: at, bytes: &bytes, blob: None });
+        if let Some(blob) = blob.as_ref().filter(|_| bytes.starts_with(b"PK"))
+            && shown()? != Sniff::Yes
+            && let Some(error) = archives::known(&bytes, blob)
+        {
+            return Err(error);
+        }
         let (says, is) = (by_name.map_or(format.name(), |f| f.name()), format.name());
         let warning = (says != is).then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
         return Ok(detected(format, warning));
@@ -276,7 +284,7 @@ pub fn explained(error: Error, format: &dyn Format, at: &Location, head: Option<
     let sniffed = format.sniff(&Head { location: at, bytes: &head, blob: blob.as_ref() });
     let better = match sniffed {
         // It is of this format, and damaged; but of an archive the name alone may have said so.
-        Ok(Sniff::Yes) | Err(_) => blob.as_ref().and_then(|blob| archives::find(&head, blob)),
+        Ok(Sniff::Yes) | Err(_) => blob.as_ref().and_then(|blob| archives::known(&head, blob)),
         Ok(_) => foreign_file(&head, blob.as_ref()),
     };
     better.unwrap_or(error)

@@ -55,6 +55,20 @@ fn every_signature_is_refused_by_its_name() {
     }
 }
 
+/// Letters of a signature in a text are letters; but a FITS file begins with a page of text.
+#[test]
+fn a_table_of_text_is_no_other_format() {
+    let s = Scratch::new();
+    for text in ["GGUF,b\n1,2\n", "GIF8,GIF9\n1,2\n", "a,b,c,d\nDUCK,x,y,z\n", "abcdTFL3,b\n1,2\n", "ORC,b\n1,2\nx,ORC\n", "%PDF-,x\n1,2\n"]
+    {
+        std::fs::write(s.join("t.csv"), text).unwrap();
+        assert_eq!(npk(&["list", &at(&s, "t.csv")]).lines().count(), text.lines().next().unwrap().split(',').count(), "{text}");
+    }
+    let fits = format!("{:<80}{:<80}{:<2720}", "SIMPLE  =                    T / standard", "BITPIX  =  8", "END");
+    std::fs::write(s.join("t.txt"), fits).unwrap();
+    assert!(npk_fails(4, &["list", &at(&s, "t.txt")]).contains("a FITS file"));
+}
+
 /// Files that their own libraries have written.
 const REAL: &str = r#"
 import bz2, lzma, pickle, zipfile, tarfile, sqlite3, io, zlib, wave, struct
@@ -80,6 +94,7 @@ def archive(name, members):
         for m in members: z.writestr(m, 'x')
 archive('a.xlsx', ['[Content_Types].xml', '_rels/.rels', 'xl/workbook.xml'])
 archive('workbook.pt', ['[Content_Types].xml', '_rels/.rels', 'xl/workbook.xml'])
+archive('workbook.npz', ['[Content_Types].xml', 'xl/workbook.xml'])
 archive('a.docx', ['[Content_Types].xml', 'word/document.xml'])
 archive('a.ods', ['mimetype', 'content.xml', 'META-INF/manifest.xml'])
 archive('old.pt2', ['serialized_exported_program.json', 'serialized_state_dict.pt', 'version'])
@@ -110,6 +125,7 @@ fn files_of_other_libraries_are_named() {
         ("a.wav", "WAV"),
         ("a.xlsx", "Excel workbook (.xlsx)"),
         ("workbook.pt", "Excel workbook (.xlsx)"),
+        ("workbook.npz", "Excel workbook (.xlsx)"),
         ("a.docx", "Word"),
         ("a.ods", "OpenDocument"),
         ("old.pt2", "exported program"),

@@ -35,27 +35,39 @@ fn is_ours(name: &str) -> bool {
     name.ends_with(".npy") || matches!(last, "data.pkl" | "zarr.json" | ".zarray" | ".zgroup" | ".zmetadata")
 }
 
-/// The refusal of a zip archive without arrays. `None` for damaged archives, whose reader says what is wrong, and for those
-/// that a format reads.
-pub(super) fn find(head: &[u8], blob: &Arc<dyn Blob>) -> Option<Error> {
+/// The names of the files in a zip archive, none of which a format of ours reads. `None` for damaged archives, whose reader
+/// says what is wrong.
+fn foreign_names(head: &[u8], blob: &Arc<dyn Blob>) -> Option<Vec<String>> {
     if !head.starts_with(b"PK\x03\x04") && !head.starts_with(b"PK\x05\x06") {
         return None;
     }
     let archive = Archive::open(blob.clone()).ok()?;
-    let names: Vec<&str> = archive.entries.iter().filter(|e| !e.is_dir()).map(|e| e.name.as_str()).collect();
-    if names.iter().any(|n| is_ours(n)) {
-        return None;
-    }
-    for (member, what, hint) in CONTENTS {
-        let fits = |name: &&str| match member {
+    let names: Vec<String> = archive.entries.iter().filter(|e| !e.is_dir()).map(|e| e.name.clone()).collect();
+    (!names.iter().any(|n| is_ours(n))).then_some(names)
+}
+
+/// The refusal of a zip archive that is known, whatever it is called.
+pub(super) fn known(head: &[u8], blob: &Arc<dyn Blob>) -> Option<Error> {
+    known_by(&foreign_names(head, blob)?)
+}
+
+fn known_by(names: &[String]) -> Option<Error> {
+    let found = CONTENTS.iter().find(|(member, ..)| {
+        names.iter().any(|name| match member {
             Named(wanted) => name.rsplit('/').next() == Some(wanted),
             Below(folder) => name.starts_with(folder),
-        };
-        if names.iter().any(fits) {
-            return Some(refused(what, hint));
-        }
+        })
+    });
+    found.map(|(_, what, hint)| refused(what, hint))
+}
+
+/// The refusal of a zip archive without arrays.
+pub(super) fn find(head: &[u8], blob: &Arc<dyn Blob>) -> Option<Error> {
+    let names = foreign_names(head, blob)?;
+    if let Some(error) = known_by(&names) {
+        return Some(error);
     }
-    let shown: Vec<&str> = names.iter().take(3).copied().collect();
+    let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
     let what = match names.len() {
         0 => "an empty zip archive".to_string(),
         1 => format!("a zip archive with one file, {}", shown[0]),

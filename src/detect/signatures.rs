@@ -96,6 +96,9 @@ pub static SIGNATURES: &[Signature] = &[
     row("a tar archive", &[(Start(257), b"ustar")], "unpack it first: tar -xf FILE"),
 ];
 
+/// A signature of so many bytes is no chance.
+const LONG: usize = 16;
+
 impl Signature {
     /// Whether the file has these bytes. What is asked for at the end is not there where only the head is known.
     fn fits(&self, head: &[u8], blob: Option<&dyn Blob>) -> bool {
@@ -106,6 +109,10 @@ impl Signature {
                 start.is_some_and(|start| b.read_vec(start, want.len() as u64).is_ok_and(|bytes| bytes == *want))
             }),
         })
+    }
+    /// Whether no text begins so by chance: `DUCK` may be a cell of a table.
+    fn is_long(&self) -> bool {
+        self.bytes.iter().any(|(at, bytes)| matches!(at, Start(0)) && bytes.len() >= LONG)
     }
     fn error(&self) -> Error {
         refused(self.what, self.hint)
@@ -119,7 +126,8 @@ pub(super) fn refused(what: &str, hint: &str) -> Error {
 
 /// The refusal of a file that the table knows.
 pub(super) fn find(head: &[u8], blob: Option<&dyn Blob>) -> Option<Error> {
-    SIGNATURES.iter().find(|s| s.fits(head, blob)).map(Signature::error).or_else(|| pickle(head))
+    let text = super::text::is_readable(head);
+    SIGNATURES.iter().find(|s| (!text || s.is_long()) && s.fits(head, blob)).map(Signature::error).or_else(|| pickle(head))
 }
 
 const PICKLE: &str =

@@ -85,6 +85,11 @@ fn error(layout: &Layout, comment: Option<char>) -> Error {
     Error::missing(text).hint(format!("read it with {flags}"))
 }
 
+/// Whether the first bytes of a file are text.
+pub(super) fn is_readable(head: &[u8]) -> bool {
+    readable(head, false).is_some()
+}
+
 /// UTF-8 without control characters; the last character may be cut off.
 fn readable(head: &[u8], whole: bool) -> Option<&str> {
     let text = match std::str::from_utf8(head) {
