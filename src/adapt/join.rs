@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use super::names;
+use crate::codec::names::FreeNames;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source};
 use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Plan, Values, typed};
@@ -52,6 +52,8 @@ impl Union {
         let mut plan = Plan { format: parts.first().map_or("", |p| p.source.plan().format), ..Plan::default() };
         let mut home: Vec<(usize, usize)> = Vec::new();
         let mut seen: HashMap<String, usize> = HashMap::new();
+        let all = parts.iter().filter(|_| on_duplicate == OnDuplicate::Rename).flat_map(|p| &p.source.plan().arrays);
+        let mut free = FreeNames::new(all.map(|a| a.name.clone()).collect());
         for (p, part) in parts.iter().enumerate() {
             let theirs = part.source.plan();
             for (key, value) in &theirs.attributes {
@@ -77,7 +79,7 @@ impl Union {
                             home[first] = (p, i);
                             continue;
                         }
-                        OnDuplicate::Rename => meta.name = names::unique_name(&meta.name, |n| seen.contains_key(n)),
+                        OnDuplicate::Rename => meta.name = free.after(&meta.name),
                     }
                 }
                 seen.insert(meta.name.clone(), plan.arrays.len());

@@ -150,7 +150,8 @@ impl Choice {
     }
 }
 
-/// The indices of the names that are included and not excluded, each once; and the patterns that match nothing.
+/// The indices of the names that are included and not excluded, each once; and the patterns that match nothing. A pattern
+/// that matches no name as it is may match some without the blanks around them.
 fn matching(names: &[&str], include: &[String], exclude: &[String]) -> (Vec<usize>, Vec<String>) {
     let mut places: HashMap<&str, Vec<usize>> = HashMap::with_capacity(names.len());
     for (i, name) in names.iter().enumerate() {
@@ -167,8 +168,13 @@ fn matching(names: &[&str], include: &[String], exclude: &[String]) -> (Vec<usiz
                     Some(exact) => found.extend(exact),
                     None => {
                         let pattern = Pattern::new(text);
-                        found.extend(names.iter().enumerate().filter(|(_, n)| pattern.matches(n)).map(|(i, _)| i));
+                        found.extend((0..names.len()).filter(|&i| pattern.matches(names[i])));
                     }
+                }
+                // Headers of text tables often have blanks around their names, which nobody sees.
+                if found.len() == before {
+                    let pattern = Pattern::new(text.trim());
+                    found.extend((0..names.len()).filter(|&i| pattern.matches(names[i].trim())));
                 }
                 if found.len() == before {
                     unmatched.push(text.to_string());

@@ -564,6 +564,26 @@ fn blanks_around_cells() {
     assert_eq!(table_with(&Csv, "v\n 1 \n  \n", &trim).unwrap(), ["v int64?: 1 -"]);
 }
 
+/// Names have their blanks, but need not be asked for with them.
+#[test]
+fn names_are_found_without_their_blanks() {
+    let scratch = Scratch::new();
+    let (path, out) = (at(&scratch, "t.csv"), at(&scratch, "o.npk"));
+    std::fs::write(&path, "Block, Timestamp, Time,Time \n428925, 1473387721,0.5,1.5\n").unwrap();
+    let names = |args: &[&str]| npk(&[&["list", &path][..], args].concat());
+    assert_eq!(names(&[]), "Block\n Timestamp\n Time\nTime \n");
+    assert_eq!(names(&["-a", "Timestamp"]), " Timestamp\n");
+    assert_eq!(names(&["-a", "Block, Timestamp"]), "Block\n Timestamp\n");
+    assert_eq!(names(&["-a", "T*p", "-x", "Time"]), " Timestamp\n");
+    // The exact name comes first, then all that are the same but for blanks.
+    assert_eq!(names(&["-a", " Time"]), " Time\n");
+    assert_eq!(names(&["-a", "Time"]), " Time\nTime \n");
+    assert_eq!(names(&["--trim", "--on-duplicate", "first"]), "Block\nTimestamp\nTime\n");
+    npk(&["convert", &path, &out, "-a", "Timestamp,Block", "--dtype", "Timestamp=float32", "--lossy", "--layout", "columns"]);
+    assert_eq!(npk(&["list", "-l", &out]), " Timestamp\tfloat32\t1\t4\nBlock\tint64\t1\t8\n");
+    assert!(npk_fails(3, &["list", &path, "-a", "Stamp"]).contains("no array matches 'Stamp'"));
+}
+
 /// Decimal commas get their flag: where text is an error, where the numbers would be a header, where a column is text.
 #[test]
 fn decimal_commas_get_a_hint() {
