@@ -13,7 +13,7 @@ use npk::location::MemoryBlob;
 use npk::model::Dtype;
 
 use super::csv::{in_order, numbers, open_with, options, table_with, texts, write};
-use crate::support::{Scratch, at, npk, npk_any, npk_fails, python};
+use crate::support::{Scratch, at, npk, npk_any, npk_fails, npk_peak, python};
 
 #[track_caller]
 fn table(text: impl AsRef<[u8]>) -> Vec<String> {
@@ -671,10 +671,38 @@ fn long_rows_are_bounded() {
         assert!(error.contains("has no end within 1 MiB") && error.contains("--memory-limit"), "{error}");
         assert_eq!(scratch.names(), ["t.csv"]);
     }
-    let text = format!("a,b\n{}", format!("1,\"{long}\"\n").repeat(3));
+    // Long rows within the limit are read one at a time, however many threads there are.
+    let text = format!("a,b\n{}", format!("1,\"{long}\"\n").repeat(12));
     std::fs::write(&path, text).unwrap();
+    let small = npk_peak(&["list", "-l", "-m", "32MiB", "-j", "1", &path]);
+    let large = npk_peak(&["list", "-l", "-m", "32MiB", "-j", "12", &path]);
+    assert_eq!((small.0, large.0), (0, 0), "{}", large.1);
+    assert!(large.2 < small.2 + (20 << 20), "{} and {} bytes", small.2, large.2);
     npk(&["convert", &path, &out, "-m", "32MiB"]);
-    assert_eq!(npk(&["list", "-l", &out]).lines().count(), 2);
+    assert_eq!(npk(&["list", "-l", &out]), "a\tint64\t12\t96\nb\tstring\t12\t48\n");
+}
+
+/// Tables of very many columns come out as they went in, alone and joined, and take memory by the column.
+#[test]
+fn wide_tables() {
+    let scratch = Scratch::new();
+    let [path, out, joined] = ["t.csv", "o.csv", "j.csv"].map(|name| at(&scratch, name));
+    let columns = 30_000;
+    let line = |cell: &dyn Fn(usize) -> String| (0..columns).map(cell).collect::<Vec<_>>().join(",") + "\n";
+    let header = line(&|i| format!("c{i}"));
+    let rows: String = (0..3).map(|r| line(&|i| if i % 3 == 0 { format!("t{r}{i}") } else { (i * 7 + r).to_string() })).collect();
+    std::fs::write(&path, format!("{header}{rows}")).unwrap();
+    for (args, to, text) in [
+        (vec!["convert", &path, &out], &out, format!("{header}{rows}")),
+        (vec!["convert", "--concat", &path, &out, &joined], &joined, format!("{header}{rows}{rows}")),
+        (vec!["convert", "-f", &path, &out, "-x", "c1*"], &out, String::new()),
+    ] {
+        let (code, told, peak) = npk_peak(&args);
+        assert_eq!(code, 0, "{told}");
+        assert!(peak < 400 << 20, "{peak} bytes");
+        let written = std::fs::read_to_string(to).unwrap();
+        assert!(text.is_empty() && written.starts_with("c0,c2,c3,") || written == text, "{args:?}");
+    }
 }
 
 /// Compressed files that were cut say so and leave nothing behind.

@@ -212,7 +212,16 @@ impl<'a> Splitter<'a> {
     /// # Errors
     /// Reading errors; corrupt where a row is too long.
     pub fn next(&mut self, block: &mut Vec<u8>) -> Result<Option<(usize, u64)>> {
+        self.next_of_any_size(block, &mut |_| ())
+    }
+
+    /// As [`Splitter::next`]; calls `enlarge` before the block takes more than twice the usual room: it may put another
+    /// buffer in its place.
+    fn next_of_any_size(&mut self, block: &mut Vec<u8>, enlarge: &mut dyn FnMut(&mut Vec<u8>)) -> Result<Option<(usize, u64)>> {
         block.clear();
+        if self.carry.len() > 2 * self.block_bytes {
+            enlarge(block);
+        }
         block.append(&mut self.carry);
         let offset = self.at - block.len() as u64;
         let mut want = self.block_bytes;
@@ -239,6 +248,9 @@ impl<'a> Splitter<'a> {
                 return Err(error.hint("a quote may be missing; rows may take an eighth of --memory-limit, and 256 MiB at most"));
             }
             want = (want * 2).min(self.most_bytes);
+            if want > 2 * self.block_bytes {
+                enlarge(block);
+            }
         }
     }
 }
@@ -250,10 +262,25 @@ struct Work<'a> {
     known: Vec<AtomicU16>,
     blocks: Mutex<Vec<BlockInfo>>,
     store: Store,
-    /// Held while a block of unusual size is parsed: one row can be as large as many blocks, and its values once more.
-    large: Mutex<()>,
+    /// For blocks of unusual size, one at a time: a row can be as large as many blocks, and its values once more. Whoever
+    /// holds it does not wait for the splitter.
+    large: Mutex<Buffers>,
     stop: AtomicBool,
     fault: Mutex<Option<(u64, Error)>>,
+}
+
+/// What a block is parsed with.
+struct Buffers {
+    block: Vec<u8>,
+    columns: Vec<Column>,
+    /// The values as they are kept.
+    out: Vec<u8>,
+}
+
+impl Buffers {
+    fn new(columns: &[Column]) -> Buffers {
+        Buffers { block: Vec::new(), columns: columns.to_vec(), out: Vec::new() }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -274,7 +301,7 @@ pub fn scan(request: &Request<'_>) -> Result<Scanned> {
         known: request.columns.iter().map(|_| AtomicU16::new(0)).collect(),
         blocks: Mutex::new(Vec::new()),
         store: Store::new()?,
-        large: Mutex::new(()),
+        large: Mutex::new(Buffers::new(&request.columns)),
         stop: AtomicBool::new(false),
         fault: Mutex::new(None),
     };
@@ -346,37 +373,45 @@ impl Work<'_> {
     }
 
     fn parse_blocks(&self) -> Result<(), (u64, Error)> {
-        let mut columns = self.request.columns.clone();
-        let mut block = Vec::new();
-        let mut out = Vec::new();
+        let mut own = Buffers::new(&self.request.columns);
         let mut left = self.request.max_rows.unwrap_or(u64::MAX);
         while !self.stop.load(Ordering::Relaxed) && left > 0 {
+            let mut large: Option<MutexGuard<'_, Buffers>> = None;
             let next = {
                 let mut splitter = lock(&self.splitter);
                 let at = splitter.at;
-                splitter.next(&mut block).map_err(|e| (at, e))?
+                let enlarge = &mut |block: &mut Vec<u8>| {
+                    if large.is_none() {
+                        let mut shared = lock(&self.large);
+                        shared.block.clear();
+                        shared.block.extend_from_slice(block);
+                        std::mem::swap(block, &mut shared.block);
+                        large = Some(shared);
+                    }
+                };
+                splitter.next_of_any_size(&mut own.block, enlarge).map_err(|e| (at, e))?
             };
             let Some((index, offset)) = next else { break };
-            let large = (block.len() > 2 * block_bytes(self.request.memory_bytes, self.request.jobs)).then(|| lock(&self.large));
+            let Buffers { block, columns, out } = match &mut large {
+                Some(shared) => {
+                    std::mem::swap(&mut own.block, &mut shared.block);
+                    &mut **shared
+                }
+                None => &mut own,
+            };
             for (column, known) in columns.iter_mut().zip(&self.known) {
                 column.begin(known.load(Ordering::Relaxed));
             }
-            let rows = parse::parse(self.request.dialect, &block, &mut columns, left).map_err(|f| self.place(offset, f))?;
+            let rows = parse::parse(self.request.dialect, block, columns, left).map_err(|f| self.place(offset, f))?;
             left -= rows;
             for (column, known) in columns.iter().zip(&self.known) {
                 if known.load(Ordering::Relaxed) | column.classes != known.load(Ordering::Relaxed) {
                     known.fetch_or(column.classes, Ordering::Relaxed);
                 }
             }
-            if rows == 0 {
-                continue;
-            }
-            let directory = self.keep(&columns, rows, &mut out, None).map_err(|e| (offset, e))?;
-            lock(&self.blocks).push(BlockInfo { index, first_row: 0, rows, offset, len: block.len() as u64, directory });
-            if large.is_some() {
-                // Its room is given back, too.
-                columns = self.request.columns.clone();
-                (block, out) = (Vec::new(), Vec::new());
+            if rows > 0 {
+                let directory = self.keep(columns, rows, out, None).map_err(|e| (offset, e))?;
+                lock(&self.blocks).push(BlockInfo { index, first_row: 0, rows, offset, len: block.len() as u64, directory });
             }
         }
         Ok(())
@@ -444,13 +479,15 @@ impl Work<'_> {
 
     /// Columns that proved to be text are parsed again in the blocks that took them for something else.
     fn parse_again(&self, blocks: &[BlockInfo], next: &AtomicUsize, refuted: &[bool]) -> Result<(), (u64, Error)> {
-        let mut columns = self.request.columns.clone();
-        let mut directory = vec![0; ENTRY * columns.len()];
-        let (mut text, mut out) = (Vec::new(), Vec::new());
+        let mut own = Buffers::new(&self.request.columns);
+        let mut directory = vec![0; ENTRY * self.request.columns.len()];
         while !self.stop.load(Ordering::Relaxed) {
             let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             let here = |e: Error| (block.offset, e);
             self.store.read(block.directory, &mut directory).map_err(here)?;
+            let is_large = block.len as usize > 2 * block_bytes(self.request.memory_bytes, self.request.jobs);
+            let mut large = is_large.then(|| lock(&self.large));
+            let Buffers { block: text, columns, out } = large.as_deref_mut().unwrap_or(&mut own);
             let mut again = false;
             for (i, column) in columns.iter_mut().enumerate() {
                 let wanted = self.request.columns[i].mode != Mode::Skip;
@@ -462,21 +499,16 @@ impl Work<'_> {
             if !again {
                 continue;
             }
-            let large = (block.len as usize > 2 * block_bytes(self.request.memory_bytes, self.request.jobs)).then(|| lock(&self.large));
             text.resize(block.len as usize, 0);
-            self.request.blob.read_at(block.offset, &mut text).map_err(here)?;
-            let rows = parse::parse(self.request.dialect, &text, &mut columns, block.rows).map_err(|f| self.place(block.offset, f))?;
+            self.request.blob.read_at(block.offset, text).map_err(here)?;
+            let rows = parse::parse(self.request.dialect, text, columns, block.rows).map_err(|f| self.place(block.offset, f))?;
             if rows != block.rows {
                 return Err(here(Error::corrupt("the file changed while it was read")));
             }
             for (column, known) in columns.iter().zip(&self.known) {
                 known.fetch_or(column.classes, Ordering::Relaxed);
             }
-            self.keep(&columns, rows, &mut out, Some((block, &directory))).map_err(here)?;
-            if large.is_some() {
-                columns = self.request.columns.clone();
-                (text, out) = (Vec::new(), Vec::new());
-            }
+            self.keep(columns, rows, out, Some((block, &directory))).map_err(here)?;
         }
         Ok(())
     }
