@@ -178,7 +178,7 @@ pub fn out_bytes(bytes: &[u8]) -> Result<()> {
 }
 
 /// What standard output is called in errors.
-const STDOUT: &str = "stdout";
+pub const STDOUT: &str = "stdout";
 
 /// One JSON document (or line) on stdout.
 ///

@@ -347,7 +347,7 @@ fn printing_fails_with_a_sentence() {
     crate::convert::npy(&s.join("a.npy"), "<f8", &[4], &[0; 32]);
     std::fs::write(s.join("b.csv"), "x,y\n1,2\n").unwrap();
     let npy = at(&s, "a.npy");
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &["--help"],
         &["--version"],
         &["convert", "--help"],
@@ -364,13 +364,14 @@ fn printing_fails_with_a_sentence() {
         &["completions", "bash"],
         &["man"],
         &["convert", "--dry-run", &npy, &at(&s, "o.npk")],
+        &["convert", "-q", &npy, "-", "--to", "npy"],
     ];
     for args in commands {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = npk_command().args(args).stdout(full).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
-        assert!(said.contains("error: stdout: no space left on the device\nhint: "), "{args:?}: {said}");
+        assert!(said.contains("error: stdout: ") && said.contains("no space left on the device\nhint: "), "{args:?}: {said}");
         // A pipe whose reader is gone.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -535,6 +536,9 @@ numpy.savez('dotted.npz', **{'p.a': two, 'a': two})";
         }
         std::fs::remove_dir_all(&out).unwrap();
     }
+    std::fs::write(s.join("mask.csv"), "x,x.valid\n1,2\n,3\n").unwrap();
+    let said = npk_fails(4, &["convert", &at(&s, "mask.csv"), &out, "--layout", "columns"]);
+    assert!(said.contains("the name 'x.valid', which the output needs for the nulls or the rows of 'x'\nhint: "), "{said}");
     // Between sources that are given together, and by names that are asked for.
     let (x, other, ab, dotted) = (at(&s, "x.npy"), at(&s, "other/x.npy"), at(&s, "ab.npz"), at(&s, "dotted.npz"));
     for args in [

@@ -526,8 +526,7 @@ fn check_names(plan: &Plan, companions: &[(String, String)]) -> Result<()> {
     for meta in &plan.arrays {
         if !seen.insert(meta.name.as_str()) {
             let owner = companions.iter().find(|(c, _)| *c == meta.name).map_or("", |(_, o)| o.as_str());
-            return Err(Error::usage(format!("'{}' is an array already, and '{owner}' needs the same name", meta.name))
-                .hint("--rename one of them"));
+            return Err(crate::codec::names::with_companion(&meta.name, owner));
         }
     }
     Ok(())

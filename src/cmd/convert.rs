@@ -334,7 +334,11 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
     }
     let progress = Progress::new(plan.bytes(), &unit.dst, !args.no_progress && !job.voice.quiet && !args.json);
     pipe::start(&job.settings)?;
-    let settings = job.settings.with_progress(progress.callback()).with_output(&dst.display());
+    let settings = job.settings.with_progress(progress.callback()).with_output(&if dst.is_stream() {
+        report::STDOUT.to_string()
+    } else {
+        dst.display()
+    });
     let mut create = |plan: &Plan| format.create(&dst, plan, &write);
     let (summary, end) = pipe::run(source, stages, holds, &mut create, &settings).map_err(sources_named)?;
     progress.end();

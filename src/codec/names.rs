@@ -2,7 +2,7 @@
 //!
 //! | two things of one name | error |
 //! |---|---|
-//! | in one file, or in one checkpoint of several files | refused (4): its data cannot be held as it is |
+//! | in one file, in one checkpoint of several files, or beside the mask or the offsets of another | refused (4): its data cannot be held as it is |
 //! | in sources given together, or made by renaming | usage (2) |
 //! | where the format itself says that names are unique (keys of safetensors and npy headers, members of a package) | corrupt (7) |
 
@@ -50,6 +50,12 @@ pub fn between_sources(name: &str, first: &str, second: &str) -> Error {
 /// The error of two arrays that get one name by renaming.
 pub fn after_renaming(name: &str) -> Error {
     Error::usage(format!("two arrays are called '{name}' after renaming")).hint(HINT)
+}
+
+/// The error of an array that has the name which another one needs for its mask or its offsets in the output.
+pub fn with_companion(name: &str, owner: &str) -> Error {
+    Error::refused(format!("an array has the name '{name}', which the output needs for the nulls or the rows of '{owner}'"))
+        .hint("--rename gives one of them another name")
 }
 
 /// What can be done about it.
