@@ -560,7 +560,7 @@ fn blanks_around_cells() {
     assert_eq!(table_with(&Csv, "a \t b\n\t x\n  \n", &tabs).unwrap(), ["a float64?: -", "b string: \"x\""]);
     // Names that are the same then are repeated names.
     let (message, _) = refused("a, a\n1,2\n", &trim);
-    assert!(message.contains("same name"), "{message}");
+    assert!(message.contains("the name appears twice: column 1 and column 2"), "{message}");
     assert_eq!(table_with(&Csv, "v\n 1 \n  \n", &trim).unwrap(), ["v int64?: 1 -"]);
 }
 
