@@ -8,7 +8,7 @@ use npk::array::element::{Convert, Field, Padding};
 use npk::array::pipeline::Codec;
 use npk::array::reader::MapReader;
 use npk::array::strided::strides;
-use npk::array::{ArrayMap, CodecPipeline, Element, Grid, Piece, Pieces};
+use npk::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces};
 use npk::codec::checksum::Checksum;
 use npk::codec::compress;
 use npk::codec::decompress::{Compression, Wrapper};
@@ -30,9 +30,10 @@ struct Table {
 }
 
 impl Pieces for Table {
-    fn locate(&self, at: &[u64]) -> Result<Option<Piece>> {
+    fn locate(&self, at: &[u64]) -> Result<Option<PieceLocation>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let piece = |&(start, len, skipped): &(u64, u64, u32)| Piece { slice: BlobSlice { blob: self.blob.clone(), start, len }, skipped };
+        let piece =
+            |&(start, len, skipped): &(u64, u64, u32)| PieceLocation { slice: BlobSlice { blob: self.blob.clone(), start, len }, skipped };
         Ok(self.places.get(at).map(piece))
     }
     fn is_batched(&self) -> bool {
@@ -285,7 +286,7 @@ fn any_rows_of_any_map() {
                 let cut = reader.cut(0, first);
                 prop_assert!(cut > first);
             }
-            // Piece by piece, as the pipe does it.
+            // PieceLocation by piece, as the pipe does it.
             let (mut at, mut all) = (0, Vec::new());
             while at < total {
                 let end = reader.cut(0, at).min(total);

@@ -67,9 +67,9 @@ pub trait Pieces: Send + Sync {
     ///
     /// # Errors
     /// Reading errors; an index that is corrupt.
-    fn locate(&self, at: &[u64]) -> Result<Option<Piece>>;
+    fn locate(&self, at: &[u64]) -> Result<Option<PieceLocation>>;
 
-    /// All stored bytes of a piece, at most `most`, and the codecs that were left out ([`Piece::skipped`]).
+    /// All stored bytes of a piece, at most `most`, and the codecs that were left out ([`PieceLocation::skipped`]).
     ///
     /// # Errors
     /// As [`Pieces::locate`]; corrupt where there are more.
@@ -92,14 +92,14 @@ pub trait Pieces: Send + Sync {
 
 /// Where a piece is stored.
 #[derive(Clone)]
-pub struct Piece {
+pub struct PieceLocation {
     /// Its bytes.
     pub slice: BlobSlice,
     /// Bit `i`: the `i`th codec of the pipeline was left out for this piece.
     pub skipped: u32,
 }
 
-impl Piece {
+impl PieceLocation {
     /// Whether it has a length that can be.
     fn check(&self, most: u64) -> Result<()> {
         match self.slice.len {
@@ -111,8 +111,8 @@ impl Piece {
 
 /// One piece.
 impl Pieces for BlobSlice {
-    fn locate(&self, _at: &[u64]) -> Result<Option<Piece>> {
-        Ok(Some(Piece { slice: self.clone(), skipped: 0 }))
+    fn locate(&self, _at: &[u64]) -> Result<Option<PieceLocation>> {
+        Ok(Some(PieceLocation { slice: self.clone(), skipped: 0 }))
     }
 }
 

@@ -17,7 +17,7 @@ use super::block_copy::{self, Block, step};
 use super::recent::Recent;
 use super::rechunk::{Rechunk, TILE_BYTES};
 use super::strided::Strided;
-use super::{ArrayMap, Grid, Piece};
+use super::{ArrayMap, Grid, PieceLocation};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, ReadRows};
 use crate::location::{Blob, BlobSlice, file_blob, temporary};
@@ -511,8 +511,8 @@ impl<'a> Fetch<'a> {
     }
 
     /// One request a blob.
-    fn fetch(&mut self, wanted: Vec<(Vec<u64>, Option<Piece>)>) -> Result<()> {
-        let found: Vec<&Piece> = wanted.iter().filter_map(|(_, piece)| piece.as_ref()).collect();
+    fn fetch(&mut self, wanted: Vec<(Vec<u64>, Option<PieceLocation>)>) -> Result<()> {
+        let found: Vec<&PieceLocation> = wanted.iter().filter_map(|(_, piece)| piece.as_ref()).collect();
         let mut read = Vec::with_capacity(found.len());
         for same in found.chunk_by(|a, b| Arc::ptr_eq(&a.slice.blob, &b.slice.blob)) {
             let ranges: Vec<Range<u64>> = same.iter().map(|p| p.slice.start..p.slice.start + p.slice.len).collect();

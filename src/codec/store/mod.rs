@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded};
-use crate::location::Blob;
+use crate::location::{Blob, BlobSlice};
 use crate::model::{Buf, Values};
 
 pub mod bitmap;
 pub mod cursor;
+mod data_files;
 pub mod manifest;
 pub mod metadata;
 pub mod names;
@@ -42,12 +43,19 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Missing, unreadable.
     fn blob(&self, path: &str) -> Result<Arc<dyn Blob>>;
-    /// The local file, and where in it the bytes of `path` (opened as `blob`) begin.
-    fn extent(&self, _path: &str, blob: &Arc<dyn Blob>) -> Option<(Arc<std::fs::File>, u64)> {
-        blob.file().map(|file| (file.clone(), 0))
+    /// Its bytes where they lie.
+    ///
+    /// # Errors
+    /// As [`Files::blob`].
+    fn slice(&self, path: &str) -> Result<BlobSlice> {
+        self.blob(path).map(BlobSlice::whole)
+    }
+    /// Whether to open it is to unpack it.
+    fn is_packed(&self, _path: &str) -> bool {
+        false
     }
     /// How many blobs a reader may keep between pieces.
-    fn keep_open(&self) -> usize {
+    fn keep_open(&self) -> u64 {
         16
     }
     /// After everything was read (`all`) or some arrays were: what could only be checked now.

@@ -1,13 +1,15 @@
 //! The reader of stores: metadata, sizes, bitmaps, side file; logical arrays out.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::bitmap::Alive;
+use super::data_files::{self, OpenFiles};
 use super::manifest::Manifest;
 use super::metadata::Entry;
 use super::rows::Reader;
 use super::{Files, MANIFEST_MAX_BYTES, names};
+use crate::array::reader::MapReader;
+use crate::array::recent::Recent;
 use crate::error::{Error, Result};
 use crate::format::{Extent, Order, ReadRows, Source};
 use crate::location::Blob;
@@ -26,7 +28,7 @@ pub struct Stored {
     /// Bytes of a row.
     pub row_bytes: u64,
     /// Where its rows are, in order.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<DataFile>,
     /// Which rows are alive, where some were deleted.
     pub alive: Option<Arc<Alive>>,
     /// The deletion bitmap's file, where there is one, whatever it says.
@@ -41,7 +43,7 @@ pub struct Stored {
 
 /// Rows in one file.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub struct DataFile {
     /// The file, relative to the store.
     pub path: String,
     /// The first row.
@@ -122,12 +124,12 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         let mut first_row = 0;
         for s in manifest.segments {
             check_len(files, &s.file, s.bytes).map_err(at)?;
-            stored.pieces.push(Piece { path: s.file, first_row, rows: s.rows });
+            stored.pieces.push(DataFile { path: s.file, first_row, rows: s.rows });
             first_row += s.rows;
         }
     } else {
         check_len(files, &entry.data_file, entry.bytes).map_err(at)?;
-        stored.pieces.push(Piece { path: entry.data_file.clone(), first_row: 0, rows });
+        stored.pieces.push(DataFile { path: entry.data_file.clone(), first_row: 0, rows });
     }
     if let Some(path) = names::bitmap(&entry.name)
         && !entry.shape.is_empty()
@@ -172,7 +174,9 @@ impl StoreSource {
         let mut plan = Plan { format, format_version: Some("1".into()), ..Plan::default() };
         let arrays = sidecar::fold(side.as_deref(), metas, &mut plan);
         plan.arrays = arrays.iter().map(|a| a.meta.clone()).collect();
-        let reader = Reader { files, stored: Arc::new(stored), arrays: Arc::new(arrays), open: Mutex::new(VecDeque::new()) };
+        let open: OpenFiles = Arc::new(Mutex::new(Recent::new(files.keep_open())));
+        let maps = MapReader::new(stored.iter().map(|s| data_files::map(&files, &open, s)).collect(), 0);
+        let reader = Reader { files, stored: Arc::new(stored), arrays: Arc::new(arrays), maps };
         Ok(StoreSource { plan, all: false, reader: Arc::new(reader) })
     }
 
@@ -215,12 +219,11 @@ impl Source for StoreSource {
         if !matches!(folded.how, How::Fixed) || folded.valid.is_some() || stored.alive.is_some() || stored.problem.is_some() {
             return None;
         }
-        let extent = |p: &Piece| {
-            let blob = self.reader.files.blob(&p.path).ok()?;
-            let (file, offset) = self.reader.files.extent(&p.path, &blob)?;
-            Some(Extent { file, offset, len: p.rows * stored.row_bytes })
-        };
-        stored.pieces.iter().map(extent).collect()
+        // What must be unpacked first is so when it is read, by all threads.
+        if stored.pieces.iter().any(|p| self.reader.files.is_packed(&p.path)) {
+            return None;
+        }
+        self.reader.maps.extents(folded.values)
     }
     fn close(&mut self) -> Result<()> {
         self.reader.files.close(self.all)

@@ -1,14 +1,13 @@
 //! Rows of stored arrays: from data files or segments, deleted rows left out, companions folded.
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::read::Stored;
 use super::{Files, bitmap::Alive};
+use crate::array::reader::MapReader;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Piece, ReadRows};
-use crate::location::Blob;
 use crate::model::{Buf, Chunk, Dtype, Values, typed};
 use crate::sidecar::{self, Folded, How};
 
@@ -22,64 +21,28 @@ pub(super) struct Reader {
     pub(super) files: Arc<dyn Files>,
     pub(super) stored: Arc<Vec<Stored>>,
     pub(super) arrays: Arc<Vec<Folded>>,
-    pub(super) open: Mutex<VecDeque<(String, Arc<dyn Blob>)>>,
+    /// The stored arrays, all rows counted.
+    pub(super) maps: MapReader,
 }
 
 impl Reader {
-    fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
-        {
-            let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-            if let Some((_, blob)) = open.iter().find(|(p, _)| p == path) {
-                return Ok(blob.clone());
-            }
-        }
-        let blob = self.files.blob(path)?;
-        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        if open.len() >= self.files.keep_open() {
-            open.pop_front();
-        }
-        open.push_back((path.to_string(), blob.clone()));
-        Ok(blob)
-    }
-
-    /// Fills `buf` with stored rows from `row` on.
-    fn stored_rows(&self, stored: &Stored, row: u64, buf: &mut [u8]) -> Result<()> {
-        if buf.is_empty() {
-            return Ok(());
-        }
-        let row_bytes = stored.row_bytes;
-        let end = row + buf.len() as u64 / row_bytes;
-        let first = stored.pieces.partition_point(|p| p.first_row + p.rows <= row);
-        let mut done = 0;
-        for p in stored.pieces[first..].iter().take_while(|p| p.first_row < end) {
-            let (from, to) = (row.max(p.first_row), end.min(p.first_row + p.rows));
-            let n = ((to - from) * row_bytes) as usize;
-            self.blob(&p.path)?.read_at((from - p.first_row) * row_bytes, &mut buf[done..done + n]).at_array(&stored.name)?;
-            done += n;
-        }
-        if done == buf.len() {
-            Ok(())
-        } else {
-            Err(Error::corrupt(format!("some of the rows {row}..{end} are missing")).array(&stored.name))
-        }
-    }
-
     /// The bytes of these alive rows.
-    fn rows(&self, stored: &Stored, rows: Range<u64>) -> Result<Vec<u8>> {
+    fn rows(&self, index: usize, rows: Range<u64>) -> Result<Vec<u8>> {
+        let stored = &self.stored[index];
         let row_bytes = stored.row_bytes;
         let total = (rows.end - rows.start).checked_mul(row_bytes).and_then(|n| usize::try_from(n).ok());
         let total = total.ok_or_else(|| Error::corrupt("too many rows").array(&stored.name))?;
         let mut buf = vec![0; total];
         let Some(alive) = &stored.alive else {
-            self.stored_rows(stored, rows.start, &mut buf)?;
+            self.maps.read_stored(index, rows.start, &mut buf).at_array(&stored.name)?;
             return Ok(buf);
         };
-        self.alive_rows(stored, alive, rows, &mut buf)?;
+        self.alive_rows(index, alive, rows, &mut buf).at_array(&stored.name)?;
         Ok(buf)
     }
 
-    fn alive_rows(&self, stored: &Stored, alive: &Alive, rows: Range<u64>, buf: &mut [u8]) -> Result<()> {
-        let row_bytes = stored.row_bytes;
+    fn alive_rows(&self, index: usize, alive: &Alive, rows: Range<u64>, buf: &mut [u8]) -> Result<()> {
+        let row_bytes = self.stored[index].row_bytes;
         if row_bytes == 0 {
             return Ok(());
         }
@@ -100,12 +63,12 @@ impl Reader {
             }
             if group.len() == 1 {
                 let n = ((last - first) * row_bytes) as usize;
-                self.stored_rows(stored, first, &mut buf[at..at + n])?;
+                self.maps.read_stored(index, first, &mut buf[at..at + n])?;
                 at += n;
                 continue;
             }
             span.resize(((last - first) * row_bytes) as usize, 0);
-            self.stored_rows(stored, first, &mut span)?;
+            self.maps.read_stored(index, first, &mut span)?;
             for run in &group {
                 let from = ((run.start - first) * row_bytes) as usize;
                 let n = ((run.end - run.start) * row_bytes) as usize;
@@ -113,17 +76,17 @@ impl Reader {
                 at += n;
             }
         }
-        if at == buf.len() { Ok(()) } else { Err(Error::corrupt("the deletion bitmap keeps fewer rows than it says").array(&stored.name)) }
+        if at == buf.len() { Ok(()) } else { Err(Error::corrupt("the deletion bitmap keeps fewer rows than it says")) }
     }
 
-    fn offsets(&self, stored: &Stored, rows: Range<u64>, values: u64) -> Result<Vec<u64>> {
-        let bytes = self.rows(stored, rows.start..rows.end + 1)?;
-        sidecar::offsets(&bytes, rows.start, values).at_array(&stored.name)
+    fn offsets(&self, index: usize, rows: Range<u64>, values: u64) -> Result<Vec<u64>> {
+        let bytes = self.rows(index, rows.start..rows.end + 1)?;
+        sidecar::offsets(&bytes, rows.start, values).at_array(&self.stored[index].name)
     }
 
     fn mask(&self, array: &Folded, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
         let Some(valid) = array.valid else { return Ok(None) };
-        let mut mask = self.rows(&self.stored[valid], rows)?;
+        let mut mask = self.rows(valid, rows)?;
         mask.iter_mut().for_each(|v| *v = (*v != 0) as u8);
         Ok(Some(mask))
     }
@@ -134,7 +97,7 @@ impl Reader {
         let stored = &self.stored[array.values];
         let n = rows.end - rows.start;
         let mut mask = self.mask(array, rows.clone())?;
-        let values = self.rows(stored, rows.clone())?;
+        let values = self.rows(array.values, rows.clone())?;
         if matches!(array.how, How::Dictionary) && stored.dtype.item_bytes() > 0 && array.minus_is_null {
             let nulls = minus_ones(stored.dtype, &values);
             if nulls.contains(&0) {
@@ -150,7 +113,7 @@ impl Reader {
     fn texts(&self, index: usize, categories: &[Vec<u8>], rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let array = &self.arrays[index];
         let stored = &self.stored[array.values];
-        let codes = integers(stored.dtype, &self.rows(stored, rows.clone())?);
+        let codes = integers(stored.dtype, &self.rows(array.values, rows.clone())?);
         let mut mask = self.mask(array, rows.clone())?;
         let (mut offsets, mut text, mut first) = (vec![0], Vec::new(), 0);
         for (i, &code) in codes.iter().enumerate() {
@@ -180,13 +143,13 @@ impl Reader {
     fn cut_rows(&self, index: usize, offsets: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let array = &self.arrays[index];
         let stored = &self.stored[array.values];
-        let offsets = self.offsets(&self.stored[offsets], rows.clone(), stored.rows_alive())?;
+        let offsets = self.offsets(offsets, rows.clone(), stored.rows_alive())?;
         let mask = self.mask(array, rows.clone())?;
         let mut at = 0;
         while at + 1 < offsets.len() {
             let n = sidecar::rows_within(&offsets[at..], stored.row_bytes, CHUNK_BYTES).0 as usize;
             let cuts = &offsets[at..=at + n];
-            let values = Buf::from_vec(self.rows(stored, cuts[0]..cuts[n])?);
+            let values = Buf::from_vec(self.rows(array.values, cuts[0]..cuts[n])?);
             let values = Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
             let valid = mask.as_ref().map(|m| Buf::from_vec(m[at..at + n].to_vec()));
             emit(Chunk { array: index, first_row: rows.start + at as u64, rows: n as u64, values, valid })?;
@@ -238,7 +201,7 @@ impl ReadRows for Reader {
             How::Codes(_) if 24 + array.longest_bytes <= 4 * mean => Some(Piece { end, bytes: (end - row).saturating_mul(mean) }),
             How::Codes(categories) => {
                 let stored = &self.stored[array.values];
-                let codes = integers(stored.dtype, &self.rows(stored, row..end).ok()?);
+                let codes = integers(stored.dtype, &self.rows(array.values, row..end).ok()?);
                 let mut texts = vec![0];
                 texts.extend(codes.iter().scan(0u64, |sum, &code| {
                     let text = usize::try_from(code).ok().and_then(|c| categories.get(c)).map_or(0, Vec::len);
@@ -250,7 +213,7 @@ impl ReadRows for Reader {
             }
             How::Offsets(offsets) => {
                 let stored = &self.stored[array.values];
-                let offsets = self.offsets(&self.stored[*offsets], row..end, stored.rows_alive()).ok()?;
+                let offsets = self.offsets(*offsets, row..end, stored.rows_alive()).ok()?;
                 let (rows, bytes) = sidecar::rows_within(&offsets, stored.row_bytes, bytes);
                 Some(Piece { end: row + rows, bytes })
             }

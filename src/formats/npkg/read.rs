@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use crate::codec::store::cursor::Cursor;
 use crate::codec::store::{Files, check_path};
 use crate::error::{Error, ForeignReader, Result};
-use crate::location::{Blob, MemoryBlob, temporary};
+use crate::location::{Blob, BlobSlice, MemoryBlob, temporary};
 
 /// Members up to this size are unpacked in memory.
 const MEMORY_BYTES: u64 = 1 << 20;
@@ -84,7 +84,7 @@ impl Package {
 
     /// Streams a member's bytes to `out`; exactly as many as its header says.
     fn unpack(&self, member: &Member, out: &mut dyn Write) -> Result<()> {
-        let raw = Part { blob: self.blob.clone(), offset: member.offset, len: member.stored_bytes() };
+        let raw = BlobSlice { blob: self.blob.clone(), start: member.offset, len: member.stored_bytes() };
         let mut from: Box<dyn Read> = Box::new(io::BufReader::with_capacity(256 << 10, crate::location::BlobReader::new(Arc::new(raw))));
         if member.compressed != 0 {
             let mut head = vec![0; member.compressed.min(4) as usize];
@@ -156,7 +156,7 @@ impl Files for Package {
     fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
         let member = self.member(path).ok_or_else(|| Error::missing(format!("the package has no {path}")))?;
         if member.compressed == 0 {
-            return Ok(Arc::new(Part { blob: self.blob.clone(), offset: member.offset, len: member.bytes }));
+            return Ok(Arc::new(BlobSlice { blob: self.blob.clone(), start: member.offset, len: member.bytes }));
         }
         let mut unpacked = member.unpacked.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(blob) = unpacked.as_ref().and_then(Weak::upgrade) {
@@ -175,34 +175,20 @@ impl Files for Package {
         *unpacked = Some(Arc::downgrade(&blob));
         Ok(blob)
     }
-    fn extent(&self, path: &str, _blob: &Arc<dyn Blob>) -> Option<(Arc<File>, u64)> {
-        let member = self.member(path).filter(|m| m.compressed == 0)?;
-        Some((self.blob.file()?.clone(), member.offset))
+    fn slice(&self, path: &str) -> Result<BlobSlice> {
+        match self.member(path).filter(|m| m.compressed == 0) {
+            Some(member) => Ok(BlobSlice { blob: self.blob.clone(), start: member.offset, len: member.bytes }),
+            None => self.blob(path).map(BlobSlice::whole),
+        }
     }
-    fn keep_open(&self) -> usize {
+    fn is_packed(&self, path: &str) -> bool {
+        self.member(path).is_some_and(|m| m.compressed > 0)
+    }
+    fn keep_open(&self) -> u64 {
         4
     }
     fn close(&self, all: bool) -> Result<()> {
         if all { self.check() } else { Ok(()) }
-    }
-}
-
-/// A member stored as it is.
-struct Part {
-    blob: Arc<dyn Blob>,
-    offset: u64,
-    len: u64,
-}
-
-impl Blob for Part {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::corrupt(format!("{} bytes are expected at byte {offset} of {}", buf.len(), self.len)));
-        }
-        self.blob.read_at(self.offset + offset, buf)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::array::reader::MapReader;
 use crate::array::source::{Fields, MapSource};
-use crate::array::{Piece, Pieces};
+use crate::array::{PieceLocation, Pieces};
 use crate::codec::names;
 use crate::codec::npy_data::Records;
 use crate::codec::npy_header;
@@ -41,10 +41,10 @@ struct Inflated {
 }
 
 impl Pieces for Inflated {
-    fn locate(&self, _at: &[u64]) -> Result<Option<Piece>> {
+    fn locate(&self, _at: &[u64]) -> Result<Option<PieceLocation>> {
         let member = self.archive.bytes(self.member)?;
         let (start, len) = (member.start + self.header_bytes, member.len.saturating_sub(self.header_bytes));
-        Ok(Some(Piece { slice: BlobSlice { start, len, ..member }, skipped: 0 }))
+        Ok(Some(PieceLocation { slice: BlobSlice { start, len, ..member }, skipped: 0 }))
     }
 }
 

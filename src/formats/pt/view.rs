@@ -6,7 +6,7 @@ use super::container::StorageBytes;
 use super::tree::Flip;
 use crate::array::element::{Convert, swap_bytes};
 use crate::array::strided::{Strided, strides};
-use crate::array::{ArrayMap, CodecPipeline, Element, Grid, Piece, Pieces};
+use crate::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces};
 use crate::error::Result;
 use crate::location::BlobSlice;
 use crate::model::{Dtype, checked_product};
@@ -31,13 +31,13 @@ struct ViewBytes {
 }
 
 impl Pieces for ViewBytes {
-    fn locate(&self, _at: &[u64]) -> Result<Option<Piece>> {
+    fn locate(&self, _at: &[u64]) -> Result<Option<PieceLocation>> {
         let storage = match &self.storage {
             StorageBytes::Ready(bytes) => bytes.clone(),
             StorageBytes::Record(archive, index) => archive.bytes(*index)?,
         };
         let len = storage.len.saturating_sub(self.start).min(self.most);
-        Ok(Some(Piece { slice: BlobSlice { start: storage.start + self.start, len, ..storage }, skipped: 0 }))
+        Ok(Some(PieceLocation { slice: BlobSlice { start: storage.start + self.start, len, ..storage }, skipped: 0 }))
     }
 }
 
