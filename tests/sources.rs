@@ -236,3 +236,16 @@ fn many_files_are_joined_within_a_small_limit() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(npk(&["list", &at(&s, "out/all.npz")]).lines().count(), 300);
 }
+
+/// A link that leads back to a directory above has no end: refused, naming it.
+#[test]
+fn links_in_circles() {
+    let s = Scratch::new();
+    std::fs::create_dir_all(s.join("in/a/b")).unwrap();
+    npy(&s.join("in/a/x.npy"), "<i2", &[1], &[1, 0]);
+    for link in ["in/a/two", "in/a/b/three"] {
+        std::os::unix::fs::symlink(s.join("in"), s.join(link)).unwrap();
+    }
+    let (code, _, said) = run(s.path(), &["convert", "in", "-R", "-o", "out/", "--to", "npk"]);
+    assert!(code == 4 && said.contains("in/a/b/three") && said.contains("a link to a directory that it is in"), "{said}");
+}

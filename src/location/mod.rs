@@ -18,6 +18,7 @@ pub mod lock;
 pub mod remote;
 mod stream;
 pub mod temporary;
+pub mod walk;
 
 pub use limit::{file_limit, open_files, raise_file_limit};
 pub use local::{Identity, file_blob, map_file, sweep_stale};

@@ -1,6 +1,6 @@
 //! Stores: NumPack's own in, ours out to NumPack, damage, side file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use npk::error::Kind;
 use npk::format::{Existing, Order, WriteOptions};
@@ -374,4 +374,61 @@ fn links_and_foreign_files() {
     let mut source = open(&out.join("s.npk")).unwrap();
     let i = source.plan().position("rank1").unwrap();
     assert_eq!(source.want(&[i], Order::Any).unwrap_err().kind(), Kind::Corrupt);
+}
+
+/// FIFOs and devices in the places of a store's files, or of what an append would leave: named, never waited for.
+#[test]
+fn fifos_and_devices_are_not_read() {
+    let out = Scratch::new();
+    let golden = fixture("good/npk/v0.7.0/segmented_deleted.npk");
+    let fifo = |at: &Path| assert!(std::process::Command::new("mkfifo").arg(at).status().unwrap().success());
+    let zero = |at: &Path| std::os::unix::fs::symlink("/dev/zero", at).unwrap();
+    let at = out.join("s.npk");
+    for make in [&fifo as &dyn Fn(&Path), &zero] {
+        for (name, told) in [
+            (".npk-append", None),
+            (".npk-append-metadata", None),
+            (".npk-append-side-0123456789abcdef", None),
+            ("npk.json", Some(7)),
+            ("metadata.npkm", Some(3)),
+            ("data_x.npkseg", Some(7)),
+            ("data_x_segments/seg_000001.npkd", Some(7)),
+            ("deleted_x.npkb", Some(7)),
+        ] {
+            copy_dir(&golden, &at);
+            let _ = std::fs::remove_file(at.join(name));
+            make(&at.join(name));
+            for args in [&["inspect", "s.npk"][..], &["convert", "s.npk", "o.npz"], &["verify", "s.npk"]] {
+                let output = npk_command().args(args).current_dir(out.path()).output().unwrap();
+                let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+                assert_eq!(output.status.code(), told.or(Some(0)), "{name} {args:?}: {said}");
+                assert!(told.is_none_or(|code| code == 3 || said.contains(name) && said.contains("a FIFO")), "{name} {args:?}: {said}");
+            }
+            std::fs::remove_dir_all(&at).unwrap();
+            let _ = std::fs::remove_file(out.join("o.npz"));
+        }
+    }
+}
+
+/// Small files that are made long with holes: refused with the numbers, before anything of that size is held.
+#[test]
+fn small_files_have_a_greatest_size() {
+    let out = Scratch::new();
+    let golden = fixture("good/npk/v0.7.0/segmented_deleted.npk");
+    let at = out.join("s.npk");
+    for (name, most) in [("metadata.npkm", 512u64 << 20), ("npk.json", 1 << 30), ("data_x.npkseg", 256 << 20)] {
+        copy_dir(&golden, &at);
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(at.join(name)).unwrap();
+        file.set_len(most + 1).unwrap();
+        let said = match open(&at) {
+            Err(e) => format!("{:?} {e}", e.kind()),
+            Ok(source) => {
+                let e = source.plan().arrays[0].details.error.clone().unwrap();
+                format!("{:?} {e}", e.kind())
+            }
+        };
+        assert!(said.starts_with("Refused") && said.contains(&format!("{name} has {} bytes", most + 1)), "{said}");
+        assert!(said.contains(&format!("no more than {most} are read")), "{said}");
+        std::fs::remove_dir_all(&at).unwrap();
+    }
 }

@@ -826,3 +826,31 @@ fn fixtures() {
         assert!(matches!(e.kind(), Kind::Corrupt | Kind::Refused), "{}: {e:?}", path.display());
     }
 }
+
+/// Links that lead back to a group above, and a FIFO in the place of a chunk.
+#[test]
+fn links_in_circles_and_fifos() {
+    let out = Scratch::new();
+    let group = r#"{"zarr_format": 3, "node_type": "group", "attributes": {}}"#;
+    support::python(out.path(), "import zarr\nzarr.create_array('a.zarr', shape=(4,), chunks=(2,), dtype='i2')[:] = [1, 2, 3, 4]\n");
+    let at = out.join("t.zarr");
+    std::fs::create_dir_all(at.join("g")).unwrap();
+    std::fs::write(at.join("zarr.json"), group).unwrap();
+    std::fs::write(at.join("g/zarr.json"), group).unwrap();
+    std::fs::rename(out.join("a.zarr"), at.join("g/a")).unwrap();
+    for link in ["g/one", "g/two"] {
+        std::os::unix::fs::symlink(&at, at.join(link)).unwrap();
+    }
+    let path = at.display().to_string();
+    let output = support::npk_any(&["inspect", &path]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.matches("is a link to a group that it is in").count() == 2, "{said}");
+    assert_eq!(support::npk(&["list", &path]), "g/a\n");
+    // Another name for a group that is not above is one.
+    std::os::unix::fs::symlink("g", at.join("h")).unwrap();
+    assert_eq!(support::npk(&["list", &path]), "g/a\nh/a\n");
+    std::fs::remove_file(at.join("g/a/c/1")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at.join("g/a/c/1")).status().unwrap().success());
+    let said = support::npk_fails(4, &["convert", &path, &out.join("o.npk").display().to_string()]);
+    assert!(said.contains("c/1") && said.contains("a FIFO"), "{said}");
+}

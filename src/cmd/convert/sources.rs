@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::detect::folders::{TableLog, Tables, table_in};
+use crate::location::walk::{Trail, Visited};
 
 /// Directories deeper than this are a cycle of links.
 const DEEPEST: usize = 64;
@@ -95,11 +96,11 @@ pub(super) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
             Ok(_) => return Ok(vec![Found::new(path, "")]),
             Err(e) => e,
         };
-        let mut walk = Walk { ignore_log: args.ignore_table_log, found: Vec::new() };
+        let mut walk = Walk { ignore_log: args.ignore_table_log, found: Vec::new(), visited: Visited::default() };
         let path = path.trim_end_matches('/');
         match Tables::default().around(&at).filter(|_| !args.ignore_table_log) {
             Some((log, table)) => walk.found.push(Found::table(path, "", log, table)),
-            None => walk.folder(&at, path, "", 0)?,
+            None => walk.folder(&at, path, "", &Trail::default())?,
         }
         if walk.found.is_empty() && unknown.kind() == Kind::Refused {
             return Err(unknown);
@@ -274,14 +275,16 @@ struct Walk {
     /// `--ignore-table-log`.
     ignore_log: bool,
     found: Vec<Found>,
+    visited: Visited,
 }
 
 impl Walk {
     /// Files and stores below a directory that npk knows by name or content; hidden ones are left out.
-    fn folder(&mut self, at: &Location, path: &str, below: &str, depth: usize) -> Result<()> {
-        if depth > DEEPEST {
-            return Err(Error::missing("the directories are nested too deeply (a loop of links?)").file(path));
-        }
+    fn folder(&mut self, at: &Location, path: &str, below: &str, above: &Trail) -> Result<()> {
+        let Some(trail) = self.visited.enter(above, at)? else {
+            let error = Error::refused("it is a link to a directory that it is in").file(path);
+            return Err(error.hint("remove the link, or name the files with a pattern"));
+        };
         let (mut entries, unnamed) = at.list_all()?;
         let log = table_in(at, &entries);
         if let Some(log) = log.filter(|_| !self.ignore_log) {
@@ -301,7 +304,7 @@ impl Walk {
                 if detect::input(&child).is_ok() {
                     self.found.push(Found::new(child_path, below));
                 } else {
-                    self.folder(&child, &child_path, &format!("{below}{}/", entry.name), depth + 1)?;
+                    self.folder(&child, &child_path, &format!("{below}{}/", entry.name), &trail)?;
                 }
             } else if is_known_file(&child, &entry.name, &files) {
                 self.found.push(Found::new(child_path, below));

@@ -119,6 +119,15 @@ impl Store {
         blob.read_vec(0, blob.len()).map(Some)
     }
 
+    /// The directory of this key; `None` in a zip.
+    pub fn directory(&self, key: &str) -> Option<Location> {
+        match self {
+            Store::Dir(at) if key.is_empty() => Some(at.clone()),
+            Store::Dir(at) => Some(at.join(key)),
+            Store::Zip(_) => None,
+        }
+    }
+
     /// The names one level below `prefix` (empty: the root).
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use super::netcdf;
 use super::node::{self, DIMENSIONS, Info};
 use super::store::Store;
 use crate::error::{Error, Result};
+use crate::location::walk::{Trail, Visited};
 use crate::model::Attributes;
 
 /// The deepest group.
@@ -253,11 +254,16 @@ impl Walk<'_> {
 
     /// Walks what is below a group, without recursion.
     fn below(&mut self, root: &str, is_consolidated: bool) -> Result<()> {
-        let mut stack: Vec<(String, usize)> = vec![(root.to_string(), 0)];
+        let mut stack: Vec<(String, usize, Trail)> = vec![(root.to_string(), 0, Trail::default())];
         let mut seen = 0usize;
+        let mut visited = Visited::default();
         let mut is_first = true;
-        while let Some((path, depth)) = stack.pop() {
+        while let Some((path, depth, above)) = stack.pop() {
             seen += 1;
+            let Some(trail) = self.store.directory(&path).map_or(Ok(Some(above.clone())), |at| visited.enter(&above, &at))? else {
+                self.tree.notes.push(format!("{path} is a link to a group that it is in: it is not read again"));
+                continue;
+            };
             if seen > MOST_NODES {
                 return Err(Error::refused(format!("the hierarchy has more than {MOST_NODES} nodes")));
             }
@@ -287,7 +293,7 @@ impl Walk<'_> {
             let mut dirs = self.store.list(&path)?.dirs;
             dirs.retain(|d| is_safe(d));
             dirs.reverse(); // a stack: the first name is taken first
-            stack.extend(dirs.into_iter().map(|d| (join(&path, &d), depth + 1)));
+            stack.extend(dirs.into_iter().map(|d| (join(&path, &d), depth + 1, trail.clone())));
         }
         Ok(())
     }
