@@ -395,7 +395,7 @@ fn make_folder(job: &Job<'_>, dst: &Location) -> Result<()> {
     {
         let missing = folder.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(std::path::Path::to_path_buf);
         job.made.lock().unwrap_or_else(|e| e.into_inner()).extend(missing);
-        std::fs::create_dir_all(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
+        location::cleanup::make_folder(folder).map_err(|e| Error::from(e).file(folder.display().to_string()))?;
     }
     Ok(())
 }

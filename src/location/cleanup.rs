@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -132,6 +133,30 @@ impl Drop for Adding {
     }
 }
 
+/// Folders that were made for outputs.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Makes a folder for outputs, with those above it. Told to stop, the process removes what it made of them and what is
+/// empty then.
+///
+/// # Errors
+/// What cannot be made.
+pub fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let _adding = enter();
+    let missing = folder.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_path_buf);
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).extend(missing);
+    std::fs::create_dir_all(folder)
+}
+
+fn remove_folders() {
+    let mut folders = std::mem::take(&mut *FOLDERS.lock().unwrap_or_else(PoisonError::into_inner));
+    // The inner ones first: their names are longer.
+    folders.sort_by_key(|folder| std::cmp::Reverse(folder.as_os_str().len()));
+    folders.iter().for_each(|folder| {
+        let _ = std::fs::remove_dir(folder);
+    });
+}
+
 /// How long all undos together may take: a server that does not answer holds nobody up for longer.
 const DEADLINE: Duration = Duration::from_secs(30);
 const WORKERS: usize = 16;
@@ -168,7 +193,8 @@ pub fn run_all() {
     }
     for _ in 0..workers {
         if ended.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
-            return;
+            break;
         }
     }
+    remove_folders();
 }
