@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use crate::adapt::float8;
 use crate::error::{Context, Result};
 use crate::format::{ReadRows, Source};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Values, typed};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Values, codes_of, item_of, typed};
 use crate::pipe::{self, Settings};
 
 /// What counts as equal.
@@ -215,6 +215,9 @@ fn same_rows(a: &ArrayMeta, b: &ArrayMeta, l: &Chunk, r: &Chunk, first_row: u64,
     let nulls_same = l.valid.is_none() && r.valid.is_none() || (0..l.rows as usize).all(|i| l.is_valid(i) == r.is_valid(i));
     match (&l.values, &r.values) {
         (Values::Fixed(x), Values::Fixed(y)) => {
+            if let (Some(_), Some(_)) = (a.coded_text(), b.coded_text()) {
+                return coded_differences(a, b, x, y, first_row);
+            }
             if a.dtype == b.dtype && nulls_same && x.as_slice() == y.as_slice() {
                 return None;
             }
@@ -284,6 +287,30 @@ fn fixed_differences(
         }
         d.count += 1;
     }
+    (d.count > 0).then_some(d)
+}
+
+/// Text of several dimensions: the codes of both sides point into categories of their own.
+fn coded_differences(a: &ArrayMeta, b: &ArrayMeta, x: &[u8], y: &[u8], first_row: u64) -> Option<Difference> {
+    let (Some(left), Some(right)) = (a.coded_text(), b.coded_text()) else { return None };
+    let per_row = crate::model::checked_product(&a.inner).unwrap_or(1).max(1) as usize;
+    let mut d = Difference::default();
+    left.with(|left| {
+        right.with(|right| {
+            for (i, (p, q)) in codes_of(x, a.dtype).into_iter().zip(codes_of(y, b.dtype)).enumerate() {
+                let (p, q) = (item_of(left, p).ok(), item_of(right, q).ok());
+                if p == q && p.is_some() {
+                    continue;
+                }
+                if d.count == 0 {
+                    let show = |text: Option<&[u8]>| text.map_or("?".into(), |t| format!("'{}'", String::from_utf8_lossy(t)));
+                    d.first = index_of(first_row, i / per_row, i % per_row, &a.inner);
+                    d.values = (show(p), show(q));
+                }
+                d.count += 1;
+            }
+        });
+    });
     (d.count > 0).then_some(d)
 }
 

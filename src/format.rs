@@ -58,6 +58,18 @@ pub enum Arrays {
     Table,
 }
 
+/// Whether an output holds text that comes as codes into categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodedText {
+    /// No.
+    No,
+    /// Codes of any shape.
+    Yes,
+    /// Codes of any shape, also of one dimension, once their categories are whole (see
+    /// [`crate::model::Categories::is_whole`]): text of a fixed width, as wide as the longest.
+    Whole,
+}
+
 /// What a format's writer can hold; `adapt::fit` changes the rest (or refuses it).
 pub struct Holds {
     /// Number of arrays.
@@ -74,6 +86,8 @@ pub struct Holds {
     pub max_rank: usize,
     /// Keeps `Logical` and companions in a side file: time units, categories, masks come back.
     pub sidecar: bool,
+    /// Text of more than one dimension, as codes (see [`ArrayMeta::coded_text`]).
+    pub coded_text: CodedText,
     /// The order in which `append` must be fed.
     pub order: Order,
     /// Whether all row counts must be known before the first byte is written.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use indexmap::IndexMap;
@@ -280,7 +281,8 @@ pub enum Logical {
         /// Digits after the decimal point.
         scale: i8,
     },
-    /// Integer codes (the array's dtype) into categories; nulls by the chunk's mask.
+    /// Integer codes (the array's dtype) into categories; nulls by the chunk's mask. Text of more than one dimension
+    /// comes so ([`crate::codec::text_codes`]): codes of its shape.
     Dictionary {
         /// The categories; they may grow while the array is read, and are whole when it has been read.
         categories: Arc<Categories>,
@@ -302,6 +304,13 @@ impl Logical {
     /// Whether the values come as [`Values::Var`].
     pub fn is_var(&self) -> bool {
         matches!(self, Logical::Text | Logical::Binary | Logical::Decimal { .. } | Logical::List)
+    }
+    /// The categories, where these are codes of text or bytes.
+    pub fn text_categories(&self) -> Option<&Arc<Categories>> {
+        match self {
+            Logical::Dictionary { categories, .. } if !matches!(categories.kind(), CategoryKind::Fixed(..)) => Some(categories),
+            _ => None,
+        }
     }
     /// Whether the elements are plain numbers or booleans.
     pub fn is_plain(&self) -> bool {
@@ -359,12 +368,21 @@ pub type TimeOrPlain = Option<String>;
 pub struct Categories {
     kind: CategoryKind,
     items: RwLock<Vec<Vec<u8>>>,
+    whole: AtomicBool,
 }
 
 impl Categories {
     /// Categories of this kind, each as its bytes (little-endian for fixed-size ones).
     pub fn new(kind: CategoryKind, items: Vec<Vec<u8>>) -> Arc<Categories> {
-        Arc::new(Categories { kind, items: RwLock::new(items) })
+        Arc::new(Categories { kind, items: RwLock::new(items), whole: AtomicBool::new(false) })
+    }
+    /// None will be added any more: a writer may measure them.
+    pub fn finish(&self) {
+        self.whole.store(true, Ordering::Release);
+    }
+    /// Whether it is known that none will be added.
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
     }
     /// What they are.
     pub fn kind(&self) -> &CategoryKind {
@@ -472,6 +490,29 @@ impl ArrayMeta {
         let mut shape = vec![self.rows?];
         shape.extend(&self.inner);
         Some(shape)
+    }
+
+    /// The categories of text of more than one dimension, which comes as codes of its shape.
+    pub fn coded_text(&self) -> Option<&Arc<Categories>> {
+        if self.inner.is_empty() { None } else { self.logical.text_categories() }
+    }
+
+    /// Codes ([`ArrayMeta::coded_text`]) as the items that they stand for: offsets and bytes. Of many codes that may be
+    /// much: to be asked for part by part.
+    ///
+    /// # Errors
+    /// Corrupt codes.
+    pub fn coded_items(&self, codes: &[u8]) -> Result<(Vec<u64>, Vec<u8>)> {
+        let (mut offsets, mut values) = (vec![0u64], Vec::new());
+        let Some(categories) = self.coded_text() else { return Ok((offsets, values)) };
+        categories.with(|items| {
+            for code in codes_of(codes, self.dtype) {
+                values.extend_from_slice(item_of(items, code)?);
+                offsets.push(values.len() as u64);
+            }
+            Ok::<(), Error>(())
+        })?;
+        Ok((offsets, values))
     }
 
     /// Bytes of one row. For [`Values::Var`] this is the size of one inner element times nothing: 0.
@@ -737,7 +778,11 @@ impl Chunk {
                 let row = if self.rows == 0 { 0 } else { b.len() / self.rows as usize };
                 Values::Fixed(b.slice_with_length(s * row, n * row))
             }
-            Values::Var { offsets, values } => Values::Var { offsets: offsets[s..=s + n].to_vec(), values: values.clone() },
+            Values::Var { offsets, values } => {
+                // One item a row, but for text of several dimensions on its way to be coded.
+                let items = (offsets.len() - 1).checked_div(self.rows as usize).unwrap_or(1);
+                Values::Var { offsets: offsets[s * items..=(s + n) * items].to_vec(), values: values.clone() }
+            }
         };
         Chunk {
             array: self.array,
@@ -776,4 +821,27 @@ pub fn typed<T: bytemuck::Pod>(buf: &[u8]) -> Cow<'_, [T]> {
 /// A buffer from a vector of plain elements, without a copy.
 pub fn buf_from<T: arrow::datatypes::ArrowNativeType>(values: Vec<T>) -> Buf {
     Buf::from_vec(values)
+}
+
+/// Codes of any integer width as int64.
+pub fn codes_of(values: &[u8], dtype: Dtype) -> Vec<i64> {
+    match dtype {
+        Dtype::I8 => typed::<i8>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U8 => values.iter().map(|v| *v as i64).collect(),
+        Dtype::I16 => typed::<i16>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U16 => typed::<u16>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::I32 => typed::<i32>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U32 => typed::<u32>(values).iter().map(|v| *v as i64).collect(),
+        Dtype::U64 => typed::<u64>(values).iter().map(|v| i64::try_from(*v).unwrap_or(i64::MAX)).collect(),
+        _ => typed::<i64>(values).into_owned(),
+    }
+}
+
+/// The category of a code.
+///
+/// # Errors
+/// Corrupt where there is none.
+pub fn item_of(items: &[Vec<u8>], code: i64) -> Result<&[u8]> {
+    let item = usize::try_from(code).ok().and_then(|c| items.get(c));
+    item.map(Vec::as_slice).ok_or_else(|| Error::corrupt(format!("the code {code} is outside the {} categories", items.len())))
 }

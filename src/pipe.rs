@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Kind, Result, guard};
-use crate::format::{Emit, Holds, Order, ReadRows, Sink, Source, Stage};
+use crate::format::{CodedText, Emit, Holds, Order, ReadRows, Sink, Source, Stage};
 use crate::model::{Chunk, Plan, Values};
 
 mod blocks;
@@ -125,7 +125,9 @@ pub fn run(
     }
     let out = stages.last().map_or_else(|| source.plan(), |s| s.plan());
     let order = stages.iter().fold(given, |order, stage| stage.order(order));
-    let unknown = holds.rows_first && out.arrays.iter().any(|a| a.rows.is_none());
+    let grows = |a: &crate::model::ArrayMeta| a.logical.text_categories().is_some_and(|c| !c.is_whole());
+    let unknown = holds.rows_first && out.arrays.iter().any(|a| a.rows.is_none())
+        || holds.coded_text == CodedText::Whole && out.arrays.iter().any(grows);
     if unknown || !suits(order, holds.order, out.arrays.len()) {
         source = Box::new(spooled(source, std::mem::take(&mut stages), given, settings, pool)?);
         given = open_source(&mut source, &stages, holds.order)?;

@@ -177,7 +177,11 @@ fn logical_of(entry: &TypeEntry, categories: Option<&CategoriesEntry>) -> Option
         "text" => Logical::Text,
         "binary" => Logical::Binary,
         "decimal" => Logical::Decimal { precision: entry.precision?, scale: entry.scale? },
-        "dictionary" => Logical::Dictionary { categories: categories_of(categories?)?, ordered: entry.ordered },
+        "dictionary" => {
+            let categories = categories_of(categories?)?;
+            categories.finish();
+            Logical::Dictionary { categories, ordered: entry.ordered }
+        }
         "list" => Logical::List,
         "packed" => Logical::Packed { dtype: entry.element.clone()?, shape: entry.shape.clone()? },
         _ => return None,

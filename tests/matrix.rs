@@ -58,6 +58,7 @@ fn hard_sources_meet_hard_sinks() {
                         scalars: true,
                         max_rank: 64,
                         sidecar: false,
+                        coded_text: CodedText::No,
                         order,
                         rows_first,
                     };
@@ -96,6 +97,7 @@ fn a_short_source_is_never_committed() {
             scalars: true,
             max_rank: 64,
             sidecar: false,
+            coded_text: CodedText::No,
             order: Order::Any,
             rows_first: false,
         };

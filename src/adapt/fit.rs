@@ -7,7 +7,7 @@ use super::view::{Change, Made, View, ViewStage};
 use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::Stage;
-use crate::format::{Arrays, Holds, Order, Source};
+use crate::format::{Arrays, CodedText, Holds, Order, Source};
 use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan, Values};
 
 /// `--nulls`.
@@ -87,6 +87,8 @@ struct Fitted {
 enum Way {
     Pass,
     Codes,
+    /// Codes that the sink itself takes for text.
+    Dictionary,
     Offsets,
 }
 
@@ -236,14 +238,24 @@ fn lost_masks(fitted: &[Fitted], holds: &Holds, policy: &Policy) -> Option<Strin
 fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) -> Result<Outcome> {
     crate::format::readable(meta)?;
     let mut f = Fitted { made: Made { input, changes: Vec::new() }, meta: meta.clone(), flat: Way::Pass, kept: None, mask: false };
+    let coded = meta.coded_text().is_some();
+    if coded && !takes_codes(meta, holds) {
+        let kind = format!("text of {} dimensions", 1 + meta.inner.len());
+        if policy.strings == Some(Strings::Skip) {
+            return Ok(Outcome::Skipped(format!("{}: {kind} is left out", meta.name)));
+        }
+        return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+            .hint("npk, npy, npz and zarr hold it; --strings skip leaves it out"));
+    }
     if let Logical::Dictionary { categories, .. } = &meta.logical
+        && !coded
         && !(holds.logical)(&meta.logical)
     {
         decode_dictionary(&mut f, categories.clone());
     }
     let logical = f.meta.logical.clone();
     let whole = f.meta.clone();
-    if !logical.is_plain() && !(holds.logical)(&logical) {
+    if !coded && !logical.is_plain() && !(holds.logical)(&logical) {
         match &logical {
             l if l.is_time() => fit_time(&mut f, holds, policy, notes),
             Logical::Text | Logical::Binary | Logical::Decimal { .. } => {
@@ -287,6 +299,19 @@ fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes
         return Err(Error::refused(format!("{} holds at most {} dimensions, this array has {rank}", policy.sink, holds.max_rank)));
     }
     Ok(Outcome::Fits(Box::new(f)))
+}
+
+/// Whether the sink takes text of several dimensions, of this kind, as codes.
+fn takes_codes(meta: &ArrayMeta, holds: &Holds) -> bool {
+    let kind = match meta.logical.text_categories().map(|c| c.kind()) {
+        Some(CategoryKind::Binary) => Logical::Binary,
+        _ => Logical::Text,
+    };
+    match holds.coded_text {
+        CodedText::No => false,
+        CodedText::Yes => (holds.logical)(&meta.logical) || (holds.logical)(&kind),
+        CodedText::Whole => true,
+    }
 }
 
 fn decode_dictionary(f: &mut Fitted, categories: std::sync::Arc<Categories>) {
@@ -347,6 +372,7 @@ fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<Str
             return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
                 .hint(format!("--dtype '{}=float64' --lossy rounds it, --strings codes keeps its text", f.meta.name)));
         }
+        Some(Strings::Codes) | None if holds.coded_text == CodedText::Whole => f.flat = Way::Dictionary,
         // Without a side file the categories would be lost.
         Some(Strings::Codes) | None if !holds.sidecar => {
             return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
@@ -479,6 +505,13 @@ fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
                 out.arrays.push(ArrayMeta { dtype: Dtype::I32, logical: Logical::Plain, nulls: false, ..f.meta.clone() });
                 record =
                     Some(Kept { meta: logical, form: Form::Codes(categories.clone()), values: name.clone(), offsets: None, valid: None });
+                flats.push(Flat::Codes { to: first, categories });
+            }
+            Way::Dictionary => {
+                let kind = if matches!(f.meta.logical, Logical::Binary) { CategoryKind::Binary } else { CategoryKind::Text };
+                let categories = Categories::new(kind, Vec::new());
+                let coded = Logical::Dictionary { categories: categories.clone(), ordered: false };
+                out.arrays.push(ArrayMeta { dtype: Dtype::I32, logical: coded, nulls: false, ..f.meta.clone() });
                 flats.push(Flat::Codes { to: first, categories });
             }
             Way::Offsets => {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::codec::names::FreeNames;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source};
-use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Plan, Values, typed};
+use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Plan, Values};
 use crate::pipe::Sequenced;
 
 /// A source and what to call it in messages.
@@ -218,7 +218,7 @@ impl Merge {
     pub(super) fn apply(&self, chunk: &mut Chunk) -> Result<()> {
         let Values::Fixed(values) = &chunk.values else { return Ok(()) };
         let items = self.from.snapshot();
-        let codes = codes_of(values, self.dtype);
+        let codes = crate::model::codes_of(values, self.dtype);
         let mut out = Vec::with_capacity(codes.len());
         for (row, code) in codes.into_iter().enumerate() {
             if chunk.valid.as_ref().is_some_and(|v| v.get(row) == Some(&0)) {
@@ -231,20 +231,6 @@ impl Merge {
         }
         chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
         Ok(())
-    }
-}
-
-/// Codes of any integer width as int64.
-pub fn codes_of(values: &Buf, dtype: Dtype) -> Vec<i64> {
-    match dtype {
-        Dtype::I8 => typed::<i8>(values).iter().map(|v| *v as i64).collect(),
-        Dtype::U8 => values.iter().map(|v| *v as i64).collect(),
-        Dtype::I16 => typed::<i16>(values).iter().map(|v| *v as i64).collect(),
-        Dtype::U16 => typed::<u16>(values).iter().map(|v| *v as i64).collect(),
-        Dtype::I32 => typed::<i32>(values).iter().map(|v| *v as i64).collect(),
-        Dtype::U32 => typed::<u32>(values).iter().map(|v| *v as i64).collect(),
-        Dtype::U64 => typed::<u64>(values).iter().map(|v| i64::try_from(*v).unwrap_or(i64::MAX)).collect(),
-        _ => typed::<i64>(values).into_owned(),
     }
 }
 

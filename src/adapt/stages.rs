@@ -1,18 +1,15 @@
 //! Changes that need the chunks in order: text to codes, uneven rows to offsets, columns to a matrix and back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::cast;
 use super::rows::compact;
+use crate::codec::text_codes::Coder;
 use crate::error::{Error, Result};
 use crate::format::Stage;
 use crate::format::{Emit, Order};
 use crate::model::{ArrayMeta, Buf, Categories, Chunk, CommonRows, Dtype, Plan, Values};
-
-/// Past this, `codes` stops and names `--strings offsets`.
-const MOST_CATEGORIES: usize = 1_000_000;
-const MOST_CATEGORY_BYTES: usize = 64 << 20;
 
 /// What happens to one incoming array.
 pub enum Flat {
@@ -45,10 +42,19 @@ pub struct FlatStage {
 
 #[derive(Default)]
 struct State {
-    index: HashMap<Vec<u8>, i32>,
-    bytes: usize,
+    coder: Option<Coder>,
     /// Elements so far; `None` before the leading 0 was written.
     end: Option<u64>,
+}
+
+impl State {
+    fn of(flat: &Flat) -> State {
+        let coder = match flat {
+            Flat::Codes { categories, .. } => Some(Coder::new(categories.clone())),
+            _ => None,
+        };
+        State { coder, end: None }
+    }
 }
 
 impl FlatStage {
@@ -58,7 +64,7 @@ impl FlatStage {
             plan,
             names: arrays.iter().map(|a| a.name.clone()).collect(),
             items: arrays.iter().map(|a| a.dtype.item_bytes()).collect(),
-            state: flats.iter().map(|_| State::default()).collect(),
+            state: flats.iter().map(State::of).collect(),
             flats,
         }
     }
@@ -78,32 +84,11 @@ impl Stage for FlatStage {
                 chunk.array = *to;
                 emit(chunk)
             }
-            Flat::Codes { to, categories } => {
-                let mut codes = Vec::with_capacity(chunk.rows as usize);
-                for row in 0..chunk.rows as usize {
-                    if !chunk.is_valid(row) {
-                        codes.push(-1);
-                        continue;
-                    }
-                    let text = chunk.text(row);
-                    if let Some(&code) = state.index.get(text) {
-                        codes.push(code);
-                        continue;
-                    }
-                    state.bytes += text.len();
-                    if state.index.len() >= MOST_CATEGORIES || state.bytes > MOST_CATEGORY_BYTES {
-                        return Err(Error::refused(format!(
-                            "the column has more than {} distinct texts or {} MiB of them",
-                            MOST_CATEGORIES,
-                            MOST_CATEGORY_BYTES >> 20
-                        ))
-                        .array(&self.names[a])
-                        .hint("--strings offsets"));
-                    }
-                    let code = categories.push(text.to_vec()) as i32;
-                    state.index.insert(text.to_vec(), code);
-                    codes.push(code);
-                }
+            Flat::Codes { to, .. } => {
+                let Some(coder) = &mut state.coder else { return Err(Error::internal("text without a coder")) };
+                let code = |row: usize| if chunk.is_valid(row) { coder.code(chunk.text(row)) } else { Ok(-1) };
+                let codes: Result<Vec<i32>> = (0..chunk.rows as usize).map(code).collect();
+                let codes = codes.map_err(|e| e.array(&self.names[a]).hint("--strings offsets"))?;
                 emit(Chunk::fixed(*to, chunk.first_row, chunk.rows, Buf::from_vec(codes)))
             }
             Flat::Offsets { offsets: to_offsets, values: to_values } => {

@@ -149,7 +149,7 @@ impl Source for View {
     }
 }
 
-/// Dictionaries as the values of their categories.
+/// Dictionaries as the values of their categories; codes of text of several dimensions stay codes.
 pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
     let mut plan = source.plan().clone();
     let mut any = false;
@@ -158,7 +158,9 @@ pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
         .iter_mut()
         .enumerate()
         .map(|(input, meta)| {
-            let Logical::Dictionary { categories, .. } = meta.logical.clone() else { return Made { input, changes: Vec::new() } };
+            let (Logical::Dictionary { categories, .. }, None) = (meta.logical.clone(), meta.coded_text()) else {
+                return Made { input, changes: Vec::new() };
+            };
             any = true;
             let codes = meta.dtype;
             let fixed = match categories.kind() {
@@ -346,7 +348,7 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
 
 fn decode(chunk: &mut Chunk, categories: &Categories, codes: Dtype, fixed: Option<Dtype>) -> Result<()> {
     let Values::Fixed(values) = &chunk.values else { return Ok(()) };
-    let codes = super::join::codes_of(values, codes);
+    let codes = crate::model::codes_of(values, codes);
     let mut offsets = vec![0u64];
     let mut out = Vec::new();
     let empty = vec![0u8; fixed.map_or(0, |d| d.item_bytes() as usize)];

@@ -147,7 +147,7 @@ impl Element {
     /// Bytes that are held for an element beyond its stored ones while it is decoded.
     pub fn extra_bytes(&self) -> u64 {
         match (&self.convert, &self.field) {
-            (Convert::Padded(_), _) => self.packed_bytes() as u64 + 8,
+            (Convert::Padded(_), _) => (self.packed_bytes() as u64).saturating_add(self.items().saturating_mul(8)),
             (_, Some(_)) => self.packed_bytes() as u64,
             (Convert::With(_), None) => self.bytes as u64,
             _ => 0,
@@ -172,11 +172,11 @@ impl Element {
         out
     }
 
-    /// The values of `rows` rows; `first` is the number of the first value, for messages.
+    /// The values of so many stored elements; `first` is the number of the first value, for messages.
     ///
     /// # Errors
     /// Text that is none; what the format's conversion finds.
-    pub fn values(&self, packed: Buf, rows: u64, first: u64) -> Result<Values> {
+    pub fn values(&self, packed: Buf, elements: u64, first: u64) -> Result<Values> {
         Ok(match &self.convert {
             Convert::Nothing => Values::Fixed(packed),
             Convert::Swap(unit) => {
@@ -185,7 +185,10 @@ impl Element {
                 Values::Fixed(Buf::from_vec(bytes))
             }
             Convert::With(convert) => Values::Fixed(Buf::from_vec(convert(owned(packed), first)?)),
-            Convert::Padded(padding) => padding.values(&packed, self.packed_bytes(), rows, first)?,
+            Convert::Padded(padding) => {
+                let width = self.field.as_ref().map_or(self.bytes, |f| f.item);
+                padding.values(&packed, width, elements.saturating_mul(self.items()), first)?
+            }
         })
     }
 }
@@ -196,13 +199,14 @@ fn owned(buf: Buf) -> Vec<u8> {
 }
 
 impl Padding {
-    fn values(self, packed: &[u8], width: usize, rows: u64, first: u64) -> Result<Values> {
-        let (mut offsets, mut values) = (Vec::with_capacity(rows as usize + 1), Vec::new());
+    /// So many items of this width, each with its own length.
+    fn values(self, packed: &[u8], width: usize, items: u64, first: u64) -> Result<Values> {
+        let (mut offsets, mut values) = (Vec::with_capacity(items as usize + 1), Vec::new());
         offsets.push(0);
-        for row in 0..rows {
-            let item = &packed[row as usize * width..][..width];
+        for i in 0..items {
+            let item = &packed[i as usize * width..][..width];
             match self {
-                Padding::Utf32 { big } => utf8_of(item, big, first + row, &mut values)?,
+                Padding::Utf32 { big } => utf8_of(item, big, first + i, &mut values)?,
                 Padding::Bytes => values.extend_from_slice(trimmed(item, 0)),
                 _ => {
                     let text = match self {
@@ -210,7 +214,7 @@ impl Padding {
                         Padding::NullPadded => trimmed(item, 0),
                         _ => trimmed(item, b' '),
                     };
-                    is_utf8(text, first + row)?;
+                    is_utf8(text, first + i)?;
                     values.extend_from_slice(text);
                 }
             }

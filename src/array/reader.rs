@@ -559,7 +559,7 @@ impl ReadRows for MapReader {
         if map.shape.is_empty() {
             let packed = self.packed(array, 0..1)?;
             let all = element.scalar_rows();
-            let values = element.values(packed, all, 0)?;
+            let values = element.values(packed, 1, 0)?;
             return emit(Chunk { array, first_row: 0, rows: all, values, valid: None }.slice(rows.start, rows.end));
         }
         let mut fetch = Fetch::new(map, rows.clone());
@@ -567,7 +567,7 @@ impl ReadRows for MapReader {
         loop {
             let (end, packed) = self.next_packed(mapped, row..rows.end, &mut fetch)?;
             let first = row.saturating_mul(map.row_elements()).saturating_mul(element.items());
-            let values = element.values(packed, end - row, first)?;
+            let values = element.values(packed, (end - row).saturating_mul(map.row_elements()), first)?;
             emit(Chunk { array, first_row: row, rows: end - row, values, valid: None })?;
             row = end;
             if row >= rows.end {

@@ -153,7 +153,8 @@ impl Fields {
                 Some(_) => Buf::from_vec(element.pack_slice(records)),
             };
             let first = rows.start.saturating_mul(self.row_elements).saturating_mul(element.items());
-            let values = element.values(packed, count, first)?;
+            let elements = if self.scalar { 1 } else { count.saturating_mul(self.row_elements) };
+            let values = element.values(packed, elements, first)?;
             emit(Chunk { array: *array, first_row: rows.start, rows: count, values, valid: None })?;
         }
         Ok(())

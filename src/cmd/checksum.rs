@@ -1,7 +1,8 @@
 //! SHA-256 of logical arrays: the same for the same array in every format.
 //!
 //! Values in C order, little-endian, zero at nulls; then the mask's bytes if the array has nulls. Text, binary and lists:
-//! int64 offsets (rows + 1, from 0), then the bytes. Dictionaries count as what they stand for.
+//! int64 offsets (rows + 1, from 0), then the bytes. Dictionaries count as what they stand for; text of several dimensions as
+//! its elements one after the other.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,6 +16,9 @@ use crate::location::temporary;
 use crate::model::{ArrayMeta, Chunk, Dtype, Values};
 use crate::pipe::{self, Settings};
 
+/// Codes whose texts are hashed together.
+const CODES: usize = 4096;
+
 /// Hashes every readable array of the source; `None` for those that cannot be read.
 ///
 /// # Errors
@@ -26,7 +30,17 @@ pub fn checksums(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Opt
     let source = decoded(Box::new(View::choose(source, &readable)));
     let metas = source.plan().arrays.clone();
     let mut hashers: Vec<Hasher> = metas.iter().map(Hasher::new).collect::<Result<_>>()?;
-    pipe::drain(source, Vec::new(), Order::Any, &mut |chunk| hashers[chunk.array].take(&chunk), settings)?;
+    let mut take = |chunk: Chunk| {
+        let (meta, hasher) = (&metas[chunk.array], &mut hashers[chunk.array]);
+        let (Some(_), Values::Fixed(codes)) = (meta.coded_text(), &chunk.values) else { return hasher.take(&chunk) };
+        // Elements as rows: there are no nulls among them.
+        codes.chunks(CODES * meta.dtype.item_bytes() as usize).try_for_each(|part| {
+            let (offsets, values) = meta.coded_items(part)?;
+            let (rows, values) = (offsets.len() as u64 - 1, Values::Var { offsets, values: values.into() });
+            hasher.take(&Chunk { array: chunk.array, first_row: Chunk::NEXT, rows, values, valid: None })
+        })
+    };
+    pipe::drain(source, Vec::new(), Order::Any, &mut take, settings)?;
     let mut out = vec![None; all];
     for (&a, hasher) in readable.iter().zip(hashers) {
         out[a] = Some(hasher.finish()?);
@@ -50,10 +64,11 @@ struct Hasher {
 
 impl Hasher {
     fn new(meta: &ArrayMeta) -> Result<Hasher> {
-        let var = meta.logical.is_var();
+        let var = meta.logical.is_var() || meta.coded_text().is_some();
         Ok(Hasher {
             sha: Sha256::new(),
-            item: meta.dtype.item_bytes(),
+            // Codes are hashed as their texts: bytes.
+            item: if meta.coded_text().is_some() { 1 } else { meta.dtype.item_bytes() },
             tail: if var { Some(temporary::Writer(temporary::file()?)) } else { None },
             end: 0,
             started: false,

@@ -117,11 +117,7 @@ fn row_value(meta: &ArrayMeta, chunk: &Chunk, row: usize, part: &Part) -> Result
                 let bytes = &values[offsets[row] as usize * item..offsets[row + 1] as usize * item];
                 return Ok(Value::Array((0..bytes.len() / item).map(|i| element(bytes, meta.dtype, i)).collect()));
             }
-            let bytes = chunk.text(row);
-            Ok(match std::str::from_utf8(bytes) {
-                Ok(text) => json!(text),
-                Err(_) => json!(format!("b'{}'", bytes.escape_ascii())),
-            })
+            Ok(shown(chunk.text(row)))
         }
         Values::Fixed(values) => {
             let n = meta.row_bytes()? as usize;
@@ -134,13 +130,26 @@ fn row_value(meta: &ArrayMeta, chunk: &Chunk, row: usize, part: &Part) -> Result
                 return Err(Error::usage(format!("the slice has {} dimensions, the array has {}", inner.len() + 1, meta.inner.len() + 1))
                     .array(&meta.name));
             }
-            nested(bytes, meta.dtype, &meta.inner, inner)
+            nested(bytes, meta, &meta.inner, inner)
         }
     }
 }
 
-fn nested(bytes: &[u8], dtype: Dtype, dims: &[u64], inner: &[Inner]) -> Result<Value> {
-    let Some((&dim, rest)) = dims.split_first() else { return Ok(element(bytes, dtype, 0)) };
+/// Text, or bytes as Python shows them.
+fn shown(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!(format!("b'{}'", bytes.escape_ascii())),
+    }
+}
+
+fn nested(bytes: &[u8], meta: &ArrayMeta, dims: &[u64], inner: &[Inner]) -> Result<Value> {
+    let Some((&dim, rest)) = dims.split_first() else {
+        return match meta.coded_text() {
+            Some(_) => meta.coded_items(bytes).map(|(_, text)| shown(&text)),
+            None => Ok(element(bytes, meta.dtype, 0)),
+        };
+    };
     let step = bytes.len() / (dim as usize).max(1);
     let at = |i: u64| &bytes[i as usize * step..(i as usize + 1) * step];
     let deeper = inner.get(1..).unwrap_or(&[]);
@@ -148,7 +157,7 @@ fn nested(bytes: &[u8], dtype: Dtype, dims: &[u64], inner: &[Inner]) -> Result<V
         Some(Inner::Index(i)) => {
             let index = if *i < 0 { dim.checked_sub(i.unsigned_abs()) } else { Some(*i as u64) }.filter(|i| *i < dim);
             let index = index.ok_or_else(|| Error::usage(format!("the index {i} is outside a dimension of {dim}")))?;
-            nested(at(index), dtype, rest, deeper)
+            nested(at(index), meta, rest, deeper)
         }
         first => {
             let slice = match first {
@@ -157,7 +166,7 @@ fn nested(bytes: &[u8], dtype: Dtype, dims: &[u64], inner: &[Inner]) -> Result<V
             };
             let (start, _, count) = slice.of(dim);
             (0..count.min(MOST_SHOWN as u64))
-                .map(|k| nested(at(start + k * slice.step), dtype, rest, deeper))
+                .map(|k| nested(at(start + k * slice.step), meta, rest, deeper))
                 .collect::<Result<Vec<_>>>()
                 .map(Value::Array)
         }

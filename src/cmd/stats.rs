@@ -183,7 +183,14 @@ pub fn stats(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Option<
             if chunk.valid.is_some() {
                 stats.nulls += (0..chunk.rows as usize).filter(|&r| !chunk.is_valid(r)).count() as u64;
             }
-            if let Values::Var { offsets, .. } = &chunk.values {
+            if let (Some(categories), Values::Fixed(codes)) = (meta.coded_text(), &chunk.values) {
+                let codes = crate::model::codes_of(codes, meta.dtype);
+                stats.count += codes.len() as u64;
+                stats.zeros += categories.with(|items| {
+                    let is_empty = |code: &&i64| usize::try_from(**code).ok().and_then(|c| items.get(c)).is_some_and(Vec::is_empty);
+                    codes.iter().filter(is_empty).count() as u64
+                });
+            } else if let Values::Var { offsets, .. } = &chunk.values {
                 for row in (0..chunk.rows as usize).filter(|&r| chunk.is_valid(r)) {
                     stats.count += 1;
                     stats.zeros += u64::from(offsets[row] == offsets[row + 1]);

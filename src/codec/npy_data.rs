@@ -59,8 +59,11 @@ impl Records {
             bytes: sized.then_some(total),
             metas: Vec::new(),
         };
-        if record_bytes == 0 && sized && records > EMPTY_STRINGS_MAX {
-            return Err(Error::refused(format!("{records} elements without bytes are more than are supported")));
+        for leaf in records_of.leaves.iter().filter(|l| l.item.bytes == 0 && sized) {
+            let all = checked_product(&leaf.dims).and_then(|n| n.checked_mul(records)).unwrap_or(u64::MAX);
+            if all > EMPTY_STRINGS_MAX {
+                return Err(Error::refused(format!("{all} elements without bytes are more than are supported")));
+            }
         }
         records_of.metas = records_of.leaves.iter().map(|leaf| records_of.meta(leaf, name, sized)).collect::<Result<_>>()?;
         Ok(records_of)
@@ -81,10 +84,6 @@ impl Records {
         };
         if !sized && error.is_none() {
             error = refuse("is part of records with pickled Python objects, which are never run".into(), None);
-        }
-        if logical.is_var() && (shape.len() > 1 || !leaf.dims.is_empty()) {
-            error =
-                refuse(format!("strings of {} dimensions are not supported", shape.len() + leaf.dims.len()), Some("leave it out with -x"));
         }
         shape.extend(&leaf.dims);
         let mut meta = ArrayMeta::new(name, dtype, &shape);
@@ -149,6 +148,10 @@ impl Records {
 }
 
 impl Leaf {
+    /// Elements of the leaf in one record.
+    pub fn items(&self) -> u64 {
+        self.dims.iter().fold(1, |n, &d| n.saturating_mul(d))
+    }
     /// Bytes of the leaf in one record.
     pub fn bytes(&self) -> u64 {
         self.dims.iter().fold(self.item.bytes, |n, &d| n.saturating_mul(d))

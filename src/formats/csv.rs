@@ -44,7 +44,7 @@ use crate::codec::text::number::Reader;
 use crate::codec::text::sink::{self, Style, check_decimal, check_delimiter, check_quote};
 use crate::codec::text::source::{self, Flavor};
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, Quote, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, Quote, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{CategoryKind, Dtype, Logical, Plan};
 
@@ -59,6 +59,7 @@ static HOLDS: Holds = Holds {
     scalars: false,
     max_rank: 1,
     sidecar: false,
+    coded_text: CodedText::No,
     order: Order::RowBlocks,
     rows_first: false,
 };

@@ -3,11 +3,12 @@
 //! The header's bytes are described in [`crate::codec::npy_header`]; behind it lie the values, in C or Fortran order,
 //! in the byte order that the header says.
 //!
-//! Read: versions 1.0, 2.0 and 3.0; bool to complex128, float16, datetime64 and timedelta64; `U` as text, `S` as binary;
-//! fields of structured types become arrays `NAME.field`. Refused by name: pickled objects (a pickle is never run), long
-//! double (its bytes differ from machine to machine), void (bytes without a meaning), strings of more than one dimension.
+//! Read: versions 1.0, 2.0 and 3.0; bool to complex128, float16, datetime64 and timedelta64; `U` as text, `S` as binary,
+//! of more than one dimension as codes; fields of structured types become arrays `NAME.field`. Refused by name: pickled
+//! objects (a pickle is never run), long double (its bytes differ from machine to machine), void (bytes without a meaning).
 //! A file that several arrays were saved to one after the other is refused: numpy itself reads the first alone.
-//! Written: the header that numpy writes, byte for byte, then the values in C order, little-endian.
+//! Written: the header that numpy writes, byte for byte, then the values in C order, little-endian; text as wide as the
+//! longest (`<U7`, `|S7`).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -19,11 +20,13 @@ use crate::array::stream::StreamSource;
 use crate::codec::foreign;
 use crate::codec::npy_data::Records;
 use crate::codec::npy_header::{self, Header};
+use crate::codec::padded_text::{Columns, PaddedBlocks, PaddedRows, PaddedText};
 use crate::codec::raw::{At, Place, RawEncode, RawWriter, read_stream, write_encoded};
+use crate::codec::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Encode, Encoded, Extent, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, Summary, WriteOptions,
-    WriteRows,
+    Arrays, CodedText, Encode, Encoded, Extent, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, Summary,
+    WriteOptions, WriteRows,
 };
 use crate::location::{BlobSlice, Location, Output};
 use crate::model::{Dtype, Logical, Plan};
@@ -39,6 +42,7 @@ static HOLDS: Holds = Holds {
     scalars: true,
     max_rank: 64,
     sidecar: false,
+    coded_text: CodedText::Whole,
     order: Order::ArrayByArray,
     rows_first: true,
 };
@@ -77,7 +81,7 @@ impl Format for Npy {
                 let mut stream = at.stream()?;
                 read_stream(&mut stream, total)?;
                 let trailing = Box::new(move |more| more_follows(total + bytes, &format!("{more} extra")));
-                return Ok(Box::new(StreamSource::new(plan(&header, &records), records.stream(), stream, trailing)));
+                return Ok(coded(Box::new(StreamSource::new(plan(&header, &records), records.stream(), stream, trailing))));
             }
         }
         let blob = at.blob()?;
@@ -90,7 +94,7 @@ impl Format for Npy {
         check_length(&records, header.data_offset, blob.len() - header.data_offset)?;
         let len = records.bytes.unwrap_or(blob.len() - header.data_offset);
         let slice: Arc<dyn Pieces> = Arc::new(BlobSlice { blob, start: header.data_offset, len });
-        Ok(Box::new(MapSource::new(plan(&header, &records), records.maps(&slice), options.memory_bytes)))
+        Ok(coded(Box::new(MapSource::new(plan(&header, &records), records.maps(&slice), options.memory_bytes))))
     }
     fn is_raw(&self) -> bool {
         true
@@ -103,10 +107,14 @@ impl Format for Npy {
             return Err(Error::usage(format!("npy holds one array, the source has {}", plan.arrays.len())).hint("choose one with -a"));
         };
         let unsupported = || Error::refused(format!("npy cannot hold {}", meta.type_name())).array(&meta.name);
-        let spelled = npy_header::spell(meta.dtype, &meta.logical).ok_or_else(unsupported)?;
+        let padded = PaddedText::of(meta, options.memory_bytes)?;
+        let spelled = padded.as_ref().map(PaddedText::spelled).or_else(|| npy_header::spell(meta.dtype, &meta.logical));
         let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
-        let header = npy_header::write(&spelled, &shape);
-        let place = Place::of(meta, header.len() as u64)?;
+        let header = npy_header::write(&spelled.ok_or_else(unsupported)?, &shape);
+        let place = match &padded {
+            Some(padded) => padded.place(meta, header.len() as u64)?,
+            None => Place::of(meta, header.len() as u64)?,
+        };
         let mut out = at.create_file(options.existing, options.sync)?;
         let file = out.file();
         match &file {
@@ -116,7 +124,7 @@ impl Format for Npy {
             }
             None => out.write_all(&header)?,
         }
-        Ok(Box::new(NpySink { out, file, place, written: 0 }))
+        Ok(Box::new(NpySink { out, file, place, written: 0, columns: Arc::new(vec![padded]) }))
     }
 }
 
@@ -147,11 +155,13 @@ struct NpySink {
     file: Option<Arc<File>>,
     place: Place,
     written: u64,
+    /// Whether the one array is text.
+    columns: Columns,
 }
 
 impl Sink for NpySink {
     fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(RawEncode)
+        Arc::new(PaddedBlocks { inner: Arc::new(RawEncode), columns: self.columns.clone() })
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         match &self.file {
@@ -165,11 +175,11 @@ impl Sink for NpySink {
         Ok(())
     }
     fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        let file = self.file.clone()?;
-        Some(Arc::new(RawWriter { places: vec![(file, self.place)] }))
+        let inner = Arc::new(RawWriter { places: vec![(self.file.clone()?, self.place)] });
+        Some(Arc::new(PaddedRows { inner, columns: self.columns.clone() }))
     }
-    fn slots(&self, _array: usize) -> Option<Vec<Extent>> {
-        Some(self.place.extent(self.file.as_ref()?))
+    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
+        if self.columns[array].is_some() { None } else { Some(self.place.extent(self.file.as_ref()?)) }
     }
     fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
         if self.file.is_none() && self.written != self.place.bytes {

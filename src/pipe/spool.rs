@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, ReadRows, Source};
 use crate::location::temporary;
-use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values, typed};
+use crate::model::{ArrayMeta, Buf, Chunk, Logical, Plan, Values, typed};
 
 /// Arrays share files, so that ten thousand of them do not need ten thousand descriptors.
 const FILES: usize = 16;
@@ -104,6 +104,9 @@ impl Spool {
     pub fn into_source(mut self) -> SpoolSource {
         for (meta, rows) in self.plan.arrays.iter_mut().zip(&self.arrays) {
             meta.rows = Some(if meta.scalar { 1 } else { rows.rows });
+            if let Logical::Dictionary { categories, .. } = &meta.logical {
+                categories.finish();
+            }
         }
         let metas = self.plan.arrays.clone();
         SpoolSource { plan: self.plan, reader: Arc::new(Reader { metas, files: self.files, arrays: self.arrays }) }

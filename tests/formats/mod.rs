@@ -3,6 +3,7 @@
 mod archives;
 mod arrow_messages;
 mod bools;
+mod coded_text;
 mod csv;
 mod feather;
 mod hdf5;

@@ -20,7 +20,7 @@
 //! Not supported: Feather version 1, big-endian files, and the types that the model lacks.
 
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
 
@@ -40,6 +40,7 @@ static HOLDS: Holds = Holds {
     scalars: false,
     max_rank: 32,
     sidecar: false,
+    coded_text: CodedText::No,
     order: Order::RowBlocks,
     rows_first: false,
 };

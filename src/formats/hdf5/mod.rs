@@ -16,7 +16,7 @@
 
 use crate::error::{Error, Result};
 #[cfg(feature = "hdf5")]
-use crate::format::{Arrays, Order};
+use crate::format::{Arrays, CodedText, Order};
 use crate::format::{Format, Head, Holds, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::Location;
 use crate::model::Plan;
@@ -112,7 +112,7 @@ impl Format for Hdf5 {
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         #[cfg(feature = "hdf5")]
-        return open::open(at, options);
+        return open::open(at, options).map(crate::codec::text_codes::coded);
         #[cfg(not(feature = "hdf5"))]
         {
             let _ = (at, options);
@@ -129,6 +129,7 @@ impl Format for Hdf5 {
             scalars: true,
             max_rank: 32,
             sidecar: false,
+            coded_text: CodedText::Yes,
             order: Order::Any,
             rows_first: false,
         };

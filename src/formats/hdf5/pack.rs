@@ -7,7 +7,7 @@ use crate::codec::shuffle::shuffle;
 use crate::codec::{blosc, compress, decompress::Wrapper, lzf};
 use crate::error::{Error, Result};
 use crate::format::{Block, Compression, Encode, Encoded};
-use crate::model::{Chunk, Values};
+use crate::model::{ArrayMeta, Chunk, Values};
 
 /// Text that is handed to the library at a time.
 const TEXT_BYTES: u64 = 4 << 20;
@@ -100,6 +100,8 @@ pub(super) struct Shape {
     pub(super) inner: Vec<u64>,
     pub(super) element_bytes: u32,
     pub(super) form: Form,
+    /// Text of several dimensions comes as codes.
+    pub(super) coded: Option<ArrayMeta>,
 }
 
 /// The three forms of datasets that are written.
@@ -142,12 +144,20 @@ impl Encode for Encoder {
         let packed = match &shape.form {
             Form::Contiguous => Packed::Bytes(chunks),
             Form::Text { .. } => {
+                let texts = |chunk: Chunk| -> Result<Chunk> {
+                    let (Some(meta), Values::Fixed(codes)) = (&shape.coded, &chunk.values) else { return Ok(chunk) };
+                    let (offsets, values) = meta.coded_items(codes)?;
+                    Ok(Chunk { values: Values::Var { offsets, values: values.into() }, ..chunk })
+                };
+                let chunks: Vec<Chunk> = chunks.into_iter().map(texts).collect::<Result<_>>()?;
                 for chunk in &chunks {
-                    for r in 0..chunk.rows as usize {
-                        if chunk.text(r).contains(&0) {
+                    let Values::Var { offsets, values } = &chunk.values else { continue };
+                    let items = ((offsets.len() - 1) as u64).checked_div(chunk.rows).unwrap_or(1).max(1);
+                    for (i, w) in offsets.windows(2).enumerate() {
+                        if values[w[0] as usize..w[1] as usize].contains(&0) {
                             return Err(Error::refused(format!(
                                 "the text of row {} has a zero byte, which variable-length HDF5 strings cannot hold",
-                                block.first_row + r as u64
+                                block.first_row + i as u64 / items
                             )));
                         }
                     }

@@ -16,6 +16,7 @@ use crate::model::{ArrayMeta, Attributes, Dtype, Logical};
 pub(super) fn file_type(meta: &ArrayMeta, names: Option<&Value>) -> Result<Id> {
     match &meta.logical {
         Logical::Text => text_type(None, true),
+        _ if meta.coded_text().is_some() => text_type(None, true),
         Logical::Datetime(unit) => opaque_time('M', &unit.to_string()),
         Logical::Timedelta(unit) => opaque_time('m', &unit.to_string()),
         _ => match names.and_then(Value::as_object) {

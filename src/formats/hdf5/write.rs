@@ -84,12 +84,17 @@ pub(super) fn refuse(plan: &Plan, options: &WriteOptions) -> Vec<Error> {
     errors
 }
 
+/// Text, or codes of text.
+fn is_text(meta: &ArrayMeta) -> bool {
+    meta.logical.is_var() || meta.coded_text().is_some()
+}
+
 /// The shape of the chunks: as asked for, else as the source had them, else whole rows of about 1 MiB.
 fn chunk_of(meta: &ArrayMeta, options: &WriteOptions) -> Result<Vec<u64>> {
     let mut dims = vec![meta.rows.unwrap_or(u64::MAX)];
     dims.extend(&meta.inner);
     let clip = |shape: &[u64]| -> Vec<u64> { shape.iter().zip(&dims).map(|(&c, &d)| c.min(d).max(1)).collect() };
-    let item = if meta.logical.is_var() { 16 } else { meta.dtype.item_bytes() };
+    let item = if is_text(meta) { 16 } else { meta.dtype.item_bytes() };
     let bytes = |shape: &[u64]| checked_product(shape).and_then(|n| n.checked_mul(item)).unwrap_or(u64::MAX);
     if let Some(asked) = &options.chunk_shape {
         if meta.scalar {
@@ -253,7 +258,7 @@ fn make_groups(file: &Id, path: &str, made: &mut HashSet<String>) -> Result<()> 
 /// Makes a dataset.
 fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -> Result<(Shape, Place, Id)> {
     let name = c::c_name(&format!("/{}", meta.name))?;
-    let text = meta.logical.is_var();
+    let text = is_text(meta);
     let keep = !options.no_metadata;
     let kind = put::file_type(meta, if keep { meta.details.attributes.get(attributes::ENUM) } else { None })?;
     let null = keep && meta.rows == Some(0) && meta.inner.is_empty() && meta.details.attributes.contains_key(NULL);
@@ -317,7 +322,8 @@ fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -
         (false, false) => Form::Contiguous,
         (false, true) => Form::Chunked { chunk, packing },
     };
-    let shape = Shape { inner: meta.inner.clone(), element_bytes, form };
+    let coded = meta.coded_text().map(|_| meta.clone());
+    let shape = Shape { inner: meta.inner.clone(), element_bytes, form, coded };
     Ok((shape, Place { path: name, offset, bytes, row_bytes, grows }, data))
 }
 
@@ -343,15 +349,17 @@ impl Hdf5Sink {
         Ok(())
     }
 
-    fn write_text(&self, data: &Id, first_row: u64, rows: u64, chunks: &[Chunk], scalar: bool) -> Result<()> {
+    fn write_text(&self, data: &Id, first_row: u64, rows: u64, inner: &[u64], chunks: &[Chunk], scalar: bool) -> Result<()> {
         let mut texts: Vec<CString> = Vec::with_capacity(rows as usize);
         for chunk in chunks {
-            for r in 0..chunk.rows as usize {
-                texts.push(CString::new(chunk.text(r)).map_err(|_| Error::refused("a text has a zero byte"))?);
+            let Values::Var { offsets, values } = &chunk.values else { return Err(Error::internal("numbers among text")) };
+            for w in offsets.windows(2) {
+                let text = &values[w[0] as usize..w[1] as usize];
+                texts.push(CString::new(text).map_err(|_| Error::refused("a text has a zero byte"))?);
             }
         }
         let pointers: Vec<*const c_char> = texts.iter().map(|t| t.as_ptr()).collect();
-        // SAFETY: an open dataset of text; one pointer a row; under the lock.
+        // SAFETY: an open dataset of text; one pointer an element; under the lock.
         unsafe {
             let kind = Id::new(ffi::H5Dget_type(data.raw()), "a type is damaged")?;
             let buffer = pointers.as_ptr().cast::<c_void>();
@@ -359,9 +367,12 @@ impl Hdf5Sink {
                 return c::check(ffi::H5Dwrite(data.raw(), kind.raw(), 0, 0, 0, buffer), "the text cannot be written").map_err(writing);
             }
             let space = Id::new(ffi::H5Dget_space(data.raw()), "a dataspace is damaged")?;
-            let code = ffi::H5Sselect_hyperslab(space.raw(), 0, &first_row, std::ptr::null(), &rows, std::ptr::null());
+            let start: Vec<u64> = std::iter::once(first_row).chain(inner.iter().map(|_| 0)).collect();
+            let count: Vec<u64> = std::iter::once(rows).chain(inner.iter().copied()).collect();
+            let code = ffi::H5Sselect_hyperslab(space.raw(), 0, start.as_ptr(), std::ptr::null(), count.as_ptr(), std::ptr::null());
             c::check(code, "its rows cannot be chosen")?;
-            let memory = Id::new(ffi::H5Screate_simple(1, &rows, std::ptr::null()), "its rows cannot be chosen")?;
+            let items = texts.len() as u64;
+            let memory = Id::new(ffi::H5Screate_simple(1, &items, std::ptr::null()), "its rows cannot be chosen")?;
             c::check(ffi::H5Dwrite(data.raw(), kind.raw(), memory.raw(), space.raw(), 0, buffer), "the text cannot be written")
                 .map_err(writing)
         }
@@ -397,7 +408,8 @@ impl Sink for Hdf5Sink {
             Packed::Text(chunks) => {
                 let scalar =
                     c::dims(&Id::new(unsafe { ffi::H5Dget_space(data.raw()) }, "a dataspace is damaged")?)?.is_some_and(|d| d.is_empty());
-                self.write_text(&data, first_row, rows, &chunks, scalar)?;
+                let inner = self.shapes[array].inner.clone();
+                self.write_text(&data, first_row, rows, &inner, &chunks, scalar)?;
             }
         }
         self.open = Some((array, data));

@@ -14,7 +14,7 @@
 
 use crate::codec::store::{METADATA, StoreSource, metadata};
 use crate::error::{Context, Error, Result};
-use crate::format::{Arrays, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
+use crate::format::{Arrays, CodedText, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::{Kind, Location};
 use crate::model::{Dtype, Plan};
 
@@ -39,6 +39,7 @@ static HOLDS: Holds = Holds {
     scalars: true,
     max_rank: usize::MAX,
     sidecar: true,
+    coded_text: CodedText::Yes,
     order: Order::Any,
     rows_first: false,
 };

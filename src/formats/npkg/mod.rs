@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::codec::store::StoreSource;
 use crate::error::{Context, Error, Result};
-use crate::format::{Arrays, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::format::{Arrays, CodedText, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Plan};
 
@@ -40,6 +40,7 @@ static HOLDS: Holds = Holds {
     scalars: true,
     max_rank: usize::MAX,
     sidecar: true,
+    coded_text: CodedText::Yes,
     order: Order::ArrayByArray,
     rows_first: false,
 };

@@ -13,10 +13,11 @@
 
 use std::sync::Arc;
 
+use crate::codec::text_codes::coded;
 use crate::codec::zip::Archive;
 use crate::codec::{foreign, npy_header};
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
 
@@ -34,6 +35,7 @@ static HOLDS: Holds = Holds {
     scalars: true,
     max_rank: 64,
     sidecar: false,
+    coded_text: CodedText::Whole,
     order: Order::ArrayByArray,
     rows_first: true,
 };
@@ -85,7 +87,7 @@ impl Format for Npz {
             return Err(error);
         }
         let archive = Arc::new(Archive::open(at.blob()?)?);
-        Ok(Box::new(read::NpzSource::open(archive, options)?))
+        Ok(coded(Box::new(read::NpzSource::open(archive, options)?)))
     }
     fn holds(&self) -> Option<&'static Holds> {
         Some(&HOLDS)

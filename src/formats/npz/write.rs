@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use crate::codec::npy_header;
+use crate::codec::padded_text::{Columns, PaddedBlocks, PaddedRows, PaddedText};
 use crate::codec::raw::{Place, RawWriter};
 use crate::codec::zip_write::{Written, deflate, directory};
 use crate::error::{Error, Result};
@@ -42,12 +43,18 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let level = level(options)?;
     let mut arrays = Vec::with_capacity(plan.arrays.len());
     let mut members = Vec::with_capacity(plan.arrays.len());
+    let mut columns = Vec::with_capacity(plan.arrays.len());
     for meta in &plan.arrays {
         let unsupported = || Error::refused(format!("npz cannot hold {}", meta.type_name())).array(&meta.name);
-        let spelled = npy_header::spell(meta.dtype, &meta.logical).ok_or_else(unsupported)?;
+        let padded = PaddedText::of(meta, options.memory_bytes)?;
+        let spelled = padded.as_ref().map(PaddedText::spelled).or_else(|| npy_header::spell(meta.dtype, &meta.logical));
         let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
-        let header = npy_header::write(&spelled, &shape);
-        let place = Place::of(meta, 0)?;
+        let header = npy_header::write(&spelled.ok_or_else(unsupported)?, &shape);
+        let place = match &padded {
+            Some(padded) => padded.place(meta, 0)?,
+            None => Place::of(meta, 0)?,
+        };
+        columns.push(padded);
         let bytes = header.len() as u64 + place.bytes;
         arrays.push(Array { header, row_bytes: place.row_bytes, rows: meta.rows.unwrap_or(1) });
         members.push(Written {
@@ -61,10 +68,12 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         });
     }
     let out = at.create_file(options.existing, options.sync)?;
+    let columns = Arc::new(columns);
     match (level, out.file()) {
-        (None, Some(file)) => Stored::begin(out, file, arrays, members),
+        (None, Some(file)) => Stored::begin(out, file, arrays, members, columns),
         _ => {
-            Ok(Box::new(Sequential { out, arrays: Arc::new(arrays), members, level, at: 0, current: None, crc: crc32fast::Hasher::new() }))
+            let (arrays, crc) = (Arc::new(arrays), crc32fast::Hasher::new());
+            Ok(Box::new(Sequential { out, arrays, members, columns, level, at: 0, current: None, crc }))
         }
     }
 }
@@ -75,12 +84,19 @@ struct Stored {
     file: Arc<File>,
     arrays: Vec<Array>,
     members: Vec<Written>,
+    columns: Columns,
     end: u64,
     writer: Arc<StoredWriter>,
 }
 
 impl Stored {
-    fn begin(out: Box<dyn Output>, file: Arc<File>, arrays: Vec<Array>, mut members: Vec<Written>) -> Result<Box<dyn Sink>> {
+    fn begin(
+        out: Box<dyn Output>,
+        file: Arc<File>,
+        arrays: Vec<Array>,
+        mut members: Vec<Written>,
+        columns: Columns,
+    ) -> Result<Box<dyn Sink>> {
         let mut at = 0u64;
         let mut places = Vec::with_capacity(arrays.len());
         for (array, member) in arrays.iter().zip(&mut members) {
@@ -95,7 +111,7 @@ impl Stored {
         file.set_len(at)?;
         let sums = Mutex::new(vec![Vec::new(); arrays.len()]);
         let writer = Arc::new(StoredWriter { raw: RawWriter { places }, sums });
-        Ok(Box::new(Stored { out, file, arrays, members, end: at, writer }))
+        Ok(Box::new(Stored { out, file, arrays, members, columns, end: at, writer }))
     }
 }
 
@@ -119,7 +135,7 @@ impl WriteRows for StoredWriter {
 
 impl Sink for Stored {
     fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(crate::codec::raw::RawEncode)
+        Arc::new(PaddedBlocks { inner: Arc::new(crate::codec::raw::RawEncode), columns: self.columns.clone() })
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let (array, mut row) = (encoded.array, encoded.first_row);
@@ -132,7 +148,7 @@ impl Sink for Stored {
         Ok(())
     }
     fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        Some(self.writer.clone())
+        Some(Arc::new(PaddedRows { inner: self.writer.clone(), columns: self.columns.clone() }))
     }
     fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
         let mut sums = std::mem::take(&mut *self.writer.sums.lock().unwrap_or_else(|e| e.into_inner()));
@@ -163,6 +179,7 @@ struct Sequential {
     out: Box<dyn Output>,
     arrays: Arc<Vec<Array>>,
     members: Vec<Written>,
+    columns: Columns,
     level: Option<u32>,
     at: u64,
     current: Option<usize>,
@@ -218,7 +235,8 @@ impl Encode for Pack {
 
 impl Sink for Sequential {
     fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(Pack { arrays: self.arrays.clone(), level: self.level })
+        let inner = Arc::new(Pack { arrays: self.arrays.clone(), level: self.level });
+        Arc::new(PaddedBlocks { inner, columns: self.columns.clone() })
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let array = encoded.array;

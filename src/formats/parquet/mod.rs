@@ -19,7 +19,7 @@
 //! null as a whole. Writers disagree on seconds, which Parquet lacks: like pyarrow, seconds are written as milliseconds.
 
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
+use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
 
@@ -44,6 +44,7 @@ static HOLDS: Holds = Holds {
     scalars: false,
     max_rank: 32,
     sidecar: false,
+    coded_text: CodedText::No,
     order: Order::RowBlocks,
     rows_first: false,
 };

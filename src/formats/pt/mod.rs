@@ -32,7 +32,7 @@ use self::zip::Archive;
 use crate::array::source::MapSource;
 use crate::codec::{foreign, shards};
 use crate::error::{Context, Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
+use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::{Blob, Location};
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 
@@ -60,6 +60,7 @@ static HOLDS: Holds = Holds {
     // torch's own limit.
     max_rank: 64,
     sidecar: false,
+    coded_text: CodedText::No,
     order: Order::ArrayByArray,
     rows_first: true,
 };

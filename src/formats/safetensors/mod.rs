@@ -19,7 +19,7 @@ use crate::array::{ArrayMap, Element};
 use crate::codec::raw::read_stream;
 use crate::codec::{foreign, shards};
 use crate::error::{Context, Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
+use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams, WriteOptions};
 use crate::location::{BlobSlice, Location};
 use crate::model::{ArrayMeta, Logical, Plan};
 
@@ -39,6 +39,7 @@ static HOLDS: Holds = Holds {
     scalars: true,
     max_rank: usize::MAX,
     sidecar: false,
+    coded_text: CodedText::No,
     order: Order::ArrayByArray,
     rows_first: true,
 };

@@ -1,12 +1,14 @@
 //! How an array is laid out on the way out: chunks, shards, codecs, and its metadata documents.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::netcdf::{self, FILL};
 use super::node::{DIMENSIONS, Keys};
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
-use crate::model::{ArrayMeta, Attributes, Dtype, Logical, TimeUnit, checked_product};
+use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit, checked_product};
 use crate::sidecar::Marks;
 
 /// Decoded bytes of a chunk where nothing else is asked for.
@@ -84,6 +86,10 @@ pub struct Layout {
     pub shard: Option<Vec<u64>>,
     /// Bytes of an item; `None` for text.
     pub item: Option<usize>,
+    /// Text of several dimensions: its items come as int32 codes into these.
+    pub coded: Option<Arc<Categories>>,
+    /// The width of the codes that come.
+    pub codes: Dtype,
     /// Compression.
     pub packer: Packer,
     /// 2 or 3.
@@ -118,8 +124,16 @@ impl Layout {
         let Rules { version, options, is_asked, .. } = *rules;
         check_path(&meta.name)?;
         let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
-        let item = (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize);
-        let item_bytes = item.map_or_else(|| meta.row_bytes_about(TEXT_BYTES), |n| n as u64);
+        let coded = meta.coded_text().cloned();
+        let item = match &coded {
+            Some(_) => Some(size_of::<i32>()),
+            None => (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize),
+        };
+        let item_bytes = match item {
+            Some(n) if coded.is_none() => n as u64,
+            Some(_) => TEXT_BYTES,
+            None => meta.row_bytes_about(TEXT_BYTES),
+        };
         let most = options.memory_bytes / 4;
         let bytes_of = |chunk: &[u64]| checked_product(chunk).and_then(|n| n.checked_mul(item_bytes)).unwrap_or(u64::MAX);
         let asked = |wanted: &Option<Vec<u64>>, flag: &str| -> Result<Option<Vec<u64>>> {
@@ -186,8 +200,14 @@ impl Layout {
             item,
             packer: Packer::chosen(options)?,
             version,
-            dtype: meta.dtype,
-            logical: meta.logical.clone(),
+            codes: meta.dtype,
+            dtype: if coded.is_some() { Dtype::U8 } else { meta.dtype },
+            logical: match coded.as_ref().map(|c| c.kind()) {
+                Some(CategoryKind::Binary) => Logical::Binary,
+                Some(_) => Logical::Text,
+                None => meta.logical.clone(),
+            },
+            coded,
             attributes,
             hidden,
         })
@@ -211,7 +231,7 @@ impl Layout {
 
     /// The metadata documents: names below the array's path, and contents.
     pub fn documents(&self) -> Vec<(&'static str, Value)> {
-        let item = self.item.unwrap_or(1);
+        let item = self.item.filter(|_| self.coded.is_none()).unwrap_or(1);
         if self.version == 2 {
             let filters = match self.logical {
                 Logical::Text => json!([{"id": "vlen-utf8"}]),
@@ -231,7 +251,8 @@ impl Layout {
                 "dtype": self.v2_dtype(),
                 "compressor": self.packer.v2(item),
                 "filters": filters,
-                "fill_value": match self.logical { Logical::Text | Logical::Binary => json!(""), _ => marked.unwrap_or(Value::Null) },
+                // Of text there is none: xarray would take an empty text for a missing one.
+                "fill_value": marked.unwrap_or(Value::Null),
                 "order": "C",
                 "dimension_separator": ".",
             });

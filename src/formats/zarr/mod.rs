@@ -22,8 +22,9 @@
 //! and F order; sharding (only the inner chunks that are needed are read); vlen-utf8 and vlen-bytes.
 //!
 //! Refused by name: pickled objects (never run), json2, msgpack2, vlen-array, categorize, zfpy, pcodec, jenkins_lookup3,
-//! grids that are not regular, storage transformers, raw bytes (`|V8`, `r64`), text of more than one dimension.
+//! grids that are not regular, storage transformers, raw bytes (`|V8`, `r64`).
 
+mod block;
 mod chain;
 mod consolidate;
 mod dtype;
@@ -40,8 +41,9 @@ mod tree;
 mod write;
 mod zip_out;
 
+use crate::codec::text_codes::coded;
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
+use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions};
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
 
@@ -107,7 +109,7 @@ impl Format for Zarr {
         &["compression", "chunk-shape", "shard-shape", "zarr-format", "metadata"]
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        at.held(|at| Ok(Box::new(read::open(at, options)?) as Box<dyn Source>))
+        at.held(|at| Ok(coded(Box::new(read::open(at, options)?))))
     }
     fn holds(&self) -> Option<&'static Holds> {
         static DTYPES: [Dtype; 20] = {
@@ -128,6 +130,7 @@ impl Format for Zarr {
             scalars: true,
             max_rank: 32,
             sidecar: false,
+            coded_text: CodedText::Yes,
             order: Order::Any,
             rows_first: true,
         };

@@ -219,15 +219,6 @@ fn finish(shape: &[u64], object: Vec<u64>, keys: Keys, chain: Chain, element: El
         let error = Error::refused(format!("its chunks {chunk:?} need {bytes} bytes each, the memory limit is {memory_bytes} bytes"));
         return Err(if bytes < 1 << 36 { error.hint("give a larger --memory-limit") } else { error });
     }
-    if element.size().is_none() && shape.len() > 1 {
-        return Err(Error::refused(format!("text of more than one dimension ({shape:?}) is not supported")));
-    }
-    if let Element::Fixed { fields, .. } = &element {
-        let text = fields.iter().any(|f| matches!(f.kind, Kind::Utf32 | Kind::Bytes) && shape.len() + f.inner.len() > 1);
-        if text && fields.len() == 1 {
-            return Err(Error::refused(format!("text of more than one dimension ({shape:?}) is not supported")));
-        }
-    }
     let chain = shard.as_ref().map_or(chain, |s| s.chain.clone());
     Ok(Node { shape: shape.to_vec(), chunk, keys, chain, shard, element, fill, var_bytes: memory_bytes })
 }
@@ -283,8 +274,6 @@ impl Info {
                     }
                     let problem = if meta.scalar && !field.inner.is_empty() {
                         Some(Error::refused("a sub-array field of a rank-0 array is not supported"))
-                    } else if meta.logical.is_var() && !meta.inner.is_empty() {
-                        Some(Error::refused("text of more than one dimension is not supported"))
                     } else {
                         meta.bytes().err()
                     };

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+use super::block::{VarBlock, scatter, step};
 use super::chain::{Decoded, VarItems};
 use super::dtype::{self, Field, Kind};
 use super::node::Node;
@@ -146,59 +147,6 @@ struct Reader {
 /// Says in which chunk something is wrong.
 fn in_chunk(e: Error, key: &str) -> Error {
     e.about(format_args!("the chunk {key}"))
-}
-
-/// Counts `place` up in C order below `counts`; false at the end.
-pub fn step(place: &mut [u64], counts: &[u64]) -> bool {
-    for d in (0..place.len()).rev() {
-        place[d] += 1;
-        if place[d] < counts[d] {
-            return true;
-        }
-        place[d] = 0;
-    }
-    false
-}
-
-/// Copies the part of a block (`part`, of shape `shape`, at `at`) that lies in another (`out`, of `out_shape`, at
-/// `out_at`). Both in C order with items of `item` bytes.
-pub fn scatter(part: &[u8], shape: &[u64], at: &[u64], out: &mut [u8], out_shape: &[u64], out_at: &[u64], item: usize) {
-    let rank = shape.len();
-    let low: Vec<u64> = (0..rank).map(|d| at[d].max(out_at[d])).collect();
-    let high: Vec<u64> = (0..rank).map(|d| (at[d] + shape[d]).min(out_at[d] + out_shape[d])).collect();
-    if (0..rank).any(|d| low[d] >= high[d]) || item == 0 {
-        return;
-    }
-    // Dimensions behind `runs` are whole in both: one copy takes them together.
-    let mut runs = rank;
-    let mut run = item;
-    while runs > 0 {
-        runs -= 1;
-        run *= (high[runs] - low[runs]) as usize;
-        if high[runs] - low[runs] != shape[runs] || shape[runs] != out_shape[runs] {
-            break;
-        }
-    }
-    let strides = |shape: &[u64]| {
-        let mut strides = vec![item; rank];
-        for d in (0..rank.saturating_sub(1)).rev() {
-            strides[d] = strides[d + 1] * shape[d + 1] as usize;
-        }
-        strides
-    };
-    let (from_strides, to_strides) = (strides(shape), strides(out_shape));
-    let counts: Vec<u64> = (0..runs).map(|d| high[d] - low[d]).collect();
-    let mut place = vec![0u64; runs];
-    let from_base: usize = (0..rank).map(|d| (low[d] - at[d]) as usize * from_strides[d]).sum();
-    let to_base: usize = (0..rank).map(|d| (low[d] - out_at[d]) as usize * to_strides[d]).sum();
-    loop {
-        let from = from_base + (0..runs).map(|d| place[d] as usize * from_strides[d]).sum::<usize>();
-        let to = to_base + (0..runs).map(|d| place[d] as usize * to_strides[d]).sum::<usize>();
-        out[to..to + run].copy_from_slice(&part[from..from + run]);
-        if !step(&mut place, &counts) {
-            return;
-        }
-    }
 }
 
 impl Reader {
@@ -355,10 +303,10 @@ fn field_of(mut bytes: Vec<u8>, node: &Node, field: &Field) -> Vec<u8> {
 }
 
 /// Padded items as text or bytes of their own lengths.
-fn unpadded(bytes: &[u8], field: &Field, first_row: u64, rows: u64) -> Result<VarItems> {
+fn unpadded(bytes: &[u8], field: &Field, first_row: u64, count: u64) -> Result<VarItems> {
     let mut items = VarItems::new();
     if field.size == 0 {
-        (0..rows).for_each(|_| items.push(b""));
+        (0..count).for_each(|_| items.push(b""));
         return Ok(items);
     }
     let mut text = String::new();
@@ -375,7 +323,7 @@ fn unpadded(bytes: &[u8], field: &Field, first_row: u64, rows: u64) -> Result<Va
             let code = u32::from_le_bytes(*code);
             text.push(
                 char::from_u32(code)
-                    .ok_or_else(|| Error::corrupt(format!("row {}: {code:#x} is not a character", first_row + i as u64)))?,
+                    .ok_or_else(|| Error::corrupt(format!("element {i} from row {first_row} on: {code:#x} is not a character")))?,
             );
         }
         items.push(text.as_bytes());
@@ -400,7 +348,8 @@ impl ReadRows for Reader {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let (entry, node) = self.entry(array).ok()?;
         let count = rows.end - rows.start;
-        let Some(size) = node.element.size() else { return Some(count.saturating_mul(64).max(1 << 18)) };
+        let each = node.shape.iter().skip(1).product::<u64>();
+        let Some(size) = node.element.size() else { return Some(count.saturating_mul(each).saturating_mul(64).max(1 << 18)) };
         let chunk: u64 = node.chunk.iter().product::<u64>().saturating_mul(size as u64);
         let item = entry.field.as_ref().map_or(1, |f| f.bytes() as u64);
         let row_bytes = node.shape.iter().skip(1).product::<u64>().saturating_mul(item);
@@ -413,7 +362,8 @@ impl ReadRows for Reader {
         let give = |first_row: u64, count: u64, buf: Buf, emit: Emit<'_>| -> Result<()> {
             match &entry.field {
                 Some(field) if matches!(field.kind, Kind::Utf32 | Kind::Bytes) => {
-                    let items = unpadded(&buf, field, first_row, count)?;
+                    let each = node.shape.iter().skip(1).chain(&field.inner).product::<u64>();
+                    let items = unpadded(&buf, field, first_row, count * each)?;
                     emit(var_chunk(array, first_row, count, items))
                 }
                 _ => emit(Chunk::fixed(array, first_row, count, buf)),
@@ -428,6 +378,9 @@ impl ReadRows for Reader {
         }
         if rows.start >= rows.end {
             return Ok(());
+        }
+        if node.shape.contains(&0) && node.element.size().is_none() && node.shape.len() > 1 {
+            return emit(var_chunk(array, rows.start, rows.end - rows.start, VarItems::new()));
         }
         if node.shape.contains(&0) && node.element.size().is_some() {
             // Rows without elements: no chunk holds any of them.
@@ -473,31 +426,39 @@ impl ReadRows for Reader {
                         give(r0, count, part, emit)?;
                     }
                     Decoded::Var(items) => {
-                        let (a, b) = ((r0 - top) as usize, (r1 - top) as usize);
+                        let each = node.shape[1..].iter().product::<u64>();
+                        let (a, b) = (((r0 - top) * each) as usize, ((r1 - top) * each) as usize);
                         emit(var_chunk(array, r0, count, VarItems { offsets: items.offsets[a..=b].to_vec(), values: items.values }))?;
                     }
                 }
                 continue;
             }
-            let mut out = vec![0u8; count as usize * row_bytes];
             let mut out_shape = node.shape.clone();
             out_shape[0] = count;
             let mut out_at = vec![0; node.shape.len()];
             out_at[0] = r0;
+            let is_var = node.element.size().is_none();
+            let mut out = if is_var { Vec::new() } else { vec![0u8; count as usize * row_bytes] };
+            let mut texts = is_var.then(|| VarBlock::new(&out_shape, &out_at));
             let mut place = vec![0u64; columns.len()];
             if columns.iter().all(|c| *c > 0) {
                 loop {
                     let full: Vec<u64> = std::iter::once(k).chain(place.iter().copied()).collect();
-                    if let Decoded::Fixed(part) = self.items(entry, node, fetch.next()?, &full)? {
-                        let at: Vec<u64> = std::iter::once(top).chain(place.iter().zip(&node.chunk[1..]).map(|(p, c)| p * c)).collect();
-                        scatter(&part, &node.chunk, &at, &mut out, &out_shape, &out_at, item);
+                    let at: Vec<u64> = std::iter::once(top).chain(place.iter().zip(&node.chunk[1..]).map(|(p, c)| p * c)).collect();
+                    match (self.items(entry, node, fetch.next()?, &full)?, &mut texts) {
+                        (Decoded::Fixed(part), _) => scatter(&part, &node.chunk, &at, &mut out, &out_shape, &out_at, item),
+                        (Decoded::Var(part), Some(texts)) => texts.add(part, &node.chunk, &at),
+                        (Decoded::Var(_), None) => return Err(Error::internal("text among numbers")),
                     }
                     if !step(&mut place, &columns) {
                         break;
                     }
                 }
             }
-            give(r0, count, out.into(), emit)?;
+            match texts {
+                Some(texts) => emit(var_chunk(array, r0, count, texts.items()))?,
+                None => give(r0, count, out.into(), emit)?,
+            }
         }
         Ok(())
     }

@@ -7,7 +7,8 @@
 
 use serde_json::Value;
 
-use super::chain::{Chain, Decoded, Shape, Target, VarItems};
+use super::block::{VarBlock, scatter, step};
+use super::chain::{Chain, Decoded, Shape, Target};
 use crate::codec::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::location::{Blob, MemoryBlob};
@@ -127,25 +128,25 @@ impl Shard {
             }
         };
         let Some(item) = shape.item else {
-            // Text has one dimension: inner chunks follow each other.
-            let mut all = VarItems::new();
+            let origin = vec![0; self.outer.len()];
+            let (mut all, mut place) = (VarBlock::new(&self.outer, &origin), origin.clone());
             for i in 0..index.len() {
                 if let Decoded::Var(part) = one(i)? {
-                    for w in part.offsets.windows(2) {
-                        all.push(&part.values[w[0] as usize..w[1] as usize]);
-                    }
+                    let at: Vec<u64> = place.iter().zip(&self.inner).map(|(p, d)| p * d).collect();
+                    all.add(part, &self.inner, &at);
                 }
+                step(&mut place, &self.counts);
             }
-            return Ok(Decoded::Var(all));
+            return Ok(Decoded::Var(all.items()));
         };
         let mut out = vec![0u8; self.outer.iter().product::<u64>() as usize * item];
         let mut place = vec![0u64; self.counts.len()];
         for i in 0..index.len() {
             if let Decoded::Fixed(part) = one(i)? {
                 let at: Vec<u64> = place.iter().zip(&self.inner).map(|(p, d)| p * d).collect();
-                super::read::scatter(&part, &self.inner, &at, &mut out, &self.outer, &vec![0; at.len()], item);
+                scatter(&part, &self.inner, &at, &mut out, &self.outer, &vec![0; at.len()], item);
             }
-            super::read::step(&mut place, &self.counts);
+            step(&mut place, &self.counts);
         }
         Ok(Decoded::Fixed(out))
     }

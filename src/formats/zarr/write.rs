@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::block::{scatter, step};
 use super::layout::{Layout, Packer, Rules};
 use super::netcdf;
-use super::read::{scatter, step};
 use super::zip_out::ZipOut;
 use crate::codec::{blosc, compress, decompress::Wrapper};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::location::{Location, OutputDir};
-use crate::model::{Chunk, Plan, Values};
+use crate::model::{Buf, Chunk, Plan, Values};
 use crate::sidecar::Marks;
 
 /// The layouts of all arrays.
@@ -170,6 +170,16 @@ impl WriteRows for Writer {
         if layout.shape.contains(&0) {
             return Ok(()); // no element, no chunk, however many rows
         }
+        let codes;
+        let chunk = match (&layout.coded, &chunk.values) {
+            (Some(_), Values::Fixed(bytes)) => {
+                let wide = crate::model::codes_of(bytes, layout.codes);
+                let wide: Vec<i32> = wide.into_iter().map(|code| i32::try_from(code).unwrap_or(i32::MAX)).collect();
+                codes = Chunk { values: Values::Fixed(Buf::from_vec(wide)), ..chunk.clone() };
+                &codes
+            }
+            _ => chunk,
+        };
         let total = layout.shape.first().copied().unwrap_or(1);
         let height = layout.object().first().copied().unwrap_or(1);
         let mut at = 0;
@@ -237,7 +247,7 @@ impl Writer {
         let object = layout.object();
         let item = layout.item.unwrap_or(1);
         if object.is_empty() {
-            return self.store(&layout.key(&[]), &pack(bytes.into(), layout.packer, item)?);
+            return self.store(&layout.key(&[]), &encoded(layout, bytes)?);
         }
         let columns = layout.columns();
         if columns.contains(&0) {
@@ -256,14 +266,15 @@ impl Writer {
             } else {
                 let is_inside = at.iter().zip(object).zip(&shape).all(|((a, o), s)| a + o <= *s);
                 if !is_inside {
-                    buffer.fill(0);
+                    // Of codes this is -1: no text.
+                    buffer.fill(if layout.coded.is_some() { 0xFF } else { 0 });
                 }
                 scatter(bytes, &shape, &origin, &mut buffer, object, &at, item);
                 &buffer
             };
             let key = layout.key(&std::iter::once(k).chain(place.iter().copied()).collect::<Vec<_>>());
             match &layout.shard {
-                None => self.store(&key, &pack(content.into(), layout.packer, item)?)?,
+                None => self.store(&key, &encoded(layout, content)?)?,
                 Some(shard) => {
                     let valid: Vec<u64> = shape.iter().zip(&at).map(|(s, a)| s - a).collect();
                     self.store(&key, &self.shard(layout, shard, &valid, content, item)?)?;
@@ -286,7 +297,7 @@ impl Writer {
             let at: Vec<u64> = place.iter().zip(&layout.chunk).map(|(p, c)| p * c).collect();
             if at.iter().zip(valid).all(|(a, v)| a < v) {
                 scatter(content, shard, &origin, &mut inner, &layout.chunk, &at, item);
-                assembled.push(Some(pack(inner.as_slice().into(), layout.packer, item)?));
+                assembled.push(Some(encoded(layout, &inner)?));
             } else {
                 assembled.push(None);
             }
@@ -356,6 +367,19 @@ impl ShardBytes {
         self.bytes.extend_from_slice(&crc32c::crc32c(&self.index).to_le_bytes());
         self.bytes
     }
+}
+
+/// The bytes of a chunk; of codes those of their texts.
+fn encoded<'a>(layout: &Layout, content: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    let Some(categories) = &layout.coded else { return pack(content.into(), layout.packer, layout.item.unwrap_or(1)) };
+    let codes = crate::model::typed::<i32>(content);
+    let bytes = categories.with(|all| {
+        // -1 stands where a chunk reaches past the array.
+        let text = |&code: &i32| if code == -1 { Ok(&[][..]) } else { crate::model::item_of(all, i64::from(code)) };
+        let texts: Vec<&[u8]> = codes.iter().map(text).collect::<Result<_>>()?;
+        text_bytes(&texts, texts.len() as u64)
+    })?;
+    Ok(Cow::Owned(pack(bytes.into(), layout.packer, 1)?.into_owned()))
 }
 
 /// numcodecs' vlen layout, filled up to `height` items.
