@@ -316,9 +316,10 @@ fn a_table_in_a_batch_costs_itself_only() {
     tables(&s);
     std::fs::create_dir_all(s.join("metadata")).unwrap();
     std::fs::write(s.join("metadata/x.metadata.json"), "{}").unwrap();
+    std::fs::copy(s.join("plain.parquet"), s.join("delta.parquet")).unwrap();
     let (code, _, said) = run(s.path(), &["convert", "-R", ".", "-o", "out/", "--to", "npk"]);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("1 converted, 0 skipped, 3 failed of 4"), "{said}");
+    assert!(said.contains("2 converted, 0 skipped, 3 failed of 5"), "{said}");
     assert!(s.join("out/plain.npk").exists());
 }
 

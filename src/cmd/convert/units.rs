@@ -54,7 +54,10 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     for found in sources {
         let stem = place(&found.path, args)?.stem();
         let mut add = |dst: String, array: Option<String>| -> Result<()> {
-            if let Some(other) = seen.insert(dst.clone(), found.path.clone()) {
+            // What cannot be a source takes no name from another.
+            if found.problem.is_none()
+                && let Some(other) = seen.insert(dst.clone(), found.path.clone())
+            {
                 let error = Error::usage(format!("{} and {} would both become {dst}", shown(&other), shown(&found.path)));
                 return Err(error.hint("convert them into different directories"));
             }
