@@ -37,11 +37,7 @@ impl Checksum {
         }
         .ok_or_else(|| Error::corrupt(format!("{} bytes are too few for a checksum", bytes.len())))?;
         let (stored, found) = (u32::from_le_bytes(*stored), self.of(data));
-        // Old HDF5 writers on big-endian machines swapped the bytes of both halves.
-        let swapped = ((found & 0x00FF_00FF) << 8) | ((found & 0xFF00_FF00) >> 8);
-        if stored != found && !(self == Checksum::Fletcher32 && stored == swapped) {
-            return Err(Error::corrupt(format!("the checksum is {found:08x}, expected {stored:08x}: the data is damaged")));
-        }
+        self.check(stored, found)?;
         if at_start {
             bytes.drain(..4);
         } else {
@@ -49,24 +45,63 @@ impl Checksum {
         }
         Ok(bytes)
     }
+
+    /// Compares the checksum that a chunk has with the one that its bytes have.
+    ///
+    /// # Errors
+    /// Corrupt where they differ.
+    pub fn check(self, stored: u32, found: u32) -> Result<()> {
+        // Old HDF5 writers on big-endian machines swapped the bytes of both halves.
+        let swapped = ((found & 0x00FF_00FF) << 8) | ((found & 0xFF00_FF00) >> 8);
+        if stored != found && !(self == Checksum::Fletcher32 && stored == swapped) {
+            return Err(Error::corrupt(format!("the checksum is {found:08x}, expected {stored:08x}: the data is damaged")));
+        }
+        Ok(())
+    }
 }
 
 fn fletcher32(bytes: &[u8]) -> u32 {
-    let fold = |sum: u32| (sum & 0xFFFF) + (sum >> 16);
-    let (mut a, mut b) = (0u32, 0u32);
-    let (words, tail) = bytes.as_chunks::<2>();
-    for block in words.chunks(360) {
-        for word in block {
-            a = a.wrapping_add(u32::from(u16::from_be_bytes(*word)));
-            b = b.wrapping_add(a);
+    let mut sum = Fletcher32::default();
+    sum.update(bytes);
+    sum.finish()
+}
+
+/// [`Checksum::Fletcher32`], piece by piece.
+#[derive(Default)]
+pub struct Fletcher32 {
+    a: u32,
+    b: u32,
+}
+
+impl Fletcher32 {
+    /// The bytes of a piece must be a multiple of this, but for the last.
+    pub const BLOCK_BYTES: usize = 720;
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        let Fletcher32 { mut a, mut b } = *self;
+        let (words, tail) = bytes.as_chunks::<2>();
+        for block in words.chunks(Fletcher32::BLOCK_BYTES / 2) {
+            for word in block {
+                a = a.wrapping_add(u32::from(u16::from_be_bytes(*word)));
+                b = b.wrapping_add(a);
+            }
+            (a, b) = (fold(a), fold(b));
         }
-        (a, b) = (fold(a), fold(b));
+        if let [last] = tail {
+            a = a.wrapping_add(u32::from(*last) << 8);
+            b = b.wrapping_add(a);
+            (a, b) = (fold(a), fold(b));
+        }
+        *self = Fletcher32 { a, b };
     }
-    if let [last] = tail {
-        a = a.wrapping_add(u32::from(*last) << 8);
-        b = b.wrapping_add(a);
-        (a, b) = (fold(a), fold(b));
+
+    /// The checksum of all bytes.
+    pub fn finish(self) -> u32 {
+        (fold(self.b) << 16) | fold(self.a)
     }
-    (a, b) = (fold(a), fold(b));
-    (b << 16) | a
+}
+
+fn fold(sum: u32) -> u32 {
+    (sum & 0xFFFF) + (sum >> 16)
 }
