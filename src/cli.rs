@@ -108,6 +108,9 @@ pub struct ReadArgs {
     /// What to do with two arrays of the same name
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_duplicate: OnDuplicate,
+    /// Also read files outside of its folder that an HDF5 file names (virtual sources, external links, raw data)
+    #[arg(long)]
+    pub follow_external: bool,
     /// Worker threads (default: one per core)
     #[arg(short = 'j', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub jobs: Option<usize>,

@@ -411,6 +411,9 @@ pub struct ReadOptions {
     pub names_only: bool,
     /// Arrays that cannot be read are left out with a note, instead of failing the conversion.
     pub skip_unsupported: bool,
+    /// Files that an HDF5 file names (virtual sources, external links, raw data) are read wherever they are, not only
+    /// below its folder.
+    pub follow_external: bool,
     /// How ragged lists come: refused unless this says `offsets`.
     pub ragged_offsets: bool,
     /// What to do with repeated names.
@@ -437,6 +440,7 @@ impl Default for ReadOptions {
             jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
             names_only: false,
             skip_unsupported: false,
+            follow_external: false,
             ragged_offsets: false,
             on_duplicate: OnDuplicate::Error,
             choice: None,

@@ -189,6 +189,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
         jobs: jobs(args),
         names_only: false,
         skip_unsupported: false,
+        follow_external: args.follow_external,
         ragged_offsets: false,
         on_duplicate: match args.on_duplicate {
             cli::OnDuplicate::Error => OnDuplicate::Error,

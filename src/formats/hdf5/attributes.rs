@@ -16,17 +16,15 @@
 //!
 //! NaN and infinities are text, as in Zarr (see [`json_float`]).
 
-use std::ffi::{CStr, c_char, c_void};
-
 use base64::Engine;
 use serde_json::{Value, json};
 
 use super::c::{self, Id};
 use super::ffi;
-use super::heap::Heaps;
+use super::heap::{self, Heaps, Reference};
 use super::types::{self, Kind};
 use crate::codec::json_float;
-use crate::error::Result;
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::model::{Attributes, Dtype, checked_product};
 
 /// The attribute that holds the types of the others.
@@ -40,8 +38,26 @@ const MOST_BYTES: u64 = 64 << 20;
 /// More attributes than that on one object are left out, with a note.
 const MOST: u64 = 100_000;
 
-/// The attributes of an object. `notes` name what cannot be kept.
-pub(super) fn read(object: &Id, count: u64, path: &str, heaps: &Heaps, notes: &mut Vec<String>) -> Attributes {
+/// What is said about attributes that are not kept.
+#[derive(Default)]
+pub(super) struct Left {
+    /// For the user, once.
+    pub(super) notes: Vec<String>,
+    /// The first one that is damaged.
+    pub(super) damaged: Option<Error>,
+}
+
+impl Left {
+    fn out(&mut self, what: &str, why: Error) {
+        self.notes.push(format!("{what} is not kept: {}", why.message()));
+        if why.kind() == ErrorKind::Corrupt {
+            self.damaged.get_or_insert_with(|| Error::corrupt(format!("{what}: {}", why.message())));
+        }
+    }
+}
+
+/// The attributes of an object. `left` tells of those that cannot be kept.
+pub(super) fn read(object: &Id, count: u64, path: &str, heaps: &Heaps, left: &mut Left) -> Attributes {
     let _lock = c::lock();
     let mut all = Attributes::new();
     let mut specs = Attributes::new();
@@ -52,7 +68,7 @@ pub(super) fn read(object: &Id, count: u64, path: &str, heaps: &Heaps, notes: &m
         let (attribute, name) = match read {
             Ok(found) => found,
             Err(e) => {
-                notes.push(format!("an attribute of {path} is not kept: {}", e.message()));
+                left.out(&format!("an attribute of {path}"), e);
                 continue;
             }
         };
@@ -66,11 +82,11 @@ pub(super) fn read(object: &Id, count: u64, path: &str, heaps: &Heaps, notes: &m
                     specs.insert(name, spec.into());
                 }
             }
-            Err(why) => notes.push(format!("the attribute {name:?} of {path} is not kept: {why}")),
+            Err(why) => left.out(&format!("the attribute {name:?} of {path}"), why),
         }
     }
     if count > MOST {
-        notes.push(format!("{} attributes of {path} are not kept: there are more than {MOST}", count - MOST));
+        left.notes.push(format!("{} attributes of {path} are not kept: there are more than {MOST}", count - MOST));
     }
     if !specs.is_empty() {
         all.insert(TYPES.into(), Value::Object(specs));
@@ -92,28 +108,29 @@ fn name(attribute: &Id) -> Result<String> {
     }
 }
 
-type Told<T> = std::result::Result<T, String>;
+fn too_large() -> Error {
+    Error::refused("it is too large")
+}
 
 /// The value, and the spec where the value alone does not tell the type.
-fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Told<(Value, Option<String>)> {
-    let said = |e: crate::error::Error| e.message().to_string();
+fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Result<(Value, Option<String>)> {
     // SAFETY: an open attribute; under the lock (all of this function).
     let (space, kind) = unsafe {
         (
-            Id::new(ffi::H5Aget_space(attribute.raw()), "its dataspace is damaged").map_err(said)?,
-            Id::new(ffi::H5Aget_type(attribute.raw()), "its type is damaged").map_err(said)?,
+            Id::new(ffi::H5Aget_space(attribute.raw()), "its dataspace is damaged")?,
+            Id::new(ffi::H5Aget_type(attribute.raw()), "its type is damaged")?,
         )
     };
-    let dims = c::dims(&space).map_err(said)?;
+    let dims = c::dims(&space)?;
     // SAFETY: as above.
     let (class, bytes) = unsafe { (ffi::H5Tget_class(kind.raw()), ffi::H5Tget_size(kind.raw())) };
     let shape = dims.clone().unwrap_or_default();
-    let count = checked_product(&shape).ok_or("it is too large")?;
-    let total = count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or("it is too large")? as usize;
+    let count = checked_product(&shape).ok_or_else(too_large)?;
+    let total = count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or_else(too_large)? as usize;
     // SAFETY: as above.
     let stored = unsafe { ffi::H5Aget_storage_size(attribute.raw()) };
     if stored > MOST_BYTES {
-        return Err("it is too large".into());
+        return Err(too_large());
     }
     if class == ffi::REFERENCE && bytes == 8 {
         let raw = raw(attribute, &kind, total)?;
@@ -121,44 +138,33 @@ fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Told<(Value, Option<Strin
         return Ok((nested(&paths, &shape), Some(format!("reference{}", shape_text(&shape)))));
     }
     if class == ffi::VLEN {
-        heaps.check().map_err(said)?;
-        return references(attribute, &kind, name, count as usize);
+        return references(attribute, &kind, name, count, heaps);
     }
-    let leaves = types::leaves(&kind).map_err(said)?;
-    let [leaf] = &leaves[..] else { return Err("compound attributes are not supported".into()) };
+    let leaves = types::leaves(&kind, heaps.reference_bytes())?;
+    let [leaf] = &leaves[..] else { return Err(Error::refused("compound attributes are not supported")) };
     if let Some(error) = &leaf.error {
-        return Err(error.clone());
+        return Err(Error::refused(error.clone()));
     }
     if class == ffi::COMPOUND && !matches!(leaf.kind, Kind::Complex(_)) {
-        return Err("compound attributes are not supported".into());
+        return Err(Error::refused("compound attributes are not supported"));
     }
     let mut shape = shape;
     shape.extend(leaf.dims.iter().map(|d| d.0));
     // SAFETY: as above.
     let ascii = if unsafe { ffi::H5Tget_cset(kind.raw()) } == 0 { ":ascii" } else { "" };
     let type_name = match &leaf.kind {
-        Kind::Variable => format!("string{ascii}"),
+        Kind::Variable { .. } => format!("string{ascii}"),
         Kind::Fixed { bytes, .. } => format!("string{ascii}:{bytes}"),
-        Kind::Time { .. } => return Err("times are not supported".into()),
+        Kind::Time { .. } => return Err(Error::refused("times are not supported")),
         kind => kind.model().0.name().to_string(),
     };
     if dims.is_none() {
         return Ok((Value::Null, Some(format!("null:{type_name}()"))));
     }
     let (values, binary) = match &leaf.kind {
-        Kind::Variable => {
-            heaps.check().map_err(said)?;
-            let mut pointers: Vec<*mut c_char> = vec![std::ptr::null_mut(); count as usize];
-            let mut texts = Vec::with_capacity(pointers.len());
-            // SAFETY: one pointer each; freed by the reclaim.
-            unsafe {
-                c::check(ffi::H5Aread(attribute.raw(), kind.raw(), pointers.as_mut_ptr().cast()), "it cannot be read").map_err(said)?;
-                for &p in &pointers {
-                    texts.push(if p.is_null() { Vec::new() } else { CStr::from_ptr(p).to_bytes().to_vec() });
-                }
-                ffi::H5Treclaim(kind.raw(), space.raw(), 0, pointers.as_mut_ptr().cast());
-            }
-            strings(texts)
+        Kind::Variable { .. } => {
+            let count = checked_product(&shape).ok_or_else(too_large)?;
+            strings(texts(&heap_references(attribute, &leaf.dims, count, heaps)?, heaps)?)
         }
         Kind::Fixed { bytes, pad } => {
             let raw = raw(attribute, &kind, total)?;
@@ -166,7 +172,7 @@ fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Told<(Value, Option<Strin
         }
         plain => {
             let raw = raw(attribute, &kind, total)?;
-            let converted = plain.convert(raw, 0).map_err(said)?;
+            let converted = plain.convert(raw, 0)?;
             (numbers(plain.model().0, &converted), false)
         }
     };
@@ -186,12 +192,12 @@ fn shape_text(shape: &[u64]) -> String {
     format!("({})", dims.join(","))
 }
 
-fn raw(attribute: &Id, kind: &Id, bytes: usize) -> Told<Vec<u8>> {
+fn raw(attribute: &Id, kind: &Id, bytes: usize) -> Result<Vec<u8>> {
     let mut raw = vec![0u8; bytes];
     if bytes > 0 {
         // SAFETY: the buffer has the size of the attribute in its own type; under the lock.
         let code = unsafe { ffi::H5Aread(attribute.raw(), kind.raw(), raw.as_mut_ptr().cast()) };
-        c::check(code, "it cannot be read").map_err(|e| e.message().to_string())?;
+        c::check(code, "it cannot be read")?;
     }
     Ok(raw)
 }
@@ -257,36 +263,57 @@ fn path_of(near: &Id, reference: &[u8]) -> String {
     }
 }
 
+/// The references into heaps that an attribute of `count` values has, lists inside its elements among them.
+fn heap_references(attribute: &Id, dims: &[(u64, usize)], count: u64, heaps: &Heaps) -> Result<Vec<Reference>> {
+    let bytes = heaps.reference_bytes();
+    let total = count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or_else(too_large)?;
+    let mut kind = heap::raw_type(bytes)?;
+    if !dims.is_empty() {
+        let dims: Vec<u64> = dims.iter().map(|d| d.0).collect();
+        // SAFETY: an open type; under the lock.
+        let list = unsafe { ffi::H5Tarray_create2(kind.raw(), dims.len() as u32, dims.as_ptr()) };
+        kind = Id::new(list, "its type is damaged")?;
+    }
+    let raw = raw(attribute, &kind, total as usize)?;
+    Ok(raw.chunks_exact(bytes).map(|r| heaps.reference(r)).collect())
+}
+
+/// Text of any length, up to its first zero byte.
+fn texts(references: &[Reference], heaps: &Heaps) -> Result<Vec<Vec<u8>>> {
+    let (mut last, mut total) = (None, 0u64);
+    let mut read = |reference: &Reference| {
+        let mut text = Vec::new();
+        total += heaps.find(*reference, 1, &mut last)?.map_or(0, |(_, bytes)| bytes);
+        if total > MOST_BYTES {
+            return Err(too_large());
+        }
+        heaps.read(*reference, 1, &mut last, &mut text)?;
+        text.truncate(memchr::memchr(0, &text).unwrap_or(text.len()));
+        Ok(text)
+    };
+    references.iter().map(&mut read).collect()
+}
+
 /// `DIMENSION_LIST` of the dimension scales: per dimension a list of references.
-fn references(attribute: &Id, kind: &Id, name: &str, count: usize) -> Told<(Value, Option<String>)> {
+fn references(attribute: &Id, kind: &Id, name: &str, count: u64, heaps: &Heaps) -> Result<(Value, Option<String>)> {
+    const OBJECT_BYTES: u64 = 8;
     // SAFETY: open types; under the lock.
     let (class, bytes) = unsafe {
-        let base = Id::new(ffi::H5Tget_super(kind.raw()), "its type is damaged").map_err(|e| e.message().to_string())?;
+        let base = Id::new(ffi::H5Tget_super(kind.raw()), "its type is damaged")?;
         (ffi::H5Tget_class(base.raw()), ffi::H5Tget_size(base.raw()))
     };
-    if name != "DIMENSION_LIST" || class != ffi::REFERENCE || bytes != 8 || count > 32 {
-        return Err("variable-length sequences are not supported".into());
+    if name != "DIMENSION_LIST" || class != ffi::REFERENCE || bytes as u64 != OBJECT_BYTES || count > 32 {
+        return Err(Error::refused("variable-length sequences are not supported"));
     }
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Sequence {
-        len: usize,
-        data: *const c_void,
-    }
-    let mut lists = vec![Sequence { len: 0, data: std::ptr::null() }; count];
-    // SAFETY: one sequence each, with `len` references of 8 bytes; freed by the reclaim.
-    unsafe {
-        c::check(ffi::H5Aread(attribute.raw(), kind.raw(), lists.as_mut_ptr().cast()), "it cannot be read")
-            .map_err(|e| e.message().to_string())?;
-        let names = lists.iter().map(|l| match l.len {
-            0 => Value::Null,
-            _ if l.data.is_null() => Value::Null,
-            _ => path_of(attribute, std::slice::from_raw_parts(l.data.cast::<u8>(), 8)).into(),
-        });
-        let names = Value::Array(names.collect());
-        if let Ok(space) = Id::new(ffi::H5Aget_space(attribute.raw()), "its dataspace is damaged") {
-            ffi::H5Treclaim(kind.raw(), space.raw(), 0, lists.as_mut_ptr().cast());
+    let mut last = None;
+    let mut paths = Vec::new();
+    for list in heap_references(attribute, &[], count, heaps)? {
+        if heaps.find(list, OBJECT_BYTES, &mut last)?.is_some_and(|(_, bytes)| bytes > MOST_BYTES) {
+            return Err(too_large());
         }
-        Ok((names, Some("dimensions".into())))
+        let mut items = Vec::new();
+        heaps.read(list, OBJECT_BYTES, &mut last, &mut items)?;
+        paths.push(items.get(..OBJECT_BYTES as usize).map_or(Value::Null, |first| path_of(attribute, first).into()));
     }
+    Ok((Value::Array(paths), Some("dimensions".into())))
 }

@@ -93,6 +93,72 @@ pub struct FilterClass {
 // SAFETY: the table of filters is never written to.
 unsafe impl Sync for FilterClass {}
 
+/// `H5FD_t`: what the library keeps in the first bytes of a driver's file.
+#[repr(C)]
+#[derive(Default)]
+pub struct DriverFile {
+    pub driver: Hid,
+    pub class: usize,
+    pub number: c_ulong,
+    pub access_flags: c_uint,
+    pub features: c_ulong,
+    pub maxaddr: Haddr,
+    pub base: Haddr,
+    pub threshold: Hsize,
+    pub alignment: Hsize,
+    pub paged: bool,
+}
+
+/// `H5FD_class_t`, version 1; callbacks that are not used are null.
+#[repr(C)]
+pub struct DriverClass {
+    pub version: c_uint,
+    pub value: c_int,
+    pub name: *const c_char,
+    pub maxaddr: Haddr,
+    pub close_degree: c_int,
+    pub terminate: *const c_void,
+    pub superblock: [*const c_void; 3],
+    pub access_size: usize,
+    pub access_get: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+    pub access_copy: *const c_void,
+    pub access_free: *const c_void,
+    pub transfer_size: usize,
+    pub transfer: [*const c_void; 2],
+    pub open: unsafe extern "C" fn(*const c_char, c_uint, Hid, Haddr) -> *mut c_void,
+    pub close: unsafe extern "C" fn(*mut c_void) -> Herr,
+    pub compare: unsafe extern "C" fn(*const c_void, *const c_void) -> c_int,
+    pub query: unsafe extern "C" fn(*const c_void, *mut c_ulong) -> Herr,
+    pub type_map: *const c_void,
+    pub allocate: *const c_void,
+    pub free: *const c_void,
+    pub get_eoa: unsafe extern "C" fn(*const c_void, c_int) -> Haddr,
+    pub set_eoa: unsafe extern "C" fn(*mut c_void, c_int, Haddr) -> Herr,
+    pub get_eof: unsafe extern "C" fn(*const c_void, c_int) -> Haddr,
+    pub get_handle: *const c_void,
+    pub read: unsafe extern "C" fn(*mut c_void, c_int, Hid, Haddr, usize, *mut c_void) -> Herr,
+    pub write: unsafe extern "C" fn(*mut c_void, c_int, Hid, Haddr, usize, *const c_void) -> Herr,
+    pub vectors: [*const c_void; 4],
+    pub flush: *const c_void,
+    pub truncate: unsafe extern "C" fn(*mut c_void, Hid, bool) -> Herr,
+    /// lock, unlock, delete, control
+    pub others: [*const c_void; 4],
+    pub free_lists: [c_int; 7],
+}
+
+// SAFETY: the class is never written to.
+unsafe impl Sync for DriverClass {}
+
+/// `H5T_cdata_t`.
+#[repr(C)]
+pub struct ConversionData {
+    pub command: c_int,
+    pub background: c_int,
+    pub recalculate: bool,
+    pub private: *mut c_void,
+}
+
+pub type Convert = unsafe extern "C" fn(Hid, Hid, *mut ConversionData, usize, usize, usize, *mut c_void, *mut c_void, Hid) -> Herr;
 pub type LinkVisitor = unsafe extern "C" fn(Hid, *const c_char, *const LinkInfo, *mut c_void) -> Herr;
 pub type ChunkVisitor = unsafe extern "C" fn(*const Hsize, c_uint, Haddr, Hsize, *mut c_void) -> c_int;
 pub type ErrorVisitor = unsafe extern "C" fn(c_uint, *const ErrorDescription, *mut c_void) -> Herr;
@@ -111,20 +177,32 @@ unsafe extern "C" {
     pub fn H5Fopen(name: *const c_char, flags: c_uint, access: Hid) -> Hid;
     pub fn H5Fcreate(name: *const c_char, flags: c_uint, create: Hid, access: Hid) -> Hid;
     pub fn H5Fflush(object: Hid, scope: c_int) -> Herr;
+    pub fn H5Fget_name(object: Hid, name: *mut c_char, size: usize) -> isize;
+    pub fn H5Fget_filesize(file: Hid, bytes: *mut Hsize) -> Herr;
+    pub fn H5Iget_file_id(object: Hid) -> Hid;
     pub fn H5Fget_fileno(file: Hid, number: *mut c_ulong) -> Herr;
 
     pub fn H5Fget_create_plist(file: Hid) -> Hid;
     pub fn H5Pget_sizes(plist: Hid, addresses: *mut usize, lengths: *mut usize) -> Herr;
+    pub fn H5Pget_userblock(plist: Hid, bytes: *mut Hsize) -> Herr;
     pub fn H5Pcreate(class: Hid) -> Hid;
     pub fn H5Pset_file_locking(access: Hid, locking: bool, ignore: bool) -> Herr;
     pub fn H5Pset_fclose_degree(access: Hid, degree: c_int) -> Herr;
     pub fn H5Pset_libver_bounds(access: Hid, low: c_int, high: c_int) -> Herr;
+    pub fn H5FDregister(class: *const DriverClass) -> Hid;
+    pub fn H5Pset_driver(access: Hid, driver: Hid, info: *const c_void) -> Herr;
+    pub fn H5Pget_driver_info(access: Hid) -> *const c_void;
     pub fn H5Pget_layout(plist: Hid) -> c_int;
     pub fn H5Pget_chunk(plist: Hid, most: c_int, dims: *mut Hsize) -> c_int;
     pub fn H5Pset_chunk(plist: Hid, rank: c_int, dims: *const Hsize) -> Herr;
     pub fn H5Pget_chunk_opts(plist: Hid, options: *mut c_uint) -> Herr;
     pub fn H5Pget_external_count(plist: Hid) -> c_int;
     pub fn H5Pget_external(plist: Hid, index: c_uint, name_bytes: usize, name: *mut c_char, offset: *mut i64, bytes: *mut Hsize) -> Herr;
+    pub fn H5Pget_virtual_count(plist: Hid, count: *mut usize) -> Herr;
+    pub fn H5Pget_virtual_vspace(plist: Hid, index: usize) -> Hid;
+    pub fn H5Pget_virtual_srcspace(plist: Hid, index: usize) -> Hid;
+    pub fn H5Pget_virtual_filename(plist: Hid, index: usize, name: *mut c_char, size: usize) -> isize;
+    pub fn H5Pget_virtual_dsetname(plist: Hid, index: usize, name: *mut c_char, size: usize) -> isize;
     pub fn H5Pget_nfilters(plist: Hid) -> c_int;
     pub fn H5Pget_filter2(
         plist: Hid,
@@ -146,7 +224,6 @@ unsafe extern "C" {
     pub fn H5Pset_attr_creation_order(plist: Hid, flags: c_uint) -> Herr;
     pub fn H5Pset_obj_track_times(plist: Hid, track: bool) -> Herr;
     pub fn H5Pset_char_encoding(plist: Hid, cset: c_int) -> Herr;
-    pub fn H5Pset_efile_prefix(access: Hid, prefix: *const c_char) -> Herr;
 
     pub fn H5Gcreate2(parent: Hid, name: *const c_char, link: Hid, create: Hid, access: Hid) -> Hid;
     pub fn H5Gget_create_plist(group: Hid) -> Hid;
@@ -165,6 +242,8 @@ unsafe extern "C" {
     pub fn H5Dwrite(data: Hid, kind: Hid, memory: Hid, file: Hid, transfer: Hid, buffer: *const c_void) -> Herr;
     pub fn H5Dset_extent(data: Hid, dims: *const Hsize) -> Herr;
     pub fn H5Dchunk_iter(data: Hid, transfer: Hid, function: ChunkVisitor, op: *mut c_void) -> Herr;
+    pub fn H5Dget_chunk_index_type(data: Hid, index: *mut c_int) -> Herr;
+    pub fn H5Dread_chunk2(data: Hid, transfer: Hid, offset: *const Hsize, mask: *mut u32, buffer: *mut c_void, size: *mut usize) -> Herr;
     pub fn H5Dwrite_chunk(data: Hid, transfer: Hid, mask: u32, offset: *const Hsize, size: usize, buffer: *const c_void) -> Herr;
 
     pub fn H5Screate(class: c_int) -> Hid;
@@ -172,6 +251,11 @@ unsafe extern "C" {
     pub fn H5Sget_simple_extent_type(space: Hid) -> c_int;
     pub fn H5Sget_simple_extent_ndims(space: Hid) -> c_int;
     pub fn H5Sget_simple_extent_dims(space: Hid, dims: *mut Hsize, most: *mut Hsize) -> c_int;
+    pub fn H5Sget_select_npoints(space: Hid) -> i64;
+    pub fn H5Sget_select_type(space: Hid) -> c_int;
+    pub fn H5Sget_select_bounds(space: Hid, start: *mut Hsize, end: *mut Hsize) -> Herr;
+    pub fn H5Sis_regular_hyperslab(space: Hid) -> c_int;
+    pub fn H5Sget_regular_hyperslab(space: Hid, start: *mut Hsize, stride: *mut Hsize, count: *mut Hsize, block: *mut Hsize) -> Herr;
     pub fn H5Sselect_hyperslab(
         space: Hid,
         op: c_int,
@@ -220,8 +304,9 @@ unsafe extern "C" {
     pub fn H5Tinsert(kind: Hid, name: *const c_char, offset: usize, member: Hid) -> Herr;
     pub fn H5Tenum_create(base: Hid) -> Hid;
     pub fn H5Tenum_insert(kind: Hid, name: *const c_char, value: *const c_void) -> Herr;
+    pub fn H5Tarray_create2(base: Hid, rank: c_uint, dims: *const Hsize) -> Hid;
+    pub fn H5Tregister(lasting: c_int, name: *const c_char, from: Hid, to: Hid, function: Convert) -> Herr;
     pub fn H5Tvlen_create(base: Hid) -> Hid;
-    pub fn H5Treclaim(kind: Hid, space: Hid, transfer: Hid, buffer: *mut c_void) -> Herr;
 
     pub fn H5Acreate2(object: Hid, name: *const c_char, kind: Hid, space: Hid, create: Hid, access: Hid) -> Hid;
     pub fn H5Aopen_by_idx(object: Hid, name: *const c_char, index: c_int, order: c_int, n: Hsize, access: Hid, link_access: Hid) -> Hid;
@@ -243,7 +328,6 @@ unsafe extern "C" {
     pub static H5P_CLS_FILE_CREATE_ID_g: Hid;
     pub static H5P_CLS_FILE_ACCESS_ID_g: Hid;
     pub static H5P_CLS_DATASET_CREATE_ID_g: Hid;
-    pub static H5P_CLS_DATASET_ACCESS_ID_g: Hid;
     pub static H5P_CLS_GROUP_CREATE_ID_g: Hid;
     pub static H5P_CLS_LINK_CREATE_ID_g: Hid;
     pub static H5P_CLS_ATTRIBUTE_CREATE_ID_g: Hid;

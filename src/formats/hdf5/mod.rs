@@ -22,15 +22,25 @@ use crate::location::Location;
 use crate::model::Plan;
 
 #[cfg(feature = "hdf5")]
+mod access;
+#[cfg(feature = "hdf5")]
 mod attributes;
 #[cfg(feature = "hdf5")]
 mod c;
+#[cfg(feature = "hdf5")]
+mod chunks;
+#[cfg(feature = "hdf5")]
+mod driver;
+#[cfg(feature = "hdf5")]
+mod external;
 #[cfg(feature = "hdf5")]
 mod ffi;
 #[cfg(feature = "hdf5")]
 mod filters;
 #[cfg(feature = "hdf5")]
 mod heap;
+#[cfg(feature = "hdf5")]
+mod index;
 #[cfg(feature = "hdf5")]
 mod open;
 #[cfg(feature = "hdf5")]
@@ -44,9 +54,17 @@ mod read;
 #[cfg(feature = "hdf5")]
 mod scales;
 #[cfg(feature = "hdf5")]
+mod spool;
+#[cfg(feature = "hdf5")]
+mod stream;
+#[cfg(feature = "hdf5")]
+mod text;
+#[cfg(feature = "hdf5")]
 mod tree;
 #[cfg(feature = "hdf5")]
 mod types;
+#[cfg(feature = "hdf5")]
+mod vds;
 #[cfg(feature = "hdf5")]
 mod write;
 
@@ -118,6 +136,10 @@ impl Format for Hdf5 {
             let _ = (at, options);
             Err(left_out())
         }
+    }
+    #[cfg(feature = "hdf5")]
+    fn verify(&self, at: &Location, options: &ReadOptions) -> Result<Vec<String>> {
+        open::verify(at, options).map(|()| Vec::new())
     }
     #[cfg(feature = "hdf5")]
     fn holds(&self) -> Option<&'static Holds> {

@@ -1,26 +1,31 @@
 //! Opening: the tree becomes a plan.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use super::access::Access;
+use super::driver::{Purpose, Ticket};
 use super::read::{Array, File, Hdf5Source};
+use super::spool::Cache;
 use super::tree::{self, Dataset, Storage};
-use super::types::{Kind, Leaf};
+use super::types::Leaf;
 use super::{attributes, c, pandas, scales};
 use crate::codec::names;
 use crate::error::{Error, Result};
 use crate::format::{OnDuplicate, ReadOptions, Source};
 use crate::location::Location;
-use crate::model::{ArrayMeta, Column, Plan, Table};
+use crate::model::{ArrayMeta, Column, Logical, Plan, Table};
 
 pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let local = at.to_local_file()?;
     let blob = Location::local(local.path()).blob()?;
-    let file = c::open(local.path())?;
-    let mut tree = tree::walk(&file, options.group.as_deref(), &blob)?;
+    let access = Access::new(local.path(), local.is_copy(), options.follow_external);
+    let ticket = Ticket::new(Purpose::Reading(access.clone()));
+    let file = c::open(local.path(), &ticket)?;
+    let mut tree = tree::walk(&file, &blob, (&access, &ticket), options)?;
     tree.datasets.retain(|d| !scales::is_bare(d));
     let frames = pandas::understand(&mut tree, &file);
-    let mut plan = Plan { format: "hdf5", notes: tree.notes, ..Plan::default() };
+    let mut plan = Plan { format: "hdf5", notes: tree.left.notes, ..Plan::default() };
     for (path, attributes) in tree.groups {
         if path.is_empty() {
             plan.attributes = attributes;
@@ -76,8 +81,63 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     }
     let indices = tree.datasets.iter().map(|_| OnceLock::new()).collect();
     let piece_bytes = (options.memory_bytes / (3 * options.jobs.max(1) as u64)).max(1 << 20);
-    let file = File { file, blob, _local: local, datasets: tree.datasets, arrays, indices, piece_bytes };
+    let file = File {
+        file,
+        _ticket: ticket,
+        blob,
+        _local: local,
+        datasets: tree.datasets,
+        names: plan.arrays.iter().map(|a| a.name.clone()).collect(),
+        arrays,
+        indices,
+        piece_bytes,
+        memory_bytes: options.memory_bytes,
+        cache: Cache::default(),
+        lengths: Mutex::default(),
+    };
+    let mut file = file;
+    look_at_values(&mut file, &mut plan, options)?;
     Ok(Box::new(Hdf5Source { plan, file: Arc::new(file) }))
+}
+
+/// What only the values of the arrays that will be read tell.
+fn look_at_values(file: &mut File, plan: &mut Plan, options: &ReadOptions) -> Result<()> {
+    if options.names_only {
+        return Ok(());
+    }
+    let names: Vec<&str> = plan.arrays.iter().map(|m| m.name.as_str()).collect();
+    let chosen = options.choice.as_ref().map_or_else(|| vec![true; names.len()], |choice| choice.of(&names));
+    for (array, meta) in plan.arrays.iter_mut().enumerate().filter(|(array, _)| chosen[*array]) {
+        if meta.details.error.is_some() {
+            continue;
+        }
+        let looked = file.has_nulls(array).and_then(|nulls| Ok((nulls, file.first_not_utf8(array)?)));
+        match looked {
+            Ok((nulls, None)) => meta.nulls = nulls,
+            Ok((_, Some((row, start)))) => {
+                plan.notes.push(format!("{}: row {row} is not UTF-8 ({start:?}): kept as bytes", meta.name));
+                let Array { dataset, leaf } = file.arrays[array];
+                file.datasets[dataset].leaves[leaf].binary = true;
+                meta.logical = Logical::Binary;
+            }
+            Err(e) => meta.details.error = Some(Arc::new(e.of_data()?)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether what the plan leaves out is whole, too.
+pub(super) fn verify(at: &Location, options: &ReadOptions) -> Result<()> {
+    if at.is_remote() {
+        return Ok(());
+    }
+    let local = at.to_local_file()?;
+    let blob = Location::local(local.path()).blob()?;
+    let access = Access::new(local.path(), local.is_copy(), options.follow_external);
+    let ticket = Ticket::new(Purpose::Reading(access.clone()));
+    let file = c::open(local.path(), &ticket)?;
+    let options = ReadOptions { names_only: true, ..options.clone() };
+    tree::walk(&file, &blob, (&access, &ticket), &options)?.left.damaged.map_or(Ok(()), Err)
 }
 
 /// A compound dataset that is alone in its file is a table.
@@ -103,13 +163,10 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
         name.push('.');
         name.push_str(field);
     }
-    let (dtype, logical) = leaf.kind.model();
+    let (dtype, logical) = leaf.model();
     let mut shape: Vec<u64> = if dataset.scalar { Vec::new() } else { dataset.dims.clone() };
     shape.extend(leaf.dims.iter().map(|d| d.0));
     let mut meta = ArrayMeta::new(name, dtype, &shape);
-    if leaf.truth {
-        meta.dtype = crate::model::Dtype::Bool;
-    }
     let text = logical.is_var();
     meta.logical = logical;
     let details = &mut meta.details;
@@ -135,7 +192,7 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
         (Some(why), _) => Some(why.clone()),
         // A scalar with a list inside is no longer one value.
         (None, true) if shape.len() > 1 => Some(format!("text of {} dimensions is not supported", shape.len())),
-        (None, true) if !leaf.dims.is_empty() && leaf.kind == Kind::Variable => Some("lists of text are not supported".into()),
+        (None, true) if !leaf.dims.is_empty() && leaf.kind.is_variable() => Some("lists of text are not supported".into()),
         _ => None,
     };
     if let Some(why) = refused {

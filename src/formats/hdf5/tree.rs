@@ -1,14 +1,19 @@
 //! The tree of groups, links and datasets.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
+use super::access::Access;
 use super::c::{self, Id};
+use super::driver::Ticket;
+use super::external::External;
 use super::ffi;
-use super::heap::Heaps;
+use super::heap::{self, Heaps, HeapsOf};
+use super::vds::Checker;
 use super::{attributes, filters, types};
 use crate::error::{Error, Result};
+use crate::format::ReadOptions;
 use crate::location::Blob;
 use crate::model::{Attributes, checked_product};
 
@@ -21,7 +26,7 @@ pub(super) struct Tree {
     pub(super) datasets: Vec<Dataset>,
     /// Attributes of groups, by path without the leading slash; the root's under the empty path.
     pub(super) groups: Vec<(String, Attributes)>,
-    pub(super) notes: Vec<String>,
+    pub(super) left: attributes::Left,
 }
 
 /// A dataset, or a place where one should be.
@@ -41,11 +46,16 @@ pub(super) struct Dataset {
     pub(super) element_bytes: usize,
     pub(super) leaves: Vec<types::Leaf>,
     pub(super) storage: Storage,
+    /// Where its text of any length is.
+    pub(super) heaps: Option<Arc<Heaps>>,
+    /// Text of any length that was never written is not empty.
+    pub(super) has_text_fill: bool,
     /// The bytes of an element that was never written.
     pub(super) fill: Option<Vec<u8>>,
     pub(super) attributes: Attributes,
     pub(super) stored_bytes: u64,
-    /// The values are in other files.
+    /// The object is in another file, behind an external link.
+    pub(super) elsewhere: bool,
     /// The name is whole: no field is added to it.
     pub(super) named: bool,
 }
@@ -57,6 +67,8 @@ pub(super) enum Storage {
     Library,
     /// One piece; `None` where it was never written.
     Contiguous(Option<u64>),
+    /// Pieces of other files.
+    External(External),
     Chunked(Chunked),
 }
 
@@ -81,6 +93,7 @@ struct Link {
     kind: c_int,
 }
 
+/// A group on the way down.
 struct Frame {
     group: Id,
     path: Vec<u8>,
@@ -91,14 +104,32 @@ struct Frame {
 
 type Key = (u64, ffi::Token);
 
+/// What a walk needs to know and what it has seen.
+struct Walker<'a> {
+    file_number: u64,
+    file_bytes: u64,
+    blob: Arc<dyn Blob>,
+    heaps: HeapsOf,
+    access: &'a Arc<Access>,
+    ticket: &'a Ticket,
+    sources: Option<Checker<'a>>,
+    tree: Tree,
+    stack: Vec<Frame>,
+    /// The objects seen, with their first names.
+    seen: HashMap<Key, String>,
+    ancestors: HashSet<Key>,
+    aliases: usize,
+}
+
 /// Walks the file below `group` (the root where `None`).
-pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Result<Tree> {
+pub(super) fn walk(file: &Id, blob: &Arc<dyn Blob>, (access, ticket): (&Arc<Access>, &Ticket), options: &ReadOptions) -> Result<Tree> {
+    let group = options.group.as_deref();
     let _lock = c::lock();
-    let heaps = Heaps::new(file, blob.clone());
     let start = format!("/{}", group.unwrap_or_default().trim_matches('/'));
-    let root = object(file, &c::c_name(&start)?).map_err(|e| match group {
-        Some(g) => Error::missing(format!("there is no group '{g}'")).hint("npk inspect --tree lists the groups"),
-        None => e,
+    let root = object(file, &c::c_name(&start)?).map_err(|e| match (group, access.denied()) {
+        (_, Some(denied)) => denied.error(&format!("the way to {start:?} leads to")),
+        (Some(g), None) => Error::missing(format!("there is no group '{g}'")).hint("npk inspect --tree lists the groups"),
+        (None, None) => e,
     })?;
     let start_info = info(&root)?;
     if start_info.kind != ffi::GROUP {
@@ -107,22 +138,52 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
     let mut file_number = 0;
     // SAFETY: an open file; under the lock.
     c::check(unsafe { ffi::H5Fget_fileno(file.raw(), &mut file_number) }, "the file is damaged")?;
-    let mut tree = Tree::default();
-    let attributes = attributes::read(&root, start_info.attributes, "the root group", &heaps, &mut tree.notes);
-    tree.groups.push((String::new(), attributes));
-    let mut seen: std::collections::HashMap<Key, String> = std::collections::HashMap::new();
-    let mut ancestors = HashSet::from([key(&start_info)]);
-    let mut aliases = 0usize;
+    let mut walker = Walker {
+        file_number,
+        file_bytes: blob.len(),
+        blob: blob.clone(),
+        heaps: HeapsOf::default(),
+        access,
+        ticket,
+        // Names can be told whatever the sources are.
+        sources: (!options.names_only).then(|| Checker::new(access, ticket, options.memory_bytes)),
+        tree: Tree::default(),
+        stack: Vec::new(),
+        seen: HashMap::new(),
+        ancestors: HashSet::from([key(&start_info)]),
+        aliases: 0,
+    };
+    let heaps = walker.heaps(&root, &start_info)?;
+    let attributes = attributes::read(&root, start_info.attributes, "the root group", &heaps, &mut walker.tree.left);
+    walker.tree.groups.push((String::new(), attributes));
     let path = if start == "/" { Vec::new() } else { start.into_bytes() };
     let first = links(&root)?;
-    let mut stack = vec![Frame { group: root, path, name: String::new(), key: key(&start_info), links: first.into_iter() }];
-    while let Some(frame) = stack.last_mut() {
-        let Some(link) = frame.links.next() else {
-            if let Some(done) = stack.pop() {
-                ancestors.remove(&done.key);
+    walker.stack.push(Frame { group: root, path, name: String::new(), key: key(&start_info), links: first.into_iter() });
+    while let Some(frame) = walker.stack.last_mut() {
+        match frame.links.next() {
+            Some(link) => walker.link(&link)?,
+            None => {
+                if let Some(done) = walker.stack.pop() {
+                    walker.ancestors.remove(&done.key);
+                }
             }
-            continue;
-        };
+        }
+    }
+    const NOTES: usize = 50;
+    let mut tree = walker.tree;
+    let notes = &mut tree.left.notes;
+    if notes.len() > NOTES {
+        let more = notes.len() - NOTES;
+        notes.truncate(NOTES);
+        notes.push(format!("… and {more} more like these"));
+    }
+    Ok(tree)
+}
+
+impl Walker<'_> {
+    /// Takes a link of the group on top of the stack.
+    fn link(&mut self, link: &Link) -> Result<()> {
+        let Some(frame) = self.stack.last() else { return Ok(()) };
         let mut path = frame.path.clone();
         path.push(b'/');
         path.extend_from_slice(link.name.as_bytes());
@@ -131,85 +192,104 @@ pub(super) fn walk(file: &Id, group: Option<&str>, blob: &Arc<dyn Blob>) -> Resu
             name.push('/');
         }
         name.push_str(&String::from_utf8_lossy(link.name.as_bytes()));
-        let Ok(path_c) = CString::new(path.clone()) else { continue };
-        let broken = |error: Error| Dataset::broken(name.clone(), path_c.clone(), error);
+        let Ok(path_c) = CString::new(path.clone()) else { return Ok(()) };
         if std::str::from_utf8(link.name.as_bytes()).is_err() {
-            tree.datasets.push(broken(Error::refused("its name is not UTF-8")));
-            continue;
+            self.tree.datasets.push(Dataset::broken(name, path_c, Error::refused("its name is not UTF-8")));
+            return Ok(());
         }
         if !matches!(link.kind, ffi::HARD_LINK | ffi::SOFT_LINK | ffi::EXTERNAL_LINK) {
-            tree.notes.push(format!("{name} is a user-defined link of kind {}: left out", link.kind));
-            continue;
+            self.tree.left.notes.push(format!("{name} is a user-defined link of kind {}: left out", link.kind));
+            return Ok(());
         }
+        self.access.denied();
         let opened = object(&frame.group, &link.name).and_then(|o| info(&o).map(|i| (o, i)));
         let (object, info) = match opened {
             Ok(found) => found,
-            Err(_) if link.kind == ffi::SOFT_LINK => {
-                tree.notes.push(format!("{name} is a soft link to nothing: left out"));
-                continue;
-            }
-            Err(e) if link.kind == ffi::EXTERNAL_LINK => {
-                tree.datasets.push(broken(Error::missing("its external link cannot be followed").because(e)));
-                continue;
-            }
             Err(e) => {
-                tree.datasets.push(broken(e));
-                continue;
+                let error = match (link.kind, self.access.denied()) {
+                    (_, Some(denied)) if !denied.is_missing() => denied.error("its link leads to"),
+                    (ffi::EXTERNAL_LINK, _) => Error::missing("its external link cannot be followed").because(e),
+                    (ffi::SOFT_LINK, None) => {
+                        self.tree.left.notes.push(format!("{name} is a soft link to nothing: left out"));
+                        return Ok(());
+                    }
+                    (_, Some(denied)) => Error::missing("its link cannot be followed").because(denied.error("it leads to")),
+                    (_, None) => e,
+                };
+                self.tree.datasets.push(Dataset::broken(name, path_c, error));
+                return Ok(());
             }
         };
         let key = key(&info);
-        let alias_of = seen.get(&key).cloned();
+        let alias_of = self.seen.get(&key).cloned();
         if alias_of.is_some() {
-            aliases += 1;
+            self.aliases += 1;
             // Groups that hold each other's links twice over would grow without end.
-            if aliases > 10_000 + 10 * seen.len() {
+            if self.aliases > 10_000 + 10 * self.seen.len() {
                 return Err(Error::refused("its links lead to the same objects again and again"));
             }
         }
         match info.kind {
-            ffi::GROUP if ancestors.contains(&key) => tree.notes.push(format!("{name} links back to a group that contains it: left out")),
-            ffi::GROUP => {
-                if stack.len() >= DEEPEST {
-                    tree.datasets.push(broken(Error::refused(format!("groups deeper than {DEEPEST} are not supported"))));
-                    continue;
-                }
-                seen.entry(key).or_insert_with(|| name.clone());
-                let attributes = attributes::read(&object, info.attributes, &name, &heaps, &mut tree.notes);
-                match links(&object) {
-                    Ok(found) => {
-                        tree.groups.push((name.clone(), attributes));
-                        ancestors.insert(key);
-                        stack.push(Frame { group: object, path, name, key, links: found.into_iter() });
-                    }
-                    Err(e) => tree.datasets.push(broken(e)),
-                }
-            }
+            ffi::GROUP => self.group(object, &info, name, path, path_c),
             ffi::DATASET => {
-                seen.entry(key).or_insert_with(|| name.clone());
-                let mut attributes = attributes::read(&object, info.attributes, &name, &heaps, &mut tree.notes);
-                dimension_names(&name, &mut attributes);
-                let elsewhere = info.fileno != file_number;
-                let mut dataset = match dataset(&object, elsewhere, blob.len(), &heaps) {
-                    Ok(dataset) => dataset,
-                    Err(e) => broken(e),
-                };
-                (dataset.name, dataset.path, dataset.attributes, dataset.alias_of) = (name, path_c, attributes, alias_of);
-                tree.datasets.push(dataset);
+                self.seen.entry(key).or_insert_with(|| name.clone());
+                let mut dataset = self.dataset(&object, &info, &name, path_c);
+                dataset.alias_of = alias_of;
+                self.tree.datasets.push(dataset);
             }
-            ffi::NAMED_TYPE => tree.notes.push(format!("{name} is a committed type: left out")),
-            other => tree.notes.push(format!("{name} is an object of kind {other}: left out")),
+            ffi::NAMED_TYPE => self.tree.left.notes.push(format!("{name} is a committed type: left out")),
+            other => self.tree.left.notes.push(format!("{name} is an object of kind {other}: left out")),
+        }
+        Ok(())
+    }
+
+    fn group(&mut self, object: Id, info: &ffi::ObjectInfo, name: String, path: Vec<u8>, path_c: CString) {
+        let key = key(info);
+        if self.ancestors.contains(&key) {
+            self.tree.left.notes.push(format!("{name} links back to a group that contains it: left out"));
+            return;
+        }
+        if self.stack.len() >= DEEPEST {
+            let error = Error::refused(format!("groups deeper than {DEEPEST} are not supported"));
+            self.tree.datasets.push(Dataset::broken(name, path_c, error));
+            return;
+        }
+        self.seen.entry(key).or_insert_with(|| name.clone());
+        let found = self.heaps(&object, info).and_then(|heaps| Ok((heaps, links(&object)?)));
+        match found {
+            Ok((heaps, found)) => {
+                let attributes = attributes::read(&object, info.attributes, &name, &heaps, &mut self.tree.left);
+                self.tree.groups.push((name.clone(), attributes));
+                self.ancestors.insert(key);
+                self.stack.push(Frame { group: object, path, name, key, links: found.into_iter() });
+            }
+            Err(e) => self.tree.datasets.push(Dataset::broken(name, path_c, e)),
         }
     }
-    const NOTES: usize = 50;
-    if tree.notes.len() > NOTES {
-        let more = tree.notes.len() - NOTES;
-        tree.notes.truncate(NOTES);
-        tree.notes.push(format!("… and {more} more like these"));
+
+    fn dataset(&mut self, object: &Id, info: &ffi::ObjectInfo, name: &str, path: CString) -> Dataset {
+        let mut attributes = Attributes::new();
+        let found = self.heaps(object, info).and_then(|heaps| {
+            attributes = attributes::read(object, info.attributes, name, &heaps, &mut self.tree.left);
+            dimension_names(name, &mut attributes);
+            self.headers(object, info.fileno != self.file_number, heaps)
+        });
+        let mut dataset = found.unwrap_or_else(|e| Dataset::broken(String::new(), CString::default(), e));
+        (dataset.name, dataset.path, dataset.attributes) = (name.to_string(), path, attributes);
+        dataset
     }
-    Ok(tree)
+
+    /// The heaps of the file that an object is in.
+    fn heaps(&self, object: &Id, info: &ffi::ObjectInfo) -> Result<Arc<Heaps>> {
+        let own = info.fileno == self.file_number;
+        self.heaps.get(object, info.fileno, &|| match own {
+            true => Ok(self.blob.clone()),
+            false => heap::blob_of(object, self.access),
+        })
+    }
 }
 
-fn key(info: &ffi::ObjectInfo) -> Key {
+pub(super) fn key(info: &ffi::ObjectInfo) -> Key {
     (info.fileno, info.token)
 }
 
@@ -218,7 +298,7 @@ fn object(parent: &Id, name: &CStr) -> Result<Id> {
     Id::new(unsafe { ffi::H5Oopen(parent.raw(), name.as_ptr(), 0) }, "cannot be opened")
 }
 
-fn info(object: &Id) -> Result<ffi::ObjectInfo> {
+pub(super) fn info(object: &Id) -> Result<ffi::ObjectInfo> {
     let mut info = ffi::ObjectInfo::default();
     // SAFETY: an open object; the structure is the library's H5O_info2_t; under the lock.
     c::check(unsafe { ffi::H5Oget_info3(object.raw(), &mut info, 1 | 4) }, "cannot be opened")?;
@@ -263,115 +343,144 @@ impl Dataset {
             element_bytes: 1,
             leaves: Vec::new(),
             storage: Storage::Library,
+            heaps: None,
+            has_text_fill: false,
             fill: None,
             attributes: Attributes::new(),
             stored_bytes: 0,
+            elsewhere: false,
             named: false,
         }
     }
 }
 
-/// Values in other files are read where these lie beside the file or below: a file from elsewhere may not choose which
-/// files of this machine are shown.
-fn check_external(plist: &Id, files: c_int) -> Result<()> {
-    for index in 0..u32::try_from(files).unwrap_or(0) {
-        let (mut name, mut offset, mut bytes) = (vec![0u8; 4096], 0i64, 0);
-        // SAFETY: an open property list; the buffer is as long as told, and its last byte stays 0.
-        let code = unsafe { ffi::H5Pget_external(plist.raw(), index, name.len() - 1, name.as_mut_ptr().cast(), &mut offset, &mut bytes) };
-        c::check(code, "its list of external files is damaged")?;
-        let name = name.split(|&b| b == 0).next().unwrap_or_default();
-        if name.first() == Some(&b'/') || name.split(|&b| b == b'/').any(|part| part == b"..") {
-            let name = String::from_utf8_lossy(name);
-            return Err(Error::refused(format!("its values are in {name:?}, which is not below the folder of this file"))
-                .hint("leave it out with -x, or all such arrays with --skip-unsupported"));
+/// `H5D_layout_t`.
+pub(super) const CONTIGUOUS: c_int = 1;
+pub(super) const CHUNKED: c_int = 2;
+pub(super) const VIRTUAL: c_int = 3;
+
+impl Walker<'_> {
+    /// What the headers say about a dataset.
+    fn headers(&mut self, data: &Id, elsewhere: bool, heaps: Arc<Heaps>) -> Result<Dataset> {
+        let id = data.raw();
+        // SAFETY: an open dataset; under the lock (all of this function).
+        let (kind, plist) = unsafe {
+            (
+                Id::new(ffi::H5Dget_type(id), "its type is damaged")?,
+                Id::new(c::reading(|| ffi::H5Dget_create_plist(id)), "its header is damaged")?,
+            )
+        };
+        // SAFETY: as above.
+        let layout = unsafe { ffi::H5Pget_layout(plist.raw()) };
+        let leaves = types::leaves(&kind, heaps.reference_bytes())?;
+        let variable = leaves.iter().any(|l| l.kind.is_variable());
+        let mut heaps = Some(heaps).filter(|_| variable);
+        if layout == VIRTUAL
+            && let Some(sources) = &mut self.sources
+        {
+            let files = sources.check_all(data, &plist)?;
+            if variable {
+                heaps = Some(heap::of_sources(&files, &self.heaps, (self.access, self.ticket))?);
+            }
         }
+        // SAFETY: as above.
+        let space = Id::new(unsafe { ffi::H5Dget_space(id) }, "its dataspace is damaged")?;
+        let dims = c::dims(&space)?;
+        let null = dims.is_none();
+        let scalar = dims.as_ref().is_some_and(Vec::is_empty);
+        let dims = dims.unwrap_or_else(|| vec![0]);
+        // SAFETY: as above.
+        let mut element_bytes = unsafe { ffi::H5Tget_size(kind.raw()) };
+        if element_bytes == 0 {
+            return Err(c::failure("its type is damaged"));
+        }
+        // The library tells the layout that text of any length and references have in memory. Where an element is such
+        // text alone, that of the file is known all the same.
+        let text_alone = matches!(&leaves[..], [l] if l.kind.is_variable() && l.fields.is_empty());
+        if text_alone {
+            element_bytes = leaves[0].packed_bytes();
+        }
+        let total = checked_product(&dims).and_then(|n| n.checked_mul(element_bytes as u64)).filter(|&n| n < 1 << 62);
+        let total = total.ok_or_else(|| Error::corrupt(format!("the shape {dims:?} is too large")))?;
+        let has_fill = has_fill(&plist);
+        let opaque = leaves.iter().any(|l| matches!(l.kind, types::Kind::Other { .. }));
+        let mut storage = self.storage(data, &plist, layout, elsewhere, &dims, element_bytes, total)?;
+        if opaque || variable && (!text_alone || has_fill) {
+            storage = by_library(storage);
+        }
+        if variable && has_fill && layout == VIRTUAL {
+            return Err(Error::refused("a virtual dataset of text of any length with a fill value is not supported"));
+        }
+        let simple = has_fill && leaves.iter().all(|l| l.error.is_none() && !l.kind.is_variable());
+        let fill = if simple && element_bytes as u64 <= self.file_bytes { fill(&plist, &kind, element_bytes)? } else { None };
+        Ok(Dataset {
+            name: String::new(),
+            path: CString::default(),
+            error: None,
+            alias_of: None,
+            dims,
+            scalar,
+            null,
+            element_bytes,
+            leaves,
+            storage,
+            heaps,
+            has_text_fill: variable && has_fill,
+            fill,
+            attributes: Attributes::new(),
+            // SAFETY: as above.
+            stored_bytes: unsafe { ffi::H5Dget_storage_size(id) },
+            elsewhere,
+            named: false,
+        })
     }
-    Ok(())
+
+    #[allow(clippy::too_many_arguments)]
+    fn storage(
+        &self,
+        data: &Id,
+        plist: &Id,
+        layout: c_int,
+        elsewhere: bool,
+        dims: &[u64],
+        element_bytes: usize,
+        total: u64,
+    ) -> Result<Storage> {
+        // SAFETY: an open list and dataset; under the lock.
+        let (external, offset) = unsafe { (ffi::H5Pget_external_count(plist.raw()), ffi::H5Dget_offset(data.raw())) };
+        Ok(match layout {
+            CONTIGUOUS if external > 0 => Storage::External(External::find(data, plist, external, total, self.access)?),
+            CONTIGUOUS if !elsewhere => {
+                let offset = (offset != ffi::UNDEFINED).then_some(offset);
+                if let Some(at) = offset
+                    && at.checked_add(total).is_none_or(|end| end > self.file_bytes)
+                {
+                    return Err(Error::corrupt(format!("its {total} bytes begin at byte {at}, the file has {}", self.file_bytes)));
+                }
+                Storage::Contiguous(offset)
+            }
+            CHUNKED => Storage::Chunked(chunked(plist, dims, element_bytes)?),
+            _ => Storage::Library,
+        })
+    }
 }
 
-/// What the headers say about a dataset.
-fn dataset(data: &Id, elsewhere: bool, file_bytes: u64, heaps: &Heaps) -> Result<Dataset> {
-    let id = data.raw();
-    // SAFETY: an open dataset; under the lock (all of this function).
-    let (space, kind, plist) = unsafe {
-        (
-            Id::new(ffi::H5Dget_space(id), "its dataspace is damaged")?,
-            Id::new(ffi::H5Dget_type(id), "its type is damaged")?,
-            Id::new(ffi::H5Dget_create_plist(id), "its header is damaged")?,
-        )
-    };
-    let dims = c::dims(&space)?;
-    let null = dims.is_none();
-    let scalar = dims.as_ref().is_some_and(Vec::is_empty);
-    let dims = dims.unwrap_or_else(|| vec![0]);
-    // SAFETY: as above.
-    let element_bytes = unsafe { ffi::H5Tget_size(kind.raw()) };
-    if element_bytes == 0 {
-        return Err(c::failure("its type is damaged"));
-    }
-    let leaves = types::leaves(&kind)?;
-    let total = checked_product(&dims).and_then(|n| n.checked_mul(element_bytes as u64)).filter(|&n| n < 1 << 62);
-    let total = total.ok_or_else(|| Error::corrupt(format!("the shape {dims:?} is too large")))?;
-    // SAFETY: as above.
-    let (layout, external, stored_bytes) =
-        unsafe { (ffi::H5Pget_layout(plist.raw()), ffi::H5Pget_external_count(plist.raw()), ffi::H5Dget_storage_size(id)) };
-    check_external(&plist, external)?;
-    // Where text of any length or references are among the fields, the library tells the layout that elements have in
-    // memory, which is not that of the file.
-    let variable = leaves.iter().any(|l| matches!(l.kind, types::Kind::Variable | types::Kind::Other { .. }));
-    let storage = match layout {
-        1 if external == 0 && !elsewhere => {
-            // SAFETY: as above.
-            let offset = unsafe { ffi::H5Dget_offset(id) };
-            let offset = (offset != ffi::UNDEFINED).then_some(offset);
-            if let Some(at) = offset
-                && at.checked_add(total).is_none_or(|end| end > file_bytes)
-            {
-                return Err(Error::corrupt(format!("its {total} bytes begin at byte {at}, the file has {file_bytes}")));
-            }
-            Storage::Contiguous(offset)
-        }
-        2 => {
-            let mut chunked = chunked(&plist, &dims, element_bytes)?;
-            if elsewhere {
-                chunked.by_library = true;
-            }
-            Storage::Chunked(chunked)
-        }
-        _ => Storage::Library,
-    };
-    let storage = if variable { by_library(storage) } else { storage };
-    if leaves.iter().any(|l| l.kind == types::Kind::Variable) {
-        heaps.check()?;
-    }
-    let mut fill = None;
+/// Whether elements that were never written have a value that the writer chose. Under the lock.
+fn has_fill(plist: &Id) -> bool {
+    const BY_USER: c_int = 2;
     let mut defined: c_int = 0;
-    // SAFETY: as above; the buffer has the size of an element.
-    unsafe {
-        ffi::H5Pfill_value_defined(plist.raw(), &mut defined);
-        let simple = leaves.iter().all(|l| l.error.is_none() && l.kind != types::Kind::Variable);
-        if defined == 2 && simple && element_bytes as u64 <= file_bytes {
-            let mut value = vec![0u8; element_bytes];
-            c::check(ffi::H5Pget_fill_value(plist.raw(), kind.raw(), value.as_mut_ptr().cast()), "its fill value is damaged")?;
-            fill = Some(value).filter(|v| v.iter().any(|&b| b != 0));
-        }
-    }
-    Ok(Dataset {
-        name: String::new(),
-        path: CString::default(),
-        error: None,
-        alias_of: None,
-        dims,
-        scalar,
-        null,
-        element_bytes,
-        leaves,
-        storage,
-        fill,
-        attributes: Attributes::new(),
-        stored_bytes,
-        named: false,
-    })
+    // SAFETY: an open list; under the lock.
+    unsafe { ffi::H5Pfill_value_defined(plist.raw(), &mut defined) };
+    defined == BY_USER
+}
+
+/// The bytes of an element that was never written, where they are not all zero. Under the lock.
+fn fill(plist: &Id, kind: &Id, element_bytes: usize) -> Result<Option<Vec<u8>>> {
+    let mut value = vec![0u8; element_bytes];
+    // SAFETY: open handles; the buffer has the size of an element; under the lock.
+    let code = unsafe { ffi::H5Pget_fill_value(plist.raw(), kind.raw(), value.as_mut_ptr().cast()) };
+    c::check(code, "its fill value is damaged")?;
+    Ok(Some(value).filter(|v| v.iter().any(|&b| b != 0)))
 }
 
 /// Variable-length text is in heaps that the library reads.
@@ -382,7 +491,11 @@ fn by_library(storage: Storage) -> Storage {
     }
 }
 
-fn chunked(plist: &Id, dims: &[u64], element_bytes: usize) -> Result<Chunked> {
+/// The layout of a chunked dataset. Under the lock.
+///
+/// # Errors
+/// Filters that are not supported; corrupt.
+pub(super) fn chunked(plist: &Id, dims: &[u64], element_bytes: usize) -> Result<Chunked> {
     let mut shape = [0u64; 33];
     // SAFETY: the buffer has room for the 32 dimensions that the library knows; under the lock.
     let rank = unsafe { ffi::H5Pget_chunk(plist.raw(), 32, shape.as_mut_ptr()) };
@@ -436,6 +549,25 @@ fn chunked(plist: &Id, dims: &[u64], element_bytes: usize) -> Result<Chunked> {
 }
 
 impl Chunked {
+    /// Whether a chunk is as it was before all filters. A set bit of `mask` names one that was left out.
+    pub(super) fn is_plain(&self, mask: u32) -> bool {
+        self.filters.len() <= 32 && (0..self.filters.len()).all(|i| mask >> i & 1 == 1)
+    }
+
+    /// Whether the library may decode a chunk: it does so in memory, whole.
+    ///
+    /// # Errors
+    /// Refused, with the bytes that are needed.
+    pub(super) fn fits(&self, element_bytes: usize, memory_bytes: u64) -> Result<()> {
+        let whole = checked_product(&self.shape).and_then(|n| n.checked_mul(element_bytes as u64)).unwrap_or(u64::MAX);
+        let needs = super::chunks::needs(self, 0, whole);
+        if needs <= memory_bytes {
+            return Ok(());
+        }
+        Err(Error::refused(format!("its chunks of {whole} bytes each need {needs} bytes of memory, the limit is {memory_bytes}"))
+            .hint(format!("raise the limit: --memory-limit {}MiB", needs.div_ceil(1 << 20))))
+    }
+
     /// `gzip:4 + shuffle`.
     pub(super) fn describe(&self) -> Option<String> {
         let names = self.filters.iter().rev().map(|f| {

@@ -1,9 +1,11 @@
 //! Types of the file, taken apart into leaves: the plain values inside an element, and how each becomes a model value.
 
+use std::sync::Arc;
+
 use super::c::{self, Id};
 use super::ffi;
 use crate::error::{Error, Result};
-use crate::model::{Attributes, Dtype, Logical, TimeUnit};
+use crate::model::{Attributes, Categories, Dtype, Logical, TimeUnit};
 
 /// A plain value inside an element: a whole element, or a field of it.
 #[derive(Clone)]
@@ -24,6 +26,65 @@ pub(super) struct Leaf {
     pub(super) bits: bool,
     /// Nonzero bytes are true: PyTables' booleans are fields of bits.
     pub(super) truth: bool,
+    /// Text that is not UTF-8: its bytes.
+    pub(super) binary: bool,
+    /// The zone of points in time, of which the lowest number is a null.
+    pub(super) zone: Option<String>,
+    /// Integers are codes into categories, and a null where they are -1.
+    pub(super) codes: Option<Codes>,
+}
+
+/// See [`Leaf::codes`].
+#[derive(Clone)]
+pub(super) struct Codes {
+    pub(super) categories: Arc<Categories>,
+    pub(super) ordered: bool,
+}
+
+impl Leaf {
+    /// The model's type.
+    pub(super) fn model(&self) -> (Dtype, Logical) {
+        let (dtype, logical) = self.kind.model();
+        match (&self.codes, &self.zone, logical) {
+            (Some(codes), ..) => (dtype, Logical::Dictionary { categories: codes.categories.clone(), ordered: codes.ordered }),
+            (_, Some(zone), Logical::Datetime(unit)) => (dtype, Logical::Timestamp(unit, Some(zone.clone()))),
+            (_, _, Logical::Text) if self.binary => (dtype, Logical::Binary),
+            (_, _, logical) if self.truth => (Dtype::Bool, logical),
+            (_, _, logical) => (dtype, logical),
+        }
+    }
+
+    /// Takes the nulls out of converted values: where each row has one, and zeros in their place.
+    ///
+    /// # Errors
+    /// A code that has no category.
+    pub(super) fn take_nulls(&self, values: &mut [u8], first: u64) -> Result<Option<Vec<u8>>> {
+        let size = self.kind.model().0.item_bytes() as usize;
+        if self.codes.is_none() && self.zone.is_none() {
+            return Ok(None);
+        }
+        let known = self.codes.as_ref().map(|codes| codes.categories.len() as u64);
+        let mut nulls = false;
+        let mut valid = vec![1u8; values.len() / size];
+        for (n, (value, valid)) in values.chunks_exact_mut(size).zip(&mut valid).enumerate() {
+            let mut wide = [if value[size - 1] & 0x80 != 0 { 0xff } else { 0 }; 8];
+            wide[..size].copy_from_slice(value);
+            let wide = i64::from_le_bytes(wide);
+            let null = match known {
+                Some(known) if wide != -1 => match u64::try_from(wide) {
+                    Ok(code) if code < known => false,
+                    _ => return Err(Error::corrupt(format!("row {} has the code {wide}, there are {known} categories", first + n as u64))),
+                },
+                Some(_) => true,
+                None => wide == i64::MIN,
+            };
+            if null {
+                value.fill(0);
+                (*valid, nulls) = (0, true);
+            }
+        }
+        Ok(nulls.then_some(valid))
+    }
 }
 
 /// A type of values.
@@ -39,8 +100,8 @@ pub(super) enum Kind {
     Bool { bytes: usize, big: bool },
     /// Text of a fixed number of bytes.
     Fixed { bytes: usize, pad: Pad },
-    /// Text of any length.
-    Variable,
+    /// Text of any length: a reference of so many bytes into a heap.
+    Variable { bytes: usize },
     /// numpy times, kept by h5py as opaque bytes: unit, duration or point in time, byte order.
     Time { unit: TimeUnit, delta: bool, big: bool },
     /// Something that cannot be read.
@@ -156,10 +217,10 @@ impl Kind {
     /// Bytes in the file.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Kind::Int { bytes, .. } | Kind::Bool { bytes, .. } | Kind::Fixed { bytes, .. } | Kind::Other { bytes } => *bytes,
+            Kind::Int { bytes, .. } | Kind::Bool { bytes, .. } | Kind::Fixed { bytes, .. } => *bytes,
+            Kind::Variable { bytes } | Kind::Other { bytes } => *bytes,
             Kind::Float(f) => f.bytes,
             Kind::Complex(f) => 2 * f.bytes,
-            Kind::Variable => 16,
             Kind::Time { .. } => 8,
         }
     }
@@ -185,11 +246,16 @@ impl Kind {
                 _ => Dtype::C128,
             }),
             Kind::Bool { .. } => plain(Dtype::Bool),
-            Kind::Fixed { .. } | Kind::Variable => (Dtype::U8, Logical::Text),
+            Kind::Fixed { .. } | Kind::Variable { .. } => (Dtype::U8, Logical::Text),
             Kind::Time { unit, delta: false, .. } => (Dtype::I64, Logical::Datetime(unit.clone())),
             Kind::Time { unit, delta: true, .. } => (Dtype::I64, Logical::Timedelta(unit.clone())),
             Kind::Other { .. } => plain(Dtype::U8),
         }
+    }
+
+    /// Text of any length.
+    pub(super) fn is_variable(&self) -> bool {
+        matches!(self, Kind::Variable { .. })
     }
 
     /// Whether the bytes in the file are the model's.
@@ -220,7 +286,7 @@ impl Kind {
             Kind::Complex(f) => format!("complex of F{}{}", 8 * f.bytes, order(f.big)),
             Kind::Bool { bytes, .. } => format!("enum {{FALSE, TRUE}} of {bytes} bytes"),
             Kind::Fixed { bytes, .. } => format!("string of {bytes} bytes"),
-            Kind::Variable => "variable string".into(),
+            Kind::Variable { .. } => "variable string".into(),
             Kind::Time { unit, delta, .. } => format!("opaque NUMPY:{}8[{unit}]", if *delta { "m" } else { "M" }),
             Kind::Other { bytes } => format!("{bytes} bytes"),
         }
@@ -272,17 +338,9 @@ impl Kind {
                 }
                 return Ok(out);
             }
-            Kind::Bool { bytes, big } => {
-                let mut out = Vec::with_capacity(raw.len() / bytes);
-                for (i, value) in raw.chunks_exact(bytes).enumerate() {
-                    match gather(value, big) {
-                        v @ (0 | 1) => out.push(v as u8),
-                        v => {
-                            return Err(Error::corrupt(format!("value {} of a boolean array is {v}, not FALSE or TRUE", first + i as u64)));
-                        }
-                    }
-                }
-                return Ok(out);
+            // Writers put other numbers than 0 and 1 there, too; h5py and numpy take them all for true.
+            Kind::Bool { bytes, .. } => {
+                return Ok(raw.chunks_exact(bytes).map(|value| u8::from(value.iter().any(|&b| b != 0))).collect());
             }
             _ => {}
         }
@@ -318,14 +376,19 @@ pub(super) fn trimmed(field: &[u8], pad: Pad) -> &[u8] {
 const DEEPEST: usize = 16;
 const MOST_LEAVES: usize = 10_000;
 
-/// Takes a type apart.
+/// Takes a type apart, of a file whose references into heaps have so many bytes.
 ///
 /// # Errors
 /// A type that the library cannot describe.
-pub(super) fn leaves(kind: &Id) -> Result<Vec<Leaf>> {
+pub(super) fn leaves(kind: &Id, reference_bytes: usize) -> Result<Vec<Leaf>> {
     let mut found = Vec::new();
     let _lock = c::lock();
     take_apart(kind, &[], 0, Vec::new(), 0, &mut found)?;
+    for leaf in &mut found {
+        if let Kind::Variable { bytes } = &mut leaf.kind {
+            *bytes = reference_bytes;
+        }
+    }
     Ok(found)
 }
 
@@ -349,6 +412,9 @@ fn take_apart(kind: &Id, fields: &[String], offset: usize, dims: Vec<(u64, usize
             error,
             bits: class == ffi::BITFIELD,
             truth: false,
+            binary: false,
+            zone: None,
+            codes: None,
         });
     };
     let refuse = |what: &str| (Kind::Other { bytes }, None, Some(what.to_string()));
@@ -440,7 +506,7 @@ fn take_apart(kind: &Id, fields: &[String], offset: usize, dims: Vec<(u64, usize
             // SAFETY: as above.
             let (variable, pad) = unsafe { (ffi::H5Tis_variable_str(id), ffi::H5Tget_strpad(id)) };
             let kind = match (variable > 0, pad) {
-                (true, _) => Kind::Variable,
+                (true, _) => Kind::Variable { bytes },
                 (_, 0) => Kind::Fixed { bytes, pad: Pad::NullTerm },
                 (_, 2) => Kind::Fixed { bytes, pad: Pad::Space },
                 _ => Kind::Fixed { bytes, pad: Pad::NullPad },

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::attributes::{self, NULL};
 use super::c::{self, Id};
+use super::driver::{self, Outcome, Purpose, Ticket};
 use super::ffi;
 use super::pack::{Encoder, Form, NAMES, Packed, Packing, Shape};
 use super::{filters, put, scales};
@@ -28,6 +29,9 @@ struct Hdf5Sink {
     // In this order they are dropped: the file is closed before its output goes.
     open: Option<(usize, Id)>,
     file: Option<Id>,
+    _ticket: Ticket,
+    /// Whether every write went well, those too that the library does not tell of.
+    outcome: Arc<Outcome>,
     /// Where the library writes to; a temporary file where the output is not a local file.
     local: Arc<std::fs::File>,
     spool: Option<tempfile::NamedTempFile>,
@@ -148,10 +152,15 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         }
     };
     let _lock = c::lock();
-    let file = new_file(&c::c_path(&path)?).map_err(writing)?;
+    let outcome = Arc::new(Outcome::default());
+    let ticket = Ticket::new(Purpose::Writing(outcome.clone()));
+    let failed = |e: Error| outcome.error().unwrap_or_else(|| writing(e));
+    let file = new_file(&c::c_path(&path)?, &ticket).map_err(failed)?;
     let mut sink = Hdf5Sink {
         open: None,
         file: None,
+        _ticket: ticket,
+        outcome: outcome.clone(),
         local,
         spool,
         out,
@@ -165,9 +174,9 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let (mut shapes, mut places) = (Vec::new(), Vec::new());
     for (number, meta) in plan.arrays.iter().enumerate() {
         if let Some(at) = meta.name.rfind('/') {
-            make_groups(&file, &meta.name[..at], &mut groups)?;
+            make_groups(&file, &meta.name[..at], &mut groups).map_err(failed)?;
         }
-        let (shape, place, data) = make(&file, meta, packing, options).map_err(|e| writing(e).array(&meta.name))?;
+        let (shape, place, data) = make(&file, meta, packing, options).map_err(|e| failed(e).array(&meta.name))?;
         let scaled = sink.scales.arrays.iter().any(|s| s.array == number);
         let mut attributes = marks.attributes(meta, options.no_metadata);
         if !sink.scales.bare.is_empty() {
@@ -192,6 +201,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         }
     }
     put::all(&file, &options.attributes(plan), "the root group", false, &mut sink.notes)?;
+    outcome.error().map_or(Ok(()), Err)?;
     sink.file = Some(file);
     (sink.shapes, sink.places) = (Arc::new(shapes), Arc::new(places));
     Ok(Box::new(sink))
@@ -204,13 +214,14 @@ fn is_netcdf(at: &Location, plan: &Plan) -> bool {
 }
 
 /// A file of the layout of HDF5 1.8, in which groups keep the order of their members.
-fn new_file(path: &CString) -> Result<Id> {
+fn new_file(path: &CString, ticket: &Ticket) -> Result<Id> {
     const TRUNCATE: u32 = 2;
     const V18: c_int = 1;
     // SAFETY: plain calls under the lock.
     unsafe {
         let access = Id::new(ffi::H5Pcreate(ffi::H5P_CLS_FILE_ACCESS_ID_g), "cannot create the file")?;
         ffi::H5Pset_file_locking(access.raw(), false, true);
+        driver::set(&access, ticket)?;
         ffi::H5Pset_libver_bounds(access.raw(), V18, V18);
         // Closing the file closes all that is open in it.
         ffi::H5Pset_fclose_degree(access.raw(), 3);
@@ -330,10 +341,12 @@ fn make(file: &Id, meta: &ArrayMeta, packing: Packing, options: &WriteOptions) -
 impl Hdf5Sink {
     /// The dataset of an array, kept open while the same one is written.
     fn data(&mut self, array: usize) -> Result<Id> {
-        if let Some((open, id)) = self.open.take()
-            && open == array
-        {
-            return Ok(id);
+        if let Some((open, id)) = self.open.take() {
+            if open == array {
+                return Ok(id);
+            }
+            // Chunks of text are kept back until here.
+            id.close("a dataset cannot be written").map_err(writing)?;
         }
         let Some(file) = &self.file else { return Err(Error::internal("the file is closed")) };
         // SAFETY: an open file; under the lock.
@@ -377,13 +390,8 @@ impl Hdf5Sink {
                 .map_err(writing)
         }
     }
-}
 
-impl Sink for Hdf5Sink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(Encoder(self.shapes.clone()))
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
+    fn put(&mut self, encoded: Encoded) -> Result<()> {
         let (array, first_row, rows) = (encoded.array, encoded.first_row, encoded.rows);
         if rows == 0 {
             return Ok(());
@@ -415,6 +423,29 @@ impl Sink for Hdf5Sink {
         self.open = Some((array, data));
         Ok(())
     }
+
+    /// Writes what the library kept back, and closes the file.
+    fn close(&mut self) -> Result<()> {
+        let Some(file) = self.file.take() else { return Err(Error::internal("the file is closed")) };
+        let _lock = c::lock();
+        if let Some((_, data)) = self.open.take() {
+            data.close("a dataset cannot be written")?;
+        }
+        scales::attach(&file, &self.scales)?;
+        // SAFETY: an open file; under the lock.
+        c::check(unsafe { ffi::H5Fflush(file.raw(), 1) }, "the file cannot be written")?;
+        file.close("the file cannot be written")
+    }
+}
+
+impl Sink for Hdf5Sink {
+    fn encoder(&self) -> Arc<dyn Encode> {
+        Arc::new(Encoder(self.shapes.clone()))
+    }
+    fn append(&mut self, encoded: Encoded) -> Result<()> {
+        let put = self.put(encoded);
+        self.outcome.error().map_or(put, Err)
+    }
     fn random(&self) -> Option<Arc<dyn WriteRows>> {
         let all = self.shapes.iter().zip(self.places.iter()).all(|(s, p)| matches!(s.form, Form::Contiguous) && !p.grows);
         all.then(|| Arc::new(ByPosition { file: self.local.clone(), places: self.places.clone() }) as Arc<dyn WriteRows>)
@@ -424,15 +455,8 @@ impl Sink for Hdf5Sink {
         Some(vec![Extent { file: self.local.clone(), offset: place.offset?, len: place.bytes }])
     }
     fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
-        self.open = None;
-        let Some(file) = self.file.take() else { return Err(Error::internal("the file is closed")) };
-        {
-            let _lock = c::lock();
-            scales::attach(&file, &self.scales).map_err(writing)?;
-            // SAFETY: an open file; under the lock.
-            c::check(unsafe { ffi::H5Fflush(file.raw(), 1) }, "the file cannot be written").map_err(writing)?;
-        }
-        drop(file);
+        let closed = self.close().map_err(writing);
+        self.outcome.error().map_or(closed, Err)?;
         let bytes = self.local.metadata()?.len();
         if let Some(spool) = &self.spool {
             let mut from = spool.reopen()?;

@@ -1,0 +1,153 @@
+//! HDF5 chunks: where they are, and what it takes to decode them.
+
+use super::hdf5::judged;
+use crate::support::{self, Scratch};
+
+/// Every kind of chunk index, in every layout version, with unlimited dimensions wherever they may stand.
+const INDICES: &str = r#"
+import h5py, itertools, numpy as np
+r, count = np.random.default_rng(5), 0
+DIMS, CHUNK = (5, 6, 7, 3), (2, 3, 4, 2)
+for version in ('earliest', 'v108', 'v110', 'v112', 'latest'):
+    with h5py.File(f'index_{version}.h5', 'w', libver=(version, version if version != 'earliest' else 'latest')) as f:
+        for rank in (1, 2, 3, 4):
+            dims, chunk = DIMS[:rank], CHUNK[:rank]
+            for unlimited in itertools.product((False, True), repeat=rank):
+                for filtered, missing in itertools.product((False, True), repeat=2):
+                    most = tuple(None if u else d + int(r.integers(0, 2)) * (c + 1) for u, d, c in zip(unlimited, dims, chunk))
+                    name = f'r{rank}_{"".join("u" if u else "f" for u in unlimited)}_{filtered:d}_{missing:d}'
+                    d = f.create_dataset(name, dims, '<i4', chunks=chunk, maxshape=most, fillvalue=-7, compression='gzip' if filtered else None)
+                    a = np.arange(d.size, dtype='<i4').reshape(dims)
+                    if missing:
+                        box = tuple(slice(int(r.integers(0, n)), n) for n in dims)
+                        d[box] = a[box]
+                    else:
+                        d[...] = a
+                    if rank > 1 and any(unlimited) and r.integers(0, 2):
+                        n = unlimited.index(True)
+                        d.resize(DIMS[n] - 2, axis=n)
+                    count += 1
+            f.create_dataset(f'single_{rank}', data=np.arange(int(np.prod(dims)), dtype='<i4').reshape(dims), chunks=dims)
+            f.create_dataset(f'single_gzip_{rank}', data=np.arange(int(np.prod(dims)), dtype='<i4').reshape(dims), chunks=dims, compression='gzip')
+            for early in (f'implicit_{rank}', f'implicit_room_{rank}'):
+                low = h5py.h5p.create(h5py.h5p.DATASET_CREATE); low.set_chunk(chunk); low.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                space = h5py.h5s.create_simple(dims, tuple(n + 5 for n in dims) if 'room' in early else None)
+                d = h5py.h5d.create(f.id, early.encode(), h5py.h5t.STD_I32LE, space, low)
+                d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.arange(int(np.prod(dims)), dtype='<i4').reshape(dims))
+assert count == 5 * 120, count
+"#;
+
+#[test]
+fn every_chunk_index_reads_as_h5py_reads_it() {
+    let dir = Scratch::new();
+    support::python(dir.path(), INDICES);
+    for version in ["earliest", "v108", "v110", "v112", "latest"] {
+        for step in [None, Some(1), Some(3)] {
+            let refused = judged(&dir, &format!("index_{version}.h5"), 136, step);
+            assert!(refused.is_empty(), "{version}: {refused:?}");
+        }
+    }
+    // One that is read through another file: there, too, the places come from the index.
+    let code = "import h5py\nwith h5py.File('linked.h5', 'w') as f:\n  for name in h5py.File('index_latest.h5', 'r'):\n    f[name] = h5py.ExternalLink('index_latest.h5', name)";
+    support::python(dir.path(), code);
+    assert!(judged(&dir, "linked.h5", 136, None).is_empty());
+}
+
+/// One chunk of 64 MiB and a few like it, with filters that a stream can go through and some that cannot.
+const LARGE: &str = r#"
+import h5py, numpy as np, hdf5plugin as hp
+n = 8 << 20
+smooth = (np.arange(n, dtype='<f8') // 1000) * 0.5
+noise = np.random.default_rng(1).integers(0, 256, 8 * n, dtype='u1').view('<i8')
+def make(name, data, chunks, **o):
+    with h5py.File(name + '.h5', 'w', libver='latest') as f: f.create_dataset('x', data=data, chunks=chunks, **o)
+make('plain', noise, (n,))
+make('gzip', smooth, (n,), compression='gzip', compression_opts=1)
+make('shuffled', smooth, (n,), compression='gzip', compression_opts=1, shuffle=True, fletcher32=True)
+make('zstd', smooth, (n,), **hp.Zstd(1), shuffle=True)
+make('noise', noise, (n,), compression='gzip', compression_opts=1)
+make('wide', noise.reshape(1 << 13, 1 << 10), (1 << 13, 1 << 8), **hp.Zstd(1), shuffle=True)
+make('lzf', smooth, (n,), compression='lzf')
+make('blosc', smooth, (n,), **hp.Blosc())
+make('scaled', noise.view('u4') >> 9, (2 * n,), scaleoffset=23)
+"#;
+
+/// Runs with little memory: what is allocated, what is read of the file, what comes out.
+const RUN_LARGE: &str = r#"
+import os, re, subprocess, sys
+allowed = (8 + 64) << 10
+# What this process holds would count for those that it starts: the values are compared in another one.
+COMPARE = """
+import h5py, hdf5plugin, numpy as np, sys
+got = np.load(sys.argv[2]) if sys.argv[2] == 'o.npy' else h5py.File(sys.argv[2])['x'][:]
+assert np.array_equal(got, h5py.File(sys.argv[1] + '.h5')['x'][:]), sys.argv
+"""
+def compare(name, out): subprocess.run([sys.executable, '-W', 'ignore', '-c', COMPARE, name, out], check=True)
+def run(name, out, memory='8MiB'):
+    open('bytes', 'w').close()
+    env = {**os.environ, 'LD_PRELOAD': os.path.abspath('count.so'), 'COUNT_OF': f'/{name}.h5'}
+    p = subprocess.Popen([NPK, 'convert', '-q', '-f', '-m', memory, '-j', '2', f'{name}.h5', out], stderr=subprocess.PIPE, text=True, env=env)
+    said = p.stderr.read()
+    _, status, usage = os.wait4(p.pid, 0)
+    p.returncode = os.waitstatus_to_exitcode(status)
+    return p.returncode, said, usage.ru_maxrss, sum(map(int, open('bytes').read().split()))
+for name in ('plain', 'gzip', 'shuffled', 'zstd', 'noise', 'wide'):
+    for out in ('o.npy', 'o.h5'):
+        code, said, kib, read = run(name, out)
+        assert code == 0, (name, out, said)
+        assert kib < allowed, (name, out, kib)
+        size = os.path.getsize(f'{name}.h5')
+        assert size * 0.9 < read < size * 1.1 + (1 << 20), (name, out, read, size)
+        compare(name, out)
+for name in ('lzf', 'blosc', 'scaled'):
+    code, said, kib, read = run(name, 'o.npy')
+    assert code == 4 and 'x: a chunk of 67108864 bytes needs' in said and kib < allowed, (name, code, said, kib)
+    memory = re.search(r'--memory-limit (\d+MiB)', said).group(1)
+    code, said, kib, read = run(name, 'o.npy', memory)
+    assert code == 0 and kib < (int(memory[:-3]) + 64) << 10, (name, code, said, kib)
+    compare(name, 'o.npy')
+"#;
+
+/// Counts the bytes that are read of one file.
+const COUNT: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+static atomic_llong total;
+static int is_it(int fd) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n < 0) return 0;
+    path[n] = 0;
+    const char *name = getenv("COUNT_OF");
+    return name && strlen(name) <= (size_t)n && !strcmp(path + n - strlen(name), name);
+}
+#define REAL(name) static ssize_t (*real)(); if (!real) real = (ssize_t (*)())dlsym(RTLD_NEXT, name)
+static ssize_t add(int fd, ssize_t n) { if (n > 0 && is_it(fd)) atomic_fetch_add(&total, n); return n; }
+ssize_t pread64(int fd, void *p, size_t n, off_t at) { REAL("pread64"); return add(fd, real(fd, p, n, at)); }
+ssize_t pread(int fd, void *p, size_t n, off_t at) { REAL("pread"); return add(fd, real(fd, p, n, at)); }
+ssize_t read(int fd, void *p, size_t n) { REAL("read"); return add(fd, real(fd, p, n)); }
+__attribute__((destructor)) static void tell(void) { FILE *f = fopen("bytes", "a"); if (f) { fprintf(f, "%lld\n", (long long)total); fclose(f); } }
+"#;
+
+/// A chunk that is larger than the memory limit is decoded once, through a file; where its filters need all of it at once,
+/// it is refused with the limit that is enough.
+#[test]
+fn large_chunks_stay_within_the_memory_limit() {
+    let s = Scratch::new();
+    support::python(s.path(), LARGE);
+    std::fs::write(s.join("count.c"), COUNT).unwrap();
+    let built = std::process::Command::new("cc")
+        .current_dir(s.path())
+        .args(["-shared", "-fPIC", "-w", "-o", "count.so", "count.c", "-ldl"])
+        .status();
+    assert!(built.unwrap().success());
+    support::python(s.path(), &RUN_LARGE.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))));
+}

@@ -1,0 +1,76 @@
+//! HDF5 text: of any length in global heaps, forged lengths, bytes that are not UTF-8, more than one dimension.
+
+use super::hdf5::judged;
+use crate::support::{self, Scratch};
+
+/// Every reference into a heap claims 4 GiB, one at a time.
+const FORGE: &str = r#"
+import h5py, numpy as np, struct, json
+text = h5py.string_dtype()
+def vlen(f, name, layout):
+    low = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if layout == 'compact': low.set_layout(h5py.h5d.COMPACT)
+    if layout.startswith('chunks'): low.set_chunk((2,))
+    if layout == 'chunks_gzip': low.set_deflate(1)
+    kind = h5py.h5t.py_create(text, logical=True)
+    h5py.h5d.create(f.id, name.encode(), kind, h5py.h5s.create_simple((3,)), low)
+    f[name][...] = ['one', 'twotwo', 'threethree']
+for version in ('earliest', 'latest'):
+    with h5py.File(f'{version}.h5', 'w', libver=version) as f:
+        f['plain'] = np.arange(4)
+        for layout in ('contiguous', 'compact', 'chunks'): vlen(f, layout, layout)
+        f['fields'] = np.array([(1, 'field'), (2, 'other')], [('a', 'i4'), ('t', text)])
+        d = f.create_dataset('lists', (2,), h5py.vlen_dtype('i8')); d[0] = [1, 2, 3]; d[1] = [4]
+        f.attrs['root'] = 'an attribute'
+        f['plain'].attrs['texts'] = ['first', 'second']
+        f.create_group('g').attrs['inner'] = 'of a group'
+        numbers = np.empty(1, object); numbers[0] = np.arange(3)
+        f['plain'].attrs.create('numbers', numbers, dtype=h5py.vlen_dtype('i8'))
+        f['scale'] = np.arange(4); f['scale'].make_scale('x'); f['plain'].dims[0].attach_scale(f['scale'])
+        f.create_dataset('filled', (3,), text, chunks=(2,), fillvalue='never written')
+    data = open(f'{version}.h5', 'rb').read()
+    heaps, at = set(), 0
+    while (at := data.find(b'GCOL\x01', at)) >= 0: heaps.add(at); at += 1
+    places = [p for p in range(len(data) - 16) if struct.unpack_from('<Q', data, p + 4)[0] in heaps and 0 < struct.unpack_from('<I', data, p)[0] < 100 and 0 < struct.unpack_from('<I', data, p + 12)[0] < 100]
+    assert len(places) > 18, places
+    json.dump(places, open(f'{version}.json', 'w'))
+"#;
+
+/// What a forged file costs: the memory of the largest of all runs, and what `verify` says of each.
+const RUN_FORGED: &str = r#"
+import json, resource, struct, subprocess
+data, told = open('earliest.h5', 'rb').read(), []
+for place in json.load(open('earliest.json')):
+    forged = bytearray(data)
+    struct.pack_into('<I', forged, place, 0xffffffff)
+    open('forged.h5', 'wb').write(forged)
+    for args in (['list', '-l'], ['verify'], ['convert', '-f', '--skip-unsupported', '--strings', 'offsets', 'forged.h5', 'out.npk']):
+        run = subprocess.run([NPK, *args, *(['forged.h5'] if args[0] != 'convert' else [])], capture_output=True, text=True)
+        if args[0] == 'list': assert run.returncode in (0, 7), run
+        if args[0] == 'verify': told.append([run.returncode, run.stderr])
+assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 200 << 10, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps(told))
+"#;
+
+/// A length counts only if the heap has it: a few bytes do not take gigabytes, wherever they are.
+#[test]
+fn forged_lengths_are_compared_with_the_heap() {
+    let s = Scratch::new();
+    support::python(s.path(), FORGE);
+    for version in ["earliest.h5", "latest.h5"] {
+        assert_eq!(judged(&s, version, 7, None).len(), 1); // lists
+    }
+    let told = support::python(s.path(), &RUN_FORGED.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))));
+    let told: Vec<(i32, String)> = serde_json::from_str(&told).unwrap();
+    let count = |what: &str| told.iter().filter(|(code, said)| *code == 7 && said.contains(what)).count();
+    for (array, n) in [("contiguous", 3), ("compact", 3), ("chunks", 3), ("fields.t", 2), ("filled", 1)] {
+        assert_eq!(count(&format!(" {array}: an element says that it has 4294967295 bytes")), n, "{told:?}");
+    }
+    for (attribute, n) in
+        [("\"root\" of the root group", 1), ("\"inner\" of g", 1), ("\"texts\" of plain", 2), ("\"DIMENSION_LIST\" of plain", 1)]
+    {
+        assert_eq!(count(&format!("the attribute {attribute}: an element says")), n, "{told:?}");
+    }
+    // Those of sequences, which are never read, do no harm.
+    assert!(told.iter().all(|(code, said)| *code == 7 || *code == 0 && said.contains("sequences are not supported")), "{told:?}");
+}
