@@ -113,7 +113,13 @@ impl Field {
             4 => fixed::<4>(records, record, self.offset, out),
             8 => fixed::<8>(records, record, self.offset, out),
             16 => fixed::<16>(records, record, self.offset, out),
-            _ => records.chunks_exact(record).for_each(|r| out.extend_from_slice(&r[self.offset..self.offset + packed])),
+            _ => {
+                let start = out.len();
+                out.resize(start + records.len() / record * packed, 0);
+                for (record, to) in records.chunks_exact(record).zip(out[start..].chunks_exact_mut(packed)) {
+                    to.copy_from_slice(&record[self.offset..self.offset + packed]);
+                }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Inputs whose arrays are maps.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::reader::MapReader;
 use super::{ArrayMap, Element};
@@ -17,7 +17,9 @@ type Close = Box<dyn Fn(&[usize]) -> Result<()> + Send>;
 /// A source over maps.
 pub struct MapSource {
     plan: Plan,
-    reader: Arc<MapReader>,
+    /// Made when rows are first asked for: whoever lists arrays needs none.
+    reader: OnceLock<Arc<MapReader>>,
+    maps: Box<dyn Fn(&Plan) -> Vec<Option<ArrayMap>> + Send + Sync>,
     memory_bytes: u64,
     wanted: Vec<usize>,
     /// Fields of one record that are read together, each record once.
@@ -38,8 +40,13 @@ struct Together {
 impl MapSource {
     /// The arrays of `plan`, each with its map; `None` for those that cannot be read.
     pub fn new(plan: Plan, maps: Vec<Option<ArrayMap>>, memory_bytes: u64) -> MapSource {
-        let reader = Arc::new(MapReader::new(maps, memory_bytes));
-        MapSource { plan, reader, memory_bytes, wanted: Vec::new(), together: None, prepare: None, close: None }
+        MapSource::with(plan, move |_| maps.clone(), memory_bytes)
+    }
+
+    /// As [`MapSource::new`], with maps that are made once rows are asked for.
+    pub fn with(plan: Plan, maps: impl Fn(&Plan) -> Vec<Option<ArrayMap>> + Send + Sync + 'static, memory_bytes: u64) -> MapSource {
+        let (reader, maps) = (OnceLock::new(), Box::new(maps));
+        MapSource { plan, reader, maps, memory_bytes, wanted: Vec::new(), together: None, prepare: None, close: None }
     }
 
     /// Calls `prepare` with the wanted arrays before they are read.
@@ -56,7 +63,7 @@ impl MapSource {
 
     /// The reader of all arrays.
     pub fn reader(&self) -> &Arc<MapReader> {
-        &self.reader
+        self.reader.get_or_init(|| Arc::new(MapReader::new((self.maps)(&self.plan), self.memory_bytes)))
     }
 
     /// Changes what is known of the arrays.
@@ -66,7 +73,7 @@ impl MapSource {
 
     /// The records that all these arrays are fields of, where there are several.
     fn records(&self, arrays: &[usize]) -> Option<Together> {
-        let maps: Vec<&ArrayMap> = arrays.iter().map(|&a| self.reader.map(a)).collect::<Option<_>>()?;
+        let maps: Vec<&ArrayMap> = arrays.iter().map(|&a| self.reader().map(a)).collect::<Option<_>>()?;
         let (first, others) = maps.split_first().filter(|(_, others)| !others.is_empty())?;
         let same = |map: &&ArrayMap| Arc::ptr_eq(&map.pieces, &first.pieces) && map.shape == first.shape;
         if !others.iter().all(same) || !first.is_straight() {
@@ -119,10 +126,10 @@ impl Source for MapSource {
         Ok(Some(Box::new(FieldsJob { records, rows, bytes, fields: together.fields.clone() })))
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        if self.together.is_some() { None } else { Some(self.reader.clone()) }
+        if self.together.is_some() { None } else { Some(self.reader().clone()) }
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        self.reader.extents(array)
+        self.reader().extents(array)
     }
     fn close(&mut self) -> Result<()> {
         self.close.as_ref().map_or(Ok(()), |close| close(&self.wanted))

@@ -130,12 +130,14 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         None => blob.read_vec(8, len)?,
     };
     let (plan, offsets) = arrays(header::parse(&text)?, 8 + len, Some(blob.len()))?;
-    let map = |(meta, &start): (&ArrayMeta, &u64)| -> Result<Option<ArrayMap>> {
-        let slice = BlobSlice { blob: blob.clone(), start, len: meta.bytes()?.unwrap_or(0) };
-        Ok(Some(ArrayMap::raw(&meta.shape().unwrap_or_default(), Element::plain(meta.dtype), slice)))
+    let map = move |meta: &ArrayMeta, start: u64| {
+        // That its bytes are a number was checked with its offset.
+        let len = meta.bytes().ok().flatten().unwrap_or(0);
+        let slice = BlobSlice { blob: blob.clone(), start, len };
+        Some(ArrayMap::raw(&meta.shape().unwrap_or_default(), Element::plain(meta.dtype), slice))
     };
-    let maps = plan.arrays.iter().zip(&offsets).map(map).collect::<Result<_>>()?;
-    Ok(Box::new(MapSource::new(plan, maps, options.memory_bytes)))
+    let maps = move |plan: &Plan| plan.arrays.iter().zip(&offsets).map(|(meta, &start)| map(meta, start)).collect();
+    Ok(Box::new(MapSource::with(plan, maps, options.memory_bytes)))
 }
 
 /// The arrays, and where each begins in the file; every byte of the data belongs to exactly one of them.
