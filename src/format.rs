@@ -409,6 +409,8 @@ pub struct ReadOptions {
     pub jobs: usize,
     /// Only names and headers are wanted (`list` without `-l`): CSV and TXT need not read the file.
     pub names_only: bool,
+    /// Only types and shapes are wanted (`list -l`, `inspect`): categories need not be known.
+    pub types_only: bool,
     /// Arrays that cannot be read are left out with a note, instead of failing the conversion.
     pub skip_unsupported: bool,
     /// Files that an HDF5 file names (virtual sources, external links, raw data) are read wherever they are, not only
@@ -439,6 +441,7 @@ impl Default for ReadOptions {
             memory_bytes: 256 << 20,
             jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
             names_only: false,
+            types_only: false,
             skip_unsupported: false,
             follow_external: false,
             ragged_offsets: false,

@@ -55,8 +55,8 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, voice: Voice) -> R
     let looks = args.stats || args.hist || part(args)?.is_some();
     // Values are read after the names.
     let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
-    let opened = open(&at, args.read.from.as_deref(), options, voice)?;
-    let Opened { format, mut source } = opened;
+    let types = ReadOptions { types_only: !args.checksum, ..options.clone() };
+    let Opened { format, mut source } = open(&at, args.read.from.as_deref(), &types, voice)?;
     for note in &source.plan().notes {
         voice.note(&format!("{}: {note}", at.display()));
     }

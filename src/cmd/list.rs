@@ -24,6 +24,7 @@ fn shown_type(meta: &ArrayMeta) -> String {
 pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
     let mut options = choosing(&read_options(&args.read)?, &args.choose);
     options.names_only = !args.long && !args.json && args.sort != Sort::Size;
+    options.types_only = true;
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {
         let mut broken = Vec::new();

@@ -188,6 +188,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
         memory_bytes: memory_bytes(args)?,
         jobs: jobs(args),
         names_only: false,
+        types_only: false,
         skip_unsupported: false,
         follow_external: args.follow_external,
         ragged_offsets: false,

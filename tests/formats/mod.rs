@@ -20,6 +20,7 @@ mod npy;
 mod npy_types;
 mod npz;
 mod parquet;
+mod parquet_hostile;
 mod pt;
 mod pt_hostile;
 mod pt_pickles;

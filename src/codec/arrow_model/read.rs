@@ -10,7 +10,7 @@ use arrow::datatypes::{ByteArrayType, DataType, UInt64Type};
 
 use super::{LeafType, Level, type_name};
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Categories, Chunk, Dtype, Logical, Values};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Values};
 
 fn failed(e: arrow::error::ArrowError) -> Error {
     Error::corrupt("an Arrow array is not valid").because(e)
@@ -36,7 +36,24 @@ impl Dictionaries {
     /// # Errors
     /// Where the values are of a type that categories cannot have.
     pub fn merge(&self, values: &dyn Array) -> Result<Vec<u64>> {
-        let items = category_items(values)?;
+        self.merge_all(category_items(values)?.into_iter())
+    }
+
+    /// As [`Dictionaries::merge`], for texts or bytes.
+    ///
+    /// # Errors
+    /// Corrupt where they must be text and are not UTF-8.
+    pub fn merge_items<'a>(&self, items: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u64>> {
+        let text = *self.categories.kind() == CategoryKind::Text;
+        let checked = |item: &[u8]| match text && std::str::from_utf8(item).is_err() {
+            true => Err(Error::corrupt("a text of its dictionary is not UTF-8")),
+            false => Ok(Some(item.to_vec())),
+        };
+        let items: Result<Vec<Option<Vec<u8>>>> = items.map(checked).collect();
+        self.merge_all(items?.into_iter())
+    }
+
+    fn merge_all(&self, items: impl ExactSizeIterator<Item = Option<Vec<u8>>>) -> Result<Vec<u64>> {
         let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
         let mut codes = Vec::with_capacity(items.len());
         for item in items {

@@ -69,7 +69,8 @@ impl ArrowSource {
             let Some(name) = name else { continue };
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
-            let column = crate::error::foreign("arrow", || shared.column(leaf, place, &dictionaries, &mut meta));
+            let dictionaries = (&dictionaries, !options.types_only);
+            let column = crate::error::foreign("arrow", || shared.column(leaf, place, dictionaries, &mut meta));
             shared.columns.push(match column {
                 Ok(column) => column,
                 Err(e) => {
@@ -138,8 +139,14 @@ impl Blob for Spooled {
 }
 
 impl Shared {
-    /// `place`: the leaf's among all; `dictionaries`: the dictionary batches of each id.
-    fn column(&self, leaf: &Leaf, place: usize, dictionaries: &HashMap<i64, Vec<usize>>, meta: &mut ArrayMeta) -> Result<Column> {
+    /// `place`: the leaf's among all; `dictionaries`: the dictionary batches of each id, and whether categories are wanted.
+    fn column(
+        &self,
+        leaf: &Leaf,
+        place: usize,
+        (dictionaries, categories): (&HashMap<i64, Vec<usize>>, bool),
+        meta: &mut ArrayMeta,
+    ) -> Result<Column> {
         let holds = match &leaf.holds {
             Ok(holds) => holds.clone(),
             Err(e) => return Err(Error::clone(e)),
@@ -147,8 +154,8 @@ impl Shared {
         meta.dtype = holds.dtype;
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
         let mut column = Column { leaf: holds, place, field: leaf.field.clone(), codes: Vec::new() };
-        if let (Logical::Dictionary { categories, .. }, DataType::Dictionary(_, values)) = (&meta.logical, &column.leaf.element) {
-            let merged = Dictionaries::new(categories.clone());
+        if let (Logical::Dictionary { categories: items, .. }, DataType::Dictionary(_, values)) = (&meta.logical, &column.leaf.element) {
+            let merged = Dictionaries::new(items.clone());
             let id = self.index.ids.get(&leaf.path);
             let id = id.ok_or_else(|| Error::corrupt("a dictionary column has no dictionary id"))?;
             // A further stream has dictionaries of its own.
@@ -156,11 +163,14 @@ impl Shared {
             let mut stream = 0;
             for &d in dictionaries.get(id).map(Vec::as_slice).unwrap_or_default() {
                 let batch = &self.index.dictionaries[d];
+                meta.nulls |= batch.values.nodes.first().is_some_and(|node| node.1 > 0);
+                if !categories {
+                    continue;
+                }
                 column.codes.extend(further.by_ref().take(batch.stream - stream).map(|first| (*first, Vec::new())));
                 stream = batch.stream;
                 let array = decode(self.blob.as_ref(), &batch.values, values, Cursor::default(), Wanted::All)?;
                 let codes = merged.merge(array.as_ref())?;
-                meta.nulls |= codes.contains(&u64::MAX);
                 match column.codes.last_mut() {
                     Some((_, last)) if batch.is_delta => last.extend(codes),
                     _ => column.codes.push((batch.before, codes)),

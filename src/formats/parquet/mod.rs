@@ -23,12 +23,18 @@ use crate::format::{Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, 
 use crate::location::Location;
 use crate::model::{Dtype, Logical, Plan};
 
-mod blob;
+mod delta;
 mod dictionary;
 mod footer;
+mod levels;
 mod lists;
+mod look;
+mod measure;
 mod page;
+mod pages;
+mod parts;
 mod read;
+mod rows;
 mod schema;
 mod thrift;
 mod write;

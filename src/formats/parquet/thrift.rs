@@ -12,6 +12,9 @@ struct Compact<'a> {
     at: usize,
 }
 
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const I32: u8 = 5;
 const BINARY: u8 = 8;
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
@@ -142,7 +145,7 @@ impl FooterFacts {
             let mut children = 0;
             let mut last = 0;
             while let Some((kind, id)) = c.field(&mut last)? {
-                if id == 5 && kind == 5 {
+                if (id, kind) == (5, I32) {
                     children = c.zigzag()?;
                 } else {
                     c.skip(kind, 1)?;
@@ -228,11 +231,21 @@ pub(super) struct PageHeader {
     pub(super) kind: i64,
     pub(super) uncompressed: i64,
     pub(super) compressed: i64,
+    pub(super) crc: Option<i64>,
     pub(super) values: i64,
+    /// The encoding of the values, by its number in Parquet.
+    pub(super) encoding: i64,
     /// Encodings of the definition and repetition levels (3: RLE).
     pub(super) level_encodings: (i64, i64),
+    /// Whether the values of a dictionary are sorted.
+    pub(super) sorted: bool,
+    /// Nulls and rows, version 2.
+    pub(super) nulls: i64,
+    pub(super) rows: Option<i64>,
     /// Bytes of the levels, version 2: definition, repetition.
     pub(super) level_bytes: (i64, i64),
+    /// Whether the values are not compressed although the column is, version 2.
+    pub(super) plain: bool,
     /// Bytes of this header.
     pub(super) header_bytes: u64,
 }
@@ -244,25 +257,35 @@ pub(super) fn page_header(bytes: &[u8]) -> Option<PageHeader> {
     let mut last = 0;
     while let Some((kind, id)) = c.field(&mut last)? {
         match (id, kind) {
-            (1, 5) => header.kind = c.zigzag()?,
-            (2, 5) => header.uncompressed = c.zigzag()?,
-            (3, 5) => header.compressed = c.zigzag()?,
-            (5 | 7 | 8, STRUCT) => {
-                let mut last = 0;
-                while let Some((kind, field)) = c.field(&mut last)? {
-                    match (id, field, kind) {
-                        (_, 1, 5) => header.values = c.zigzag()?,
-                        (5, 3, 5) => header.level_encodings.0 = c.zigzag()?,
-                        (5, 4, 5) => header.level_encodings.1 = c.zigzag()?,
-                        (8, 5, 5) => header.level_bytes.0 = c.zigzag()?,
-                        (8, 6, 5) => header.level_bytes.1 = c.zigzag()?,
-                        _ => c.skip(kind, 1)?,
-                    }
-                }
-            }
+            (1, I32) => header.kind = c.zigzag()?,
+            (2, I32) => header.uncompressed = c.zigzag()?,
+            (3, I32) => header.compressed = c.zigzag()?,
+            (4, I32) => header.crc = Some(c.zigzag()?),
+            (5 | 7 | 8, STRUCT) => page_details(&mut c, id, &mut header)?,
             _ => c.skip(kind, 0)?,
         }
     }
     header.header_bytes = c.at as u64;
     Some(header)
+}
+
+/// The header of a data page (5), a dictionary (7), a data page of version 2 (8).
+fn page_details(c: &mut Compact<'_>, id: i64, header: &mut PageHeader) -> Option<()> {
+    let mut last = 0;
+    while let Some((kind, field)) = c.field(&mut last)? {
+        match (id, field, kind) {
+            (_, 1, I32) => header.values = c.zigzag()?,
+            (5 | 7, 2, I32) | (8, 4, I32) => header.encoding = c.zigzag()?,
+            (5, 3, I32) => header.level_encodings.0 = c.zigzag()?,
+            (5, 4, I32) => header.level_encodings.1 = c.zigzag()?,
+            (7, 3, TRUE) => header.sorted = true,
+            (8, 2, I32) => header.nulls = c.zigzag()?,
+            (8, 3, I32) => header.rows = Some(c.zigzag()?),
+            (8, 5, I32) => header.level_bytes.0 = c.zigzag()?,
+            (8, 6, I32) => header.level_bytes.1 = c.zigzag()?,
+            (8, 7, FALSE) => header.plain = true,
+            _ => c.skip(kind, 1)?,
+        }
+    }
+    Some(())
 }
