@@ -108,9 +108,9 @@ fn crate_error(e: parquet::errors::ParquetError) -> Error {
             while let Some(rest) = ["External: ", "Parquet argument error: ", "Parquet error: "].iter().find_map(|p| what.strip_prefix(p)) {
                 what = rest;
             }
-            // Decoders give their errors as those of reading.
+            // Decoders give their errors as those of reading; what the system says of writing is no damage.
             match inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-                Some(code) => Error::reading(std::io::Error::from_raw_os_error(code)),
+                Some(code) => std::io::Error::from_raw_os_error(code).into(),
                 None => Error::corrupt(format!("the bytes cannot be decoded ({what})")),
             }
         }
