@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`formats`] | the formats: one file or folder each, and one line in [`formats::FORMATS`] |
 //! | [`mod@format`] | the traits that a format implements, and the order in which they are called |
-//! | [`array`] | the array engine: maps of located, encoded pieces, and the one reader of all of them |
+//! | [`mod@array`] | the array engine: maps of located, encoded pieces, and the one reader of all of them |
 //! | [`codec`] | what several formats share: stores, zip, pickles, Arrow types, chunk filters, text tables |
 //! | [`model`] | dtypes, arrays, tables, chunks |
 //! | [`sidecar`] | `npk.json`: what a NumPack store cannot hold itself (time units, nulls, categories) |

@@ -119,7 +119,7 @@ impl Case {
             _ => Codec::Compression(Compression::Deflate(Wrapper::Gzip)),
         };
         let mut all: Vec<Codec> = self.codecs.iter().map(codec).collect();
-        if self.seed % 3 == 0 && piece.len() > 1 {
+        if self.seed.is_multiple_of(3) && piece.len() > 1 {
             let mut order: Vec<usize> = (0..piece.len()).collect();
             order.rotate_left(1 + (self.seed / 3) as usize % (piece.len() - 1));
             all.insert(0, Codec::Transpose { order, shape: piece.to_vec(), item: self.item });
@@ -187,7 +187,7 @@ impl Case {
                 codecs = self.pipeline(&chunk);
                 let counts: Vec<u64> = shape.iter().zip(&chunk).map(|(d, c)| d.div_ceil(*c)).collect();
                 for (n, at) in indices(&counts).into_iter().enumerate() {
-                    let is_missing = self.missing > 0 && (n as u64 + self.seed) % 4 == 0;
+                    let is_missing = self.missing > 0 && (n as u64 + self.seed).is_multiple_of(4);
                     let mut piece = Vec::new();
                     for inner in indices(&chunk) {
                         let index: Vec<u64> = at.iter().zip(&chunk).zip(&inner).map(|((a, c), i)| a * c + i).collect();
@@ -319,7 +319,7 @@ fn fields_of_records() {
             let take: [&dyn Fn(&[u8]) -> Vec<u8>; 3] =
                 [&|r| r[3..7].iter().rev().copied().collect(), &|r| r[4..10].to_vec(), &|r| vec![r[1], r[6]]];
             for (array, take) in take.iter().enumerate() {
-                let wanted: Vec<u8> = data.chunks(16).flat_map(|record| take(record)).collect();
+                let wanted: Vec<u8> = data.chunks(16).flat_map(take).collect();
                 let total = if case.shape.is_empty() { elements[array].scalar_rows() } else { map.rows() };
                 prop_assert_eq!(&rows(&reader, array, 0..total).unwrap(), &wanted);
             }

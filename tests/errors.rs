@@ -48,7 +48,7 @@ struct TrapRows {
 const ROWS: u64 = 1000;
 
 impl Trap {
-    fn new(random: bool, row: u64, snap: impl Fn() -> Result<()> + Send + Sync + 'static) -> Box<dyn Source> {
+    fn source(random: bool, row: u64, snap: impl Fn() -> Result<()> + Send + Sync + 'static) -> Box<dyn Source> {
         let plan = Plan { format: "mock", arrays: vec![ArrayMeta::new("x", Dtype::I64, &[ROWS])], ..Plan::default() };
         Box::new(Trap { plan, rows: Arc::new(TrapRows { row, snap: Arc::new(snap) }), random, next: 0 })
     }
@@ -165,7 +165,7 @@ fn run_into(source: Box<dyn Source>, at: At, snap: impl Fn() -> Result<()> + Sen
     };
     let holds = Holds { order: Order::ArrayByArray, rows_first: false, ..*npk::formats::by_name("npz").unwrap().holds().unwrap() };
     let settings = Settings::new(2, 16 << 20).with_output("OUT");
-    guard(|| pipe::run(source, Vec::new(), &holds, &mut create, &settings)).err().expect("the run should have failed")
+    guard(|| pipe::run(source, Vec::new(), &holds, &mut create, &settings)).expect_err("the run should have failed")
 }
 
 const SINK: [At; 5] = [At::Create, At::Encode, At::Append, At::Write, At::Finish];
@@ -176,14 +176,14 @@ fn panics_are_bugs_with_their_place() {
     let settings = Settings::new(2, 16 << 20);
     for random in [true, false] {
         for row in [0, 555, ROWS - 1] {
-            let source = Trap::new(random, row, || panic!("the trap at {}", "row"));
+            let source = Trap::source(random, row, || panic!("the trap at {}", "row"));
             let error = pipe::drain(source, Vec::new(), Order::Any, &mut |_| Ok(()), &settings).unwrap_err();
             is_bug(&error);
             assert!(error.message().contains("the trap at row"), "{error}");
         }
         for at in SINK {
-            is_bug(&run_into(Trap::new(random, ROWS, || Ok(())), at, || panic!("in the sink")));
-            is_bug(&run_into(Trap::new(random, ROWS, || Ok(())), at, || Err(Error::internal("an invariant"))));
+            is_bug(&run_into(Trap::source(random, ROWS, || Ok(())), at, || panic!("in the sink")));
+            is_bug(&run_into(Trap::source(random, ROWS, || Ok(())), at, || Err(Error::internal("an invariant"))));
         }
     }
 }
@@ -264,13 +264,13 @@ fn errors_name_the_side_where_they_arose() {
         for kind in [Kind::Failed, Kind::Exists, Kind::Usage, Kind::Remote, Kind::Corrupt, Kind::Refused] {
             let fails = move || Err(Error::new(kind, "here"));
             for at in SINK {
-                let error = run_into(Trap::new(random, ROWS, || Ok(())), at, fails);
+                let error = run_into(Trap::source(random, ROWS, || Ok(())), at, fails);
                 // What cannot be held, or is broken, is told of the data: with the source's name.
                 let named = (!matches!(kind, Kind::Corrupt | Kind::Refused)).then_some("OUT");
                 assert_eq!((error.kind(), error.file_name()), (kind, named), "{at:?}");
             }
             for at in SINK {
-                let error = run_into(Trap::new(random, 555, fails), at, || Ok(()));
+                let error = run_into(Trap::source(random, 555, fails), at, || Ok(()));
                 assert_eq!((error.kind(), error.file_name()), (kind, None), "{at:?}");
             }
         }

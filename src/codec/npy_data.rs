@@ -118,7 +118,7 @@ impl Records {
         let Leaf { offset, item, dims, .. } = &self.leaves[leaf];
         let field = Field::dense(*offset as usize, item.bytes as usize, dims);
         // Of a rank-0 record, an array gives its own rows.
-        let is_whole = field.bytes() as u64 == self.record_bytes && !(self.shape.is_empty() && !dims.is_empty());
+        let is_whole = field.bytes() as u64 == self.record_bytes && (dims.is_empty() || !self.shape.is_empty());
         let convert = match item.kind {
             Kind::Text => Convert::Padded(Padding::Utf32 { big: item.swap_bytes > 0 }),
             Kind::Bytes => Convert::Padded(Padding::Bytes),

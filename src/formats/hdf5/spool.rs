@@ -182,7 +182,7 @@ impl Cache {
         take: impl FnOnce(&Decoded) -> Result<Vec<u8>>,
     ) -> Result<Vec<u8>> {
         let entry = self.entry(key, all);
-        let taken = match entry.decoded.get_or_init(|| decode()) {
+        let taken = match entry.decoded.get_or_init(decode) {
             Ok(decoded) => take(decoded),
             Err(e) => Err(e.clone()),
         };

@@ -222,7 +222,7 @@ pub fn keep_nan(attributes: &mut Attributes, hidden: &mut Option<Value>, dtype: 
 }
 
 /// The first attribute that is a number (as its type says) and that JSON has no number for.
-pub fn first_without_number<'a>(attributes: &'a Attributes, dtype: Option<Dtype>) -> Option<&'a str> {
+pub fn first_without_number(attributes: &Attributes, dtype: Option<Dtype>) -> Option<&str> {
     let types = attributes.get(TYPES)?.as_object()?;
     let is_float =
         |name: &str| types.get(name).and_then(Value::as_str).is_some_and(|spec| spec.starts_with("float") || spec.starts_with("complex"));
