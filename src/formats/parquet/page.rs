@@ -361,11 +361,8 @@ fn check_values(
     let few = || few_bytes(values, present);
     let held = values.len() as u64;
     match (header.encoding, element.bits()) {
-        (PLAIN, Some(bits)) => {
-            if bits.checked_mul(present).is_none_or(|bits| bits.div_ceil(8) > held) {
-                return Err(few());
-            }
-        }
+        (PLAIN, Some(bits)) if bits.checked_mul(present).is_none_or(|n| n.div_ceil(8) > held) => return Err(few()),
+        (PLAIN, Some(_)) => {}
         (PLAIN_DICTIONARY | RLE_DICTIONARY, _) => return coded(values, present, dictionary, texts),
         (RLE, Some(1)) => {
             let (length, rest) = values.split_first_chunk::<4>().ok_or_else(few)?;
