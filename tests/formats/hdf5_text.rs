@@ -1,7 +1,7 @@
 //! HDF5 text: of any length in global heaps, forged lengths, bytes that are not UTF-8, more than one dimension.
 
 use super::hdf5::judged;
-use crate::support::{self, Scratch};
+use crate::support::{self, Scratch, at, npk, npk_any, npk_fails};
 
 /// Every reference into a heap claims 4 GiB, one at a time.
 const FORGE: &str = r#"
@@ -73,4 +73,85 @@ fn forged_lengths_are_compared_with_the_heap() {
     }
     // Those of sequences, which are never read, do no harm.
     assert!(told.iter().all(|(code, said)| *code == 7 || *code == 0 && said.contains("sequences are not supported")), "{told:?}");
+}
+
+/// Text that is not what it claims to be is kept as bytes, with a note: of a fixed length, of any length, in fields, in
+/// attributes of files, groups and datasets, and in more than one dimension.
+#[test]
+fn text_that_is_not_utf8_is_kept_as_bytes() {
+    let s = Scratch::new();
+    support::python(
+        s.path(),
+        r#"
+import h5py, numpy as np
+with h5py.File('l.h5', 'w') as f:
+    f['fixed'] = np.array([b'x', b'caf\xe9']); f['ok'] = np.arange(3)
+    f['any'] = np.array([b'a', b'\xff\xfe', b''], dtype=h5py.string_dtype('ascii'))
+    f.create_dataset('chunks', data=np.array([b'a'] * 9 + [b'\xe9'], dtype=h5py.string_dtype()), chunks=(3,), compression='gzip')
+    f['record'] = np.array([(1, b'\xe9')], [('n', 'i4'), ('t', 'S2')])
+    f['two'] = np.array([[b'a', b'\xe9'], [b'', b'b']])
+    # Whole only together: the first text ends within a character that the second one continues.
+    f['cut'] = np.array([b'\xc3', b'\xa9'])
+    for on in (f, f.create_group('g'), f['ok']): on.attrs['name'] = np.bytes_(b'caf\xe9')
+"#,
+    );
+    let (file, out) = (at(&s, "l.h5"), at(&s, "o.npk"));
+    let output = npk_any(&["convert", &file, &out]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    for (array, row) in [("fixed", 1), ("any", 1), ("chunks", 9), ("record.t", 0), ("two", 0), ("cut", 0)] {
+        assert!(said.contains(&format!("{array}: row {row} is not UTF-8")), "{array}: {said}");
+    }
+    assert!(!said.contains("ok: row"), "{said}");
+    npk(&["diff", &file, &out]);
+    // HDF5 has no type for bytes of any length that it would write: refused by name, or left out.
+    let said = npk_fails(4, &["convert", &file, &at(&s, "again.h5")]);
+    assert!(said.contains("fixed: hdf5 cannot hold binary"), "{said}");
+    npk(&["convert", &file, &at(&s, "again.h5"), "--skip-unsupported"]);
+    assert_eq!(npk(&["list", &at(&s, "again.h5")]), "ok\nrecord.n\n");
+    // The attributes are the bytes that they were.
+    support::python(
+        s.path(),
+        "import h5py\nwith h5py.File('again.h5') as f:\n  for on in (f, f['g'], f['ok']): assert on.attrs['name'] == b'caf\\xe9', on.attrs['name']",
+    );
+}
+
+/// Bytes of a boolean that are neither 0 nor 1 are true, whatever the width of the enumeration.
+#[test]
+fn booleans_of_other_bytes_are_true() {
+    let s = Scratch::new();
+    support::python(
+        s.path(),
+        r#"
+import h5py, numpy as np
+with h5py.File('b.h5', 'w') as f:
+    for base in ('i1', 'u1', '<i2', '>i4'):
+        t = h5py.h5t.enum_create(h5py.h5t.py_create(np.dtype(base)))
+        t.enum_insert(b'FALSE', 0); t.enum_insert(b'TRUE', 1)
+        d = h5py.h5d.create(f.id, base.strip('<>').encode(), t, h5py.h5s.create_simple((4,)))
+        d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([0, 1, 2, 100], base), t)
+"#,
+    );
+    for name in ["i1", "u1", "i2", "i4"] {
+        npk(&["convert", "-f", &at(&s, "b.h5"), &at(&s, "o.npy"), "-a", name]);
+        assert!(std::fs::read(s.join("o.npy")).unwrap().ends_with(&[0, 1, 1, 1]), "{name}");
+    }
+}
+
+/// One text that would take more than the memory limit on its way is refused with the limit that is enough.
+#[test]
+fn long_texts_need_a_limit_that_holds_them() {
+    let s = Scratch::new();
+    support::python(
+        s.path(),
+        "import h5py\nwith h5py.File('t.h5', 'w') as f:\n  d = f.create_dataset('t', (3,), h5py.string_dtype()); d[0] = 'a'; d[1] = 'x' * (4 << 20); d[2] = 'b'",
+    );
+    let file = at(&s, "t.h5");
+    for out in ["o.h5", "o.parquet", "o.csv", "o.npk"] {
+        let said = npk_fails(4, &["convert", &file, &at(&s, out), "-m", "8MiB"]);
+        assert!(said.contains("the text of row 1 has 4194304 bytes") && said.contains("--memory-limit 24MiB"), "{out}: {said}");
+        assert!(!s.join(out).exists());
+        npk(&["convert", &file, &at(&s, out), "-m", "24MiB"]);
+    }
+    npk(&["diff", &file, &at(&s, "o.h5")]);
 }

@@ -9,6 +9,8 @@ mod feather;
 mod hdf5;
 mod hdf5_chunks;
 mod hdf5_files;
+mod hdf5_netcdf;
+mod hdf5_pandas;
 mod hdf5_text;
 mod hdf5_write;
 mod kept;

@@ -165,19 +165,22 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
     }
     let (dtype, logical) = leaf.model();
     let mut shape: Vec<u64> = if dataset.scalar { Vec::new() } else { dataset.dims.clone() };
+    // Its last dimension is within the texts.
+    shape.truncate(shape.len() - usize::from(leaf.joined.is_some()));
     shape.extend(leaf.dims.iter().map(|d| d.0));
     let mut meta = ArrayMeta::new(name, dtype, &shape);
-    let text = logical.is_var();
     meta.logical = logical;
     let details = &mut meta.details;
     if !leaf.kind.is_ready() || !leaf.fields.is_empty() {
-        details.stored_dtype = Some(leaf.kind.describe());
+        let joined = leaf.joined.map(|n| format!("{n} characters"));
+        details.stored_dtype = Some(joined.unwrap_or_else(|| leaf.kind.describe()));
     }
     details.stored_bytes = Some(dataset.stored_bytes).filter(|_| leaf.fields.is_empty());
     if let Storage::Chunked(chunked) = &dataset.storage {
         details.compression = chunked.describe();
         let mut chunks = chunked.shape[..dataset.dims.len()].to_vec();
         chunks.extend(leaf.dims.iter().map(|d| d.0));
+        chunks.truncate(shape.len());
         details.chunks = Some(chunks);
     }
     details.attributes = dataset.attributes.clone();
@@ -188,14 +191,7 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
     if dataset.null {
         details.attributes.insert(attributes::NULL.into(), true.into());
     }
-    let refused = match (&leaf.error, text) {
-        (Some(why), _) => Some(why.clone()),
-        // A scalar with a list inside is no longer one value.
-        (None, true) if shape.len() > 1 => Some(format!("text of {} dimensions is not supported", shape.len())),
-        (None, true) if !leaf.dims.is_empty() && leaf.kind.is_variable() => Some("lists of text are not supported".into()),
-        _ => None,
-    };
-    if let Some(why) = refused {
+    if let Some(why) = leaf.error.clone() {
         let named = if leaf.fields.is_empty() { why } else { format!("{why} (field {})", leaf.fields.join(".")) };
         details.error = Some(Arc::new(Error::refused(named).hint("leave it out with -x, or all such arrays with --skip-unsupported")));
     } else if let Err(e) = meta.bytes() {

@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::format::{Block, Compression, Encode, Encoded};
 use crate::model::{ArrayMeta, Chunk, Values};
 
-/// Text that is handed to the library at a time.
+/// Text that is handed to the library at a time, at most; less where memory is short.
 const TEXT_BYTES: u64 = 4 << 20;
+const LEAST_TEXT_BYTES: u64 = 64 << 10;
 
 /// How chunks are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,11 +123,15 @@ pub(super) enum Packed {
     Text(Vec<Chunk>),
 }
 
-pub(super) struct Encoder(pub(super) Arc<Vec<Shape>>);
+pub(super) struct Encoder {
+    pub(super) shapes: Arc<Vec<Shape>>,
+    /// The memory limit.
+    pub(super) memory_bytes: u64,
+}
 
 impl Encode for Encoder {
     fn cut(&self, array: usize, row: u64) -> u64 {
-        match &self.0[array].form {
+        match &self.shapes[array].form {
             Form::Contiguous | Form::Text { chunk_rows: None } => u64::MAX,
             Form::Chunked { chunk, .. } => (row / chunk[0] + 1).saturating_mul(chunk[0]),
             Form::Text { chunk_rows: Some(rows) } => (row / rows + 1).saturating_mul(*rows),
@@ -134,13 +139,13 @@ impl Encode for Encoder {
     }
     /// Chunks of text hold references only: the library takes it in any pieces.
     fn enough(&self, array: usize) -> Option<u64> {
-        matches!(self.0[array].form, Form::Text { .. }).then_some(TEXT_BYTES)
+        matches!(self.shapes[array].form, Form::Text { .. }).then(|| (self.memory_bytes / 16).clamp(LEAST_TEXT_BYTES, TEXT_BYTES))
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {
             return Err(Error::internal("a block without an array"));
         };
-        let shape = &self.0[array];
+        let shape = &self.shapes[array];
         let packed = match &shape.form {
             Form::Contiguous => Packed::Bytes(chunks),
             Form::Text { .. } => {

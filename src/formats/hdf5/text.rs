@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::heap::{Heap, Heaps};
 use super::read::{Array, File};
 use super::tree::Dataset;
-use super::types::{self, Kind, Leaf};
+use super::types::{self, Kind, Leaf, Pad};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Piece};
 use crate::model::{Chunk, Values};
@@ -30,7 +30,11 @@ pub(super) struct Lengths {
 impl File {
     /// Reads text, as one array of rows: lists inside of an element follow each other.
     pub(super) fn text(&self, array: usize, dataset: &Dataset, leaf: &Leaf, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let per_row = self.texts_per_row(dataset, leaf).max(1);
+        let per_row = self.texts_per_row(dataset, leaf);
+        if per_row == 0 {
+            let values = Values::Var { offsets: vec![0], values: Vec::<u8>::new().into() };
+            return emit(Chunk { array, first_row: rows.start, rows: rows.end - rows.start, values, valid: None });
+        }
         let mut row = rows.start;
         while row < rows.end {
             let end = row.saturating_add(step(leaf, per_row)).min(rows.end);
@@ -41,7 +45,7 @@ impl File {
                     (Kind::Variable { .. }, Some(heaps)) => self.variable(leaf, heaps, &raw[at..], (row, end - row), per_row)?,
                     _ => self.fixed(leaf, &raw[at..], (row, end - row), per_row)?,
                 };
-                at += (n * per_row) as usize * leaf.kind.bytes();
+                at += (n * per_row) as usize * leaf.text_bytes();
                 emit(Chunk { array, first_row: row, rows: n, values: chunk, valid: None })?;
                 row += n;
             }
@@ -54,7 +58,8 @@ impl File {
         let Array { dataset, leaf } = self.arrays[array];
         let dataset = &self.datasets[dataset];
         let Some(leaf) = dataset.leaves.get(leaf) else { return Ok(None) };
-        if !matches!(leaf.kind, Kind::Fixed { .. } | Kind::Variable { .. }) || leaf.error.is_some() {
+        let text = matches!(leaf.kind, Kind::Fixed { .. } | Kind::Variable { .. });
+        if !text || leaf.error.is_some() || self.texts_per_row(dataset, leaf) == 0 {
             return Ok(None);
         }
         let leaf = Leaf { binary: true, ..leaf.clone() };
@@ -87,15 +92,20 @@ impl File {
         let lists: u64 = leaf.dims.iter().map(|d| d.0).product();
         let inner: u64 = dataset.dims.iter().skip(1).product();
         // One element that is a list: its rows are the list's.
-        if dataset.scalar && !leaf.dims.is_empty() { lists / leaf.dims[0].0.max(1) } else { inner * lists }
+        match leaf.dims.first() {
+            Some(&(first, _)) if dataset.scalar => lists / first.max(1),
+            _ => inner * lists / leaf.joined.unwrap_or(1).max(1) as u64,
+        }
     }
 
     fn fixed(&self, leaf: &Leaf, raw: &[u8], (row, rows): (u64, u64), per_row: u64) -> Result<(u64, Values)> {
-        let Kind::Fixed { bytes, pad } = leaf.kind else { return Err(Error::internal("text was expected")) };
+        let Kind::Fixed { pad, .. } = leaf.kind else { return Err(Error::internal("text was expected")) };
+        // A zero byte among characters is one of them, but for those behind the last.
+        let (bytes, pad) = (leaf.text_bytes(), if leaf.joined.is_some() { Pad::NullPad } else { pad });
         let mut offsets = Vec::with_capacity(rows as usize + 1);
         let mut text = Vec::with_capacity(raw.len());
         offsets.push(0);
-        for (i, field) in raw.chunks_exact(bytes).enumerate() {
+        for (i, field) in raw.chunks_exact(bytes).take((rows * per_row) as usize).enumerate() {
             let field = types::trimmed(field, pad);
             utf8(leaf, field, row + i as u64 / per_row)?;
             text.extend_from_slice(field);
@@ -108,7 +118,9 @@ impl File {
     fn variable(&self, leaf: &Leaf, heaps: &Heaps, raw: &[u8], (row, rows): (u64, u64), per_row: u64) -> Result<(u64, Values)> {
         let bytes = heaps.reference_bytes();
         let mut offsets = vec![0];
-        let mut text = Vec::new();
+        // Room for what the references tell, which is not believed beyond the size of a chunk.
+        let told = raw.chunks_exact(bytes).take((rows * per_row) as usize).map(|r| u64::from(heaps.reference(r).len)).sum::<u64>();
+        let mut text = Vec::with_capacity(told.min(CHUNK_BYTES) as usize);
         let mut last: Option<Arc<Heap>> = None;
         let mut done = 0;
         for row_bytes in raw.chunks_exact(bytes * per_row as usize).take(rows as usize) {
@@ -180,12 +192,12 @@ impl File {
 
 /// Rows that are looked at at a time.
 fn step(leaf: &Leaf, per_row: u64) -> u64 {
-    let row_bytes = per_row.saturating_mul(leaf.kind.bytes() as u64).max(1);
+    let row_bytes = per_row.saturating_mul(leaf.text_bytes() as u64).max(1);
     (CHUNK_BYTES / row_bytes).min(REFERENCES / per_row).max(1)
 }
 
-/// How often a text may be in memory at once on its way to the output.
-const COPIES: u64 = 2;
+/// How often a text may be in memory at once on its way to the output: measured, writers of tables hold it up to six times.
+const COPIES: u64 = 6;
 
 fn utf8(leaf: &Leaf, text: &[u8], row: u64) -> Result<()> {
     if leaf.binary || std::str::from_utf8(text).is_ok() {

@@ -275,8 +275,14 @@ impl Walker<'_> {
             self.headers(object, info.fileno != self.file_number, heaps)
         });
         let mut dataset = found.unwrap_or_else(|e| Dataset::broken(String::new(), CString::default(), e));
+        join_characters(&mut dataset, &mut attributes, self.is_netcdf());
         (dataset.name, dataset.path, dataset.attributes) = (name.to_string(), path, attributes);
         dataset
+    }
+
+    /// Whether the netCDF library wrote the file.
+    fn is_netcdf(&self) -> bool {
+        self.tree.groups.first().is_some_and(|(_, attributes)| attributes.contains_key("_NCProperties"))
     }
 
     /// The heaps of the file that an object is in.
@@ -580,6 +586,24 @@ impl Chunked {
         let names: Vec<String> = names.collect();
         (!names.is_empty()).then(|| names.join(" + "))
     }
+}
+
+/// netCDF has text as characters whose last dimension is its length: they are joined, as the CF conventions have it.
+fn join_characters(dataset: &mut Dataset, attributes: &mut Attributes, netcdf: bool) {
+    const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
+    let rank = dataset.dims.len();
+    let named = attributes.get(DIMENSIONS).and_then(|v| v.as_array()).is_some_and(|names| names.len() == rank);
+    let Some(&width) = dataset.dims.last().filter(|&&n| rank > 1 && n > 0 && (netcdf || named)) else { return };
+    let [leaf] = &mut dataset.leaves[..] else { return };
+    if !matches!(leaf.kind, types::Kind::Fixed { bytes: 1, .. }) || !leaf.fields.is_empty() || !leaf.dims.is_empty() {
+        return;
+    }
+    leaf.joined = usize::try_from(width).ok();
+    if named && let Some(names) = attributes.get_mut(DIMENSIONS).and_then(|v| v.as_array_mut()) {
+        names.pop();
+    }
+    // It numbers the dimensions of the characters.
+    attributes.shift_remove("_Netcdf4Coordinates");
 }
 
 /// The names of dimension scales, kept as xarray and Zarr keep them; the references that carried them go.

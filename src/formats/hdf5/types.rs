@@ -28,6 +28,8 @@ pub(super) struct Leaf {
     pub(super) truth: bool,
     /// Text that is not UTF-8: its bytes.
     pub(super) binary: bool,
+    /// Characters of the last dimension, which make one text together.
+    pub(super) joined: Option<usize>,
     /// The zone of points in time, of which the lowest number is a null.
     pub(super) zone: Option<String>,
     /// Integers are codes into categories, and a null where they are -1.
@@ -42,6 +44,11 @@ pub(super) struct Codes {
 }
 
 impl Leaf {
+    /// Bytes of one text.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.joined.unwrap_or_else(|| self.kind.bytes())
+    }
+
     /// The model's type.
     pub(super) fn model(&self) -> (Dtype, Logical) {
         let (dtype, logical) = self.kind.model();
@@ -413,6 +420,7 @@ fn take_apart(kind: &Id, fields: &[String], offset: usize, dims: Vec<(u64, usize
             bits: class == ffi::BITFIELD,
             truth: false,
             binary: false,
+            joined: None,
             zone: None,
             codes: None,
         });

@@ -38,6 +38,7 @@ struct Hdf5Sink {
     out: Box<dyn Output>,
     shapes: Arc<Vec<Shape>>,
     places: Arc<Vec<Place>>,
+    memory_bytes: u64,
     scales: scales::Scales,
     notes: Vec<String>,
 }
@@ -166,6 +167,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         out,
         shapes: Arc::default(),
         places: Arc::default(),
+        memory_bytes: options.memory_bytes,
         scales: scales::plan(plan, options, is_netcdf(at, plan)),
         notes: Vec::new(),
     };
@@ -440,7 +442,7 @@ impl Hdf5Sink {
 
 impl Sink for Hdf5Sink {
     fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(Encoder(self.shapes.clone()))
+        Arc::new(Encoder { shapes: self.shapes.clone(), memory_bytes: self.memory_bytes })
     }
     fn append(&mut self, encoded: Encoded) -> Result<()> {
         let put = self.put(encoded);
