@@ -436,9 +436,111 @@ pub struct ArrayMeta {
     pub details: Details,
 }
 
-/// Facts about an array that do not change its values.
+/// A value whose copies are one until one of them is changed: plans are handed on from step to step, and mostly as they are.
+pub struct Shared<T>(Arc<T>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Shared(self.0.clone())
+    }
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone> std::ops::DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(value: T) -> Self {
+        Shared(Arc::new(value))
+    }
+}
+
+impl<T: Default> Default for Shared<T> {
+    fn default() -> Self {
+        T::default().into()
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Shared<Vec<T>> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<'a, T: Clone> IntoIterator for &'a mut Shared<Vec<T>> {
+    type Item = &'a mut T;
+    type IntoIter = std::slice::IterMut<'a, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        Arc::make_mut(&mut self.0).iter_mut()
+    }
+}
+
+impl<T: Clone> IntoIterator for Shared<Vec<T>> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+    fn into_iter(self) -> Self::IntoIter {
+        Arc::unwrap_or_clone(self.0).into_iter()
+    }
+}
+
+impl<T> FromIterator<T> for Shared<Vec<T>> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Vec::from_iter(items).into()
+    }
+}
+
+/// Facts about an array that do not change its values, shared between its copies.
+#[derive(Clone, Debug)]
+pub struct Details(Option<Arc<Facts>>);
+
+impl Default for Details {
+    /// None known.
+    fn default() -> Self {
+        Details(None)
+    }
+}
+
+static NO_FACTS: std::sync::LazyLock<Facts> = std::sync::LazyLock::new(Facts::default);
+
+impl std::ops::Deref for Details {
+    type Target = Facts;
+    fn deref(&self) -> &Facts {
+        self.0.as_deref().unwrap_or(&NO_FACTS)
+    }
+}
+
+impl std::ops::DerefMut for Details {
+    fn deref_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+}
+
+impl From<Facts> for Details {
+    fn from(facts: Facts) -> Self {
+        Details(Some(Arc::new(facts)))
+    }
+}
+
+/// See [`Details`].
 #[derive(Clone, Debug, Default)]
-pub struct Details {
+pub struct Facts {
     /// The format's own name of the stored type, where it differs from the logical one.
     pub stored_dtype: Option<String>,
     /// Bytes that the array takes in the file, where known.
@@ -649,7 +751,7 @@ pub struct Plan {
     /// The format's version, for `inspect`: `2.0`, `v3`.
     pub format_version: Option<String>,
     /// The arrays, in order of appearance.
-    pub arrays: Vec<ArrayMeta>,
+    pub arrays: Shared<Vec<ArrayMeta>>,
     /// Tables among them.
     pub tables: Vec<Table>,
     /// Attributes of the whole: safetensors `__metadata__`, root group attributes, plain values of a checkpoint.

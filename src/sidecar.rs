@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan, Table, TimeUnit, typed};
+use crate::model::{
+    ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan, Shared, Table, TimeUnit, typed,
+};
 
 mod mark;
 
@@ -442,11 +444,39 @@ pub fn grown(old: Option<&[u8]>, order: &[String], changes: &[Grown]) -> Result<
     Ok(serde_json::to_vec(&side).ok())
 }
 
-/// A logical array, and the stored arrays (indices into the list given to [`fold`]) that it is made of.
+/// A logical array, and what it is made of.
 #[derive(Debug)]
 pub struct Folded {
     /// The logical array.
     pub meta: ArrayMeta,
+    /// What it is made of.
+    pub folding: Folding,
+}
+
+impl std::ops::Deref for Folded {
+    type Target = Folding;
+    fn deref(&self) -> &Folding {
+        &self.folding
+    }
+}
+
+impl Folded {
+    /// The `values`th stored array as it is.
+    fn plain(meta: ArrayMeta, values: usize) -> Folded {
+        let folding = Folding { values, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0, longest_bytes: 0 };
+        Folded { meta, folding }
+    }
+
+    /// The logical arrays, and in the same order what they are made of.
+    pub fn split(all: Vec<Folded>) -> (Shared<Vec<ArrayMeta>>, Vec<Folding>) {
+        let (metas, foldings): (Vec<_>, Vec<_>) = all.into_iter().map(|f| (f.meta, f.folding)).unzip();
+        (metas.into(), foldings)
+    }
+}
+
+/// The stored arrays (indices into the list given to [`fold`]) that a logical array is made of.
+#[derive(Debug)]
+pub struct Folding {
     /// The stored array of values, codes or elements.
     pub values: usize,
     /// The stored mask.
@@ -491,7 +521,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
     };
     let index: HashMap<&str, usize> = stored.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut used: Vec<bool> = vec![false; stored.len()];
-    let mut heads: Vec<Option<Folded>> = stored.iter().map(|_| None).collect();
+    let mut heads: HashMap<usize, Folded> = HashMap::new();
     for value in side.arrays {
         let entry: ArrayEntry = match serde_json::from_value(value) {
             Ok(entry) => entry,
@@ -506,23 +536,22 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                 for i in parts(&folded) {
                     used[i] = true;
                 }
-                let at = folded.values;
-                heads[at] = Some(folded);
+                heads.insert(folded.values, folded);
             }
             Err(why) => plan.notes.push(format!("npk.json: its entry for {name} is ignored: {why}")),
         }
     }
     let mut all: Vec<Folded> = Vec::with_capacity(stored.len());
-    let names: HashSet<String> = heads.iter().flatten().map(|f| f.meta.name.clone()).collect();
+    let names: HashSet<String> = heads.values().map(|f| f.meta.name.clone()).collect();
     for (i, meta) in stored.into_iter().enumerate() {
-        match heads[i].take() {
+        match heads.remove(&i) {
             Some(folded) => all.push(folded),
             None if used[i] => {}
             None => {
                 if names.contains(&meta.name) {
                     plan.notes.push(format!("npk.json names an array {} that the store has as well: both are listed", meta.name));
                 }
-                all.push(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0, longest_bytes: 0 });
+                all.push(Folded::plain(meta, i));
             }
         }
     }
@@ -589,7 +618,7 @@ pub fn rows_within(offsets: &[u64], item_bytes: u64, bytes: u64) -> (u64, u64) {
 }
 
 /// The stored arrays that a logical one is made of.
-pub fn parts(folded: &Folded) -> impl Iterator<Item = usize> + use<> {
+pub fn parts(folded: &Folding) -> impl Iterator<Item = usize> + Clone + use<> {
     let offsets = match folded.how {
         How::Offsets(i) => Some(i),
         _ => None,
@@ -692,7 +721,8 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
         How::Codes(items) => items.iter().map(Vec::len).max().unwrap_or(0) as u64,
         _ => 0,
     };
-    let mut folded = Folded { minus_is_null: entry.nulls && valid.is_none(), meta, values, valid, how, mean_bytes, longest_bytes };
+    let folding = Folding { minus_is_null: entry.nulls && valid.is_none(), values, valid, how, mean_bytes, longest_bytes };
+    let mut folded = Folded { meta, folding };
     // An array is as broken as its mask or offsets.
     folded.meta.details.error = parts(&folded).find_map(|i| stored[i].details.error.clone());
     let mut seen = HashSet::new();

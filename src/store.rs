@@ -5,7 +5,7 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("model.npk");
 //! # use npk::{format::{Format, WriteOptions}, location::Location, model::{ArrayMeta, Chunk, Dtype, Plan}};
-//! # let plan = Plan { arrays: vec![ArrayMeta::new("weight", Dtype::F32, &[2, 3])], ..Plan::default() };
+//! # let plan = Plan { arrays: vec![ArrayMeta::new("weight", Dtype::F32, &[2, 3])].into(), ..Plan::default() };
 //! # let sink = npk::formats::npk::Npk.create(&Location::local(&path), &plan, &WriteOptions::default())?;
 //! # let bytes: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
 //! # sink.random().ok_or("no writer")?.write(&Chunk::fixed(0, 0, 2, bytes))?;
@@ -108,21 +108,21 @@ impl Store {
 
     fn get(&self, name: &str) -> Result<Array> {
         let index = self.plan().position(name).ok_or_else(|| Error::missing("the store has no array of this name"))?;
-        let folded = &self.source.folded()[index];
-        crate::format::readable(&folded.meta)?;
+        let (meta, folded) = (&self.plan().arrays[index], &self.source.foldings()[index]);
+        crate::format::readable(meta)?;
         let stored = &self.source.stored()[folded.values];
         if !matches!(folded.how, How::Fixed | How::Dictionary) {
             let parts = format!("its parts are arrays of their own without the side file ({})", stored.name);
-            return Err(Error::refused(format!("{} cannot be viewed as one array; {parts}", folded.meta.type_name())));
+            return Err(Error::refused(format!("{} cannot be viewed as one array; {parts}", meta.type_name())));
         }
-        let shape = folded.meta.shape().unwrap_or_default();
+        let shape = meta.shape().unwrap_or_default();
         let shape = shape.iter().map(|&d| usize::try_from(d).map_err(|_| Error::failed("the array exceeds this machine's address space")));
         let shape = shape.collect::<Result<Vec<usize>>>()?;
         let (bytes, copied) = match self.map(stored)? {
             Some(bytes) => (bytes, false),
-            None => (self.copy(index, folded.meta.rows.unwrap_or(0))?, true),
+            None => (self.copy(index, meta.rows.unwrap_or(0))?, true),
         };
-        Ok(Array { dtype: folded.meta.dtype, shape, bytes, copied })
+        Ok(Array { dtype: meta.dtype, shape, bytes, copied })
     }
 
     /// The array's file, where all of it is the array's rows in order.

@@ -49,7 +49,7 @@ const ROWS: u64 = 1000;
 
 impl Trap {
     fn source(random: bool, row: u64, snap: impl Fn() -> Result<()> + Send + Sync + 'static) -> Box<dyn Source> {
-        let plan = Plan { format: "mock", arrays: vec![ArrayMeta::new("x", Dtype::I64, &[ROWS])], ..Plan::default() };
+        let plan = Plan { format: "mock", arrays: vec![ArrayMeta::new("x", Dtype::I64, &[ROWS])].into(), ..Plan::default() };
         Box::new(Trap { plan, rows: Arc::new(TrapRows { row, snap: Arc::new(snap) }), random, next: 0 })
     }
 }

@@ -80,7 +80,7 @@ struct Fitted {
     made: Made,
     meta: ArrayMeta,
     flat: Way,
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
     mask: bool,
 }
 
@@ -284,7 +284,7 @@ fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes
     }
     fit_nulls(&mut f, holds, policy)?;
     if policy.marks && f.kept.is_none() && f.meta.logical != logical && matches!(f.flat, Way::Pass) {
-        f.kept = Some(Kept { values: whole.name.clone(), meta: whole, offsets: None, valid: None, form: Form::Same });
+        f.kept = Some(Box::new(Kept { values: whole.name.clone(), meta: whole, offsets: None, valid: None, form: Form::Same }));
     }
     if let Some(kept) = &mut f.kept {
         kept.meta.nulls = f.meta.nulls;
@@ -403,7 +403,7 @@ fn fit_dtype(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
         return Err(Error::refused(format!("{} cannot hold {from}", policy.sink)).hint("--dtype casts it, -x leaves it out"));
     }
     let values = f.meta.name.clone();
-    f.kept = Some(Kept { meta: f.meta.clone(), values, offsets: None, valid: None, form: form.clone() });
+    f.kept = Some(Box::new(Kept { meta: f.meta.clone(), values, offsets: None, valid: None, form: form.clone() }));
     if matches!(form, Form::Widened) {
         f.made.changes.push(Change::Cast { from, to, lossy: false });
     }
@@ -477,8 +477,22 @@ struct Fitting {
     same: bool,
 }
 
+/// Whether an array stays what it is.
+fn unchanged(a: &ArrayMeta, b: &ArrayMeta) -> bool {
+    a.dtype == b.dtype && a.logical == b.logical && a.scalar == b.scalar && a.nulls == b.nulls
+}
+
 fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
-    let mut middle = Plan { arrays: Vec::new(), ..plan.clone() };
+    let stays = |(i, f): (usize, &Fitted)| {
+        let passes = matches!(f.flat, Way::Pass) && f.kept.is_none() && !f.mask;
+        passes && f.made.input == i && f.made.changes.is_empty() && unchanged(&f.meta, &plan.arrays[i])
+    };
+    // Mostly nothing changes, and no plan of a hundred thousand arrays is built anew.
+    if fitted.len() == plan.arrays.len() && fitted.iter().enumerate().all(stays) {
+        check_names(plan, &[])?;
+        return Ok(Fitting { middle: plan.clone(), made: Vec::new(), out: plan.clone(), flats: None, same: true });
+    }
+    let mut middle = Plan { arrays: Vec::new().into(), ..plan.clone() };
     let mut out = middle.clone();
     let (mut made, mut flats, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     let mut companions: Vec<(String, String)> = Vec::new();
@@ -487,6 +501,7 @@ fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
         let name = f.meta.name.clone();
         let mut record = f
             .kept
+            .map(|kept| *kept)
             .or_else(|| f.mask.then(|| Kept { meta: logical.clone(), form: Form::Same, values: name.clone(), offsets: None, valid: None }));
         // What the logical array was before nulls were dropped from the meta of the values.
         let first = out.arrays.len();
@@ -548,8 +563,6 @@ fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
     super::table::keep_columns_of_kept(&mut out);
     let identity = made.len() == plan.arrays.len() && made.iter().enumerate().all(|(i, m)| m.input == i && m.changes.is_empty());
     let flat = flats.iter().all(|f| matches!(f, Flat::Pass(_)));
-    let unchanged =
-        |a: &ArrayMeta, b: &ArrayMeta| a.dtype == b.dtype && a.logical == b.logical && a.scalar == b.scalar && a.nulls == b.nulls;
     let same = flat && identity && out.kept.is_empty() && out.arrays.iter().zip(&plan.arrays).all(|(a, b)| unchanged(a, b));
     Ok(Fitting { middle, made, out, flats: if flat { None } else { Some(flats) }, same })
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::{cast, table};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Source, readable};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Plan, Values};
-use crate::sidecar::{self, Folded, How};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Plan, Shared, Values};
+use crate::sidecar::{self, Folded, Folding, How};
 
 /// Rows of text and lists are read about this many bytes at a time.
 const STEP_BYTES: u64 = 8 << 20;
@@ -18,16 +18,17 @@ pub fn fold(inner: Box<dyn Source>) -> Box<dyn Source> {
     let mut plan = inner.plan().clone();
     let stored = std::mem::take(&mut plan.arrays);
     let Some(arrays) = sidecar::folded(&stored, &mut plan.notes) else { return inner };
-    plan.arrays = arrays.iter().map(|a| a.meta.clone()).collect();
+    let (metas, arrays) = Folded::split(arrays);
+    plan.arrays = metas;
     table::keep_columns_of_kept(&mut plan);
-    Box::new(FoldedSource { inner, plan, arrays: Arc::new(arrays), stored: Arc::new(stored) })
+    Box::new(FoldedSource { inner, plan, arrays: Arc::new(arrays), stored })
 }
 
 struct FoldedSource {
     inner: Box<dyn Source>,
     plan: Plan,
-    arrays: Arc<Vec<Folded>>,
-    stored: Arc<Vec<ArrayMeta>>,
+    arrays: Arc<Vec<Folding>>,
+    stored: Shared<Vec<ArrayMeta>>,
 }
 
 impl Source for FoldedSource {
@@ -45,11 +46,13 @@ impl Source for FoldedSource {
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
         let reader = self.inner.random()?;
-        Some(Arc::new(FoldedRows { reader, arrays: self.arrays.clone(), stored: self.stored.clone() }))
+        let (metas, arrays, stored) = (self.plan.arrays.clone(), self.arrays.clone(), self.stored.clone());
+        Some(Arc::new(FoldedRows { reader, metas, arrays, stored }))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let folded = &self.arrays[array];
-        let same = matches!(folded.how, How::Fixed) && folded.valid.is_none() && folded.meta.dtype == self.stored[folded.values].dtype;
+        let same =
+            matches!(folded.how, How::Fixed) && folded.valid.is_none() && self.plan.arrays[array].dtype == self.stored[folded.values].dtype;
         if same { self.inner.extents(folded.values) } else { None }
     }
     fn close(&mut self) -> Result<()> {
@@ -59,8 +62,9 @@ impl Source for FoldedSource {
 
 struct FoldedRows {
     reader: Arc<dyn ReadRows>,
-    arrays: Arc<Vec<Folded>>,
-    stored: Arc<Vec<ArrayMeta>>,
+    metas: Shared<Vec<ArrayMeta>>,
+    arrays: Arc<Vec<Folding>>,
+    stored: Shared<Vec<ArrayMeta>>,
 }
 
 impl FoldedRows {
@@ -79,7 +83,7 @@ impl FoldedRows {
         Ok(bytes)
     }
 
-    fn mask(&self, folded: &Folded, rows: Range<u64>) -> Result<Option<Buf>> {
+    fn mask(&self, folded: &Folding, rows: Range<u64>) -> Result<Option<Buf>> {
         let Some(valid) = folded.valid else { return Ok(None) };
         let mut mask = self.bytes(valid, rows)?;
         mask.iter_mut().for_each(|v| *v = u8::from(*v != 0));
@@ -87,7 +91,7 @@ impl FoldedRows {
     }
 
     /// The offsets of these rows, and the one behind.
-    fn offsets(&self, folded: &Folded, offsets: usize, rows: Range<u64>) -> Result<Vec<u64>> {
+    fn offsets(&self, folded: &Folding, offsets: usize, rows: Range<u64>) -> Result<Vec<u64>> {
         let bytes = self.bytes(offsets, rows.start..rows.end + 1)?;
         sidecar::offsets(&bytes, rows.start, self.stored[folded.values].rows.unwrap_or(0)).at_array(&self.stored[offsets].name)
     }
@@ -111,7 +115,7 @@ impl FoldedRows {
         Ok(())
     }
 
-    fn step(folded: &Folded) -> u64 {
+    fn step(folded: &Folding) -> u64 {
         (STEP_BYTES / (8 + folded.mean_bytes).max(1)).max(1)
     }
 }
@@ -135,7 +139,7 @@ impl ReadRows for FoldedRows {
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
         let folded = &self.arrays[array];
         let How::Offsets(offsets) = folded.how else { return self.reader.piece(folded.values, row, bytes) };
-        let end = row.saturating_add((bytes / (16 + folded.mean_bytes)).max(1)).min(folded.meta.rows?);
+        let end = row.saturating_add((bytes / (16 + folded.mean_bytes)).max(1)).min(self.metas[array].rows?);
         let offsets = self.offsets(folded, offsets, row..end).ok()?;
         let (rows, bytes) = sidecar::rows_within(&offsets, self.stored[folded.values].dtype.item_bytes(), bytes);
         Some(Piece { end: row + rows, bytes })
@@ -146,12 +150,13 @@ impl ReadRows for FoldedRows {
             let mut row = rows.start;
             while row < rows.end {
                 let end = row.saturating_add(Self::step(folded)).min(rows.end);
-                self.cut_rows(array, offsets, row..end, emit).at_array(&folded.meta.name)?;
+                self.cut_rows(array, offsets, row..end, emit).at_array(&self.metas[array].name)?;
                 row = end;
             }
             return Ok(());
         }
-        let (from, to) = (self.stored[folded.values].dtype, folded.meta.dtype);
+        let meta = &self.metas[array];
+        let (from, to) = (self.stored[folded.values].dtype, meta.dtype);
         let mask = self.mask(folded, rows.clone())?;
         self.reader.read(folded.values, rows.clone(), &mut |mut chunk| {
             chunk.array = array;
@@ -160,8 +165,8 @@ impl ReadRows for FoldedRows {
                 chunk.valid = part.contains(&0).then_some(part);
             }
             if let (Dtype::I64, Dtype::I32, Values::Fixed(values)) = (from, to, &mut chunk.values) {
-                let elements = crate::model::checked_product(&folded.meta.inner).unwrap_or(1);
-                *values = cast::checked(values, from, to, false, &folded.meta.name, chunk.first_row.saturating_mul(elements))?;
+                let elements = crate::model::checked_product(&meta.inner).unwrap_or(1);
+                *values = cast::checked(values, from, to, false, &meta.name, chunk.first_row.saturating_mul(elements))?;
             }
             emit(chunk)
         })

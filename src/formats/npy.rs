@@ -129,7 +129,7 @@ impl Format for Npy {
 }
 
 fn plan(header: &Header, records: &Records) -> Plan {
-    Plan { format: "npy", format_version: Some(header.version.clone()), arrays: records.metas().to_vec(), ..Plan::default() }
+    Plan { format: "npy", format_version: Some(header.version.clone()), arrays: records.metas().to_vec().into(), ..Plan::default() }
 }
 
 /// Compares what the header promises with what is there.

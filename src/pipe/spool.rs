@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, ReadRows, Source};
 use crate::location::temporary;
-use crate::model::{ArrayMeta, Buf, Chunk, Logical, Plan, Values, typed};
+use crate::model::{ArrayMeta, Buf, Chunk, Logical, Plan, Shared, Values, typed};
 
 /// Arrays share files, so that ten thousand of them do not need ten thousand descriptors.
 const FILES: usize = 16;
@@ -120,7 +120,7 @@ pub struct SpoolSource {
 }
 
 struct Reader {
-    metas: Vec<ArrayMeta>,
+    metas: Shared<Vec<ArrayMeta>>,
     files: Vec<Arc<File>>,
     arrays: Vec<Rows>,
 }

@@ -71,7 +71,7 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
     }
     let index: HashMap<&str, usize> = clean.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut used = vec![false; clean.len()];
-    let mut heads: Vec<Option<Folded>> = clean.iter().map(|_| None).collect();
+    let mut heads: HashMap<usize, Folded> = HashMap::new();
     for (i, entry) in entries.into_iter().enumerate() {
         let Some(entry) = entry else { continue };
         match fold_marked(entry, &clean, i, &index, &used) {
@@ -79,15 +79,15 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
                 for part in parts(&folded) {
                     used[part] = true;
                 }
-                heads[i] = Some(folded);
+                heads.insert(i, folded);
             }
             Err(why) => notes.push(format!("the attribute {MARK} of {} is ignored: {why}", clean[i].name)),
         }
     }
-    let plain = |(i, meta): (usize, ArrayMeta)| match heads[i].take() {
+    let plain = |(i, meta): (usize, ArrayMeta)| match heads.remove(&i) {
         Some(folded) => Some(folded),
         None if used[i] => None,
-        None => Some(Folded { meta, values: i, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0, longest_bytes: 0 }),
+        None => Some(Folded::plain(meta, i)),
     };
     Some(clean.into_iter().enumerate().filter_map(plain).collect())
 }

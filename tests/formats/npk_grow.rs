@@ -256,7 +256,7 @@ fn a_side_file_that_waits_belongs_to_its_metadata() {
         assert!(contents(&at) == left, "a look changes nothing");
         // The next writer settles it.
         let one = (ArrayMeta::new("one", Dtype::U8, &[1]), vec![1]);
-        let with_one = Plan { format: "test", arrays: vec![one.0.clone()], ..Plan::default() };
+        let with_one = Plan { format: "test", arrays: vec![one.0.clone()].into(), ..Plan::default() };
         copy_dir(&at, &out.join("merged.npk"));
         write(&out.join("merged.npk"), with_one, &[one], &merge(false)).unwrap();
         assert!(read(&out.join("merged.npk")).unwrap().texts[..] == [&whole.texts[..], &[vec![]]].concat()[..]);

@@ -42,7 +42,7 @@ impl ReadRows for Rows {
 }
 
 pub fn plan(arrays: Vec<ArrayMeta>) -> Plan {
-    Plan { format: "test", arrays, ..Plan::default() }
+    Plan { format: "test", arrays: arrays.into(), ..Plan::default() }
 }
 
 pub fn sequence(n: usize) -> Vec<u8> {

@@ -592,11 +592,14 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
         assert!(e.kind() == Kind::Usage && e.message().contains(word), "{e:?} does not say {word}");
     }
     for name in ["a//b", "../a", "a/zarr.json", "__x", "x/.."] {
-        let plan = Plan { arrays: vec![ArrayMeta::new(name, npk::model::Dtype::U8, &[1])], ..Plan::default() };
+        let plan = Plan { arrays: vec![ArrayMeta::new(name, npk::model::Dtype::U8, &[1])].into(), ..Plan::default() };
         assert_eq!(Zarr.refuse(&Location::local("z.zarr"), &plan, &WriteOptions::default()).len(), 1, "{name}");
     }
     let two = ["a", "a/b"].map(|n| ArrayMeta::new(n, npk::model::Dtype::U8, &[1]));
-    assert_eq!(Zarr.refuse(&Location::local("z.zarr"), &Plan { arrays: two.into(), ..Plan::default() }, &WriteOptions::default()).len(), 1);
+    assert_eq!(
+        Zarr.refuse(&Location::local("z.zarr"), &Plan { arrays: two.to_vec().into(), ..Plan::default() }, &WriteOptions::default()).len(),
+        1
+    );
 }
 
 /// Damaged metadata, chunks, shards and zips: an error or values, never a panic.

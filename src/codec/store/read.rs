@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::{Extent, Order, ReadRows, Source};
 use crate::location::Blob;
 use crate::model::{ArrayMeta, Dtype, Plan};
-use crate::sidecar::{self, Folded, How};
+use crate::sidecar::{self, Folded, Folding, How};
 
 /// An array as the store holds it.
 #[derive(Debug)]
@@ -173,10 +173,11 @@ impl StoreSource {
         let metas: Vec<ArrayMeta> = stored.iter().map(Stored::meta).collect();
         let mut plan = Plan { format, format_version: Some("1".into()), ..Plan::default() };
         let arrays = sidecar::fold(side.as_deref(), metas, &mut plan);
-        plan.arrays = arrays.iter().map(|a| a.meta.clone()).collect();
+        let (metas, arrays) = Folded::split(arrays);
+        plan.arrays = metas.clone();
         let open: OpenFiles = Arc::new(Mutex::new(Recent::new(files.keep_open())));
         let maps = MapReader::new(stored.iter().map(|s| data_files::map(&files, &open, s)).collect(), 0);
-        let reader = Reader { files, stored: Arc::new(stored), arrays: Arc::new(arrays), maps };
+        let reader = Reader { files, stored: Arc::new(stored), metas, arrays: Arc::new(arrays), maps };
         Ok(StoreSource { plan, all: false, reader: Arc::new(reader) })
     }
 
@@ -193,9 +194,14 @@ impl StoreSource {
         self.reader.files.blob(path)
     }
 
-    /// The logical arrays, and what they are made of.
-    pub fn folded(&self) -> &[Folded] {
+    /// What the logical arrays are made of, in the plan's order.
+    pub fn foldings(&self) -> &[Folding] {
         &self.reader.arrays
+    }
+
+    /// The logical arrays, and what they are made of.
+    pub fn folded(&self) -> impl Iterator<Item = (&ArrayMeta, &Folding)> {
+        self.reader.metas.iter().zip(self.reader.arrays.iter())
     }
 }
 

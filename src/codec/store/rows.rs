@@ -8,8 +8,8 @@ use super::{Files, bitmap::Alive};
 use crate::array::reader::MapReader;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Piece, ReadRows};
-use crate::model::{Buf, Chunk, Dtype, Values, typed};
-use crate::sidecar::{self, Folded, How};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Shared, Values, typed};
+use crate::sidecar::{self, Folding, How};
 
 /// A chunk of a larger request.
 const CHUNK_BYTES: u64 = 8 << 20;
@@ -20,7 +20,10 @@ const GAP_BYTES: u64 = 64 << 10;
 pub(super) struct Reader {
     pub(super) files: Arc<dyn Files>,
     pub(super) stored: Arc<Vec<Stored>>,
-    pub(super) arrays: Arc<Vec<Folded>>,
+    /// The logical arrays.
+    pub(super) metas: Shared<Vec<ArrayMeta>>,
+    /// What each of them is made of.
+    pub(super) arrays: Arc<Vec<Folding>>,
     /// The stored arrays, all rows counted.
     pub(super) maps: MapReader,
 }
@@ -84,7 +87,7 @@ impl Reader {
         sidecar::offsets(&bytes, rows.start, values).at_array(&self.stored[index].name)
     }
 
-    fn mask(&self, array: &Folded, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
+    fn mask(&self, array: &Folding, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
         let Some(valid) = array.valid else { return Ok(None) };
         let mut mask = self.rows(valid, rows)?;
         mask.iter_mut().for_each(|v| *v = (*v != 0) as u8);
@@ -159,7 +162,7 @@ impl Reader {
     }
 
     /// About how many bytes a row holds.
-    fn row_bytes(&self, array: &Folded) -> u64 {
+    fn row_bytes(&self, array: &Folding) -> u64 {
         match &array.how {
             How::Fixed | How::Dictionary => self.stored[array.values].row_bytes,
             How::Codes(_) => 24 + array.mean_bytes,
@@ -189,13 +192,13 @@ fn minus_ones(dtype: Dtype, bytes: &[u8]) -> Vec<u8> {
 impl ReadRows for Reader {
     fn cost(&self, index: usize, rows: Range<u64>) -> Option<u64> {
         let array = &self.arrays[index];
-        array.meta.logical.is_var().then(|| (rows.end - rows.start).saturating_mul(self.row_bytes(array)))
+        self.metas[index].logical.is_var().then(|| (rows.end - rows.start).saturating_mul(self.row_bytes(array)))
     }
 
     fn piece(&self, index: usize, row: u64, bytes: u64) -> Option<Piece> {
         let array = &self.arrays[index];
         let mean = self.row_bytes(array);
-        let end = row.saturating_add((bytes / mean.max(1)).max(1)).min(array.meta.rows?);
+        let end = row.saturating_add((bytes / mean.max(1)).max(1)).min(self.metas[index].rows?);
         match &array.how {
             How::Fixed | How::Dictionary => None,
             How::Codes(_) if 24 + array.longest_bytes <= 4 * mean => Some(Piece { end, bytes: (end - row).saturating_mul(mean) }),
@@ -222,7 +225,7 @@ impl ReadRows for Reader {
 
     fn read(&self, index: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let array = &self.arrays[index];
-        crate::format::readable(&array.meta)?;
+        crate::format::readable(&self.metas[index])?;
         let step = (CHUNK_BYTES / self.row_bytes(array).max(1)).max(1);
         let mut row = rows.start;
         while row < rows.end {
@@ -232,7 +235,7 @@ impl ReadRows for Reader {
                 How::Codes(categories) => self.texts(index, categories, row..end, emit),
                 How::Offsets(offsets) => self.cut_rows(index, *offsets, row..end, emit),
             };
-            read.at_array(&array.meta.name)?;
+            read.at_array(&self.metas[index].name)?;
             row = end;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use crate::error::{Error, Result};
 use crate::format::{Auto, Block, Encode, Encoded, Sink, Summary, WriteOptions};
 use crate::location::{Location, Output};
-use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Values, typed};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Shared, Values, typed};
 
 use super::print::{Numbers, Printf, integer, time};
 
@@ -235,7 +235,7 @@ impl Sink for TextSink {
 }
 
 struct Encoder {
-    metas: Vec<ArrayMeta>,
+    metas: Shared<Vec<ArrayMeta>>,
     /// About how many bytes a row takes.
     row_bytes: u64,
     delimiter: u8,

@@ -97,7 +97,7 @@ impl ArrowSource {
         let plan = Plan {
             format: "feather",
             format_version: Some(shared.index.form.into()),
-            arrays: shared.metas.clone(),
+            arrays: shared.metas.clone().into(),
             tables: vec![table],
             attributes,
             notes,

@@ -108,7 +108,7 @@ impl ArrowSink {
             find_dictionaries(column, vec![i], &ids, plan, &mut dictionaries)?;
         }
         let output = at.create_file(options.existing, options.sync)?;
-        let encoder = Arc::new(Encoder { export, coded, metas: plan.arrays.clone(), options: ipc_options.clone(), batch_rows, enough });
+        let encoder = Arc::new(Encoder { export, coded, metas: plan.arrays.to_vec(), options: ipc_options.clone(), batch_rows, enough });
         let mut sink = ArrowSink {
             output,
             bytes: 0,

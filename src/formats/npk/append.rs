@@ -296,7 +296,7 @@ impl Sink for AppendSink {
             }
             self.end_target(i, n, &mut changed);
         }
-        let order: Vec<String> = self.old.folded().iter().map(|f| f.meta.name.clone()).collect();
+        let order: Vec<String> = self.old.folded().map(|(meta, _)| meta.name.clone()).collect();
         let changes: Vec<Grown> = self.growing.iter().map(|g| self.grown(g, &rows)).collect();
         let side = sidecar::grown(read_side(self.files.as_ref())?.as_deref(), &order, &changes)?;
         check_side(side.as_deref())?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::{Existing, Format, Sink, WriteOptions};
 use crate::location::{Kind, Location, OutputDir, cleanup};
 use crate::model::Plan;
-use crate::sidecar::{self, Folded, How};
+use crate::sidecar;
 
 /// Begins a merge; a store that is not there is made.
 pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions, replace: bool) -> Result<Box<dyn Sink>> {
@@ -31,7 +31,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions, replace
     let entries = read_metadata(files.as_ref())?.entries;
     let gone = replaced(&old, plan, replace)?;
     let stay: Vec<Entry> = entries.into_iter().filter(|e| !gone.stored.contains(&e.name)).collect();
-    let order: Vec<String> = old.folded().iter().map(|f| f.meta.name.clone()).filter(|n| !gone.logical.contains(n)).collect();
+    let order: Vec<String> = old.folded().map(|(meta, _)| meta.name.clone()).filter(|n| !gone.logical.contains(n)).collect();
 
     let mut names = Names::default();
     stay.iter().for_each(|e| names.take(&e.data_file));
@@ -89,27 +89,19 @@ struct Gone {
 fn replaced(old: &StoreSource, plan: &Plan, replace: bool) -> Result<Gone> {
     let new: HashSet<&str> = plan.arrays.iter().map(|a| a.name.as_str()).chain(plan.kept.iter().map(|k| k.meta.name.as_str())).collect();
     let (mut gone, mut errors) = (Gone::default(), Vec::new());
-    for folded in old.folded() {
-        let parts = parts(folded).map(|i| &old.stored()[i].name);
-        if new.contains(folded.meta.name.as_str()) || parts.clone().any(|p| new.contains(p.as_str())) {
+    for (meta, folded) in old.folded() {
+        let parts = sidecar::parts(folded).map(|i| &old.stored()[i].name);
+        if new.contains(meta.name.as_str()) || parts.clone().any(|p| new.contains(p.as_str())) {
             if !replace {
-                let error = Error::exists("the store has an array of this name").array(&folded.meta.name);
+                let error = Error::exists("the store has an array of this name").array(&meta.name);
                 errors.push(error.hint("use --force to replace it, or --rename"));
             }
-            gone.logical.insert(folded.meta.name.clone());
+            gone.logical.insert(meta.name.clone());
             gone.stored.extend(parts.cloned());
         }
     }
     Error::all(errors)?;
     Ok(gone)
-}
-
-fn parts(folded: &Folded) -> impl Iterator<Item = usize> + Clone {
-    let offsets = match folded.how {
-        How::Offsets(i) => Some(i),
-        _ => None,
-    };
-    [Some(folded.values), folded.valid, offsets].into_iter().flatten()
 }
 
 /// Links everything below `from` into `to`, but for the paths in `left`.

@@ -176,7 +176,7 @@ impl ParquetSource {
         let plan = Plan {
             format: "parquet",
             format_version: Some(file.version().to_string()),
-            arrays: shared.metas.clone(),
+            arrays: shared.metas.clone().into(),
             tables: vec![table],
             attributes,
             notes,

@@ -106,7 +106,7 @@ impl ParquetSink {
             coded: export.with_codes(),
             export,
             stored,
-            metas: plan.arrays.clone(),
+            metas: plan.arrays.to_vec(),
             properties,
             group_rows,
             enough: options.row_group_rows.is_none().then_some(2 * group_bytes),

@@ -196,7 +196,7 @@ impl Tree {
             }
             fits
         });
-        Ok(Tree { arrays: plan.arrays.clone(), structure, metadata: options.metadata.clone(), single: options.single, notes })
+        Ok(Tree { arrays: plan.arrays.to_vec(), structure, metadata: options.metadata.clone(), single: options.single, notes })
     }
 
     /// The pickle, where array `i` is in storage `keys[i]`.

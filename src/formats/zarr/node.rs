@@ -6,7 +6,7 @@ use super::chain::{Chain, Shape, Target};
 use super::dtype::{self, Element, Field, Kind};
 use super::shard::Shard;
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Attributes, Details, Dtype, Logical, checked_product};
+use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, checked_product};
 
 /// Attribute that carries dimension names, as xarray writes it into v2.
 pub const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
@@ -226,22 +226,25 @@ fn finish(shape: &[u64], object: Vec<u64>, keys: Keys, chain: Chain, element: El
 impl Info {
     /// The arrays of the model that this one is: one, or one a field. Beside each the field that it shows.
     pub fn metas(&self, name: &str) -> Vec<(ArrayMeta, Option<Field>)> {
-        let details = Details {
+        let facts = Facts {
             stored_dtype: (!self.stored.is_empty()).then(|| self.stored.clone()),
             chunks: self.chunks.clone(),
             attributes: self.attributes.clone(),
-            ..Details::default()
+            ..Facts::default()
         };
-        let whole =
-            |dtype: Dtype, logical: Logical, details: Details| ArrayMeta { logical, details, ..ArrayMeta::new(name, dtype, &self.shape) };
+        let whole = |dtype: Dtype, logical: Logical, facts: Facts| ArrayMeta {
+            logical,
+            details: facts.into(),
+            ..ArrayMeta::new(name, dtype, &self.shape)
+        };
         let node = match &self.node {
             Ok(node) => node,
             Err(e) => {
-                let details = Details { error: Some(std::sync::Arc::new(e.clone())), ..details };
-                return vec![(whole(Dtype::U8, Logical::Plain, details), None)];
+                let facts = Facts { error: Some(std::sync::Arc::new(e.clone())), ..facts };
+                return vec![(whole(Dtype::U8, Logical::Plain, facts), None)];
             }
         };
-        let details = Details {
+        let facts = Facts {
             compression: node.shard.as_ref().map_or(node.chain.summary.clone(), |s| {
                 Some(match &s.chain.summary {
                     Some(inner) => format!("{inner}, shards {:?}", s.outer),
@@ -249,14 +252,14 @@ impl Info {
                 })
             }),
             chunks: Some(node.chunk.clone()),
-            ..details
+            ..facts
         };
         match &node.element {
             Element::Text => {
-                let stored_dtype = details.stored_dtype.clone().filter(|s| s != "string");
-                vec![(whole(Dtype::U8, Logical::Text, Details { stored_dtype, ..details }), None)]
+                let stored_dtype = facts.stored_dtype.clone().filter(|s| s != "string");
+                vec![(whole(Dtype::U8, Logical::Text, Facts { stored_dtype, ..facts }), None)]
             }
-            Element::Binary | Element::Object => vec![(whole(Dtype::U8, Logical::Binary, details), None)],
+            Element::Binary | Element::Object => vec![(whole(Dtype::U8, Logical::Binary, facts), None)],
             Element::Fixed { fields, .. } => fields
                 .iter()
                 .map(|field| {
@@ -266,7 +269,7 @@ impl Info {
                         Kind::Utf32 => (Dtype::U8, Logical::Text),
                         Kind::Bytes => (Dtype::U8, Logical::Binary),
                     };
-                    let mut meta = whole(dtype, logical, details.clone());
+                    let mut meta = whole(dtype, logical, facts.clone());
                     if !field.name.is_empty() {
                         meta.name = format!("{name}.{}", field.name);
                         meta.inner.extend(&field.inner);

@@ -11,7 +11,7 @@ use crate::codec::store::names::Names;
 use crate::error::{Error, Result};
 use crate::format::Source;
 use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan};
-use crate::sidecar::{Folded, How};
+use crate::sidecar::{Folding, How};
 
 /// A stored array that grows, or that is made because the new rows have nulls.
 pub(super) struct Target {
@@ -56,7 +56,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
     let kept: HashMap<&str, &Kept> = plan.kept.iter().map(|k| (k.values.as_str(), k)).collect();
     let companions: HashSet<&str> = plan.kept.iter().flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()]).flatten().collect();
     let index: HashMap<&str, usize> = plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
-    let have: HashMap<&str, &Folded> = old.folded().iter().map(|f| (f.meta.name.as_str(), f)).collect();
+    let have: HashMap<&str, (&ArrayMeta, &Folding)> = old.folded().map(|f| (f.0.name.as_str(), f)).collect();
     let stored_names: HashSet<&str> = old.stored().iter().map(|s| s.name.as_str()).collect();
     let mut names = Names::default();
     old.stored().iter().for_each(|s| names.take(&s.data_file));
@@ -69,12 +69,12 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
         let kept = kept.get(array.name.as_str()).copied();
         let logical = kept.map_or(array, |k| &k.meta);
         let one = || -> Result<Growing> {
-            let folded = *have.get(logical.name.as_str()).ok_or_else(|| no_array(old.plan(), plan, &logical.name))?;
-            crate::format::readable(&folded.meta)?;
+            let (meta, folded) = *have.get(logical.name.as_str()).ok_or_else(|| no_array(old.plan(), plan, &logical.name))?;
+            crate::format::readable(meta)?;
             let order = columns(old.plan(), plan, &logical.name)?;
-            fits(old, folded, array, kept)?;
+            fits(old, meta, folded, array, kept)?;
             let stored = &old.stored()[folded.values];
-            let categories = categories_of(folded);
+            let categories = categories_of(meta, folded);
             let adjust = match (&categories, new_categories(array, kept), order) {
                 (Some(to), Some(from), _) => Adjust::Codes(Remap::new(stored.dtype, from, to.clone())),
                 (_, _, Some(order)) => Adjust::Columns(order, stored.dtype.item_bytes() as usize),
@@ -106,7 +106,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                     if stored_names.contains(name.as_str()) {
                         return Err(Error::exists(format!("the new rows have nulls, but the store has another array {name} already")));
                     }
-                    let rows = folded.meta.rows.unwrap_or(0);
+                    let rows = meta.rows.unwrap_or(0);
                     let file = names.give(name);
                     let place = Place::new(name, file.clone(), 1, plan.arrays[mask].rows, rows);
                     let target = Target { stored: None, name: name.clone(), data_file: file, segment: None, rows, less: 0 };
@@ -217,8 +217,8 @@ pub(super) fn even_tables(old: &Plan, new_rows: &HashMap<&str, Option<u64>>) -> 
     Error::all(errors)
 }
 
-fn categories_of(folded: &Folded) -> Option<Arc<Categories>> {
-    match (&folded.how, &folded.meta.logical) {
+fn categories_of(meta: &ArrayMeta, folded: &Folding) -> Option<Arc<Categories>> {
+    match (&folded.how, &meta.logical) {
         (How::Codes(items), logical) => {
             let kind = if matches!(logical, Logical::Binary) { CategoryKind::Binary } else { CategoryKind::Text };
             Some(Categories::new(kind, items.clone()))
@@ -238,10 +238,10 @@ fn new_categories(array: &ArrayMeta, kept: Option<&Kept>) -> Option<Arc<Categori
 }
 
 /// Do the new rows have the type, the form and the inner shape of the store's?
-fn fits(old: &StoreSource, folded: &Folded, array: &ArrayMeta, kept: Option<&Kept>) -> Result<()> {
+fn fits(old: &StoreSource, meta: &ArrayMeta, folded: &Folding, array: &ArrayMeta, kept: Option<&Kept>) -> Result<()> {
     let stored = &old.stored()[folded.values];
     let logical = kept.map_or(array, |k| &k.meta);
-    if logical.scalar || stored.shape.is_empty() || folded.meta.scalar {
+    if logical.scalar || stored.shape.is_empty() || meta.scalar {
         return Err(Error::exists("an array without dimensions has no rows to append to"));
     }
     let inner = &stored.shape[1..];
@@ -250,15 +250,15 @@ fn fits(old: &StoreSource, folded: &Folded, array: &ArrayMeta, kept: Option<&Kep
         inner.iter().for_each(|d| shape.push_str(&format!(", {d}")));
         format!("{dtype} {shape}]")
     };
-    let same = folded.meta.logical == logical.logical
+    let same = meta.logical == logical.logical
         && match (&folded.how, kept.map(|k| &k.form)) {
             (How::Codes(_), Some(Form::Codes(_))) | (How::Offsets(_), Some(Form::Offsets)) => true,
-            (How::Fixed, Some(Form::Bits)) => folded.meta.dtype == logical.dtype,
-            (How::Fixed | How::Dictionary, None | Some(Form::Same | Form::Widened)) => folded.meta.dtype == stored.dtype,
+            (How::Fixed, Some(Form::Bits)) => meta.dtype == logical.dtype,
+            (How::Fixed | How::Dictionary, None | Some(Form::Same | Form::Widened)) => meta.dtype == stored.dtype,
             _ => false,
         };
     if !same {
-        let (mut here, mut there) = (logical.clone(), folded.meta.clone());
+        let (mut here, mut there) = (logical.clone(), meta.clone());
         (here.nulls, there.nulls) = (false, false);
         let (new, store) = (here.type_name(), there.type_name());
         let form = if new == store { ", stored in another form" } else { "" };
