@@ -121,6 +121,12 @@ pub(super) fn too_long(what: &str, most: usize) -> Error {
     Error::corrupt(format!("the {what} data holds more than the {most} bytes that are expected"))
 }
 
+/// Whether data was more than its limit, by what it holds or declares.
+pub fn is_too_much(e: &Error) -> bool {
+    let said = e.message();
+    said.contains(" data holds more than the ") || said.contains(" bytes, at most ") && said.ends_with(" are expected")
+}
+
 /// An empty vector with room, or an error where the memory is not there.
 ///
 /// # Errors

@@ -34,4 +34,5 @@ mod text;
 mod txt;
 mod zarr;
 mod zarr_floats;
+mod zarr_memory;
 mod zarr_tree;

@@ -656,10 +656,10 @@ import shutil; shutil.make_archive('z', 'zip', '3.zarr'); zarr.consolidate_metad
 
 /// Objects in memory that count what is asked of them.
 #[derive(Default)]
-struct Objects {
-    all: BTreeMap<String, Vec<u8>>,
-    requests: Arc<AtomicU64>,
-    bytes: Arc<AtomicU64>,
+pub struct Objects {
+    pub all: BTreeMap<String, Vec<u8>>,
+    pub requests: Arc<AtomicU64>,
+    pub bytes: Arc<AtomicU64>,
 }
 
 struct Counted(Vec<u8>, Arc<AtomicU64>, Arc<AtomicU64>);
@@ -687,7 +687,7 @@ impl Blob for Counted {
 }
 
 impl Objects {
-    fn load(root: &Path) -> Objects {
+    pub fn load(root: &Path) -> Objects {
         fn walk(at: &Path, prefix: &str, all: &mut BTreeMap<String, Vec<u8>>) {
             for entry in std::fs::read_dir(at).unwrap() {
                 let path = entry.unwrap().path();

@@ -10,7 +10,7 @@ use super::filters::{Filter, Number};
 use super::shard::Shard;
 use super::transpose::transpose;
 use crate::codec::checksum::Checksum;
-use crate::codec::decompress::{Compression, Limit, Lzma, LzmaFilter, Wrapper};
+use crate::codec::decompress::{self, Compression, Limit, Lzma, LzmaFilter, Wrapper};
 use crate::error::{Error, Result};
 
 /// What the codecs of an array do, last codec first: the order of decoding.
@@ -367,6 +367,18 @@ impl Chain {
         if shape.item.is_none() { shape.var_bytes } else { self.most + self.most / 4 + (1 << 20) }
     }
 
+    /// Bytes that decoding a chunk of so many encoded bytes holds at once.
+    pub fn needs(&self, encoded: u64, shape: &Shape<'_>) -> u64 {
+        let decoded = shape.items().saturating_mul(shape.item.unwrap_or(1) as u64);
+        // From one buffer into another: between two steps both are decoded.
+        let steps = |s: &&Step| !matches!(s, Step::Checksum { .. } | Step::Swap(_));
+        match self.steps.iter().filter(steps).count() {
+            0 => encoded,
+            1 => encoded.saturating_add(decoded),
+            _ => encoded.max(decoded).saturating_add(decoded),
+        }
+    }
+
     /// Decodes a chunk.
     ///
     /// # Errors
@@ -377,7 +389,10 @@ impl Chain {
         let mut items = None;
         for step in &self.steps {
             bytes = match step {
-                Step::Decompress(compression) => compression.decode(&bytes, Limit::most(most as usize))?,
+                Step::Decompress(compression) => {
+                    let decoded = compression.decode(&bytes, Limit::most(most as usize));
+                    if shape.item.is_none() { decoded.map_err(|e| text_limit(e, most))? } else { decoded? }
+                }
                 Step::Checksum { sum, at_start } => sum.strip(bytes, *at_start)?,
                 Step::Swap(unit) => {
                     dtype::swap(&mut bytes, *unit);
@@ -412,6 +427,16 @@ impl Chain {
         let wanted = shape.items() * shape.item.unwrap_or(1) as u64;
         if bytes.len() as u64 == wanted { Ok(Decoded::Fixed(bytes)) } else { Err(wrong_size(bytes.len(), wanted)) }
     }
+}
+
+/// Text has no size of its own: what is too much of it is no damage.
+pub fn text_limit(e: Error, most: u64) -> Error {
+    if !decompress::is_too_much(&e) && !super::store::is_too_long(&e) {
+        return e;
+    }
+    let needed = most.saturating_mul(4).div_ceil(1 << 20);
+    Error::refused(format!("a chunk of text has more than the {most} bytes that fit into the memory limit"))
+        .hint(format!("raise the limit: --memory-limit {needed}MiB may be enough"))
 }
 
 fn wrong_size(found: usize, wanted: u64) -> Error {

@@ -30,6 +30,7 @@ mod consolidate;
 mod dtype;
 mod filters;
 mod json;
+mod kept;
 mod layout;
 mod netcdf;
 mod node;

@@ -61,7 +61,7 @@ pub struct Node {
     pub element: Element,
     /// The bytes of a missing item, as stored.
     pub fill: Vec<u8>,
-    /// What text of a chunk may take.
+    /// What text of a chunk may take: it is there twice while it is decoded.
     pub var_bytes: u64,
 }
 
@@ -220,7 +220,7 @@ fn finish(shape: &[u64], object: Vec<u64>, keys: Keys, chain: Chain, element: El
         return Err(if bytes < 1 << 36 { error.hint("give a larger --memory-limit") } else { error });
     }
     let chain = shard.as_ref().map_or(chain, |s| s.chain.clone());
-    Ok(Node { shape: shape.to_vec(), chunk, keys, chain, shard, element, fill, var_bytes: memory_bytes })
+    Ok(Node { shape: shape.to_vec(), chunk, keys, chain, shard, element, fill, var_bytes: memory_bytes / 2 })
 }
 
 impl Info {

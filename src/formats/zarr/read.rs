@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::block::{VarBlock, scatter, step};
-use super::chain::{Decoded, VarItems};
+use super::chain::{self, Decoded, VarItems};
 use super::dtype::{self, Field, Kind};
+use super::kept::{Block, Kept};
 use super::node::Node;
 use super::shard::Index;
 use super::store::Store;
@@ -19,6 +20,10 @@ use crate::model::{Buf, Chunk, Plan, Values};
 
 /// Inner chunks of a shard are fetched together up to this many bytes.
 const BATCH_BYTES: u64 = 4 << 20;
+/// What one chunk may take beyond the memory limit.
+const SLACK_BYTES: u64 = 16 << 20;
+/// What an item of text is taken for, before it is read.
+const TEXT_BYTES: u64 = 64;
 /// Shards whose index is kept.
 const OPEN_SHARDS: usize = 16;
 
@@ -97,7 +102,8 @@ pub fn open(at: &Location, options: &ReadOptions) -> Result<ZarrSource> {
         return Err(Error::missing(format!("there is no group '{}'", group.unwrap_or_default())));
     }
     let limit = (options.memory_bytes / 8).clamp(1 << 20, 64 << 20);
-    let reader = Arc::new(Reader { store, entries, shards: Mutex::default(), parts: Mutex::default(), limit });
+    let reader = Reader { store, entries, shards: Mutex::default(), kept: Kept::new(limit), limit, memory_bytes: options.memory_bytes };
+    let reader = Arc::new(reader);
     Ok(ZarrSource { plan, reader })
 }
 
@@ -138,10 +144,10 @@ struct Reader {
     store: Store,
     entries: Vec<Entry>,
     shards: Mutex<VecDeque<(ShardKey, Arc<Opened>)>>,
-    /// Chunks of which only a part was wanted: the rest is probably wanted next.
-    parts: Mutex<VecDeque<((usize, u64), Buf)>>,
+    kept: Kept,
     /// Bytes of rows that one read should not pass, where chunks leave the choice.
     limit: u64,
+    memory_bytes: u64,
 }
 
 /// Says in which chunk something is wrong.
@@ -202,7 +208,7 @@ impl Reader {
         let shape = node.chunk_shape();
         let decoded = match encoded {
             None => shape.filled(),
-            Some(bytes) => node.chain.decode(bytes, &shape).map_err(|e| {
+            Some(bytes) => self.fits(entry, node, bytes.len() as u64).and_then(|()| node.chain.decode(bytes, &shape)).map_err(|e| {
                 let object: Vec<u64> = match &node.shard {
                     Some(shard) => place.iter().zip(&shard.counts).map(|(p, n)| p / n).collect(),
                     None => place.to_vec(),
@@ -253,22 +259,67 @@ impl Reader {
         Some(extents)
     }
 
-    /// A chunk decoded before.
-    fn kept(&self, array: usize, k: u64) -> Option<Buf> {
-        let parts = self.parts.lock().unwrap_or_else(|e| e.into_inner());
-        parts.iter().find(|(key, _)| *key == (array, k)).map(|(_, buf)| buf.clone())
+    /// Refuses a chunk that needs more memory than there is while it is decoded.
+    fn fits(&self, entry: &Entry, node: &Node, encoded: u64) -> Result<()> {
+        let shape = node.chunk_shape();
+        let Some(size) = shape.item else { return Ok(()) };
+        let field = match &entry.field {
+            Some(field) if field.bytes() != size => shape.items().saturating_mul(field.bytes() as u64),
+            _ => 0,
+        };
+        let needs = node.chain.needs(encoded, &shape).saturating_add(field);
+        if needs <= self.memory_bytes.saturating_add(SLACK_BYTES) {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "chunks of shape {:?} need {needs} bytes of memory while they are decoded, the limit is {} bytes",
+            node.chunk, self.memory_bytes
+        ))
+        .hint(format!("raise the limit: --memory-limit {}MiB", needs.div_ceil(1 << 20))))
     }
 
-    fn keep(&self, array: usize, k: u64, buf: &Buf) {
-        let mut parts = self.parts.lock().unwrap_or_else(|e| e.into_inner());
-        let mut bytes = parts.iter().map(|(_, b)| b.len()).sum::<usize>() + buf.len();
-        while bytes as u64 > self.limit {
-            match parts.pop_front() {
-                Some((_, old)) => bytes -= old.len(),
-                None => return,
+    /// Bytes of a row of chunks, decoded; of text a guess.
+    fn block_bytes(entry: &Entry, node: &Node) -> u64 {
+        let rows = node.chunk.first().copied().unwrap_or(1).saturating_mul(node.shape.iter().skip(1).product());
+        rows.saturating_mul(match (&entry.field, node.element.size()) {
+            (Some(field), Some(_)) => field.bytes() as u64,
+            _ => TEXT_BYTES,
+        })
+    }
+
+    /// Rows `r0..r1` of the row of chunks `k`, out of their chunks. Where these are as wide as the array, all of its rows come.
+    fn assembled(&self, entry: &Entry, node: &Node, k: u64, rows: Range<u64>, fetch: &mut Fetch<'_>) -> Result<Decoded> {
+        if Self::is_wide(node) {
+            let place: Vec<u64> = (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect();
+            return self.items(entry, node, fetch.next()?, &place);
+        }
+        let (top, count) = (k * node.chunk[0], rows.end - rows.start);
+        let item = entry.field.as_ref().map_or(1, Field::bytes);
+        let columns = Self::columns(node);
+        let mut out_shape = node.shape.clone();
+        out_shape[0] = count;
+        let mut out_at = vec![0; node.shape.len()];
+        out_at[0] = rows.start;
+        let mut texts = node.element.size().is_none().then(|| VarBlock::new(&out_shape, &out_at));
+        let bytes = if texts.is_some() { 0 } else { out_shape.iter().product::<u64>() as usize * item };
+        let mut out = vec![0u8; bytes];
+        let mut place = vec![0u64; columns.len()];
+        while columns.iter().all(|c| *c > 0) {
+            let full: Vec<u64> = std::iter::once(k).chain(place.iter().copied()).collect();
+            let at: Vec<u64> = std::iter::once(top).chain(place.iter().zip(&node.chunk[1..]).map(|(p, c)| p * c)).collect();
+            match (self.items(entry, node, fetch.next()?, &full)?, &mut texts) {
+                (Decoded::Fixed(part), _) => scatter(&part, &node.chunk, &at, &mut out, &out_shape, &out_at, item),
+                (Decoded::Var(part), Some(texts)) => texts.add(part, &node.chunk, &at),
+                (Decoded::Var(_), None) => return Err(Error::internal("text among numbers")),
+            }
+            if !step(&mut place, &columns) {
+                break;
             }
         }
-        parts.push_back(((array, k), buf.clone()));
+        Ok(match texts {
+            Some(texts) => Decoded::Var(texts.items()),
+            None => Decoded::Fixed(out),
+        })
     }
 
     /// Rows that are uncompressed in a file, without their whole chunk.
@@ -338,7 +389,7 @@ impl ReadRows for Reader {
         let item = entry.field.as_ref().map_or(1, |f| f.bytes() as u64);
         let row_bytes = node.shape[1..].iter().product::<u64>().saturating_mul(item).max(1);
         // A chunk that is as wide as the array is decoded once; of narrow ones a tall row of chunks may be too much.
-        let is_free = !Self::is_wide(node) || node.chain.is_raw();
+        let is_free = if Self::is_wide(node) { node.chain.is_raw() } else { Self::block_bytes(entry, node) > self.memory_bytes / 2 };
         let part = if is_free && height.saturating_mul(row_bytes) > self.limit { (self.limit / row_bytes).max(1) } else { height };
         let inside = row % height;
         let next = (inside / part + 1).saturating_mul(part).min(height);
@@ -349,12 +400,17 @@ impl ReadRows for Reader {
         let (entry, node) = self.entry(array).ok()?;
         let count = rows.end - rows.start;
         let each = node.shape.iter().skip(1).product::<u64>();
-        let Some(size) = node.element.size() else { return Some(count.saturating_mul(each).saturating_mul(64).max(1 << 18)) };
+        let Some(size) = node.element.size() else { return Some(count.saturating_mul(each).saturating_mul(TEXT_BYTES).max(1 << 18)) };
         let chunk: u64 = node.chunk.iter().product::<u64>().saturating_mul(size as u64);
         let item = entry.field.as_ref().map_or(1, |f| f.bytes() as u64);
         let row_bytes = node.shape.iter().skip(1).product::<u64>().saturating_mul(item);
-        let raw = node.chain.is_raw() && Self::is_wide(node);
-        Some(count.saturating_mul(row_bytes).saturating_add(if raw { 0 } else { chunk / 2 }))
+        // A chunk and its encoded bytes beside the rows; of a chunk as wide as the array the rows are a part.
+        let beside = match (Self::is_wide(node), node.chain.is_raw()) {
+            (true, true) => 0,
+            (true, false) => chunk / 2,
+            (false, _) => chunk.saturating_add(chunk / 2),
+        };
+        Some(count.saturating_mul(row_bytes).saturating_add(beside))
     }
 
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -388,7 +444,6 @@ impl ReadRows for Reader {
         }
         let (height, item) = (node.chunk[0], entry.field.as_ref().map_or(1, Field::bytes));
         let row_bytes = node.shape[1..].iter().product::<u64>() as usize * item;
-        let columns = Self::columns(node);
         let is_raw = node.chain.is_raw() && node.shard.is_none() && Self::is_wide(node);
         let last = (rows.end - 1) / height;
         let mut fetch = Fetch::new(self, array, entry, node, rows.start / height..last + 1);
@@ -404,60 +459,29 @@ impl ReadRows for Reader {
                 give(r0, count, bytes.into(), emit)?;
                 continue;
             }
-            if Self::is_wide(node) {
-                let is_part = count < height.min(node.shape[0] - top);
-                if is_part && let Some(buf) = self.kept(array, k) {
-                    fetch.skip();
-                    give(r0, count, buf.slice_with_length((r0 - top) as usize * row_bytes, count as usize * row_bytes), emit)?;
-                    continue;
-                }
-                let place: Vec<u64> = (0..node.shape.len()).map(|d| if d == 0 { k } else { 0 }).collect();
-                match self.items(entry, node, fetch.next()?, &place)? {
-                    Decoded::Fixed(bytes) => {
-                        let buf = Buf::from_vec(bytes);
-                        if is_part {
-                            self.keep(array, k, &buf);
-                        }
-                        let part = if count == height {
-                            buf
-                        } else {
-                            buf.slice_with_length((r0 - top) as usize * row_bytes, count as usize * row_bytes)
-                        };
-                        give(r0, count, part, emit)?;
-                    }
-                    Decoded::Var(items) => {
-                        let each = node.shape[1..].iter().product::<u64>();
-                        let (a, b) = (((r0 - top) * each) as usize, ((r1 - top) * each) as usize);
-                        emit(var_chunk(array, r0, count, VarItems { offsets: items.offsets[a..=b].to_vec(), values: items.values }))?;
-                    }
+            let each = node.shape[1..].iter().product::<u64>();
+            let span = height.min(node.shape[0] - top);
+            let bytes = Self::block_bytes(entry, node);
+            if count < span && (Self::is_wide(node) || bytes <= self.memory_bytes / 2) {
+                let block = self.kept.get((array, k), bytes, &mut || {
+                    fetch.skip_to(k);
+                    self.assembled(entry, node, k, top..top + span, &mut fetch)
+                })?;
+                let each = if matches!(*block, Block::Var(_)) { each } else { row_bytes as u64 };
+                match block.rows(r0 - top, r1 - top, each) {
+                    Values::Fixed(part) => give(r0, count, part, emit)?,
+                    values => emit(Chunk { array, first_row: r0, rows: count, values, valid: None })?,
                 }
                 continue;
             }
-            let mut out_shape = node.shape.clone();
-            out_shape[0] = count;
-            let mut out_at = vec![0; node.shape.len()];
-            out_at[0] = r0;
-            let is_var = node.element.size().is_none();
-            let mut out = if is_var { Vec::new() } else { vec![0u8; count as usize * row_bytes] };
-            let mut texts = is_var.then(|| VarBlock::new(&out_shape, &out_at));
-            let mut place = vec![0u64; columns.len()];
-            if columns.iter().all(|c| *c > 0) {
-                loop {
-                    let full: Vec<u64> = std::iter::once(k).chain(place.iter().copied()).collect();
-                    let at: Vec<u64> = std::iter::once(top).chain(place.iter().zip(&node.chunk[1..]).map(|(p, c)| p * c)).collect();
-                    match (self.items(entry, node, fetch.next()?, &full)?, &mut texts) {
-                        (Decoded::Fixed(part), _) => scatter(&part, &node.chunk, &at, &mut out, &out_shape, &out_at, item),
-                        (Decoded::Var(part), Some(texts)) => texts.add(part, &node.chunk, &at),
-                        (Decoded::Var(_), None) => return Err(Error::internal("text among numbers")),
-                    }
-                    if !step(&mut place, &columns) {
-                        break;
-                    }
+            fetch.skip_to(k);
+            match self.assembled(entry, node, k, r0..r1, &mut fetch)? {
+                // The chunks at the end of an array are whole, too.
+                Decoded::Fixed(bytes) => give(r0, count, Buf::from_vec(bytes).slice_with_length(0, count as usize * row_bytes), emit)?,
+                Decoded::Var(mut items) => {
+                    items.offsets.truncate((count * each) as usize + 1);
+                    emit(var_chunk(array, r0, count, items))?;
                 }
-            }
-            match texts {
-                Some(texts) => emit(var_chunk(array, r0, count, texts.items()))?,
-                None => give(r0, count, out.into(), emit)?,
             }
         }
         Ok(())
@@ -477,6 +501,9 @@ struct Fetch<'a> {
     place: Vec<u64>,
     columns: Vec<u64>,
     end: u64,
+    /// The first row of chunks, and how many chunks from there on were given or skipped.
+    start: u64,
+    given: u64,
     ready: VecDeque<Option<Vec<u8>>>,
 }
 
@@ -486,7 +513,8 @@ impl<'a> Fetch<'a> {
         if let Some(first) = place.first_mut() {
             *first = rows.start;
         }
-        Fetch { reader, array, entry, node, place, columns: Reader::columns(node), end: rows.end, ready: VecDeque::new() }
+        let columns = Reader::columns(node);
+        Fetch { reader, array, entry, node, place, columns, end: rows.end, start: rows.start, given: 0, ready: VecDeque::new() }
     }
 
     fn advance(&mut self) {
@@ -497,19 +525,27 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// The next chunk is not needed.
-    fn skip(&mut self) {
-        if self.ready.pop_front().is_none() {
-            self.advance();
+    /// Chunks before the row of chunks `k` are not needed (any more).
+    fn skip_to(&mut self, k: u64) {
+        let target = (k - self.start).saturating_mul(self.columns.iter().product());
+        while self.given < target {
+            if self.ready.pop_front().is_none() {
+                self.advance();
+            }
+            self.given += 1;
         }
     }
 
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        self.given += 1;
         let Some(shard) = &self.node.shard else {
             let key = Reader::key(self.entry, self.node, &self.place);
             self.advance();
             let most = self.node.chain.most_encoded(&self.node.chunk_shape());
-            return self.reader.store.get(&key, most);
+            return self.reader.store.get(&key, most).map_err(|e| match self.node.element.size() {
+                Some(_) => e,
+                None => chain::text_limit(e, most),
+            });
         };
         if let Some(ready) = self.ready.pop_front() {
             return Ok(ready);
@@ -542,6 +578,9 @@ impl<'a> Fetch<'a> {
             if self.place.is_empty() {
                 break;
             }
+        }
+        if wanted.is_empty() {
+            return Err(Error::internal("a chunk behind the last one was asked for"));
         }
         // One request an object, in the order of the chunks.
         let mut i = 0;

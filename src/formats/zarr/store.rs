@@ -174,6 +174,11 @@ fn too_long(key: &str, len: u64, most: u64) -> Error {
     Error::corrupt(format!("{key} has {len} bytes, expected at most {most}"))
 }
 
+/// Whether an object is larger than was asked for.
+pub fn is_too_long(e: &Error) -> bool {
+    e.message().contains(" bytes, expected at most ")
+}
+
 impl ZipStore {
     /// Reads the central directory.
     ///

@@ -65,6 +65,7 @@ pub(super) struct Writer {
     pub(super) out: Out,
     pub(super) layouts: Vec<Layout>,
     pending: Mutex<HashMap<(usize, u64), Pending>>,
+    memory_bytes: u64,
     pub(super) bytes: AtomicU64,
     pub(super) files: AtomicU64,
 }
@@ -72,6 +73,8 @@ pub(super) struct Writer {
 /// Rows of an object that came in parts.
 struct Pending {
     rows: u64,
+    /// Bytes of its text.
+    bytes: u64,
     values: Parts,
 }
 
@@ -102,7 +105,8 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Zarr
         }
         Out::Dir(at.create_dir(options.existing, options.sync, &super::MARKERS)?)
     };
-    let writer = Writer { out, layouts, pending: Mutex::default(), bytes: AtomicU64::new(0), files: AtomicU64::new(0) };
+    let memory_bytes = options.memory_bytes;
+    let writer = Writer { out, layouts, pending: Mutex::default(), memory_bytes, bytes: AtomicU64::new(0), files: AtomicU64::new(0) };
     Ok(ZarrSink { writer: Arc::new(writer), options: options.clone() })
 }
 
@@ -195,7 +199,10 @@ impl WriteRows for Writer {
             if count == whole {
                 match &part.values {
                     Values::Fixed(bytes) => self.block(layout, k, whole, bytes)?,
-                    Values::Var { .. } => self.text_block(layout, k, &(0..count as usize).map(|r| part.text(r)).collect::<Vec<_>>())?,
+                    Values::Var { .. } => {
+                        self.fits(layout, text_len(&part), count)?;
+                        self.text_block(layout, k, &(0..count as usize).map(|r| part.text(r)).collect::<Vec<_>>())?;
+                    }
                 }
             } else {
                 self.collect(layout, k, whole, &part)?;
@@ -216,6 +223,7 @@ impl Writer {
             let mut pending = self.pending.lock().unwrap_or_else(|e| e.into_inner());
             let entry = pending.entry(key).or_insert_with(|| Pending {
                 rows: 0,
+                bytes: 0,
                 values: match &part.values {
                     Values::Fixed(bytes) => Parts::Fixed(vec![0; bytes.len() / part.rows as usize * whole as usize]),
                     Values::Var { .. } => Parts::Var(BTreeMap::new()),
@@ -228,6 +236,8 @@ impl Writer {
                     all[from..from + bytes.len()].copy_from_slice(bytes);
                 }
                 (Parts::Var(all), Values::Var { .. }) => {
+                    entry.bytes += text_len(part);
+                    self.fits(layout, entry.bytes, entry.rows + part.rows)?;
                     all.insert(inside, (0..part.rows as usize).map(|r| part.text(r).to_vec()).collect());
                 }
                 _ => return Err(Error::internal("text and numbers in one array")),
@@ -240,6 +250,23 @@ impl Writer {
             Some(Parts::Var(all)) => self.text_block(layout, k, &all.values().flatten().map(Vec::as_slice).collect::<Vec<_>>()),
             None => Ok(()),
         }
+    }
+
+    /// Refuses text that makes an object larger than there is memory to encode it in.
+    fn fits(&self, layout: &Layout, bytes: u64, rows: u64) -> Result<()> {
+        let most = self.memory_bytes / 4;
+        if bytes <= most {
+            return Ok(());
+        }
+        let error = Error::refused(format!(
+            "{rows} rows of text have {bytes} bytes, and a chunk holds {}: at most {most} bytes fit into the memory limit",
+            layout.object().first().copied().unwrap_or(1)
+        ));
+        let fitting = (most / 2).checked_div(bytes / rows.max(1)).unwrap_or(1);
+        Err(match fitting {
+            0 => error.hint(format!("raise the limit: --memory-limit {}MiB", bytes.saturating_mul(4).div_ceil(1 << 20))),
+            n => error.hint(format!("--chunk-shape {n} makes smaller chunks, --memory-limit raises the limit")),
+        })
     }
 
     /// Encodes and stores all objects of a row of them. `rows` of them are within the array.
@@ -366,6 +393,14 @@ impl ShardBytes {
         self.bytes.extend_from_slice(&self.index);
         self.bytes.extend_from_slice(&crc32c::crc32c(&self.index).to_le_bytes());
         self.bytes
+    }
+}
+
+/// Bytes of the text of these rows.
+fn text_len(part: &Chunk) -> u64 {
+    match &part.values {
+        Values::Var { offsets, .. } => offsets.last().zip(offsets.first()).map_or(0, |(end, start)| end - start),
+        Values::Fixed(bytes) => bytes.len() as u64,
     }
 }
 

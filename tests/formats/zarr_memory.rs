@@ -1,0 +1,121 @@
+//! Chunks that are large for the memory there is: decoded once, within the limit, or refused with what they need.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use npk::error::Kind;
+use npk::format::{ReadOptions, WriteOptions};
+use npk::formats::by_name;
+use npk::location::Location;
+use npk::model::Values;
+
+use super::zarr::Objects;
+use crate::support::library::convert;
+use crate::support::{Scratch, at, npk, npk_fails, python};
+
+const MIB: u64 = 1 << 20;
+
+/// Whatever pieces are asked for, every chunk is fetched and decoded once, and the rows are right.
+#[test]
+fn chunks_are_decoded_once() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "
+import numpy as np, zarr, warnings
+warnings.simplefilter('ignore')
+r = np.random.default_rng(1)
+g = zarr.open_group('r/s.zarr', mode='w')
+a = r.integers(0, 9, (50_000, 8)).astype('i4'); a.tofile('numbers.bin')
+g.create_array('wide', data=a, chunks=(40_000, 8))
+g.create_array('narrow', data=a, chunks=(40_000, 3))
+g.create_array('one_inner', data=a, chunks=(50_000, 8), shards=(50_000, 8))
+g.create_array('small', data=a, chunks=(1000, 8))
+w = np.array(['word %d' % i for i in range(99)], 'T')[r.integers(0, 99, 50_000)]
+open('text.bin', 'wb').write('|'.join(w.tolist()).encode())
+z = g.create_array('text', shape=w.shape, dtype='string', chunks=(40_000,)); z[:] = w
+",
+    );
+    let (numbers, text) = (std::fs::read(s.join("numbers.bin")).unwrap(), std::fs::read(s.join("text.bin")).unwrap());
+    let mut metadata = 0;
+    for name in ["wide", "narrow", "one_inner", "small", "text"] {
+        let objects = Objects::load(&s.join("r"));
+        let size: u64 = objects.all.iter().filter(|(k, _)| k.contains(&format!("/{name}/c/"))).map(|(_, v)| v.len() as u64).sum();
+        let bytes = objects.bytes.clone();
+        let options = ReadOptions { memory_bytes: 4 * MIB, ..ReadOptions::default() };
+        let source = by_name("zarr").unwrap().open(&Location::remote(Arc::new(objects), "s.zarr"), &options).unwrap();
+        metadata = bytes.load(Relaxed).max(metadata);
+        bytes.store(0, Relaxed);
+        let array = source.plan().position(name).unwrap();
+        let reader = source.random().unwrap();
+        let (mut got, mut words) = (Vec::new(), Vec::new());
+        // Pieces that do not care for chunks.
+        for first in (0..50_000u64).step_by(777) {
+            let mut take = |chunk: npk::model::Chunk| {
+                match &chunk.values {
+                    Values::Fixed(part) => got.extend_from_slice(part),
+                    Values::Var { .. } => (0..chunk.rows as usize).for_each(|r| words.push(chunk.text(r).to_vec())),
+                }
+                Ok(())
+            };
+            reader.read(array, first..(first + 777).min(50_000), &mut take).unwrap();
+        }
+        if name == "text" {
+            assert!(words.join(&b'|') == text);
+        } else {
+            assert!(got == numbers, "{name}");
+        }
+        assert_eq!(bytes.load(Relaxed), size, "{name}: of {size} bytes");
+    }
+}
+
+#[test]
+fn chunks_that_need_too_much_are_refused_with_the_number() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "
+import numpy as np, zarr, numcodecs, warnings
+warnings.simplefilter('ignore')
+g = zarr.open_group('s.zarr', mode='w', zarr_format=2)
+a = np.ones((11_000_000,), 'i4')
+g.create_array('delta', data=a, chunks=a.shape, filters=[numcodecs.Delta('<i4')])
+g.create_array('plain', data=a, chunks=a.shape)
+t = np.array(['x' * 9000] * 3000, object)
+g.create_array('text', shape=t.shape, dtype=str, chunks=t.shape)[:] = t
+",
+    );
+    let convert = |array: &str, limit: &str, out: &str| {
+        npk_fails(4, &["convert", "-f", "-a", array, "--memory-limit", limit, &at(&s, "s.zarr"), &at(&s, out)])
+    };
+    // 44 MB, and as much between the filter and the decompression.
+    let said = convert("delta", "48MiB", "o.npk");
+    assert!(said.contains("need 88000000 bytes of memory") && said.contains("--memory-limit 84MiB"), "{said}");
+    let said = convert("text", "48MiB", "o.npk");
+    assert!(said.contains("a chunk of text has more than the 25165824 bytes") && said.contains("--memory-limit 96MiB"), "{said}");
+    for (array, limit) in [("delta", "84MiB"), ("plain", "48MiB"), ("text", "96MiB")] {
+        npk(&["convert", "-q", "-f", "-a", array, "--memory-limit", limit, &at(&s, "s.zarr"), &at(&s, "o.npk")]);
+    }
+}
+
+/// Text of which a chunk would be too large: refused, naming the shape that fits.
+#[test]
+fn chunks_of_text_are_bounded_when_they_are_written() {
+    let s = Scratch::new();
+    python(s.path(), "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'t': ['y' * 40_000] * 600}), 't.feather')");
+    let write = |chunk: Option<Vec<u64>>| {
+        let options = WriteOptions {
+            memory_bytes: 32 * MIB,
+            chunk_shape: chunk,
+            existing: npk::format::Existing::Replace,
+            ..WriteOptions::default()
+        };
+        convert("feather", &Location::local(s.join("t.feather")), "zarr", &Location::local(s.join("o.zarr")), &options)
+    };
+    let error = write(Some(vec![600])).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert!(error.message().contains("at most 8388608 bytes fit"), "{error}");
+    assert!(error.hint_text().unwrap().contains("--chunk-shape 104 "), "{error:?}");
+    write(Some(vec![104])).unwrap();
+    python(s.path(), "import zarr\nz = zarr.open_group('o.zarr', mode='r')['t']; assert z.shape == (600,) and set(z[:]) == {'y' * 40_000}");
+}
