@@ -26,11 +26,13 @@ use crate::format::OnDuplicate;
 use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit};
 
 mod export;
+mod memory;
 mod message;
 mod read;
 mod write;
 
 pub use export::{Export, OutColumn, decode_schema, encode_schema};
+pub use memory::{Held, MemoryLimit};
 pub use message::Verified;
 pub use read::{Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths, null_struct};
 pub use write::{array, cast_exact, categories_array};

@@ -8,7 +8,7 @@ use arrow::buffer::{Buffer, NullBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{ByteArrayType, DataType, UInt64Type};
 
-use super::{LeafType, Level, type_name};
+use super::{Held, LeafType, Level, type_name};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Values};
 
@@ -20,82 +20,83 @@ fn failed(e: arrow::error::ArrowError) -> Error {
 pub struct Dictionaries {
     categories: Arc<Categories>,
     index: Mutex<HashMap<Vec<u8>, u64>>,
+    held: Arc<Held>,
 }
 
+/// What a category takes beside its bytes, in the list and in the index.
+const CATEGORY_BYTES: u64 = 160;
+
 impl Dictionaries {
-    /// Continues these categories.
-    pub fn new(categories: Arc<Categories>) -> Dictionaries {
+    /// Continues these categories; `held` is told of those that are added.
+    pub fn new(categories: Arc<Categories>, held: Arc<Held>) -> Dictionaries {
         let mut index = HashMap::new();
         for (i, item) in categories.snapshot().into_iter().enumerate() {
             index.entry(item).or_insert(i as u64);
         }
-        Dictionaries { categories, index: Mutex::new(index) }
+        Dictionaries { categories, index: Mutex::new(index), held }
     }
     /// The code of each value; `u64::MAX` for a null among them. Values not met before are appended.
     ///
     /// # Errors
-    /// Where the values are of a type that categories cannot have.
+    /// Where the values are of a type that categories cannot have, or take more memory than they may.
     pub fn merge(&self, values: &dyn Array) -> Result<Vec<u64>> {
-        self.merge_all(category_items(values)?.into_iter())
+        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
+        let mut codes = Vec::with_capacity(values.len());
+        each_category(values, &mut |item| {
+            codes.push(item.map_or(Ok(u64::MAX), |item| self.code(&mut index, item))?);
+            Ok(())
+        })?;
+        Ok(codes)
     }
 
     /// As [`Dictionaries::merge`], for texts or bytes.
     ///
     /// # Errors
-    /// Corrupt where they must be text and are not UTF-8.
+    /// Corrupt where they must be text and are not UTF-8; refused where they take more memory than they may.
     pub fn merge_items<'a>(&self, items: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u64>> {
         let text = *self.categories.kind() == CategoryKind::Text;
-        let checked = |item: &[u8]| match text && std::str::from_utf8(item).is_err() {
+        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
+        let mut code = |item: &[u8]| match text && std::str::from_utf8(item).is_err() {
             true => Err(Error::corrupt("a text of its dictionary is not UTF-8")),
-            false => Ok(Some(item.to_vec())),
+            false => self.code(&mut index, item),
         };
-        let items: Result<Vec<Option<Vec<u8>>>> = items.map(checked).collect();
-        self.merge_all(items?.into_iter())
+        items.map(&mut code).collect()
     }
 
-    fn merge_all(&self, items: impl ExactSizeIterator<Item = Option<Vec<u8>>>) -> Result<Vec<u64>> {
-        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
-        let mut codes = Vec::with_capacity(items.len());
-        for item in items {
-            codes.push(match item {
-                None => u64::MAX,
-                Some(item) => match index.get(&item) {
-                    Some(&code) => code,
-                    None => {
-                        let code = self.categories.push(item.clone());
-                        index.insert(item, code);
-                        code
-                    }
-                },
-            });
+    fn code(&self, index: &mut HashMap<Vec<u8>, u64>, item: &[u8]) -> Result<u64> {
+        if let Some(&code) = index.get(item) {
+            return Ok(code);
         }
-        Ok(codes)
+        self.held.take(CATEGORY_BYTES + 3 * item.len() as u64)?;
+        let code = self.categories.push(item.to_vec());
+        index.insert(item.to_vec(), code);
+        Ok(code)
     }
 }
 
-/// The bytes of each value of a dictionary.
-fn category_items(values: &dyn Array) -> Result<Vec<Option<Vec<u8>>>> {
+/// Gives the bytes of each value of a dictionary; nothing for a null.
+fn each_category(values: &dyn Array, each: &mut dyn FnMut(Option<&[u8]>) -> Result<()>) -> Result<()> {
     let n = values.len();
-    let at = |i: usize, bytes: &[u8]| (!values.is_null(i)).then(|| bytes.to_vec());
-    Ok(match values.data_type() {
-        DataType::Utf8 => (0..n).map(|i| at(i, values.as_string::<i32>().value(i).as_bytes())).collect(),
-        DataType::LargeUtf8 => (0..n).map(|i| at(i, values.as_string::<i64>().value(i).as_bytes())).collect(),
-        DataType::Utf8View => (0..n).map(|i| at(i, values.as_string_view().value(i).as_bytes())).collect(),
-        DataType::Binary => (0..n).map(|i| at(i, values.as_binary::<i32>().value(i))).collect(),
-        DataType::LargeBinary => (0..n).map(|i| at(i, values.as_binary::<i64>().value(i))).collect(),
-        DataType::BinaryView => (0..n).map(|i| at(i, values.as_binary_view().value(i))).collect(),
-        DataType::FixedSizeBinary(_) => (0..n).map(|i| at(i, values.as_fixed_size_binary().value(i))).collect(),
-        DataType::Boolean => (0..n).map(|i| at(i, &[u8::from(values.as_boolean().value(i))])).collect(),
+    let mut at = |i: usize, bytes: &[u8]| each((!values.is_null(i)).then_some(bytes));
+    match values.data_type() {
+        DataType::Utf8 => (0..n).try_for_each(|i| at(i, values.as_string::<i32>().value(i).as_bytes())),
+        DataType::LargeUtf8 => (0..n).try_for_each(|i| at(i, values.as_string::<i64>().value(i).as_bytes())),
+        DataType::Utf8View => (0..n).try_for_each(|i| at(i, values.as_string_view().value(i).as_bytes())),
+        DataType::Binary => (0..n).try_for_each(|i| at(i, values.as_binary::<i32>().value(i))),
+        DataType::LargeBinary => (0..n).try_for_each(|i| at(i, values.as_binary::<i64>().value(i))),
+        DataType::BinaryView => (0..n).try_for_each(|i| at(i, values.as_binary_view().value(i))),
+        DataType::FixedSizeBinary(_) => (0..n).try_for_each(|i| at(i, values.as_fixed_size_binary().value(i))),
+        DataType::Boolean => (0..n).try_for_each(|i| at(i, &[u8::from(values.as_boolean().value(i))])),
         other => match other.primitive_width() {
             Some(width) => {
                 let data = values.to_data();
                 let bytes = data.buffers().first().map(|b| b.as_slice()).unwrap_or_default();
                 let start = data.offset() * width;
-                (0..n).map(|i| at(i, &bytes[start + i * width..start + (i + 1) * width])).collect()
+                (0..n).try_for_each(|i| at(i, &bytes[start + i * width..start + (i + 1) * width]))
             }
-            None => return Err(Error::refused(format!("a dictionary of {} is not supported", type_name(other)))),
+            None => Err(Error::refused(format!("a dictionary of {} is not supported", type_name(other)))),
         },
-    })
+    }
 }
 
 /// The leaf of a column's array. `path` are the fields of its structs.
@@ -415,15 +416,17 @@ fn var_values(array: &ArrayRef) -> Result<Values> {
 
 fn bytes_values<T: ByteArrayType>(array: &GenericByteArray<T>) -> Values {
     use arrow::datatypes::ArrowNativeType;
-    let offsets: Vec<u64> = array.offsets().iter().map(|o| o.as_usize() as u64).collect();
+    let (first, last) = (array.offsets()[0].as_usize(), array.offsets()[array.len()].as_usize());
+    let offsets: Vec<u64> = array.offsets().iter().map(|o| (o.as_usize() - first) as u64).collect();
+    let values = array.values().slice_with_length(first, last - first);
     if array.null_count() == 0 || (0..array.len()).all(|i| array.is_valid(i) || offsets[i] == offsets[i + 1]) {
-        return Values::Var { offsets, values: array.values().clone() };
+        return Values::Var { offsets, values };
     }
-    let mut packed = Vec::with_capacity(array.values().len());
+    let mut packed = Vec::with_capacity(values.len());
     let mut kept = vec![0u64];
     for i in 0..array.len() {
         if array.is_valid(i) {
-            packed.extend_from_slice(&array.values()[offsets[i] as usize..offsets[i + 1] as usize]);
+            packed.extend_from_slice(&values[offsets[i] as usize..offsets[i + 1] as usize]);
         }
         kept.push(packed.len() as u64);
     }

@@ -15,7 +15,8 @@
 //! Read: both forms, told by their first bytes; all types of [`crate::codec::arrow_model`]; dictionaries with deltas and
 //! replacements, mapped to one list of categories. Buffers of plain columns that lie uncompressed in a file are handed on
 //! in place. Nulls and list lengths are known from the headers and offsets of all batches; a stream that is longer than
-//! what is held in memory is spooled for that.
+//! what is held in memory is spooled for that. Rows of uncompressed buffers are read on their own; a compressed buffer must be
+//! unpacked as a whole, and is refused where it takes more memory than there may be.
 //!
 //! Not supported: Feather version 1, big-endian files, and the types that the model lacks.
 
@@ -27,6 +28,7 @@ use crate::model::{Dtype, Logical, Plan};
 mod body;
 mod index;
 mod read;
+mod rows;
 mod write;
 
 /// The format.

@@ -3,21 +3,26 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
 
-use super::body::{Wanted, decode};
-use super::index::{Batch, Cursor, Index, cursors, skip};
-use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
+use super::body::{Part, UNIT_BYTES, Wanted};
+use super::index::{Cursor, Index, cursors, skip};
+use crate::codec::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, Level, MemoryLimit};
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Order, ReadOptions, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Order, Piece, ReadOptions, ReadRows, Source, readable};
 use crate::location::{Blob, Location, MemoryBlob, temporary};
 use crate::model::{ArrayMeta, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table, Values};
 
-/// Decoded bytes of a chunk that is handed on, where a batch can be cut.
-const CHUNK_BYTES: u64 = 4 << 20;
+/// More batches than this are not looked at one by one to tell what some rows take.
+const FEW_BATCHES: usize = 64;
+/// What compressed bytes may unpack to, over a network: nobody waits to be told.
+const USUAL_RATIO: u64 = 4;
+/// A compressed batch is unpacked this often at most for the parts of a table that is read row by row.
+const MAX_PARTS: u64 = 16;
 
 /// An opened Arrow file or stream.
 pub(super) struct ArrowSource {
@@ -34,6 +39,13 @@ struct Shared {
     cursors: Vec<Vec<(Cursor, bool)>>,
     columns: Vec<Column>,
     metas: Vec<ArrayMeta>,
+    limit: MemoryLimit,
+    /// What all dictionaries hold.
+    held: Arc<Held>,
+    /// Whether all columns of some rows are wanted together.
+    by_rows: AtomicBool,
+    /// Per compressed batch: what all its columns take, unpacked.
+    unpacked: Vec<OnceLock<u64>>,
 }
 
 struct Column {
@@ -63,7 +75,19 @@ impl ArrowSource {
         for (d, batch) in index.dictionaries.iter().enumerate() {
             dictionaries.entry(batch.id).or_default().push(d);
         }
-        let mut shared = Shared { blob, index, starts, cursors, columns: Vec::new(), metas: Vec::new() };
+        let limit = MemoryLimit(options.memory_bytes);
+        let mut shared = Shared {
+            blob,
+            unpacked: vec![OnceLock::new(); index.batches.len()],
+            index,
+            starts,
+            cursors,
+            columns: Vec::new(),
+            metas: Vec::new(),
+            limit,
+            held: Arc::new(Held::new(limit)),
+            by_rows: AtomicBool::new(false),
+        };
         let mut table = Table::default();
         for (place, (leaf, name)) in leaves.iter().zip(names).enumerate() {
             let Some(name) = name else { continue };
@@ -155,7 +179,7 @@ impl Shared {
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
         let mut column = Column { leaf: holds, place, field: leaf.field.clone(), codes: Vec::new() };
         if let (Logical::Dictionary { categories: items, .. }, DataType::Dictionary(_, values)) = (&meta.logical, &column.leaf.element) {
-            let merged = Dictionaries::new(items.clone());
+            let merged = Dictionaries::new(items.clone(), self.held.clone());
             let id = self.index.ids.get(&leaf.path);
             let id = id.ok_or_else(|| Error::corrupt("a dictionary column has no dictionary id"))?;
             // A further stream has dictionaries of its own.
@@ -169,8 +193,14 @@ impl Shared {
                 }
                 column.codes.extend(further.by_ref().take(batch.stream - stream).map(|first| (*first, Vec::new())));
                 stream = batch.stream;
-                let array = decode(self.blob.as_ref(), &batch.values, values, Cursor::default(), Wanted::All)?;
-                let codes = merged.merge(array.as_ref())?;
+                let part = Part::of(self.blob.as_ref(), &batch.values, values, Cursor::default(), Wanted::All)?;
+                let count = batch.values.nodes.first().map_or(0, |node| node.0);
+                let mut codes = Vec::new();
+                part.each(0..count, self.limit, UNIT_BYTES, &mut |array, _| {
+                    self.held.take(8 * array.len() as u64)?;
+                    codes.extend(merged.merge(array.as_ref())?);
+                    Ok(())
+                })?;
                 match column.codes.last_mut() {
                     Some((_, last)) if batch.is_delta => last.extend(codes),
                     _ => column.codes.push((batch.before, codes)),
@@ -197,27 +227,32 @@ impl Shared {
         let compression = self.index.batches.last().and_then(|batch| batch.compression);
         meta.details.compression = Some(compression.map_or("none".into(), |c| format!("{c:?}").to_lowercase().replace("lz4_frame", "lz4")));
         meta.details.stored_bytes = Some(stored);
-        self.look(&column, leaf, meta)?;
+        self.look(&column, meta)?;
         if inner_nulls {
             // Harmless only below lists that are null themselves: the values tell.
             for (b, batch) in self.index.batches.iter().enumerate() {
-                let array = decode(self.blob.as_ref(), batch, leaf.field.data_type(), self.locate(b, place)?, Wanted::All)?;
-                arrow_model::chunk(&array, &column.leaf, meta, None, 0, self.starts[b])?;
+                self.part(&column, b, Wanted::All)?.each(0..batch.rows, self.limit, UNIT_BYTES, &mut |array, first| {
+                    arrow_model::chunk(&array, &column.leaf, meta, None, 0, self.starts[b] + first).map(drop)
+                })?;
             }
         }
         Ok(column)
     }
 
     /// List lengths.
-    fn look(&self, column: &Column, leaf: &Leaf, meta: &mut ArrayMeta) -> Result<()> {
+    fn look(&self, column: &Column, meta: &mut ArrayMeta) -> Result<()> {
         let any = column.leaf.levels.iter().filter(|l| **l == Level::Any).count();
         let mut lengths = vec![None; any];
         let mut equal = true;
         if any > 0 {
             for (b, batch) in self.index.batches.iter().enumerate() {
-                let at = self.locate(b, column.place)?;
-                let array = decode(self.blob.as_ref(), batch, leaf.field.data_type(), at, Wanted::Lists)?;
-                equal = equal && arrow_model::list_lengths(&array, &column.leaf.levels, &mut lengths)?;
+                if !equal {
+                    break;
+                }
+                self.part(column, b, Wanted::Lists)?.each(0..batch.rows, self.limit, UNIT_BYTES, &mut |array, _| {
+                    equal = equal && arrow_model::list_lengths(&array, &column.leaf.levels, &mut lengths)?;
+                    Ok(())
+                })?;
             }
         }
         arrow_model::settle_lists(&column.leaf, equal, &lengths, meta)
@@ -236,60 +271,80 @@ impl Shared {
         self.starts.partition_point(|&s| s <= row).saturating_sub(1)
     }
 
-    /// Rows that can be read on their own: uncompressed values of fixed size, not bits.
-    fn sliced(&self, array: usize, batch: &Batch) -> bool {
-        let meta = &self.metas[array];
-        let flat = self.columns[array].leaf.levels.is_empty();
-        batch.compression.is_none()
-            && flat
-            && !meta.logical.is_var()
-            && meta.dtype != Dtype::Bool
-            && self.columns[array].codes.is_empty()
-            && !matches!(meta.logical, Logical::Dictionary { .. })
-    }
-
-    /// The array of some rows of a batch.
-    fn rows_of(&self, array: usize, b: usize, rows: Range<u64>) -> Result<ArrayRef> {
-        let (column, batch) = (&self.columns[array], &self.index.batches[b]);
+    fn part(&self, column: &Column, b: usize, wanted: Wanted) -> Result<Part<'_>> {
         let at = self.locate(b, column.place)?;
-        let field = &column.field;
-        if self.sliced(array, batch) && rows.end - rows.start < batch.rows {
-            // Only these rows' bytes: whole bytes of validity, then the values.
-            let part = part_of(batch, at, &rows, self.metas[array].dtype.item_bytes())?;
-            let skip_bits = (rows.start % 8) as usize;
-            let decoded = decode(self.blob.as_ref(), &part, field.data_type(), Cursor::default(), Wanted::All)?;
-            return Ok(decoded.slice(skip_bits, (rows.end - rows.start) as usize));
-        }
-        let whole = decode(self.blob.as_ref(), batch, field.data_type(), at, Wanted::All)?;
-        Ok(whole.slice(rows.start as usize, (rows.end - rows.start) as usize))
+        Part::of(self.blob.as_ref(), &self.index.batches[b], column.field.data_type(), at, wanted)
     }
-}
 
-/// A batch of only these rows of one flat column, from the byte of validity on that holds the first.
-fn part_of(batch: &Batch, at: Cursor, rows: &Range<u64>, item: u64) -> Result<Batch> {
-    let start = rows.start / 8 * 8;
-    let few = || Error::corrupt("a batch has too few buffers");
-    let (validity, values) = (batch.buffers.get(at.buffer).ok_or_else(few)?, batch.buffers.get(at.buffer + 1).ok_or_else(few)?);
-    let nulls = batch.nodes.get(at.node).ok_or_else(few)?.1;
-    let short = || Error::corrupt(format!("a buffer of {} bytes does not reach row {}", values.1, rows.end));
-    let values_end = rows.end.checked_mul(item).filter(|&e| e <= values.1).ok_or_else(short)?;
-    let validity = if nulls > 0 {
-        let end = rows.end.div_ceil(8);
-        if end > validity.1 {
-            return Err(short());
+    /// What some rows of a batch take while they are read; where it is compressed, with all that must be unpacked for them.
+    fn held(&self, array: usize, b: usize, rows: &Range<u64>) -> Result<u64> {
+        let (batch, part) = (&self.index.batches[b], self.part(&self.columns[array], b, Wanted::All)?);
+        if batch.compression.is_none() {
+            return match part.rows().whole() {
+                Some(all) if *rows == (0..batch.rows) => Ok(all),
+                _ => part.rows().measure(rows),
+            };
         }
-        (validity.0 + start / 8, end - start / 8)
-    } else {
-        (validity.0, 0)
-    };
-    Ok(Batch {
-        rows: rows.end - start,
-        nodes: vec![(rows.end - start, nulls)],
-        buffers: vec![validity, (values.0 + start * item, values_end - start * item)],
-        compression: None,
-        variadic: Vec::new(),
-        before_v5: batch.before_v5,
-    })
+        let unpacked = if self.blob.is_remote() { part.stored().saturating_mul(USUAL_RATIO) } else { part.unpacked()? };
+        let share = u128::from(unpacked) * u128::from(rows.end - rows.start) / u128::from(batch.rows.max(1));
+        Ok(unpacked.saturating_add(u64::try_from(share).unwrap_or(u64::MAX)))
+    }
+
+    /// The rows of a compressed batch that are read together: all, unless all columns are wanted and take much.
+    fn together(&self, b: usize) -> u64 {
+        let batch = &self.index.batches[b];
+        if !self.by_rows.load(Ordering::Relaxed) || batch.rows == 0 {
+            return batch.rows.max(1);
+        }
+        let all = *self.unpacked[b].get_or_init(|| {
+            let columns = (0..self.columns.len()).filter(|&a| self.metas[a].details.error.is_none());
+            columns.fold(0, |sum, a| sum.saturating_add(self.held(a, b, &(0..batch.rows)).unwrap_or(0) / 2))
+        });
+        let parts = if all > self.limit.0 / 2 { all.div_ceil(self.limit.0 / 4).min(MAX_PARTS) } else { 1 };
+        batch.rows.div_ceil(parts)
+    }
+
+    /// The piece from `row` on that holds about `bytes`, of rows that differ in size.
+    fn piece_of(&self, array: usize, row: u64, bytes: u64) -> Result<Piece> {
+        let total = self.starts[self.starts.len() - 1];
+        let (mut at, mut held) = (row, 0u64);
+        while at < total && held < bytes {
+            let b = self.batch_of(at);
+            let (start, end) = (self.starts[b], self.starts[b + 1]);
+            let (to, more) = if self.index.batches[b].compression.is_some() {
+                let to = self.cut(array, at) - start;
+                (to, self.held(array, b, &(at - start..to))?)
+            } else {
+                let part = self.part(&self.columns[array], b, Wanted::All)?;
+                part.rows().fit(at - start, end - start, bytes - held)?
+            };
+            if held > 0 && held.saturating_add(more) > bytes {
+                break;
+            }
+            (held, at) = (held.saturating_add(more), start + to);
+            if at < end {
+                break;
+            }
+        }
+        Ok(Piece { end: at, bytes: held })
+    }
+
+    /// The chunk of an array of rows that begin at `at`.
+    fn chunk(&self, array: usize, b: usize, part: &ArrayRef, at: u64) -> Result<Chunk> {
+        let (column, meta) = (&self.columns[array], &self.metas[array]);
+        let chunk = if let Logical::Dictionary { .. } = meta.logical {
+            let last = column.codes.partition_point(|(from, _)| *from <= b).checked_sub(1);
+            let codes = last.map(|last| column.codes[last].1.as_slice()).unwrap_or_default();
+            let (values, valid) = arrow_model::coded(part.as_ref(), codes, meta.dtype, at)?;
+            Chunk { array, first_row: at, rows: part.len() as u64, values, valid }
+        } else {
+            arrow_model::chunk(part, &column.leaf, meta, None, array, at)?
+        };
+        if chunk.valid.is_some() && !meta.nulls {
+            return Err(Error::corrupt("it has nulls, but its batches declare none"));
+        }
+        Ok(chunk)
+    }
 }
 
 impl ReadRows for Shared {
@@ -299,26 +354,37 @@ impl ReadRows for Shared {
         if self.columns[array].leaf.element == DataType::Null {
             return u64::MAX;
         }
-        if self.sliced(array, batch) {
-            let rows = (CHUNK_BYTES * 2 / self.metas[array].dtype.item_bytes()) / 8 * 8;
-            let start = self.starts[b];
-            return (start + ((row - start) / rows + 1) * rows).min(self.starts[b + 1]);
-        }
-        self.starts[b + 1]
+        let (start, end) = (self.starts[b], self.starts[b + 1]);
+        let rows = match batch.compression {
+            Some(_) => self.together(b),
+            None => (UNIT_BYTES * 2 / self.metas[array].row_bytes().unwrap_or(1).max(1) / 8 * 8).max(1),
+        };
+        start.saturating_add(((row - start) / rows + 1).saturating_mul(rows)).min(end)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
-        let meta = &self.metas[array];
-        if self.columns[array].leaf.element == DataType::Null {
-            return Some((rows.end - rows.start).saturating_mul(9));
+        let (column, meta) = (&self.columns[array], &self.metas[array]);
+        let count = rows.end.saturating_sub(rows.start);
+        if column.leaf.element == DataType::Null {
+            return Some(count.saturating_mul(9));
         }
-        let row = if meta.logical.is_var() {
-            let total = self.starts[self.starts.len() - 1].max(1);
-            let packed = if meta.details.compression.as_deref() == Some("none") { 1 } else { 4 };
-            meta.details.stored_bytes.unwrap_or(0).saturating_mul(packed) / total + 9
-        } else {
-            meta.row_bytes().unwrap_or(1).max(1)
-        };
-        Some((rows.end - rows.start).saturating_mul(row).saturating_mul(2))
+        let (mut at, mut held, mut few) = (rows.start, 0u64, FEW_BATCHES);
+        while at < rows.end && few > 0 {
+            let b = self.batch_of(at);
+            let start = self.starts[b];
+            let end = self.starts.get(b + 1).copied().unwrap_or(0).min(rows.end).max(at + 1);
+            held = held.saturating_add(self.held(array, b, &(at - start..end - start)).ok()?);
+            (at, few) = (end, few - 1);
+        }
+        // The rest is like what was looked at.
+        let all = u128::from(held) * u128::from(count) / u128::from((at - rows.start).max(1));
+        let decoded = if meta.logical.is_var() { 0 } else { count.saturating_mul(meta.row_bytes().unwrap_or(1)) };
+        Some(u64::try_from(all).unwrap_or(u64::MAX).saturating_add(decoded))
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        if !self.metas[array].logical.is_var() || self.columns[array].leaf.element == DataType::Null {
+            return None;
+        }
+        self.piece_of(array, row, bytes).ok()
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let (column, meta) = (&self.columns[array], &self.metas[array]);
@@ -333,22 +399,16 @@ impl ReadRows for Shared {
                 at = end;
                 continue;
             }
-            if self.sliced(array, &self.index.batches[b]) {
-                end = end.min(at + CHUNK_BYTES / meta.dtype.item_bytes());
-            }
-            let part = self.rows_of(array, b, at - start..end - start).at_array(&meta.name)?;
-            let chunk = if let Logical::Dictionary { .. } = meta.logical {
-                let last = column.codes.partition_point(|(from, _)| *from <= b).checked_sub(1);
-                let codes = last.map(|last| column.codes[last].1.as_slice()).unwrap_or_default();
-                let (values, valid) = arrow_model::coded(part.as_ref(), codes, meta.dtype, at).at_array(&meta.name)?;
-                Chunk { array, first_row: at, rows: end - at, values, valid }
-            } else {
-                arrow_model::chunk(&part, &column.leaf, meta, None, array, at).at_array(&meta.name)?
-            };
-            if chunk.valid.is_some() && !meta.nulls {
-                return Err(Error::corrupt("it has nulls, but its batches declare none").array(&meta.name));
-            }
-            emit(chunk)?;
+            let part = self.part(column, b, Wanted::All).at_array(&meta.name)?;
+            let mut reading = true;
+            let done = part.each(at - start..end - start, self.limit, UNIT_BYTES, &mut |part, first| {
+                let chunk = self.chunk(array, b, &part, start + first)?;
+                reading = false;
+                emit(chunk)?;
+                reading = true;
+                Ok(())
+            });
+            done.map_err(|e| if reading { e.array(&meta.name) } else { e })?;
             at = end;
         }
         Ok(())
@@ -367,6 +427,7 @@ impl Source for ArrowSource {
         &self.plan
     }
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        self.shared.by_rows.store(wish == Order::RowBlocks, Ordering::Relaxed);
         arrays.iter().try_for_each(|&a| readable(&self.plan.arrays[a]))?;
         Ok(wish)
     }

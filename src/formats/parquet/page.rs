@@ -12,6 +12,7 @@ use super::delta::{self, Due};
 use super::levels::{Levels, bits_of, runs};
 use super::parts::{Cutter, Part, Texts};
 use super::thrift::PageHeader;
+use crate::codec::arrow_model::MemoryLimit;
 use crate::codec::decompress::{Limit, Wrapper, inflate, lz4_block, room, snappy_block, zstd_block};
 use crate::error::{Error, ForeignReader, Result};
 
@@ -61,23 +62,6 @@ impl Element {
             Physical::FIXED_LEN_BYTE_ARRAY => self.length.saturating_mul(8),
             Physical::BYTE_ARRAY => return None,
         })
-    }
-}
-
-/// The memory that pages may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MemoryLimit(pub(super) u64);
-
-impl MemoryLimit {
-    /// # Errors
-    /// Refused, with the bytes that are needed.
-    pub(super) fn check(self, what: &str, needed: u64) -> Result<()> {
-        if needed <= self.0 {
-            return Ok(());
-        }
-        let mebibytes = needed.div_ceil(1 << 20).saturating_add(1);
-        Err(Error::refused(format!("{what} takes {needed} bytes of memory, which is more than the limit of {}", self.0))
-            .hint(format!("--memory-limit {mebibytes}MiB reads it")))
     }
 }
 

@@ -11,9 +11,10 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use super::measure::Start;
-use super::page::{self, Content, DATA, DATA_V2, DICTIONARY, Dictionary, Element, MemoryLimit};
+use super::page::{self, Content, DATA, DATA_V2, DICTIONARY, Dictionary, Element};
 use super::thrift::{PageHeader, page_header};
 use super::wrapped;
+use crate::codec::arrow_model::MemoryLimit;
 use crate::error::{Error, Result};
 use crate::location::Blob;
 

@@ -12,11 +12,10 @@ use parquet::schema::types::TypePtr;
 use super::footer::Footer;
 use super::lists::EqualLists;
 use super::measure::{ROW_BYTES, Rows};
-use super::page::MemoryLimit;
 use super::pages::{ColumnChunk, Recent};
 use super::rows::Measures;
 use super::{crate_error, look, schema};
-use crate::codec::arrow_model::{self, Dictionaries, Leaf, LeafType};
+use crate::codec::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, MemoryLimit};
 use crate::error::{Error, Result, foreign};
 use crate::format::{Order, ReadOptions, ReadRows, Source, readable};
 use crate::location::Blob;
@@ -39,6 +38,8 @@ pub(super) struct Shared {
     pub(super) columns: Vec<Column>,
     pub(super) metas: Vec<ArrayMeta>,
     pub(super) limit: MemoryLimit,
+    /// What all dictionaries hold.
+    held: Arc<Held>,
     recent: Recent,
 }
 
@@ -112,6 +113,7 @@ impl ParquetSource {
             columns: Vec::new(),
             metas: Vec::new(),
             limit: MemoryLimit(options.memory_bytes),
+            held: Arc::new(Held::new(MemoryLimit(options.memory_bytes))),
             recent: Recent::default(),
         };
         let (micros, int96_errors) = if options.names_only { Default::default() } else { shared.int96_micros() };
@@ -283,7 +285,7 @@ impl Shared {
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
         let levels = schema::levels(&root.parquet, &root.reading, &leaf.path[1..]).map_err(crate_error)?;
         let dictionary = match &meta.logical {
-            Logical::Dictionary { categories, .. } => Some(Dictionaries::new(categories.clone())),
+            Logical::Dictionary { categories, .. } => Some(Dictionaries::new(categories.clone(), self.held.clone())),
             _ => None,
         };
         let structs = leaf.path.len() - 1;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
@@ -169,6 +169,34 @@ fn stored_type(t: &DataType) -> DataType {
     }
 }
 
+/// Values that are given to the crate together: it makes levels and an index of each of them.
+const TOGETHER: usize = 64 << 10;
+
+/// Rows of an array that are written together.
+fn rows_together(rows: usize, elements: usize) -> usize {
+    let step = (rows as u128 * TOGETHER as u128 / elements.max(rows).max(1) as u128) as usize;
+    // The crate takes 1,024 rows at a time.
+    if step >= 1024 { step / 1024 * 1024 } else { step.max(1) }
+}
+
+/// Elements of an array, in all lists.
+fn elements(array: &dyn Array) -> usize {
+    let between = |first: usize, last: usize, values: &ArrayRef| elements(values.slice(first, last - first).as_ref());
+    match array.data_type() {
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            between(list.offsets()[0] as usize, list.offsets()[list.len()] as usize, list.values())
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            between(list.offsets()[0] as usize, list.offsets()[list.len()] as usize, list.values())
+        }
+        DataType::FixedSizeList(..) => elements(array.as_fixed_size_list().values().as_ref()),
+        DataType::Struct(_) => array.as_struct().columns().iter().map(|c| elements(c.as_ref())).max().unwrap_or(0),
+        _ => array.len(),
+    }
+}
+
 impl Encode for Encoder {
     fn cut(&self, _array: usize, row: u64) -> u64 {
         (row / self.group_rows + 1).saturating_mul(self.group_rows)
@@ -191,10 +219,19 @@ impl Encode for Encoder {
                 } else {
                     arrow_model::cast_exact(&array, field.data_type(), block.first_row).map_err(|e| e.array(field.name()))?
                 };
-                let mut writers = self.writers(i).map_err(crate_error)?.into_iter();
-                for leaf in compute_leaves(field, &array).map_err(crate_error)? {
-                    let mut writer = writers.next().ok_or_else(|| Error::internal("a column without a writer"))?;
-                    writer.write(&leaf).map_err(crate_error)?;
+                let mut writers = self.writers(i).map_err(crate_error)?;
+                let step = rows_together(array.len(), elements(array.as_ref()));
+                for first in (0..array.len()).step_by(step) {
+                    let part = array.slice(first, step.min(array.len() - first));
+                    let leaves = compute_leaves(field, &part).map_err(crate_error)?;
+                    if leaves.len() != writers.len() {
+                        return Err(Error::internal("a column without a writer"));
+                    }
+                    for (writer, leaf) in writers.iter_mut().zip(leaves) {
+                        writer.write(&leaf).map_err(crate_error)?;
+                    }
+                }
+                for writer in writers {
                     columns.push(Column::Arrow(writer.close().map_err(crate_error)?));
                 }
             }
