@@ -610,7 +610,7 @@ impl WriteOptions {
 /// Checks an array's state before it is read: the refusal or damage that its header showed.
 ///
 /// # Errors
-/// The array's own [`crate::model::Details::error`].
+/// The array's own [`crate::model::Facts::error`].
 pub fn readable(meta: &ArrayMeta) -> Result<()> {
     match &meta.details.error {
         None => Ok(()),
