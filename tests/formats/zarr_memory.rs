@@ -119,3 +119,27 @@ fn chunks_of_text_are_bounded_when_they_are_written() {
     write(Some(vec![104])).unwrap();
     python(s.path(), "import zarr\nz = zarr.open_group('o.zarr', mode='r')['t']; assert z.shape == (600,) and set(z[:]) == {'y' * 40_000}");
 }
+
+/// A few bytes of metadata claim rows of gigabytes: chunks that are missing would be filled in memory.
+#[test]
+fn rows_larger_than_memory_are_refused() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "
+import zarr, warnings
+warnings.simplefilter('ignore')
+g = zarr.open_group('s.zarr', mode='w')
+g.create_array('numbers', shape=(2, 2**31), chunks=(1, 1000), dtype='i4')
+g.create_array('padded', shape=(2, 2**31), chunks=(1, 1000), dtype='U1')
+g.create_array('text', shape=(2, 2**31), chunks=(1, 1000), dtype='string')
+g.create_array('none', shape=(0, 2**31), chunks=(1, 1000), dtype='i4')
+",
+    );
+    for (array, bytes) in [("numbers", 4 * (1u64 << 31)), ("padded", 4 << 31), ("text", 8 << 31)] {
+        let said = npk_fails(4, &["inspect", "--stats", "-a", array, &at(&s, "s.zarr")]);
+        assert!(said.contains(&format!("{array}: a row takes {bytes} bytes, the memory limit is ")), "{said}");
+        assert!(said.contains("--memory-limit"), "{said}");
+    }
+    npk(&["inspect", "--stats", "-a", "none", &at(&s, "s.zarr")]);
+}

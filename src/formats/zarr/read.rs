@@ -22,6 +22,8 @@ use crate::model::{Buf, Chunk, Plan, Values};
 const BATCH_BYTES: u64 = 4 << 20;
 /// What one chunk may take beyond the memory limit.
 const SLACK_BYTES: u64 = 16 << 20;
+/// What an item of text takes at least: where it begins.
+const OFFSET_BYTES: u64 = 8;
 /// What an item of text is taken for, before it is read.
 const TEXT_BYTES: u64 = 64;
 /// Shards whose index is kept.
@@ -113,7 +115,9 @@ impl Source for ZarrSource {
     }
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         for &a in arrays {
-            readable(&self.plan.arrays[a])?;
+            let meta = &self.plan.arrays[a];
+            readable(meta)?;
+            self.reader.row_fits(a).map_err(|e| e.array(&meta.name))?;
         }
         Ok(wish)
     }
@@ -276,6 +280,19 @@ impl Reader {
             node.chunk, self.memory_bytes
         ))
         .hint(format!("raise the limit: --memory-limit {}MiB", needs.div_ceil(1 << 20))))
+    }
+
+    /// Refuses an array whose rows do not fit into memory one by one: a header may claim any, and chunks that are missing are
+    /// filled. Rows that the kernel can copy need no memory.
+    fn row_fits(&self, array: usize) -> Result<()> {
+        let (entry, node) = self.entry(array)?;
+        let item = entry.field.as_ref().map_or(OFFSET_BYTES, |f| f.bytes() as u64);
+        let row = node.shape.iter().skip(1).fold(item, |n, d| n.saturating_mul(*d));
+        if row <= self.memory_bytes.saturating_add(SLACK_BYTES) || node.shape.contains(&0) || self.extents(array).is_some() {
+            return Ok(());
+        }
+        Err(Error::refused(format!("a row takes {row} bytes, the memory limit is {} bytes", self.memory_bytes))
+            .hint(format!("raise the limit: --memory-limit {}MiB", row.div_ceil(1 << 20))))
     }
 
     /// Bytes of a row of chunks, decoded; of text a guess.
