@@ -169,3 +169,31 @@ fn a_file_for_each_array_is_named_as_in_a_store() {
     assert_eq!(files[..6], ["%62.npy", "100%.npy", "B.npy", "a%252Fb.npy", "a%2Fb.npy", "nl%0Ax.npy"]);
     assert!(files.len() == 7 && files[6].len() == 255 && files[6].starts_with("xxx"), "{files:?}");
 }
+
+/// What was made a moment ago, and is not locked yet, looks dead to a sweep: then it is made again.
+#[test]
+fn directories_are_made_while_others_sweep() {
+    use npk::location::{Existing, Location};
+    use rustix::fs::{FlockOperation, flock};
+    let s = Scratch::new();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                for entry in std::fs::read_dir(s.path()).unwrap().flatten() {
+                    let Ok(directory) = std::fs::File::open(entry.path()) else { continue };
+                    if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                        let _ = std::fs::remove_dir(entry.path());
+                    }
+                }
+            }
+        });
+        let made = (0..3000).try_for_each(|_| {
+            let target = Location::local(&s.join("a.npk"));
+            target.create_dir(Existing::Replace, false, &[]).map(drop)
+        });
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        made.unwrap();
+    });
+    assert!(s.names().is_empty(), "{:?}", s.names());
+}

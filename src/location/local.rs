@@ -318,7 +318,11 @@ pub(super) fn create_dir(path: &Path, existing: Existing, sync: bool, markers: &
     loop {
         let temp = parent.join(temp_name(&name, MARK));
         let Some(((), guard)) = make_temp(&parent, &temp, || fs::create_dir(&temp))? else { continue };
-        let handle = File::open(&temp)?;
+        // A sweep of another thread or run may take it between creation and lock.
+        let handle = match File::open(&temp) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && parent.is_dir() => continue,
+            opened => opened?,
+        };
         if !try_lock(&handle)? || fs::symlink_metadata(&temp).is_err() {
             continue;
         }
