@@ -282,6 +282,41 @@ fn pages_hold_the_values_that_they_announce() {
     corrupt(nulls, "tells of 2 nulls, and has 2 values");
 }
 
+/// Where the crate would panic: codes of nothing, without a dictionary; a dictionary of nothing, with bytes behind it.
+#[test]
+fn pages_of_nulls_need_no_dictionary() {
+    let s = Scratch::new();
+    let nulls = |kind: i64, body: &[u8]| {
+        let mut nulls = page(kind, CODES, 3, &[run(3, &[0]), body.to_vec()].concat());
+        (nulls.nulls, nulls.def_bytes) = (3, 2);
+        if kind == 0 {
+            nulls.body = [levels(&run(3, &[0])), body.to_vec()].concat();
+        }
+        nulls
+    };
+    let nothing = page(2, PLAIN, 0, &[1, 2, 3, 4, 5]);
+    for physical in [INT32, INT64, BYTE_ARRAY] {
+        for kind in [0, 3] {
+            for body in [&[][..], &[1], &[1, 6, 0]] {
+                let alone = vec![nulls(kind, body)];
+                let mut files = vec![alone.clone()];
+                if physical == BYTE_ARRAY && !body.is_empty() {
+                    files.push([vec![nothing.clone()], alone].concat());
+                }
+                for pages in files {
+                    let file = File { repetition: 1, ..file(physical, 3, &pages) };
+                    let read = read_rows(&s.join("x.parquet"), &file.bytes(), 0..3);
+                    assert_eq!(read.unwrap(), vec![None; 3], "{physical} {kind} {body:?} {}", pages.len());
+                }
+            }
+        }
+    }
+    // What cannot be read stays so, however often the crate asks.
+    let mut damaged = page(2, PLAIN, 1, &[0]);
+    damaged.unpacked = Some(4);
+    corrupt(File { codec: 1, ..file(INT32, 2, &[damaged, page(0, CODES, 2, &[1, 4, 0])]) }, "snappy");
+}
+
 #[test]
 fn delta_encodings_hold_what_they_announce() {
     let of = |encoding, bytes: &[u8]| file(BYTE_ARRAY, 4, &[page(0, encoding, 4, bytes)]);

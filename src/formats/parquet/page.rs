@@ -430,7 +430,7 @@ impl Dictionary {
     ///
     /// # Errors
     /// Corrupt; refused past the limit.
-    pub(super) fn of(header: &PageHeader, element: &Element, bytes: Bytes, limit: MemoryLimit) -> Result<Dictionary> {
+    pub(super) fn of(header: &PageHeader, element: &Element, mut bytes: Bytes, limit: MemoryLimit) -> Result<Dictionary> {
         let values = header.values as u64;
         let held = bytes.len() as u64;
         let few = || Error::corrupt(format!("a dictionary of {values} values has {held} bytes"));
@@ -453,6 +453,8 @@ impl Dictionary {
                     at = at.checked_add(4 + length as usize).filter(|&end| end <= bytes.len()).ok_or_else(few)?;
                     lengths.push(length);
                 }
+                // As for the texts of data pages, nothing is left behind the last one.
+                bytes.truncate(at);
             }
         }
         Ok(Dictionary { bytes, values, encoding: header.encoding, sorted: header.sorted, lengths })

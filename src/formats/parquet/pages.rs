@@ -281,6 +281,8 @@ pub(super) struct CheckedPages {
     /// Whether levels are cut off, for lists of one length.
     stripped: bool,
     failure: Failure,
+    /// Whether something went wrong already.
+    failed: bool,
 }
 
 /// A dictionary: unpacked where its values are wanted, for rows that are skipped need none.
@@ -328,7 +330,7 @@ impl Lookup {
 impl CheckedPages {
     /// `dictionary`: where it is, unless that is among the pages to come.
     pub(super) fn new(headers: Headers, dictionary: Option<Found>, stripped: bool, failure: Failure) -> CheckedPages {
-        CheckedPages { headers, next: None, dictionary: Lookup::at(dictionary), stripped, failure }
+        CheckedPages { headers, next: None, dictionary: Lookup::at(dictionary), stripped, failure, failed: false }
     }
 
     fn peek(&mut self) -> Result<Option<Found>> {
@@ -353,7 +355,15 @@ impl CheckedPages {
         let (bytes, content) = chunk.data(&found, window, self.dictionary.unpacked.as_ref(), false)?;
         self.next = None;
         let header = &found.header;
-        let (element, encoding) = (&self.headers.chunk.element, encoding(header.encoding)?);
+        let element = &self.headers.chunk.element;
+        let (bytes, encoding) = match coded && self.dictionary.unpacked.is_none() {
+            // Then all its values are null, and the crate panics for want of a dictionary.
+            true => {
+                let levels = page::values_of(header, element, &bytes).map_or(0, |values| values.start);
+                (bytes.slice(..levels), Encoding::PLAIN)
+            }
+            false => (bytes, encoding(header.encoding)?),
+        };
         let count = |n: i64| u32::try_from(n).map_err(|_| Error::corrupt(format!("a page has {n} values")));
         let (num_values, rle) = (count(header.values)?, Encoding::RLE);
         if self.stripped {
@@ -406,8 +416,13 @@ impl CheckedPages {
         }))
     }
 
-    fn told<T>(&self, result: Result<T>) -> ParquetResult<T> {
-        result.map_err(|e| {
+    /// Does something for the crate and keeps what fails. The crate may ask again afterwards: it fails again.
+    fn told<T>(&mut self, work: impl FnOnce(&mut CheckedPages) -> Result<T>) -> ParquetResult<T> {
+        if self.failed {
+            return Err(ParquetError::General("a page could not be read".into()));
+        }
+        work(self).map_err(|e| {
+            self.failed = true;
             *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e.clone());
             wrapped(e)
         })
@@ -444,12 +459,10 @@ impl Iterator for CheckedPages {
 
 impl PageReader for CheckedPages {
     fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
-        let page = self.page();
-        self.told(page)
+        self.told(CheckedPages::page)
     }
     fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
-        let found = self.peek();
-        let Some(found) = self.told(found)? else { return Ok(None) };
+        let Some(found) = self.told(CheckedPages::peek)? else { return Ok(None) };
         let flat = self.stripped || self.headers.chunk.element.max_rep == 0;
         let rows = if flat { Some(found.header.values) } else { found.header.rows };
         let number = |n: i64| usize::try_from(n).map_err(|_| ParquetError::General(format!("a page has {n} values")));
@@ -463,8 +476,7 @@ impl PageReader for CheckedPages {
         true
     }
     fn take_deferred_dictionary(&mut self) -> ParquetResult<Option<Page>> {
-        let page = self.unread_dictionary();
-        self.told(page)
+        self.told(CheckedPages::unread_dictionary)
     }
     fn at_record_boundary(&mut self) -> ParquetResult<bool> {
         Ok(self.stripped || self.peek_next_page()?.is_none_or(|page| page.num_rows.is_some()))

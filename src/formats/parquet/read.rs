@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use parquet::arrow::{FieldLevels, parquet_to_arrow_schema};
-use parquet::basic::{Compression, Type as Physical};
+use parquet::basic::{Compression, ConvertedType, Type as Physical};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::TypePtr;
 
@@ -53,6 +53,8 @@ pub(super) struct Column {
     /// How many structs it is nested in.
     pub(super) structs: usize,
     pub(super) dictionary: Option<Dictionaries>,
+    /// Texts that the crate takes as they are: it looks only at those whose converted type says that they are UTF-8.
+    pub(super) unchecked: bool,
     /// Lists of one length, without a null: read page by page.
     pub(super) lists: Option<EqualLists>,
     /// Bytes of its pages, unpacked, as the footer tells.
@@ -72,6 +74,7 @@ impl Column {
             levels: None,
             structs: 0,
             dictionary: None,
+            unchecked: false,
             lists: None,
             unpacked: 0,
             rows: Rows::Fixed(1),
@@ -288,10 +291,16 @@ impl Shared {
             Logical::Dictionary { categories, .. } => Some(Dictionaries::new(categories.clone(), self.held.clone())),
             _ => None,
         };
+        let text = match &holds.element {
+            DataType::Dictionary(_, values) => values.as_ref(),
+            element => element,
+        };
+        let unchecked = matches!(text, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+            && descr.column(parquet).converted_type() != ConvertedType::UTF8;
         let structs = leaf.path.len() - 1;
         let rows = rows_of(&holds, descr.column(parquet).physical_type());
         let measures = Mutex::default();
-        Ok(Column { leaf: holds, parquet, levels: Some(levels), structs, dictionary, lists: None, unpacked, rows, measures })
+        Ok(Column { leaf: holds, parquet, levels: Some(levels), structs, dictionary, unchecked, lists: None, unpacked, rows, measures })
     }
 
     /// A column in a row group.

@@ -120,6 +120,9 @@ impl Shared {
         while let Some(batch) = group.next_batch(&mut reader)? {
             let root = batch.columns().first().ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
             let leaf = arrow_model::descend(root, &path)?;
+            if column.unchecked {
+                leaf.to_data().validate_full().map_err(|e| Error::corrupt("a text is not UTF-8").because(e))?;
+            }
             let n = leaf.len() as u64;
             if n > rows.end - first {
                 return Err(Error::corrupt(format!("row group {g} has more rows than were announced")));
