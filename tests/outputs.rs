@@ -189,7 +189,7 @@ fn directories_are_made_while_others_sweep() {
             }
         });
         let made = (0..3000).try_for_each(|_| {
-            let target = Location::local(&s.join("a.npk"));
+            let target = Location::local(s.join("a.npk"));
             target.create_dir(Existing::Replace, false, &[]).map(drop)
         });
         over.store(true, std::sync::atomic::Ordering::Relaxed);
