@@ -93,7 +93,8 @@ pub struct ReadArgs {
     /// Lines of a text file that begin with this are comments
     #[arg(long, value_name = "CHAR")]
     pub comment: Option<String>,
-    /// What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]
+    /// What quotes cells of CSV: one character, or none to read quotes as plain characters
+    /// [default: "]
     #[arg(long, value_name = "CHAR")]
     pub quote: Option<String>,
     /// Leave out blanks around cells and column names of a text file, outside of quotes
@@ -108,7 +109,8 @@ pub struct ReadArgs {
     /// What to do with two arrays of the same name
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_duplicate: OnDuplicate,
-    /// Also read files outside of its folder that an HDF5 file names (virtual sources, external links, raw data)
+    /// Also read files outside of its folder that an HDF5 file names (virtual sources, external
+    /// links, raw data)
     #[arg(long)]
     pub follow_external: bool,
     /// Worker threads (default: one per core)
@@ -193,7 +195,8 @@ pub struct ConvertArgs {
     /// The destination, instead of the last argument
     #[arg(short = 'o', long, value_name = "DST", help_heading = "Output")]
     pub output: Option<String>,
-    /// Output format (default, or auto: by the destination's name; numpy: npy if it is named so, else npz)
+    /// Output format (default, or auto: by the destination's name; numpy: npy if it is named so,
+    /// else npz)
     #[arg(short = 't', long, value_name = "FORMAT", help_heading = "Output")]
     pub to: Option<String>,
     /// Replace an existing output
@@ -222,7 +225,8 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SLICE", help_heading = "Choosing", allow_hyphen_values = true)]
     pub rows: Option<String>,
 
-    /// Join arrays of the same name over all sources, row after row; folders named key=value become columns
+    /// Join arrays of the same name over all sources, row after row; folders named key=value become
+    /// columns
     #[arg(long, help_heading = "Joining")]
     pub concat: bool,
     /// Put each source's name in front of its arrays' names
@@ -237,11 +241,13 @@ pub struct ConvertArgs {
     /// Take directories as sources, with everything below them
     #[arg(short = 'R', long, help_heading = "Joining")]
     pub recursive: bool,
-    /// Take the files of Delta, Iceberg and Hudi tables as they are, with rows that the table has removed
+    /// Take the files of Delta, Iceberg and Hudi tables as they are, with rows that the table has
+    /// removed
     #[arg(long, help_heading = "Joining")]
     pub ignore_table_log: bool,
 
-    /// The name of the one resulting array (or of each source's, with --concat); of a table that becomes columns: NAME/a, NAME/b
+    /// The name of the one resulting array (or of each source's, with --concat); of a table that
+    /// becomes columns: NAME/a, NAME/b
     #[arg(long, visible_alias = "array-name", value_name = "NAME", help_heading = "Naming")]
     pub name: Option<String>,
     /// Remove this from the front of names
@@ -257,7 +263,8 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "PREFIX", help_heading = "Naming")]
     pub add_prefix: Option<String>,
 
-    /// Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given
+    /// Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is
+    /// given
     #[arg(long, value_name = "[PATTERN=]TYPE", help_heading = "Types", action = ArgAction::Append)]
     pub dtype: Vec<String>,
     /// Let --dtype round (never past the type's range)
@@ -478,7 +485,8 @@ pub struct FormatsArgs {
     pub markdown: bool,
 }
 
-/// The clap command: every value option also reads `NPK_<OPTION>`; `--version` names what is built in.
+/// The clap command: every value option also reads `NPK_<OPTION>`; `--version` names what is built
+/// in.
 pub fn command() -> clap::Command {
     fn with_env(mut command: clap::Command) -> clap::Command {
         command = command.mut_args(|arg| {
@@ -492,12 +500,16 @@ pub fn command() -> clap::Command {
                     | ArgAction::HelpLong
                     | ArgAction::Version
             );
-            match arg.get_long().map(|long| format!("NPK_{}", long.replace('-', "_").to_uppercase())) {
+            match arg
+                .get_long()
+                .map(|long| format!("NPK_{}", long.replace('-', "_").to_uppercase()))
+            {
                 Some(env) if takes_value => arg.env(env).hide_env(true),
                 _ => arg,
             }
         });
-        let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_string()).collect();
+        let names: Vec<String> =
+            command.get_subcommands().map(|c| c.get_name().to_string()).collect();
         for name in names {
             command = command.mut_subcommand(name, with_env);
         }
@@ -508,7 +520,10 @@ pub fn command() -> clap::Command {
     built.push(format!("formats: {}", names.join(" ")));
     let features = [("hdf5", cfg!(feature = "hdf5")), ("remote", cfg!(feature = "remote"))];
     let on: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-    built.push(format!("features: {}", if on.is_empty() { "none".to_string() } else { on.join(" ") }));
+    built.push(format!(
+        "features: {}",
+        if on.is_empty() { "none".to_string() } else { on.join(" ") }
+    ));
     with_env(Cli::command().version(built.join("\n")))
 }
 

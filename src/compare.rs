@@ -57,7 +57,8 @@ pub struct Difference {
     pub largest_relative: f64,
 }
 
-/// The verdict on each name: those of the first source in its order, then those that only the second has.
+/// The verdict on each name: those of the first source in its order, then those that only the
+/// second has.
 ///
 /// # Errors
 /// Reading errors.
@@ -69,7 +70,8 @@ pub fn compare(
     settings: &Settings,
 ) -> Result<Vec<(String, Verdict)>> {
     let (plan_a, plan_b) = (a.plan().arrays.clone(), b.plan().arrays.clone());
-    let index_b: HashMap<&str, usize> = plan_b.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+    let index_b: HashMap<&str, usize> =
+        plan_b.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut verdicts: Vec<(String, Verdict)> = Vec::new();
     let mut pairs: Vec<(usize, usize, usize)> = Vec::new();
     for (i, meta) in plan_a.iter().enumerate() {
@@ -86,7 +88,12 @@ pub fn compare(
         verdicts.push((meta.name.clone(), verdict));
     }
     let names_a: std::collections::HashSet<&str> = plan_a.iter().map(|m| m.name.as_str()).collect();
-    verdicts.extend(plan_b.iter().filter(|m| !names_a.contains(m.name.as_str())).map(|m| (m.name.clone(), Verdict::OnlyB)));
+    verdicts.extend(
+        plan_b
+            .iter()
+            .filter(|m| !names_a.contains(m.name.as_str()))
+            .map(|m| (m.name.clone(), Verdict::OnlyB)),
+    );
     if pairs.is_empty() {
         return Ok(verdicts);
     }
@@ -101,16 +108,23 @@ pub fn compare(
         let row_bytes = meta.row_bytes().unwrap_or(1);
         // Rows without elements are compared at once, however many.
         let nothing = row_bytes == 0 && !meta.logical.is_var() && !meta.nulls;
-        let step = if nothing { rows.max(1) } else { (settings.piece_bytes() / row_bytes.max(16)).max(1) };
+        let step =
+            if nothing { rows.max(1) } else { (settings.piece_bytes() / row_bytes.max(16)).max(1) };
         (0..rows.div_ceil(step)).map(move |k| (p, i, j, k * step..((k + 1) * step).min(rows)))
     });
     pipe::parallel(settings, tasks, &|(p, i, j, rows)| {
         let meta = &plan_a[i];
         let row_bytes = meta.row_bytes()?;
-        let bytes = if row_bytes == 0 && !meta.logical.is_var() { 0 } else { (rows.end - rows.start).saturating_mul(row_bytes.max(16)) };
+        let bytes = if row_bytes == 0 && !meta.logical.is_var() {
+            0
+        } else {
+            (rows.end - rows.start).saturating_mul(row_bytes.max(16))
+        };
         let _held = settings.budget.take(bytes.saturating_mul(2));
-        let one = read(reader_a.as_ref(), i, rows.clone()).at_file(labels.0).at_array(&meta.name)?;
-        let other = read(reader_b.as_ref(), j, rows.clone()).at_file(labels.1).at_array(&meta.name)?;
+        let one =
+            read(reader_a.as_ref(), i, rows.clone()).at_file(labels.0).at_array(&meta.name)?;
+        let other =
+            read(reader_b.as_ref(), j, rows.clone()).at_file(labels.1).at_array(&meta.name)?;
         if let Some(d) = differences(meta, &plan_b[j], &one, &other, rows.start, rules) {
             let mut sum = found[p].lock().unwrap_or_else(|e| e.into_inner());
             sum.add(d);
@@ -136,8 +150,8 @@ pub fn compare(
     Ok(verdicts)
 }
 
-/// Prepares a source for a comparison: its logical arrays, narrowed where they were widened, dictionaries as what they
-/// stand for.
+/// Prepares a source for a comparison: its logical arrays, narrowed where they were widened,
+/// dictionaries as what they stand for.
 ///
 /// # Errors
 /// Reading errors.
@@ -189,7 +203,14 @@ impl Difference {
 }
 
 /// Chunks of both sides cover the same rows, cut differently: they are walked in step.
-fn differences(a: &ArrayMeta, b: &ArrayMeta, one: &[Chunk], other: &[Chunk], first_row: u64, rules: Rules) -> Option<Difference> {
+fn differences(
+    a: &ArrayMeta,
+    b: &ArrayMeta,
+    one: &[Chunk],
+    other: &[Chunk],
+    first_row: u64,
+    rules: Rules,
+) -> Option<Difference> {
     let mut sum: Option<Difference> = None;
     let (mut x, mut y) = (one.iter().cloned(), other.iter().cloned());
     let (mut left, mut right) = (x.next(), y.next());
@@ -211,8 +232,16 @@ fn differences(a: &ArrayMeta, b: &ArrayMeta, one: &[Chunk], other: &[Chunk], fir
     sum
 }
 
-fn same_rows(a: &ArrayMeta, b: &ArrayMeta, l: &Chunk, r: &Chunk, first_row: u64, rules: Rules) -> Option<Difference> {
-    let nulls_same = l.valid.is_none() && r.valid.is_none() || (0..l.rows as usize).all(|i| l.is_valid(i) == r.is_valid(i));
+fn same_rows(
+    a: &ArrayMeta,
+    b: &ArrayMeta,
+    l: &Chunk,
+    r: &Chunk,
+    first_row: u64,
+    rules: Rules,
+) -> Option<Difference> {
+    let nulls_same = l.valid.is_none() && r.valid.is_none()
+        || (0..l.rows as usize).all(|i| l.is_valid(i) == r.is_valid(i));
     match (&l.values, &r.values) {
         (Values::Fixed(x), Values::Fixed(y)) => {
             if let (Some(_), Some(_)) = (a.coded_text(), b.coded_text()) {
@@ -227,7 +256,9 @@ fn same_rows(a: &ArrayMeta, b: &ArrayMeta, l: &Chunk, r: &Chunk, first_row: u64,
             let item = a.dtype.item_bytes();
             let bytes = |c: &'_ Chunk, offsets: &[u64], i: usize| -> Vec<u8> {
                 match &c.values {
-                    Values::Var { values, .. } => values[(offsets[i] * item) as usize..(offsets[i + 1] * item) as usize].to_vec(),
+                    Values::Var { values, .. } => values
+                        [(offsets[i] * item) as usize..(offsets[i + 1] * item) as usize]
+                        .to_vec(),
                     Values::Fixed(_) => Vec::new(),
                 }
             };
@@ -238,8 +269,13 @@ fn same_rows(a: &ArrayMeta, b: &ArrayMeta, l: &Chunk, r: &Chunk, first_row: u64,
                     continue;
                 }
                 if d.count == 0 {
-                    let show =
-                        |valid: bool, bytes: Vec<u8>| if valid { format!("'{}'", String::from_utf8_lossy(&bytes)) } else { "null".into() };
+                    let show = |valid: bool, bytes: Vec<u8>| {
+                        if valid {
+                            format!("'{}'", String::from_utf8_lossy(&bytes))
+                        } else {
+                            "null".into()
+                        }
+                    };
                     d.first = vec![first_row + i as u64];
                     d.values = (show(v, bytes(l, p, i)), show(w, bytes(r, q, i)));
                 }
@@ -270,14 +306,17 @@ fn fixed_differences(
         let equal = if !(valid_l && valid_r) {
             valid_l == valid_r
         } else {
-            a.dtype == b.dtype && x[i * sx..(i + 1) * sx] == y[i * sy..(i + 1) * sy] || u.equals(v, rules)
+            a.dtype == b.dtype && x[i * sx..(i + 1) * sx] == y[i * sy..(i + 1) * sy]
+                || u.equals(v, rules)
         };
         if equal {
             continue;
         }
         if d.count == 0 {
             d.first = index_of(first_row, row, i % per_row, &a.inner);
-            let show = |valid: bool, buf: &Buf, dtype| if valid { crate::adapt::cast::show(buf, dtype, i) } else { "null".into() };
+            let show = |valid: bool, buf: &Buf, dtype| {
+                if valid { crate::adapt::cast::show(buf, dtype, i) } else { "null".into() }
+            };
             d.values = (show(valid_l, x, a.dtype), show(valid_r, y, b.dtype));
         }
         if valid_l && valid_r {
@@ -291,19 +330,29 @@ fn fixed_differences(
 }
 
 /// Text of several dimensions: the codes of both sides point into categories of their own.
-fn coded_differences(a: &ArrayMeta, b: &ArrayMeta, x: &[u8], y: &[u8], first_row: u64) -> Option<Difference> {
+fn coded_differences(
+    a: &ArrayMeta,
+    b: &ArrayMeta,
+    x: &[u8],
+    y: &[u8],
+    first_row: u64,
+) -> Option<Difference> {
     let (Some(left), Some(right)) = (a.coded_text(), b.coded_text()) else { return None };
     let per_row = crate::model::checked_product(&a.inner).unwrap_or(1).max(1) as usize;
     let mut d = Difference::default();
     left.with(|left| {
         right.with(|right| {
-            for (i, (p, q)) in codes_of(x, a.dtype).into_iter().zip(codes_of(y, b.dtype)).enumerate() {
+            for (i, (p, q)) in
+                codes_of(x, a.dtype).into_iter().zip(codes_of(y, b.dtype)).enumerate()
+            {
                 let (p, q) = (item_of(left, p).ok(), item_of(right, q).ok());
                 if p == q && p.is_some() {
                     continue;
                 }
                 if d.count == 0 {
-                    let show = |text: Option<&[u8]>| text.map_or("?".into(), |t| format!("'{}'", String::from_utf8_lossy(t)));
+                    let show = |text: Option<&[u8]>| {
+                        text.map_or("?".into(), |t| format!("'{}'", String::from_utf8_lossy(t)))
+                    };
                     d.first = index_of(first_row, i / per_row, i % per_row, &a.inner);
                     d.values = (show(p), show(q));
                 }
@@ -348,7 +397,8 @@ impl Number {
             return x == y;
         }
         // An integer beside a float: equal only if the float is that integer.
-        if let (Number::Integer(i), Number::Real(r)) | (Number::Real(r), Number::Integer(i)) = (self, other)
+        if let (Number::Integer(i), Number::Real(r)) | (Number::Real(r), Number::Integer(i)) =
+            (self, other)
             && rules.rtol == 0.0
             && rules.atol == 0.0
         {
@@ -358,14 +408,20 @@ impl Number {
         let near = |x: f64, y: f64| {
             x == y
                 || rules.equal_nan && x.is_nan() && y.is_nan()
-                || x.is_finite() && y.is_finite() && (x - y).abs() <= rules.atol + rules.rtol * y.abs()
+                || x.is_finite()
+                    && y.is_finite()
+                    && (x - y).abs() <= rules.atol + rules.rtol * y.abs()
         };
         near(a, c) && near(b, d)
     }
     fn distance(&self, other: &Number) -> (f64, f64) {
         let ((a, b), (c, d)) = (self.parts(), other.parts());
         let absolute = (a - c).hypot(b - d);
-        if absolute.is_nan() { (0.0, 0.0) } else { (absolute, if c == 0.0 && d == 0.0 { 0.0 } else { absolute / c.hypot(d) }) }
+        if absolute.is_nan() {
+            (0.0, 0.0)
+        } else {
+            (absolute, if c == 0.0 && d == 0.0 { 0.0 } else { absolute / c.hypot(d) })
+        }
     }
 }
 
@@ -393,13 +449,23 @@ pub(crate) fn each_number(values: &Buf, dtype: Dtype, mut take: impl FnMut(Numbe
         Dtype::I32 => integers!(i32),
         Dtype::I64 => integers!(i64),
         Dtype::F16 => typed::<u16>(values).iter().for_each(|b| take(Number::Real(half(*b)))),
-        Dtype::Bf16 => typed::<u16>(values).iter().for_each(|b| take(Number::Real(bf16::from_bits(*b).to_f64()))),
+        Dtype::Bf16 => typed::<u16>(values)
+            .iter()
+            .for_each(|b| take(Number::Real(bf16::from_bits(*b).to_f64()))),
         Dtype::F32 => typed::<f32>(values).iter().for_each(|v| take(Number::Real(*v as f64))),
         Dtype::F64 => typed::<f64>(values).iter().for_each(|v| take(Number::Real(*v))),
-        Dtype::C32 => typed::<[u16; 2]>(values).iter().for_each(|c| take(Number::Complex(half(c[0]), half(c[1])))),
-        Dtype::C64 => typed::<[f32; 2]>(values).iter().for_each(|c| take(Number::Complex(c[0] as f64, c[1] as f64))),
-        Dtype::C128 => typed::<[f64; 2]>(values).iter().for_each(|c| take(Number::Complex(c[0], c[1]))),
-        _ => values.iter().for_each(|b| take(Number::Real(float8::table(dtype)[*b as usize] as f64))),
+        Dtype::C32 => typed::<[u16; 2]>(values)
+            .iter()
+            .for_each(|c| take(Number::Complex(half(c[0]), half(c[1])))),
+        Dtype::C64 => typed::<[f32; 2]>(values)
+            .iter()
+            .for_each(|c| take(Number::Complex(c[0] as f64, c[1] as f64))),
+        Dtype::C128 => {
+            typed::<[f64; 2]>(values).iter().for_each(|c| take(Number::Complex(c[0], c[1])))
+        }
+        _ => {
+            values.iter().for_each(|b| take(Number::Real(float8::table(dtype)[*b as usize] as f64)))
+        }
     }
 }
 
@@ -416,9 +482,15 @@ pub fn sentence(verdict: &Verdict) -> String {
         Verdict::OnlyB => "only in the second".into(),
         Verdict::NotComparable(why) => format!("not comparable: {why}"),
         Verdict::Different(d) => {
-            let mut text = format!("{} of {} values differ; first at {:?}: {} and {}", d.count, d.of, d.first, d.values.0, d.values.1);
+            let mut text = format!(
+                "{} of {} values differ; first at {:?}: {} and {}",
+                d.count, d.of, d.first, d.values.0, d.values.1
+            );
             if d.largest_absolute > 0.0 {
-                text += &format!("; largest difference {:e}, relative {:e}", d.largest_absolute, d.largest_relative);
+                text += &format!(
+                    "; largest difference {:e}, relative {:e}",
+                    d.largest_absolute, d.largest_relative
+                );
             }
             text
         }

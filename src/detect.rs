@@ -1,16 +1,18 @@
 //! Which format is this? The first bytes, then the extension; or an explained refusal.
 //!
-//! A file that is compressed as a whole is looked into ([`compressed`]); what is known and not read is in the tables of
+//! A file that is compressed as a whole is looked into ([`compressed`]); what is known and not read
+//! is in the tables of
 //! [`signatures`] (by bytes), `names`, `archives` (zip) and [`folders`]; `text` tells how text without a name is read.
 
 use std::sync::Arc;
 
 use crate::codec::compressed::{self, Coding};
-use crate::codec::{foreign, npy_header};
+use crate::codec::npy_header;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::format::foreign_file;
 use crate::format::{Format, Head, Sniff};
 use crate::formats::{self, FORMATS};
-use crate::location::{Blob, Kind, Location};
+use crate::storage::{Blob, Kind, Location};
 
 mod archives;
 pub mod folders;
@@ -44,12 +46,15 @@ pub fn named(name: &str) -> Result<&'static dyn Format> {
         other => other.to_string(),
     };
     // An extension names its format, too: `arrow`, `h5`, `tsv`.
-    let by_extension = || FORMATS.iter().copied().find(|f| f.extensions().contains(&wanted.as_str()));
+    let by_extension =
+        || FORMATS.iter().copied().find(|f| f.extensions().contains(&wanted.as_str()));
     formats::by_name(&wanted).or_else(by_extension).ok_or_else(|| {
         let names: Vec<&str> = FORMATS.iter().map(|f| f.name()).collect();
         let error = Error::usage(format!("there is no format '{name}'"));
         match crate::adapt::names::nearest(&wanted, names.iter().copied()).first() {
-            Some(near) => error.hint(format!("did you mean {near}? The formats: {}", names.join(", "))),
+            Some(near) => {
+                error.hint(format!("did you mean {near}? The formats: {}", names.join(", ")))
+            }
             None => error.hint(format!("the formats: {}", names.join(", "))),
         }
     })
@@ -77,7 +82,8 @@ pub fn input_named(name: &str, at: &Location) -> Result<Detected> {
     Ok(Detected { format, warning: None, at, coding })
 }
 
-/// Where to read an input from that will be read more than once: a stream is spooled, a compressed file unpacked.
+/// Where to read an input from that will be read more than once: a stream is spooled, a compressed
+/// file unpacked.
 ///
 /// # Errors
 /// As for reading it.
@@ -93,11 +99,14 @@ pub fn rereadable(at: Location, from: Option<&str>) -> Result<Location> {
     Ok(at)
 }
 
-/// How a file is compressed, where that is not its format's own affair: of text tables it is. `format`: the one that was
-/// named; without it the file's name speaks.
+/// How a file is compressed, where that is not its format's own affair: of text tables it is.
+/// `format`: the one that was named; without it the file's name speaks.
 fn coding_of(at: &Location, format: Option<&'static dyn Format>) -> Result<Option<Coding>> {
     let format = format.or_else(|| by_extension(&at.file_name()));
-    if at.is_derived() || format.is_some_and(unpacks_itself) || !matches!(at.kind()?, Kind::File { .. } | Kind::Stream) {
+    if at.is_derived()
+        || format.is_some_and(unpacks_itself)
+        || !matches!(at.kind()?, Kind::File { .. } | Kind::Stream)
+    {
         return Ok(None);
     }
     Ok(Coding::of(&at.head(HEAD_BYTES as usize)?))
@@ -107,7 +116,8 @@ fn unpacks_itself(format: &'static dyn Format) -> bool {
     format.extensions().iter().any(|e| e.ends_with(".gz"))
 }
 
-/// The name without the ending of a compression, where the rest is the name of a format that is read when it is compressed.
+/// The name without the ending of a compression, where the rest is the name of a format that is
+/// read when it is compressed.
 pub fn compressed_name(file_name: &str) -> Option<(&str, Coding, &'static dyn Format)> {
     if by_extension(file_name).is_some() {
         return None;
@@ -130,7 +140,9 @@ pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
     let mut best: Option<(usize, &'static dyn Format)> = None;
     for format in FORMATS.iter().copied() {
         for extension in format.extensions() {
-            let fits = lower.strip_suffix(extension).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1);
+            let fits = lower
+                .strip_suffix(extension)
+                .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1);
             if fits && best.is_none_or(|(length, _)| extension.len() > length) {
                 best = Some((extension.len(), format));
             }
@@ -139,14 +151,16 @@ pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
     best.map(|(_, format)| format)
 }
 
-/// Whether a file called `x.npy.gz` and the like is one by its bytes; also where they are damaged, which its reader tells.
+/// Whether a file called `x.npy.gz` and the like is one by its bytes; also where they are damaged,
+/// which its reader tells.
 pub fn is_compressed_file(at: &Location) -> bool {
     let Some((_, coding, format)) = compressed_name(&at.file_name()) else { return false };
     let look = || -> Result<bool> {
         let inner = compressed::unpacked(at, coding)?;
         let bytes = inner.head(HEAD_BYTES as usize)?;
         // The directory of a zip archive, which tells more, is at its end.
-        Ok(bytes.starts_with(b"PK\x03\x04") || format.sniff(&Head { location: &inner, bytes: &bytes, blob: None })? != Sniff::No)
+        Ok(bytes.starts_with(b"PK\x03\x04")
+            || format.sniff(&Head { location: &inner, bytes: &bytes, blob: None })? != Sniff::No)
     };
     look().unwrap_or(true)
 }
@@ -154,7 +168,8 @@ pub fn is_compressed_file(at: &Location) -> bool {
 /// The format of an input.
 ///
 /// # Errors
-/// Missing (exit 3) where nothing is there or nothing fits; refused (exit 4) for what is known and not supported.
+/// Missing (exit 3) where nothing is there or nothing fits; refused (exit 4) for what is known and
+/// not supported.
 pub fn input(at: &Location) -> Result<Detected> {
     look(at).at_file(&at.display())
 }
@@ -166,7 +181,10 @@ fn inside(coding: Coding, error: Error) -> Error {
     if !matches!(kind, ErrorKind::Refused | ErrorKind::Missing) {
         return error;
     }
-    let new = Error::new(kind, format!("it is compressed with {}, and inside: {}", coding.name(), error.message()));
+    let new = Error::new(
+        kind,
+        format!("it is compressed with {}, and inside: {}", coding.name(), error.message()),
+    );
     match error.hint_text() {
         Some(hint) => new.hint(hint),
         None => new,
@@ -197,7 +215,10 @@ fn look(at: &Location) -> Result<Detected> {
             let found = look(&compressed::unpacked(at, coding)?).map_err(|e| inside(coding, e))?;
             return Ok(Detected { coding: Some(coding), ..found });
         }
-        let error = Error::refused(format!("this is {} again: a file that is compressed twice is not read", coding.name()));
+        let error = Error::refused(format!(
+            "this is {} again: a file that is compressed twice is not read",
+            coding.name()
+        ));
         return Err(error.hint("unpack it once, then convert that"));
     }
     let (mut found, mut maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
@@ -217,7 +238,8 @@ fn look(at: &Location) -> Result<Detected> {
             return Err(error);
         }
         let (says, is) = (by_name.map_or(format.name(), |f| f.name()), format.name());
-        let warning = (says != is).then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
+        let warning =
+            (says != is).then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
         return Ok(detected(format, warning));
     }
     if let Some(error) = foreign_file(&bytes, blob.as_ref()) {
@@ -244,21 +266,34 @@ fn look(at: &Location) -> Result<Detected> {
     }
     let whole = (bytes.len() as u64) < HEAD_BYTES;
     let error = names::last(&at.file_name()).or_else(|| text::find(&bytes, whole));
-    Err(error.unwrap_or_else(|| Error::missing(NOT_RECOGNISED).hint("give it with --from; `npk formats` lists them")))
+    Err(error.unwrap_or_else(|| {
+        Error::missing(NOT_RECOGNISED).hint("give it with --from; `npk formats` lists them")
+    }))
 }
 
-/// The format whose signature is there; else one that may be, which is the name's own if that may be.
+/// The format whose signature is there; else one that may be, which is the name's own if that may
+/// be.
 type Sniffed = (Option<&'static dyn Format>, Option<&'static dyn Format>);
 
-fn sniff(at: &Location, bytes: &[u8], blob: Option<&Arc<dyn Blob>>, by_name: Option<&'static dyn Format>) -> Result<Sniffed> {
+fn sniff(
+    at: &Location,
+    bytes: &[u8],
+    blob: Option<&Arc<dyn Blob>>,
+    by_name: Option<&'static dyn Format>,
+) -> Result<Sniffed> {
     let head = Head { location: at, bytes, blob };
     let mut maybe: Option<&'static dyn Format> = None;
-    // The one that the name stands for is asked first: mostly it is, and looking into an archive costs time.
+    // The one that the name stands for is asked first: mostly it is, and looking into an archive
+    // costs time.
     let others = FORMATS.iter().copied().filter(|f| by_name.is_none_or(|n| n.name() != f.name()));
     for format in by_name.into_iter().chain(others) {
         match format.sniff(&head)? {
             Sniff::Yes => return Ok((Some(format), maybe)),
-            Sniff::Maybe if maybe.is_none() || by_name.is_some_and(|n| n.name() == format.name()) => maybe = Some(format),
+            Sniff::Maybe
+                if maybe.is_none() || by_name.is_some_and(|n| n.name() == format.name()) =>
+            {
+                maybe = Some(format)
+            }
             _ => {}
         }
     }
@@ -267,13 +302,13 @@ fn sniff(at: &Location, bytes: &[u8], blob: Option<&Arc<dyn Blob>>, by_name: Opt
 
 /// Files often found in place of data, and formats that are known and not read.
 fn foreign_file(head: &[u8], blob: Option<&Arc<dyn Blob>>) -> Option<Error> {
-    foreign::named(head)
+    foreign_file::named(head)
         .or_else(|| signatures::find(head, blob.map(|b| b.as_ref())))
         .or_else(|| blob.and_then(|blob| archives::find(head, blob)))
 }
 
-/// What a file is that its reader could not open, where that says more than what the reader misses: a web page, a format
-/// that npk does not read. `head`: the first bytes of a stream.
+/// What a file is that its reader could not open, where that says more than what the reader misses:
+/// a web page, a format that npk does not read. `head`: the first bytes of a stream.
 pub fn explained(error: Error, format: &dyn Format, at: &Location, head: Option<Vec<u8>>) -> Error {
     if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Missing | ErrorKind::Refused) {
         return error;
@@ -301,18 +336,24 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
         && !to.is_some_and(|to| named(to).is_ok_and(unpacks_itself))
     {
         let (format, coding) = (format.name(), coding.name());
-        let error = Error::refused(format!("npk writes no {format} files that are compressed with {coding}")).file(at.display());
+        let error = Error::refused(format!(
+            "npk writes no {format} files that are compressed with {coding}"
+        ))
+        .file(at.display());
         return Err(error.hint(format!("write {inner}, then compress it with {coding}; or choose a format that compresses, with -c")));
     }
     if let Some(to) = to {
-        let npy = is_numpy(to) && by_extension(&name).is_some_and(|f| f.extensions().contains(&"npy"));
+        let npy =
+            is_numpy(to) && by_extension(&name).is_some_and(|f| f.extensions().contains(&"npy"));
         return named(if npy { "npy" } else { to });
     }
     if at.is_stream() {
         return Err(Error::usage("an output to stdout needs --to FORMAT"));
     }
     by_extension(&name).ok_or_else(|| {
-        Error::usage("the output's name does not show its format").hint("give it an ending such as .npk, or --to FORMAT").file(at.display())
+        Error::usage("the output's name does not show its format")
+            .hint("give it an ending such as .npk, or --to FORMAT")
+            .file(at.display())
     })
 }
 
@@ -320,7 +361,10 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
 pub fn absent(at: &Location) -> Error {
     let target = at.local_path().and_then(|path| std::fs::read_link(path).ok());
     if let Some(target) = target {
-        return Error::missing(format!("it is a symbolic link to {}, which does not exist", target.display()));
+        return Error::missing(format!(
+            "it is a symbolic link to {}, which does not exist",
+            target.display()
+        ));
     }
     let error = Error::missing("no such file or directory");
     match near_file(at) {
@@ -333,5 +377,7 @@ fn near_file(at: &Location) -> Option<String> {
     at.local_path()?;
     let entries = at.parent().list().ok()?;
     let name = at.file_name();
-    crate::adapt::names::nearest(&name, entries.iter().map(|e| e.name.as_str())).first().map(|n| n.to_string())
+    crate::adapt::names::nearest(&name, entries.iter().map(|e| e.name.as_str()))
+        .first()
+        .map(|n| n.to_string())
 }

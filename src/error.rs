@@ -1,7 +1,8 @@
 //! The library's one error type: what went wrong, where, and what to do next.
 //!
-//! An error carries a [`Kind`], which decides the exit code, the file and the array it concerns (each added once, by the
-//! module that knows it), a message with the numbers, and a hint. [`crate::report`] prints it; nothing else does.
+//! An error carries a [`Kind`], which decides the exit code, the file and the array it concerns
+//! (each added once, by the module that knows it), a message with the numbers, and a hint.
+//! [`crate::console`] prints it; nothing else does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,12 +26,13 @@ pub enum Kind {
     Corrupt,
     /// The reader of our output went away. Quiet.
     BrokenPipe,
-    /// A bug in npk itself: a panic, or an invariant that does not hold. Exit 101, and never called corrupt input.
+    /// A bug in npk itself: a panic, or an invariant that does not hold. Exit 101, and never called
+    /// corrupt input.
     Internal,
 }
 
-/// An error of the library. Build it with one of the constructors, then add what you know. A clone is cheap: one damaged
-/// part of a file may concern thousands of arrays.
+/// An error of the library. Build it with one of the constructors, then add what you know. A clone
+/// is cheap: one damaged part of a file may concern thousands of arrays.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -49,9 +51,18 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind` with this message (no file, no array: add them with [`Error::file`] and [`Error::array`]).
+    /// An error of `kind` with this message (no file, no array: add them with [`Error::file`] and
+    /// [`Error::array`]).
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, file: None, array: None, message: message.into(), hint: None, source: None, more: Vec::new() }))
+        Error(Arc::new(Inner {
+            kind,
+            file: None,
+            array: None,
+            message: message.into(),
+            hint: None,
+            source: None,
+            more: Vec::new(),
+        }))
     }
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
@@ -80,7 +91,8 @@ impl Error {
     pub fn exists(message: impl Into<String>) -> Error {
         Error::new(Kind::Exists, message)
     }
-    /// An invariant of this crate that does not hold: a bug, told as one with its place in the source (exit 101).
+    /// An invariant of this crate that does not hold: a bug, told as one with its place in the
+    /// source (exit 101).
     #[track_caller]
     pub fn internal(message: impl Into<String>) -> Error {
         let place = std::panic::Location::caller();
@@ -90,7 +102,8 @@ impl Error {
         Error::new(Kind::Internal, format!("this is a bug in npk: {message} ({place})"))
             .hint("please report it with this message, the command, the output of `npk --version` and, if you can, the input")
     }
-    /// Several errors found in one pass, reported together; the first decides the exit code (a bug comes first).
+    /// Several errors found in one pass, reported together; the first decides the exit code (a bug
+    /// comes first).
     ///
     /// Returns `Ok(())` when the list is empty.
     pub fn all(mut errors: Vec<Error>) -> Result<()> {
@@ -101,7 +114,8 @@ impl Error {
         first.inner().more.extend(errors);
         Err(first)
     }
-    /// A failed system call on the way in: not found, permission, links in a circle and impossible names are exit 3, the rest exit 1.
+    /// A failed system call on the way in: not found, permission, links in a circle and impossible
+    /// names are exit 3, the rest exit 1.
     pub fn reading(error: std::io::Error) -> Error {
         if let Some(ours) = Error::carried_by(&error) {
             return ours;
@@ -133,7 +147,8 @@ impl Error {
         self.inner().array.get_or_insert_with(|| array.into());
         self
     }
-    /// Names the array as it is called now: it may have been found under another name, or in a part of it.
+    /// Names the array as it is called now: it may have been found under another name, or in a part
+    /// of it.
     pub fn with_array(mut self, array: impl Into<String>) -> Error {
         self.inner().array = Some(array.into());
         self
@@ -151,7 +166,8 @@ impl Error {
         }
         self
     }
-    /// Says in front of the message what it is about: a chunk, a record, a member. Not for arrays and files.
+    /// Says in front of the message what it is about: a chunk, a record, a member. Not for arrays
+    /// and files.
     pub fn about(mut self, what: impl fmt::Display) -> Error {
         let inner = self.inner();
         inner.message = format!("{what}: {}", inner.message);
@@ -169,8 +185,8 @@ impl Error {
     }
     /// Adds the cause, which is printed once, after the message.
     ///
-    /// Decoders give the errors of what they read from as their own. So the bytes are not blamed for a failed read, a
-    /// network or a bug below: such an error is returned in place of this one.
+    /// Decoders give the errors of what they read from as their own. So the bytes are not blamed
+    /// for a failed read, a network or a bug below: such an error is returned in place of this one.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         let source: Box<dyn std::error::Error + Send + Sync> = source.into();
         if let Some(below) = Error::carried_by(source.as_ref()) {
@@ -178,7 +194,9 @@ impl Error {
             if below.is_bug() || self.kind() == Kind::Corrupt && elsewhere {
                 return below.placed_as(&self);
             }
-        } else if let Some(code) = system_error(source.as_ref()).filter(|_| self.kind() == Kind::Corrupt) {
+        } else if let Some(code) =
+            system_error(source.as_ref()).filter(|_| self.kind() == Kind::Corrupt)
+        {
             return Error::reading(std::io::Error::from_raw_os_error(code)).placed_as(&self);
         }
         self.inner().source = Some(Arc::from(source));
@@ -191,7 +209,8 @@ impl Error {
         inner.array = inner.array.take().or_else(|| other.0.array.clone());
         self
     }
-    /// The error of this crate that another one carries, however deep: it came through a reader, a writer or a library.
+    /// The error of this crate that another one carries, however deep: it came through a reader, a
+    /// writer or a library.
     pub fn carried_by(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
         causes(error).find_map(|e| e.downcast_ref::<Error>()).cloned()
     }
@@ -208,17 +227,20 @@ impl Error {
         inner.message = change(&inner.message);
         self
     }
-    /// This error as the state of one array, which can still be listed: a refusal, damage, a part that is missing.
+    /// This error as the state of one array, which can still be listed: a refusal, damage, a part
+    /// that is missing.
     ///
     /// # Errors
-    /// This error, where it is not about the data (the disk, the network, a bug): it concerns the whole file.
+    /// This error, where it is not about the data (the disk, the network, a bug): it concerns the
+    /// whole file.
     pub fn of_data(self) -> Result<Error> {
         match self.kind() {
             Kind::Refused | Kind::Corrupt | Kind::Missing | Kind::Usage | Kind::Exists => Ok(self),
             Kind::Failed | Kind::Remote | Kind::BrokenPipe | Kind::Internal => Err(self),
         }
     }
-    /// The answer to a question whose failure is an answer, too: no value. Only a bug stays an error.
+    /// The answer to a question whose failure is an answer, too: no value. Only a bug stays an
+    /// error.
     ///
     /// # Errors
     /// Bugs.
@@ -229,7 +251,8 @@ impl Error {
             Err(_) => Ok(None),
         }
     }
-    /// Whether this is a bug in npk itself: an error that nothing on the way may take for an answer.
+    /// Whether this is a bug in npk itself: an error that nothing on the way may take for an
+    /// answer.
     pub fn is_bug(&self) -> bool {
         self.0.kind == Kind::Internal
     }
@@ -253,7 +276,8 @@ impl Error {
     pub fn message(&self) -> &str {
         &self.0.message
     }
-    /// The message and its causes, without file, array or hint: where a list or a document names them already.
+    /// The message and its causes, without file, array or hint: where a list or a document names
+    /// them already.
     pub fn reason(&self) -> String {
         let mut said = self.0.message.clone();
         let cause = self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static));
@@ -272,10 +296,14 @@ impl Error {
 }
 
 /// An error and what it comes from, also what a system error only wraps.
-fn causes<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |e| match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
-        None => e.source(),
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |e| {
+        match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
+            None => e.source(),
+        }
     })
 }
 
@@ -318,11 +346,11 @@ impl From<std::io::Error> for Error {
         }
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Error::new(Kind::BrokenPipe, "broken pipe"),
-            std::io::ErrorKind::StorageFull => {
-                Error::failed("no space left on the device").hint("free some space, or write to another disk")
-            }
+            std::io::ErrorKind::StorageFull => Error::failed("no space left on the device")
+                .hint("free some space, or write to another disk"),
             std::io::ErrorKind::FileTooLarge => {
-                Error::failed("the file would exceed the size limit of this file system or process").because(error)
+                Error::failed("the file would exceed the size limit of this file system or process")
+                    .because(error)
             }
             std::io::ErrorKind::PermissionDenied => Error::failed("permission denied"),
             std::io::ErrorKind::ReadOnlyFilesystem => Error::failed("the file system is read-only"),
@@ -355,9 +383,11 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Runs `work`; a panic in it is a bug of ours, told as one ([`Kind::Internal`]) with its place in the source.
+/// Runs `work`; a panic in it is a bug of ours, told as one ([`Kind::Internal`]) with its place in
+/// the source.
 ///
-/// For the edges of threads and commands. Calls into a library that may panic on bad bytes go through [`foreign`].
+/// For the edges of threads and commands. Calls into a library that may panic on bad bytes go
+/// through [`foreign`].
 ///
 /// # Errors
 /// Those of `work`, or its panic.
@@ -365,8 +395,9 @@ pub fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     caught(work).unwrap_or_else(|panic| Err(panic.into_error()))
 }
 
-/// Calls `library`, which may panic on bytes that break their format: such a panic is corrupt input, with the library's
-/// name. A panic in a file of this crate (a callback, a wrapper) stays a bug of ours.
+/// Calls `library`, which may panic on bytes that break their format: such a panic is corrupt
+/// input, with the library's name. A panic in a file of this crate (a callback, a wrapper) stays a
+/// bug of ours.
 ///
 /// # Errors
 /// Those of `work`, or its panic.
@@ -375,7 +406,10 @@ pub fn foreign<T>(library: &str, work: impl FnOnce() -> Result<T>) -> Result<T> 
         Err(if panic.is_ours() {
             panic.into_error()
         } else {
-            Error::corrupt(format!("the {library} library cannot decode these bytes ({})", panic.message))
+            Error::corrupt(format!(
+                "the {library} library cannot decode these bytes ({})",
+                panic.message
+            ))
         })
     })
 }
@@ -399,7 +433,8 @@ impl<R: std::io::Read> ForeignReader<R> {
 
 impl<R: std::io::Read> std::io::Read for ForeignReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        foreign(self.library, || Ok(self.decoder.read(buf))).unwrap_or_else(|e| Err(std::io::Error::other(e)))
+        foreign(self.library, || Ok(self.decoder.read(buf)))
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)))
     }
 }
 
@@ -411,8 +446,9 @@ struct Panic {
 }
 
 impl Panic {
-    /// Whether the panicking line is in this crate. Paths of this crate are relative in its own workspace and absolute
-    /// where it is built as a dependency; those of libraries are always absolute.
+    /// Whether the panicking line is in this crate. Paths of this crate are relative in its own
+    /// workspace and absolute where it is built as a dependency; those of libraries are always
+    /// absolute.
     fn is_ours(&self) -> bool {
         let Some((file, _)) = &self.place else { return true };
         match file!().strip_suffix("src/error.rs") {
@@ -421,7 +457,10 @@ impl Panic {
         }
     }
     fn into_error(self) -> Error {
-        let place = self.place.as_ref().map_or_else(|| "at an unknown place".into(), |(file, line)| format!("{file}:{line}"));
+        let place = self
+            .place
+            .as_ref()
+            .map_or_else(|| "at an unknown place".into(), |(file, line)| format!("{file}:{line}"));
         Error::bug(&self.message, &place)
     }
 }
@@ -438,13 +477,20 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     GUARDS.set(GUARDS.get() - 1);
     result.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Panic { message: text.unwrap_or("a panic without a message").to_string(), place: PANICKED.take() }
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Panic {
+            message: text.unwrap_or("a panic without a message").to_string(),
+            place: PANICKED.take(),
+        }
     })
 }
 
-/// Within a guard a panic is told by its error; the place, which the error needs, is only known to the panic hook. Panics
-/// outside of guards, and all of them with RUST_BACKTRACE set, go to the hook that was there before.
+/// Within a guard a panic is told by its error; the place, which the error needs, is only known to
+/// the panic hook. Panics outside of guards, and all of them with RUST_BACKTRACE set, go to the
+/// hook that was there before.
 fn remember_places() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {

@@ -1,48 +1,49 @@
-//! Converts array and table files between formats, exactly and fast. The README describes the `npk` command; this page
-//! says where things are.
+//! Converts array and table files between formats, exactly and fast. The README describes the `npk`
+//! command; this page says where things are.
 //!
-//! Readers and writers meet at one small [`model`]: named n-dimensional arrays, delivered in chunks of whole rows. So every
-//! format converts to every other. Data flows one way:
+//! Readers and writers meet at one small [`model`]: named n-dimensional arrays, delivered in chunks
+//! of whole rows. So every format converts to every other. Data flows one way:
 //!
-//! [`location`] → [`format::Source`] → [`adapt`] → [`pipe`] → [`format::Sink`] → [`location`]
+//! [`storage`] → [`format::Source`] → [`adapt`] → [`pipe`] → [`format::Sink`] → [`storage`]
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`formats`] | the formats: one file or folder each, and one line in [`formats::FORMATS`] |
+//! | [`formats`] | the formats by family: one file or folder each, and one line in [`formats::FORMATS`] |
 //! | [`mod@format`] | the traits that a format implements, and the order in which they are called |
 //! | [`mod@array`] | the array engine: maps of located, encoded pieces, and the one reader of all of them |
-//! | [`codec`] | what several formats share: stores, zip, pickles, Arrow types, chunk filters, text tables |
+//! | [`codec`] | bytes to bytes: compression, checksums, shuffles, zip, pickles |
 //! | [`model`] | dtypes, arrays, tables, chunks |
 //! | [`sidecar`] | `npk.json`: what a NumPack store cannot hold itself (time units, nulls, categories) |
-//! | [`location`] | local paths, object storage, stdin and stdout; outputs that appear whole or not at all |
+//! | [`storage`] | local paths, object storage, stdin and stdout; outputs that appear whole or not at all |
 //! | [`detect`] | which format an input or output has |
 //! | [`adapt`] | changes on the way: choosing, renaming, rows, casts, joining, tables, what the output lacks |
 //! | [`pipe`] | moves the data: threads, memory limit, order, copies by the kernel |
 //! | [`mod@compare`] | compares two sources, for `npk diff` and `--verify` |
-//! | [`cli`], [`cmd`], [`report`] | the arguments, the commands, and everything that is printed |
+//! | [`cli`], [`commands`], [`console`] | the arguments, the commands, and everything that is printed |
 //! | [`error`] | the one error type; its kind decides the exit code |
 //! | [`mod@store`] | the library's own view of a store: arrays mapped without a copy |
 //!
-//! A bug in one format is in its file under `formats/`, or in the part of `codec/` that its `//!` header names. A format
-//! knows neither the command line nor other formats nor threads; `adapt` and `pipe` know no format by name.
+//! A bug in one format is in its folder under `formats/`, or in what its family shares beside it. A
+//! format knows neither the command line nor other formats nor threads; `adapt` and `pipe` know no
+//! format by name.
 
 pub mod adapt;
 pub mod array;
 // Its comments are clap's help texts, not rustdoc.
 #[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 pub mod cli;
-pub mod cmd;
 pub mod codec;
+pub mod commands;
 pub mod compare;
+pub mod console;
 pub mod detect;
 pub mod error;
 pub mod format;
 pub mod formats;
-pub mod location;
 pub mod model;
 pub mod pipe;
-pub mod report;
 pub mod sidecar;
+pub mod storage;
 pub mod store;
 
 pub use store::Store;

@@ -2,31 +2,32 @@
 
 use std::process::ExitCode;
 
-use npk::location::cleanup;
-use npk::{cli, cmd, report};
+use npk::storage::cleanup;
+use npk::{cli, commands, console};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// Checkpoints and directories have tens of thousands of names: a third of the time of looking at them went into the
-/// system's allocator.
+/// Checkpoints and directories have tens of thousands of names: a third of the time of looking at
+/// them went into the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIGXFSZ: i32 = libc::SIGXFSZ;
 
 fn main() -> ExitCode {
-    clap_complete::CompleteEnv::with_factory(cmd::complete::command).complete();
+    clap_complete::CompleteEnv::with_factory(commands::complete::command).complete();
     // A file size limit shows as an error of the write, not as a signal that kills.
     // SAFETY: the handler does nothing.
     let _ = unsafe { signal_hook::low_level::register(SIGXFSZ, || {}) };
     watch_signals();
     ExitCode::from(match cli::parse(std::env::args_os()) {
-        Ok(cli) => cmd::run(cli),
-        Err(answer) => report::parsed(&answer),
+        Ok(cli) => commands::run(cli),
+        Err(answer) => console::parsed(&answer),
     })
 }
 
-/// Starts the thread that undoes what is unfinished when the process is told to stop. Where the system allows no further
-/// thread, signals end the process at once, as they do by default: a handler that nobody serves would only swallow them.
+/// Starts the thread that undoes what is unfinished when the process is told to stop. Where the
+/// system allows no further thread, signals end the process at once, as they do by default: a
+/// handler that nobody serves would only swallow them.
 fn watch_signals() {
     let (ready, begun) = std::sync::mpsc::channel();
     let watch = move || {

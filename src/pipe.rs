@@ -1,12 +1,16 @@
 //! The only driver: moves chunks from a source to a sink on all cores, within a memory budget.
 //!
 //! There are three roads; the first that fits is taken, array by array or for the whole:
-//! 1. **copy** ([`position`], [`copy`]): both ends know where the bytes are; the kernel copies file to file.
-//! 2. **both ends random** ([`position`]): blocks of rows are read and written by position on all cores.
-//! 3. **in turn** ([`turn`]): pieces are decoded and blocks encoded on all cores; stages and `append` run in order.
+//! 1. **copy** ([`position`], [`copy`]): both ends know where the bytes are; the kernel copies file
+//!    to file.
+//! 2. **both ends random** ([`position`]): blocks of rows are read and written by position on all
+//!    cores.
+//! 3. **in turn** ([`turn`]): pieces are decoded and blocks encoded on all cores; stages and
+//!    `append` run in order.
 //!
-//! Where the source cannot give the order or the row counts that the sink needs, its data first goes to a [`spool`] on disk.
-//! Whatever enters, its booleans are 0 and 1 behind the border ([`bools`]).
+//! Where the source cannot give the order or the row counts that the sink needs, its data first
+//! goes to a [`spool`] on disk. Whatever enters, its booleans are 0 and 1 behind the border
+//! ([`bools`]).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -53,10 +57,13 @@ pub struct Settings {
 struct OutputName(Option<Arc<str>>);
 
 impl OutputName {
-    /// Names the output in an error of its sink. What is wrong with the data is left to the source's name.
+    /// Names the output in an error of its sink. What is wrong with the data is left to the
+    /// source's name.
     fn on(&self, error: Error) -> Error {
         match &self.0 {
-            Some(name) if !matches!(error.kind(), Kind::Refused | Kind::Corrupt) => error.file(&**name),
+            Some(name) if !matches!(error.kind(), Kind::Refused | Kind::Corrupt) => {
+                error.file(&**name)
+            }
             _ => error,
         }
     }
@@ -72,7 +79,14 @@ impl Settings {
     /// All cores and 256 MiB, silent.
     pub fn new(jobs: usize, memory_bytes: u64) -> Settings {
         let budget = Budget::new(memory_bytes);
-        Settings { jobs: jobs.max(1), budget, progress: None, output: OutputName::default(), copied: Arc::default(), pool: Arc::default() }
+        Settings {
+            jobs: jobs.max(1),
+            budget,
+            progress: None,
+            output: OutputName::default(),
+            copied: Arc::default(),
+            pool: Arc::default(),
+        }
     }
     /// The same threads and budget for one run of its own, telling this callback.
     pub fn with_progress(&self, progress: Progress) -> Settings {
@@ -125,7 +139,8 @@ pub fn run(
     }
     let out = stages.last().map_or_else(|| source.plan(), |s| s.plan());
     let order = stages.iter().fold(given, |order, stage| stage.order(order));
-    let grows = |a: &crate::model::ArrayMeta| a.logical.text_categories().is_some_and(|c| !c.is_whole());
+    let grows =
+        |a: &crate::model::ArrayMeta| a.logical.text_categories().is_some_and(|c| !c.is_whole());
     let unknown = holds.rows_first && out.arrays.iter().any(|a| a.rows.is_none())
         || holds.coded_text == CodedText::Whole && out.arrays.iter().any(grows);
     if unknown || !suits(order, holds.order, out.arrays.len()) {
@@ -138,7 +153,16 @@ pub fn run(
     if stages.is_empty() {
         by_position(source.as_mut(), sink.as_mut(), &mut rows, settings, pool)?;
     }
-    in_turn(source.as_mut(), &mut stages, sink.as_mut(), holds.order, given, &mut rows, settings, pool)?;
+    in_turn(
+        source.as_mut(),
+        &mut stages,
+        sink.as_mut(),
+        holds.order,
+        given,
+        &mut rows,
+        settings,
+        pool,
+    )?;
     source.close()?;
     let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
     rows.check(&mut end)?;
@@ -147,12 +171,18 @@ pub fn run(
     Ok((summary, end))
 }
 
-/// Delivers every array of the source's plan to `each`, in row order within an array: for checksums, statistics,
-/// comparisons.
+/// Delivers every array of the source's plan to `each`, in row order within an array: for
+/// checksums, statistics, comparisons.
 ///
 /// # Errors
 /// Those of the source and of `each`.
-pub fn drain(source: Box<dyn Source>, mut stages: Vec<Box<dyn Stage>>, wish: Order, each: Emit<'_>, settings: &Settings) -> Result<Plan> {
+pub fn drain(
+    source: Box<dyn Source>,
+    mut stages: Vec<Box<dyn Stage>>,
+    wish: Order,
+    each: Emit<'_>,
+    settings: &Settings,
+) -> Result<Plan> {
     let pool = pool(settings)?;
     let mut source = bools::plain(source);
     let mut given = open_source(&mut source, &stages, wish)?;
@@ -169,7 +199,9 @@ pub fn drain(source: Box<dyn Source>, mut stages: Vec<Box<dyn Stage>>, wish: Ord
         each(chunk)
     };
     let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
-    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| through(&mut stages, chunk, &mut each_counted))?;
+    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| {
+        through(&mut stages, chunk, &mut each_counted)
+    })?;
     flush(&mut stages, &mut each_counted)?;
     source.close()?;
     let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
@@ -225,14 +257,20 @@ pub fn start(settings: &Settings) -> Result<()> {
 ///
 /// # Errors
 /// Reading errors; disk full.
-pub fn with_random(source: Box<dyn Source>, arrays: &[usize], settings: &Settings) -> Result<(Box<dyn Source>, Arc<dyn ReadRows>)> {
+pub fn with_random(
+    source: Box<dyn Source>,
+    arrays: &[usize],
+    settings: &Settings,
+) -> Result<(Box<dyn Source>, Arc<dyn ReadRows>)> {
     let mut source = bools::plain(source);
     let given = source.want(arrays, Order::Any)?;
     if let Some(reader) = source.random() {
         return Ok((source, reader));
     }
     let mut spool = spool::Spool::new(source.plan().clone())?;
-    decode(source.as_mut(), arrays, given, settings, pool(settings)?, None, &mut |chunk| spool.push(&chunk))?;
+    decode(source.as_mut(), arrays, given, settings, pool(settings)?, None, &mut |chunk| {
+        spool.push(&chunk)
+    })?;
     source.close()?;
     let spooled = spool.into_source();
     let reader = spooled.random().ok_or_else(|| Error::internal("a spool without rows"))?;
@@ -243,7 +281,11 @@ pub fn with_random(source: Box<dyn Source>, arrays: &[usize], settings: &Setting
 ///
 /// # Errors
 /// Reading errors; disk full.
-pub fn staged(source: Box<dyn Source>, stages: Vec<Box<dyn Stage>>, settings: &Settings) -> Result<spool::SpoolSource> {
+pub fn staged(
+    source: Box<dyn Source>,
+    stages: Vec<Box<dyn Stage>>,
+    settings: &Settings,
+) -> Result<spool::SpoolSource> {
     let pool = pool(settings)?;
     let mut source = bools::plain(source);
     let mut given = open_source(&mut source, &stages, Order::Any)?;
@@ -271,7 +313,9 @@ pub fn parallel<T: Send>(
         for _ in 0..settings.jobs {
             scope.spawn(|_| {
                 while !failed.is_set() {
-                    let Some(task) = queue.lock().unwrap_or_else(|e| e.into_inner()).next() else { break };
+                    let Some(task) = queue.lock().unwrap_or_else(|e| e.into_inner()).next() else {
+                        break;
+                    };
                     if let Err(e) = guard(|| work(task)) {
                         failed.set(e);
                     }
@@ -282,7 +326,8 @@ pub fn parallel<T: Send>(
     failed.into_result()
 }
 
-/// Whether `check` holds for every chunk of an array, read on all threads; stops at the first that fails it.
+/// Whether `check` holds for every chunk of an array, read on all threads; stops at the first that
+/// fails it.
 ///
 /// # Errors
 /// Reading errors.
@@ -293,7 +338,8 @@ pub fn all_chunks(
     settings: &Settings,
     check: &(dyn Fn(&Chunk) -> bool + Sync),
 ) -> Result<bool> {
-    let (total, row_bytes, piece) = (meta.rows.unwrap_or(0), meta.row_bytes()?, settings.piece_bytes());
+    let (total, row_bytes, piece) =
+        (meta.rows.unwrap_or(0), meta.row_bytes()?, settings.piece_bytes());
     let next = Mutex::new(0u64);
     let holds = AtomicBool::new(true);
     let failed = Failure::default();
@@ -301,7 +347,14 @@ pub fn all_chunks(
         while holds.load(Ordering::Relaxed) && !failed.is_set() {
             let range = {
                 let mut row = next.lock().unwrap_or_else(|e| e.into_inner());
-                let end = piece_end(*row, total, row_bytes, piece, |_| u64::MAX, |r| reader.cut(array, r));
+                let end = piece_end(
+                    *row,
+                    total,
+                    row_bytes,
+                    piece,
+                    |_| u64::MAX,
+                    |r| reader.cut(array, r),
+                );
                 std::mem::replace(&mut *row, end)..end
             };
             if range.is_empty() {
@@ -333,7 +386,11 @@ pub fn all_chunks(
 /// Below this, handing work to other threads costs more than doing it.
 const SMALL_BYTES: u64 = 1 << 20;
 
-fn open_source(source: &mut Box<dyn Source>, stages: &[Box<dyn Stage>], order: Order) -> Result<Order> {
+fn open_source(
+    source: &mut Box<dyn Source>,
+    stages: &[Box<dyn Stage>],
+    order: Order,
+) -> Result<Order> {
     let wish = match stages.first().map(|s| s.wants()) {
         Some(Order::Any) | None => order,
         Some(wants) => wants,
@@ -359,7 +416,9 @@ fn spooled(
     let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
     let mut spool = spool::Spool::new(plan)?;
     let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
-    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| through(&mut stages, chunk, &mut |c| spool.push(&c)))?;
+    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| {
+        through(&mut stages, chunk, &mut |c| spool.push(&c))
+    })?;
     flush(&mut stages, &mut |c| spool.push(&c))?;
     source.close()?;
     Ok(spool.into_source())
@@ -402,9 +461,11 @@ impl Rows {
     fn count(&mut self, chunk: &mut Chunk) -> Result<()> {
         let seen = &mut self.seen[chunk.array];
         if chunk.first_row != Chunk::NEXT && chunk.first_row != *seen {
-            return Err(
-                Error::internal(format!("row {} was delivered, row {seen} was expected", chunk.first_row)).array(&self.names[chunk.array])
-            );
+            return Err(Error::internal(format!(
+                "row {} was delivered, row {seen} was expected",
+                chunk.first_row
+            ))
+            .array(&self.names[chunk.array]));
         }
         chunk.first_row = *seen;
         *seen += chunk.rows;
@@ -419,7 +480,11 @@ impl Rows {
             if let Some(announced) = self.announced[i]
                 && announced != self.seen[i]
             {
-                return Err(Error::corrupt(format!("{announced} rows were expected, {} were found", self.seen[i])).array(&meta.name));
+                return Err(Error::corrupt(format!(
+                    "{announced} rows were expected, {} were found",
+                    self.seen[i]
+                ))
+                .array(&meta.name));
             }
             meta.rows = Some(self.seen[i]);
         }
@@ -428,11 +493,19 @@ impl Rows {
 }
 
 /// Reads rows, and checks that exactly these were delivered.
-fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+fn read_exactly(
+    reader: &dyn ReadRows,
+    array: usize,
+    rows: Range<u64>,
+    emit: Emit<'_>,
+) -> Result<()> {
     let mut next = rows.start;
     reader.read(array, rows.clone(), &mut |chunk| {
         if chunk.first_row != next || chunk.array != array {
-            return Err(Error::internal(format!("row {} was delivered, row {next} was expected", chunk.first_row)));
+            return Err(Error::internal(format!(
+                "row {} was delivered, row {next} was expected",
+                chunk.first_row
+            )));
         }
         next += chunk.rows;
         emit(chunk)
@@ -440,11 +513,15 @@ fn read_exactly(reader: &dyn ReadRows, array: usize, rows: Range<u64>, emit: Emi
     if next == rows.end {
         Ok(())
     } else {
-        Err(Error::corrupt(format!("rows {}..{} were expected, they end at {next}", rows.start, rows.end)))
+        Err(Error::corrupt(format!(
+            "rows {}..{} were expected, they end at {next}",
+            rows.start, rows.end
+        )))
     }
 }
 
-/// Bytes of a row of each array; for text an average, from the reader's cost of all rows and from what came.
+/// Bytes of a row of each array; for text an average, from the reader's cost of all rows and from
+/// what came.
 #[derive(Default)]
 struct RowBytes {
     told: HashMap<usize, u64>,
@@ -452,14 +529,26 @@ struct RowBytes {
 }
 
 impl RowBytes {
-    fn of(&mut self, reader: &dyn ReadRows, array: usize, meta: &crate::model::ArrayMeta) -> Result<u64> {
-        let Some(rows) = meta.rows.filter(|&rows| rows > 0 && meta.logical.is_var()) else { return meta.row_bytes() };
-        let told = *self.told.entry(array).or_insert_with(|| reader.cost(array, 0..rows).unwrap_or(0).div_ceil(rows));
+    fn of(
+        &mut self,
+        reader: &dyn ReadRows,
+        array: usize,
+        meta: &crate::model::ArrayMeta,
+    ) -> Result<u64> {
+        let Some(rows) = meta.rows.filter(|&rows| rows > 0 && meta.logical.is_var()) else {
+            return meta.row_bytes();
+        };
+        let told = *self
+            .told
+            .entry(array)
+            .or_insert_with(|| reader.cost(array, 0..rows).unwrap_or(0).div_ceil(rows));
         Ok(told.max(self.came.get(&array).copied().unwrap_or(UNSEEN_ROW_BYTES)))
     }
     /// Text that came tells how long the next may be.
     fn saw(&mut self, chunk: &Chunk) {
-        if let (Values::Var { .. }, Some(bytes)) = (&chunk.values, chunk.bytes().checked_div(chunk.rows)) {
+        if let (Values::Var { .. }, Some(bytes)) =
+            (&chunk.values, chunk.bytes().checked_div(chunk.rows))
+        {
             self.came.insert(chunk.array, bytes);
         }
     }
@@ -468,9 +557,16 @@ impl RowBytes {
 /// A row of text may take this much, as long as none was seen.
 const UNSEEN_ROW_BYTES: u64 = 4096;
 
-/// Where a piece of about `piece` bytes that begins at `row` ends: on the sink's cuts if it has some, else on the
-/// source's, never in the middle of the first one.
-fn piece_end(row: u64, total: u64, row_bytes: u64, piece: u64, sink: impl Fn(u64) -> u64, source: impl Fn(u64) -> u64) -> u64 {
+/// Where a piece of about `piece` bytes that begins at `row` ends: on the sink's cuts if it has
+/// some, else on the source's, never in the middle of the first one.
+fn piece_end(
+    row: u64,
+    total: u64,
+    row_bytes: u64,
+    piece: u64,
+    sink: impl Fn(u64) -> u64,
+    source: impl Fn(u64) -> u64,
+) -> u64 {
     let wish = row.saturating_add((piece / row_bytes.max(1)).max(1)).min(total);
     let step = |cut: &dyn Fn(u64) -> u64| {
         let mut end = cut(row).max(row + 1);

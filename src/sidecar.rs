@@ -1,8 +1,8 @@
 //! `npk.json`, the side file of a store: what NumPack's metadata cannot hold.
 //!
-//! Written only where there is something to say, ignored by NumPack, and it never overrules the data: an entry whose
-//! array has another dtype or shape by now is dropped with a note. Losing the file loses only types: times, codes and
-//! masks are then plain integers and bools.
+//! Written only where there is something to say, ignored by NumPack, and it never overrules the
+//! data: an entry whose array has another dtype or shape by now is dropped with a note. Losing the
+//! file loses only types: times, codes and masks are then plain integers and bools.
 //!
 //! ```json
 //! {"npk": 1, "format": "parquet", "order": ["when", "city"], "attributes": {}, "groups": {"path": {}},
@@ -24,7 +24,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::model::{
-    ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan, Shared, Table, TimeUnit, typed,
+    ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan,
+    Shared, Table, TimeUnit, typed,
 };
 
 mod mark;
@@ -69,7 +70,11 @@ struct TableEntry {
 
 impl TableEntry {
     fn arrays(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(|c| c.array.as_str()).chain(self.index.iter().map(String::as_str)).chain(self.matrix.as_deref())
+        self.columns
+            .iter()
+            .map(|c| c.array.as_str())
+            .chain(self.index.iter().map(String::as_str))
+            .chain(self.matrix.as_deref())
     }
 }
 
@@ -145,7 +150,8 @@ struct CategoriesEntry {
 
 fn type_entry(logical: &Logical) -> Option<TypeEntry> {
     let named = |name: &str| TypeEntry { name: name.into(), ..TypeEntry::default() };
-    let timed = |name: &str, unit: &TimeUnit| TypeEntry { unit: Some(unit.to_string()), ..named(name) };
+    let timed =
+        |name: &str, unit: &TimeUnit| TypeEntry { unit: Some(unit.to_string()), ..named(name) };
     Some(match logical {
         Logical::Plain => return None,
         Logical::Datetime(u) => timed("datetime64", u),
@@ -158,10 +164,18 @@ fn type_entry(logical: &Logical) -> Option<TypeEntry> {
         Logical::Time64(u) => timed("time64", u),
         Logical::Text => named("text"),
         Logical::Binary => named("binary"),
-        Logical::Decimal { precision, scale } => TypeEntry { precision: Some(*precision), scale: Some(*scale), ..named("decimal") },
-        Logical::Dictionary { ordered, .. } => TypeEntry { ordered: *ordered, ..named("dictionary") },
+        Logical::Decimal { precision, scale } => {
+            TypeEntry { precision: Some(*precision), scale: Some(*scale), ..named("decimal") }
+        }
+        Logical::Dictionary { ordered, .. } => {
+            TypeEntry { ordered: *ordered, ..named("dictionary") }
+        }
         Logical::List => named("list"),
-        Logical::Packed { dtype, shape } => TypeEntry { element: Some(dtype.clone()), shape: Some(shape.clone()), ..named("packed") },
+        Logical::Packed { dtype, shape } => TypeEntry {
+            element: Some(dtype.clone()),
+            shape: Some(shape.clone()),
+            ..named("packed")
+        },
     })
 }
 
@@ -208,12 +222,16 @@ fn categories_entry(categories: &Categories) -> CategoriesEntry {
     };
     let items = categories.snapshot();
     match categories.kind() {
-        CategoryKind::Text => {
-            CategoriesEntry { kind: "text".into(), items: items.into_iter().map(text).collect(), ..CategoriesEntry::default() }
-        }
-        CategoryKind::Binary => {
-            CategoriesEntry { kind: "binary".into(), items: items.into_iter().map(text).collect(), ..CategoriesEntry::default() }
-        }
+        CategoryKind::Text => CategoriesEntry {
+            kind: "text".into(),
+            items: items.into_iter().map(text).collect(),
+            ..CategoriesEntry::default()
+        },
+        CategoryKind::Binary => CategoriesEntry {
+            kind: "binary".into(),
+            items: items.into_iter().map(text).collect(),
+            ..CategoriesEntry::default()
+        },
         CategoryKind::Fixed(dtype, meaning) => CategoriesEntry {
             kind: "fixed".into(),
             dtype: Some(dtype.name().into()),
@@ -240,7 +258,10 @@ fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
             if all.len() % size != 0 {
                 return None;
             }
-            Categories::new(CategoryKind::Fixed(dtype, entry.meaning.clone()), all.chunks(size).map(<[u8]>::to_vec).collect())
+            Categories::new(
+                CategoryKind::Fixed(dtype, entry.meaning.clone()),
+                all.chunks(size).map(<[u8]>::to_vec).collect(),
+            )
         }
         _ => return None,
     })
@@ -251,7 +272,12 @@ fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
 /// `bare` (`--no-metadata`) leaves out attributes and origins, and keeps what the values mean.
 pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u8>> {
     let kept: HashMap<&str, &Kept> = end.kept.iter().map(|k| (k.values.as_str(), k)).collect();
-    let companions: HashSet<&str> = end.kept.iter().flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()]).flatten().collect();
+    let companions: HashSet<&str> = end
+        .kept
+        .iter()
+        .flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()])
+        .flatten()
+        .collect();
     let mut side = Side { npk: VERSION, attributes: attributes.clone(), ..Side::default() };
     for stored in &end.arrays {
         if companions.contains(stored.name.as_str()) {
@@ -266,8 +292,17 @@ pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u
     if !bare {
         side.groups = end.groups.clone();
     }
-    side.tables = end.tables.iter().map(|t| table_entry(t, bare)).filter_map(|t| serde_json::to_value(t).ok()).collect();
-    if side.attributes.is_empty() && side.groups.is_empty() && side.tables.is_empty() && side.arrays.is_empty() {
+    side.tables = end
+        .tables
+        .iter()
+        .map(|t| table_entry(t, bare))
+        .filter_map(|t| serde_json::to_value(t).ok())
+        .collect();
+    if side.attributes.is_empty()
+        && side.groups.is_empty()
+        && side.tables.is_empty()
+        && side.arrays.is_empty()
+    {
         return None;
     }
     if !bare {
@@ -279,14 +314,23 @@ pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u
 /// The logical arrays of a finished store, in order.
 pub fn logical_names(end: &Plan) -> Vec<String> {
     let kept: HashMap<&str, &Kept> = end.kept.iter().map(|k| (k.values.as_str(), k)).collect();
-    let companions: HashSet<&str> = end.kept.iter().flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()]).flatten().collect();
+    let companions: HashSet<&str> = end
+        .kept
+        .iter()
+        .flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()])
+        .flatten()
+        .collect();
     let own = end.arrays.iter().filter(|a| !companions.contains(a.name.as_str()));
     own.map(|a| kept.get(a.name.as_str()).map_or(&a.name, |k| &k.meta.name).clone()).collect()
 }
 
 fn table_entry(table: &Table, bare: bool) -> TableEntry {
     TableEntry {
-        columns: table.columns.iter().map(|c| ColumnEntry { array: c.array.clone(), header: c.header.clone() }).collect(),
+        columns: table
+            .columns
+            .iter()
+            .map(|c| ColumnEntry { array: c.array.clone(), header: c.header.clone() })
+            .collect(),
         index: table.index.clone(),
         matrix: table.matrix.clone(),
         metadata: if bare { Attributes::new() } else { table.metadata.clone() },
@@ -352,9 +396,14 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
 fn parse(old: Option<&[u8]>) -> Result<Side> {
     let Some(old) = old else { return Ok(Side { npk: VERSION, ..Side::default() }) };
     let hint = "remove npk.json (the types it records are lost), then try again";
-    let side: Side = serde_json::from_slice(old).map_err(|e| Error::corrupt("npk.json cannot be read").because(e).hint(hint))?;
+    let side: Side = serde_json::from_slice(old)
+        .map_err(|e| Error::corrupt("npk.json cannot be read").because(e).hint(hint))?;
     if side.npk != VERSION {
-        return Err(Error::refused(format!("npk.json has version {}; only version {VERSION} is supported", side.npk)).hint(hint));
+        return Err(Error::refused(format!(
+            "npk.json has version {}; only version {VERSION} is supported",
+            side.npk
+        ))
+        .hint(hint));
     }
     Ok(side)
 }
@@ -363,19 +412,29 @@ fn name_of(entry: &Value) -> &str {
     entry.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The side file of a store after a merge: `old` without the arrays not in `stay` (logical names, in order), and `new`.
+/// The side file of a store after a merge: `old` without the arrays not in `stay` (logical names,
+/// in order), and `new`.
 ///
 /// # Errors
 /// Where the old one cannot be read.
-pub fn merged(old: Option<&[u8]>, stay: &[String], new: Option<&[u8]>, added: &[String]) -> Result<Option<Vec<u8>>> {
+pub fn merged(
+    old: Option<&[u8]>,
+    stay: &[String],
+    new: Option<&[u8]>,
+    added: &[String],
+) -> Result<Option<Vec<u8>>> {
     if old.is_none() && new.is_none() {
         return Ok(None);
     }
     let (mut side, new) = (parse(old)?, parse(new)?);
     let kept: HashSet<&str> = stay.iter().map(String::as_str).collect();
     side.arrays.retain(|entry| kept.contains(name_of(entry)));
-    // A table of which an array is replaced says nothing of the new one: its columns may be others, its rows more.
-    side.tables.retain(|table| !serde_json::from_value::<TableEntry>(table.clone()).is_ok_and(|t| t.arrays().any(|a| !kept.contains(a))));
+    // A table of which an array is replaced says nothing of the new one: its columns may be others,
+    // its rows more.
+    side.tables.retain(|table| {
+        !serde_json::from_value::<TableEntry>(table.clone())
+            .is_ok_and(|t| t.arrays().any(|a| !kept.contains(a)))
+    });
     side.arrays.extend(new.arrays);
     side.order = stay.iter().chain(added).cloned().collect();
     side.attributes.extend(new.attributes);
@@ -413,13 +472,18 @@ pub fn grown(old: Option<&[u8]>, order: &[String], changes: &[Grown]) -> Result<
     }
     let mut side = parse(old)?;
     side.order = order.to_vec();
-    let index: HashMap<String, usize> = side.arrays.iter().enumerate().map(|(i, e)| (name_of(e).to_string(), i)).collect();
+    let index: HashMap<String, usize> =
+        side.arrays.iter().enumerate().map(|(i, e)| (name_of(e).to_string(), i)).collect();
     for change in changes {
         let at = match index.get(&change.name) {
             Some(&i) => &mut side.arrays[i],
             None if change.valid.is_none() => continue,
             None => {
-                let entry = ArrayEntry { name: change.name.clone(), dtype: change.dtype.name().into(), ..ArrayEntry::default() };
+                let entry = ArrayEntry {
+                    name: change.name.clone(),
+                    dtype: change.dtype.name().into(),
+                    ..ArrayEntry::default()
+                };
                 side.arrays.extend(serde_json::to_value(entry));
                 match side.arrays.last_mut() {
                     Some(entry) => entry,
@@ -463,13 +527,21 @@ impl std::ops::Deref for Folded {
 impl Folded {
     /// The `values`th stored array as it is.
     fn plain(meta: ArrayMeta, values: usize) -> Folded {
-        let folding = Folding { values, valid: None, how: How::Fixed, minus_is_null: false, mean_bytes: 0, longest_bytes: 0 };
+        let folding = Folding {
+            values,
+            valid: None,
+            how: How::Fixed,
+            minus_is_null: false,
+            mean_bytes: 0,
+            longest_bytes: 0,
+        };
         Folded { meta, folding }
     }
 
     /// The logical arrays, and in the same order what they are made of.
     pub fn split(all: Vec<Folded>) -> (Shared<Vec<ArrayMeta>>, Vec<Folding>) {
-        let (metas, foldings): (Vec<_>, Vec<_>) = all.into_iter().map(|f| (f.meta, f.folding)).unzip();
+        let (metas, foldings): (Vec<_>, Vec<_>) =
+            all.into_iter().map(|f| (f.meta, f.folding)).unzip();
         (metas.into(), foldings)
     }
 }
@@ -504,14 +576,17 @@ pub enum How {
     Offsets(usize),
 }
 
-/// Folds stored arrays into the logical ones that the side file describes; fills in the plan's attributes, groups,
-/// tables, and notes of what was dropped.
+/// Folds stored arrays into the logical ones that the side file describes; fills in the plan's
+/// attributes, groups, tables, and notes of what was dropped.
 pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<Folded> {
     let side = match side.map(serde_json::from_slice::<Side>) {
         None => Side::default(),
         Some(Ok(side)) if side.npk == VERSION => side,
         Some(Ok(side)) => {
-            plan.notes.push(format!("npk.json has version {}, which is not supported: it is ignored", side.npk));
+            plan.notes.push(format!(
+                "npk.json has version {}, which is not supported: it is ignored",
+                side.npk
+            ));
             Side::default()
         }
         Some(Err(e)) => {
@@ -519,14 +594,16 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
             Side::default()
         }
     };
-    let index: HashMap<&str, usize> = stored.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+    let index: HashMap<&str, usize> =
+        stored.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut used: Vec<bool> = vec![false; stored.len()];
     let mut heads: HashMap<usize, Folded> = HashMap::new();
     for value in side.arrays {
         let entry: ArrayEntry = match serde_json::from_value(value) {
             Ok(entry) => entry,
             Err(e) => {
-                plan.notes.push(format!("npk.json: an array entry cannot be read and is ignored: {e}"));
+                plan.notes
+                    .push(format!("npk.json: an array entry cannot be read and is ignored: {e}"));
                 continue;
             }
         };
@@ -538,7 +615,9 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                 }
                 heads.insert(folded.values, folded);
             }
-            Err(why) => plan.notes.push(format!("npk.json: its entry for {name} is ignored: {why}")),
+            Err(why) => {
+                plan.notes.push(format!("npk.json: its entry for {name} is ignored: {why}"))
+            }
         }
     }
     let mut all: Vec<Folded> = Vec::with_capacity(stored.len());
@@ -549,14 +628,18 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
             None if used[i] => {}
             None => {
                 if names.contains(&meta.name) {
-                    plan.notes.push(format!("npk.json names an array {} that the store has as well: both are listed", meta.name));
+                    plan.notes.push(format!(
+                        "npk.json names an array {} that the store has as well: both are listed",
+                        meta.name
+                    ));
                 }
                 all.push(Folded::plain(meta, i));
             }
         }
     }
     if !side.order.is_empty() {
-        let place: HashMap<&str, usize> = side.order.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+        let place: HashMap<&str, usize> =
+            side.order.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
         all.sort_by_key(|f| place.get(f.meta.name.as_str()).copied().unwrap_or(usize::MAX));
     }
     plan.attributes = side.attributes;
@@ -568,26 +651,39 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                 let there = |name: &String| known.contains(name.as_str());
                 let whole = match &table.matrix {
                     Some(matrix) => there(matrix),
-                    None => table.columns.iter().all(|c| there(&c.array)) && table.index.iter().all(there),
+                    None => {
+                        table.columns.iter().all(|c| there(&c.array))
+                            && table.index.iter().all(there)
+                    }
                 };
                 if whole {
                     plan.tables.push(Table {
-                        columns: table.columns.into_iter().map(|c| Column { array: c.array, header: c.header }).collect(),
+                        columns: table
+                            .columns
+                            .into_iter()
+                            .map(|c| Column { array: c.array, header: c.header })
+                            .collect(),
                         index: table.index,
                         matrix: table.matrix,
                         metadata: table.metadata,
                     });
                 } else {
-                    plan.notes.push("npk.json: a table entry is ignored: the store lacks some of its arrays".into());
+                    plan.notes.push(
+                        "npk.json: a table entry is ignored: the store lacks some of its arrays"
+                            .into(),
+                    );
                 }
             }
-            Err(e) => plan.notes.push(format!("npk.json: a table entry cannot be read and is ignored: {e}")),
+            Err(e) => plan
+                .notes
+                .push(format!("npk.json: a table entry cannot be read and is ignored: {e}")),
         }
     }
     all
 }
 
-/// Where rows begin among `values` elements: stored int64 offsets from row `first` on, which never decrease.
+/// Where rows begin among `values` elements: stored int64 offsets from row `first` on, which never
+/// decrease.
 ///
 /// # Errors
 /// Corrupt, naming the offset.
@@ -597,18 +693,23 @@ pub fn offsets(bytes: &[u8], first: u64, values: u64) -> Result<Vec<u64>> {
     for (i, &o) in offsets.iter().enumerate() {
         if o < before || o > values {
             let row = first + i as u64;
-            return Err(Error::corrupt(format!("offset {row} is {}, expected between {before} and {values}", o as i64)));
+            return Err(Error::corrupt(format!(
+                "offset {row} is {}, expected between {before} and {values}",
+                o as i64
+            )));
         }
         before = o;
     }
     Ok(offsets)
 }
 
-/// How many of the rows between these offsets, from the first on, take at most `bytes` (elements of `item_bytes` each,
-/// and the offsets), but one at least; and how many bytes these take.
+/// How many of the rows between these offsets, from the first on, take at most `bytes` (elements of
+/// `item_bytes` each, and the offsets), but one at least; and how many bytes these take.
 pub fn rows_within(offsets: &[u64], item_bytes: u64, bytes: u64) -> (u64, u64) {
     let rows = offsets.len().saturating_sub(1);
-    let held = |n: usize| (offsets[n] - offsets[0]).saturating_mul(item_bytes).saturating_add(8 * n as u64);
+    let held = |n: usize| {
+        (offsets[n] - offsets[0]).saturating_mul(item_bytes).saturating_add(8 * n as u64)
+    };
     let (mut fit, mut over) = (1.min(rows), rows + 1);
     while over - fit > 1 {
         let middle = fit + (over - fit) / 2;
@@ -626,7 +727,12 @@ pub fn parts(folded: &Folding) -> impl Iterator<Item = usize> + Clone + use<> {
     [Some(folded.values), folded.valid, offsets].into_iter().flatten()
 }
 
-fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize>, used: &[bool]) -> std::result::Result<Folded, String> {
+fn fold_one(
+    entry: ArrayEntry,
+    stored: &[ArrayMeta],
+    index: &HashMap<&str, usize>,
+    used: &[bool],
+) -> std::result::Result<Folded, String> {
     let find = |name: &str| -> std::result::Result<usize, String> {
         let i = *index.get(name).ok_or_else(|| format!("the store has no array {name}"))?;
         if used[i] { Err(format!("{name} belongs to another array")) } else { Ok(i) }
@@ -639,41 +745,68 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
     let of = &stored[values];
     let shape = of.shape().unwrap_or_default();
     if of.details.error.is_none() && (of.dtype.name() != entry.dtype || shape != entry.shape) {
-        return Err(format!("{stored_name} is {} {shape:?} by now, it was {} {:?}", of.dtype, entry.dtype, entry.shape));
+        return Err(format!(
+            "{stored_name} is {} {shape:?} by now, it was {} {:?}",
+            of.dtype, entry.dtype, entry.shape
+        ));
     }
     let mut meta = of.clone();
     meta.name = entry.name.clone();
     if let Some(kind) = &entry.kind {
-        meta.logical = logical_of(kind, entry.categories.as_ref()).ok_or_else(|| format!("the type {} is not known", kind.name))?;
+        meta.logical = logical_of(kind, entry.categories.as_ref())
+            .ok_or_else(|| format!("the type {} is not known", kind.name))?;
     }
     let was = match &entry.was {
-        Some(name) => Some(Dtype::parse(name).ok_or_else(|| format!("the type {name} is not known"))?),
+        Some(name) => {
+            Some(Dtype::parse(name).ok_or_else(|| format!("the type {name} is not known"))?)
+        }
         None => None,
     };
     let how = match entry.form.as_deref() {
-        None if meta.logical.is_var() && !of.logical.is_var() => return Err("it is text or a list without codes or offsets".into()),
-        None if !suits(&meta.logical, of.dtype) => return Err(format!("{} does not hold it", of.dtype)),
+        None if meta.logical.is_var() && !of.logical.is_var() => {
+            return Err("it is text or a list without codes or offsets".into());
+        }
+        None if !suits(&meta.logical, of.dtype) => {
+            return Err(format!("{} does not hold it", of.dtype));
+        }
         None => {
             meta.was = was;
-            if matches!(meta.logical, Logical::Dictionary { .. }) { How::Dictionary } else { How::Fixed }
+            if matches!(meta.logical, Logical::Dictionary { .. }) {
+                How::Dictionary
+            } else {
+                How::Fixed
+            }
         }
         Some("bits") => {
-            let was = was.filter(|d| d.item_bytes() == of.dtype.item_bytes()).ok_or("its type before is not known")?;
+            let was = was
+                .filter(|d| d.item_bytes() == of.dtype.item_bytes())
+                .ok_or("its type before is not known")?;
             meta.details.stored_dtype = Some(of.dtype.name().into());
             meta.dtype = was;
             How::Fixed
         }
         Some("codes") => {
-            if !meta.logical.is_var() || matches!(meta.logical, Logical::List) || !of.dtype.is_integer() || !of.inner.is_empty() {
+            if !meta.logical.is_var()
+                || matches!(meta.logical, Logical::List)
+                || !of.dtype.is_integer()
+                || !of.inner.is_empty()
+            {
                 return Err("codes of this type are not known".into());
             }
-            let categories = entry.categories.as_ref().and_then(categories_of).ok_or("its categories cannot be read")?;
+            let categories = entry
+                .categories
+                .as_ref()
+                .and_then(categories_of)
+                .ok_or("its categories cannot be read")?;
             meta.details.stored_dtype = Some(of.dtype.name().into());
             meta.dtype = Dtype::U8;
             How::Codes(categories.snapshot())
         }
         Some("offsets") => {
-            if !meta.logical.is_var() || !of.inner.is_empty() || !matches!(meta.logical, Logical::List) && of.dtype != Dtype::U8 {
+            if !meta.logical.is_var()
+                || !of.inner.is_empty()
+                || !matches!(meta.logical, Logical::List) && of.dtype != Dtype::U8
+            {
                 return Err("offsets of this type are not known".into());
             }
             let offsets = find(entry.offsets.as_deref().ok_or("it has no offsets")?)?;
@@ -713,7 +846,9 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
     }
     let rows = meta.rows.unwrap_or(0).max(1);
     let mean_bytes = match &how {
-        How::Codes(items) => items.iter().map(Vec::len).sum::<usize>() as u64 / (items.len().max(1) as u64) + 1,
+        How::Codes(items) => {
+            items.iter().map(Vec::len).sum::<usize>() as u64 / (items.len().max(1) as u64) + 1
+        }
         How::Offsets(_) => of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes()) / rows + 1,
         _ => 0,
     };
@@ -721,10 +856,21 @@ fn fold_one(entry: ArrayEntry, stored: &[ArrayMeta], index: &HashMap<&str, usize
         How::Codes(items) => items.iter().map(Vec::len).max().unwrap_or(0) as u64,
         _ => 0,
     };
-    let folding = Folding { minus_is_null: entry.nulls && valid.is_none(), values, valid, how, mean_bytes, longest_bytes };
+    let folding = Folding {
+        minus_is_null: entry.nulls && valid.is_none(),
+        values,
+        valid,
+        how,
+        mean_bytes,
+        longest_bytes,
+    };
     let mut folded = Folded { meta, folding };
     // An array is as broken as its mask or offsets.
     folded.meta.details.error = parts(&folded).find_map(|i| stored[i].details.error.clone());
     let mut seen = HashSet::new();
-    if parts(&folded).all(|i| seen.insert(i)) { Ok(folded) } else { Err("its parts are one array".into()) }
+    if parts(&folded).all(|i| seen.insert(i)) {
+        Ok(folded)
+    } else {
+        Err("its parts are one array".into())
+    }
 }

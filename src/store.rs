@@ -4,9 +4,9 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("model.npk");
-//! # use npk::{format::{Format, WriteOptions}, location::Location, model::{ArrayMeta, Chunk, Dtype, Plan}};
+//! # use npk::{format::{Format, WriteOptions}, storage::Location, model::{ArrayMeta, Chunk, Dtype, Plan}};
 //! # let plan = Plan { arrays: vec![ArrayMeta::new("weight", Dtype::F32, &[2, 3])].into(), ..Plan::default() };
-//! # let sink = npk::formats::npk::Npk.create(&Location::local(&path), &plan, &WriteOptions::default())?;
+//! # let sink = npk::formats::numpack::npk::Npk.create(&Location::local(&path), &plan, &WriteOptions::default())?;
 //! # let bytes: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
 //! # sink.random().ok_or("no writer")?.write(&Chunk::fixed(0, 0, 2, bytes))?;
 //! # sink.finish(&plan)?;
@@ -27,13 +27,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::store::{StoreSource, Stored};
 use crate::error::{Context, Error, Result};
 use crate::format::Source as _;
-use crate::formats::npk;
-use crate::location::{Location, map_file};
+use crate::formats::numpack::npk;
+use crate::formats::numpack::store::{StoreSource, Stored};
 use crate::model::{Buf, Dtype, Plan, Values};
 use crate::sidecar::How;
+use crate::storage::{Location, map_file};
 
 /// An opened local store.
 pub struct Store {
@@ -80,11 +80,12 @@ impl Store {
     /// Missing, or not a store.
     ///
     /// # Maps
-    /// The arrays are maps of the store's files: while they are used, these files must not be truncated or overwritten in place
-    /// (as with every map, reading what was cut off gets the program killed). Whatever this crate does to a
-    /// store leaves the old rows where they are: it appends after them, and replaces whole files by others. Where the store
-    /// itself was replaced since it was opened, arrays that were not asked for before may be gone: that is an error, and
-    /// never an array of the new store.
+    /// The arrays are maps of the store's files: while they are used, these files must not be
+    /// truncated or overwritten in place (as with every map, reading what was cut off gets the
+    /// program killed). Whatever this crate does to a store leaves the old rows where they are: it
+    /// appends after them, and replaces whole files by others. Where the store itself was replaced
+    /// since it was opened, arrays that were not asked for before may be gone: that is an error,
+    /// and never an array of the new store.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref().to_path_buf();
         let at = Location::local(&path);
@@ -97,8 +98,9 @@ impl Store {
         self.source.plan()
     }
 
-    /// An array's values. Mapped without a copy where its rows are in one file; copied where some are deleted, or
-    /// where they are in several segments (see [`Array::is_copy`]). Of nullable arrays these are the values alone.
+    /// An array's values. Mapped without a copy where its rows are in one file; copied where some
+    /// are deleted, or where they are in several segments (see [`Array::is_copy`]). Of nullable
+    /// arrays these are the values alone.
     ///
     /// # Errors
     /// No such array; text and lists, which have no one shape; damage.
@@ -107,16 +109,28 @@ impl Store {
     }
 
     fn get(&self, name: &str) -> Result<Array> {
-        let index = self.plan().position(name).ok_or_else(|| Error::missing("the store has no array of this name"))?;
+        let index = self
+            .plan()
+            .position(name)
+            .ok_or_else(|| Error::missing("the store has no array of this name"))?;
         let (meta, folded) = (&self.plan().arrays[index], &self.source.foldings()[index]);
         crate::format::readable(meta)?;
         let stored = &self.source.stored()[folded.values];
         if !matches!(folded.how, How::Fixed | How::Dictionary) {
-            let parts = format!("its parts are arrays of their own without the side file ({})", stored.name);
-            return Err(Error::refused(format!("{} cannot be viewed as one array; {parts}", meta.type_name())));
+            let parts = format!(
+                "its parts are arrays of their own without the side file ({})",
+                stored.name
+            );
+            return Err(Error::refused(format!(
+                "{} cannot be viewed as one array; {parts}",
+                meta.type_name()
+            )));
         }
         let shape = meta.shape().unwrap_or_default();
-        let shape = shape.iter().map(|&d| usize::try_from(d).map_err(|_| Error::failed("the array exceeds this machine's address space")));
+        let shape = shape.iter().map(|&d| {
+            usize::try_from(d)
+                .map_err(|_| Error::failed("the array exceeds this machine's address space"))
+        });
         let shape = shape.collect::<Result<Vec<usize>>>()?;
         let (bytes, copied) = match self.map(stored)? {
             Some(bytes) => (bytes, false),
@@ -131,8 +145,8 @@ impl Store {
         if stored.alive.is_some() {
             return Ok(None);
         }
-        let bytes =
-            usize::try_from(piece.rows * stored.row_bytes).map_err(|_| Error::failed("the array exceeds this machine's address space"))?;
+        let bytes = usize::try_from(piece.rows * stored.row_bytes)
+            .map_err(|_| Error::failed("the array exceeds this machine's address space"))?;
         if bytes == 0 {
             return Ok(Some(Buf::from_vec(Vec::<u128>::new())));
         }
@@ -141,15 +155,21 @@ impl Store {
         // SAFETY: `open` tells its caller that the files must stay as they are.
         let map = unsafe { map_file(file)? };
         if map.len() < bytes {
-            return Err(Error::corrupt(format!("{} has {} bytes, expected {bytes}", piece.path, map.len())));
+            return Err(Error::corrupt(format!(
+                "{} has {} bytes, expected {bytes}",
+                piece.path,
+                map.len()
+            )));
         }
-        let start = std::ptr::NonNull::new(map.as_ptr().cast_mut()).ok_or_else(|| Error::failed("the file could not be mapped"))?;
+        let start = std::ptr::NonNull::new(map.as_ptr().cast_mut())
+            .ok_or_else(|| Error::failed("the file could not be mapped"))?;
         // SAFETY: the map is at least `bytes` long, and lives in the buffer's owner.
         Ok(Some(unsafe { Buf::from_custom_allocation(start, bytes, Arc::new(Mapped(map))) }))
     }
 
     fn copy(&self, index: usize, rows: u64) -> Result<Buf> {
-        let reader = self.source.random().ok_or_else(|| Error::internal("a store without random access"))?;
+        let reader =
+            self.source.random().ok_or_else(|| Error::internal("a store without random access"))?;
         let mut chunks = Vec::new();
         reader.read(index, 0..rows, &mut |chunk| {
             if let Values::Fixed(bytes) = chunk.values {
@@ -182,8 +202,8 @@ impl Array {
     pub fn buffer(&self) -> Buf {
         self.bytes.clone()
     }
-    /// A view of the elements. Bools are bytes: view them as `u8` with [`Array::bytes_view`]. In a map they are the file's
-    /// own bytes, of which any but 0 is true.
+    /// A view of the elements. Bools are bytes: view them as `u8` with [`Array::bytes_view`]. In a
+    /// map they are the file's own bytes, of which any but 0 is true.
     ///
     /// # Errors
     /// Where `T` is not the array's type.
@@ -202,12 +222,13 @@ impl Array {
         if self.dtype.item_bytes() > 1 {
             shape.push(self.dtype.item_bytes() as usize);
         }
-        ndarray::ArrayViewD::from_shape(shape, &self.bytes).map_err(|e| Error::corrupt("the shape does not fit the bytes").because(e))
+        ndarray::ArrayViewD::from_shape(shape, &self.bytes)
+            .map_err(|e| Error::corrupt("the shape does not fit the bytes").because(e))
     }
 
     fn typed<T: Element>(&self) -> Result<ndarray::ArrayViewD<'_, T>> {
-        let values: &[T] =
-            bytemuck::try_cast_slice(&self.bytes).map_err(|e| Error::failed("the bytes are not aligned").because(e.to_string()))?;
+        let values: &[T] = bytemuck::try_cast_slice(&self.bytes)
+            .map_err(|e| Error::failed("the bytes are not aligned").because(e.to_string()))?;
         ndarray::ArrayViewD::from_shape(self.shape.as_slice(), values)
             .map_err(|e| Error::corrupt("the shape does not fit the bytes").because(e))
     }

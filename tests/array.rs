@@ -1,4 +1,5 @@
-//! The array engine against a naive model: shapes × grids × orders × pipelines, with missing pieces, fields and byte orders.
+//! The array engine against a naive model: shapes × grids × orders × pipelines, with missing
+//! pieces, fields and byte orders.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use npk::codec::decompress::{Compression, Wrapper};
 use npk::codec::shuffle::shuffle;
 use npk::error::{Kind, Result};
 use npk::format::ReadRows;
-use npk::location::{Blob, BlobSlice, MemoryBlob, file_blob};
 use npk::model::{Dtype, Values};
+use npk::storage::{Blob, BlobSlice, MemoryBlob, file_blob};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -32,8 +33,10 @@ struct Table {
 impl Pieces for Table {
     fn locate(&self, at: &[u64]) -> Result<Option<PieceLocation>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let piece =
-            |&(start, len, skipped): &(u64, u64, u32)| PieceLocation { slice: BlobSlice { blob: self.blob.clone(), start, len }, skipped };
+        let piece = |&(start, len, skipped): &(u64, u64, u32)| PieceLocation {
+            slice: BlobSlice { blob: self.blob.clone(), start, len },
+            skipped,
+        };
         Ok(self.places.get(at).map(piece))
     }
     fn is_batched(&self) -> bool {
@@ -43,7 +46,9 @@ impl Pieces for Table {
 
 /// Every index of a shape, in C order.
 fn indices(shape: &[u64]) -> Vec<Vec<u64>> {
-    shape.iter().fold(vec![vec![]], |all, &n| all.into_iter().flat_map(|index| (0..n).map(move |i| [&index[..], &[i]].concat())).collect())
+    shape.iter().fold(vec![vec![]], |all, &n| {
+        all.into_iter().flat_map(|index| (0..n).map(move |i| [&index[..], &[i]].concat())).collect()
+    })
 }
 
 /// The number of an index in C order.
@@ -53,7 +58,9 @@ fn flat(index: &[u64], shape: &[u64]) -> usize {
 
 fn encode(codec: &Codec, bytes: Vec<u8>) -> Vec<u8> {
     match codec {
-        Codec::Compression(Compression::Deflate(wrapper)) => compress::deflate(&bytes, *wrapper, 3).unwrap(),
+        Codec::Compression(Compression::Deflate(wrapper)) => {
+            compress::deflate(&bytes, *wrapper, 3).unwrap()
+        }
         Codec::Compression(Compression::Zstd) => compress::zstd(&bytes, 1).unwrap(),
         Codec::Compression(Compression::Lz4Blocks) => compress::lz4_blocks(&bytes).unwrap(),
         Codec::Compression(other) => panic!("{other:?}"),
@@ -130,7 +137,9 @@ impl Case {
     fn build(&self) -> Built {
         let mut state = self.seed | 1;
         let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as u8
         };
         let (shape, item) = (&self.shape, self.item);
@@ -144,7 +153,8 @@ impl Case {
         match self.grid {
             0 | 3 => {
                 let rows = shape.first().copied().unwrap_or(1);
-                let mut ends: Vec<u64> = (1..=rows).filter(|r| (self.seed >> (r % 60)) & 1 == 1 || *r == rows).collect();
+                let mut ends: Vec<u64> =
+                    (1..=rows).filter(|r| (self.seed >> (r % 60)) & 1 == 1 || *r == rows).collect();
                 if self.grid == 0 || shape.is_empty() {
                     ends = vec![rows];
                 } else {
@@ -170,27 +180,36 @@ impl Case {
                 }
                 let start = bytes.len();
                 for index in indices(shape) {
-                    let at = start + index.iter().zip(&steps).map(|(&i, &s)| (i * s) as usize).sum::<usize>();
+                    let at = start
+                        + index.iter().zip(&steps).map(|(&i, &s)| (i * s) as usize).sum::<usize>();
                     bytes.resize(bytes.len().max(at + item), 0);
                     let from = flat(&index, shape) * item;
                     bytes[at..at + item].copy_from_slice(&data[from..from + item]);
                 }
                 for index in indices(shape) {
-                    let at = start + index.iter().zip(&steps).map(|(&i, &s)| (i * s) as usize).sum::<usize>();
+                    let at = start
+                        + index.iter().zip(&steps).map(|(&i, &s)| (i * s) as usize).sum::<usize>();
                     let to = flat(&index, shape) * item;
                     data[to..to + item].copy_from_slice(&bytes[at..at + item]);
                 }
-                places.insert(vec![0; shape.len()], (start as u64, (bytes.len() - start) as u64, 0));
+                places
+                    .insert(vec![0; shape.len()], (start as u64, (bytes.len() - start) as u64, 0));
                 grid = Grid::Strided(steps);
             }
             _ => {
                 codecs = self.pipeline(&chunk);
-                let counts: Vec<u64> = shape.iter().zip(&chunk).map(|(d, c)| d.div_ceil(*c)).collect();
+                let counts: Vec<u64> =
+                    shape.iter().zip(&chunk).map(|(d, c)| d.div_ceil(*c)).collect();
                 for (n, at) in indices(&counts).into_iter().enumerate() {
                     let is_missing = self.missing > 0 && (n as u64 + self.seed).is_multiple_of(4);
                     let mut piece = Vec::new();
                     for inner in indices(&chunk) {
-                        let index: Vec<u64> = at.iter().zip(&chunk).zip(&inner).map(|((a, c), i)| a * c + i).collect();
+                        let index: Vec<u64> = at
+                            .iter()
+                            .zip(&chunk)
+                            .zip(&inner)
+                            .map(|((a, c), i)| a * c + i)
+                            .collect();
                         let is_inside = index.iter().zip(shape).all(|(i, d)| i < d);
                         let place = flat(&index, shape) * item;
                         match is_inside {
@@ -216,7 +235,12 @@ impl Case {
                 grid = Grid::Chunks(chunk);
             }
         }
-        let table = Arc::new(Table { blob: Arc::new(MemoryBlob(bytes)), places, batched: self.batched, asked: AtomicUsize::new(0) });
+        let table = Arc::new(Table {
+            blob: Arc::new(MemoryBlob(bytes)),
+            places,
+            batched: self.batched,
+            asked: AtomicUsize::new(0),
+        });
         let map = ArrayMap {
             shape: shape.clone(),
             grid,
@@ -307,20 +331,32 @@ fn fields_of_records() {
         .run(&cases(), |case| {
             let case = Case { item: 16, ..case };
             let Built { data, map, .. } = case.build();
-            let field = |offset, item, dims: &[(u64, usize)]| Some(Field { offset, item, dims: dims.to_vec() });
+            let field = |offset, item, dims: &[(u64, usize)]| {
+                Some(Field { offset, item, dims: dims.to_vec() })
+            };
             let elements = [
                 Element { bytes: 16, field: field(3, 4, &[]), convert: Convert::Swap(4) },
-                Element { bytes: 16, field: Some(Field::dense(4, 2, &[3])), convert: Convert::Nothing },
+                Element {
+                    bytes: 16,
+                    field: Some(Field::dense(4, 2, &[3])),
+                    convert: Convert::Nothing,
+                },
                 // Two items with a gap between them.
                 Element { bytes: 16, field: field(1, 1, &[(2, 5)]), convert: Convert::Nothing },
             ];
-            let maps: Vec<_> = elements.iter().map(|element| Some(ArrayMap { element: element.clone(), ..map.clone() })).collect();
+            let maps: Vec<_> = elements
+                .iter()
+                .map(|element| Some(ArrayMap { element: element.clone(), ..map.clone() }))
+                .collect();
             let reader = MapReader::new(maps, 1 << 20);
             let take: [&dyn Fn(&[u8]) -> Vec<u8>; 3] =
-                [&|r| r[3..7].iter().rev().copied().collect(), &|r| r[4..10].to_vec(), &|r| vec![r[1], r[6]]];
+                [&|r| r[3..7].iter().rev().copied().collect(), &|r| r[4..10].to_vec(), &|r| {
+                    vec![r[1], r[6]]
+                }];
             for (array, take) in take.iter().enumerate() {
                 let wanted: Vec<u8> = data.chunks(16).flat_map(take).collect();
-                let total = if case.shape.is_empty() { elements[array].scalar_rows() } else { map.rows() };
+                let total =
+                    if case.shape.is_empty() { elements[array].scalar_rows() } else { map.rows() };
                 prop_assert_eq!(&rows(&reader, array, 0..total).unwrap(), &wanted);
             }
             Ok(())
@@ -330,14 +366,27 @@ fn fields_of_records() {
 
 fn wide_case(grid: u8, codecs: Vec<u8>, chunk: &[u64]) -> Case {
     let shape = vec![700, 600];
-    Case { shape, item: 4, grid, chunk: chunk.to_vec(), codecs, missing: 1, skipped: 0, batched: false, seed: 4 }
+    Case {
+        shape,
+        item: 4,
+        grid,
+        chunk: chunk.to_vec(),
+        codecs,
+        missing: 1,
+        skipped: 0,
+        batched: false,
+        seed: 4,
+    }
 }
 
-/// Arrays whose rows, or rows of pieces, do not fit into the memory: by a temporary file, each piece decoded once, on
-/// any number of threads.
+/// Arrays whose rows, or rows of pieces, do not fit into the memory: by a temporary file, each
+/// piece decoded once, on any number of threads.
 #[test]
 fn wide_arrays_are_copied_once() {
-    let cases = [(wide_case(4, vec![1], &[600, 50]), 14), (Case { shape: vec![200, 60_000], item: 1, ..wide_case(1, vec![], &[]) }, 1)];
+    let cases = [
+        (wide_case(4, vec![1], &[600, 50]), 14),
+        (Case { shape: vec![200, 60_000], item: 1, ..wide_case(1, vec![], &[]) }, 1),
+    ];
     for (case, pieces) in cases {
         let Built { data, map, table } = case.build();
         let (total, row) = (map.rows(), data.len() / map.rows() as usize);
@@ -349,7 +398,10 @@ fn wide_arrays_are_copied_once() {
                 scope.spawn(move || {
                     for first in (thread..total).step_by(40) {
                         let end = (first + 9).min(total);
-                        assert!(rows(reader, 0, first..end).unwrap() == data[first as usize * row..end as usize * row]);
+                        assert!(
+                            rows(reader, 0, first..end).unwrap()
+                                == data[first as usize * row..end as usize * row]
+                        );
                     }
                 });
             }
@@ -386,12 +438,19 @@ fn text_of_fixed_widths() {
         let map = ArrayMap::raw(&[rows], element, BlobSlice::memory(bytes.to_vec()));
         let mut all = Vec::new();
         MapReader::new(vec![Some(map)], 1 << 20).read(0, 0..rows, &mut |chunk| {
-            all.extend((0..chunk.rows as usize).map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap()));
+            all.extend(
+                (0..chunk.rows as usize)
+                    .map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap()),
+            );
             Ok(())
         })?;
         Ok(all)
     };
-    let utf32 = |big: bool| "aé\0\0ü\0".chars().flat_map(move |c| if big { (c as u32).to_be_bytes() } else { (c as u32).to_le_bytes() });
+    let utf32 = |big: bool| {
+        "aé\0\0ü\0".chars().flat_map(move |c| {
+            if big { (c as u32).to_be_bytes() } else { (c as u32).to_le_bytes() }
+        })
+    };
     for big in [false, true] {
         let bytes: Vec<u8> = utf32(big).collect();
         assert_eq!(read(&bytes, 12, Padding::Utf32 { big }).unwrap(), ["aé", "\0ü"]);
@@ -400,7 +459,10 @@ fn text_of_fixed_widths() {
     assert_eq!(read(b"a\0b\0\0\0", 3, Padding::NullTerminated).unwrap(), ["a", ""]);
     assert_eq!(read(b"a\0bc\0\0", 3, Padding::NullPadded).unwrap(), ["a\0b", "c"]);
     assert_eq!(read(b"a b c    ", 3, Padding::SpacePadded).unwrap(), ["a b", " c", ""]);
-    assert_eq!(read(&[0, 0, 0, 1, 0, 0x11, 0, 0], 4, Padding::Utf32 { big: false }).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(
+        read(&[0, 0, 0, 1, 0, 0x11, 0, 0], 4, Padding::Utf32 { big: false }).unwrap_err().kind(),
+        Kind::Corrupt
+    );
     assert_eq!(read(b"\xff\xfe", 2, Padding::NullPadded).unwrap_err().kind(), Kind::Refused);
 }
 
@@ -416,12 +478,27 @@ fn extents() {
     let found = of(raw.clone()).unwrap();
     assert_eq!((found[0].offset, found[0].len), (10, 48));
     let part = |k: &u64| (vec![*k, 0], (10 + 16 * k, 16, 0));
-    let table = |places| Arc::new(Table { blob: blob.clone(), places, batched: false, asked: AtomicUsize::new(0) });
-    let chunks = ArrayMap { grid: Grid::Chunks(vec![2, 2]), pieces: table([0, 1, 2].iter().map(part).collect()), ..raw.clone() };
-    assert_eq!(of(chunks.clone()).unwrap().iter().map(|e| e.offset).collect::<Vec<_>>(), [10, 26, 42]);
+    let table = |places| {
+        Arc::new(Table { blob: blob.clone(), places, batched: false, asked: AtomicUsize::new(0) })
+    };
+    let chunks = ArrayMap {
+        grid: Grid::Chunks(vec![2, 2]),
+        pieces: table([0, 1, 2].iter().map(part).collect()),
+        ..raw.clone()
+    };
+    assert_eq!(
+        of(chunks.clone()).unwrap().iter().map(|e| e.offset).collect::<Vec<_>>(),
+        [10, 26, 42]
+    );
     for other in [
-        ArrayMap { element: Element { convert: Convert::Swap(4), ..raw.element.clone() }, ..raw.clone() },
-        ArrayMap { element: Element { field: Some(Field::dense(0, 2, &[])), ..raw.element.clone() }, ..raw.clone() },
+        ArrayMap {
+            element: Element { convert: Convert::Swap(4), ..raw.element.clone() },
+            ..raw.clone()
+        },
+        ArrayMap {
+            element: Element { field: Some(Field::dense(0, 2, &[])), ..raw.element.clone() },
+            ..raw.clone()
+        },
         ArrayMap { codecs: CodecPipeline::new(vec![Codec::Swap(4)]), ..raw.clone() },
         ArrayMap { grid: Grid::Strided(strides(&[6, 2], 4, true).unwrap()), ..raw.clone() },
         ArrayMap { grid: Grid::Chunks(vec![2, 1]), ..chunks.clone() },
@@ -440,8 +517,10 @@ fn limits() {
     let error = map.check_memory(100_000).unwrap_err();
     assert!(error.kind() == Kind::Refused && error.message().contains("120000"), "{error}");
     let shape = [3, 1 << 40];
-    let view =
-        ArrayMap { grid: Grid::Strided(vec![4, 0]), ..ArrayMap::raw(&shape, Element::plain(Dtype::F32), BlobSlice::memory(vec![0; 12])) };
+    let view = ArrayMap {
+        grid: Grid::Strided(vec![4, 0]),
+        ..ArrayMap::raw(&shape, Element::plain(Dtype::F32), BlobSlice::memory(vec![0; 12]))
+    };
     let reader = MapReader::new(vec![Some(view)], 1 << 20);
     assert_eq!(rows(&reader, 0, 0..1).unwrap_err().kind(), Kind::Refused);
 }

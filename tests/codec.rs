@@ -1,4 +1,5 @@
-//! Codecs on their own: what was compressed comes out again, and never more than the limit, whatever the bytes.
+//! Codecs on their own: what was compressed comes out again, and never more than the limit,
+//! whatever the bytes.
 
 use std::io::Write;
 
@@ -18,7 +19,18 @@ fn blosc_c(input: &[u8], name: &std::ffi::CStr, filter: u32, size: usize, level:
     // SAFETY: both buffers are valid for their lengths; the name ends in a zero byte.
     let n = unsafe {
         let (from, to) = (input.as_ptr().cast(), out.as_mut_ptr().cast());
-        blosc_src::blosc_compress_ctx(level, filter as i32, size, input.len(), from, to, out.len(), name.as_ptr(), 0, 1)
+        blosc_src::blosc_compress_ctx(
+            level,
+            filter as i32,
+            size,
+            input.len(),
+            from,
+            to,
+            out.len(),
+            name.as_ptr(),
+            0,
+            1,
+        )
     };
     out.truncate(usize::try_from(n).unwrap());
     out
@@ -40,13 +52,24 @@ fn all() -> Vec<(&'static str, Compression, Encode)> {
             }),
         ),
         ("zstd", Compression::Zstd, Box::new(|input| compress::zstd(input, 3).unwrap())),
-        ("zstd without its size", Compression::Zstd, Box::new(|input| zstd::stream::encode_all(input, 1).unwrap())),
+        (
+            "zstd without its size",
+            Compression::Zstd,
+            Box::new(|input| zstd::stream::encode_all(input, 1).unwrap()),
+        ),
         (
             "lz4 with its size",
             Compression::Lz4Sized,
-            Box::new(|input| [&(input.len() as u32).to_le_bytes()[..], &lz4_flex::block::compress(input)].concat()),
+            Box::new(|input| {
+                [&(input.len() as u32).to_le_bytes()[..], &lz4_flex::block::compress(input)]
+                    .concat()
+            }),
         ),
-        ("lz4 in blocks", Compression::Lz4Blocks, Box::new(|input| compress::lz4_blocks(input).unwrap())),
+        (
+            "lz4 in blocks",
+            Compression::Lz4Blocks,
+            Box::new(|input| compress::lz4_blocks(input).unwrap()),
+        ),
         (
             "lz4 frame",
             Compression::Lz4Frame,
@@ -60,7 +83,8 @@ fn all() -> Vec<(&'static str, Compression, Encode)> {
             "bzip2",
             Compression::Bzip2,
             Box::new(|input| {
-                let mut coder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                let mut coder =
+                    bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
                 coder.write_all(input).unwrap();
                 coder.finish().unwrap()
             }),
@@ -79,7 +103,11 @@ fn all() -> Vec<(&'static str, Compression, Encode)> {
     for name in [c"lz4", c"blosclz"] {
         for filter in 0..3 {
             for size in [1, 2, 3, 8, 16, 40] {
-                all.push(("blosc", Compression::Blosc, Box::new(move |input| blosc_c(input, name, filter, size, 9))));
+                all.push((
+                    "blosc",
+                    Compression::Blosc,
+                    Box::new(move |input| blosc_c(input, name, filter, size, 9)),
+                ));
             }
         }
     }
@@ -87,9 +115,18 @@ fn all() -> Vec<(&'static str, Compression, Encode)> {
 }
 
 fn inputs() -> Vec<Vec<u8>> {
-    let mixed = |n: u32| (0..n).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>();
+    let mixed =
+        |n: u32| (0..n).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>();
     let ramp = (0..30_000u32).flat_map(|i| (i / 3).to_le_bytes()).collect::<Vec<_>>();
-    vec![vec![], vec![7], mixed(13), vec![0; 100_000], mixed(5_000), ramp, "abcabcabcd".repeat(3_000).into_bytes()]
+    vec![
+        vec![],
+        vec![7],
+        mixed(13),
+        vec![0; 100_000],
+        mixed(5_000),
+        ramp,
+        "abcabcabcd".repeat(3_000).into_bytes(),
+    ]
 }
 
 /// What was compressed comes out; with a limit one byte below it does not.
@@ -98,8 +135,16 @@ fn limits() {
     for (name, codec, encode) in all() {
         for input in inputs() {
             let packed = encode(&input);
-            for limit in [Limit::exactly(input.len()), Limit::most(input.len()), Limit::most(3 * input.len() + 9)] {
-                assert!(codec.decode(&packed, limit).unwrap() == input, "{name}: {} bytes", input.len());
+            for limit in [
+                Limit::exactly(input.len()),
+                Limit::most(input.len()),
+                Limit::most(3 * input.len() + 9),
+            ] {
+                assert!(
+                    codec.decode(&packed, limit).unwrap() == input,
+                    "{name}: {} bytes",
+                    input.len()
+                );
             }
             if let Some(less) = input.len().checked_sub(1) {
                 for limit in [Limit::exactly(less), Limit::most(less), Limit::most(less / 2)] {
@@ -112,8 +157,14 @@ fn limits() {
     // LZF is used where it helps alone.
     for input in inputs() {
         if let Some(packed) = lzf::compress(&input).filter(|_| !input.is_empty()) {
-            assert_eq!(Compression::Lzf.decode(&packed, Limit::exactly(input.len())).unwrap(), input);
-            assert_eq!(Compression::Lzf.decode(&packed, Limit::most(input.len() - 1)).unwrap_err().kind(), Kind::Corrupt);
+            assert_eq!(
+                Compression::Lzf.decode(&packed, Limit::exactly(input.len())).unwrap(),
+                input
+            );
+            assert_eq!(
+                Compression::Lzf.decode(&packed, Limit::most(input.len() - 1)).unwrap_err().kind(),
+                Kind::Corrupt
+            );
         }
     }
 }
@@ -126,8 +177,13 @@ fn damaged() {
         let packed = encode(input);
         for cut in [0, 1, 3, 9, 17, packed.len() / 2, packed.len() - 1] {
             let cut = &packed[..cut.min(packed.len() - 1)];
-            let whole = codec.decode(cut, Limit::exactly(input.len())).is_ok_and(|out| out == input);
-            assert!(!whole || name == "zlib" || name == "gzip", "{name}: cut to {} bytes", cut.len());
+            let whole =
+                codec.decode(cut, Limit::exactly(input.len())).is_ok_and(|out| out == input);
+            assert!(
+                !whole || name == "zlib" || name == "gzip",
+                "{name}: cut to {} bytes",
+                cut.len()
+            );
         }
         mutants(&packed, 200, |bytes| {
             if let Ok(out) = codec.decode(bytes, Limit::most(input.len())) {
@@ -148,7 +204,10 @@ fn blosclz_length() {
         chunk.extend(n.to_le_bytes());
     }
     chunk.extend(&stream);
-    assert_eq!(Compression::Blosc.decode(&chunk, Limit::exactly(1_000)).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(
+        Compression::Blosc.decode(&chunk, Limit::exactly(1_000)).unwrap_err().kind(),
+        Kind::Corrupt
+    );
 }
 
 proptest! {

@@ -7,7 +7,8 @@ use crate::detect::piped;
 use crate::sources::run;
 use crate::support::{Scratch, at, npk, npk_any, npk_fails, python};
 
-/// Writes one small file of each format that can be compressed as a whole, then each with gzip and zstd.
+/// Writes one small file of each format that can be compressed as a whole, then each with gzip and
+/// zstd.
 fn compressed(s: &Scratch) {
     python(
         s.path(),
@@ -34,10 +35,13 @@ fn compressed_files_are_read_as_what_is_in_them() {
     let s = Scratch::new();
     compressed(&s);
     for name in ["x.npy", "x.npz", "x.safetensors", "x.parquet", "x.feather", "x.arrows", "x.h5"] {
-        let plain: serde_json::Value = serde_json::from_str(&npk(&["inspect", "--json", "--checksum", &at(&s, name)])).unwrap();
+        let plain: serde_json::Value =
+            serde_json::from_str(&npk(&["inspect", "--json", "--checksum", &at(&s, name)]))
+                .unwrap();
         for ending in ["gz", "zst"] {
             let packed = at(&s, &format!("{name}.{ending}"));
-            let shown: serde_json::Value = serde_json::from_str(&npk(&["inspect", "--json", "--checksum", &packed])).unwrap();
+            let shown: serde_json::Value =
+                serde_json::from_str(&npk(&["inspect", "--json", "--checksum", &packed])).unwrap();
             assert_eq!(shown["arrays"], plain["arrays"], "{packed}");
             assert_eq!(shown["format"], plain["format"], "{packed}");
             assert_eq!(shown["bytes"], std::fs::metadata(&packed).unwrap().len(), "{packed}");
@@ -46,14 +50,20 @@ fn compressed_files_are_read_as_what_is_in_them() {
             npk(&["verify", &packed]);
             npk(&["convert", &packed, &at(&s, "o.npk"), "-f", "--verify", "--layout", "columns"]);
             npk(&["diff", &at(&s, name), &at(&s, "o.npk")]);
-            let (code, said) = piped(s.path(), &["convert", "-", "p.npk", "-f"], &std::fs::read(&packed).unwrap());
+            let (code, said) =
+                piped(s.path(), &["convert", "-", "p.npk", "-f"], &std::fs::read(&packed).unwrap());
             assert_eq!(code, 0, "{packed}: {said}");
         }
     }
     // Formats that no Python library here writes.
     for name in ["y.pt", "y.npkg"] {
         npk(&["convert", &at(&s, "x.npz"), &at(&s, name)]);
-        python(s.path(), &format!("import gzip; open('{name}.gz', 'wb').write(gzip.compress(open('{name}', 'rb').read()))"));
+        python(
+            s.path(),
+            &format!(
+                "import gzip; open('{name}.gz', 'wb').write(gzip.compress(open('{name}', 'rb').read()))"
+            ),
+        );
         npk(&["diff", &at(&s, name), &at(&s, &format!("{name}.gz"))]);
     }
     // The bytes count, not the name; the array is called as the file without its endings.
@@ -71,7 +81,10 @@ fn compressed_files_are_read_as_what_is_in_them() {
         let output = npk_any(&["convert", "-v", &at(&s, name), &at(&s, "o.npk"), "-f"]);
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    assert!(notes("x.parquet.gz").contains("gzip is unpacked into a temporary file, since parquet needs random access"));
+    assert!(
+        notes("x.parquet.gz")
+            .contains("gzip is unpacked into a temporary file, since parquet needs random access")
+    );
     assert!(!notes("x.npy.gz").contains("temporary"));
 }
 
@@ -93,12 +106,18 @@ fn damaged_compression_is_corrupt_input() {
         npk_fails(7, &["convert", &at(&s, name), &at(&s, "o.npk")]);
     }
     // The checksum at the end counts, too, where the array was read as a stream.
-    python(s.path(), "import gzip; open('crc.npy.gz', 'wb').write(gzip.compress(open('x.npy', 'rb').read()))");
+    python(
+        s.path(),
+        "import gzip; open('crc.npy.gz', 'wb').write(gzip.compress(open('x.npy', 'rb').read()))",
+    );
     let mut wrong = std::fs::read(s.join("crc.npy.gz")).unwrap();
     let last = wrong.len() - 6;
     wrong[last] ^= 1;
     std::fs::write(s.join("crc.npy.gz"), &wrong).unwrap();
-    assert!(npk_fails(7, &["convert", &at(&s, "crc.npy.gz"), &at(&s, "o.npk")]).contains("the gzip data is damaged"));
+    assert!(
+        npk_fails(7, &["convert", &at(&s, "crc.npy.gz"), &at(&s, "o.npk")])
+            .contains("the gzip data is damaged")
+    );
     assert!(!s.join("o.npk").exists());
     // Members after one another are one file.
     python(
@@ -146,13 +165,18 @@ fn what_is_compressed_and_not_known_is_refused() {
     }
     npk(&["convert", "--from", "txt", &at(&s, "rows.gz"), &at(&s, "o.npk")]);
     let said = npk_fails(4, &["convert", &at(&s, "o.npk"), &at(&s, "out.npy.gz")]);
-    assert!(said.contains("npk writes no npy files that are compressed with gzip") && said.contains("out.npy"), "{said}");
+    assert!(
+        said.contains("npk writes no npy files that are compressed with gzip")
+            && said.contains("out.npy"),
+        "{said}"
+    );
     npk_fails(4, &["convert", &at(&s, "o.npk"), &at(&s, "out.parquet.zst"), "--to", "parquet"]);
     npk(&["convert", &at(&s, "o.npk"), &at(&s, "out.csv.gz")]);
     npk(&["convert", &at(&s, "o.npk"), &at(&s, "out.npy.gz"), "--to", "csv"]);
 }
 
-/// What a small file stands for must not fill the disk: the copy ends with a message, and nothing stays.
+/// What a small file stands for must not fill the disk: the copy ends with a message, and nothing
+/// stays.
 #[test]
 fn an_unpacked_file_ends_where_the_disk_does() {
     let s = Scratch::new();
@@ -165,11 +189,17 @@ fn an_unpacked_file_ends_where_the_disk_does() {
     let (bomb, out, tmp) = (at(&s, "bomb.npz.gz"), at(&s, "o.npk"), at(&s, "tmp"));
     std::fs::create_dir(&tmp).unwrap();
     // Within a limit on file sizes, as on a disk that is full.
-    let script = format!("ulimit -f 16384; TMPDIR={tmp} exec {} convert {bomb} {out}", env!("CARGO_BIN_EXE_npk"));
+    let script = format!(
+        "ulimit -f 16384; TMPDIR={tmp} exec {} convert {bomb} {out}",
+        env!("CARGO_BIN_EXE_npk")
+    );
     let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("file size limit") || said.contains("size limit") && said.contains("TMPDIR"), "{said}");
+    assert!(
+        said.contains("file size limit") || said.contains("size limit") && said.contains("TMPDIR"),
+        "{said}"
+    );
     assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
     assert!(!Path::new(&out).exists());
 }
@@ -189,9 +219,17 @@ fn a_batch_takes_compressed_files_once() {
     let whole = std::fs::read(s.join("in/c.npy.gz")).unwrap();
     std::fs::create_dir(s.join("cut")).unwrap();
     std::fs::write(s.join("cut/d.npy.gz"), &whole[..whole.len() - 9]).unwrap();
-    python(s.path(), "import gzip; open('in/raw.bin.gz', 'wb').write(gzip.compress(bytes(range(256))))");
+    python(
+        s.path(),
+        "import gzip; open('in/raw.bin.gz', 'wb').write(gzip.compress(bytes(range(256))))",
+    );
     // What no format has stays out of the way.
-    for (name, text) in [("in/notes.json", "{\"a\": 1}"), ("in/model.gguf", "GGUF"), ("in/p.pkl", "\u{80}"), ("in/README.md", "# x")] {
+    for (name, text) in [
+        ("in/notes.json", "{\"a\": 1}"),
+        ("in/model.gguf", "GGUF"),
+        ("in/p.pkl", "\u{80}"),
+        ("in/README.md", "# x"),
+    ] {
         std::fs::write(s.join(name), text).unwrap();
     }
     let (code, _, said) = run(s.path(), &["convert", "-R", "in", "-o", "out/", "--to", "npk"]);

@@ -1,4 +1,5 @@
-//! `npk convert` as a user meets it: choosing, naming, casts, joins, existing outputs, batches, pipes, interruptions.
+//! `npk convert` as a user meets it: choosing, naming, casts, joins, existing outputs, batches,
+//! pipes, interruptions.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -12,7 +13,8 @@ use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 /// An npy file of little-endian values, written byte by byte.
 pub fn npy(path: &Path, descr: &str, shape: &[u64], values: &[u8]) {
     let shape: String = shape.iter().map(|d| format!("{d},")).collect();
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
     while (10 + header.len() + 1) % 64 != 0 {
         header.push(' ');
     }
@@ -68,7 +70,11 @@ fn arrays_are_chosen_by_name_and_pattern_in_the_order_asked_for() {
     npk(&["convert", &m, &out, "-f", "-x", "*.layer.*"]);
     assert_eq!(npk(&["list", &out]), "model.head\n");
     let said = npk_fails(3, &["convert", &m, &out, "-f", "-a", "model.layer.0.wieght"]);
-    assert!(said.contains("no array matches 'model.layer.0.wieght'") && said.contains("model.layer.0.weight"), "{said}");
+    assert!(
+        said.contains("no array matches 'model.layer.0.wieght'")
+            && said.contains("model.layer.0.weight"),
+        "{said}"
+    );
     npk_fails(3, &["convert", &m, &at(&s, "p.npk"), "-x", "*"]);
     assert_eq!(s.names(), ["m.safetensors", "o.npk"]);
 }
@@ -104,10 +110,21 @@ fn rows_are_sliced_as_python_slices() {
     let s = Scratch::new();
     let input = at(&s, "x.npy");
     npy(Path::new(&input), "<f8", &[10], &f64s(&(0..10).map(f64::from).collect::<Vec<_>>()));
-    for (slice, expected) in [("1:8:3", "1 4 7"), ("-3:", "7 8 9"), (":2", "0 1"), ("8:99", "8 9"), ("5:5", ""), ("::4", "0 4 8")] {
+    for (slice, expected) in [
+        ("1:8:3", "1 4 7"),
+        ("-3:", "7 8 9"),
+        (":2", "0 1"),
+        ("8:99", "8 9"),
+        ("5:5", ""),
+        ("::4", "0 4 8"),
+    ] {
         let out = at(&s, "o.csv");
         npk(&["convert", &input, &out, "-f", "--rows", slice, "--header", "no"]);
-        let got: Vec<String> = std::fs::read_to_string(&out).unwrap().lines().map(|l| l.trim_end_matches(".0").to_string()).collect();
+        let got: Vec<String> = std::fs::read_to_string(&out)
+            .unwrap()
+            .lines()
+            .map(|l| l.trim_end_matches(".0").to_string())
+            .collect();
         assert_eq!(got.join(" "), expected, "{slice}");
     }
     npk_fails(2, &["convert", &input, &at(&s, "p.npk"), "--rows", "1:2:0"]);
@@ -120,15 +137,22 @@ fn rows_are_sliced_as_python_slices() {
 #[test]
 fn rows_of_what_only_streams() {
     let s = Scratch::new();
-    let [x, archive, stream, out] = ["x.npy", "x.npz", "x.arrows", "o.npk"].map(|name| at(&s, name));
+    let [x, archive, stream, out] =
+        ["x.npy", "x.npz", "x.arrows", "o.npk"].map(|name| at(&s, name));
     npy(Path::new(&x), "<f8", &[10], &f64s(&[0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.9]));
     npk(&["convert", &x, &archive, "-c", "deflate"]);
     npk(&["convert", &x, &stream, "--layout", "columns"]);
     let sliced = |input: &str, flags: &[&str], expected: &str| {
-        npk(&[&["convert", input, "-o", &out, "-f", "--layout", "columns", "--name", "y"], flags].concat());
-        let shown: serde_json::Value = serde_json::from_str(&npk(&["inspect", "--json", "--head", "20", &out])).unwrap();
+        npk(&[&["convert", input, "-o", &out, "-f", "--layout", "columns", "--name", "y"], flags]
+            .concat());
+        let shown: serde_json::Value =
+            serde_json::from_str(&npk(&["inspect", "--json", "--head", "20", &out])).unwrap();
         let array = &shown["arrays"][0];
-        assert_eq!((&array["name"], array["values"].to_string()), (&"y".into(), expected.into()), "{input} {flags:?}");
+        assert_eq!(
+            (&array["name"], array["values"].to_string()),
+            (&"y".into(), expected.into()),
+            "{input} {flags:?}"
+        );
     };
     for input in [&x, &archive, &stream] {
         // The fractions outside the slice do not stop the cast.
@@ -144,7 +168,8 @@ fn rows_of_what_only_streams() {
 #[test]
 fn heads_of_a_file_with_a_scalar() {
     let s = Scratch::new();
-    let shown: serde_json::Value = serde_json::from_str(&npk(&["inspect", "--json", "--head", "1", &three(&s)])).unwrap();
+    let shown: serde_json::Value =
+        serde_json::from_str(&npk(&["inspect", "--json", "--head", "1", &three(&s)])).unwrap();
     for array in shown["arrays"].as_array().unwrap() {
         let rows = array["values"].as_array().unwrap().len();
         assert_eq!(rows, 1, "{array}");
@@ -157,7 +182,10 @@ fn casts_are_exact_or_refused_with_the_index() {
     let (input, out) = (at(&s, "x.npy"), at(&s, "o.npk"));
     npy(Path::new(&input), "<f8", &[2, 2], &f64s(&[1.0, 2.0, 0.1, f64::NAN]));
     let said = npk_fails(4, &["convert", &input, &out, "--dtype", "float32"]);
-    assert!(said.contains("element 2 (0.1) is not exact as float32") && said.contains("--lossy"), "{said}");
+    assert!(
+        said.contains("element 2 (0.1) is not exact as float32") && said.contains("--lossy"),
+        "{said}"
+    );
     assert_eq!(s.names(), ["x.npy"]);
     npk(&["convert", &input, &out, "--dtype", "float32", "--lossy"]);
     assert_eq!(npk(&["list", "-l", &out]), "x\tfloat32\t2x2\t16\n");
@@ -172,7 +200,8 @@ fn casts_are_exact_or_refused_with_the_index() {
 #[test]
 fn bfloat16_and_float8_come_back_bit_for_bit() {
     let s = Scratch::new();
-    let (input, store, back) = (at(&s, "m.safetensors"), at(&s, "m.npk"), at(&s, "back.safetensors"));
+    let (input, store, back) =
+        (at(&s, "m.safetensors"), at(&s, "m.npk"), at(&s, "back.safetensors"));
     let all16: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
     let all8: Vec<u8> = (0..=u8::MAX).collect();
     safetensors(
@@ -195,14 +224,17 @@ fn bfloat16_and_float8_come_back_bit_for_bit() {
     }
 }
 
-/// NumPack may have changed a widened array since: values that no longer fit stay float32, with a note.
+/// NumPack may have changed a widened array since: values that no longer fit stay float32, with a
+/// note.
 #[test]
 fn a_widened_array_that_was_changed_stays_wide() {
     let s = Scratch::new();
-    let (input, store, back) = (at(&s, "m.safetensors"), at(&s, "m.npk"), at(&s, "back.safetensors"));
+    let (input, store, back) =
+        (at(&s, "m.safetensors"), at(&s, "m.npk"), at(&s, "back.safetensors"));
     safetensors(Path::new(&input), &[("x", "BF16", &[2], vec![0x80, 0x3f, 0x00, 0x40])]);
     npk(&["convert", &input, &store]);
-    std::fs::write(s.join("m.npk/data_x.npkd"), [0.1f32, 2.0].map(f32::to_le_bytes).concat()).unwrap();
+    std::fs::write(s.join("m.npk/data_x.npkd"), [0.1f32, 2.0].map(f32::to_le_bytes).concat())
+        .unwrap();
     let output = npk_any(&["convert", &store, &back]);
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("x: was bfloat16 once"), "{output:?}");
@@ -245,7 +277,12 @@ fn wrong_inputs_are_named_for_what_they_are() {
             3,
             "Git LFS pointer to a file of 123456 bytes",
         ),
-        ("lfs.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 123456\n", 3, "Git LFS pointer"),
+        (
+            "lfs.csv",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 123456\n",
+            3,
+            "Git LFS pointer",
+        ),
         ("page.txt", b"<html><body>404</body></html>", 3, "HTML page"),
         ("page.safetensors", b"<!DOCTYPE html><html><body>404</body></html>", 3, "HTML page"),
         ("old.nc", b"CDF\x01aaaaaaaaaaaaaaaaaa", 4, "netCDF-3"),
@@ -277,10 +314,17 @@ fn a_dry_run_changes_nothing_and_exits_as_the_run_would() {
     assert!(said.contains("3 arrays") && said.contains("model.head"), "{said}");
     npk_fails(4, &["convert", "-n", &m, &at(&s, "o.npy")]);
     npk_fails(3, &["convert", "-n", &m, &at(&s, "none/o.npk")]);
-    for (out, compression) in
-        [("o.npz", "deflate:20"), ("o.npkg", "zstd:99"), ("o.parquet", "deflate"), ("o.feather", "lz4:3"), ("o.csv", "snappy")]
-    {
-        npk_fails(2, &["convert", "-n", &m, &at(&s, out), "-a", "model.layer.0.bias", "-c", compression]);
+    for (out, compression) in [
+        ("o.npz", "deflate:20"),
+        ("o.npkg", "zstd:99"),
+        ("o.parquet", "deflate"),
+        ("o.feather", "lz4:3"),
+        ("o.csv", "snappy"),
+    ] {
+        npk_fails(
+            2,
+            &["convert", "-n", &m, &at(&s, out), "-a", "model.layer.0.bias", "-c", compression],
+        );
     }
     npk(&["convert", &m, &at(&s, "o.npk")]);
     npk_fails(5, &["convert", "-n", &m, &at(&s, "o.npk")]);
@@ -310,7 +354,12 @@ fn sources_are_merged_or_joined() {
     let (m, n) = (three(&s), at(&s, "n.safetensors"));
     std::fs::copy(&m, &n).unwrap();
     let said = npk_fails(2, &["convert", &m, &n, &out, "-f"]);
-    assert!(said.contains("m.safetensors") && said.contains("n.safetensors") && said.contains("--prefix-by-file"), "{said}");
+    assert!(
+        said.contains("m.safetensors")
+            && said.contains("n.safetensors")
+            && said.contains("--prefix-by-file"),
+        "{said}"
+    );
     npk(&["convert", &m, &n, &out, "-f", "--prefix-by-file"]);
     assert!(npk(&["list", &out]).contains("n.model.head"));
 }
@@ -327,8 +376,11 @@ fn a_batch_goes_on_after_an_error_and_can_be_resumed() {
     let (input, out) = (at(&s, "in"), format!("{}/", at(&s, "out")));
     let output = npk_any(&["convert", "-R", &input, "-o", &out, "--to", "npk", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let lines: Vec<serde_json::Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
     assert_eq!(lines.len(), 7);
     assert_eq!(lines.iter().filter(|l| l["status"] == "converted").count(), 5);
     assert_eq!(lines.iter().filter(|l| l["status"] == "failed" && l["exit_code"] == 7).count(), 1);
@@ -340,9 +392,22 @@ fn a_batch_goes_on_after_an_error_and_can_be_resumed() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("1 converted, 5 skipped, 0 failed of 6"), "{said}");
     // Names from find, in an order that -T keeps.
-    std::fs::write(s.join("list"), format!("{}\0{}\0", at(&s, "in/x0.npy"), at(&s, "in/x1.npy"))).unwrap();
-    npk(&["convert", "-T", &at(&s, "list"), "-0", "-o", &format!("{}/", at(&s, "two")), "--to", "npy"]);
-    assert_eq!(std::fs::read(s.join("two/x1.npy")).unwrap(), std::fs::read(s.join("in/x1.npy")).unwrap());
+    std::fs::write(s.join("list"), format!("{}\0{}\0", at(&s, "in/x0.npy"), at(&s, "in/x1.npy")))
+        .unwrap();
+    npk(&[
+        "convert",
+        "-T",
+        &at(&s, "list"),
+        "-0",
+        "-o",
+        &format!("{}/", at(&s, "two")),
+        "--to",
+        "npy",
+    ]);
+    assert_eq!(
+        std::fs::read(s.join("two/x1.npy")).unwrap(),
+        std::fs::read(s.join("in/x1.npy")).unwrap()
+    );
 }
 
 #[test]
@@ -350,13 +415,22 @@ fn many_arrays_go_into_a_directory_as_a_file_each() {
     let s = Scratch::new();
     let m = three(&s);
     npk(&["convert", &m, "-o", &format!("{}/", at(&s, "out")), "--to", "npy"]);
-    let mut names: Vec<String> = std::fs::read_dir(s.join("out")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(s.join("out"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names, ["model.head.npy", "model.layer.0.bias.npy", "model.layer.0.weight.npy"]);
 }
 
 fn with_stdin(args: &[&str], input: &[u8]) -> std::process::Output {
-    let mut child = npk_command().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = npk_command()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
@@ -384,12 +458,14 @@ fn pipes_work_at_both_ends() {
     npk_fails(2, &["convert", &at(&s, "x.npy"), "-", "--to", "npk"]);
     npk_fails(2, &["convert", &at(&s, "x.npy"), "-"]);
     // A reader that goes away ends it quietly.
-    let script = format!("'{}' list '{}' | head -n 1", env!("CARGO_BIN_EXE_npk"), at(&s, "m.safetensors"));
+    let script =
+        format!("'{}' list '{}' | head -n 1", env!("CARGO_BIN_EXE_npk"), at(&s, "m.safetensors"));
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(output.stderr.is_empty(), "{output:?}");
 }
 
-/// Starts a conversion of a FIFO that has delivered half of its bytes, and waits until the output has begun.
+/// Starts a conversion of a FIFO that has delivered half of its bytes, and waits until the output
+/// has begun.
 fn half_done(s: &Scratch, force: bool) -> (Child, std::fs::File) {
     npy(&s.join("x.npy"), "<f8", &[1 << 17], &vec![1; 8 << 17]);
     let fifo = s.join("fifo");
@@ -397,7 +473,13 @@ fn half_done(s: &Scratch, force: bool) -> (Child, std::fs::File) {
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     }
     let mut command = npk_command();
-    command.args(["convert".as_ref(), fifo.as_os_str(), s.join("o.npk").as_os_str(), OsStr::new("--from"), OsStr::new("npy")]);
+    command.args([
+        "convert".as_ref(),
+        fifo.as_os_str(),
+        s.join("o.npk").as_os_str(),
+        OsStr::new("--from"),
+        OsStr::new("npy"),
+    ]);
     if force {
         command.arg("-f");
     }
@@ -407,7 +489,11 @@ fn half_done(s: &Scratch, force: bool) -> (Child, std::fs::File) {
     writer.write_all(&bytes[..bytes.len() / 2]).unwrap();
     let began = Instant::now();
     while !s.names().iter().any(|n| n.contains("npk-tmp")) {
-        assert!(began.elapsed() < Duration::from_secs(60), "the output never began: {:?}", s.names());
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the output never began: {:?}",
+            s.names()
+        );
         std::thread::yield_now();
     }
     (child, writer)
@@ -455,17 +541,26 @@ fn a_running_conversion_is_not_swept_away() {
     writer.write_all(&bytes[bytes.len() / 2..]).unwrap();
     drop(writer);
     assert!(child.wait().unwrap().success());
-    assert_eq!(npk(&["list", "-l", &at(&s, "o.npk")]), format!("data\tfloat64\t{}\t{}\n", 1 << 17, 8 << 17));
+    assert_eq!(
+        npk(&["list", "-l", &at(&s, "o.npk")]),
+        format!("data\tfloat64\t{}\t{}\n", 1 << 17, 8 << 17)
+    );
 }
 
-/// A full disk, as a limit on the size of files: the old output stays, nothing else is left, the message says why.
+/// A full disk, as a limit on the size of files: the old output stays, nothing else is left, the
+/// message says why.
 #[test]
 fn a_full_disk_leaves_the_old_output() {
     let s = Scratch::new();
     npy(&s.join("big.npy"), "<f8", &[1 << 16], &vec![1; 8 << 16]);
-    for (out, existing) in
-        [("o.npk", true), ("o.npk", false), ("o.safetensors", true), ("o.npz", false), ("o.csv", false), ("o.parquet", false)]
-    {
+    for (out, existing) in [
+        ("o.npk", true),
+        ("o.npk", false),
+        ("o.safetensors", true),
+        ("o.npz", false),
+        ("o.csv", false),
+        ("o.parquet", false),
+    ] {
         let m = three(&s);
         let target = at(&s, out);
         if existing {
@@ -480,7 +575,11 @@ fn a_full_disk_leaves_the_old_output() {
             env!("CARGO_BIN_EXE_npk"),
             at(&s, "big.npy")
         );
-        let script = if out.ends_with("npz") || out.ends_with("parquet") { script } else { script.replace(" -c none", "") };
+        let script = if out.ends_with("npz") || out.ends_with("parquet") {
+            script
+        } else {
+            script.replace(" -c none", "")
+        };
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(1), "{out}: {said} {output:?}");
@@ -504,9 +603,13 @@ fn verify_and_diff_tell_the_truth() {
     let output = npk_any(&["diff", &m, &out]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("model.layer.0.weight: 1 of 2 values differ; first at [1]: 2.5 and 2.500001"), "{said}");
+    assert!(
+        said.contains("model.layer.0.weight: 1 of 2 values differ; first at [1]: 2.5 and 2.500001"),
+        "{said}"
+    );
     assert_eq!(npk_any(&["diff", &m, &out, "--rtol", "1e-5"]).status.code(), Some(0));
-    let json: serde_json::Value = serde_json::from_slice(&npk_any(&["diff", &m, &out, "--json"]).stdout).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&npk_any(&["diff", &m, &out, "--json"]).stdout).unwrap();
     assert_eq!(json["equal"], false);
     assert_eq!(json["arrays"][0]["first"], serde_json::json!([1]));
     std::fs::write(&file, f64s(&[1.0])).unwrap();
@@ -524,14 +627,20 @@ fn memory_stays_within_the_limit() {
         s.path(),
         "import numpy as np; np.save('f.npy', np.asfortranarray(np.arange(12_000_000, dtype='f8').reshape(-1, 4)))\nnp.savez_compressed('z.npz', a=np.arange(8_000_000), b=np.zeros(4_000_000))",
     );
-    for (input, out) in
-        [("f.npy", "f.npk"), ("z.npz", "z.npk"), ("f.npk", "f.npz"), ("f.npk", "f.parquet"), ("f.npk", "f.h5"), ("f.npk", "f.zarr")]
-    {
+    for (input, out) in [
+        ("f.npy", "f.npk"),
+        ("z.npz", "z.npk"),
+        ("f.npk", "f.npz"),
+        ("f.npk", "f.parquet"),
+        ("f.npk", "f.h5"),
+        ("f.npk", "f.zarr"),
+    ] {
         stays_within(72, &["convert", &at(&s, input), &at(&s, out), "-m", "8MiB", "-j", "2"]);
     }
 }
 
-/// A few rows that hold nearly all of the text do not come all at once: as codes, between offsets, in a file of text.
+/// A few rows that hold nearly all of the text do not come all at once: as codes, between offsets,
+/// in a file of text.
 #[test]
 fn memory_stays_within_the_limit_where_rows_differ_in_size() {
     let s = Scratch::new();
@@ -563,7 +672,8 @@ fn stays_within(more_mib: u64, args: &[&str]) {
         if let Ok(text) = std::fs::read_to_string(format!("/proc/{}/status", child.id()))
             && let Some(line) = text.lines().find(|l| l.starts_with("VmHWM"))
         {
-            peak = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(peak);
+            peak =
+                line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(peak);
         }
         match child.try_wait().unwrap() {
             Some(status) => break status,

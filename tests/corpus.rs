@@ -1,4 +1,5 @@
-//! The fixtures: good ones are what their `.inspect.json` says, bad ones end in a clear sentence, cut ones never panic.
+//! The fixtures: good ones are what their `.inspect.json` says, bad ones end in a clear sentence,
+//! cut ones never panic.
 //!
 //! `NPK_BLESS=1` writes the expectations anew; read the difference before committing it.
 
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 use npk::error::Kind;
 use npk::format::{Order, ReadOptions};
 use npk::formats::FORMATS;
-use npk::location::Location;
 use npk::pipe::{self, Settings};
+use npk::storage::Location;
 
 use crate::support::{Scratch, npk_command};
 
@@ -44,19 +45,30 @@ fn good_fixtures_are_what_their_descriptions_say() {
             let expected_path = PathBuf::from(format!("{}.inspect.json", path.display()));
             let output = npk_command()
                 .current_dir(path.parent().unwrap())
-                .args(["inspect".as_ref(), "--json".as_ref(), "--checksum".as_ref(), path.file_name().unwrap()])
+                .args([
+                    "inspect".as_ref(),
+                    "--json".as_ref(),
+                    "--checksum".as_ref(),
+                    path.file_name().unwrap(),
+                ])
                 .output()
                 .unwrap();
-            // A checkpoint with a class that cannot be read is refused (4); the description says so.
+            // A checkpoint with a class that cannot be read is refused (4); the description says
+            // so.
             let got = match output.status.code() {
                 Some(0) => String::from_utf8(output.stdout).unwrap(),
                 Some(code @ (4 | 7)) => format!("{{\"exit\": {code}}}\n"),
-                code => panic!("{}: exit {code:?}: {}", path.display(), String::from_utf8_lossy(&output.stderr)),
+                code => panic!(
+                    "{}: exit {code:?}: {}",
+                    path.display(),
+                    String::from_utf8_lossy(&output.stderr)
+                ),
             };
             if bless {
                 std::fs::write(&expected_path, &got).unwrap();
             }
-            let expected = std::fs::read_to_string(&expected_path).unwrap_or_else(|_| panic!("{} is missing", expected_path.display()));
+            let expected = std::fs::read_to_string(&expected_path)
+                .unwrap_or_else(|_| panic!("{} is missing", expected_path.display()));
             assert_eq!(got, expected, "{}", path.display());
         }
     }
@@ -69,7 +81,8 @@ struct Ending {
     says: Vec<String>,
 }
 
-/// Broken and hostile files of every format: each ends with the code and the words of `expected.json` beside it.
+/// Broken and hostile files of every format: each ends with the code and the words of
+/// `expected.json` beside it.
 #[test]
 fn bad_fixtures_end_in_a_clear_sentence() {
     let bless = std::env::var_os("NPK_BLESS").is_some();
@@ -87,10 +100,21 @@ fn bad_fixtures_end_in_a_clear_sentence() {
             let name = path.file_name().unwrap().to_str().unwrap().to_string();
             let scratch = Scratch::new();
             let out = scratch.join("out.npk");
-            let args = ["convert".as_ref(), "--jobs".as_ref(), "1".as_ref(), name.as_ref(), out.as_os_str()];
+            let args = [
+                "convert".as_ref(),
+                "--jobs".as_ref(),
+                "1".as_ref(),
+                name.as_ref(),
+                out.as_os_str(),
+            ];
             let output = npk_command().current_dir(&folder).args(args).output().unwrap();
-            let said = String::from_utf8(output.stderr).unwrap().replace(&out.display().to_string(), "OUT");
-            let exit = output.status.code().unwrap_or_else(|| panic!("{name}: {:?}: {said}", output.status));
+            let said = String::from_utf8(output.stderr)
+                .unwrap()
+                .replace(&out.display().to_string(), "OUT");
+            let exit = output
+                .status
+                .code()
+                .unwrap_or_else(|| panic!("{name}: {:?}: {said}", output.status));
             assert!(matches!(exit, 3 | 4 | 7), "{}: exit {exit}: {said}", path.display());
             assert!(said.contains("error: "), "{}: {said}", path.display());
             assert!(scratch.names().is_empty(), "{}: {:?}", path.display(), scratch.names());
@@ -98,12 +122,19 @@ fn bad_fixtures_end_in_a_clear_sentence() {
         }
         let expected_path = folder.join("expected.json");
         if bless {
-            std::fs::write(&expected_path, serde_json::to_string_pretty(&got).unwrap() + "\n").unwrap();
+            std::fs::write(&expected_path, serde_json::to_string_pretty(&got).unwrap() + "\n")
+                .unwrap();
         }
-        let expected = std::fs::read(&expected_path).unwrap_or_else(|_| panic!("{} is missing", expected_path.display()));
+        let expected = std::fs::read(&expected_path)
+            .unwrap_or_else(|_| panic!("{} is missing", expected_path.display()));
         let expected: BTreeMap<String, Ending> = serde_json::from_slice(&expected).unwrap();
         let names = |of: &BTreeMap<String, Ending>| of.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&got), names(&expected), "{}: the fixtures (left) and what is expected of them", expected_path.display());
+        assert_eq!(
+            names(&got),
+            names(&expected),
+            "{}: the fixtures (left) and what is expected of them",
+            expected_path.display()
+        );
         for (name, ending) in &got {
             assert_eq!(*ending, expected[name], "{}/{name}", folder.display());
         }
@@ -120,20 +151,33 @@ fn cut_files_are_errors() {
         let mut found = Vec::new();
         cases(&root().join("good").join(format.name()), format.extensions(), &mut found);
         found.sort();
-        for path in found.iter().filter(|p| p.is_file()).step_by(if format.name() == "pt" { 9 } else { 1 }) {
+        for path in
+            found.iter().filter(|p| p.is_file()).step_by(if format.name() == "pt" { 9 } else { 1 })
+        {
             let bytes = std::fs::read(path).unwrap();
             let text = matches!(format.name(), "csv" | "txt");
             for k in 0..12 {
-                let cut = scratch.join(&format!("cut.{}", path.file_name().unwrap().to_string_lossy()));
+                let cut =
+                    scratch.join(&format!("cut.{}", path.file_name().unwrap().to_string_lossy()));
                 std::fs::write(&cut, &bytes[..bytes.len() * k / 12]).unwrap();
                 let at = Location::local(&cut);
                 let result = npk::error::guard(|| {
-                    let source = format.open(&at, &ReadOptions { memory_bytes: 16 << 20, jobs: 1, ..ReadOptions::default() })?;
-                    let good =
-                        (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect::<Vec<_>>();
+                    let source = format.open(
+                        &at,
+                        &ReadOptions { memory_bytes: 16 << 20, jobs: 1, ..ReadOptions::default() },
+                    )?;
+                    let good = (0..source.plan().arrays.len())
+                        .filter(|&a| source.plan().arrays[a].details.error.is_none())
+                        .collect::<Vec<_>>();
                     let whole = good.len() == source.plan().arrays.len() && !good.is_empty();
                     let view = npk::adapt::view::View::choose(source, &good);
-                    pipe::drain(Box::new(view), Vec::new(), Order::Any, &mut |_| Ok(()), &settings)?;
+                    pipe::drain(
+                        Box::new(view),
+                        Vec::new(),
+                        Order::Any,
+                        &mut |_| Ok(()),
+                        &settings,
+                    )?;
                     Ok(whole)
                 });
                 let what = format!("{} cut to {k}/12", path.display());

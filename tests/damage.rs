@@ -1,4 +1,5 @@
-//! Damaged files through the built binary: what is wrong is told with the file's name, and takes neither time nor memory.
+//! Damaged files through the built binary: what is wrong is told with the file's name, and takes
+//! neither time nor memory.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,16 @@ use crate::support::library::failing_mutants;
 use crate::support::{Scratch, at, fixture, mutants, npk, npk_any, npk_fails, python};
 
 /// A copy of some good fixtures of a format, and every file of each.
-fn originals(s: &Scratch, format: &dyn npk::format::Format, most: usize) -> Vec<(PathBuf, Vec<PathBuf>)> {
+fn originals(
+    s: &Scratch,
+    format: &dyn npk::format::Format,
+    most: usize,
+) -> Vec<(PathBuf, Vec<PathBuf>)> {
     fn copy(from: &Path, to: &Path, files: &mut Vec<PathBuf>) {
         if from.is_dir() {
             std::fs::create_dir(to).unwrap();
-            let mut names: Vec<_> = std::fs::read_dir(from).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let mut names: Vec<_> =
+                std::fs::read_dir(from).unwrap().map(|e| e.unwrap().file_name()).collect();
             names.sort();
             names.iter().for_each(|name| copy(&from.join(name), &to.join(name), files));
         } else {
@@ -22,7 +28,11 @@ fn originals(s: &Scratch, format: &dyn npk::format::Format, most: usize) -> Vec<
         }
     }
     let mut found = Vec::new();
-    crate::corpus::cases(&crate::corpus::root().join("good").join(format.name()), format.extensions(), &mut found);
+    crate::corpus::cases(
+        &crate::corpus::root().join("good").join(format.name()),
+        format.extensions(),
+        &mut found,
+    );
     found.sort();
     assert!(!found.is_empty(), "no good fixture for {}", format.name());
     let step = found.len().div_ceil(most);
@@ -37,7 +47,8 @@ fn originals(s: &Scratch, format: &dyn npk::format::Format, most: usize) -> Vec<
     copied.collect()
 }
 
-/// Files with some bytes turned, set or cut off: errors or other values, in every format. No bug is met.
+/// Files with some bytes turned, set or cut off: errors or other values, in every format. No bug is
+/// met.
 #[test]
 fn mutants_of_every_format_end_in_errors() {
     const MUTANTS: usize = 300;
@@ -46,7 +57,8 @@ fn mutants_of_every_format_end_in_errors() {
         let cases = originals(&s, *format, 8);
         let each = MUTANTS.div_ceil(cases.iter().map(|(_, files)| files.len()).sum());
         let all = cases.iter().flat_map(|(root, files)| files.iter().map(move |file| (root, file)));
-        let failed: usize = all.map(|(root, file)| failing_mutants(format.name(), root, file, each)).sum();
+        let failed: usize =
+            all.map(|(root, file)| failing_mutants(format.name(), root, file, each)).sum();
         assert!(failed > 20, "{}: only {failed} failed", format.name());
     }
 }
@@ -72,10 +84,20 @@ fn mutants_of_every_format_end_in_codes() {
                     ];
                     let args = commands[number % 4];
                     let output = npk_any(args);
-                    let (said, code) = (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code());
+                    let (said, code) = (
+                        String::from_utf8_lossy(&output.stderr).into_owned(),
+                        output.status.code(),
+                    );
                     // Past the end of the disk is 1.
-                    assert!(matches!(code, Some(0 | 1 | 3 | 4 | 7)), "{args:?} of mutant {number}: {:?}: {said}", output.status);
-                    assert!(code == Some(0) || said.contains("error: "), "{args:?} of mutant {number}: {code:?}: {said}");
+                    assert!(
+                        matches!(code, Some(0 | 1 | 3 | 4 | 7)),
+                        "{args:?} of mutant {number}: {:?}: {said}",
+                        output.status
+                    );
+                    assert!(
+                        code == Some(0) || said.contains("error: "),
+                        "{args:?} of mutant {number}: {code:?}: {said}"
+                    );
                     assert!(!said.contains("panicked"), "{args:?} of mutant {number}: {said}");
                 });
                 std::fs::write(file, original).unwrap();
@@ -96,7 +118,11 @@ fn rows_without_elements() {
         let method: &[&str] = if name == "o.npz" { &["-c", "none"] } else { &[] };
         npk(&[&["convert", &source, &out][..], method].concat());
         npk(&["convert", &out, &again]);
-        assert_eq!(npk(&["list", "-l", &again]).split('\t').nth(2), Some("72057594037927936x0"), "{name}");
+        assert_eq!(
+            npk(&["list", "-l", &again]).split('\t').nth(2),
+            Some("72057594037927936x0"),
+            "{name}"
+        );
         npk(&["diff", &out, &source]);
         npk(&["inspect", "--stats", "--checksum", &out]);
         npk(&["convert", "-f", &out, &again, "--rows", "1::2"]);
@@ -112,7 +138,9 @@ fn companions_are_part_of_an_array() {
         let (store, out) = (at(&s, "a.npk"), at(&s, "o.npk"));
         npk(&["convert", "-f", &at(&s, "a.csv"), &store, "--strings", "offsets"]);
         std::fs::remove_file(s.join("a.npk").join(lost)).unwrap();
-        for args in [&["convert", &store, &out][..], &["list", &store], &["inspect", "--stats", &store]] {
+        for args in
+            [&["convert", &store, &out][..], &["list", &store], &["inspect", "--stats", &store]]
+        {
             assert_eq!(npk_any(args).status.code(), Some(7), "{lost}: {args:?}");
         }
         let said = npk_fails(7, &["convert", &store, &out]);
@@ -126,7 +154,8 @@ fn companions_are_part_of_an_array() {
 fn packages_are_named() {
     let s = Scratch::new();
     let header: Vec<String> = (0..40).map(|i| format!("column{i}")).collect();
-    std::fs::write(s.join("a.csv"), format!("{}\n{}\n", header.join(","), vec!["a"; 40].join(","))).unwrap();
+    std::fs::write(s.join("a.csv"), format!("{}\n{}\n", header.join(","), vec!["a"; 40].join(",")))
+        .unwrap();
     let package = at(&s, "a.npkg");
     npk(&["convert", &at(&s, "a.csv"), &package]);
     let mut bytes = std::fs::read(&package).unwrap();
@@ -134,7 +163,10 @@ fn packages_are_named() {
     bytes[end - 40..end].fill(0xff); // the metadata comes last
     std::fs::write(&package, bytes).unwrap();
     let said = npk_fails(7, &["convert", &package, &at(&s, "o.npk")]);
-    assert!(said.starts_with(&format!("error: {package}: metadata.npkm cannot be unpacked")), "{said}");
+    assert!(
+        said.starts_with(&format!("error: {package}: metadata.npkm cannot be unpacked")),
+        "{said}"
+    );
 }
 
 /// A shard whose name no file can have is missing.
@@ -142,21 +174,34 @@ fn packages_are_named() {
 fn shards_with_impossible_names() {
     let s = Scratch::new();
     let index = at(&s, "model.safetensors.index.json");
-    std::fs::write(&index, format!(r#"{{"weight_map": {{"a": "{}.safetensors"}}}}"#, "x".repeat(5000))).unwrap();
+    std::fs::write(
+        &index,
+        format!(r#"{{"weight_map": {{"a": "{}.safetensors"}}}}"#, "x".repeat(5000)),
+    )
+    .unwrap();
     assert!(npk_fails(3, &["list", &index]).contains("too long"));
 }
 
-/// Small tensors are compared with their checksums; what only looks at the file shows it all the same.
+/// Small tensors are compared with their checksums; what only looks at the file shows it all the
+/// same.
 #[test]
 fn small_tensors_are_checked() {
     let s = Scratch::new();
     let source = fixture("bad/pt/crc_mismatch.pt").display().to_string();
     let said = npk_fails(7, &["convert", &source, &at(&s, "o.npk")]);
-    assert!(said.starts_with(&format!("error: {source}: the record ")) && said.contains("checksum"), "{said}");
+    assert!(
+        said.starts_with(&format!("error: {source}: the record ")) && said.contains("checksum"),
+        "{said}"
+    );
     assert!(s.names().is_empty());
     npk(&["inspect", &source]);
     let names = npk(&["list", &source]);
-    let good = names.lines().filter(|name| npk_any(&["convert", "-f", &source, &at(&s, "o.npk"), "-a", name]).status.success()).count();
+    let good = names
+        .lines()
+        .filter(|name| {
+            npk_any(&["convert", "-f", &source, &at(&s, "o.npk"), "-a", name]).status.success()
+        })
+        .count();
     assert!(good > 0 && good < names.lines().count(), "{good} of {names}");
 }
 
@@ -199,10 +244,17 @@ fn parquet(page: &[u8], codec: u64, announced: u64, rows: u64, children: u64) ->
         out.push(0);
         out
     }
-    let list = |kind: u8, items: &[Vec<u8>]| [vec![(items.len() as u8) << 4 | kind], items.concat()].concat();
+    let list = |kind: u8, items: &[Vec<u8>]| {
+        [vec![(items.len() as u8) << 4 | kind], items.concat()].concat()
+    };
     let text = |t: &str| [varint(t.len() as u64), t.as_bytes().to_vec()].concat();
     let values = structure(&[(1, 5, int(rows)), (2, 5, int(0)), (3, 5, int(3)), (4, 5, int(3))]);
-    let head = structure(&[(1, 5, int(0)), (2, 5, int(announced)), (3, 5, int(page.len() as u64)), (5, 12, values)]);
+    let head = structure(&[
+        (1, 5, int(0)),
+        (2, 5, int(announced)),
+        (3, 5, int(page.len() as u64)),
+        (5, 12, values),
+    ]);
     let len = (head.len() + page.len()) as u64;
     let column = structure(&[
         (1, 5, int(2)),
@@ -214,10 +266,19 @@ fn parquet(page: &[u8], codec: u64, announced: u64, rows: u64, children: u64) ->
         (7, 6, int(len)),
         (9, 6, int(4)),
     ]);
-    let group = structure(&[(1, 9, list(12, &[structure(&[(2, 6, int(4)), (3, 12, column)])])), (2, 6, int(len)), (3, 6, int(rows))]);
+    let group = structure(&[
+        (1, 9, list(12, &[structure(&[(2, 6, int(4)), (3, 12, column)])])),
+        (2, 6, int(len)),
+        (3, 6, int(rows)),
+    ]);
     let root = structure(&[(4, 8, text("root")), (5, 5, int(children))]);
     let leaf = structure(&[(1, 5, int(2)), (3, 5, int(0)), (4, 8, text("x"))]);
-    let footer = structure(&[(1, 5, int(1)), (2, 9, list(12, &[root, leaf])), (3, 6, int(rows)), (4, 9, list(12, &[group]))]);
+    let footer = structure(&[
+        (1, 5, int(1)),
+        (2, 9, list(12, &[root, leaf])),
+        (3, 6, int(rows)),
+        (4, 9, list(12, &[group])),
+    ]);
     let len = (footer.len() as u32).to_le_bytes();
     [b"PAR1".to_vec(), head, page.to_vec(), footer, len.to_vec(), b"PAR1".to_vec()].concat()
 }
@@ -236,7 +297,11 @@ fn parquet_sizes_are_checked() {
         assert!(said.starts_with(&format!("error: {path}: ")) && said.contains(why), "{said}");
     };
     for codec in [1, 2, 5, 7] {
-        fails(&parquet(&page, codec, (1 << 31) - 1, 3, 1), 7, "a page of 24 bytes cannot unpack to the 2147483647");
+        fails(
+            &parquet(&page, codec, (1 << 31) - 1, 3, 1),
+            7,
+            "a page of 24 bytes cannot unpack to the 2147483647",
+        );
     }
     fails(&parquet(&page, 6, (1 << 31) - 1, 3, 1), 4, "a page of 2147483647 bytes");
     fails(&parquet(&page, 0, 24, 3, (1 << 31) - 1), 7, "the footer cannot be read");

@@ -1,4 +1,5 @@
-//! What an input is: formats that are known and not read, compressed files, tables with a log, text without a name.
+//! What an input is: formats that are known and not read, compressed files, tables with a log, text
+//! without a name.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +14,12 @@ use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 /// Runs with these bytes on stdin.
 pub fn piped(folder: &Path, args: &[&str], input: &[u8]) -> (i32, String) {
     let mut command = npk_command();
-    command.args(args).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let bytes = input.to_vec();
@@ -43,13 +49,17 @@ fn every_signature_is_refused_by_its_name() {
     let s = Scratch::new();
     for (i, row) in SIGNATURES.iter().enumerate() {
         // Neither the ending of a format nor a format that is given hides what it is.
-        for (name, from) in [("x.bin", None), ("x.npy", None), ("x.csv", None), ("x", Some("npz"))] {
+        for (name, from) in [("x.bin", None), ("x.npy", None), ("x.csv", None), ("x", Some("npz"))]
+        {
             std::fs::write(s.join(name), smallest(row)).unwrap();
             let path = at(&s, name);
             let mut args = vec!["inspect", &path];
             args.extend(from.iter().flat_map(|from| ["--from", from]));
             let said = npk_fails(4, &args);
-            assert!(said.contains(&format!("this is {}, which npk does not read", row.what)), "row {i}, {name}: {said}");
+            assert!(
+                said.contains(&format!("this is {}, which npk does not read", row.what)),
+                "row {i}, {name}: {said}"
+            );
             assert!(said.contains("hint: "), "row {i}: {said}");
         }
     }
@@ -59,12 +69,25 @@ fn every_signature_is_refused_by_its_name() {
 #[test]
 fn a_table_of_text_is_no_other_format() {
     let s = Scratch::new();
-    for text in ["GGUF,b\n1,2\n", "GIF8,GIF9\n1,2\n", "a,b,c,d\nDUCK,x,y,z\n", "abcdTFL3,b\n1,2\n", "ORC,b\n1,2\nx,ORC\n", "%PDF-,x\n1,2\n"]
-    {
+    for text in [
+        "GGUF,b\n1,2\n",
+        "GIF8,GIF9\n1,2\n",
+        "a,b,c,d\nDUCK,x,y,z\n",
+        "abcdTFL3,b\n1,2\n",
+        "ORC,b\n1,2\nx,ORC\n",
+        "%PDF-,x\n1,2\n",
+    ] {
         std::fs::write(s.join("t.csv"), text).unwrap();
-        assert_eq!(npk(&["list", &at(&s, "t.csv")]).lines().count(), text.lines().next().unwrap().split(',').count(), "{text}");
+        assert_eq!(
+            npk(&["list", &at(&s, "t.csv")]).lines().count(),
+            text.lines().next().unwrap().split(',').count(),
+            "{text}"
+        );
     }
-    let fits = format!("{:<80}{:<80}{:<2720}", "SIMPLE  =                    T / standard", "BITPIX  =  8", "END");
+    let fits = format!(
+        "{:<80}{:<80}{:<2720}",
+        "SIMPLE  =                    T / standard", "BITPIX  =  8", "END"
+    );
     std::fs::write(s.join("t.txt"), fits).unwrap();
     assert!(npk_fails(4, &["list", &at(&s, "t.txt")]).contains("a FITS file"));
 }
@@ -142,7 +165,8 @@ fn files_of_other_libraries_are_named() {
         assert!(said.contains(words) && said.contains("hint: "), "{name}: {said}");
         // The same through a pipe, but for what only the end of a file shows.
         if !matches!(name.as_str(), "a.orc" | "p0.pkl" | "p1.pkl" | "none.zip") {
-            let (code, said) = piped(s.path(), &["inspect", "-"], &std::fs::read(s.join(&name)).unwrap());
+            let (code, said) =
+                piped(s.path(), &["inspect", "-"], &std::fs::read(s.join(&name)).unwrap());
             assert!(code == 4 && said.contains(words), "{name} on stdin: {code} {said}");
         }
     }
@@ -152,7 +176,8 @@ fn files_of_other_libraries_are_named() {
 fn a_damaged_checkpoint_is_no_pickle() {
     let s = Scratch::new();
     // The magic number of the legacy form, and nothing after it.
-    std::fs::write(s.join("cut.pt"), b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.").unwrap();
+    std::fs::write(s.join("cut.pt"), b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+        .unwrap();
     let said = npk_fails(7, &["inspect", &at(&s, "cut.pt")]);
     assert!(!said.contains("Python pickle"), "{said}");
 }
@@ -166,7 +191,12 @@ fn folders_of_other_programs_are_named() {
             std::fs::write(s.join(file), "x").unwrap();
         }
     };
-    make(&["dcp/.metadata", "dcp/__0_0.distcp", "saved/saved_model.pb", "saved/variables/variables.index"]);
+    make(&[
+        "dcp/.metadata",
+        "dcp/__0_0.distcp",
+        "saved/saved_model.pb",
+        "saved/variables/variables.index",
+    ]);
     make(&["tf/checkpoint", "tf/m.ckpt.index", "tf/m.ckpt.data-00000-of-00001"]);
     let cases = [
         ("dcp", "distributed checkpoint of PyTorch"),
@@ -183,7 +213,10 @@ fn folders_of_other_programs_are_named() {
         }
     }
     // A checkpoint's file is a zip as torch writes it, or several of them.
-    python(s.path(), "import zipfile\nwith zipfile.ZipFile('x.distcp', 'w') as z: z.writestr('a/data.pkl', b'\\x80\\x02N.')");
+    python(
+        s.path(),
+        "import zipfile\nwith zipfile.ZipFile('x.distcp', 'w') as z: z.writestr('a/data.pkl', b'\\x80\\x02N.')",
+    );
     npk_fails(4, &["inspect", &at(&s, "x.distcp")]);
 }
 
@@ -213,7 +246,10 @@ fn text_without_a_name_is_told_how_it_is_read() {
         let path = at(&s, name);
         let said = npk_fails(*code, &["convert", &path, &at(&s, "o.npk")]);
         let hint = said.lines().find_map(|l| l.strip_prefix("hint: ")).unwrap();
-        assert!(hint.contains(words) && (!words.starts_with("read") || hint == *words), "{name}: {said}");
+        assert!(
+            hint.contains(words) && (!words.starts_with("read") || hint == *words),
+            "{name}: {said}"
+        );
         let (code_piped, piped_said) = piped(s.path(), &["inspect", "-"], text.as_bytes());
         assert!(code_piped == *code && piped_said.contains(words), "{name}: {piped_said}");
         // What the hint says works.
@@ -239,9 +275,14 @@ const TABLES: [(&str, &str, &str, &str); 3] = [
 ];
 
 fn tables(s: &Scratch) {
-    python(s.path(), "import pyarrow as pa, pyarrow.parquet as pq\npq.write_table(pa.table({'v': [1, 2]}), 'plain.parquet')");
+    python(
+        s.path(),
+        "import pyarrow as pa, pyarrow.parquet as pq\npq.write_table(pa.table({'v': [1, 2]}), 'plain.parquet')",
+    );
     for (table, log, data, _) in TABLES {
-        for folder in [s.join(table).join(log).parent().unwrap().to_path_buf(), s.join(table).join(data)] {
+        for folder in
+            [s.join(table).join(log).parent().unwrap().to_path_buf(), s.join(table).join(data)]
+        {
             std::fs::create_dir_all(folder).unwrap();
         }
         std::fs::write(s.join(table).join(log), "{}").unwrap();
@@ -260,10 +301,17 @@ fn tables_with_a_log_are_refused_unless_it_is_ignored() {
         let refused = |args: &[&str]| {
             let (code, _, said) = run(s.path(), args);
             assert_eq!(code, 4, "{args:?}: {said}");
-            assert!(said.contains(words) && said.contains(log) && said.contains("--ignore-table-log"), "{args:?}: {said}");
+            assert!(
+                said.contains(words) && said.contains(log) && said.contains("--ignore-table-log"),
+                "{args:?}: {said}"
+            );
             assert!(!s.join("o.npk").exists());
         };
-        let (folder, glob, deep) = (format!("{table}/{data}"), format!("{table}/{data}/*.parquet"), format!("{table}/**/*.parquet"));
+        let (folder, glob, deep) = (
+            format!("{table}/{data}"),
+            format!("{table}/{data}/*.parquet"),
+            format!("{table}/**/*.parquet"),
+        );
         refused(&["inspect", table]);
         refused(&["convert", table, "o.npk"]);
         refused(&["convert", "-R", table, "o.npk"]);
@@ -277,7 +325,10 @@ fn tables_with_a_log_are_refused_unless_it_is_ignored() {
         let files = [format!("{folder}/p0.parquet"), format!("{folder}/p1.parquet")];
         refused(&["convert", "--concat", &files[0], &files[1], "o.npk"]);
         for source in [table, &folder, &glob, &deep] {
-            let (code, _, said) = run(s.path(), &["convert", "--concat", "--ignore-table-log", source, "o.npk", "-f"]);
+            let (code, _, said) = run(
+                s.path(),
+                &["convert", "--concat", "--ignore-table-log", source, "o.npk", "-f"],
+            );
             assert_eq!(code, 0, "{source}: {said}");
             assert!(npk(&["list", "-l", &at(&s, "o.npk")]).contains("int64\t4"), "{source}");
         }
@@ -287,7 +338,8 @@ fn tables_with_a_log_are_refused_unless_it_is_ignored() {
         assert!(code == 0 && said.contains("note: ") && said.contains(log), "{said}");
         let (code, _, said) = run(&s.join(&folder), &["convert", "p0.parquet", "one.npk", "-f"]);
         assert!(code == 0 && said.contains("note: ") && said.contains(log), "{said}");
-        let (code, _, said) = run(s.path(), &["convert", &files[0], "one.npk", "-f", "--ignore-table-log"]);
+        let (code, _, said) =
+            run(s.path(), &["convert", &files[0], "one.npk", "-f", "--ignore-table-log"]);
         assert!(code == 0 && !said.contains("note: "), "{said}");
     }
     let (code, _, said) = run(s.path(), &["convert", "plain.parquet", "one.npk", "-f"]);
@@ -303,13 +355,15 @@ fn the_files_of_a_log_are_no_rows() {
         std::fs::copy(s.join("plain.parquet"), s.join("delta").join(aside)).unwrap();
     }
     for source in ["delta", "delta/**/*.parquet"] {
-        let (code, _, said) = run(s.path(), &["convert", "--concat", "--ignore-table-log", source, "o.npk", "-f"]);
+        let (code, _, said) =
+            run(s.path(), &["convert", "--concat", "--ignore-table-log", source, "o.npk", "-f"]);
         assert_eq!(code, 0, "{said}");
         assert!(npk(&["list", "-l", &at(&s, "o.npk")]).contains("int64\t4"), "{source}");
     }
 }
 
-/// In a batch a table is one failure among others; folders that are merely called like a log are none.
+/// In a batch a table is one failure among others; folders that are merely called like a log are
+/// none.
 #[test]
 fn a_table_in_a_batch_costs_itself_only() {
     let s = Scratch::new();
@@ -348,7 +402,8 @@ fn the_name_of_a_table_goes_before_those_of_its_columns() {
     std::fs::write(s.join("t.csv"), "a,b\n1,x\n2,y\n").unwrap();
     let (t, o) = (at(&s, "t.csv"), at(&s, "o.npk"));
     let names = |args: &[&str]| {
-        let output = npk_any(&[&["convert", "-o", &o, "-f", "--name", "my_table", &t], args].concat());
+        let output =
+            npk_any(&[&["convert", "-o", &o, "-f", "--name", "my_table", &t], args].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{said}");
         (npk(&["list", &o]), said)

@@ -1,4 +1,5 @@
-//! Every command that the documentation and the help texts print is run, on small files that the real libraries wrote.
+//! Every command that the documentation and the help texts print is run, on small files that the
+//! real libraries wrote.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -26,7 +27,11 @@ fn inputs() -> &'static Path {
                 .env("FIXTURES", Path::new(ROOT).join("fixtures"))
                 .output()
                 .unwrap();
-            assert!(output.status.success(), "inputs.py: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "inputs.py: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             s
         })
         .path()
@@ -75,7 +80,10 @@ impl Clouds {
 
 /// bash with this `npk`, the judges' Python, and nothing of the caller's settings.
 fn shell(directory: &Path, script: &str, clouds: Option<&Clouds>) -> Output {
-    let mut path = vec![PathBuf::from(NPK).parent().unwrap().to_path_buf(), python_path().parent().unwrap().to_path_buf()];
+    let mut path = vec![
+        PathBuf::from(NPK).parent().unwrap().to_path_buf(),
+        python_path().parent().unwrap().to_path_buf(),
+    ];
     path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
     if !path.iter().any(|p| p.join("jq").exists()) {
         use std::os::unix::fs::PermissionsExt;
@@ -132,7 +140,14 @@ fn blocks(text: &str) -> Vec<Block> {
     let mut open: Option<Block> = None;
     for (i, line) in text.lines().enumerate() {
         match (&mut open, line.strip_prefix("```")) {
-            (None, Some(language)) => open = Some(Block { section, line: i + 1, language: language.into(), text: String::new() }),
+            (None, Some(language)) => {
+                open = Some(Block {
+                    section,
+                    line: i + 1,
+                    language: language.into(),
+                    text: String::new(),
+                })
+            }
             (Some(_), Some(_)) => found.extend(open.take()),
             (Some(block), None) => block.text += &format!("{line}\n"),
             (None, None) => section += usize::from(line.starts_with("## ")),
@@ -160,9 +175,11 @@ fn run_page(name: &str) -> usize {
         match block.language.as_str() {
             // Building and testing is what is happening now.
             "sh" if block.text.starts_with("make install") => {}
-            // Line by line: each line's server is its own; a line that ends in \ or is indented goes on.
+            // Line by line: each line's server is its own; a line that ends in \ or is indented
+            // goes on.
             "sh" => {
-                for line in block.text.replace("\\\n", " ").lines().filter(|l| !l.trim().is_empty()) {
+                for line in block.text.replace("\\\n", " ").lines().filter(|l| !l.trim().is_empty())
+                {
                     if line.contains("s3://") && clouds.is_none() {
                         clouds = Some(Clouds::new());
                     }
@@ -175,7 +192,12 @@ fn run_page(name: &str) -> usize {
             }
             "make" => {
                 std::fs::write(dir.join("Makefile"), &block.text).unwrap();
-                works(dir, &what, "make model.npk && npk verify model.npk && make model.npk | grep -q 'up to date'", None);
+                works(
+                    dir,
+                    &what,
+                    "make model.npk && npk verify model.npk && make model.npk | grep -q 'up to date'",
+                    None,
+                );
                 commands += 1;
             }
             "yaml" => {
@@ -184,13 +206,23 @@ fn run_page(name: &str) -> usize {
                         if command.contains("s3://") && clouds.is_none() {
                             clouds = Some(Clouds::new());
                         }
-                        works(dir, &what, command, clouds.as_ref().filter(|_| command.contains("s3://")));
+                        works(
+                            dir,
+                            &what,
+                            command,
+                            clouds.as_ref().filter(|_| command.contains("s3://")),
+                        );
                         commands += 1;
                     }
                 }
             }
             "python" => {
-                let file = block.text.lines().next().and_then(|l| l.strip_prefix("# ")).expect("a Python block names its file");
+                let file = block
+                    .text
+                    .lines()
+                    .next()
+                    .and_then(|l| l.strip_prefix("# "))
+                    .expect("a Python block names its file");
                 std::fs::write(dir.join(file), &block.text).unwrap();
             }
             "text" | "json" => {}
@@ -221,7 +253,9 @@ fn the_other_pages_work() {
 #[test]
 fn links_of_the_pages_lead_somewhere() {
     let mut links = 0;
-    for page in ["README.md", "docs/recipes.md", "docs/store.md", "docs/json.md", "docs/from-numpack-io.md"] {
+    for page in
+        ["README.md", "docs/recipes.md", "docs/store.md", "docs/json.md", "docs/from-numpack-io.md"]
+    {
         let text = doc(page);
         let folder = Path::new(ROOT).join(page).parent().unwrap().to_path_buf();
         for part in text.split("](").skip(1) {
@@ -235,16 +269,21 @@ fn links_of_the_pages_lead_somewhere() {
     assert!(links >= 2, "only {links} links");
 }
 
-/// The help texts' examples: each in a folder of its own, without the output that another example made.
+/// The help texts' examples: each in a folder of its own, without the output that another example
+/// made.
 #[test]
 fn the_examples_of_the_help_work() {
     let clouds = Clouds::new();
     let mut ran = 0;
     for command in ["", "convert", "inspect", "diff", "list", "verify"] {
-        let help = npk(&[command, "--help"].into_iter().filter(|a| !a.is_empty()).collect::<Vec<_>>());
+        let help =
+            npk(&[command, "--help"].into_iter().filter(|a| !a.is_empty()).collect::<Vec<_>>());
         for line in help.lines().map(str::trim) {
             let example = line.split("  ").next().unwrap();
-            if !(example.starts_with("npk ") || example.contains("| npk ")) || example.contains('<') || example.contains('[') {
+            if !(example.starts_with("npk ") || example.contains("| npk "))
+                || example.contains('<')
+                || example.contains('[')
+            {
                 continue;
             }
             let s = fresh();
@@ -255,7 +294,12 @@ fn the_examples_of_the_help_work() {
                 .collect::<Vec<_>>());
             std::fs::create_dir(s.join("stores")).unwrap();
             let makes_way = drop_output(s.path(), example);
-            works(s.path(), &format!("npk {command} --help (without {makes_way:?})"), example, Some(&clouds));
+            works(
+                s.path(),
+                &format!("npk {command} --help (without {makes_way:?})"),
+                example,
+                Some(&clouds),
+            );
             ran += 1;
         }
     }
@@ -267,7 +311,11 @@ fn drop_output(directory: &Path, command: &str) -> Option<String> {
     let (_, rest) = command.split_once("npk convert ")?;
     let output = rest.split(' ').filter(|w| !w.is_empty()).nth(1)?;
     let path = directory.join(output);
-    if command.contains("--force") || command.contains("--if-exists") || command.contains("--skip-existing") || !path.exists() {
+    if command.contains("--force")
+        || command.contains("--if-exists")
+        || command.contains("--skip-existing")
+        || !path.exists()
+    {
         return None;
     }
     if path.is_dir() {
@@ -283,7 +331,10 @@ fn commands_of_tables(text: &str) -> Vec<String> {
     let rows = text.lines().filter(|l| l.starts_with("| "));
     let cell = |row: &str| row.trim_end_matches(" |").rsplit(" | ").next().unwrap().to_string();
     let bare = |cell: String| Some(cell.strip_prefix('`')?.split('`').next()?.to_string());
-    rows.map(cell).filter_map(bare).filter(|c| c.starts_with("npk ") && !c.contains(" - d.npk")).collect()
+    rows.map(cell)
+        .filter_map(bare)
+        .filter(|c| c.starts_with("npk ") && !c.contains(" - d.npk"))
+        .collect()
 }
 
 /// Each line of the table runs, and has made what NumPack or the format's library finds right.
@@ -292,12 +343,17 @@ fn the_table_for_numpack_users_holds() {
     let clouds = Clouds::new();
     let mut commands = commands_of_tables(&doc("docs/from-numpack-io.md"));
     // One row names these four in brackets.
-    commands.extend(["brotli", "zstd", "lz4", "none"].map(|c| format!("npk convert one.npk one.parquet -c {c}")));
+    commands.extend(
+        ["brotli", "zstd", "lz4", "none"]
+            .map(|c| format!("npk convert one.npk one.parquet -c {c}")),
+    );
     assert!(commands.len() >= 40, "only {} commands", commands.len());
     let mut done = Vec::new();
     for command in &commands {
         let s = fresh();
-        if command.contains("m.npkg") && !command.ends_with("m.npkg") || command.starts_with("npk inspect m.npkg") {
+        if command.contains("m.npkg") && !command.ends_with("m.npkg")
+            || command.starts_with("npk inspect m.npkg")
+        {
             works(s.path(), "setup", "npk convert -q m.npk m.npkg", None);
         }
         let output = works(s.path(), "docs/from-numpack-io.md", command, Some(&clouds));
@@ -326,7 +382,10 @@ fn the_differences_from_numpack_hold() {
     let at = |name: &str| s.join(name).to_str().unwrap().to_string();
     // None of several: the names.
     let error = npk_fails(4, &["convert", &at("m.npk"), &at("out.npy")]);
-    assert!(error.contains("layer1") && error.contains("layer3") && error.contains("-a"), "{error}");
+    assert!(
+        error.contains("layer1") && error.contains("layer3") && error.contains("-a"),
+        "{error}"
+    );
     // An output that exists.
     let error = npk_fails(5, &["convert", &at("d.npy"), &at("one.npk")]);
     assert!(error.contains("--force"), "{error}");
@@ -339,7 +398,10 @@ fn the_differences_from_numpack_hold() {
     npk(&["convert", "-q", &at("d.parquet"), &at("matrix.npk")]);
     assert_eq!(npk(&["list", "-l", &at("matrix.npk")]), "d\tfloat64\t30x3\t720\n");
     npk(&["convert", "-q", &at("d.csv"), &at("columns.npk")]);
-    assert_eq!(npk(&["list", "-l", &at("columns.npk")]), "x\tfloat64\t25\t200\ny\tfloat64\t25\t200\nz\tint64\t25\t200\n");
+    assert_eq!(
+        npk(&["list", "-l", &at("columns.npk")]),
+        "x\tfloat64\t25\t200\ny\tfloat64\t25\t200\nz\tint64\t25\t200\n"
+    );
     // A matrix as CSV: a header, the shortest text.
     npk(&["convert", "-q", &at("one.npk"), &at("one.csv")]);
     let text = std::fs::read_to_string(at("one.csv")).unwrap();
@@ -351,7 +413,9 @@ type Keys = indexmap::IndexMap<String, String>;
 
 /// The rows `key | type | what` below a heading.
 fn documented(text: &str, heading: &str) -> Keys {
-    let start = text.find(&format!("{heading}\n")).unwrap_or_else(|| panic!("no heading {heading}")) + heading.len();
+    let start =
+        text.find(&format!("{heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"))
+            + heading.len();
     let level = heading.split(' ').next().unwrap();
     let body = text[start..].split(&format!("\n{level} ")).next().unwrap();
     let rows = body.lines().filter(|l| l.starts_with("| `"));
@@ -377,14 +441,21 @@ fn fits(value: &Value, kind: &str) -> bool {
 }
 
 /// Every key of the value is documented, with this type; documented keys that occur are ticked off.
-fn compare_keys(value: &Value, path: &str, keys: &Keys, seen: &mut std::collections::BTreeSet<String>) {
+fn compare_keys(
+    value: &Value,
+    path: &str,
+    keys: &Keys,
+    seen: &mut std::collections::BTreeSet<String>,
+) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 seen.insert(path.clone());
                 // Objects on the way to documented keys need no row.
-                let inside = keys.keys().any(|k| k.starts_with(&format!("{path}.")) || k.starts_with(&format!("{path}[].")));
+                let inside = keys.keys().any(|k| {
+                    k.starts_with(&format!("{path}.")) || k.starts_with(&format!("{path}[]."))
+                });
                 match keys.get(&path) {
                     Some(kind) => {
                         assert!(fits(value, kind), "{path} is documented as {kind}, it is {value}");
@@ -409,7 +480,9 @@ fn json_section(heading: &str, commands: &[&str], codes: &[i32]) {
     let keys = documented(&doc("docs/json.md"), heading);
     assert!(keys.len() >= 7, "{heading}: only {} keys", keys.len());
     let s = fresh();
-    for (source, target) in [("stations.parquet", "stations.npk"), ("model.safetensors", "model.npk")] {
+    for (source, target) in
+        [("stations.parquet", "stations.npk"), ("model.safetensors", "model.npk")]
+    {
         npk(&["convert", "-q", s.join(source).to_str().unwrap(), s.join(target).to_str().unwrap()]);
     }
     std::fs::create_dir(s.join("split")).unwrap();
@@ -421,7 +494,11 @@ fn json_section(heading: &str, commands: &[&str], codes: &[i32]) {
         let command = command.replace("FIXTURES", fixtures.to_str().unwrap());
         let output = shell(s.path(), &command, None);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code().is_some_and(|c| codes.contains(&c)), "{command}: {:?}\n{stderr}", output.status.code());
+        assert!(
+            output.status.code().is_some_and(|c| codes.contains(&c)),
+            "{command}: {:?}\n{stderr}",
+            output.status.code()
+        );
         let stdout = String::from_utf8(output.stdout).unwrap();
         let documents: Vec<Value> = serde_json::Deserializer::from_str(&stdout)
             .into_iter()
@@ -555,7 +632,18 @@ fn npk_json_is_as_documented() {
         }
     }
     // Rare kinds of types and categories have no source here.
-    let rare = ["precision", "scale", "element", "arrays[].type.shape", "categories.dtype", "categories.type", "ordered"];
-    let never: Vec<_> = keys.keys().filter(|k| !seen.contains(*k) && !rare.iter().any(|r| k.ends_with(r))).collect();
+    let rare = [
+        "precision",
+        "scale",
+        "element",
+        "arrays[].type.shape",
+        "categories.dtype",
+        "categories.type",
+        "ordered",
+    ];
+    let never: Vec<_> = keys
+        .keys()
+        .filter(|k| !seen.contains(*k) && !rare.iter().any(|r| k.ends_with(r)))
+        .collect();
     assert!(never.is_empty(), "documented, but in no side file: {never:?}");
 }

@@ -1,5 +1,5 @@
-//! What errors are called: a bug of npk, bytes of a broken file, the output, the source; and that they say so on stderr,
-//! in JSON and by the exit code.
+//! What errors are called: a bug of npk, bytes of a broken file, the output, the source; and that
+//! they say so on stderr, in JSON and by the exit code.
 
 use std::io::Read;
 use std::ops::Range;
@@ -24,8 +24,12 @@ fn panic_of_a_library() -> usize {
 /// Asserts that this is a bug, with a place in this file.
 #[track_caller]
 fn is_bug(error: &Error) {
-    assert_eq!((error.kind(), npk::report::exit_code(error)), (Kind::Internal, 101), "{error}");
-    assert!(error.message().starts_with("this is a bug in npk: ") && error.message().contains("(tests/errors.rs:"), "{error}");
+    assert_eq!((error.kind(), npk::console::exit_code(error)), (Kind::Internal, 101), "{error}");
+    assert!(
+        error.message().starts_with("this is a bug in npk: ")
+            && error.message().contains("(tests/errors.rs:"),
+        "{error}"
+    );
     assert!(error.hint_text().is_some_and(|hint| hint.contains("report it")), "{error:?}");
 }
 
@@ -48,9 +52,22 @@ struct TrapRows {
 const ROWS: u64 = 1000;
 
 impl Trap {
-    fn source(random: bool, row: u64, snap: impl Fn() -> Result<()> + Send + Sync + 'static) -> Box<dyn Source> {
-        let plan = Plan { format: "mock", arrays: vec![ArrayMeta::new("x", Dtype::I64, &[ROWS])].into(), ..Plan::default() };
-        Box::new(Trap { plan, rows: Arc::new(TrapRows { row, snap: Arc::new(snap) }), random, next: 0 })
+    fn source(
+        random: bool,
+        row: u64,
+        snap: impl Fn() -> Result<()> + Send + Sync + 'static,
+    ) -> Box<dyn Source> {
+        let plan = Plan {
+            format: "mock",
+            arrays: vec![ArrayMeta::new("x", Dtype::I64, &[ROWS])].into(),
+            ..Plan::default()
+        };
+        Box::new(Trap {
+            plan,
+            rows: Arc::new(TrapRows { row, snap: Arc::new(snap) }),
+            random,
+            next: 0,
+        })
     }
 }
 
@@ -64,7 +81,8 @@ impl Source for Trap {
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         let first = self.next;
         self.next = (first + 100).min(ROWS);
-        Ok((first < ROWS).then(|| Box::new(TrapJob(self.rows.clone(), first..self.next)) as Box<dyn Job>))
+        Ok((first < ROWS)
+            .then(|| Box::new(TrapJob(self.rows.clone(), first..self.next)) as Box<dyn Job>))
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
         self.random.then(|| self.rows.clone() as Arc<dyn ReadRows>)
@@ -142,7 +160,10 @@ impl Sink for TrapSink {
         self.inner.append(encoded)
     }
     fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        let writer = || Arc::new(TrapEncode(self.inner.encoder(), self.snap.clone(), false)) as Arc<dyn WriteRows>;
+        let writer = || {
+            Arc::new(TrapEncode(self.inner.encoder(), self.snap.clone(), false))
+                as Arc<dyn WriteRows>
+        };
         (self.at == At::Write).then(writer)
     }
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
@@ -154,7 +175,11 @@ impl Sink for TrapSink {
 }
 
 /// What becomes of a run whose sink does this at that point.
-fn run_into(source: Box<dyn Source>, at: At, snap: impl Fn() -> Result<()> + Send + Sync + 'static) -> Error {
+fn run_into(
+    source: Box<dyn Source>,
+    at: At,
+    snap: impl Fn() -> Result<()> + Send + Sync + 'static,
+) -> Error {
     let snap: Snap = Arc::new(snap);
     let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
         if at == At::Create {
@@ -163,50 +188,67 @@ fn run_into(source: Box<dyn Source>, at: At, snap: impl Fn() -> Result<()> + Sen
         let (inner, ..) = MockSink::new(Order::ArrayByArray, false, plan);
         Ok(Box::new(TrapSink { inner, snap: snap.clone(), at }))
     };
-    let holds = Holds { order: Order::ArrayByArray, rows_first: false, ..*npk::formats::by_name("npz").unwrap().holds().unwrap() };
+    let holds = Holds {
+        order: Order::ArrayByArray,
+        rows_first: false,
+        ..*npk::formats::by_name("npz").unwrap().holds().unwrap()
+    };
     let settings = Settings::new(2, 16 << 20).with_output("OUT");
-    guard(|| pipe::run(source, Vec::new(), &holds, &mut create, &settings)).expect_err("the run should have failed")
+    guard(|| pipe::run(source, Vec::new(), &holds, &mut create, &settings))
+        .expect_err("the run should have failed")
 }
 
 const SINK: [At; 5] = [At::Create, At::Encode, At::Append, At::Write, At::Finish];
 
-/// A bug on any thread, in a source or a sink, is told as one: never as corrupt input, never as a panic.
+/// A bug on any thread, in a source or a sink, is told as one: never as corrupt input, never as a
+/// panic.
 #[test]
 fn panics_are_bugs_with_their_place() {
     let settings = Settings::new(2, 16 << 20);
     for random in [true, false] {
         for row in [0, 555, ROWS - 1] {
             let source = Trap::source(random, row, || panic!("the trap at {}", "row"));
-            let error = pipe::drain(source, Vec::new(), Order::Any, &mut |_| Ok(()), &settings).unwrap_err();
+            let error = pipe::drain(source, Vec::new(), Order::Any, &mut |_| Ok(()), &settings)
+                .unwrap_err();
             is_bug(&error);
             assert!(error.message().contains("the trap at row"), "{error}");
         }
         for at in SINK {
             is_bug(&run_into(Trap::source(random, ROWS, || Ok(())), at, || panic!("in the sink")));
-            is_bug(&run_into(Trap::source(random, ROWS, || Ok(())), at, || Err(Error::internal("an invariant"))));
+            is_bug(&run_into(Trap::source(random, ROWS, || Ok(())), at, || {
+                Err(Error::internal("an invariant"))
+            }));
         }
     }
 }
 
-/// A panic inside of a library is blamed on the bytes, where such a panic is expected; one of our own is not, even there.
+/// A panic inside of a library is blamed on the bytes, where such a panic is expected; one of our
+/// own is not, even there.
 #[test]
 fn panics_of_libraries_are_corrupt_input() {
     let error = foreign("bytes", || Ok(panic_of_a_library())).unwrap_err();
-    assert_eq!((error.kind(), npk::report::exit_code(&error)), (Kind::Corrupt, 7));
-    assert!(error.message().starts_with("the bytes library cannot decode these bytes (range"), "{error}");
+    assert_eq!((error.kind(), npk::console::exit_code(&error)), (Kind::Corrupt, 7));
+    assert!(
+        error.message().starts_with("the bytes library cannot decode these bytes (range"),
+        "{error}"
+    );
     is_bug(&foreign("bytes", || -> Result<()> { panic!("ours") }).unwrap_err());
     is_bug(&foreign("bytes", || Ok([1, 2, 3][panic_free(7)])).unwrap_err());
     let error = guard(|| Ok(panic_of_a_library())).unwrap_err();
     assert_eq!(error.kind(), Kind::Internal, "outside of foreign() nothing excuses a panic");
     assert!(error.message().contains("/bytes-1"), "{error}");
-    assert_eq!(foreign("bytes", || Err::<(), _>(Error::refused("no"))).unwrap_err().kind(), Kind::Refused);
+    assert_eq!(
+        foreign("bytes", || Err::<(), _>(Error::refused("no"))).unwrap_err().kind(),
+        Kind::Refused
+    );
 }
 
 fn panic_free(i: usize) -> usize {
     std::hint::black_box(i)
 }
 
-/// A decoder as a reader: what it does, and what its errors become in the hands of those who know only that reading failed.
+/// A decoder as a reader: what it does, and what its errors become in the hands of those who know
+/// only that reading failed.
 struct Decoder(fn() -> std::io::Result<usize>);
 
 impl Read for Decoder {
@@ -223,14 +265,26 @@ fn readers_of_libraries_tell_bugs_from_damage() {
     };
     let error = told(|| Ok(panic_of_a_library()));
     assert_eq!(error.kind(), Kind::Corrupt);
-    assert!(error.to_string().starts_with("the stream is damaged: the bytes library cannot decode these bytes ("), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the stream is damaged: the bytes library cannot decode these bytes ("),
+        "{error}"
+    );
     is_bug(&told(|| panic!("ours")));
     is_bug(&told(|| Err(std::io::Error::other(Error::internal("below")))));
     let damaged = told(|| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "bad block")));
-    assert_eq!((damaged.kind(), damaged.to_string().as_str()), (Kind::Corrupt, "the stream is damaged: bad block"));
+    assert_eq!(
+        (damaged.kind(), damaged.to_string().as_str()),
+        (Kind::Corrupt, "the stream is damaged: bad block")
+    );
     // What lies below the decoder is not its bytes' fault.
-    let network = told(|| Err(std::io::Error::other(Error::new(Kind::Remote, "the connection broke"))));
-    assert_eq!((network.kind(), network.to_string().as_str()), (Kind::Remote, "the connection broke"));
+    let network =
+        told(|| Err(std::io::Error::other(Error::new(Kind::Remote, "the connection broke"))));
+    assert_eq!(
+        (network.kind(), network.to_string().as_str()),
+        (Kind::Remote, "the connection broke")
+    );
     let disk = told(|| Err(std::io::Error::from_raw_os_error(5)));
     assert_eq!(disk.kind(), Kind::Failed);
     assert!(disk.to_string().starts_with("cannot read: "), "{disk}");
@@ -248,20 +302,23 @@ fn bugs_stay_bugs() {
     is_bug(&bug().of_data().unwrap_err());
     is_bug(&Error::unless_bug::<()>(Err(bug())).unwrap_err());
     assert!(Error::unless_bug::<()>(Err(Error::corrupt("a"))).unwrap().is_none());
-    assert_eq!(npk::report::worst(7, &bug()), 101);
-    assert_eq!(npk::report::worst(7, &Error::refused("a")), 7);
-    assert_eq!(npk::report::worst(0, &Error::refused("a")), 4);
+    assert_eq!(npk::console::worst(7, &bug()), 101);
+    assert_eq!(npk::console::worst(7, &Error::refused("a")), 7);
+    assert_eq!(npk::console::worst(0, &Error::refused("a")), 4);
     let copy = bug().file("f").array("a");
     let text = copy.clone().to_string();
     assert_eq!(copy.clone().with_array("b").array_name(), Some("b"));
     assert_eq!(copy.to_string(), text, "a copy changes on its own");
 }
 
-/// An error of the sink names the output; one of the source does not, whatever its kind: the caller names the source.
+/// An error of the sink names the output; one of the source does not, whatever its kind: the caller
+/// names the source.
 #[test]
 fn errors_name_the_side_where_they_arose() {
     for random in [true, false] {
-        for kind in [Kind::Failed, Kind::Exists, Kind::Usage, Kind::Remote, Kind::Corrupt, Kind::Refused] {
+        for kind in
+            [Kind::Failed, Kind::Exists, Kind::Usage, Kind::Remote, Kind::Corrupt, Kind::Refused]
+        {
             let fails = move || Err(Error::new(kind, "here"));
             for at in SINK {
                 let error = run_into(Trap::source(random, ROWS, || Ok(())), at, fails);
@@ -309,20 +366,34 @@ open('cut.npz', 'wb').write(data)",
     }
 }
 
-/// A limit on the size of files, met while several sources are joined: the output is named, not one of them.
+/// A limit on the size of files, met while several sources are joined: the output is named, not one
+/// of them.
 #[test]
 fn full_outputs_are_named() {
     let s = Scratch::new();
     for name in ["a.npy", "b.npy"] {
         crate::convert::npy(&s.join(name), "<f8", &[1 << 15], &vec![1; 8 << 15]);
     }
-    for (out, more) in [("o.npk", ""), ("o.npk", "--concat --name x"), ("o.npz", "-c none"), ("o.zarr", "-c none"), ("o.safetensors", "")] {
+    for (out, more) in [
+        ("o.npk", ""),
+        ("o.npk", "--concat --name x"),
+        ("o.npz", "-c none"),
+        ("o.zarr", "-c none"),
+        ("o.safetensors", ""),
+    ] {
         let target = at(&s, out);
-        let script = format!("ulimit -f 16; exec '{}' convert a.npy b.npy '{target}' {more}", env!("CARGO_BIN_EXE_npk"));
-        let output = Command::new("bash").args(["-c", &script]).current_dir(s.path()).output().unwrap();
+        let script = format!(
+            "ulimit -f 16; exec '{}' convert a.npy b.npy '{target}' {more}",
+            env!("CARGO_BIN_EXE_npk")
+        );
+        let output =
+            Command::new("bash").args(["-c", &script]).current_dir(s.path()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{out} {more}: {said}");
-        assert!(said.starts_with(&format!("error: {target}: ")) && said.contains("size limit"), "{out} {more}: {said}");
+        assert!(
+            said.starts_with(&format!("error: {target}: ")) && said.contains("size limit"),
+            "{out} {more}: {said}"
+        );
         assert_eq!(s.names(), ["a.npy", "b.npy"], "{out} {more}");
     }
 }
@@ -332,11 +403,21 @@ fn full_outputs_are_named() {
 fn temporary_files_are_named() {
     let s = Scratch::new();
     python(s.path(), "import gzip\nopen('t.csv.gz', 'wb').write(gzip.compress(b'x,y\\n1,2\\n'))");
-    let output = npk_command().args(["convert", &at(&s, "t.csv.gz"), &at(&s, "o.npk")]).env("TMPDIR", s.join("missing")).output().unwrap();
+    let output = npk_command()
+        .args(["convert", &at(&s, "t.csv.gz"), &at(&s, "o.npk")])
+        .env("TMPDIR", s.join("missing"))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     let (missing, told) = (s.join("missing"), "the directory for temporary files does not exist");
-    assert_eq!(said, format!("error: {}: {told}\nhint: set TMPDIR to a directory that exists\n", missing.display()));
+    assert_eq!(
+        said,
+        format!(
+            "error: {}: {told}\nhint: set TMPDIR to a directory that exists\n",
+            missing.display()
+        )
+    );
     assert_eq!(s.names(), ["t.csv.gz"]);
 }
 
@@ -371,7 +452,11 @@ fn printing_fails_with_a_sentence() {
         let output = npk_command().args(args).stdout(full).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
-        assert!(said.contains("error: stdout: ") && said.contains("no space left on the device\nhint: "), "{args:?}: {said}");
+        assert!(
+            said.contains("error: stdout: ")
+                && said.contains("no space left on the device\nhint: "),
+            "{args:?}: {said}"
+        );
         // A pipe whose reader is gone.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -381,7 +466,8 @@ fn printing_fails_with_a_sentence() {
     }
 }
 
-/// Where the system allows no thread, a command that needs none does its work, and others say why they cannot.
+/// Where the system allows no thread, a command that needs none does its work, and others say why
+/// they cannot.
 #[test]
 fn without_threads() {
     let s = Scratch::new();
@@ -390,22 +476,41 @@ fn without_threads() {
     let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(s.path(), everybody).unwrap();
     let run = |threads: u32, args: &[&str]| {
-        // A user of its own has no other processes. root has no such limit: there the tests run as root, it is given up.
+        // A user of its own has no other processes. root has no such limit: there the tests run as
+        // root, it is given up.
         let mut command = Command::new("bash");
         let script = format!("ulimit -u {threads} && exec '{}' \"$@\"", env!("CARGO_BIN_EXE_npk"));
-        command.args(["-c", &script, "npk"]).args(args).current_dir(s.path()).env("TMPDIR", s.path());
+        command
+            .args(["-c", &script, "npk"])
+            .args(args)
+            .current_dir(s.path())
+            .env("TMPDIR", s.path());
         if rustix::process::getuid().is_root() {
             command.uid(60_000 + std::process::id() % 5000).gid(65_534);
         }
         let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     assert_eq!(run(1, &["list", "a.npy"]), (Some(0), "a\n".into(), String::new()));
-    for args in [&["convert", "a.npy", "o.npk"][..], &["convert", "a.npy", "b.npy", "o/", "--to", "npk"], &["verify", "a.npy"]] {
+    for args in [
+        &["convert", "a.npy", "o.npk"][..],
+        &["convert", "a.npy", "b.npy", "o/", "--to", "npk"],
+        &["verify", "a.npy"],
+    ] {
         let (code, _, said) = run(1, args);
         assert_eq!(code, Some(1), "{args:?}: {said}");
-        assert!(said.contains("error: ") && said.contains("the system allows no further thread: "), "{args:?}: {said}");
-        assert!(said.contains("\nhint: `ulimit -u`") && !said.contains("panicked"), "{args:?}: {said}");
+        assert!(
+            said.contains("error: ") && said.contains("the system allows no further thread: "),
+            "{args:?}: {said}"
+        );
+        assert!(
+            said.contains("\nhint: `ulimit -u`") && !said.contains("panicked"),
+            "{args:?}: {said}"
+        );
         assert_eq!(s.names(), ["a.npy", "b.npy"], "{args:?}");
     }
     // One thread for signals and one for the work are enough, whatever --jobs says.
@@ -424,33 +529,61 @@ fn hints_are_not_lost() {
     let told = format!(
         "error: {path}: a: the name appears twice: column 1 and column 2\nerror: {path}: b: the name appears twice: column 3 and column 4\nhint: {hint}\n"
     );
-    for args in [&["convert", &path, &at(&s, "o.npk")][..], &["list", &path], &["verify", &path], &["inspect", &path]] {
+    for args in [
+        &["convert", &path, &at(&s, "o.npk")][..],
+        &["list", &path],
+        &["verify", &path],
+        &["inspect", &path],
+    ] {
         assert_eq!(npk_fails(4, args), told, "{args:?}");
     }
-    for args in [&["convert", "--json", &path, &at(&s, "o.npk")][..], &["verify", "--json", &path]] {
+    for args in [&["convert", "--json", &path, &at(&s, "o.npk")][..], &["verify", "--json", &path]]
+    {
         let output = npk_any(args);
         let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(document["hint"], hint, "{document}");
         assert_eq!(document["exit_code"], 4);
         assert_eq!(document["more"][0]["hint"], hint);
-        assert_eq!(document["more"][0]["error"], format!("{path}: b: the name appears twice: column 3 and column 4"));
+        assert_eq!(
+            document["more"][0]["error"],
+            format!("{path}: b: the name appears twice: column 3 and column 4")
+        );
     }
     // An array whose state is damage: the file opens, the array is listed.
-    npk(&["convert", &path, &at(&s, "d.npk"), "--on-duplicate", "rename", "--layout", "columns", "-q"]);
+    npk(&[
+        "convert",
+        &path,
+        &at(&s, "d.npk"),
+        "--on-duplicate",
+        "rename",
+        "--layout",
+        "columns",
+        "-q",
+    ]);
     std::fs::remove_file(s.join("d.npk/data_b.npkd")).unwrap();
     let store = at(&s, "d.npk");
     let told = format!("error: {store}: b: the store has no data_b.npkd\n");
-    for args in [&["list", &store][..], &["inspect", &store], &["verify", &store], &["list", "--json", &store]] {
+    for args in [
+        &["list", &store][..],
+        &["inspect", &store],
+        &["verify", &store],
+        &["list", "--json", &store],
+    ] {
         assert!(npk_fails(7, args).ends_with(&told), "{args:?}");
     }
     // One whose state is a refusal: it is listed with its hint.
     let pickled = crate::support::fixture("good/pt/torch1.13/keys.pt").display().to_string();
     for command in ["list", "inspect"] {
-        let document: serde_json::Value = serde_json::from_str(&npk(&[command, "--json", &pickled])).unwrap();
-        let refused = document["arrays"].as_array().unwrap().iter().find(|a| a["error"].is_string()).unwrap();
+        let document: serde_json::Value =
+            serde_json::from_str(&npk(&[command, "--json", &pickled])).unwrap();
+        let refused =
+            document["arrays"].as_array().unwrap().iter().find(|a| a["error"].is_string()).unwrap();
         assert_eq!(refused["hint"], hint, "{command}");
     }
-    assert!(npk_fails(4, &["convert", &pickled, &at(&s, "k.npk")]).ends_with(&format!("hint: {hint}\n")));
+    assert!(
+        npk_fails(4, &["convert", &pickled, &at(&s, "k.npk")])
+            .ends_with(&format!("hint: {hint}\n"))
+    );
 }
 
 /// A size that no disk has is told with the array that asks for it.
@@ -463,15 +596,38 @@ g.create_array('small', data=numpy.arange(4))
 g.create_array('vast', shape=(1 << 40, 1 << 8), chunks=(64, 256), dtype='f4', fill_value=0)";
     python(s.path(), code);
     // torch.zeros(1).expand(1 << 50): one element, repeated by a stride of 0.
-    let args = [&storage("0", "FloatStorage", 2)[..], &int(0), &tuple(&[&int(1 << 50)]), &tuple(&[&int(0)]), b"\x89"];
-    let expanded = call("torch._utils", "_rebuild_tensor_v2", &[&args.concat(), &call("collections", "OrderedDict", &[])]);
-    let pt = checkpoint(&s, "e.pt", &dict(&[(&text("w"), &expanded), (&text("b"), &tensor())])).display().to_string();
-    for (source, array, shape) in [(at(&s, "h.zarr"), "vast", "float32 [1099511627776, 256]"), (pt, "w", "float32 [1125899906842624]")] {
+    let args = [
+        &storage("0", "FloatStorage", 2)[..],
+        &int(0),
+        &tuple(&[&int(1 << 50)]),
+        &tuple(&[&int(0)]),
+        b"\x89",
+    ];
+    let expanded = call(
+        "torch._utils",
+        "_rebuild_tensor_v2",
+        &[&args.concat(), &call("collections", "OrderedDict", &[])],
+    );
+    let pt = checkpoint(&s, "e.pt", &dict(&[(&text("w"), &expanded), (&text("b"), &tensor())]))
+        .display()
+        .to_string();
+    for (source, array, shape) in [
+        (at(&s, "h.zarr"), "vast", "float32 [1099511627776, 256]"),
+        (pt, "w", "float32 [1125899906842624]"),
+    ] {
         for more in [&[][..], &["--dry-run"]] {
             let out = at(&s, "o.npk");
             let said = npk_fails(1, &[&["convert", &source, &out][..], more].concat());
-            assert!(said.starts_with(&format!("error: {out}: ")) && said.contains(" are needed, "), "{said}");
-            assert!(said.contains(&format!("of it for the largest array, '{array}', which is {shape})\nhint: ")), "{said}");
+            assert!(
+                said.starts_with(&format!("error: {out}: ")) && said.contains(" are needed, "),
+                "{said}"
+            );
+            assert!(
+                said.contains(&format!(
+                    "of it for the largest array, '{array}', which is {shape})\nhint: "
+                )),
+                "{said}"
+            );
             assert!(!s.join("o.npk").exists());
         }
     }
@@ -527,20 +683,38 @@ numpy.savez('dotted.npz', **{'p.a': two, 'a': two})";
         let path = at(&s, file);
         let args = [&["convert", &path, &out, "--layout", "columns"][..], more].concat();
         let said = npk_fails(4, &args);
-        assert!(said.contains("the name appears twice: ") && said.ends_with(hint), "{file}: {said}");
-        assert!(said.starts_with("error: ") && said.contains("t.") | said.contains("shards") && said.contains(": x"), "{file}: {said}");
+        assert!(
+            said.contains("the name appears twice: ") && said.ends_with(hint),
+            "{file}: {said}"
+        );
+        assert!(
+            said.starts_with("error: ")
+                && said.contains("t.") | said.contains("shards")
+                && said.contains(": x"),
+            "{file}: {said}"
+        );
         for choice in ["rename", "first", "last"] {
             npk(&[&args[..], &["-q", "-f", "--on-duplicate", choice]].concat());
             let names = npk(&["list", &out]);
-            assert_eq!(names.lines().any(|n| n.ends_with("_1")), choice == "rename", "{file} {choice}: {names}");
+            assert_eq!(
+                names.lines().any(|n| n.ends_with("_1")),
+                choice == "rename",
+                "{file} {choice}: {names}"
+            );
         }
         std::fs::remove_dir_all(&out).unwrap();
     }
     std::fs::write(s.join("mask.csv"), "x,x.valid\n1,2\n,3\n").unwrap();
     let said = npk_fails(4, &["convert", &at(&s, "mask.csv"), &out, "--layout", "columns"]);
-    assert!(said.contains("the name 'x.valid', which the output needs for the nulls or the rows of 'x'\nhint: "), "{said}");
+    assert!(
+        said.contains(
+            "the name 'x.valid', which the output needs for the nulls or the rows of 'x'\nhint: "
+        ),
+        "{said}"
+    );
     // Between sources that are given together, and by names that are asked for.
-    let (x, other, ab, dotted) = (at(&s, "x.npy"), at(&s, "other/x.npy"), at(&s, "ab.npz"), at(&s, "dotted.npz"));
+    let (x, other, ab, dotted) =
+        (at(&s, "x.npy"), at(&s, "other/x.npy"), at(&s, "ab.npz"), at(&s, "dotted.npz"));
     for args in [
         &["convert", &x, &other, &out][..],
         &["convert", &x, &other, &out, "--prefix-by-file"],

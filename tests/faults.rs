@@ -1,5 +1,5 @@
-//! Interrupts, kills and failing disks at every operation on files: the old output or the new one is there, whole, and
-//! nothing else.
+//! Interrupts, kills and failing disks at every operation on files: the old output or the new one
+//! is there, whole, and nothing else.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +33,10 @@ fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
         if name.ends_with("metadata.npkm") {
             without_times(bytes);
         }
-        let member = bytes.windows(13).position(|w| w == b"metadata.npkm").filter(|_| name.ends_with(".npkg"));
+        let member = bytes
+            .windows(13)
+            .position(|w| w == b"metadata.npkm")
+            .filter(|_| name.ends_with(".npkg"));
         if let Some(at) = member {
             // The checksum at the end is of the times, too.
             bytes.truncate(bytes.len() - 4);
@@ -87,7 +90,11 @@ struct Case {
 
 /// Fresh, replaced, merged, appended.
 const CASES: &[Case] = &[
-    Case { output: "o.npk", before: None, run: &["convert", "-q", "new.parquet", "out/o.npk", "--layout", "columns"] },
+    Case {
+        output: "o.npk",
+        before: None,
+        run: &["convert", "-q", "new.parquet", "out/o.npk", "--layout", "columns"],
+    },
     Case {
         output: "o.npk",
         before: Some(&["convert", "-q", "old.parquet", "out/o.npk", "--layout", "columns"]),
@@ -100,12 +107,46 @@ const CASES: &[Case] = &[
     },
     Case {
         output: "o.npk",
-        before: Some(&["convert", "-q", "old.parquet", "out/o.npk", "--layout", "columns", "-a", "id", "-a", "city"]),
-        run: &["convert", "-q", "new.parquet", "out/o.npk", "--layout", "columns", "-a", "id", "-a", "city", "--append"],
+        before: Some(&[
+            "convert",
+            "-q",
+            "old.parquet",
+            "out/o.npk",
+            "--layout",
+            "columns",
+            "-a",
+            "id",
+            "-a",
+            "city",
+        ]),
+        run: &[
+            "convert",
+            "-q",
+            "new.parquet",
+            "out/o.npk",
+            "--layout",
+            "columns",
+            "-a",
+            "id",
+            "-a",
+            "city",
+            "--append",
+        ],
     },
     Case {
         output: "o.npk",
-        before: Some(&["convert", "-q", "old.parquet", "out/o.npk", "--layout", "columns", "-a", "id", "-a", "age"]),
+        before: Some(&[
+            "convert",
+            "-q",
+            "old.parquet",
+            "out/o.npk",
+            "--layout",
+            "columns",
+            "-a",
+            "id",
+            "-a",
+            "age",
+        ]),
         run: &[
             "convert",
             "-q",
@@ -122,13 +163,40 @@ const CASES: &[Case] = &[
             "--force",
         ],
     },
-    Case { output: "o.npkg", before: None, run: &["convert", "-q", "new.parquet", "out/o.npkg", "-c", "none", "--layout", "columns"] },
     Case {
         output: "o.npkg",
-        before: Some(&["convert", "-q", "old.parquet", "out/o.npkg", "-c", "none", "--layout", "columns"]),
-        run: &["convert", "-q", "new.parquet", "out/o.npkg", "-c", "none", "--layout", "columns", "--force"],
+        before: None,
+        run: &["convert", "-q", "new.parquet", "out/o.npkg", "-c", "none", "--layout", "columns"],
     },
-    Case { output: "o.zarr", before: None, run: &["convert", "-q", "new.parquet", "out/o.zarr", "--layout", "columns"] },
+    Case {
+        output: "o.npkg",
+        before: Some(&[
+            "convert",
+            "-q",
+            "old.parquet",
+            "out/o.npkg",
+            "-c",
+            "none",
+            "--layout",
+            "columns",
+        ]),
+        run: &[
+            "convert",
+            "-q",
+            "new.parquet",
+            "out/o.npkg",
+            "-c",
+            "none",
+            "--layout",
+            "columns",
+            "--force",
+        ],
+    },
+    Case {
+        output: "o.zarr",
+        before: None,
+        run: &["convert", "-q", "new.parquet", "out/o.zarr", "--layout", "columns"],
+    },
     Case {
         output: "o.zarr",
         before: Some(&["convert", "-q", "old.parquet", "out/o.zarr", "--layout", "columns"]),
@@ -150,7 +218,11 @@ fn prepare(s: &Scratch, known: &Known) {
     std::fs::create_dir(s.join("out")).unwrap();
     for (name, bytes) in &known.files {
         let path = s.join("out").join(name);
-        if name.ends_with('/') { std::fs::create_dir(path).unwrap() } else { std::fs::write(path, bytes).unwrap() }
+        if name.ends_with('/') {
+            std::fs::create_dir(path).unwrap()
+        } else {
+            std::fs::write(path, bytes).unwrap()
+        }
     }
 }
 
@@ -173,7 +245,13 @@ fn known(s: &Scratch, case: &Case) -> Known {
 }
 
 /// Runs the case again and again with `fault` at its 1st, 2nd … operation.
-fn sweep(s: &Scratch, case: &Case, known: &Known, fault: Fault, check: &mut dyn FnMut(usize, std::process::Output)) {
+fn sweep(
+    s: &Scratch,
+    case: &Case,
+    known: &Known,
+    fault: Fault,
+    check: &mut dyn FnMut(usize, std::process::Output),
+) {
     for n in 1.. {
         prepare(s, known);
         let Some(output) = npk_with(s.path(), "out", fault, n, case.run) else {
@@ -222,18 +300,28 @@ fn a_failure_at_any_operation_leaves_the_old_output_or_the_new_one() {
                 let found = contents(&s.join("out"));
                 let names: Vec<&String> = found.keys().collect();
                 let told = String::from_utf8_lossy(&output.stderr).into_owned();
-                assert!(!told.contains("panicked") && output.status.code().is_some_and(|c| c != 101), "{:?} at {n}: {told}", case.run);
+                assert!(
+                    !told.contains("panicked") && output.status.code().is_some_and(|c| c != 101),
+                    "{:?} at {n}: {told}",
+                    case.run
+                );
                 // The side file of an append may wait for its name; readers find it.
                 let mut shown = BTreeMap::new();
                 for (name, bytes) in &found {
-                    if name.starts_with("o.npk/.npk-append-side-") && found["o.npk/metadata.npkm"] == known.after["o.npk/metadata.npkm"] {
+                    if name.starts_with("o.npk/.npk-append-side-")
+                        && found["o.npk/metadata.npkm"] == known.after["o.npk/metadata.npkm"]
+                    {
                         shown.insert("o.npk/npk.json".to_string(), bytes.clone());
                     } else if !name.contains(".npk-") {
                         shown.entry(name.clone()).or_insert_with(|| bytes.clone());
                     }
                 }
                 if shown != known.after {
-                    assert!(shown == known.before, "{:?} {fault:?} at {n}: {names:?} {told}", case.run);
+                    assert!(
+                        shown == known.before,
+                        "{:?} {fault:?} at {n}: {names:?} {told}",
+                        case.run
+                    );
                     assert!(!output.status.success(), "{:?} {fault:?} at {n}", case.run);
                     assert!(told.contains("error"), "{:?} {fault:?} at {n}: {told}", case.run);
                     // The next run succeeds, whatever could not be removed.
@@ -247,7 +335,12 @@ fn a_failure_at_any_operation_leaves_the_old_output_or_the_new_one() {
                     }
                 }
                 let found = contents(&s.join("out"));
-                assert!(found == known.after, "{:?} {fault:?} at {n}: {:?} {told}", case.run, found.keys());
+                assert!(
+                    found == known.after,
+                    "{:?} {fault:?} at {n}: {:?} {told}",
+                    case.run,
+                    found.keys()
+                );
             });
         }
     }

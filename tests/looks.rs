@@ -21,7 +21,12 @@ fn a_partly_broken_store_is_listed_with_the_exit_code_of_inspect() {
     let store = at(&s, "o.npk");
     npk(&["convert", &at(&s, "a.npy"), &at(&s, "b.npy"), &store]);
     std::fs::write(s.join("o.npk/data_b.npkd"), [1]).unwrap();
-    for args in [&["list", &store][..], &["ls", "-l", &store], &["list", "--json", &store], &["inspect", &store]] {
+    for args in [
+        &["list", &store][..],
+        &["ls", "-l", &store],
+        &["list", "--json", &store],
+        &["inspect", &store],
+    ] {
         let output = npk_any(args);
         assert_eq!(output.status.code(), Some(7), "{args:?}");
         assert!(String::from_utf8_lossy(&output.stdout).contains('a'), "{args:?}");
@@ -51,7 +56,8 @@ fn a_file_that_may_not_be_read_is_no_damage() {
         assert!(said.contains("permission denied"), "{said}");
     };
     verify();
-    std::fs::set_permissions(s.join("a.npk/metadata.npkm"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(s.join("a.npk/metadata.npkm"), std::fs::Permissions::from_mode(0o000))
+        .unwrap();
     verify();
 }
 
@@ -63,7 +69,11 @@ fn links_that_lead_nowhere() {
     symlink("round.npy", s.join("round.npy")).unwrap();
     for args in [&["inspect"][..], &["list", "--from", "npy"]] {
         let error = npk_fails(3, &[args, &[at(&s, "br.npy").as_str()]].concat());
-        assert!(error.contains("symbolic link to gone.npy, which does not exist") && !error.contains("did you mean"), "{error}");
+        assert!(
+            error.contains("symbolic link to gone.npy, which does not exist")
+                && !error.contains("did you mean"),
+            "{error}"
+        );
         let error = npk_fails(3, &[args, &[at(&s, "round.npy").as_str()]].concat());
         assert!(error.contains("round.npy: its symbolic links form a loop"), "{error}");
     }
@@ -85,13 +95,21 @@ fn statistics_of_times_and_complex_numbers() {
         json!({"count": 2, "nulls": 1, "nan": 0, "inf": 0, "zeros": 0, "min": "2020-01-01T00:00:00.000000000",
             "max": "2020-01-03T00:00:00.000000000", "mean": "2020-01-02T00:00:00.000000000", "std": "P1DT0H0M0S"})
     );
-    assert_eq!((&stats(1)["count"], &stats(1)["nulls"], &stats(1)["min"]), (&json!(0), &json!(1), &Value::Null));
+    assert_eq!(
+        (&stats(1)["count"], &stats(1)["nulls"], &stats(1)["min"]),
+        (&json!(0), &json!(1), &Value::Null)
+    );
     assert_eq!(
         (&stats(2)["min"], &stats(2)["mean"], &stats(2)["std"]),
         (&json!("P0DT0H0M30S"), &json!("P0DT0H1M0S"), &json!("P0DT0H0M30S"))
     );
     assert_eq!((&stats(3)["max"], &stats(3)["of"]), (&json!(5.0), &json!("magnitude")));
-    let bins: u64 = document["arrays"][0]["histogram"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+    let bins: u64 = document["arrays"][0]["histogram"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_u64)
+        .sum();
     assert_eq!(bins, 2);
     let text = npk(&["inspect", &z, "--stats", "-a", "c"]);
     assert!(text.contains("c: 1 value, of the magnitudes, min 5.0"), "{text}");
@@ -124,20 +142,27 @@ fn a_matrix_in_a_table_is_one_array() {
     let said = |args: &[&str]| {
         let output = npk_any(args);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     };
     assert!(said(&["convert", &m, &csv]).contains("m.csv: 1 array, 128 columns, "));
     assert!(said(&["convert", "-n", &m, &at(&s, "n.csv")]).contains(": 1 array, 128 columns, "));
-    let line: serde_json::Value = serde_json::from_str(&npk(&["convert", &m, &csv, "-f", "--json"])).unwrap();
+    let line: serde_json::Value =
+        serde_json::from_str(&npk(&["convert", &m, &csv, "-f", "--json"])).unwrap();
     assert_eq!((line["arrays"].as_u64(), line["columns"].as_u64()), (Some(1), Some(128)));
     assert!(said(&["convert", &csv, &at(&s, "m.parquet")]).contains("m.parquet: 128 columns, "));
     assert!(said(&["convert", &csv, &at(&s, "o.npk")]).contains("o.npk: 1 array, "));
     assert!(
-        said(&["inspect", &csv]).contains("csv, 1.00 KiB, 128 columns, 256 elements") || said(&["inspect", &csv]).contains("128 columns")
+        said(&["inspect", &csv]).contains("csv, 1.00 KiB, 128 columns, 256 elements")
+            || said(&["inspect", &csv]).contains("128 columns")
     );
     assert!(said(&["inspect", &at(&s, "o.npk")]).contains("1 array, 256 elements"));
     assert!(said(&["verify", &at(&s, "m.parquet")]).contains("whole, 128 columns"));
-    let line: serde_json::Value = serde_json::from_str(&npk(&["convert", &m, &at(&s, "p.npk"), "--json"])).unwrap();
+    let line: serde_json::Value =
+        serde_json::from_str(&npk(&["convert", &m, &at(&s, "p.npk"), "--json"])).unwrap();
     assert_eq!((line["arrays"].as_u64(), line.get("columns")), (Some(1), None));
 }
 
@@ -145,7 +170,8 @@ fn a_matrix_in_a_table_is_one_array() {
 fn layers_are_folded_in_the_order_of_their_numbers() {
     let s = Scratch::new();
     let two = || vec![0u8; 4];
-    let mut tensors: Vec<(String, &str, Vec<u64>, Vec<u8>)> = vec![("embed.w".into(), "F32", vec![1], two())];
+    let mut tensors: Vec<(String, &str, Vec<u64>, Vec<u8>)> =
+        vec![("embed.w".into(), "F32", vec![1], two())];
     for i in 0..1200 {
         tensors.push((format!("layer.{i}.w"), "F32", vec![1], two()));
     }
@@ -161,7 +187,8 @@ fn layers_are_folded_in_the_order_of_their_numbers() {
     tensors.push(("head.w".into(), "F32", vec![1], two()));
     // As text: 0, 1, 10, 11, 100 …
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let refs: Vec<(&str, &str, &[u64], Vec<u8>)> = tensors.iter().map(|(n, d, s, b)| (n.as_str(), *d, s.as_slice(), b.clone())).collect();
+    let refs: Vec<(&str, &str, &[u64], Vec<u8>)> =
+        tensors.iter().map(|(n, d, s, b)| (n.as_str(), *d, s.as_slice(), b.clone())).collect();
     safetensors(&s.join("m.safetensors"), &refs);
     let text = npk(&["inspect", "--tree", &at(&s, "m.safetensors")]);
     let lines: Vec<&str> = text.lines().filter(|l| l.contains(['├', '└'])).collect();
@@ -185,15 +212,28 @@ fn layers_are_folded_in_the_order_of_their_numbers() {
     );
 }
 
-/// Numbers that are written in two ways, or too large to count, are not folded; a name of a megabyte is no tower of levels.
+/// Numbers that are written in two ways, or too large to count, are not folded; a name of a
+/// megabyte is no tower of levels.
 #[test]
 fn odd_names_make_a_tree_too() {
     let s = Scratch::new();
     let long = ".".repeat(200_000);
-    let names = ["a.1.w", "a.02.w", "a.2.w", "b.99999999999999999999.w", "b.100000000000000000000.w", &long];
-    let tensors: Vec<(&str, &str, &[u64], Vec<u8>)> = names.iter().map(|n| (*n, "U8", &[1u64][..], vec![0u8])).collect();
+    let names = [
+        "a.1.w",
+        "a.02.w",
+        "a.2.w",
+        "b.99999999999999999999.w",
+        "b.100000000000000000000.w",
+        &long,
+    ];
+    let tensors: Vec<(&str, &str, &[u64], Vec<u8>)> =
+        names.iter().map(|n| (*n, "U8", &[1u64][..], vec![0u8])).collect();
     safetensors(&s.join("m.safetensors"), &tensors);
     let text = npk(&["inspect", "--tree", &at(&s, "m.safetensors")]);
-    assert!(text.contains("1.w  uint8") && text.contains("02.w  uint8") && !text.contains("[1.."), "{}", &text[..500]);
+    assert!(
+        text.contains("1.w  uint8") && text.contains("02.w  uint8") && !text.contains("[1.."),
+        "{}",
+        &text[..500]
+    );
     assert!(text.contains("99999999999999999999.w  uint8"), "{}", &text[..500]);
 }

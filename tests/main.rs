@@ -1,4 +1,5 @@
-//! The one integration-test binary: everything here runs the built `npk` or the library as a user would.
+//! The one integration-test binary: everything here runs the built `npk` or the library as a user
+//! would.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod array;

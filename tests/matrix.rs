@@ -1,4 +1,5 @@
-//! The conformance suite: hard sources × hard sinks in memory, every format × dtypes × shapes, every source × every sink.
+//! The conformance suite: hard sources × hard sinks in memory, every format × dtypes × shapes,
+//! every source × every sink.
 
 use npk::adapt::fit::{self, Policy};
 use npk::adapt::table;
@@ -6,9 +7,9 @@ use npk::compare::{self, Rules};
 use npk::error::Result;
 use npk::format::*;
 use npk::formats::FORMATS;
-use npk::location::Location;
 use npk::model::*;
 use npk::pipe::{self, Settings};
+use npk::storage::Location;
 
 use crate::support::Scratch;
 use crate::support::mock::{MODES, Mock, MockSink, Mode, array, nullable, plan, rows_of, text};
@@ -74,7 +75,11 @@ fn hard_sources_meet_hard_sinks() {
                     for (i, meta) in plan.arrays.iter().enumerate() {
                         let got = rows_of(meta, &got.lock().unwrap()[i]);
                         let expected = rows_of(meta, std::slice::from_ref(&chunks[i]));
-                        assert_eq!(got, expected, "{mode:?} into {order:?}, rows first {rows_first}, {rows} rows, {}", meta.name);
+                        assert_eq!(
+                            got, expected,
+                            "{mode:?} into {order:?}, rows first {rows_first}, {rows} rows, {}",
+                            meta.name
+                        );
                     }
                 }
             }
@@ -122,7 +127,10 @@ fn there_and_back(format: &dyn Format, arrays: Vec<(ArrayMeta, Chunk)>, mode: Mo
     let what = format!(
         "{} from {mode:?}: {:?}",
         format.name(),
-        plan.arrays.iter().map(|a| format!("{} {} {:?}", a.name, a.type_name(), a.shape())).collect::<Vec<_>>()
+        plan.arrays
+            .iter()
+            .map(|a| format!("{} {} {:?}", a.name, a.type_name(), a.shape()))
+            .collect::<Vec<_>>()
     );
     let source: Box<dyn Source> = Box::new(Mock::new(plan.clone(), chunks.clone(), mode));
     let write = write_to(format, source, &at);
@@ -164,22 +172,38 @@ fn write_to(format: &dyn Format, source: Box<dyn Source>, at: &Location) -> Resu
         (source, fit::fit_stage(plan, holds, &policy("sink"))?.0)
     };
     stages.extend(more);
-    pipe::run(source, stages, holds, &mut |plan: &Plan| format.create(at, plan, &write), &settings())?;
+    pipe::run(
+        source,
+        stages,
+        holds,
+        &mut |plan: &Plan| format.create(at, plan, &write),
+        &settings(),
+    )?;
     Ok(())
 }
 
 fn same(a: Box<dyn Source>, b: Box<dyn Source>, what: &str, ignore_dtype: bool) {
     let s = settings();
-    let (a, b) = (compare::logical(a, &s).unwrap(), compare::logical(b, &s).unwrap_or_else(|e| panic!("{what}: {e}")));
+    let (a, b) = (
+        compare::logical(a, &s).unwrap(),
+        compare::logical(b, &s).unwrap_or_else(|e| panic!("{what}: {e}")),
+    );
     let rules = Rules { ignore_dtype, equal_nan: ignore_dtype, ..Rules::default() };
-    let verdicts = compare::compare(a, b, ("in", "out"), rules, &s).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let verdicts =
+        compare::compare(a, b, ("in", "out"), rules, &s).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert!(!verdicts.is_empty(), "{what}: nothing was compared");
     for (name, verdict) in verdicts {
-        assert_eq!(verdict, compare::Verdict::Equal, "{what}: {name}: {}", compare::sentence(&verdict));
+        assert_eq!(
+            verdict,
+            compare::Verdict::Equal,
+            "{what}: {name}: {}",
+            compare::sentence(&verdict)
+        );
     }
 }
 
-const SHAPES: &[&[u64]] = &[&[], &[0], &[1], &[7], &[1000], &[5, 3], &[0, 4], &[4, 0], &[2, 3, 4], &[1, 1, 1, 2]];
+const SHAPES: &[&[u64]] =
+    &[&[], &[0], &[1], &[7], &[1000], &[5, 3], &[0, 4], &[4, 0], &[2, 3, 4], &[1, 1, 1, 2]];
 
 /// Every writing format × every dtype it holds × shapes.
 #[test]
@@ -191,14 +215,20 @@ fn every_format_keeps_every_dtype_and_shape() {
             let mode = MODES[k % MODES.len()];
             match holds.arrays {
                 Arrays::One => {
-                    for shape in SHAPES.iter().filter(|s| s.len() <= holds.max_rank && (holds.scalars || !s.is_empty())) {
+                    for shape in SHAPES
+                        .iter()
+                        .filter(|s| s.len() <= holds.max_rank && (holds.scalars || !s.is_empty()))
+                    {
                         there_and_back(format, vec![array("x", dtype, shape, 5)], mode);
                         tried += 1;
                     }
                 }
                 Arrays::Many => {
                     let shapes = SHAPES.iter().filter(|s| holds.scalars || !s.is_empty());
-                    let arrays = shapes.enumerate().map(|(i, s)| array(&format!("x{i}"), dtype, s, i as u64)).collect();
+                    let arrays = shapes
+                        .enumerate()
+                        .map(|(i, s)| array(&format!("x{i}"), dtype, s, i as u64))
+                        .collect();
                     there_and_back(format, arrays, mode);
                     tried += 1;
                 }
@@ -208,7 +238,11 @@ fn every_format_keeps_every_dtype_and_shape() {
                         continue;
                     }
                     for rows in [1u64, 11, 1000] {
-                        there_and_back(format, vec![array("x", dtype, &[rows], 5), array("y", Dtype::I64, &[rows], 6)], mode);
+                        there_and_back(
+                            format,
+                            vec![array("x", dtype, &[rows], 5), array("y", Dtype::I64, &[rows], 6)],
+                            mode,
+                        );
                         tried += 1;
                     }
                 }
@@ -260,12 +294,17 @@ fn every_source_meets_every_sink() {
     let rows = 300;
     let mut files = Vec::new();
     for &format in FORMATS.iter().filter(|f| f.holds().is_some()) {
-        let at = Location::local(scratch.join(&format!("source-{}.{}", format.name(), format.extensions()[0])));
+        let at = Location::local(scratch.join(&format!(
+            "source-{}.{}",
+            format.name(),
+            format.extensions()[0]
+        )));
         let (plan, chunks) = match format.holds().unwrap().arrays {
             Arrays::One => plan(vec![array("x", Dtype::I64, &[rows], 1)]),
             _ => plan(vec![array("x", Dtype::I64, &[rows], 1), array("y", Dtype::I16, &[rows], 2)]),
         };
-        write_to(format, Box::new(Mock::new(plan, chunks, Mode::Random)), &at).unwrap_or_else(|e| panic!("{}: {e}", format.name()));
+        write_to(format, Box::new(Mock::new(plan, chunks, Mode::Random)), &at)
+            .unwrap_or_else(|e| panic!("{}: {e}", format.name()));
         files.push((format, at));
     }
     let mut pairs = 0;
@@ -281,11 +320,21 @@ fn every_source_meets_every_sink() {
                 source = Box::new(npk::adapt::view::View::choose(source, &[0]));
                 expected = Box::new(npk::adapt::view::View::choose(expected, &[0]));
             }
-            let out = Location::local(scratch.join(&format!("{}-{}.{}", from.name(), to.name(), to.extensions()[0])));
+            let out = Location::local(scratch.join(&format!(
+                "{}-{}.{}",
+                from.name(),
+                to.name(),
+                to.extensions()[0]
+            )));
             write_to(to, source, &out).unwrap_or_else(|e| panic!("{what}: {e}"));
             let back = to.open(&out, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
             let expected = named_as(to, expected, back.as_ref());
-            same(expected, back, &what, to.holds().unwrap().max_rank == 1 || from.holds().unwrap().max_rank == 1);
+            same(
+                expected,
+                back,
+                &what,
+                to.holds().unwrap().max_rank == 1 || from.holds().unwrap().max_rank == 1,
+            );
             pairs += 1;
         }
     }

@@ -1,4 +1,5 @@
-//! Flags and outputs: what exists and is not whole, flags that exclude each other or do nothing, copies by the kernel.
+//! Flags and outputs: what exists and is not whole, flags that exclude each other or do nothing,
+//! copies by the kernel.
 
 use std::path::Path;
 
@@ -25,7 +26,10 @@ fn a_store_counts_as_done_only_if_its_data_files_are_there_in_full() {
     for broken in ["truncated", "missing"] {
         for flag in ["--skip-existing", "-u"] {
             let error = npk_fails(5, &["convert", &source, &store, flag]);
-            assert!(error.contains("damaged or incomplete") && error.contains("data_a.npkd"), "{broken}: {error}");
+            assert!(
+                error.contains("damaged or incomplete") && error.contains("data_a.npkd"),
+                "{broken}: {error}"
+            );
         }
         let _ = std::fs::remove_file(&data);
     }
@@ -75,7 +79,20 @@ fn flags_that_do_nothing_are_named_once() {
     let (a, b) = (at(&s, "a.npy"), at(&s, "b.npy"));
     npy(Path::new(&a), "<i2", &[2], &[1, 0, 2, 0]);
     npy(Path::new(&b), "<i2", &[2], &[1, 0, 2, 0]);
-    let said = stderr(&["convert", &a, &b, &format!("{}/", at(&s, "o")), "--to", "npk", "--header", "yes", "-d", ";", "-c", "zstd"]);
+    let said = stderr(&[
+        "convert",
+        &a,
+        &b,
+        &format!("{}/", at(&s, "o")),
+        "--to",
+        "npk",
+        "--header",
+        "yes",
+        "-d",
+        ";",
+        "-c",
+        "zstd",
+    ]);
     for flag in ["--header", "--delimiter", "--compression"] {
         assert_eq!(said.matches(&format!("warning: {flag} changes nothing")).count(), 1, "{said}");
     }
@@ -99,13 +116,25 @@ fn a_note_is_said_once_a_run() {
 fn prefixes_that_are_nowhere() {
     let s = Scratch::new();
     let m = at(&s, "m.safetensors");
-    safetensors(Path::new(&m), &[("model.x", "I16", &[1], vec![1, 0]), ("head", "I16", &[1], vec![2, 0])]);
+    safetensors(
+        Path::new(&m),
+        &[("model.x", "I16", &[1], vec![1, 0]), ("head", "I16", &[1], vec![2, 0])],
+    );
     let error = npk_fails(3, &["convert", &m, &at(&s, "m.npk"), "--strip-prefix", "modle."]);
     assert!(error.contains("'modle.'") && error.contains("did you mean model.?"), "{error}");
     npk(&["convert", &m, &at(&s, "m.npk"), "--strip-prefix", "model."]);
     assert_eq!(npk(&["list", &at(&s, "m.npk")]), "x\nhead\n");
     // A file for each array: the prefix of some of them.
-    npk(&["convert", "-q", &m, &format!("{}/", at(&s, "o")), "--to", "npy", "--strip-prefix", "model."]);
+    npk(&[
+        "convert",
+        "-q",
+        &m,
+        &format!("{}/", at(&s, "o")),
+        "--to",
+        "npy",
+        "--strip-prefix",
+        "model.",
+    ]);
 }
 
 /// Bytes that lie ready are never touched: all of them go file to file in the kernel.
@@ -114,8 +143,11 @@ fn bytes_that_lie_ready_are_copied_by_the_kernel() {
     let s = Scratch::new();
     let bytes = |n: usize| (0..n).map(|i| (i % 251) as u8).collect::<Vec<u8>>();
     let model = at(&s, "m.safetensors");
-    let tensors: [(&str, &str, &[u64], Vec<u8>); 3] =
-        [("a", "F32", &[640, 1024], bytes(2_621_440)), ("b", "F16", &[1 << 20], bytes(2 << 20)), ("c", "I64", &[1 << 18], bytes(8 << 18))];
+    let tensors: [(&str, &str, &[u64], Vec<u8>); 3] = [
+        ("a", "F32", &[640, 1024], bytes(2_621_440)),
+        ("b", "F16", &[1 << 20], bytes(2 << 20)),
+        ("c", "I64", &[1 << 18], bytes(8 << 18)),
+    ];
     safetensors(Path::new(&model), &tensors);
     let lone = at(&s, "x.npy");
     npy(Path::new(&lone), "<f4", &[512, 1024], &bytes(2 << 20));
@@ -130,7 +162,10 @@ fn bytes_that_lie_ready_are_copied_by_the_kernel() {
     ];
     for (from, to, size) in pairs {
         let said = stderr(&["convert", "-v", &at(&s, from), &at(&s, to)]);
-        assert!(said.contains(&format!("{size} of {size} were copied file to file by the kernel")), "{from} to {to}: {said}");
+        assert!(
+            said.contains(&format!("{size} of {size} were copied file to file by the kernel")),
+            "{from} to {to}: {said}"
+        );
     }
     // What is cast goes through a buffer.
     let said = stderr(&["convert", "-v", &lone, &at(&s, "z.npk"), "--dtype", "float64"]);
@@ -148,7 +183,12 @@ fn what_cannot_fit_is_not_begun() {
     let mut start = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
     start.extend(header.as_bytes());
     std::fs::write(s.join("holes.npy"), start).unwrap();
-    std::fs::OpenOptions::new().write(true).open(s.join("holes.npy")).unwrap().set_len(128 + bytes).unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(s.join("holes.npy"))
+        .unwrap()
+        .set_len(128 + bytes)
+        .unwrap();
     for out in ["o.npk", "o.safetensors", "o.npy"] {
         let said = npk_fails(1, &["convert", &at(&s, "holes.npy"), &at(&s, out)]);
         assert!(said.contains("12.00 TiB are needed, ") && said.contains(" are free"), "{said}");
@@ -164,16 +204,22 @@ fn a_file_for_each_array_is_named_as_in_a_store() {
     let one = |name| (name, "U8", &[1u64][..], vec![7u8]);
     safetensors(&input, &names.map(one));
     npk(&["convert", &input.display().to_string(), &at(&s, "out/"), "--to", "npy"]);
-    let mut files: Vec<String> = std::fs::read_dir(s.join("out")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<String> = std::fs::read_dir(s.join("out"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     files.sort();
-    assert_eq!(files[..6], ["%62.npy", "100%.npy", "B.npy", "a%252Fb.npy", "a%2Fb.npy", "nl%0Ax.npy"]);
+    assert_eq!(
+        files[..6],
+        ["%62.npy", "100%.npy", "B.npy", "a%252Fb.npy", "a%2Fb.npy", "nl%0Ax.npy"]
+    );
     assert!(files.len() == 7 && files[6].len() == 255 && files[6].starts_with("xxx"), "{files:?}");
 }
 
 /// What was made a moment ago, and is not locked yet, looks dead to a sweep: then it is made again.
 #[test]
 fn directories_are_made_while_others_sweep() {
-    use npk::location::{Existing, Location};
+    use npk::storage::{Existing, Location};
     use rustix::fs::{FlockOperation, flock};
     let s = Scratch::new();
     let over = std::sync::atomic::AtomicBool::new(false);

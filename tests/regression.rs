@@ -27,7 +27,14 @@ fn tensors(scratch: &Scratch) -> String {
     let path = scratch.join("t.safetensors");
     let one = || 1f32.to_le_bytes().to_vec();
     let two = || 2f32.to_le_bytes().to_vec();
-    safetensors(&path, &[("layer.a", "F32", &[1], one()), ("layer.b", "F32", &[1], two()), ("head", "F32", &[1], one())]);
+    safetensors(
+        &path,
+        &[
+            ("layer.a", "F32", &[1], one()),
+            ("layer.b", "F32", &[1], two()),
+            ("head", "F32", &[1], one()),
+        ],
+    );
     text(&path).to_string()
 }
 
@@ -43,7 +50,10 @@ fn partition_folders_become_columns() {
     assert_eq!(npk(&["convert", text(&out), "-", "-t", "csv"]), expected);
     let pattern = format!("{}/*/*/*.csv", text(&hive));
     assert_eq!(npk(&["convert", &pattern, "-", "-t", "csv", "--concat"]), expected);
-    assert_eq!(npk(&["convert", text(&hive), "-", "-t", "csv", "--concat", "-a", "k,x"]), "k,x\n1,1\n1,2\n2,3\n,4\n");
+    assert_eq!(
+        npk(&["convert", text(&hive), "-", "-t", "csv", "--concat", "-a", "k,x"]),
+        "k,x\n1,1\n1,2\n2,3\n,4\n"
+    );
 }
 
 #[test]
@@ -86,10 +96,12 @@ fn a_group_is_a_prefix_where_there_are_no_groups() {
 fn duplicates_after_renaming() {
     let scratch = Scratch::new();
     let (model, out) = (tensors(&scratch), scratch.join("d.npk"));
-    let args = ["convert", &model, text(&out), "-f", "--rename", "layer.b=layer.a", "--on-duplicate"];
+    let args =
+        ["convert", &model, text(&out), "-f", "--rename", "layer.b=layer.a", "--on-duplicate"];
     let with = |what: &'static str| [&args[..], &[what]].concat();
     let first_value = || {
-        let json: serde_json::Value = serde_json::from_str(&npk(&["inspect", text(&out), "--json", "--head"])).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&npk(&["inspect", text(&out), "--json", "--head"])).unwrap();
         (json["arrays"].as_array().unwrap().len(), json["arrays"][0]["values"][0].as_f64().unwrap())
     };
     npk(&with("first"));
@@ -136,7 +148,9 @@ fn devices_and_pipes_are_not_replaced() {
     assert!(made.success());
     let error = npk_fails(2, &["convert", text(&a), text(&fifo), "-f"]);
     assert!(error.contains("not a file") && error.contains("stdout"), "{error}");
-    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&std::fs::metadata(&fifo).unwrap().file_type()));
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(
+        &std::fs::metadata(&fifo).unwrap().file_type()
+    ));
     assert_eq!(npk(&["convert", text(&a), "/dev/stdout", "-t", "csv", "-f"]), "data\n1\n");
     assert_eq!(scratch.names(), ["a.npy", "fifo.npy"]);
 }
@@ -151,7 +165,18 @@ fn growing_is_for_local_stores() {
         npk_fails(2, &["convert", text(&a), text(&scratch.join(out)), "--if-exists", "merge"]);
     }
     #[cfg(feature = "remote")]
-    npk_fails(2, &["convert", text(&a), "s3://bucket/a.npk", "--append", "--no-sign-request", "--region", "x"]);
+    npk_fails(
+        2,
+        &[
+            "convert",
+            text(&a),
+            "s3://bucket/a.npk",
+            "--append",
+            "--no-sign-request",
+            "--region",
+            "x",
+        ],
+    );
     assert_eq!(scratch.names(), ["a.npy"]);
     npk(&["convert", text(&a), text(&scratch.join("b.npz"))]);
     let error = npk_fails(5, &["convert", text(&a), text(&scratch.join("b.npz"))]);
@@ -209,7 +234,10 @@ fn shells_complete_array_names_and_formats() {
     assert_eq!(names(complete(&["npk", "convert", &model, "-a", "lay"])), ["layer.a", "layer.b"]);
     assert_eq!(names(complete(&["npk", "list", &model, "-x", "head,layer.b"])), ["head,layer.b"]);
     assert_eq!(names(complete(&["npk", "inspect", "--from", "saf"])), ["safetensors"]);
-    assert_eq!(names(complete(&["npk", "inspect", "no-such-file", "-a", "x"])), Vec::<String>::new());
+    assert_eq!(
+        names(complete(&["npk", "inspect", "no-such-file", "-a", "x"])),
+        Vec::<String>::new()
+    );
 }
 
 /// A zip of stored members: what `np.savez` writes.
@@ -235,7 +263,9 @@ fn stored_archives_join_with_others() {
     let (stored, model) = (npz(&scratch, "s.npz", &["x", "y"]), tensors(&scratch));
     let lone = scratch.join("z.npy");
     npy(&lone, "<i2", &[1], &[1, 0]);
-    for (i, sources) in [[&stored, text(&lone)], [text(&lone), &stored], [&stored, &model]].into_iter().enumerate() {
+    for (i, sources) in
+        [[&stored, text(&lone)], [text(&lone), &stored], [&stored, &model]].into_iter().enumerate()
+    {
         let out = scratch.join(&format!("{i}.npk"));
         npk(&["convert", sources[0], sources[1], text(&out), "--verify"]);
     }
@@ -244,7 +274,8 @@ fn stored_archives_join_with_others() {
     npk(&["convert", &stored, text(&x), text(&out), "--concat", "-a", "x"]);
     assert_eq!(npk(&["list", "-l", text(&out)]), "x\tint16\t3\t6\n");
     npk(&["convert", text(&x), &stored, text(&out), "-f", "--concat", "-a", "x"]);
-    let json: serde_json::Value = serde_json::from_str(&npk(&["inspect", text(&out), "--json", "--head"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&npk(&["inspect", text(&out), "--json", "--head"])).unwrap();
     assert_eq!(json["arrays"][0]["values"], serde_json::json!([9, 1, 2]));
 }
 
@@ -262,21 +293,49 @@ fn a_failed_batch_leaves_no_folder_and_stops_when_told() {
     let a = scratch.join("a.npy");
     npy(&a, "<i2", &[1], &[1, 0]);
     let out = format!("{}/out/", text(scratch.path()));
-    npk_fails(1, &["convert", text(&scratch.join("m.npy")), text(&scratch.join("n.npy")), &out, "--to", "npk"]);
-    npk_fails(1, &["convert", text(&scratch.join("m.npy")), text(&a), &out, "--to", "npk", "--fail-fast", "-j", "1"]);
+    npk_fails(
+        1,
+        &[
+            "convert",
+            text(&scratch.join("m.npy")),
+            text(&scratch.join("n.npy")),
+            &out,
+            "--to",
+            "npk",
+        ],
+    );
+    npk_fails(
+        1,
+        &[
+            "convert",
+            text(&scratch.join("m.npy")),
+            text(&a),
+            &out,
+            "--to",
+            "npk",
+            "--fail-fast",
+            "-j",
+            "1",
+        ],
+    );
     assert_eq!(scratch.names(), ["a.npy"]);
 }
 
 #[test]
 fn uneven_lists_are_refused_with_the_row() {
     let scratch = Scratch::new();
-    for (format, call) in [("parquet", "pyarrow.parquet.write_table"), ("feather", "pyarrow.feather.write_feather")] {
+    for (format, call) in
+        [("parquet", "pyarrow.parquet.write_table"), ("feather", "pyarrow.feather.write_feather")]
+    {
         let table = "pyarrow.table({'l': [[1, 2], None, [3, 4], [5]], 'm': [[1], [2], [3], [4]]})";
         let module = call.rsplit_once('.').unwrap().0;
         python(scratch.path(), &format!("import pyarrow, {module}\n{call}({table}, 'l.{format}')"));
         let (source, out) = (scratch.join(&format!("l.{format}")), scratch.join("out.npk"));
         let error = npk_fails(4, &["convert", text(&source), text(&out)]);
-        assert!(error.contains("l: ") && error.contains("the first has 2 elements, row 3 has 1"), "{error}");
+        assert!(
+            error.contains("l: ") && error.contains("the first has 2 elements, row 3 has 1"),
+            "{error}"
+        );
         assert!(error.contains("--ragged offsets"), "{error}");
         assert!(!out.exists());
     }
@@ -303,7 +362,11 @@ fn numbered_groups_end_with_their_digits() {
 
 #[test]
 fn stdin_is_read_once() {
-    for args in [&["convert", "-", "-", "x.npk"][..], &["diff", "-", "-"], &["convert", "-T", "-", "-", "-o", "x.npk"]] {
+    for args in [
+        &["convert", "-", "-", "x.npk"][..],
+        &["diff", "-", "-"],
+        &["convert", "-T", "-", "-", "-o", "x.npk"],
+    ] {
         let error = npk_fails(2, args);
         assert!(error.contains("stdin"), "{error}");
     }
@@ -313,7 +376,8 @@ fn stdin_is_read_once() {
 fn a_cell_that_is_no_number_is_placed() {
     let scratch = Scratch::new();
     let csv = write(&scratch, "t.csv", "a,b\n1,x\n");
-    let error = npk_fails(4, &["convert", &csv, text(&scratch.join("t.npk")), "--dtype", "b=int32"]);
+    let error =
+        npk_fails(4, &["convert", &csv, text(&scratch.join("t.npk")), "--dtype", "b=int32"]);
     assert!(error.contains("t.csv: line 2: 'x' is not a number (column 2)"), "{error}");
 }
 

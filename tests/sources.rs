@@ -15,8 +15,10 @@ pub fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
@@ -39,13 +41,19 @@ fn a_name_that_is_not_utf8_costs_its_own_file_only() {
     let mut list = b"a.npy\n".to_vec();
     list.extend_from_slice(b"b\xff.npy\r\nc.npy\n");
     std::fs::write(folder.join("list"), list).unwrap();
-    for (args, failed) in [(&["*.npy"][..], 1), (&["-R", "."], 2), (&["-T", "list"], 1), (&["*.npy", "--json"], 1)] {
-        let (code, out, said) = run(&folder, &[&["convert", "-o", "out/", "--to", "npk"], args].concat());
+    for (args, failed) in
+        [(&["*.npy"][..], 1), (&["-R", "."], 2), (&["-T", "list"], 1), (&["*.npy", "--json"], 1)]
+    {
+        let (code, out, said) =
+            run(&folder, &[&["convert", "-o", "out/", "--to", "npk"], args].concat());
         assert_eq!(code, 1, "{args:?}: {said}");
         assert!(said.contains("b\u{fffd}.npy: its name is not UTF-8"), "{said}");
         assert!(!said.contains("decoded") && !said.contains("panic"), "{said}");
         assert!(said.contains(&format!("{failed} failed")), "{said}");
-        assert!(names(&folder.join("out")).starts_with(&["a.npk".into(), "c.npk".into()]), "{args:?}");
+        assert!(
+            names(&folder.join("out")).starts_with(&["a.npk".into(), "c.npk".into()]),
+            "{args:?}"
+        );
         assert!(!args.contains(&"--json") || out.contains("\"failed\""), "{out}");
         std::fs::remove_dir_all(folder.join("out")).unwrap();
     }
@@ -58,10 +66,24 @@ fn a_name_that_is_not_utf8_costs_its_own_file_only() {
 #[test]
 fn patterns_find_what_shells_find() {
     let scratch = Scratch::new();
-    arrays(scratch.path(), &["a.npy", "a2.npy", "a10.npy", ".h.npy", "p/b.npy", "p/q/c.npy", ".hidden/d.npy", "p/.r/e.npy", "x[1].npy"]);
+    arrays(
+        scratch.path(),
+        &[
+            "a.npy",
+            "a2.npy",
+            "a10.npy",
+            ".h.npy",
+            "p/b.npy",
+            "p/q/c.npy",
+            ".hidden/d.npy",
+            "p/.r/e.npy",
+            "x[1].npy",
+        ],
+    );
     std::os::unix::fs::symlink("p", scratch.join("link")).unwrap();
     let found = |pattern: &str| -> Vec<String> {
-        let (code, out, said) = run(scratch.path(), &["convert", pattern, "out/", "--to", "npk", "--json", "-f", "-q"]);
+        let (code, out, said) =
+            run(scratch.path(), &["convert", pattern, "out/", "--to", "npk", "--json", "-f", "-q"]);
         assert!(code == 0 || code == 3, "{pattern}: {said}");
         let source = |line: &str| -> Option<String> {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -82,7 +104,10 @@ fn patterns_find_what_shells_find() {
     assert_eq!(found("p/.*/e.npy"), ["p/.r/e.npy"]);
     assert_eq!(found("x[[]1].npy"), ["x[1].npy"]);
     assert_eq!(found("x[1].npy"), ["x[1].npy"]);
-    assert_eq!(found(&format!("{}/p/*.npy", scratch.path().display())), [format!("{}/p/b.npy", scratch.path().display())]);
+    assert_eq!(
+        found(&format!("{}/p/*.npy", scratch.path().display())),
+        [format!("{}/p/b.npy", scratch.path().display())]
+    );
     assert_eq!(found("none*"), [""; 0]);
     let (code, _, said) = run(scratch.path(), &["convert", "p/a**b", "out/", "--to", "npk"]);
     assert_eq!(code, 2, "{said}");
@@ -101,14 +126,21 @@ fn shards_come_all_together() {
     for sources in [&["sh/*.safetensors"][..], &[one, "sh/model-00003-of-00003.safetensors"]] {
         let (code, _, said) = run(scratch.path(), &[&["convert", "-o", "o.npk"], sources].concat());
         assert_eq!(code, 3, "{said}");
-        assert!(said.contains("2 of 3 shards are given; model-00002-of-00003.safetensors is missing"), "{said}");
+        assert!(
+            said.contains("2 of 3 shards are given; model-00002-of-00003.safetensors is missing"),
+            "{said}"
+        );
         assert!(!scratch.join("o.npk").exists());
     }
     let (code, _, said) = run(scratch.path(), &["convert", one, "o.npk"]);
     assert!(code == 0 && said.contains("is one of 3 shards: the others are not read"), "{said}");
-    let (code, _, said) = run(scratch.path(), &["convert", "sh/*.safetensors", "each/", "--to", "npz"]);
+    let (code, _, said) =
+        run(scratch.path(), &["convert", "sh/*.safetensors", "each/", "--to", "npz"]);
     assert!(code == 0 && !said.contains("shards"), "{said}");
-    safetensors(&sub.join("model-00002-of-00003.safetensors"), &[("l2", "F32", &[1], 1f32.to_le_bytes().to_vec())]);
+    safetensors(
+        &sub.join("model-00002-of-00003.safetensors"),
+        &[("l2", "F32", &[1], 1f32.to_le_bytes().to_vec())],
+    );
     let (code, _, said) = run(scratch.path(), &["convert", "sh/*.safetensors", "o.npk", "-f"]);
     assert!(code == 0 && !said.contains("shards"), "{said}");
 }
@@ -152,7 +184,9 @@ fn empty_folders_do_not_stay() {
         std::fs::remove_dir_all(scratch.join(to).join("late.npk")).unwrap();
     }
     // Strings past the limit show only while the values come, when the folder is there.
-    let text: String = std::iter::once("s\n".to_string()).chain((0..1_000_050).map(|i| format!("v{i}\n"))).collect();
+    let text: String = std::iter::once("s\n".to_string())
+        .chain((0..1_000_050).map(|i| format!("v{i}\n")))
+        .collect();
     std::fs::write(scratch.join("many.csv"), text).unwrap();
     std::fs::remove_dir_all(scratch.join("a")).unwrap();
     let (code, _, said) = run(scratch.path(), &["convert", "many.csv", "a/b/", "--to", "npk"]);
@@ -224,14 +258,28 @@ fn many_files_are_joined_within_a_small_limit() {
     for (pattern, (to, more)) in cases {
         let (far, near) = (at(&s, &format!("out/far.{to}")), at(&s, &format!("out/near.{to}")));
         npk(&["convert", "--concat", &at(&s, pattern), &far, "-f", more]);
-        let script = format!("ulimit -n 64; exec {} convert --concat '{}' {near} -f {more}", env!("CARGO_BIN_EXE_npk"), at(&s, pattern));
+        let script = format!(
+            "ulimit -n 64; exec {} convert --concat '{}' {near} -f {more}",
+            env!("CARGO_BIN_EXE_npk"),
+            at(&s, pattern)
+        );
         let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{pattern}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{pattern}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(npk(&["list", "-l", &near]).contains("\t900\t"), "{pattern}");
         npk(&["diff", &far, &near]);
     }
     // Side by side, too, each under its own name.
-    let script = format!("ulimit -n 64; exec {} convert '{}' {} -q", env!("CARGO_BIN_EXE_npk"), at(&s, "*.npy"), at(&s, "out/all.npz"));
+    let script = format!(
+        "ulimit -n 64; exec {} convert '{}' {} -q",
+        env!("CARGO_BIN_EXE_npk"),
+        at(&s, "*.npy"),
+        at(&s, "out/all.npz")
+    );
     let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(npk(&["list", &at(&s, "out/all.npz")]).lines().count(), 300);
@@ -247,5 +295,10 @@ fn links_in_circles() {
         std::os::unix::fs::symlink(s.join("in"), s.join(link)).unwrap();
     }
     let (code, _, said) = run(s.path(), &["convert", "in", "-R", "-o", "out/", "--to", "npk"]);
-    assert!(code == 4 && said.contains("in/a/b/three") && said.contains("a link to a directory that it is in"), "{said}");
+    assert!(
+        code == 4
+            && said.contains("in/a/b/three")
+            && said.contains("a link to a directory that it is in"),
+        "{said}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Tables in stores: rows appended by column names, matrices beside columns in `diff`, times in other units.
+//! Tables in stores: rows appended by column names, matrices beside columns in `diff`, times in
+//! other units.
 
 use std::path::Path;
 
@@ -23,7 +24,12 @@ fn rows_are_appended_to_a_matrix_by_column_names() {
     write(&s, "t.csv", "b,a\n7,8\n9,10\n");
     npk(&["convert", &t, &store, "--append"]);
     assert_eq!(csv_of(&store), "a,b\n1,2\n8,7\n10,9\n");
-    for (text, named) in [("x,y\n7,8\n", "x, y"), ("a,a\n7,8\n", "a"), ("7,8\n", "''"), ("a,b,c\n1,2,3\n", "a, b, c")] {
+    for (text, named) in [
+        ("x,y\n7,8\n", "x, y"),
+        ("a,a\n7,8\n", "a"),
+        ("7,8\n", "''"),
+        ("a,b,c\n1,2,3\n", "a, b, c"),
+    ] {
         write(&s, "t.csv", text);
         let error = npk_fails(5, &["convert", &t, &store, "--append", "--on-duplicate", "rename"]);
         assert!(error.contains(named) && error.contains("the store's are a, b"), "{error}");
@@ -53,11 +59,18 @@ fn a_row_is_appended_to_all_columns_or_to_none() {
     npk(&["convert", &u, &store, "--append"]);
     assert_eq!(csv_of(&store), "k,v\n1,x\n2,y\n");
     let error = npk_fails(5, &["convert", &u, &store, "--append", "--strings", "offsets"]);
-    assert!(error.contains("v: the new rows are string, the store's are string, stored in another form") && error.contains("--strings"));
+    assert!(
+        error
+            .contains("v: the new rows are string, the store's are string, stored in another form")
+            && error.contains("--strings")
+    );
     let error = npk_fails(5, &["convert", &u, &store, "--append", "--dtype", "k=int16"]);
     assert!(error.contains("hint: --dtype 'k=int64' casts"), "{error}");
     // NumPack does not know that these arrays are one table.
-    python(s.path(), "import numpack, numpy as np\nwith numpack.NumPack('u.npk') as p: p.append({'k': np.array([3])})");
+    python(
+        s.path(),
+        "import numpack, numpy as np\nwith numpack.NumPack('u.npk') as p: p.append({'k': np.array([3])})",
+    );
     let error = npk_fails(7, &["verify", &store]);
     assert!(error.contains("differ in length: k has 3 rows, v has 2"), "{error}");
 }
@@ -84,7 +97,10 @@ fn names_that_are_not_in_the_store_are_answered_with_a_way() {
     npk(&["convert", &b, &store, "--append", "--name", "a"]);
     write(&s, "a.csv", "x,y\n1,z\n");
     let error = npk_fails(5, &["convert", &a, &store, "--append"]);
-    assert!(error.contains("hint: the store has one matrix of all columns: --layout matrix"), "{error}");
+    assert!(
+        error.contains("hint: the store has one matrix of all columns: --layout matrix"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -99,7 +115,13 @@ fn a_matrix_is_compared_with_the_columns_that_it_was_made_of() {
          pq.write_table(pa.table({'a':[1.,2.],'c':[3.,4.]}),'named.parquet')\n\
          np.savetxt('m.txt', np.arange(6.).reshape(2,3)); np.save('g.npy', np.arange(6.).reshape(2,3)); np.save('v.npy', np.arange(3.))",
     );
-    let pairs = [("num.parquet", "n.npk"), ("num.parquet", "n.npz"), ("m.txt", "m.npk"), ("g.npy", "g.csv"), ("v.npy", "v.csv")];
+    let pairs = [
+        ("num.parquet", "n.npk"),
+        ("num.parquet", "n.npz"),
+        ("m.txt", "m.npk"),
+        ("g.npy", "g.csv"),
+        ("v.npy", "v.csv"),
+    ];
     for (from, to) in pairs {
         npk(&["convert", "-q", &at(&s, from), &at(&s, to)]);
         npk(&["diff", &at(&s, from), &at(&s, to)]);
@@ -112,7 +134,10 @@ fn a_matrix_is_compared_with_the_columns_that_it_was_made_of() {
         String::from_utf8_lossy(&told.stdout),
         "num: 1 of 4 values differ; first at [1, 1]: 5.0 and 4.0; largest difference 1e0, relative 2.5e-1\n"
     );
-    assert_eq!(npk_any(&["diff".to_string(), at(&s, "named.parquet"), at(&s, "n.npk")]).status.code(), Some(1));
+    assert_eq!(
+        npk_any(&["diff".to_string(), at(&s, "named.parquet"), at(&s, "n.npk")]).status.code(),
+        Some(1)
+    );
 }
 
 #[test]
@@ -139,9 +164,26 @@ fn times_get_another_unit_where_that_is_exact() {
     npk(&["convert", &us, &at(&s, "e.npk"), "--dtype", "t=timestamp[ms]", "--lossy"]);
     npk(&["convert", &at(&s, "n.npz"), &at(&s, "d.npk"), "-a", "d", "--dtype", "d=datetime64[ns]"]);
     let values = npk(&["inspect", &at(&s, "d.npk"), "--head"]);
-    assert!(values.contains("datetime64[ns]") && values.ends_with("  1577836800000000000\n  -9223372036854775808\n"), "{values}");
-    let error = npk_fails(4, &["convert", &at(&s, "n.npz"), &at(&s, "f.npk"), "--dtype", "far=datetime64[ns]", "--lossy"]);
-    assert!(error.contains("far: element 0 (1099511627776) is out of range as datetime64[ns]"), "{error}");
+    assert!(
+        values.contains("datetime64[ns]")
+            && values.ends_with("  1577836800000000000\n  -9223372036854775808\n"),
+        "{values}"
+    );
+    let error = npk_fails(
+        4,
+        &[
+            "convert",
+            &at(&s, "n.npz"),
+            &at(&s, "f.npk"),
+            "--dtype",
+            "far=datetime64[ns]",
+            "--lossy",
+        ],
+    );
+    assert!(
+        error.contains("far: element 0 (1099511627776) is out of range as datetime64[ns]"),
+        "{error}"
+    );
     npk_fails(4, &["convert", &us, &at(&s, "f.npk"), "--dtype", "x=timestamp[ms]"]);
     npk_fails(2, &["convert", &us, &at(&s, "f.npk"), "--dtype", "timestamp[ms]"]);
     npk_fails(2, &["convert", &us, &at(&s, "f.npk"), "--dtype", "t=timestamp[Y]"]);
@@ -191,7 +233,10 @@ fn tsv_by_name_has_tabs() {
     let comma = write(&s, "x.csv", "a,b\n1,2\n");
     assert_eq!(npk(&["convert", "-q", &comma, "-", "--to", "tsv"]), "a\tb\n1\t2\n");
     let unnamed = write(&s, "x.dat", "a\tb\n1\t2\n");
-    assert_eq!(npk(&["convert", "-q", &unnamed, "-", "--from", "tsv", "--to", "csv"]), "a,b\n1,2\n");
+    assert_eq!(
+        npk(&["convert", "-q", &unnamed, "-", "--from", "tsv", "--to", "csv"]),
+        "a,b\n1,2\n"
+    );
     npk(&["convert", "-q", &comma, &at(&s, "out/"), "--to", "tsv"]);
     assert_eq!(std::fs::read_to_string(s.join("out/x.tsv")).unwrap(), "a\tb\n1\t2\n");
 }
@@ -200,10 +245,12 @@ fn tsv_by_name_has_tabs() {
 #[test]
 fn columns_without_a_header_are_named_where_names_are_needed() {
     let s = Scratch::new();
-    let [bare, twice, out, store] = ["bare.csv", "twice.csv", "o.parquet", "o.npk"].map(|name| at(&s, name));
+    let [bare, twice, out, store] =
+        ["bare.csv", "twice.csv", "o.parquet", "o.npk"].map(|name| at(&s, name));
     std::fs::write(&bare, "1,2.5\n3,4.5\n").unwrap();
     std::fs::write(&twice, "a,a,\n1,2,x\n").unwrap();
-    let names = "import pyarrow.parquet as p\nprint(*p.read_table('o.parquet').column_names, sep='|')";
+    let names =
+        "import pyarrow.parquet as p\nprint(*p.read_table('o.parquet').column_names, sep='|')";
     let become_of = |input: &str, flags: &[&str], expected: &str| {
         for through in [&out, &store] {
             npk(&[&["convert", input, through, "-f", "--layout", "columns"], flags].concat());
@@ -278,7 +325,11 @@ fn the_rows_of_all_columns_are_known_as_if_each_was_looked_at() {
         let before = *rows.iter().min().unwrap();
         rows[column] += more;
         let least = *rows.iter().min().unwrap();
-        assert_eq!((common.add(column, more), common.all()), (least > before, least), "step {step}");
+        assert_eq!(
+            (common.add(column, more), common.all()),
+            (least > before, least),
+            "step {step}"
+        );
         if step % 11 == 0 {
             let taken = least.min(step % 3);
             rows.iter_mut().for_each(|n| *n -= taken);

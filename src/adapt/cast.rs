@@ -1,4 +1,5 @@
-//! Casts between the model's dtypes, checked value by value: equal, or, where rounding was allowed, at least in range.
+//! Casts between the model's dtypes, checked value by value: equal, or, where rounding was allowed,
+//! at least in range.
 
 use half::{bf16, f16};
 
@@ -8,11 +9,12 @@ use crate::model::{Buf, Dtype, typed};
 
 /// Casts all elements of `values`.
 ///
-/// Exact means: the value read back in the old type is equal (NaN equals NaN, whatever its payload). Complex to real
-/// is exact where the imaginary part is zero.
+/// Exact means: the value read back in the old type is equal (NaN equals NaN, whatever its
+/// payload). Complex to real is exact where the imaginary part is zero.
 ///
-/// `lossy` lets values round (towards zero where they become integers); what is past the type's range, and a NaN that
-/// would be an integer, is never let through: it would come out as another number altogether.
+/// `lossy` lets values round (towards zero where they become integers); what is past the type's
+/// range, and a NaN that would be an integer, is never let through: it would come out as another
+/// number altogether.
 ///
 /// # Errors
 /// `Err(index)`: the first element that would change, or with `lossy` that is out of range.
@@ -20,7 +22,8 @@ pub fn cast(values: &Buf, from: Dtype, to: Dtype, lossy: bool) -> std::result::R
     by(values, from, to, if lossy { Rule::Rounded } else { Rule::Exact })
 }
 
-/// Casts all elements without a check: for values of which some are at nulls, where the others are checked on their own.
+/// Casts all elements without a check: for values of which some are at nulls, where the others are
+/// checked on their own.
 pub fn unchecked(values: &Buf, from: Dtype, to: Dtype) -> Buf {
     by(values, from, to, Rule::Any).unwrap_or_default()
 }
@@ -43,13 +46,21 @@ fn by(values: &Buf, from: Dtype, to: Dtype, rule: Rule) -> std::result::Result<B
     // Two widenings that keep even the payloads of NaNs, so that the way back is bit-identical.
     match (from, to) {
         (Dtype::Bf16, Dtype::F32) => {
-            return Ok(Buf::from_vec(typed::<u16>(values).iter().map(|b| (*b as u32) << 16).collect::<Vec<u32>>()));
+            return Ok(Buf::from_vec(
+                typed::<u16>(values).iter().map(|b| (*b as u32) << 16).collect::<Vec<u32>>(),
+            ));
         }
-        (Dtype::F8E5m2, Dtype::F16) => return Ok(Buf::from_vec(values.iter().map(|b| (*b as u16) << 8).collect::<Vec<u16>>())),
+        (Dtype::F8E5m2, Dtype::F16) => {
+            return Ok(Buf::from_vec(
+                values.iter().map(|b| (*b as u16) << 8).collect::<Vec<u16>>(),
+            ));
+        }
         (Dtype::F32, Dtype::Bf16) => {
             let bits = typed::<u32>(values);
             if bits.iter().fold(0, |any, b| any | (b & 0xFFFF)) == 0 {
-                return Ok(Buf::from_vec(bits.iter().map(|b| (b >> 16) as u16).collect::<Vec<u16>>()));
+                return Ok(Buf::from_vec(
+                    bits.iter().map(|b| (b >> 16) as u16).collect::<Vec<u16>>(),
+                ));
             }
         }
         (Dtype::F16, Dtype::F8E5m2) => {
@@ -71,11 +82,18 @@ fn by(values: &Buf, from: Dtype, to: Dtype, rule: Rule) -> std::result::Result<B
         Dtype::I16 => cast.each(typed::<i16>(values).iter().copied(), to),
         Dtype::I32 => cast.each(typed::<i32>(values).iter().copied(), to),
         Dtype::I64 => cast.each(typed::<i64>(values).iter().copied(), to),
-        Dtype::F16 => cast.each(typed::<u16>(values).iter().map(|b| f16::from_bits(*b).to_f32()), to),
-        Dtype::Bf16 => cast.each(typed::<u16>(values).iter().map(|b| bf16::from_bits(*b).to_f32()), to),
+        Dtype::F16 => {
+            cast.each(typed::<u16>(values).iter().map(|b| f16::from_bits(*b).to_f32()), to)
+        }
+        Dtype::Bf16 => {
+            cast.each(typed::<u16>(values).iter().map(|b| bf16::from_bits(*b).to_f32()), to)
+        }
         Dtype::F32 => cast.each(typed::<f32>(values).iter().copied(), to),
         Dtype::F64 => cast.each(typed::<f64>(values).iter().copied(), to),
-        Dtype::C32 => cast.each(typed::<[u16; 2]>(values).iter().map(|c| c.map(|b| f16::from_bits(b).to_f32())), to),
+        Dtype::C32 => cast.each(
+            typed::<[u16; 2]>(values).iter().map(|c| c.map(|b| f16::from_bits(b).to_f32())),
+            to,
+        ),
         Dtype::C64 => cast.each(typed::<[f32; 2]>(values).iter().copied(), to),
         Dtype::C128 => cast.each(typed::<[f64; 2]>(values).iter().copied(), to),
         _ => {
@@ -143,13 +161,21 @@ pub fn always_exact(from: Dtype, to: Dtype) -> bool {
 ///
 /// # Errors
 /// Refused (exit 4): not exact, or out of range.
-pub fn checked(values: &Buf, from: Dtype, to: Dtype, lossy: bool, array: &str, first_element: u64) -> Result<Buf> {
+pub fn checked(
+    values: &Buf,
+    from: Dtype,
+    to: Dtype,
+    lossy: bool,
+    array: &str,
+    first_element: u64,
+) -> Result<Buf> {
     cast(values, from, to, lossy).map_err(|index| {
         let (at, shown) = (first_element + index as u64, show(values, from, index));
         let item = from.item_bytes() as usize;
         let one = values.slice_with_length(index * item, item);
         match cast(&one, from, to, true) {
-            Ok(_) => Error::refused(format!("element {at} ({shown}) is not exact as {to}")).hint("--lossy lets --dtype round"),
+            Ok(_) => Error::refused(format!("element {at} ({shown}) is not exact as {to}"))
+                .hint("--lossy lets --dtype round"),
             Err(_) => Error::refused(format!("element {at} ({shown}) is out of the range of {to}"))
                 .hint("choose a wider type; --lossy rounds, but never past the range"),
         }
@@ -246,7 +272,8 @@ integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 #[inline(always)]
 fn whole(value: f64) -> Option<i128> {
     // Past 2^100 no integer type of ours is meant; -0.0 is not 0.
-    (value.trunc() == value && value.abs() < 1.2e30 && !(value == 0.0 && value.is_sign_negative())).then_some(value as i128)
+    (value.trunc() == value && value.abs() < 1.2e30 && !(value == 0.0 && value.is_sign_negative()))
+        .then_some(value as i128)
 }
 
 impl From for f32 {
@@ -301,8 +328,13 @@ fn same(a: f64, b: f64) -> bool {
 }
 
 impl Cast {
-    fn each<F: From>(&self, values: impl Iterator<Item = F>, to: Dtype) -> std::result::Result<Buf, usize> {
-        // What rounding may do: a fraction may go, a finite number may not become infinite (or a NaN).
+    fn each<F: From>(
+        &self,
+        values: impl Iterator<Item = F>,
+        to: Dtype,
+    ) -> std::result::Result<Buf, usize> {
+        // What rounding may do: a fraction may go, a finite number may not become infinite (or a
+        // NaN).
         let lossy = self.rule != Rule::Exact;
         let stays = move |from: f64, finite: bool| lossy && (finite || !from.is_finite());
         macro_rules! integer {
@@ -311,7 +343,8 @@ impl Cast {
                     Some(i) => (i as $t, (i as $t) as i128 == i),
                     None => {
                         let whole = v.real().0.trunc();
-                        // Saturated where it is out of range, and 0 for a NaN: then it is not equal.
+                        // Saturated where it is out of range, and 0 for a NaN: then it is not
+                        // equal.
                         (whole as $t, lossy && (whole as $t) as f64 == whole)
                     }
                 })
@@ -343,12 +376,18 @@ impl Cast {
             Dtype::F16 => self.collect(values, |v: F| {
                 let (f, exact) = v.real();
                 let h = f16::from_f64(f);
-                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()))
+                (
+                    h.to_bits(),
+                    exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()),
+                )
             }),
             Dtype::Bf16 => self.collect(values, |v: F| {
                 let (f, exact) = v.real();
                 let h = bf16::from_f64(f);
-                (h.to_bits(), exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()))
+                (
+                    h.to_bits(),
+                    exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()),
+                )
             }),
             Dtype::C128 => self
                 .collect(values, |v: F| {
@@ -366,7 +405,10 @@ impl Cast {
                 let ((f, exact), i) = (v.real(), v.imaginary());
                 let (s, t) = (f16::from_f64(f), f16::from_f64(i));
                 let fits = stays(f, s.is_finite()) && stays(i, t.is_finite());
-                ([s.to_bits(), t.to_bits()], exact && same(s.to_f64(), f) && same(t.to_f64(), i) || fits)
+                (
+                    [s.to_bits(), t.to_bits()],
+                    exact && same(s.to_f64(), f) && same(t.to_f64(), i) || fits,
+                )
             }),
             _ => {
                 let table = float8::table(to);
@@ -374,11 +416,16 @@ impl Cast {
                     let ((f, exact), s) = (v.real(), v.single());
                     let (code, fits) = float8::encode(to, s);
                     let back = table[code as usize];
-                    // Infinities that the type lacks would come out as NaN; E8M0 has only positive numbers.
+                    // Infinities that the type lacks would come out as NaN; E8M0 has only positive
+                    // numbers.
                     let stays = f.is_nan()
                         || back.is_infinite() && f.is_infinite()
                         || back.is_finite() && (to != Dtype::F8E8m0 || f > 0.0 && f.is_finite());
-                    (code, exact && fits && same(s as f64, f) && v.imaginary() == 0.0 || lossy && stays)
+                    (
+                        code,
+                        exact && fits && same(s as f64, f) && v.imaginary() == 0.0
+                            || lossy && stays,
+                    )
                 })
             }
         }

@@ -1,5 +1,5 @@
-//! Fits what a source gives to what a sink can hold: masks, codes, offsets, widened floats, plain times. What cannot be
-//! fitted without loss is refused, all at once, before anything is written.
+//! Fits what a source gives to what a sink can hold: masks, codes, offsets, widened floats, plain
+//! times. What cannot be fitted without loss is refused, all at once, before anything is written.
 
 use super::stages::{Flat, FlatStage};
 use super::table::Staged;
@@ -8,7 +8,9 @@ use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::Stage;
 use crate::format::{Arrays, CodedText, Holds, Order, Source};
-use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan, Values};
+use crate::model::{
+    ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan, Values,
+};
 
 /// `--nulls`.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +37,8 @@ impl Nulls {
             "error" => Ok(Nulls::Error),
             _ => match text.strip_prefix("fill=") {
                 Some(value) => Ok(Nulls::Fill(value.to_string())),
-                None => Err(Error::usage(format!("--nulls has no choice '{text}'")).hint("choose mask, nan, fill=VALUE or error")),
+                None => Err(Error::usage(format!("--nulls has no choice '{text}'"))
+                    .hint("choose mask, nan, fill=VALUE or error")),
             },
         }
     }
@@ -71,7 +74,8 @@ pub struct Policy {
     pub skip_unsupported: bool,
     /// The sink's name, for messages.
     pub sink: &'static str,
-    /// Whether the sink marks arrays (see [`crate::sidecar::MARK`]), so that nulls and types that it lacks come back.
+    /// Whether the sink marks arrays (see [`crate::sidecar::MARK`]), so that nulls and types that
+    /// it lacks come back.
     pub marks: bool,
 }
 
@@ -97,22 +101,32 @@ enum Outcome {
     Skipped(String),
 }
 
-/// Wraps the source in the changes it needs. The notes list types that changed without a change of value.
+/// Wraps the source in the changes it needs. The notes list types that changed without a change of
+/// value.
 ///
 /// # Errors
 /// Refused: everything that the sink cannot hold.
-pub fn fit(mut source: Box<dyn Source>, holds: &Holds, policy: &Policy) -> Result<(Staged, Vec<String>)> {
+pub fn fit(
+    mut source: Box<dyn Source>,
+    holds: &Holds,
+    policy: &Policy,
+) -> Result<(Staged, Vec<String>)> {
     let plan = source.plan().clone();
     let (fitted, notes) = match fit_plan(&plan, holds, policy) {
         Ok(fitted) => fitted,
         Err(mut error) => {
             // Of uneven lists the first row that differs is named: worth a look at the values.
             let lists = |m: &ArrayMeta| m.logical == Logical::List && m.details.error.is_none();
-            for a in
-                (0..plan.arrays.len()).filter(|&a| lists(&plan.arrays[a]) && !policy.ragged_offsets && !(holds.logical)(&Logical::List))
-            {
-                if let Some((first, row, length)) = Error::unless_bug(first_uneven(source.as_mut(), a))?.flatten() {
-                    error = error.say_more(&plan.arrays[a].name, &format!(": the first has {first} elements, row {row} has {length}"));
+            for a in (0..plan.arrays.len()).filter(|&a| {
+                lists(&plan.arrays[a]) && !policy.ragged_offsets && !(holds.logical)(&Logical::List)
+            }) {
+                if let Some((first, row, length)) =
+                    Error::unless_bug(first_uneven(source.as_mut(), a))?.flatten()
+                {
+                    error = error.say_more(
+                        &plan.arrays[a].name,
+                        &format!(": the first has {first} elements, row {row} has {length}"),
+                    );
                 }
             }
             return Err(error);
@@ -142,7 +156,8 @@ fn first_uneven(source: &mut dyn Source, array: usize) -> Result<Option<(u64, u6
         let Values::Var { offsets, .. } = &chunk.values else { return Ok(()) };
         for (i, pair) in offsets.windows(2).enumerate() {
             let length = pair[1] - pair[0];
-            if found.get().is_none() && chunk.is_valid(i) && *first.get_or_insert(length) != length {
+            if found.get().is_none() && chunk.is_valid(i) && *first.get_or_insert(length) != length
+            {
                 found.set(first.map(|first| (first, row + i as u64, length)));
             }
         }
@@ -170,7 +185,11 @@ fn first_uneven(source: &mut dyn Source, array: usize) -> Result<Option<(u64, u6
 ///
 /// # Errors
 /// As [`fit`].
-pub fn fit_stage(plan: Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Box<dyn Stage>>, Vec<String>)> {
+pub fn fit_stage(
+    plan: Plan,
+    holds: &Holds,
+    policy: &Policy,
+) -> Result<(Vec<Box<dyn Stage>>, Vec<String>)> {
     let (fitted, notes) = fit_plan(&plan, holds, policy)?;
     let fitting = wrap(&plan, fitted)?;
     let inputs = plan.arrays.len();
@@ -191,7 +210,9 @@ fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>,
         match fit_one(input, meta, holds, policy, &mut notes) {
             Ok(Outcome::Fits(f)) => fitted.push(*f),
             Ok(Outcome::Skipped(note)) => notes.push(note),
-            Err(e) if policy.skip_unsupported => notes.push(format!("{}: left out: {}", meta.name, e.reason())),
+            Err(e) if policy.skip_unsupported => {
+                notes.push(format!("{}: left out: {}", meta.name, e.reason()))
+            }
             Err(e) => errors.push(e.array(&meta.name)),
         }
     }
@@ -229,15 +250,33 @@ fn lost_masks(fitted: &[Fitted], holds: &Holds, policy: &Policy) -> Option<Strin
     if holds.sidecar || policy.marks {
         return None;
     }
-    let names: Vec<String> = fitted.iter().filter(|f| f.mask).map(|f| format!("{}.valid", f.meta.name)).collect();
+    let names: Vec<String> =
+        fitted.iter().filter(|f| f.mask).map(|f| format!("{}.valid", f.meta.name)).collect();
     let more = if names.len() > 3 { ", …" } else { "" };
     let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
-    (!names.is_empty()).then(|| format!("{} cannot hold nulls: they are recorded in arrays of their own ({shown}{more})", policy.sink))
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} cannot hold nulls: they are recorded in arrays of their own ({shown}{more})",
+            policy.sink
+        )
+    })
 }
 
-fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) -> Result<Outcome> {
+fn fit_one(
+    input: usize,
+    meta: &ArrayMeta,
+    holds: &Holds,
+    policy: &Policy,
+    notes: &mut Vec<String>,
+) -> Result<Outcome> {
     crate::format::readable(meta)?;
-    let mut f = Fitted { made: Made { input, changes: Vec::new() }, meta: meta.clone(), flat: Way::Pass, kept: None, mask: false };
+    let mut f = Fitted {
+        made: Made { input, changes: Vec::new() },
+        meta: meta.clone(),
+        flat: Way::Pass,
+        kept: None,
+        mask: false,
+    };
     let coded = meta.coded_text().is_some();
     if coded && !takes_codes(meta, holds) {
         let kind = format!("text of {} dimensions", 1 + meta.inner.len());
@@ -273,18 +312,34 @@ fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes
                 f.flat = Way::Offsets;
             }
             Logical::Packed { dtype, .. } => {
-                notes.push(format!("{}: {dtype} elements are written as packed bytes (uint8)", meta.name));
+                notes.push(format!(
+                    "{}: {dtype} elements are written as packed bytes (uint8)",
+                    meta.name
+                ));
                 f.meta.logical = Logical::Plain;
             }
-            _ => return Err(Error::refused(format!("{} cannot hold {}", policy.sink, meta.type_name()))),
+            _ => {
+                return Err(Error::refused(format!(
+                    "{} cannot hold {}",
+                    policy.sink,
+                    meta.type_name()
+                )));
+            }
         }
     }
     if !f.meta.logical.is_var() {
         fit_dtype(&mut f, holds, policy)?;
     }
     fit_nulls(&mut f, holds, policy)?;
-    if policy.marks && f.kept.is_none() && f.meta.logical != logical && matches!(f.flat, Way::Pass) {
-        f.kept = Some(Box::new(Kept { values: whole.name.clone(), meta: whole, offsets: None, valid: None, form: Form::Same }));
+    if policy.marks && f.kept.is_none() && f.meta.logical != logical && matches!(f.flat, Way::Pass)
+    {
+        f.kept = Some(Box::new(Kept {
+            values: whole.name.clone(),
+            meta: whole,
+            offsets: None,
+            valid: None,
+            form: Form::Same,
+        }));
     }
     if let Some(kept) = &mut f.kept {
         kept.meta.nulls = f.meta.nulls;
@@ -296,7 +351,10 @@ fn fit_one(input: usize, meta: &ArrayMeta, holds: &Holds, policy: &Policy, notes
     }
     let rank = if f.meta.scalar { 0 } else { 1 + f.meta.inner.len() };
     if rank > holds.max_rank.max(1) {
-        return Err(Error::refused(format!("{} holds at most {} dimensions, this array has {rank}", policy.sink, holds.max_rank)));
+        return Err(Error::refused(format!(
+            "{} holds at most {} dimensions, this array has {rank}",
+            policy.sink, holds.max_rank
+        )));
     }
     Ok(Outcome::Fits(Box::new(f)))
 }
@@ -352,7 +410,10 @@ fn fit_time(f: &mut Fitted, holds: &Holds, policy: &Policy, notes: &mut Vec<Stri
             f.meta.dtype = dtype;
         }
         None => {
-            notes.push(format!("{}: {from} is written as plain {} counts", f.meta.name, f.meta.dtype));
+            notes.push(format!(
+                "{}: {from} is written as plain {} counts",
+                f.meta.name, f.meta.dtype
+            ));
             f.meta.logical = Logical::Plain;
         }
     }
@@ -365,14 +426,21 @@ fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<Str
     match policy.strings {
         Some(Strings::Skip) => return Ok(Some(format!("{}: {kind} is left out", f.meta.name))),
         Some(Strings::Error) => {
-            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink)).hint("--strings codes or offsets"));
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+                .hint("--strings codes or offsets"));
         }
         Some(Strings::Offsets) => f.flat = Way::Offsets,
         None if decimal => {
-            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
-                .hint(format!("--dtype '{}=float64' --lossy rounds it, --strings codes keeps its text", f.meta.name)));
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink)).hint(
+                format!(
+                    "--dtype '{}=float64' --lossy rounds it, --strings codes keeps its text",
+                    f.meta.name
+                ),
+            ));
         }
-        Some(Strings::Codes) | None if holds.coded_text == CodedText::Whole => f.flat = Way::Dictionary,
+        Some(Strings::Codes) | None if holds.coded_text == CodedText::Whole => {
+            f.flat = Way::Dictionary
+        }
         // Without a side file the categories would be lost.
         Some(Strings::Codes) | None if !holds.sidecar => {
             return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
@@ -396,14 +464,23 @@ fn fit_dtype(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
         Dtype::F8E8m0 => (Dtype::F32, Form::Widened),
         d if d.is_float8() => (float16, Form::Widened),
         d => {
-            return Err(Error::refused(format!("{} cannot hold {d}", policy.sink)).hint("--dtype casts it, -x leaves it out"));
+            return Err(Error::refused(format!("{} cannot hold {d}", policy.sink))
+                .hint("--dtype casts it, -x leaves it out"));
         }
     };
-    if !holds.dtypes.contains(&to) || !(matches!(form, Form::Bits) || cast::always_exact(from, to)) {
-        return Err(Error::refused(format!("{} cannot hold {from}", policy.sink)).hint("--dtype casts it, -x leaves it out"));
+    if !holds.dtypes.contains(&to) || !(matches!(form, Form::Bits) || cast::always_exact(from, to))
+    {
+        return Err(Error::refused(format!("{} cannot hold {from}", policy.sink))
+            .hint("--dtype casts it, -x leaves it out"));
     }
     let values = f.meta.name.clone();
-    f.kept = Some(Box::new(Kept { meta: f.meta.clone(), values, offsets: None, valid: None, form: form.clone() }));
+    f.kept = Some(Box::new(Kept {
+        meta: f.meta.clone(),
+        values,
+        offsets: None,
+        valid: None,
+        form: form.clone(),
+    }));
     if matches!(form, Form::Widened) {
         f.made.changes.push(Change::Cast { from, to, lossy: false });
     }
@@ -419,14 +496,22 @@ fn fit_nulls(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
     let hint = "--nulls mask or fill=VALUE";
     match &policy.nulls {
         Some(Nulls::Error) => f.made.changes.push(Change::RefuseNulls),
-        Some(Nulls::Nan) if f.meta.dtype.is_float() || f.meta.dtype.is_complex() => f.made.changes.push(Change::DropMask),
+        Some(Nulls::Nan) if f.meta.dtype.is_float() || f.meta.dtype.is_complex() => {
+            f.made.changes.push(Change::DropMask)
+        }
         Some(Nulls::Nan) if f.meta.logical.is_plain() && f.meta.dtype.is_integer() => {
             f.made.changes.push(Change::Cast { from: f.meta.dtype, to: Dtype::F64, lossy: false });
             f.made.changes.push(Change::Fill(f64::NAN.to_le_bytes().to_vec()));
             f.meta.dtype = Dtype::F64;
         }
         Some(Nulls::Nan) if matches!(f.flat, Way::Codes) => {}
-        Some(Nulls::Nan) => return Err(Error::refused(format!("{} has nulls and cannot hold NaN", f.meta.type_name())).hint(hint)),
+        Some(Nulls::Nan) => {
+            return Err(Error::refused(format!(
+                "{} has nulls and cannot hold NaN",
+                f.meta.type_name()
+            ))
+            .hint(hint));
+        }
         Some(Nulls::Fill(value)) if !f.meta.logical.is_var() => {
             f.made.changes.push(Change::Fill(element(value, &f.meta)?));
         }
@@ -458,7 +543,9 @@ fn element(value: &str, meta: &ArrayMeta) -> Result<Vec<u8>> {
             };
             // A decimal literal is rounded to the column's float type, as everywhere.
             let wide = crate::model::Buf::from_vec(vec![f]);
-            return cast::cast(&wide, Dtype::F64, meta.dtype, meta.dtype.is_float()).map(|b| b.to_vec()).map_err(|_| bad());
+            return cast::cast(&wide, Dtype::F64, meta.dtype, meta.dtype.is_float())
+                .map(|b| b.to_vec())
+                .map_err(|_| bad());
         }
     };
     cast::cast(&parsed, Dtype::I64, meta.dtype, false).map(|b| b.to_vec()).map_err(|_| bad())
@@ -485,12 +572,21 @@ fn unchanged(a: &ArrayMeta, b: &ArrayMeta) -> bool {
 fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
     let stays = |(i, f): (usize, &Fitted)| {
         let passes = matches!(f.flat, Way::Pass) && f.kept.is_none() && !f.mask;
-        passes && f.made.input == i && f.made.changes.is_empty() && unchanged(&f.meta, &plan.arrays[i])
+        passes
+            && f.made.input == i
+            && f.made.changes.is_empty()
+            && unchanged(&f.meta, &plan.arrays[i])
     };
     // Mostly nothing changes, and no plan of a hundred thousand arrays is built anew.
     if fitted.len() == plan.arrays.len() && fitted.iter().enumerate().all(stays) {
         check_names(plan, &[])?;
-        return Ok(Fitting { middle: plan.clone(), made: Vec::new(), out: plan.clone(), flats: None, same: true });
+        return Ok(Fitting {
+            middle: plan.clone(),
+            made: Vec::new(),
+            out: plan.clone(),
+            flats: None,
+            same: true,
+        });
     }
     let mut middle = Plan { arrays: Vec::new().into(), ..plan.clone() };
     let mut out = middle.clone();
@@ -499,10 +595,15 @@ fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
     for f in fitted {
         let logical = f.kept.as_ref().map_or_else(|| f.meta.clone(), |k| k.meta.clone());
         let name = f.meta.name.clone();
-        let mut record = f
-            .kept
-            .map(|kept| *kept)
-            .or_else(|| f.mask.then(|| Kept { meta: logical.clone(), form: Form::Same, values: name.clone(), offsets: None, valid: None }));
+        let mut record = f.kept.map(|kept| *kept).or_else(|| {
+            f.mask.then(|| Kept {
+                meta: logical.clone(),
+                form: Form::Same,
+                values: name.clone(),
+                offsets: None,
+                valid: None,
+            })
+        });
         // What the logical array was before nulls were dropped from the meta of the values.
         let first = out.arrays.len();
         middle.arrays.push(f.meta.clone());
@@ -515,28 +616,61 @@ fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
                 flats.push(Flat::Pass(first));
             }
             Way::Codes => {
-                let kind = if matches!(f.meta.logical, Logical::Binary) { CategoryKind::Binary } else { CategoryKind::Text };
+                let kind = if matches!(f.meta.logical, Logical::Binary) {
+                    CategoryKind::Binary
+                } else {
+                    CategoryKind::Text
+                };
                 let categories = Categories::new(kind, Vec::new());
-                out.arrays.push(ArrayMeta { dtype: Dtype::I32, logical: Logical::Plain, nulls: false, ..f.meta.clone() });
-                record =
-                    Some(Kept { meta: logical, form: Form::Codes(categories.clone()), values: name.clone(), offsets: None, valid: None });
+                out.arrays.push(ArrayMeta {
+                    dtype: Dtype::I32,
+                    logical: Logical::Plain,
+                    nulls: false,
+                    ..f.meta.clone()
+                });
+                record = Some(Kept {
+                    meta: logical,
+                    form: Form::Codes(categories.clone()),
+                    values: name.clone(),
+                    offsets: None,
+                    valid: None,
+                });
                 flats.push(Flat::Codes { to: first, categories });
             }
             Way::Dictionary => {
-                let kind = if matches!(f.meta.logical, Logical::Binary) { CategoryKind::Binary } else { CategoryKind::Text };
+                let kind = if matches!(f.meta.logical, Logical::Binary) {
+                    CategoryKind::Binary
+                } else {
+                    CategoryKind::Text
+                };
                 let categories = Categories::new(kind, Vec::new());
                 let coded = Logical::Dictionary { categories: categories.clone(), ordered: false };
-                out.arrays.push(ArrayMeta { dtype: Dtype::I32, logical: coded, nulls: false, ..f.meta.clone() });
+                out.arrays.push(ArrayMeta {
+                    dtype: Dtype::I32,
+                    logical: coded,
+                    nulls: false,
+                    ..f.meta.clone()
+                });
                 flats.push(Flat::Codes { to: first, categories });
             }
             Way::Offsets => {
                 let text = !matches!(f.meta.logical, Logical::List);
-                let (offsets, values) = (format!("{name}.offsets"), format!("{name}.{}", if text { "bytes" } else { "values" }));
+                let (offsets, values) = (
+                    format!("{name}.offsets"),
+                    format!("{name}.{}", if text { "bytes" } else { "values" }),
+                );
                 let rows = f.meta.rows.and_then(|r| r.checked_add(1));
                 out.arrays.push(ArrayMeta::column(&offsets, Dtype::I64, Logical::Plain, rows));
                 out.arrays.push(ArrayMeta::column(&values, f.meta.dtype, Logical::Plain, None));
-                companions.extend([(offsets.clone(), name.clone()), (values.clone(), name.clone())]);
-                record = Some(Kept { meta: logical, form: Form::Offsets, values, offsets: Some(offsets), valid: None });
+                companions
+                    .extend([(offsets.clone(), name.clone()), (values.clone(), name.clone())]);
+                record = Some(Kept {
+                    meta: logical,
+                    form: Form::Offsets,
+                    values,
+                    offsets: Some(offsets),
+                    valid: None,
+                });
                 flats.push(Flat::Offsets { offsets: first, values: first + 1 });
             }
         }
@@ -561,9 +695,13 @@ fn wrap(plan: &Plan, fitted: Vec<Fitted>) -> Result<Fitting> {
     out.kept = kept.clone();
     middle.kept = kept;
     super::table::keep_columns_of_kept(&mut out);
-    let identity = made.len() == plan.arrays.len() && made.iter().enumerate().all(|(i, m)| m.input == i && m.changes.is_empty());
+    let identity = made.len() == plan.arrays.len()
+        && made.iter().enumerate().all(|(i, m)| m.input == i && m.changes.is_empty());
     let flat = flats.iter().all(|f| matches!(f, Flat::Pass(_)));
-    let same = flat && identity && out.kept.is_empty() && out.arrays.iter().zip(&plan.arrays).all(|(a, b)| unchanged(a, b));
+    let same = flat
+        && identity
+        && out.kept.is_empty()
+        && out.arrays.iter().zip(&plan.arrays).all(|(a, b)| unchanged(a, b));
     Ok(Fitting { middle, made, out, flats: if flat { None } else { Some(flats) }, same })
 }
 
@@ -571,8 +709,9 @@ fn check_names(plan: &Plan, companions: &[(String, String)]) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for meta in &plan.arrays {
         if !seen.insert(meta.name.as_str()) {
-            let owner = companions.iter().find(|(c, _)| *c == meta.name).map_or("", |(_, o)| o.as_str());
-            return Err(crate::codec::names::with_companion(&meta.name, owner));
+            let owner =
+                companions.iter().find(|(c, _)| *c == meta.name).map_or("", |(_, o)| o.as_str());
+            return Err(crate::format::duplicates::with_companion(&meta.name, owner));
         }
     }
     Ok(())

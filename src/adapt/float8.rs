@@ -1,7 +1,8 @@
 //! The float8 kinds: exact tables to float32, and back with rounding to nearest even.
 //!
-//! E4M3 (finite, NaN at S.1111.111), E5M2 (as IEEE), the FNUZ pair (no infinities, no negative zero, NaN at 0x80, bias 8
-//! and 16), E8M0 (powers of two, NaN at 0xFF). Specification: OCP 8-bit floating point, ONNX float8 documentation.
+//! E4M3 (finite, NaN at S.1111.111), E5M2 (as IEEE), the FNUZ pair (no infinities, no negative
+//! zero, NaN at 0x80, bias 8 and 16), E8M0 (powers of two, NaN at 0xFF). Specification: OCP 8-bit
+//! floating point, ONNX float8 documentation.
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
@@ -41,12 +42,14 @@ fn decode(b: u8, exponent_bits: u32, mantissa_bits: u32, bias: i32, special: Spe
         }
         _ => {}
     }
-    let scale = f32::from_bits(((127 - mantissa_bits as i32 + exponent.max(1) as i32 - bias) as u32) << 23);
+    let scale =
+        f32::from_bits(((127 - mantissa_bits as i32 + exponent.max(1) as i32 - bias) as u32) << 23);
     let hidden = if exponent == 0 { 0 } else { 1 << mantissa_bits };
     sign * (hidden + mantissa) as f32 * scale
 }
 
-/// The nearest code (ties to even; beyond the range: infinity where there is one, else NaN), and whether it is exact.
+/// The nearest code (ties to even; beyond the range: infinity where there is one, else NaN), and
+/// whether it is exact.
 pub fn encode(dtype: Dtype, value: f32) -> (u8, bool) {
     let values = table(dtype);
     if value.is_nan() {
@@ -54,7 +57,8 @@ pub fn encode(dtype: Dtype, value: f32) -> (u8, bool) {
     }
     if dtype == Dtype::F8E8m0 {
         let distance = |b: u8| (values[b as usize] - value).abs();
-        let best = (0..=254u8).fold(0, |best, b| if distance(b) < distance(best) { b } else { best });
+        let best =
+            (0..=254u8).fold(0, |best, b| if distance(b) < distance(best) { b } else { best });
         return (best, values[best as usize] == value);
     }
     let negative = value.is_sign_negative();

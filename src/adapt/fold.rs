@@ -1,5 +1,5 @@
-//! Turns plain arrays back into the logical ones that they hold: undoes `fit` for formats that record it in attributes
-//! (see [`crate::sidecar::MARK`]).
+//! Turns plain arrays back into the logical ones that they hold: undoes `fit` for formats that
+//! record it in attributes (see [`crate::sidecar::MARK`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,13 +46,15 @@ impl Source for FoldedSource {
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
         let reader = self.inner.random()?;
-        let (metas, arrays, stored) = (self.plan.arrays.clone(), self.arrays.clone(), self.stored.clone());
+        let (metas, arrays, stored) =
+            (self.plan.arrays.clone(), self.arrays.clone(), self.stored.clone());
         Some(Arc::new(FoldedRows { reader, metas, arrays, stored }))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let folded = &self.arrays[array];
-        let same =
-            matches!(folded.how, How::Fixed) && folded.valid.is_none() && self.plan.arrays[array].dtype == self.stored[folded.values].dtype;
+        let same = matches!(folded.how, How::Fixed)
+            && folded.valid.is_none()
+            && self.plan.arrays[array].dtype == self.stored[folded.values].dtype;
         if same { self.inner.extents(folded.values) } else { None }
     }
     fn close(&mut self) -> Result<()> {
@@ -77,7 +79,9 @@ impl FoldedRows {
                     bytes.extend_from_slice(values);
                     Ok(())
                 }
-                Values::Var { .. } => Err(Error::internal("text was delivered, numbers were expected")),
+                Values::Var { .. } => {
+                    Err(Error::internal("text was delivered, numbers were expected"))
+                }
             })
             .at_array(&self.stored[stored].name)?;
         Ok(bytes)
@@ -93,11 +97,18 @@ impl FoldedRows {
     /// The offsets of these rows, and the one behind.
     fn offsets(&self, folded: &Folding, offsets: usize, rows: Range<u64>) -> Result<Vec<u64>> {
         let bytes = self.bytes(offsets, rows.start..rows.end + 1)?;
-        sidecar::offsets(&bytes, rows.start, self.stored[folded.values].rows.unwrap_or(0)).at_array(&self.stored[offsets].name)
+        sidecar::offsets(&bytes, rows.start, self.stored[folded.values].rows.unwrap_or(0))
+            .at_array(&self.stored[offsets].name)
     }
 
     /// Rows that are cut by offsets.
-    fn cut_rows(&self, array: usize, offsets: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+    fn cut_rows(
+        &self,
+        array: usize,
+        offsets: usize,
+        rows: Range<u64>,
+        emit: Emit<'_>,
+    ) -> Result<()> {
         let folded = &self.arrays[array];
         let item = self.stored[folded.values].dtype.item_bytes();
         let offsets = self.offsets(folded, offsets, rows.clone())?;
@@ -107,9 +118,17 @@ impl FoldedRows {
             let n = sidecar::rows_within(&offsets[at..], item, STEP_BYTES).0 as usize;
             let cuts = &offsets[at..=at + n];
             let values = Buf::from_vec(self.bytes(folded.values, cuts[0]..cuts[n])?);
-            let values = Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
-            let valid = mask.as_ref().map(|m| m.slice_with_length(at, n)).filter(|m| m.contains(&0));
-            emit(Chunk { array, first_row: rows.start + at as u64, rows: n as u64, values, valid })?;
+            let values =
+                Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
+            let valid =
+                mask.as_ref().map(|m| m.slice_with_length(at, n)).filter(|m| m.contains(&0));
+            emit(Chunk {
+                array,
+                first_row: rows.start + at as u64,
+                rows: n as u64,
+                values,
+                valid,
+            })?;
             at += n;
         }
         Ok(())
@@ -138,10 +157,15 @@ impl ReadRows for FoldedRows {
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
         let folded = &self.arrays[array];
-        let How::Offsets(offsets) = folded.how else { return self.reader.piece(folded.values, row, bytes) };
-        let end = row.saturating_add((bytes / (16 + folded.mean_bytes)).max(1)).min(self.metas[array].rows?);
+        let How::Offsets(offsets) = folded.how else {
+            return self.reader.piece(folded.values, row, bytes);
+        };
+        let end = row
+            .saturating_add((bytes / (16 + folded.mean_bytes)).max(1))
+            .min(self.metas[array].rows?);
         let offsets = self.offsets(folded, offsets, row..end).ok()?;
-        let (rows, bytes) = sidecar::rows_within(&offsets, self.stored[folded.values].dtype.item_bytes(), bytes);
+        let (rows, bytes) =
+            sidecar::rows_within(&offsets, self.stored[folded.values].dtype.item_bytes(), bytes);
         Some(Piece { end: row + rows, bytes })
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -161,12 +185,22 @@ impl ReadRows for FoldedRows {
         self.reader.read(folded.values, rows.clone(), &mut |mut chunk| {
             chunk.array = array;
             if let Some(mask) = &mask {
-                let part = mask.slice_with_length((chunk.first_row - rows.start) as usize, chunk.rows as usize);
+                let part = mask.slice_with_length(
+                    (chunk.first_row - rows.start) as usize,
+                    chunk.rows as usize,
+                );
                 chunk.valid = part.contains(&0).then_some(part);
             }
             if let (Dtype::I64, Dtype::I32, Values::Fixed(values)) = (from, to, &mut chunk.values) {
                 let elements = crate::model::checked_product(&meta.inner).unwrap_or(1);
-                *values = cast::checked(values, from, to, false, &meta.name, chunk.first_row.saturating_mul(elements))?;
+                *values = cast::checked(
+                    values,
+                    from,
+                    to,
+                    false,
+                    &meta.name,
+                    chunk.first_row.saturating_mul(elements),
+                )?;
             }
             emit(chunk)
         })

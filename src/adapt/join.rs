@@ -1,11 +1,12 @@
-//! Several sources as one: their arrays side by side ([`Union`]), or joined row after row ([`Concat`]).
+//! Several sources as one: their arrays side by side ([`Union`]), or joined row after row
+//! ([`Concat`]).
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use crate::codec::names::FreeNames;
 use crate::error::{Context, Error, Result};
+use crate::format::duplicates::FreeNames;
 use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source};
 use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Plan, Values};
 use crate::pipe::Sequenced;
@@ -18,8 +19,8 @@ pub struct Part {
     pub label: String,
 }
 
-/// Where not all parts have random access, none is asked for it: those that have it are read in order. To be called once
-/// the parts know what is wanted; says whether that must be told again.
+/// Where not all parts have random access, none is asked for it: those that have it are read in
+/// order. To be called once the parts know what is wanted; says whether that must be told again.
 fn in_order(parts: &mut Vec<Part>) -> bool {
     let random = parts.iter().filter(|p| p.source.random().is_some()).count();
     if random == 0 || random == parts.len() {
@@ -49,10 +50,16 @@ impl Union {
     /// # Errors
     /// Usage (exit 2): two arrays of one name, naming both places.
     pub fn new(parts: Vec<Part>, on_duplicate: OnDuplicate) -> Result<Union> {
-        let mut plan = Plan { format: parts.first().map_or("", |p| p.source.plan().format), ..Plan::default() };
+        let mut plan = Plan {
+            format: parts.first().map_or("", |p| p.source.plan().format),
+            ..Plan::default()
+        };
         let mut home: Vec<(usize, usize)> = Vec::new();
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let all = parts.iter().filter(|_| on_duplicate == OnDuplicate::Rename).flat_map(|p| &p.source.plan().arrays);
+        let all = parts
+            .iter()
+            .filter(|_| on_duplicate == OnDuplicate::Rename)
+            .flat_map(|p| &p.source.plan().arrays);
         let mut free = FreeNames::new(all.map(|a| a.name.clone()).collect());
         for (p, part) in parts.iter().enumerate() {
             let theirs = part.source.plan();
@@ -71,7 +78,9 @@ impl Union {
                     match on_duplicate {
                         OnDuplicate::Error => {
                             let (a, b) = (&parts[home[first].0].label, &part.label);
-                            return Err(crate::codec::names::between_sources(&meta.name, a, b));
+                            return Err(crate::format::duplicates::between_sources(
+                                &meta.name, a, b,
+                            ));
                         }
                         OnDuplicate::First => continue,
                         OnDuplicate::Last => {
@@ -87,7 +96,10 @@ impl Union {
                 home.push((p, i));
             }
         }
-        let mut maps: Vec<PartMap> = parts.iter().map(|p| PartMap { label: p.label.clone(), arrays: HashMap::new() }).collect();
+        let mut maps: Vec<PartMap> = parts
+            .iter()
+            .map(|p| PartMap { label: p.label.clone(), arrays: HashMap::new() })
+            .collect();
         for (a, (p, i)) in home.iter().enumerate() {
             maps[*p].arrays.insert(*i, PartArray { to: a, before: Some(0), merge: None });
         }
@@ -133,7 +145,11 @@ impl Source for Union {
         Ok(None)
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let readers = self.parts.iter().map(|p| Some((p.source.random()?, p.label.clone()))).collect::<Option<Vec<_>>>()?;
+        let readers = self
+            .parts
+            .iter()
+            .map(|p| Some((p.source.random()?, p.label.clone())))
+            .collect::<Option<Vec<_>>>()?;
         Some(Arc::new(UnionRows { readers, home: self.home.clone() }))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
@@ -226,8 +242,9 @@ impl Merge {
                 continue;
             }
             let item = usize::try_from(code).ok().and_then(|c| items.get(c));
-            out.push(self.into.code(item.ok_or_else(|| Error::corrupt(format!("code {code} is outside the {} categories", items.len())))?)
-                as i64);
+            out.push(self.into.code(item.ok_or_else(|| {
+                Error::corrupt(format!("code {code} is outside the {} categories", items.len()))
+            })?) as i64);
         }
         chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
         Ok(())
@@ -267,19 +284,34 @@ impl Concat {
     /// # Errors
     /// Usage (exit 2), naming both files and what differs.
     pub fn new(parts: Vec<Part>) -> Result<Concat> {
-        let Some(lead) = parts.first() else { return Err(Error::missing("there are no rows to join")) };
+        let Some(lead) = parts.first() else {
+            return Err(Error::missing("there are no rows to join"));
+        };
         let mut plan = lead.source.plan().clone();
         let (mut home, mut first, mut remaps) = (Vec::new(), Vec::new(), Vec::new());
         let mut errors = Vec::new();
-        let indexes: Vec<HashMap<&str, usize>> =
-            parts.iter().map(|p| p.source.plan().arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect()).collect();
+        let indexes: Vec<HashMap<&str, usize>> = parts
+            .iter()
+            .map(|p| {
+                p.source
+                    .plan()
+                    .arrays
+                    .iter()
+                    .enumerate()
+                    .map(|(i, a)| (a.name.as_str(), i))
+                    .collect()
+            })
+            .collect();
         for meta in &mut plan.arrays {
             let (mut homes, mut firsts, mut remap) = (Vec::new(), Vec::new(), Vec::new());
             let mut rows = Some(0u64);
             let merged = match &meta.logical {
                 Logical::Dictionary { categories, ordered } => {
                     let merged = merged_categories(&parts, &indexes, &meta.name, categories);
-                    meta.logical = Logical::Dictionary { categories: merged.categories.clone(), ordered: *ordered };
+                    meta.logical = Logical::Dictionary {
+                        categories: merged.categories.clone(),
+                        ordered: *ordered,
+                    };
                     Some(Arc::new(merged))
                 }
                 _ => None,
@@ -289,7 +321,10 @@ impl Concat {
             }
             for (p, part) in parts.iter().enumerate() {
                 let Some(&i) = indexes[p].get(meta.name.as_str()) else {
-                    errors.push(Error::usage(format!("the array '{}' is in {} but not in {}", meta.name, lead.label, part.label)));
+                    errors.push(Error::usage(format!(
+                        "the array '{}' is in {} but not in {}",
+                        meta.name, lead.label, part.label
+                    )));
                     continue;
                 };
                 let theirs = &part.source.plan().arrays[i];
@@ -309,7 +344,8 @@ impl Concat {
                         part.label
                     ));
                     errors.push(match same_type(meta, theirs) {
-                        Some(cast) => error.hint(format!("--dtype '{}={cast}' makes them the same", meta.name)),
+                        Some(cast) => error
+                            .hint(format!("--dtype '{}={cast}' makes them the same", meta.name)),
                         None => error,
                     });
                 }
@@ -318,9 +354,11 @@ impl Concat {
                 firsts.push(rows);
                 rows = rows.and_then(|r| r.checked_add(theirs.rows?));
                 remap.push(match (&theirs.logical, &merged) {
-                    (Logical::Dictionary { categories, .. }, Some(into)) => {
-                        Some(Arc::new(Merge { from: categories.clone(), into: into.clone(), dtype: meta.dtype }))
-                    }
+                    (Logical::Dictionary { categories, .. }, Some(into)) => Some(Arc::new(Merge {
+                        from: categories.clone(),
+                        into: into.clone(),
+                        dtype: meta.dtype,
+                    })),
                     _ => None,
                 });
             }
@@ -333,13 +371,21 @@ impl Concat {
         for (p, part) in parts.iter().enumerate().skip(1) {
             for theirs in &part.source.plan().arrays {
                 if !indexes[0].contains_key(theirs.name.as_str()) {
-                    errors.push(Error::usage(format!("the array '{}' is in {} but not in {}", theirs.name, parts[p].label, lead.label)));
+                    errors.push(Error::usage(format!(
+                        "the array '{}' is in {} but not in {}",
+                        theirs.name, parts[p].label, lead.label
+                    )));
                 }
             }
         }
         let lone = parts.iter().all(|p| p.source.plan().arrays.len() == 1);
-        Error::all(errors)
-            .map_err(|e| if lone && e.hint_text().is_none() { e.hint("--name NAME joins arrays of different names") } else { e })?;
+        Error::all(errors).map_err(|e| {
+            if lone && e.hint_text().is_none() {
+                e.hint("--name NAME joins arrays of different names")
+            } else {
+                e
+            }
+        })?;
         drop(indexes);
         let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
         Ok(Concat { parts, plan, home, first, remaps, at: 0, map: None, labels })
@@ -352,7 +398,9 @@ fn same_type(a: &ArrayMeta, b: &ArrayMeta) -> Option<String> {
         return None;
     }
     if a.logical.is_plain() && b.logical.is_plain() {
-        return Some(super::table::common_dtype(a.dtype, b.dtype).unwrap_or(a.dtype).name().to_string());
+        return Some(
+            super::table::common_dtype(a.dtype, b.dtype).unwrap_or(a.dtype).name().to_string(),
+        );
     }
     // Of two units the finer one: the way there is exact.
     let (_, change) = super::time::rescaled(&a.logical, &b.logical, false)?;
@@ -361,7 +409,12 @@ fn same_type(a: &ArrayMeta, b: &ArrayMeta) -> Option<String> {
 }
 
 /// All categories known so far, in the order of the parts.
-fn merged_categories(parts: &[Part], indexes: &[HashMap<&str, usize>], name: &str, lead: &Arc<Categories>) -> Merged {
+fn merged_categories(
+    parts: &[Part],
+    indexes: &[HashMap<&str, usize>],
+    name: &str,
+    lead: &Arc<Categories>,
+) -> Merged {
     let categories = Categories::new(lead.kind().clone(), Vec::new());
     let merged = Merged { categories, index: Mutex::new(HashMap::new()) };
     for (part, index) in parts.iter().zip(indexes) {
@@ -381,7 +434,10 @@ impl Concat {
         let mut all_rows = true;
         for (p, part) in self.parts.iter_mut().enumerate() {
             let theirs: Vec<usize> = arrays.iter().map(|&a| self.home[a][p]).collect();
-            let given = part.source.want(&theirs, if arrays.len() > 1 { Order::RowBlocks } else { wish }).at_file(&part.label)?;
+            let given = part
+                .source
+                .want(&theirs, if arrays.len() > 1 { Order::RowBlocks } else { wish })
+                .at_file(&part.label)?;
             all_rows &= given == Order::RowBlocks || part.source.random().is_some();
         }
         Ok(match arrays.len() {
@@ -395,7 +451,11 @@ impl Concat {
     fn map(&mut self) -> Arc<PartMap> {
         let p = self.at;
         let new = || {
-            let array = |a: usize| PartArray { to: a, before: self.first[a][p], merge: self.remaps[a][p].clone() };
+            let array = |a: usize| PartArray {
+                to: a,
+                before: self.first[a][p],
+                merge: self.remaps[a][p].clone(),
+            };
             let arrays = (0..self.home.len()).map(|a| (self.home[a][p], array(a))).collect();
             Arc::new(PartMap { label: self.labels[p].clone(), arrays })
         };
@@ -430,7 +490,13 @@ impl Source for Concat {
             b.push(self.plan.arrays[a].rows?);
             bounds.push(b);
         }
-        Some(Arc::new(ConcatRows { readers, home: self.home.clone(), bounds, remaps: self.remaps.clone(), labels: self.labels.clone() }))
+        Some(Arc::new(ConcatRows {
+            readers,
+            home: self.home.clone(),
+            bounds,
+            remaps: self.remaps.clone(),
+            labels: self.labels.clone(),
+        }))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         if self.remaps[array].iter().any(Option::is_some) {
@@ -512,7 +578,10 @@ impl ReadRows for ConcatRows {
     fn cut(&self, array: usize, row: u64) -> u64 {
         let p = self.part_at(array, row);
         let (start, end) = (self.bounds[array][p], self.bounds[array][p + 1]);
-        self.readers[p].cut(self.home[array][p], row - start).saturating_add(start).min(end.max(row + 1))
+        self.readers[p]
+            .cut(self.home[array][p], row - start)
+            .saturating_add(start)
+            .min(end.max(row + 1))
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let mut total = 0u64;

@@ -1,7 +1,8 @@
-//! Model to model: choosing, renaming, rows, casts, joining, tables, and fitting to what a sink can hold. Names no format.
+//! Model to model: choosing, renaming, rows, casts, joining, tables, and fitting to what a sink can
+//! hold. Names no format.
 //!
-//! Changes that look at each chunk alone wrap the source ([`view::View`], [`rows::slice`], [`join`]); those that need
-//! the chunks in order are [`crate::format::Stage`]s.
+//! Changes that look at each chunk alone wrap the source ([`view::View`], [`rows::slice`],
+//! [`join`]); those that need the chunks in order are [`crate::format::Stage`]s.
 
 pub mod cast;
 pub mod fit;

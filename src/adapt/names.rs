@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use crate::codec::names::FreeNames;
 use crate::error::{Error, Result};
+use crate::format::duplicates::FreeNames;
 use crate::format::{Choice, OnDuplicate};
 use crate::model::Plan;
 
@@ -12,8 +12,10 @@ use crate::model::Plan;
 pub fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut scored: Vec<(f64, &str)> = candidates
         .map(|c| {
-            let near = strsim::normalized_damerau_levenshtein(&wanted.to_lowercase(), &c.to_lowercase());
-            let part = !wanted.is_empty() && (c.contains(wanted) || (c.len() > 2 && wanted.contains(c)));
+            let near =
+                strsim::normalized_damerau_levenshtein(&wanted.to_lowercase(), &c.to_lowercase());
+            let part =
+                !wanted.is_empty() && (c.contains(wanted) || (c.len() > 2 && wanted.contains(c)));
             (if part { near.max(0.7) } else { near }, c)
         })
         .filter(|(score, _)| *score >= 0.6)
@@ -88,7 +90,10 @@ impl Pattern {
         if self.parts.len() == 1 {
             return name == first.as_slice();
         }
-        if name.len() < first.len() + last.len() || !name.starts_with(first) || !name.ends_with(last) {
+        if name.len() < first.len() + last.len()
+            || !name.starts_with(first)
+            || !name.ends_with(last)
+        {
             return false;
         }
         let mut rest = &name[first.len()..name.len() - last.len()];
@@ -102,7 +107,8 @@ impl Pattern {
     }
 }
 
-/// The patterns in one option value: the value itself where an array has exactly this name, else its parts between commas.
+/// The patterns in one option value: the value itself where an array has exactly this name, else
+/// its parts between commas.
 fn split<'a>(value: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
     if exists(value) || !value.contains(',') {
         return vec![value];
@@ -122,10 +128,12 @@ fn split<'a>(value: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
     parts.into_iter().filter(|p| !p.is_empty()).collect()
 }
 
-/// The indices of the chosen arrays, in the order of the patterns (within a pattern: of the source).
+/// The indices of the chosen arrays, in the order of the patterns (within a pattern: of the
+/// source).
 ///
 /// # Errors
-/// Missing (exit 3) for a pattern that matches nothing, with near names; also where nothing is left.
+/// Missing (exit 3) for a pattern that matches nothing, with near names; also where nothing is
+/// left.
 pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec<usize>> {
     let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
     let (chosen, unmatched) = matching(&names, include, exclude);
@@ -150,8 +158,9 @@ impl Choice {
     }
 }
 
-/// The indices of the names that are included and not excluded, each once; and the patterns that match nothing. A pattern
-/// that matches no name as it is may match some without the blanks around them.
+/// The indices of the names that are included and not excluded, each once; and the patterns that
+/// match nothing. A pattern that matches no name as it is may match some without the blanks around
+/// them.
 fn matching(names: &[&str], include: &[String], exclude: &[String]) -> (Vec<usize>, Vec<String>) {
     let mut places: HashMap<&str, Vec<usize>> = HashMap::with_capacity(names.len());
     for (i, name) in names.iter().enumerate() {
@@ -196,7 +205,10 @@ fn no_match(text: &str, names: &[&str]) -> Error {
     let error = Error::missing(format!("no array matches '{text}'"));
     // A group of arrays, or an entry of a checkpoint.
     for mark in ['.', '/'] {
-        let below = names.iter().filter(|n| n.strip_prefix(text).is_some_and(|rest| rest.starts_with(mark))).count();
+        let below = names
+            .iter()
+            .filter(|n| n.strip_prefix(text).is_some_and(|rest| rest.starts_with(mark)))
+            .count();
         if below > 0 {
             return error.hint(format!("-a '{text}{mark}*' takes the {below} below it"));
         }
@@ -214,8 +226,10 @@ fn no_match(text: &str, names: &[&str]) -> Error {
 }
 
 fn no_prefix(prefix: &str, names: &[&str]) -> Error {
-    let error = Error::missing(format!("no array's name begins with '{prefix}' and goes on after it"));
-    let heads: Vec<&str> = names.iter().filter_map(|n| Some(&n[..=n.find(['.', '/', '_'])?])).collect();
+    let error =
+        Error::missing(format!("no array's name begins with '{prefix}' and goes on after it"));
+    let heads: Vec<&str> =
+        names.iter().filter_map(|n| Some(&n[..=n.find(['.', '/', '_'])?])).collect();
     let mut near = nearest(prefix, heads.iter().copied());
     near.dedup();
     if !near.is_empty() {
@@ -243,7 +257,8 @@ pub struct Renaming {
     pub rename_re: Vec<(regex::Regex, String)>,
     /// Put before every name.
     pub add_prefix: Option<String>,
-    /// Whether these arrays are a part of a source: what names none of them may name one of the others.
+    /// Whether these arrays are a part of a source: what names none of them may name one of the
+    /// others.
     pub partial: bool,
 }
 
@@ -257,14 +272,17 @@ impl Renaming {
             && self.add_prefix.is_none()
     }
 
-    /// The new names of the plan's arrays, repeated ones among them: [`kept_of_repeated`], [`make_unique`], [`set_names`].
-    /// `--name` is not checked against their number here: [`check_single`].
+    /// The new names of the plan's arrays, repeated ones among them: [`kept_of_repeated`],
+    /// [`make_unique`], [`set_names`]. `--name` is not checked against their number here:
+    /// [`check_single`].
     ///
     /// # Errors
-    /// Usage: an empty name. Missing: `--rename` of what is not there, `--strip-prefix` of what no name begins with.
+    /// Usage: an empty name. Missing: `--rename` of what is not there, `--strip-prefix` of what no
+    /// name begins with.
     pub fn names(&self, plan: &Plan) -> Result<Vec<String>> {
         let mut new: Vec<String> = plan.arrays.iter().map(|a| a.name.clone()).collect();
-        let (mut used, mut stripped) = (vec![false; self.rename.len()], vec![false; self.strip_prefix.len()]);
+        let (mut used, mut stripped) =
+            (vec![false; self.rename.len()], vec![false; self.strip_prefix.len()]);
         // What `--rename` chooses from.
         let mut offered = Vec::new();
         for name in &mut new {
@@ -333,13 +351,18 @@ pub fn check_single(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = plan.arrays.iter().take(5).map(|a| a.name.as_str()).collect();
-    Err(Error::usage(format!("--name takes one array, there are {}: {}", plan.arrays.len(), names.join(", ")))
-        .hint("choose one with -a, or use --rename OLD=NEW"))
+    Err(Error::usage(format!(
+        "--name takes one array, there are {}: {}",
+        plan.arrays.len(),
+        names.join(", ")
+    ))
+    .hint("choose one with -a, or use --rename OLD=NEW"))
 }
 
 /// Gives the arrays these names, in tables and aliases too.
 pub fn set_names(plan: &mut Plan, new: &[String]) {
-    let map: HashMap<String, String> = plan.arrays.iter().map(|a| a.name.clone()).zip(new.iter().cloned()).collect();
+    let map: HashMap<String, String> =
+        plan.arrays.iter().map(|a| a.name.clone()).zip(new.iter().cloned()).collect();
     let to = |name: &mut String| {
         if let Some(n) = map.get(name.as_str()) {
             name.clone_from(n);
@@ -348,8 +371,10 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
     for table in &mut plan.tables {
         for column in &mut table.columns {
             // A blank header gives way to a name that was asked for.
-            let named = column.header.is_empty() && map.get(&column.array).is_some_and(|new| *new != column.array);
-            let follows = (column.header == column.array || named) && table.matrix.as_ref() != Some(&column.array);
+            let named = column.header.is_empty()
+                && map.get(&column.array).is_some_and(|new| *new != column.array);
+            let follows = (column.header == column.array || named)
+                && table.matrix.as_ref() != Some(&column.array);
             to(&mut column.array);
             if follows {
                 column.header.clone_from(&column.array);
@@ -370,7 +395,11 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
 /// Usage.
 pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate) -> Result<()> {
     let mut seen: HashSet<String> = HashSet::new();
-    let all = if on_duplicate == OnDuplicate::Rename { names.iter().cloned().collect() } else { HashSet::new() };
+    let all = if on_duplicate == OnDuplicate::Rename {
+        names.iter().cloned().collect()
+    } else {
+        HashSet::new()
+    };
     let mut free = FreeNames::new(all);
     for name in names.iter_mut() {
         if !seen.contains(name.as_str()) {
@@ -379,7 +408,7 @@ pub fn make_unique(names: &mut [String], on_duplicate: OnDuplicate) -> Result<()
             *name = free.after(name);
             seen.insert(name.clone());
         } else {
-            return Err(crate::codec::names::after_renaming(name));
+            return Err(crate::format::duplicates::after_renaming(name));
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Sources that are closed once their plan is known, and opened again when their rows are wanted: so more of them can be
-//! joined than files can be open at a time. Names no format.
+//! Sources that are closed once their plan is known, and opened again when their rows are wanted:
+//! so more of them can be joined than files can be open at a time. Names no format.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -28,7 +28,8 @@ pub struct Parking {
 }
 
 impl Parking {
-    /// Keeps sources open, beside those that are being read, as long as they have no more than `most_files` together.
+    /// Keeps sources open, beside those that are being read, as long as they have no more than
+    /// `most_files` together.
     pub fn new(most_files: u64) -> Arc<Parking> {
         Arc::new(Parking { most_files, open: Mutex::default() })
     }
@@ -78,7 +79,8 @@ struct Shared {
     plan: Plan,
     merged: Vec<Option<Arc<Merged>>>,
     wanted: Mutex<Option<(Vec<usize>, Order)>>,
-    /// Per wanted array its first cut and the cost of all of it: what a join asks of every part, again and again.
+    /// Per wanted array its first cut and the cost of all of it: what a join asks of every part,
+    /// again and again.
     told: Mutex<HashMap<usize, (u64, Option<u64>)>>,
     instance: Mutex<Weak<Instance>>,
 }
@@ -88,7 +90,9 @@ impl Parked {
     pub fn new(source: Box<dyn Source>, reopen: Reopen, parking: Arc<Parking>) -> Parked {
         let plan = source.plan().clone();
         let merged = plan.arrays.iter().map(|a| match &a.logical {
-            Logical::Dictionary { categories, .. } => Some(Arc::new(Merged::onto(categories.clone()))),
+            Logical::Dictionary { categories, .. } => {
+                Some(Arc::new(Merged::onto(categories.clone())))
+            }
             _ => None,
         });
         let shared = Shared {
@@ -110,26 +114,36 @@ impl Shared {
         let source = (self.reopen)()?;
         let (then, now) = (&self.plan.arrays, &source.plan().arrays);
         let same = then.len() == now.len()
-            && then
-                .iter()
-                .zip(now)
-                .all(|(a, b)| (&a.name, a.dtype, a.rows, &a.inner) == (&b.name, b.dtype, b.rows, &b.inner) && a.logical == b.logical);
+            && then.iter().zip(now).all(|(a, b)| {
+                (&a.name, a.dtype, a.rows, &a.inner) == (&b.name, b.dtype, b.rows, &b.inner)
+                    && a.logical == b.logical
+            });
         if !same {
-            return Err(Error::failed("the file was changed while it was being read").hint("convert it again"));
+            return Err(Error::failed("the file was changed while it was being read")
+                .hint("convert it again"));
         }
-        let translations = now.iter().zip(&self.merged).enumerate().filter_map(|(i, (meta, merged))| match (&meta.logical, merged) {
-            (Logical::Dictionary { categories, .. }, Some(into)) => {
-                Some((i, Arc::new(Merge { from: categories.clone(), into: into.clone(), dtype: meta.dtype })))
-            }
-            _ => None,
-        });
+        let translations =
+            now.iter().zip(&self.merged).enumerate().filter_map(|(i, (meta, merged))| {
+                match (&meta.logical, merged) {
+                    (Logical::Dictionary { categories, .. }, Some(into)) => Some((
+                        i,
+                        Arc::new(Merge {
+                            from: categories.clone(),
+                            into: into.clone(),
+                            dtype: meta.dtype,
+                        }),
+                    )),
+                    _ => None,
+                }
+            });
         let translations = translations.collect();
         Ok((source, translations))
     }
     /// As [`Shared::open`], told what is wanted.
     fn open_wanted(&self) -> Result<(Box<dyn Source>, Translations, Order)> {
         let wanted = lock(&self.wanted).clone();
-        let (arrays, wish) = wanted.ok_or_else(|| Error::internal("a source is read before it is told what is wanted"))?;
+        let (arrays, wish) = wanted
+            .ok_or_else(|| Error::internal("a source is read before it is told what is wanted"))?;
         let (mut source, translations) = self.open()?;
         let order = source.want(&arrays, wish)?;
         Ok((source, translations, order))
@@ -141,8 +155,12 @@ impl Shared {
             Some(instance) => instance,
             None => {
                 let (source, translations, _) = self.open_wanted()?;
-                let instance =
-                    Arc::new(Instance { files: files_of(&self.plan), rows: source.random(), translations, _source: Mutex::new(source) });
+                let instance = Arc::new(Instance {
+                    files: files_of(&self.plan),
+                    rows: source.random(),
+                    translations,
+                    _source: Mutex::new(source),
+                });
                 *slot = Arc::downgrade(&instance);
                 instance
             }
@@ -165,8 +183,9 @@ impl Source for Parked {
         let rows = source.random();
         self.has_random = rows.is_some();
         let all = |a: usize| 0..self.plan.arrays[a].rows.unwrap_or(0);
-        *lock(&self.shared.told) =
-            rows.map_or_else(HashMap::new, |rows| arrays.iter().map(|&a| (a, (rows.cut(a, 0), rows.cost(a, all(a))))).collect());
+        *lock(&self.shared.told) = rows.map_or_else(HashMap::new, |rows| {
+            arrays.iter().map(|&a| (a, (rows.cut(a, 0), rows.cost(a, all(a))))).collect()
+        });
         Ok(order)
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
@@ -256,7 +275,10 @@ impl ReadRows for ParkedRows {
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let instance = self.0.instance()?;
-        let reader = instance.rows.as_ref().ok_or_else(|| Error::internal("a source that had random access has none"))?;
+        let reader = instance
+            .rows
+            .as_ref()
+            .ok_or_else(|| Error::internal("a source that had random access has none"))?;
         reader.read(array, rows, &mut |mut chunk| {
             translate(&instance.translations, &mut chunk)?;
             emit(chunk)

@@ -1,7 +1,8 @@
-//! Columns from folders named `key=value` (Hive-style partitions): the same value in every row of a part.
+//! Columns from folders named `key=value` (Hive-style partitions): the same value in every row of a
+//! part.
 //!
-//! A key is an int64 column where every part's value is an integer as it would be printed, else text. `%2F` and the like
-//! are decoded, `__HIVE_DEFAULT_PARTITION__` is null.
+//! A key is an int64 column where every part's value is an integer as it would be printed, else
+//! text. `%2F` and the like are decoded, `__HIVE_DEFAULT_PARTITION__` is null.
 
 use super::view::{Change, Made, View};
 use crate::error::{Error, Result};
@@ -25,7 +26,11 @@ impl Partitions {
     pub fn new(folders: &[String]) -> Partitions {
         let mut keys: Vec<Key> = Vec::new();
         for (source, folder) in folders.iter().enumerate() {
-            for (name, value) in folder.split('/').filter_map(|f| f.split_once('=')).filter(|(name, _)| !name.is_empty()) {
+            for (name, value) in folder
+                .split('/')
+                .filter_map(|f| f.split_once('='))
+                .filter(|(name, _)| !name.is_empty())
+            {
                 let value = Some(decoded(value)).filter(|v| v != "__HIVE_DEFAULT_PARTITION__");
                 let name = decoded(name);
                 let at = keys.iter().position(|k| k.name == name).unwrap_or_else(|| {
@@ -33,7 +38,9 @@ impl Partitions {
                     keys.len() - 1
                 });
                 let key = &mut keys[at];
-                key.numbers &= value.as_ref().is_none_or(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == *v));
+                key.numbers &= value
+                    .as_ref()
+                    .is_none_or(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == *v));
                 key.values[source] = Some(value);
             }
         }
@@ -48,7 +55,8 @@ impl Partitions {
         self.keys.is_empty()
     }
 
-    /// The source with its folders' columns after its own. A column that the file has itself is kept.
+    /// The source with its folders' columns after its own. A column that the file has itself is
+    /// kept.
     ///
     /// # Errors
     /// Usage: a key that this source's folders do not have.
@@ -56,13 +64,20 @@ impl Partitions {
         let mut plan = source.plan().clone();
         let readable = |a: &ArrayMeta| a.details.error.is_none() && !a.scalar;
         let cost = |a: &ArrayMeta| (a.logical.is_var(), a.bytes().ok().flatten());
-        let Some(lead) = (0..plan.arrays.len()).filter(|&a| readable(&plan.arrays[a])).min_by_key(|&a| cost(&plan.arrays[a])) else {
+        let Some(lead) = (0..plan.arrays.len())
+            .filter(|&a| readable(&plan.arrays[a]))
+            .min_by_key(|&a| cost(&plan.arrays[a]))
+        else {
             return Ok(source);
         };
-        let mut made: Vec<Made> = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
+        let mut made: Vec<Made> =
+            (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
         for key in &self.keys {
             let Some(value) = &key.values[index] else {
-                return Err(Error::usage(format!("it is not in a folder {}=…, but other sources are", key.name)));
+                return Err(Error::usage(format!(
+                    "it is not in a folder {}=…, but other sources are",
+                    key.name
+                )));
             };
             if plan.position(&key.name).is_some() {
                 continue;
@@ -72,7 +87,9 @@ impl Partitions {
             meta.rows = plan.arrays[lead].rows;
             meta.nulls = value.is_none();
             let element = match (key.numbers, value) {
-                (true, Some(text)) => text.parse::<i64>().unwrap_or_default().to_le_bytes().to_vec(),
+                (true, Some(text)) => {
+                    text.parse::<i64>().unwrap_or_default().to_le_bytes().to_vec()
+                }
                 (true, None) => vec![0; 8],
                 (false, text) => text.clone().unwrap_or_default().into_bytes(),
             };
@@ -96,7 +113,10 @@ fn decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
-        let code = text.get(i + 1..i + 3).filter(|_| bytes[i] == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let code = text
+            .get(i + 1..i + 3)
+            .filter(|_| bytes[i] == b'%')
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         out.push(code.unwrap_or(bytes[i]));
         i += if code.is_some() { 3 } else { 1 };
     }

@@ -28,7 +28,10 @@ impl Slice {
     /// # Errors
     /// Usage.
     pub fn parse(text: &str) -> Result<Slice> {
-        let bad = || Error::usage(format!("'{text}' is not a slice")).hint("START:STOP or START:STOP:STEP, as in Python: 0:100, -10:, ::2");
+        let bad = || {
+            Error::usage(format!("'{text}' is not a slice"))
+                .hint("START:STOP or START:STOP:STEP, as in Python: 0:100, -10:, ::2")
+        };
         let parts: Vec<&str> = text.split(':').collect();
         if !(2..=3).contains(&parts.len()) {
             return Err(bad());
@@ -66,11 +69,19 @@ impl Slice {
 ///
 /// # Errors
 /// Usage for arrays of rank 0; reading errors where rows have to be counted first.
-pub fn slice(source: Box<dyn Source>, slice: Slice, settings: &Settings) -> Result<Box<dyn Source>> {
+pub fn slice(
+    source: Box<dyn Source>,
+    slice: Slice,
+    settings: &Settings,
+) -> Result<Box<dyn Source>> {
     let scalars = source.plan().arrays.iter().filter(|meta| meta.scalar);
     Error::all(
         scalars
-            .map(|meta| Error::usage("--rows needs rows, this array has rank 0").array(&meta.name).hint("leave it out with -x"))
+            .map(|meta| {
+                Error::usage("--rows needs rows, this array has rank 0")
+                    .array(&meta.name)
+                    .hint("leave it out with -x")
+            })
             .collect(),
     )?;
     slice_ranked(source, slice, settings)
@@ -80,7 +91,11 @@ pub fn slice(source: Box<dyn Source>, slice: Slice, settings: &Settings) -> Resu
 ///
 /// # Errors
 /// Reading errors where rows have to be counted first.
-pub fn slice_ranked(mut source: Box<dyn Source>, slice: Slice, settings: &Settings) -> Result<Box<dyn Source>> {
+pub fn slice_ranked(
+    mut source: Box<dyn Source>,
+    slice: Slice,
+    settings: &Settings,
+) -> Result<Box<dyn Source>> {
     let arrays = &source.plan().arrays;
     // From the end counts only who knows it: a copy on disk does.
     if slice.counts_from_end() && arrays.iter().any(|a| a.rows.is_none()) {
@@ -88,7 +103,8 @@ pub fn slice_ranked(mut source: Box<dyn Source>, slice: Slice, settings: &Settin
         source = pipe::with_random(source, &all, settings)?.0;
     }
     let mut plan = source.plan().clone();
-    let slices: Vec<Slice> = plan.arrays.iter().map(|meta| if meta.scalar { Slice::ALL } else { slice }).collect();
+    let slices: Vec<Slice> =
+        plan.arrays.iter().map(|meta| if meta.scalar { Slice::ALL } else { slice }).collect();
     for (meta, slice) in plan.arrays.iter_mut().zip(&slices) {
         meta.rows = meta.rows.map(|rows| slice.of(rows).2);
     }
@@ -180,7 +196,8 @@ impl Job for SlicedJob {
             let from = start.max(first).min(end);
             let to = stop.min(end).max(from);
             let skip = (step - (from.max(start) - start) % step) % step;
-            let mut picked = pick(&chunk.slice(from - first, to - first), skip, step, cuts.items[chunk.array]);
+            let mut picked =
+                pick(&chunk.slice(from - first, to - first), skip, step, cuts.items[chunk.array]);
             picked.first_row = (from.max(start) + skip - start) / step;
             if picked.rows > 0 { emit(picked) } else { Ok(()) }
         })
@@ -197,7 +214,11 @@ impl ReadRows for SlicedRows {
         let (start, stop, count) = self.cuts.of(array);
         let step = self.cuts.slices[array].step;
         let cut = self.reader.cut(array, (start + row * step).min(stop));
-        if cut == u64::MAX { u64::MAX } else { cut.saturating_sub(start).div_ceil(step).clamp(row + 1, count.max(row + 1)) }
+        if cut == u64::MAX {
+            u64::MAX
+        } else {
+            cut.saturating_sub(start).div_ceil(step).clamp(row + 1, count.max(row + 1))
+        }
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let (start, stop, _) = self.cuts.of(array);
@@ -266,13 +287,16 @@ fn pick(chunk: &Chunk, skip: u64, step: u64, item: u64) -> Chunk {
             let mut ends = vec![0u64];
             let mut out = Vec::new();
             for r in rows() {
-                out.extend_from_slice(&values[(offsets[r] * item) as usize..(offsets[r + 1] * item) as usize]);
+                out.extend_from_slice(
+                    &values[(offsets[r] * item) as usize..(offsets[r + 1] * item) as usize],
+                );
                 ends.push(ends[ends.len() - 1] + offsets[r + 1] - offsets[r]);
             }
             Values::Var { offsets: ends, values: Buf::from_vec(out) }
         }
     };
-    let valid = chunk.valid.as_ref().map(|v| Buf::from_vec(rows().map(|r| v[r]).collect::<Vec<u8>>()));
+    let valid =
+        chunk.valid.as_ref().map(|v| Buf::from_vec(rows().map(|r| v[r]).collect::<Vec<u8>>()));
     Chunk { array: chunk.array, first_row: chunk.first_row, rows: count, values, valid }
 }
 
@@ -280,7 +304,8 @@ fn pick(chunk: &Chunk, skip: u64, step: u64, item: u64) -> Chunk {
 pub fn compact(mut chunk: Chunk, item_bytes: u64) -> Chunk {
     if let Values::Var { offsets, values } = &mut chunk.values {
         let (base, end) = (offsets[0], offsets[offsets.len() - 1]);
-        *values = values.slice_with_length((base * item_bytes) as usize, ((end - base) * item_bytes) as usize);
+        *values = values
+            .slice_with_length((base * item_bytes) as usize, ((end - base) * item_bytes) as usize);
         offsets.iter_mut().for_each(|o| *o -= base);
     }
     chunk

@@ -1,11 +1,12 @@
-//! Changes that need the chunks in order: text to codes, uneven rows to offsets, columns to a matrix and back.
+//! Changes that need the chunks in order: text to codes, uneven rows to offsets, columns to a
+//! matrix and back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::cast;
 use super::rows::compact;
-use crate::codec::text_codes::Coder;
+use crate::array::text_codes::Coder;
 use crate::error::{Error, Result};
 use crate::format::Stage;
 use crate::format::{Emit, Order};
@@ -75,7 +76,11 @@ impl Stage for FlatStage {
         &self.plan
     }
     fn order(&self, order: Order) -> Order {
-        if self.flats.iter().any(|f| matches!(f, Flat::Offsets { .. })) { Order::Any } else { order }
+        if self.flats.iter().any(|f| matches!(f, Flat::Offsets { .. })) {
+            Order::Any
+        } else {
+            order
+        }
     }
     fn push(&mut self, mut chunk: Chunk, emit: Emit<'_>) -> Result<()> {
         let (a, state) = (chunk.array, &mut self.state[chunk.array]);
@@ -85,8 +90,12 @@ impl Stage for FlatStage {
                 emit(chunk)
             }
             Flat::Codes { to, .. } => {
-                let Some(coder) = &mut state.coder else { return Err(Error::internal("text without a coder")) };
-                let code = |row: usize| if chunk.is_valid(row) { coder.code(chunk.text(row)) } else { Ok(-1) };
+                let Some(coder) = &mut state.coder else {
+                    return Err(Error::internal("text without a coder"));
+                };
+                let code = |row: usize| {
+                    if chunk.is_valid(row) { coder.code(chunk.text(row)) } else { Ok(-1) }
+                };
                 let codes: Result<Vec<i32>> = (0..chunk.rows as usize).map(code).collect();
                 let codes = codes.map_err(|e| e.array(&self.names[a]).hint("--strings offsets"))?;
                 emit(Chunk::fixed(*to, chunk.first_row, chunk.rows, Buf::from_vec(codes)))
@@ -94,7 +103,9 @@ impl Stage for FlatStage {
             Flat::Offsets { offsets: to_offsets, values: to_values } => {
                 let (to_offsets, to_values) = (*to_offsets, *to_values);
                 let rows = chunk.rows;
-                let Values::Var { offsets, values } = compact(chunk, self.items[a]).values else { return Ok(()) };
+                let Values::Var { offsets, values } = compact(chunk, self.items[a]).values else {
+                    return Ok(());
+                };
                 let base = state.end.unwrap_or(0);
                 let mut out = Vec::with_capacity(offsets.len());
                 if state.end.is_none() {
@@ -124,7 +135,8 @@ impl Stage for FlatStage {
     }
 }
 
-/// Columns side by side: some incoming arrays become one `[rows, columns]` matrix, the others follow it unchanged.
+/// Columns side by side: some incoming arrays become one `[rows, columns]` matrix, the others
+/// follow it unchanged.
 pub struct StackStage {
     plan: Plan,
     dtype: Dtype,
@@ -149,7 +161,8 @@ struct Pending {
 }
 
 impl StackStage {
-    /// `plan`'s array 0 is the matrix; `stacked` are the incoming arrays that make it, the others follow in order.
+    /// `plan`'s array 0 is the matrix; `stacked` are the incoming arrays that make it, the others
+    /// follow in order.
     pub fn new(arrays: &[ArrayMeta], stacked: &[usize], plan: Plan) -> StackStage {
         let mut to: Vec<Option<Column>> = vec![None; arrays.len()];
         for (column, &s) in stacked.iter().enumerate() {
@@ -163,7 +176,12 @@ impl StackStage {
             })
         };
         let to = to.into_iter().map(pass).collect();
-        let pending = |&s: &usize| Pending { dtype: arrays[s].dtype, chunks: VecDeque::new(), rows: 0, done: 0 };
+        let pending = |&s: &usize| Pending {
+            dtype: arrays[s].dtype,
+            chunks: VecDeque::new(),
+            rows: 0,
+            done: 0,
+        };
         let columns = stacked.iter().map(pending).collect();
         let names = stacked.iter().map(|&s| arrays[s].name.clone()).collect();
         let common = CommonRows::new(stacked.len());
@@ -189,8 +207,9 @@ impl Stage for StackStage {
         let pending = &mut self.columns[column];
         if let Values::Fixed(values) = &mut chunk.values {
             let first = pending.done + pending.rows;
-            *values = cast::checked(values, pending.dtype, self.dtype, false, &self.names[column], first)
-                .map_err(|e| e.hint("--layout columns keeps each column in its own type"))?;
+            *values =
+                cast::checked(values, pending.dtype, self.dtype, false, &self.names[column], first)
+                    .map_err(|e| e.hint("--layout columns keeps each column in its own type"))?;
         }
         let rows = chunk.rows;
         pending.rows += rows;
@@ -206,7 +225,9 @@ impl StackStage {
         for (c, pending) in self.columns.iter_mut().enumerate() {
             let mut row = 0usize;
             while row < rows as usize {
-                let Some(chunk) = pending.chunks.pop_front() else { return Err(Error::internal("rows that were counted are not there")) };
+                let Some(chunk) = pending.chunks.pop_front() else {
+                    return Err(Error::internal("rows that were counted are not there"));
+                };
                 let take = chunk.rows.min(rows - row as u64);
                 if let Values::Fixed(values) = &chunk.values {
                     scatter(&mut out[row * item * width..], values, take as usize, item, width, c);
@@ -246,7 +267,8 @@ fn scatter(out: &mut [u8], values: &[u8], rows: usize, item: usize, width: usize
 /// Matrices cut into columns: `[rows, n]` becomes n arrays `[rows]`.
 pub struct SplitStage {
     plan: Plan,
-    /// Per incoming array: the first outgoing array, how many, and the bytes of one element (0: passes as it is).
+    /// Per incoming array: the first outgoing array, how many, and the bytes of one element (0:
+    /// passes as it is).
     to: Vec<(usize, usize, usize)>,
 }
 

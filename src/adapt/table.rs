@@ -1,4 +1,5 @@
-//! Tables into arrays and back: the layouts `auto`, `matrix` and `columns`, and what a table output is made of.
+//! Tables into arrays and back: the layouts `auto`, `matrix` and `columns`, and what a table output
+//! is made of.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,7 +28,8 @@ pub type Staged = (Box<dyn Source>, Vec<Box<dyn Stage>>);
 
 /// Tables keep only the columns whose arrays are still there, in the arrays' order.
 pub fn keep_columns(plan: &mut Plan) {
-    let position: HashMap<&str, usize> = plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
+    let position: HashMap<&str, usize> =
+        plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
     for table in &mut plan.tables {
         table.columns.retain(|c| position.contains_key(c.array.as_str()));
         table.columns.sort_by_key(|c| position.get(c.array.as_str()).copied());
@@ -41,14 +43,20 @@ pub fn keep_columns(plan: &mut Plan) {
 
 /// As [`keep_columns`], where columns may be logical arrays that are kept in pieces.
 pub fn keep_columns_of_kept(plan: &mut Plan) {
-    let known: HashSet<&str> = plan.arrays.iter().chain(plan.kept.iter().map(|k| &k.meta)).map(|a| a.name.as_str()).collect();
+    let known: HashSet<&str> = plan
+        .arrays
+        .iter()
+        .chain(plan.kept.iter().map(|k| &k.meta))
+        .map(|a| a.name.as_str())
+        .collect();
     for table in &mut plan.tables {
         table.columns.retain(|c| known.contains(c.array.as_str()));
         table.index.retain(|i| known.contains(i.as_str()));
     }
 }
 
-/// numpy's common dtype of two, as `np.result_type` gives it; `None` for types that numpy does not have.
+/// numpy's common dtype of two, as `np.result_type` gives it; `None` for types that numpy does not
+/// have.
 pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {
     use Dtype::*;
     if a == b {
@@ -72,8 +80,8 @@ pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {
         other => other,
     };
     if a.is_integer() && b.is_integer() {
-        // Neither holds the other: unsigned beside a signed type that is not wider. The next wider signed type holds both;
-        // beside uint64 numpy takes float64.
+        // Neither holds the other: unsigned beside a signed type that is not wider. The next wider
+        // signed type holds both; beside uint64 numpy takes float64.
         let unsigned = if matches!(a, U8 | U16 | U32 | U64) { a } else { b };
         return Some(match unsigned.item_bytes() {
             8 => F64,
@@ -82,7 +90,11 @@ pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {
             _ => I16,
         });
     }
-    let wider = if float_for(a).item_bytes() >= float_for(b).item_bytes() { float_for(a) } else { float_for(b) };
+    let wider = if float_for(a).item_bytes() >= float_for(b).item_bytes() {
+        float_for(a)
+    } else {
+        float_for(b)
+    };
     Some(match (a.is_complex() || b.is_complex(), wider) {
         (true, F64) => C128,
         (true, _) => C64,
@@ -92,17 +104,26 @@ pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {
 
 /// Applies `--layout` to a source that is a table file. Says which layout was chosen.
 ///
-/// `nulls_allowed`: nulls become NaN or a fill value later on (`--nulls nan|fill`), so a matrix may have them.
+/// `nulls_allowed`: nulls become NaN or a fill value later on (`--nulls nan|fill`), so a matrix may
+/// have them.
 ///
 /// # Errors
 /// Refused: columns that a matrix cannot hold, all named at once.
-pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed: bool) -> Result<(Staged, Option<&'static str>)> {
+pub fn import(
+    source: Box<dyn Source>,
+    layout: Layout,
+    stem: &str,
+    nulls_allowed: bool,
+) -> Result<(Staged, Option<&'static str>)> {
     let plan = source.plan().clone();
     let Some(table) = plan.tables.first().cloned() else { return Ok(((source, Vec::new()), None)) };
-    let (positions, index) = (plan.positions(), table.index.iter().map(String::as_str).collect::<HashSet<&str>>());
+    let (positions, index) =
+        (plan.positions(), table.index.iter().map(String::as_str).collect::<HashSet<&str>>());
     let own = table.columns.iter().map(|c| c.array.as_str()).filter(|array| !index.contains(array));
     let data: Vec<usize> = own.filter_map(|array| positions.get(array).copied()).collect();
-    let fits = |m: &ArrayMeta| m.logical.is_plain() && m.inner.is_empty() && !m.scalar && m.details.error.is_none();
+    let fits = |m: &ArrayMeta| {
+        m.logical.is_plain() && m.inner.is_empty() && !m.scalar && m.details.error.is_none()
+    };
     let uniform = !data.is_empty()
         && data.iter().all(|&i| {
             let m = &plan.arrays[i];
@@ -115,13 +136,22 @@ pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed
     let mut dtype = None;
     for &i in &data {
         let m = &plan.arrays[i];
-        let refuse = |why: &str| Error::refused(format!("a matrix cannot hold {why}")).array(&m.name).hint("--layout columns");
+        let refuse = |why: &str| {
+            Error::refused(format!("a matrix cannot hold {why}"))
+                .array(&m.name)
+                .hint("--layout columns")
+        };
         if !fits(m) {
             errors.push(refuse(
-                format!("{} {}", m.type_name(), if m.inner.is_empty() { "" } else { "lists" }).trim_end().to_string().as_str(),
+                format!("{} {}", m.type_name(), if m.inner.is_empty() { "" } else { "lists" })
+                    .trim_end()
+                    .to_string()
+                    .as_str(),
             ));
         } else if m.nulls && !nulls_allowed {
-            errors.push(refuse("nulls").hint("--nulls nan or --nulls fill=VALUE, or --layout columns"));
+            errors.push(
+                refuse("nulls").hint("--nulls nan or --nulls fill=VALUE, or --layout columns"),
+            );
         } else {
             match dtype.map_or(Some(m.dtype), |d| common_dtype(d, m.dtype)) {
                 Some(d) => dtype = Some(d),
@@ -130,21 +160,31 @@ pub fn import(source: Box<dyn Source>, layout: Layout, stem: &str, nulls_allowed
         }
     }
     Error::all(errors)?;
-    let Some(dtype) = dtype else { return Err(Error::missing("there are no columns to make a matrix of")) };
+    let Some(dtype) = dtype else {
+        return Err(Error::missing("there are no columns to make a matrix of"));
+    };
     let lead = &plan.arrays[data[0]];
     let mut matrix = ArrayMeta::new(stem, dtype, &[0, data.len() as u64]);
     matrix.rows = lead.rows;
     matrix.nulls = data.iter().any(|&i| plan.arrays[i].nulls);
     let mut out = plan.clone();
     let stacked: HashSet<usize> = data.iter().copied().collect();
-    let others: Vec<ArrayMeta> = (0..plan.arrays.len()).filter(|i| !stacked.contains(i)).map(|i| plan.arrays[i].clone()).collect();
+    let others: Vec<ArrayMeta> = (0..plan.arrays.len())
+        .filter(|i| !stacked.contains(i))
+        .map(|i| plan.arrays[i].clone())
+        .collect();
     let taken: HashSet<&str> = others.iter().map(|o| o.name.as_str()).collect();
     if taken.contains(stem) {
         matrix.name = super::names::unique_name(stem, |n| taken.contains(n));
     }
     let name = matrix.name.clone();
     let headers = headers_of(&table);
-    let header = |i: usize| headers.get(plan.arrays[i].name.as_str()).map_or(plan.arrays[i].name.as_str(), |h| h).to_string();
+    let header = |i: usize| {
+        headers
+            .get(plan.arrays[i].name.as_str())
+            .map_or(plan.arrays[i].name.as_str(), |h| h)
+            .to_string()
+    };
     out.arrays = std::iter::once(matrix).chain(others).collect();
     out.tables = vec![Table {
         columns: data.iter().map(|&i| Column { array: name.clone(), header: header(i) }).collect(),
@@ -165,16 +205,25 @@ fn headers_of(table: &Table) -> HashMap<&str, &str> {
     headers
 }
 
-/// Makes a table of what a source has, for a table output: the recorded table if there is one, else the one array, else
-/// arrays of equal row count.
+/// Makes a table of what a source has, for a table output: the recorded table if there is one, else
+/// the one array, else arrays of equal row count.
 ///
 /// # Errors
 /// Refused, listing the arrays that make no table.
-pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_names: Option<&[String]>) -> Result<Staged> {
+pub fn export(
+    source: Box<dyn Source>,
+    layout: Layout,
+    max_rank: usize,
+    column_names: Option<&[String]>,
+) -> Result<Staged> {
     let plan = source.plan().clone();
     let list = || {
-        let mut shown: Vec<String> =
-            plan.arrays.iter().take(8).map(|a| format!("{} {:?}", a.name, a.shape().unwrap_or_default())).collect();
+        let mut shown: Vec<String> = plan
+            .arrays
+            .iter()
+            .take(8)
+            .map(|a| format!("{} {:?}", a.name, a.shape().unwrap_or_default()))
+            .collect();
         if plan.arrays.len() > 8 {
             shown.push("…".into());
         }
@@ -192,28 +241,38 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
             match layout {
                 Layout::Columns => false,
                 Layout::Matrix => two,
-                Layout::Auto => two && (matrix.as_ref() == Some(&a.name) || recorded.is_none() && single),
+                Layout::Auto => {
+                    two && (matrix.as_ref() == Some(&a.name) || recorded.is_none() && single)
+                }
             }
         })
         .collect();
     let rows = plan.arrays.first().and_then(|a| a.rows);
     let even = plan.arrays.iter().all(|a| a.rows == rows && (!a.scalar || single));
     if !even {
-        return Err(Error::refused(format!("these arrays cannot be one table, their row counts differ: {}", list()))
-            .hint("choose arrays of equal row count with -a"));
+        return Err(Error::refused(format!(
+            "these arrays cannot be one table, their row counts differ: {}",
+            list()
+        ))
+        .hint("choose arrays of equal row count with -a"));
     }
     let mut errors = Vec::new();
     for (a, split) in plan.arrays.iter().zip(&split) {
         let rank = 1 + a.inner.len();
         if !split && !a.scalar && rank > max_rank {
-            let error = Error::refused(format!("an array of {rank} dimensions cannot be a column here")).array(&a.name);
+            let error =
+                Error::refused(format!("an array of {rank} dimensions cannot be a column here"))
+                    .array(&a.name);
             errors.push(if rank == 2 {
                 error.hint("--layout matrix makes a column of each of its columns")
             } else {
                 error.hint("choose other arrays with -a, or another output format")
             });
         } else if *split && a.inner[0] > 100_000 {
-            errors.push(Error::refused(format!("{} columns are too many for a table", a.inner[0])).array(&a.name));
+            errors.push(
+                Error::refused(format!("{} columns are too many for a table", a.inner[0]))
+                    .array(&a.name),
+            );
         }
     }
     Error::all(errors)?;
@@ -223,13 +282,19 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
     let mut named: HashSet<String> = HashSet::new();
     for (a, split) in plan.arrays.iter().zip(&split) {
         if !split {
-            let name =
-                if single && recorded.is_none() && !a.scalar && a.inner.is_empty() && column_names.is_none() && layout != Layout::Columns {
-                    "data".to_string()
-                } else {
-                    a.name.clone()
-                };
-            let header = headers.get(a.name.as_str()).map_or_else(|| name.clone(), |h| h.to_string());
+            let name = if single
+                && recorded.is_none()
+                && !a.scalar
+                && a.inner.is_empty()
+                && column_names.is_none()
+                && layout != Layout::Columns
+            {
+                "data".to_string()
+            } else {
+                a.name.clone()
+            };
+            let header =
+                headers.get(a.name.as_str()).map_or_else(|| name.clone(), |h| h.to_string());
             named.insert(name.clone());
             out.arrays.push(ArrayMeta { name: name.clone(), scalar: false, ..a.clone() });
             columns.push(Column { array: name, header });
@@ -238,7 +303,9 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
         }
         let width = a.inner[0];
         let headers: Vec<String> = match recorded.filter(|t| t.matrix.as_ref() == Some(&a.name)) {
-            Some(t) if t.columns.len() as u64 == width => t.columns.iter().map(|c| c.header.clone()).collect(),
+            Some(t) if t.columns.len() as u64 == width => {
+                t.columns.iter().map(|c| c.header.clone()).collect()
+            }
             _ if single => (0..width).map(|i| format!("col{i}")).collect(),
             _ => (0..width).map(|i| format!("{}.{i}", a.name)).collect(),
         };
@@ -248,14 +315,23 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
                 name = super::names::unique_name(&name, |n| named.contains(n));
             }
             named.insert(name.clone());
-            out.arrays.push(ArrayMeta { name: name.clone(), inner: Vec::new(), scalar: false, ..a.clone() });
+            out.arrays.push(ArrayMeta {
+                name: name.clone(),
+                inner: Vec::new(),
+                scalar: false,
+                ..a.clone()
+            });
             columns.push(Column { array: name, header });
         }
         widths.push(Some(width));
     }
     if let Some(names) = column_names {
         if names.len() != columns.len() {
-            return Err(Error::usage(format!("--column-names gives {} names for {} columns", names.len(), columns.len())));
+            return Err(Error::usage(format!(
+                "--column-names gives {} names for {} columns",
+                names.len(),
+                columns.len()
+            )));
         }
         for ((column, array), name) in columns.iter_mut().zip(&mut out.arrays).zip(names) {
             column.header.clone_from(name);
@@ -272,11 +348,12 @@ pub fn export(source: Box<dyn Source>, layout: Layout, max_rank: usize, column_n
     Ok((source, vec![Box::new(stage)]))
 }
 
-/// Casts asked for with `--dtype`: pattern (or all plain numbers) → type, the last fitting one counts; `times`: pattern →
-/// another unit.
+/// Casts asked for with `--dtype`: pattern (or all plain numbers) → type, the last fitting one
+/// counts; `times`: pattern → another unit.
 ///
 /// # Errors
-/// Missing: a pattern that matches nothing. Refused: an array that is not numeric, or not a time of this kind.
+/// Missing: a pattern that matches nothing. Refused: an array that is not numeric, or not a time of
+/// this kind.
 pub fn cast_arrays(
     source: Box<dyn Source>,
     casts: &[(Option<String>, Dtype)],
@@ -287,7 +364,8 @@ pub fn cast_arrays(
         return Ok(source);
     }
     let mut plan = source.plan().clone();
-    let mut made: Vec<Made> = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
+    let mut made: Vec<Made> =
+        (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
     let mut target: Vec<Option<(Dtype, bool)>> = vec![None; plan.arrays.len()];
     for (pattern, dtype) in casts {
         match pattern {
@@ -310,8 +388,12 @@ pub fn cast_arrays(
         for i in super::names::choose(&plan, std::slice::from_ref(pattern), &[])? {
             let meta = &mut plan.arrays[i];
             let Some((logical, change)) = time::rescaled(&meta.logical, wanted, lossy) else {
-                let to = ArrayMeta { logical: wanted.clone(), nulls: false, ..meta.clone() }.type_name();
-                errors.push(Error::refused(format!("{} cannot be cast to {to}", meta.type_name())).array(&meta.name));
+                let to =
+                    ArrayMeta { logical: wanted.clone(), nulls: false, ..meta.clone() }.type_name();
+                errors.push(
+                    Error::refused(format!("{} cannot be cast to {to}", meta.type_name()))
+                        .array(&meta.name),
+                );
                 continue;
             };
             if logical != meta.logical {
@@ -331,7 +413,10 @@ pub fn cast_arrays(
                 meta.logical = Logical::Plain;
             }
             _ => {
-                errors.push(Error::refused(format!("{} cannot be cast to {to}", meta.type_name())).array(&meta.name));
+                errors.push(
+                    Error::refused(format!("{} cannot be cast to {to}", meta.type_name()))
+                        .array(&meta.name),
+                );
                 continue;
             }
         }

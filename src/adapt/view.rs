@@ -1,4 +1,5 @@
-//! A source seen through changes that look at one chunk at a time: choosing, order, names, casts, nulls, masks.
+//! A source seen through changes that look at one chunk at a time: choosing, order, names, casts,
+//! nulls, masks.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ pub enum Change {
         /// Whether it may round.
         lossy: bool,
     },
-    /// Times in another unit: counts × `multiply` (checked), in `to`'s width; NaT (the minimum) stays.
+    /// Times in another unit: counts × `multiply` (checked), in `to`'s width; NaT (the minimum)
+    /// stays.
     Rescale(time::Rescale),
     /// NaT becomes null.
     NatToNull,
@@ -66,7 +68,8 @@ pub struct Made {
     pub changes: Vec<Change>,
 }
 
-/// A source seen through stateless changes. An array of the source may be used for several arrays of the view.
+/// A source seen through stateless changes. An array of the source may be used for several arrays
+/// of the view.
 pub struct View {
     inner: Box<dyn Source>,
     plan: Plan,
@@ -95,7 +98,8 @@ impl View {
 
     /// The same arrays under a changed plan (names, logical types of the same bytes).
     pub fn relabel(inner: Box<dyn Source>, plan: Plan) -> View {
-        let made = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
+        let made =
+            (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
         View::new(inner, plan, made)
     }
 }
@@ -158,7 +162,9 @@ pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
         .iter_mut()
         .enumerate()
         .map(|(input, meta)| {
-            let (Logical::Dictionary { categories, .. }, None) = (meta.logical.clone(), meta.coded_text()) else {
+            let (Logical::Dictionary { categories, .. }, None) =
+                (meta.logical.clone(), meta.coded_text())
+            else {
                 return Made { input, changes: Vec::new() };
             };
             any = true;
@@ -225,7 +231,10 @@ struct ElementInfo {
 
 impl ElementInfo {
     fn of(meta: &ArrayMeta) -> ElementInfo {
-        ElementInfo { name: meta.name.clone(), row_elements: crate::model::checked_product(&meta.inner).unwrap_or(1) }
+        ElementInfo {
+            name: meta.name.clone(),
+            row_elements: crate::model::checked_product(&meta.inner).unwrap_or(1),
+        }
     }
 }
 
@@ -270,7 +279,9 @@ impl ReadRows for ViewRows {
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let made = &self.made[array];
-        self.reader.read(made.input, rows, &mut |chunk| emit(change(chunk, array, &made.changes, &self.arrays[array])?))
+        self.reader.read(made.input, rows, &mut |chunk| {
+            emit(change(chunk, array, &made.changes, &self.arrays[array])?)
+        })
     }
 }
 
@@ -283,7 +294,11 @@ fn change(mut chunk: Chunk, array: usize, changes: &[Change], info: &ElementInfo
 }
 
 fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
-    let first_element = if chunk.first_row == Chunk::NEXT { 0 } else { chunk.first_row.saturating_mul(info.row_elements) };
+    let first_element = if chunk.first_row == Chunk::NEXT {
+        0
+    } else {
+        chunk.first_row.saturating_mul(info.row_elements)
+    };
     match change {
         Change::Cast { from, to, lossy } => match &mut chunk.values {
             Values::Fixed(values) | Values::Var { values, .. } => {
@@ -299,7 +314,14 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
                         let item = from.item_bytes() as usize;
                         for i in (index..values.len() / item).filter(|&i| !at_null(i)) {
                             let one = values.slice_with_length(i * item, item);
-                            cast::checked(&one, *from, *to, *lossy, &info.name, first_element + i as u64)?;
+                            cast::checked(
+                                &one,
+                                *from,
+                                *to,
+                                *lossy,
+                                &info.name,
+                                first_element + i as u64,
+                            )?;
                         }
                         cast
                     }
@@ -324,13 +346,20 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
             }
         }
         Change::Mask => {
-            let mask = chunk.valid.take().unwrap_or_else(|| Buf::from_vec(vec![1u8; chunk.rows as usize]));
+            let mask =
+                chunk.valid.take().unwrap_or_else(|| Buf::from_vec(vec![1u8; chunk.rows as usize]));
             chunk.values = Values::Fixed(mask);
         }
         Change::RefuseNulls => {
             if let Some(row) = chunk.valid.take().and_then(|v| v.iter().position(|&b| b == 0)) {
-                let row = if chunk.first_row == Chunk::NEXT { row as u64 } else { chunk.first_row + row as u64 };
-                return Err(Error::refused(format!("row {row} is null")).array(&info.name).hint("--nulls mask, nan or fill=VALUE"));
+                let row = if chunk.first_row == Chunk::NEXT {
+                    row as u64
+                } else {
+                    chunk.first_row + row as u64
+                };
+                return Err(Error::refused(format!("row {row} is null"))
+                    .array(&info.name)
+                    .hint("--nulls mask, nan or fill=VALUE"));
             }
         }
         Change::Decode { categories, codes, fixed } => decode(chunk, categories, *codes, *fixed)?,
@@ -338,7 +367,11 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
             let rows = chunk.rows as usize;
             let values = Buf::from_vec(element.repeat(rows));
             let offsets = || (0..=rows as u64).map(|row| row * element.len() as u64).collect();
-            chunk.values = if *text { Values::Var { offsets: offsets(), values } } else { Values::Fixed(values) };
+            chunk.values = if *text {
+                Values::Var { offsets: offsets(), values }
+            } else {
+                Values::Fixed(values)
+            };
             chunk.valid = null.then(|| Buf::from_vec(vec![0u8; rows]));
         }
         Change::ParseDecimal { lossy } => parse_decimals(chunk, *lossy, info, first_element)?,
@@ -346,7 +379,12 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
     Ok(())
 }
 
-fn decode(chunk: &mut Chunk, categories: &Categories, codes: Dtype, fixed: Option<Dtype>) -> Result<()> {
+fn decode(
+    chunk: &mut Chunk,
+    categories: &Categories,
+    codes: Dtype,
+    fixed: Option<Dtype>,
+) -> Result<()> {
     let Values::Fixed(values) = &chunk.values else { return Ok(()) };
     let codes = crate::model::codes_of(values, codes);
     let mut offsets = vec![0u64];
@@ -359,16 +397,20 @@ fn decode(chunk: &mut Chunk, categories: &Categories, codes: Dtype, fixed: Optio
                 out.extend_from_slice(&empty);
             } else {
                 let item = usize::try_from(code).ok().and_then(|c| items.get(c));
-                out.extend_from_slice(
-                    item.ok_or_else(|| Error::corrupt(format!("row {row}: code {code} is outside the {} categories", items.len())))?,
-                );
+                out.extend_from_slice(item.ok_or_else(|| {
+                    Error::corrupt(format!(
+                        "row {row}: code {code} is outside the {} categories",
+                        items.len()
+                    ))
+                })?);
             }
             offsets.push(out.len() as u64);
         }
         Ok::<(), Error>(())
     })?;
     let values = Buf::from_vec(out);
-    chunk.values = if fixed.is_some() { Values::Fixed(values) } else { Values::Var { offsets, values } };
+    chunk.values =
+        if fixed.is_some() { Values::Fixed(values) } else { Values::Var { offsets, values } };
     Ok(())
 }
 
@@ -383,7 +425,12 @@ fn filled(values: &Buf, valid: &[u8], element: &[u8]) -> Buf {
     Buf::from_vec(out)
 }
 
-fn parse_decimals(chunk: &mut Chunk, lossy: bool, info: &ElementInfo, first_element: u64) -> Result<()> {
+fn parse_decimals(
+    chunk: &mut Chunk,
+    lossy: bool,
+    info: &ElementInfo,
+    first_element: u64,
+) -> Result<()> {
     let mut out = Vec::with_capacity(chunk.rows as usize);
     for row in 0..chunk.rows as usize {
         if !chunk.is_valid(row) {
@@ -391,11 +438,16 @@ fn parse_decimals(chunk: &mut Chunk, lossy: bool, info: &ElementInfo, first_elem
             continue;
         }
         let text = String::from_utf8_lossy(chunk.text(row));
-        let value: f64 = text.trim().parse().map_err(|_| Error::corrupt(format!("'{text}' is not a decimal number")).array(&info.name))?;
+        let value: f64 = text.trim().parse().map_err(|_| {
+            Error::corrupt(format!("'{text}' is not a decimal number")).array(&info.name)
+        })?;
         if !lossy && !decimal_is(value, &text) {
-            return Err(Error::refused(format!("element {} ({text}) is not exact as float64", first_element + row as u64))
-                .array(&info.name)
-                .hint("--lossy lets --dtype round, --strings codes keeps the text"));
+            return Err(Error::refused(format!(
+                "element {} ({text}) is not exact as float64",
+                first_element + row as u64
+            ))
+            .array(&info.name)
+            .hint("--lossy lets --dtype round, --strings codes keeps the text"));
         }
         out.push(value);
     }
@@ -409,7 +461,8 @@ fn decimal_is(value: f64, text: &str) -> bool {
         let t = t.trim().trim_start_matches(['+']);
         let (sign, t) = t.strip_prefix('-').map_or(("", t), |t| ("-", t));
         let (whole, part) = t.split_once('.').unwrap_or((t, ""));
-        let (whole, part) = (whole.trim_start_matches('0').to_string(), part.trim_end_matches('0').to_string());
+        let (whole, part) =
+            (whole.trim_start_matches('0').to_string(), part.trim_end_matches('0').to_string());
         let sign = if whole.is_empty() && part.is_empty() { "" } else { sign };
         format!("{sign}{whole}.{part}")
     };

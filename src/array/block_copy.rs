@@ -21,16 +21,25 @@ pub fn step(at: &mut [u64], counts: &[u64]) -> bool {
     false
 }
 
-/// The runs of bytes that lie side by side in both blocks: where each begins in `from`, where in `to`, and its length.
-/// `item` is the bytes of an element.
+/// The runs of bytes that lie side by side in both blocks: where each begins in `from`, where in
+/// `to`, and its length. `item` is the bytes of an element.
 ///
 /// # Errors
 /// Those of `each`.
-pub fn runs<E>(from: Block<'_>, to: Block<'_>, item: usize, mut each: impl FnMut(usize, usize, usize) -> Result<(), E>) -> Result<(), E> {
+pub fn runs<E>(
+    from: Block<'_>,
+    to: Block<'_>,
+    item: usize,
+    mut each: impl FnMut(usize, usize, usize) -> Result<(), E>,
+) -> Result<(), E> {
     let rank = from.shape.len();
     let low: Vec<u64> = (0..rank).map(|d| from.origin[d].max(to.origin[d])).collect();
-    let high: Vec<u64> =
-        (0..rank).map(|d| (from.origin[d].saturating_add(from.shape[d])).min(to.origin[d].saturating_add(to.shape[d]))).collect();
+    let high: Vec<u64> = (0..rank)
+        .map(|d| {
+            (from.origin[d].saturating_add(from.shape[d]))
+                .min(to.origin[d].saturating_add(to.shape[d]))
+        })
+        .collect();
     if (0..rank).any(|d| low[d] >= high[d]) || item == 0 {
         return Ok(());
     }
@@ -53,10 +62,13 @@ pub fn runs<E>(from: Block<'_>, to: Block<'_>, item: usize, mut each: impl FnMut
     let (from_strides, to_strides) = (strides(from.shape), strides(to.shape));
     let counts: Vec<u64> = (0..outer).map(|d| high[d] - low[d]).collect();
     let mut at = vec![0u64; outer];
-    let base = |origin: &[u64], strides: &[usize]| (0..rank).map(|d| (low[d] - origin[d]) as usize * strides[d]).sum::<usize>();
+    let base = |origin: &[u64], strides: &[usize]| {
+        (0..rank).map(|d| (low[d] - origin[d]) as usize * strides[d]).sum::<usize>()
+    };
     let (from_base, to_base) = (base(from.origin, &from_strides), base(to.origin, &to_strides));
     loop {
-        let offset = |strides: &[usize]| (0..outer).map(|d| at[d] as usize * strides[d]).sum::<usize>();
+        let offset =
+            |strides: &[usize]| (0..outer).map(|d| at[d] as usize * strides[d]).sum::<usize>();
         each(from_base + offset(&from_strides), to_base + offset(&to_strides), run)?;
         if !step(&mut at, &counts) {
             return Ok(());

@@ -1,4 +1,5 @@
-//! What one element of an array is: its stored bytes, the field that is taken of it, and how that becomes a value.
+//! What one element of an array is: its stored bytes, the field that is taken of it, and how that
+//! becomes a value.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub struct Field {
     pub dims: Vec<(u64, usize)>,
 }
 
-/// What a conversion closure is given: packed values, and the number of the first of them for messages.
+/// What a conversion closure is given: packed values, and the number of the first of them for
+/// messages.
 pub type ConvertFn = dyn Fn(Vec<u8>, u64) -> Result<Vec<u8>> + Send + Sync;
 
 /// How stored values become the model's.
@@ -76,11 +78,17 @@ impl Field {
 
     /// Its bytes, packed.
     pub fn bytes(&self) -> usize {
-        self.dims.iter().fold(self.item, |n, d| n.saturating_mul(usize::try_from(d.0).unwrap_or(usize::MAX)))
+        self.dims
+            .iter()
+            .fold(self.item, |n, d| n.saturating_mul(usize::try_from(d.0).unwrap_or(usize::MAX)))
     }
 
     fn is_dense(&self) -> bool {
-        self.dims.iter().rev().try_fold(self.item, |n, d| (d.1 == n).then(|| n * d.0 as usize)).is_some()
+        self.dims
+            .iter()
+            .rev()
+            .try_fold(self.item, |n, d| (d.1 == n).then(|| n * d.0 as usize))
+            .is_some()
     }
 
     /// Appends the field of every record.
@@ -88,7 +96,9 @@ impl Field {
         fn fixed<const N: usize>(records: &[u8], record: usize, offset: usize, out: &mut Vec<u8>) {
             let start = out.len();
             out.resize(start + records.len() / record * N, 0);
-            for (record, to) in records.chunks_exact(record).zip(out[start..].as_chunks_mut::<N>().0) {
+            for (record, to) in
+                records.chunks_exact(record).zip(out[start..].as_chunks_mut::<N>().0)
+            {
                 to.copy_from_slice(&record[offset..offset + N]);
             }
         }
@@ -116,7 +126,9 @@ impl Field {
             _ => {
                 let start = out.len();
                 out.resize(start + records.len() / record * packed, 0);
-                for (record, to) in records.chunks_exact(record).zip(out[start..].chunks_exact_mut(packed)) {
+                for (record, to) in
+                    records.chunks_exact(record).zip(out[start..].chunks_exact_mut(packed))
+                {
                     to.copy_from_slice(&record[self.offset..self.offset + packed]);
                 }
             }
@@ -153,7 +165,9 @@ impl Element {
     /// Bytes that are held for an element beyond its stored ones while it is decoded.
     pub fn extra_bytes(&self) -> u64 {
         match (&self.convert, &self.field) {
-            (Convert::Padded(_), _) => (self.packed_bytes() as u64).saturating_add(self.items().saturating_mul(8)),
+            (Convert::Padded(_), _) => {
+                (self.packed_bytes() as u64).saturating_add(self.items().saturating_mul(8))
+            }
             (_, Some(_)) => self.packed_bytes() as u64,
             (Convert::With(_), None) => self.bytes as u64,
             _ => 0,
@@ -178,7 +192,8 @@ impl Element {
         out
     }
 
-    /// The values of so many stored elements; `first` is the number of the first value, for messages.
+    /// The values of so many stored elements; `first` is the number of the first value, for
+    /// messages.
     ///
     /// # Errors
     /// Text that is none; what the format's conversion finds.
@@ -216,7 +231,9 @@ impl Padding {
                 Padding::Bytes => values.extend_from_slice(trimmed(item, 0)),
                 _ => {
                     let text = match self {
-                        Padding::NullTerminated => &item[..memchr::memchr(0, item).unwrap_or(width)],
+                        Padding::NullTerminated => {
+                            &item[..memchr::memchr(0, item).unwrap_or(width)]
+                        }
                         Padding::NullPadded => trimmed(item, 0),
                         _ => trimmed(item, b' '),
                     };
@@ -240,7 +257,9 @@ fn utf8_of(item: &[u8], big: bool, row: u64, out: &mut Vec<u8>) -> Result<()> {
     let used = units.iter().rposition(|u| *u != [0; 4]).map_or(0, |last| last + 1);
     for unit in &units[..used] {
         let code = if big { u32::from_be_bytes(*unit) } else { u32::from_le_bytes(*unit) };
-        let c = char::from_u32(code).ok_or_else(|| Error::corrupt(format!("row {row} holds {code:#x}, which is not a character")))?;
+        let c = char::from_u32(code).ok_or_else(|| {
+            Error::corrupt(format!("row {row} holds {code:#x}, which is not a character"))
+        })?;
         out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
     Ok(())
@@ -253,9 +272,10 @@ fn utf8_of(item: &[u8], big: bool, row: u64, out: &mut Vec<u8>) -> Result<()> {
 pub fn is_utf8(text: &[u8], row: u64) -> Result<()> {
     match std::str::from_utf8(text) {
         Ok(_) => Ok(()),
-        Err(_) => {
-            Err(Error::refused(format!("the text of row {row} is not UTF-8: {:?}", String::from_utf8_lossy(&text[..text.len().min(40)]))))
-        }
+        Err(_) => Err(Error::refused(format!(
+            "the text of row {row} is not UTF-8: {:?}",
+            String::from_utf8_lossy(&text[..text.len().min(40)])
+        ))),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The array engine: arrays whose elements lie in located, encoded pieces.
 //!
-//! npy, stored members of npz, safetensors, PyTorch checkpoints, stores, HDF5 and Zarr differ in their headers only. A
-//! format parses its own and answers with an [`ArrayMap`] an array; [`reader`] reads the rows of any of them.
+//! npy, stored members of npz, safetensors, PyTorch checkpoints, stores, HDF5 and Zarr differ in
+//! their headers only. A format parses its own and answers with an [`ArrayMap`] an array;
+//! [`reader`] reads the rows of any of them.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -15,18 +16,20 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::location::BlobSlice;
 use crate::model::checked_product;
+use crate::storage::BlobSlice;
 
 pub mod block_copy;
 pub mod element;
 pub mod pipeline;
+pub mod raw;
 pub mod reader;
 pub mod recent;
 pub mod rechunk;
 pub mod source;
 pub mod stream;
 pub mod strided;
+pub mod text_codes;
 
 pub use element::Element;
 pub use pipeline::CodecPipeline;
@@ -69,7 +72,8 @@ pub trait Pieces: Send + Sync {
     /// Reading errors; an index that is corrupt.
     fn locate(&self, at: &[u64]) -> Result<Option<PieceLocation>>;
 
-    /// All stored bytes of a piece, at most `most`, and the codecs that were left out ([`PieceLocation::skipped`]).
+    /// All stored bytes of a piece, at most `most`, and the codecs that were left out
+    /// ([`PieceLocation::skipped`]).
     ///
     /// # Errors
     /// As [`Pieces::locate`]; corrupt where there are more.
@@ -103,7 +107,9 @@ impl PieceLocation {
     /// Whether it has a length that can be.
     fn check(&self, most: u64) -> Result<()> {
         match self.slice.len {
-            len if len > most => Err(Error::corrupt(format!("a piece has {len} stored bytes, expected at most {most}"))),
+            len if len > most => Err(Error::corrupt(format!(
+                "a piece has {len} stored bytes, expected at most {most}"
+            ))),
             _ => Ok(()),
         }
     }
@@ -177,7 +183,9 @@ impl ArrayMap {
     /// Pieces in each dimension after the first.
     fn columns(&self) -> Vec<u64> {
         match &self.grid {
-            Grid::Chunks(chunk) => self.shape.iter().zip(chunk).skip(1).map(|(d, c)| d.div_ceil(*c)).collect(),
+            Grid::Chunks(chunk) => {
+                self.shape.iter().zip(chunk).skip(1).map(|(d, c)| d.div_ceil(*c)).collect()
+            }
             _ => vec![1; self.shape.len().saturating_sub(1)],
         }
     }
@@ -190,7 +198,8 @@ impl ArrayMap {
         }
     }
 
-    /// The number of the pieces that hold this row along the first dimension, and the rows that those have.
+    /// The number of the pieces that hold this row along the first dimension, and the rows that
+    /// those have.
     fn slab(&self, row: u64) -> (u64, std::ops::Range<u64>) {
         match &self.grid {
             Grid::Whole | Grid::Strided(_) => (0, 0..self.rows()),
@@ -207,7 +216,8 @@ impl ArrayMap {
         }
     }
 
-    /// Refuses pieces that do not fit into the memory limit. Of pieces that are stored as they are, parts are read.
+    /// Refuses pieces that do not fit into the memory limit. Of pieces that are stored as they are,
+    /// parts are read.
     ///
     /// # Errors
     /// Refused, with the bytes that are needed.
@@ -220,9 +230,14 @@ impl ArrayMap {
             bytes => {
                 let shape = self.piece_shape();
                 let needed = bytes.map_or("too many".to_string(), |n| n.to_string());
-                let error =
-                    Error::refused(format!("its chunks {shape:?} need {needed} bytes each, the memory limit is {memory_bytes} bytes"));
-                Err(if bytes.is_some_and(|n| n < 1 << 36) { error.hint("give a larger --memory-limit") } else { error })
+                let error = Error::refused(format!(
+                    "its chunks {shape:?} need {needed} bytes each, the memory limit is {memory_bytes} bytes"
+                ));
+                Err(if bytes.is_some_and(|n| n < 1 << 36) {
+                    error.hint("give a larger --memory-limit")
+                } else {
+                    error
+                })
             }
         }
     }

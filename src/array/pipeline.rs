@@ -1,4 +1,5 @@
-//! The codecs between a stored piece and its elements. HDF5's filters and Zarr's codecs are the same pipeline.
+//! The codecs between a stored piece and its elements. HDF5's filters and Zarr's codecs are the
+//! same pipeline.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,8 +9,8 @@ use crate::codec::checksum::Checksum;
 use crate::codec::decompress::{Compression, Limit};
 use crate::codec::shuffle::{bit_unshuffle, unshuffle};
 use crate::error::{Error, Result};
-use crate::location::MemoryBlob;
 use crate::model::checked_product;
+use crate::storage::MemoryBlob;
 
 /// One codec.
 #[derive(Clone)]
@@ -70,10 +71,15 @@ impl CodecPipeline {
 
     /// The most bytes that a stored piece of `decoded` bytes can sensibly have.
     pub fn most_stored(&self, decoded: u64) -> u64 {
-        if self.is_empty() { decoded } else { decoded.saturating_add(decoded / 4).saturating_add(1 << 20) }
+        if self.is_empty() {
+            decoded
+        } else {
+            decoded.saturating_add(decoded / 4).saturating_add(1 << 20)
+        }
     }
 
-    /// Decodes a piece of `decoded` bytes. Bit `i` of `skipped` says that the `i`th codec was left out.
+    /// Decodes a piece of `decoded` bytes. Bit `i` of `skipped` says that the `i`th codec was left
+    /// out.
     ///
     /// # Errors
     /// Corrupt.
@@ -92,7 +98,10 @@ impl CodecPipeline {
         if bytes.len() == decoded {
             return Ok(bytes);
         }
-        Err(Error::corrupt(format!("a piece has {} bytes when decoded, its shape needs {decoded}", bytes.len())))
+        Err(Error::corrupt(format!(
+            "a piece has {} bytes when decoded, its shape needs {decoded}",
+            bytes.len()
+        )))
     }
 }
 
@@ -110,7 +119,8 @@ impl Codec {
     fn decode(&self, mut bytes: Vec<u8>, due: Option<usize>, piece: usize) -> Result<Vec<u8>> {
         Ok(match self {
             Codec::Compression(compression) => {
-                let most = due.unwrap_or_else(|| piece.saturating_add(piece / 8).saturating_add(4096));
+                let most =
+                    due.unwrap_or_else(|| piece.saturating_add(piece / 8).saturating_add(4096));
                 compression.decode(&bytes, Limit { expected: due, most })?
             }
             Codec::Checksum { sum, at_start } => sum.strip(bytes, *at_start)?,
@@ -122,7 +132,9 @@ impl Codec {
             Codec::BitShuffle { size, block } => {
                 let (mut out, mut scratch) = (bytes.clone(), Vec::new());
                 let whole = bytes.len() / size / 8 * 8 * size;
-                for (from, to) in bytes[..whole].chunks(block * size).zip(out[..whole].chunks_mut(block * size)) {
+                for (from, to) in
+                    bytes[..whole].chunks(block * size).zip(out[..whole].chunks_mut(block * size))
+                {
                     bit_unshuffle(from, *size, to, &mut scratch);
                 }
                 out
@@ -136,12 +148,15 @@ impl Codec {
     }
 }
 
-/// Brings bytes in C order of the permuted shape (`order[i]` is the dimension that is stored at place `i`) into C order of
-/// `shape`.
+/// Brings bytes in C order of the permuted shape (`order[i]` is the dimension that is stored at
+/// place `i`) into C order of `shape`.
 fn transpose(bytes: &[u8], order: &[usize], shape: &[u64], item: usize) -> Result<Vec<u8>> {
     let wanted = checked_product(shape).and_then(|n| n.checked_mul(item as u64));
     if wanted != Some(bytes.len() as u64) {
-        return Err(Error::corrupt(format!("a piece has {} bytes before its dimensions are put in order", bytes.len())));
+        return Err(Error::corrupt(format!(
+            "a piece has {} bytes before its dimensions are put in order",
+            bytes.len()
+        )));
     }
     let mut stride_bytes = vec![0; shape.len()];
     let mut stride = item as u64;

@@ -1,4 +1,5 @@
-//! Rows of mapped arrays, on any thread: pieces are found, decoded and put into C order, within the memory limit.
+//! Rows of mapped arrays, on any thread: pieces are found, decoded and put into C order, within the
+//! memory limit.
 //!
 //! | the array | how its rows are read |
 //! |---|---|
@@ -20,8 +21,8 @@ use super::strided::Strided;
 use super::{ArrayMap, Grid, PieceLocation};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, ReadRows};
-use crate::location::{Blob, BlobSlice, file_blob, temporary};
 use crate::model::{Buf, Chunk};
+use crate::storage::{Blob, BlobSlice, file_blob, temporary};
 
 /// Records of which a field is taken are read so many bytes at a time.
 const STEP_BYTES: u64 = 1 << 20;
@@ -72,13 +73,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Mapped {
     fn new(map: ArrayMap, memory_bytes: u64) -> Mapped {
-        let wide = |strided| Order::Wide(Wide { strided, copy: OnceLock::new(), making: Mutex::new(()) });
+        let wide =
+            |strided| Order::Wide(Wide { strided, copy: OnceLock::new(), making: Mutex::new(()) });
         let order = match &map.grid {
             Grid::Strided(stride_bytes) => {
                 let (item_bytes, shape) = (map.element.bytes as u64, map.shape.clone());
                 let strided = Strided { item_bytes, shape, stride_bytes: stride_bytes.clone() };
                 // A view that repeats its bytes is never copied: it may have no end.
-                let repeats = strided.row_bytes().and_then(|n| n.checked_mul(map.rows())) > strided.end();
+                let repeats =
+                    strided.row_bytes().and_then(|n| n.checked_mul(map.rows())) > strided.end();
                 match strided.is_wide(memory_bytes) && !repeats {
                     _ if strided.is_c_order() => Order::Pieces,
                     true => wide(Some(strided)),
@@ -88,7 +91,11 @@ impl Mapped {
             // Of pieces that are stored as they are, some rows are read without the others.
             Grid::Chunks(chunk) if !map.is_wide() && !map.codecs.is_empty() => {
                 let slab = chunk[0].min(map.rows()).saturating_mul(map.packed_row_bytes());
-                if slab > (memory_bytes / 4).max(1 << 20) && map.rows() > 0 { wide(None) } else { Order::Pieces }
+                if slab > (memory_bytes / 4).max(1 << 20) && map.rows() > 0 {
+                    wide(None)
+                } else {
+                    Order::Pieces
+                }
             }
             _ => Order::Pieces,
         };
@@ -135,9 +142,11 @@ impl MapReader {
         for map in maps.iter().flatten() {
             *seen.entry(Arc::as_ptr(&map.pieces).cast::<()>()).or_insert(0usize) += 1;
         }
-        let mut arrays: Vec<Option<Mapped>> = maps.into_iter().map(|map| Some(Mapped::new(map?, memory_bytes))).collect();
+        let mut arrays: Vec<Option<Mapped>> =
+            maps.into_iter().map(|map| Some(Mapped::new(map?, memory_bytes))).collect();
         for array in arrays.iter_mut().flatten() {
-            array.shared = seen.get(&Arc::as_ptr(&array.map.pieces).cast::<()>()).is_some_and(|&n| n > 1);
+            array.shared =
+                seen.get(&Arc::as_ptr(&array.map.pieces).cast::<()>()).is_some_and(|&n| n > 1);
         }
         let kept = Mutex::new(Recent::new((memory_bytes / 8).clamp(1 << 20, 64 << 20)));
         MapReader { arrays, memory_bytes, kept }
@@ -152,14 +161,19 @@ impl MapReader {
         self.arrays[array].as_ref().map(|a| a.map.as_ref())
     }
 
-    /// Where an array's bytes lie in local files as the model has them, pieces in the order of rows.
+    /// Where an array's bytes lie in local files as the model has them, pieces in the order of
+    /// rows.
     pub fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let array = self.arrays[array].as_ref()?;
         let map = &array.map;
         if map.row_bytes() == 0 || map.rows() == 0 {
             return (!map.element.is_padded()).then(Vec::new);
         }
-        if !map.codecs.is_empty() || !map.element.is_plain() || !map.is_wide() || !matches!(array.order, Order::Pieces) {
+        if !map.codecs.is_empty()
+            || !map.element.is_plain()
+            || !map.is_wide()
+            || !matches!(array.order, Order::Pieces)
+        {
             return None;
         }
         let last = map.slab(map.rows() - 1).0;
@@ -175,7 +189,11 @@ impl MapReader {
                 return None;
             }
             let file = piece.slice.blob.file()?.clone();
-            extents.push(Extent { file, offset: piece.slice.start, len: (rows.end - rows.start) * map.row_bytes() });
+            extents.push(Extent {
+                file,
+                offset: piece.slice.start,
+                len: (rows.end - rows.start) * map.row_bytes(),
+            });
             row = rows.end;
         }
         Some(extents)
@@ -218,7 +236,8 @@ impl MapReader {
             }
             let (part, rest) = out.split_at_mut(((end - row) * row_bytes) as usize);
             let piece = map.pieces.locate(&coordinates(map, k, &[]))?;
-            let piece = piece.ok_or_else(|| Error::corrupt(format!("the bytes of row {row} are missing")))?;
+            let piece = piece
+                .ok_or_else(|| Error::corrupt(format!("the bytes of row {row} are missing")))?;
             piece.slice.read_at((row - rows.start) * row_bytes, part)?;
             (row, out) = (end, rest);
         }
@@ -229,11 +248,19 @@ impl MapReader {
     fn bytes_of(&self, map: &ArrayMap, rows: &Range<u64>) -> Result<usize> {
         let count = rows.end.saturating_sub(rows.start);
         let bytes = count.checked_mul(map.packed_row_bytes()).and_then(|n| usize::try_from(n).ok());
-        bytes.ok_or_else(|| Error::refused(format!("{count} of its rows are more than this machine's memory holds")))
+        bytes.ok_or_else(|| {
+            Error::refused(format!("{count} of its rows are more than this machine's memory holds"))
+        })
     }
 
-    /// Rows from `rows.start` on, up to where a piece or a tile ends: packed, and the row behind them.
-    fn next_packed(&self, mapped: &Mapped, rows: Range<u64>, fetch: &mut Fetch<'_>) -> Result<(u64, Buf)> {
+    /// Rows from `rows.start` on, up to where a piece or a tile ends: packed, and the row behind
+    /// them.
+    fn next_packed(
+        &self,
+        mapped: &Mapped,
+        rows: Range<u64>,
+        fetch: &mut Fetch<'_>,
+    ) -> Result<(u64, Buf)> {
         let map = &mapped.map;
         let bytes = self.bytes_of(map, &rows)?;
         if bytes == 0 {
@@ -244,7 +271,8 @@ impl MapReader {
                 let (k, slab) = map.slab(rows.start);
                 let rows = rows.start..rows.end.min(slab.end);
                 let rows = if mapped.is_free() && map.element.field.is_some() {
-                    rows.start..rows.end.min(rows.start + (STEP_BYTES / map.row_bytes().max(1)).max(1))
+                    rows.start
+                        ..rows.end.min(rows.start + (STEP_BYTES / map.row_bytes().max(1)).max(1))
                 } else {
                     rows
                 };
@@ -273,7 +301,12 @@ impl MapReader {
             Order::Wide(wide) => {
                 let blob = self.copied(mapped, wide)?.finished()?;
                 let row_bytes = map.packed_row_bytes();
-                Ok((rows.end, Buf::from_vec(blob.read_vec(rows.start * row_bytes, (rows.end - rows.start) * row_bytes)?)))
+                Ok((
+                    rows.end,
+                    Buf::from_vec(
+                        blob.read_vec(rows.start * row_bytes, (rows.end - rows.start) * row_bytes)?,
+                    ),
+                ))
             }
         }
     }
@@ -286,20 +319,35 @@ impl MapReader {
         }
         let map = mapped.map.clone();
         let copy = match &wide.strided {
-            Some(strided) => Rechunk::strided(nearby(whole_piece(&map)?, strided)?, strided.clone(), map.element.clone())?,
+            Some(strided) => Rechunk::strided(
+                nearby(whole_piece(&map)?, strided)?,
+                strided.clone(),
+                map.element.clone(),
+            )?,
             None => {
                 let columns = map.columns();
                 let across: u64 = columns.iter().product();
                 let slabs = map.slab(map.rows().saturating_sub(1)).0 + 1;
                 let bytes = map.rows().saturating_mul(map.packed_row_bytes());
-                Rechunk::new(bytes, slabs * across, Box::new(move |i, to| write_piece(&map, i / across, i % across, to)))?
+                Rechunk::new(
+                    bytes,
+                    slabs * across,
+                    Box::new(move |i, to| write_piece(&map, i / across, i % across, to)),
+                )?
             }
         };
         Ok(wide.copy.get_or_init(|| copy))
     }
 
     /// Rows of one row of pieces.
-    fn slab_rows(&self, mapped: &Mapped, k: u64, slab: Range<u64>, rows: Range<u64>, fetch: &mut Fetch<'_>) -> Result<Buf> {
+    fn slab_rows(
+        &self,
+        mapped: &Mapped,
+        k: u64,
+        slab: Range<u64>,
+        rows: Range<u64>,
+        fetch: &mut Fetch<'_>,
+    ) -> Result<Buf> {
         let map = &mapped.map;
         if map.is_wide() {
             let at = coordinates(map, k, &[]);
@@ -320,7 +368,10 @@ impl MapReader {
             shape[0] = rows.end - rows.start;
             let origin: Vec<u64> = at.iter().zip(map.piece_shape()).map(|(p, c)| p * c).collect();
             let origin = [&[rows.start], &origin[1..]].concat();
-            let (from, to) = (Block { origin: &origin, shape: &shape }, Block { origin: &to_origin, shape: &to_shape });
+            let (from, to) = (
+                Block { origin: &origin, shape: &shape },
+                Block { origin: &to_origin, shape: &to_shape },
+            );
             block_copy::copy(&part, from, &mut out, to, packed);
             if !step(&mut place, &columns) {
                 return Ok(Buf::from_vec(out));
@@ -329,7 +380,14 @@ impl MapReader {
     }
 
     /// Some rows of one piece, packed.
-    fn piece_rows(&self, mapped: &Mapped, at: &[u64], slab: &Range<u64>, rows: &Range<u64>, fetch: &mut Fetch<'_>) -> Result<Buf> {
+    fn piece_rows(
+        &self,
+        mapped: &Mapped,
+        at: &[u64],
+        slab: &Range<u64>,
+        rows: &Range<u64>,
+        fetch: &mut Fetch<'_>,
+    ) -> Result<Buf> {
         let map = &mapped.map;
         let count = rows.end - rows.start;
         let row_elements = match &map.grid {
@@ -343,10 +401,16 @@ impl MapReader {
         let is_part = count < full.min(slab.end - slab.start);
         let missing = || Buf::from_vec(map.missing((count * row_elements) as usize));
         if mapped.is_free() && is_part {
-            let Some(piece) = map.pieces.locate(at).map_err(|e| map.pieces.about(e, at))? else { return Ok(missing()) };
+            let Some(piece) = map.pieces.locate(at).map_err(|e| map.pieces.about(e, at))? else {
+                return Ok(missing());
+            };
             let row_bytes = row_elements * map.element.bytes as u64;
             if piece.slice.len != full * row_bytes && !matches!(map.grid, Grid::Strided(_)) {
-                let error = Error::corrupt(format!("the piece has {} bytes, its shape needs {}", piece.slice.len, full * row_bytes));
+                let error = Error::corrupt(format!(
+                    "the piece has {} bytes, its shape needs {}",
+                    piece.slice.len,
+                    full * row_bytes
+                ));
                 return Err(map.pieces.about(error, at));
             }
             let offset = (rows.start - slab.start) * row_bytes;
@@ -356,7 +420,8 @@ impl MapReader {
         let decoded = map.decoded_bytes(full)?;
         let decode = |fetch: &mut Fetch<'_>| -> Result<Option<Buf>> {
             let Some((bytes, skipped)) = fetch.piece(at)? else { return Ok(None) };
-            let bytes = map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, at))?;
+            let bytes =
+                map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, at))?;
             Ok(Some(Buf::from_vec(bytes)))
         };
         let keep = !mapped.is_free() && (is_part || mapped.shared);
@@ -385,7 +450,8 @@ impl MapReader {
         let row = row_elements as usize * map.element.bytes;
         let part = match count == full {
             true => elements,
-            false => elements.slice_with_length((rows.start - slab.start) as usize * row, count as usize * row),
+            false => elements
+                .slice_with_length((rows.start - slab.start) as usize * row, count as usize * row),
         };
         Ok(match &map.element.field {
             None => part,
@@ -400,7 +466,8 @@ fn whole_piece(map: &ArrayMap) -> Result<BlobSlice> {
     Ok(piece.ok_or_else(|| Error::corrupt("its bytes are missing"))?.slice)
 }
 
-/// The coordinates of a piece: `k` along the first dimension, `place` along the others (all 0 where it is empty).
+/// The coordinates of a piece: `k` along the first dimension, `place` along the others (all 0 where
+/// it is empty).
 fn coordinates(map: &ArrayMap, k: u64, place: &[u64]) -> Vec<u64> {
     let mut at = vec![0; map.shape.len()];
     if let Some((first, rest)) = at.split_first_mut() {
@@ -415,7 +482,9 @@ fn coordinates(map: &ArrayMap, k: u64, place: &[u64]) -> Vec<u64> {
 /// The number of a piece in C order.
 fn number(map: &ArrayMap, at: &[u64]) -> u64 {
     let (first, rest) = at.split_first().map_or((0, at), |(first, rest)| (*first, rest));
-    rest.iter().zip(map.columns()).fold(first, |n, (&p, count)| n.wrapping_mul(count).wrapping_add(p))
+    rest.iter()
+        .zip(map.columns())
+        .fold(first, |n, (&p, count)| n.wrapping_mul(count).wrapping_add(p))
 }
 
 /// Puts one piece into its places of a file in C order.
@@ -431,22 +500,29 @@ fn write_piece(map: &ArrayMap, k: u64, column: u64, to: &File) -> Result<()> {
     let decoded = map.decoded_bytes(0)?;
     let most = map.codecs.most_stored(decoded as u64);
     let packed = match map.pieces.read(&at, most).map_err(|e| map.pieces.about(e, &at))? {
-        Some((bytes, skipped)) => map.element.pack(map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, &at))?),
+        Some((bytes, skipped)) => map.element.pack(
+            map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, &at))?,
+        ),
         None => map.missing(decoded / map.element.bytes.max(1)),
     };
     let origin: Vec<u64> = at.iter().zip(map.piece_shape()).map(|(p, c)| p * c).collect();
     let zero = vec![0; origin.len()];
-    let (from, all) = (Block { origin: &origin, shape: map.piece_shape() }, Block { origin: &zero, shape: &map.shape });
+    let (from, all) = (
+        Block { origin: &origin, shape: map.piece_shape() },
+        Block { origin: &zero, shape: &map.shape },
+    );
     block_copy::runs(from, all, map.element.packed_bytes(), |a, b, n| {
         to.write_all_at(&packed[a..a + n], b as u64).map_err(temporary::error)
     })
 }
 
-/// A blob that is cheap to read in small pieces: the slice itself if it is in a local file or in memory, else a temporary
-/// copy of what the elements reach.
+/// A blob that is cheap to read in small pieces: the slice itself if it is in a local file or in
+/// memory, else a temporary copy of what the elements reach.
 fn nearby(slice: BlobSlice, strided: &Strided) -> Result<Arc<dyn Blob>> {
     let end = strided.end().filter(|&end| end <= slice.len);
-    let end = end.ok_or_else(|| Error::corrupt(format!("{} bytes are stored, the array needs more", slice.len)))?;
+    let end = end.ok_or_else(|| {
+        Error::corrupt(format!("{} bytes are stored, the array needs more", slice.len))
+    })?;
     if !slice.blob.is_remote() {
         return Ok(Arc::new(slice));
     }
@@ -454,13 +530,15 @@ fn nearby(slice: BlobSlice, strided: &Strided) -> Result<Arc<dyn Blob>> {
     let mut at = 0;
     while at < end {
         let len = (end - at).min(8 << 20);
-        copy.write_all_at(&slice.blob.read_vec(slice.start + at, len)?, at).map_err(temporary::error)?;
+        copy.write_all_at(&slice.blob.read_vec(slice.start + at, len)?, at)
+            .map_err(temporary::error)?;
         at += len;
     }
     file_blob(copy)
 }
 
-/// The stored pieces of some rows; those that share a blob are fetched many at a time, in C order of their coordinates.
+/// The stored pieces of some rows; those that share a blob are fetched many at a time, in C order
+/// of their coordinates.
 struct Fetch<'a> {
     map: &'a ArrayMap,
     /// Behind the last row of pieces.
@@ -488,7 +566,10 @@ impl<'a> Fetch<'a> {
         }
         let (most, columns) = (self.most()?, map.columns());
         let (mut bytes, mut wanted, mut at) = (0, Vec::new(), at.to_vec());
-        while wanted.len() < BATCH_PIECES && bytes < BATCH_BYTES && at.first().is_none_or(|&k| k < self.end) {
+        while wanted.len() < BATCH_PIECES
+            && bytes < BATCH_BYTES
+            && at.first().is_none_or(|&k| k < self.end)
+        {
             let piece = pieces.locate(&at).and_then(|piece| {
                 piece.as_ref().map_or(Ok(()), |p| p.check(most))?;
                 Ok(piece)
@@ -512,14 +593,25 @@ impl<'a> Fetch<'a> {
 
     /// One request a blob.
     fn fetch(&mut self, wanted: Vec<(Vec<u64>, Option<PieceLocation>)>) -> Result<()> {
-        let found: Vec<&PieceLocation> = wanted.iter().filter_map(|(_, piece)| piece.as_ref()).collect();
+        let found: Vec<&PieceLocation> =
+            wanted.iter().filter_map(|(_, piece)| piece.as_ref()).collect();
         let mut read = Vec::with_capacity(found.len());
         for same in found.chunk_by(|a, b| Arc::ptr_eq(&a.slice.blob, &b.slice.blob)) {
-            let ranges: Vec<Range<u64>> = same.iter().map(|p| p.slice.start..p.slice.start + p.slice.len).collect();
-            read.extend(same[0].slice.blob.read_ranges(&ranges)?.into_iter().zip(same).map(|(bytes, p)| (bytes, p.skipped)));
+            let ranges: Vec<Range<u64>> =
+                same.iter().map(|p| p.slice.start..p.slice.start + p.slice.len).collect();
+            read.extend(
+                same[0]
+                    .slice
+                    .blob
+                    .read_ranges(&ranges)?
+                    .into_iter()
+                    .zip(same)
+                    .map(|(bytes, p)| (bytes, p.skipped)),
+            );
         }
         let mut read = read.into_iter();
-        self.ready.extend(wanted.into_iter().map(|(at, piece)| (at, piece.and_then(|_| read.next()))));
+        self.ready
+            .extend(wanted.into_iter().map(|(at, piece)| (at, piece.and_then(|_| read.next()))));
         Ok(())
     }
 }
@@ -537,19 +629,28 @@ impl ReadRows for MapReader {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let mapped = self.arrays[array].as_ref()?;
         let (map, count) = (&mapped.map, rows.end.saturating_sub(rows.start));
-        let extra = count.saturating_mul(map.row_elements()).saturating_mul(map.element.extra_bytes());
+        let extra =
+            count.saturating_mul(map.row_elements()).saturating_mul(map.element.extra_bytes());
         let held = match &mapped.order {
             Order::Pieces if mapped.is_free() && map.element.is_plain() => return None,
             Order::Pieces if mapped.is_free() => map.row_bytes().max(STEP_BYTES),
             // One piece decoded, and its stored bytes.
             Order::Pieces => {
                 let piece = map.piece_bytes().unwrap_or(0);
-                if map.is_wide() && map.element.is_plain() { piece / 2 } else { piece.saturating_mul(3) / 2 }
+                if map.is_wide() && map.element.is_plain() {
+                    piece / 2
+                } else {
+                    piece.saturating_mul(3) / 2
+                }
             }
             Order::Strided(..) => STEP_BYTES,
-            Order::Wide(_) => (3 * TILE_BYTES).max(map.piece_bytes().unwrap_or(0).saturating_mul(2)),
+            Order::Wide(_) => {
+                (3 * TILE_BYTES).max(map.piece_bytes().unwrap_or(0).saturating_mul(2))
+            }
         };
-        Some(count.saturating_mul(map.packed_row_bytes()).saturating_add(extra).saturating_add(held))
+        Some(
+            count.saturating_mul(map.packed_row_bytes()).saturating_add(extra).saturating_add(held),
+        )
     }
 
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -560,14 +661,18 @@ impl ReadRows for MapReader {
             let packed = self.packed(array, 0..1)?;
             let all = element.scalar_rows();
             let values = element.values(packed, 1, 0)?;
-            return emit(Chunk { array, first_row: 0, rows: all, values, valid: None }.slice(rows.start, rows.end));
+            return emit(
+                Chunk { array, first_row: 0, rows: all, values, valid: None }
+                    .slice(rows.start, rows.end),
+            );
         }
         let mut fetch = Fetch::new(map, rows.clone());
         let mut row = rows.start;
         loop {
             let (end, packed) = self.next_packed(mapped, row..rows.end, &mut fetch)?;
             let first = row.saturating_mul(map.row_elements()).saturating_mul(element.items());
-            let values = element.values(packed, (end - row).saturating_mul(map.row_elements()), first)?;
+            let values =
+                element.values(packed, (end - row).saturating_mul(map.row_elements()), first)?;
             emit(Chunk { array, first_row: row, rows: end - row, values, valid: None })?;
             row = end;
             if row >= rows.end {

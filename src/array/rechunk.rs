@@ -1,5 +1,6 @@
-//! Arrays whose rows are so wide, or whose pieces so many side by side, that few rows fit into memory at a time: copied
-//! once to a temporary file in C order, tile by tile, by all threads that ask for rows.
+//! Arrays whose rows are so wide, or whose pieces so many side by side, that few rows fit into
+//! memory at a time: copied once to a temporary file in C order, tile by tile, by all threads that
+//! ask for rows.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use super::element::Element;
 use super::strided::{Strided, Tile};
 use crate::error::{Error, Result};
-use crate::location::{Blob, file_blob, temporary};
+use crate::storage::{Blob, file_blob, temporary};
 
 /// Bytes of one column in a tile.
 const RUN_BYTES: u64 = 4 << 10;
@@ -45,23 +46,34 @@ impl Rechunk {
         let to = temporary::file()?;
         to.set_len(bytes).map_err(temporary::error)?;
         let done_blob = file_blob(to.try_clone()?)?;
-        Ok(Rechunk { tiles, write, to, done_blob, next: AtomicU64::new(0), state: Mutex::default(), moved: Condvar::new() })
+        Ok(Rechunk {
+            tiles,
+            write,
+            to,
+            done_blob,
+            next: AtomicU64::new(0),
+            state: Mutex::default(),
+            moved: Condvar::new(),
+        })
     }
 
-    /// Of what is taken of the elements of an array in Fortran order (two dimensions at least, none empty).
+    /// Of what is taken of the elements of an array in Fortran order (two dimensions at least, none
+    /// empty).
     ///
     /// # Errors
     /// Where no temporary file can be made.
     pub fn strided(from: Arc<dyn Blob>, strided: Strided, element: Element) -> Result<Rechunk> {
         let rows = strided.shape.first().copied().unwrap_or(1);
-        let row_bytes = strided.row_bytes().ok_or_else(|| Error::corrupt("the shape is too large"))?;
+        let row_bytes =
+            strided.row_bytes().ok_or_else(|| Error::corrupt("the shape is too large"))?;
         let item = strided.item_bytes.max(1);
         let columns = row_bytes / item;
         let tile_rows = (RUN_BYTES / item).clamp(1, rows.max(1));
         let tile_columns = (TILE_BYTES / (tile_rows * item)).clamp(1, columns.max(1));
         let across = columns.div_ceil(tile_columns);
         let bytes = rows.saturating_mul(columns).saturating_mul(element.packed_bytes() as u64);
-        let tiles = StridedTiles { from, strided, element, rows, columns, tile_rows, tile_columns, across };
+        let tiles =
+            StridedTiles { from, strided, element, rows, columns, tile_rows, tile_columns, across };
         let count = across * rows.div_ceil(tile_rows);
         Rechunk::new(bytes, count, Box::new(move |i, to| tiles.write(i, to)))
     }
@@ -70,7 +82,8 @@ impl Rechunk {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Takes part until nothing is left, waits for the others, and returns the array in C order, from byte 0.
+    /// Takes part until nothing is left, waits for the others, and returns the array in C order,
+    /// from byte 0.
     ///
     /// # Errors
     /// Reading errors; disk full.
@@ -80,7 +93,10 @@ impl Rechunk {
             if i >= self.tiles {
                 break;
             }
-            let mut turn = Turn { of: self, result: Err(Error::internal("a worker thread ended unexpectedly")) };
+            let mut turn = Turn {
+                of: self,
+                result: Err(Error::internal("a worker thread ended unexpectedly")),
+            };
             let failed = self.lock().error.is_some();
             turn.result = if failed { Ok(()) } else { (self.write)(i, &self.to) };
         }
@@ -112,7 +128,8 @@ struct StridedTiles {
 
 impl StridedTiles {
     fn write(&self, i: u64, to: &File) -> Result<()> {
-        let (first_row, first_column) = (i / self.across * self.tile_rows, i % self.across * self.tile_columns);
+        let (first_row, first_column) =
+            (i / self.across * self.tile_rows, i % self.across * self.tile_columns);
         let rows = self.tile_rows.min(self.rows - first_row);
         let columns = self.tile_columns.min(self.columns - first_column);
         let item = self.strided.item_bytes;
@@ -126,7 +143,10 @@ impl StridedTiles {
             let n = strip.min(columns - at);
             tile.clear();
             for column in first_column + at..first_column + at + n {
-                tile.push(self.column(column) + first_row * item, ((column - first_column) * item) as usize);
+                tile.push(
+                    self.column(column) + first_row * item,
+                    ((column - first_column) * item) as usize,
+                );
             }
             tile.read(self.from.as_ref(), rows * item)?;
             tile.place(item as usize, rows as usize, item as usize, line, &mut out);
@@ -138,7 +158,8 @@ impl StridedTiles {
             return to.write_all_at(&out, first_row * row_bytes).map_err(temporary::error);
         }
         for (row, bytes) in out.chunks_exact(line).enumerate() {
-            to.write_all_at(bytes, (first_row + row as u64) * row_bytes + first_column * item).map_err(temporary::error)?;
+            to.write_all_at(bytes, (first_row + row as u64) * row_bytes + first_column * item)
+                .map_err(temporary::error)?;
         }
         Ok(())
     }
@@ -146,7 +167,8 @@ impl StridedTiles {
     /// Where a column (counted in C order over the inner dimensions) begins in the source.
     fn column(&self, column: u64) -> u64 {
         let (mut at, mut left) = (0, column);
-        for (&n, &stride) in self.strided.shape.iter().zip(&self.strided.stride_bytes).skip(1).rev() {
+        for (&n, &stride) in self.strided.shape.iter().zip(&self.strided.stride_bytes).skip(1).rev()
+        {
             at += left % n * stride;
             left /= n;
         }

@@ -44,26 +44,46 @@ impl MapSource {
     }
 
     /// As [`MapSource::new`], with maps that are made once rows are asked for.
-    pub fn with(plan: Plan, maps: impl Fn(&Plan) -> Vec<Option<ArrayMap>> + Send + Sync + 'static, memory_bytes: u64) -> MapSource {
+    pub fn with(
+        plan: Plan,
+        maps: impl Fn(&Plan) -> Vec<Option<ArrayMap>> + Send + Sync + 'static,
+        memory_bytes: u64,
+    ) -> MapSource {
         let (reader, maps) = (OnceLock::new(), Box::new(maps));
-        MapSource { plan, reader, maps, memory_bytes, wanted: Vec::new(), together: None, prepare: None, close: None }
+        MapSource {
+            plan,
+            reader,
+            maps,
+            memory_bytes,
+            wanted: Vec::new(),
+            together: None,
+            prepare: None,
+            close: None,
+        }
     }
 
     /// Calls `prepare` with the wanted arrays before they are read.
-    pub fn prepared_by(mut self, prepare: impl Fn(&[usize]) -> Result<()> + Send + 'static) -> MapSource {
+    pub fn prepared_by(
+        mut self,
+        prepare: impl Fn(&[usize]) -> Result<()> + Send + 'static,
+    ) -> MapSource {
         self.prepare = Some(Box::new(prepare));
         self
     }
 
     /// Calls `close` with the wanted arrays after they were read.
-    pub fn closed_by(mut self, close: impl Fn(&[usize]) -> Result<()> + Send + 'static) -> MapSource {
+    pub fn closed_by(
+        mut self,
+        close: impl Fn(&[usize]) -> Result<()> + Send + 'static,
+    ) -> MapSource {
         self.close = Some(Box::new(close));
         self
     }
 
     /// The reader of all arrays.
     pub fn reader(&self) -> &Arc<MapReader> {
-        self.reader.get_or_init(|| Arc::new(MapReader::new((self.maps)(&self.plan), self.memory_bytes)))
+        self.reader
+            .get_or_init(|| Arc::new(MapReader::new((self.maps)(&self.plan), self.memory_bytes)))
     }
 
     /// Changes what is known of the arrays.
@@ -73,16 +93,23 @@ impl MapSource {
 
     /// The records that all these arrays are fields of, where there are several.
     fn records(&self, arrays: &[usize]) -> Option<Together> {
-        let maps: Vec<&ArrayMap> = arrays.iter().map(|&a| self.reader().map(a)).collect::<Option<_>>()?;
+        let maps: Vec<&ArrayMap> =
+            arrays.iter().map(|&a| self.reader().map(a)).collect::<Option<_>>()?;
         let (first, others) = maps.split_first().filter(|(_, others)| !others.is_empty())?;
-        let same = |map: &&ArrayMap| Arc::ptr_eq(&map.pieces, &first.pieces) && map.shape == first.shape;
+        let same =
+            |map: &&ArrayMap| Arc::ptr_eq(&map.pieces, &first.pieces) && map.shape == first.shape;
         if !others.iter().all(same) || !first.is_straight() {
             return None;
         }
-        let whole = Element { field: None, convert: super::element::Convert::Nothing, ..first.element.clone() };
+        let whole = Element {
+            field: None,
+            convert: super::element::Convert::Nothing,
+            ..first.element.clone()
+        };
         let records = ArrayMap { element: whole, ..(*first).clone() };
         let fields = arrays.iter().zip(&maps).map(|(&a, map)| (a, map.element.clone())).collect();
-        let fields = Fields { fields, scalar: first.shape.is_empty(), row_elements: first.row_elements() };
+        let fields =
+            Fields { fields, scalar: first.shape.is_empty(), row_elements: first.row_elements() };
         let (rows, row_bytes) = (first.rows(), first.row_bytes());
         let records = Arc::new(MapReader::new(vec![Some(records)], self.memory_bytes));
         Some(Together { records, fields: Arc::new(fields), row: 0, rows, row_bytes })
@@ -105,7 +132,9 @@ impl Source for MapSource {
         Ok(wish)
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let Some(together) = self.together.as_mut().filter(|t| t.row < t.rows) else { return Ok(None) };
+        let Some(together) = self.together.as_mut().filter(|t| t.row < t.rows) else {
+            return Ok(None);
+        };
         let rows = (max_bytes / together.row_bytes.saturating_mul(2).max(16)).max(1);
         let mut end = together.row.saturating_add(rows).min(together.rows);
         // Whole pieces, as many as there is room for.
@@ -159,7 +188,8 @@ impl Fields {
                 None => records.clone(),
                 Some(_) => Buf::from_vec(element.pack_slice(records)),
             };
-            let first = rows.start.saturating_mul(self.row_elements).saturating_mul(element.items());
+            let first =
+                rows.start.saturating_mul(self.row_elements).saturating_mul(element.items());
             let elements = if self.scalar { 1 } else { count.saturating_mul(self.row_elements) };
             let values = element.values(packed, elements, first)?;
             emit(Chunk { array: *array, first_row: rows.start, rows: count, values, valid: None })?;
@@ -191,15 +221,24 @@ pub struct FieldsJob {
 impl Job for FieldsJob {
     fn bytes(&self) -> u64 {
         let records = (self.rows.end - self.rows.start).saturating_mul(self.fields.row_elements);
-        self.fields.fields.iter().fold(self.bytes, |n, (_, e)| n.saturating_add(records.saturating_mul(e.extra_bytes())))
+        self.fields
+            .fields
+            .iter()
+            .fold(self.bytes, |n, (_, e)| n.saturating_add(records.saturating_mul(e.extra_bytes())))
     }
     fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
         match &self.records {
             Records::Are(records) => self.fields.emit(records, &self.rows, emit),
-            Records::In(reader) => reader.read(0, self.rows.clone(), &mut |chunk| match &chunk.values {
-                Values::Fixed(records) => self.fields.emit(records, &(chunk.first_row..chunk.first_row + chunk.rows), emit),
-                Values::Var { .. } => Err(Error::internal("records of different lengths")),
-            }),
+            Records::In(reader) => {
+                reader.read(0, self.rows.clone(), &mut |chunk| match &chunk.values {
+                    Values::Fixed(records) => self.fields.emit(
+                        records,
+                        &(chunk.first_row..chunk.first_row + chunk.rows),
+                        emit,
+                    ),
+                    Values::Var { .. } => Err(Error::internal("records of different lengths")),
+                })
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Element;
 use super::source::{Fields, FieldsJob, Records};
-use crate::codec::raw::{read_stream, skip_stream};
+use crate::array::raw::{read_stream, skip_stream};
 use crate::error::{Context, Error, Result};
 use crate::format::{Job, Order, Source, readable};
 use crate::model::{Buf, Plan};
@@ -46,7 +46,8 @@ struct Run {
 }
 
 impl StreamSource {
-    /// The arrays of `plan`; the stream has been read up to the first of them, and there are no gaps between them.
+    /// The arrays of `plan`; the stream has been read up to the first of them, and there are no
+    /// gaps between them.
     pub fn new(
         plan: Plan,
         arrays: Vec<StreamArray>,
@@ -54,22 +55,32 @@ impl StreamSource {
         trailing: Box<dyn Fn(u64) -> Error + Send>,
     ) -> StreamSource {
         let rows = |a: &StreamArray| a.shape.first().copied().unwrap_or(1);
-        let row_elements = |a: &StreamArray| if a.shape.contains(&0) { 0 } else { a.shape.iter().skip(1).product::<u64>() };
+        let row_elements = |a: &StreamArray| {
+            if a.shape.contains(&0) { 0 } else { a.shape.iter().skip(1).product::<u64>() }
+        };
         let row_bytes = |a: &StreamArray| row_elements(a).saturating_mul(a.element.bytes as u64);
         let mut order: Vec<usize> = (0..arrays.len()).collect();
-        order.sort_by_key(|&i| (arrays[i].offset, rows(&arrays[i]).saturating_mul(row_bytes(&arrays[i]))));
+        order.sort_by_key(|&i| {
+            (arrays[i].offset, rows(&arrays[i]).saturating_mul(row_bytes(&arrays[i])))
+        });
         let mut runs: VecDeque<Run> = VecDeque::new();
         for i in order {
             let array = &arrays[i];
             let field = (i, array.element.clone());
             match runs.back_mut() {
-                Some(run) if run.offset == array.offset && run.rows * run.row_bytes > 0 => run.fields.fields.push(field),
+                Some(run) if run.offset == array.offset && run.rows * run.row_bytes > 0 => {
+                    run.fields.fields.push(field)
+                }
                 _ => runs.push_back(Run {
                     offset: array.offset,
                     rows: rows(array),
                     row_bytes: row_bytes(array),
                     row: 0,
-                    fields: Fields { fields: vec![field], scalar: array.shape.is_empty(), row_elements: row_elements(array) },
+                    fields: Fields {
+                        fields: vec![field],
+                        scalar: array.shape.is_empty(),
+                        row_elements: row_elements(array),
+                    },
                     wanted: Arc::default(),
                 }),
             }
@@ -90,21 +101,31 @@ impl Source for StreamSource {
         }
         let mut order = Vec::new();
         for run in &mut self.runs {
-            let fields: Vec<(usize, Element)> = run.fields.fields.iter().filter(|(a, _)| wanted[*a]).cloned().collect();
+            let fields: Vec<(usize, Element)> =
+                run.fields.fields.iter().filter(|(a, _)| wanted[*a]).cloned().collect();
             order.extend(fields.iter().map(|f| f.0));
-            run.wanted = Arc::new(Fields { fields, scalar: run.fields.scalar, row_elements: run.fields.row_elements });
+            run.wanted = Arc::new(Fields {
+                fields,
+                scalar: run.fields.scalar,
+                row_elements: run.fields.row_elements,
+            });
         }
         Ok(match self.runs.len() {
             1 => Order::RowBlocks,
-            _ if order.is_sorted() && self.runs.iter().all(|run| run.wanted.fields.len() <= 1) => Order::ArrayByArray,
+            _ if order.is_sorted() && self.runs.iter().all(|run| run.wanted.fields.len() <= 1) => {
+                Order::ArrayByArray
+            }
             _ => Order::Any,
         })
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         while let Some(run) = self.runs.front_mut() {
             let (left, first) = (run.rows - run.row, run.row);
-            let Some((name, element)) = run.wanted.fields.first().map(|(a, e)| (&self.plan.arrays[*a].name, e)) else {
-                let name = run.fields.fields.first().map_or("", |(a, _)| &self.plan.arrays[*a].name);
+            let Some((name, element)) =
+                run.wanted.fields.first().map(|(a, e)| (&self.plan.arrays[*a].name, e))
+            else {
+                let name =
+                    run.fields.fields.first().map_or("", |(a, _)| &self.plan.arrays[*a].name);
                 skip_stream(&mut self.stream, left * run.row_bytes).at_array(name)?;
                 self.runs.pop_front();
                 continue;
@@ -113,12 +134,22 @@ impl Source for StreamSource {
                 self.runs.pop_front();
                 continue;
             }
-            let held = if element.is_plain() { run.row_bytes } else { run.row_bytes.saturating_mul(2) };
-            let rows = if run.row_bytes == 0 && !element.is_padded() { left } else { (max_bytes / held.max(16)).clamp(1, left) };
+            let held =
+                if element.is_plain() { run.row_bytes } else { run.row_bytes.saturating_mul(2) };
+            let rows = if run.row_bytes == 0 && !element.is_padded() {
+                left
+            } else {
+                (max_bytes / held.max(16)).clamp(1, left)
+            };
             let bytes = read_stream(&mut self.stream, rows * run.row_bytes).at_array(name)?;
             run.row += rows;
             let (records, fields) = (Records::Are(Buf::from_vec(bytes)), run.wanted.clone());
-            return Ok(Some(Box::new(FieldsJob { records, rows: first..first + rows, bytes: rows * run.row_bytes, fields })));
+            return Ok(Some(Box::new(FieldsJob {
+                records,
+                rows: first..first + rows,
+                bytes: rows * run.row_bytes,
+                fields,
+            })));
         }
         Ok(None)
     }
@@ -127,7 +158,8 @@ impl Source for StreamSource {
             return Ok(());
         }
         // To its end: a damaged compression may show only there.
-        let more = std::io::copy(&mut (&mut self.stream).take(MOST_TRAILING), &mut std::io::sink()).map_err(Error::reading)?;
+        let more = std::io::copy(&mut (&mut self.stream).take(MOST_TRAILING), &mut std::io::sink())
+            .map_err(Error::reading)?;
         if more == 0 { Ok(()) } else { Err((self.trailing)(more)) }
     }
 }

@@ -1,18 +1,20 @@
 //! Strided elements, gathered to C order in tiles that stay in the cache.
 //!
-//! A tile takes a run of elements along the dimension that lies closest together in the source, for several positions of
-//! all other dimensions ("columns"), so that reads are as long as possible and the output is written line by line.
+//! A tile takes a run of elements along the dimension that lies closest together in the source, for
+//! several positions of all other dimensions ("columns"), so that reads are as long as possible and
+//! the output is written line by line.
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::location::Blob;
+use crate::storage::Blob;
 
 /// Bytes read along one column at a time.
 const RUN_BYTES: u64 = 8 << 10;
 /// Bytes of a tile's buffer, about (half of a usual L2 cache).
 const TILE_BYTES: u64 = 512 << 10;
-/// Columns closer together than this are read in one go: a system call costs more than copying the gap.
+/// Columns closer together than this are read in one go: a system call costs more than copying the
+/// gap.
 const GAP_BYTES: u64 = 4 << 10;
 /// A single read across gaps is never longer.
 const SPAN_BYTES: u64 = 1 << 20;
@@ -42,8 +44,8 @@ struct Dim {
     to: u64,
 }
 
-/// Bytes from one element to the next of an array without gaps: in C order, or the first index fastest. `None` where
-/// they overflow.
+/// Bytes from one element to the next of an array without gaps: in C order, or the first index
+/// fastest. `None` where they overflow.
 pub fn strides(shape: &[u64], item_bytes: u64, fortran: bool) -> Option<Vec<u64>> {
     let mut strides = vec![0; shape.len()];
     let mut step = item_bytes;
@@ -88,7 +90,8 @@ impl Strided {
         self.shape.iter().skip(1).try_fold(self.item_bytes, |n, &d| n.checked_mul(d))
     }
 
-    /// Where a piece that begins at `row` should end, so that its reads are long; `memory_bytes` is the budget of all.
+    /// Where a piece that begins at `row` should end, so that its reads are long; `memory_bytes` is
+    /// the budget of all.
     pub fn cut(&self, row: u64, memory_bytes: u64) -> u64 {
         let row_bytes = self.row_bytes().unwrap_or(u64::MAX).max(1);
         let whole_runs = (RUN_BYTES / self.item_bytes.max(1)).max(1);
@@ -100,11 +103,12 @@ impl Strided {
         (row / rows + 1).saturating_mul(rows)
     }
 
-    /// Whether a piece of rows that fits into memory takes so little of each column that reading it would mean reading
-    /// all of the file again and again.
+    /// Whether a piece of rows that fits into memory takes so little of each column that reading it
+    /// would mean reading all of the file again and again.
     pub fn is_wide(&self, memory_bytes: u64) -> bool {
         let rows = self.cut(0, memory_bytes);
-        self.shape.first().is_some_and(|&all| all > rows) && rows.saturating_mul(self.item_bytes) < SHORT_BYTES
+        self.shape.first().is_some_and(|&all| all > rows)
+            && rows.saturating_mul(self.item_bytes) < SHORT_BYTES
     }
 
     /// Reads rows in C order.
@@ -114,9 +118,16 @@ impl Strided {
     pub fn gather(&self, blob: &dyn Blob, rows: Range<u64>) -> Result<Vec<u8>> {
         let too_large = || Error::corrupt(format!("the shape {:?} is too large", self.shape));
         let count = if self.shape.is_empty() { 1 } else { rows.end.saturating_sub(rows.start) };
-        let total = self.row_bytes().and_then(|n| n.checked_mul(count)).and_then(|n| usize::try_from(n).ok()).ok_or_else(too_large)?;
+        let total = self
+            .row_bytes()
+            .and_then(|n| n.checked_mul(count))
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(too_large)?;
         if self.end().is_none_or(|end| end > blob.len()) {
-            return Err(Error::corrupt(format!("the file has only {} bytes, the array needs more", blob.len())));
+            return Err(Error::corrupt(format!(
+                "the file has only {} bytes, the array needs more",
+                blob.len()
+            )));
         }
         let first = if self.shape.is_empty() { 0 } else { rows.start };
         let base = first * self.stride_bytes.first().copied().unwrap_or(0);
@@ -129,8 +140,11 @@ impl Strided {
             dims.push(Dim { count: 1, from: self.item_bytes, to: self.item_bytes });
         }
         // The dimension that lies closest together in the source is the run of a tile.
-        let run_at =
-            (0..dims.len()).min_by_key(|&i| (if dims[i].from == 0 { u64::MAX } else { dims[i].from }, usize::MAX - i)).unwrap_or(0);
+        let run_at = (0..dims.len())
+            .min_by_key(|&i| {
+                (if dims[i].from == 0 { u64::MAX } else { dims[i].from }, usize::MAX - i)
+            })
+            .unwrap_or(0);
         let run = dims.remove(run_at);
         if dims.is_empty() && run.from == self.item_bytes {
             blob.read_at(base, &mut out)?;
@@ -140,7 +154,8 @@ impl Strided {
         Ok(out)
     }
 
-    /// The dimensions of `count` rows, without those of one element, neighbours merged where they are contiguous.
+    /// The dimensions of `count` rows, without those of one element, neighbours merged where they
+    /// are contiguous.
     fn dims(&self, count: u64) -> Vec<Dim> {
         let mut dims: Vec<Dim> = Vec::with_capacity(self.shape.len());
         let mut to = self.item_bytes;
@@ -149,7 +164,9 @@ impl Strided {
             let from = self.stride_bytes[k];
             if n != 1 {
                 match dims.last_mut() {
-                    Some(inner) if Some(from) == inner.from.checked_mul(inner.count) => inner.count *= n,
+                    Some(inner) if Some(from) == inner.from.checked_mul(inner.count) => {
+                        inner.count *= n
+                    }
                     _ => dims.push(Dim { count: n, from, to }),
                 }
             }
@@ -159,9 +176,20 @@ impl Strided {
         dims
     }
 
-    fn tiles(&self, blob: &dyn Blob, base: u64, run: Dim, columns: &[Dim], out: &mut [u8]) -> Result<()> {
+    fn tiles(
+        &self,
+        blob: &dyn Blob,
+        base: u64,
+        run: Dim,
+        columns: &[Dim],
+        out: &mut [u8],
+    ) -> Result<()> {
         let item = self.item_bytes as usize;
-        let run_len = if run.from == self.item_bytes { RUN_BYTES / run.from.max(1) } else { (16 * RUN_BYTES) / run.from.max(1) };
+        let run_len = if run.from == self.item_bytes {
+            RUN_BYTES / run.from.max(1)
+        } else {
+            (16 * RUN_BYTES) / run.from.max(1)
+        };
         let run_len = run_len.clamp(1, run.count);
         let run_bytes = (run_len - 1) * run.from + self.item_bytes;
         let total_columns: u64 = columns.iter().map(|d| d.count).product();
@@ -260,8 +288,10 @@ impl Tile {
             }
             blob.read_at(start, &mut self.buffer[used..used + bytes])?;
             self.at.extend(self.from[i..j].iter().map(|&f| used + (f - start) as usize));
-            // An odd number of cache lines between columns, so that they do not fight for the same places of the cache.
-            used += bytes.next_multiple_of(64) + if bytes.div_ceil(64).is_multiple_of(2) { 64 } else { 0 };
+            // An odd number of cache lines between columns, so that they do not fight for the same
+            // places of the cache.
+            used += bytes.next_multiple_of(64)
+                + if bytes.div_ceil(64).is_multiple_of(2) { 64 } else { 0 };
             i = j;
         }
         Ok(())
@@ -290,14 +320,16 @@ impl Tile {
             _ => {
                 for i in 0..len {
                     for (&at, &target) in self.at.iter().zip(&self.to) {
-                        out[target + i * to..][..item].copy_from_slice(&self.buffer[at + i * from..][..item]);
+                        out[target + i * to..][..item]
+                            .copy_from_slice(&self.buffer[at + i * from..][..item]);
                     }
                 }
             }
         }
     }
 
-    /// Columns without gaps become lines without gaps, in blocks of one cache line each way (`N * B` bytes).
+    /// Columns without gaps become lines without gaps, in blocks of one cache line each way (`N *
+    /// B` bytes).
     fn turn<const N: usize, const B: usize>(&self, len: usize, to: usize, out: &mut [u8]) {
         let Some(&first) = self.to.first() else { return };
         let mut block = [[[0u8; N]; B]; B];
@@ -307,13 +339,18 @@ impl Tile {
                 for (c, &at) in columns.iter().enumerate() {
                     let column = self.buffer[at + row * N..][..rows * N].as_chunks::<N>().0;
                     match <&[[u8; N]; B]>::try_from(column) {
-                        Ok(column) => block.iter_mut().zip(column).for_each(|(line, item)| line[c] = *item),
-                        Err(_) => block.iter_mut().zip(column).for_each(|(line, item)| line[c] = *item),
+                        Ok(column) => {
+                            block.iter_mut().zip(column).for_each(|(line, item)| line[c] = *item)
+                        }
+                        Err(_) => {
+                            block.iter_mut().zip(column).for_each(|(line, item)| line[c] = *item)
+                        }
                     }
                 }
                 let target = first + row * to + group * B * N;
                 for (r, line) in block[..rows].iter().enumerate() {
-                    out[target + r * to..][..columns.len() * N].copy_from_slice(&line.as_flattened()[..columns.len() * N]);
+                    out[target + r * to..][..columns.len() * N]
+                        .copy_from_slice(&line.as_flattened()[..columns.len() * N]);
                 }
             }
         }

@@ -26,7 +26,8 @@ impl Checksum {
         }
     }
 
-    /// Compares the checksum that lies (little-endian) before or behind the bytes, and takes it away.
+    /// Compares the checksum that lies (little-endian) before or behind the bytes, and takes it
+    /// away.
     ///
     /// # Errors
     /// Corrupt where they differ, or where there is none.
@@ -35,7 +36,9 @@ impl Checksum {
             true => bytes.split_first_chunk::<4>().map(|(sum, data)| (data, sum)),
             false => bytes.split_last_chunk::<4>(),
         }
-        .ok_or_else(|| Error::corrupt(format!("{} bytes are too few for a checksum", bytes.len())))?;
+        .ok_or_else(|| {
+            Error::corrupt(format!("{} bytes are too few for a checksum", bytes.len()))
+        })?;
         let (stored, found) = (u32::from_le_bytes(*stored), self.of(data));
         self.check(stored, found)?;
         if at_start {
@@ -54,7 +57,9 @@ impl Checksum {
         // Old HDF5 writers on big-endian machines swapped the bytes of both halves.
         let swapped = ((found & 0x00FF_00FF) << 8) | ((found & 0xFF00_FF00) >> 8);
         if stored != found && !(self == Checksum::Fletcher32 && stored == swapped) {
-            return Err(Error::corrupt(format!("the checksum is {found:08x}, expected {stored:08x}: the data is damaged")));
+            return Err(Error::corrupt(format!(
+                "the checksum is {found:08x}, expected {stored:08x}: the data is damaged"
+            )));
         }
         Ok(())
     }

@@ -14,7 +14,8 @@ fn failed(e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
 /// # Errors
 /// Usage where there is no such level.
 pub fn deflate(input: &[u8], wrapper: Wrapper, level: i32) -> Result<Vec<u8>> {
-    let level = libdeflater::CompressionLvl::new(level).map_err(|_| Error::usage(format!("deflate has no level {level}")))?;
+    let level = libdeflater::CompressionLvl::new(level)
+        .map_err(|_| Error::usage(format!("deflate has no level {level}")))?;
     let mut coder = libdeflater::Compressor::new(level);
     let bound = match wrapper {
         Wrapper::Raw => coder.deflate_compress_bound(input.len()),
@@ -65,7 +66,12 @@ pub fn lz4_blocks(input: &[u8]) -> Result<Vec<u8>> {
         // SAFETY: both buffers are valid for the lengths passed with them, below 2 GiB.
         let n = unsafe {
             let to = out[at + 4..].as_mut_ptr().cast();
-            lz4_sys::LZ4_compress_default(piece.as_ptr().cast(), to, piece.len() as i32, piece.len() as i32 - 1)
+            lz4_sys::LZ4_compress_default(
+                piece.as_ptr().cast(),
+                to,
+                piece.len() as i32,
+                piece.len() as i32 - 1,
+            )
         };
         let stored = match usize::try_from(n) {
             Ok(n) if n > 0 => n,

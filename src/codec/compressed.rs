@@ -8,7 +8,7 @@
 use std::io::{self, BufReader, Read};
 
 use crate::error::{Error, Result};
-use crate::location::Location;
+use crate::storage::Location;
 
 /// How a whole file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,8 @@ impl Coding {
         let (stem, ending) = name.rsplit_once('.')?;
         (!stem.is_empty() && ending.eq_ignore_ascii_case(self.extension())).then_some(stem)
     }
-    /// Refuses a file whose name says that it is compressed, and whose bytes end within the first ones of its coding.
+    /// Refuses a file whose name says that it is compressed, and whose bytes end within the first
+    /// ones of its coding.
     ///
     /// # Errors
     /// Corrupt.
@@ -71,14 +72,19 @@ impl Coding {
             None => Ok(()),
         }
     }
-    /// The decoded bytes. Damage comes as an [`Error`] in the reader's errors; an error of `from` comes as it is.
+    /// The decoded bytes. Damage comes as an [`Error`] in the reader's errors; an error of `from`
+    /// comes as it is.
     ///
     /// # Errors
     /// Where the decoder cannot be made.
     pub fn decoder(self, from: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
         let inner: Box<dyn Read + Send> = match self {
-            Coding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 18, from))),
-            Coding::Zstd => Box::new(zstd::stream::read::Decoder::new(from).map_err(|e| self.damaged(e))?),
+            Coding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
+                BufReader::with_capacity(1 << 18, from),
+            )),
+            Coding::Zstd => {
+                Box::new(zstd::stream::read::Decoder::new(from).map_err(|e| self.damaged(e))?)
+            }
         };
         Ok(Box::new(Decoder { inner, coding: self }))
     }
@@ -92,7 +98,9 @@ impl Coding {
         match error.kind() {
             // The system's own, as the disk's.
             _ if error.raw_os_error().is_some() => Error::reading(error),
-            io::ErrorKind::UnexpectedEof => Error::corrupt(format!("the {name} data ends too early")),
+            io::ErrorKind::UnexpectedEof => {
+                Error::corrupt(format!("the {name} data ends too early"))
+            }
             _ => Error::corrupt(format!("the {name} data is damaged")).because(error),
         }
     }

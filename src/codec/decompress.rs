@@ -1,5 +1,5 @@
-//! Decompression, always with a limit: whatever the bytes say of themselves, no more comes out than the caller allows, and
-//! no more memory is taken ahead than the input makes likely.
+//! Decompression, always with a limit: whatever the bytes say of themselves, no more comes out than
+//! the caller allows, and no more memory is taken ahead than the input makes likely.
 //!
 //! | framing | layout |
 //! |---|---|
@@ -103,12 +103,18 @@ impl Compression {
                 lz4_block(data, out)
             }),
             Compression::Lz4Frame => lz4_frames(input, limit),
-            Compression::Bzip2 => read_all("bzip2", bzip2::read::MultiBzDecoder::new(input), input.len(), limit),
+            Compression::Bzip2 => {
+                read_all("bzip2", bzip2::read::MultiBzDecoder::new(input), input.len(), limit)
+            }
             Compression::Lzma(kind) => lzma(input, kind, limit),
             Compression::Lzf => lzf::decompress(input, limit),
             Compression::Blosc => blosc::decompress(input, limit),
-            Compression::BitShuffled { size, zstd: false } => blocks("bitshuffle and lz4", input, Some(*size), limit, lz4_block),
-            Compression::BitShuffled { size, .. } => blocks("bitshuffle and zstd", input, Some(*size), limit, zstd_block),
+            Compression::BitShuffled { size, zstd: false } => {
+                blocks("bitshuffle and lz4", input, Some(*size), limit, lz4_block)
+            }
+            Compression::BitShuffled { size, .. } => {
+                blocks("bitshuffle and zstd", input, Some(*size), limit, zstd_block)
+            }
         }
     }
 }
@@ -124,7 +130,8 @@ pub(super) fn too_long(what: &str, most: usize) -> Error {
 /// Whether data was more than its limit, by what it holds or declares.
 pub fn is_too_much(e: &Error) -> bool {
     let said = e.message();
-    said.contains(" data holds more than the ") || said.contains(" bytes, at most ") && said.ends_with(" are expected")
+    said.contains(" data holds more than the ")
+        || said.contains(" bytes, at most ") && said.ends_with(" are expected")
 }
 
 /// An empty vector with room, or an error where the memory is not there.
@@ -133,7 +140,9 @@ pub fn is_too_much(e: &Error) -> bool {
 /// Failed.
 pub fn room(bytes: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    out.try_reserve_exact(bytes).map_err(|_| Error::failed(format!("{bytes} bytes of memory are needed and not available")))?;
+    out.try_reserve_exact(bytes).map_err(|_| {
+        Error::failed(format!("{bytes} bytes of memory are needed and not available"))
+    })?;
     Ok(out)
 }
 
@@ -184,9 +193,21 @@ pub fn inflate(input: &[u8], wrapper: Wrapper, limit: Limit) -> Result<Vec<u8>> 
         }
     }
     match wrapper {
-        Wrapper::Raw => read_all(wrapper.name(), flate2::bufread::DeflateDecoder::new(input), input.len(), limit),
-        Wrapper::Zlib => read_all(wrapper.name(), flate2::bufread::ZlibDecoder::new(input), input.len(), limit),
-        Wrapper::Gzip => read_all(wrapper.name(), flate2::bufread::MultiGzDecoder::new(input), input.len(), limit),
+        Wrapper::Raw => read_all(
+            wrapper.name(),
+            flate2::bufread::DeflateDecoder::new(input),
+            input.len(),
+            limit,
+        ),
+        Wrapper::Zlib => {
+            read_all(wrapper.name(), flate2::bufread::ZlibDecoder::new(input), input.len(), limit)
+        }
+        Wrapper::Gzip => read_all(
+            wrapper.name(),
+            flate2::bufread::MultiGzDecoder::new(input),
+            input.len(),
+            limit,
+        ),
     }
 }
 
@@ -197,7 +218,9 @@ fn gzip_trailer(bytes: &[u8]) -> [u8; 8] {
 }
 
 /// Calls the Zstandard context of this thread.
-fn with_zstd<T>(work: impl FnOnce(&mut zstd::bulk::Decompressor<'static>) -> std::io::Result<T>) -> std::io::Result<T> {
+fn with_zstd<T>(
+    work: impl FnOnce(&mut zstd::bulk::Decompressor<'static>) -> std::io::Result<T>,
+) -> std::io::Result<T> {
     thread_local! {
         static CONTEXT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
     }
@@ -222,7 +245,8 @@ pub fn zstd(input: &[u8], limit: Limit) -> Result<Vec<u8>> {
             return Ok(out);
         }
     }
-    let decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(|e| damaged("zstd").because(e))?;
+    let decoder =
+        zstd::stream::read::Decoder::with_buffer(input).map_err(|e| damaged("zstd").because(e))?;
     read_all("zstd", decoder, input.len(), limit)
 }
 
@@ -231,12 +255,17 @@ pub fn zstd(input: &[u8], limit: Limit) -> Result<Vec<u8>> {
 /// # Errors
 /// Corrupt.
 pub fn zstd_block(input: &[u8], out: &mut [u8]) -> Result<()> {
-    let done = with_zstd(|context| context.decompress_to_buffer(input, out)).map_err(|e| damaged("zstd").because(e))?;
+    let done = with_zstd(|context| context.decompress_to_buffer(input, out))
+        .map_err(|e| damaged("zstd").because(e))?;
     filled("zstd", done, out.len())
 }
 
 fn filled(what: &str, done: usize, wanted: usize) -> Result<()> {
-    if done == wanted { Ok(()) } else { Err(Error::corrupt(format!("a block of {what} data holds {done} bytes, expected {wanted}"))) }
+    if done == wanted {
+        Ok(())
+    } else {
+        Err(Error::corrupt(format!("a block of {what} data holds {done} bytes, expected {wanted}")))
+    }
 }
 
 /// A Snappy block that fills `out`.
@@ -246,7 +275,9 @@ fn filled(what: &str, done: usize, wanted: usize) -> Result<()> {
 pub fn snappy_block(input: &[u8], out: &mut [u8]) -> Result<()> {
     let size = snap::raw::decompress_len(input).map_err(|e| damaged("snappy").because(e))?;
     filled("snappy", size, out.len())?;
-    let done = foreign("snap", || snap::raw::Decoder::new().decompress(input, out).map_err(|e| damaged("snappy").because(e)))?;
+    let done = foreign("snap", || {
+        snap::raw::Decoder::new().decompress(input, out).map_err(|e| damaged("snappy").because(e))
+    })?;
     filled("snappy", done, out.len())
 }
 
@@ -255,7 +286,9 @@ pub fn snappy_block(input: &[u8], out: &mut [u8]) -> Result<()> {
 /// # Errors
 /// Corrupt.
 pub fn zlib_block(input: &[u8], out: &mut [u8]) -> Result<()> {
-    let done = libdeflater::Decompressor::new().zlib_decompress(input, out).map_err(|e| damaged("zlib").because(e))?;
+    let done = libdeflater::Decompressor::new()
+        .zlib_decompress(input, out)
+        .map_err(|e| damaged("zlib").because(e))?;
     filled("zlib", done, out.len())
 }
 
@@ -267,9 +300,11 @@ pub fn lz4_block(input: &[u8], out: &mut [u8]) -> Result<()> {
     let (Ok(stored), Ok(wanted)) = (i32::try_from(input.len()), i32::try_from(out.len())) else {
         return Err(Error::corrupt("an lz4 block has 2 GiB or more"));
     };
-    // SAFETY: both buffers are valid for the lengths passed with them; the function reads and writes within them, whatever
-    // the bytes are.
-    let done = unsafe { lz4_sys::LZ4_decompress_safe(input.as_ptr().cast(), out.as_mut_ptr().cast(), stored, wanted) };
+    // SAFETY: both buffers are valid for the lengths passed with them; the function reads and
+    // writes within them, whatever the bytes are.
+    let done = unsafe {
+        lz4_sys::LZ4_decompress_safe(input.as_ptr().cast(), out.as_mut_ptr().cast(), stored, wanted)
+    };
     filled("lz4", usize::try_from(done).map_err(|_| damaged("lz4"))?, out.len())
 }
 
@@ -301,7 +336,10 @@ fn lz4_frames(mut input: &[u8], limit: Limit) -> Result<Vec<u8>> {
     const VERSION: u32 = 100;
     let mut decoder = FrameDecoder(lz4_sys::LZ4FDecompressionContext(std::ptr::null_mut()));
     // SAFETY: the library fills the pointer.
-    if unsafe { lz4_sys::LZ4F_isError(lz4_sys::LZ4F_createDecompressionContext(&mut decoder.0, VERSION)) } != 0 {
+    if unsafe {
+        lz4_sys::LZ4F_isError(lz4_sys::LZ4F_createDecompressionContext(&mut decoder.0, VERSION))
+    } != 0
+    {
         return Err(Error::failed("there is no memory to decompress lz4"));
     }
     let ahead = limit.expected.unwrap_or(limit.most).min(input.len().saturating_mul(256));
@@ -309,14 +347,24 @@ fn lz4_frames(mut input: &[u8], limit: Limit) -> Result<Vec<u8>> {
     while left != 0 || !input.is_empty() {
         if done == out.len() {
             // One byte beyond the limit: whether there is more.
-            let more = (2 * out.len()).clamp(1 << 16, limit.most.max(1 << 16)).min(limit.most.saturating_add(1));
+            let more = (2 * out.len())
+                .clamp(1 << 16, limit.most.max(1 << 16))
+                .min(limit.most.saturating_add(1));
             out.resize(more.max(done + 1), 0);
         }
         let (mut written, mut read) = (out.len() - done, input.len());
-        // SAFETY: both buffers are valid for the lengths passed with them; the library sets these to what it used.
+        // SAFETY: both buffers are valid for the lengths passed with them; the library sets these
+        // to what it used.
         let code = unsafe {
             let to = out[done..].as_mut_ptr();
-            lz4_sys::LZ4F_decompress(decoder.0, to, &mut written, input.as_ptr(), &mut read, std::ptr::null())
+            lz4_sys::LZ4F_decompress(
+                decoder.0,
+                to,
+                &mut written,
+                input.as_ptr(),
+                &mut read,
+                std::ptr::null(),
+            )
         };
         // SAFETY: a plain call.
         let failed = unsafe { lz4_sys::LZ4F_isError(code) } != 0;
@@ -333,21 +381,30 @@ fn lz4_frames(mut input: &[u8], limit: Limit) -> Result<Vec<u8>> {
 }
 
 /// Blocks with their sizes; `bits`: the elements' bytes, where the blocks are bit-shuffled.
-fn blocks(what: &str, input: &[u8], bits: Option<usize>, limit: Limit, decode: impl Fn(&[u8], &mut [u8]) -> Result<()>) -> Result<Vec<u8>> {
+fn blocks(
+    what: &str,
+    input: &[u8],
+    bits: Option<usize>,
+    limit: Limit,
+    decode: impl Fn(&[u8], &mut [u8]) -> Result<()>,
+) -> Result<Vec<u8>> {
     let short = || Error::corrupt(format!("the {what} data ends too early"));
     let (total, rest) = input.split_first_chunk::<8>().ok_or_else(short)?;
     let (block, mut rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
     let (total, block) = (u64::from_be_bytes(*total), u32::from_be_bytes(*block) as usize);
     let unit = bits.map_or(1, |size| 8 * size);
     if total > limit.most as u64 || !block.is_multiple_of(unit) || block == 0 && total > 0 {
-        return Err(Error::corrupt(format!("the {what} data declares {total} bytes in blocks of {block}")));
+        return Err(Error::corrupt(format!(
+            "the {what} data declares {total} bytes in blocks of {block}"
+        )));
     }
     let mut out = zeroed(total as usize)?;
     let (whole, tail) = out.split_at_mut(total as usize / unit * unit);
     let (mut shuffled, mut scratch) = (Vec::new(), Vec::new());
     for piece in whole.chunks_mut(block.max(1)) {
         let (stored, data) = rest.split_first_chunk::<4>().ok_or_else(short)?;
-        let (data, after) = data.split_at_checked(u32::from_be_bytes(*stored) as usize).ok_or_else(short)?;
+        let (data, after) =
+            data.split_at_checked(u32::from_be_bytes(*stored) as usize).ok_or_else(short)?;
         rest = after;
         match bits {
             None => decode(data, piece)?,
@@ -389,7 +446,9 @@ fn lzma(input: &[u8], kind: &Lzma, limit: Limit) -> Result<Vec<u8>> {
     let wrong = |e: liblzma::stream::Error| damaged("lzma").because(e);
     let memory = (64 << 20) + limit.most as u64;
     let stream = match kind {
-        Lzma::Headed if input.starts_with(b"\xfd7zXZ\0") => Stream::new_stream_decoder(memory, CONCATENATED),
+        Lzma::Headed if input.starts_with(b"\xfd7zXZ\0") => {
+            Stream::new_stream_decoder(memory, CONCATENATED)
+        }
         Lzma::Headed => Stream::new_auto_decoder(memory, 0),
         Lzma::Raw(filters) => {
             let mut list = Filters::new();
@@ -400,7 +459,8 @@ fn lzma(input: &[u8], kind: &Lzma, limit: Limit) -> Result<Vec<u8>> {
                 }
                 match f.id {
                     3 => {
-                        let distance = u8::try_from(f.distance.saturating_sub(1)).unwrap_or(u8::MAX);
+                        let distance =
+                            u8::try_from(f.distance.saturating_sub(1)).unwrap_or(u8::MAX);
                         list.delta_properties(&[distance]).map_err(wrong)?;
                     }
                     0x21 => {

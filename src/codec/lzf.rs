@@ -25,7 +25,10 @@ pub fn decompress(input: &[u8], limit: Limit) -> Result<Vec<u8>> {
                 n += usize::from(next(1)?[0]);
             }
             let back = ((control & 0x1F) << 8 | usize::from(next(1)?[0])) + 1;
-            let start = out.len().checked_sub(back).ok_or_else(|| Error::corrupt("the lzf data refers to bytes before its start"))?;
+            let start = out
+                .len()
+                .checked_sub(back)
+                .ok_or_else(|| Error::corrupt("the lzf data refers to bytes before its start"))?;
             copy_back(&mut out, start, n + 2);
         }
         if out.len() > limit.most {
@@ -59,15 +62,23 @@ pub fn compress(input: &[u8]) -> Option<Vec<u8>> {
     };
     let mut i = 0;
     while i + 3 <= input.len() {
-        let key = u32::from(input[i]) << 16 | u32::from(input[i + 1]) << 8 | u32::from(input[i + 2]);
+        let key =
+            u32::from(input[i]) << 16 | u32::from(input[i + 1]) << 8 | u32::from(input[i + 2]);
         let slot = (key.wrapping_mul(0x9E37_79B1) >> (32 - HASH_BITS)) as usize;
         let seen = table[slot];
         table[slot] = i as u32;
         let back = i.wrapping_sub(seen as usize);
-        if seen != u32::MAX && back <= 8192 && input[seen as usize..seen as usize + 3] == input[i..i + 3] {
+        if seen != u32::MAX
+            && back <= 8192
+            && input[seen as usize..seen as usize + 3] == input[i..i + 3]
+        {
             let seen = seen as usize;
             let longest = (input.len() - i).min(264);
-            let n = 3 + input[i + 3..i + longest].iter().zip(&input[seen + 3..]).take_while(|(a, b)| a == b).count();
+            let n = 3 + input[i + 3..i + longest]
+                .iter()
+                .zip(&input[seen + 3..])
+                .take_while(|(a, b)| a == b)
+                .count();
             flush(&mut out, literals, i);
             let (len, far) = (n - 2, back - 1);
             if len < 7 {

@@ -1,4 +1,5 @@
-//! The header of an `.npy` file, and the types it describes. <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+//! The header of an `.npy` file, and the types it describes.
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 //!
 //! | bytes | what |
 //! |---|---|
@@ -53,7 +54,8 @@ pub fn truncated() -> Error {
     Error::corrupt("the file is truncated: it ends inside its header").hint("fetch the file again")
 }
 
-/// The length of the whole header, from the first bytes of a file (at least 12 where the file has them).
+/// The length of the whole header, from the first bytes of a file (at least 12 where the file has
+/// them).
 ///
 /// # Errors
 /// Not an npy file; an unknown version.
@@ -63,8 +65,16 @@ pub fn header_bytes(head: &[u8]) -> Result<u64> {
     }
     let (&major, &minor) = (head.get(6).ok_or_else(truncated)?, head.get(7).ok_or_else(truncated)?);
     let total = match (major, minor) {
-        (1, 0) => 10 + u64::from(u16::from_le_bytes(head.get(8..10).and_then(|b| b.try_into().ok()).ok_or_else(truncated)?)),
-        (2 | 3, 0) => 12 + u64::from(u32::from_le_bytes(head.get(8..12).and_then(|b| b.try_into().ok()).ok_or_else(truncated)?)),
+        (1, 0) => {
+            10 + u64::from(u16::from_le_bytes(
+                head.get(8..10).and_then(|b| b.try_into().ok()).ok_or_else(truncated)?,
+            ))
+        }
+        (2 | 3, 0) => {
+            12 + u64::from(u32::from_le_bytes(
+                head.get(8..12).and_then(|b| b.try_into().ok()).ok_or_else(truncated)?,
+            ))
+        }
         _ => return Err(Error::refused(format!("npy version {major}.{minor} is not supported"))),
     };
     if total > HEADER_MAX_BYTES {
@@ -82,7 +92,8 @@ pub fn parse(bytes: &[u8]) -> Result<Header> {
     let start = if bytes[6] == 1 { 10 } else { 12 };
     let text = bytes.get(start..total as usize).ok_or_else(truncated)?;
     let text = match bytes[6] {
-        3 => String::from_utf8(text.to_vec()).map_err(|_| Error::corrupt("the header is not UTF-8"))?,
+        3 => String::from_utf8(text.to_vec())
+            .map_err(|_| Error::corrupt("the header is not UTF-8"))?,
         _ => text.iter().map(|&b| b as char).collect(),
     };
     let mut parser = Parser { text: &text, at: 0 };
@@ -91,14 +102,18 @@ pub fn parse(bytes: &[u8]) -> Result<Header> {
     if parser.at != text.len() {
         return Err(parser.wrong("the end"));
     }
-    let Value::Dict(pairs) = value else { return Err(Error::corrupt("the header is not a dictionary")) };
+    let Value::Dict(pairs) = value else {
+        return Err(Error::corrupt("the header is not a dictionary"));
+    };
     let (mut descr, mut fortran, mut shape) = (None, None, None);
     for (key, value) in pairs {
         let again = match (key.as_str(), value) {
             ("descr", v) => descr.replace(self::descr(v)?).is_some(),
             ("fortran_order", Value::Bool(b)) => fortran.replace(b).is_some(),
             ("shape", v) => shape.replace(dims(v)?).is_some(),
-            ("fortran_order", _) => return Err(Error::corrupt("fortran_order is neither True nor False")),
+            ("fortran_order", _) => {
+                return Err(Error::corrupt("fortran_order is neither True nor False"));
+            }
             _ => return Err(Error::corrupt(format!("the header has an unknown key '{key}'"))),
         };
         if again {
@@ -143,7 +158,9 @@ fn descr(value: Value) -> Result<Descr> {
         Value::Text(t) => numpy_types::descr(&t),
         Value::Tuple(items) => {
             let mut items = items.into_iter();
-            let (Some(base), Some(shape), None) = (items.next(), items.next(), items.next()) else { return Err(wrong()) };
+            let (Some(base), Some(shape), None) = (items.next(), items.next(), items.next()) else {
+                return Err(wrong());
+            };
             Ok(Descr::Array(Box::new(descr(base)?), dims(shape)?))
         }
         Value::List(items) if !items.is_empty() => {
@@ -173,7 +190,8 @@ fn descr(value: Value) -> Result<Descr> {
     }
 }
 
-/// Reads Python literals: strings, sizes, booleans, None, tuples, lists, dictionaries with text keys.
+/// Reads Python literals: strings, sizes, booleans, None, tuples, lists, dictionaries with text
+/// keys.
 struct Parser<'a> {
     text: &'a str,
     at: usize,
@@ -207,7 +225,9 @@ impl Parser<'_> {
 
     fn value(&mut self, depth: usize) -> Result<Value> {
         if depth > DEPTH_MAX {
-            return Err(Error::corrupt(format!("the header is nested more than {DEPTH_MAX} levels deep")));
+            return Err(Error::corrupt(format!(
+                "the header is nested more than {DEPTH_MAX} levels deep"
+            )));
         }
         self.blanks();
         match self.peek() {
@@ -231,7 +251,9 @@ impl Parser<'_> {
                 self.at += 1;
                 let mut pairs = Vec::new();
                 while !self.take(b'}') {
-                    let Value::Text(key) = self.value(depth + 1)? else { return Err(self.wrong("a text key")) };
+                    let Value::Text(key) = self.value(depth + 1)? else {
+                        return Err(self.wrong("a text key"));
+                    };
                     if !self.take(b':') {
                         return Err(self.wrong("a colon"));
                     }
@@ -247,7 +269,9 @@ impl Parser<'_> {
             }
             Some(b'0'..=b'9') => {
                 let digits = self.text[self.at..].bytes().take_while(u8::is_ascii_digit).count();
-                let n = self.text[self.at..self.at + digits].parse().map_err(|_| self.wrong("a size"))?;
+                let n = self.text[self.at..self.at + digits]
+                    .parse()
+                    .map_err(|_| self.wrong("a size"))?;
                 self.at += digits;
                 self.word("L"); // Python 2 wrote long integers so
                 Ok(Value::Int(n))
@@ -255,7 +279,9 @@ impl Parser<'_> {
             Some(b'T') if self.word("True") => Ok(Value::Bool(true)),
             Some(b'F') if self.word("False") => Ok(Value::Bool(false)),
             Some(b'N') if self.word("None") => Ok(Value::None),
-            Some(b'u' | b'b') if matches!(self.text.as_bytes().get(self.at + 1), Some(b'\'' | b'"')) => {
+            Some(b'u' | b'b')
+                if matches!(self.text.as_bytes().get(self.at + 1), Some(b'\'' | b'"')) =>
+            {
                 self.at += 1;
                 self.string()
             }
@@ -283,12 +309,16 @@ impl Parser<'_> {
         self.at += 1;
         let mut out = String::new();
         loop {
-            let Some(c) = self.text[self.at..].chars().next() else { return Err(self.wrong("a closing quote")) };
+            let Some(c) = self.text[self.at..].chars().next() else {
+                return Err(self.wrong("a closing quote"));
+            };
             self.at += c.len_utf8();
             match c {
                 c if c == quote as char => return Ok(Value::Text(out)),
                 '\\' => {
-                    let Some(c) = self.text[self.at..].chars().next() else { return Err(self.wrong("a closing quote")) };
+                    let Some(c) = self.text[self.at..].chars().next() else {
+                        return Err(self.wrong("a closing quote"));
+                    };
                     self.at += c.len_utf8();
                     match c {
                         '\\' | '\'' | '"' => out.push(c),
@@ -307,7 +337,10 @@ impl Parser<'_> {
     }
 
     fn code(&mut self, digits: usize) -> Result<char> {
-        let text = self.text.get(self.at..self.at + digits).filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()));
+        let text = self
+            .text
+            .get(self.at..self.at + digits)
+            .filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()));
         let c = text.and_then(|t| u32::from_str_radix(t, 16).ok()).and_then(char::from_u32);
         self.at += digits;
         c.ok_or_else(|| Error::corrupt("the header holds an escape that is not a character"))
@@ -373,7 +406,13 @@ pub fn leaves(descr: &Descr) -> Result<(Vec<Leaf>, u64)> {
     Ok((all, bytes))
 }
 
-fn walk(descr: &Descr, name: String, offset: u64, outer: &[u64], all: &mut Vec<Leaf>) -> Result<u64> {
+fn walk(
+    descr: &Descr,
+    name: String,
+    offset: u64,
+    outer: &[u64],
+    all: &mut Vec<Leaf>,
+) -> Result<u64> {
     let large = || Error::corrupt("the element type is too large");
     match descr {
         Descr::Simple(text) => {
@@ -393,9 +432,18 @@ fn walk(descr: &Descr, name: String, offset: u64, outer: &[u64], all: &mut Vec<L
                 // An array of records inside a record: no array of the model lies so.
                 let (_, bytes) = leaves(base)?;
                 let count = crate::model::checked_product(dims).ok_or_else(large)?;
-                let kind = Kind::Refused { why: "an array of records inside a record is not supported".into(), hint: None, sized: true };
+                let kind = Kind::Refused {
+                    why: "an array of records inside a record is not supported".into(),
+                    hint: None,
+                    sized: true,
+                };
                 let total = bytes.checked_mul(count).ok_or_else(large)?;
-                all.push(Leaf { name, offset, item: Item { kind, bytes: total, swap_bytes: 0, spelled: "record".into() }, dims: vec![] });
+                all.push(Leaf {
+                    name,
+                    offset,
+                    item: Item { kind, bytes: total, swap_bytes: 0, spelled: "record".into() },
+                    dims: vec![],
+                });
                 return Ok(total);
             }
             let bytes = walk(base, name, offset, &shape, all)?;
@@ -411,7 +459,10 @@ fn walk(descr: &Descr, name: String, offset: u64, outer: &[u64], all: &mut Vec<L
                     (false, true) => field.clone(),
                     (false, false) => format!("{name}.{field}"),
                 };
-                at = at.checked_add(walk(descr, path, offset + at, outer, all)?).filter(|&n| n < 1 << 48).ok_or_else(large)?;
+                at = at
+                    .checked_add(walk(descr, path, offset + at, outer, all)?)
+                    .filter(|&n| n < 1 << 48)
+                    .ok_or_else(large)?;
             }
             Ok(at)
         }
@@ -427,7 +478,8 @@ fn item(text: &str) -> Result<Item> {
     let code = rest.chars().next().ok_or_else(unknown)?;
     let rest = &rest[code.len_utf8()..];
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let size: Option<u64> = if digits == 0 { None } else { Some(rest[..digits].parse().map_err(|_| unknown())?) };
+    let size: Option<u64> =
+        if digits == 0 { None } else { Some(rest[..digits].parse().map_err(|_| unknown())?) };
     let tail = &rest[digits..];
     if !tail.is_empty() && !matches!(code, 'M' | 'm') {
         return Err(unknown());
@@ -435,10 +487,20 @@ fn item(text: &str) -> Result<Item> {
     let spelled = text.to_string();
     let fixed = |dtype: Dtype, logical: Logical, unit: u64| {
         let swap_bytes = if big && unit > 1 { unit as usize } else { 0 };
-        Ok(Item { kind: Kind::Fixed(dtype, logical), bytes: dtype.item_bytes(), swap_bytes, spelled: spelled.clone() })
+        Ok(Item {
+            kind: Kind::Fixed(dtype, logical),
+            bytes: dtype.item_bytes(),
+            swap_bytes,
+            spelled: spelled.clone(),
+        })
     };
     let refused = |bytes: u64, why: String, hint: Option<&'static str>, sized: bool| {
-        Ok(Item { kind: Kind::Refused { why, hint, sized }, bytes, swap_bytes: 0, spelled: spelled.clone() })
+        Ok(Item {
+            kind: Kind::Refused { why, hint, sized },
+            bytes,
+            swap_bytes: 0,
+            spelled: spelled.clone(),
+        })
     };
     let plain = |d: Dtype, unit: u64| fixed(d, Logical::Plain, unit);
     match (code, size) {
@@ -458,7 +520,9 @@ fn item(text: &str) -> Result<Item> {
         ('c', Some(16)) => plain(Dtype::C128, 8),
         ('f', Some(n @ (10 | 12 | 16))) | ('c', Some(n @ (20 | 24 | 32))) => refused(
             n,
-            format!("the type {text} (long double) is not supported: its bytes differ from machine to machine"),
+            format!(
+                "the type {text} (long double) is not supported: its bytes differ from machine to machine"
+            ),
             Some("save it as float64 or complex128 with numpy"),
             true,
         ),
@@ -468,14 +532,17 @@ fn item(text: &str) -> Result<Item> {
                 Some(unit) => TimeUnit::parse(unit).ok_or_else(unknown)?,
                 None => return Err(unknown()),
             };
-            let logical = if code == 'M' { Logical::Datetime(unit) } else { Logical::Timedelta(unit) };
+            let logical =
+                if code == 'M' { Logical::Datetime(unit) } else { Logical::Timedelta(unit) };
             fixed(Dtype::I64, logical, 8)
         }
         ('U', Some(n)) => {
             let bytes = n.checked_mul(4).filter(|&n| n < 1 << 40).ok_or_else(unknown)?;
             Ok(Item { kind: Kind::Text, bytes, swap_bytes: if big { 4 } else { 0 }, spelled })
         }
-        ('S', Some(n)) if n < 1 << 40 => Ok(Item { kind: Kind::Bytes, bytes: n, swap_bytes: 0, spelled }),
+        ('S', Some(n)) if n < 1 << 40 => {
+            Ok(Item { kind: Kind::Bytes, bytes: n, swap_bytes: 0, spelled })
+        }
         ('V', Some(n)) if n < 1 << 40 => refused(
             n,
             format!("the type {text} (void: bytes without a meaning) is not supported"),
@@ -494,7 +561,9 @@ fn item(text: &str) -> Result<Item> {
 
 /// numpy's spelling of a type of the model; `None` for what numpy lacks.
 pub fn spell(dtype: Dtype, logical: &Logical) -> Option<String> {
-    let time = |code: char, unit: &TimeUnit| if unit.base == "generic" { format!("<{code}8") } else { format!("<{code}8[{unit}]") };
+    let time = |code: char, unit: &TimeUnit| {
+        if unit.base == "generic" { format!("<{code}8") } else { format!("<{code}8[{unit}]") }
+    };
     match logical {
         Logical::Datetime(u) | Logical::Timestamp(u, None) => return Some(time('M', u)),
         Logical::Timedelta(u) | Logical::Duration(u) => return Some(time('m', u)),
@@ -523,8 +592,8 @@ pub fn spell(dtype: Dtype, logical: &Logical) -> Option<String> {
     )
 }
 
-/// A header for values in C order, as numpy writes it: padded to a multiple of 64 bytes, with room for a longer first
-/// dimension.
+/// A header for values in C order, as numpy writes it: padded to a multiple of 64 bytes, with room
+/// for a longer first dimension.
 pub fn write(spelled: &str, shape: &[u64]) -> Vec<u8> {
     let tuple = match shape {
         [] => "()".to_string(),

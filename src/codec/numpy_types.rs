@@ -67,7 +67,8 @@ const LETTERS: [(char, &str); 27] = [
     ('c', "S1"),
 ];
 
-/// The type as `numpy.dtype(text).str` spells it; `None` for what numpy does not take, and for records and shapes (see
+/// The type as `numpy.dtype(text).str` spells it; `None` for what numpy does not take, and for
+/// records and shapes (see
 /// [`descr`]). Long doubles of other machines keep their size.
 pub fn canonical(text: &str) -> Option<Cow<'_, str>> {
     let (order, rest) = match text.as_bytes().first()? {
@@ -100,9 +101,16 @@ pub fn canonical(text: &str) -> Option<Cow<'_, str>> {
     } else if matches!(text, "object" | "object_") {
         return Some(Cow::Borrowed("|O"));
     } else {
-        return NAMES.iter().find(|(_, names)| names.contains(&text)).map(|(spelled, _)| Cow::Borrowed(*spelled));
+        return NAMES
+            .iter()
+            .find(|(_, names)| names.contains(&text))
+            .map(|(spelled, _)| Cow::Borrowed(*spelled));
     };
-    let order = if matches!(spelled.as_bytes(), [b'b' | b'S' | b'V', ..] | [_, b'1']) { '|' } else { order };
+    let order = if matches!(spelled.as_bytes(), [b'b' | b'S' | b'V', ..] | [_, b'1']) {
+        '|'
+    } else {
+        order
+    };
     Some(Cow::Owned(format!("{order}{spelled}")))
 }
 
@@ -114,10 +122,13 @@ fn number(text: &str) -> Option<u32> {
     if is_number { digits.parse().ok().filter(|&n| n <= i32::MAX as u32) } else { None }
 }
 
-/// The spelling of a type of time: `Some(None)` where the text is of another type, `None` where its unit is none.
+/// The spelling of a type of time: `Some(None)` where the text is of another type, `None` where its
+/// unit is none.
 fn time(text: &str) -> Option<Option<String>> {
     let known = [("M8", 'M'), ("m8", 'm'), ("datetime64", 'M'), ("timedelta64", 'm')];
-    let Some((unit, letter)) = known.iter().find_map(|(name, letter)| Some((text.strip_prefix(name)?, letter))) else {
+    let Some((unit, letter)) =
+        known.iter().find_map(|(name, letter)| Some((text.strip_prefix(name)?, letter)))
+    else {
         return Some(None);
     };
     if unit.is_empty() {
@@ -160,7 +171,8 @@ fn divided(count: u64, base: &str, per: u64) -> Option<(u64, &'static str)> {
     Some((count.checked_mul(times / per)?, smaller))
 }
 
-/// The type that a header's text names: a simple one, a record of `f0`, `f1` …, or a type with a shape.
+/// The type that a header's text names: a simple one, a record of `f0`, `f1` …, or a type with a
+/// shape.
 ///
 /// # Errors
 /// What numpy does not take.
@@ -182,10 +194,13 @@ pub fn descr(text: &str) -> Result<Descr> {
     if is_record { Ok(Descr::Fields(fields)) } else { fields.pop().map(|f| f.1).ok_or_else(wrong) }
 }
 
-/// Whether a text lists types: it has a comma outside of square brackets, or begins with a number or a shape.
+/// Whether a text lists types: it has a comma outside of square brackets, or begins with a number
+/// or a shape.
 fn is_list(text: &str) -> bool {
     let rest = text.trim_start_matches(['<', '>', '=', '|']);
-    if rest.len() + 1 >= text.len() && (rest.starts_with(|c: char| c.is_ascii_digit()) || rest.starts_with("()")) {
+    if rest.len() + 1 >= text.len()
+        && (rest.starts_with(|c: char| c.is_ascii_digit()) || rest.starts_with("()"))
+    {
         return true;
     }
     let mut depth = 0;
@@ -206,7 +221,11 @@ fn listed(text: &str) -> Option<(Descr, &str)> {
         (Some(dims(inside)?), rest.trim_start_matches(' '))
     } else {
         let end = rest.find(|c: char| !matches!(c, '0'..='9' | ' ' | ',')).unwrap_or(rest.len());
-        if end == 0 { (None, rest) } else { (Some(dims(&rest[..end])?).filter(|d| !d.is_empty()), &rest[end..]) }
+        if end == 0 {
+            (None, rest)
+        } else {
+            (Some(dims(&rest[..end])?).filter(|d| !d.is_empty()), &rest[end..])
+        }
     };
     let second = order(rest);
     let rest = &rest[usize::from(second.is_some())..];
@@ -214,7 +233,9 @@ fn listed(text: &str) -> Option<(Descr, &str)> {
         (Some(a), Some(b)) if (a == '>') != (b == '>') => return None,
         (a, b) => b.or(a).filter(|&c| c == '>'),
     };
-    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '?'))).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '?')))
+        .unwrap_or(rest.len());
     let end = match rest[end..].strip_prefix('[').and_then(|unit| unit.find(']')) {
         Some(unit) => end + unit + 2,
         None => end,

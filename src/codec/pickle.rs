@@ -1,8 +1,10 @@
-//! A restricted pickle machine: reads protocols 0 to 5 into a table of inert nodes and runs nothing.
+//! A restricted pickle machine: reads protocols 0 to 5 into a table of inert nodes and runs
+//! nothing.
 //!
-//! Specification: <https://github.com/python/cpython/blob/main/Lib/pickletools.py>. Every global is only a name; a call
-//! (`REDUCE`, `NEWOBJ`, `INST`, `OBJ`, `BUILD`) only an [`Object`] that says what would have been called with what. Nodes live in one
-//! table and refer to each other by index, so shared and cyclic values cost nothing and nothing here recurses.
+//! Specification: <https://github.com/python/cpython/blob/main/Lib/pickletools.py>. Every global is
+//! only a name; a call (`REDUCE`, `NEWOBJ`, `INST`, `OBJ`, `BUILD`) only an [`Object`] that says
+//! what would have been called with what. Nodes live in one table and refer to each other by index,
+//! so shared and cyclic values cost nothing and nothing here recurses.
 //!
 //! | opcodes | become |
 //! |---|---|
@@ -13,8 +15,9 @@
 //! | `PUT GET MEMOIZE DUP POP MARK FRAME PROTO STOP` | the machine's own |
 //! | `EXT1 EXT2 EXT4 NEXT_BUFFER READONLY_BUFFER` | refused: they need a registry or buffers that no file has |
 //!
-//! Bounded: the bytes, the nodes, the stack and the memo together stay below a limit; every length is compared with the
-//! bytes that are left before it is used, and what a global is called is at most 1 KiB long.
+//! Bounded: the bytes, the nodes, the stack and the memo together stay below a limit; every length
+//! is compared with the bytes that are left before it is used, and what a global is called is at
+//! most 1 KiB long.
 
 use std::sync::Arc;
 
@@ -23,7 +26,7 @@ use indexmap::IndexSet;
 use self::input::Input;
 use self::machine::Machine;
 use crate::error::Result;
-use crate::location::Blob;
+use crate::storage::Blob;
 
 mod input;
 mod machine;
@@ -146,8 +149,8 @@ impl Pickle {
             _ => None,
         }
     }
-    /// The node as text of at most 256 bytes: a key, a code, a word. What may be asked for again and again is asked for
-    /// in this way, so that no length multiplies the work.
+    /// The node as text of at most 256 bytes: a key, a code, a word. What may be asked for again
+    /// and again is asked for in this way, so that no length multiplies the work.
     pub fn short(&self, id: Id) -> Option<&str> {
         self.text_len(id).filter(|&len| len <= SHORT_BYTES).and_then(|_| self.text(id))
     }
@@ -197,7 +200,8 @@ impl Pickle {
     pub fn nodes(&self) -> impl Iterator<Item = (Id, &Node)> {
         self.nodes.iter().enumerate().map(|(i, n)| (i as Id, n))
     }
-    /// How many texts held halves of surrogate pairs, which only Python can hold; they are written as `\udc80`.
+    /// How many texts held halves of surrogate pairs, which only Python can hold; they are written
+    /// as `\udc80`.
     pub fn surrogates(&self) -> u64 {
         self.surrogates
     }
@@ -220,5 +224,6 @@ pub fn read(bytes: Vec<u8>, limit_bytes: u64) -> Result<Pickle> {
 /// # Errors
 /// As [`read`], and reading errors.
 pub fn read_from(blob: &Arc<dyn Blob>, offset: u64, limit_bytes: u64) -> Result<Pickle> {
-    Machine::new(Input::new(Vec::new(), Some((blob.clone(), offset)), limit_bytes), limit_bytes).run()
+    Machine::new(Input::new(Vec::new(), Some((blob.clone(), offset)), limit_bytes), limit_bytes)
+        .run()
 }

@@ -1,4 +1,5 @@
-//! Reading zip archives: the central directory, and members as streams whose length and CRC are checked.
+//! Reading zip archives: the central directory, and members as streams whose length and CRC are
+//! checked.
 //! <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>
 //!
 //! | record | bytes |
@@ -8,9 +9,10 @@
 //! | zip64 end, if needed | `PK\6\6`, 52 bytes; its locator `PK\6\7`, 16 bytes |
 //! | end | `PK\5\6`, 18 bytes, comment |
 //!
-//! Read: stored and deflated members, zip64; bytes before the archive that are no archive themselves (self-extracting
-//! programs), with a note. Refused: several archives one after the other, of which other readers take the last alone;
-//! member by member: encryption, other methods. Members that overlap (as in zip bombs) are corrupt.
+//! Read: stored and deflated members, zip64; bytes before the archive that are no archive
+//! themselves (self-extracting programs), with a note. Refused: several archives one after the
+//! other, of which other readers take the last alone; member by member: encryption, other methods.
+//! Members that overlap (as in zip bombs) are corrupt.
 
 use std::io::{BufReader, Read};
 use std::ops::Range;
@@ -20,10 +22,11 @@ use flate2::bufread::DeflateDecoder;
 
 use crate::codec::pickle::shown;
 use crate::error::{Error, ForeignReader, Result};
-use crate::location::{Blob, BlobSlice};
+use crate::storage::{Blob, BlobSlice};
 
 mod checked;
 mod member;
+pub mod write;
 
 pub use checked::CheckedMember;
 pub use member::inflate_some;
@@ -33,8 +36,7 @@ const DIRECTORY_MAX_BYTES: u64 = 512 << 20;
 /// deflate packs at most 1032 bytes into one.
 const DEFLATE_RATIO: u64 = 1040;
 /// The bytes 128..=255 of names without the UTF-8 flag (code page 437).
-const CP437: &str =
-    "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
+const CP437: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
 
 /// A member, as the central directory describes it.
 #[derive(Clone, Debug)]
@@ -72,14 +74,18 @@ impl Entry {
             return Err(Error::refused("the member is encrypted"));
         }
         match self.method {
-            0 if self.bytes != self.stored_bytes => {
-                Err(Error::corrupt(format!("a stored member has {} bytes, the zip directory says {}", self.stored_bytes, self.bytes)))
-            }
-            8 if self.bytes / DEFLATE_RATIO > self.stored_bytes => {
-                Err(Error::corrupt(format!("{} bytes cannot come from {} deflated ones", self.bytes, self.stored_bytes)))
-            }
+            0 if self.bytes != self.stored_bytes => Err(Error::corrupt(format!(
+                "a stored member has {} bytes, the zip directory says {}",
+                self.stored_bytes, self.bytes
+            ))),
+            8 if self.bytes / DEFLATE_RATIO > self.stored_bytes => Err(Error::corrupt(format!(
+                "{} bytes cannot come from {} deflated ones",
+                self.bytes, self.stored_bytes
+            ))),
             0 | 8 => Ok(()),
-            n => Err(Error::refused(format!("zip method {n} is not supported; stored and deflate are"))),
+            n => Err(Error::refused(format!(
+                "zip method {n} is not supported; stored and deflate are"
+            ))),
         }
     }
 }
@@ -93,7 +99,8 @@ pub struct Archive {
     pub blob: Arc<dyn Blob>,
     /// Its members, in the order of the central directory.
     pub entries: Vec<Entry>,
-    /// Bytes before the first member (or before the directory, where there is none), which belong to no archive.
+    /// Bytes before the first member (or before the directory, where there is none), which belong
+    /// to no archive.
     pub prefix_bytes: u64,
     /// Where members end: the central directory begins here.
     directory_offset: u64,
@@ -117,23 +124,30 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// Where the end record begins: the last one whose comment reaches to the end.
 fn end_record(tail: &[u8]) -> Option<usize> {
-    let fits =
-        |&i: &usize| tail[i..].starts_with(b"PK\x05\x06") && u16_at(tail, i + 20).is_some_and(|c| i + 22 + usize::from(c) == tail.len());
+    let fits = |&i: &usize| {
+        tail[i..].starts_with(b"PK\x05\x06")
+            && u16_at(tail, i + 20).is_some_and(|c| i + 22 + usize::from(c) == tail.len())
+    };
     (0..(tail.len() + 1).saturating_sub(22)).rev().find(fits)
 }
 
-/// Whether an archive ends in these bytes, whatever follows it there: an end record behind a directory. `at` is where they
-/// begin in the file.
+/// Whether an archive ends in these bytes, whatever follows it there: an end record behind a
+/// directory. `at` is where they begin in the file.
 fn has_archive(blob: &dyn Blob, bytes: &[u8], at: u64) -> Result<bool> {
     for end in memchr::memmem::rfind_iter(bytes, b"PK\x05\x06") {
-        let (Some(count), Some(size)) = (u16_at(bytes, end + 10), u32_at(bytes, end + 12)) else { continue };
+        let (Some(count), Some(size)) = (u16_at(bytes, end + 10), u32_at(bytes, end + 12)) else {
+            continue;
+        };
         if count == 0 && size == 0 {
             return Ok(true);
         }
         // With 64-bit sizes the zip64 end record lies between the two.
         let is_wide = end >= 20 && bytes[end - 20..].starts_with(b"PK\x06\x07");
         let directory = (at + end as u64).checked_sub(u64::from(size)).filter(|_| size >= 46);
-        if is_wide || directory.is_some_and(|d| blob.read_vec(d, 4).is_ok_and(|head| head == b"PK\x01\x02")) {
+        if is_wide
+            || directory
+                .is_some_and(|d| blob.read_vec(d, 4).is_ok_and(|head| head == b"PK\x01\x02"))
+        {
             return Ok(true);
         }
     }
@@ -157,10 +171,16 @@ impl Archive {
             end = end_record(&tail);
         }
         let end = end.ok_or_else(|| {
-            Error::corrupt("the zip archive has no end record: it is truncated, or something follows it").hint("fetch the file again")
+            Error::corrupt(
+                "the zip archive has no end record: it is truncated, or something follows it",
+            )
+            .hint("fetch the file again")
         })?;
         let broken = || Error::corrupt("the zip archive's end record is broken");
-        let (disk, count16) = (u16_at(&tail, end + 4).ok_or_else(broken)?, u16_at(&tail, end + 10).ok_or_else(broken)?);
+        let (disk, count16) = (
+            u16_at(&tail, end + 4).ok_or_else(broken)?,
+            u16_at(&tail, end + 10).ok_or_else(broken)?,
+        );
         let mut count = u64::from(count16);
         let mut size = u64::from(u32_at(&tail, end + 12).ok_or_else(broken)?);
         let mut offset = u64::from(u32_at(&tail, end + 16).ok_or_else(broken)?);
@@ -189,19 +209,25 @@ impl Archive {
         let start = directory_end.checked_sub(size).ok_or_else(broken)?;
         let shift = start.checked_sub(offset).ok_or_else(broken)?;
         if size > DIRECTORY_MAX_BYTES || count > size / 46 {
-            return Err(Error::corrupt(format!("{count} members cannot fit into a zip directory of {size} bytes")));
+            return Err(Error::corrupt(format!(
+                "{count} members cannot fit into a zip directory of {size} bytes"
+            )));
         }
         let directory = blob.read_vec(start, size)?;
         let mut entries = Vec::with_capacity(count as usize);
         let mut at = 0;
         for i in 0..count {
-            let (entry, next) =
-                central(&directory, at, shift).ok_or_else(|| Error::corrupt(format!("entry {i} of the zip directory is broken")))?;
+            let (entry, next) = central(&directory, at, shift).ok_or_else(|| {
+                Error::corrupt(format!("entry {i} of the zip directory is broken"))
+            })?;
             entries.push(entry);
             at = next;
         }
         if at != directory.len() {
-            return Err(Error::corrupt(format!("the zip directory has {} bytes more than its {count} members need", directory.len() - at)));
+            return Err(Error::corrupt(format!(
+                "the zip directory has {} bytes more than its {count} members need",
+                directory.len() - at
+            )));
         }
         let prefix_bytes = entries.iter().map(|e| e.header_offset).min().unwrap_or(start);
         let archive = Archive {
@@ -228,11 +254,14 @@ impl Archive {
     pub fn notes(&self) -> Vec<String> {
         match self.prefix_bytes {
             0 => Vec::new(),
-            n => vec![format!("the first {n} bytes of the file are before the zip archive; they are not read")],
+            n => vec![format!(
+                "the first {n} bytes of the file are before the zip archive; they are not read"
+            )],
         }
     }
 
-    /// Bytes before the archive must not be an archive of their own: its members would be missing without a word.
+    /// Bytes before the archive must not be an archive of their own: its members would be missing
+    /// without a word.
     fn check_prefix(&self) -> Result<()> {
         if self.prefix_bytes == 0 {
             return Ok(());
@@ -261,16 +290,19 @@ impl Archive {
         order.sort_by_key(|e| e.header_offset);
         let ends = order.iter().skip(1).map(|e| e.header_offset).chain([self.directory_offset]);
         for (entry, end) in order.iter().zip(ends) {
-            let least = (30 + entry.raw_name.len() as u64).checked_add(entry.stored_bytes).and_then(|n| n.checked_add(entry.header_offset));
+            let least = (30 + entry.raw_name.len() as u64)
+                .checked_add(entry.stored_bytes)
+                .and_then(|n| n.checked_add(entry.header_offset));
             if least.is_none_or(|least| least > end) {
-                return Err(Error::corrupt("it overlaps with what follows it").about(format_args!("the member {}", shown(&entry.name))));
+                return Err(Error::corrupt("it overlaps with what follows it")
+                    .about(format_args!("the member {}", shown(&entry.name))));
             }
         }
         Ok(())
     }
 
-    /// Where a member's bytes begin, and the first of them as they are stored (at most about `max`).
-    /// All are fetched together.
+    /// Where a member's bytes begin, and the first of them as they are stored (at most about
+    /// `max`). All are fetched together.
     ///
     /// # Errors
     /// Reading errors; per member: a broken local header.
@@ -310,13 +342,17 @@ impl Archive {
 
     fn local(&self, member: usize, bytes: &[u8]) -> Result<MemberHead> {
         let e = &self.entries[member];
-        let broken = || Error::corrupt(format!("the local header at byte {} is broken", e.header_offset));
+        let broken =
+            || Error::corrupt(format!("the local header at byte {} is broken", e.header_offset));
         if !bytes.starts_with(b"PK\x03\x04") {
             return Err(broken());
         }
-        let (name, extra) = (u16_at(bytes, 26).ok_or_else(broken)?, u16_at(bytes, 28).ok_or_else(broken)?);
+        let (name, extra) =
+            (u16_at(bytes, 26).ok_or_else(broken)?, u16_at(bytes, 28).ok_or_else(broken)?);
         if bytes.get(30..30 + usize::from(name)) != Some(&e.raw_name) {
-            return Err(Error::corrupt("the name in the zip directory differs from the one in the local header"));
+            return Err(Error::corrupt(
+                "the name in the zip directory differs from the one in the local header",
+            ));
         }
         let skip = 30 + u64::from(name) + u64::from(extra);
         let offset = e.header_offset + skip;
@@ -335,12 +371,26 @@ impl Archive {
     pub fn member(&self, member: usize, data_offset: u64) -> Result<Member> {
         let e = &self.entries[member];
         e.check()?;
-        let stored = StoredBytes { blob: self.blob.clone(), at: data_offset, end: data_offset + e.stored_bytes };
+        let stored = StoredBytes {
+            blob: self.blob.clone(),
+            at: data_offset,
+            end: data_offset + e.stored_bytes,
+        };
         let buffer = if self.blob.file().is_some() { 128 << 10 } else { 4 << 20 };
-        let reader = BufReader::with_capacity((e.stored_bytes.min(buffer) as usize).max(64), stored);
-        let body =
-            if e.method == 8 { Body::Deflate(ForeignReader::new("flate2", DeflateDecoder::new(reader))) } else { Body::Stored(reader) };
-        Ok(Member { body, crc: crc32fast::Hasher::new(), want_crc: self.crc_of(e), left: e.bytes, stored_bytes: e.stored_bytes })
+        let reader =
+            BufReader::with_capacity((e.stored_bytes.min(buffer) as usize).max(64), stored);
+        let body = if e.method == 8 {
+            Body::Deflate(ForeignReader::new("flate2", DeflateDecoder::new(reader)))
+        } else {
+            Body::Stored(reader)
+        };
+        Ok(Member {
+            body,
+            crc: crc32fast::Hasher::new(),
+            want_crc: self.crc_of(e),
+            left: e.bytes,
+            stored_bytes: e.stored_bytes,
+        })
     }
 }
 
@@ -350,7 +400,11 @@ fn central(directory: &[u8], at: usize, shift: u64) -> Option<(Entry, usize)> {
     if !bytes.starts_with(b"PK\x01\x02") {
         return None;
     }
-    let (name, extra, comment) = (usize::from(u16_at(bytes, 28)?), usize::from(u16_at(bytes, 30)?), usize::from(u16_at(bytes, 32)?));
+    let (name, extra, comment) = (
+        usize::from(u16_at(bytes, 28)?),
+        usize::from(u16_at(bytes, 30)?),
+        usize::from(u16_at(bytes, 32)?),
+    );
     let raw_name = bytes.get(46..46 + name)?.to_vec();
     let flags = u16_at(bytes, 8)?;
     let mut stored_bytes = u64::from(u32_at(bytes, 20)?);
@@ -371,11 +425,17 @@ fn central(directory: &[u8], at: usize, shift: u64) -> Option<(Entry, usize)> {
         }
         extras = &extras[4 + len..];
     }
-    let name_text = if flags & 0x800 != 0 {
-        String::from_utf8(raw_name.clone()).ok()?
-    } else {
-        raw_name.iter().map(|&b| if b < 128 { Some(b as char) } else { CP437.chars().nth(usize::from(b) - 128) }).collect::<Option<_>>()?
-    };
+    let name_text =
+        if flags & 0x800 != 0 {
+            String::from_utf8(raw_name.clone()).ok()?
+        } else {
+            raw_name
+                .iter()
+                .map(|&b| {
+                    if b < 128 { Some(b as char) } else { CP437.chars().nth(usize::from(b) - 128) }
+                })
+                .collect::<Option<_>>()?
+        };
     let entry = Entry {
         name: name_text,
         method: u16_at(bytes, 10)?,
@@ -428,18 +488,26 @@ impl Member {
     /// Corrupt where they do not come.
     pub fn take(&mut self, len: u64) -> Result<Vec<u8>> {
         if len > self.left {
-            return Err(Error::corrupt(format!("{len} bytes are needed from a member that has {} left", self.left)));
+            return Err(Error::corrupt(format!(
+                "{len} bytes are needed from a member that has {} left",
+                self.left
+            )));
         }
         // The announced size was compared with the stored one: it is at most 1040 times as large.
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len as usize).map_err(|_| Error::failed(format!("no memory for {len} bytes")))?;
+        bytes
+            .try_reserve_exact(len as usize)
+            .map_err(|_| Error::failed(format!("no memory for {len} bytes")))?;
         let done = match &mut self.body {
             Body::Stored(r) => r.take(len).read_to_end(&mut bytes),
             Body::Deflate(r) => r.take(len).read_to_end(&mut bytes),
         };
         done.map_err(wrong)?;
         if (bytes.len() as u64) < len {
-            return Err(Error::corrupt(format!("the member ends {} bytes early", self.left - bytes.len() as u64)));
+            return Err(Error::corrupt(format!(
+                "the member ends {} bytes early",
+                self.left - bytes.len() as u64
+            )));
         }
         self.crc.update(&bytes);
         self.left -= len;
@@ -452,7 +520,10 @@ impl Member {
     /// Corrupt.
     pub fn finish(&mut self) -> Result<()> {
         if self.left > 0 {
-            return Err(Error::corrupt(format!("the member has {} bytes that its header does not account for", self.left)));
+            return Err(Error::corrupt(format!(
+                "the member has {} bytes that its header does not account for",
+                self.left
+            )));
         }
         if let Body::Deflate(decoder) = &mut self.body {
             let mut one = [0u8];
@@ -476,12 +547,16 @@ pub fn check_crc(got: u32, want: u32) -> Result<()> {
     if got == want {
         return Ok(());
     }
-    Err(Error::corrupt(format!("the checksum (CRC-32) of the member is {got:08x}, expected {want:08x}: the data is damaged")))
+    Err(Error::corrupt(format!(
+        "the checksum (CRC-32) of the member is {got:08x}, expected {want:08x}: the data is damaged"
+    )))
 }
 
 fn wrong(error: std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => Error::corrupt("the deflated data is broken").because(error),
+        std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => {
+            Error::corrupt("the deflated data is broken").because(error)
+        }
         std::io::ErrorKind::UnexpectedEof => Error::corrupt("the deflated data ends too early"),
         _ => Error::reading(error),
     }

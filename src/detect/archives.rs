@@ -1,11 +1,12 @@
-//! Zip archives that hold no arrays: workbooks, documents, exported programs, models; told by the names of their members.
+//! Zip archives that hold no arrays: workbooks, documents, exported programs, models; told by the
+//! names of their members.
 
 use std::sync::Arc;
 
 use super::signatures::refused;
 use crate::codec::zip::Archive;
 use crate::error::Error;
-use crate::location::Blob;
+use crate::storage::Blob;
 
 /// Which member shows what an archive is.
 enum Member {
@@ -32,17 +33,19 @@ static CONTENTS: &[(Member, &str, &str)] = &[
 /// Members that a format of ours reads.
 fn is_ours(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
-    name.ends_with(".npy") || matches!(last, "data.pkl" | "zarr.json" | ".zarray" | ".zgroup" | ".zmetadata")
+    name.ends_with(".npy")
+        || matches!(last, "data.pkl" | "zarr.json" | ".zarray" | ".zgroup" | ".zmetadata")
 }
 
-/// The names of the files in a zip archive, none of which a format of ours reads. `None` for damaged archives, whose reader
-/// says what is wrong.
+/// The names of the files in a zip archive, none of which a format of ours reads. `None` for
+/// damaged archives, whose reader says what is wrong.
 fn foreign_names(head: &[u8], blob: &Arc<dyn Blob>) -> Option<Vec<String>> {
     if !head.starts_with(b"PK\x03\x04") && !head.starts_with(b"PK\x05\x06") {
         return None;
     }
     let archive = Archive::open(blob.clone()).ok()?;
-    let names: Vec<String> = archive.entries.iter().filter(|e| !e.is_dir()).map(|e| e.name.clone()).collect();
+    let names: Vec<String> =
+        archive.entries.iter().filter(|e| !e.is_dir()).map(|e| e.name.clone()).collect();
     (!names.iter().any(|n| is_ours(n))).then_some(names)
 }
 
@@ -71,7 +74,14 @@ pub(super) fn find(head: &[u8], blob: &Arc<dyn Blob>) -> Option<Error> {
     let what = match names.len() {
         0 => "an empty zip archive".to_string(),
         1 => format!("a zip archive with one file, {}", shown[0]),
-        n => format!("a zip archive with {n} files ({}{})", shown.join(", "), if n > 3 { ", …" } else { "" }),
+        n => format!(
+            "a zip archive with {n} files ({}{})",
+            shown.join(", "),
+            if n > 3 { ", …" } else { "" }
+        ),
     };
-    Some(Error::refused(format!("this is {what}, but no arrays")).hint("unpack it and convert the files in it: unzip FILE"))
+    Some(
+        Error::refused(format!("this is {what}, but no arrays"))
+            .hint("unpack it and convert the files in it: unzip FILE"),
+    )
 }

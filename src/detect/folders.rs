@@ -1,5 +1,5 @@
-//! Folders that npk does not read as a whole: tables whose log says which rows of their files count, and checkpoints in a
-//! layout of their own.
+//! Folders that npk does not read as a whole: tables whose log says which rows of their files
+//! count, and checkpoints in a layout of their own.
 //!
 //! | folder | what shows it |
 //! |---|---|
@@ -14,9 +14,10 @@ use std::collections::HashMap;
 use super::names::{DCP_HINT, TENSORFLOW_HINT};
 use super::signatures::refused;
 use crate::error::Error;
-use crate::location::{Entry, Kind, Location};
+use crate::storage::{Entry, Kind, Location};
 
-/// A table that keeps a log beside its Parquet files. Rows that the log has removed are still in the files.
+/// A table that keeps a log beside its Parquet files. Rows that the log has removed are still in
+/// the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableLog {
     /// Delta Lake.
@@ -50,19 +51,25 @@ impl TableLog {
             TableLog::Hudi => ".hoodie",
         }
     }
-    /// Folders in the table that hold no rows of it: the log, and what changed from one version to the next.
+    /// Folders in the table that hold no rows of it: the log, and what changed from one version to
+    /// the next.
     pub fn is_aside(self, folder: &str) -> bool {
         folder == self.log() || self == TableLog::Delta && folder == "_change_data"
     }
     /// The refusal of its files.
     pub fn error(self, table: &str) -> Error {
         let (name, log) = (self.name(), self.log());
-        let text = format!("this is {} {name} table: its log, {log}, says which rows of its Parquet files count", self.article());
+        let text = format!(
+            "this is {} {name} table: its log, {log}, says which rows of its Parquet files count",
+            self.article()
+        );
         let error = Error::refused(text).file(table);
         let way = match self {
             TableLog::Delta => "deltalake.DeltaTable(FOLDER).to_pyarrow_table()",
             TableLog::Iceberg => "pyiceberg's table.scan().to_arrow()",
-            TableLog::Hudi => "hudi's HudiTableBuilder.from_base_uri(FOLDER).build().read_snapshot()",
+            TableLog::Hudi => {
+                "hudi's HudiTableBuilder.from_base_uri(FOLDER).build().read_snapshot()"
+            }
         };
         error.hint(format!(
             "save what Python reads with {way} as Parquet; npk convert --ignore-table-log takes the files as they are, with removed rows"
@@ -89,7 +96,8 @@ impl TableLog {
 /// Whether this is the folder of Iceberg's metadata: other programs have folders of that name.
 fn is_iceberg(log: &Location) -> bool {
     let is_version = |name: &str| {
-        let version = name.strip_suffix(".metadata.json").or_else(|| name.strip_suffix(".gz.metadata.json"));
+        let version =
+            name.strip_suffix(".metadata.json").or_else(|| name.strip_suffix(".gz.metadata.json"));
         version.is_some_and(|v| v.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()))
     };
     log.list().is_ok_and(|entries| entries.iter().any(|e| !e.is_dir && is_version(&e.name)))
@@ -98,7 +106,9 @@ fn is_iceberg(log: &Location) -> bool {
 /// The table that this folder is, by its entries.
 pub fn table_in(folder: &Location, entries: &[Entry]) -> Option<TableLog> {
     let has = |log: &str| entries.iter().any(|e| e.is_dir && e.name == log);
-    TableLog::ALL.into_iter().find(|t| has(t.log()) && (*t != TableLog::Iceberg || is_iceberg(&folder.join(t.log()))))
+    TableLog::ALL
+        .into_iter()
+        .find(|t| has(t.log()) && (*t != TableLog::Iceberg || is_iceberg(&folder.join(t.log()))))
 }
 
 /// Finds the tables that files belong to; asks once for each folder.
@@ -117,11 +127,15 @@ impl Tables {
         };
         for _ in 0..MOST_LEVELS {
             let shown = folder.display();
-            let found = self.known.entry(shown.clone()).or_insert_with(|| TableLog::ALL.into_iter().find(|t| t.is_in(&folder)));
+            let found = self
+                .known
+                .entry(shown.clone())
+                .or_insert_with(|| TableLog::ALL.into_iter().find(|t| t.is_in(&folder)));
             if let Some(found) = found {
                 return Some((*found, from_here(&folder)));
             }
-            // Far away every question is a request: only the folders of partitions are left upwards.
+            // Far away every question is a request: only the folders of partitions are left
+            // upwards.
             let name = folder.file_name();
             let partition = name.contains('=') || name == "data";
             let parent = folder.parent();

@@ -1,8 +1,9 @@
-//! Formats that npk does not read, by their first and last bytes: a table, looked through row by row. What they have in
-//! common is that a signature shows them safely; the refusal names the format and says what to do.
+//! Formats that npk does not read, by their first and last bytes: a table, looked through row by
+//! row. What they have in common is that a signature shows them safely; the refusal names the
+//! format and says what to do.
 
 use crate::error::Error;
-use crate::location::Blob;
+use crate::storage::Blob;
 
 /// Where bytes of a signature are.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +26,21 @@ pub struct Signature {
     pub hint: &'static str,
 }
 
-const fn row(what: &'static str, bytes: &'static [(At, &'static [u8])], hint: &'static str) -> Signature {
+const fn row(
+    what: &'static str,
+    bytes: &'static [(At, &'static [u8])],
+    hint: &'static str,
+) -> Signature {
     Signature { what, bytes, hint }
 }
 
 const UNPACK: &str = "unpack it first, then convert what was in it";
 const NC4: &str = "convert it to netCDF-4, which is HDF5: nccopy -k nc4 IN OUT";
 const IMAGE: &str = "in Python: numpy.save('OUT.npy', numpy.asarray(PIL.Image.open(FILE)))";
-const STATISTICS: &str = "in Python: pandas.read_stata, read_sas or read_spss (FILE).to_parquet('OUT.parquet')";
-const R_OBJECT: &str = "in R: arrow::write_parquet(readRDS(FILE), 'OUT.parquet'), after load(FILE) for .RData";
+const STATISTICS: &str =
+    "in Python: pandas.read_stata, read_sas or read_spss (FILE).to_parquet('OUT.parquet')";
+const R_OBJECT: &str =
+    "in R: arrow::write_parquet(readRDS(FILE), 'OUT.parquet'), after load(FILE) for .RData";
 const ASTROPY: &str = "in Python: astropy.io.fits.getdata(FILE), then numpy.save";
 
 /// The table.
@@ -100,13 +107,16 @@ pub static SIGNATURES: &[Signature] = &[
 const LONG: usize = 16;
 
 impl Signature {
-    /// Whether the file has these bytes. What is asked for at the end is not there where only the head is known.
+    /// Whether the file has these bytes. What is asked for at the end is not there where only the
+    /// head is known.
     fn fits(&self, head: &[u8], blob: Option<&dyn Blob>) -> bool {
         self.bytes.iter().all(|(at, want)| match at {
             Start(offset) => head.get(*offset..*offset + want.len()) == Some(*want),
             End(before) => blob.is_some_and(|b| {
                 let start = b.len().checked_sub(*before);
-                start.is_some_and(|start| b.read_vec(start, want.len() as u64).is_ok_and(|bytes| bytes == *want))
+                start.is_some_and(|start| {
+                    b.read_vec(start, want.len() as u64).is_ok_and(|bytes| bytes == *want)
+                })
             }),
         })
     }
@@ -127,11 +137,14 @@ pub(super) fn refused(what: &str, hint: &str) -> Error {
 /// The refusal of a file that the table knows.
 pub(super) fn find(head: &[u8], blob: Option<&dyn Blob>) -> Option<Error> {
     let text = super::text::is_readable(head);
-    SIGNATURES.iter().find(|s| (!text || s.is_long()) && s.fits(head, blob)).map(Signature::error).or_else(|| pickle(head))
+    SIGNATURES
+        .iter()
+        .find(|s| (!text || s.is_long()) && s.fits(head, blob))
+        .map(Signature::error)
+        .or_else(|| pickle(head))
 }
 
-const PICKLE: &str =
-    "loading a pickle runs code, so npk reads only those of torch.save: save arrays with numpy.savez, tables with to_parquet";
+const PICKLE: &str = "loading a pickle runs code, so npk reads only those of torch.save: save arrays with numpy.savez, tables with to_parquet";
 
 /// Pickles of Python, which have no signature of their own, and those of joblib among them.
 fn pickle(head: &[u8]) -> Option<Error> {

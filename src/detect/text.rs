@@ -16,7 +16,8 @@ enum Layout {
     Other,
 }
 
-/// The error for bytes that are plainly text; `None` for all others. `whole`: whether this is all of the file.
+/// The error for bytes that are plainly text; `None` for all others. `whole`: whether this is all
+/// of the file.
 pub(super) fn find(head: &[u8], whole: bool) -> Option<Error> {
     let text = readable(head, whole)?;
     let trimmed = text.trim_start_matches('\u{feff}').trim_start();
@@ -35,7 +36,8 @@ pub(super) fn find(head: &[u8], whole: bool) -> Option<Error> {
         lines.pop();
     }
     lines.retain(|l| !l.trim().is_empty());
-    let comment = lines.first().and_then(|l| l.chars().next()).filter(|c| matches!(c, '#' | '%' | '!'));
+    let comment =
+        lines.first().and_then(|l| l.chars().next()).filter(|c| matches!(c, '#' | '%' | '!'));
     if let Some(comment) = comment {
         lines.retain(|l| !l.starts_with(comment));
     }
@@ -54,7 +56,10 @@ fn error(layout: &Layout, comment: Option<char>) -> Error {
                 flags += &format!(" --comment '{c}'");
             }
             flags += if *decimal_comma { " --decimal ," } else { "" };
-            format!("numbers in {columns} column{} between blanks", if *columns == 1 { "" } else { "s" })
+            format!(
+                "numbers in {columns} column{} between blanks",
+                if *columns == 1 { "" } else { "s" }
+            )
         }
         Layout::Delimited { columns, delimiter, decimal_comma } => {
             flags += "--from csv";
@@ -77,7 +82,9 @@ fn error(layout: &Layout, comment: Option<char>) -> Error {
             format!("{columns} columns with {name} between them")
         }
         Layout::Other => {
-            let error = Error::missing("this is text, but its format is not recognised: no table of numbers or of delimited cells is seen");
+            let error = Error::missing(
+                "this is text, but its format is not recognised: no table of numbers or of delimited cells is seen",
+            );
             return error.hint("if it is a table, say how to read it: --from csv or --from txt, and -d for the delimiter");
         }
     };
@@ -94,10 +101,14 @@ pub(super) fn is_readable(head: &[u8]) -> bool {
 fn readable(head: &[u8], whole: bool) -> Option<&str> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        Err(e) if e.error_len().is_none() && !whole => std::str::from_utf8(&head[..e.valid_up_to()]).ok()?,
+        Err(e) if e.error_len().is_none() && !whole => {
+            std::str::from_utf8(&head[..e.valid_up_to()]).ok()?
+        }
         Err(_) => return None,
     };
-    text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r' | '\x0C')).then_some(text)
+    text.chars()
+        .all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r' | '\x0C'))
+        .then_some(text)
 }
 
 fn is_json(text: &str) -> bool {
@@ -105,20 +116,24 @@ fn is_json(text: &str) -> bool {
     match (signs.next(), signs.next()) {
         (Some('{'), Some(second)) => matches!(second, '"' | '}'),
         (Some('['), Some(second)) => {
-            matches!(second, '{' | '"' | '[' | ']') || text.contains(',') && (second == '-' || second.is_ascii_digit())
+            matches!(second, '{' | '"' | '[' | ']')
+                || text.contains(',') && (second == '-' || second.is_ascii_digit())
         }
         _ => false,
     }
 }
 
 fn layout(lines: &[&str]) -> Layout {
-    if let Some(found) = blanks(lines, is_number, false).or_else(|| blanks(lines, is_comma_number, true)) {
+    if let Some(found) =
+        blanks(lines, is_number, false).or_else(|| blanks(lines, is_comma_number, true))
+    {
         return found;
     }
     for delimiter in [b',', b';', b'\t', b'|'] {
         if let Some(columns) = rectangle(lines, delimiter, 2) {
             let cells = || lines.iter().skip(1).flat_map(|l| l.split(char::from(delimiter)));
-            let decimal_comma = delimiter != b',' && cells().any(|c| c.contains(',') && is_comma_number(c.trim()));
+            let decimal_comma =
+                delimiter != b',' && cells().any(|c| c.contains(',') && is_comma_number(c.trim()));
             return Layout::Delimited { columns, delimiter, decimal_comma };
         }
     }
@@ -132,18 +147,25 @@ fn layout(lines: &[&str]) -> Layout {
 fn blanks(lines: &[&str], is_number: fn(&str) -> bool, decimal_comma: bool) -> Option<Layout> {
     let (first, rest) = lines.split_first()?;
     let columns = first.split_whitespace().count();
-    let numbers = |line: &str| line.split_whitespace().all(is_number) && line.split_whitespace().count() == columns;
+    let numbers = |line: &str| {
+        line.split_whitespace().all(is_number) && line.split_whitespace().count() == columns
+    };
     if !rest.iter().all(|l| numbers(l)) || decimal_comma && !lines.iter().any(|l| l.contains(',')) {
         return None;
     }
     let header = !numbers(first);
-    let enough = if header { rest.len() > 1 && !first.split_whitespace().any(is_number) } else { lines.len() > 1 || columns > 1 };
+    let enough = if header {
+        rest.len() > 1 && !first.split_whitespace().any(is_number)
+    } else {
+        lines.len() > 1 || columns > 1
+    };
     enough.then_some(Layout::Blanks { columns, header, decimal_comma })
 }
 
 fn is_number(text: &str) -> bool {
     let text = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let begins = text.starts_with(|c: char| c.is_ascii_digit() || c == '.') || matches!(text.to_ascii_lowercase().as_str(), "nan" | "inf");
+    let begins = text.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        || matches!(text.to_ascii_lowercase().as_str(), "nan" | "inf");
     begins && text.parse::<f64>().is_ok()
 }
 
@@ -151,7 +173,8 @@ fn is_comma_number(text: &str) -> bool {
     !text.contains('.') && text.matches(',').count() < 2 && is_number(&text.replace(',', "."))
 }
 
-/// The columns of lines that all have as many cells: two at least, in `least` lines at least. Delimiters in quotes are text.
+/// The columns of lines that all have as many cells: two at least, in `least` lines at least.
+/// Delimiters in quotes are text.
 fn rectangle(lines: &[&str], delimiter: u8, least: usize) -> Option<usize> {
     let cells = |line: &str| {
         let mut quoted = false;
@@ -164,5 +187,6 @@ fn rectangle(lines: &[&str], delimiter: u8, least: usize) -> Option<usize> {
             .count()
     };
     let columns = cells(lines.first()?);
-    (columns > 1 && lines.len() >= least && lines.iter().all(|l| cells(l) == columns)).then_some(columns)
+    (columns > 1 && lines.len() >= least && lines.iter().all(|l| cells(l) == columns))
+        .then_some(columns)
 }

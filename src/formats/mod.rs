@@ -1,35 +1,69 @@
-//! The formats. A format is one file (or folder) here and one line in [`FORMATS`]; nothing else lists formats by hand.
+//! The formats, by family. A format is one file (or folder), its line here and one line in
+//! [`FORMATS`]; nothing else lists formats by hand. What only one family needs is beside its
+//! formats.
 
 use crate::format::Format;
 
-pub mod arrow;
-pub mod csv;
-pub mod hdf5;
-pub mod npk;
-pub mod npkg;
-pub mod npy;
-pub mod npz;
-pub mod parquet;
-pub mod pt;
-pub mod safetensors;
-pub mod txt;
-pub mod zarr;
+/// NumPy's own files.
+pub mod numpy {
+    pub mod npy;
+    pub mod npz;
+
+    mod npy_data;
+    mod padded_text;
+}
+/// NumPack's stores and packages.
+pub mod numpack {
+    pub mod npk;
+    pub mod npkg;
+
+    pub mod store;
+}
+/// Files of tensors by name.
+pub mod checkpoint {
+    pub mod pytorch;
+    pub mod safetensors;
+
+    pub mod shards;
+    mod unique_map;
+}
+/// Tables by columns, of Arrow's types.
+pub mod columnar {
+    pub mod feather;
+    pub mod parquet;
+
+    pub mod arrow_model;
+}
+/// Arrays in groups, in chunks.
+pub mod hierarchical {
+    pub mod hdf5;
+    pub mod zarr;
+
+    mod json_float;
+}
+/// Tables as text.
+pub mod text {
+    pub mod csv;
+    pub mod txt;
+
+    pub mod delimited;
+}
 
 /// Every format, in the order of the documentation and of detection.
 #[rustfmt::skip]
 pub static FORMATS: &[&dyn Format] = &[
-    &npk::Npk,
-    &npkg::Npkg,
-    &npy::Npy,
-    &npz::Npz,
-    &safetensors::Safetensors,
-    &pt::Pt,
-    &parquet::Parquet,
-    &arrow::Arrow,
-    &hdf5::Hdf5,
-    &zarr::Zarr,
-    &csv::Csv,
-    &txt::Txt,
+    &numpack::npk::Npk,
+    &numpack::npkg::Npkg,
+    &numpy::npy::Npy,
+    &numpy::npz::Npz,
+    &checkpoint::safetensors::Safetensors,
+    &checkpoint::pytorch::Pt,
+    &columnar::parquet::Parquet,
+    &columnar::feather::Arrow,
+    &hierarchical::hdf5::Hdf5,
+    &hierarchical::zarr::Zarr,
+    &text::csv::Csv,
+    &text::txt::Txt,
 ];
 
 /// The format of this name.

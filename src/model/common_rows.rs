@@ -1,6 +1,7 @@
 //! How many rows all columns of a table have, while their chunks arrive one after the other.
 
-/// Rows that have arrived of each column, and the fewest of them: known without a look at every column for every chunk.
+/// Rows that have arrived of each column, and the fewest of them: known without a look at every
+/// column for every chunk.
 #[derive(Debug)]
 pub struct CommonRows {
     rows: Vec<u64>,

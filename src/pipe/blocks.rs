@@ -8,7 +8,8 @@ use crate::model::{Chunk, CommonRows};
 
 type Give<'a> = &'a mut dyn FnMut(Block) -> Result<()>;
 
-/// Chunks on their way into blocks. Every array gets at least one block, an empty one if it has no rows.
+/// Chunks on their way into blocks. Every array gets at least one block, an empty one if it has no
+/// rows.
 pub(super) struct Blocks {
     order: Order,
     encoder: Arc<dyn Encode>,
@@ -37,10 +38,25 @@ struct Column {
 
 impl Blocks {
     /// `rows`: per array its row count, where known.
-    pub(super) fn new(order: Order, encoder: Arc<dyn Encode>, rows: &[Option<u64>], block_bytes: u64) -> Blocks {
+    pub(super) fn new(
+        order: Order,
+        encoder: Arc<dyn Encode>,
+        rows: &[Option<u64>],
+        block_bytes: u64,
+    ) -> Blocks {
         let columns = rows.iter().map(|&total| Column { total, ..Column::default() }).collect();
         let common = CommonRows::new(rows.len());
-        Blocks { order, encoder, columns, common, waiting_bytes: 0, current: 0, row: 0, given: false, block_bytes }
+        Blocks {
+            order,
+            encoder,
+            columns,
+            common,
+            waiting_bytes: 0,
+            current: 0,
+            row: 0,
+            given: false,
+            block_bytes,
+        }
     }
 
     pub(super) fn push(&mut self, chunk: Chunk, give: Give<'_>) -> Result<()> {
@@ -62,11 +78,17 @@ impl Blocks {
             return self.give_array(array, false, give);
         }
         self.waiting_bytes += bytes;
-        // All columns are looked at where there may be something to give, not for the chunk of each of them.
+        // All columns are looked at where there may be something to give, not for the chunk of each
+        // of them.
         let more = self.common.add(array, rows);
-        let uncut = || self.encoder.cut(0, self.row) == u64::MAX && self.waiting_bytes >= self.block_bytes;
+        let uncut =
+            || self.encoder.cut(0, self.row) == u64::MAX && self.waiting_bytes >= self.block_bytes;
         let enough = || self.encoder.enough(0).is_some_and(|most| self.waiting_bytes >= most);
-        if more || self.common.all() > 0 && (enough() || uncut()) { self.give_rows(false, give) } else { Ok(()) }
+        if more || self.common.all() > 0 && (enough() || uncut()) {
+            self.give_rows(false, give)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn finish(&mut self, give: Give<'_>) -> Result<()> {
@@ -100,7 +122,8 @@ impl Blocks {
             let whole = column.total == Some(first + have);
             let cut = self.encoder.cut(array, first);
             let rows = if cut == u64::MAX { have } else { cut.saturating_sub(first).max(1) };
-            let enough = self.encoder.enough(array).is_some_and(|most| column.pending_bytes >= most);
+            let enough =
+                self.encoder.enough(array).is_some_and(|most| column.pending_bytes >= most);
             if rows > have && !end && !whole && !enough {
                 return Ok(());
             }
@@ -117,7 +140,11 @@ impl Blocks {
             if have == 0 {
                 if end && !self.given {
                     self.given = true;
-                    give(Block { first_row: 0, rows: 0, columns: (0..self.columns.len()).map(|a| (a, Vec::new())).collect() })?;
+                    give(Block {
+                        first_row: 0,
+                        rows: 0,
+                        columns: (0..self.columns.len()).map(|a| (a, Vec::new())).collect(),
+                    })?;
                 }
                 return Ok(());
             }
@@ -137,7 +164,8 @@ impl Blocks {
                 return Ok(());
             }
             let rows = rows.min(have);
-            let columns = self.columns.iter_mut().enumerate().map(|(a, c)| (a, c.take(rows))).collect();
+            let columns =
+                self.columns.iter_mut().enumerate().map(|(a, c)| (a, c.take(rows))).collect();
             self.common.take(rows);
             self.waiting_bytes = self.columns.iter().map(|c| c.pending_bytes).sum();
             let first_row = self.row;

@@ -1,7 +1,9 @@
-//! Booleans are 0 or 1 from here on, whatever bytes a file has for them: what is not 0 is true. Masks alike.
+//! Booleans are 0 or 1 from here on, whatever bytes a file has for them: what is not 0 is true.
+//! Masks alike.
 //!
-//! Files may hold any byte (numpy's `view(bool)` keeps it, and takes it for true). Behind this border values are compared,
-//! hashed and written as bytes, so that two ways to say true would differ.
+//! Files may hold any byte (numpy's `view(bool)` keeps it, and takes it for true). Behind this
+//! border values are compared, hashed and written as bytes, so that two ways to say true would
+//! differ.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +14,8 @@ use crate::model::{Buf, Chunk, Dtype, Plan, Values};
 
 /// The source with its booleans as 0 and 1; itself where it has none.
 pub(super) fn plain(source: Box<dyn Source>) -> Box<dyn Source> {
-    let bools: Arc<Vec<bool>> = Arc::new(source.plan().arrays.iter().map(|a| a.dtype == Dtype::Bool).collect());
+    let bools: Arc<Vec<bool>> =
+        Arc::new(source.plan().arrays.iter().map(|a| a.dtype == Dtype::Bool).collect());
     let any = source.plan().arrays.iter().any(|a| a.dtype == Dtype::Bool || a.nulls);
     if any { Box::new(PlainBools { inner: source, bools }) } else { source }
 }

@@ -15,7 +15,11 @@ struct BudgetInner {
 impl Budget {
     /// A budget of this many bytes.
     pub fn new(total: u64) -> Budget {
-        Budget(Arc::new(BudgetInner { total: total.max(1 << 20), used: Mutex::new(0), freed: Condvar::new() }))
+        Budget(Arc::new(BudgetInner {
+            total: total.max(1 << 20),
+            used: Mutex::new(0),
+            freed: Condvar::new(),
+        }))
     }
     /// All of it.
     pub fn total(&self) -> u64 {
@@ -31,8 +35,9 @@ impl Budget {
         *used += bytes;
         Some(Held { budget: self.clone(), bytes })
     }
-    /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move. The thread that orders work
-    /// for the others must not wait, since its own next step may free what it waits for.
+    /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move.
+    /// The thread that orders work for the others must not wait, since its own next step may free
+    /// what it waits for.
     pub(super) fn take_anyway(&self, bytes: u64) -> Held {
         *self.0.used.lock().unwrap_or_else(|e| e.into_inner()) += bytes;
         Held { budget: self.clone(), bytes }

@@ -22,7 +22,15 @@ pub(super) struct Cutter {
 
 impl Cutter {
     pub(super) fn new(reader: Arc<dyn ReadRows>, arrays: &[usize], order: Order) -> Cutter {
-        Cutter { reader, arrays: arrays.to_vec(), order, at: 0, row: 0, row_bytes: RowBytes::default(), queue: VecDeque::new() }
+        Cutter {
+            reader,
+            arrays: arrays.to_vec(),
+            order,
+            at: 0,
+            row: 0,
+            row_bytes: RowBytes::default(),
+            queue: VecDeque::new(),
+        }
     }
 
     pub(super) fn next(&mut self, plan: &Plan, piece: u64) -> Result<Option<Box<dyn Job>>> {
@@ -30,7 +38,11 @@ impl Cutter {
             if let Some(job) = self.queue.pop_front() {
                 return Ok(Some(job));
             }
-            let more = if self.order == Order::RowBlocks { self.cut_rows(plan, piece)? } else { self.cut_array(plan, piece)? };
+            let more = if self.order == Order::RowBlocks {
+                self.cut_rows(plan, piece)?
+            } else {
+                self.cut_array(plan, piece)?
+            };
             if !more {
                 return Ok(None);
             }
@@ -43,11 +55,18 @@ impl Cutter {
     }
 
     /// Queues a piece; `held`: the bytes that it will hold, where they are known.
-    fn push(&mut self, plan: &Plan, array: usize, rows: Range<u64>, held: Option<u64>) -> Result<()> {
+    fn push(
+        &mut self,
+        plan: &Plan,
+        array: usize,
+        rows: Range<u64>,
+        held: Option<u64>,
+    ) -> Result<()> {
         let bytes = match held {
             Some(bytes) => bytes,
             None => {
-                let row_bytes = self.row_bytes.of(self.reader.as_ref(), array, &plan.arrays[array])?;
+                let row_bytes =
+                    self.row_bytes.of(self.reader.as_ref(), array, &plan.arrays[array])?;
                 let all = (rows.end - rows.start).saturating_mul(row_bytes);
                 all.max(self.reader.cost(array, rows.clone()).unwrap_or(0))
             }
@@ -57,19 +76,34 @@ impl Cutter {
     }
 
     fn cut_rows(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
-        let Some(total) = self.arrays.iter().filter_map(|&a| plan.arrays[a].rows).max().filter(|&t| self.row < t) else {
+        let Some(total) =
+            self.arrays.iter().filter_map(|&a| plan.arrays[a].rows).max().filter(|&t| self.row < t)
+        else {
             return Ok(false);
         };
         let mut row_bytes = 0u64;
         for &a in &self.arrays {
-            row_bytes = row_bytes.saturating_add(self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?.max(1));
+            row_bytes = row_bytes.saturating_add(
+                self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?.max(1),
+            );
         }
         let lead = self.arrays[0];
-        let mut end = piece_end(self.row, total, row_bytes, piece.saturating_mul(2), |_| u64::MAX, |r| self.reader.cut(lead, r));
+        let mut end = piece_end(
+            self.row,
+            total,
+            row_bytes,
+            piece.saturating_mul(2),
+            |_| u64::MAX,
+            |r| self.reader.cut(lead, r),
+        );
         // No column's piece is larger than its share.
         let mut held = Vec::new();
         for &a in &self.arrays {
-            let piece = if self.row < plan.arrays[a].rows.unwrap_or(0) { self.reader.piece(a, self.row, piece) } else { None };
+            let piece = if self.row < plan.arrays[a].rows.unwrap_or(0) {
+                self.reader.piece(a, self.row, piece)
+            } else {
+                None
+            };
             end = end.min(piece.map_or(end, |p| p.end.max(self.row + 1)));
             held.push(piece.map(|p| p.bytes));
         }

@@ -1,11 +1,14 @@
-//! Roads 1 and 2: the kernel copies bytes that need no change; rows that both ends place by position go on all threads.
+//! Roads 1 and 2: the kernel copies bytes that need no change; rows that both ends place by
+//! position go on all threads.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::{Failure, OutputName, RowBytes, Rows, SMALL_BYTES, Settings, copy, piece_end, read_exactly};
+use super::{
+    Failure, OutputName, RowBytes, Rows, SMALL_BYTES, Settings, copy, piece_end, read_exactly,
+};
 use crate::error::{Context, Result, guard};
 use crate::format::{Extent, ReadRows, Sink, Source, WriteRows};
 
@@ -16,8 +19,8 @@ enum Task {
     Rows(usize, Range<u64>, u64),
 }
 
-/// The pieces of roads 1 and 2, made array by array in turn: files are open for the arrays at work only, not
-/// for ten thousand of them at once.
+/// The pieces of roads 1 and 2, made array by array in turn: files are open for the arrays at work
+/// only, not for ten thousand of them at once.
 struct Tasks<'a> {
     source: &'a mut dyn Source,
     sink: &'a mut dyn Sink,
@@ -25,7 +28,8 @@ struct Tasks<'a> {
     reader: Option<Arc<dyn ReadRows>>,
     writer: Option<Arc<dyn WriteRows>>,
     piece: u64,
-    /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as all threads have some.
+    /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as
+    /// all threads have some.
     copy_piece: u64,
     jobs: usize,
     output: OutputName,
@@ -44,11 +48,14 @@ impl Tasks<'_> {
             let Some(meta) = plan.arrays.get(self.at) else { return Ok(None) };
             if let Some((from, to)) = self.copies.pop_front() {
                 let target = copy::Target::of(&to, self.target.as_ref(), &self.output);
-                let shared = self.jobs > 1 && (!self.copies.is_empty() || self.target.as_ref().is_some_and(|last| last.is(&target)));
+                let shared = self.jobs > 1
+                    && (!self.copies.is_empty()
+                        || self.target.as_ref().is_some_and(|last| last.is(&target)));
                 self.target = Some(target.clone());
                 return Ok(Some(Task::Copy(self.at, from, to, target, shared)));
             }
-            if let (Some(row), Some(reader), Some(writer), Some(total)) = (self.row, &self.reader, &self.writer, meta.rows)
+            if let (Some(row), Some(reader), Some(writer), Some(total)) =
+                (self.row, &self.reader, &self.writer, meta.rows)
                 && row < total
             {
                 let a = self.at;
@@ -63,9 +70,17 @@ impl Tasks<'_> {
                 let end = if row_bytes == 0 && !meta.logical.is_var() {
                     total // nothing to move, however many rows
                 } else {
-                    piece_end(row, total, row_bytes, self.piece, |r| writer.cut(a, r), |r| reader.cut(a, r))
+                    piece_end(
+                        row,
+                        total,
+                        row_bytes,
+                        self.piece,
+                        |r| writer.cut(a, r),
+                        |r| reader.cut(a, r),
+                    )
                 };
-                let bytes = reader.cost(a, row..end).unwrap_or((end - row).saturating_mul(row_bytes));
+                let bytes =
+                    reader.cost(a, row..end).unwrap_or((end - row).saturating_mul(row_bytes));
                 self.row = Some(end);
                 return Ok(Some(Task::Rows(a, row..end, bytes)));
             }
@@ -142,9 +157,11 @@ pub(super) fn by_position(
                     let _held = settings.budget.take(bytes.saturating_mul(2));
                     match (&reader, &writer) {
                         (Some(reader), Some(writer)) => {
-                            read_exactly(reader.as_ref(), a, range, &mut |chunk| settings.output.at(writer.write(&chunk)))
-                                .map(|()| (a, bytes))
-                                .at_array(&names[a])
+                            read_exactly(reader.as_ref(), a, range, &mut |chunk| {
+                                settings.output.at(writer.write(&chunk))
+                            })
+                            .map(|()| (a, bytes))
+                            .at_array(&names[a])
                         }
                         _ => Ok((a, 0)),
                     }

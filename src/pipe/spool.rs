@@ -1,5 +1,5 @@
-//! The spool, for sources whose order or row counts do not suit the sink: raw arrays in unnamed temporary files,
-//! read back at random.
+//! The spool, for sources whose order or row counts do not suit the sink: raw arrays in unnamed
+//! temporary files, read back at random.
 
 use std::fs::File;
 use std::io;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, ReadRows, Source};
-use crate::location::temporary;
 use crate::model::{ArrayMeta, Buf, Chunk, Logical, Plan, Shared, Values, typed};
+use crate::storage::temporary;
 
 /// Arrays share files, so that ten thousand of them do not need ten thousand descriptors.
 const FILES: usize = 16;
@@ -48,8 +48,15 @@ impl Spool {
     /// Where no temporary file can be made.
     pub fn new(plan: Plan) -> Result<Spool> {
         let count = plan.arrays.len();
-        let files = (0..count.min(FILES)).map(|_| Ok(Arc::new(temporary::file()?))).collect::<Result<Vec<_>>>()?;
-        Ok(Spool { ends: vec![0; files.len()], files, arrays: (0..count).map(|_| Rows::default()).collect(), plan })
+        let files = (0..count.min(FILES))
+            .map(|_| Ok(Arc::new(temporary::file()?)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Spool {
+            ends: vec![0; files.len()],
+            files,
+            arrays: (0..count).map(|_| Rows::default()).collect(),
+            plan,
+        })
     }
 
     /// Takes the next rows of an array.
@@ -75,7 +82,8 @@ impl Spool {
                 let base = offsets[0];
                 let rebased: Vec<u64> = offsets.iter().map(|o| o - base).collect();
                 let at = put(bytemuck::cast_slice(&rebased))?;
-                let inner = &values[(base * item) as usize..(offsets[offsets.len() - 1] * item) as usize];
+                let inner =
+                    &values[(base * item) as usize..(offsets[offsets.len() - 1] * item) as usize];
                 put(inner)?;
                 (at, 8 * rebased.len() as u64 + inner.len() as u64)
             }
@@ -109,7 +117,10 @@ impl Spool {
             }
         }
         let metas = self.plan.arrays.clone();
-        SpoolSource { plan: self.plan, reader: Arc::new(Reader { metas, files: self.files, arrays: self.arrays }) }
+        SpoolSource {
+            plan: self.plan,
+            reader: Arc::new(Reader { metas, files: self.files, arrays: self.arrays }),
+        }
     }
 }
 
@@ -136,11 +147,19 @@ impl Source for SpoolSource {
         Some(self.reader.clone())
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        if self.reader.metas[array].logical.is_var() || self.reader.arrays[array].pieces.iter().any(|p| p.mask.is_some()) {
+        if self.reader.metas[array].logical.is_var()
+            || self.reader.arrays[array].pieces.iter().any(|p| p.mask.is_some())
+        {
             return None;
         }
         let file = &self.reader.files[array % FILES];
-        Some(self.reader.arrays[array].pieces.iter().map(|p| Extent { file: file.clone(), offset: p.offset, len: p.bytes }).collect())
+        Some(
+            self.reader.arrays[array]
+                .pieces
+                .iter()
+                .map(|p| Extent { file: file.clone(), offset: p.offset, len: p.bytes })
+                .collect(),
+        )
     }
 }
 
@@ -167,7 +186,9 @@ impl ReadRows for Reader {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let pieces = &self.arrays[array].pieces;
         let i = pieces.partition_point(|p| p.first_row + p.rows <= rows.start);
-        self.metas[array].logical.is_var().then(|| pieces[i..].iter().take_while(|p| p.first_row < rows.end).map(|p| p.bytes).sum())
+        self.metas[array].logical.is_var().then(|| {
+            pieces[i..].iter().take_while(|p| p.first_row < rows.end).map(|p| p.bytes).sum()
+        })
     }
 
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -179,19 +200,33 @@ impl ReadRows for Reader {
             let to = rows.end.min(p.first_row + p.rows) - p.first_row;
             let values = if meta.logical.is_var() {
                 let item = meta.dtype.item_bytes();
-                let offsets = typed::<u64>(&self.get(array, p.offset + 8 * from, 8 * (to - from + 1))?).into_owned();
+                let offsets =
+                    typed::<u64>(&self.get(array, p.offset + 8 * from, 8 * (to - from + 1))?)
+                        .into_owned();
                 let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
-                let bytes = self.get(array, p.offset + 8 * (p.rows + 1) + first * item, (last - first) * item)?;
-                Values::Var { offsets: offsets.iter().map(|o| o - first).collect(), values: Buf::from_vec(bytes) }
+                let bytes = self.get(
+                    array,
+                    p.offset + 8 * (p.rows + 1) + first * item,
+                    (last - first) * item,
+                )?;
+                Values::Var {
+                    offsets: offsets.iter().map(|o| o - first).collect(),
+                    values: Buf::from_vec(bytes),
+                }
             } else {
                 let row = p.bytes / p.rows;
-                Values::Fixed(Buf::from_vec(self.get(array, p.offset + from * row, (to - from) * row)?))
+                Values::Fixed(Buf::from_vec(self.get(
+                    array,
+                    p.offset + from * row,
+                    (to - from) * row,
+                )?))
             };
             let valid = match p.mask {
                 Some(at) => Some(Buf::from_vec(self.get(array, at + from, to - from)?)),
                 None => None,
             };
-            emit(Chunk { array, first_row: p.first_row + from, rows: to - from, values, valid }).at_array(&meta.name)?;
+            emit(Chunk { array, first_row: p.first_row + from, rows: to - from, values, valid })
+                .at_array(&meta.name)?;
         }
         Ok(())
     }

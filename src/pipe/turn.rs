@@ -13,8 +13,9 @@ use crate::model::{Chunk, Values};
 
 type Decoded = Result<(Vec<Chunk>, Held)>;
 
-/// Decodes the source's pieces on the pool and hands their chunks to `each` in order. Chunks whose place is known go to
-/// `writer` right on the worker, if there is one; `each` then gets them without values, to count them.
+/// Decodes the source's pieces on the pool and hands their chunks to `each` in order. Chunks whose
+/// place is known go to `writer` right on the worker, if there is one; `each` then gets them
+/// without values, to count them.
 pub(super) fn decode(
     source: &mut dyn Source,
     arrays: &[usize],
@@ -69,7 +70,9 @@ pub(super) fn decode(
                 let mut chunks = Vec::new();
                 let result = guard(|| {
                     job.run(&mut |mut chunk| {
-                        if let Some(writer) = writer.as_ref().filter(|_| chunk.first_row != Chunk::NEXT) {
+                        if let Some(writer) =
+                            writer.as_ref().filter(|_| chunk.first_row != Chunk::NEXT)
+                        {
                             output.at(writer.write(&chunk))?;
                             chunk.values = Values::Fixed(Vec::<u8>::new().into());
                             chunk.valid = None;
@@ -96,7 +99,13 @@ pub(super) fn decode(
                 cutter.saw(&chunk);
             }
             let array = chunk.array;
-            each(chunk).map_err(|e| if e.array_name().is_none() && names.len() == 1 { e.array(&names[array]) } else { e })?;
+            each(chunk).map_err(|e| {
+                if e.array_name().is_none() && names.len() == 1 {
+                    e.array(&names[array])
+                } else {
+                    e
+                }
+            })?;
         }
         drop(held);
     }
@@ -124,17 +133,22 @@ pub(super) fn in_turn(
     pool: &rayon::ThreadPool,
 ) -> Result<()> {
     let names = rows.names.clone();
-    let arrays: Vec<usize> =
-        if stages.is_empty() { (0..names.len()).filter(|&a| !rows.done[a]).collect() } else { (0..source.plan().arrays.len()).collect() };
+    let arrays: Vec<usize> = if stages.is_empty() {
+        (0..names.len()).filter(|&a| !rows.done[a]).collect()
+    } else {
+        (0..source.plan().arrays.len()).collect()
+    };
     if arrays.is_empty() && !names.is_empty() {
         return Ok(());
     }
     let writer = sink.random();
     // A sink that writes whole chunks of its own gets them whole, however the source cuts.
-    let whole = writer.as_ref().filter(|w| (0..names.len()).any(|a| w.cut(a, 0) != u64::MAX)).cloned();
+    let whole =
+        writer.as_ref().filter(|w| (0..names.len()).any(|a| w.cut(a, 0) != u64::MAX)).cloned();
     if let Some(writer) = writer.filter(|_| whole.is_none()) {
         let straight = stages.is_empty().then_some(&writer);
-        let row_bytes: Vec<u64> = source.plan().arrays.iter().map(|m| m.row_bytes().unwrap_or(0)).collect();
+        let row_bytes: Vec<u64> =
+            source.plan().arrays.iter().map(|m| m.row_bytes().unwrap_or(0)).collect();
         let mut write = |mut chunk: Chunk| -> Result<()> {
             let known = chunk.first_row != Chunk::NEXT;
             rows.count(&mut chunk)?;
@@ -150,7 +164,9 @@ pub(super) fn in_turn(
             settings.moved(bytes, &names[array]);
             Ok(())
         };
-        decode(source, &arrays, given, settings, pool, straight, &mut |chunk| through(stages, chunk, &mut write))?;
+        decode(source, &arrays, given, settings, pool, straight, &mut |chunk| {
+            through(stages, chunk, &mut write)
+        })?;
         return flush(stages, &mut write);
     }
     let (encoder, wanted): (Arc<dyn Encode>, Order) = match whole {
@@ -159,14 +175,24 @@ pub(super) fn in_turn(
     };
     let announced = rows.announced.clone();
     let mut blocks = Blocks::new(wanted, encoder.clone(), &announced, settings.piece_bytes());
-    let mut appender = Appender { sink, encoder, window: VecDeque::new(), most: 2 * settings.jobs + 2, settings, pool, names: &names };
+    let mut appender = Appender {
+        sink,
+        encoder,
+        window: VecDeque::new(),
+        most: 2 * settings.jobs + 2,
+        settings,
+        pool,
+        names: &names,
+    };
     {
         let mut take = |mut chunk: Chunk| -> Result<()> {
             rows.count(&mut chunk)?;
             settings.moved(chunk.bytes(), &names[chunk.array]);
             blocks.push(chunk, &mut |block| appender.give(block))
         };
-        decode(source, &arrays, given, settings, pool, None, &mut |chunk| through(stages, chunk, &mut take))?;
+        decode(source, &arrays, given, settings, pool, None, &mut |chunk| {
+            through(stages, chunk, &mut take)
+        })?;
         flush(stages, &mut take)?;
     }
     blocks.finish(&mut |block| appender.give(block))?;
@@ -185,7 +211,12 @@ impl Encode for Writing {
         for chunk in block.columns.iter().flat_map(|(_, chunks)| chunks) {
             self.0.write(chunk)?;
         }
-        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(Written) })
+        Ok(Encoded {
+            first_row: block.first_row,
+            rows: block.rows,
+            array,
+            payload: Box::new(Written),
+        })
     }
 }
 
@@ -206,7 +237,8 @@ struct Appender<'a> {
 impl Appender<'_> {
     fn give(&mut self, block: Block) -> Result<()> {
         // The rows, what they are made into on the way, and the encoded block.
-        let bytes = 3 * block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum::<u64>();
+        let bytes =
+            3 * block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum::<u64>();
         // What waits to be appended counts, too: it is given back when it was.
         let held = loop {
             if self.window.len() < self.most
@@ -223,7 +255,8 @@ impl Appender<'_> {
         let (encoder, output) = (self.encoder.clone(), self.settings.output.clone());
         self.pool.spawn_fifo(move || {
             let encoded = output.at(guard(|| encoder.encode(block)));
-            // Nothing of the sink is held any more once the result is there: `finish` may count on it.
+            // Nothing of the sink is held any more once the result is there: `finish` may count on
+            // it.
             drop(encoder);
             let _ = send.send(encoded.map(|encoded| (encoded, held)));
         });
@@ -232,12 +265,16 @@ impl Appender<'_> {
     }
     fn append_front(&mut self) -> Result<()> {
         let Some(front) = self.window.pop_front() else { return Ok(()) };
-        let (encoded, _held) = front.recv().map_err(|_| Error::internal("a worker thread ended unexpectedly"))??;
+        let (encoded, _held) =
+            front.recv().map_err(|_| Error::internal("a worker thread ended unexpectedly"))??;
         if encoded.payload.is::<Written>() {
             return Ok(());
         }
         let array = encoded.array;
-        self.settings.output.at(self.sink.append(encoded)).map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
+        self.settings
+            .output
+            .at(self.sink.append(encoded))
+            .map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
     }
     fn finish(mut self) -> Result<()> {
         while !self.window.is_empty() {

@@ -1,8 +1,8 @@
-//! What the side file says of an array, as an attribute of the array: for formats that have attributes and no side file
-//! (HDF5, Zarr).
+//! What the side file says of an array, as an attribute of the array: for formats that have
+//! attributes and no side file (HDF5, Zarr).
 //!
-//! The attribute [`MARK`] of the array of values is the JSON text of its entry, with the names of its companions in the
-//! same group. Only arrays have it that the format cannot hold as they are:
+//! The attribute [`MARK`] of the array of values is the JSON text of its entry, with the names of
+//! its companions in the same group. Only arrays have it that the format cannot hold as they are:
 //!
 //! ```json
 //! {"npk": 1, "name": "when", "dtype": "int64", "type": {"name": "timestamp", "unit": "us", "zone": "UTC"}, "valid": "when.valid"}
@@ -36,7 +36,9 @@ impl Marks {
             }
             let mut entry = array_entry(stored, kept, true)?;
             entry.name = last(&entry.name).to_string();
-            for companion in [&mut entry.values, &mut entry.valid, &mut entry.offsets].into_iter().flatten() {
+            for companion in
+                [&mut entry.values, &mut entry.valid, &mut entry.offsets].into_iter().flatten()
+            {
                 *companion = last(companion).to_string();
             }
             let Value::Object(mut entry) = serde_json::to_value(entry).ok()? else { return None };
@@ -48,7 +50,8 @@ impl Marks {
         Marks(plan.arrays.iter().filter_map(|a| Some((a.name.clone(), mark(a)?))).collect())
     }
 
-    /// The attributes to write with an array; `bare` (`--no-metadata`): nothing but what its values mean.
+    /// The attributes to write with an array; `bare` (`--no-metadata`): nothing but what its values
+    /// mean.
     pub fn attributes(&self, meta: &ArrayMeta, bare: bool) -> Attributes {
         let mut all = if bare { Attributes::new() } else { meta.details.attributes.clone() };
         if let Some(mark) = self.0.get(&meta.name) {
@@ -58,8 +61,9 @@ impl Marks {
     }
 }
 
-/// The logical arrays that marks describe, in order, without the marks; `None` where there are none. The stored values
-/// of `Folded::values` are cast where their dtype is not the logical array's. Notes name what was ignored.
+/// The logical arrays that marks describe, in order, without the marks; `None` where there are
+/// none. The stored values of `Folded::values` are cast where their dtype is not the logical
+/// array's. Notes name what was ignored.
 pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folded>> {
     let entries: Vec<Option<ArrayEntry>> = stored.iter().map(entry).collect();
     if entries.iter().all(Option::is_none) {
@@ -69,7 +73,8 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
     for (meta, _) in clean.iter_mut().zip(&entries).filter(|(_, e)| e.is_some()) {
         meta.details.attributes.shift_remove(MARK);
     }
-    let index: HashMap<&str, usize> = clean.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+    let index: HashMap<&str, usize> =
+        clean.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut used = vec![false; clean.len()];
     let mut heads: HashMap<usize, Folded> = HashMap::new();
     for (i, entry) in entries.into_iter().enumerate() {
@@ -81,7 +86,9 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
                 }
                 heads.insert(i, folded);
             }
-            Err(why) => notes.push(format!("the attribute {MARK} of {} is ignored: {why}", clean[i].name)),
+            Err(why) => {
+                notes.push(format!("the attribute {MARK} of {} is ignored: {why}", clean[i].name))
+            }
         }
     }
     let plain = |(i, meta): (usize, ArrayMeta)| match heads.remove(&i) {
@@ -115,27 +122,33 @@ fn fold_marked(
         *companion = full(companion);
     }
     entry.shape = of.shape().unwrap_or_default();
-    if !matches!(entry.form.as_deref(), None | Some("bits" | "offsets")) || entry.categories.is_some() {
+    if !matches!(entry.form.as_deref(), None | Some("bits" | "offsets"))
+        || entry.categories.is_some()
+    {
         return Err("codes of categories are not known here".into());
     }
     if entry.form.is_some() && !of.logical.is_plain() {
         return Err(format!("it is {} by now", of.type_name()));
     }
     // Days and times of day of 32 bits stand in the 64 bits of numpy's times.
-    let wide = entry.kind.as_ref().is_some_and(|k| matches!(k.name.as_str(), "date32" | "time32")) && of.logical.is_time();
+    let wide = entry.kind.as_ref().is_some_and(|k| matches!(k.name.as_str(), "date32" | "time32"))
+        && of.logical.is_time();
     let narrow = if wide { entry.kind.take() } else { None };
     (entry.chunks, entry.alias_of) = (of.details.chunks.clone(), of.details.alias_of.clone());
     entry.attributes = of.details.attributes.clone();
     let mut folded = fold_one(entry, stored, index, used)?;
     if let Some(kind) = narrow {
-        folded.meta.logical = logical_of(&kind, None).ok_or_else(|| format!("the type {} is not known", kind.name))?;
+        folded.meta.logical = logical_of(&kind, None)
+            .ok_or_else(|| format!("the type {} is not known", kind.name))?;
         folded.meta.dtype = Dtype::I32;
     }
     if matches!(folded.how, How::Offsets(_)) {
         folded.meta.details.chunks = None;
     }
     match &folded.how {
-        How::Fixed if folded.meta.logical.is_var() != of.logical.is_var() => Err(format!("it is {} by now", of.type_name())),
+        How::Fixed if folded.meta.logical.is_var() != of.logical.is_var() => {
+            Err(format!("it is {} by now", of.type_name()))
+        }
         How::Fixed | How::Offsets(_) => Ok(folded),
         How::Dictionary | How::Codes(_) => Err("codes of categories are not known here".into()),
     }

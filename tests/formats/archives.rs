@@ -1,7 +1,8 @@
-//! Zip archives, whichever format lies in them: one rule for what is before an archive, limits on what is inflated.
+//! Zip archives, whichever format lies in them: one rule for what is before an archive, limits on
+//! what is inflated.
 
 use npk::error::{Error, Kind};
-use npk::location::Location;
+use npk::storage::Location;
 
 use crate::support::library::{drain, read_all};
 use crate::support::{Scratch, python};
@@ -33,7 +34,8 @@ fn names(format: &str, dir: &Scratch, file: &str) -> Result<(Vec<String>, Vec<St
     Ok((plan.arrays.into_iter().map(|a| a.name).collect(), plan.notes))
 }
 
-/// Archives end to end: every reader of zip files takes the last one, and nobody would see that others are missing.
+/// Archives end to end: every reader of zip files takes the last one, and nobody would see that
+/// others are missing.
 #[test]
 fn several_archives_are_refused() {
     let dir = Scratch::new();
@@ -69,17 +71,29 @@ for kind, (first, second) in kinds.items():
             }
             let error = names(format, &dir, &format!("{file}.{format}")).unwrap_err();
             assert_eq!(error.kind(), Kind::Refused, "{file}.{format}: {error}");
-            assert!(error.message().contains("several zip archives one after the other: the last is at bytes "), "{error}");
+            assert!(
+                error
+                    .message()
+                    .contains("several zip archives one after the other: the last is at bytes "),
+                "{error}"
+            );
             assert!(error.hint_text().is_some());
         }
     }
     // A distributed checkpoint is such a file; its hint says what makes one checkpoint of it.
     std::fs::copy(dir.join("two.pt"), dir.join("__0_0.distcp")).unwrap();
     let error = read_all("pt", &dir.join("__0_0.distcp")).unwrap_err();
-    assert!(error.kind() == Kind::Refused && error.hint_text().unwrap().contains("dcp_to_torch_save"), "{error}");
-    let (first, two) = (std::fs::read(dir.join("two.npz")).unwrap(), std::fs::read(dir.join("one.npz")).unwrap());
+    assert!(
+        error.kind() == Kind::Refused && error.hint_text().unwrap().contains("dcp_to_torch_save"),
+        "{error}"
+    );
+    let (first, two) =
+        (std::fs::read(dir.join("two.npz")).unwrap(), std::fs::read(dir.join("one.npz")).unwrap());
     let said = names("npz", &dir, "two.npz").unwrap_err().to_string();
-    assert!(said.contains(&format!("at bytes {} to {}", first.len() - two.len(), first.len())), "{said}");
+    assert!(
+        said.contains(&format!("at bytes {} to {}", first.len() - two.len(), first.len())),
+        "{said}"
+    );
 }
 
 /// A program before an archive is no archive: it is told of.
@@ -93,12 +107,14 @@ fn other_bytes_before_an_archive_are_noted() {
         ),
     );
     let (names, notes) = names("npz", &dir, "x.npz").unwrap();
-    let more = std::fs::metadata(dir.join("x.npz")).unwrap().len() - std::fs::metadata(dir.join("y.npz")).unwrap().len();
+    let more = std::fs::metadata(dir.join("x.npz")).unwrap().len()
+        - std::fs::metadata(dir.join("y.npz")).unwrap().len();
     assert_eq!(names, ["a"]);
     assert!(notes.len() == 1 && notes[0].contains(&format!("the first {more} bytes")), "{notes:?}");
 }
 
-/// A deflated member is compared with what it may hold before it is inflated: its broken stream is never looked at.
+/// A deflated member is compared with what it may hold before it is inflated: its broken stream is
+/// never looked at.
 #[test]
 fn deflated_members_are_measured_first() {
     let dir = Scratch::new();
@@ -173,7 +189,8 @@ open('crc.zip', 'wb').write(b)
         Ok(())
     };
     let settings = npk::pipe::Settings::new(2, 1 << 20);
-    npk::pipe::drain(source, Vec::new(), npk::format::Order::ArrayByArray, &mut take, &settings).unwrap();
+    npk::pipe::drain(source, Vec::new(), npk::format::Order::ArrayByArray, &mut take, &settings)
+        .unwrap();
     assert!(got == std::fs::read(dir.join("a.bin")).unwrap());
     let error = read_all("zarr", &dir.join("crc.zip")).unwrap_err();
     assert!(error.kind() == Kind::Corrupt && error.message().contains("checksum"), "{error}");

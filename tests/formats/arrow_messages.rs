@@ -1,5 +1,5 @@
-//! Arrow files and streams in forms that today's libraries do not write: messages made by hand, streams that follow one
-//! another, metadata that is not UTF-8.
+//! Arrow files and streams in forms that today's libraries do not write: messages made by hand,
+//! streams that follow one another, metadata that is not UTF-8.
 
 use std::path::Path;
 
@@ -14,7 +14,9 @@ fn message(
     version: ipc::MetadataVersion,
     metadata: &[(&str, &str)],
     body: &[u8],
-    header: impl FnOnce(&mut FlatBufferBuilder<'static>) -> (ipc::MessageHeader, WIPOffset<UnionWIPOffset>),
+    header: impl FnOnce(
+        &mut FlatBufferBuilder<'static>,
+    ) -> (ipc::MessageHeader, WIPOffset<UnionWIPOffset>),
 ) -> Vec<u8> {
     let mut fbb = FlatBufferBuilder::new();
     let (header_type, header) = header(&mut fbb);
@@ -24,7 +26,13 @@ fn message(
         entries.push(ipc::KeyValue::create(&mut fbb, &ipc::KeyValueArgs { key, value }));
     }
     let custom_metadata = (!entries.is_empty()).then(|| fbb.create_vector(&entries));
-    let args = ipc::MessageArgs { version, header_type, header: Some(header), bodyLength: body.len() as i64, custom_metadata };
+    let args = ipc::MessageArgs {
+        version,
+        header_type,
+        header: Some(header),
+        bodyLength: body.len() as i64,
+        custom_metadata,
+    };
     let root = ipc::Message::create(&mut fbb, &args);
     fbb.finish(root, None);
     let mut text = fbb.finished_data().to_vec();
@@ -40,12 +48,23 @@ fn message(
 fn schema(version: ipc::MetadataVersion, endianness: ipc::Endianness) -> Vec<u8> {
     message(version, &[], &[], |fbb| {
         let int = ipc::Int::create(fbb, &ipc::IntArgs { bitWidth: 64, is_signed: true });
-        let (name, children) = (Some(fbb.create_string("a")), Some(fbb.create_vector::<WIPOffset<ipc::Field<'_>>>(&[])));
+        let (name, children) = (
+            Some(fbb.create_string("a")),
+            Some(fbb.create_vector::<WIPOffset<ipc::Field<'_>>>(&[])),
+        );
         let type_ = Some(int.as_union_value());
-        let args = ipc::FieldArgs { name, nullable: true, type_type: ipc::Type::Int, type_, children, ..Default::default() };
+        let args = ipc::FieldArgs {
+            name,
+            nullable: true,
+            type_type: ipc::Type::Int,
+            type_,
+            children,
+            ..Default::default()
+        };
         let field = ipc::Field::create(fbb, &args);
         let fields = Some(fbb.create_vector(&[field]));
-        let schema = ipc::Schema::create(fbb, &ipc::SchemaArgs { endianness, fields, ..Default::default() });
+        let schema =
+            ipc::Schema::create(fbb, &ipc::SchemaArgs { endianness, fields, ..Default::default() });
         (ipc::MessageHeader::Schema, schema.as_union_value())
     })
 }
@@ -56,7 +75,11 @@ fn batch(version: ipc::MetadataVersion, metadata: &[(&str, &str)], values: &[u8]
     body.resize(body.len().next_multiple_of(8), 0);
     message(version, metadata, &body, |fbb| {
         let nodes = Some(fbb.create_vector(&[ipc::FieldNode::new(5, 0)]));
-        let buffers = Some(fbb.create_vector(&[ipc::Buffer::new(0, 0), ipc::Buffer::new(0, values.len() as i64)]));
+        let buffers =
+            Some(fbb.create_vector(&[
+                ipc::Buffer::new(0, 0),
+                ipc::Buffer::new(0, values.len() as i64),
+            ]));
         let args = ipc::RecordBatchArgs { length: 5, nodes, buffers, ..Default::default() };
         (ipc::MessageHeader::RecordBatch, ipc::RecordBatch::create(fbb, &args).as_union_value())
     })
@@ -69,17 +92,20 @@ fn csv(path: &str) -> String {
     npk(&["convert", "-q", path, "-", "--to", "csv"])
 }
 
-/// Arrow 0.17 told of compression in the metadata of the message, before batches had a field for it.
+/// Arrow 0.17 told of compression in the metadata of the message, before batches had a field for
+/// it.
 #[test]
 fn the_compression_of_arrow_0_17_is_seen() {
     let s = Scratch::new();
     let lz4 = fixture("good/feather/arrow-0.17-lz4.feather");
     assert_eq!(csv(lz4.to_str().unwrap()), "a\n0\n1\n2\n3\n4\n");
     let numbers: Vec<u8> = (0..5i64).flat_map(i64::to_le_bytes).collect();
-    let packed = [40u64.to_le_bytes().to_vec(), zstd::bulk::compress(&numbers, 1).unwrap()].concat();
+    let packed =
+        [40u64.to_le_bytes().to_vec(), zstd::bulk::compress(&numbers, 1).unwrap()].concat();
     let write = |name: &str| {
         let metadata = [("ARROW:experimental_compression", name)];
-        let parts = [schema(V4, ipc::Endianness::Little), batch(V4, &metadata, &packed), END.to_vec()];
+        let parts =
+            [schema(V4, ipc::Endianness::Little), batch(V4, &metadata, &packed), END.to_vec()];
         std::fs::write(s.join("old.arrows"), parts.concat()).unwrap();
     };
     write("ZSTD");
@@ -97,7 +123,10 @@ fn what_is_not_this_version_or_byte_order_is_refused_by_name() {
         (schema(ipc::MetadataVersion(5), little), "version 6 of Arrow's metadata is newer"),
         (schema(ipc::MetadataVersion::V3, little), "version 3 of Arrow's metadata (before"),
         (schema(ipc::MetadataVersion::V5, ipc::Endianness::Big), "big-endian"),
-        ([schema(V4, little), batch(ipc::MetadataVersion(9), &[], &[0; 40])].concat(), "version 10 of"),
+        (
+            [schema(V4, little), batch(ipc::MetadataVersion(9), &[], &[0; 40])].concat(),
+            "version 10 of",
+        ),
     ];
     for (bytes, words) in cases {
         std::fs::write(s.join("x.arrows"), bytes).unwrap();
@@ -140,8 +169,16 @@ fn streams_that_follow_one_another_are_one_table_or_refused() {
     std::fs::write(s.join("junk.arrows"), [&one[..], b"something else entirely"].concat()).unwrap();
     let told = npk_fails(4, &["list", &at(&s, "junk.arrows")]);
     assert!(told.contains(&format!("ends at byte {}", one.len())), "{told}");
-    let told = String::from_utf8(npk_any(&["convert", &at(&s, "noted.arrows"), &at(&s, "n.npk")]).stderr).unwrap();
-    assert!(told.contains(&format!("metadata of the stream that begins at byte {} is left out", one.len())), "{told}");
+    let told =
+        String::from_utf8(npk_any(&["convert", &at(&s, "noted.arrows"), &at(&s, "n.npk")]).stderr)
+            .unwrap();
+    assert!(
+        told.contains(&format!(
+            "metadata of the stream that begins at byte {} is left out",
+            one.len()
+        )),
+        "{told}"
+    );
 }
 
 /// The footer of the last file tells of places in the first.
@@ -159,11 +196,18 @@ fn files_joined_end_to_end_are_refused() {
         let path = at(&s, &format!("joined.{ending}"));
         std::fs::write(&path, [&a[..], &b].concat()).unwrap();
         let told = npk_fails(4, &["convert", &path, &at(&s, "o.npk")]);
-        assert!(told.contains("follow one another") && told.contains(&format!("at byte {}", a.len())), "{told}");
+        assert!(
+            told.contains("follow one another") && told.contains(&format!("at byte {}", a.len())),
+            "{told}"
+        );
         std::fs::write(&path, [&b[..], b"behind the end"].concat()).unwrap();
         let told = npk_fails(7, &["convert", &path, &at(&s, "o.npk")]);
         assert!(
-            ending == "feather" || told.contains(&format!("14 bytes follow the end of the Parquet file at byte {}", b.len())),
+            ending == "feather"
+                || told.contains(&format!(
+                    "14 bytes follow the end of the Parquet file at byte {}",
+                    b.len()
+                )),
             "{told}"
         );
     }
@@ -187,7 +231,12 @@ fn metadata_that_is_not_utf_8_is_named_and_the_rest_is_kept() {
         let output = npk_any(&["convert", "-f", &from, &at(&s, "out.feather")]);
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{ending}: {told}");
-        for words in ["the metadata 'bad' is", "the metadata 'k?' is", "'unit' of the column 'x'", "'worse' of the column 'y'"] {
+        for words in [
+            "the metadata 'bad' is",
+            "the metadata 'k?' is",
+            "'unit' of the column 'x'",
+            "'worse' of the column 'y'",
+        ] {
             assert!(told.contains(words), "{ending}: {words}: {told}");
         }
         let code = "import pyarrow.feather as pf\n\
@@ -210,8 +259,14 @@ fn metadata_of_footers_is_kept_and_that_of_batches_named() {
     python(s.path(), code);
     let attributes = inspect(&s.join("t.arrow"))["metadata"].clone();
     assert_eq!(attributes, serde_json::json!({"a": "1", "b": "2", "c": "3"}));
-    let told = String::from_utf8(npk_any(&["convert", &at(&s, "t.arrow"), &at(&s, "o.npk")]).stderr).unwrap();
-    assert!(told.contains("'b' of the footer is left out") && told.contains("metadata of single record batches is left out"), "{told}");
+    let told =
+        String::from_utf8(npk_any(&["convert", &at(&s, "t.arrow"), &at(&s, "o.npk")]).stderr)
+            .unwrap();
+    assert!(
+        told.contains("'b' of the footer is left out")
+            && told.contains("metadata of single record batches is left out"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -220,7 +275,9 @@ fn tensors_are_refused_by_name() {
     let code = "import numpy as np, pyarrow as pa\n\
                 with pa.OSFile('t.arrow', 'wb') as f: pa.ipc.write_tensor(pa.Tensor.from_numpy(np.eye(3)), f)";
     python(s.path(), code);
-    let source = npk::formats::by_name("feather").unwrap().open(&npk::location::Location::local(s.join("t.arrow")), &Default::default());
+    let source = npk::formats::by_name("feather")
+        .unwrap()
+        .open(&npk::storage::Location::local(s.join("t.arrow")), &Default::default());
     let error = source.err().unwrap();
     assert!(error.kind() == Kind::Refused && error.message().contains("tensor"), "{error}");
 }

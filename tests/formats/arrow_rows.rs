@@ -1,5 +1,5 @@
-//! Some rows of an Arrow batch are the rows of the whole batch, whatever they are made of, and a batch is never held as a
-//! whole where it need not be.
+//! Some rows of an Arrow batch are the rows of the whole batch, whatever they are made of, and a
+//! batch is never held as a whole where it need not be.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::path::Path;
 use npk::error::{Kind, Result};
 use npk::format::{ReadOptions, Source};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{Chunk, Values};
+use npk::storage::Location;
 
 use crate::support::{Scratch, at, npk, npk_peak, python};
 
@@ -54,7 +54,9 @@ for compression in ('uncompressed', 'lz4', 'zstd'):
 "#;
 
 fn open(path: &Path, memory_bytes: u64) -> Result<Box<dyn Source>> {
-    by_name("feather").unwrap().open(&Location::local(path), &ReadOptions { memory_bytes, ..ReadOptions::default() })
+    by_name("feather")
+        .unwrap()
+        .open(&Location::local(path), &ReadOptions { memory_bytes, ..ReadOptions::default() })
 }
 
 /// Each row as its bytes; nothing for a null.
@@ -66,7 +68,11 @@ fn rows_of(chunk: &Chunk, rows: &mut Vec<Option<Vec<u8>>>) {
                 values[row * width..(row + 1) * width].to_vec()
             }
             Values::Var { offsets, values } => {
-                let item = if offsets[chunk.rows as usize] == 0 { 1 } else { values.len() / offsets[chunk.rows as usize] as usize };
+                let item = if offsets[chunk.rows as usize] == 0 {
+                    1
+                } else {
+                    values.len() / offsets[chunk.rows as usize] as usize
+                };
                 values[offsets[row] as usize * item..offsets[row + 1] as usize * item].to_vec()
             }
         };
@@ -91,13 +97,28 @@ fn rows_are_those_of_the_whole_batch() {
     python(s.path(), TABLE);
     let plain = open(&s.join("uncompressed.feather"), 256 << 20).unwrap();
     let metas = plain.plan().arrays.clone();
-    assert!(metas.iter().all(|m| m.details.error.is_none()), "{:?}", metas.iter().find_map(|m| m.details.error.clone()));
+    assert!(
+        metas.iter().all(|m| m.details.error.is_none()),
+        "{:?}",
+        metas.iter().find_map(|m| m.details.error.clone())
+    );
     let whole: Vec<_> = (0..metas.len()).map(|a| read(plain.as_ref(), a, 0..2000)).collect();
     assert_eq!(whole[0][1999].as_deref(), Some(&1999i32.to_le_bytes()[..]));
     for name in ["uncompressed", "lz4", "zstd", "uncompressed-batches", "lz4-batches"] {
         let source = open(&s.join(&format!("{name}.feather")), 256 << 20).unwrap();
         for (array, meta) in source.plan().arrays.iter().enumerate() {
-            for rows in [0..2000, 0..1, 1..2, 7..9, 8..16, 5..1999, 299..302, 1234..1811, 1999..2000, 600..600] {
+            for rows in [
+                0..2000,
+                0..1,
+                1..2,
+                7..9,
+                8..16,
+                5..1999,
+                299..302,
+                1234..1811,
+                1999..2000,
+                600..600,
+            ] {
                 let found = read(source.as_ref(), array, rows.clone());
                 let wanted = &whole[array][rows.start as usize..rows.end as usize];
                 assert!(found == wanted, "{name}: {} {rows:?}", meta.name);
@@ -110,9 +131,17 @@ fn rows_are_those_of_the_whole_batch() {
             let (mut row, mut pieces) = (0, 0);
             while row < 2000 {
                 let piece = reader.piece(array, row, 3000).unwrap();
-                assert!(piece.end > row && piece.end <= 2000, "{name}: {} {row} {piece:?}", meta.name);
+                assert!(
+                    piece.end > row && piece.end <= 2000,
+                    "{name}: {} {row} {piece:?}",
+                    meta.name
+                );
                 let packed = !name.starts_with("uncompressed");
-                assert!(packed || piece.bytes <= 3000 && piece.bytes > 0, "{name}: {} {row} {piece:?}", meta.name);
+                assert!(
+                    packed || piece.bytes <= 3000 && piece.bytes > 0,
+                    "{name}: {} {row} {piece:?}",
+                    meta.name
+                );
                 (row, pieces) = (piece.end, pieces + 1);
             }
             assert!(
@@ -146,7 +175,18 @@ fn large_batches_are_not_held() {
     python(s.path(), code);
     for name in ["text", "view", "bool", "codes", "triples", "lists"] {
         let (from, to) = (at(&s, &format!("{name}.feather")), at(&s, &format!("{name}.npk")));
-        let (code, told, peak) = npk_peak(&["convert", "-q", "-m", "8MiB", "--strings", "offsets", "--ragged", "offsets", &from, &to]);
+        let (code, told, peak) = npk_peak(&[
+            "convert",
+            "-q",
+            "-m",
+            "8MiB",
+            "--strings",
+            "offsets",
+            "--ragged",
+            "offsets",
+            &from,
+            &to,
+        ]);
         assert_eq!((code, told.trim()), (0, ""), "{name}");
         assert!(peak < (8 + 64) << 20, "{name}: {peak}");
         if ["text", "view", "lists"].contains(&name) {
@@ -154,9 +194,21 @@ fn large_batches_are_not_held() {
         }
     }
     let from = at(&s, "zstd.feather");
-    let (code, told, peak) = npk_peak(&["convert", "-q", "-m", "8MiB", "--strings", "offsets", &from, &at(&s, "zstd.npk")]);
+    let (code, told, peak) = npk_peak(&[
+        "convert",
+        "-q",
+        "-m",
+        "8MiB",
+        "--strings",
+        "offsets",
+        &from,
+        &at(&s, "zstd.npk"),
+    ]);
     assert_eq!(code, 4, "{told}");
-    assert!(told.contains(" rows takes ") && told.contains("--memory-limit ") && peak < (8 + 64) << 20, "{peak} {told}");
+    assert!(
+        told.contains(" rows takes ") && told.contains("--memory-limit ") && peak < (8 + 64) << 20,
+        "{peak} {told}"
+    );
     // What the hint says works.
     let limit = told.split("--memory-limit ").nth(1).unwrap().split_whitespace().next().unwrap();
     npk(&["convert", "-q", "-m", limit, "--strings", "offsets", &from, &at(&s, "zstd.npk")]);
@@ -173,8 +225,13 @@ fn what_must_be_held_and_is_too_large_is_refused() {
     let e = source.random().unwrap().read(0, 0..3, &mut |_| Ok(())).unwrap_err();
     assert!(e.kind() == Kind::Refused && e.message().contains("a row takes 50000"), "{e}");
     read(open(&s.join("row.feather"), 8 << 20).unwrap().as_ref(), 0, 0..3);
-    let error = |memory: u64| open(&s.join("words.feather"), memory).unwrap().plan().arrays[0].details.error.clone();
+    let error = |memory: u64| {
+        open(&s.join("words.feather"), memory).unwrap().plan().arrays[0].details.error.clone()
+    };
     let e = error(4 << 20).unwrap();
-    assert!(e.kind() == Kind::Refused && e.message().contains("categories of its dictionaries take"), "{e}");
+    assert!(
+        e.kind() == Kind::Refused && e.message().contains("categories of its dictionaries take"),
+        "{e}"
+    );
     assert!(error(64 << 20).is_none());
 }

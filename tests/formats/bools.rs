@@ -1,4 +1,5 @@
-//! What is not 0 is true, and 1 from the reader on: checksums, comparisons and outputs do not see how a file says true.
+//! What is not 0 is true, and 1 from the reader on: checksums, comparisons and outputs do not see
+//! how a file says true.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -29,7 +30,8 @@ r = np.zeros(100, [('odd', '?', (3,)), ('n', 'i4')]); r['odd'] = odd
 np.save('record.npy', r)
 ",
     );
-    let tensor = tensor_of("0", "BoolStorage", &[100, 3], &call("collections", "OrderedDict", &[]), b"");
+    let tensor =
+        tensor_of("0", "BoolStorage", &[100, 3], &call("collections", "OrderedDict", &[]), b"");
     let bytes = std::fs::read(s.join("odd.bin")).unwrap();
     write(&s.join("odd.pt"), &dict(&[(&text("odd"), &tensor)]), &[("archive/data/0", &bytes)]);
     npk(&["convert", &at(s, "plain.npy"), &at(s, "odd.npk"), "--rename", "plain=odd"]);
@@ -39,7 +41,8 @@ np.save('record.npy', r)
 fn checksum(path: &Path, array: &str) -> String {
     let all = inspect(path);
     let all = all["arrays"].as_array().unwrap();
-    let found = all.iter().find(|a| a["name"] == array).unwrap_or_else(|| panic!("no {array}: {all:?}"));
+    let found =
+        all.iter().find(|a| a["name"] == array).unwrap_or_else(|| panic!("no {array}: {all:?}"));
     found["checksum"].as_str().unwrap_or_else(|| panic!("{found}")).to_string()
 }
 
@@ -71,7 +74,18 @@ fn what_is_not_zero_is_one() {
         assert_eq!(checksum(&s.join(source), name), want, "{source}");
         let stats = npk(&["inspect", "--stats", "--json", &at(&s, source)]);
         assert!(!stats.contains("255") && !stats.contains("128"), "{source}: {stats}");
-        let all = ["o.npk", "o.npy", "o.npz", "o.npkg", "o.safetensors", "o.pt", "o.h5", "o.zarr", "o.feather", "o.csv"];
+        let all = [
+            "o.npk",
+            "o.npy",
+            "o.npz",
+            "o.npkg",
+            "o.safetensors",
+            "o.pt",
+            "o.h5",
+            "o.zarr",
+            "o.feather",
+            "o.csv",
+        ];
         for &output in if source == "odd.npy" { &all[..] } else { &all[..1] } {
             let out = at(&s, output);
             let mut args = vec!["convert", "-f", "-q", "--verify", "-a", name, "--rename"];
@@ -81,13 +95,22 @@ fn what_is_not_zero_is_one() {
                 args.retain(|a| *a != "--verify"); // its columns have names of their own
             }
             let done = npk_any(&args.iter().map(OsStr::new).collect::<Vec<_>>());
-            assert!(done.status.success(), "{source} → {output}: {}", String::from_utf8_lossy(&done.stderr));
+            assert!(
+                done.status.success(),
+                "{source} → {output}: {}",
+                String::from_utf8_lossy(&done.stderr)
+            );
             match output {
                 "o.npy" => {
-                    let (got, want) = (std::fs::read(&out).unwrap(), std::fs::read(s.join("plain.npy")).unwrap());
+                    let (got, want) =
+                        (std::fs::read(&out).unwrap(), std::fs::read(s.join("plain.npy")).unwrap());
                     assert!(got == want, "{source}");
                 }
-                "o.csv" => assert!(std::fs::read_to_string(&out).unwrap().lines().nth(1) == Some("False,True,True"), "{source}"),
+                "o.csv" => assert!(
+                    std::fs::read_to_string(&out).unwrap().lines().nth(1)
+                        == Some("False,True,True"),
+                    "{source}"
+                ),
                 "o.feather" => {}
                 _ => {
                     let of = inspect(Path::new(&out));
@@ -100,7 +123,11 @@ fn what_is_not_zero_is_one() {
     npk(&["convert", "-q", &at(&s, "plain.npy"), &at(&s, "clean.npk"), "--rename", "plain=x"]);
     npk(&["diff", &at(&s, "o.npk"), &at(&s, "clean.npk")]);
     // The files themselves are equal to diff.
-    let done = npk_any(&[OsStr::new("diff"), s.join("odd.npk").as_os_str(), s.join("stored.npz").as_os_str()]);
+    let done = npk_any(&[
+        OsStr::new("diff"),
+        s.join("odd.npk").as_os_str(),
+        s.join("stored.npz").as_os_str(),
+    ]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     python(
         s.path(),

@@ -1,13 +1,14 @@
-//! Text of more than one dimension: codes of the same shape on the way, text of that shape again in numpy, Zarr and HDF5.
+//! Text of more than one dimension: codes of the same shape on the way, text of that shape again in
+//! numpy, Zarr and HDF5.
 
 use std::path::Path;
 
 use npk::error::Kind;
 use npk::format::{Order, ReadOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{Logical, Values, codes_of};
 use npk::pipe::{self, Settings};
+use npk::storage::Location;
 
 use crate::support::library::{fifo, read_all};
 use crate::support::{Scratch, at, inspect, npk, npk_fails, python};
@@ -57,7 +58,11 @@ for v in (2, 3):
 type Elements = (Vec<u64>, Vec<String>);
 
 /// Shapes and elements of all text in a file, as hexadecimal; of codes those of their categories.
-fn elements(format: &str, location: &Location, memory_bytes: u64) -> std::collections::BTreeMap<String, Elements> {
+fn elements(
+    format: &str,
+    location: &Location,
+    memory_bytes: u64,
+) -> std::collections::BTreeMap<String, Elements> {
     let options = ReadOptions { memory_bytes, ..ReadOptions::default() };
     let source = by_name(format).unwrap().open(location, &options).unwrap();
     let metas = source.plan().arrays.clone();
@@ -66,7 +71,9 @@ fn elements(format: &str, location: &Location, memory_bytes: u64) -> std::collec
     let mut take = |chunk: npk::model::Chunk| {
         let (meta, out) = (&metas[chunk.array], &mut all[chunk.array]);
         match (&chunk.values, &meta.logical) {
-            (Values::Var { .. }, _) => out.extend((0..chunk.rows as usize).map(|r| hex(chunk.text(r)))),
+            (Values::Var { .. }, _) => {
+                out.extend((0..chunk.rows as usize).map(|r| hex(chunk.text(r))))
+            }
             (Values::Fixed(codes), Logical::Dictionary { categories, .. }) => {
                 let items = categories.snapshot();
                 out.extend(codes_of(codes, meta.dtype).iter().map(|&c| hex(&items[c as usize])));
@@ -75,7 +82,14 @@ fn elements(format: &str, location: &Location, memory_bytes: u64) -> std::collec
         }
         Ok(())
     };
-    pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut take, &Settings::new(2, memory_bytes)).unwrap();
+    pipe::drain(
+        source,
+        Vec::new(),
+        Order::ArrayByArray,
+        &mut take,
+        &Settings::new(2, memory_bytes),
+    )
+    .unwrap();
     metas.into_iter().zip(all).map(|(m, e)| (m.name.clone(), (m.shape().unwrap(), e))).collect()
 }
 
@@ -94,17 +108,27 @@ fn every_layout_is_read() {
             let mut seen = 0;
             for (name, found) in &got {
                 let key = name.split_once('/').map_or(name.as_str(), |(_, last)| last);
-                if let Some(expected) = want.get(name).or_else(|| want.get(key)).filter(|_| !name.starts_with("missing")) {
-                    assert!(found == expected, "{what}: {name}: {:?} …, expected {:?} …", &found.0, &expected.0);
+                if let Some(expected) = want
+                    .get(name)
+                    .or_else(|| want.get(key))
+                    .filter(|_| !name.starts_with("missing"))
+                {
+                    assert!(
+                        found == expected,
+                        "{what}: {name}: {:?} …, expected {:?} …",
+                        &found.0,
+                        &expected.0
+                    );
                     seen += 1;
                 }
             }
             assert!(seen > 0, "{what}");
         }
     };
-    for name in
-        ["two", "three", "fortran", "big", "bytes2", "bytes3f", "one_row", "tall", "none", "narrow", "empty", "six", "record", "point"]
-    {
+    for name in [
+        "two", "three", "fortran", "big", "bytes2", "bytes3f", "one_row", "tall", "none", "narrow",
+        "empty", "six", "record", "point",
+    ] {
         let path = s.join(&format!("{name}.npy"));
         check("npy", &Location::local(&path), name);
         // From a pipe, codes are given as the rows come.
@@ -115,13 +139,21 @@ fn every_layout_is_read() {
     }
     for file in ["stored.npz", "deflated.npz"] {
         check("npz", &Location::local(s.join(file)), file);
-        assert_eq!(elements("npz", &Location::local(s.join(file)), 64 << 20).len(), 15 + 3 + 2, "{file}");
+        assert_eq!(
+            elements("npz", &Location::local(s.join(file)), 64 << 20).len(),
+            15 + 3 + 2,
+            "{file}"
+        );
     }
     for file in ["padded2.zarr", "padded3.zarr", "any2.zarr", "any3.zarr"] {
         check("zarr", &Location::local(s.join(file)), file);
     }
-    let missing = &elements("zarr", &Location::local(s.join("any3.zarr")), 64 << 20)["missing/tall"];
-    assert_eq!((missing.1[0].as_str(), missing.1[1].as_str(), missing.1[14].as_str()), ("68657265", "3f", "3f"));
+    let missing =
+        &elements("zarr", &Location::local(s.join("any3.zarr")), 64 << 20)["missing/tall"];
+    assert_eq!(
+        (missing.1[0].as_str(), missing.1[1].as_str(), missing.1[14].as_str()),
+        ("68657265", "3f", "3f")
+    );
 }
 
 /// Categories are in order of appearance, whatever the order of chunks in the file.
@@ -137,10 +169,14 @@ np.save('a.npy', a); np.save('f.npy', np.asfortranarray(a)); np.savez_compressed
 zarr.create_array('a.zarr', data=a, chunks=(2, 1), zarr_format=2)
 ",
     );
-    for (format, file) in [("npy", "a.npy"), ("npy", "f.npy"), ("npz", "a.npz"), ("zarr", "a.zarr")] {
+    for (format, file) in [("npy", "a.npy"), ("npy", "f.npy"), ("npz", "a.npz"), ("zarr", "a.zarr")]
+    {
         let plan = read_all(format, &s.join(file)).unwrap();
-        let Logical::Dictionary { categories, ordered: false } = &plan.arrays[0].logical else { panic!("{:?}", plan.arrays[0]) };
-        let text: Vec<String> = categories.snapshot().into_iter().map(|c| String::from_utf8(c).unwrap()).collect();
+        let Logical::Dictionary { categories, ordered: false } = &plan.arrays[0].logical else {
+            panic!("{:?}", plan.arrays[0])
+        };
+        let text: Vec<String> =
+            categories.snapshot().into_iter().map(|c| String::from_utf8(c).unwrap()).collect();
         assert_eq!(text, ["d", "a", "c", "b", "e", "f"], "{file}");
         assert_eq!(plan.arrays[0].shape(), Some(vec![2, 4]));
     }
@@ -151,7 +187,10 @@ zarr.create_array('a.zarr', data=a, chunks=(2, 1), zarr_format=2)
 fn there_and_back() {
     let s = Scratch::new();
     python(s.path(), MAKE);
-    for name in ["two", "three", "bytes2", "tall", "one_row", "six", "none", "narrow", "flat", "flatb", "scalar"] {
+    for name in [
+        "two", "three", "bytes2", "tall", "one_row", "six", "none", "narrow", "flat", "flatb",
+        "scalar",
+    ] {
         let source = at(&s, &format!("{name}.npy"));
         // As numpy writes the array when it is as wide as its longest text, in C order.
         python(
@@ -162,22 +201,40 @@ fn there_and_back() {
             ),
         );
         let want = std::fs::read(s.join("want.npy")).unwrap();
-        for middle in ["m.npk", "m.npkg", "m.npz", "plain.npz", "m.npy", "m.zarr", "m2.zarr", "sharded.zarr", "m.zarr.zip"] {
+        for middle in [
+            "m.npk",
+            "m.npkg",
+            "m.npz",
+            "plain.npz",
+            "m.npy",
+            "m.zarr",
+            "m2.zarr",
+            "sharded.zarr",
+            "m.zarr.zip",
+        ] {
             let args: &[&str] = match middle {
                 "m2.zarr" => &["--zarr-format", "2"],
                 "plain.npz" => &["-c", "none"],
-                "sharded.zarr" if name == "tall" => &["--chunk-shape", "100,1", "--shard-shape", "1000,2"],
+                "sharded.zarr" if name == "tall" => {
+                    &["--chunk-shape", "100,1", "--shard-shape", "1000,2"]
+                }
                 _ => &[],
             };
-            npk(&[&["convert", "-q", "-f", "--verify", &source, &at(&s, middle)][..], args].concat());
+            npk(&[&["convert", "-q", "-f", "--verify", &source, &at(&s, middle)][..], args]
+                .concat());
             npk(&["convert", "-q", "-f", "--verify", &at(&s, middle), &at(&s, "back.npy")]);
             assert!(std::fs::read(s.join("back.npy")).unwrap() == want, "{name} over {middle}");
         }
         // To standard output the rows go in turn.
         let done = crate::support::npk_any(&["convert", "-q", &source, "-", "--to", "npy"]);
-        assert!(done.status.success() && done.stdout == want, "{name}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success() && done.stdout == want,
+            "{name}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
-    let checksum = |path: &Path| inspect(path)["arrays"][0]["checksum"].as_str().unwrap().to_string();
+    let checksum =
+        |path: &Path| inspect(path)["arrays"][0]["checksum"].as_str().unwrap().to_string();
     let of = checksum(&s.join("two.npy"));
     for middle in ["two.npk", "two.npz", "two.zarr"] {
         npk(&["convert", "-q", &at(&s, "two.npy"), &at(&s, middle)]);
@@ -196,7 +253,8 @@ a = np.array([['ab', 'c', ''], ['', 'déf', 'ab']]); b = np.array([[[b'x', b'yz'
 np.savez('in.npz', a=a, b=b, c=np.arange(3)); np.savez('text.npz', a=a, **{'g/d': a[:, :2].reshape(1, 2, 2)})
 ",
     );
-    for (out, args) in [("o.npz", &[][..]), ("o3.zarr", &[]), ("o2.zarr", &["--zarr-format", "2"])] {
+    for (out, args) in [("o.npz", &[][..]), ("o3.zarr", &[]), ("o2.zarr", &["--zarr-format", "2"])]
+    {
         npk(&[&["convert", "-q", &at(&s, "in.npz"), &at(&s, out)][..], args].concat());
     }
     npk(&["convert", "-q", &at(&s, "text.npz"), &at(&s, "o.h5")]);
@@ -242,10 +300,16 @@ open('bad.npy', 'wb').write(open('a.npy', 'rb').read()[:-4] + b'\\xff\\xff\\xff\
         ("z.zarr", "o.npy", "ends with a zero"),
     ] {
         let said = npk_fails(4, &["convert", &at(&s, source), &at(&s, out)]);
-        assert!(said.contains(word) && said.contains("hint: ") && !s.join(out).exists(), "{source}: {said}");
+        assert!(
+            said.contains(word) && said.contains("hint: ") && !s.join(out).exists(),
+            "{source}: {said}"
+        );
     }
     let error = read_all("npy", &s.join("bad.npy")).unwrap_err();
-    assert!(error.kind() == Kind::Corrupt && error.message().contains("not a character"), "{error}");
+    assert!(
+        error.kind() == Kind::Corrupt && error.message().contains("not a character"),
+        "{error}"
+    );
     let done = npk(&["convert", "-q", &at(&s, "z.zarr"), &at(&s, "o.npk")]);
     assert_eq!(done, "");
     npk(&["diff", &at(&s, "z.zarr"), &at(&s, "o.npk")]);

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use npk::codec::text::number::{Kind, Reader};
 use npk::error::{Error, Kind as ErrorKind, Result};
 use npk::format::{Auto, Emit, Format, OnDuplicate, Order, ReadOptions, Source, WriteOptions};
-use npk::formats::csv::Csv;
-use npk::location::Location;
+use npk::formats::text::csv::Csv;
+use npk::formats::text::delimited::number::{Kind, Reader};
 use npk::model::{ArrayMeta, Buf, Chunk, Dtype, Logical, Plan, Values, buf_from, typed};
 use npk::pipe::{self, Settings};
+use npk::storage::Location;
 
 use crate::support::{Scratch, mutants, python};
 
@@ -52,7 +52,9 @@ fn cells_of(meta: &ArrayMeta, chunk: &Chunk, cells: &mut Vec<String>) {
             continue;
         }
         cells.push(match (&meta.logical, meta.dtype) {
-            (Logical::Text, _) => format!("{:?}", String::from_utf8(chunk.text(row).to_vec()).unwrap()),
+            (Logical::Text, _) => {
+                format!("{:?}", String::from_utf8(chunk.text(row).to_vec()).unwrap())
+            }
             (_, Dtype::I64) => typed::<i64>(fixed)[row].to_string(),
             (_, Dtype::U64) => typed::<u64>(fixed)[row].to_string(),
             (_, Dtype::F64) => format!("{:?}", typed::<f64>(fixed)[row]),
@@ -66,18 +68,32 @@ fn cells_of(meta: &ArrayMeta, chunk: &Chunk, cells: &mut Vec<String>) {
     }
 }
 
-pub fn open_with(format: &dyn Format, path: &Path, options: &ReadOptions) -> Result<Box<dyn Source>> {
+pub fn open_with(
+    format: &dyn Format,
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<Box<dyn Source>> {
     format.open(&Location::local(path), options)
 }
 
 /// Name, type and cells of each column, joined with blanks.
-pub fn table_with(format: &dyn Format, text: impl AsRef<[u8]>, options: &ReadOptions) -> Result<Vec<String>> {
+pub fn table_with(
+    format: &dyn Format,
+    text: impl AsRef<[u8]>,
+    options: &ReadOptions,
+) -> Result<Vec<String>> {
     let scratch = Scratch::new();
     let path = scratch.join(&format!("t.{}", format.name()));
     std::fs::write(&path, text).unwrap();
     let mut source = open_with(format, &path, options)?;
     let metas = source.plan().arrays.clone();
-    Ok(metas.iter().enumerate().map(|(i, m)| format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" "))).collect())
+    Ok(metas
+        .iter()
+        .enumerate()
+        .map(|(i, m)| {
+            format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" "))
+        })
+        .collect())
 }
 
 #[track_caller]
@@ -106,8 +122,12 @@ fn numbers_are_rounded_correctly() {
         match number.kind {
             Kind::Float | Kind::Long => assert_eq!(number.bits, expected.to_bits(), "{text}"),
             Kind::Overflow => assert!(expected.is_infinite(), "{text}"),
-            Kind::Integer | Kind::Zeros if number.negative => assert_eq!(number.bits as i64 as i128, text.parse::<i128>().unwrap()),
-            Kind::Integer | Kind::Zeros => assert_eq!(number.bits as i128, text.parse::<i128>().unwrap()),
+            Kind::Integer | Kind::Zeros if number.negative => {
+                assert_eq!(number.bits as i64 as i128, text.parse::<i128>().unwrap())
+            }
+            Kind::Integer | Kind::Zeros => {
+                assert_eq!(number.bits as i128, text.parse::<i128>().unwrap())
+            }
         }
     };
     for text in [
@@ -172,9 +192,15 @@ fn numbers_are_rounded_correctly() {
 
 #[test]
 fn types_come_from_every_cell() {
-    assert_eq!(table("a,b,c\n1,1.5,x\n2,-2e3,y\n"), ["a int64: 1 2", "b float64: 1.5 -2000.0", "c string: \"x\" \"y\""]);
+    assert_eq!(
+        table("a,b,c\n1,1.5,x\n2,-2e3,y\n"),
+        ["a int64: 1 2", "b float64: 1.5 -2000.0", "c string: \"x\" \"y\""]
+    );
     assert_eq!(table("a\n1\n18446744073709551615\n"), ["a uint64: 1 18446744073709551615"]);
-    assert_eq!(table("a\n-1\n18446744073709551615\n"), ["a string: \"-1\" \"18446744073709551615\""]);
+    assert_eq!(
+        table("a\n-1\n18446744073709551615\n"),
+        ["a string: \"-1\" \"18446744073709551615\""]
+    );
     assert_eq!(table("a\n1\n18446744073709551616\n"), ["a string: \"1\" \"18446744073709551616\""]);
     assert_eq!(table("a\n007\n8\n"), ["a string: \"007\" \"8\""]);
     assert_eq!(table("a\n9007199254740993\n0.5\n"), ["a string: \"9007199254740993\" \"0.5\""]);
@@ -192,7 +218,10 @@ fn types_come_from_every_cell() {
     assert_eq!(table("a\n1e400\n"), ["a string: \"1e400\""]);
     assert_eq!(table("a,b\n,\n,\n"), ["a float64?: - -", "b float64?: - -"]);
     assert_eq!(table("a,b\n"), ["a float64: ", "b float64: "]);
-    assert_eq!(table("a,b\n1_000,0x10\n1d5,1.2.3\n"), ["a string: \"1_000\" \"1d5\"", "b string: \"0x10\" \"1.2.3\""]);
+    assert_eq!(
+        table("a,b\n1_000,0x10\n1d5,1.2.3\n"),
+        ["a string: \"1_000\" \"1d5\"", "b string: \"0x10\" \"1.2.3\""]
+    );
 }
 
 #[test]
@@ -209,7 +238,10 @@ fn nulls_and_empty_text() {
     assert_eq!(table("a\nNA\n(1+2j)\nnan\n"), ["a complex128?: - [1.0, 2.0] [NaN, 0.0]"]);
     assert_eq!(table("a\nNA\n3\n0.5\n"), ["a float64?: - 3.0 0.5"]);
     let list = options(|o| o.text.null_values = Some(vec!["-999".into(), "x".into()]));
-    assert_eq!(table_with(&Csv, "a,b\n-999,x\n1,y\n,\n", &list).unwrap(), ["a int64?: - 1 -", "b string?: - \"y\" -"]);
+    assert_eq!(
+        table_with(&Csv, "a,b\n-999,x\n1,y\n,\n", &list).unwrap(),
+        ["a int64?: - 1 -", "b string?: - \"y\" -"]
+    );
     assert_eq!(table_with(&Csv, "a\nNA\n1\n", &list).unwrap(), ["a string: \"NA\" \"1\""]);
 }
 
@@ -224,9 +256,15 @@ fn the_dialect() {
         o.text.delimiter = Some(b';');
         o.text.decimal = Some(b',');
     });
-    assert_eq!(table_with(&Csv, "a;b\n1,5;x\n-2,25e3;y,z\n", &semicolons).unwrap(), ["a float64: 1.5 -2250.0", "b string: \"x\" \"y,z\""]);
+    assert_eq!(
+        table_with(&Csv, "a;b\n1,5;x\n-2,25e3;y,z\n", &semicolons).unwrap(),
+        ["a float64: 1.5 -2250.0", "b string: \"x\" \"y,z\""]
+    );
     let comments = options(|o| o.text.comment = Some(b'#'));
-    assert_eq!(table_with(&Csv, "# \"one\na,b\n#two\n1,2\n3,#4\n", &comments).unwrap(), ["a int64: 1 3", "b string: \"2\" \"#4\""]);
+    assert_eq!(
+        table_with(&Csv, "# \"one\na,b\n#two\n1,2\n3,#4\n", &comments).unwrap(),
+        ["a int64: 1 3", "b string: \"2\" \"#4\""]
+    );
     assert_eq!(table("#a,b\n1,2\n"), ["#a int64: 1", "b int64: 2"]);
     let skip = options(|o| {
         o.text.skip_rows = 2;
@@ -236,13 +274,18 @@ fn the_dialect() {
     assert_eq!(table_with(&Csv, "one\ntwo,\"\na\n1\n2\nx,y\n", &skip).unwrap(), ["a int64: 1 2"]);
     // UTF-16, both ways round.
     let text = "ä,b\n1,ü\n";
-    let little: Vec<u8> = [0xFF, 0xFE].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
-    let big: Vec<u8> = [0xFE, 0xFF].into_iter().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+    let little: Vec<u8> =
+        [0xFF, 0xFE].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let big: Vec<u8> =
+        [0xFE, 0xFF].into_iter().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
     for bytes in [little.clone(), big] {
         assert_eq!(table(bytes), ["ä int64: 1", "b string: \"ü\""]);
     }
     assert_eq!(fails(&little[2..], &ReadOptions::default()).kind(), ErrorKind::Refused);
-    assert_eq!(fails(&little[..little.len() - 1], &ReadOptions::default()).kind(), ErrorKind::Corrupt);
+    assert_eq!(
+        fails(&little[..little.len() - 1], &ReadOptions::default()).kind(),
+        ErrorKind::Corrupt
+    );
 }
 
 #[test]
@@ -250,11 +293,21 @@ fn headers_and_names() {
     assert_eq!(table("1,2\n3,4\n"), ["col0 int64: 1 3", "col1 int64: 2 4"]);
     assert_eq!(table("1,,x\n3,4,5\n"), ["1 int64: 3", "col1 int64: 4", "x int64: 5"]);
     assert_eq!(table(",a\n0,1\n"), ["col0 int64: 0", "a int64: 1"]);
-    assert_eq!(table(",2\n0,1\n"), ["col0 float64?: - 0.0", "col1 int64: 2 1"].map(|s| s.replace("float64?: - 0.0", "int64?: - 0")));
+    assert_eq!(
+        table(",2\n0,1\n"),
+        ["col0 float64?: - 0.0", "col1 int64: 2 1"]
+            .map(|s| s.replace("float64?: - 0.0", "int64?: - 0"))
+    );
     let yes = options(|o| o.text.header = Auto::Yes);
-    assert_eq!(table_with(&Csv, "2020,2021\n1,2\n", &yes).unwrap(), ["2020 int64: 1", "2021 int64: 2"]);
+    assert_eq!(
+        table_with(&Csv, "2020,2021\n1,2\n", &yes).unwrap(),
+        ["2020 int64: 1", "2021 int64: 2"]
+    );
     let no = options(|o| o.text.header = Auto::No);
-    assert_eq!(table_with(&Csv, "a,b\n1,2\n", &no).unwrap(), ["col0 string: \"a\" \"1\"", "col1 string: \"b\" \"2\""]);
+    assert_eq!(
+        table_with(&Csv, "a,b\n1,2\n", &no).unwrap(),
+        ["col0 string: \"a\" \"1\"", "col1 string: \"b\" \"2\""]
+    );
     let named = options(|o| o.text.column_names = Some(vec!["x".into(), "y".into()]));
     assert_eq!(table_with(&Csv, "a,b\n1,2\n", &named).unwrap(), ["x int64: 1", "y int64: 2"]);
     assert_eq!(table_with(&Csv, "1,2\n", &named).unwrap(), ["x int64: 1", "y int64: 2"]);
@@ -278,7 +331,9 @@ fn headers_and_names() {
 
 #[test]
 fn another_delimiter_is_never_guessed() {
-    for (text, flag) in [("a;b\n1;2\n", "-d ';'"), ("1\t2\n3\t4\n", "-d '\\t'"), ("x|y|z\n1|2|3", "-d '|'")] {
+    for (text, flag) in
+        [("a;b\n1;2\n", "-d ';'"), ("1\t2\n3\t4\n", "-d '\\t'"), ("x|y|z\n1|2|3", "-d '|'")]
+    {
         let error = fails(text, &ReadOptions::default());
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(error.hint_text().unwrap().contains(flag), "{error}");
@@ -299,7 +354,11 @@ fn errors_name_their_line() {
         assert!(error.file_name().is_some());
     };
     line(b"a,b\n1,2\n\n3\n", ErrorKind::Corrupt, "line 4: the row has 1 cell, the first row has 2");
-    line(b"a,b\n\"1\n\",2\n3,4,5\n", ErrorKind::Corrupt, "line 4: the row has 3 cells, the first row has 2");
+    line(
+        b"a,b\n\"1\n\",2\n3,4,5\n",
+        ErrorKind::Corrupt,
+        "line 4: the row has 3 cells, the first row has 2",
+    );
     line(b"a,b\n1,2\n3,\"4\n", ErrorKind::Corrupt, "line 3: a quoted cell is never closed");
     line(b"a,b\n1,2\n3,\xff\n", ErrorKind::Corrupt, "line 3: the text is not UTF-8");
     line(b"", ErrorKind::Corrupt, "empty");
@@ -322,16 +381,27 @@ fn errors_name_their_line() {
 
 #[test]
 fn types_asked_for() {
-    let asked = |pattern: Option<&str>, dtype| options(|o| o.text.dtypes = vec![(pattern.map(str::to_string), dtype)]);
+    let asked = |pattern: Option<&str>, dtype| {
+        options(|o| o.text.dtypes = vec![(pattern.map(str::to_string), dtype)])
+    };
     // Text goes straight to float32: rounded once.
     let text = "a,b,id\n0.1,1,007\n1.00000017881393432617187500000001,2,8\n1.00000017881393421514957253748434595763683319091796875,3,9\n";
     assert_eq!(
         table_with(&Csv, text, &asked(None, Dtype::F32)).unwrap(),
         ["a float32: 0.1 1.0000002 1.0000001", "b int64: 1 2 3", "id string: \"007\" \"8\" \"9\""]
     );
-    assert_eq!(table_with(&Csv, text, &asked(Some("i*"), Dtype::I32)).unwrap()[2], "id int64: 7 8 9");
-    assert_eq!(table_with(&Csv, "h\n0.1\n-2\n", &asked(None, Dtype::F16)).unwrap(), ["h float16: 0.099975586 -2.0"]);
-    assert_eq!(table_with(&Csv, "z\n(0.1+2j)\n3\n", &asked(None, Dtype::C64)).unwrap(), ["z complex64: [0.1, 2.0] [3.0, 0.0]"]);
+    assert_eq!(
+        table_with(&Csv, text, &asked(Some("i*"), Dtype::I32)).unwrap()[2],
+        "id int64: 7 8 9"
+    );
+    assert_eq!(
+        table_with(&Csv, "h\n0.1\n-2\n", &asked(None, Dtype::F16)).unwrap(),
+        ["h float16: 0.099975586 -2.0"]
+    );
+    assert_eq!(
+        table_with(&Csv, "z\n(0.1+2j)\n3\n", &asked(None, Dtype::C64)).unwrap(),
+        ["z complex64: [0.1, 2.0] [3.0, 0.0]"]
+    );
     let error = fails("a,b\n1,2\nx,3\n", &asked(Some("a"), Dtype::F64));
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.message().starts_with("line 3: 'x' is not a number"), "{error}");
@@ -355,7 +425,11 @@ fn blocks_agree_with_the_whole() {
         expected[1].push(format!("{:?}", f.parse::<f64>().unwrap()));
         expected[2].push(format!("{t:?}"));
         expected[3].push(if n.is_empty() { "-".into() } else { n });
-        expected[4].push(if r % 7 == 0 { format!("{:?}", format!("a,{r}\n\"")) } else { format!("{:?}", format!("p{r}")) });
+        expected[4].push(if r % 7 == 0 {
+            format!("{:?}", format!("a,{r}\n\""))
+        } else {
+            format!("{:?}", format!("p{r}"))
+        });
         expected[5].push(u);
     }
     let names = ["i int64", "f float64", "t string", "n int64?", "q string", "u uint64"];
@@ -366,21 +440,36 @@ fn blocks_agree_with_the_whole() {
         });
         let got = table_with(&Csv, &text, &small).unwrap();
         for (c, got) in got.iter().enumerate() {
-            assert!(*got == format!("{}: {}", names[c], expected[c].join(" ")), "column {c} differs");
+            assert!(
+                *got == format!("{}: {}", names[c], expected[c].join(" ")),
+                "column {c} differs"
+            );
         }
     }
 }
 
 /// Writes columns as CSV through the pipe.
-pub fn write(format: &dyn Format, path: &Path, columns: Vec<(ArrayMeta, Vec<Chunk>)>, options: &WriteOptions) -> Result<()> {
-    let mut plan = Plan { arrays: columns.iter().map(|(m, _)| m.clone()).collect(), ..Plan::default() };
+pub fn write(
+    format: &dyn Format,
+    path: &Path,
+    columns: Vec<(ArrayMeta, Vec<Chunk>)>,
+    options: &WriteOptions,
+) -> Result<()> {
+    let mut plan =
+        Plan { arrays: columns.iter().map(|(m, _)| m.clone()).collect(), ..Plan::default() };
     for meta in &mut plan.arrays {
         meta.details = Default::default();
     }
     let source = Memory { plan, chunks: columns.into_iter().map(|(_, c)| c).collect(), at: 0 };
     let at = Location::local(path);
     let settings = Settings::new(2, 64 << 20);
-    pipe::run(Box::new(source), Vec::new(), format.holds().unwrap(), &mut |plan| format.create(&at, plan, options), &settings)?;
+    pipe::run(
+        Box::new(source),
+        Vec::new(),
+        format.holds().unwrap(),
+        &mut |plan| format.create(&at, plan, options),
+        &settings,
+    )?;
     Ok(())
 }
 
@@ -416,7 +505,11 @@ impl Source for Memory {
     }
 }
 
-pub fn numbers<T: arrow::datatypes::ArrowNativeType>(name: &str, dtype: Dtype, values: Vec<T>) -> (ArrayMeta, Vec<Chunk>) {
+pub fn numbers<T: arrow::datatypes::ArrowNativeType>(
+    name: &str,
+    dtype: Dtype,
+    values: Vec<T>,
+) -> (ArrayMeta, Vec<Chunk>) {
     let rows = values.len() as u64;
     let chunk = Chunk::fixed(0, Chunk::NEXT, rows, buf_from(values));
     (ArrayMeta::column(name, dtype, Logical::Plain, Some(rows)), vec![chunk])
@@ -461,8 +554,16 @@ fn sample() -> Vec<(ArrayMeta, Vec<Chunk>)> {
         numbers("s", Dtype::F32, vec![0.1f32, 16777216.0, f32::MIN_POSITIVE]),
         numbers("x", Dtype::F64, vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]),
         texts("t", &[Some("a,\"b\"\nc"), None, Some("")]),
-        timed("d", Logical::Datetime(TimeUnit::new("ns")), vec![1_700_000_000_123_456_789, i64::MIN, -1]),
-        timed("z", Logical::Timestamp(TimeUnit::new("us"), Some("Europe/Berlin".into())), vec![0, 1, -62_135_596_800_000_000]),
+        timed(
+            "d",
+            Logical::Datetime(TimeUnit::new("ns")),
+            vec![1_700_000_000_123_456_789, i64::MIN, -1],
+        ),
+        timed(
+            "z",
+            Logical::Timestamp(TimeUnit::new("us"), Some("Europe/Berlin".into())),
+            vec![0, 1, -62_135_596_800_000_000],
+        ),
         timed("e", Logical::Timedelta(TimeUnit::new("ms")), vec![90_061_500, -1, 0]),
     ])
 }
@@ -478,7 +579,9 @@ fn writes_what_reads_back() {
         let got: Vec<String> = metas
             .iter()
             .enumerate()
-            .map(|(i, m)| format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" ")))
+            .map(|(i, m)| {
+                format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" "))
+            })
             .collect();
         assert_eq!(
             got,
@@ -501,11 +604,11 @@ fn writes_what_reads_back() {
 
 #[test]
 fn float_formats_are_printf() {
-    use npk::codec::text::print::Printf;
+    use npk::formats::text::delimited::print::Printf;
     let scratch = Scratch::new();
     let formats = [
-        "%.18e", "%g", "%.3f", "%10.4f", "%-8.2e|", "%+d", "%08.3f", "%.10g", "%#g", "x%5.1fy", "%E", "% .2f", "%.0f", "%.0e", "%i", "%G",
-        "%%%f",
+        "%.18e", "%g", "%.3f", "%10.4f", "%-8.2e|", "%+d", "%08.3f", "%.10g", "%#g", "x%5.1fy",
+        "%E", "% .2f", "%.0f", "%.0e", "%i", "%G", "%%%f",
     ];
     let values = [
         0.0,
@@ -620,9 +723,23 @@ np.save("f.npy", f); np.save("i.npy", d.i.values); np.save("u.npy", d.u.values);
         let header = 10 + u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
         bytes[header..].to_vec()
     };
-    let expected = [("f", npy("f.npy")), ("i", npy("i.npy")), ("u", npy("u.npy")), ("b", npy("b.npy"))];
-    for file in ["pandas.csv", "pandas.csv.gz", "pandas_index.csv", "pandas_utf16.csv", "pandas_all.csv", "polars.csv", "duckdb.csv"] {
-        let mut source = open_with(&Csv, &scratch.join(file), &options(|o| o.text.dtypes = vec![(Some("h".into()), Dtype::F32)])).unwrap();
+    let expected =
+        [("f", npy("f.npy")), ("i", npy("i.npy")), ("u", npy("u.npy")), ("b", npy("b.npy"))];
+    for file in [
+        "pandas.csv",
+        "pandas.csv.gz",
+        "pandas_index.csv",
+        "pandas_utf16.csv",
+        "pandas_all.csv",
+        "polars.csv",
+        "duckdb.csv",
+    ] {
+        let mut source = open_with(
+            &Csv,
+            &scratch.join(file),
+            &options(|o| o.text.dtypes = vec![(Some("h".into()), Dtype::F32)]),
+        )
+        .unwrap();
         let plan = source.plan().clone();
         source.want(&(0..plan.arrays.len()).collect::<Vec<_>>(), Order::Any).unwrap();
         let reader = source.random().unwrap();
@@ -633,7 +750,9 @@ np.save("f.npy", f); np.save("i.npy", d.i.values); np.save("u.npy", d.u.values);
                 .read(a, 0..plan.arrays[a].rows.unwrap(), &mut |chunk| {
                     match &chunk.values {
                         Values::Fixed(b) => fixed.extend_from_slice(b),
-                        Values::Var { .. } => rows.extend((0..chunk.rows as usize).map(|r| chunk.text(r).to_vec())),
+                        Values::Var { .. } => {
+                            rows.extend((0..chunk.rows as usize).map(|r| chunk.text(r).to_vec()))
+                        }
                     }
                     Ok(())
                 })
@@ -641,13 +760,24 @@ np.save("f.npy", f); np.save("i.npy", d.i.values); np.save("u.npy", d.u.values);
             (fixed, rows)
         };
         for (name, expected) in &expected {
-            assert!(bytes(name).0 == *expected, "{file}: {name} {}", plan.arrays[plan.position(name).unwrap()].type_name());
+            assert!(
+                bytes(name).0 == *expected,
+                "{file}: {name} {}",
+                plan.arrays[plan.position(name).unwrap()].type_name()
+            );
         }
         assert!(bytes("h").0 == npy("h.npy"), "{file}: h");
         let text = bytes("t").1;
-        assert_eq!((text[0].as_slice(), text[1].as_slice()), ("né".as_bytes(), "x, \"1\"\n".as_bytes()), "{file}");
+        assert_eq!(
+            (text[0].as_slice(), text[1].as_slice()),
+            ("né".as_bytes(), "x, \"1\"\n".as_bytes()),
+            "{file}"
+        );
         if file == "pandas_index.csv" {
-            assert_eq!((plan.arrays[0].name.as_str(), plan.tables[0].columns[0].header.as_str()), ("col0", ""));
+            assert_eq!(
+                (plan.arrays[0].name.as_str(), plan.tables[0].columns[0].header.as_str()),
+                ("col0", "")
+            );
         }
     }
 }
@@ -672,7 +802,10 @@ fn damage_is_told_never_a_panic() {
                     }
                 }
                 Err(error) => {
-                    assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused), "{error:?}");
+                    assert!(
+                        matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused),
+                        "{error:?}"
+                    );
                     bad += 1;
                 }
             }
@@ -680,7 +813,13 @@ fn damage_is_told_never_a_panic() {
     }
     assert!(bad > 150, "{bad}");
     // Bytes without any structure, wide rows, zeros.
-    for text in [vec![b'x'; 3 << 20], vec![0; 1 << 20], b"\"".repeat(99_999), b",".repeat(300_000), b"1\n".repeat(100_000)] {
+    for text in [
+        vec![b'x'; 3 << 20],
+        vec![0; 1 << 20],
+        b"\"".repeat(99_999),
+        b",".repeat(300_000),
+        b"1\n".repeat(100_000),
+    ] {
         let _ = open_with(
             &Csv,
             &{
@@ -705,9 +844,17 @@ fn decimal_commas_are_told() {
         std::fs::write(&path, text).unwrap();
         crate::support::npk(&["list", "-l", path.to_str().unwrap()])
     };
-    for text in ["id;x\n1;2,5\n3;4,5\n", "id;x\n1;2\n3;4,5\n", "1;2,5\n3;4,5\n", "id;x;s\n1;2,5;a\n;-4,5e3;\n"] {
+    for text in [
+        "id;x\n1;2,5\n3;4,5\n",
+        "id;x\n1;2\n3;4,5\n",
+        "1;2,5\n3;4,5\n",
+        "id;x;s\n1;2,5;a\n;-4,5e3;\n",
+    ] {
         let error = fails(text);
-        assert!(error.contains("give -d ';' --decimal ','") && error.contains("the decimal sign?"), "{error}");
+        assert!(
+            error.contains("give -d ';' --decimal ','") && error.contains("the decimal sign?"),
+            "{error}"
+        );
     }
     assert!(fails("id\tx\n1\t2,5\n").contains(r"give -d '\t' --decimal ','"));
     // What is not that plain is told by the header.
@@ -717,7 +864,8 @@ fn decimal_commas_are_told() {
     assert_eq!(works("a,b;c\n1,2;3\n"), "a\tint64\t1\t8\nb;c\tstring\t1\t?\n");
 }
 
-/// A column of numbers that no type holds exactly is text, with a word, and numbers where rounding is allowed.
+/// A column of numbers that no type holds exactly is text, with a word, and numbers where rounding
+/// is allowed.
 #[test]
 fn numbers_that_no_type_holds_are_told() {
     let scratch = Scratch::new();
@@ -733,7 +881,9 @@ fn numbers_that_no_type_holds_are_told() {
     for (first, long, rounded) in cases {
         std::fs::write(path, format!("id,x\n1,{first}\n2,{long}\n3,\n")).unwrap();
         let said = |args: &[&str]| {
-            let output = crate::support::npk_any(&[&["convert", path, out, "-f", "--layout", "columns"], args].concat());
+            let output = crate::support::npk_any(
+                &[&["convert", path, out, "-f", "--layout", "columns"], args].concat(),
+            );
             (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
         };
         let (code, told) = said(&[]);
@@ -748,9 +898,16 @@ fn numbers_that_no_type_holds_are_told() {
         let csv = crate::support::npk(&["convert", out, "-", "--to", "csv"]);
         assert!(csv.contains(&format!("2,{rounded}\n")) && csv.ends_with("3,\n"), "{csv}");
     }
-    for text in ["id,x\n1,007\n2,12345678901234567890\n", "id,x\n1,a\n2,1e400\n", "id,x\n1,5\n2,18446744073709551615\n"] {
+    for text in [
+        "id,x\n1,007\n2,12345678901234567890\n",
+        "id,x\n1,a\n2,1e400\n",
+        "id,x\n1,5\n2,18446744073709551615\n",
+    ] {
         std::fs::write(path, text).unwrap();
         let output = crate::support::npk_any(&["convert", path, out, "-f"]);
-        assert!(!String::from_utf8(output.stderr).unwrap().contains("the column is text"), "{text}");
+        assert!(
+            !String::from_utf8(output.stderr).unwrap().contains("the column is text"),
+            "{text}"
+        );
     }
 }

@@ -31,7 +31,8 @@ fn every_compression_is_written() {
         };
         for stem in ["nulls", "nested"] {
             let from = scratch.join(&format!("{stem}-zstd.feather"));
-            convert_with(&from, &scratch.join(&format!("out-{stem}-zstd.feather")), &options).unwrap();
+            convert_with(&from, &scratch.join(&format!("out-{stem}-zstd.feather")), &options)
+                .unwrap();
         }
         python(scratch.path(), "import tables_judge as t\nt.compare_arrow()");
     }
@@ -58,14 +59,20 @@ fn polars_reads_its_own_again() {
 #[test]
 fn columns_at_fault_are_named_together() {
     let scratch = Scratch::new();
-    python(scratch.path(), "import tables_judge as t\nt.write_odd(t.feather.write_feather, 'odd.feather')");
+    python(
+        scratch.path(),
+        "import tables_judge as t\nt.write_odd(t.feather.write_feather, 'odd.feather')",
+    );
     check_odd(&scratch.join("odd.feather"));
 }
 
 #[test]
 fn feather_version_1_is_refused_by_name() {
     let scratch = Scratch::new();
-    python(scratch.path(), "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'a': [1]}), 'old.feather', version=1)");
+    python(
+        scratch.path(),
+        "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'a': [1]}), 'old.feather', version=1)",
+    );
     let e = open(&scratch.join("old.feather")).err().unwrap();
     assert_eq!(e.kind(), npk::error::Kind::Refused);
     assert!(e.message().contains("version 1"), "{e}");
@@ -81,7 +88,10 @@ fn uncompressed_buffers_lie_ready() {
     let bytes = std::fs::read(&path).unwrap();
     let ready = |array: usize| -> Vec<u8> {
         let extents = source.extents(array).unwrap();
-        extents.iter().flat_map(|e| bytes[e.offset as usize..(e.offset + e.len) as usize].to_vec()).collect()
+        extents
+            .iter()
+            .flat_map(|e| bytes[e.offset as usize..(e.offset + e.len) as usize].to_vec())
+            .collect()
     };
     let expected: Vec<u8> = (0..1000).flat_map(|i| f64::from(i).to_le_bytes()).collect();
     assert!(ready(0) == expected);

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use npk::error::{Error, Kind, Result};
 use npk::format::{Format, Order, ReadOptions, Source, Summary, WriteOptions};
-use npk::formats::hdf5::Hdf5;
-use npk::location::Location;
+use npk::formats::hierarchical::hdf5::Hdf5;
 use npk::model::{ArrayMeta, Chunk, Values};
+use npk::storage::Location;
 use serde_json::json;
 
 use crate::support::library::failing_mutants;
@@ -43,7 +43,10 @@ fn bytes(chunks: &[Chunk]) -> Vec<u8> {
         match &chunk.values {
             Values::Fixed(b) => bytes.extend_from_slice(b),
             Values::Var { .. } => {
-                texts.extend((0..chunk.rows as usize).map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap()));
+                texts.extend(
+                    (0..chunk.rows as usize)
+                        .map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap()),
+                );
             }
         }
     }
@@ -53,7 +56,10 @@ fn bytes(chunks: &[Chunk]) -> Vec<u8> {
 /// Text of several dimensions, which comes as codes.
 fn coded(meta: &ArrayMeta, codes: &[u8]) -> Vec<String> {
     let (offsets, text) = meta.coded_items(codes).unwrap();
-    offsets.windows(2).map(|w| String::from_utf8(text[w[0] as usize..w[1] as usize].to_vec()).unwrap()).collect()
+    offsets
+        .windows(2)
+        .map(|w| String::from_utf8(text[w[0] as usize..w[1] as usize].to_vec()).unwrap())
+        .collect()
 }
 
 /// Writes every array into `to`, for `h5judge.check`.
@@ -61,7 +67,9 @@ fn coded(meta: &ArrayMeta, codes: &[u8]) -> Vec<String> {
 fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>)> {
     std::fs::create_dir_all(to).unwrap();
     let mut source = open(path).unwrap();
-    let readable: Vec<usize> = (0..source.plan().arrays.len()).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
+    let readable: Vec<usize> = (0..source.plan().arrays.len())
+        .filter(|&a| source.plan().arrays[a].details.error.is_none())
+        .collect();
     source.want(&readable, Order::Any).unwrap();
     let mut manifest = Vec::new();
     let mut told = Vec::new();
@@ -104,9 +112,17 @@ fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>
 
 /// Dumps and lets h5py compare; returns the arrays that were refused.
 #[track_caller]
-pub(super) fn judged(dir: &Scratch, file: &str, least: usize, step: Option<u64>) -> Vec<(String, Error)> {
+pub(super) fn judged(
+    dir: &Scratch,
+    file: &str,
+    least: usize,
+    step: Option<u64>,
+) -> Vec<(String, Error)> {
     let told = dump(&dir.join(file), &dir.join("dump"), step);
-    support::python(dir.path(), &format!("import h5judge; h5judge.check('{file}', 'dump', {least})"));
+    support::python(
+        dir.path(),
+        &format!("import h5judge; h5judge.check('{file}', 'dump', {least})"),
+    );
     told.into_iter().filter_map(|(n, e)| e.map(|e| (n, e))).collect()
 }
 
@@ -277,7 +293,13 @@ fn layouts_and_filters_read_as_h5py_reads_them() {
     let told: Vec<String> = refused.iter().map(|(n, e)| format!("{n}: {e}")).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("zfp") && told[0].contains("32013"), "{told:?}");
-    for (file, least) in [("new_v110.h5", 9), ("new_v112.h5", 9), ("new_latest.h5", 9), ("user_block.h5", 2), ("virtual.h5", 1)] {
+    for (file, least) in [
+        ("new_v110.h5", 9),
+        ("new_v112.h5", 9),
+        ("new_latest.h5", 9),
+        ("user_block.h5", 2),
+        ("virtual.h5", 1),
+    ] {
         for step in [None, Some(7)] {
             assert!(judged(&dir, file, least, step).is_empty(), "{file}");
         }
@@ -317,8 +339,18 @@ with h5py.File('links.h5', 'w', track_order=True) as f:
     let source = open(&dir.join("links.h5")).unwrap();
     let plan = source.plan();
     let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
-    let expected =
-        ["zgroup/b", "zgroup/a", "hard", "soft", "soft_group/b", "soft_group/a", "external", "external_z", "external_group/y", "lost"];
+    let expected = [
+        "zgroup/b",
+        "zgroup/a",
+        "hard",
+        "soft",
+        "soft_group/b",
+        "soft_group/a",
+        "external",
+        "external_z",
+        "external_group/y",
+        "lost",
+    ];
     assert_eq!(names, expected);
     assert_eq!(plan.arrays[2].details.alias_of.as_deref(), Some("zgroup/b"));
     assert_eq!(plan.groups["empty"]["k"], json!("v"));
@@ -326,9 +358,14 @@ with h5py.File('links.h5', 'w', track_order=True) as f:
     assert!(plan.notes.iter().any(|n| n.contains("dangling")), "{:?}", plan.notes);
     let options = ReadOptions { group: Some("/zgroup/".into()), ..ReadOptions::default() };
     let source = Hdf5.open(&Location::local(dir.join("links.h5")), &options).unwrap();
-    assert_eq!(source.plan().arrays.iter().take(2).map(|a| a.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(
+        source.plan().arrays.iter().take(2).map(|a| a.name.as_str()).collect::<Vec<_>>(),
+        ["b", "a"]
+    );
     let options = ReadOptions { group: Some("nope".into()), ..ReadOptions::default() };
-    let Err(error) = Hdf5.open(&Location::local(dir.join("links.h5")), &options) else { panic!("a group that is not there") };
+    let Err(error) = Hdf5.open(&Location::local(dir.join("links.h5")), &options) else {
+        panic!("a group that is not there")
+    };
     assert_eq!(error.kind(), Kind::Missing);
 }
 
@@ -348,7 +385,13 @@ with h5py.File('sub/e.h5', 'w') as f:
     let file = s.join("sub/e.h5");
     let convert = |array: &str| {
         let out = s.join("out.npy");
-        support::npk_command().current_dir(s.path()).args(["convert", "-a", array]).arg(&file).arg(out).output().unwrap()
+        support::npk_command()
+            .current_dir(s.path())
+            .args(["convert", "-a", array])
+            .arg(&file)
+            .arg(out)
+            .output()
+            .unwrap()
     };
     for name in ["above", "inside", "absolute"] {
         let output = convert(name);
@@ -406,14 +449,24 @@ fn convert(from: &Path, to: &Path, options: &WriteOptions) -> Result<Summary> {
     let source = open(from)?;
     let settings = npk::pipe::Settings::new(2, 32 << 20);
     let at = Location::local(to);
-    let (summary, _) = npk::pipe::run(source, Vec::new(), Hdf5.holds().unwrap(), &mut |plan| Hdf5.create(&at, plan, options), &settings)?;
+    let (summary, _) = npk::pipe::run(
+        source,
+        Vec::new(),
+        Hdf5.holds().unwrap(),
+        &mut |plan| Hdf5.create(&at, plan, options),
+        &settings,
+    )?;
     assert_eq!(summary.bytes, std::fs::metadata(to).unwrap().len());
     Ok(summary)
 }
 
 fn with(compression: &str) -> WriteOptions {
-    let (name, level) = compression.split_once(':').map_or((compression, None), |(n, l)| (n, l.parse().ok()));
-    WriteOptions { compression: Some(npk::format::Compression { name: name.into(), level }), ..WriteOptions::default() }
+    let (name, level) =
+        compression.split_once(':').map_or((compression, None), |(n, l)| (n, l.parse().ok()));
+    WriteOptions {
+        compression: Some(npk::format::Compression { name: name.into(), level }),
+        ..WriteOptions::default()
+    }
 }
 
 #[test]
@@ -507,11 +560,18 @@ df[['a', 'b']].to_hdf('two.h5', key='one'); df[['c', 'flag']].to_hdf('two.h5', k
         ("series_table", &["b"][..], "idx"),
     ] {
         let path = dir.join(&format!("{file}.h5"));
-        let refused: Vec<_> = dump(&path, &dir.join("dump"), None).into_iter().filter(|t| t.1.is_some()).collect();
+        let refused: Vec<_> =
+            dump(&path, &dir.join("dump"), None).into_iter().filter(|t| t.1.is_some()).collect();
         assert!(refused.is_empty(), "{file}: {refused:?}");
         let source = open(&path).unwrap();
-        let [table] = &source.plan().tables[..] else { panic!("{file}: {:?}", source.plan().tables) };
-        assert_eq!(table.columns.iter().map(|c| c.header.as_str()).collect::<Vec<_>>(), columns, "{file}");
+        let [table] = &source.plan().tables[..] else {
+            panic!("{file}: {:?}", source.plan().tables)
+        };
+        assert_eq!(
+            table.columns.iter().map(|c| c.header.as_str()).collect::<Vec<_>>(),
+            columns,
+            "{file}"
+        );
         assert_eq!(table.index, [index], "{file}");
         let code = format!(
             r#"

@@ -3,7 +3,8 @@
 use super::hdf5::judged;
 use crate::support::{self, Scratch};
 
-/// Every kind of chunk index, in every layout version, with unlimited dimensions wherever they may stand.
+/// Every kind of chunk index, in every layout version, with unlimited dimensions wherever they may
+/// stand.
 const INDICES: &str = r#"
 import h5py, itertools, numpy as np
 r, count = np.random.default_rng(5), 0
@@ -53,7 +54,8 @@ fn every_chunk_index_reads_as_h5py_reads_it() {
     assert!(judged(&dir, "linked.h5", 136, None).is_empty());
 }
 
-/// One chunk of 64 MiB and a few like it, with filters that a stream can go through and some that cannot.
+/// One chunk of 64 MiB and a few like it, with filters that a stream can go through and some that
+/// cannot.
 const LARGE: &str = r#"
 import h5py, numpy as np, hdf5plugin as hp
 n = 8 << 20
@@ -137,8 +139,8 @@ ssize_t read(int fd, void *p, size_t n) { REAL("read"); return add(fd, real(fd, 
 __attribute__((destructor)) static void tell(void) { FILE *f = fopen("bytes", "a"); if (f) { fprintf(f, "%lld\n", (long long)total); fclose(f); } }
 "#;
 
-/// A chunk that is larger than the memory limit is decoded once, through a file; where its filters need all of it at once,
-/// it is refused with the limit that is enough.
+/// A chunk that is larger than the memory limit is decoded once, through a file; where its filters
+/// need all of it at once, it is refused with the limit that is enough.
 #[test]
 fn large_chunks_stay_within_the_memory_limit() {
     let s = Scratch::new();
@@ -149,5 +151,8 @@ fn large_chunks_stay_within_the_memory_limit() {
         .args(["-shared", "-fPIC", "-w", "-o", "count.so", "count.c", "-ldl"])
         .status();
     assert!(built.unwrap().success());
-    support::python(s.path(), &RUN_LARGE.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))));
+    support::python(
+        s.path(),
+        &RUN_LARGE.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))),
+    );
 }

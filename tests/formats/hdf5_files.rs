@@ -12,11 +12,18 @@ fn refusal(s: &Scratch, file: &str, array: &str, code: i32) -> String {
     let plan = source.plan();
     let meta = &plan.arrays[plan.position(array).unwrap_or_else(|| panic!("{array} is not there"))];
     let error = meta.details.error.as_ref().unwrap_or_else(|| panic!("{array} can be read"));
-    let kind = [(4, Kind::Refused), (3, Kind::Missing), (7, Kind::Corrupt)].into_iter().find(|k| k.0 == code).unwrap().1;
+    let kind = [(4, Kind::Refused), (3, Kind::Missing), (7, Kind::Corrupt)]
+        .into_iter()
+        .find(|k| k.0 == code)
+        .unwrap()
+        .1;
     assert_eq!(error.kind(), kind, "{array}: {error}");
     let said = npk_fails(code, &["convert", &at(s, file), &at(s, "refused.npz"), "-a", array]);
     assert!(said.contains(&format!("{array}: ")) && said.contains("hint: ") || code == 7, "{said}");
-    assert!(npk_any(&["verify", &at(s, file)]).status.code() != Some(0), "verify is content with {array}");
+    assert!(
+        npk_any(&["verify", &at(s, file)]).status.code() != Some(0),
+        "verify is content with {array}"
+    );
     assert!(!s.join("refused.npz").exists());
     said
 }
@@ -152,19 +159,23 @@ with h5py.File('sub/e.h5', 'w') as f:
 with h5py.File('away/far.h5', 'r+') as f: f['back'] = h5py.ExternalLink('../sub/e.h5', '/links/near')
 "#;
 
-/// A file from elsewhere may not choose which files of this machine are shown, and none is waited for.
+/// A file from elsewhere may not choose which files of this machine are shown, and none is waited
+/// for.
 #[test]
 fn files_outside_of_the_folder_need_a_flag() {
     let s = Scratch::new();
     support::python(s.path(), OUTSIDE);
     let file = at(&s, "sub/e.h5");
     let forms = ["links/NAME", "groups/NAME/x", "soft/NAME", "virtual/NAME", "raw/NAME"];
-    let names = ["near", "roundabout", "absolute_near", "inner", "above", "absolute", "link", "folder"];
+    let names =
+        ["near", "roundabout", "absolute_near", "inner", "above", "absolute", "link", "folder"];
     for (n, name) in names.into_iter().enumerate() {
         for form in forms {
             let array = form.replace("NAME", name);
             let out = at(&s, "out.npy");
-            let convert = |flags: &[&str]| npk_any(&[&["convert", "-f", &file, &out, "-a", &array], flags].concat());
+            let convert = |flags: &[&str]| {
+                npk_any(&[&["convert", "-f", &file, &out, "-a", &array], flags].concat())
+            };
             let read = |output: std::process::Output| {
                 assert!(output.status.success(), "{array}: {output:?}");
                 assert!(std::fs::read(&out).unwrap().ends_with(&[0, 1, 2, 3]), "{array}");
@@ -175,7 +186,10 @@ fn files_outside_of_the_folder_need_a_flag() {
                 let group = form.starts_with("groups");
                 let listed = if group { array.trim_end_matches("/x") } else { &array };
                 let said = npk_fails(4, &["convert", "-f", &file, &out, "-a", listed]);
-                assert!(said.contains("not below the folder") && said.contains("--follow-external"), "{array}: {said}");
+                assert!(
+                    said.contains("not below the folder") && said.contains("--follow-external"),
+                    "{array}: {said}"
+                );
                 assert!(said.contains("far.") || said.contains("link."), "{array}: {said}");
             }
             read(convert(&["--follow-external"]));
@@ -186,7 +200,9 @@ fn files_outside_of_the_folder_need_a_flag() {
         for form in forms {
             let array = form.replace("/x", "").replace("NAME", name);
             for flags in [&["--follow-external"][..], &[]] {
-                let output = npk_any(&[&["convert", "-f", &file, &at(&s, "out.npy"), "-a", &array], flags].concat());
+                let output = npk_any(
+                    &[&["convert", "-f", &file, &at(&s, "out.npy"), "-a", &array], flags].concat(),
+                );
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert_eq!(output.status.code(), Some(4), "{array}: {said}");
                 if !flags.is_empty() {
@@ -197,12 +213,23 @@ fn files_outside_of_the_folder_need_a_flag() {
     }
     // The working directory is no place to look for them, nor is the folder of a temporary copy.
     std::fs::write(s.join("sub/lone.py"), "").unwrap();
-    support::python(s.path(), "import h5py\nwith h5py.File('sub/here.h5', 'w') as f: f['x'] = h5py.ExternalLink('far.h5', '/d')");
+    support::python(
+        s.path(),
+        "import h5py\nwith h5py.File('sub/here.h5', 'w') as f: f['x'] = h5py.ExternalLink('far.h5', '/d')",
+    );
     let mut command = support::npk_command();
-    let output = command.current_dir(s.join("away")).args(["convert", &at(&s, "sub/here.h5"), &at(&s, "o.npy")]).output().unwrap();
+    let output = command
+        .current_dir(s.join("away"))
+        .args(["convert", &at(&s, "sub/here.h5"), &at(&s, "o.npy")])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let input = std::fs::File::open(s.join("sub/e.h5")).unwrap();
-    let output = support::npk_command().args(["convert", "-", &at(&s, "o.npy"), "-a", "raw/near"]).stdin(input).output().unwrap();
+    let output = support::npk_command()
+        .args(["convert", "-", &at(&s, "o.npy"), "-a", "raw/near"])
+        .stdin(input)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a local file"), "{output:?}");
 }
@@ -226,7 +253,11 @@ with h5py.File('e.h5', 'w') as f:
     );
     let refused = judged(&s, "e.h5", 4, Some(1));
     assert_eq!(refused.len(), 4, "{refused:?}");
-    for (array, words) in [("short", ["64 bytes", "32 bytes"]), ("behind", ["byte 360", "400 bytes"]), ("two", ["byte 16", "32 bytes"])] {
+    for (array, words) in [
+        ("short", ["64 bytes", "32 bytes"]),
+        ("behind", ["byte 360", "400 bytes"]),
+        ("two", ["byte 16", "32 bytes"]),
+    ] {
         let said = refusal(&s, "e.h5", array, 7);
         assert!(words.iter().all(|w| said.contains(w)), "{said}");
     }

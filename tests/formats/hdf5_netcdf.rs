@@ -1,4 +1,5 @@
-//! netCDF: characters as text, and special values of attributes and fill values, with netCDF4, h5py and xarray as judges.
+//! netCDF: characters as text, and special values of attributes and fill values, with netCDF4, h5py
+//! and xarray as judges.
 
 use crate::support::{self, Scratch, at, npk};
 

@@ -29,11 +29,21 @@ mi.to_hdf('levels.h5', key='df', format='fixed')
 fn zones_and_categories_are_kept() {
     let s = Scratch::new();
     support::python(s.path(), FRAMES);
-    for (name, key) in [("table", "df"), ("columns", "df"), ("index", "df"), ("fixed", "df"), ("series", "s"), ("series_fixed", "s")] {
+    for (name, key) in [
+        ("table", "df"),
+        ("columns", "df"),
+        ("index", "df"),
+        ("fixed", "df"),
+        ("series", "s"),
+        ("series_fixed", "s"),
+    ] {
         let file = at(&s, &format!("{name}.h5"));
         let output = npk_any(&["convert", "-f", &file, &at(&s, "o.parquet")]);
         assert!(output.status.success(), "{name}: {output:?}");
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("not kept"), "{name}: {output:?}");
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains("not kept"),
+            "{name}: {output:?}"
+        );
         support::python(
             s.path(),
             &format!(
@@ -60,5 +70,9 @@ for c in a:
     assert_eq!(names, "one/index\none/x\none/cat\ntwo/index\ntwo/x\ntwo/utc\n");
     // A frame that is not understood is told.
     let output = npk_any(&["convert", &at(&s, "levels.h5"), &at(&s, "l.npk")]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("the frame of pandas in df is not understood"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("the frame of pandas in df is not understood"),
+        "{output:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! HDF5 text: of any length in global heaps, forged lengths, bytes that are not UTF-8, more than one dimension.
+//! HDF5 text: of any length in global heaps, forged lengths, bytes that are not UTF-8, more than
+//! one dimension.
 
 use super::hdf5::judged;
 use crate::support::{self, Scratch, at, npk, npk_any, npk_fails};
@@ -60,23 +61,41 @@ fn forged_lengths_are_compared_with_the_heap() {
     for version in ["earliest.h5", "latest.h5"] {
         assert_eq!(judged(&s, version, 7, None).len(), 1); // lists
     }
-    let told = support::python(s.path(), &RUN_FORGED.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))));
+    let told = support::python(
+        s.path(),
+        &RUN_FORGED.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))),
+    );
     let told: Vec<(i32, String)> = serde_json::from_str(&told).unwrap();
-    let count = |what: &str| told.iter().filter(|(code, said)| *code == 7 && said.contains(what)).count();
-    for (array, n) in [("contiguous", 3), ("compact", 3), ("chunks", 3), ("fields.t", 2), ("filled", 1)] {
-        assert_eq!(count(&format!(" {array}: an element says that it has 4294967295 bytes")), n, "{told:?}");
-    }
-    for (attribute, n) in
-        [("\"root\" of the root group", 1), ("\"inner\" of g", 1), ("\"texts\" of plain", 2), ("\"DIMENSION_LIST\" of plain", 1)]
+    let count =
+        |what: &str| told.iter().filter(|(code, said)| *code == 7 && said.contains(what)).count();
+    for (array, n) in
+        [("contiguous", 3), ("compact", 3), ("chunks", 3), ("fields.t", 2), ("filled", 1)]
     {
+        assert_eq!(
+            count(&format!(" {array}: an element says that it has 4294967295 bytes")),
+            n,
+            "{told:?}"
+        );
+    }
+    for (attribute, n) in [
+        ("\"root\" of the root group", 1),
+        ("\"inner\" of g", 1),
+        ("\"texts\" of plain", 2),
+        ("\"DIMENSION_LIST\" of plain", 1),
+    ] {
         assert_eq!(count(&format!("the attribute {attribute}: an element says")), n, "{told:?}");
     }
     // Those of sequences, which are never read, do no harm.
-    assert!(told.iter().all(|(code, said)| *code == 7 || *code == 0 && said.contains("sequences are not supported")), "{told:?}");
+    assert!(
+        told.iter()
+            .all(|(code, said)| *code == 7
+                || *code == 0 && said.contains("sequences are not supported")),
+        "{told:?}"
+    );
 }
 
-/// Text that is not what it claims to be is kept as bytes, with a note: of a fixed length, of any length, in fields, in
-/// attributes of files, groups and datasets, and in more than one dimension.
+/// Text that is not what it claims to be is kept as bytes, with a note: of a fixed length, of any
+/// length, in fields, in attributes of files, groups and datasets, and in more than one dimension.
 #[test]
 fn text_that_is_not_utf8_is_kept_as_bytes() {
     let s = Scratch::new();
@@ -99,7 +118,9 @@ with h5py.File('l.h5', 'w') as f:
     let output = npk_any(&["convert", &file, &out]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    for (array, row) in [("fixed", 1), ("any", 1), ("chunks", 9), ("record.t", 0), ("two", 0), ("cut", 0)] {
+    for (array, row) in
+        [("fixed", 1), ("any", 1), ("chunks", 9), ("record.t", 0), ("two", 0), ("cut", 0)]
+    {
         assert!(said.contains(&format!("{array}: row {row} is not UTF-8")), "{array}: {said}");
     }
     assert!(!said.contains("ok: row"), "{said}");
@@ -138,7 +159,8 @@ with h5py.File('b.h5', 'w') as f:
     }
 }
 
-/// One text that would take more than the memory limit on its way is refused with the limit that is enough.
+/// One text that would take more than the memory limit on its way is refused with the limit that is
+/// enough.
 #[test]
 fn long_texts_need_a_limit_that_holds_them() {
     let s = Scratch::new();
@@ -149,7 +171,11 @@ fn long_texts_need_a_limit_that_holds_them() {
     let file = at(&s, "t.h5");
     for out in ["o.h5", "o.parquet", "o.csv", "o.npk"] {
         let said = npk_fails(4, &["convert", &file, &at(&s, out), "-m", "8MiB"]);
-        assert!(said.contains("the text of row 1 has 4194304 bytes") && said.contains("--memory-limit 24MiB"), "{out}: {said}");
+        assert!(
+            said.contains("the text of row 1 has 4194304 bytes")
+                && said.contains("--memory-limit 24MiB"),
+            "{out}: {said}"
+        );
         assert!(!s.join(out).exists());
         npk(&["convert", &file, &at(&s, out), "-m", "24MiB"]);
     }

@@ -12,7 +12,8 @@ with h5py.File('w.h5', 'w') as f:
     for k in range(20): f['g/n'].attrs[f'k{k}'] = 'v' * 50 * k
 "#;
 
-/// Runs into a folder of its own under one fault after the other: each is an error, and nothing is left.
+/// Runs into a folder of its own under one fault after the other: each is an error, and nothing is
+/// left.
 const FAULTS: &str = r#"
 import os, resource, subprocess
 def run(out, options, **how):
@@ -69,14 +70,17 @@ int ftruncate64(int fd, off_t n) { REAL(int, "ftruncate64"); return fails(fd) ? 
 int ftruncate(int fd, off_t n) { REAL(int, "ftruncate"); return fails(fd) ? -1 : real(fd, n); }
 "#;
 
-/// Every file size limit below the size of the output, and every single write that fails, ends with an error.
+/// Every file size limit below the size of the output, and every single write that fails, ends with
+/// an error.
 #[test]
 fn a_write_that_fails_is_never_lost() {
     let s = Scratch::new();
     support::python(s.path(), SOURCE);
     std::fs::write(s.join("once.c"), ONCE).unwrap();
-    let built =
-        std::process::Command::new("cc").current_dir(s.path()).args(["-shared", "-fPIC", "-w", "-o", "once.so", "once.c", "-ldl"]).status();
+    let built = std::process::Command::new("cc")
+        .current_dir(s.path())
+        .args(["-shared", "-fPIC", "-w", "-o", "once.so", "once.c", "-ldl"])
+        .status();
     assert!(built.unwrap().success());
     support::python(s.path(), &FAULTS.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))));
     npk(&["convert", &at(&s, "w.h5"), &at(&s, "o.h5"), "--verify"]);

@@ -1,4 +1,5 @@
-//! What HDF5 and Zarr cannot hold comes back all the same: nulls, zones, days; and netCDF through Zarr.
+//! What HDF5 and Zarr cannot hold comes back all the same: nulls, zones, days; and netCDF through
+//! Zarr.
 
 use crate::support::{Scratch, npk, npk_any, npk_command, python};
 
@@ -32,8 +33,16 @@ pq.write_table(table, 'in.parquet', row_group_size=999)
 fn nulls_zones_and_types_come_back() {
     let scratch = Scratch::new();
     python(scratch.path(), TABLE);
-    for (out, more) in [("t.h5", &[][..]), ("3.zarr", &[]), ("2.zarr", &["--zarr-format", "2"]), ("z.zarr.zip", &["--no-metadata"])] {
-        let said = stderr(&scratch, &[&["convert", "in.parquet", out, "--ragged", "offsets", "--verify"], more].concat());
+    for (out, more) in [
+        ("t.h5", &[][..]),
+        ("3.zarr", &[]),
+        ("2.zarr", &["--zarr-format", "2"]),
+        ("z.zarr.zip", &["--no-metadata"]),
+    ] {
+        let said = stderr(
+            &scratch,
+            &[&["convert", "in.parquet", out, "--ragged", "offsets", "--verify"], more].concat(),
+        );
         assert!(!said.contains("note"), "{said}");
         stderr(&scratch, &["diff", "in.parquet", out]);
         stderr(&scratch, &["convert", out, "back.parquet", "-f"]);
@@ -49,12 +58,42 @@ for name in a.column_names:
 ",
         );
         let listed = npk(&["list", "-l", scratch.join(out).to_str().unwrap()]);
-        assert!(listed.contains("i\tint64?\t5000\t") && listed.contains("zone\ttimestamp[us, Europe/Berlin]?\t"), "{listed}");
+        assert!(
+            listed.contains("i\tint64?\t5000\t")
+                && listed.contains("zone\ttimestamp[us, Europe/Berlin]?\t"),
+            "{listed}"
+        );
         assert!(!listed.contains(".valid") && !listed.contains(".offsets"), "{listed}");
         // Some rows of some of them, and the other of the two formats.
         let other = if out == "t.h5" { "o.zarr" } else { "o.h5" };
-        stderr(&scratch, &["convert", out, other, "-f", "-a", "day,s,list,zone", "--rows", "10:4000:3", "--ragged", "offsets"]);
-        stderr(&scratch, &["convert", "in.parquet", "o.parquet", "-f", "-a", "day,s,list,zone", "--rows", "10:4000:3"]);
+        stderr(
+            &scratch,
+            &[
+                "convert",
+                out,
+                other,
+                "-f",
+                "-a",
+                "day,s,list,zone",
+                "--rows",
+                "10:4000:3",
+                "--ragged",
+                "offsets",
+            ],
+        );
+        stderr(
+            &scratch,
+            &[
+                "convert",
+                "in.parquet",
+                "o.parquet",
+                "-f",
+                "-a",
+                "day,s,list,zone",
+                "--rows",
+                "10:4000:3",
+            ],
+        );
         stderr(&scratch, &["diff", other, "o.parquet"]);
     }
 }
@@ -124,7 +163,11 @@ with h5py.File('h.h5', 'w') as f:
     let said = stderr(&scratch, &["convert", "h.h5", "h.npk", "-a", "t*,day"]);
     assert_eq!(said.matches("is ignored").count(), 12, "{said}");
     // Offsets that fall are damage of the file.
-    let output = npk_command().args(["convert", "h.h5", "b.npk", "-a", "bytes"]).current_dir(scratch.path()).output().unwrap();
+    let output = npk_command()
+        .args(["convert", "h.h5", "b.npk", "-a", "bytes"])
+        .current_dir(scratch.path())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -134,7 +177,10 @@ fn lost_masks_are_told() {
     let scratch = Scratch::new();
     python(scratch.path(), TABLE);
     let said = stderr(&scratch, &["convert", "in.parquet", "t.npz", "-a", "i,b"]);
-    assert!(said.contains("npz cannot hold nulls") && said.contains("(i.valid, b.valid)"), "{said}");
+    assert!(
+        said.contains("npz cannot hold nulls") && said.contains("(i.valid, b.valid)"),
+        "{said}"
+    );
     let said = stderr(&scratch, &["convert", "in.parquet", "t.npk", "-a", "i,b"]);
     assert!(!said.contains("note"), "{said}");
 }

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use npk::error::Kind;
 use npk::format::{Existing, Order, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
-use npk::model::{ArrayMeta, Categories, CategoryKind, Chunk, Column, Dtype, Form, Kept, Logical, Table, TimeUnit};
+use npk::model::{
+    ArrayMeta, Categories, CategoryKind, Chunk, Column, Dtype, Form, Kept, Logical, Table, TimeUnit,
+};
+use npk::storage::Location;
 
 use super::store_support::*;
 use crate::support::*;
 
-/// Every golden store, through the library into a fresh store: what npkref reads from it is what NumPack loaded.
+/// Every golden store, through the library into a fresh store: what npkref reads from it is what
+/// NumPack loaded.
 #[test]
 fn goldens_round_trip() {
     let stores: Vec<PathBuf> = goldens("npk", "npk");
@@ -23,8 +26,11 @@ fn goldens_round_trip() {
         let name = format!("{version}-{}", golden.file_name().unwrap().to_string_lossy());
         convert(golden, &out.join(&name), "npk").unwrap();
         let npz = golden.with_extension("npz");
-        code += &format!("assert store.npkref.main(['compare', {name:?}, {npz:?}]) == 0, {name:?}\n");
-        code += &format!("assert store.npkref.main(['compare', {golden:?}, {npz:?}]) == 0, {golden:?}\n");
+        code +=
+            &format!("assert store.npkref.main(['compare', {name:?}, {npz:?}]) == 0, {name:?}\n");
+        code += &format!(
+            "assert store.npkref.main(['compare', {golden:?}, {npz:?}]) == 0, {golden:?}\n"
+        );
         code += &format!(
             "a = store.numpack_arrays({name:?}); b = np.load({npz:?})\nassert sorted(a) == sorted(b.files), {name:?}\nfor k in a: assert a[k].tobytes() == b[k].tobytes() and a[k].dtype == b[k].dtype, (k, {name:?})\n"
         );
@@ -35,7 +41,8 @@ fn goldens_round_trip() {
 #[test]
 fn numpack_loads_every_shape_and_name() {
     let out = Scratch::new();
-    let names = ["plain", "with space", "a.b", "名前", "a:b", ".hidden", "%41", "a%2Fb", "é", "x y.z-1"];
+    let names =
+        ["plain", "with space", "a.b", "名前", "a:b", ".hidden", "%41", "a%2Fb", "é", "x y.z-1"];
     let mut arrays = Vec::new();
     for (i, name) in names.iter().enumerate() {
         arrays.push((ArrayMeta::new(*name, Dtype::I16, &[i as u64, 3]), sequence(i * 6)));
@@ -49,7 +56,13 @@ fn numpack_loads_every_shape_and_name() {
     }
     arrays.push((ArrayMeta::new("scalar", Dtype::F64, &[]), 2.5f64.to_le_bytes().to_vec()));
     arrays.push((ArrayMeta::new("big", Dtype::U8, &[(3 << 20) + 5]), sequence((3 << 20) + 5)));
-    write(&out.join("s.npk"), plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    write(
+        &out.join("s.npk"),
+        plan(arrays.iter().map(|a| a.0.clone()).collect()),
+        &arrays,
+        &WriteOptions::default(),
+    )
+    .unwrap();
     assert!(out.join("s.npk/npk.json").exists(), "the scalar must be recorded");
     let back = read(&out.join("s.npk")).unwrap();
     assert_eq!(back.plan.arrays.len(), arrays.len());
@@ -70,13 +83,26 @@ fn odd_names_keep_apart() {
     let out = Scratch::new();
     let long = "n".repeat(300);
     let long2 = format!("{}x", "n".repeat(299));
-    let names: Vec<&str> =
-        vec!["a/b", "a%2Fb", "A/B", "w", "W", "a\nb", "..", ".", "../../x", "nul\0", &long, &long2, "Ä", "ä", "AB", "ab", "Ab", "aB"];
-    let arrays: Vec<(ArrayMeta, Vec<u8>)> =
-        names.iter().enumerate().map(|(i, n)| (ArrayMeta::new(*n, Dtype::U8, &[2]), vec![i as u8, 7])).collect();
-    write(&out.join("s.npk"), plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
-    let mut files: Vec<String> =
-        std::fs::read_dir(out.join("s.npk")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<&str> = vec![
+        "a/b", "a%2Fb", "A/B", "w", "W", "a\nb", "..", ".", "../../x", "nul\0", &long, &long2, "Ä",
+        "ä", "AB", "ab", "Ab", "aB",
+    ];
+    let arrays: Vec<(ArrayMeta, Vec<u8>)> = names
+        .iter()
+        .enumerate()
+        .map(|(i, n)| (ArrayMeta::new(*n, Dtype::U8, &[2]), vec![i as u8, 7]))
+        .collect();
+    write(
+        &out.join("s.npk"),
+        plan(arrays.iter().map(|a| a.0.clone()).collect()),
+        &arrays,
+        &WriteOptions::default(),
+    )
+    .unwrap();
+    let mut files: Vec<String> = std::fs::read_dir(out.join("s.npk"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(files.len(), names.len() + 1);
     for plain in ["data_w.npkd", "data_a%2Fb.npkd", "data_...npkd", "data_AB.npkd"] {
         assert!(files.iter().any(|f| f == plain), "{plain} {files:?}");
@@ -94,7 +120,8 @@ fn odd_names_keep_apart() {
     python(out.path(), "import store\nb = store.npkref.load('s.npk')\nassert len(b) == 18\n");
 }
 
-/// Masks, codes, offsets, widened floats, times, dictionaries, scalars, tables: recorded and folded back.
+/// Masks, codes, offsets, widened floats, times, dictionaries, scalars, tables: recorded and folded
+/// back.
 #[test]
 fn side_file_folds_back() {
     let out = Scratch::new();
@@ -112,7 +139,10 @@ fn side_file_folds_back() {
     list.logical = Logical::List;
     let mut dict = ArrayMeta::new("dict", Dtype::I32, &[3]);
     let fixed = CategoryKind::Fixed(Dtype::I64, Some("timestamp[us]".into()));
-    dict.logical = Logical::Dictionary { categories: Categories::new(fixed, vec![i64s(&[5]), i64s(&[-1])]), ordered: true };
+    dict.logical = Logical::Dictionary {
+        categories: Categories::new(fixed, vec![i64s(&[5]), i64s(&[-1])]),
+        ordered: true,
+    };
     let mut day = ArrayMeta::new("day", Dtype::I32, &[1]);
     day.logical = Logical::Date32;
     day.details.attributes.insert("units".into(), "days".into());
@@ -136,23 +166,33 @@ fn side_file_folds_back() {
         (ArrayMeta::new("one", Dtype::I32, &[]), i32s(&[42])),
     ];
     let mut plan = plan(arrays.iter().map(|a| a.0.clone()).collect());
-    let kept = |meta: &ArrayMeta, form, values: &str, offsets: Option<&str>, valid: Option<&str>| Kept {
-        meta: meta.clone(),
-        form,
-        values: values.into(),
-        offsets: offsets.map(Into::into),
-        valid: valid.map(Into::into),
-    };
+    let kept =
+        |meta: &ArrayMeta, form, values: &str, offsets: Option<&str>, valid: Option<&str>| Kept {
+            meta: meta.clone(),
+            form,
+            values: values.into(),
+            offsets: offsets.map(Into::into),
+            valid: valid.map(Into::into),
+        };
     plan.kept = vec![
         kept(&when, Form::Same, "when", None, Some("when.valid")),
-        kept(&text, Form::Codes(Categories::new(CategoryKind::Binary, texts.clone())), "city", None, None),
+        kept(
+            &text,
+            Form::Codes(Categories::new(CategoryKind::Binary, texts.clone())),
+            "city",
+            None,
+            None,
+        ),
         kept(&words, Form::Offsets, "words.bytes", Some("words.offsets"), None),
         kept(&list, Form::Offsets, "list.values", Some("list.offsets"), None),
         kept(&bits, Form::Bits, "bits", None, None),
         kept(&wide, Form::Widened, "wide", None, None),
     ];
     plan.tables.push(Table {
-        columns: vec![Column { array: "when".into(), header: "".into() }, Column { array: "city".into(), header: "City".into() }],
+        columns: vec![
+            Column { array: "when".into(), header: "".into() },
+            Column { array: "city".into(), header: "City".into() },
+        ],
         index: vec!["words".into()],
         matrix: None,
         metadata: serde_json::from_str(r#"{"pandas": "{}"}"#).unwrap(),
@@ -162,7 +202,8 @@ fn side_file_folds_back() {
     write(&out.join("s.npk"), plan, &arrays, &WriteOptions::default()).unwrap();
     let back = read(&out.join("s.npk")).unwrap();
     assert!(back.plan.notes.is_empty(), "{:?}", back.plan.notes);
-    let types: Vec<(String, String)> = back.plan.arrays.iter().map(|a| (a.name.clone(), a.type_name())).collect();
+    let types: Vec<(String, String)> =
+        back.plan.arrays.iter().map(|a| (a.name.clone(), a.type_name())).collect();
     let expected = [
         ("when", "timestamp[us, UTC]?"),
         ("city", "binary?"),
@@ -182,7 +223,9 @@ fn side_file_folds_back() {
     assert_eq!(back.masks[0], [1, 0, 1]);
     assert_eq!(back.plan.arrays[8].was, Some(Dtype::Bf16));
     assert_eq!(back.plan.arrays[9].shape(), Some(vec![]));
-    let Logical::Dictionary { categories, ordered } = &back.plan.arrays[4].logical else { panic!() };
+    let Logical::Dictionary { categories, ordered } = &back.plan.arrays[4].logical else {
+        panic!()
+    };
     assert!(*ordered && categories.snapshot() == [i64s(&[5]), i64s(&[-1])]);
     assert_eq!(back.plan.arrays[5].details.attributes["units"], "days");
     assert_eq!(back.plan.tables[0].columns[0].header, "");
@@ -191,7 +234,10 @@ fn side_file_folds_back() {
     assert_eq!(back.plan.groups["/g"]["n"], 1.5);
 
     // NumPack changes one array: only its entry is dropped, and said so.
-    python(out.path(), "import numpack, numpy as np\nwith numpack.NumPack('s.npk') as s: s.append({'when': np.array([4], 'i8')})\n");
+    python(
+        out.path(),
+        "import numpack, numpy as np\nwith numpack.NumPack('s.npk') as s: s.append({'when': np.array([4], 'i8')})\n",
+    );
     let changed = read(&out.join("s.npk")).unwrap();
     assert_eq!(changed.plan.arrays.iter().filter(|a| a.name.starts_with("when")).count(), 2);
     assert!(changed.plan.notes.iter().any(|n| n.contains("when")), "{:?}", changed.plan.notes);
@@ -202,7 +248,8 @@ fn side_file_folds_back() {
     assert_eq!(read(&out.join("s.npk")).unwrap().plan.arrays.len(), 13);
 }
 
-/// Every cut and flip of the metadata, the side file, a bitmap and a manifest: an error or arrays, never a panic.
+/// Every cut and flip of the metadata, the side file, a bitmap and a manifest: an error or arrays,
+/// never a panic.
 #[test]
 fn damage_is_told() {
     let out = Scratch::new();
@@ -233,7 +280,8 @@ fn damage_is_told() {
     let store = out.join("side.npk");
     let mut when = ArrayMeta::new("when", Dtype::I64, &[1]);
     when.logical = Logical::Timestamp(TimeUnit::new("us"), None);
-    write(&store, plan(vec![when.clone()]), &[(when, vec![0; 8])], &WriteOptions::default()).unwrap();
+    write(&store, plan(vec![when.clone()]), &[(when, vec![0; 8])], &WriteOptions::default())
+        .unwrap();
     let original = std::fs::read(store.join("npk.json")).unwrap();
     mutants(&original, 400, |bytes| {
         std::fs::write(store.join("npk.json"), bytes).unwrap();
@@ -264,8 +312,18 @@ fn hostile_stores_are_refused_by_the_number() {
         ("absolute", entry("x", &[1], "/etc/passwd", 1, 1, 0), Kind::Corrupt, "leaves the store"),
         ("inner", entry("x", &[1], "a/../../x", 1, 1, 0), Kind::Corrupt, "leaves the store"),
         ("dtype", entry("x", &[1], "data_good.npkd", 4, 14, 0), Kind::Corrupt, "dtype code 14"),
-        ("overflow", entry("x", &[1 << 40, 1 << 40], "data_good.npkd", 0, 1, 0), Kind::Corrupt, "too large"),
-        ("short", entry("x", &[3], "data_good.npkd", 3, 1, 0), Kind::Corrupt, "has 2 bytes, expected 3"),
+        (
+            "overflow",
+            entry("x", &[1 << 40, 1 << 40], "data_good.npkd", 0, 1, 0),
+            Kind::Corrupt,
+            "too large",
+        ),
+        (
+            "short",
+            entry("x", &[3], "data_good.npkd", 3, 1, 0),
+            Kind::Corrupt,
+            "has 2 bytes, expected 3",
+        ),
         ("size", entry("x", &[2], "data_good.npkd", 3, 1, 0), Kind::Corrupt, "3 bytes"),
         ("gone", entry("x", &[2], "data_x.npkd", 2, 1, 0), Kind::Corrupt, "no data_x.npkd"),
         ("zstd", entry("x", &[2], "data_good.npkd", 2, 1, 1), Kind::Refused, "compressed"),
@@ -287,7 +345,10 @@ fn hostile_stores_are_refused_by_the_number() {
         assert_eq!(source.plan().arrays.len(), 2, "{case}");
         source.want(&[0], Order::Any).unwrap();
         let e = source.want(&[1], Order::Any).unwrap_err();
-        assert!(e.kind() == kind && e.to_string().contains(says) && e.array_name() == Some("x"), "{case}: {e:?}");
+        assert!(
+            e.kind() == kind && e.to_string().contains(says) && e.array_name() == Some("x"),
+            "{case}: {e:?}"
+        );
     }
 }
 
@@ -297,14 +358,26 @@ fn a_failed_or_dropped_output_leaves_nothing() {
     let meta = ArrayMeta::new("x", Dtype::U8, &[4 << 20]);
     let npk = by_name("npk").unwrap();
     {
-        let sink = npk.create(&Location::local(out.join("s.npk")), &plan(vec![meta.clone()]), &WriteOptions::default()).unwrap();
+        let sink = npk
+            .create(
+                &Location::local(out.join("s.npk")),
+                &plan(vec![meta.clone()]),
+                &WriteOptions::default(),
+            )
+            .unwrap();
         let _slots = sink.slots(0).unwrap();
         sink.random().unwrap().write(&Chunk::fixed(0, 0, 3, vec![1u8, 2, 3])).unwrap();
         assert_eq!(out.names().len(), 1);
     }
     assert!(out.names().is_empty());
     // Exists; and a folder that is no store is never replaced.
-    write(&out.join("s.npk"), plan(vec![meta.clone()]), &[(meta.clone(), vec![1; 4 << 20])], &WriteOptions::default()).unwrap();
+    write(
+        &out.join("s.npk"),
+        plan(vec![meta.clone()]),
+        &[(meta.clone(), vec![1; 4 << 20])],
+        &WriteOptions::default(),
+    )
+    .unwrap();
     let e = write(&out.join("s.npk"), plan(vec![]), &[], &WriteOptions::default()).unwrap_err();
     assert_eq!(e.kind(), Kind::Exists);
     let replace = WriteOptions { existing: Existing::Replace, ..WriteOptions::default() };
@@ -312,7 +385,10 @@ fn a_failed_or_dropped_output_leaves_nothing() {
     assert!(read(&out.join("s.npk")).unwrap().plan.arrays.is_empty());
     std::fs::create_dir(out.join("mine")).unwrap();
     std::fs::write(out.join("mine/letter.txt"), "x").unwrap();
-    assert_eq!(write(&out.join("mine"), plan(vec![]), &[], &replace).unwrap_err().kind(), Kind::Exists);
+    assert_eq!(
+        write(&out.join("mine"), plan(vec![]), &[], &replace).unwrap_err().kind(),
+        Kind::Exists
+    );
     assert!(out.join("mine/letter.txt").exists());
 }
 
@@ -321,10 +397,23 @@ fn a_failed_or_dropped_output_leaves_nothing() {
 fn many_arrays_need_few_descriptors() {
     let out = Scratch::new();
     let arrays: Vec<(ArrayMeta, Vec<u8>)> = (0..2_000u32)
-        .map(|i| (ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]), i.to_le_bytes().to_vec()))
-        .chain((0..70).map(|i| (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])))
+        .map(|i| {
+            (
+                ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]),
+                i.to_le_bytes().to_vec(),
+            )
+        })
+        .chain((0..70).map(|i| {
+            (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])
+        }))
         .collect();
-    write(&out.join("a.npk"), plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    write(
+        &out.join("a.npk"),
+        plan(arrays.iter().map(|a| a.0.clone()).collect()),
+        &arrays,
+        &WriteOptions::default(),
+    )
+    .unwrap();
     convert(&out.join("a.npk"), &out.join("b.npk"), "npk").unwrap();
     let source = open(&out.join("b.npk")).unwrap();
     assert_eq!(source.plan().arrays.len(), arrays.len());
@@ -344,7 +433,9 @@ fn rows_may_be_unknown() {
     meta.rows = None;
     let npk = by_name("npk").unwrap();
     let mut started = plan(vec![meta]);
-    let sink = npk.create(&Location::local(out.join("s.npk")), &started, &WriteOptions::default()).unwrap();
+    let sink = npk
+        .create(&Location::local(out.join("s.npk")), &started, &WriteOptions::default())
+        .unwrap();
     let writer = sink.random().unwrap();
     for i in 0..5u64 {
         writer.write(&Chunk::fixed(0, i * 3, 3, vec![i as u8; 12])).unwrap();
@@ -363,7 +454,8 @@ fn links_and_foreign_files() {
     copy_dir(&golden, &out.join("s.npk"));
     std::fs::write(out.join("s.npk/notes.txt"), "mine").unwrap();
     use std::os::unix::ffi::OsStrExt;
-    std::fs::write(out.join("s.npk").join(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "odd").unwrap();
+    std::fs::write(out.join("s.npk").join(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "odd")
+        .unwrap();
     std::os::unix::fs::symlink("s.npk", out.join("link.npk")).unwrap();
     let (a, b) = (read(&out.join("s.npk")).unwrap(), read(&out.join("link.npk")).unwrap());
     assert_eq!(a.bytes, b.bytes);
@@ -376,12 +468,15 @@ fn links_and_foreign_files() {
     assert_eq!(source.want(&[i], Order::Any).unwrap_err().kind(), Kind::Corrupt);
 }
 
-/// FIFOs and devices in the places of a store's files, or of what an append would leave: named, never waited for.
+/// FIFOs and devices in the places of a store's files, or of what an append would leave: named,
+/// never waited for.
 #[test]
 fn fifos_and_devices_are_not_read() {
     let out = Scratch::new();
     let golden = fixture("good/npk/v0.7.0/segmented_deleted.npk");
-    let fifo = |at: &Path| assert!(std::process::Command::new("mkfifo").arg(at).status().unwrap().success());
+    let fifo = |at: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(at).status().unwrap().success())
+    };
     let zero = |at: &Path| std::os::unix::fs::symlink("/dev/zero", at).unwrap();
     let at = out.join("s.npk");
     for make in [&fifo as &dyn Fn(&Path), &zero] {
@@ -398,11 +493,18 @@ fn fifos_and_devices_are_not_read() {
             copy_dir(&golden, &at);
             let _ = std::fs::remove_file(at.join(name));
             make(&at.join(name));
-            for args in [&["inspect", "s.npk"][..], &["convert", "s.npk", "o.npz"], &["verify", "s.npk"]] {
+            for args in
+                [&["inspect", "s.npk"][..], &["convert", "s.npk", "o.npz"], &["verify", "s.npk"]]
+            {
                 let output = npk_command().args(args).current_dir(out.path()).output().unwrap();
                 let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
                 assert_eq!(output.status.code(), told.or(Some(0)), "{name} {args:?}: {said}");
-                assert!(told.is_none_or(|code| code == 3 || said.contains(name) && said.contains("a FIFO")), "{name} {args:?}: {said}");
+                assert!(
+                    told.is_none_or(
+                        |code| code == 3 || said.contains(name) && said.contains("a FIFO")
+                    ),
+                    "{name} {args:?}: {said}"
+                );
             }
             std::fs::remove_dir_all(&at).unwrap();
             let _ = std::fs::remove_file(out.join("o.npz"));
@@ -410,15 +512,23 @@ fn fifos_and_devices_are_not_read() {
     }
 }
 
-/// Small files that are made long with holes: refused with the numbers, before anything of that size is held.
+/// Small files that are made long with holes: refused with the numbers, before anything of that
+/// size is held.
 #[test]
 fn small_files_have_a_greatest_size() {
     let out = Scratch::new();
     let golden = fixture("good/npk/v0.7.0/segmented_deleted.npk");
     let at = out.join("s.npk");
-    for (name, most) in [("metadata.npkm", 512u64 << 20), ("npk.json", 1 << 30), ("data_x.npkseg", 256 << 20)] {
+    for (name, most) in
+        [("metadata.npkm", 512u64 << 20), ("npk.json", 1 << 30), ("data_x.npkseg", 256 << 20)]
+    {
         copy_dir(&golden, &at);
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(at.join(name)).unwrap();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(at.join(name))
+            .unwrap();
         file.set_len(most + 1).unwrap();
         let said = match open(&at) {
             Err(e) => format!("{:?} {e}", e.kind()),
@@ -427,7 +537,10 @@ fn small_files_have_a_greatest_size() {
                 format!("{:?} {e}", e.kind())
             }
         };
-        assert!(said.starts_with("Refused") && said.contains(&format!("{name} has {} bytes", most + 1)), "{said}");
+        assert!(
+            said.starts_with("Refused") && said.contains(&format!("{name} has {} bytes", most + 1)),
+            "{said}"
+        );
         assert!(said.contains(&format!("no more than {most} are read")), "{said}");
         std::fs::remove_dir_all(&at).unwrap();
     }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use npk::error::Kind;
 use npk::format::{Existing, ReadOptions, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan};
+use npk::storage::Location;
 
 use sha2::Digest as _;
 
@@ -60,13 +60,17 @@ fn goldens_grow() {
                 "a = store.numpack_arrays({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k]])\n  assert a[k].tobytes() == c.tobytes(), k\n"
             );
             // NumPack appends to what we appended.
-            code += &format!("with numpack.NumPack({name:?}) as s: s.append({{k: b[k][:1] for k in b.files if len(b[k])}})\n");
+            code += &format!(
+                "with numpack.NumPack({name:?}) as s: s.append({{k: b[k][:1] for k in b.files if len(b[k])}})\n"
+            );
             code += &format!(
                 "a = store.npkref.load({name:?})\nfor k in b.files:\n  c = np.concatenate([b[k], b[k], b[k][:1]])\n  assert a[k].tobytes() == c.tobytes(), k\n"
             );
         }
-        let names: Vec<String> =
-            std::fs::read_dir(out.join(&name)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let names: Vec<String> = std::fs::read_dir(out.join(&name))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         assert!(names.iter().all(|n| !n.starts_with(".npk")), "{names:?}");
     }
     assert!(judged >= 12, "{judged}");
@@ -81,7 +85,13 @@ fn i64s(v: &[i64]) -> Vec<u8> {
 }
 
 /// Text as codes, text as offsets, and numbers with or without nulls.
-fn people(codes: &[i32], cities: &[&str], notes: &[&str], age: &[u8], valid: Option<&[u8]>) -> (Plan, Vec<(ArrayMeta, Vec<u8>)>) {
+fn people(
+    codes: &[i32],
+    cities: &[&str],
+    notes: &[&str],
+    age: &[u8],
+    valid: Option<&[u8]>,
+) -> (Plan, Vec<(ArrayMeta, Vec<u8>)>) {
     let rows = codes.len() as u64;
     let mut city = ArrayMeta::new("city", Dtype::U8, &[rows]);
     (city.logical, city.nulls) = (Logical::Text, codes.contains(&-1));
@@ -107,11 +117,23 @@ fn people(codes: &[i32], cities: &[&str], notes: &[&str], age: &[u8], valid: Opt
             offsets: None,
             valid: None,
         },
-        Kept { meta: note, form: Form::Offsets, values: "note.bytes".into(), offsets: Some("note.offsets".into()), valid: None },
+        Kept {
+            meta: note,
+            form: Form::Offsets,
+            values: "note.bytes".into(),
+            offsets: Some("note.offsets".into()),
+            valid: None,
+        },
     ];
     if let Some(valid) = valid {
         arrays.push((ArrayMeta::new("age.valid", Dtype::Bool, &[rows]), valid.to_vec()));
-        kept.push(Kept { meta: age_meta, form: Form::Same, values: "age".into(), offsets: None, valid: Some("age.valid".into()) });
+        kept.push(Kept {
+            meta: age_meta,
+            form: Form::Same,
+            values: "age".into(),
+            offsets: None,
+            valid: Some("age.valid".into()),
+        });
     }
     (Plan { kept, ..plan(arrays.iter().map(|a| a.0.clone()).collect()) }, arrays)
 }
@@ -124,7 +146,13 @@ fn text_and_nulls_grow() {
     write(&at, plan, &arrays, &WriteOptions::default()).unwrap();
     // Other categories, nulls for the first time; then none again; then only known ones.
     for (codes, cities, notes, age, valid) in [
-        (&[0, -1, 1][..], &["Rome", "Bern"][..], &["", "ccc", "d"][..], &[3, 0, 5][..], Some(&[1u8, 0, 1][..])),
+        (
+            &[0, -1, 1][..],
+            &["Rome", "Bern"][..],
+            &["", "ccc", "d"][..],
+            &[3, 0, 5][..],
+            Some(&[1u8, 0, 1][..]),
+        ),
         (&[0], &["Oslo"], &["e"], &[6], None),
         (&[], &[], &[], &[], None),
     ] {
@@ -133,10 +161,15 @@ fn text_and_nulls_grow() {
     }
     let back = read(&at).unwrap();
     assert!(back.plan.notes.is_empty(), "{:?}", back.plan.notes);
-    let names: Vec<String> = back.plan.arrays.iter().map(|a| format!("{} {}", a.name, a.type_name())).collect();
+    let names: Vec<String> =
+        back.plan.arrays.iter().map(|a| format!("{} {}", a.name, a.type_name())).collect();
     assert_eq!(names, ["city string?", "note string", "age uint8?"]);
-    let text = |v: &[Option<&str>]| v.iter().map(|t| t.map(|t| t.as_bytes().to_vec())).collect::<Vec<_>>();
-    assert_eq!(back.texts[0], text(&[Some("Oslo"), Some("Rome"), Some("Rome"), None, Some("Bern"), Some("Oslo")]));
+    let text =
+        |v: &[Option<&str>]| v.iter().map(|t| t.map(|t| t.as_bytes().to_vec())).collect::<Vec<_>>();
+    assert_eq!(
+        back.texts[0],
+        text(&[Some("Oslo"), Some("Rome"), Some("Rome"), None, Some("Bern"), Some("Oslo")])
+    );
     assert_eq!(back.texts[1], text(&["a", "bb", "", "ccc", "d", "e"].map(Some)));
     assert_eq!(back.bytes[2], [1, 2, 3, 0, 5, 6]);
     assert_eq!(back.masks[2], [1, 1, 1, 0, 1, 1]);
@@ -152,14 +185,23 @@ fn what_does_not_match_is_refused_together() {
     let at = out.join("s.npk");
     let x = |dtype, shape: &[u64], n: usize| (ArrayMeta::new("x", dtype, shape), vec![1; n]);
     let store = vec![x(Dtype::U8, &[2, 3], 6), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
-    write(&at, plan(store.iter().map(|a| a.0.clone()).collect()), &store, &WriteOptions::default()).unwrap();
+    write(&at, plan(store.iter().map(|a| a.0.clone()).collect()), &store, &WriteOptions::default())
+        .unwrap();
     let before = contents(&at);
-    let bad =
-        vec![x(Dtype::I8, &[2, 3], 6), (ArrayMeta::new("y", Dtype::U8, &[1]), vec![1]), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
-    let e = write(&at, plan(bad.iter().map(|a| a.0.clone()).collect()), &bad, &append()).unwrap_err();
+    let bad = vec![
+        x(Dtype::I8, &[2, 3], 6),
+        (ArrayMeta::new("y", Dtype::U8, &[1]), vec![1]),
+        (ArrayMeta::new("one", Dtype::U8, &[]), vec![1]),
+    ];
+    let e =
+        write(&at, plan(bad.iter().map(|a| a.0.clone()).collect()), &bad, &append()).unwrap_err();
     assert!(e.kind() == Kind::Exists && e.others().len() == 2, "{e:?} {:?}", e.others());
-    assert!(e.to_string().contains("int8 [rows, 3]") && e.to_string().contains("uint8 [rows, 3]"), "{e}");
-    for (bad, says) in [(x(Dtype::U8, &[2, 4], 8), "[rows, 4]"), (x(Dtype::U8, &[6], 6), "[rows]")] {
+    assert!(
+        e.to_string().contains("int8 [rows, 3]") && e.to_string().contains("uint8 [rows, 3]"),
+        "{e}"
+    );
+    for (bad, says) in [(x(Dtype::U8, &[2, 4], 8), "[rows, 4]"), (x(Dtype::U8, &[6], 6), "[rows]")]
+    {
         let e = write(&at, plan(vec![bad.0.clone()]), &[bad], &append()).unwrap_err();
         assert!(e.kind() == Kind::Exists && e.to_string().contains(says), "{e}");
     }
@@ -167,7 +209,8 @@ fn what_does_not_match_is_refused_together() {
     let e = write(&out.join("none.npk"), plan(vec![]), &[], &append()).unwrap_err();
     assert_eq!(e.kind(), Kind::Missing);
     std::os::unix::fs::symlink("s.npk", out.join("link.npk")).unwrap();
-    let e = write(&out.join("link.npk"), plan(vec![store[0].0.clone()]), &store[..1], &append()).unwrap_err();
+    let e = write(&out.join("link.npk"), plan(vec![store[0].0.clone()]), &store[..1], &append())
+        .unwrap_err();
     assert!(e.kind() == Kind::Exists && e.to_string().contains("symbolic link"), "{e}");
     // A data file that is a link is not written through either.
     std::fs::rename(at.join("data_x.npkd"), out.join("precious")).unwrap();
@@ -176,8 +219,8 @@ fn what_does_not_match_is_refused_together() {
     assert_eq!(std::fs::read(out.join("precious")).unwrap(), [1; 6]);
 }
 
-/// Before its commit a copy of the store (as a kill would leave it) reads as before; looks leave it as it is, writers and
-/// `verify` mend it. The running append is not disturbed.
+/// Before its commit a copy of the store (as a kill would leave it) reads as before; looks leave it
+/// as it is, writers and `verify` mend it. The running append is not disturbed.
 #[test]
 fn a_killed_append_is_undone_by_the_next_run() {
     let out = Scratch::new();
@@ -208,14 +251,25 @@ fn a_killed_append_is_undone_by_the_next_run() {
         let busy = npk.create(&Location::local(&at), &all.plan, &append()).err().unwrap();
         assert!(busy.to_string().contains("another run"), "{busy}");
         let notes = npk.verify(&Location::local(&at), &ReadOptions::default()).unwrap();
-        assert!(!grows || notes.iter().any(|n| n.contains("another run is changing this store")), "{notes:?}");
+        assert!(
+            !grows || notes.iter().any(|n| n.contains("another run is changing this store")),
+            "{notes:?}"
+        );
         assert!(contents(&at) == left);
         // Looks at the killed one change nothing.
         assert_eq!(read(&killed).unwrap().bytes, before.1);
         assert!(contents(&killed) == left);
-        python(out.path(), &format!("import store\nassert store.npkref.metadata('killed.npk') == store.npkref.metadata({golden:?})\n"));
+        python(
+            out.path(),
+            &format!(
+                "import store\nassert store.npkref.metadata('killed.npk') == store.npkref.metadata({golden:?})\n"
+            ),
+        );
         let notes = npk.verify(&Location::local(&killed), &ReadOptions::default()).unwrap();
-        assert!(!grows || notes.iter().any(|n| n.contains("extra bytes") && n.contains("cut off")), "{notes:?}");
+        assert!(
+            !grows || notes.iter().any(|n| n.contains("extra bytes") && n.contains("cut off")),
+            "{notes:?}"
+        );
         assert!(contents(&killed) == before.0);
         // A failed one cuts itself back.
         drop(writer);
@@ -227,7 +281,8 @@ fn a_killed_append_is_undone_by_the_next_run() {
     }
 }
 
-/// Between the two renames of an append the new side file goes by another name; it belongs to the new metadata alone.
+/// Between the two renames of an append the new side file goes by another name; it belongs to the
+/// new metadata alone.
 #[test]
 fn a_side_file_that_waits_belongs_to_its_metadata() {
     let out = Scratch::new();
@@ -256,13 +311,21 @@ fn a_side_file_that_waits_belongs_to_its_metadata() {
         assert!(contents(&at) == left, "a look changes nothing");
         // The next writer settles it.
         let one = (ArrayMeta::new("one", Dtype::U8, &[1]), vec![1]);
-        let with_one = Plan { format: "test", arrays: vec![one.0.clone()].into(), ..Plan::default() };
+        let with_one =
+            Plan { format: "test", arrays: vec![one.0.clone()].into(), ..Plan::default() };
         copy_dir(&at, &out.join("merged.npk"));
         write(&out.join("merged.npk"), with_one, &[one], &merge(false)).unwrap();
-        assert!(read(&out.join("merged.npk")).unwrap().texts[..] == [&whole.texts[..], &[vec![]]].concat()[..]);
+        assert!(
+            read(&out.join("merged.npk")).unwrap().texts[..]
+                == [&whole.texts[..], &[vec![]]].concat()[..]
+        );
         assert!(contents(&out.join("merged.npk")).keys().all(|name| !name.starts_with('.')));
-        let notes = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
-        assert!(notes.iter().any(|n| n.contains(".npk-append-metadata") && n.contains("removed")), "{notes:?}");
+        let notes =
+            by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
+        assert!(
+            notes.iter().any(|n| n.contains(".npk-append-metadata") && n.contains("removed")),
+            "{notes:?}"
+        );
         assert!(contents(&at) == contents(metadata), "{notes:?}");
         for name in ["at.npk", "merged.npk"] {
             std::fs::remove_dir_all(out.join(name)).unwrap();
@@ -275,9 +338,17 @@ fn a_side_file_that_waits_belongs_to_its_metadata() {
 fn arrays_that_share_a_file_do_not_grow() {
     let out = Scratch::new();
     let at = out.join("s.npk");
-    let one = |name: &str, n: u8| (ArrayMeta::new(name, Dtype::U8, &[n.into()]), (0..n).collect::<Vec<u8>>());
+    let one = |name: &str, n: u8| {
+        (ArrayMeta::new(name, Dtype::U8, &[n.into()]), (0..n).collect::<Vec<u8>>())
+    };
     let arrays = [one("aa", 9), one("bb", 4)];
-    write(&at, plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    write(
+        &at,
+        plan(arrays.iter().map(|a| a.0.clone()).collect()),
+        &arrays,
+        &WriteOptions::default(),
+    )
+    .unwrap();
     let metadata = std::fs::read(at.join("metadata.npkm")).unwrap();
     let place = metadata.windows(12).position(|w| w == b"data_bb.npkd").unwrap();
     let mut hostile = metadata.clone();
@@ -292,7 +363,8 @@ fn arrays_that_share_a_file_do_not_grow() {
     assert!(contents(&at) == before);
 }
 
-/// Bytes of somebody else's dead append: read over, told and cut by verify, cut before our own rows.
+/// Bytes of somebody else's dead append: read over, told and cut by verify, cut before our own
+/// rows.
 #[test]
 fn bytes_behind_the_end_are_cut() {
     let out = Scratch::new();
@@ -308,7 +380,8 @@ fn bytes_behind_the_end_are_cut() {
     };
     let at = longer("v.npk");
     assert_eq!(read(&at).unwrap().bytes, read(&golden).unwrap().bytes);
-    let notes = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
+    let notes =
+        by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
     assert!(notes.len() == 1 && notes[0].contains("7 extra bytes"), "{notes:?}");
     assert_eq!(contents(&at), contents(&golden));
     let at = longer("a.npk");
@@ -323,18 +396,21 @@ fn bytes_behind_the_end_are_cut() {
     let file = at.join("deleted_x.npkb");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() - 8]).unwrap();
-    let e = by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap_err();
+    let e =
+        by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap_err();
     assert!(e.kind() == Kind::Corrupt && e.array_name() == Some("x"), "{e}");
 }
 
-/// A child process that is just being started has copies of all open files: with a lock among them, the next change of the
-/// store would find it locked by nobody.
+/// A child process that is just being started has copies of all open files: with a lock among them,
+/// the next change of the store would find it locked by nobody.
 #[test]
 fn starting_other_programs_does_not_lock_a_store() {
     let out = Scratch::new();
     let at = out.join("s.npk");
     let one = (ArrayMeta::new("x", Dtype::U8, &[3]), vec![1, 2, 3]);
-    let change = |options: &WriteOptions| write(&at, plan(vec![one.0.clone()]), std::slice::from_ref(&one), options).unwrap();
+    let change = |options: &WriteOptions| {
+        write(&at, plan(vec![one.0.clone()]), std::slice::from_ref(&one), options).unwrap()
+    };
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -377,26 +453,48 @@ fn merges_keep_what_stays() {
     let back = read(&at).unwrap();
     let names: Vec<&str> = back.plan.arrays.iter().map(|a| a.name.as_str()).collect();
     assert_eq!(names, ["x", "city", "note", "age", "new"]);
-    assert!(back.bytes[0] == x[0] && back.bytes[4] == [1, 2, 3] && back.masks[3] == [1, 0] && back.plan.notes.is_empty());
+    assert!(
+        back.bytes[0] == x[0]
+            && back.bytes[4] == [1, 2, 3]
+            && back.masks[3] == [1, 0]
+            && back.plan.notes.is_empty()
+    );
     assert_eq!(inode("data_x_segments/seg_000003.npkd"), kept, "what stays is not rewritten");
     assert_eq!(std::fs::read(at.join("sub/more.txt")).unwrap(), b"mine, too");
     // A clash is refused, all of them together, and nothing changes.
     let before = contents(&at);
-    let clash = [new.clone(), (ArrayMeta::new("city", Dtype::U8, &[1]), vec![9]), (ArrayMeta::new("other", Dtype::U8, &[1]), vec![9])];
+    let clash = [
+        new.clone(),
+        (ArrayMeta::new("city", Dtype::U8, &[1]), vec![9]),
+        (ArrayMeta::new("other", Dtype::U8, &[1]), vec![9]),
+    ];
     let metas = || plan(clash.iter().map(|a| a.0.clone()).collect());
     let e = write(&at, metas(), &clash, &merge(false)).unwrap_err();
-    assert!(e.kind() == Kind::Exists && e.others().len() == 1 && e.hint_text().unwrap().contains("--force"), "{e:?}");
+    assert!(
+        e.kind() == Kind::Exists
+            && e.others().len() == 1
+            && e.hint_text().unwrap().contains("--force"),
+        "{e:?}"
+    );
     assert_eq!(before, contents(&at));
     // Replaced: with all its parts; the segmented array and its bitmap go, too.
     write(&at, metas(), &clash, &merge(true)).unwrap();
     let x = (ArrayMeta::new("x", Dtype::U8, &[400]), vec![7; 400]);
     write(&at, plan(vec![x.0.clone()]), std::slice::from_ref(&x), &merge(true)).unwrap();
     let back = read(&at).unwrap();
-    let types: Vec<String> = back.plan.arrays.iter().map(|a| format!("{} {}", a.name, a.type_name())).collect();
-    assert_eq!(types, ["note string", "age uint8?", "new uint8", "city uint8", "other uint8", "x uint8"]);
+    let types: Vec<String> =
+        back.plan.arrays.iter().map(|a| format!("{} {}", a.name, a.type_name())).collect();
+    assert_eq!(
+        types,
+        ["note string", "age uint8?", "new uint8", "city uint8", "other uint8", "x uint8"]
+    );
     assert_eq!(back.bytes[5], [7; 400]);
     let files = contents(&at);
-    assert!(!files.keys().any(|f| f.starts_with("deleted_") || f.contains("seg")), "{:?}", files.keys());
+    assert!(
+        !files.keys().any(|f| f.starts_with("deleted_") || f.contains("seg")),
+        "{:?}",
+        files.keys()
+    );
     assert!(files.contains_key("notes.txt") && out.names() == ["s.npk"]);
     python(
         out.path(),
@@ -409,7 +507,10 @@ fn merges_keep_what_stays() {
     // Into nothing: a store is made. Into a folder that is no store: not.
     write(&out.join("fresh.npk"), metas(), &clash, &merge(false)).unwrap();
     std::fs::create_dir(out.join("folder")).unwrap();
-    assert_eq!(write(&out.join("folder"), metas(), &clash, &merge(true)).unwrap_err().kind(), Kind::Exists);
+    assert_eq!(
+        write(&out.join("folder"), metas(), &clash, &merge(true)).unwrap_err().kind(),
+        Kind::Exists
+    );
 }
 
 /// A FIFO that a run waits on, and the killing of that run.
@@ -419,7 +520,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Starts `npk convert` on a FIFO that gives the start of a safetensors file and then nothing more.
+    /// Starts `npk convert` on a FIFO that gives the start of a safetensors file and then nothing
+    /// more.
     fn start(folder: &Path, to: &str, flags: &[&str], head: &[u8]) -> Waiting {
         let fifo = folder.join("fifo.safetensors");
         if !fifo.exists() {
@@ -459,7 +561,8 @@ impl Waiting {
     }
 }
 
-/// kill -9 during append, merge and overwrite: the old store is whole at once, and the leftovers go with the next run.
+/// kill -9 during append, merge and overwrite: the old store is whole at once, and the leftovers go
+/// with the next run.
 #[test]
 fn kill_nine_leaves_the_old_store() {
     let out = Scratch::new();
@@ -487,13 +590,19 @@ fn kill_nine_leaves_the_old_store() {
                 fixture("good/npk/v0.4.5/deleted_then_appended.npz")
             ),
         );
-        // A look leaves the store as it is, verify mends it; the next run that writes there sweeps the folder.
+        // A look leaves the store as it is, verify mends it; the next run that writes there sweeps
+        // the folder.
         let left = contents(&at);
         npk(&["list".as_ref(), at.as_os_str()]);
         assert!(contents(&at) == left, "{flags:?}");
         npk(&["verify".as_ref(), at.as_os_str()]);
         assert!(contents(&at) == before, "{flags:?}");
-        npk(&["convert", "-q", fixture("good/npk/v0.4.5/empty.npk").to_str().unwrap(), out.join("other.npk").to_str().unwrap()]);
+        npk(&[
+            "convert",
+            "-q",
+            fixture("good/npk/v0.4.5/empty.npk").to_str().unwrap(),
+            out.join("other.npk").to_str().unwrap(),
+        ]);
         std::fs::remove_dir_all(out.join("other.npk")).unwrap();
         assert_eq!(out.names(), ["fifo.safetensors", "s.npk"], "{flags:?}");
     }
@@ -501,7 +610,13 @@ fn kill_nine_leaves_the_old_store() {
     let mut run = Waiting::start(out.path(), "s.npk", &["--append"], &head);
     let before = contents(&fixture("good/npk/v0.4.5/deleted_then_appended.npk"));
     run.until(|| std::fs::metadata(at.join("data_x.npkd")).unwrap().len() > 1056);
-    assert!(std::process::Command::new("kill").arg(run.child.id().to_string()).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill")
+            .arg(run.child.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(run.child.wait().unwrap().code(), Some(143));
     assert!(contents(&at) == before);
 }
@@ -538,13 +653,31 @@ fn the_command_appends_and_merges() {
 fn few_descriptors_suffice() {
     let out = Scratch::new();
     let arrays: Vec<(ArrayMeta, Vec<u8>)> = (0..1200u32)
-        .map(|i| (ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]), i.to_le_bytes().to_vec()))
-        .chain((0..120).map(|i| (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])))
+        .map(|i| {
+            (
+                ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]),
+                i.to_le_bytes().to_vec(),
+            )
+        })
+        .chain((0..120).map(|i| {
+            (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])
+        }))
         .collect();
-    write(&out.join("a.npk"), plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    write(
+        &out.join("a.npk"),
+        plan(arrays.iter().map(|a| a.0.clone()).collect()),
+        &arrays,
+        &WriteOptions::default(),
+    )
+    .unwrap();
     for to in ["b.npk", "b.safetensors"] {
-        let limited = format!("ulimit -n 100; exec '{}' convert -q a.npk {to}", env!("CARGO_BIN_EXE_npk"));
-        let output = std::process::Command::new("sh").args(["-c", &limited]).current_dir(out.path()).output().unwrap();
+        let limited =
+            format!("ulimit -n 100; exec '{}' convert -q a.npk {to}", env!("CARGO_BIN_EXE_npk"));
+        let output = std::process::Command::new("sh")
+            .args(["-c", &limited])
+            .current_dir(out.path())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{to}: {}", String::from_utf8_lossy(&output.stderr));
     }
     assert!(read(&out.join("b.npk")).unwrap().bytes == read(&out.join("a.npk")).unwrap().bytes);

@@ -10,7 +10,8 @@ use super::store_support::*;
 use crate::support::faults::{Fault, npk_with};
 use crate::support::*;
 
-/// `make test` leaves the judge out where the system lacks OpenBLAS, which it is built with, and says so.
+/// `make test` leaves the judge out where the system lacks OpenBLAS, which it is built with, and
+/// says so.
 fn left_out() -> bool {
     std::env::var_os("NPK_TEST_NO_NUMPACK07").is_some()
 }
@@ -21,16 +22,25 @@ fn judge() -> PathBuf {
         return path.into();
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let beside = python_path().parent().and_then(Path::parent).map(|p| p.join("numpack07/numpack07"));
+    let beside =
+        python_path().parent().and_then(Path::parent).map(|p| p.join("numpack07/numpack07"));
     let built = root.join("target/numpack07/debug/numpack07");
     let path = beside.filter(|p| p.exists()).unwrap_or(built);
-    assert!(path.exists(), "{} is missing: run `make test`, which builds the judge from tests/judges/numpack07", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `make test`, which builds the judge from tests/judges/numpack07",
+        path.display()
+    );
     path
 }
 
 fn run(what: &str, paths: &[&Path]) -> String {
     let output = std::process::Command::new(judge()).arg(what).args(paths).output().unwrap();
-    assert!(output.status.success(), "{what} {paths:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{what} {paths:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -71,7 +81,11 @@ fn goldens_copies_appended_and_back() {
     let out = Scratch::new();
     let append = WriteOptions { existing: Existing::Append, ..WriteOptions::default() };
     for (i, golden) in goldens("npk", "npk").iter().enumerate() {
-        let (fresh, grown, saved) = (out.join(&format!("{i}.npk")), out.join(&format!("{i}g.npk")), out.join(&format!("{i}s.npk")));
+        let (fresh, grown, saved) = (
+            out.join(&format!("{i}.npk")),
+            out.join(&format!("{i}g.npk")),
+            out.join(&format!("{i}s.npk")),
+        );
         let right = ours(golden);
         assert!(!right.is_empty());
         assert_eq!(judged(golden), right, "{golden:?}");
@@ -92,7 +106,11 @@ fn goldens_copies_appended_and_back() {
                 let twice = read(store).unwrap();
                 for (meta, bytes) in once.plan.arrays.iter().zip(&once.bytes) {
                     let found = &twice.bytes[twice.plan.position(&meta.name).unwrap()];
-                    assert!(*found == [bytes.clone(), bytes.clone()].concat(), "{store:?} {}", meta.name);
+                    assert!(
+                        *found == [bytes.clone(), bytes.clone()].concat(),
+                        "{store:?} {}",
+                        meta.name
+                    );
                 }
             }
         }
@@ -107,30 +125,55 @@ fn names_and_shapes() {
     }
     let out = Scratch::new();
     let long = "n".repeat(300);
-    let names: Vec<&str> = vec!["a/b", "a%2Fb", "A/B", "w", "W", "a\nb", "..", "../../x", &long, "Ä", "ä", "plain"];
-    let mut arrays: Vec<(ArrayMeta, Vec<u8>)> =
-        names.iter().enumerate().map(|(i, n)| (ArrayMeta::new(*n, Dtype::U8, &[2]), vec![i as u8, 7])).collect();
+    let names: Vec<&str> =
+        vec!["a/b", "a%2Fb", "A/B", "w", "W", "a\nb", "..", "../../x", &long, "Ä", "ä", "plain"];
+    let mut arrays: Vec<(ArrayMeta, Vec<u8>)> = names
+        .iter()
+        .enumerate()
+        .map(|(i, n)| (ArrayMeta::new(*n, Dtype::U8, &[2]), vec![i as u8, 7]))
+        .collect();
     arrays.push((ArrayMeta::new("scalar", Dtype::F64, &[]), vec![1; 8]));
     arrays.push((ArrayMeta::new("empty", Dtype::C128, &[0, 3]), vec![]));
     arrays.push((ArrayMeta::new("big", Dtype::U16, &[1 << 20]), sequence(2 << 20)));
     let at = out.join("s.npk");
-    write(&at, plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    write(
+        &at,
+        plan(arrays.iter().map(|a| a.0.clone()).collect()),
+        &arrays,
+        &WriteOptions::default(),
+    )
+    .unwrap();
     let found = judged(&at);
     assert_eq!(found.len(), arrays.len());
     assert_eq!(found, ours(&at));
 }
 
-/// Killed at any of its operations, an append leaves the old rows of all arrays or the new ones, for us and for NumPack.
+/// Killed at any of its operations, an append leaves the old rows of all arrays or the new ones,
+/// for us and for NumPack.
 #[test]
 fn every_moment_of_an_append_can_be_read() {
     let out = Scratch::new();
-    let all = ["v0.4.5/deleted", "v0.4.5/names", "v0.4.5/dtypes", "v0.7.0/segmented_deleted", "v0.7.0/segmented"];
-    let mut code = String::from("import store\ndef found(at): return {k: v.tobytes() for k, v in store.numpack_arrays(at).items()}\n");
+    let all = [
+        "v0.4.5/deleted",
+        "v0.4.5/names",
+        "v0.4.5/dtypes",
+        "v0.7.0/segmented_deleted",
+        "v0.7.0/segmented",
+    ];
+    let mut code = String::from(
+        "import store\ndef found(at): return {k: v.tobytes() for k, v in store.numpack_arrays(at).items()}\n",
+    );
     for (i, name) in all.iter().enumerate() {
         let golden = fixture(&format!("good/npk/{name}.npk"));
         let new = out.join(&format!("{i}-new.npk"));
         copy_dir(&golden, &new);
-        convert_with(&golden, &new, "npk", &WriteOptions { existing: Existing::Append, ..WriteOptions::default() }).unwrap();
+        convert_with(
+            &golden,
+            &new,
+            "npk",
+            &WriteOptions { existing: Existing::Append, ..WriteOptions::default() },
+        )
+        .unwrap();
         let (before, after) = (ours(&golden), ours(&new));
         assert_ne!(before, after);
         let is_old_form = !name.contains("segmented");
@@ -146,7 +189,15 @@ fn every_moment_of_an_append_can_be_read() {
             std::fs::create_dir(out.join(&folder)).unwrap();
             copy_dir(&golden, &out.join(&at));
             let from = golden.display().to_string();
-            if npk_with(out.path(), &folder, Fault::Kill, n, &["convert", "-q", &from, &at, "--append"]).is_none() {
+            if npk_with(
+                out.path(),
+                &folder,
+                Fault::Kill,
+                n,
+                &["convert", "-q", &from, &at, "--append"],
+            )
+            .is_none()
+            {
                 assert!(n > 10 && ours(&out.join(&at)) == after, "{name} {n}");
                 break;
             }

@@ -3,14 +3,17 @@
 use npk::error::Kind;
 use npk::format::{Compression, Existing, ReadOptions, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{ArrayMeta, Dtype, Logical, TimeUnit};
+use npk::storage::Location;
 
 use super::store_support::*;
 use crate::support::*;
 
 fn compressed(name: &str) -> WriteOptions {
-    WriteOptions { compression: Some(Compression { name: name.into(), level: None }), ..WriteOptions::default() }
+    WriteOptions {
+        compression: Some(Compression { name: name.into(), level: None }),
+        ..WriteOptions::default()
+    }
 }
 
 /// What NumPack packed, with every compression, is what it loads from the store.
@@ -22,13 +25,20 @@ fn goldens_unpack() {
     let mut code = String::from("import store\n");
     for (i, package) in packages.iter().enumerate() {
         convert(package, &out.join(&format!("{i}.npk")), "npk").unwrap();
-        by_name("npkg").unwrap().verify(&Location::local(package), &ReadOptions::default()).unwrap();
-        code += &format!("assert store.npkref.main(['compare', '{i}.npk', {:?}]) == 0\n", fixture("good/npkg/deleted.npz"));
+        by_name("npkg")
+            .unwrap()
+            .verify(&Location::local(package), &ReadOptions::default())
+            .unwrap();
+        code += &format!(
+            "assert store.npkref.main(['compare', '{i}.npk', {:?}]) == 0\n",
+            fixture("good/npkg/deleted.npz")
+        );
     }
     python(out.path(), &code);
 }
 
-/// Every golden store packed by us: NumPack's unpack makes a store of it that holds the same, segmented arrays too.
+/// Every golden store packed by us: NumPack's unpack makes a store of it that holds the same,
+/// segmented arrays too.
 #[test]
 fn numpack_unpacks_what_we_pack() {
     let out = Scratch::new();
@@ -40,8 +50,13 @@ fn numpack_unpacks_what_we_pack() {
             if method == "zlib" {
                 code += "package07.package_io._HAS_ZSTD = False\n";
             }
-            code += &format!("package07.unpack({name:?}, '{i}-{method}.npk')\npackage07.package_io._HAS_ZSTD = True\n");
-            code += &format!("assert store.npkref.main(['compare', '{i}-{method}.npk', {:?}]) == 0\n", golden.with_extension("npz"));
+            code += &format!(
+                "package07.unpack({name:?}, '{i}-{method}.npk')\npackage07.package_io._HAS_ZSTD = True\n"
+            );
+            code += &format!(
+                "assert store.npkref.main(['compare', '{i}-{method}.npk', {:?}]) == 0\n",
+                golden.with_extension("npz")
+            );
             // And we read it ourselves.
             let (a, b) = (read(golden).unwrap(), read(&out.join(&name)).unwrap());
             assert_eq!((a.bytes, a.plan.arrays.len()), (b.bytes, b.plan.arrays.len()));
@@ -50,13 +65,15 @@ fn numpack_unpacks_what_we_pack() {
     python(out.path(), &code);
 }
 
-/// Names that `unpack` is afraid of, members past every limit, the side file; then back from what NumPack packs.
+/// Names that `unpack` is afraid of, members past every limit, the side file; then back from what
+/// NumPack packs.
 #[test]
 fn sizes_names_and_the_side_file() {
     let out = Scratch::new();
     let mut when = ArrayMeta::new("when", Dtype::I64, &[2]);
     when.logical = Logical::Timestamp(TimeUnit::new("ns"), None);
-    let noise: Vec<u8> = (0..3u64 << 20).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let noise: Vec<u8> =
+        (0..3u64 << 20).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     let arrays = vec![
         (when, vec![7; 16]),
         (ArrayMeta::new("a..b", Dtype::U8, &[3]), vec![1, 2, 3]),
@@ -69,7 +86,13 @@ fn sizes_names_and_the_side_file() {
     ];
     for method in ["zstd", "none", "zlib"] {
         let path = out.join(&format!("{method}.npkg"));
-        write(&path, plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &compressed(method)).unwrap();
+        write(
+            &path,
+            plan(arrays.iter().map(|a| a.0.clone()).collect()),
+            &arrays,
+            &compressed(method),
+        )
+        .unwrap();
         let back = read(&path).unwrap();
         for (i, (meta, bytes)) in arrays.iter().enumerate() {
             assert_eq!(back.plan.arrays[i].name, meta.name);
@@ -106,12 +129,19 @@ fn damage_is_told() {
                     told += 1;
                 }
                 // The checksum is over everything but names: a bitmap may be lost with its name.
-                Ok(all) => assert!(all.bytes.iter().map(Vec::len).sum::<usize>() <= 2 * right.bytes.iter().map(Vec::len).sum::<usize>()),
+                Ok(all) => assert!(
+                    all.bytes.iter().map(Vec::len).sum::<usize>()
+                        <= 2 * right.bytes.iter().map(Vec::len).sum::<usize>()
+                ),
             }
         });
         assert!(told > 150, "{i}: {told}");
     }
-    for (path, says) in [("../x", "leaves the store"), ("/x", "leaves the store"), ("a/../../x", "leaves the store")] {
+    for (path, says) in [
+        ("../x", "leaves the store"),
+        ("/x", "leaves the store"),
+        ("a/../../x", "leaves the store"),
+    ] {
         let mut bytes = b"NPKG\x02\0\0\0\0\x01\0\0\0".to_vec();
         bytes.extend((path.len() as u32).to_le_bytes());
         bytes.extend(path.as_bytes());
@@ -135,9 +165,18 @@ fn packages_are_not_added_to() {
     assert!(read(&out.join("x.npkg")).unwrap().plan.arrays.is_empty());
     for existing in [Existing::Append, Existing::Merge { replace: true }] {
         let options = WriteOptions { existing, ..WriteOptions::default() };
-        assert_eq!(write(&out.join("x.npkg"), plan(vec![]), &[], &options).err().unwrap().kind(), Kind::Usage);
+        assert_eq!(
+            write(&out.join("x.npkg"), plan(vec![]), &[], &options).err().unwrap().kind(),
+            Kind::Usage
+        );
     }
-    assert_eq!(write(&out.join("x.npkg"), plan(vec![]), &[], &WriteOptions::default()).err().unwrap().kind(), Kind::Exists);
+    assert_eq!(
+        write(&out.join("x.npkg"), plan(vec![]), &[], &WriteOptions::default())
+            .err()
+            .unwrap()
+            .kind(),
+        Kind::Exists
+    );
     let e = write(&out.join("y.npkg"), plan(vec![]), &[], &compressed("lz4")).err().unwrap();
     assert!(e.kind() == Kind::Usage && out.names() == ["x.npkg"], "{e}");
 }

@@ -3,13 +3,14 @@
 use npk::error::Kind;
 use npk::format::{Order, ReadOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{Logical, Values};
+use npk::storage::Location;
 
 use crate::support::library::{convert, convert_files, drain, failing_mutants, fifo, read_all};
 use crate::support::{Scratch, python};
 
-/// numpy arrays of every dtype × shape × order × byte order, in numbered files beside a plain C-order copy.
+/// numpy arrays of every dtype × shape × order × byte order, in numbered files beside a plain
+/// C-order copy.
 const MAKE: &str = r#"
 import numpy as np, json
 rng = np.random.default_rng(7)
@@ -37,13 +38,17 @@ json.dump(names, open('names.json', 'w'))
 fn every_dtype_shape_and_order() {
     let dir = Scratch::new();
     python(dir.path(), MAKE);
-    let names: Vec<String> = serde_json::from_slice(&std::fs::read(dir.join("names.json")).unwrap()).unwrap();
+    let names: Vec<String> =
+        serde_json::from_slice(&std::fs::read(dir.join("names.json")).unwrap()).unwrap();
     assert!(names.len() > 600);
     for name in &names {
         let (from, to) = (dir.join(&format!("{name}.npy")), dir.join(&format!("{name}.out.npy")));
         convert_files("npy", &from, "npy", &to).unwrap();
         // numpy's own writing of the same array in C order, header and all.
-        let (want, got) = (std::fs::read(dir.join(&format!("{name}.want.npy"))).unwrap(), std::fs::read(&to).unwrap());
+        let (want, got) = (
+            std::fs::read(dir.join(&format!("{name}.want.npy"))).unwrap(),
+            std::fs::read(&to).unwrap(),
+        );
         assert!(want == got, "{name}: {:?}", String::from_utf8_lossy(&got[..128.min(got.len())]));
     }
 }
@@ -93,10 +98,14 @@ for name, shape, order in [('one', (50,), 'C'), ('two', (6, 7), 'C'), ('for', (6
         np.ascontiguousarray(v).tofile(f'{name}.{key}.bin')
 "#,
     );
-    for (name, shape) in [("one", vec![50]), ("two", vec![6, 7]), ("for", vec![6, 7]), ("rank0", vec![])] {
+    for (name, shape) in
+        [("one", vec![50]), ("two", vec![6, 7]), ("for", vec![6, 7]), ("rank0", vec![])]
+    {
         for wish in [Order::Any, Order::ArrayByArray] {
             let format = by_name("npy").unwrap();
-            let mut source = format.open(&Location::local(dir.join(&format!("{name}.npy"))), &ReadOptions::default()).unwrap();
+            let mut source = format
+                .open(&Location::local(dir.join(&format!("{name}.npy"))), &ReadOptions::default())
+                .unwrap();
             let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
             assert_eq!(names, ["a", "s", "n.x", "n.y", "t", "b"].map(|f| format!("{name}.{f}")));
             let y = source.plan().arrays[3].shape().unwrap();
@@ -125,14 +134,20 @@ for name, shape, order in [('one', (50,), 'C'), ('two', (6, 7), 'C'), ('for', (6
                 }
             }
             for (a, key) in [(0, "a"), (2, "n.x"), (3, "n.y"), (4, "t")] {
-                assert_eq!(got[a], std::fs::read(dir.join(&format!("{name}.{key}.bin"))).unwrap(), "{name}.{key} {wish:?}");
+                assert_eq!(
+                    got[a],
+                    std::fs::read(dir.join(&format!("{name}.{key}.bin"))).unwrap(),
+                    "{name}.{key} {wish:?}"
+                );
             }
         }
     }
     let mut texts = Vec::new();
     let mut binary = Vec::new();
     drain("npy", &dir.join("one.npy"), &mut |chunk| match chunk.array {
-        1 => texts.extend((0..chunk.rows as usize).map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap())),
+        1 => texts.extend(
+            (0..chunk.rows as usize).map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap()),
+        ),
         5 => binary.extend((0..chunk.rows as usize).map(|r| chunk.text(r).to_vec())),
         _ => {}
     })
@@ -156,17 +171,32 @@ np.save('rank0.npy', np.array('hello'))
     );
     let read = |name: &str| {
         let mut all = Vec::new();
-        let plan = drain("npy", &dir.join(name), &mut |c| all.extend((0..c.rows as usize).map(|r| c.text(r).to_vec()))).unwrap();
+        let plan = drain("npy", &dir.join(name), &mut |c| {
+            all.extend((0..c.rows as usize).map(|r| c.text(r).to_vec()))
+        })
+        .unwrap();
         (plan.arrays[0].logical.clone(), all)
     };
-    assert_eq!(read("u.npy"), (Logical::Text, ["", "a", "größe", "x\0y"].map(|s| s.as_bytes().to_vec()).to_vec()));
-    assert_eq!(read("ub.npy"), (Logical::Text, ["ab", "ç"].map(|s| s.as_bytes().to_vec()).to_vec()));
-    assert_eq!(read("s.npy"), (Logical::Binary, vec![b"\xff\x01".to_vec(), vec![], b"abc".to_vec()]));
+    assert_eq!(
+        read("u.npy"),
+        (Logical::Text, ["", "a", "größe", "x\0y"].map(|s| s.as_bytes().to_vec()).to_vec())
+    );
+    assert_eq!(
+        read("ub.npy"),
+        (Logical::Text, ["ab", "ç"].map(|s| s.as_bytes().to_vec()).to_vec())
+    );
+    assert_eq!(
+        read("s.npy"),
+        (Logical::Binary, vec![b"\xff\x01".to_vec(), vec![], b"abc".to_vec()])
+    );
     assert_eq!(read("empty.npy").1.len(), 0);
     assert_eq!(read("rank0.npy").1, vec![b"hello".to_vec()]);
     // Of more than one dimension it comes as codes.
     let plan = read_all("npy", &dir.join("two.npy")).unwrap();
-    assert_eq!((plan.arrays[0].type_name(), plan.arrays[0].shape()), ("dictionary<int32, string>".into(), Some(vec![1, 2])));
+    assert_eq!(
+        (plan.arrays[0].type_name(), plan.arrays[0].shape()),
+        ("dictionary<int32, string>".into(), Some(vec![1, 2]))
+    );
 }
 
 #[test]
@@ -196,7 +226,10 @@ with open('twice.npy', 'wb') as f:
         assert_eq!(error.kind(), Kind::Refused, "{file}: {error}");
         assert!(error.to_string().contains(word), "{file}: {error}");
     }
-    for (name, bytes) in [("lfs", &b"version https://git-lfs.github.com/spec/v1\noid x"[..]), ("html", b"\n<!DOCTYPE html><html>")] {
+    for (name, bytes) in [
+        ("lfs", &b"version https://git-lfs.github.com/spec/v1\noid x"[..]),
+        ("html", b"\n<!DOCTYPE html><html>"),
+    ] {
         std::fs::write(dir.join(name), bytes).unwrap();
         assert_eq!(read_all("npy", &dir.join(name)).unwrap_err().kind(), Kind::Missing);
     }
@@ -216,7 +249,11 @@ fn hostile_headers() {
     };
     assert!(file("{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 2L), }  \n", 16).is_ok());
     assert!(file("{\"shape\":(4,),'descr':u'<f4',\"fortran_order\":True}", 16).is_ok());
-    let deep = format!("{{'descr': {}'<f4'{}, 'fortran_order': False, 'shape': ()}}", "(".repeat(9000), ")".repeat(9000));
+    let deep = format!(
+        "{{'descr': {}'<f4'{}, 'fortran_order': False, 'shape': ()}}",
+        "(".repeat(9000),
+        ")".repeat(9000)
+    );
     for text in [
         "",
         "{}",
@@ -283,10 +320,15 @@ np.save('le.npy', a.astype('<u4'))
         let at = fifo(&dir.join(&format!("{name}.fifo")), bytes.clone());
         convert("npy", &at, "npy", &Location::local(&out), &Default::default()).unwrap();
         assert!(std::fs::read(&out).unwrap() == want, "{name}");
-        for (i, broken) in [bytes[..bytes.len() - 5].to_vec(), [bytes.clone(), vec![1]].concat()].into_iter().enumerate() {
+        for (i, broken) in [bytes[..bytes.len() - 5].to_vec(), [bytes.clone(), vec![1]].concat()]
+            .into_iter()
+            .enumerate()
+        {
             let at = fifo(&dir.join(&format!("{name}{i}.fifo")), broken);
             let out = dir.join(&format!("{name}{i}.npy"));
-            assert!(convert("npy", &at, "npy", &Location::local(&out), &Default::default()).is_err());
+            assert!(
+                convert("npy", &at, "npy", &Location::local(&out), &Default::default()).is_err()
+            );
             assert!(!out.exists());
         }
     }
@@ -308,14 +350,22 @@ for i, (shape, d) in enumerate([((40, 100, 100), '<i2'), ((7, 300, 400), '>f8'),
     for i in 0..5 {
         let read = |name: String| {
             let options = ReadOptions { memory_bytes: 1 << 20, ..ReadOptions::default() };
-            let source = by_name("npy").unwrap().open(&Location::local(dir.join(&name)), &options).unwrap();
+            let source =
+                by_name("npy").unwrap().open(&Location::local(dir.join(&name)), &options).unwrap();
             let mut got = vec![Vec::new(); source.plan().arrays.len()];
             let mut emit = |chunk: npk::model::Chunk| {
                 let Values::Fixed(b) = &chunk.values else { panic!() };
                 got[chunk.array].extend_from_slice(b);
                 Ok(())
             };
-            npk::pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut emit, &npk::pipe::Settings::new(3, 4 << 20)).unwrap();
+            npk::pipe::drain(
+                source,
+                Vec::new(),
+                Order::ArrayByArray,
+                &mut emit,
+                &npk::pipe::Settings::new(3, 4 << 20),
+            )
+            .unwrap();
             got
         };
         assert!(read(format!("f{i}.npy")) == read(format!("c{i}.npy")), "{i}");
@@ -329,7 +379,12 @@ fn fixtures_read_or_fail() {
         assert!(!plan.arrays.is_empty());
     }
     for path in crate::support::fixtures("bad/npy", &["npy"]) {
-        let error = read_all("npy", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
-        assert!(matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing), "{}: {error}", path.display());
+        let error =
+            read_all("npy", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
+        assert!(
+            matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing),
+            "{}: {error}",
+            path.display()
+        );
     }
 }

@@ -28,18 +28,24 @@ spellings = list(dict.fromkeys(names + letters + sized + times + lists + orders)
 fn told(descr: &Descr) -> Option<String> {
     let (leaves, bytes) = leaves(descr).ok()?;
     let one = |leaf: &npy_header::Leaf| {
-        let unit = |u: &npk::model::TimeUnit| if u.base == "generic" { String::new() } else { format!("[{u}]") };
+        let unit = |u: &npk::model::TimeUnit| {
+            if u.base == "generic" { String::new() } else { format!("[{u}]") }
+        };
         let kind = match &leaf.item.kind {
             Kind::Fixed(_, Logical::Datetime(u)) => format!("M8{}", unit(u)),
             Kind::Fixed(_, Logical::Timedelta(u)) => format!("m8{}", unit(u)),
             Kind::Fixed(Dtype::Bool, _) => "b1".into(),
             Kind::Fixed(d, _) if d.is_complex() => format!("c{}", d.item_bytes()),
             Kind::Fixed(d, _) if d.is_float() => format!("f{}", d.item_bytes()),
-            Kind::Fixed(d, _) => format!("{}{}", if d.name().starts_with('u') { 'u' } else { 'i' }, d.item_bytes()),
+            Kind::Fixed(d, _) => {
+                format!("{}{}", if d.name().starts_with('u') { 'u' } else { 'i' }, d.item_bytes())
+            }
             Kind::Text => format!("U{}", leaf.item.bytes / 4),
             Kind::Bytes => format!("S{}", leaf.item.bytes),
             Kind::Refused { sized: false, .. } => "O".into(),
-            Kind::Refused { why, .. } if why.contains("long double") => format!("g{}", leaf.item.bytes),
+            Kind::Refused { why, .. } if why.contains("long double") => {
+                format!("g{}", leaf.item.bytes)
+            }
             Kind::Refused { .. } => format!("V{}", leaf.item.bytes),
         };
         let order = if leaf.item.swap_bytes > 0 { ">" } else { "" };
@@ -73,13 +79,21 @@ for s in spellings:
 json.dump(out, open('told.json', 'w'))
 "#;
     python(dir.path(), &format!("{SPELLINGS}\n{code}"));
-    let all: Vec<(String, Option<String>)> = serde_json::from_slice(&std::fs::read(dir.join("told.json")).unwrap()).unwrap();
-    assert!(all.len() > 900 && all.iter().filter(|(_, t)| t.is_some()).count() > 400, "{}", all.len());
+    let all: Vec<(String, Option<String>)> =
+        serde_json::from_slice(&std::fs::read(dir.join("told.json")).unwrap()).unwrap();
+    assert!(
+        all.len() > 900 && all.iter().filter(|(_, t)| t.is_some()).count() > 400,
+        "{}",
+        all.len()
+    );
     let mut wrong = Vec::new();
     for (spelling, want) in &all {
         let got = npk::codec::numpy_types::descr(spelling).ok().and_then(|d| told(&d));
         // Long doubles of other machines are known, to be refused by name.
-        let other_machine = want.is_none() && got.as_ref().is_some_and(|g| g.contains(":g10") || g.contains(":g12") || g.contains(":g2"));
+        let other_machine = want.is_none()
+            && got
+                .as_ref()
+                .is_some_and(|g| g.contains(":g10") || g.contains(":g12") || g.contains(":g2"));
         if got != *want && !other_machine {
             wrong.push(format!("{spelling:?}: {got:?}, numpy says {want:?}"));
         }
@@ -122,8 +136,13 @@ open('named.npy', 'wb').write(header([('x', 'float32'), ('y', 'int')], (2,)) + n
         let plan = read_all("npy", &dir.join(file)).unwrap();
         plan.arrays.iter().map(|a| (a.name.clone(), a.type_name(), a.shape().unwrap())).collect()
     };
-    let of = |name: &str, dtype: &str, shape: &[u64]| (name.to_string(), dtype.to_string(), shape.to_vec());
-    assert_eq!(shapes("fields.npy"), [of("fields.f0", "int32", &[2]), of("fields.f1", "float64", &[2, 2])]);
+    let of = |name: &str, dtype: &str, shape: &[u64]| {
+        (name.to_string(), dtype.to_string(), shape.to_vec())
+    };
+    assert_eq!(
+        shapes("fields.npy"),
+        [of("fields.f0", "int32", &[2]), of("fields.f1", "float64", &[2, 2])]
+    );
     assert_eq!(shapes("named.npy"), [of("named.x", "float32", &[2]), of("named.y", "int64", &[2])]);
     let error = read_all("npy", &fixture("bad/npy/long_double.npy")).unwrap_err();
     assert!(error.kind() == Failure::Refused && error.message().contains("long double"), "{error}");

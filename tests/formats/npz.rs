@@ -5,8 +5,8 @@ use std::path::Path;
 use npk::error::Kind;
 use npk::format::{Compression, OnDuplicate, Order, ReadOptions, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::pipe::{self, Settings};
+use npk::storage::Location;
 
 use crate::support::library::{convert, convert_files, drain, failing_mutants, read_all};
 use crate::support::{Scratch, python};
@@ -38,7 +38,10 @@ for f in FILES:
 "#;
 
 fn compression(name: &str, level: Option<i32>) -> WriteOptions {
-    WriteOptions { compression: Some(Compression { name: name.into(), level }), ..WriteOptions::default() }
+    WriteOptions {
+        compression: Some(Compression { name: name.into(), level }),
+        ..WriteOptions::default()
+    }
 }
 
 #[test]
@@ -48,18 +51,36 @@ fn both_ways() {
     let at = |name: &str| Location::local(dir.join(name));
     for from in ["stored", "deflated"] {
         let input = at(&format!("{from}.npz"));
-        convert("npz", &input, "npz", &at(&format!("{from}.d.npz")), &WriteOptions::default()).unwrap();
-        convert("npz", &input, "npz", &at(&format!("{from}.0.npz")), &compression("deflate", Some(0))).unwrap();
-        convert("npz", &input, "npz", &at(&format!("{from}.n.npz")), &compression("none", None)).unwrap();
+        convert("npz", &input, "npz", &at(&format!("{from}.d.npz")), &WriteOptions::default())
+            .unwrap();
+        convert(
+            "npz",
+            &input,
+            "npz",
+            &at(&format!("{from}.0.npz")),
+            &compression("deflate", Some(0)),
+        )
+        .unwrap();
+        convert("npz", &input, "npz", &at(&format!("{from}.n.npz")), &compression("none", None))
+            .unwrap();
     }
-    let files = "['deflated.npz'] + [f'{a}.{b}.npz' for a in ('stored', 'deflated') for b in 'd0n']";
+    let files =
+        "['deflated.npz'] + [f'{a}.{b}.npz' for a in ('stored', 'deflated') for b in 'd0n']";
     python(dir.path(), &COMPARE.replace("FILES", files));
     // The same input gives the same bytes, and ours reads what ours wrote.
-    assert_eq!(std::fs::read(dir.join("stored.d.npz")).unwrap(), std::fs::read(dir.join("deflated.d.npz")).unwrap());
+    assert_eq!(
+        std::fs::read(dir.join("stored.d.npz")).unwrap(),
+        std::fs::read(dir.join("deflated.d.npz")).unwrap()
+    );
     convert_files("npz", &dir.join("stored.d.npz"), "npz", &dir.join("again.npz")).unwrap();
     python(dir.path(), &COMPARE.replace("FILES", "['again.npz']"));
     let size = |name: &str| std::fs::metadata(dir.join(name)).unwrap().len();
-    assert!(size("stored.d.npz") < size("deflated.npz") * 11 / 10, "{} {}", size("stored.d.npz"), size("deflated.npz"));
+    assert!(
+        size("stored.d.npz") < size("deflated.npz") * 11 / 10,
+        "{} {}",
+        size("stored.d.npz"),
+        size("deflated.npz")
+    );
     // Stored members can be mapped.
     python(
         dir.path(),
@@ -74,12 +95,18 @@ for i in z.infolist():
 "#,
     );
     assert!(compression("zstd", None).compression_among("npz", &["deflate"]).is_err());
-    assert_eq!(convert("npz", &at("stored.npz"), "npz", &at("x.npz"), &compression("deflate", Some(12))).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(
+        convert("npz", &at("stored.npz"), "npz", &at("x.npz"), &compression("deflate", Some(12)))
+            .unwrap_err()
+            .kind(),
+        Kind::Usage
+    );
 }
 
 /// Reads in an order, in tiny pieces, and returns the bytes of every array.
 fn read_in(path: &Path, wish: Order, memory: u64) -> Vec<Vec<u8>> {
-    let source = by_name("npz").unwrap().open(&Location::local(path), &ReadOptions::default()).unwrap();
+    let source =
+        by_name("npz").unwrap().open(&Location::local(path), &ReadOptions::default()).unwrap();
     let mut got = vec![Vec::new(); source.plan().arrays.len()];
     let mut emit = |chunk: npk::model::Chunk| {
         let npk::model::Values::Fixed(b) = &chunk.values else { panic!() };
@@ -101,7 +128,10 @@ fn every_order_gives_the_same() {
         }
     }
     // Side by side: equal row counts.
-    python(dir.path(), "import numpy as np; np.savez_compressed('t.npz', **{f'c{i}': np.arange(200000) * i for i in range(5)})");
+    python(
+        dir.path(),
+        "import numpy as np; np.savez_compressed('t.npz', **{f'c{i}': np.arange(200000) * i for i in range(5)})",
+    );
     let got = read_in(&dir.join("t.npz"), Order::RowBlocks, 1 << 20);
     let three: Vec<u8> = (0..200000i64).flat_map(|i| (3 * i).to_le_bytes()).collect();
     assert!(got[3] == three);
@@ -123,17 +153,26 @@ np.savez_compressed('obj.npz', o=np.array([1, 'x'], dtype=object), s=np.array(['
     );
     let format = by_name("npz").unwrap();
     for (file, names, bad) in [
-        ("x.npz", vec!["good", "obj", "rec.a", "rec.b", "readme.txt", "../up", "lzma"], vec!["obj", "readme.txt", "../up", "lzma"]),
+        (
+            "x.npz",
+            vec!["good", "obj", "rec.a", "rec.b", "readme.txt", "../up", "lzma"],
+            vec!["obj", "readme.txt", "../up", "lzma"],
+        ),
         ("obj.npz", vec!["o", "s"], vec!["o"]),
     ] {
-        let mut source = format.open(&Location::local(dir.join(file)), &ReadOptions::default()).unwrap();
+        let mut source =
+            format.open(&Location::local(dir.join(file)), &ReadOptions::default()).unwrap();
         let metas = source.plan().arrays.clone();
         assert_eq!(metas.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), names);
         for (i, meta) in metas.iter().enumerate() {
             let wanted = source.want(&[i], Order::Any);
             assert_eq!(wanted.is_err(), bad.contains(&meta.name.as_str()), "{}", meta.name);
             if let Err(error) = wanted {
-                assert!(matches!(error.kind(), Kind::Refused | Kind::Corrupt) && error.array_name() == Some(&meta.name), "{error}");
+                assert!(
+                    matches!(error.kind(), Kind::Refused | Kind::Corrupt)
+                        && error.array_name() == Some(&meta.name),
+                    "{error}"
+                );
             }
         }
         assert!(read_all("npz", &dir.join(file)).is_err());
@@ -154,7 +193,10 @@ with zipfile.ZipFile('x.npz', 'w') as z:
 "#,
     );
     let open = |on_duplicate| {
-        by_name("npz").unwrap().open(&Location::local(dir.join("x.npz")), &ReadOptions { on_duplicate, ..Default::default() })
+        by_name("npz").unwrap().open(
+            &Location::local(dir.join("x.npz")),
+            &ReadOptions { on_duplicate, ..Default::default() },
+        )
     };
     let error = open(OnDuplicate::Error).err().unwrap();
     assert!(error.kind() == Kind::Refused && error.array_name() == Some("a"), "{error}");
@@ -171,7 +213,8 @@ with zipfile.ZipFile('x.npz', 'w') as z:
             got.push((c.array, b[0]));
             Ok(())
         };
-        pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut emit, &Settings::new(1, 1 << 20)).unwrap();
+        pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut emit, &Settings::new(1, 1 << 20))
+            .unwrap();
         let got: Vec<(&str, u8)> = got.iter().map(|&(a, v)| (names[a].as_str(), v)).collect();
         assert_eq!(got, want);
     }
@@ -201,7 +244,9 @@ np.savez('s.npz', a=a, f=np.asfortranarray(a)); np.savez_compressed('d.npz', a=a
             let error = read_all("npz", &dir.join("bad.npz")).unwrap_err();
             assert_eq!(error.kind(), Kind::Corrupt, "{file} byte {at}: {error}");
             let out = dir.join("out.npz");
-            assert!(convert_files("npz", &dir.join("bad.npz"), "npz", &out).is_err() && !out.exists());
+            assert!(
+                convert_files("npz", &dir.join("bad.npz"), "npz", &out).is_err() && !out.exists()
+            );
         }
     }
 }
@@ -230,7 +275,8 @@ fn names_that_escape_are_not_written() {
         dir.path(),
         "import numpy as np; from safetensors.numpy import save_file\nsave_file({'../x': np.zeros(1)}, 'x.safetensors'); save_file({'a/b.npy': np.zeros(1), 'ü': np.ones(2), 'bf..16': np.zeros(1)}, 'y.safetensors')",
     );
-    let error = convert_files("safetensors", &dir.join("x.safetensors"), "npz", &dir.join("x.npz")).unwrap_err();
+    let error = convert_files("safetensors", &dir.join("x.safetensors"), "npz", &dir.join("x.npz"))
+        .unwrap_err();
     assert!(error.kind() == Kind::Refused && !dir.join("x.npz").exists());
     convert_files("safetensors", &dir.join("y.safetensors"), "npz", &dir.join("y.npz")).unwrap();
     python(
@@ -247,7 +293,7 @@ fn names_that_escape_are_not_written() {
 #[test]
 fn zip64() {
     use npk::codec::zip::Archive;
-    use npk::codec::zip_write::{Written, directory};
+    use npk::codec::zip::write::{Written, directory};
     use std::os::unix::fs::FileExt;
     // 70,000 members, the first of 5 GB, in a file of holes: only the headers are written.
     let dir = Scratch::new();
@@ -256,16 +302,29 @@ fn zip64() {
     let mut offset = 0;
     for i in 0..70_000u64 {
         let bytes = if i == 0 { large } else { 10 };
-        let member = Written { name: format!("a{i}.npy"), method: 0, offset, crc: 7, stored_bytes: bytes, bytes, descriptor: false };
+        let member = Written {
+            name: format!("a{i}.npy"),
+            method: 0,
+            offset,
+            crc: 7,
+            stored_bytes: bytes,
+            bytes,
+            descriptor: false,
+        };
         offset += member.local(64).len() as u64 + bytes;
         members.push(member);
     }
-    let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("x.npz")).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(dir.join("x.npz"))
+        .unwrap();
     for i in [0, 1, 69_999] {
         file.write_all_at(&members[i].local(64), members[i].offset).unwrap();
     }
     file.write_all_at(&directory(&members, offset), offset).unwrap();
-    let archive = Archive::open(npk::location::file_blob(file).unwrap()).unwrap();
+    let archive = Archive::open(npk::storage::file_blob(file).unwrap()).unwrap();
     assert_eq!((archive.entries.len(), archive.entries[0].bytes), (70_000, large));
     assert_eq!(archive.entries[69_999].name, "a69999.npy");
     let starts = archive.data_offsets(&[0, 1, 69_999]).unwrap();
@@ -285,7 +344,14 @@ fn many_members() {
     );
     for (name, options) in [("d", WriteOptions::default()), ("n", compression("none", None))] {
         let out = dir.join(&format!("{name}.npz"));
-        convert("safetensors", &Location::local(dir.join("in.safetensors")), "npz", &Location::local(&out), &options).unwrap();
+        convert(
+            "safetensors",
+            &Location::local(dir.join("in.safetensors")),
+            "npz",
+            &Location::local(&out),
+            &options,
+        )
+        .unwrap();
         assert_eq!(read_all("npz", &out).unwrap().arrays.len(), 3000);
     }
     python(
@@ -301,7 +367,12 @@ fn fixtures_read_or_fail() {
         assert!(!plan.arrays.is_empty());
     }
     for path in crate::support::fixtures("bad/npz", &["npz"]) {
-        let error = read_all("npz", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
-        assert!(matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing), "{}: {error}", path.display());
+        let error =
+            read_all("npz", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
+        assert!(
+            matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing),
+            "{}: {error}",
+            path.display()
+        );
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use npk::error::Result;
 use npk::format::{Existing, Format, ReadOptions, Source, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{Chunk, Plan};
 use npk::pipe;
+use npk::storage::Location;
 
 use crate::support::library::failing_mutants;
 use crate::support::{Scratch, at, npk, npk_fails, python};
@@ -15,7 +15,11 @@ use crate::support::{Scratch, at, npk, npk_fails, python};
 /// The format of a file, by its ending.
 pub fn format_of(path: &Path) -> &'static dyn Format {
     let ending = path.extension().unwrap().to_str().unwrap();
-    npk::formats::FORMATS.iter().copied().find(|f| f.extensions().contains(&ending)).unwrap_or_else(|| by_name("parquet").unwrap())
+    npk::formats::FORMATS
+        .iter()
+        .copied()
+        .find(|f| f.extensions().contains(&ending))
+        .unwrap_or_else(|| by_name("parquet").unwrap())
 }
 
 pub fn open(path: &Path) -> Result<Box<dyn Source>> {
@@ -99,11 +103,20 @@ fn equal_lists_are_read_from_any_row() {
         let expected = std::fs::read(scratch.join(&format!("{stem}.bin"))).unwrap();
         let source = open(&scratch.join(&name)).unwrap();
         let meta = &source.plan().arrays[0];
-        assert_eq!((meta.rows, &meta.inner[..], meta.nulls), (Some(700), &[6][..], false), "{name}");
+        assert_eq!(
+            (meta.rows, &meta.inner[..], meta.nulls),
+            (Some(700), &[6][..], false),
+            "{name}"
+        );
         let row = expected.len() / 700;
-        for (start, end) in [(0, 700), (0, 1), (299, 301), (37, 38), (123, 617), (699, 700), (301, 599)] {
+        for (start, end) in
+            [(0, 700), (0, 1), (299, 301), (37, 38), (123, 617), (699, 700), (301, 599)]
+        {
             let got = bytes_of(source.as_ref(), 0, start..end);
-            assert!(got == expected[start as usize * row..end as usize * row], "{name}: rows {start}..{end}");
+            assert!(
+                got == expected[start as usize * row..end as usize * row],
+                "{name}: rows {start}..{end}"
+            );
         }
     }
 }
@@ -126,7 +139,8 @@ fn small_pages_are_read_from_any_row() {
     npk(&["convert", &at(&scratch, "d.parquet"), &at(&scratch, "d.npk"), "--rows", "1:"]);
 }
 
-/// Parquet's only dates are days: readers would take the milliseconds of `date64` for plain numbers.
+/// Parquet's only dates are days: readers would take the milliseconds of `date64` for plain
+/// numbers.
 #[test]
 fn dates_of_milliseconds_become_days() {
     let scratch = Scratch::new();
@@ -134,19 +148,28 @@ fn dates_of_milliseconds_become_days() {
         dates = lambda t, *counts: pa.table({'d': pa.array(counts, t)})\n";
     let write = "f.write_feather(pa.table({'d': pa.array([0, None, %], pa.int64()).view(pa.date64())}), '@')\n";
     let file = |name: &str, last: &str| write.replace('%', last).replace('@', name);
-    python(scratch.path(), &[import, &file("d.feather", "-86400000"), &file("odd.feather", "1")].concat());
+    python(
+        scratch.path(),
+        &[import, &file("d.feather", "-86400000"), &file("odd.feather", "1")].concat(),
+    );
     let out = at(&scratch, "d.parquet");
     let said = npk_fails(4, &["convert", &at(&scratch, "odd.feather"), &out]);
     assert!(said.contains("odd.feather: d: row 2"), "{said}");
     npk(&["convert", &at(&scratch, "d.feather"), &out]);
-    python(scratch.path(), &format!("{import}assert p.read_table('d.parquet').equals(dates(pa.date32(), 0, None, -1))"));
+    python(
+        scratch.path(),
+        &format!(
+            "{import}assert p.read_table('d.parquet').equals(dates(pa.date32(), 0, None, -1))"
+        ),
+    );
 }
 
 /// Which columns are at fault, of the table that `write_odd` makes.
 pub fn check_odd(path: &Path) {
     let mut source = open(path).unwrap();
     let plan = source.plan().clone();
-    let at_fault: Vec<&str> = plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
+    let at_fault: Vec<&str> =
+        plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
     assert_eq!(at_fault, ["map", "texts", "structs", "null_struct.x", "inner_null", "ragged_deep"]);
     for meta in &plan.arrays {
         if let Some(e) = &meta.details.error {
@@ -165,7 +188,10 @@ pub fn check_odd(path: &Path) {
 #[test]
 fn columns_at_fault_are_named_together() {
     let scratch = Scratch::new();
-    python(scratch.path(), "import tables_judge as t\nt.write_odd(t.pq.write_table, 'odd.parquet')");
+    python(
+        scratch.path(),
+        "import tables_judge as t\nt.write_odd(t.pq.write_table, 'odd.parquet')",
+    );
     check_odd(&scratch.join("odd.parquet"));
 }
 
@@ -179,7 +205,9 @@ fn repeated_and_empty_names() {
     let parquet = by_name("parquet").unwrap();
     let names = |on_duplicate| {
         let options = ReadOptions { on_duplicate, ..ReadOptions::default() };
-        parquet.open(&at, &options).map(|s| s.plan().arrays.iter().map(|a| a.name.clone()).collect::<Vec<_>>())
+        parquet
+            .open(&at, &options)
+            .map(|s| s.plan().arrays.iter().map(|a| a.name.clone()).collect::<Vec<_>>())
     };
     let e = names(OnDuplicate::Error).unwrap_err();
     assert_eq!((e.kind(), e.array_name()), (npk::error::Kind::Refused, Some("a")));
@@ -214,7 +242,10 @@ fn encrypted_columns_are_refused_and_the_others_read() {
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "also,plain\n1.5,1\n,2\n2.5,3\n");
     npk(&["convert", "-q", "-f", &columns, &out, "--skip-unsupported"]);
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "plain,also\n1,1.5\n2,\n3,2.5\n");
-    assert!(npk_fails(4, &["list", &at(&scratch, "footer.parquet")]).contains("its footer is encrypted"));
+    assert!(
+        npk_fails(4, &["list", &at(&scratch, "footer.parquet")])
+            .contains("its footer is encrypted")
+    );
 }
 
 #[test]
@@ -223,9 +254,23 @@ fn types_and_nulls_come_back_through_npk() {
     let scratch = Scratch::new();
     let code = "all = t.tables(60)\nfor n in ('flat', 'nulls', 'required', 'nested', 'flat_one', 'nested_empty'):\n  p = n + '.parquet'; t.pq.write_table(all[n], p); print(p)";
     for name in make_tables(scratch.path(), code) {
-        let (from, store, back) = (scratch.join(&name), scratch.join("store.npk"), scratch.join(&format!("out-{name}")));
-        let (from, store, back) = (from.to_str().unwrap(), store.to_str().unwrap(), back.to_str().unwrap());
-        npk(&["convert", "-q", "-f", "--layout", "columns", "--strings", "codes", "--ragged", "offsets", from, store]);
+        let (from, store, back) =
+            (scratch.join(&name), scratch.join("store.npk"), scratch.join(&format!("out-{name}")));
+        let (from, store, back) =
+            (from.to_str().unwrap(), store.to_str().unwrap(), back.to_str().unwrap());
+        npk(&[
+            "convert",
+            "-q",
+            "-f",
+            "--layout",
+            "columns",
+            "--strings",
+            "codes",
+            "--ragged",
+            "offsets",
+            from,
+            store,
+        ]);
         npk(&["convert", "-q", store, back]);
     }
     python(scratch.path(), "import tables_judge as t\nt.compare_parquet()");

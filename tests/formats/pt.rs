@@ -1,12 +1,13 @@
-//! PyTorch checkpoints: real files of torch 1.13 and 2.15, hostile ones, and a real torch on both ends.
+//! PyTorch checkpoints: real files of torch 1.13 and 2.15, hostile ones, and a real torch on both
+//! ends.
 
 use std::path::Path;
 
 use npk::error::{Error, Kind};
 use npk::format::{Format, OnDuplicate, Order, ReadOptions, ReadRows, Source, WriteOptions};
-use npk::formats::pt::Pt;
-use npk::location::Location;
+use npk::formats::checkpoint::pytorch::Pt;
 use npk::model::{Chunk, Logical, Values};
+use npk::storage::Location;
 use serde_json::Value;
 
 use crate::support::*;
@@ -56,10 +57,13 @@ fn unhex(text: &str) -> Vec<u8> {
 
 /// What a tree of the expectations holds at which name.
 fn leaves<'a>(node: &'a Value, name: &str, all: &'a Value, found: &mut Vec<(String, &'a Value)>) {
-    let join = |part: &str| if name.is_empty() { part.to_string() } else { format!("{name}.{part}") };
+    let join =
+        |part: &str| if name.is_empty() { part.to_string() } else { format!("{name}.{part}") };
     let kind = node["t"].as_str().unwrap();
     match kind {
-        "tensor" => found.push((name.to_string(), &all["tensors"][node["i"].as_u64().unwrap() as usize])),
+        "tensor" => {
+            found.push((name.to_string(), &all["tensors"][node["i"].as_u64().unwrap() as usize]))
+        }
         "ndarray" | "npscalar" => found.push((name.to_string(), node)),
         k if k.starts_with("storage:") => found.push((name.to_string(), node)),
         "Point" => {} // a class of its own
@@ -124,9 +128,12 @@ fn fixtures_hold_what_torch_finds_in_them() {
             let count = seen.entry(name.clone()).or_default();
             let name = if *count == 0 { name } else { format!("{name}_{count}") };
             *count += 1;
-            let index = plan
-                .position(&name)
-                .unwrap_or_else(|| panic!("{at}: {name} is not found among {:?}", plan.arrays.iter().map(|a| &a.name).collect::<Vec<_>>()));
+            let index = plan.position(&name).unwrap_or_else(|| {
+                panic!(
+                    "{at}: {name} is not found among {:?}",
+                    plan.arrays.iter().map(|a| &a.name).collect::<Vec<_>>()
+                )
+            });
             named.insert(index);
             let meta = &plan.arrays[index];
             let what = format!("{at}: {name}");
@@ -135,9 +142,14 @@ fn fixtures_hold_what_torch_finds_in_them() {
                 || value.get("layout").is_some_and(|l| l != "strided")
                 || value.get("note").is_some()
                 || value.get("hex").is_some_and(Value::is_null)
-                || value["t"] == "ndarray" && numpy_dtype(value["dtype"].as_str().unwrap()).is_none();
+                || value["t"] == "ndarray"
+                    && numpy_dtype(value["dtype"].as_str().unwrap()).is_none();
             if unreadable {
-                let error = meta.details.error.as_ref().unwrap_or_else(|| panic!("{what}: read, but should not"));
+                let error = meta
+                    .details
+                    .error
+                    .as_ref()
+                    .unwrap_or_else(|| panic!("{what}: read, but should not"));
                 assert_eq!(error.kind(), Kind::Refused, "{what}: {error}");
                 refused += 1;
                 continue;
@@ -145,7 +157,8 @@ fn fixtures_hold_what_torch_finds_in_them() {
             if let Some(error) = &meta.details.error {
                 panic!("{what}: {error}");
             }
-            let got = bytes(source.as_ref(), index, u64::MAX).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let got =
+                bytes(source.as_ref(), index, u64::MAX).unwrap_or_else(|e| panic!("{what}: {e}"));
             compared += 1;
             if let Some(nbytes) = value.get("nbytes") {
                 assert_eq!(nbytes, got.len(), "{what}");
@@ -159,17 +172,30 @@ fn fixtures_hold_what_torch_finds_in_them() {
             }
             let dtype = value["dtype"].as_str().unwrap();
             match (&meta.logical, value.get("t")) {
-                (Logical::Packed { dtype: packed, .. }, _) => assert_eq!((packed.as_str(), dtype), ("F4", "float4_e2m1fn_x2"), "{what}"),
+                (Logical::Packed { dtype: packed, .. }, _) => {
+                    assert_eq!((packed.as_str(), dtype), ("F4", "float4_e2m1fn_x2"), "{what}")
+                }
                 (_, Some(_)) => assert_eq!(Some(meta.type_name()), numpy_dtype(dtype), "{what}"),
                 _ => assert_eq!(meta.type_name(), dtype, "{what}"),
             }
-            assert_eq!(got, unhex(value["hex"].as_str().unwrap()), "{what}: values of {shape:?} {dtype}");
+            assert_eq!(
+                got,
+                unhex(value["hex"].as_str().unwrap()),
+                "{what}: values of {shape:?} {dtype}"
+            );
             for step in [1, 2, 3] {
-                assert_eq!(bytes(source.as_ref(), index, step).unwrap(), got, "{what} in pieces of {step} rows");
+                assert_eq!(
+                    bytes(source.as_ref(), index, step).unwrap(),
+                    got,
+                    "{what} in pieces of {step} rows"
+                );
             }
         }
         for (i, meta) in plan.arrays.iter().enumerate() {
-            if !named.contains(&i) && meta.details.error.is_none() && expected.get("load_error").is_none() {
+            if !named.contains(&i)
+                && meta.details.error.is_none()
+                && expected.get("load_error").is_none()
+            {
                 panic!("{at}: {} is not in the expectations", meta.name);
             }
         }
@@ -178,11 +204,21 @@ fn fixtures_hold_what_torch_finds_in_them() {
 }
 
 /// Moves all readable arrays of `source` to `to` through the pipe.
-fn convert(source: Box<dyn Source>, to: &Path, options: &WriteOptions) -> Result<npk::format::Summary, Error> {
+fn convert(
+    source: Box<dyn Source>,
+    to: &Path,
+    options: &WriteOptions,
+) -> Result<npk::format::Summary, Error> {
     let holds = Pt.holds().unwrap();
     let settings = npk::pipe::Settings::new(2, 64 << 20);
-    npk::pipe::run(source, Vec::new(), holds, &mut |plan| Pt.create(&Location::local(to), plan, options), &settings)
-        .map(|(summary, _)| summary)
+    npk::pipe::run(
+        source,
+        Vec::new(),
+        holds,
+        &mut |plan| Pt.create(&Location::local(to), plan, options),
+        &settings,
+    )
+    .map(|(summary, _)| summary)
 }
 
 /// A source without the arrays that cannot be read.
@@ -195,7 +231,8 @@ struct Readable {
 impl Readable {
     fn new(inner: Box<dyn Source>) -> Readable {
         let mut plan = inner.plan().clone();
-        let of: Vec<usize> = (0..plan.arrays.len()).filter(|&i| plan.arrays[i].details.error.is_none()).collect();
+        let of: Vec<usize> =
+            (0..plan.arrays.len()).filter(|&i| plan.arrays[i].details.error.is_none()).collect();
         plan.arrays.retain(|a| a.details.error.is_none());
         Readable { inner, plan, of }
     }
@@ -204,7 +241,12 @@ impl Readable {
 struct ReadableRows(std::sync::Arc<dyn ReadRows>, Vec<usize>);
 
 impl ReadRows for ReadableRows {
-    fn read(&self, array: usize, rows: std::ops::Range<u64>, emit: npk::format::Emit<'_>) -> Result<(), Error> {
+    fn read(
+        &self,
+        array: usize,
+        rows: std::ops::Range<u64>,
+        emit: npk::format::Emit<'_>,
+    ) -> Result<(), Error> {
         self.0.read(self.1[array], rows, &mut |chunk| emit(Chunk { array, ..chunk }))
     }
 }
@@ -230,7 +272,10 @@ fn torch_python() -> Option<std::path::PathBuf> {
     if std::env::var_os("NPK_TEST_NO_TORCH").is_some_and(|v| v == "1") {
         return None;
     }
-    Some(std::env::var_os("NPK_TEST_TORCH_PYTHON").map_or_else(|| "/usr/bin/python3".into(), Into::into))
+    Some(
+        std::env::var_os("NPK_TEST_TORCH_PYTHON")
+            .map_or_else(|| "/usr/bin/python3".into(), Into::into),
+    )
 }
 
 #[track_caller]
@@ -241,7 +286,9 @@ fn run_torch(python: &Path, directory: &Path, code: &str) -> String {
         .env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
-        .unwrap_or_else(|e| panic!("{}: {e}: install python3-torch, or set NPK_TEST_NO_TORCH=1", python.display()));
+        .unwrap_or_else(|e| {
+            panic!("{}: {e}: install python3-torch, or set NPK_TEST_NO_TORCH=1", python.display())
+        });
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         !errors.contains("No module named 'torch'"),
@@ -252,7 +299,8 @@ fn run_torch(python: &Path, directory: &Path, code: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Every fixture's readable arrays, written again; `torch.load` must find the same values under the same names.
+/// Every fixture's readable arrays, written again; `torch.load` must find the same values under the
+/// same names.
 #[test]
 fn what_is_written_reads_back() {
     let scratch = Scratch::new();
@@ -264,23 +312,48 @@ fn what_is_written_reads_back() {
         }
         let to = scratch.join(&format!("{i}.pt"));
         let plan = source.plan.clone();
-        convert(Box::new(source), &to, &WriteOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        convert(Box::new(source), &to, &WriteOptions::default())
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (first, again) = (Readable::new(open(&path).unwrap()), open(&to).unwrap());
         let what = path.display();
         assert_eq!(again.plan().arrays.len(), plan.arrays.len(), "{what}");
-        let mut keys = plan.attributes.keys().chain(again.plan().attributes.keys()).filter(|k| *k != "pt.structure");
+        let mut keys = plan
+            .attributes
+            .keys()
+            .chain(again.plan().attributes.keys())
+            .filter(|k| *k != "pt.structure");
         for (a, meta) in plan.arrays.iter().enumerate() {
-            let b = again.plan().position(&meta.name).unwrap_or_else(|| panic!("{what}: {} is lost", meta.name));
+            let b = again
+                .plan()
+                .position(&meta.name)
+                .unwrap_or_else(|| panic!("{what}: {} is lost", meta.name));
             let other = &again.plan().arrays[b];
             // A numpy time has no type in torch: the pipe alone does not turn it into counts.
-            assert_eq!((meta.dtype, meta.shape()), (other.dtype, other.shape()), "{what}: {}", meta.name);
+            assert_eq!(
+                (meta.dtype, meta.shape()),
+                (other.dtype, other.shape()),
+                "{what}: {}",
+                meta.name
+            );
             assert_eq!(meta.details.alias_of, other.details.alias_of, "{what}: {}", meta.name);
-            assert_eq!(bytes(&first, a, 1000).unwrap(), bytes(again.as_ref(), b, 1000).unwrap(), "{what}: {}", meta.name);
+            assert_eq!(
+                bytes(&first, a, 1000).unwrap(),
+                bytes(again.as_ref(), b, 1000).unwrap(),
+                "{what}: {}",
+                meta.name
+            );
         }
-        if plan.attributes.contains_key("pt.structure") && !["python_objects", "cyclic"].iter().any(|n| path.to_string_lossy().contains(n))
+        if plan.attributes.contains_key("pt.structure")
+            && !["python_objects", "cyclic"].iter().any(|n| path.to_string_lossy().contains(n))
         {
             let differs = keys.find(|k| plan.attributes.get(*k) != again.plan().attributes.get(*k));
-            assert_eq!(differs, None, "{what}: {:?} {:?}", plan.attributes, again.plan().attributes);
+            assert_eq!(
+                differs,
+                None,
+                "{what}: {:?} {:?}",
+                plan.attributes,
+                again.plan().attributes
+            );
         }
         count += 1;
     }
@@ -329,7 +402,8 @@ fn hostile_files_end_in_one_sentence() {
             "billion_dup.pt" => (Kind::Refused, "without end"),
             "html.pt" => (Kind::Missing, "HTML"),
             "zip_prefix_junk.pt" => (Kind::Missing, "begins with"),
-            "own_root_empty.pt" | "no_tensor_1.13.pt" | "no_tensor_2.15.pt" | "memo_index_4g.pt" => (Kind::Missing, "no "),
+            "own_root_empty.pt" | "no_tensor_1.13.pt" | "no_tensor_2.15.pt"
+            | "memo_index_4g.pt" => (Kind::Missing, "no "),
             "key_traversal.pt" | "missing_record.pt" => (Kind::Corrupt, "no record"),
             _ => (Kind::Corrupt, ""),
         };
@@ -339,7 +413,10 @@ fn hostile_files_end_in_one_sentence() {
         };
         println!("{name}: {:?}: {error}", error.kind());
         assert_eq!(error.kind(), kind, "{name}: {error}");
-        assert!(error.to_string().contains(word) && !error.message().contains('\n'), "{name}: {error}");
+        assert!(
+            error.to_string().contains(word) && !error.message().contains('\n'),
+            "{name}: {error}"
+        );
         seen += 1;
     }
     assert!(seen >= 40, "{seen} hostile files");
@@ -380,12 +457,16 @@ fn thousands_of_mutants_end_in_errors() {
     assert!(failed > 2000, "{failed} failed, {whole} were read");
 }
 
-/// The pickle machine alone, with every byte turned in many ways: no checksum stands in front of it.
+/// The pickle machine alone, with every byte turned in many ways: no checksum stands in front of
+/// it.
 #[test]
 fn mutated_pickles_end_in_errors() {
     let original = std::fs::read(fixture("good/pt/handmade/own_nocrc.pt")).unwrap();
     let start = original.windows(2).position(|w| w == b"\x80\x02").unwrap();
-    let end = original.windows(4).rposition(|w| w == b"PK\x07\x08").map_or(start + 2000, |e| e.min(start + 2094));
+    let end = original
+        .windows(4)
+        .rposition(|w| w == b"PK\x07\x08")
+        .map_or(start + 2000, |e| e.min(start + 2094));
     mutants(&original[start..end], 4000, |bytes| {
         if let Ok(pickle) = npk::codec::pickle::read(bytes.to_vec(), 16 << 20) {
             assert!(pickle.used() <= bytes.len() as u64);
@@ -393,7 +474,8 @@ fn mutated_pickles_end_in_errors() {
     });
 }
 
-/// A list of small things that would take gigabytes as nodes ends at the limit, a deep one is never recursed into.
+/// A list of small things that would take gigabytes as nodes ends at the limit, a deep one is never
+/// recursed into.
 #[test]
 fn pickles_are_bounded() {
     let mut wide = vec![b']'; 4 << 20];
@@ -409,7 +491,8 @@ fn pickles_are_bounded() {
     assert!(npk::codec::pickle::read(marks, 16 << 20).is_err());
 }
 
-/// What is written back is what torch itself finds in its own file: tree, keys, plain values, tensors.
+/// What is written back is what torch itself finds in its own file: tree, keys, plain values,
+/// tensors.
 #[test]
 fn torch_finds_the_same_in_ours_as_in_its_own() {
     let Some(python) = torch_python() else { return };
@@ -427,7 +510,8 @@ fn torch_2_finds_the_same_in_ours_as_in_its_own() {
 fn compare_with_torch(python: &Path, folder: &str) {
     let scratch = Scratch::new();
     let mut pairs = Vec::new();
-    // Not: classes of their own, tensors that are refused, times of numpy, a bare storage, values inside themselves.
+    // Not: classes of their own, tensors that are refused, times of numpy, a bare storage, values
+    // inside themselves.
     let not = [
         "cyclic",
         "meta_tensor",
@@ -470,7 +554,8 @@ fn compare_with_torch(python: &Path, folder: &str) {
     assert_eq!(told.lines().filter(|l| l.starts_with("same")).count(), pairs.len(), "{told}");
 }
 
-/// Tied tensors share one storage again; equal ones that were not tied do not; a tie that no longer holds is told.
+/// Tied tensors share one storage again; equal ones that were not tied do not; a tie that no longer
+/// holds is told.
 #[test]
 fn ties_come_back() {
     let Some(python) = torch_python() else { return };
@@ -519,35 +604,53 @@ flat = {k: v for k, v in d.items() if k != 'nested'}
 flat['nested.big'] = d['nested']['big']
 json.dump({k: [str(v.dtype)[6:], list(v.shape), raw(v)] for k, v in flat.items()}, open('expected.json', 'w'))";
     run_torch(&python, scratch.path(), code);
-    let expected: Value = serde_json::from_slice(&std::fs::read(scratch.join("expected.json")).unwrap()).unwrap();
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(scratch.join("expected.json")).unwrap()).unwrap();
     for file in ["zip.pt", "legacy.pt"] {
         let source = open(&scratch.join(file)).unwrap();
         assert_eq!(source.plan().arrays.len(), 401);
         assert_eq!(source.plan().attributes["nested"], serde_json::json!({"n": 3, "f": 0.5}));
         for (i, meta) in source.plan().arrays.iter().enumerate() {
-            let [dtype, shape, hex] = expected[&meta.name].as_array().unwrap().as_slice() else { panic!() };
+            let [dtype, shape, hex] = expected[&meta.name].as_array().unwrap().as_slice() else {
+                panic!()
+            };
             assert_eq!(
                 (dtype.as_str().unwrap(), shape),
                 (meta.dtype.name(), &serde_json::json!(meta.shape().unwrap())),
                 "{file}: {}",
                 meta.name
             );
-            assert!(bytes(source.as_ref(), i, 7).unwrap() == unhex(hex.as_str().unwrap()), "{file}: {}", meta.name);
+            assert!(
+                bytes(source.as_ref(), i, 7).unwrap() == unhex(hex.as_str().unwrap()),
+                "{file}: {}",
+                meta.name
+            );
         }
     }
 }
 
-/// Through a store and back: element types that NumPack lacks, ties, nesting and plain values return as they came.
+/// Through a store and back: element types that NumPack lacks, ties, nesting and plain values
+/// return as they came.
 #[test]
 fn a_checkpoint_survives_a_store() {
     let scratch = Scratch::new();
-    for (i, name) in
-        ["torch2.15/dtypes.pt", "torch2.15/checkpoint_dict.pt", "torch1.13/tied_weights.pt", "torch1.13/shapes.pt"].iter().enumerate()
+    for (i, name) in [
+        "torch2.15/dtypes.pt",
+        "torch2.15/checkpoint_dict.pt",
+        "torch1.13/tied_weights.pt",
+        "torch1.13/shapes.pt",
+    ]
+    .iter()
+    .enumerate()
     {
         let path = fixture(&format!("good/pt/{name}"));
         let (store, back) = (scratch.join(&format!("{i}.npk")), scratch.join(&format!("{i}.pt")));
         let args = |from: &Path, to: &Path| {
-            [&["convert".into(), "-q".into()][..], &[from.as_os_str().to_owned(), to.as_os_str().to_owned()]].concat()
+            [
+                &["convert".into(), "-q".into()][..],
+                &[from.as_os_str().to_owned(), to.as_os_str().to_owned()],
+            ]
+            .concat()
         };
         if name.contains("dtypes") {
             // complex32 is refused by name.
@@ -559,15 +662,30 @@ fn a_checkpoint_survives_a_store() {
         }
         npk::<std::ffi::OsString>(&args(&store, &back));
         let (first, again) = (open(&path).unwrap(), open(&back).unwrap());
-        for (a, meta) in first.plan().arrays.iter().enumerate().filter(|(_, m)| m.name != "complex32") {
-            let b = again.plan().position(&meta.name).unwrap_or_else(|| panic!("{name}: {} is lost", meta.name));
+        for (a, meta) in
+            first.plan().arrays.iter().enumerate().filter(|(_, m)| m.name != "complex32")
+        {
+            let b = again
+                .plan()
+                .position(&meta.name)
+                .unwrap_or_else(|| panic!("{name}: {} is lost", meta.name));
             let other = &again.plan().arrays[b];
             if meta.type_name() == "F4" {
                 continue; // travels as its bytes
             }
-            assert_eq!((meta.type_name(), meta.shape()), (other.type_name(), other.shape()), "{name}: {}", meta.name);
+            assert_eq!(
+                (meta.type_name(), meta.shape()),
+                (other.type_name(), other.shape()),
+                "{name}: {}",
+                meta.name
+            );
             assert_eq!(meta.details.alias_of, other.details.alias_of, "{name}: {}", meta.name);
-            assert_eq!(bytes(first.as_ref(), a, 9).unwrap(), bytes(again.as_ref(), b, 9).unwrap(), "{name}: {}", meta.name);
+            assert_eq!(
+                bytes(first.as_ref(), a, 9).unwrap(),
+                bytes(again.as_ref(), b, 9).unwrap(),
+                "{name}: {}",
+                meta.name
+            );
         }
         if !name.contains("dtypes") {
             assert_eq!(first.plan().attributes, again.plan().attributes, "{name}");
@@ -587,7 +705,11 @@ fn single_writes_the_bare_tensor() {
     let error = convert(many, &scratch.join("many.pt"), &options).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage, "{error}");
     if let Some(python) = torch_python() {
-        let told = run_torch(&python, scratch.path(), "import torch; print(type(torch.load('one.pt', weights_only=True)).__name__)");
+        let told = run_torch(
+            &python,
+            scratch.path(),
+            "import torch; print(type(torch.load('one.pt', weights_only=True)).__name__)",
+        );
         assert_eq!(told.trim(), "Tensor");
     }
     assert_eq!(scratch.names(), ["one.pt"]);
@@ -597,7 +719,11 @@ fn single_writes_the_bare_tensor() {
 fn shards_are_one_input() {
     let scratch = Scratch::new();
     for (i, name) in ["torch1.13/dict_tensors.pt", "torch1.13/tied_weights.pt"].iter().enumerate() {
-        std::fs::copy(fixture(&format!("good/pt/{name}")), scratch.join(&format!("pytorch_model-0000{}-of-00002.bin", i + 1))).unwrap();
+        std::fs::copy(
+            fixture(&format!("good/pt/{name}")),
+            scratch.join(&format!("pytorch_model-0000{}-of-00002.bin", i + 1)),
+        )
+        .unwrap();
     }
     let mut map = serde_json::Map::new();
     for i in 1..=2 {
@@ -607,7 +733,12 @@ fn shards_are_one_input() {
         }
     }
     let index = scratch.join("pytorch_model.bin.index.json");
-    std::fs::write(&index, serde_json::to_vec(&serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map})).unwrap()).unwrap();
+    std::fs::write(
+        &index,
+        serde_json::to_vec(&serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}))
+            .unwrap(),
+    )
+    .unwrap();
     for at in [index.as_path(), scratch.path()] {
         let source = open(at).unwrap();
         assert_eq!(source.plan().arrays.len(), map.len());
@@ -658,7 +789,7 @@ impl std::io::Write for OnShelf {
     }
 }
 
-impl npk::location::Output for OnShelf {
+impl npk::storage::Output for OnShelf {
     fn commit(self: Box<Self>) -> Result<(), Error> {
         *self.0.0.lock().unwrap() = self.1;
         Ok(())
@@ -667,26 +798,35 @@ impl npk::location::Output for OnShelf {
 
 struct Shop(std::sync::Arc<Shelf>);
 
-impl npk::location::Backend for Shop {
-    fn kind(&self, _: &str) -> Result<npk::location::Kind, Error> {
-        Ok(npk::location::Kind::File { len: self.0.0.lock().unwrap().len() as u64, modified: None })
+impl npk::storage::Backend for Shop {
+    fn kind(&self, _: &str) -> Result<npk::storage::Kind, Error> {
+        Ok(npk::storage::Kind::File { len: self.0.0.lock().unwrap().len() as u64, modified: None })
     }
-    fn list(&self, _: &str) -> Result<Vec<npk::location::Entry>, Error> {
+    fn list(&self, _: &str) -> Result<Vec<npk::storage::Entry>, Error> {
         Ok(Vec::new())
     }
     fn walk(&self, _: &str) -> Result<Vec<(String, u64)>, Error> {
         Ok(Vec::new())
     }
-    fn blob(&self, _: &str) -> Result<std::sync::Arc<dyn npk::location::Blob>, Error> {
-        Ok(std::sync::Arc::new(npk::location::MemoryBlob(self.0.0.lock().unwrap().clone())))
+    fn blob(&self, _: &str) -> Result<std::sync::Arc<dyn npk::storage::Blob>, Error> {
+        Ok(std::sync::Arc::new(npk::storage::MemoryBlob(self.0.0.lock().unwrap().clone())))
     }
     fn stream(&self, _: &str) -> Result<Box<dyn std::io::Read + Send>, Error> {
         Ok(Box::new(std::io::Cursor::new(self.0.0.lock().unwrap().clone())))
     }
-    fn create_file(&self, _: &str, _: npk::format::Existing) -> Result<Box<dyn npk::location::Output>, Error> {
+    fn create_file(
+        &self,
+        _: &str,
+        _: npk::format::Existing,
+    ) -> Result<Box<dyn npk::storage::Output>, Error> {
         Ok(Box::new(OnShelf(self.0.clone(), Vec::new())))
     }
-    fn create_dir(&self, _: &str, _: npk::format::Existing, _: &[&str]) -> Result<Box<dyn npk::location::OutputDir>, Error> {
+    fn create_dir(
+        &self,
+        _: &str,
+        _: npk::format::Existing,
+        _: &[&str],
+    ) -> Result<Box<dyn npk::storage::OutputDir>, Error> {
         Err(Error::failed("no directories here"))
     }
     fn remove(&self, _: &str) -> Result<(), Error> {
@@ -697,25 +837,43 @@ impl npk::location::Backend for Shop {
     }
 }
 
-/// Written in turn (data descriptors, as torch has them) and read by ranges: the same values, checksums that hold.
+/// Written in turn (data descriptors, as torch has them) and read by ranges: the same values,
+/// checksums that hold.
 #[test]
 fn object_storage_gets_it_in_turn() {
     let scratch = Scratch::new();
     let mut files = Vec::new();
-    for name in ["torch1.13/shapes.pt", "torch1.13/views.pt", "torch1.13/tied_weights.pt", "torch1.13/state_dict.pt"] {
+    for name in [
+        "torch1.13/shapes.pt",
+        "torch1.13/views.pt",
+        "torch1.13/tied_weights.pt",
+        "torch1.13/state_dict.pt",
+    ] {
         let shelf = std::sync::Arc::new(Shelf::default());
         let at = Location::remote(std::sync::Arc::new(Shop(shelf.clone())), "shelf/out.pt");
         let path = fixture(&format!("good/pt/{name}"));
         let settings = npk::pipe::Settings::new(2, 64 << 20);
         let mut create = |plan: &npk::model::Plan| Pt.create(&at, plan, &WriteOptions::default());
-        npk::pipe::run(open(&path).unwrap(), Vec::new(), Pt.holds().unwrap(), &mut create, &settings).unwrap();
+        npk::pipe::run(
+            open(&path).unwrap(),
+            Vec::new(),
+            Pt.holds().unwrap(),
+            &mut create,
+            &settings,
+        )
+        .unwrap();
         let (first, mut again) = (open(&path).unwrap(), Pt.open(&at, &options()).unwrap());
         let count = first.plan().arrays.len();
         again.want(&(0..count).collect::<Vec<_>>(), Order::Any).unwrap();
         for (a, meta) in first.plan().arrays.iter().enumerate() {
             let b = again.plan().position(&meta.name).unwrap();
             assert!(again.extents(b).is_none_or(|e| e.is_empty()), "there is no local file");
-            assert_eq!(bytes(first.as_ref(), a, 3).unwrap(), bytes(again.as_ref(), b, 3).unwrap(), "{name}: {}", meta.name);
+            assert_eq!(
+                bytes(first.as_ref(), a, 3).unwrap(),
+                bytes(again.as_ref(), b, 3).unwrap(),
+                "{name}: {}",
+                meta.name
+            );
         }
         let notes = Pt.verify(&at, &options()).unwrap();
         assert!(notes.is_empty(), "every record has its checksum: {notes:?}");

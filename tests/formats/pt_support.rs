@@ -55,13 +55,22 @@ pub fn storage(key: &str, class: &str, elements: u64) -> Vec<u8> {
 
 /// `_rebuild_tensor_v2` over a storage of its own; `more` goes behind its six arguments.
 pub fn tensor_of(key: &str, class: &str, shape: &[u64], hooks: &[u8], more: &[u8]) -> Vec<u8> {
-    let numbers = |of: &[u64]| join(&[b"(", &of.iter().flat_map(|&n| int(n)).collect::<Vec<u8>>(), b"t"]);
+    let numbers =
+        |of: &[u64]| join(&[b"(", &of.iter().flat_map(|&n| int(n)).collect::<Vec<u8>>(), b"t"]);
     let mut strides = vec![1u64; shape.len()];
     for i in (1..shape.len()).rev() {
         strides[i - 1] = strides[i].saturating_mul(shape[i].max(1)).min(1 << 40);
     }
     let elements = if shape.contains(&0) { 0 } else { shape.iter().product() };
-    let args = join(&[&storage(key, class, elements), &int(0), &numbers(shape), &numbers(&strides), b"\x89", hooks, more]);
+    let args = join(&[
+        &storage(key, class, elements),
+        &int(0),
+        &numbers(shape),
+        &numbers(&strides),
+        b"\x89",
+        hooks,
+        more,
+    ]);
     call("torch._utils", "_rebuild_tensor_v2", &[&args])
 }
 
@@ -79,12 +88,35 @@ pub fn pickle(body: &[u8]) -> Vec<u8> {
 pub fn zip(records: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in records {
-        let (len, name_len, at) = ((bytes.len() as u32).to_le_bytes(), (name.len() as u16).to_le_bytes(), (out.len() as u32).to_le_bytes());
-        out.extend(join(&[b"PK\x03\x04\0\0\0\x08\0\0\0\0\0\0\0\0\0\0", &len, &len, &name_len, b"\0\0", name.as_bytes(), bytes]));
-        directory.extend(join(&[b"PK\x01\x02\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0", &len, &len, &name_len, &[0; 12], &at, name.as_bytes()]));
+        let (len, name_len, at) = (
+            (bytes.len() as u32).to_le_bytes(),
+            (name.len() as u16).to_le_bytes(),
+            (out.len() as u32).to_le_bytes(),
+        );
+        out.extend(join(&[
+            b"PK\x03\x04\0\0\0\x08\0\0\0\0\0\0\0\0\0\0",
+            &len,
+            &len,
+            &name_len,
+            b"\0\0",
+            name.as_bytes(),
+            bytes,
+        ]));
+        directory.extend(join(&[
+            b"PK\x01\x02\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0",
+            &len,
+            &len,
+            &name_len,
+            &[0; 12],
+            &at,
+            name.as_bytes(),
+        ]));
     }
-    let (count, size, at) =
-        ((records.len() as u16).to_le_bytes(), (directory.len() as u32).to_le_bytes(), (out.len() as u32).to_le_bytes());
+    let (count, size, at) = (
+        (records.len() as u16).to_le_bytes(),
+        (directory.len() as u32).to_le_bytes(),
+        (out.len() as u32).to_le_bytes(),
+    );
     join(&[&out, &directory, b"PK\x05\x06\0\0\0\0", &count, &count, &size, &at, b"\0\0"])
 }
 
@@ -99,7 +131,8 @@ pub fn checkpoint(scratch: &Scratch, name: &str, body: &[u8]) -> PathBuf {
 /// Writes a checkpoint of this value with these records.
 pub fn write(path: &Path, body: &[u8], records: &[(&str, &[u8])]) -> PathBuf {
     let pickle = pickle(body);
-    let mut all: Vec<(&str, &[u8])> = vec![("archive/data.pkl", &pickle), ("archive/version", b"3\n")];
+    let mut all: Vec<(&str, &[u8])> =
+        vec![("archive/data.pkl", &pickle), ("archive/version", b"3\n")];
     all.extend_from_slice(records);
     std::fs::write(path, zip(&all)).unwrap();
     path.to_path_buf()
@@ -128,7 +161,11 @@ pub fn legacy(path: &Path, body: &[u8], storages: &[(&str, u64, &[u8])]) -> Path
 pub fn npk_within(limit: &str, args: &[&std::ffi::OsStr]) -> std::process::Output {
     let mut command = npk_command();
     let mut limited = std::process::Command::new("sh");
-    limited.arg("-c").arg(format!("ulimit {limit}; exec \"$0\" \"$@\"")).arg(command.get_program()).args(args);
+    limited
+        .arg("-c")
+        .arg(format!("ulimit {limit}; exec \"$0\" \"$@\""))
+        .arg(command.get_program())
+        .args(args);
     limited.stdin(std::process::Stdio::null());
     for (key, value) in command.get_envs() {
         match value {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use npk::error::Kind;
 use npk::format::WriteOptions;
-use npk::location::Location;
+use npk::storage::Location;
 
 use crate::support::library::{convert, convert_files, read_all};
 use crate::support::{Scratch, mutants, python};
@@ -38,7 +38,13 @@ for k in a.keys():
 fn both_ways() {
     let dir = Scratch::new();
     python(dir.path(), MAKE);
-    convert_files("safetensors", &dir.join("in.safetensors"), "safetensors", &dir.join("out.safetensors")).unwrap();
+    convert_files(
+        "safetensors",
+        &dir.join("in.safetensors"),
+        "safetensors",
+        &dir.join("out.safetensors"),
+    )
+    .unwrap();
     python(dir.path(), COMPARE);
     let plan = read_all("safetensors", &dir.join("out.safetensors")).unwrap();
     assert_eq!(plan.attributes["format"], "pt");
@@ -73,14 +79,27 @@ fn rare_types_keep_their_bits_and_their_order() {
         ("C", "C64", "[1]", 8),
     ];
     for (name, dtype, shape, bytes) in types.iter().filter(|t| t.0 != "t") {
-        entries.push(format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{at},{}]}}"#, at + bytes));
+        entries.push(format!(
+            r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{at},{}]}}"#,
+            at + bytes
+        ));
         at += bytes;
     }
     write(&dir.join("in.safetensors"), &format!("{{{}}}", entries.join(",")), at);
-    convert_files("safetensors", &dir.join("in.safetensors"), "safetensors", &dir.join("out.safetensors")).unwrap();
-    let (old, new) = (std::fs::read(dir.join("in.safetensors")).unwrap(), std::fs::read(dir.join("out.safetensors")).unwrap());
+    convert_files(
+        "safetensors",
+        &dir.join("in.safetensors"),
+        "safetensors",
+        &dir.join("out.safetensors"),
+    )
+    .unwrap();
+    let (old, new) = (
+        std::fs::read(dir.join("in.safetensors")).unwrap(),
+        std::fs::read(dir.join("out.safetensors")).unwrap(),
+    );
     assert_eq!(old[old.len() - at..], new[new.len() - at..]);
-    let text = |b: &[u8]| String::from_utf8(b[8..b.len() - at].to_vec()).unwrap().trim_end().to_string();
+    let text =
+        |b: &[u8]| String::from_utf8(b[8..b.len() - at].to_vec()).unwrap().trim_end().to_string();
     assert_eq!(text(&old), text(&new));
     assert_eq!((new.len() - at) % 8, 0);
     // The reference library takes all of them.
@@ -109,9 +128,23 @@ fn broken_files_are_named() {
         (one(r#""b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}"#), 9, "follow"),
         (one(r#""b":{"dtype":"U8","shape":[4]}"#), 4, "data_offsets"),
         (one(r#""b":{"dtype":"U8","shape":[-4],"data_offsets":[4,8]}"#), 8, "broken"),
-        (one(r#""b":{"dtype":"F4","shape":[3],"data_offsets":[4,5]}"#), 5, "do not make whole bytes"),
-        (one(r#""b":{"dtype":"F64","shape":[4294967296,4294967296],"data_offsets":[4,8]}"#), 8, "too large"),
-        (one(r#""b":{"dtype":"F64","shape":[18446744073709551615],"data_offsets":[4,18446744073709551615]}"#), 8, ""),
+        (
+            one(r#""b":{"dtype":"F4","shape":[3],"data_offsets":[4,5]}"#),
+            5,
+            "do not make whole bytes",
+        ),
+        (
+            one(r#""b":{"dtype":"F64","shape":[4294967296,4294967296],"data_offsets":[4,8]}"#),
+            8,
+            "too large",
+        ),
+        (
+            one(
+                r#""b":{"dtype":"F64","shape":[18446744073709551615],"data_offsets":[4,18446744073709551615]}"#,
+            ),
+            8,
+            "",
+        ),
         (one(r#""__metadata__":{"x":"1","x":"2"}"#), 4, "twice"),
         (one(r#""__metadata__":{"x":1}"#), 4, "broken"),
         ("[]".into(), 0, "'{'"),
@@ -164,7 +197,13 @@ fn ten_thousand_tensors_come_through() {
         dir.path(),
         "import numpy as np; from safetensors.numpy import save_file\nsave_file({f'layers.{i}.weight': np.full(16, i, 'f4') for i in range(10000)}, 'in.safetensors')",
     );
-    convert_files("safetensors", &dir.join("in.safetensors"), "safetensors", &dir.join("out.safetensors")).unwrap();
+    convert_files(
+        "safetensors",
+        &dir.join("in.safetensors"),
+        "safetensors",
+        &dir.join("out.safetensors"),
+    )
+    .unwrap();
     python(
         dir.path(),
         "from safetensors.numpy import load_file\na = load_file('out.safetensors'); assert len(a) == 10000 and all((a[f'layers.{i}.weight'] == i).all() for i in range(10000))",
@@ -192,7 +231,13 @@ fn shards_are_one_input() {
         let mut names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
         names.sort();
         assert_eq!(names, ["x.b", "x.w", "y.w"]);
-        assert!(plan.arrays.iter().all(|a| a.details.part.as_deref().is_some_and(|p| p.starts_with("model-0000"))));
+        assert!(
+            plan.arrays.iter().all(|a| a
+                .details
+                .part
+                .as_deref()
+                .is_some_and(|p| p.starts_with("model-0000")))
+        );
         assert_eq!(plan.attributes.len(), 1);
     }
     let out = Scratch::new();
@@ -201,9 +246,14 @@ fn shards_are_one_input() {
         out.path(),
         "from safetensors.numpy import load_file\nt = load_file('one.safetensors'); assert t['x.w'].tolist() == [0,1,2,3,4,5] and t['y.w'].tolist() == [0,1,2,3,4]",
     );
-    // A name that two shards hold; a name that its shard lacks; a missing shard; without an index; an escape.
+    // A name that two shards hold; a name that its shard lacks; a missing shard; without an index;
+    // an escape.
     let text = std::fs::read_to_string(&index).unwrap();
-    std::fs::copy(dir.join("model-00001-of-00002.safetensors"), dir.join("model-00002-of-00002.safetensors")).unwrap();
+    std::fs::copy(
+        dir.join("model-00001-of-00002.safetensors"),
+        dir.join("model-00002-of-00002.safetensors"),
+    )
+    .unwrap();
     let error = read_all("safetensors", &index).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused, "{error}");
     std::fs::write(&index, text.replace("model-00001-of-00002", "../etc/x")).unwrap();
@@ -218,10 +268,16 @@ fn shards_are_one_input() {
     assert!(read_all("safetensors", &index).is_ok());
     std::fs::remove_file(dir.join("model-00002-of-00002.safetensors")).unwrap();
     let error = read_all("safetensors", &index).unwrap_err();
-    assert!(error.kind() == Kind::Missing && error.to_string().contains("model-00002-of-00002"), "{error}");
+    assert!(
+        error.kind() == Kind::Missing && error.to_string().contains("model-00002-of-00002"),
+        "{error}"
+    );
     std::fs::remove_file(&index).unwrap();
     let error = read_all("safetensors", dir.path()).unwrap_err();
-    assert!(error.kind() == Kind::Missing && error.to_string().contains("model-00002-of-00002"), "{error}");
+    assert!(
+        error.kind() == Kind::Missing && error.to_string().contains("model-00002-of-00002"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -229,7 +285,8 @@ fn shards_are_written_with_an_index() {
     let dir = Scratch::new();
     python(dir.path(), MAKE);
     let options = WriteOptions { max_shard_bytes: Some(300), ..WriteOptions::default() };
-    let (from, to) = (Location::local(dir.join("in.safetensors")), Location::local(dir.join("big.safetensors")));
+    let (from, to) =
+        (Location::local(dir.join("in.safetensors")), Location::local(dir.join("big.safetensors")));
     let summary = convert("safetensors", &from, "safetensors", &to, &options).unwrap();
     assert!(summary.files > 2);
     python(
@@ -245,21 +302,37 @@ for f in set(index['weight_map'].values()):
     for k, v in part.items(): assert v.tobytes() == want[k].tobytes() and v.dtype == want[k].dtype
 "#,
     );
-    convert_files("safetensors", &dir.join("big.safetensors.index.json"), "safetensors", &dir.join("out.safetensors")).unwrap();
+    convert_files(
+        "safetensors",
+        &dir.join("big.safetensors.index.json"),
+        "safetensors",
+        &dir.join("out.safetensors"),
+    )
+    .unwrap();
     python(dir.path(), COMPARE);
     // What is there already stays.
-    assert_eq!(convert("safetensors", &from, "safetensors", &to, &options).unwrap_err().kind(), Kind::Exists);
+    assert_eq!(
+        convert("safetensors", &from, "safetensors", &to, &options).unwrap_err().kind(),
+        Kind::Exists
+    );
 }
 
 #[test]
 fn fixtures_read_or_fail() {
     for path in crate::support::fixtures("good/safetensors", &["safetensors"]) {
-        let plan = read_all("safetensors", &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let plan =
+            read_all("safetensors", &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(!plan.arrays.is_empty());
     }
     for path in crate::support::fixtures("bad/safetensors", &["safetensors"]) {
-        let error = read_all("safetensors", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
-        assert!(matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing), "{}: {error}", path.display());
+        let error = read_all("safetensors", &path)
+            .err()
+            .unwrap_or_else(|| panic!("{} was read", path.display()));
+        assert!(
+            matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing),
+            "{}: {error}",
+            path.display()
+        );
     }
 }
 
@@ -279,7 +352,13 @@ fn from_a_pipe() {
     ] {
         let out = dir.join(&format!("{name}.out"));
         let input = crate::support::library::fifo(&dir.join(&format!("{name}.fifo")), bytes);
-        let done = convert("safetensors", &input, "safetensors", &Location::local(&out), &WriteOptions::default());
+        let done = convert(
+            "safetensors",
+            &input,
+            "safetensors",
+            &Location::local(&out),
+            &WriteOptions::default(),
+        );
         assert_eq!(done.is_ok(), good, "{name}: {done:?}");
         assert_eq!(out.exists(), good);
         if name == "whole" {

@@ -18,11 +18,20 @@ fn views_are_the_file_itself() {
         (ArrayMeta::new("scalar", Dtype::I64, &[]), 7i64.to_le_bytes().to_vec()),
         (ArrayMeta::new("empty", Dtype::F64, &[0, 4]), vec![]),
         (ArrayMeta::new("flag", Dtype::Bool, &[2]), vec![1, 0]),
-        (ArrayMeta::new("z", Dtype::C64, &[1]), [1f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect()),
+        (
+            ArrayMeta::new("z", Dtype::C64, &[1]),
+            [1f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ),
         (text, vec![1, 0, 0, 0]),
     ];
     let path = out.join("s.npk");
-    write(&path, plan(arrays.iter().map(|a| a.0.clone()).collect()), &arrays, &WriteOptions::default()).unwrap();
+    write(
+        &path,
+        plan(arrays.iter().map(|a| a.0.clone()).collect()),
+        &arrays,
+        &WriteOptions::default(),
+    )
+    .unwrap();
     let store = npk::Store::open(&path).unwrap();
     assert_eq!(store.plan().arrays.len(), 6);
     let w = store.array("w").unwrap();
@@ -59,7 +68,10 @@ fn deleted_rows_and_segments_are_copied() {
         let (store, all) = (npk::Store::open(&path).unwrap(), read(&path).unwrap());
         for (meta, bytes) in all.plan.arrays.iter().zip(&all.bytes) {
             let array = store.array(&meta.name).unwrap();
-            assert_eq!(array.shape().iter().map(|&d| d as u64).collect::<Vec<_>>(), meta.shape().unwrap());
+            assert_eq!(
+                array.shape().iter().map(|&d| d as u64).collect::<Vec<_>>(),
+                meta.shape().unwrap()
+            );
             assert_eq!(array.bytes_view().unwrap().as_slice().unwrap(), bytes);
             assert!(array.is_copy() == copied || meta.name == "small", "{golden} {}", meta.name);
             if meta.dtype == Dtype::F32 {
@@ -79,7 +91,8 @@ fn put(path: &std::path::Path, arrays: &[(ArrayMeta, Vec<u8>)]) {
     write(path, plan(arrays.iter().map(|a| a.0.clone()).collect()), arrays, &options).unwrap();
 }
 
-/// What a reader that opened a directory gets after another one came in its place: its own arrays, or the sentence.
+/// What a reader that opened a directory gets after another one came in its place: its own arrays,
+/// or the sentence.
 #[test]
 fn readers_hold_the_directory_that_they_opened() {
     let out = Scratch::new();
@@ -92,7 +105,14 @@ fn readers_hold_the_directory_that_they_opened() {
                 all.extend_from_slice(bytes);
                 Ok(())
             };
-            npk::pipe::drain(source, Vec::new(), Order::Any, each, &npk::pipe::Settings::new(2, 64 << 20)).map(|_| all)
+            npk::pipe::drain(
+                source,
+                Vec::new(),
+                Order::Any,
+                each,
+                &npk::pipe::Settings::new(2, 64 << 20),
+            )
+            .map(|_| all)
         };
         put(&at, &filled(1));
         put(&out.join("new").with_extension(at.extension().unwrap()), &filled(2));
@@ -106,7 +126,10 @@ fn readers_hold_the_directory_that_they_opened() {
         let source = open(&at).unwrap();
         put(&at, &filled(3));
         let e = drained(source).unwrap_err();
-        assert!(e.kind() == Kind::Failed && e.to_string().contains("was replaced while it was read"), "{name}: {e:?}");
+        assert!(
+            e.kind() == Kind::Failed && e.to_string().contains("was replaced while it was read"),
+            "{name}: {e:?}"
+        );
         assert_eq!(drained(open(&at).unwrap()).unwrap(), [3; 36], "{name}");
         std::fs::remove_dir_all(out.join("aside")).unwrap();
     }
@@ -116,7 +139,10 @@ fn readers_hold_the_directory_that_they_opened() {
     put(&at, &filled(4));
     assert_eq!(kept.bytes_view().unwrap().as_slice().unwrap(), [3; 3]);
     let e = store.array("a1").err().unwrap();
-    assert!(e.kind() == Kind::Failed && e.to_string().contains("was replaced while it was read"), "{e:?}");
+    assert!(
+        e.kind() == Kind::Failed && e.to_string().contains("was replaced while it was read"),
+        "{e:?}"
+    );
 }
 
 /// Beside a run that replaces a store again and again, readers see one of the stores.
@@ -135,15 +161,23 @@ fn readers_beside_a_writer_see_one_store() {
                         match read(&at) {
                             Ok(all) => {
                                 let found = all.bytes.concat();
-                                assert!(found.len() == 36 && found.iter().all(|b| *b == found[0]), "{name}: {found:?}");
+                                assert!(
+                                    found.len() == 36 && found.iter().all(|b| *b == found[0]),
+                                    "{name}: {found:?}"
+                                );
                                 whole.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                             }
-                            Err(e) => assert!(e.to_string().contains("was replaced while it was read"), "{name}: {e:?}"),
+                            Err(e) => assert!(
+                                e.to_string().contains("was replaced while it was read"),
+                                "{name}: {e:?}"
+                            ),
                         }
                     }
                 });
             }
-            let writes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (0..60).for_each(|i| put(&at, &filled(i % 2)))));
+            let writes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                (0..60).for_each(|i| put(&at, &filled(i % 2)))
+            }));
             // One of them reads the last one, at the latest.
             while whole.load(std::sync::atomic::Ordering::Relaxed) == 0 && writes.is_ok() {
                 std::thread::yield_now();
@@ -162,7 +196,10 @@ fn readers_beside_appends_see_one_moment() {
     let rows = |n: u64| -> Vec<(ArrayMeta, Vec<u8>)> {
         let mut day = ArrayMeta::new("day", Dtype::I32, &[n]);
         day.logical = Logical::Date32;
-        vec![(day, vec![0; 4 * n as usize]), (ArrayMeta::new("x", Dtype::U8, &[n]), vec![7; n as usize])]
+        vec![
+            (day, vec![0; 4 * n as usize]),
+            (ArrayMeta::new("x", Dtype::U8, &[n]), vec![7; n as usize]),
+        ]
     };
     put(&at, &rows(1));
     let ended = std::sync::atomic::AtomicBool::new(false);
@@ -170,7 +207,12 @@ fn readers_beside_appends_see_one_moment() {
         scope.spawn(|| {
             while !ended.load(std::sync::atomic::Ordering::Relaxed) {
                 let all = read(&at).unwrap();
-                let found: Vec<String> = all.plan.arrays.iter().map(|a| format!("{} {:?}", a.type_name(), a.rows)).collect();
+                let found: Vec<String> = all
+                    .plan
+                    .arrays
+                    .iter()
+                    .map(|a| format!("{} {:?}", a.type_name(), a.rows))
+                    .collect();
                 assert!(all.plan.notes.is_empty(), "{:?}", all.plan.notes);
                 let n = all.plan.arrays[0].rows.unwrap();
                 assert_eq!(found, [format!("date32 Some({n})"), format!("uint8 Some({n})")]);
@@ -181,7 +223,8 @@ fn readers_beside_appends_see_one_moment() {
         let appends = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..60 {
                 let more = rows(2);
-                write(&at, plan(more.iter().map(|a| a.0.clone()).collect()), &more, &options).unwrap();
+                write(&at, plan(more.iter().map(|a| a.0.clone()).collect()), &more, &options)
+                    .unwrap();
             }
         }));
         ended.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use npk::error::Result;
 use npk::format::{Emit, Format, Order, ReadOptions, ReadRows, Source, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{ArrayMeta, Chunk, Plan, Values};
 use npk::pipe::{self, Settings};
+use npk::storage::Location;
 
 use crate::support::fixture;
 
@@ -50,12 +50,26 @@ pub fn sequence(n: usize) -> Vec<u8> {
 }
 
 /// Writes arrays from memory, in the format of the path's ending.
-pub fn write(to: &Path, plan: Plan, arrays: &[(ArrayMeta, Vec<u8>)], options: &WriteOptions) -> Result<npk::format::Summary> {
-    let format = by_name(to.extension().map_or("npk", |e| e.to_str().unwrap_or("npk"))).or(by_name("npk")).unwrap();
+pub fn write(
+    to: &Path,
+    plan: Plan,
+    arrays: &[(ArrayMeta, Vec<u8>)],
+    options: &WriteOptions,
+) -> Result<npk::format::Summary> {
+    let format = by_name(to.extension().map_or("npk", |e| e.to_str().unwrap_or("npk")))
+        .or(by_name("npk"))
+        .unwrap();
     let source = Memory { plan, arrays: Arc::new(arrays.to_vec()) };
     let settings = Settings::new(2, 64 << 20);
     let at = Location::local(to);
-    Ok(pipe::run(Box::new(source), Vec::new(), format.holds().unwrap(), &mut |plan| format.create(&at, plan, options), &settings)?.0)
+    Ok(pipe::run(
+        Box::new(source),
+        Vec::new(),
+        format.holds().unwrap(),
+        &mut |plan| format.create(&at, plan, options),
+        &settings,
+    )?
+    .0)
 }
 
 pub fn format_of(path: &Path) -> &'static dyn Format {
@@ -71,11 +85,23 @@ pub fn convert(from: &Path, to: &Path, format: &str) -> Result<npk::format::Summ
     convert_with(from, to, format, &WriteOptions::default())
 }
 
-pub fn convert_with(from: &Path, to: &Path, format: &str, options: &WriteOptions) -> Result<npk::format::Summary> {
+pub fn convert_with(
+    from: &Path,
+    to: &Path,
+    format: &str,
+    options: &WriteOptions,
+) -> Result<npk::format::Summary> {
     let format = by_name(format).unwrap();
     let at = Location::local(to);
     let settings = Settings::new(2, 64 << 20);
-    Ok(pipe::run(open(from)?, Vec::new(), format.holds().unwrap(), &mut |plan| format.create(&at, plan, options), &settings)?.0)
+    Ok(pipe::run(
+        open(from)?,
+        Vec::new(),
+        format.holds().unwrap(),
+        &mut |plan| format.create(&at, plan, options),
+        &settings,
+    )?
+    .0)
 }
 
 /// All of a file.
@@ -92,7 +118,8 @@ pub fn read(path: &Path) -> Result<All> {
     let source = open(path)?;
     let plan = source.plan().clone();
     let n = plan.arrays.len();
-    let (mut bytes, mut masks, mut texts) = (vec![Vec::new(); n], vec![Vec::new(); n], vec![Vec::new(); n]);
+    let (mut bytes, mut masks, mut texts) =
+        (vec![Vec::new(); n], vec![Vec::new(); n], vec![Vec::new(); n]);
     pipe::drain(
         source,
         Vec::new(),
@@ -107,7 +134,8 @@ pub fn read(path: &Path) -> Result<All> {
                 Values::Var { offsets, values } => {
                     let item = plan.arrays[a].dtype.item_bytes() as usize;
                     for row in 0..chunk.rows as usize {
-                        let cut = &values[offsets[row] as usize * item..offsets[row + 1] as usize * item];
+                        let cut =
+                            &values[offsets[row] as usize * item..offsets[row + 1] as usize * item];
                         texts[a].push(chunk.is_valid(row).then(|| cut.to_vec()));
                     }
                 }
@@ -124,8 +152,11 @@ pub fn goldens(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(fixture(&format!("good/{folder}"))).unwrap() {
         let path = entry.unwrap().path();
-        let inner: Vec<PathBuf> =
-            if path.is_dir() { std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).collect() } else { vec![path] };
+        let inner: Vec<PathBuf> = if path.is_dir() {
+            std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).collect()
+        } else {
+            vec![path]
+        };
         found.extend(inner.into_iter().filter(|p| p.extension().is_some_and(|e| e == ending)));
     }
     found.sort();
@@ -138,6 +169,10 @@ pub fn copy_dir(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy_dir(&path, &target) } else { std::fs::write(&target, std::fs::read(&path).unwrap()).unwrap() }
+        if path.is_dir() {
+            copy_dir(&path, &target)
+        } else {
+            std::fs::write(&target, std::fs::read(&path).unwrap()).unwrap()
+        }
     }
 }

@@ -1,16 +1,17 @@
-//! What text tables have in common: where cells and rows end, what is a number, which delimiter; Python as the judge.
+//! What text tables have in common: where cells and rows end, what is a number, which delimiter;
+//! Python as the judge.
 
-use npk::codec::text::classes;
-use npk::codec::text::dialect::Dialect;
-use npk::codec::text::number::Reader;
-use npk::codec::text::parse::{self, Column, Mode};
-use npk::codec::text::scan::Splitter;
 use npk::error::Kind;
 use npk::format::{Auto, Quote, ReadOptions, WriteOptions};
-use npk::formats::csv::Csv;
-use npk::formats::txt::Txt;
-use npk::location::MemoryBlob;
+use npk::formats::text::csv::Csv;
+use npk::formats::text::delimited::classes;
+use npk::formats::text::delimited::dialect::Dialect;
+use npk::formats::text::delimited::number::Reader;
+use npk::formats::text::delimited::parse::{self, Column, Mode};
+use npk::formats::text::delimited::scan::Splitter;
+use npk::formats::text::txt::Txt;
 use npk::model::Dtype;
+use npk::storage::MemoryBlob;
 
 use super::csv::{in_order, numbers, open_with, options, table_with, texts, write};
 use crate::support::{Scratch, at, npk, npk_any, npk_fails, npk_peak, python};
@@ -98,7 +99,11 @@ fn what_is_a_number() {
         "1\u{0}",
     ] {
         // 00. is a number for all; quoted, for some hold commas.
-        let expected = if text == "00." { "a float64: 0.0".to_string() } else { format!("a string: {text:?}") };
+        let expected = if text == "00." {
+            "a float64: 0.0".to_string()
+        } else {
+            format!("a string: {text:?}")
+        };
         assert_eq!(table(format!("a\n\"{text}\"\n")), [expected], "{text}");
     }
     for (text, expected) in [
@@ -127,23 +132,37 @@ fn what_is_a_number() {
         ("TRUE", "bool: true"),
         ("2020-01-31", "string: \"2020-01-31\""),
     ] {
-        assert_eq!(table(format!("a,b\n{text},\n")), [format!("a {expected}"), "b float64?: -".into()], "{text}");
+        assert_eq!(
+            table(format!("a,b\n{text},\n")),
+            [format!("a {expected}"), "b float64?: -".into()],
+            "{text}"
+        );
     }
 }
 
 /// Complex numbers lose no digit either: their parts are doubles.
 #[test]
 fn complex_numbers_are_exact() {
-    assert_eq!(table("a\n9007199254740992+1j\n2\n"), ["a complex128: [9007199254740992.0, 1.0] [2.0, 0.0]"]);
+    assert_eq!(
+        table("a\n9007199254740992+1j\n2\n"),
+        ["a complex128: [9007199254740992.0, 1.0] [2.0, 0.0]"]
+    );
     assert_eq!(table("a\n9007199254740993+1j\n2\n"), ["a string: \"9007199254740993+1j\" \"2\""]);
     assert_eq!(table("a\n2j\n9007199254740993\n"), ["a string: \"2j\" \"9007199254740993\""]);
     let error = table_with(&Txt, "(1-9007199254740993j)\n", &ReadOptions::default()).unwrap_err();
-    assert!(error.message().contains("is a number that no one type of the column holds exactly"), "{error}");
+    assert!(
+        error.message().contains("is a number that no one type of the column holds exactly"),
+        "{error}"
+    );
     let lossy = options(|o| (o.text.dtypes, o.text.lossy) = (vec![(None, Dtype::C128)], true));
-    assert_eq!(table_with(&Txt, "(1-9007199254740993j)\n", &lossy).unwrap(), ["col0 complex128: [1.0, -9007199254740992.0]"]);
+    assert_eq!(
+        table_with(&Txt, "(1-9007199254740993j)\n", &lossy).unwrap(),
+        ["col0 complex128: [1.0, -9007199254740992.0]"]
+    );
 }
 
-/// Thousands of spellings of numbers and what only looks like one: the type and value that Python sees.
+/// Thousands of spellings of numbers and what only looks like one: the type and value that Python
+/// sees.
 #[test]
 fn python_agrees_about_numbers() {
     let mut random = random_numbers(7);
@@ -187,7 +206,8 @@ fn python_agrees_about_numbers() {
     let names: Vec<String> = (0..tokens.len()).map(|i| format!("c{i}")).collect();
     let found = table(format!("{}\n{}\n", names.join(","), tokens.join(",")));
     let scratch = Scratch::new();
-    std::fs::write(scratch.join("t.json"), serde_json::to_string(&(&tokens, &found)).unwrap()).unwrap();
+    std::fs::write(scratch.join("t.json"), serde_json::to_string(&(&tokens, &found)).unwrap())
+        .unwrap();
     let counts = python(
         scratch.path(),
         r#"
@@ -265,7 +285,8 @@ fn dialect(change: impl FnOnce(&mut Dialect)) -> Dialect {
 /// Rows of cells, `None` where a cell is null.
 type Rows = Vec<Vec<Option<String>>>;
 
-/// The rows of a text, all cells as text; cut into blocks of about so many bytes first. `None`: it is refused.
+/// The rows of a text, all cells as text; cut into blocks of about so many bytes first. `None`: it
+/// is refused.
 fn rows_of(dialect: &Dialect, text: &str, block_bytes: usize) -> Option<Rows> {
     let start = dialect.row_start(text.as_bytes(), 0);
     let width = parse::cells(dialect, text.as_bytes(), start, usize::MAX).0.len();
@@ -293,13 +314,19 @@ fn random_text(random: &mut impl FnMut(usize) -> usize, pieces: &[&str]) -> Stri
     (0..random(24)).map(|_| pieces[random(pieces.len())]).collect()
 }
 
-/// Thousands of random texts: the cells that Python's csv module (strict) finds, or an error where it has one.
+/// Thousands of random texts: the cells that Python's csv module (strict) finds, or an error where
+/// it has one.
 #[test]
 fn python_agrees_about_rows_and_cells() {
     let mut random = random_numbers(11);
-    let pieces = ["\"", "\"", "\"\"", ",", ",", "\n", "\n", "\r\n", "\r", "1", "-2.5", "ab", " ", "#", ";", "\\", "é", "\u{0}"];
+    let pieces = [
+        "\"", "\"", "\"\"", ",", ",", "\n", "\n", "\r\n", "\r", "1", "-2.5", "ab", " ", "#", ";",
+        "\\", "é", "\u{0}",
+    ];
     let few = ["\"", ",", "\n", "x"];
-    let texts: Vec<String> = (0..8000).map(|i| random_text(&mut random, if i % 2 == 0 { &pieces } else { &few })).collect();
+    let texts: Vec<String> = (0..8000)
+        .map(|i| random_text(&mut random, if i % 2 == 0 { &pieces } else { &few }))
+        .collect();
     let scratch = Scratch::new();
     std::fs::write(scratch.join("t.json"), serde_json::to_string(&texts).unwrap()).unwrap();
     let theirs = python(
@@ -317,11 +344,14 @@ print(json.dumps([rows(text) for text in json.load(open("t.json"))]))
     let (mut agreed, mut refused) = (0, 0);
     for (text, theirs) in texts.iter().zip(theirs) {
         let blank = |row: &Vec<String>| row.is_empty();
-        let width = theirs.as_ref().and_then(|rows| rows.iter().find(|r| !blank(r))).map_or(0, Vec::len);
-        let right = theirs.filter(|rows| rows.iter().all(|r| blank(r) || r.len() == width)).map(|mut rows| {
-            rows.retain(|r| width == 1 || !blank(r));
-            rows
-        });
+        let width =
+            theirs.as_ref().and_then(|rows| rows.iter().find(|r| !blank(r))).map_or(0, Vec::len);
+        let right = theirs.filter(|rows| rows.iter().all(|r| blank(r) || r.len() == width)).map(
+            |mut rows| {
+                rows.retain(|r| width == 1 || !blank(r));
+                rows
+            },
+        );
         if right.as_ref().is_some_and(Vec::is_empty) || width == 0 && right.is_some() {
             continue; // blank lines alone
         }
@@ -333,9 +363,15 @@ print(json.dumps([rows(text) for text in json.load(open("t.json"))]))
                     // One column: a blank line is null. More: an empty cell may be null.
                     let same = |(ours, right): (&Vec<Option<String>>, &Vec<String>)| match width {
                         1 => ours[0].as_ref() == right.first(),
-                        _ => ours.iter().zip(right).all(|(o, r)| o.as_deref().unwrap_or("") == r) && ours.len() == right.len(),
+                        _ => {
+                            ours.iter().zip(right).all(|(o, r)| o.as_deref().unwrap_or("") == r)
+                                && ours.len() == right.len()
+                        }
                     };
-                    assert!(ours.len() == right.len() && ours.iter().zip(right).all(same), "{text:?}: {ours:?}, Python: {right:?}");
+                    assert!(
+                        ours.len() == right.len() && ours.iter().zip(right).all(same),
+                        "{text:?}: {ours:?}, Python: {right:?}"
+                    );
                     agreed += 1;
                 }
                 _ => panic!("{text:?} in blocks of {block_bytes}: {ours:?}, Python: {right:?}"),
@@ -345,7 +381,8 @@ print(json.dumps([rows(text) for text in json.load(open("t.json"))]))
     assert!(agreed > 4000 && refused > 4000, "{agreed} agreed, {refused} refused");
 }
 
-/// However a text is cut into blocks, it has the same rows: with comments, blanks around cells, other quotes.
+/// However a text is cut into blocks, it has the same rows: with comments, blanks around cells,
+/// other quotes.
 #[test]
 fn blocks_end_where_rows_do() {
     let mut random = random_numbers(13);
@@ -363,10 +400,16 @@ fn blocks_end_where_rows_do() {
     let known = ["\"a\n#b\",\"c\nd\"\n1,2\n", "#c\r\"a\nb\"\n1\n", "#\"a\n\"b\n\"\n"];
     for i in 0..12_000 {
         let d = i % dialects.len();
-        let text = known.get(i / dialects.len()).map_or_else(|| random_text(&mut random, &pieces), |t| t.to_string());
+        let text = known
+            .get(i / dialects.len())
+            .map_or_else(|| random_text(&mut random, &pieces), |t| t.to_string());
         let whole = rows_of(&dialects[d], &text, 1 << 20);
         for block_bytes in [1, 2, 5] {
-            assert_eq!(rows_of(&dialects[d], &text, block_bytes), whole, "{text:?}, dialect {d}, blocks of {block_bytes}");
+            assert_eq!(
+                rows_of(&dialects[d], &text, block_bytes),
+                whole,
+                "{text:?}, dialect {d}, blocks of {block_bytes}"
+            );
         }
         let count = if whole.is_some() { &mut taken[d] } else { &mut refused[d] };
         *count += 1;
@@ -398,14 +441,18 @@ fn one_column_with_nulls_reads_back() {
     use npk::model::{Buf, Logical, TimeUnit};
     let scratch = Scratch::new();
     let path = scratch.join("t.csv");
-    let replace = WriteOptions { existing: npk::format::Existing::Replace, ..WriteOptions::default() };
+    let replace =
+        WriteOptions { existing: npk::format::Existing::Replace, ..WriteOptions::default() };
     let back = |column| {
         write(&Csv, &path, in_order(vec![column]), &replace).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         (text.clone(), table(text))
     };
     let (text, found) = back(texts("t", &[None, Some(""), Some("x"), None, Some("NA"), None]));
-    assert_eq!((text.as_str(), found), ("t\n\n\"\"\nx\n\nNA\n\n", vec!["t string?: - \"\" \"x\" - \"NA\" -".to_string()]));
+    assert_eq!(
+        (text.as_str(), found),
+        ("t\n\n\"\"\nx\n\nNA\n\n", vec!["t string?: - \"\" \"x\" - \"NA\" -".to_string()])
+    );
     let nulls = |(mut meta, mut chunks): (npk::model::ArrayMeta, Vec<npk::model::Chunk>)| {
         meta.nulls = true;
         chunks[0].valid = Some(Buf::from(vec![0u8, 1, 0]));
@@ -413,7 +460,10 @@ fn one_column_with_nulls_reads_back() {
     };
     // Others read a quoted empty cell as a row, a blank line not.
     let (text, found) = back(nulls(numbers("f", Dtype::F64, vec![0.0, 2.5, 0.0])));
-    assert_eq!((text.as_str(), found), ("f\n\"\"\n2.5\n\"\"\n", vec!["f float64?: - 2.5 -".to_string()]));
+    assert_eq!(
+        (text.as_str(), found),
+        ("f\n\"\"\n2.5\n\"\"\n", vec!["f float64?: - 2.5 -".to_string()])
+    );
     let (mut meta, chunks) = numbers("d", Dtype::I64, vec![i64::MIN, 1]);
     meta.logical = Logical::Datetime(TimeUnit::new("D"));
     assert_eq!(back((meta, chunks)).1, ["d string?: - \"1970-01-02\""]);
@@ -427,7 +477,11 @@ fn other_delimiters_are_told() {
         std::fs::write(scratch.join(name), text).unwrap();
         let path = at(&scratch, name);
         // The names alone, too.
-        for args in [&["list", &path][..], &["list", "-l", &path], &["convert", &path, &at(&scratch, "o.npk")]] {
+        for args in [
+            &["list", &path][..],
+            &["list", "-l", &path],
+            &["convert", &path, &at(&scratch, "o.npk")],
+        ] {
             let error = npk_fails(4, args);
             assert!(error.contains("only one column"), "{error}");
         }
@@ -450,18 +504,28 @@ fn other_delimiters_are_told() {
         ("a\tb\n1\t\n\t2\n", "-d '\\t'"),
         ("user:uid:home\nroot:0:/root\nme:1000:/home/me\n", "-d ':'"),
     ] {
-        assert!(refused_with("t.csv", text).starts_with(&format!("give {give}, or -d ',' if")), "{text}: {give}");
+        assert!(
+            refused_with("t.csv", text).starts_with(&format!("give {give}, or -d ',' if")),
+            "{text}: {give}"
+        );
     }
-    for (text, give) in [("a,b\n1,2\n", "-d ','"), ("a;b\n1;2\n", "-d ';'"), ("1 2\n3 4\n", "-d ' '")] {
-        assert!(refused_with("t.tsv", text).starts_with(&format!("give {give}, or -d '\\t' if")), "{text}: {give}");
+    for (text, give) in
+        [("a,b\n1,2\n", "-d ','"), ("a;b\n1;2\n", "-d ';'"), ("1 2\n3 4\n", "-d ' '")]
+    {
+        assert!(
+            refused_with("t.tsv", text).starts_with(&format!("give {give}, or -d '\\t' if")),
+            "{text}: {give}"
+        );
     }
     // Decimal commas.
-    for (text, give) in
-        [("1,5 2,7\n3,5 4,25\n", "--from txt --decimal ','"), ("x y\n1,5  2,7\n3  4,25\n", "--from txt --header yes --decimal ','")]
-    {
+    for (text, give) in [
+        ("1,5 2,7\n3,5 4,25\n", "--from txt --decimal ','"),
+        ("x y\n1,5  2,7\n3  4,25\n", "--from txt --header yes --decimal ','"),
+    ] {
         let (message, hint) = refused(text, &ReadOptions::default());
         assert!(
-            message.contains("numbers with decimal commas, and blanks between them") && hint.starts_with(&format!("give {give}, or")),
+            message.contains("numbers with decimal commas, and blanks between them")
+                && hint.starts_with(&format!("give {give}, or")),
             "{hint}"
         );
     }
@@ -500,36 +564,63 @@ fn one_column_of_text_is_read() {
 fn text_after_a_closing_quote_is_refused() {
     let plain = ReadOptions::default();
     let (message, hint) = refused("u,name\nb,\"red,\\\"dark\"\ng,plain\n", &plain);
-    assert_eq!(message, r#"line 2: text follows the closing quote of the cell '\"red,\\\"dark\"' (column 2)"#);
+    assert_eq!(
+        message,
+        r#"line 2: text follows the closing quote of the cell '\"red,\\\"dark\"' (column 2)"#
+    );
     assert!(hint.contains(r#"sed 's/\\"/""/g'"#), "{hint}");
     let tabs = options(|o| o.text.delimiter = Some(b'\t'));
     let lorem = "t\tu\n\"Lorem\" ipsum\tx\n";
     let (message, hint) = refused(lorem, &tabs);
-    assert!(message.starts_with("line 2: text follows the closing quote") && message.ends_with("(column 1)"), "{message}");
+    assert!(
+        message.starts_with("line 2: text follows the closing quote")
+            && message.ends_with("(column 1)"),
+        "{message}"
+    );
     assert!(hint.contains("--quote none"), "{hint}");
     let unquoted = options(|o| (o.text.delimiter, o.text.quote) = (Some(b'\t'), Quote::None));
-    assert_eq!(table_with(&Csv, lorem, &unquoted).unwrap(), ["t string: \"\\\"Lorem\\\" ipsum\"", "u string: \"x\""]);
-    // In the header, at the end of the file, in columns that nobody wants; blanks and doubled quotes count.
+    assert_eq!(
+        table_with(&Csv, lorem, &unquoted).unwrap(),
+        ["t string: \"\\\"Lorem\\\" ipsum\"", "u string: \"x\""]
+    );
+    // In the header, at the end of the file, in columns that nobody wants; blanks and doubled
+    // quotes count.
     for text in ["\"a\"x,b\n1,2\n", "a,b\n1,\"2\"x", "a,b\n1,\"2\" \n", "a,b\n1,\"2\"\"\"x\"\n"] {
         let (message, _) = refused(text, &plain);
         assert!(message.contains("text follows the closing quote"), "{text}: {message}");
     }
-    let only_a = options(|o| o.choice = Some(npk::format::Choice { include: vec!["a".into()], exclude: Vec::new() }));
+    let only_a = options(|o| {
+        o.choice = Some(npk::format::Choice { include: vec!["a".into()], exclude: Vec::new() })
+    });
     assert!(refused("a,b\n1,\"2\"x\n", &only_a).0.ends_with("(column 2)"));
     // A quote within an unquoted cell is a character.
-    assert_eq!(table("a,b\nx\"y, \"z\"\n\"\"\"q\"\"\",'\n"), ["a string: \"x\\\"y\" \"\\\"q\\\"\"", "b string: \" \\\"z\\\"\" \"'\""]);
+    assert_eq!(
+        table("a,b\nx\"y, \"z\"\n\"\"\"q\"\"\",'\n"),
+        ["a string: \"x\\\"y\" \"\\\"q\\\"\"", "b string: \" \\\"z\\\"\" \"'\""]
+    );
 }
 
 #[test]
 fn quotes_as_asked_for() {
-    assert_eq!(table_with(&Csv, "a,b\n\"1,2\"\n", &quote(Quote::None)).unwrap(), ["a string: \"\\\"1\"", "b string: \"2\\\"\""]);
+    assert_eq!(
+        table_with(&Csv, "a,b\n\"1,2\"\n", &quote(Quote::None)).unwrap(),
+        ["a string: \"\\\"1\"", "b string: \"2\\\"\""]
+    );
     let single = quote(Quote::Byte(b'\''));
-    assert_eq!(table_with(&Csv, "a,b\n'1,''2\n',\"\n", &single).unwrap(), ["a string: \"1,'2\\n\"", "b string: \"\\\"\""]);
-    for (byte, kind) in [(b',', Kind::Usage), (b'x', Kind::Usage), (b'.', Kind::Usage), (b' ', Kind::Usage)] {
+    assert_eq!(
+        table_with(&Csv, "a,b\n'1,''2\n',\"\n", &single).unwrap(),
+        ["a string: \"1,'2\\n\"", "b string: \"\\\"\""]
+    );
+    for (byte, kind) in
+        [(b',', Kind::Usage), (b'x', Kind::Usage), (b'.', Kind::Usage), (b' ', Kind::Usage)]
+    {
         let error = table_with(&Csv, "a\n1\n", &quote(Quote::Byte(byte))).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }
-    assert_eq!(table_with(&Txt, "'1'\n", &quote(Quote::Byte(b'\''))).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(
+        table_with(&Txt, "'1'\n", &quote(Quote::Byte(b'\''))).unwrap_err().kind(),
+        Kind::Usage
+    );
     // What is written has quotes as ever.
     let scratch = Scratch::new();
     let (from, to) = (at(&scratch, "a.csv"), at(&scratch, "b.csv"));
@@ -539,7 +630,19 @@ fn quotes_as_asked_for() {
     npk_fails(2, &["list", "--quote", "ab", &from]);
     // Nor has reading it again.
     std::fs::write(&from, "skipped\na,b\n\"x,1\n\"y,2\n\"z,3\n").unwrap();
-    npk(&["convert", "-f", &from, &to, "--quote", "none", "--skip-rows", "1", "--max-rows", "2", "--verify"]);
+    npk(&[
+        "convert",
+        "-f",
+        &from,
+        &to,
+        "--quote",
+        "none",
+        "--skip-rows",
+        "1",
+        "--max-rows",
+        "2",
+        "--verify",
+    ]);
     assert_eq!(std::fs::read_to_string(&to).unwrap(), "a,b\n\"\"\"x\",1\n\"\"\"y\",2\n");
 }
 
@@ -549,15 +652,26 @@ fn blanks_around_cells() {
     let text = "Block, Timestamp , t\n 428925, 1473387721 , \" in quotes \" \n, ,  x y\t\n";
     assert_eq!(
         table(text.replace("\" in quotes \" ", "in")),
-        ["Block int64?: 428925 -", " Timestamp  string: \" 1473387721 \" \" \"", " t string: \" in\" \"  x y\\t\""]
+        [
+            "Block int64?: 428925 -",
+            " Timestamp  string: \" 1473387721 \" \" \"",
+            " t string: \" in\" \"  x y\\t\""
+        ]
     );
     let trim = options(|o| o.text.trim = true);
     assert_eq!(
         table_with(&Csv, text, &trim).unwrap(),
-        ["Block int64?: 428925 -", "Timestamp int64?: 1473387721 -", "t string: \" in quotes \" \"x y\""]
+        [
+            "Block int64?: 428925 -",
+            "Timestamp int64?: 1473387721 -",
+            "t string: \" in quotes \" \"x y\""
+        ]
     );
     let tabs = options(|o| (o.text.trim, o.text.delimiter) = (true, Some(b'\t')));
-    assert_eq!(table_with(&Csv, "a \t b\n\t x\n  \n", &tabs).unwrap(), ["a float64?: -", "b string: \"x\""]);
+    assert_eq!(
+        table_with(&Csv, "a \t b\n\t x\n  \n", &tabs).unwrap(),
+        ["a float64?: -", "b string: \"x\""]
+    );
     // Names that are the same then are repeated names.
     let (message, _) = refused("a, a\n1,2\n", &trim);
     assert!(message.contains("the name appears twice: column 1 and column 2"), "{message}");
@@ -579,28 +693,57 @@ fn names_are_found_without_their_blanks() {
     assert_eq!(names(&["-a", " Time"]), " Time\n");
     assert_eq!(names(&["-a", "Time"]), " Time\nTime \n");
     assert_eq!(names(&["--trim", "--on-duplicate", "first"]), "Block\nTimestamp\nTime\n");
-    npk(&["convert", &path, &out, "-a", "Timestamp,Block", "--dtype", "Timestamp=float32", "--lossy", "--layout", "columns"]);
+    npk(&[
+        "convert",
+        &path,
+        &out,
+        "-a",
+        "Timestamp,Block",
+        "--dtype",
+        "Timestamp=float32",
+        "--lossy",
+        "--layout",
+        "columns",
+    ]);
     assert_eq!(npk(&["list", "-l", &out]), " Timestamp\tfloat32\t1\t4\nBlock\tint64\t1\t8\n");
     assert!(npk_fails(3, &["list", &path, "-a", "Stamp"]).contains("no array matches 'Stamp'"));
 }
 
-/// Decimal commas get their flag: where text is an error, where the numbers would be a header, where a column is text.
+/// Decimal commas get their flag: where text is an error, where the numbers would be a header,
+/// where a column is text.
 #[test]
 fn decimal_commas_get_a_hint() {
     for (text, hint) in [
-        ("1,5 2,7\n", "--decimal ',' if the comma is the decimal sign, -d ',' if it is the delimiter"),
-        ("1 2\n3 4,25\n", "--decimal ',' if the comma is the decimal sign, -d ',' if it is the delimiter"),
+        (
+            "1,5 2,7\n",
+            "--decimal ',' if the comma is the decimal sign, -d ',' if it is the delimiter",
+        ),
+        (
+            "1 2\n3 4,25\n",
+            "--decimal ',' if the comma is the decimal sign, -d ',' if it is the delimiter",
+        ),
         ("1,2,3\n", "-d ',' if ',' is the delimiter"),
         ("1;2\n", "-d ';' if ';' is the delimiter"),
     ] {
         let error = table_with(&Txt, text, &ReadOptions::default()).unwrap_err();
-        assert!(error.kind() == Kind::Refused && error.hint_text() == Some(hint), "{text}: {error} {:?}", error.hint_text());
+        assert!(
+            error.kind() == Kind::Refused && error.hint_text() == Some(hint),
+            "{text}: {error} {:?}",
+            error.hint_text()
+        );
     }
     let semicolons = options(|o| o.text.delimiter = Some(b';'));
     let (message, hint) = refused("1,5;2,7\n", &semicolons);
-    assert!(message.contains("the first row holds numbers with decimal commas") && hint.starts_with("--decimal ','"), "{message}");
+    assert!(
+        message.contains("the first row holds numbers with decimal commas")
+            && hint.starts_with("--decimal ','"),
+        "{message}"
+    );
     let with = options(|o| (o.text.delimiter, o.text.decimal) = (Some(b';'), Some(b',')));
-    assert_eq!(table_with(&Csv, "1,5;2,7\n", &with).unwrap(), ["col0 float64: 1.5", "col1 float64: 2.7"]);
+    assert_eq!(
+        table_with(&Csv, "1,5;2,7\n", &with).unwrap(),
+        ["col0 float64: 1.5", "col1 float64: 2.7"]
+    );
     let scratch = Scratch::new();
     let (path, out) = (at(&scratch, "t.csv"), at(&scratch, "o.npk"));
     let notes = |text: &str| {
@@ -610,18 +753,28 @@ fn decimal_commas_get_a_hint() {
         String::from_utf8(output.stderr).unwrap()
     };
     let told = notes("a;b;c;d\n1,5;x;2,5;3\n-2e1;1,5;x;4,5\n;;;NA\n");
-    assert!(told.contains("numbers with the decimal sign ',': a, d; --decimal ',' reads them as numbers"), "{told}");
+    assert!(
+        told.contains(
+            "numbers with the decimal sign ',': a, d; --decimal ',' reads them as numbers"
+        ),
+        "{told}"
+    );
     assert!(!notes("a;b\n1,5,6;007\n1;008\n").contains("--decimal"), "no decimal commas");
 }
 
-/// Lines end with `\r` alone, too: skipped ones, those that errors count, those at the ends of blocks.
+/// Lines end with `\r` alone, too: skipped ones, those that errors count, those at the ends of
+/// blocks.
 #[test]
 fn carriage_returns_end_lines() {
     for end in ["\n", "\r\n", "\r"] {
         let lines = |lines: &[&str]| lines.iter().map(|l| format!("{l}{end}")).collect::<String>();
         let skip = options(|o| o.text.skip_rows = 2);
-        assert_eq!(table_with(&Csv, lines(&["one", "\"two", "a,b", "1,2"]), &skip).unwrap(), ["a int64: 1", "b int64: 2"]);
-        let error = table_with(&Csv, lines(&["a,b", "1,2", "", "3"]), &ReadOptions::default()).unwrap_err();
+        assert_eq!(
+            table_with(&Csv, lines(&["one", "\"two", "a,b", "1,2"]), &skip).unwrap(),
+            ["a int64: 1", "b int64: 2"]
+        );
+        let error =
+            table_with(&Csv, lines(&["a,b", "1,2", "", "3"]), &ReadOptions::default()).unwrap_err();
         assert!(error.message().starts_with("line 4:"), "{end:?}: {error}");
         // Far more than a block.
         let small = options(|o| o.memory_bytes = 1 << 20);
@@ -657,18 +810,25 @@ fn other_encodings_are_refused_by_name() {
     assert_eq!(table("\u{feff}a,b\n\u{feff}1,2\n"), ["a string: \"\\u{feff}1\"", "b int64: 2"]);
 }
 
-/// Rows longer than the memory limit allows are refused with the numbers; one of them within it is read.
+/// Rows longer than the memory limit allows are refused with the numbers; one of them within it is
+/// read.
 #[test]
 fn long_rows_are_bounded() {
     let scratch = Scratch::new();
     let (path, out) = (at(&scratch, "t.csv"), at(&scratch, "o.npk"));
     let long = "x".repeat(3 << 20);
-    for text in
-        [long.clone(), format!("a,b\n1,{long}\n2,y\n"), format!("a,b\n1,\"{}\"\n", "x\n".repeat(2 << 20)), format!("a,b\n1,\"{long}")]
-    {
+    for text in [
+        long.clone(),
+        format!("a,b\n1,{long}\n2,y\n"),
+        format!("a,b\n1,\"{}\"\n", "x\n".repeat(2 << 20)),
+        format!("a,b\n1,\"{long}"),
+    ] {
         std::fs::write(&path, text).unwrap();
         let error = npk_fails(4, &["convert", &path, &out, "-m", "1MiB"]);
-        assert!(error.contains("has no end within 1 MiB") && error.contains("--memory-limit"), "{error}");
+        assert!(
+            error.contains("has no end within 1 MiB") && error.contains("--memory-limit"),
+            "{error}"
+        );
         assert_eq!(scratch.names(), ["t.csv"]);
     }
     // Long rows within the limit are read one at a time, however many threads there are.
@@ -682,19 +842,28 @@ fn long_rows_are_bounded() {
     assert_eq!(npk(&["list", "-l", &out]), "a\tint64\t12\t96\nb\tstring\t12\t48\n");
 }
 
-/// Tables of very many columns come out as they went in, alone and joined, and take memory by the column.
+/// Tables of very many columns come out as they went in, alone and joined, and take memory by the
+/// column.
 #[test]
 fn wide_tables() {
     let scratch = Scratch::new();
     let [path, out, joined] = ["t.csv", "o.csv", "j.csv"].map(|name| at(&scratch, name));
     let columns = 30_000;
-    let line = |cell: &dyn Fn(usize) -> String| (0..columns).map(cell).collect::<Vec<_>>().join(",") + "\n";
+    let line = |cell: &dyn Fn(usize) -> String| {
+        (0..columns).map(cell).collect::<Vec<_>>().join(",") + "\n"
+    };
     let header = line(&|i| format!("c{i}"));
-    let rows: String = (0..3).map(|r| line(&|i| if i % 3 == 0 { format!("t{r}{i}") } else { (i * 7 + r).to_string() })).collect();
+    let rows: String = (0..3)
+        .map(|r| line(&|i| if i % 3 == 0 { format!("t{r}{i}") } else { (i * 7 + r).to_string() }))
+        .collect();
     std::fs::write(&path, format!("{header}{rows}")).unwrap();
     for (args, to, text) in [
         (vec!["convert", &path, &out], &out, format!("{header}{rows}")),
-        (vec!["convert", "--concat", &path, &out, &joined], &joined, format!("{header}{rows}{rows}")),
+        (
+            vec!["convert", "--concat", &path, &out, &joined],
+            &joined,
+            format!("{header}{rows}{rows}"),
+        ),
         (vec!["convert", "-f", &path, &out, "-x", "c1*"], &out, String::new()),
     ] {
         let (code, told, peak) = npk_peak(&args);
@@ -709,7 +878,9 @@ fn wide_tables() {
 #[test]
 fn cut_compressed_files() {
     let scratch = Scratch::new();
-    let text: String = std::iter::once("a,b\n".into()).chain((0..20_000).map(|i| format!("{i},{}\n", i * 7))).collect();
+    let text: String = std::iter::once("a,b\n".into())
+        .chain((0..20_000).map(|i| format!("{i},{}\n", i * 7)))
+        .collect();
     std::fs::write(scratch.join("t.csv"), &text).unwrap();
     for ending in ["gz", "zst"] {
         let name = format!("t.csv.{ending}");
@@ -718,9 +889,13 @@ fn cut_compressed_files() {
         let bytes = std::fs::read(&path).unwrap();
         for end in [0, 1, 2, 3, 9, 12, bytes.len() / 2, bytes.len() - 9, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..end]).unwrap();
-            for args in [&["convert", &path, &out][..], &["list", "-l", &path], &["verify", &path]] {
+            for args in [&["convert", &path, &out][..], &["list", "-l", &path], &["verify", &path]]
+            {
                 let error = npk_fails(7, args);
-                assert!(error.contains("data ends too early") || error.contains("is damaged"), "{end}: {error}");
+                assert!(
+                    error.contains("data ends too early") || error.contains("is damaged"),
+                    "{end}: {error}"
+                );
             }
             assert!(!scratch.names().contains(&"o.npk".to_string()));
         }

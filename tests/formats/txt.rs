@@ -2,7 +2,7 @@
 
 use npk::error::Kind as ErrorKind;
 use npk::format::{Auto, ReadOptions, WriteOptions};
-use npk::formats::txt::Txt;
+use npk::formats::text::txt::Txt;
 use npk::model::{Dtype, Values};
 
 use super::csv::{column, in_order, numbers, open_with, table_with, texts, write};
@@ -23,8 +23,14 @@ fn options(change: impl FnOnce(&mut ReadOptions)) -> ReadOptions {
 fn rows_of_numbers() {
     assert_eq!(table("1   2\n 3\t4 \n"), ["col0 int64: 1 3", "col1 int64: 2 4"]);
     // One array, as numpy has it.
-    assert_eq!(table("# a b\n1 2.5 # behind\n\n  # alone\n3 4#5\r\n"), ["col0 float64: 1.0 3.0", "col1 float64: 2.5 4.0"]);
-    assert_eq!(table("1 2.5\n9007199254740993 4\n"), ["col0 int64: 1 9007199254740993", "col1 float64: 2.5 4.0"]);
+    assert_eq!(
+        table("# a b\n1 2.5 # behind\n\n  # alone\n3 4#5\r\n"),
+        ["col0 float64: 1.0 3.0", "col1 float64: 2.5 4.0"]
+    );
+    assert_eq!(
+        table("1 2.5\n9007199254740993 4\n"),
+        ["col0 int64: 1 9007199254740993", "col1 float64: 2.5 4.0"]
+    );
     assert_eq!(table("007 nan\n+8 -inf\n"), ["col0 float64: 7.0 8.0", "col1 float64: NaN -inf"]);
     assert_eq!(
         table(" (1+2j) 3\n (1e-05+-2j) 4\n"),
@@ -34,44 +40,71 @@ fn rows_of_numbers() {
     assert_eq!(table(""), ["col0 float64: "]);
     assert_eq!(table("# nothing\n"), ["col0 float64: "]);
     let semicolons = options(|o| o.text.delimiter = Some(b';'));
-    assert_eq!(table_with(&Txt, "1; 2;\n3;;5\n", &semicolons).unwrap(), ["col0 int64: 1 3", "col1 int64?: 2 -", "col2 int64?: - 5"]);
+    assert_eq!(
+        table_with(&Txt, "1; 2;\n3;;5\n", &semicolons).unwrap(),
+        ["col0 int64: 1 3", "col1 int64?: 2 -", "col2 int64?: - 5"]
+    );
     let skip = options(|o| o.text.skip_rows = 1);
     assert_eq!(table_with(&Txt, "x y\n1 2\n", &skip).unwrap(), ["col0 int64: 1", "col1 int64: 2"]);
     let header = options(|o| o.text.header = Auto::Yes);
     assert_eq!(table_with(&Txt, "x y\n1 2\n", &header).unwrap(), ["x int64: 1", "y int64: 2"]);
     let comment = options(|o| o.text.comment = Some(b'%'));
-    assert_eq!(table_with(&Txt, "% x\n1 2\n", &comment).unwrap(), ["col0 int64: 1", "col1 int64: 2"]);
+    assert_eq!(
+        table_with(&Txt, "% x\n1 2\n", &comment).unwrap(),
+        ["col0 int64: 1", "col1 int64: 2"]
+    );
     let single = options(|o| o.text.dtypes = vec![(None, Dtype::F32)]);
-    assert_eq!(table_with(&Txt, "0.1\n16777217.5\n", &single).unwrap(), ["col0 float32: 0.1 16777218.0"]);
+    assert_eq!(
+        table_with(&Txt, "0.1\n16777217.5\n", &single).unwrap(),
+        ["col0 float32: 0.1 16777218.0"]
+    );
 }
 
 #[test]
 fn text_is_an_error_with_its_line() {
-    for (text, word) in [("x y\n1 2\n", "line 1: 'x' is not a number"), ("1 2\n\n3 abc\n", "line 3: 'abc' is not a number")] {
+    for (text, word) in [
+        ("x y\n1 2\n", "line 1: 'x' is not a number"),
+        ("1 2\n\n3 abc\n", "line 3: 'abc' is not a number"),
+    ] {
         let error = table_with(&Txt, text, &ReadOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
-        assert!(error.message().contains(word) && error.hint_text().unwrap().contains("--skip-header"), "{error}");
+        assert!(
+            error.message().contains(word) && error.hint_text().unwrap().contains("--skip-header"),
+            "{error}"
+        );
     }
     let error = table_with(&Txt, "1e400\n", &ReadOptions::default()).unwrap_err();
     assert!(
-        error.message().contains("line 1: '1e400' is a number that no one type of the column holds exactly")
+        error
+            .message()
+            .contains("line 1: '1e400' is a number that no one type of the column holds exactly")
             && error.hint_text().unwrap().contains("--lossy")
     );
     let error = table_with(&Txt, "1 2\n3\n", &ReadOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.message().contains("line 2: the row has 1 cell, the first row has 2"), "{error}");
     let no = options(|o| o.text.header = Auto::No);
-    assert_eq!(table_with(&Txt, "x 1\ny 2\n", &no).unwrap(), ["col0 string: \"x\" \"y\"", "col1 int64: 1 2"]);
+    assert_eq!(
+        table_with(&Txt, "x 1\ny 2\n", &no).unwrap(),
+        ["col0 string: \"x\" \"y\"", "col1 int64: 1 2"]
+    );
 }
 
 #[test]
 fn numpy_reads_ours() {
     let scratch = Scratch::new();
     let f = vec![0.1, 1e300, -0.0, 5e-324, f64::NAN, f64::INFINITY];
-    let columns = || in_order(vec![numbers("f", Dtype::F64, f.clone()), numbers("i", Dtype::I64, vec![1i64, -2, 3, 4, 5, 1 << 53])]);
+    let columns = || {
+        in_order(vec![
+            numbers("f", Dtype::F64, f.clone()),
+            numbers("i", Dtype::I64, vec![1i64, -2, 3, 4, 5, 1 << 53]),
+        ])
+    };
     write(&Txt, &scratch.join("f.txt"), columns(), &WriteOptions::default()).unwrap();
     write(&Txt, &scratch.join("f.txt.gz"), columns(), &WriteOptions::default()).unwrap();
-    let complex = in_order(vec![numbers("z", Dtype::C128, vec![0.5f64, -2.0, f64::NAN, f64::INFINITY, 1e-7, -0.0]).clone()]);
+    let complex = in_order(vec![
+        numbers("z", Dtype::C128, vec![0.5f64, -2.0, f64::NAN, f64::INFINITY, 1e-7, -0.0]).clone(),
+    ]);
     let complex = complex.into_iter().map(|(mut m, mut c)| {
         m.rows = Some(3);
         c[0].rows = 3;
@@ -132,7 +165,8 @@ np.savetxt("fs.txt", f, fmt="%s", delimiter="   ")
         let path = scratch.join(file);
         if file == "fr.txt" {
             // numpy 2 writes np.float64(…) for %r.
-            let text = std::fs::read_to_string(&path).unwrap().replace("np.float64(", "").replace(')', "");
+            let text =
+                std::fs::read_to_string(&path).unwrap().replace("np.float64(", "").replace(')', "");
             std::fs::write(&path, text).unwrap();
         }
         let mut source = open_with(&Txt, &path, &ReadOptions::default()).unwrap();
@@ -165,7 +199,10 @@ fn what_txt_cannot_hold() {
     let mut header = WriteOptions::default();
     header.text.header = Auto::Yes;
     let named = in_order(vec![numbers("a b", Dtype::I64, vec![1i64])]);
-    assert_eq!(write(&Txt, &scratch.join("t.txt"), named, &header).unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(
+        write(&Txt, &scratch.join("t.txt"), named, &header).unwrap_err().kind(),
+        ErrorKind::Refused
+    );
     assert!(scratch.names().is_empty(), "{:?}", scratch.names());
 }
 
@@ -184,7 +221,10 @@ fn damage_is_told_never_a_panic() {
                 }
             }
             Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused), "{error:?}");
+                assert!(
+                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused),
+                    "{error:?}"
+                );
                 bad += 1;
             }
         }

@@ -1,4 +1,5 @@
-//! Zarr v2 and v3, both directions against zarr-python, numcodecs, xarray and tensorstore; refusals; damage.
+//! Zarr v2 and v3, both directions against zarr-python, numcodecs, xarray and tensorstore;
+//! refusals; damage.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use npk::error::{Error, Kind};
 use npk::format::{Compression, Existing, Format, Order, ReadOptions, WriteOptions};
-use npk::formats::zarr::Zarr;
-use npk::location::{Backend, Blob, Entry, Kind as Place, Location};
+use npk::formats::hierarchical::zarr::Zarr;
 use npk::model::{ArrayMeta, Chunk, Plan, Values};
 use npk::pipe;
+use npk::storage::{Backend, Blob, Entry, Kind as Place, Location};
 
 use crate::support::library::failing_mutants;
 use crate::support::{self, Scratch};
@@ -21,8 +22,11 @@ type Contents = BTreeMap<String, (String, Vec<u64>, Vec<u8>)>;
 fn read_with(path: &Path, options: &ReadOptions, jobs: usize) -> Result<(Plan, Contents), Error> {
     let source = Zarr.open(&Location::local(path), options)?;
     let plan = source.plan().clone();
-    let mut contents: Contents =
-        plan.arrays.iter().map(|a| (a.name.clone(), (a.type_name(), a.shape().unwrap_or_default(), Vec::new()))).collect();
+    let mut contents: Contents = plan
+        .arrays
+        .iter()
+        .map(|a| (a.name.clone(), (a.type_name(), a.shape().unwrap_or_default(), Vec::new())))
+        .collect();
     let mut take = |chunk: Chunk| -> npk::error::Result<()> {
         let out = &mut contents.get_mut(&plan.arrays[chunk.array].name).unwrap().2;
         match &chunk.values {
@@ -36,7 +40,13 @@ fn read_with(path: &Path, options: &ReadOptions, jobs: usize) -> Result<(Plan, C
         }
         Ok(())
     };
-    pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut take, &pipe::Settings::new(jobs, options.memory_bytes))?;
+    pipe::drain(
+        source,
+        Vec::new(),
+        Order::ArrayByArray,
+        &mut take,
+        &pipe::Settings::new(jobs, options.memory_bytes),
+    )?;
     Ok((plan, contents))
 }
 
@@ -111,7 +121,12 @@ fn same(got: &Contents, want: &Contents) {
     for (name, (dtype, shape, bytes)) in want {
         let (d, s, b) = &got[name];
         assert_eq!((d, s), (dtype, shape), "{name}");
-        assert!(b == bytes, "{name}: the values differ: {:?} … {:?} …", &b[..b.len().min(64)], &bytes[..bytes.len().min(64)]);
+        assert!(
+            b == bytes,
+            "{name}: the values differ: {:?} … {:?} …",
+            &b[..b.len().min(64)],
+            &bytes[..bytes.len().min(64)]
+        );
     }
 }
 
@@ -171,7 +186,10 @@ c = g.create_array('deep/er/c3', data=arr((6,7,8),'i2'), chunks=(4,3,5), attribu
         assert_eq!(got.keys().collect::<Vec<_>>(), ["deep/er/c3"]);
         assert!(!plan.groups.contains_key("num"));
         let options = ReadOptions { group: Some("nowhere".into()), ..ReadOptions::default() };
-        assert_eq!(read_with(&scratch.join("s.zarr"), &options, 1).unwrap_err().kind(), Kind::Missing);
+        assert_eq!(
+            read_with(&scratch.join("s.zarr"), &options, 1).unwrap_err().kind(),
+            Kind::Missing
+        );
     }
 }
 
@@ -253,11 +271,19 @@ zarr.create_array('s.zarr/packed', data=f, chunks=(4,4,5), filters=[TransposeCod
 
 /// Copies a store through the pipe into another.
 fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Result<(), Error> {
-    let source = Zarr.open(&Location::local(from), &ReadOptions { memory_bytes, ..ReadOptions::default() })?;
+    let source =
+        Zarr.open(&Location::local(from), &ReadOptions { memory_bytes, ..ReadOptions::default() })?;
     let errors = Zarr.refuse(&Location::local("z.zarr"), source.plan(), options);
     Error::all(errors)?;
     let mut create = |plan: &Plan| Zarr.create(&Location::local(to), plan, options);
-    pipe::run(source, Vec::new(), Zarr.holds().unwrap(), &mut create, &pipe::Settings::new(2, memory_bytes)).map(|_| ())
+    pipe::run(
+        source,
+        Vec::new(),
+        Zarr.holds().unwrap(),
+        &mut create,
+        &pipe::Settings::new(2, memory_bytes),
+    )
+    .map(|_| ())
 }
 
 fn packed(name: &str, level: Option<i32>) -> Option<Compression> {
@@ -299,14 +325,54 @@ fn written_for_zarr_python() {
     let variants: Vec<(&str, WriteOptions)> = vec![
         ("3.zarr", WriteOptions::default()),
         ("2.zarr", WriteOptions { zarr_format: Some(2), ..WriteOptions::default() }),
-        ("blosc3.zarr", WriteOptions { compression: packed("blosc", None), ..WriteOptions::default() }),
-        ("blosc2.zarr", WriteOptions { compression: packed("blosc", Some(9)), zarr_format: Some(2), ..WriteOptions::default() }),
-        ("gzip3.zarr", WriteOptions { compression: packed("gzip", Some(1)), ..WriteOptions::default() }),
-        ("gzip2.zarr", WriteOptions { compression: packed("gzip", None), zarr_format: Some(2), ..WriteOptions::default() }),
-        ("none3.zarr", WriteOptions { compression: packed("none", None), ..WriteOptions::default() }),
-        ("shape.zarr", WriteOptions { chunk_shape: Some(vec![11, 2]), shard_shape: Some(vec![22, 4]), ..WriteOptions::default() }),
-        ("shard1.zarr", WriteOptions { shard_shape: Some(vec![4]), chunk_shape: Some(vec![2]), ..WriteOptions::default() }),
-        ("shard3.zarr", WriteOptions { shard_shape: Some(vec![8, 20, 8]), ..WriteOptions::default() }),
+        (
+            "blosc3.zarr",
+            WriteOptions { compression: packed("blosc", None), ..WriteOptions::default() },
+        ),
+        (
+            "blosc2.zarr",
+            WriteOptions {
+                compression: packed("blosc", Some(9)),
+                zarr_format: Some(2),
+                ..WriteOptions::default()
+            },
+        ),
+        (
+            "gzip3.zarr",
+            WriteOptions { compression: packed("gzip", Some(1)), ..WriteOptions::default() },
+        ),
+        (
+            "gzip2.zarr",
+            WriteOptions {
+                compression: packed("gzip", None),
+                zarr_format: Some(2),
+                ..WriteOptions::default()
+            },
+        ),
+        (
+            "none3.zarr",
+            WriteOptions { compression: packed("none", None), ..WriteOptions::default() },
+        ),
+        (
+            "shape.zarr",
+            WriteOptions {
+                chunk_shape: Some(vec![11, 2]),
+                shard_shape: Some(vec![22, 4]),
+                ..WriteOptions::default()
+            },
+        ),
+        (
+            "shard1.zarr",
+            WriteOptions {
+                shard_shape: Some(vec![4]),
+                chunk_shape: Some(vec![2]),
+                ..WriteOptions::default()
+            },
+        ),
+        (
+            "shard3.zarr",
+            WriteOptions { shard_shape: Some(vec![8, 20, 8]), ..WriteOptions::default() },
+        ),
         ("zip3.zarr.zip", WriteOptions::default()),
         ("zip2.zarr.zip", WriteOptions { zarr_format: Some(2), ..WriteOptions::default() }),
     ];
@@ -319,16 +385,30 @@ fn written_for_zarr_python() {
         assert_eq!(plan.groups["deep"]["note"], "a group", "{name}");
         let c3 = meta(&plan, "deep/er/c3");
         assert_eq!(c3.details.attributes["units"], "m", "{name}");
-        assert_eq!(c3.details.attributes["_ARRAY_DIMENSIONS"], serde_json::json!(["t", "x", null]), "{name}");
+        assert_eq!(
+            c3.details.attributes["_ARRAY_DIMENSIONS"],
+            serde_json::json!(["t", "x", null]),
+            "{name}"
+        );
         if !name.starts_with("sh") {
-            assert_eq!(c3.details.chunks, Some(vec![7, 50, 5]), "{name}: the source's chunks are kept");
+            assert_eq!(
+                c3.details.chunks,
+                Some(vec![7, 50, 5]),
+                "{name}: the source's chunks are kept"
+            );
         }
-        let store = if name.ends_with("zip") { format!("zarr.storage.ZipStore('{name}', mode='r')") } else { format!("'{name}'") };
+        let store = if name.ends_with("zip") {
+            format!("zarr.storage.ZipStore('{name}', mode='r')")
+        } else {
+            format!("'{name}'")
+        };
         code += &format!(
             "out = {{}}\nSTORE = {store}\n{READ_BACK}\nassert g.attrs['title'] == 'root' and g['deep'].attrs['note'] == 'a group'\n"
         );
         code += "assert g['deep/er/c3'].attrs['units'] == 'm'\n";
-        code += &format!("with open('{name}.bin','wb') as f:\n    for k,v in out.items(): dump(f,k,v)\n");
+        code += &format!(
+            "with open('{name}.bin','wb') as f:\n    for k,v in out.items(): dump(f,k,v)\n"
+        );
     }
     support::python(scratch.path(), &format!("{PRELUDE}\n{code}"));
     for (name, _) in &variants {
@@ -374,17 +454,30 @@ for driver in ('zarr', 'zarr3'):
     );
     let mut code = String::from("import xarray as xr, tensorstore as ts\n");
     for store in ["x2", "x3", "zarr", "zarr3"] {
-        let path = scratch.join(if store.starts_with('x') { format!("{store}.zarr") } else { store.to_string() }.as_str());
+        let path = scratch.join(
+            if store.starts_with('x') { format!("{store}.zarr") } else { store.to_string() }
+                .as_str(),
+        );
         let (_, got) = read(&path);
         let part: Contents = want
             .iter()
-            .filter_map(|(k, v)| Some((k.strip_prefix(&format!("{store}/"))?.to_string(), v.clone())))
-            .map(|(k, (d, s, b))| (k, (if d == "datetime64" { "datetime64[ns]".into() } else { d }, s, b)))
+            .filter_map(|(k, v)| {
+                Some((k.strip_prefix(&format!("{store}/"))?.to_string(), v.clone()))
+            })
+            .map(|(k, (d, s, b))| {
+                (k, (if d == "datetime64" { "datetime64[ns]".into() } else { d }, s, b))
+            })
             .collect();
         same(&got, &part);
         for version in [2u8, 3] {
             let to = format!("{store}-{version}.zarr");
-            copy(&path, &scratch.join(&to), &WriteOptions { zarr_format: Some(version), ..WriteOptions::default() }, 64 << 20).unwrap();
+            copy(
+                &path,
+                &scratch.join(&to),
+                &WriteOptions { zarr_format: Some(version), ..WriteOptions::default() },
+                64 << 20,
+            )
+            .unwrap();
             if store.starts_with('x') {
                 code += &format!(
                     "a = xr.open_zarr('{store}.zarr'); b = xr.open_zarr('{to}')\nxr.testing.assert_identical(a.load(), b.load())\n"
@@ -473,12 +566,21 @@ v3('indivisible', codecs=[{'name': 'sharding_indexed', 'configuration': {'chunk_
 v3('manyinner', shape=[2**40], chunk_grid={'name': 'regular', 'configuration': {'chunk_shape': [2**40]}}, codecs=[{'name': 'sharding_indexed', 'configuration': {'chunk_shape': [1], 'codecs': [{'name': 'bytes'}], 'index_codecs': [{'name': 'bytes'}]}}])
 "#,
     );
-    let source = Zarr.open(&Location::local(scratch.join("s.zarr")), &ReadOptions::default()).unwrap();
+    let source =
+        Zarr.open(&Location::local(scratch.join("s.zarr")), &ReadOptions::default()).unwrap();
     let said: BTreeMap<String, String> = source
         .plan()
         .arrays
         .iter()
-        .map(|a| (a.name.clone(), a.details.error.as_ref().map_or(String::new(), |e| format!("{:?}: {}", e.kind(), e.message()))))
+        .map(|a| {
+            (
+                a.name.clone(),
+                a.details
+                    .error
+                    .as_ref()
+                    .map_or(String::new(), |e| format!("{:?}: {}", e.kind(), e.message())),
+            )
+        })
         .collect();
     let fine: Vec<_> = said.iter().filter(|(_, e)| e.is_empty()).map(|(n, _)| n.as_str()).collect();
     assert_eq!(fine, ["fine", "good", "harmless", "text2d"]);
@@ -557,14 +659,23 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
     assert!(plan.notes[0].contains("both v2 and v3"), "{:?}", plan.notes);
     let (_, got) = read(&scratch.join("other.zarr"));
     assert_eq!(got.keys().collect::<Vec<_>>(), ["other"]);
-    let plan = Zarr.open(&Location::local(scratch.join("evil.zarr")), &ReadOptions::default()).unwrap().plan().clone();
-    let bad: Vec<_> = plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
+    let plan = Zarr
+        .open(&Location::local(scratch.join("evil.zarr")), &ReadOptions::default())
+        .unwrap()
+        .plan()
+        .clone();
+    let bad: Vec<_> =
+        plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
     assert_eq!(bad, ["../other.zarr", "/x"]);
     let small = ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() };
     for (name, kind) in [("bomb.zarr", Kind::Refused), ("nest.zarr", Kind::Corrupt)] {
         assert_eq!(read_with(&scratch.join(name), &small, 1).unwrap_err().kind(), kind, "{name}");
     }
-    let plan = Zarr.open(&Location::local(scratch.join("loop.zarr")), &ReadOptions::default()).unwrap().plan().clone();
+    let plan = Zarr
+        .open(&Location::local(scratch.join("loop.zarr")), &ReadOptions::default())
+        .unwrap()
+        .plan()
+        .clone();
     assert!(plan.arrays.len() <= 1);
     let empty = scratch.join("empty");
     std::fs::create_dir(&empty).unwrap();
@@ -572,32 +683,67 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
 
     // Outputs: the other version, names, shapes.
     let other = WriteOptions { zarr_format: Some(2), ..WriteOptions::default() };
-    let e = copy(&scratch.join("evil.zarr"), &scratch.join("x.zarr"), &other, 64 << 20).unwrap_err();
+    let e =
+        copy(&scratch.join("evil.zarr"), &scratch.join("x.zarr"), &other, 64 << 20).unwrap_err();
     assert_eq!(e.kind(), Kind::Refused);
-    let e = copy(&scratch.join("other.zarr"), &scratch.join("both.zarr"), &other, 64 << 20).unwrap_err();
+    let e = copy(&scratch.join("other.zarr"), &scratch.join("both.zarr"), &other, 64 << 20)
+        .unwrap_err();
     assert_eq!(e.kind(), Kind::Exists);
     assert!(e.message().contains("v3 store"), "{e}");
     assert!(!scratch.join("x.zarr").exists());
     for (options, word) in [
         (WriteOptions { zarr_format: Some(4), ..WriteOptions::default() }, "no Zarr format 4"),
         (WriteOptions { compression: packed("snappy", None), ..WriteOptions::default() }, "snappy"),
-        (WriteOptions { compression: packed("gzip", Some(12)), ..WriteOptions::default() }, "level 12"),
+        (
+            WriteOptions { compression: packed("gzip", Some(12)), ..WriteOptions::default() },
+            "level 12",
+        ),
         (WriteOptions { chunk_shape: Some(vec![1, 1]), ..WriteOptions::default() }, "2 dimensions"),
         (WriteOptions { chunk_shape: Some(vec![0]), ..WriteOptions::default() }, "has a 0 in it"),
-        (WriteOptions { chunk_shape: Some(vec![1 << 50]), ..WriteOptions::default() }, "memory limit"),
-        (WriteOptions { chunk_shape: Some(vec![2]), shard_shape: Some(vec![3]), ..WriteOptions::default() }, "multiple"),
-        (WriteOptions { shard_shape: Some(vec![4]), zarr_format: Some(2), ..WriteOptions::default() }, "no shards"),
+        (
+            WriteOptions { chunk_shape: Some(vec![1 << 50]), ..WriteOptions::default() },
+            "memory limit",
+        ),
+        (
+            WriteOptions {
+                chunk_shape: Some(vec![2]),
+                shard_shape: Some(vec![3]),
+                ..WriteOptions::default()
+            },
+            "multiple",
+        ),
+        (
+            WriteOptions {
+                shard_shape: Some(vec![4]),
+                zarr_format: Some(2),
+                ..WriteOptions::default()
+            },
+            "no shards",
+        ),
     ] {
-        let e = copy(&scratch.join("other.zarr"), &scratch.join("y.zarr"), &options, 64 << 20).unwrap_err();
+        let e = copy(&scratch.join("other.zarr"), &scratch.join("y.zarr"), &options, 64 << 20)
+            .unwrap_err();
         assert!(e.kind() == Kind::Usage && e.message().contains(word), "{e:?} does not say {word}");
     }
     for name in ["a//b", "../a", "a/zarr.json", "__x", "x/.."] {
-        let plan = Plan { arrays: vec![ArrayMeta::new(name, npk::model::Dtype::U8, &[1])].into(), ..Plan::default() };
-        assert_eq!(Zarr.refuse(&Location::local("z.zarr"), &plan, &WriteOptions::default()).len(), 1, "{name}");
+        let plan = Plan {
+            arrays: vec![ArrayMeta::new(name, npk::model::Dtype::U8, &[1])].into(),
+            ..Plan::default()
+        };
+        assert_eq!(
+            Zarr.refuse(&Location::local("z.zarr"), &plan, &WriteOptions::default()).len(),
+            1,
+            "{name}"
+        );
     }
     let two = ["a", "a/b"].map(|n| ArrayMeta::new(n, npk::model::Dtype::U8, &[1]));
     assert_eq!(
-        Zarr.refuse(&Location::local("z.zarr"), &Plan { arrays: two.to_vec().into(), ..Plan::default() }, &WriteOptions::default()).len(),
+        Zarr.refuse(
+            &Location::local("z.zarr"),
+            &Plan { arrays: two.to_vec().into(), ..Plan::default() },
+            &WriteOptions::default()
+        )
+        .len(),
         1
     );
 }
@@ -645,7 +791,10 @@ import shutil; shutil.make_archive('z', 'zip', '3.zarr'); zarr.consolidate_metad
         for file in all.into_iter().filter(|file| file.metadata().unwrap().len() > 0) {
             let is_meta = file.file_name().unwrap().to_string_lossy().contains('z');
             // One array alone, so that each mutant is cheap.
-            let root = file.ancestors().find(|p| p.parent().is_some_and(|p| p.ends_with(store))).filter(|p| p.is_dir());
+            let root = file
+                .ancestors()
+                .find(|p| p.parent().is_some_and(|p| p.ends_with(store)))
+                .filter(|p| p.is_dir());
             damage(root.unwrap_or(&scratch.join(store)), &file, if is_meta { 40 } else { 120 });
         }
     }
@@ -738,10 +887,19 @@ impl Backend for Objects {
         self.bytes.fetch_add(bytes.len() as u64, Relaxed);
         Ok(Box::new(std::io::Cursor::new(bytes)))
     }
-    fn create_file(&self, _: &str, _: Existing) -> npk::error::Result<Box<dyn npk::location::Output>> {
+    fn create_file(
+        &self,
+        _: &str,
+        _: Existing,
+    ) -> npk::error::Result<Box<dyn npk::storage::Output>> {
         unreachable!()
     }
-    fn create_dir(&self, _: &str, _: Existing, _: &[&str]) -> npk::error::Result<Box<dyn npk::location::OutputDir>> {
+    fn create_dir(
+        &self,
+        _: &str,
+        _: Existing,
+        _: &[&str],
+    ) -> npk::error::Result<Box<dyn npk::storage::OutputDir>> {
         unreachable!()
     }
     fn remove(&self, _: &str) -> npk::error::Result<()> {
@@ -752,7 +910,8 @@ impl Backend for Objects {
     }
 }
 
-/// Object storage: the same values, and of shards only the inner chunks that the rows need, in few requests.
+/// Object storage: the same values, and of shards only the inner chunks that the rows need, in few
+/// requests.
 #[test]
 fn remote_and_partial() {
     let scratch = Scratch::new();
@@ -813,18 +972,27 @@ out['plain'] = arr((100, 3), 'i2'); g.create_array('plain', data=out['plain'], c
 fn fixtures() {
     let stores = |folder: &str| -> Vec<std::path::PathBuf> {
         let all = std::fs::read_dir(support::fixture(folder)).unwrap().map(|e| e.unwrap().path());
-        all.filter(|p| p.to_string_lossy().contains(".zarr") && !p.to_string_lossy().ends_with(".json")).collect()
+        all.filter(|p| {
+            p.to_string_lossy().contains(".zarr") && !p.to_string_lossy().ends_with(".json")
+        })
+        .collect()
     };
     let good = stores("good/zarr");
     assert!(good.len() >= 9);
     for path in good {
         let (plan, got) = read(&path);
-        assert!(!got.is_empty() && plan.arrays.iter().all(|a| a.details.error.is_none()), "{}", path.display());
+        assert!(
+            !got.is_empty() && plan.arrays.iter().all(|a| a.details.error.is_none()),
+            "{}",
+            path.display()
+        );
     }
     let bad = stores("bad/zarr");
     assert!(bad.len() >= 9);
     for path in bad {
-        let e = read_with(&path, &ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() }, 2).unwrap_err();
+        let e =
+            read_with(&path, &ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() }, 2)
+                .unwrap_err();
         assert!(matches!(e.kind(), Kind::Corrupt | Kind::Refused), "{}: {e:?}", path.display());
     }
 }
@@ -834,7 +1002,10 @@ fn fixtures() {
 fn links_in_circles_and_fifos() {
     let out = Scratch::new();
     let group = r#"{"zarr_format": 3, "node_type": "group", "attributes": {}}"#;
-    support::python(out.path(), "import zarr\nzarr.create_array('a.zarr', shape=(4,), chunks=(2,), dtype='i2')[:] = [1, 2, 3, 4]\n");
+    support::python(
+        out.path(),
+        "import zarr\nzarr.create_array('a.zarr', shape=(4,), chunks=(2,), dtype='i2')[:] = [1, 2, 3, 4]\n",
+    );
     let at = out.join("t.zarr");
     std::fs::create_dir_all(at.join("g")).unwrap();
     std::fs::write(at.join("zarr.json"), group).unwrap();
@@ -846,13 +1017,18 @@ fn links_in_circles_and_fifos() {
     let path = at.display().to_string();
     let output = support::npk_any(&["inspect", &path]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.matches("is a link to a group that it is in").count() == 2, "{said}");
+    assert!(
+        output.status.success() && said.matches("is a link to a group that it is in").count() == 2,
+        "{said}"
+    );
     assert_eq!(support::npk(&["list", &path]), "g/a\n");
     // Another name for a group that is not above is one.
     std::os::unix::fs::symlink("g", at.join("h")).unwrap();
     assert_eq!(support::npk(&["list", &path]), "g/a\nh/a\n");
     std::fs::remove_file(at.join("g/a/c/1")).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(at.join("g/a/c/1")).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo").arg(at.join("g/a/c/1")).status().unwrap().success()
+    );
     let said = support::npk_fails(4, &["convert", &path, &out.join("o.npk").display().to_string()]);
     assert!(said.contains("c/1") && said.contains("a FIFO"), "{said}");
 }

@@ -1,5 +1,5 @@
-//! NaN of every kind, infinities, -0.0 and empty text, as fill values and in attributes: bit for bit between Zarr v2, Zarr v3,
-//! HDF5 and netCDF.
+//! NaN of every kind, infinities, -0.0 and empty text, as fill values and in attributes: bit for
+//! bit between Zarr v2, Zarr v3, HDF5 and netCDF.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,13 @@ for v in (2, 3):
         assert!(plan.arrays.len() >= 29);
         for (i, meta) in plan.arrays.iter().enumerate() {
             let want = std::fs::read(s.join(&format!("v{v}.{}.bin", meta.name))).unwrap();
-            assert!(got[&i] == want, "v{v} {}: {:02x?}, zarr-python has {:02x?}", meta.name, &got[&i][..8], &want[..8]);
+            assert!(
+                got[&i] == want,
+                "v{v} {}: {:02x?}, zarr-python has {:02x?}",
+                meta.name,
+                &got[&i][..8],
+                &want[..8]
+            );
         }
     }
 }
@@ -96,13 +102,19 @@ def attributes(path):
 fn attributes_keep_their_bits() {
     let s = Scratch::new();
     python(s.path(), &format!("{NETCDF}\njson.dump(attributes('a.nc'), open('want.json', 'w'))"));
-    for (name, args) in [("v2.zarr", &["--zarr-format", "2"][..]), ("v3.zarr", &[]), ("s.npk", &[]), ("b.h5", &[])] {
+    for (name, args) in
+        [("v2.zarr", &["--zarr-format", "2"][..]), ("v3.zarr", &[]), ("s.npk", &[]), ("b.h5", &[])]
+    {
         let (middle, back) = (at(&s, name), format!("{name}.nc"));
         let done = npk_any(&[&["convert", &at(&s, "a.nc"), &middle][..], args].concat());
         let told = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{told}");
         // What JSON cannot say is told; what xarray keeps as a fill value is not among it.
-        assert_eq!(told.contains("NaN or infinite (the first: root_nan of the root)"), name.ends_with("zarr"), "{name}: {told}");
+        assert_eq!(
+            told.contains("NaN or infinite (the first: root_nan of the root)"),
+            name.ends_with("zarr"),
+            "{name}: {told}"
+        );
         npk(&["convert", &middle, &at(&s, &back)]);
         python(
             s.path(),
@@ -121,7 +133,12 @@ assert not wrong and len(got) == len(want), (len(wrong), wrong[:6], set(got) - s
     npk(&["convert", &at(&s, "v2.zarr"), &at(&s, "v23.zarr"), "--zarr-format", "3"]);
     npk(&["convert", &at(&s, "v23.zarr"), &at(&s, "v232.zarr"), "--zarr-format", "2"]);
     npk(&["convert", &at(&s, "v232.zarr"), &at(&s, "v232.nc")]);
-    python(s.path(), &format!("{NETCDF}\nassert json.load(open('want.json')) == json.loads(json.dumps(attributes('v232.nc')))"));
+    python(
+        s.path(),
+        &format!(
+            "{NETCDF}\nassert json.load(open('want.json')) == json.loads(json.dumps(attributes('v232.nc')))"
+        ),
+    );
     // xarray finds the fill values that it finds in the file.
     python(
         s.path(),

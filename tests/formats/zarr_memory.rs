@@ -1,4 +1,5 @@
-//! Chunks that are large for the memory there is: decoded once, within the limit, or refused with what they need.
+//! Chunks that are large for the memory there is: decoded once, within the limit, or refused with
+//! what they need.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use npk::error::Kind;
 use npk::format::{ReadOptions, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::Values;
+use npk::storage::Location;
 
 use super::zarr::Objects;
 use crate::support::library::convert;
@@ -36,14 +37,23 @@ open('text.bin', 'wb').write('|'.join(w.tolist()).encode())
 z = g.create_array('text', shape=w.shape, dtype='string', chunks=(40_000,)); z[:] = w
 ",
     );
-    let (numbers, text) = (std::fs::read(s.join("numbers.bin")).unwrap(), std::fs::read(s.join("text.bin")).unwrap());
+    let (numbers, text) =
+        (std::fs::read(s.join("numbers.bin")).unwrap(), std::fs::read(s.join("text.bin")).unwrap());
     let mut metadata = 0;
     for name in ["wide", "narrow", "one_inner", "small", "text"] {
         let objects = Objects::load(&s.join("r"));
-        let size: u64 = objects.all.iter().filter(|(k, _)| k.contains(&format!("/{name}/c/"))).map(|(_, v)| v.len() as u64).sum();
+        let size: u64 = objects
+            .all
+            .iter()
+            .filter(|(k, _)| k.contains(&format!("/{name}/c/")))
+            .map(|(_, v)| v.len() as u64)
+            .sum();
         let bytes = objects.bytes.clone();
         let options = ReadOptions { memory_bytes: 4 * MIB, ..ReadOptions::default() };
-        let source = by_name("zarr").unwrap().open(&Location::remote(Arc::new(objects), "s.zarr"), &options).unwrap();
+        let source = by_name("zarr")
+            .unwrap()
+            .open(&Location::remote(Arc::new(objects), "s.zarr"), &options)
+            .unwrap();
         metadata = bytes.load(Relaxed).max(metadata);
         bytes.store(0, Relaxed);
         let array = source.plan().position(name).unwrap();
@@ -54,7 +64,9 @@ z = g.create_array('text', shape=w.shape, dtype='string', chunks=(40_000,)); z[:
             let mut take = |chunk: npk::model::Chunk| {
                 match &chunk.values {
                     Values::Fixed(part) => got.extend_from_slice(part),
-                    Values::Var { .. } => (0..chunk.rows as usize).for_each(|r| words.push(chunk.text(r).to_vec())),
+                    Values::Var { .. } => {
+                        (0..chunk.rows as usize).for_each(|r| words.push(chunk.text(r).to_vec()))
+                    }
                 }
                 Ok(())
             };
@@ -86,15 +98,44 @@ g.create_array('text', shape=t.shape, dtype=str, chunks=t.shape)[:] = t
 ",
     );
     let convert = |array: &str, limit: &str, out: &str| {
-        npk_fails(4, &["convert", "-f", "-a", array, "--memory-limit", limit, &at(&s, "s.zarr"), &at(&s, out)])
+        npk_fails(
+            4,
+            &[
+                "convert",
+                "-f",
+                "-a",
+                array,
+                "--memory-limit",
+                limit,
+                &at(&s, "s.zarr"),
+                &at(&s, out),
+            ],
+        )
     };
     // 44 MB, and as much between the filter and the decompression.
     let said = convert("delta", "48MiB", "o.npk");
-    assert!(said.contains("need 88000000 bytes of memory") && said.contains("--memory-limit 84MiB"), "{said}");
+    assert!(
+        said.contains("need 88000000 bytes of memory") && said.contains("--memory-limit 84MiB"),
+        "{said}"
+    );
     let said = convert("text", "48MiB", "o.npk");
-    assert!(said.contains("a chunk of text has more than the 25165824 bytes") && said.contains("--memory-limit 96MiB"), "{said}");
+    assert!(
+        said.contains("a chunk of text has more than the 25165824 bytes")
+            && said.contains("--memory-limit 96MiB"),
+        "{said}"
+    );
     for (array, limit) in [("delta", "84MiB"), ("plain", "48MiB"), ("text", "96MiB")] {
-        npk(&["convert", "-q", "-f", "-a", array, "--memory-limit", limit, &at(&s, "s.zarr"), &at(&s, "o.npk")]);
+        npk(&[
+            "convert",
+            "-q",
+            "-f",
+            "-a",
+            array,
+            "--memory-limit",
+            limit,
+            &at(&s, "s.zarr"),
+            &at(&s, "o.npk"),
+        ]);
     }
 }
 
@@ -102,7 +143,10 @@ g.create_array('text', shape=t.shape, dtype=str, chunks=t.shape)[:] = t
 #[test]
 fn chunks_of_text_are_bounded_when_they_are_written() {
     let s = Scratch::new();
-    python(s.path(), "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'t': ['y' * 40_000] * 600}), 't.feather')");
+    python(
+        s.path(),
+        "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'t': ['y' * 40_000] * 600}), 't.feather')",
+    );
     let write = |chunk: Option<Vec<u64>>| {
         let options = WriteOptions {
             memory_bytes: 32 * MIB,
@@ -110,17 +154,27 @@ fn chunks_of_text_are_bounded_when_they_are_written() {
             existing: npk::format::Existing::Replace,
             ..WriteOptions::default()
         };
-        convert("feather", &Location::local(s.join("t.feather")), "zarr", &Location::local(s.join("o.zarr")), &options)
+        convert(
+            "feather",
+            &Location::local(s.join("t.feather")),
+            "zarr",
+            &Location::local(s.join("o.zarr")),
+            &options,
+        )
     };
     let error = write(Some(vec![600])).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused, "{error}");
     assert!(error.message().contains("at most 8388608 bytes fit"), "{error}");
     assert!(error.hint_text().unwrap().contains("--chunk-shape 104 "), "{error:?}");
     write(Some(vec![104])).unwrap();
-    python(s.path(), "import zarr\nz = zarr.open_group('o.zarr', mode='r')['t']; assert z.shape == (600,) and set(z[:]) == {'y' * 40_000}");
+    python(
+        s.path(),
+        "import zarr\nz = zarr.open_group('o.zarr', mode='r')['t']; assert z.shape == (600,) and set(z[:]) == {'y' * 40_000}",
+    );
 }
 
-/// A few bytes of metadata claim rows of gigabytes: chunks that are missing would be filled in memory.
+/// A few bytes of metadata claim rows of gigabytes: chunks that are missing would be filled in
+/// memory.
 #[test]
 fn rows_larger_than_memory_are_refused() {
     let s = Scratch::new();
@@ -138,7 +192,10 @@ g.create_array('none', shape=(0, 2**31), chunks=(1, 1000), dtype='i4')
     );
     for (array, bytes) in [("numbers", 4 * (1u64 << 31)), ("padded", 4 << 31), ("text", 8 << 31)] {
         let said = npk_fails(4, &["inspect", "--stats", "-a", array, &at(&s, "s.zarr")]);
-        assert!(said.contains(&format!("{array}: a row takes {bytes} bytes, the memory limit is ")), "{said}");
+        assert!(
+            said.contains(&format!("{array}: a row takes {bytes} bytes, the memory limit is ")),
+            "{said}"
+        );
         assert!(said.contains("--memory-limit"), "{said}");
     }
     npk(&["inspect", "--stats", "-a", "none", &at(&s, "s.zarr")]);

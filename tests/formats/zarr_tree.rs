@@ -4,19 +4,20 @@ use std::path::Path;
 
 use npk::format::ReadOptions;
 use npk::formats::by_name;
-use npk::location::Location;
+use npk::storage::Location;
 
 use crate::support::{Scratch, at, npk, python};
 
 /// The arrays' names in the plan's order.
 fn names(path: &Path) -> Vec<String> {
     let format = npk::detect::input(&Location::local(path)).unwrap().format.name();
-    let source = by_name(format).unwrap().open(&Location::local(path), &ReadOptions::default()).unwrap();
+    let source =
+        by_name(format).unwrap().open(&Location::local(path), &ReadOptions::default()).unwrap();
     source.plan().arrays.iter().map(|a| a.name.clone()).collect()
 }
 
-/// Members of a group need not follow each other in the source: zarr-python and xarray see all of them, and the order of
-/// the arrays comes back.
+/// Members of a group need not follow each other in the source: zarr-python and xarray see all of
+/// them, and the order of the arrays comes back.
 #[test]
 fn siblings_anywhere_are_seen() {
     let s = Scratch::new();
@@ -40,7 +41,8 @@ for name, names in trees.items():
 json.dump(trees, open('trees.json', 'w'))
 ",
     );
-    let trees: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&std::fs::read(s.join("trees.json")).unwrap()).unwrap();
+    let trees: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(s.join("trees.json")).unwrap()).unwrap();
     for tree in trees.keys() {
         let source = at(&s, &format!("{tree}.npz"));
         for (version, ending) in [("2", "zarr"), ("3", "zarr"), ("3", "zarr.zip")] {
@@ -81,7 +83,8 @@ assert sorted(g.variables) == ['d', 'd2'], g
     );
 }
 
-/// Attributes of groups with and without arrays are where they belong, and the recorded order is no attribute of the source.
+/// Attributes of groups with and without arrays are where they belong, and the recorded order is no
+/// attribute of the source.
 #[test]
 fn attributes_of_groups_stay() {
     let s = Scratch::new();
@@ -117,7 +120,8 @@ assert not [k for k in f.attrs if k.startswith('_nc')] and f.attrs['title'] == '
     }
 }
 
-/// Arrays that were added, resized, removed or described anew after the metadata was consolidated are read as they are.
+/// Arrays that were added, resized, removed or described anew after the metadata was consolidated
+/// are read as they are.
 #[test]
 fn consolidated_metadata_may_be_old() {
     let s = Scratch::new();
@@ -147,21 +151,40 @@ for v in (2, 3):
     );
     for v in [2, 3] {
         let format = by_name("zarr").unwrap();
-        let open = |name: &str| format.open(&Location::local(s.join(name)), &ReadOptions::default()).unwrap();
+        let open = |name: &str| {
+            format.open(&Location::local(s.join(name)), &ReadOptions::default()).unwrap()
+        };
         let whole = open(&format!("whole{v}.zarr"));
         assert_eq!(whole.plan().notes, Vec::<String>::new());
         for name in [format!("v{v}.zarr"), format!("v{v}.zarr.zip")] {
             let source = open(&name);
             let plan = source.plan();
-            let shape = |array: &str| plan.arrays[plan.position(array).unwrap_or_else(|| panic!("{name}: {array}"))].shape().unwrap();
+            let shape = |array: &str| {
+                plan.arrays[plan.position(array).unwrap_or_else(|| panic!("{name}: {array}"))]
+                    .shape()
+                    .unwrap()
+            };
             let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
-            let kept: Vec<&str> = whole.plan().arrays.iter().map(|a| a.name.as_str()).filter(|n| *n != "gone").collect();
+            let kept: Vec<&str> = whole
+                .plan()
+                .arrays
+                .iter()
+                .map(|a| a.name.as_str())
+                .filter(|n| *n != "gone")
+                .collect();
             assert_eq!(names[..4], kept, "{name}");
             assert_eq!(names[4..], ["g/added"], "{name}");
             assert_eq!((shape("grown"), shape("bare")), (vec![6], vec![4]), "{name}");
-            assert_eq!(plan.arrays[plan.position("g/told").unwrap()].details.attributes["unit"], "m");
+            assert_eq!(
+                plan.arrays[plan.position("g/told").unwrap()].details.attributes["unit"],
+                "m"
+            );
             let notes = plan.notes.join("\n");
-            assert!(notes.contains("older than 4 of the nodes") && notes.contains("their own metadata was read"), "{name}: {notes}");
+            assert!(
+                notes.contains("older than 4 of the nodes")
+                    && notes.contains("their own metadata was read"),
+                "{name}: {notes}"
+            );
             assert!(notes.contains("bare has no metadata of its own"), "{name}: {notes}");
         }
         let out = at(&s, "o.npk");

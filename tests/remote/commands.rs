@@ -18,14 +18,22 @@ pub fn started<S: AsRef<OsStr>>(server: &Server, args: &[S]) -> Child {
 
 /// Ctrl-C.
 pub fn interrupt(child: &Child) {
-    rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(child),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
 }
 
 #[track_caller]
 pub fn works<S: AsRef<OsStr> + std::fmt::Debug>(server: &Server, args: &[S]) -> String {
     let output = run(server, args);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "npk {args:?} failed with {:?}\n{stderr}", output.status.code());
+    assert!(
+        output.status.success(),
+        "npk {args:?} failed with {:?}\n{stderr}",
+        output.status.code()
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -91,7 +99,12 @@ pub fn written_formats() -> Vec<(String, String)> {
         .unwrap()
         .iter()
         .filter(|f| f["writes"] == true)
-        .map(|f| (f["name"].as_str().unwrap().to_string(), f["extensions"][0].as_str().unwrap().to_string()))
+        .map(|f| {
+            (
+                f["name"].as_str().unwrap().to_string(),
+                f["extensions"][0].as_str().unwrap().to_string(),
+            )
+        })
         .collect();
     assert!(all.len() >= 3, "{formats}");
     all
@@ -121,8 +134,12 @@ fn every_format_both_ways() {
         // From one place of the storage to another.
         let copy = server.url(&format!("copy.{name}.npy"));
         works(&server, &["convert", &url, &copy]);
-        assert!(std::fs::read(server.path(&format!("copy.{name}.npy"))).unwrap() == reference, "{name}");
-        let listed: serde_json::Value = serde_json::from_str(&works(&server, &["inspect", "--json", &url])).unwrap();
+        assert!(
+            std::fs::read(server.path(&format!("copy.{name}.npy"))).unwrap() == reference,
+            "{name}"
+        );
+        let listed: serde_json::Value =
+            serde_json::from_str(&works(&server, &["inspect", "--json", &url])).unwrap();
         assert_eq!(listed["format"], name.as_str(), "{listed}");
         assert_eq!(listed["path"], url.as_str());
     }
@@ -142,14 +159,24 @@ fn headers_are_read_by_few_requests() {
     }
     // One array out of many: its bytes alone.
     let scratch = Scratch::new();
-    works(&server, &["convert", &server.url("model.safetensors"), scratch.join("one.npy").to_str().unwrap(), "-a", "layer.7.weight"]);
+    works(
+        &server,
+        &[
+            "convert",
+            &server.url("model.safetensors"),
+            scratch.join("one.npy").to_str().unwrap(),
+            "-a",
+            "layer.7.weight",
+        ],
+    );
     let fetched: u64 = server.asked().iter().filter_map(range_bytes).sum();
     assert!(fetched < 700_000, "{fetched} bytes were fetched");
     assert_eq!(std::fs::metadata(scratch.join("one.npy")).unwrap().len(), 200_128);
 }
 
 fn range_bytes(a: &Asked) -> Option<u64> {
-    let (first, last) = a.headers.get("range")?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last) =
+        a.headers.get("range")?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
     Some(last.parse::<u64>().ok()? - first.parse::<u64>().ok()? + 1)
 }
 
@@ -173,7 +200,10 @@ fn conversions_survive_faults() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(server.all_happened());
-    let diff = npk_command().args(["inspect", "--json", "--checksum", out.to_str().unwrap()]).output().unwrap();
+    let diff = npk_command()
+        .args(["inspect", "--json", "--checksum", out.to_str().unwrap()])
+        .output()
+        .unwrap();
     let there = works(&server, &["inspect", "--json", "--checksum", &server.url("m.safetensors")]);
     let sums = |text: &str| -> Vec<serde_json::Value> {
         let v: serde_json::Value = serde_json::from_str(text).unwrap();
@@ -188,15 +218,27 @@ fn replaced_while_read() {
     let scratch = Scratch::new();
     server.put("m.safetensors", &safetensors(10, 500_000));
     let (path, other) = (server.path("m.safetensors"), safetensors(10, 500_001));
-    server.fault(2, 1, Fault::Before(Box::new(move || put(&path, &other))), |a| is_get(a, "m.safetensors"));
-    let said = fails(&server, 6, &["convert", &server.url("m.safetensors"), scratch.join("out.npz").to_str().unwrap()]);
+    server.fault(2, 1, Fault::Before(Box::new(move || put(&path, &other))), |a| {
+        is_get(a, "m.safetensors")
+    });
+    let said = fails(
+        &server,
+        6,
+        &["convert", &server.url("m.safetensors"), scratch.join("out.npz").to_str().unwrap()],
+    );
     assert!(said.contains("replaced"), "{said}");
     assert!(scratch.names().is_empty(), "{:?}", scratch.names());
 
     // Some servers look at the range before they look at the condition.
     server.calm();
-    server.fault(2, usize::MAX, Fault::Status(416, "InvalidRange", None), |a| is_get(a, "m.safetensors"));
-    let said = fails(&server, 6, &["convert", &server.url("m.safetensors"), scratch.join("out.npz").to_str().unwrap()]);
+    server.fault(2, usize::MAX, Fault::Status(416, "InvalidRange", None), |a| {
+        is_get(a, "m.safetensors")
+    });
+    let said = fails(
+        &server,
+        6,
+        &["convert", &server.url("m.safetensors"), scratch.join("out.npz").to_str().unwrap()],
+    );
     assert!(said.contains("replaced by a shorter one"), "{said}");
     assert!(scratch.names().is_empty(), "{:?}", scratch.names());
 }
@@ -207,8 +249,14 @@ fn failed_uploads_leave_nothing() {
     let scratch = Scratch::new();
     let source = scratch.join("m.safetensors");
     std::fs::write(&source, safetensors(10, 1_000_000)).unwrap();
-    server.fault(2, usize::MAX, Fault::Status(500, "InternalError", None), |a| a.uri.contains("partNumber="));
-    let said = fails(&server, 6, &["convert", source.to_str().unwrap(), &server.url("out.safetensors"), "--retries", "1"]);
+    server.fault(2, usize::MAX, Fault::Status(500, "InternalError", None), |a| {
+        a.uri.contains("partNumber=")
+    });
+    let said = fails(
+        &server,
+        6,
+        &["convert", source.to_str().unwrap(), &server.url("out.safetensors"), "--retries", "1"],
+    );
     assert!(said.contains("the server failed"), "{said}");
     assert!(server.keys().is_empty(), "{:?}", server.keys());
     assert!(server.unfinished().is_empty(), "{:?}", server.unfinished());
@@ -223,13 +271,26 @@ fn interrupted_uploads_leave_nothing() {
     for ending in ["safetensors", "npk"] {
         server.calm();
         server.asked();
-        server.fault(0, usize::MAX, Fault::Hang, |a| a.method == "PUT" && (a.uri.contains("partNumber=2") || a.uri.contains("layer.3")));
-        let child = started(&server, &["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))]);
-        server.wait_for(|a| a.method == "PUT" && (a.uri.contains("partNumber=2") || a.uri.contains("layer.3")));
+        server.fault(0, usize::MAX, Fault::Hang, |a| {
+            a.method == "PUT" && (a.uri.contains("partNumber=2") || a.uri.contains("layer.3"))
+        });
+        let child = started(
+            &server,
+            &["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))],
+        );
+        server.wait_for(|a| {
+            a.method == "PUT" && (a.uri.contains("partNumber=2") || a.uri.contains("layer.3"))
+        });
         interrupt(&child);
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{ending}: {}", String::from_utf8_lossy(&output.stderr));
-        let asked: Vec<String> = server.asked().iter().map(|a| format!("{} {}", a.method, a.uri)).collect();
+        assert_eq!(
+            output.status.code(),
+            Some(130),
+            "{ending}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let asked: Vec<String> =
+            server.asked().iter().map(|a| format!("{} {}", a.method, a.uri)).collect();
         assert!(server.keys().is_empty(), "{ending}: {:?} {asked:#?}", server.keys());
         assert!(server.unfinished().is_empty(), "{ending}: {:?} {asked:#?}", server.unfinished());
     }
@@ -249,10 +310,16 @@ fn existing_outputs() {
     works(&server, &["convert", from, &to, "--if-exists", "skip"]);
     assert_eq!(std::fs::read(server.path("x.safetensors")).unwrap(), before);
     let old = std::fs::File::options().write(true).open(&source).unwrap();
-    old.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(86_400)).unwrap();
+    old.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(86_400))
+        .unwrap();
     works(&server, &["convert", from, &to, "--update"]);
-    assert_eq!(std::fs::read(server.path("x.safetensors")).unwrap(), before, "an older source replaced it");
-    old.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86_400)).unwrap();
+    assert_eq!(
+        std::fs::read(server.path("x.safetensors")).unwrap(),
+        before,
+        "an older source replaced it"
+    );
+    old.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86_400))
+        .unwrap();
     works(&server, &["convert", from, &to, "--update"]);
     assert_ne!(std::fs::read(server.path("x.safetensors")).unwrap(), before);
 }
@@ -267,8 +334,10 @@ fn globs_and_prefixes() {
     let out = |name: &str| format!("{}/", scratch.join(name).display());
     works(&server, &["convert", &server.url("in/*.npy"), &out("glob"), "--to", "safetensors"]);
     let names = |name: &str| {
-        let mut all: Vec<String> =
-            std::fs::read_dir(scratch.join(name)).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut all: Vec<String> = std::fs::read_dir(scratch.join(name))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
         all.sort();
         all
     };
@@ -277,8 +346,12 @@ fn globs_and_prefixes() {
     works(&server, &["convert", "-R", &server.url("in/"), &out("all"), "--to", "safetensors"]);
     assert_eq!(names("all"), ["a.safetensors", "b.safetensors", "deep"]);
     assert_eq!(names("all/deep"), ["c.safetensors"]);
-    works(&server, &["convert", "-R", &server.url("in/"), &server.url("out/"), "--to", "safetensors"]);
-    let written: Vec<String> = server.keys().into_iter().filter(|k| k.starts_with("out/")).collect();
+    works(
+        &server,
+        &["convert", "-R", &server.url("in/"), &server.url("out/"), "--to", "safetensors"],
+    );
+    let written: Vec<String> =
+        server.keys().into_iter().filter(|k| k.starts_with("out/")).collect();
     assert_eq!(written, ["out/a.safetensors", "out/b.safetensors", "out/deep/c.safetensors"]);
     fails(&server, 3, &["convert", &server.url("in/*.zarr"), &out("none"), "--to", "npy"]);
     // The folders of a match stay: names do not clash, and key=value folders become columns.
@@ -291,7 +364,17 @@ fn globs_and_prefixes() {
     server.put("tables/k=7/x.csv", b"a,b\n1,2\n");
     server.put("tables/k=8/x.csv", b"a,b\n3,4\n");
     let joined = scratch.join("joined.npk");
-    works(&server, &["convert", "--concat", "--layout", "columns", &server.url("tables/*/x.csv"), joined.to_str().unwrap()]);
+    works(
+        &server,
+        &[
+            "convert",
+            "--concat",
+            "--layout",
+            "columns",
+            &server.url("tables/*/x.csv"),
+            joined.to_str().unwrap(),
+        ],
+    );
     let listed = works(&server, &["list", joined.to_str().unwrap()]);
     assert_eq!(listed.lines().collect::<Vec<_>>(), ["a", "b", "k"]);
 }
@@ -304,11 +387,25 @@ fn errors_say_what_to_do() {
     assert!(said.contains(&server.url("none.npy")), "{said}");
     let said = fails(&server, 6, &["inspect", "s3://nobucket/x.npy"]);
     assert!(said.contains("no such bucket: nobucket"), "{said}");
-    let said = fails(&server, 2, &["inspect", &server.url("x.npy"), "--endpoint-url", "localhost:9000"]);
+    let said =
+        fails(&server, 2, &["inspect", &server.url("x.npy"), "--endpoint-url", "localhost:9000"]);
     assert!(said.contains("http://"), "{said}");
-    let said = fails(&server, 6, &["inspect", &server.url("x.npy"), "--endpoint-url", "http://127.0.0.1:1"]);
+    let said = fails(
+        &server,
+        6,
+        &["inspect", &server.url("x.npy"), "--endpoint-url", "http://127.0.0.1:1"],
+    );
     assert!(said.contains("no connection"), "{said}");
-    let said = fails(&server, 6, &["inspect", &server.url("x.npy"), "--endpoint-url", &server.endpoint().replace("http", "https")]);
+    let said = fails(
+        &server,
+        6,
+        &[
+            "inspect",
+            &server.url("x.npy"),
+            "--endpoint-url",
+            &server.endpoint().replace("http", "https"),
+        ],
+    );
     assert!(said.contains("no secure connection"), "{said}");
     let head = |a: &Asked| a.uri.contains("x.npy");
     for (status, code, words) in [
@@ -325,8 +422,15 @@ fn errors_say_what_to_do() {
         assert_eq!(said.lines().filter(|l| l.starts_with("error")).count(), 1, "{said}");
         server.calm();
     }
-    for endpoint in ["http://127.0.0.1:99999", "http://127.0.0.1:port", "http://1.2.3.4.5", "http://[::1", "http://a b"] {
-        let said = fails(&server, 2, &["inspect", &server.url("x.npy"), "--endpoint-url", endpoint]);
+    for endpoint in [
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:port",
+        "http://1.2.3.4.5",
+        "http://[::1",
+        "http://a b",
+    ] {
+        let said =
+            fails(&server, 2, &["inspect", &server.url("x.npy"), "--endpoint-url", endpoint]);
         assert!(said.contains("the endpoint"), "{said}");
         fails(&server, 2, &["inspect", &format!("{endpoint}/x.npy")]);
     }
@@ -334,24 +438,38 @@ fn errors_say_what_to_do() {
     fails(&server, 2, &["inspect", "s3://buck%et/x.npy", "--addressing", "virtual"]);
     for sign in ['/', '?', '#'] {
         let endpoint = format!("http://user:pass{sign}hunter2@127.0.0.1:1");
-        for args in [&["inspect", "s3://bucket/x.npy", "--endpoint-url", &endpoint][..], &["inspect", &format!("{endpoint}/x.npy")]] {
+        for args in [
+            &["inspect", "s3://bucket/x.npy", "--endpoint-url", &endpoint][..],
+            &["inspect", &format!("{endpoint}/x.npy")],
+        ] {
             let said = fails(&server, 2, args);
             assert!(!said.contains("hunter2") && !said.contains("pass"), "{said}");
         }
     }
     // Which server, and what to do.
-    let said = fails(&server, 6, &["inspect", &server.url("x.npy"), "--endpoint-url", "http://nowhere.test.invalid"]);
+    let said = fails(
+        &server,
+        6,
+        &["inspect", &server.url("x.npy"), "--endpoint-url", "http://nowhere.test.invalid"],
+    );
     assert!(said.contains("nowhere.test.invalid: ") && said.contains("--endpoint-url"), "{said}");
     let said = fails(&server, 6, &["inspect", "http://127.0.0.1:1/x.npy"]);
     assert!(said.contains("127.0.0.1:1: ") && !said.contains("--endpoint-url"), "{said}");
     let scratch = Scratch::new();
     let none = scratch.join("none.pem");
     std::fs::write(&none, "no certificate").unwrap();
-    let said = fails(&server, 6, &["inspect", &server.url("x.npy"), "--ca-bundle", none.to_str().unwrap()]);
+    let said = fails(
+        &server,
+        6,
+        &["inspect", &server.url("x.npy"), "--ca-bundle", none.to_str().unwrap()],
+    );
     assert!(said.contains("holds no certificate"), "{said}");
     // Signed URLs: the secret parts are not shown.
     let web = Server::web();
-    let url = format!("{}/{BUCKET}/none.npy?X-Amz-Signature=deadbeef&X-Amz-Credential=AKIA", web.endpoint());
+    let url = format!(
+        "{}/{BUCKET}/none.npy?X-Amz-Signature=deadbeef&X-Amz-Credential=AKIA",
+        web.endpoint()
+    );
     let said = fails(&server, 3, &["inspect", &url]);
     assert!(!said.contains("deadbeef") && !said.contains("AKIA"), "{said}");
 }
@@ -368,7 +486,11 @@ fn secrets_of_urls_are_masked() {
     let out = |name: &str| scratch.join(name).display().to_string();
     let all = |code: i32, args: &[&str]| {
         let output = run(&web, args);
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
         for secret in ["hunter2", "user:", "deadbeef", "cafe"] {
             assert!(!text.contains(secret), "{args:?}: {text}");
@@ -399,7 +521,12 @@ fn over_http() {
     let url = format!("{}/{BUCKET}/x.npy?X-Amz-Signature=deadbeef", web.endpoint());
     let out = scratch.join("x.safetensors");
     works(&web, &["convert", &url, out.to_str().unwrap()]);
-    assert!(web.asked().iter().filter(|a| a.uri.contains("x.npy")).all(|a| a.uri.ends_with("?X-Amz-Signature=deadbeef")));
+    assert!(
+        web.asked()
+            .iter()
+            .filter(|a| a.uri.contains("x.npy"))
+            .all(|a| a.uri.ends_with("?X-Amz-Signature=deadbeef"))
+    );
     web.fault(0, usize::MAX, Fault::NoRanges, |_| true);
     works(&web, &["convert", &url, scratch.join("y.safetensors").to_str().unwrap()]);
     assert!(std::fs::read(out).unwrap() == std::fs::read(scratch.join("y.safetensors")).unwrap());

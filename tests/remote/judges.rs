@@ -1,4 +1,5 @@
-//! The AWS CLI and s3fs read what npk wrote and write what npk reads; SeaweedFS is one more real server.
+//! The AWS CLI and s3fs read what npk wrote and write what npk reads; SeaweedFS is one more real
+//! server.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -36,16 +37,34 @@ fn the_aws_cli_agrees_on_keys_and_bytes() {
     let key = "a b/100% ü#1?x+y.safetensors";
     works(&server, &["convert", scratch.join("x.npy").to_str().unwrap(), &server.url(key)]);
     let aws = |args: &[&str]| {
-        let output = tool("aws").args(args).current_dir(scratch.path()).envs(server.environment()).output().unwrap();
+        let output = tool("aws")
+            .args(args)
+            .current_dir(scratch.path())
+            .envs(server.environment())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     aws(&["s3", "cp", "--quiet", &server.url(key), "got.safetensors"]);
-    assert_eq!(std::fs::read(scratch.join("got.safetensors")).unwrap(), std::fs::read(server.path(key)).unwrap());
+    assert_eq!(
+        std::fs::read(scratch.join("got.safetensors")).unwrap(),
+        std::fs::read(server.path(key)).unwrap()
+    );
     let other = "by aws/%41 ü#2?+.npy";
     aws(&["s3", "cp", "--quiet", "x.npy", &server.url(other)]);
     works(&server, &["convert", &server.url(other), scratch.join("back.npy").to_str().unwrap()]);
-    works(&server, &["convert", scratch.join("x.npy").to_str().unwrap(), scratch.join("same.npy").to_str().unwrap()]);
-    assert_eq!(std::fs::read(scratch.join("back.npy")).unwrap(), std::fs::read(scratch.join("same.npy")).unwrap());
+    works(
+        &server,
+        &[
+            "convert",
+            scratch.join("x.npy").to_str().unwrap(),
+            scratch.join("same.npy").to_str().unwrap(),
+        ],
+    );
+    assert_eq!(
+        std::fs::read(scratch.join("back.npy")).unwrap(),
+        std::fs::read(scratch.join("same.npy")).unwrap()
+    );
 }
 
 #[test]
@@ -85,11 +104,15 @@ impl Drop for Weed {
     }
 }
 
-/// Five neighbouring ports that are free together with those 10,000 above, where it has its other protocol.
+/// Five neighbouring ports that are free together with those 10,000 above, where it has its other
+/// protocol.
 fn free_ports() -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let start = 20_000 + (std::process::id() % 1000) as u16 * 10;
-    (0..1000).map(|i| 20_000 + (start - 20_000 + i * 10) % 10_000).find(|p| (0..5).all(|i| free(p + i) && free(p + i + 10_000))).unwrap()
+    (0..1000)
+        .map(|i| 20_000 + (start - 20_000 + i * 10) % 10_000)
+        .find(|p| (0..5).all(|i| free(p + i) && free(p + i + 10_000)))
+        .unwrap()
 }
 
 impl Weed {
@@ -107,13 +130,37 @@ impl Weed {
         let port = free_ports();
         let log = std::fs::File::create(scratch.join("log")).unwrap();
         let mut command = tool("weed");
-        command.args(["mini", "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-master.telemetry=false", "-webdav=false", "-admin.ui=false"]);
-        command.args(["-s3.port.iceberg", "0", "-s3.port.lance", "0", "-dir", "data", "-s3.config", "s3.json"]);
+        command.args([
+            "mini",
+            "-ip",
+            "127.0.0.1",
+            "-ip.bind",
+            "127.0.0.1",
+            "-master.telemetry=false",
+            "-webdav=false",
+            "-admin.ui=false",
+        ]);
+        command.args([
+            "-s3.port.iceberg",
+            "0",
+            "-s3.port.lance",
+            "0",
+            "-dir",
+            "data",
+            "-s3.config",
+            "s3.json",
+        ]);
         for (i, name) in ["master", "volume", "filer", "s3", "admin"].iter().enumerate() {
             command.args([format!("-{name}.port"), (port + i as u16).to_string()]);
         }
-        let child = command.current_dir(scratch.path()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut weed = Weed { child, endpoint: format!("http://127.0.0.1:{}", port + 3), _scratch: scratch };
+        let child = command
+            .current_dir(scratch.path())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut weed =
+            Weed { child, endpoint: format!("http://127.0.0.1:{}", port + 3), _scratch: scratch };
         // It is there when it refuses who is not known, as it should.
         let end = Instant::now() + Duration::from_secs(60);
         loop {
@@ -144,7 +191,11 @@ fn seaweedfs() {
     let npk = |args: &[&str]| {
         let output = npk_command()
             .args(args)
-            .envs([("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_ENDPOINT_URL", &weed.endpoint)])
+            .envs([
+                ("AWS_ACCESS_KEY_ID", KEY),
+                ("AWS_SECRET_ACCESS_KEY", SECRET),
+                ("AWS_ENDPOINT_URL", &weed.endpoint),
+            ])
             .envs([("AWS_CONFIG_FILE", &none), ("AWS_SHARED_CREDENTIALS_FILE", &none)])
             .env("AWS_REGION", "us-east-1")
             .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -161,19 +212,35 @@ fn seaweedfs() {
     std::fs::write(local("big.safetensors"), safetensors(5, 1_500_000)).unwrap();
     std::fs::write(local("x.npy"), npy(1000)).unwrap();
     works(&["convert", &local("x.npy"), &local("reference.npy")]);
-    let keys =
-        [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_ENDPOINT_URL", &weed.endpoint), ("AWS_REGION", "us-east-1")];
-    let made = tool("aws").args(["s3", "mb", "s3://made"]).envs(keys).env("NO_PROXY", "127.0.0.1").output().unwrap();
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_ENDPOINT_URL", &weed.endpoint),
+        ("AWS_REGION", "us-east-1"),
+    ];
+    let made = tool("aws")
+        .args(["s3", "mb", "s3://made"])
+        .envs(keys)
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     works(&["convert", &local("big.safetensors"), "s3://made/ü %1/big.safetensors"]);
     works(&["convert", "s3://made/ü %1/big.safetensors", &local("back.safetensors")]);
-    let (a, b) = (std::fs::read(local("big.safetensors")).unwrap(), std::fs::read(local("back.safetensors")).unwrap());
+    let (a, b) = (
+        std::fs::read(local("big.safetensors")).unwrap(),
+        std::fs::read(local("back.safetensors")).unwrap(),
+    );
     assert!(a[a.len() - 30_000_000..] == b[b.len() - 30_000_000..]);
     for (name, ending) in written_formats() {
         let url = format!("s3://made/all/x.{ending}");
         works(&["convert", &local("x.npy"), &url, "--to", &name]);
         works(&["convert", &url, &local("back.npy"), "--force"]);
-        assert!(std::fs::read(local("back.npy")).unwrap() == std::fs::read(local("reference.npy")).unwrap(), "{name}");
+        assert!(
+            std::fs::read(local("back.npy")).unwrap()
+                == std::fs::read(local("reference.npy")).unwrap(),
+            "{name}"
+        );
         works(&["convert", &local("x.npy"), &url, "--to", &name, "--force"]);
     }
     assert_eq!(npk(&["list", "s3://made/none.npy"]).0, Some(3));

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 
 use npk::format::Existing;
-use npk::location::remote::{RemoteOptions, expand, open, walk};
-use npk::location::{Kind, Location};
+use npk::storage::remote::{RemoteOptions, expand, open, walk};
+use npk::storage::{Kind, Location};
 
 use super::server::{Fault, Server};
 
@@ -41,13 +41,32 @@ fn reads_ranges() {
     server.put("big.bin", &data);
     let location = at(&server, "big.bin");
     assert_eq!(location.file_name(), "big.bin");
-    assert!(matches!(location.kind().unwrap(), Kind::File { len, modified: Some(_) } if len == data.len() as u64));
+    assert!(
+        matches!(location.kind().unwrap(), Kind::File { len, modified: Some(_) } if len == data.len() as u64)
+    );
     let blob = location.blob().unwrap();
     assert_eq!(blob.len(), data.len() as u64);
-    for (offset, len) in [(0, 10), (60_000, 10_000), (5, 20 << 20), (data.len() - 8, 8), (data.len() - 70_000, 10), (12_345_678, 1)] {
-        assert!(blob.read_vec(offset as u64, len as u64).unwrap() == data[offset..offset + len], "{len} bytes at {offset}");
+    for (offset, len) in [
+        (0, 10),
+        (60_000, 10_000),
+        (5, 20 << 20),
+        (data.len() - 8, 8),
+        (data.len() - 70_000, 10),
+        (12_345_678, 1),
+    ] {
+        assert!(
+            blob.read_vec(offset as u64, len as u64).unwrap() == data[offset..offset + len],
+            "{len} bytes at {offset}"
+        );
     }
-    let ranges = [5_000_000..5_000_100, 10..20, 5_010_000..5_020_000, 0..0, 9_000_000..19_000_000, 9_000_010..9_000_020];
+    let ranges = [
+        5_000_000..5_000_100,
+        10..20,
+        5_010_000..5_020_000,
+        0..0,
+        9_000_000..19_000_000,
+        9_000_010..9_000_020,
+    ];
     let got = blob.read_ranges(&ranges).unwrap();
     for (range, bytes) in ranges.iter().zip(got) {
         assert!(bytes == data[range.start as usize..range.end as usize], "{range:?}");
@@ -86,13 +105,18 @@ fn keys_are_bytes() {
         assert_eq!(at(&server, key).blob().unwrap().read_vec(0, data.len() as u64).unwrap(), data);
         assert_eq!(location.display(), format!("s3://bucket/{key}"));
     }
-    let mut listed: Vec<String> = walk(&at(&server, "")).unwrap().into_iter().map(|(name, _)| name).collect();
+    let mut listed: Vec<String> =
+        walk(&at(&server, "")).unwrap().into_iter().map(|(name, _)| name).collect();
     listed.sort();
     let mut expected: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
     expected.sort();
     assert_eq!(listed, expected);
     for bad in ["a//b", "/a", "a/../b", "./a", "a\tb"] {
-        assert_eq!(open(&server.url(bad), &options(&server)).unwrap_err().kind(), npk::error::Kind::Refused, "{bad}");
+        assert_eq!(
+            open(&server.url(bad), &options(&server)).unwrap_err().kind(),
+            npk::error::Kind::Refused,
+            "{bad}"
+        );
     }
 }
 
@@ -106,10 +130,23 @@ fn directories_and_globs() {
     assert_eq!(at(&server, "d/").kind().unwrap(), Kind::Dir);
     assert_eq!(at(&server, "").kind().unwrap(), Kind::Dir);
     assert_eq!(at(&server, "x").kind().unwrap(), Kind::Missing);
-    let names: Vec<(String, bool)> = at(&server, "d").list().unwrap().into_iter().map(|e| (e.name, e.is_dir)).collect();
-    assert_eq!(names, [("a.npy".into(), false), ("b.npy".into(), false), ("c.txt".into(), false), ("e".to_string(), true)]);
+    let names: Vec<(String, bool)> =
+        at(&server, "d").list().unwrap().into_iter().map(|e| (e.name, e.is_dir)).collect();
+    assert_eq!(
+        names,
+        [
+            ("a.npy".into(), false),
+            ("b.npy".into(), false),
+            ("c.txt".into(), false),
+            ("e".to_string(), true)
+        ]
+    );
     let found = |pattern: &str| -> Vec<String> {
-        expand(&server.url(pattern), &options(&server)).unwrap().iter().map(|l| l.display().replace("s3://bucket/", "")).collect()
+        expand(&server.url(pattern), &options(&server))
+            .unwrap()
+            .iter()
+            .map(|l| l.display().replace("s3://bucket/", ""))
+            .collect()
     };
     assert_eq!(found("d/*.npy"), ["d/a.npy", "d/b.npy"]);
     assert_eq!(found("d/[ac].*"), ["d/a.npy", "d/c.txt"]);
@@ -119,7 +156,8 @@ fn directories_and_globs() {
     assert_eq!(found("d/a.npy"), ["d/a.npy"]);
     let error = expand(&server.url("d/*.zarr"), &options(&server)).unwrap_err();
     assert_eq!(error.kind(), npk::error::Kind::Missing);
-    let all: Vec<String> = walk(&at(&server, "d")).unwrap().into_iter().map(|(name, _)| name).collect();
+    let all: Vec<String> =
+        walk(&at(&server, "d")).unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(all, ["a.npy", "b.npy", "c.txt", "e/f.npy", "e/g/h.npy"]);
 }
 
@@ -138,7 +176,10 @@ fn large_uploads_come_in_parts() {
     assert!(std::fs::read(server.path("big.bin")).unwrap() == data);
     assert_eq!(server.asked().iter().filter(|a| a.uri.contains("partNumber=")).count(), 5);
     // Existing ones are not replaced without being asked.
-    assert_eq!(location.create_file(Existing::Error, false).err().unwrap().kind(), npk::error::Kind::Exists);
+    assert_eq!(
+        location.create_file(Existing::Error, false).err().unwrap().kind(),
+        npk::error::Kind::Exists
+    );
     let mut output = location.create_file(Existing::Replace, false).unwrap();
     output.write_all(b"small").unwrap();
     output.commit().unwrap();
@@ -153,7 +194,10 @@ fn dropped_uploads_leave_nothing() {
     output.write_all(&bytes(20 << 20)).unwrap();
     drop(output);
     assert!(server.keys().is_empty());
-    assert!(server.asked().iter().any(|a| a.method == "DELETE" && a.uri.contains("uploadId=")), "it was not aborted");
+    assert!(
+        server.asked().iter().any(|a| a.method == "DELETE" && a.uri.contains("uploadId=")),
+        "it was not aborted"
+    );
     assert!(server.unfinished().is_empty(), "{:?}", server.unfinished());
     let directory = at(&server, "store").create_dir(Existing::Error, false, &["m"]).unwrap();
     let mut file = directory.create("a").unwrap();
@@ -180,20 +224,33 @@ fn directories_are_replaced() {
         directory.commit(&[("npk.json", b"{}"), ("metadata.npkm", b"meta")])
     };
     write(Existing::Error, &["a.npkd", "b.npkd"]).unwrap();
-    assert_eq!(server.keys(), ["out.npk/a.npkd", "out.npk/b.npkd", "out.npk/metadata.npkm", "out.npk/npk.json"]);
+    assert_eq!(
+        server.keys(),
+        ["out.npk/a.npkd", "out.npk/b.npkd", "out.npk/metadata.npkm", "out.npk/npk.json"]
+    );
     let asked = server.asked();
-    let puts: Vec<&str> = asked.iter().filter(|a| a.method == "PUT").map(|a| a.uri.as_str()).collect();
+    let puts: Vec<&str> =
+        asked.iter().filter(|a| a.method == "PUT").map(|a| a.uri.as_str()).collect();
     assert!(puts.last().unwrap().contains("metadata.npkm"), "{puts:?}");
     assert_eq!(write(Existing::Error, &["c.npkd"]).unwrap_err().kind(), npk::error::Kind::Exists);
     server.put("out.npk/README.md", b"mine");
     server.put("out.npk/notes/other.txt", b"mine");
     write(Existing::Replace, &["b.npkd", "c.npkd"]).unwrap();
-    let expected =
-        ["out.npk/README.md", "out.npk/b.npkd", "out.npk/c.npkd", "out.npk/metadata.npkm", "out.npk/notes/other.txt", "out.npk/npk.json"];
+    let expected = [
+        "out.npk/README.md",
+        "out.npk/b.npkd",
+        "out.npk/c.npkd",
+        "out.npk/metadata.npkm",
+        "out.npk/notes/other.txt",
+        "out.npk/npk.json",
+    ];
     assert_eq!(server.keys(), expected);
     // Somebody's folder is not a store.
     server.put("photos/a.jpg", b"x");
-    let error = at(&server, "photos").create_dir(Existing::Replace, false, &["metadata.npkm"]).err().unwrap();
+    let error = at(&server, "photos")
+        .create_dir(Existing::Replace, false, &["metadata.npkm"])
+        .err()
+        .unwrap();
     assert_eq!(error.kind(), npk::error::Kind::Exists);
 }
 
@@ -256,7 +313,9 @@ fn writing_survives_faults() {
     let data = bytes(20 << 20);
     let part = |a: &super::server::Asked| a.uri.contains("partNumber=");
     let complete = |a: &super::server::Asked| a.method == "POST" && a.uri.contains("uploadId=");
-    server.fault(0, 1, Fault::Status(503, "SlowDown", Some("0.05")), |a| a.method == "POST" && a.uri.contains("uploads"));
+    server.fault(0, 1, Fault::Status(503, "SlowDown", Some("0.05")), |a| {
+        a.method == "POST" && a.uri.contains("uploads")
+    });
     server.fault(0, 1, Fault::LoseAnswer, part);
     server.fault(1, 1, Fault::Status(500, "InternalError", None), part);
     server.fault(2, 1, Fault::Refuse, part);
@@ -276,8 +335,10 @@ fn writing_survives_faults() {
     server.calm();
     server.fault(1, usize::MAX, Fault::Status(500, "InternalError", None), part);
     let once = RemoteOptions { retries: Some(1), ..options(&server) };
-    let mut output = open(&server.url("bad.bin"), &once).unwrap().create_file(Existing::Error, false).unwrap();
-    let result = output.write_all(&data).map_err(npk::error::Error::from).and_then(|()| output.commit());
+    let mut output =
+        open(&server.url("bad.bin"), &once).unwrap().create_file(Existing::Error, false).unwrap();
+    let result =
+        output.write_all(&data).map_err(npk::error::Error::from).and_then(|()| output.commit());
     assert_eq!(result.unwrap_err().kind(), npk::error::Kind::Remote);
     assert_eq!(server.keys(), ["data.bin", "small.bin"]);
     assert!(server.unfinished().is_empty());
@@ -292,7 +353,10 @@ fn servers_without_ranges() {
     let url = format!("{}/bucket/data.bin?X-Amz-Signature=abc&x=y", server.endpoint());
     let location = open(&url, &options(&server)).unwrap();
     assert_eq!(location.file_name(), "data.bin");
-    assert_eq!(location.display(), format!("{}/bucket/data.bin?X-Amz-Signature=***&x=y", server.endpoint()));
+    assert_eq!(
+        location.display(),
+        format!("{}/bucket/data.bin?X-Amz-Signature=***&x=y", server.endpoint())
+    );
     let blob = location.blob().unwrap();
     assert!(blob.read_vec(100_000, 200_000).unwrap() == data[100_000..]);
     assert!(read_all(&location) == data);
@@ -303,12 +367,28 @@ fn web_servers_with_ranges() {
     let server = Server::web();
     let data = bytes(3_000_000);
     server.put("my data.bin", &data);
-    let url = format!("{}/bucket/my%20data.bin", server.endpoint().replace("http://", "http://user:secret@"));
+    let url = format!(
+        "{}/bucket/my%20data.bin",
+        server.endpoint().replace("http://", "http://user:secret@")
+    );
     let location = open(&url, &options(&server)).unwrap();
     assert_eq!(location.file_name(), "my data.bin");
-    assert!(!location.display().contains("secret") && !location.display().contains("user"), "{}", location.display());
+    assert!(
+        !location.display().contains("secret") && !location.display().contains("user"),
+        "{}",
+        location.display()
+    );
     assert!(location.blob().unwrap().read_vec(0, data.len() as u64).unwrap() == data);
     assert!(read_all(&location) == data);
-    assert_eq!(open(&format!("{}/bucket/none", server.endpoint()), &options(&server)).unwrap().kind().unwrap(), Kind::Missing);
-    assert_eq!(location.create_file(Existing::Replace, false).err().unwrap().kind(), npk::error::Kind::Refused);
+    assert_eq!(
+        open(&format!("{}/bucket/none", server.endpoint()), &options(&server))
+            .unwrap()
+            .kind()
+            .unwrap(),
+        Kind::Missing
+    );
+    assert_eq!(
+        location.create_file(Existing::Replace, false).err().unwrap().kind(),
+        npk::error::Kind::Refused
+    );
 }

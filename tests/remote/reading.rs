@@ -1,8 +1,9 @@
-//! Reading: few requests, buckets that cannot be listed, odd keys, errors behind decoders, other services.
+//! Reading: few requests, buckets that cannot be listed, odd keys, errors behind decoders, other
+//! services.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use npk::location::remote::{open, walk};
+use npk::storage::remote::{open, walk};
 
 use super::commands::{fails, npy, run, safetensors, works};
 use super::library::options;
@@ -15,7 +16,8 @@ fn lists(a: &Asked) -> bool {
 
 fn fetched(asked: &[Asked]) -> u64 {
     let bytes = |a: &Asked| -> Option<u64> {
-        let (first, last) = a.headers.get("range")?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+        let (first, last) =
+            a.headers.get("range")?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
         Some(last.parse::<u64>().ok()? - first.parse::<u64>().ok()? + 1)
     };
     asked.iter().map(|a| bytes(a).unwrap_or(0)).sum()
@@ -46,7 +48,11 @@ fn every_format_is_looked_at_by_few_requests() {
             let asked = server.asked();
             let bytes = fetched(&asked);
             println!("{key} {command:?}: {} requests, {bytes} bytes", asked.len());
-            assert!(asked.len() <= requests, "{key} {command:?}: {} requests {asked:#?}", asked.len());
+            assert!(
+                asked.len() <= requests,
+                "{key} {command:?}: {} requests {asked:#?}",
+                asked.len()
+            );
             assert!(bytes < 5 << 20, "{key} {command:?}: {bytes} bytes");
         }
     }
@@ -61,10 +67,14 @@ fn columns_of_lists_are_not_fetched_to_be_named() {
     std::fs::write(&b, npy(100_000)).unwrap();
     let url = server.url("x.parquet");
     works(&server, &["convert", a.to_str().unwrap(), b.to_str().unwrap(), &url, "-c", "none"]);
-    assert_eq!(works(&server, &["list", "-l", &url]), "a\tfloat64\t100000x3\t2400000\nb\tfloat64\t100000x3\t2400000\n");
+    assert_eq!(
+        works(&server, &["list", "-l", &url]),
+        "a\tfloat64\t100000x3\t2400000\nb\tfloat64\t100000x3\t2400000\n"
+    );
     let out = scratch.join("b.npz");
     let choice = |flag| ["convert", "--force", &url, out.to_str().unwrap(), flag];
-    let (with, without) = ([&choice("-a")[..], &["b"]].concat(), [&choice("-x")[..], &["a"]].concat());
+    let (with, without) =
+        ([&choice("-a")[..], &["b"]].concat(), [&choice("-x")[..], &["a"]].concat());
     // The head and the tail of the file; and one of two columns of 2.4 MB.
     let small = 200_000;
     for (args, most) in [
@@ -90,16 +100,21 @@ fn the_size_of_a_prefix_is_one_listing() {
     let scratch = Scratch::new();
     let source = scratch.join("x.npy");
     std::fs::write(&source, npy(200)).unwrap();
-    works(&server, &["convert", source.to_str().unwrap(), &server.url("x.zarr"), "--chunk-shape", "2,1"]);
+    works(
+        &server,
+        &["convert", source.to_str().unwrap(), &server.url("x.zarr"), "--chunk-shape", "2,1"],
+    );
     server.asked();
     let text = works(&server, &["inspect", "--json", &server.url("x.zarr")]);
     let inspected: serde_json::Value = serde_json::from_str(&text).unwrap();
     let asked = server.asked();
-    // One to find that it is a directory, two of its top level by formats that lie in directories, one of everything.
+    // One to find that it is a directory, two of its top level by formats that lie in directories,
+    // one of everything.
     let listings = asked.iter().filter(|a| lists(a)).count();
     assert!(listings <= 4, "{listings} listings");
     assert!(asked.len() <= 12, "{asked:#?}");
-    let sizes = server.keys().iter().map(|k| std::fs::metadata(server.path(k)).unwrap().len()).sum::<u64>();
+    let sizes =
+        server.keys().iter().map(|k| std::fs::metadata(server.path(k)).unwrap().len()).sum::<u64>();
     assert_eq!(inspected["bytes"], sizes);
 }
 
@@ -140,7 +155,12 @@ fn stores_are_read_without_listing() {
     let web = Server::web();
     for name in ["m.npk", "m.zarr"] {
         works(&server, &["convert", source, scratch.join(name).to_str().unwrap()]);
-        let output = std::process::Command::new("cp").arg("-r").arg(scratch.join(name)).arg(web.path(name)).status().unwrap();
+        let output = std::process::Command::new("cp")
+            .arg("-r")
+            .arg(scratch.join(name))
+            .arg(web.path(name))
+            .status()
+            .unwrap();
         assert!(output.success());
         let url = format!("{}/{BUCKET}/{name}?X-Amz-Signature=deadbeef", web.endpoint());
         assert_eq!(works(&web, &["list", &url]), names, "{name}");
@@ -157,15 +177,29 @@ fn odd_keys_do_not_hide_the_others() {
             "<Contents><Key>{key}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>3</Size></Contents>"
         )
     };
-    let keys: String = ["d/a.npy", "d//b.npy", "/c.npy", "d/../e.npy", "d/tab&#x9;.npy", "d/nul&#1;l.npy", "d/a&#38;b.npy", "d/f.npy"]
-        .into_iter()
-        .map(entry)
-        .collect();
+    let keys: String = [
+        "d/a.npy",
+        "d//b.npy",
+        "/c.npy",
+        "d/../e.npy",
+        "d/tab&#x9;.npy",
+        "d/nul&#1;l.npy",
+        "d/a&#38;b.npy",
+        "d/f.npy",
+    ]
+    .into_iter()
+    .map(entry)
+    .collect();
     let body = format!(
         "<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name><Prefix></Prefix><KeyCount>8</KeyCount><MaxKeys>1000</MaxKeys>\
          <IsTruncated>false</IsTruncated>{keys}<CommonPrefixes><Prefix>d//</Prefix></CommonPrefixes></ListBucketResult>"
     );
-    server.fault(0, usize::MAX, Fault::Answer(200, vec![("content-type", "application/xml")], body), lists);
+    server.fault(
+        0,
+        usize::MAX,
+        Fault::Answer(200, vec![("content-type", "application/xml")], body),
+        lists,
+    );
     let at = open(&server.url("d"), &options(&server)).unwrap();
     let names: Vec<String> = walk(&at).unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["a&b.npy", "a.npy", "f.npy"]);
@@ -181,17 +215,26 @@ fn errors_keep_their_words_behind_decoders() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         text += &format!("{},{}\n", state >> 20, state >> 40);
     }
-    let utf16: Vec<u8> = std::iter::once(0xFEFF).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        std::iter::once(0xFEFF).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gz, text.as_bytes()).unwrap();
     server.put("x.csv.gz", &gz.finish().unwrap());
     server.put("x.csv.zst", &zstd::encode_all(text.as_bytes(), 1).unwrap());
     server.put("x.csv", &utf16);
     for key in ["x.csv.gz", "x.csv.zst", "x.csv"] {
-        for (status, code, words) in [(403, "AccessDenied", "access denied"), (503, "SlowDown", "slow down")] {
-            server.fault(1, usize::MAX, Fault::Status(status, code, None), move |a| a.method == "GET" && a.uri.contains(key));
+        for (status, code, words) in
+            [(403, "AccessDenied", "access denied"), (503, "SlowDown", "slow down")]
+        {
+            server.fault(1, usize::MAX, Fault::Status(status, code, None), move |a| {
+                a.method == "GET" && a.uri.contains(key)
+            });
             let out = scratch.join("out.npz");
-            let said = fails(&server, 6, &["convert", &server.url(key), out.to_str().unwrap(), "--retries", "1"]);
+            let said = fails(
+                &server,
+                6,
+                &["convert", &server.url(key), out.to_str().unwrap(), "--retries", "1"],
+            );
             assert!(said.contains(words) && !said.contains("damaged"), "{key}: {said}");
             server.calm();
         }
@@ -205,12 +248,16 @@ fn servers_say_how_long_to_wait() {
     let date = |at: SystemTime| -> String {
         let s = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let mut command = std::process::Command::new("date");
-        command.args(["-u", "-d", &format!("@{s}"), "+%a, %d %b %Y %H:%M:%S GMT"]).env("LC_ALL", "C");
+        command
+            .args(["-u", "-d", &format!("@{s}"), "+%a, %d %b %Y %H:%M:%S GMT"])
+            .env("LC_ALL", "C");
         String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_string()
     };
     let waits = |told: &str, least: Duration| {
         let told: &'static str = Box::leak(told.to_string().into_boxed_str());
-        server.fault(0, 1, Fault::Status(503, "SlowDown", Some(told)), |a| a.uri.contains("data.bin"));
+        server.fault(0, 1, Fault::Status(503, "SlowDown", Some(told)), |a| {
+            a.uri.contains("data.bin")
+        });
         let began = Instant::now();
         open(&server.url("data.bin"), &options(&server)).unwrap().kind().unwrap();
         assert!(began.elapsed() >= least, "{told}: {:?}", began.elapsed());
@@ -252,7 +299,9 @@ fn temporary_copies_are_noted() {
     std::fs::write(&source, npy(50)).unwrap();
     web.put("x.npy", &npy(50));
     web.fault(0, usize::MAX, Fault::NoRanges, |_| true);
-    let note = |server: &Server, args: &[&str]| String::from_utf8(run(server, args).stderr).unwrap().contains("temporary");
+    let note = |server: &Server, args: &[&str]| {
+        String::from_utf8(run(server, args).stderr).unwrap().contains("temporary")
+    };
     for (key, noted) in [("x.h5", true), ("x.csv", true), ("x.npz", false)] {
         works(&server, &["convert", source.to_str().unwrap(), &server.url(key)]);
         assert_eq!(note(&server, &["inspect", "-v", &server.url(key)]), noted, "{key}");
@@ -267,12 +316,15 @@ fn google_and_azure() {
     let source = scratch.join("m.safetensors");
     std::fs::write(&source, safetensors(3, 1000)).unwrap();
     let source = source.to_str().unwrap();
-    for (scheme, variable, flags) in
-        [("gs", ("GOOGLE_BEARER_TOKEN", "token"), &[][..]), ("az", ("AZURE_STORAGE_ACCOUNT", "dev"), &["--no-sign-request"][..])]
-    {
+    for (scheme, variable, flags) in [
+        ("gs", ("GOOGLE_BEARER_TOKEN", "token"), &[][..]),
+        ("az", ("AZURE_STORAGE_ACCOUNT", "dev"), &["--no-sign-request"][..]),
+    ] {
         let server = Server::web();
         let nothing = "<?xml version=\"1.0\"?><EnumerationResults><Blobs></Blobs><NextMarker/></EnumerationResults>";
-        server.fault(0, usize::MAX, Fault::Answer(200, vec![], nothing.into()), |a| a.uri.contains("comp=list"));
+        server.fault(0, usize::MAX, Fault::Answer(200, vec![], nothing.into()), |a| {
+            a.uri.contains("comp=list")
+        });
         let nothing = "<ListBucketResult><Name>bucket</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>";
         server.fault(0, usize::MAX, Fault::Answer(200, vec![], nothing.into()), lists);
         server.put("in.safetensors", &std::fs::read(source).unwrap());
@@ -300,11 +352,15 @@ fn google_and_azure() {
         assert_eq!(code, Some(5), "{scheme}: {said}");
         server.fault(0, usize::MAX, Fault::Status(403, "AuthenticationFailed", None), |_| true);
         let (code, said) = npk(&["list", &url("in.safetensors")]);
-        assert!(code == Some(6) && said.contains("does not accept the credentials"), "{scheme}: {said}");
+        assert!(
+            code == Some(6) && said.contains("does not accept the credentials"),
+            "{scheme}: {said}"
+        );
     }
 }
 
-/// Tables with a log are seen in prefixes and patterns; files that are compressed are read from where they are.
+/// Tables with a log are seen in prefixes and patterns; files that are compressed are read from
+/// where they are.
 #[test]
 fn tables_and_compressed_files() {
     let server = Server::new();
@@ -323,12 +379,33 @@ fn tables_and_compressed_files() {
     server.put("tbl/_delta_log/0.json", b"{}");
     let out = scratch.join("o.npk");
     let out = out.to_str().unwrap();
-    for (source, more) in [("tbl", "--concat"), ("tbl", "-R"), ("tbl/y=1", "--concat"), ("tbl/*/*.parquet", "--concat"), ("tbl", "-v")] {
+    for (source, more) in [
+        ("tbl", "--concat"),
+        ("tbl", "-R"),
+        ("tbl/y=1", "--concat"),
+        ("tbl/*/*.parquet", "--concat"),
+        ("tbl", "-v"),
+    ] {
         let said = fails(&server, 4, &["convert", &server.url(source), out, more]);
-        assert!(said.contains("Delta table") && said.contains("_delta_log"), "{source} {more}: {said}");
+        assert!(
+            said.contains("Delta table") && said.contains("_delta_log"),
+            "{source} {more}: {said}"
+        );
     }
     for source in ["tbl", "tbl/*/*.parquet", "tbl/**/*.parquet"] {
-        works(&server, &["convert", "--concat", "--ignore-table-log", &server.url(source), out, "-f", "--layout", "columns"]);
+        works(
+            &server,
+            &[
+                "convert",
+                "--concat",
+                "--ignore-table-log",
+                &server.url(source),
+                out,
+                "-f",
+                "--layout",
+                "columns",
+            ],
+        );
         assert!(npk(&["list", "-l", out]).contains("v\tint64\t4\t"), "{source}");
     }
     works(&server, &["convert", "--concat", &server.url("other/*.parquet"), out, "-f"]);

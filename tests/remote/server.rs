@@ -91,7 +91,9 @@ fn broken() -> BoxError {
 }
 
 fn error_answer(status: u16, code: &str, retry_after: Option<&str>) -> Answer {
-    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>made by the test</Message></Error>");
+    let body = format!(
+        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>made by the test</Message></Error>"
+    );
     let mut answer = Response::builder().status(status).header("content-type", "application/xml");
     if let Some(seconds) = retry_after {
         answer = answer.header("retry-after", seconds);
@@ -99,8 +101,16 @@ fn error_answer(status: u16, code: &str, retry_after: Option<&str>) -> Answer {
     answer.body(Full::new(Bytes::from(body)).map_err(|e: Infallible| match e {}).boxed()).unwrap()
 }
 
-async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>) -> Result<Answer, BoxError> {
-    let asked = Asked { method: request.method().clone(), uri: request.uri().to_string(), headers: request.headers().clone() };
+async fn serve(
+    s3: S3Service,
+    state: Arc<State>,
+    mut request: Request<Incoming>,
+) -> Result<Answer, BoxError> {
+    let asked = Asked {
+        method: request.method().clone(),
+        uri: request.uri().to_string(),
+        headers: request.headers().clone(),
+    };
     let mut faults = Vec::new();
     {
         for rule in state.rules.lock().unwrap().iter_mut() {
@@ -128,12 +138,21 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
                 for (name, value) in headers {
                     answer = answer.header(*name, *value);
                 }
-                return Ok(answer.body(Full::new(Bytes::from(body.clone())).map_err(|e: Infallible| match e {}).boxed()).unwrap());
+                return Ok(answer
+                    .body(
+                        Full::new(Bytes::from(body.clone()))
+                            .map_err(|e: Infallible| match e {})
+                            .boxed(),
+                    )
+                    .unwrap());
             }
-            Fault::Delay(millis) => tokio::time::sleep(std::time::Duration::from_millis(*millis)).await,
+            Fault::Delay(millis) => {
+                tokio::time::sleep(std::time::Duration::from_millis(*millis)).await
+            }
             Fault::Late(millis) => {
                 let (parts, body) = request.into_parts();
-                let request = Request::from_parts(parts, s3s::Body::from(body.collect().await?.to_bytes()));
+                let request =
+                    Request::from_parts(parts, s3s::Body::from(body.collect().await?.to_bytes()));
                 let (s3, state, millis) = (s3.clone(), state.clone(), *millis);
                 state.late.fetch_add(1, Ordering::SeqCst);
                 let served = tokio::spawn(async move {
@@ -144,7 +163,10 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
                 });
                 let answer = served.await?.map_err(|e| BoxError::from(format!("{e:?}")))?;
                 let (parts, body) = answer.into_parts();
-                return Ok(Response::from_parts(parts, SyncBody(Mutex::new(Box::pin(body))).boxed()));
+                return Ok(Response::from_parts(
+                    parts,
+                    SyncBody(Mutex::new(Box::pin(body))).boxed(),
+                ));
             }
             Fault::Refuse => return Err(broken()),
             Fault::Hang => std::future::pending().await,
@@ -161,9 +183,13 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
         request.headers_mut().remove("authorization");
     }
     // This server takes its own directories for objects.
-    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
+    let path =
+        percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if reads && path.trim_matches('/').contains('/') && state.root.join(path.trim_start_matches('/')).is_dir() {
+    if reads
+        && path.trim_matches('/').contains('/')
+        && state.root.join(path.trim_start_matches('/')).is_dir()
+    {
         return Ok(error_answer(404, "NoSuchKey", None));
     }
     let answer = Service::call(&s3, request).await.map_err(|e| BoxError::from(format!("{e:?}")))?;
@@ -193,7 +219,9 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
                 parts.headers.insert("content-length", all.len().into());
                 return Ok(Response::from_parts(
                     parts,
-                    http_body_util::BodyExt::boxed(SyncBody(Mutex::new(StreamBody::new(Box::pin(frames))))),
+                    http_body_util::BodyExt::boxed(SyncBody(Mutex::new(StreamBody::new(
+                        Box::pin(frames),
+                    )))),
                 ));
             }
             _ => {}
@@ -210,7 +238,9 @@ async fn serve(s3: S3Service, state: Arc<State>, mut request: Request<Incoming>)
 /// A body behind a lock, since boxed bodies must be `Sync`.
 struct SyncBody<B>(Mutex<B>);
 
-impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::Body for SyncBody<B> {
+impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::Body
+    for SyncBody<B>
+{
     type Data = Bytes;
     type Error = BoxError;
     fn poll_frame(
@@ -224,7 +254,8 @@ impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::
     }
 }
 
-/// An object appears whole, as in a real store: whoever reads the old one at that moment goes on with it.
+/// An object appears whole, as in a real store: whoever reads the old one at that moment goes on
+/// with it.
 pub fn put(path: &Path, bytes: &[u8]) {
     let directory = path.parent().unwrap();
     std::fs::create_dir_all(directory).unwrap();
@@ -249,7 +280,11 @@ impl Server {
     fn start(signed: bool, web: bool) -> Server {
         let root = Scratch::new();
         std::fs::create_dir(root.join(BUCKET)).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let state = Arc::new(State { root: root.path().to_path_buf(), web, ..State::default() });
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
         if signed {
@@ -264,8 +299,11 @@ impl Server {
                 let Ok((socket, _)) = listener.accept().await else { continue };
                 let (s3, state) = (s3.clone(), shared.clone());
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| serve(s3.clone(), state.clone(), request));
-                    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                    let service =
+                        service_fn(move |request| serve(s3.clone(), state.clone(), request));
+                    let _ = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await;
                 });
             }
         });
@@ -307,8 +345,19 @@ impl Server {
         put(&self.path(key), bytes);
     }
     /// The next `times` matching requests (after `skip`) have this fault.
-    pub fn fault(&self, skip: usize, times: usize, fault: Fault, matches: impl Fn(&Asked) -> bool + Send + Sync + 'static) {
-        self.state.rules.lock().unwrap().push(Rule { matches: Box::new(matches), skip, times, fault: Arc::new(fault) });
+    pub fn fault(
+        &self,
+        skip: usize,
+        times: usize,
+        fault: Fault,
+        matches: impl Fn(&Asked) -> bool + Send + Sync + 'static,
+    ) {
+        self.state.rules.lock().unwrap().push(Rule {
+            matches: Box::new(matches),
+            skip,
+            times,
+            fault: Arc::new(fault),
+        });
     }
     pub fn calm(&self) {
         self.state.rules.lock().unwrap().clear();

@@ -1,10 +1,11 @@
-//! Uploads: answers that stall or are lost, interrupts, what a replaced store leaves alone, buckets of other regions.
+//! Uploads: answers that stall or are lost, interrupts, what a replaced store leaves alone, buckets
+//! of other regions.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use npk::format::Existing;
-use npk::location::remote::open;
+use npk::storage::remote::open;
 
 use super::commands::{fails, interrupt, npy, run, safetensors, started, works};
 use super::library::options;
@@ -80,7 +81,10 @@ fn doubtful_completions() {
 #[test]
 fn uploads_are_taken_back_together() {
     let server = Server::anonymous();
-    let directory = open(&server.url("store"), &options(&server)).unwrap().create_dir(Existing::Error, false, &["m"]).unwrap();
+    let directory = open(&server.url("store"), &options(&server))
+        .unwrap()
+        .create_dir(Existing::Error, false, &["m"])
+        .unwrap();
     let part = vec![7u8; (8 << 20) + 1];
     let files: Vec<_> = (0..10)
         .map(|i| {
@@ -95,7 +99,14 @@ fn uploads_are_taken_back_together() {
     drop(directory);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(12), "one after another: {took:?}");
-    assert_eq!(server.asked().iter().filter(|a| a.method == "DELETE" && a.uri.contains("uploadId=")).count(), 10);
+    assert_eq!(
+        server
+            .asked()
+            .iter()
+            .filter(|a| a.method == "DELETE" && a.uri.contains("uploadId="))
+            .count(),
+        10
+    );
     assert!(server.unfinished().is_empty(), "{:?}", server.unfinished());
 }
 
@@ -109,11 +120,19 @@ fn interrupted_objects_do_not_arrive_afterwards() {
     server.fault(0, usize::MAX, Fault::Late(200), put);
     for ending in ["npz", "npk", "zarr"] {
         server.asked();
-        let child = started(&server, &["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))]);
+        let child = started(
+            &server,
+            &["convert", source.to_str().unwrap(), &server.url(&format!("out.{ending}"))],
+        );
         server.wait_for(put);
         interrupt(&child);
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{ending}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(130),
+            "{ending}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         server.wait_for_the_late();
         assert!(server.keys().is_empty(), "{ending}: {:?}", server.keys());
     }
@@ -146,7 +165,13 @@ fn stores_below_a_replaced_one_stay() {
     std::fs::write(&one, npy(10)).unwrap();
     std::fs::write(&two, npy(20)).unwrap();
     let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
-    let foreign = ["README.md", "other/backup.npkd", "nested.npk/metadata.npkm", "nested.npk/data_x.npkd", "nested.npk/README.md"];
+    let foreign = [
+        "README.md",
+        "other/backup.npkd",
+        "nested.npk/metadata.npkm",
+        "nested.npk/data_x.npkd",
+        "nested.npk/README.md",
+    ];
     for (at, key) in [("s3://bucket/data", "data/"), ("s3://bucket", "")] {
         let server = Server::new();
         works(&server, &["convert", one, at, "--to", "npk"]);
@@ -163,7 +188,9 @@ fn stores_below_a_replaced_one_stay() {
             assert!(!keys.contains(old), "{old} is still there");
         }
         // A failing --force changes nothing.
-        server.fault(0, usize::MAX, Fault::Status(403, "AccessDenied", None), |a| a.method == "PUT" && a.uri.contains("npkd"));
+        server.fault(0, usize::MAX, Fault::Status(403, "AccessDenied", None), |a| {
+            a.method == "PUT" && a.uri.contains("npkd")
+        });
         fails(&server, 6, &["convert", one, at, "--to", "npk", "--force"]);
         server.calm();
         assert_eq!(server.keys(), keys);
@@ -176,15 +203,25 @@ fn stores_below_a_replaced_one_stay() {
     server.put("z/README.md", b"mine");
     works(&server, &["convert", "--name", "new", two, "s3://bucket/z", "--to", "zarr", "--force"]);
     let keys = server.keys();
-    assert!(keys.contains(&"z/notes/a.txt".into()) && keys.contains(&"z/README.md".into()), "{keys:?}");
+    assert!(
+        keys.contains(&"z/notes/a.txt".into()) && keys.contains(&"z/README.md".into()),
+        "{keys:?}"
+    );
     assert!(!keys.iter().any(|k| k.starts_with("z/old/")), "{keys:?}");
 }
 
 /// Requests for the wrong region are told the right one.
 fn lives_elsewhere(server: &Server) {
-    let wrong = |a: &Asked| a.headers.get("authorization").is_none_or(|v| !v.to_str().unwrap().contains("/eu-west-1/"));
+    let wrong = |a: &Asked| {
+        a.headers.get("authorization").is_none_or(|v| !v.to_str().unwrap().contains("/eu-west-1/"))
+    };
     let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>no</Message><Region>eu-west-1</Region></Error>";
-    server.fault(0, usize::MAX, Fault::Answer(400, vec![("x-amz-bucket-region", "eu-west-1")], body.into()), wrong);
+    server.fault(
+        0,
+        usize::MAX,
+        Fault::Answer(400, vec![("x-amz-bucket-region", "eu-west-1")], body.into()),
+        wrong,
+    );
 }
 
 #[test]
@@ -240,7 +277,10 @@ fn memory_stays_within_its_limit() {
     }
     for (limit, to) in [(16u64, "npk"), (16, "safetensors")] {
         let (memory, out) = (format!("{limit}MiB"), server.url(&format!("out{limit}/")));
-        let most = peak(&server, &["convert", &server.url("in/*"), &out, "--to", to, "-j6", "-m", &memory]);
+        let most = peak(
+            &server,
+            &["convert", &server.url("in/*"), &out, "--to", to, "-j6", "-m", &memory],
+        );
         assert!(most < (limit + 64) << 20, "-m {memory} to {to}: {} MiB", most >> 20);
     }
 }

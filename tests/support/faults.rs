@@ -12,7 +12,13 @@ fn library() -> &'static Path {
         let path = folder.path().join("faults.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults.c");
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let output = Command::new(compiler).args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").output().unwrap();
+        let output = Command::new(compiler)
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&path)
+            .arg(source)
+            .arg("-ldl")
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         (folder, path)
     });
@@ -32,8 +38,15 @@ pub enum Fault {
     FailsFromNowOn(i32),
 }
 
-/// Runs `npk` in `folder`; `fault` happens at the `n`th operation below `folder/below`. `None` where the run has fewer.
-pub fn npk_with(folder: &Path, below: &str, fault: Fault, n: usize, args: &[&str]) -> Option<Output> {
+/// Runs `npk` in `folder`; `fault` happens at the `n`th operation below `folder/below`. `None`
+/// where the run has fewer.
+pub fn npk_with(
+    folder: &Path,
+    below: &str,
+    fault: Fault,
+    n: usize,
+    args: &[&str],
+) -> Option<Output> {
     let hit = folder.join(format!("hit-{n}"));
     let what = match fault {
         Fault::Interrupt => "int".to_string(),

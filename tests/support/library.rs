@@ -6,9 +6,9 @@ use std::path::Path;
 use npk::error::{Error, Kind, Result, guard};
 use npk::format::{Order, ReadOptions, Summary, WriteOptions};
 use npk::formats::by_name;
-use npk::location::Location;
 use npk::model::{Chunk, Plan};
 use npk::pipe::{self, Settings};
+use npk::storage::Location;
 
 use super::mutants;
 
@@ -28,8 +28,9 @@ pub fn read_all(format: &str, path: &Path) -> Result<Plan> {
     drain(format, path, &mut |_| {})
 }
 
-/// Opens and reads what can be read, as every command does it: arrays that cannot are left out, of vast ones the first rows
-/// are read. The first error ends it, or the state of the first array that has one.
+/// Opens and reads what can be read, as every command does it: arrays that cannot are left out, of
+/// vast ones the first rows are read. The first error ends it, or the state of the first array that
+/// has one.
 pub fn read_some(format: &str, path: &Path) -> Result<()> {
     /// Damaged shapes may be huge and all fill value.
     const SOME_BYTES: u64 = 1 << 20;
@@ -37,12 +38,20 @@ pub fn read_some(format: &str, path: &Path) -> Result<()> {
     guard(|| {
         let mut source = by_name(format).unwrap().open(&Location::local(path), &options)?;
         let arrays = source.plan().arrays.clone();
-        let good: Vec<usize> = (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
-        let mut errors: Vec<Error> = arrays.iter().filter_map(|a| a.details.error.as_deref().cloned()).collect();
+        let good: Vec<usize> =
+            (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
+        let mut errors: Vec<Error> =
+            arrays.iter().filter_map(|a| a.details.error.as_deref().cloned()).collect();
         source.want(&good, Order::Any)?;
         let Some(reader) = source.random() else {
             let view = npk::adapt::view::View::choose(source, &good);
-            let drained = pipe::drain(Box::new(view), Vec::new(), Order::Any, &mut |_| Ok(()), &Settings::new(2, 16 << 20));
+            let drained = pipe::drain(
+                Box::new(view),
+                Vec::new(),
+                Order::Any,
+                &mut |_| Ok(()),
+                &Settings::new(2, 16 << 20),
+            );
             errors.extend(drained.err());
             return Error::all(errors);
         };
@@ -67,9 +76,9 @@ pub fn read_some(format: &str, path: &Path) -> Result<()> {
     })
 }
 
-/// How many of `count` mutants of `file` make damage that is seen: in itself, or in the store `root` that it belongs to.
-/// None may meet a bug of ours, or be
-/// taken for trouble of the system. The file is as before afterwards.
+/// How many of `count` mutants of `file` make damage that is seen: in itself, or in the store
+/// `root` that it belongs to. None may meet a bug of ours, or be taken for trouble of the system.
+/// The file is as before afterwards.
 pub fn failing_mutants(format: &str, root: &Path, file: &Path, count: usize) -> usize {
     let original = std::fs::read(file).unwrap();
     let (mut failed, mut number) = (0, 0);
@@ -87,7 +96,13 @@ pub fn failing_mutants(format: &str, root: &Path, file: &Path, count: usize) -> 
 }
 
 /// From one format to another, without adapters: the arrays must be such as the target holds.
-pub fn convert(from: &str, input: &Location, to: &str, output: &Location, options: &WriteOptions) -> Result<Summary> {
+pub fn convert(
+    from: &str,
+    input: &Location,
+    to: &str,
+    output: &Location,
+    options: &WriteOptions,
+) -> Result<Summary> {
     let source = by_name(from).unwrap().open(input, &ReadOptions::default())?;
     let target = by_name(to).unwrap();
     let mut create = |plan: &Plan| {
@@ -96,7 +111,8 @@ pub fn convert(from: &str, input: &Location, to: &str, output: &Location, option
         }
         target.create(output, plan, options)
     };
-    pipe::run(source, Vec::new(), target.holds().unwrap(), &mut create, &Settings::new(2, 64 << 20)).map(|(summary, _)| summary)
+    pipe::run(source, Vec::new(), target.holds().unwrap(), &mut create, &Settings::new(2, 64 << 20))
+        .map(|(summary, _)| summary)
 }
 
 /// As [`convert`], from path to path.
@@ -106,10 +122,20 @@ pub fn convert_files(from: &str, input: &Path, to: &str, output: &Path) -> Resul
 
 /// The bytes through a FIFO, as on standard input.
 pub fn fifo(path: &Path, bytes: Vec<u8>) -> Location {
-    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
     let writer = path.to_path_buf();
     std::thread::spawn(move || {
-        let _ = std::fs::OpenOptions::new().write(true).open(writer).and_then(|mut f| f.write_all(&bytes));
+        let _ = std::fs::OpenOptions::new()
+            .write(true)
+            .open(writer)
+            .and_then(|mut f| f.write_all(&bytes));
     });
     Location::input(path).unwrap()
 }

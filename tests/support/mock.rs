@@ -1,5 +1,6 @@
-//! Sources and sinks in memory for the hard cases: unknown row counts, interleaved columns with uneven cuts, nulls, text,
-//! a source behind one lock; sinks that take array after array, row blocks, or must know the rows first.
+//! Sources and sinks in memory for the hard cases: unknown row counts, interleaved columns with
+//! uneven cuts, nulls, text, a source behind one lock; sinks that take array after array, row
+//! blocks, or must know the rows first.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -24,7 +25,8 @@ pub enum Mode {
     Unknown,
 }
 
-pub const MODES: [Mode; 5] = [Mode::Random, Mode::Locked, Mode::ArrayByArray, Mode::UnevenRows, Mode::Unknown];
+pub const MODES: [Mode; 5] =
+    [Mode::Random, Mode::Locked, Mode::ArrayByArray, Mode::UnevenRows, Mode::Unknown];
 
 /// Whole arrays in memory, given in one of the [`Mode`]s.
 pub struct Mock {
@@ -66,7 +68,8 @@ impl Source for Mock {
             Mode::Random | Mode::Locked => return Ok(wish),
             Mode::ArrayByArray => wanted.iter().for_each(|&a| self.queue.extend(cut(a))),
             Mode::UnevenRows | Mode::Unknown => {
-                let mut columns: Vec<VecDeque<Chunk>> = wanted.iter().map(|&a| cut(a).into()).collect();
+                let mut columns: Vec<VecDeque<Chunk>> =
+                    wanted.iter().map(|&a| cut(a).into()).collect();
                 while columns.iter().any(|c| !c.is_empty()) {
                     columns.iter_mut().for_each(|c| self.queue.extend(c.pop_front()));
                 }
@@ -78,7 +81,10 @@ impl Source for Mock {
         Ok(if self.mode == Mode::ArrayByArray { Order::ArrayByArray } else { Order::RowBlocks })
     }
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        assert!(!matches!(self.mode, Mode::Random | Mode::Locked), "a source with random access is not asked for its next piece");
+        assert!(
+            !matches!(self.mode, Mode::Random | Mode::Locked),
+            "a source with random access is not asked for its next piece"
+        );
         Ok(self.queue.pop_front().map(|c| Box::new(Ready(c)) as Box<dyn Job>))
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
@@ -141,7 +147,10 @@ impl MockSink {
     pub fn new(order: Order, rows_first: bool, plan: &Plan) -> (MockSink, Got, Arc<Mutex<bool>>) {
         let got: Got = Arc::new(Mutex::new(vec![Vec::new(); plan.arrays.len()]));
         let finished = Arc::new(Mutex::new(false));
-        assert!(!rows_first || plan.arrays.iter().all(|a| a.rows.is_some()), "this sink was promised the rows first");
+        assert!(
+            !rows_first || plan.arrays.iter().all(|a| a.rows.is_some()),
+            "this sink was promised the rows first"
+        );
         let sink = MockSink {
             order,
             rows_known: rows_first,
@@ -162,7 +171,11 @@ impl Encode for Through {
     }
     fn encode(&self, block: Block) -> Result<Encoded> {
         for (_, chunks) in &block.columns {
-            assert_eq!(chunks.iter().map(|c| c.rows).sum::<u64>(), block.rows, "a block has all its rows of every column");
+            assert_eq!(
+                chunks.iter().map(|c| c.rows).sum::<u64>(),
+                block.rows,
+                "a block has all its rows of every column"
+            );
         }
         assert!(block.rows <= 11, "a block ends at the cut");
         let (first_row, rows, array) = (block.first_row, block.rows, block.columns[0].0);
@@ -222,7 +235,8 @@ pub fn rows_of(meta: &ArrayMeta, chunks: &[Chunk]) -> Vec<Option<Vec<u8>>> {
                 }
                 Values::Var { offsets, values } => {
                     let item = meta.dtype.item_bytes();
-                    values[(offsets[row] * item) as usize..(offsets[row + 1] * item) as usize].to_vec()
+                    values[(offsets[row] * item) as usize..(offsets[row + 1] * item) as usize]
+                        .to_vec()
                 }
             };
             rows.push(c.is_valid(row).then_some(bytes));
@@ -263,7 +277,16 @@ pub fn text(name: &str, rows: u64, nulls: bool) -> (ArrayMeta, Chunk) {
     let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Text, Some(rows));
     meta.nulls = nulls && valid.contains(&0);
     let valid = meta.nulls.then(|| Buf::from_vec(valid));
-    (meta, Chunk { array: 0, first_row: 0, rows, values: Values::Var { offsets, values: Buf::from_vec(values) }, valid })
+    (
+        meta,
+        Chunk {
+            array: 0,
+            first_row: 0,
+            rows,
+            values: Values::Var { offsets, values: Buf::from_vec(values) },
+            valid,
+        },
+    )
 }
 
 /// A column of numbers with nulls in every third row (NaN or 0 stands there).

@@ -1,4 +1,5 @@
-//! What the tests share: running the built binary, running Python judges, scratch folders, fixtures.
+//! What the tests share: running the built binary, running Python judges, scratch folders,
+//! fixtures.
 #![allow(dead_code)]
 
 pub mod faults;
@@ -25,8 +26,10 @@ impl Scratch {
     }
     /// The names in the folder, hidden ones too: what a run left behind.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            std::fs::read_dir(self.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = std::fs::read_dir(self.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -59,7 +62,12 @@ pub fn npk_any<S: AsRef<OsStr>>(args: &[S]) -> Output {
 #[track_caller]
 pub fn npk<S: AsRef<OsStr> + std::fmt::Debug>(args: &[S]) -> String {
     let output = npk_any(args);
-    assert!(output.status.success(), "npk {args:?} failed with {:?}\n{}", output.status.code(), told(&output));
+    assert!(
+        output.status.success(),
+        "npk {args:?} failed with {:?}\n{}",
+        output.status.code(),
+        told(&output)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -83,7 +91,12 @@ pub fn npk_peak(args: &[&str]) -> (i32, String, u64) {
                 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024\n\
                 print(run.returncode, peak, run.stderr.decode(), sep='\\n')";
     let npk = npk_command();
-    let output = Command::new(python_path()).args(["-c", code]).arg(npk.get_program()).args(args).output().unwrap();
+    let output = Command::new(python_path())
+        .args(["-c", code])
+        .arg(npk.get_program())
+        .args(args)
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let mut parts = text.splitn(3, '\n');
     let mut number = || parts.next().unwrap().parse::<i64>().unwrap();
@@ -92,21 +105,37 @@ pub fn npk_peak(args: &[&str]) -> (i32, String, u64) {
 }
 
 fn told(output: &Output) -> String {
-    format!("stdout: {}\nstderr: {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "stdout: {}\nstderr: {}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// `npk inspect --json --checksum` of one path.
 #[track_caller]
 pub fn inspect(path: &Path) -> serde_json::Value {
-    let text = npk(&[OsStr::new("inspect"), OsStr::new("--json"), OsStr::new("--checksum"), path.as_os_str()]);
+    let text = npk(&[
+        OsStr::new("inspect"),
+        OsStr::new("--json"),
+        OsStr::new("--checksum"),
+        path.as_os_str(),
+    ]);
     serde_json::from_str(&text).unwrap()
 }
 
-/// The Python of the judges' environment (made by `make test`): the real numpy, numpack, pyarrow, h5py …
+/// The Python of the judges' environment (made by `make test`): the real numpy, numpack, pyarrow,
+/// h5py …
 pub fn python_path() -> PathBuf {
-    let path =
-        std::env::var_os("NPK_TEST_PYTHON").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python"), PathBuf::from);
-    assert!(path.exists(), "{} is missing: run `make test`, which makes the environment of the real libraries", path.display());
+    let path = std::env::var_os("NPK_TEST_PYTHON").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python"),
+        PathBuf::from,
+    );
+    assert!(
+        path.exists(),
+        "{} is missing: run `make test`, which makes the environment of the real libraries",
+        path.display()
+    );
     path
 }
 
@@ -121,7 +150,12 @@ pub fn python(directory: &Path, code: &str) -> String {
         .env("HDF5_USE_FILE_LOCKING", "FALSE")
         .output()
         .unwrap();
-    assert!(output.status.success(), "python failed in {}\n{code}\n{}", directory.display(), told(&output));
+    assert!(
+        output.status.success(),
+        "python failed in {}\n{code}\n{}",
+        directory.display(),
+        told(&output)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -153,7 +187,8 @@ pub fn fixtures(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// Cuts and flips bytes of a file in `count` reproducible ways and runs `check` on each mutant's bytes.
+/// Cuts and flips bytes of a file in `count` reproducible ways and runs `check` on each mutant's
+/// bytes.
 pub fn mutants(original: &[u8], count: usize, mut check: impl FnMut(&[u8])) {
     let mut state = 0x9E37_79B9_7F4A_7C15u64 ^ original.len() as u64;
     let mut random = move |below: usize| {

@@ -1,7 +1,8 @@
 //! The `b2nd` layer of a Blosc2 frame: an array of one chunk, cut into blocks.
 //!
-//! The layer is MessagePack: `[version, ndim, [shape], [chunk shape], [block shape], dtype format, dtype]`. The chunk is
-//! padded to whole blocks, and the blocks follow each other in C order, each in C order.
+//! The layer is MessagePack: `[version, ndim, [shape], [chunk shape], [block shape], dtype format,
+//! dtype]`. The chunk is padded to whole blocks, and the blocks follow each other in C order, each
+//! in C order.
 
 use crate::error::{Error, Result};
 
@@ -15,12 +16,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Looks for the layer in a frame's header; `None` for plain frames, and for those whose order is plain.
+    /// Looks for the layer in a frame's header; `None` for plain frames, and for those whose order
+    /// is plain.
     ///
     /// # Errors
     /// A layer that cannot be understood.
     pub(super) fn find(header: &[u8]) -> Result<Option<Layout>> {
-        // fixstr(4) "b2nd", then int32 offset; the layer itself follows the map: bin32 of its bytes.
+        // fixstr(4) "b2nd", then int32 offset; the layer itself follows the map: bin32 of its
+        // bytes.
         let Some(name) = header.windows(5).position(|w| w == b"\xa4b2nd") else { return Ok(None) };
         let damaged = || Error::corrupt("the b2nd layer of a blosc2 chunk is damaged");
         let offset = header.get(name + 6..name + 10).ok_or_else(damaged)?;
@@ -54,8 +57,12 @@ impl Layout {
         let (shape, chunk, block) = (list(true)?, list(false)?, list(false)?);
         let size = header.get(48..52).ok_or_else(damaged)?;
         let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]) as usize;
-        if chunk.iter().zip(&block).zip(&shape).any(|((&c, &b), &s)| b == 0 || c == 0 || s > c) || size == 0 {
-            return Err(Error::refused("blosc2 arrays of several chunks in one HDF5 chunk are not supported"));
+        if chunk.iter().zip(&block).zip(&shape).any(|((&c, &b), &s)| b == 0 || c == 0 || s > c)
+            || size == 0
+        {
+            return Err(Error::refused(
+                "blosc2 arrays of several chunks in one HDF5 chunk are not supported",
+            ));
         }
         Ok(Some(Layout { shape, chunk, block, size }))
     }
@@ -67,12 +74,19 @@ impl Layout {
     pub(super) fn straighten(&self, input: Vec<u8>) -> Result<Vec<u8>> {
         let rank = self.shape.len();
         let product = |dims: Vec<usize>| dims.into_iter().try_fold(self.size, usize::checked_mul);
-        let blocks: Vec<usize> = self.chunk.iter().zip(&self.block).map(|(&c, &b)| c.div_ceil(b)).collect();
-        let padded = product(blocks.iter().zip(&self.block).map(|(&n, &b)| n.saturating_mul(b)).collect());
+        let blocks: Vec<usize> =
+            self.chunk.iter().zip(&self.block).map(|(&c, &b)| c.div_ceil(b)).collect();
+        let padded =
+            product(blocks.iter().zip(&self.block).map(|(&n, &b)| n.saturating_mul(b)).collect());
         let whole = product(self.shape.clone());
-        let (Some(padded), Some(whole)) = (padded, whole) else { return Err(Error::corrupt("a b2nd chunk is too large")) };
+        let (Some(padded), Some(whole)) = (padded, whole) else {
+            return Err(Error::corrupt("a b2nd chunk is too large"));
+        };
         if padded != input.len() || whole > input.len() {
-            return Err(Error::corrupt(format!("a b2nd chunk has {} bytes, expected {padded}", input.len())));
+            return Err(Error::corrupt(format!(
+                "a b2nd chunk has {} bytes, expected {padded}",
+                input.len()
+            )));
         }
         let mut out = vec![0; whole];
         let last = rank - 1;

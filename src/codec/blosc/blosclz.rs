@@ -33,7 +33,10 @@ pub(super) fn decompress(input: &[u8], out: &mut [u8]) -> Result<()> {
             }
             // A match at the very end is never copied: the reference decoder stops before it.
             let Some(&next) = input.next() else { break };
-            let (start, end) = (at.checked_sub(back + 1).ok_or_else(|| damaged("a match before the start"))?, at + len + 3);
+            let (start, end) = (
+                at.checked_sub(back + 1).ok_or_else(|| damaged("a match before the start"))?,
+                at + len + 3,
+            );
             if end > out.len() {
                 return Err(too_long());
             }
@@ -53,5 +56,9 @@ pub(super) fn decompress(input: &[u8], out: &mut [u8]) -> Result<()> {
             control = usize::from(next);
         }
     }
-    if at == out.len() { Ok(()) } else { Err(damaged(&format!("a stream holds {at} bytes, expected {}", out.len()))) }
+    if at == out.len() {
+        Ok(())
+    } else {
+        Err(damaged(&format!("a stream holds {at} bytes, expected {}", out.len())))
+    }
 }

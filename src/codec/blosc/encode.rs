@@ -1,6 +1,8 @@
 //! Encoding, by the C library.
 
-use blosc_src::{BLOSC_MAX_BUFFERSIZE, BLOSC_MAX_OVERHEAD, BLOSC_NOSHUFFLE, BLOSC_SHUFFLE, blosc_compress_ctx};
+use blosc_src::{
+    BLOSC_MAX_BUFFERSIZE, BLOSC_MAX_OVERHEAD, BLOSC_NOSHUFFLE, BLOSC_SHUFFLE, blosc_compress_ctx,
+};
 
 use crate::error::{Error, Result};
 
@@ -10,11 +12,13 @@ use crate::error::{Error, Result};
 /// Refused past 2 GiB; the library's own failures.
 pub fn compress(bytes: &[u8], item_bytes: usize, level: u8) -> Result<Vec<u8>> {
     if bytes.len() > BLOSC_MAX_BUFFERSIZE as usize {
-        return Err(Error::refused(format!("Blosc cannot hold a chunk of {} bytes", bytes.len())).hint("choose a smaller --chunk-shape"));
+        return Err(Error::refused(format!("Blosc cannot hold a chunk of {} bytes", bytes.len()))
+            .hint("choose a smaller --chunk-shape"));
     }
     let shuffle = if item_bytes > 1 { BLOSC_SHUFFLE } else { BLOSC_NOSHUFFLE };
     let mut out = vec![0u8; bytes.len() + BLOSC_MAX_OVERHEAD as usize];
-    // SAFETY: both buffers are valid for the lengths passed with them, and the name ends in a zero byte.
+    // SAFETY: both buffers are valid for the lengths passed with them, and the name ends in a zero
+    // byte.
     let written = unsafe {
         blosc_compress_ctx(
             i32::from(level),

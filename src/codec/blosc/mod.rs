@@ -12,10 +12,12 @@
 //!
 //! <https://github.com/Blosc/c-blosc2/blob/main/README_CHUNK_FORMAT.rst>,
 //! <https://github.com/Blosc/c-blosc2/blob/main/README_CFRAME_FORMAT.rst>
-//! Not supported: dictionaries, the delta filter, user codecs, n-dimensional (b2nd) chunks cut into blocks.
+//! Not supported: dictionaries, the delta filter, user codecs, n-dimensional (b2nd) chunks cut into
+//! blocks.
 //!
-//! The C library is not used to read: its decoder of BloscLZ writes past the end of its buffer on some damaged input
-//! (<https://github.com/Blosc/c-blosc/issues/405>), and it knows nothing of Blosc2.
+//! The C library is not used to read: its decoder of BloscLZ writes past the end of its buffer on
+//! some damaged input (<https://github.com/Blosc/c-blosc/issues/405>), and it knows nothing of
+//! Blosc2.
 
 use super::decompress::{Limit, lz4_block, room, snappy_block, zlib_block, zstd_block};
 use super::shuffle::{bit_unshuffle, unshuffle};
@@ -32,7 +34,10 @@ fn damaged(what: &str) -> Error {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
-    let b = bytes.get(at..).and_then(|b| b.first_chunk::<4>()).ok_or_else(|| damaged("it ends too early"))?;
+    let b = bytes
+        .get(at..)
+        .and_then(|b| b.first_chunk::<4>())
+        .ok_or_else(|| damaged("it ends too early"))?;
     Ok(u32::from_le_bytes(*b))
 }
 
@@ -41,7 +46,11 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
 /// # Errors
 /// Corrupt; a codec, filter or kind of frame that is not supported.
 pub fn decompress(input: &[u8], limit: Limit) -> Result<Vec<u8>> {
-    if input.get(2..9) == Some(b"b2frame".as_slice()) { frame(input, limit.most) } else { chunk(input, limit.most) }
+    if input.get(2..9) == Some(b"b2frame".as_slice()) {
+        frame(input, limit.most)
+    } else {
+        chunk(input, limit.most)
+    }
 }
 
 /// What the header of a chunk says.
@@ -62,8 +71,11 @@ struct Header {
 impl Header {
     fn parse(input: &[u8]) -> Result<(Header, &[u8])> {
         let [version, _, flags, size, ..] = *input else { return Err(damaged("it has no header")) };
-        let (total, block, stored) = (u32_at(input, 4)? as usize, u32_at(input, 8)? as usize, u32_at(input, 12)? as usize);
-        let input = input.get(..stored.max(16)).ok_or_else(|| damaged(&format!("{stored} bytes are due, there are {}", input.len())))?;
+        let (total, block, stored) =
+            (u32_at(input, 4)? as usize, u32_at(input, 8)? as usize, u32_at(input, 12)? as usize);
+        let input = input.get(..stored.max(16)).ok_or_else(|| {
+            damaged(&format!("{stored} bytes are due, there are {}", input.len()))
+        })?;
         let (mut filters, mut flags2, mut head) = ([(0, 0); 6], 0, 16);
         let long = flags & 5 == 5;
         if long {
@@ -84,8 +96,12 @@ impl Header {
             (1 | 4, _) => vec![0],
             (2, 4) => f32::NAN.to_le_bytes().to_vec(),
             (2, 8) => f64::NAN.to_le_bytes().to_vec(),
-            (3, size) => input.get(32..32 + size).ok_or_else(|| damaged("its value is cut"))?.to_vec(),
-            (other, size) => return Err(damaged(&format!("special value {other} of {size} bytes"))),
+            (3, size) => {
+                input.get(32..32 + size).ok_or_else(|| damaged("its value is cut"))?.to_vec()
+            }
+            (other, size) => {
+                return Err(damaged(&format!("special value {other} of {size} bytes")));
+            }
         };
         let mut out = room(self.total)?;
         out.extend(value.iter().cycle().take(self.total / value.len() * value.len()));
@@ -98,7 +114,11 @@ impl Header {
         let may_split = self.flags & 16 == 0 && len == self.block;
         let splits = may_split && (self.long || self.size <= 16 && self.block / self.size >= 128);
         let streams = if splits { self.size } else { 1 };
-        if len.is_multiple_of(streams) { Ok(streams) } else { Err(damaged("its blocks cannot be split")) }
+        if len.is_multiple_of(streams) {
+            Ok(streams)
+        } else {
+            Err(damaged("its blocks cannot be split"))
+        }
     }
 }
 
@@ -126,7 +146,10 @@ fn chunk(input: &[u8], most: usize) -> Result<Vec<u8>> {
         return Err(Error::refused("blosc2 chunks with a dictionary are not supported"));
     }
     if header.flags & 2 != 0 {
-        return Ok(input.get(head..head + total).ok_or_else(|| damaged("it ends too early"))?.to_vec());
+        return Ok(input
+            .get(head..head + total)
+            .ok_or_else(|| damaged("it ends too early"))?
+            .to_vec());
     }
     // An offset and a stream length at least for each block: more blocks than that cannot be.
     if block == 0 || total.div_ceil(block) > input.len() / 4 {
@@ -137,12 +160,22 @@ fn chunk(input: &[u8], most: usize) -> Result<Vec<u8>> {
     let mut scratch = Scratch::default();
     for (b, out) in out.chunks_mut(block).enumerate() {
         let at = u32_at(input, head + 4 * b)? as usize;
-        decode_block(&header, input.get(at..).ok_or_else(|| damaged("a block is cut"))?, out, &mut scratch)?;
+        decode_block(
+            &header,
+            input.get(at..).ok_or_else(|| damaged("a block is cut"))?,
+            out,
+            &mut scratch,
+        )?;
     }
     Ok(out)
 }
 
-fn decode_block(header: &Header, mut rest: &[u8], out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
+fn decode_block(
+    header: &Header,
+    mut rest: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<()> {
     let filtered = header.filters.iter().any(|f| !matches!(f.0, 0 | 4));
     let len = out.len();
     let streams = header.streams(len)?;
@@ -154,7 +187,8 @@ fn decode_block(header: &Header, mut rest: &[u8], out: &mut [u8], scratch: &mut 
         if length <= 0 && header.long {
             // A run of one byte.
             if length < 0 {
-                let (token, after) = rest.split_first().ok_or_else(|| damaged("it ends too early"))?;
+                let (token, after) =
+                    rest.split_first().ok_or_else(|| damaged("it ends too early"))?;
                 rest = after;
                 if token & 1 == 0 || length < -255 {
                     return Err(damaged("an unknown run"));
@@ -164,7 +198,8 @@ fn decode_block(header: &Header, mut rest: &[u8], out: &mut [u8], scratch: &mut 
             continue;
         }
         let length = usize::try_from(length).map_err(|_| damaged("a negative length"))?;
-        let (data, after) = rest.split_at_checked(length).ok_or_else(|| damaged("a stream is cut"))?;
+        let (data, after) =
+            rest.split_at_checked(length).ok_or_else(|| damaged("a stream is cut"))?;
         rest = after;
         match (data.len() == part.len(), header.flags >> 5) {
             (true, _) => part.copy_from_slice(data),
@@ -173,23 +208,40 @@ fn decode_block(header: &Header, mut rest: &[u8], out: &mut [u8], scratch: &mut 
             (_, 2) => snappy_block(data, part)?,
             (_, 3) => zlib_block(data, part)?,
             (_, 4) => zstd_block(data, part)?,
-            (_, other) => return Err(Error::refused(format!("the blosc codec number {other} is not supported"))),
+            (_, other) => {
+                return Err(Error::refused(format!(
+                    "the blosc codec number {other} is not supported"
+                )));
+            }
         }
     }
     let mut filters = header.filters.iter().rev().filter(|f| !matches!(f.0, 0 | 4)).peekable();
     while let Some((filter, meta)) = filters.next() {
         match filter {
-            1 => unshuffle(&scratch.raw, if header.long && *meta != 0 { usize::from(*meta) } else { header.size }, out),
+            1 => unshuffle(
+                &scratch.raw,
+                if header.long && *meta != 0 { usize::from(*meta) } else { header.size },
+                out,
+            ),
             2 => {
                 let elements = len / header.size;
                 let whole = match header.version {
                     ..=2 if !elements.is_multiple_of(8) => 0, // Blosc leaves such blocks alone
                     _ => elements / 8 * 8 * header.size,
                 };
-                bit_unshuffle(&scratch.raw[..whole], header.size, &mut out[..whole], &mut scratch.bits);
+                bit_unshuffle(
+                    &scratch.raw[..whole],
+                    header.size,
+                    &mut out[..whole],
+                    &mut scratch.bits,
+                );
                 out[whole..].copy_from_slice(&scratch.raw[whole..]);
             }
-            other => return Err(Error::refused(format!("the blosc2 filter number {other} is not supported"))),
+            other => {
+                return Err(Error::refused(format!(
+                    "the blosc2 filter number {other} is not supported"
+                )));
+            }
         }
         if filters.peek().is_some() {
             scratch.raw.copy_from_slice(out);
@@ -209,12 +261,17 @@ fn frame(input: &[u8], most: usize) -> Result<Vec<u8>> {
     let stored = usize::try_from(be(39, 8)?).unwrap_or(usize::MAX);
     let chunk_bytes = be(58, 4)?;
     if total > most as u64 || chunk_bytes == 0 && total > 0 || header > input.len() {
-        return Err(damaged(&format!("its frame announces {total} bytes, at most {most} are expected")));
+        return Err(damaged(&format!(
+            "its frame announces {total} bytes, at most {most} are expected"
+        )));
     }
     if total == 0 {
         return Ok(Vec::new());
     }
-    let data = header.checked_add(stored).and_then(|end| input.get(header..end)).ok_or_else(|| damaged("its frame is cut"))?;
+    let data = header
+        .checked_add(stored)
+        .and_then(|end| input.get(header..end))
+        .ok_or_else(|| damaged("its frame is cut"))?;
     let chunks = usize::try_from(total.div_ceil(chunk_bytes)).unwrap_or(usize::MAX);
     let index = chunk(&input[header + stored..], chunks.saturating_mul(8).saturating_add(64))?;
     let offsets = index.as_chunks::<8>().0;
@@ -232,7 +289,10 @@ fn frame(input: &[u8], most: usize) -> Result<Vec<u8>> {
                 other => return Err(damaged(&format!("special chunk {other} in a frame"))),
             }
         } else {
-            let at = usize::try_from(offset).ok().filter(|&o| o < data.len()).ok_or_else(|| damaged("a chunk outside of its frame"))?;
+            let at = usize::try_from(offset)
+                .ok()
+                .filter(|&o| o < data.len())
+                .ok_or_else(|| damaged("a chunk outside of its frame"))?;
             chunk(&data[at..], len)?
         };
         out.extend(piece);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Span;
 use crate::error::{Error, Result};
-use crate::location::Blob;
+use crate::storage::Blob;
 
 /// Where the machine's bytes come from.
 pub(super) struct Input {
@@ -28,7 +28,10 @@ impl Input {
     }
     pub fn take(&mut self, len: u64) -> Result<Span> {
         if len > self.left() {
-            let (end, more) = (self.bytes.len(), if len == 1 { "1 more byte was" } else { &format!("{len} more bytes were") });
+            let (end, more) = (
+                self.bytes.len(),
+                if len == 1 { "1 more byte was" } else { &format!("{len} more bytes were") },
+            );
             return Err(Error::corrupt(format!("the pickle ends at byte {end}, {more} expected")));
         }
         if self.at as u64 + len > self.limit {
@@ -43,7 +46,9 @@ impl Input {
     }
     /// At least one byte more, unless there is none.
     fn refill(&mut self, wish: u64) -> Result<()> {
-        let Some((blob, next)) = &mut self.more else { return Err(Error::corrupt("the pickle ends without a STOP")) };
+        let Some((blob, next)) = &mut self.more else {
+            return Err(Error::corrupt("the pickle ends without a STOP"));
+        };
         let rest = blob.len().saturating_sub(*next);
         if rest == 0 {
             return Err(Error::corrupt("the pickle ends without a STOP"));
@@ -80,5 +85,6 @@ impl Input {
 }
 
 pub(super) fn too_large(limit: u64) -> Error {
-    Error::refused(format!("the pickle needs more than {} MiB to be understood", limit >> 20)).hint("give a larger --memory-limit")
+    Error::refused(format!("the pickle needs more than {} MiB to be understood", limit >> 20))
+        .hint("give a larger --memory-limit")
 }

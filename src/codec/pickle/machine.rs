@@ -32,14 +32,16 @@ pub(super) struct Machine {
 }
 
 const NOTHING: Id = Id::MAX;
-/// A memo index up to this far past the last one still goes into the list; writers count without gaps.
+/// A memo index up to this far past the last one still goes into the list; writers count without
+/// gaps.
 const MEMO_GAP: u64 = 1024;
 /// The longest module or name of a global.
 const GLOBAL_BYTES: usize = 1024;
 
 impl Machine {
     pub fn new(input: Input, limit: u64) -> Machine {
-        let nodes = vec![Node::None, Node::Bool(false), Node::Bool(true), Node::Tuple(Box::default())];
+        let nodes =
+            vec![Node::None, Node::Bool(false), Node::Bool(true), Node::Tuple(Box::default())];
         Machine {
             input,
             nodes,
@@ -80,7 +82,10 @@ impl Machine {
         self.push(id)
     }
     fn underflow(&self) -> Error {
-        Error::corrupt(format!("the pickle pops an empty stack at byte {}", self.input.at.saturating_sub(1)))
+        Error::corrupt(format!(
+            "the pickle pops an empty stack at byte {}",
+            self.input.at.saturating_sub(1)
+        ))
     }
     /// The lowest stack index that may be taken: nothing is taken from below a mark.
     fn floor(&self) -> usize {
@@ -99,13 +104,18 @@ impl Machine {
         self.stack.last().copied().ok_or_else(|| self.underflow())
     }
     fn pop_mark(&mut self) -> Result<Vec<Id>> {
-        let mark = self.marks.pop().ok_or_else(|| Error::corrupt(format!("the pickle has no mark at byte {}", self.input.at - 1)))?;
+        let mark = self.marks.pop().ok_or_else(|| {
+            Error::corrupt(format!("the pickle has no mark at byte {}", self.input.at - 1))
+        })?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
     fn pop_pairs(&mut self) -> Result<Vec<(Id, Id)>> {
         let flat = self.pop_mark()?;
         if flat.len() % 2 != 0 {
-            return Err(Error::corrupt(format!("the pickle sets a key without a value at byte {}", self.input.at - 1)));
+            return Err(Error::corrupt(format!(
+                "the pickle sets a key without a value at byte {}",
+                self.input.at - 1
+            )));
         }
         Ok(flat.chunks_exact(2).map(|p| (p[0], p[1])).collect())
     }
@@ -136,8 +146,9 @@ impl Machine {
         if std::str::from_utf8(bytes).is_ok() {
             return self.push_node(Node::Text(span));
         }
-        let text =
-            with_surrogates(bytes).ok_or_else(|| Error::corrupt(format!("the text at byte {} of the pickle is not UTF-8", span.start)))?;
+        let text = with_surrogates(bytes).ok_or_else(|| {
+            Error::corrupt(format!("the text at byte {} of the pickle is not UTF-8", span.start))
+        })?;
         self.surrogates += 1;
         self.hold(text.len() as u64 / 8)?;
         self.push_node(Node::Owned(text.into()))
@@ -145,7 +156,8 @@ impl Machine {
     /// Python 2 byte strings: text where they are UTF-8, bytes otherwise.
     fn string(&mut self, len: u64) -> Result<()> {
         let span = self.input.take(len)?;
-        let text = std::str::from_utf8(&self.input.bytes[span.start..span.start + span.len]).is_ok();
+        let text =
+            std::str::from_utf8(&self.input.bytes[span.start..span.start + span.len]).is_ok();
         self.push_node(if text { Node::Text(span) } else { Node::Bytes(span) })
     }
     fn bytes(&mut self, len: u64) -> Result<()> {
@@ -156,7 +168,9 @@ impl Machine {
         let span = self.input.line()?;
         std::str::from_utf8(&self.input.bytes[span.start..span.start + span.len])
             .map(str::to_string)
-            .map_err(|_| Error::corrupt(format!("the line at byte {} of the pickle is not text", span.start)))
+            .map_err(|_| {
+                Error::corrupt(format!("the line at byte {} of the pickle is not text", span.start))
+            })
     }
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         let id = self.global_id(module, name)?;
@@ -176,13 +190,21 @@ impl Machine {
             return Ok(());
         }
         let at = self.input.at.saturating_sub(1);
-        Err(Error::refused(format!("the pickle names a global of {len} bytes at byte {at}; at most {GLOBAL_BYTES} are allowed")))
+        Err(Error::refused(format!(
+            "the pickle names a global of {len} bytes at byte {at}; at most {GLOBAL_BYTES} are allowed"
+        )))
     }
     fn object(&mut self, callable: Id, args: Id) -> Result<()> {
         if !matches!(self.nodes.get(args as usize), Some(Node::Tuple(_))) {
             return Err(self.wrong("calls something with arguments that are not a tuple"));
         }
-        self.push_node(Node::Object(Box::new(Object { callable, args, state: None, items: Vec::new(), pairs: Vec::new() })))
+        self.push_node(Node::Object(Box::new(Object {
+            callable,
+            args,
+            state: None,
+            items: Vec::new(),
+            pairs: Vec::new(),
+        })))
     }
     fn tuple(&mut self, items: Vec<Id>) -> Result<()> {
         if items.is_empty() {
@@ -218,7 +240,8 @@ impl Machine {
                 self.memo.resize(near + 1, NOTHING);
             }
             let before = std::mem::replace(&mut self.memo[near], id);
-            before == NOTHING && (self.far_memo.is_empty() || self.far_memo.remove(&index).is_none())
+            before == NOTHING
+                && (self.far_memo.is_empty() || self.far_memo.remove(&index).is_none())
         } else {
             self.hold(4)?;
             self.far_memo.insert(index, id).is_none()
@@ -227,7 +250,11 @@ impl Machine {
         Ok(())
     }
     fn get(&mut self, index: u64) -> Result<()> {
-        let near = usize::try_from(index).ok().and_then(|i| self.memo.get(i)).copied().filter(|&id| id != NOTHING);
+        let near = usize::try_from(index)
+            .ok()
+            .and_then(|i| self.memo.get(i))
+            .copied()
+            .filter(|&id| id != NOTHING);
         match near.or_else(|| self.far_memo.get(&index).copied()) {
             Some(id) => self.push(id),
             None => Err(self.wrong(&format!("asks for memo {index}, which was never set"))),
@@ -241,13 +268,18 @@ impl Machine {
                 op::PROTO => {
                     let [version] = self.input.array()?;
                     if version > 5 {
-                        return Err(Error::refused(format!("pickle protocol {version} is not supported; 0 to 5 are")));
+                        return Err(Error::refused(format!(
+                            "pickle protocol {version} is not supported; 0 to 5 are"
+                        )));
                     }
                 }
                 op::FRAME => {
                     let len = u64::from_le_bytes(self.input.array()?);
                     if len > self.input.left() {
-                        return Err(Error::corrupt(format!("a pickle frame has {len} bytes, only {} are left", self.input.left())));
+                        return Err(Error::corrupt(format!(
+                            "a pickle frame has {len} bytes, only {} are left",
+                            self.input.left()
+                        )));
                     }
                 }
                 op::STOP => {
@@ -304,7 +336,8 @@ impl Machine {
                 }
                 op::LONG4 => {
                     let len = i32::from_le_bytes(self.input.array()?);
-                    let len = u64::try_from(len).map_err(|_| self.wrong("has an integer of negative length"))?;
+                    let len = u64::try_from(len)
+                        .map_err(|_| self.wrong("has an integer of negative length"))?;
                     let span = self.input.take(len)?;
                     self.long(span)?;
                 }
@@ -314,7 +347,10 @@ impl Machine {
                 }
                 op::FLOAT => {
                     let line = self.line_text()?;
-                    let value = line.trim().parse().map_err(|_| self.wrong(&format!("has the float '{}'", shown(&line))))?;
+                    let value = line
+                        .trim()
+                        .parse()
+                        .map_err(|_| self.wrong(&format!("has the float '{}'", shown(&line))))?;
                     self.push_node(Node::Float(value))?;
                 }
                 op::BINUNICODE => {
@@ -331,19 +367,24 @@ impl Machine {
                 }
                 op::UNICODE => {
                     let line = self.line_text()?;
-                    let text = unescape(&line, false).ok_or_else(|| self.wrong("has a broken escape"))?;
+                    let text =
+                        unescape(&line, false).ok_or_else(|| self.wrong("has a broken escape"))?;
                     self.push_node(Node::Owned(text.into()))?;
                 }
                 op::STRING => {
                     let line = self.line_text()?;
                     let line = line.trim();
-                    let inner = ['\'', '"'].iter().find_map(|q| line.strip_prefix(*q)?.strip_suffix(*q));
-                    let text = inner.and_then(|t| unescape(t, true)).ok_or_else(|| self.wrong("has a broken string"))?;
+                    let inner =
+                        ['\'', '"'].iter().find_map(|q| line.strip_prefix(*q)?.strip_suffix(*q));
+                    let text = inner
+                        .and_then(|t| unescape(t, true))
+                        .ok_or_else(|| self.wrong("has a broken string"))?;
                     self.push_node(Node::Owned(text.into()))?;
                 }
                 op::BINSTRING => {
                     let len = i32::from_le_bytes(self.input.array()?);
-                    let len = u64::try_from(len).map_err(|_| self.wrong("has a string of negative length"))?;
+                    let len = u64::try_from(len)
+                        .map_err(|_| self.wrong("has a string of negative length"))?;
                     self.string(len)?;
                 }
                 op::SHORT_BINSTRING => {
@@ -453,7 +494,11 @@ impl Machine {
                     let target = self.top()?;
                     match self.nodes.get_mut(target as usize) {
                         Some(Node::Object(object)) => object.state = Some(state),
-                        _ => return Err(self.wrong("gives a state to something that is not an object")),
+                        _ => {
+                            return Err(
+                                self.wrong("gives a state to something that is not an object")
+                            );
+                        }
                     }
                 }
                 op::PERSID => {
@@ -475,7 +520,9 @@ impl Machine {
                 }
                 op::PUT | op::GET => {
                     let line = self.line_text()?;
-                    let index = line.trim().parse().map_err(|_| self.wrong(&format!("has the memo index '{}'", shown(&line))))?;
+                    let index = line.trim().parse().map_err(|_| {
+                        self.wrong(&format!("has the memo index '{}'", shown(&line)))
+                    })?;
                     if op == op::PUT { self.put(index)? } else { self.get(index)? }
                 }
                 op::MEMOIZE => {
@@ -489,11 +536,22 @@ impl Machine {
                     let index = u32::from_le_bytes(self.input.array()?);
                     self.get(index.into())?;
                 }
-                op::EXT1..=op::EXT4 => return Err(Error::refused("the pickle uses the extension registry, which is not part of the file")),
-                op::NEXT_BUFFER | op::READONLY_BUFFER => {
-                    return Err(Error::refused("the pickle needs out-of-band buffers, which are not part of the file"));
+                op::EXT1..=op::EXT4 => {
+                    return Err(Error::refused(
+                        "the pickle uses the extension registry, which is not part of the file",
+                    ));
                 }
-                other => return Err(Error::corrupt(format!("byte {} of the pickle is {other:#04x}, not an opcode", self.input.at - 1))),
+                op::NEXT_BUFFER | op::READONLY_BUFFER => {
+                    return Err(Error::refused(
+                        "the pickle needs out-of-band buffers, which are not part of the file",
+                    ));
+                }
+                other => {
+                    return Err(Error::corrupt(format!(
+                        "byte {} of the pickle is {other:#04x}, not an opcode",
+                        self.input.at - 1
+                    )));
+                }
             }
         }
     }

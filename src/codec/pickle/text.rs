@@ -11,8 +11,8 @@ pub(super) fn little_int(bytes: &[u8]) -> Option<i64> {
     (high.iter().all(|&b| b == filler) && (high.is_empty() || (value < 0) == sign)).then_some(value)
 }
 
-/// The decimal digits of a little-endian two's complement integer of at most 128 bytes; `None` beyond, where the
-/// work would grow with the square of the length.
+/// The decimal digits of a little-endian two's complement integer of at most 128 bytes; `None`
+/// beyond, where the work would grow with the square of the length.
 pub fn long_digits(bytes: &[u8]) -> Option<String> {
     if bytes.len() > 128 {
         return None;
@@ -107,8 +107,8 @@ pub(super) fn unescape(text: &str, all: bool) -> Option<String> {
     Some(out)
 }
 
-/// UTF-8 in which halves of surrogate pairs are spelled as if they were characters, as Python pickles them: each
-/// becomes an escape, `\udc80`. `None` where the bytes are no such text.
+/// UTF-8 in which halves of surrogate pairs are spelled as if they were characters, as Python
+/// pickles them: each becomes an escape, `\udc80`. `None` where the bytes are no such text.
 pub(super) fn with_surrogates(mut bytes: &[u8]) -> Option<String> {
     let mut out = String::with_capacity(bytes.len() * 2);
     loop {
@@ -122,7 +122,10 @@ pub(super) fn with_surrogates(mut bytes: &[u8]) -> Option<String> {
         out.push_str(std::str::from_utf8(&bytes[..good]).ok()?);
         match bytes[good..] {
             [0xed, high @ 0xa0..=0xbf, low @ 0x80..=0xbf, ..] => {
-                out.push_str(&format!("\\u{:04x}", 0xd000 | u32::from(high & 0x3f) << 6 | u32::from(low & 0x3f)));
+                out.push_str(&format!(
+                    "\\u{:04x}",
+                    0xd000 | u32::from(high & 0x3f) << 6 | u32::from(low & 0x3f)
+                ));
             }
             _ => return None,
         }
@@ -132,8 +135,11 @@ pub(super) fn with_surrogates(mut bytes: &[u8]) -> Option<String> {
 
 /// Text from a file, fit for a message: one line, no control characters, at most 120 characters.
 pub fn shown(text: &str) -> String {
-    let mut out: String =
-        text.chars().take(120).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    let mut out: String = text
+        .chars()
+        .take(120)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
     if text.chars().nth(120).is_some() {
         out.push('…');
     }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::check_crc;
 use crate::error::Result;
-use crate::location::{Blob, BlobSlice};
+use crate::storage::{Blob, BlobSlice};
 
 /// The bytes of a member. It has no file: what the kernel copies is never seen.
 pub struct CheckedMember {
@@ -33,7 +33,8 @@ impl CheckedMember {
     }
 
     fn add(&self, offset: u64, bytes: &[u8]) {
-        let crc = if self.scattered || bytes.is_empty() { None } else { Some(crc32fast::hash(bytes)) };
+        let crc =
+            if self.scattered || bytes.is_empty() { None } else { Some(crc32fast::hash(bytes)) };
         let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
         seen.read += bytes.len() as u64;
         if let Some(crc) = crc {

@@ -1,4 +1,5 @@
-//! The bytes of a member: a run of the archive where it is stored, inflated to a temporary file where it is deflated.
+//! The bytes of a member: a run of the archive where it is stored, inflated to a temporary file
+//! where it is deflated.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -6,15 +7,15 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use super::Archive;
-use crate::codec::raw::At;
+use crate::array::raw::At;
 use crate::error::{Error, ForeignReader, Result};
-use crate::location::{Blob, BlobSlice, temporary};
+use crate::storage::{Blob, BlobSlice, temporary};
 
 /// Deflated members are inflated so many bytes at a time.
 const STEP_BYTES: u64 = 256 << 10;
 
-/// Where deflated members are inflated to, one behind the other: the file, and its end. One file for the archive: a file
-/// each would soon be more than may be open.
+/// Where deflated members are inflated to, one behind the other: the file, and its end. One file
+/// for the archive: a file each would soon be more than may be open.
 #[derive(Default)]
 pub(super) struct Spool(Mutex<Option<(Arc<File>, u64)>>);
 
@@ -54,8 +55,8 @@ impl Blob for Spooled {
 }
 
 impl Archive {
-    /// A member for ranged reads. A deflated one is inflated to a temporary file, once, whatever it holds; its checksum
-    /// is compared then.
+    /// A member for ranged reads. A deflated one is inflated to a temporary file, once, whatever it
+    /// holds; its checksum is compared then.
     ///
     /// # Errors
     /// Members that cannot be decoded; no room for temporary files.
@@ -78,21 +79,33 @@ impl Archive {
         let (file, at) = self.spool.room(entry.bytes)?;
         let mut to = At { file: &file, offset: at };
         self.each_step(member, start, &mut |step| to.write_all(step).map_err(temporary::error))?;
-        let bytes = BlobSlice { blob: Arc::new(Spooled { file, len: at + entry.bytes }), start: at, len: entry.bytes };
+        let bytes = BlobSlice {
+            blob: Arc::new(Spooled { file, len: at + entry.bytes }),
+            start: at,
+            len: entry.bytes,
+        };
         Ok(self.located[member].get_or_init(|| bytes).clone())
     }
 
-    /// Finds the bytes of many stored members with few reads: for locations where each read is a request. What is wrong
-    /// with one shows when it is read.
+    /// Finds the bytes of many stored members with few reads: for locations where each read is a
+    /// request. What is wrong with one shows when it is read.
     ///
     /// # Errors
     /// Reading errors.
     pub fn locate(&self, members: &[usize]) -> Result<()> {
-        let is_open = |&&m: &&usize| self.located[m].get().is_none() && self.entries[m].is_stored() && self.entries[m].check().is_ok();
+        let is_open = |&&m: &&usize| {
+            self.located[m].get().is_none()
+                && self.entries[m].is_stored()
+                && self.entries[m].check().is_ok()
+        };
         let open: Vec<usize> = members.iter().filter(is_open).copied().collect();
         for (&m, head) in open.iter().zip(self.heads(&open, 0)?) {
             if let Ok((start, _)) = head {
-                self.located[m].get_or_init(|| BlobSlice { blob: self.blob.clone(), start, len: self.entries[m].bytes });
+                self.located[m].get_or_init(|| BlobSlice {
+                    blob: self.blob.clone(),
+                    start,
+                    len: self.entries[m].bytes,
+                });
             }
         }
         Ok(())
@@ -105,7 +118,10 @@ impl Archive {
     pub fn read(&self, member: usize, most: u64) -> Result<Vec<u8>> {
         let entry = &self.entries[member];
         if entry.bytes > most {
-            return Err(Error::refused(format!("it has {} bytes; at most {most} are allowed", entry.bytes)));
+            return Err(Error::refused(format!(
+                "it has {} bytes; at most {most} are allowed",
+                entry.bytes
+            )));
         }
         entry.check()?;
         let mut stream = self.member(member, self.data_offset(member)?)?;
@@ -125,7 +141,12 @@ impl Archive {
     }
 
     /// Hands on the decoded bytes step by step, and compares the checksum.
-    fn each_step(&self, member: usize, start: u64, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn each_step(
+        &self,
+        member: usize,
+        start: u64,
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut stream = self.member(member, start)?;
         let mut left = self.entries[member].bytes;
         while left > 0 {
@@ -137,10 +158,13 @@ impl Archive {
     }
 }
 
-/// The first bytes that come out of the beginning of a deflated member: at most `most`, fewer where they end or break.
+/// The first bytes that come out of the beginning of a deflated member: at most `most`, fewer where
+/// they end or break.
 pub fn inflate_some(head: &[u8], most: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     // What is wrong shows when the member itself is read.
-    let _ = ForeignReader::new("flate2", flate2::bufread::DeflateDecoder::new(head)).take(most).read_to_end(&mut bytes);
+    let _ = ForeignReader::new("flate2", flate2::bufread::DeflateDecoder::new(head))
+        .take(most)
+        .read_to_end(&mut bytes);
     bytes
 }

@@ -1,7 +1,8 @@
 //! Reads and writes stores with the real NumPack 0.7.0, to judge `npk` by.
 //!
-//! `numpack07 list STORE`: a JSON line an array: name, dtype, shape, sha256 of its bytes, as NumPack loads it.
-//! `numpack07 append STORE`: appends every array to itself. `numpack07 save FROM TO`: loads all, saves all.
+//! `numpack07 list STORE`: a JSON line an array: name, dtype, shape, sha256 of its bytes, as
+//! NumPack loads it. `numpack07 append STORE`: appends every array to itself. `numpack07 save FROM
+//! TO`: loads all, saves all.
 
 use ndarray::ArrayD;
 use numpack::prelude::{DataType, NpkElement, ParallelIO};

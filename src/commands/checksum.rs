@@ -1,0 +1,164 @@
+//! SHA-256 of logical arrays: the same for the same array in every format.
+//!
+//! Values in C order, little-endian, zero at nulls; then the mask's bytes if the array has nulls.
+//! Text, binary and lists: int64 offsets (rows + 1, from 0), then the bytes. Dictionaries count as
+//! what they stand for; text of several dimensions as its elements one after the other.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use sha2::{Digest, Sha256};
+
+use crate::adapt::view::{View, decoded};
+use crate::error::Result;
+use crate::format::{Order, Source};
+use crate::model::{ArrayMeta, Chunk, Dtype, Values};
+use crate::pipe::{self, Settings};
+use crate::storage::temporary;
+
+/// Codes whose texts are hashed together.
+const CODES: usize = 4096;
+
+/// Hashes every readable array of the source; `None` for those that cannot be read.
+///
+/// # Errors
+/// Reading errors.
+pub fn checksums(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Option<String>>> {
+    let (source, _) = crate::adapt::restore::restore(source, &Dtype::ALL, settings)?;
+    let all = source.plan().arrays.len();
+    let readable: Vec<usize> =
+        (0..all).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
+    let source = decoded(Box::new(View::choose(source, &readable)));
+    let metas = source.plan().arrays.clone();
+    let mut hashers: Vec<Hasher> = metas.iter().map(Hasher::new).collect::<Result<_>>()?;
+    let mut take = |chunk: Chunk| {
+        let (meta, hasher) = (&metas[chunk.array], &mut hashers[chunk.array]);
+        let (Some(_), Values::Fixed(codes)) = (meta.coded_text(), &chunk.values) else {
+            return hasher.take(&chunk);
+        };
+        // Elements as rows: there are no nulls among them.
+        codes.chunks(CODES * meta.dtype.item_bytes() as usize).try_for_each(|part| {
+            let (offsets, values) = meta.coded_items(part)?;
+            let (rows, values) =
+                (offsets.len() as u64 - 1, Values::Var { offsets, values: values.into() });
+            hasher.take(&Chunk {
+                array: chunk.array,
+                first_row: Chunk::NEXT,
+                rows,
+                values,
+                valid: None,
+            })
+        })
+    };
+    pipe::drain(source, Vec::new(), Order::Any, &mut take, settings)?;
+    let mut out = vec![None; all];
+    for (&a, hasher) in readable.iter().zip(hashers) {
+        out[a] = Some(hasher.finish()?);
+    }
+    Ok(out)
+}
+
+struct Hasher {
+    sha: Sha256,
+    item: u64,
+    /// Text: the bytes, which follow all offsets.
+    tail: Option<temporary::Writer<File>>,
+    end: u64,
+    started: bool,
+    var: bool,
+    nulls: bool,
+    /// One bit a row.
+    mask: Vec<u8>,
+    rows: u64,
+}
+
+impl Hasher {
+    fn new(meta: &ArrayMeta) -> Result<Hasher> {
+        let var = meta.logical.is_var() || meta.coded_text().is_some();
+        Ok(Hasher {
+            sha: Sha256::new(),
+            // Codes are hashed as their texts: bytes.
+            item: if meta.coded_text().is_some() { 1 } else { meta.dtype.item_bytes() },
+            tail: if var { Some(temporary::Writer(temporary::file()?)) } else { None },
+            end: 0,
+            started: false,
+            var,
+            nulls: meta.nulls,
+            mask: Vec::new(),
+            rows: 0,
+        })
+    }
+
+    fn take(&mut self, chunk: &Chunk) -> Result<()> {
+        match &chunk.values {
+            Values::Fixed(values) => match &chunk.valid {
+                Some(valid) if valid.contains(&0) => {
+                    let row = values.len() / (chunk.rows as usize).max(1);
+                    let mut zeroed = values.to_vec();
+                    for (r, _) in valid.iter().enumerate().filter(|(_, v)| **v == 0) {
+                        zeroed[r * row..(r + 1) * row].fill(0);
+                    }
+                    self.sha.update(&zeroed);
+                }
+                _ => self.sha.update(values),
+            },
+            Values::Var { offsets, values } => {
+                if !self.started {
+                    self.sha.update(0i64.to_le_bytes());
+                }
+                let mut ends = Vec::with_capacity(offsets.len() * 8);
+                for row in 0..chunk.rows as usize {
+                    let (from, to) = (offsets[row], offsets[row + 1]);
+                    if chunk.is_valid(row) {
+                        self.end += to - from;
+                        if let Some(tail) = &mut self.tail {
+                            tail.write_all(
+                                &values[(from * self.item) as usize..(to * self.item) as usize],
+                            )?;
+                        }
+                    }
+                    ends.extend_from_slice(&(self.end as i64).to_le_bytes());
+                }
+                self.sha.update(&ends);
+            }
+        }
+        self.started = true;
+        if self.nulls {
+            for row in 0..chunk.rows as usize {
+                if self.rows.is_multiple_of(8) {
+                    self.mask.push(0);
+                }
+                if chunk.is_valid(row)
+                    && let Some(last) = self.mask.last_mut()
+                {
+                    *last |= 1 << (self.rows % 8);
+                }
+                self.rows += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<String> {
+        if self.var && !self.started {
+            self.sha.update(0i64.to_le_bytes());
+        }
+        if let Some(temporary::Writer(mut tail)) = self.tail.take() {
+            tail.seek(SeekFrom::Start(0))?;
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                let n = tail.read(&mut buffer)?;
+                if n == 0 {
+                    break;
+                }
+                self.sha.update(&buffer[..n]);
+            }
+        }
+        if self.nulls {
+            let bytes: Vec<u8> =
+                (0..self.rows).map(|r| self.mask[(r / 8) as usize] >> (r % 8) & 1).collect();
+            self.sha.update(&bytes);
+        }
+        Ok(self.sha.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    }
+}

@@ -1,0 +1,674 @@
+//! `npk convert`: what goes where, then file after file through the pipe.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{input_location, jobs, open, output_location, read_options, shown};
+use crate::adapt::fit::{self, Nulls, Policy, Strings};
+use crate::adapt::join::{Concat, Part, Union};
+use crate::adapt::names::{self, Renaming};
+use crate::adapt::partitions::Partitions;
+use crate::adapt::restore;
+use crate::adapt::rows::{self, Slice};
+use crate::adapt::table::{self, Layout, Staged};
+use crate::adapt::time;
+use crate::adapt::view::{Made, View, ViewStage};
+use crate::cli::{self, ConvertArgs, IfExists};
+use crate::console::{self, Counted, Progress, Voice, human_bytes, human_time};
+use crate::detect;
+use crate::error::{Error, Kind, Result};
+use crate::format::{
+    Arrays, Compression, Existing, Format, Holds, Quote, ReadOptions, TextOptions, WriteOptions,
+};
+use crate::formats;
+use crate::model::{ArrayMeta, Dtype, Logical, Plan};
+use crate::pipe::{self, Settings};
+use crate::storage::{self, Location};
+
+mod existing;
+mod gather;
+mod parts;
+mod settings;
+mod sources;
+mod space;
+mod units;
+
+use existing::{existing_error, rereading, same_place, skip};
+use gather::{Gathered, gather};
+use settings::prepare;
+use units::units;
+
+/// Everything that is the same for all files of a run.
+struct Job<'a> {
+    args: &'a ConvertArgs,
+    voice: Voice,
+    read: ReadOptions,
+    write: WriteOptions,
+    settings: Settings,
+    renaming: Renaming,
+    casts: Vec<(Option<String>, Dtype)>,
+    /// Arrays whose times get another unit.
+    times: Vec<(String, Logical)>,
+    slice: Option<Slice>,
+    policy: Policy,
+    layout: Layout,
+    if_exists: IfExists,
+    /// Notes and warnings already printed: each is printed once a run, however many files it
+    /// concerns.
+    said: std::sync::Mutex<std::collections::HashSet<String>>,
+    /// The folders that this run made for its outputs.
+    made: std::sync::Mutex<Vec<std::path::PathBuf>>,
+}
+
+impl Job<'_> {
+    fn once(&self, text: &str) -> bool {
+        self.said.lock().unwrap_or_else(|e| e.into_inner()).insert(text.to_string())
+    }
+    fn note(&self, text: &str) {
+        if self.once(text) {
+            self.voice.note(text);
+        }
+    }
+    fn warning(&self, text: &str) {
+        if self.once(text) {
+            self.voice.warning(text);
+        }
+    }
+}
+
+impl Drop for Job<'_> {
+    /// A folder that nothing was put into goes again.
+    fn drop(&mut self) {
+        let mut made = std::mem::take(self.made.get_mut().unwrap_or_else(|e| e.into_inner()));
+        made.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+        for folder in made {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Sources that make one output.
+struct Unit {
+    sources: Vec<String>,
+    /// Per source: the folders below the argument that found it, for the columns of `key=value`
+    /// folders.
+    below: Vec<String>,
+    dst: String,
+    /// Only this array of the source: an output of one array, made from a source of several.
+    array: Option<String>,
+    /// Why the source cannot be one.
+    problem: Option<sources::Problem>,
+}
+
+impl Unit {
+    /// The sources' names, to show.
+    fn shown(&self) -> Vec<String> {
+        self.sources.iter().map(|s| shown(s)).collect()
+    }
+}
+
+/// What became of a unit.
+enum Outcome {
+    Done {
+        counted: Counted,
+        bytes: u64,
+        time: Duration,
+        layout: Option<&'static str>,
+        format: &'static str,
+    },
+    Skipped(&'static str),
+    Planned(String),
+}
+
+/// Converts.
+///
+/// # Errors
+/// Wrong usage; for a single file its error. A batch reports its errors itself.
+pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
+    let job = prepare(args, voice)?;
+    let units = units(&job)?;
+    if args.json
+        && !args.dry_run
+        && units.iter().any(|u| matches!(u.dst.as_str(), "-" | "/dev/stdout"))
+    {
+        return Err(Error::usage("--json and the output cannot both go to stdout")
+            .hint("name an output file, or leave --json out"));
+    }
+    let batch = units.len() > 1;
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    if !batch {
+        let result = crate::error::guard(|| convert(&job, &units[0]));
+        if args.json {
+            console::json(&line(&units[0], &result), false)?;
+        }
+        tally.count(&job, &units[0], result, false)?;
+    } else {
+        each_unit(&job, &units, &mut tally)?;
+    }
+    let Tally { code, failed, skipped, done, bytes: total } = tally;
+    if batch {
+        if args.json {
+            console::json(
+                &json!({"schema": 1, "summary": true, "converted": done, "skipped": skipped, "failed": failed, "bytes": total, "seconds": began.elapsed().as_secs_f64()}),
+                false,
+            )?;
+        }
+        voice.summary(&format!(
+            "{done} converted, {skipped} skipped, {failed} failed of {}: {} in {}",
+            units.len(),
+            human_bytes(total),
+            human_time(began.elapsed())
+        ));
+    }
+    Ok(code)
+}
+
+/// What a run has come to.
+#[derive(Default)]
+struct Tally {
+    /// The exit code: 1 as soon as something failed, unless that is a bug.
+    code: u8,
+    failed: u64,
+    skipped: u64,
+    done: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    fn count(
+        &mut self,
+        job: &Job<'_>,
+        unit: &Unit,
+        result: Result<Outcome>,
+        batch: bool,
+    ) -> Result<()> {
+        let talk = !batch || job.voice.verbose > 0;
+        match result {
+            Ok(Outcome::Done { counted, bytes, time, layout, .. }) => {
+                self.done += 1;
+                self.bytes += bytes;
+                if talk {
+                    let rate = if time.as_secs_f64() > 0.0 {
+                        (bytes as f64 / time.as_secs_f64()) as u64
+                    } else {
+                        bytes
+                    };
+                    let layout = layout.map(|l| format!(", layout {l}")).unwrap_or_default();
+                    let (size, took, rate) =
+                        (human_bytes(bytes), human_time(time), human_bytes(rate));
+                    job.voice.summary(&format!(
+                        "{}: {counted}, {size} in {took}, {rate}/s{layout}",
+                        unit.dst
+                    ));
+                }
+            }
+            Ok(Outcome::Skipped(why)) => {
+                self.skipped += 1;
+                if talk {
+                    job.voice.summary(&format!("{}: skipped, {why}", unit.dst));
+                }
+            }
+            Ok(Outcome::Planned(text)) => {
+                if !job.args.json {
+                    console::out(&text)?;
+                }
+            }
+            Err(e) if !batch || e.kind() == Kind::BrokenPipe => return Err(e),
+            Err(e) => {
+                job.voice.error(&e);
+                self.failed += 1;
+                self.code = if e.is_bug() { console::exit_code(&e) } else { self.code.max(1) };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Several files at once, sharing threads and memory; reported in the order in which they end.
+fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let next = AtomicUsize::new(0);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let workers = jobs(&job.args.read).min(units.len());
+    std::thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::sync_channel(2 * workers);
+        for n in 0..workers {
+            let (send, next, stop) = (send.clone(), &next, &stop);
+            let work = move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(unit) = units.get(i) else { break };
+                    let result = crate::error::guard(|| convert(job, unit));
+                    if result.is_err() && job.args.fail_fast {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    if send.send((i, result)).is_err() {
+                        break;
+                    }
+                }
+            };
+            match std::thread::Builder::new()
+                .name(format!("npk-file-{n}"))
+                .spawn_scoped(scope, work)
+            {
+                Ok(_) => {}
+                Err(e) if n == 0 => return Err(pipe::no_threads(e)),
+                Err(_) => break, // those that started do all of it
+            }
+        }
+        drop(send);
+        for (i, result) in receive {
+            let told = match job.args.json {
+                true => console::json(&line(&units[i], &result), false),
+                false => Ok(()),
+            };
+            if let Err(e) = told.and_then(|()| tally.count(job, &units[i], result, true)) {
+                stop.store(true, Ordering::Relaxed);
+                return Err(e);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
+    let mut v = json!({"schema": 1, "sources": unit.shown(), "output": unit.dst});
+    match result {
+        Ok(Outcome::Done { counted, bytes, time, layout, format }) => {
+            v["status"] = json!("converted");
+            v["format"] = json!(format);
+            v["arrays"] = json!(counted.arrays);
+            if let Some(columns) = counted.columns {
+                v["columns"] = json!(columns);
+            }
+            v["bytes"] = json!(bytes);
+            v["seconds"] = json!(time.as_secs_f64());
+            if let Some(layout) = layout {
+                v["layout"] = json!(layout);
+            }
+        }
+        Ok(Outcome::Skipped(why)) => {
+            v["status"] = json!("skipped");
+            v["reason"] = json!(why);
+        }
+        Ok(Outcome::Planned(text)) => {
+            v["status"] = json!("planned");
+            v["plan"] = json!(text);
+        }
+        Err(e) => {
+            v["status"] = json!("failed");
+            v.as_object_mut().into_iter().for_each(|keys| keys.extend(console::fault(e)));
+        }
+    }
+    v
+}
+
+fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
+    let args = job.args;
+    if let Some(problem) = &unit.problem {
+        return Err(problem.error(&unit.sources[0]));
+    }
+    let dst = output_location(&unit.dst, &args.read)?;
+    let format = detect::output(&dst, args.to.as_deref())?;
+    // Where there are several sources, the message itself says which of them.
+    let sources_named =
+        |e: Error| if unit.sources.len() == 1 { e.file(shown(&unit.sources[0])) } else { e };
+    let holds = check_output(job, unit, &dst, format)?;
+    if let Some(why) = skip(job, unit, &dst)? {
+        return Ok(Outcome::Skipped(why));
+    }
+    let began = Instant::now();
+    let Gathered { mut staged, layout, text, exported } =
+        gather(job, unit, format, holds.arrays).map_err(sources_named)?;
+    warn_of_idle_flags(job, format, text);
+    let mut notes = Vec::new();
+    if staged.1.is_empty() {
+        let (source, more) =
+            restore::restore(staged.0, holds.dtypes, &job.settings).map_err(sources_named)?;
+        staged.0 = source;
+        notes.extend(more);
+    }
+    let (stages, fit_notes) = fit_staged(
+        staged,
+        holds,
+        &Policy { sink: format.name(), marks: format.keeps_types(), ..job.policy.clone() },
+    )
+    .map_err(sources_named)?;
+    notes.extend(fit_notes);
+    let (source, stages) = stages;
+    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    let mut write = job.write.clone();
+    if job.write.existing == Existing::Error
+        && unit.sources.iter().any(|s| same_place(s, &unit.dst))
+    {
+        return Err(Error::exists("source and destination are the same")
+            .file(dst.display())
+            .hint("--force replaces it"));
+    }
+    Error::all(format.refuse(&dst, &plan, &write)).map_err(|e| e.file(dst.display()))?;
+    for note in plan.notes.iter().chain(&notes) {
+        job.note(note);
+    }
+    for note in lost_attributes(&plan, format, &job.write).into_iter().chain(untied(&plan, format))
+    {
+        job.note(&note);
+    }
+    if args.dry_run {
+        return planned(job, unit, &dst, format, &plan, layout, exported);
+    }
+    if write.existing == Existing::Error {
+        existing_error(&dst, format)?;
+    }
+    if let Existing::Merge { .. } | Existing::Append = write.existing
+        && dst.kind()? == storage::Kind::Missing
+    {
+        write.existing = Existing::Error;
+    }
+    make_folder(job, &dst)?;
+    // What cannot fit is not begun.
+    if format.is_raw()
+        && !dst.is_stream()
+        && let Some(parent) = dst.parent().local_path()
+        && !pipe::may_share(parent)
+    {
+        space::check(parent, &plan).map_err(|e| e.file(dst.display()))?;
+    }
+    let progress =
+        Progress::new(plan.bytes(), &unit.dst, !args.no_progress && !job.voice.quiet && !args.json);
+    pipe::start(&job.settings)?;
+    let settings = job
+        .settings
+        .with_progress(progress.callback())
+        .with_output(&if dst.is_stream() { console::STDOUT.to_string() } else { dst.display() });
+    let mut create = |plan: &Plan| format.create(&dst, plan, &write);
+    let (summary, end) =
+        pipe::run(source, stages, holds, &mut create, &settings).map_err(sources_named)?;
+    progress.end();
+    if args.verify {
+        verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
+    }
+    for note in &summary.notes {
+        job.note(note);
+    }
+    let by_kernel = settings.copied();
+    if by_kernel > 0 {
+        let (part, all) = (human_bytes(by_kernel), human_bytes(end.bytes()));
+        job.voice.detail(&format!(
+            "{}: {part} of {all} were copied file to file by the kernel",
+            dst.display()
+        ));
+    }
+    Ok(Outcome::Done {
+        counted: Counted::of(&end, exported),
+        bytes: if summary.bytes > 0 { summary.bytes } else { end.bytes() },
+        time: began.elapsed(),
+        layout,
+        format: format.name(),
+    })
+}
+
+/// Refuses outputs that cannot be written at all, before any source is opened.
+fn check_output(
+    job: &Job<'_>,
+    unit: &Unit,
+    dst: &Location,
+    format: &dyn Format,
+) -> Result<&'static Holds> {
+    let Some(holds) = format.holds() else {
+        return Err(Error::refused(format!("{} can be read, not written", format.name()))
+            .file(dst.display()));
+    };
+    if dst.is_stream() && !format.streams().output {
+        return Err(Error::usage(format!("{} cannot be written to stdout", format.name()))
+            .hint("give a file name"));
+    }
+    if dst.is_stream() && std::io::IsTerminal::is_terminal(&std::io::stdout()) && !is_text(format) {
+        return Err(Error::usage("binary data is not written to a terminal")
+            .hint("redirect stdout, or give a file name"));
+    }
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !format.grows() {
+        return Err(
+            Error::usage("only .npk stores can be merged into or appended to").file(dst.display())
+        );
+    }
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && dst.is_remote() {
+        let error =
+            Error::usage("only local stores can be merged into or appended to").file(dst.display());
+        return Err(error.hint("change a local copy, then upload it with --force"));
+    }
+    if unit.dst != "-" && dst.local_path().is_some() && dst.kind()? == storage::Kind::Stream {
+        let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
+        return Err(error.hint(format!(
+            "write to stdout: npk convert SRC - --to {} > {}",
+            format.name(),
+            unit.dst
+        )));
+    }
+    Ok(holds)
+}
+
+/// Makes the output's folder where the destination asks for it, and remembers what was made.
+fn make_folder(job: &Job<'_>, dst: &Location) -> Result<()> {
+    if !dst.is_remote()
+        && let Some(folder) =
+            dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
+        && makes_folder(job.args)
+    {
+        let missing = folder
+            .ancestors()
+            .take_while(|p| !p.as_os_str().is_empty() && !p.exists())
+            .map(std::path::Path::to_path_buf);
+        job.made.lock().unwrap_or_else(|e| e.into_inner()).extend(missing);
+        storage::cleanup::make_folder(folder)
+            .map_err(|e| Error::from(e).file(folder.display().to_string()))?;
+    }
+    Ok(())
+}
+
+/// Reads the output again and compares it with the sources, after choosing, casts and layout.
+fn verify_output(
+    job: &Job<'_>,
+    unit: &Unit,
+    dst: &Location,
+    format: &'static dyn Format,
+    into: Arrays,
+) -> Result<()> {
+    if dst.is_stream() || unit.sources.iter().any(|s| s == "-") {
+        return Err(Error::usage("--verify reads both ends again: it cannot follow a pipe"));
+    }
+    if matches!(job.write.existing, Existing::Append) {
+        return Err(Error::usage("--verify cannot follow --append").hint("npk verify, npk diff"));
+    }
+    let (source, stages) = gather(job, unit, format, into)?.staged;
+    let source: Box<dyn crate::format::Source> = if stages.is_empty() {
+        source
+    } else {
+        Box::new(pipe::staged(source, stages, &job.settings)?)
+    };
+    let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
+    let output = open(dst, Some(format.name()), &rereading(job), job.voice)?.source;
+    // One array without a name of its own takes the file's.
+    let output: Box<dyn crate::format::Source> =
+        if into == Arrays::One && output.plan().arrays.len() == names.len() {
+            let mut plan = output.plan().clone();
+            names::set_names(&mut plan, &names);
+            Box::new(View::relabel(output, plan))
+        } else {
+            output
+        };
+    let rules = crate::compare::Rules {
+        equal_nan: true,
+        ignore_dtype: into == Arrays::Table,
+        ..Default::default()
+    };
+    let (a, b) = (
+        crate::compare::logical(source, &job.settings)?,
+        crate::compare::logical(output, &job.settings)?,
+    );
+    let verdicts = crate::compare::compare(a, b, ("source", "output"), rules, &job.settings)?;
+    let merged = matches!(job.write.existing, Existing::Merge { .. });
+    let bad: Vec<Error> = verdicts
+        .iter()
+        .filter(|(_, v)| {
+            *v != crate::compare::Verdict::Equal
+                && !(merged && *v == crate::compare::Verdict::OnlyB)
+        })
+        .map(|(name, v)| {
+            Error::corrupt(format!(
+                "the output differs from what was written: {}",
+                crate::compare::sentence(v)
+            ))
+            .array(name)
+        })
+        .collect();
+    Error::all(bad)
+}
+
+/// Adds the fit after existing stages: it sees what they deliver.
+fn fit_staged(
+    staged: Staged,
+    holds: &crate::format::Holds,
+    policy: &Policy,
+) -> Result<(Staged, Vec<String>)> {
+    let (source, mut stages) = staged;
+    if stages.is_empty() {
+        return fit::fit(source, holds, policy);
+    }
+    // A source that only shows the plan behind the stages: its view's changes are applied by a
+    // stage.
+    let plan = stages.last().map(|s| s.plan().clone()).unwrap_or_default();
+    let (fitted, notes) = fit::fit_stage(plan, holds, policy)?;
+    stages.extend(fitted);
+    Ok(((source, stages), notes))
+}
+
+/// Warns of layout flags that this format ignores, and of text flags where nothing is text; once a
+/// run.
+fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format, text_in: bool) {
+    let (args, read) = (job.args, &job.args.read);
+    let given = [
+        ("compression", args.compression.as_deref().is_some_and(|c| c != "none")),
+        ("chunk-shape", args.chunk_shape.is_some()),
+        ("shard-shape", args.shard_shape.is_some()),
+        ("row-group-size", args.row_group_size.is_some()),
+        ("zarr-format", args.zarr_format.is_some()),
+        ("max-shard-size", args.max_shard_size.is_some()),
+        ("single", args.single),
+        ("float-format", args.float_format.is_some()),
+        ("metadata", !args.metadata.is_empty()),
+    ];
+    let idle = |flag: &str| !format.layout_flags().contains(&flag);
+    for (flag, _) in given.iter().filter(|(flag, given)| *given && idle(flag)) {
+        job.warning(&format!("--{flag} changes nothing in {}", format.name()));
+    }
+    let of_text = [
+        ("header", read.header != cli::Header::Auto),
+        ("column-names", read.column_names.is_some()),
+        ("delimiter", read.delimiter.is_some()),
+        ("skip-rows", read.skip_rows > 0),
+        ("max-rows", read.max_rows.is_some()),
+        ("comment", read.comment.is_some()),
+        ("quote", read.quote.is_some()),
+        ("trim", read.trim),
+        ("null-values", read.null_values.is_some()),
+        ("decimal", read.decimal.is_some()),
+    ];
+    for (flag, _) in of_text.iter().filter(|(_, given)| *given && !text_in && !is_text(format)) {
+        job.warning(&format!(
+            "--{flag} changes nothing: neither the input nor the output is a text table"
+        ));
+    }
+}
+
+/// CSV and TXT.
+fn is_text(format: &dyn Format) -> bool {
+    format.layout_flags().contains(&"float-format")
+}
+
+/// Whether the output's folder is made: a destination that ends in `/`, or a tree below it.
+fn makes_folder(args: &ConvertArgs) -> bool {
+    let dst = args.output.as_ref().or(args.paths.last());
+    dst.is_some_and(|d| d.ends_with('/')) || args.recursive
+}
+
+/// A note on the attributes that a format cannot hold.
+fn lost_attributes(plan: &Plan, format: &dyn Format, options: &WriteOptions) -> Option<String> {
+    if options.no_metadata {
+        return None;
+    }
+    let keys = format.lost_attributes(plan, options);
+    let more = if keys.len() > 5 { ", …" } else { "" };
+    let shown = keys.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    (!keys.is_empty())
+        .then(|| format!("{} cannot hold metadata; left out: {shown}{more}", format.name()))
+}
+
+/// What it takes to write tied arrays once for each name.
+fn untied(plan: &Plan, format: &dyn Format) -> Option<String> {
+    if format.ties() || !formats::by_name(plan.format).is_some_and(|source| source.ties()) {
+        return None;
+    }
+    let sizes: Vec<u64> = plan
+        .arrays
+        .iter()
+        .filter(|a| a.details.alias_of.is_some())
+        .filter_map(ArrayMeta::size_bytes)
+        .collect();
+    let arrays = if sizes.len() == 1 { "array shares" } else { "arrays share" };
+    let text = || {
+        format!(
+            "{} {arrays} the bytes of another; written under each name they take {} more",
+            sizes.len(),
+            human_bytes(sizes.iter().sum())
+        )
+    };
+    (!sizes.is_empty()).then(text)
+}
+
+fn planned(
+    job: &Job<'_>,
+    unit: &Unit,
+    dst: &Location,
+    format: &dyn Format,
+    plan: &Plan,
+    layout: Option<&'static str>,
+    exported: Option<usize>,
+) -> Result<Outcome> {
+    if job.write.existing == Existing::Error {
+        existing_error(dst, format)?;
+    }
+    let bytes = plan.bytes();
+    let mut text = format!(
+        "{} -> {} ({}): {}, {}",
+        unit.shown().join(", "),
+        unit.dst,
+        format.name(),
+        Counted::of(plan, exported),
+        human_bytes(bytes)
+    );
+    if let Some(layout) = layout {
+        text += &format!(", layout {layout}");
+    }
+    text.push('\n');
+    for a in &plan.arrays {
+        let shape = a.shape().map_or_else(|| "?".to_string(), |s| format!("{s:?}"));
+        text += &format!("  {}  {} {shape}\n", console::visible(&a.name), a.type_name());
+    }
+    if !dst.is_stream()
+        && let Some(parent) = dst.parent().local_path()
+    {
+        let parent = if makes_folder(job.args) { space::made_in(parent) } else { parent };
+        let Some(free) = space::free(parent) else {
+            return Err(Error::missing(format!(
+                "the directory {} does not exist",
+                parent.display()
+            ))
+            .hint(format!("mkdir -p {}", parent.display())));
+        };
+        space::check(parent, plan).map_err(|e| e.file(dst.display()))?;
+        text += &format!("  {} free\n", human_bytes(free));
+    }
+    Ok(Outcome::Planned(text))
+}

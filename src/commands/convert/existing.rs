@@ -1,0 +1,92 @@
+//! Outputs that exist: refused, left alone where they are whole, or read again.
+
+use super::*;
+
+/// How an output is read again: `--group`, the lines to skip, quotes and blanks were about the
+/// source.
+pub(super) fn rereading(job: &Job<'_>) -> ReadOptions {
+    let text = TextOptions {
+        skip_rows: 0,
+        max_rows: None,
+        quote: Quote::Usual,
+        trim: false,
+        ..job.write.text.clone()
+    };
+    ReadOptions { text, group: None, ..job.read.clone() }
+}
+
+pub(super) fn same_place(a: &str, b: &str) -> bool {
+    let real = |p: &str| std::fs::canonicalize(p).ok();
+    a == b && a != "-" || real(a).is_some_and(|x| real(b) == Some(x))
+}
+
+pub(super) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
+    if !dst.exists()? {
+        return Ok(());
+    }
+    let ways = if format.grows() { "skip|update|merge" } else { "skip|update" };
+    let hint = format!("use --force to replace it, or --if-exists {ways}");
+    Err(Error::exists("the output exists").file(dst.display()).hint(hint))
+}
+
+/// Should this output be left alone?
+pub(super) fn skip(job: &Job<'_>, unit: &Unit, dst: &Location) -> Result<Option<&'static str>> {
+    if !matches!(job.if_exists, IfExists::Skip | IfExists::Update)
+        || dst.kind()? == storage::Kind::Missing
+    {
+        return Ok(None);
+    }
+    match job.if_exists {
+        IfExists::Skip => {
+            whole(job, dst)?;
+            Ok(Some("it exists"))
+        }
+        _ => {
+            let made = modified(dst)?;
+            for source in &unit.sources {
+                let at = input_location(source, &job.args.read)?;
+                match (modified(&at)?, made) {
+                    (Some(source), Some(made)) if source <= made => {}
+                    _ => return Ok(None),
+                }
+            }
+            whole(job, dst)?;
+            Ok(Some("it is not older than its source"))
+        }
+    }
+}
+
+/// An existing output counts only if it is whole: its headers open, and its files are there in
+/// full.
+fn whole(job: &Job<'_>, dst: &Location) -> Result<()> {
+    let opened = open(dst, job.args.to.as_deref(), &rereading(job), job.voice);
+    let damage = match &opened {
+        Ok(opened) => {
+            Error::all(crate::commands::damaged(opened.source.plan().arrays.iter(), dst)).err()
+        }
+        Err(_) => None,
+    };
+    match opened.err().or(damage) {
+        None => Ok(()),
+        Some(e) if e.kind() == Kind::Remote => Err(e),
+        Some(e) => {
+            let error = Error::exists("the output exists but is damaged or incomplete")
+                .file(dst.display())
+                .because(e);
+            Err(error.hint(
+                "use --force instead of --skip-existing, --update or --if-exists to replace it",
+            ))
+        }
+    }
+}
+
+fn modified(at: &Location) -> Result<Option<std::time::SystemTime>> {
+    match at.kind()? {
+        storage::Kind::File { modified, .. } => Ok(modified),
+        storage::Kind::Dir => Ok(at
+            .local_path()
+            .and_then(|p| std::fs::metadata(p).ok())
+            .and_then(|m| m.modified().ok())),
+        _ => Ok(None),
+    }
+}

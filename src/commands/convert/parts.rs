@@ -1,0 +1,193 @@
+//! One source of an output: opened, chosen, cut and cast, before it is joined with the others.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::adapt::parked::{Parked, Parking, files_of};
+
+/// Opens the sources of a unit, and opens them again where they had to be closed. It owns what it
+/// needs of the job.
+pub(super) struct Opener {
+    args: ConvertArgs,
+    read: ReadOptions,
+    settings: Settings,
+    casts: Vec<(Option<String>, Dtype)>,
+    times: Vec<(String, Logical)>,
+    slice: Option<Slice>,
+    partitions: Partitions,
+    sources: Vec<String>,
+    /// Only this array.
+    array: Option<String>,
+    /// Whether the output is a table.
+    into_table: bool,
+}
+
+/// A source as it goes into the join.
+pub(super) struct Opened {
+    pub(super) source: Box<dyn crate::format::Source>,
+    pub(super) at: Location,
+    /// Whether it is a file of text.
+    pub(super) text: bool,
+    /// Whether its format holds tables.
+    pub(super) table: bool,
+}
+
+impl Opener {
+    pub(super) fn new(job: &Job<'_>, unit: &Unit, into: Arrays) -> Opener {
+        let args = job.args;
+        let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
+        let choose = match &unit.array {
+            Some(name) => cli::ChooseArgs { array: vec![name.clone()], exclude: Vec::new() },
+            None => args.choose.clone(),
+        };
+        // A pattern may mean a column that only the folders' names make.
+        let read = if partitions.is_empty() {
+            crate::commands::choosing(&job.read, &choose)
+        } else {
+            job.read.clone()
+        };
+        Opener {
+            args: args.clone(),
+            read,
+            settings: job.settings.clone(),
+            casts: job.casts.clone(),
+            times: job.times.clone(),
+            slice: job.slice,
+            partitions,
+            sources: unit.sources.clone(),
+            array: unit.array.clone(),
+            into_table: into == Arrays::Table,
+        }
+    }
+
+    /// Whether rows are joined.
+    pub(super) fn joins(&self) -> bool {
+        self.args.concat && self.sources.len() > 1
+    }
+
+    /// Opens the source of this number.
+    pub(super) fn open(&self, part: usize, voice: Voice) -> Result<Opened> {
+        let args = &self.args;
+        let at = input_location(&self.sources[part], &args.read)?;
+        let opened = open(&at, args.read.from.as_deref(), &self.read, voice)?;
+        let text = is_text(opened.format);
+        let table = opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
+        let source = self
+            .chosen(opened.source, part, table, &at, voice)
+            .map_err(|e| e.file(at.display()))?;
+        let source = self.changed(source, table, &at.stem()).map_err(|e| e.file(at.display()))?;
+        Ok(Opened { source, at, text, table })
+    }
+
+    /// With the columns of its folders' names, and only the arrays that were asked for.
+    fn chosen(
+        &self,
+        mut source: Box<dyn crate::format::Source>,
+        part: usize,
+        table: bool,
+        at: &Location,
+        voice: Voice,
+    ) -> Result<Box<dyn crate::format::Source>> {
+        let args = &self.args;
+        if table && !self.partitions.is_empty() {
+            source = self.partitions.add(source, part)?;
+        }
+        let needs_choice = !args.choose.array.is_empty()
+            || !args.choose.exclude.is_empty()
+            || source.plan().arrays.is_empty();
+        if needs_choice {
+            let indices = crate::commands::chosen(source.as_ref(), &args.choose)?;
+            source = Box::new(View::choose(source, &indices));
+        }
+        if let Some(i) = self.array.as_ref().and_then(|name| source.plan().position(name)) {
+            source = Box::new(View::choose(source, &[i]));
+        }
+        if args.skip_unsupported {
+            let arrays = &source.plan().arrays;
+            let good: Vec<usize> =
+                (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
+            for (a, error) in arrays.iter().filter_map(|a| Some((a, a.details.error.as_ref()?))) {
+                voice.warning(&format!(
+                    "{}: {}: left out: {}",
+                    at.display(),
+                    a.name,
+                    error.reason()
+                ));
+            }
+            if good.is_empty() {
+                return Err(Error::refused("nothing in it can be read"));
+            }
+            if good.len() < arrays.len() {
+                source = Box::new(View::choose(source, &good));
+            }
+        }
+        Ok(source)
+    }
+
+    /// Under the names that the join needs, cut and cast.
+    fn changed(
+        &self,
+        mut source: Box<dyn crate::format::Source>,
+        table: bool,
+        stem: &str,
+    ) -> Result<Box<dyn crate::format::Source>> {
+        let args = &self.args;
+        // A table of several columns takes the name once it is known how it is laid out.
+        let columns = table && !self.into_table && source.plan().arrays.len() > 1;
+        if let Some(name) = args.name.as_ref().filter(|_| args.concat && !columns) {
+            let mut plan = source.plan().clone();
+            names::check_single(&plan)?;
+            names::set_names(&mut plan, std::slice::from_ref(name));
+            source = Box::new(View::relabel(source, plan));
+        } else if args.prefix_by_file {
+            let mut plan = source.plan().clone();
+            let new: Vec<String> =
+                plan.arrays.iter().map(|a| format!("{stem}.{}", a.name)).collect();
+            names::set_names(&mut plan, &new);
+            source = Box::new(View::relabel(source, plan));
+        }
+        // Rows of joined arrays can only be told after the join; all others are cut before the
+        // casts look at them.
+        if let Some(slice) = self.slice
+            && !self.joins()
+        {
+            source = rows::slice(source, slice, &self.settings)?;
+        }
+        if !self.casts.is_empty() || !self.times.is_empty() {
+            source = table::cast_arrays(source, &self.casts, &self.times, args.lossy)?;
+        }
+        Ok(source)
+    }
+}
+
+/// All sources of a unit, opened. Where too many files would be open at a time, sources are closed
+/// until they are read.
+pub(super) fn open_all(
+    opener: &Arc<Opener>,
+    voice: Voice,
+    mut each: impl FnMut(&Opened),
+) -> Result<Vec<Part>> {
+    let limit = storage::file_limit();
+    let most_files = limit / 2;
+    let parking = Parking::new(limit / 8);
+    let mut files = 0;
+    let mut parts = Vec::new();
+    for part in 0..opener.sources.len() {
+        let opened = opener.open(part, voice)?;
+        each(&opened);
+        let label = opened.at.display();
+        let mut source = opened.source;
+        // Some open their files only when they are read.
+        files += files_of(source.plan());
+        let crowded = opener.sources.len() > 1
+            && (files > most_files || storage::open_files().is_none_or(|n| n > most_files));
+        if crowded && !opened.at.is_stream() {
+            let again = opener.clone();
+            let quiet = Voice { quiet: true, ..voice };
+            let reopen = Arc::new(move || Ok(again.open(part, quiet)?.source));
+            source = Box::new(Parked::new(source, reopen, parking.clone()));
+        }
+        parts.push(Part { source, label });
+    }
+    Ok(parts)
+}

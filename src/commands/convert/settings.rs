@@ -1,0 +1,215 @@
+//! The flags of `npk convert` as settings: one [`Job`] for all files of a run.
+
+use super::*;
+
+pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
+    let mut read = read_options(&args.read)?;
+    read.skip_unsupported = args.skip_unsupported;
+    read.ragged_offsets = args.ragged == cli::Ragged::Offsets;
+    let (mut casts, mut times) = (Vec::new(), Vec::new());
+    for text in &args.dtype {
+        match parse_cast(text)? {
+            (pattern, Type::Number(dtype)) => casts.push((pattern, dtype)),
+            (Some(pattern), Type::Time(logical)) => times.push((pattern, logical)),
+            (None, Type::Time(_)) => {
+                return Err(Error::usage(format!(
+                    "--dtype {text} needs the names of the arrays it is for"
+                ))
+                .hint(format!("--dtype 'NAME={text}'")));
+            }
+        }
+    }
+    read.text.dtypes = casts.clone();
+    read.text.lossy = args.lossy;
+    let mut write = WriteOptions {
+        compression: args.compression.as_deref().map(parse_compression).transpose()?,
+        chunk_shape: args.chunk_shape.as_deref().map(parse_shape).transpose()?,
+        shard_shape: args.shard_shape.as_deref().map(parse_shape).transpose()?,
+        row_group_rows: args.row_group_size,
+        zarr_format: args.zarr_format,
+        max_shard_bytes: args.max_shard_size.as_deref().map(console::parse_bytes).transpose()?,
+        metadata: args.metadata.iter().map(|m| pair("metadata", m)).collect::<Result<_>>()?,
+        no_metadata: args.no_metadata,
+        single: args.single,
+        text: read.text.clone(),
+        memory_bytes: read.memory_bytes,
+        jobs: jobs(&args.read),
+        sync: args.sync,
+        ..WriteOptions::default()
+    };
+    write.text.float_format.clone_from(&args.float_format);
+    if args.read.delimiter.is_none() {
+        write.text.delimiter = detect::delimiter_named(args.to.as_deref());
+    }
+    if args.row_group_size == Some(0) {
+        return Err(Error::usage("--row-group-size must be at least 1"));
+    }
+    let if_exists = if_exists(args)?;
+    write.existing = match if_exists {
+        _ if args.append => Existing::Append,
+        IfExists::Overwrite | IfExists::Update => Existing::Replace,
+        IfExists::Merge => Existing::Merge { replace: args.force },
+        IfExists::Error | IfExists::Skip => Existing::Error,
+    };
+    if args.concat && args.prefix_by_file {
+        return Err(Error::usage(
+            "--concat and --prefix-by-file exclude each other: joined rows have one name",
+        ));
+    }
+    let rename_re = args
+        .rename_re
+        .iter()
+        .map(|r| {
+            let (re, to) = pair("rename-re", r)?;
+            let re = regex::Regex::new(&re).map_err(|e| {
+                Error::usage(format!("--rename-re '{re}' is not a regular expression")).because(e)
+            })?;
+            // `$1_` is the first group and a `_` here, not a group called `1_`.
+            static NUMBERED: std::sync::LazyLock<Option<regex::Regex>> =
+                std::sync::LazyLock::new(|| regex::Regex::new(r"(\$\$)|\$([0-9]+)").ok());
+            let braced = |c: &regex::Captures<'_>| {
+                c.get(2).map_or_else(|| "$$".to_string(), |n| format!("${{{}}}", n.as_str()))
+            };
+            let to = NUMBERED
+                .as_ref()
+                .map_or_else(|| to.clone(), |n| n.replace_all(&to, braced).into_owned());
+            Ok((re, to))
+        })
+        .collect::<Result<_>>()?;
+    // Of what goes to a remote place, half of the memory is for the parts that are on their way.
+    let uploads = args.output.as_ref().or(args.paths.last()).is_some_and(|dst| dst.contains("://"));
+    let memory_bytes = if uploads { read.memory_bytes / 2 } else { read.memory_bytes };
+    Ok(Job {
+        settings: Settings::new(jobs(&args.read), memory_bytes),
+        renaming: Renaming {
+            name: args.name.clone(),
+            strip_prefix: args.strip_prefix.clone(),
+            rename: args.rename.iter().map(|r| pair("rename", r)).collect::<Result<_>>()?,
+            rename_re,
+            add_prefix: args.add_prefix.clone(),
+            partial: false,
+        },
+        slice: args.rows.as_deref().map(Slice::parse).transpose()?,
+        policy: Policy {
+            bf16_bits: args.bf16 == cli::Bf16::Bits,
+            fp8_bits: args.fp8 == cli::Fp8::Bits,
+            nulls: args.nulls.as_deref().map(Nulls::parse).transpose()?,
+            strings: strings(args),
+            ragged_offsets: read.ragged_offsets,
+            skip_unsupported: args.skip_unsupported,
+            sink: "",
+            marks: false,
+        },
+        layout: match args.layout {
+            cli::Layout::Auto => Layout::Auto,
+            cli::Layout::Columns => Layout::Columns,
+            cli::Layout::Matrix => Layout::Matrix,
+        },
+        args,
+        voice,
+        read,
+        write,
+        casts,
+        times,
+        if_exists,
+        said: Default::default(),
+        made: Default::default(),
+    })
+}
+
+/// `--strings codes` is the default, but for decimals it must have been asked for.
+fn strings(args: &ConvertArgs) -> Option<Strings> {
+    match args.strings {
+        None => None,
+        Some(cli::Strings::Codes) => Some(Strings::Codes),
+        Some(cli::Strings::Offsets) => Some(Strings::Offsets),
+        Some(cli::Strings::Skip) => Some(Strings::Skip),
+        Some(cli::Strings::Error) => Some(Strings::Error),
+    }
+}
+
+fn if_exists(args: &ConvertArgs) -> Result<IfExists> {
+    let mut asked = Vec::new();
+    asked.extend(args.if_exists.map(|i| ("--if-exists", i)));
+    if args.skip_existing {
+        asked.push(("--skip-existing", IfExists::Skip));
+    }
+    if args.update {
+        asked.push(("--update", IfExists::Update));
+    }
+    if args.append && args.force {
+        return Err(Error::usage(
+            "--append and --force exclude each other: rows are added, or the store is replaced",
+        ));
+    }
+    if args.append && !asked.is_empty() {
+        return Err(Error::usage(format!("--append and {} exclude each other", asked[0].0)));
+    }
+    if let Some(w) = asked.windows(2).find(|w| w[0].1 != w[1].1) {
+        return Err(Error::usage(format!("{} and {} exclude each other", w[0].0, w[1].0)));
+    }
+    Ok(match asked.first() {
+        Some((flag, what @ (IfExists::Error | IfExists::Skip))) if args.force => {
+            let flag = if *what == IfExists::Error { "--if-exists error" } else { flag };
+            return Err(Error::usage(format!("--force and {flag} exclude each other"))
+                .hint("--force alone replaces what exists"));
+        }
+        Some((_, what)) => *what,
+        None if args.force => IfExists::Overwrite,
+        None => IfExists::Error,
+    })
+}
+
+fn pair(flag: &str, text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((a, b)) if !a.is_empty() => Ok((a.to_string(), b.to_string())),
+        _ => Err(Error::usage(format!("--{flag} takes A=B, not '{text}'"))),
+    }
+}
+
+/// What `--dtype` makes of an array.
+enum Type {
+    Number(Dtype),
+    /// The same kind of time in this unit.
+    Time(Logical),
+}
+
+fn parse_cast(text: &str) -> Result<(Option<String>, Type)> {
+    let (pattern, name) = match text.rsplit_once('=') {
+        Some((pattern, name)) => (Some(pattern.to_string()), name),
+        None => (None, text),
+    };
+    let to = Dtype::parse(name).map(Type::Number).or_else(|| time::parse(name).map(Type::Time));
+    let to = to.ok_or_else(|| {
+        let names: Vec<&str> = Dtype::ALL.iter().map(|d| d.name()).collect();
+        let times =
+            "times in another unit: datetime64[us], timedelta64[us], timestamp[us], duration[us]";
+        Error::usage(format!("there is no type '{name}'"))
+            .hint(format!("use one of {}; {times}", names.join(", ")))
+    })?;
+    Ok((pattern, to))
+}
+
+fn parse_compression(text: &str) -> Result<Compression> {
+    let (name, level) = match text.split_once(':') {
+        Some((name, level)) => {
+            let level = level.parse().map_err(|_| {
+                Error::usage(format!("'{level}' is not a compression level"))
+                    .hint("NAME:LEVEL, as zstd:9")
+            })?;
+            (name, Some(level))
+        }
+        None => (text, None),
+    };
+    Ok(Compression { name: name.to_ascii_lowercase(), level })
+}
+
+fn parse_shape(text: &str) -> Result<Vec<u64>> {
+    text.split([',', 'x'])
+        .map(|p| p.trim().parse::<u64>().ok().filter(|&n| n > 0))
+        .collect::<Option<Vec<u64>>>()
+        .ok_or_else(|| {
+            Error::usage(format!("'{text}' is not a shape"))
+                .hint("numbers above 0, separated by commas: 1000,128")
+        })
+}

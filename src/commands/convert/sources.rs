@@ -1,0 +1,399 @@
+//! Sources found by patterns, in directories and in lists of names.
+
+use std::path::Path;
+
+use super::*;
+use crate::detect::folders::{TableLog, Tables, table_in};
+use crate::storage::walk::{Trail, Visited};
+
+/// Directories deeper than this are a cycle of links.
+const DEEPEST: usize = 64;
+
+/// A source, and the folders below the argument that found it (`a/b/`).
+pub(super) struct Found {
+    pub(super) path: String,
+    pub(super) below: String,
+    /// Why it cannot be a source.
+    pub(super) problem: Option<Problem>,
+}
+
+/// Why a source that was found cannot be one.
+#[derive(Clone)]
+pub(super) enum Problem {
+    /// Its name is not UTF-8: it cannot be opened by what `path` shows.
+    NotUtf8,
+    /// It belongs to this table (whose folder is named), and the table's log says which of its rows
+    /// count.
+    Table(TableLog, String),
+}
+
+impl Problem {
+    /// The error for the source.
+    pub(super) fn error(&self, path: &str) -> Error {
+        match self {
+            Problem::NotUtf8 => Error::missing("its name is not UTF-8").file(path).hint(
+                "rename it, or give its content on stdin: npk convert - DST --from FORMAT < FILE",
+            ),
+            Problem::Table(log, table) => log.error(table),
+        }
+    }
+}
+
+impl Found {
+    pub(super) fn new(path: impl Into<String>, below: &str) -> Found {
+        Found { path: path.into(), below: below.to_string(), problem: None }
+    }
+    fn unnamed(path: impl Into<String>, below: &str) -> Found {
+        Found { problem: Some(Problem::NotUtf8), ..Found::new(path, below) }
+    }
+    fn table(path: impl Into<String>, below: &str, log: TableLog, table: String) -> Found {
+        Found { problem: Some(Problem::Table(log, table)), ..Found::new(path, below) }
+    }
+    /// Whether it can be a source.
+    pub(super) fn check(&self) -> Result<()> {
+        self.problem.as_ref().map_or(Ok(()), |p| Err(p.error(&self.path)))
+    }
+}
+
+/// The names in a list of files.
+pub(super) fn listed(list: &str, null: bool, args: &ConvertArgs) -> Result<Vec<Found>> {
+    let mut bytes = Vec::new();
+    let at = if list == "-" { Location::stdio() } else { Location::input(list)? };
+    std::io::Read::read_to_end(&mut at.stream()?, &mut bytes)
+        .map_err(|e| Error::reading(e).file(list))?;
+    let mut found = Vec::new();
+    for line in bytes.split(|&b| b == if null { 0 } else { b'\n' }) {
+        let line = if null { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
+        match std::str::from_utf8(line) {
+            Ok("") => {}
+            Ok(path) => found.extend(expand(path, args)?),
+            Err(_) => found.push(Found::unnamed(String::from_utf8_lossy(line), "")),
+        }
+    }
+    Ok(found)
+}
+
+/// Where a source is. A FIFO is not opened here: its writer would see it closed again.
+pub(super) fn place(path: &str, args: &ConvertArgs) -> Result<Location> {
+    if path.contains("://") { input_location(path, &args.read) } else { Ok(Location::local(path)) }
+}
+
+/// Globs and, with `-R`, directories.
+pub(super) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
+    let is_url = path.contains("://");
+    // Far away every question is a request: what has the name of a file is not asked whether it is
+    // a directory.
+    let is_file =
+        || detect::by_extension(path).is_some() || detect::compressed_name(path).is_some();
+    let may_be_folder = args.recursive || args.concat && !is_file();
+    if path == "-"
+        || is_url && !may_be_folder && !path.contains(['*', '?', '['])
+        || path.starts_with("http") && is_url
+    {
+        return Ok(vec![Found::new(path, "")]);
+    }
+    let at = place(path, args)?;
+    let kind = at.kind()?;
+    if kind == storage::Kind::Missing && path.contains(['*', '?', '[']) {
+        let found = if is_url { expand_url(path, args)? } else { expand_glob(path)? };
+        return Ok(without_table_files(found, args));
+    }
+    if kind == storage::Kind::Dir && (args.recursive || args.concat) {
+        let unknown = match detect::input(&at) {
+            Ok(_) => return Ok(vec![Found::new(path, "")]),
+            Err(e) => e,
+        };
+        let mut walk = Walk {
+            ignore_log: args.ignore_table_log,
+            found: Vec::new(),
+            visited: Visited::default(),
+        };
+        let path = path.trim_end_matches('/');
+        match Tables::default().around(&at).filter(|_| !args.ignore_table_log) {
+            Some((log, table)) => walk.found.push(Found::table(path, "", log, table)),
+            None => walk.folder(&at, path, "", &Trail::default())?,
+        }
+        if walk.found.is_empty() && unknown.kind() == Kind::Refused {
+            return Err(unknown);
+        }
+        if !args.recursive {
+            walk.found.sort_by(|a, b| names::natural(&a.path, &b.path));
+        }
+        return Ok(walk.found);
+    }
+    Ok(vec![Found::new(path, "")])
+}
+
+/// Whether this is the name of files that tables with a log are made of.
+fn is_table_file(path: &str) -> bool {
+    detect::by_extension(path).is_some_and(|f| f.extensions().contains(&"parquet"))
+}
+
+/// Matches of a pattern inside of tables with a log: the first file of each stands for all, with
+/// the table as its problem. If the log is to be ignored, only its own files are left out.
+fn without_table_files(found: Vec<Found>, args: &ConvertArgs) -> Vec<Found> {
+    let (mut tables, mut seen) = (Tables::default(), std::collections::HashSet::new());
+    let mut around = |f: &Found| match f.problem.is_none() && is_table_file(&f.path) {
+        true => place(&f.path, args).ok().and_then(|at| tables.around(&at.parent())),
+        false => None,
+    };
+    found
+        .into_iter()
+        .filter_map(|f| match around(&f) {
+            Some((log, _)) if args.ignore_table_log => {
+                (!f.path.split('/').any(|folder| log.is_aside(folder))).then_some(f)
+            }
+            Some((log, table)) => {
+                seen.insert(table.clone()).then(|| Found::table(f.path, &f.below, log, table))
+            }
+            None => Some(f),
+        })
+        .collect()
+}
+
+/// Files of tables with a log that were given by their names: a note on each table; where several
+/// files of one are joined, its refusal.
+pub(super) fn check_tables(job: &Job<'_>, sources: &[Found]) -> Result<()> {
+    if job.args.ignore_table_log {
+        return Ok(());
+    }
+    let mut tables = Tables::default();
+    let mut found: indexmap::IndexMap<String, (TableLog, Vec<&str>)> = indexmap::IndexMap::new();
+    for source in sources.iter().filter(|f| f.problem.is_none() && is_table_file(&f.path)) {
+        let at = place(&source.path, job.args)?;
+        // Of a remote file that is named, only the file is asked for.
+        if at.is_remote() || at.is_stream() {
+            continue;
+        }
+        if let Some((log, table)) = tables.around(&at.parent()) {
+            found.entry(table).or_insert((log, Vec::new())).1.push(&source.path);
+        }
+    }
+    for (table, (log, files)) in &found {
+        if job.args.concat && files.len() > 1 {
+            return Err(log.error(table));
+        }
+        job.note(&format!("{}: {}", files[0], log.note(table)));
+    }
+    Ok(())
+}
+
+/// Wildcards in keys.
+#[cfg(feature = "remote")]
+fn expand_url(pattern: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
+    let mut found: Vec<Found> =
+        storage::remote::expand(pattern, &crate::commands::remote_options(&args.read)?)?
+            .into_iter()
+            .map(|l| l.display())
+            .map(|path| Found::new(path.as_str(), &below(pattern, &path)))
+            .collect();
+    found.sort_by(|a, b| names::natural(&a.path, &b.path));
+    Ok(found)
+}
+
+#[cfg(not(feature = "remote"))]
+fn expand_url(pattern: &str, _args: &ConvertArgs) -> Result<Vec<Found>> {
+    expand_glob(pattern)
+}
+
+/// A part of a pattern, between two slashes.
+enum Part {
+    /// A name taken literally.
+    Name(String),
+    /// `**`: any folders, or none.
+    Folders,
+    /// With wildcards.
+    Wild(glob::Pattern),
+}
+
+/// Wildcards do not match a leading dot; links are followed.
+fn expand_glob(pattern: &str) -> Result<Vec<Found>> {
+    let part = |text: &str| match text {
+        "**" => Ok(Part::Folders),
+        _ if !text.contains(['*', '?', '[']) => Ok(Part::Name(text.to_string())),
+        _ => glob::Pattern::new(text).map(Part::Wild),
+    };
+    let parts = pattern
+        .split('/')
+        .filter(|p| !p.is_empty())
+        .map(part)
+        .collect::<std::result::Result<Vec<Part>, _>>();
+    let parts =
+        parts.map_err(|e| Error::usage(format!("'{pattern}' is not a pattern")).because(e))?;
+    let mut found = Vec::new();
+    matching(if pattern.starts_with('/') { "/" } else { "" }, &parts, 0, &mut found)?;
+    if pattern.ends_with('/') {
+        found.retain(|f| f.problem.is_some() || Path::new(&f.path).is_dir());
+    }
+    for f in &mut found {
+        f.below = below(pattern, &f.path);
+    }
+    found.sort_by(|a, b| names::natural(&a.path, &b.path));
+    found.dedup_by(|a, b| a.path == b.path && a.problem.is_none() && b.problem.is_none());
+    if found.is_empty() {
+        Err(Error::missing(format!("no file matches '{pattern}'")))
+    } else {
+        Ok(found)
+    }
+}
+
+/// The folders of a match from the first wildcard on: they may be partitions, and the output keeps
+/// them.
+fn below(pattern: &str, path: &str) -> String {
+    let fixed = pattern
+        .find(['*', '?', '['])
+        .and_then(|at| pattern[..at].rfind('/'))
+        .map_or(0, |slash| slash + 1);
+    path.get(fixed..)
+        .and_then(|p| p.rfind('/').map(|slash| p[..=slash].to_string()))
+        .unwrap_or_default()
+}
+
+/// What matches `parts` below `at`, which is empty or ends in a slash.
+fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> Result<()> {
+    let Some((part, rest)) = parts.split_first() else {
+        found.push(Found::new(at.strip_suffix('/').unwrap_or(at), ""));
+        return Ok(());
+    };
+    if depth > DEEPEST {
+        return Err(
+            Error::missing("the directories are nested too deeply (a loop of links?)").file(at)
+        );
+    }
+    let wild = match part {
+        Part::Name(name) => {
+            let path = format!("{at}{name}");
+            if !Path::new(&path).exists() {
+                return Ok(());
+            }
+            return matching(&format!("{path}/"), rest, depth, found);
+        }
+        Part::Folders => {
+            if !(at.is_empty() && rest.is_empty()) {
+                matching(at, rest, depth, found)?;
+            }
+            None
+        }
+        Part::Wild(wild) => Some(wild),
+    };
+    let options =
+        glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let folder = if at.is_empty() { Path::new(".") } else { Path::new(at) };
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let reading = |e: std::io::Error| Error::missing("cannot read a directory").because(e).file(at);
+    for entry in std::fs::read_dir(folder).map_err(reading)? {
+        let entry = entry.map_err(reading)?;
+        let name = entry.file_name();
+        let shown = name.to_string_lossy();
+        let takes = match wild {
+            Some(wild) => wild.matches_with(&shown, options),
+            None => !shown.starts_with('.') && entry.path().is_dir(),
+        };
+        if !takes {
+            continue;
+        }
+        match name.to_str() {
+            None => found.push(Found::unnamed(format!("{at}{shown}"), "")),
+            Some(name) if wild.is_none() => {
+                matching(&format!("{at}{name}/"), parts, depth + 1, found)?
+            }
+            Some(name) if rest.is_empty() => found.push(Found::new(format!("{at}{name}"), "")),
+            Some(name) => matching(&format!("{at}{name}/"), rest, depth, found)?,
+        }
+    }
+    Ok(())
+}
+
+/// What a walk through a directory finds.
+struct Walk {
+    /// `--ignore-table-log`.
+    ignore_log: bool,
+    found: Vec<Found>,
+    visited: Visited,
+}
+
+impl Walk {
+    /// Files and stores below a directory that npk knows by name or content; hidden ones are left
+    /// out.
+    fn folder(&mut self, at: &Location, path: &str, below: &str, above: &Trail) -> Result<()> {
+        let Some(trail) = self.visited.enter(above, at)? else {
+            let error = Error::refused("it is a link to a directory that it is in").file(path);
+            return Err(error.hint("remove the link, or name the files with a pattern"));
+        };
+        let (mut entries, unnamed) = at.list_all()?;
+        let log = table_in(at, &entries);
+        if let Some(log) = log.filter(|_| !self.ignore_log) {
+            self.found.push(Found::table(path, below, log, path.to_string()));
+            return Ok(());
+        }
+        let shown = unnamed.iter().filter(|n| !n.starts_with('.'));
+        self.found.extend(shown.map(|name| Found::unnamed(format!("{path}/{name}"), below)));
+        entries.sort_by(|a, b| names::natural(&a.name, &b.name));
+        let files: std::collections::HashSet<&str> =
+            entries.iter().filter(|e| !e.is_dir).map(|e| e.name.as_str()).collect();
+        for entry in entries.iter().filter(|e| !e.name.starts_with('.')) {
+            let (child, child_path) = (at.join(&entry.name), format!("{path}/{}", entry.name));
+            if entry.is_dir {
+                if log.is_some_and(|log| log.is_aside(&entry.name)) {
+                    continue;
+                }
+                if detect::input(&child).is_ok() {
+                    self.found.push(Found::new(child_path, below));
+                } else {
+                    self.folder(&child, &child_path, &format!("{below}{}/", entry.name), &trail)?;
+                }
+            } else if is_known_file(&child, &entry.name, &files) {
+                self.found.push(Found::new(child_path, below));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file has the name of a format. Of `x.npy` and `x.npy.gz` side by side the second is a
+/// copy; and the name alone does not make a format of what is compressed, as `x.bin.gz`.
+fn is_known_file(at: &Location, name: &str, beside: &std::collections::HashSet<&str>) -> bool {
+    let compressed =
+        || detect::compressed_name(name).is_some_and(|(inner, _, _)| !beside.contains(inner));
+    detect::by_extension(name).is_some() || compressed() && detect::is_compressed_file(at)
+}
+
+/// Shards (`-0000N-of-0000M`) that go into one output must be complete; a single one gets only a
+/// note.
+pub(super) fn check_shards(job: &Job<'_>, sources: &[Found]) -> Result<()> {
+    use crate::formats::checkpoint::shards::Naming;
+    let mut sets: std::collections::BTreeMap<(&str, &str, u32, &str), Vec<u32>> =
+        std::collections::BTreeMap::new();
+    for found in sources {
+        let (folder, name) = found.path.rsplit_once('/').unwrap_or(("", &found.path));
+        for extension in ["safetensors", "bin", "pt", "pth", "ckpt"] {
+            if let Some((stem, number, total)) = (Naming { extension }).shard(name) {
+                sets.entry((folder, stem, total, extension)).or_default().push(number);
+            }
+        }
+    }
+    for ((folder, stem, total, extension), mut have) in sets {
+        have.sort_unstable();
+        have.dedup();
+        if have.len() >= total as usize {
+            continue;
+        }
+        let naming = Naming { extension };
+        let name = |n: u32| naming.shard_name(stem, n as usize, total as usize);
+        if let [only] = have[..] {
+            job.note(&format!("{} is one of {total} shards: the others are not read", name(only)));
+            continue;
+        }
+        let first = (1..=total).find(|n| !have.contains(n)).unwrap_or(total);
+        let error = Error::missing(format!(
+            "{} of {total} shards are given; {} is missing",
+            have.len(),
+            name(first)
+        ));
+        let error = if folder.is_empty() { error } else { error.file(shown(folder)) };
+        return Err(error.hint("give all of them, or convert each on its own"));
+    }
+    Ok(())
+}

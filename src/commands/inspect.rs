@@ -1,0 +1,447 @@
+//! `npk inspect`: what is in a file.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::stats::Stats;
+use super::{
+    Opened, checksum, choosing, chosen, input_location, look, open, read_options, settings, stats,
+    tree,
+};
+use crate::adapt::names::nearest;
+use crate::adapt::view::View;
+use crate::cli::InspectArgs;
+use crate::console::{self, Counted, Voice, human_bytes, visible};
+use crate::error::{Error, Kind, Result};
+use crate::format::ReadOptions;
+use crate::model::{ArrayMeta, Attributes, Plan};
+use crate::storage::{self, Location};
+
+/// Inspects.
+///
+/// # Errors
+/// A closed pipe; other errors are reported and make the exit code.
+pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
+    let options = choosing(&read_options(&args.read)?, &args.choose);
+    let (mut code, mut documents) = (0, Vec::new());
+    for path in &args.paths {
+        let inspected = crate::error::guard(|| one(path, args, &options, voice)).and_then(
+            |(document, broken)| {
+                documents.extend(document);
+                Error::all(broken)
+            },
+        );
+        match inspected {
+            Ok(()) => {}
+            Err(e) if e.kind() == Kind::BrokenPipe => return Ok(0),
+            Err(e) => {
+                voice.error(&e);
+                code = console::worst(code, &e);
+            }
+        }
+    }
+    if args.json {
+        match documents.len() {
+            1 if args.paths.len() == 1 => console::out(&(documents.remove(0) + "\n"))?,
+            0 if args.paths.len() == 1 => {}
+            _ => console::out(&format!("[\n{}\n]\n", documents.join(",\n")))?,
+        }
+    }
+    Ok(code)
+}
+
+/// The document, where JSON is wanted, and the damage that was found.
+fn one(
+    path: &str,
+    args: &InspectArgs,
+    options: &ReadOptions,
+    voice: Voice,
+) -> Result<(Option<String>, Vec<Error>)> {
+    let at = input_location(path, &args.read)?;
+    let bytes = size_of(&at);
+    let looks = args.stats || args.hist || part(args)?.is_some();
+    // Values are read after the names.
+    let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
+    let types = ReadOptions { types_only: !args.checksum, ..options.clone() };
+    let Opened { format, mut source } = open(&at, args.read.from.as_deref(), &types, voice)?;
+    for note in &source.plan().notes {
+        voice.note(&format!("{}: {note}", at.display()));
+    }
+    if !source.plan().arrays.is_empty() {
+        let indices = chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
+        if indices.len() != source.plan().arrays.len() {
+            source = Box::new(View::choose(source, &indices));
+        }
+    }
+    if let Some(key) = args.show_metadata.as_deref().filter(|k| !k.is_empty())
+        && !source.plan().attributes.contains_key(key)
+    {
+        let near = nearest(key, source.plan().attributes.keys().map(String::as_str)).join(", ");
+        let error = Error::missing(format!("there is no metadata '{key}'")).file(at.display());
+        return Err(error.hint(if near.is_empty() {
+            "--show-metadata alone shows all".into()
+        } else {
+            format!("did you mean {near}?")
+        }));
+    }
+    // Reading the values takes the source; else its plan, which may be large, is only looked at.
+    let (plan, sums) = match args.checksum {
+        true => {
+            let plan = source.plan().clone();
+            (
+                Cow::Owned(plan),
+                checksum::checksums(source, &settings(&args.read)?)
+                    .map_err(|e| e.file(at.display()))?,
+            )
+        }
+        false => (Cow::Borrowed(source.plan()), vec![None; source.plan().arrays.len()]),
+    };
+    // Refused arrays are listed and marked; damage makes the exit code.
+    let broken = super::damaged(plan.arrays.iter(), &at);
+    let mut seen = Seen { sums, ..Seen::default() };
+    if looks {
+        look(&mut seen, &at, &plan, args, options, voice)?;
+    }
+    if args.json {
+        return Ok((Some(document(&at, format.name(), &plan, bytes, &seen, args)?), broken));
+    }
+    text(&at, format.name(), &plan, bytes, &seen, args, voice)?;
+    Ok((None, broken))
+}
+
+/// What was found out about the values.
+#[derive(Default)]
+struct Seen {
+    sums: Vec<Option<String>>,
+    stats: Vec<Option<Stats>>,
+    bins: Vec<Option<[u64; 16]>>,
+    rows: Vec<(String, Vec<Value>)>,
+}
+
+fn part(args: &InspectArgs) -> Result<Option<look::Part>> {
+    Ok(match (args.head, args.tail, &args.slice) {
+        (Some(n), None, None) => Some(look::Part::Head(n)),
+        (None, Some(n), None) => Some(look::Part::Tail(n)),
+        (None, None, Some(s)) => Some(look::Part::slice(s)?),
+        (None, None, None) => None,
+        _ => return Err(Error::usage("--head, --tail and --slice exclude each other")),
+    })
+}
+
+/// Reads values: each look opens the input anew.
+fn look(
+    seen: &mut Seen,
+    at: &Location,
+    plan: &Plan,
+    args: &InspectArgs,
+    options: &ReadOptions,
+    voice: Voice,
+) -> Result<()> {
+    let settings = settings(&args.read)?;
+    let again = || -> Result<Box<dyn crate::format::Source>> {
+        let source = open(at, args.read.from.as_deref(), options, voice)?.source;
+        let positions = source.plan().positions();
+        let indices: Vec<usize> =
+            plan.arrays.iter().filter_map(|a| positions.get(a.name.as_str()).copied()).collect();
+        Ok(Box::new(View::choose(source, &indices)))
+    };
+    if args.stats || args.hist {
+        seen.stats = stats::stats(again()?, &settings).map_err(|e| e.file(at.display()))?;
+    }
+    if args.hist {
+        seen.bins = stats::histograms(again()?, &seen.stats, &settings)
+            .map_err(|e| e.file(at.display()))?;
+    }
+    if let Some(part) = part(args)? {
+        seen.rows = look::preview(again()?, &part, &settings).map_err(|e| e.file(at.display()))?;
+    }
+    Ok(())
+}
+
+/// Bytes of a file, or of all files of a directory.
+pub fn size_of(at: &Location) -> Option<u64> {
+    match at.kind().ok()? {
+        storage::Kind::File { len, .. } => Some(len),
+        storage::Kind::Dir => {
+            if let Some((backend, key)) = at.as_remote() {
+                // One flat listing, not one for each directory of chunks.
+                return Some(backend.walk(key).ok()?.iter().map(|(_, len)| len).sum());
+            }
+            let mut total = 0u64;
+            for entry in at.list().ok()? {
+                total += if entry.is_dir { size_of(&at.join(&entry.name))? } else { entry.len };
+            }
+            Some(total)
+        }
+        _ => None,
+    }
+}
+
+/// The document of a file. Borrowed and serialised in place: checkpoints have tens of thousands of
+/// tensors.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    path: String,
+    format: &'a str,
+    format_version: Option<&'a str>,
+    bytes: Option<u64>,
+    arrays: Vec<ArrayDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables: Option<Value>,
+    metadata: Value,
+    #[serde(skip_serializing_if = "indexmap::IndexMap::is_empty")]
+    groups: &'a indexmap::IndexMap<String, Attributes>,
+}
+
+#[derive(Serialize)]
+struct ArrayDocument<'a> {
+    name: &'a str,
+    dtype: String,
+    stored_dtype: &'a str,
+    shape: Option<Vec<u64>>,
+    bytes: Option<u64>,
+    compression: Option<&'a str>,
+    chunks: Option<&'a [u64]>,
+    attributes: &'a Attributes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    histogram: Option<[u64; 16]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<&'a [Value]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+fn document(
+    at: &Location,
+    format: &str,
+    plan: &Plan,
+    bytes: Option<u64>,
+    seen: &Seen,
+    args: &InspectArgs,
+) -> Result<String> {
+    let rows: HashMap<&str, &[Value]> =
+        seen.rows.iter().map(|(name, rows)| (name.as_str(), rows.as_slice())).collect();
+    let tables = plan.tables.iter().map(|t| {
+        let columns: Vec<Value> =
+            t.columns.iter().map(|c| json!({"array": c.array, "header": c.header})).collect();
+        json!({"columns": columns, "index": t.index, "matrix": t.matrix})
+    });
+    let document = Document {
+        schema: 1,
+        path: at.display(),
+        format,
+        format_version: plan.format_version.as_deref(),
+        bytes,
+        arrays: plan
+            .arrays
+            .iter()
+            .enumerate()
+            .map(|(i, m)| array_document(m, i, seen, args, &rows))
+            .collect(),
+        tables: if plan.tables.is_empty() { None } else { Some(tables.collect()) },
+        metadata: match args.show_metadata.as_deref() {
+            Some(key) if !key.is_empty() => {
+                plan.attributes.get(key).cloned().unwrap_or(Value::Null)
+            }
+            _ => Value::Object(plan.attributes.clone()),
+        },
+        groups: &plan.groups,
+    };
+    serde_json::to_string_pretty(&document)
+        .map_err(|e| Error::failed("cannot write JSON").because(e))
+}
+
+fn array_document<'a>(
+    m: &'a ArrayMeta,
+    i: usize,
+    seen: &'a Seen,
+    args: &InspectArgs,
+    rows: &HashMap<&str, &'a [Value]>,
+) -> ArrayDocument<'a> {
+    let details = &m.details;
+    ArrayDocument {
+        name: &m.name,
+        dtype: m.type_name(),
+        stored_dtype: details.stored_dtype.as_deref().unwrap_or(m.dtype.name()),
+        shape: m.shape(),
+        bytes: details.stored_bytes.or_else(|| m.size_bytes()),
+        compression: details.compression.as_deref(),
+        chunks: details.chunks.as_deref(),
+        attributes: &details.attributes,
+        part: details.part.as_deref(),
+        alias_of: details.alias_of.as_deref(),
+        checksum: seen.sums.get(i).and_then(Option::as_deref),
+        stats: seen.stats.get(i).and_then(Option::as_ref).filter(|_| args.stats).map(Stats::json),
+        histogram: seen.bins.get(i).copied().flatten(),
+        values: rows.get(m.name.as_str()).copied(),
+        error: details.error.as_ref().map(|e| e.reason()),
+        hint: details.error.as_ref().and_then(|e| e.hint_text()),
+    }
+}
+
+fn plural(n: u64) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+fn shape_text(m: &ArrayMeta) -> String {
+    match m.shape() {
+        Some(s) if s.is_empty() => "scalar".into(),
+        Some(s) => s.iter().map(u64::to_string).collect::<Vec<_>>().join(" × "),
+        None => "?".into(),
+    }
+}
+
+fn text(
+    at: &Location,
+    format: &str,
+    plan: &Plan,
+    bytes: Option<u64>,
+    seen: &Seen,
+    args: &InspectArgs,
+    voice: Voice,
+) -> Result<()> {
+    let mut out = String::new();
+    let version = plan.format_version.as_deref().map(|v| format!(" {v}")).unwrap_or_default();
+    let size = bytes.map_or_else(String::new, |b| format!(", {}", human_bytes(b)));
+    let elements: u64 = plan
+        .arrays
+        .iter()
+        .filter_map(|m| m.shape())
+        .filter_map(|s| crate::model::checked_product(&s))
+        .fold(0, u64::saturating_add);
+    let n = plan.arrays.len();
+    out += &format!(
+        "{}: {format}{version}{size}, {}, {elements} element{}\n",
+        visible(&at.display()),
+        Counted::read(plan),
+        plural(elements)
+    );
+    let mut totals: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for m in &plan.arrays {
+        let t = totals.entry(m.type_name()).or_default();
+        t.0 += 1;
+        t.1 = t.1.saturating_add(m.size_bytes().unwrap_or(0));
+    }
+    if totals.len() > 1 {
+        let parts: Vec<String> =
+            totals.iter().map(|(k, (n, b))| format!("{k}: {n} ({})", human_bytes(*b))).collect();
+        out += &format!("  {}\n", parts.join(", "));
+    }
+    if args.tree {
+        out += &tree::tree(&plan.arrays);
+        out += &values_text(plan, seen, args);
+        out += &metadata_text(plan, args.show_metadata.as_deref());
+        return console::out(&out);
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::TableStyle::new());
+    if !voice.color_out {
+        table.force_no_tty();
+    }
+    let mut header = vec!["name", "type", "shape", "bytes", "stored as"];
+    if args.checksum {
+        header.push("sha256");
+    }
+    if args.hist {
+        header.push("histogram");
+    }
+    table.set_header(header);
+    for (i, m) in plan.arrays.iter().enumerate() {
+        let stored: Vec<String> = [
+            m.details.stored_dtype.clone(),
+            m.details.compression.clone(),
+            m.details.chunks.as_ref().map(|c| format!("chunks {c:?}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let stored = match &m.details.error {
+            Some(e) => format!("not readable: {}", visible(&e.reason())),
+            None => stored.join(", "),
+        };
+        let size = m
+            .details
+            .stored_bytes
+            .or_else(|| m.size_bytes())
+            .map_or_else(|| "?".into(), human_bytes);
+        let mut row = vec![visible(&m.name), m.type_name(), shape_text(m), size, stored];
+        if args.checksum {
+            row.push(seen.sums.get(i).cloned().flatten().unwrap_or_default());
+        }
+        if args.hist {
+            row.push(
+                seen.bins.get(i).and_then(|b| b.as_ref()).map(stats::sparkline).unwrap_or_default(),
+            );
+        }
+        table.add_row(row);
+    }
+    if n > 0 {
+        out += &table.trim_fmt();
+        out.push('\n');
+    }
+    out += &values_text(plan, seen, args);
+    out += &metadata_text(plan, args.show_metadata.as_deref());
+    console::out(&out)
+}
+
+fn values_text(plan: &Plan, seen: &Seen, args: &InspectArgs) -> String {
+    let mut out = String::new();
+    for (m, stats) in plan.arrays.iter().zip(&seen.stats).filter(|_| args.stats) {
+        if let Some(stats) = stats {
+            out += &format!("{}: {}\n", visible(&m.name), stats.line());
+        }
+    }
+    for (name, rows) in &seen.rows {
+        out += &format!("{}:\n", visible(name));
+        rows.iter().for_each(|row| out += &format!("  {}\n", look::line(row)));
+    }
+    out
+}
+
+fn metadata_text(plan: &Plan, show: Option<&str>) -> String {
+    let mut out = String::new();
+    match show {
+        Some(key) if !key.is_empty() => {
+            if let Some(v) = plan.attributes.get(key) {
+                let text = v.as_str().map_or_else(
+                    || serde_json::to_string_pretty(v).unwrap_or_default(),
+                    str::to_string,
+                );
+                out += &format!("{text}\n");
+            }
+        }
+        show => {
+            if !plan.attributes.is_empty() {
+                out += "metadata:\n";
+            }
+            for (key, value) in &plan.attributes {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+                let shown = if show.is_none() && text.chars().count() > 100 {
+                    format!(
+                        "{}… ({} bytes)",
+                        text.chars().take(100).collect::<String>(),
+                        text.len()
+                    )
+                } else {
+                    text
+                };
+                out += &format!("  {}: {}\n", visible(key), visible(&shown));
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,133 @@
+//! `npk verify`: is this file or store whole?
+
+use serde_json::json;
+
+use super::{input_location, open, read_options, settings, shown};
+use crate::adapt::view::View;
+use crate::cli::VerifyArgs;
+use crate::console::{self, Counted, Voice};
+use crate::error::{Context, Error, Kind, Result};
+use crate::format::Order;
+use crate::model::Plan;
+use crate::pipe;
+
+/// Verifies each path; the exit code is the first failure's.
+///
+/// # Errors
+/// A closed pipe.
+pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
+    let (mut code, mut documents) = (0, Vec::new());
+    for given in &args.paths {
+        let result = crate::error::guard(|| one(given, args, voice));
+        let path = &shown(given);
+        match &result {
+            Ok((counted, notes)) => {
+                for note in notes {
+                    voice.note(&format!("{path}: {note}"));
+                }
+                if args.json {
+                    documents.push(json!({"schema": 1, "path": path, "whole": true, "arrays": counted.arrays, "notes": notes}));
+                } else if !args.talk.quiet {
+                    console::out(&format!("{path}: whole, {counted}\n"))?;
+                }
+            }
+            Err(e) => {
+                voice.error(e);
+                code = console::worst(code, e);
+                let mut document = json!({"schema": 1, "path": path, "whole": false});
+                document
+                    .as_object_mut()
+                    .into_iter()
+                    .for_each(|keys| keys.extend(console::fault(e)));
+                documents.push(document);
+            }
+        }
+    }
+    if args.json {
+        let all = serde_json::Value::Array(documents);
+        console::json(if args.paths.len() == 1 { &all[0] } else { &all }, true)?;
+    }
+    Ok(code)
+}
+
+fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<String>)> {
+    let options = read_options(&args.read)?;
+    let at = input_location(given, &args.read)?;
+    let path = &shown(given);
+    // What is inside of a compressed file is read more than once; of a stream, the arrays are all
+    // that is checked.
+    let at = if at.is_stream() {
+        at
+    } else {
+        crate::detect::rereadable(at, args.read.from.as_deref()).at_file(path)?
+    };
+    let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
+    let mut notes = if !at.is_rereadable() {
+        Vec::new()
+    } else {
+        opened.format.verify(&at, &options).at_file(path)?
+    };
+    let source = if notes.is_empty() {
+        opened.source
+    } else {
+        opened.format.open(&at, &options).at_file(path)?
+    };
+    let arrays = source.plan().arrays.clone();
+    Error::all(super::damaged(arrays.iter(), &at))?;
+    even_tables(source.plan()).at_file(path)?;
+    let good: Vec<usize> =
+        (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
+    for a in arrays.iter().filter(|a| a.details.error.is_some()) {
+        let why = a.details.error.as_ref().map(|e| e.reason()).unwrap_or_default();
+        notes.push(format!("{}: not checked: {why}", a.name));
+    }
+    if good.is_empty() && !arrays.is_empty() {
+        let why = arrays.iter().find_map(|a| a.details.error.as_ref().map(|e| (a, e)));
+        return Err(match why {
+            Some((a, e)) => Error::clone(e)
+                .with_kind(Kind::Refused)
+                .about("nothing in it could be checked")
+                .with_array(&a.name),
+            None => Error::refused("nothing in it could be checked"),
+        }
+        .file(path));
+    }
+    let counted = match good.len() == arrays.len() {
+        true => Counted::read(source.plan()),
+        false => Counted { arrays: good.len(), columns: None },
+    };
+    if !good.is_empty() {
+        pipe::drain(
+            Box::new(View::choose(source, &good)),
+            Vec::new(),
+            Order::Any,
+            &mut |_| Ok(()),
+            &settings(&args.read)?,
+        )
+        .map_err(|e| match e.kind() {
+            // Not what the bytes say: the disk, the network, a file that may not be read.
+            Kind::Failed | Kind::Remote | Kind::Refused | Kind::Missing => e,
+            _ => e.with_kind(Kind::Corrupt),
+        })
+        .at_file(path)?;
+    }
+    Ok((counted, notes))
+}
+
+/// The arrays of a table have a row each for every row of it.
+fn even_tables(plan: &Plan) -> Result<()> {
+    let positions = plan.positions();
+    for table in &plan.tables {
+        let rows_of = |name| Some((name, plan.arrays[*positions.get(name)?].rows?));
+        let arrays: Vec<(&str, u64)> = table.arrays().into_iter().filter_map(rows_of).collect();
+        let Some((first, rows)) = arrays.first() else { continue };
+        if let Some((other, n)) = arrays.iter().find(|(_, n)| n != rows) {
+            let error = Error::corrupt(format!(
+                "the columns of its table differ in length: {first} has {rows} rows, {other} has {n}"
+            ));
+            return Err(error
+                .hint("the arrays themselves can be read; choose those of equal length with -a"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,641 @@
+//! The traits between formats, adapters and the pipe.
+//!
+//! # Call order
+//! A source: [`Format::open`] → [`Source::plan`] → [`Source::want`] once → then **either**
+//! [`Source::random`] (any rows, any thread) **or** [`Source::next`] until `None`. A source that
+//! gives `random` need not implement `next`. A sink: [`Format::create`] → [`Sink::slots`] /
+//! [`Sink::random`] / ([`Sink::encoder`] and [`Sink::append`] in turn) →
+//! [`Sink::finish`]. Dropped without `finish`, a sink leaves nothing behind.
+
+pub mod duplicates;
+pub mod foreign_file;
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Logical, Plan};
+pub use crate::storage::Existing;
+use crate::storage::{Blob, Location};
+
+/// How well some bytes or a name fit a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sniff {
+    /// Not this format.
+    No,
+    /// Could be (text formats, which have no signature).
+    Maybe,
+    /// The signature is there.
+    Yes,
+}
+
+/// What detection may look at: the first 4 KiB, and ranged reads where the location is not a pipe.
+pub struct Head<'a> {
+    /// The location: its name, its directory entries.
+    pub location: &'a Location,
+    /// The first bytes, at most 4096; empty for a directory.
+    pub bytes: &'a [u8],
+    /// Whole-file access; `None` on a pipe or a directory.
+    pub blob: Option<&'a Arc<dyn Blob>>,
+}
+
+/// In which order chunks come (sources) or must come (sinks). Within an array rows are always in
+/// order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Chunks of different arrays in any mixture.
+    Any,
+    /// One array after the other, in the plan's order.
+    ArrayByArray,
+    /// All arrays side by side, by blocks of rows (tables). Cuts of the columns need not agree.
+    RowBlocks,
+}
+
+/// How many arrays an output of this format can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrays {
+    /// Exactly one (npy).
+    One,
+    /// Any number of any shapes.
+    Many,
+    /// Columns of one table: equal row counts.
+    Table,
+}
+
+/// Whether an output holds text that comes as codes into categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodedText {
+    /// No.
+    No,
+    /// Codes of any shape.
+    Yes,
+    /// Codes of any shape, also of one dimension, once their categories are whole (see
+    /// [`crate::model::Categories::is_whole`]): text of a fixed width, as wide as the longest.
+    Whole,
+}
+
+/// What a format's writer can hold; `adapt::fit` changes the rest (or refuses it).
+pub struct Holds {
+    /// Number of arrays.
+    pub arrays: Arrays,
+    /// Element types written as they are.
+    pub dtypes: &'static [Dtype],
+    /// Logical types written as they are: those of which this is true. `Plain` need not be asked.
+    pub logical: fn(&Logical) -> bool,
+    /// Nulls (a mask beside the values).
+    pub nulls: bool,
+    /// Rank-0 arrays.
+    pub scalars: bool,
+    /// Most dimensions of an array (text and CSV tables: 1).
+    pub max_rank: usize,
+    /// Keeps `Logical` and companions in a side file: time units, categories, masks come back.
+    pub sidecar: bool,
+    /// Text of more than one dimension, as codes (see [`ArrayMeta::coded_text`]).
+    pub coded_text: CodedText,
+    /// The order in which `append` must be fed.
+    pub order: Order,
+    /// Whether all row counts must be known before the first byte is written.
+    pub rows_first: bool,
+}
+
+/// Which end of a pipe (stdin, stdout) a format can be on without a spool.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Streams {
+    /// Reads from [`Location::stream`] alone.
+    pub input: bool,
+    /// Writes without seeking.
+    pub output: bool,
+}
+
+/// A file format: one unit struct, one line in [`crate::formats::FORMATS`].
+pub trait Format: Sync {
+    /// The name for `--from`, `--to`, help and docs.
+    fn name(&self) -> &'static str;
+    /// File name endings without the dot, lower case, the usual first: `parquet`, `csv.gz`.
+    fn extensions(&self) -> &'static [&'static str];
+    /// A line for the format table: what is read and written.
+    fn about(&self) -> &'static str;
+    /// Whether this looks like the format. Bytes of another format are never an error.
+    ///
+    /// # Errors
+    /// Only where the location cannot be read.
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff>;
+    /// Whether it can be read from or written to a pipe.
+    fn streams(&self) -> Streams {
+        Streams::default()
+    }
+    /// Whether every array takes the same bytes in an output as in memory, whatever it holds.
+    fn is_raw(&self) -> bool {
+        false
+    }
+    /// Whether a remote input is copied to a temporary file before it is read.
+    fn copies_remote(&self, _options: &ReadOptions) -> bool {
+        false
+    }
+    /// Whether this format is a directory (a store, a Zarr tree) on output.
+    fn is_directory(&self) -> bool {
+        false
+    }
+    /// Whether `open` handles [`ReadOptions::group`] itself; for other formats a group is a prefix
+    /// of names.
+    fn has_groups(&self) -> bool {
+        false
+    }
+    /// Whether an existing output can be merged into and appended to.
+    fn grows(&self) -> bool {
+        false
+    }
+    /// The layout flags that its writer uses: `compression`, `chunk-shape` and so on.
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Whether the writer keeps the attributes of the whole.
+    fn keeps_attributes(&self) -> bool {
+        false
+    }
+    /// Whether tied arrays share their bytes again in its files.
+    fn ties(&self) -> bool {
+        false
+    }
+    /// The attributes of `plan` that its writer leaves behind. Keys with a dot are a format's own
+    /// bookkeeping.
+    fn lost_attributes<'a>(&self, plan: &'a Plan, _options: &WriteOptions) -> Vec<&'a str> {
+        if self.keeps_attributes() {
+            return Vec::new();
+        }
+        plan.attributes.keys().map(String::as_str).filter(|key| !key.contains('.')).collect()
+    }
+    /// Whether arrays are written with [`crate::sidecar::MARK`], so that nulls and types that
+    /// [`Holds`] lacks come back.
+    fn keeps_types(&self) -> bool {
+        false
+    }
+    /// Opens for reading; reads headers only (CSV and TXT: the file).
+    ///
+    /// # Errors
+    /// Missing, refused or corrupt input.
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>>;
+    /// What its writer can hold; `None` for a format that is only read.
+    fn holds(&self) -> Option<&'static Holds>;
+    /// Refuses what [`Holds`] cannot express (names, limits) and options that do not fit, before
+    /// anything is written: one error an array, one an option. Whatever [`Format::create`] can tell
+    /// without the data is told here.
+    fn refuse(&self, _at: &Location, _plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
+        Vec::new()
+    }
+    /// Begins an output. Nothing is visible at `at` before [`Sink::finish`].
+    ///
+    /// # Errors
+    /// What cannot be created, or held.
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>>;
+    /// `npk verify` beyond opening the file and decoding every array: trailing bytes, checksums,
+    /// dead appends.
+    ///
+    /// # Errors
+    /// Corrupt where it is not whole.
+    fn verify(&self, _at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+/// An opened input.
+pub trait Source: Send {
+    /// Its logical arrays, in order of appearance: all that `inspect` and `list` need.
+    fn plan(&self) -> &Plan;
+    /// Chooses arrays (indices into the plan, each once) and asks for an order; returns the order
+    /// that it will give. With random access the answer is `wish`.
+    ///
+    /// # Errors
+    /// Where a chosen array cannot be read.
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order>;
+    /// The next undecoded piece, cheap and in order, about `max_bytes` decoded at most; `None` at
+    /// the end.
+    ///
+    /// # Errors
+    /// Reading errors.
+    fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        Ok(None)
+    }
+    /// Any rows, on any thread.
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        None
+    }
+    /// Where the array's bytes (C order, little-endian, whole) are in a local file: pieces in row
+    /// order that together are the array.
+    fn extents(&self, _array: usize) -> Option<Vec<Extent>> {
+        None
+    }
+    /// After the last piece was delivered: what could only be checked now (a trailing checksum).
+    ///
+    /// # Errors
+    /// Corrupt.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a [`Job`] or [`ReadRows`] hands its chunks to. `Chunk::array` is the index in the source's
+/// own plan.
+pub type Emit<'a> = &'a mut dyn FnMut(Chunk) -> Result<()>;
+
+/// An undecoded piece of a source: decodes on any thread.
+pub trait Job: Send {
+    /// Bytes that it will hold while it runs, decoded and encoded.
+    fn bytes(&self) -> u64;
+    /// Decodes.
+    ///
+    /// # Errors
+    /// Corrupt, refused, or what `emit` returned.
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()>;
+}
+
+/// Random access to rows.
+pub trait ReadRows: Send + Sync {
+    /// The first cheap boundary after `row` (a chunk, a row group, a segment); `u64::MAX` where any
+    /// cut is as good.
+    fn cut(&self, _array: usize, _row: u64) -> u64 {
+        u64::MAX
+    }
+    /// Bytes that reading these rows will hold, where that is more than the rows themselves (text,
+    /// compressed pieces).
+    fn cost(&self, _array: usize, _rows: Range<u64>) -> Option<u64> {
+        None
+    }
+    /// The longest piece from `row` on that holds at most `bytes` (but one row at least), for
+    /// arrays whose rows differ in size; `None` where they do not, or where nothing is known before
+    /// it is read.
+    fn piece(&self, _array: usize, _row: u64, _bytes: u64) -> Option<Piece> {
+        None
+    }
+    /// Emits the rows in order, as one chunk or several.
+    ///
+    /// # Errors
+    /// Corrupt, refused, or what `emit` returned.
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()>;
+}
+
+/// A transformation that needs the chunks in order (text to codes, offsets, columns side by side).
+/// Stateless ones wrap the source instead.
+pub trait Stage: Send {
+    /// The outgoing plan.
+    fn plan(&self) -> &Plan;
+    /// The order of the outgoing chunks where the incoming ones have `order`.
+    fn order(&self, order: Order) -> Order {
+        order
+    }
+    /// The order that the incoming chunks must have.
+    fn wants(&self) -> Order {
+        Order::Any
+    }
+    /// Takes a chunk (indexed by the incoming plan), emits chunks (indexed by [`Stage::plan`]).
+    ///
+    /// # Errors
+    /// Values that cannot be taken.
+    fn push(&mut self, chunk: Chunk, emit: Emit<'_>) -> Result<()>;
+    /// After the last chunk.
+    ///
+    /// # Errors
+    /// As [`Stage::push`].
+    fn flush(&mut self, _emit: Emit<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What [`ReadRows::piece`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The row behind its last one.
+    pub end: u64,
+    /// Bytes that reading it will hold.
+    pub bytes: u64,
+}
+
+/// Bytes of a local file.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// The open file.
+    pub file: Arc<std::fs::File>,
+    /// Where they begin.
+    pub offset: u64,
+    /// How many.
+    pub len: u64,
+}
+
+/// An output being written.
+pub trait Sink: Send {
+    /// Turns blocks into bytes, on any thread.
+    fn encoder(&self) -> Arc<dyn Encode>;
+    /// Takes encoded blocks, in the order that [`Holds::order`] promises.
+    ///
+    /// # Errors
+    /// Disk full and the like.
+    fn append(&mut self, encoded: Encoded) -> Result<()>;
+    /// Writing by position, any thread.
+    fn random(&self) -> Option<Arc<dyn WriteRows>> {
+        None
+    }
+    /// Where the kernel may copy the array's bytes to: pieces in row order. The files are open for
+    /// writing.
+    fn slots(&self, _array: usize) -> Option<Vec<Extent>> {
+        None
+    }
+    /// The commit: the output appears whole, or not at all. `end` has the final rows of every
+    /// array, and their metas with categories complete.
+    ///
+    /// # Errors
+    /// Disk full and the like; then nothing is left behind.
+    fn finish(self: Box<Self>, end: &Plan) -> Result<Summary>;
+}
+
+/// A sink's encoder.
+pub trait Encode: Send + Sync {
+    /// Where a block that begins at `row` must end (a chunk, a row group); `u64::MAX` where any cut
+    /// will do.
+    fn cut(&self, _array: usize, _row: u64) -> u64 {
+        u64::MAX
+    }
+    /// A block that holds this many bytes may end before its cut; `None` where cuts bind.
+    fn enough(&self, _array: usize) -> Option<u64> {
+        None
+    }
+    /// Encodes one block.
+    ///
+    /// # Errors
+    /// What the format cannot hold after all.
+    fn encode(&self, block: Block) -> Result<Encoded>;
+}
+
+/// Rows to encode together: of one array, or (sinks of [`Order::RowBlocks`]) the same rows of all
+/// arrays.
+pub struct Block {
+    /// The first row.
+    pub first_row: u64,
+    /// How many; 0 only for arrays that have none at all.
+    pub rows: u64,
+    /// Per array its chunks in row order, together exactly these rows.
+    pub columns: Vec<(usize, Vec<Chunk>)>,
+}
+
+/// An encoded block.
+pub struct Encoded {
+    /// The first row.
+    pub first_row: u64,
+    /// How many.
+    pub rows: u64,
+    /// The array (the first, in a table).
+    pub array: usize,
+    /// What the sink's own `append` expects.
+    pub payload: Box<dyn Any + Send>,
+}
+
+/// Writing by position.
+pub trait WriteRows: Send + Sync {
+    /// Where a piece that begins at `row` should end (a chunk of the output); `u64::MAX` where any
+    /// cut will do.
+    fn cut(&self, _array: usize, _row: u64) -> u64 {
+        u64::MAX
+    }
+    /// Writes the chunk at its `first_row`. Chunks of one piece between two cuts may come in
+    /// several calls, in order, from one thread.
+    ///
+    /// # Errors
+    /// Disk full and the like.
+    fn write(&self, chunk: &Chunk) -> Result<()>;
+}
+
+/// The result of writing an output.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Bytes of the output.
+    pub bytes: u64,
+    /// Files of the output, where it is more than one.
+    pub files: u64,
+    /// Notes for the user.
+    pub notes: Vec<String>,
+}
+
+/// How inputs are read. One value serves all formats; each reads what concerns it.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// Only this group of the tree (HDF5, Zarr).
+    pub group: Option<String>,
+    /// Text tables.
+    pub text: TextOptions,
+    /// The memory budget that a source may use for its own buffers.
+    pub memory_bytes: u64,
+    /// Worker threads.
+    pub jobs: usize,
+    /// Only names and headers are wanted (`list` without `-l`): CSV and TXT need not read the file.
+    pub names_only: bool,
+    /// Only types and shapes are wanted (`list -l`, `inspect`): categories need not be known.
+    pub types_only: bool,
+    /// Arrays that cannot be read are left out with a note, instead of failing the conversion.
+    pub skip_unsupported: bool,
+    /// Files that an HDF5 file names (virtual sources, external links, raw data) are read wherever
+    /// they are, not only below its folder.
+    pub follow_external: bool,
+    /// How ragged lists come: refused unless this says `offsets`.
+    pub ragged_offsets: bool,
+    /// What to do with repeated names.
+    pub on_duplicate: OnDuplicate,
+    /// Which arrays will be read, where the caller knows: of others a source need tell no more than
+    /// their names.
+    pub choice: Option<Choice>,
+}
+
+/// Patterns of array names, as `-a` and `-x` give them.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// These; all where there is none.
+    pub include: Vec<String>,
+    /// But not these.
+    pub exclude: Vec<String>,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        ReadOptions {
+            group: None,
+            text: TextOptions::default(),
+            memory_bytes: 256 << 20,
+            jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            names_only: false,
+            types_only: false,
+            skip_unsupported: false,
+            follow_external: false,
+            ragged_offsets: false,
+            on_duplicate: OnDuplicate::Error,
+            choice: None,
+        }
+    }
+}
+
+/// `--on-duplicate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// Refused, naming both places.
+    #[default]
+    Error,
+    /// The later one becomes `x_1`.
+    Rename,
+    /// The first stays.
+    First,
+    /// The last stays.
+    Last,
+}
+
+/// Yes, no, or decided by the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auto {
+    /// The data decides.
+    #[default]
+    Auto,
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+/// `--quote`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quote {
+    /// What the format has: `"` in CSV, none in TXT.
+    #[default]
+    Usual,
+    /// Quotes are plain characters.
+    None,
+    /// This character.
+    Byte(u8),
+}
+
+/// How text tables (CSV, TXT) are read and written.
+#[derive(Clone, Debug, Default)]
+pub struct TextOptions {
+    /// Is the first row a header? On output: is one written?
+    pub header: Auto,
+    /// Column names, in place of a header's.
+    pub column_names: Option<Vec<String>>,
+    /// The field separator; `None`: the format's own (`,`, tab for `.tsv`, blanks for TXT).
+    pub delimiter: Option<u8>,
+    /// Lines left out at the start.
+    pub skip_rows: u64,
+    /// Rows read at most.
+    pub max_rows: Option<u64>,
+    /// Lines that begin with it are left out.
+    pub comment: Option<u8>,
+    /// What is around cells that hold delimiters or line ends, on input.
+    pub quote: Quote,
+    /// Whether blanks around cells are left out, on input.
+    pub trim: bool,
+    /// Cells that mean null, in place of the format's own list.
+    pub null_values: Option<Vec<String>>,
+    /// The decimal sign, `.` unless given.
+    pub decimal: Option<u8>,
+    /// printf-like format of floats on output; `None`: the shortest text that reads back exactly.
+    pub float_format: Option<String>,
+    /// Types asked for: pattern (or all) → type; TXT and CSV read text straight into them.
+    pub dtypes: Vec<(Option<String>, Dtype)>,
+    /// Whether types asked for may round numbers.
+    pub lossy: bool,
+}
+
+/// A compression as `-c NAME[:LEVEL]` gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// `none gzip zstd lz4 snappy brotli lzf blosc deflate …`.
+    pub name: String,
+    /// The level, where one was given.
+    pub level: Option<i32>,
+}
+
+/// How outputs are written. One value serves all formats; each reads what concerns it.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// An output that exists.
+    pub existing: Existing,
+    /// `-c`; `None`: the format's default.
+    pub compression: Option<Compression>,
+    /// `--chunk-shape`.
+    pub chunk_shape: Option<Vec<u64>>,
+    /// `--shard-shape`.
+    pub shard_shape: Option<Vec<u64>>,
+    /// `--row-group-size`, in rows.
+    pub row_group_rows: Option<u64>,
+    /// `--zarr-format`.
+    pub zarr_format: Option<u8>,
+    /// `--max-shard-size`, in bytes.
+    pub max_shard_bytes: Option<u64>,
+    /// `--metadata KEY=VALUE`.
+    pub metadata: Vec<(String, String)>,
+    /// `--no-metadata`: nothing but the arrays.
+    pub no_metadata: bool,
+    /// `--single` (pt): the bare tensor.
+    pub single: bool,
+    /// Text tables.
+    pub text: TextOptions,
+    /// The memory budget.
+    pub memory_bytes: u64,
+    /// Worker threads.
+    pub jobs: usize,
+    /// `--sync`: fresh outputs are synced, too.
+    pub sync: bool,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        WriteOptions {
+            existing: Existing::Error,
+            compression: None,
+            chunk_shape: None,
+            shard_shape: None,
+            row_group_rows: None,
+            zarr_format: None,
+            max_shard_bytes: None,
+            metadata: Vec::new(),
+            no_metadata: false,
+            single: false,
+            text: TextOptions::default(),
+            memory_bytes: 256 << 20,
+            jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            sync: false,
+        }
+    }
+}
+
+impl WriteOptions {
+    /// The attributes to write: the plan's with `--metadata` on top, or only the latter with
+    /// `--no-metadata`.
+    pub fn attributes(&self, plan: &Plan) -> Attributes {
+        let mut all = if self.no_metadata { Attributes::new() } else { plan.attributes.clone() };
+        for (key, value) in &self.metadata {
+            all.insert(key.clone(), serde_json::Value::String(value.clone()));
+        }
+        all
+    }
+
+    /// The compression name if one was given, checked against those the format knows.
+    ///
+    /// # Errors
+    /// Usage, naming what there is.
+    pub fn compression_among(&self, format: &str, known: &[&str]) -> Result<Option<&Compression>> {
+        match &self.compression {
+            Some(c) if !known.contains(&c.name.as_str()) => {
+                Err(Error::usage(format!("{format} has no compression '{}'", c.name))
+                    .hint(format!("use one of {}", known.join(", "))))
+            }
+            other => Ok(other.as_ref()),
+        }
+    }
+}
+
+/// Checks an array's state before it is read: the refusal or damage that its header showed.
+///
+/// # Errors
+/// The array's own [`crate::model::Facts::error`].
+pub fn readable(meta: &ArrayMeta) -> Result<()> {
+    match &meta.details.error {
+        None => Ok(()),
+        Some(e) => Err(Error::clone(e).with_array(&meta.name)),
+    }
+}

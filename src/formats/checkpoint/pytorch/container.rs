@@ -1,0 +1,531 @@
+//! The three containers of a checkpoint: zip, the legacy stream of pickles, the tar form of 2016.
+//! Where the pickle is, and where the storages' bytes are.
+//!
+//! | container | first bytes | layout |
+//! |---|---|---|
+//! | zip | `PK\3\4` | `ROOT/data.pkl`, `ROOT/data/KEY`, `ROOT/byteorder` (none: little), `ROOT/version` |
+//! | legacy | a pickle of 0x1950a86a20f9469cfc6c | pickles: magic, 1001, system info, the object, list of keys; then per key i64 count and raw elements |
+//! | tar | `ustar` at 257 | `storages`: pickle(count), per storage pickle((key, location, class)), i64 count, elements; `tensors`: pickle(count), per tensor pickle((key, storage key, class)), i32 dimensions, 4 zero bytes, i64 sizes, i64 strides, i64 offset; `pickle`: the object |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use indexmap::{IndexMap, IndexSet};
+
+use super::hostile;
+use super::tree::{Claim, Flip, Tensor, storage_dtype};
+use super::zip::Archive;
+use crate::codec::pickle::{self, Id, Node, Pickle, shown};
+use crate::error::{Error, Result};
+use crate::model::{Dtype, Logical};
+use crate::storage::{Blob, BlobSlice};
+
+/// What a file begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Zip,
+    Legacy,
+    Tar,
+}
+
+/// The bytes that follow PROTO (and FRAME) in a legacy file: LONG1 with the magic number, STOP.
+const MAGIC: [u8; 13] =
+    [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.'];
+
+/// The container that these first bytes (262 at least, for tar) belong to.
+pub(super) fn kind(head: &[u8]) -> Option<Kind> {
+    if head.starts_with(b"PK\x03\x04") {
+        return Some(Kind::Zip);
+    }
+    if head.first() == Some(&0x80) {
+        let rest = head.get(2..).unwrap_or_default();
+        let rest =
+            if rest.first() == Some(&0x95) { rest.get(9..).unwrap_or_default() } else { rest };
+        return rest.starts_with(&MAGIC).then_some(Kind::Legacy);
+    }
+    let tar = head.get(257..262) == Some(b"ustar");
+    let name = head.split(|&b| b == 0).next().unwrap_or_default();
+    (tar && matches!(
+        name.strip_prefix(b"./").unwrap_or(name),
+        b"sys_info" | b"pickle" | b"tensors" | b"storages"
+    ))
+    .then_some(Kind::Tar)
+}
+
+/// Where the storages are.
+pub(super) enum Storages {
+    Zip {
+        archive: Arc<Archive>,
+        root: String,
+    },
+    /// Keys in file order, and where the first one begins.
+    Legacy {
+        blob: Arc<dyn Blob>,
+        keys: Vec<String>,
+        start: u64,
+        big_endian: bool,
+    },
+    /// Found already.
+    Ready(Vec<BlobSlice>),
+}
+
+/// An opened container.
+pub(super) struct Container {
+    pub pickle: Pickle,
+    pub storages: Storages,
+    pub big_endian: bool,
+    pub version: String,
+    /// Tensors by persistent id, and their storages (tar).
+    pub given: HashMap<String, Tensor>,
+    pub claims: IndexMap<String, Claim>,
+    pub notes: Vec<String>,
+}
+
+/// Opens whatever container it is.
+pub(super) fn open(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
+    let head = blob.read_vec(0, blob.len().min(512))?;
+    match kind(&head) {
+        Some(Kind::Zip) => zip(blob, limit_bytes),
+        Some(Kind::Legacy) => legacy(blob, limit_bytes),
+        Some(Kind::Tar) => tar(blob, limit_bytes),
+        None if head.is_empty() => Err(Error::missing("the file is empty")),
+        None => Err(Error::missing(format!(
+            "this is not a PyTorch checkpoint: it begins with '{}', neither a zip archive nor torch's magic number",
+            head[..head.len().min(16)].escape_ascii()
+        ))),
+    }
+}
+
+fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
+    let archive = Archive::open(blob)?;
+    let mut roots =
+        archive.entries().iter().filter_map(|e| match e.name.strip_suffix("data.pkl") {
+            Some("") => Some(""),
+            Some(root) if root.ends_with('/') && !root[..root.len() - 1].contains('/') => {
+                Some(root)
+            }
+            _ => None,
+        });
+    let Some(root) = roots.next().map(str::to_string) else {
+        let has =
+            |end: &str| archive.entries().iter().any(|e| e.name.rsplit('/').next() == Some(end));
+        if has("archive_format") || has("serialized_exported_program.json") {
+            return Err(Error::refused("this is an exported program (.pt2), not a checkpoint")
+                .hint("save its state_dict() with torch.save"));
+        }
+        return Err(Error::missing(
+            "this zip archive has no data.pkl: it is not a PyTorch checkpoint",
+        ));
+    };
+    if let Some(other) = roots.find(|r| *r != root) {
+        return Err(Error::corrupt(format!(
+            "the zip archive holds two checkpoints, {}data.pkl and {}data.pkl",
+            shown(&root),
+            shown(other)
+        )));
+    }
+    let mut notes = archive.notes();
+    let outside = archive.entries().iter().filter(|e| !e.name.starts_with(&root)).count();
+    if outside > 0 {
+        notes.push(format!(
+            "{outside} files of the archive are outside {}; torch.load refuses such a file",
+            shown(&root)
+        ));
+    }
+    let small = |name: &str| -> Result<Option<String>> {
+        match archive.find(&format!("{root}{name}")) {
+            Some(i) => {
+                Ok(Some(String::from_utf8_lossy(&archive.read(i, 4096)?).trim().to_string()))
+            }
+            None => Ok(None),
+        }
+    };
+    let big_endian = match small("byteorder")?.as_deref() {
+        None | Some("little") => false,
+        Some("big") => true,
+        Some(other) => {
+            return Err(Error::corrupt(format!(
+                "the byte order is '{}', expected little or big",
+                shown(other)
+            )));
+        }
+    };
+    let script = archive.find(&format!("{root}constants.pkl")).is_some();
+    let version = small("version")?;
+    let version = match (script, version) {
+        (false, Some(v)) => format!("zip {}", shown(&v)),
+        (true, Some(v)) => format!("TorchScript {}", shown(&v)),
+        (_, None) => {
+            notes.push("the archive has no version record; torch.load refuses such a file".into());
+            "zip".into()
+        }
+    };
+    let index = archive.find(&format!("{root}data.pkl")).unwrap_or(0);
+    let bytes = archive.read(index, limit_bytes)?;
+    let pickle = pickle::read(bytes, limit_bytes)?;
+    let storages = Storages::Zip { archive: Arc::new(archive), root };
+    Ok(Container {
+        pickle,
+        storages,
+        big_endian,
+        version,
+        given: HashMap::new(),
+        claims: IndexMap::new(),
+        notes,
+    })
+}
+
+/// Reads a pickle beside the object's own, which Python loads as well.
+fn checked(blob: &Arc<dyn Blob>, at: u64, limit_bytes: u64) -> Result<Pickle> {
+    let pickle = pickle::read_from(blob, at, limit_bytes)?;
+    hostile::check(&pickle)?;
+    Ok(pickle)
+}
+
+/// What storages and tensors are called by: text or a number.
+fn key_of(pickle: &Pickle, id: Id) -> Option<String> {
+    pickle.short(id).map(str::to_string).or_else(|| pickle.int(id).map(|n| n.to_string()))
+}
+
+fn legacy(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
+    let mut at = pickle::read_from(blob, 0, limit_bytes)?.used();
+    let protocol = checked(blob, at, limit_bytes)?;
+    at += protocol.used();
+    match protocol.int(protocol.root()) {
+        Some(1001) => {}
+        other => {
+            return Err(Error::refused(format!(
+                "legacy checkpoint version {other:?} is not supported; 1001 is"
+            )));
+        }
+    }
+    let info = checked(blob, at, limit_bytes)?;
+    at += info.used();
+    let Node::Dict(pairs) = info.node(info.root()) else {
+        return Err(Error::corrupt("the system information is not a dict"));
+    };
+    let big_endian = info.get(pairs, "little_endian").and_then(|v| info.int(v)) == Some(0);
+    drop(protocol);
+    let object = pickle::read_from(blob, at, limit_bytes)?;
+    at += object.used();
+    hostile::check(&object)?;
+    let list = checked(blob, at, limit_bytes)?;
+    at += list.used();
+    let mut keys = IndexSet::new();
+    for &key in list
+        .tuple(list.root())
+        .ok_or_else(|| Error::corrupt("the list of storages is not a list"))?
+    {
+        let key = key_of(&list, key).ok_or_else(|| {
+            Error::corrupt("the list of storages holds something that is not a key")
+        })?;
+        if let (at, false) = keys.insert_full(key) {
+            let key = keys.get_index(at).map_or("", String::as_str);
+            return Err(Error::corrupt(format!("the storage {} is listed twice", shown(key))));
+        }
+    }
+    Ok(Container {
+        pickle: object,
+        storages: Storages::Legacy {
+            blob: blob.clone(),
+            keys: keys.into_iter().collect(),
+            start: at,
+            big_endian,
+        },
+        big_endian,
+        version: "legacy 1001".into(),
+        given: HashMap::new(),
+        claims: IndexMap::new(),
+        notes: Vec::new(),
+    })
+}
+
+/// Where one storage is; a zip's is looked at when it is read.
+#[derive(Clone)]
+pub(super) enum StorageBytes {
+    Ready(BlobSlice),
+    Record(Arc<Archive>, usize),
+}
+
+/// Finds the storages that the tree asks for; what is wrong with one concerns only its tensors.
+pub(super) fn bind(
+    storages: &Storages,
+    claims: &IndexMap<String, Claim>,
+) -> Result<Vec<Result<StorageBytes>>> {
+    match storages {
+        Storages::Ready(ready) => {
+            Ok(ready.iter().map(|b| Ok(StorageBytes::Ready(b.clone()))).collect())
+        }
+        Storages::Zip { archive, root } => Ok(claims
+            .iter()
+            .map(|(key, claim)| {
+                let name = format!("{root}data/{key}");
+                let index = archive.find(&name).ok_or_else(|| {
+                    Error::corrupt(format!("the archive has no record {}", shown(&name)))
+                })?;
+                let len = archive.entries()[index].bytes;
+                if len != claim.bytes {
+                    return Err(Error::corrupt(format!(
+                        "the record {} has {len} bytes, its tensors need {}",
+                        shown(&name),
+                        claim.bytes
+                    )));
+                }
+                Ok(StorageBytes::Record(archive.clone(), index))
+            })
+            .collect()),
+        Storages::Legacy { blob, keys, start, big_endian } => {
+            let mut at = *start;
+            let mut places: Vec<Option<(u64, u64, u64)>> = vec![None; claims.len()];
+            let mut ranges = Vec::with_capacity(keys.len());
+            for key in keys {
+                let (index, _, claim) = claims.get_full(key).ok_or_else(|| {
+                    Error::corrupt(format!(
+                        "the storage {} is listed, but no tensor says how large its elements are",
+                        shown(key)
+                    ))
+                })?;
+                let end = at
+                    .checked_add(8)
+                    .and_then(|n| n.checked_add(claim.bytes))
+                    .filter(|&end| end <= blob.len());
+                let Some(end) = end else {
+                    return Err(Error::corrupt(format!(
+                        "the storage {} should be at byte {at} with {} bytes, the file has {}",
+                        shown(key),
+                        claim.bytes,
+                        blob.len()
+                    )));
+                };
+                ranges.push(at..at + 8);
+                places[index] = Some((at + 8, claim.bytes, claim.item_bytes));
+                at = end;
+            }
+            for ((key, header), range) in keys.iter().zip(blob.read_ranges(&ranges)?).zip(&ranges) {
+                let count: [u8; 8] = header.try_into().unwrap_or_default();
+                let count =
+                    if *big_endian { u64::from_be_bytes(count) } else { u64::from_le_bytes(count) };
+                let (_, bytes, item) =
+                    claims.get_index_of(key).and_then(|i| places[i]).unwrap_or((0, 0, 1));
+                if count.checked_mul(item) != Some(bytes) && count != bytes {
+                    return Err(Error::corrupt(format!(
+                        "the storage {} at byte {} declares {count} elements, its tensors need {bytes} bytes",
+                        shown(key),
+                        range.start
+                    )));
+                }
+            }
+            Ok(claims
+                .keys()
+                .zip(places)
+                .map(|(key, place)| match place {
+                    Some((start, len, _)) => {
+                        Ok(StorageBytes::Ready(BlobSlice { blob: blob.clone(), start, len }))
+                    }
+                    None => Err(Error::corrupt(format!(
+                        "the storage {} is not in the file's list",
+                        shown(key)
+                    ))),
+                })
+                .collect())
+        }
+    }
+}
+
+/// Reads numbers of a tar member one after the other.
+struct Cursor<'a> {
+    blob: &'a Arc<dyn Blob>,
+    at: u64,
+    end: u64,
+    limit: u64,
+}
+
+impl Cursor<'_> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        if self.at + N as u64 > self.end {
+            return Err(Error::corrupt(format!(
+                "a tar member ends at byte {}, {N} bytes were expected at {}",
+                self.end, self.at
+            )));
+        }
+        let mut out = [0; N];
+        self.blob.read_at(self.at, &mut out)?;
+        self.at += N as u64;
+        Ok(out)
+    }
+    fn i64(&mut self) -> Result<u64> {
+        let n = i64::from_le_bytes(self.bytes()?);
+        u64::try_from(n).map_err(|_| {
+            Error::corrupt(format!("the number {n} before byte {} is negative", self.at))
+        })
+    }
+    fn pickle(&mut self) -> Result<Pickle> {
+        let pickle = checked(self.blob, self.at, self.limit)?;
+        self.at += pickle.used();
+        if self.at > self.end {
+            return Err(Error::corrupt("a pickle reaches beyond its tar member"));
+        }
+        Ok(pickle)
+    }
+    fn count(&mut self) -> Result<u64> {
+        let pickle = self.pickle()?;
+        let count = pickle.int(pickle.root()).and_then(|n| u64::try_from(n).ok());
+        // Each of them takes several bytes.
+        count
+            .filter(|&n| n <= self.end)
+            .ok_or_else(|| Error::corrupt("a tar member does not begin with a count"))
+    }
+}
+
+fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
+    let mut members: HashMap<String, (u64, u64)> = HashMap::new();
+    let mut at = 0u64;
+    while at + 512 <= blob.len() {
+        let header = blob.read_vec(at, 512)?;
+        if header.iter().all(|&b| b == 0) {
+            break;
+        }
+        let text = |from: usize, len: usize| {
+            let field = &header[from..from + len];
+            String::from_utf8_lossy(field.split(|&b| b == 0).next().unwrap_or_default())
+                .trim()
+                .to_string()
+        };
+        let size = u64::from_str_radix(&text(124, 12), 8)
+            .ok()
+            .filter(|size| {
+                at.checked_add(512)
+                    .and_then(|n| n.checked_add(*size))
+                    .is_some_and(|end| end <= blob.len())
+            })
+            .ok_or_else(|| {
+                Error::corrupt(format!(
+                    "the tar header at byte {at} has the size '{}'",
+                    shown(&text(124, 12))
+                ))
+            })?;
+        members.insert(text(0, 100).trim_start_matches("./").to_string(), (at + 512, size));
+        at += 512 + size.div_ceil(512) * 512;
+    }
+    let cursor = |name: &str| {
+        let (at, size) = *members
+            .get(name)
+            .ok_or_else(|| Error::corrupt(format!("the tar archive has no member {name}")))?;
+        Ok::<_, Error>(Cursor { blob, at, end: at + size, limit: limit_bytes })
+    };
+    let (mut claims, mut ready) = (IndexMap::new(), Vec::new());
+    let mut dtypes: Vec<Dtype> = Vec::new();
+    let mut storages = cursor("storages")?;
+    for _ in 0..storages.count()? {
+        let p = storages.pickle()?;
+        let parts = p
+            .tuple(p.root())
+            .filter(|t| t.len() == 3)
+            .ok_or_else(|| Error::corrupt("a storage of the tar archive has no description"))?;
+        let key = key_of(&p, parts[0])
+            .ok_or_else(|| Error::corrupt("a storage of the tar archive has no key"))?;
+        let dtype = storage_dtype(p.global(parts[2]).unwrap_or_default())?.unwrap_or(Dtype::U8);
+        let count = storages.i64()?;
+        let bytes = count
+            .checked_mul(dtype.item_bytes())
+            .filter(|b| storages.at.checked_add(*b).is_some_and(|end| end <= storages.end))
+            .ok_or_else(|| {
+                Error::corrupt(format!(
+                    "the storage {} declares {count} elements, the tar member ends before that",
+                    shown(&key)
+                ))
+            })?;
+        ready.push(BlobSlice { blob: blob.clone(), start: storages.at, len: bytes });
+        dtypes.push(dtype);
+        if claims.insert(key.clone(), Claim { bytes, item_bytes: dtype.item_bytes() }).is_some() {
+            return Err(Error::corrupt(format!("the storage {} appears twice", shown(&key))));
+        }
+        storages.at += bytes;
+    }
+    // Views of storages, which no tensor of that time used as its own storage unless it was a view.
+    let mut views: HashMap<String, (String, u64)> = HashMap::new();
+    if storages.at < storages.end {
+        let p = storages.pickle()?;
+        for &view in p.tuple(p.root()).unwrap_or_default() {
+            if let Some(&[target, root, offset, _size]) = p.tuple(view)
+                && let (Some(target), Some(root), Some(offset)) = (
+                    key_of(&p, target),
+                    key_of(&p, root),
+                    p.int(offset).and_then(|n| u64::try_from(n).ok()),
+                )
+            {
+                views.insert(target, (root, offset));
+            }
+        }
+    }
+    let mut given = HashMap::new();
+    let mut tensors = cursor("tensors")?;
+    for _ in 0..tensors.count()? {
+        let p = tensors.pickle()?;
+        let parts = p
+            .tuple(p.root())
+            .filter(|t| t.len() == 3)
+            .ok_or_else(|| Error::corrupt("a tensor of the tar archive has no description"))?;
+        let key = key_of(&p, parts[0])
+            .ok_or_else(|| Error::corrupt("a tensor of the tar archive has no key"))?;
+        let storage = key_of(&p, parts[1]);
+        let rank = u32::from_le_bytes(tensors.bytes()?);
+        tensors.bytes::<4>()?;
+        if rank > 64 {
+            return Err(Error::corrupt(format!(
+                "a tensor has {rank} dimensions; torch allows at most 64"
+            )));
+        }
+        let shape = (0..rank).map(|_| tensors.i64()).collect::<Result<Vec<u64>>>()?;
+        let strides = (0..rank).map(|_| tensors.i64()).collect::<Result<Vec<u64>>>()?;
+        let mut offset = tensors.i64()?;
+        let Some(mut storage) = storage else { continue }; // a tensor without elements
+        if let Some((root, first)) = views.get(&storage) {
+            (storage, offset) = (root.clone(), offset.saturating_add(*first));
+        }
+        let index = claims.get_index_of(&storage).ok_or_else(|| {
+            Error::corrupt(format!(
+                "a tensor needs the storage {}, which is missing",
+                shown(&storage)
+            ))
+        })?;
+        let dtype = dtypes[index];
+        let elements = claims[index].bytes / dtype.item_bytes();
+        if !shape.contains(&0) {
+            let last = shape.iter().zip(&strides).try_fold(offset, |at, (&d, &s)| {
+                (d - 1).checked_mul(s).and_then(|n| at.checked_add(n))
+            });
+            if last.is_none_or(|last| last >= elements) {
+                return Err(Error::corrupt(format!(
+                    "the tensor {} reaches past its storage of {elements} elements",
+                    shown(&key)
+                )));
+            }
+        }
+        given.insert(
+            key,
+            Tensor {
+                storage: index,
+                dtype,
+                logical: Logical::Plain,
+                offset,
+                shape,
+                strides,
+                flip: Flip::Plain,
+                untyped: false,
+                requires_grad: false,
+                class: None,
+            },
+        );
+    }
+    let pickle = cursor("pickle")?.pickle()?;
+    Ok(Container {
+        pickle,
+        storages: Storages::Ready(ready),
+        big_endian: false,
+        version: "tar 0.1".into(),
+        given,
+        claims,
+        notes: Vec::new(),
+    })
+}

@@ -1,0 +1,357 @@
+//! PyTorch checkpoints (`torch.save`), without PyTorch and without running anything.
+//!
+//! Reads the zip form (torch 1.6 and later, TorchScript archives too), the legacy form and the tar
+//! form of 2016; writes the zip form. There is no specification; the writer is
+//! <https://github.com/pytorch/pytorch/blob/main/torch/serialization.py>.
+//!
+//! | part | where |
+//! |---|---|
+//! | the three containers | [`container`], [`zip`] |
+//! | the pickle, read as data | [`crate::codec::pickle`] |
+//! | names that make it an attack | [`hostile`] |
+//! | names, tensors and plain values in it | [`tree`] |
+//! | strided views of storages | [`view`] |
+//! | how it was nested, kept for the way back | [`structure`] |
+//! | the writer, and its pickle | [`write`], [`pickler`] |
+//!
+//! Refused by name: quantized, sparse, nested and meta tensors, and every global that is not on the
+//! fixed list of
+//! [`tree`]; no flag runs one. A pickle that asks for a function that runs code is refused as a whole. Checksums of small
+//! tensor records are compared when they are read from a local file, those of all records by
+//! `verify` (torch never does); 0 means that there is none.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::container::{StorageBytes, Storages};
+use self::tree::{Flip, Found, Numpy, Tensor, Thing};
+use self::view::View;
+use self::zip::Archive;
+use crate::array::source::MapSource;
+use crate::error::{Context, Error, Result};
+use crate::format::foreign_file;
+use crate::format::{
+    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions,
+};
+use crate::formats::checkpoint::shards;
+use crate::model::{ArrayMeta, Dtype, Logical, Plan};
+use crate::storage::{Blob, Location};
+
+mod container;
+mod hostile;
+mod pickler;
+mod structure;
+mod tree;
+mod view;
+mod write;
+mod zip;
+
+/// The format.
+pub struct Pt;
+
+/// How shards are called.
+const SHARDS: shards::Naming = shards::Naming { extension: "bin" };
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Many,
+    dtypes: &Dtype::ALL,
+    logical: |logical| matches!(logical, Logical::Packed { dtype, .. } if dtype == "F4"),
+    nulls: false,
+    scalars: true,
+    // torch's own limit.
+    max_rank: 64,
+    sidecar: false,
+    coded_text: CodedText::No,
+    order: Order::ArrayByArray,
+    rows_first: true,
+};
+
+/// The least that a pickle may take, whatever the memory limit.
+const PICKLE_BYTES: u64 = 256 << 20;
+
+impl Format for Pt {
+    fn name(&self) -> &'static str {
+        "pt"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["pt", "pth", "bin", "ckpt", "bin.index.json"]
+    }
+    fn about(&self) -> &'static str {
+        "PyTorch checkpoints: zip, legacy and tar forms, nothing in them is run; writes the zip form"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if head.bytes.is_empty() {
+            return Ok(if shards::is_sharded(head.location, &SHARDS)? {
+                Sniff::Yes
+            } else {
+                Sniff::No
+            });
+        }
+        if SHARDS.is_index(&head.location.file_name()) {
+            return Ok(Sniff::Yes);
+        }
+        Ok(match container::kind(head.bytes) {
+            None => Sniff::No,
+            Some(container::Kind::Zip) => {
+                let name_len = head
+                    .bytes
+                    .get(26..28)
+                    .map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+                let name = head.bytes.get(30..30 + name_len).unwrap_or_default();
+                if name.ends_with(b"/data.pkl") || name == b"data.pkl" {
+                    return Ok(Sniff::Yes);
+                }
+                let archive = head.blob.and_then(|blob| Archive::open(blob).ok());
+                let found = archive.is_some_and(|a| {
+                    a.entries()
+                        .iter()
+                        .any(|e| e.name == "data.pkl" || e.name.ends_with("/data.pkl"))
+                });
+                if found { Sniff::Yes } else { Sniff::No }
+            }
+            Some(_) => Sniff::Yes,
+        })
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["single", "metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        match shards::find(at, &SHARDS)? {
+            Some(found) => shards::open(found, "pt", options.on_duplicate, &|part| {
+                let mut source = open_one(part, options)?;
+                // A shard is a flat part of the whole.
+                source.plan_mut().attributes.remove(structure::KEY);
+                Ok(Box::new(source))
+            }),
+            None => open_one(at, options).map(|s| Box::new(s) as Box<dyn Source>),
+        }
+    }
+    fn is_raw(&self) -> bool {
+        true
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        if options.single && plan.arrays.len() != 1 {
+            vec![write::single_error(plan)]
+        } else {
+            Vec::new()
+        }
+    }
+    fn ties(&self) -> bool {
+        true
+    }
+    fn lost_attributes<'a>(&self, plan: &'a Plan, options: &WriteOptions) -> Vec<&'a str> {
+        let tree = structure::of(plan, options).filter(|tree| structure::names_all(tree, plan));
+        let kept = tree.map(|tree| structure::attributes(&tree)).unwrap_or_default();
+        plan.attributes
+            .keys()
+            .map(String::as_str)
+            .filter(|key| !key.contains('.') && !kept.contains(*key))
+            .collect()
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        write::create(at, plan, options)
+    }
+    fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
+        verify(&at.blob()?).at_file(&at.display())
+    }
+}
+
+/// Compares the checksums of all records of a zip.
+fn verify(blob: &Arc<dyn Blob>) -> Result<Vec<String>> {
+    let head = blob.read_vec(0, blob.len().min(4))?;
+    if container::kind(&head) != Some(container::Kind::Zip) {
+        return Ok(Vec::new());
+    }
+    let archive = Archive::open(blob)?;
+    let mut without = 0;
+    for index in 0..archive.entries().len() {
+        if !archive.verify(index)? && archive.entries()[index].bytes > 0 {
+            without += 1;
+        }
+    }
+    Ok(if without == 0 { Vec::new() } else { vec![format!("{without} records carry no checksum")] })
+}
+
+/// The records of a zip that hold arrays; `None` for those that lie elsewhere.
+type Records = Vec<Option<(Arc<Archive>, usize)>>;
+
+/// Calls `each` with the records of the wanted arrays, an archive at a time.
+fn each_archive(
+    records: &Records,
+    wanted: &[usize],
+    each: impl Fn(&Archive, &[usize]) -> Result<()>,
+) -> Result<()> {
+    let mut archives: HashMap<*const Archive, (&Archive, Vec<usize>)> = HashMap::new();
+    for (archive, index) in wanted.iter().filter_map(|&array| records[array].as_ref()) {
+        archives
+            .entry(Arc::as_ptr(archive))
+            .or_insert_with(|| (archive, Vec::new()))
+            .1
+            .push(*index);
+    }
+    archives.into_values().try_for_each(|(archive, mut indices)| {
+        indices.sort_unstable();
+        indices.dedup();
+        each(archive, &indices)
+    })
+}
+
+/// Views are tied where all of this agrees: storage, offset, shape, strides, element type, what is
+/// done to the values.
+type ViewKey = (usize, u64, Vec<u64>, Vec<u64>, Dtype, Flip);
+
+fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
+    if let Some(error) = foreign_file::named(&at.head(512)?) {
+        return Err(error.file(at.display()));
+    }
+    let opened = open(&at.blob()?, &at.stem(), options);
+    if !at.file_name().to_ascii_lowercase().ends_with(".distcp") {
+        return opened.at_file(&at.display());
+    }
+    // One file of a distributed checkpoint: an archive a tensor, one after the other.
+    let hint = "torch.distributed.checkpoint.format_utils.dcp_to_torch_save makes a checkpoint of the folder that it is in";
+    opened.map_err(|e| e.hint(hint)).at_file(&at.display())
+}
+
+fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<MapSource> {
+    let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
+    let mut walk =
+        tree::walk(&opened.pickle, &opened.given, opened.claims, stem, options.on_duplicate)?;
+    if let Storages::Legacy { .. } = opened.storages {
+        tree::claim_listed(&opened.pickle, &mut walk.storages);
+    }
+    drop(opened.pickle);
+    // What is wrong with the storages as a whole concerns every tensor.
+    let places = container::bind(&opened.storages, &walk.storages)?;
+    let mut plan = Plan {
+        format: "pt",
+        format_version: Some(opened.version),
+        attributes: walk.attributes,
+        notes: opened.notes,
+        ..Plan::default()
+    };
+    plan.notes.extend(walk.notes);
+    if let Some(structure) = &walk.structure {
+        plan.attributes.insert(structure::KEY.into(), Value::String(structure.to_string()));
+    }
+    let mut first_of: HashMap<ViewKey, String> = HashMap::new();
+    let (mut records, mut maps) = (Records::new(), Vec::with_capacity(walk.found.len()));
+    for Found { name, thing } in walk.found {
+        let (mut meta, view) = match thing {
+            Thing::Tensor(tensor) => {
+                tensor_item(&name, tensor, &places, opened.big_endian, &mut first_of)?
+            }
+            Thing::Numpy(array) => numpy_item(&name, array),
+            Thing::Refused(what, error) => {
+                let mut meta = ArrayMeta::new(&name, Dtype::U8, &[0]);
+                meta.details.stored_dtype = Some(what);
+                broken(meta, error)?
+            }
+        };
+        // A shape whose bytes no number holds is never shown.
+        if let Err(error) = meta.bytes() {
+            (meta.rows, meta.inner, meta.scalar) = (Some(0), Vec::new(), false);
+            meta.details.error.get_or_insert_with(|| Arc::new(error));
+        }
+        let view = view.filter(|_| meta.details.error.is_none());
+        plan.arrays.push(meta);
+        records.push(view.as_ref().and_then(|view| match &view.storage {
+            StorageBytes::Record(archive, index) => Some((archive.clone(), *index)),
+            StorageBytes::Ready(_) => None,
+        }));
+        maps.push(view.map(View::map));
+    }
+    let records = Arc::new(records);
+    let wanted = records.clone();
+    Ok(MapSource::new(plan, maps, options.memory_bytes)
+        .prepared_by(move |arrays| each_archive(&wanted, arrays, Archive::locate_all))
+        .closed_by(move |arrays| each_archive(&records, arrays, Archive::verify_small)))
+}
+
+/// A tensor over a storage. A view equal to an earlier one in everything is recorded as its alias.
+fn tensor_item(
+    name: &str,
+    tensor: Tensor,
+    places: &[Result<StorageBytes>],
+    big_endian: bool,
+    first_of: &mut HashMap<ViewKey, String>,
+) -> Result<(ArrayMeta, Option<View>)> {
+    let mut meta =
+        ArrayMeta { logical: tensor.logical, ..ArrayMeta::new(name, tensor.dtype, &tensor.shape) };
+    if tensor.requires_grad {
+        meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
+    }
+    if let Some(class) = tensor.class {
+        meta.details.attributes.insert("class".into(), Value::String(class));
+    }
+    if let Logical::Packed { .. } = meta.logical {
+        meta.details.stored_dtype = Some("float4_e2m1fn_x2".into());
+    }
+    let place = match places.get(tensor.storage) {
+        Some(Ok(place)) => place.clone(),
+        Some(Err(error)) => return broken(meta, error.clone()),
+        None => return broken(meta, Error::corrupt("its storage is not in the file")),
+    };
+    if !tensor.shape.contains(&0) {
+        let key = (
+            tensor.storage,
+            tensor.offset,
+            tensor.shape.clone(),
+            tensor.strides.clone(),
+            tensor.dtype,
+            tensor.flip,
+        );
+        match first_of.entry(key) {
+            Entry::Occupied(first) => meta.details.alias_of = Some(first.get().clone()),
+            Entry::Vacant(free) => {
+                free.insert(name.to_string());
+            }
+        }
+    }
+    if let StorageBytes::Record(archive, index) = &place
+        && !archive.entries()[*index].is_stored()
+    {
+        meta.details.compression = Some("deflate".into());
+    }
+    let view = View {
+        storage: place,
+        dtype: tensor.dtype,
+        offset: tensor.offset,
+        shape: tensor.shape,
+        strides: tensor.strides,
+        flip: tensor.flip,
+        big_endian: big_endian && !tensor.untyped,
+    };
+    Ok((meta, Some(view)))
+}
+
+/// A numpy array whose bytes are in the pickle itself.
+fn numpy_item(name: &str, array: Numpy) -> (ArrayMeta, Option<View>) {
+    let mut meta =
+        ArrayMeta { logical: array.logical, ..ArrayMeta::new(name, array.dtype, &array.shape) };
+    if array.requires_grad {
+        meta.details.attributes.insert("requires_grad".into(), Value::Bool(true));
+    }
+    let view = View {
+        storage: StorageBytes::Ready(array.bytes),
+        dtype: array.dtype,
+        offset: 0,
+        shape: array.shape,
+        strides: array.strides,
+        flip: Flip::Plain,
+        big_endian: array.big_endian,
+    };
+    (meta, Some(view))
+}
+
+/// An array that is listed, and refused when it is read.
+fn broken(mut meta: ArrayMeta, error: Error) -> Result<(ArrayMeta, Option<View>)> {
+    meta.details.error = Some(Arc::new(error.of_data()?));
+    Ok((meta, None))
+}

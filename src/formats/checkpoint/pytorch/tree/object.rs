@@ -1,0 +1,212 @@
+//! Objects of Python in a checkpoint: containers and plain values. None is made; what they would
+//! hold is walked.
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+use super::{MAX_DEPTH, Out, Thing, Walker, refused_global};
+use crate::codec::pickle::{Id, Node, Object};
+use crate::error::Result;
+
+/// The calls that [`Walker::object`] knows, beside those that build tensors.
+pub(super) fn is_known(name: &str) -> bool {
+    matches!(
+        name,
+        "_codecs.encode"
+            | "argparse.Namespace"
+            | "builtins.bytearray"
+            | "builtins.bytes"
+            | "builtins.complex"
+            | "builtins.dict"
+            | "builtins.frozenset"
+            | "builtins.list"
+            | "builtins.set"
+            | "builtins.tuple"
+            | "collections.Counter"
+            | "collections.OrderedDict"
+            | "collections.defaultdict"
+            | "decimal.Decimal"
+            | "numpy.dtype"
+            | "torch.Size"
+            | "torch.device"
+            | "torch.jit._pickle.build_boollist"
+            | "torch.jit._pickle.build_doublelist"
+            | "torch.jit._pickle.build_intlist"
+            | "torch.jit._pickle.build_tensorlist"
+            | "torch.jit._pickle.restore_type_tag"
+            | "torch.serialization._get_layout"
+            | "types.SimpleNamespace"
+    ) || is_path(name)
+}
+
+fn is_path(name: &str) -> bool {
+    let class = name.strip_prefix("pathlib.").map(|n| n.strip_prefix("_local.").unwrap_or(n));
+    matches!(
+        class,
+        Some("Path" | "PosixPath" | "PurePosixPath" | "PureWindowsPath" | "WindowsPath")
+    )
+}
+
+impl Walker<'_> {
+    /// The name of what an object would have called.
+    pub(super) fn called(&self, object: &Object) -> String {
+        let pickle = self.pickle;
+        if let Some(name) = pickle.global(object.callable) {
+            return name.to_string();
+        }
+        // Old pickles of modules keep their class with its source: ('module', class, file, source).
+        if let Node::Persistent(pid) = pickle.node(object.callable)
+            && let Some(parts) = pickle.tuple(*pid)
+            && parts.len() > 1
+            && let Some(name) = pickle.global(parts[1])
+        {
+            return name.to_string();
+        }
+        let mut inner = object;
+        for _ in 0..MAX_DEPTH {
+            match pickle.object(inner.callable) {
+                Some(next) => inner = next,
+                None => break,
+            }
+        }
+        pickle
+            .global(inner.callable)
+            .map_or_else(|| "something that is not a name".into(), |n| format!("the result of {n}"))
+    }
+
+    pub(super) fn object(&mut self, id: Id, object: &Object) -> Result<Out> {
+        let pickle = self.pickle;
+        let name = self.called(object);
+        let args = pickle.tuple(object.args).unwrap_or_default();
+        let first = args.first().copied();
+        if let Some(thing) = self.tensor(&name, args) {
+            let mut thing = thing.unwrap_or_else(|error| Thing::Refused("tensor".into(), error));
+            if let Thing::Refused(..) = thing {
+                self.excused.push(id);
+            }
+            if let (
+                Thing::Tensor(t),
+                "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
+            ) = (&mut thing, name.as_str())
+            {
+                t.class = None;
+            }
+            return self.found(thing);
+        }
+        match name.as_str() {
+            "collections.OrderedDict"
+            | "collections.defaultdict"
+            | "collections.Counter"
+            | "builtins.dict" => {
+                let pairs = self.pairs_of(id)?;
+                self.dict(
+                    &pairs,
+                    if name == "collections.OrderedDict" { "OrderedDict" } else { "dict" },
+                )
+            }
+            "argparse.Namespace" | "types.SimpleNamespace" => {
+                match object.state.map(|s| pickle.node(s)) {
+                    Some(Node::Dict(pairs)) => self.dict(pairs, "dict"),
+                    _ => self.dict(&[], "dict"),
+                }
+            }
+            "builtins.set" | "builtins.frozenset" | "builtins.list" | "builtins.tuple" => {
+                let kind = &name["builtins.".len()..];
+                let given = first.and_then(|f| pickle.tuple(f)).unwrap_or_default();
+                self.spend(given.len() + object.items.len())?;
+                let items = [given, &object.items].concat();
+                self.list(&items, kind)
+            }
+            "torch.Size" => {
+                let items = first.and_then(|f| pickle.tuple(f)).unwrap_or_default();
+                self.list(items, "Size")
+            }
+            "torch.device" => {
+                let parts: Vec<Value> = args
+                    .iter()
+                    .take(2)
+                    .filter_map(|&a| {
+                        pickle
+                            .short(a)
+                            .map(|t| json!(t))
+                            .or_else(|| pickle.int(a).map(|n| json!(n)))
+                    })
+                    .collect();
+                if !self.count(parts.iter().filter_map(Value::as_str).map(str::len).sum()) {
+                    return Ok(Out::default());
+                }
+                let text: Vec<String> = parts
+                    .iter()
+                    .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_string))
+                    .collect();
+                Ok(Out::both(json!(text.join(":")), json!({"device": parts})))
+            }
+            "torch.serialization._get_layout" | "decimal.Decimal" => {
+                if !self.count(first.and_then(|f| pickle.text_len(f)).unwrap_or(0)) {
+                    return Ok(Out::default());
+                }
+                let text = first.and_then(|f| pickle.text(f)).unwrap_or_default();
+                Ok(if name.starts_with("torch") {
+                    Out::both(json!(text), json!({"layout": text}))
+                } else {
+                    Out::same(json!(text))
+                })
+            }
+            _ if is_path(&name) => {
+                self.spend(args.len())?;
+                if !self
+                    .count(args.iter().filter_map(|&a| pickle.text_len(a)).map(|len| len + 1).sum())
+                {
+                    return Ok(Out::default());
+                }
+                let parts: Vec<&str> = args.iter().filter_map(|&a| pickle.text(a)).collect();
+                let text = match parts.split_first() {
+                    Some((&"/", rest)) => format!("/{}", rest.join("/")),
+                    _ => parts.join("/"),
+                };
+                Ok(Out::same(json!(text)))
+            }
+            "builtins.complex" => {
+                let number = |a: Option<&Id>| match a.map(|&a| pickle.node(a)) {
+                    Some(Node::Float(f)) => *f,
+                    Some(Node::Int(n)) => *n as f64,
+                    _ => 0.0,
+                };
+                let (re, im) = (number(args.first()), number(args.get(1)));
+                let tree = json!({"complex": [re.to_string(), im.to_string()]});
+                let sign = if im.is_sign_negative() { "" } else { "+" };
+                Ok(Out::both(json!(format!("{re}{sign}{im}j")), tree))
+            }
+            "_codecs.encode" | "builtins.bytes" | "builtins.bytearray" => match self.raw(id) {
+                Some(raw) if !self.count(self.raw_len(raw)) => Ok(Out::default()),
+                raw => match raw.and_then(|raw| self.raw_bytes(raw)) {
+                    Some(bytes) => Ok(bytes_out(
+                        &bytes,
+                        if name == "builtins.bytearray" { "bytearray" } else { "bytes" },
+                    )),
+                    None => {
+                        self.excused.push(id);
+                        self.found(Thing::Refused(name.clone(), refused_global(&name)))
+                    }
+                },
+            },
+            "numpy.dtype" => {
+                Ok(Out { plain: first.and_then(|f| pickle.short(f)).map(|t| json!(t)), tree: None })
+            }
+            "torch.jit._pickle.build_intlist"
+            | "torch.jit._pickle.build_doublelist"
+            | "torch.jit._pickle.build_boollist"
+            | "torch.jit._pickle.build_tensorlist"
+            | "torch.jit._pickle.restore_type_tag" => match first {
+                Some(first) => self.visit(first),
+                None => Ok(Out::default()),
+            },
+            _ => self.other(id, &name, object),
+        }
+    }
+}
+
+pub(super) fn bytes_out(bytes: &[u8], kind: &str) -> Out {
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    Out::both(json!(text), json!({ kind: text }))
+}

@@ -1,0 +1,165 @@
+//! Persistent ids that are storages, and the classes of storages.
+
+use indexmap::IndexMap;
+
+use super::{Claim, Walker, refused_global};
+use crate::codec::pickle::{Id, Node, Pickle, shown};
+use crate::error::{Error, Result};
+use crate::model::Dtype;
+
+/// What a persistent id says of a storage: `('storage', class, key, location, elements, view)`.
+struct Description<'a> {
+    class: &'a str,
+    key: String,
+    numel: u64,
+    /// `(key, first element, elements)` in files of torch 0.4.
+    view: Option<&'a [Id]>,
+}
+
+fn broken() -> Error {
+    Error::corrupt("a persistent id of the pickle is not a storage")
+}
+
+fn described(pickle: &Pickle, pid: Id) -> Result<Description<'_>> {
+    let parts = pickle.tuple(pid).filter(|p| p.len() >= 5).ok_or_else(broken)?;
+    if !pickle.is_text(parts[0], "storage") {
+        return Err(broken());
+    }
+    let class = pickle.global(parts[1]).ok_or_else(broken)?;
+    let key = pickle
+        .short(parts[2])
+        .map(str::to_string)
+        .or_else(|| pickle.int(parts[2]).map(|n| n.to_string()))
+        .ok_or_else(broken)?;
+    let numel = pickle
+        .int(parts[4])
+        .and_then(|n| u64::try_from(n).ok())
+        .ok_or_else(|| Error::corrupt("a storage has a negative size"))?;
+    Ok(Description { class, key, numel, view: parts.get(5).and_then(|&v| pickle.tuple(v)) })
+}
+
+/// Claims the storages that no tensor was found for: a legacy file has no index, where a storage
+/// lies follows from the sizes of all before it.
+pub(in super::super) fn claim_listed(pickle: &Pickle, claims: &mut IndexMap<String, Claim>) {
+    for (_, node) in pickle.nodes() {
+        if let Node::Persistent(pid) = node
+            && let Ok(storage) = described(pickle, *pid)
+            && let Some(item_bytes) = item_bytes(storage.class)
+            && let Some(bytes) = storage.numel.checked_mul(item_bytes)
+        {
+            claims.entry(storage.key).or_insert(Claim { bytes, item_bytes });
+        }
+    }
+}
+
+impl Walker<'_> {
+    /// A persistent id that is a storage: its index, its class's dtype (none: untyped, counted in
+    /// bytes), the first element of the view and how many there are.
+    pub(super) fn storage(&mut self, id: Id) -> Result<(usize, Option<Dtype>, u64, u64)> {
+        let pickle = self.pickle;
+        let Node::Persistent(pid) = pickle.node(id) else { return Err(broken()) };
+        let Description { class, key, numel, view } = described(pickle, *pid)?;
+        let dtype = storage_dtype(class)?;
+        let item_bytes = dtype.map_or(1, Dtype::item_bytes);
+        let bytes = numel.checked_mul(item_bytes).ok_or_else(|| {
+            Error::corrupt(format!("the storage {} of {numel} elements is too large", shown(&key)))
+        })?;
+        let (mut first, mut count) = (0, numel);
+        if let Some(view) = view {
+            let number = |i: usize| {
+                view.get(i)
+                    .and_then(|&v| pickle.int(v))
+                    .and_then(|n| u64::try_from(n).ok())
+                    .ok_or_else(broken)
+            };
+            (first, count) = (number(1)?, number(2)?);
+            if first.checked_add(count).is_none_or(|end| end > numel) {
+                return Err(Error::corrupt(format!(
+                    "a view takes {count} elements from {first} on in a storage of {numel}"
+                )));
+            }
+        }
+        let index = match self.walk.storages.get_index_of(&key) {
+            Some(index) => {
+                let known = self.walk.storages[index].bytes;
+                if known != bytes {
+                    return Err(Error::corrupt(format!(
+                        "the storage {} has {known} bytes in one place and {bytes} in another",
+                        shown(&key)
+                    )));
+                }
+                index
+            }
+            None => self.walk.storages.insert_full(key, Claim { bytes, item_bytes }).0,
+        };
+        Ok((index, dtype, first, count))
+    }
+}
+
+fn class_name(class: &str) -> &str {
+    let name = class.strip_prefix("torch.").unwrap_or(class);
+    name.strip_prefix("cuda.").or_else(|| name.strip_prefix("storage.")).unwrap_or(name)
+}
+
+/// Bytes of an element of a storage class, of those too whose values are not read.
+fn item_bytes(class: &str) -> Option<u64> {
+    match class_name(class) {
+        "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => Some(1),
+        "QInt32Storage" => Some(4),
+        _ => storage_dtype(class).ok().map(|dtype| dtype.map_or(1, Dtype::item_bytes)),
+    }
+}
+
+/// The element type of a storage class; `None` for an untyped one, which is counted in bytes.
+pub(in super::super) fn storage_dtype(class: &str) -> Result<Option<Dtype>> {
+    let dtype = match class_name(class) {
+        "UntypedStorage" | "_UntypedStorage" => return Ok(None),
+        "DoubleStorage" => Dtype::F64,
+        "FloatStorage" => Dtype::F32,
+        "HalfStorage" => Dtype::F16,
+        "BFloat16Storage" => Dtype::Bf16,
+        "LongStorage" => Dtype::I64,
+        "IntStorage" => Dtype::I32,
+        "ShortStorage" => Dtype::I16,
+        "CharStorage" => Dtype::I8,
+        "ByteStorage" => Dtype::U8,
+        "BoolStorage" => Dtype::Bool,
+        "ComplexDoubleStorage" => Dtype::C128,
+        "ComplexFloatStorage" => Dtype::C64,
+        "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" | "QUInt4x2Storage"
+        | "QUInt2x4Storage" => {
+            return Err(Error::refused(format!(
+                "it lies in a quantized storage ({})",
+                shown(class)
+            ))
+            .hint("--skip-unsupported leaves it out"));
+        }
+        _ => return Err(refused_global(class)),
+    };
+    Ok(Some(dtype))
+}
+
+/// torch's name of an element type, without `torch.`.
+pub(in super::super) fn torch_dtype(name: &str) -> Option<Dtype> {
+    Dtype::ALL.into_iter().find(|d| d.name() == name).or(match name {
+        "half" => Some(Dtype::F16),
+        "float" => Some(Dtype::F32),
+        "double" => Some(Dtype::F64),
+        "short" => Some(Dtype::I16),
+        "int" => Some(Dtype::I32),
+        "long" => Some(Dtype::I64),
+        "chalf" => Some(Dtype::C32),
+        "cfloat" => Some(Dtype::C64),
+        "cdouble" => Some(Dtype::C128),
+        _ => None,
+    })
+}
+
+/// Element types that may be values in a checkpoint.
+pub(in super::super) fn is_torch_dtype(name: &str) -> bool {
+    torch_dtype(name).is_some()
+        || matches!(
+            name,
+            "qint8" | "quint8" | "qint32" | "quint4x2" | "quint2x4" | "float4_e2m1fn_x2"
+        )
+}

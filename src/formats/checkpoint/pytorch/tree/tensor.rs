@@ -1,0 +1,302 @@
+//! Calls that build tensors and arrays: what they would have made, without making it.
+
+use super::numpy::{is_array, is_numpy};
+use super::storage::torch_dtype;
+use super::{Flip, MAX_DEPTH, Tensor, Thing, Walker, refused_global};
+use crate::codec::pickle::{Id, Node, shown};
+use crate::error::{Error, Result};
+use crate::model::{Dtype, Logical, checked_product};
+
+impl Walker<'_> {
+    /// Shapes and strides: a tuple, list or `torch.Size`.
+    pub(super) fn dims(&self, id: Id, what: &str) -> Result<Vec<u64>> {
+        let pickle = self.pickle;
+        let items = match pickle.object(id) {
+            Some(object) => {
+                pickle.tuple(object.args).and_then(|a| a.first()).and_then(|&a| pickle.tuple(a))
+            }
+            None => pickle.tuple(id),
+        }
+        .ok_or_else(|| Error::corrupt(format!("a tensor's {what} is not a tuple")))?;
+        if items.len() > 64 {
+            return Err(Error::corrupt(format!(
+                "a tensor has {} dimensions; torch allows at most 64",
+                items.len()
+            )));
+        }
+        items
+            .iter()
+            .map(|&i| match pickle.int(i) {
+                Some(n) => u64::try_from(n)
+                    .map_err(|_| Error::corrupt(format!("a tensor's {what} holds {n}"))),
+                None => Err(Error::corrupt(format!(
+                    "a tensor's {what} holds something that is not a number"
+                ))),
+            })
+            .collect()
+    }
+
+    /// What this call builds, if it is a tensor of some kind.
+    pub(super) fn tensor(&mut self, name: &str, args: &[Id]) -> Option<Result<Thing>> {
+        let refused = |what: &str| {
+            let error = Error::refused(format!(
+                "it is a {what} tensor ({name}), which other formats do not have"
+            ))
+            .hint("--skip-unsupported leaves it out");
+            Some(Ok(Thing::Refused(format!("{what} tensor"), error)))
+        };
+        match function(name) {
+            Some("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
+                Some(self.strided(name, args))
+            }
+            Some("_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                // A parameter's attributes are passed over, as those of a module are.
+                self.excused.extend(args.get(3));
+                let grad = self.is_true(args.get(1));
+                Some(self.inner(args.first(), name)?.map(|thing| with_grad(thing, grad)))
+            }
+            Some(
+                "_rebuild_device_tensor_from_cpu_tensor"
+                | "_rebuild_device_tensor_from_numpy"
+                | "_rebuild_xla_tensor",
+            ) => {
+                let grad = self.is_true(args.get(3));
+                let dtype = args
+                    .get(1)
+                    .and_then(|&d| self.pickle.global(d))
+                    .unwrap_or_default()
+                    .to_string();
+                let thing = self.inner(args.first(), name)?;
+                Some(
+                    thing
+                        .and_then(|thing| self.cast(thing, &dtype))
+                        .map(|thing| with_grad(thing, grad)),
+                )
+            }
+            Some("_rebuild_from_type" | "_rebuild_from_type_v2") => {
+                let [function, class, inner, ..] = args else {
+                    return Some(Err(Error::corrupt(format!(
+                        "{name} has {} arguments",
+                        args.len()
+                    ))));
+                };
+                self.excused.extend(args.get(3));
+                let function = self.pickle.global(*function).unwrap_or_default().to_string();
+                if function == name {
+                    return Some(Err(Error::corrupt(format!("{name} refers to itself"))));
+                }
+                let class = self
+                    .pickle
+                    .global(*class)
+                    .map(str::to_string)
+                    .filter(|c| c != "torch.Tensor" && c != "torch._tensor.Tensor");
+                let inner = self.pickle.tuple(*inner).unwrap_or_default();
+                let known = function.starts_with("torch._") && !function.contains("_from_type");
+                match known.then(|| self.tensor(&function, inner)).flatten() {
+                    Some(thing) => Some(thing.map(|mut thing| {
+                        if let Thing::Tensor(t) = &mut thing {
+                            t.class = class;
+                        }
+                        thing
+                    })),
+                    None => Some(Ok(Thing::Refused(name.into(), refused_global(&function)))),
+                }
+            }
+            Some("_rebuild_qtensor") => refused("quantized"),
+            Some("_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor") => refused("sparse"),
+            Some("_rebuild_nested_tensor") => refused("nested"),
+            Some("_rebuild_meta_tensor_no_storage") => {
+                let error = Error::refused(format!(
+                    "it is a meta tensor ({name}): it has a shape, but no values"
+                ))
+                .hint("--skip-unsupported leaves it out");
+                Some(Ok(Thing::Refused("meta tensor".into(), error)))
+            }
+            Some("_rebuild_wrapper_subclass") => refused("wrapped"),
+            _ => self.numpy(name, args),
+        }
+    }
+
+    /// The tensor that is another call's argument.
+    fn inner(&mut self, arg: Option<&Id>, name: &str) -> Option<Result<Thing>> {
+        let pickle = self.pickle;
+        let broken = || Some(Err(Error::corrupt(format!("{name} has no tensor argument"))));
+        let Some(&id) = arg else { return broken() };
+        let Some(object) = pickle.object(id) else {
+            // A tar file's persistent id.
+            if let Node::Persistent(pid) = pickle.node(id)
+                && let Some(tensor) = pickle.short(*pid).and_then(|k| self.given.get(k))
+            {
+                return Some(Ok(Thing::Tensor(tensor.clone())));
+            }
+            return broken();
+        };
+        if self.depth >= MAX_DEPTH || self.open.contains(&id) {
+            return broken();
+        }
+        let called = self.called(object);
+        let args = pickle.tuple(object.args).unwrap_or_default();
+        self.open.push(id);
+        self.depth += 1;
+        let thing = match object.state.filter(|_| is_numpy(&called, "_reconstruct")) {
+            Some(state) => Some(self.reconstructed(state)),
+            None => self.tensor(&called, args),
+        };
+        self.depth -= 1;
+        self.open.pop();
+        thing.or_else(broken)
+    }
+
+    fn strided(&mut self, name: &str, args: &[Id]) -> Result<Thing> {
+        let pickle = self.pickle;
+        let v3 = name.ends_with("_v3");
+        if args.len() < if v3 { 7 } else { 4 } {
+            return Err(Error::corrupt(format!("{name} has {} arguments", args.len())));
+        }
+        if let Node::Persistent(_) = pickle.node(args[0]) {
+        } else {
+            return Err(Error::corrupt(format!("{name} has no storage argument")));
+        }
+        let (storage, class_dtype, first, count) = self.storage(args[0])?;
+        let (dtype, logical) = if v3 {
+            let dtype = pickle.global(args[6]).unwrap_or_default();
+            let name = dtype.strip_prefix("torch.").unwrap_or(dtype);
+            match torch_dtype(name) {
+                Some(dtype) => (dtype, Logical::Plain),
+                None if name == "float4_e2m1fn_x2" => {
+                    (Dtype::U8, Logical::Packed { dtype: "F4".into(), shape: Vec::new() })
+                }
+                None => {
+                    return Err(Error::refused(format!(
+                        "the element type torch.{} is not known",
+                        shown(name)
+                    )));
+                }
+            }
+        } else {
+            (
+                class_dtype.ok_or_else(|| {
+                    Error::corrupt("a tensor over an untyped storage names no element type")
+                })?,
+                Logical::Plain,
+            )
+        };
+        let offset = pickle
+            .int(args[1])
+            .and_then(|n| u64::try_from(n).ok())
+            .ok_or_else(|| Error::corrupt("a tensor's offset is not a number"))?;
+        let (shape, strides) = (self.dims(args[2], "shape")?, self.dims(args[3], "strides")?);
+        if shape.len() != strides.len() {
+            return Err(Error::corrupt(format!(
+                "a tensor of {} dimensions has {} strides",
+                shape.len(),
+                strides.len()
+            )));
+        }
+        let too_large =
+            || Error::corrupt(format!("the shape {shape:?} with strides {strides:?} is too large"));
+        checked_product(&shape)
+            .and_then(|n| n.checked_mul(dtype.item_bytes()))
+            .filter(|&n| n < 1 << 63)
+            .ok_or_else(too_large)?;
+        let item = dtype.item_bytes();
+        let unit = class_dtype.map_or(1, Dtype::item_bytes);
+        let elements = count * unit / item;
+        if !shape.contains(&0) {
+            let last = shape
+                .iter()
+                .zip(&strides)
+                .try_fold(offset, |at, (&d, &s)| {
+                    (d - 1).checked_mul(s).and_then(|n| at.checked_add(n))
+                })
+                .ok_or_else(too_large)?;
+            if last >= elements {
+                return Err(Error::corrupt(format!(
+                    "the tensor reaches to element {last} of a storage of {elements}"
+                )));
+            }
+        }
+        let metadata = match args.get(if v3 { 7 } else { 6 }) {
+            Some(&metadata) => self.pairs_of(metadata)?,
+            None => Vec::new(),
+        };
+        let is_set = |key: &str| pickle.get(&metadata, key).and_then(|v| pickle.int(v)) == Some(1);
+        let flip = match (is_set("conj"), is_set("neg")) {
+            (false, false) => Flip::Plain,
+            (true, false) => Flip::Conjugate,
+            (false, true) => Flip::Negate,
+            (true, true) => Flip::NegateConjugate,
+        };
+        // A view's own first element, where the storage is itself a view (torch 0.4).
+        let offset = offset.checked_add(first * unit / item).ok_or_else(too_large)?;
+        let logical = match logical {
+            Logical::Packed { dtype, .. } => {
+                let mut elements = shape.clone();
+                match elements.last_mut() {
+                    Some(last) => *last *= 2,
+                    None => elements.push(2),
+                }
+                Logical::Packed { dtype, shape: elements }
+            }
+            plain => plain,
+        };
+        let requires_grad = self.is_true(args.get(4));
+        Ok(Thing::Tensor(Tensor {
+            storage,
+            dtype,
+            logical,
+            offset,
+            shape,
+            strides,
+            flip,
+            untyped: class_dtype.is_none(),
+            requires_grad,
+            class: None,
+        }))
+    }
+    fn is_true(&self, arg: Option<&Id>) -> bool {
+        arg.is_some_and(|&id| self.pickle.int(id) == Some(1))
+    }
+}
+
+/// The function's name, if it is one of torch's own for tensors.
+fn function(name: &str) -> Option<&str> {
+    ["torch._utils.", "torch._tensor.", "torch.tensor."]
+        .into_iter()
+        .find_map(|module| name.strip_prefix(module))
+}
+
+/// Whether this is a call that [`Walker::tensor`] knows.
+pub(super) fn builds(name: &str) -> bool {
+    is_array(name)
+        || matches!(
+            function(name),
+            Some(
+                "_rebuild_device_tensor_from_cpu_tensor"
+                    | "_rebuild_device_tensor_from_numpy"
+                    | "_rebuild_from_type"
+                    | "_rebuild_from_type_v2"
+                    | "_rebuild_meta_tensor_no_storage"
+                    | "_rebuild_nested_tensor"
+                    | "_rebuild_parameter"
+                    | "_rebuild_parameter_with_state"
+                    | "_rebuild_qtensor"
+                    | "_rebuild_sparse_csr_tensor"
+                    | "_rebuild_sparse_tensor"
+                    | "_rebuild_tensor"
+                    | "_rebuild_tensor_v2"
+                    | "_rebuild_tensor_v3"
+                    | "_rebuild_wrapper_subclass"
+                    | "_rebuild_xla_tensor"
+            )
+        )
+}
+
+fn with_grad(mut thing: Thing, grad: bool) -> Thing {
+    match &mut thing {
+        Thing::Tensor(tensor) => tensor.requires_grad |= grad,
+        Thing::Numpy(array) => array.requires_grad |= grad,
+        Thing::Refused(..) => {}
+    }
+    thing
+}

@@ -1,0 +1,593 @@
+//! Writes the zip form, so that `torch.load` takes it with `weights_only=True` and `mmap=True`.
+//!
+//! | entry | what |
+//! |---|---|
+//! | `archive/data/N` | the bytes of storage N, at a multiple of 64, large ones of 4096 (the local header is padded by an extra field `FB`) |
+//! | `archive/data.pkl` | the tree of tensors; behind the data, so that it can tell which storages are shared in the end |
+//! | `archive/byteorder`, `archive/version` | `little`, `3\n` |
+//!
+//! To a local file: every storage's place is known at once; it is written by position, or copied by
+//! the kernel. The checksum of what passed through here is given; that of what the kernel copied is
+//! 0, "not given", as torch itself writes it with `compute_crc32` off and never checks it (reading
+//! 1 GiB back would cost as much as copying it). Elsewhere: in turn, with data descriptors, as
+//! torch does.
+//!
+//! Tied tensors share one storage if they are equal still: each is written behind the others,
+//! compared in the end, and cut off again. Where only writing in turn is possible, they get
+//! storages of their own, and a note.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::pickler::Pickler;
+use super::structure;
+use super::zip::{CHECKED_BYTES, CHECKED_IN_ALL_BYTES};
+use crate::array::raw::{Place, RawEncode, fixed, write_all_at};
+use crate::error::{Context, Error, Result};
+use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
+use crate::model::{ArrayMeta, Buf, Chunk, Plan};
+use crate::storage::{Location, Output};
+
+/// torch's own alignment, and that of storages large enough for pages to count: the kernel copies
+/// whole pages faster.
+const ALIGN: u64 = 64;
+const PAGE: u64 = 4096;
+const LARGE_BYTES: u64 = 64 << 10;
+const MAX32: u64 = u32::MAX as u64;
+
+/// An entry of the archive.
+struct Entry {
+    name: String,
+    header: u64,
+    bytes: u64,
+    crc: u32,
+    /// Sizes and checksum follow the data.
+    descriptor: bool,
+}
+
+impl Entry {
+    fn is_large(&self) -> bool {
+        self.bytes >= MAX32
+    }
+    /// Bytes of the local header of an entry at `header`, padded so that the data is aligned.
+    fn header_bytes(name: &str, header: u64, bytes: u64) -> u64 {
+        let fixed = 30 + name.len() as u64 + if bytes >= MAX32 { 20 } else { 0 } + 4;
+        let align = if bytes < LARGE_BYTES { ALIGN } else { PAGE };
+        (header + fixed).next_multiple_of(align) - header
+    }
+    fn local_header(&self) -> Vec<u8> {
+        let len = Entry::header_bytes(&self.name, self.header, self.bytes);
+        let zip64 = if self.is_large() { 20u64 } else { 0 };
+        let padding = len - 30 - self.name.len() as u64 - zip64 - 4;
+        let (crc, size) = match (self.descriptor, self.is_large()) {
+            (true, _) => (0, 0),
+            (false, true) => (self.crc, u32::MAX),
+            (false, false) => (self.crc, self.bytes as u32),
+        };
+        let mut out = Vec::with_capacity(len as usize);
+        out.extend(b"PK\x03\x04");
+        out.extend(if self.is_large() { 45u16 } else { 20 }.to_le_bytes());
+        out.extend(self.flags().to_le_bytes());
+        // Stored; no time, the first day that the format knows.
+        out.extend([0, 0, 0, 0, 0x21, 0]);
+        out.extend(crc.to_le_bytes());
+        out.extend(size.to_le_bytes());
+        out.extend(size.to_le_bytes());
+        out.extend((self.name.len() as u16).to_le_bytes());
+        out.extend(((zip64 + 4 + padding) as u16).to_le_bytes());
+        out.extend(self.name.as_bytes());
+        if self.is_large() {
+            out.extend([1, 0, 16, 0]);
+            out.extend(self.bytes.to_le_bytes());
+            out.extend(if self.descriptor { 0 } else { self.bytes }.to_le_bytes());
+        }
+        out.extend(b"FB");
+        out.extend((padding as u16).to_le_bytes());
+        out.resize(len as usize, b'Z');
+        out
+    }
+    /// UTF-8 names; with a descriptor or not.
+    fn flags(&self) -> u16 {
+        if self.descriptor { 0x0808 } else { 0x0800 }
+    }
+    fn descriptor_bytes(&self) -> Vec<u8> {
+        let mut out = b"PK\x07\x08".to_vec();
+        out.extend(self.crc.to_le_bytes());
+        for _ in 0..2 {
+            // Eight bytes where the header has a zip64 field.
+            if self.is_large() {
+                out.extend(self.bytes.to_le_bytes());
+            } else {
+                out.extend((self.bytes as u32).to_le_bytes());
+            }
+        }
+        out
+    }
+    fn central(&self, out: &mut Vec<u8>) {
+        let (large, far) = (self.is_large(), self.header >= MAX32);
+        let size = if large { u32::MAX } else { self.bytes as u32 };
+        let extra = if large { 16 } else { 0 } + if far { 8u16 } else { 0 };
+        out.extend(b"PK\x01\x02");
+        let version = if large || far { 45u16 } else { 20 };
+        out.extend(version.to_le_bytes());
+        out.extend(version.to_le_bytes());
+        out.extend(self.flags().to_le_bytes());
+        out.extend([0, 0, 0, 0, 0x21, 0]);
+        out.extend(self.crc.to_le_bytes());
+        out.extend(size.to_le_bytes());
+        out.extend(size.to_le_bytes());
+        out.extend((self.name.len() as u16).to_le_bytes());
+        out.extend(if extra > 0 { extra + 4 } else { 0 }.to_le_bytes());
+        out.extend([0; 10]);
+        out.extend(if far { u32::MAX } else { self.header as u32 }.to_le_bytes());
+        out.extend(self.name.as_bytes());
+        if extra > 0 {
+            out.extend([1, 0]);
+            out.extend(extra.to_le_bytes());
+            if large {
+                out.extend(self.bytes.to_le_bytes());
+                out.extend(self.bytes.to_le_bytes());
+            }
+            if far {
+                out.extend(self.header.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// The central directory and what ends the archive; it begins at `start`.
+fn directory(entries: &[Entry], start: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    for entry in entries {
+        entry.central(&mut out);
+    }
+    let (size, count) = (out.len() as u64, entries.len() as u64);
+    let large = start >= MAX32 || size >= MAX32 || count >= 0xffff;
+    if large {
+        let record = start + size;
+        out.extend(b"PK\x06\x06");
+        out.extend(44u64.to_le_bytes());
+        out.extend([45, 0, 45, 0]);
+        out.extend([0; 8]);
+        for value in [count, count, size, start] {
+            out.extend(value.to_le_bytes());
+        }
+        out.extend(b"PK\x06\x07");
+        out.extend([0; 4]);
+        out.extend(record.to_le_bytes());
+        out.extend(1u32.to_le_bytes());
+    }
+    out.extend(b"PK\x05\x06");
+    out.extend([0; 4]);
+    let short = count.min(0xffff) as u16;
+    out.extend(short.to_le_bytes());
+    out.extend(short.to_le_bytes());
+    out.extend((size.min(MAX32) as u32).to_le_bytes());
+    out.extend((start.min(MAX32) as u32).to_le_bytes());
+    out.extend([0, 0]);
+    out
+}
+
+/// What [`Sink::finish`] needs beside the bytes.
+struct Tree {
+    arrays: Vec<ArrayMeta>,
+    structure: Option<Value>,
+    metadata: Vec<(String, String)>,
+    single: bool,
+    notes: Vec<String>,
+}
+
+impl Tree {
+    fn new(plan: &Plan, options: &WriteOptions) -> Result<Tree> {
+        if options.single && plan.arrays.len() != 1 {
+            return Err(single_error(plan));
+        }
+        let names: HashSet<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+        if let Some((key, _)) =
+            options.metadata.iter().find(|(key, _)| names.contains(key.as_str()))
+        {
+            return Err(Error::usage(format!(
+                "the metadata key '{key}' is also the name of an array"
+            )));
+        }
+        let mut notes = Vec::new();
+        let structure = structure::of(plan, options).filter(|tree| {
+            let fits = structure::names_all(tree, plan);
+            if !fits {
+                notes.push("arrays were renamed or added: the checkpoint is a flat dict, without its nesting and plain values".into());
+            }
+            fits
+        });
+        Ok(Tree {
+            arrays: plan.arrays.to_vec(),
+            structure,
+            metadata: options.metadata.clone(),
+            single: options.single,
+            notes,
+        })
+    }
+
+    /// The pickle, where array `i` is in storage `keys[i]`.
+    fn pickle(&self, keys: &[usize]) -> Vec<u8> {
+        let mut p = Pickler::new();
+        let by_name: HashMap<&str, usize> =
+            self.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
+        let mut tensor = |p: &mut Pickler, name: &str| match by_name.get(name) {
+            Some(&i) => {
+                p.tensor(&self.arrays[i], keys[i]);
+                true
+            }
+            None => false,
+        };
+        if self.single {
+            if let Some(meta) = self.arrays.first() {
+                p.tensor(meta, keys[0]);
+            }
+            return p.finish();
+        }
+        match &self.structure {
+            Some(structure) => {
+                p.value(structure, &mut tensor);
+                // The root may be a list: then there is no place for further entries.
+                if structure.get("dict").is_some() || structure.get("OrderedDict").is_some() {
+                    self.extra(&mut p);
+                }
+            }
+            None => {
+                p.ordered_dict();
+                p.items(&self.arrays, |p, meta| {
+                    p.text(&meta.name);
+                    tensor(p, &meta.name);
+                });
+                self.extra(&mut p);
+            }
+        }
+        p.finish()
+    }
+
+    fn extra(&self, p: &mut Pickler) {
+        p.items(&self.metadata, |p, (key, value)| {
+            p.text(key);
+            p.text(value);
+        });
+    }
+}
+
+/// The refusal of `--single` for more or less than one array.
+pub(super) fn single_error(plan: &Plan) -> Error {
+    let names: Vec<&str> = plan.arrays.iter().take(5).map(|a| a.name.as_str()).collect();
+    let more = if plan.arrays.len() > 5 { ", …" } else { "" };
+    Error::usage(format!(
+        "--single writes one tensor, there are {}: {}{more}",
+        plan.arrays.len(),
+        names.join(", ")
+    ))
+    .hint("choose one with -a NAME")
+}
+
+/// Begins an output.
+pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    let tree = Tree::new(plan, options)?;
+    let out = at.create_file(options.existing, options.sync)?;
+    match out.file() {
+        Some(file) => PlacedSink::new(out, file, tree).map(|s| Box::new(s) as Box<dyn Sink>),
+        None => Ok(Box::new(StreamSink { out, tree, at: 0, entries: Vec::new(), open: None })
+            as Box<dyn Sink>),
+    }
+    .at_file(&at.display())
+}
+
+/// To a local file, by position.
+struct PlacedSink {
+    out: Box<dyn Output>,
+    file: Arc<File>,
+    tree: Tree,
+    writer: Arc<Writer>,
+    /// Per array the entry that holds it, and of which array it may be an alias.
+    entries: Vec<Entry>,
+    entry_of: Vec<usize>,
+    alias: Vec<Option<usize>>,
+}
+
+struct Writer {
+    file: Arc<File>,
+    places: Vec<Place>,
+    /// Per array the pieces written: where, how long, their checksum.
+    pieces: Vec<Mutex<Vec<(u64, u64, u32)>>>,
+}
+
+impl WriteRows for Writer {
+    fn write(&self, chunk: &Chunk) -> Result<()> {
+        let values = fixed(chunk.clone())?;
+        self.put(chunk.array, chunk.first_row, &values)
+    }
+}
+
+impl Writer {
+    fn put(&self, array: usize, first_row: u64, values: &[u8]) -> Result<()> {
+        let place = &self.places[array];
+        let len = values.len() as u64;
+        let at = first_row
+            .checked_mul(place.row_bytes)
+            .filter(|at| at.checked_add(len).is_some_and(|end| end <= place.bytes))
+            .ok_or_else(|| Error::internal(format!("row {first_row} is past the end")))?;
+        if len == 0 {
+            return Ok(());
+        }
+        write_all_at(&self.file, values, place.offset + at)?;
+        let crc = crc32fast::hash(values);
+        self.pieces[array].lock().unwrap_or_else(|e| e.into_inner()).push((at, len, crc));
+        Ok(())
+    }
+
+    /// The checksum of an array that was written here as a whole; 0 otherwise (the kernel copied
+    /// it).
+    fn crc(&self, array: usize) -> u32 {
+        let mut pieces = self.pieces[array].lock().unwrap_or_else(|e| e.into_inner());
+        pieces.sort_unstable();
+        let (mut all, mut due) = (crc32fast::Hasher::new(), 0);
+        for &(at, len, crc) in pieces.iter() {
+            if at != due {
+                return 0;
+            }
+            all.combine(&crc32fast::Hasher::new_with_initial_len(crc, len));
+            due += len;
+        }
+        if due == self.places[array].bytes { all.finalize() } else { 0 }
+    }
+
+    /// The checksum of the bytes in the file.
+    fn crc_of_file(&self, array: usize) -> Result<u32> {
+        let place = self.places[array];
+        let mut bytes = vec![0; place.bytes as usize];
+        self.file.read_exact_at(&mut bytes, place.offset)?;
+        Ok(crc32fast::hash(&bytes))
+    }
+
+    /// Whether two arrays hold the same bytes.
+    fn equal(&self, a: usize, b: usize) -> Result<bool> {
+        let (a, b) = (self.places[a], self.places[b]);
+        let (mut x, mut y, mut at) = (vec![0; 1 << 18], vec![0; 1 << 18], 0);
+        while at < a.bytes {
+            let n = (a.bytes - at).min(x.len() as u64) as usize;
+            self.file.read_exact_at(&mut x[..n], a.offset + at)?;
+            self.file.read_exact_at(&mut y[..n], b.offset + at)?;
+            if x[..n] != y[..n] {
+                return Ok(false);
+            }
+            at += n as u64;
+        }
+        Ok(true)
+    }
+}
+
+impl PlacedSink {
+    fn new(out: Box<dyn Output>, file: Arc<File>, tree: Tree) -> Result<PlacedSink> {
+        let arrays = &tree.arrays;
+        let by_name: HashMap<&str, usize> =
+            arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
+        let alias: Vec<Option<usize>> = arrays
+            .iter()
+            .enumerate()
+            .map(|(i, meta)| {
+                let first = *by_name.get(meta.details.alias_of.as_deref()?)?;
+                let of = &arrays[first];
+                let same = of.dtype == meta.dtype
+                    && of.shape() == meta.shape()
+                    && of.logical == meta.logical;
+                (first != i && same && of.details.alias_of.is_none()).then_some(first)
+            })
+            .collect();
+        // Aliases last, so that they can be cut off.
+        let mut order: Vec<usize> = (0..arrays.len()).collect();
+        order.sort_by_key(|&i| alias[i].is_some());
+        let mut places = vec![Place::default(); arrays.len()];
+        let (mut entries, mut entry_of, mut at) =
+            (Vec::with_capacity(arrays.len()), vec![0; arrays.len()], 0u64);
+        for i in order {
+            let place = Place::of(&arrays[i], 0)?;
+            let entry = Entry {
+                name: format!("archive/data/{}", entries.len()),
+                header: at,
+                bytes: place.bytes,
+                crc: 0,
+                descriptor: false,
+            };
+            let too_large = || Error::failed("the checkpoint would pass 2^63 bytes");
+            let data = at + Entry::header_bytes(&entry.name, at, entry.bytes);
+            at =
+                data.checked_add(place.bytes).filter(|&end| end < 1 << 62).ok_or_else(too_large)?;
+            places[i] = Place { offset: data, ..place };
+            entry_of[i] = entries.len();
+            entries.push(entry);
+        }
+        file.set_len(at)?;
+        let pieces = arrays.iter().map(|_| Mutex::default()).collect();
+        let writer = Arc::new(Writer { file: file.clone(), places, pieces });
+        Ok(PlacedSink { out, file, tree, writer, entries, entry_of, alias })
+    }
+}
+
+impl Sink for PlacedSink {
+    fn encoder(&self) -> Arc<dyn Encode> {
+        Arc::new(RawEncode)
+    }
+    fn append(&mut self, encoded: Encoded) -> Result<()> {
+        let bufs = encoded
+            .payload
+            .downcast::<Vec<Buf>>()
+            .map_err(|_| Error::internal("an unknown payload"))?;
+        let row_bytes = self.writer.places[encoded.array].row_bytes;
+        let mut row = encoded.first_row;
+        for buf in bufs.iter().filter(|b| !b.is_empty()) {
+            self.writer.put(encoded.array, row, buf)?;
+            row += buf.len() as u64 / row_bytes.max(1);
+        }
+        Ok(())
+    }
+    fn random(&self) -> Option<Arc<dyn WriteRows>> {
+        Some(self.writer.clone())
+    }
+    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
+        let place = self.writer.places[array];
+        if place.bytes == 0 {
+            return Some(Vec::new());
+        }
+        Some(vec![Extent { file: self.file.clone(), offset: place.offset, len: place.bytes }])
+    }
+    fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
+        let mut dropped = vec![false; self.entries.len()];
+        let mut read = 0;
+        for i in 0..self.alias.len() {
+            let entry = &mut self.entries[self.entry_of[i]];
+            entry.crc = self.writer.crc(i);
+            if entry.crc == 0
+                && (1..=CHECKED_BYTES).contains(&entry.bytes)
+                && read < CHECKED_IN_ALL_BYTES
+            {
+                entry.crc = self.writer.crc_of_file(i)?;
+                read += entry.bytes;
+            }
+            let Some(first) = self.alias[i] else { continue };
+            if self.writer.equal(i, first)? {
+                dropped[self.entry_of[i]] = true;
+                self.entry_of[i] = self.entry_of[first];
+            } else {
+                let (a, b) = (&self.tree.arrays[i].name, &self.tree.arrays[first].name);
+                self.tree.notes.push(format!(
+                    "{a} was tied to {b}, but differs now: each gets its own storage"
+                ));
+            }
+        }
+        let mut at = 0;
+        for (entry, _) in self.entries.iter().zip(&dropped).filter(|(_, dropped)| !**dropped) {
+            let header = entry.local_header();
+            self.file.write_all_at(&header, entry.header)?;
+            at = at.max(entry.header + header.len() as u64 + entry.bytes);
+        }
+        let pickle = self.tree.pickle(&self.entry_of);
+        let mut kept = dropped.iter();
+        self.entries.retain(|_| !kept.next().copied().unwrap_or(false));
+        let mut tail = Vec::new();
+        last_records(&pickle, at, &mut self.entries, &mut tail);
+        let end = at + tail.len() as u64;
+        self.file.write_all_at(&tail, at)?;
+        self.file.set_len(end)?;
+        self.out.commit()?;
+        Ok(Summary { bytes: end, files: 1, notes: self.tree.notes })
+    }
+}
+
+/// The small records, the directory and the end of an archive whose data ends at `at`.
+fn last_records(pickle: &[u8], at: u64, entries: &mut Vec<Entry>, tail: &mut Vec<u8>) {
+    for (name, bytes) in
+        [("data.pkl", pickle), ("byteorder", b"little".as_slice()), ("version", b"3\n".as_slice())]
+    {
+        let entry = Entry {
+            name: format!("archive/{name}"),
+            header: at + tail.len() as u64,
+            bytes: bytes.len() as u64,
+            crc: crc32fast::hash(bytes),
+            descriptor: false,
+        };
+        tail.extend(entry.local_header());
+        tail.extend_from_slice(bytes);
+        entries.push(entry);
+    }
+    let start = at + tail.len() as u64;
+    tail.extend(directory(entries, start));
+}
+
+/// In turn, to what has no positions.
+struct StreamSink {
+    out: Box<dyn Output>,
+    tree: Tree,
+    at: u64,
+    entries: Vec<Entry>,
+    /// The entry being written: bytes so far, and their checksum.
+    open: Option<(u64, crc32fast::Hasher)>,
+}
+
+impl StreamSink {
+    /// Closes the entries before that of `array`, and opens it.
+    fn turn(&mut self, array: usize) -> Result<()> {
+        while self.entries.len() <= array {
+            self.close()?;
+            let index = self.entries.len();
+            let bytes = Place::of(&self.tree.arrays[index], 0)?.bytes;
+            let entry = Entry {
+                name: format!("archive/data/{index}"),
+                header: self.at,
+                bytes,
+                crc: 0,
+                descriptor: true,
+            };
+            let header = entry.local_header();
+            self.out.write_all(&header)?;
+            self.at += header.len() as u64;
+            self.entries.push(entry);
+            self.open = Some((0, crc32fast::Hasher::new()));
+        }
+        Ok(())
+    }
+    fn close(&mut self) -> Result<()> {
+        if let (Some((bytes, crc)), Some(entry)) = (self.open.take(), self.entries.last_mut()) {
+            if bytes != entry.bytes {
+                return Err(Error::internal(format!(
+                    "{bytes} bytes were written, {} were expected",
+                    entry.bytes
+                )));
+            }
+            entry.crc = crc.finalize();
+            let descriptor = entry.descriptor_bytes();
+            self.out.write_all(&descriptor)?;
+            self.at += bytes + descriptor.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for StreamSink {
+    fn encoder(&self) -> Arc<dyn Encode> {
+        Arc::new(RawEncode)
+    }
+    fn append(&mut self, encoded: Encoded) -> Result<()> {
+        self.turn(encoded.array)?;
+        let bufs = encoded
+            .payload
+            .downcast::<Vec<Buf>>()
+            .map_err(|_| Error::internal("an unknown payload"))?;
+        for buf in bufs.iter() {
+            self.out.write_all(buf)?;
+            if let Some((bytes, crc)) = &mut self.open {
+                *bytes += buf.len() as u64;
+                crc.update(buf);
+            }
+        }
+        Ok(())
+    }
+    fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
+        let count = self.tree.arrays.len();
+        if count > 0 {
+            self.turn(count - 1)?;
+        }
+        self.close()?;
+        let tied = self.tree.arrays.iter().filter(|a| a.details.alias_of.is_some()).count();
+        if tied > 0 {
+            self.tree.notes.push(format!("{tied} tied tensors have storages of their own: they are only shared in local files"));
+        }
+        let keys: Vec<usize> = (0..count).collect();
+        let pickle = self.tree.pickle(&keys);
+        let mut tail = Vec::new();
+        last_records(&pickle, self.at, &mut self.entries, &mut tail);
+        self.out.write_all(&tail)?;
+        let bytes = self.at + tail.len() as u64;
+        self.out.commit()?;
+        Ok(Summary { bytes, files: 1, notes: self.tree.notes })
+    }
+}

@@ -1,0 +1,221 @@
+//! safetensors: named tensors behind a JSON header. <https://huggingface.co/docs/safetensors>
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..8 | length N of the header, little-endian |
+//! | 8..8+N | JSON: name → `{"dtype", "shape", "data_offsets": [begin, end]}`, and `__metadata__`: text → text; blanks at the end |
+//! | 8+N.. | the values, C order, little-endian, without gaps; offsets count from here |
+//!
+//! Read: every type of the reference library; elements below a byte (F4, F6) as the bytes that hold
+//! them. The order of the header is kept. Repeated keys, gaps, overlaps, and offsets that do not
+//! fit shape or file are corrupt, as for the reference library. A checkpoint in shards (an index
+//! file, a directory that holds one or all of `-0000N-of-0000M`) is one input. Written: tensors in
+//! the order of the plan, data 8-aligned; metadata values that are no text as JSON text; shards
+//! with an index where a size limit is given. Unsupported: complex128 and complex32, which the
+//! format lacks.
+
+use crate::array::raw::read_stream;
+use crate::array::source::MapSource;
+use crate::array::stream::{StreamArray, StreamSource};
+use crate::array::{ArrayMap, Element};
+use crate::error::{Context, Error, Result};
+use crate::format::foreign_file;
+use crate::format::{
+    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams,
+    WriteOptions,
+};
+use crate::formats::checkpoint::shards;
+use crate::model::{ArrayMeta, Logical, Plan};
+use crate::storage::{BlobSlice, Location};
+
+mod header;
+mod write;
+
+use header::{Header, METADATA};
+
+/// The format.
+pub struct Safetensors;
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Many,
+    dtypes: header::DTYPES,
+    logical: holds_logical,
+    nulls: false,
+    scalars: true,
+    max_rank: usize::MAX,
+    sidecar: false,
+    coded_text: CodedText::No,
+    order: Order::ArrayByArray,
+    rows_first: true,
+};
+
+fn holds_logical(logical: &Logical) -> bool {
+    matches!(logical, Logical::Packed { dtype, .. } if matches!(dtype.as_str(), "F4" | "F6_E2M3" | "F6_E3M2"))
+}
+
+/// How this format's shards are called.
+const SHARDS: shards::Naming = shards::Naming { extension: "safetensors" };
+
+impl Format for Safetensors {
+    fn name(&self) -> &'static str {
+        "safetensors"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["safetensors", "safetensors.index.json"]
+    }
+    fn about(&self) -> &'static str {
+        "Tensors of Hugging Face, all types; sharded checkpoints with their index"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if head.bytes.is_empty() {
+            return Ok(if shards::is_sharded(head.location, &SHARDS)? {
+                Sniff::Yes
+            } else {
+                Sniff::No
+            });
+        }
+        if SHARDS.is_index(&head.location.file_name()) {
+            return Ok(Sniff::Yes);
+        }
+        let file_bytes = head.blob.map(|b| b.len());
+        let plausible = header::header_bytes(head.bytes, file_bytes).is_ok_and(|len| len >= 2)
+            && head.bytes.get(8) == Some(&b'{');
+        let text = head.bytes.get(9..).unwrap_or_default().trim_ascii_start();
+        Ok(if plausible && matches!(text.first(), Some(b'"' | b'}')) {
+            Sniff::Yes
+        } else {
+            Sniff::No
+        })
+    }
+    fn streams(&self) -> Streams {
+        Streams { input: true, output: true }
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["max-shard-size", "metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        match shards::find(at, &SHARDS)? {
+            Some(found) => shards::open(found, "safetensors", options.on_duplicate, &|part| {
+                open_one(part, options)
+            }),
+            None => open_one(at, options),
+        }
+    }
+    fn is_raw(&self) -> bool {
+        true
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn refuse(&self, _at: &Location, plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
+        let reserved = plan.arrays.iter().filter(|a| a.name == METADATA);
+        reserved
+            .map(|a| {
+                Error::refused("safetensors reserves this name")
+                    .array(&a.name)
+                    .hint("rename it with --rename")
+            })
+            .collect()
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        write::create(at, plan, options)
+    }
+}
+
+/// Opens one file.
+fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+    let head = at.head(4096)?;
+    if let Some(error) = foreign_file::named(&head) {
+        return Err(error);
+    }
+    if at.is_stream() {
+        let len = header::header_bytes(&head, None)?;
+        let mut stream = at.stream()?;
+        read_stream(&mut stream, 8)?;
+        let text = read_stream(&mut stream, len)?;
+        let (plan, offsets) = arrays(header::parse(&text)?, 8 + len, None)?;
+        let array = |(meta, &offset): (&ArrayMeta, &u64)| {
+            let shape = meta.shape().unwrap_or_default();
+            StreamArray { offset, shape, element: Element::plain(meta.dtype) }
+        };
+        let arrays = plan.arrays.iter().zip(&offsets).map(array).collect();
+        let trailing =
+            Box::new(|more| Error::corrupt(format!("{more} extra bytes follow the last tensor")));
+        return Ok(Box::new(StreamSource::new(plan, arrays, stream, trailing)));
+    }
+    let blob = at.blob()?;
+    let len = header::header_bytes(&head, Some(blob.len()))?;
+    let text = match head.get(8..8 + len as usize) {
+        Some(text) => text.to_vec(),
+        None => blob.read_vec(8, len)?,
+    };
+    let (plan, offsets) = arrays(header::parse(&text)?, 8 + len, Some(blob.len()))?;
+    let map = move |meta: &ArrayMeta, start: u64| {
+        // That its bytes are a number was checked with its offset.
+        let len = meta.bytes().ok().flatten().unwrap_or(0);
+        let slice = BlobSlice { blob: blob.clone(), start, len };
+        Some(ArrayMap::raw(&meta.shape().unwrap_or_default(), Element::plain(meta.dtype), slice))
+    };
+    let maps = move |plan: &Plan| {
+        plan.arrays.iter().zip(&offsets).map(|(meta, &start)| map(meta, start)).collect()
+    };
+    Ok(Box::new(MapSource::with(plan, maps, options.memory_bytes)))
+}
+
+/// The arrays, and where each begins in the file; every byte of the data belongs to exactly one of
+/// them.
+fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(Plan, Vec<u64>)> {
+    let mut spans: Vec<(u64, u64, usize)> = header
+        .tensors
+        .iter()
+        .enumerate()
+        .map(|(i, (_, t))| (t.data_offsets.0, t.data_offsets.1, i))
+        .collect();
+    spans.sort_unstable();
+    let mut due = 0;
+    for &(begin, end, i) in &spans {
+        if begin != due || end < begin {
+            let what = if begin > due {
+                "there is a gap before it"
+            } else {
+                "it overlaps with another tensor"
+            };
+            return Err(Error::corrupt(format!(
+                "its data is at {begin}..{end}, expected to begin at {due}: {what}"
+            ))
+            .array(&header.tensors[i].0));
+        }
+        due = end;
+    }
+    if let Some(all) = file_bytes {
+        let have = all - data_offset;
+        if have < due {
+            return Err(Error::corrupt(format!("the file is truncated: the header declares {due} bytes of tensors, the file has {have}"))
+                .hint("fetch the file again"));
+        }
+        if have > due {
+            return Err(Error::corrupt(format!(
+                "{} extra bytes follow the last tensor",
+                have - due
+            )));
+        }
+    }
+    let mut plan = Plan { format: "safetensors", attributes: header.metadata, ..Plan::default() };
+    let mut offsets = Vec::with_capacity(header.tensors.len());
+    for (name, tensor) in &header.tensors {
+        if name.is_empty() {
+            return Err(Error::corrupt("a tensor has an empty name"));
+        }
+        let meta = header::meta(name, tensor).at_array(name)?;
+        let offset = data_offset
+            .checked_add(tensor.data_offsets.0)
+            .ok_or_else(|| Error::corrupt("an offset is too large"))?;
+        meta.bytes()?;
+        offsets.push(offset);
+        plan.arrays.push(meta);
+    }
+    Ok((plan, offsets))
+}

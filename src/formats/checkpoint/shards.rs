@@ -1,0 +1,431 @@
+//! Checkpoints in several files: an index (`model.safetensors.index.json`), a directory that holds
+//! one, or all files `-0000N-of-0000M` of a directory, joined into one source.
+//!
+//! The index is JSON: `{"metadata": {"total_size": …}, "weight_map": {tensor: file, …}}`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::unique_map::UniqueMap;
+use crate::error::{Context, Error, Result};
+use crate::format::duplicates;
+use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, readable};
+use crate::model::{Attributes, Plan};
+use crate::storage::{Kind, Location};
+
+/// Larger index files are refused.
+const INDEX_MAX_BYTES: u64 = 100_000_000;
+
+/// How the shards of a format are named.
+pub struct Naming {
+    /// Their ending, without the dot.
+    pub extension: &'static str,
+}
+
+impl Naming {
+    /// Whether this is the name of an index.
+    pub fn is_index(&self, name: &str) -> bool {
+        self.index_stem(name).is_some()
+    }
+    /// `model` of `model.safetensors.index.json`.
+    pub fn index_stem<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_suffix(".index.json")?.strip_suffix(self.extension)?.strip_suffix('.')
+    }
+    /// `("model", 1, 3)` of `model-00001-of-00003.safetensors`.
+    pub fn shard<'a>(&self, name: &'a str) -> Option<(&'a str, u32, u32)> {
+        let (rest, total) =
+            name.strip_suffix(self.extension)?.strip_suffix('.')?.rsplit_once("-of-")?;
+        let (stem, number) = rest.rsplit_once('-')?;
+        let parse = |text: &str| {
+            (text.len() >= 2 && text.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| text.parse().ok())
+                .flatten()
+        };
+        Some((stem, parse(number)?, parse(total)?))
+    }
+    /// `model-00001-of-00003.safetensors`.
+    pub fn shard_name(&self, stem: &str, number: usize, total: usize) -> String {
+        format!("{stem}-{number:05}-of-{total:05}.{}", self.extension)
+    }
+    /// `model.safetensors.index.json`.
+    pub fn index_name(&self, stem: &str) -> String {
+        format!("{stem}.{}.index.json", self.extension)
+    }
+}
+
+/// The files of one checkpoint.
+pub struct Found {
+    /// The directory that they are in.
+    pub directory: Location,
+    /// Their names, in order.
+    pub files: Vec<String>,
+    /// Which tensor is in which of them, where there is an index.
+    pub weight_map: Option<IndexMap<String, String>>,
+    /// The index's metadata.
+    pub metadata: Attributes,
+}
+
+#[derive(serde::Deserialize)]
+struct Index {
+    #[serde(default)]
+    metadata: Option<Attributes>,
+    weight_map: UniqueMap<String>,
+}
+
+/// Whether a directory holds such a checkpoint. Quiet about anything else.
+///
+/// # Errors
+/// Where the directory cannot be listed.
+pub fn is_sharded(at: &Location, naming: &Naming) -> Result<bool> {
+    if at.is_stream() || at.kind()? != Kind::Dir {
+        return Ok(false);
+    }
+    let entries = match at.list() {
+        // A store may be readable where nothing can be listed.
+        Err(_) if at.is_remote() => return Ok(false),
+        entries => entries?,
+    };
+    Ok(entries
+        .iter()
+        .any(|e| !e.is_dir && (naming.is_index(&e.name) || naming.shard(&e.name).is_some())))
+}
+
+/// The checkpoint at `at`: an index or a directory; `None` for a plain file.
+///
+/// # Errors
+/// Broken index files; several checkpoints in one directory; a directory without any; missing
+/// shards.
+pub fn find(at: &Location, naming: &Naming) -> Result<Option<Found>> {
+    if naming.is_index(&at.file_name()) {
+        return read_index(at, at.parent()).map(Some);
+    }
+    if at.is_stream()
+        || (at.is_remote() && at.file_name().ends_with(&format!(".{}", naming.extension)))
+        || at.kind()? != Kind::Dir
+    {
+        return Ok(None);
+    }
+    let names: Vec<String> = at.list()?.into_iter().filter(|e| !e.is_dir).map(|e| e.name).collect();
+    let indexes: Vec<&String> = names.iter().filter(|n| naming.is_index(n)).collect();
+    let usual =
+        ["model", "pytorch_model", "diffusion_pytorch_model"].map(|stem| naming.index_name(stem));
+    if let Some(index) = indexes.iter().find(|n| usual.contains(n)).or(if indexes.len() == 1 {
+        indexes.first()
+    } else {
+        None
+    }) {
+        return read_index(&at.join(index), at.clone())
+            .at_file(&at.join(index).display())
+            .map(Some);
+    }
+    if indexes.len() > 1 {
+        let list = indexes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Error::usage(format!("the directory holds several checkpoints: {list}"))
+            .hint("name one of these index files"));
+    }
+    let mut groups: BTreeMap<(&str, u32), Vec<u32>> = BTreeMap::new();
+    for (stem, number, total) in names.iter().filter_map(|n| naming.shard(n)) {
+        groups.entry((stem, total)).or_default().push(number);
+    }
+    let mut groups = groups.into_iter();
+    let files = match (groups.next(), groups.next()) {
+        (Some(((stem, total), have)), None) => {
+            // Compared with what is there first, so that a name cannot make a long list.
+            if have.len() < total as usize {
+                let first = (1..=total).find(|n| !have.contains(n)).unwrap_or(total);
+                let name = naming.shard_name(stem, first as usize, total as usize);
+                return Err(Error::missing(format!(
+                    "{} of {total} shards exist; {name} is missing",
+                    have.len()
+                )));
+            }
+            names.iter().filter(|n| naming.shard(n).is_some()).cloned().collect()
+        }
+        (Some(((a, m), _)), Some(((b, n), _))) => {
+            return Err(Error::usage(format!(
+                "the directory holds several checkpoints: {a} of {m} shards, {b} of {n}"
+            ))
+            .hint("name their files instead of the directory"));
+        }
+        _ => {
+            let ending = format!(".{}", naming.extension);
+            let only: Vec<String> =
+                names.iter().filter(|n| n.ends_with(&ending)).cloned().collect();
+            match only.len() {
+                1 => only,
+                0 => {
+                    return Err(Error::missing(format!(
+                        "the directory holds no {} file",
+                        naming.extension
+                    )));
+                }
+                n => {
+                    return Err(Error::usage(format!(
+                        "the directory holds {n} {} files without an index",
+                        naming.extension
+                    ))
+                    .hint("name the files"));
+                }
+            }
+        }
+    };
+    Ok(Some(Found { directory: at.clone(), files, weight_map: None, metadata: Attributes::new() }))
+}
+
+/// Reads an index.
+///
+/// # Errors
+/// Broken ones; file names that leave the directory.
+pub fn read_index(at: &Location, directory: Location) -> Result<Found> {
+    let blob = at.blob()?;
+    if blob.len() > INDEX_MAX_BYTES {
+        return Err(Error::corrupt(format!("an index of {} bytes is too large", blob.len())));
+    }
+    let text = blob.read_vec(0, blob.len())?;
+    if let Some(error) = crate::format::foreign_file::named(&text) {
+        return Err(error);
+    }
+    let index: Index = serde_json::from_slice(&text)
+        .map_err(|e| Error::corrupt(format!("the index is broken: {e}")))?;
+    let mut files: Vec<String> = Vec::new();
+    let mut known = std::collections::HashSet::new();
+    for file in index.weight_map.0.values() {
+        if known.insert(file.as_str()) {
+            let plain = !file.contains('\\')
+                && !file.contains('\0')
+                && file.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            if !plain {
+                return Err(Error::refused(format!(
+                    "the index names the file {file:?}, which is outside its directory"
+                )));
+            }
+            files.push(file.clone());
+        }
+    }
+    files.sort();
+    Ok(Found {
+        directory,
+        files,
+        weight_map: Some(index.weight_map.0),
+        metadata: index.metadata.unwrap_or_default(),
+    })
+}
+
+/// Opens all shards as one source: arrays file by file; `details.part` names the file.
+///
+/// # Errors
+/// Missing shards (all named); a name in two of them; a tensor that the index promises and its file
+/// lacks.
+pub fn open(
+    found: Found,
+    format: &'static str,
+    on_duplicate: OnDuplicate,
+    opener: &dyn Fn(&Location) -> Result<Box<dyn Source>>,
+) -> Result<Box<dyn Source>> {
+    let mut missing = Vec::new();
+    for file in &found.files {
+        if found.directory.join(file).kind()? == Kind::Missing {
+            missing.push(file.as_str());
+        }
+    }
+    if !missing.is_empty() {
+        let (count, all) = (missing.len(), found.files.len());
+        missing.truncate(10);
+        return Err(Error::missing(format!(
+            "{count} of {all} shards are missing: {}",
+            missing.join(", ")
+        ))
+        .hint("fetch the missing files"));
+    }
+    let mut joined = Joined {
+        plan: Plan { format, ..Plan::default() },
+        parts: Vec::new(),
+        places: Vec::new(),
+        turn: 0,
+    };
+    let mut taken: IndexMap<String, usize> = IndexMap::new();
+    let mut extra = 0;
+    for (p, file) in found.files.iter().enumerate() {
+        let at = found.directory.join(file);
+        let source = opener(&at).at_file(&at.display())?;
+        let mut of = vec![None; source.plan().arrays.len()];
+        for (i, meta) in source.plan().arrays.iter().enumerate() {
+            let mut meta = meta.clone();
+            meta.details.part = Some(file.clone());
+            extra +=
+                usize::from(found.weight_map.as_ref().is_some_and(|m| !m.contains_key(&meta.name)));
+            if let Some(&first) = taken.get(&meta.name) {
+                let other = joined.plan.arrays[first].details.part.clone().unwrap_or_default();
+                match on_duplicate {
+                    OnDuplicate::Error => {
+                        return Err(duplicates::in_file(
+                            &meta.name,
+                            &format!("in {other}"),
+                            &format!("in {file}"),
+                        ));
+                    }
+                    OnDuplicate::First => continue,
+                    OnDuplicate::Last => {
+                        let (part, index) = joined.places[first];
+                        let old: &mut Part = &mut joined.parts[part];
+                        Arc::make_mut(&mut old.of)[index] = None;
+                        of[i] = Some(first);
+                        joined.places[first] = (p, i);
+                        joined.plan.arrays[first] = meta;
+                        continue;
+                    }
+                    OnDuplicate::Rename => {
+                        let mut n = 1;
+                        while taken.contains_key(&format!("{}_{n}", meta.name)) {
+                            n += 1;
+                        }
+                        meta.name = format!("{}_{n}", meta.name);
+                    }
+                }
+            }
+            of[i] = Some(joined.plan.arrays.len());
+            taken.insert(meta.name.clone(), joined.plan.arrays.len());
+            joined.places.push((p, i));
+            joined.plan.arrays.push(meta);
+        }
+        for (key, value) in &source.plan().attributes {
+            joined.plan.attributes.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        joined.plan.notes.extend(source.plan().notes.iter().cloned());
+        joined.parts.push(Part { source, of: Arc::new(of), wanted: Vec::new() });
+    }
+    if let Some(map) = &found.weight_map {
+        for (name, file) in map {
+            if taken
+                .get(name)
+                .is_none_or(|&a| joined.plan.arrays[a].details.part.as_deref() != Some(file))
+            {
+                return Err(Error::corrupt(format!(
+                    "the index places it in {file}, which does not hold it"
+                ))
+                .array(name));
+            }
+        }
+    }
+    if extra > 0 {
+        joined.plan.notes.push(format!(
+            "{extra} arrays are in the shards, but not in the index; they are read, too"
+        ));
+    }
+    for (key, value) in found.metadata {
+        if !matches!(key.as_str(), "total_size" | "total_parameters") {
+            joined.plan.attributes.entry(key).or_insert(value);
+        }
+    }
+    Ok(Box::new(joined))
+}
+
+struct Joined {
+    plan: Plan,
+    parts: Vec<Part>,
+    /// Where each array is: part, and index in it.
+    places: Vec<(usize, usize)>,
+    turn: usize,
+}
+
+struct Part {
+    source: Box<dyn Source>,
+    /// The joined index of each of its arrays.
+    of: Arc<Vec<Option<usize>>>,
+    wanted: Vec<usize>,
+}
+
+impl Source for Joined {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        for part in &mut self.parts {
+            part.wanted.clear();
+        }
+        for &a in arrays {
+            readable(&self.plan.arrays[a])?;
+            let (part, index) = self.places[a];
+            self.parts[part].wanted.push(index);
+        }
+        let mut given = wish;
+        for part in self.parts.iter_mut().filter(|p| !p.wanted.is_empty()) {
+            let order = part.source.want(&part.wanted, wish)?;
+            if order != wish || wish == Order::RowBlocks {
+                given = if order == Order::ArrayByArray { order } else { Order::Any };
+            }
+        }
+        Ok(given)
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        while let Some(part) = self.parts.get_mut(self.turn) {
+            if !part.wanted.is_empty()
+                && let Some(job) = part.source.next(max_bytes)?
+            {
+                return Ok(Some(Box::new(PartJob { job, of: part.of.clone() })));
+            }
+            self.turn += 1;
+        }
+        Ok(None)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        let readers = self.parts.iter().map(|p| p.source.random()).collect::<Option<Vec<_>>>()?;
+        Some(Arc::new(PartReader { readers, places: self.places.clone() }))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let (part, index) = self.places[array];
+        self.parts[part].source.extents(index)
+    }
+    fn close(&mut self) -> Result<()> {
+        self.parts.iter_mut().filter(|p| !p.wanted.is_empty()).try_for_each(|p| p.source.close())
+    }
+}
+
+struct PartJob {
+    job: Box<dyn Job>,
+    of: Arc<Vec<Option<usize>>>,
+}
+
+impl Job for PartJob {
+    fn bytes(&self) -> u64 {
+        self.job.bytes()
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        let of = self.of;
+        self.job.run(&mut |mut chunk| {
+            chunk.array = of[chunk.array]
+                .ok_or_else(|| Error::internal("an array that was not asked for"))?;
+            emit(chunk)
+        })
+    }
+}
+
+struct PartReader {
+    readers: Vec<Arc<dyn ReadRows>>,
+    places: Vec<(usize, usize)>,
+}
+
+impl ReadRows for PartReader {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        let (part, index) = self.places[array];
+        self.readers[part].cut(index, row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        let (part, index) = self.places[array];
+        self.readers[part].cost(index, rows)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        let (part, index) = self.places[array];
+        self.readers[part].piece(index, row, bytes)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let (part, index) = self.places[array];
+        self.readers[part].read(index, rows, &mut |mut chunk| {
+            chunk.array = array;
+            emit(chunk)
+        })
+    }
+}

@@ -1,0 +1,479 @@
+//! Chunks of the model → Arrow arrays.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayData, ArrayRef, NullArray, make_array};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, i256};
+
+use super::type_name;
+use crate::error::{Error, Result};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Values, typed};
+
+fn invalid(e: arrow::error::ArrowError) -> Error {
+    Error::refused("the values do not fit the column's type").because(e)
+}
+
+/// The rows of `chunks` as an Arrow array of type `target`, which was chosen for `meta`.
+///
+/// # Errors
+/// Values that the type cannot hold.
+pub fn array(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk]) -> Result<ArrayRef> {
+    let rows: usize = chunks.iter().map(|c| c.rows as usize).sum();
+    let nulls = null_buffer(chunks, rows);
+    if let (DataType::List(_) | DataType::LargeList(_), Logical::List) = (target, &meta.logical) {
+        return ragged(meta, target, chunks, rows, nulls);
+    }
+    if matches!(target, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)) {
+        let per_row = crate::model::checked_product(&meta.inner)
+            .ok_or_else(|| Error::refused("rows are too large"))?;
+        let mut inner = target;
+        while let DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) = inner
+        {
+            inner = f.data_type();
+        }
+        let elements = elements(meta, inner, chunks, rows.saturating_mul(per_row as usize), None)?;
+        return wrap(elements, target, &meta.inner, rows, nulls);
+    }
+    elements(meta, target, chunks, rows, nulls)
+}
+
+/// Lists of equal lengths around `elements`.
+fn wrap(
+    elements: ArrayRef,
+    target: &DataType,
+    dims: &[u64],
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    let too_long = || Error::refused("lists are too long for this type");
+    let (field, n, rest) = match target {
+        DataType::FixedSizeList(f, n) => {
+            // A tensor folds several dimensions into one level.
+            let mut used = 0;
+            let mut product = 1u64;
+            while used < dims.len() && (used == 0 || product < *n as u64) {
+                product = product.saturating_mul(dims[used]);
+                used += 1;
+            }
+            if product != *n as u64 {
+                return Err(Error::internal(format!(
+                    "dimensions {dims:?} do not make lists of {n}"
+                )));
+            }
+            (f, *n as u64, &dims[used..])
+        }
+        DataType::List(f) | DataType::LargeList(f) => {
+            (f, dims.first().copied().unwrap_or(0), dims.get(1..).unwrap_or_default())
+        }
+        _ => return Ok(elements),
+    };
+    let len = rows.checked_mul(n as usize).ok_or_else(too_long)?;
+    let child = wrap(elements, field.data_type(), rest, len, None)?;
+    let mut data = ArrayData::builder(target.clone()).len(rows).nulls(nulls);
+    match target {
+        DataType::List(_) => {
+            let n = i32::try_from(n).map_err(|_| too_long())?;
+            let last = i32::try_from(len).map_err(|_| too_long())?;
+            let offsets: Vec<i32> =
+                if n == 0 { vec![0; rows + 1] } else { (0..=last).step_by(n as usize).collect() };
+            data = data.add_buffer(Buffer::from_vec(offsets));
+        }
+        DataType::LargeList(_) => {
+            data = data.add_buffer(Buffer::from_vec(
+                (0..=rows as i64).map(|i| i * n as i64).collect::<Vec<i64>>(),
+            ));
+        }
+        _ => {}
+    }
+    Ok(make_array(data.add_child_data(child.to_data()).build().map_err(invalid)?))
+}
+
+fn ragged(
+    meta: &ArrayMeta,
+    target: &DataType,
+    chunks: &[Chunk],
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    let item = meta.dtype.item_bytes();
+    let (offsets, values) = joined(chunks, rows, item)?;
+    let (DataType::List(field) | DataType::LargeList(field)) = target else {
+        return Err(Error::internal("a list type was expected"));
+    };
+    let plain = ArrayMeta { logical: Logical::Plain, inner: Vec::new(), ..meta.clone() };
+    let count = values.len() as u64 / item;
+    let child = elements(
+        &plain,
+        field.data_type(),
+        &[Chunk::fixed(0, 0, count, values)],
+        count as usize,
+        None,
+    )?;
+    let offsets = match target {
+        DataType::List(_) => narrow(&offsets)?,
+        _ => Buffer::from_vec(offsets),
+    };
+    let data = ArrayData::builder(target.clone())
+        .len(rows)
+        .nulls(nulls)
+        .add_buffer(offsets)
+        .add_child_data(child.to_data());
+    Ok(make_array(data.build().map_err(invalid)?))
+}
+
+fn null_buffer(chunks: &[Chunk], rows: usize) -> Option<NullBuffer> {
+    if chunks.iter().all(|c| c.valid.is_none()) {
+        return None;
+    }
+    let mut bits = arrow::array::BooleanBufferBuilder::new(rows);
+    for chunk in chunks {
+        match &chunk.valid {
+            None => bits.append_n(chunk.rows as usize, true),
+            Some(valid) => {
+                valid.iter().take(chunk.rows as usize).for_each(|&v| bits.append(v != 0))
+            }
+        }
+    }
+    Some(NullBuffer::new(bits.finish())).filter(|n| n.null_count() > 0)
+}
+
+/// All fixed-size values in one buffer; one chunk is not copied.
+fn fixed(chunks: &[Chunk], align: usize) -> Result<Buffer> {
+    let mut parts = Vec::new();
+    for chunk in chunks {
+        match &chunk.values {
+            Values::Fixed(b) => parts.push(b),
+            Values::Var { .. } => {
+                return Err(Error::internal("values of fixed size were expected"));
+            }
+        }
+    }
+    if let [one] = parts[..]
+        && one.as_ptr().align_offset(align) == 0
+    {
+        return Ok(one.clone());
+    }
+    let mut all = arrow::buffer::MutableBuffer::new(parts.iter().map(|p| p.len()).sum());
+    parts.iter().for_each(|p| all.extend_from_slice(p.as_slice()));
+    Ok(all.into())
+}
+
+/// Offsets (from 0, in elements of `item` bytes) and values of all rows.
+fn joined(chunks: &[Chunk], rows: usize, item: u64) -> Result<(Vec<i64>, Buffer)> {
+    let mut offsets = Vec::with_capacity(rows + 1);
+    offsets.push(0i64);
+    let mut end = 0i64;
+    let mut parts = Vec::new();
+    for chunk in chunks {
+        let Values::Var { offsets: from, values } = &chunk.values else {
+            return Err(Error::internal("text was expected"));
+        };
+        let from = &from[..=chunk.rows as usize];
+        let (first, last) = (from.first().copied().unwrap_or(0), from.last().copied().unwrap_or(0));
+        offsets.extend(from[1..].iter().map(|&o| end + (o - first) as i64));
+        end += (last - first) as i64;
+        parts.push(
+            values.slice_with_length((first * item) as usize, ((last - first) * item) as usize),
+        );
+    }
+    let values = match &parts[..] {
+        [one] if one.as_ptr().align_offset(16) == 0 => one.clone(),
+        _ => {
+            let mut all = arrow::buffer::MutableBuffer::new(parts.iter().map(|p| p.len()).sum());
+            parts.iter().for_each(|p| all.extend_from_slice(p.as_slice()));
+            all.into()
+        }
+    };
+    Ok((offsets, values))
+}
+
+fn narrow(offsets: &[i64]) -> Result<Buffer> {
+    if offsets.last().is_some_and(|&l| l > i64::from(i32::MAX)) {
+        return Err(Error::refused("more than 2 GiB of text in one row group")
+            .hint("make the row groups smaller with --row-group-size"));
+    }
+    Ok(Buffer::from_vec(offsets.iter().map(|&o| o as i32).collect::<Vec<i32>>()))
+}
+
+/// An array of elements without lists.
+fn elements(
+    meta: &ArrayMeta,
+    target: &DataType,
+    chunks: &[Chunk],
+    len: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    let data = ArrayData::builder(target.clone()).len(len).nulls(nulls.clone());
+    let built = match (&meta.logical, target) {
+        (Logical::Dictionary { categories, .. }, DataType::Dictionary(keys, values)) => {
+            let width = keys.primitive_width().unwrap_or(1);
+            let values = categories_array(categories, values, 0)?;
+            data.add_buffer(fixed(chunks, width)?).add_child_data(values.to_data()).build()
+        }
+        (Logical::Text | Logical::Binary, DataType::Null) => {
+            if nulls.as_ref().map_or(0, NullBuffer::null_count) < len {
+                return Err(Error::refused("a column recorded as all null has values now"));
+            }
+            return Ok(Arc::new(NullArray::new(len)));
+        }
+        (Logical::Text | Logical::Binary, DataType::Utf8 | DataType::Binary) => {
+            let (offsets, values) = joined(chunks, len, 1)?;
+            data.add_buffer(narrow(&offsets)?).add_buffer(values).build()
+        }
+        (Logical::Text | Logical::Binary, DataType::LargeUtf8 | DataType::LargeBinary) => {
+            let (offsets, values) = joined(chunks, len, 1)?;
+            data.add_buffer(Buffer::from_vec(offsets)).add_buffer(values).build()
+        }
+        (Logical::Text | Logical::Binary, DataType::Utf8View | DataType::BinaryView) => {
+            let large = if *target == DataType::Utf8View {
+                DataType::LargeUtf8
+            } else {
+                DataType::LargeBinary
+            };
+            return cast_exact(&elements(meta, &large, chunks, len, nulls)?, target, 0);
+        }
+        (Logical::Binary, DataType::FixedSizeBinary(n)) => {
+            let (offsets, values) = joined(chunks, len, 1)?;
+            let n = *n as usize;
+            let mut bytes = Vec::with_capacity(len * n);
+            for (i, w) in offsets.windows(2).enumerate() {
+                let value = &values[w[0] as usize..w[1] as usize];
+                if nulls.as_ref().is_some_and(|v| v.is_null(i)) {
+                    bytes.resize(bytes.len() + n, 0);
+                } else if value.len() == n {
+                    bytes.extend_from_slice(value);
+                } else {
+                    return Err(Error::refused(format!(
+                        "the value has {} bytes, the column holds {n} each",
+                        value.len()
+                    )));
+                }
+            }
+            data.add_buffer(Buffer::from_vec(bytes)).build()
+        }
+        (Logical::Decimal { .. }, t) => {
+            data.add_buffer(decimals(t, chunks, nulls.as_ref())?).build()
+        }
+        (_, DataType::Boolean) => {
+            let bytes = fixed(chunks, 1)?;
+            let bits = BooleanBuffer::collect_bool(bytes.len().min(len), |i| bytes[i] != 0);
+            data.add_buffer(bits.into_inner()).build()
+        }
+        (Logical::Datetime(unit) | Logical::Timedelta(unit), t) => {
+            return numpy_times(&unit.clone(), t, chunks, len, nulls);
+        }
+        (_, t) => {
+            let width = t.primitive_width().ok_or_else(|| {
+                Error::internal(format!(
+                    "{} cannot be made from {}",
+                    type_name(t),
+                    meta.type_name()
+                ))
+            })?;
+            if width as u64 != meta.dtype.item_bytes() {
+                return Err(Error::internal(format!(
+                    "{} cannot be made from {}",
+                    type_name(t),
+                    meta.type_name()
+                )));
+            }
+            data.add_buffer(fixed(chunks, width.next_power_of_two())?).build()
+        }
+    };
+    Ok(make_array(built.map_err(invalid)?))
+}
+
+/// numpy's times: NaT is a null, units that Arrow lacks become seconds or days where that is exact.
+fn numpy_times(
+    unit: &crate::model::TimeUnit,
+    target: &DataType,
+    chunks: &[Chunk],
+    len: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    let values = fixed(chunks, 8)?;
+    let values = typed::<i64>(&values);
+    let date = *target == DataType::Date32;
+    // A step of `unit`, in steps of the target: multiply, then divide.
+    let (times, over): (i64, i64) = match (unit.base.as_str(), date) {
+        ("W", true) => (7, 1),
+        ("D", true) => (1, 1),
+        ("W", false) => (7 * 86_400, 1),
+        ("D", false) => (86_400, 1),
+        ("h", _) => (3600, 1),
+        ("m", _) => (60, 1),
+        ("ps", _) => (1, 1000),
+        ("fs", _) => (1, 1_000_000),
+        ("as", _) => (1, 1_000_000_000),
+        _ => (1, 1),
+    };
+    let times = i64::from(unit.count) * times;
+    let mut out = Vec::with_capacity(len);
+    let mut valid = arrow::array::BooleanBufferBuilder::new(len);
+    for (i, &v) in values.iter().take(len).enumerate() {
+        let ok = v != i64::MIN && nulls.as_ref().is_none_or(|n| n.is_valid(i));
+        valid.append(ok);
+        if !ok {
+            out.push(0);
+            continue;
+        }
+        let scaled = v.checked_mul(times).filter(|s| s % over == 0).map(|s| s / over);
+        match scaled.filter(|&s| !date || i32::try_from(s).is_ok()) {
+            Some(s) => out.push(s),
+            None => {
+                return Err(Error::refused(format!(
+                    "value {i}: {v} {unit} is not exact as {}",
+                    type_name(target)
+                )));
+            }
+        }
+    }
+    let nulls = Some(NullBuffer::new(valid.finish())).filter(|n| n.null_count() > 0);
+    let buffer = if date {
+        Buffer::from_vec(out.iter().map(|&v| v as i32).collect::<Vec<i32>>())
+    } else {
+        Buffer::from_vec(out)
+    };
+    let data = ArrayData::builder(target.clone()).len(len).nulls(nulls).add_buffer(buffer);
+    Ok(make_array(data.build().map_err(invalid)?))
+}
+
+/// The categories from `first` on as an array of this type.
+///
+/// # Errors
+/// Categories that are not of this type.
+pub fn categories_array(
+    categories: &Categories,
+    target: &DataType,
+    first: usize,
+) -> Result<ArrayRef> {
+    let items = categories.snapshot();
+    let items = items.get(first..).unwrap_or_default();
+    let chunk =
+        |values| [Chunk { array: 0, first_row: 0, rows: items.len() as u64, values, valid: None }];
+    match categories.kind() {
+        CategoryKind::Fixed(dtype, _) => {
+            let meta = ArrayMeta::column("categories", *dtype, Logical::Plain, None);
+            elements(
+                &meta,
+                target,
+                &chunk(Values::Fixed(Buffer::from_vec(items.concat()))),
+                items.len(),
+                None,
+            )
+        }
+        kind => {
+            let mut offsets = vec![0u64];
+            let mut end = 0;
+            offsets.extend(items.iter().map(|i| {
+                end += i.len() as u64;
+                end
+            }));
+            let logical = if *kind == CategoryKind::Text { Logical::Text } else { Logical::Binary };
+            let meta = ArrayMeta::column("categories", Dtype::U8, logical, None);
+            let values = Values::Var { offsets, values: Buffer::from_vec(items.concat()) };
+            elements(&meta, target, &chunk(values), items.len(), None)
+        }
+    }
+}
+
+/// A cast that refuses what it cannot keep; `first_row` is the array's own first row.
+///
+/// # Errors
+/// Values that do not fit.
+pub fn cast_exact(array: &ArrayRef, target: &DataType, first_row: u64) -> Result<ArrayRef> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let cast = cast_with_options(array, target, &options).map_err(invalid)?;
+    let back = cast_with_options(&cast, array.data_type(), &options).map_err(invalid)?;
+    if back.as_ref() == array.as_ref() {
+        return Ok(cast);
+    }
+    let first = (0..array.len())
+        .find(|&i| back.slice(i, 1).as_ref() != array.slice(i, 1).as_ref())
+        .unwrap_or(0);
+    let value = arrow::util::display::array_value_to_string(array, first).unwrap_or_default();
+    let row = first_row.saturating_add(first as u64);
+    Err(Error::refused(format!("row {row} ({value}) is not exact as {}", type_name(target))))
+}
+
+fn decimals(target: &DataType, chunks: &[Chunk], nulls: Option<&NullBuffer>) -> Result<Buffer> {
+    let (precision, scale) = match target {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => (*p, *s),
+        other => {
+            return Err(Error::internal(format!(
+                "{} cannot be made from decimals",
+                type_name(other)
+            )));
+        }
+    };
+    let mut out = Vec::new();
+    let mut row = 0;
+    for chunk in chunks {
+        for i in 0..chunk.rows as usize {
+            let text = if nulls.is_some_and(|n| n.is_null(row)) { b"0" } else { chunk.text(i) };
+            let number = parse_decimal(text, precision, scale).ok_or_else(|| {
+                Error::refused(format!(
+                    "row {}: '{}' is not a decimal({precision}, {scale})",
+                    chunk.first_row.saturating_add(i as u64),
+                    String::from_utf8_lossy(text)
+                ))
+            })?;
+            match target {
+                DataType::Decimal32(..) => {
+                    out.extend_from_slice(&(number.to_i128().unwrap_or(0) as i32).to_le_bytes())
+                }
+                DataType::Decimal64(..) => {
+                    out.extend_from_slice(&(number.to_i128().unwrap_or(0) as i64).to_le_bytes())
+                }
+                DataType::Decimal128(..) => {
+                    out.extend_from_slice(&number.to_i128().unwrap_or(0).to_le_bytes())
+                }
+                _ => out.extend_from_slice(&number.to_le_bytes()),
+            }
+            row += 1;
+        }
+    }
+    let mut aligned = arrow::buffer::MutableBuffer::new(out.len());
+    aligned.extend_from_slice(&out);
+    Ok(aligned.into())
+}
+
+/// `-12.3` at scale 2 → `-1230`, if exact and within the precision.
+fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i256> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (negative, text) = text
+        .strip_prefix('-')
+        .map_or((false, text.strip_prefix('+').unwrap_or(text)), |t| (true, t));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.is_empty() && fraction.is_empty()
+        || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let mut digits = format!("{whole}{fraction}");
+    let move_by = i64::from(scale) - fraction.len() as i64;
+    if move_by >= 0 {
+        if move_by > 80 || digits.len() > 200 {
+            return None;
+        }
+        digits.extend(std::iter::repeat_n('0', move_by as usize));
+    } else {
+        let drop = digits.len().checked_sub(move_by.unsigned_abs() as usize);
+        let keep = drop.unwrap_or(0);
+        if digits[keep..].bytes().any(|b| b != b'0') {
+            return None;
+        }
+        digits.truncate(keep);
+    }
+    let digits = digits.trim_start_matches('0');
+    if digits.len() > usize::from(precision) {
+        return None;
+    }
+    let number = i256::from_string(if digits.is_empty() { "0" } else { digits })?;
+    if negative { i256::ZERO.checked_sub(number) } else { Some(number) }
+}

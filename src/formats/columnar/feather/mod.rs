@@ -1,0 +1,96 @@
+//! Feather (version 2) and Arrow IPC files and streams.
+//! <https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc>
+//!
+//! | bytes | what (file form) |
+//! |---|---|
+//! | 0..8 | `ARROW1`, two zero bytes |
+//! | 8.. | messages: schema, dictionary batches, record batches |
+//! | then | an end mark, the footer (FlatBuffers: schema, places of all batches) |
+//! | len−10..len−6 | the footer's length, int32 |
+//! | len−6..len | `ARROW1` |
+//!
+//! A message is `FF FF FF FF`, the length of its metadata (int32), the metadata (FlatBuffers,
+//! padded to 8), its body. The stream form is messages alone, ended by a length of 0 or the end of
+//! the bytes. Each buffer of a body is raw, or (lz4 frame, zstd) its uncompressed length as int64
+//! (−1: raw after all) and the compressed bytes.
+//!
+//! Read: both forms, told by their first bytes; all types of
+//! [`crate::formats::columnar::arrow_model`]; dictionaries with deltas and replacements, mapped to
+//! one list of categories. Buffers of plain columns that lie uncompressed in a file are handed on
+//! in place. Nulls and list lengths are known from the headers and offsets of all batches; a stream
+//! that is longer than what is held in memory is spooled for that. Rows of uncompressed buffers are
+//! read on their own; a compressed buffer must be unpacked as a whole, and is refused where it
+//! takes more memory than there may be.
+//!
+//! Not supported: Feather version 1, big-endian files, and the types that the model lacks.
+
+use crate::error::{Error, Result};
+use crate::format::{
+    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams,
+    WriteOptions,
+};
+use crate::model::{Dtype, Logical, Plan};
+use crate::storage::Location;
+
+mod body;
+mod index;
+mod read;
+mod rows;
+mod write;
+
+/// The format.
+pub struct Arrow;
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Table,
+    dtypes: Dtype::ARROW,
+    logical: |l| !matches!(l, Logical::Packed { .. }),
+    nulls: true,
+    scalars: false,
+    max_rank: 32,
+    sidecar: false,
+    coded_text: CodedText::No,
+    order: Order::RowBlocks,
+    rows_first: false,
+};
+
+impl Format for Arrow {
+    fn name(&self) -> &'static str {
+        "feather"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["feather", "fea", "arrow", "ipc", "arrows"]
+    }
+    fn about(&self) -> &'static str {
+        "Feather v2 and Arrow IPC, files and streams; zstd unless -c says lz4 or none"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if head.bytes.starts_with(b"ARROW1\0\0") || head.bytes.starts_with(b"FEA1") {
+            return Ok(Sniff::Yes);
+        }
+        Ok(index::sniff_stream(head.bytes))
+    }
+    fn streams(&self) -> Streams {
+        Streams { input: true, output: true }
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "row-group-size", "metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        let opened = crate::error::foreign("arrow", || read::ArrowSource::open(at, options));
+        Ok(Box::new(opened.map_err(|e| e.file(at.display()))?))
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        let export = crate::formats::columnar::arrow_model::Export::new(plan, options).err();
+        export.into_iter().chain(write::write_options(options).err()).collect()
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(write::ArrowSink::create(at, plan, options)?))
+    }
+}

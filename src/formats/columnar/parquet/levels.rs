@@ -1,0 +1,128 @@
+//! The RLE / bit-packed hybrid, in which levels and the codes of dictionaries are stored.
+
+/// Goes through the runs of `count` values of `bits` bits, at most 32. Runs inside of packed values
+/// are found, too. `None` where the bytes do not suffice, false once `each` says so.
+pub(super) fn runs(
+    bytes: &[u8],
+    bits: u32,
+    count: u64,
+    each: &mut dyn FnMut(u32, u64) -> bool,
+) -> Option<bool> {
+    let (mut at, mut left) = (0usize, count);
+    while left > 0 {
+        let header = varint(bytes, &mut at)?;
+        let n = header >> 1;
+        if n == 0 {
+            return None;
+        }
+        if header & 1 == 0 {
+            let width = bits.div_ceil(8) as usize;
+            let value = little(bytes.get(at..at + width)?);
+            at += width;
+            let n = n.min(left);
+            if !each(value as u32, n) {
+                return Some(false);
+            }
+            left -= n;
+            continue;
+        }
+        let values = n.saturating_mul(8).min(left);
+        // The last group may be cut behind its last value.
+        let packed = bytes.get(at..)?;
+        if values.checked_mul(u64::from(bits))?.div_ceil(8) > packed.len() as u64 {
+            return None;
+        }
+        if !packed_runs(packed, bits, values, each) {
+            return Some(false);
+        }
+        left -= values;
+        let used = usize::try_from(n).ok().and_then(|n| n.checked_mul(bits as usize));
+        at = used.and_then(|n| at.checked_add(n)).unwrap_or(bytes.len()).min(bytes.len());
+    }
+    Some(true)
+}
+
+/// The runs of packed values; there must be bytes for all of them.
+fn packed_runs(
+    packed: &[u8],
+    bits: u32,
+    values: u64,
+    each: &mut dyn FnMut(u32, u64) -> bool,
+) -> bool {
+    let mask = if bits == 0 { 0 } else { u64::MAX >> (64 - bits) };
+    let (mut run, mut current) = (0u64, 0u32);
+    for i in 0..values {
+        let bit = i * u64::from(bits);
+        let start = (bit / 8) as usize;
+        let word = match packed.get(start..start + 8) {
+            Some(bytes) => little(bytes),
+            None => little(packed.get(start..).unwrap_or_default()),
+        };
+        let value = ((word >> (bit % 8)) & mask) as u32;
+        if run > 0 && value != current {
+            if !each(current, run) {
+                return false;
+            }
+            run = 0;
+        }
+        current = value;
+        run += 1;
+    }
+    run == 0 || each(current, run)
+}
+
+/// The levels of a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Levels<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The old packing, from the highest bit down, in place of the hybrid.
+    pub(super) packed: bool,
+    /// The largest that there may be.
+    pub(super) most: i16,
+}
+
+impl Levels<'_> {
+    /// Goes through `count` of them; `None` where bytes lack or a level is too large.
+    pub(super) fn runs(self, count: u64, each: &mut dyn FnMut(u32, u64)) -> Option<()> {
+        let (bits, most) = (bits_of(self.most), self.most.max(0) as u32);
+        let mut take = |level, n| {
+            each(level, n);
+            level <= most
+        };
+        if !self.packed {
+            return runs(self.bytes, bits, count, &mut take)?.then_some(());
+        }
+        for i in 0..count {
+            let mut level = 0;
+            for bit in i * u64::from(bits)..(i + 1) * u64::from(bits) {
+                let byte = *self.bytes.get((bit / 8) as usize)?;
+                level = level << 1 | u32::from(byte >> (7 - bit % 8) & 1);
+            }
+            take(level, 1).then_some(())?;
+        }
+        Some(())
+    }
+}
+
+/// Bits that a level of at most this takes.
+pub(super) fn bits_of(most: i16) -> u32 {
+    16 - (most.max(0) as u16).leading_zeros()
+}
+
+/// The next unsigned number of seven bits a byte.
+pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let b = *bytes.get(*at)?;
+        *at += 1;
+        value |= u64::from(b & 0x7f) << shift;
+        if b & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn little(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, &b| (value << 8) | u64::from(b))
+}

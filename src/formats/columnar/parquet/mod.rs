@@ -1,0 +1,149 @@
+//! Apache Parquet: columnar tables. <https://parquet.apache.org/docs/file-format/>
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..4 | `PAR1` |
+//! | 4.. | row groups: for each column its chunk of pages (dictionary page, data pages), compressed |
+//! | then | page indexes, bloom filters |
+//! | len−8−n..len−8 | the footer: `FileMetaData` in Thrift's compact protocol |
+//! | len−8..len−4 | n, uint32 |
+//! | len−4..len | `PAR1` (`PARE`: the footer is encrypted) |
+//!
+//! Read: every codec but LZO, every encoding that the `parquet` crate decodes, both page versions.
+//! Types follow
+//! [`crate::formats::columnar::arrow_model`]: those of the Parquet schema, refined by the Arrow schema that most writers keep in the
+//! footer (zones, durations, dictionaries, fixed-size lists). INT96 is read as nanoseconds where
+//! all values fit, else as microseconds where that is exact. What only the data shows (nulls
+//! without statistics, list lengths, INT96 ranges) is found in a pass over the columns concerned
+//! when the file is opened.
+//!
+//! Not supported: encrypted columns and footers, columns in other files, maps, lists of text or
+//! structs, intervals, structs that are null as a whole. Writers disagree on seconds, which Parquet
+//! lacks: like pyarrow, seconds are written as milliseconds.
+
+use crate::error::{Error, Result};
+use crate::format::{
+    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions,
+};
+use crate::model::{Dtype, Logical, Plan};
+use crate::storage::Location;
+
+mod delta;
+mod dictionary;
+mod footer;
+mod levels;
+mod lists;
+mod look;
+mod measure;
+mod page;
+mod pages;
+mod parts;
+mod read;
+mod rows;
+mod schema;
+mod thrift;
+mod write;
+
+/// The format.
+pub struct Parquet;
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Table,
+    dtypes: Dtype::ARROW,
+    logical: |l| !matches!(l, Logical::Packed { .. }),
+    nulls: true,
+    scalars: false,
+    max_rank: 32,
+    sidecar: false,
+    coded_text: CodedText::No,
+    order: Order::RowBlocks,
+    rows_first: false,
+};
+
+/// Compressions that are written.
+const CODECS: &[&str] =
+    &["none", "uncompressed", "snappy", "gzip", "brotli", "lz4", "lz4_raw", "zstd"];
+
+impl Format for Parquet {
+    fn name(&self) -> &'static str {
+        "parquet"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["parquet", "pq"]
+    }
+    fn about(&self) -> &'static str {
+        "Apache Parquet tables, all codecs; snappy unless -c says otherwise"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        Ok(if head.bytes.starts_with(b"PAR1") || head.bytes.starts_with(b"PARE") {
+            Sniff::Yes
+        } else {
+            Sniff::No
+        })
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "row-group-size", "metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        let blob = at.blob()?;
+        let source = crate::error::foreign("parquet", || read::ParquetSource::open(blob, options))
+            .map_err(|e| e.file(at.display()))?;
+        Ok(Box::new(source))
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        let export = crate::formats::columnar::arrow_model::Export::new(plan, options).err();
+        export.into_iter().chain(write::codec(options).err()).collect()
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(write::ParquetSink::create(at, plan, options)?))
+    }
+}
+
+/// An error of the `parquet` crate: the bytes break the format, or need what it lacks.
+fn crate_error(e: parquet::errors::ParquetError) -> Error {
+    use parquet::errors::ParquetError as P;
+    if let Some(ours) = Error::carried_by(&e) {
+        return ours;
+    }
+    match e {
+        P::NYI(what) => Error::refused(format!("not supported: {what}")),
+        P::External(inner) => {
+            let text = inner.to_string();
+            let mut what = text.as_str();
+            while let Some(rest) = ["External: ", "Parquet argument error: ", "Parquet error: "]
+                .iter()
+                .find_map(|p| what.strip_prefix(p))
+            {
+                what = rest;
+            }
+            // Decoders give their errors as those of reading; what the system says of writing is no
+            // damage.
+            match inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+                Some(code) => std::io::Error::from_raw_os_error(code).into(),
+                None => Error::corrupt(format!("the bytes cannot be decoded ({what})")),
+            }
+        }
+        P::EOF(what) => Error::corrupt(format!("the bytes end too early ({})", what.trim())),
+        P::General(what)
+            if what.starts_with("Disabled feature")
+                || what.contains("LZO")
+                || what.contains("not supported") =>
+        {
+            Error::refused(format!("not supported: {what}"))
+        }
+        P::General(what) => Error::corrupt(format!("the bytes cannot be decoded ({what})")),
+        P::ArrowError(what) => Error::corrupt(format!("the values cannot be decoded ({what})")),
+        other => Error::corrupt(format!("the bytes cannot be decoded ({other})")),
+    }
+}
+
+/// An error of ours inside the crate's.
+fn wrapped(e: Error) -> parquet::errors::ParquetError {
+    parquet::errors::ParquetError::External(Box::new(std::io::Error::other(e)))
+}

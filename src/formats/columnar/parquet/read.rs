@@ -1,0 +1,465 @@
+//! Opening Parquet: the columns of the schema as logical arrays, with what only the data shows.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use parquet::arrow::{FieldLevels, parquet_to_arrow_schema};
+use parquet::basic::{Compression, ConvertedType, Type as Physical};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::schema::types::TypePtr;
+
+use super::footer::Footer;
+use super::lists::EqualLists;
+use super::measure::{ROW_BYTES, Rows};
+use super::pages::{ColumnChunk, Recent};
+use super::rows::Measures;
+use super::{crate_error, look, schema};
+use crate::error::{Error, Result, foreign};
+use crate::format::{Order, ReadOptions, ReadRows, Source, readable};
+use crate::formats::columnar::arrow_model::{
+    self, Dictionaries, Held, Leaf, LeafType, MemoryLimit,
+};
+use crate::model::{ArrayMeta, Attributes, Column as TableColumn, Dtype, Logical, Plan, Table};
+use crate::storage::Blob;
+
+/// An opened Parquet file.
+pub(super) struct ParquetSource {
+    plan: Plan,
+    shared: Arc<Shared>,
+}
+
+/// What all readers of a file share.
+pub(super) struct Shared {
+    pub(super) blob: Arc<dyn Blob>,
+    pub(super) metadata: Arc<ParquetMetaData>,
+    /// Column chunks that are encrypted: row group, column.
+    encrypted: HashSet<(usize, usize)>,
+    /// Where each row group begins, and the end.
+    pub(super) starts: Vec<u64>,
+    pub(super) columns: Vec<Column>,
+    pub(super) metas: Vec<ArrayMeta>,
+    pub(super) limit: MemoryLimit,
+    /// What all dictionaries hold.
+    held: Arc<Held>,
+    recent: Recent,
+}
+
+/// A column: one logical array.
+pub(super) struct Column {
+    pub(super) leaf: LeafType,
+    /// Its Parquet column.
+    pub(super) parquet: usize,
+    /// What the crate is asked to decode.
+    pub(super) levels: Option<FieldLevels>,
+    /// How many structs it is nested in.
+    pub(super) structs: usize,
+    pub(super) dictionary: Option<Dictionaries>,
+    /// Texts that the crate takes as they are: it looks only at those whose converted type says
+    /// that they are UTF-8.
+    pub(super) unchecked: bool,
+    /// Lists of one length, without a null: read page by page.
+    pub(super) lists: Option<EqualLists>,
+    /// Bytes of its pages, unpacked, as the footer tells.
+    pub(super) unpacked: u64,
+    /// What its rows are made of, and how much they take where that was looked at.
+    pub(super) rows: Rows,
+    pub(super) measures: Measures,
+}
+
+impl Column {
+    /// One that cannot be read.
+    fn none(parquet: usize) -> Column {
+        let leaf = LeafType {
+            levels: Vec::new(),
+            element: DataType::Null,
+            dtype: Dtype::U8,
+            logical: Logical::Plain,
+        };
+        Column {
+            leaf,
+            parquet,
+            levels: None,
+            structs: 0,
+            dictionary: None,
+            unchecked: false,
+            lists: None,
+            unpacked: 0,
+            rows: Rows::Fixed(1),
+            measures: Mutex::default(),
+        }
+    }
+}
+
+impl ParquetSource {
+    pub(super) fn open(blob: Arc<dyn Blob>, options: &ReadOptions) -> Result<ParquetSource> {
+        let Footer { metadata, encrypted, lost_keys } = Footer::read(blob.as_ref())?;
+        let metadata = Arc::new(metadata);
+        let file = metadata.file_metadata();
+        let mut starts = vec![0u64];
+        for (g, group) in metadata.row_groups().iter().enumerate() {
+            let rows = u64::try_from(group.num_rows()).map_err(|_| {
+                Error::corrupt(format!("row group {g} has {} rows", group.num_rows()))
+            })?;
+            let end = starts[g].checked_add(rows).filter(|&e| e < 1 << 62);
+            starts.push(end.ok_or_else(|| Error::corrupt("the row groups have too many rows"))?);
+        }
+        let rows = starts[starts.len() - 1];
+
+        let recorded = file
+            .key_value_metadata()
+            .and_then(|kv| kv.iter().find(|e| e.key == "ARROW:schema")?.value.as_deref())
+            .and_then(arrow_model::decode_schema);
+        let (recorded, mut notes) =
+            recorded.map_or((None, Vec::new()), |(schema, notes)| (Some(schema), notes));
+        for key in &lost_keys {
+            let note = format!("the metadata '{key}' is left out: it is not UTF-8 text");
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        let mut shared = Shared {
+            blob,
+            metadata: metadata.clone(),
+            encrypted,
+            starts,
+            columns: Vec::new(),
+            metas: Vec::new(),
+            limit: MemoryLimit(options.memory_bytes),
+            held: Arc::new(Held::new(MemoryLimit(options.memory_bytes))),
+            recent: Recent::default(),
+        };
+        let (micros, int96_errors) =
+            if options.names_only { Default::default() } else { shared.int96_micros() };
+        let roots = Root::all(&metadata, recorded.as_ref(), &micros);
+        let full = Schema::new(roots.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
+        let leaves = arrow_model::leaves(&full);
+        let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
+        let names = arrow_model::column_names(&headers, options.on_duplicate)?;
+
+        let mut table = Table::default();
+        let mut first_column: Vec<usize> = roots.iter().map(|r| r.first_column).collect();
+        let known: Vec<&str> = names.iter().map(|n| n.as_deref().unwrap_or_default()).collect();
+        let wanted = match &options.choice {
+            _ if options.names_only => vec![false; known.len()],
+            Some(choice) => choice.of(&known),
+            None => vec![true; known.len()],
+        };
+        for ((leaf, name), wanted) in leaves.iter().zip(names).zip(wanted) {
+            let root = leaf.path[0];
+            let parquet = first_column[root];
+            first_column[root] += schema::parquet_columns(leaf.field.data_type());
+            let Some(name) = name else { continue };
+            table.columns.push(TableColumn::read(&name, &leaf.name));
+            let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
+            let column = match int96_errors.get(&parquet) {
+                Some(e) => Err(Error::clone(e)),
+                None => shared.column(leaf, &roots[root], parquet, &mut meta),
+            };
+            let index = shared.columns.len();
+            let looked = column.and_then(|column| {
+                shared.columns.push(column);
+                let wish = look::Wish { wanted, values: !options.types_only };
+                foreign("parquet", || shared.look(index, &mut meta, wish))
+            });
+            let looked = looked.map(|lists| shared.columns[index].lists = lists);
+            if let Err(e) = looked {
+                shared.columns.truncate(index);
+                shared.columns.push(Column::none(parquet));
+                meta.details.error = Some(Arc::new(e.of_data()?));
+            }
+            shared.metas.push(meta);
+        }
+
+        let mut attributes = Attributes::new();
+        let mut metadata_of_table = Attributes::new();
+        let lost: HashSet<&str> = lost_keys.iter().map(String::as_str).collect();
+        for entry in file
+            .key_value_metadata()
+            .into_iter()
+            .flatten()
+            .filter(|entry| !lost.contains(entry.key.as_str()))
+        {
+            let value = serde_json::Value::String(entry.value.clone().unwrap_or_default());
+            match entry.key.as_str() {
+                "ARROW:schema" => {}
+                "pandas" => {
+                    metadata_of_table.insert("pandas".into(), value);
+                }
+                _ => {
+                    attributes.insert(entry.key.clone(), value);
+                }
+            }
+        }
+        metadata_of_table.insert("ARROW:schema".into(), arrow_model::encode_schema(&full).into());
+        table.index = arrow_model::pandas_index(&metadata_of_table, &table.columns);
+        table.metadata = metadata_of_table;
+        let plan = Plan {
+            format: "parquet",
+            format_version: Some(file.version().to_string()),
+            arrays: shared.metas.clone().into(),
+            tables: vec![table],
+            attributes,
+            notes,
+            ..Plan::default()
+        };
+        Ok(ParquetSource { plan, shared: Arc::new(shared) })
+    }
+}
+
+/// A column of the schema with all that is below it. Each is looked at alone: there may be
+/// thousands of others.
+struct Root {
+    /// As it is read.
+    refined: FieldRef,
+    error: Option<String>,
+    first_column: usize,
+    /// What Parquet says of it.
+    parquet: TypePtr,
+    /// The type that the crate is asked for.
+    reading: FieldRef,
+}
+
+impl Root {
+    fn all(
+        metadata: &ParquetMetaData,
+        recorded: Option<&Schema>,
+        micros: &HashSet<usize>,
+    ) -> Vec<Root> {
+        let descr = metadata.file_metadata().schema_descr();
+        let types = descr.root_schema().get_fields();
+        let mut columns = vec![(0, 0); types.len()];
+        for c in (0..descr.num_columns()).rev() {
+            let (first, count) = &mut columns[descr.get_column_root_idx(c)];
+            (*first, *count) = (c, *count + 1);
+        }
+        let mut by_name: HashMap<&str, &FieldRef> = HashMap::new();
+        for field in recorded.iter().flat_map(|r| r.fields()) {
+            by_name.entry(field.name()).or_insert(field);
+        }
+        let of = |(i, t): (usize, &TypePtr)| {
+            // By position if the names agree there, else by name.
+            let same = |f: &&FieldRef| f.name() == t.name();
+            let beside = recorded
+                .and_then(|r| r.fields().get(i).filter(same))
+                .or_else(|| by_name.get(t.name()).copied());
+            Root::of(t, columns[i], beside, micros)
+        };
+        types.iter().enumerate().map(of).collect()
+    }
+
+    /// `columns`: the first of its Parquet columns, and how many it has.
+    fn of(
+        t: &TypePtr,
+        columns: (usize, usize),
+        recorded: Option<&FieldRef>,
+        micros: &HashSet<usize>,
+    ) -> Root {
+        let (first_column, count) = columns;
+        let found =
+            schema::alone(t.clone()).and_then(|alone| parquet_to_arrow_schema(&alone, None));
+        let error = match found.as_ref().map(|schema| schema.fields()) {
+            Ok(found) if found.len() == 1 => {
+                let mut next = first_column;
+                let base = schema::with_micros(&schema::with_uuid(&found[0], t), &mut next, micros);
+                if next - first_column == count {
+                    let refined = schema::refined(&base, recorded);
+                    let reading = schema::reading_type(base.data_type(), refined.data_type());
+                    let reading = Arc::new(base.as_ref().clone().with_data_type(reading));
+                    return Root {
+                        refined,
+                        error: None,
+                        first_column,
+                        parquet: t.clone(),
+                        reading,
+                    };
+                }
+                format!("a group of {count} columns")
+            }
+            Ok(_) => "an empty group".into(),
+            Err(e) => e.to_string(),
+        };
+        let field: FieldRef = Arc::new(Field::new(t.name(), DataType::Null, true));
+        Root {
+            refined: field.clone(),
+            error: Some(error),
+            first_column,
+            parquet: t.clone(),
+            reading: field,
+        }
+    }
+}
+
+impl Shared {
+    /// The column of a leaf, with its types as the schema has them.
+    fn column(
+        &self,
+        leaf: &Leaf,
+        root: &Root,
+        parquet: usize,
+        meta: &mut ArrayMeta,
+    ) -> Result<Column> {
+        let descr = self.metadata.file_metadata().schema_descr();
+        let (mut stored, mut unpacked) = (0u64, 0u64);
+        for group in self.metadata.row_groups() {
+            let chunk = group
+                .columns()
+                .get(parquet)
+                .ok_or_else(|| Error::corrupt("a row group lacks this column"))?;
+            stored = stored.saturating_add(u64::try_from(chunk.compressed_size()).unwrap_or(0));
+            unpacked =
+                unpacked.saturating_add(u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
+        }
+        meta.details.stored_bytes = Some(stored);
+        meta.details.compression = self
+            .metadata
+            .row_groups()
+            .last()
+            .map(|group| codec_name(group.column(parquet).compression()));
+        meta.details.stored_dtype =
+            Some(descr.column(parquet).physical_type().to_string().to_lowercase());
+        if let Some(e) = &root.error {
+            return Err(Error::refused(format!("its type is not supported ({e})")));
+        }
+        let holds = match &leaf.holds {
+            Ok(holds) => holds.clone(),
+            Err(e) => return Err(Error::clone(e)),
+        };
+        for (g, group) in self.metadata.row_groups().iter().enumerate() {
+            let chunk = group.column(parquet);
+            if self.encrypted.contains(&(g, parquet)) {
+                return Err(Error::refused("its values are encrypted, which is not supported")
+                    .hint("choose other columns with -a, or leave such columns out with --skip-unsupported"));
+            }
+            if chunk.file_path().is_some_and(|p| !p.is_empty()) {
+                return Err(Error::refused(
+                    "its values are in another file, which is not supported",
+                ));
+            }
+            let found = self.chunk(g, parquet)?;
+            let rows = self.starts[g + 1] - self.starts[g];
+            if found.element.max_rep == 0 && found.values != rows {
+                return Err(Error::corrupt(format!(
+                    "row group {g} has {rows} rows, and {} values of it",
+                    found.values
+                )));
+            }
+        }
+        meta.dtype = holds.dtype;
+        meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
+        let levels =
+            schema::levels(&root.parquet, &root.reading, &leaf.path[1..]).map_err(crate_error)?;
+        let dictionary = match &meta.logical {
+            Logical::Dictionary { categories, .. } => {
+                Some(Dictionaries::new(categories.clone(), self.held.clone()))
+            }
+            _ => None,
+        };
+        let text = match &holds.element {
+            DataType::Dictionary(_, values) => values.as_ref(),
+            element => element,
+        };
+        let unchecked = matches!(text, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+            && descr.column(parquet).converted_type() != ConvertedType::UTF8;
+        let structs = leaf.path.len() - 1;
+        let rows = rows_of(&holds, descr.column(parquet).physical_type());
+        let measures = Mutex::default();
+        Ok(Column {
+            leaf: holds,
+            parquet,
+            levels: Some(levels),
+            structs,
+            dictionary,
+            unchecked,
+            lists: None,
+            unpacked,
+            rows,
+            measures,
+        })
+    }
+
+    /// A column in a row group.
+    ///
+    /// # Errors
+    /// Corrupt where it is not in the file.
+    pub(super) fn chunk(&self, g: usize, column: usize) -> Result<ColumnChunk> {
+        ColumnChunk::of(&self.blob, &self.metadata, (g, column), self.limit, &self.recent)
+    }
+
+    pub(super) fn group_rows(&self, g: usize) -> u64 {
+        self.starts[g + 1] - self.starts[g]
+    }
+
+    /// INT96 columns that need microseconds. Per column: does every value fit nanoseconds, or else
+    /// microseconds exactly?
+    fn int96_micros(&self) -> (HashSet<usize>, HashMap<usize, Error>) {
+        let encrypted: HashSet<usize> = self.encrypted.iter().map(|(_, column)| *column).collect();
+        let descr = self.metadata.file_metadata().schema_descr();
+        let (mut micros, mut errors) = (HashSet::new(), HashMap::new());
+        for c in 0..descr.num_columns() {
+            if descr.column(c).physical_type() != Physical::INT96 || encrypted.contains(&c) {
+                continue;
+            }
+            match foreign("parquet", || self.int96_range(c)) {
+                Ok((true, _)) => {}
+                Ok((false, true)) => _ = micros.insert(c),
+                Ok((false, false)) => {
+                    let error = Error::refused(
+                        "its INT96 times neither fit nanoseconds nor are whole microseconds",
+                    );
+                    errors.insert(c, error.hint("leave the column out with -x, or all such columns with --skip-unsupported"));
+                }
+                Err(e) => _ = errors.insert(c, e),
+            }
+        }
+        (micros, errors)
+    }
+}
+
+/// What the rows of a column take while they are decoded and handed on.
+fn rows_of(leaf: &LeafType, physical: Physical) -> Rows {
+    /// The text of a decimal, and its number in Arrow.
+    const DECIMAL_BYTES: u64 = 128;
+    let item = leaf.dtype.item_bytes();
+    match (&leaf.element, &leaf.logical) {
+        // Levels of two kinds, and the value in two forms.
+        _ if !leaf.levels.is_empty() => Rows::Lists(2 * item + 4),
+        (_, Logical::Dictionary { .. }) => Rows::Codes(item + ROW_BYTES),
+        (_, Logical::Decimal { .. }) if physical == Physical::BYTE_ARRAY => {
+            Rows::Texts(DECIMAL_BYTES)
+        }
+        (_, Logical::Decimal { .. }) => Rows::Fixed(DECIMAL_BYTES),
+        (DataType::FixedSizeBinary(n), _) => {
+            Rows::Fixed(2 * u64::try_from(*n).unwrap_or(0) + ROW_BYTES)
+        }
+        (_, l) if l.is_var() => Rows::Texts(ROW_BYTES),
+        _ => Rows::Fixed(2 * item + 6),
+    }
+}
+
+impl Source for ParquetSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        arrays.iter().try_for_each(|&a| readable(&self.plan.arrays[a]))?;
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        Some(self.shared.clone())
+    }
+}
+
+fn codec_name(c: Compression) -> String {
+    match c {
+        Compression::UNCOMPRESSED => "none",
+        Compression::SNAPPY => "snappy",
+        Compression::GZIP(_) => "gzip",
+        Compression::LZO => "lzo",
+        Compression::BROTLI(_) => "brotli",
+        Compression::LZ4 => "lz4",
+        Compression::ZSTD(_) => "zstd",
+        Compression::LZ4_RAW => "lz4_raw",
+    }
+    .into()
+}

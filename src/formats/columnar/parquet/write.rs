@@ -1,0 +1,372 @@
+//! Writing Parquet: one block a row group, encoded on any thread, appended in turn.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, TimeUnit};
+use bytes::Bytes;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnPath, SchemaDescPtr, Type};
+
+use super::{CODECS, crate_error, dictionary, schema};
+use crate::error::{Error, Result};
+use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
+use crate::formats::columnar::arrow_model::{self, Export, OutColumn};
+use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan};
+use crate::storage::{Location, Output};
+
+/// Decoded bytes of a row group, unless `--row-group-size` or the memory budget says otherwise.
+const GROUP_BYTES: u64 = 64 << 20;
+/// Rows of a row group at most.
+const GROUP_ROWS: u64 = 1 << 20;
+
+/// A Parquet file being written.
+pub(super) struct ParquetSink {
+    writer: SerializedFileWriter<Out>,
+    encoder: Arc<Encoder>,
+}
+
+/// The output, counted.
+struct Out {
+    output: Box<dyn Output>,
+    bytes: u64,
+}
+
+impl Write for Out {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        let n = self.output.write(buf)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.output.flush()
+    }
+}
+
+struct Encoder {
+    export: Export,
+    /// The types that are stored: Parquet has no seconds.
+    stored: Fields,
+    metas: Vec<ArrayMeta>,
+    properties: WriterPropertiesPtr,
+    group_rows: u64,
+    /// Bytes after which a row group ends even so: text is only guessed at.
+    enough: Option<u64>,
+    /// The file's codec.
+    codec: Compression,
+    descr: SchemaDescPtr,
+    /// The same columns with codes in place of dictionaries.
+    coded: Export,
+}
+
+/// An encoded column chunk.
+enum Column {
+    Arrow(ArrowColumnChunk),
+    Categories(Bytes, ColumnCloseResult),
+}
+
+impl ParquetSink {
+    pub(super) fn create(
+        at: &Location,
+        plan: &Plan,
+        options: &WriteOptions,
+    ) -> Result<ParquetSink> {
+        let compression = codec(options)?;
+        let export = Export::new(plan, options)?;
+        let stored: Fields = export.schema.fields().iter().map(stored_field).collect();
+        let arrow_schema = Arc::new(Schema::new(stored.clone()));
+        let descr = ArrowSchemaConverter::new().convert(&arrow_schema).map_err(crate_error)?;
+        let mut metadata: Vec<KeyValue> = export
+            .schema
+            .metadata()
+            .iter()
+            .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
+            .collect();
+        metadata.sort_by(|a, b| a.key.cmp(&b.key));
+        metadata
+            .push(KeyValue::new("ARROW:schema".into(), arrow_model::encode_schema(&export.schema)));
+        let mut properties = WriterProperties::builder()
+            .set_compression(compression)
+            .set_created_by(format!("npk version {}", env!("CARGO_PKG_VERSION")))
+            .set_key_value_metadata(Some(metadata))
+            .set_max_row_group_row_count(None);
+        // Dictionaries of floats never pay, and cost a hash a value.
+        for c in descr.columns() {
+            use parquet::basic::Type as P;
+            if matches!(c.physical_type(), P::FLOAT | P::DOUBLE) {
+                properties = properties.set_column_dictionary_enabled(
+                    ColumnPath::from(c.path().parts().to_vec()),
+                    false,
+                );
+            }
+        }
+        let output = at.create_file(options.existing, options.sync)?;
+        let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
+        let properties = Arc::new(properties.build());
+        let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, properties.clone())
+            .map_err(crate_error)?;
+        let group_bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
+        let group_rows = group_rows(plan, options, group_bytes)?;
+        let encoder = Arc::new(Encoder {
+            coded: export.with_codes(),
+            export,
+            stored,
+            metas: plan.arrays.to_vec(),
+            properties,
+            group_rows,
+            enough: options.row_group_rows.is_none().then_some(2 * group_bytes),
+            codec: compression,
+            descr: writer.schema_descr().clone().into(),
+        });
+        Ok(ParquetSink { writer, encoder })
+    }
+}
+
+/// Rows of a row group.
+fn group_rows(plan: &Plan, options: &WriteOptions, group_bytes: u64) -> Result<u64> {
+    if let Some(rows) = options.row_group_rows {
+        if rows == 0 {
+            return Err(Error::usage("--row-group-size must be at least 1"));
+        }
+        return Ok(rows);
+    }
+    let mut row_bytes = 0u64;
+    for meta in &plan.arrays {
+        row_bytes = row_bytes.saturating_add(meta.row_bytes_about(32));
+    }
+    Ok((group_bytes / row_bytes.max(1)).clamp(1, GROUP_ROWS))
+}
+
+/// The file's codec.
+pub(super) fn codec(options: &WriteOptions) -> Result<Compression> {
+    let Some(c) = options.compression_among("parquet", CODECS)? else {
+        return Ok(Compression::SNAPPY);
+    };
+    let bad = |e: parquet::errors::ParquetError| {
+        Error::usage(format!("level {} of {}: {e}", c.level.unwrap_or(0), c.name))
+    };
+    let level = |default: i32| c.level.unwrap_or(default);
+    let unsigned = |default: i32| u32::try_from(level(default)).unwrap_or(u32::MAX);
+    if c.level.is_some() && !matches!(c.name.as_str(), "gzip" | "brotli" | "zstd") {
+        return Err(Error::usage(format!("{} has no levels", c.name)));
+    }
+    Ok(match c.name.as_str() {
+        "none" | "uncompressed" => Compression::UNCOMPRESSED,
+        "gzip" => Compression::GZIP(GzipLevel::try_new(unsigned(6)).map_err(bad)?),
+        "brotli" => Compression::BROTLI(BrotliLevel::try_new(unsigned(1)).map_err(bad)?),
+        "zstd" => Compression::ZSTD(ZstdLevel::try_new(level(1)).map_err(bad)?),
+        "lz4" | "lz4_raw" => Compression::LZ4_RAW,
+        _ => Compression::SNAPPY,
+    })
+}
+
+/// The field with the types that Parquet has.
+fn stored_field(field: &FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(stored_type(field.data_type())))
+}
+
+fn stored_type(t: &DataType) -> DataType {
+    match t {
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            DataType::Timestamp(TimeUnit::Millisecond, zone.clone())
+        }
+        DataType::Time32(TimeUnit::Second) => DataType::Time32(TimeUnit::Millisecond),
+        DataType::Date64 => DataType::Date32,
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(stored_field).collect()),
+        DataType::List(f) => DataType::List(stored_field(f)),
+        DataType::LargeList(f) => DataType::LargeList(stored_field(f)),
+        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(stored_field(f), *n),
+        other => other.clone(),
+    }
+}
+
+/// Values that are given to the crate together: it makes levels and an index of each of them.
+const TOGETHER: usize = 64 << 10;
+
+/// Rows of an array that are written together.
+fn rows_together(rows: usize, elements: usize) -> usize {
+    let step = (rows as u128 * TOGETHER as u128 / elements.max(rows).max(1) as u128) as usize;
+    // The crate takes 1,024 rows at a time.
+    if step >= 1024 { step / 1024 * 1024 } else { step.max(1) }
+}
+
+/// Elements of an array, in all lists.
+fn elements(array: &dyn Array) -> usize {
+    let between = |first: usize, last: usize, values: &ArrayRef| {
+        elements(values.slice(first, last - first).as_ref())
+    };
+    match array.data_type() {
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            between(list.offsets()[0] as usize, list.offsets()[list.len()] as usize, list.values())
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            between(list.offsets()[0] as usize, list.offsets()[list.len()] as usize, list.values())
+        }
+        DataType::FixedSizeList(..) => elements(array.as_fixed_size_list().values().as_ref()),
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().map(|c| elements(c.as_ref())).max().unwrap_or(0)
+        }
+        _ => array.len(),
+    }
+}
+
+impl Encode for Encoder {
+    fn cut(&self, _array: usize, row: u64) -> u64 {
+        (row / self.group_rows + 1).saturating_mul(self.group_rows)
+    }
+    fn enough(&self, _array: usize) -> Option<u64> {
+        self.enough
+    }
+    fn encode(&self, block: Block) -> Result<Encoded> {
+        let mut columns: Vec<Column> = Vec::new();
+        if block.rows > 0 {
+            let chunks: HashMap<usize, &[Chunk]> =
+                block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
+            for (i, field) in self.stored.iter().enumerate() {
+                if self.is_coded(&self.export.columns[i]) {
+                    self.encode_coded(i, &chunks, block.rows as usize, &mut columns)?;
+                    continue;
+                }
+                let array =
+                    self.export.columns[i].build(&self.metas, &chunks, block.rows as usize)?;
+                let array: ArrayRef = if array.data_type() == field.data_type() {
+                    array
+                } else {
+                    arrow_model::cast_exact(&array, field.data_type(), block.first_row)
+                        .map_err(|e| e.array(field.name()))?
+                };
+                let mut writers = self.writers(i).map_err(crate_error)?;
+                let step = rows_together(array.len(), elements(array.as_ref()));
+                for first in (0..array.len()).step_by(step) {
+                    let part = array.slice(first, step.min(array.len() - first));
+                    let leaves = compute_leaves(field, &part).map_err(crate_error)?;
+                    if leaves.len() != writers.len() {
+                        return Err(Error::internal("a column without a writer"));
+                    }
+                    for (writer, leaf) in writers.iter_mut().zip(leaves) {
+                        writer.write(&leaf).map_err(crate_error)?;
+                    }
+                }
+                for writer in writers {
+                    columns.push(Column::Arrow(writer.close().map_err(crate_error)?));
+                }
+            }
+        }
+        let array = block.columns.first().map_or(0, |c| c.0);
+        Ok(Encoded {
+            first_row: block.first_row,
+            rows: block.rows,
+            array,
+            payload: Box::new(columns),
+        })
+    }
+}
+
+impl Encoder {
+    /// The crate's writers of one column: those of thousands of columns at once would take
+    /// gigabytes.
+    fn writers(&self, i: usize) -> parquet::errors::Result<Vec<ArrowColumnWriter>> {
+        let root = self.descr.root_schema();
+        let alone = Type::group_type_builder(root.name())
+            .with_fields(vec![root.get_fields()[i].clone()])
+            .build()?;
+        let of_one =
+            SerializedFileWriter::new(std::io::sink(), Arc::new(alone), self.properties.clone())?;
+        let field = Schema::new(vec![self.stored[i].clone()]);
+        ArrowRowGroupWriterFactory::new(&of_one, Arc::new(field)).create_column_writers(0)
+    }
+
+    /// A column of categories whose dictionary is written as it is.
+    fn is_coded(&self, column: &OutColumn) -> bool {
+        let brotli = matches!(self.codec, Compression::BROTLI(_));
+        match column {
+            OutColumn::Leaf { array, field } => {
+                match (field.data_type(), &self.metas[*array].logical) {
+                    (DataType::Dictionary(..), Logical::Dictionary { categories, .. }) => {
+                        let text =
+                            matches!(categories.kind(), CategoryKind::Text | CategoryKind::Binary);
+                        let bytes: usize = if text {
+                            categories.snapshot().iter().map(|c| c.len() + 4).sum()
+                        } else {
+                            0
+                        };
+                        text && !brotli && bytes <= dictionary::MAX_DICTIONARY_BYTES
+                    }
+                    _ => false,
+                }
+            }
+            OutColumn::Struct { .. } => false,
+        }
+    }
+
+    fn encode_coded(
+        &self,
+        i: usize,
+        chunks: &HashMap<usize, &[Chunk]>,
+        rows: usize,
+        columns: &mut Vec<Column>,
+    ) -> Result<()> {
+        let codes = self.coded.columns[i].build(&self.metas, chunks, rows)?;
+        let OutColumn::Leaf { array, .. } = &self.export.columns[i] else {
+            return Err(Error::internal("a column of codes was expected"));
+        };
+        let Logical::Dictionary { categories, .. } = &self.metas[*array].logical else {
+            return Err(Error::internal("categories were expected"));
+        };
+        let items = categories.snapshot();
+        if matches!(categories.kind(), CategoryKind::Text)
+            && items.iter().any(|i| std::str::from_utf8(i).is_err())
+        {
+            return Err(
+                Error::corrupt("a category is not UTF-8 text").array(&self.metas[*array].name)
+            );
+        }
+        let (bytes, close) =
+            dictionary::encode(&self.descr.column(columns.len()), self.codec, &codes, &items)
+                .map_err(|e| e.array(&self.metas[*array].name))?;
+        columns.push(Column::Categories(bytes, close));
+        Ok(())
+    }
+}
+
+impl Sink for ParquetSink {
+    fn encoder(&self) -> Arc<dyn Encode> {
+        self.encoder.clone()
+    }
+    fn append(&mut self, encoded: Encoded) -> Result<()> {
+        let columns = encoded
+            .payload
+            .downcast::<Vec<Column>>()
+            .map_err(|_| Error::internal("a block of another writer"))?;
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let mut group = self.writer.next_row_group().map_err(crate_error)?;
+        for column in *columns {
+            match column {
+                Column::Arrow(chunk) => chunk.append_to_row_group(&mut group),
+                Column::Categories(bytes, close) => group.append_column(&bytes, close),
+            }
+            .map_err(crate_error)?;
+        }
+        group.close().map_err(crate_error)?;
+        Ok(())
+    }
+    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
+        let out = self.writer.into_inner().map_err(crate_error)?;
+        out.output.commit()?;
+        Ok(Summary { bytes: out.bytes, files: 1, notes: Vec::new() })
+    }
+}

@@ -1,0 +1,151 @@
+//! Raw data in other files: the bytes of a dataset as pieces of files, in C order.
+
+use std::ffi::{OsStr, c_int};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::access::Access;
+use super::c::{self, Id};
+use super::ffi;
+use crate::error::{Error, Result};
+
+/// The pieces of files that hold a dataset. They are opened whenever they are read: there may be
+/// any number of them.
+#[derive(Clone)]
+pub(super) struct External {
+    segments: Vec<Segment>,
+    access: Arc<Access>,
+}
+
+#[derive(Clone)]
+struct Segment {
+    /// The bytes of the dataset that it holds.
+    first: u64,
+    bytes: u64,
+    /// Where they begin in the file.
+    offset: u64,
+    path: PathBuf,
+}
+
+impl Segment {
+    fn open(&self, access: &Access) -> Result<File> {
+        let file = access.open(&self.path).map_err(|denied| denied.error("its values are in"))?;
+        let all = file.metadata().map_err(Error::reading)?.len();
+        let Segment { bytes, offset, path, .. } = self;
+        match offset.checked_add(*bytes).is_some_and(|end| end <= all) {
+            true => Ok(file),
+            false => Err(Error::corrupt(format!(
+                "{bytes} bytes of its values are in {path:?} from byte {offset} on, that file has {all} bytes"
+            ))),
+        }
+    }
+}
+
+impl External {
+    /// Finds the files that a dataset of `total` bytes is in. Under the lock.
+    ///
+    /// # Errors
+    /// A file that is missing or that may not be read; corrupt where one is too short.
+    pub(super) fn find(
+        data: &Id,
+        plist: &Id,
+        files: c_int,
+        total: u64,
+        access: &Arc<Access>,
+    ) -> Result<External> {
+        let folder = folder(data)?;
+        let mut segments = Vec::new();
+        let mut first = 0u64;
+        for index in 0..u32::try_from(files).unwrap_or(0) {
+            let (mut name, mut offset, mut room) = (vec![0u8; 4096], 0i64, 0);
+            // SAFETY: an open property list; the buffer is as long as told, and its last byte stays
+            // 0.
+            let code = unsafe {
+                ffi::H5Pget_external(
+                    plist.raw(),
+                    index,
+                    name.len() - 1,
+                    name.as_mut_ptr().cast(),
+                    &mut offset,
+                    &mut room,
+                )
+            };
+            c::check(code, "its list of external files is damaged")?;
+            let bytes = room.min(total - first);
+            if bytes == 0 {
+                continue;
+            }
+            let name = name.split(|&b| b == 0).next().unwrap_or_default();
+            let path = folder.join(OsStr::from_bytes(name));
+            let offset = u64::try_from(offset)
+                .map_err(|_| Error::corrupt("its list of external files is damaged"))?;
+            let segment = Segment { first, bytes, offset, path };
+            segment.open(access)?;
+            segments.push(segment);
+            first += bytes;
+        }
+        if first < total {
+            return Err(Error::corrupt(format!(
+                "it has {total} bytes, its external files have room for {first}"
+            )));
+        }
+        Ok(External { segments, access: access.clone() })
+    }
+
+    /// Reads the bytes of the dataset from `at` on.
+    ///
+    /// # Errors
+    /// Reading errors.
+    pub(super) fn read_at(&self, at: u64, mut to: &mut [u8]) -> Result<()> {
+        let mut at = at;
+        for segment in &self.segments {
+            let within = at.wrapping_sub(segment.first);
+            if to.is_empty() || at < segment.first || within >= segment.bytes {
+                continue;
+            }
+            let bytes = (segment.bytes - within).min(to.len() as u64);
+            let (head, rest) = to.split_at_mut(bytes as usize);
+            segment
+                .open(&self.access)?
+                .read_exact_at(head, segment.offset + within)
+                .map_err(Error::reading)?;
+            (to, at) = (rest, at + bytes);
+        }
+        if to.is_empty() { Ok(()) } else { Err(Error::internal("external values past their end")) }
+    }
+}
+
+/// The folder that names of raw data are relative to: that of the file, or the one that the
+/// environment gives.
+fn folder(data: &Id) -> Result<PathBuf> {
+    let file = file_name(data)?;
+    let own = file.parent().unwrap_or(Path::new("")).to_path_buf();
+    Ok(match std::env::var_os("HDF5_EXTFILE_PREFIX").filter(|p| !p.is_empty()) {
+        None => own,
+        Some(prefix) => match prefix.as_bytes().strip_prefix(b"${ORIGIN}") {
+            Some(rest) => own.join(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest))),
+            None => PathBuf::from(prefix),
+        },
+    })
+}
+
+/// The name of the file that an object is in. Under the lock.
+///
+/// # Errors
+/// Where the library does not tell it.
+pub(super) fn file_name(object: &Id) -> Result<PathBuf> {
+    // SAFETY: an open object; the buffer has the length that is told; under the lock.
+    unsafe {
+        let len = ffi::H5Fget_name(object.raw(), std::ptr::null_mut(), 0);
+        let Ok(len) = usize::try_from(len) else {
+            return Err(c::failure("its file cannot be told"));
+        };
+        let mut name = vec![0u8; len + 1];
+        ffi::H5Fget_name(object.raw(), name.as_mut_ptr().cast(), name.len());
+        name.truncate(len);
+        Ok(PathBuf::from(OsStr::from_bytes(&name)))
+    }
+}

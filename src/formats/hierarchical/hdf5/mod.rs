@@ -1,0 +1,180 @@
+//! HDF5 (`.h5`, `.hdf5`, netCDF4's `.nc`): trees of datasets with attributes.
+//!
+//! Specification: <https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html>. The C
+//! library reads and writes all metadata, behind its one lock; it also says where the values are,
+//! and then they are read and decoded here, on all threads: see `read`.
+//!
+//! | bytes of the file | |
+//! |---|---|
+//! | 0, 512, 1024, 2048 … | signature `\x89HDF\r\n\x1a\n`: the superblock begins at the first of these places (a user block before it) |
+//! | then | superblock; object headers, B-trees, heaps: the library's |
+//! | raw data | contiguous: elements in C order; chunked: each chunk filtered on its own |
+//!
+//! An array's name is its path without the leading slash; a field of a compound is `NAME.field`.
+//! Text of more than one dimension comes as codes; netCDF's characters are joined to text. Not
+//! supported, and refused by name: references, sequences of variable length, opaque values (but
+//! numpy's times), text of any length in virtual datasets of several files, szip and lossy
+//! third-party filters.
+
+use crate::error::{Error, Result};
+#[cfg(feature = "hdf5")]
+use crate::format::{Arrays, CodedText, Order};
+use crate::format::{Format, Head, Holds, ReadOptions, Sink, Sniff, Source, WriteOptions};
+use crate::model::Plan;
+use crate::storage::Location;
+
+#[cfg(feature = "hdf5")]
+mod access;
+#[cfg(feature = "hdf5")]
+mod attributes;
+#[cfg(feature = "hdf5")]
+mod c;
+#[cfg(feature = "hdf5")]
+mod chunks;
+#[cfg(feature = "hdf5")]
+mod driver;
+#[cfg(feature = "hdf5")]
+mod external;
+#[cfg(feature = "hdf5")]
+mod ffi;
+#[cfg(feature = "hdf5")]
+mod filters;
+#[cfg(feature = "hdf5")]
+mod heap;
+#[cfg(feature = "hdf5")]
+mod index;
+#[cfg(feature = "hdf5")]
+mod open;
+#[cfg(feature = "hdf5")]
+mod pack;
+#[cfg(feature = "hdf5")]
+mod pandas;
+#[cfg(feature = "hdf5")]
+mod put;
+#[cfg(feature = "hdf5")]
+mod read;
+#[cfg(feature = "hdf5")]
+mod scales;
+#[cfg(feature = "hdf5")]
+mod spool;
+#[cfg(feature = "hdf5")]
+mod stream;
+#[cfg(feature = "hdf5")]
+mod text;
+#[cfg(feature = "hdf5")]
+mod tree;
+#[cfg(feature = "hdf5")]
+mod types;
+#[cfg(feature = "hdf5")]
+mod vds;
+#[cfg(feature = "hdf5")]
+mod write;
+
+/// The HDF5 format.
+pub struct Hdf5;
+
+const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
+
+#[cfg(not(feature = "hdf5"))]
+fn left_out() -> Error {
+    Error::refused("this build of npk has no HDF5")
+        .hint("build it with the cargo feature 'hdf5' (cargo install npk --features hdf5)")
+}
+
+impl Format for Hdf5 {
+    fn copies_remote(&self, _options: &ReadOptions) -> bool {
+        true
+    }
+    fn name(&self) -> &'static str {
+        "hdf5"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["h5", "hdf5", "hdf", "he5", "nc", "nc4"]
+    }
+    fn about(&self) -> &'static str {
+        "HDF5 files, netCDF4 and pandas' to_hdf among them: groups, attributes, chunks and filters"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if head.bytes.starts_with(SIGNATURE) {
+            return Ok(Sniff::Yes);
+        }
+        // Behind a user block of 512 bytes, 1024, 2048 and so on.
+        let mut at = 512u64;
+        while at < 1 << 30 {
+            let found = match head.bytes.get(at as usize..at as usize + 8) {
+                Some(bytes) => bytes == SIGNATURE,
+                None => match head.blob {
+                    Some(blob) if blob.len() >= at + 8 => blob.read_vec(at, 8)? == SIGNATURE,
+                    _ => break,
+                },
+            };
+            if found {
+                return Ok(Sniff::Yes);
+            }
+            // A remote blob is not asked further than its first bytes.
+            if at >= 2048 && head.blob.is_none_or(|b| b.file().is_none()) {
+                break;
+            }
+            at *= 2;
+        }
+        Ok(Sniff::No)
+    }
+    fn has_groups(&self) -> bool {
+        true
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn keeps_types(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "chunk-shape", "metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        #[cfg(feature = "hdf5")]
+        return open::open(at, options).map(crate::array::text_codes::coded);
+        #[cfg(not(feature = "hdf5"))]
+        {
+            let _ = (at, options);
+            Err(left_out())
+        }
+    }
+    #[cfg(feature = "hdf5")]
+    fn verify(&self, at: &Location, options: &ReadOptions) -> Result<Vec<String>> {
+        open::verify(at, options).map(|()| Vec::new())
+    }
+    #[cfg(feature = "hdf5")]
+    fn holds(&self) -> Option<&'static Holds> {
+        static HOLDS: Holds = Holds {
+            arrays: Arrays::Many,
+            dtypes: write::DTYPES,
+            logical: write::logical,
+            nulls: false,
+            scalars: true,
+            max_rank: 32,
+            sidecar: false,
+            coded_text: CodedText::Yes,
+            order: Order::Any,
+            rows_first: false,
+        };
+        Some(&HOLDS)
+    }
+    #[cfg(not(feature = "hdf5"))]
+    fn holds(&self) -> Option<&'static Holds> {
+        None
+    }
+    #[cfg(feature = "hdf5")]
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        write::refuse(plan, options)
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        #[cfg(feature = "hdf5")]
+        return write::create(at, plan, options);
+        #[cfg(not(feature = "hdf5"))]
+        {
+            let _ = (at, plan, options);
+            Err(left_out())
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! How an array is laid out on the way out: chunks, shards, codecs, and its metadata documents.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::netcdf::{self, FILL};
+use super::node::{DIMENSIONS, Keys};
+use crate::error::{Error, Result};
+use crate::format::WriteOptions;
+use crate::model::{
+    ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit, checked_product,
+};
+use crate::sidecar::Marks;
+
+/// Decoded bytes of a chunk where nothing else is asked for.
+const CHUNK_BYTES: u64 = 2 << 20;
+/// Bytes that an item of text is taken for.
+const TEXT_BYTES: u64 = 256;
+/// A chunk shape that the source suggests is not followed into more objects than this.
+const MOST_HINTED: u64 = 200_000;
+
+/// A compressor with its level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Packer {
+    /// None.
+    Plain,
+    /// Zstandard.
+    Zstd(i32),
+    /// gzip.
+    Gzip(i32),
+    /// Blosc over LZ4 with its shuffle.
+    Blosc(u8),
+}
+
+impl Packer {
+    /// The one that the options ask for.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn chosen(options: &WriteOptions) -> Result<Packer> {
+        let Some(c) = options.compression_among("zarr", &["zstd", "blosc", "gzip", "none"])? else {
+            return Ok(Packer::Zstd(1));
+        };
+        let level = |default: i32, most: i32| match c.level {
+            None => Ok(default),
+            Some(n) if (0..=most).contains(&n) => Ok(n),
+            Some(n) => Err(Error::usage(format!("{} has no level {n}", c.name))
+                .hint(format!("use a level from 0 to {most}"))),
+        };
+        Ok(match c.name.as_str() {
+            "zstd" => Packer::Zstd(level(3, 22)?),
+            "gzip" => Packer::Gzip(level(5, 9)?),
+            "blosc" => Packer::Blosc(level(5, 9)? as u8),
+            _ => Packer::Plain,
+        })
+    }
+
+    fn v3(self, item: usize) -> Option<Value> {
+        Some(match self {
+            Packer::Plain => return None,
+            Packer::Zstd(level) => {
+                json!({"name": "zstd", "configuration": {"level": level, "checksum": false}})
+            }
+            Packer::Gzip(level) => json!({"name": "gzip", "configuration": {"level": level}}),
+            Packer::Blosc(level) => {
+                let shuffle = if item > 1 { "shuffle" } else { "noshuffle" };
+                json!({"name": "blosc", "configuration": {"typesize": item, "cname": "lz4", "clevel": level, "shuffle": shuffle, "blocksize": 0}})
+            }
+        })
+    }
+
+    fn v2(self, item: usize) -> Value {
+        match self {
+            Packer::Plain => Value::Null,
+            Packer::Zstd(level) => json!({"id": "zstd", "level": level}),
+            Packer::Gzip(level) => json!({"id": "gzip", "level": level}),
+            Packer::Blosc(level) => {
+                json!({"id": "blosc", "cname": "lz4", "clevel": level, "shuffle": u8::from(item > 1), "blocksize": 0})
+            }
+        }
+    }
+}
+
+/// Where and how one array is written.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Its name: the path below the root.
+    pub path: String,
+    /// `[rows, …]`, empty for rank 0.
+    pub shape: Vec<u64>,
+    /// What is encoded at once.
+    pub chunk: Vec<u64>,
+    /// What one object holds, where that is more.
+    pub shard: Option<Vec<u64>>,
+    /// Bytes of an item; `None` for text.
+    pub item: Option<usize>,
+    /// Text of several dimensions: its items come as int32 codes into these.
+    pub coded: Option<Arc<Categories>>,
+    /// The width of the codes that come.
+    pub codes: Dtype,
+    /// Compression.
+    pub packer: Packer,
+    /// 2 or 3.
+    pub version: u8,
+    dtype: Dtype,
+    logical: Logical,
+    attributes: Attributes,
+    /// What xarray is not shown of them.
+    pub hidden: Option<Value>,
+}
+
+/// What all layouts of an output go by.
+pub struct Rules<'a> {
+    /// 2 or 3.
+    pub version: u8,
+    /// What was asked for.
+    pub options: &'a WriteOptions,
+    /// Whether a shape that was asked for suits no array.
+    pub is_asked: bool,
+    /// What attributes tell of types.
+    pub marks: Marks,
+    /// Whether the arrays come from netCDF.
+    pub netcdf: bool,
+}
+
+impl Layout {
+    /// Decides.
+    ///
+    /// # Errors
+    /// Usage, where shapes that were asked for do not fit; refused names.
+    pub fn new(meta: &ArrayMeta, rules: &Rules<'_>) -> Result<Layout> {
+        let Rules { version, options, is_asked, .. } = *rules;
+        check_path(&meta.name)?;
+        let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
+        let coded = meta.coded_text().cloned();
+        let item = match &coded {
+            Some(_) => Some(size_of::<i32>()),
+            None => (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize),
+        };
+        let item_bytes = match item {
+            Some(n) if coded.is_none() => n as u64,
+            Some(_) => TEXT_BYTES,
+            None => meta.row_bytes_about(TEXT_BYTES),
+        };
+        let most = options.memory_bytes / 4;
+        let bytes_of = |chunk: &[u64]| {
+            checked_product(chunk).and_then(|n| n.checked_mul(item_bytes)).unwrap_or(u64::MAX)
+        };
+        let asked = |wanted: &Option<Vec<u64>>, flag: &str| -> Result<Option<Vec<u64>>> {
+            match wanted {
+                Some(w) if w.len() == shape.len() && !w.is_empty() => {
+                    if w.contains(&0) {
+                        return Err(Error::usage(format!("{flag} {w:?} has a 0 in it")));
+                    }
+                    if bytes_of(w) > most {
+                        return Err(Error::usage(format!(
+                            "{flag} {w:?} takes {} bytes, at most {most} fit into the memory limit",
+                            bytes_of(w)
+                        ))
+                        .hint("raise --memory-limit, or choose a smaller shape"));
+                    }
+                    Ok(Some(w.clone()))
+                }
+                Some(w) if is_asked => Err(Error::usage(format!(
+                    "{flag} {w:?} has {} dimensions, no array has that many",
+                    w.len()
+                ))),
+                _ => Ok(None),
+            }
+        };
+        let shard = asked(&options.shard_shape, "--shard-shape")?;
+        if shard.is_some() && version == 2 {
+            return Err(Error::usage("Zarr v2 has no shards")
+                .hint("leave out --zarr-format 2 or --shard-shape"));
+        }
+        let chunk = match asked(&options.chunk_shape, "--chunk-shape")? {
+            Some(chunk) => chunk,
+            None => {
+                let hinted = meta
+                    .details
+                    .chunks
+                    .as_ref()
+                    .filter(|h| h.len() == shape.len() && !h.contains(&0))
+                    .map(|h| {
+                        h.iter().zip(&shape).map(|(c, d)| (*c).min((*d).max(1))).collect::<Vec<_>>()
+                    });
+                let counts = |h: &Vec<u64>| {
+                    h.iter().zip(&shape).try_fold(1u64, |n, (c, d)| n.checked_mul(d.div_ceil(*c)))
+                };
+                let mut chunk = hinted
+                    .filter(|h| {
+                        bytes_of(h) <= most.min(64 << 20)
+                            && counts(h).is_some_and(|n| n <= MOST_HINTED)
+                    })
+                    .unwrap_or_else(|| default_chunk(&shape, item_bytes));
+                if let Some(shard) = &shard {
+                    for (c, s) in chunk.iter_mut().zip(shard) {
+                        let wish = (*c).min(*s);
+                        *c = (1..=wish).rev().find(|n| s % n == 0).unwrap_or(1);
+                    }
+                }
+                chunk
+            }
+        };
+        if let Some(shard) = &shard
+            && shard.iter().zip(&chunk).any(|(s, c)| s % c != 0)
+        {
+            return Err(Error::usage(format!(
+                "--shard-shape {shard:?} is not a multiple of the chunk shape {chunk:?}"
+            ))
+            .hint("give a --chunk-shape that divides it"));
+        }
+        let mut attributes = rules.marks.attributes(meta, options.no_metadata);
+        let mut hidden = netcdf::hide(&mut attributes, rules.netcdf);
+        if version == 2 {
+            netcdf::keep_nan(&mut attributes, &mut hidden, meta.dtype);
+        }
+        Ok(Layout {
+            path: meta.name.clone(),
+            shape,
+            chunk,
+            shard,
+            item,
+            packer: Packer::chosen(options)?,
+            version,
+            codes: meta.dtype,
+            dtype: if coded.is_some() { Dtype::U8 } else { meta.dtype },
+            logical: match coded.as_ref().map(|c| c.kind()) {
+                Some(CategoryKind::Binary) => Logical::Binary,
+                Some(_) => Logical::Text,
+                None => meta.logical.clone(),
+            },
+            coded,
+            attributes,
+            hidden,
+        })
+    }
+
+    /// What one object holds.
+    pub fn object(&self) -> &[u64] {
+        self.shard.as_deref().unwrap_or(&self.chunk)
+    }
+
+    /// Objects per dimension after the first.
+    pub fn columns(&self) -> Vec<u64> {
+        self.shape.iter().zip(self.object()).skip(1).map(|(d, c)| d.div_ceil(*c)).collect()
+    }
+
+    /// The key of an object.
+    pub fn key(&self, place: &[u64]) -> String {
+        let keys = if self.version == 2 { Keys::V2('.') } else { Keys::Default('/') };
+        format!("{}/{}", self.path, keys.key(place))
+    }
+
+    /// The metadata documents: names below the array's path, and contents.
+    pub fn documents(&self) -> Vec<(&'static str, Value)> {
+        let item = self.item.filter(|_| self.coded.is_none()).unwrap_or(1);
+        if self.version == 2 {
+            let filters = match self.logical {
+                Logical::Text => json!([{"id": "vlen-utf8"}]),
+                Logical::Binary => json!([{"id": "vlen-bytes"}]),
+                _ => Value::Null,
+            };
+            let mut attributes = self.attributes.clone();
+            let plain = self.logical.is_plain();
+            let marked =
+                attributes.get(FILL).and_then(|v| netcdf::v2_fill(v, self.dtype)).filter(|_| plain);
+            if marked.is_some() {
+                attributes.shift_remove(FILL);
+            }
+            let meta = json!({
+                "zarr_format": 2,
+                "shape": self.shape,
+                "chunks": self.chunk,
+                "dtype": self.v2_dtype(),
+                "compressor": self.packer.v2(item),
+                "filters": filters,
+                // Of text there is none: xarray would take an empty text for a missing one.
+                "fill_value": marked.unwrap_or(Value::Null),
+                "order": "C",
+                "dimension_separator": ".",
+            });
+            if !attributes.contains_key(DIMENSIONS) {
+                attributes.insert(DIMENSIONS.into(), Value::Array(self.dimensions()));
+            }
+            return vec![(".zarray", meta), (".zattrs", Value::Object(attributes))];
+        }
+        let (data_type, fill) = self.v3_dtype();
+        let to_bytes = match self.logical {
+            Logical::Text => json!({"name": "vlen-utf8", "configuration": {}}),
+            Logical::Binary => json!({"name": "vlen-bytes", "configuration": {}}),
+            _ if item > 1 => json!({"name": "bytes", "configuration": {"endian": "little"}}),
+            _ => json!({"name": "bytes"}),
+        };
+        let mut codecs = vec![to_bytes];
+        codecs.extend(self.packer.v3(item));
+        if self.shard.is_some() {
+            codecs = vec![json!({"name": "sharding_indexed", "configuration": {
+                "chunk_shape": self.chunk,
+                "codecs": codecs,
+                "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+                "index_location": "end",
+            }})];
+        }
+        let mut attributes = self.attributes.clone();
+        if let Some(fill) = attributes.get_mut(FILL).filter(|_| self.logical.is_plain()) {
+            *fill = netcdf::encode_fill(fill, self.dtype);
+        }
+        let names = self.dimensions();
+        if attributes.get(DIMENSIONS).and_then(Value::as_array) == Some(&names) {
+            attributes.shift_remove(DIMENSIONS);
+        }
+        let meta = json!({
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": self.shape,
+            "data_type": data_type,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": self.object()}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": fill,
+            "codecs": codecs,
+            "attributes": attributes,
+            "dimension_names": names,
+            "storage_transformers": [],
+        });
+        vec![("zarr.json", meta)]
+    }
+
+    /// The names of the dimensions: those that the source has, as xarray or netCDF keep them, else
+    /// made-up ones, without which xarray does not open an array.
+    fn dimensions(&self) -> Vec<Value> {
+        let list = |key: &str| {
+            let list = self
+                .attributes
+                .get(key)
+                .and_then(Value::as_array)
+                .filter(|l| l.len() == self.shape.len());
+            list.filter(|l| l.iter().all(|n| n.is_string() || n.is_null()))
+        };
+        if let Some(names) = list(DIMENSIONS) {
+            return names.clone();
+        }
+        let last = |n: &Value| {
+            n.as_str().and_then(|n| n.rsplit('/').next()).map_or(Value::Null, Value::from)
+        };
+        match list("dimensions").filter(|l| l.iter().all(Value::is_string)) {
+            Some(paths) => paths.iter().map(last).collect(),
+            None => made_up(&self.path, self.shape.len()),
+        }
+    }
+
+    fn v2_dtype(&self) -> String {
+        let unit =
+            |u: &TimeUnit| if u.base == "generic" { String::new() } else { format!("[{u}]") };
+        match &self.logical {
+            Logical::Text | Logical::Binary => return "|O".into(),
+            Logical::Datetime(u) => return format!("<M8{}", unit(u)),
+            Logical::Timedelta(u) => return format!("<m8{}", unit(u)),
+            _ => {}
+        }
+        let size = self.dtype.item_bytes();
+        let order = if size > 1 { '<' } else { '|' };
+        match self.dtype {
+            Dtype::Bool => "|b1".into(),
+            Dtype::Bf16 => "bfloat16".into(),
+            d if d.is_float8() => d.name().into(),
+            d if d.is_complex() => format!("<c{size}"),
+            d if d.is_float() => format!("<f{size}"),
+            Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => format!("{order}u{size}"),
+            _ => format!("{order}i{size}"),
+        }
+    }
+
+    /// The type's name and the fill value.
+    fn v3_dtype(&self) -> (Value, Value) {
+        let time = |name: &str, u: &TimeUnit| {
+            (
+                json!({"name": name, "configuration": {"unit": u.base, "scale_factor": u.count}}),
+                json!(i64::MIN),
+            )
+        };
+        match &self.logical {
+            Logical::Text => (json!("string"), json!("")),
+            Logical::Binary => (json!("variable_length_bytes"), json!("")),
+            Logical::Datetime(u) => time("numpy.datetime64", u),
+            Logical::Timedelta(u) => time("numpy.timedelta64", u),
+            _ => {
+                let fill = match self.dtype {
+                    Dtype::Bool => json!(false),
+                    Dtype::F8E8m0 => json!(1.0),
+                    d if d.is_complex() => json!([0.0, 0.0]),
+                    d if d.is_float() => json!(0.0),
+                    _ => json!(0),
+                };
+                (json!(self.dtype.name()), fill)
+            }
+        }
+    }
+}
+
+/// Dimension names that mean nothing, and clash with no other array's. They are left out when they
+/// are read again.
+pub fn made_up(path: &str, rank: usize) -> Vec<Value> {
+    let stem = path.replace('/', "_");
+    (0..rank).map(|i| Value::from(format!("{stem}_dim_{i}"))).collect()
+}
+
+/// Whole rows up to the usual size; of very wide rows a part.
+fn default_chunk(shape: &[u64], item_bytes: u64) -> Vec<u64> {
+    let mut left = (CHUNK_BYTES / item_bytes.max(1)).max(1);
+    let mut chunk: Vec<u64> = shape.iter().map(|d| (*d).max(1)).collect();
+    // The last dimensions stay whole as long as they fit; the first that does not is cut, those
+    // before it are 1.
+    for c in chunk.iter_mut().rev() {
+        *c = (*c).min(left).max(1);
+        left /= *c;
+    }
+    chunk
+}
+
+/// A name must be a path of node names.
+///
+/// # Errors
+/// Refused, with the part that cannot be one.
+pub fn check_path(name: &str) -> Result<()> {
+    for part in name.split('/') {
+        let why = if part.is_empty() {
+            "an empty part"
+        } else if part.chars().all(|c| c == '.') {
+            "a part of dots alone"
+        } else if part.starts_with("__") {
+            "a part that begins with __, which Zarr keeps for itself"
+        } else if part.contains('\0') {
+            "a zero byte"
+        } else if part.len() > 255 {
+            "a part of more than 255 bytes"
+        } else if super::MARKERS.contains(&part) || part == ".zattrs" {
+            "a part that is the name of a metadata file"
+        } else {
+            continue;
+        };
+        return Err(Error::refused(format!("a Zarr node cannot have this name: it has {why}"))
+            .array(name)
+            .hint("rename it with --rename OLD=NEW"));
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Zarr: n-dimensional arrays cut into chunks, one object each, in a tree of groups. Versions 2 and
+//! 3, directories (local or remote) and zip files.
+//!
+//! <https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html>,
+//! <https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html>,
+//! <https://github.com/zarr-developers/zarr-extensions>
+//!
+//! | key | v2 | v3 |
+//! |---|---|---|
+//! | a group | `g/.zgroup`, attributes in `g/.zattrs` | `g/zarr.json` |
+//! | an array | `g/a/.zarray`, attributes in `g/a/.zattrs` | `g/a/zarr.json` |
+//! | a chunk | `g/a/0.1` (or `g/a/0/1`) | `g/a/c/0/1` |
+//! | all metadata in one object | `.zmetadata` | `consolidated_metadata` in the root's `zarr.json` |
+//!
+//! A node that has both kinds of metadata is read as v3, with a note. An array at the root takes
+//! the store's name. Structured types come as one array a field, `NAME.field`. Dimension names
+//! travel as the attribute `_ARRAY_DIMENSIONS`, as xarray spells them in v2.
+//!
+//! Chunks are decoded by own code over the compressors' libraries: each step knows the most that it
+//! may produce, so that damaged or hostile chunks end in an error, never in a full memory. Read:
+//! blosc, zstd, gzip, zlib, bz2, lz4, lzma; shuffle, delta, fixedscaleoffset, quantize, astype,
+//! packbits, bitround; crc32, crc32c, adler32, fletcher32; transpose and F order; sharding (only
+//! the inner chunks that are needed are read); vlen-utf8 and vlen-bytes.
+//!
+//! Refused by name: pickled objects (never run), json2, msgpack2, vlen-array, categorize, zfpy,
+//! pcodec, jenkins_lookup3, grids that are not regular, storage transformers, raw bytes (`|V8`,
+//! `r64`).
+
+mod block;
+mod chain;
+mod consolidate;
+mod dtype;
+mod filters;
+mod json;
+mod kept;
+mod layout;
+mod netcdf;
+mod node;
+mod read;
+mod shard;
+mod store;
+mod transpose;
+mod tree;
+mod write;
+mod zip_out;
+
+use crate::array::text_codes::coded;
+use crate::error::{Error, Result};
+use crate::format::{
+    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions,
+};
+use crate::model::{Dtype, Logical, Plan};
+use crate::storage::Location;
+
+/// Objects that make a directory (or a zip) a Zarr hierarchy.
+pub const MARKERS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
+
+/// The format.
+pub struct Zarr;
+
+impl Format for Zarr {
+    fn name(&self) -> &'static str {
+        "zarr"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["zarr", "zarr.zip"]
+    }
+    fn about(&self) -> &'static str {
+        "Zarr v2 and v3, directories and .zarr.zip, sharded or not"
+    }
+    fn is_directory(&self) -> bool {
+        true
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if let Some(blob) = head.blob {
+            if !head.bytes.starts_with(b"PK\x03\x04") {
+                return Ok(Sniff::No);
+            }
+            // The first member's name is mostly enough; else the directory at the end tells.
+            let name = head.bytes.get(30..).unwrap_or_default();
+            if MARKERS.iter().any(|m| name.starts_with(m.as_bytes())) {
+                return Ok(Sniff::Yes);
+            }
+            return Ok(match store::ZipStore::open(blob.clone()) {
+                Ok(zip) if zip.is_zarr() => Sniff::Yes,
+                _ => Sniff::No,
+            });
+        }
+        if !head.bytes.is_empty() || head.location.is_stream() {
+            return Ok(Sniff::No);
+        }
+        if head.location.is_remote() {
+            // A prefix may hold very many objects, and some servers list nothing: ask for the
+            // markers.
+            for marker in MARKERS {
+                if matches!(
+                    head.location.join(marker).kind(),
+                    Ok(crate::storage::Kind::File { .. })
+                ) {
+                    return Ok(Sniff::Yes);
+                }
+            }
+            return Ok(Sniff::No);
+        }
+        let is_there = |marker: &&str| {
+            matches!(head.location.join(marker).kind(), Ok(crate::storage::Kind::File { .. }))
+        };
+        Ok(if MARKERS.iter().any(is_there) { Sniff::Yes } else { Sniff::No })
+    }
+    fn has_groups(&self) -> bool {
+        true
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn keeps_types(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "chunk-shape", "shard-shape", "zarr-format", "metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        at.held(|at| Ok(coded(Box::new(read::open(at, options)?))))
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        static DTYPES: [Dtype; 20] = {
+            let mut all = [Dtype::Bool; 20];
+            let mut i = 0;
+            // All but the last, complex32, which no implementation knows.
+            while i < 20 {
+                all[i] = Dtype::ALL[i];
+                i += 1;
+            }
+            all
+        };
+        static HOLDS: Holds = Holds {
+            arrays: Arrays::Many,
+            dtypes: &DTYPES,
+            logical: |l| {
+                matches!(
+                    l,
+                    Logical::Plain
+                        | Logical::Datetime(_)
+                        | Logical::Timedelta(_)
+                        | Logical::Text
+                        | Logical::Binary
+                )
+            },
+            nulls: false,
+            scalars: true,
+            max_rank: 32,
+            sidecar: false,
+            coded_text: CodedText::Yes,
+            order: Order::Any,
+            rows_first: true,
+        };
+        Some(&HOLDS)
+    }
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        // Rows that only reading tells are known by the time of `create`.
+        let mut plan = plan.clone();
+        plan.arrays.iter_mut().for_each(|a| a.rows = a.rows.or(Some(1)));
+        write::layouts(&plan, options).1
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(write::create(at, plan, options)?))
+    }
+}

@@ -1,0 +1,222 @@
+//! Where the keys of a Zarr hierarchy are: a directory (local or remote), or a zip file.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use crate::codec::zip::Archive;
+use crate::error::{Error, Result};
+use crate::storage::{Blob, Location};
+
+/// Reads by key; `/` separates.
+pub enum Store {
+    /// One object a key below this location.
+    Dir(Location),
+    /// Members of a zip.
+    Zip(ZipStore),
+}
+
+/// A zip, and where in its directory each key is.
+pub struct ZipStore {
+    archive: Archive,
+    members: BTreeMap<String, usize>,
+}
+
+/// What a directory of the hierarchy holds.
+pub struct Listing {
+    /// Names of files and directories.
+    pub names: Vec<String>,
+    /// Names of directories.
+    pub dirs: Vec<String>,
+}
+
+impl Store {
+    /// A store over this location: a directory, or a zip file.
+    ///
+    /// # Errors
+    /// Where a zip's directory cannot be read.
+    pub fn open(at: &Location) -> Result<Store> {
+        match at.kind()? {
+            crate::storage::Kind::File { .. } | crate::storage::Kind::Stream => {
+                Ok(Store::Zip(ZipStore::open(at.blob()?)?))
+            }
+            _ => Ok(Store::Dir(at.clone())),
+        }
+    }
+
+    /// The object of this key for ranged reads, at most `most` bytes; `None` where there is none. A
+    /// deflated member of a zip is inflated to a temporary file, once.
+    ///
+    /// # Errors
+    /// Reading errors; corrupt where there are more bytes.
+    pub fn blob(&self, key: &str, most: u64) -> Result<Option<Arc<dyn Blob>>> {
+        let blob = match self {
+            Store::Dir(at) => at.join(key).blob_if_any()?,
+            Store::Zip(zip) => {
+                let Some(&member) = zip.members.get(key) else { return Ok(None) };
+                let len = zip.archive.entries[member].bytes;
+                if len > most {
+                    return Err(too_long(key, len, most));
+                }
+                let bytes = zip.archive.bytes(member).map_err(|e| e.about(key))?;
+                return Ok(Some(Arc::new(bytes)));
+            }
+        };
+        match blob {
+            Some(blob) if blob.len() > most => Err(too_long(key, blob.len(), most)),
+            blob => Ok(blob),
+        }
+    }
+
+    /// Whether looking for many small objects is cheap: they are on this machine.
+    pub fn is_near(&self) -> bool {
+        match self {
+            Store::Dir(at) => !at.is_remote(),
+            Store::Zip(zip) => zip.archive.blob.file().is_some(),
+        }
+    }
+
+    /// Whether there is an object of this key.
+    ///
+    /// # Errors
+    /// Reading errors.
+    pub fn has(&self, key: &str) -> Result<bool> {
+        match self {
+            Store::Dir(at) => Ok(matches!(at.join(key).kind()?, crate::storage::Kind::File { .. })),
+            Store::Zip(zip) => Ok(zip.members.contains_key(key)),
+        }
+    }
+
+    /// Things to say of the whole.
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Store::Dir(_) => Vec::new(),
+            Store::Zip(zip) => zip.archive.notes(),
+        }
+    }
+
+    /// All bytes of this key, at most `most`; `None` where there is none.
+    ///
+    /// # Errors
+    /// Reading errors; corrupt where there are more.
+    pub fn get(&self, key: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        if let Store::Dir(at) = self
+            && at.is_remote()
+        {
+            // One request instead of two: the length need not be asked for.
+            let Some(stream) = at.join(key).stream_if_any()? else { return Ok(None) };
+            let mut bytes = Vec::new();
+            stream.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::reading)?;
+            return if bytes.len() as u64 > most {
+                Err(too_long(key, bytes.len() as u64, most))
+            } else {
+                Ok(Some(bytes))
+            };
+        }
+        if let Store::Zip(zip) = self {
+            let Some(&member) = zip.members.get(key) else { return Ok(None) };
+            let len = zip.archive.entries[member].bytes;
+            if len > most {
+                return Err(too_long(key, len, most));
+            }
+            return zip.archive.read(member, most).map(Some).map_err(|e| e.about(key));
+        }
+        let Some(blob) = self.blob(key, most)? else { return Ok(None) };
+        blob.read_vec(0, blob.len()).map(Some)
+    }
+
+    /// The directory of this key; `None` in a zip.
+    pub fn directory(&self, key: &str) -> Option<Location> {
+        match self {
+            Store::Dir(at) if key.is_empty() => Some(at.clone()),
+            Store::Dir(at) => Some(at.join(key)),
+            Store::Zip(_) => None,
+        }
+    }
+
+    /// The names one level below `prefix` (empty: the root).
+    ///
+    /// # Errors
+    /// Reading errors.
+    pub fn list(&self, prefix: &str) -> Result<Listing> {
+        let mut found = Listing { names: Vec::new(), dirs: Vec::new() };
+        match self {
+            Store::Dir(at) => {
+                let at = if prefix.is_empty() { at.clone() } else { at.join(prefix) };
+                for entry in at.list()? {
+                    if entry.is_dir {
+                        found.dirs.push(entry.name.clone());
+                    }
+                    found.names.push(entry.name);
+                }
+            }
+            Store::Zip(zip) => {
+                let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                let mut from = prefix.clone();
+                while let Some((key, _)) = zip.members.range(from..).next()
+                    && let Some(rest) = key.strip_prefix(&prefix)
+                {
+                    match rest.split_once('/') {
+                        // Straight to what follows the folder: `0` is the character behind `/`.
+                        Some((dir, _)) => {
+                            from = format!("{prefix}{dir}0");
+                            found.dirs.push(dir.to_string());
+                            found.names.push(dir.to_string());
+                        }
+                        None => {
+                            from = format!("{key}\0");
+                            found.names.push(rest.to_string());
+                        }
+                    }
+                }
+                found.dirs.retain(|d| !d.is_empty());
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn too_long(key: &str, len: u64, most: u64) -> Error {
+    Error::corrupt(format!("{key} has {len} bytes, expected at most {most}"))
+}
+
+/// Whether an object is larger than was asked for.
+pub fn is_too_long(e: &Error) -> bool {
+    e.message().contains(" bytes, expected at most ")
+}
+
+impl ZipStore {
+    /// Reads the central directory.
+    ///
+    /// # Errors
+    /// Corrupt.
+    pub fn open(blob: Arc<dyn Blob>) -> Result<ZipStore> {
+        let archive = Archive::open(blob)?;
+        let files = archive.entries.iter().enumerate().filter(|(_, e)| !e.is_dir());
+        let mut members: BTreeMap<String, usize> =
+            files.map(|(i, e)| (e.name.clone(), i)).collect();
+        // A zip of the folder itself: everything below one name.
+        let is_root = |prefix: &str| {
+            super::MARKERS.iter().any(|m| members.contains_key(&format!("{prefix}{m}")))
+        };
+        if !is_root("") {
+            let top = members
+                .keys()
+                .filter_map(|k| k.split_once('/'))
+                .map(|(top, _)| format!("{top}/"))
+                .find(|p| is_root(p));
+            if let Some(top) = top {
+                members = members
+                    .into_iter()
+                    .filter_map(|(k, m)| Some((k.strip_prefix(&top)?.to_string(), m)))
+                    .collect();
+            }
+        }
+        Ok(ZipStore { archive, members })
+    }
+
+    /// Whether a root node is in it.
+    pub fn is_zarr(&self) -> bool {
+        super::MARKERS.iter().any(|m| self.members.contains_key(*m))
+    }
+}

@@ -1,0 +1,141 @@
+//! `.npk`, the NumPack store: a directory with one raw data file an array. Written by NumPack 0.4.5
+//! to 0.7.0 and by this crate.
+//!
+//! | file | what |
+//! |---|---|
+//! | `metadata.npkm` | names, shapes, dtypes, sizes (see [`crate::formats::numpack::store::metadata`]) |
+//! | `data_<name>.npkd` | the elements: C order, little-endian, nothing before or behind them |
+//! | `data_<name>.npkseg`, `data_<name>_segments/` | in place of it for a large array: a JSON manifest and its segments |
+//! | `deleted_<name>.npkb` | optional: which rows are deleted (they are not shown) |
+//! | `npk.json` | optional: what NumPack cannot hold (see [`crate::sidecar`]) |
+//!
+//! Read: all of it. Written: plain data files (every version loads them at any size), metadata
+//! last. Not supported: compressed arrays, which the metadata could describe but NumPack never
+//! writes.
+
+use crate::error::{Context, Error, Result};
+use crate::format::{
+    Arrays, CodedText, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source,
+    WriteOptions,
+};
+use crate::formats::numpack::store::{METADATA, StoreSource, metadata};
+use crate::model::{Dtype, Plan};
+use crate::storage::{Kind, Location};
+
+mod append;
+mod directory;
+mod lock;
+mod merge;
+mod verify;
+mod write;
+
+use directory::Directory;
+
+/// The format.
+pub struct Npk;
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Many,
+    dtypes: Dtype::NUMPY,
+    // Fixed-size values are stored as they are; the side file says what they mean.
+    logical: |l| !l.is_var(),
+    nulls: false,
+    scalars: true,
+    max_rank: usize::MAX,
+    sidecar: true,
+    coded_text: CodedText::Yes,
+    order: Order::Any,
+    rows_first: false,
+};
+
+impl Format for Npk {
+    fn name(&self) -> &'static str {
+        "npk"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["npk"]
+    }
+    fn about(&self) -> &'static str {
+        "NumPack store (a directory): all of 0.4 to 0.7"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        if !head.bytes.is_empty() || head.blob.is_some() || head.location.is_stream() {
+            return Ok(Sniff::No);
+        }
+        let there = matches!(head.location.join(METADATA).kind(), Ok(Kind::File { .. }));
+        Ok(if there { Sniff::Yes } else { Sniff::No })
+    }
+    fn is_directory(&self) -> bool {
+        true
+    }
+    fn grows(&self) -> bool {
+        true
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        Ok(Box::new(open_store(at, options.names_only).at_file(&at.display())?))
+    }
+    fn is_raw(&self) -> bool {
+        true
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
+        verify::verify(at).at_file(&at.display())
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        match options.existing {
+            Existing::Error | Existing::Replace => write::create(at, plan, options),
+            Existing::Merge { replace } => merge::create(at, plan, options, replace),
+            Existing::Append => append::create(at, plan, options),
+        }
+    }
+}
+
+/// Opens a store; `names_only` leaves out what only its files tell.
+///
+/// # Errors
+/// Missing, or no store.
+pub fn open_store(at: &Location, names_only: bool) -> Result<StoreSource> {
+    const TRIES: usize = 20;
+    check_place(at)?;
+    at.held(|at| {
+        for _ in 1..TRIES {
+            let files = Directory::open(at)?;
+            let opened = StoreSource::open(files.clone(), "npk", names_only);
+            // An append that ended meanwhile has changed several files.
+            if files.is_current() {
+                return opened;
+            }
+        }
+        Err(Error::failed("the store is changed all the time by another run")
+            .hint("run the command again, when that has ended"))
+    })
+}
+
+/// Is it a directory at all?
+fn check_place(at: &Location) -> Result<()> {
+    if at.is_stream() {
+        return Err(Error::usage("a store is a directory and cannot come through a pipe")
+            .hint("use --from npkg"));
+    }
+    match at.kind()? {
+        Kind::Dir => Ok(()),
+        Kind::Missing => Err(Error::missing("no such file or directory").file(at.display())),
+        _ => {
+            let head = at.head(4)?;
+            let error = Error::missing("a store is a directory, this is a file").file(at.display());
+            Err(if metadata::is_metadata(&head) {
+                error.hint("name the directory that holds it")
+            } else {
+                error
+            })
+        }
+    }
+}

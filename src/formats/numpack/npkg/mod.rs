@@ -1,0 +1,98 @@
+//! `.npkg`, a NumPack store packed into one file (NumPack 0.7's `pack` and `unpack`).
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | `NPKG` |
+//! | 4 | version, 2 (1 differs only in the checksum) |
+//! | 1 | compression: 0 none, 1 zstd or zlib (told by their first bytes) |
+//! | 4 | number of files, then each: |
+//! | 4 + n | path, UTF-8 |
+//! | 8 | bytes |
+//! | 8 | compressed bytes, 0 where the file is stored as it is |
+//! | | the file |
+//! | 4 | CRC-32 over the CRC-32s of the uncompressed files (version 1: over their bytes) |
+//!
+//! Read: all of it; compressed members are unpacked to memory or, past 1 MiB, to temporary files.
+//! Written: segmented arrays in one piece (NumPack's own `pack` leaves them out), `npk.json` along,
+//! the metadata last; member names without `..`, which `unpack` refuses.
+
+use std::sync::Arc;
+
+use crate::error::{Context, Error, Result};
+use crate::format::{
+    Arrays, CodedText, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source,
+    Streams, WriteOptions,
+};
+use crate::formats::numpack::store::StoreSource;
+use crate::model::{Dtype, Plan};
+use crate::storage::Location;
+
+mod read;
+mod write;
+
+const MAGIC: &[u8; 4] = b"NPKG";
+
+/// The format.
+pub struct Npkg;
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Many,
+    dtypes: Dtype::NUMPY,
+    logical: |l| !l.is_var(),
+    nulls: false,
+    scalars: true,
+    max_rank: usize::MAX,
+    sidecar: true,
+    coded_text: CodedText::Yes,
+    order: Order::ArrayByArray,
+    rows_first: false,
+};
+
+impl Format for Npkg {
+    fn name(&self) -> &'static str {
+        "npkg"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["npkg"]
+    }
+    fn about(&self) -> &'static str {
+        "NumPack store packed into one file: zstd (default) or none; zlib is read, too"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        Ok(if head.bytes.starts_with(MAGIC) { Sniff::Yes } else { Sniff::No })
+    }
+    fn streams(&self) -> Streams {
+        Streams { input: true, output: false }
+    }
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression", "metadata"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        let open = || {
+            let package = read::Package::open(at.blob()?)?;
+            StoreSource::open(Arc::new(package), "npkg", options.names_only)
+        };
+        Ok(Box::new(open().at_file(&at.display())?))
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn refuse(&self, _at: &Location, _plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        write::method(options).err().into_iter().collect()
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        if matches!(options.existing, Existing::Merge { .. } | Existing::Append) {
+            return Err(Error::usage("a packed store cannot be merged into or appended to")
+                .hint("convert it to a .npk store, change that, then pack it again"));
+        }
+        write::create(at, plan, options)
+    }
+    fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
+        let check = || read::Package::open(at.blob()?)?.check();
+        check().at_file(&at.display())?;
+        Ok(Vec::new())
+    }
+}

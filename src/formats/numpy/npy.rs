@@ -1,0 +1,234 @@
+//! NumPy's `.npy`: one array.
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+//!
+//! The header's bytes are described in [`crate::codec::npy_header`]; behind it lie the values, in C
+//! or Fortran order, in the byte order that the header says.
+//!
+//! Read: versions 1.0, 2.0 and 3.0; bool to complex128, float16, datetime64 and timedelta64; `U` as
+//! text, `S` as binary, of more than one dimension as codes; fields of structured types become
+//! arrays `NAME.field`. Refused by name: pickled objects (a pickle is never run), long double (its
+//! bytes differ from machine to machine), void (bytes without a meaning). A file that several
+//! arrays were saved to one after the other is refused: numpy itself reads the first alone.
+//! Written: the header that numpy writes, byte for byte, then the values in C order, little-endian;
+//! text as wide as the longest (`<U7`, `|S7`).
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::array::Pieces;
+use crate::array::raw::{At, Place, RawEncode, RawWriter, read_stream, write_encoded};
+use crate::array::source::MapSource;
+use crate::array::stream::StreamSource;
+use crate::array::text_codes::coded;
+use crate::codec::npy_header::{self, Header};
+use crate::error::{Error, Result};
+use crate::format::foreign_file;
+use crate::format::{
+    Arrays, CodedText, Encode, Encoded, Extent, Format, Head, Holds, Order, ReadOptions, Sink,
+    Sniff, Source, Streams, Summary, WriteOptions, WriteRows,
+};
+use crate::formats::numpy::npy_data::Records;
+use crate::formats::numpy::padded_text::{Columns, PaddedBlocks, PaddedRows, PaddedText};
+use crate::model::{Dtype, Logical, Plan};
+use crate::storage::{BlobSlice, Location, Output};
+
+/// The format.
+pub struct Npy;
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::One,
+    dtypes: Dtype::NUMPY,
+    logical: holds_logical,
+    nulls: false,
+    scalars: true,
+    max_rank: 64,
+    sidecar: false,
+    coded_text: CodedText::Whole,
+    order: Order::ArrayByArray,
+    rows_first: true,
+};
+
+/// numpy's own types of time, and those of Arrow that are the same counts.
+fn holds_logical(logical: &Logical) -> bool {
+    matches!(
+        logical,
+        Logical::Datetime(_)
+            | Logical::Timedelta(_)
+            | Logical::Timestamp(_, None)
+            | Logical::Duration(_)
+    )
+}
+
+impl Format for Npy {
+    fn name(&self) -> &'static str {
+        "npy"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["npy"]
+    }
+    fn about(&self) -> &'static str {
+        "NumPy array: versions 1 to 3, any order; structured types read as arrays"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        Ok(if head.bytes.starts_with(npy_header::MAGIC) { Sniff::Yes } else { Sniff::No })
+    }
+    fn streams(&self) -> Streams {
+        Streams { input: true, output: true }
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        let head = at.head(4096)?;
+        if let Some(error) = foreign_file::named(&head) {
+            return Err(error);
+        }
+        let total = npy_header::header_bytes(&head)?;
+        if at.is_stream() && total <= head.len() as u64 {
+            let header = npy_header::parse(&head[..total as usize])?;
+            let records = Records::new(&header, &at.stem())?;
+            if let (false, Some(bytes)) = (records.is_fortran(), records.bytes) {
+                let mut stream = at.stream()?;
+                read_stream(&mut stream, total)?;
+                let trailing =
+                    Box::new(move |more| more_follows(total + bytes, &format!("{more} extra")));
+                return Ok(coded(Box::new(StreamSource::new(
+                    plan(&header, &records),
+                    records.stream(),
+                    stream,
+                    trailing,
+                ))));
+            }
+        }
+        let blob = at.blob()?;
+        let header = match head.get(..total as usize) {
+            Some(bytes) => npy_header::parse(bytes)?,
+            None if blob.len() < total => return Err(npy_header::truncated()),
+            None => npy_header::parse(&blob.read_vec(0, total)?)?,
+        };
+        let records = Records::new(&header, &at.stem())?;
+        check_length(&records, header.data_offset, blob.len() - header.data_offset)?;
+        let len = records.bytes.unwrap_or(blob.len() - header.data_offset);
+        let slice: Arc<dyn Pieces> = Arc::new(BlobSlice { blob, start: header.data_offset, len });
+        Ok(coded(Box::new(MapSource::new(
+            plan(&header, &records),
+            records.maps(&slice),
+            options.memory_bytes,
+        ))))
+    }
+    fn is_raw(&self) -> bool {
+        true
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        let [meta] = plan.arrays.as_slice() else {
+            return Err(Error::usage(format!(
+                "npy holds one array, the source has {}",
+                plan.arrays.len()
+            ))
+            .hint("choose one with -a"));
+        };
+        let unsupported =
+            || Error::refused(format!("npy cannot hold {}", meta.type_name())).array(&meta.name);
+        let padded = PaddedText::of(meta, options.memory_bytes)?;
+        let spelled = padded
+            .as_ref()
+            .map(PaddedText::spelled)
+            .or_else(|| npy_header::spell(meta.dtype, &meta.logical));
+        let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
+        let header = npy_header::write(&spelled.ok_or_else(unsupported)?, &shape);
+        let place = match &padded {
+            Some(padded) => padded.place(meta, header.len() as u64)?,
+            None => Place::of(meta, header.len() as u64)?,
+        };
+        let mut out = at.create_file(options.existing, options.sync)?;
+        let file = out.file();
+        match &file {
+            Some(file) => {
+                file.write_all_at(&header, 0)?;
+                file.set_len(place.offset + place.bytes)?;
+            }
+            None => out.write_all(&header)?,
+        }
+        Ok(Box::new(NpySink { out, file, place, written: 0, columns: Arc::new(vec![padded]) }))
+    }
+}
+
+fn plan(header: &Header, records: &Records) -> Plan {
+    Plan {
+        format: "npy",
+        format_version: Some(header.version.clone()),
+        arrays: records.metas().to_vec().into(),
+        ..Plan::default()
+    }
+}
+
+/// Compares what the header promises with what is there.
+fn check_length(records: &Records, start: u64, have: u64) -> Result<()> {
+    match records.bytes {
+        Some(want) if have < want => {
+            let error = Error::corrupt(format!(
+                "the file is truncated: the header declares {want} bytes of values, there are {have}"
+            ));
+            Err(error.hint("fetch the file again"))
+        }
+        Some(want) if have > want => {
+            Err(more_follows(start + want, &format!("{} extra", have - want)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes behind the array: `extra` says how many.
+fn more_follows(end: u64, extra: &str) -> Error {
+    Error::refused(format!("the array ends at byte {end}, and {extra} bytes follow it")).hint(
+        "if several arrays were saved to this file one after the other, save them with numpy.savez",
+    )
+}
+
+struct NpySink {
+    out: Box<dyn Output>,
+    file: Option<Arc<File>>,
+    place: Place,
+    written: u64,
+    /// Whether the one array is text.
+    columns: Columns,
+}
+
+impl Sink for NpySink {
+    fn encoder(&self) -> Arc<dyn Encode> {
+        Arc::new(PaddedBlocks { inner: Arc::new(RawEncode), columns: self.columns.clone() })
+    }
+    fn append(&mut self, encoded: Encoded) -> Result<()> {
+        match &self.file {
+            // By position in any case: the output's own writer is not mixed with it.
+            Some(file) => {
+                let mut at = At { file, offset: self.place.offset + self.written };
+                self.written += write_encoded(&mut at, encoded)?;
+            }
+            None => self.written += write_encoded(&mut self.out, encoded)?,
+        }
+        Ok(())
+    }
+    fn random(&self) -> Option<Arc<dyn WriteRows>> {
+        let inner = Arc::new(RawWriter { places: vec![(self.file.clone()?, self.place)] });
+        Some(Arc::new(PaddedRows { inner, columns: self.columns.clone() }))
+    }
+    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
+        if self.columns[array].is_some() {
+            None
+        } else {
+            Some(self.place.extent(self.file.as_ref()?))
+        }
+    }
+    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
+        if self.file.is_none() && self.written != self.place.bytes {
+            return Err(Error::internal(format!(
+                "{} bytes were written, {} were expected",
+                self.written, self.place.bytes
+            )));
+        }
+        self.out.commit()?;
+        Ok(Summary { bytes: self.place.offset + self.place.bytes, files: 1, notes: Vec::new() })
+    }
+}

@@ -1,0 +1,131 @@
+//! NumPy's `.npz`: a zip archive of `.npy` files.
+//! <https://numpy.org/doc/stable/reference/generated/numpy.savez.html>
+//!
+//! | part | what |
+//! |---|---|
+//! | member `NAME.npy` | an npy file ([`crate::codec::npy_header`]), stored or deflated |
+//! | central directory | sizes, CRCs, places ([`crate::codec::zip`]) |
+//!
+//! Read: stored and deflated members, zip64; names lose `.npy`; every CRC is compared. Stored
+//! members are read at random, deflated ones as streams, several at a time. Members that are no
+//! `.npy`, pickled objects and encrypted members are listed, and refused when they are read.
+//! Structured types become arrays `NAME.field`. Written: deflated in blocks on all cores (default,
+//! `deflate:LEVEL`), or stored (`none`) with data aligned to 64 bytes, so that it can be mapped.
+//! Names that would leave a folder when unpacked are refused.
+
+use std::sync::Arc;
+
+use crate::array::text_codes::coded;
+use crate::codec::npy_header;
+use crate::codec::zip::Archive;
+use crate::error::{Error, Result};
+use crate::format::foreign_file;
+use crate::format::{
+    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams,
+    WriteOptions,
+};
+use crate::model::{Dtype, Logical, Plan};
+use crate::storage::Location;
+
+mod read;
+mod write;
+
+/// The format.
+pub struct Npz;
+
+static HOLDS: Holds = Holds {
+    arrays: Arrays::Many,
+    dtypes: Dtype::NUMPY,
+    logical: holds_logical,
+    nulls: false,
+    scalars: true,
+    max_rank: 64,
+    sidecar: false,
+    coded_text: CodedText::Whole,
+    order: Order::ArrayByArray,
+    rows_first: true,
+};
+
+fn holds_logical(logical: &Logical) -> bool {
+    npy_header::spell(Dtype::I64, logical).is_some()
+}
+
+impl Format for Npz {
+    fn name(&self) -> &'static str {
+        "npz"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["npz"]
+    }
+    fn about(&self) -> &'static str {
+        "NumPy archive of arrays, stored or deflated"
+    }
+    fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
+        let named = head.location.file_name().to_ascii_lowercase().ends_with(".npz");
+        if head.bytes.starts_with(b"PK\x05\x06") {
+            return Ok(if named { Sniff::Yes } else { Sniff::No });
+        }
+        if !head.bytes.starts_with(b"PK\x03\x04") {
+            return Ok(Sniff::No);
+        }
+        let Some(blob) = head.blob else {
+            let len = head
+                .bytes
+                .get(26..28)
+                .and_then(|b| b.try_into().ok())
+                .map_or(0, u16::from_le_bytes);
+            let first = head.bytes.get(30..30 + usize::from(len)).unwrap_or_default();
+            return Ok(if first.ends_with(b".npy") { Sniff::Yes } else { Sniff::No });
+        };
+        // A damaged archive is recognised by its name, so that its damage can be told.
+        let Ok(archive) = Archive::open(blob.clone()) else {
+            return Ok(if named { Sniff::Yes } else { Sniff::No });
+        };
+        let has = |what: &dyn Fn(&str) -> bool| archive.entries.iter().any(|e| what(&e.name));
+        let other = has(&|n| {
+            let last = n.rsplit('/').next().unwrap_or(n);
+            matches!(last, "data.pkl" | "zarr.json" | ".zarray" | ".zgroup" | ".zmetadata")
+        });
+        Ok(if !other && (named || has(&|n| n.ends_with(".npy"))) { Sniff::Yes } else { Sniff::No })
+    }
+    fn streams(&self) -> Streams {
+        Streams { input: false, output: true }
+    }
+    fn layout_flags(&self) -> &'static [&'static str] {
+        &["compression"]
+    }
+    fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
+        if let Some(error) = foreign_file::named(&at.head(512)?) {
+            return Err(error);
+        }
+        let archive = Arc::new(Archive::open(at.blob()?)?);
+        Ok(coded(Box::new(read::NpzSource::open(archive, options)?)))
+    }
+    fn holds(&self) -> Option<&'static Holds> {
+        Some(&HOLDS)
+    }
+    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+        let refuse = |name: &str| {
+            let leaves =
+                name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..");
+            let why = if name.contains('\0') {
+                "a name in a zip archive holds no zero bytes"
+            } else if leaves {
+                "this name would leave the folder where the archive is unpacked"
+            } else if name.len() > usize::from(u16::MAX) - 4 {
+                "the name is longer than a zip archive holds"
+            } else {
+                return None;
+            };
+            Some(Error::refused(why).array(name).hint("rename it with --rename"))
+        };
+        plan.arrays
+            .iter()
+            .filter_map(|a| refuse(&a.name))
+            .chain(write::level(options).err())
+            .collect()
+    }
+    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+        write::create(at, plan, options)
+    }
+}

@@ -1,0 +1,557 @@
+//! A text table as a source: its header, its columns, rows at random from what the scan kept.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Context, Error, Result};
+use crate::format::duplicates;
+use crate::format::{Auto, Choice, Emit, Order, Piece, ReadOptions, ReadRows, Source};
+use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
+use crate::storage::Location;
+
+use super::classes::{self, Type, resolve};
+use super::dialect::Dialect;
+use super::input::{self, Input};
+use super::parse::{self, Column, Mode};
+use super::scan::{self, BlockInfo, Kept, Request, Scanned, Splitter, blocks_of};
+use super::{delimiter_check, inexact_numbers};
+
+/// Columns of a table at most: a line without any structure shall not fill the memory.
+const MOST_COLUMNS: usize = 1 << 20;
+
+/// What sets CSV and TXT apart.
+pub struct Flavor {
+    /// The format's name.
+    pub name: &'static str,
+    /// How it is written, before options.
+    pub dialect: Dialect,
+    /// Whether a column full of other delimiters is refused, where the delimiter is a mere default.
+    pub check_delimiter: bool,
+    /// Whether a blank line is a row, in a table of one column.
+    pub blank_rows: bool,
+    /// Whether the first row may be a header without being asked for.
+    pub header: bool,
+    /// Whether number columns of several types become one (as one numpy array).
+    pub one_type: bool,
+}
+
+/// Opens a text table.
+///
+/// # Errors
+/// Missing or unreadable; rows that cannot be taken; names that clash.
+pub fn open(at: &Location, options: &ReadOptions, flavor: Flavor) -> Result<Box<dyn Source>> {
+    open_table(at, options, flavor).at_file(&at.display())
+}
+
+fn open_table(at: &Location, options: &ReadOptions, flavor: Flavor) -> Result<Box<dyn Source>> {
+    if !options.names_only {
+        let input = input::open(at, None)?;
+        return read_table(input, options, &flavor);
+    }
+    let most = scan::row_bytes_max(options.memory_bytes) as u64;
+    let input = input::open(at, Some(1 << 20))?;
+    let cut = input.cut;
+    match read_table(input, options, &flavor) {
+        Err(_) if cut => read_table(input::open(at, Some(most))?, options, &flavor),
+        done => done,
+    }
+}
+
+fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Box<dyn Source>> {
+    let text = &options.text;
+    let start = scan::skip_lines(input.blob.as_ref(), input.start, text.skip_rows)?;
+    let head = read_head(&input, options, flavor, start)?;
+    let dialect = &Dialect {
+        blank_rows: flavor.blank_rows && head.names.len() == 1,
+        ..flavor.dialect.clone()
+    };
+    let mut plan = Plan { format: flavor.name, notes: input.notes.clone(), ..Plan::default() };
+    // Which columns of the file are arrays.
+    let names =
+        duplicates::unique(&head.names, options.on_duplicate, &|i| format!("column {}", i + 1))?;
+    let kept: Vec<usize> = (0..names.len()).filter(|&i| names[i].is_some()).collect();
+    let name = |i: usize| names[i].as_deref().unwrap_or_default();
+    plan.tables.push(Table {
+        columns: kept.iter().map(|&i| TableColumn::read(name(i), &head.headers[i])).collect(),
+        ..Table::default()
+    });
+    if options.names_only {
+        plan.arrays = kept.iter().map(|&i| Type::Float64.column(name(i), None)).collect();
+        return Ok(Box::new(TextSource { plan, reader: None }));
+    }
+    let all_names: Vec<&str> = (0..names.len()).map(name).collect();
+    let asked = asked_dtypes(&text.dtypes, &all_names);
+    let wanted = options
+        .choice
+        .as_ref()
+        .map_or_else(|| vec![true; names.len()], |choice| choice.of(&all_names));
+    let mut columns = Vec::with_capacity(names.len());
+    for (i, kept) in names.iter().enumerate() {
+        let mut column =
+            Column::new(if kept.is_some() && wanted[i] { Mode::Start } else { Mode::Skip });
+        let forced = asked[i].is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
+        column.zeros = dialect.zeros || forced;
+        column.numbers_only = dialect.numbers_only || forced;
+        column.single = asked[i].is_some_and(|(_, dtype)| dtype == Dtype::F32);
+        column.lossy =
+            text.lossy && asked[i].is_some_and(|(_, dtype)| dtype.is_float() || dtype.is_complex());
+        columns.push(column);
+    }
+    let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
+    let skipped: Vec<bool> = columns.iter().map(|c| c.mode == Mode::Skip).collect();
+    let request = Request {
+        blob: input.blob.as_ref(),
+        start: head.rows_at,
+        dialect,
+        columns,
+        max_rows: text.max_rows,
+        jobs: options.jobs,
+        memory_bytes: options.memory_bytes,
+    };
+    let scanned = scan::scan(&request).map_err(|e| hinted(e, dialect)).map_err(|e| {
+        match head.headers.as_slice() {
+            [one] if flavor.check_delimiter && text.delimiter.is_none() => {
+                delimiter_check::hinted(e, one)
+            }
+            _ => e,
+        }
+    })?;
+    let mut types: Vec<Type> = scanned.classes.iter().map(|&c| resolve(c)).collect();
+    if flavor.one_type {
+        one_type(&mut types, &scanned.classes);
+    }
+    let mut wrong = Vec::new();
+    for i in 0..types.len() {
+        if numbers_only[i] && types[i] == Type::Text && !skipped[i] {
+            let message = "the column holds numbers that no one type can hold exactly, or booleans among numbers";
+            let error = Error::refused(message).array(name(i));
+            wrong.push(if asked[i].is_some() {
+                error.hint("--lossy lets --dtype float64 round them")
+            } else {
+                hinted(error, dialect)
+            });
+        }
+        if skipped[i] {
+            types[i] = Type::Text;
+        }
+        types[i] = match (types[i], asked[i]) {
+            (Type::Float64, Some((_, Dtype::F32))) => Type::Float32,
+            (Type::Float64, Some((_, Dtype::F16))) => Type::Float16,
+            (Type::Complex128, Some((_, Dtype::C64))) => Type::Complex64,
+            (other, _) => other,
+        };
+    }
+    Error::all(wrong)?;
+    for &i in &kept {
+        let mut meta: ArrayMeta = types[i].column(name(i), Some(scanned.rows));
+        let null = if types[i] == Type::Text { classes::NULL_TEXT } else { classes::NULL };
+        meta.nulls = scanned.classes[i] & null != 0;
+        meta.details.compression = input.compression.map(str::to_string);
+        plan.arrays.push(meta);
+    }
+    let types = kept.iter().map(|&i| types[i]).collect();
+    let skipped = kept.iter().map(|&i| skipped[i]).collect();
+    let reader = Reader { scanned, columns: kept, types, skipped };
+    let notes = inexact_numbers::notes(&reader, &plan.arrays, dialect)?;
+    plan.notes.extend(notes);
+    let reader = Arc::new(reader);
+    Ok(Box::new(TextSource { plan, reader: Some(reader) }))
+}
+
+fn hinted(error: Error, dialect: &Dialect) -> Error {
+    if error.hint_text().is_some()
+        || !dialect.numbers_only
+        || error.kind() != crate::error::Kind::Refused
+    {
+        return error;
+    }
+    error.hint("--skip-header N skips a heading, --header yes takes it as names, --header no allows text columns; --null-values gives the words for missing values")
+}
+
+/// What the first row shows.
+struct Head {
+    /// The arrays' names, perhaps repeated.
+    names: Vec<String>,
+    /// The names as the file spells them.
+    headers: Vec<String>,
+    /// Where the rows begin.
+    rows_at: u64,
+}
+
+fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) -> Result<Head> {
+    let text = &options.text;
+    let dialect = &flavor.dialect;
+    let most = scan::row_bytes_max(options.memory_bytes);
+    let mut splitter = Splitter::new(input.blob.as_ref(), dialect, start, 64 << 10, most);
+    let mut block = Vec::new();
+    let (offset, row) = loop {
+        match splitter.next(&mut block)? {
+            None => {
+                let names = match &text.column_names {
+                    Some(names) => names.clone(),
+                    None if flavor.header => {
+                        return Err(Error::corrupt(
+                            "the file is empty: there is not even a header",
+                        ));
+                    }
+                    None => vec!["col0".to_string()],
+                };
+                return Ok(Head {
+                    headers: vec![String::new(); names.len()],
+                    names,
+                    rows_at: input.blob.len(),
+                });
+            }
+            Some((_, offset)) => {
+                let row = dialect.row_start(&block, 0);
+                if row < block.len() {
+                    break (offset, row);
+                }
+            }
+        }
+    };
+    let (cells, next) = parse::cells(dialect, &block, row, MOST_COLUMNS + 1);
+    if cells.len() > MOST_COLUMNS {
+        let message = format!("the first row has more than {MOST_COLUMNS} cells");
+        return Err(scan::at_line(
+            input.blob.as_ref(),
+            offset + row as u64,
+            Error::refused(message),
+        ));
+    }
+    if input.cut && next >= block.len() && splitter.next(&mut Vec::new())?.is_none() {
+        return Err(Error::refused("the first row is too long to be a header"));
+    }
+    if flavor.check_delimiter && text.delimiter.is_none() {
+        let whole = offset + block.len() as u64 >= input.blob.len() && !input.cut;
+        delimiter_check::other_delimiter(
+            dialect,
+            &delimiter_check::Sample { text: &block[row..], whole },
+        )?;
+    }
+    if let Some((i, broken)) = cells.iter().enumerate().find_map(|(i, c)| Some((i, c.broken?))) {
+        let error = parse::broken_cell(&block, cells[i], broken);
+        let fault = parse::Fault { at: cells[i].start, error }.in_column(i + 1);
+        return Err(scan::at_line(input.blob.as_ref(), offset + fault.at as u64, fault.error));
+    }
+    let first: Vec<_> = cells.iter().map(|&c| dialect.content(&block, c)).collect();
+    let header = match text.header {
+        Auto::Yes => true,
+        Auto::No => false,
+        Auto::Auto => {
+            flavor.header
+                && !first.iter().all(|c| c.is_empty() || dialect.reader.is_number(c.trim_ascii()))
+        }
+    };
+    if header
+        && text.header == Auto::Auto
+        && dialect.reader.decimal() == b'.'
+        && dialect.delimiter != Some(b',')
+    {
+        delimiter_check::no_decimal_commas(first.iter().map(AsRef::as_ref))?;
+    }
+    let mut headers = vec![String::new(); first.len()];
+    if header {
+        for (i, cell) in first.iter().enumerate() {
+            let name = std::str::from_utf8(cell).map_err(|_| {
+                Error::corrupt(format!("the name of column {} is not UTF-8", i + 1))
+                    .hint("convert the file first, for example: iconv -f latin1 -t utf-8")
+            })?;
+            headers[i] = name.to_string();
+        }
+    }
+    if let Some(names) = &text.column_names {
+        if names.len() != first.len() {
+            return Err(Error::usage(format!(
+                "{} column names are given, the first row has {} cells",
+                names.len(),
+                first.len()
+            )));
+        }
+        headers.clone_from(names);
+    }
+    let names = headers
+        .iter()
+        .enumerate()
+        .map(|(i, h)| if h.is_empty() { format!("col{i}") } else { h.clone() })
+        .collect();
+    // Blank lines before the first row that is no header may be rows, too.
+    Ok(Head { names, headers, rows_at: if header { offset + next as u64 } else { start } })
+}
+
+/// The type asked for each column, and whether by its name.
+fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Option<(bool, Dtype)>> {
+    let for_all = dtypes
+        .iter()
+        .rev()
+        .find(|(pattern, _)| pattern.is_none())
+        .map(|(_, dtype)| (false, *dtype));
+    let mut asked = vec![for_all; names.len()];
+    for (pattern, dtype) in dtypes {
+        let Some(pattern) = pattern else { continue };
+        let chosen = Choice { include: vec![pattern.clone()], exclude: Vec::new() }.of(names);
+        asked
+            .iter_mut()
+            .zip(chosen)
+            .filter(|(_, chosen)| *chosen)
+            .for_each(|(asked, _)| *asked = Some((true, *dtype)));
+    }
+    asked
+}
+
+/// Columns of numbers take the type that numpy would give the whole, where that changes no value.
+fn one_type(types: &mut [Type], classes: &[classes::Classes]) {
+    let widest = if types.contains(&Type::Complex128) { Type::Complex128 } else { Type::Float64 };
+    let mixed = types.contains(&widest) && types.iter().any(|&t| t != widest);
+    let numbers = types
+        .iter()
+        .all(|t| matches!(t, Type::Int64 | Type::Uint64 | Type::Float64 | Type::Complex128));
+    if mixed && numbers && classes.iter().all(|c| c & classes::UNSAFE == 0) {
+        types.fill(widest);
+    }
+}
+
+struct TextSource {
+    plan: Plan,
+    reader: Option<Arc<Reader>>,
+}
+
+impl Source for TextSource {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let Some(reader) = &self.reader else {
+            return Err(Error::internal("only names were read"));
+        };
+        if let Some(&a) = arrays.iter().find(|&&a| reader.skipped[a]) {
+            return Err(Error::internal("the column was not asked for when the table was opened")
+                .array(&self.plan.arrays[a].name));
+        }
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        self.reader.clone().map(|r| r as Arc<dyn ReadRows>)
+    }
+}
+
+pub(super) struct Reader {
+    pub(super) scanned: Scanned,
+    /// Per array its column in the file.
+    columns: Vec<usize>,
+    /// Per array.
+    pub(super) types: Vec<Type>,
+    pub(super) skipped: Vec<bool>,
+}
+
+const NAN: f64 = f64::NAN;
+
+impl ReadRows for Reader {
+    fn cut(&self, _array: usize, row: u64) -> u64 {
+        let blocks = &self.scanned.blocks;
+        let next = blocks.partition_point(|b| b.first_row <= row);
+        blocks.get(next).map_or(self.scanned.rows, |b| b.first_row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        if self.types[array] != Type::Text {
+            return None;
+        }
+        Some(
+            blocks_of(&self.scanned.blocks, rows)
+                .map(|(block, within)| self.text_cost(array, block, &within))
+                .sum(),
+        )
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        if self.types[array] != Type::Text {
+            return None;
+        }
+        let mut piece = Piece { end: row, bytes: 0 };
+        for (block, within) in blocks_of(&self.scanned.blocks, row..self.scanned.rows) {
+            let cost = self.text_cost(array, block, &within);
+            if piece.end > row && piece.bytes + cost > bytes {
+                break;
+            }
+            piece = Piece { end: block.first_row + within.end, bytes: piece.bytes + cost };
+        }
+        Some(piece)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        if self.types[array] == Type::Text {
+            for (block, within) in blocks_of(&self.scanned.blocks, rows) {
+                emit(self.text(array, block, within)?)?;
+            }
+            return Ok(());
+        }
+        let count = (rows.end - rows.start) as usize;
+        let mut values =
+            Vec::with_capacity(count * self.types[array].dtype().item_bytes() as usize);
+        let mut mask: Option<Vec<u8>> = None;
+        let mut done = 0;
+        for (block, within) in blocks_of(&self.scanned.blocks, rows.clone()) {
+            let n = (within.end - within.start) as usize;
+            let valid = self.fixed(array, block, within, &mut values)?;
+            if let Some(valid) = valid {
+                mask.get_or_insert_with(|| vec![1; done]).extend_from_slice(&valid);
+            } else if let Some(mask) = &mut mask {
+                mask.resize(done + n, 1);
+            }
+            done += n;
+        }
+        let mut chunk = Chunk::fixed(array, rows.start, done as u64, values);
+        chunk.valid = mask.map(Buf::from);
+        emit(chunk)
+    }
+}
+
+impl Reader {
+    /// Bytes that some rows of text of a block take, with their offsets.
+    fn text_cost(&self, array: usize, block: &BlockInfo, rows: &Range<u64>) -> u64 {
+        let bytes = self
+            .scanned
+            .store
+            .entry(block, self.columns[array])
+            .map_or(block.len, |e| e.text_bytes);
+        let count = rows.end - rows.start;
+        (u128::from(bytes) * u128::from(count) / u128::from(block.rows.max(1))) as u64 + 13 * count
+    }
+
+    /// The mask of some rows; `None` where all hold values.
+    fn mask(
+        &self,
+        block: &BlockInfo,
+        entry: &scan::Entry,
+        rows: &Range<u64>,
+    ) -> Result<Option<Vec<u8>>> {
+        let n = (rows.end - rows.start) as usize;
+        if entry.kept == Kept::Nothing {
+            return Ok(Some(vec![0; n]));
+        }
+        if !entry.nulls {
+            return Ok(None);
+        }
+        let mut mask = vec![0; n];
+        self.scanned
+            .store
+            .read(entry.offset + entry.value_bytes(block.rows) + rows.start, &mut mask)?;
+        Ok(if mask.contains(&0) { Some(mask) } else { None })
+    }
+
+    pub(super) fn text(&self, array: usize, block: &BlockInfo, rows: Range<u64>) -> Result<Chunk> {
+        let store = &self.scanned.store;
+        let entry = store.entry(block, self.columns[array])?;
+        let n = (rows.end - rows.start) as usize;
+        let valid = self.mask(block, &entry, &rows)?.map(Buf::from);
+        let (offsets, values) = if entry.kept == Kept::Text {
+            let mut ends = vec![0u32; n + 1];
+            store.read(entry.offset + 4 * rows.start, bytemuck::cast_slice_mut(&mut ends))?;
+            let (first, last) = (u64::from(ends[0]), u64::from(ends[n]));
+            let mut text = vec![0; (last - first) as usize];
+            store.read(entry.offset + 4 * (block.rows + 1) + first, &mut text)?;
+            (ends.iter().map(|&e| u64::from(e) - first).collect(), text)
+        } else {
+            (vec![0; n + 1], Vec::new())
+        };
+        let values = Values::Var { offsets, values: Buf::from(values) };
+        Ok(Chunk { array, first_row: block.first_row + rows.start, rows: n as u64, values, valid })
+    }
+
+    /// Appends some rows' values in the column's type; returns their mask.
+    fn fixed(
+        &self,
+        array: usize,
+        block: &BlockInfo,
+        rows: Range<u64>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Vec<u8>>> {
+        let store = &self.scanned.store;
+        let entry = store.entry(block, self.columns[array])?;
+        let to = self.types[array];
+        let n = (rows.end - rows.start) as usize;
+        let mask = self.mask(block, &entry, &rows)?;
+        let words = |per_row: u64| -> Result<Vec<u64>> {
+            let mut raw = vec![0u64; n * per_row as usize];
+            store.read(
+                entry.offset + 8 * per_row * rows.start,
+                bytemuck::cast_slice_mut(&mut raw),
+            )?;
+            Ok(raw)
+        };
+        let doubles = |raw: Vec<u64>| -> Vec<f64> {
+            let mut values: Vec<f64> = match entry.kept {
+                Kept::Signed => raw.iter().map(|&v| v as i64 as f64).collect(),
+                Kept::Unsigned => raw.iter().map(|&v| v as f64).collect(),
+                _ => raw.iter().map(|&v| f64::from_bits(v)).collect(),
+            };
+            if let (Kept::Signed | Kept::Unsigned, Some(mask)) = (entry.kept, &mask) {
+                for (value, _) in values.iter_mut().zip(mask).filter(|(_, m)| **m == 0) {
+                    *value = NAN;
+                }
+            }
+            values
+        };
+        match (to, entry.kept) {
+            (Type::Bool, Kept::Bool) => {
+                let at = out.len();
+                out.resize(at + n, 0);
+                store.read(entry.offset + rows.start, &mut out[at..])?;
+            }
+            (Type::Int64 | Type::Uint64, Kept::Signed | Kept::Unsigned)
+            | (Type::Float64, Kept::Float) => {
+                let at = out.len();
+                out.resize(at + 8 * n, 0);
+                store.read(entry.offset + 8 * rows.start, &mut out[at..])?;
+            }
+            (Type::Complex128, Kept::Complex) => {
+                let at = out.len();
+                out.resize(at + 16 * n, 0);
+                store.read(entry.offset + 16 * rows.start, &mut out[at..])?;
+            }
+            (Type::Complex64, Kept::Complex) => {
+                out.extend(
+                    words(2)?.iter().flat_map(|&v| (f64::from_bits(v) as f32).to_le_bytes()),
+                );
+            }
+            (_, Kept::Nothing) => fill_null(to, n, out),
+            (Type::Float64, _) => out.extend_from_slice(bytemuck::cast_slice(&doubles(words(1)?))),
+            (Type::Float32, _) => {
+                out.extend(doubles(words(1)?).iter().flat_map(|&v| (v as f32).to_le_bytes()))
+            }
+            (Type::Float16, _) => out.extend(
+                doubles(words(1)?).iter().flat_map(|&v| half::f16::from_f64(v).to_le_bytes()),
+            ),
+            (Type::Complex128 | Type::Complex64, _) => {
+                let null = |i: usize| mask.as_ref().is_some_and(|m| m[i] == 0);
+                for (i, value) in doubles(words(1)?).into_iter().enumerate() {
+                    let imaginary = if null(i) { NAN } else { 0.0 };
+                    if to == Type::Complex128 {
+                        out.extend(value.to_le_bytes());
+                        out.extend(imaginary.to_le_bytes());
+                    } else {
+                        out.extend((value as f32).to_le_bytes());
+                        out.extend((imaginary as f32).to_le_bytes());
+                    }
+                }
+            }
+            (to, kept) => {
+                return Err(Error::internal(format!(
+                    "a block holds {kept:?} where the column is {to:?}"
+                )));
+            }
+        }
+        Ok(mask)
+    }
+}
+
+fn fill_null(to: Type, rows: usize, out: &mut Vec<u8>) {
+    let one: Vec<u8> = match to {
+        Type::Float64 => NAN.to_le_bytes().to_vec(),
+        Type::Float32 => f32::NAN.to_le_bytes().to_vec(),
+        Type::Float16 => half::f16::NAN.to_le_bytes().to_vec(),
+        Type::Complex128 => [NAN.to_le_bytes(), NAN.to_le_bytes()].concat(),
+        Type::Complex64 => [f32::NAN.to_le_bytes(), f32::NAN.to_le_bytes()].concat(),
+        Type::Int64 | Type::Uint64 => vec![0; 8],
+        Type::Bool | Type::Text => vec![0],
+    };
+    out.extend(one.iter().cycle().take(one.len() * rows));
+}

@@ -1,0 +1,271 @@
+//! Writing directories: objects below a prefix; those that make it a store are written last.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use super::errors::{Failure, What};
+use super::upload::{
+    Arrived, Begun, UNDO, Upload, abort, complete, exists, interrupted, lock, settle, supported,
+};
+use super::{RemoteBackend, runtime};
+use crate::error::{Error, Result};
+use crate::storage::Existing;
+use crate::storage::cleanup::{self, Guard};
+use crate::storage::{Backend, Output, OutputDir};
+
+/// What a directory's undo must know.
+#[derive(Default)]
+struct Written {
+    /// Objects that are there already; invisible to readers as long as the last files are missing.
+    fresh: Vec<Path>,
+    /// Uploads on their way.
+    begun: Vec<(Path, Arc<Mutex<Begun>>)>,
+    /// Uploads that wait for the commit.
+    arrived: Vec<Arrived>,
+    /// Every key of the new directory.
+    keys: Vec<String>,
+    closed: bool,
+}
+
+/// A directory: objects below a prefix. Where it replaces another one, nothing of the old one
+/// changes before the commit.
+struct DirOutput {
+    backend: Arc<RemoteBackend>,
+    prefix: String,
+    /// Objects that were there: key below the prefix → ETag.
+    before: HashMap<String, Option<String>>,
+    markers: Vec<String>,
+    written: Arc<Mutex<Written>>,
+    guard: Option<Guard>,
+}
+
+pub(super) fn create_dir(
+    backend: Arc<RemoteBackend>,
+    key: &str,
+    existing: Existing,
+    markers: &[&str],
+) -> Result<Box<dyn OutputDir>> {
+    supported(existing)?;
+    let key = key.trim_end_matches('/');
+    super::url::path(key)?;
+    let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
+    if !key.is_empty() && backend.there(key)?.is_some() {
+        return Err(Error::exists(
+            "there is an object of this name; a directory of objects cannot take its place",
+        ));
+    }
+    let listed = backend.walk(&prefix)?;
+    let before: HashMap<String, Option<String>> = listed
+        .into_iter()
+        .filter_map(|o| Some((o.key.strip_prefix(&prefix)?.to_string(), o.etag)))
+        .filter(|(k, _)| !k.is_empty())
+        .collect();
+    if !before.is_empty() {
+        if existing == Existing::Error {
+            return Err(exists());
+        }
+        if !markers.iter().any(|m| before.contains_key(*m)) {
+            return Err(Error::exists("there are objects below this prefix that are not of this format; they are not replaced")
+                .hint("give another name, or end it with / to write below it"));
+        }
+    }
+    let written: Arc<Mutex<Written>> = Arc::default();
+    let (undo_backend, undo) = (backend.clone(), written.clone());
+    let guard = cleanup::register(move || undo_dir(&undo_backend, &undo));
+    let markers = markers.iter().map(|m| m.to_string()).collect();
+    Ok(Box::new(DirOutput { backend, prefix, before, markers, written, guard: Some(guard) }))
+}
+
+/// Takes back what was written: all at the same time, for there may be thousands.
+fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>) {
+    let (fresh, begun) = {
+        let mut w = lock(written);
+        w.closed = true;
+        (std::mem::take(&mut w.fresh), std::mem::take(&mut w.begun))
+    };
+    for (_, begun) in &begun {
+        lock(begun).close();
+    }
+    let work = async {
+        let aborts: Vec<_> = begun
+            .iter()
+            .map(|(path, begun)| async {
+                settle(begun).await;
+                abort(backend, path, begun).await;
+            })
+            .collect();
+        futures_util::stream::iter(aborts).buffer_unordered(AT_A_TIME).collect::<()>().await;
+        delete(backend, fresh).await
+    };
+    if let Ok(runtime) = runtime() {
+        let _ = runtime.block_on(async { tokio::time::timeout(2 * UNDO, work).await });
+    }
+}
+
+/// Requests of an undo, or of a commit, at the same time.
+const AT_A_TIME: usize = 16;
+
+/// Deletes what can be deleted; reports the first failure.
+pub(super) async fn delete(backend: &RemoteBackend, paths: Vec<Path>) -> Result<(), Failure> {
+    let work: Vec<_> = paths
+        .iter()
+        .map(|path| {
+            backend.retrying(move || async move {
+                match backend
+                    .storage()?
+                    .store
+                    .delete(path)
+                    .await
+                    .map_err(|e| Failure::from_store(&e))
+                {
+                    Err(f) if f.what == What::Missing => Ok(()),
+                    other => other,
+                }
+            })
+        })
+        .collect();
+    let done: Vec<Result<(), Failure>> =
+        futures_util::stream::iter(work).buffer_unordered(AT_A_TIME).collect().await;
+    done.into_iter().collect()
+}
+
+/// A file of a directory.
+struct DirFile {
+    upload: Upload,
+    written: Arc<Mutex<Written>>,
+    replaces: bool,
+}
+
+/// What the undo must know, as long as there is none under way.
+fn open(written: &Mutex<Written>) -> Result<MutexGuard<'_, Written>> {
+    let written = lock(written);
+    if written.closed { Err(interrupted()) } else { Ok(written) }
+}
+
+impl Write for DirFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.upload.push(buf).map_err(io::Error::other)?;
+        Ok(buf.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output for DirFile {
+    fn commit(mut self: Box<Self>) -> Result<()> {
+        if self.replaces {
+            let arrived = self.upload.arrive()?;
+            lock(&self.written).arrived.push(arrived);
+        } else {
+            open(&self.written)?.fresh.push(self.upload.path.clone());
+            self.upload.finish()?;
+            self.upload.forget();
+            let mut written = lock(&self.written);
+            written.begun.retain(|(_, b)| !Arc::ptr_eq(b, &self.upload.begun));
+        }
+        lock(&self.upload.begun).forget_tasks();
+        Ok(())
+    }
+}
+
+impl Drop for DirFile {
+    fn drop(&mut self) {
+        self.upload.stop();
+    }
+}
+
+impl DirOutput {
+    fn fail(&self, failure: Failure) -> Error {
+        failure.into_error(&self.backend.bucket).file(self.backend.display(&self.prefix))
+    }
+
+    /// Whether an old object was part of the store that is replaced. Others are somebody else's,
+    /// other stores below the prefix above all.
+    fn was_part(&self, name: &str, keys: &[String]) -> bool {
+        let is_marker = |n: &str| self.markers.iter().any(|m| m == n);
+        let ending = |n: &str| n.rsplit_once('.').map(|(_, e)| e.to_string());
+        // A format with several markers nests: they stand on every level.
+        let nests = self.markers.len() > 1;
+        match name.split_once('/') {
+            None if is_marker(name) => true,
+            // Chunks and attributes of an array that is the root.
+            None if nests => {
+                name.starts_with(".z")
+                    || name.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+                    || name == "c"
+            }
+            None => ending(name).is_some_and(|e| {
+                e != "json" && keys.iter().any(|k| ending(k).as_deref() == Some(&e))
+            }),
+            Some((first, _)) if nests => {
+                self.markers.iter().any(|m| self.before.contains_key(&format!("{first}/{m}")))
+                    || keys.iter().any(|k| k.split_once('/').is_some_and(|(f, _)| f == first))
+            }
+            Some(_) => false,
+        }
+    }
+}
+
+impl OutputDir for DirOutput {
+    fn create(&self, relative: &str) -> Result<Box<dyn Output>> {
+        let key = format!("{}{relative}", self.prefix);
+        let before = self.before.get(relative).cloned().flatten();
+        let upload = Upload::new(self.backend.clone(), key, before)?;
+        let mut written = open(&self.written)?;
+        written.keys.push(relative.to_string());
+        written.begun.push((upload.path.clone(), upload.begun.clone()));
+        drop(written);
+        Ok(Box::new(DirFile {
+            upload,
+            written: self.written.clone(),
+            replaces: !self.before.is_empty(),
+        }))
+    }
+
+    fn commit(mut self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()> {
+        let (arrived, mut keys) = {
+            let mut w = open(&self.written)?;
+            (std::mem::take(&mut w.arrived), w.keys.clone())
+        };
+        let work: Vec<_> = arrived.iter().map(|a| complete(&self.backend, a)).collect();
+        runtime()?
+            .block_on(
+                futures_util::stream::iter(work).buffer_unordered(AT_A_TIME).try_collect::<()>(),
+            )
+            .map_err(|f| self.fail(f))?;
+        for (name, bytes) in last {
+            let mut upload =
+                Upload::new(self.backend.clone(), format!("{}{name}", self.prefix), None)?;
+            keys.push(name.to_string());
+            {
+                let mut written = open(&self.written)?;
+                written.begun.push((upload.path.clone(), upload.begun.clone()));
+                if self.before.is_empty() {
+                    written.fresh.push(upload.path.clone());
+                }
+            }
+            upload.push(bytes)?;
+            upload.finish()?;
+            upload.forget();
+        }
+        if let Some(guard) = self.guard.take() {
+            guard.commit(|| Ok::<(), Error>(()))?;
+        }
+        let stale: Vec<Path> = self
+            .before
+            .keys()
+            .filter(|name| !keys.contains(name) && self.was_part(name, &keys))
+            .map(|name| super::url::path(&format!("{}{name}", self.prefix)))
+            .collect::<Result<_>>()?;
+        for key in keys {
+            self.backend.forget(&format!("{}{key}", self.prefix));
+        }
+        runtime()?.block_on(delete(&self.backend, stale)).map_err(|f| self.fail(f))
+    }
+}

@@ -1,0 +1,358 @@
+//! What can go wrong between here and a server, and the message for it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use object_store::client::{HttpError, HttpErrorKind};
+
+use super::credentials::NoCredentials;
+use crate::error::{Error, Kind};
+
+/// The class of a failed request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// No such key.
+    Missing,
+    /// No such bucket or container.
+    NoBucket,
+    /// 403, or 401.
+    Denied,
+    /// Nothing to sign with.
+    NoCredentials,
+    /// A key or signature that the server does not accept.
+    BadCredentials,
+    /// A session that has ended.
+    Expired,
+    /// The bucket lives elsewhere.
+    WrongRegion,
+    /// Another version of the object than the one that was opened.
+    Changed,
+    /// 416: the range begins past the end.
+    BadRange,
+    /// The upload is not known (any more).
+    NoUpload,
+    /// 429, SlowDown.
+    Throttled,
+    /// 5xx.
+    Server,
+    /// Nothing came for too long.
+    Timeout,
+    /// The name of the server is not known.
+    Dns,
+    /// Nobody listens, or the network is away.
+    Refused,
+    /// The certificate or the handshake.
+    Tls,
+    /// The connection broke, or the body was short.
+    Broken,
+    /// The clock of this machine is wrong.
+    Clock,
+    /// Anything else, in the server's words.
+    Other,
+}
+
+/// A failed request.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub what: What,
+    pub status: Option<u16>,
+    /// The server's own code, as `NoSuchKey`.
+    pub code: Option<String>,
+    /// In words, without secrets.
+    pub detail: String,
+    /// The region that the server named.
+    pub region: Option<String>,
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl StdError for Failure {}
+
+/// The text between `<tag>` and `</tag>`.
+fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let from = text.find(&format!("<{name}>"))? + name.len() + 2;
+    let to = from + text[from..].find("</")?;
+    Some(text[from..to].trim()).filter(|t| !t.is_empty() && t.len() < 600)
+}
+
+/// The time in Retry-After, in seconds or as a date; at most an hour.
+fn wait(text: &str) -> Option<Duration> {
+    const MOST: Duration = Duration::from_secs(3600);
+    match text.trim().parse::<f64>() {
+        Ok(seconds) if seconds >= 0.0 => {
+            Some(Duration::try_from_secs_f64(seconds).map_or(MOST, |s| s.min(MOST)))
+        }
+        Ok(_) => None,
+        Err(_) => Some(
+            super::wire::http_date(text)?
+                .duration_since(SystemTime::now())
+                .unwrap_or_default()
+                .min(MOST),
+        ),
+    }
+}
+
+impl Failure {
+    pub fn new(what: What, detail: impl Into<String>) -> Failure {
+        Failure {
+            what,
+            status: None,
+            code: None,
+            detail: detail.into(),
+            region: None,
+            retry_after: None,
+        }
+    }
+
+    /// From an answer that is not a success.
+    pub fn from_response(status: u16, headers: &http::HeaderMap, body: &str) -> Failure {
+        let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+        let code = tag(body, "Code").or_else(|| header("x-ms-error-code")).map(str::to_string);
+        let said = tag(body, "Message");
+        let region =
+            header("x-amz-bucket-region").or_else(|| tag(body, "Region")).map(str::to_string);
+        let what = match (code.as_deref().unwrap_or_default(), status) {
+            ("NoSuchKey" | "BlobNotFound" | "NoSuchVersion", _) => What::Missing,
+            (
+                "NoSuchBucket"
+                | "ContainerNotFound"
+                | "ContainerBeingDeleted"
+                | "InvalidBucketName",
+                _,
+            ) => What::NoBucket,
+            ("NoSuchUpload", _) => What::NoUpload,
+            (
+                "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "InvalidToken"
+                | "InvalidSecurity"
+                | "NotSignedUp"
+                | "AuthenticationFailed"
+                | "UnrecognizedClientException"
+                | "InvalidClientTokenId",
+                _,
+            ) => What::BadCredentials,
+            (
+                "ExpiredToken"
+                | "TokenRefreshRequired"
+                | "ExpiredTokenException"
+                | "RequestExpired",
+                _,
+            ) => What::Expired,
+            (
+                "AuthorizationHeaderMalformed"
+                | "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "IllegalLocationConstraintException",
+                _,
+            ) => What::WrongRegion,
+            ("RequestTimeTooSkewed", _) => What::Clock,
+            (
+                "SlowDown"
+                | "Throttling"
+                | "ThrottlingException"
+                | "TooManyRequests"
+                | "RequestLimitExceeded"
+                | "BandwidthLimitExceeded"
+                | "ServerBusy",
+                _,
+            ) => What::Throttled,
+            ("InternalError" | "ServiceUnavailable" | "OperationAborted", _) => What::Server,
+            ("RequestTimeout", _) => What::Broken,
+            (
+                "AccessDenied" | "AllAccessDisabled" | "AuthorizationFailure" | "AccountProblem",
+                _,
+            ) => What::Denied,
+            (_, 300..=399) => What::WrongRegion,
+            (_, 400) if region.is_some() => What::WrongRegion,
+            (_, 404 | 410) => What::Missing,
+            (_, 401 | 403) => What::Denied,
+            (_, 412) => What::Changed,
+            (_, 416) => What::BadRange,
+            (_, 429) => What::Throttled,
+            (_, 408) => What::Broken,
+            (_, 500..) => What::Server,
+            _ => What::Other,
+        };
+        let mut detail = format!("HTTP {status}");
+        if let Some(code) = &code {
+            detail.push(' ');
+            detail.push_str(code);
+        }
+        if let Some(said) = said {
+            detail.push_str(": ");
+            detail.push_str(said.trim_end_matches('.'));
+        }
+        let retry_after = header("retry-after").and_then(wait);
+        Failure { what, status: Some(status), code, detail, region, retry_after }
+    }
+
+    /// From the transport.
+    pub fn from_http(error: &HttpError) -> Failure {
+        if let Some(known) = find::<Failure>(error) {
+            return known.clone();
+        }
+        let text = chain(error);
+        let low = text.to_lowercase();
+        let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
+        let what = match error.kind() {
+            HttpErrorKind::Timeout if has(&["connect"]) => What::Refused,
+            HttpErrorKind::Timeout => What::Timeout,
+            _ if has(&[
+                "certificate",
+                "invalidcertificate",
+                "handshake",
+                "tls",
+                "corrupt message",
+                "unknownissuer",
+            ]) =>
+            {
+                What::Tls
+            }
+            HttpErrorKind::Connect
+                if has(&[
+                    "dns error",
+                    "failed to lookup",
+                    "name or service not known",
+                    "no address",
+                ]) =>
+            {
+                What::Dns
+            }
+            HttpErrorKind::Connect => What::Refused,
+            HttpErrorKind::Request | HttpErrorKind::Interrupted | HttpErrorKind::Decode => {
+                What::Broken
+            }
+            _ if has(&["connection", "incomplete", "body", "reset", "closed", "eof"]) => {
+                What::Broken
+            }
+            _ => What::Other,
+        };
+        // What the layers of the client say of themselves is of no use.
+        let cause = ["client error (Connect): ", "client error (SendRequest): "]
+            .iter()
+            .find_map(|layer| text.split_once(layer));
+        let detail = cause.map_or(text.as_str(), |(_, cause)| cause).to_string();
+        Failure::new(what, detail)
+    }
+
+    /// From the client library: its root cause.
+    pub fn from_store(error: &object_store::Error) -> Failure {
+        if let Some(none) = find::<NoCredentials>(error) {
+            return Failure::new(
+                if none.expired { What::Expired } else { What::NoCredentials },
+                none.to_string(),
+            );
+        }
+        if let Some(http) = find::<HttpError>(error) {
+            return Failure::from_http(http);
+        }
+        let text = chain(error);
+        // A success whose body is an error (completing an upload): the code is in the text.
+        if tag(&text, "Code").is_some() {
+            let mut failure = Failure::from_response(200, &http::HeaderMap::new(), &text);
+            if failure.what == What::Other && !text.contains("AccessDenied") {
+                failure.what = What::Server;
+            }
+            return failure;
+        }
+        match error {
+            object_store::Error::NotFound { .. } => Failure::new(What::Missing, text),
+            object_store::Error::Precondition { .. } => Failure::new(What::Changed, text),
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => Failure::new(What::Denied, text),
+            _ if text.contains("non-partial") => {
+                Failure::new(What::Other, "the server does not answer to ranges")
+            }
+            _ => Failure::new(What::Other, text),
+        }
+    }
+
+    /// Whether another try may help, and how many of them at most.
+    pub fn tries(&self, asked: u32) -> u32 {
+        match self.what {
+            What::Throttled | What::Server if self.status != Some(501) => asked,
+            What::Timeout | What::Broken => asked,
+            What::Dns | What::Refused => asked.min(2),
+            _ => 0,
+        }
+    }
+
+    /// The sentence for the user. A web server has no bucket.
+    pub fn into_error(self, bucket: &str) -> Error {
+        let remote = |message: String| Error::new(Kind::Remote, message);
+        let hint = |storage: &'static str, web: &'static str| {
+            if bucket.is_empty() { web } else { storage }
+        };
+        let code = self.code.as_deref().map(|c| format!(" ({c})")).unwrap_or_default();
+        match self.what {
+            What::Missing => Error::missing("no such object"),
+            What::NoBucket => remote(format!("no such bucket: {bucket}")).hint("check the name, --profile and --endpoint-url"),
+            What::Denied => remote(format!("access denied{code}")).hint(hint(
+                "these credentials do not allow it; choose others with --profile, or use --no-sign-request for public data",
+                "put USER:PASSWORD@ before the server's name, or use a signed URL that has not expired",
+            )),
+            What::NoCredentials => remote(self.detail)
+                .hint("give --profile NAME, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --no-sign-request for public data"),
+            What::BadCredentials => remote(format!("the server does not accept the credentials{code}"))
+                .hint("check the access key, the secret and --endpoint-url"),
+            What::Expired => remote(format!("the session of the credentials has expired{code}"))
+                .hint("sign in again (aws sso login), or renew the session token"),
+            What::WrongRegion => match &self.region {
+                Some(region) => remote(format!("the bucket {bucket} is in another region: {region}")).hint(format!("--region {region}")),
+                None => remote(format!("the bucket {bucket} is in another region{code}")).hint("give the bucket's --region"),
+            },
+            What::Changed => remote("the object was replaced while it was read".into()).hint("run it again"),
+            What::BadRange => remote("the object was replaced by a shorter one while it was read".into()).hint("run it again"),
+            What::NoUpload => remote("the server has forgotten the upload".into()).hint("run it again"),
+            What::Throttled => remote(format!("the server asks to slow down{code}; tried again without success"))
+                .hint("try again later, or give more --retries"),
+            What::Server => remote(format!("the server failed: {}", self.detail)).hint("try again later, or give more --retries"),
+            What::Timeout => remote("the server stopped answering".into()).hint("check the network, or try again"),
+            What::Dns => remote("the name of the server cannot be resolved".into())
+                .because(self)
+                .hint(hint("check the bucket's region and --endpoint-url", "check the name and the network")),
+            What::Refused => remote("no connection to the server".into())
+                .because(self)
+                .hint(hint("check --endpoint-url and the network", "check the URL and the network")),
+            What::Tls => remote("no secure connection to the server".into())
+                .because(self)
+                .hint("give the certificates to trust with --ca-bundle; --no-verify-ssl trusts any"),
+            What::Broken => remote("the connection broke again and again".into()).because(self).hint("try again, or give more --retries"),
+            What::Clock => remote("the server refuses the time of this machine's clock".into()).hint("set this machine's clock"),
+            What::Other => remote(self.detail),
+        }
+    }
+}
+
+/// The first cause of this type.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut at = Some(error);
+    while let Some(e) = at {
+        if let Some(found) = e.downcast_ref::<T>() {
+            return Some(found);
+        }
+        at = e.source();
+    }
+    None
+}
+
+/// All causes in one line, each once.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(e) = at {
+        let more = e.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        at = e.source();
+    }
+    super::url::mask_text(&text)
+}

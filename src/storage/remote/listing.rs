@@ -1,0 +1,188 @@
+//! Listings: pages of them, everything below a prefix, one level.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use object_store::list::PaginatedListOptions;
+use object_store::path::Path;
+
+use super::errors::Failure;
+use super::{Entry, RemoteBackend, Result};
+
+/// An object of a listing.
+pub(crate) struct Listed {
+    pub(crate) key: String,
+    pub(crate) len: u64,
+    pub(crate) etag: Option<String>,
+}
+
+impl RemoteBackend {
+    /// One page of a listing: prefixes (with `/`), objects, the token of the next page.
+    pub(super) async fn page(
+        &self,
+        prefix: &str,
+        delimiter: Option<&'static str>,
+        most: Option<usize>,
+        token: Option<String>,
+    ) -> Result<(Vec<String>, Vec<Listed>, Option<String>), Failure> {
+        self.retrying(|| async {
+            let options = PaginatedListOptions {
+                delimiter: delimiter.map(Into::into),
+                max_keys: most,
+                page_token: token.clone(),
+                ..PaginatedListOptions::default()
+            };
+            let page = self
+                .storage()?
+                .pages
+                .list_paginated(Some(prefix).filter(|p| !p.is_empty()), options)
+                .await
+                .map_err(|e| Failure::from_store(&e))?;
+            let prefixes =
+                page.result.common_prefixes.iter().map(|p| format!("{}/", p.as_ref())).collect();
+            let listed = page
+                .result
+                .objects
+                .into_iter()
+                .map(|o| Listed {
+                    key: o.location.as_ref().to_string(),
+                    len: o.size,
+                    etag: o.e_tag,
+                })
+                .collect();
+            Ok((prefixes, listed, page.page_token))
+        })
+        .await
+    }
+
+    /// All pages.
+    fn pages(
+        &self,
+        prefix: &str,
+        delimiter: Option<&'static str>,
+    ) -> Result<(Vec<String>, Vec<Listed>)> {
+        self.no_site("listed")?;
+        self.run(async {
+            let (mut prefixes, mut objects, mut token) = (Vec::new(), Vec::new(), None);
+            loop {
+                let (p, o, next) = self.page(prefix, delimiter, None, token).await?;
+                prefixes.extend(p);
+                objects.extend(o);
+                match next {
+                    Some(t) => token = Some(t),
+                    None => return Ok((prefixes, objects)),
+                }
+            }
+        })
+    }
+
+    /// Every object below a prefix (which ends in `/` or is empty); markers of directories are left
+    /// out.
+    pub(crate) fn walk(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let (_, mut objects) = self.pages(prefix, None)?;
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        // `dir/` itself comes as `dir`, without bytes; it is one if others lie below it.
+        let marker: Vec<bool> = objects
+            .iter()
+            .enumerate()
+            .map(|(i, o)| {
+                let below = format!("{}/", o.key);
+                o.len == 0
+                    && (below == prefix
+                        || objects[i + 1..]
+                            .iter()
+                            .take_while(|n| n.key.starts_with(&o.key))
+                            .any(|n| n.key.starts_with(&below)))
+            })
+            .collect();
+        let mut marker = marker.iter();
+        objects.retain(|_| !marker.next().copied().unwrap_or(false));
+        Ok(objects)
+    }
+
+    /// One level below a prefix: names of directories and objects whose keys begin with `prefix`
+    /// (not only whole parts).
+    pub(super) fn level(&self, prefix: &str) -> Result<Vec<Entry>> {
+        let (prefixes, objects) = self.pages(prefix, Some("/"))?;
+        let name = |key: &str| {
+            key.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string()
+        };
+        let mut entries: Vec<Entry> =
+            prefixes.iter().map(|p| Entry { name: name(p), is_dir: true, len: 0 }).collect();
+        entries.extend(
+            objects
+                .iter()
+                .filter(|o| !(o.len == 0 && format!("{}/", o.key) == prefix))
+                .map(|o| Entry { name: name(&o.key), is_dir: false, len: o.len }),
+        );
+        Ok(entries)
+    }
+
+    /// Whether anything is below `key/`.
+    pub(super) fn is_prefix(&self, key: &str) -> Result<bool, Failure> {
+        let prefix = match key.trim_end_matches('/') {
+            "" => String::new(),
+            k => format!("{k}/"),
+        };
+        let (prefixes, objects, _) = self.wait(self.page(&prefix, Some("/"), Some(2), None))?;
+        Ok(!prefixes.is_empty() || !objects.is_empty())
+    }
+}
+
+/// Leaves out of a page what the client library has no name for, as `a//b`: one such key would make
+/// it drop the page.
+pub(super) fn without_odd_keys(page: Bytes) -> Bytes {
+    let Ok(text) = std::str::from_utf8(&page) else { return page };
+    let mut text = Cow::Borrowed(text);
+    for (entry, name) in [
+        ("Contents", "Key"),
+        ("CommonPrefixes", "Prefix"),
+        ("Blob", "Name"),
+        ("BlobPrefix", "Name"),
+    ] {
+        let (open, close, name) =
+            (format!("<{entry}>"), format!("</{entry}>"), format!("<{name}>"));
+        let (mut kept, mut rest) = (String::new(), &*text);
+        while let Some(from) = rest.find(&open)
+            && let Some(len) = rest[from..].find(&close)
+        {
+            let end = from + len + close.len();
+            let key = rest[from..end]
+                .split_once(&name)
+                .and_then(|(_, r)| r.split_once("</"))
+                .map_or("", |(key, _)| key);
+            let key = unescaped(key);
+            let odd = key.starts_with('/') || Path::parse(&key).is_err();
+            kept.push_str(&rest[..if odd { from } else { end }]);
+            rest = &rest[end..];
+        }
+        kept.push_str(rest);
+        if kept.len() < text.len() {
+            text = kept.into();
+        }
+    }
+    match text {
+        Cow::Borrowed(_) => page,
+        Cow::Owned(text) => text.into(),
+    }
+}
+
+/// The characters that XML writes as numbers (`&#x9;`), among them those that no name of the client
+/// library may hold.
+fn unescaped(text: &str) -> Cow<'_, str> {
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some((before, behind)) = rest.split_once("&#") {
+        let number = behind.split_once(';').and_then(|(number, behind)| {
+            let value = match number.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            Some((char::from_u32(value.ok()?)?, behind))
+        });
+        let Some((character, behind)) = number else { break };
+        plain.push_str(before);
+        plain.push(character);
+        rest = behind;
+    }
+    if plain.is_empty() { text.into() } else { (plain + rest).into() }
+}

@@ -1,0 +1,166 @@
+//! Requests in transit: how long to wait for an answer, and how it is changed before the client
+//! library sees it.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http::Method;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    ReqwestConnector,
+};
+
+use super::errors::{Failure, What};
+use super::listing;
+
+/// How long a connection may be silent.
+pub(super) fn patience() -> Duration {
+    let millis =
+        std::env::var("NPK_READ_TIMEOUT_MS").ok().and_then(|v| v.parse().ok()).unwrap_or(45_000);
+    Duration::from_millis(millis)
+}
+
+/// Sends requests, and turns every answer that is not a success into a [`Failure`] with all that
+/// the server said.
+#[derive(Debug)]
+struct Wire {
+    reading: HttpClient,
+    /// Without a limit on silence: an upload's answer comes when its body has gone through.
+    writing: HttpClient,
+    patience: Duration,
+}
+
+/// The slowest upload that is waited for, in bytes a second and connection.
+const SLOWEST_UPLOAD: u64 = 32 << 10;
+
+/// Answers that are read whole hold no more than this: a page of a listing is the longest of them.
+const MOST_ANSWER: usize = 64 << 20;
+
+#[async_trait]
+impl HttpService for Wire {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let writes = matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE);
+        let lists = request.method() == Method::GET
+            && request
+                .uri()
+                .query()
+                .is_some_and(|q| q.contains("list-type=") || q.contains("comp=list"));
+        let server = request
+            .uri()
+            .authority()
+            .map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default())
+            .to_string();
+        let response = if writes {
+            let limit = self.patience
+                + Duration::from_secs(request.body().content_length() as u64 / SLOWEST_UPLOAD);
+            tokio::time::timeout(limit, self.writing.execute(request))
+                .await
+                .unwrap_or_else(|_| Err(silent()))
+        } else {
+            self.reading.execute(request).await
+        };
+        let response = response.map_err(|e| {
+            let failure = Failure::from_http(&e);
+            let detail = format!("{server}: {}", failure.detail);
+            HttpError::new(HttpErrorKind::Unknown, Failure { detail, ..failure })
+        })?;
+        if response.status().is_success() {
+            if !writes && !lists {
+                return Ok(response);
+            }
+            // Headers may come long before what they announce: an upload that is completed tells
+            // how it went in the body.
+            let (parts, body) = response.into_parts();
+            let body = self.whole(body.bytes_stream()).await?;
+            let body = if lists { listing::without_odd_keys(body) } else { body };
+            return Ok(HttpResponse::from_parts(parts, body.into()));
+        }
+        let (parts, body) = response.into_parts();
+        let said = tokio::time::timeout(self.patience, read_some(body.bytes_stream()))
+            .await
+            .unwrap_or_default();
+        Err(HttpError::new(
+            HttpErrorKind::Unknown,
+            Failure::from_response(parts.status.as_u16(), &parts.headers, &said),
+        ))
+    }
+}
+
+impl Wire {
+    /// A body to its end; every piece of it must come in time.
+    async fn whole(
+        &self,
+        mut body: BoxStream<'static, Result<Bytes, HttpError>>,
+    ) -> Result<Bytes, HttpError> {
+        let mut all = Vec::new();
+        while let Some(more) =
+            tokio::time::timeout(self.patience, body.next()).await.map_err(|_| silent())?
+        {
+            all.extend_from_slice(&more?);
+            if all.len() > MOST_ANSWER {
+                return Err(HttpError::new(
+                    HttpErrorKind::Unknown,
+                    Failure::new(What::Other, "the server's answer does not end"),
+                ));
+            }
+        }
+        Ok(all.into())
+    }
+}
+
+fn silent() -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, Failure::new(What::Timeout, "no answer in time"))
+}
+
+/// The beginning of an error's body.
+async fn read_some(mut body: BoxStream<'static, Result<Bytes, HttpError>>) -> String {
+    let mut bytes = Vec::new();
+    while let Some(Ok(more)) = body.next().await {
+        bytes.extend_from_slice(&more[..more.len().min(8192 - bytes.len())]);
+        if bytes.len() >= 8192 {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub patience: Duration,
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let plain = ReqwestConnector::default();
+        Ok(HttpClient::new(Wire {
+            reading: plain.connect(&options.clone().with_read_timeout(self.patience))?,
+            writing: plain.connect(options)?,
+            patience: self.patience,
+        }))
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(super) fn http_date(text: &str) -> Option<SystemTime> {
+    let mut words = text.split([' ', ':']).filter(|w| !w.is_empty()).skip(1);
+    let day: u64 = words.next()?.parse().ok()?;
+    let month = words.next()?;
+    let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+        .iter()
+        .position(|m| *m == month)? as u64
+        + 1;
+    let year: u64 = words.next()?.parse().ok().filter(|y| (1970..10_000).contains(y))?;
+    let (hours, minutes, seconds): (u64, u64, u64) =
+        (words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    // Days since 1970, with years that begin in March.
+    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days =
+        (365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day).checked_sub(719_469)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(
+        ((days * 24 + hours.min(24)) * 60 + minutes.min(60)) * 60 + seconds.min(60),
+    ))
+}
