@@ -14,46 +14,40 @@ use crate::adapt::rows::{self, Slice};
 use crate::adapt::table::{self, Layout, Staged};
 use crate::adapt::time;
 use crate::adapt::view::{Made, View, ViewStage};
+use crate::batch::existing::{existing_error, rereading, same_place, skip};
+use crate::batch::{Conversion, conversions, space};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::console::{self, Counted, Progress, Voice, human_bytes, human_time};
 use crate::detect;
 use crate::error::{Error, Kind, Result};
-use crate::format::{
-    Arrays, Compression, Existing, Format, Holds, Quote, ReadOptions, TextOptions, WriteOptions,
-};
+use crate::format::{Arrays, Compression, Existing, Format, Holds, ReadOptions, WriteOptions};
 use crate::formats;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::pipe::{self, Settings};
 use crate::storage::{self, Location};
 
-mod existing;
 mod gather;
 mod parts;
 mod settings;
-mod sources;
-mod space;
-mod units;
 
-use existing::{existing_error, rereading, same_place, skip};
 use gather::{Gathered, gather};
 use settings::prepare;
-use units::units;
 
 /// Everything that is the same for all files of a run.
-struct Job<'a> {
-    args: &'a ConvertArgs,
-    voice: Voice,
-    read: ReadOptions,
-    write: WriteOptions,
-    settings: Settings,
-    renaming: Renaming,
-    casts: Vec<(Option<String>, Dtype)>,
+pub(crate) struct ConvertContext<'a> {
+    pub(crate) args: &'a ConvertArgs,
+    pub(crate) voice: Voice,
+    pub(crate) read: ReadOptions,
+    pub(crate) write: WriteOptions,
+    pub(crate) settings: Settings,
+    pub(crate) renaming: Renaming,
+    pub(crate) casts: Vec<(Option<String>, Dtype)>,
     /// Arrays whose times get another unit.
-    times: Vec<(String, Logical)>,
-    slice: Option<Slice>,
-    policy: Policy,
-    layout: Layout,
-    if_exists: IfExists,
+    pub(crate) times: Vec<(String, Logical)>,
+    pub(crate) slice: Option<Slice>,
+    pub(crate) policy: Policy,
+    pub(crate) layout: Layout,
+    pub(crate) if_exists: IfExists,
     /// Notes and warnings already printed: each is printed once a run, however many files it
     /// concerns.
     said: std::sync::Mutex<std::collections::HashSet<String>>,
@@ -61,11 +55,11 @@ struct Job<'a> {
     made: std::sync::Mutex<Vec<std::path::PathBuf>>,
 }
 
-impl Job<'_> {
+impl ConvertContext<'_> {
     fn once(&self, text: &str) -> bool {
         self.said.lock().unwrap_or_else(|e| e.into_inner()).insert(text.to_string())
     }
-    fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if self.once(text) {
             self.voice.note(text);
         }
@@ -77,7 +71,7 @@ impl Job<'_> {
     }
 }
 
-impl Drop for Job<'_> {
+impl Drop for ConvertContext<'_> {
     /// A folder that nothing was put into goes again.
     fn drop(&mut self) {
         let mut made = std::mem::take(self.made.get_mut().unwrap_or_else(|e| e.into_inner()));
@@ -85,26 +79,6 @@ impl Drop for Job<'_> {
         for folder in made {
             let _ = std::fs::remove_dir(folder);
         }
-    }
-}
-
-/// Sources that make one output.
-struct Unit {
-    sources: Vec<String>,
-    /// Per source: the folders below the argument that found it, for the columns of `key=value`
-    /// folders.
-    below: Vec<String>,
-    dst: String,
-    /// Only this array of the source: an output of one array, made from a source of several.
-    array: Option<String>,
-    /// Why the source cannot be one.
-    problem: Option<sources::Problem>,
-}
-
-impl Unit {
-    /// The sources' names, to show.
-    fn shown(&self) -> Vec<String> {
-        self.sources.iter().map(|s| shown(s)).collect()
     }
 }
 
@@ -127,7 +101,7 @@ enum Outcome {
 /// Wrong usage; for a single file its error. A batch reports its errors itself.
 pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     let job = prepare(args, voice)?;
-    let units = units(&job)?;
+    let units = conversions(&job)?;
     if args.json
         && !args.dry_run
         && units.iter().any(|u| matches!(u.dst.as_str(), "-" | "/dev/stdout"))
@@ -179,8 +153,8 @@ struct Tally {
 impl Tally {
     fn count(
         &mut self,
-        job: &Job<'_>,
-        unit: &Unit,
+        job: &ConvertContext<'_>,
+        unit: &Conversion,
         result: Result<Outcome>,
         batch: bool,
     ) -> Result<()> {
@@ -227,7 +201,7 @@ impl Tally {
 }
 
 /// Several files at once, sharing threads and memory; reported in the order in which they end.
-fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
+fn each_unit(job: &ConvertContext<'_>, units: &[Conversion], tally: &mut Tally) -> Result<()> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let next = AtomicUsize::new(0);
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -273,7 +247,7 @@ fn each_unit(job: &Job<'_>, units: &[Unit], tally: &mut Tally) -> Result<()> {
     })
 }
 
-fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
+fn line(unit: &Conversion, result: &Result<Outcome>) -> serde_json::Value {
     let mut v = json!({"schema": 1, "sources": unit.shown(), "output": unit.dst});
     match result {
         Ok(Outcome::Done { counted, bytes, time, layout, format }) => {
@@ -305,7 +279,7 @@ fn line(unit: &Unit, result: &Result<Outcome>) -> serde_json::Value {
     v
 }
 
-fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
+fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     let args = job.args;
     if let Some(problem) = &unit.problem {
         return Err(problem.error(&unit.sources[0]));
@@ -411,8 +385,8 @@ fn convert(job: &Job<'_>, unit: &Unit) -> Result<Outcome> {
 
 /// Refuses outputs that cannot be written at all, before any source is opened.
 fn check_output(
-    job: &Job<'_>,
-    unit: &Unit,
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
     dst: &Location,
     format: &dyn Format,
 ) -> Result<&'static Holds> {
@@ -450,7 +424,7 @@ fn check_output(
 }
 
 /// Makes the output's folder where the destination asks for it, and remembers what was made.
-fn make_folder(job: &Job<'_>, dst: &Location) -> Result<()> {
+fn make_folder(job: &ConvertContext<'_>, dst: &Location) -> Result<()> {
     if !dst.is_remote()
         && let Some(folder) =
             dst.local_path().and_then(|p| p.parent()).filter(|p| !p.as_os_str().is_empty())
@@ -469,8 +443,8 @@ fn make_folder(job: &Job<'_>, dst: &Location) -> Result<()> {
 
 /// Reads the output again and compares it with the sources, after choosing, casts and layout.
 fn verify_output(
-    job: &Job<'_>,
-    unit: &Unit,
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
     dst: &Location,
     format: &'static dyn Format,
     into: Arrays,
@@ -546,7 +520,7 @@ fn fit_staged(
 
 /// Warns of layout flags that this format ignores, and of text flags where nothing is text; once a
 /// run.
-fn warn_of_idle_flags(job: &Job<'_>, format: &dyn Format, text_in: bool) {
+fn warn_of_idle_flags(job: &ConvertContext<'_>, format: &dyn Format, text_in: bool) {
     let (args, read) = (job.args, &job.args.read);
     let given = [
         ("compression", args.compression.as_deref().is_some_and(|c| c != "none")),
@@ -628,8 +602,8 @@ fn untied(plan: &Plan, format: &dyn Format) -> Option<String> {
 }
 
 fn planned(
-    job: &Job<'_>,
-    unit: &Unit,
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
     dst: &Location,
     format: &dyn Format,
     plan: &Plan,

@@ -18,8 +18,8 @@ pub(super) struct Gathered {
 
 /// Opens, chooses, joins, cuts, casts, lays out and renames.
 pub(super) fn gather(
-    job: &Job<'_>,
-    unit: &Unit,
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
     format: &dyn Format,
     into: Arrays,
 ) -> Result<Gathered> {
@@ -109,7 +109,7 @@ pub(super) fn gather(
 }
 
 /// What the matrix of a joined directory is called: as the directory.
-pub(super) fn joined_name(args: &ConvertArgs, unit: &Unit) -> Option<String> {
+pub(super) fn joined_name(args: &ConvertArgs, unit: &Conversion) -> Option<String> {
     let sources = args.paths.len() - usize::from(args.output.is_none());
     let at = Location::local(
         args.paths
@@ -128,7 +128,7 @@ fn name_columns(
     source: Box<dyn crate::format::Source>,
     table: &str,
     renaming: &Renaming,
-    job: &Job<'_>,
+    job: &ConvertContext<'_>,
 ) -> Result<Box<dyn crate::format::Source>> {
     let own = Renaming { name: None, ..renaming.clone() };
     let source = rename(source, &own, false, job)?;
@@ -152,7 +152,7 @@ fn rename(
     source: Box<dyn crate::format::Source>,
     renaming: &Renaming,
     single: bool,
-    job: &Job<'_>,
+    job: &ConvertContext<'_>,
 ) -> Result<Box<dyn crate::format::Source>> {
     if single {
         names::check_single(source.plan())?;
@@ -176,7 +176,11 @@ fn rename(
 
 /// Renames a matrix that was made of columns: `--rename` of a column changes its header, everything
 /// else the array.
-fn rename_matrix(mut plan: Plan, renaming: &Renaming, job: &Job<'_>) -> Result<Option<ViewStage>> {
+fn rename_matrix(
+    mut plan: Plan,
+    renaming: &Renaming,
+    job: &ConvertContext<'_>,
+) -> Result<Option<ViewStage>> {
     if renaming.is_empty() {
         return Ok(None);
     }

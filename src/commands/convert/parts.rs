@@ -33,7 +33,7 @@ pub(super) struct Opened {
 }
 
 impl Opener {
-    pub(super) fn new(job: &Job<'_>, unit: &Unit, into: Arrays) -> Opener {
+    pub(super) fn new(job: &ConvertContext<'_>, unit: &Conversion, into: Arrays) -> Opener {
         let args = job.args;
         let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
         let choose = match &unit.array {

@@ -1,8 +1,8 @@
-//! The flags of `npk convert` as settings: one [`Job`] for all files of a run.
+//! The flags of `npk convert` as settings: one [`ConvertContext`] for all files of a run.
 
 use super::*;
 
-pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
+pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext<'_>> {
     let mut read = read_options(&args.read)?;
     read.skip_unsupported = args.skip_unsupported;
     read.ragged_offsets = args.ragged == cli::Ragged::Offsets;
@@ -79,7 +79,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<Job<'_>> {
     // Of what goes to a remote place, half of the memory is for the parts that are on their way.
     let uploads = args.output.as_ref().or(args.paths.last()).is_some_and(|dst| dst.contains("://"));
     let memory_bytes = if uploads { read.memory_bytes / 2 } else { read.memory_bytes };
-    Ok(Job {
+    Ok(ConvertContext {
         settings: Settings::new(jobs(&args.read), memory_bytes),
         renaming: Renaming {
             name: args.name.clone(),

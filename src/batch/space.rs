@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::model::Plan;
 
 /// The part of a directory's path that is there: what a run makes itself is not missing.
-pub(super) fn made_in(directory: &Path) -> &Path {
+pub(crate) fn made_in(directory: &Path) -> &Path {
     directory.ancestors().find(|p| p.exists()).unwrap_or_else(|| Path::new("."))
 }
 
 /// Bytes free for this user; `None` where there is no such directory.
-pub(super) fn free(directory: &Path) -> Option<u64> {
+pub(crate) fn free(directory: &Path) -> Option<u64> {
     rustix::fs::statvfs(here(directory))
         .ok()
         .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -22,7 +22,7 @@ pub(super) fn free(directory: &Path) -> Option<u64> {
 ///
 /// # Errors
 /// Failed, with both.
-pub(super) fn check(directory: &Path, plan: &Plan) -> Result<()> {
+pub(crate) fn check(directory: &Path, plan: &Plan) -> Result<()> {
     let bytes = plan.bytes();
     let Some(free) = free(directory).filter(|free| *free < bytes) else { return Ok(()) };
     let mut message = format!("{} are needed, {} are free", human_bytes(bytes), human_bytes(free));

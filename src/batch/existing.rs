@@ -1,10 +1,16 @@
 //! Outputs that exist: refused, left alone where they are whole, or read again.
 
-use super::*;
+use super::Conversion;
+use crate::cli::IfExists;
+use crate::commands::convert::ConvertContext;
+use crate::commands::{damaged, input_location, open};
+use crate::error::{Error, Kind, Result};
+use crate::format::{Format, Quote, ReadOptions, TextOptions};
+use crate::storage::{self, Location};
 
 /// How an output is read again: `--group`, the lines to skip, quotes and blanks were about the
 /// source.
-pub(super) fn rereading(job: &Job<'_>) -> ReadOptions {
+pub(crate) fn rereading(job: &ConvertContext<'_>) -> ReadOptions {
     let text = TextOptions {
         skip_rows: 0,
         max_rows: None,
@@ -15,12 +21,12 @@ pub(super) fn rereading(job: &Job<'_>) -> ReadOptions {
     ReadOptions { text, group: None, ..job.read.clone() }
 }
 
-pub(super) fn same_place(a: &str, b: &str) -> bool {
+pub(crate) fn same_place(a: &str, b: &str) -> bool {
     let real = |p: &str| std::fs::canonicalize(p).ok();
     a == b && a != "-" || real(a).is_some_and(|x| real(b) == Some(x))
 }
 
-pub(super) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
+pub(crate) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
     if !dst.exists()? {
         return Ok(());
     }
@@ -30,7 +36,11 @@ pub(super) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> 
 }
 
 /// Should this output be left alone?
-pub(super) fn skip(job: &Job<'_>, unit: &Unit, dst: &Location) -> Result<Option<&'static str>> {
+pub(crate) fn skip(
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
+    dst: &Location,
+) -> Result<Option<&'static str>> {
     if !matches!(job.if_exists, IfExists::Skip | IfExists::Update)
         || dst.kind()? == storage::Kind::Missing
     {
@@ -58,12 +68,10 @@ pub(super) fn skip(job: &Job<'_>, unit: &Unit, dst: &Location) -> Result<Option<
 
 /// An existing output counts only if it is whole: its headers open, and its files are there in
 /// full.
-fn whole(job: &Job<'_>, dst: &Location) -> Result<()> {
+fn whole(job: &ConvertContext<'_>, dst: &Location) -> Result<()> {
     let opened = open(dst, job.args.to.as_deref(), &rereading(job), job.voice);
     let damage = match &opened {
-        Ok(opened) => {
-            Error::all(crate::commands::damaged(opened.source.plan().arrays.iter(), dst)).err()
-        }
+        Ok(opened) => Error::all(damaged(opened.source.plan().arrays.iter(), dst)).err(),
         Err(_) => None,
     };
     match opened.err().or(damage) {

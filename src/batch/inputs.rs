@@ -2,24 +2,30 @@
 
 use std::path::Path;
 
-use super::*;
+use crate::adapt::names;
+use crate::cli::ConvertArgs;
+use crate::commands::convert::ConvertContext;
+use crate::commands::{input_location, shown};
+use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
+use crate::error::{Error, Kind, Result};
 use crate::storage::walk::{Trail, Visited};
+use crate::storage::{self, Location};
 
 /// Directories deeper than this are a cycle of links.
-const DEEPEST: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// A source, and the folders below the argument that found it (`a/b/`).
-pub(super) struct Found {
-    pub(super) path: String,
-    pub(super) below: String,
+pub(crate) struct Found {
+    pub(crate) path: String,
+    pub(crate) below: String,
     /// Why it cannot be a source.
-    pub(super) problem: Option<Problem>,
+    pub(crate) problem: Option<Problem>,
 }
 
 /// Why a source that was found cannot be one.
 #[derive(Clone)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     /// Its name is not UTF-8: it cannot be opened by what `path` shows.
     NotUtf8,
     /// It belongs to this table (whose folder is named), and the table's log says which of its rows
@@ -29,7 +35,7 @@ pub(super) enum Problem {
 
 impl Problem {
     /// The error for the source.
-    pub(super) fn error(&self, path: &str) -> Error {
+    pub(crate) fn error(&self, path: &str) -> Error {
         match self {
             Problem::NotUtf8 => Error::missing("its name is not UTF-8").file(path).hint(
                 "rename it, or give its content on stdin: npk convert - DST --from FORMAT < FILE",
@@ -40,7 +46,7 @@ impl Problem {
 }
 
 impl Found {
-    pub(super) fn new(path: impl Into<String>, below: &str) -> Found {
+    pub(crate) fn new(path: impl Into<String>, below: &str) -> Found {
         Found { path: path.into(), below: below.to_string(), problem: None }
     }
     fn unnamed(path: impl Into<String>, below: &str) -> Found {
@@ -50,13 +56,13 @@ impl Found {
         Found { problem: Some(Problem::Table(log, table)), ..Found::new(path, below) }
     }
     /// Whether it can be a source.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.problem.as_ref().map_or(Ok(()), |p| Err(p.error(&self.path)))
     }
 }
 
 /// The names in a list of files.
-pub(super) fn listed(list: &str, null: bool, args: &ConvertArgs) -> Result<Vec<Found>> {
+pub(crate) fn listed(list: &str, null: bool, args: &ConvertArgs) -> Result<Vec<Found>> {
     let mut bytes = Vec::new();
     let at = if list == "-" { Location::stdio() } else { Location::input(list)? };
     std::io::Read::read_to_end(&mut at.stream()?, &mut bytes)
@@ -74,12 +80,12 @@ pub(super) fn listed(list: &str, null: bool, args: &ConvertArgs) -> Result<Vec<F
 }
 
 /// Where a source is. A FIFO is not opened here: its writer would see it closed again.
-pub(super) fn place(path: &str, args: &ConvertArgs) -> Result<Location> {
+pub(crate) fn place(path: &str, args: &ConvertArgs) -> Result<Location> {
     if path.contains("://") { input_location(path, &args.read) } else { Ok(Location::local(path)) }
 }
 
 /// Globs and, with `-R`, directories.
-pub(super) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
+pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let is_url = path.contains("://");
     // Far away every question is a request: what has the name of a file is not asked whether it is
     // a directory.
@@ -153,7 +159,7 @@ fn without_table_files(found: Vec<Found>, args: &ConvertArgs) -> Vec<Found> {
 
 /// Files of tables with a log that were given by their names: a note on each table; where several
 /// files of one are joined, its refusal.
-pub(super) fn check_tables(job: &Job<'_>, sources: &[Found]) -> Result<()> {
+pub(crate) fn check_tables(job: &ConvertContext<'_>, sources: &[Found]) -> Result<()> {
     if job.args.ignore_table_log {
         return Ok(());
     }
@@ -255,7 +261,7 @@ fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> R
         found.push(Found::new(at.strip_suffix('/').unwrap_or(at), ""));
         return Ok(());
     };
-    if depth > DEEPEST {
+    if depth > MAX_DEPTH {
         return Err(
             Error::missing("the directories are nested too deeply (a loop of links?)").file(at)
         );
@@ -362,7 +368,7 @@ fn is_known_file(at: &Location, name: &str, beside: &std::collections::HashSet<&
 
 /// Shards (`-0000N-of-0000M`) that go into one output must be complete; a single one gets only a
 /// note.
-pub(super) fn check_shards(job: &Job<'_>, sources: &[Found]) -> Result<()> {
+pub(crate) fn check_shards(job: &ConvertContext<'_>, sources: &[Found]) -> Result<()> {
     use crate::formats::checkpoint::shards::Naming;
     let mut sets: std::collections::BTreeMap<(&str, &str, u32, &str), Vec<u32>> =
         std::collections::BTreeMap::new();

@@ -1,11 +1,38 @@
 //! Which sources make which outputs: one, one each, a file per array.
 
-use super::sources::{Found, check_shards, check_tables, expand, listed, place};
-use super::*;
+use super::inputs::{Found, Problem, check_shards, check_tables, expand, listed, place};
+use crate::cli::ConvertArgs;
+use crate::commands::convert::ConvertContext;
+use crate::commands::{chosen, input_location, open, output_location, shown};
+use crate::console::Voice;
+use crate::detect;
+use crate::error::{Error, Result};
+use crate::format::{Arrays, Format, ReadOptions};
 use crate::formats::numpack::store::names::Names;
+use crate::storage;
+
+/// Sources that make one output.
+pub(crate) struct Conversion {
+    pub(crate) sources: Vec<String>,
+    /// Per source: the folders below the argument that found it, for the columns of `key=value`
+    /// folders.
+    pub(crate) below: Vec<String>,
+    pub(crate) dst: String,
+    /// Only this array of the source: an output of one array, made from a source of several.
+    pub(crate) array: Option<String>,
+    /// Why the source cannot be one.
+    pub(crate) problem: Option<Problem>,
+}
+
+impl Conversion {
+    /// The sources' names, to show.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        self.sources.iter().map(|s| shown(s)).collect()
+    }
+}
 
 /// Which sources make which outputs.
-pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
+pub(crate) fn conversions(job: &ConvertContext<'_>) -> Result<Vec<Conversion>> {
     let args = job.args;
     let mut paths = args.paths.clone();
     let dst = match &args.output {
@@ -43,7 +70,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
         check_shards(job, &sources)?;
         check_tables(job, &sources)?;
         let (sources, below) = sources.into_iter().map(|f| (f.path, f.below)).unzip();
-        return Ok(vec![Unit { sources, below, dst, array: None, problem: None }]);
+        return Ok(vec![Conversion { sources, below, dst, array: None, problem: None }]);
     }
     let Some(to) = &args.to else {
         return Err(Error::usage("an output directory needs --to FORMAT").file(dst));
@@ -58,7 +85,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
     let ending = named.or(format.extensions().first()).copied().unwrap_or(format.name());
     check_tables(job, &sources)?;
     let base = dst.trim_end_matches('/');
-    let mut units: Vec<Unit> = Vec::new();
+    let mut units: Vec<Conversion> = Vec::new();
     let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
     for found in sources {
         let stem = place(&found.path, args)?.stem();
@@ -74,7 +101,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
                 ));
                 return Err(error.hint("convert them into different directories"));
             }
-            units.push(Unit {
+            units.push(Conversion {
                 sources: vec![found.path.clone()],
                 below: Vec::new(),
                 dst,
@@ -103,7 +130,7 @@ pub(super) fn units(job: &Job<'_>) -> Result<Vec<Unit>> {
 
 /// The names of the arrays that become a file each: of a source of several, for a format that holds
 /// one, or a table that they do not make. What cannot be opened is reported when its turn comes.
-fn one_file_each(job: &Job<'_>, path: &str, format: &dyn Format) -> Option<Vec<String>> {
+fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> Option<Vec<String>> {
     let arrays = format.holds()?.arrays;
     if arrays == Arrays::Many || path == "-" {
         return None;
@@ -115,11 +142,11 @@ fn one_file_each(job: &Job<'_>, path: &str, format: &dyn Format) -> Option<Vec<S
     let plan = opened.source.plan();
     let table =
         !plan.tables.is_empty() || opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
-    let chosen = crate::commands::chosen(opened.source.as_ref(), &job.args.choose).ok()?;
-    if chosen.len() < 2 || table {
+    let indices = chosen(opened.source.as_ref(), &job.args.choose).ok()?;
+    if indices.len() < 2 || table {
         return None;
     }
-    Some(chosen.into_iter().map(|a| plan.arrays[a].name.clone()).collect())
+    Some(indices.into_iter().map(|a| plan.arrays[a].name.clone()).collect())
 }
 
 /// An existing directory that is not a store.

@@ -1,0 +1,9 @@
+//! Many inputs become units of work: which sources make which outputs, what is there already, whether
+//! the disk has room. Knows names and places, not what is in the files.
+
+pub(crate) mod existing;
+pub(crate) mod inputs;
+pub(crate) mod outputs;
+pub(crate) mod space;
+
+pub(crate) use outputs::{Conversion, conversions};
