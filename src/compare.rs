@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use crate::adapt::float8;
 use crate::error::{Context, Result};
 use crate::format::{ReadRows, Source};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Values, codes_of, item_of, typed};
+use crate::model::{ArrayMeta, Buf, Chunk, Decimals, Dtype, Values, codes_of, item_of, typed};
 use crate::pipe::{self, Settings};
 
 /// What counts as equal.
@@ -173,7 +173,11 @@ fn comparable(a: &ArrayMeta, b: &ArrayMeta, rules: Rules) -> Option<String> {
     if plain(&x) != plain(&y) && !(rules.ignore_dtype && numbers) {
         return Some(format!("{x} and {y}"));
     }
-    match (a.shape(), b.shape()) {
+    let shape = |meta: &ArrayMeta| {
+        let inner = meta.element_dims().to_vec();
+        ArrayMeta { inner, ..meta.clone() }.shape()
+    };
+    match (shape(a), shape(b)) {
         (Some(s), Some(t)) if s == t => None,
         (Some(s), Some(t)) => Some(format!("shapes {s:?} and {t:?}")),
         // Rows are known once it was spooled; a difference shows as rows that do not come.
@@ -247,7 +251,7 @@ fn same_rows(
             if let (Some(_), Some(_)) = (a.coded_text(), b.coded_text()) {
                 return coded_differences(a, b, x, y, first_row);
             }
-            if a.dtype == b.dtype && nulls_same && x.as_slice() == y.as_slice() {
+            if alike(a, b) && nulls_same && x.as_slice() == y.as_slice() {
                 return None;
             }
             fixed_differences(a, b, l, r, (x, y), first_row, rules)
@@ -287,6 +291,12 @@ fn same_rows(
     }
 }
 
+/// Whether the same bytes mean the same values.
+fn alike(a: &ArrayMeta, b: &ArrayMeta) -> bool {
+    let decimals = a.logical.decimals().is_some() || b.logical.decimals().is_some();
+    a.dtype == b.dtype && (!decimals || a.logical == b.logical)
+}
+
 fn fixed_differences(
     a: &ArrayMeta,
     b: &ArrayMeta,
@@ -296,9 +306,16 @@ fn fixed_differences(
     first_row: u64,
     rules: Rules,
 ) -> Option<Difference> {
-    let per_row = crate::model::checked_product(&a.inner).unwrap_or(1).max(1) as usize;
-    let (p, q) = (numbers(x, a.dtype), numbers(y, b.dtype));
-    let (sx, sy) = (a.dtype.item_bytes() as usize, b.dtype.item_bytes() as usize);
+    let per_row = crate::model::checked_product(a.element_dims()).unwrap_or(1).max(1) as usize;
+    let (p, q) = (numbers(x, a), numbers(y, b));
+    // Floats do not tell all decimals apart, their digits do.
+    let alike = alike(a, b);
+    let exactly = a.logical.decimals().is_some() && alike && rules.rtol + rules.atol == 0.0;
+    let item = |meta: &ArrayMeta| {
+        let decimal = meta.logical.decimals().map(Decimals::item_bytes);
+        decimal.unwrap_or(meta.dtype.item_bytes() as usize)
+    };
+    let (sx, sy) = (item(a), item(b));
     let mut d = Difference::default();
     for (i, (u, v)) in p.iter().zip(&q).enumerate() {
         let row = i / per_row;
@@ -306,18 +323,20 @@ fn fixed_differences(
         let equal = if !(valid_l && valid_r) {
             valid_l == valid_r
         } else {
-            a.dtype == b.dtype && x[i * sx..(i + 1) * sx] == y[i * sy..(i + 1) * sy]
-                || u.equals(v, rules)
+            alike && x[i * sx..(i + 1) * sx] == y[i * sy..(i + 1) * sy]
+                || !exactly && u.equals(v, rules)
         };
         if equal {
             continue;
         }
         if d.count == 0 {
-            d.first = index_of(first_row, row, i % per_row, &a.inner);
-            let show = |valid: bool, buf: &Buf, dtype| {
-                if valid { crate::adapt::cast::show(buf, dtype, i) } else { "null".into() }
+            d.first = index_of(first_row, row, i % per_row, a.element_dims());
+            let show = |valid: bool, buf: &Buf, meta: &ArrayMeta| match meta.logical.decimals() {
+                _ if !valid => "null".into(),
+                Some(decimals) => decimals.text(&buf[i * item(meta)..(i + 1) * item(meta)]),
+                None => crate::adapt::cast::show(buf, meta.dtype, i),
             };
-            d.values = (show(valid_l, x, a.dtype), show(valid_r, y, b.dtype));
+            d.values = (show(valid_l, x, a), show(valid_r, y, b));
         }
         if valid_l && valid_r {
             let (absolute, relative) = u.distance(v);
@@ -425,9 +444,14 @@ impl Number {
     }
 }
 
-fn numbers(values: &Buf, dtype: Dtype) -> Vec<Number> {
-    let mut all = Vec::with_capacity(values.len() / dtype.item_bytes().max(1) as usize);
-    each_number(values, dtype, |n| all.push(n));
+fn numbers(values: &Buf, meta: &ArrayMeta) -> Vec<Number> {
+    let mut all = Vec::with_capacity(values.len() / meta.dtype.item_bytes().max(1) as usize);
+    match meta.logical.decimals() {
+        Some(decimals) => {
+            all.extend(decimals.numbers(values).map(|n| Number::Real(decimals.float(n).0)))
+        }
+        None => each_number(values, meta.dtype, |n| all.push(n)),
+    }
     all
 }
 

@@ -130,6 +130,8 @@ struct TypeEntry {
     #[serde(skip_serializing_if = "is_default")]
     scale: Option<i8>,
     #[serde(skip_serializing_if = "is_default")]
+    bits: Option<u16>,
+    #[serde(skip_serializing_if = "is_default")]
     ordered: bool,
     #[serde(skip_serializing_if = "is_default")]
     element: Option<String>,
@@ -164,9 +166,12 @@ fn type_entry(logical: &Logical) -> Option<TypeEntry> {
         Logical::Time64(u) => timed("time64", u),
         Logical::Text => named("text"),
         Logical::Binary => named("binary"),
-        Logical::Decimal { precision, scale } => {
-            TypeEntry { precision: Some(*precision), scale: Some(*scale), ..named("decimal") }
-        }
+        Logical::Decimal { precision, scale, bits } => TypeEntry {
+            precision: Some(*precision),
+            scale: Some(*scale),
+            bits: Some(*bits),
+            ..named("decimal")
+        },
         Logical::Dictionary { ordered, .. } => {
             TypeEntry { ordered: *ordered, ..named("dictionary") }
         }
@@ -192,7 +197,11 @@ fn logical_of(entry: &TypeEntry, categories: Option<&CategoriesEntry>) -> Option
         "time64" => Logical::Time64(unit()?),
         "text" => Logical::Text,
         "binary" => Logical::Binary,
-        "decimal" => Logical::Decimal { precision: entry.precision?, scale: entry.scale? },
+        "decimal" => {
+            let (precision, scale) = (entry.precision?, entry.scale?);
+            let bits = entry.bits.unwrap_or(if precision <= 38 { 128 } else { 256 });
+            Logical::Decimal { precision, scale, bits }
+        }
         "dictionary" => {
             let categories = categories_of(categories?)?;
             categories.finish();
@@ -204,9 +213,13 @@ fn logical_of(entry: &TypeEntry, categories: Option<&CategoriesEntry>) -> Option
     })
 }
 
-/// The dtypes that a logical type's stored values may have.
-fn suits(logical: &Logical, dtype: Dtype) -> bool {
+/// Whether a logical type's stored values may be those of this array.
+fn suits(logical: &Logical, stored: &ArrayMeta) -> bool {
+    let dtype = stored.dtype;
     match logical {
+        Logical::Decimal { .. } => logical
+            .decimals()
+            .is_some_and(|d| d.dtype() == dtype && stored.inner.ends_with(&d.dims())),
         Logical::Date32 | Logical::Time32(_) => dtype == Dtype::I32,
         Logical::Packed { .. } => dtype == Dtype::U8,
         Logical::Dictionary { .. } => dtype.is_integer(),
@@ -254,14 +267,12 @@ fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
         "fixed" => {
             let dtype = Dtype::parse(entry.dtype.as_deref()?)?;
             let all = items?.concat();
-            let size = dtype.item_bytes() as usize;
+            let kind = CategoryKind::Fixed(dtype, entry.meaning.clone());
+            let size = kind.meta().row_bytes().ok()? as usize;
             if all.len() % size != 0 {
                 return None;
             }
-            Categories::new(
-                CategoryKind::Fixed(dtype, entry.meaning.clone()),
-                all.chunks(size).map(<[u8]>::to_vec).collect(),
-            )
+            Categories::new(kind, all.chunks(size).map(<[u8]>::to_vec).collect())
         }
         _ => return None,
     })
@@ -762,11 +773,15 @@ fn fold_one(
         }
         None => None,
     };
+    // Decimals that were kept as their texts.
+    if entry.form.is_some() && matches!(meta.logical, Logical::Decimal { .. }) {
+        meta.logical = Logical::Text;
+    }
     let how = match entry.form.as_deref() {
         None if meta.logical.is_var() && !of.logical.is_var() => {
             return Err("it is text or a list without codes or offsets".into());
         }
-        None if !suits(&meta.logical, of.dtype) => {
+        None if !suits(&meta.logical, of) => {
             return Err(format!("{} does not hold it", of.dtype));
         }
         None => {

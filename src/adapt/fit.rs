@@ -3,7 +3,7 @@
 
 use super::stages::{Flat, FlatStage};
 use super::table::Staged;
-use super::view::{Change, Made, View, ViewStage};
+use super::view::{Change, Made, View, ViewStage, decode_dictionary};
 use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::Stage;
@@ -290,19 +290,28 @@ fn fit_one(
         && !coded
         && !(holds.logical)(&meta.logical)
     {
-        decode_dictionary(&mut f, categories.clone());
+        f.made.changes.push(decode_dictionary(&mut f.meta, categories.clone()));
     }
     let logical = f.meta.logical.clone();
     let whole = f.meta.clone();
     if !coded && !logical.is_plain() && !(holds.logical)(&logical) {
         match &logical {
             l if l.is_time() => fit_time(&mut f, holds, policy, notes),
-            Logical::Text | Logical::Binary | Logical::Decimal { .. } => {
-                if matches!(logical, Logical::Decimal { .. }) && (holds.logical)(&Logical::Text) {
-                    f.meta.logical = Logical::Text;
-                } else if let Some(note) = fit_text(&mut f, holds, policy)? {
+            Logical::Text | Logical::Binary => {
+                if let Some(note) = fit_text(&mut f, holds, policy)? {
                     return Ok(Outcome::Skipped(note));
                 }
+            }
+            Logical::Decimal { scale, .. } => {
+                if !policy.marks {
+                    notes.push(format!(
+                        "{}: {} is written as whole numbers of 10^{}",
+                        meta.name,
+                        f.meta.type_name(),
+                        -i32::from(*scale)
+                    ));
+                }
+                f.meta.logical = Logical::Plain;
             }
             Logical::List => {
                 if !policy.ragged_offsets {
@@ -349,7 +358,7 @@ fn fit_one(
         f.meta.rows = Some(1);
         f.meta.inner = Vec::new();
     }
-    let rank = if f.meta.scalar { 0 } else { 1 + f.meta.inner.len() };
+    let rank = if f.meta.scalar { 0 } else { 1 + f.meta.element_dims().len() };
     if rank > holds.max_rank.max(1) {
         return Err(Error::refused(format!(
             "{} holds at most {} dimensions, this array has {rank}",
@@ -370,26 +379,6 @@ fn takes_codes(meta: &ArrayMeta, holds: &Holds) -> bool {
         CodedText::Yes => (holds.logical)(&meta.logical) || (holds.logical)(&kind),
         CodedText::Whole => true,
     }
-}
-
-fn decode_dictionary(f: &mut Fitted, categories: std::sync::Arc<Categories>) {
-    let codes = f.meta.dtype;
-    let fixed = match categories.kind() {
-        CategoryKind::Text => {
-            f.meta.logical = Logical::Text;
-            None
-        }
-        CategoryKind::Binary => {
-            f.meta.logical = Logical::Binary;
-            None
-        }
-        CategoryKind::Fixed(dtype, _) => {
-            f.meta.logical = Logical::Plain;
-            Some(*dtype)
-        }
-    };
-    f.meta.dtype = fixed.unwrap_or(Dtype::U8);
-    f.made.changes.push(Change::Decode { categories, codes, fixed });
 }
 
 fn fit_time(f: &mut Fitted, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) {
@@ -422,7 +411,6 @@ fn fit_time(f: &mut Fitted, holds: &Holds, policy: &Policy, notes: &mut Vec<Stri
 /// Text into a sink without text. `Some(note)`: it is left out.
 fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<String>> {
     let kind = f.meta.type_name();
-    let decimal = matches!(f.meta.logical, Logical::Decimal { .. });
     match policy.strings {
         Some(Strings::Skip) => return Ok(Some(format!("{}: {kind} is left out", f.meta.name))),
         Some(Strings::Error) => {
@@ -430,14 +418,6 @@ fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<Str
                 .hint("--strings codes or offsets"));
         }
         Some(Strings::Offsets) => f.flat = Way::Offsets,
-        None if decimal => {
-            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink)).hint(
-                format!(
-                    "--dtype '{}=float64' --lossy rounds it, --strings codes keeps its text",
-                    f.meta.name
-                ),
-            ));
-        }
         Some(Strings::Codes) | None if holds.coded_text == CodedText::Whole => {
             f.flat = Way::Dictionary
         }
@@ -533,6 +513,9 @@ fn element(value: &str, meta: &ArrayMeta) -> Result<Vec<u8>> {
             .array(&meta.name)
             .hint("--nulls fill=VALUE takes a value of the column's type")
     };
+    if let Some(decimals) = meta.logical.decimals() {
+        return decimals.parse(value.as_bytes()).ok_or_else(bad);
+    }
     let parsed: crate::model::Buf = match value.parse::<i64>() {
         Ok(i) => crate::model::Buf::from_vec(vec![i]),
         Err(_) => {

@@ -9,7 +9,7 @@ use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::Source;
 use crate::format::Stage;
-use crate::model::{ArrayMeta, Column, Dtype, Logical, Plan, Table};
+use crate::model::{ArrayMeta, Column, Decimals, Dtype, Logical, Plan, Table};
 
 /// `--layout`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -237,7 +237,7 @@ pub fn export(
         .arrays
         .iter()
         .map(|a| {
-            let two = a.inner.len() == 1 && !a.logical.is_var();
+            let two = a.inner.len() == 1 && a.element_dims().len() == 1 && !a.logical.is_var();
             match layout {
                 Layout::Columns => false,
                 Layout::Matrix => two,
@@ -258,7 +258,7 @@ pub fn export(
     }
     let mut errors = Vec::new();
     for (a, split) in plan.arrays.iter().zip(&split) {
-        let rank = 1 + a.inner.len();
+        let rank = 1 + a.element_dims().len();
         if !split && !a.scalar && rank > max_rank {
             let error =
                 Error::refused(format!("an array of {rank} dimensions cannot be a column here"))
@@ -387,6 +387,14 @@ pub fn cast_arrays(
     for (pattern, wanted) in times {
         for i in super::names::choose(&plan, std::slice::from_ref(pattern), &[])? {
             let meta = &mut plan.arrays[i];
+            if let (Logical::Text, Some(from), []) =
+                (wanted, meta.logical.decimals(), meta.element_dims())
+            {
+                made[i].changes.push(Change::DecimalToText(from));
+                meta.inner.clear();
+                (meta.dtype, meta.logical) = (Dtype::U8, Logical::Text);
+                continue;
+            }
             let Some((logical, change)) = time::rescaled(&meta.logical, wanted, lossy) else {
                 let to =
                     ArrayMeta { logical: wanted.clone(), nulls: false, ..meta.clone() }.type_name();
@@ -408,8 +416,10 @@ pub fn cast_arrays(
         match &meta.logical {
             Logical::Plain if meta.dtype == to => {}
             Logical::Plain => made[i].changes.push(Change::Cast { from: meta.dtype, to, lossy }),
-            Logical::Decimal { .. } if to == Dtype::F64 => {
-                made[i].changes.push(Change::ParseDecimal { lossy });
+            logical if to == Dtype::F64 && logical.decimals().is_some() => {
+                let from = logical.decimals().unwrap_or_else(|| Decimals::of(1, 0));
+                made[i].changes.push(Change::DecimalToFloat { from, lossy });
+                meta.inner.truncate(meta.element_dims().len());
                 meta.logical = Logical::Plain;
             }
             _ => {

@@ -68,18 +68,12 @@ impl Rescale {
 /// A type of times that `--dtype` takes, as it is shown: `datetime64[us]`, `timedelta64[ns]`,
 /// `timestamp[us, UTC]`, `duration[ms]`.
 pub fn parse(text: &str) -> Option<Logical> {
-    let (kind, unit) = text.strip_suffix(']')?.split_once('[')?;
-    let (unit, zone) = unit
-        .split_once(',')
-        .map_or((unit, None), |(unit, zone)| (unit, Some(zone.trim().to_string())));
-    let unit = TimeUnit::parse(unit.trim()).filter(|u| u.attoseconds().is_some())?;
-    Some(match kind {
-        "timestamp" => Logical::Timestamp(unit, zone),
-        _ if zone.is_some() => return None,
-        "datetime64" => Logical::Datetime(unit),
-        "timedelta64" => Logical::Timedelta(unit),
-        "duration" => Logical::Duration(unit),
-        _ => return None,
+    Logical::parse(text).filter(|logical| match logical {
+        Logical::Timestamp(unit, _)
+        | Logical::Datetime(unit)
+        | Logical::Timedelta(unit)
+        | Logical::Duration(unit) => unit.attoseconds().is_some(),
+        _ => false,
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, readable};
-use crate::model::{ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Values};
+use crate::model::{ArrayMeta, Buf, Categories, Chunk, Decimals, Dtype, Logical, Plan, Values};
 
 /// One change of a chunk.
 #[derive(Clone, Debug)]
@@ -40,8 +40,8 @@ pub enum Change {
         categories: Arc<Categories>,
         /// The codes' dtype.
         codes: Dtype,
-        /// The elements' dtype, where they have a fixed size.
-        fixed: Option<Dtype>,
+        /// An element's bytes, where they have a fixed size.
+        fixed: Option<usize>,
     },
     /// This value in every row, whatever the input.
     Constant {
@@ -52,11 +52,15 @@ pub enum Change {
         /// Whether every row is null.
         null: bool,
     },
-    /// Decimal text to float64; `lossy` lets it round.
-    ParseDecimal {
-        /// Whether it may round.
+    /// Decimals to float64; `lossy` lets them round.
+    DecimalToFloat {
+        /// How they are stored.
+        from: Decimals,
+        /// Whether they may round.
         lossy: bool,
     },
+    /// Decimals to their texts.
+    DecimalToText(Decimals),
 }
 
 /// An array of the view: which array of the source it is made from, and how.
@@ -168,22 +172,20 @@ pub fn decoded(source: Box<dyn Source>) -> Box<dyn Source> {
                 return Made { input, changes: Vec::new() };
             };
             any = true;
-            let codes = meta.dtype;
-            let fixed = match categories.kind() {
-                CategoryKind::Text => None,
-                CategoryKind::Binary => None,
-                CategoryKind::Fixed(dtype, _) => Some(*dtype),
-            };
-            meta.logical = match categories.kind() {
-                CategoryKind::Text => Logical::Text,
-                CategoryKind::Binary => Logical::Binary,
-                CategoryKind::Fixed(..) => Logical::Plain,
-            };
-            meta.dtype = fixed.unwrap_or(Dtype::U8);
-            Made { input, changes: vec![Change::Decode { categories, codes, fixed }] }
+            Made { input, changes: vec![decode_dictionary(meta, categories)] }
         })
         .collect();
     if any { Box::new(View::new(source, plan, made)) } else { source }
+}
+
+/// Makes the meta of a dictionary's codes that of the values that they stand for; the change that
+/// it takes.
+pub fn decode_dictionary(meta: &mut ArrayMeta, categories: Arc<Categories>) -> Change {
+    let (values, codes) = (categories.kind().meta(), meta.dtype);
+    let fixed = (!values.logical.is_var()).then(|| values.row_bytes().unwrap_or(0) as usize);
+    (meta.dtype, meta.logical) = (values.dtype, values.logical);
+    meta.inner.extend(values.inner);
+    Change::Decode { categories, codes, fixed }
 }
 
 /// The same changes as a stage, after other stages.
@@ -374,7 +376,10 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
             };
             chunk.valid = null.then(|| Buf::from_vec(vec![0u8; rows]));
         }
-        Change::ParseDecimal { lossy } => parse_decimals(chunk, *lossy, info, first_element)?,
+        Change::DecimalToFloat { from, lossy } => {
+            decimals_to_floats(chunk, *from, *lossy, info, first_element)?
+        }
+        Change::DecimalToText(from) => decimals_to_texts(chunk, *from),
     }
     Ok(())
 }
@@ -383,13 +388,13 @@ fn decode(
     chunk: &mut Chunk,
     categories: &Categories,
     codes: Dtype,
-    fixed: Option<Dtype>,
+    fixed: Option<usize>,
 ) -> Result<()> {
     let Values::Fixed(values) = &chunk.values else { return Ok(()) };
     let codes = crate::model::codes_of(values, codes);
     let mut offsets = vec![0u64];
     let mut out = Vec::new();
-    let empty = vec![0u8; fixed.map_or(0, |d| d.item_bytes() as usize)];
+    let empty = vec![0u8; fixed.unwrap_or(0)];
     let valid = chunk.valid.clone();
     categories.with(|items| {
         for (row, code) in codes.into_iter().enumerate() {
@@ -425,29 +430,31 @@ fn filled(values: &Buf, valid: &[u8], element: &[u8]) -> Buf {
     Buf::from_vec(out)
 }
 
-fn parse_decimals(
+fn decimals_to_floats(
     chunk: &mut Chunk,
+    from: Decimals,
     lossy: bool,
     info: &ElementInfo,
     first_element: u64,
 ) -> Result<()> {
-    let mut out = Vec::with_capacity(chunk.rows as usize);
-    for row in 0..chunk.rows as usize {
-        if !chunk.is_valid(row) {
+    let Values::Fixed(values) = &chunk.values else { return Ok(()) };
+    let mut out = Vec::with_capacity(values.len() / from.item_bytes());
+    for (i, number) in from.numbers(values).enumerate() {
+        if !chunk.is_valid(i / (info.row_elements.max(1) as usize)) {
             out.push(f64::NAN);
             continue;
         }
-        let text = String::from_utf8_lossy(chunk.text(row));
-        let value: f64 = text.trim().parse().map_err(|_| {
-            Error::corrupt(format!("'{text}' is not a decimal number")).array(&info.name)
-        })?;
-        if !lossy && !decimal_is(value, &text) {
+        let (value, exact) = from.float(number);
+        if !lossy && !exact {
+            let mut text = Vec::new();
+            from.write(number, &mut text);
             return Err(Error::refused(format!(
-                "element {} ({text}) is not exact as float64",
-                first_element + row as u64
+                "element {} ({}) is not exact as float64",
+                first_element + i as u64,
+                String::from_utf8_lossy(&text)
             ))
             .array(&info.name)
-            .hint("--lossy lets --dtype round, --strings codes keeps the text"));
+            .hint("--lossy lets --dtype round"));
         }
         out.push(value);
     }
@@ -455,16 +462,14 @@ fn parse_decimals(
     Ok(())
 }
 
-/// Whether the float is exactly the decimal: its exact expansion has the same digits.
-fn decimal_is(value: f64, text: &str) -> bool {
-    let digits = |t: &str| {
-        let t = t.trim().trim_start_matches(['+']);
-        let (sign, t) = t.strip_prefix('-').map_or(("", t), |t| ("-", t));
-        let (whole, part) = t.split_once('.').unwrap_or((t, ""));
-        let (whole, part) =
-            (whole.trim_start_matches('0').to_string(), part.trim_end_matches('0').to_string());
-        let sign = if whole.is_empty() && part.is_empty() { "" } else { sign };
-        format!("{sign}{whole}.{part}")
-    };
-    digits(&format!("{value:.80}")) == digits(text)
+fn decimals_to_texts(chunk: &mut Chunk, from: Decimals) {
+    let Values::Fixed(values) = &chunk.values else { return };
+    let (mut offsets, mut texts) = (vec![0u64], Vec::new());
+    for (row, number) in from.numbers(values).enumerate() {
+        if chunk.is_valid(row) {
+            from.write(number, &mut texts);
+        }
+        offsets.push(texts.len() as u64);
+    }
+    chunk.values = Values::Var { offsets, values: Buf::from_vec(texts) };
 }

@@ -141,15 +141,15 @@ fn row_value(meta: &ArrayMeta, chunk: &Chunk, row: usize, part: &Part) -> Result
                 Part::Slice(_, inner) => inner,
                 _ => &[],
             };
-            if inner.len() > meta.inner.len() {
+            if inner.len() > meta.element_dims().len() {
                 return Err(Error::usage(format!(
                     "the slice has {} dimensions, the array has {}",
                     inner.len() + 1,
-                    meta.inner.len() + 1
+                    meta.element_dims().len() + 1
                 ))
                 .array(&meta.name));
             }
-            nested(bytes, meta, &meta.inner, inner)
+            nested(bytes, meta, meta.element_dims(), inner)
         }
     }
 }
@@ -164,9 +164,10 @@ fn shown(bytes: &[u8]) -> Value {
 
 fn nested(bytes: &[u8], meta: &ArrayMeta, dims: &[u64], inner: &[Inner]) -> Result<Value> {
     let Some((&dim, rest)) = dims.split_first() else {
-        return match meta.coded_text() {
-            Some(_) => meta.coded_items(bytes).map(|(_, text)| shown(&text)),
-            None => Ok(element(bytes, meta.dtype, 0)),
+        return match (meta.coded_text(), meta.logical.decimals()) {
+            (Some(_), _) => meta.coded_items(bytes).map(|(_, text)| shown(&text)),
+            (None, Some(decimals)) => Ok(json!(decimals.text(bytes))),
+            (None, None) => Ok(element(bytes, meta.dtype, 0)),
         };
     };
     let step = bytes.len() / (dim as usize).max(1);

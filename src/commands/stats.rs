@@ -1,5 +1,6 @@
 //! What `inspect --stats` and `--hist` tell of the values.
 
+use arrow::datatypes::i256;
 use serde_json::{Value, json};
 
 use super::diff::number;
@@ -9,7 +10,7 @@ use crate::compare::{Number, each_number};
 use crate::error::Result;
 use crate::format::{Order, Source};
 use crate::formats::text::delimited::print;
-use crate::model::{ArrayMeta, Chunk, Logical, TimeUnit, Values};
+use crate::model::{ArrayMeta, Chunk, Decimals, Logical, TimeUnit, Values};
 use crate::pipe::{self, Settings};
 
 /// The figures of `--stats` for an array: of complex numbers their magnitudes, of times the times.
@@ -34,14 +35,16 @@ pub struct Stats {
     numeric: bool,
     /// The sum of integers, for the mean of times: a float64 does not tell nanoseconds apart.
     sum: i128,
-    time: Option<Logical>,
+    /// Times and decimals: their least and greatest are shown as such.
+    exact_type: Option<Logical>,
     complex: bool,
 }
 
 impl Stats {
     fn of(meta: &ArrayMeta) -> Stats {
-        let time = meta.logical.is_time().then(|| meta.logical.clone());
-        Stats { time, complex: meta.dtype.is_complex(), ..Stats::default() }
+        let exact = meta.logical.is_time() || meta.logical.decimals().is_some();
+        let exact_type = exact.then(|| meta.logical.clone());
+        Stats { exact_type, complex: meta.dtype.is_complex(), ..Stats::default() }
     }
 
     fn add(&mut self, value: f64, exact: Option<i128>) {
@@ -86,8 +89,8 @@ impl Stats {
             return [Value::Null, Value::Null, Value::Null, Value::Null];
         }
         let std = (self.squares / self.finite as f64).max(0.0).sqrt();
-        match (&self.time, self.exact, self.range) {
-            (Some(time), Some((least, most)), _) => {
+        match (&self.exact_type, self.exact, self.range) {
+            (Some(time), Some((least, most)), _) if time.is_time() => {
                 let mean = self.sum.div_euclid(i128::from(self.finite));
                 let spread = Logical::Duration(unit(time));
                 [
@@ -96,6 +99,14 @@ impl Stats {
                     text(mean, time),
                     text(std.round() as i128, &spread),
                 ]
+            }
+            (Some(Logical::Decimal { precision, scale, .. }), Some((least, most)), _) => {
+                let text = |n: i128| {
+                    let mut out = Vec::new();
+                    Decimals::of(*precision, *scale).write(i256::from_i128(n), &mut out);
+                    json!(String::from_utf8_lossy(&out))
+                };
+                [text(least), text(most), number(self.mean), number(std)]
             }
             (_, Some((a, b)), _) => [integer(a), integer(b), number(self.mean), number(std)],
             (_, None, Some((a, b))) => [number(a), number(b), number(self.mean), number(std)],
@@ -165,7 +176,16 @@ fn is_nat(meta: &ArrayMeta, value: i128) -> bool {
 
 fn each_valid(meta: &ArrayMeta, chunk: &Chunk, mut take: impl FnMut(f64, Option<i128>)) {
     let Values::Fixed(values) = &chunk.values else { return };
-    let per_row = crate::model::checked_product(&meta.inner).unwrap_or(1).max(1) as usize;
+    let per_row = crate::model::checked_product(meta.element_dims()).unwrap_or(1).max(1) as usize;
+    if let Some(decimals) = meta.logical.decimals() {
+        for (i, number) in decimals.numbers(values).enumerate() {
+            if chunk.is_valid(i / per_row) {
+                let exact = number.to_i128().filter(|_| decimals.words < 4);
+                take(decimals.float(number).0, exact);
+            }
+        }
+        return;
+    }
     let mut i = 0;
     each_number(values, meta.dtype, |n| {
         if chunk.is_valid(i / per_row) {

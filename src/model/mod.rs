@@ -15,8 +15,10 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result};
 
 mod common_rows;
+mod decimal;
 
 pub use common_rows::CommonRows;
+pub use decimal::Decimals;
 
 /// Bytes of a chunk: reference counted, sliced without a copy, from a `Vec` of any plain type
 /// without a copy.
@@ -296,12 +298,15 @@ pub enum Logical {
     Text,
     /// Bytes of any length: [`Values::Var`] over bytes, dtype `U8`.
     Binary,
-    /// A decimal number, as its exact text: [`Values::Var`] over bytes, dtype `U8`.
+    /// A decimal number, as whole numbers of 10^-scale: int64 up to 18 digits, otherwise a last
+    /// dimension of 2 or 4 `uint64` words, little-endian two's complement (see [`Decimals`]).
     Decimal {
         /// Digits in all.
         precision: u8,
         /// Digits after the decimal point.
         scale: i8,
+        /// Bits of Arrow's type, which may be wider than it must: 32, 64, 128 or 256.
+        bits: u16,
     },
     /// Integer codes (the array's dtype) into categories; nulls by the chunk's mask. Text of more
     /// than one dimension comes so ([`crate::array::text_codes`]): codes of its shape.
@@ -326,7 +331,44 @@ pub enum Logical {
 impl Logical {
     /// Whether the values come as [`Values::Var`].
     pub fn is_var(&self) -> bool {
-        matches!(self, Logical::Text | Logical::Binary | Logical::Decimal { .. } | Logical::List)
+        matches!(self, Logical::Text | Logical::Binary | Logical::List)
+    }
+    /// How decimals are stored, where these are decimals.
+    pub fn decimals(&self) -> Option<Decimals> {
+        match self {
+            Logical::Decimal { precision, scale, .. } => Some(Decimals::of(*precision, *scale)),
+            _ => None,
+        }
+    }
+    /// The type of times or decimals that [`ArrayMeta::type_name`] shows so.
+    pub fn parse(name: &str) -> Option<Logical> {
+        if let Some(digits) = name.strip_prefix("decimal(") {
+            let (precision, scale) = digits.strip_suffix(')')?.split_once(',')?;
+            let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+            let bits = if precision <= 38 { 128 } else { 256 };
+            return Some(Logical::Decimal { precision, scale, bits });
+        }
+        let (kind, unit) = match name.split_once('[') {
+            Some((kind, unit)) => (kind, unit.strip_suffix(']')?),
+            None => (name, "generic"),
+        };
+        let (unit, zone) = match unit.split_once(',') {
+            Some((unit, zone)) => (unit.trim(), Some(zone.trim().to_string())),
+            None => (unit, None),
+        };
+        let unit = TimeUnit::parse(unit)?;
+        Some(match kind {
+            "timestamp" => Logical::Timestamp(unit, zone),
+            _ if zone.is_some() => return None,
+            "datetime64" => Logical::Datetime(unit),
+            "timedelta64" => Logical::Timedelta(unit),
+            "duration" => Logical::Duration(unit),
+            "time32" => Logical::Time32(unit),
+            "time64" => Logical::Time64(unit),
+            "date32" => Logical::Date32,
+            "date64" => Logical::Date64,
+            _ => return None,
+        })
     }
     /// The categories, where these are codes of text or bytes.
     pub fn text_categories(&self) -> Option<&Arc<Categories>> {
@@ -376,7 +418,8 @@ impl PartialEq for Logical {
             | (Duration(a), Duration(b)) => a == b,
             (Time32(a), Time32(b)) | (Time64(a), Time64(b)) => a == b,
             (Timestamp(a, x), Timestamp(b, y)) => a == b && x == y,
-            (Decimal { precision: a, scale: x }, Decimal { precision: b, scale: y }) => {
+            // The same numbers, stored in the same way.
+            (Decimal { precision: a, scale: x, .. }, Decimal { precision: b, scale: y, .. }) => {
                 a == b && x == y
             }
             (
@@ -396,13 +439,25 @@ pub enum CategoryKind {
     Text,
     /// Bytes.
     Binary,
-    /// Fixed-size elements with their own meaning.
-    Fixed(Dtype, TimeOrPlain),
+    /// Elements of fixed size: their dtype, and the name of their logical type where they are no
+    /// plain numbers (`timestamp[us]`, `decimal(20, 3)`).
+    Fixed(Dtype, Option<String>),
 }
 
-/// The logical types that categories of fixed size may have: a display name such as
-/// `timestamp[us]`, or none.
-pub type TimeOrPlain = Option<String>;
+impl CategoryKind {
+    /// The categories as an array of their own.
+    pub fn meta(&self) -> ArrayMeta {
+        let (dtype, logical) = match self {
+            CategoryKind::Text => (Dtype::U8, Logical::Text),
+            CategoryKind::Binary => (Dtype::U8, Logical::Binary),
+            CategoryKind::Fixed(dtype, name) => {
+                (*dtype, name.as_deref().and_then(Logical::parse).unwrap_or_default())
+            }
+        };
+        let inner = logical.decimals().map_or_else(Vec::new, Decimals::dims);
+        ArrayMeta { inner, ..ArrayMeta::column("categories", dtype, logical, None) }
+    }
+}
 
 /// The categories of a dictionary array. They only ever grow, so a code stays valid once given.
 #[derive(Debug)]
@@ -667,6 +722,12 @@ impl ArrayMeta {
         Ok((offsets, values))
     }
 
+    /// The dimensions after the first, without the words of a decimal.
+    pub fn element_dims(&self) -> &[u64] {
+        let words = self.logical.decimals().map_or(0, |d| d.dims().len());
+        &self.inner[..self.inner.len().saturating_sub(words)]
+    }
+
     /// Bytes of one row. For [`Values::Var`] this is the size of one inner element times nothing:
     /// 0.
     ///
@@ -730,7 +791,7 @@ impl ArrayMeta {
             Logical::Time64(u) => format!("time64[{u}]"),
             Logical::Text => "string".into(),
             Logical::Binary => "binary".into(),
-            Logical::Decimal { precision, scale } => format!("decimal({precision}, {scale})"),
+            Logical::Decimal { precision, scale, .. } => format!("decimal({precision}, {scale})"),
             Logical::Dictionary { categories, .. } => {
                 let value = match categories.kind() {
                     CategoryKind::Text => "string".to_string(),

@@ -6,6 +6,7 @@ mod arrow_rows;
 mod bools;
 mod coded_text;
 mod csv;
+mod decimals;
 mod feather;
 mod hdf5;
 mod hdf5_chunks;

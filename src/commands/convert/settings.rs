@@ -170,7 +170,7 @@ fn pair(flag: &str, text: &str) -> Result<(String, String)> {
 /// What `--dtype` makes of an array.
 enum Type {
     Number(Dtype),
-    /// The same kind of time in this unit.
+    /// The same kind of time in this unit; text.
     Time(Logical),
 }
 
@@ -179,13 +179,16 @@ fn parse_cast(text: &str) -> Result<(Option<String>, Type)> {
         Some((pattern, name)) => (Some(pattern.to_string()), name),
         None => (None, text),
     };
-    let to = Dtype::parse(name).map(Type::Number).or_else(|| time::parse(name).map(Type::Time));
+    let text = matches!(name, "string" | "text").then_some(Logical::Text);
+    let to = Dtype::parse(name)
+        .map(Type::Number)
+        .or_else(|| text.or_else(|| time::parse(name)).map(Type::Time));
     let to = to.ok_or_else(|| {
         let names: Vec<&str> = Dtype::ALL.iter().map(|d| d.name()).collect();
         let times =
             "times in another unit: datetime64[us], timedelta64[us], timestamp[us], duration[us]";
         Error::usage(format!("there is no type '{name}'"))
-            .hint(format!("use one of {}; {times}", names.join(", ")))
+            .hint(format!("use one of {}; {times}; of decimals also string", names.join(", ")))
     })?;
     Ok((pattern, to))
 }

@@ -6,7 +6,7 @@
 //! | timestamp, date, time, duration | the logical type of the same name |
 //! | (large) string, string view | [`Logical::Text`] |
 //! | (large, fixed-size) binary, binary view | [`Logical::Binary`] |
-//! | decimal of 32 to 256 bits | [`Logical::Decimal`], as exact text |
+//! | decimal of 32 to 256 bits | [`Logical::Decimal`]: int64, or words of uint64 |
 //! | dictionary | [`Logical::Dictionary`] |
 //! | struct | one array a field, `NAME.field` |
 //! | fixed-size list, fixed_shape_tensor, lists of equal lengths | inner dimensions |
@@ -23,7 +23,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit as Ar
 
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
-use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit};
+use crate::model::{
+    ArrayMeta, Attributes, Categories, CategoryKind, Decimals, Dtype, Logical, TimeUnit,
+};
 
 mod export;
 mod memory;
@@ -227,7 +229,9 @@ fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
             (Dtype::U8, Logical::Binary)
         }
         A::Decimal32(p, s) | A::Decimal64(p, s) | A::Decimal128(p, s) | A::Decimal256(p, s) => {
-            (Dtype::U8, Logical::Decimal { precision: *p, scale: *s })
+            let bits = 8 * t.primitive_width().unwrap_or(16) as u16;
+            let logical = Logical::Decimal { precision: *p, scale: *s, bits };
+            (Decimals::of(*p, *s).dtype(), logical)
         }
         A::Dictionary(keys, values) => {
             let (dtype, _) = element_type(keys)?;
@@ -242,7 +246,7 @@ fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
                 Logical::Text if **values != A::Null => CategoryKind::Text,
                 Logical::Binary => CategoryKind::Binary,
                 Logical::Plain => CategoryKind::Fixed(value, None),
-                l if l.is_time() => CategoryKind::Fixed(
+                l if l.is_time() || l.decimals().is_some() => CategoryKind::Fixed(
                     value,
                     Some(ArrayMeta::column("", value, l.clone(), None).type_name()),
                 ),
@@ -310,16 +314,17 @@ pub fn type_name(t: &DataType) -> String {
 }
 
 /// The dimensions of a leaf whose list lengths are known: one entry for each [`Level::Any`], in
-/// order.
-pub fn inner_dims(levels: &[Level], lengths: &[u64]) -> Vec<u64> {
+/// order; then the words of decimals.
+pub fn inner_dims(leaf: &LeafType, lengths: &[u64]) -> Vec<u64> {
     let mut lengths = lengths.iter();
     let mut inner = Vec::new();
-    for level in levels {
+    for level in &leaf.levels {
         match level {
             Level::Fixed(dims) => inner.extend(dims),
             Level::Any => inner.push(lengths.next().copied().unwrap_or(0)),
         }
     }
+    inner.extend(leaf.logical.decimals().map_or_else(Vec::new, Decimals::dims));
     inner
 }
 
@@ -383,7 +388,7 @@ pub fn settle_lists(
 ) -> Result<()> {
     if equal {
         let lengths: Vec<u64> = lengths.iter().map(|l| l.unwrap_or(0)).collect();
-        meta.inner = inner_dims(&leaf.levels, &lengths);
+        meta.inner = inner_dims(leaf, &lengths);
         Ok(())
     } else if leaf.levels == [Level::Any] && leaf.logical.is_plain() {
         meta.logical = Logical::List;

@@ -56,7 +56,7 @@ static HOLDS: Holds = Holds {
 };
 
 fn holds_logical(logical: &Logical) -> bool {
-    logical.is_plain() || logical.is_time()
+    logical.is_plain() || logical.is_time() || logical.decimals().is_some()
 }
 
 impl Format for Txt {

@@ -11,7 +11,7 @@ use base64::Engine;
 use super::{Leaf, Level, Verified, arrow_unit, leaf_type, leaves, with_order, write};
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, WriteOptions};
-use crate::model::{ArrayMeta, CategoryKind, Chunk, Dtype, Logical, Plan, TimeUnit};
+use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, TimeUnit};
 
 /// A schema as the value of `ARROW:schema`: a base64 IPC message.
 pub fn encode_schema(schema: &Schema) -> String {
@@ -357,7 +357,7 @@ fn fits(meta: &ArrayMeta, leaf: &Leaf) -> bool {
     if logical != meta.logical && !(logical.is_plain() && meta.logical.is_plain()) {
         return false;
     }
-    let mut dims = &meta.inner[..];
+    let mut dims = meta.element_dims();
     for level in &holds.levels {
         match level {
             Level::Any => match dims.split_first() {
@@ -383,8 +383,8 @@ fn usual_field(meta: &ArrayMeta, name: &str) -> Result<Field> {
             true,
         ));
     }
-    let Some(n) = (!meta.inner.is_empty()).then(|| crate::model::checked_product(&meta.inner))
-    else {
+    let dims = meta.element_dims();
+    let Some(n) = (!dims.is_empty()).then(|| crate::model::checked_product(dims)) else {
         let mut field = Field::new(name, element, true);
         if let Logical::Dictionary { ordered: true, .. } = &meta.logical {
             field = field.with_dict_is_ordered(true);
@@ -394,12 +394,12 @@ fn usual_field(meta: &ArrayMeta, name: &str) -> Result<Field> {
     let item = Arc::new(Field::new_list_field(element, true));
     let n = n
         .and_then(|n| i32::try_from(n).ok())
-        .ok_or_else(|| Error::refused(format!("rows of shape {:?} are too large", meta.inner)))?;
-    if meta.inner.len() == 1 {
+        .ok_or_else(|| Error::refused(format!("rows of shape {dims:?} are too large")))?;
+    if dims.len() == 1 {
         let list = if n == 0 { DataType::List(item) } else { DataType::FixedSizeList(item, n) };
         return Ok(Field::new(name, list, true));
     }
-    let shape = serde_json::json!({ "shape": meta.inner }).to_string();
+    let shape = serde_json::json!({ "shape": dims }).to_string();
     let metadata = HashMap::from([
         ("ARROW:extension:name".to_string(), "arrow.fixed_shape_tensor".to_string()),
         ("ARROW:extension:metadata".to_string(), shape),
@@ -440,23 +440,6 @@ fn usual_element(meta: &ArrayMeta) -> Result<DataType> {
             _ => return Err(none()),
         })
     };
-    let named = |name: &str| -> Option<DataType> {
-        let (kind, rest) = name.split_once('[').unwrap_or((name, ""));
-        let (unit, zone) = rest
-            .trim_end_matches(']')
-            .split_once(", ")
-            .map_or((rest.trim_end_matches(']'), None), |(u, z)| (u, Some(z)));
-        let unit = TimeUnit::parse(unit).and_then(|u| arrow_unit(&u));
-        Some(match kind {
-            "timestamp" => DataType::Timestamp(unit?, zone.map(Arc::from)),
-            "duration" => DataType::Duration(unit?),
-            "date32" => DataType::Date32,
-            "date64" => DataType::Date64,
-            "time32" => DataType::Time32(unit?),
-            "time64" => DataType::Time64(unit?),
-            _ => return None,
-        })
-    };
     let arrow = |u: &TimeUnit| arrow_unit(u).ok_or_else(none);
     Ok(match &meta.logical {
         Logical::Plain | Logical::List => plain(meta.dtype)?,
@@ -472,17 +455,15 @@ fn usual_element(meta: &ArrayMeta) -> Result<DataType> {
         Logical::Time64(u) => DataType::Time64(arrow(u)?),
         Logical::Text => DataType::Utf8,
         Logical::Binary => DataType::Binary,
-        Logical::Decimal { precision, scale } if *precision <= 38 => {
-            DataType::Decimal128(*precision, *scale)
-        }
-        Logical::Decimal { precision, scale } => DataType::Decimal256(*precision, *scale),
+        Logical::Decimal { precision, scale, bits } => match (*precision, *bits) {
+            (1..=9, 32) => DataType::Decimal32(*precision, *scale),
+            (1..=18, 64) => DataType::Decimal64(*precision, *scale),
+            (1..=38, 0..=128) => DataType::Decimal128(*precision, *scale),
+            (1..=76, _) => DataType::Decimal256(*precision, *scale),
+            _ => return Err(none()),
+        },
         Logical::Dictionary { categories, .. } => {
-            let values = match categories.kind() {
-                CategoryKind::Text => DataType::Utf8,
-                CategoryKind::Binary => DataType::Binary,
-                CategoryKind::Fixed(dtype, None) => plain(*dtype)?,
-                CategoryKind::Fixed(_, Some(name)) => named(name).ok_or_else(none)?,
-            };
+            let values = usual_element(&categories.kind().meta())?;
             DataType::Dictionary(Box::new(plain(meta.dtype)?), Box::new(values))
         }
         Logical::Packed { .. } => return Err(none()),

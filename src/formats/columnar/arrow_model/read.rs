@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray};
+use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray, make_array};
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{ByteArrayType, DataType, UInt64Type};
 
 use super::{Held, LeafType, Level, type_name};
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Values};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Dtype, Logical, Values};
 
 fn failed(e: arrow::error::ArrowError) -> Error {
     Error::corrupt("an Arrow array is not valid").because(e)
@@ -105,6 +105,12 @@ fn each_category(
             (0..n).try_for_each(|i| at(i, &[u8::from(values.as_boolean().value(i))]))
         }
         other => match other.primitive_width() {
+            Some(_) if decimals_of(other).is_some() => {
+                let decimals = decimals_of(other).unwrap_or(Decimals::of(1, 0));
+                let stored = decimal_buffer(&make_array(values.to_data()), decimals)?;
+                let width = decimals.item_bytes();
+                (0..n).try_for_each(|i| at(i, &stored[i * width..(i + 1) * width]))
+            }
             Some(width) => {
                 let data = values.to_data();
                 let bytes = data.buffers().first().map(|b| b.as_slice()).unwrap_or_default();
@@ -258,10 +264,12 @@ pub fn chunk(
     let valid = nulls.as_ref().map(mask);
     let (values, valid) = match &meta.logical {
         Logical::Text | Logical::Binary => (var_values(&at)?, valid),
-        Logical::Decimal { .. } => (decimal_values(&at)?, valid),
         Logical::Dictionary { .. } => dictionary_values(&at, meta.dtype, dictionary, first_row)?,
         _ => {
-            let buffer = fixed_buffer(&at)?;
+            let buffer = match meta.logical.decimals() {
+                Some(decimals) => decimal_buffer(&at, decimals)?,
+                None => fixed_buffer(&at)?,
+            };
             let row_bytes = meta.row_bytes()? as usize;
             (Values::Fixed(blank(buffer, row_bytes, meta, nulls.as_ref())), valid)
         }
@@ -528,62 +536,21 @@ fn bytes_values<T: ByteArrayType>(array: &GenericByteArray<T>) -> Values {
     Values::Var { offsets: kept, values: Buffer::from_vec(packed) }
 }
 
-fn decimal_values(array: &ArrayRef) -> Result<Values> {
-    let (mut offsets, mut text) = (Vec::with_capacity(array.len() + 1), Vec::new());
-    offsets.push(0u64);
-    let scale = match array.data_type() {
-        DataType::Decimal32(_, s)
-        | DataType::Decimal64(_, s)
-        | DataType::Decimal128(_, s)
-        | DataType::Decimal256(_, s) => *s,
-        other => {
-            return Err(Error::internal(format!(
-                "a decimal was expected, found {}",
-                type_name(other)
-            )));
-        }
-    };
-    for i in 0..array.len() {
-        if array.is_valid(i) {
-            let digits = match array.data_type() {
-                DataType::Decimal32(..) => {
-                    array.as_primitive::<arrow::datatypes::Decimal32Type>().value(i).to_string()
-                }
-                DataType::Decimal64(..) => {
-                    array.as_primitive::<arrow::datatypes::Decimal64Type>().value(i).to_string()
-                }
-                DataType::Decimal128(..) => {
-                    array.as_primitive::<arrow::datatypes::Decimal128Type>().value(i).to_string()
-                }
-                _ => array.as_primitive::<arrow::datatypes::Decimal256Type>().value(i).to_string(),
-            };
-            decimal_text(&digits, scale, &mut text);
-        }
-        offsets.push(text.len() as u64);
+/// How decimals of an Arrow type are stored.
+fn decimals_of(t: &DataType) -> Option<Decimals> {
+    match t {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => Some(Decimals::of(*p, *s)),
+        _ => None,
     }
-    Ok(Values::Var { offsets, values: Buffer::from_vec(text) })
 }
 
-/// `12345` at scale 2 → `123.45`; at scale −2 → `1234500`.
-fn decimal_text(digits: &str, scale: i8, out: &mut Vec<u8>) {
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |d| ("-", d));
-    out.extend_from_slice(sign.as_bytes());
-    if scale <= 0 {
-        out.extend_from_slice(digits.as_bytes());
-        if digits != "0" {
-            out.resize(out.len() + usize::from(scale.unsigned_abs()), b'0');
-        }
-        return;
-    }
-    let scale = scale as usize;
-    if digits.len() > scale {
-        out.extend_from_slice(&digits.as_bytes()[..digits.len() - scale]);
-    } else {
-        out.push(b'0');
-    }
-    out.push(b'.');
-    out.resize(out.len() + scale.saturating_sub(digits.len()), b'0');
-    out.extend_from_slice(&digits.as_bytes()[digits.len().saturating_sub(scale)..]);
+/// The values of an array of decimals as they are stored.
+fn decimal_buffer(array: &ArrayRef, decimals: Decimals) -> Result<Buffer> {
+    let width = array.data_type().primitive_width().unwrap_or(16);
+    decimals.stored(&fixed_buffer(array)?, width, |i| array.is_valid(i))
 }
 
 fn dictionary_values(

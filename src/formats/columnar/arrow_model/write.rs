@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, i256};
 
 use super::type_name;
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Values, typed};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Logical, Values, typed};
 
 fn invalid(e: arrow::error::ArrowError) -> Error {
     Error::refused("the values do not fit the column's type").because(e)
@@ -26,7 +26,7 @@ pub fn array(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk]) -> Result<Ar
         return ragged(meta, target, chunks, rows, nulls);
     }
     if matches!(target, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)) {
-        let per_row = crate::model::checked_product(&meta.inner)
+        let per_row = crate::model::checked_product(meta.element_dims())
             .ok_or_else(|| Error::refused("rows are too large"))?;
         let mut inner = target;
         while let DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) = inner
@@ -34,7 +34,7 @@ pub fn array(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk]) -> Result<Ar
             inner = f.data_type();
         }
         let elements = elements(meta, inner, chunks, rows.saturating_mul(per_row as usize), None)?;
-        return wrap(elements, target, &meta.inner, rows, nulls);
+        return wrap(elements, target, meta.element_dims(), rows, nulls);
     }
     elements(meta, target, chunks, rows, nulls)
 }
@@ -253,8 +253,9 @@ fn elements(
             }
             data.add_buffer(Buffer::from_vec(bytes)).build()
         }
-        (Logical::Decimal { .. }, t) => {
-            data.add_buffer(decimals(t, chunks, nulls.as_ref())?).build()
+        (Logical::Decimal { precision, scale, .. }, t) => {
+            let from = Decimals::of(*precision, *scale);
+            data.add_buffer(decimals(from, t, &fixed(chunks, 8)?)?).build()
         }
         (_, DataType::Boolean) => {
             let bytes = fixed(chunks, 1)?;
@@ -354,16 +355,13 @@ pub fn categories_array(
     let chunk =
         |values| [Chunk { array: 0, first_row: 0, rows: items.len() as u64, values, valid: None }];
     match categories.kind() {
-        CategoryKind::Fixed(dtype, _) => {
-            let meta = ArrayMeta::column("categories", *dtype, Logical::Plain, None);
-            elements(
-                &meta,
-                target,
-                &chunk(Values::Fixed(Buffer::from_vec(items.concat()))),
-                items.len(),
-                None,
-            )
-        }
+        kind @ CategoryKind::Fixed(..) => elements(
+            &kind.meta(),
+            target,
+            &chunk(Values::Fixed(Buffer::from_vec(items.concat()))),
+            items.len(),
+            None,
+        ),
         kind => {
             let mut offsets = vec![0u64];
             let mut end = 0;
@@ -371,10 +369,8 @@ pub fn categories_array(
                 end += i.len() as u64;
                 end
             }));
-            let logical = if *kind == CategoryKind::Text { Logical::Text } else { Logical::Binary };
-            let meta = ArrayMeta::column("categories", Dtype::U8, logical, None);
             let values = Values::Var { offsets, values: Buffer::from_vec(items.concat()) };
-            elements(&meta, target, &chunk(values), items.len(), None)
+            elements(&kind.meta(), target, &chunk(values), items.len(), None)
         }
     }
 }
@@ -398,82 +394,33 @@ pub fn cast_exact(array: &ArrayRef, target: &DataType, first_row: u64) -> Result
     Err(Error::refused(format!("row {row} ({value}) is not exact as {}", type_name(target))))
 }
 
-fn decimals(target: &DataType, chunks: &[Chunk], nulls: Option<&NullBuffer>) -> Result<Buffer> {
-    let (precision, scale) = match target {
-        DataType::Decimal32(p, s)
-        | DataType::Decimal64(p, s)
-        | DataType::Decimal128(p, s)
-        | DataType::Decimal256(p, s) => (*p, *s),
-        other => {
+/// Stored decimals in the width of an Arrow type.
+fn decimals(from: Decimals, target: &DataType, values: &Buffer) -> Result<Buffer> {
+    let (precision, scale, width) = match (target, target.primitive_width()) {
+        (
+            DataType::Decimal32(p, s)
+            | DataType::Decimal64(p, s)
+            | DataType::Decimal128(p, s)
+            | DataType::Decimal256(p, s),
+            Some(width),
+        ) if *s == from.scale => (*p, *s, width),
+        _ => {
             return Err(Error::internal(format!(
                 "{} cannot be made from decimals",
-                type_name(other)
+                type_name(target)
             )));
         }
     };
-    let mut out = Vec::new();
-    let mut row = 0;
-    for chunk in chunks {
-        for i in 0..chunk.rows as usize {
-            let text = if nulls.is_some_and(|n| n.is_null(row)) { b"0" } else { chunk.text(i) };
-            let number = parse_decimal(text, precision, scale).ok_or_else(|| {
-                Error::refused(format!(
-                    "row {}: '{}' is not a decimal({precision}, {scale})",
-                    chunk.first_row.saturating_add(i as u64),
-                    String::from_utf8_lossy(text)
-                ))
-            })?;
-            match target {
-                DataType::Decimal32(..) => {
-                    out.extend_from_slice(&(number.to_i128().unwrap_or(0) as i32).to_le_bytes())
-                }
-                DataType::Decimal64(..) => {
-                    out.extend_from_slice(&(number.to_i128().unwrap_or(0) as i64).to_le_bytes())
-                }
-                DataType::Decimal128(..) => {
-                    out.extend_from_slice(&number.to_i128().unwrap_or(0).to_le_bytes())
-                }
-                _ => out.extend_from_slice(&number.to_le_bytes()),
-            }
-            row += 1;
+    let most = i256::from_i128(10).checked_pow(u32::from(precision)).unwrap_or(i256::MAX);
+    let least = most.wrapping_neg();
+    let mut out = arrow::buffer::MutableBuffer::new(values.len() / from.item_bytes() * width);
+    for (i, number) in from.numbers(values).enumerate() {
+        if number >= most || number <= least {
+            return Err(Error::refused(format!(
+                "value {i}: {number} has more digits than a decimal({precision}, {scale})"
+            )));
         }
+        out.extend_from_slice(&number.to_le_bytes()[..width]);
     }
-    let mut aligned = arrow::buffer::MutableBuffer::new(out.len());
-    aligned.extend_from_slice(&out);
-    Ok(aligned.into())
-}
-
-/// `-12.3` at scale 2 → `-1230`, if exact and within the precision.
-fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i256> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (negative, text) = text
-        .strip_prefix('-')
-        .map_or((false, text.strip_prefix('+').unwrap_or(text)), |t| (true, t));
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() && fraction.is_empty()
-        || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit())
-    {
-        return None;
-    }
-    let mut digits = format!("{whole}{fraction}");
-    let move_by = i64::from(scale) - fraction.len() as i64;
-    if move_by >= 0 {
-        if move_by > 80 || digits.len() > 200 {
-            return None;
-        }
-        digits.extend(std::iter::repeat_n('0', move_by as usize));
-    } else {
-        let drop = digits.len().checked_sub(move_by.unsigned_abs() as usize);
-        let keep = drop.unwrap_or(0);
-        if digits[keep..].bytes().any(|b| b != b'0') {
-            return None;
-        }
-        digits.truncate(keep);
-    }
-    let digits = digits.trim_start_matches('0');
-    if digits.len() > usize::from(precision) {
-        return None;
-    }
-    let number = i256::from_string(if digits.is_empty() { "0" } else { digits })?;
-    if negative { i256::ZERO.checked_sub(number) } else { Some(number) }
+    Ok(out.into())
 }

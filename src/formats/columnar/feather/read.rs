@@ -525,7 +525,10 @@ impl Source for ArrowSource {
         let fixed_lists = column.leaf.levels.iter().all(|l| matches!(l, Level::Fixed(_)));
         let plain = !meta.logical.is_var()
             && !matches!(meta.logical, Logical::Dictionary { .. })
-            && meta.dtype != Dtype::Bool;
+            && meta.dtype != Dtype::Bool
+            && meta.logical.decimals().is_none_or(|decimals| {
+                column.leaf.element.primitive_width() == Some(decimals.item_bytes())
+            });
         if meta.nulls || meta.details.error.is_some() || !fixed_lists || !plain {
             return None;
         }

@@ -14,8 +14,8 @@ use crate::storage::Blob;
 
 /// Offsets and masks of a row, in the forms that it goes through.
 const ROW_BYTES: u64 = 18;
-/// The text of a decimal, with its offset.
-const DECIMAL_BYTES: u64 = 80;
+/// A decimal as it is stored.
+const DECIMAL_BYTES: u64 = 32;
 /// Views that are looked at together.
 const VIEWS: u64 = 4096;
 /// Bytes of a view.

@@ -55,7 +55,7 @@ impl Shared {
         let settled =
             if flat { nulls.is_some() && !in_struct } else { any == 0 && nulls == Some(0) };
         if settled {
-            meta.inner = arrow_model::inner_dims(&column.leaf.levels, &[]);
+            meta.inner = arrow_model::inner_dims(&column.leaf, &[]);
         }
         let categories = column.dictionary.is_some() && wish.values;
         // Over a network, what the footer leaves no doubt about is not looked at: that would fetch
@@ -63,7 +63,9 @@ impl Shared {
         if !wish.wanted || settled && !categories && (flat || self.blob.file().is_none()) {
             return Ok(None);
         }
-        if let [level] = &column.leaf.levels[..] {
+        if let [level] = &column.leaf.levels[..]
+            && column.leaf.logical.decimals().is_none()
+        {
             let chunks =
                 (0..groups.len()).map(|g| Ok((self.chunk(g, column.parquet)?, self.group_rows(g))));
             if let Some(lists) = EqualLists::look(&descr, chunks)? {

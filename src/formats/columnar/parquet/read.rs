@@ -346,6 +346,9 @@ impl Shared {
             }
         }
         meta.dtype = holds.dtype;
+        if holds.levels.is_empty() {
+            meta.inner = arrow_model::inner_dims(&holds, &[]);
+        }
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
         let levels =
             schema::levels(&root.parquet, &root.reading, &leaf.path[1..]).map_err(crate_error)?;
@@ -418,9 +421,9 @@ impl Shared {
 
 /// What the rows of a column take while they are decoded and handed on.
 fn rows_of(leaf: &LeafType, physical: Physical) -> Rows {
-    /// The text of a decimal, and its number in Arrow.
-    const DECIMAL_BYTES: u64 = 128;
-    let item = leaf.dtype.item_bytes();
+    /// A decimal in Arrow and as it is stored.
+    const DECIMAL_BYTES: u64 = 64;
+    let item = if leaf.logical.decimals().is_some() { 32 } else { leaf.dtype.item_bytes() };
     match (&leaf.element, &leaf.logical) {
         // Levels of two kinds, and the value in two forms.
         _ if !leaf.levels.is_empty() => Rows::Lists(2 * item + 4),

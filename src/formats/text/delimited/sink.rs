@@ -7,7 +7,8 @@ use std::sync::{Arc, RwLock};
 use crate::error::{Error, Result};
 use crate::format::{Auto, Block, Encode, Encoded, Sink, Summary, WriteOptions};
 use crate::model::{
-    ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Shared, Values, typed,
+    ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Dtype, Logical, Plan, Shared, Values,
+    typed,
 };
 use crate::storage::{Location, Output};
 
@@ -335,6 +336,7 @@ enum Cells<'a> {
     Dictionary(Vec<u64>, Arc<Vec<Vec<u8>>>),
     Numbers(Vec<u64>, Arc<Vec<Vec<u8>>>, Dtype),
     Time(Vec<i64>, &'a Logical),
+    Decimal(Cow<'a, [u64]>, Decimals),
 }
 
 /// A column ready to be written row by row.
@@ -374,7 +376,7 @@ impl Encoder {
     fn column<'a>(&'a self, array: usize, chunks: &'a [Chunk], rows: u64) -> Result<Column<'a>> {
         let meta = &self.metas[array];
         let cells = match &meta.logical {
-            Logical::Text | Logical::Decimal { .. } => {
+            Logical::Text => {
                 let mut parts = Vec::new();
                 let mut part_of =
                     Vec::with_capacity(if chunks.len() > 1 { rows as usize } else { 0 });
@@ -390,6 +392,9 @@ impl Encoder {
             }
             Logical::Dictionary { categories, .. } => {
                 self.dictionary(array, categories, codes(meta, chunks), chunks)?
+            }
+            Logical::Decimal { precision, scale, .. } => {
+                Cells::Decimal(joined(chunks), Decimals::of(*precision, *scale))
             }
             logical if logical.is_time() => {
                 Cells::Time(codes(meta, chunks).into_iter().map(|v| v as i64).collect(), logical)
@@ -577,6 +582,10 @@ impl Encode for Encoder {
                         Some(bytes) => number(bytes, *dtype, n, &mut out),
                         None => self.null(alone, false, &mut out),
                     },
+                    Cells::Decimal(words, decimals) => {
+                        let item = &words[row * decimals.words..(row + 1) * decimals.words];
+                        decimals.write_words(item, &mut out);
+                    }
                     Cells::Time(counts, logical) => {
                         let from = out.len();
                         time(counts[row], logical, &mut out);
