@@ -47,9 +47,9 @@ pub fn named(name: &str) -> Result<&'static dyn Format> {
     };
     // An extension names its format, too: `arrow`, `h5`, `tsv`.
     let by_extension =
-        || FORMATS.iter().copied().find(|f| f.extensions().contains(&wanted.as_str()));
+        || FORMATS.iter().copied().find(|f| f.spec().extensions.contains(&wanted.as_str()));
     formats::by_name(&wanted).or_else(by_extension).ok_or_else(|| {
-        let names: Vec<&str> = FORMATS.iter().map(|f| f.name()).collect();
+        let names: Vec<&str> = FORMATS.iter().map(|f| f.spec().name).collect();
         let error = Error::usage(format!("there is no format '{name}'"));
         match crate::adapt::names::nearest(&wanted, names.iter().copied()).first() {
             Some(near) => {
@@ -113,7 +113,7 @@ fn coding_of(at: &Location, format: Option<&'static dyn Format>) -> Result<Optio
 }
 
 fn unpacks_itself(format: &'static dyn Format) -> bool {
-    format.extensions().iter().any(|e| e.ends_with(".gz"))
+    format.spec().extensions.iter().any(|e| e.ends_with(".gz"))
 }
 
 /// The name without the ending of a compression, where the rest is the name of a format that is
@@ -124,7 +124,7 @@ pub fn compressed_name(file_name: &str) -> Option<(&str, Coding, &'static dyn Fo
     }
     Coding::ALL.into_iter().find_map(|coding| {
         let inner = coding.strip(file_name)?;
-        let format = by_extension(inner).filter(|f| !f.is_directory())?;
+        let format = by_extension(inner).filter(|f| !f.spec().is_directory)?;
         Some((inner, coding, format))
     })
 }
@@ -139,7 +139,7 @@ pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
     let lower = file_name.to_ascii_lowercase();
     let mut best: Option<(usize, &'static dyn Format)> = None;
     for format in FORMATS.iter().copied() {
-        for extension in format.extensions() {
+        for extension in format.spec().extensions {
             let fits = lower
                 .strip_suffix(extension)
                 .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1);
@@ -237,7 +237,8 @@ fn look(at: &Location) -> Result<Detected> {
         {
             return Err(error);
         }
-        let (says, is) = (by_name.map_or(format.name(), |f| f.name()), format.name());
+        let (says, is) =
+            (by_name.map_or(format.spec().name, |f| f.spec().name), format.spec().name);
         let warning =
             (says != is).then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
         return Ok(detected(format, warning));
@@ -247,7 +248,7 @@ fn look(at: &Location) -> Result<Detected> {
     }
     // Text formats have no signature: their name must say so, and nothing may speak against it.
     if let Some(named) = by_name
-        && maybe.is_some_and(|m| m.name() == named.name())
+        && maybe.is_some_and(|m| m.spec().name == named.spec().name)
     {
         return Ok(detected(named, None));
     }
@@ -285,12 +286,14 @@ fn sniff(
     let mut maybe: Option<&'static dyn Format> = None;
     // The one that the name stands for is asked first: mostly it is, and looking into an archive
     // costs time.
-    let others = FORMATS.iter().copied().filter(|f| by_name.is_none_or(|n| n.name() != f.name()));
+    let others =
+        FORMATS.iter().copied().filter(|f| by_name.is_none_or(|n| n.spec().name != f.spec().name));
     for format in by_name.into_iter().chain(others) {
         match format.sniff(&head)? {
             Sniff::Yes => return Ok((Some(format), maybe)),
             Sniff::Maybe
-                if maybe.is_none() || by_name.is_some_and(|n| n.name() == format.name()) =>
+                if maybe.is_none()
+                    || by_name.is_some_and(|n| n.spec().name == format.spec().name) =>
             {
                 maybe = Some(format)
             }
@@ -335,7 +338,7 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
         && let Some((inner, coding, format)) = compressed_name(&name)
         && !to.is_some_and(|to| named(to).is_ok_and(unpacks_itself))
     {
-        let (format, coding) = (format.name(), coding.name());
+        let (format, coding) = (format.spec().name, coding.name());
         let error = Error::refused(format!(
             "npk writes no {format} files that are compressed with {coding}"
         ))
@@ -343,8 +346,8 @@ pub fn output(at: &Location, to: Option<&str>) -> Result<&'static dyn Format> {
         return Err(error.hint(format!("write {inner}, then compress it with {coding}; or choose a format that compresses, with -c")));
     }
     if let Some(to) = to {
-        let npy =
-            is_numpy(to) && by_extension(&name).is_some_and(|f| f.extensions().contains(&"npy"));
+        let npy = is_numpy(to)
+            && by_extension(&name).is_some_and(|f| f.spec().extensions.contains(&"npy"));
         return named(if npy { "npy" } else { to });
     }
     if at.is_stream() {

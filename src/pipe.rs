@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Kind, Result, guard};
-use crate::format::{CodedText, Emit, Holds, Order, ReadRows, Sink, Source, Stage};
+use crate::format::{Capabilities, CodedText, Emit, Order, ReadRows, Sink, Source, Stage};
 use crate::model::{Chunk, Plan, Values};
 
 mod blocks;
@@ -123,7 +123,7 @@ pub type Create<'a> = &'a mut dyn FnMut(&Plan) -> Result<Box<dyn Sink>>;
 pub fn run(
     source: Box<dyn Source>,
     mut stages: Vec<Box<dyn Stage>>,
-    holds: &Holds,
+    holds: &Capabilities,
     create: Create<'_>,
     settings: &Settings,
 ) -> Result<(crate::format::Summary, Plan)> {

@@ -37,10 +37,10 @@ fn good_fixtures_are_what_their_descriptions_say() {
     let bless = std::env::var_os("NPK_BLESS").is_some();
     for format in FORMATS {
         let mut found = Vec::new();
-        let folder = root().join("good").join(format.name());
-        cases(&folder, format.extensions(), &mut found);
+        let folder = root().join("good").join(format.spec().name);
+        cases(&folder, format.spec().extensions, &mut found);
         found.sort();
-        assert!(!found.is_empty(), "no good fixture for {}", format.name());
+        assert!(!found.is_empty(), "no good fixture for {}", format.spec().name);
         for path in found {
             let expected_path = PathBuf::from(format!("{}.inspect.json", path.display()));
             let output = npk_command()
@@ -87,14 +87,14 @@ struct Ending {
 fn bad_fixtures_end_in_a_clear_sentence() {
     let bless = std::env::var_os("NPK_BLESS").is_some();
     for format in FORMATS {
-        let folder = root().join("bad").join(format.name());
+        let folder = root().join("bad").join(format.spec().name);
         let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
-            .unwrap_or_else(|e| panic!("no bad fixtures of {}: {e}", format.name()))
+            .unwrap_or_else(|e| panic!("no bad fixtures of {}: {e}", format.spec().name))
             .map(|e| e.unwrap().path())
             .filter(|p| !["README.md", "expected.json"].iter().any(|name| p.ends_with(name)))
             .collect();
         paths.sort();
-        assert!(paths.len() >= 3, "only {} bad fixtures of {}", paths.len(), format.name());
+        assert!(paths.len() >= 3, "only {} bad fixtures of {}", paths.len(), format.spec().name);
         let mut got = BTreeMap::new();
         for path in paths {
             let name = path.file_name().unwrap().to_str().unwrap().to_string();
@@ -149,13 +149,15 @@ fn cut_files_are_errors() {
     let mut count = 0;
     for format in FORMATS {
         let mut found = Vec::new();
-        cases(&root().join("good").join(format.name()), format.extensions(), &mut found);
+        cases(&root().join("good").join(format.spec().name), format.spec().extensions, &mut found);
         found.sort();
-        for path in
-            found.iter().filter(|p| p.is_file()).step_by(if format.name() == "pt" { 9 } else { 1 })
-        {
+        for path in found.iter().filter(|p| p.is_file()).step_by(if format.spec().name == "pt" {
+            9
+        } else {
+            1
+        }) {
             let bytes = std::fs::read(path).unwrap();
-            let text = matches!(format.name(), "csv" | "txt");
+            let text = matches!(format.spec().name, "csv" | "txt");
             for k in 0..12 {
                 let cut =
                     scratch.join(&format!("cut.{}", path.file_name().unwrap().to_string_lossy()));

@@ -29,15 +29,15 @@ fn originals(
     }
     let mut found = Vec::new();
     crate::corpus::cases(
-        &crate::corpus::root().join("good").join(format.name()),
-        format.extensions(),
+        &crate::corpus::root().join("good").join(format.spec().name),
+        format.spec().extensions,
         &mut found,
     );
     found.sort();
-    assert!(!found.is_empty(), "no good fixture for {}", format.name());
+    assert!(!found.is_empty(), "no good fixture for {}", format.spec().name);
     let step = found.len().div_ceil(most);
     let copied = found.into_iter().step_by(step).enumerate().map(|(i, path)| {
-        let folder = s.join(&format!("{}{i}", format.name()));
+        let folder = s.join(&format!("{}{i}", format.spec().name));
         std::fs::create_dir(&folder).unwrap();
         let (to, mut files) = (folder.join(path.file_name().unwrap()), Vec::new());
         copy(&path, &to, &mut files);
@@ -58,8 +58,8 @@ fn mutants_of_every_format_end_in_errors() {
         let each = MUTANTS.div_ceil(cases.iter().map(|(_, files)| files.len()).sum());
         let all = cases.iter().flat_map(|(root, files)| files.iter().map(move |file| (root, file)));
         let failed: usize =
-            all.map(|(root, file)| failing_mutants(format.name(), root, file, each)).sum();
-        assert!(failed > 20, "{}: only {failed} failed", format.name());
+            all.map(|(root, file)| failing_mutants(format.spec().name, root, file, each)).sum();
+        assert!(failed > 20, "{}: only {failed} failed", format.spec().name);
     }
 }
 
@@ -103,7 +103,7 @@ fn mutants_of_every_format_end_in_codes() {
                 std::fs::write(file, original).unwrap();
             }
         }
-        assert!(number >= 12, "{}: {number}", format.name());
+        assert!(number >= 12, "{}: {number}", format.spec().name);
     }
 }
 

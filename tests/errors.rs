@@ -188,10 +188,10 @@ fn run_into(
         let (inner, ..) = MockSink::new(Order::ArrayByArray, false, plan);
         Ok(Box::new(TrapSink { inner, snap: snap.clone(), at }))
     };
-    let holds = Holds {
+    let holds = Capabilities {
         order: Order::ArrayByArray,
         rows_first: false,
-        ..*npk::formats::by_name("npz").unwrap().holds().unwrap()
+        ..*npk::formats::by_name("npz").unwrap().spec().writes.as_ref().unwrap()
     };
     let settings = Settings::new(2, 16 << 20).with_output("OUT");
     guard(|| pipe::run(source, Vec::new(), &holds, &mut create, &settings))

@@ -51,17 +51,13 @@ fn hard_sources_meet_hard_sinks() {
                 for rows_first in [false, true] {
                     let (plan, chunks) = plan(mixed(rows));
                     let source = Box::new(Mock::new(plan.clone(), chunks.clone(), mode));
-                    let holds = Holds {
-                        arrays: Arrays::Many,
+                    let holds = Capabilities {
                         dtypes: &Dtype::ALL,
                         logical: |_| true,
                         nulls: true,
-                        scalars: true,
-                        max_rank: 64,
-                        sidecar: false,
-                        coded_text: CodedText::No,
                         order,
                         rows_first,
+                        ..Capabilities::DEFAULT
                     };
                     let mut kept = None;
                     let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
@@ -94,17 +90,13 @@ fn a_short_source_is_never_committed() {
         let (mut plan, chunks) = plan(mixed(20));
         plan.arrays[2].rows = Some(21);
         let source = Box::new(Mock::new(plan, chunks, mode));
-        let holds = Holds {
-            arrays: Arrays::Many,
+        let holds = Capabilities {
             dtypes: &Dtype::ALL,
             logical: |_| true,
             nulls: true,
-            scalars: true,
-            max_rank: 64,
-            sidecar: false,
-            coded_text: CodedText::No,
             order: Order::Any,
             rows_first: false,
+            ..Capabilities::DEFAULT
         };
         let mut kept = None;
         let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
@@ -121,12 +113,12 @@ fn a_short_source_is_never_committed() {
 /// Sends a mock through `format` and compares what comes back with what went in.
 fn there_and_back(format: &dyn Format, arrays: Vec<(ArrayMeta, Chunk)>, mode: Mode) {
     let scratch = Scratch::new();
-    let holds = format.holds().unwrap();
-    let at = Location::local(scratch.join(&format!("out.{}", format.extensions()[0])));
+    let holds = format.spec().writes.as_ref().unwrap();
+    let at = Location::local(scratch.join(&format!("out.{}", format.spec().extensions[0])));
     let (plan, chunks) = plan(arrays);
     let what = format!(
         "{} from {mode:?}: {:?}",
-        format.name(),
+        format.spec().name,
         plan.arrays
             .iter()
             .map(|a| format!("{} {} {:?}", a.name, a.type_name(), a.shape()))
@@ -146,7 +138,8 @@ fn there_and_back(format: &dyn Format, arrays: Vec<(ArrayMeta, Chunk)>, mode: Mo
 
 /// npy and TXT keep no names: what comes back is compared by position.
 fn named_as(format: &dyn Format, expected: Box<dyn Source>, back: &dyn Source) -> Box<dyn Source> {
-    let nameless = format.holds().unwrap().arrays == Arrays::One || format.name() == "txt";
+    let nameless =
+        format.spec().writes.as_ref().unwrap().arrays == Arrays::One || format.spec().name == "txt";
     if !nameless {
         return expected;
     }
@@ -158,7 +151,7 @@ fn named_as(format: &dyn Format, expected: Box<dyn Source>, back: &dyn Source) -
 }
 
 fn write_to(format: &dyn Format, source: Box<dyn Source>, at: &Location) -> Result<()> {
-    let holds = format.holds().unwrap();
+    let holds = format.spec().writes.as_ref().unwrap();
     let write = WriteOptions { jobs: 2, memory_bytes: 32 << 20, ..WriteOptions::default() };
     let (source, mut stages) = match holds.arrays {
         Arrays::Table => table::export(source, table::Layout::Columns, holds.max_rank, None)?,
@@ -210,7 +203,7 @@ const SHAPES: &[&[u64]] =
 fn every_format_keeps_every_dtype_and_shape() {
     let mut tried = 0;
     for &format in FORMATS {
-        let Some(holds) = format.holds() else { continue };
+        let Some(holds) = format.spec().writes.as_ref() else { continue };
         for (k, &dtype) in holds.dtypes.iter().enumerate() {
             let mode = MODES[k % MODES.len()];
             match holds.arrays {
@@ -257,7 +250,9 @@ fn every_format_keeps_every_dtype_and_shape() {
 fn text_and_nulls_come_back_where_they_can_be_kept() {
     let mut tried = 0;
     for &format in FORMATS {
-        let Some(holds) = format.holds().filter(|h| h.arrays != Arrays::One) else { continue };
+        let Some(holds) = format.spec().writes.as_ref().filter(|h| h.arrays != Arrays::One) else {
+            continue;
+        };
         let text_kept = holds.sidecar || (holds.logical)(&Logical::Text);
         let nulls_kept = holds.sidecar || holds.nulls;
         for mode in MODES {
@@ -293,27 +288,27 @@ fn every_source_meets_every_sink() {
     let scratch = Scratch::new();
     let rows = 300;
     let mut files = Vec::new();
-    for &format in FORMATS.iter().filter(|f| f.holds().is_some()) {
+    for &format in FORMATS.iter().filter(|f| f.spec().writes.as_ref().is_some()) {
         let at = Location::local(scratch.join(&format!(
             "source-{}.{}",
-            format.name(),
-            format.extensions()[0]
+            format.spec().name,
+            format.spec().extensions[0]
         )));
-        let (plan, chunks) = match format.holds().unwrap().arrays {
+        let (plan, chunks) = match format.spec().writes.as_ref().unwrap().arrays {
             Arrays::One => plan(vec![array("x", Dtype::I64, &[rows], 1)]),
             _ => plan(vec![array("x", Dtype::I64, &[rows], 1), array("y", Dtype::I16, &[rows], 2)]),
         };
         write_to(format, Box::new(Mock::new(plan, chunks, Mode::Random)), &at)
-            .unwrap_or_else(|e| panic!("{}: {e}", format.name()));
+            .unwrap_or_else(|e| panic!("{}: {e}", format.spec().name));
         files.push((format, at));
     }
     let mut pairs = 0;
     for (from, at) in &files {
-        for &to in FORMATS.iter().filter(|f| f.holds().is_some()) {
-            let what = format!("{} to {}", from.name(), to.name());
+        for &to in FORMATS.iter().filter(|f| f.spec().writes.as_ref().is_some()) {
+            let what = format!("{} to {}", from.spec().name, to.spec().name);
             let options = ReadOptions::default();
             let open = || from.open(at, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
-            let one = to.holds().unwrap().arrays == Arrays::One;
+            let one = to.spec().writes.as_ref().unwrap().arrays == Arrays::One;
             let mut source = open();
             let mut expected = open();
             if one {
@@ -322,9 +317,9 @@ fn every_source_meets_every_sink() {
             }
             let out = Location::local(scratch.join(&format!(
                 "{}-{}.{}",
-                from.name(),
-                to.name(),
-                to.extensions()[0]
+                from.spec().name,
+                to.spec().name,
+                to.spec().extensions[0]
             )));
             write_to(to, source, &out).unwrap_or_else(|e| panic!("{what}: {e}"));
             let back = to.open(&out, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -333,7 +328,8 @@ fn every_source_meets_every_sink() {
                 expected,
                 back,
                 &what,
-                to.holds().unwrap().max_rank == 1 || from.holds().unwrap().max_rank == 1,
+                to.spec().writes.as_ref().unwrap().max_rank == 1
+                    || from.spec().writes.as_ref().unwrap().max_rank == 1,
             );
             pairs += 1;
         }
@@ -345,11 +341,12 @@ fn every_source_meets_every_sink() {
 /// Registry: names unique, no extension claimed twice, all lower case.
 #[test]
 fn the_registry_is_consistent() {
-    let mut names: Vec<&str> = FORMATS.iter().map(|f| f.name()).collect();
+    let mut names: Vec<&str> = FORMATS.iter().map(|f| f.spec().name).collect();
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), FORMATS.len());
-    let mut extensions: Vec<&str> = FORMATS.iter().flat_map(|f| f.extensions()).copied().collect();
+    let mut extensions: Vec<&str> =
+        FORMATS.iter().flat_map(|f| f.spec().extensions).copied().collect();
     assert!(extensions.iter().all(|e| *e == e.to_lowercase() && !e.starts_with('.')));
     let count = extensions.len();
     extensions.sort_unstable();

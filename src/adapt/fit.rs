@@ -7,7 +7,7 @@ use super::view::{Change, Made, View, ViewStage, decode_dictionary};
 use super::{cast, time};
 use crate::error::{Error, Result};
 use crate::format::Stage;
-use crate::format::{Arrays, CodedText, Holds, Order, Source};
+use crate::format::{Arrays, Capabilities, CodedText, Order, Source};
 use crate::model::{
     ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan, Values,
 };
@@ -108,7 +108,7 @@ enum Outcome {
 /// Refused: everything that the sink cannot hold.
 pub fn fit(
     mut source: Box<dyn Source>,
-    holds: &Holds,
+    holds: &Capabilities,
     policy: &Policy,
 ) -> Result<(Staged, Vec<String>)> {
     let plan = source.plan().clone();
@@ -187,7 +187,7 @@ fn first_uneven(source: &mut dyn Source, array: usize) -> Result<Option<(u64, u6
 /// As [`fit`].
 pub fn fit_stage(
     plan: Plan,
-    holds: &Holds,
+    holds: &Capabilities,
     policy: &Policy,
 ) -> Result<(Vec<Box<dyn Stage>>, Vec<String>)> {
     let (fitted, notes) = fit_plan(&plan, holds, policy)?;
@@ -204,7 +204,11 @@ pub fn fit_stage(
     Ok((stages, notes))
 }
 
-fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>, Vec<String>)> {
+fn fit_plan(
+    plan: &Plan,
+    holds: &Capabilities,
+    policy: &Policy,
+) -> Result<(Vec<Fitted>, Vec<String>)> {
     let (mut fitted, mut errors, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for (input, meta) in plan.arrays.iter().enumerate() {
         match fit_one(input, meta, holds, policy, &mut notes) {
@@ -246,7 +250,7 @@ fn fit_plan(plan: &Plan, holds: &Holds, policy: &Policy) -> Result<(Vec<Fitted>,
 }
 
 /// A note on masks that nothing in the output links to their arrays.
-fn lost_masks(fitted: &[Fitted], holds: &Holds, policy: &Policy) -> Option<String> {
+fn lost_masks(fitted: &[Fitted], holds: &Capabilities, policy: &Policy) -> Option<String> {
     if holds.sidecar || policy.marks {
         return None;
     }
@@ -265,7 +269,7 @@ fn lost_masks(fitted: &[Fitted], holds: &Holds, policy: &Policy) -> Option<Strin
 fn fit_one(
     input: usize,
     meta: &ArrayMeta,
-    holds: &Holds,
+    holds: &Capabilities,
     policy: &Policy,
     notes: &mut Vec<String>,
 ) -> Result<Outcome> {
@@ -369,7 +373,7 @@ fn fit_one(
 }
 
 /// Whether the sink takes text of several dimensions, of this kind, as codes.
-fn takes_codes(meta: &ArrayMeta, holds: &Holds) -> bool {
+fn takes_codes(meta: &ArrayMeta, holds: &Capabilities) -> bool {
     let kind = match meta.logical.text_categories().map(|c| c.kind()) {
         Some(CategoryKind::Binary) => Logical::Binary,
         _ => Logical::Text,
@@ -381,7 +385,7 @@ fn takes_codes(meta: &ArrayMeta, holds: &Holds) -> bool {
     }
 }
 
-fn fit_time(f: &mut Fitted, holds: &Holds, policy: &Policy, notes: &mut Vec<String>) {
+fn fit_time(f: &mut Fitted, holds: &Capabilities, policy: &Policy, notes: &mut Vec<String>) {
     let from = f.meta.type_name();
     match time::told_as(&f.meta.logical, holds.logical) {
         Some((logical, dtype, rescale)) => {
@@ -409,7 +413,7 @@ fn fit_time(f: &mut Fitted, holds: &Holds, policy: &Policy, notes: &mut Vec<Stri
 }
 
 /// Text into a sink without text. `Some(note)`: it is left out.
-fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<String>> {
+fn fit_text(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<Option<String>> {
     let kind = f.meta.type_name();
     match policy.strings {
         Some(Strings::Skip) => return Ok(Some(format!("{}: {kind} is left out", f.meta.name))),
@@ -431,7 +435,7 @@ fn fit_text(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<Option<Str
     Ok(None)
 }
 
-fn fit_dtype(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
+fn fit_dtype(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()> {
     let from = f.meta.dtype;
     if holds.dtypes.contains(&from) {
         return Ok(());
@@ -468,7 +472,7 @@ fn fit_dtype(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-fn fit_nulls(f: &mut Fitted, holds: &Holds, policy: &Policy) -> Result<()> {
+fn fit_nulls(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()> {
     let may_be_null = f.meta.nulls;
     if !may_be_null {
         return Ok(());

@@ -30,7 +30,11 @@ pub(crate) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> 
     if !dst.exists()? {
         return Ok(());
     }
-    let ways = if format.grows() { "skip|update|merge" } else { "skip|update" };
+    let ways = if format.spec().writes.is_some_and(|w| w.can_append) {
+        "skip|update|merge"
+    } else {
+        "skip|update"
+    };
     let hint = format!("use --force to replace it, or --if-exists {ways}");
     Err(Error::exists("the output exists").file(dst.display()).hint(hint))
 }

@@ -132,7 +132,7 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
 
 /// Whether this is the name of files that tables with a log are made of.
 fn is_table_file(path: &str) -> bool {
-    detect::by_extension(path).is_some_and(|f| f.extensions().contains(&"parquet"))
+    detect::by_extension(path).is_some_and(|f| f.spec().extensions.contains(&"parquet"))
 }
 
 /// Matches of a pattern inside of tables with a log: the first file of each stands for all, with

@@ -81,8 +81,9 @@ pub(crate) fn conversions(job: &ConvertContext<'_>) -> Result<Vec<Conversion>> {
             Error::usage("--concat and --prefix-by-file make one output: give its name").file(dst)
         );
     }
-    let named = format.extensions().iter().find(|extension| extension.eq_ignore_ascii_case(to));
-    let ending = named.or(format.extensions().first()).copied().unwrap_or(format.name());
+    let named =
+        format.spec().extensions.iter().find(|extension| extension.eq_ignore_ascii_case(to));
+    let ending = named.or(format.spec().extensions.first()).copied().unwrap_or(format.spec().name);
     check_tables(job, &sources)?;
     let base = dst.trim_end_matches('/');
     let mut units: Vec<Conversion> = Vec::new();
@@ -131,7 +132,7 @@ pub(crate) fn conversions(job: &ConvertContext<'_>) -> Result<Vec<Conversion>> {
 /// The names of the arrays that become a file each: of a source of several, for a format that holds
 /// one, or a table that they do not make. What cannot be opened is reported when its turn comes.
 fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> Option<Vec<String>> {
-    let arrays = format.holds()?.arrays;
+    let arrays = format.spec().writes?.arrays;
     if arrays == Arrays::Many || path == "-" {
         return None;
     }
@@ -140,8 +141,8 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
     let opened =
         open(&at, job.args.read.from.as_deref(), &read, Voice { quiet: true, ..job.voice }).ok()?;
     let plan = opened.source.plan();
-    let table =
-        !plan.tables.is_empty() || opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
+    let table = !plan.tables.is_empty()
+        || opened.format.spec().writes.is_some_and(|h| h.arrays == Arrays::Table);
     let indices = chosen(opened.source.as_ref(), &job.args.choose).ok()?;
     if indices.len() < 2 || table {
         return None;
@@ -157,5 +158,5 @@ fn is_plain_directory(dst: &str, args: &ConvertArgs) -> Result<bool> {
     }
     let known = detect::input(&at).is_ok();
     // A directory named like a store format (out.npk) is one, even an empty or broken one.
-    Ok(!known && detect::by_extension(&at.file_name()).is_none_or(|f| !f.is_directory()))
+    Ok(!known && detect::by_extension(&at.file_name()).is_none_or(|f| !f.spec().is_directory))
 }

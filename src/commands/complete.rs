@@ -31,7 +31,7 @@ pub fn command() -> clap::Command {
 
 fn formats() -> Vec<CompletionCandidate> {
     let more = [("numpy", "npy or npz"), ("auto", "as if no format was given")];
-    let formats = FORMATS.iter().map(|f| (f.name(), f.about())).chain(more);
+    let formats = FORMATS.iter().map(|f| (f.spec().name, f.spec().about)).chain(more);
     formats.map(|(name, about)| CompletionCandidate::new(name).help(Some(about.into()))).collect()
 }
 

@@ -18,7 +18,9 @@ use crate::cli::{self, ConvertArgs, IfExists};
 use crate::console::{self, Counted, Progress, Voice, human_bytes};
 use crate::detect;
 use crate::error::{Error, Result};
-use crate::format::{Arrays, Compression, Existing, Format, Holds, ReadOptions, WriteOptions};
+use crate::format::{
+    Arrays, Capabilities, Compression, Existing, Format, ReadOptions, WriteOptions,
+};
 use crate::formats;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::pipe::{self, Settings};
@@ -111,7 +113,11 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     let (stages, fit_notes) = fit_staged(
         staged,
         holds,
-        &Policy { sink: format.name(), marks: format.keeps_types(), ..job.policy.clone() },
+        &Policy {
+            sink: format.spec().name,
+            marks: format.spec().keeps_types,
+            ..job.policy.clone()
+        },
     )
     .map_err(sources_named)?;
     notes.extend(fit_notes);
@@ -146,7 +152,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     }
     make_folder(job, &dst)?;
     // What cannot fit is not begun.
-    if format.is_raw()
+    if holds.is_raw
         && !dst.is_stream()
         && let Some(parent) = dst.parent().local_path()
         && !pipe::may_share(parent)
@@ -183,7 +189,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         bytes: if summary.bytes > 0 { summary.bytes } else { end.bytes() },
         time: began.elapsed(),
         layout,
-        format: format.name(),
+        format: format.spec().name,
     })
 }
 
@@ -193,20 +199,21 @@ fn check_output(
     unit: &Conversion,
     dst: &Location,
     format: &dyn Format,
-) -> Result<&'static Holds> {
-    let Some(holds) = format.holds() else {
-        return Err(Error::refused(format!("{} can be read, not written", format.name()))
+) -> Result<&'static Capabilities> {
+    let Some(holds) = format.spec().writes.as_ref() else {
+        return Err(Error::refused(format!("{} can be read, not written", format.spec().name))
             .file(dst.display()));
     };
-    if dst.is_stream() && !format.streams().output {
-        return Err(Error::usage(format!("{} cannot be written to stdout", format.name()))
+    if dst.is_stream() && !format.spec().streams.output {
+        return Err(Error::usage(format!("{} cannot be written to stdout", format.spec().name))
             .hint("give a file name"));
     }
     if dst.is_stream() && std::io::IsTerminal::is_terminal(&std::io::stdout()) && !is_text(format) {
         return Err(Error::usage("binary data is not written to a terminal")
             .hint("redirect stdout, or give a file name"));
     }
-    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !format.grows() {
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !holds.can_append
+    {
         return Err(
             Error::usage("only .npk stores can be merged into or appended to").file(dst.display())
         );
@@ -220,7 +227,7 @@ fn check_output(
         let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
         return Err(error.hint(format!(
             "write to stdout: npk convert SRC - --to {} > {}",
-            format.name(),
+            format.spec().name,
             unit.dst
         )));
     }
@@ -266,7 +273,7 @@ fn verify_output(
         Box::new(pipe::staged(source, stages, &job.settings)?)
     };
     let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let output = open(dst, Some(format.name()), &rereading(job), job.voice)?.source;
+    let output = open(dst, Some(format.spec().name), &rereading(job), job.voice)?.source;
     // One array without a name of its own takes the file's.
     let output: Box<dyn crate::format::Source> =
         if into == Arrays::One && output.plan().arrays.len() == names.len() {
@@ -307,7 +314,7 @@ fn verify_output(
 /// Adds the fit after existing stages: it sees what they deliver.
 fn fit_staged(
     staged: Staged,
-    holds: &crate::format::Holds,
+    holds: &crate::format::Capabilities,
     policy: &Policy,
 ) -> Result<(Staged, Vec<String>)> {
     let (source, mut stages) = staged;
@@ -337,9 +344,9 @@ fn warn_of_idle_flags(job: &ConvertContext<'_>, format: &dyn Format, text_in: bo
         ("float-format", args.float_format.is_some()),
         ("metadata", !args.metadata.is_empty()),
     ];
-    let idle = |flag: &str| !format.layout_flags().contains(&flag);
+    let idle = |flag: &str| !format.spec().uses(flag);
     for (flag, _) in given.iter().filter(|(flag, given)| *given && idle(flag)) {
-        job.warning(&format!("--{flag} changes nothing in {}", format.name()));
+        job.warning(&format!("--{flag} changes nothing in {}", format.spec().name));
     }
     let of_text = [
         ("header", read.header != cli::Header::Auto),
@@ -362,7 +369,7 @@ fn warn_of_idle_flags(job: &ConvertContext<'_>, format: &dyn Format, text_in: bo
 
 /// CSV and TXT.
 fn is_text(format: &dyn Format) -> bool {
-    format.layout_flags().contains(&"float-format")
+    format.spec().uses("float-format")
 }
 
 /// Whether the output's folder is made: a destination that ends in `/`, or a tree below it.
@@ -380,12 +387,14 @@ fn lost_attributes(plan: &Plan, format: &dyn Format, options: &WriteOptions) -> 
     let more = if keys.len() > 5 { ", …" } else { "" };
     let shown = keys.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     (!keys.is_empty())
-        .then(|| format!("{} cannot hold metadata; left out: {shown}{more}", format.name()))
+        .then(|| format!("{} cannot hold metadata; left out: {shown}{more}", format.spec().name))
 }
 
 /// What it takes to write tied arrays once for each name.
 fn untied(plan: &Plan, format: &dyn Format) -> Option<String> {
-    if format.ties() || !formats::by_name(plan.format).is_some_and(|source| source.ties()) {
+    if format.spec().keeps_aliases
+        || !formats::by_name(plan.format).is_some_and(|source| source.spec().keeps_aliases)
+    {
         return None;
     }
     let sizes: Vec<u64> = plan
@@ -422,7 +431,7 @@ fn planned(
         "{} -> {} ({}): {}, {}",
         unit.shown().join(", "),
         unit.dst,
-        format.name(),
+        format.spec().name,
         Counted::of(plan, exported),
         human_bytes(bytes)
     );

@@ -106,9 +106,9 @@ fn one(
         look(&mut seen, &at, &plan, args, options, voice)?;
     }
     if args.json {
-        return Ok((Some(document(&at, format.name(), &plan, bytes, &seen, args)?), broken));
+        return Ok((Some(document(&at, format.spec().name, &plan, bytes, &seen, args)?), broken));
     }
-    text(&at, format.name(), &plan, bytes, &seen, args, voice)?;
+    text(&at, format.spec().name, &plan, bytes, &seen, args, voice)?;
     Ok((None, broken))
 }
 

@@ -63,7 +63,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
                     })
                     .collect();
                 return Ok(Some(
-                    json!({"schema": 1, "path": at.display(), "format": opened.format.name(), "arrays": arrays}),
+                    json!({"schema": 1, "path": at.display(), "format": opened.format.spec().name, "arrays": arrays}),
                 ));
             }
             let mut text = String::new();

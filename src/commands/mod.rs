@@ -317,28 +317,31 @@ pub fn open(
     if let Some(warning) = warning {
         voice.warning(&format!("{display}: {warning}"));
     }
-    if at.is_stream() && !format.streams().input && !at.is_rereadable() {
+    if at.is_stream() && !format.spec().streams.input && !at.is_rereadable() {
         voice.detail(&match coding {
             Some(coding) => {
-                let (coding, format) = (coding.name(), format.name());
+                let (coding, format) = (coding.name(), format.spec().name);
                 format!("{display}: {coding} is unpacked into a temporary file, since {format} needs random access")
             }
-            None => format!("{display}: {} needs random access: spooled to a temporary file", format.name()),
+            None => format!("{display}: {} needs random access: spooled to a temporary file", format.spec().name),
         });
     }
-    if at.is_remote() && (format.copies_remote(options) || at.is_copied()) {
-        voice.detail(&format!("{display}: {} is copied to a temporary file first", format.name()));
+    if at.is_remote() && ((format.spec().copies_remote)(options) || at.is_copied()) {
+        voice.detail(&format!(
+            "{display}: {} is copied to a temporary file first",
+            format.spec().name
+        ));
     }
     // A stream's first bytes can be looked at only before it is read.
     let head = if at.is_stream() { Some(at.head(4096)?) } else { None };
     let opened = crate::error::guard(|| format.open(&at, options));
     let mut source =
         opened.map_err(|e| detect::explained(e, format, &at, head)).at_file(&display)?;
-    if format.keeps_types() {
+    if format.spec().keeps_types {
         source = fold::fold(source);
     }
     let source = match &options.group {
-        Some(group) if !format.has_groups() => grouped(source, group).at_file(&display)?,
+        Some(group) if !format.spec().has_groups => grouped(source, group).at_file(&display)?,
         _ => source,
     };
     Ok(Opened { format, source })

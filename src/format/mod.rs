@@ -9,15 +9,17 @@
 
 pub mod duplicates;
 pub mod foreign_file;
+mod spec;
 
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Logical, Plan};
+use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Plan};
 pub use crate::storage::Existing;
 use crate::storage::{Blob, Location};
+pub use spec::{Arrays, Capabilities, CodedText, Order, Spec, Streams};
 
 /// How well some bytes or a name fit a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,146 +42,30 @@ pub struct Head<'a> {
     pub blob: Option<&'a Arc<dyn Blob>>,
 }
 
-/// In which order chunks come (sources) or must come (sinks). Within an array rows are always in
-/// order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Chunks of different arrays in any mixture.
-    Any,
-    /// One array after the other, in the plan's order.
-    ArrayByArray,
-    /// All arrays side by side, by blocks of rows (tables). Cuts of the columns need not agree.
-    RowBlocks,
-}
-
-/// How many arrays an output of this format can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrays {
-    /// Exactly one (npy).
-    One,
-    /// Any number of any shapes.
-    Many,
-    /// Columns of one table: equal row counts.
-    Table,
-}
-
-/// Whether an output holds text that comes as codes into categories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodedText {
-    /// No.
-    No,
-    /// Codes of any shape.
-    Yes,
-    /// Codes of any shape, also of one dimension, once their categories are whole (see
-    /// [`crate::model::Categories::is_whole`]): text of a fixed width, as wide as the longest.
-    Whole,
-}
-
-/// What a format's writer can hold; `adapt::fit` changes the rest (or refuses it).
-pub struct Holds {
-    /// Number of arrays.
-    pub arrays: Arrays,
-    /// Element types written as they are.
-    pub dtypes: &'static [Dtype],
-    /// Logical types written as they are: those of which this is true. `Plain` need not be asked.
-    pub logical: fn(&Logical) -> bool,
-    /// Nulls (a mask beside the values).
-    pub nulls: bool,
-    /// Rank-0 arrays.
-    pub scalars: bool,
-    /// Most dimensions of an array (text and CSV tables: 1).
-    pub max_rank: usize,
-    /// Keeps `Logical` and companions in a side file: time units, categories, masks come back.
-    pub sidecar: bool,
-    /// Text of more than one dimension, as codes (see [`ArrayMeta::coded_text`]).
-    pub coded_text: CodedText,
-    /// The order in which `append` must be fed.
-    pub order: Order,
-    /// Whether all row counts must be known before the first byte is written.
-    pub rows_first: bool,
-}
-
-/// Which end of a pipe (stdin, stdout) a format can be on without a spool.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Streams {
-    /// Reads from [`Location::stream`] alone.
-    pub input: bool,
-    /// Writes without seeking.
-    pub output: bool,
-}
-
 /// A file format: one unit struct, one line in [`crate::formats::FORMATS`].
 pub trait Format: Sync {
-    /// The name for `--from`, `--to`, help and docs.
-    fn name(&self) -> &'static str;
-    /// File name endings without the dot, lower case, the usual first: `parquet`, `csv.gz`.
-    fn extensions(&self) -> &'static [&'static str];
-    /// A line for the format table: what is read and written.
-    fn about(&self) -> &'static str;
+    /// What it is and can do.
+    fn spec(&self) -> &'static Spec;
     /// Whether this looks like the format. Bytes of another format are never an error.
     ///
     /// # Errors
     /// Only where the location cannot be read.
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff>;
-    /// Whether it can be read from or written to a pipe.
-    fn streams(&self) -> Streams {
-        Streams::default()
-    }
-    /// Whether every array takes the same bytes in an output as in memory, whatever it holds.
-    fn is_raw(&self) -> bool {
-        false
-    }
-    /// Whether a remote input is copied to a temporary file before it is read.
-    fn copies_remote(&self, _options: &ReadOptions) -> bool {
-        false
-    }
-    /// Whether this format is a directory (a store, a Zarr tree) on output.
-    fn is_directory(&self) -> bool {
-        false
-    }
-    /// Whether `open` handles [`ReadOptions::group`] itself; for other formats a group is a prefix
-    /// of names.
-    fn has_groups(&self) -> bool {
-        false
-    }
-    /// Whether an existing output can be merged into and appended to.
-    fn grows(&self) -> bool {
-        false
-    }
-    /// The layout flags that its writer uses: `compression`, `chunk-shape` and so on.
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &[]
-    }
-    /// Whether the writer keeps the attributes of the whole.
-    fn keeps_attributes(&self) -> bool {
-        false
-    }
-    /// Whether tied arrays share their bytes again in its files.
-    fn ties(&self) -> bool {
-        false
-    }
     /// The attributes of `plan` that its writer leaves behind. Keys with a dot are a format's own
     /// bookkeeping.
     fn lost_attributes<'a>(&self, plan: &'a Plan, _options: &WriteOptions) -> Vec<&'a str> {
-        if self.keeps_attributes() {
+        if self.spec().writes.is_some_and(|w| w.keeps_attributes) {
             return Vec::new();
         }
         plan.attributes.keys().map(String::as_str).filter(|key| !key.contains('.')).collect()
-    }
-    /// Whether arrays are written with [`crate::sidecar::MARK`], so that nulls and types that
-    /// [`Holds`] lacks come back.
-    fn keeps_types(&self) -> bool {
-        false
     }
     /// Opens for reading; reads headers only (CSV and TXT: the file).
     ///
     /// # Errors
     /// Missing, refused or corrupt input.
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>>;
-    /// What its writer can hold; `None` for a format that is only read.
-    fn holds(&self) -> Option<&'static Holds>;
-    /// Refuses what [`Holds`] cannot express (names, limits) and options that do not fit, before
-    /// anything is written: one error an array, one an option. Whatever [`Format::create`] can tell
+    /// Refuses what [`Capabilities`] cannot express (names, limits) and options that do not fit,
+    /// before anything is written: one error an array, one an option. Whatever [`Format::create`] can tell
     /// without the data is told here.
     fn refuse(&self, _at: &Location, _plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
         Vec::new()
@@ -326,7 +212,7 @@ pub struct Extent {
 pub trait Sink: Send {
     /// Turns blocks into bytes, on any thread.
     fn encoder(&self) -> Arc<dyn Encode>;
-    /// Takes encoded blocks, in the order that [`Holds::order`] promises.
+    /// Takes encoded blocks, in the order that [`Capabilities::order`] promises.
     ///
     /// # Errors
     /// Disk full and the like.

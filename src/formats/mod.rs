@@ -68,5 +68,5 @@ pub static FORMATS: &[&dyn Format] = &[
 
 /// The format of this name.
 pub fn by_name(name: &str) -> Option<&'static dyn Format> {
-    FORMATS.iter().copied().find(|f| f.name() == name)
+    FORMATS.iter().copied().find(|f| f.spec().name == name)
 }

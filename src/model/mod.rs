@@ -892,7 +892,7 @@ pub struct Plan {
 /// A logical array, and the plain arrays that hold it in a sink that lacks nulls, text, lists or
 /// its dtype.
 ///
-/// Only what the sink's [`crate::format::Holds`] lacks is listed. A sink with a side file writes
+/// Only what the sink's [`crate::format::Capabilities`] lacks is listed. A sink with a side file writes
 /// and records times, dictionaries, packed elements, rank 0 and [`ArrayMeta::was`] by itself, from
 /// the array's own meta.
 #[derive(Clone, Debug)]

@@ -83,7 +83,7 @@ pub fn table_with(
     options: &ReadOptions,
 ) -> Result<Vec<String>> {
     let scratch = Scratch::new();
-    let path = scratch.join(&format!("t.{}", format.name()));
+    let path = scratch.join(&format!("t.{}", format.spec().name));
     std::fs::write(&path, text).unwrap();
     let mut source = open_with(format, &path, options)?;
     let metas = source.plan().arrays.clone();
@@ -466,7 +466,7 @@ pub fn write(
     pipe::run(
         Box::new(source),
         Vec::new(),
-        format.holds().unwrap(),
+        format.spec().writes.as_ref().unwrap(),
         &mut |plan| format.create(&at, plan, options),
         &settings,
     )?;

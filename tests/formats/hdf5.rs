@@ -452,7 +452,7 @@ fn convert(from: &Path, to: &Path, options: &WriteOptions) -> Result<Summary> {
     let (summary, _) = npk::pipe::run(
         source,
         Vec::new(),
-        Hdf5.holds().unwrap(),
+        Hdf5.spec().writes.as_ref().unwrap(),
         &mut |plan| Hdf5.create(&at, plan, options),
         &settings,
     )?;

@@ -18,7 +18,7 @@ pub fn format_of(path: &Path) -> &'static dyn Format {
     npk::formats::FORMATS
         .iter()
         .copied()
-        .find(|f| f.extensions().contains(&ending))
+        .find(|f| f.spec().extensions.contains(&ending))
         .unwrap_or_else(|| by_name("parquet").unwrap())
 }
 
@@ -32,7 +32,7 @@ pub fn convert_with(from: &Path, to: &Path, options: &WriteOptions) -> Result<Pl
     let format = format_of(to);
     let settings = pipe::Settings::new(2, options.memory_bytes);
     let create = &mut |plan: &Plan| format.create(&Location::local(to), plan, options);
-    Ok(pipe::run(source, Vec::new(), format.holds().unwrap(), create, &settings)?.1)
+    Ok(pipe::run(source, Vec::new(), format.spec().writes.as_ref().unwrap(), create, &settings)?.1)
 }
 
 pub fn convert(from: &Path, to: &Path) -> Result<Plan> {

@@ -209,7 +209,7 @@ fn convert(
     to: &Path,
     options: &WriteOptions,
 ) -> Result<npk::format::Summary, Error> {
-    let holds = Pt.holds().unwrap();
+    let holds = Pt.spec().writes.as_ref().unwrap();
     let settings = npk::pipe::Settings::new(2, 64 << 20);
     npk::pipe::run(
         source,
@@ -857,7 +857,7 @@ fn object_storage_gets_it_in_turn() {
         npk::pipe::run(
             open(&path).unwrap(),
             Vec::new(),
-            Pt.holds().unwrap(),
+            Pt.spec().writes.as_ref().unwrap(),
             &mut create,
             &settings,
         )

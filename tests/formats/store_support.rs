@@ -65,7 +65,7 @@ pub fn write(
     Ok(pipe::run(
         Box::new(source),
         Vec::new(),
-        format.holds().unwrap(),
+        format.spec().writes.as_ref().unwrap(),
         &mut |plan| format.create(&at, plan, options),
         &settings,
     )?
@@ -97,7 +97,7 @@ pub fn convert_with(
     Ok(pipe::run(
         open(from)?,
         Vec::new(),
-        format.holds().unwrap(),
+        format.spec().writes.as_ref().unwrap(),
         &mut |plan| format.create(&at, plan, options),
         &settings,
     )?

@@ -192,8 +192,7 @@ np.savetxt("fs.txt", f, fmt="%s", delimiter="   ")
 
 #[test]
 fn what_txt_cannot_hold() {
-    use npk::format::Format;
-    let holds = Txt.holds().unwrap();
+    let holds = npk::format::Format::spec(&Txt).writes.as_ref().unwrap();
     assert!(!holds.nulls && !(holds.logical)(&texts("t", &[]).0.logical));
     let scratch = Scratch::new();
     let mut header = WriteOptions::default();

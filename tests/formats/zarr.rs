@@ -279,7 +279,7 @@ fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Re
     pipe::run(
         source,
         Vec::new(),
-        Zarr.holds().unwrap(),
+        Zarr.spec().writes.as_ref().unwrap(),
         &mut create,
         &pipe::Settings::new(2, memory_bytes),
     )

@@ -10,7 +10,7 @@ use crate::support::{Scratch, at, npk, python};
 
 /// The arrays' names in the plan's order.
 fn names(path: &Path) -> Vec<String> {
-    let format = npk::detect::input(&Location::local(path)).unwrap().format.name();
+    let format = npk::detect::input(&Location::local(path)).unwrap().format.spec().name;
     let source =
         by_name(format).unwrap().open(&Location::local(path), &ReadOptions::default()).unwrap();
     source.plan().arrays.iter().map(|a| a.name.clone()).collect()

@@ -111,8 +111,14 @@ pub fn convert(
         }
         target.create(output, plan, options)
     };
-    pipe::run(source, Vec::new(), target.holds().unwrap(), &mut create, &Settings::new(2, 64 << 20))
-        .map(|(summary, _)| summary)
+    pipe::run(
+        source,
+        Vec::new(),
+        target.spec().writes.as_ref().unwrap(),
+        &mut create,
+        &Settings::new(2, 64 << 20),
+    )
+    .map(|(summary, _)| summary)
 }
 
 /// As [`convert`], from path to path.

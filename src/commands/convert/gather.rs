@@ -46,7 +46,7 @@ pub(super) fn gather(
         if into == Arrays::One {
             return Err(Error::usage(format!(
                 "{} holds one array, but there are {} sources",
-                format.name(),
+                format.spec().name,
                 unit.sources.len()
             ))
             .hint("--concat joins their rows"));
@@ -71,8 +71,12 @@ pub(super) fn gather(
         exported = Some(source.plan().arrays.len());
         source = rename(source, &renaming, single_name, job)?;
         let columns = job.write.text.column_names.as_deref().filter(|_| !table_file);
-        let (exported, more) =
-            table::export(source, job.layout, format.holds().map_or(1, |h| h.max_rank), columns)?;
+        let (exported, more) = table::export(
+            source,
+            job.layout,
+            format.spec().writes.map_or(1, |h| h.max_rank),
+            columns,
+        )?;
         source = exported;
         stages.extend(more);
     } else if table_file {

@@ -71,7 +71,7 @@ impl Opener {
         let at = input_location(&self.sources[part], &args.read)?;
         let opened = open(&at, args.read.from.as_deref(), &self.read, voice)?;
         let text = is_text(opened.format);
-        let table = opened.format.holds().is_some_and(|h| h.arrays == Arrays::Table);
+        let table = opened.format.spec().writes.is_some_and(|h| h.arrays == Arrays::Table);
         let source = self
             .chosen(opened.source, part, table, &at, voice)
             .map_err(|e| e.file(at.display()))?;

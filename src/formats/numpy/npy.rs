@@ -25,29 +25,16 @@ use crate::codec::npy_header::{self, Header};
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Arrays, CodedText, Encode, Encoded, Extent, Format, Head, Holds, Order, ReadOptions, Sink,
-    Sniff, Source, Streams, Summary, WriteOptions, WriteRows,
+    Arrays, Capabilities, CodedText, Encode, Encoded, Extent, Format, Head, ReadOptions, Sink,
+    Sniff, Source, Spec, Streams, Summary, WriteOptions, WriteRows,
 };
 use crate::formats::numpy::npy_data::Records;
 use crate::formats::numpy::padded_text::{Columns, PaddedBlocks, PaddedRows, PaddedText};
-use crate::model::{Dtype, Logical, Plan};
+use crate::model::{Logical, Plan};
 use crate::storage::{BlobSlice, Location, Output};
 
 /// The format.
 pub struct Npy;
-
-static HOLDS: Holds = Holds {
-    arrays: Arrays::One,
-    dtypes: Dtype::NUMPY,
-    logical: holds_logical,
-    nulls: false,
-    scalars: true,
-    max_rank: 64,
-    sidecar: false,
-    coded_text: CodedText::Whole,
-    order: Order::ArrayByArray,
-    rows_first: true,
-};
 
 /// numpy's own types of time, and those of Arrow that are the same counts.
 fn holds_logical(logical: &Logical) -> bool {
@@ -60,21 +47,29 @@ fn holds_logical(logical: &Logical) -> bool {
     )
 }
 
+static SPEC: Spec = Spec {
+    name: "npy",
+    extensions: &["npy"],
+    about: "NumPy array: versions 1 to 3, any order; structured types read as arrays",
+    streams: Streams { input: true, output: true },
+    writes: Some(Capabilities {
+        arrays: Arrays::One,
+        logical: holds_logical,
+        max_rank: 64,
+        coded_text: CodedText::Whole,
+        rows_first: true,
+        is_raw: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Npy {
-    fn name(&self) -> &'static str {
-        "npy"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["npy"]
-    }
-    fn about(&self) -> &'static str {
-        "NumPy array: versions 1 to 3, any order; structured types read as arrays"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         Ok(if head.bytes.starts_with(npy_header::MAGIC) { Sniff::Yes } else { Sniff::No })
-    }
-    fn streams(&self) -> Streams {
-        Streams { input: true, output: true }
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let head = at.head(4096)?;
@@ -113,12 +108,6 @@ impl Format for Npy {
             records.maps(&slice),
             options.memory_bytes,
         ))))
-    }
-    fn is_raw(&self) -> bool {
-        true
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         let [meta] = plan.arrays.as_slice() else {

@@ -47,7 +47,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, CodedText, Format, Head, Holds, Order, Quote, ReadOptions, Sink, Sniff, Source,
+    Arrays, Capabilities, Format, Head, Order, Quote, ReadOptions, Sink, Sniff, Source, Spec,
     Streams, WriteOptions,
 };
 use crate::formats::text::delimited::dialect::Dialect;
@@ -61,19 +61,6 @@ use crate::storage::Location;
 
 /// The format.
 pub struct Csv;
-
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Table,
-    dtypes: Dtype::NUMPY,
-    logical: holds_logical,
-    nulls: true,
-    scalars: false,
-    max_rank: 1,
-    sidecar: false,
-    coded_text: CodedText::No,
-    order: Order::RowBlocks,
-    rows_first: false,
-};
 
 fn holds_logical(logical: &Logical) -> bool {
     match logical {
@@ -96,27 +83,31 @@ fn delimiter(at: &Location) -> u8 {
     if name.ends_with(".tsv") { b'\t' } else { b',' }
 }
 
+static SPEC: Spec = Spec {
+    name: "csv",
+    extensions: &["csv", "tsv", "csv.gz", "csv.zst", "tsv.gz", "tsv.zst"],
+    about: "CSV and TSV tables, also .gz and .zst; types from the whole file",
+    streams: Streams { input: true, output: true },
+    copies_remote: |options| !options.names_only,
+    writes: Some(Capabilities {
+        arrays: Arrays::Table,
+        logical: holds_logical,
+        nulls: true,
+        scalars: false,
+        max_rank: 1,
+        order: Order::RowBlocks,
+        layout_flags: &["compression", "float-format"],
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Csv {
-    fn name(&self) -> &'static str {
-        "csv"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["csv", "tsv", "csv.gz", "csv.zst", "tsv.gz", "tsv.zst"]
-    }
-    fn about(&self) -> &'static str {
-        "CSV and TSV tables, also .gz and .zst; types from the whole file"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         Ok(text_sniff(head, &[".csv", ".tsv"]))
-    }
-    fn copies_remote(&self, options: &ReadOptions) -> bool {
-        !options.names_only
-    }
-    fn streams(&self) -> Streams {
-        Streams { input: true, output: true }
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression", "float-format"]
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let text = &options.text;
@@ -153,9 +144,6 @@ impl Format for Csv {
             one_type: false,
         };
         source::open(at, options, flavor)
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn refuse(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         sink::refuse(at, plan, options, &style(at, options))

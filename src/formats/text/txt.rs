@@ -29,45 +29,44 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Auto, CodedText, Format, Head, Holds, Order, Quote, ReadOptions, Sink, Sniff, Source,
+    Arrays, Auto, Capabilities, Format, Head, Order, Quote, ReadOptions, Sink, Sniff, Source, Spec,
     Streams, WriteOptions,
 };
 use crate::formats::text::delimited::dialect::Dialect;
 use crate::formats::text::delimited::number::Reader;
 use crate::formats::text::delimited::sink::{self, Style, check_decimal, check_delimiter};
 use crate::formats::text::delimited::source::{self, Flavor};
-use crate::model::{Dtype, Logical, Plan};
+use crate::model::{Logical, Plan};
 use crate::storage::Location;
 
 /// The format.
 pub struct Txt;
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Table,
-    dtypes: Dtype::NUMPY,
-    logical: holds_logical,
-    nulls: false,
-    scalars: false,
-    max_rank: 1,
-    sidecar: false,
-    coded_text: CodedText::No,
-    order: Order::RowBlocks,
-    rows_first: false,
-};
-
 fn holds_logical(logical: &Logical) -> bool {
     logical.is_plain() || logical.is_time() || logical.decimals().is_some()
 }
 
+static SPEC: Spec = Spec {
+    name: "txt",
+    extensions: &["txt", "txt.gz", "txt.zst"],
+    about: "numbers in rows as numpy.loadtxt and savetxt have them, also .gz and .zst",
+    streams: Streams { input: true, output: true },
+    copies_remote: |options| !options.names_only,
+    writes: Some(Capabilities {
+        arrays: Arrays::Table,
+        logical: holds_logical,
+        scalars: false,
+        max_rank: 1,
+        order: Order::RowBlocks,
+        layout_flags: &["compression", "float-format"],
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Txt {
-    fn name(&self) -> &'static str {
-        "txt"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["txt", "txt.gz", "txt.zst"]
-    }
-    fn about(&self) -> &'static str {
-        "numbers in rows as numpy.loadtxt and savetxt have them, also .gz and .zst"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         let name = head.location.file_name().to_ascii_lowercase();
@@ -76,15 +75,6 @@ impl Format for Txt {
         let utf16 = matches!(head.bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]);
         let text = if packed { named } else { utf16 || !head.bytes.contains(&0) };
         Ok(if text { Sniff::Maybe } else { Sniff::No })
-    }
-    fn copies_remote(&self, options: &ReadOptions) -> bool {
-        !options.names_only
-    }
-    fn streams(&self) -> Streams {
-        Streams { input: true, output: true }
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression", "float-format"]
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let text = &options.text;
@@ -119,9 +109,6 @@ impl Format for Txt {
             one_type: true,
         };
         source::open(at, options, flavor)
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn refuse(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         sink::refuse(at, plan, options, &style(options))

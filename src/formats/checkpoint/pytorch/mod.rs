@@ -34,7 +34,7 @@ use crate::array::source::MapSource;
 use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions,
+    Capabilities, Format, Head, ReadOptions, Sink, Sniff, Source, Spec, WriteOptions,
 };
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
@@ -55,32 +55,30 @@ pub struct Pt;
 /// How shards are called.
 const SHARDS: shards::Naming = shards::Naming { extension: "bin" };
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Many,
-    dtypes: &Dtype::ALL,
-    logical: |logical| matches!(logical, Logical::Packed { dtype, .. } if dtype == "F4"),
-    nulls: false,
-    scalars: true,
-    // torch's own limit.
-    max_rank: 64,
-    sidecar: false,
-    coded_text: CodedText::No,
-    order: Order::ArrayByArray,
-    rows_first: true,
-};
-
 /// The least that a pickle may take, whatever the memory limit.
 const PICKLE_BYTES: u64 = 256 << 20;
 
+static SPEC: Spec = Spec {
+    name: "pt",
+    extensions: &["pt", "pth", "bin", "ckpt", "bin.index.json"],
+    about: "PyTorch checkpoints: zip, legacy and tar forms, nothing in them is run; writes the zip form",
+    keeps_aliases: true,
+    writes: Some(Capabilities {
+        dtypes: &Dtype::ALL,
+        logical: |logical| matches!(logical, Logical::Packed { dtype, .. } if dtype == "F4"),
+        // torch's own limit.
+        max_rank: 64,
+        rows_first: true,
+        is_raw: true,
+        layout_flags: &["single", "metadata"],
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Pt {
-    fn name(&self) -> &'static str {
-        "pt"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["pt", "pth", "bin", "ckpt", "bin.index.json"]
-    }
-    fn about(&self) -> &'static str {
-        "PyTorch checkpoints: zip, legacy and tar forms, nothing in them is run; writes the zip form"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         if head.bytes.is_empty() {
@@ -115,9 +113,6 @@ impl Format for Pt {
             Some(_) => Sniff::Yes,
         })
     }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["single", "metadata"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         match shards::find(at, &SHARDS)? {
             Some(found) => shards::open(found, "pt", options.on_duplicate, &|part| {
@@ -129,21 +124,12 @@ impl Format for Pt {
             None => open_one(at, options).map(|s| Box::new(s) as Box<dyn Source>),
         }
     }
-    fn is_raw(&self) -> bool {
-        true
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
-    }
     fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         if options.single && plan.arrays.len() != 1 {
             vec![write::single_error(plan)]
         } else {
             Vec::new()
         }
-    }
-    fn ties(&self) -> bool {
-        true
     }
     fn lost_attributes<'a>(&self, plan: &'a Plan, options: &WriteOptions) -> Vec<&'a str> {
         let tree = structure::of(plan, options).filter(|tree| structure::names_all(tree, plan));

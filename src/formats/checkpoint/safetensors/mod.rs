@@ -21,8 +21,7 @@ use crate::array::{ArrayMap, Element};
 use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams,
-    WriteOptions,
+    Capabilities, Format, Head, ReadOptions, Sink, Sniff, Source, Spec, Streams, WriteOptions,
 };
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Logical, Plan};
@@ -36,19 +35,6 @@ use header::{Header, METADATA};
 /// The format.
 pub struct Safetensors;
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Many,
-    dtypes: header::DTYPES,
-    logical: holds_logical,
-    nulls: false,
-    scalars: true,
-    max_rank: usize::MAX,
-    sidecar: false,
-    coded_text: CodedText::No,
-    order: Order::ArrayByArray,
-    rows_first: true,
-};
-
 fn holds_logical(logical: &Logical) -> bool {
     matches!(logical, Logical::Packed { dtype, .. } if matches!(dtype.as_str(), "F4" | "F6_E2M3" | "F6_E3M2"))
 }
@@ -56,15 +42,26 @@ fn holds_logical(logical: &Logical) -> bool {
 /// How this format's shards are called.
 const SHARDS: shards::Naming = shards::Naming { extension: "safetensors" };
 
+static SPEC: Spec = Spec {
+    name: "safetensors",
+    extensions: &["safetensors", "safetensors.index.json"],
+    about: "Tensors of Hugging Face, all types; sharded checkpoints with their index",
+    streams: Streams { input: true, output: true },
+    writes: Some(Capabilities {
+        dtypes: header::DTYPES,
+        logical: holds_logical,
+        rows_first: true,
+        is_raw: true,
+        layout_flags: &["max-shard-size", "metadata"],
+        keeps_attributes: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Safetensors {
-    fn name(&self) -> &'static str {
-        "safetensors"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["safetensors", "safetensors.index.json"]
-    }
-    fn about(&self) -> &'static str {
-        "Tensors of Hugging Face, all types; sharded checkpoints with their index"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         if head.bytes.is_empty() {
@@ -87,15 +84,6 @@ impl Format for Safetensors {
             Sniff::No
         })
     }
-    fn streams(&self) -> Streams {
-        Streams { input: true, output: true }
-    }
-    fn keeps_attributes(&self) -> bool {
-        true
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["max-shard-size", "metadata"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         match shards::find(at, &SHARDS)? {
             Some(found) => shards::open(found, "safetensors", options.on_duplicate, &|part| {
@@ -103,12 +91,6 @@ impl Format for Safetensors {
             }),
             None => open_one(at, options),
         }
-    }
-    fn is_raw(&self) -> bool {
-        true
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn refuse(&self, _at: &Location, plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
         let reserved = plan.arrays.iter().filter(|a| a.name == METADATA);

@@ -26,7 +26,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams,
+    Arrays, Capabilities, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec, Streams,
     WriteOptions,
 };
 use crate::model::{Dtype, Logical, Plan};
@@ -41,28 +41,29 @@ mod write;
 /// The format.
 pub struct Arrow;
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Table,
-    dtypes: Dtype::ARROW,
-    logical: |l| !matches!(l, Logical::Packed { .. }),
-    nulls: true,
-    scalars: false,
-    max_rank: 32,
-    sidecar: false,
-    coded_text: CodedText::No,
-    order: Order::RowBlocks,
-    rows_first: false,
+static SPEC: Spec = Spec {
+    name: "feather",
+    extensions: &["feather", "fea", "arrow", "ipc", "arrows"],
+    about: "Feather v2 and Arrow IPC, files and streams; zstd unless -c says lz4 or none",
+    streams: Streams { input: true, output: true },
+    writes: Some(Capabilities {
+        arrays: Arrays::Table,
+        dtypes: Dtype::ARROW,
+        logical: |l| !matches!(l, Logical::Packed { .. }),
+        nulls: true,
+        scalars: false,
+        max_rank: 32,
+        order: Order::RowBlocks,
+        layout_flags: &["compression", "row-group-size", "metadata"],
+        keeps_attributes: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
 };
 
 impl Format for Arrow {
-    fn name(&self) -> &'static str {
-        "feather"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["feather", "fea", "arrow", "ipc", "arrows"]
-    }
-    fn about(&self) -> &'static str {
-        "Feather v2 and Arrow IPC, files and streams; zstd unless -c says lz4 or none"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         if head.bytes.starts_with(b"ARROW1\0\0") || head.bytes.starts_with(b"FEA1") {
@@ -70,21 +71,9 @@ impl Format for Arrow {
         }
         Ok(index::sniff_stream(head.bytes))
     }
-    fn streams(&self) -> Streams {
-        Streams { input: true, output: true }
-    }
-    fn keeps_attributes(&self) -> bool {
-        true
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression", "row-group-size", "metadata"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let opened = crate::error::foreign("arrow", || read::ArrowSource::open(at, options));
         Ok(Box::new(opened.map_err(|e| e.file(at.display()))?))
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         let export = crate::formats::columnar::arrow_model::Export::new(plan, options).err();

@@ -23,7 +23,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions,
+    Arrays, Capabilities, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec, WriteOptions,
 };
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
@@ -47,32 +47,32 @@ mod write;
 /// The format.
 pub struct Parquet;
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Table,
-    dtypes: Dtype::ARROW,
-    logical: |l| !matches!(l, Logical::Packed { .. }),
-    nulls: true,
-    scalars: false,
-    max_rank: 32,
-    sidecar: false,
-    coded_text: CodedText::No,
-    order: Order::RowBlocks,
-    rows_first: false,
-};
-
 /// Compressions that are written.
 const CODECS: &[&str] =
     &["none", "uncompressed", "snappy", "gzip", "brotli", "lz4", "lz4_raw", "zstd"];
 
+static SPEC: Spec = Spec {
+    name: "parquet",
+    extensions: &["parquet", "pq"],
+    about: "Apache Parquet tables, all codecs; snappy unless -c says otherwise",
+    writes: Some(Capabilities {
+        arrays: Arrays::Table,
+        dtypes: Dtype::ARROW,
+        logical: |l| !matches!(l, Logical::Packed { .. }),
+        nulls: true,
+        scalars: false,
+        max_rank: 32,
+        order: Order::RowBlocks,
+        layout_flags: &["compression", "row-group-size", "metadata"],
+        keeps_attributes: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Parquet {
-    fn name(&self) -> &'static str {
-        "parquet"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["parquet", "pq"]
-    }
-    fn about(&self) -> &'static str {
-        "Apache Parquet tables, all codecs; snappy unless -c says otherwise"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         Ok(if head.bytes.starts_with(b"PAR1") || head.bytes.starts_with(b"PARE") {
@@ -81,20 +81,11 @@ impl Format for Parquet {
             Sniff::No
         })
     }
-    fn keeps_attributes(&self) -> bool {
-        true
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression", "row-group-size", "metadata"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let blob = at.blob()?;
         let source = crate::error::foreign("parquet", || read::ParquetSource::open(blob, options))
             .map_err(|e| e.file(at.display()))?;
         Ok(Box::new(source))
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         let export = crate::formats::columnar::arrow_model::Export::new(plan, options).err();

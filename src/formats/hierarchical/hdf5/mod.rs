@@ -18,8 +18,8 @@
 
 use crate::error::{Error, Result};
 #[cfg(feature = "hdf5")]
-use crate::format::{Arrays, CodedText, Order};
-use crate::format::{Format, Head, Holds, ReadOptions, Sink, Sniff, Source, WriteOptions};
+use crate::format::{Capabilities, CodedText, Order};
+use crate::format::{Format, Head, ReadOptions, Sink, Sniff, Source, Spec, WriteOptions};
 use crate::model::Plan;
 use crate::storage::Location;
 
@@ -81,18 +81,30 @@ fn left_out() -> Error {
         .hint("build it with the cargo feature 'hdf5' (cargo install npk --features hdf5)")
 }
 
+static SPEC: Spec = Spec {
+    name: "hdf5",
+    extensions: &["h5", "hdf5", "hdf", "he5", "nc", "nc4"],
+    about: "HDF5 files, netCDF4 and pandas' to_hdf among them: groups, attributes, chunks and filters",
+    has_groups: true,
+    keeps_types: true,
+    copies_remote: |_| true,
+    #[cfg(feature = "hdf5")]
+    writes: Some(Capabilities {
+        dtypes: write::DTYPES,
+        logical: write::logical,
+        max_rank: 32,
+        coded_text: CodedText::Yes,
+        order: Order::Any,
+        layout_flags: &["compression", "chunk-shape", "metadata"],
+        keeps_attributes: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Hdf5 {
-    fn copies_remote(&self, _options: &ReadOptions) -> bool {
-        true
-    }
-    fn name(&self) -> &'static str {
-        "hdf5"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["h5", "hdf5", "hdf", "he5", "nc", "nc4"]
-    }
-    fn about(&self) -> &'static str {
-        "HDF5 files, netCDF4 and pandas' to_hdf among them: groups, attributes, chunks and filters"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         if head.bytes.starts_with(SIGNATURE) {
@@ -119,18 +131,6 @@ impl Format for Hdf5 {
         }
         Ok(Sniff::No)
     }
-    fn has_groups(&self) -> bool {
-        true
-    }
-    fn keeps_attributes(&self) -> bool {
-        true
-    }
-    fn keeps_types(&self) -> bool {
-        true
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression", "chunk-shape", "metadata"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         #[cfg(feature = "hdf5")]
         return open::open(at, options).map(crate::array::text_codes::coded);
@@ -143,26 +143,6 @@ impl Format for Hdf5 {
     #[cfg(feature = "hdf5")]
     fn verify(&self, at: &Location, options: &ReadOptions) -> Result<Vec<String>> {
         open::verify(at, options).map(|()| Vec::new())
-    }
-    #[cfg(feature = "hdf5")]
-    fn holds(&self) -> Option<&'static Holds> {
-        static HOLDS: Holds = Holds {
-            arrays: Arrays::Many,
-            dtypes: write::DTYPES,
-            logical: write::logical,
-            nulls: false,
-            scalars: true,
-            max_rank: 32,
-            sidecar: false,
-            coded_text: CodedText::Yes,
-            order: Order::Any,
-            rows_first: false,
-        };
-        Some(&HOLDS)
-    }
-    #[cfg(not(feature = "hdf5"))]
-    fn holds(&self) -> Option<&'static Holds> {
-        None
     }
     #[cfg(feature = "hdf5")]
     fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {

@@ -47,7 +47,8 @@ mod zip_out;
 use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, WriteOptions,
+    Capabilities, CodedText, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec,
+    WriteOptions,
 };
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
@@ -58,18 +59,40 @@ pub const MARKERS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"]
 /// The format.
 pub struct Zarr;
 
+static SPEC: Spec = Spec {
+    name: "zarr",
+    extensions: &["zarr", "zarr.zip"],
+    about: "Zarr v2 and v3, directories and .zarr.zip, sharded or not",
+    is_directory: true,
+    has_groups: true,
+    keeps_types: true,
+    writes: Some(Capabilities {
+        // All but the last, complex32, which no implementation knows.
+        dtypes: Dtype::ALL.split_at(20).0,
+        logical: |l| {
+            matches!(
+                l,
+                Logical::Plain
+                    | Logical::Datetime(_)
+                    | Logical::Timedelta(_)
+                    | Logical::Text
+                    | Logical::Binary
+            )
+        },
+        max_rank: 32,
+        coded_text: CodedText::Yes,
+        order: Order::Any,
+        rows_first: true,
+        layout_flags: &["compression", "chunk-shape", "shard-shape", "zarr-format", "metadata"],
+        keeps_attributes: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Zarr {
-    fn name(&self) -> &'static str {
-        "zarr"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["zarr", "zarr.zip"]
-    }
-    fn about(&self) -> &'static str {
-        "Zarr v2 and v3, directories and .zarr.zip, sharded or not"
-    }
-    fn is_directory(&self) -> bool {
-        true
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         if let Some(blob) = head.blob {
@@ -107,54 +130,8 @@ impl Format for Zarr {
         };
         Ok(if MARKERS.iter().any(is_there) { Sniff::Yes } else { Sniff::No })
     }
-    fn has_groups(&self) -> bool {
-        true
-    }
-    fn keeps_attributes(&self) -> bool {
-        true
-    }
-    fn keeps_types(&self) -> bool {
-        true
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression", "chunk-shape", "shard-shape", "zarr-format", "metadata"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         at.held(|at| Ok(coded(Box::new(read::open(at, options)?))))
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        static DTYPES: [Dtype; 20] = {
-            let mut all = [Dtype::Bool; 20];
-            let mut i = 0;
-            // All but the last, complex32, which no implementation knows.
-            while i < 20 {
-                all[i] = Dtype::ALL[i];
-                i += 1;
-            }
-            all
-        };
-        static HOLDS: Holds = Holds {
-            arrays: Arrays::Many,
-            dtypes: &DTYPES,
-            logical: |l| {
-                matches!(
-                    l,
-                    Logical::Plain
-                        | Logical::Datetime(_)
-                        | Logical::Timedelta(_)
-                        | Logical::Text
-                        | Logical::Binary
-                )
-            },
-            nulls: false,
-            scalars: true,
-            max_rank: 32,
-            sidecar: false,
-            coded_text: CodedText::Yes,
-            order: Order::Any,
-            rows_first: true,
-        };
-        Some(&HOLDS)
     }
     fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         // Rows that only reading tells are known by the time of `create`.

@@ -15,11 +15,11 @@
 
 use crate::error::{Context, Error, Result};
 use crate::format::{
-    Arrays, CodedText, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source,
+    Capabilities, CodedText, Existing, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec,
     WriteOptions,
 };
 use crate::formats::numpack::store::{METADATA, StoreSource, metadata};
-use crate::model::{Dtype, Plan};
+use crate::model::Plan;
 use crate::storage::{Kind, Location};
 
 mod append;
@@ -34,29 +34,29 @@ use directory::Directory;
 /// The format.
 pub struct Npk;
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Many,
-    dtypes: Dtype::NUMPY,
-    // Fixed-size values are stored as they are; the side file says what they mean.
-    logical: |l| !l.is_var(),
-    nulls: false,
-    scalars: true,
-    max_rank: usize::MAX,
-    sidecar: true,
-    coded_text: CodedText::Yes,
-    order: Order::Any,
-    rows_first: false,
+static SPEC: Spec = Spec {
+    name: "npk",
+    extensions: &["npk"],
+    about: "NumPack store (a directory): all of 0.4 to 0.7",
+    is_directory: true,
+    writes: Some(Capabilities {
+        // Fixed-size values are stored as they are; the side file says what they mean.
+        logical: |l| !l.is_var(),
+        sidecar: true,
+        coded_text: CodedText::Yes,
+        order: Order::Any,
+        is_raw: true,
+        can_append: true,
+        layout_flags: &["metadata"],
+        keeps_attributes: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
 };
 
 impl Format for Npk {
-    fn name(&self) -> &'static str {
-        "npk"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["npk"]
-    }
-    fn about(&self) -> &'static str {
-        "NumPack store (a directory): all of 0.4 to 0.7"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         if !head.bytes.is_empty() || head.blob.is_some() || head.location.is_stream() {
@@ -65,26 +65,8 @@ impl Format for Npk {
         let there = matches!(head.location.join(METADATA).kind(), Ok(Kind::File { .. }));
         Ok(if there { Sniff::Yes } else { Sniff::No })
     }
-    fn is_directory(&self) -> bool {
-        true
-    }
-    fn grows(&self) -> bool {
-        true
-    }
-    fn keeps_attributes(&self) -> bool {
-        true
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["metadata"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         Ok(Box::new(open_store(at, options.names_only).at_file(&at.display())?))
-    }
-    fn is_raw(&self) -> bool {
-        true
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         verify::verify(at).at_file(&at.display())

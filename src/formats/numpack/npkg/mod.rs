@@ -20,11 +20,11 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{
-    Arrays, CodedText, Existing, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source,
+    Capabilities, CodedText, Existing, Format, Head, ReadOptions, Sink, Sniff, Source, Spec,
     Streams, WriteOptions,
 };
 use crate::formats::numpack::store::StoreSource;
-use crate::model::{Dtype, Plan};
+use crate::model::Plan;
 use crate::storage::Location;
 
 mod read;
@@ -35,40 +35,28 @@ const MAGIC: &[u8; 4] = b"NPKG";
 /// The format.
 pub struct Npkg;
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Many,
-    dtypes: Dtype::NUMPY,
-    logical: |l| !l.is_var(),
-    nulls: false,
-    scalars: true,
-    max_rank: usize::MAX,
-    sidecar: true,
-    coded_text: CodedText::Yes,
-    order: Order::ArrayByArray,
-    rows_first: false,
+static SPEC: Spec = Spec {
+    name: "npkg",
+    extensions: &["npkg"],
+    about: "NumPack store packed into one file: zstd (default) or none; zlib is read, too",
+    streams: Streams { input: true, output: false },
+    writes: Some(Capabilities {
+        logical: |l| !l.is_var(),
+        sidecar: true,
+        coded_text: CodedText::Yes,
+        layout_flags: &["compression", "metadata"],
+        keeps_attributes: true,
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
 };
 
 impl Format for Npkg {
-    fn name(&self) -> &'static str {
-        "npkg"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["npkg"]
-    }
-    fn about(&self) -> &'static str {
-        "NumPack store packed into one file: zstd (default) or none; zlib is read, too"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         Ok(if head.bytes.starts_with(MAGIC) { Sniff::Yes } else { Sniff::No })
-    }
-    fn streams(&self) -> Streams {
-        Streams { input: true, output: false }
-    }
-    fn keeps_attributes(&self) -> bool {
-        true
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression", "metadata"]
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let open = || {
@@ -76,9 +64,6 @@ impl Format for Npkg {
             StoreSource::open(Arc::new(package), "npkg", options.names_only)
         };
         Ok(Box::new(open().at_file(&at.display())?))
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn refuse(&self, _at: &Location, _plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         write::method(options).err().into_iter().collect()

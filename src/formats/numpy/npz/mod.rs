@@ -21,7 +21,7 @@ use crate::codec::zip::Archive;
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Arrays, CodedText, Format, Head, Holds, Order, ReadOptions, Sink, Sniff, Source, Streams,
+    Capabilities, CodedText, Format, Head, ReadOptions, Sink, Sniff, Source, Spec, Streams,
     WriteOptions,
 };
 use crate::model::{Dtype, Logical, Plan};
@@ -33,32 +33,29 @@ mod write;
 /// The format.
 pub struct Npz;
 
-static HOLDS: Holds = Holds {
-    arrays: Arrays::Many,
-    dtypes: Dtype::NUMPY,
-    logical: holds_logical,
-    nulls: false,
-    scalars: true,
-    max_rank: 64,
-    sidecar: false,
-    coded_text: CodedText::Whole,
-    order: Order::ArrayByArray,
-    rows_first: true,
-};
-
 fn holds_logical(logical: &Logical) -> bool {
     npy_header::spell(Dtype::I64, logical).is_some()
 }
 
+static SPEC: Spec = Spec {
+    name: "npz",
+    extensions: &["npz"],
+    about: "NumPy archive of arrays, stored or deflated",
+    streams: Streams { input: false, output: true },
+    writes: Some(Capabilities {
+        logical: holds_logical,
+        max_rank: 64,
+        coded_text: CodedText::Whole,
+        rows_first: true,
+        layout_flags: &["compression"],
+        ..Capabilities::DEFAULT
+    }),
+    ..Spec::DEFAULT
+};
+
 impl Format for Npz {
-    fn name(&self) -> &'static str {
-        "npz"
-    }
-    fn extensions(&self) -> &'static [&'static str] {
-        &["npz"]
-    }
-    fn about(&self) -> &'static str {
-        "NumPy archive of arrays, stored or deflated"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
         let named = head.location.file_name().to_ascii_lowercase().ends_with(".npz");
@@ -88,21 +85,12 @@ impl Format for Npz {
         });
         Ok(if !other && (named || has(&|n| n.ends_with(".npy"))) { Sniff::Yes } else { Sniff::No })
     }
-    fn streams(&self) -> Streams {
-        Streams { input: false, output: true }
-    }
-    fn layout_flags(&self) -> &'static [&'static str] {
-        &["compression"]
-    }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         if let Some(error) = foreign_file::named(&at.head(512)?) {
             return Err(error);
         }
         let archive = Arc::new(Archive::open(at.blob()?)?);
         Ok(coded(Box::new(read::NpzSource::open(archive, options)?)))
-    }
-    fn holds(&self) -> Option<&'static Holds> {
-        Some(&HOLDS)
     }
     fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
         let refuse = |name: &str| {
