@@ -9,9 +9,9 @@ use npk::array::element::{Convert, Field, Padding};
 use npk::array::pipeline::Codec;
 use npk::array::reader::MapReader;
 use npk::array::strided::strides;
-use npk::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces};
+use npk::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces, items};
 use npk::codec::checksum::Checksum;
-use npk::codec::compress;
+use npk::codec::compress::{self, Compressor};
 use npk::codec::decompress::{Compression, Wrapper};
 use npk::codec::shuffle::shuffle;
 use npk::error::{Kind, Result};
@@ -58,6 +58,8 @@ fn flat(index: &[u64], shape: &[u64]) -> usize {
 
 fn encode(codec: &Codec, bytes: Vec<u8>) -> Vec<u8> {
     match codec {
+        Codec::Compressor(compressor) => compressor.encode(&bytes).unwrap().unwrap(),
+        Codec::Filter(_) | Codec::With(_) => panic!("not written"),
         Codec::Compression(Compression::Deflate(wrapper)) => {
             compress::deflate(&bytes, *wrapper, 3).unwrap()
         }
@@ -523,4 +525,114 @@ fn limits() {
     };
     let reader = MapReader::new(vec![Some(view)], 1 << 20);
     assert_eq!(rows(&reader, 0, 0..1).unwrap_err().kind(), Kind::Refused);
+}
+
+/// What a pipeline encodes it decodes; compressions that do not help are left out where they may
+/// be.
+#[test]
+fn pipelines_in_both_directions() {
+    let numbers: Vec<u8> = (0..600u32).flat_map(|n| (n * n).to_be_bytes()).collect();
+    let mut state = 1u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(2400)
+    .collect();
+    for compressor in [
+        Compressor::Deflate(Wrapper::Zlib, 4),
+        Compressor::Deflate(Wrapper::Gzip, 1),
+        Compressor::Zstd(1),
+        Compressor::Lz4Blocks,
+        Compressor::Lzf,
+        Compressor::Blosc { item_bytes: 4, level: 5 },
+    ] {
+        let codecs = CodecPipeline::new(vec![
+            Codec::Swap(4),
+            Codec::Shuffle(4),
+            Codec::Compressor(compressor),
+            Codec::Checksum { sum: Checksum::Fletcher32, at_start: false },
+        ]);
+        for (bytes, helps) in [(&numbers, true), (&noise, false)] {
+            let (encoded, skipped) = codecs.encode(bytes.into(), true).unwrap();
+            assert_eq!(skipped, if helps { 0 } else { 0b100 }, "{compressor:?}");
+            assert_eq!(encoded.len() < bytes.len(), helps, "{compressor:?}");
+            assert!(&codecs.decode(encoded.into_owned(), skipped, bytes.len()).unwrap() == bytes);
+        }
+        if compressor != Compressor::Lzf {
+            let (encoded, skipped) = codecs.encode((&noise).into(), false).unwrap();
+            assert_eq!(skipped, 0);
+            assert!(codecs.decode(encoded.into_owned(), 0, noise.len()).unwrap() == noise);
+        }
+    }
+}
+
+/// Items of any length in every grid of pieces, in other orders, with missing pieces.
+#[test]
+fn items_of_any_length() {
+    let shape = [7u64, 5, 2];
+    let text = |index: &[u64]| "é".repeat(flat(index, &shape) % 9).into_bytes();
+    for (n, chunk) in [[7u64, 5, 2], [3, 5, 2], [2, 2, 1], [4, 3, 2]].into_iter().enumerate() {
+        for order in [None, Some(vec![2, 1, 0]), Some(vec![1, 2, 0])] {
+            let counts: Vec<u64> = shape.iter().zip(&chunk).map(|(d, c)| d.div_ceil(*c)).collect();
+            let (mut bytes, mut places, mut missing) = (Vec::new(), HashMap::new(), Vec::new());
+            for (k, at) in indices(&counts).into_iter().enumerate() {
+                if (k + n) % 3 == 2 {
+                    missing.push(at);
+                    continue;
+                }
+                let order = order.clone().unwrap_or_else(|| vec![0, 1, 2]);
+                let stored: Vec<u64> = order.iter().map(|&d| chunk[d]).collect();
+                let items: Vec<Vec<u8>> = indices(&stored)
+                    .into_iter()
+                    .map(|i| {
+                        let mut index = vec![0; 3];
+                        order.iter().zip(i).for_each(|(&d, i)| index[d] = at[d] * chunk[d] + i);
+                        text(&index)
+                    })
+                    .collect();
+                let refs: Vec<&[u8]> = items.iter().map(Vec::as_slice).collect();
+                let piece = items::encode(refs.iter().copied(), refs.len() as u64).unwrap();
+                let piece = compress::zstd(&piece, 1).unwrap();
+                places.insert(at, (bytes.len() as u64, piece.len() as u64, 0));
+                bytes.extend(piece);
+            }
+            let transpose =
+                order.map(|order| Codec::Transpose { order, shape: chunk.to_vec(), item: 1 });
+            let codecs = transpose.into_iter().chain([Codec::Compression(Compression::Zstd)]);
+            let table = Table {
+                blob: Arc::new(MemoryBlob(bytes)),
+                places,
+                batched: n % 2 == 1,
+                asked: AtomicUsize::new(0),
+            };
+            let map = ArrayMap {
+                shape: shape.to_vec(),
+                grid: Grid::Chunks(chunk.to_vec()),
+                pieces: Arc::new(table),
+                codecs: CodecPipeline::new(codecs.collect()),
+                element: Element::items_of_any_length(),
+                fill: b"none".to_vec(),
+            };
+            let is_missing =
+                |i: &[u64]| missing.contains(&i.iter().zip(&chunk).map(|(i, c)| i / c).collect());
+            let wanted: Vec<Vec<u8>> = indices(&shape)
+                .into_iter()
+                .map(|i| if is_missing(&i) { b"none".to_vec() } else { text(&i) })
+                .collect();
+            let reader = MapReader::new(vec![Some(map)], 1 << 20);
+            for (first, end) in [(0, 7), (0, 1), (2, 6), (3, 4), (6, 7)] {
+                let mut got = Vec::new();
+                let mut take = |chunk: npk::model::Chunk| {
+                    let Values::Var { offsets, values } = &chunk.values else { panic!() };
+                    got.extend(
+                        offsets.windows(2).map(|w| values[w[0] as usize..w[1] as usize].to_vec()),
+                    );
+                    Ok(())
+                };
+                reader.read(0, first..end, &mut take).unwrap();
+                assert_eq!(got, wanted[first as usize * 10..end as usize * 10]);
+            }
+        }
+    }
 }

@@ -41,6 +41,9 @@ pub enum Convert {
     Swap(usize),
     /// Text or bytes that fill a fixed width become values of their own lengths.
     Padded(Padding),
+    /// Pieces hold items of any length as [`super::items`] describes them. An element counts with
+    /// the bytes of its length.
+    Items,
     /// By what the format knows.
     With(Arc<ConvertFn>),
 }
@@ -147,9 +150,14 @@ impl Element {
         self.field.is_none() && matches!(self.convert, Convert::Nothing)
     }
 
+    /// Items of any length.
+    pub fn items_of_any_length() -> Element {
+        Element { bytes: size_of::<u32>(), field: None, convert: Convert::Items }
+    }
+
     /// Whether the values are of different lengths.
-    pub fn is_padded(&self) -> bool {
-        matches!(self.convert, Convert::Padded(_))
+    pub fn is_var(&self) -> bool {
+        matches!(self.convert, Convert::Padded(_) | Convert::Items)
     }
 
     /// Bytes of what is taken of an element.
@@ -210,6 +218,7 @@ impl Element {
                 let width = self.field.as_ref().map_or(self.bytes, |f| f.item);
                 padding.values(&packed, width, elements.saturating_mul(self.items()), first)?
             }
+            Convert::Items => return Err(Error::internal("items of any length among others")),
         })
     }
 }

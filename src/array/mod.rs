@@ -11,6 +11,8 @@
 //! | [`element`] | what an element is: its bytes, the field that is taken, how its values become the model's |
 //! | [`strided`], [`rechunk`] | elements in another order: gathered in tiles, or copied once to a temporary file |
 //! | [`block_copy`] | boxes between blocks in C order |
+//! | [`items`] | pieces of items of any length |
+//! | [`recent`] | what was used lately |
 //! | [`source`], [`stream`] | a whole input whose arrays are maps: at random, or from a pipe |
 
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use crate::storage::BlobSlice;
 
 pub mod block_copy;
 pub mod element;
+mod fetch;
+pub mod items;
 pub mod pipeline;
 pub mod raw;
 pub mod reader;
@@ -30,9 +34,13 @@ pub mod source;
 pub mod stream;
 pub mod strided;
 pub mod text_codes;
+mod wide;
 
 pub use element::Element;
 pub use pipeline::CodecPipeline;
+
+/// What one piece may take beyond the memory limit.
+const SLACK_BYTES: u64 = 16 << 20;
 
 /// Where the elements of one array are, and what they are.
 #[derive(Clone)]
@@ -86,6 +94,12 @@ pub trait Pieces: Send + Sync {
     /// Whether many pieces share a blob, so that they are best fetched together.
     fn is_batched(&self) -> bool {
         false
+    }
+
+    /// Whether some bytes of a piece are read without the others, where it is stored as it is.
+    /// Pieces that are fetched together are not, nor those that can only be checked whole.
+    fn is_divisible(&self) -> bool {
+        !self.is_batched()
     }
 
     /// Says which piece an error is about.
@@ -162,6 +176,16 @@ impl ArrayMap {
             .ok_or_else(|| Error::corrupt(format!("the shape {:?} is too large", self.shape)))
     }
 
+    /// Whether some rows of a piece can be read without the others.
+    fn is_free(&self) -> bool {
+        self.codecs.is_empty() && self.pieces.is_divisible() && !self.is_items()
+    }
+
+    /// Whether its pieces hold items of any length.
+    fn is_items(&self) -> bool {
+        matches!(self.element.convert, element::Convert::Items)
+    }
+
     /// Whether rows of the array are runs of the pieces.
     fn is_straight(&self) -> bool {
         self.is_wide() && !matches!(self.grid, Grid::Strided(_))
@@ -188,6 +212,31 @@ impl ArrayMap {
             }
             _ => vec![1; self.shape.len().saturating_sub(1)],
         }
+    }
+
+    /// Bytes of what is taken of a row.
+    fn packed_row_bytes(&self) -> u64 {
+        self.row_elements().saturating_mul(self.element.packed_bytes() as u64)
+    }
+
+    /// All bytes of a piece of `rows` rows, decoded.
+    fn decoded_bytes(&self, rows: u64) -> Result<usize> {
+        let elements = match &self.grid {
+            Grid::Chunks(chunk) => chunk.iter().product::<u64>(),
+            _ => rows.saturating_mul(self.row_elements()),
+        };
+        elements
+            .checked_mul(self.element.bytes as u64)
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| Error::corrupt(format!("a piece of {elements} elements is too large")))
+    }
+
+    /// What is taken of `elements` missing elements.
+    fn missing(&self, elements: usize) -> Vec<u8> {
+        if self.fill.iter().all(|b| *b == 0) {
+            return vec![0; elements * self.element.packed_bytes()];
+        }
+        self.element.pack(self.fill.clone()).repeat(elements)
     }
 
     /// Whether pieces are as wide as the array, so that their rows are its rows.
@@ -222,7 +271,7 @@ impl ArrayMap {
     /// # Errors
     /// Refused, with the bytes that are needed.
     pub fn check_memory(&self, memory_bytes: u64) -> Result<()> {
-        if self.codecs.is_empty() && self.element.bytes > 0 {
+        if self.is_free() && self.element.bytes > 0 {
             return Ok(());
         }
         match self.piece_bytes() {
@@ -241,4 +290,54 @@ impl ArrayMap {
             }
         }
     }
+
+    /// Decodes the stored bytes of a piece.
+    ///
+    /// # Errors
+    /// Corrupt; refused where more is needed meanwhile than there is memory.
+    fn decode(
+        &self,
+        stored: Vec<u8>,
+        skipped: u32,
+        decoded: usize,
+        memory_bytes: u64,
+    ) -> Result<Vec<u8>> {
+        let fields = if self.element.field.is_some() {
+            decoded / self.element.bytes.max(1) * self.element.packed_bytes()
+        } else {
+            0
+        };
+        let needed = self.codecs.held_bytes(stored.len() as u64, decoded as u64);
+        let needed = needed.saturating_add(fields as u64);
+        if needed > memory_bytes.saturating_add(SLACK_BYTES) && !self.codecs.is_empty() {
+            let what = format!("chunks of shape {:?} need", self.piece_shape());
+            return Err(more_memory(
+                &format!("{what} {needed} bytes of memory while they are decoded"),
+                needed,
+                memory_bytes,
+            ));
+        }
+        self.codecs.decode(stored, skipped, decoded)
+    }
+
+    /// Refuses an array whose rows do not fit into memory one by one: a header may claim any, and
+    /// pieces that are missing are filled.
+    ///
+    /// # Errors
+    /// Refused, with the bytes that are needed.
+    fn check_row(&self, memory_bytes: u64) -> Result<()> {
+        let item = if self.is_items() { size_of::<u64>() } else { self.element.packed_bytes() };
+        let row = self.row_elements().saturating_mul(item as u64);
+        if row <= memory_bytes.saturating_add(SLACK_BYTES) || !matches!(self.grid, Grid::Chunks(_))
+        {
+            return Ok(());
+        }
+        Err(more_memory(&format!("a row takes {row} bytes"), row, memory_bytes))
+    }
+}
+
+/// What is needed is more than the limit.
+fn more_memory(what: &str, needed: u64, memory_bytes: u64) -> Error {
+    Error::refused(format!("{what}, the memory limit is {memory_bytes} bytes"))
+        .hint(format!("raise the limit: --memory-limit {}MiB", needed.div_ceil(1 << 20)))
 }

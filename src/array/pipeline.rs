@@ -1,22 +1,30 @@
 //! The codecs between a stored piece and its elements. HDF5's filters and Zarr's codecs are the
 //! same pipeline.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use super::element::swap_bytes;
 use super::strided::Strided;
 use crate::codec::checksum::Checksum;
+use crate::codec::compress::Compressor;
 use crate::codec::decompress::{Compression, Limit};
-use crate::codec::shuffle::{bit_unshuffle, unshuffle};
+use crate::codec::filters::Filter;
+use crate::codec::shuffle::{bit_unshuffle, shuffle, unshuffle};
 use crate::error::{Error, Result};
 use crate::model::checked_product;
 use crate::storage::MemoryBlob;
 
+/// Undoes an encoding that only a format knows; at most so many bytes come out.
+pub type DecodeFn = dyn Fn(Vec<u8>, usize) -> Result<Vec<u8>> + Send + Sync;
+
 /// One codec.
 #[derive(Clone)]
 pub enum Codec {
-    /// A compression.
+    /// A compression that is only read.
     Compression(Compression),
+    /// A compression that is written, too.
+    Compressor(Compressor),
     /// A checksum of 4 bytes before or behind the bytes.
     Checksum {
         /// Which.
@@ -35,6 +43,8 @@ pub enum Codec {
     },
     /// Every unit of so many bytes turned around.
     Swap(usize),
+    /// A filter over numbers.
+    Filter(Filter),
     /// Dimensions in another order.
     Transpose {
         /// The dimension that is stored at each place.
@@ -44,6 +54,8 @@ pub enum Codec {
         /// Bytes of an element.
         item: usize,
     },
+    /// By what the format knows.
+    With(Arc<DecodeFn>),
 }
 
 /// Codecs in the order of encoding; decoding goes backwards.
@@ -72,9 +84,27 @@ impl CodecPipeline {
     /// The most bytes that a stored piece of `decoded` bytes can sensibly have.
     pub fn most_stored(&self, decoded: u64) -> u64 {
         if self.is_empty() {
-            decoded
-        } else {
-            decoded.saturating_add(decoded / 4).saturating_add(1 << 20)
+            return decoded;
+        }
+        self.most_between(decoded).saturating_add(decoded / 8).saturating_add(1 << 20)
+    }
+
+    /// The most bytes that there can sensibly be between two codecs.
+    fn most_between(&self, decoded: u64) -> u64 {
+        // Filters may store numbers in wider types, and what a format knows may have an index.
+        let is_wide = |codec: &Codec| matches!(codec, Codec::Filter(_) | Codec::With(_));
+        let times = if self.codecs.iter().any(is_wide) { 16 } else { 1 };
+        decoded.saturating_mul(times).saturating_add(decoded / 8).saturating_add(4096)
+    }
+
+    /// Bytes that are held at once while a piece of so many stored bytes is decoded.
+    pub fn held_bytes(&self, stored: u64, decoded: u64) -> u64 {
+        // From one buffer into another: between two such codecs both are decoded.
+        let in_place = |c: &&Codec| !matches!(c, Codec::Checksum { .. } | Codec::Swap(_));
+        match self.codecs.iter().filter(in_place).count() {
+            0 => stored,
+            1 => stored.saturating_add(decoded),
+            _ => stored.max(decoded).saturating_add(decoded),
         }
     }
 
@@ -83,18 +113,9 @@ impl CodecPipeline {
     ///
     /// # Errors
     /// Corrupt.
-    pub fn decode(&self, mut bytes: Vec<u8>, skipped: u32, decoded: usize) -> Result<Vec<u8>> {
-        let used = |i: usize| i >= 32 || skipped >> i & 1 == 0;
-        // What goes into each codec when a piece is encoded; not known behind a compression.
-        let mut due = Some(decoded);
-        let mut inputs = Vec::with_capacity(self.codecs.len());
-        for (i, codec) in self.codecs.iter().enumerate().filter(|(i, _)| used(*i)) {
-            inputs.push((i, due));
-            due = due.and_then(|n| codec.encoded_bytes(n));
-        }
-        for (i, due) in inputs.into_iter().rev() {
-            bytes = self.codecs[i].decode(bytes, due, decoded)?;
-        }
+    pub fn decode(&self, bytes: Vec<u8>, skipped: u32, decoded: usize) -> Result<Vec<u8>> {
+        let most = usize::try_from(self.most_between(decoded as u64)).unwrap_or(usize::MAX);
+        let bytes = self.decode_each(bytes, skipped, Some(decoded), most)?;
         if bytes.len() == decoded {
             return Ok(bytes);
         }
@@ -103,26 +124,100 @@ impl CodecPipeline {
             bytes.len()
         )))
     }
+
+    /// Decodes a piece of items of any length, to at most `most` bytes. Their order stays as it is
+    /// (see [`CodecPipeline::reorder`]).
+    ///
+    /// # Errors
+    /// Corrupt.
+    pub fn decode_items(&self, bytes: Vec<u8>, skipped: u32, most: usize) -> Result<Vec<u8>> {
+        self.decode_each(bytes, skipped, None, most)
+    }
+
+    /// Whether elements are stored in another order.
+    pub fn reorders(&self) -> bool {
+        self.codecs.iter().any(|codec| matches!(codec, Codec::Transpose { .. }))
+    }
+
+    /// Brings numbers of 8 bytes, one for each stored element, into the order of the elements.
+    ///
+    /// # Errors
+    /// Corrupt where there are not as many as the shape needs.
+    pub fn reorder(&self, mut numbers: Vec<u8>) -> Result<Vec<u8>> {
+        for codec in self.codecs.iter().rev() {
+            if let Codec::Transpose { order, shape, .. } = codec {
+                numbers = transpose(&numbers, order, shape, 8)?;
+            }
+        }
+        Ok(numbers)
+    }
+
+    fn decode_each(
+        &self,
+        mut bytes: Vec<u8>,
+        skipped: u32,
+        decoded: Option<usize>,
+        most: usize,
+    ) -> Result<Vec<u8>> {
+        let used = |i: usize| i >= 32 || skipped >> i & 1 == 0;
+        // What goes into each codec when a piece is encoded; not known behind a compression.
+        let mut due = decoded;
+        let mut inputs = Vec::with_capacity(self.codecs.len());
+        for (i, codec) in self.codecs.iter().enumerate().filter(|(i, _)| used(*i)) {
+            inputs.push((i, due));
+            due = due.and_then(|n| codec.encoded_bytes(n));
+        }
+        for (i, due) in inputs.into_iter().rev() {
+            let codec = &self.codecs[i];
+            if decoded.is_some() || !matches!(codec, Codec::Transpose { .. }) {
+                bytes = codec.decode(bytes, due, most)?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Encodes a piece. With `may_skip` a compression that makes it no smaller is left out; the
+    /// second part of the answer says which were, as [`CodecPipeline::decode`] takes it.
+    ///
+    /// # Errors
+    /// What compressors refuse; codecs that are only read.
+    pub fn encode<'a>(
+        &self,
+        mut bytes: Cow<'a, [u8]>,
+        may_skip: bool,
+    ) -> Result<(Cow<'a, [u8]>, u32)> {
+        let mut skipped = 0;
+        for (i, codec) in self.codecs.iter().enumerate() {
+            let may_skip = may_skip && matches!(codec, Codec::Compressor(_)) && i < 32;
+            match codec.encode(&bytes)? {
+                Some(encoded) if !may_skip || encoded.len() < bytes.len() => {
+                    bytes = Cow::Owned(encoded);
+                }
+                None if !may_skip => return Err(Error::failed("a chunk cannot be compressed")),
+                _ => skipped |= 1 << i,
+            }
+        }
+        Ok((bytes, skipped))
+    }
 }
 
 impl Codec {
     /// Bytes that `decoded` bytes become; `None` where the values decide.
     fn encoded_bytes(&self, decoded: usize) -> Option<usize> {
         match self {
-            Codec::Compression(_) => None,
+            Codec::Compression(_) | Codec::Compressor(_) | Codec::With(_) => None,
             Codec::Checksum { .. } => decoded.checked_add(4),
+            Codec::Filter(filter) => filter.stored_bytes(decoded),
             _ => Some(decoded),
         }
     }
 
-    /// `due`: the bytes that must come out, where known; `piece`: those of the whole piece.
-    fn decode(&self, mut bytes: Vec<u8>, due: Option<usize>, piece: usize) -> Result<Vec<u8>> {
+    /// `due`: the bytes that must come out, where known; else `most` may.
+    fn decode(&self, mut bytes: Vec<u8>, due: Option<usize>, most: usize) -> Result<Vec<u8>> {
+        let limit = Limit { expected: due, most: due.unwrap_or(most) };
         Ok(match self {
-            Codec::Compression(compression) => {
-                let most =
-                    due.unwrap_or_else(|| piece.saturating_add(piece / 8).saturating_add(4096));
-                compression.decode(&bytes, Limit { expected: due, most })?
-            }
+            Codec::Compression(compression) => compression.decode(&bytes, limit)?,
+            Codec::Compressor(compressor) => compressor.compression().decode(&bytes, limit)?,
             Codec::Checksum { sum, at_start } => sum.strip(bytes, *at_start)?,
             Codec::Shuffle(size) => {
                 let mut out = vec![0; bytes.len()];
@@ -143,8 +238,32 @@ impl Codec {
                 swap_bytes(&mut bytes, *unit);
                 bytes
             }
+            Codec::Filter(filter) => filter.decode(bytes, limit.most)?,
             Codec::Transpose { order, shape, item } => transpose(&bytes, order, shape, *item)?,
+            Codec::With(decode) => decode(bytes, limit.most)?,
         })
+    }
+
+    /// `None` where a compression has no form for these bytes.
+    fn encode(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(Some(match self {
+            Codec::Compressor(compressor) => return compressor.encode(bytes),
+            Codec::Checksum { sum, at_start } => {
+                let sum = sum.of(bytes).to_le_bytes();
+                if *at_start { [&sum, bytes].concat() } else { [bytes, &sum].concat() }
+            }
+            Codec::Shuffle(size) => {
+                let mut out = vec![0; bytes.len()];
+                shuffle(bytes, *size, &mut out);
+                out
+            }
+            Codec::Swap(unit) => {
+                let mut out = bytes.to_vec();
+                swap_bytes(&mut out, *unit);
+                out
+            }
+            _ => return Err(Error::internal("a codec that is only read was to be written")),
+        }))
     }
 }
 

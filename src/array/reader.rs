@@ -6,42 +6,40 @@
 //! | pieces stored as they are, as wide as the array | straight, in any cut |
 //! | other pieces | decoded one by one, in cuts at their ends; a piece of which only a part was wanted is kept for the next |
 //! | one strided piece | gathered in tiles |
-//! | so wide that few rows fit into memory | copied once to a temporary file in C order ([`Rechunk`]) |
+//! | so wide that few rows fit into memory | copied once to temporary files in C order ([`super::rechunk`]): a row of pieces at a time |
+//! | items of any length | decoded one by one, put into order item by item |
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use super::block_copy::{self, Block, step};
-use super::recent::Recent;
-use super::rechunk::{Rechunk, TILE_BYTES};
+use super::fetch::Fetch;
+use super::items::{ITEM_BYTES, Items};
+use super::recent::SharedRecent;
+use super::rechunk::TILE_BYTES;
 use super::strided::Strided;
-use super::{ArrayMap, Grid, PieceLocation};
+use super::wide::{self, Wide};
+use super::{ArrayMap, Grid};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, ReadRows};
 use crate::model::{Buf, Chunk};
-use crate::storage::{Blob, BlobSlice, file_blob, temporary};
+use crate::storage::Blob;
 
 /// Records of which a field is taken are read so many bytes at a time.
 const STEP_BYTES: u64 = 1 << 20;
-/// Pieces that share a blob are fetched together up to this many bytes, and this many of them.
-const BATCH_BYTES: u64 = 4 << 20;
-const BATCH_PIECES: usize = 4096;
 /// Many small pieces are read, not copied by the kernel: open files are not for free.
 const MAX_EXTENTS: u64 = 256;
 
 /// Reads rows of arrays.
 pub struct MapReader {
     arrays: Vec<Option<Mapped>>,
-    memory_bytes: u64,
+    pub(super) memory_bytes: u64,
     /// Decoded pieces that are probably wanted again, by the array's pieces and their number.
-    kept: Mutex<Recent<(usize, u64), Slot>>,
+    kept: SharedRecent<(usize, u64), Option<Buf>>,
+    /// As `kept`, of items of any length: those of a row of pieces.
+    pub(super) kept_items: SharedRecent<(usize, u64), Arc<Items>>,
 }
-
-/// A decoded piece, once somebody decoded it.
-type Slot = Arc<Mutex<Option<Buf>>>;
 
 struct Mapped {
     map: Arc<ArrayMap>,
@@ -58,24 +56,14 @@ enum Order {
     Strided(Strided, OnceLock<Arc<dyn Blob>>),
     /// Wider than the memory limit allows.
     Wide(Wide),
-}
-
-/// A copy in C order, once it was begun.
-struct Wide {
-    strided: Option<Strided>,
-    copy: OnceLock<Rechunk>,
-    making: Mutex<()>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
+    /// Items of any length.
+    Items,
 }
 
 impl Mapped {
     fn new(map: ArrayMap, memory_bytes: u64) -> Mapped {
-        let wide =
-            |strided| Order::Wide(Wide { strided, copy: OnceLock::new(), making: Mutex::new(()) });
         let order = match &map.grid {
+            _ if map.is_items() => Order::Items,
             Grid::Strided(stride_bytes) => {
                 let (item_bytes, shape) = (map.element.bytes as u64, map.shape.clone());
                 let strided = Strided { item_bytes, shape, stride_bytes: stride_bytes.clone() };
@@ -84,15 +72,15 @@ impl Mapped {
                     strided.row_bytes().and_then(|n| n.checked_mul(map.rows())) > strided.end();
                 match strided.is_wide(memory_bytes) && !repeats {
                     _ if strided.is_c_order() => Order::Pieces,
-                    true => wide(Some(strided)),
+                    true => Order::Wide(Wide::new(Some(strided))),
                     false => Order::Strided(strided, OnceLock::new()),
                 }
             }
             // Of pieces that are stored as they are, some rows are read without the others.
-            Grid::Chunks(chunk) if !map.is_wide() && !map.codecs.is_empty() => {
+            Grid::Chunks(chunk) if !map.is_wide() && !map.is_free() => {
                 let slab = chunk[0].min(map.rows()).saturating_mul(map.packed_row_bytes());
                 if slab > (memory_bytes / 4).max(1 << 20) && map.rows() > 0 {
-                    wide(None)
+                    Order::Wide(Wide::new(None))
                 } else {
                     Order::Pieces
                 }
@@ -104,35 +92,19 @@ impl Mapped {
 
     /// Whether any rows can be read without the others of their piece.
     fn is_free(&self) -> bool {
-        self.map.codecs.is_empty()
+        self.map.is_free()
+    }
+
+    /// The pieces that hold the rows from this one on, for whom any cut is possible.
+    fn is_small(&self, slab: &Range<u64>, memory_bytes: u64) -> bool {
+        let bytes = (slab.end - slab.start).saturating_mul(self.map.row_bytes());
+        matches!(self.map.grid, Grid::Chunks(_)) && bytes <= kept_bytes(memory_bytes)
     }
 }
 
-impl ArrayMap {
-    /// Bytes of what is taken of a row.
-    fn packed_row_bytes(&self) -> u64 {
-        self.row_elements().saturating_mul(self.element.packed_bytes() as u64)
-    }
-
-    /// All bytes of a piece of `rows` rows, decoded.
-    fn decoded_bytes(&self, rows: u64) -> Result<usize> {
-        let elements = match &self.grid {
-            Grid::Chunks(chunk) => chunk.iter().product::<u64>(),
-            _ => rows.saturating_mul(self.row_elements()),
-        };
-        elements
-            .checked_mul(self.element.bytes as u64)
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| Error::corrupt(format!("a piece of {elements} elements is too large")))
-    }
-
-    /// What is taken of `elements` missing elements.
-    fn missing(&self, elements: usize) -> Vec<u8> {
-        if self.fill.iter().all(|b| *b == 0) {
-            return vec![0; elements * self.element.packed_bytes()];
-        }
-        self.element.pack(self.fill.clone()).repeat(elements)
-    }
+/// Decoded pieces that are kept take this much together.
+pub(super) fn kept_bytes(memory_bytes: u64) -> u64 {
+    (memory_bytes / 8).clamp(1 << 20, 64 << 20)
 }
 
 impl MapReader {
@@ -148,8 +120,37 @@ impl MapReader {
             array.shared =
                 seen.get(&Arc::as_ptr(&array.map.pieces).cast::<()>()).is_some_and(|&n| n > 1);
         }
-        let kept = Mutex::new(Recent::new((memory_bytes / 8).clamp(1 << 20, 64 << 20)));
-        MapReader { arrays, memory_bytes, kept }
+        // All pieces side by side are kept: the next rows are in all of them.
+        let slab = |mapped: &Mapped| match &mapped.order {
+            Order::Pieces if !mapped.is_free() => {
+                let across: u64 = mapped.map.columns().iter().product();
+                mapped.map.piece_bytes().unwrap_or(0).saturating_mul(across)
+            }
+            _ => 0,
+        };
+        let largest = arrays.iter().flatten().map(slab).max().unwrap_or(0);
+        let room = kept_bytes(memory_bytes);
+        let kept = SharedRecent::new(largest.min(memory_bytes / 2).max(room));
+        MapReader { arrays, memory_bytes, kept, kept_items: SharedRecent::new(room) }
+    }
+
+    /// Refuses an array of which one row does not fit into memory, unless the kernel can copy it.
+    ///
+    /// # Errors
+    /// Refused, with the bytes that are needed.
+    pub fn check_row(&self, array: usize) -> Result<()> {
+        let Some(mapped) = &self.arrays[array] else { return Ok(()) };
+        let checked = mapped.map.check_row(self.memory_bytes);
+        if checked.is_err() && self.extents(array).is_some() { Ok(()) } else { checked }
+    }
+
+    /// The stored pieces of some rows.
+    fn fetch<'a>(&self, map: &'a ArrayMap, rows: &Range<u64>) -> Result<Fetch<'a>> {
+        let most = match map.is_items() {
+            true => self.memory_bytes / 2,
+            false => map.codecs.most_stored(map.decoded_bytes(map.rows())? as u64),
+        };
+        Ok(Fetch::new(map, rows, most))
     }
 
     fn array(&self, array: usize) -> Result<&Mapped> {
@@ -167,9 +168,9 @@ impl MapReader {
         let array = self.arrays[array].as_ref()?;
         let map = &array.map;
         if map.row_bytes() == 0 || map.rows() == 0 {
-            return (!map.element.is_padded()).then(Vec::new);
+            return (!map.element.is_var()).then(Vec::new);
         }
-        if !map.codecs.is_empty()
+        if !map.is_free()
             || !map.element.is_plain()
             || !map.is_wide()
             || !matches!(array.order, Order::Pieces)
@@ -205,7 +206,7 @@ impl MapReader {
     /// Reading errors; corrupt pieces.
     pub fn packed(&self, array: usize, rows: Range<u64>) -> Result<Buf> {
         let mapped = self.array(array)?;
-        let mut fetch = Fetch::new(&mapped.map, rows.clone());
+        let mut fetch = self.fetch(&mapped.map, &rows)?;
         let first = self.next_packed(mapped, rows.clone(), &mut fetch)?;
         if first.0 == rows.end {
             return Ok(first.1);
@@ -281,7 +282,7 @@ impl MapReader {
             Order::Strided(strided, near) => {
                 let end = strided.cut(rows.start, self.memory_bytes).min(rows.end);
                 let rows = rows.start..end;
-                let slice = whole_piece(map)?;
+                let slice = wide::whole_piece(map)?;
                 // A view may repeat its bytes without end.
                 let bytes = (end - rows.start).saturating_mul(map.row_bytes());
                 if bytes > slice.len.max(self.memory_bytes) {
@@ -294,49 +295,22 @@ impl MapReader {
                 }
                 let blob = match near.get() {
                     Some(blob) => blob,
-                    None => nearby(slice, strided).map(|blob| near.get_or_init(|| blob))?,
+                    None => wide::nearby(slice, strided).map(|blob| near.get_or_init(|| blob))?,
                 };
                 Ok((end, Buf::from_vec(map.element.pack(strided.gather(blob.as_ref(), rows)?))))
             }
             Order::Wide(wide) => {
-                let blob = self.copied(mapped, wide)?.finished()?;
+                // A strided array is one piece.
+                let (k, slab) = map.slab(rows.start);
+                let copy = wide.copy(map, k, &slab, self.memory_bytes)?;
+                let (blob, end) = (copy.finished()?, rows.end.min(slab.end));
                 let row_bytes = map.packed_row_bytes();
-                Ok((
-                    rows.end,
-                    Buf::from_vec(
-                        blob.read_vec(rows.start * row_bytes, (rows.end - rows.start) * row_bytes)?,
-                    ),
-                ))
+                let (first, len) =
+                    ((rows.start - slab.start) * row_bytes, (end - rows.start) * row_bytes);
+                Ok((end, Buf::from_vec(blob.read_vec(first, len)?)))
             }
+            Order::Items => Err(Error::internal("items of any length are not packed")),
         }
-    }
-
-    /// The copy of a wide array; one thread begins it.
-    fn copied<'a>(&self, mapped: &Mapped, wide: &'a Wide) -> Result<&'a Rechunk> {
-        let _making = locked(&wide.making);
-        if let Some(copy) = wide.copy.get() {
-            return Ok(copy);
-        }
-        let map = mapped.map.clone();
-        let copy = match &wide.strided {
-            Some(strided) => Rechunk::strided(
-                nearby(whole_piece(&map)?, strided)?,
-                strided.clone(),
-                map.element.clone(),
-            )?,
-            None => {
-                let columns = map.columns();
-                let across: u64 = columns.iter().product();
-                let slabs = map.slab(map.rows().saturating_sub(1)).0 + 1;
-                let bytes = map.rows().saturating_mul(map.packed_row_bytes());
-                Rechunk::new(
-                    bytes,
-                    slabs * across,
-                    Box::new(move |i, to| write_piece(&map, i / across, i % across, to)),
-                )?
-            }
-        };
-        Ok(wide.copy.get_or_init(|| copy))
     }
 
     /// Rows of one row of pieces.
@@ -418,33 +392,19 @@ impl MapReader {
             return Ok(Buf::from_vec(map.element.pack(bytes)));
         }
         let decoded = map.decoded_bytes(full)?;
-        let decode = |fetch: &mut Fetch<'_>| -> Result<Option<Buf>> {
+        let mut decode = || -> Result<Option<Buf>> {
             let Some((bytes, skipped)) = fetch.piece(at)? else { return Ok(None) };
-            let bytes =
-                map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, at))?;
+            let bytes = map
+                .decode(bytes, skipped, decoded, self.memory_bytes)
+                .map_err(|e| map.pieces.about(e, at))?;
             Ok(Some(Buf::from_vec(bytes)))
         };
         let keep = !mapped.is_free() && (is_part || mapped.shared);
         let elements = if keep {
-            let number = number(map, at);
-            let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, number);
-            let slot = {
-                let mut kept = locked(&self.kept);
-                let slot: Slot = kept.get(&key).unwrap_or_default();
-                kept.insert(key, slot.clone(), decoded as u64);
-                slot
-            };
-            // Of several threads that want the same piece one decodes it.
-            let mut slot = locked(&slot);
-            match &*slot {
-                Some(buf) => Some(buf.clone()),
-                None => {
-                    *slot = decode(fetch)?;
-                    slot.clone()
-                }
-            }
+            let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, number(map, at));
+            self.kept.get_or(key, decoded as u64, decode)?
         } else {
-            decode(fetch)?
+            decode()?
         };
         let Some(elements) = elements else { return Ok(missing()) };
         let row = row_elements as usize * map.element.bytes;
@@ -460,15 +420,9 @@ impl MapReader {
     }
 }
 
-/// The bytes of the one piece of an array.
-fn whole_piece(map: &ArrayMap) -> Result<BlobSlice> {
-    let piece = map.pieces.locate(&vec![0; map.shape.len()])?;
-    Ok(piece.ok_or_else(|| Error::corrupt("its bytes are missing"))?.slice)
-}
-
 /// The coordinates of a piece: `k` along the first dimension, `place` along the others (all 0 where
 /// it is empty).
-fn coordinates(map: &ArrayMap, k: u64, place: &[u64]) -> Vec<u64> {
+pub(super) fn coordinates(map: &ArrayMap, k: u64, place: &[u64]) -> Vec<u64> {
     let mut at = vec![0; map.shape.len()];
     if let Some((first, rest)) = at.split_first_mut() {
         *first = k;
@@ -487,142 +441,30 @@ fn number(map: &ArrayMap, at: &[u64]) -> u64 {
         .fold(first, |n, (&p, count)| n.wrapping_mul(count).wrapping_add(p))
 }
 
-/// Puts one piece into its places of a file in C order.
-fn write_piece(map: &ArrayMap, k: u64, column: u64, to: &File) -> Result<()> {
-    let columns = map.columns();
-    let mut place = vec![0; columns.len()];
-    let mut rest = column;
-    for d in (0..columns.len()).rev() {
-        place[d] = rest % columns[d];
-        rest /= columns[d];
-    }
-    let at = coordinates(map, k, &place);
-    let decoded = map.decoded_bytes(0)?;
-    let most = map.codecs.most_stored(decoded as u64);
-    let packed = match map.pieces.read(&at, most).map_err(|e| map.pieces.about(e, &at))? {
-        Some((bytes, skipped)) => map.element.pack(
-            map.codecs.decode(bytes, skipped, decoded).map_err(|e| map.pieces.about(e, &at))?,
-        ),
-        None => map.missing(decoded / map.element.bytes.max(1)),
-    };
-    let origin: Vec<u64> = at.iter().zip(map.piece_shape()).map(|(p, c)| p * c).collect();
-    let zero = vec![0; origin.len()];
-    let (from, all) = (
-        Block { origin: &origin, shape: map.piece_shape() },
-        Block { origin: &zero, shape: &map.shape },
-    );
-    block_copy::runs(from, all, map.element.packed_bytes(), |a, b, n| {
-        to.write_all_at(&packed[a..a + n], b as u64).map_err(temporary::error)
-    })
-}
-
-/// A blob that is cheap to read in small pieces: the slice itself if it is in a local file or in
-/// memory, else a temporary copy of what the elements reach.
-fn nearby(slice: BlobSlice, strided: &Strided) -> Result<Arc<dyn Blob>> {
-    let end = strided.end().filter(|&end| end <= slice.len);
-    let end = end.ok_or_else(|| {
-        Error::corrupt(format!("{} bytes are stored, the array needs more", slice.len))
-    })?;
-    if !slice.blob.is_remote() {
-        return Ok(Arc::new(slice));
-    }
-    let copy = temporary::file()?;
-    let mut at = 0;
-    while at < end {
-        let len = (end - at).min(8 << 20);
-        copy.write_all_at(&slice.blob.read_vec(slice.start + at, len)?, at)
-            .map_err(temporary::error)?;
-        at += len;
-    }
-    file_blob(copy)
-}
-
-/// The stored pieces of some rows; those that share a blob are fetched many at a time, in C order
-/// of their coordinates.
-struct Fetch<'a> {
-    map: &'a ArrayMap,
-    /// Behind the last row of pieces.
-    end: u64,
-    ready: VecDeque<(Vec<u64>, Option<(Vec<u8>, u32)>)>,
-}
-
-impl<'a> Fetch<'a> {
-    fn new(map: &'a ArrayMap, rows: Range<u64>) -> Fetch<'a> {
-        let end = map.slab(rows.end.saturating_sub(1).max(rows.start)).0 + 1;
-        Fetch { map, end, ready: VecDeque::new() }
-    }
-
-    /// The stored bytes of a piece, and the codecs that were left out.
-    fn piece(&mut self, at: &[u64]) -> Result<Option<(Vec<u8>, u32)>> {
-        let (map, pieces) = (self.map, &self.map.pieces);
-        if !pieces.is_batched() {
-            return pieces.read(at, self.most()?).map_err(|e| pieces.about(e, at));
-        }
-        // Pieces that were fetched and not asked for are decoded already.
-        while let Some((place, ready)) = self.ready.pop_front() {
-            if place == at {
-                return Ok(ready);
-            }
-        }
-        let (most, columns) = (self.most()?, map.columns());
-        let (mut bytes, mut wanted, mut at) = (0, Vec::new(), at.to_vec());
-        while wanted.len() < BATCH_PIECES
-            && bytes < BATCH_BYTES
-            && at.first().is_none_or(|&k| k < self.end)
-        {
-            let piece = pieces.locate(&at).and_then(|piece| {
-                piece.as_ref().map_or(Ok(()), |p| p.check(most))?;
-                Ok(piece)
-            });
-            let piece = piece.map_err(|e| pieces.about(e, &at))?;
-            bytes += piece.as_ref().map_or(0, |p| p.slice.len);
-            wanted.push((at.clone(), piece));
-            let Some((first, rest)) = at.split_first_mut() else { break };
-            if !step(rest, &columns) {
-                *first += 1;
-            }
-        }
-        self.fetch(wanted)?;
-        Ok(self.ready.pop_front().and_then(|(_, ready)| ready))
-    }
-
-    /// The most bytes that a stored piece may have.
-    fn most(&self) -> Result<u64> {
-        Ok(self.map.codecs.most_stored(self.map.decoded_bytes(self.map.rows())? as u64))
-    }
-
-    /// One request a blob.
-    fn fetch(&mut self, wanted: Vec<(Vec<u64>, Option<PieceLocation>)>) -> Result<()> {
-        let found: Vec<&PieceLocation> =
-            wanted.iter().filter_map(|(_, piece)| piece.as_ref()).collect();
-        let mut read = Vec::with_capacity(found.len());
-        for same in found.chunk_by(|a, b| Arc::ptr_eq(&a.slice.blob, &b.slice.blob)) {
-            let ranges: Vec<Range<u64>> =
-                same.iter().map(|p| p.slice.start..p.slice.start + p.slice.len).collect();
-            read.extend(
-                same[0]
-                    .slice
-                    .blob
-                    .read_ranges(&ranges)?
-                    .into_iter()
-                    .zip(same)
-                    .map(|(bytes, p)| (bytes, p.skipped)),
-            );
-        }
-        let mut read = read.into_iter();
-        self.ready
-            .extend(wanted.into_iter().map(|(at, piece)| (at, piece.and_then(|_| read.next()))));
-        Ok(())
-    }
-}
-
 impl ReadRows for MapReader {
     fn cut(&self, array: usize, row: u64) -> u64 {
         let Some(mapped) = &self.arrays[array] else { return u64::MAX };
         match &mapped.order {
             Order::Strided(strided, _) => strided.cut(row, self.memory_bytes),
-            Order::Pieces if !mapped.is_free() => mapped.map.slab(row).1.end.max(row + 1),
-            _ => u64::MAX,
+            Order::Pieces => {
+                let slab = mapped.map.slab(row).1;
+                match mapped.is_free() && !mapped.is_small(&slab, self.memory_bytes) {
+                    true => u64::MAX,
+                    false => slab.end.max(row + 1),
+                }
+            }
+            Order::Items => {
+                let (map, slab) = (&mapped.map, mapped.map.slab(row).1);
+                let row_bytes = map.row_elements().saturating_mul(ITEM_BYTES).max(1);
+                let bytes = (slab.end - slab.start).saturating_mul(row_bytes);
+                let part = if map.is_wide() || bytes <= self.memory_bytes / 2 {
+                    slab.end
+                } else {
+                    row + (kept_bytes(self.memory_bytes) / row_bytes).max(1)
+                };
+                part.clamp(row + 1, slab.end.max(row + 1))
+            }
+            Order::Wide(_) => u64::MAX,
         }
     }
 
@@ -647,6 +489,10 @@ impl ReadRows for MapReader {
             Order::Wide(_) => {
                 (3 * TILE_BYTES).max(map.piece_bytes().unwrap_or(0).saturating_mul(2))
             }
+            Order::Items => {
+                let items = count.saturating_mul(map.row_elements());
+                return Some(items.saturating_mul(ITEM_BYTES).max(1 << 18));
+            }
         };
         Some(
             count.saturating_mul(map.packed_row_bytes()).saturating_add(extra).saturating_add(held),
@@ -657,6 +503,16 @@ impl ReadRows for MapReader {
         let mapped = self.array(array)?;
         let map = &mapped.map;
         let element = &map.element;
+        let mut fetch = self.fetch(map, &rows)?;
+        let mut row = rows.start;
+        if matches!(mapped.order, Order::Items) {
+            while row < rows.end {
+                let (end, values) = self.next_items(map, row..rows.end, &mut fetch)?;
+                emit(Chunk { array, first_row: row, rows: end - row, values, valid: None })?;
+                row = end;
+            }
+            return Ok(());
+        }
         if map.shape.is_empty() {
             let packed = self.packed(array, 0..1)?;
             let all = element.scalar_rows();
@@ -666,8 +522,6 @@ impl ReadRows for MapReader {
                     .slice(rows.start, rows.end),
             );
         }
-        let mut fetch = Fetch::new(map, rows.clone());
-        let mut row = rows.start;
         loop {
             let (end, packed) = self.next_packed(mapped, row..rows.end, &mut fetch)?;
             let first = row.saturating_mul(map.row_elements()).saturating_mul(element.items());

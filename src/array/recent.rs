@@ -1,7 +1,10 @@
-//! A small store of what was used lately.
+//! Small stores of what was used lately.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+
+use crate::error::Result;
 
 /// Values with their sizes; the oldest go when there is no room.
 pub struct Recent<K, V> {
@@ -22,18 +25,51 @@ impl<K: Clone + Eq + Hash, V: Clone> Recent<K, V> {
         self.values.get(key).map(|(value, _)| value.clone())
     }
 
-    /// Keeps a value, unless it is larger than all room.
+    /// Keeps a value; one that is larger than all room is kept alone.
     pub fn insert(&mut self, key: K, value: V, size: u64) {
-        if size > self.most || self.values.contains_key(&key) {
+        if self.values.contains_key(&key) {
             return;
         }
-        while self.size + size > self.most
+        while self.size.saturating_add(size) > self.most
             && let Some((_, old)) = self.order.pop_front().and_then(|key| self.values.remove(&key))
         {
             self.size -= old;
         }
-        self.size += size;
+        self.size = self.size.saturating_add(size);
         self.order.push_back(key.clone());
         self.values.insert(key, (value, size));
+    }
+}
+
+/// A value, once somebody made it.
+type Slot<V> = Arc<Mutex<Option<V>>>;
+
+/// A [`Recent`] for many threads: of those that want the same value one makes it.
+pub struct SharedRecent<K, V>(Mutex<Recent<K, Slot<V>>>);
+
+impl<K: Clone + Eq + Hash, V: Clone> SharedRecent<K, V> {
+    /// Room for values of this size together.
+    pub fn new(most: u64) -> SharedRecent<K, V> {
+        SharedRecent(Mutex::new(Recent::new(most)))
+    }
+
+    /// The value of this key, which `make` makes where there is none; `size` is what it takes.
+    ///
+    /// # Errors
+    /// Those of `make`; the next that asks tries again.
+    pub fn get_or(&self, key: K, size: u64, make: impl FnOnce() -> Result<V>) -> Result<V> {
+        let slot = {
+            let mut recent = self.0.lock().unwrap_or_else(|e| e.into_inner());
+            let slot = recent.get(&key).unwrap_or_default();
+            recent.insert(key, slot.clone(), size);
+            slot
+        };
+        let mut value = slot.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(value) = &*value {
+            return Ok(value.clone());
+        }
+        let made = make()?;
+        *value = Some(made.clone());
+        Ok(made)
     }
 }

@@ -123,6 +123,7 @@ impl Source for MapSource {
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
+            self.reader().check_row(a).map_err(|e| e.array(&self.plan.arrays[a].name))?;
         }
         if let Some(prepare) = &self.prepare {
             prepare(arrays)?;

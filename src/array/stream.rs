@@ -136,7 +136,7 @@ impl Source for StreamSource {
             }
             let held =
                 if element.is_plain() { run.row_bytes } else { run.row_bytes.saturating_mul(2) };
-            let rows = if run.row_bytes == 0 && !element.is_padded() {
+            let rows = if run.row_bytes == 0 && !element.is_var() {
                 left
             } else {
                 (max_bytes / held.max(16)).clamp(1, left)

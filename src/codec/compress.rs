@@ -2,8 +2,58 @@
 
 use std::cell::RefCell;
 
-use super::decompress::Wrapper;
+use super::decompress::{Compression, Wrapper};
+use super::{blosc, lzf};
 use crate::error::{Error, Result};
+
+/// A compression, and what its encoder is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Compressor {
+    /// Deflate of this level.
+    Deflate(Wrapper, i32),
+    /// Zstandard of this level.
+    Zstd(i32),
+    /// LZ4 in blocks.
+    Lz4Blocks,
+    /// LibLZF.
+    Lzf,
+    /// LZ4 behind a byte shuffle, in a Blosc buffer.
+    Blosc {
+        /// Bytes of an element.
+        item_bytes: usize,
+        /// The level.
+        level: u8,
+    },
+}
+
+impl Compressor {
+    /// Compresses; `None` where this compression has no form for bytes that do not become fewer.
+    ///
+    /// # Errors
+    /// Levels that there are not; too many bytes for Blosc.
+    pub fn encode(self, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(match self {
+            Compressor::Deflate(wrapper, level) => Some(deflate(bytes, wrapper, level)?),
+            Compressor::Zstd(level) => Some(zstd(bytes, level)?),
+            Compressor::Lz4Blocks => Some(lz4_blocks(bytes)?),
+            Compressor::Lzf => lzf::compress(bytes),
+            Compressor::Blosc { item_bytes, level } => {
+                Some(blosc::compress(bytes, item_bytes, level)?)
+            }
+        })
+    }
+
+    /// What undoes it.
+    pub fn compression(self) -> Compression {
+        match self {
+            Compressor::Deflate(wrapper, _) => Compression::Deflate(wrapper),
+            Compressor::Zstd(_) => Compression::Zstd,
+            Compressor::Lz4Blocks => Compression::Lz4Blocks,
+            Compressor::Lzf => Compression::Lzf,
+            Compressor::Blosc { .. } => Compression::Blosc,
+        }
+    }
+}
 
 fn failed(e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::failed("a chunk cannot be compressed").because(e)

@@ -6,6 +6,7 @@ pub mod checksum;
 pub mod compress;
 pub mod compressed;
 pub mod decompress;
+pub mod filters;
 pub mod lzf;
 pub mod npy_header;
 pub mod numpy_types;

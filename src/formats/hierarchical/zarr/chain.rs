@@ -6,11 +6,11 @@
 use serde_json::Value;
 
 use super::dtype::{self, Element};
-use super::filters::{Filter, Number};
 use super::shard::Shard;
 use super::transpose::transpose;
 use crate::codec::checksum::Checksum;
 use crate::codec::decompress::{self, Compression, Limit, Lzma, LzmaFilter, Wrapper};
+use crate::codec::filters::{Filter, NumberType as Number};
 use crate::error::{Error, Result};
 
 /// What the codecs of an array do, last codec first: the order of decoding.
@@ -32,6 +32,7 @@ enum Step {
     },
     Swap(usize),
     Filter(Filter),
+    Shuffle(usize),
     /// To the C order of this shape; `order[i]` is the dimension that was stored at place `i`.
     Transpose {
         order: Vec<usize>,
@@ -154,11 +155,11 @@ fn simple(name: &str, config: &Value) -> Result<Option<Step>> {
         "shuffle" => {
             let size =
                 config.get("elementsize").map_or(Some(4), Value::as_u64).filter(|&n| n <= 1 << 16);
-            Step::Filter(Filter::Shuffle(
+            Step::Shuffle(
                 size.ok_or_else(|| {
                     Error::corrupt("the shuffle filter's elementsize is not a size")
                 })? as usize,
-            ))
+            )
         }
         "delta" => Step::Filter(Filter::Delta {
             to: number(config, "dtype")?,
@@ -398,15 +399,11 @@ impl Chain {
                 }
                 "bitround" if !bytes_yet => {}
                 _ => match simple(name, config)? {
-                    Some(Step::Filter(filter))
-                        if !bytes_yet && !matches!(filter, Filter::Shuffle(_)) =>
-                    {
+                    Some(Step::Filter(filter)) if !bytes_yet => {
                         unit = Some(filter.stored_size());
                         steps.push(Step::Filter(filter));
                     }
-                    Some(Step::Filter(filter)) if !matches!(filter, Filter::Shuffle(_)) => {
-                        return Err(wrong());
-                    }
+                    Some(Step::Filter(_)) => return Err(wrong()),
                     Some(step) if bytes_yet => steps.push(step),
                     Some(_) => return Err(wrong()),
                     None => return Err(unsupported("codec", full)),
@@ -472,7 +469,12 @@ impl Chain {
                     dtype::swap(&mut bytes, *unit);
                     bytes
                 }
-                Step::Filter(filter) => filter.decode(bytes, most)?,
+                Step::Filter(filter) => filter.decode(bytes, most as usize)?,
+                Step::Shuffle(size) => {
+                    let mut out = vec![0; bytes.len()];
+                    crate::codec::shuffle::unshuffle(&bytes, *size, &mut out);
+                    out
+                }
                 Step::Transpose { .. } if items.is_some() => bytes,
                 Step::Transpose { order, shape: to } => {
                     let item = shape.item.unwrap_or(1);

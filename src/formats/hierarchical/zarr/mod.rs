@@ -30,7 +30,6 @@ mod block;
 mod chain;
 mod consolidate;
 mod dtype;
-mod filters;
 mod json;
 mod kept;
 mod layout;
