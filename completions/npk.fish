@@ -46,7 +46,7 @@ merge\t'Add the arrays to the store'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rows -d 'Only these rows of every array, as in Python: START:STOP[:STEP]' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -s T -l files-from -d 'Read source names from a file (- for stdin), one per line' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s T -l files-from -d 'Read source names from a file, a URL or - for stdin: one per line, after a tab its size and ETag if known; or the manifest.json of an S3 Inventory' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l name -l array-name -d 'The name of the one resulting array (or of each source\'s, with --concat); of a table that becomes columns: NAME/a, NAME/b' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l strip-prefix -d 'Remove this from the front of names' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename -d 'Rename an array' -r
@@ -75,6 +75,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l row-group-size -d 'R
 complete -c npk -n "__fish_npk_using_subcommand convert" -l zarr-format -d 'Zarr version' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'Split checkpoints into files of at most this size' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l metadata -d 'Add metadata to the output' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l shard -d 'Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'

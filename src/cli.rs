@@ -232,7 +232,8 @@ pub struct ConvertArgs {
     /// Put each source's name in front of its arrays' names
     #[arg(long, help_heading = "Joining")]
     pub prefix_by_file: bool,
-    /// Read source names from a file (- for stdin), one per line
+    /// Read source names from a file, a URL or - for stdin: one per line, after a tab its size and
+    /// ETag if known; or the manifest.json of an S3 Inventory
     #[arg(short = 'T', long, value_name = "FILE", help_heading = "Joining")]
     pub files_from: Option<String>,
     /// Names in --files-from end with a zero byte
@@ -323,6 +324,10 @@ pub struct ConvertArgs {
     /// Write a .pt that is the bare tensor
     #[arg(long, help_heading = "Layout of the output")]
     pub single: bool,
+
+    /// Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name
+    #[arg(long, value_name = "I/N", help_heading = "Many machines")]
+    pub shard: Option<String>,
 
     /// Show what would be done
     #[arg(short = 'n', long, help_heading = "Running")]
@@ -500,8 +505,10 @@ pub fn command() -> clap::Command {
                     | ArgAction::HelpLong
                     | ArgAction::Version
             );
+            // A share that came from the environment would be that of another task.
             match arg
                 .get_long()
+                .filter(|long| *long != "shard")
                 .map(|long| format!("NPK_{}", long.replace('-', "_").to_uppercase()))
             {
                 Some(env) if takes_value => arg.env(env).hide_env(true),

@@ -19,7 +19,7 @@
 //! | [`adapt`] | changes on the way: choosing, renaming, rows, casts, joining, tables, what the output lacks |
 //! | [`pipe`] | moves the data: threads, memory limit, order, copies by the kernel |
 //! | [`mod@compare`] | compares two sources, for `npk diff` and `--verify` |
-//! | `batch` | many inputs as units of work: patterns, lists, outputs, what exists, free space |
+//! | `batch` | many inputs as units of work: patterns, lists, outputs, what exists, shares |
 //! | [`cli`], [`commands`], [`console`] | the arguments, the commands, and everything that is printed |
 //! | [`error`] | the one error type; its kind decides the exit code |
 //! | [`mod@store`] | the library's own view of a store: arrays mapped without a copy |

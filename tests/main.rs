@@ -16,6 +16,7 @@ mod faults;
 mod formats;
 mod generated;
 mod looks;
+mod machines;
 mod matrix;
 mod outputs;
 mod property;

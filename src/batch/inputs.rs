@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
+use super::lists::Listed;
 use crate::adapt::names;
 use crate::cli::ConvertArgs;
 use crate::commands::convert::ConvertContext;
@@ -21,10 +24,12 @@ pub(crate) struct Found {
     pub(crate) below: String,
     /// Why it cannot be a source.
     pub(crate) problem: Option<Problem>,
+    /// What a list says about it.
+    pub(crate) listed: Option<Listed>,
 }
 
 /// Why a source that was found cannot be one.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Problem {
     /// Its name is not UTF-8: it cannot be opened by what `path` shows.
     NotUtf8,
@@ -47,9 +52,9 @@ impl Problem {
 
 impl Found {
     pub(crate) fn new(path: impl Into<String>, below: &str) -> Found {
-        Found { path: path.into(), below: below.to_string(), problem: None }
+        Found { path: path.into(), below: below.to_string(), problem: None, listed: None }
     }
-    fn unnamed(path: impl Into<String>, below: &str) -> Found {
+    pub(crate) fn unnamed(path: impl Into<String>, below: &str) -> Found {
         Found { problem: Some(Problem::NotUtf8), ..Found::new(path, below) }
     }
     fn table(path: impl Into<String>, below: &str, log: TableLog, table: String) -> Found {
@@ -59,24 +64,6 @@ impl Found {
     pub(crate) fn check(&self) -> Result<()> {
         self.problem.as_ref().map_or(Ok(()), |p| Err(p.error(&self.path)))
     }
-}
-
-/// The names in a list of files.
-pub(crate) fn listed(list: &str, null: bool, args: &ConvertArgs) -> Result<Vec<Found>> {
-    let mut bytes = Vec::new();
-    let at = if list == "-" { Location::stdio() } else { Location::input(list)? };
-    std::io::Read::read_to_end(&mut at.stream()?, &mut bytes)
-        .map_err(|e| Error::reading(e).file(list))?;
-    let mut found = Vec::new();
-    for line in bytes.split(|&b| b == if null { 0 } else { b'\n' }) {
-        let line = if null { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
-        match std::str::from_utf8(line) {
-            Ok("") => {}
-            Ok(path) => found.extend(expand(path, args)?),
-            Err(_) => found.push(Found::unnamed(String::from_utf8_lossy(line), "")),
-        }
-    }
-    Ok(found)
 }
 
 /// Where a source is. A FIFO is not opened here: its writer would see it closed again.
@@ -157,31 +144,43 @@ fn without_table_files(found: Vec<Found>, args: &ConvertArgs) -> Vec<Found> {
         .collect()
 }
 
-/// Files of tables with a log that were given by their names: a note on each table; where several
+/// Files of tables with a log that are given by their names: a note on each table; where several
 /// files of one are joined, its refusal.
-pub(crate) fn check_tables(job: &ConvertContext<'_>, sources: &[Found]) -> Result<()> {
-    if job.args.ignore_table_log {
-        return Ok(());
-    }
-    let mut tables = Tables::default();
-    let mut found: indexmap::IndexMap<String, (TableLog, Vec<&str>)> = indexmap::IndexMap::new();
-    for source in sources.iter().filter(|f| f.problem.is_none() && is_table_file(&f.path)) {
+#[derive(Default)]
+pub(crate) struct TableCheck {
+    tables: Tables,
+    /// Per table: its log, a file of it, and how many there are.
+    found: indexmap::IndexMap<String, (TableLog, String, u64)>,
+}
+
+impl TableCheck {
+    pub(crate) fn see(&mut self, job: &ConvertContext<'_>, source: &Found) -> Result<()> {
+        let known = source.problem.is_some() || !is_table_file(&source.path);
+        if known || job.args.ignore_table_log {
+            return Ok(());
+        }
         let at = place(&source.path, job.args)?;
         // Of a remote file that is named, only the file is asked for.
         if at.is_remote() || at.is_stream() {
-            continue;
+            return Ok(());
         }
-        if let Some((log, table)) = tables.around(&at.parent()) {
-            found.entry(table).or_insert((log, Vec::new())).1.push(&source.path);
+        if let Some((log, table)) = self.tables.around(&at.parent()) {
+            self.found.entry(table).or_insert((log, source.path.clone(), 0)).2 += 1;
         }
+        Ok(())
     }
-    for (table, (log, files)) in &found {
-        if job.args.concat && files.len() > 1 {
-            return Err(log.error(table));
+
+    /// # Errors
+    /// Refused: files of a table that are joined.
+    pub(crate) fn tell(&self, job: &ConvertContext<'_>) -> Result<()> {
+        for (table, (log, file, files)) in &self.found {
+            if job.args.concat && *files > 1 {
+                return Err(log.error(table));
+            }
+            job.note(&format!("{file}: {}", log.note(table)));
         }
-        job.note(&format!("{}: {}", files[0], log.note(table)));
+        Ok(())
     }
-    Ok(())
 }
 
 /// Wildcards in keys.

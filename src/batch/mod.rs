@@ -1,9 +1,12 @@
-//! Many inputs become units of work: which sources make which outputs, what is there already, whether
-//! the disk has room. Knows names and places, not what is in the files.
+//! Many inputs become units of work: which sources make which outputs, what is there already,
+//! whether the disk has room, which share of several machines a unit belongs to. Knows names and
+//! places, not what is in the files.
 
 pub(crate) mod existing;
 pub(crate) mod inputs;
+pub(crate) mod lists;
 pub(crate) mod outputs;
+pub(crate) mod shares;
 pub(crate) mod space;
 
-pub(crate) use outputs::{Conversion, conversions};
+pub(crate) use outputs::{Conversion, Conversions, conversions};

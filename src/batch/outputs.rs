@@ -1,6 +1,15 @@
 //! Which sources make which outputs: one, one each, a file per array.
 
-use super::inputs::{Found, Problem, check_shards, check_tables, expand, listed, place};
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Seek, Write};
+use std::sync::{Mutex, MutexGuard};
+
+use serde::{Deserialize, Serialize};
+use tempfile::SpooledTempFile;
+
+use super::inputs::{Found, Problem, TableCheck, check_shards, expand, place};
+use super::lists::{Listed, listed};
+use super::shares::{Shard, hash64};
 use crate::cli::ConvertArgs;
 use crate::commands::convert::ConvertContext;
 use crate::commands::{chosen, input_location, open, output_location, shown};
@@ -9,19 +18,26 @@ use crate::detect;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Format, ReadOptions};
 use crate::formats::numpack::store::names::Names;
-use crate::storage;
+use crate::storage::{self, temporary};
 
 /// Sources that make one output.
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Conversion {
     pub(crate) sources: Vec<String>,
     /// Per source: the folders below the argument that found it, for the columns of `key=value`
     /// folders.
     pub(crate) below: Vec<String>,
     pub(crate) dst: String,
+    /// The output's name below the destination, which its share depends on.
+    pub(crate) key: String,
     /// Only this array of the source: an output of one array, made from a source of several.
     pub(crate) array: Option<String>,
     /// Why the source cannot be one.
     pub(crate) problem: Option<Problem>,
+    /// What the list says about the source.
+    pub(crate) listed: Option<Listed>,
+    /// Whether it is known that the source makes this one output.
+    settled: bool,
 }
 
 impl Conversion {
@@ -31,8 +47,43 @@ impl Conversion {
     }
 }
 
-/// Which sources make which outputs.
-pub(crate) fn conversions(job: &ConvertContext<'_>) -> Result<Vec<Conversion>> {
+/// The units of a run. The names of a million are not held in memory: beyond a few they are in a
+/// temporary file.
+pub(crate) struct Conversions {
+    /// How many of them belong to this share.
+    pub(crate) count: u64,
+    /// How many sources all shares have.
+    sources: u64,
+    /// How the outputs' format is called where each source makes one.
+    ending: String,
+    base: String,
+    units: Mutex<BufReader<SpooledTempFile>>,
+    taken: Mutex<Taken>,
+}
+
+/// The keys that are taken. Two that differ have different hashes, or else are looked for in what
+/// was written.
+#[derive(Default)]
+struct Taken {
+    hashes: HashSet<u64>,
+    /// The files per array of sources that were looked into while others were converted, each with
+    /// its source.
+    files: HashMap<String, String>,
+}
+
+/// Units up to here stay in memory.
+const SPOOLED_BYTES: usize = 4 << 20;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Which sources make which outputs. Nothing of a list is asked for, neither a listing nor an
+/// object.
+///
+/// # Errors
+/// Usage: no source, no destination, outputs that clash; what cannot be listed.
+pub(crate) fn conversions(job: &ConvertContext<'_>) -> Result<Conversions> {
     let args = job.args;
     let mut paths = args.paths.clone();
     let dst = match &args.output {
@@ -49,91 +100,275 @@ pub(crate) fn conversions(job: &ConvertContext<'_>) -> Result<Vec<Conversion>> {
             .hint("npk convert SRC DST, or -o DST; `npk convert --help` shows examples"));
         }
     };
-    let mut sources: Vec<Found> = Vec::new();
+    let into_directory = dst != "-" && (dst.ends_with('/') || is_plain_directory(&dst, args)?);
+    let mut planner =
+        if into_directory { Planner::into_directory(job, &dst)? } else { Planner::one_output(job) };
+    planner.from_stdin = usize::from(args.files_from.as_deref() == Some("-"));
     for path in &paths {
-        sources.extend(expand(path, args)?);
+        expand(path, args)?.into_iter().try_for_each(|found| planner.add(found))?;
     }
     if let Some(list) = &args.files_from {
-        sources.extend(listed(list, args.null, args)?);
+        listed(list, args, &mut |found| planner.add(found))?;
     }
-    let from_stdin = sources.iter().filter(|f| f.path == "-").count()
-        + usize::from(args.files_from.as_deref() == Some("-"));
-    if from_stdin > 1 {
-        return Err(Error::usage("stdin can be read only once, it is given twice"));
-    }
-    if sources.is_empty() {
+    if planner.sources == 0 {
         return Err(Error::missing("there is no source").hint("npk convert SRC DST"));
     }
-    let into_dir = dst != "-" && (dst.ends_with('/') || is_plain_directory(&dst, args)?);
-    if !into_dir {
-        sources.iter().try_for_each(Found::check)?;
-        check_shards(job, &sources)?;
-        check_tables(job, &sources)?;
-        let (sources, below) = sources.into_iter().map(|f| (f.path, f.below)).unzip();
-        return Ok(vec![Conversion { sources, below, dst, array: None, problem: None }]);
+    if !into_directory {
+        planner.one(dst)?;
     }
-    let Some(to) = &args.to else {
-        return Err(Error::usage("an output directory needs --to FORMAT").file(dst));
-    };
-    let format = detect::named(to)?;
-    if args.concat || args.prefix_by_file {
-        return Err(
-            Error::usage("--concat and --prefix-by-file make one output: give its name").file(dst)
-        );
+    planner.finish()
+}
+
+/// Takes the sources one after the other.
+struct Planner<'a> {
+    job: &'a ConvertContext<'a>,
+    shard: Shard,
+    /// The format that each source becomes, where each has an output of its own.
+    format: Option<&'static dyn Format>,
+    ending: String,
+    base: String,
+    /// How many sources came, of all shares.
+    sources: u64,
+    from_stdin: usize,
+    tables: TableCheck,
+    /// The sources of one output.
+    together: Vec<Found>,
+    spool: SpooledTempFile,
+    count: u64,
+    taken: Taken,
+}
+
+impl<'a> Planner<'a> {
+    fn one_output(job: &'a ConvertContext<'a>) -> Planner<'a> {
+        Planner {
+            job,
+            shard: job.shard.unwrap_or(Shard::WHOLE),
+            format: None,
+            ending: String::new(),
+            base: String::new(),
+            sources: 0,
+            from_stdin: 0,
+            tables: TableCheck::default(),
+            together: Vec::new(),
+            spool: SpooledTempFile::new(SPOOLED_BYTES),
+            count: 0,
+            taken: Taken::default(),
+        }
     }
-    let named =
-        format.spec().extensions.iter().find(|extension| extension.eq_ignore_ascii_case(to));
-    let ending = named.or(format.spec().extensions.first()).copied().unwrap_or(format.spec().name);
-    check_tables(job, &sources)?;
-    let base = dst.trim_end_matches('/');
-    let mut units: Vec<Conversion> = Vec::new();
-    let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
-    for found in sources {
-        let stem = place(&found.path, args)?.stem();
-        let mut add = |dst: String, array: Option<String>| -> Result<()> {
-            // What cannot be a source takes no name from another.
-            if found.problem.is_none()
-                && let Some(other) = seen.insert(dst.clone(), found.path.clone())
-            {
-                let error = Error::usage(format!(
-                    "{} and {} would both become {dst}",
-                    shown(&other),
-                    shown(&found.path)
-                ));
-                return Err(error.hint("convert them into different directories"));
-            }
-            units.push(Conversion {
-                sources: vec![found.path.clone()],
-                below: Vec::new(),
-                dst,
-                array,
-                problem: found.problem.clone(),
-            });
-            Ok(())
+
+    fn into_directory(job: &'a ConvertContext<'a>, dst: &str) -> Result<Planner<'a>> {
+        let args = job.args;
+        let Some(to) = &args.to else {
+            return Err(Error::usage("an output directory needs --to FORMAT").file(dst));
         };
-        if found.problem.is_some() {
-            add(format!("{base}/{}{stem}.{ending}", found.below), None)?;
-            continue;
+        let format = detect::named(to)?;
+        if args.concat || args.prefix_by_file {
+            let error =
+                Error::usage("--concat and --prefix-by-file make one output: give its name");
+            return Err(error.file(dst));
         }
-        match one_file_each(job, &found.path, format) {
-            Some(names) => {
-                // A name is one file name here, escaped as in stores.
-                let mut files = Names::with_ending(ending);
-                for name in names {
-                    add(format!("{base}/{}{}", found.below, files.give(&name)), Some(name))?;
-                }
-            }
-            None => add(format!("{base}/{}{stem}.{ending}", found.below), None)?,
-        }
+        let named = format.spec().extensions.iter().find(|e| e.eq_ignore_ascii_case(to));
+        let ending =
+            named.or(format.spec().extensions.first()).copied().unwrap_or(format.spec().name);
+        Ok(Planner {
+            format: Some(format),
+            ending: ending.to_string(),
+            base: dst.trim_end_matches('/').to_string(),
+            ..Planner::one_output(job)
+        })
     }
-    Ok(units)
+
+    fn add(&mut self, found: Found) -> Result<()> {
+        self.sources += 1;
+        self.from_stdin += usize::from(found.path == "-");
+        if self.from_stdin > 1 {
+            return Err(Error::usage("stdin can be read only once, it is given twice"));
+        }
+        let Some(format) = self.format else {
+            self.together.push(found);
+            return Ok(());
+        };
+        let stem = place(&found.path, self.job.args)?.stem();
+        let key = format!("{}{stem}.{}", found.below, self.ending);
+        if found.problem.is_none() {
+            self.tables.see(self.job, &found)?;
+        }
+        // A list may be long: what is in its files is looked at when their turn comes.
+        let later = self.job.args.files_from.is_some() || self.job.shard.is_some();
+        let names = if found.problem.is_some() || later {
+            None
+        } else {
+            one_file_each(self.job, &found.path, format)
+        };
+        let unit = |key: String, array: Option<String>| Conversion {
+            sources: vec![found.path.clone()],
+            dst: format!("{}/{key}", self.base),
+            key,
+            array,
+            problem: found.problem.clone(),
+            listed: found.listed.clone(),
+            settled: !later || format_holds_many(format),
+            ..Conversion::default()
+        };
+        let units: Vec<Conversion> = match names {
+            None => vec![unit(key, None)],
+            Some(names) => file_names(&found.below, &self.ending, names)
+                .map(|(k, a)| unit(k, Some(a)))
+                .collect(),
+        };
+        let shard = self.shard;
+        units.into_iter().filter(|u| shard.holds(&u.key)).try_for_each(|u| self.write(&u))
+    }
+
+    /// All sources as one unit.
+    fn one(&mut self, dst: String) -> Result<()> {
+        let found = std::mem::take(&mut self.together);
+        found.iter().try_for_each(Found::check)?;
+        check_shards(self.job, &found)?;
+        found.iter().try_for_each(|f| self.tables.see(self.job, f))?;
+        let key = output_location(&dst, &self.job.args.read)?.file_name();
+        if !self.shard.holds(&key) {
+            return Ok(());
+        }
+        let listed = if let [one] = &found[..] { one.listed.clone() } else { None };
+        let (sources, below) = found.into_iter().map(|f| (f.path, f.below)).unzip();
+        let unit =
+            Conversion { sources, below, dst, key, listed, settled: true, ..Conversion::default() };
+        self.write(&unit)
+    }
+
+    fn write(&mut self, unit: &Conversion) -> Result<()> {
+        // What cannot be a source takes no name from another.
+        if unit.problem.is_none() && !self.taken.hashes.insert(hash64(&unit.key)) {
+            self.check_clash(unit)?;
+        }
+        let mut line = serde_json::to_vec(unit).map_err(unwritable)?;
+        line.push(b'\n');
+        self.spool.write_all(&line).map_err(temporary::error)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The unit that has the same key, if it is not only the hash that is the same.
+    fn check_clash(&mut self, unit: &Conversion) -> Result<()> {
+        let end = self.spool.stream_position().map_err(temporary::error)?;
+        self.spool.rewind().map_err(temporary::error)?;
+        let mut before = BufReader::new(&mut self.spool);
+        while let Some(other) = next(&mut before)? {
+            if other.problem.is_none() && other.key == unit.key {
+                let error = clash(&shown(&other.sources[0]), &shown(&unit.sources[0]), &unit.dst);
+                let flat = self.job.args.files_from.is_some() && !self.job.args.recursive;
+                return Err(match flat {
+                    true => error.hint("-R keeps the folders of the names in a list"),
+                    false => error,
+                });
+            }
+        }
+        drop(before);
+        self.spool.seek(std::io::SeekFrom::Start(end)).map_err(temporary::error)?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Conversions> {
+        self.tables.tell(self.job)?;
+        self.spool.rewind().map_err(temporary::error)?;
+        Ok(Conversions {
+            count: self.count,
+            sources: self.sources,
+            ending: self.ending,
+            base: self.base,
+            units: Mutex::new(BufReader::new(self.spool)),
+            taken: Mutex::new(self.taken),
+        })
+    }
+}
+
+impl Conversions {
+    /// The next unit; each comes once, to whichever thread asks.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub(crate) fn next(&self) -> Result<Option<Conversion>> {
+        next(&mut *lock(&self.units))
+    }
+
+    /// What a unit comes to: itself, or an output for each array of its source.
+    ///
+    /// # Errors
+    /// Usage: outputs that clash with those of another source, or might with those of another
+    /// share.
+    pub(crate) fn settled(
+        &self,
+        job: &ConvertContext<'_>,
+        unit: Conversion,
+    ) -> Result<Vec<Conversion>> {
+        let (false, None) = (unit.settled, &unit.problem) else { return Ok(vec![unit]) };
+        let format = detect::named(job.args.to.as_deref().unwrap_or_default())?;
+        let Some(names) = one_file_each(job, &unit.sources[0], format) else {
+            return Ok(vec![unit]);
+        };
+        if job.shard.is_some_and(|s| s.count > 1) && self.sources > 1 {
+            return Err(Error::usage(format!(
+                "it holds {} arrays: a file for each of them could meet those of another share",
+                names.len()
+            ))
+            .hint("choose one with -a, or a format that holds several, as npz"));
+        }
+        let below =
+            unit.key.rsplit_once('/').map_or("", |(folders, _)| &unit.key[..=folders.len()]);
+        let mut taken = lock(&self.taken);
+        let mut units = Vec::new();
+        for (key, array) in file_names(below, &self.ending, names) {
+            let (dst, source) = (format!("{}/{key}", self.base), shown(&unit.sources[0]));
+            if let Some(other) = taken.files.insert(key.clone(), source.clone()) {
+                return Err(clash(&other, &source, &dst));
+            }
+            if key != unit.key && taken.hashes.contains(&hash64(&key)) {
+                return Err(clash("another source", &source, &dst));
+            }
+            units.push(Conversion { key, dst, array: Some(array), ..unit.clone() });
+        }
+        Ok(units)
+    }
+}
+
+/// The key of each array's file. A name is one file name here, escaped as in stores.
+fn file_names(
+    below: &str,
+    ending: &str,
+    names: Vec<String>,
+) -> impl Iterator<Item = (String, String)> {
+    let mut files = Names::with_ending(ending);
+    names.into_iter().map(move |name| (format!("{below}{}", files.give(&name)), name))
+}
+
+fn clash(one: &str, other: &str, dst: &str) -> Error {
+    Error::usage(format!("{one} and {other} would both become {dst}"))
+        .hint("convert them into different directories")
+}
+
+fn next(units: &mut impl BufRead) -> Result<Option<Conversion>> {
+    let mut line = Vec::new();
+    units.read_until(b'\n', &mut line).map_err(temporary::error)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&line).map(Some).map_err(unwritable)
+}
+
+#[track_caller]
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::internal(format!("a unit of the batch: {error}"))
+}
+
+fn format_holds_many(format: &dyn Format) -> bool {
+    format.spec().writes.is_none_or(|w| w.arrays == Arrays::Many)
 }
 
 /// The names of the arrays that become a file each: of a source of several, for a format that holds
 /// one, or a table that they do not make. What cannot be opened is reported when its turn comes.
 fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> Option<Vec<String>> {
-    let arrays = format.spec().writes?.arrays;
-    if arrays == Arrays::Many || path == "-" {
+    if format_holds_many(format) || path == "-" {
         return None;
     }
     let at = input_location(path, &job.args.read).ok()?;
@@ -142,7 +377,7 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
         open(&at, job.args.read.from.as_deref(), &read, Voice { quiet: true, ..job.voice }).ok()?;
     let plan = opened.source.plan();
     let table = !plan.tables.is_empty()
-        || opened.format.spec().writes.is_some_and(|h| h.arrays == Arrays::Table);
+        || opened.format.spec().writes.is_some_and(|w| w.arrays == Arrays::Table);
     let indices = chosen(opened.source.as_ref(), &job.args.choose).ok()?;
     if indices.len() < 2 || table {
         return None;

@@ -13,6 +13,7 @@ use crate::adapt::table::{self, Layout, Staged};
 use crate::adapt::time;
 use crate::adapt::view::{Made, View, ViewStage};
 use crate::batch::existing::{existing_error, rereading, same_place, skip};
+use crate::batch::shares::Shard;
 use crate::batch::{Conversion, space};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::console::{self, Counted, Progress, Voice, human_bytes};
@@ -51,6 +52,8 @@ pub(crate) struct ConvertContext<'a> {
     pub(crate) policy: Policy,
     pub(crate) layout: Layout,
     pub(crate) if_exists: IfExists,
+    /// `--shard`.
+    pub(crate) shard: Option<Shard>,
     /// Notes and warnings already printed: each is printed once a run, however many files it
     /// concerns.
     said: std::sync::Mutex<std::collections::HashSet<String>>,

@@ -18,7 +18,7 @@ use crate::storage::{Entry, Kind, Location};
 
 /// A table that keeps a log beside its Parquet files. Rows that the log has removed are still in
 /// the files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum TableLog {
     /// Delta Lake.
     Delta,

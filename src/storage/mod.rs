@@ -297,6 +297,9 @@ pub trait Backend: Send + Sync {
     fn is_copied(&self, _key: &str) -> bool {
         false
     }
+    /// What a list says of the object at `key`, its bytes and its ETag without quotes: another one
+    /// is not read.
+    fn expect(&self, _key: &str, _len: Option<u64>, _etag: Option<&str>) {}
     /// One level below `key`.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Object storage and HTTP, against servers on this machine.
 
+mod batches;
 mod commands;
 mod credentials;
 mod judges;

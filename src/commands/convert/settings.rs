@@ -112,6 +112,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext
         casts,
         times,
         if_exists,
+        shard: args.shard.as_deref().map(Shard::parse).transpose()?,
         said: Default::default(),
         made: Default::default(),
     })

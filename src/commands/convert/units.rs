@@ -1,13 +1,15 @@
 //! Runs the units of a batch, several at a time, and tells what became of each.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{ConvertContext, convert, prepare};
-use crate::batch::{Conversion, conversions};
+use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
-use crate::commands::jobs;
+use crate::commands::{input_location, jobs, shown};
 use crate::console::{self, Counted, Voice, human_bytes, human_time};
 use crate::error::{Error, Kind, Result};
 use crate::pipe;
@@ -32,22 +34,12 @@ pub(super) enum Outcome {
 pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     let job = prepare(args, voice)?;
     let units = conversions(&job)?;
-    if args.json
-        && !args.dry_run
-        && units.iter().any(|u| matches!(u.dst.as_str(), "-" | "/dev/stdout"))
-    {
-        return Err(Error::usage("--json and the output cannot both go to stdout")
-            .hint("name an output file, or leave --json out"));
-    }
-    let batch = units.len() > 1;
+    // A share is part of a batch, however few units it has.
+    let mut batch = units.count != 1 || job.shard.is_some();
     let began = Instant::now();
     let mut tally = Tally::default();
-    if !batch {
-        let result = crate::error::guard(|| convert(&job, &units[0]));
-        if args.json {
-            console::json(&line(&units[0], &result), false)?;
-        }
-        tally.count(&job, &units[0], result, false)?;
+    if !batch && let Some(unit) = units.next()? {
+        batch = one(&job, &units, unit, &mut tally)?;
     } else {
         each_unit(&job, &units, &mut tally)?;
     }
@@ -61,12 +53,36 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
         }
         voice.summary(&format!(
             "{done} converted, {skipped} skipped, {failed} failed of {}: {} in {}",
-            units.len(),
+            done + skipped + failed,
             human_bytes(total),
             human_time(began.elapsed())
         ));
     }
     Ok(code)
+}
+
+/// The only unit of a run: its error is the command's. Returns whether it comes to several outputs.
+fn one(
+    job: &ConvertContext<'_>,
+    units: &Conversions,
+    unit: Conversion,
+    tally: &mut Tally,
+) -> Result<bool> {
+    let stdout = matches!(unit.dst.as_str(), "-" | "/dev/stdout");
+    if job.args.json && !job.args.dry_run && stdout {
+        return Err(Error::usage("--json and the output cannot both go to stdout")
+            .hint("name an output file, or leave --json out"));
+    }
+    let settled = units.settled(job, unit)?;
+    let batch = settled.len() > 1;
+    for unit in settled {
+        let result = crate::error::guard(|| checked(job, &unit));
+        if job.args.json {
+            console::json(&line(&unit, &result), false)?;
+        }
+        tally.count(job, &unit, result, batch)?;
+    }
+    Ok(batch)
 }
 
 /// What a run has come to.
@@ -131,28 +147,14 @@ impl Tally {
 }
 
 /// Several files at once, sharing threads and memory; reported in the order in which they end.
-fn each_unit(job: &ConvertContext<'_>, units: &[Conversion], tally: &mut Tally) -> Result<()> {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    let next = AtomicUsize::new(0);
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let workers = jobs(&job.args.read).min(units.len());
+fn each_unit(job: &ConvertContext<'_>, units: &Conversions, tally: &mut Tally) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let workers = jobs(&job.args.read).min(units.count as usize);
     std::thread::scope(|scope| {
         let (send, receive) = std::sync::mpsc::sync_channel(2 * workers);
         for n in 0..workers {
-            let (send, next, stop) = (send.clone(), &next, &stop);
-            let work = move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(unit) = units.get(i) else { break };
-                    let result = crate::error::guard(|| convert(job, unit));
-                    if result.is_err() && job.args.fail_fast {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    if send.send((i, result)).is_err() {
-                        break;
-                    }
-                }
-            };
+            let (send, stop) = (send.clone(), &stop);
+            let work = move || worker(job, units, stop, &send);
             match std::thread::Builder::new()
                 .name(format!("npk-file-{n}"))
                 .spawn_scoped(scope, work)
@@ -163,18 +165,70 @@ fn each_unit(job: &ConvertContext<'_>, units: &[Conversion], tally: &mut Tally) 
             }
         }
         drop(send);
-        for (i, result) in receive {
-            let told = match job.args.json {
-                true => console::json(&line(&units[i], &result), false),
-                false => Ok(()),
-            };
-            if let Err(e) = told.and_then(|()| tally.count(job, &units[i], result, true)) {
+        for ended in receive {
+            let told = ended.and_then(|(unit, result)| {
+                if job.args.json {
+                    console::json(&line(&unit, &result), false)?;
+                }
+                tally.count(job, &unit, result, true)
+            });
+            if let Err(e) = told {
                 stop.store(true, Ordering::Relaxed);
                 return Err(e);
             }
         }
         Ok(())
     })
+}
+
+/// Converts a unit whose source is what the list says.
+fn checked(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
+    if let (Some(listed), [source]) = (&unit.listed, &unit.sources[..]) {
+        listed
+            .check(&input_location(source, &job.args.read)?)
+            .map_err(|e| e.file(shown(source)))?;
+    }
+    convert(job, unit)
+}
+
+/// A unit, and what became of it; or why no unit can be told.
+type Ended = Result<(Conversion, Result<Outcome>)>;
+
+/// Converts one unit after the other, until there are no more or nobody listens.
+fn worker(
+    job: &ConvertContext<'_>,
+    units: &Conversions,
+    stop: &AtomicBool,
+    send: &SyncSender<Ended>,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        let unit = match units.next() {
+            Ok(Some(unit)) => unit,
+            Ok(None) => return,
+            Err(e) => {
+                let _ = send.send(Err(e));
+                return;
+            }
+        };
+        let settled = match crate::error::guard(|| units.settled(job, unit.clone())) {
+            Ok(settled) => settled,
+            Err(e) => {
+                stop.fetch_or(job.args.fail_fast, Ordering::Relaxed);
+                let file = shown(&unit.sources[0]);
+                if send.send(Ok((unit, Err(e.file(file))))).is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        for unit in settled {
+            let result = crate::error::guard(|| checked(job, &unit));
+            stop.fetch_or(result.is_err() && job.args.fail_fast, Ordering::Relaxed);
+            if send.send(Ok((unit, result))).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 fn line(unit: &Conversion, result: &Result<Outcome>) -> serde_json::Value {

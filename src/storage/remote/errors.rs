@@ -28,6 +28,8 @@ pub(super) enum What {
     WrongRegion,
     /// Another version of the object than the one that was opened.
     Changed,
+    /// Another version of the object than the one that a list names.
+    NotListed,
     /// 416: the range begins past the end.
     BadRange,
     /// The upload is not known (any more).
@@ -309,6 +311,8 @@ impl Failure {
                 None => remote(format!("the bucket {bucket} is in another region{code}")).hint("give the bucket's --region"),
             },
             What::Changed => remote("the object was replaced while it was read".into()).hint("run it again"),
+            What::NotListed => Error::missing(format!("this is not the object that was listed: {}", self.detail))
+                .hint("it was replaced since: make a new list"),
             What::BadRange => remote("the object was replaced by a shorter one while it was read".into()).hint("run it again"),
             What::NoUpload => remote("the server has forgotten the upload".into()).hint("run it again"),
             What::Throttled => remote(format!("the server asks to slow down{code}; tried again without success"))

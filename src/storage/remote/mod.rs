@@ -141,6 +141,7 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         memory,
         permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
         opened: Mutex::default(),
+        listed: Mutex::default(),
         directories: Mutex::default(),
         windows: Mutex::new(Windows::new(memory.windows)),
         rate: AtomicU64::new(0),
@@ -198,6 +199,8 @@ pub struct RemoteBackend {
     memory: Memory,
     permits: tokio::sync::Semaphore,
     opened: Mutex<HashMap<String, Opened>>,
+    /// What lists say of objects that are being read: bytes, ETag without quotes.
+    listed: Mutex<HashMap<String, (Option<u64>, Option<String>)>>,
     /// Keys that are known to be directories.
     directories: Mutex<HashSet<String>>,
     windows: Mutex<Windows>,
@@ -356,6 +359,7 @@ impl RemoteBackend {
         })?;
         let Some((pin, whole, head)) = found else { return Ok(None) };
         let opened = Opened { len: pin.len.unwrap_or(0), pin, whole };
+        self.check_listed(key, &opened.pin)?;
         if !whole && !head.is_empty() {
             self.windows().put(&Arc::from(key), &opened.pin, 0, head);
         }
@@ -366,6 +370,25 @@ impl RemoteBackend {
         }
         all.insert(key.to_string(), opened.clone());
         Ok(Some(opened))
+    }
+
+    /// Whether an object is the one that was listed.
+    fn check_listed(&self, key: &str, found: &Pin) -> Result<(), Failure> {
+        let mut all = self.listed.lock().unwrap_or_else(|e| e.into_inner());
+        let Some((len, etag)) = all.remove(key) else { return Ok(()) };
+        let other = |what: &str, found: &str, listed: &str| {
+            Err(Failure::new(What::NotListed, format!("its {what} is {found}, not {listed}")))
+        };
+        match (len, found.len) {
+            (Some(listed), Some(found)) if listed != found => {
+                return other("size", &found.to_string(), &listed.to_string());
+            }
+            _ => {}
+        }
+        match (etag, found.etag.as_deref().map(|e| e.trim_matches('"'))) {
+            (Some(listed), Some(found)) if listed != found => other("ETag", found, &listed),
+            _ => Ok(()),
+        }
     }
 
     /// Whether an object is there now, by HEAD.
@@ -433,6 +456,11 @@ impl Backend for RemoteBackend {
 
     fn is_copied(&self, key: &str) -> bool {
         self.opened(key).is_ok_and(|o| o.is_some_and(|o| o.whole))
+    }
+
+    fn expect(&self, key: &str, len: Option<u64>, etag: Option<&str>) {
+        let mut listed = self.listed.lock().unwrap_or_else(|e| e.into_inner());
+        listed.insert(key.to_string(), (len, etag.map(str::to_string)));
     }
 
     fn list(&self, key: &str) -> Result<Vec<Entry>> {
