@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use npk::array::element::{Convert, Field, Padding};
+use npk::array::element::{Convert, Field, Fill, Padding};
 use npk::array::pipeline::Codec;
 use npk::array::reader::MapReader;
 use npk::array::strided::strides;
@@ -457,15 +457,15 @@ fn text_of_fixed_widths() {
         let bytes: Vec<u8> = utf32(big).collect();
         assert_eq!(read(&bytes, 12, Padding::Utf32 { big }).unwrap(), ["aé", "\0ü"]);
     }
-    assert_eq!(read(b"a\0b\0\0\0", 3, Padding::Bytes).unwrap(), ["a\0b", ""]);
-    assert_eq!(read(b"a\0b\0\0\0", 3, Padding::NullTerminated).unwrap(), ["a", ""]);
-    assert_eq!(read(b"a\0bc\0\0", 3, Padding::NullPadded).unwrap(), ["a\0b", "c"]);
-    assert_eq!(read(b"a b c    ", 3, Padding::SpacePadded).unwrap(), ["a b", " c", ""]);
+    assert_eq!(read(b"a\0b\0\0\0", 3, Padding::Bytes(Fill::Zeros)).unwrap(), ["a\0b", ""]);
+    assert_eq!(read(b"a\0b\0\0\0", 3, Padding::Text(Fill::AfterZero)).unwrap(), ["a", ""]);
+    assert_eq!(read(b"a\0bc\0\0", 3, Padding::Text(Fill::Zeros)).unwrap(), ["a\0b", "c"]);
+    assert_eq!(read(b"a b c    ", 3, Padding::Text(Fill::Blanks)).unwrap(), ["a b", " c", ""]);
     assert_eq!(
         read(&[0, 0, 0, 1, 0, 0x11, 0, 0], 4, Padding::Utf32 { big: false }).unwrap_err().kind(),
         Kind::Corrupt
     );
-    assert_eq!(read(b"\xff\xfe", 2, Padding::NullPadded).unwrap_err().kind(), Kind::Refused);
+    assert_eq!(read(b"\xff\xfe", 2, Padding::Text(Fill::Zeros)).unwrap_err().kind(), Kind::Refused);
 }
 
 /// What lies ready in a file is told for the kernel; nothing else is.

@@ -56,14 +56,34 @@ pub enum Padding {
         /// Big-endian.
         big: bool,
     },
-    /// Bytes with zeros at the end.
-    Bytes,
-    /// UTF-8 that the first zero byte ends.
-    NullTerminated,
-    /// UTF-8 with zero bytes at the end.
-    NullPadded,
-    /// UTF-8 with blanks at the end.
-    SpacePadded,
+    /// Bytes.
+    Bytes(Fill),
+    /// UTF-8.
+    Text(Fill),
+}
+
+/// What fills up values of a fixed width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Anything behind the first zero byte.
+    AfterZero,
+    /// Zero bytes at the end.
+    Zeros,
+    /// Blanks at the end.
+    Blanks,
+}
+
+impl Fill {
+    /// The value without what fills it up.
+    pub fn trim(self, item: &[u8]) -> &[u8] {
+        let last = |padding: u8| item.iter().rposition(|&b| b != padding).map_or(0, |at| at + 1);
+        let end = match self {
+            Fill::AfterZero => memchr::memchr(0, item).unwrap_or(item.len()),
+            Fill::Zeros => last(0),
+            Fill::Blanks => last(b' '),
+        };
+        &item[..end]
+    }
 }
 
 impl Field {
@@ -229,23 +249,22 @@ fn owned(buf: Buf) -> Vec<u8> {
 }
 
 impl Padding {
-    /// So many items of this width, each with its own length.
-    fn values(self, packed: &[u8], width: usize, items: u64, first: u64) -> Result<Values> {
-        let (mut offsets, mut values) = (Vec::with_capacity(items as usize + 1), Vec::new());
+    /// So many items of this width, each with its own length; `first` is the number of the first
+    /// one, for messages.
+    ///
+    /// # Errors
+    /// Text that is none.
+    pub fn values(self, packed: &[u8], width: usize, items: u64, first: u64) -> Result<Values> {
+        let mut offsets = Vec::with_capacity(items as usize + 1);
+        let mut values = Vec::with_capacity(if self.is_bytes() { packed.len() } else { 0 });
         offsets.push(0);
         for i in 0..items {
             let item = &packed[i as usize * width..][..width];
             match self {
                 Padding::Utf32 { big } => utf8_of(item, big, first + i, &mut values)?,
-                Padding::Bytes => values.extend_from_slice(trimmed(item, 0)),
-                _ => {
-                    let text = match self {
-                        Padding::NullTerminated => {
-                            &item[..memchr::memchr(0, item).unwrap_or(width)]
-                        }
-                        Padding::NullPadded => trimmed(item, 0),
-                        _ => trimmed(item, b' '),
-                    };
+                Padding::Bytes(fill) => values.extend_from_slice(fill.trim(item)),
+                Padding::Text(fill) => {
+                    let text = fill.trim(item);
                     is_utf8(text, first + i)?;
                     values.extend_from_slice(text);
                 }
@@ -254,11 +273,11 @@ impl Padding {
         }
         Ok(Values::Var { offsets, values: Buf::from_vec(values) })
     }
-}
 
-/// Without the padding at the end.
-fn trimmed(item: &[u8], padding: u8) -> &[u8] {
-    &item[..item.iter().rposition(|&b| b != padding).map_or(0, |last| last + 1)]
+    /// Whether the values take no more bytes than they are stored in.
+    fn is_bytes(self) -> bool {
+        !matches!(self, Padding::Utf32 { .. })
+    }
 }
 
 fn utf8_of(item: &[u8], big: bool, row: u64, out: &mut Vec<u8>) -> Result<()> {

@@ -10,6 +10,7 @@
 //! | [`pipeline`] | the codecs between stored and decoded pieces |
 //! | [`element`] | what an element is: its bytes, the field that is taken, how its values become the model's |
 //! | [`strided`], [`rechunk`] | elements in another order: gathered in tiles, or copied once to a temporary file |
+//! | [`spool`] | pieces that do not fit into memory: decoded once, as streams, to temporary files |
 //! | [`block_copy`] | boxes between blocks in C order |
 //! | [`items`] | pieces of items of any length |
 //! | [`recent`] | what was used lately |
@@ -31,6 +32,7 @@ pub mod reader;
 pub mod recent;
 pub mod rechunk;
 pub mod source;
+mod spool;
 pub mod stream;
 pub mod strided;
 pub mod text_codes;
@@ -291,6 +293,45 @@ impl ArrayMap {
         }
     }
 
+    /// Whether its pieces are decoded as streams, because they do not fit into memory.
+    fn is_spooled(&self, memory_bytes: u64) -> bool {
+        let decoded = self.piece_bytes().unwrap_or(u64::MAX);
+        !self.is_free()
+            && !matches!(self.grid, Grid::Rows(_))
+            && !self.codecs.is_empty()
+            && self.codecs.is_streamable()
+            && self.codecs.held_bytes(decoded, decoded) > memory_bytes
+    }
+
+    /// Refuses to decode pieces of so many bytes where there is not the memory for it; `stored`:
+    /// the bytes of one that was read.
+    ///
+    /// # Errors
+    /// Refused, with the bytes that are needed.
+    fn check_decode(&self, stored: Option<u64>, decoded: usize, memory_bytes: u64) -> Result<()> {
+        let fields = if self.element.field.is_some() {
+            decoded / self.element.bytes.max(1) * self.element.packed_bytes()
+        } else {
+            0
+        };
+        let held = |stored: u64| {
+            self.codecs.held_bytes(stored, decoded as u64).saturating_add(fields as u64)
+        };
+        if held(stored.unwrap_or(0)) > memory_bytes.saturating_add(SLACK_BYTES)
+            && !self.codecs.is_empty()
+        {
+            // Of a piece that was not read, as much as it usually has at the most.
+            let needed = held(stored.unwrap_or(decoded as u64));
+            let what = format!("chunks of shape {:?} need", self.piece_shape());
+            return Err(more_memory(
+                &format!("{what} {needed} bytes of memory while they are decoded"),
+                needed,
+                memory_bytes,
+            ));
+        }
+        Ok(())
+    }
+
     /// Decodes the stored bytes of a piece.
     ///
     /// # Errors
@@ -302,21 +343,7 @@ impl ArrayMap {
         decoded: usize,
         memory_bytes: u64,
     ) -> Result<Vec<u8>> {
-        let fields = if self.element.field.is_some() {
-            decoded / self.element.bytes.max(1) * self.element.packed_bytes()
-        } else {
-            0
-        };
-        let needed = self.codecs.held_bytes(stored.len() as u64, decoded as u64);
-        let needed = needed.saturating_add(fields as u64);
-        if needed > memory_bytes.saturating_add(SLACK_BYTES) && !self.codecs.is_empty() {
-            let what = format!("chunks of shape {:?} need", self.piece_shape());
-            return Err(more_memory(
-                &format!("{what} {needed} bytes of memory while they are decoded"),
-                needed,
-                memory_bytes,
-            ));
-        }
+        self.check_decode(Some(stored.len() as u64), decoded, memory_bytes)?;
         self.codecs.decode(stored, skipped, decoded)
     }
 
@@ -337,7 +364,7 @@ impl ArrayMap {
 }
 
 /// What is needed is more than the limit.
-fn more_memory(what: &str, needed: u64, memory_bytes: u64) -> Error {
+pub(crate) fn more_memory(what: &str, needed: u64, memory_bytes: u64) -> Error {
     Error::refused(format!("{what}, the memory limit is {memory_bytes} bytes"))
         .hint(format!("raise the limit: --memory-limit {}MiB", needed.div_ceil(1 << 20)))
 }

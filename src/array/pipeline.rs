@@ -2,11 +2,12 @@
 //! same pipeline.
 
 use std::borrow::Cow;
+use std::io::Read;
 use std::sync::{Arc, LazyLock};
 
 use super::element::swap_bytes;
 use super::strided::Strided;
-use crate::codec::checksum::Checksum;
+use crate::codec::checksum::{Checked, Checksum};
 use crate::codec::compress::Compressor;
 use crate::codec::decompress::{Compression, Limit};
 use crate::codec::filters::Filter;
@@ -62,12 +63,20 @@ pub enum Codec {
 #[derive(Clone, Default)]
 pub struct CodecPipeline {
     codecs: Vec<Codec>,
+    /// See [`CodecPipeline::lenient`].
+    takes_more: bool,
 }
 
 impl CodecPipeline {
     /// Of these codecs, in the order in which they encode.
     pub fn new(codecs: Vec<Codec>) -> Arc<CodecPipeline> {
-        Arc::new(CodecPipeline { codecs })
+        Arc::new(CodecPipeline { codecs, takes_more: false })
+    }
+
+    /// As [`CodecPipeline::new`], for a format that allows pieces to hold more bytes than their
+    /// elements take: those at the end are left out.
+    pub fn lenient(codecs: Vec<Codec>) -> Arc<CodecPipeline> {
+        Arc::new(CodecPipeline { codecs, takes_more: true })
     }
 
     /// Pieces are stored as they are.
@@ -79,6 +88,11 @@ impl CodecPipeline {
     /// Whether pieces are stored as they are.
     pub fn is_empty(&self) -> bool {
         self.codecs.is_empty()
+    }
+
+    /// Whether a piece is stored as it is: all its codecs were left out.
+    pub fn is_plain(&self, skipped: u32) -> bool {
+        self.codecs.len() <= 32 && (0..self.codecs.len()).all(|i| skipped >> i & 1 == 1)
     }
 
     /// The most bytes that a stored piece of `decoded` bytes can sensibly have.
@@ -115,7 +129,10 @@ impl CodecPipeline {
     /// Corrupt.
     pub fn decode(&self, bytes: Vec<u8>, skipped: u32, decoded: usize) -> Result<Vec<u8>> {
         let most = usize::try_from(self.most_between(decoded as u64)).unwrap_or(usize::MAX);
-        let bytes = self.decode_each(bytes, skipped, Some(decoded), most)?;
+        let mut bytes = self.decode_each(bytes, skipped, Some(decoded), most)?;
+        if self.takes_more {
+            bytes.truncate(decoded);
+        }
         if bytes.len() == decoded {
             return Ok(bytes);
         }
@@ -123,6 +140,51 @@ impl CodecPipeline {
             "a piece has {} bytes when decoded, its shape needs {decoded}",
             bytes.len()
         )))
+    }
+
+    /// Whether [`CodecPipeline::stream`] can decode pieces.
+    pub fn is_streamable(&self) -> bool {
+        let mut codecs = &self.codecs[..];
+        if let [Codec::Shuffle(_), rest @ ..] = codecs {
+            codecs = rest;
+        }
+        if let [rest @ .., Codec::Checksum { sum: Checksum::Fletcher32, at_start: false }] = codecs
+        {
+            codecs = rest;
+        }
+        codecs.iter().all(|c| matches!(c, Codec::Compression(c) if c.is_streamable()))
+    }
+
+    /// The decoded bytes of a piece of `stored` bytes as a stream, and the size of the elements
+    /// whose byte shuffle is left to be undone; `None` where a codec needs the whole piece.
+    ///
+    /// # Errors
+    /// A piece that is too short for its checksum.
+    pub fn stream(
+        &self,
+        skipped: u32,
+        input: impl Read + 'static,
+        stored: u64,
+    ) -> Result<Option<(Box<dyn Read>, usize)>> {
+        if !self.is_streamable() {
+            return Ok(None);
+        }
+        let (mut stream, mut shuffled): (Box<dyn Read>, _) = (Box::new(input), 1);
+        for (i, codec) in self.codecs.iter().enumerate().rev() {
+            if i < 32 && skipped >> i & 1 == 1 {
+                continue;
+            }
+            match codec {
+                Codec::Compression(compression) => match compression.stream(stream)? {
+                    Some(decoder) => stream = decoder,
+                    None => return Ok(None),
+                },
+                Codec::Checksum { .. } => stream = Box::new(Checked::new(stream, stored)?),
+                Codec::Shuffle(size) => shuffled = (*size).max(1),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some((stream, shuffled)))
     }
 
     /// Decodes a piece of items of any length, to at most `most` bytes. Their order stays as it is
@@ -170,7 +232,9 @@ impl CodecPipeline {
         for (i, due) in inputs.into_iter().rev() {
             let codec = &self.codecs[i];
             if decoded.is_some() || !matches!(codec, Codec::Transpose { .. }) {
-                bytes = codec.decode(bytes, due, most)?;
+                let exact = due.filter(|_| !self.takes_more);
+                let limit = Limit { expected: due, most: exact.unwrap_or(most) };
+                bytes = codec.decode(bytes, limit)?;
             }
         }
         Ok(bytes)
@@ -212,9 +276,11 @@ impl Codec {
         }
     }
 
-    /// `due`: the bytes that must come out, where known; else `most` may.
-    fn decode(&self, mut bytes: Vec<u8>, due: Option<usize>, most: usize) -> Result<Vec<u8>> {
-        let limit = Limit { expected: due, most: due.unwrap_or(most) };
+    /// Undoes it.
+    ///
+    /// # Errors
+    /// Corrupt.
+    pub fn decode(&self, mut bytes: Vec<u8>, limit: Limit) -> Result<Vec<u8>> {
         Ok(match self {
             Codec::Compression(compression) => compression.decode(&bytes, limit)?,
             Codec::Compressor(compressor) => compressor.compression().decode(&bytes, limit)?,

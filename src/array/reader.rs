@@ -7,6 +7,7 @@
 //! | other pieces | decoded one by one, in cuts at their ends; a piece of which only a part was wanted is kept for the next |
 //! | one strided piece | gathered in tiles |
 //! | so wide that few rows fit into memory | copied once to temporary files in C order ([`super::rechunk`]): a row of pieces at a time |
+//! | pieces that do not fit into memory | decoded once, as streams, to temporary files ([`Spooled`]) |
 //! | items of any length | decoded one by one, put into order item by item |
 
 use std::collections::HashMap;
@@ -18,9 +19,10 @@ use super::fetch::Fetch;
 use super::items::{ITEM_BYTES, Items};
 use super::recent::SharedRecent;
 use super::rechunk::TILE_BYTES;
+use super::spool::Spooled;
 use super::strided::Strided;
 use super::wide::{self, Wide};
-use super::{ArrayMap, Grid};
+use super::{ArrayMap, CodecPipeline, Grid};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, ReadRows};
 use crate::model::{Buf, Chunk};
@@ -110,7 +112,13 @@ pub(super) fn kept_bytes(memory_bytes: u64) -> u64 {
 impl MapReader {
     /// For these arrays; `None` for those that cannot be read.
     pub fn new(maps: Vec<Option<ArrayMap>>, memory_bytes: u64) -> MapReader {
-        let mut seen = HashMap::new();
+        let (mut maps, mut seen, mut spooled) = (maps, HashMap::new(), HashMap::new());
+        for map in maps.iter_mut().flatten().filter(|map| map.is_spooled(memory_bytes)) {
+            let of = Arc::as_ptr(&map.pieces).cast::<()>();
+            let pieces: &Arc<Spooled> =
+                spooled.entry(of).or_insert_with(|| Arc::new(Spooled::new(map.clone())));
+            (map.pieces, map.codecs) = (pieces.clone(), CodecPipeline::none());
+        }
         for map in maps.iter().flatten() {
             *seen.entry(Arc::as_ptr(&map.pieces).cast::<()>()).or_insert(0usize) += 1;
         }
@@ -393,6 +401,7 @@ impl MapReader {
         }
         let decoded = map.decoded_bytes(full)?;
         let mut decode = || -> Result<Option<Buf>> {
+            map.check_decode(None, decoded, self.memory_bytes)?;
             let Some((bytes, skipped)) = fetch.piece(at)? else { return Ok(None) };
             let bytes = map
                 .decode(bytes, skipped, decoded, self.memory_bytes)
@@ -434,7 +443,7 @@ pub(super) fn coordinates(map: &ArrayMap, k: u64, place: &[u64]) -> Vec<u64> {
 }
 
 /// The number of a piece in C order.
-fn number(map: &ArrayMap, at: &[u64]) -> u64 {
+pub(super) fn number(map: &ArrayMap, at: &[u64]) -> u64 {
     let (first, rest) = at.split_first().map_or((0, at), |(first, rest)| (*first, rest));
     rest.iter()
         .zip(map.columns())

@@ -92,7 +92,8 @@ fn write_piece(
     let at = coordinates(map, k, &place);
     let decoded = map.decoded_bytes(0)?;
     let most = map.codecs.most_stored(decoded as u64);
-    let packed = (map.pieces.read(&at, most))
+    let packed = (map.check_decode(None, decoded, memory_bytes))
+        .and_then(|()| map.pieces.read(&at, most))
         .and_then(|piece| match piece {
             Some((bytes, skipped)) => {
                 map.decode(bytes, skipped, decoded, memory_bytes).map(|b| map.element.pack(b))

@@ -1,5 +1,7 @@
 //! Checksums.
 
+use std::io::{self, Read};
+
 use crate::error::{Error, Result};
 
 /// A checksum of 32 bits.
@@ -109,4 +111,58 @@ impl Fletcher32 {
 
 fn fold(sum: u32) -> u32 {
     (sum & 0xFFFF) + (sum >> 16)
+}
+
+/// A stream whose bytes are followed by their [`Checksum::Fletcher32`].
+pub struct Checked<R> {
+    inner: R,
+    /// Bytes that are still to be read, without the checksum.
+    left: u64,
+    sum: Fletcher32,
+    block: Vec<u8>,
+    given: usize,
+}
+
+impl<R: Read> Checked<R> {
+    /// A stream of so many bytes, the checksum among them.
+    ///
+    /// # Errors
+    /// Corrupt where those are too few.
+    pub fn new(inner: R, bytes: u64) -> Result<Checked<R>> {
+        let left = bytes
+            .checked_sub(4)
+            .ok_or_else(|| Error::corrupt(format!("{bytes} bytes are too few for a checksum")))?;
+        Ok(Checked { inner, left, sum: Fletcher32::default(), block: Vec::new(), given: 0 })
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        const MAX_BYTES: u64 = 256 * Fletcher32::BLOCK_BYTES as u64;
+        let n = self.left.min(MAX_BYTES);
+        self.block.resize(n as usize, 0);
+        self.given = 0;
+        self.inner.read_exact(&mut self.block)?;
+        self.left -= n;
+        self.sum.update(&self.block);
+        if self.left == 0 {
+            let mut stored = [0; 4];
+            self.inner.read_exact(&mut stored)?;
+            let found = std::mem::take(&mut self.sum).finish();
+            Checksum::Fletcher32
+                .check(u32::from_le_bytes(stored), found)
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.block.len() && self.left > 0 {
+            self.fill()?;
+        }
+        let n = to.len().min(self.block.len() - self.given);
+        to[..n].copy_from_slice(&self.block[self.given..self.given + n]);
+        self.given += n;
+        Ok(n)
+    }
 }

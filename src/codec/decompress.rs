@@ -119,6 +119,26 @@ impl Compression {
     }
 }
 
+impl Compression {
+    /// Whether [`Compression::stream`] undoes it.
+    pub fn is_streamable(&self) -> bool {
+        matches!(self, Compression::Deflate(Wrapper::Zlib) | Compression::Zstd | Compression::Bzip2)
+    }
+
+    /// A stream that undoes it; `None` where it needs all bytes at once.
+    ///
+    /// # Errors
+    /// Where there is no memory for a decoder.
+    pub fn stream(&self, from: Box<dyn Read>) -> Result<Option<Box<dyn Read>>> {
+        Ok(Some(match self {
+            Compression::Deflate(Wrapper::Zlib) => Box::new(flate2::read::ZlibDecoder::new(from)),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(from)?),
+            Compression::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(from)),
+            _ => return Ok(None),
+        }))
+    }
+}
+
 pub(super) fn damaged(what: &str) -> Error {
     Error::corrupt(format!("the {what} data is damaged"))
 }

@@ -70,7 +70,7 @@ fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>
     let readable: Vec<usize> = (0..source.plan().arrays.len())
         .filter(|&a| source.plan().arrays[a].details.error.is_none())
         .collect();
-    source.want(&readable, Order::Any).unwrap();
+    source.want(&readable, Order::ArrayByArray).unwrap();
     let mut manifest = Vec::new();
     let mut told = Vec::new();
     for (a, meta) in source.plan().arrays.iter().enumerate() {

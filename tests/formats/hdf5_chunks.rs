@@ -99,11 +99,12 @@ for name in ('plain', 'gzip', 'shuffled', 'zstd', 'noise', 'wide'):
         assert code == 0, (name, out, said)
         assert kib < allowed, (name, out, kib)
         size = os.path.getsize(f'{name}.h5')
-        assert size * 0.9 < read < size * 1.1 + (1 << 20), (name, out, read, size)
+        # What is stored as it is may be copied by the kernel, which is not counted.
+        assert (size * 0.9 < read or name == 'plain') and read < size * 1.1 + (1 << 20), (name, out, read, size)
         compare(name, out)
 for name in ('lzf', 'blosc', 'scaled'):
     code, said, kib, read = run(name, 'o.npy')
-    assert code == 4 and 'x: a chunk of 67108864 bytes needs' in said and kib < allowed, (name, code, said, kib)
+    assert code == 4 and 'x: chunks of shape' in said and 'bytes of memory while they are decoded' in said and kib < allowed, (name, code, said, kib)
     memory = re.search(r'--memory-limit (\d+MiB)', said).group(1)
     code, said, kib, read = run(name, 'o.npy', memory)
     assert code == 0 and kib < (int(memory[:-3]) + 64) << 10, (name, code, said, kib)

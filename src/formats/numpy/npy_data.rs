@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::array::element::{Convert, Field, Padding};
+use crate::array::element::{Convert, Field, Fill, Padding};
 use crate::array::stream::StreamArray;
 use crate::array::strided::{Strided, strides};
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid, Pieces};
@@ -144,7 +144,7 @@ impl Records {
             && (dims.is_empty() || !self.shape.is_empty());
         let convert = match item.kind {
             Kind::Text => Convert::Padded(Padding::Utf32 { big: item.swap_bytes > 0 }),
-            Kind::Bytes => Convert::Padded(Padding::Bytes),
+            Kind::Bytes => Convert::Padded(Padding::Bytes(Fill::Zeros)),
             _ if item.swap_bytes > 0 => Convert::Swap(item.swap_bytes),
             _ => Convert::Nothing,
         };

@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 use super::c::{self, Id};
 use super::ffi;
 use super::heap::{self, Heaps, Reference};
-use super::types::{self, Kind};
+use super::kind::Kind;
+use super::types;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::hierarchical::json_float;
 use crate::model::{Attributes, Dtype, checked_product};
@@ -183,9 +184,9 @@ fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Result<(Value, Option<Str
             let count = checked_product(&shape).ok_or_else(too_large)?;
             strings(texts(&heap_references(attribute, &leaf.dims, count, heaps)?, heaps)?)
         }
-        Kind::Fixed { bytes, pad } => {
+        Kind::Fixed { bytes, fill } => {
             let raw = raw(attribute, &kind, total)?;
-            strings(raw.chunks_exact(*bytes).map(|t| types::trimmed(t, *pad).to_vec()).collect())
+            strings(raw.chunks_exact(*bytes).map(|t| fill.trim(t).to_vec()).collect())
         }
         plain => {
             let raw = raw(attribute, &kind, total)?;

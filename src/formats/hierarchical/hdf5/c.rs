@@ -7,6 +7,7 @@ use std::sync::Once;
 use super::driver::{self, Ticket};
 use super::ffi::{self, Hid};
 use super::filters;
+use crate::codec::decompress::Limit;
 use crate::error::{Error, Result, guard};
 
 thread_local! {
@@ -282,6 +283,37 @@ fn truncated(error: Error) -> Error {
     }
 }
 
+/// The number that the library gave to an open file. Under the lock.
+///
+/// # Errors
+/// Where it does not tell it.
+pub(super) fn file_number(file: &Id) -> Result<u64> {
+    let mut number = 0;
+    // SAFETY: an open file; under the lock.
+    check(unsafe { ffi::H5Fget_fileno(file.raw(), &mut number) }, "the file is damaged")?;
+    Ok(number)
+}
+
+/// What the library tells of an open object. Under the lock.
+///
+/// # Errors
+/// A damaged header.
+pub(super) fn info(object: &Id) -> Result<ffi::ObjectInfo> {
+    let mut info = ffi::ObjectInfo::default();
+    let fields = ffi::INFO_BASIC | ffi::INFO_NUM_ATTRS;
+    // SAFETY: an open object; the structure is the library's H5O_info2_t; under the lock.
+    check(unsafe { ffi::H5Oget_info3(object.raw(), &mut info, fields) }, "cannot be opened")?;
+    Ok(info)
+}
+
+/// What tells an object from all others.
+pub(super) type Key = (u64, ffi::Token);
+
+/// The key of an object.
+pub(super) fn key(info: &ffi::ObjectInfo) -> Key {
+    (info.fileno, info.token)
+}
+
 /// The dimensions of a dataspace; `None` for a null one.
 pub(super) fn dims(space: &Id) -> Result<Option<Vec<u64>>> {
     Ok(extent(space)?.map(|(dims, _)| dims))
@@ -370,13 +402,14 @@ unsafe extern "C" fn run<const FILTER: u32>(
     unsafe {
         let params = if count == 0 { &[][..] } else { std::slice::from_raw_parts(values, count) };
         let input = std::slice::from_raw_parts((*buffer).cast::<u8>(), bytes).to_vec();
-        let out = match guard(|| filters::decode(FILTER, params, input, MOST)) {
-            Ok(out) => out,
-            Err(e) => {
-                callback_failed(e);
-                return 0;
-            }
-        };
+        let out =
+            match guard(|| filters::codec(FILTER, params, "")?.decode(input, Limit::most(MOST))) {
+                Ok(out) => out,
+                Err(e) => {
+                    callback_failed(e);
+                    return 0;
+                }
+            };
         let memory = ffi::H5allocate_memory(out.len().max(1), false);
         if memory.is_null() {
             return 0;

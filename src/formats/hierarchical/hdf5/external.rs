@@ -11,16 +11,15 @@ use super::access::Access;
 use super::c::{self, Id};
 use super::ffi;
 use crate::error::{Error, Result};
+use crate::storage::Blob;
 
 /// The pieces of files that hold a dataset. They are opened whenever they are read: there may be
 /// any number of them.
-#[derive(Clone)]
 pub(super) struct External {
     segments: Vec<Segment>,
     access: Arc<Access>,
 }
 
-#[derive(Clone)]
 struct Segment {
     /// The bytes of the dataset that it holds.
     first: u64,
@@ -94,12 +93,14 @@ impl External {
         }
         Ok(External { segments, access: access.clone() })
     }
+}
 
-    /// Reads the bytes of the dataset from `at` on.
-    ///
-    /// # Errors
-    /// Reading errors.
-    pub(super) fn read_at(&self, at: u64, mut to: &mut [u8]) -> Result<()> {
+impl Blob for External {
+    fn len(&self) -> u64 {
+        self.segments.last().map_or(0, |last| last.first + last.bytes)
+    }
+
+    fn read_at(&self, at: u64, mut to: &mut [u8]) -> Result<()> {
         let mut at = at;
         for segment in &self.segments {
             let within = at.wrapping_sub(segment.first);

@@ -22,10 +22,26 @@ pub const GROUP: c_int = 0;
 pub const DATASET: c_int = 1;
 pub const NAMED_TYPE: c_int = 2;
 
+/// `H5O_INFO_BASIC`
+pub const INFO_BASIC: c_uint = 1;
+/// `H5O_INFO_NUM_ATTRS`
+pub const INFO_NUM_ATTRS: c_uint = 4;
+
 // H5L_type_t
 pub const HARD_LINK: c_int = 0;
 pub const SOFT_LINK: c_int = 1;
 pub const EXTERNAL_LINK: c_int = 64;
+
+// H5D_layout_t
+pub const CONTIGUOUS: c_int = 1;
+pub const CHUNKED: c_int = 2;
+pub const VIRTUAL: c_int = 3;
+
+/// `H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS`
+pub const DONT_FILTER_PARTIAL_CHUNKS: c_uint = 2;
+
+/// `H5S_SELECT_SET`
+pub const SELECT_SET: c_int = 0;
 
 // H5T_class_t
 pub const INTEGER: c_int = 0;

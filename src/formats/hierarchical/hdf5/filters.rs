@@ -15,9 +15,9 @@
 //!
 //! The layouts are described in [`crate::codec::decompress`] and [`crate::codec::blosc`].
 
+use crate::array::pipeline::Codec;
 use crate::codec::checksum::Checksum;
-use crate::codec::decompress::{Compression, Limit, Wrapper};
-use crate::codec::shuffle::{bit_unshuffle, unshuffle};
+use crate::codec::decompress::{Compression, Wrapper};
 use crate::error::{Error, Result};
 
 /// gzip (zlib).
@@ -82,79 +82,63 @@ pub(super) fn name(id: u32) -> Option<&'static str> {
     })
 }
 
-/// Whether [`decode`] knows this filter.
-pub(super) fn known(id: u32) -> bool {
-    matches!(
-        id,
-        DEFLATE | SHUFFLE | FLETCHER32 | BZIP2 | LZF | BLOSC | LZ4 | BITSHUFFLE | ZSTD | BLOSC2
-    )
+/// Whether only the library can undo this filter.
+pub(super) fn is_of_library(id: u32) -> bool {
+    matches!(id, NBIT | SCALEOFFSET)
 }
 
-/// The refusal of a filter that is not known.
-pub(super) fn unsupported(id: u32) -> Error {
-    match name(id) {
-        Some(name) => Error::refused(format!("the filter {name} (number {id}) is not supported")),
-        None => Error::refused(format!("the filter number {id} is not known")),
-    }
-    .hint("rewrite the dataset with gzip, for example with h5repack -f GZIP=4")
-}
-
-/// Undoes one filter. `want` is the size of the whole chunk, decoded: what comes out may be a
-/// little more (a checksum of an inner filter), never much more.
+/// What undoes a filter; `said` is the name that its writer gave it.
 ///
 /// # Errors
-/// Corrupt bytes; a filter that is not known.
-pub(super) fn decode(id: u32, params: &[u32], input: Vec<u8>, want: usize) -> Result<Vec<u8>> {
-    let compression = match id {
-        SHUFFLE => {
-            let mut out = vec![0; input.len()];
-            unshuffle(&input, params.first().map_or(1, |&size| size as usize), &mut out);
-            return Ok(out);
-        }
-        FLETCHER32 => return Checksum::Fletcher32.strip(input, false),
+/// A filter that is not known; parameters that are impossible.
+pub(super) fn codec(id: u32, params: &[u32], said: &str) -> Result<Codec> {
+    Ok(Codec::Compression(match id {
+        SHUFFLE => return Ok(Codec::Shuffle(params.first().map_or(1, |&size| size as usize))),
+        FLETCHER32 => return Ok(Codec::Checksum { sum: Checksum::Fletcher32, at_start: false }),
         DEFLATE => Compression::Deflate(Wrapper::Zlib),
         BZIP2 => Compression::Bzip2,
         LZF => Compression::Lzf,
         BLOSC | BLOSC2 => Compression::Blosc,
         LZ4 => Compression::Lz4Blocks,
         ZSTD => Compression::Zstd,
-        BITSHUFFLE => {
-            let size = params.get(2).copied().unwrap_or(1) as usize;
-            if size == 0 || size > 1 << 16 {
-                return Err(Error::corrupt(format!(
-                    "the bitshuffle filter has elements of {size} bytes"
-                )));
-            }
-            match params.get(4).copied().unwrap_or(0) {
-                0 => return bit_planes(&input, size, params.get(3).copied().unwrap_or(0) as usize),
-                kind @ (2 | 3) => Compression::BitShuffled { size, zstd: kind == 3 },
-                other => {
-                    return Err(Error::refused(format!(
-                        "bitshuffle with the compressor number {other} is not supported"
-                    )));
-                }
-            }
+        BITSHUFFLE => return bit_shuffle(params),
+        _ => {
+            let error = match (name(id), said) {
+                (Some(name), _) => format!("the filter {name} (number {id}) is not supported"),
+                (None, "") => format!("the filter number {id} is not known"),
+                (None, said) => format!("the filter number {id} ({said}) is not supported"),
+            };
+            return Err(Error::refused(error)
+                .hint("rewrite the dataset with gzip, for example with h5repack -f GZIP=4"));
         }
-        _ => return Err(unsupported(id)),
-    };
-    let most = want.saturating_add(want / 8).saturating_add(4096);
-    compression.decode(&input, Limit { expected: Some(want.saturating_add(16).min(most)), most })
+    }))
 }
 
-/// Bit shuffle alone, in blocks of so many elements (0: the usual number).
-fn bit_planes(input: &[u8], size: usize, block: usize) -> Result<Vec<u8>> {
-    let block = if block == 0 { (8192 / size / 8 * 8).max(128) } else { block };
-    if block % 8 != 0 {
-        return Err(Error::corrupt(format!(
-            "the bitshuffle filter has blocks of {block} elements"
-        )));
+fn bit_shuffle(params: &[u32]) -> Result<Codec> {
+    let param = |n: usize, missing: u32| params.get(n).copied().unwrap_or(missing);
+    let size = param(2, 1) as usize;
+    if size == 0 || size > 1 << 16 {
+        return Err(Error::corrupt(format!("the bitshuffle filter has elements of {size} bytes")));
     }
-    let mut out = input.to_vec();
-    let whole = input.len() / size / 8 * 8 * size;
-    let mut scratch = Vec::new();
-    for (from, to) in input[..whole].chunks(block * size).zip(out[..whole].chunks_mut(block * size))
-    {
-        bit_unshuffle(from, size, to, &mut scratch);
+    match param(4, 0) {
+        0 => {
+            // 0: the usual number of elements.
+            let block = match param(3, 0) as usize {
+                0 => (8192 / size / 8 * 8).max(128),
+                block => block,
+            };
+            if block % 8 != 0 {
+                return Err(Error::corrupt(format!(
+                    "the bitshuffle filter has blocks of {block} elements"
+                )));
+            }
+            Ok(Codec::BitShuffle { size, block })
+        }
+        kind @ (2 | 3) => {
+            Ok(Codec::Compression(Compression::BitShuffled { size, zstd: kind == 3 }))
+        }
+        other => Err(Error::refused(format!(
+            "bitshuffle with the compressor number {other} is not supported"
+        ))),
     }
-    Ok(out)
 }

@@ -340,8 +340,5 @@ pub(super) fn of_sources(
         .hint("convert its sources, with --concat if they follow each other"));
     };
     let file = c::open(path, ticket)?;
-    let mut number = 0;
-    // SAFETY: an open file; under the lock.
-    c::check(unsafe { ffi::H5Fget_fileno(file.raw(), &mut number) }, "the file is damaged")?;
-    all.get(&file, number, &|| blob_of(&file, access))
+    all.get(&file, c::file_number(&file)?, &|| blob_of(&file, access))
 }

@@ -30,7 +30,9 @@ mod attributes;
 #[cfg(feature = "hdf5")]
 mod c;
 #[cfg(feature = "hdf5")]
-mod chunks;
+mod dataset;
+#[cfg(feature = "hdf5")]
+mod dimensions;
 #[cfg(feature = "hdf5")]
 mod driver;
 #[cfg(feature = "hdf5")]
@@ -38,11 +40,17 @@ mod external;
 #[cfg(feature = "hdf5")]
 mod ffi;
 #[cfg(feature = "hdf5")]
+mod file;
+#[cfg(feature = "hdf5")]
 mod filters;
+#[cfg(feature = "hdf5")]
+mod headers;
 #[cfg(feature = "hdf5")]
 mod heap;
 #[cfg(feature = "hdf5")]
-mod index;
+mod kind;
+#[cfg(feature = "hdf5")]
+mod library_blob;
 #[cfg(feature = "hdf5")]
 mod open;
 #[cfg(feature = "hdf5")]
@@ -50,15 +58,13 @@ mod pack;
 #[cfg(feature = "hdf5")]
 mod pandas;
 #[cfg(feature = "hdf5")]
-mod put;
+mod pieces;
 #[cfg(feature = "hdf5")]
-mod read;
+mod put;
 #[cfg(feature = "hdf5")]
 mod scales;
 #[cfg(feature = "hdf5")]
-mod spool;
-#[cfg(feature = "hdf5")]
-mod stream;
+mod source;
 #[cfg(feature = "hdf5")]
 mod text;
 #[cfg(feature = "hdf5")]

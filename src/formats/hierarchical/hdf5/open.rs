@@ -1,30 +1,27 @@
 //! Opening: the tree becomes a plan.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
-use super::access::Access;
-use super::driver::{Purpose, Ticket};
-use super::read::{Array, File, Hdf5Source};
-use super::spool::Cache;
-use super::tree::{self, Dataset, Storage};
-use super::types::Leaf;
-use super::{attributes, c, pandas, scales};
+use super::dataset::{Dataset, Storage};
+use super::file::OpenFile;
+use super::kind::Leaf;
+use super::source::{Array, Hdf5Source, Rows, SharedPieces};
+use super::tree;
+use super::{attributes, pandas, scales};
+use crate::array::ArrayMap;
+use crate::array::reader::MapReader;
+use crate::array::source::MapSource;
 use crate::error::{Error, Result};
-use crate::format::duplicates;
-use crate::format::{OnDuplicate, ReadOptions, Source};
+use crate::format::{ReadOptions, Source, duplicates};
 use crate::model::{ArrayMeta, Column, Logical, Plan, Table};
 use crate::storage::Location;
 
 pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-    let local = at.to_local_file()?;
-    let blob = Location::local(local.path()).blob()?;
-    let access = Access::new(local.path(), local.is_copy(), options.follow_external);
-    let ticket = Ticket::new(Purpose::Reading(access.clone()));
-    let file = c::open(local.path(), &ticket)?;
-    let mut tree = tree::walk(&file, &blob, (&access, &ticket), options)?;
+    let file = OpenFile::open(at, options)?;
+    let mut tree = tree::walk(&file, options)?;
     tree.datasets.retain(|d| !scales::is_bare(d));
-    let frames = pandas::understand(&mut tree, &file);
+    let frames = pandas::understand(&mut tree, &file.id);
     let mut plan = Plan { format: "hdf5", notes: tree.left.notes, ..Plan::default() };
     for (path, attributes) in tree.groups {
         if path.is_empty() {
@@ -33,103 +30,99 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
             plan.groups.insert(path, attributes);
         }
     }
+    let datasets: Vec<Arc<Dataset>> = tree.datasets.into_iter().map(Arc::new).collect();
+    let all: Vec<Vec<(ArrayMeta, Leaf)>> = datasets.iter().map(|d| metas(d)).collect();
+    if let ([dataset], [fields]) = (&datasets[..], &all[..])
+        && let [(meta, _), _, ..] = &fields[..]
+        && meta.inner.is_empty()
+        && !meta.scalar
+    {
+        plan.tables.push(table(fields, dataset));
+    }
+    let all: Vec<(usize, (ArrayMeta, Leaf))> = all
+        .into_iter()
+        .enumerate()
+        .flat_map(|(n, metas)| metas.into_iter().map(move |meta| (n, meta)))
+        .collect();
+    let names: Vec<String> = all.iter().map(|(_, (meta, _))| meta.name.clone()).collect();
+    let place = |i: usize| format!("in the dataset {}", datasets[all[i].0].name);
+    let kept = duplicates::unique(&names, options.on_duplicate, &place)?;
     let mut arrays: Vec<Array> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for (number, dataset) in tree.datasets.iter().enumerate() {
-        let metas = metas(dataset);
-        if let [(meta, _), _, ..] = &metas[..]
-            && tree.datasets.len() == 1
-            && meta.inner.is_empty()
-            && !meta.scalar
-        {
-            plan.tables.push(table(&metas, dataset));
-        }
-        for (mut meta, leaf) in metas {
-            let taken = |name: &str| places.contains_key(name);
-            if taken(&meta.name) {
-                match options.on_duplicate {
-                    OnDuplicate::Error => {
-                        let first = &tree.datasets[arrays[places[&meta.name]].dataset].name;
-                        let (first, second) = (
-                            format!("in the dataset {first}"),
-                            format!("in the dataset {}", dataset.name),
-                        );
-                        return Err(duplicates::in_file(&meta.name, &first, &second));
-                    }
-                    OnDuplicate::First => continue,
-                    OnDuplicate::Last => {
-                        let place = places[&meta.name];
-                        plan.arrays[place] = meta;
-                        arrays[place] = Array { dataset: number, leaf };
-                        continue;
-                    }
-                    OnDuplicate::Rename => {
-                        let mut n = 1;
-                        while taken(&format!("{}_{n}", meta.name)) {
-                            n += 1;
-                        }
-                        meta.name = format!("{}_{n}", meta.name);
-                    }
-                }
-            }
-            places.insert(meta.name.clone(), plan.arrays.len());
-            plan.arrays.push(meta);
-            arrays.push(Array { dataset: number, leaf });
-        }
+    let mut of_dataset: HashMap<usize, String> = HashMap::new();
+    for ((number, (mut meta, leaf)), name) in all.into_iter().zip(kept) {
+        let Some(name) = name else { continue };
+        meta.name.clone_from(&name);
+        of_dataset.entry(number).or_insert_with(|| name.clone());
+        plan.arrays.push(meta);
+        arrays.push(Array { name, dataset: datasets[number].clone(), leaf });
     }
     for frame in frames {
-        let array = |number: usize| {
-            arrays
-                .iter()
-                .position(|a: &Array| a.dataset == number)
-                .map(|at| plan.arrays[at].name.clone())
-        };
-        let columns = frame
-            .columns
-            .iter()
-            .filter_map(|(n, header)| Some(Column { array: array(*n)?, header: header.clone() }))
-            .collect();
+        let columns = frame.columns.iter().filter_map(|(number, header)| {
+            Some(Column { array: of_dataset.get(number)?.clone(), header: header.clone() })
+        });
         plan.tables.push(Table {
-            columns,
-            index: array(frame.index).into_iter().collect(),
+            columns: columns.collect(),
+            index: of_dataset.get(&frame.index).cloned().into_iter().collect(),
             ..Table::default()
         });
     }
-    let indices = tree.datasets.iter().map(|_| OnceLock::new()).collect();
-    let piece_bytes = (options.memory_bytes / (3 * options.jobs.max(1) as u64)).max(1 << 20);
-    let file = File {
-        file,
-        _ticket: ticket,
-        blob,
-        _local: local,
-        datasets: tree.datasets,
-        names: plan.arrays.iter().map(|a| a.name.clone()).collect(),
-        arrays,
-        indices,
-        piece_bytes,
-        memory_bytes: options.memory_bytes,
-        cache: Cache::default(),
-        lengths: Mutex::default(),
-    };
-    let mut file = file;
-    look_at_values(&mut file, &mut plan, options)?;
-    Ok(Box::new(Hdf5Source { plan, file: Arc::new(file) }))
+    source(Arc::new(file), plan, arrays, options)
 }
 
-/// What only the values of the arrays that will be read tell.
-fn look_at_values(file: &mut File, plan: &mut Plan, options: &ReadOptions) -> Result<()> {
-    if options.names_only {
-        return Ok(());
+/// The source of these arrays, once their values told what only those tell.
+fn source(
+    file: Arc<OpenFile>,
+    mut plan: Plan,
+    mut arrays: Vec<Array>,
+    options: &ReadOptions,
+) -> Result<Box<dyn Source>> {
+    let mut shared = SharedPieces::default();
+    let mut maps: Vec<Option<ArrayMap>> =
+        arrays.iter().map(|a| a.map(&file, &mut shared)).collect();
+    drop(shared);
+    if !options.names_only {
+        look_at_values(&file, &mut plan, &mut arrays, &maps, options)?;
+        for (array, map) in arrays.iter().zip(&mut maps) {
+            if let Some(map) = map {
+                map.element = array.element();
+            }
+        }
     }
+    let maps = MapSource::new(plan, maps, options.memory_bytes);
+    let rows = Rows::new(file, maps.reader().clone(), arrays);
+    Ok(Box::new(Hdf5Source { maps, rows: Arc::new(rows) }))
+}
+
+/// What only the values of the arrays that will be read tell: nulls, and text that is not UTF-8.
+fn look_at_values(
+    file: &Arc<OpenFile>,
+    plan: &mut Plan,
+    arrays: &mut Vec<Array>,
+    maps: &[Option<ArrayMap>],
+    options: &ReadOptions,
+) -> Result<()> {
     let names: Vec<&str> = plan.arrays.iter().map(|m| m.name.as_str()).collect();
     let chosen =
         options.choice.as_ref().map_or_else(|| vec![true; names.len()], |choice| choice.of(&names));
-    for (array, meta) in plan.arrays.iter_mut().enumerate().filter(|(array, _)| chosen[*array]) {
+    // Text is looked at as bytes.
+    let mut looked_at = Vec::with_capacity(arrays.len());
+    let mut as_bytes = std::mem::take(arrays);
+    for (array, (map, chosen)) in as_bytes.iter_mut().zip(maps.iter().zip(chosen)) {
+        array.leaf.binary = array.leaf.kind.is_text();
+        let is_open = chosen && (array.leaf.binary || array.leaf.has_nulls());
+        let map = map.as_ref().filter(|_| is_open);
+        looked_at.push(map.map(|map| ArrayMap { element: array.element(), ..map.clone() }));
+    }
+    let wanted: Vec<bool> = looked_at.iter().map(Option::is_some).collect();
+    let reader = Arc::new(MapReader::new(looked_at, options.memory_bytes));
+    let rows = Rows::new(file.clone(), reader, as_bytes);
+    let mut binary = vec![false; wanted.len()];
+    for (array, meta) in plan.arrays.iter_mut().enumerate().filter(|(array, _)| wanted[*array]) {
         if meta.details.error.is_some() {
             continue;
         }
         let looked =
-            file.has_nulls(array).and_then(|nulls| Ok((nulls, file.first_not_utf8(array)?)));
+            rows.has_nulls(array).and_then(|nulls| Ok((nulls, rows.first_not_utf8(array)?)));
         match looked {
             Ok((nulls, None)) => meta.nulls = nulls,
             Ok((_, Some((row, start)))) => {
@@ -137,12 +130,15 @@ fn look_at_values(file: &mut File, plan: &mut Plan, options: &ReadOptions) -> Re
                     "{}: row {row} is not UTF-8 ({start:?}): kept as bytes",
                     meta.name
                 ));
-                let Array { dataset, leaf } = file.arrays[array];
-                file.datasets[dataset].leaves[leaf].binary = true;
+                binary[array] = true;
                 meta.logical = Logical::Binary;
             }
             Err(e) => meta.details.error = Some(Arc::new(e.of_data()?)),
         }
+    }
+    *arrays = rows.arrays;
+    for (array, binary) in arrays.iter_mut().zip(binary) {
+        array.leaf.binary = binary;
     }
     Ok(())
 }
@@ -152,17 +148,13 @@ pub(super) fn verify(at: &Location, options: &ReadOptions) -> Result<()> {
     if at.is_remote() {
         return Ok(());
     }
-    let local = at.to_local_file()?;
-    let blob = Location::local(local.path()).blob()?;
-    let access = Access::new(local.path(), local.is_copy(), options.follow_external);
-    let ticket = Ticket::new(Purpose::Reading(access.clone()));
-    let file = c::open(local.path(), &ticket)?;
+    let file = OpenFile::open(at, options)?;
     let options = ReadOptions { names_only: true, ..options.clone() };
-    tree::walk(&file, &blob, (&access, &ticket), &options)?.left.damaged.map_or(Ok(()), Err)
+    tree::walk(&file, &options)?.left.damaged.map_or(Ok(()), Err)
 }
 
 /// A compound dataset that is alone in its file is a table.
-fn table(metas: &[(ArrayMeta, usize)], dataset: &Dataset) -> Table {
+fn table(metas: &[(ArrayMeta, Leaf)], dataset: &Dataset) -> Table {
     let header = |m: &ArrayMeta| {
         m.name
             .strip_prefix(&dataset.name)
@@ -179,15 +171,15 @@ fn table(metas: &[(ArrayMeta, usize)], dataset: &Dataset) -> Table {
     }
 }
 
-/// The arrays of a dataset, each with the number of its leaf.
-fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, usize)> {
+/// The arrays of a dataset, each with its leaf.
+fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, Leaf)> {
     if let Some(error) = &dataset.error {
         let mut meta = ArrayMeta::new(&dataset.name, crate::model::Dtype::U8, &[0]);
         meta.details.error = Some(Arc::new(error.clone()));
         meta.details.attributes = dataset.attributes.clone();
-        return vec![(meta, 0)];
+        return vec![(meta, Leaf::default())];
     }
-    dataset.leaves.iter().enumerate().map(|(n, leaf)| (meta(dataset, leaf), n)).collect()
+    dataset.leaves.iter().map(|leaf| (meta(dataset, leaf), leaf.clone())).collect()
 }
 
 fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
@@ -210,7 +202,7 @@ fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
     }
     details.stored_bytes = Some(dataset.stored_bytes).filter(|_| leaf.fields.is_empty());
     if let Storage::Chunked(chunked) = &dataset.storage {
-        details.compression = chunked.describe();
+        details.compression.clone_from(&chunked.compression);
         let mut chunks = chunked.shape[..dataset.dims.len()].to_vec();
         chunks.extend(leaf.dims.iter().map(|d| d.0));
         chunks.truncate(shape.len());

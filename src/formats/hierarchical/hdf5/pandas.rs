@@ -16,9 +16,10 @@
 use serde_json::Value;
 
 use super::c::{self, Id};
+use super::dataset::{Dataset, Storage};
 use super::ffi;
-use super::tree::{Dataset, Storage, Tree};
-use super::types::{Codes, Kind, Leaf, trimmed};
+use super::kind::{Codes, Kind, Leaf};
+use super::tree::Tree;
 use crate::codec::pickle::{self, Node, Pickle};
 use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit};
 
@@ -205,9 +206,9 @@ fn names(data: &Dataset, file: &Id) -> Option<Vec<String>> {
     }
     let raw = read_whole(data, file, bytes as usize)?;
     match &leaf.kind {
-        Kind::Fixed { bytes, pad } => raw
+        Kind::Fixed { bytes, fill } => raw
             .chunks_exact(*bytes)
-            .map(|t| std::str::from_utf8(trimmed(t, *pad)).ok().map(str::to_string))
+            .map(|t| std::str::from_utf8(fill.trim(t)).ok().map(str::to_string))
             .collect(),
         kind @ Kind::Int { .. } => {
             let size = kind.model().0.item_bytes() as usize;
@@ -458,12 +459,11 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
         let rows = *data.dims.first()?;
         let bytes = rows.checked_mul(data.element_bytes as u64).filter(|&b| b <= MOST_BYTES)?;
         let raw = read_whole(data, self.file, bytes as usize)?;
-        let mut packed = vec![0; rows as usize * leaf.packed_bytes()];
-        leaf.extract(&raw, data.element_bytes, &mut packed);
+        let packed = leaf.element(data.element_bytes, false, false).pack(raw);
         let (kind, items) = match &leaf.kind {
-            Kind::Fixed { bytes, pad } => {
+            Kind::Fixed { bytes, fill } => {
                 let items: Vec<Vec<u8>> =
-                    packed.chunks_exact(*bytes).map(|t| trimmed(t, *pad).to_vec()).collect();
+                    packed.chunks_exact(*bytes).map(|t| fill.trim(t).to_vec()).collect();
                 let text = items.iter().all(|t| std::str::from_utf8(t).is_ok());
                 (if text { CategoryKind::Text } else { CategoryKind::Binary }, items)
             }
@@ -484,30 +484,5 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
             }
         };
         Some(Codes { categories: Categories::new(kind, items), ordered })
-    }
-}
-
-impl Dataset {
-    /// The same values under another name, without attributes, storage or leaves.
-    fn view(&self, name: String) -> Dataset {
-        Dataset {
-            name,
-            path: self.path.clone(),
-            error: None,
-            alias_of: None,
-            dims: self.dims.clone(),
-            scalar: self.scalar,
-            null: self.null,
-            element_bytes: self.element_bytes,
-            leaves: Vec::new(),
-            storage: self.storage.clone(),
-            heaps: self.heaps.clone(),
-            has_text_fill: self.has_text_fill,
-            fill: self.fill.clone(),
-            attributes: Attributes::new(),
-            stored_bytes: 0,
-            elsewhere: self.elsewhere,
-            named: true,
-        }
     }
 }

@@ -16,8 +16,8 @@ use std::ffi::{CString, c_int, c_void};
 use serde_json::Value;
 
 use super::c::{self, Id};
+use super::dataset::Dataset;
 use super::ffi;
-use super::tree::Dataset;
 use crate::error::Result;
 use crate::format::WriteOptions;
 use crate::model::Plan;

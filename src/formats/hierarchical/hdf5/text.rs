@@ -4,12 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::heap::{Heap, Heaps};
-use super::read::{Array, File};
-use super::tree::Dataset;
-use super::types::{self, Kind, Leaf, Pad};
+use super::kind::Leaf;
+use super::source::Rows;
 use crate::error::{Error, Result};
 use crate::format::{Emit, Piece};
-use crate::model::{Chunk, Values};
+use crate::model::{Buf, Chunk, Values};
 
 /// References that are looked at at a time.
 const REFERENCES: u64 = 16 << 10;
@@ -27,82 +26,81 @@ pub(super) struct Lengths {
     bytes: Vec<u64>,
 }
 
-impl File {
-    /// Reads text, as one array of rows: lists inside of an element follow each other.
-    pub(super) fn text(
-        &self,
-        array: usize,
-        dataset: &Dataset,
-        leaf: &Leaf,
-        rows: Range<u64>,
-        emit: Emit<'_>,
-    ) -> Result<()> {
-        let per_row = self.texts_per_row(dataset, leaf);
+impl Rows {
+    /// Reads text of any length, or joined characters, as one array of rows: lists inside of an
+    /// element follow each other.
+    pub(super) fn text(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let leaf = &self.arrays[array].leaf;
+        let per_row = self.texts_per_row(array);
         if per_row == 0 {
             let values = Values::Var { offsets: vec![0], values: Vec::<u8>::new().into() };
-            return emit(Chunk {
-                array,
-                first_row: rows.start,
-                rows: rows.end - rows.start,
-                values,
-                valid: None,
-            });
+            let (first_row, rows) = (rows.start, rows.end - rows.start);
+            return emit(Chunk { array, first_row, rows, values, valid: None });
         }
+        let heaps = self.arrays[array].dataset.heaps.as_ref();
         let mut row = rows.start;
         while row < rows.end {
             let end = row.saturating_add(step(leaf, per_row)).min(rows.end);
-            let raw = self.values(array, dataset, leaf, row..end)?;
+            let raw = self.stored(array, row..end)?;
             let mut at = 0;
             while row < end {
-                let (n, chunk) = match (&leaf.kind, &dataset.heaps) {
-                    (Kind::Variable { .. }, Some(heaps)) => {
+                let (n, values) = match (heaps, leaf.padding()) {
+                    (_, Some(padding)) => {
+                        let (width, items) = (leaf.text_bytes(), (end - row) * per_row);
+                        (end - row, padding.values(&raw, width, items, row * per_row)?)
+                    }
+                    (Some(heaps), None) => {
                         self.variable(leaf, heaps, &raw[at..], (row, end - row), per_row)?
                     }
-                    _ => self.fixed(leaf, &raw[at..], (row, end - row), per_row)?,
+                    (None, None) => return Err(Error::internal("text without a heap")),
                 };
                 at += (n * per_row) as usize * leaf.text_bytes();
-                emit(Chunk { array, first_row: row, rows: n, values: chunk, valid: None })?;
+                emit(Chunk { array, first_row: row, rows: n, values, valid: None })?;
                 row += n;
             }
         }
         Ok(())
     }
 
+    /// What the elements of rows hold, packed.
+    fn stored(&self, array: usize, rows: Range<u64>) -> Result<Buf> {
+        let of = &self.arrays[array];
+        match of.leaf.dims.first() {
+            // One element that is a list: its rows are the list's.
+            Some(&(all, _)) if of.dataset.scalar => {
+                let packed = self.reader.packed(array, 0..1)?;
+                let row_bytes = packed.len() / all.max(1) as usize;
+                let (start, rows) = (rows.start as usize, (rows.end - rows.start) as usize);
+                Ok(packed.slice_with_length(start * row_bytes, rows * row_bytes))
+            }
+            _ => self.reader.packed(array, rows),
+        }
+    }
+
     /// The first row whose text is not UTF-8, and how that text begins: looked for in the first
-    /// bytes of it.
+    /// bytes of it. The text must be announced as bytes.
     pub(super) fn first_not_utf8(&self, array: usize) -> Result<Option<(u64, String)>> {
-        let Array { dataset, leaf } = self.arrays[array];
-        let dataset = &self.datasets[dataset];
-        let Some(leaf) = dataset.leaves.get(leaf) else { return Ok(None) };
-        let text = matches!(leaf.kind, Kind::Fixed { .. } | Kind::Variable { .. });
-        if !text || leaf.error.is_some() || self.texts_per_row(dataset, leaf) == 0 {
+        let leaf = &self.arrays[array].leaf;
+        let per_row = self.texts_per_row(array);
+        if !leaf.kind.is_text() || leaf.error.is_some() || per_row == 0 {
             return Ok(None);
         }
-        let leaf = Leaf { binary: true, ..leaf.clone() };
-        let (total, mut row, mut seen, mut found) = (self.rows(dataset, &leaf), 0, 0, None);
-        let per_row = self.texts_per_row(dataset, &leaf).max(1);
+        let (total, mut row, mut seen, mut found) = (self.arrays[array].rows(), 0, 0, None);
         while row < total && seen < LOOKED_AT_BYTES && found.is_none() {
-            let end = row.saturating_add(step(&leaf, per_row)).min(total);
-            self.text(array, dataset, &leaf, row..end, &mut |chunk| {
+            let end = row.saturating_add(step(leaf, per_row)).min(total);
+            crate::format::ReadRows::read(self, array, row..end, &mut |chunk| {
                 let Values::Var { offsets, values } = &chunk.values else { return Ok(()) };
                 seen += values.len() as u64 + offsets.len() as u64;
-                if std::str::from_utf8(values).is_ok() {
-                    // A text could still end within a character that the next one continues.
-                    let whole = offsets
-                        .iter()
-                        .all(|&at| values.get(at as usize).is_none_or(|b| b & 0xC0 != 0x80));
-                    if whole {
-                        return Ok(());
-                    }
+                // A text could still end within a character that the next one continues.
+                let is_whole = |&at: &u64| values.get(at as usize).is_none_or(|b| b & 0xC0 != 0x80);
+                if std::str::from_utf8(values).is_ok() && offsets.iter().all(is_whole) {
+                    return Ok(());
                 }
-                let texts =
+                let mut texts =
                     offsets.windows(2).map(|w| &values[w[0] as usize..w[1] as usize]).enumerate();
-                if let Some((n, text)) =
-                    texts.into_iter().find(|(_, text)| std::str::from_utf8(text).is_err())
+                if let Some((n, text)) = texts.find(|(_, text)| std::str::from_utf8(text).is_err())
                 {
-                    found.get_or_insert_with(|| {
-                        (chunk.first_row + n as u64 / per_row, beginning(text))
-                    });
+                    found.get_or_insert((chunk.first_row + n as u64 / per_row, beginning(text)));
                 }
                 Ok(())
             })?;
@@ -111,39 +109,15 @@ impl File {
         Ok(found)
     }
 
-    fn texts_per_row(&self, dataset: &Dataset, leaf: &Leaf) -> u64 {
+    /// Texts of a row.
+    pub(super) fn texts_per_row(&self, array: usize) -> u64 {
+        let (dataset, leaf) = (&self.arrays[array].dataset, &self.arrays[array].leaf);
         let lists: u64 = leaf.dims.iter().map(|d| d.0).product();
         let inner: u64 = dataset.dims.iter().skip(1).product();
-        // One element that is a list: its rows are the list's.
         match leaf.dims.first() {
             Some(&(first, _)) if dataset.scalar => lists / first.max(1),
             _ => inner * lists / leaf.joined.unwrap_or(1).max(1) as u64,
         }
-    }
-
-    fn fixed(
-        &self,
-        leaf: &Leaf,
-        raw: &[u8],
-        (row, rows): (u64, u64),
-        per_row: u64,
-    ) -> Result<(u64, Values)> {
-        let Kind::Fixed { pad, .. } = leaf.kind else {
-            return Err(Error::internal("text was expected"));
-        };
-        // A zero byte among characters is one of them, but for those behind the last.
-        let (bytes, pad) =
-            (leaf.text_bytes(), if leaf.joined.is_some() { Pad::NullPad } else { pad });
-        let mut offsets = Vec::with_capacity(rows as usize + 1);
-        let mut text = Vec::with_capacity(raw.len());
-        offsets.push(0);
-        for (i, field) in raw.chunks_exact(bytes).take((rows * per_row) as usize).enumerate() {
-            let field = types::trimmed(field, pad);
-            utf8(leaf, field, row + i as u64 / per_row)?;
-            text.extend_from_slice(field);
-            offsets.push(text.len() as u64);
-        }
-        Ok((rows, Values::Var { offsets, values: text.into() }))
     }
 
     /// As many rows as make a good chunk.
@@ -190,9 +164,9 @@ impl File {
 
     /// Whether one text may be held in memory.
     fn fits(&self, row: u64, bytes: u64) -> Result<()> {
-        let (needs, limit) = (bytes.saturating_mul(COPIES), self.memory_bytes);
+        let (needs, limit) = (bytes.saturating_mul(COPIES), self.file.memory_bytes);
         // What a length claims is only believed where the file could have it.
-        if bytes > self.blob.len() || needs <= limit {
+        if bytes > self.file.blob.len() || needs <= limit {
             return Ok(());
         }
         Err(Error::refused(format!(
@@ -203,12 +177,9 @@ impl File {
 
     /// See [`crate::format::ReadRows::piece`]: the lengths are in the references.
     pub(super) fn text_piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
-        let Array { dataset, leaf } = self.arrays[array];
-        let dataset = &self.datasets[dataset];
-        let leaf = dataset.leaves.get(leaf)?;
-        let heaps = dataset.heaps.as_ref().filter(|_| leaf.kind.is_variable())?;
-        let per_row = self.texts_per_row(dataset, leaf).max(1);
-        let total = self.rows(dataset, leaf);
+        let of = &self.arrays[array];
+        let heaps = of.dataset.heaps.as_ref().filter(|_| of.leaf.kind.is_variable())?;
+        let (per_row, total) = (self.texts_per_row(array).max(1), of.rows());
         let mut lengths = self.lengths.lock().unwrap_or_else(|e| e.into_inner());
         let (mut end, mut held) = (row, 0u64);
         while end < total {
@@ -216,10 +187,10 @@ impl File {
                 (lengths.array == array).then(|| end.checked_sub(lengths.first_row)).flatten();
             let Some(&row_bytes) = known.and_then(|n| lengths.bytes.get(usize::try_from(n).ok()?))
             else {
-                let stop = end.saturating_add(step(leaf, per_row)).min(total);
-                let raw = self.values(array, dataset, leaf, end..stop).ok()?;
+                let stop = end.saturating_add(step(&of.leaf, per_row)).min(total);
+                let raw = self.stored(array, end..stop).ok()?;
                 let size = heaps.reference_bytes();
-                let most = self.blob.len();
+                let most = self.file.blob.len();
                 let sum = |row: &[u8]| {
                     row.chunks_exact(size)
                         .map(|r| u64::from(heaps.reference(r).len).min(most) + size as u64 + 8)

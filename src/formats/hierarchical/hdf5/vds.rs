@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use super::access::{Access, Denied};
 use super::c::{self, Id};
+use super::dataset::Chunked;
 use super::driver::Ticket;
 use super::external::file_name;
 use super::ffi::{self, Hid};
-use super::tree;
 use crate::error::{Error, Result};
 use crate::model::checked_product;
 
@@ -32,7 +32,7 @@ pub(super) struct Checker<'a> {
     /// A source's chunk may not be larger than that: the library decodes it whole.
     pub(super) memory_bytes: u64,
     /// The datasets on the way, so that none is its own source.
-    above: Vec<(u64, ffi::Token)>,
+    above: Vec<c::Key>,
     /// What was found sound: file and dataset.
     seen: HashSet<(PathBuf, CString)>,
     /// The files that values of the dataset are in.
@@ -117,7 +117,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check(&mut self, data: &Id, plist: &Id) -> Result<()> {
-        let key = tree::key(&tree::info(data)?);
+        let key = c::key(&c::info(data)?);
         if self.above.contains(&key) {
             return Err(Error::refused("it is a source of itself").hint(SKIP));
         }
@@ -257,7 +257,7 @@ impl<'a> Checker<'a> {
         let place = (file_name(&data)?, c_name);
         // SAFETY: as above.
         let layout = unsafe { ffi::H5Pget_layout(plist.raw()) };
-        if layout == tree::VIRTUAL {
+        if layout == ffi::VIRTUAL {
             self.check(&data, &plist).map_err(of_source)?;
         } else {
             self.files.insert(place.0.clone());
@@ -288,11 +288,13 @@ impl<'a> Checker<'a> {
                 "raw data in other files are not supported behind a virtual dataset",
             ));
         }
-        if layout == tree::CHUNKED {
+        if layout == ffi::CHUNKED {
             // SAFETY: an open type; under the lock.
             let element_bytes = unsafe { ffi::H5Tget_size(kind.raw()) };
-            let chunked = tree::chunked(plist, dims, element_bytes)?;
-            chunked.fits(element_bytes, self.memory_bytes)?;
+            let chunked = Chunked::of(plist, dims, element_bytes)?;
+            let elements = checked_product(&chunked.shape);
+            let whole = elements.and_then(|n| n.checked_mul(element_bytes as u64));
+            chunked.check_library(whole.unwrap_or(u64::MAX), self.memory_bytes)?;
         }
         Ok(())
     }

@@ -10,32 +10,168 @@
 //! is wrong in another way is an error, not wrong values.
 
 use std::ffi::{c_int, c_uint, c_void};
-use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::c::{self, Id};
+use super::dataset::{Chunked, Dataset};
 use super::ffi;
-use super::tree::{Chunked, Dataset};
+use super::file::OpenFile;
+use crate::array::{PieceLocation, Pieces};
+use crate::codec::decompress::room;
 use crate::error::{Error, Result};
 use crate::model::checked_product;
-use crate::storage::Blob;
+use crate::storage::{Blob, BlobSlice};
 
-/// The chunks of a dataset that exist, sorted by their number in C order.
-pub(super) struct Index {
-    pub(super) chunks: Vec<ChunkLocation>,
+/// The chunks of a dataset.
+pub(super) struct Chunks {
+    file: Arc<OpenFile>,
+    dataset: Arc<Dataset>,
+    chunked: Chunked,
+    /// Asked from the library once.
+    index: OnceLock<Result<Index>>,
+}
+
+/// The chunks that exist, sorted by their number in C order.
+struct Index {
+    chunks: Vec<ChunkLocation>,
     /// The bytes of chunks are asked from the library, by coordinate, through this dataset.
-    by_coordinate: Option<Id>,
+    by_coordinate: Option<Arc<Id>>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct ChunkLocation {
+struct ChunkLocation {
     /// Its number in C order among all chunks of the extent.
-    pub(super) number: u64,
+    number: u64,
     /// Where its bytes begin in the file.
-    pub(super) at: u64,
-    pub(super) bytes: u64,
+    at: u64,
+    bytes: u64,
     /// A set bit names a filter that was left out.
-    pub(super) mask: u32,
+    mask: u32,
+}
+
+impl Chunks {
+    /// Of a dataset whose chunks are decoded here.
+    pub(super) fn new(file: Arc<OpenFile>, dataset: Arc<Dataset>, chunked: Chunked) -> Chunks {
+        Chunks { file, dataset, chunked, index: OnceLock::new() }
+    }
+
+    /// The shape of the chunks in the dimensions of the dataset (a view has fewer).
+    fn shape(&self) -> &[u64] {
+        &self.chunked.shape[..self.dataset.dims.len()]
+    }
+
+    fn index(&self) -> Result<&Index> {
+        self.index.get_or_init(|| self.find()).as_ref().map_err(Error::clone)
+    }
+
+    fn find(&self) -> Result<Index> {
+        let _lock = c::lock();
+        let data = self.file.dataset(&self.dataset.path)?;
+        let mut bytes = self.file.blob.len();
+        if self.dataset.elsewhere {
+            // SAFETY: an open dataset; under the lock.
+            unsafe {
+                let file = Id::new(ffi::H5Iget_file_id(data.raw()), "its file cannot be told")?;
+                let code = ffi::H5Fget_filesize(file.raw(), &mut bytes);
+                c::check(code, "the size of its file cannot be told")?;
+            }
+        }
+        Index::find(data, &self.dataset, &self.chunked, bytes)
+    }
+}
+
+impl Pieces for Chunks {
+    fn locate(&self, at: &[u64]) -> Result<Option<PieceLocation>> {
+        let (dims, shape) = (&self.dataset.dims, self.shape());
+        let number = at
+            .iter()
+            .zip(dims.iter().zip(shape))
+            .fold(0u64, |n, (&p, (&d, &s))| n.wrapping_mul(d.div_ceil(s)).wrapping_add(p));
+        let index = self.index()?;
+        let Ok(found) = index.chunks.binary_search_by_key(&number, |c| c.number) else {
+            return Ok(None);
+        };
+        let chunk = index.chunks[found];
+        let whole = checked_product(shape)
+            .and_then(|n| n.checked_mul(self.dataset.element_bytes as u64))
+            .ok_or_else(|| Error::corrupt("a chunk is too large"))?;
+        let origin: Vec<u64> = at.iter().zip(shape).map(|(p, s)| p * s).collect();
+        let is_edge = origin.iter().zip(shape).zip(dims).any(|((o, s), &d)| o + s > d);
+        let skipped = if is_edge && self.chunked.raw_edges { u32::MAX } else { chunk.mask };
+        let mut len = chunk.bytes;
+        if self.chunked.codecs.is_plain(skipped) {
+            if len < whole {
+                return Err(Error::corrupt(format!(
+                    "a chunk at byte {} holds {len} bytes, expected {whole}",
+                    chunk.at
+                )));
+            }
+            len = whole;
+        }
+        let slice = match &index.by_coordinate {
+            None => BlobSlice { blob: self.file.blob.clone(), start: chunk.at, len },
+            Some(data) => {
+                let blob = ByCoordinate { data: data.clone(), origin, chunk };
+                BlobSlice { blob: Arc::new(blob), start: 0, len }
+            }
+        };
+        Ok(Some(PieceLocation { slice, skipped }))
+    }
+
+    fn is_divisible(&self) -> bool {
+        // Chunks of another file are read whole: see `ByCoordinate`.
+        !self.dataset.elsewhere
+    }
+}
+
+/// The stored bytes of a chunk that the library finds.
+struct ByCoordinate {
+    data: Arc<Id>,
+    origin: Vec<u64>,
+    chunk: ChunkLocation,
+}
+
+impl Blob for ByCoordinate {
+    fn len(&self) -> u64 {
+        self.chunk.bytes
+    }
+
+    fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        // The file that it is in has room for these bytes.
+        let bytes = usize::try_from(self.chunk.bytes)
+            .map_err(|_| Error::corrupt("a chunk is larger than this machine's memory"))?;
+        let mut stored = room(bytes)?;
+        stored.resize(bytes, 0);
+        let (mut mask, mut size) = (0u32, bytes);
+        // A view knows the first dimensions alone; its chunks begin at 0 in the others.
+        let mut corner = [0u64; 33];
+        corner[..self.origin.len()].copy_from_slice(&self.origin);
+        let _lock = c::lock();
+        // SAFETY: an open dataset of at most 32 dimensions; the buffer has `size` bytes; under the
+        // lock.
+        let code = unsafe {
+            ffi::H5Dread_chunk2(
+                self.data.raw(),
+                0,
+                corner.as_ptr(),
+                &mut mask,
+                stored.as_mut_ptr().cast(),
+                &mut size,
+            )
+        };
+        c::check(code, "a chunk cannot be read")?;
+        let part = usize::try_from(offset).ok().and_then(|at| stored.get(at..)?.get(..to.len()));
+        match part.filter(|_| (size, mask) == (bytes, self.chunk.mask)) {
+            Some(part) => {
+                to.copy_from_slice(part);
+                Ok(())
+            }
+            None => Err(Error::corrupt(format!(
+                "the chunk at {:?} has {size} bytes, its index says {bytes}",
+                self.origin
+            ))),
+        }
+    }
 }
 
 /// What the callback of the library's list fills.
@@ -130,12 +266,7 @@ impl Index {
     ///
     /// # Errors
     /// Corrupt.
-    pub(super) fn find(
-        data: Id,
-        dataset: &Dataset,
-        chunked: &Chunked,
-        file_bytes: u64,
-    ) -> Result<Index> {
+    fn find(data: Id, dataset: &Dataset, chunked: &Chunked, file_bytes: u64) -> Result<Index> {
         let shape = &chunked.shape[..dataset.dims.len()];
         let counts: Vec<u64> =
             dataset.dims.iter().zip(shape).map(|(&d, &s)| d.div_ceil(s)).collect();
@@ -170,63 +301,8 @@ impl Index {
         if chunks.windows(2).any(|w| w[0].number == w[1].number) {
             return Err(Error::corrupt("a chunk appears twice"));
         }
-        let by_coordinate = (found.swizzled.is_some() || dataset.elsewhere).then_some(data);
+        let by_coordinate = (found.swizzled.is_some() || dataset.elsewhere).then(|| Arc::new(data));
         Ok(Index { chunks, by_coordinate })
-    }
-
-    /// Whether the bytes of chunks are read from the file itself.
-    pub(super) fn is_direct(&self) -> bool {
-        self.by_coordinate.is_none()
-    }
-
-    /// The bytes `part` of a chunk as they are stored. `origin` is its first element.
-    ///
-    /// # Errors
-    /// Reading errors; corrupt.
-    pub(super) fn stored(
-        &self,
-        chunk: &ChunkLocation,
-        origin: &[u64],
-        part: Range<u64>,
-        blob: &Arc<dyn Blob>,
-    ) -> Result<Vec<u8>> {
-        let Some(data) = &self.by_coordinate else {
-            return blob.read_vec(chunk.at + part.start, part.end - part.start);
-        };
-        // The file that it is in has room for these bytes.
-        let mut stored = Vec::new();
-        let bytes = usize::try_from(chunk.bytes)
-            .map_err(|_| Error::corrupt("a chunk is larger than this machine's memory"))?;
-        stored
-            .try_reserve_exact(bytes)
-            .map_err(|_| Error::failed(format!("{bytes} bytes of memory are not available")))?;
-        stored.resize(bytes, 0);
-        let (mut mask, mut size) = (0u32, bytes);
-        // A view knows the first dimensions alone; its chunks begin at 0 in the others.
-        let mut corner = [0u64; 33];
-        corner[..origin.len()].copy_from_slice(origin);
-        let _lock = c::lock();
-        // SAFETY: an open dataset of at most 32 dimensions; the buffer has `size` bytes; under the
-        // lock.
-        let code = unsafe {
-            ffi::H5Dread_chunk2(
-                data.raw(),
-                0,
-                corner.as_ptr(),
-                &mut mask,
-                stored.as_mut_ptr().cast(),
-                &mut size,
-            )
-        };
-        c::check(code, "a chunk cannot be read")?;
-        if (size, mask) != (bytes, chunk.mask) {
-            return Err(Error::corrupt(format!(
-                "the chunk at {origin:?} has {size} bytes, its index says {bytes}"
-            )));
-        }
-        stored.truncate(part.end as usize);
-        stored.drain(..part.start as usize);
-        Ok(stored)
     }
 }
 

@@ -1,0 +1,65 @@
+//! What netCDF and the dimension scales say of a dataset's dimensions.
+
+use serde_json::Value;
+
+use super::attributes;
+use super::dataset::Dataset;
+use super::kind::Kind;
+use crate::model::Attributes;
+
+/// netCDF has text as characters whose last dimension is its length: they are joined, as the CF
+/// conventions have it.
+pub(super) fn join_characters(dataset: &mut Dataset, attributes: &mut Attributes, netcdf: bool) {
+    const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
+    let rank = dataset.dims.len();
+    let named = attributes
+        .get(DIMENSIONS)
+        .and_then(|v| v.as_array())
+        .is_some_and(|names| names.len() == rank);
+    let Some(&width) = dataset.dims.last().filter(|&&n| rank > 1 && n > 0 && (netcdf || named))
+    else {
+        return;
+    };
+    let [leaf] = &mut dataset.leaves[..] else { return };
+    if !matches!(leaf.kind, Kind::Fixed { bytes: 1, .. })
+        || !leaf.fields.is_empty()
+        || !leaf.dims.is_empty()
+    {
+        return;
+    }
+    leaf.joined = usize::try_from(width).ok();
+    if named && let Some(names) = attributes.get_mut(DIMENSIONS).and_then(|v| v.as_array_mut()) {
+        names.pop();
+    }
+    // It numbers the dimensions of the characters.
+    attributes.shift_remove("_Netcdf4Coordinates");
+}
+
+/// The names of dimension scales, kept as xarray and Zarr keep them; the references that carried
+/// them go.
+pub(super) fn dimension_names(path: &str, attributes: &mut Attributes) {
+    let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_string();
+    let scale = attributes.get("CLASS").and_then(Value::as_str) == Some("DIMENSION_SCALE");
+    let names = match attributes.get("DIMENSION_LIST") {
+        Some(Value::Array(paths)) => Some(
+            paths
+                .iter()
+                .map(|p| Value::String(last(p.as_str().unwrap_or_default())))
+                .collect::<Vec<Value>>(),
+        ),
+        _ if scale => Some(vec![Value::String(last(path))]),
+        _ => None,
+    };
+    for name in ["DIMENSION_LIST", "REFERENCE_LIST"] {
+        attributes.shift_remove(name);
+        if let Some(Value::Object(specs)) = attributes.get_mut(attributes::TYPES) {
+            specs.shift_remove(name);
+            if specs.is_empty() {
+                attributes.shift_remove(attributes::TYPES);
+            }
+        }
+    }
+    if let Some(names) = names {
+        attributes.insert("_ARRAY_DIMENSIONS".into(), Value::Array(names));
+    }
+}

@@ -1,0 +1,209 @@
+//! Values that only the library reads: virtual datasets, compact ones, those of other files, filters
+//! that only it has, fields among text of any length. It gives one leaf of the elements, packed.
+
+use std::ffi::{CString, c_int, c_uint};
+use std::sync::Arc;
+
+use super::c::{self, Id};
+use super::dataset::{Chunked, Dataset};
+use super::file::OpenFile;
+use super::kind::{Kind, Leaf};
+use super::{ffi, heap};
+use crate::array::{PieceLocation, Pieces};
+use crate::error::{Error, Result};
+use crate::model::checked_product;
+use crate::storage::{Blob, BlobSlice};
+
+/// A leaf of a dataset, as the library reads it.
+#[derive(Clone)]
+pub(super) struct LibraryLeaf {
+    pub(super) file: Arc<OpenFile>,
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) leaf: Leaf,
+}
+
+/// A box of a dataset as bytes in C order; what sticks out of the dataset is zeros.
+struct LibraryBox {
+    of: LibraryLeaf,
+    origin: Vec<u64>,
+    shape: Vec<u64>,
+    row_bytes: u64,
+    bytes: u64,
+}
+
+impl LibraryLeaf {
+    /// Its values in a box. Whole rows of it are read.
+    ///
+    /// # Errors
+    /// A box that is too large.
+    pub(super) fn slice(&self, origin: Vec<u64>, shape: &[u64]) -> Result<BlobSlice> {
+        let bytes_of = |shape: &[u64]| {
+            checked_product(shape).and_then(|n| n.checked_mul(self.leaf.packed_bytes() as u64))
+        };
+        let (Some(bytes), Some(row_bytes)) =
+            (bytes_of(shape), bytes_of(shape.get(1..).unwrap_or_default()))
+        else {
+            return Err(Error::corrupt(format!("the shape {shape:?} is too large")));
+        };
+        let (of, shape) = (self.clone(), shape.to_vec());
+        let blob = LibraryBox { of, origin, shape, row_bytes, bytes };
+        Ok(BlobSlice { blob: Arc::new(blob), start: 0, len: bytes })
+    }
+}
+
+impl Blob for LibraryBox {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let LibraryLeaf { file, dataset, leaf } = &self.of;
+        let (first, rows) = (offset / self.row_bytes, to.len() as u64 / self.row_bytes);
+        let is_whole_rows = first * self.row_bytes == offset
+            && rows * self.row_bytes == to.len() as u64
+            && offset.checked_add(to.len() as u64).is_some_and(|end| end <= self.bytes);
+        if !is_whole_rows {
+            return Err(Error::internal("parts of rows are asked from the HDF5 library"));
+        }
+        let (mut origin, mut shape) = (self.origin.clone(), self.shape.clone());
+        if let (Some(start), Some(height)) = (origin.first_mut(), shape.first_mut()) {
+            (*start, *height) = (*start + first, rows);
+        }
+        let _lock = c::lock();
+        let data = file.dataset(&dataset.path)?;
+        // SAFETY: under the lock; `to` has room for the packed leaf of a box of this shape.
+        unsafe { read_box(&data, dataset, leaf, (&origin, &shape), to.as_mut_ptr().cast()) }
+    }
+}
+
+/// The chunks of a leaf, which the library decodes: each is read whole.
+pub(super) struct LibraryChunks {
+    leaf: LibraryLeaf,
+    chunked: Chunked,
+}
+
+impl LibraryChunks {
+    /// Of a chunked dataset.
+    pub(super) fn new(leaf: LibraryLeaf, chunked: Chunked) -> LibraryChunks {
+        LibraryChunks { leaf, chunked }
+    }
+}
+
+impl Pieces for LibraryChunks {
+    fn locate(&self, at: &[u64]) -> Result<Option<PieceLocation>> {
+        let shape = &self.chunked.shape[..self.leaf.dataset.dims.len()];
+        let origin = at.iter().zip(shape).map(|(p, s)| p * s).collect();
+        let slice = self.leaf.slice(origin, shape)?;
+        self.chunked.check_library(slice.len, self.leaf.file.memory_bytes)?;
+        Ok(Some(PieceLocation { slice, skipped: 0 }))
+    }
+
+    fn is_divisible(&self) -> bool {
+        false
+    }
+}
+
+/// Reads a box of an open dataset into a buffer of its shape, as far as the dataset reaches.
+///
+/// # Safety
+/// Under the lock; `out` has room for the packed leaf of the box.
+unsafe fn read_box(
+    data: &Id,
+    dataset: &Dataset,
+    leaf: &Leaf,
+    (origin, shape): (&[u64], &[u64]),
+    out: *mut std::ffi::c_void,
+) -> Result<()> {
+    let failed = "its rows cannot be chosen";
+    // SAFETY: open handles and arrays of as many dimensions, under the lock; the rest is promised
+    // by the caller.
+    unsafe {
+        let kind = memory_type(data, leaf)?;
+        if ffi::H5Tget_size(kind.raw()) != leaf.packed_bytes() {
+            return Err(Error::refused("this type cannot be read on its own"));
+        }
+        let space = Id::new(ffi::H5Dget_space(data.raw()), "its dataspace is damaged")?;
+        let dims: &[u64] = if dataset.scalar { &[] } else { &dataset.dims };
+        if c::dims(&space)?.unwrap_or_default() != dims {
+            return Err(Error::corrupt("its shape changed while it was read"));
+        }
+        if dataset.scalar {
+            let code = ffi::H5Dread(data.raw(), kind.raw(), 0, 0, 0, out);
+            return c::check(code, "cannot be read");
+        }
+        let count: Vec<u64> = (0..dims.len()).map(|d| shape[d].min(dims[d] - origin[d])).collect();
+        let zero = vec![0; shape.len()];
+        let memory = ffi::H5Screate_simple(shape.len() as c_int, shape.as_ptr(), std::ptr::null());
+        let memory = Id::new(memory, failed)?;
+        for (space, start) in [(&space, origin), (&memory, &zero[..])] {
+            let code = ffi::H5Sselect_hyperslab(
+                space.raw(),
+                ffi::SELECT_SET,
+                start.as_ptr(),
+                std::ptr::null(),
+                count.as_ptr(),
+                std::ptr::null(),
+            );
+            c::check(code, failed)?;
+        }
+        let code = ffi::H5Dread(data.raw(), kind.raw(), memory.raw(), space.raw(), 0, out);
+        c::check(code, "cannot be read")
+    }
+}
+
+/// The type of the leaf in memory: that of the file, or a compound of the one field.
+///
+/// # Safety
+/// Under the lock; `data` is an open dataset.
+unsafe fn memory_type(data: &Id, leaf: &Leaf) -> Result<Id> {
+    // SAFETY: open handles.
+    unsafe {
+        let mut kind = Id::new(ffi::H5Dget_type(data.raw()), "its type is damaged")?;
+        let mut names = Vec::new();
+        for field in &leaf.fields {
+            let mut found = None;
+            if ffi::H5Tget_class(kind.raw()) == ffi::COMPOUND {
+                for m in 0..u32::try_from(ffi::H5Tget_nmembers(kind.raw())).unwrap_or(0) {
+                    let Some(name) = c::owned_text(ffi::H5Tget_member_name(kind.raw(), m)) else {
+                        continue;
+                    };
+                    if String::from_utf8_lossy(&name) == field.as_str() {
+                        found = Some((
+                            name,
+                            Id::new(ffi::H5Tget_member_type(kind.raw(), m), "its type is damaged")?,
+                        ));
+                        break;
+                    }
+                }
+            }
+            let Some((name, member)) = found else {
+                return Err(Error::refused("a field inside of lists cannot be read on its own"));
+            };
+            names.push(name);
+            kind = member;
+        }
+        if let Kind::Variable { bytes } = leaf.kind {
+            kind = heap::raw_type(bytes)?;
+            let dims: Vec<u64> = leaf.dims.iter().map(|d| d.0).collect();
+            if !dims.is_empty() {
+                let list = ffi::H5Tarray_create2(kind.raw(), dims.len() as c_uint, dims.as_ptr());
+                kind = Id::new(list, "a type cannot be made")?;
+            }
+        }
+        for name in names.into_iter().rev() {
+            let size = ffi::H5Tget_size(kind.raw());
+            let outer = Id::new(ffi::H5Tcreate(ffi::COMPOUND, size), "a type cannot be made")?;
+            let name =
+                CString::new(name).map_err(|_| Error::corrupt("a field's name has a zero byte"))?;
+            c::check(
+                ffi::H5Tinsert(outer.raw(), name.as_ptr(), 0, kind.raw()),
+                "a type cannot be made",
+            )?;
+            kind = outer;
+        }
+        Ok(kind)
+    }
+}
