@@ -43,6 +43,9 @@ _npk() {
             npk,man)
                 cmd="npk__subcmd__man"
                 ;;
+            npk,report)
+                cmd="npk__subcmd__report"
+                ;;
             npk,verify)
                 cmd="npk__subcmd__verify"
                 ;;
@@ -53,7 +56,7 @@ _npk() {
 
     case "${cmd}" in
         npk)
-            opts="-h -V --help --version convert list ls inspect diff verify formats completions man generate"
+            opts="-h -V --help --version convert list ls inspect diff verify report formats completions man generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -81,7 +84,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__convert)
-            opts="-o -t -f -u -a -x -T -0 -R -c -n -g -d -j -m -q -v -h -V --output --to --overwrite --force --if-exists --skip-existing --update --append --sync --key --tensor --dataset --columns --array --exclude --rows --concat --prefix-by-file --files-from --recursive --ignore-table-log --array-name --name --strip-prefix --rename --rename-re --add-prefix --dtype --lossy --bf16 --fp8 --nulls --strings --ragged --skip-unsupported --layout --float-format --compression --chunk-shape --shard-shape --row-group-size --zarr-format --max-shard-size --metadata --no-metadata --single --shard --dry-run --verify --fail-fast --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --json --no-progress --help --version"
+            opts="-o -t -f -u -a -x -T -0 -R -c -n -g -d -j -m -q -v -h -V --output --to --overwrite --force --if-exists --skip-existing --update --append --sync --key --tensor --dataset --columns --array --exclude --rows --concat --prefix-by-file --files-from --recursive --ignore-table-log --array-name --name --strip-prefix --rename --rename-re --add-prefix --dtype --lossy --bf16 --fp8 --nulls --strings --ragged --skip-unsupported --layout --float-format --compression --chunk-shape --shard-shape --row-group-size --zarr-format --max-shard-size --metadata --no-metadata --single --shard --report --certify --dry-run --verify --fail-fast --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --json --no-progress --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -240,6 +243,10 @@ _npk() {
                     return 0
                     ;;
                 --shard)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -874,13 +881,63 @@ _npk() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        npk__subcmd__verify)
-            opts="-g -d -j -m -q -v -h -V --json --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
+        npk__subcmd__report)
+            opts="-q -v -h -V --json --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-bundle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --addressing)
+                    COMPREPLY=($(compgen -W "path virtual" -- "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        npk__subcmd__verify)
+            opts="-g -d -j -m -q -v -h -V --certificate --sample --json --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --certificate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sample)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --from)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -32,6 +32,7 @@ complete -c npk -n "__fish_npk_needs_command" -f -a "ls" -d 'List array names, o
 complete -c npk -n "__fish_npk_needs_command" -f -a "inspect" -d 'Show what is in a file: format, arrays, types, shapes, metadata, values'
 complete -c npk -n "__fish_npk_needs_command" -f -a "diff" -d 'Compare two files of any formats'
 complete -c npk -n "__fish_npk_needs_command" -f -a "verify" -d 'Check that files are whole: headers, sizes, checksums, every chunk'
+complete -c npk -n "__fish_npk_needs_command" -f -a "report" -d 'Show what the shares of a batch have come to: a table of convert\'s --report'
 complete -c npk -n "__fish_npk_needs_command" -f -a "formats" -d 'List the formats'
 complete -c npk -n "__fish_npk_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c npk -n "__fish_npk_needs_command" -f -a "man" -d 'Write the man pages into a directory (or print the main one)'
@@ -76,6 +77,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l zarr-format -d 'Zarr
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'Split checkpoints into files of at most this size' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l metadata -d 'Add metadata to the output' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l shard -d 'Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l report -d 'Write a line of JSON for each output into a directory or below a URL, a file for each share; without --shard, compare what shares have written there with what should be' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
@@ -119,6 +121,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l lossy -d 'Let --dtyp
 complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-unsupported -d 'Leave out, with a note, arrays that cannot be read or written'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-metadata -d 'Write the arrays only, without metadata'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l single -d 'Write a .pt that is the bare tensor'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l certify -d 'Put the checksums of every array on both sides into the report'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s n -l dry-run -d 'Show what would be done'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l verify -d 'Read the output again and compare'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l fail-fast -d 'Stop a batch at the first error'
@@ -320,6 +323,8 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -s q -l quiet -d 'Errors o
 complete -c npk -n "__fish_npk_using_subcommand diff" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand diff" -s V -l version -d 'Print version'
+complete -c npk -n "__fish_npk_using_subcommand verify" -l certificate -d 'Compare with what convert\'s --certify wrote: a share\'s report, all of them, or their directory. Without PATH the sources are compared, too' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l sample -d 'Check only so many units of a certificate, chosen at random' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l header -d 'Whether the first row is a header' -r -f -a "auto\t'If not all its cells are numbers or empty'
@@ -359,6 +364,24 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -s q -l quiet -d 'Errors
 complete -c npk -n "__fish_npk_using_subcommand verify" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s V -l version -d 'Print version'
+complete -c npk -n "__fish_npk_using_subcommand report" -l profile -d 'AWS profile' -r
+complete -c npk -n "__fish_npk_using_subcommand report" -l region -d 'AWS region' -r
+complete -c npk -n "__fish_npk_using_subcommand report" -l endpoint-url -d 'Address of an S3-compatible service' -r
+complete -c npk -n "__fish_npk_using_subcommand report" -l ca-bundle -d 'PEM file with the certificate authorities to trust' -r
+complete -c npk -n "__fish_npk_using_subcommand report" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
+virtual\t'https://BUCKET.HOST/KEY'"
+complete -c npk -n "__fish_npk_using_subcommand report" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand report" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c npk -n "__fish_npk_using_subcommand report" -l json -d 'JSON on stdout'
+complete -c npk -n "__fish_npk_using_subcommand report" -l no-sign-request -l anon -d 'Public data: do not sign requests'
+complete -c npk -n "__fish_npk_using_subcommand report" -l no-verify-ssl -d 'Do not verify TLS certificates'
+complete -c npk -n "__fish_npk_using_subcommand report" -l request-payer -d 'Pay for requests to a requester-pays bucket'
+complete -c npk -n "__fish_npk_using_subcommand report" -s q -l quiet -d 'Errors only'
+complete -c npk -n "__fish_npk_using_subcommand report" -s v -l verbose -d 'More messages; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c npk -n "__fish_npk_using_subcommand report" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand formats" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand formats" -l markdown -d 'The table of the README'
 complete -c npk -n "__fish_npk_using_subcommand formats" -s h -l help -d 'Print help'

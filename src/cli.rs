@@ -45,6 +45,9 @@ pub enum Command {
     /// Check that files are whole: headers, sizes, checksums, every chunk
     #[command(after_long_help = examples::VERIFY)]
     Verify(VerifyArgs),
+    /// Show what the shares of a batch have come to: a table of convert's --report
+    #[command(after_long_help = examples::REPORT)]
+    Report(ReportArgs),
     /// List the formats
     Formats(FormatsArgs),
     /// Print a completion script
@@ -328,6 +331,13 @@ pub struct ConvertArgs {
     /// Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name
     #[arg(long, value_name = "I/N", help_heading = "Many machines")]
     pub shard: Option<String>,
+    /// Write a line of JSON for each output into a directory or below a URL, a file for each share;
+    /// without --shard, compare what shares have written there with what should be
+    #[arg(long, value_name = "DIR", help_heading = "Many machines")]
+    pub report: Option<String>,
+    /// Put the checksums of every array on both sides into the report
+    #[arg(long, help_heading = "Many machines")]
+    pub certify: bool,
 
     /// Show what would be done
     #[arg(short = 'n', long, help_heading = "Running")]
@@ -465,15 +475,39 @@ pub struct DiffArgs {
 /// `npk verify`.
 #[derive(Args, Debug, Clone)]
 pub struct VerifyArgs {
-    /// Files, directories, URLs, or -
-    #[arg(value_name = "PATH", required = true)]
+    /// Files, directories, URLs, or -; with --certificate, what the outputs are below now
+    #[arg(value_name = "PATH", required_unless_present = "certificate")]
     pub paths: Vec<String>,
+    /// Compare with what convert's --certify wrote: a share's report, all of them, or their
+    /// directory. Without PATH the sources are compared, too
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<String>,
+    /// Check only so many units of a certificate, chosen at random
+    #[arg(long, value_name = "N", requires = "certificate", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub sample: Option<u64>,
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
+    /// Messages.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// `npk report`.
+#[derive(Args, Debug, Clone)]
+pub struct ReportArgs {
+    /// What was given to convert as --report
+    #[arg(value_name = "DIR")]
+    pub path: String,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Remote access.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     /// Messages.
     #[command(flatten)]
     pub talk: TalkArgs,

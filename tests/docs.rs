@@ -593,6 +593,37 @@ fn the_json_of_convert_is_as_documented() {
 }
 
 #[test]
+fn reports_are_as_documented() {
+    let batch = "npk convert -q --report r --certify --to npy";
+    json_section(
+        "### npk convert --report",
+        &[
+            &format!("{batch} d.npy bad.safetensors out/ || cat r/*"),
+            &format!("rm -r r; {batch} data.npz many/; cat r/*"),
+            &format!("rm -r r; {batch} model.npk one/ -a '*.weight' --rows 0:1; cat r/*"),
+        ],
+        &[0],
+    );
+    let batch = "npk convert -q --report r --certify --to npk";
+    json_section(
+        "### npk report --json",
+        &[
+            &format!("{batch} d.npy bad.safetensors out/ || npk report --json r"),
+            &format!("rm -r r; {batch} d.npy more/ --shard 0/2; npk report --json r"),
+        ],
+        &[0, 1],
+    );
+    json_section(
+        "### npk verify --certificate --json",
+        &[
+            &format!("{batch} d.npy out/; npk verify --json --certificate r"),
+            "rm -r out; npk verify --json --certificate r",
+        ],
+        &[0, 3],
+    );
+}
+
+#[test]
 fn the_json_of_formats_is_as_documented() {
     json_section("### npk formats --json", &["npk formats --json"], &[0]);
 }

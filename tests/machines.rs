@@ -184,3 +184,235 @@ fn arrays_become_files_within_a_share_only() {
     );
     assert!(said.contains("would both become"), "{said}");
 }
+
+/// `npk convert -R in out/ --to npk` with a report.
+fn convert_args(s: &Scratch, more: &[&str]) -> Vec<String> {
+    let (input, out, report) = (at(s, "in"), format!("{}/", at(s, "out")), at(s, "report"));
+    let args = ["convert", "-R", &input, "-o", &out, "--to", "npk", "--report", &report];
+    args.iter().chain(more).map(|a| a.to_string()).collect()
+}
+
+/// The lines of a report, and its final one.
+fn report(s: &Scratch, name: &str) -> (Vec<Value>, Value) {
+    let mut all = lines(&std::fs::read_to_string(s.join("report").join(name)).unwrap());
+    let last = all.pop().unwrap();
+    assert_eq!(last["final"], true, "{last}");
+    (all, last)
+}
+
+fn names_in(s: &Scratch, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(s.join(folder)).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_report_has_a_line_for_each_unit_and_a_final_one() {
+    let s = Scratch::new();
+    inputs(&s, &["a.npy", "b.npy", "sub/c.npy"]);
+    std::fs::write(s.join("in/bad.npy"), b"\x93NUMPY\x01\x00").unwrap();
+    let output = npk_any(&convert_args(&s, &[]));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(names_in(&s, "report"), ["share-0-of-1.jsonl"]);
+    let (units, last) = report(&s, "share-0-of-1.jsonl");
+    assert_eq!(units.len(), 4);
+    let bad = units.iter().find(|l| l["unit"] == "bad.npk").unwrap();
+    assert!(bad["status"] == "failed" && bad["exit_code"] == 7, "{bad}");
+    let good = units.iter().find(|l| l["unit"] == "sub/c.npk").unwrap();
+    assert_eq!(good["status"], "done", "{good}");
+    assert!(good["sources"][0]["path"].as_str().unwrap().ends_with("sub/c.npy"), "{good}");
+    let size = std::fs::metadata(s.join("in/sub/c.npy")).unwrap().len();
+    assert_eq!(good["sources"][0]["bytes"], size);
+    assert!(good["sources"][0]["modified_ns"].as_u64() > Some(0) && good["mark"]["bytes"].is_u64());
+    assert!(last["units"] == 4 && last["done"] == 3 && last["failed"] == 1, "{last}");
+    assert_eq!(last["destination"], at(&s, "out"));
+    let table = npk_any(&["report", &at(&s, "report")]);
+    assert_eq!(table.status.code(), Some(1));
+    let text = String::from_utf8(table.stdout).unwrap();
+    assert!(text.contains("done") && text.contains("failed: bad.npk: "), "{text}");
+    let json = npk_any(&["report", &at(&s, "report"), "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(json["complete"] == false && json["failures"][0]["unit"] == "bad.npk", "{json}");
+    // The same command again mends what it can.
+    inputs(&s, &["bad.npy"]);
+    npk(&convert_args(&s, &["--skip-existing"]));
+    npk(&["report", &at(&s, "report")]);
+    npk_fails(3, &["report", &at(&s, "in")]);
+    npk_fails(2, &convert_args(&s, &["--shard", "0/2"]));
+    npk_fails(2, &["convert", "x.npy", "y.npk", "--certify"]);
+}
+
+#[test]
+fn shares_are_reconciled() {
+    let s = Scratch::new();
+    let names: Vec<String> = (0..12).map(|i| format!("x{i}.npy")).collect();
+    inputs(&s, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let shares = ["0/3", "1/3", "2/3"].map(|share| outputs(&s, Some(share)));
+    for share in ["0/3", "2/3"] {
+        npk(&convert_args(&s, &["--shard", share]));
+    }
+    let reconcile = || {
+        let output = npk_any(&convert_args(&s, &["--json"]));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), told)
+    };
+    let (code, told) = reconcile();
+    assert_eq!(code, 1);
+    assert_eq!(told["missing_shares"], serde_json::json!([1]));
+    assert_eq!(told["missing"], shares[1].len(), "{told}");
+    assert!(told["missing_units"].as_array().unwrap().contains(&shares[1][0].as_str().into()));
+    assert_eq!(npk_any(&["report", &at(&s, "report")]).status.code(), Some(1));
+    npk(&convert_args(&s, &["--shard", "1/3"]));
+    let (code, told) = reconcile();
+    assert!(code == 0 && told["done"] == 12 && told["missing"] == 0, "{told}");
+    assert_eq!(report(&s, "report.jsonl").0.len(), 12);
+    npk(&["report", &at(&s, "report")]);
+    // An output that has gone, a source that has gone, and an output of nobody.
+    std::fs::remove_dir_all(s.join("out").join(&shares[0][0])).unwrap();
+    let gone = &shares[2][0];
+    std::fs::remove_file(s.join("in").join(gone.replace(".npk", ".npy"))).unwrap();
+    std::fs::create_dir(s.join("out/alien.npk")).unwrap();
+    let (code, told) = reconcile();
+    assert_eq!(code, 1);
+    assert_eq!(told["missing_units"], serde_json::json!([shares[0][0]]));
+    let extra: BTreeSet<&str> =
+        told["extra_units"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+    assert_eq!(extra, BTreeSet::from(["alien.npk", gone]));
+}
+
+/// A worker is stopped at its n-th write into the report, or while it converts; another one goes
+/// on.
+#[test]
+fn a_worker_that_was_killed_ends_with_the_same_report() {
+    let names: Vec<String> = (0..30).map(|i| format!("x{i}.npy")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let whole = Scratch::new();
+    inputs(&whole, &names);
+    npk(&convert_args(&whole, &["--certify"]));
+    let (expected, last) = report(&whole, "share-0-of-1.jsonl");
+    let strip = |lines: &[Value]| -> Vec<Value> {
+        // Another folder, other times of the sources.
+        let mut lines = lines.to_vec();
+        for line in &mut lines {
+            for sources in ["/sources", "/certified/sources"] {
+                let source = line.pointer_mut(sources).unwrap()[0].as_object_mut().unwrap();
+                source.remove("modified_ns");
+                source.remove("path");
+            }
+        }
+        lines
+    };
+    for lines_before in [0, 1, 7, 29] {
+        let s = Scratch::new();
+        inputs(&s, &names);
+        let mut child = npk_command()
+            .args(convert_args(&s, &["--certify", "--skip-existing", "-j", "1"]))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let written = || {
+            let part = std::fs::read_dir(s.join("report")).ok()?.find_map(|e| {
+                let path = e.ok()?.path();
+                path.extension().is_some_and(|e| e == "part").then_some(path)
+            })?;
+            Some(std::fs::read_to_string(part).ok()?.lines().count())
+        };
+        while written().is_none_or(|n| n < lines_before) && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        npk(&convert_args(&s, &["--certify", "--skip-existing"]));
+        assert_eq!(names_in(&s, "report"), ["share-0-of-1.jsonl"], "after {lines_before}");
+        let (again, last_again) = report(&s, "share-0-of-1.jsonl");
+        assert_eq!(strip(&again), strip(&expected), "after {lines_before}");
+        for key in ["units", "done", "failed", "bytes", "changed"] {
+            assert_eq!(last[key], last_again[key]);
+        }
+        // Of what is done, every further run says the same, to the byte.
+        let before = std::fs::read(s.join("report/share-0-of-1.jsonl")).unwrap();
+        npk(&convert_args(&s, &["--certify", "--skip-existing"]));
+        assert!(before == std::fs::read(s.join("report/share-0-of-1.jsonl")).unwrap());
+    }
+}
+
+#[test]
+fn two_workers_of_one_share_do_no_harm() {
+    let s = Scratch::new();
+    let names: Vec<String> = (0..40).map(|i| format!("x{i}.npy")).collect();
+    inputs(&s, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let start = || {
+        npk_command()
+            .args(convert_args(&s, &["--skip-existing", "--shard", "0/1"]))
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for worker in [start(), start(), start()] {
+        let output = worker.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let (units, last) = report(&s, "share-0-of-1.jsonl");
+    assert!(units.len() == 40 && last["failed"] == 0, "{last}");
+    assert_eq!(names_in(&s, "report"), ["share-0-of-1.jsonl"]);
+    assert_eq!(names_in(&s, "out").len(), 40);
+}
+
+#[test]
+fn a_certificate_holds_for_every_division_and_in_every_format() {
+    let s = Scratch::new();
+    let names: Vec<String> = (0..9).map(|i| format!("d{}/x{i}.npy", i % 2)).collect();
+    inputs(&s, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut roots = BTreeSet::new();
+    for n in [1, 2, 5] {
+        for i in 0..n {
+            npk(&convert_args(&s, &["--certify", "--shard", &format!("{i}/{n}")]));
+        }
+        let told: Value =
+            serde_json::from_str(&npk(&["report", "--json", &at(&s, "report")])).unwrap();
+        roots.insert(told["root"].as_str().unwrap().to_string());
+        if n == 5 {
+            npk(&convert_args(&s, &[]));
+            let (units, last) = report(&s, "report.jsonl");
+            assert_eq!(last["root"], told["root"]);
+            assert_eq!(last["changed"], 0);
+            let line = &units[0]["certified"];
+            let out = crate::support::inspect(
+                &s.join(&format!("out/{}", line["output"].as_str().unwrap())),
+            );
+            assert_eq!(line["arrays"][0]["sha256"], out["arrays"][0]["checksum"]);
+            assert_eq!(line["sources"][0]["arrays"][0]["sha256"], out["arrays"][0]["checksum"]);
+            break;
+        }
+        std::fs::remove_dir_all(s.join("out")).unwrap();
+        std::fs::remove_dir_all(s.join("report")).unwrap();
+    }
+    assert_eq!(roots.len(), 1, "{roots:?}");
+    let (report, file) = (at(&s, "report"), at(&s, "report/report.jsonl"));
+    for certificate in [&report, &file] {
+        npk(&["verify", "--certificate", certificate]);
+        npk(&["verify", "--certificate", certificate, "--sample", "2"]);
+    }
+    // Elsewhere, as another format.
+    let (out, other) = (at(&s, "out"), format!("{}/", at(&s, "other")));
+    npk(&["convert", "-R", &out, "-o", &other, "--to", "safetensors"]);
+    let told: Value =
+        serde_json::from_str(&npk(&["verify", "--certificate", &file, &other, "--json"])).unwrap();
+    assert!(told["valid"] == true && told["checked"] == 9, "{told}");
+    // What is changed, on either side, shows.
+    npy(&s.join("y.npy"), "<i2", &[2], &[9, 9, 9, 9]);
+    npk(&["convert", &at(&s, "y.npy"), "-f", &at(&s, "other/d0/x0.safetensors"), "--name", "x0"]);
+    let said = npk_fails(7, &["verify", "--certificate", &file, &other]);
+    assert!(said.contains("x0.safetensors: x0: its SHA-256 is"), "{said}");
+    std::fs::copy(s.join("y.npy"), s.join("in/d1/x1.npy")).unwrap();
+    let said = npk_fails(7, &["verify", "--certificate", &report]);
+    assert!(said.contains("in/d1/x1.npy"), "{said}");
+    // And so does a certificate that was changed.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("\"identical\":true", "\"identical\":false", 1)).unwrap();
+    let said = npk_fails(7, &["verify", "--certificate", &file]);
+    assert!(said.contains("the certificate was changed"), "{said}");
+    npk_fails(3, &["verify", "--certificate", &at(&s, "in")]);
+}

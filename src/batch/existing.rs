@@ -26,8 +26,18 @@ pub(crate) fn same_place(a: &str, b: &str) -> bool {
     a == b && a != "-" || real(a).is_some_and(|x| real(b) == Some(x))
 }
 
-pub(crate) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
-    if !dst.exists()? {
+/// Whether a listing has shown that the output was not there. Who writes it finds out if it is now.
+fn was_absent(job: &ConvertContext<'_>, unit: &Conversion) -> bool {
+    job.survey.get().is_some_and(|survey| !survey.has(&unit.key))
+}
+
+pub(crate) fn existing_error(
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
+    dst: &Location,
+    format: &dyn Format,
+) -> Result<()> {
+    if was_absent(job, unit) || !dst.exists()? {
         return Ok(());
     }
     let ways = if format.spec().writes.is_some_and(|w| w.can_append) {
@@ -46,6 +56,7 @@ pub(crate) fn skip(
     dst: &Location,
 ) -> Result<Option<&'static str>> {
     if !matches!(job.if_exists, IfExists::Skip | IfExists::Update)
+        || was_absent(job, unit)
         || dst.kind()? == storage::Kind::Missing
     {
         return Ok(None);

@@ -8,7 +8,7 @@ use super::lists::Listed;
 use crate::adapt::names;
 use crate::cli::ConvertArgs;
 use crate::commands::convert::ConvertContext;
-use crate::commands::{input_location, shown};
+use crate::commands::{known_location, shown};
 use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
 use crate::error::{Error, Kind, Result};
@@ -66,11 +66,6 @@ impl Found {
     }
 }
 
-/// Where a source is. A FIFO is not opened here: its writer would see it closed again.
-pub(crate) fn place(path: &str, args: &ConvertArgs) -> Result<Location> {
-    if path.contains("://") { input_location(path, &args.read) } else { Ok(Location::local(path)) }
-}
-
 /// Globs and, with `-R`, directories.
 pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let is_url = path.contains("://");
@@ -85,7 +80,7 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     {
         return Ok(vec![Found::new(path, "")]);
     }
-    let at = place(path, args)?;
+    let at = known_location(path, &args.read)?;
     let kind = at.kind()?;
     if kind == storage::Kind::Missing && path.contains(['*', '?', '[']) {
         let found = if is_url { expand_url(path, args)? } else { expand_glob(path)? };
@@ -127,7 +122,7 @@ fn is_table_file(path: &str) -> bool {
 fn without_table_files(found: Vec<Found>, args: &ConvertArgs) -> Vec<Found> {
     let (mut tables, mut seen) = (Tables::default(), std::collections::HashSet::new());
     let mut around = |f: &Found| match f.problem.is_none() && is_table_file(&f.path) {
-        true => place(&f.path, args).ok().and_then(|at| tables.around(&at.parent())),
+        true => known_location(&f.path, &args.read).ok().and_then(|at| tables.around(&at.parent())),
         false => None,
     };
     found
@@ -159,7 +154,7 @@ impl TableCheck {
         if known || job.args.ignore_table_log {
             return Ok(());
         }
-        let at = place(&source.path, job.args)?;
+        let at = known_location(&source.path, &job.args.read)?;
         // Of a remote file that is named, only the file is asked for.
         if at.is_remote() || at.is_stream() {
             return Ok(());

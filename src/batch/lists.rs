@@ -9,10 +9,10 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{Found, expand, place};
+use super::inputs::{Found, expand};
 use crate::cli::ConvertArgs;
 use crate::codec::compressed::Coding;
-use crate::commands::input_location;
+use crate::commands::{input_location, known_location};
 use crate::detect;
 use crate::error::{Context, Error, Result};
 use crate::storage::{Kind, Location};
@@ -116,7 +116,7 @@ fn folders(name: &str, args: &ConvertArgs) -> Result<String> {
     if !args.recursive {
         return Ok(String::new());
     }
-    let at = place(name, args)?;
+    let at = known_location(name, &args.read)?;
     let path = match at.as_remote() {
         Some((_, key)) => key.to_string(),
         None => at.local_path().map(|p| p.display().to_string()).unwrap_or_default(),

@@ -5,8 +5,13 @@
 pub(crate) mod existing;
 pub(crate) mod inputs;
 pub(crate) mod lists;
+pub(crate) mod marks;
+pub(crate) mod merged;
+pub(crate) mod merkle;
 pub(crate) mod outputs;
+pub(crate) mod report;
 pub(crate) mod shares;
 pub(crate) mod space;
+pub(crate) mod survey;
 
 pub(crate) use outputs::{Conversion, Conversions, conversions};

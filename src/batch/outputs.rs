@@ -7,15 +7,16 @@ use std::sync::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tempfile::SpooledTempFile;
 
-use super::inputs::{Found, Problem, TableCheck, check_shards, expand, place};
+use super::inputs::{Found, Problem, TableCheck, check_shards, expand};
 use super::lists::{Listed, listed};
 use super::shares::{Shard, hash64};
-use crate::cli::ConvertArgs;
+use super::survey::{self, Survey};
+use crate::cli::{ConvertArgs, IfExists};
 use crate::commands::convert::ConvertContext;
-use crate::commands::{chosen, input_location, open, output_location, shown};
+use crate::commands::{chosen, input_location, known_location, open, output_location, shown};
 use crate::console::Voice;
 use crate::detect;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::format::{Arrays, Format, ReadOptions};
 use crate::formats::numpack::store::names::Names;
 use crate::storage::{self, temporary};
@@ -28,8 +29,10 @@ pub(crate) struct Conversion {
     /// folders.
     pub(crate) below: Vec<String>,
     pub(crate) dst: String,
-    /// The output's name below the destination, which its share depends on.
+    /// The output's name below the destination.
     pub(crate) key: String,
+    /// The same of the unit that it is a part of, which its share depends on.
+    pub(crate) unit: String,
     /// Only this array of the source: an output of one array, made from a source of several.
     pub(crate) array: Option<String>,
     /// Why the source cannot be one.
@@ -54,9 +57,13 @@ pub(crate) struct Conversions {
     pub(crate) count: u64,
     /// How many sources all shares have.
     sources: u64,
-    /// How the outputs' format is called where each source makes one.
+    /// What names the outputs, where each source makes one.
+    pub(crate) kind: Option<survey::Kind>,
+    /// Whether a source may make several outputs.
+    pub(crate) several: bool,
     ending: String,
-    base: String,
+    /// What keys are below; empty for the working directory.
+    pub(crate) base: String,
     units: Mutex<BufReader<SpooledTempFile>>,
     taken: Mutex<Taken>,
 }
@@ -188,13 +195,14 @@ impl<'a> Planner<'a> {
             self.together.push(found);
             return Ok(());
         };
-        let stem = place(&found.path, self.job.args)?.stem();
+        let stem = known_location(&found.path, &self.job.args.read)?.stem();
         let key = format!("{}{stem}.{}", found.below, self.ending);
         if found.problem.is_none() {
             self.tables.see(self.job, &found)?;
         }
         // A list may be long: what is in its files is looked at when their turn comes.
-        let later = self.job.args.files_from.is_some() || self.job.shard.is_some();
+        let args = self.job.args;
+        let later = args.files_from.is_some() || args.report.is_some() || self.job.shard.is_some();
         let names = if found.problem.is_some() || later {
             None
         } else {
@@ -203,6 +211,7 @@ impl<'a> Planner<'a> {
         let unit = |key: String, array: Option<String>| Conversion {
             sources: vec![found.path.clone()],
             dst: format!("{}/{key}", self.base),
+            unit: key.clone(),
             key,
             array,
             problem: found.problem.clone(),
@@ -232,9 +241,18 @@ impl<'a> Planner<'a> {
         }
         let listed = if let [one] = &found[..] { one.listed.clone() } else { None };
         let (sources, below) = found.into_iter().map(|f| (f.path, f.below)).unzip();
-        let unit =
-            Conversion { sources, below, dst, key, listed, settled: true, ..Conversion::default() };
-        self.write(&unit)
+        self.base = dst.strip_suffix(&key).unwrap_or_default().trim_end_matches('/').to_string();
+        let unit = key.clone();
+        self.write(&Conversion {
+            sources,
+            below,
+            dst,
+            key,
+            unit,
+            listed,
+            settled: true,
+            ..Conversion::default()
+        })
     }
 
     fn write(&mut self, unit: &Conversion) -> Result<()> {
@@ -275,6 +293,8 @@ impl<'a> Planner<'a> {
         Ok(Conversions {
             count: self.count,
             sources: self.sources,
+            kind: self.format.map(|format| survey::Kind::new(&self.ending, format)),
+            several: self.format.is_some_and(|format| !format_holds_many(format)),
             ending: self.ending,
             base: self.base,
             units: Mutex::new(BufReader::new(self.spool)),
@@ -290,6 +310,25 @@ impl Conversions {
     /// The temporary file cannot be read.
     pub(crate) fn next(&self) -> Result<Option<Conversion>> {
         next(&mut *lock(&self.units))
+    }
+
+    /// What is there of the outputs, where the destination is remote and may have some: one listing
+    /// in place of questions for each of them.
+    ///
+    /// # Errors
+    /// What cannot be listed.
+    pub(crate) fn survey(&self, job: &ConvertContext<'_>) -> Result<Option<Survey>> {
+        let at = output_location(&self.base, &job.args.read)?;
+        let (Some(kind), false) = (&self.kind, self.several) else { return Ok(None) };
+        let asks = matches!(job.if_exists, IfExists::Skip | IfExists::Error);
+        if !asks || !at.is_remote() || self.count < 2 {
+            return Ok(None);
+        }
+        match Survey::of(&at, kind, self.count, &|hash| lock(&self.taken).hashes.contains(&hash)) {
+            // Who may write need not be allowed to list.
+            Err(e) if e.kind() == ErrorKind::Remote => Ok(None),
+            survey => survey,
+        }
     }
 
     /// What a unit comes to: itself, or an output for each array of its source.

@@ -51,3 +51,10 @@ Exit code 0: whole, 7: corrupt.
 Examples:
   npk verify model.npk
   npk verify checkpoints/*.safetensors --json";
+
+pub(super) const REPORT: &str = "\
+Exit code 0: all shares are done and nothing failed, else 1.
+
+Examples:
+  npk report report/
+  npk report s3://bucket/report --json | jq '.failures[].unit'";

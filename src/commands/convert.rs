@@ -14,6 +14,7 @@ use crate::adapt::time;
 use crate::adapt::view::{Made, View, ViewStage};
 use crate::batch::existing::{existing_error, rereading, same_place, skip};
 use crate::batch::shares::Shard;
+use crate::batch::survey::Survey;
 use crate::batch::{Conversion, space};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::console::{self, Counted, Progress, Voice, human_bytes};
@@ -29,6 +30,8 @@ use crate::storage::{self, Location};
 
 mod gather;
 mod parts;
+mod reconcile;
+pub(crate) mod record;
 mod settings;
 mod units;
 
@@ -52,6 +55,8 @@ pub(crate) struct ConvertContext<'a> {
     pub(crate) policy: Policy,
     pub(crate) layout: Layout,
     pub(crate) if_exists: IfExists,
+    /// What is there of the outputs, where one listing told it.
+    pub(crate) survey: std::sync::OnceLock<Survey>,
     /// `--shard`.
     pub(crate) shard: Option<Shard>,
     /// Notes and warnings already printed: each is printed once a run, however many files it
@@ -146,7 +151,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         return planned(job, unit, &dst, format, &plan, layout, exported);
     }
     if write.existing == Existing::Error {
-        existing_error(&dst, format)?;
+        existing_error(job, unit, &dst, format)?;
     }
     if let Existing::Merge { .. } | Existing::Append = write.existing
         && dst.kind()? == storage::Kind::Missing
@@ -427,7 +432,7 @@ fn planned(
     exported: Option<usize>,
 ) -> Result<Outcome> {
     if job.write.existing == Existing::Error {
-        existing_error(dst, format)?;
+        existing_error(job, unit, dst, format)?;
     }
     let bytes = plan.bytes();
     let mut text = format!(

@@ -11,6 +11,7 @@ use crate::model::ArrayMeta;
 use crate::pipe::Settings;
 use crate::storage::Location;
 
+pub mod certificate;
 pub mod checksum;
 pub mod complete;
 pub mod convert;
@@ -20,6 +21,7 @@ pub mod generate;
 pub mod inspect;
 pub mod list;
 pub mod look;
+pub mod report;
 pub mod stats;
 pub mod tree;
 pub mod verify;
@@ -37,6 +39,7 @@ pub fn run(mut cli: Cli) -> u8 {
         Command::Inspect(a) => a.talk.clone(),
         Command::Diff(a) => a.talk.clone(),
         Command::Verify(a) => a.talk.clone(),
+        Command::Report(a) => a.talk.clone(),
         _ => Default::default(),
     };
     let voice = Voice::new(&talk);
@@ -46,6 +49,7 @@ pub fn run(mut cli: Cli) -> u8 {
         Command::Inspect(args) => inspect::run(&args, voice),
         Command::Diff(args) => diff::run(&args, voice),
         Command::Verify(args) => verify::run(&args, voice),
+        Command::Report(args) => report::run(&args, voice),
         Command::Formats(args) => formats::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),
@@ -97,6 +101,19 @@ pub fn input_location(text: &str, args: &ReadArgs) -> Result<Location> {
         Some(location) => Ok(location),
         None => Location::input(plain_path(text)?),
     }
+}
+
+/// The same for a source that is looked at again, or before it is opened: what is known of it is
+/// not asked again, and a FIFO is not opened, whose writer would see it closed again.
+///
+/// # Errors
+/// As above.
+pub fn known_location(text: &str, args: &ReadArgs) -> Result<Location> {
+    #[cfg(feature = "remote")]
+    if crate::storage::remote::is_url(text) {
+        return crate::storage::remote::locate(text, &remote_options(args)?);
+    }
+    Ok(Location::local(plain_path(text)?))
 }
 
 /// A name or URL of the command line to show: passwords and signatures in URLs are masked.

@@ -16,6 +16,9 @@ use crate::pipe;
 /// # Errors
 /// A closed pipe.
 pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
+    if let Some(certificate) = &args.certificate {
+        return super::certificate::run(certificate, args, voice);
+    }
     let (mut code, mut documents) = (0, Vec::new());
     for given in &args.paths {
         let result = crate::error::guard(|| one(given, args, voice));

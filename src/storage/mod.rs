@@ -279,6 +279,17 @@ pub enum Kind {
     Missing,
 }
 
+/// What one version of an object is known by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Where it is below the key that was asked for; empty for the object itself.
+    pub below: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Without quotes.
+    pub etag: Option<String>,
+}
+
 /// What remote (or test) storage offers. Keys are `/`-separated, as the user wrote them.
 pub trait Backend: Send + Sync {
     /// What is at `key`.
@@ -297,6 +308,19 @@ pub trait Backend: Send + Sync {
     fn is_copied(&self, _key: &str) -> bool {
         false
     }
+    /// What was read at `key`, without a request; none of what was not.
+    fn mark_of_read(&self, _key: &str) -> Option<Mark> {
+        None
+    }
+    /// The objects that this process wrote at or below `key` since it was asked last. They are
+    /// remembered from the first call of [`Backend::keep_marks`] on.
+    fn marks_of_written(&self, _key: &str) -> Vec<Mark> {
+        Vec::new()
+    }
+    /// What is known of `key` is asked again.
+    fn forget(&self, _key: &str) {}
+    /// Remembers what is written from now on.
+    fn keep_marks(&self) {}
     /// What a list says of the object at `key`, its bytes and its ETag without quotes: another one
     /// is not read.
     fn expect(&self, _key: &str, _len: Option<u64>, _etag: Option<&str>) {}
@@ -310,6 +334,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Remote errors.
     fn walk(&self, key: &str) -> Result<Vec<(String, u64)>>;
+    /// Hands on every object below `key`, page by page, in the order of their keys.
+    ///
+    /// # Errors
+    /// Remote errors; those of `each`.
+    fn each_below(&self, key: &str, each: &mut dyn FnMut(Mark) -> Result<()>) -> Result<()> {
+        let all = self.walk(key)?;
+        all.into_iter().try_for_each(|(below, bytes)| each(Mark { below, bytes, etag: None }))
+    }
     /// Ranged reads, pinned to the object's version.
     ///
     /// # Errors

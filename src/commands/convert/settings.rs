@@ -44,6 +44,9 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext
     if args.row_group_size == Some(0) {
         return Err(Error::usage("--row-group-size must be at least 1"));
     }
+    if args.certify && args.report.is_none() {
+        return Err(Error::usage("--certify needs a report to write into").hint("--report DIR"));
+    }
     let if_exists = if_exists(args)?;
     write.existing = match if_exists {
         _ if args.append => Existing::Append,
@@ -112,6 +115,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext
         casts,
         times,
         if_exists,
+        survey: Default::default(),
         shard: args.shard.as_deref().map(Shard::parse).transpose()?,
         said: Default::default(),
         made: Default::default(),

@@ -6,13 +6,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{ConvertContext, convert, prepare};
+use super::reconcile::reconcile;
+use super::record::{Ended, ended, failed};
+use super::{ConvertContext, prepare};
+use crate::batch::merged::Shares;
+use crate::batch::report::{Known, Report};
+use crate::batch::shares::Shard;
 use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
-use crate::commands::{input_location, jobs, shown};
+use crate::commands::{jobs, output_location, shown};
 use crate::console::{self, Counted, Voice, human_bytes, human_time};
 use crate::error::{Error, Kind, Result};
 use crate::pipe;
+use crate::storage::Location;
 
 /// What became of a unit.
 pub(super) enum Outcome {
@@ -34,14 +40,27 @@ pub(super) enum Outcome {
 pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     let job = prepare(args, voice)?;
     let units = conversions(&job)?;
+    if let Some(shares) = shares_to_reconcile(&job)? {
+        let (at, shares) = shares;
+        return reconcile(&job, &units, &shares, &at);
+    }
+    if let Some(survey) = units.survey(&job)? {
+        let _ = job.survey.set(survey);
+    }
+    let (mut ledger, known) = Ledger::begin(&job)?.unzip();
+    let known = known.as_ref();
     // A share is part of a batch, however few units it has.
     let mut batch = units.count != 1 || job.shard.is_some();
     let began = Instant::now();
     let mut tally = Tally::default();
     if !batch && let Some(unit) = units.next()? {
-        batch = one(&job, &units, unit, &mut tally)?;
+        batch = one(&job, &units, known, unit, &mut tally, &mut ledger)?;
     } else {
-        each_unit(&job, &units, &mut tally)?;
+        each_unit(&job, &units, known, &mut tally, &mut ledger)?;
+    }
+    // Where --fail-fast left units out, the report has no end.
+    if let Some(ledger) = ledger.filter(|_| !(args.fail_fast && tally.failed > 0)) {
+        ledger.finish(&job, &units)?;
     }
     let Tally { code, failed, skipped, done, bytes: total } = tally;
     if batch {
@@ -61,28 +80,104 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
     Ok(code)
 }
 
+/// The report that the shares of this batch have written, where the command is for all of them.
+fn shares_to_reconcile(job: &ConvertContext<'_>) -> Result<Option<(Location, Shares)>> {
+    let (Some(place), None) = (&job.args.report, job.shard) else { return Ok(None) };
+    let at = output_location(place, &job.args.read)?;
+    let shares = Shares::open(&at)?;
+    Ok(shares.of.is_some_and(|of| of > 1).then_some((at, shares)))
+}
+
 /// The only unit of a run: its error is the command's. Returns whether it comes to several outputs.
 fn one(
     job: &ConvertContext<'_>,
     units: &Conversions,
+    known: Option<&Known>,
     unit: Conversion,
     tally: &mut Tally,
+    ledger: &mut Option<Ledger>,
 ) -> Result<bool> {
     let stdout = matches!(unit.dst.as_str(), "-" | "/dev/stdout");
     if job.args.json && !job.args.dry_run && stdout {
         return Err(Error::usage("--json and the output cannot both go to stdout")
             .hint("name an output file, or leave --json out"));
     }
+    if stdout && ledger.is_some() {
+        return Err(Error::usage("what goes to stdout cannot be reported on"));
+    }
     let settled = units.settled(job, unit)?;
-    let batch = settled.len() > 1;
+    let outputs = settled.len();
     for unit in settled {
-        let result = crate::error::guard(|| checked(job, &unit));
+        let ended = ended(job, known, unit, outputs);
+        let Ended { unit, result, line: report } = ended;
+        if let (Some(ledger), Some(report)) = (ledger.as_mut(), &report) {
+            ledger.add(&unit, report)?;
+        }
         if job.args.json {
             console::json(&line(&unit, &result), false)?;
         }
-        tally.count(job, &unit, result, batch)?;
+        // The report of a single unit that failed is one, too.
+        if outputs == 1
+            && result.is_err()
+            && let Some(ledger) = ledger.take()
+        {
+            ledger.finish(job, units)?;
+        }
+        tally.count(job, &unit, result, outputs > 1)?;
     }
-    Ok(batch)
+    Ok(outputs > 1)
+}
+
+/// The report of a run, and what it has come to.
+struct Ledger {
+    report: Report,
+    units: u64,
+    done: u64,
+    failed: u64,
+    bytes: u64,
+    changed: u64,
+}
+
+impl Ledger {
+    /// Where `--report` asks for one.
+    fn begin(job: &ConvertContext<'_>) -> Result<Option<(Ledger, Known)>> {
+        let Some(place) = job.args.report.as_ref().filter(|_| !job.args.dry_run) else {
+            return Ok(None);
+        };
+        let at = output_location(place, &job.args.read)?;
+        let (report, known) = Report::begin(at, job.shard.unwrap_or(Shard::WHOLE))?;
+        let ledger = Ledger { report, units: 0, done: 0, failed: 0, bytes: 0, changed: 0 };
+        Ok(Some((ledger, known)))
+    }
+
+    fn add(&mut self, unit: &Conversion, line: &serde_json::Value) -> Result<()> {
+        self.units += 1;
+        let done = line["status"] == "done";
+        self.done += u64::from(done);
+        self.failed += u64::from(!done);
+        self.bytes += line["mark"]["bytes"].as_u64().unwrap_or(0);
+        self.changed += u64::from(line["certified"]["identical"] == false);
+        self.report.add(&unit.unit, &line.to_string())
+    }
+
+    fn finish(self, job: &ConvertContext<'_>, units: &Conversions) -> Result<()> {
+        let shard = job.shard.unwrap_or(Shard::WHOLE);
+        let local = !units.base.contains("://");
+        let absolute = std::path::absolute(if units.base.is_empty() { "." } else { &units.base });
+        let base = match absolute.ok().filter(|_| local) {
+            Some(path) => path.display().to_string(),
+            None => shown(&units.base),
+        };
+        let mut last = json!({
+            "schema": 1, "final": true, "share": shard.index, "of": shard.count, "destination": base,
+            "units": self.units, "done": self.done, "failed": self.failed, "bytes": self.bytes,
+        });
+        if job.args.certify {
+            last["changed"] = json!(self.changed);
+        }
+        last["npk"] = json!(env!("CARGO_PKG_VERSION"));
+        self.report.finish(last)
+    }
 }
 
 /// What a run has come to.
@@ -147,14 +242,20 @@ impl Tally {
 }
 
 /// Several files at once, sharing threads and memory; reported in the order in which they end.
-fn each_unit(job: &ConvertContext<'_>, units: &Conversions, tally: &mut Tally) -> Result<()> {
+fn each_unit(
+    job: &ConvertContext<'_>,
+    units: &Conversions,
+    known: Option<&Known>,
+    tally: &mut Tally,
+    ledger: &mut Option<Ledger>,
+) -> Result<()> {
     let stop = AtomicBool::new(false);
     let workers = jobs(&job.args.read).min(units.count as usize);
     std::thread::scope(|scope| {
         let (send, receive) = std::sync::mpsc::sync_channel(2 * workers);
         for n in 0..workers {
             let (send, stop) = (send.clone(), &stop);
-            let work = move || worker(job, units, stop, &send);
+            let work = move || worker(job, units, known, stop, &send);
             match std::thread::Builder::new()
                 .name(format!("npk-file-{n}"))
                 .spawn_scoped(scope, work)
@@ -166,7 +267,10 @@ fn each_unit(job: &ConvertContext<'_>, units: &Conversions, tally: &mut Tally) -
         }
         drop(send);
         for ended in receive {
-            let told = ended.and_then(|(unit, result)| {
+            let told = ended.and_then(|Ended { unit, result, line: report }| {
+                if let (Some(ledger), Some(report)) = (ledger.as_mut(), &report) {
+                    ledger.add(&unit, report)?;
+                }
                 if job.args.json {
                     console::json(&line(&unit, &result), false)?;
                 }
@@ -181,25 +285,13 @@ fn each_unit(job: &ConvertContext<'_>, units: &Conversions, tally: &mut Tally) -
     })
 }
 
-/// Converts a unit whose source is what the list says.
-fn checked(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
-    if let (Some(listed), [source]) = (&unit.listed, &unit.sources[..]) {
-        listed
-            .check(&input_location(source, &job.args.read)?)
-            .map_err(|e| e.file(shown(source)))?;
-    }
-    convert(job, unit)
-}
-
-/// A unit, and what became of it; or why no unit can be told.
-type Ended = Result<(Conversion, Result<Outcome>)>;
-
 /// Converts one unit after the other, until there are no more or nobody listens.
 fn worker(
     job: &ConvertContext<'_>,
     units: &Conversions,
+    known: Option<&Known>,
     stop: &AtomicBool,
-    send: &SyncSender<Ended>,
+    send: &SyncSender<Result<Ended>>,
 ) {
     while !stop.load(Ordering::Relaxed) {
         let unit = match units.next() {
@@ -210,21 +302,22 @@ fn worker(
                 return;
             }
         };
+        let shown = shown(&unit.sources[0]);
         let settled = match crate::error::guard(|| units.settled(job, unit.clone())) {
             Ok(settled) => settled,
             Err(e) => {
                 stop.fetch_or(job.args.fail_fast, Ordering::Relaxed);
-                let file = shown(&unit.sources[0]);
-                if send.send(Ok((unit, Err(e.file(file))))).is_err() {
+                if send.send(Ok(failed(unit, e.file(shown), 1))).is_err() {
                     return;
                 }
                 continue;
             }
         };
+        let outputs = settled.len();
         for unit in settled {
-            let result = crate::error::guard(|| checked(job, &unit));
-            stop.fetch_or(result.is_err() && job.args.fail_fast, Ordering::Relaxed);
-            if send.send(Ok((unit, result))).is_err() {
+            let ended = ended(job, known, unit, outputs);
+            stop.fetch_or(ended.result.is_err() && job.args.fail_fast, Ordering::Relaxed);
+            if send.send(Ok(ended)).is_err() {
                 return;
             }
         }

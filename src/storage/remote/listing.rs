@@ -76,6 +76,24 @@ impl RemoteBackend {
         })
     }
 
+    /// Hands on every object below a prefix, as the pages come.
+    pub(super) fn each_listed(
+        &self,
+        prefix: &str,
+        each: &mut dyn FnMut(Listed) -> Result<()>,
+    ) -> Result<()> {
+        self.no_site("listed")?;
+        let mut token = None;
+        loop {
+            let (_, objects, next) = self.run(self.page(prefix, None, None, token))?;
+            objects.into_iter().try_for_each(&mut *each)?;
+            match next {
+                Some(next) => token = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Every object below a prefix (which ends in `/` or is empty); markers of directories are left
     /// out.
     pub(crate) fn walk(&self, prefix: &str) -> Result<Vec<Listed>> {

@@ -5,7 +5,7 @@
 //! is, its header and its metadata usually come out of that one request. Everything read later is
 //! pinned to that version. All waiting happens in one small runtime; callers block.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::{Backend, Blob, Entry, Kind, Location, Output, OutputDir, local, temporary};
+use super::{Backend, Blob, Entry, Kind, Location, Mark, Output, OutputDir, local, temporary};
 use crate::error::{Error, Result};
 use crate::storage::Existing;
 
@@ -80,17 +80,28 @@ pub fn display(url: &str) -> String {
 /// # Errors
 /// Usage: a URL that cannot be, settings that cannot be.
 pub fn open(url: &str, options: &RemoteOptions) -> Result<Location> {
+    let at = locate(url, options)?;
+    if let Some((backend, key)) = at.as_remote() {
+        backend.forget(key);
+    }
+    Ok(at)
+}
+
+/// The same, with all that is known of the object: its version is the one that was read.
+///
+/// # Errors
+/// As above.
+pub fn locate(url: &str, options: &RemoteOptions) -> Result<Location> {
     let shown = url::mask(url);
-    let open = || {
+    let locate = || {
         let target = url::parse(url)?;
         if target.scheme != url::Scheme::Http {
             url::path(&target.key)?;
         }
         let backend = backend(&target, url, options)?;
-        backend.forget(&target.key);
         Ok(Location::remote(backend, target.key))
     };
-    open().map_err(|e: Error| e.file(shown))
+    locate().map_err(|e: Error| e.file(shown))
 }
 
 /// The runtime of all transfers.
@@ -142,6 +153,7 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
         opened: Mutex::default(),
         listed: Mutex::default(),
+        written: Mutex::default(),
         directories: Mutex::default(),
         windows: Mutex::new(Windows::new(memory.windows)),
         rate: AtomicU64::new(0),
@@ -201,6 +213,8 @@ pub struct RemoteBackend {
     opened: Mutex<HashMap<String, Opened>>,
     /// What lists say of objects that are being read: bytes, ETag without quotes.
     listed: Mutex<HashMap<String, (Option<u64>, Option<String>)>>,
+    /// What was written, where somebody asks for it.
+    written: Mutex<Option<BTreeMap<String, Mark>>>,
     /// Keys that are known to be directories.
     directories: Mutex<HashSet<String>>,
     windows: Mutex<Windows>,
@@ -221,10 +235,18 @@ impl RemoteBackend {
     fn directories(&self) -> MutexGuard<'_, HashSet<String>> {
         self.directories.lock().unwrap_or_else(|e| e.into_inner())
     }
-    fn forget(&self, key: &str) {
+    fn forget_key(&self, key: &str) {
         self.directories().remove(key);
         self.opened.lock().unwrap_or_else(|e| e.into_inner()).remove(key);
         self.windows().forget(key);
+    }
+
+    /// Remembers what an object that was written is known by.
+    fn mark_written(&self, key: &str, bytes: u64, etag: Option<String>) {
+        if let Some(written) = &mut *self.written.lock().unwrap_or_else(|e| e.into_inner()) {
+            let etag = etag.map(|e| e.trim_matches('"').to_string());
+            written.insert(key.to_string(), Mark { below: String::new(), bytes, etag });
+        }
     }
 
     fn service(&self) -> Arc<Service> {
@@ -456,6 +478,47 @@ impl Backend for RemoteBackend {
 
     fn is_copied(&self, key: &str) -> bool {
         self.opened(key).is_ok_and(|o| o.is_some_and(|o| o.whole))
+    }
+
+    fn mark_of_read(&self, key: &str) -> Option<Mark> {
+        let opened = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key)?.clone();
+        let etag = opened.pin.etag.map(|e| e.trim_matches('"').to_string());
+        Some(Mark { below: String::new(), bytes: opened.len, etag })
+    }
+
+    fn marks_of_written(&self, key: &str) -> Vec<Mark> {
+        let mut written = self.written.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(written) = written.as_mut() else { return Vec::new() };
+        if let Some(mark) = written.remove(key) {
+            return vec![mark];
+        }
+        let prefix = format!("{}/", key.trim_end_matches('/'));
+        let keys = written.range(prefix.clone()..).map(|(k, _)| k);
+        let keys: Vec<String> = keys.take_while(|k| k.starts_with(&prefix)).cloned().collect();
+        let below = |key: &String| key[prefix.len()..].to_string();
+        keys.iter()
+            .filter_map(|key| Some(Mark { below: below(key), ..written.remove(key)? }))
+            .collect()
+    }
+
+    fn each_below(&self, key: &str, each: &mut dyn FnMut(Mark) -> Result<()>) -> Result<()> {
+        let prefix = match key.trim_end_matches('/') {
+            "" => String::new(),
+            k => format!("{k}/"),
+        };
+        self.each_listed(&prefix, &mut |listed| {
+            let Some(below) = listed.key.strip_prefix(&prefix) else { return Ok(()) };
+            let etag = listed.etag.as_deref().map(|e| e.trim_matches('"').to_string());
+            each(Mark { below: below.to_string(), bytes: listed.len, etag })
+        })
+    }
+
+    fn forget(&self, key: &str) {
+        self.forget_key(key);
+    }
+
+    fn keep_marks(&self) {
+        self.written.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert_default();
     }
 
     fn expect(&self, key: &str, len: Option<u64>, etag: Option<&str>) {

@@ -293,17 +293,14 @@ impl Upload {
 }
 
 async fn put(backend: &RemoteBackend, path: &Path, bytes: Bytes) -> Result<(), Failure> {
+    let len = bytes.len() as u64;
     let put = || async {
         let payload = PutPayload::from_bytes(bytes.clone());
-        backend
-            .storage()?
-            .store
-            .put(path, payload)
-            .await
-            .map(|_| ())
-            .map_err(|e| Failure::from_store(&e))
+        backend.storage()?.store.put(path, payload).await.map_err(|e| Failure::from_store(&e))
     };
-    backend.retrying(put).await
+    let put = backend.retrying(put).await?;
+    backend.mark_written(path.as_ref(), len, put.e_tag);
+    Ok(())
 }
 
 /// Completes an upload. Where an answer may have been lost and there is no other one, the object
@@ -311,10 +308,14 @@ async fn put(backend: &RemoteBackend, path: &Path, bytes: Bytes) -> Result<(), F
 pub(super) async fn complete(backend: &RemoteBackend, up: &Arrived) -> Result<(), Failure> {
     let (mut tries, mut in_doubt) = (Tries::default(), false);
     loop {
-        let Err(error) =
-            backend.storage()?.parts.complete_multipart(&up.path, &up.id, up.parts.clone()).await
-        else {
-            return Ok(());
+        let completed =
+            backend.storage()?.parts.complete_multipart(&up.path, &up.id, up.parts.clone()).await;
+        let error = match completed {
+            Ok(done) => {
+                backend.mark_written(up.path.as_ref(), up.len, done.e_tag);
+                return Ok(());
+            }
+            Err(error) => error,
         };
         let failure = Failure::from_store(&error);
         in_doubt |= failure.tries(1) > 0;
@@ -331,7 +332,11 @@ pub(super) async fn complete(backend: &RemoteBackend, up: &Arrived) -> Result<()
         // completed.
         let ours =
             there.etag.is_none() || there.etag != up.before || failure.what == What::NoUpload;
-        return if there.len == Some(up.len) && ours { Ok(()) } else { Err(failure) };
+        if there.len != Some(up.len) || !ours {
+            return Err(failure);
+        }
+        backend.mark_written(up.path.as_ref(), up.len, there.etag);
+        return Ok(());
     }
 }
 
