@@ -1,5 +1,5 @@
-//! Items of any length: a piece is their number, then each with its length before it, all numbers of
-//! 4 bytes, little-endian (numcodecs' vlen).
+//! Items of any length: a piece is their number, then each with its length before it, all numbers
+//! of 4 bytes, little-endian (numcodecs' vlen).
 
 use std::ops::Range;
 use std::sync::Arc;

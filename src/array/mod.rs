@@ -297,6 +297,7 @@ impl ArrayMap {
     fn is_spooled(&self, memory_bytes: u64) -> bool {
         let decoded = self.piece_bytes().unwrap_or(u64::MAX);
         !self.is_free()
+            && !self.is_items()
             && !matches!(self.grid, Grid::Rows(_))
             && !self.codecs.is_empty()
             && self.codecs.is_streamable()

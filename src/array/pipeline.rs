@@ -136,10 +136,9 @@ impl CodecPipeline {
         if bytes.len() == decoded {
             return Ok(bytes);
         }
-        Err(Error::corrupt(format!(
-            "a piece has {} bytes when decoded, its shape needs {decoded}",
-            bytes.len()
-        )))
+        let when = if self.is_empty() { "" } else { " when decoded" };
+        let len = bytes.len();
+        Err(Error::corrupt(format!("it has {len} bytes{when}, its shape needs {decoded}")))
     }
 
     /// Whether [`CodecPipeline::stream`] can decode pieces.

@@ -389,7 +389,7 @@ impl MapReader {
             let row_bytes = row_elements * map.element.bytes as u64;
             if piece.slice.len != full * row_bytes && !matches!(map.grid, Grid::Strided(_)) {
                 let error = Error::corrupt(format!(
-                    "the piece has {} bytes, its shape needs {}",
+                    "it has {} bytes, its shape needs {}",
                     piece.slice.len,
                     full * row_bytes
                 ));

@@ -269,6 +269,97 @@ zarr.create_array('s.zarr/packed', data=f, chunks=(4,4,5), filters=[TransposeCod
     same(&read(&scratch.join("s.zarr")).1, &want);
 }
 
+/// Text in Fortran order; dimensions in another order ahead of shards, and shards in shards; codecs
+/// around shards.
+#[test]
+fn orders_and_shards() {
+    let scratch = Scratch::new();
+    let want = by_python(
+        &scratch,
+        r#"
+from zarr.codecs import *
+import numcodecs.zarr3 as n3
+t = np.array([['w%d.%d' % (i, j) * (i % 3) for j in range(5)] for i in range(7)], object)
+g = zarr.open_group('2.zarr', mode='w', zarr_format=2)
+for name, chunks in (('narrow', (3, 2)), ('wide', (3, 5))):
+    g.create_array(name, shape=t.shape, dtype='string', chunks=chunks, order='F')[:] = t; out['2/' + name] = t
+a = np.arange(13 * 7 * 9, dtype='f4').reshape(13, 7, 9)
+i = np.cumsum(np.arange(100)).astype('i4')
+def make(name, data, chunks, filters, codecs, inner, behind=None, **kw):
+    x = zarr.create_array('3.zarr/' + name, shape=data.shape, dtype='string' if data is t else data.dtype, chunks=chunks, filters=filters,
+        serializer=ShardingCodec(chunk_shape=inner, codecs=codecs, **kw), compressors=behind)
+    x[:] = data; out['3/' + name] = x[:]
+zarr.open_group('3.zarr', mode='w')
+make('turned', a, (6, 6, 6), [TransposeCodec(order=(2, 0, 1))], [TransposeCodec(order=(1, 2, 0)), BytesCodec(), GzipCodec()], (3, 2, 6))
+inner = ShardingCodec(chunk_shape=(1, 2, 3), codecs=[TransposeCodec(order=(2, 1, 0)), BytesCodec()], index_location='start')
+make('nested', a, (6, 6, 6), [TransposeCodec(order=(1, 2, 0))], [inner], (2, 6, 6))
+make('twice', a, (6, 6, 6), [TransposeCodec(order=(1, 2, 0))], [TransposeCodec(order=(1, 2, 0)), inner], (6, 6, 6))
+make('filtered', i, (40,), [n3.Delta(dtype='<i4')], [BytesCodec(), GzipCodec()], (10,))
+make('packed', t, (6, 4), None, [VLenUTF8Codec()], (3, 2), [ZstdCodec(), Crc32cCodec()])
+part = zarr.create_array('3.zarr/part', shape=(12, 8), dtype='string', chunks=(3, 2), shards=(6, 4), fill_value='none')
+part[3:5, 1:7] = 'here'; out['3/part'] = part[:].astype(object)
+"#,
+    );
+    let mut got = Contents::new();
+    for version in ["2", "3"] {
+        let source = Zarr
+            .open(
+                &Location::local(scratch.join(&format!("{version}.zarr"))),
+                &ReadOptions::default(),
+            )
+            .unwrap();
+        let plan = source.plan().clone();
+        let mut take = |chunk: Chunk| -> npk::error::Result<()> {
+            let meta = &plan.arrays[chunk.array];
+            let all = got.entry(format!("{version}/{}", meta.name)).or_default();
+            match (&chunk.values, meta.coded_text()) {
+                (Values::Fixed(codes), Some(_)) => {
+                    let (offsets, values) = meta.coded_items(codes)?;
+                    offsets.windows(2).for_each(|w| {
+                        all.2.extend_from_slice(&values[w[0] as usize..w[1] as usize]);
+                        all.2.push(b'|');
+                    });
+                }
+                (Values::Fixed(bytes), None) => all.2.extend_from_slice(bytes),
+                (Values::Var { .. }, _) => panic!("text of one dimension"),
+            }
+            Ok(())
+        };
+        let settings = pipe::Settings::new(2, 64 << 20);
+        pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut take, &settings).unwrap();
+    }
+    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    for (name, (_, _, bytes)) in &want {
+        assert!(got[name].2 == *bytes, "{name}");
+    }
+}
+
+/// Chunks that are stored as they are in a zip are compared with their checksums.
+#[test]
+fn checksums_of_zips() {
+    let scratch = Scratch::new();
+    support::python(
+        scratch.path(),
+        "
+import zarr, numpy as np, warnings
+warnings.simplefilter('ignore')
+with zarr.storage.ZipStore('s.zarr.zip', mode='w') as store:
+    g = zarr.open_group(store, mode='w')
+    g.create_array('a', data=np.arange(100_000, dtype='i4').reshape(-1, 10), chunks=(1000, 10), compressors=None)
+    g.create_array('b', data=np.arange(1000, dtype='i4').reshape(-1, 10), chunks=(100, 5), compressors=None)
+",
+    );
+    let path = scratch.join("s.zarr.zip");
+    assert!(read(&path).1["a"].2[4..8] == [1, 0, 0, 0]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(8).position(|w| w == [0x71, 1, 0, 0, 0x72, 1, 0, 0]).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = read_with(&path, &ReadOptions::default(), 2).unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.message().contains("the chunk c/0/0"), "{error}");
+}
+
 /// Copies a store through the pipe into another.
 fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Result<(), Error> {
     let source =

@@ -1,16 +1,18 @@
-//! Element types and fill values of both Zarr versions.
+//! DataType types and fill values of both Zarr versions.
 
 use base64::Engine;
 use serde_json::{Number, Value};
 
+use crate::array::Element;
+use crate::array::element::{Convert, Field as Part, Fill, Padding, swap_bytes};
 use crate::codec::numpy_types;
 use crate::error::{Error, Result};
 use crate::formats::hierarchical::json_float;
 use crate::model::{Dtype, Logical, TimeUnit};
 
-/// What one element of an array is, as stored.
+/// The data type of an array.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Element {
+pub enum DataType {
     /// Items of a fixed number of bytes: one field, or several (structured).
     Fixed {
         /// Bytes of one item.
@@ -38,14 +40,14 @@ pub struct Field {
     /// The dimensions of a sub-array.
     pub inner: Vec<u64>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: ElementType,
     /// Big-endian.
     pub big: bool,
 }
 
 /// The type of a field.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum ElementType {
     /// Numbers and booleans.
     Plain(Dtype),
     /// datetime64, timedelta64.
@@ -57,24 +59,32 @@ pub enum Kind {
 }
 
 impl Field {
-    /// Bytes of the field with its sub-array.
-    pub fn bytes(&self) -> usize {
-        self.inner.iter().product::<u64>() as usize * self.size
+    /// As the array engine takes it out of records of so many bytes.
+    pub fn element(&self, record: usize) -> Element {
+        let convert = match self.kind {
+            ElementType::Utf32 => Convert::Padded(Padding::Utf32 { big: self.big }),
+            ElementType::Bytes => Convert::Padded(Padding::Bytes(Fill::Zeros)),
+            _ if self.big => Convert::Swap(self.swap_unit()),
+            _ => Convert::Nothing,
+        };
+        let is_all = self.size == record && self.inner.is_empty();
+        let field = (!is_all).then(|| Part::dense(self.offset, self.size, &self.inner));
+        Element { bytes: record, field, convert }
     }
     /// Bytes that are swapped together in big-endian files; 1: nothing is.
     pub fn swap_unit(&self) -> usize {
         match &self.kind {
-            Kind::Plain(d) if d.is_complex() => self.size / 2,
-            Kind::Plain(_) | Kind::Time(_) => self.size,
-            Kind::Utf32 => 4,
-            Kind::Bytes => 1,
+            ElementType::Plain(d) if d.is_complex() => self.size / 2,
+            ElementType::Plain(_) | ElementType::Time(_) => self.size,
+            ElementType::Utf32 => 4,
+            ElementType::Bytes => 1,
         }
     }
 }
 
-impl Element {
-    fn one(kind: Kind, size: usize, big: bool) -> Element {
-        Element::Fixed {
+impl DataType {
+    fn one(kind: ElementType, size: usize, big: bool) -> DataType {
+        DataType::Fixed {
             size,
             fields: vec![Field {
                 name: String::new(),
@@ -86,14 +96,14 @@ impl Element {
             }],
         }
     }
-    fn plain(dtype: Dtype, big: bool) -> Element {
+    fn plain(dtype: Dtype, big: bool) -> DataType {
         let size = dtype.item_bytes() as usize;
-        Element::one(Kind::Plain(dtype), size, big && size > 1)
+        DataType::one(ElementType::Plain(dtype), size, big && size > 1)
     }
     /// Bytes of one item; `None` for text and bytes of any length.
     pub fn size(&self) -> Option<usize> {
         match self {
-            Element::Fixed { size, .. } => Some(*size),
+            DataType::Fixed { size, .. } => Some(*size),
             _ => None,
         }
     }
@@ -104,17 +114,17 @@ fn unknown(text: &str) -> Error {
 }
 
 /// The most bytes of one item.
-const MOST_ITEM: usize = 1 << 24;
+const MAX_ITEM_BYTES: usize = 1 << 24;
 
 /// The type that a v2 `dtype` names.
 ///
 /// # Errors
 /// Refused by name, or corrupt.
-pub fn v2(value: &Value) -> Result<Element> {
+pub fn v2(value: &Value) -> Result<DataType> {
     nested_v2(value, 0)
 }
 
-fn nested_v2(value: &Value, depth: usize) -> Result<Element> {
+fn nested_v2(value: &Value, depth: usize) -> Result<DataType> {
     match value {
         Value::String(text) => simple_v2(text),
         Value::Array(fields) if depth < 8 => {
@@ -150,20 +160,20 @@ fn nested_v2(value: &Value, depth: usize) -> Result<Element> {
     }
 }
 
-fn structure(parts: Vec<(&str, Element, Vec<u64>)>) -> Result<Element> {
+fn structure(parts: Vec<(&str, DataType, Vec<u64>)>) -> Result<DataType> {
     let (mut at, mut all) = (0usize, Vec::new());
     for (name, element, inner) in parts {
-        let Element::Fixed { size, fields } = element else {
+        let DataType::Fixed { size, fields } = element else {
             return Err(unknown("object (or text of any length) inside a structured type"));
         };
         let times = inner
             .iter()
             .try_fold(1u64, |n, &d| n.checked_mul(d))
-            .filter(|&n| n <= MOST_ITEM as u64);
+            .filter(|&n| n <= MAX_ITEM_BYTES as u64);
         let bytes = times
             .and_then(|n| (n as usize).checked_mul(size))
             .and_then(|n| n.checked_add(at))
-            .filter(|&n| n <= MOST_ITEM);
+            .filter(|&n| n <= MAX_ITEM_BYTES);
         let end = bytes.ok_or_else(|| Error::corrupt("a structured data type is too large"))?;
         if !inner.is_empty() && (fields.len() != 1 || !fields[0].name.is_empty()) {
             return Err(unknown("sub-array of structures"));
@@ -183,15 +193,15 @@ fn structure(parts: Vec<(&str, Element, Vec<u64>)>) -> Result<Element> {
     if all.is_empty() || at == 0 {
         return Err(unknown("structured type without fields"));
     }
-    Ok(Element::Fixed { size: at, fields: all })
+    Ok(DataType::Fixed { size: at, fields: all })
 }
 
-fn simple_v2(text: &str) -> Result<Element> {
+fn simple_v2(text: &str) -> Result<DataType> {
     // tensorstore and others write these names as they are.
     if let Some(d) =
         Dtype::ALL.into_iter().find(|d| d.name() == text && (d.is_float8() || *d == Dtype::Bf16))
     {
-        return Ok(Element::plain(d, false));
+        return Ok(DataType::plain(d, false));
     }
     let fail = || unknown(&format!("'{text}'"));
     let canonical = numpy_types::canonical(text).ok_or_else(fail)?;
@@ -210,22 +220,22 @@ fn simple_v2(text: &str) -> Result<Element> {
         return Ok(time(letter == "M", unit, big));
     }
     if letter == "O" {
-        return Ok(Element::Object);
+        return Ok(DataType::Object);
     }
-    let size: usize = rest.parse().ok().filter(|&n| n <= MOST_ITEM).ok_or_else(fail)?;
+    let size: usize = rest.parse().ok().filter(|&n| n <= MAX_ITEM_BYTES).ok_or_else(fail)?;
     Ok(match (letter, size) {
-        ("U", n) if n <= MOST_ITEM / 4 => Element::one(Kind::Utf32, 4 * n, big),
-        ("S", n) => Element::one(Kind::Bytes, n, false),
-        _ => Element::plain(
+        ("U", n) if n <= MAX_ITEM_BYTES / 4 => DataType::one(ElementType::Utf32, 4 * n, big),
+        ("S", n) => DataType::one(ElementType::Bytes, n, false),
+        _ => DataType::plain(
             Dtype::parse(&format!("{letter}{size}")).filter(|_| letter != "V").ok_or_else(fail)?,
             big,
         ),
     })
 }
 
-fn time(is_date: bool, unit: TimeUnit, big: bool) -> Element {
-    Element::one(
-        Kind::Time(if is_date { Logical::Datetime(unit) } else { Logical::Timedelta(unit) }),
+fn time(is_date: bool, unit: TimeUnit, big: bool) -> DataType {
+    DataType::one(
+        ElementType::Time(if is_date { Logical::Datetime(unit) } else { Logical::Timedelta(unit) }),
         8,
         big,
     )
@@ -235,23 +245,23 @@ fn time(is_date: bool, unit: TimeUnit, big: bool) -> Element {
 ///
 /// # Errors
 /// Refused by name, or corrupt.
-pub fn v3(value: &Value) -> Result<Element> {
+pub fn v3(value: &Value) -> Result<DataType> {
     nested_v3(value, 0)
 }
 
-fn nested_v3(value: &Value, depth: usize) -> Result<Element> {
+fn nested_v3(value: &Value, depth: usize) -> Result<DataType> {
     let name = value.as_str().or_else(|| value.get("name").and_then(Value::as_str));
     let name = name.ok_or_else(|| Error::corrupt(format!("the data type {value} has no name")))?;
     let set = value.get("configuration");
     let number = |key: &str| {
         set.and_then(|s| s.get(key))
             .and_then(Value::as_u64)
-            .filter(|&n| n <= MOST_ITEM as u64)
+            .filter(|&n| n <= MAX_ITEM_BYTES as u64)
             .map(|n| n as usize)
     };
     Ok(match name {
-        "string" => Element::Text,
-        "bytes" | "variable_length_bytes" => Element::Binary,
+        "string" => DataType::Text,
+        "bytes" | "variable_length_bytes" => DataType::Binary,
         "numpy.datetime64" | "numpy.timedelta64" => {
             let base = set.and_then(|s| s.get("unit")).and_then(Value::as_str).unwrap_or("generic");
             let mut unit = TimeUnit::parse(if base == "μs" { "us" } else { base })
@@ -266,11 +276,11 @@ fn nested_v3(value: &Value, depth: usize) -> Result<Element> {
             time(name == "numpy.datetime64", unit, false)
         }
         "fixed_length_utf32" => match number("length_bytes") {
-            Some(n) if n % 4 == 0 => Element::one(Kind::Utf32, n, false),
+            Some(n) if n % 4 == 0 => DataType::one(ElementType::Utf32, n, false),
             _ => return Err(unknown(&value.to_string())),
         },
-        "null_terminated_bytes" => Element::one(
-            Kind::Bytes,
+        "null_terminated_bytes" => DataType::one(
+            ElementType::Bytes,
             number("length_bytes").ok_or_else(|| unknown(&value.to_string()))?,
             false,
         ),
@@ -298,9 +308,9 @@ fn nested_v3(value: &Value, depth: usize) -> Result<Element> {
             }
             structure(parts)?
         }
-        "complex_float16" => Element::plain(Dtype::C32, false),
+        "complex_float16" => DataType::plain(Dtype::C32, false),
         _ => match Dtype::ALL.into_iter().find(|d| d.name() == name) {
-            Some(d) => Element::plain(d, false),
+            Some(d) => DataType::plain(d, false),
             None => return Err(unknown(&format!("'{name}'"))),
         },
     })
@@ -310,26 +320,26 @@ fn nested_v3(value: &Value, depth: usize) -> Result<Element> {
 ///
 /// # Errors
 /// Corrupt, where the value is none of the type.
-pub fn fill(element: &Element, value: &Value) -> Result<Vec<u8>> {
+pub fn fill(element: &DataType, value: &Value) -> Result<Vec<u8>> {
     let wrong = || Error::corrupt(format!("the fill value {value} is not of the array's type"));
     // The sign of -0.0 counts.
     let is_zero = value.is_null()
         || value.as_f64().is_some_and(|f| f.to_bits() == 0)
         || *value == Value::Bool(false);
     match element {
-        Element::Text => match value {
+        DataType::Text => match value {
             Value::String(s) => Ok(s.clone().into_bytes()),
             _ if is_zero => Ok(Vec::new()),
             _ => Err(wrong()),
         },
-        Element::Binary | Element::Object => {
+        DataType::Binary | DataType::Object => {
             if is_zero {
                 Ok(Vec::new())
             } else {
                 bytes_of(value).ok_or_else(wrong)
             }
         }
-        Element::Fixed { size, fields } => {
+        DataType::Fixed { size, fields } => {
             if is_zero {
                 return Ok(vec![0; *size]);
             }
@@ -338,7 +348,7 @@ pub fn fill(element: &Element, value: &Value) -> Result<Vec<u8>> {
             {
                 let mut bytes = scalar(field, value).ok_or_else(wrong)?;
                 if field.big {
-                    swap(&mut bytes, field.swap_unit());
+                    swap_bytes(&mut bytes, field.swap_unit());
                 }
                 return Ok(bytes);
             }
@@ -350,7 +360,7 @@ pub fn fill(element: &Element, value: &Value) -> Result<Vec<u8>> {
                     {
                         let mut bytes = scalar(field, v).ok_or_else(wrong)?;
                         if field.big {
-                            swap(&mut bytes, field.swap_unit());
+                            swap_bytes(&mut bytes, field.swap_unit());
                         }
                         item[field.offset..field.offset + field.size].copy_from_slice(&bytes);
                     }
@@ -385,15 +395,15 @@ fn scalar(field: &Field, value: &Value) -> Option<Vec<u8>> {
         })
     };
     match &field.kind {
-        Kind::Utf32 => {
+        ElementType::Utf32 => {
             padded(value.as_str()?.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect())
         }
-        Kind::Bytes => padded(bytes_of(value)?),
-        Kind::Time(_) => match value.as_str() {
+        ElementType::Bytes => padded(bytes_of(value)?),
+        ElementType::Time(_) => match value.as_str() {
             Some("NaT") => Some(i64::MIN.to_le_bytes().to_vec()),
             _ => i64::try_from(integer(value)?).ok().map(|n| n.to_le_bytes().to_vec()),
         },
-        Kind::Plain(dtype) if dtype.is_complex() => {
+        ElementType::Plain(dtype) if dtype.is_complex() => {
             let half = field.size / 2;
             match value {
                 Value::Array(pair) if pair.len() == 2 => {
@@ -402,12 +412,12 @@ fn scalar(field: &Field, value: &Value) -> Option<Vec<u8>> {
                 other => Some([float(other, half, None)?, vec![0; half]].concat()),
             }
         }
-        Kind::Plain(dtype) if dtype.is_float() => float(value, field.size, Some(*dtype)),
-        Kind::Plain(Dtype::Bool) => match value {
+        ElementType::Plain(dtype) if dtype.is_float() => float(value, field.size, Some(*dtype)),
+        ElementType::Plain(Dtype::Bool) => match value {
             Value::Bool(b) => Some(vec![u8::from(*b)]),
             other => u8::try_from(integer(other)?).ok().filter(|n| *n < 2).map(|n| vec![n]),
         },
-        Kind::Plain(dtype) => {
+        ElementType::Plain(dtype) => {
             let n = integer(value)?;
             let bits = 8 * field.size as u32;
             let (low, high) = match dtype {
@@ -469,15 +479,4 @@ fn float(value: &Value, size: usize, dtype: Option<Dtype>) -> Option<Vec<u8>> {
         (Dtype::F8E4m3Fnuz | Dtype::F8E5m2Fnuz, n) if n.is_nan() => 0x80,
         _ => return None,
     }])
-}
-
-/// Turns the bytes of every `unit` around.
-pub fn swap(bytes: &mut [u8], unit: usize) {
-    match unit {
-        0 | 1 => {}
-        2 => bytes.as_chunks_mut::<2>().0.iter_mut().for_each(|c| c.reverse()),
-        4 => bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|c| c.reverse()),
-        8 => bytes.as_chunks_mut::<8>().0.iter_mut().for_each(|c| c.reverse()),
-        n => bytes.chunks_exact_mut(n).for_each(|c| c.reverse()),
-    }
 }

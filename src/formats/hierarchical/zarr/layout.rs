@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::netcdf::{self, FILL};
-use super::node::{DIMENSIONS, Keys};
+use super::node::DIMENSIONS;
+use super::objects::ChunkKeys;
+use super::store::MARKERS;
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
 use crate::model::{
@@ -249,7 +251,7 @@ impl Layout {
 
     /// The key of an object.
     pub fn key(&self, place: &[u64]) -> String {
-        let keys = if self.version == 2 { Keys::V2('.') } else { Keys::Default('/') };
+        let keys = if self.version == 2 { ChunkKeys::V2('.') } else { ChunkKeys::Default('/') };
         format!("{}/{}", self.path, keys.key(place))
     }
 
@@ -435,7 +437,7 @@ pub fn check_path(name: &str) -> Result<()> {
             "a zero byte"
         } else if part.len() > 255 {
             "a part of more than 255 bytes"
-        } else if super::MARKERS.contains(&part) || part == ".zattrs" {
+        } else if MARKERS.contains(&part) || part == ".zattrs" {
             "a part that is the name of a metadata file"
         } else {
             continue;

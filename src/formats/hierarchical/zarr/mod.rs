@@ -26,23 +26,22 @@
 //! pcodec, jenkins_lookup3, grids that are not regular, storage transformers, raw bytes (`|V8`,
 //! `r64`).
 
-mod block;
-mod chain;
+mod codecs;
 mod consolidate;
 mod dtype;
 mod json;
-mod kept;
 mod layout;
 mod netcdf;
 mod node;
+mod objects;
 mod read;
 mod shard;
 mod store;
-mod transpose;
 mod tree;
 mod write;
 mod zip_out;
 
+use self::store::MARKERS;
 use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::{
@@ -51,9 +50,6 @@ use crate::format::{
 };
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
-
-/// Objects that make a directory (or a zip) a Zarr hierarchy.
-pub const MARKERS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
 
 /// The format.
 pub struct Zarr;

@@ -18,10 +18,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::node::{DIMENSIONS, Info};
-use super::tree::Tree;
 use crate::formats::hierarchical::json_float;
 use crate::model::{Attributes, Dtype, Plan};
 
@@ -79,10 +79,10 @@ pub fn hide(attributes: &mut Attributes, netcdf: bool) -> Option<Value> {
 pub const ORDER: &str = "order";
 
 /// Undoes [`hide`] in all groups and arrays.
-pub fn restore(tree: &mut Tree) {
+pub fn restore(groups: &mut IndexMap<String, Attributes>, arrays: &mut [(String, Info)]) {
     let mut all: Vec<(String, Value)> = Vec::new();
     let mut order: Option<Value> = None;
-    for (path, attributes) in &mut tree.groups {
+    for (path, attributes) in groups {
         let Some(Value::Object(hidden)) = attributes.shift_remove(HIDDEN) else { continue };
         for (name, hidden) in hidden {
             if name.is_empty() {
@@ -94,7 +94,7 @@ pub fn restore(tree: &mut Tree) {
         }
     }
     let hidden: std::collections::HashMap<String, Value> = all.into_iter().collect();
-    for (path, info) in &mut tree.arrays {
+    for (path, info) in arrays.iter_mut() {
         decode_fill(info);
         if let Some(hidden) = hidden.get(path) {
             show(&mut info.attributes, hidden);
@@ -103,8 +103,7 @@ pub fn restore(tree: &mut Tree) {
     if let Some(order) = order.as_ref().and_then(Value::as_array) {
         let places: std::collections::HashMap<&str, usize> =
             order.iter().enumerate().filter_map(|(i, path)| Some((path.as_str()?, i))).collect();
-        tree.arrays
-            .sort_by_key(|(path, _)| places.get(path.as_str()).copied().unwrap_or(usize::MAX));
+        arrays.sort_by_key(|(path, _)| places.get(path.as_str()).copied().unwrap_or(usize::MAX));
     }
 }
 

@@ -1,80 +1,29 @@
 //! The metadata of one array, v2 or v3.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-use super::chain::{Chain, Shape, Target};
-use super::dtype::{self, Element, Field, Kind};
-use super::shard::Shard;
+use super::codecs::{self, ChunkCodecs, ChunkSpec};
+use super::dtype::{self, DataType, ElementType};
+use super::json::dims;
+use super::objects::{ChunkKeys, ObjectPieces};
+use super::store::Store;
+use crate::array::{ArrayMap, Grid};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, checked_product};
 
 /// Attribute that carries dimension names, as xarray writes it into v2.
 pub const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
 
-/// The most dimensions.
-const MOST_RANK: usize = 64;
-
-/// How an array's chunks are named.
-#[derive(Clone, Debug)]
-pub enum Keys {
-    /// `c/0/1`, or with dots.
-    Default(char),
-    /// `0.1`, or with slashes.
-    V2(char),
-}
-
-impl Keys {
-    /// The key of a chunk below the array's own.
-    pub fn key(&self, place: &[u64]) -> String {
-        let join = |separator: char, first: Option<&str>| {
-            let mut key = first.unwrap_or_default().to_string();
-            for (i, n) in place.iter().enumerate() {
-                if i > 0 || first.is_some() {
-                    key.push(separator);
-                }
-                key.push_str(&n.to_string());
-            }
-            key
-        };
-        match self {
-            Keys::Default(separator) => join(*separator, Some("c")),
-            Keys::V2(_) if place.is_empty() => "0".into(),
-            Keys::V2(separator) => join(*separator, None),
-        }
-    }
-}
-
 /// An array that can be read.
-#[derive(Debug)]
 pub struct Node {
-    /// `[rows, …]`, empty for rank 0.
-    pub shape: Vec<u64>,
-    /// The shape of what is decoded at once: a chunk, or an inner chunk of a shard.
-    pub chunk: Vec<u64>,
-    /// Chunk names.
-    pub keys: Keys,
-    /// The codecs of what is decoded at once.
-    pub chain: Chain,
-    /// Where parts of objects are read.
-    pub shard: Option<Shard>,
-    /// The elements.
-    pub element: Element,
-    /// The bytes of a missing item, as stored.
-    pub fill: Vec<u8>,
-    /// What text of a chunk may take: it is there twice while it is decoded.
-    pub var_bytes: u64,
-}
-
-impl Node {
-    /// What a chunk is made of.
-    pub fn chunk_shape(&self) -> Shape<'_> {
-        Shape {
-            chunk: &self.chunk,
-            item: self.element.size(),
-            fill: &self.fill,
-            var_bytes: self.var_bytes,
-        }
-    }
+    /// Its map, of whole items.
+    pub map: ArrayMap,
+    /// What its items are.
+    pub data_type: DataType,
+    /// Its codecs and shards, for `inspect`.
+    pub compression: Option<String>,
 }
 
 /// What is known of an array, readable or not.
@@ -91,14 +40,18 @@ pub struct Info {
     pub node: Result<Node>,
 }
 
-/// A list of dimensions.
-pub fn dims(value: Option<&Value>) -> Option<Vec<u64>> {
-    let list = value?.as_array().filter(|l| l.len() <= MOST_RANK)?;
-    list.iter().map(Value::as_u64).collect()
+/// Where an array is, and what it may take.
+pub struct NodeLocation<'a> {
+    /// Its store.
+    pub store: &'a Arc<Store>,
+    /// Its path below the root; empty for the root.
+    pub path: &'a str,
+    /// The memory limit.
+    pub memory_bytes: u64,
 }
 
 /// Reads the metadata of an array: a `.zarray` and its `.zattrs`, or a `zarr.json`.
-pub fn array(meta: &Value, attributes: Attributes, version: u8, memory_bytes: u64) -> Info {
+pub fn array(meta: &Value, attributes: Attributes, version: u8, at: &NodeLocation<'_>) -> Info {
     let shape = dims(meta.get("shape"));
     let (chunks, stored) = match version {
         2 => (dims(meta.get("chunks")), meta.get("dtype")),
@@ -113,8 +66,8 @@ pub fn array(meta: &Value, attributes: Attributes, version: u8, memory_bytes: u6
         None => String::new(),
     };
     let node = match &shape {
-        Some(shape) if version == 2 => v2(meta, shape, memory_bytes),
-        Some(shape) => v3(meta, shape, memory_bytes),
+        Some(shape) if version == 2 => v2(meta, shape, at),
+        Some(shape) => v3(meta, shape, at),
         None => {
             Err(Error::corrupt("the shape must be a list of at most 64 sizes, which are 0 or more"))
         }
@@ -122,22 +75,21 @@ pub fn array(meta: &Value, attributes: Attributes, version: u8, memory_bytes: u6
     Info { shape: shape.unwrap_or_else(|| vec![0]), chunks, stored, attributes, node }
 }
 
-fn v2(meta: &Value, shape: &[u64], memory_bytes: u64) -> Result<Node> {
+fn v2(meta: &Value, shape: &[u64], at: &NodeLocation<'_>) -> Result<Node> {
     if let Some(other) = meta.get("zarr_format").filter(|v| v.as_u64() != Some(2)) {
         return Err(Error::corrupt(format!("a .zarray has zarr_format {other}")));
     }
     let chunk = grid(dims(meta.get("chunks")), shape)?;
-    let mut element = dtype::v2(meta.get("dtype").unwrap_or(&Value::Null))?;
-    guard(&chunk, &element)?;
-    let mut target = Target { chunk: chunk.clone(), element: &element, depth: 0 };
-    let (chain, objects) = Chain::v2(&mut target, meta)?;
-    element = objects.unwrap_or(element);
+    let data_type = dtype::v2(meta.get("dtype").unwrap_or(&Value::Null))?;
+    let mut spec = chunk_spec(chunk, &data_type, at)?;
+    let (codecs, objects) = codecs::v2(&spec, &data_type, meta)?;
+    let data_type = objects.unwrap_or(data_type);
+    spec.fill = dtype::fill(&data_type, meta.get("fill_value").unwrap_or(&Value::Null))?;
     let separator = match meta.get("dimension_separator") {
         None | Some(Value::Null) => '.',
         Some(s) => separator(s)?,
     };
-    let fill = meta.get("fill_value").unwrap_or(&Value::Null);
-    finish(shape, chunk, Keys::V2(separator), chain, element, fill, memory_bytes)
+    node(shape, spec, ChunkKeys::V2(separator), codecs, data_type, at)
 }
 
 fn separator(value: &Value) -> Result<char> {
@@ -148,7 +100,8 @@ fn separator(value: &Value) -> Result<char> {
     }
 }
 
-fn v3(meta: &Value, shape: &[u64], memory_bytes: u64) -> Result<Node> {
+/// Refuses what must be understood and is not.
+fn check_extensions(meta: &Value) -> Result<()> {
     const KNOWN: [&str; 12] = [
         "zarr_format",
         "node_type",
@@ -175,6 +128,11 @@ fn v3(meta: &Value, shape: &[u64], memory_bytes: u64) -> Result<Node> {
     if meta.get("storage_transformers").and_then(Value::as_array).is_some_and(|l| !l.is_empty()) {
         return Err(Error::refused("storage transformers are not supported"));
     }
+    Ok(())
+}
+
+fn v3(meta: &Value, shape: &[u64], at: &NodeLocation<'_>) -> Result<Node> {
+    check_extensions(meta)?;
     let named = |key: &str| {
         meta.get(key).and_then(|v| v.as_str().or_else(|| v.get("name").and_then(Value::as_str)))
     };
@@ -191,8 +149,8 @@ fn v3(meta: &Value, shape: &[u64], memory_bytes: u64) -> Result<Node> {
     let wanted =
         meta.pointer("/chunk_key_encoding/configuration/separator").map(separator).transpose()?;
     let keys = match named("chunk_key_encoding") {
-        Some("default") => Keys::Default(wanted.unwrap_or('/')),
-        Some("v2") => Keys::V2(wanted.unwrap_or('.')),
+        Some("default") => ChunkKeys::Default(wanted.unwrap_or('/')),
+        Some("v2") => ChunkKeys::V2(wanted.unwrap_or('.')),
         other => {
             return Err(Error::refused(format!(
                 "the chunk key encoding '{}' is not supported",
@@ -200,19 +158,12 @@ fn v3(meta: &Value, shape: &[u64], memory_bytes: u64) -> Result<Node> {
             )));
         }
     };
-    let element = dtype::v3(meta.get("data_type").unwrap_or(&Value::Null))?;
-    guard(&chunk, &element)?;
-    let mut target = Target { chunk: chunk.clone(), element: &element, depth: 0 };
-    let chain = Chain::v3(&mut target, meta.get("codecs").unwrap_or(&Value::Null))?;
-    finish(
-        shape,
-        chunk,
-        keys,
-        chain,
-        element.clone(),
-        meta.get("fill_value").unwrap_or(&Value::Null),
-        memory_bytes,
-    )
+    let data_type = dtype::v3(meta.get("data_type").unwrap_or(&Value::Null))?;
+    let mut spec = chunk_spec(chunk, &data_type, at)?;
+    spec.fill = dtype::fill(&data_type, meta.get("fill_value").unwrap_or(&Value::Null))?;
+    let list = meta.get("codecs").unwrap_or(&Value::Null);
+    let codecs = codecs::v3(spec.clone(), &data_type, list)?;
+    node(shape, spec, keys, codecs, data_type, at)
 }
 
 /// The chunk shape beside the array's.
@@ -236,57 +187,46 @@ fn grid(chunk: Option<Vec<u64>>, shape: &[u64]) -> Result<Vec<u64>> {
     Ok(chunk)
 }
 
-/// Products that later code multiplies without a look.
-fn guard(chunk: &[u64], element: &Element) -> Result<()> {
-    let item = element.size().unwrap_or(1).max(1) as u64;
-    match checked_product(chunk).and_then(|n| n.checked_mul(item)).filter(|&n| n < 1 << 62) {
-        Some(_) => Ok(()),
-        None => Err(Error::corrupt(format!("chunks of shape {chunk:?} are too large"))),
-    }
+/// What a chunk is, before its fill value is known.
+fn chunk_spec(shape: Vec<u64>, data_type: &DataType, at: &NodeLocation<'_>) -> Result<ChunkSpec> {
+    let item = data_type.size();
+    // Later code multiplies without a look.
+    checked_product(&shape)
+        .and_then(|n| n.checked_mul(item.unwrap_or(1).max(1) as u64))
+        .filter(|&n| n < 1 << 62)
+        .ok_or_else(|| Error::corrupt(format!("chunks of shape {shape:?} are too large")))?;
+    let memory_bytes = at.memory_bytes;
+    Ok(ChunkSpec { shape, item, fill: Vec::new(), memory_bytes, depth: 0 })
 }
 
-fn finish(
+fn node(
     shape: &[u64],
-    object: Vec<u64>,
-    keys: Keys,
-    chain: Chain,
-    element: Element,
-    fill: &Value,
-    memory_bytes: u64,
+    spec: ChunkSpec,
+    keys: ChunkKeys,
+    codecs: ChunkCodecs,
+    data_type: DataType,
+    at: &NodeLocation<'_>,
 ) -> Result<Node> {
-    let fill = dtype::fill(&element, fill)?;
-    let shard = chain.lone_shard().cloned();
-    let chunk = shard.as_ref().map_or(object, |s| s.inner.clone());
-    let item = element.size().unwrap_or(4) as u64;
-    let bytes = checked_product(&chunk).and_then(|n| n.checked_mul(item)).unwrap_or(u64::MAX);
-    let is_raw = chain.is_raw() && shape.get(1..) == chunk.get(1..);
-    if bytes > memory_bytes && !is_raw {
-        let error = Error::refused(format!(
-            "its chunks {chunk:?} need {bytes} bytes each, the memory limit is {memory_bytes} bytes"
-        ));
-        return Err(if bytes < 1 << 36 {
-            error.hint("give a larger --memory-limit")
-        } else {
-            error
-        });
-    }
-    let chain = shard.as_ref().map_or(chain, |s| s.chain.clone());
-    Ok(Node {
-        shape: shape.to_vec(),
-        chunk,
-        keys,
-        chain,
-        shard,
-        element,
-        fill,
-        var_bytes: memory_bytes / 2,
-    })
+    let (store, path) = (at.store.clone(), at.path.to_string());
+    let most = codecs.most_stored(&spec);
+    // Of a member of a zip, only a whole one can be checked.
+    let is_divisible = !store.is_zip() || most > at.memory_bytes / 4;
+    let objects = Arc::new(ObjectPieces { store, path, keys, most, is_divisible });
+    let map = codecs.map(shape, &spec, objects);
+    map.check()?;
+    map.check_memory(at.memory_bytes)?;
+    let compression = match (codecs.shard_shape(), &codecs.summary) {
+        (Some(shards), Some(codecs)) => Some(format!("{codecs}, shards {shards:?}")),
+        (Some(shards), None) => Some(format!("shards {shards:?}")),
+        (None, codecs) => codecs.clone(),
+    };
+    Ok(Node { map, data_type, compression })
 }
 
 impl Info {
-    /// The arrays of the model that this one is: one, or one a field. Beside each the field that it
-    /// shows.
-    pub fn metas(&self, name: &str) -> Vec<(ArrayMeta, Option<Field>)> {
+    /// The arrays of the model that this one is: one, or one a field. Beside each its map; `None`
+    /// where it cannot be read.
+    pub fn arrays(&self, name: &str) -> Vec<(ArrayMeta, Option<ArrayMap>)> {
         let facts = Facts {
             stored_dtype: (!self.stored.is_empty()).then(|| self.stored.clone()),
             chunks: self.chunks.clone(),
@@ -301,36 +241,33 @@ impl Info {
         let node = match &self.node {
             Ok(node) => node,
             Err(e) => {
-                let facts = Facts { error: Some(std::sync::Arc::new(e.clone())), ..facts };
+                let facts = Facts { error: Some(Arc::new(e.clone())), ..facts };
                 return vec![(whole(Dtype::U8, Logical::Plain, facts), None)];
             }
         };
-        let facts = Facts {
-            compression: node.shard.as_ref().map_or(node.chain.summary.clone(), |s| {
-                Some(match &s.chain.summary {
-                    Some(inner) => format!("{inner}, shards {:?}", s.outer),
-                    None => format!("shards {:?}", s.outer),
-                })
-            }),
-            chunks: Some(node.chunk.clone()),
-            ..facts
+        let chunks = match &node.map.grid {
+            Grid::Chunks(chunk) => Some(chunk.clone()),
+            _ => None,
         };
-        match &node.element {
-            Element::Text => {
+        let facts = Facts { compression: node.compression.clone(), chunks, ..facts };
+        let map = &node.map;
+        match &node.data_type {
+            DataType::Text => {
                 let stored_dtype = facts.stored_dtype.clone().filter(|s| s != "string");
-                vec![(whole(Dtype::U8, Logical::Text, Facts { stored_dtype, ..facts }), None)]
+                let facts = Facts { stored_dtype, ..facts };
+                vec![(whole(Dtype::U8, Logical::Text, facts), Some(map.clone()))]
             }
-            Element::Binary | Element::Object => {
-                vec![(whole(Dtype::U8, Logical::Binary, facts), None)]
+            DataType::Binary | DataType::Object => {
+                vec![(whole(Dtype::U8, Logical::Binary, facts), Some(map.clone()))]
             }
-            Element::Fixed { fields, .. } => fields
+            DataType::Fixed { fields, size } => fields
                 .iter()
                 .map(|field| {
                     let (dtype, logical) = match &field.kind {
-                        Kind::Plain(dtype) => (*dtype, Logical::Plain),
-                        Kind::Time(logical) => (Dtype::I64, logical.clone()),
-                        Kind::Utf32 => (Dtype::U8, Logical::Text),
-                        Kind::Bytes => (Dtype::U8, Logical::Binary),
+                        ElementType::Plain(dtype) => (*dtype, Logical::Plain),
+                        ElementType::Time(logical) => (Dtype::I64, logical.clone()),
+                        ElementType::Utf32 => (Dtype::U8, Logical::Text),
+                        ElementType::Bytes => (Dtype::U8, Logical::Binary),
                     };
                     let mut meta = whole(dtype, logical, facts.clone());
                     if !field.name.is_empty() {
@@ -343,11 +280,13 @@ impl Info {
                     } else {
                         meta.bytes().err()
                     };
-                    meta.details.error = problem.map(std::sync::Arc::new);
+                    meta.details.error = problem.map(Arc::new);
                     if meta.details.stored_dtype.as_deref() == Some(meta.type_name().as_str()) {
                         meta.details.stored_dtype = None;
                     }
-                    (meta, Some(field.clone()))
+                    let is_read = meta.details.error.is_none();
+                    let map = ArrayMap { element: field.element(*size), ..map.clone() };
+                    (meta, is_read.then_some(map))
                 })
                 .collect(),
         }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use crate::codec::zip::Archive;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, Location};
+use crate::storage::{Blob, BlobSlice, Location};
+
+/// Objects that make a directory (or a zip) a Zarr hierarchy.
+pub const MARKERS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
 
 /// Reads by key; `/` separates.
 pub enum Store {
@@ -49,23 +52,24 @@ impl Store {
     ///
     /// # Errors
     /// Reading errors; corrupt where there are more bytes.
-    pub fn blob(&self, key: &str, most: u64) -> Result<Option<Arc<dyn Blob>>> {
-        let blob = match self {
-            Store::Dir(at) => at.join(key).blob_if_any()?,
+    pub fn slice(&self, key: &str, most: u64) -> Result<Option<BlobSlice>> {
+        match self {
+            Store::Dir(at) => {
+                let Some(blob) = at.join(key).blob_if_any()? else { return Ok(None) };
+                check_len(blob.len(), most)?;
+                Ok(Some(BlobSlice::whole(blob)))
+            }
             Store::Zip(zip) => {
                 let Some(&member) = zip.members.get(key) else { return Ok(None) };
-                let len = zip.archive.entries[member].bytes;
-                if len > most {
-                    return Err(too_long(key, len, most));
-                }
-                let bytes = zip.archive.bytes(member).map_err(|e| e.about(key))?;
-                return Ok(Some(Arc::new(bytes)));
+                check_len(zip.archive.entries[member].bytes, most)?;
+                zip.archive.bytes(member).map(Some)
             }
-        };
-        match blob {
-            Some(blob) if blob.len() > most => Err(too_long(key, blob.len(), most)),
-            blob => Ok(blob),
         }
+    }
+
+    /// Whether it is a zip.
+    pub fn is_zip(&self) -> bool {
+        matches!(self, Store::Zip(_))
     }
 
     /// Whether looking for many small objects is cheap: they are on this machine.
@@ -95,34 +99,30 @@ impl Store {
         }
     }
 
-    /// All bytes of this key, at most `most`; `None` where there is none.
+    /// All bytes of this key, at most `most`, with one request; `None` where there is none.
     ///
     /// # Errors
     /// Reading errors; corrupt where there are more.
     pub fn get(&self, key: &str, most: u64) -> Result<Option<Vec<u8>>> {
-        if let Store::Dir(at) = self
-            && at.is_remote()
-        {
-            // One request instead of two: the length need not be asked for.
-            let Some(stream) = at.join(key).stream_if_any()? else { return Ok(None) };
-            let mut bytes = Vec::new();
-            stream.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::reading)?;
-            return if bytes.len() as u64 > most {
-                Err(too_long(key, bytes.len() as u64, most))
-            } else {
+        match self {
+            Store::Dir(at) if at.is_remote() => {
+                // The length need not be asked for.
+                let Some(stream) = at.join(key).stream_if_any()? else { return Ok(None) };
+                let mut bytes = Vec::new();
+                stream
+                    .take(most.saturating_add(1))
+                    .read_to_end(&mut bytes)
+                    .map_err(Error::reading)?;
+                check_len(bytes.len() as u64, most)?;
                 Ok(Some(bytes))
-            };
-        }
-        if let Store::Zip(zip) = self {
-            let Some(&member) = zip.members.get(key) else { return Ok(None) };
-            let len = zip.archive.entries[member].bytes;
-            if len > most {
-                return Err(too_long(key, len, most));
             }
-            return zip.archive.read(member, most).map(Some).map_err(|e| e.about(key));
+            Store::Dir(_) => self.slice(key, most)?.map(|slice| slice.read_all()).transpose(),
+            Store::Zip(zip) => {
+                let Some(&member) = zip.members.get(key) else { return Ok(None) };
+                check_len(zip.archive.entries[member].bytes, most)?;
+                zip.archive.read(member, most).map(Some)
+            }
         }
-        let Some(blob) = self.blob(key, most)? else { return Ok(None) };
-        blob.read_vec(0, blob.len()).map(Some)
     }
 
     /// The directory of this key; `None` in a zip.
@@ -176,13 +176,11 @@ impl Store {
     }
 }
 
-fn too_long(key: &str, len: u64, most: u64) -> Error {
-    Error::corrupt(format!("{key} has {len} bytes, expected at most {most}"))
-}
-
-/// Whether an object is larger than was asked for.
-pub fn is_too_long(e: &Error) -> bool {
-    e.message().contains(" bytes, expected at most ")
+fn check_len(len: u64, most: u64) -> Result<()> {
+    if len <= most {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("it has {len} bytes, expected at most {most}")))
 }
 
 impl ZipStore {
@@ -196,9 +194,8 @@ impl ZipStore {
         let mut members: BTreeMap<String, usize> =
             files.map(|(i, e)| (e.name.clone(), i)).collect();
         // A zip of the folder itself: everything below one name.
-        let is_root = |prefix: &str| {
-            super::MARKERS.iter().any(|m| members.contains_key(&format!("{prefix}{m}")))
-        };
+        let is_root =
+            |prefix: &str| MARKERS.iter().any(|m| members.contains_key(&format!("{prefix}{m}")));
         if !is_root("") {
             let top = members
                 .keys()
@@ -217,6 +214,6 @@ impl ZipStore {
 
     /// Whether a root node is in it.
     pub fn is_zarr(&self) -> bool {
-        super::MARKERS.iter().any(|m| self.members.contains_key(*m))
+        MARKERS.iter().any(|m| self.members.contains_key(*m))
     }
 }

@@ -8,6 +8,7 @@
 //! taken as it is: to compare it would take a request or more for each node.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use super::json;
 use super::layout::made_up;
 use super::netcdf;
-use super::node::{self, DIMENSIONS, Info};
+use super::node::{self, DIMENSIONS, Info, NodeLocation};
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::model::Attributes;
@@ -64,7 +65,7 @@ const ARRAY_KEYS: [&str; 12] = [
 ];
 
 struct Walk<'a> {
-    store: &'a Store,
+    store: &'a Arc<Store>,
     memory_bytes: u64,
     tree: Tree,
     twice: Vec<String>,
@@ -78,7 +79,7 @@ struct Walk<'a> {
 ///
 /// # Errors
 /// Missing where there is no node at all; corrupt or refused where the root cannot be read.
-pub fn read(store: &Store, memory_bytes: u64) -> Result<Tree> {
+pub fn read(store: &Arc<Store>, memory_bytes: u64) -> Result<Tree> {
     let mut walk = Walk {
         store,
         memory_bytes,
@@ -116,7 +117,7 @@ pub fn read(store: &Store, memory_bytes: u64) -> Result<Tree> {
         tree.notes
             .push(format!("the consolidated metadata is older than {} of the nodes ({first}); their own metadata was read", stale.len()));
     }
-    netcdf::restore(&mut tree);
+    netcdf::restore(&mut tree.groups, &mut tree.arrays);
     if let Some(first) = twice.first() {
         let first = if first.is_empty() { "the root" } else { first };
         tree.notes.push(format!(
@@ -144,7 +145,8 @@ fn object(value: Option<&Value>) -> Attributes {
 
 impl Walk<'_> {
     fn document(&self, path: &str, name: &str) -> Result<Option<Value>> {
-        match self.store.get(&join(path, name), self.memory_bytes)? {
+        let key = join(path, name);
+        match self.store.get(&key, self.memory_bytes).map_err(|e| e.about(&key))? {
             Some(bytes) => json::parse(&bytes, name == ".zattrs", self.memory_bytes).map(Some),
             None => Ok(None),
         }
@@ -153,7 +155,7 @@ impl Walk<'_> {
     /// The node at `path`, v3 before v2.
     fn node(&mut self, path: &str) -> Result<Option<Doc>> {
         if let Some(mut meta) = self.document(path, "zarr.json")? {
-            if let Store::Dir(at) = self.store
+            if let Store::Dir(at) = self.store.as_ref()
                 && !at.is_remote()
                 && [".zarray", ".zgroup"]
                     .iter()
@@ -211,9 +213,8 @@ impl Walk<'_> {
         {
             attributes.shift_remove(DIMENSIONS);
         }
-        self.tree
-            .arrays
-            .push((path.to_string(), node::array(meta, attributes, version, self.memory_bytes)));
+        let at = NodeLocation { store: self.store, path, memory_bytes: self.memory_bytes };
+        self.tree.arrays.push((path.to_string(), node::array(meta, attributes, version, &at)));
     }
 
     /// A node as its document says.

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use super::block::{scatter, step};
 use super::layout::{Layout, Packer, Rules};
 use super::netcdf;
+use super::store::MARKERS;
 use super::zip_out::ZipOut;
+use crate::array::block_copy::{self, step};
 use crate::codec::{blosc, compress, decompress::Wrapper};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
@@ -122,7 +123,7 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Zarr
         if options.existing != Existing::Replace {
             other_version(at, version)?;
         }
-        Out::Dir(at.create_dir(options.existing, options.sync, &super::MARKERS)?)
+        Out::Dir(at.create_dir(options.existing, options.sync, &MARKERS)?)
     };
     let memory_bytes = options.memory_bytes;
     let writer = Writer {
@@ -358,7 +359,11 @@ impl Writer {
                     // Of codes this is -1: no text.
                     buffer.fill(if layout.coded.is_some() { 0xFF } else { 0 });
                 }
-                scatter(bytes, &shape, &origin, &mut buffer, object, &at, item);
+                let (from, to) = (
+                    block_copy::Block { origin: &origin, shape: &shape },
+                    block_copy::Block { origin: &at, shape: object },
+                );
+                block_copy::copy(bytes, from, &mut buffer, to, item);
                 &buffer
             };
             let key =
@@ -393,7 +398,11 @@ impl Writer {
         loop {
             let at: Vec<u64> = place.iter().zip(&layout.chunk).map(|(p, c)| p * c).collect();
             if at.iter().zip(valid).all(|(a, v)| a < v) {
-                scatter(content, shard, &origin, &mut inner, &layout.chunk, &at, item);
+                let (from, to) = (
+                    block_copy::Block { origin: &origin, shape: shard },
+                    block_copy::Block { origin: &at, shape: &layout.chunk },
+                );
+                block_copy::copy(content, from, &mut inner, to, item);
                 assembled.push(Some(encoded(layout, &inner)?));
             } else {
                 assembled.push(None);
