@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
+use arrow::array::{Array, ArrayRef};
 use half::{bf16, f16};
 
 use crate::adapt::float8;
 use crate::error::{Context, Result};
 use crate::format::{ReadRows, Source};
+use crate::formats::columnar::arrow_model;
 use crate::model::{ArrayMeta, Buf, Chunk, Decimals, Dtype, Values, codes_of, item_of, typed};
 use crate::pipe::{self, Settings};
 
@@ -263,7 +265,7 @@ fn same_rows(
                     Values::Var { values, .. } => values
                         [(offsets[i] * item) as usize..(offsets[i + 1] * item) as usize]
                         .to_vec(),
-                    Values::Fixed(_) => Vec::new(),
+                    Values::Fixed(_) | Values::Nested(_) => Vec::new(),
                 }
             };
             let mut d = Difference::default();
@@ -287,8 +289,35 @@ fn same_rows(
             }
             (d.count > 0).then_some(d)
         }
+        (Values::Nested(x), Values::Nested(y)) => nested_differences(a, b, x, y, first_row),
         _ => Some(Difference { count: l.rows, first: vec![first_row], ..Difference::default() }),
     }
+}
+
+fn nested_differences(
+    a: &ArrayMeta,
+    b: &ArrayMeta,
+    x: &ArrayRef,
+    y: &ArrayRef,
+    first_row: u64,
+) -> Option<Difference> {
+    let (Some(left), Some(right)) = (a.logical.nested(), b.logical.nested()) else { return None };
+    let mut d = Difference::default();
+    match (arrow_model::decoded(x, left), arrow_model::decoded(y, right)) {
+        (Ok(x), Ok(y)) if x.as_ref() == y.as_ref() => {}
+        (Ok(x), Ok(y)) => {
+            for i in (0..x.len().min(y.len())).filter(|&i| x.slice(i, 1) != y.slice(i, 1)) {
+                if d.count == 0 {
+                    let show = |array: &ArrayRef| arrow_model::json(array, i).to_string();
+                    d.first = vec![first_row + i as u64];
+                    d.values = (show(&x), show(&y));
+                }
+                d.count += 1;
+            }
+        }
+        _ => (d.first, d.count) = (vec![first_row], x.len() as u64),
+    }
+    (d.count > 0).then_some(d)
 }
 
 /// Whether the same bytes mean the same values.

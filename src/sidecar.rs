@@ -176,6 +176,7 @@ fn type_entry(logical: &Logical) -> Option<TypeEntry> {
             TypeEntry { ordered: *ordered, ..named("dictionary") }
         }
         Logical::List => named("list"),
+        Logical::Nested(_) => named("nested"),
         Logical::Packed { dtype, shape } => TypeEntry {
             element: Some(dtype.clone()),
             shape: Some(shape.clone()),

@@ -284,6 +284,7 @@ fn rows(reader: &dyn ReadRows, array: usize, range: std::ops::Range<u64>) -> Res
         match &chunk.values {
             Values::Fixed(bytes) => all.extend_from_slice(bytes),
             Values::Var { .. } => panic!("text"),
+            Values::Nested(_) => unreachable!(),
         }
         Ok(())
     })?;

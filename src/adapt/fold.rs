@@ -79,7 +79,7 @@ impl FoldedRows {
                     bytes.extend_from_slice(values);
                     Ok(())
                 }
-                Values::Var { .. } => {
+                Values::Var { .. } | Values::Nested(_) => {
                     Err(Error::internal("text was delivered, numbers were expected"))
                 }
             })

@@ -38,7 +38,7 @@ pub fn restore(
         let fits = match &reader {
             Some(reader) => all_chunks(reader, a, meta, settings, &|chunk| match &chunk.values {
                 Values::Fixed(values) => cast::cast(values, from, to, false).is_ok(),
-                Values::Var { .. } => false,
+                Values::Var { .. } | Values::Nested(_) => false,
             })?,
             None => false,
         };

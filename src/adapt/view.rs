@@ -330,6 +330,7 @@ fn apply(chunk: &mut Chunk, change: &Change, info: &ElementInfo) -> Result<()> {
                     Err(_) => cast::checked(values, *from, *to, *lossy, &info.name, first_element)?,
                 };
             }
+            Values::Nested(_) => return Err(Error::internal("a nested column cannot be cast")),
         },
         Change::Rescale(rescale) => {
             if let Values::Fixed(values) = &mut chunk.values {

@@ -90,7 +90,7 @@ impl Encode for RawEncode {
 pub fn fixed(chunk: Chunk) -> Result<Buf> {
     match chunk.values {
         Values::Fixed(b) => Ok(b),
-        Values::Var { .. } => Err(Error::internal("text reached a writer of plain arrays")),
+        _ => Err(Error::internal("text reached a writer of plain arrays")),
     }
 }
 

@@ -237,7 +237,7 @@ impl Job for FieldsJob {
                         &(chunk.first_row..chunk.first_row + chunk.rows),
                         emit,
                     ),
-                    Values::Var { .. } => Err(Error::internal("records of different lengths")),
+                    _ => Err(Error::internal("records of different lengths")),
                 })
             }
         }

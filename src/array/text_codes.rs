@@ -88,7 +88,9 @@ fn items(chunk: &Chunk) -> Result<impl Iterator<Item = &[u8]>> {
         Values::Var { offsets, values } => {
             Ok(offsets.windows(2).map(|w| &values[w[0] as usize..w[1] as usize]))
         }
-        Values::Fixed(_) => Err(Error::internal("numbers where text was announced")),
+        Values::Fixed(_) | Values::Nested(_) => {
+            Err(Error::internal("numbers where text was announced"))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use sha2::{Digest, Sha256};
 
 use crate::adapt::view::{View, decoded};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Order, Source};
 use crate::model::{ArrayMeta, Chunk, Dtype, Values};
 use crate::pipe::{self, Settings};
@@ -102,6 +102,9 @@ impl Hasher {
                 }
                 _ => self.sha.update(values),
             },
+            Values::Nested(_) => {
+                return Err(Error::internal("a nested column was not taken apart"));
+            }
             Values::Var { offsets, values } => {
                 if !self.started {
                     self.sha.update(0i64.to_le_bytes());

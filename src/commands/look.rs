@@ -8,6 +8,7 @@ use crate::adapt::view::View;
 use crate::console::visible;
 use crate::error::{Error, Result};
 use crate::format::{Order, Source};
+use crate::formats::columnar::arrow_model::nested_json;
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Values};
 use crate::pipe::{self, Settings};
 
@@ -124,6 +125,10 @@ fn row_value(meta: &ArrayMeta, chunk: &Chunk, row: usize, part: &Part) -> Result
         return Ok(Value::Null);
     }
     match &chunk.values {
+        Values::Nested(array) => Ok(match meta.logical.nested() {
+            Some(nested) => nested_json(nested, array, row),
+            None => Value::Null,
+        }),
         Values::Var { offsets, values } => {
             if meta.logical == Logical::List {
                 let item = meta.dtype.item_bytes() as usize;

@@ -10,15 +10,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
+use arrow::array::{Array, ArrayRef};
 use indexmap::IndexMap;
 
 use crate::error::{Error, Result};
 
 mod common_rows;
 mod decimal;
+pub mod nested;
 
 pub use common_rows::CommonRows;
 pub use decimal::Decimals;
+pub use nested::Nested;
 
 /// Bytes of a chunk: reference counted, sliced without a copy, from a `Vec` of any plain type
 /// without a copy.
@@ -319,6 +322,9 @@ pub enum Logical {
     },
     /// Ragged lists of elements of the array's dtype: [`Values::Var`] over them.
     List,
+    /// Lists, structs, maps and what else has parts: [`Values::Nested`], dtype `U8`. Nulls are in
+    /// the arrays, never in a mask beside them.
+    Nested(Arc<Nested>),
     /// Sub-byte elements, several to a byte; `shape` is the one the header gave, in elements.
     Packed {
         /// The format's name of the element type: `F4`, `F6_E2M3`, `F6_E3M2`.
@@ -329,9 +335,13 @@ pub enum Logical {
 }
 
 impl Logical {
-    /// Whether the values come as [`Values::Var`].
+    /// Whether rows differ in size: the values come as [`Values::Var`] or [`Values::Nested`].
     pub fn is_var(&self) -> bool {
-        matches!(self, Logical::Text | Logical::Binary | Logical::List)
+        matches!(self, Logical::Text | Logical::Binary | Logical::List | Logical::Nested(_))
+    }
+    /// The type of a nested column.
+    pub fn nested(&self) -> Option<&Arc<Nested>> {
+        if let Logical::Nested(nested) = self { Some(nested) } else { None }
     }
     /// How decimals are stored, where these are decimals.
     pub fn decimals(&self) -> Option<Decimals> {
@@ -413,6 +423,7 @@ impl PartialEq for Logical {
             | (Text, Text)
             | (Binary, Binary)
             | (List, List) => true,
+            (Nested(a), Nested(b)) => a == b,
             (Datetime(a), Datetime(b))
             | (Timedelta(a), Timedelta(b))
             | (Duration(a), Duration(b)) => a == b,
@@ -802,6 +813,7 @@ impl ArrayMeta {
                 format!("dictionary<{}, {value}>", self.dtype)
             }
             Logical::List => format!("list<{}>", self.dtype),
+            Logical::Nested(nested) => nested::type_name(nested.field.data_type()),
             Logical::Packed { dtype, .. } => dtype.clone(),
         };
         if self.nulls { format!("{base}?") } else { base }
@@ -959,6 +971,8 @@ pub enum Values {
         /// The inner elements (text: bytes).
         values: Buf,
     },
+    /// Rows of a nested column: an array of [`Nested::coded_type`].
+    Nested(ArrayRef),
 }
 
 /// Which rows of a chunk hold a value: one byte a row, 1 where it does, 0 where it is null.
@@ -993,6 +1007,9 @@ impl Chunk {
     pub fn bytes(&self) -> u64 {
         let values = match &self.values {
             Values::Fixed(b) => b.len() as u64,
+            Values::Nested(array) => {
+                array.to_data().get_slice_memory_size().unwrap_or(usize::MAX) as u64
+            }
             Values::Var { offsets, values } => {
                 let used = offsets
                     .last()
@@ -1010,6 +1027,7 @@ impl Chunk {
         debug_assert!(start <= end && end <= self.rows);
         let (s, n) = (start as usize, (end - start) as usize);
         let values = match &self.values {
+            Values::Nested(array) => Values::Nested(array.slice(s, n)),
             Values::Fixed(b) => {
                 let row = if self.rows == 0 { 0 } else { b.len() / self.rows as usize };
                 Values::Fixed(b.slice_with_length(s * row, n * row))
@@ -1042,7 +1060,7 @@ impl Chunk {
             Values::Var { offsets, values } => {
                 &values[offsets[row] as usize..offsets[row + 1] as usize]
             }
-            Values::Fixed(_) => &[],
+            Values::Fixed(_) | Values::Nested(_) => &[],
         }
     }
 

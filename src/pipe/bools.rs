@@ -88,6 +88,7 @@ fn checked(mut chunk: Chunk, bools: &[bool]) -> Chunk {
     if bools[chunk.array] {
         match &mut chunk.values {
             Values::Fixed(values) | Values::Var { values, .. } => as_bits(values),
+            Values::Nested(_) => {}
         }
     }
     if let Some(valid) = &mut chunk.valid {

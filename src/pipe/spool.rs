@@ -76,6 +76,7 @@ impl Spool {
             Ok(at)
         };
         let (offset, bytes) = match &chunk.values {
+            Values::Nested(_) => return Err(Error::internal("a nested column cannot be spooled")),
             Values::Fixed(b) => (put(b)?, b.len() as u64),
             Values::Var { offsets, values } => {
                 let item = self.plan.arrays[chunk.array].dtype.item_bytes();

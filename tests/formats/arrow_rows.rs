@@ -75,6 +75,7 @@ fn rows_of(chunk: &Chunk, rows: &mut Vec<Option<Vec<u8>>>) {
                 };
                 values[offsets[row] as usize * item..offsets[row + 1] as usize * item].to_vec()
             }
+            Values::Nested(_) => unreachable!(),
         };
         rows.push(chunk.valid.as_ref().is_none_or(|v| v[row] == 1).then_some(bytes));
     }

@@ -44,6 +44,7 @@ fn cells_of(meta: &ArrayMeta, chunk: &Chunk, cells: &mut Vec<String>) {
     let fixed: &[u8] = match &chunk.values {
         Values::Fixed(b) => b,
         Values::Var { .. } => &[],
+        Values::Nested(_) => unreachable!(),
     };
     for row in 0..chunk.rows as usize {
         if !chunk.is_valid(row) {
@@ -753,6 +754,7 @@ np.save("f.npy", f); np.save("i.npy", d.i.values); np.save("u.npy", d.u.values);
                         Values::Var { .. } => {
                             rows.extend((0..chunk.rows as usize).map(|r| chunk.text(r).to_vec()))
                         }
+                        Values::Nested(_) => unreachable!(),
                     }
                     Ok(())
                 })

@@ -57,7 +57,7 @@ fn polars_reads_its_own_again() {
 }
 
 #[test]
-fn columns_at_fault_are_named_together() {
+fn nested_columns_are_read_beside_flat_ones() {
     let scratch = Scratch::new();
     python(
         scratch.path(),

@@ -48,6 +48,7 @@ fn bytes(chunks: &[Chunk]) -> Vec<u8> {
                         .map(|r| String::from_utf8(chunk.text(r).to_vec()).unwrap()),
                 );
             }
+            Values::Nested(_) => unreachable!(),
         }
     }
     if texts.is_empty() { bytes } else { serde_json::to_vec(&texts).unwrap() }

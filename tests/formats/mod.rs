@@ -16,6 +16,7 @@ mod hdf5_pandas;
 mod hdf5_text;
 mod hdf5_write;
 mod kept;
+mod nested;
 mod npk;
 mod npk_grow;
 mod npk_judge07;

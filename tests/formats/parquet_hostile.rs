@@ -211,6 +211,7 @@ fn read_rows(path: &Path, bytes: &[u8], rows: Range<u64>) -> Result<Vec<Option<V
                 Values::Var { offsets, values } => {
                     values[offsets[row] as usize..offsets[row + 1] as usize].to_vec()
                 }
+                Values::Nested(_) => unreachable!(),
             };
             got.push(chunk.is_valid(row).then_some(value));
         }

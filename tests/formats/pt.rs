@@ -33,6 +33,7 @@ fn bytes(source: &dyn Source, array: usize, step: u64) -> Result<Vec<u8>, Error>
             match chunk.values {
                 Values::Fixed(b) => out.extend_from_slice(&b),
                 Values::Var { .. } => panic!("a tensor of fixed size"),
+                Values::Nested(_) => unreachable!(),
             }
             Ok(())
         })?;

@@ -139,6 +139,7 @@ pub fn read(path: &Path) -> Result<All> {
                         texts[a].push(chunk.is_valid(row).then(|| cut.to_vec()));
                     }
                 }
+                Values::Nested(_) => unreachable!(),
             }
             Ok(())
         },

@@ -37,6 +37,7 @@ fn read_with(path: &Path, options: &ReadOptions, jobs: usize) -> Result<(Plan, C
                     out.push(b'|');
                 }
             }
+            Values::Nested(_) => unreachable!(),
         }
         Ok(())
     };
@@ -321,7 +322,7 @@ part[3:5, 1:7] = 'here'; out['3/part'] = part[:].astype(object)
                     });
                 }
                 (Values::Fixed(bytes), None) => all.2.extend_from_slice(bytes),
-                (Values::Var { .. }, _) => panic!("text of one dimension"),
+                _ => panic!("text of one dimension"),
             }
             Ok(())
         };

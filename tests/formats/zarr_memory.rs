@@ -67,6 +67,7 @@ z = g.create_array('text', shape=w.shape, dtype='string', chunks=(40_000,)); z[:
                     Values::Var { .. } => {
                         (0..chunk.rows as usize).for_each(|r| words.push(chunk.text(r).to_vec()))
                     }
+                    Values::Nested(_) => unreachable!(),
                 }
                 Ok(())
             };

@@ -403,7 +403,7 @@ def check_int96():
 
 
 def write_odd(write, path):
-    """Columns that are refused, one by one, among good ones."""
+    """Columns with parts of their own, among flat ones."""
     table = pa.table(
         {
             "good": [1, 2, 3],

@@ -238,6 +238,7 @@ pub fn rows_of(meta: &ArrayMeta, chunks: &[Chunk]) -> Vec<Option<Vec<u8>>> {
                     values[(offsets[row] * item) as usize..(offsets[row + 1] * item) as usize]
                         .to_vec()
                 }
+                Values::Nested(_) => unreachable!(),
             };
             rows.push(c.is_valid(row).then_some(bytes));
         }

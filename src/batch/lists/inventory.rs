@@ -218,7 +218,7 @@ fn cells_of(meta: &ArrayMeta, chunk: &Chunk, cells: &mut VecDeque<Option<String>
                 push(row, (*value != 0).to_string());
             }
         }
-        Values::Fixed(_) => {
+        Values::Fixed(_) | Values::Nested(_) => {
             let kind = meta.type_name();
             return Err(
                 Error::corrupt(format!("the inventory's column is {kind}")).with_array(&meta.name)

@@ -17,6 +17,7 @@
 //! The exact Arrow type is kept in the table's metadata (`ARROW:schema`, see
 //! [`crate::model::Table`]) and used again on the way back, as far as it still fits the array.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit as ArrowUnit};
@@ -30,12 +31,17 @@ use crate::model::{
 mod export;
 mod memory;
 mod message;
+mod nested;
 mod read;
 mod write;
 
+pub use crate::model::nested::type_name;
 pub use export::{Export, OutColumn, decode_schema, encode_schema};
 pub use memory::{Held, MemoryLimit};
 pub use message::Verified;
+pub use nested::{
+    assembled, decoded, joined_nested, json, leaf_types, nested, nested_json, recoded, with_lists,
+};
 pub use read::{
     Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths,
     null_struct,
@@ -80,13 +86,22 @@ pub struct Leaf {
 /// The deepest nesting that is followed.
 const MAX_DEPTH: usize = 32;
 
-/// The leaves of a schema, in order: one logical array each.
-pub fn leaves(schema: &Schema) -> Vec<Leaf> {
+/// The leaves of a schema, in order: one logical array each. The columns of `whole` (their places)
+/// are leaves themselves.
+pub fn leaves(schema: &Schema, whole: &HashSet<usize>) -> Vec<Leaf> {
     let mut found = Vec::new();
     for (i, field) in schema.fields().iter().enumerate() {
-        walk(field, field.name().clone(), vec![i], &mut found);
+        if whole.contains(&i) {
+            found.push(leaf(field, field.name().clone(), vec![i]));
+        } else {
+            walk(field, field.name().clone(), vec![i], &mut found);
+        }
     }
     found
+}
+
+fn leaf(field: &FieldRef, name: String, path: Vec<usize>) -> Leaf {
+    Leaf { path, name, field: field.clone(), holds: leaf_type(field).map_err(Arc::new) }
 }
 
 /// The fields of a struct whose leaves are arrays of their own; `depth` counts the columns and
@@ -107,8 +122,7 @@ fn walk(field: &FieldRef, name: String, path: Vec<usize>, found: &mut Vec<Leaf>)
         }
         return;
     }
-    let holds = leaf_type(field).map_err(Arc::new);
-    found.push(Leaf { path, name, field: field.clone(), holds });
+    found.push(leaf(field, name, path));
 }
 
 /// What a field without structs holds.
@@ -283,33 +297,6 @@ pub fn with_order(logical: Logical, field: &Field) -> Logical {
             Logical::Dictionary { categories, ordered: field.dict_is_ordered().unwrap_or(false) }
         }
         other => other,
-    }
-}
-
-/// Arrow's name of a type, short.
-pub fn type_name(t: &DataType) -> String {
-    match t {
-        DataType::Map(..) => "map".into(),
-        DataType::Struct(_) => "struct".into(),
-        DataType::Union(..) => "union".into(),
-        DataType::List(f) => format!("list<{}>", type_name(f.data_type())),
-        DataType::LargeList(f) => format!("large_list<{}>", type_name(f.data_type())),
-        DataType::FixedSizeList(f, n) => {
-            format!("fixed_size_list<{}>[{n}]", type_name(f.data_type()))
-        }
-        DataType::ListView(_) | DataType::LargeListView(_) => "list_view".into(),
-        DataType::RunEndEncoded(..) => "run_end_encoded".into(),
-        DataType::Utf8 => "string".into(),
-        DataType::LargeUtf8 => "large_string".into(),
-        DataType::Utf8View => "string_view".into(),
-        DataType::Dictionary(k, v) => format!("dictionary<{}, {}>", type_name(k), type_name(v)),
-        DataType::Timestamp(u, None) => format!("timestamp[{}]", unit(u)),
-        DataType::Timestamp(u, Some(z)) => format!("timestamp[{}, {z}]", unit(u)),
-        DataType::Duration(u) => format!("duration[{}]", unit(u)),
-        DataType::Time32(u) | DataType::Time64(u) => format!("time[{}]", unit(u)),
-        DataType::Float16 => "halffloat".into(),
-        DataType::Interval(_) => "interval".into(),
-        other => other.to_string().to_lowercase(),
     }
 }
 

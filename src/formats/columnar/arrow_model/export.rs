@@ -11,6 +11,7 @@ use base64::Engine;
 use super::{Leaf, Level, Verified, arrow_unit, leaf_type, leaves, with_order, write};
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, WriteOptions};
+use crate::model::nested::{coded, dictionaries};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, TimeUnit};
 
 /// A schema as the value of `ARROW:schema`: a base64 IPC message.
@@ -76,7 +77,8 @@ impl OutColumn {
                         keys.as_ref().clone(),
                         field.is_nullable(),
                     )),
-                    _ => field.clone(),
+                    t if dictionaries(t).is_empty() => field.clone(),
+                    t => Arc::new(field.as_ref().clone().with_data_type(coded(t))),
                 };
                 OutColumn::Leaf { array: *array, field }
             }
@@ -188,7 +190,8 @@ impl Export {
         if recorded.is_none() {
             name_blanks(&mut order, plan);
         }
-        let recorded_leaves = recorded.as_ref().map(leaves).unwrap_or_default();
+        let recorded_leaves =
+            recorded.as_ref().map(|r| leaves(r, &HashSet::new())).unwrap_or_default();
         // The leaves of each name and of each root, in order.
         let (mut named, mut members) =
             (HashMap::<&str, VecDeque<usize>>::new(), HashMap::<usize, Vec<usize>>::new());
@@ -346,6 +349,9 @@ fn renamed(field: &Field, name: &str, meta: &ArrayMeta) -> Field {
 
 /// Does the recorded type still fit the array?
 fn fits(meta: &ArrayMeta, leaf: &Leaf) -> bool {
+    if let Logical::Nested(nested) = &meta.logical {
+        return nested.field.data_type() == leaf.field.data_type();
+    }
     let Ok(holds) = leaf_type(&leaf.field) else { return false };
     if holds.dtype != meta.dtype {
         return false;
@@ -375,6 +381,9 @@ fn fits(meta: &ArrayMeta, leaf: &Leaf) -> bool {
 
 /// The usual field of an array.
 fn usual_field(meta: &ArrayMeta, name: &str) -> Result<Field> {
+    if let Logical::Nested(nested) = &meta.logical {
+        return Ok(nested.field.as_ref().clone().with_name(name));
+    }
     let element = usual_element(meta)?;
     if matches!(meta.logical, Logical::List) {
         return Ok(Field::new(
@@ -466,6 +475,7 @@ fn usual_element(meta: &ArrayMeta) -> Result<DataType> {
             let values = usual_element(&categories.kind().meta())?;
             DataType::Dictionary(Box::new(plain(meta.dtype)?), Box::new(values))
         }
+        Logical::Nested(nested) => nested.field.data_type().clone(),
         Logical::Packed { .. } => return Err(none()),
     })
 }

@@ -125,17 +125,21 @@ fn each_category(
     }
 }
 
-/// The leaf of a column's array. `path` are the fields of its structs.
+/// The leaf of a column's array. `path` are the fields of its structs. Where a struct is null as a
+/// whole, so is the leaf, if it `merges`.
 ///
 /// # Errors
-/// Refused where a struct itself is null: its fields could not tell.
-pub fn descend(array: &ArrayRef, path: &[usize]) -> Result<ArrayRef> {
+/// Refused where a struct itself is null, and the leaf alone could not tell.
+pub fn descend(array: &ArrayRef, path: &[usize], merges: bool) -> Result<ArrayRef> {
     let mut at = array.clone();
+    let mut above: Option<NullBuffer> = None;
     for &field in path {
         let Some(fields) = at.as_struct_opt() else {
             return Err(Error::internal("a struct was expected"));
         };
-        if fields.null_count() > 0 {
+        if merges {
+            above = NullBuffer::union(above.as_ref(), fields.nulls());
+        } else if fields.null_count() > 0 {
             let row = (0..fields.len()).find(|&i| fields.is_null(i)).unwrap_or(0);
             return Err(null_struct().because(Error::refused(format!("row {row} of this part"))));
         }
@@ -144,6 +148,11 @@ pub fn descend(array: &ArrayRef, path: &[usize]) -> Result<ArrayRef> {
             .get(field)
             .cloned()
             .ok_or_else(|| Error::internal("a struct lacks a field"))?;
+    }
+    if above.as_ref().is_some_and(|nulls| nulls.null_count() > 0) && !at.data_type().is_null() {
+        let nulls = NullBuffer::union(above.as_ref(), at.nulls());
+        let data = at.to_data().into_builder().nulls(nulls);
+        at = make_array(data.build().map_err(failed)?);
     }
     Ok(at)
 }

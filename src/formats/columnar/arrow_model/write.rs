@@ -20,6 +20,14 @@ fn invalid(e: arrow::error::ArrowError) -> Error {
 /// # Errors
 /// Values that the type cannot hold.
 pub fn array(meta: &ArrayMeta, target: &DataType, chunks: &[Chunk]) -> Result<ArrayRef> {
+    if let Logical::Nested(nested) = &meta.logical {
+        let array = super::joined_nested(chunks, nested)?;
+        return if array.data_type() == target {
+            Ok(array)
+        } else {
+            super::decoded(&array, nested)
+        };
+    }
     let rows: usize = chunks.iter().map(|c| c.rows as usize).sum();
     let nulls = null_buffer(chunks, rows);
     if let (DataType::List(_) | DataType::LargeList(_), Logical::List) = (target, &meta.logical) {
@@ -145,7 +153,7 @@ fn fixed(chunks: &[Chunk], align: usize) -> Result<Buffer> {
     for chunk in chunks {
         match &chunk.values {
             Values::Fixed(b) => parts.push(b),
-            Values::Var { .. } => {
+            _ => {
                 return Err(Error::internal("values of fixed size were expected"));
             }
         }

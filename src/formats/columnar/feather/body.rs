@@ -7,11 +7,12 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 use arrow::ipc::CompressionType;
 
-use super::index::{Batch, Cursor};
+use super::index::{Batch, Cursor, own_buffers};
 use super::rows::BatchRows;
 use crate::codec::decompress::{Compression, Limit, zstd_block};
 use crate::error::{Error, Result};
 use crate::formats::columnar::arrow_model::{MemoryLimit, type_name};
+use crate::model::nested::{children, with_children};
 use crate::storage::Blob;
 
 /// The most that zstd makes of a byte.
@@ -136,12 +137,12 @@ impl<'a> Part<'a> {
                 .get(self.at.node..)
                 .ok_or_else(few)?
                 .iter()
-                .take(1 + depth(&self.data_type))
+                .take(arrays(&self.data_type))
                 .copied()
                 .collect(),
             buffers: places,
             compression: None,
-            variadic: self.batch.variadic.get(self.at.view).copied().into_iter().collect(),
+            variadic: self.batch.variadic.get(self.at.view..).unwrap_or_default().to_vec(),
             before_v5: self.batch.before_v5,
         };
         units(
@@ -159,14 +160,9 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Lists around the element.
-fn depth(t: &DataType) -> usize {
-    match t {
-        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
-            1 + depth(f.data_type())
-        }
-        _ => 0,
-    }
+/// An array of this type, and all below it.
+fn arrays(t: &DataType) -> usize {
+    1 + children(t).into_iter().map(|f| arrays(f.data_type())).sum::<usize>()
 }
 
 fn units(
@@ -282,13 +278,38 @@ fn places(
             } else {
                 places(f.data_type(), batch, at, wanted, out)?
             };
-            let item = Arc::new(Field::new(f.name(), item, true));
+            let nullable = f.is_nullable() || wanted == Wanted::Lists;
+            let item = f.as_ref().clone().with_data_type(item).with_nullable(nullable);
+            let item = Arc::new(item);
             match t {
                 DataType::List(_) => DataType::List(item),
                 DataType::LargeList(_) => DataType::LargeList(item),
                 DataType::FixedSizeList(_, n) => DataType::FixedSizeList(item, *n),
                 _ => DataType::Null,
             }
+        }
+        DataType::Struct(_)
+        | DataType::Map(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_)
+        | DataType::Union(..)
+        | DataType::RunEndEncoded(..) => {
+            take(at, own_buffers(t, batch))?;
+            let mut below = Vec::new();
+            for f in children(t) {
+                below.push(places(f.data_type(), batch, at, wanted, out)?);
+            }
+            let mut types = below.into_iter();
+            if let DataType::RunEndEncoded(ends, values) = t {
+                types.next();
+                let values =
+                    values.as_ref().clone().with_data_type(types.next().unwrap_or(DataType::Null));
+                return Ok(DataType::RunEndEncoded(ends.clone(), Arc::new(values)));
+            }
+            with_children(t, &mut |f: &Arc<Field>| {
+                let t = types.next().unwrap_or(DataType::Null);
+                Arc::new(f.as_ref().clone().with_data_type(t))
+            })
         }
         other
             if other.primitive_width().is_some()

@@ -1,14 +1,15 @@
 //! Where everything is: the schema, dictionary batches and record batches of a file or stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, UnionMode};
 use arrow::ipc;
 
 use crate::error::{Error, Result};
 use crate::format::Sniff;
 use crate::formats::columnar::arrow_model::{self, Verified};
+use crate::model::nested::children;
 use crate::storage::Blob;
 
 /// The largest metadata of a message or footer.
@@ -520,30 +521,57 @@ pub(super) struct Cursor {
 }
 
 /// Where the arrays of all leaves of a schema begin in a batch, in the order of
-/// [`arrow_model::leaves`]: found in one walk, for a table may have thousands of columns. True
-/// beside those below a struct with nulls of its own.
-pub(super) fn cursors(schema: &Schema, batch: &Batch) -> Vec<(Cursor, bool)> {
+/// [`arrow_model::leaves`]: found in one walk, for a table may have thousands of columns. The
+/// columns of `whole` are leaves themselves.
+pub(super) fn cursors(schema: &Schema, whole: &HashSet<usize>, batch: &Batch) -> Vec<Cursor> {
     let (mut at, mut found) = (Cursor::default(), Vec::new());
-    schema.fields().iter().for_each(|field| walk(field, 1, false, batch, &mut at, &mut found));
+    for (i, field) in schema.fields().iter().enumerate() {
+        if whole.contains(&i) {
+            found.push(at);
+            skip(field.data_type(), batch, &mut at);
+        } else {
+            walk(field, 1, batch, &mut at, &mut found);
+        }
+    }
     found
 }
 
-fn walk(
-    field: &Field,
-    depth: usize,
-    hidden: bool,
-    batch: &Batch,
-    at: &mut Cursor,
-    found: &mut Vec<(Cursor, bool)>,
-) {
+/// The columns (their places) whose structs are null somewhere.
+pub(super) fn null_structs(schema: &Schema, batches: &[Batch]) -> HashSet<usize> {
+    fn has_null(field: &Field, depth: usize, batch: &Batch, at: &mut Cursor) -> bool {
+        let Some(children) = arrow_model::fields_below(field, depth) else {
+            skip(field.data_type(), batch, at);
+            return false;
+        };
+        let nulls = batch.nodes.get(at.node).map_or(0, |node| node.1);
+        at.node += 1;
+        at.buffer += 1;
+        let below = children.iter().filter(|child| has_null(child, depth + 1, batch, at)).count();
+        nulls > 0 || below > 0
+    }
+    let mut found = HashSet::new();
+    if schema.fields().iter().all(|f| arrow_model::fields_below(f, 1).is_none()) {
+        return found;
+    }
+    for batch in batches {
+        let mut at = Cursor::default();
+        for (i, field) in schema.fields().iter().enumerate() {
+            if has_null(field, 1, batch, &mut at) {
+                found.insert(i);
+            }
+        }
+    }
+    found
+}
+
+fn walk(field: &Field, depth: usize, batch: &Batch, at: &mut Cursor, found: &mut Vec<Cursor>) {
     let Some(children) = arrow_model::fields_below(field, depth) else {
-        found.push((*at, hidden));
+        found.push(*at);
         return skip(field.data_type(), batch, at);
     };
-    let nulls = batch.nodes.get(at.node).map_or(0, |node| node.1);
     at.node += 1;
     at.buffer += 1;
-    children.iter().for_each(|child| walk(child, depth + 1, hidden || nulls > 0, batch, at, found));
+    children.iter().for_each(|child| walk(child, depth + 1, batch, at, found));
 }
 
 /// Moves the cursor past an array of this type.
@@ -561,32 +589,23 @@ pub(super) fn skip(t: &DataType, batch: &Batch, at: &mut Cursor) {
                 .map_or(0, |&n| usize::try_from(n).unwrap_or(usize::MAX / 4));
             at.view += 1;
         }
-        DataType::List(f) | DataType::LargeList(f) | DataType::Map(f, _) => {
-            at.buffer += 2;
-            skip(f.data_type(), batch, at);
+        _ => {
+            at.buffer += own_buffers(t, batch);
+            children(t).into_iter().for_each(|f| skip(f.data_type(), batch, at));
         }
-        DataType::ListView(f) | DataType::LargeListView(f) => {
-            at.buffer += 3;
-            skip(f.data_type(), batch, at);
+    }
+}
+
+/// The buffers of an array of this type, without those below it and those of texts.
+pub(super) fn own_buffers(t: &DataType, batch: &Batch) -> usize {
+    match t {
+        DataType::Null | DataType::RunEndEncoded(..) => 0,
+        DataType::FixedSizeList(..) | DataType::Struct(_) => 1,
+        DataType::ListView(_) | DataType::LargeListView(_) => 3,
+        DataType::Union(_, mode) => {
+            usize::from(batch.before_v5) + if *mode == UnionMode::Dense { 2 } else { 1 }
         }
-        DataType::FixedSizeList(f, _) => {
-            at.buffer += 1;
-            skip(f.data_type(), batch, at);
-        }
-        DataType::Struct(fields) => {
-            at.buffer += 1;
-            fields.iter().for_each(|f| skip(f.data_type(), batch, at));
-        }
-        DataType::Union(fields, mode) => {
-            at.buffer += usize::from(batch.before_v5)
-                + if *mode == arrow::datatypes::UnionMode::Dense { 2 } else { 1 };
-            fields.iter().for_each(|(_, f)| skip(f.data_type(), batch, at));
-        }
-        DataType::RunEndEncoded(ends, values) => {
-            skip(ends.data_type(), batch, at);
-            skip(values.data_type(), batch, at);
-        }
-        _ => at.buffer += 2,
+        _ => 2,
     }
 }
 

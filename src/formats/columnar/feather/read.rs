@@ -10,13 +10,16 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
 
 use super::body::{Part, UNIT_BYTES, Wanted};
-use super::index::{Cursor, Index, cursors, skip};
-use crate::error::{Context, Error, Result};
+use super::index::{Cursor, Index, cursors, null_structs, skip};
+use crate::error::{Context, Error, Kind, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadOptions, ReadRows, Source, readable};
 use crate::formats::columnar::arrow_model::{
     self, Dictionaries, Held, Leaf, LeafType, Level, MemoryLimit,
 };
-use crate::model::{ArrayMeta, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table, Values};
+use crate::model::nested::{dictionaries as dictionaries_of, dictionary_paths};
+use crate::model::{
+    ArrayMeta, Categories, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table, Values,
+};
 use crate::storage::{Blob, Location, MemoryBlob, temporary};
 
 /// More batches than this are not looked at one by one to tell what some rows take.
@@ -39,7 +42,7 @@ struct Shared {
     /// Where each batch begins, and the end.
     starts: Vec<u64>,
     /// Per batch: where each leaf of the schema begins in it.
-    cursors: Vec<Vec<(Cursor, bool)>>,
+    cursors: Vec<Vec<Cursor>>,
     columns: Vec<Column>,
     metas: Vec<ArrayMeta>,
     limit: MemoryLimit,
@@ -56,9 +59,12 @@ struct Column {
     /// Its place among the leaves of the schema, and its field.
     place: usize,
     field: FieldRef,
-    /// For a dictionary column: from which batch on which code means which category.
-    codes: Vec<(usize, Vec<u64>)>,
+    /// Per dictionary (of a flat column there is at most one): from which batch on which code means
+    /// which category.
+    codes: Vec<Codes>,
 }
+
+type Codes = Vec<(usize, Vec<u64>)>;
 
 impl ArrowSource {
     pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<ArrowSource> {
@@ -74,10 +80,12 @@ impl ArrowSource {
             starts.push(end.ok_or_else(|| Error::corrupt("the batches have too many rows"))?);
         }
         let rows = starts[starts.len() - 1];
-        let leaves = arrow_model::leaves(&index.schema);
+        let whole = null_structs(&index.schema, &index.batches);
+        let leaves = arrow_model::leaves(&index.schema, &whole);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
         let names = arrow_model::column_names(&headers, options.on_duplicate)?;
-        let cursors = index.batches.iter().map(|batch| cursors(&index.schema, batch)).collect();
+        let cursors =
+            index.batches.iter().map(|batch| cursors(&index.schema, &whole, batch)).collect();
         let mut dictionaries: HashMap<i64, Vec<usize>> = HashMap::new();
         for (d, batch) in index.dictionaries.iter().enumerate() {
             dictionaries.entry(batch.id).or_default().push(d);
@@ -101,8 +109,19 @@ impl ArrowSource {
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
             let dictionaries = (&dictionaries, !options.types_only);
+            let mut flat = meta.clone();
             let column = crate::error::foreign("arrow", || {
-                shared.column(leaf, place, dictionaries, &mut meta)
+                match shared.column(leaf, place, dictionaries, &mut flat) {
+                    Ok(column) => {
+                        meta = flat;
+                        Ok(column)
+                    }
+                    // What does not fit rows of numbers and texts.
+                    Err(e) if e.kind() == Kind::Refused => {
+                        shared.nested_column(leaf, place, dictionaries, &mut meta)
+                    }
+                    Err(e) => Err(e),
+                }
             });
             shared.columns.push(match column {
                 Ok(column) => column,
@@ -198,44 +217,121 @@ impl Shared {
         if let (Logical::Dictionary { categories: items, .. }, DataType::Dictionary(_, values)) =
             (&meta.logical, &column.leaf.element)
         {
-            let merged = Dictionaries::new(items.clone(), self.held.clone());
-            let id = self.index.ids.get(&leaf.path);
-            let id =
-                id.ok_or_else(|| Error::corrupt("a dictionary column has no dictionary id"))?;
-            // A further stream has dictionaries of its own.
-            let mut further = self.index.further.iter();
-            let mut stream = 0;
-            for &d in dictionaries.get(id).map(Vec::as_slice).unwrap_or_default() {
-                let batch = &self.index.dictionaries[d];
-                meta.nulls |= batch.values.nodes.first().is_some_and(|node| node.1 > 0);
-                if !categories {
-                    continue;
-                }
-                column.codes.extend(
-                    further.by_ref().take(batch.stream - stream).map(|first| (*first, Vec::new())),
-                );
-                stream = batch.stream;
-                let part = Part::of(
-                    self.blob.as_ref(),
-                    &batch.values,
-                    values,
-                    Cursor::default(),
-                    Wanted::All,
-                )?;
-                let count = batch.values.nodes.first().map_or(0, |node| node.0);
-                let mut codes = Vec::new();
-                part.each(0..count, self.limit, UNIT_BYTES, &mut |array, _| {
-                    self.held.take(8 * array.len() as u64)?;
-                    codes.extend(merged.merge(array.as_ref())?);
-                    Ok(())
-                })?;
-                match column.codes.last_mut() {
-                    Some((_, last)) if batch.is_delta => last.extend(codes),
-                    _ => column.codes.push((batch.before, codes)),
-                }
-            }
-            column.codes.extend(further.map(|first| (*first, Vec::new())));
+            let (codes, nulls) = self.codes(&leaf.path, values, items, dictionaries, categories)?;
+            column.codes.push(codes);
+            meta.nulls |= nulls;
         }
+        let inner_nulls = self.stored(leaf, place, &column, meta)?;
+        self.look(&column, meta)?;
+        if inner_nulls {
+            // Harmless only below lists that are null themselves: the values tell.
+            for (b, batch) in self.index.batches.iter().enumerate() {
+                self.part(&column, b, Wanted::All)?.each(
+                    0..batch.rows,
+                    self.limit,
+                    UNIT_BYTES,
+                    &mut |array, first| {
+                        arrow_model::chunk(
+                            &array,
+                            &column.leaf,
+                            meta,
+                            None,
+                            0,
+                            self.starts[b] + first,
+                        )
+                        .map(drop)
+                    },
+                )?;
+            }
+        }
+        Ok(column)
+    }
+
+    /// As [`Shared::column`], of a column that travels as Arrow arrays.
+    fn nested_column(
+        &self,
+        leaf: &Leaf,
+        place: usize,
+        (dictionaries, categories): (&HashMap<i64, Vec<usize>>, bool),
+        meta: &mut ArrayMeta,
+    ) -> Result<Column> {
+        let nested = arrow_model::nested(&leaf.field)?;
+        let none = LeafType {
+            levels: Vec::new(),
+            element: leaf.field.data_type().clone(),
+            dtype: Dtype::U8,
+            logical: Logical::Plain,
+        };
+        let mut column = Column { leaf: none, place, field: leaf.field.clone(), codes: Vec::new() };
+        let paths = dictionary_paths(leaf.field.data_type(), leaf.path.clone());
+        let types = dictionaries_of(leaf.field.data_type());
+        for ((path, (_, values)), items) in paths.iter().zip(types).zip(&nested.dictionaries) {
+            column.codes.push(self.codes(path, values, items, dictionaries, categories)?.0);
+        }
+        meta.logical = Logical::Nested(Arc::new(nested));
+        self.stored(leaf, place, &column, meta)?;
+        meta.nulls = false;
+        Ok(column)
+    }
+
+    /// What the keys of a dictionary mean, and whether one of them is null. The categories are
+    /// collected where they are wanted.
+    fn codes(
+        &self,
+        path: &[usize],
+        values: &DataType,
+        items: &Arc<Categories>,
+        dictionaries: &HashMap<i64, Vec<usize>>,
+        wanted: bool,
+    ) -> Result<(Codes, bool)> {
+        let (mut all, mut nulls) = (Codes::new(), false);
+        let merged = Dictionaries::new(items.clone(), self.held.clone());
+        let id = self.index.ids.get(path);
+        let id = id.ok_or_else(|| Error::corrupt("a dictionary column has no dictionary id"))?;
+        // A further stream has dictionaries of its own.
+        let mut further = self.index.further.iter();
+        let mut stream = 0;
+        for &d in dictionaries.get(id).map(Vec::as_slice).unwrap_or_default() {
+            let batch = &self.index.dictionaries[d];
+            nulls |= batch.values.nodes.first().is_some_and(|node| node.1 > 0);
+            if !wanted {
+                continue;
+            }
+            all.extend(
+                further.by_ref().take(batch.stream - stream).map(|first| (*first, Vec::new())),
+            );
+            stream = batch.stream;
+            let part = Part::of(
+                self.blob.as_ref(),
+                &batch.values,
+                values,
+                Cursor::default(),
+                Wanted::All,
+            )?;
+            let count = batch.values.nodes.first().map_or(0, |node| node.0);
+            let mut codes = Vec::new();
+            part.each(0..count, self.limit, UNIT_BYTES, &mut |array, _| {
+                self.held.take(8 * array.len() as u64)?;
+                codes.extend(merged.merge(array.as_ref())?);
+                Ok(())
+            })?;
+            match all.last_mut() {
+                Some((_, last)) if batch.is_delta => last.extend(codes),
+                _ => all.push((batch.before, codes)),
+            }
+        }
+        all.extend(further.map(|first| (*first, Vec::new())));
+        Ok((all, nulls))
+    }
+
+    /// Fills in what the headers tell of an array; whether something is null inside of its rows.
+    fn stored(
+        &self,
+        leaf: &Leaf,
+        place: usize,
+        column: &Column,
+        meta: &mut ArrayMeta,
+    ) -> Result<bool> {
         let mut stored = 0u64;
         let mut inner_nulls = false;
         for (b, batch) in self.index.batches.iter().enumerate() {
@@ -268,29 +364,7 @@ impl Shared {
             format!("{c:?}").to_lowercase().replace("lz4_frame", "lz4")
         }));
         meta.details.stored_bytes = Some(stored);
-        self.look(&column, meta)?;
-        if inner_nulls {
-            // Harmless only below lists that are null themselves: the values tell.
-            for (b, batch) in self.index.batches.iter().enumerate() {
-                self.part(&column, b, Wanted::All)?.each(
-                    0..batch.rows,
-                    self.limit,
-                    UNIT_BYTES,
-                    &mut |array, first| {
-                        arrow_model::chunk(
-                            &array,
-                            &column.leaf,
-                            meta,
-                            None,
-                            0,
-                            self.starts[b] + first,
-                        )
-                        .map(drop)
-                    },
-                )?;
-            }
-        }
-        Ok(column)
+        Ok(inner_nulls)
     }
 
     /// List lengths.
@@ -324,11 +398,8 @@ impl Shared {
 
     /// Where the array of a leaf begins in a batch.
     fn locate(&self, batch: usize, place: usize) -> Result<Cursor> {
-        match self.cursors[batch].get(place) {
-            Some((at, false)) => Ok(*at),
-            Some((_, true)) => Err(arrow_model::null_struct()),
-            None => Err(Error::internal("a column without a place")),
-        }
+        let at = self.cursors[batch].get(place).copied();
+        at.ok_or_else(|| Error::internal("a column without a place"))
     }
 
     fn batch_of(&self, row: u64) -> usize {
@@ -408,11 +479,20 @@ impl Shared {
     /// The chunk of an array of rows that begin at `at`.
     fn chunk(&self, array: usize, b: usize, part: &ArrayRef, at: u64) -> Result<Chunk> {
         let (column, meta) = (&self.columns[array], &self.metas[array]);
-        let chunk = if let Logical::Dictionary { .. } = meta.logical {
-            let last = column.codes.partition_point(|(from, _)| *from <= b).checked_sub(1);
-            let codes = last.map(|last| column.codes[last].1.as_slice()).unwrap_or_default();
+        let codes = |of: &Codes| -> usize { of.partition_point(|(from, _)| *from <= b) };
+        let codes: Vec<&[u64]> = column
+            .codes
+            .iter()
+            .map(|of| codes(of).checked_sub(1).map_or(&[][..], |last| of[last].1.as_slice()))
+            .collect();
+        let rows = part.len() as u64;
+        let chunk = if let Logical::Nested(nested) = &meta.logical {
+            let values = Values::Nested(arrow_model::recoded(part, nested, &codes, at)?);
+            Chunk { array, first_row: at, rows, values, valid: None }
+        } else if let Logical::Dictionary { .. } = meta.logical {
+            let codes = codes.first().copied().unwrap_or_default();
             let (values, valid) = arrow_model::coded(part.as_ref(), codes, meta.dtype, at)?;
-            Chunk { array, first_row: at, rows: part.len() as u64, values, valid }
+            Chunk { array, first_row: at, rows, values, valid }
         } else {
             arrow_model::chunk(part, &column.leaf, meta, None, array, at)?
         };

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayData, ArrayRef, BooleanArray, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, UnionMode};
 
-use super::index::{Batch, Cursor};
+use super::index::{Batch, Cursor, own_buffers, skip};
 use crate::error::{Error, Result, foreign};
 use crate::formats::columnar::arrow_model::type_name;
+use crate::model::nested::children;
 use crate::storage::Blob;
 
 /// Offsets and masks of a row, in the forms that it goes through.
@@ -46,7 +47,13 @@ fn elements(rows: &Range<u64>, length: i32) -> Result<Range<u64>> {
 
 /// Whether offsets have 8 bytes.
 fn is_wide(t: &DataType) -> bool {
-    matches!(t, DataType::LargeUtf8 | DataType::LargeBinary | DataType::LargeList(_))
+    matches!(
+        t,
+        DataType::LargeUtf8
+            | DataType::LargeBinary
+            | DataType::LargeList(_)
+            | DataType::LargeListView(_)
+    )
 }
 
 impl BatchRows<'_> {
@@ -56,24 +63,35 @@ impl BatchRows<'_> {
 
     /// No less than all its rows take, as far as lengths tell; `None` where they do not.
     pub(super) fn whole(&self) -> Option<u64> {
-        let (mut t, mut at, mut sum) = (self.data_type, self.at, 0u64);
-        loop {
-            let n = self.batch.nodes.get(at.node)?.0;
-            let each = |bytes: u64| n.saturating_mul(bytes);
-            (t, at) = match t {
-                DataType::List(f) | DataType::LargeList(f) => {
-                    sum = sum.saturating_add(each(ROW_BYTES));
-                    (f.data_type(), below(at, 2))
-                }
-                DataType::FixedSizeList(f, _) => (f.data_type(), below(at, 1)),
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
-                    let texts = self.batch.buffers.get(at.buffer + 2)?.1;
-                    return Some(sum.saturating_add(each(ROW_BYTES)).saturating_add(texts));
-                }
-                DataType::Utf8View | DataType::BinaryView => return None,
-                flat => return Some(sum.saturating_add(each(flat_bytes(flat)))),
-            };
+        self.whole_of(self.data_type, &mut self.at.clone())
+    }
+
+    fn whole_of(&self, t: &DataType, at: &mut Cursor) -> Option<u64> {
+        let (here, n) = (*at, self.batch.nodes.get(at.node)?.0);
+        let each = |bytes: u64| n.saturating_mul(bytes);
+        let own = match t {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
+                let texts = self.batch.buffers.get(here.buffer + 2)?.1;
+                each(ROW_BYTES).saturating_add(texts)
+            }
+            // Elements that several rows share count for each of them.
+            DataType::Utf8View
+            | DataType::BinaryView
+            | DataType::ListView(_)
+            | DataType::LargeListView(_)
+            | DataType::RunEndEncoded(..) => return None,
+            _ if children(t).is_empty() => each(flat_bytes(t)),
+            _ => each(ROW_BYTES),
+        };
+        if children(t).is_empty() {
+            skip(t, self.batch, at);
+            return Some(own);
         }
+        at.node += 1;
+        at.buffer += own_buffers(t, self.batch);
+        children(t)
+            .into_iter()
+            .try_fold(own, |sum, f| Some(sum.saturating_add(self.whole_of(f.data_type(), at)?)))
     }
 
     /// What some rows take.
@@ -81,29 +99,41 @@ impl BatchRows<'_> {
     /// # Errors
     /// Corrupt where the buffers do not reach so far; reading errors.
     pub(super) fn measure(&self, rows: &Range<u64>) -> Result<u64> {
-        let (mut t, mut at, mut rows, mut sum) = (self.data_type, self.at, rows.clone(), 0u64);
-        loop {
-            let each = |bytes: u64| (rows.end - rows.start).saturating_mul(bytes);
-            (t, at, rows) = match t {
-                DataType::List(f) | DataType::LargeList(f) => {
-                    sum = sum.saturating_add(each(ROW_BYTES));
-                    (f.data_type(), below(at, 2), self.span(t, at, &rows)?)
-                }
-                DataType::FixedSizeList(f, n) => {
-                    (f.data_type(), below(at, 1), elements(&rows, *n)?)
-                }
+        self.measure_of(self.data_type, &mut self.at.clone(), rows)
+    }
+
+    fn measure_of(&self, t: &DataType, at: &mut Cursor, rows: &Range<u64>) -> Result<u64> {
+        let here = *at;
+        let each = |bytes: u64| (rows.end - rows.start).saturating_mul(bytes);
+        if children(t).is_empty() {
+            skip(t, self.batch, at);
+            return match t {
                 DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
-                    let span = self.span(t, at, &rows)?;
-                    return Ok(sum
-                        .saturating_add(each(ROW_BYTES))
-                        .saturating_add(span.end - span.start));
+                    let span = self.span(t, here, rows)?;
+                    Ok(each(ROW_BYTES).saturating_add(span.end - span.start))
                 }
                 DataType::Utf8View | DataType::BinaryView => {
-                    return Ok(sum.saturating_add(self.fit_views(at, &rows, u64::MAX)?.1));
+                    Ok(self.fit_views(here, rows, u64::MAX)?.1)
                 }
-                flat => return Ok(sum.saturating_add(each(flat_bytes(flat)))),
+                flat => Ok(each(flat_bytes(flat))),
             };
         }
+        at.node += 1;
+        at.buffer += own_buffers(t, self.batch);
+        let mut sum = each(ROW_BYTES);
+        for f in children(t) {
+            let below = match t {
+                DataType::List(_) | DataType::LargeList(_) | DataType::Map(..) => {
+                    self.span(t, here, rows)?
+                }
+                DataType::FixedSizeList(_, n) => elements(rows, *n)?,
+                DataType::Struct(_) | DataType::Union(_, UnionMode::Sparse) => rows.clone(),
+                // Any of their elements: all.
+                _ => 0..self.batch.nodes.get(at.node).map_or(0, |node| node.0),
+            };
+            sum = sum.saturating_add(self.measure_of(f.data_type(), at, &below)?);
+        }
+        Ok(sum)
     }
 
     /// The row behind the last of those from `row` on (none at or behind `most`) that take `bytes`
@@ -229,7 +259,12 @@ impl BatchRows<'_> {
             }
             DataType::Utf8View | DataType::BinaryView => {
                 let (views, nulls) = self.pair(self.values(at, VIEW_BYTES, rows)?, bits)?;
-                self.views(t, at, &views, nulls.map(valid))
+                let texts = self.views(t, at, &views, nulls.map(valid))?;
+                if std::ptr::eq(t, self.data_type) {
+                    return Ok(texts);
+                }
+                let views = arrow::compute::cast(&make_array(texts), t);
+                Ok(views.map_err(|e| Error::corrupt("an array is not valid").because(e))?.to_data())
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
                 let (mut offsets, nulls) = self.pair(self.offsets(t, at, rows)?, bits)?;
@@ -243,7 +278,55 @@ impl BatchRows<'_> {
                         .add_buffer(Buffer::from_vec(texts)),
                 )
             }
-            DataType::List(f) | DataType::LargeList(f) => {
+            DataType::Struct(_) => {
+                let nulls = bits.map(|bits| self.read_one(bits)).transpose()?.map(valid);
+                let below = self.below(t, at, |_| rows.clone())?;
+                build(builder.nulls(nulls).child_data(below))
+            }
+            DataType::ListView(_) | DataType::LargeListView(_) => {
+                let width = if is_wide(t) { 8 } else { 4 };
+                let (offsets, nulls) = self.pair(self.values(at, width, rows)?, bits)?;
+                let second = Cursor { buffer: at.buffer + 1, ..at };
+                let sizes = self.read_one(self.values(second, width, rows)?)?;
+                let below = self.below(t, at, |len| 0..len)?;
+                build(
+                    builder
+                        .nulls(nulls.map(valid))
+                        .add_buffer(Buffer::from_vec(offsets))
+                        .add_buffer(Buffer::from_vec(sizes))
+                        .child_data(below),
+                )
+            }
+            DataType::Union(_, mode) => {
+                // Before version 5 of the metadata there was a validity buffer.
+                if nulls > 0 {
+                    return Err(Error::refused("a union with nulls of its own is not supported"));
+                }
+                let first = at.buffer + usize::from(self.batch.before_v5);
+                let ids = self.part(first, rows.clone(), rows.end)?;
+                let dense = *mode == UnionMode::Dense;
+                let offsets = dense.then(|| {
+                    self.part(first + 1, rows.start * 4..rows.end.saturating_mul(4), rows.end)
+                });
+                let (ids, offsets) = self.pair(ids, offsets.transpose()?)?;
+                let below = self.below(t, at, |len| if dense { 0..len } else { rows.clone() })?;
+                let mut builder = builder.add_buffer(Buffer::from_vec(ids));
+                if let Some(offsets) = offsets {
+                    builder = builder.add_buffer(Buffer::from_vec(offsets));
+                }
+                build(builder.child_data(below))
+            }
+            DataType::RunEndEncoded(..) => {
+                let below = self.below(t, at, |len| 0..len)?;
+                let all = build(
+                    ArrayData::builder(t.clone())
+                        .len(usize::try_from(len).unwrap_or(usize::MAX))
+                        .align_buffers(true)
+                        .child_data(below),
+                )?;
+                Ok(all.slice(usize::try_from(rows.start).unwrap_or(usize::MAX), n))
+            }
+            DataType::List(f) | DataType::LargeList(f) | DataType::Map(f, _) => {
                 let (mut offsets, nulls) = self.pair(self.offsets(t, at, rows)?, bits)?;
                 let span = rebased(&mut offsets, is_wide(t))?;
                 let child = self.array(f.data_type(), below(at, 2), &span)?;
@@ -261,6 +344,23 @@ impl BatchRows<'_> {
                 build(builder.nulls(nulls.map(valid)).add_buffer(Buffer::from_vec(values)))
             }
         }
+    }
+
+    /// The arrays below one; `rows` tells which of how many are wanted.
+    fn below(
+        &self,
+        t: &DataType,
+        at: Cursor,
+        rows: impl Fn(u64) -> Range<u64>,
+    ) -> Result<Vec<ArrayData>> {
+        let mut next = below(at, own_buffers(t, self.batch));
+        let mut arrays = Vec::new();
+        for f in children(t) {
+            let len = self.batch.nodes.get(next.node).map_or(0, |node| node.0);
+            arrays.push(self.array(f.data_type(), next, &rows(len))?);
+            skip(f.data_type(), self.batch, &mut next);
+        }
+        Ok(arrays)
     }
 
     /// Texts or bytes from their views.

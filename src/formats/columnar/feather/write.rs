@@ -19,6 +19,7 @@ use super::index::{self, MAGIC};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
 use crate::formats::columnar::arrow_model::{self, Export, OutColumn};
+use crate::model::nested::{dictionaries, dictionary_paths};
 use crate::model::{ArrayMeta, Categories, Logical, Plan};
 use crate::storage::{Location, Output};
 
@@ -45,6 +46,8 @@ pub(super) struct ArrowSink {
 struct Dictionary {
     id: i64,
     array: usize,
+    /// Its place among the dictionaries of a nested column.
+    place: usize,
     values: DataType,
     categories: Arc<Categories>,
     written: Option<usize>,
@@ -208,7 +211,29 @@ fn find_dictionaries(
                 let id =
                     *ids.get(&path).ok_or_else(|| Error::internal("a dictionary without an id"))?;
                 let (values, categories) = (values.as_ref().clone(), categories.clone());
-                found.push(Dictionary { id, array: *array, values, categories, written: None });
+                found.push(Dictionary {
+                    id,
+                    array: *array,
+                    place: 0,
+                    values,
+                    categories,
+                    written: None,
+                });
+            }
+            if let Logical::Nested(nested) = &plan.arrays[*array].logical {
+                let types = dictionaries(field.data_type());
+                let paths = dictionary_paths(field.data_type(), path);
+                for (place, (path, (_, values))) in paths.iter().zip(types).enumerate() {
+                    let id = ids.get(path);
+                    found.push(Dictionary {
+                        id: *id.ok_or_else(|| Error::internal("a dictionary without an id"))?,
+                        array: *array,
+                        place,
+                        values: values.clone(),
+                        categories: nested.dictionaries[place].clone(),
+                        written: None,
+                    });
+                }
             }
         }
     }
@@ -314,10 +339,14 @@ impl Sink for ArrowSink {
     }
     fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
         for dictionary in &mut self.dictionaries {
-            if let Some(Logical::Dictionary { categories, .. }) =
-                end.arrays.get(dictionary.array).map(|a| &a.logical)
-            {
-                dictionary.categories = categories.clone();
+            match end.arrays.get(dictionary.array).map(|a| &a.logical) {
+                Some(Logical::Dictionary { categories, .. }) => {
+                    dictionary.categories = categories.clone();
+                }
+                Some(Logical::Nested(nested)) => {
+                    dictionary.categories.clone_from(&nested.dictionaries[dictionary.place]);
+                }
+                _ => {}
             }
         }
         self.categories()?;

@@ -8,8 +8,8 @@ use parquet::data_type::{Int96, Int96Type};
 
 use super::crate_error;
 use super::lists::EqualLists;
-use super::page::{DATA_V2, DICTIONARY, is_coded};
-use super::pages::{CheckedPages, Failure, Headers, Lookup};
+use super::page::{Content, DATA_V2, DICTIONARY, is_coded};
+use super::pages::{CheckedPages, Failure, Found, Headers, Lookup};
 use super::read::Shared;
 use super::rows::UNIT_BYTES;
 use crate::error::{Error, Result};
@@ -50,10 +50,7 @@ impl Shared {
         meta.nulls = nulls != Some(0);
         let any = column.leaf.levels.iter().filter(|l| **l == Level::Any).count();
         let flat = column.leaf.levels.is_empty();
-        // A null may be one of a struct, which is refused.
-        let in_struct = column.structs > 0 && meta.nulls;
-        let settled =
-            if flat { nulls.is_some() && !in_struct } else { any == 0 && nulls == Some(0) };
+        let settled = if flat { nulls.is_some() } else { any == 0 && nulls == Some(0) };
         if settled {
             meta.inner = arrow_model::inner_dims(&column.leaf, &[]);
         }
@@ -83,7 +80,7 @@ impl Shared {
                 return Ok(Some(lists));
             }
         }
-        if flat && !in_struct {
+        if flat {
             if nulls.is_none() {
                 meta.nulls = self.has_nulls(column.parquet)?;
             }
@@ -93,6 +90,55 @@ impl Shared {
         }
         self.decode_all(index, meta, any, categories)?;
         Ok(None)
+    }
+
+    /// Whether a struct of a column is null as a whole. `optional`: for each Parquet column below it
+    /// how many of its definition levels belong to structs.
+    pub(super) fn has_null_struct(&self, optional: &[(usize, u32)]) -> Result<bool> {
+        for &(column, levels) in optional.iter().filter(|(_, levels)| *levels > 0) {
+            let mut lowest = u32::MAX;
+            for (g, group) in self.metadata.row_groups().iter().enumerate() {
+                let nulls = group.column(column).statistics().and_then(|s| s.null_count_opt());
+                let lists = group.column(column).column_descr().max_rep_level() > 0;
+                // Without lists the nulls of structs are counted, too.
+                if nulls == Some(0) && !lists || lowest < levels {
+                    continue;
+                }
+                self.each_page(g, column, &mut |content, _| {
+                    lowest = lowest.min(content.lowest);
+                    Ok(lowest < levels)
+                })?;
+            }
+            if lowest < levels {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks at the levels of the pages of a column chunk until `each` says that it knows enough.
+    fn each_page(
+        &self,
+        g: usize,
+        column: usize,
+        each: &mut dyn FnMut(&Content, &Found) -> Result<bool>,
+    ) -> Result<()> {
+        let mut headers = self.chunk(g, column)?.pages();
+        let mut lookup = Lookup::default();
+        while let Some(found) = headers.next()? {
+            if found.header.kind == DICTIONARY {
+                lookup.found(found)?;
+                continue;
+            }
+            let dictionary =
+                if is_coded(found.header.encoding) { lookup.unpack(&mut headers)? } else { None };
+            let Headers { chunk, window, .. } = &mut headers;
+            let content = chunk.data(&found, window, dictionary, false)?.1;
+            if each(&content, &found)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a flat column has a null: from the levels alone, up to the first.
@@ -164,7 +210,7 @@ impl Shared {
         let mut equal = true;
         let mut found_null = false;
         for g in 0..self.metadata.num_row_groups() {
-            self.read_units(index, g, 0..self.group_rows(g), UNIT_BYTES, &mut |array, first| {
+            self.read_units(column, g, 0..self.group_rows(g), UNIT_BYTES, &mut |array, first| {
                 if let Some(row) = arrow_model::first_inner_null(&array) {
                     return Err(arrow_model::inner_null(self.starts[g] + first + row as u64));
                 }

@@ -34,6 +34,8 @@ pub(super) enum Rows {
     Codes(u64),
     /// Lists of values of one size: bytes of a value.
     Lists(u64),
+    /// Lists of texts: bytes of a value beside its text.
+    TextLists(u64),
 }
 
 /// Some rows of a chunk: those of several pages, or a part of a large one.
@@ -213,8 +215,15 @@ impl Measure {
         let parts = match self.rows {
             Rows::Fixed(row) => one(values.saturating_mul(row), row),
             Rows::Codes(row) if coded => one(values.saturating_mul(row), row),
-            Rows::Lists(item) => {
+            Rows::Lists(item) | Rows::TextLists(item) => {
                 let dictionary = if coded { lookup.unpack(&mut self.headers)? } else { None };
+                // What a text takes on the average, or at most.
+                let text = match (self.rows, dictionary) {
+                    (Rows::TextLists(_), Some(d)) => d.longest(),
+                    (Rows::TextLists(_), None) => unpacked / values.max(1) + 1,
+                    _ => 0,
+                };
+                let item = item.saturating_add(text);
                 let Headers { chunk, window, .. } = &mut self.headers;
                 let (_, content) = chunk.data(found, window, dictionary, true)?;
                 let longest = self.tail.saturating_add(content.lead);

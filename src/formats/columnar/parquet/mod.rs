@@ -35,6 +35,7 @@ mod levels;
 mod lists;
 mod look;
 mod measure;
+mod nested;
 mod page;
 mod pages;
 mod parts;
@@ -88,8 +89,9 @@ impl Format for Parquet {
         Ok(Box::new(source))
     }
     fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        let export = crate::formats::columnar::arrow_model::Export::new(plan, options).err();
-        export.into_iter().chain(write::codec(options).err()).collect()
+        let export = crate::formats::columnar::arrow_model::Export::new(plan, options);
+        let schema = export.and_then(|export| write::stored_schema(&export)).err();
+        schema.into_iter().chain(write::codec(options).err()).collect()
     }
     fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
         Ok(Box::new(write::ParquetSink::create(at, plan, options)?))

@@ -231,6 +231,8 @@ fn hadoop(mut packed: &[u8], mut out: &mut [u8]) -> Option<()> {
 pub(super) struct Content {
     /// Values that are null, or missing because a list above them is empty or null.
     pub(super) nulls: u64,
+    /// The lowest of its definition levels.
+    pub(super) lowest: u32,
     /// Rows that begin in it, and whether one does with its first value.
     pub(super) rows: u64,
     pub(super) begins_row: bool,
@@ -368,8 +370,11 @@ pub(super) fn check_data(
     }
     let mut present = all;
     if element.max_def > 0 {
-        present = 0;
-        let each = &mut |level, n| present += if level == element.max_def as u32 { n } else { 0 };
+        (present, content.lowest) = (0, element.max_def as u32);
+        let each = &mut |level, n| {
+            present += if level == element.max_def as u32 { n } else { 0 };
+            content.lowest = content.lowest.min(level);
+        };
         parts.def.runs(all, each).ok_or_else(|| misfit("definition"))?;
     }
     if header.kind == DATA_V2 && all.saturating_sub(header.nulls as u64) < present {

@@ -1,26 +1,31 @@
 //! Opening Parquet: the columns of the schema as logical arrays, with what only the data shows.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use parquet::arrow::{FieldLevels, parquet_to_arrow_schema};
 use parquet::basic::{Compression, ConvertedType, Type as Physical};
 use parquet::file::metadata::ParquetMetaData;
-use parquet::schema::types::TypePtr;
+use parquet::schema::types::{ColumnDescPtr, TypePtr};
 
 use super::footer::Footer;
 use super::lists::EqualLists;
 use super::measure::{ROW_BYTES, Rows};
+use super::nested::NestedColumn;
 use super::pages::{ColumnChunk, Recent};
 use super::rows::Measures;
-use super::{crate_error, look, schema};
-use crate::error::{Error, Result, foreign};
+use super::{crate_error, look, nested, schema};
+use crate::error::{Error, Kind, Result, foreign};
 use crate::format::{Order, ReadOptions, ReadRows, Source, readable};
 use crate::formats::columnar::arrow_model::{
     self, Dictionaries, Held, Leaf, LeafType, MemoryLimit,
 };
-use crate::model::{ArrayMeta, Attributes, Column as TableColumn, Dtype, Logical, Plan, Table};
+use crate::model::nested::children;
+use crate::model::{
+    ArrayMeta, Attributes, Categories, Column as TableColumn, Dtype, Logical, Plan, Table,
+};
 use crate::storage::Blob;
 
 /// An opened Parquet file.
@@ -60,6 +65,10 @@ pub(super) struct Column {
     pub(super) unchecked: bool,
     /// Lists of one length, without a null: read page by page.
     pub(super) lists: Option<EqualLists>,
+    /// Its leaves, where it travels as Arrow arrays.
+    pub(super) nested: Option<NestedColumn>,
+    /// Whether it is null where a struct above it is.
+    pub(super) merges: bool,
     /// Bytes of its pages, unpacked, as the footer tells.
     pub(super) unpacked: u64,
     /// What its rows are made of, and how much they take where that was looked at.
@@ -84,6 +93,8 @@ impl Column {
             dictionary: None,
             unchecked: false,
             lists: None,
+            nested: None,
+            merges: false,
             unpacked: 0,
             rows: Rows::Fixed(1),
             measures: Mutex::default(),
@@ -133,7 +144,8 @@ impl ParquetSource {
             if options.names_only { Default::default() } else { shared.int96_micros() };
         let roots = Root::all(&metadata, recorded.as_ref(), &micros);
         let full = Schema::new(roots.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
-        let leaves = arrow_model::leaves(&full);
+        let whole = shared.whole_columns(&roots, &full, options)?;
+        let leaves = arrow_model::leaves(&full, &whole);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
         let names = arrow_model::column_names(&headers, options.on_duplicate)?;
 
@@ -151,24 +163,29 @@ impl ParquetSource {
             first_column[root] += schema::parquet_columns(leaf.field.data_type());
             let Some(name) = name else { continue };
             table.columns.push(TableColumn::read(&name, &leaf.name));
-            let mut meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
-            let column = match int96_errors.get(&parquet) {
+            let meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
+            let (mut flat, index) = (meta.clone(), shared.columns.len());
+            let columns = parquet..first_column[root];
+            let column = match columns.clone().find_map(|c| int96_errors.get(&c)) {
                 Some(e) => Err(Error::clone(e)),
-                None => shared.column(leaf, &roots[root], parquet, &mut meta),
+                None => shared.column(leaf, &roots[root], parquet, &mut flat),
             };
-            let index = shared.columns.len();
             let looked = column.and_then(|column| {
                 shared.columns.push(column);
                 let wish = look::Wish { wanted, values: !options.types_only };
-                foreign("parquet", || shared.look(index, &mut meta, wish))
+                foreign("parquet", || shared.look(index, &mut flat, wish))
             });
             let looked = looked.map(|lists| shared.columns[index].lists = lists);
-            if let Err(e) = looked {
-                shared.columns.truncate(index);
-                shared.columns.push(Column::none(parquet));
-                meta.details.error = Some(Arc::new(e.of_data()?));
-            }
-            shared.metas.push(meta);
+            shared.metas.push(match looked {
+                Ok(()) => flat,
+                Err(e) => {
+                    shared.columns.truncate(index);
+                    let (column, meta) =
+                        shared.nested_or(e, leaf, &roots[root], columns, (meta, flat))?;
+                    shared.columns.push(column);
+                    meta
+                }
+            });
         }
 
         let mut attributes = Attributes::new();
@@ -300,6 +317,49 @@ impl Shared {
         meta: &mut ArrayMeta,
     ) -> Result<Column> {
         let descr = self.metadata.file_metadata().schema_descr();
+        let unpacked = self.footer_facts(parquet, meta)?;
+        meta.details.stored_dtype =
+            Some(descr.column(parquet).physical_type().to_string().to_lowercase());
+        if let Some(e) = &root.error {
+            return Err(Error::refused(format!("its type is not supported ({e})")));
+        }
+        let holds = match &leaf.holds {
+            Ok(holds) => holds.clone(),
+            Err(e) => return Err(Error::clone(e)),
+        };
+        self.check_chunks(parquet)?;
+        meta.dtype = holds.dtype;
+        if holds.levels.is_empty() {
+            meta.inner = arrow_model::inner_dims(&holds, &[]);
+        }
+        meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
+        let levels =
+            schema::levels(&root.parquet, &root.reading, &leaf.path[1..]).map_err(crate_error)?;
+        let dictionary = match &meta.logical {
+            Logical::Dictionary { categories, .. } => {
+                Some(Dictionaries::new(categories.clone(), self.held.clone()))
+            }
+            _ => None,
+        };
+        let text = match &holds.element {
+            DataType::Dictionary(_, values) => values.as_ref(),
+            element => element,
+        };
+        Ok(Column {
+            levels: Some(levels),
+            structs: leaf.path.len() - 1,
+            merges: leaf.path.len() > 1,
+            dictionary,
+            unchecked: is_unchecked(text, &descr.column(parquet)),
+            unpacked,
+            rows: rows_of(&holds, descr.column(parquet).physical_type()),
+            leaf: holds,
+            ..Column::none(parquet)
+        })
+    }
+
+    /// What the footer tells of a column, added to what `meta` has; its bytes unpacked.
+    fn footer_facts(&self, parquet: usize, meta: &mut ArrayMeta) -> Result<u64> {
         let (mut stored, mut unpacked) = (0u64, 0u64);
         for group in self.metadata.row_groups() {
             let chunk = group
@@ -310,21 +370,18 @@ impl Shared {
             unpacked =
                 unpacked.saturating_add(u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
         }
-        meta.details.stored_bytes = Some(stored);
+        let before = meta.details.stored_bytes.unwrap_or(0);
+        meta.details.stored_bytes = Some(before.saturating_add(stored));
         meta.details.compression = self
             .metadata
             .row_groups()
             .last()
             .map(|group| codec_name(group.column(parquet).compression()));
-        meta.details.stored_dtype =
-            Some(descr.column(parquet).physical_type().to_string().to_lowercase());
-        if let Some(e) = &root.error {
-            return Err(Error::refused(format!("its type is not supported ({e})")));
-        }
-        let holds = match &leaf.holds {
-            Ok(holds) => holds.clone(),
-            Err(e) => return Err(Error::clone(e)),
-        };
+        Ok(unpacked)
+    }
+
+    /// Checks that the chunks of a column can be read and have its rows.
+    fn check_chunks(&self, parquet: usize) -> Result<()> {
         for (g, group) in self.metadata.row_groups().iter().enumerate() {
             let chunk = group.column(parquet);
             if self.encrypted.contains(&(g, parquet)) {
@@ -345,40 +402,127 @@ impl Shared {
                 )));
             }
         }
-        meta.dtype = holds.dtype;
-        if holds.levels.is_empty() {
-            meta.inner = arrow_model::inner_dims(&holds, &[]);
-        }
-        meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
-        let levels =
-            schema::levels(&root.parquet, &root.reading, &leaf.path[1..]).map_err(crate_error)?;
-        let dictionary = match &meta.logical {
-            Logical::Dictionary { categories, .. } => {
-                Some(Dictionaries::new(categories.clone(), self.held.clone()))
+        Ok(())
+    }
+
+    /// A column that does not fit rows of numbers and texts, as Arrow arrays; the error and the
+    /// flat meta where there is another reason. `columns`: its Parquet columns.
+    fn nested_or(
+        &self,
+        error: Error,
+        leaf: &Leaf,
+        root: &Root,
+        columns: Range<usize>,
+        (mut meta, mut flat): (ArrayMeta, ArrayMeta),
+    ) -> Result<(Column, ArrayMeta)> {
+        let first = columns.start;
+        let mut error = error.of_data()?;
+        let shape = root.error.is_none() && !children(leaf.field.data_type()).is_empty();
+        if error.kind() == Kind::Refused && shape {
+            match foreign("parquet", || self.nested_column(leaf, root, columns, &mut meta)) {
+                Ok(column) => return Ok((column, meta)),
+                Err(e) => error = e.of_data()?,
             }
-            _ => None,
+        }
+        flat.details.error = Some(Arc::new(error));
+        Ok((Column::none(first), flat))
+    }
+
+    fn nested_column(
+        &self,
+        leaf: &Leaf,
+        root: &Root,
+        columns: Range<usize>,
+        meta: &mut ArrayMeta,
+    ) -> Result<Column> {
+        let nested = Arc::new(arrow_model::nested(&leaf.field)?);
+        let descr = self.metadata.file_metadata().schema_descr();
+        let types = arrow_model::leaf_types(leaf.field.data_type());
+        if types.len() != columns.len() {
+            return Err(Error::refused("a column of this shape is not supported"));
+        }
+        let (mut leaves, mut unpacked) = (Vec::new(), 0u64);
+        for (i, (parquet, t)) in columns.clone().zip(types).enumerate() {
+            let bytes = self.footer_facts(parquet, meta)?;
+            unpacked = unpacked.saturating_add(bytes);
+            self.check_chunks(parquet)?;
+            let levels = nested::leaf_levels(&root.parquet, &root.reading, &leaf.path[1..], i)
+                .map_err(nested::shape_error)?;
+            let physical = descr.column(parquet).physical_type();
+            let item = t.primitive_width().unwrap_or(4) as u64 * 2 + 8 * leaf.path.len() as u64;
+            let texts = physical == Physical::BYTE_ARRAY;
+            let rows = match descr.column(parquet).max_rep_level() > 0 {
+                true if texts => Rows::TextLists(item + ROW_BYTES),
+                true => Rows::Lists(item + ROW_BYTES),
+                false if texts => Rows::Texts(item + ROW_BYTES),
+                false => Rows::Fixed(item + ROW_BYTES),
+            };
+            let text = if let DataType::Dictionary(_, values) = t { values } else { t };
+            leaves.push(Column {
+                levels: Some(levels),
+                structs: leaf.path.len() - 1,
+                unchecked: is_unchecked(text, &descr.column(parquet)),
+                unpacked: bytes,
+                rows,
+                ..Column::none(parquet)
+            });
+        }
+        let merged = |c: &Arc<Categories>| Dictionaries::new(c.clone(), self.held.clone());
+        let dictionaries = nested.dictionaries.iter().map(merged).collect();
+        meta.logical = Logical::Nested(nested.clone());
+        let first = columns.start;
+        let nested = Some(NestedColumn { nested, dictionaries, leaves });
+        Ok(Column { nested, unpacked, rows: Rows::Texts(ROW_BYTES), ..Column::none(first) })
+    }
+
+    /// The columns (their places) that travel as a whole though they are structs: those that are
+    /// null somewhere, and those that were chosen by their own names.
+    fn whole_columns(
+        &self,
+        roots: &[Root],
+        full: &Schema,
+        options: &ReadOptions,
+    ) -> Result<HashSet<usize>> {
+        let mut whole = HashSet::new();
+        let is_struct = |f: &&FieldRef| arrow_model::fields_below(f, 1).is_some();
+        if options.names_only || !full.fields().iter().any(|f| is_struct(&f)) {
+            return Ok(whole);
+        }
+        let leaves = arrow_model::leaves(full, &HashSet::new());
+        let names: Vec<&str> = leaves.iter().map(|l| l.name.as_str()).collect();
+        let own: Vec<&str> = full.fields().iter().map(|f| f.name().as_str()).collect();
+        let of = |names: &[&str]| {
+            options.choice.as_ref().map_or_else(|| vec![true; names.len()], |c| c.of(names))
         };
-        let text = match &holds.element {
-            DataType::Dictionary(_, values) => values.as_ref(),
-            element => element,
-        };
-        let unchecked = matches!(text, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-            && descr.column(parquet).converted_type() != ConvertedType::UTF8;
-        let structs = leaf.path.len() - 1;
-        let rows = rows_of(&holds, descr.column(parquet).physical_type());
-        let measures = Mutex::default();
-        Ok(Column {
-            leaf: holds,
-            parquet,
-            levels: Some(levels),
-            structs,
-            dictionary,
-            unchecked,
-            lists: None,
-            unpacked,
-            rows,
-            measures,
-        })
+        let (wanted, own) = (of(&names), of(&own));
+        let mut chosen = vec![(0, 0); roots.len()];
+        let mut optional = vec![Vec::new(); roots.len()];
+        let mut next: Vec<usize> = roots.iter().map(|r| r.first_column).collect();
+        for (leaf, wanted) in leaves.iter().zip(wanted) {
+            let r = leaf.path[0];
+            chosen[r] = (chosen[r].0 + usize::from(wanted), chosen[r].1 + 1);
+            let levels =
+                schema::optional_groups(&roots[r].parquet, leaf.path.len() - 1, &leaf.path);
+            optional[r].push((next[r], levels));
+            next[r] += schema::parquet_columns(leaf.field.data_type());
+        }
+        for (r, root) in roots.iter().enumerate() {
+            let (some, all) = chosen[r];
+            if !own[r]
+                || root.error.is_some()
+                || arrow_model::fields_below(&root.refined, 1).is_none()
+            {
+                continue;
+            }
+            // Damage is told where the column is read.
+            let null = || self.has_null_struct(&optional[r]);
+            if some == 0
+                || some == all && Error::unless_bug(foreign("parquet", null))? == Some(true)
+            {
+                whole.insert(r);
+            }
+        }
+        Ok(whole)
     }
 
     /// A column in a row group.
@@ -417,6 +561,12 @@ impl Shared {
         }
         (micros, errors)
     }
+}
+
+/// Texts that the crate takes as they are.
+fn is_unchecked(text: &DataType, descr: &ColumnDescPtr) -> bool {
+    matches!(text, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+        && descr.converted_type() != ConvertedType::UTF8
 }
 
 /// What the rows of a column take while they are decoded and handed on.

@@ -16,7 +16,7 @@ use super::crate_error;
 use super::lists::EqualLists;
 use super::measure::{Measure, Rows, Start, Unit};
 use super::pages::{CheckedPages, Failure, Found};
-use super::read::Shared;
+use super::read::{Column, Shared};
 use crate::error::{Context, Error, Result, foreign};
 use crate::format::{Emit, Piece, ReadRows};
 use crate::formats::columnar::arrow_model;
@@ -34,8 +34,7 @@ pub(super) type Measures = Mutex<VecDeque<(usize, Arc<Mutex<Measure>>)>>;
 
 impl Shared {
     /// What is known of the rows of a column in a row group.
-    fn measure(&self, array: usize, g: usize) -> Result<Arc<Mutex<Measure>>> {
-        let column = &self.columns[array];
+    fn measure(&self, column: &Column, g: usize) -> Result<Arc<Mutex<Measure>>> {
         let mut kept = column.measures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, measure)) = kept.iter().find(|(of, _)| *of == g) {
             return Ok(measure.clone());
@@ -49,15 +48,15 @@ impl Shared {
     }
 
     /// The rows of a row group from `row` on that take about `bytes`, and where the dictionary is.
-    fn unit(
+    pub(super) fn unit(
         &self,
-        array: usize,
+        column: &Column,
         g: usize,
         row: u64,
         most: u64,
         bytes: u64,
     ) -> Result<(Unit, Option<Found>)> {
-        let measure = self.measure(array, g)?;
+        let measure = self.measure(column, g)?;
         let mut measure = measure.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((measure.unit(row, most, bytes)?, measure.dictionary()))
     }
@@ -70,20 +69,19 @@ impl Shared {
     /// `each`.
     pub(super) fn read_units(
         &self,
-        array: usize,
+        column: &Column,
         g: usize,
         rows: Range<u64>,
         bytes: u64,
         each: &mut dyn FnMut(ArrayRef, u64) -> Result<()>,
     ) -> Result<()> {
-        let column = &self.columns[array];
         if let Rows::Fixed(row) = column.rows {
-            return self.read_fixed(array, g, rows, (bytes / row.max(1)).clamp(64, 1 << 20), each);
+            return self.read_fixed(column, g, rows, (bytes / row.max(1)).clamp(64, 1 << 20), each);
         }
         let mut at = rows.start;
         while at < rows.end {
-            let (unit, dictionary) = self.unit(array, g, at, rows.end, bytes)?;
-            self.decode(array, g, (unit.start, dictionary), at..unit.end, unit.batch, each)?;
+            let (unit, dictionary) = self.unit(column, g, at, rows.end, bytes)?;
+            self.decode(column, g, (unit.start, dictionary), at..unit.end, unit.batch, each)?;
             at = unit.end;
         }
         Ok(())
@@ -92,7 +90,7 @@ impl Shared {
     /// Decodes rows of one size.
     fn read_fixed(
         &self,
-        array: usize,
+        column: &Column,
         g: usize,
         rows: Range<u64>,
         batch: u64,
@@ -104,24 +102,23 @@ impl Shared {
         // Over a network the pages before are not worth a request each.
         let (start, dictionary) = match self.blob.file().is_some() && rows.start > 0 {
             true => self
-                .unit(array, g, rows.start, rows.start + 1, 1)
+                .unit(column, g, rows.start, rows.start + 1, 1)
                 .map(|(unit, dictionary)| (unit.start, dictionary))?,
-            false => (self.chunk(g, self.columns[array].parquet)?.start(), None),
+            false => (self.chunk(g, column.parquet)?.start(), None),
         };
-        self.decode(array, g, (start, dictionary), rows, batch, each)
+        self.decode(column, g, (start, dictionary), rows, batch, each)
     }
 
     /// Decodes rows with one reader, which begins at a page.
     fn decode(
         &self,
-        array: usize,
+        column: &Column,
         g: usize,
         (start, dictionary): (Start, Option<Found>),
         rows: Range<u64>,
         batch: u64,
         each: &mut dyn FnMut(ArrayRef, u64) -> Result<()>,
     ) -> Result<()> {
-        let column = &self.columns[array];
         let levels = column
             .levels
             .as_ref()
@@ -139,7 +136,7 @@ impl Shared {
                 .columns()
                 .first()
                 .ok_or_else(|| Error::corrupt("a batch lacks its column"))?;
-            let leaf = arrow_model::descend(root, &path)?;
+            let leaf = arrow_model::descend(root, &path, column.merges)?;
             if column.unchecked {
                 leaf.to_data()
                     .validate_full()
@@ -295,7 +292,8 @@ impl Shared {
             return USUAL;
         }
         let start = self.starts[g];
-        let unit = self.unit(array, g, rows.start - start, rows.end - start, u64::MAX);
+        let column = &self.columns[array];
+        let unit = self.unit(column, g, rows.start - start, rows.end - start, u64::MAX);
         unit.map_or(USUAL, |(unit, _)| unit.page_bytes)
     }
 }
@@ -321,7 +319,13 @@ impl ReadRows for Shared {
         }
         let g = self.group_of(row);
         let start = self.starts[g];
-        let (unit, _) = self.unit(array, g, row - start, self.starts[g + 1] - start, bytes).ok()?;
+        if let Some(nested) = &column.nested {
+            let most = self.starts[g + 1] - start;
+            let (end, bytes) = self.nested_unit(nested, g, row - start, most, bytes).ok()?;
+            return Some(Piece { end: start + end, bytes });
+        }
+        let (unit, _) =
+            self.unit(column, g, row - start, self.starts[g + 1] - start, bytes).ok()?;
         let end = unit.end.min(row - start + unit.batch);
         Some(Piece { end: start + end, bytes: unit.bytes.saturating_add(unit.page_bytes) })
     }
@@ -337,7 +341,13 @@ impl ReadRows for Shared {
                 at = end;
                 continue;
             }
-            self.read_units(array, g, at - start..end - start, UNIT_BYTES, &mut |leaf, first| {
+            if let Some(nested) = &column.nested {
+                self.read_nested(array, nested, g, at - start..end - start, emit)
+                    .at_array(&meta.name)?;
+                at = end;
+                continue;
+            }
+            self.read_units(column, g, at - start..end - start, UNIT_BYTES, &mut |leaf, first| {
                 let chunk = arrow_model::chunk(
                     &leaf,
                     &column.leaf,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
-use parquet::basic::LogicalType;
+use parquet::basic::{LogicalType, Repetition};
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::{SchemaDescriptor, Type as ParquetType, TypePtr};
+
+use crate::model::nested::with_children;
 
 /// A schema of this column alone.
 ///
@@ -115,11 +117,7 @@ pub(super) fn refined(base: &FieldRef, recorded: Option<&FieldRef>) -> FieldRef 
 
 /// Without the crate's own metadata (`PARQUET:field_id`).
 fn plain(base: &FieldRef) -> FieldRef {
-    let t = match base.data_type() {
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain).collect()),
-        DataType::List(item) => DataType::List(plain(item)),
-        other => other.clone(),
-    };
+    let t = with_children(base.data_type(), &mut plain);
     let mut metadata = base.metadata().clone();
     metadata.remove("PARQUET:field_id");
     Arc::new(base.as_ref().clone().with_data_type(t).with_metadata(metadata))
@@ -144,6 +142,19 @@ fn refined_type(base: &DataType, recorded: &DataType) -> Option<DataType> {
         (A::List(item), A::List(other)) => A::List(item_of(item, other)),
         (A::List(item), A::LargeList(other)) => A::LargeList(item_of(item, other)),
         (A::List(item), A::FixedSizeList(other, n)) => A::FixedSizeList(item_of(item, other), *n),
+        (A::List(item), A::ListView(other)) => A::ListView(item_of(item, other)),
+        (A::List(item), A::LargeListView(other)) => A::LargeListView(item_of(item, other)),
+        (A::Map(entries, _), A::Map(other, sorted)) => {
+            let (A::Struct(pair), A::Struct(others)) = (entries.data_type(), other.data_type())
+            else {
+                return None;
+            };
+            // Parquet has names of its own for them.
+            let pair: Fields = pair.iter().zip(others).map(|(f, o)| item_of(f, o)).collect();
+            let entries = Field::new(other.name(), A::Struct(pair), entries.is_nullable())
+                .with_metadata(other.metadata().clone());
+            A::Map(Arc::new(entries), *sorted)
+        }
         (A::Utf8, A::LargeUtf8 | A::Utf8View) => recorded.clone(),
         (A::Binary, A::LargeBinary | A::BinaryView | A::Utf8 | A::LargeUtf8 | A::Utf8View) => {
             recorded.clone()
@@ -170,6 +181,21 @@ fn refined_type(base: &DataType, recorded: &DataType) -> Option<DataType> {
 fn item_of(base: &FieldRef, recorded: &FieldRef) -> FieldRef {
     let item = refined(base, Some(recorded));
     Arc::new(item.as_ref().clone().with_name(recorded.name()))
+}
+
+/// How many of the first `depth` groups on a way through a column may be null. `path` are the places
+/// of the fields, the column's own first.
+pub(super) fn optional_groups(column: &TypePtr, depth: usize, path: &[usize]) -> u32 {
+    let (mut at, mut found) = (column, 0);
+    for i in path.iter().skip(1).take(depth) {
+        let info = at.get_basic_info();
+        found += u32::from(info.has_repetition() && info.repetition() == Repetition::OPTIONAL);
+        match at.is_group().then(|| at.get_fields().get(*i)).flatten() {
+            Some(below) => at = below,
+            None => break,
+        }
+    }
+    found
 }
 
 /// How many Parquet columns an Arrow type has.

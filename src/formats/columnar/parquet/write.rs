@@ -16,12 +16,13 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnPath, SchemaDescPtr, Type};
+use parquet::schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor, Type};
 
 use super::{CODECS, crate_error, dictionary, schema};
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
 use crate::formats::columnar::arrow_model::{self, Export, OutColumn};
+use crate::model::nested::{children, with_children};
 use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan};
 use crate::storage::{Location, Output};
 
@@ -83,9 +84,7 @@ impl ParquetSink {
     ) -> Result<ParquetSink> {
         let compression = codec(options)?;
         let export = Export::new(plan, options)?;
-        let stored: Fields = export.schema.fields().iter().map(stored_field).collect();
-        let arrow_schema = Arc::new(Schema::new(stored.clone()));
-        let descr = ArrowSchemaConverter::new().convert(&arrow_schema).map_err(crate_error)?;
+        let (stored, descr) = stored_schema(&export)?;
         let mut metadata: Vec<KeyValue> = export
             .schema
             .metadata()
@@ -129,6 +128,34 @@ impl ParquetSink {
             descr: writer.schema_descr().clone().into(),
         });
         Ok(ParquetSink { writer, encoder })
+    }
+}
+
+/// The fields as they are stored, and what Parquet makes of them.
+///
+/// # Errors
+/// Refused: types that Parquet cannot hold, by the names of their columns.
+pub(super) fn stored_schema(export: &Export) -> Result<(Fields, SchemaDescriptor)> {
+    let stored: Fields = export.schema.fields().iter().map(stored_field).collect();
+    // With the names of lists and maps that the specification asks for.
+    let converter = || ArrowSchemaConverter::new().with_coerce_types(true);
+    let convert = |fields: Fields| converter().convert(&Schema::new(fields));
+    let lacking = stored.iter().filter_map(|field| {
+        let t = arrow_model::type_name(lacking_type(field.data_type())?);
+        let error = Error::refused(format!("Parquet cannot hold {t}")).array(field.name());
+        Some(error.hint("leave the column out with -x, or write Feather, which has all types"))
+    });
+    Error::all(lacking.collect())?;
+    let descr = convert(stored.clone()).map_err(crate_error)?;
+    Ok((stored, descr))
+}
+
+/// What there is in a type that Parquet does not have.
+fn lacking_type(t: &DataType) -> Option<&DataType> {
+    match t {
+        DataType::Union(..) | DataType::RunEndEncoded(..) | DataType::Interval(_) => Some(t),
+        DataType::Struct(fields) if fields.is_empty() => Some(t),
+        _ => children(t).into_iter().find_map(|f| lacking_type(f.data_type())),
     }
 }
 
@@ -182,11 +209,7 @@ fn stored_type(t: &DataType) -> DataType {
         }
         DataType::Time32(TimeUnit::Second) => DataType::Time32(TimeUnit::Millisecond),
         DataType::Date64 => DataType::Date32,
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(stored_field).collect()),
-        DataType::List(f) => DataType::List(stored_field(f)),
-        DataType::LargeList(f) => DataType::LargeList(stored_field(f)),
-        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(stored_field(f), *n),
-        other => other.clone(),
+        other => with_children(other, &mut stored_field),
     }
 }
 
@@ -215,6 +238,11 @@ fn elements(array: &dyn Array) -> usize {
             between(list.offsets()[0] as usize, list.offsets()[list.len()] as usize, list.values())
         }
         DataType::FixedSizeList(..) => elements(array.as_fixed_size_list().values().as_ref()),
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let entries: ArrayRef = Arc::new(map.entries().clone());
+            between(map.offsets()[0] as usize, map.offsets()[map.len()] as usize, &entries)
+        }
         DataType::Struct(_) => {
             array.as_struct().columns().iter().map(|c| elements(c.as_ref())).max().unwrap_or(0)
         }

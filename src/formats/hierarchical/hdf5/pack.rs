@@ -180,7 +180,7 @@ impl Encode for Encoder {
                     many => {
                         let pieces = many.iter().filter_map(|c| match &c.values {
                             Values::Fixed(b) => Some(&b[..]),
-                            Values::Var { .. } => None,
+                            _ => None,
                         });
                         joined = pieces.collect::<Vec<_>>().concat();
                         &joined[..]

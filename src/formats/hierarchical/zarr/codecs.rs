@@ -108,7 +108,7 @@ impl ChunkCodecs {
             .iter()
             .filter_map(|part| match part {
                 Values::Fixed(bytes) => Some(&bytes[..]),
-                Values::Var { .. } => None,
+                _ => None,
             })
             .collect();
         Ok(parts.concat())
@@ -136,7 +136,7 @@ impl ChunkCodecs {
 fn items_of(values: &Values) -> impl Iterator<Item = &[u8]> + Clone {
     let (offsets, values): (&[u64], &[u8]) = match values {
         Values::Var { offsets, values } => (offsets, values),
-        Values::Fixed(_) => (&[], &[]),
+        _ => (&[], &[]),
     };
     offsets.windows(2).map(|w| &values[w[0] as usize..w[1] as usize])
 }

@@ -238,7 +238,7 @@ impl WriteRows for Writer {
             if count == whole {
                 match &part.values {
                     Values::Fixed(bytes) => self.block(layout, k, whole, bytes)?,
-                    Values::Var { .. } => {
+                    _ => {
                         self.fits(layout, text_len(&part), count)?;
                         self.text_block(
                             layout,
@@ -271,7 +271,7 @@ impl Writer {
                     Values::Fixed(bytes) => {
                         Parts::Fixed(vec![0; bytes.len() / part.rows as usize * whole as usize])
                     }
-                    Values::Var { .. } => Parts::Var(BTreeMap::new()),
+                    _ => Parts::Var(BTreeMap::new()),
                 },
             });
             match (&mut entry.values, &part.values) {
@@ -487,6 +487,7 @@ fn text_len(part: &Chunk) -> u64 {
             offsets.last().zip(offsets.first()).map_or(0, |(end, start)| end - start)
         }
         Values::Fixed(bytes) => bytes.len() as u64,
+        Values::Nested(_) => 0,
     }
 }
 

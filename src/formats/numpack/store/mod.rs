@@ -145,7 +145,7 @@ pub fn block_pieces(block: Block) -> Result<(usize, Vec<Buf>)> {
     for chunk in chunks {
         match chunk.values {
             Values::Fixed(values) => pieces.push(values),
-            Values::Var { .. } => {
+            _ => {
                 return Err(Error::internal("text or lists that are neither codes nor offsets"));
             }
         }

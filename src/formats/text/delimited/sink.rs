@@ -350,7 +350,7 @@ fn joined<T: bytemuck::Pod>(chunks: &[Chunk]) -> Cow<'_, [T]> {
     fn bytes(chunk: &Chunk) -> &[u8] {
         match &chunk.values {
             Values::Fixed(b) => b,
-            Values::Var { .. } => &[],
+            _ => &[],
         }
     }
     match chunks {
