@@ -7,12 +7,13 @@ use std::sync::Mutex;
 use arrow::array::{Array, ArrayRef};
 use half::{bf16, f16};
 
-use crate::adapt::float8;
 use crate::error::{Context, Result};
-use crate::format::{ReadRows, Source};
+use crate::format::ReadRows;
 use crate::formats::columnar::arrow_model;
 use crate::model::{ArrayMeta, Buf, Chunk, Decimals, Dtype, Values, codes_of, item_of, typed};
-use crate::pipe::{self, Settings};
+use crate::ops::{cast, float8};
+use crate::pipe::{self, Flow, Settings};
+use crate::resolve::Step;
 
 /// What counts as equal.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,8 +66,8 @@ pub struct Difference {
 /// # Errors
 /// Reading errors.
 pub fn compare(
-    a: Box<dyn Source>,
-    b: Box<dyn Source>,
+    a: Flow,
+    b: Flow,
     labels: (&str, &str),
     rules: Rules,
     settings: &Settings,
@@ -157,9 +158,10 @@ pub fn compare(
 ///
 /// # Errors
 /// Reading errors.
-pub fn logical(source: Box<dyn Source>, settings: &Settings) -> Result<Box<dyn Source>> {
-    let (source, _) = crate::adapt::restore::restore(source, &Dtype::ALL, settings)?;
-    Ok(crate::adapt::view::decoded(source))
+pub fn logical(flow: impl Into<Flow>, settings: &Settings) -> Result<Flow> {
+    let (flow, _) = pipe::restore(flow.into(), &Dtype::ALL, settings)?;
+    let decoded = Step::decode(flow.plan());
+    Ok(flow.then(decoded))
 }
 
 /// Why two arrays cannot be compared, if they cannot.
@@ -363,7 +365,7 @@ fn fixed_differences(
             let show = |valid: bool, buf: &Buf, meta: &ArrayMeta| match meta.logical.decimals() {
                 _ if !valid => "null".into(),
                 Some(decimals) => decimals.text(&buf[i * item(meta)..(i + 1) * item(meta)]),
-                None => crate::adapt::cast::show(buf, meta.dtype, i),
+                None => cast::show(buf, meta.dtype, i),
             };
             d.values = (show(valid_l, x, a), show(valid_r, y, b));
         }

@@ -51,7 +51,7 @@ pub fn named(name: &str) -> Result<&'static dyn Format> {
     formats::by_name(&wanted).or_else(by_extension).ok_or_else(|| {
         let names: Vec<&str> = FORMATS.iter().map(|f| f.spec().name).collect();
         let error = Error::usage(format!("there is no format '{name}'"));
-        match crate::adapt::names::nearest(&wanted, names.iter().copied()).first() {
+        match crate::resolve::names::nearest(&wanted, names.iter().copied()).first() {
             Some(near) => {
                 error.hint(format!("did you mean {near}? The formats: {}", names.join(", ")))
             }
@@ -380,7 +380,7 @@ fn near_file(at: &Location) -> Option<String> {
     at.local_path()?;
     let entries = at.parent().list().ok()?;
     let name = at.file_name();
-    crate::adapt::names::nearest(&name, entries.iter().map(|e| e.name.as_str()))
+    crate::resolve::names::nearest(&name, entries.iter().map(|e| e.name.as_str()))
         .first()
         .map(|n| n.to_string())
 }

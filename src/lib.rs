@@ -4,7 +4,7 @@
 //! Readers and writers meet at one small [`model`]: named n-dimensional arrays, delivered in chunks
 //! of whole rows. So every format converts to every other. Data flows one way:
 //!
-//! [`storage`] → [`format::Source`] → [`adapt`] → [`pipe`] → [`format::Sink`] → [`storage`]
+//! [`storage`] → [`format::Source`] → [`resolve`] → [`pipe`] → [`format::Sink`] → [`storage`]
 //!
 //! | module | what it does |
 //! |---|---|
@@ -16,8 +16,9 @@
 //! | [`sidecar`] | `npk.json`: what a NumPack store cannot hold itself (time units, nulls, categories) |
 //! | [`storage`] | local paths, object storage, stdin and stdout; outputs that appear whole or not at all |
 //! | [`detect`] | which format an input or output has |
-//! | [`adapt`] | changes on the way: choosing, renaming, rows, casts, joining, tables, what the output lacks |
-//! | [`pipe`] | moves the data: threads, memory limit, order, copies by the kernel |
+//! | [`resolve`] | what becomes of the arrays: choosing, renaming, casts, tables, what the output lacks. Reads nothing |
+//! | [`ops`] | what recipes are made of: one change of the chunks of an array each |
+//! | [`pipe`] | executes recipes: threads, memory limit, order, joined sources, copies by the kernel |
 //! | [`mod@compare`] | compares two sources, for `npk diff` and `--verify` |
 //! | `batch` | many inputs as units of work: patterns, lists, outputs, what exists, shares |
 //! | [`cli`], [`commands`], [`console`] | the arguments, the commands, and everything that is printed |
@@ -25,10 +26,9 @@
 //! | [`mod@store`] | the library's own view of a store: arrays mapped without a copy |
 //!
 //! A bug in one format is in its folder under `formats/`, or in what its family shares beside it. A
-//! format knows neither the command line nor other formats nor threads; `adapt` and `pipe` know no
-//! format by name.
+//! format knows neither the command line nor other formats nor threads; `resolve` and `pipe` know
+//! no format by name.
 
-pub mod adapt;
 pub mod array;
 mod batch;
 // Its comments are clap's help texts, not rustdoc.
@@ -43,7 +43,9 @@ pub mod error;
 pub mod format;
 pub mod formats;
 pub mod model;
+pub mod ops;
 pub mod pipe;
+pub mod resolve;
 pub mod sidecar;
 pub mod storage;
 pub mod store;

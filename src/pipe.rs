@@ -1,40 +1,49 @@
-//! The only driver: moves chunks from a source to a sink on all cores, within a memory budget.
+//! The only driver: executes the recipes of an output's arrays, from a source to a sink, on all
+//! cores, within a memory budget.
 //!
-//! There are three roads; the first that fits is taken, array by array or for the whole:
-//! 1. **copy** ([`position`], [`copy`]): both ends know where the bytes are; the kernel copies file
-//!    to file.
-//! 2. **both ends random** ([`position`]): blocks of rows are read and written by position on all
-//!    cores.
-//! 3. **in turn** ([`turn`]): pieces are decoded and blocks encoded on all cores; stages and
-//!    `append` run in order.
+//! Each array takes the best of three strategies that it can have, whatever its neighbours need:
+//! 1. **kernel copy** ([`parallel`], [`kernel_copy`]): nothing changes, and both ends know where the
+//!    bytes are; the kernel copies file to file.
+//! 2. **parallel** ([`parallel`]): both ends have random access, and no change needs an order;
+//!    blocks of rows are read, changed and written by position on all cores.
+//! 3. **ordered** ([`ordered`]): pieces are decoded and blocks encoded on all cores; changes that
+//!    need an order, and `append`, are done in order.
 //!
-//! Where the source cannot give the order or the row counts that the sink needs, its data first
-//! goes to a [`spool`] on disk. Whatever enters, its booleans are 0 and 1 behind the border
-//! ([`bools`]).
+//! What cannot be had in the order, or with the row counts, that the sink needs first goes to a
+//! [`spool`] on disk: only those arrays, where the source has random access.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Kind, Result, guard};
-use crate::format::{Capabilities, CodedText, Emit, Order, ReadRows, Sink, Source, Stage};
-use crate::model::{Chunk, Plan, Values};
+use crate::format::{Capabilities, Emit, Order, ReadRows, Sink, Source};
+use crate::model::{Chunk, Logical, Plan, Values};
+use crate::ops::Needs;
 
 mod blocks;
-mod bools;
 mod budget;
-mod copy;
 mod cutter;
-mod position;
+mod flow;
+pub mod fold;
+pub mod join;
+mod kernel_copy;
+mod ordered;
+mod parallel;
+pub mod parked;
+mod restore;
+mod rows;
 pub mod spool;
-mod turn;
+mod work;
 
 pub use budget::{Budget, Held};
-pub use copy::may_share;
-pub use cutter::Sequenced;
-use position::by_position;
-use turn::{decode, in_turn};
+pub use flow::Flow;
+pub use kernel_copy::may_share;
+use ordered::in_order;
+use parallel::by_position;
+pub use restore::restore;
+pub use rows::{slice, slice_ranked};
+use work::Work;
 
 /// Limits and callbacks of a run.
 #[derive(Clone)]
@@ -114,97 +123,63 @@ impl Settings {
 /// Makes the sink, once the pipe knows the plan.
 pub type Create<'a> = &'a mut dyn FnMut(&Plan) -> Result<Box<dyn Sink>>;
 
-/// Moves every array of the source's plan through the stages into a new sink, and commits it.
+/// Makes every array of the flow's plan in a new sink, and commits it.
 ///
 /// Returns the sink's summary and the final plan (all rows known).
 ///
 /// # Errors
-/// Those of source, stages and sink; then nothing is left behind.
+/// Those of source, ops and sink; then nothing is left behind.
 pub fn run(
-    source: Box<dyn Source>,
-    mut stages: Vec<Box<dyn Stage>>,
+    flow: impl Into<Flow>,
     holds: &Capabilities,
     create: Create<'_>,
     settings: &Settings,
 ) -> Result<(crate::format::Summary, Plan)> {
-    let pool = pool(settings)?;
-    let mut source = bools::plain(source);
-    let mut given = open_source(&mut source, &stages, holds.order)?;
-    // Stages that need rows side by side get them, if need be from disk.
-    if let Some(first) = stages.first()
-        && !suits(given, first.wants(), source.plan().arrays.len())
-    {
-        source = Box::new(spooled(source, Vec::new(), given, settings, pool)?);
-        given = open_source(&mut source, &stages, holds.order)?;
+    pool(settings)?;
+    let flow = flow.into();
+    let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
+    let mut work = Work::open(flow, &all, holds.order, settings)?;
+    let unsuitable = work.unsuitable(holds);
+    if !unsuitable.is_empty() {
+        work = work.spool(&unsuitable, settings)?;
     }
-    let out = stages.last().map_or_else(|| source.plan(), |s| s.plan());
-    let order = stages.iter().fold(given, |order, stage| stage.order(order));
-    let grows =
-        |a: &crate::model::ArrayMeta| a.logical.text_categories().is_some_and(|c| !c.is_whole());
-    let unknown = holds.rows_first && out.arrays.iter().any(|a| a.rows.is_none())
-        || holds.coded_text == CodedText::Whole && out.arrays.iter().any(grows);
-    if unknown || !suits(order, holds.order, out.arrays.len()) {
-        source = Box::new(spooled(source, std::mem::take(&mut stages), given, settings, pool)?);
-        given = open_source(&mut source, &stages, holds.order)?;
-    }
-    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
-    let mut sink = settings.output.at(create(&plan))?;
-    let mut rows = Rows::new(&plan);
-    if stages.is_empty() {
-        by_position(source.as_mut(), sink.as_mut(), &mut rows, settings, pool)?;
-    }
-    in_turn(
-        source.as_mut(),
-        &mut stages,
-        sink.as_mut(),
-        holds.order,
-        given,
-        &mut rows,
-        settings,
-        pool,
-    )?;
-    source.close()?;
-    let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    let mut sink = settings.output.at(create(&work.plan))?;
+    let mut rows = Rows::new(&work.plan);
+    by_position(&mut work, sink.as_mut(), &mut rows, settings)?;
+    in_order(&mut work, sink.as_mut(), holds.order, &mut rows, settings)?;
+    work.source.close()?;
+    let mut end = work.plan;
     rows.check(&mut end)?;
-    drop(source);
+    drop((work.source, work.reading));
     let summary = settings.output.at(sink.finish(&end))?;
     Ok((summary, end))
 }
 
-/// Delivers every array of the source's plan to `each`, in row order within an array: for
-/// checksums, statistics, comparisons.
+/// Delivers every array of the flow's plan to `each`, in row order within an array: for checksums,
+/// statistics, comparisons.
 ///
 /// # Errors
-/// Those of the source and of `each`.
+/// Those of the source, the ops and of `each`.
 pub fn drain(
-    source: Box<dyn Source>,
-    mut stages: Vec<Box<dyn Stage>>,
+    flow: impl Into<Flow>,
     wish: Order,
     each: Emit<'_>,
     settings: &Settings,
 ) -> Result<Plan> {
-    let pool = pool(settings)?;
-    let mut source = bools::plain(source);
-    let mut given = open_source(&mut source, &stages, wish)?;
-    let wanted = stages.first().map_or(wish, |s| s.wants());
-    if !suits(given, wanted, source.plan().arrays.len()) {
-        source = Box::new(spooled(source, Vec::new(), given, settings, pool)?);
-        given = open_source(&mut source, &stages, wish)?;
+    let flow = flow.into();
+    let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
+    let mut work = Work::open(flow, &all, wish, settings)?;
+    if !work.suits(wish) {
+        work = work.spool(&all, settings)?;
     }
-    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
-    let mut rows = Rows::new(&plan);
-    let mut each_counted = |mut chunk: Chunk| -> Result<()> {
+    let mut end = work.plan.clone();
+    let mut rows = Rows::new(&end);
+    work.decode(&all, wish, settings, None, &mut |mut chunk: Chunk| {
         rows.count(&mut chunk)?;
-        settings.moved(chunk.bytes(), &plan.arrays[chunk.array].name);
+        settings.moved(chunk.bytes(), &end.arrays[chunk.array].name);
         each(chunk)
-    };
-    let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
-    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| {
-        through(&mut stages, chunk, &mut each_counted)
     })?;
-    flush(&mut stages, &mut each_counted)?;
-    source.close()?;
-    let mut end = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    work.source.close()?;
     rows.check(&mut end)?;
     Ok(end)
 }
@@ -253,49 +228,62 @@ pub fn start(settings: &Settings) -> Result<()> {
     pool(settings).map(|_| ())
 }
 
-/// A source with random access to these arrays: itself, or a spool of it.
+/// These arrays of a flow with random access: by its own, or from a spool.
 ///
 /// # Errors
 /// Reading errors; disk full.
 pub fn with_random(
-    source: Box<dyn Source>,
+    flow: impl Into<Flow>,
     arrays: &[usize],
     settings: &Settings,
 ) -> Result<(Box<dyn Source>, Arc<dyn ReadRows>)> {
-    let mut source = bools::plain(source);
-    let given = source.want(arrays, Order::Any)?;
-    if let Some(reader) = source.random() {
-        return Ok((source, reader));
+    let work = Work::open(flow.into(), arrays, Order::Any, settings)?;
+    let in_order = arrays.iter().any(|&a| work.recipes.of(a).needs() > Needs::Rows);
+    if let Some(reader) = work.reading.clone().filter(|_| !in_order) {
+        return Ok((work.into_source(), reader));
     }
-    let mut spool = spool::Spool::new(source.plan().clone())?;
-    decode(source.as_mut(), arrays, given, settings, pool(settings)?, None, &mut |chunk| {
-        spool.push(&chunk)
-    })?;
-    source.close()?;
-    let spooled = spool.into_source();
+    let spooled = work.spool_source(arrays, settings)?;
     let reader = spooled.random().ok_or_else(|| Error::internal("a spool without rows"))?;
-    Ok((Box::new(spooled), reader))
+    Ok((spooled, reader))
 }
 
-/// A source and its stages, spooled: rows known, random access.
+/// The first row of each list array whose length differs from the first row's: the array, the
+/// first row's length, that row and its length. Only arrays of lists can have one.
 ///
 /// # Errors
-/// Reading errors; disk full.
-pub fn staged(
-    source: Box<dyn Source>,
-    stages: Vec<Box<dyn Stage>>,
-    settings: &Settings,
-) -> Result<spool::SpoolSource> {
-    let pool = pool(settings)?;
-    let mut source = bools::plain(source);
-    let mut given = open_source(&mut source, &stages, Order::Any)?;
-    if let Some(first) = stages.first()
-        && !suits(given, first.wants(), source.plan().arrays.len())
-    {
-        source = Box::new(spooled(source, Vec::new(), given, settings, pool)?);
-        given = open_source(&mut source, &stages, Order::Any)?;
+/// Reading errors.
+pub fn uneven_rows(flow: Flow, settings: &Settings) -> Result<Vec<(String, [u64; 3])>> {
+    let plan = flow.plan().clone();
+    let lists: Vec<usize> = (0..plan.arrays.len())
+        .filter(|&a| {
+            let meta = &plan.arrays[a];
+            meta.logical == Logical::List && meta.details.error.is_none()
+        })
+        .collect();
+    let mut first: Vec<Option<u64>> = vec![None; lists.len()];
+    let mut found: Vec<Option<[u64; 3]>> = vec![None; lists.len()];
+    let enough = || Error::failed("every array has an uneven row");
+    let mut look = |chunk: Chunk| -> Result<()> {
+        let Values::Var { offsets, .. } = &chunk.values else { return Ok(()) };
+        let (first, found_here) = (&mut first[chunk.array], &mut found[chunk.array]);
+        for (i, pair) in offsets.windows(2).enumerate() {
+            let length = pair[1] - pair[0];
+            if found_here.is_some() || !chunk.is_valid(i) {
+                continue;
+            }
+            let usual = *first.get_or_insert(length);
+            if usual != length {
+                *found_here = Some([usual, chunk.first_row + i as u64, length]);
+            }
+        }
+        if found.iter().all(Option::is_some) { Err(enough()) } else { Ok(()) }
+    };
+    let looked = drain(flow.choose(&lists), Order::Any, &mut look, settings);
+    if found.iter().any(Option::is_none) {
+        looked?;
     }
-    spooled(source, stages, given, settings, pool)
+    let named = lists.iter().zip(found);
+    Ok(named.filter_map(|(&a, found)| Some((plan.arrays[a].name.clone(), found?))).collect())
 }
 
 /// Does all tasks on all threads; stops at the first error.
@@ -386,60 +374,6 @@ pub fn all_chunks(
 /// Below this, handing work to other threads costs more than doing it.
 const SMALL_BYTES: u64 = 1 << 20;
 
-fn open_source(
-    source: &mut Box<dyn Source>,
-    stages: &[Box<dyn Stage>],
-    order: Order,
-) -> Result<Order> {
-    let wish = match stages.first().map(|s| s.wants()) {
-        Some(Order::Any) | None => order,
-        Some(wants) => wants,
-    };
-    let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
-    let given = source.want(&all, wish)?;
-    // Random access serves every order.
-    Ok(if source.random().is_some() { wish } else { given })
-}
-
-/// Whether chunks in the order `given` suit a taker that wants `wanted`.
-fn suits(given: Order, wanted: Order, arrays: usize) -> bool {
-    arrays <= 1 || wanted == Order::Any || given == wanted
-}
-
-fn spooled(
-    mut source: Box<dyn Source>,
-    mut stages: Vec<Box<dyn Stage>>,
-    given: Order,
-    settings: &Settings,
-    pool: &rayon::ThreadPool,
-) -> Result<spool::SpoolSource> {
-    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
-    let mut spool = spool::Spool::new(plan)?;
-    let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
-    decode(source.as_mut(), &all, given, settings, pool, None, &mut |chunk| {
-        through(&mut stages, chunk, &mut |c| spool.push(&c))
-    })?;
-    flush(&mut stages, &mut |c| spool.push(&c))?;
-    source.close()?;
-    Ok(spool.into_source())
-}
-
-/// Pushes a chunk through all stages.
-fn through(stages: &mut [Box<dyn Stage>], chunk: Chunk, emit: Emit<'_>) -> Result<()> {
-    match stages.split_first_mut() {
-        None => emit(chunk),
-        Some((first, rest)) => first.push(chunk, &mut |c| through(rest, c, emit)),
-    }
-}
-
-fn flush(stages: &mut [Box<dyn Stage>], emit: Emit<'_>) -> Result<()> {
-    if let Some((first, rest)) = stages.split_first_mut() {
-        first.flush(&mut |c| through(rest, c, emit))?;
-        flush(rest, emit)?;
-    }
-    Ok(())
-}
-
 /// Counts rows per array: fills in `first_row`, and compares with the plan.
 struct Rows {
     names: Vec<String>,
@@ -519,43 +453,6 @@ fn read_exactly(
         )))
     }
 }
-
-/// Bytes of a row of each array; for text an average, from the reader's cost of all rows and from
-/// what came.
-#[derive(Default)]
-struct RowBytes {
-    told: HashMap<usize, u64>,
-    came: HashMap<usize, u64>,
-}
-
-impl RowBytes {
-    fn of(
-        &mut self,
-        reader: &dyn ReadRows,
-        array: usize,
-        meta: &crate::model::ArrayMeta,
-    ) -> Result<u64> {
-        let Some(rows) = meta.rows.filter(|&rows| rows > 0 && meta.logical.is_var()) else {
-            return meta.row_bytes();
-        };
-        let told = *self
-            .told
-            .entry(array)
-            .or_insert_with(|| reader.cost(array, 0..rows).unwrap_or(0).div_ceil(rows));
-        Ok(told.max(self.came.get(&array).copied().unwrap_or(UNSEEN_ROW_BYTES)))
-    }
-    /// Text that came tells how long the next may be.
-    fn saw(&mut self, chunk: &Chunk) {
-        if let (Values::Var { .. }, Some(bytes)) =
-            (&chunk.values, chunk.bytes().checked_div(chunk.rows))
-        {
-            self.came.insert(chunk.array, bytes);
-        }
-    }
-}
-
-/// A row of text may take this much, as long as none was seen.
-const UNSEEN_ROW_BYTES: u64 = 4096;
 
 /// Where a piece of about `piece` bytes that begins at `row` ends: on the sink's cuts if it has
 /// some, else on the source's, never in the middle of the first one.

@@ -172,14 +172,8 @@ fn cut_files_are_errors() {
                         .filter(|&a| source.plan().arrays[a].details.error.is_none())
                         .collect::<Vec<_>>();
                     let whole = good.len() == source.plan().arrays.len() && !good.is_empty();
-                    let view = npk::adapt::view::View::choose(source, &good);
-                    pipe::drain(
-                        Box::new(view),
-                        Vec::new(),
-                        Order::Any,
-                        &mut |_| Ok(()),
-                        &settings,
-                    )?;
+                    let flow = pipe::Flow::from(source).choose(&good);
+                    pipe::drain(flow, Order::Any, &mut |_| Ok(()), &settings)?;
                     Ok(whole)
                 });
                 let what = format!("{} cut to {k}/12", path.display());

@@ -194,7 +194,7 @@ fn run_into(
         ..*npk::formats::by_name("npz").unwrap().spec().writes.as_ref().unwrap()
     };
     let settings = Settings::new(2, 16 << 20).with_output("OUT");
-    guard(|| pipe::run(source, Vec::new(), &holds, &mut create, &settings))
+    guard(|| pipe::run(source, &holds, &mut create, &settings))
         .expect_err("the run should have failed")
 }
 
@@ -208,8 +208,7 @@ fn panics_are_bugs_with_their_place() {
     for random in [true, false] {
         for row in [0, 555, ROWS - 1] {
             let source = Trap::source(random, row, || panic!("the trap at {}", "row"));
-            let error = pipe::drain(source, Vec::new(), Order::Any, &mut |_| Ok(()), &settings)
-                .unwrap_err();
+            let error = pipe::drain(source, Order::Any, &mut |_| Ok(()), &settings).unwrap_err();
             is_bug(&error);
             assert!(error.message().contains("the trap at row"), "{error}");
         }

@@ -23,6 +23,7 @@ mod property;
 mod regression;
 #[cfg(feature = "remote")]
 mod remote;
+mod resolve;
 mod sources;
 mod support;
 mod tables;

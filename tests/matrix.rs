@@ -1,14 +1,14 @@
 //! The conformance suite: hard sources × hard sinks in memory, every format × dtypes × shapes,
 //! every source × every sink.
 
-use npk::adapt::fit::{self, Policy};
-use npk::adapt::table;
 use npk::compare::{self, Rules};
 use npk::error::Result;
 use npk::format::*;
 use npk::formats::FORMATS;
 use npk::model::*;
-use npk::pipe::{self, Settings};
+use npk::pipe::{self, Flow, Settings};
+use npk::resolve::fit::{self, Policy};
+use npk::resolve::table;
 use npk::storage::Location;
 
 use crate::support::Scratch;
@@ -65,7 +65,7 @@ fn hard_sources_meet_hard_sinks() {
                         kept = Some((got, finished));
                         Ok(Box::new(sink))
                     };
-                    pipe::run(source, Vec::new(), &holds, &mut create, &settings()).unwrap();
+                    pipe::run(source, &holds, &mut create, &settings()).unwrap();
                     let (got, finished) = kept.unwrap();
                     assert!(*finished.lock().unwrap());
                     for (i, meta) in plan.arrays.iter().enumerate() {
@@ -104,7 +104,7 @@ fn a_short_source_is_never_committed() {
             kept = Some(finished);
             Ok(Box::new(sink))
         };
-        let error = pipe::run(source, Vec::new(), &holds, &mut create, &settings()).unwrap_err();
+        let error = pipe::run(source, &holds, &mut create, &settings()).unwrap_err();
         assert!(error.message().contains("21 rows were expected, 20 were found"), "{error}");
         assert!(!*kept.unwrap().lock().unwrap());
     }
@@ -124,20 +124,20 @@ fn there_and_back(format: &dyn Format, arrays: Vec<(ArrayMeta, Chunk)>, mode: Mo
             .map(|a| format!("{} {} {:?}", a.name, a.type_name(), a.shape()))
             .collect::<Vec<_>>()
     );
-    let source: Box<dyn Source> = Box::new(Mock::new(plan.clone(), chunks.clone(), mode));
-    let write = write_to(format, source, &at);
+    let source = Box::new(Mock::new(plan.clone(), chunks.clone(), mode));
+    let write = write_to(format, source.into(), &at);
     if let Err(e) = write {
         panic!("{what}: {e}");
     }
     assert_eq!(scratch.names().len(), 1, "{what}: {:?}", scratch.names());
     let back = format.open(&at, &ReadOptions::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
-    let expected: Box<dyn Source> = Box::new(Mock::new(plan, chunks, Mode::Random));
+    let expected = Flow::from(Box::new(Mock::new(plan, chunks, Mode::Random)));
     let expected = named_as(format, expected, back.as_ref());
-    same(expected, back, &what, holds.max_rank == 1);
+    same(expected, back.into(), &what, holds.max_rank == 1);
 }
 
 /// npy and TXT keep no names: what comes back is compared by position.
-fn named_as(format: &dyn Format, expected: Box<dyn Source>, back: &dyn Source) -> Box<dyn Source> {
+fn named_as(format: &dyn Format, expected: Flow, back: &dyn Source) -> Flow {
     let nameless =
         format.spec().writes.as_ref().unwrap().arrays == Arrays::One || format.spec().name == "txt";
     if !nameless {
@@ -146,28 +146,20 @@ fn named_as(format: &dyn Format, expected: Box<dyn Source>, back: &dyn Source) -
     let mut plan = expected.plan().clone();
     assert_eq!(plan.arrays.len(), back.plan().arrays.len());
     let names: Vec<String> = back.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    npk::adapt::names::set_names(&mut plan, &names);
-    Box::new(npk::adapt::view::View::relabel(expected, plan))
+    npk::resolve::names::set_names(&mut plan, &names);
+    expected.relabel(plan)
 }
 
-fn write_to(format: &dyn Format, source: Box<dyn Source>, at: &Location) -> Result<()> {
+fn write_to(format: &dyn Format, mut flow: Flow, at: &Location) -> Result<()> {
     let holds = format.spec().writes.as_ref().unwrap();
     let write = WriteOptions { jobs: 2, memory_bytes: 32 << 20, ..WriteOptions::default() };
-    let (source, mut stages) = match holds.arrays {
-        Arrays::Table => table::export(source, table::Layout::Columns, holds.max_rank, None)?,
-        _ => (source, Vec::new()),
-    };
-    let (source, more) = if stages.is_empty() {
-        let ((source, more), _) = fit::fit(source, holds, &policy("sink"))?;
-        (source, more)
-    } else {
-        let plan = stages[0].plan().clone();
-        (source, fit::fit_stage(plan, holds, &policy("sink"))?.0)
-    };
-    stages.extend(more);
+    if holds.arrays == Arrays::Table {
+        let step = table::export(flow.plan(), table::Layout::Columns, holds.max_rank, None)?;
+        flow = flow.then(step);
+    }
+    let step = fit::fit(flow.plan(), holds, &policy("sink"))?;
     pipe::run(
-        source,
-        stages,
+        flow.then(step),
         holds,
         &mut |plan: &Plan| format.create(at, plan, &write),
         &settings(),
@@ -175,7 +167,7 @@ fn write_to(format: &dyn Format, source: Box<dyn Source>, at: &Location) -> Resu
     Ok(())
 }
 
-fn same(a: Box<dyn Source>, b: Box<dyn Source>, what: &str, ignore_dtype: bool) {
+fn same(a: Flow, b: Flow, what: &str, ignore_dtype: bool) {
     let s = settings();
     let (a, b) = (
         compare::logical(a, &s).unwrap(),
@@ -298,7 +290,7 @@ fn every_source_meets_every_sink() {
             Arrays::One => plan(vec![array("x", Dtype::I64, &[rows], 1)]),
             _ => plan(vec![array("x", Dtype::I64, &[rows], 1), array("y", Dtype::I16, &[rows], 2)]),
         };
-        write_to(format, Box::new(Mock::new(plan, chunks, Mode::Random)), &at)
+        write_to(format, Box::new(Mock::new(plan, chunks, Mode::Random)).into(), &at)
             .unwrap_or_else(|e| panic!("{}: {e}", format.spec().name));
         files.push((format, at));
     }
@@ -307,13 +299,14 @@ fn every_source_meets_every_sink() {
         for &to in FORMATS.iter().filter(|f| f.spec().writes.as_ref().is_some()) {
             let what = format!("{} to {}", from.spec().name, to.spec().name);
             let options = ReadOptions::default();
-            let open = || from.open(at, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let open =
+                || Flow::from(from.open(at, &options).unwrap_or_else(|e| panic!("{what}: {e}")));
             let one = to.spec().writes.as_ref().unwrap().arrays == Arrays::One;
             let mut source = open();
             let mut expected = open();
             if one {
-                source = Box::new(npk::adapt::view::View::choose(source, &[0]));
-                expected = Box::new(npk::adapt::view::View::choose(expected, &[0]));
+                source = source.choose(&[0]);
+                expected = expected.choose(&[0]);
             }
             let out = Location::local(scratch.join(&format!(
                 "{}-{}.{}",
@@ -326,7 +319,7 @@ fn every_source_meets_every_sink() {
             let expected = named_as(to, expected, back.as_ref());
             same(
                 expected,
-                back,
+                back.into(),
                 &what,
                 to.spec().writes.as_ref().unwrap().max_rank == 1
                     || from.spec().writes.as_ref().unwrap().max_rank == 1,

@@ -172,6 +172,42 @@ fn bytes_that_lie_ready_are_copied_by_the_kernel() {
     assert!(!said.contains("by the kernel"), "{said}");
 }
 
+/// Each array takes the best way that it can have: beside text that is coded in order, numbers that
+/// lie ready are copied by the kernel, and what is renamed or has nulls beside it hinders nobody.
+#[test]
+fn numbers_beside_text_are_copied_by_the_kernel() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np, pyarrow as pa, pyarrow.feather as f
+n = 1 << 17
+columns = {f'c{i}': np.arange(n) * i for i in range(3)}
+columns['text'] = [f'word {i % 1000}' for i in range(n)]
+columns['holes'] = pa.array([None if i % 7 == 3 else i for i in range(n)], pa.int32())
+f.write_feather(pa.table(columns), 't.arrow', compression='uncompressed')",
+    );
+    let from = at(&s, "t.arrow");
+    let said = stderr(&["convert", "-v", "--rename", "c1=one", &from, &at(&s, "t.npk")]);
+    assert!(said.contains("3.00 MiB of ") && said.contains("by the kernel"), "{said}");
+    // The bytes of the text come by way of the disk where their number must be known first.
+    let packed = ["--rename", "c1=one", "--strings", "offsets", "-c", "none"];
+    npk(&[&["convert", from.as_str(), &at(&s, "t.npz")], &packed[..]].concat());
+    python(
+        s.path(),
+        "import numpy as np
+n = 1 << 17
+z = np.load('t.npz')
+assert (z['c2'] == np.arange(n) * 2).all() and (z['one'] == np.arange(n)).all()
+o, b = z['text.offsets'], z['text.bytes'].tobytes()
+assert all(b[o[i]:o[i + 1]].decode() == f'word {i % 1000}' for i in range(n)) and len(o) == n + 1
+assert (z['holes.valid'] == (np.arange(n) % 7 != 3)).all()
+assert (z['holes'] == np.where(z['holes.valid'], np.arange(n), 0)).all()",
+    );
+    let back = at(&s, "back.arrow");
+    npk(&["convert", "--rename", "one=c1", &at(&s, "t.npk"), &back]);
+    npk(&["diff", &at(&s, "t.arrow"), &back]);
+}
+
 /// What cannot fit on the disk is not begun: the file here has holes only.
 #[test]
 fn what_cannot_fit_is_not_begun() {

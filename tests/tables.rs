@@ -338,3 +338,32 @@ fn the_rows_of_all_columns_are_known_as_if_each_was_looked_at() {
         }
     }
 }
+
+/// Nulls of a matrix are filled column by column, before the columns take its type.
+#[test]
+fn nulls_have_no_place_in_a_matrix() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import pyarrow as pa, pyarrow.parquet as pq
+pq.write_table(pa.table({'a': pa.array([1, None, 3], pa.float32()),
+                         'b': pa.array([4, 5, None], pa.int64())}), 'n.parquet')",
+    );
+    let (from, to) = (at(&s, "n.parquet"), at(&s, "n.npy"));
+    let convert = ["convert", "--layout", "matrix", "-f", from.as_str(), to.as_str(), "--nulls"];
+    for (nulls, expected) in
+        [("nan", "[[1, 4], [N, 5], [3, N]]"), ("fill=-1", "[[1, 4], [-1, 5], [3, -1]]")]
+    {
+        npk(&[&convert[..], &[nulls]].concat());
+        python(
+            s.path(),
+            &format!(
+                "import numpy as np
+N = np.nan
+x = np.load('n.npy')
+assert x.dtype == 'f8' and np.array_equal(x, {expected}, equal_nan=True), x"
+            ),
+        );
+    }
+    npk_fails(4, &[&convert[..], &["mask"]].concat());
+}

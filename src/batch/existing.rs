@@ -86,7 +86,7 @@ pub(crate) fn skip(
 fn whole(job: &ConvertContext<'_>, dst: &Location) -> Result<()> {
     let opened = open(dst, job.args.to.as_deref(), &rereading(job), job.voice);
     let damage = match &opened {
-        Ok(opened) => Error::all(damaged(opened.source.plan().arrays.iter(), dst)).err(),
+        Ok(opened) => Error::all(damaged(opened.flow.plan().arrays.iter(), dst)).err(),
         Err(_) => None,
     };
     match opened.err().or(damage) {

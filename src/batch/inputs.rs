@@ -5,13 +5,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::lists::Listed;
-use crate::adapt::names;
 use crate::cli::ConvertArgs;
 use crate::commands::convert::ConvertContext;
 use crate::commands::{known_location, shown};
 use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
 use crate::error::{Error, Kind, Result};
+use crate::resolve::names;
 use crate::storage::walk::{Trail, Visited};
 use crate::storage::{self, Location};
 

@@ -414,10 +414,10 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
     let read = ReadOptions { names_only: true, ..job.read.clone() };
     let opened =
         open(&at, job.args.read.from.as_deref(), &read, Voice { quiet: true, ..job.voice }).ok()?;
-    let plan = opened.source.plan();
+    let plan = opened.flow.plan();
     let table = !plan.tables.is_empty()
         || opened.format.spec().writes.is_some_and(|w| w.arrays == Arrays::Table);
-    let indices = chosen(opened.source.as_ref(), &job.args.choose).ok()?;
+    let indices = chosen(plan, &job.args.choose).ok()?;
     if indices.len() < 2 || table {
         return None;
     }

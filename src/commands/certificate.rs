@@ -221,7 +221,7 @@ fn compare(
     let quiet = Voice { quiet: true, ..voice };
     let opened = open(at, args.read.from.as_deref(), &read_options(&args.read)?, quiet)?;
     let display = at.display();
-    let found = arrays(opened.source, &settings(&args.read)?).at_file(&display)?;
+    let found = arrays(opened.flow, &settings(&args.read)?).at_file(&display)?;
     let certified = certified.as_array().map(Vec::as_slice).unwrap_or_default();
     // An array that has no name in its format is called as its file.
     let alone = found.len() == 1 && certified.len() == 1;

@@ -9,11 +9,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use sha2::{Digest, Sha256};
 
-use crate::adapt::view::{View, decoded};
 use crate::error::{Error, Result};
-use crate::format::{Order, Source};
-use crate::model::{ArrayMeta, Chunk, Dtype, Values};
-use crate::pipe::{self, Settings};
+use crate::format::Order;
+use crate::model::{ArrayMeta, Chunk, Values};
+use crate::pipe::{self, Flow, Settings};
 use crate::storage::temporary;
 
 /// Codes whose texts are hashed together.
@@ -23,13 +22,12 @@ const CODES: usize = 4096;
 ///
 /// # Errors
 /// Reading errors.
-pub fn checksums(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Option<String>>> {
-    let (source, _) = crate::adapt::restore::restore(source, &Dtype::ALL, settings)?;
-    let all = source.plan().arrays.len();
+pub fn checksums(flow: Flow, settings: &Settings) -> Result<Vec<Option<String>>> {
+    let all = flow.plan().arrays.len();
     let readable: Vec<usize> =
-        (0..all).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
-    let source = decoded(Box::new(View::choose(source, &readable)));
-    let metas = source.plan().arrays.clone();
+        (0..all).filter(|&a| flow.plan().arrays[a].details.error.is_none()).collect();
+    let flow = crate::compare::logical(flow.choose(&readable), settings)?;
+    let metas = flow.plan().arrays.clone();
     let mut hashers: Vec<Hasher> = metas.iter().map(Hasher::new).collect::<Result<_>>()?;
     let mut take = |chunk: Chunk| {
         let (meta, hasher) = (&metas[chunk.array], &mut hashers[chunk.array]);
@@ -50,7 +48,7 @@ pub fn checksums(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Opt
             })
         })
     };
-    pipe::drain(source, Vec::new(), Order::Any, &mut take, settings)?;
+    pipe::drain(flow, Order::Any, &mut take, settings)?;
     let mut out = vec![None; all];
     for (&a, hasher) in readable.iter().zip(hashers) {
         out[a] = Some(hasher.finish()?);

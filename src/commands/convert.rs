@@ -3,15 +3,6 @@
 use std::time::Instant;
 
 use super::{input_location, jobs, open, output_location, read_options, shown};
-use crate::adapt::fit::{self, Nulls, Policy, Strings};
-use crate::adapt::join::{Concat, Part, Union};
-use crate::adapt::names::{self, Renaming};
-use crate::adapt::partitions::Partitions;
-use crate::adapt::restore;
-use crate::adapt::rows::{self, Slice};
-use crate::adapt::table::{self, Layout, Staged};
-use crate::adapt::time;
-use crate::adapt::view::{Made, View, ViewStage};
 use crate::batch::existing::{existing_error, rereading, same_place, skip};
 use crate::batch::shares::Shard;
 use crate::batch::survey::Survey;
@@ -25,7 +16,15 @@ use crate::format::{
 };
 use crate::formats;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
-use crate::pipe::{self, Settings};
+use crate::ops::time;
+use crate::pipe::join::{Concat, Part, Union};
+use crate::pipe::{self, Flow, Settings};
+use crate::resolve::fit::{self, Policy, Strings};
+use crate::resolve::names::{self, Renaming};
+use crate::resolve::nulls::Nulls;
+use crate::resolve::partitions::Partitions;
+use crate::resolve::rows::Slice;
+use crate::resolve::table::{self, Layout};
 use crate::storage::{self, Location};
 
 mod gather;
@@ -108,29 +107,13 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let Gathered { mut staged, layout, text, exported } =
+    let Gathered { flow, layout, text, exported } =
         gather(job, unit, format, holds.arrays).map_err(sources_named)?;
     warn_of_idle_flags(job, format, text);
-    let mut notes = Vec::new();
-    if staged.1.is_empty() {
-        let (source, more) =
-            restore::restore(staged.0, holds.dtypes, &job.settings).map_err(sources_named)?;
-        staged.0 = source;
-        notes.extend(more);
-    }
-    let (stages, fit_notes) = fit_staged(
-        staged,
-        holds,
-        &Policy {
-            sink: format.spec().name,
-            marks: format.spec().keeps_types,
-            ..job.policy.clone()
-        },
-    )
-    .map_err(sources_named)?;
-    notes.extend(fit_notes);
-    let (source, stages) = stages;
-    let plan = stages.last().map_or_else(|| source.plan().clone(), |s| s.plan().clone());
+    let policy =
+        Policy { sink: format.spec().name, marks: format.spec().keeps_types, ..job.policy.clone() };
+    let (flow, notes) = fitted(flow, holds, &policy, &job.settings).map_err(sources_named)?;
+    let plan = flow.plan().clone();
     let mut write = job.write.clone();
     if job.write.existing == Existing::Error
         && unit.sources.iter().any(|s| same_place(s, &unit.dst))
@@ -175,8 +158,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         .with_progress(progress.callback())
         .with_output(&if dst.is_stream() { console::STDOUT.to_string() } else { dst.display() });
     let mut create = |plan: &Plan| format.create(&dst, plan, &write);
-    let (summary, end) =
-        pipe::run(source, stages, holds, &mut create, &settings).map_err(sources_named)?;
+    let (summary, end) = pipe::run(flow, holds, &mut create, &settings).map_err(sources_named)?;
     progress.end();
     if args.verify {
         verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
@@ -274,23 +256,15 @@ fn verify_output(
     if matches!(job.write.existing, Existing::Append) {
         return Err(Error::usage("--verify cannot follow --append").hint("npk verify, npk diff"));
     }
-    let (source, stages) = gather(job, unit, format, into)?.staged;
-    let source: Box<dyn crate::format::Source> = if stages.is_empty() {
-        source
-    } else {
-        Box::new(pipe::staged(source, stages, &job.settings)?)
-    };
+    let source = gather(job, unit, format, into)?.flow;
     let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let output = open(dst, Some(format.spec().name), &rereading(job), job.voice)?.source;
+    let mut output = open(dst, Some(format.spec().name), &rereading(job), job.voice)?.flow;
     // One array without a name of its own takes the file's.
-    let output: Box<dyn crate::format::Source> =
-        if into == Arrays::One && output.plan().arrays.len() == names.len() {
-            let mut plan = output.plan().clone();
-            names::set_names(&mut plan, &names);
-            Box::new(View::relabel(output, plan))
-        } else {
-            output
-        };
+    if into == Arrays::One && output.plan().arrays.len() == names.len() {
+        let mut plan = output.plan().clone();
+        names::set_names(&mut plan, &names);
+        output = output.relabel(plan);
+    }
     let rules = crate::compare::Rules {
         equal_nan: true,
         ignore_dtype: into == Arrays::Table,
@@ -319,22 +293,31 @@ fn verify_output(
     Error::all(bad)
 }
 
-/// Adds the fit after existing stages: it sees what they deliver.
-fn fit_staged(
-    staged: Staged,
-    holds: &crate::format::Capabilities,
+/// The flow with the changes that the sink needs, and what the user should hear of them.
+fn fitted(
+    flow: Flow,
+    holds: &Capabilities,
     policy: &Policy,
-) -> Result<(Staged, Vec<String>)> {
-    let (source, mut stages) = staged;
-    if stages.is_empty() {
-        return fit::fit(source, holds, policy);
-    }
-    // A source that only shows the plan behind the stages: its view's changes are applied by a
-    // stage.
-    let plan = stages.last().map(|s| s.plan().clone()).unwrap_or_default();
-    let (fitted, notes) = fit::fit_stage(plan, holds, policy)?;
-    stages.extend(fitted);
-    Ok(((source, stages), notes))
+    settings: &Settings,
+) -> Result<(Flow, Vec<String>)> {
+    let (flow, mut notes) = pipe::restore(flow, holds.dtypes, settings)?;
+    let mut step = match fit::fit(flow.plan(), holds, policy) {
+        Ok(step) => step,
+        Err(error) if policy.ragged_offsets || (holds.logical)(&Logical::List) => {
+            return Err(error);
+        }
+        // Of uneven lists the first row that differs is named: worth a look at the values.
+        Err(mut error) => {
+            let uneven = Error::unless_bug(pipe::uneven_rows(flow, settings))?;
+            for (name, [first, row, length]) in uneven.unwrap_or_default() {
+                let more = format!(": the first has {first} elements, row {row} has {length}");
+                error = error.say_more(&name, &more);
+            }
+            return Err(error);
+        }
+    };
+    notes.append(&mut step.notes);
+    Ok((flow.then(step), notes))
 }
 
 /// Warns of layout flags that this format ignores, and of text flags where nothing is text; once a

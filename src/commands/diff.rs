@@ -5,15 +5,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::json;
 
 use super::{choosing, chosen, input_location, open, read_options, settings, shown};
-use crate::adapt::view::View;
-use crate::adapt::{names, table};
 use crate::cli::DiffArgs;
 use crate::compare::{self, Rules, Verdict, all_equal, compare, sentence};
 use crate::console::{self, Voice, visible};
 use crate::error::{Error, Result};
-use crate::format::Source;
 use crate::model::{Column, Plan};
-use crate::pipe::{self, Settings};
+use crate::pipe::Flow;
+use crate::resolve::{names, table};
 use crate::storage::Location;
 
 /// Compares. 0: equal, 1: different.
@@ -26,24 +24,23 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
     if args.a == "-" && args.b == "-" {
         return Err(Error::usage("stdin can be read only once, it is given twice"));
     }
-    let side = |path: &str| -> Result<Box<dyn Source>> {
+    let side = |path: &str| -> Result<Flow> {
         let at = input_location(path, &args.read)?;
-        let mut source = open(&at, args.read.from.as_deref(), &options, voice)?.source;
+        let mut flow = open(&at, args.read.from.as_deref(), &options, voice)?.flow;
         if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
-            let indices =
-                chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
-            source = Box::new(View::choose(source, &indices));
+            let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
+            flow = flow.choose(&indices);
         }
-        compare::logical(source, &settings).map_err(|e| e.file(at.display()))
+        compare::logical(flow, &settings).map_err(|e| e.file(at.display()))
     };
     let (mut a, mut b) = (side(&args.a)?, side(&args.b)?);
     if let Some((matrix, columns)) = stacked(b.plan(), a.plan()) {
-        a = stack(a, &matrix, &columns, &settings).map_err(|e| e.file(shown(&args.a)))?;
+        a = stack(a, &matrix, &columns).map_err(|e| e.file(shown(&args.a)))?;
     } else if let Some((matrix, columns)) = stacked(a.plan(), b.plan()) {
-        b = stack(b, &matrix, &columns, &settings).map_err(|e| e.file(shown(&args.b)))?;
+        b = stack(b, &matrix, &columns).map_err(|e| e.file(shown(&args.b)))?;
     }
     if let Some(plan) = same_name(args, a.plan(), b.plan()) {
-        b = Box::new(View::relabel(b, plan));
+        b = b.relabel(plan);
     }
     let (meta_a, meta_b) = (a.plan().clone(), b.plan().clone());
     let rules = Rules {
@@ -151,17 +148,15 @@ fn stacked(one: &Plan, other: &Plan) -> Option<(String, Vec<usize>)> {
 }
 
 /// Lays these columns side by side, as `convert` does.
-fn stack(
-    source: Box<dyn Source>,
-    name: &str,
-    columns: &[usize],
-    settings: &Settings,
-) -> Result<Box<dyn Source>> {
-    let rest = (0..source.plan().arrays.len()).filter(|i| !columns.contains(i));
+fn stack(flow: Flow, name: &str, columns: &[usize]) -> Result<Flow> {
+    let rest = (0..flow.plan().arrays.len()).filter(|i| !columns.contains(i));
     let order: Vec<usize> = columns.iter().copied().chain(rest).collect();
-    let ordered = Box::new(View::choose(source, &order));
-    let ((source, stages), _) = table::import(ordered, table::Layout::Matrix, name, false)?;
-    Ok(Box::new(pipe::staged(source, stages, settings)?))
+    let ordered = flow.choose(&order);
+    let (step, _) = table::import(ordered.plan(), table::Layout::Matrix, name, None)?;
+    Ok(match step {
+        Some(step) => ordered.then(step),
+        None => ordered,
+    })
 }
 
 /// One array each, both called as their files: the names say nothing, the arrays are compared.

@@ -11,13 +11,13 @@ use super::{
     Opened, checksum, choosing, chosen, input_location, look, open, read_options, settings, stats,
     tree,
 };
-use crate::adapt::names::nearest;
-use crate::adapt::view::View;
 use crate::cli::InspectArgs;
 use crate::console::{self, Counted, Voice, human_bytes, visible};
 use crate::error::{Error, Kind, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Attributes, Plan};
+use crate::pipe::Flow;
+use crate::resolve::names::nearest;
 use crate::storage::{self, Location};
 
 /// Inspects.
@@ -66,20 +66,20 @@ fn one(
     // Values are read after the names.
     let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
     let types = ReadOptions { types_only: !args.checksum, ..options.clone() };
-    let Opened { format, mut source } = open(&at, args.read.from.as_deref(), &types, voice)?;
-    for note in &source.plan().notes {
+    let Opened { format, mut flow } = open(&at, args.read.from.as_deref(), &types, voice)?;
+    for note in &flow.plan().notes {
         voice.note(&format!("{}: {note}", at.display()));
     }
-    if !source.plan().arrays.is_empty() {
-        let indices = chosen(source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?;
-        if indices.len() != source.plan().arrays.len() {
-            source = Box::new(View::choose(source, &indices));
+    if !flow.plan().arrays.is_empty() {
+        let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
+        if indices.len() != flow.plan().arrays.len() {
+            flow = flow.choose(&indices);
         }
     }
     if let Some(key) = args.show_metadata.as_deref().filter(|k| !k.is_empty())
-        && !source.plan().attributes.contains_key(key)
+        && !flow.plan().attributes.contains_key(key)
     {
-        let near = nearest(key, source.plan().attributes.keys().map(String::as_str)).join(", ");
+        let near = nearest(key, flow.plan().attributes.keys().map(String::as_str)).join(", ");
         let error = Error::missing(format!("there is no metadata '{key}'")).file(at.display());
         return Err(error.hint(if near.is_empty() {
             "--show-metadata alone shows all".into()
@@ -90,14 +90,14 @@ fn one(
     // Reading the values takes the source; else its plan, which may be large, is only looked at.
     let (plan, sums) = match args.checksum {
         true => {
-            let plan = source.plan().clone();
+            let plan = flow.plan().clone();
             (
                 Cow::Owned(plan),
-                checksum::checksums(source, &settings(&args.read)?)
+                checksum::checksums(flow, &settings(&args.read)?)
                     .map_err(|e| e.file(at.display()))?,
             )
         }
-        false => (Cow::Borrowed(source.plan()), vec![None; source.plan().arrays.len()]),
+        false => (Cow::Borrowed(flow.plan()), vec![None; flow.plan().arrays.len()]),
     };
     // Refused arrays are listed and marked; damage makes the exit code.
     let broken = super::damaged(plan.arrays.iter(), &at);
@@ -141,12 +141,12 @@ fn look(
     voice: Voice,
 ) -> Result<()> {
     let settings = settings(&args.read)?;
-    let again = || -> Result<Box<dyn crate::format::Source>> {
-        let source = open(at, args.read.from.as_deref(), options, voice)?.source;
-        let positions = source.plan().positions();
+    let again = || -> Result<Flow> {
+        let flow = open(at, args.read.from.as_deref(), options, voice)?.flow;
+        let positions = flow.plan().positions();
         let indices: Vec<usize> =
             plan.arrays.iter().filter_map(|a| positions.get(a.name.as_str()).copied()).collect();
-        Ok(Box::new(View::choose(source, &indices)))
+        Ok(flow.choose(&indices))
     };
     if args.stats || args.hist {
         seen.stats = stats::stats(again()?, &settings).map_err(|e| e.file(at.display()))?;

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::{choosing, chosen, input_location, open, read_options};
-use crate::adapt::names::natural;
 use crate::cli::{ListArgs, Sort};
 use crate::console::{self, Voice, visible};
 use crate::error::{Error, Kind, Result};
 use crate::model::ArrayMeta;
+use crate::resolve::names::natural;
 
 /// The type; of an array that cannot be read, what is stored.
 fn shown_type(meta: &ArrayMeta) -> String {
@@ -31,11 +31,11 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
         let mut one = || -> Result<Option<serde_json::Value>> {
             let at = input_location(path, &args.read)?;
             let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
-            let plan = opened.source.plan();
+            let plan = opened.flow.plan();
             let mut indices = if plan.arrays.is_empty() {
                 Vec::new()
             } else {
-                chosen(opened.source.as_ref(), &args.choose).map_err(|e| e.file(at.display()))?
+                chosen(plan, &args.choose).map_err(|e| e.file(at.display()))?
             };
             match args.sort {
                 Sort::File => {}

@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::adapt::cast;
-use crate::adapt::rows::{self, Slice};
-use crate::adapt::view::View;
 use crate::console::visible;
 use crate::error::{Error, Result};
-use crate::format::{Order, Source};
+use crate::format::Order;
 use crate::formats::columnar::arrow_model::nested_json;
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Values};
-use crate::pipe::{self, Settings};
+use crate::ops::cast;
+use crate::pipe::{self, Flow, Settings};
+use crate::resolve::Step;
+use crate::resolve::rows::Slice;
 
 /// Most elements of one array that a preview prints.
 const MOST_SHOWN: usize = 10_000;
@@ -79,23 +79,20 @@ impl Part {
 ///
 /// # Errors
 /// Reading errors; usage where a slice does not fit.
-pub fn preview(
-    source: Box<dyn Source>,
-    part: &Part,
-    settings: &Settings,
-) -> Result<Vec<(String, Vec<Value>)>> {
-    let plan = source.plan().clone();
+pub fn preview(flow: Flow, part: &Part, settings: &Settings) -> Result<Vec<(String, Vec<Value>)>> {
+    let plan = flow.plan().clone();
     let good: Vec<usize> =
         (0..plan.arrays.len()).filter(|&a| plan.arrays[a].details.error.is_none()).collect();
-    let source = crate::adapt::view::decoded(Box::new(View::choose(source, &good)));
-    let metas = source.plan().arrays.clone();
-    let source = rows::slice_ranked(source, part.rows(), settings)?;
+    let flow = flow.choose(&good);
+    let decoded = Step::decode(flow.plan());
+    let flow = flow.then(decoded);
+    let metas = flow.plan().arrays.clone();
+    let source = pipe::slice_ranked(flow.into_source(), part.rows(), settings)?;
     let mut shown: Vec<(String, Vec<Value>)> =
         metas.iter().map(|m| (m.name.clone(), Vec::new())).collect();
     let mut counts = vec![0usize; metas.len()];
     pipe::drain(
         source,
-        Vec::new(),
         Order::Any,
         &mut |chunk| {
             let meta = &metas[chunk.array];

@@ -1,14 +1,13 @@
 //! The commands: arguments → settings → calls.
 
-use crate::adapt::view::View;
-use crate::adapt::{fold, names};
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::console::{self, Voice};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, Kind, Result};
-use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, Source, TextOptions};
-use crate::model::ArrayMeta;
-use crate::pipe::Settings;
+use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, TextOptions};
+use crate::model::{ArrayMeta, Plan};
+use crate::pipe::{Flow, Settings, fold};
+use crate::resolve::names;
 use crate::storage::Location;
 
 pub mod certificate;
@@ -312,8 +311,8 @@ fn column_names(args: &ReadArgs) -> Result<Option<Vec<String>>> {
 pub struct Opened {
     /// Its format.
     pub format: &'static dyn Format,
-    /// The source.
-    pub source: Box<dyn Source>,
+    /// Its arrays.
+    pub flow: Flow,
 }
 
 /// Detects and opens an input.
@@ -357,11 +356,12 @@ pub fn open(
     if format.spec().keeps_types {
         source = fold::fold(source);
     }
-    let source = match &options.group {
-        Some(group) if !format.spec().has_groups => grouped(source, group).at_file(&display)?,
-        _ => source,
+    let flow = Flow::from(source);
+    let flow = match &options.group {
+        Some(group) if !format.spec().has_groups => grouped(flow, group).at_file(&display)?,
+        _ => flow,
     };
-    Ok(Opened { format, source })
+    Ok(Opened { format, flow })
 }
 
 /// The damage of arrays that can be listed all the same; refused ones are none.
@@ -375,10 +375,10 @@ pub fn damaged<'a>(arrays: impl Iterator<Item = &'a ArrayMeta>, at: &Location) -
 
 /// `--group` where the format knows no groups: the arrays called `GROUP/…` or `GROUP.…`, under the
 /// rest of their names.
-fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
+fn grouped(flow: Flow, group: &str) -> Result<Flow> {
     let path = group.trim_matches('/');
     if path.is_empty() {
-        return Ok(source);
+        return Ok(flow);
     }
     let rest = |name: &str| -> Option<String> {
         let rest = name.trim_start_matches('/').strip_prefix(path)?;
@@ -387,7 +387,7 @@ fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
             .filter(|r| !r.is_empty())
             .map(str::to_string)
     };
-    let plan = source.plan();
+    let plan = flow.plan();
     let (indices, mut new): (Vec<usize>, Vec<String>) =
         plan.arrays.iter().enumerate().filter_map(|(i, a)| Some((i, rest(&a.name)?))).unzip();
     if indices.is_empty() {
@@ -396,8 +396,8 @@ fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
         ));
         return Err(error.hint("npk inspect --tree shows the names"));
     }
-    let source = View::choose(source, &indices);
-    let mut plan = source.plan().clone();
+    let flow = flow.choose(&indices);
+    let mut plan = flow.plan().clone();
     names::make_unique(&mut new, OnDuplicate::Rename)?;
     names::set_names(&mut plan, &new);
     let below = format!("{path}/");
@@ -409,7 +409,7 @@ fn grouped(source: Box<dyn Source>, group: &str) -> Result<Box<dyn Source>> {
         .iter()
         .filter_map(|(k, v)| Some((k.strip_prefix(&below)?.to_string(), v.clone())))
         .collect();
-    Ok(Box::new(View::relabel(Box::new(source), plan)))
+    Ok(flow.relabel(plan))
 }
 
 /// Tells the source which arrays will be chosen, so that it need not look at the others.
@@ -425,6 +425,6 @@ pub fn choosing(options: &ReadOptions, choose: &cli::ChooseArgs) -> ReadOptions 
 ///
 /// # Errors
 /// As [`names::choose`].
-pub fn chosen(source: &dyn Source, choose: &cli::ChooseArgs) -> Result<Vec<usize>> {
-    names::choose(source.plan(), &choose.array, &choose.exclude)
+pub fn chosen(plan: &Plan, choose: &cli::ChooseArgs) -> Result<Vec<usize>> {
+    names::choose(plan, &choose.array, &choose.exclude)
 }

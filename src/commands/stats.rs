@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use super::diff::number;
 use super::look::line;
-use crate::adapt::view::View;
 use crate::compare::{Number, each_number};
 use crate::error::Result;
-use crate::format::{Order, Source};
+use crate::format::Order;
 use crate::formats::text::delimited::print;
 use crate::model::{ArrayMeta, Chunk, Decimals, Logical, TimeUnit, Values};
-use crate::pipe::{self, Settings};
+use crate::pipe::{self, Flow, Settings};
+use crate::resolve::Step;
 
 /// The figures of `--stats` for an array: of complex numbers their magnitudes, of times the times.
 #[derive(Clone, Debug, Default)]
@@ -203,16 +203,17 @@ fn each_valid(meta: &ArrayMeta, chunk: &Chunk, mut take: impl FnMut(f64, Option<
 ///
 /// # Errors
 /// Reading errors.
-pub fn stats(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Option<Stats>>> {
-    let all = source.plan().arrays.len();
+pub fn stats(flow: Flow, settings: &Settings) -> Result<Vec<Option<Stats>>> {
+    let all = flow.plan().arrays.len();
     let good: Vec<usize> =
-        (0..all).filter(|&a| source.plan().arrays[a].details.error.is_none()).collect();
-    let source = crate::adapt::view::decoded(Box::new(View::choose(source, &good)));
-    let metas = source.plan().arrays.clone();
+        (0..all).filter(|&a| flow.plan().arrays[a].details.error.is_none()).collect();
+    let flow = flow.choose(&good);
+    let decoded = Step::decode(flow.plan());
+    let flow = flow.then(decoded);
+    let metas = flow.plan().arrays.clone();
     let mut found: Vec<Stats> = metas.iter().map(Stats::of).collect();
     pipe::drain(
-        source,
-        Vec::new(),
+        flow,
         Order::Any,
         &mut |chunk| {
             let (meta, stats) = (&metas[chunk.array], &mut found[chunk.array]);
@@ -259,11 +260,11 @@ pub fn stats(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Option<
 /// # Errors
 /// Reading errors.
 pub fn histograms(
-    source: Box<dyn Source>,
+    flow: Flow,
     stats: &[Option<Stats>],
     settings: &Settings,
 ) -> Result<Vec<Option<[u64; 16]>>> {
-    let all = source.plan().arrays.len();
+    let all = flow.plan().arrays.len();
     let good: Vec<usize> = (0..all)
         .filter(|&a| stats[a].as_ref().is_some_and(|s| s.numeric && s.range.is_some()))
         .collect();
@@ -271,16 +272,17 @@ pub fn histograms(
     if good.is_empty() {
         return Ok(out);
     }
-    let source = crate::adapt::view::decoded(Box::new(View::choose(source, &good)));
-    let metas = source.plan().arrays.clone();
+    let flow = flow.choose(&good);
+    let decoded = Step::decode(flow.plan());
+    let flow = flow.then(decoded);
+    let metas = flow.plan().arrays.clone();
     let ranges: Vec<(f64, f64)> = good
         .iter()
         .map(|&a| stats[a].as_ref().and_then(|s| s.range).unwrap_or((0.0, 0.0)))
         .collect();
     let mut bins = vec![[0u64; 16]; good.len()];
     pipe::drain(
-        source,
-        Vec::new(),
+        flow,
         Order::Any,
         &mut |chunk| {
             let ((low, high), bins) = (ranges[chunk.array], &mut bins[chunk.array]);

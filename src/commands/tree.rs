@@ -3,9 +3,9 @@
 
 use indexmap::IndexMap;
 
-use crate::adapt::names::natural;
 use crate::console::visible;
 use crate::model::ArrayMeta;
+use crate::resolve::names::natural;
 
 /// Parts of a name that make a level each; what is left of a longer name is one more.
 const MOST_LEVELS: usize = 64;

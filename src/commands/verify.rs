@@ -3,13 +3,12 @@
 use serde_json::json;
 
 use super::{input_location, open, read_options, settings, shown};
-use crate::adapt::view::View;
 use crate::cli::VerifyArgs;
 use crate::console::{self, Counted, Voice};
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::Order;
 use crate::model::Plan;
-use crate::pipe;
+use crate::pipe::{self, Flow};
 
 /// Verifies each path; the exit code is the first failure's.
 ///
@@ -70,14 +69,14 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
     } else {
         opened.format.verify(&at, &options).at_file(path)?
     };
-    let source = if notes.is_empty() {
-        opened.source
+    let flow = if notes.is_empty() {
+        opened.flow
     } else {
-        opened.format.open(&at, &options).at_file(path)?
+        Flow::from(opened.format.open(&at, &options).at_file(path)?)
     };
-    let arrays = source.plan().arrays.clone();
+    let arrays = flow.plan().arrays.clone();
     Error::all(super::damaged(arrays.iter(), &at))?;
-    even_tables(source.plan()).at_file(path)?;
+    even_tables(flow.plan()).at_file(path)?;
     let good: Vec<usize> =
         (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
     for a in arrays.iter().filter(|a| a.details.error.is_some()) {
@@ -96,23 +95,17 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
         .file(path));
     }
     let counted = match good.len() == arrays.len() {
-        true => Counted::read(source.plan()),
+        true => Counted::read(flow.plan()),
         false => Counted { arrays: good.len(), columns: None },
     };
     if !good.is_empty() {
-        pipe::drain(
-            Box::new(View::choose(source, &good)),
-            Vec::new(),
-            Order::Any,
-            &mut |_| Ok(()),
-            &settings(&args.read)?,
-        )
-        .map_err(|e| match e.kind() {
-            // Not what the bytes say: the disk, the network, a file that may not be read.
-            Kind::Failed | Kind::Remote | Kind::Refused | Kind::Missing => e,
-            _ => e.with_kind(Kind::Corrupt),
-        })
-        .at_file(path)?;
+        pipe::drain(flow.choose(&good), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
+            .map_err(|e| match e.kind() {
+                // Not what the bytes say: the disk, the network, a file that may not be read.
+                Kind::Failed | Kind::Remote | Kind::Refused | Kind::Missing => e,
+                _ => e.with_kind(Kind::Corrupt),
+            })
+            .at_file(path)?;
     }
     Ok((counted, notes))
 }

@@ -1,4 +1,4 @@
-//! The traits between formats, adapters and the pipe.
+//! The traits between formats and the pipe.
 //!
 //! # Call order
 //! A source: [`Format::open`] → [`Source::plan`] → [`Source::want`] once → then **either**
@@ -159,33 +159,6 @@ pub trait ReadRows: Send + Sync {
     /// # Errors
     /// Corrupt, refused, or what `emit` returned.
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()>;
-}
-
-/// A transformation that needs the chunks in order (text to codes, offsets, columns side by side).
-/// Stateless ones wrap the source instead.
-pub trait Stage: Send {
-    /// The outgoing plan.
-    fn plan(&self) -> &Plan;
-    /// The order of the outgoing chunks where the incoming ones have `order`.
-    fn order(&self, order: Order) -> Order {
-        order
-    }
-    /// The order that the incoming chunks must have.
-    fn wants(&self) -> Order {
-        Order::Any
-    }
-    /// Takes a chunk (indexed by the incoming plan), emits chunks (indexed by [`Stage::plan`]).
-    ///
-    /// # Errors
-    /// Values that cannot be taken.
-    fn push(&mut self, chunk: Chunk, emit: Emit<'_>) -> Result<()>;
-    /// After the last chunk.
-    ///
-    /// # Errors
-    /// As [`Stage::push`].
-    fn flush(&mut self, _emit: Emit<'_>) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// What [`ReadRows::piece`] tells.

@@ -74,7 +74,7 @@ pub struct Spec {
     pub writes: Option<Capabilities>,
 }
 
-/// What a format's writer can hold; `adapt::fit` changes the rest (or refuses it).
+/// What a format's writer can hold; `resolve::fit` changes the rest (or refuses it).
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
     /// Number of arrays.

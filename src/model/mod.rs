@@ -895,7 +895,7 @@ pub struct Plan {
     /// Things the user should hear once, on stderr.
     pub notes: Vec<String>,
     /// Logical arrays that were changed into some of `arrays` because the sink cannot hold them as
-    /// they are. Filled by `adapt::fit`; complete (categories, nulls that did occur) in the plan
+    /// they are. Filled by `resolve::fit`; complete (categories, nulls that did occur) in the plan
     /// given to `Sink::finish`. Sinks with a side file record it there; a source never sets it: it
     /// folds what the side file says into logical arrays.
     pub kept: Vec<Kept>,

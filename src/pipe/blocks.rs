@@ -37,14 +37,16 @@ struct Column {
 }
 
 impl Blocks {
-    /// `rows`: per array its row count, where known.
+    /// `rows`: per array its row count, where known; `done`: arrays that no chunk comes of.
     pub(super) fn new(
         order: Order,
         encoder: Arc<dyn Encode>,
         rows: &[Option<u64>],
+        done: &[bool],
         block_bytes: u64,
     ) -> Blocks {
-        let columns = rows.iter().map(|&total| Column { total, ..Column::default() }).collect();
+        let column = |(&total, &given)| Column { total, given, ..Column::default() };
+        let columns = rows.iter().zip(done).map(column).collect();
         let common = CommonRows::new(rows.len());
         Blocks {
             order,

@@ -1,47 +1,112 @@
 //! Sources with random access, cut into pieces in order.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{RowBytes, piece_end, read_exactly};
+use super::flow::RecipeReader;
+use super::{piece_end, read_exactly};
 use crate::error::Result;
 use crate::format::{Emit, Job, Order, ReadRows, Source};
-use crate::model::{Chunk, Plan};
+use crate::model::{Chunk, Plan, Values};
+use crate::ops::{Recipe, Recipes};
+
+/// Outputs that are made of the same rows at once: of one input, or one of several inputs.
+pub(super) type Lane = Vec<usize>;
+
+/// Rows of a lane.
+pub(super) struct Cut {
+    pub(super) lane: Lane,
+    pub(super) rows: Range<u64>,
+    /// Bytes that reading them will hold.
+    pub(super) bytes: u64,
+}
+
+/// What is known of the rows of a source's arrays. Of text this is an average, from the reader's
+/// cost of all rows and from what came.
+pub(super) struct RowSizes {
+    reading: Arc<RecipeReader>,
+    told: HashMap<usize, u64>,
+    came: HashMap<usize, u64>,
+}
+
+/// A row of text may take this much, as long as none was seen.
+const UNSEEN_ROW_BYTES: u64 = 4096;
+
+impl RowSizes {
+    pub(super) fn new(reading: &Arc<RecipeReader>) -> RowSizes {
+        RowSizes { reading: reading.clone(), told: HashMap::new(), came: HashMap::new() }
+    }
+    /// Rows of a lane.
+    pub(super) fn rows(&self, lane: &Lane) -> u64 {
+        self.reading.inputs.arrays[self.reading.recipes.of(lane[0]).input].rows.unwrap_or(0)
+    }
+    /// Whether its rows have no bytes to move, however many there are.
+    pub(super) fn is_empty(&self, lane: &Lane, row_bytes: u64) -> bool {
+        let arrays = &self.reading.inputs.arrays;
+        let mut inputs = self.reading.recipes.of(lane[0]).inputs();
+        row_bytes == 0 && inputs.all(|input| !arrays[input].logical.is_var())
+    }
+    /// Bytes of a row of all inputs of a lane.
+    pub(super) fn row_bytes(&mut self, lane: &Lane) -> Result<u64> {
+        let reading = self.reading.clone();
+        let inputs = reading.recipes.of(lane[0]).inputs();
+        let mut sum = 0u64;
+        for input in inputs {
+            sum = sum.saturating_add(self.of_input(input)?);
+        }
+        Ok(sum)
+    }
+    fn of_input(&mut self, input: usize) -> Result<u64> {
+        let meta = &self.reading.inputs.arrays[input];
+        let Some(rows) = meta.rows.filter(|&rows| rows > 0 && meta.logical.is_var()) else {
+            return meta.row_bytes();
+        };
+        let reader = &self.reading.reader;
+        let cost = || reader.cost(input, 0..rows).unwrap_or(0).div_ceil(rows);
+        let told = *self.told.entry(input).or_insert_with(cost);
+        Ok(told.max(self.came.get(&input).copied().unwrap_or(UNSEEN_ROW_BYTES)))
+    }
+    /// Text that came tells how long the next may be.
+    pub(super) fn saw(&mut self, chunk: &Chunk) {
+        if let (Values::Var { .. } | Values::Nested(_), Some(bytes)) =
+            (&chunk.values, chunk.bytes().checked_div(chunk.rows))
+        {
+            self.came.insert(self.reading.recipes.of(chunk.array).input, bytes);
+        }
+    }
+    /// Bytes that reading these rows will hold.
+    pub(super) fn cost(&mut self, lane: &Lane, rows: &Range<u64>) -> Result<u64> {
+        let all = (rows.end - rows.start).saturating_mul(self.row_bytes(lane)?);
+        Ok(all.max(self.reading.cost(lane[0], rows.clone()).unwrap_or(0)))
+    }
+}
 
 /// Cuts a source with random access into pieces in order.
 pub(super) struct Cutter {
-    reader: Arc<dyn ReadRows>,
-    arrays: Vec<usize>,
+    reading: Arc<RecipeReader>,
+    sizes: RowSizes,
+    lanes: Vec<Lane>,
     order: Order,
     at: usize,
     row: u64,
-    row_bytes: RowBytes,
-    queue: VecDeque<Box<dyn Job>>,
+    queue: VecDeque<Cut>,
 }
 
 impl Cutter {
-    pub(super) fn new(reader: Arc<dyn ReadRows>, arrays: &[usize], order: Order) -> Cutter {
-        Cutter {
-            reader,
-            arrays: arrays.to_vec(),
-            order,
-            at: 0,
-            row: 0,
-            row_bytes: RowBytes::default(),
-            queue: VecDeque::new(),
-        }
+    pub(super) fn new(reading: &Arc<RecipeReader>, lanes: Vec<Lane>, order: Order) -> Cutter {
+        let (sizes, queue) = (RowSizes::new(reading), VecDeque::new());
+        Cutter { reading: reading.clone(), sizes, lanes, order, at: 0, row: 0, queue }
     }
 
-    pub(super) fn next(&mut self, plan: &Plan, piece: u64) -> Result<Option<Box<dyn Job>>> {
+    pub(super) fn next(&mut self, piece: u64) -> Result<Option<Cut>> {
         loop {
-            if let Some(job) = self.queue.pop_front() {
-                return Ok(Some(job));
+            if let Some(cut) = self.queue.pop_front() {
+                return Ok(Some(cut));
             }
-            let more = if self.order == Order::RowBlocks {
-                self.cut_rows(plan, piece)?
-            } else {
-                self.cut_array(plan, piece)?
+            let more = match self.order {
+                Order::RowBlocks => self.cut_rows(piece)?,
+                Order::Any | Order::ArrayByArray => self.cut_array(piece)?,
             };
             if !more {
                 return Ok(None);
@@ -51,107 +116,91 @@ impl Cutter {
 
     /// Tells of a piece that was decoded.
     pub(super) fn saw(&mut self, chunk: &Chunk) {
-        self.row_bytes.saw(chunk);
+        self.sizes.saw(chunk);
     }
 
     /// Queues a piece; `held`: the bytes that it will hold, where they are known.
-    fn push(
-        &mut self,
-        plan: &Plan,
-        array: usize,
-        rows: Range<u64>,
-        held: Option<u64>,
-    ) -> Result<()> {
+    fn push(&mut self, lane: Lane, rows: Range<u64>, held: Option<u64>) -> Result<()> {
         let bytes = match held {
             Some(bytes) => bytes,
-            None => {
-                let row_bytes =
-                    self.row_bytes.of(self.reader.as_ref(), array, &plan.arrays[array])?;
-                let all = (rows.end - rows.start).saturating_mul(row_bytes);
-                all.max(self.reader.cost(array, rows.clone()).unwrap_or(0))
-            }
+            None => self.sizes.cost(&lane, &rows)?,
         };
-        self.queue.push_back(Box::new(ReadJob { reader: self.reader.clone(), array, rows, bytes }));
+        self.queue.push_back(Cut { lane, rows, bytes });
         Ok(())
     }
 
-    fn cut_rows(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
-        let Some(total) =
-            self.arrays.iter().filter_map(|&a| plan.arrays[a].rows).max().filter(|&t| self.row < t)
-        else {
-            return Ok(false);
-        };
+    fn cut_rows(&mut self, piece: u64) -> Result<bool> {
+        let most = self.lanes.iter().map(|lane| self.sizes.rows(lane)).max();
+        let Some(total) = most.filter(|&total| self.row < total) else { return Ok(false) };
         let mut row_bytes = 0u64;
-        for &a in &self.arrays {
-            row_bytes = row_bytes.saturating_add(
-                self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?.max(1),
-            );
+        for lane in &self.lanes {
+            row_bytes = row_bytes.saturating_add(self.sizes.row_bytes(lane)?.max(1));
         }
-        let lead = self.arrays[0];
+        let lead = self.lanes[0][0];
         let mut end = piece_end(
             self.row,
             total,
             row_bytes,
             piece.saturating_mul(2),
             |_| u64::MAX,
-            |r| self.reader.cut(lead, r),
+            |r| self.reading.cut(lead, r),
         );
         // No column's piece is larger than its share.
         let mut held = Vec::new();
-        for &a in &self.arrays {
-            let piece = if self.row < plan.arrays[a].rows.unwrap_or(0) {
-                self.reader.piece(a, self.row, piece)
-            } else {
-                None
+        for lane in &self.lanes {
+            let piece = match self.row < self.sizes.rows(lane) {
+                true => self.reading.piece(lane[0], self.row, piece),
+                false => None,
             };
             end = end.min(piece.map_or(end, |p| p.end.max(self.row + 1)));
             held.push(piece.map(|p| p.bytes));
         }
-        for (a, held) in self.arrays.clone().into_iter().zip(held) {
-            let last = plan.arrays[a].rows.unwrap_or(0);
+        for (lane, held) in self.lanes.clone().into_iter().zip(held) {
+            let last = self.sizes.rows(&lane);
             if self.row < last {
-                self.push(plan, a, self.row..end.min(last), held)?;
+                self.push(lane, self.row..end.min(last), held)?;
             }
         }
         self.row = end;
         Ok(true)
     }
 
-    fn cut_array(&mut self, plan: &Plan, piece: u64) -> Result<bool> {
-        let Some(&a) = self.arrays.get(self.at) else { return Ok(false) };
-        let total = plan.arrays[a].rows.unwrap_or(0);
+    fn cut_array(&mut self, piece: u64) -> Result<bool> {
+        let Some(lane) = self.lanes.get(self.at).cloned() else { return Ok(false) };
+        let total = self.sizes.rows(&lane);
         if self.row >= total {
             self.at += 1;
             self.row = 0;
             return Ok(true);
         }
-        if let Some(piece) = self.reader.piece(a, self.row, piece) {
+        if let Some(piece) = self.reading.piece(lane[0], self.row, piece) {
             let end = piece.end.clamp(self.row + 1, total);
-            self.push(plan, a, self.row..end, Some(piece.bytes))?;
+            self.push(lane, self.row..end, Some(piece.bytes))?;
             self.row = end;
             return Ok(true);
         }
-        let row_bytes = self.row_bytes.of(self.reader.as_ref(), a, &plan.arrays[a])?;
-        let end = if row_bytes == 0 && !plan.arrays[a].logical.is_var() {
-            total // nothing to move, however many rows
+        let row_bytes = self.sizes.row_bytes(&lane)?;
+        let end = if self.sizes.is_empty(&lane, row_bytes) {
+            total
         } else {
-            piece_end(self.row, total, row_bytes, piece, |_| u64::MAX, |r| self.reader.cut(a, r))
+            let cut = |r| self.reading.cut(lane[0], r);
+            piece_end(self.row, total, row_bytes, piece, |_| u64::MAX, cut)
         };
-        self.push(plan, a, self.row..end, None)?;
+        self.push(lane, self.row..end, None)?;
         self.row = end;
         Ok(true)
     }
 }
 
 /// A source with random access that is read in order all the same: among parts that have none.
-pub struct Sequenced {
+pub(super) struct Sequenced {
     inner: Box<dyn Source>,
     cutter: Option<Cutter>,
 }
 
 impl Sequenced {
     /// `inner` must have random access.
-    pub fn new(inner: Box<dyn Source>) -> Sequenced {
+    pub(super) fn new(inner: Box<dyn Source>) -> Sequenced {
         Sequenced { inner, cutter: None }
     }
 }
@@ -162,14 +211,19 @@ impl Source for Sequenced {
     }
     fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         self.inner.want(arrays, wish)?;
-        self.cutter = self.inner.random().map(|reader| Cutter::new(reader, arrays, wish));
+        let plan = self.inner.plan();
+        let same = Recipe::each(plan.arrays.len());
+        let recipes = Arc::new(Recipes::new(same, plan, plan.arrays.len()));
+        let lanes = arrays.iter().map(|&a| vec![a]).collect();
+        self.cutter = RecipeReader::of(self.inner.as_ref(), &recipes)
+            .map(|reading| Cutter::new(&reading, lanes, wish));
         Ok(if wish == Order::Any { Order::ArrayByArray } else { wish })
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        match &mut self.cutter {
-            Some(cutter) => cutter.next(self.inner.plan(), max_bytes),
-            None => Ok(None),
-        }
+        let Some(cutter) = &mut self.cutter else { return Ok(None) };
+        let reader = cutter.reading.reader.clone();
+        let job = |cut| Box::new(ReadJob { reader, cut }) as Box<dyn Job>;
+        Ok(cutter.next(max_bytes)?.map(job))
     }
     fn extents(&self, array: usize) -> Option<Vec<crate::format::Extent>> {
         self.inner.extents(array)
@@ -182,16 +236,14 @@ impl Source for Sequenced {
 /// A piece of a source with random access.
 struct ReadJob {
     reader: Arc<dyn ReadRows>,
-    array: usize,
-    rows: Range<u64>,
-    bytes: u64,
+    cut: Cut,
 }
 
 impl Job for ReadJob {
     fn bytes(&self) -> u64 {
-        self.bytes
+        self.cut.bytes
     }
     fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        read_exactly(self.reader.as_ref(), self.array, self.rows.clone(), emit)
+        read_exactly(self.reader.as_ref(), self.cut.lane[0], self.cut.rows, emit)
     }
 }

@@ -131,6 +131,82 @@ pub struct SpoolSource {
     reader: Arc<Reader>,
 }
 
+/// A source with random access, and a spool of some arrays that are made of its own: those of the
+/// spool follow.
+pub(super) struct Beside {
+    source: Box<dyn Source>,
+    spooled: SpoolSource,
+    plan: Plan,
+}
+
+impl Beside {
+    pub(super) fn new(source: Box<dyn Source>, spooled: SpoolSource) -> Beside {
+        let mut plan = source.plan().clone();
+        plan.arrays.extend(spooled.plan.arrays.iter().cloned());
+        Beside { source, spooled, plan }
+    }
+    fn first(&self) -> usize {
+        self.source.plan().arrays.len()
+    }
+}
+
+impl Source for Beside {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    /// The source was told before the spool was made.
+    fn want(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
+        Ok(wish)
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        let (source, spool) = (self.source.random()?, self.spooled.reader.clone());
+        Some(Arc::new(BesideRows { source, spool, first: self.first() }))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        match array.checked_sub(self.first()) {
+            Some(spooled) => self.spooled.extents(spooled),
+            None => self.source.extents(array),
+        }
+    }
+    fn close(&mut self) -> Result<()> {
+        self.source.close()
+    }
+}
+
+struct BesideRows {
+    source: Arc<dyn ReadRows>,
+    spool: Arc<Reader>,
+    first: usize,
+}
+
+impl BesideRows {
+    fn of(&self, array: usize) -> (&dyn ReadRows, usize) {
+        match array.checked_sub(self.first) {
+            Some(spooled) => (self.spool.as_ref(), spooled),
+            None => (self.source.as_ref(), array),
+        }
+    }
+}
+
+impl ReadRows for BesideRows {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        let (reader, array) = self.of(array);
+        reader.cut(array, row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        let (reader, array) = self.of(array);
+        reader.cost(array, rows)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<crate::format::Piece> {
+        let (reader, array) = self.of(array);
+        reader.piece(array, row, bytes)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let (reader, within) = self.of(array);
+        reader.read(within, rows, &mut |chunk| emit(Chunk { array, ..chunk }))
+    }
+}
+
 struct Reader {
     metas: Shared<Vec<ArrayMeta>>,
     files: Vec<Arc<File>>,

@@ -189,8 +189,7 @@ open('crc.zip', 'wb').write(b)
         Ok(())
     };
     let settings = npk::pipe::Settings::new(2, 1 << 20);
-    npk::pipe::drain(source, Vec::new(), npk::format::Order::ArrayByArray, &mut take, &settings)
-        .unwrap();
+    npk::pipe::drain(source, npk::format::Order::ArrayByArray, &mut take, &settings).unwrap();
     assert!(got == std::fs::read(dir.join("a.bin")).unwrap());
     let error = read_all("zarr", &dir.join("crc.zip")).unwrap_err();
     assert!(error.kind() == Kind::Corrupt && error.message().contains("checksum"), "{error}");

@@ -82,14 +82,7 @@ fn elements(
         }
         Ok(())
     };
-    pipe::drain(
-        source,
-        Vec::new(),
-        Order::ArrayByArray,
-        &mut take,
-        &Settings::new(2, memory_bytes),
-    )
-    .unwrap();
+    pipe::drain(source, Order::ArrayByArray, &mut take, &Settings::new(2, memory_bytes)).unwrap();
     metas.into_iter().zip(all).map(|(m, e)| (m.name.clone(), (m.shape().unwrap(), e))).collect()
 }
 

@@ -466,7 +466,6 @@ pub fn write(
     let settings = Settings::new(2, 64 << 20);
     pipe::run(
         Box::new(source),
-        Vec::new(),
         format.spec().writes.as_ref().unwrap(),
         &mut |plan| format.create(&at, plan, options),
         &settings,

@@ -452,7 +452,6 @@ fn convert(from: &Path, to: &Path, options: &WriteOptions) -> Result<Summary> {
     let at = Location::local(to);
     let (summary, _) = npk::pipe::run(
         source,
-        Vec::new(),
         Hdf5.spec().writes.as_ref().unwrap(),
         &mut |plan| Hdf5.create(&at, plan, options),
         &settings,

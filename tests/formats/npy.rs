@@ -360,7 +360,6 @@ for i, (shape, d) in enumerate([((40, 100, 100), '<i2'), ((7, 300, 400), '>f8'),
             };
             npk::pipe::drain(
                 source,
-                Vec::new(),
                 Order::ArrayByArray,
                 &mut emit,
                 &npk::pipe::Settings::new(3, 4 << 20),

@@ -113,7 +113,7 @@ fn read_in(path: &Path, wish: Order, memory: u64) -> Vec<Vec<u8>> {
         got[chunk.array].extend_from_slice(b);
         Ok(())
     };
-    pipe::drain(source, Vec::new(), wish, &mut emit, &Settings::new(2, memory)).unwrap();
+    pipe::drain(source, wish, &mut emit, &Settings::new(2, memory)).unwrap();
     got
 }
 
@@ -213,8 +213,7 @@ with zipfile.ZipFile('x.npz', 'w') as z:
             got.push((c.array, b[0]));
             Ok(())
         };
-        pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut emit, &Settings::new(1, 1 << 20))
-            .unwrap();
+        pipe::drain(source, Order::ArrayByArray, &mut emit, &Settings::new(1, 1 << 20)).unwrap();
         let got: Vec<(&str, u8)> = got.iter().map(|&(a, v)| (names[a].as_str(), v)).collect();
         assert_eq!(got, want);
     }

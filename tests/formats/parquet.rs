@@ -32,7 +32,7 @@ pub fn convert_with(from: &Path, to: &Path, options: &WriteOptions) -> Result<Pl
     let format = format_of(to);
     let settings = pipe::Settings::new(2, options.memory_bytes);
     let create = &mut |plan: &Plan| format.create(&Location::local(to), plan, options);
-    Ok(pipe::run(source, Vec::new(), format.spec().writes.as_ref().unwrap(), create, &settings)?.1)
+    Ok(pipe::run(source, format.spec().writes.as_ref().unwrap(), create, &settings)?.1)
 }
 
 pub fn convert(from: &Path, to: &Path) -> Result<Plan> {

@@ -214,7 +214,6 @@ fn convert(
     let settings = npk::pipe::Settings::new(2, 64 << 20);
     npk::pipe::run(
         source,
-        Vec::new(),
         holds,
         &mut |plan| Pt.create(&Location::local(to), plan, options),
         &settings,
@@ -857,7 +856,6 @@ fn object_storage_gets_it_in_turn() {
         let mut create = |plan: &npk::model::Plan| Pt.create(&at, plan, &WriteOptions::default());
         npk::pipe::run(
             open(&path).unwrap(),
-            Vec::new(),
             Pt.spec().writes.as_ref().unwrap(),
             &mut create,
             &settings,

@@ -105,14 +105,8 @@ fn readers_hold_the_directory_that_they_opened() {
                 all.extend_from_slice(bytes);
                 Ok(())
             };
-            npk::pipe::drain(
-                source,
-                Vec::new(),
-                Order::Any,
-                each,
-                &npk::pipe::Settings::new(2, 64 << 20),
-            )
-            .map(|_| all)
+            npk::pipe::drain(source, Order::Any, each, &npk::pipe::Settings::new(2, 64 << 20))
+                .map(|_| all)
         };
         put(&at, &filled(1));
         put(&out.join("new").with_extension(at.extension().unwrap()), &filled(2));

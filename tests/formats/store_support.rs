@@ -64,7 +64,6 @@ pub fn write(
     let at = Location::local(to);
     Ok(pipe::run(
         Box::new(source),
-        Vec::new(),
         format.spec().writes.as_ref().unwrap(),
         &mut |plan| format.create(&at, plan, options),
         &settings,
@@ -96,7 +95,6 @@ pub fn convert_with(
     let settings = Settings::new(2, 64 << 20);
     Ok(pipe::run(
         open(from)?,
-        Vec::new(),
         format.spec().writes.as_ref().unwrap(),
         &mut |plan| format.create(&at, plan, options),
         &settings,
@@ -122,7 +120,6 @@ pub fn read(path: &Path) -> Result<All> {
         (vec![Vec::new(); n], vec![Vec::new(); n], vec![Vec::new(); n]);
     pipe::drain(
         source,
-        Vec::new(),
         Order::Any,
         &mut |chunk| {
             let a = chunk.array;

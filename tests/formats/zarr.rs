@@ -43,7 +43,6 @@ fn read_with(path: &Path, options: &ReadOptions, jobs: usize) -> Result<(Plan, C
     };
     pipe::drain(
         source,
-        Vec::new(),
         Order::ArrayByArray,
         &mut take,
         &pipe::Settings::new(jobs, options.memory_bytes),
@@ -327,7 +326,7 @@ part[3:5, 1:7] = 'here'; out['3/part'] = part[:].astype(object)
             Ok(())
         };
         let settings = pipe::Settings::new(2, 64 << 20);
-        pipe::drain(source, Vec::new(), Order::ArrayByArray, &mut take, &settings).unwrap();
+        pipe::drain(source, Order::ArrayByArray, &mut take, &settings).unwrap();
     }
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (name, (_, _, bytes)) in &want {
@@ -370,7 +369,6 @@ fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Re
     let mut create = |plan: &Plan| Zarr.create(&Location::local(to), plan, options);
     pipe::run(
         source,
-        Vec::new(),
         Zarr.spec().writes.as_ref().unwrap(),
         &mut create,
         &pipe::Settings::new(2, memory_bytes),

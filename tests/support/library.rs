@@ -20,7 +20,7 @@ pub fn drain(format: &str, path: &Path, each: &mut dyn FnMut(Chunk)) -> Result<P
         each(chunk);
         Ok(())
     };
-    pipe::drain(source, Vec::new(), Order::Any, &mut emit, &Settings::new(2, 64 << 20))
+    pipe::drain(source, Order::Any, &mut emit, &Settings::new(2, 64 << 20))
 }
 
 /// Opens and reads everything.
@@ -44,10 +44,8 @@ pub fn read_some(format: &str, path: &Path) -> Result<()> {
             arrays.iter().filter_map(|a| a.details.error.as_deref().cloned()).collect();
         source.want(&good, Order::Any)?;
         let Some(reader) = source.random() else {
-            let view = npk::adapt::view::View::choose(source, &good);
             let drained = pipe::drain(
-                Box::new(view),
-                Vec::new(),
+                pipe::Flow::from(source).choose(&good),
                 Order::Any,
                 &mut |_| Ok(()),
                 &Settings::new(2, 16 << 20),
@@ -95,7 +93,7 @@ pub fn failing_mutants(format: &str, root: &Path, file: &Path, count: usize) -> 
     failed
 }
 
-/// From one format to another, without adapters: the arrays must be such as the target holds.
+/// From one format to another, without changes: the arrays must be such as the target holds.
 pub fn convert(
     from: &str,
     input: &Location,
@@ -113,7 +111,6 @@ pub fn convert(
     };
     pipe::run(
         source,
-        Vec::new(),
         target.spec().writes.as_ref().unwrap(),
         &mut create,
         &Settings::new(2, 64 << 20),

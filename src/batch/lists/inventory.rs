@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 
 use super::{Listed, Take, file, read_line, text};
-use crate::adapt::view::View;
 use crate::cli::ConvertArgs;
 use crate::commands::{input_location, open, read_options, settings};
 use crate::console::Voice;
@@ -165,7 +164,7 @@ impl Rows<'_> {
         let read = read_options(&self.args.read)?;
         let quiet = Voice { quiet: true, verbose: 0, color_err: false, color_out: false };
         let opened = open(at, Some("parquet"), &read, quiet)?;
-        let arrays = &opened.source.plan().arrays;
+        let arrays = &opened.flow.plan().arrays;
         let (indices, columns): (Vec<usize>, Vec<Column>) = arrays
             .iter()
             .enumerate()
@@ -174,8 +173,8 @@ impl Rows<'_> {
         if !columns.contains(&Column::Key) {
             return Err(Error::corrupt("the inventory has no column key"));
         }
-        let source = View::choose(opened.source, &indices);
-        let metas = crate::format::Source::plan(&source).arrays.clone();
+        let flow = opened.flow.choose(&indices);
+        let metas = flow.plan().arrays.clone();
         let mut waiting: Vec<VecDeque<Option<String>>> = vec![VecDeque::new(); columns.len()];
         let mut each = |chunk: Chunk| {
             let column = chunk.array;
@@ -191,7 +190,7 @@ impl Rows<'_> {
             Ok(())
         };
         let settings = settings(&self.args.read)?;
-        pipe::drain(Box::new(source), Vec::new(), Order::RowBlocks, &mut each, &settings)?;
+        pipe::drain(flow, Order::RowBlocks, &mut each, &settings)?;
         Ok(())
     }
 }

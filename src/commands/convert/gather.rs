@@ -7,7 +7,8 @@ use super::*;
 
 /// What [`gather`] made of the sources.
 pub(super) struct Gathered {
-    pub(super) staged: Staged,
+    /// The arrays as they are to be written, but for what the output cannot hold.
+    pub(super) flow: Flow,
     /// Which layout was chosen for a table.
     pub(super) layout: Option<&'static str>,
     /// Whether one of them is text.
@@ -38,10 +39,10 @@ pub(super) fn gather(
             };
         }
     })?;
-    let mut source: Box<dyn crate::format::Source> = if parts.len() == 1 {
-        parts.remove(0).source
+    let mut flow: Flow = if parts.len() == 1 {
+        parts.remove(0).source.into()
     } else if args.concat {
-        Box::new(Concat::new(parts)?)
+        Flow::from(Box::new(Concat::new(parts)?))
     } else {
         if into == Arrays::One {
             return Err(Error::usage(format!(
@@ -51,65 +52,51 @@ pub(super) fn gather(
             ))
             .hint("--concat joins their rows"));
         }
-        Box::new(Union::new(parts, job.read.on_duplicate)?)
+        Flow::from(Box::new(Union::new(parts, job.read.on_duplicate)?))
     };
     if let Some(slice) = job.slice
         && joins
     {
-        if source.plan().arrays.iter().any(|a| a.rows.is_none()) {
-            let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
-            source = pipe::with_random(source, &all, &job.settings)?.0;
+        if flow.plan().arrays.iter().any(|a| a.rows.is_none()) {
+            let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
+            flow = pipe::with_random(flow, &all, &job.settings)?.0.into();
         }
-        source = rows::slice(source, slice, &job.settings)?;
+        flow = pipe::slice(flow.into_source(), slice, &job.settings)?.into();
     }
-    let mut stages: Vec<Box<dyn crate::format::Stage>> = Vec::new();
     let single_name = job.renaming.name.is_some() && !args.concat;
     let name = job.renaming.name.clone().filter(|_| !args.concat);
     let renaming = Renaming { name, partial: unit.array.is_some(), ..job.renaming.clone() };
     let (mut layout, mut exported) = (None, None);
     if into == Arrays::Table {
-        exported = Some(source.plan().arrays.len());
-        source = rename(source, &renaming, single_name, job)?;
+        exported = Some(flow.plan().arrays.len());
+        flow = rename(flow, &renaming, single_name, job)?;
         let columns = job.write.text.column_names.as_deref().filter(|_| !table_file);
-        let (exported, more) = table::export(
-            source,
-            job.layout,
-            format.spec().writes.map_or(1, |h| h.max_rank),
-            columns,
-        )?;
-        source = exported;
-        stages.extend(more);
+        let max_rank = format.spec().writes.map_or(1, |h| h.max_rank);
+        let step = table::export(flow.plan(), job.layout, max_rank, columns)?;
+        flow = flow.then(step);
     } else if table_file {
-        let nulls_allowed = matches!(job.policy.nulls, Some(Nulls::Nan | Nulls::Fill(_)));
         let wanted =
             if unit.sources.len() > 1 && !args.concat { Layout::Columns } else { job.layout };
-        let ((imported, more), chosen) =
-            table::import(source, wanted, args.name.as_deref().unwrap_or(&stem), nulls_allowed)?;
+        let name = args.name.as_deref().unwrap_or(&stem);
+        let (step, chosen) = table::import(flow.plan(), wanted, name, job.policy.nulls.as_ref())?;
         layout = chosen;
-        source = imported;
-        if more.is_empty() {
-            source = match &args.name {
-                Some(table) if source.plan().arrays.len() > 1 => {
-                    name_columns(source, table, &renaming, job)?
+        flow = match (step, &args.name) {
+            (Some(step), _) => {
+                let flow = flow.then(step);
+                if single_name {
+                    names::check_single(flow.plan())?;
                 }
-                _ => rename(source, &renaming, single_name, job)?,
-            };
-        }
-        stages.extend(more);
-        if layout == Some("matrix")
-            && let Some(stage) = stages.last()
-        {
-            if single_name {
-                names::check_single(stage.plan())?;
+                rename_matrix(flow, &renaming, job)?
             }
-            if let Some(renamed) = rename_matrix(stage.plan().clone(), &renaming, job)? {
-                stages.push(Box::new(renamed));
+            (None, Some(table)) if flow.plan().arrays.len() > 1 => {
+                name_columns(flow, table, &renaming, job)?
             }
-        }
+            _ => rename(flow, &renaming, single_name, job)?,
+        };
     } else {
-        source = rename(source, &renaming, single_name, job)?;
+        flow = rename(flow, &renaming, single_name, job)?;
     }
-    Ok(Gathered { staged: (source, stages), layout, text, exported })
+    Ok(Gathered { flow, layout, text, exported })
 }
 
 /// What the matrix of a joined directory is called: as the directory.
@@ -129,14 +116,14 @@ pub(super) fn joined_name(args: &ConvertArgs, unit: &Conversion) -> Option<Strin
 
 /// Names the columns of a table after it: `table/a`. Their headers stay.
 fn name_columns(
-    source: Box<dyn crate::format::Source>,
+    flow: Flow,
     table: &str,
     renaming: &Renaming,
     job: &ConvertContext<'_>,
-) -> Result<Box<dyn crate::format::Source>> {
+) -> Result<Flow> {
     let own = Renaming { name: None, ..renaming.clone() };
-    let source = rename(source, &own, false, job)?;
-    let mut plan = source.plan().clone();
+    let flow = rename(flow, &own, false, job)?;
+    let mut plan = flow.plan().clone();
     let new: Vec<String> = plan.arrays.iter().map(|a| format!("{table}/{}", a.name)).collect();
     let headers: Vec<Vec<String>> =
         plan.tables.iter().map(|t| t.columns.iter().map(|c| c.header.clone()).collect()).collect();
@@ -149,46 +136,40 @@ fn name_columns(
     let shown = new.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if new.len() > 3 { ", …" } else { "" };
     job.note(&format!("the table becomes one array for each column; --name puts its name before theirs: {shown}{more}"));
-    Ok(Box::new(View::relabel(source, plan)))
+    Ok(flow.relabel(plan))
 }
 
 fn rename(
-    source: Box<dyn crate::format::Source>,
+    mut flow: Flow,
     renaming: &Renaming,
     single: bool,
     job: &ConvertContext<'_>,
-) -> Result<Box<dyn crate::format::Source>> {
+) -> Result<Flow> {
     if single {
-        names::check_single(source.plan())?;
+        names::check_single(flow.plan())?;
     }
     if renaming.is_empty() {
-        return Ok(source);
+        return Ok(flow);
     }
-    let new = renaming.names(source.plan())?;
+    let mut new = renaming.names(flow.plan())?;
     let kept = names::kept_of_repeated(&new, job.read.on_duplicate);
-    let (source, mut new) = if kept.len() < new.len() {
-        let new = kept.iter().map(|&i| new[i].clone()).collect();
-        (Box::new(View::choose(source, &kept)) as Box<dyn crate::format::Source>, new)
-    } else {
-        (source, new)
-    };
+    if kept.len() < new.len() {
+        new = kept.iter().map(|&i| new[i].clone()).collect();
+        flow = flow.choose(&kept);
+    }
     names::make_unique(&mut new, job.read.on_duplicate)?;
-    let mut plan = source.plan().clone();
+    let mut plan = flow.plan().clone();
     names::set_names(&mut plan, &new);
-    Ok(Box::new(View::relabel(source, plan)))
+    Ok(flow.relabel(plan))
 }
 
 /// Renames a matrix that was made of columns: `--rename` of a column changes its header, everything
 /// else the array.
-fn rename_matrix(
-    mut plan: Plan,
-    renaming: &Renaming,
-    job: &ConvertContext<'_>,
-) -> Result<Option<ViewStage>> {
+fn rename_matrix(flow: Flow, renaming: &Renaming, job: &ConvertContext<'_>) -> Result<Flow> {
     if renaming.is_empty() {
-        return Ok(None);
+        return Ok(flow);
     }
-    let mut rest = renaming.clone();
+    let (mut plan, mut rest) = (flow.plan().clone(), renaming.clone());
     rest.rename.retain(|(old, new)| {
         let columns = plan.tables.iter_mut().flat_map(|t| &mut t.columns);
         let Some(column) = columns.into_iter().find(|c| c.header == *old) else { return true };
@@ -198,6 +179,5 @@ fn rename_matrix(
     let mut new = rest.names(&plan)?;
     names::make_unique(&mut new, job.read.on_duplicate)?;
     names::set_names(&mut plan, &new);
-    let made = (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
-    Ok(Some(ViewStage::new(plan.arrays.len(), plan, made)))
+    Ok(flow.relabel(plan))
 }

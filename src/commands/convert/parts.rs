@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::adapt::parked::{Parked, Parking, files_of};
+use crate::pipe::parked::{Parked, Parking, files_of};
+use crate::resolve::cast;
 
 /// Opens the sources of a unit, and opens them again where they had to be closed. It owns what it
 /// needs of the job.
@@ -73,37 +74,39 @@ impl Opener {
         let text = is_text(opened.format);
         let table = opened.format.spec().writes.is_some_and(|h| h.arrays == Arrays::Table);
         let source = self
-            .chosen(opened.source, part, table, &at, voice)
-            .map_err(|e| e.file(at.display()))?;
-        let source = self.changed(source, table, &at.stem()).map_err(|e| e.file(at.display()))?;
+            .chosen(opened.flow, part, table, &at, voice)
+            .and_then(|flow| self.changed(flow, table, &at.stem()))
+            .map_err(|e| e.file(at.display()))?
+            .into_source();
         Ok(Opened { source, at, text, table })
     }
 
     /// With the columns of its folders' names, and only the arrays that were asked for.
     fn chosen(
         &self,
-        mut source: Box<dyn crate::format::Source>,
+        mut flow: Flow,
         part: usize,
         table: bool,
         at: &Location,
         voice: Voice,
-    ) -> Result<Box<dyn crate::format::Source>> {
+    ) -> Result<Flow> {
         let args = &self.args;
         if table && !self.partitions.is_empty() {
-            source = self.partitions.add(source, part)?;
+            let step = self.partitions.add(flow.plan(), part)?;
+            flow = flow.then(step);
         }
         let needs_choice = !args.choose.array.is_empty()
             || !args.choose.exclude.is_empty()
-            || source.plan().arrays.is_empty();
+            || flow.plan().arrays.is_empty();
         if needs_choice {
-            let indices = crate::commands::chosen(source.as_ref(), &args.choose)?;
-            source = Box::new(View::choose(source, &indices));
+            let indices = crate::commands::chosen(flow.plan(), &args.choose)?;
+            flow = flow.choose(&indices);
         }
-        if let Some(i) = self.array.as_ref().and_then(|name| source.plan().position(name)) {
-            source = Box::new(View::choose(source, &[i]));
+        if let Some(i) = self.array.as_ref().and_then(|name| flow.plan().position(name)) {
+            flow = flow.choose(&[i]);
         }
         if args.skip_unsupported {
-            let arrays = &source.plan().arrays;
+            let arrays = &flow.plan().arrays;
             let good: Vec<usize> =
                 (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
             for (a, error) in arrays.iter().filter_map(|a| Some((a, a.details.error.as_ref()?))) {
@@ -118,45 +121,41 @@ impl Opener {
                 return Err(Error::refused("nothing in it can be read"));
             }
             if good.len() < arrays.len() {
-                source = Box::new(View::choose(source, &good));
+                flow = flow.choose(&good);
             }
         }
-        Ok(source)
+        Ok(flow)
     }
 
     /// Under the names that the join needs, cut and cast.
-    fn changed(
-        &self,
-        mut source: Box<dyn crate::format::Source>,
-        table: bool,
-        stem: &str,
-    ) -> Result<Box<dyn crate::format::Source>> {
+    fn changed(&self, mut flow: Flow, table: bool, stem: &str) -> Result<Flow> {
         let args = &self.args;
         // A table of several columns takes the name once it is known how it is laid out.
-        let columns = table && !self.into_table && source.plan().arrays.len() > 1;
+        let columns = table && !self.into_table && flow.plan().arrays.len() > 1;
         if let Some(name) = args.name.as_ref().filter(|_| args.concat && !columns) {
-            let mut plan = source.plan().clone();
+            let mut plan = flow.plan().clone();
             names::check_single(&plan)?;
             names::set_names(&mut plan, std::slice::from_ref(name));
-            source = Box::new(View::relabel(source, plan));
+            flow = flow.relabel(plan);
         } else if args.prefix_by_file {
-            let mut plan = source.plan().clone();
+            let mut plan = flow.plan().clone();
             let new: Vec<String> =
                 plan.arrays.iter().map(|a| format!("{stem}.{}", a.name)).collect();
             names::set_names(&mut plan, &new);
-            source = Box::new(View::relabel(source, plan));
+            flow = flow.relabel(plan);
         }
         // Rows of joined arrays can only be told after the join; all others are cut before the
         // casts look at them.
         if let Some(slice) = self.slice
             && !self.joins()
         {
-            source = rows::slice(source, slice, &self.settings)?;
+            flow = pipe::slice(flow.into_source(), slice, &self.settings)?.into();
         }
         if !self.casts.is_empty() || !self.times.is_empty() {
-            source = table::cast_arrays(source, &self.casts, &self.times, args.lossy)?;
+            let step = cast::cast_arrays(flow.plan(), &self.casts, &self.times, args.lossy)?;
+            flow = flow.then(step);
         }
-        Ok(source)
+        Ok(flow)
     }
 }
 

@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 
 use super::ConvertContext;
 use super::units::Outcome;
-use crate::adapt::view::View;
 use crate::batch::existing::rereading;
 use crate::batch::report::Known;
 use crate::batch::{Conversion, marks};
@@ -13,8 +12,7 @@ use crate::commands::checksum::checksums;
 use crate::commands::{choosing, chosen, known_location, open, output_location, shown};
 use crate::console::{self, Voice};
 use crate::error::{Error, Kind, Result, guard};
-use crate::format::Source;
-use crate::pipe::Settings;
+use crate::pipe::{Flow, Settings};
 
 /// A unit that has ended.
 pub(super) struct Ended {
@@ -180,8 +178,8 @@ fn certified(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Value> {
         let read = choosing(&job.read, &choose);
         let opened = open(&at, job.args.read.from.as_deref(), &read, quiet)?;
         let mark = marked(job, source)?;
-        let indices = chosen(opened.source.as_ref(), &choose).map_err(|e| e.file(at.display()))?;
-        let chosen = Box::new(View::choose(opened.source, &indices));
+        let indices = chosen(opened.flow.plan(), &choose).map_err(|e| e.file(at.display()))?;
+        let chosen = opened.flow.choose(&indices);
         let arrays = arrays(chosen, &job.settings).map_err(|e| e.file(at.display()))?;
         sums[0].extend(arrays.iter().map(|a| a["sha256"].clone()));
         let mut source = mark;
@@ -190,7 +188,7 @@ fn certified(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Value> {
     }
     let dst = output_location(&unit.dst, &job.args.read)?;
     let opened = open(&dst, job.args.to.as_deref(), &rereading(job), quiet)?;
-    let output = arrays(opened.source, &job.settings).map_err(|e| e.file(dst.display()))?;
+    let output = arrays(opened.flow, &job.settings).map_err(|e| e.file(dst.display()))?;
     sums[1].extend(output.iter().map(|a| a["sha256"].clone()));
     sums.iter_mut().for_each(|s| s.sort_by_key(Value::to_string));
     let mut certified = json!({"unit": unit.unit, "output": unit.key});
@@ -201,9 +199,9 @@ fn certified(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Value> {
 }
 
 /// The arrays of a source, with their checksums; null for one that cannot be read.
-pub(crate) fn arrays(source: Box<dyn Source>, settings: &Settings) -> Result<Vec<Value>> {
-    let metas = source.plan().arrays.clone();
-    let sums = checksums(source, settings)?;
+pub(crate) fn arrays(flow: Flow, settings: &Settings) -> Result<Vec<Value>> {
+    let metas = flow.plan().arrays.clone();
+    let sums = checksums(flow, settings)?;
     let array = |(meta, sum): (&crate::model::ArrayMeta, Option<String>)| json!({"name": meta.name, "sha256": sum});
     Ok(metas.iter().zip(sums).map(array).collect())
 }

@@ -1,69 +1,13 @@
-//! `--rows START:STOP[:STEP]`: Python slicing of every chosen array.
+//! Some rows of a source: `--rows`, and the first rows that `inspect` shows.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::{Settings, with_random};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source};
 use crate::model::{Buf, Chunk, Plan, Values};
-use crate::pipe::{self, Settings};
-
-/// A Python slice with a positive step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// As given; below 0 counts from the end.
-    pub start: Option<i64>,
-    /// As given; below 0 counts from the end.
-    pub stop: Option<i64>,
-    /// At least 1.
-    pub step: u64,
-}
-
-impl Slice {
-    /// Every row.
-    pub const ALL: Slice = Slice { start: None, stop: None, step: 1 };
-
-    /// Parses `START:STOP[:STEP]`, each part optional.
-    ///
-    /// # Errors
-    /// Usage.
-    pub fn parse(text: &str) -> Result<Slice> {
-        let bad = || {
-            Error::usage(format!("'{text}' is not a slice"))
-                .hint("START:STOP or START:STOP:STEP, as in Python: 0:100, -10:, ::2")
-        };
-        let parts: Vec<&str> = text.split(':').collect();
-        if !(2..=3).contains(&parts.len()) {
-            return Err(bad());
-        }
-        let number = |p: &str| -> Result<Option<i64>> {
-            let p = p.trim();
-            if p.is_empty() { Ok(None) } else { p.parse().map(Some).map_err(|_| bad()) }
-        };
-        let step = match parts.get(2) {
-            Some(p) => number(p)?.unwrap_or(1),
-            None => 1,
-        };
-        if step < 1 {
-            return Err(Error::usage(format!("the step of '{text}' must be at least 1")));
-        }
-        Ok(Slice { start: number(parts[0])?, stop: number(parts[1])?, step: step as u64 })
-    }
-
-    /// The rows it takes of `total`: first, end, and how many.
-    pub fn of(&self, total: u64) -> (u64, u64, u64) {
-        let place = |v: i64| {
-            if v < 0 { total.saturating_sub(v.unsigned_abs()) } else { (v as u64).min(total) }
-        };
-        let start = self.start.map_or(0, place);
-        let stop = self.stop.map_or(total, place).max(start);
-        (start, stop, (stop - start).div_ceil(self.step))
-    }
-
-    fn counts_from_end(&self) -> bool {
-        self.start.is_some_and(|v| v < 0) || self.stop.is_some_and(|v| v < 0)
-    }
-}
+use crate::resolve::rows::Slice;
 
 /// Only these rows of every array.
 ///
@@ -100,7 +44,7 @@ pub fn slice_ranked(
     // From the end counts only who knows it: a copy on disk does.
     if slice.counts_from_end() && arrays.iter().any(|a| a.rows.is_none()) {
         let all: Vec<usize> = (0..arrays.len()).collect();
-        source = pipe::with_random(source, &all, settings)?.0;
+        source = with_random(source, &all, settings)?.0;
     }
     let mut plan = source.plan().clone();
     let slices: Vec<Slice> =
@@ -305,15 +249,4 @@ fn pick(chunk: &Chunk, skip: u64, step: u64, item: u64) -> Chunk {
     let valid =
         chunk.valid.as_ref().map(|v| Buf::from_vec(rows().map(|r| v[r]).collect::<Vec<u8>>()));
     Chunk { array: chunk.array, first_row: chunk.first_row, rows: count, values, valid }
-}
-
-/// A var chunk whose values are exactly its rows, from offset 0.
-pub fn compact(mut chunk: Chunk, item_bytes: u64) -> Chunk {
-    if let Values::Var { offsets, values } = &mut chunk.values {
-        let (base, end) = (offsets[0], offsets[offsets.len() - 1]);
-        *values = values
-            .slice_with_length((base * item_bytes) as usize, ((end - base) * item_bytes) as usize);
-        offsets.iter_mut().for_each(|o| *o -= base);
-    }
-    chunk
 }

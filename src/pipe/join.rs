@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use super::cutter::Sequenced;
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates::FreeNames;
 use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source};
-use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Plan, Values};
-use crate::pipe::Sequenced;
+use crate::model::{ArrayMeta, Categories, Chunk, Logical, Plan};
+use crate::ops::dictionary::{Merge, Merged};
+use crate::ops::time;
+use crate::resolve::table;
 
 /// A source and what to call it in messages.
 pub struct Part {
@@ -197,72 +200,6 @@ impl ReadRows for UnionRows {
 /// Codes of one part's categories → codes of the merged ones.
 type Remap = Option<Arc<Merge>>;
 
-pub(super) struct Merge {
-    pub(super) from: Arc<Categories>,
-    pub(super) into: Arc<Merged>,
-    pub(super) dtype: Dtype,
-}
-
-/// Categories under construction, with an index.
-pub(super) struct Merged {
-    categories: Arc<Categories>,
-    index: Mutex<HashMap<Vec<u8>, u64>>,
-}
-
-impl Merged {
-    /// These categories, and whatever comes to them.
-    pub(super) fn onto(categories: Arc<Categories>) -> Merged {
-        let items = categories.snapshot();
-        let mut index = HashMap::with_capacity(items.len());
-        for (item, code) in items.into_iter().zip(0..) {
-            index.entry(item).or_insert(code);
-        }
-        Merged { categories, index: Mutex::new(index) }
-    }
-    fn code(&self, item: &[u8]) -> u64 {
-        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(&code) = index.get(item) {
-            return code;
-        }
-        let code = self.categories.push(item.to_vec());
-        index.insert(item.to_vec(), code);
-        code
-    }
-}
-
-impl Merge {
-    pub(super) fn apply(&self, chunk: &mut Chunk) -> Result<()> {
-        let Values::Fixed(values) = &chunk.values else { return Ok(()) };
-        let items = self.from.snapshot();
-        let codes = crate::model::codes_of(values, self.dtype);
-        let mut out = Vec::with_capacity(codes.len());
-        for (row, code) in codes.into_iter().enumerate() {
-            if chunk.valid.as_ref().is_some_and(|v| v.get(row) == Some(&0)) {
-                out.push(0);
-                continue;
-            }
-            let item = usize::try_from(code).ok().and_then(|c| items.get(c));
-            out.push(self.into.code(item.ok_or_else(|| {
-                Error::corrupt(format!("code {code} is outside the {} categories", items.len()))
-            })?) as i64);
-        }
-        chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
-        Ok(())
-    }
-}
-
-/// int64 codes in another width.
-///
-/// # Errors
-/// Refused where a code does not fit: the categories have outgrown the codes' width.
-pub fn codes_to(codes: &[i64], dtype: Dtype) -> Result<Buf> {
-    let wide = Buf::from_vec(codes.to_vec());
-    super::cast::cast(&wide, Dtype::I64, dtype, false).map_err(|i| {
-        Error::refused(format!("the joined categories need more than {dtype} codes ({})", codes[i]))
-            .hint("give the codes a wider type with --dtype")
-    })
-}
-
 /// Arrays of the same name over all parts, row after row.
 pub struct Concat {
     parts: Vec<Part>,
@@ -398,12 +335,10 @@ fn same_type(a: &ArrayMeta, b: &ArrayMeta) -> Option<String> {
         return None;
     }
     if a.logical.is_plain() && b.logical.is_plain() {
-        return Some(
-            super::table::common_dtype(a.dtype, b.dtype).unwrap_or(a.dtype).name().to_string(),
-        );
+        return Some(table::common_dtype(a.dtype, b.dtype).unwrap_or(a.dtype).name().to_string());
     }
     // Of two units the finer one: the way there is exact.
-    let (_, change) = super::time::rescaled(&a.logical, &b.logical, false)?;
+    let (_, change) = time::rescaled(&a.logical, &b.logical, false)?;
     let finer = if change.divide == 1 { b } else { a };
     Some(ArrayMeta { nulls: false, ..finer.clone() }.type_name())
 }
@@ -416,7 +351,7 @@ fn merged_categories(
     lead: &Arc<Categories>,
 ) -> Merged {
     let categories = Categories::new(lead.kind().clone(), Vec::new());
-    let merged = Merged { categories, index: Mutex::new(HashMap::new()) };
+    let merged = Merged::onto(categories);
     for (part, index) in parts.iter().zip(indexes) {
         if let Some(&i) = index.get(name)
             && let Logical::Dictionary { categories, .. } = &part.source.plan().arrays[i].logical

@@ -4,10 +4,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{cast, table};
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Source, readable};
 use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Plan, Shared, Values};
+use crate::ops::cast;
+use crate::resolve::table;
 use crate::sidecar::{self, Folded, Folding, How};
 
 /// Rows of text and lists are read about this many bytes at a time.

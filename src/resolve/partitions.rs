@@ -4,10 +4,10 @@
 //! A key is an int64 column where every part's value is an integer as it would be printed, else
 //! text. `%2F` and the like are decoded, `__HIVE_DEFAULT_PARTITION__` is null.
 
-use super::view::{Change, Made, View};
+use super::Step;
 use crate::error::{Error, Result};
-use crate::format::Source;
-use crate::model::{ArrayMeta, Column, Dtype, Logical};
+use crate::model::{ArrayMeta, Column, Dtype, Logical, Plan};
+use crate::ops::{Op, Recipe};
 
 /// The keys and values of several sources.
 pub struct Partitions {
@@ -55,23 +55,22 @@ impl Partitions {
         self.keys.is_empty()
     }
 
-    /// The source with its folders' columns after its own. A column that the file has itself is
+    /// A source's arrays with its folders' columns after its own. A column that the file has itself is
     /// kept.
     ///
     /// # Errors
     /// Usage: a key that this source's folders do not have.
-    pub fn add(&self, source: Box<dyn Source>, index: usize) -> Result<Box<dyn Source>> {
-        let mut plan = source.plan().clone();
+    pub fn add(&self, plan: &Plan, index: usize) -> Result<Step> {
+        let mut step = Step::same(plan);
+        let plan = &mut step.plan;
         let readable = |a: &ArrayMeta| a.details.error.is_none() && !a.scalar;
         let cost = |a: &ArrayMeta| (a.logical.is_var(), a.bytes().ok().flatten());
         let Some(lead) = (0..plan.arrays.len())
             .filter(|&a| readable(&plan.arrays[a]))
             .min_by_key(|&a| cost(&plan.arrays[a]))
         else {
-            return Ok(source);
+            return Ok(step);
         };
-        let mut made: Vec<Made> =
-            (0..plan.arrays.len()).map(|input| Made { input, changes: Vec::new() }).collect();
         for key in &self.keys {
             let Some(value) = &key.values[index] else {
                 return Err(Error::usage(format!(
@@ -100,10 +99,10 @@ impl Partitions {
                 table.columns.push(Column { array: key.name.clone(), header: key.name.clone() });
             }
             plan.arrays.push(meta);
-            let constant = Change::Constant { element, text: !key.numbers, null: value.is_none() };
-            made.push(Made { input: lead, changes: vec![constant] });
+            let constant = Op::Constant { element, text: !key.numbers, null: value.is_none() };
+            step.recipes.push(Recipe { input: lead, ops: vec![constant] });
         }
-        Ok(Box::new(View::new(source, plan, made)))
+        Ok(step)
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use super::join::{Merge, Merged};
 use crate::error::{Error, Result};
 use crate::format::{Emit, Job, Order, Piece, ReadRows, Source};
 use crate::model::{Chunk, Logical, Plan};
+use crate::ops::dictionary::{Merge, Merged};
 
 /// Opens a source again.
 pub type Reopen = Arc<dyn Fn() -> Result<Box<dyn Source>> + Send + Sync>;

@@ -1,0 +1,171 @@
+//! Recipes: which arrays an output array is made of, and by which ops.
+
+use super::ordered::DistinctTexts;
+use super::{Info, Needs, Op, Stack};
+use crate::error::Result;
+use crate::model::{Chunk, Plan};
+
+/// How an array of an output is made.
+#[derive(Clone, Debug, Default)]
+pub struct Recipe {
+    /// The array of the source; the first of several, which [`Op::Stack`] names.
+    pub input: usize,
+    /// What happens to its chunks, in order. [`Op::Stack`] is the first op or none.
+    pub ops: Vec<Op>,
+}
+
+impl Recipe {
+    /// The array as it is.
+    pub fn of(input: usize) -> Recipe {
+        Recipe { input, ops: Vec::new() }
+    }
+    /// Every array as it is.
+    pub fn each(arrays: usize) -> Vec<Recipe> {
+        (0..arrays).map(Recipe::of).collect()
+    }
+    /// The columns, where there are several inputs.
+    pub fn stack(&self) -> Option<&Stack> {
+        match self.ops.first() {
+            Some(Op::Stack(stack)) => Some(stack),
+            _ => None,
+        }
+    }
+    /// All arrays of the source that it needs.
+    pub fn inputs(&self) -> impl Iterator<Item = usize> + '_ {
+        let columns = self.stack().map_or(&[][..], |s| &s.columns);
+        let one = columns.is_empty().then_some(self.input);
+        one.into_iter().chain(columns.iter().map(|c| c.recipe.input))
+    }
+    /// The farthest that one of its ops must look.
+    pub fn needs(&self) -> Needs {
+        self.ops.iter().map(Op::needs).max().unwrap_or(Needs::Chunk)
+    }
+    /// This recipe, whose inputs are themselves made by `below`.
+    pub fn over(&self, below: &[Recipe]) -> Recipe {
+        let Some(stack) = self.stack() else {
+            let mut whole = below[self.input].clone();
+            whole.ops.extend(self.ops.iter().cloned());
+            return whole;
+        };
+        let stack = Op::Stack(stack.over(below).into());
+        let ops = std::iter::once(stack).chain(self.ops[1..].iter().cloned()).collect();
+        Recipe { input: below[self.input].input, ops }
+    }
+}
+
+/// A chunk on its way into an output array.
+pub struct Portion {
+    /// The output array.
+    pub output: usize,
+    /// As which of the columns that are stacked into it; 0 where none are.
+    pub column: usize,
+    /// The chunk, after the ops that look at one chunk alone. Its `array` is the output array.
+    pub chunk: Chunk,
+    /// Whether these are all.
+    pub ready: bool,
+    /// What an [`Op::Encode`] that comes next need not look for itself.
+    pub(super) texts: Option<DistinctTexts>,
+}
+
+impl Portion {
+    /// A chunk after all ops.
+    pub fn ready(chunk: Chunk) -> Portion {
+        Portion { output: chunk.array, column: 0, chunk, ready: true, texts: None }
+    }
+}
+
+/// The recipes of all arrays of an output, ready to be executed on any thread.
+pub struct Recipes {
+    recipes: Vec<Recipe>,
+    infos: Vec<Info>,
+    /// Per array of the source: the outputs it is in, and as which of their columns.
+    uses: Vec<Vec<(usize, usize)>>,
+}
+
+impl Recipes {
+    /// Those that make `plan` of `inputs` arrays.
+    pub fn new(recipes: Vec<Recipe>, plan: &Plan, inputs: usize) -> Recipes {
+        debug_assert_eq!(plan.arrays.len(), recipes.len());
+        let infos = plan.arrays.iter().map(Info::of).collect();
+        let all: Vec<usize> = (0..recipes.len()).collect();
+        let uses = uses(&recipes, &all, inputs);
+        Recipes { recipes, infos, uses }
+    }
+    /// The same, where only these outputs are made.
+    pub fn only(&self, outputs: &[usize]) -> Recipes {
+        let uses = uses(&self.recipes, outputs, self.uses.len());
+        Recipes { recipes: self.recipes.clone(), infos: self.infos.clone(), uses }
+    }
+    /// How an output is made.
+    pub fn of(&self, output: usize) -> &Recipe {
+        &self.recipes[output]
+    }
+    /// What messages call it.
+    pub(super) fn info(&self, output: usize) -> &Info {
+        &self.infos[output]
+    }
+    /// The outputs that an array of the source is in, each as often as it is.
+    pub fn uses(&self, input: usize) -> &[(usize, usize)] {
+        &self.uses[input]
+    }
+    /// Sends a chunk of the source on its way into the outputs it is in.
+    ///
+    /// # Errors
+    /// Values that cannot be taken, or what `emit` returned.
+    pub fn start(&self, chunk: Chunk, emit: &mut dyn FnMut(Portion) -> Result<()>) -> Result<()> {
+        let Some((&(last, column), others)) =
+            self.uses.get(chunk.array).and_then(|uses| uses.split_last())
+        else {
+            return Ok(());
+        };
+        for &(output, column) in others {
+            emit(self.alone(chunk.clone(), output, column)?)?;
+        }
+        emit(self.alone(chunk, last, column)?)
+    }
+    /// A chunk of the source after the first ops of an output, as far as they look at one chunk
+    /// alone.
+    ///
+    /// # Errors
+    /// Values that cannot be taken.
+    pub fn alone(&self, mut chunk: Chunk, output: usize, column: usize) -> Result<Portion> {
+        chunk.array = output;
+        let recipe = &self.recipes[output];
+        let mut texts = None;
+        let chunk = match recipe.stack() {
+            Some(stack) => stack.before(chunk, column)?,
+            None => {
+                let far = recipe.ops.iter().position(|op| op.needs() > Needs::Chunk);
+                let alone = &recipe.ops[..far.unwrap_or(recipe.ops.len())];
+                let chunk = apply(chunk, alone.iter(), &self.infos[output])?;
+                if let Some(Op::Encode(_)) = far.map(|at| &recipe.ops[at]) {
+                    texts = DistinctTexts::of(&chunk);
+                }
+                chunk
+            }
+        };
+        Ok(Portion { output, column, chunk, ready: recipe.needs() == Needs::Chunk, texts })
+    }
+}
+
+/// A chunk after these ops.
+pub(super) fn apply<'a>(
+    mut chunk: Chunk,
+    ops: impl Iterator<Item = &'a Op>,
+    info: &Info,
+) -> Result<Chunk> {
+    for op in ops {
+        op.apply(&mut chunk, info)?;
+    }
+    Ok(chunk)
+}
+
+fn uses(recipes: &[Recipe], outputs: &[usize], inputs: usize) -> Vec<Vec<(usize, usize)>> {
+    let mut uses = vec![Vec::new(); inputs];
+    for &output in outputs {
+        for (column, input) in recipes[output].inputs().enumerate() {
+            uses[input].push((output, column));
+        }
+    }
+    uses
+}

@@ -1,0 +1,224 @@
+//! A source and the recipes that make an output's arrays of its own; as a source again, where it
+//! is joined with others.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::read_exactly;
+use crate::error::{Error, Result};
+use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, readable};
+use crate::model::Plan;
+use crate::ops::{InOrder, Needs, Portion, Recipe, Recipes};
+use crate::resolve::Step;
+
+/// A source and what becomes of its arrays.
+pub struct Flow {
+    pub(super) source: Box<dyn Source>,
+    pub(super) plan: Plan,
+    pub(super) recipes: Vec<Recipe>,
+}
+
+impl From<Box<dyn Source>> for Flow {
+    fn from(source: Box<dyn Source>) -> Flow {
+        let plan = source.plan().clone();
+        let recipes = Recipe::each(plan.arrays.len());
+        Flow { source, plan, recipes }
+    }
+}
+
+impl<S: Source + 'static> From<Box<S>> for Flow {
+    fn from(source: Box<S>) -> Flow {
+        Flow::from(source as Box<dyn Source>)
+    }
+}
+
+impl Flow {
+    /// Its arrays after all changes so far.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    /// With these changes after those so far. Their notes are the caller's.
+    pub fn then(self, step: Step) -> Flow {
+        let recipes = step.recipes.iter().map(|r| r.over(&self.recipes)).collect();
+        Flow { source: self.source, plan: step.plan, recipes }
+    }
+    /// Only these arrays, in this order.
+    pub fn choose(self, chosen: &[usize]) -> Flow {
+        let step = Step::choose(&self.plan, chosen);
+        self.then(step)
+    }
+    /// The same arrays under a changed plan (names, logical types of the same bytes).
+    pub fn relabel(self, plan: Plan) -> Flow {
+        Flow { plan, ..self }
+    }
+    /// As a source. Its recipes may need no more than a chunk alone, or the source random access:
+    /// see [`super::with_random`] for others.
+    pub fn into_source(self) -> Box<dyn Source> {
+        let Flow { source, plan, recipes } = self;
+        let recipes = Arc::new(Recipes::new(recipes, &plan, source.plan().arrays.len()));
+        Box::new(View { source, plan, recipes })
+    }
+    /// Reads its arrays at random, where the source can.
+    ///
+    /// # Errors
+    /// Where an array cannot be read.
+    pub(super) fn reader(&mut self, outputs: &[usize]) -> Result<Option<Arc<dyn ReadRows>>> {
+        let inputs = self.source.plan().arrays.len();
+        let recipes = Recipes::new(self.recipes.clone(), &self.plan, inputs).only(outputs);
+        select(self.source.as_mut(), &self.plan, &recipes, outputs, Order::Any)?;
+        let reader = RecipeReader::of(self.source.as_ref(), &Arc::new(recipes));
+        let all = outputs.iter().all(|&a| self.recipes[a].needs() <= Needs::Rows);
+        Ok(reader.filter(|_| all).map(|reader| reader as Arc<dyn ReadRows>))
+    }
+}
+
+/// Tells a source which of its arrays the outputs need; returns the order of the outputs' chunks.
+pub(super) fn select(
+    source: &mut dyn Source,
+    plan: &Plan,
+    recipes: &Recipes,
+    outputs: &[usize],
+    wish: Order,
+) -> Result<Order> {
+    let mut inputs: Vec<usize> = Vec::new();
+    let mut seen = vec![false; source.plan().arrays.len()];
+    let mut fanned = false;
+    for &output in outputs {
+        readable(&plan.arrays[output])?;
+        for input in recipes.of(output).inputs() {
+            match std::mem::replace(&mut seen[input], true) {
+                true => fanned = true,
+                false => inputs.push(input),
+            }
+        }
+    }
+    let reordered = !inputs.is_sorted();
+    // In file order the source reads forward; the sink's order is asked for where it matters.
+    if wish == Order::Any {
+        inputs.sort_unstable();
+    }
+    let given = source.want(&inputs, wish)?;
+    Ok(if given == Order::ArrayByArray && (fanned || reordered) { Order::Any } else { given })
+}
+
+/// A flow as a source.
+pub(super) struct View {
+    pub(super) source: Box<dyn Source>,
+    pub(super) plan: Plan,
+    pub(super) recipes: Arc<Recipes>,
+}
+
+impl Source for View {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        self.recipes = Arc::new(self.recipes.only(arrays));
+        select(self.source.as_mut(), &self.plan, &self.recipes, arrays, wish)
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        let job = self.source.next(max_bytes)?;
+        let changed = |job| Box::new(ViewJob { job, recipes: self.recipes.clone() });
+        Ok(job.map(|job| changed(job) as Box<dyn Job>))
+    }
+    fn random(&self) -> Option<Arc<dyn ReadRows>> {
+        Some(RecipeReader::of(self.source.as_ref(), &self.recipes)?)
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let recipe = self.recipes.of(array);
+        if recipe.ops.is_empty() { self.source.extents(recipe.input) } else { None }
+    }
+    fn close(&mut self) -> Result<()> {
+        self.source.close()
+    }
+}
+
+struct ViewJob {
+    job: Box<dyn Job>,
+    recipes: Arc<Recipes>,
+}
+
+impl Job for ViewJob {
+    fn bytes(&self) -> u64 {
+        self.job.bytes()
+    }
+    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+        let ViewJob { job, recipes } = *self;
+        job.run(&mut |chunk| recipes.start(chunk, &mut |portion| emit(ready(portion)?)))
+    }
+}
+
+fn ready(portion: Portion) -> Result<crate::model::Chunk> {
+    match portion.ready {
+        true => Ok(portion.chunk),
+        false => Err(Error::internal("a change that needs an order has none")),
+    }
+}
+
+/// Reads a source with random access through recipes.
+pub(super) struct RecipeReader {
+    pub(super) reader: Arc<dyn ReadRows>,
+    pub(super) recipes: Arc<Recipes>,
+    /// The source's own arrays.
+    pub(super) inputs: Plan,
+}
+
+impl RecipeReader {
+    pub(super) fn of(source: &dyn Source, recipes: &Arc<Recipes>) -> Option<Arc<RecipeReader>> {
+        let (reader, recipes) = (source.random()?, recipes.clone());
+        Some(Arc::new(RecipeReader { reader, recipes, inputs: source.plan().clone() }))
+    }
+    /// Rows of outputs that are made of the same input, or of one that is made of several. Each is
+    /// read once.
+    pub(super) fn read_together(
+        &self,
+        outputs: &[usize],
+        rows: Range<u64>,
+        emit: &mut dyn FnMut(Portion) -> Result<()>,
+    ) -> Result<()> {
+        let (reader, recipe) = (self.reader.as_ref(), self.recipes.of(outputs[0]));
+        if recipe.stack().is_none() {
+            let (&last, others) = outputs.split_last().unwrap_or((&0, &[]));
+            return read_exactly(reader, recipe.input, rows, &mut |chunk| {
+                for &output in others {
+                    emit(self.recipes.alone(chunk.clone(), output, 0)?)?;
+                }
+                emit(self.recipes.alone(chunk, last, 0)?)
+            });
+        }
+        let (output, mut next) = (outputs[0], rows.start);
+        let mut together = InOrder::new(&self.recipes);
+        for (column, input) in recipe.inputs().enumerate() {
+            read_exactly(reader, input, rows.clone(), &mut |chunk| {
+                let portion = self.recipes.alone(chunk, output, column)?;
+                together.push(portion, &mut |mut chunk| {
+                    chunk.first_row = next;
+                    next += chunk.rows;
+                    emit(Portion::ready(chunk))
+                })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl ReadRows for RecipeReader {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        self.reader.cut(self.recipes.of(array).input, row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        match self.recipes.of(array).stack() {
+            None => self.reader.cost(self.recipes.of(array).input, rows),
+            Some(_) => None,
+        }
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        match self.recipes.of(array).stack() {
+            None => self.reader.piece(self.recipes.of(array).input, row, bytes),
+            Some(_) => None,
+        }
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        self.read_together(&[array], rows, &mut |portion| emit(ready(portion)?))
+    }
+}

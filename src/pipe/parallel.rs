@@ -1,0 +1,208 @@
+//! Strategies 1 and 2: the kernel copies bytes that need no change; rows that both ends place by
+//! position go on all threads.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use super::cutter::{Lane, RowSizes};
+use super::flow::RecipeReader;
+use super::work::Work;
+use super::{Failure, OutputName, Rows, SMALL_BYTES, Settings, kernel_copy, piece_end, pool};
+use crate::error::{Context, Error, Result, guard};
+use crate::format::{Extent, ReadRows, Sink, WriteRows};
+use crate::ops::Needs;
+
+/// A piece of strategy 1 or 2.
+enum Task {
+    /// From where to where; whether other pieces go into the same file.
+    Copy(usize, Extent, Extent, kernel_copy::Target, bool),
+    /// Rows of outputs that are read together, and the bytes that they hold.
+    Rows(Lane, Range<u64>, u64),
+}
+
+/// Rows of outputs that go by position, as far as they were given out.
+struct Moving {
+    lane: Lane,
+    row: u64,
+    total: u64,
+}
+
+/// The pieces, made array by array in turn: files are open for the arrays at work only, not for ten
+/// thousand of them at once.
+struct Tasks<'a> {
+    work: &'a mut Work,
+    sink: &'a mut dyn Sink,
+    rows: &'a mut Rows,
+    by_rows: Option<(Arc<RecipeReader>, Arc<dyn WriteRows>, RowSizes)>,
+    piece: u64,
+    /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as
+    /// all threads have some.
+    copy_piece: u64,
+    jobs: usize,
+    output: OutputName,
+    at: usize,
+    /// Pieces of the array before `at`.
+    copies: VecDeque<(Extent, Extent)>,
+    target: Option<kernel_copy::Target>,
+    moving: Option<Moving>,
+}
+
+impl Tasks<'_> {
+    fn next(&mut self) -> Result<Option<Task>> {
+        loop {
+            if let Some((from, to)) = self.copies.pop_front() {
+                let target = kernel_copy::Target::of(&to, self.target.as_ref(), &self.output);
+                let shared = self.jobs > 1
+                    && (!self.copies.is_empty()
+                        || self.target.as_ref().is_some_and(|last| last.is(&target)));
+                self.target = Some(target.clone());
+                return Ok(Some(Task::Copy(self.at - 1, from, to, target, shared)));
+            }
+            if let Some(task) = self.next_rows()? {
+                return Ok(Some(task));
+            }
+            if self.at == self.work.plan.arrays.len() {
+                return Ok(None);
+            }
+            self.begin()?;
+            self.at += 1;
+        }
+    }
+
+    /// Finds out how the array `at` goes.
+    fn begin(&mut self) -> Result<()> {
+        let a = self.at;
+        if self.rows.done[a] {
+            return Ok(());
+        }
+        let (recipe, meta) = (self.work.recipes.of(a), &self.work.plan.arrays[a]);
+        if recipe.ops.is_empty()
+            && let Some(from) = self.work.source.extents(recipe.input)
+            && let Some(to) = self.sink.slots(a)
+        {
+            self.copies =
+                kernel_copy::pair(&from, &to, self.copy_piece).at_array(&meta.name)?.into();
+            self.rows.done[a] = true;
+            return Ok(());
+        }
+        let Some((_, writer, sizes)) = &self.by_rows else { return Ok(()) };
+        let by_position = |b: usize| {
+            let known = self.work.plan.arrays[b].rows.is_some();
+            known && self.work.recipes.of(b).needs() <= Needs::Rows && !self.rows.done[b]
+        };
+        if !by_position(a) {
+            return Ok(());
+        }
+        // What is made of the same rows goes with it, if the sink lets both be cut alike.
+        let anywhere = |b: usize| writer.cut(b, 0) == u64::MAX;
+        let mut lane = vec![a];
+        if recipe.stack().is_none() && anywhere(a) {
+            let others = self.work.recipes.uses(recipe.input).iter().map(|u| u.0);
+            let single = |b: usize| self.work.recipes.of(b).stack().is_none();
+            lane.extend(others.filter(|&b| b > a && single(b) && by_position(b) && anywhere(b)));
+        }
+        let total = sizes.rows(&lane);
+        lane.iter().for_each(|&b| self.rows.done[b] = true);
+        self.moving = Some(Moving { lane, row: 0, total });
+        Ok(())
+    }
+
+    fn next_rows(&mut self) -> Result<Option<Task>> {
+        let Some(moving) = self.moving.as_mut().filter(|m| m.row < m.total) else {
+            return Ok(None);
+        };
+        let Some((reader, writer, sizes)) = &mut self.by_rows else { return Ok(None) };
+        let Moving { lane, row, total } = moving;
+        let (lead, first) = (lane[0], *row);
+        if writer.cut(lead, first) == u64::MAX
+            && let Some(piece) = reader.piece(lead, first, self.piece)
+        {
+            *row = piece.end.clamp(first + 1, *total);
+            return Ok(Some(Task::Rows(lane.clone(), first..*row, piece.bytes)));
+        }
+        let row_bytes = sizes.row_bytes(lane)?;
+        *row = if sizes.is_empty(lane, row_bytes) {
+            *total
+        } else {
+            let (to, from) = (|r| writer.cut(lead, r), |r| reader.cut(lead, r));
+            piece_end(first, *total, row_bytes, self.piece, to, from)
+        };
+        let all = (*row - first).saturating_mul(row_bytes);
+        let bytes = reader.cost(lead, first..*row).unwrap_or(all);
+        Ok(Some(Task::Rows(lane.clone(), first..*row, bytes)))
+    }
+}
+
+/// Everything that can be moved by position is, on all threads.
+pub(super) fn by_position(
+    work: &mut Work,
+    sink: &mut dyn Sink,
+    rows: &mut Rows,
+    settings: &Settings,
+) -> Result<()> {
+    let by_rows = work.reading.clone().zip(sink.random());
+    let names: Vec<String> = rows.names.clone();
+    let total_bytes = work.plan.bytes();
+    let queue = Mutex::new(Tasks {
+        by_rows: by_rows.clone().map(|(r, w)| (r.clone(), w, RowSizes::new(&r))),
+        work,
+        sink,
+        rows,
+        piece: settings.piece_bytes(),
+        copy_piece: (total_bytes / (2 * settings.jobs as u64)).max(32 << 20),
+        jobs: settings.jobs,
+        output: settings.output.clone(),
+        at: 0,
+        copies: VecDeque::new(),
+        target: None,
+        moving: None,
+    });
+    let failed = Failure::default();
+    let copy = |a: usize, from, to, target: kernel_copy::Target, shared| {
+        let moved = |bytes, by_kernel| {
+            if by_kernel {
+                settings.copied.fetch_add(bytes, Ordering::Relaxed);
+            }
+            settings.moved(bytes, &names[a]);
+            !failed.is_set()
+        };
+        target.copy(&from, &to, shared, &moved).at_array(&names[a])
+    };
+    let move_rows = |lane: Lane, range, bytes: u64| {
+        let _held = settings.budget.take(bytes.saturating_mul(1 + lane.len() as u64));
+        let Some((reader, writer)) = &by_rows else {
+            return Err(Error::internal("rows by position without a writer"));
+        };
+        let mut write = |portion: crate::ops::Portion| {
+            settings.output.at(writer.write(&portion.chunk)).at_array(&names[portion.output])
+        };
+        reader.read_together(&lane, range, &mut write).at_array(&names[lane[0]])?;
+        settings.moved(bytes, &names[lane[0]]);
+        Ok(())
+    };
+    let work = || {
+        while !failed.is_set() {
+            let task = match guard(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
+                Ok(Some(task)) => task,
+                Ok(None) => break,
+                Err(e) => return failed.set(e),
+            };
+            let done = guard(|| match task {
+                Task::Copy(a, from, to, target, shared) => copy(a, from, to, target, shared),
+                Task::Rows(lane, range, bytes) => move_rows(lane, range, bytes),
+            });
+            if let Err(e) = done {
+                failed.set(e);
+            }
+        }
+    };
+    if total_bytes < SMALL_BYTES {
+        work();
+    } else {
+        let pool = pool(settings)?;
+        pool.scope(|scope| (0..settings.jobs).for_each(|_| scope.spawn(|_| work())));
+    }
+    failed.into_result()
+}

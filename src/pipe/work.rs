@@ -1,0 +1,342 @@
+//! A flow that is being executed: which outputs are read together, what must go by way of the disk,
+//! and the pieces on their way.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use super::cutter::{Cut, Cutter, Lane};
+use super::flow::{Flow, RecipeReader, View, select};
+use super::spool::{Beside, Spool};
+use super::{Held, Settings, pool};
+use crate::error::{Error, Result, guard};
+use crate::format::{Capabilities, CodedText, Emit, Job, Order, Source, WriteRows};
+use crate::model::{Chunk, Dtype, Plan, Values};
+use crate::ops::{InOrder, Needs, Op, Portion, Recipe, Recipes};
+
+pub(super) struct Work {
+    pub(super) source: Box<dyn Source>,
+    /// The outputs.
+    pub(super) plan: Plan,
+    pub(super) recipes: Arc<Recipes>,
+    /// With random access.
+    pub(super) reading: Option<Arc<RecipeReader>>,
+    /// In which order the outputs' chunks come without random access.
+    given: Order,
+}
+
+impl Work {
+    /// Ready to give these outputs.
+    pub(super) fn open(
+        flow: Flow,
+        outputs: &[usize],
+        wish: Order,
+        settings: &Settings,
+    ) -> Result<Work> {
+        let Flow { mut source, plan, mut recipes } = flow;
+        let stacked = outputs.iter().any(|&a| recipes[a].needs() == Needs::Rows);
+        normalize_bools(&mut recipes, source.plan());
+        let mut ready = Recipes::new(recipes, &plan, source.plan().arrays.len());
+        if outputs.len() < plan.arrays.len() {
+            ready = ready.only(outputs);
+        }
+        let asked = if stacked { Order::RowBlocks } else { wish };
+        let mut given = select(source.as_mut(), &plan, &ready, outputs, asked)?;
+        // Columns that do not come side by side are laid so on the disk.
+        if stacked && given != Order::RowBlocks && source.random().is_none() {
+            let mut inputs: Vec<usize> = (0..source.plan().arrays.len()).collect();
+            inputs.retain(|&input| !ready.uses(input).is_empty());
+            let below = Work::open(Flow::from(source), &inputs, Order::Any, settings)?;
+            source = below.spool_source(&inputs, settings)?;
+            given = select(source.as_mut(), &plan, &ready, outputs, asked)?;
+        }
+        let recipes = Arc::new(ready);
+        let reading = RecipeReader::of(source.as_ref(), &recipes);
+        if outputs.iter().any(|&a| recipes.of(a).needs() == Needs::Whole) {
+            given = Order::Any;
+        }
+        Ok(Work { source, plan, recipes, reading, given })
+    }
+
+    /// As [`Work::spool`], where nothing else is needed: a source of the same arrays.
+    pub(super) fn spool_source(
+        mut self,
+        outputs: &[usize],
+        settings: &Settings,
+    ) -> Result<Box<dyn Source>> {
+        let mut spool = Spool::new(self.plan.clone())?;
+        self.decode(outputs, Order::Any, settings, None, &mut |chunk| spool.push(&chunk))?;
+        self.source.close()?;
+        Ok(Box::new(spool.into_source()))
+    }
+
+    pub(super) fn into_source(self) -> Box<dyn Source> {
+        let Work { source, plan, recipes, .. } = self;
+        Box::new(View { source, plan, recipes })
+    }
+
+    pub(super) fn outputs(&self) -> Vec<usize> {
+        (0..self.plan.arrays.len()).collect()
+    }
+
+    /// The outputs that a sink cannot take as they come.
+    pub(super) fn unsuitable(&self, holds: &Capabilities) -> Vec<usize> {
+        let mut outputs = self.outputs();
+        let waits = |a: usize| {
+            let meta = &self.plan.arrays[a];
+            let grows = || meta.logical.text_categories().is_some_and(|c| !c.is_whole());
+            holds.rows_first && meta.rows.is_none()
+                || holds.coded_text == CodedText::Whole && grows()
+        };
+        if self.reading.is_some() {
+            outputs.retain(|&a| {
+                waits(a) || holds.order != Order::Any && self.recipes.of(a).needs() == Needs::Whole
+            });
+        } else if self.suits(holds.order) && !outputs.iter().any(|&a| waits(a)) {
+            outputs.clear();
+        }
+        outputs
+    }
+
+    /// Whether the chunks of all outputs can come in this order.
+    pub(super) fn suits(&self, wanted: Order) -> bool {
+        self.plan.arrays.len() <= 1
+            || wanted == Order::Any
+            || match self.reading {
+                Some(_) => {
+                    let whole = |a| self.recipes.of(a).needs() == Needs::Whole;
+                    !(0..self.plan.arrays.len()).any(whole)
+                }
+                None => self.given == wanted,
+            }
+    }
+
+    /// The same with these outputs on the disk: their rows are known then, and can be read at
+    /// random.
+    pub(super) fn spool(mut self, outputs: &[usize], settings: &Settings) -> Result<Work> {
+        if outputs.len() == self.plan.arrays.len() {
+            let source = self.spool_source(outputs, settings)?;
+            return Work::open(Flow::from(source), outputs, Order::Any, settings);
+        }
+        let mut spool = Spool::new(self.plan.clone())?;
+        self.decode(outputs, Order::Any, settings, None, &mut |chunk| spool.push(&chunk))?;
+        let spooled = spool.into_source();
+        let Work { source, mut plan, recipes, .. } = self;
+        let first = source.plan().arrays.len();
+        let mut made: Vec<Recipe> = (0..plan.arrays.len()).map(|a| recipes.of(a).clone()).collect();
+        for &a in outputs {
+            plan.arrays[a].rows = spooled.plan().arrays[a].rows;
+            made[a] = Recipe::of(first + a);
+        }
+        let source: Box<dyn Source> = Box::new(Beside::new(source, spooled));
+        let recipes = Arc::new(Recipes::new(made, &plan, source.plan().arrays.len()));
+        let reading = RecipeReader::of(source.as_ref(), &recipes);
+        Ok(Work { source, plan, recipes, reading, given: Order::Any })
+    }
+
+    /// Which outputs are read together: those of the same input, unless one array must come after
+    /// the other.
+    pub(super) fn lanes(&self, outputs: &[usize], order: Order) -> Vec<Lane> {
+        let mut lanes: Vec<Lane> = Vec::with_capacity(outputs.len());
+        let mut of_input: HashMap<usize, usize> = HashMap::new();
+        for &output in outputs {
+            let recipe = self.recipes.of(output);
+            if order == Order::ArrayByArray || recipe.stack().is_some() {
+                lanes.push(vec![output]);
+                continue;
+            }
+            let lane = *of_input.entry(recipe.input).or_insert_with(|| {
+                lanes.push(Vec::new());
+                lanes.len() - 1
+            });
+            lanes[lane].push(output);
+        }
+        lanes
+    }
+
+    /// Decodes these outputs on the pool and hands their chunks to `each` in order. Chunks whose
+    /// place is known go to `writer` right on the worker, if there is one; `each` then gets them
+    /// without values, to count them.
+    pub(super) fn decode(
+        &mut self,
+        outputs: &[usize],
+        order: Order,
+        settings: &Settings,
+        writer: Option<&Arc<dyn WriteRows>>,
+        each: Emit<'_>,
+    ) -> Result<()> {
+        let recipes = match outputs.len() < self.plan.arrays.len() {
+            true => Arc::new(self.recipes.only(outputs)),
+            false => self.recipes.clone(),
+        };
+        let lanes = || self.lanes(outputs, order);
+        let cutter = self.reading.as_ref().map(|reading| Cutter::new(reading, lanes(), order));
+        let mut decoder = Decoder {
+            source: self.source.as_mut(),
+            reading: self.reading.clone(),
+            recipes: recipes.clone(),
+            cutter,
+            settings,
+            pool: pool(settings)?,
+            writer,
+            window: VecDeque::new(),
+            stop: StopOnDrop::default(),
+            ready: None,
+            ended: false,
+        };
+        let lone = (self.plan.arrays.len() == 1).then(|| self.plan.arrays[0].name.clone());
+        let named = |e: Error| match &lone {
+            Some(name) if e.array_name().is_none() => e.array(name),
+            _ => e,
+        };
+        let mut in_order = InOrder::new(&recipes);
+        while let Some((portions, held)) = decoder.next()? {
+            for portion in portions {
+                if let Some(cutter) = &mut decoder.cutter {
+                    cutter.saw(&portion.chunk);
+                }
+                in_order.push(portion, each).map_err(named)?;
+            }
+            drop(held);
+        }
+        in_order.finish(outputs, each)
+    }
+}
+
+/// Booleans are 0 and 1 behind this border, whatever bytes a file has for them (numpy's
+/// `view(bool)` keeps any, and takes it for true): values are compared, hashed and written as
+/// bytes, so that two ways to say true would differ. Masks alike.
+fn normalize_bools(recipes: &mut [Recipe], inputs: &Plan) {
+    let op = |input: usize| {
+        let meta = &inputs.arrays[input];
+        let values = meta.dtype == Dtype::Bool;
+        (values || meta.nulls).then_some(Op::NormalizeBools { values })
+    };
+    for recipe in recipes {
+        if recipe.stack().is_none() {
+            recipe.ops.splice(0..0, op(recipe.input));
+        } else {
+            // Each column before its own ops.
+            let below: Vec<Recipe> = (0..inputs.arrays.len())
+                .map(|input| Recipe { input, ops: op(input).into_iter().collect() })
+                .collect();
+            *recipe = recipe.over(&below);
+        }
+    }
+}
+
+type Decoded = Result<(Vec<Portion>, Held)>;
+
+/// An undecoded piece.
+enum Piece {
+    /// Of a source that is read in order.
+    Next(Box<dyn Job>),
+    /// Of one with random access.
+    Rows(Cut),
+}
+
+impl Piece {
+    fn bytes(&self) -> u64 {
+        match self {
+            Piece::Next(job) => job.bytes(),
+            Piece::Rows(cut) => cut.bytes,
+        }
+    }
+}
+
+/// Pieces on their way through the pool, given back in order.
+struct Decoder<'a> {
+    source: &'a mut dyn Source,
+    reading: Option<Arc<RecipeReader>>,
+    recipes: Arc<Recipes>,
+    cutter: Option<Cutter>,
+    settings: &'a Settings,
+    pool: &'a rayon::ThreadPool,
+    writer: Option<&'a Arc<dyn WriteRows>>,
+    window: VecDeque<mpsc::Receiver<Decoded>>,
+    stop: StopOnDrop,
+    ready: Option<Piece>,
+    ended: bool,
+}
+
+impl Decoder<'_> {
+    /// What was decoded next.
+    fn next(&mut self) -> Result<Option<(Vec<Portion>, Held)>> {
+        let piece_bytes = self.settings.piece_bytes();
+        while !self.ended && self.window.len() < 2 * self.settings.jobs + 2 {
+            // What is decoded goes on at once: the next piece may come from a slow pipe.
+            if let Some(decoded) = self.window.front().and_then(|front| front.try_recv().ok()) {
+                self.window.pop_front();
+                return decoded.map(Some);
+            }
+            if self.ready.is_none() {
+                self.ready = match &mut self.cutter {
+                    Some(cutter) => cutter.next(piece_bytes)?.map(Piece::Rows),
+                    None => self.source.next(piece_bytes)?.map(Piece::Next),
+                };
+            }
+            let Some(piece) = self.ready.take() else {
+                self.ended = true;
+                break;
+            };
+            let bytes = piece.bytes();
+            match self.settings.budget.try_take(bytes) {
+                Some(held) => self.begin(piece, held),
+                None if self.window.is_empty() => {
+                    let held = self.settings.budget.take_anyway(bytes);
+                    self.begin(piece, held);
+                }
+                None => {
+                    self.ready = Some(piece);
+                    break;
+                }
+            }
+        }
+        let Some(front) = self.window.pop_front() else { return Ok(None) };
+        let ended = |_| Error::internal("a worker thread ended unexpectedly");
+        front.recv().map_err(ended)?.map(Some)
+    }
+
+    fn begin(&mut self, piece: Piece, held: Held) {
+        let (send, receive) = mpsc::sync_channel(1);
+        let (stop, writer) = (self.stop.0.clone(), self.writer.cloned());
+        let output = self.settings.output.clone();
+        let (recipes, reading) = (self.recipes.clone(), self.reading.clone());
+        self.pool.spawn_fifo(move || {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let mut portions = Vec::new();
+            let mut take = |mut portion: Portion| {
+                let placed = portion.ready && portion.chunk.first_row != Chunk::NEXT;
+                if let Some(writer) = writer.as_ref().filter(|_| placed) {
+                    output.at(writer.write(&portion.chunk))?;
+                    portion.chunk.values = Values::Fixed(Vec::<u8>::new().into());
+                    portion.chunk.valid = None;
+                }
+                portions.push(portion);
+                Ok(())
+            };
+            let result = guard(|| match (piece, &reading) {
+                (Piece::Next(job), _) => job.run(&mut |chunk| recipes.start(chunk, &mut take)),
+                (Piece::Rows(cut), Some(reading)) => {
+                    reading.read_together(&cut.lane, cut.rows, &mut take)
+                }
+                (Piece::Rows(_), None) => Err(Error::internal("rows without random access")),
+            });
+            drop((writer, reading));
+            let _ = send.send(result.map(|()| (portions, held)));
+        });
+        self.window.push_back(receive);
+    }
+}
+
+/// Pieces not yet begun are dropped when the driver ends.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,482 @@
+//! Fits what a source gives to what a sink can hold: masks, codes, offsets, widened floats, plain
+//! times. What cannot be fitted without loss is refused, all at once, before anything is written.
+
+use super::nulls::{Nulls, null_ops};
+use super::{Step, decode_dictionary};
+use crate::error::{Error, Result};
+use crate::format::{Arrays, Capabilities, CodedText};
+use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan};
+use crate::ops::{Op, Recipe, cast, time};
+
+/// `--strings`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strings {
+    /// int32 codes, categories in the side file.
+    Codes,
+    /// NAME.offsets and NAME.bytes.
+    Offsets,
+    /// Left out, with a note.
+    Skip,
+    /// An error.
+    Error,
+}
+
+/// What the user allows.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `--bf16 bits`.
+    pub bf16_bits: bool,
+    /// `--fp8 bits`.
+    pub fp8_bits: bool,
+    /// `--nulls`, where given.
+    pub nulls: Option<Nulls>,
+    /// `--strings`, where given.
+    pub strings: Option<Strings>,
+    /// `--ragged offsets`.
+    pub ragged_offsets: bool,
+    /// `--skip-unsupported`.
+    pub skip_unsupported: bool,
+    /// The sink's name, for messages.
+    pub sink: &'static str,
+    /// Whether the sink marks arrays (see [`crate::sidecar::MARK`]), so that nulls and types that
+    /// it lacks come back.
+    pub marks: bool,
+}
+
+/// An array on its way: what it is made from, and what it becomes.
+struct Fitted {
+    input: usize,
+    ops: Vec<Op>,
+    meta: ArrayMeta,
+    way: Way,
+    kept: Option<Box<Kept>>,
+    mask: bool,
+}
+
+enum Way {
+    Pass,
+    Codes,
+    /// Codes that the sink itself takes for text.
+    Dictionary,
+    Offsets,
+}
+
+enum Outcome {
+    Fits(Box<Fitted>),
+    Skipped(String),
+}
+
+/// The changes that a sink needs. The notes list types that changed without a change of value.
+///
+/// # Errors
+/// Refused: everything that the sink cannot hold.
+pub fn fit(plan: &Plan, holds: &Capabilities, policy: &Policy) -> Result<Step> {
+    let (fitted, notes) = fit_plan(plan, holds, policy)?;
+    let step = all_together(plan, fitted)?;
+    Ok(Step { notes, ..step })
+}
+
+fn fit_plan(
+    plan: &Plan,
+    holds: &Capabilities,
+    policy: &Policy,
+) -> Result<(Vec<Fitted>, Vec<String>)> {
+    let (mut fitted, mut errors, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for (input, meta) in plan.arrays.iter().enumerate() {
+        match fit_one(input, meta, holds, policy, &mut notes) {
+            Ok(Outcome::Fits(f)) => fitted.push(*f),
+            Ok(Outcome::Skipped(note)) => notes.push(note),
+            Err(e) if policy.skip_unsupported => {
+                notes.push(format!("{}: left out: {}", meta.name, e.reason()))
+            }
+            Err(e) => errors.push(e.array(&meta.name)),
+        }
+    }
+    if !errors.is_empty() && errors.len() < plan.arrays.len() {
+        let last = errors.len() - 1;
+        if errors[last].hint_text().is_none() {
+            let e = errors.remove(last).hint("--skip-unsupported leaves such arrays out");
+            errors.push(e);
+        }
+    }
+    Error::all(errors)?;
+    notes.extend(lost_masks(&fitted, holds, policy));
+    if fitted.is_empty() {
+        return Err(match plan.arrays.is_empty() {
+            true => Error::missing("it has no arrays"),
+            false => Error::refused("none of its arrays can be written"),
+        });
+    }
+    if holds.arrays == Arrays::One && fitted.len() > 1 {
+        let names: Vec<&str> = fitted.iter().take(6).map(|f| f.meta.name.as_str()).collect();
+        return Err(Error::refused(format!(
+            "{} holds one array, the source has {}: {}{}",
+            policy.sink,
+            fitted.len(),
+            names.join(", "),
+            if fitted.len() > 6 { ", …" } else { "" }
+        ))
+        .hint("choose one with -a, or end the output with / to write one file per array"));
+    }
+    Ok((fitted, notes))
+}
+
+/// A note on masks that nothing in the output links to their arrays.
+fn lost_masks(fitted: &[Fitted], holds: &Capabilities, policy: &Policy) -> Option<String> {
+    if holds.sidecar || policy.marks {
+        return None;
+    }
+    let names: Vec<String> =
+        fitted.iter().filter(|f| f.mask).map(|f| format!("{}.valid", f.meta.name)).collect();
+    let more = if names.len() > 3 { ", …" } else { "" };
+    let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} cannot hold nulls: they are recorded in arrays of their own ({shown}{more})",
+            policy.sink
+        )
+    })
+}
+
+fn fit_one(
+    input: usize,
+    meta: &ArrayMeta,
+    holds: &Capabilities,
+    policy: &Policy,
+    notes: &mut Vec<String>,
+) -> Result<Outcome> {
+    crate::format::readable(meta)?;
+    let mut f = Fitted {
+        input,
+        ops: Vec::new(),
+        meta: meta.clone(),
+        way: Way::Pass,
+        kept: None,
+        mask: false,
+    };
+    let coded = meta.coded_text().is_some();
+    if coded && !takes_codes(meta, holds) {
+        let kind = format!("text of {} dimensions", 1 + meta.inner.len());
+        if policy.strings == Some(Strings::Skip) {
+            return Ok(Outcome::Skipped(format!("{}: {kind} is left out", meta.name)));
+        }
+        return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+            .hint("npk, npy, npz and zarr hold it; --strings skip leaves it out"));
+    }
+    if !coded && !(holds.logical)(&meta.logical) {
+        f.ops.extend(decode_dictionary(&mut f.meta));
+    }
+    let logical = f.meta.logical.clone();
+    let whole = f.meta.clone();
+    if !coded && !logical.is_plain() && !(holds.logical)(&logical) {
+        match &logical {
+            l if l.is_time() => fit_time(&mut f, holds, policy, notes),
+            Logical::Text | Logical::Binary => {
+                if let Some(note) = fit_text(&mut f, holds, policy)? {
+                    return Ok(Outcome::Skipped(note));
+                }
+            }
+            Logical::Decimal { scale, .. } => {
+                if !policy.marks {
+                    notes.push(format!(
+                        "{}: {} is written as whole numbers of 10^{}",
+                        meta.name,
+                        f.meta.type_name(),
+                        -i32::from(*scale)
+                    ));
+                }
+                f.meta.logical = Logical::Plain;
+            }
+            Logical::List => {
+                if !policy.ragged_offsets {
+                    return Err(Error::refused("the rows are lists of different lengths")
+                        .hint("--ragged offsets stores them as NAME.offsets and NAME.values"));
+                }
+                f.way = Way::Offsets;
+            }
+            Logical::Packed { dtype, .. } => {
+                notes.push(format!(
+                    "{}: {dtype} elements are written as packed bytes (uint8)",
+                    meta.name
+                ));
+                f.meta.logical = Logical::Plain;
+            }
+            _ => {
+                return Err(Error::refused(format!(
+                    "{} cannot hold {}",
+                    policy.sink,
+                    meta.type_name()
+                )));
+            }
+        }
+    }
+    if !f.meta.logical.is_var() {
+        fit_dtype(&mut f, holds, policy)?;
+    }
+    fit_nulls(&mut f, holds, policy)?;
+    if policy.marks && f.kept.is_none() && f.meta.logical != logical && matches!(f.way, Way::Pass) {
+        f.kept = Some(Box::new(Kept {
+            values: whole.name.clone(),
+            meta: whole,
+            offsets: None,
+            valid: None,
+            form: Form::Same,
+        }));
+    }
+    if let Some(kept) = &mut f.kept {
+        kept.meta.nulls = f.meta.nulls;
+    }
+    if f.meta.scalar && !holds.scalars {
+        f.meta.scalar = false;
+        f.meta.rows = Some(1);
+        f.meta.inner = Vec::new();
+    }
+    let rank = if f.meta.scalar { 0 } else { 1 + f.meta.element_dims().len() };
+    if rank > holds.max_rank.max(1) {
+        return Err(Error::refused(format!(
+            "{} holds at most {} dimensions, this array has {rank}",
+            policy.sink, holds.max_rank
+        )));
+    }
+    Ok(Outcome::Fits(Box::new(f)))
+}
+
+/// Whether the sink takes text of several dimensions, of this kind, as codes.
+fn takes_codes(meta: &ArrayMeta, holds: &Capabilities) -> bool {
+    let kind = match meta.logical.text_categories().map(|c| c.kind()) {
+        Some(CategoryKind::Binary) => Logical::Binary,
+        _ => Logical::Text,
+    };
+    match holds.coded_text {
+        CodedText::No => false,
+        CodedText::Yes => (holds.logical)(&meta.logical) || (holds.logical)(&kind),
+        CodedText::Whole => true,
+    }
+}
+
+fn fit_time(f: &mut Fitted, holds: &Capabilities, policy: &Policy, notes: &mut Vec<String>) {
+    let from = f.meta.type_name();
+    match time::told_as(&f.meta.logical, holds.logical) {
+        Some((logical, dtype, rescale)) => {
+            let nat = matches!(f.meta.logical, Logical::Datetime(_) | Logical::Timedelta(_))
+                && !matches!(logical, Logical::Datetime(_) | Logical::Timedelta(_));
+            if nat && holds.nulls {
+                f.ops.push(Op::NatToNull);
+                f.meta.nulls = true;
+            }
+            f.ops.extend(rescale.map(Op::Rescale));
+            if matches!(f.meta.logical, Logical::Timestamp(_, Some(_))) && !policy.marks {
+                notes.push(format!("{}: {from} is written without its zone, as UTC", f.meta.name));
+            }
+            f.meta.logical = logical;
+            f.meta.dtype = dtype;
+        }
+        None => {
+            notes.push(format!(
+                "{}: {from} is written as plain {} counts",
+                f.meta.name, f.meta.dtype
+            ));
+            f.meta.logical = Logical::Plain;
+        }
+    }
+}
+
+/// Text into a sink without text. `Some(note)`: it is left out.
+fn fit_text(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<Option<String>> {
+    let kind = f.meta.type_name();
+    match policy.strings {
+        Some(Strings::Skip) => return Ok(Some(format!("{}: {kind} is left out", f.meta.name))),
+        Some(Strings::Error) => {
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+                .hint("--strings codes or offsets"));
+        }
+        Some(Strings::Offsets) => f.way = Way::Offsets,
+        Some(Strings::Codes) | None if holds.coded_text == CodedText::Whole => {
+            f.way = Way::Dictionary
+        }
+        // Without a side file the categories would be lost.
+        Some(Strings::Codes) | None if !holds.sidecar => {
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+                .hint("--strings offsets stores it as NAME.offsets and NAME.bytes, --strings skip leaves it out"));
+        }
+        Some(Strings::Codes) | None => f.way = Way::Codes,
+    }
+    Ok(None)
+}
+
+fn fit_dtype(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()> {
+    let from = f.meta.dtype;
+    if holds.dtypes.contains(&from) {
+        return Ok(());
+    }
+    let float16 = if holds.dtypes.contains(&Dtype::F16) { Dtype::F16 } else { Dtype::F32 };
+    let (to, form) = match from {
+        Dtype::Bf16 if policy.bf16_bits => (Dtype::U16, Form::Bits),
+        Dtype::Bf16 | Dtype::F16 => (Dtype::F32, Form::Widened),
+        d if d.is_float8() && policy.fp8_bits => (Dtype::U8, Form::Bits),
+        Dtype::F8E8m0 => (Dtype::F32, Form::Widened),
+        d if d.is_float8() => (float16, Form::Widened),
+        d => {
+            return Err(Error::refused(format!("{} cannot hold {d}", policy.sink))
+                .hint("--dtype casts it, -x leaves it out"));
+        }
+    };
+    if !holds.dtypes.contains(&to) || !(matches!(form, Form::Bits) || cast::always_exact(from, to))
+    {
+        return Err(Error::refused(format!("{} cannot hold {from}", policy.sink))
+            .hint("--dtype casts it, -x leaves it out"));
+    }
+    let values = f.meta.name.clone();
+    f.kept = Some(Box::new(Kept {
+        meta: f.meta.clone(),
+        values,
+        offsets: None,
+        valid: None,
+        form: form.clone(),
+    }));
+    if matches!(form, Form::Widened) {
+        f.ops.push(Op::Cast { from, to, lossy: false });
+    }
+    f.meta.dtype = to;
+    Ok(())
+}
+
+fn fit_nulls(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()> {
+    if !f.meta.nulls {
+        return Ok(());
+    }
+    let codes = matches!(f.way, Way::Codes);
+    match &policy.nulls {
+        // A code of -1 is null.
+        Some(Nulls::Nan) if codes => f.meta.nulls = false,
+        Some(nulls) if let Some(ops) = null_ops(&mut f.meta, nulls)? => f.ops.extend(ops),
+        _ if holds.nulls || codes => {}
+        _ => {
+            f.mask = true;
+            f.ops.push(Op::DropMask);
+        }
+    }
+    Ok(())
+}
+
+/// Whether an array stays what it is.
+fn unchanged(a: &ArrayMeta, b: &ArrayMeta) -> bool {
+    a.dtype == b.dtype && a.logical == b.logical && a.scalar == b.scalar && a.nulls == b.nulls
+}
+
+/// The changes of all arrays together.
+fn all_together(plan: &Plan, fitted: Vec<Fitted>) -> Result<Step> {
+    let stays = |(i, f): (usize, &Fitted)| {
+        let passes = matches!(f.way, Way::Pass) && f.kept.is_none() && !f.mask;
+        passes && f.input == i && f.ops.is_empty() && unchanged(&f.meta, &plan.arrays[i])
+    };
+    // Mostly nothing changes, and no plan of a hundred thousand arrays is built anew.
+    if fitted.len() == plan.arrays.len() && fitted.iter().enumerate().all(stays) {
+        check_names(plan, &[])?;
+        return Ok(Step::same(plan));
+    }
+    let mut out = Outputs {
+        plan: Plan { arrays: Vec::new().into(), kept: Vec::new(), ..plan.clone() },
+        recipes: Vec::new(),
+        companions: Vec::new(),
+    };
+    fitted.into_iter().for_each(|f| out.add(f));
+    check_names(&out.plan, &out.companions)?;
+    super::table::keep_columns_of_kept(&mut out.plan);
+    Ok(Step { plan: out.plan, recipes: out.recipes, notes: Vec::new() })
+}
+
+/// The arrays that hold the fitted ones.
+struct Outputs {
+    plan: Plan,
+    recipes: Vec<Recipe>,
+    /// The name of each array that is made beside another, and of that one.
+    companions: Vec<(String, String)>,
+}
+
+impl Outputs {
+    fn push(&mut self, meta: ArrayMeta, input: usize, ops: Vec<Op>) {
+        self.plan.arrays.push(meta);
+        self.recipes.push(Recipe { input, ops });
+    }
+    fn push_companion(&mut self, of: &str, meta: ArrayMeta, input: usize, ops: Vec<Op>) {
+        self.companions.push((meta.name.clone(), of.to_string()));
+        self.push(meta, input, ops);
+    }
+
+    fn add(&mut self, f: Fitted) {
+        let Fitted { input, mut ops, meta, way, kept, mask } = f;
+        let logical = kept.as_ref().map_or_else(|| meta.clone(), |k| k.meta.clone());
+        let name = meta.name.clone();
+        let held = |form| Kept {
+            meta: logical.clone(),
+            form,
+            values: name.clone(),
+            offsets: None,
+            valid: None,
+        };
+        let mut record = kept.map(|kept| *kept).or_else(|| mask.then(|| held(Form::Same)));
+        let mut mask_ops: Vec<Op> =
+            ops.iter().filter(|op| matches!(op, Op::NatToNull)).cloned().collect();
+        let rows = meta.rows;
+        match way {
+            Way::Pass => {
+                let nulls = meta.nulls && !mask;
+                self.push(ArrayMeta { nulls, ..meta }, input, ops);
+            }
+            Way::Codes | Way::Dictionary => {
+                let binary = matches!(meta.logical, Logical::Binary);
+                let kind = if binary { CategoryKind::Binary } else { CategoryKind::Text };
+                let categories = Categories::new(kind, Vec::new());
+                ops.push(Op::Encode(categories.clone()));
+                let coded = if matches!(way, Way::Codes) {
+                    record = Some(held(Form::Codes(categories)));
+                    Logical::Plain
+                } else {
+                    Logical::Dictionary { categories, ordered: false }
+                };
+                let (dtype, nulls) = (Dtype::I32, false);
+                self.push(ArrayMeta { dtype, logical: coded, nulls, ..meta }, input, ops);
+            }
+            Way::Offsets => {
+                let text = !matches!(meta.logical, Logical::List);
+                let offsets = format!("{name}.offsets");
+                let values = format!("{name}.{}", if text { "bytes" } else { "values" });
+                let item = meta.dtype.item_bytes();
+                let more = rows.and_then(|r| r.checked_add(1));
+                record = Some(Kept {
+                    values: values.clone(),
+                    offsets: Some(offsets.clone()),
+                    ..held(Form::Offsets)
+                });
+                let ends = ArrayMeta::column(offsets, Dtype::I64, Logical::Plain, more);
+                let elements = ArrayMeta::column(values, meta.dtype, Logical::Plain, None);
+                let then = |op| ops.iter().cloned().chain([op]).collect();
+                self.push_companion(&name, ends, input, then(Op::Offsets));
+                self.push_companion(&name, elements, input, then(Op::Elements { item }));
+            }
+        }
+        if mask {
+            let valid = format!("{name}.valid");
+            mask_ops.push(Op::Mask);
+            let meta = ArrayMeta::column(&valid, Dtype::Bool, Logical::Plain, rows);
+            self.push_companion(&name, meta, input, mask_ops);
+            if let Some(record) = &mut record {
+                record.valid = Some(valid);
+            }
+        }
+        self.plan.kept.extend(record);
+    }
+}
+
+fn check_names(plan: &Plan, companions: &[(String, String)]) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for meta in &plan.arrays {
+        if !seen.insert(meta.name.as_str()) {
+            let owner =
+                companions.iter().find(|(c, _)| *c == meta.name).map_or("", |(_, o)| o.as_str());
+            return Err(crate::format::duplicates::with_companion(&meta.name, owner));
+        }
+    }
+    Ok(())
+}
