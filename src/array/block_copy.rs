@@ -87,3 +87,46 @@ pub fn copy(from: &[u8], from_block: Block<'_>, to: &mut [u8], to_block: Block<'
         Err(never) => match never {},
     }
 }
+
+/// Cuts a block into pieces of this shape, in C order: hands on the coordinates of each piece, and
+/// its elements. What a piece has beyond the block is filled with `padding`.
+///
+/// # Errors
+/// Those of `each`.
+pub fn split<E>(
+    block: &[u8],
+    shape: &[u64],
+    piece: &[u64],
+    item: usize,
+    padding: u8,
+    mut each: impl FnMut(&[u64], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let counts: Vec<u64> = shape.iter().zip(piece).map(|(n, p)| n.div_ceil(*p)).collect();
+    if counts.contains(&0) {
+        return Ok(());
+    }
+    let bytes = piece.iter().product::<u64>() as usize * item;
+    let is_wide = shape.get(1..) == piece.get(1..);
+    let zero = vec![0; shape.len()];
+    let (mut at, mut buffer) = (zero.clone(), Vec::new());
+    loop {
+        let origin: Vec<u64> = at.iter().zip(piece).map(|(a, p)| a * p).collect();
+        let is_inside = origin.iter().zip(piece).zip(shape).all(|((o, p), n)| o + p <= *n);
+        if is_wide && is_inside {
+            // It is there as it is.
+            let start = at.first().map_or(0, |&k| k as usize * bytes);
+            each(&at, &block[start..start + bytes])?;
+        } else {
+            buffer.resize(bytes, padding);
+            if !is_inside {
+                buffer.fill(padding);
+            }
+            let from = Block { origin: &zero, shape };
+            copy(block, from, &mut buffer, Block { origin: &origin, shape: piece }, item);
+            each(&at, &buffer)?;
+        }
+        if !step(&mut at, &counts) {
+            return Ok(());
+        }
+    }
+}

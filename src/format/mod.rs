@@ -408,6 +408,21 @@ pub struct Compression {
     pub level: Option<i32>,
 }
 
+impl Compression {
+    /// The level that was asked for, which must be one of these; else the default.
+    ///
+    /// # Errors
+    /// Usage, naming the levels that there are.
+    pub fn level_in(&self, levels: std::ops::RangeInclusive<i32>, default: i32) -> Result<i32> {
+        match self.level {
+            None => Ok(default),
+            Some(level) if levels.contains(&level) => Ok(level),
+            Some(level) => Err(Error::usage(format!("{} has no level {level}", self.name))
+                .hint(format!("use a level from {} to {}", levels.start(), levels.end()))),
+        }
+    }
+}
+
 /// How outputs are written. One value serves all formats; each reads what concerns it.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {

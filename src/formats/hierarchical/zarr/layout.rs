@@ -8,6 +8,10 @@ use super::netcdf::{self, FILL};
 use super::node::DIMENSIONS;
 use super::objects::ChunkKeys;
 use super::store::MARKERS;
+use crate::array::CodecPipeline;
+use crate::array::pipeline::Codec;
+use crate::codec::compress::Compressor;
+use crate::codec::decompress::Wrapper;
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
 use crate::model::{
@@ -20,72 +24,44 @@ const CHUNK_BYTES: u64 = 2 << 20;
 /// Bytes that an item of text is taken for.
 const TEXT_BYTES: u64 = 256;
 /// A chunk shape that the source suggests is not followed into more objects than this.
-const MOST_HINTED: u64 = 200_000;
+const MAX_HINTED: u64 = 200_000;
 
-/// A compressor with its level.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Packer {
-    /// None.
-    Plain,
-    /// Zstandard.
-    Zstd(i32),
-    /// gzip.
-    Gzip(i32),
-    /// Blosc over LZ4 with its shuffle.
-    Blosc(u8),
+/// The compressor that the options ask for; `item_bytes` are those of an element.
+fn compressor(options: &WriteOptions, item_bytes: usize) -> Result<Option<Compressor>> {
+    let Some(c) = options.compression_among("zarr", &["zstd", "blosc", "gzip", "none"])? else {
+        return Ok(Some(Compressor::Zstd(1)));
+    };
+    Ok(match c.name.as_str() {
+        "zstd" => Some(Compressor::Zstd(c.level_in(0..=22, 3)?)),
+        "gzip" => Some(Compressor::Deflate(Wrapper::Gzip, c.level_in(0..=9, 5)?)),
+        "blosc" => Some(Compressor::Blosc { item_bytes, level: c.level_in(0..=9, 5)? as u8 }),
+        _ => None,
+    })
 }
 
-impl Packer {
-    /// The one that the options ask for.
-    ///
-    /// # Errors
-    /// Usage.
-    pub fn chosen(options: &WriteOptions) -> Result<Packer> {
-        let Some(c) = options.compression_among("zarr", &["zstd", "blosc", "gzip", "none"])? else {
-            return Ok(Packer::Zstd(1));
-        };
-        let level = |default: i32, most: i32| match c.level {
-            None => Ok(default),
-            Some(n) if (0..=most).contains(&n) => Ok(n),
-            Some(n) => Err(Error::usage(format!("{} has no level {n}", c.name))
-                .hint(format!("use a level from 0 to {most}"))),
-        };
-        Ok(match c.name.as_str() {
-            "zstd" => Packer::Zstd(level(3, 22)?),
-            "gzip" => Packer::Gzip(level(5, 9)?),
-            "blosc" => Packer::Blosc(level(5, 9)? as u8),
-            _ => Packer::Plain,
-        })
-    }
-
-    fn v3(self, item: usize) -> Option<Value> {
-        Some(match self {
-            Packer::Plain => return None,
-            Packer::Zstd(level) => {
-                json!({"name": "zstd", "configuration": {"level": level, "checksum": false}})
-            }
-            Packer::Gzip(level) => json!({"name": "gzip", "configuration": {"level": level}}),
-            Packer::Blosc(level) => {
-                let shuffle = if item > 1 { "shuffle" } else { "noshuffle" };
-                json!({"name": "blosc", "configuration": {"typesize": item, "cname": "lz4", "clevel": level, "shuffle": shuffle, "blocksize": 0}})
-            }
-        })
-    }
-
-    fn v2(self, item: usize) -> Value {
-        match self {
-            Packer::Plain => Value::Null,
-            Packer::Zstd(level) => json!({"id": "zstd", "level": level}),
-            Packer::Gzip(level) => json!({"id": "gzip", "level": level}),
-            Packer::Blosc(level) => {
-                json!({"id": "blosc", "cname": "lz4", "clevel": level, "shuffle": u8::from(item > 1), "blocksize": 0})
-            }
+/// A compressor in the metadata of v2 and v3: its name, and its settings.
+fn settings(compressor: Compressor, version: u8) -> Option<(&'static str, Value)> {
+    Some(match compressor {
+        Compressor::Zstd(level) if version == 2 => ("zstd", json!({"level": level})),
+        Compressor::Zstd(level) => ("zstd", json!({"level": level, "checksum": false})),
+        Compressor::Deflate(_, level) => ("gzip", json!({"level": level})),
+        Compressor::Blosc { item_bytes, level } if version == 2 => {
+            let shuffle = u8::from(item_bytes > 1);
+            ("blosc", json!({"cname": "lz4", "clevel": level, "shuffle": shuffle, "blocksize": 0}))
         }
-    }
+        Compressor::Blosc { item_bytes, level } => {
+            let shuffle = if item_bytes > 1 { "shuffle" } else { "noshuffle" };
+            (
+                "blosc",
+                json!({"typesize": item_bytes, "cname": "lz4", "clevel": level, "shuffle": shuffle, "blocksize": 0}),
+            )
+        }
+        Compressor::Lz4Blocks | Compressor::Lzf => return None,
+    })
 }
 
 /// Where and how one array is written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Layout {
     /// Its name: the path below the root.
     pub path: String,
@@ -95,14 +71,15 @@ pub struct Layout {
     pub chunk: Vec<u64>,
     /// What one object holds, where that is more.
     pub shard: Option<Vec<u64>>,
-    /// Bytes of an item; `None` for text.
-    pub item: Option<usize>,
-    /// Text of several dimensions: its items come as int32 codes into these.
+    /// Bytes of an item; of text those of a code.
+    pub item: usize,
+    /// Text of several dimensions: its items come as codes into these.
     pub coded: Option<Arc<Categories>>,
     /// The width of the codes that come.
     pub codes: Dtype,
-    /// Compression.
-    pub packer: Packer,
+    compressor: Option<Compressor>,
+    /// What makes the bytes of a chunk smaller.
+    pub codecs: Arc<CodecPipeline>,
     /// 2 or 3.
     pub version: u8,
     dtype: Dtype,
@@ -132,87 +109,19 @@ impl Layout {
     /// # Errors
     /// Usage, where shapes that were asked for do not fit; refused names.
     pub fn new(meta: &ArrayMeta, rules: &Rules<'_>) -> Result<Layout> {
-        let Rules { version, options, is_asked, .. } = *rules;
+        let Rules { version, options, .. } = *rules;
         check_path(&meta.name)?;
         let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
         let coded = meta.coded_text().cloned();
-        let item = match &coded {
-            Some(_) => Some(size_of::<i32>()),
-            None => (!meta.logical.is_var()).then(|| meta.dtype.item_bytes() as usize),
+        let is_text = coded.is_some() || meta.logical.is_var();
+        let item_bytes = match (&coded, is_text) {
+            (None, true) => meta.row_bytes_about(TEXT_BYTES),
+            (Some(_), _) => TEXT_BYTES,
+            _ => meta.dtype.item_bytes(),
         };
-        let item_bytes = match item {
-            Some(n) if coded.is_none() => n as u64,
-            Some(_) => TEXT_BYTES,
-            None => meta.row_bytes_about(TEXT_BYTES),
-        };
-        let most = options.memory_bytes / 4;
-        let bytes_of = |chunk: &[u64]| {
-            checked_product(chunk).and_then(|n| n.checked_mul(item_bytes)).unwrap_or(u64::MAX)
-        };
-        let asked = |wanted: &Option<Vec<u64>>, flag: &str| -> Result<Option<Vec<u64>>> {
-            match wanted {
-                Some(w) if w.len() == shape.len() && !w.is_empty() => {
-                    if w.contains(&0) {
-                        return Err(Error::usage(format!("{flag} {w:?} has a 0 in it")));
-                    }
-                    if bytes_of(w) > most {
-                        return Err(Error::usage(format!(
-                            "{flag} {w:?} takes {} bytes, at most {most} fit into the memory limit",
-                            bytes_of(w)
-                        ))
-                        .hint("raise --memory-limit, or choose a smaller shape"));
-                    }
-                    Ok(Some(w.clone()))
-                }
-                Some(w) if is_asked => Err(Error::usage(format!(
-                    "{flag} {w:?} has {} dimensions, no array has that many",
-                    w.len()
-                ))),
-                _ => Ok(None),
-            }
-        };
-        let shard = asked(&options.shard_shape, "--shard-shape")?;
-        if shard.is_some() && version == 2 {
-            return Err(Error::usage("Zarr v2 has no shards")
-                .hint("leave out --zarr-format 2 or --shard-shape"));
-        }
-        let chunk = match asked(&options.chunk_shape, "--chunk-shape")? {
-            Some(chunk) => chunk,
-            None => {
-                let hinted = meta
-                    .details
-                    .chunks
-                    .as_ref()
-                    .filter(|h| h.len() == shape.len() && !h.contains(&0))
-                    .map(|h| {
-                        h.iter().zip(&shape).map(|(c, d)| (*c).min((*d).max(1))).collect::<Vec<_>>()
-                    });
-                let counts = |h: &Vec<u64>| {
-                    h.iter().zip(&shape).try_fold(1u64, |n, (c, d)| n.checked_mul(d.div_ceil(*c)))
-                };
-                let mut chunk = hinted
-                    .filter(|h| {
-                        bytes_of(h) <= most.min(64 << 20)
-                            && counts(h).is_some_and(|n| n <= MOST_HINTED)
-                    })
-                    .unwrap_or_else(|| default_chunk(&shape, item_bytes));
-                if let Some(shard) = &shard {
-                    for (c, s) in chunk.iter_mut().zip(shard) {
-                        let wish = (*c).min(*s);
-                        *c = (1..=wish).rev().find(|n| s % n == 0).unwrap_or(1);
-                    }
-                }
-                chunk
-            }
-        };
-        if let Some(shard) = &shard
-            && shard.iter().zip(&chunk).any(|(s, c)| s % c != 0)
-        {
-            return Err(Error::usage(format!(
-                "--shard-shape {shard:?} is not a multiple of the chunk shape {chunk:?}"
-            ))
-            .hint("give a --chunk-shape that divides it"));
-        }
+        let (chunk, shard) = chunk_shapes(meta, &shape, item_bytes, rules)?;
+        let compressor =
+            compressor(options, if is_text { 1 } else { meta.dtype.item_bytes() as usize })?;
         let mut attributes = rules.marks.attributes(meta, options.no_metadata);
         let mut hidden = netcdf::hide(&mut attributes, rules.netcdf);
         if version == 2 {
@@ -223,8 +132,9 @@ impl Layout {
             shape,
             chunk,
             shard,
-            item,
-            packer: Packer::chosen(options)?,
+            item: if is_text { size_of::<i32>() } else { meta.dtype.item_bytes() as usize },
+            codecs: CodecPipeline::new(compressor.into_iter().map(Codec::Compressor).collect()),
+            compressor,
             version,
             codes: meta.dtype,
             dtype: if coded.is_some() { Dtype::U8 } else { meta.dtype },
@@ -244,11 +154,6 @@ impl Layout {
         self.shard.as_deref().unwrap_or(&self.chunk)
     }
 
-    /// Objects per dimension after the first.
-    pub fn columns(&self) -> Vec<u64> {
-        self.shape.iter().zip(self.object()).skip(1).map(|(d, c)| d.div_ceil(*c)).collect()
-    }
-
     /// The key of an object.
     pub fn key(&self, place: &[u64]) -> String {
         let keys = if self.version == 2 { ChunkKeys::V2('.') } else { ChunkKeys::Default('/') };
@@ -257,46 +162,63 @@ impl Layout {
 
     /// The metadata documents: names below the array's path, and contents.
     pub fn documents(&self) -> Vec<(&'static str, Value)> {
-        let item = self.item.filter(|_| self.coded.is_none()).unwrap_or(1);
         if self.version == 2 {
-            let filters = match self.logical {
-                Logical::Text => json!([{"id": "vlen-utf8"}]),
-                Logical::Binary => json!([{"id": "vlen-bytes"}]),
-                _ => Value::Null,
-            };
-            let mut attributes = self.attributes.clone();
-            let plain = self.logical.is_plain();
-            let marked =
-                attributes.get(FILL).and_then(|v| netcdf::v2_fill(v, self.dtype)).filter(|_| plain);
-            if marked.is_some() {
-                attributes.shift_remove(FILL);
-            }
-            let meta = json!({
-                "zarr_format": 2,
-                "shape": self.shape,
-                "chunks": self.chunk,
-                "dtype": self.v2_dtype(),
-                "compressor": self.packer.v2(item),
-                "filters": filters,
-                // Of text there is none: xarray would take an empty text for a missing one.
-                "fill_value": marked.unwrap_or(Value::Null),
-                "order": "C",
-                "dimension_separator": ".",
-            });
-            if !attributes.contains_key(DIMENSIONS) {
-                attributes.insert(DIMENSIONS.into(), Value::Array(self.dimensions()));
-            }
-            return vec![(".zarray", meta), (".zattrs", Value::Object(attributes))];
+            self.v2_documents()
+        } else {
+            vec![("zarr.json", self.v3_document())]
         }
+    }
+
+    fn v2_documents(&self) -> Vec<(&'static str, Value)> {
+        let filters = match self.logical {
+            Logical::Text => json!([{"id": "vlen-utf8"}]),
+            Logical::Binary => json!([{"id": "vlen-bytes"}]),
+            _ => Value::Null,
+        };
+        let compressor = self.compressor.and_then(|c| settings(c, 2)).map(|(id, settings)| {
+            let mut all = json!({"id": id});
+            if let (Value::Object(all), Value::Object(settings)) = (&mut all, settings) {
+                all.extend(settings);
+            }
+            all
+        });
+        let mut attributes = self.attributes.clone();
+        let plain = self.logical.is_plain();
+        let marked =
+            attributes.get(FILL).and_then(|v| netcdf::v2_fill(v, self.dtype)).filter(|_| plain);
+        if marked.is_some() {
+            attributes.shift_remove(FILL);
+        }
+        let meta = json!({
+            "zarr_format": 2,
+            "shape": self.shape,
+            "chunks": self.chunk,
+            "dtype": self.v2_dtype(),
+            "compressor": compressor,
+            "filters": filters,
+            // Of text there is none: xarray would take an empty text for a missing one.
+            "fill_value": marked.unwrap_or(Value::Null),
+            "order": "C",
+            "dimension_separator": ".",
+        });
+        if !attributes.contains_key(DIMENSIONS) {
+            attributes.insert(DIMENSIONS.into(), Value::Array(self.dimensions()));
+        }
+        vec![(".zarray", meta), (".zattrs", Value::Object(attributes))]
+    }
+
+    fn v3_document(&self) -> Value {
         let (data_type, fill) = self.v3_dtype();
         let to_bytes = match self.logical {
             Logical::Text => json!({"name": "vlen-utf8", "configuration": {}}),
             Logical::Binary => json!({"name": "vlen-bytes", "configuration": {}}),
-            _ if item > 1 => json!({"name": "bytes", "configuration": {"endian": "little"}}),
+            _ if self.item > 1 => json!({"name": "bytes", "configuration": {"endian": "little"}}),
             _ => json!({"name": "bytes"}),
         };
         let mut codecs = vec![to_bytes];
-        codecs.extend(self.packer.v3(item));
+        if let Some((name, settings)) = self.compressor.and_then(|c| settings(c, 3)) {
+            codecs.push(json!({"name": name, "configuration": settings}));
+        }
         if self.shard.is_some() {
             codecs = vec![json!({"name": "sharding_indexed", "configuration": {
                 "chunk_shape": self.chunk,
@@ -313,7 +235,7 @@ impl Layout {
         if attributes.get(DIMENSIONS).and_then(Value::as_array) == Some(&names) {
             attributes.shift_remove(DIMENSIONS);
         }
-        let meta = json!({
+        json!({
             "zarr_format": 3,
             "node_type": "array",
             "shape": self.shape,
@@ -325,8 +247,7 @@ impl Layout {
             "attributes": attributes,
             "dimension_names": names,
             "storage_transformers": [],
-        });
-        vec![("zarr.json", meta)]
+        })
     }
 
     /// The names of the dimensions: those that the source has, as xarray or netCDF keep them, else
@@ -406,6 +327,70 @@ impl Layout {
 pub fn made_up(path: &str, rank: usize) -> Vec<Value> {
     let stem = path.replace('/', "_");
     (0..rank).map(|i| Value::from(format!("{stem}_dim_{i}"))).collect()
+}
+
+/// The shapes of the chunks and of the shards: those that were asked for, those of the source, or
+/// the usual ones.
+fn chunk_shapes(
+    meta: &ArrayMeta,
+    shape: &[u64],
+    item_bytes: u64,
+    rules: &Rules<'_>,
+) -> Result<(Vec<u64>, Option<Vec<u64>>)> {
+    let options = rules.options;
+    let most = options.memory_bytes / 4;
+    let bytes_of = |chunk: &[u64]| {
+        checked_product(chunk).and_then(|n| n.checked_mul(item_bytes)).unwrap_or(u64::MAX)
+    };
+    let asked = |wanted: &Option<Vec<u64>>, flag: &str| -> Result<Option<Vec<u64>>> {
+        match wanted {
+            Some(w) if w.len() == shape.len() && !w.is_empty() => {
+                if w.contains(&0) {
+                    return Err(Error::usage(format!("{flag} {w:?} has a 0 in it")));
+                }
+                if bytes_of(w) > most {
+                    return Err(Error::usage(format!(
+                        "{flag} {w:?} takes {} bytes, at most {most} fit into the memory limit",
+                        bytes_of(w)
+                    ))
+                    .hint("raise --memory-limit, or choose a smaller shape"));
+                }
+                Ok(Some(w.clone()))
+            }
+            Some(w) if rules.is_asked => Err(Error::usage(format!(
+                "{flag} {w:?} has {} dimensions, no array has that many",
+                w.len()
+            ))),
+            _ => Ok(None),
+        }
+    };
+    let shard = asked(&options.shard_shape, "--shard-shape")?;
+    if shard.is_some() && rules.version == 2 {
+        return Err(Error::usage("Zarr v2 has no shards")
+            .hint("leave out --zarr-format 2 or --shard-shape"));
+    }
+    if let Some(chunk) = asked(&options.chunk_shape, "--chunk-shape")? {
+        return match &shard {
+            Some(shard) if shard.iter().zip(&chunk).any(|(s, c)| s % c != 0) => Err(Error::usage(
+                format!("--shard-shape {shard:?} is not a multiple of the chunk shape {chunk:?}"),
+            )
+            .hint("give a --chunk-shape that divides it")),
+            _ => Ok((chunk, shard)),
+        };
+    }
+    let hinted = meta.details.chunks.as_ref().filter(|h| h.len() == shape.len() && !h.contains(&0));
+    let hinted = hinted
+        .map(|h| h.iter().zip(shape).map(|(c, d)| (*c).min((*d).max(1))).collect::<Vec<_>>())
+        .filter(|h| {
+            let counts =
+                h.iter().zip(shape).try_fold(1u64, |n, (c, d)| n.checked_mul(d.div_ceil(*c)));
+            bytes_of(h) <= most.min(64 << 20) && counts.is_some_and(|n| n <= MAX_HINTED)
+        });
+    let mut chunk = hinted.unwrap_or_else(|| default_chunk(shape, item_bytes));
+    for (c, s) in chunk.iter_mut().zip(shard.iter().flatten()) {
+        *c = (1..=(*c).min(*s)).rev().find(|n| s % n == 0).unwrap_or(1);
+    }
+    Ok((chunk, shard))
 }
 
 /// Whole rows up to the usual size; of very wide rows a part.

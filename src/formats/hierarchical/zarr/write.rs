@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use super::layout::{Layout, Packer, Rules};
+use super::layout::{Layout, Rules};
 use super::netcdf;
 use super::store::MARKERS;
 use super::zip_out::ZipOut;
-use crate::array::block_copy::{self, step};
-use crate::codec::{blosc, compress, decompress::Wrapper};
+use crate::array::{block_copy, items};
+use crate::codec::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
-use crate::model::{Buf, Chunk, Plan, Values};
+use crate::model::{Categories, Chunk, Plan, Values, codes_of, item_of, typed};
 use crate::sidecar::Marks;
 use crate::storage::{Location, OutputDir};
 
@@ -210,17 +210,6 @@ impl WriteRows for Writer {
         if layout.shape.contains(&0) {
             return Ok(()); // no element, no chunk, however many rows
         }
-        let codes;
-        let chunk = match (&layout.coded, &chunk.values) {
-            (Some(_), Values::Fixed(bytes)) => {
-                let wide = crate::model::codes_of(bytes, layout.codes);
-                let wide: Vec<i32> =
-                    wide.into_iter().map(|code| i32::try_from(code).unwrap_or(i32::MAX)).collect();
-                codes = Chunk { values: Values::Fixed(Buf::from_vec(wide)), ..chunk.clone() };
-                &codes
-            }
-            _ => chunk,
-        };
         let total = layout.shape.first().copied().unwrap_or(1);
         let height = layout.object().first().copied().unwrap_or(1);
         let mut at = 0;
@@ -234,25 +223,45 @@ impl WriteRows for Writer {
                 )));
             }
             let part = chunk.slice(at, at + count);
-            let whole = end - k * height;
-            if count == whole {
-                match &part.values {
-                    Values::Fixed(bytes) => self.block(layout, k, whole, bytes)?,
-                    _ => {
-                        self.fits(layout, text_len(&part), count)?;
-                        self.text_block(
-                            layout,
-                            k,
-                            &(0..count as usize).map(|r| part.text(r)).collect::<Vec<_>>(),
-                        )?;
-                    }
-                }
+            if count == end - k * height {
+                self.whole(layout, k, &part)?;
             } else {
-                self.collect(layout, k, whole, &part)?;
+                self.collect(layout, k, end - k * height, &part)?;
             }
             at += count;
         }
         Ok(())
+    }
+}
+
+/// What the codes of text stand for.
+#[derive(Clone, Copy)]
+enum Texts<'a> {
+    Categories(&'a Categories),
+    Items(&'a [&'a [u8]]),
+}
+
+/// The code of no text: it stands where a chunk reaches past the array.
+const NO_TEXT: i32 = -1;
+const NO_TEXT_BYTE: u8 = 0xFF;
+
+impl Texts<'_> {
+    /// The bytes of a chunk of these codes.
+    fn encode(self, codes: &[i32]) -> Result<Vec<u8>> {
+        match self {
+            Texts::Categories(categories) => categories.with(|all| {
+                let text = |&code: &i32| match code {
+                    NO_TEXT => Ok(&[][..]),
+                    _ => item_of(all, i64::from(code)),
+                };
+                let texts: Vec<&[u8]> = codes.iter().map(text).collect::<Result<_>>()?;
+                items::encode(texts.iter().copied(), texts.len() as u64)
+            }),
+            Texts::Items(all) => {
+                let text = |&code: &i32| usize::try_from(code).map_or(&[][..], |code| all[code]);
+                items::encode(codes.iter().map(text), codes.len() as u64)
+            }
+        }
     }
 }
 
@@ -294,14 +303,47 @@ impl Writer {
             if entry.rows == whole { pending.remove(&key) } else { None }
         };
         match done.map(|p| p.values) {
-            Some(Parts::Fixed(bytes)) => self.block(layout, k, whole, &bytes),
-            Some(Parts::Var(all)) => self.text_block(
-                layout,
-                k,
-                &all.values().flatten().map(Vec::as_slice).collect::<Vec<_>>(),
-            ),
+            Some(Parts::Fixed(bytes)) => self.coded(layout, k, whole, &bytes),
+            Some(Parts::Var(all)) => {
+                let items: Vec<&[u8]> = all.values().flatten().map(Vec::as_slice).collect();
+                self.text(layout, k, &items)
+            }
             None => Ok(()),
         }
+    }
+
+    /// Encodes and stores a row of objects.
+    fn whole(&self, layout: &Layout, k: u64, part: &Chunk) -> Result<()> {
+        match &part.values {
+            Values::Fixed(bytes) => self.coded(layout, k, part.rows, bytes),
+            _ => {
+                self.fits(layout, text_len(part), part.rows)?;
+                let items: Vec<&[u8]> = (0..part.rows as usize).map(|r| part.text(r)).collect();
+                self.text(layout, k, &items)
+            }
+        }
+    }
+
+    /// As [`Writer::whole`], of text of one dimension: its codes are its rows.
+    fn text(&self, layout: &Layout, k: u64, items: &[&[u8]]) -> Result<()> {
+        let rows = i32::try_from(items.len());
+        let rows = rows.map_err(|_| Error::refused("a chunk of text has 2^31 items or more"))?;
+        let codes: Vec<i32> = (0..rows).collect();
+        let codes = bytemuck::cast_slice(&codes);
+        self.objects(layout, k, items.len() as u64, codes, Some(Texts::Items(items)))
+    }
+
+    /// As [`Writer::whole`], of items of a fixed size, or of codes of text.
+    fn coded(&self, layout: &Layout, k: u64, rows: u64, bytes: &[u8]) -> Result<()> {
+        let Some(categories) = &layout.coded else {
+            return self.objects(layout, k, rows, bytes, None);
+        };
+        let codes: Vec<i32> = codes_of(bytes, layout.codes)
+            .into_iter()
+            .map(|code| i32::try_from(code).unwrap_or(i32::MAX))
+            .collect();
+        let texts = Some(Texts::Categories(categories));
+        self.objects(layout, k, rows, bytemuck::cast_slice(&codes), texts)
     }
 
     /// Refuses text that makes an object larger than there is memory to encode it in.
@@ -326,116 +368,32 @@ impl Writer {
         })
     }
 
-    /// Encodes and stores all objects of a row of them. `rows` of them are within the array.
-    fn block(&self, layout: &Layout, k: u64, rows: u64, bytes: &[u8]) -> Result<()> {
-        let object = layout.object();
-        let item = layout.item.unwrap_or(1);
-        if object.is_empty() {
-            return self.store(&layout.key(&[]), &encoded(layout, bytes)?);
-        }
-        let columns = layout.columns();
-        if columns.contains(&0) {
-            return Ok(());
-        }
-        let mut shape = layout.shape.clone();
-        shape[0] = rows;
-        let origin = vec![0u64; shape.len()];
-        let is_whole = shape == object;
-        let mut place = vec![0u64; columns.len()];
-        let mut buffer = if is_whole {
-            Vec::new()
-        } else {
-            vec![0u8; object.iter().product::<u64>() as usize * item]
-        };
-        loop {
-            let at: Vec<u64> = std::iter::once(0)
-                .chain(place.iter().zip(&object[1..]).map(|(p, c)| p * c))
-                .collect();
-            let content: &[u8] = if is_whole {
-                bytes
-            } else {
-                let is_inside = at.iter().zip(object).zip(&shape).all(|((a, o), s)| a + o <= *s);
-                if !is_inside {
-                    // Of codes this is -1: no text.
-                    buffer.fill(if layout.coded.is_some() { 0xFF } else { 0 });
-                }
-                let (from, to) = (
-                    block_copy::Block { origin: &origin, shape: &shape },
-                    block_copy::Block { origin: &at, shape: object },
-                );
-                block_copy::copy(bytes, from, &mut buffer, to, item);
-                &buffer
-            };
-            let key =
-                layout.key(&std::iter::once(k).chain(place.iter().copied()).collect::<Vec<_>>());
-            match &layout.shard {
-                None => self.store(&key, &encoded(layout, content)?)?,
-                Some(shard) => {
-                    let valid: Vec<u64> = shape.iter().zip(&at).map(|(s, a)| s - a).collect();
-                    self.store(&key, &self.shard(layout, shard, &valid, content, item)?)?;
-                }
-            }
-            if !step(&mut place, &columns) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The bytes of one shard. Inner chunks wholly outside the array (after `valid`) are left out.
-    fn shard(
+    /// Cuts rows into objects, encodes and stores them.
+    fn objects(
         &self,
         layout: &Layout,
-        shard: &[u64],
-        valid: &[u64],
-        content: &[u8],
-        item: usize,
-    ) -> Result<Vec<u8>> {
-        let counts: Vec<u64> = shard.iter().zip(&layout.chunk).map(|(s, c)| s / c).collect();
-        let origin = vec![0u64; shard.len()];
-        let mut place = vec![0u64; shard.len()];
-        let mut inner = vec![0u8; layout.chunk.iter().product::<u64>() as usize * item];
-        let mut assembled = ShardBytes::default();
-        loop {
-            let at: Vec<u64> = place.iter().zip(&layout.chunk).map(|(p, c)| p * c).collect();
-            if at.iter().zip(valid).all(|(a, v)| a < v) {
-                let (from, to) = (
-                    block_copy::Block { origin: &origin, shape: shard },
-                    block_copy::Block { origin: &at, shape: &layout.chunk },
-                );
-                block_copy::copy(content, from, &mut inner, to, item);
-                assembled.push(Some(encoded(layout, &inner)?));
-            } else {
-                assembled.push(None);
-            }
-            if !step(&mut place, &counts) {
-                return Ok(assembled.finish());
-            }
-        }
-    }
-
-    fn text_block(&self, layout: &Layout, k: u64, items: &[&[u8]]) -> Result<()> {
-        let Some(&height) = layout.object().first() else {
-            return self
-                .store(&layout.key(&[]), &pack(text_bytes(items, 1)?.into(), layout.packer, 1)?);
-        };
-        let encoded = match &layout.shard {
-            None => pack(text_bytes(items, height)?.into(), layout.packer, 1)?.into_owned(),
-            Some(_) => {
-                let mut assembled = ShardBytes::default();
-                let inner = layout.chunk[0] as usize;
-                for i in 0..height as usize / inner {
-                    let part = items
-                        .get(i * inner..((i + 1) * inner).min(items.len()))
-                        .filter(|p| !p.is_empty());
-                    let packed = part
-                        .map(|p| pack(text_bytes(p, inner as u64)?.into(), layout.packer, 1))
-                        .transpose()?;
-                    assembled.push(packed);
+        k: u64,
+        rows: u64,
+        bytes: &[u8],
+        texts: Option<Texts<'_>>,
+    ) -> Result<()> {
+        let object = layout.object();
+        let mut shape = layout.shape.clone();
+        shape.iter_mut().take(1).for_each(|first| *first = rows);
+        let padding = if texts.is_some() { NO_TEXT_BYTE } else { 0 };
+        block_copy::split(bytes, &shape, object, layout.item, padding, |at, content| {
+            let inside: Vec<u64> =
+                at.iter().zip(object).zip(&shape).map(|((a, o), s)| (s - a * o).min(*o)).collect();
+            let mut at = at.to_vec();
+            at.iter_mut().take(1).for_each(|first| *first = k);
+            let key = layout.key(&at);
+            match &layout.shard {
+                None => self.store(&key, &encoded(layout, content, texts)?),
+                Some(shard) => {
+                    self.store(&key, &shard_bytes(layout, shard, &inside, content, texts)?)
                 }
-                assembled.finish()
             }
-        };
-        self.store(&layout.key(&[k]), &encoded)
+        })
     }
 
     pub(super) fn store(&self, key: &str, bytes: &[u8]) -> Result<()> {
@@ -453,31 +411,46 @@ impl Writer {
     }
 }
 
-/// A shard being assembled: inner chunks one after the other, the index at the end.
-#[derive(Default)]
-struct ShardBytes {
-    bytes: Vec<u8>,
-    index: Vec<u8>,
+/// The bytes of a shard: its inner chunks one after the other, and their index. Those wholly outside
+/// the array are left out: it ends at `inside`.
+fn shard_bytes(
+    layout: &Layout,
+    shard: &[u64],
+    inside: &[u64],
+    content: &[u8],
+    texts: Option<Texts<'_>>,
+) -> Result<Vec<u8>> {
+    let (mut bytes, mut index) = (Vec::new(), Vec::new());
+    block_copy::split(content, shard, &layout.chunk, layout.item, 0, |at, inner| {
+        let is_inside = at.iter().zip(&layout.chunk).zip(inside).all(|((a, c), n)| a * c < *n);
+        let place = match is_inside {
+            true => {
+                let start = bytes.len();
+                bytes.extend_from_slice(&encoded(layout, inner, texts)?);
+                [start as u64, (bytes.len() - start) as u64]
+            }
+            false => [u64::MAX; 2],
+        };
+        index.extend(place.iter().flat_map(|n| n.to_le_bytes()));
+        Ok::<(), Error>(())
+    })?;
+    let sum = Checksum::Crc32c.of(&index);
+    bytes.extend_from_slice(&index);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    Ok(bytes)
 }
 
-impl ShardBytes {
-    fn push(&mut self, inner: Option<Cow<'_, [u8]>>) {
-        let (offset, len) = match inner {
-            Some(inner) => {
-                let offset = self.bytes.len() as u64;
-                self.bytes.extend_from_slice(&inner);
-                (offset, inner.len() as u64)
-            }
-            None => (u64::MAX, u64::MAX),
-        };
-        self.index.extend_from_slice(&offset.to_le_bytes());
-        self.index.extend_from_slice(&len.to_le_bytes());
-    }
-    fn finish(mut self) -> Vec<u8> {
-        self.bytes.extend_from_slice(&self.index);
-        self.bytes.extend_from_slice(&crc32c::crc32c(&self.index).to_le_bytes());
-        self.bytes
-    }
+/// The bytes of a chunk.
+fn encoded<'a>(
+    layout: &Layout,
+    content: &'a [u8],
+    texts: Option<Texts<'_>>,
+) -> Result<Cow<'a, [u8]>> {
+    let bytes = match texts {
+        None => content.into(),
+        Some(texts) => texts.encode(&typed::<i32>(content))?.into(),
+    };
+    Ok(layout.codecs.encode(bytes, false)?.0)
 }
 
 /// Bytes of the text of these rows.
@@ -489,49 +462,4 @@ fn text_len(part: &Chunk) -> u64 {
         Values::Fixed(bytes) => bytes.len() as u64,
         Values::Nested(_) => 0,
     }
-}
-
-/// The bytes of a chunk; of codes those of their texts.
-fn encoded<'a>(layout: &Layout, content: &'a [u8]) -> Result<Cow<'a, [u8]>> {
-    let Some(categories) = &layout.coded else {
-        return pack(content.into(), layout.packer, layout.item.unwrap_or(1));
-    };
-    let codes = crate::model::typed::<i32>(content);
-    let bytes = categories.with(|all| {
-        // -1 stands where a chunk reaches past the array.
-        let text = |&code: &i32| {
-            if code == -1 { Ok(&[][..]) } else { crate::model::item_of(all, i64::from(code)) }
-        };
-        let texts: Vec<&[u8]> = codes.iter().map(text).collect::<Result<_>>()?;
-        text_bytes(&texts, texts.len() as u64)
-    })?;
-    Ok(Cow::Owned(pack(bytes.into(), layout.packer, 1)?.into_owned()))
-}
-
-/// numcodecs' vlen layout, filled up to `height` items.
-fn text_bytes(items: &[&[u8]], height: u64) -> Result<Vec<u8>> {
-    let long = || Error::refused("a chunk of text has 4 GiB or more");
-    let total = items.iter().map(|i| i.len() as u64 + 4).sum::<u64>()
-        + 4 * (height - items.len() as u64)
-        + 4;
-    let mut out = Vec::with_capacity(
-        usize::try_from(total).ok().filter(|_| total <= u64::from(u32::MAX)).ok_or_else(long)?,
-    );
-    out.extend_from_slice(&u32::try_from(height).map_err(|_| long())?.to_le_bytes());
-    for item in items {
-        out.extend_from_slice(&(item.len() as u32).to_le_bytes());
-        out.extend_from_slice(item);
-    }
-    out.resize(total as usize, 0);
-    Ok(out)
-}
-
-/// Compresses one chunk.
-fn pack(bytes: Cow<'_, [u8]>, packer: Packer, item: usize) -> Result<Cow<'_, [u8]>> {
-    Ok(Cow::Owned(match packer {
-        Packer::Plain => return Ok(bytes),
-        Packer::Zstd(level) => compress::zstd(&bytes, level)?,
-        Packer::Gzip(level) => compress::deflate(&bytes, Wrapper::Gzip, level)?,
-        Packer::Blosc(level) => blosc::compress(&bytes, item, level)?,
-    }))
 }
