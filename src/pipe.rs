@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Kind, Result, guard};
-use crate::format::{Capabilities, Emit, Order, ReadRows, Sink, Source};
+use crate::format::{Capabilities, Emit, Order, Prepared, ReadRows, Source};
 use crate::model::{Chunk, Logical, Plan, Values};
 use crate::ops::Needs;
 
@@ -120,9 +120,6 @@ impl Settings {
     }
 }
 
-/// Makes the sink, once the pipe knows the plan.
-pub type Create<'a> = &'a mut dyn FnMut(&Plan) -> Result<Box<dyn Sink>>;
-
 /// Makes every array of the flow's plan in a new sink, and commits it.
 ///
 /// Returns the sink's summary and the final plan (all rows known).
@@ -132,7 +129,7 @@ pub type Create<'a> = &'a mut dyn FnMut(&Plan) -> Result<Box<dyn Sink>>;
 pub fn run(
     flow: impl Into<Flow>,
     holds: &Capabilities,
-    create: Create<'_>,
+    prepared: Prepared<'_>,
     settings: &Settings,
 ) -> Result<(crate::format::Summary, Plan)> {
     pool(settings)?;
@@ -143,7 +140,7 @@ pub fn run(
     if !unsuitable.is_empty() {
         work = work.spool(&unsuitable, settings)?;
     }
-    let mut sink = settings.output.at(create(&work.plan))?;
+    let mut sink = settings.output.at(prepared(&work.plan))?;
     let mut rows = Rows::new(&work.plan);
     by_position(&mut work, sink.as_mut(), &mut rows, settings)?;
     in_order(&mut work, sink.as_mut(), holds.order, &mut rows, settings)?;

@@ -6,9 +6,10 @@
 //! # let path = folder.path().join("model.npk");
 //! # use npk::{format::{Format, WriteOptions}, storage::Location, model::{ArrayMeta, Chunk, Dtype, Plan}};
 //! # let plan = Plan { arrays: vec![ArrayMeta::new("weight", Dtype::F32, &[2, 3])].into(), ..Plan::default() };
-//! # let sink = npk::formats::numpack::npk::Npk.create(&Location::local(&path), &plan, &WriteOptions::default())?;
+//! # let sink = npk::formats::numpack::npk::Npk.prepare(&Location::local(&path), &plan, &WriteOptions::default())?(&plan)?;
 //! # let bytes: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
-//! # sink.random().ok_or("no writer")?.write(&Chunk::fixed(0, 0, 2, bytes))?;
+//! # let npk::format::Writer::Positional(writer) = sink.writer() else { return Err("no writer".into()) };
+//! # writer.write(&Chunk::fixed(0, 0, 2, bytes))?;
 //! # sink.finish(&plan)?;
 //! let store = npk::Store::open(&path)?;
 //! let weight = store.array("weight")?;

@@ -13,7 +13,7 @@ use npk::model::{ArrayMeta, Buf, Chunk, Dtype, Plan};
 use npk::pipe::{self, Settings};
 
 use crate::formats::pt_support::{call, checkpoint, dict, int, storage, tensor, text, tuple};
-use crate::support::mock::MockSink;
+use crate::support::mock::{MockSink, Through};
 use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 
 /// A panic whose line is in another crate.
@@ -129,48 +129,52 @@ enum At {
     Finish,
 }
 
-struct TrapEncode(Arc<dyn Encode>, Snap, bool);
+struct TrapEncode(Snap, bool);
 
-impl Encode for TrapEncode {
+impl EncodeBlocks for TrapEncode {
+    type Encoded = Block;
     fn cut(&self, array: usize, row: u64) -> u64 {
-        self.0.cut(array, row)
+        Through.cut(array, row)
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
-        if self.2 {
-            (self.1)()?;
+    fn encode(&self, block: Block) -> Result<Block> {
+        if self.1 {
+            (self.0)()?;
         }
-        self.0.encode(block)
+        Through.encode(block)
     }
 }
 
 impl WriteRows for TrapEncode {
     fn write(&self, _chunk: &Chunk) -> Result<()> {
-        (self.1)()
+        (self.0)()
     }
 }
 
-impl Sink for TrapSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(TrapEncode(self.inner.encoder(), self.snap.clone(), self.at == At::Encode))
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
+impl AppendBlocks for TrapSink {
+    type Encoded = Block;
+    fn append(&mut self, rows: BlockRows, block: Block) -> Result<()> {
         if self.at == At::Append {
             (self.snap)()?;
         }
-        self.inner.append(encoded)
+        self.inner.append(rows, block)
     }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        let writer = || {
-            Arc::new(TrapEncode(self.inner.encoder(), self.snap.clone(), false))
-                as Arc<dyn WriteRows>
-        };
-        (self.at == At::Write).then(writer)
-    }
-    fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
+    fn finish(self, end: &Plan) -> Result<Summary> {
         if self.at == At::Finish {
             (self.snap)()?;
         }
-        Box::new(self.inner).finish(end)
+        self.inner.finish(end)
+    }
+}
+
+/// A sink whose rows go to their places.
+struct TrapRowsSink(Snap);
+
+impl Sink for TrapRowsSink {
+    fn writer(&self) -> Writer {
+        Writer::Positional(Arc::new(TrapEncode(self.0.clone(), false)))
+    }
+    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
+        Ok(Summary::default())
     }
 }
 
@@ -181,21 +185,24 @@ fn run_into(
     snap: impl Fn() -> Result<()> + Send + Sync + 'static,
 ) -> Error {
     let snap: Snap = Arc::new(snap);
-    let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
+    let create = Box::new(|plan: &Plan| -> Result<Box<dyn Sink>> {
         if at == At::Create {
             snap()?;
         }
+        if at == At::Write {
+            return Ok(Box::new(TrapRowsSink(snap.clone())));
+        }
         let (inner, ..) = MockSink::new(Order::ArrayByArray, false, plan);
-        Ok(Box::new(TrapSink { inner, snap: snap.clone(), at }))
-    };
+        let encoder = TrapEncode(snap.clone(), at == At::Encode);
+        Ok(InOrder::sink(encoder, TrapSink { inner, snap: snap.clone(), at }))
+    });
     let holds = Capabilities {
         order: Order::ArrayByArray,
         rows_first: false,
         ..*npk::formats::by_name("npz").unwrap().spec().writes.as_ref().unwrap()
     };
     let settings = Settings::new(2, 16 << 20).with_output("OUT");
-    guard(|| pipe::run(source, &holds, &mut create, &settings))
-        .expect_err("the run should have failed")
+    guard(|| pipe::run(source, &holds, create, &settings)).expect_err("the run should have failed")
 }
 
 const SINK: [At; 5] = [At::Create, At::Encode, At::Append, At::Write, At::Finish];

@@ -12,7 +12,9 @@ use npk::resolve::table;
 use npk::storage::Location;
 
 use crate::support::Scratch;
-use crate::support::mock::{MODES, Mock, MockSink, Mode, array, nullable, plan, rows_of, text};
+use crate::support::mock::{
+    MODES, Mock, MockSink, Mode, Through, array, nullable, plan, rows_of, text,
+};
 
 fn settings() -> Settings {
     Settings::new(2, 1 << 20)
@@ -60,12 +62,12 @@ fn hard_sources_meet_hard_sinks() {
                         ..Capabilities::DEFAULT
                     };
                     let mut kept = None;
-                    let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
+                    let create = Box::new(|plan: &Plan| {
                         let (sink, got, finished) = MockSink::new(order, rows_first, plan);
                         kept = Some((got, finished));
-                        Ok(Box::new(sink))
-                    };
-                    pipe::run(source, &holds, &mut create, &settings()).unwrap();
+                        Ok(InOrder::sink(Through, sink))
+                    });
+                    pipe::run(source, &holds, create, &settings()).unwrap();
                     let (got, finished) = kept.unwrap();
                     assert!(*finished.lock().unwrap());
                     for (i, meta) in plan.arrays.iter().enumerate() {
@@ -99,12 +101,12 @@ fn a_short_source_is_never_committed() {
             ..Capabilities::DEFAULT
         };
         let mut kept = None;
-        let mut create = |plan: &Plan| -> Result<Box<dyn Sink>> {
+        let create = Box::new(|plan: &Plan| {
             let (sink, _, finished) = MockSink::new(Order::Any, false, plan);
             kept = Some(finished);
-            Ok(Box::new(sink))
-        };
-        let error = pipe::run(source, &holds, &mut create, &settings()).unwrap_err();
+            Ok(InOrder::sink(Through, sink))
+        });
+        let error = pipe::run(source, &holds, create, &settings()).unwrap_err();
         assert!(error.message().contains("21 rows were expected, 20 were found"), "{error}");
         assert!(!*kept.unwrap().lock().unwrap());
     }
@@ -161,7 +163,7 @@ fn write_to(format: &dyn Format, mut flow: Flow, at: &Location) -> Result<()> {
     pipe::run(
         flow.then(step),
         holds,
-        &mut |plan: &Plan| format.create(at, plan, &write),
+        Box::new(|plan| format.prepare(at, plan, &write)?(plan)),
         &settings(),
     )?;
     Ok(())

@@ -2,13 +2,13 @@
 //! reading streams.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::{Block, Encode, Encoded, Extent, WriteRows};
+use crate::format::{Block, EncodeBlocks, Extent, WriteRows};
 use crate::model::{ArrayMeta, Buf, Chunk, Values};
 
 /// Where an array is in a file.
@@ -73,13 +73,15 @@ pub fn skip_stream(stream: &mut dyn Read, len: u64) -> Result<()> {
 /// Hands the values on as they are.
 pub struct RawEncode;
 
-impl Encode for RawEncode {
-    fn encode(&self, block: Block) -> Result<Encoded> {
-        let Some((array, chunks)) = block.columns.into_iter().next() else {
-            return Err(Error::internal("a block without arrays"));
-        };
-        let bufs: Vec<Buf> = chunks.into_iter().map(fixed).collect::<Result<_>>()?;
-        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload: Box::new(bufs) })
+impl EncodeBlocks for RawEncode {
+    type Encoded = Vec<Buf>;
+    fn encode(&self, block: Block) -> Result<Vec<Buf>> {
+        block
+            .columns
+            .into_iter()
+            .flat_map(|(_, chunks)| chunks)
+            .map(|chunk| fixed_bytes(&chunk).cloned())
+            .collect()
     }
 }
 
@@ -87,28 +89,11 @@ impl Encode for RawEncode {
 ///
 /// # Errors
 /// [`crate::error::Kind::Internal`]: text reached a writer of plain arrays.
-pub fn fixed(chunk: Chunk) -> Result<Buf> {
-    match chunk.values {
-        Values::Fixed(b) => Ok(b),
+pub fn fixed_bytes(chunk: &Chunk) -> Result<&Buf> {
+    match &chunk.values {
+        Values::Fixed(bytes) => Ok(bytes),
         _ => Err(Error::internal("text reached a writer of plain arrays")),
     }
-}
-
-/// Writes what [`RawEncode`] gave; returns the bytes.
-///
-/// # Errors
-/// Disk full and the like.
-pub fn write_encoded(out: &mut dyn Write, encoded: Encoded) -> Result<u64> {
-    let bufs = encoded
-        .payload
-        .downcast::<Vec<Buf>>()
-        .map_err(|_| Error::internal("an unknown payload"))?;
-    let mut bytes = 0;
-    for buf in bufs.iter() {
-        out.write_all(buf)?;
-        bytes += buf.len() as u64;
-    }
-    Ok(bytes)
 }
 
 /// Writes rows to their places.
@@ -120,9 +105,7 @@ pub struct RawWriter {
 impl WriteRows for RawWriter {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let (file, place) = &self.places[chunk.array];
-        let Values::Fixed(values) = &chunk.values else {
-            return Err(Error::internal("text reached a writer of plain arrays"));
-        };
+        let values = fixed_bytes(chunk)?;
         let at = chunk
             .first_row
             .checked_mul(place.row_bytes)
@@ -156,23 +139,4 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<(
         left = &left[n..];
     }
     Ok(())
-}
-
-/// Writes in turn from a position of a file on.
-pub struct At<'a> {
-    /// The file.
-    pub file: &'a File,
-    /// Where the next bytes go.
-    pub offset: u64,
-}
-
-impl Write for At<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.file.write_at(bytes, self.offset)?;
-        self.offset += n as u64;
-        Ok(n)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -114,7 +114,6 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         Policy { sink: format.spec().name, marks: format.spec().keeps_types, ..job.policy.clone() };
     let (flow, notes) = fitted(flow, holds, &policy, &job.settings).map_err(sources_named)?;
     let plan = flow.plan().clone();
-    let mut write = job.write.clone();
     if job.write.existing == Existing::Error
         && unit.sources.iter().any(|s| same_place(s, &unit.dst))
     {
@@ -122,7 +121,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
             .file(dst.display())
             .hint("--force replaces it"));
     }
-    Error::all(format.refuse(&dst, &plan, &write)).map_err(|e| e.file(dst.display()))?;
+    let prepared = format.prepare(&dst, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
     for note in plan.notes.iter().chain(&notes) {
         job.note(note);
     }
@@ -133,13 +132,8 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     if args.dry_run {
         return planned(job, unit, &dst, format, &plan, layout, exported);
     }
-    if write.existing == Existing::Error {
+    if job.write.existing == Existing::Error {
         existing_error(job, unit, &dst, format)?;
-    }
-    if let Existing::Merge { .. } | Existing::Append = write.existing
-        && dst.kind()? == storage::Kind::Missing
-    {
-        write.existing = Existing::Error;
     }
     make_folder(job, &dst)?;
     // What cannot fit is not begun.
@@ -157,8 +151,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         .settings
         .with_progress(progress.callback())
         .with_output(&if dst.is_stream() { console::STDOUT.to_string() } else { dst.display() });
-    let mut create = |plan: &Plan| format.create(&dst, plan, &write);
-    let (summary, end) = pipe::run(flow, holds, &mut create, &settings).map_err(sources_named)?;
+    let (summary, end) = pipe::run(flow, holds, prepared, &settings).map_err(sources_named)?;
     progress.end();
     if args.verify {
         verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;

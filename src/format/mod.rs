@@ -3,15 +3,15 @@
 //! # Call order
 //! A source: [`Format::open`] → [`Source::plan`] → [`Source::want`] once → then **either**
 //! [`Source::random`] (any rows, any thread) **or** [`Source::next`] until `None`. A source that
-//! gives `random` need not implement `next`. A sink: [`Format::create`] → [`Sink::slots`] /
-//! [`Sink::random`] / ([`Sink::encoder`] and [`Sink::append`] in turn) →
-//! [`Sink::finish`]. Dropped without `finish`, a sink leaves nothing behind.
+//! gives `random` need not implement `next`. A sink: [`Format::prepare`] → [`Prepared`] →
+//! [`Sink::slots`] / [`Sink::writer`] → [`Sink::finish`]. Dropped without `finish`, a sink leaves
+//! nothing behind.
 
 pub mod duplicates;
 pub mod foreign_file;
+mod in_order;
 mod spec;
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Plan};
 pub use crate::storage::Existing;
 use crate::storage::{Blob, Location};
+pub use in_order::{AppendBlocks, BlockRows, EncodeBlocks, InOrder};
 pub use spec::{Arrays, Capabilities, CodedText, Order, Spec, Streams};
 
 /// How well some bytes or a name fit a format.
@@ -64,17 +65,17 @@ pub trait Format: Sync {
     /// # Errors
     /// Missing, refused or corrupt input.
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>>;
-    /// Refuses what [`Capabilities`] cannot express (names, limits) and options that do not fit,
-    /// before anything is written: one error an array, one an option. Whatever [`Format::create`] can tell
-    /// without the data is told here.
-    fn refuse(&self, _at: &Location, _plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
-        Vec::new()
-    }
-    /// Begins an output. Nothing is visible at `at` before [`Sink::finish`].
+    /// Checks all that can be told before the data: what [`Capabilities`] cannot express (names,
+    /// limits) and options that do not fit. Nothing is written.
     ///
     /// # Errors
-    /// What cannot be created, or held.
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>>;
+    /// All refusals together: one an array, one an option.
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>>;
     /// `npk verify` beyond opening the file and decoding every array: trailing bytes, checksums,
     /// dead appends.
     ///
@@ -181,19 +182,14 @@ pub struct Extent {
     pub len: u64,
 }
 
+/// An output that was checked: begins it, for the plan of [`Format::prepare`] with what only
+/// reading has told (rows, categories). Nothing is visible there before [`Sink::finish`].
+pub type Prepared<'a> = Box<dyn FnOnce(&Plan) -> Result<Box<dyn Sink>> + Send + 'a>;
+
 /// An output being written.
 pub trait Sink: Send {
-    /// Turns blocks into bytes, on any thread.
-    fn encoder(&self) -> Arc<dyn Encode>;
-    /// Takes encoded blocks, in the order that [`Capabilities::order`] promises.
-    ///
-    /// # Errors
-    /// Disk full and the like.
-    fn append(&mut self, encoded: Encoded) -> Result<()>;
-    /// Writing by position, any thread.
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        None
-    }
+    /// How it takes its rows.
+    fn writer(&self) -> Writer;
     /// Where the kernel may copy the array's bytes to: pieces in row order. The files are open for
     /// writing.
     fn slots(&self, _array: usize) -> Option<Vec<Extent>> {
@@ -207,7 +203,15 @@ pub trait Sink: Send {
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary>;
 }
 
-/// A sink's encoder.
+/// How an output takes its rows.
+pub enum Writer {
+    /// Each to its place, on any thread.
+    Positional(Arc<dyn WriteRows>),
+    /// Block after block (see [`InOrder`]).
+    InOrder(Arc<dyn Encode>),
+}
+
+/// Turns blocks into bytes, on any thread.
 pub trait Encode: Send + Sync {
     /// Where a block that begins at `row` must end (a chunk, a row group); `u64::MAX` where any cut
     /// will do.
@@ -222,7 +226,7 @@ pub trait Encode: Send + Sync {
     ///
     /// # Errors
     /// What the format cannot hold after all.
-    fn encode(&self, block: Block) -> Result<Encoded>;
+    fn encode(self: Arc<Self>, block: Block) -> Result<Append>;
 }
 
 /// Rows to encode together: of one array, or (sinks of [`Order::RowBlocks`]) the same rows of all
@@ -236,17 +240,9 @@ pub struct Block {
     pub columns: Vec<(usize, Vec<Chunk>)>,
 }
 
-/// An encoded block.
-pub struct Encoded {
-    /// The first row.
-    pub first_row: u64,
-    /// How many.
-    pub rows: u64,
-    /// The array (the first, in a table).
-    pub array: usize,
-    /// What the sink's own `append` expects.
-    pub payload: Box<dyn Any + Send>,
-}
+/// What is left to do with an encoded block: to append it. Called in the order that
+/// [`Capabilities::order`] promises.
+pub type Append = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// Writing by position.
 pub trait WriteRows: Send + Sync {
@@ -261,6 +257,15 @@ pub trait WriteRows: Send + Sync {
     /// # Errors
     /// Disk full and the like.
     fn write(&self, chunk: &Chunk) -> Result<()>;
+}
+
+impl<W: WriteRows> WriteRows for Arc<W> {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        W::cut(self, array, row)
+    }
+    fn write(&self, chunk: &Chunk) -> Result<()> {
+        W::write(self, chunk)
+    }
 }
 
 /// The result of writing an output.

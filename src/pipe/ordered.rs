@@ -8,7 +8,7 @@ use super::blocks::Blocks;
 use super::work::Work;
 use super::{Held, Rows, Settings, pool};
 use crate::error::{Context, Error, Result, guard};
-use crate::format::{Block, Encode, Encoded, Order, Sink, WriteRows};
+use crate::format::{Append, Block, Encode, Order, Sink, WriteRows, Writer};
 use crate::model::{Chunk, Values};
 
 /// What is left, in order.
@@ -24,37 +24,34 @@ pub(super) fn in_order(
     if outputs.is_empty() && !names.is_empty() {
         return Ok(());
     }
-    let writer = sink.random();
-    // A sink that writes whole chunks of its own gets them whole, however the source cuts.
-    let cuts = |w: &Arc<dyn WriteRows>| outputs.iter().any(|&a| w.cut(a, 0) != u64::MAX);
-    let whole = writer.clone().filter(cuts);
-    if let Some(writer) = writer.filter(|_| whole.is_none()) {
-        let row_bytes: Vec<u64> =
-            work.plan.arrays.iter().map(|m| m.row_bytes().unwrap_or(0)).collect();
-        return work.decode(&outputs, wanted, settings, Some(&writer), &mut |mut chunk| {
-            rows.count(&mut chunk)?;
-            let array = chunk.array;
-            // What was written on the worker comes without values.
-            let written = matches!(&chunk.values, Values::Fixed(values) if values.is_empty());
-            let bytes = match written {
-                true => chunk.rows.saturating_mul(row_bytes[array]),
-                false => chunk.bytes(),
-            };
-            if !written {
-                settings.output.at(writer.write(&chunk)).at_array(&names[array])?;
-            }
-            settings.moved(bytes, &names[array]);
-            Ok(())
-        });
-    }
-    let (encoder, wanted): (Arc<dyn Encode>, Order) = match whole {
-        Some(writer) => (Arc::new(Writing(writer)), Order::Any),
-        None => (sink.encoder(), wanted),
+    let has_cuts = |w: &Arc<dyn WriteRows>| outputs.iter().any(|&a| w.cut(a, 0) != u64::MAX);
+    let (encoder, wanted): (Arc<dyn Encode>, Order) = match sink.writer() {
+        Writer::InOrder(encoder) => (encoder, wanted),
+        // A sink that writes whole chunks of its own gets them whole, however the source cuts.
+        Writer::Positional(writer) if has_cuts(&writer) => (Arc::new(Writing(writer)), Order::Any),
+        Writer::Positional(writer) => {
+            let row_bytes: Vec<u64> =
+                work.plan.arrays.iter().map(|m| m.row_bytes().unwrap_or(0)).collect();
+            return work.decode(&outputs, wanted, settings, Some(&writer), &mut |mut chunk| {
+                rows.count(&mut chunk)?;
+                let array = chunk.array;
+                // What was written on the worker comes without values.
+                let written = matches!(&chunk.values, Values::Fixed(values) if values.is_empty());
+                let bytes = match written {
+                    true => chunk.rows.saturating_mul(row_bytes[array]),
+                    false => chunk.bytes(),
+                };
+                if !written {
+                    settings.output.at(writer.write(&chunk)).at_array(&names[array])?;
+                }
+                settings.moved(bytes, &names[array]);
+                Ok(())
+            });
+        }
     };
     let (announced, done, piece) = (&rows.announced, &rows.done, settings.piece_bytes());
     let mut blocks = Blocks::new(wanted, encoder.clone(), announced, done, piece);
     let mut appender = Appender {
-        sink,
         encoder,
         window: VecDeque::new(),
         most: 2 * settings.jobs + 2,
@@ -78,28 +75,19 @@ impl Encode for Writing {
     fn cut(&self, array: usize, row: u64) -> u64 {
         self.0.cut(array, row)
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
-        let array = block.columns.first().map_or(0, |c| c.0);
+    fn encode(self: Arc<Self>, block: Block) -> Result<Append> {
         for chunk in block.columns.iter().flat_map(|(_, chunks)| chunks) {
             self.0.write(chunk)?;
         }
-        Ok(Encoded {
-            first_row: block.first_row,
-            rows: block.rows,
-            array,
-            payload: Box::new(Written),
-        })
+        Ok(Box::new(|| Ok(())))
     }
 }
 
-/// Nothing is left to append.
-struct Written;
-
 /// Encodes blocks on the pool and appends them in turn.
 struct Appender<'a> {
-    sink: &'a mut dyn Sink,
     encoder: Arc<dyn Encode>,
-    window: VecDeque<mpsc::Receiver<Result<(Encoded, Held)>>>,
+    /// Per block its array, and what is made of it.
+    window: VecDeque<(usize, mpsc::Receiver<Result<(Append, Held)>>)>,
     most: usize,
     settings: &'a Settings,
     pool: &'a rayon::ThreadPool,
@@ -123,29 +111,23 @@ impl Appender<'_> {
             }
             self.append_front()?;
         };
+        let array = block.columns.first().map_or(0, |(array, _)| *array);
         let (send, receive) = mpsc::sync_channel(1);
         let (encoder, output) = (self.encoder.clone(), self.settings.output.clone());
         self.pool.spawn_fifo(move || {
             let encoded = output.at(guard(|| encoder.encode(block)));
-            // Nothing of the sink is held any more once the result is there: `finish` may count on
-            // it.
-            drop(encoder);
-            let _ = send.send(encoded.map(|encoded| (encoded, held)));
+            let _ = send.send(encoded.map(|append| (append, held)));
         });
-        self.window.push_back(receive);
+        self.window.push_back((array, receive));
         Ok(())
     }
     fn append_front(&mut self) -> Result<()> {
-        let Some(front) = self.window.pop_front() else { return Ok(()) };
-        let (encoded, _held) =
+        let Some((array, front)) = self.window.pop_front() else { return Ok(()) };
+        let (append, _held) =
             front.recv().map_err(|_| Error::internal("a worker thread ended unexpectedly"))??;
-        if encoded.payload.is::<Written>() {
-            return Ok(());
-        }
-        let array = encoded.array;
         self.settings
             .output
-            .at(self.sink.append(encoded))
+            .at(append())
             .map_err(|e| if self.names.len() == 1 { e.array(&self.names[array]) } else { e })
     }
     fn finish(mut self) -> Result<()> {

@@ -11,7 +11,7 @@ use super::flow::RecipeReader;
 use super::work::Work;
 use super::{Failure, OutputName, Rows, SMALL_BYTES, Settings, kernel_copy, piece_end, pool};
 use crate::error::{Context, Error, Result, guard};
-use crate::format::{Extent, ReadRows, Sink, WriteRows};
+use crate::format::{Extent, ReadRows, Sink, WriteRows, Writer};
 use crate::ops::Needs;
 
 /// A piece of strategy 1 or 2.
@@ -142,7 +142,10 @@ pub(super) fn by_position(
     rows: &mut Rows,
     settings: &Settings,
 ) -> Result<()> {
-    let by_rows = work.reading.clone().zip(sink.random());
+    let by_rows = match sink.writer() {
+        Writer::Positional(writer) => work.reading.clone().zip(Some(writer)),
+        Writer::InOrder(_) => None,
+    };
     let names: Vec<String> = rows.names.clone();
     let total_bytes = work.plan.bytes();
     let queue = Mutex::new(Tasks {

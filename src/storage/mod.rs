@@ -16,6 +16,7 @@ pub mod cleanup;
 mod limit;
 mod local;
 pub mod lock;
+mod offset;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod stream;
@@ -24,6 +25,7 @@ pub mod walk;
 
 pub use limit::{file_limit, open_files, raise_file_limit};
 pub use local::{Identity, file_blob, map_file, sweep_stale};
+pub use offset::FileAt;
 pub use stream::StreamState;
 pub use temporary::copy_to_temporary;
 

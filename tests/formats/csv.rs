@@ -467,7 +467,7 @@ pub fn write(
     pipe::run(
         Box::new(source),
         format.spec().writes.as_ref().unwrap(),
-        &mut |plan| format.create(&at, plan, options),
+        Box::new(|plan| format.prepare(&at, plan, options)?(plan)),
         &settings,
     )?;
     Ok(())

@@ -453,7 +453,7 @@ fn convert(from: &Path, to: &Path, options: &WriteOptions) -> Result<Summary> {
     let (summary, _) = npk::pipe::run(
         source,
         Hdf5.spec().writes.as_ref().unwrap(),
-        &mut |plan| Hdf5.create(&at, plan, options),
+        Box::new(|plan| Hdf5.prepare(&at, plan, options)?(plan)),
         &settings,
     )?;
     assert_eq!(summary.bytes, std::fs::metadata(to).unwrap().len());

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use npk::error::Kind;
 use npk::format::{Existing, Order, WriteOptions};
-use npk::formats::by_name;
 use npk::model::{
     ArrayMeta, Categories, CategoryKind, Chunk, Column, Dtype, Form, Kept, Logical, Table, TimeUnit,
 };
-use npk::storage::Location;
 
 use super::store_support::*;
 use crate::support::*;
@@ -356,17 +354,11 @@ fn hostile_stores_are_refused_by_the_number() {
 fn a_failed_or_dropped_output_leaves_nothing() {
     let out = Scratch::new();
     let meta = ArrayMeta::new("x", Dtype::U8, &[4 << 20]);
-    let npk = by_name("npk").unwrap();
     {
-        let sink = npk
-            .create(
-                &Location::local(out.join("s.npk")),
-                &plan(vec![meta.clone()]),
-                &WriteOptions::default(),
-            )
-            .unwrap();
+        let sink = begin(&out.join("s.npk"), &plan(vec![meta.clone()]), &WriteOptions::default());
+        let sink = sink.unwrap();
         let _slots = sink.slots(0).unwrap();
-        sink.random().unwrap().write(&Chunk::fixed(0, 0, 3, vec![1u8, 2, 3])).unwrap();
+        rows_of(sink.as_ref()).write(&Chunk::fixed(0, 0, 3, vec![1u8, 2, 3])).unwrap();
         assert_eq!(out.names().len(), 1);
     }
     assert!(out.names().is_empty());
@@ -431,12 +423,9 @@ fn rows_may_be_unknown() {
     let out = Scratch::new();
     let mut meta = ArrayMeta::new("x", Dtype::U16, &[0, 2]);
     meta.rows = None;
-    let npk = by_name("npk").unwrap();
     let mut started = plan(vec![meta]);
-    let sink = npk
-        .create(&Location::local(out.join("s.npk")), &started, &WriteOptions::default())
-        .unwrap();
-    let writer = sink.random().unwrap();
+    let sink = begin(&out.join("s.npk"), &started, &WriteOptions::default()).unwrap();
+    let writer = rows_of(sink.as_ref());
     for i in 0..5u64 {
         writer.write(&Chunk::fixed(0, i * 3, 3, vec![i as u8; 12])).unwrap();
     }

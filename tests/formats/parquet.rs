@@ -31,7 +31,8 @@ pub fn convert_with(from: &Path, to: &Path, options: &WriteOptions) -> Result<Pl
     let source = open(from)?;
     let format = format_of(to);
     let settings = pipe::Settings::new(2, options.memory_bytes);
-    let create = &mut |plan: &Plan| format.create(&Location::local(to), plan, options);
+    let at = Location::local(to);
+    let create = Box::new(|plan: &Plan| format.prepare(&at, plan, options)?(plan));
     Ok(pipe::run(source, format.spec().writes.as_ref().unwrap(), create, &settings)?.1)
 }
 

@@ -212,13 +212,9 @@ fn convert(
 ) -> Result<npk::format::Summary, Error> {
     let holds = Pt.spec().writes.as_ref().unwrap();
     let settings = npk::pipe::Settings::new(2, 64 << 20);
-    npk::pipe::run(
-        source,
-        holds,
-        &mut |plan| Pt.create(&Location::local(to), plan, options),
-        &settings,
-    )
-    .map(|(summary, _)| summary)
+    let at = Location::local(to);
+    let prepared = Pt.prepare(&at, source.plan(), options)?;
+    npk::pipe::run(source, holds, prepared, &settings).map(|(summary, _)| summary)
 }
 
 /// A source without the arrays that cannot be read.
@@ -853,11 +849,11 @@ fn object_storage_gets_it_in_turn() {
         let at = Location::remote(std::sync::Arc::new(Shop(shelf.clone())), "shelf/out.pt");
         let path = fixture(&format!("good/pt/{name}"));
         let settings = npk::pipe::Settings::new(2, 64 << 20);
-        let mut create = |plan: &npk::model::Plan| Pt.create(&at, plan, &WriteOptions::default());
+        let written = WriteOptions::default();
         npk::pipe::run(
             open(&path).unwrap(),
             Pt.spec().writes.as_ref().unwrap(),
-            &mut create,
+            Box::new(|plan| Pt.prepare(&at, plan, &written)?(plan)),
             &settings,
         )
         .unwrap();

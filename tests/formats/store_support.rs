@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use npk::error::Result;
-use npk::format::{Emit, Format, Order, ReadOptions, ReadRows, Source, WriteOptions};
+use npk::format::{
+    Emit, Format, Order, ReadOptions, ReadRows, Sink, Source, WriteOptions, WriteRows, Writer,
+};
 use npk::formats::by_name;
 use npk::model::{ArrayMeta, Chunk, Plan, Values};
 use npk::pipe::{self, Settings};
@@ -65,7 +67,7 @@ pub fn write(
     Ok(pipe::run(
         Box::new(source),
         format.spec().writes.as_ref().unwrap(),
-        &mut |plan| format.create(&at, plan, options),
+        Box::new(|plan| format.prepare(&at, plan, options)?(plan)),
         &settings,
     )?
     .0)
@@ -96,7 +98,7 @@ pub fn convert_with(
     Ok(pipe::run(
         open(from)?,
         format.spec().writes.as_ref().unwrap(),
-        &mut |plan| format.create(&at, plan, options),
+        Box::new(|plan| format.prepare(&at, plan, options)?(plan)),
         &settings,
     )?
     .0)
@@ -172,5 +174,19 @@ pub fn copy_dir(from: &Path, to: &Path) {
         } else {
             std::fs::write(&target, std::fs::read(&path).unwrap()).unwrap()
         }
+    }
+}
+
+/// Begins a store, or a change of one.
+pub fn begin(at: &Path, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    let at = Location::local(at);
+    format_of(at.local_path().unwrap()).prepare(&at, plan, options)?(plan)
+}
+
+/// Where a local store's rows are written to.
+pub fn rows_of(sink: &dyn Sink) -> Arc<dyn WriteRows> {
+    match sink.writer() {
+        Writer::Positional(writer) => writer,
+        Writer::InOrder(_) => panic!("a local store is written by position"),
     }
 }

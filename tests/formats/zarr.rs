@@ -364,13 +364,12 @@ with zarr.storage.ZipStore('s.zarr.zip', mode='w') as store:
 fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Result<(), Error> {
     let source =
         Zarr.open(&Location::local(from), &ReadOptions { memory_bytes, ..ReadOptions::default() })?;
-    let errors = Zarr.refuse(&Location::local("z.zarr"), source.plan(), options);
-    Error::all(errors)?;
-    let mut create = |plan: &Plan| Zarr.create(&Location::local(to), plan, options);
+    let at = Location::local(to);
+    let prepared = Zarr.prepare(&at, source.plan(), options)?;
     pipe::run(
         source,
         Zarr.spec().writes.as_ref().unwrap(),
-        &mut create,
+        prepared,
         &pipe::Settings::new(2, memory_bytes),
     )
     .map(|_| ())
@@ -820,22 +819,10 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
             arrays: vec![ArrayMeta::new(name, npk::model::Dtype::U8, &[1])].into(),
             ..Plan::default()
         };
-        assert_eq!(
-            Zarr.refuse(&Location::local("z.zarr"), &plan, &WriteOptions::default()).len(),
-            1,
-            "{name}"
-        );
+        assert_eq!(refusals(&plan), 1, "{name}");
     }
     let two = ["a", "a/b"].map(|n| ArrayMeta::new(n, npk::model::Dtype::U8, &[1]));
-    assert_eq!(
-        Zarr.refuse(
-            &Location::local("z.zarr"),
-            &Plan { arrays: two.to_vec().into(), ..Plan::default() },
-            &WriteOptions::default()
-        )
-        .len(),
-        1
-    );
+    assert_eq!(refusals(&Plan { arrays: two.to_vec().into(), ..Plan::default() }), 1);
 }
 
 /// Damaged metadata, chunks, shards and zips: an error or values, never a panic.
@@ -1121,4 +1108,10 @@ fn links_in_circles_and_fifos() {
     );
     let said = support::npk_fails(4, &["convert", &path, &out.join("o.npk").display().to_string()]);
     assert!(said.contains("c/1") && said.contains("a FIFO"), "{said}");
+}
+
+/// How many errors there are before anything is written.
+fn refusals(plan: &Plan) -> usize {
+    let (at, options) = (Location::local("z.zarr"), WriteOptions::default());
+    Zarr.prepare(&at, plan, &options).err().map_or(0, |e| 1 + e.others().len())
 }

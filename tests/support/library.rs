@@ -103,19 +103,9 @@ pub fn convert(
 ) -> Result<Summary> {
     let source = by_name(from).unwrap().open(input, &ReadOptions::default())?;
     let target = by_name(to).unwrap();
-    let mut create = |plan: &Plan| {
-        if let Some(error) = target.refuse(output, plan, options).into_iter().next() {
-            return Err(error);
-        }
-        target.create(output, plan, options)
-    };
-    pipe::run(
-        source,
-        target.spec().writes.as_ref().unwrap(),
-        &mut create,
-        &Settings::new(2, 64 << 20),
-    )
-    .map(|(summary, _)| summary)
+    let prepared = target.prepare(output, source.plan(), options)?;
+    let holds = target.spec().writes.as_ref().unwrap();
+    pipe::run(source, holds, prepared, &Settings::new(2, 64 << 20)).map(|(summary, _)| summary)
 }
 
 /// As [`convert`], from path to path.

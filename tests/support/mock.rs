@@ -163,13 +163,15 @@ impl MockSink {
     }
 }
 
-struct Through;
+/// Hands blocks of eleven rows on.
+pub struct Through;
 
-impl Encode for Through {
+impl EncodeBlocks for Through {
+    type Encoded = Block;
     fn cut(&self, _array: usize, row: u64) -> u64 {
         (row / 11 + 1) * 11
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
+    fn encode(&self, block: Block) -> Result<Block> {
         for (_, chunks) in &block.columns {
             assert_eq!(
                 chunks.iter().map(|c| c.rows).sum::<u64>(),
@@ -178,17 +180,13 @@ impl Encode for Through {
             );
         }
         assert!(block.rows <= 11, "a block ends at the cut");
-        let (first_row, rows, array) = (block.first_row, block.rows, block.columns[0].0);
-        Ok(Encoded { first_row, rows, array, payload: Box::new(block) })
+        Ok(block)
     }
 }
 
-impl Sink for MockSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(Through)
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let block = encoded.payload.downcast::<Block>().unwrap();
+impl AppendBlocks for MockSink {
+    type Encoded = Block;
+    fn append(&mut self, encoded: BlockRows, block: Block) -> Result<()> {
         match self.order {
             Order::ArrayByArray => {
                 assert!(encoded.array >= self.last.0, "array after array");
@@ -216,7 +214,7 @@ impl Sink for MockSink {
         }
         Ok(())
     }
-    fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
+    fn finish(self, end: &Plan) -> Result<Summary> {
         assert!(end.arrays.iter().all(|a| a.rows.is_some()), "all rows are known at the end");
         *self.finished.lock().unwrap() = true;
         Ok(Summary::default())

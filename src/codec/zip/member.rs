@@ -7,9 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use super::Archive;
-use crate::array::raw::At;
 use crate::error::{Error, ForeignReader, Result};
-use crate::storage::{Blob, BlobSlice, temporary};
+use crate::storage::{Blob, BlobSlice, FileAt, temporary};
 
 /// Deflated members are inflated so many bytes at a time.
 const STEP_BYTES: u64 = 256 << 10;
@@ -77,7 +76,7 @@ impl Archive {
             return Ok(bytes.clone());
         }
         let (file, at) = self.spool.room(entry.bytes)?;
-        let mut to = At { file: &file, offset: at };
+        let mut to = FileAt { file: &*file, offset: at };
         self.each_step(member, start, &mut |step| to.write_all(step).map_err(temporary::error))?;
         let bytes = BlobSlice {
             blob: Arc::new(Spooled { file, len: at + entry.bytes }),

@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::array::Pieces;
-use crate::array::raw::{At, Place, RawEncode, RawWriter, read_stream, write_encoded};
+use crate::array::raw::{Place, RawEncode, RawWriter, read_stream};
 use crate::array::source::MapSource;
 use crate::array::stream::StreamSource;
 use crate::array::text_codes::coded;
@@ -25,12 +25,12 @@ use crate::codec::npy_header::{self, Header};
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Arrays, Capabilities, CodedText, Encode, Encoded, Extent, Format, Head, ReadOptions, Sink,
-    Sniff, Source, Spec, Streams, Summary, WriteOptions, WriteRows,
+    AppendBlocks, Arrays, BlockRows, Capabilities, CodedText, Extent, Format, Head, InOrder,
+    Prepared, ReadOptions, Sink, Sniff, Source, Spec, Streams, Summary, WriteOptions, Writer,
 };
 use crate::formats::numpy::npy_data::Records;
-use crate::formats::numpy::padded_text::{Columns, PaddedBlocks, PaddedRows, PaddedText};
-use crate::model::{Logical, Plan};
+use crate::formats::numpy::padded_text::{self, Columns, NpyArray, PaddedBlocks, PaddedRows};
+use crate::model::{ArrayMeta, Buf, Logical, Plan};
 use crate::storage::{BlobSlice, Location, Output};
 
 /// The format.
@@ -109,7 +109,12 @@ impl Format for Npy {
             options.memory_bytes,
         ))))
     }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
         let [meta] = plan.arrays.as_slice() else {
             return Err(Error::usage(format!(
                 "npy holds one array, the source has {}",
@@ -117,30 +122,23 @@ impl Format for Npy {
             ))
             .hint("choose one with -a"));
         };
-        let unsupported =
-            || Error::refused(format!("npy cannot hold {}", meta.type_name())).array(&meta.name);
-        let padded = PaddedText::of(meta, options.memory_bytes)?;
-        let spelled = padded
-            .as_ref()
-            .map(PaddedText::spelled)
-            .or_else(|| npy_header::spell(meta.dtype, &meta.logical));
-        let shape = meta.shape().ok_or_else(|| Error::internal("the row count is not known"))?;
-        let header = npy_header::write(&spelled.ok_or_else(unsupported)?, &shape);
-        let place = match &padded {
-            Some(padded) => padded.place(meta, header.len() as u64)?,
-            None => Place::of(meta, header.len() as u64)?,
-        };
-        let mut out = at.create_file(options.existing, options.sync)?;
-        let file = out.file();
-        match &file {
-            Some(file) => {
-                file.write_all_at(&header, 0)?;
-                file.set_len(place.offset + place.bytes)?;
-            }
-            None => out.write_all(&header)?,
-        }
-        Ok(Box::new(NpySink { out, file, place, written: 0, columns: Arc::new(vec![padded]) }))
+        padded_text::check("npy", meta)?;
+        Ok(Box::new(move |plan| create(at, &plan.arrays[0], options)))
     }
+}
+
+fn create(at: &Location, meta: &ArrayMeta, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    let NpyArray { header, place, padded } = NpyArray::new("npy", meta, options.memory_bytes)?;
+    let mut out = at.create_file(options.existing, options.sync)?;
+    let columns = Arc::new(vec![padded]);
+    let Some(file) = out.file() else {
+        out.write_all(&header)?;
+        let encoder = PaddedBlocks { inner: RawEncode, columns };
+        return Ok(InOrder::sink(encoder, NpyStream { out, place, written: 0 }));
+    };
+    file.write_all_at(&header, 0)?;
+    file.set_len(place.offset + place.bytes)?;
+    Ok(Box::new(NpyFile { out, file, place, columns }))
 }
 
 fn plan(header: &Header, records: &Records) -> Plan {
@@ -175,49 +173,59 @@ fn more_follows(end: u64, extra: &str) -> Error {
     )
 }
 
-struct NpySink {
+/// A local file, written by position.
+struct NpyFile {
     out: Box<dyn Output>,
-    file: Option<Arc<File>>,
+    file: Arc<File>,
     place: Place,
-    written: u64,
     /// Whether the one array is text.
     columns: Columns,
 }
 
-impl Sink for NpySink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(PaddedBlocks { inner: Arc::new(RawEncode), columns: self.columns.clone() })
+impl NpyFile {
+    fn summary(place: &Place) -> Summary {
+        Summary { bytes: place.offset + place.bytes, files: 1, notes: Vec::new() }
     }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        match &self.file {
-            // By position in any case: the output's own writer is not mixed with it.
-            Some(file) => {
-                let mut at = At { file, offset: self.place.offset + self.written };
-                self.written += write_encoded(&mut at, encoded)?;
-            }
-            None => self.written += write_encoded(&mut self.out, encoded)?,
+}
+
+impl Sink for NpyFile {
+    fn writer(&self) -> Writer {
+        let inner = RawWriter { places: vec![(self.file.clone(), self.place)] };
+        Writer::Positional(Arc::new(PaddedRows { inner, columns: self.columns.clone() }))
+    }
+    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
+        self.columns[array].is_none().then(|| self.place.extent(&self.file))
+    }
+    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
+        self.out.commit()?;
+        Ok(NpyFile::summary(&self.place))
+    }
+}
+
+/// What has no positions.
+struct NpyStream {
+    out: Box<dyn Output>,
+    place: Place,
+    written: u64,
+}
+
+impl AppendBlocks for NpyStream {
+    type Encoded = Vec<Buf>;
+    fn append(&mut self, _rows: BlockRows, encoded: Vec<Buf>) -> Result<()> {
+        for buf in encoded {
+            self.out.write_all(&buf)?;
+            self.written += buf.len() as u64;
         }
         Ok(())
     }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        let inner = Arc::new(RawWriter { places: vec![(self.file.clone()?, self.place)] });
-        Some(Arc::new(PaddedRows { inner, columns: self.columns.clone() }))
-    }
-    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
-        if self.columns[array].is_some() {
-            None
-        } else {
-            Some(self.place.extent(self.file.as_ref()?))
-        }
-    }
-    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
-        if self.file.is_none() && self.written != self.place.bytes {
+    fn finish(self, _end: &Plan) -> Result<Summary> {
+        if self.written != self.place.bytes {
             return Err(Error::internal(format!(
                 "{} bytes were written, {} were expected",
                 self.written, self.place.bytes
             )));
         }
         self.out.commit()?;
-        Ok(Summary { bytes: self.place.offset + self.place.bytes, files: 1, notes: Vec::new() })
+        Ok(NpyFile::summary(&self.place))
     }
 }

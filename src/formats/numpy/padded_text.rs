@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::array::raw::Place;
+use crate::codec::npy_header;
 use crate::error::{Error, Result};
-use crate::format::{Block, Encode, Encoded, WriteRows};
+use crate::format::{Block, EncodeBlocks, WriteRows};
 use crate::model::{
     ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logical, Values, codes_of, item_of,
 };
@@ -133,18 +134,65 @@ impl PaddedText {
     }
 }
 
+/// Refuses what npy has no type for.
+///
+/// # Errors
+/// Refused.
+pub fn check(format: &str, meta: &ArrayMeta) -> Result<()> {
+    if meta.logical.text_categories().is_some()
+        || npy_header::spell(meta.dtype, &meta.logical).is_some()
+    {
+        return Ok(());
+    }
+    Err(Error::refused(format!("{format} cannot hold {}", meta.type_name())).array(&meta.name))
+}
+
+/// An array as npy has it.
+pub struct NpyArray {
+    /// The header.
+    pub header: Vec<u8>,
+    /// Where the values are, from the beginning of the header on.
+    pub place: Place,
+    /// How text is padded.
+    pub padded: Option<PaddedText>,
+}
+
+impl NpyArray {
+    /// Of an array whose rows and categories are known.
+    ///
+    /// # Errors
+    /// As [`check`] and [`PaddedText::of`].
+    pub fn new(format: &str, meta: &ArrayMeta, memory_bytes: u64) -> Result<NpyArray> {
+        check(format, meta)?;
+        let padded = PaddedText::of(meta, memory_bytes)?;
+        let spelled = match &padded {
+            Some(padded) => padded.spelled(),
+            None => npy_header::spell(meta.dtype, &meta.logical).unwrap_or_default(),
+        };
+        let shape = meta
+            .shape()
+            .ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
+        let header = npy_header::write(&spelled, &shape);
+        let place = match &padded {
+            Some(padded) => padded.place(meta, header.len() as u64)?,
+            None => Place::of(meta, header.len() as u64)?,
+        };
+        Ok(NpyArray { header, place, padded })
+    }
+}
+
 /// The padded arrays of an output, by array.
 pub type Columns = Arc<Vec<Option<PaddedText>>>;
 
 /// Pads what goes to another writer.
-pub struct PaddedRows {
+pub struct PaddedRows<W> {
     /// The writer of the padded rows.
-    pub inner: Arc<dyn WriteRows>,
+    pub inner: W,
     /// What is padded.
     pub columns: Columns,
 }
 
-impl WriteRows for PaddedRows {
+impl<W: WriteRows> WriteRows for PaddedRows<W> {
     fn cut(&self, array: usize, row: u64) -> u64 {
         self.inner.cut(array, row)
     }
@@ -159,14 +207,15 @@ impl WriteRows for PaddedRows {
 }
 
 /// Pads what goes to another encoder.
-pub struct PaddedBlocks {
+pub struct PaddedBlocks<E> {
     /// The encoder of the padded rows.
-    pub inner: Arc<dyn Encode>,
+    pub inner: E,
     /// What is padded.
     pub columns: Columns,
 }
 
-impl Encode for PaddedBlocks {
+impl<E: EncodeBlocks> EncodeBlocks for PaddedBlocks<E> {
+    type Encoded = E::Encoded;
     fn cut(&self, array: usize, row: u64) -> u64 {
         let cut = self.inner.cut(array, row);
         let Some(padded) = &self.columns[array] else { return cut };
@@ -176,7 +225,7 @@ impl Encode for PaddedBlocks {
     fn enough(&self, array: usize) -> Option<u64> {
         self.inner.enough(array)
     }
-    fn encode(&self, mut block: Block) -> Result<Encoded> {
+    fn encode(&self, mut block: Block) -> Result<E::Encoded> {
         for (array, chunks) in &mut block.columns {
             if let Some(padded) = &self.columns[*array] {
                 for chunk in chunks {

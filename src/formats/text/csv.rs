@@ -45,9 +45,9 @@
 //! of one column a null is a blank line among texts, where `""` is an empty text, and `""` among
 //! numbers, since many readers pass over blank lines.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{
-    Arrays, Capabilities, Format, Head, Order, Quote, ReadOptions, Sink, Sniff, Source, Spec,
+    Arrays, Capabilities, Format, Head, Order, Prepared, Quote, ReadOptions, Sniff, Source, Spec,
     Streams, WriteOptions,
 };
 use crate::formats::text::delimited::dialect::Dialect;
@@ -145,11 +145,13 @@ impl Format for Csv {
         };
         source::open(at, options, flavor)
     }
-    fn refuse(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        sink::refuse(at, plan, options, &style(at, options))
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        sink::create(at, plan, options, &style(at, options))
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        sink::prepare(at, plan, options, style(at, options))
     }
 }
 

@@ -29,8 +29,8 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Auto, Capabilities, Format, Head, Order, Quote, ReadOptions, Sink, Sniff, Source, Spec,
-    Streams, WriteOptions,
+    Arrays, Auto, Capabilities, Format, Head, Order, Prepared, Quote, ReadOptions, Sniff, Source,
+    Spec, Streams, WriteOptions,
 };
 use crate::formats::text::delimited::dialect::Dialect;
 use crate::formats::text::delimited::number::Reader;
@@ -110,11 +110,13 @@ impl Format for Txt {
         };
         source::open(at, options, flavor)
     }
-    fn refuse(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        sink::refuse(at, plan, options, &style(options))
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        sink::create(at, plan, options, &style(options))
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        sink::prepare(at, plan, options, style(options))
     }
 }
 

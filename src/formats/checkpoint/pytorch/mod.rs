@@ -34,7 +34,7 @@ use crate::array::source::MapSource;
 use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Capabilities, Format, Head, ReadOptions, Sink, Sniff, Source, Spec, WriteOptions,
+    Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions,
 };
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
@@ -124,12 +124,16 @@ impl Format for Pt {
             None => open_one(at, options).map(|s| Box::new(s) as Box<dyn Source>),
         }
     }
-    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
         if options.single && plan.arrays.len() != 1 {
-            vec![write::single_error(plan)]
-        } else {
-            Vec::new()
+            return Err(write::single_error(plan));
         }
+        Ok(Box::new(move |plan| write::create(at, plan, options)))
     }
     fn lost_attributes<'a>(&self, plan: &'a Plan, options: &WriteOptions) -> Vec<&'a str> {
         let tree = structure::of(plan, options).filter(|tree| structure::names_all(tree, plan));
@@ -139,9 +143,6 @@ impl Format for Pt {
             .map(String::as_str)
             .filter(|key| !key.contains('.') && !kept.contains(*key))
             .collect()
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        write::create(at, plan, options)
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         verify(&at.blob()?).at_file(&at.display())

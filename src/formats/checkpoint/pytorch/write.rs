@@ -27,9 +27,11 @@ use serde_json::Value;
 use super::pickler::Pickler;
 use super::structure;
 use super::zip::{CHECKED_BYTES, CHECKED_IN_ALL_BYTES};
-use crate::array::raw::{Place, RawEncode, fixed, write_all_at};
+use crate::array::raw::{Place, RawEncode, RawWriter, fixed_bytes};
 use crate::error::{Context, Error, Result};
-use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
+use crate::format::{
+    AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
+};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan};
 use crate::storage::{Location, Output};
 
@@ -276,8 +278,10 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let out = at.create_file(options.existing, options.sync)?;
     match out.file() {
         Some(file) => PlacedSink::new(out, file, tree).map(|s| Box::new(s) as Box<dyn Sink>),
-        None => Ok(Box::new(StreamSink { out, tree, at: 0, entries: Vec::new(), open: None })
-            as Box<dyn Sink>),
+        None => {
+            let stream = StreamSink { out, tree, at: 0, entries: Vec::new(), open: None };
+            Ok(InOrder::sink(RawEncode, stream))
+        }
     }
     .at_file(&at.display())
 }
@@ -287,42 +291,36 @@ struct PlacedSink {
     out: Box<dyn Output>,
     file: Arc<File>,
     tree: Tree,
-    writer: Arc<Writer>,
+    writer: Arc<PlacedRows>,
     /// Per array the entry that holds it, and of which array it may be an alias.
     entries: Vec<Entry>,
     entry_of: Vec<usize>,
     alias: Vec<Option<usize>>,
 }
 
-struct Writer {
-    file: Arc<File>,
-    places: Vec<Place>,
+struct PlacedRows {
+    raw: RawWriter,
     /// Per array the pieces written: where, how long, their checksum.
     pieces: Vec<Mutex<Vec<(u64, u64, u32)>>>,
 }
 
-impl WriteRows for Writer {
+impl WriteRows for PlacedRows {
     fn write(&self, chunk: &Chunk) -> Result<()> {
-        let values = fixed(chunk.clone())?;
-        self.put(chunk.array, chunk.first_row, &values)
+        let values = fixed_bytes(chunk)?;
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.raw.write(chunk)?;
+        let at = chunk.first_row * self.place(chunk.array).row_bytes;
+        let piece = (at, values.len() as u64, crc32fast::hash(values));
+        self.pieces[chunk.array].lock().unwrap_or_else(|e| e.into_inner()).push(piece);
+        Ok(())
     }
 }
 
-impl Writer {
-    fn put(&self, array: usize, first_row: u64, values: &[u8]) -> Result<()> {
-        let place = &self.places[array];
-        let len = values.len() as u64;
-        let at = first_row
-            .checked_mul(place.row_bytes)
-            .filter(|at| at.checked_add(len).is_some_and(|end| end <= place.bytes))
-            .ok_or_else(|| Error::internal(format!("row {first_row} is past the end")))?;
-        if len == 0 {
-            return Ok(());
-        }
-        write_all_at(&self.file, values, place.offset + at)?;
-        let crc = crc32fast::hash(values);
-        self.pieces[array].lock().unwrap_or_else(|e| e.into_inner()).push((at, len, crc));
-        Ok(())
+impl PlacedRows {
+    fn place(&self, array: usize) -> Place {
+        self.raw.places[array].1
     }
 
     /// The checksum of an array that was written here as a whole; 0 otherwise (the kernel copied
@@ -338,25 +336,25 @@ impl Writer {
             all.combine(&crc32fast::Hasher::new_with_initial_len(crc, len));
             due += len;
         }
-        if due == self.places[array].bytes { all.finalize() } else { 0 }
+        if due == self.place(array).bytes { all.finalize() } else { 0 }
     }
 
     /// The checksum of the bytes in the file.
     fn crc_of_file(&self, array: usize) -> Result<u32> {
-        let place = self.places[array];
+        let place = self.place(array);
         let mut bytes = vec![0; place.bytes as usize];
-        self.file.read_exact_at(&mut bytes, place.offset)?;
+        self.raw.places[array].0.read_exact_at(&mut bytes, place.offset)?;
         Ok(crc32fast::hash(&bytes))
     }
 
     /// Whether two arrays hold the same bytes.
     fn equal(&self, a: usize, b: usize) -> Result<bool> {
-        let (a, b) = (self.places[a], self.places[b]);
+        let (file, (a, b)) = (&self.raw.places[a].0, (self.place(a), self.place(b)));
         let (mut x, mut y, mut at) = (vec![0; 1 << 18], vec![0; 1 << 18], 0);
         while at < a.bytes {
             let n = (a.bytes - at).min(x.len() as u64) as usize;
-            self.file.read_exact_at(&mut x[..n], a.offset + at)?;
-            self.file.read_exact_at(&mut y[..n], b.offset + at)?;
+            file.read_exact_at(&mut x[..n], a.offset + at)?;
+            file.read_exact_at(&mut y[..n], b.offset + at)?;
             if x[..n] != y[..n] {
                 return Ok(false);
             }
@@ -408,37 +406,19 @@ impl PlacedSink {
         }
         file.set_len(at)?;
         let pieces = arrays.iter().map(|_| Mutex::default()).collect();
-        let writer = Arc::new(Writer { file: file.clone(), places, pieces });
+        let places = places.into_iter().map(|place| (file.clone(), place)).collect();
+        let writer = Arc::new(PlacedRows { raw: RawWriter { places }, pieces });
         Ok(PlacedSink { out, file, tree, writer, entries, entry_of, alias })
     }
 }
 
 impl Sink for PlacedSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(RawEncode)
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let bufs = encoded
-            .payload
-            .downcast::<Vec<Buf>>()
-            .map_err(|_| Error::internal("an unknown payload"))?;
-        let row_bytes = self.writer.places[encoded.array].row_bytes;
-        let mut row = encoded.first_row;
-        for buf in bufs.iter().filter(|b| !b.is_empty()) {
-            self.writer.put(encoded.array, row, buf)?;
-            row += buf.len() as u64 / row_bytes.max(1);
-        }
-        Ok(())
-    }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        Some(self.writer.clone())
+    fn writer(&self) -> Writer {
+        Writer::Positional(self.writer.clone())
     }
     fn slots(&self, array: usize) -> Option<Vec<Extent>> {
-        let place = self.writer.places[array];
-        if place.bytes == 0 {
-            return Some(Vec::new());
-        }
-        Some(vec![Extent { file: self.file.clone(), offset: place.offset, len: place.bytes }])
+        let place = self.writer.place(array);
+        Some(if place.bytes == 0 { Vec::new() } else { place.extent(&self.file) })
     }
     fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
         let mut dropped = vec![false; self.entries.len()];
@@ -552,26 +532,20 @@ impl StreamSink {
     }
 }
 
-impl Sink for StreamSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(RawEncode)
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        self.turn(encoded.array)?;
-        let bufs = encoded
-            .payload
-            .downcast::<Vec<Buf>>()
-            .map_err(|_| Error::internal("an unknown payload"))?;
-        for buf in bufs.iter() {
-            self.out.write_all(buf)?;
+impl AppendBlocks for StreamSink {
+    type Encoded = Vec<Buf>;
+    fn append(&mut self, rows: BlockRows, encoded: Vec<Buf>) -> Result<()> {
+        self.turn(rows.array)?;
+        for buf in encoded {
+            self.out.write_all(&buf)?;
             if let Some((bytes, crc)) = &mut self.open {
                 *bytes += buf.len() as u64;
-                crc.update(buf);
+                crc.update(&buf);
             }
         }
         Ok(())
     }
-    fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
+    fn finish(mut self, _end: &Plan) -> Result<Summary> {
         let count = self.tree.arrays.len();
         if count > 0 {
             self.turn(count - 1)?;

@@ -21,7 +21,7 @@ use crate::array::{ArrayMap, Element};
 use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Capabilities, Format, Head, ReadOptions, Sink, Sniff, Source, Spec, Streams, WriteOptions,
+    Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams, WriteOptions,
 };
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Logical, Plan};
@@ -92,18 +92,19 @@ impl Format for Safetensors {
             None => open_one(at, options),
         }
     }
-    fn refuse(&self, _at: &Location, plan: &Plan, _options: &WriteOptions) -> Vec<Error> {
-        let reserved = plan.arrays.iter().filter(|a| a.name == METADATA);
-        reserved
-            .map(|a| {
-                Error::refused("safetensors reserves this name")
-                    .array(&a.name)
-                    .hint("rename it with --rename")
-            })
-            .collect()
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        write::create(at, plan, options)
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        let reserved = plan.arrays.iter().filter(|a| a.name == METADATA).map(|a| {
+            Error::refused("safetensors reserves this name")
+                .array(&a.name)
+                .hint("rename it with --rename")
+        });
+        Error::all(reserved.collect())?;
+        Ok(Box::new(move |plan| write::create(at, plan, options)))
     }
 }
 

@@ -5,10 +5,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::{SHARDS, header};
-use crate::array::raw::{At, Place, RawEncode, RawWriter, write_encoded};
+use crate::array::raw::{Place, RawEncode, RawWriter};
 use crate::error::{Error, Result};
-use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
-use crate::model::{ArrayMeta, Plan};
+use crate::format::{
+    AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, Writer,
+};
+use crate::model::{ArrayMeta, Buf, Plan};
 use crate::storage::{Location, Output};
 
 /// Begins one file, or all shards and their index.
@@ -19,10 +21,10 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let total: u64 = plan.bytes();
     let index_stem = SHARDS.index_stem(&name);
     let split = options.max_shard_bytes.is_some_and(|max| total > max) || index_stem.is_some();
-    let mut sink = TensorSink { parts: Vec::new(), places: Vec::new(), index: None };
+    let mut sink = Shards { parts: Vec::new(), places: Vec::new(), index: None };
     if !split {
         sink.begin(at, &arrays, &attributes, options)?;
-        return Ok(Box::new(sink));
+        return Ok(sink.sink());
     }
     if at.is_stream() {
         return Err(Error::usage("shards cannot be written to stdout"));
@@ -44,7 +46,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let text = serde_json::to_string_pretty(&document)
         .map_err(|e| Error::failed("the index cannot be written").because(e))?;
     sink.index = Some((index, text + "\n"));
-    Ok(Box::new(sink))
+    Ok(sink.sink())
 }
 
 /// Cuts the arrays, in order, into shards of at most `max` bytes; a larger array is alone in its
@@ -64,7 +66,7 @@ fn cut(arrays: &[&ArrayMeta], max: u64) -> Result<Vec<std::ops::Range<usize>>> {
     Ok(shards)
 }
 
-struct TensorSink {
+struct Shards {
     parts: Vec<Part>,
     /// Per array: its part and its place there.
     places: Vec<(usize, Place)>,
@@ -79,7 +81,17 @@ struct Part {
     written: u64,
 }
 
-impl TensorSink {
+impl Shards {
+    /// By position where all parts are local files.
+    fn sink(self) -> Box<dyn Sink> {
+        let place = |&(part, place): &(usize, Place)| Some((self.parts[part].file.clone()?, place));
+        match self.places.iter().map(place).collect::<Option<_>>() {
+            Some(places) => {
+                Box::new(ShardFiles { shards: self, writer: Arc::new(RawWriter { places }) })
+            }
+            None => InOrder::sink(RawEncode, self),
+        }
+    }
     fn begin(
         &mut self,
         at: &Location,
@@ -110,34 +122,40 @@ impl TensorSink {
     }
 }
 
-impl Sink for TensorSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(RawEncode)
+/// Shards in local files, written by position.
+struct ShardFiles {
+    shards: Shards,
+    writer: Arc<RawWriter>,
+}
+
+impl Sink for ShardFiles {
+    fn writer(&self) -> Writer {
+        Writer::Positional(self.writer.clone())
     }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let (part, place) = self.places[encoded.array];
+    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
+        let (file, place) = &self.writer.places[array];
+        Some(place.extent(file))
+    }
+    fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
+        self.shards.finish(end)
+    }
+}
+
+impl AppendBlocks for Shards {
+    type Encoded = Vec<Buf>;
+    fn append(&mut self, rows: BlockRows, encoded: Vec<Buf>) -> Result<()> {
+        let (part, place) = self.places[rows.array];
         let part = &mut self.parts[part];
-        let due = place.offset + encoded.first_row * place.row_bytes;
-        match &part.file {
-            Some(file) => {
-                write_encoded(&mut At { file, offset: due }, encoded)?;
-            }
-            None if due != part.written && encoded.rows > 0 => {
-                return Err(Error::internal("arrays came out of order"));
-            }
-            None => part.written += write_encoded(&mut part.out, encoded)?,
+        if place.offset + rows.first_row * place.row_bytes != part.written && rows.rows > 0 {
+            return Err(Error::internal("arrays came out of order"));
+        }
+        for buf in encoded {
+            part.out.write_all(&buf)?;
+            part.written += buf.len() as u64;
         }
         Ok(())
     }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        let place = |&(part, place): &(usize, Place)| Some((self.parts[part].file.clone()?, place));
-        Some(Arc::new(RawWriter { places: self.places.iter().map(place).collect::<Option<_>>()? }))
-    }
-    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
-        let (part, place) = self.places[array];
-        Some(place.extent(self.parts[part].file.as_ref()?))
-    }
-    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
+    fn finish(self, _end: &Plan) -> Result<Summary> {
         let mut summary = Summary { files: self.parts.len() as u64, ..Summary::default() };
         for part in &self.parts {
             if part.file.is_none() && part.written != part.bytes {

@@ -26,9 +26,10 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Capabilities, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec, Streams,
+    Arrays, Capabilities, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec, Streams,
     WriteOptions,
 };
+use crate::formats::columnar::arrow_model;
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
 
@@ -75,11 +76,14 @@ impl Format for Arrow {
         let opened = crate::error::foreign("arrow", || read::ArrowSource::open(at, options));
         Ok(Box::new(opened.map_err(|e| e.file(at.display()))?))
     }
-    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        let export = crate::formats::columnar::arrow_model::Export::new(plan, options).err();
-        export.into_iter().chain(write::write_options(options).err()).collect()
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(write::ArrowSink::create(at, plan, options)?))
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        let export = arrow_model::Export::new(plan, options).err();
+        Error::all(export.into_iter().chain(write::write_options(options).err()).collect())?;
+        Ok(Box::new(move |plan| write::create(at, plan, options)))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::array::RecordBatchOptions;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc;
 use arrow::ipc::writer::{
     DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
@@ -17,7 +17,9 @@ use flatbuffers::FlatBufferBuilder;
 
 use super::index::{self, MAGIC};
 use crate::error::{Error, Result};
-use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
+use crate::format::{
+    AppendBlocks, Block, BlockRows, EncodeBlocks, InOrder, Sink, Summary, WriteOptions,
+};
 use crate::formats::columnar::arrow_model::{self, Export, OutColumn};
 use crate::model::nested::{dictionaries, dictionary_paths};
 use crate::model::{ArrayMeta, Categories, Logical, Plan};
@@ -31,12 +33,12 @@ const BATCH_ROWS: u64 = 1 << 20;
 const ALIGN: usize = 64;
 
 /// An Arrow file or stream being written.
-pub(super) struct ArrowSink {
+struct IpcFile {
     output: Box<dyn Output>,
     bytes: u64,
     stream: bool,
     options: IpcWriteOptions,
-    encoder: Arc<Encoder>,
+    schema: SchemaRef,
     dictionaries: Vec<Dictionary>,
     dictionary_blocks: Vec<ipc::Block>,
     batch_blocks: Vec<ipc::Block>,
@@ -54,7 +56,6 @@ struct Dictionary {
 }
 
 struct Encoder {
-    export: Export,
     /// With the codes in place of dictionaries: their buffers are the same.
     coded: Export,
     metas: Vec<ArrayMeta>,
@@ -95,65 +96,65 @@ pub(super) fn write_options(options: &WriteOptions) -> Result<IpcWriteOptions> {
     made.map_err(|e| Error::usage(e.to_string()))
 }
 
-impl ArrowSink {
-    pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<ArrowSink> {
-        let ipc_options = write_options(options)?;
-        let export = Export::new(plan, options)?;
-        let stream = at.is_stream() || at.file_name().ends_with(".arrows");
-        let coded = export.with_codes();
-        let mut row_bytes = 0u64;
-        for meta in &plan.arrays {
-            row_bytes = row_bytes.saturating_add(meta.row_bytes_about(32));
-        }
-        let batch_bytes = BATCH_BYTES.min(options.memory_bytes / 16).max(1 << 16);
-        let (batch_rows, enough) = match options.row_group_rows {
-            Some(0) => return Err(Error::usage("a record batch needs at least one row")),
-            Some(rows) => (rows, None),
-            None => (
-                (batch_bytes / row_bytes.max(1)).clamp(1, BATCH_ROWS) / 8 * 8 + 8,
-                Some(2 * batch_bytes),
-            ),
-        };
-        // The numbers of the dictionaries are those that the schema message gives them.
-        let mut tracker = DictionaryTracker::new(false);
-        let schema = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
-            &export.schema,
-            &mut tracker,
-            &ipc_options,
-        );
-        let ids = index::ids_of_message(&schema.ipc_message)?;
-        let mut dictionaries = Vec::new();
-        for (i, column) in export.columns.iter().enumerate() {
-            find_dictionaries(column, vec![i], &ids, plan, &mut dictionaries)?;
-        }
-        let output = at.create_file(options.existing, options.sync)?;
-        let encoder = Arc::new(Encoder {
-            export,
-            coded,
-            metas: plan.arrays.to_vec(),
-            options: ipc_options.clone(),
-            batch_rows,
-            enough,
-        });
-        let mut sink = ArrowSink {
-            output,
-            bytes: 0,
-            stream,
-            options: ipc_options,
-            encoder,
-            dictionaries,
-            dictionary_blocks: Vec::new(),
-            batch_blocks: Vec::new(),
-        };
-        if !stream {
-            let mut head = MAGIC.to_vec();
-            head.resize(ALIGN, 0);
-            sink.put(&head)?;
-        }
-        sink.message(schema)?;
-        Ok(sink)
+/// Begins a file or a stream.
+pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    let ipc_options = write_options(options)?;
+    let export = Export::new(plan, options)?;
+    let stream = at.is_stream() || at.file_name().ends_with(".arrows");
+    let coded = export.with_codes();
+    let mut row_bytes = 0u64;
+    for meta in &plan.arrays {
+        row_bytes = row_bytes.saturating_add(meta.row_bytes_about(32));
     }
+    let batch_bytes = BATCH_BYTES.min(options.memory_bytes / 16).max(1 << 16);
+    let (batch_rows, enough) = match options.row_group_rows {
+        Some(0) => return Err(Error::usage("a record batch needs at least one row")),
+        Some(rows) => (rows, None),
+        None => (
+            (batch_bytes / row_bytes.max(1)).clamp(1, BATCH_ROWS) / 8 * 8 + 8,
+            Some(2 * batch_bytes),
+        ),
+    };
+    // The numbers of the dictionaries are those that the schema message gives them.
+    let mut tracker = DictionaryTracker::new(false);
+    let schema = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
+        &export.schema,
+        &mut tracker,
+        &ipc_options,
+    );
+    let ids = index::ids_of_message(&schema.ipc_message)?;
+    let mut dictionaries = Vec::new();
+    for (i, column) in export.columns.iter().enumerate() {
+        find_dictionaries(column, vec![i], &ids, plan, &mut dictionaries)?;
+    }
+    let output = at.create_file(options.existing, options.sync)?;
+    let encoder = Encoder {
+        coded,
+        metas: plan.arrays.to_vec(),
+        options: ipc_options.clone(),
+        batch_rows,
+        enough,
+    };
+    let mut sink = IpcFile {
+        output,
+        bytes: 0,
+        stream,
+        options: ipc_options,
+        schema: export.schema,
+        dictionaries,
+        dictionary_blocks: Vec::new(),
+        batch_blocks: Vec::new(),
+    };
+    if !stream {
+        let mut head = MAGIC.to_vec();
+        head.resize(ALIGN, 0);
+        sink.put(&head)?;
+    }
+    sink.message(schema)?;
+    Ok(InOrder::sink(encoder, sink))
+}
 
+impl IpcFile {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.output.write_all(bytes)?;
         self.bytes += bytes.len() as u64;
@@ -293,14 +294,15 @@ fn dictionary_message(
     Ok(EncodedData { ipc_message: fbb.finished_data().to_vec(), arrow_data: encoded.arrow_data })
 }
 
-impl Encode for Encoder {
+impl EncodeBlocks for Encoder {
+    type Encoded = EncodedData;
     fn cut(&self, _array: usize, row: u64) -> u64 {
         (row / self.batch_rows + 1).saturating_mul(self.batch_rows)
     }
     fn enough(&self, _array: usize) -> Option<u64> {
         self.enough
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
+    fn encode(&self, block: Block) -> Result<EncodedData> {
         let arrays = self.coded.arrays(&self.metas, &block)?;
         let rows = RecordBatchOptions::new().with_row_count(Some(block.rows as usize));
         let batch = RecordBatch::try_new_with_options(self.coded.schema.clone(), arrays, &rows)
@@ -309,35 +311,23 @@ impl Encode for Encoder {
         let (_, encoded) = IpcDataGenerator::default()
             .encode(&batch, &mut tracker, &self.options, &mut IpcWriteContext::default())
             .map_err(failed)?;
-        let array = block.columns.first().map_or(0, |c| c.0);
-        Ok(Encoded {
-            first_row: block.first_row,
-            rows: block.rows,
-            array,
-            payload: Box::new(encoded),
-        })
+        Ok(encoded)
     }
 }
 
-impl Sink for ArrowSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        self.encoder.clone()
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
+impl AppendBlocks for IpcFile {
+    type Encoded = EncodedData;
+    fn append(&mut self, rows: BlockRows, encoded: EncodedData) -> Result<()> {
         // Codes of this block mean categories that are known by now.
         self.categories()?;
-        if encoded.rows == 0 {
+        if rows.rows == 0 {
             return Ok(());
         }
-        let data = encoded
-            .payload
-            .downcast::<EncodedData>()
-            .map_err(|_| Error::internal("a block of another writer"))?;
-        let block = self.message(*data)?;
+        let block = self.message(encoded)?;
         self.batch_blocks.push(block);
         Ok(())
     }
-    fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
+    fn finish(mut self, end: &Plan) -> Result<Summary> {
         for dictionary in &mut self.dictionaries {
             match end.arrays.get(dictionary.array).map(|a| &a.logical) {
                 Some(Logical::Dictionary { categories, .. }) => {
@@ -358,7 +348,7 @@ impl Sink for ArrowSink {
             let mut tracker = DictionaryTracker::new(false);
             let schema = ipc::convert::IpcSchemaEncoder::new()
                 .with_dictionary_tracker(&mut tracker)
-                .schema_to_fb_offset(&mut fbb, &self.encoder.export.schema);
+                .schema_to_fb_offset(&mut fbb, &self.schema);
             let args = ipc::FooterArgs {
                 version: ipc::MetadataVersion::V5,
                 schema: Some(schema),

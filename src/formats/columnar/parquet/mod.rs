@@ -23,8 +23,10 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Capabilities, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec, WriteOptions,
+    Arrays, Capabilities, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec,
+    WriteOptions,
 };
+use crate::formats::columnar::arrow_model;
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
 
@@ -88,13 +90,16 @@ impl Format for Parquet {
             .map_err(|e| e.file(at.display()))?;
         Ok(Box::new(source))
     }
-    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        let export = crate::formats::columnar::arrow_model::Export::new(plan, options);
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        let export = arrow_model::Export::new(plan, options);
         let schema = export.and_then(|export| write::stored_schema(&export)).err();
-        schema.into_iter().chain(write::codec(options).err()).collect()
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(write::ParquetSink::create(at, plan, options)?))
+        Error::all(schema.into_iter().chain(write::codec(options).err()).collect())?;
+        Ok(Box::new(move |plan| write::create(at, plan, options)))
     }
 }
 

@@ -20,7 +20,9 @@ use parquet::schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor, Type};
 
 use super::{CODECS, crate_error, dictionary, schema};
 use crate::error::{Error, Result};
-use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
+use crate::format::{
+    AppendBlocks, Block, BlockRows, EncodeBlocks, InOrder, Sink, Summary, WriteOptions,
+};
 use crate::formats::columnar::arrow_model::{self, Export, OutColumn};
 use crate::model::nested::{children, with_children};
 use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan};
@@ -32,10 +34,7 @@ const GROUP_BYTES: u64 = 64 << 20;
 const GROUP_ROWS: u64 = 1 << 20;
 
 /// A Parquet file being written.
-pub(super) struct ParquetSink {
-    writer: SerializedFileWriter<Out>,
-    encoder: Arc<Encoder>,
-}
+struct ParquetFile(SerializedFileWriter<Out>);
 
 /// The output, counted.
 struct Out {
@@ -76,59 +75,51 @@ enum Column {
     Categories(Bytes, ColumnCloseResult),
 }
 
-impl ParquetSink {
-    pub(super) fn create(
-        at: &Location,
-        plan: &Plan,
-        options: &WriteOptions,
-    ) -> Result<ParquetSink> {
-        let compression = codec(options)?;
-        let export = Export::new(plan, options)?;
-        let (stored, descr) = stored_schema(&export)?;
-        let mut metadata: Vec<KeyValue> = export
-            .schema
-            .metadata()
-            .iter()
-            .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
-            .collect();
-        metadata.sort_by(|a, b| a.key.cmp(&b.key));
-        metadata
-            .push(KeyValue::new("ARROW:schema".into(), arrow_model::encode_schema(&export.schema)));
-        let mut properties = WriterProperties::builder()
-            .set_compression(compression)
-            .set_created_by(format!("npk version {}", env!("CARGO_PKG_VERSION")))
-            .set_key_value_metadata(Some(metadata))
-            .set_max_row_group_row_count(None);
-        // Dictionaries of floats never pay, and cost a hash a value.
-        for c in descr.columns() {
-            use parquet::basic::Type as P;
-            if matches!(c.physical_type(), P::FLOAT | P::DOUBLE) {
-                properties = properties.set_column_dictionary_enabled(
-                    ColumnPath::from(c.path().parts().to_vec()),
-                    false,
-                );
-            }
+/// Begins a file.
+pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    let compression = codec(options)?;
+    let export = Export::new(plan, options)?;
+    let (stored, descr) = stored_schema(&export)?;
+    let mut metadata: Vec<KeyValue> = export
+        .schema
+        .metadata()
+        .iter()
+        .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
+        .collect();
+    metadata.sort_by(|a, b| a.key.cmp(&b.key));
+    metadata.push(KeyValue::new("ARROW:schema".into(), arrow_model::encode_schema(&export.schema)));
+    let mut properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_created_by(format!("npk version {}", env!("CARGO_PKG_VERSION")))
+        .set_key_value_metadata(Some(metadata))
+        .set_max_row_group_row_count(None);
+    // Dictionaries of floats never pay, and cost a hash a value.
+    for c in descr.columns() {
+        use parquet::basic::Type as P;
+        if matches!(c.physical_type(), P::FLOAT | P::DOUBLE) {
+            properties = properties
+                .set_column_dictionary_enabled(ColumnPath::from(c.path().parts().to_vec()), false);
         }
-        let output = at.create_file(options.existing, options.sync)?;
-        let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
-        let properties = Arc::new(properties.build());
-        let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, properties.clone())
-            .map_err(crate_error)?;
-        let group_bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
-        let group_rows = group_rows(plan, options, group_bytes)?;
-        let encoder = Arc::new(Encoder {
-            coded: export.with_codes(),
-            export,
-            stored,
-            metas: plan.arrays.to_vec(),
-            properties,
-            group_rows,
-            enough: options.row_group_rows.is_none().then_some(2 * group_bytes),
-            codec: compression,
-            descr: writer.schema_descr().clone().into(),
-        });
-        Ok(ParquetSink { writer, encoder })
     }
+    let output = at.create_file(options.existing, options.sync)?;
+    let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
+    let properties = Arc::new(properties.build());
+    let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, properties.clone())
+        .map_err(crate_error)?;
+    let group_bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
+    let group_rows = group_rows(plan, options, group_bytes)?;
+    let encoder = Encoder {
+        coded: export.with_codes(),
+        export,
+        stored,
+        metas: plan.arrays.to_vec(),
+        properties,
+        group_rows,
+        enough: options.row_group_rows.is_none().then_some(2 * group_bytes),
+        codec: compression,
+        descr: writer.schema_descr().clone().into(),
+    };
+    Ok(InOrder::sink(encoder, ParquetFile(writer)))
 }
 
 /// The fields as they are stored, and what Parquet makes of them.
@@ -250,14 +241,15 @@ fn elements(array: &dyn Array) -> usize {
     }
 }
 
-impl Encode for Encoder {
+impl EncodeBlocks for Encoder {
+    type Encoded = Vec<Column>;
     fn cut(&self, _array: usize, row: u64) -> u64 {
         (row / self.group_rows + 1).saturating_mul(self.group_rows)
     }
     fn enough(&self, _array: usize) -> Option<u64> {
         self.enough
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
+    fn encode(&self, block: Block) -> Result<Vec<Column>> {
         let mut columns: Vec<Column> = Vec::new();
         if block.rows > 0 {
             let chunks: HashMap<usize, &[Chunk]> =
@@ -292,13 +284,7 @@ impl Encode for Encoder {
                 }
             }
         }
-        let array = block.columns.first().map_or(0, |c| c.0);
-        Ok(Encoded {
-            first_row: block.first_row,
-            rows: block.rows,
-            array,
-            payload: Box::new(columns),
-        })
+        Ok(columns)
     }
 }
 
@@ -369,20 +355,14 @@ impl Encoder {
     }
 }
 
-impl Sink for ParquetSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        self.encoder.clone()
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let columns = encoded
-            .payload
-            .downcast::<Vec<Column>>()
-            .map_err(|_| Error::internal("a block of another writer"))?;
+impl AppendBlocks for ParquetFile {
+    type Encoded = Vec<Column>;
+    fn append(&mut self, _rows: BlockRows, columns: Vec<Column>) -> Result<()> {
         if columns.is_empty() {
             return Ok(());
         }
-        let mut group = self.writer.next_row_group().map_err(crate_error)?;
-        for column in *columns {
+        let mut group = self.0.next_row_group().map_err(crate_error)?;
+        for column in columns {
             match column {
                 Column::Arrow(chunk) => chunk.append_to_row_group(&mut group),
                 Column::Categories(bytes, close) => group.append_column(&bytes, close),
@@ -392,8 +372,8 @@ impl Sink for ParquetSink {
         group.close().map_err(crate_error)?;
         Ok(())
     }
-    fn finish(self: Box<Self>, _end: &Plan) -> Result<Summary> {
-        let out = self.writer.into_inner().map_err(crate_error)?;
+    fn finish(self, _end: &Plan) -> Result<Summary> {
+        let out = self.0.into_inner().map_err(crate_error)?;
         out.output.commit()?;
         Ok(Summary { bytes: out.bytes, files: 1, notes: Vec::new() })
     }

@@ -19,7 +19,7 @@
 use crate::error::{Error, Result};
 #[cfg(feature = "hdf5")]
 use crate::format::{Capabilities, CodedText, Order};
-use crate::format::{Format, Head, ReadOptions, Sink, Sniff, Source, Spec, WriteOptions};
+use crate::format::{Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions};
 use crate::model::Plan;
 use crate::storage::Location;
 
@@ -150,13 +150,17 @@ impl Format for Hdf5 {
     fn verify(&self, at: &Location, options: &ReadOptions) -> Result<Vec<String>> {
         open::verify(at, options).map(|()| Vec::new())
     }
-    #[cfg(feature = "hdf5")]
-    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        write::refuse(plan, options)
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
         #[cfg(feature = "hdf5")]
-        return write::create(at, plan, options);
+        {
+            Error::all(write::refuse(plan, options))?;
+            Ok(Box::new(move |plan| write::create(at, plan, options)))
+        }
         #[cfg(not(feature = "hdf5"))]
         {
             let _ = (at, plan, options);

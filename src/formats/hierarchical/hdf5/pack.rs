@@ -6,7 +6,7 @@ use super::filters;
 use crate::codec::shuffle::shuffle;
 use crate::codec::{blosc, compress, decompress::Wrapper, lzf};
 use crate::error::{Error, Result};
-use crate::format::{Block, Compression, Encode, Encoded};
+use crate::format::{Block, Compression, EncodeBlocks};
 use crate::model::{ArrayMeta, Chunk, Values};
 
 /// Text that is handed to the library at a time, at most; less where memory is short.
@@ -129,7 +129,8 @@ pub(super) struct Encoder {
     pub(super) memory_bytes: u64,
 }
 
-impl Encode for Encoder {
+impl EncodeBlocks for Encoder {
+    type Encoded = Packed;
     fn cut(&self, array: usize, row: u64) -> u64 {
         match &self.shapes[array].form {
             Form::Contiguous | Form::Text { chunk_rows: None } => u64::MAX,
@@ -142,12 +143,12 @@ impl Encode for Encoder {
         matches!(self.shapes[array].form, Form::Text { .. })
             .then(|| (self.memory_bytes / 16).clamp(LEAST_TEXT_BYTES, TEXT_BYTES))
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
+    fn encode(&self, block: Block) -> Result<Packed> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {
             return Err(Error::internal("a block without an array"));
         };
         let shape = &self.shapes[array];
-        let packed = match &shape.form {
+        Ok(match &shape.form {
             Form::Contiguous => Packed::Bytes(chunks),
             Form::Text { .. } => {
                 let texts = |chunk: Chunk| -> Result<Chunk> {
@@ -188,12 +189,6 @@ impl Encode for Encoder {
                 };
                 Packed::Chunks(cut(rows, block.first_row, block.rows, shape, chunk, *packing)?)
             }
-        };
-        Ok(Encoded {
-            first_row: block.first_row,
-            rows: block.rows,
-            array,
-            payload: Box::new(packed),
         })
     }
 }

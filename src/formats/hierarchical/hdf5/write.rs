@@ -16,7 +16,9 @@ use super::ffi;
 use super::pack::{Encoder, Form, NAMES, Packed, Packing, Shape};
 use super::{filters, put, scales};
 use crate::error::{Error, Kind, Result};
-use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
+use crate::format::{
+    AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
+};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, Values, checked_product};
 use crate::sidecar::Marks;
 use crate::storage::{Location, Output};
@@ -39,7 +41,6 @@ struct Hdf5Sink {
     out: Box<dyn Output>,
     shapes: Arc<Vec<Shape>>,
     places: Arc<Vec<Place>>,
-    memory_bytes: u64,
     scales: scales::Scales,
     notes: Vec<String>,
 }
@@ -180,7 +181,6 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         out,
         shapes: Arc::default(),
         places: Arc::default(),
-        memory_bytes: options.memory_bytes,
         scales: scales::plan(plan, options, is_netcdf(at, plan)),
         notes: Vec::new(),
     };
@@ -229,7 +229,12 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     outcome.error().map_or(Ok(()), Err)?;
     sink.file = Some(file);
     (sink.shapes, sink.places) = (Arc::new(shapes), Arc::new(places));
-    Ok(Box::new(sink))
+    let contiguous = |(s, p): (&Shape, &Place)| matches!(s.form, Form::Contiguous) && !p.grows;
+    if sink.shapes.iter().zip(sink.places.iter()).all(contiguous) {
+        return Ok(Box::new(Contiguous(sink)));
+    }
+    let encoder = Encoder { shapes: sink.shapes.clone(), memory_bytes: options.memory_bytes };
+    Ok(InOrder::sink(encoder, sink))
 }
 
 /// Whether the output is to be netCDF: by its name, or as its source was.
@@ -512,15 +517,11 @@ impl Hdf5Sink {
         }
     }
 
-    fn put(&mut self, encoded: Encoded) -> Result<()> {
-        let (array, first_row, rows) = (encoded.array, encoded.first_row, encoded.rows);
+    fn put(&mut self, rows: BlockRows, packed: Packed) -> Result<()> {
+        let BlockRows { array, first_row, rows } = rows;
         if rows == 0 {
             return Ok(());
         }
-        let packed = *encoded
-            .payload
-            .downcast::<Packed>()
-            .map_err(|_| Error::internal("a block of another writer"))?;
         if let Packed::Bytes(chunks) = &packed {
             return chunks.iter().try_for_each(|c| self.places[array].write(&self.local, c));
         }
@@ -571,30 +572,33 @@ impl Hdf5Sink {
     }
 }
 
-impl Sink for Hdf5Sink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(Encoder { shapes: self.shapes.clone(), memory_bytes: self.memory_bytes })
+/// Every array in one piece of known size: written by position.
+struct Contiguous(Hdf5Sink);
+
+impl Sink for Contiguous {
+    fn writer(&self) -> Writer {
+        let (file, places) = (self.0.local.clone(), self.0.places.clone());
+        Writer::Positional(Arc::new(ByPosition { file, places }))
     }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let put = self.put(encoded);
+    fn slots(&self, array: usize) -> Option<Vec<Extent>> {
+        self.0.slots(array)
+    }
+    fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
+        self.0.finish(end)
+    }
+}
+
+impl AppendBlocks for Hdf5Sink {
+    type Encoded = Packed;
+    fn append(&mut self, rows: BlockRows, packed: Packed) -> Result<()> {
+        let put = self.put(rows, packed);
         self.outcome.error().map_or(put, Err)
-    }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        let all = self
-            .shapes
-            .iter()
-            .zip(self.places.iter())
-            .all(|(s, p)| matches!(s.form, Form::Contiguous) && !p.grows);
-        all.then(|| {
-            Arc::new(ByPosition { file: self.local.clone(), places: self.places.clone() })
-                as Arc<dyn WriteRows>
-        })
     }
     fn slots(&self, array: usize) -> Option<Vec<Extent>> {
         let place = &self.places[array];
         Some(vec![Extent { file: self.local.clone(), offset: place.offset?, len: place.bytes }])
     }
-    fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
+    fn finish(mut self, _end: &Plan) -> Result<Summary> {
         let closed = self.close().map_err(writing);
         self.outcome.error().map_or(closed, Err)?;
         let bytes = self.local.metadata()?.len();
@@ -609,7 +613,7 @@ impl Sink for Hdf5Sink {
                 self.out.write_all(&buffer[..n])?;
             }
         }
-        let Hdf5Sink { out, notes, .. } = *self;
+        let Hdf5Sink { out, notes, .. } = self;
         out.commit()?;
         Ok(Summary { bytes, files: 1, notes })
     }

@@ -45,7 +45,7 @@ use self::store::MARKERS;
 use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::{
-    Capabilities, CodedText, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec,
+    Capabilities, CodedText, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec,
     WriteOptions,
 };
 use crate::model::{Dtype, Logical, Plan};
@@ -128,13 +128,16 @@ impl Format for Zarr {
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         at.held(|at| Ok(coded(Box::new(read::open(at, options)?))))
     }
-    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        // Rows that only reading tells are known by the time of `create`.
-        let mut plan = plan.clone();
-        plan.arrays.iter_mut().for_each(|a| a.rows = a.rows.or(Some(1)));
-        write::layouts(&plan, options).1
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(write::create(at, plan, options)?))
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        // Rows that only reading tells are known by the time of writing.
+        let mut known = plan.clone();
+        known.arrays.iter_mut().for_each(|a| a.rows = a.rows.or(Some(1)));
+        Error::all(write::layouts(&known, options).1)?;
+        Ok(Box::new(move |plan| Ok(Box::new(write::create(at, plan, options)?))))
     }
 }

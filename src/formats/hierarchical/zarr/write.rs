@@ -13,7 +13,7 @@ use super::zip_out::ZipOut;
 use crate::array::{block_copy, items};
 use crate::codec::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::format::{Block, Encode, Encoded, Existing, Sink, Summary, WriteOptions, WriteRows};
+use crate::format::{Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::model::{Categories, Chunk, Plan, Values, codes_of, item_of, typed};
 use crate::sidecar::Marks;
 use crate::storage::{Location, OutputDir};
@@ -161,14 +161,8 @@ fn other_version(at: &Location, version: u8) -> Result<()> {
 }
 
 impl Sink for ZarrSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(ByPosition)
-    }
-    fn append(&mut self, _encoded: Encoded) -> Result<()> {
-        Err(by_position())
-    }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        Some(self.writer.clone())
+    fn writer(&self) -> crate::format::Writer {
+        crate::format::Writer::Positional(self.writer.clone())
     }
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
         let ZarrSink { writer, options } = *self;
@@ -181,19 +175,6 @@ impl Sink for ZarrSink {
                 .array(&writer.layouts[*array].path));
         }
         writer.commit(end, &options)
-    }
-}
-
-fn by_position() -> Error {
-    Error::internal("Zarr is written by position")
-}
-
-/// Chunks are written by position, never in turn.
-struct ByPosition;
-
-impl Encode for ByPosition {
-    fn encode(&self, _block: Block) -> Result<Encoded> {
-        Err(by_position())
     }
 }
 

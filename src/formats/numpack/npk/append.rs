@@ -15,19 +15,17 @@ use std::sync::Arc;
 
 use super::directory::Directory;
 use super::lock::{self, Lock};
-use super::merge::{link_store, local_store};
+use super::merge::link_store;
 use super::write::{LocalFiles, Place, Places};
 use crate::error::{Context, Error, Result};
-use crate::format::{
-    Encode, Encoded, Existing, Extent, Sink, Source, Summary, WriteOptions, WriteRows,
-};
+use crate::format::{Existing, Extent, Sink, Source, Summary, WriteOptions, Writer};
 use crate::formats::numpack::store::manifest::Segment;
 use crate::formats::numpack::store::metadata::{self, Entry};
 use crate::formats::numpack::store::names;
 use crate::formats::numpack::store::{
-    AsIs, Files, METADATA, SIDE, StoreSource, check_side, read_metadata, read_side,
+    Files, METADATA, SIDE, StoreSource, check_side, read_metadata, read_side,
 };
-use crate::model::{Buf, Dtype, Plan};
+use crate::model::{Dtype, Plan};
 use crate::sidecar::{self, Grown};
 use crate::storage::{BlobReader, Location, OutputDir, cleanup};
 
@@ -60,9 +58,13 @@ struct AppendSink {
     lock: Lock,
 }
 
-/// Begins an append.
-pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-    let path = local_store(at, "appended to")?;
+/// Begins an append to the store at `path`, which [`super::merge::local_store`] gave.
+pub(super) fn create(
+    at: &Location,
+    path: &Path,
+    plan: &Plan,
+    options: &WriteOptions,
+) -> Result<Box<dyn Sink>> {
     let (store, lock) = lock::take(at)?;
     let files = Directory::open(&store)?;
     let old = StoreSource::open(files.clone(), "npk", false)?;
@@ -301,22 +303,8 @@ fn counting(growing: &[Growing], end: &Plan) -> Vec<usize> {
 }
 
 impl Sink for AppendSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(AsIs)
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else {
-            return Err(Error::internal("a block of another writer"));
-        };
-        if encoded.rows == 0 {
-            return Ok(());
-        }
-        self.grow
-            .put(encoded.array, encoded.first_row, encoded.rows, *pieces)
-            .at_array(&self.targets[encoded.array].name)
-    }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        Some(self.grow.clone())
+    fn writer(&self) -> Writer {
+        Writer::Positional(self.grow.clone())
     }
     fn slots(&self, array: usize) -> Option<Vec<Extent>> {
         matches!(self.grow.adjust[array], Adjust::Nothing)

@@ -9,31 +9,24 @@ use std::path::Path;
 
 use super::directory::Directory;
 use super::write::{self, Rest};
-use super::{Npk, directory, lock};
+use super::{directory, lock};
 use crate::error::{Error, Result};
-use crate::format::{Existing, Format, Sink, WriteOptions};
+use crate::format::{Existing, Sink, WriteOptions};
 use crate::formats::numpack::store::metadata::Entry;
 use crate::formats::numpack::store::names::{self, Names};
 use crate::formats::numpack::store::{METADATA, SIDE, StoreSource, read_metadata, read_side};
 use crate::model::Plan;
 use crate::sidecar;
-use crate::storage::{Kind, Location, OutputDir, cleanup};
+use crate::storage::{Location, OutputDir, cleanup};
 
-/// Begins a merge; a store that is not there is made.
+/// Begins a merge into the store at `path`, which [`local_store`] gave.
 pub(super) fn create(
     at: &Location,
+    path: &Path,
     plan: &Plan,
     options: &WriteOptions,
     replace: bool,
 ) -> Result<Box<dyn Sink>> {
-    if at.kind()? == Kind::Missing {
-        return Npk.create(
-            at,
-            plan,
-            &WriteOptions { existing: Existing::Error, ..options.clone() },
-        );
-    }
-    let path = local_store(at, "merged into")?;
     let (store, lock) = lock::take(at)?;
     let files = Directory::open(&store)?;
     let old = StoreSource::open(files.clone(), "npk", false)?;

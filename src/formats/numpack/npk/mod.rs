@@ -15,8 +15,8 @@
 
 use crate::error::{Context, Error, Result};
 use crate::format::{
-    Capabilities, CodedText, Existing, Format, Head, Order, ReadOptions, Sink, Sniff, Source, Spec,
-    WriteOptions,
+    Capabilities, CodedText, Existing, Format, Head, Order, Prepared, ReadOptions, Sniff, Source,
+    Spec, WriteOptions,
 };
 use crate::formats::numpack::store::{METADATA, StoreSource, metadata};
 use crate::model::Plan;
@@ -71,12 +71,30 @@ impl Format for Npk {
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         verify::verify(at).at_file(&at.display())
     }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        match options.existing {
-            Existing::Error | Existing::Replace => write::create(at, plan, options),
-            Existing::Merge { replace } => merge::create(at, plan, options, replace),
-            Existing::Append => append::create(at, plan, options),
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        _plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        // A store that is not there is made.
+        if !matches!(options.existing, Existing::Replace) && at.kind()? == Kind::Missing {
+            let options = WriteOptions { existing: Existing::Error, ..options.clone() };
+            return Ok(Box::new(move |plan| write::create(at, plan, &options)));
         }
+        Ok(match options.existing {
+            Existing::Error | Existing::Replace => {
+                Box::new(move |plan| write::create(at, plan, options))
+            }
+            Existing::Merge { replace } => {
+                let path = merge::local_store(at, "merged into")?;
+                Box::new(move |plan| merge::create(at, path, plan, options, replace))
+            }
+            Existing::Append => {
+                let path = merge::local_store(at, "appended to")?;
+                Box::new(move |plan| append::create(at, path, plan, options))
+            }
+        })
     }
 }
 

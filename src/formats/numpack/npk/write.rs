@@ -7,12 +7,14 @@ use std::io::{Read, Seek, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::array::raw::write_all_at;
+use crate::array::raw::{RawEncode, fixed_bytes, write_all_at};
 use crate::error::{Context, Error, Result};
-use crate::format::{Encode, Encoded, Extent, Sink, Summary, WriteOptions, WriteRows};
+use crate::format::{
+    AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
+};
 use crate::formats::numpack::store::metadata::{self, Entry};
-use crate::formats::numpack::store::{AsIs, METADATA, SIDE, check_side, names::Names};
-use crate::model::{ArrayMeta, Buf, Chunk, Plan, Values};
+use crate::formats::numpack::store::{METADATA, SIDE, check_side, names::Names};
+use crate::model::{ArrayMeta, Buf, Chunk, Plan};
 use crate::sidecar;
 use crate::storage::{Location, Output, OutputDir, cleanup, temporary};
 
@@ -71,15 +73,20 @@ pub(super) fn into(
         .collect::<Result<Vec<_>>>()?;
     let places = Places(Arc::new(places));
     let local = dir.path().map(|path| Location::local(path).hold()).transpose()?;
-    let local = local.map(|fresh| Arc::new(LocalFiles::new(fresh.clone(), fresh, places.clone())));
+    let store = NewStore { dir, places: places.clone(), options: options.clone(), rest };
+    if let Some(fresh) = local {
+        let files = Arc::new(LocalFiles::new(fresh.clone(), fresh, places));
+        return Ok(Box::new(StoreFiles { store, files }));
+    }
     let count = plan.arrays.len();
-    let remote = Remote {
+    let remote = RemoteFiles {
+        store,
         now: None,
         spools: HashMap::new(),
         begun: vec![false; count],
         written: vec![0; count],
     };
-    Ok(Box::new(StoreSink { dir, places, local, remote, options: options.clone(), rest }))
+    Ok(InOrder::sink(RawEncode, remote))
 }
 
 /// Where the arrays go.
@@ -219,42 +226,32 @@ impl LocalFiles {
 
 impl WriteRows for LocalFiles {
     fn write(&self, chunk: &Chunk) -> Result<()> {
-        let Values::Fixed(values) = &chunk.values else {
-            return Err(Error::internal("text or lists that are neither codes nor offsets")
-                .array(&self.places.0[chunk.array].name));
-        };
+        let name = &self.places.0[chunk.array].name;
+        let values = fixed_bytes(chunk).at_array(name)?;
         self.put(chunk.array, chunk.first_row, chunk.rows, std::slice::from_ref(values))
-            .at_array(&self.places.0[chunk.array].name)
+            .at_array(name)
     }
 }
 
 /// Remote files: the current array is sent at once; rows of other arrays wait in temporary files.
-struct Remote {
+struct RemoteFiles {
+    store: NewStore,
     now: Option<(usize, Box<dyn Output>)>,
     spools: HashMap<usize, temporary::Writer<File>>,
     begun: Vec<bool>,
     written: Vec<u64>,
 }
 
-struct StoreSink {
-    dir: Box<dyn OutputDir>,
-    places: Places,
-    local: Option<Arc<LocalFiles>>,
-    remote: Remote,
-    options: WriteOptions,
-    rest: Box<dyn Rest>,
-}
-
-impl StoreSink {
-    fn append_remote(&mut self, array: usize, pieces: &[Buf]) -> Result<()> {
-        let (dir, places, remote) = (&self.dir, &self.places, &mut self.remote);
-        if remote.now.is_none() && !remote.begun[array] {
-            remote.now = Some((array, dir.create(&places.0[array].file)?));
+impl RemoteFiles {
+    fn put(&mut self, array: usize, pieces: &[Buf]) -> Result<()> {
+        let NewStore { dir, places, .. } = &self.store;
+        if self.now.is_none() && !self.begun[array] {
+            self.now = Some((array, dir.create(&places.0[array].file)?));
         }
-        remote.begun[array] = true;
-        let out: &mut dyn Write = match &mut remote.now {
+        self.begun[array] = true;
+        let out: &mut dyn Write = match &mut self.now {
             Some((now, out)) if *now == array => out,
-            _ => match remote.spools.entry(array) {
+            _ => match self.spools.entry(array) {
                 std::collections::hash_map::Entry::Occupied(e) => e.into_mut(),
                 std::collections::hash_map::Entry::Vacant(e) => {
                     e.insert(temporary::Writer(temporary::file()?))
@@ -263,31 +260,32 @@ impl StoreSink {
         };
         for piece in pieces {
             out.write_all(piece)?;
-            remote.written[array] += piece.len() as u64;
+            self.written[array] += piece.len() as u64;
         }
         let place = &places.0[array];
         let whole = place
             .rows
-            .is_some_and(|rows| rows.saturating_mul(place.row_bytes) <= remote.written[array]);
+            .is_some_and(|rows| rows.saturating_mul(place.row_bytes) <= self.written[array]);
         if whole
-            && remote.now.as_ref().is_some_and(|(now, _)| *now == array)
-            && let Some((_, out)) = remote.now.take()
+            && self.now.as_ref().is_some_and(|(now, _)| *now == array)
+            && let Some((_, out)) = self.now.take()
         {
             out.commit()?;
         }
         Ok(())
     }
 
-    fn finish_remote(&mut self) -> Result<()> {
-        if let Some((_, out)) = self.remote.now.take() {
+    /// Ends the file at work, and sends those that wait.
+    fn end(&mut self) -> Result<()> {
+        if let Some((_, out)) = self.now.take() {
             out.commit()?;
         }
-        for (array, place) in self.places.0.iter().enumerate() {
-            let spool = self.remote.spools.remove(&array);
-            if self.remote.begun[array] && spool.is_none() {
+        for (array, place) in self.store.places.0.iter().enumerate() {
+            let spool = self.spools.remove(&array);
+            if self.begun[array] && spool.is_none() {
                 continue;
             }
-            let mut out = self.dir.create(&place.file)?;
+            let mut out = self.store.dir.create(&place.file)?;
             if let Some(temporary::Writer(mut spool)) = spool {
                 spool.rewind()?;
                 let mut buffer = vec![0; 1 << 20];
@@ -305,39 +303,54 @@ impl StoreSink {
     }
 }
 
-impl Sink for StoreSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(AsIs)
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let Ok(pieces) = encoded.payload.downcast::<Vec<Buf>>() else {
-            return Err(Error::internal("a block of another writer"));
-        };
-        let array = encoded.array;
-        let done = match &self.local {
-            Some(local) if encoded.rows == 0 => local.put(array, 0, 0, &[]),
-            Some(local) => local.put(array, encoded.first_row, encoded.rows, &pieces),
-            None => self.append_remote(array, &pieces),
-        };
-        done.at_array(&self.places.0[array].name)
-    }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        self.local.clone().map(|l| l as Arc<dyn WriteRows>)
+/// A store on the way.
+struct NewStore {
+    dir: Box<dyn OutputDir>,
+    places: Places,
+    options: WriteOptions,
+    rest: Box<dyn Rest>,
+}
+
+/// In a local directory, by position.
+struct StoreFiles {
+    store: NewStore,
+    files: Arc<LocalFiles>,
+}
+
+impl Sink for StoreFiles {
+    fn writer(&self) -> Writer {
+        Writer::Positional(self.files.clone())
     }
     fn slots(&self, array: usize) -> Option<Vec<Extent>> {
-        self.local.as_ref()?.slot(array)
+        self.files.slot(array)
     }
-    fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
-        match self.local.take() {
-            Some(local) => {
-                for (array, place) in self.places.0.iter().enumerate() {
-                    if !place.begun.load(Ordering::Relaxed) {
-                        local.file(array).at_array(&place.name)?;
-                    }
-                }
+    fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
+        for (array, place) in self.files.places.0.iter().enumerate() {
+            if !place.begun.load(Ordering::Relaxed) {
+                self.files.file(array).at_array(&place.name)?;
             }
-            None => self.finish_remote()?,
         }
+        // No file is open any more when the directory takes its place.
+        drop(self.files);
+        self.store.commit(end)
+    }
+}
+
+impl AppendBlocks for RemoteFiles {
+    type Encoded = Vec<Buf>;
+    fn append(&mut self, rows: BlockRows, encoded: Vec<Buf>) -> Result<()> {
+        let name = &self.store.places.0[rows.array].name.clone();
+        self.put(rows.array, &encoded).at_array(name)
+    }
+    fn finish(mut self, end: &Plan) -> Result<Summary> {
+        self.end()?;
+        self.store.commit(end)
+    }
+}
+
+impl NewStore {
+    /// Writes the metadata, behind the data.
+    fn commit(self, end: &Plan) -> Result<Summary> {
         let files = self.places.0.iter().map(|p| p.file.as_str());
         let entries = metadata::entries(end.arrays.iter().zip(files))?;
         let (count, data) = (entries.len(), entries.iter().map(|e| e.bytes).sum::<u64>());

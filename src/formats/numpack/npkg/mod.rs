@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{
-    Capabilities, CodedText, Existing, Format, Head, ReadOptions, Sink, Sniff, Source, Spec,
+    Capabilities, CodedText, Existing, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec,
     Streams, WriteOptions,
 };
 use crate::formats::numpack::store::StoreSource;
@@ -65,15 +65,18 @@ impl Format for Npkg {
         };
         Ok(Box::new(open().at_file(&at.display())?))
     }
-    fn refuse(&self, _at: &Location, _plan: &Plan, options: &WriteOptions) -> Vec<Error> {
-        write::method(options).err().into_iter().collect()
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        _plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
         if matches!(options.existing, Existing::Merge { .. } | Existing::Append) {
             return Err(Error::usage("a packed store cannot be merged into or appended to")
                 .hint("convert it to a .npk store, change that, then pack it again"));
         }
-        write::create(at, plan, options)
+        let method = write::method(options)?;
+        Ok(Box::new(move |plan| write::create(at, plan, options, method)))
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         let check = || read::Package::open(at.blob()?)?.check();

@@ -2,18 +2,19 @@
 //! each.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::array::raw::RawEncode;
 use crate::error::{Context, Error, Result};
-use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions};
-use crate::formats::numpack::store::{
-    METADATA, SIDE, block_pieces, check_side, metadata, names::Names,
+use crate::format::{
+    AppendBlocks, Block, BlockRows, EncodeBlocks, InOrder, Sink, Summary, WriteOptions,
 };
+use crate::formats::numpack::store::{METADATA, SIDE, check_side, metadata, names::Names};
 use crate::model::{Buf, Plan};
 use crate::sidecar;
-use crate::storage::{Location, Output};
+use crate::storage::{FileAt, Location, Output};
 
 /// Arrays up to this size are compressed whole.
 const WHOLE_BYTES: u64 = 4 << 20;
@@ -39,8 +40,12 @@ pub(super) fn method(options: &WriteOptions) -> Result<Method> {
 }
 
 /// Begins a package.
-pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-    let method = method(options)?;
+pub(super) fn create(
+    at: &Location,
+    plan: &Plan,
+    options: &WriteOptions,
+    method: Method,
+) -> Result<Box<dyn Sink>> {
     let mut names = Names::packed();
     let mut arrays = Vec::with_capacity(plan.arrays.len());
     for meta in &plan.arrays {
@@ -59,15 +64,11 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         None => (Arc::new(crate::storage::temporary::file()?), true),
     };
     let package = Pack { file, at: HEADER_BYTES, method, count: 0, over: crc32fast::Hasher::new() };
-    Ok(Box::new(PackSink {
-        out,
-        copy,
-        package,
-        arrays: Arc::new(arrays),
-        next: 0,
-        open: None,
-        options: options.clone(),
-    }))
+    let arrays = Arc::new(arrays);
+    let encoder = Encoder { method, arrays: arrays.clone() };
+    let options = options.clone();
+    let output = PackSink { out, copy, package, arrays, next: 0, open: None, options };
+    Ok(InOrder::sink(encoder, output))
 }
 
 fn level(given: Option<i32>, usual: i32, least: i32, most: i32) -> Result<i32> {
@@ -96,22 +97,8 @@ struct Pack {
     over: crc32fast::Hasher,
 }
 
-/// Writes on from a position of a shared file.
-struct Tail {
-    file: Arc<File>,
-    at: u64,
-}
-
-impl Write for Tail {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.file.write_at(buf, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+/// Goes on behind what is written of the package.
+type Tail = FileAt<Arc<File>>;
 
 enum Coder {
     None(io::BufWriter<Tail>),
@@ -202,8 +189,10 @@ impl Pack {
 
     fn begin(&mut self, path: &str, bytes: Option<u64>) -> Result<Open> {
         let sizes_at = self.head(path)?;
-        let tail =
-            io::BufWriter::with_capacity(256 << 10, Tail { file: self.file.clone(), at: self.at });
+        let tail = io::BufWriter::with_capacity(
+            256 << 10,
+            FileAt { file: self.file.clone(), offset: self.at },
+        );
         let coder = match self.method {
             Method::None => Coder::None(tail),
             Method::Zstd(level) => {
@@ -225,7 +214,7 @@ impl Pack {
             Coder::Zlib(coder) => (coder.finish()?, true),
         };
         let tail = tail.into_inner().map_err(|e| Error::from(e.into_error()))?;
-        self.at = tail.at;
+        self.at = tail.offset;
         // A compressed size of 0 means "not compressed": no bytes at all are stored as none.
         let compressed = if compressed && open.bytes > 0 { self.at - open.start } else { 0 };
         if open.bytes == 0 {
@@ -255,19 +244,19 @@ struct Encoder {
     arrays: Arc<Vec<Array>>,
 }
 
-impl Encode for Encoder {
+impl EncodeBlocks for Encoder {
+    type Encoded = Packed;
     fn cut(&self, array: usize, _row: u64) -> u64 {
         match &self.arrays[array] {
             Array { rows: Some(rows), bytes: Some(bytes), .. } if *bytes <= WHOLE_BYTES => *rows,
             _ => u64::MAX,
         }
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
-        let (first_row, rows) = (block.first_row, block.rows);
-        let (array, pieces) = block_pieces(block)?;
-        let all = first_row == 0 && self.arrays[array].rows == Some(rows);
-        let payload = if all { whole(self.method, pieces)? } else { Packed::Pieces(pieces) };
-        Ok(Encoded { first_row, rows, array, payload: Box::new(payload) })
+    fn encode(&self, block: Block) -> Result<Packed> {
+        let whole_rows = block.columns.first().and_then(|&(array, _)| self.arrays[array].rows);
+        let all = block.first_row == 0 && whole_rows == Some(block.rows);
+        let pieces = RawEncode.encode(block)?;
+        if all { whole(self.method, pieces) } else { Ok(Packed::Pieces(pieces)) }
     }
 }
 
@@ -298,23 +287,18 @@ impl PackSink {
     }
 }
 
-impl Sink for PackSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(Encoder { method: self.package.method, arrays: self.arrays.clone() })
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let Ok(packed) = encoded.payload.downcast::<Packed>() else {
-            return Err(Error::internal("a block of another writer"));
-        };
-        let array = encoded.array;
+impl AppendBlocks for PackSink {
+    type Encoded = Packed;
+    fn append(&mut self, rows: BlockRows, packed: Packed) -> Result<()> {
+        let array = rows.array;
         let arrays = self.arrays.clone();
         let at = &arrays[array];
         let put = || -> Result<()> {
             if array >= self.next {
                 self.up_to(array)?;
                 self.next = array + 1;
-                match *packed {
-                    Packed::Whole { .. } => return self.package.add(&at.file, *packed),
+                match packed {
+                    Packed::Whole { .. } => return self.package.add(&at.file, packed),
                     Packed::Pieces(pieces) => {
                         let mut open = self.package.begin(&at.file, at.bytes)?;
                         open.write(&pieces)?;
@@ -323,7 +307,7 @@ impl Sink for PackSink {
                     }
                 }
             }
-            match (&mut self.open, *packed) {
+            match (&mut self.open, packed) {
                 (Some(open), Packed::Pieces(pieces)) if array + 1 == self.next => {
                     open.write(&pieces)
                 }
@@ -332,7 +316,7 @@ impl Sink for PackSink {
         };
         put().at_array(&at.name)
     }
-    fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
+    fn finish(mut self, end: &Plan) -> Result<Summary> {
         self.up_to(self.arrays.len())?;
         let entries =
             metadata::entries(end.arrays.iter().zip(self.arrays.iter().map(|a| a.file.as_str())))?;
@@ -354,18 +338,10 @@ impl Sink for PackSink {
         // An empty compressed stream at the very end may have been longer than what follows it.
         file.set_len(at + 4)?;
         if self.copy {
-            let mut from = Tail { file, at: 0 };
+            let mut from = FileAt { file, offset: 0 };
             io::copy(&mut from, &mut self.out)?;
         }
         self.out.commit()?;
         Ok(Summary { bytes: at + 4, files: 1, notes: Vec::new() })
-    }
-}
-
-impl Read for Tail {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buf, self.at)?;
-        self.at += n as u64;
-        Ok(n)
     }
 }

@@ -5,8 +5,6 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{Block, Encode, Encoded};
-use crate::model::{Buf, Values};
 use crate::storage::{Blob, BlobSlice};
 
 pub mod bitmap;
@@ -121,36 +119,6 @@ pub fn check_side(side: Option<&[u8]>) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Hands blocks of values on as they are.
-pub struct AsIs;
-
-impl Encode for AsIs {
-    fn encode(&self, block: Block) -> Result<Encoded> {
-        let (first_row, rows) = (block.first_row, block.rows);
-        let (array, pieces) = block_pieces(block)?;
-        Ok(Encoded { first_row, rows, array, payload: Box::new(pieces) })
-    }
-}
-
-/// The array and the values of a block of one array.
-///
-/// # Errors
-/// For text and lists, which must be codes or offsets here.
-pub fn block_pieces(block: Block) -> Result<(usize, Vec<Buf>)> {
-    let (array, chunks) =
-        block.columns.into_iter().next().ok_or_else(|| Error::internal("an empty block"))?;
-    let mut pieces = Vec::with_capacity(chunks.len());
-    for chunk in chunks {
-        match chunk.values {
-            Values::Fixed(values) => pieces.push(values),
-            _ => {
-                return Err(Error::internal("text or lists that are neither codes nor offsets"));
-            }
-        }
-    }
-    Ok((array, pieces))
 }
 
 /// Refuses a path that is not inside the store: absolute, with `..`, empty, or with a NUL.

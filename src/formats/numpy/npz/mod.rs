@@ -21,9 +21,10 @@ use crate::codec::zip::Archive;
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Capabilities, CodedText, Format, Head, ReadOptions, Sink, Sniff, Source, Spec, Streams,
+    Capabilities, CodedText, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams,
     WriteOptions,
 };
+use crate::formats::numpy::padded_text;
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
 
@@ -92,7 +93,12 @@ impl Format for Npz {
         let archive = Arc::new(Archive::open(at.blob()?)?);
         Ok(coded(Box::new(read::NpzSource::open(archive, options)?)))
     }
-    fn refuse(&self, _at: &Location, plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+    fn prepare<'a>(
+        &self,
+        at: &'a Location,
+        plan: &Plan,
+        options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
         let refuse = |name: &str| {
             let leaves =
                 name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..");
@@ -107,13 +113,10 @@ impl Format for Npz {
             };
             Some(Error::refused(why).array(name).hint("rename it with --rename"))
         };
-        plan.arrays
-            .iter()
-            .filter_map(|a| refuse(&a.name))
-            .chain(write::level(options).err())
-            .collect()
-    }
-    fn create(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-        write::create(at, plan, options)
+        let mut errors: Vec<Error> = plan.arrays.iter().filter_map(|a| refuse(&a.name)).collect();
+        errors.extend(plan.arrays.iter().filter_map(|a| padded_text::check("npz", a).err()));
+        let level = write::level(options).map_err(|e| errors.push(e)).unwrap_or_default();
+        Error::all(errors)?;
+        Ok(Box::new(move |plan| write::create(at, plan, options, level)))
     }
 }

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
-use crate::array::raw::{Place, RawWriter};
-use crate::codec::npy_header;
+use crate::array::raw::{Place, RawWriter, fixed_bytes};
 use crate::codec::zip::write::{Written, deflate, directory};
 use crate::error::{Error, Result};
-use crate::format::{Block, Encode, Encoded, Sink, Summary, WriteOptions, WriteRows};
-use crate::formats::numpy::padded_text::{Columns, PaddedBlocks, PaddedRows, PaddedText};
-use crate::model::{Chunk, Plan, Values};
+use crate::format::{
+    AppendBlocks, Block, BlockRows, EncodeBlocks, InOrder, Sink, Summary, WriteOptions, WriteRows,
+    Writer,
+};
+use crate::formats::numpy::padded_text::{Columns, NpyArray, PaddedBlocks, PaddedRows};
+use crate::model::{Buf, Chunk, Plan};
 use crate::storage::{Location, Output};
 
 /// Stored data begins at multiples of this, as in an npy file: it can be mapped.
@@ -43,27 +45,17 @@ pub(super) fn level(options: &WriteOptions) -> Result<Option<u32>> {
 }
 
 /// Begins an archive.
-pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-    let level = level(options)?;
+pub(super) fn create(
+    at: &Location,
+    plan: &Plan,
+    options: &WriteOptions,
+    level: Option<u32>,
+) -> Result<Box<dyn Sink>> {
     let mut arrays = Vec::with_capacity(plan.arrays.len());
     let mut members = Vec::with_capacity(plan.arrays.len());
     let mut columns = Vec::with_capacity(plan.arrays.len());
     for meta in &plan.arrays {
-        let unsupported =
-            || Error::refused(format!("npz cannot hold {}", meta.type_name())).array(&meta.name);
-        let padded = PaddedText::of(meta, options.memory_bytes)?;
-        let spelled = padded
-            .as_ref()
-            .map(PaddedText::spelled)
-            .or_else(|| npy_header::spell(meta.dtype, &meta.logical));
-        let shape = meta
-            .shape()
-            .ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
-        let header = npy_header::write(&spelled.ok_or_else(unsupported)?, &shape);
-        let place = match &padded {
-            Some(padded) => padded.place(meta, 0)?,
-            None => Place::of(meta, 0)?,
-        };
+        let NpyArray { header, place, padded } = NpyArray::new("npz", meta, options.memory_bytes)?;
         columns.push(padded);
         let bytes = header.len() as u64 + place.bytes;
         arrays.push(Array { header, row_bytes: place.row_bytes, rows: meta.rows.unwrap_or(1) });
@@ -82,17 +74,10 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     match (level, out.file()) {
         (None, Some(file)) => Stored::begin(out, file, arrays, members, columns),
         _ => {
-            let (arrays, crc) = (Arc::new(arrays), crc32fast::Hasher::new());
-            Ok(Box::new(Sequential {
-                out,
-                arrays,
-                members,
-                columns,
-                level,
-                at: 0,
-                current: None,
-                crc,
-            }))
+            let encoder = PaddedBlocks { inner: Pack { arrays, level }, columns };
+            let crc = crc32fast::Hasher::new();
+            let output = Sequential { out, members, level, at: 0, current: None, crc };
+            Ok(InOrder::sink(encoder, output))
         }
     }
 }
@@ -153,36 +138,17 @@ struct StoredWriter {
 impl WriteRows for StoredWriter {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         self.raw.write(chunk)?;
-        if let Values::Fixed(values) = &chunk.values {
-            let sum = (chunk.first_row, values.len() as u64, crc32fast::hash(values));
-            self.sums.lock().unwrap_or_else(|e| e.into_inner())[chunk.array].push(sum);
-        }
+        let values = fixed_bytes(chunk)?;
+        let sum = (chunk.first_row, values.len() as u64, crc32fast::hash(values));
+        self.sums.lock().unwrap_or_else(|e| e.into_inner())[chunk.array].push(sum);
         Ok(())
     }
 }
 
 impl Sink for Stored {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        Arc::new(PaddedBlocks {
-            inner: Arc::new(crate::array::raw::RawEncode),
-            columns: self.columns.clone(),
-        })
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let (array, mut row) = (encoded.array, encoded.first_row);
-        let bufs = encoded
-            .payload
-            .downcast::<Vec<crate::model::Buf>>()
-            .map_err(|_| Error::internal("an unknown payload"))?;
-        for buf in bufs.into_iter() {
-            let rows = (buf.len() as u64).checked_div(self.arrays[array].row_bytes).unwrap_or(0);
-            self.writer.write(&Chunk::fixed(array, row, rows, buf))?;
-            row += rows;
-        }
-        Ok(())
-    }
-    fn random(&self) -> Option<Arc<dyn WriteRows>> {
-        Some(Arc::new(PaddedRows { inner: self.writer.clone(), columns: self.columns.clone() }))
+    fn writer(&self) -> Writer {
+        let inner = self.writer.clone();
+        Writer::Positional(Arc::new(PaddedRows { inner, columns: self.columns.clone() }))
     }
     fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
         let mut sums =
@@ -216,9 +182,7 @@ impl Sink for Stored {
 /// Member after member, as a stream.
 struct Sequential {
     out: Box<dyn Output>,
-    arrays: Arc<Vec<Array>>,
     members: Vec<Written>,
-    columns: Columns,
     level: Option<u32>,
     at: u64,
     current: Option<usize>,
@@ -226,18 +190,19 @@ struct Sequential {
 }
 
 struct Pack {
-    arrays: Arc<Vec<Array>>,
+    arrays: Vec<Array>,
     level: Option<u32>,
 }
 
 /// A packed block.
 struct Packed {
-    parts: Vec<crate::model::Buf>,
+    parts: Vec<Buf>,
     crc: crc32fast::Hasher,
     last: bool,
 }
 
-impl Encode for Pack {
+impl EncodeBlocks for Pack {
+    type Encoded = Packed;
     fn cut(&self, array: usize, row: u64) -> u64 {
         let row_bytes = self.arrays[array].row_bytes;
         if row_bytes == 0 {
@@ -246,7 +211,7 @@ impl Encode for Pack {
         let rows = (BLOCK_BYTES / row_bytes).max(1);
         (row / rows + 1).saturating_mul(rows)
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
+    fn encode(&self, block: Block) -> Result<Packed> {
         let Some((array, chunks)) = block.columns.into_iter().next() else {
             return Err(Error::internal("a block without arrays"));
         };
@@ -254,10 +219,10 @@ impl Encode for Pack {
         let last = block.first_row + block.rows >= of.rows;
         let mut parts = Vec::with_capacity(chunks.len() + 1);
         if block.first_row == 0 {
-            parts.push(crate::model::Buf::from_vec(of.header.clone()));
+            parts.push(Buf::from_vec(of.header.clone()));
         }
         for chunk in chunks {
-            parts.push(crate::array::raw::fixed(chunk)?);
+            parts.push(fixed_bytes(&chunk)?.clone());
         }
         let mut crc = crc32fast::Hasher::new();
         for part in &parts {
@@ -265,24 +230,16 @@ impl Encode for Pack {
         }
         if let Some(level) = self.level {
             let slices: Vec<&[u8]> = parts.iter().map(|p| p.as_slice()).collect();
-            parts = vec![crate::model::Buf::from_vec(deflate(&slices, level, last)?)];
+            parts = vec![Buf::from_vec(deflate(&slices, level, last)?)];
         }
-        let payload = Box::new(Packed { parts, crc, last });
-        Ok(Encoded { first_row: block.first_row, rows: block.rows, array, payload })
+        Ok(Packed { parts, crc, last })
     }
 }
 
-impl Sink for Sequential {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        let inner = Arc::new(Pack { arrays: self.arrays.clone(), level: self.level });
-        Arc::new(PaddedBlocks { inner, columns: self.columns.clone() })
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let array = encoded.array;
-        let packed = encoded
-            .payload
-            .downcast::<Packed>()
-            .map_err(|_| Error::internal("an unknown payload"))?;
+impl AppendBlocks for Sequential {
+    type Encoded = Packed;
+    fn append(&mut self, rows: BlockRows, packed: Packed) -> Result<()> {
+        let array = rows.array;
         let member = &mut self.members[array];
         if self.current != Some(array) {
             self.current = Some(array);
@@ -307,7 +264,7 @@ impl Sink for Sequential {
         }
         Ok(())
     }
-    fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
+    fn finish(mut self, _end: &Plan) -> Result<Summary> {
         let directory = directory(&self.members, self.at);
         self.out.write_all(&directory)?;
         self.out.commit()?;

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::sync::{Arc, RwLock};
 
 use crate::error::{Error, Result};
-use crate::format::{Auto, Block, Encode, Encoded, Sink, Summary, WriteOptions};
+use crate::format::{
+    AppendBlocks, Auto, Block, BlockRows, EncodeBlocks, InOrder, Prepared, Summary, WriteOptions,
+};
 use crate::model::{
     ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Dtype, Logical, Plan, Shared, Values,
     typed,
@@ -96,27 +98,22 @@ pub fn check_quote(
     Ok(())
 }
 
-/// Begins a text table.
+/// Checks a text table.
 ///
 /// # Errors
-/// What cannot be created; usage.
-pub fn create(
-    at: &Location,
+/// Usage; names that cannot be written.
+pub fn prepare<'a>(
+    at: &'a Location,
     plan: &Plan,
-    options: &WriteOptions,
-    style: &Style,
-) -> Result<Box<dyn Sink>> {
-    let encoder = Arc::new(encoder(at, plan, options, style)?);
-    Ok(Box::new(TextSink {
-        output: at.create_file(options.existing, options.sync)?,
-        encoder,
-        bytes: 0,
+    options: &'a WriteOptions,
+    style: Style,
+) -> Result<Prepared<'a>> {
+    encoder(at, plan, options, &style)?;
+    Ok(Box::new(move |plan| {
+        let encoder = encoder(at, plan, options, &style)?;
+        let output = at.create_file(options.existing, options.sync)?;
+        Ok(InOrder::sink(encoder, TextOutput { output, bytes: 0 }))
     }))
-}
-
-/// What is wrong with the options of a text table.
-pub fn refuse(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) -> Vec<Error> {
-    encoder(at, plan, options, style).err().into_iter().collect()
 }
 
 fn encoder(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) -> Result<Encoder> {
@@ -274,26 +271,19 @@ fn quoted(
     out.push(quote);
 }
 
-struct TextSink {
+struct TextOutput {
     output: Box<dyn Output>,
-    encoder: Arc<Encoder>,
     bytes: u64,
 }
 
-impl Sink for TextSink {
-    fn encoder(&self) -> Arc<dyn Encode> {
-        self.encoder.clone()
-    }
-    fn append(&mut self, encoded: Encoded) -> Result<()> {
-        let bytes = encoded
-            .payload
-            .downcast::<Vec<u8>>()
-            .map_err(|_| Error::internal("a block of another format"))?;
-        self.output.write_all(&bytes)?;
-        self.bytes += bytes.len() as u64;
+impl AppendBlocks for TextOutput {
+    type Encoded = Vec<u8>;
+    fn append(&mut self, _rows: BlockRows, text: Vec<u8>) -> Result<()> {
+        self.output.write_all(&text)?;
+        self.bytes += text.len() as u64;
         Ok(())
     }
-    fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
+    fn finish(mut self, _end: &Plan) -> Result<Summary> {
         self.output.flush()?;
         self.output.commit()?;
         Ok(Summary { bytes: self.bytes, files: 1, notes: Vec::new() })
@@ -508,7 +498,8 @@ fn number(bytes: &[u8], dtype: Dtype, numbers: &Numbers, out: &mut Vec<u8>) {
     }
 }
 
-impl Encode for Encoder {
+impl EncodeBlocks for Encoder {
+    type Encoded = Vec<u8>;
     /// Blocks of about a megabyte: text is larger than its values, and many blocks are under way at
     /// once.
     fn cut(&self, _array: usize, row: u64) -> u64 {
@@ -518,7 +509,7 @@ impl Encode for Encoder {
     fn enough(&self, _array: usize) -> Option<u64> {
         Some(2 << 20)
     }
-    fn encode(&self, block: Block) -> Result<Encoded> {
+    fn encode(&self, block: Block) -> Result<Vec<u8>> {
         let mut columns = Vec::with_capacity(block.columns.len());
         for (array, chunks) in &block.columns {
             columns.push(self.column(*array, chunks, block.rows)?);
@@ -599,7 +590,7 @@ impl Encode for Encoder {
                 out.push(b'\n');
             }
         }
-        let payload = match self.packing {
+        Ok(match self.packing {
             Packing::Plain => out,
             Packing::Gzip(level) => {
                 let mut packer =
@@ -608,13 +599,6 @@ impl Encode for Encoder {
                 packer.finish()?
             }
             Packing::Zstd(level) => zstd::bulk::compress(&out, level)?,
-        };
-        let array = block.columns.first().map_or(0, |(a, _)| *a);
-        Ok(Encoded {
-            first_row: block.first_row,
-            rows: block.rows,
-            array,
-            payload: Box::new(payload),
         })
     }
 }

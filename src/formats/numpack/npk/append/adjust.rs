@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::super::write::LocalFiles;
+use crate::array::raw::fixed_bytes;
 use crate::error::{Context, Error, Result};
 use crate::format::WriteRows;
-use crate::model::{Buf, Categories, Chunk, Dtype, Values, typed};
+use crate::model::{Buf, Categories, Chunk, Dtype, typed};
 
 /// What is done to new values before they are appended.
 pub(super) enum Adjust {
@@ -98,45 +99,25 @@ pub(super) struct Grow {
 }
 
 impl Grow {
-    pub(super) fn put(
-        &self,
-        array: usize,
-        first_row: u64,
-        rows: u64,
-        pieces: Vec<Buf>,
-    ) -> Result<()> {
+    fn put(&self, array: usize, first_row: u64, rows: u64, values: &Buf) -> Result<()> {
+        let put = |row, rows, values: &Buf| {
+            self.files.put(array, row, rows, std::slice::from_ref(values))
+        };
         match &self.adjust[array] {
-            Adjust::Nothing => self.files.put(array, first_row, rows, &pieces),
-            Adjust::Codes(remap) => {
-                let pieces: Vec<Buf> =
-                    pieces.iter().map(|p| remap.codes(p)).collect::<Result<_>>()?;
-                self.files.put(array, first_row, rows, &pieces)
-            }
-            Adjust::Columns(order, item) => {
-                let pieces: Vec<Buf> = pieces.iter().map(|p| columns(p, order, *item)).collect();
-                self.files.put(array, first_row, rows, &pieces)
-            }
+            Adjust::Nothing => put(first_row, rows, values),
+            Adjust::Codes(remap) => put(first_row, rows, &remap.codes(values)?),
+            Adjust::Columns(order, item) => put(first_row, rows, &columns(values, order, *item)),
+            // The first offset of all is the last one that the store has.
             Adjust::Offsets(base) => {
-                let mut row = first_row;
-                for piece in pieces {
-                    let offsets = typed::<i64>(&piece);
-                    let n = offsets.len() as u64;
-                    let skip = (row == 0) as usize;
-                    let moved: Option<Vec<i64>> =
-                        offsets.iter().skip(skip).map(|o| o.checked_add(*base)).collect();
-                    let moved =
-                        moved.ok_or_else(|| Error::failed("the offsets would exceed 2^63"))?;
-                    if !moved.is_empty() {
-                        self.files.put(
-                            array,
-                            (row + skip as u64) - 1,
-                            moved.len() as u64,
-                            &[Buf::from_vec(moved)],
-                        )?;
-                    }
-                    row += n;
+                let skip = u64::from(first_row == 0);
+                let offsets = typed::<i64>(values);
+                let moved: Option<Vec<i64>> =
+                    offsets.iter().skip(skip as usize).map(|o| o.checked_add(*base)).collect();
+                let moved = moved.ok_or_else(|| Error::failed("the offsets would exceed 2^63"))?;
+                if moved.is_empty() {
+                    return Ok(());
                 }
-                Ok(())
+                put(first_row + skip - 1, moved.len() as u64, &Buf::from_vec(moved))
             }
         }
     }
@@ -156,11 +137,7 @@ fn columns(rows: &[u8], order: &[usize], item: usize) -> Buf {
 impl WriteRows for Grow {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let name = &self.files.places.0[chunk.array].name;
-        let Values::Fixed(values) = &chunk.values else {
-            return Err(
-                Error::internal("text or lists that are neither codes nor offsets").array(name)
-            );
-        };
-        self.put(chunk.array, chunk.first_row, chunk.rows, vec![values.clone()]).at_array(name)
+        let values = fixed_bytes(chunk).at_array(name)?;
+        self.put(chunk.array, chunk.first_row, chunk.rows, values).at_array(name)
     }
 }
