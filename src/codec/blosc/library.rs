@@ -1,7 +1,8 @@
-//! Encoding, by the C library.
+//! What the C library does: encoding, and decoding of shuffled LZ4.
 
 use blosc_src::{
-    BLOSC_MAX_BUFFERSIZE, BLOSC_MAX_OVERHEAD, BLOSC_NOSHUFFLE, BLOSC_SHUFFLE, blosc_compress_ctx,
+    BLOSC_MAX_BUFFERSIZE, BLOSC_MAX_OVERHEAD, BLOSC_NOSHUFFLE, BLOSC_SHUFFLE,
+    blosc_cbuffer_validate, blosc_compress_ctx, blosc_decompress_ctx,
 };
 
 use crate::error::{Error, Result};
@@ -39,5 +40,20 @@ pub fn compress(bytes: &[u8], item_bytes: usize, level: u8) -> Result<Vec<u8>> {
             Ok(out)
         }
         _ => Err(Error::failed(format!("Blosc cannot compress a chunk (code {written})"))),
+    }
+}
+
+/// Decodes a whole buffer that is not compressed by BloscLZ (whose decoder there is not safe) into
+/// `out`, which must have the length that its header says; `false` where the library does not take
+/// it.
+pub(super) fn decompress(input: &[u8], out: &mut [u8]) -> bool {
+    let mut declared = 0;
+    // SAFETY: the buffers are valid for the lengths passed with them. The library compares the
+    // header with these first; each offset and length within, before it is used.
+    unsafe {
+        let (from, to) = (input.as_ptr().cast(), out.as_mut_ptr().cast());
+        blosc_cbuffer_validate(from, input.len(), &mut declared) == 0
+            && declared == out.len()
+            && usize::try_from(blosc_decompress_ctx(from, to, out.len(), 1)) == Ok(out.len())
     }
 }
