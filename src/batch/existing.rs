@@ -26,18 +26,14 @@ pub(crate) fn same_place(a: &str, b: &str) -> bool {
     a == b && a != "-" || real(a).is_some_and(|x| real(b) == Some(x))
 }
 
-/// Whether a listing has shown that the output was not there. Who writes it finds out if it is now.
-fn was_absent(job: &ConvertContext<'_>, unit: &Conversion) -> bool {
-    job.survey.get().is_some_and(|survey| !survey.has(&unit.key))
+/// Whether all that is there is what a run that was killed has left. Where nothing can be listed,
+/// nobody knows.
+fn is_unfinished(dst: &Location) -> bool {
+    dst.as_remote().is_some_and(|(backend, key)| backend.is_unfinished(key).unwrap_or(false))
 }
 
-pub(crate) fn existing_error(
-    job: &ConvertContext<'_>,
-    unit: &Conversion,
-    dst: &Location,
-    format: &dyn Format,
-) -> Result<()> {
-    if was_absent(job, unit) || !dst.exists()? {
+pub(crate) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
+    if !dst.exists()? || is_unfinished(dst) {
         return Ok(());
     }
     let ways = if format.spec().writes.is_some_and(|w| w.can_append) {
@@ -56,16 +52,15 @@ pub(crate) fn skip(
     dst: &Location,
 ) -> Result<Option<&'static str>> {
     if !matches!(job.if_exists, IfExists::Skip | IfExists::Update)
-        || was_absent(job, unit)
         || dst.kind()? == storage::Kind::Missing
     {
         return Ok(None);
     }
     match job.if_exists {
-        IfExists::Skip => {
-            whole(job, dst)?;
-            Ok(Some("it exists"))
-        }
+        IfExists::Skip => match whole(job, dst) {
+            Err(e) if e.kind() == Kind::Exists && is_unfinished(dst) => Ok(None),
+            whole => whole.map(|()| Some("it exists")),
+        },
         _ => {
             let made = modified(dst)?;
             for source in &unit.sources {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::shares::hash64;
 use crate::error::Result;
 use crate::storage::walk::{Trail, Visited};
-use crate::storage::{Kind, Location, Mark};
+use crate::storage::{Kind, Location, Mark, STORE_MARKERS};
 
 /// What tells versions of a source apart. Of a remote one that was read nothing is asked.
 ///
@@ -61,6 +61,10 @@ pub(crate) struct Objects {
     /// Of one object; of several, a sum of what tells each of them apart.
     etag: Option<String>,
     sum: u64,
+    /// Whether one of them makes the others a store.
+    pub(crate) marked: bool,
+    /// Whether one came without an ETag: not every store lists them.
+    untagged: bool,
 }
 
 impl Objects {
@@ -73,10 +77,13 @@ impl Objects {
     pub(crate) fn add(&mut self, mark: Mark) {
         self.bytes += mark.bytes;
         self.files += 1;
+        self.untagged |= mark.etag.is_none();
+        self.marked |= mark.below.is_empty() || STORE_MARKERS.contains(&mark.below.as_str());
         let tag = mark.etag.as_deref().unwrap_or_default();
         self.sum = self.sum.wrapping_add(hash64(&format!("{}\n{tag}", mark.below)));
         let one = mark.below.is_empty();
-        self.etag = if one { mark.etag } else { Some(format!("{:016x}", self.sum)) };
+        let sum = || Some(format!("{:016x}", self.sum)).filter(|_| !self.untagged);
+        self.etag = if one { mark.etag } else { sum() };
     }
     pub(crate) fn keys(&self) -> Map<String, Value> {
         keys(self.bytes, self.files, self.etag.as_deref())

@@ -3,6 +3,7 @@
 //! places, not what is in the files.
 
 pub(crate) mod existing;
+pub(crate) mod flight;
 pub(crate) mod inputs;
 pub(crate) mod lists;
 pub(crate) mod marks;

@@ -61,6 +61,8 @@ pub(crate) struct Conversions {
     pub(crate) kind: Option<survey::Kind>,
     /// Whether a source may make several outputs.
     pub(crate) several: bool,
+    /// Whether a source or the destination is remote.
+    pub(crate) remote: bool,
     ending: String,
     /// What keys are below; empty for the working directory.
     pub(crate) base: String,
@@ -137,6 +139,8 @@ struct Planner<'a> {
     /// How many sources came, of all shares.
     sources: u64,
     from_stdin: usize,
+    /// Whether one of them is remote.
+    remote: bool,
     tables: TableCheck,
     /// The sources of one output.
     together: Vec<Found>,
@@ -155,6 +159,7 @@ impl<'a> Planner<'a> {
             base: String::new(),
             sources: 0,
             from_stdin: 0,
+            remote: false,
             tables: TableCheck::default(),
             together: Vec::new(),
             spool: SpooledTempFile::new(SPOOLED_BYTES),
@@ -187,6 +192,7 @@ impl<'a> Planner<'a> {
 
     fn add(&mut self, found: Found) -> Result<()> {
         self.sources += 1;
+        self.remote |= found.path.contains("://");
         self.from_stdin += usize::from(found.path == "-");
         if self.from_stdin > 1 {
             return Err(Error::usage("stdin can be read only once, it is given twice"));
@@ -294,6 +300,7 @@ impl<'a> Planner<'a> {
             count: self.count,
             sources: self.sources,
             kind: self.format.map(|format| survey::Kind::new(&self.ending, format)),
+            remote: self.remote || self.base.contains("://"),
             several: self.format.is_some_and(|format| !format_holds_many(format)),
             ending: self.ending,
             base: self.base,

@@ -9,7 +9,7 @@ use super::marks::Objects;
 use super::shares::hash64;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::storage::{Location, Mark};
+use crate::storage::{Listed, Location, Mark};
 
 /// What names an output: its ending, and whether it may be a directory.
 #[derive(Clone)]
@@ -56,8 +56,12 @@ pub(crate) fn each_output(
             _ => Ok(()),
         };
     };
-    // All objects of an output come one after the other.
+    // All objects of an output come one after the other. Without a marker it is not complete.
     let mut current: Option<(String, Objects)> = None;
+    let mut each = |output: &str, objects: &Objects| match kind.directory && !objects.marked {
+        true => Ok(()),
+        false => each(output, objects),
+    };
     backend.each_below(key, &mut |mark| {
         let Some((output, below)) = kind.output(&mark.below) else { return Ok(()) };
         if current.as_ref().is_none_or(|(known, _)| known != output)
@@ -100,7 +104,9 @@ const OBJECTS_A_PAGE: u64 = 1000;
 /// The outputs of a share that a listing of a remote destination found.
 pub(crate) struct Survey {
     /// By the hash of its key, what an output is known by.
-    found: HashMap<u64, u64>,
+    found: HashMap<u64, (u64, bool)>,
+    /// Whether outputs are directories.
+    directories: bool,
 }
 
 impl Survey {
@@ -129,22 +135,31 @@ impl Survey {
         });
         match listed {
             Err(_) if left == 0 => Ok(None),
-            listed => listed.map(|()| Some(Survey { found })),
+            listed => listed.map(|()| Some(Survey { found, directories: kind.directory })),
         }
     }
 
-    /// Whether the output is there.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.found.contains_key(&hash64(key))
+    /// What the listing tells of an output; nothing of one object, which is looked at.
+    pub(crate) fn listed(&self, key: &str) -> Option<Listed> {
+        match self.found.get(&hash64(key)) {
+            None => Some(Listed::Absent),
+            Some(_) => self.directories.then_some(Listed::Directory),
+        }
     }
 
     /// Whether the output is there, and the one that was marked.
     pub(crate) fn is_same(&self, key: &str, mark: &Value) -> bool {
-        self.found.get(&hash64(key)) == Some(&known_by(mark))
+        let Some(&found) = self.found.get(&hash64(key)) else { return false };
+        let mut mark = mark.clone();
+        // Sizes must do where the store lists no ETags.
+        if let (Some(keys), (_, false)) = (mark.as_object_mut(), found) {
+            keys.shift_remove("etag");
+        }
+        known_by(&mark) == found
     }
 }
 
-/// Of a million marks, 8 bytes each are held.
-fn known_by(mark: &Value) -> u64 {
-    hash64(&mark.to_string())
+/// Of a million marks, 9 bytes each are held: a hash, and whether there is an ETag.
+fn known_by(mark: &Value) -> (u64, bool) {
+    (hash64(&mark.to_string()), mark.get("etag").is_some())
 }

@@ -133,7 +133,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         return planned(job, unit, &dst, format, &plan, layout, exported);
     }
     if job.write.existing == Existing::Error {
-        existing_error(job, unit, &dst, format)?;
+        existing_error(&dst, format)?;
     }
     make_folder(job, &dst)?;
     // What cannot fit is not begun.
@@ -408,7 +408,7 @@ fn planned(
     exported: Option<usize>,
 ) -> Result<Outcome> {
     if job.write.existing == Existing::Error {
-        existing_error(job, unit, dst, format)?;
+        existing_error(dst, format)?;
     }
     let bytes = plan.bytes();
     let mut text = format!(

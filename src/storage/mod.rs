@@ -281,6 +281,15 @@ pub enum Kind {
     Missing,
 }
 
+/// What a listing tells of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// It was not there. Whether it is now is asked when it is complete.
+    Absent,
+    /// Objects were below it.
+    Directory,
+}
+
 /// What one version of an object is known by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
@@ -291,6 +300,9 @@ pub struct Mark {
     /// Without quotes.
     pub etag: Option<String>,
 }
+
+/// Files that every store has one of; they are written last.
+pub const STORE_MARKERS: [&str; 4] = ["metadata.npkm", "zarr.json", ".zgroup", ".zarray"];
 
 /// What remote (or test) storage offers. Keys are `/`-separated, as the user wrote them.
 pub trait Backend: Send + Sync {
@@ -319,6 +331,9 @@ pub trait Backend: Send + Sync {
     fn marks_of_written(&self, _key: &str) -> Vec<Mark> {
         Vec::new()
     }
+    /// What a listing has told of the output at `key`, so that it need not be asked for; none: it is
+    /// asked for again.
+    fn tell(&self, _key: &str, _listed: Option<Listed>) {}
     /// What is known of `key` is asked again.
     fn forget(&self, _key: &str) {}
     /// Remembers what is written from now on.
@@ -336,6 +351,13 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Remote errors.
     fn walk(&self, key: &str) -> Result<Vec<(String, u64)>>;
+    /// Whether all that is below `key` is what a writer of a store left that was killed.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn is_unfinished(&self, _key: &str) -> Result<bool> {
+        Ok(false)
+    }
     /// Hands on every object below `key`, page by page, in the order of their keys.
     ///
     /// # Errors

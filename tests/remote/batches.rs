@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::commands::{fails, npy, run, works};
-use super::server::{Asked, BUCKET, Server};
+use super::server::{Asked, BUCKET, Fault, Server};
 use crate::support::{Scratch, python};
 
 fn is_listing(a: &Asked) -> bool {
@@ -119,4 +119,177 @@ fn what_was_replaced_since_it_was_listed_is_not_converted() {
     assert!(told(&other).contains("its ETag is"), "{}", told(&other));
     let same = convert(format!("{url}\t{size}\n"));
     assert!(same.status.success(), "{}", told(&same));
+}
+
+/// Requests by method and kind.
+fn counted(server: &Server) -> std::collections::BTreeMap<String, usize> {
+    let mut counts = std::collections::BTreeMap::new();
+    for asked in server.asked() {
+        let kind = if is_listing(&asked) { "LIST".to_string() } else { asked.method.to_string() };
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
+}
+
+fn batch(server: &Server, scratch: &Scratch, n: usize) -> String {
+    let mut list = String::new();
+    for i in 0..n {
+        let key = format!("in/x{i}.npy");
+        server.put(&key, &npy(10 + i));
+        list += &format!("{}\t{}\n", server.url(&key), npy(10 + i).len());
+    }
+    std::fs::write(scratch.join("list"), list).unwrap();
+    scratch.join("list").display().to_string()
+}
+
+fn count(counts: &std::collections::BTreeMap<String, usize>, kind: &str) -> usize {
+    counts.get(kind).copied().unwrap_or(0)
+}
+
+#[test]
+fn small_objects_take_few_requests() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let list = batch(&server, &scratch, 40);
+    let local = format!("{}/", scratch.join("local").display());
+    works(&server, &["convert", "-T", &list, "-o", &local, "--to", "npk"]);
+    let counts = counted(&server);
+    assert!(counts.len() == 1 && counts["GET"] == 40, "{counts:?}");
+    // A file is looked for once more, when it is complete; a store has two objects, and is listed.
+    for (ending, [heads, lists, puts], gets_again) in
+        [("npz", [40, 1, 40], 40), ("npk", [0, 41, 80], 80)]
+    {
+        let out = server.url(&format!("out-{ending}/"));
+        let args = ["convert", "-T", &list, "-o", &out, "--to", ending, "--skip-existing"];
+        works(&server, &args);
+        let counts = counted(&server);
+        let found = ["HEAD", "LIST", "PUT"].map(|kind| count(&counts, kind));
+        assert!(found == [heads, lists, puts] && counts["GET"] == 40, "{ending}: {counts:?}");
+        // Each output that is there is looked into, to know that it is whole.
+        works(&server, &args);
+        let counts = counted(&server);
+        assert!(counts["GET"] <= gets_again && count(&counts, "PUT") == 0, "{counts:?}");
+        assert!(count(&counts, "HEAD") == 0 && counts["LIST"] <= lists, "{ending}: {counts:?}");
+    }
+}
+
+#[test]
+fn what_a_report_knows_is_not_asked_for() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let list = batch(&server, &scratch, 30);
+    let report = server.url("report");
+    for ending in ["npk", "npz"] {
+        let out = server.url(&format!("out-{ending}/"));
+        let report = format!("{report}-{ending}");
+        let args = [
+            "convert",
+            "-T",
+            &list,
+            "-o",
+            &out,
+            "--to",
+            ending,
+            "--skip-existing",
+            "--report",
+            &report,
+        ];
+        works(&server, &args);
+        let file = server.path(&format!("report-{ending}/share-0-of-1.jsonl"));
+        let first = std::fs::read(&file).unwrap();
+        let text = String::from_utf8_lossy(&first);
+        assert!(text.lines().take(30).all(|l| l.contains("\"etag\"") && l.contains("\"mark\"")));
+        server.asked();
+        works(&server, &args);
+        let asked = server.asked();
+        assert!(asked.len() <= 15, "{} requests for what is done: {asked:?}", asked.len());
+        assert!(first == std::fs::read(&file).unwrap(), "the report is another one");
+        // Another object in the place of an output, and one that has gone.
+        let (changed, gone) = match ending {
+            "npk" => ("out-npk/x3.npk/metadata.npkm", "out-npk/x4.npk/metadata.npkm"),
+            _ => ("out-npz/x3.npz", "out-npz/x4.npz"),
+        };
+        server.put(changed, b"no store");
+        std::fs::remove_file(server.path(gone)).unwrap();
+        let said = fails(&server, 1, &args);
+        assert!(said.contains("x3") && said.contains("damaged"), "{said}");
+        assert!(server.path(gone).exists(), "{said}");
+        works(&server, &[&args[..7], &["--force", "--report", &report]].concat());
+        works(&server, &args);
+    }
+}
+
+#[test]
+fn files_in_flight_follow_the_network() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let list = batch(&server, &scratch, 80);
+    // No object comes before 40 are asked for, on however many cores.
+    let together = Fault::Together(tokio::sync::Barrier::new(40));
+    server.fault(0, 80, together, |a| a.method == "GET" && a.uri.contains("/in/"));
+    let out = format!("{}/", scratch.join("out").display());
+    works(&server, &["convert", "-T", &list, "-o", &out, "--to", "npk", "-j", "2"]);
+    assert_eq!(std::fs::read_dir(scratch.join("out")).unwrap().count(), 80);
+    // Little memory, fewer of them.
+    let together = Fault::Together(tokio::sync::Barrier::new(5));
+    server.fault(0, 80, together, |a| a.method == "GET" && a.uri.contains("/in/"));
+    let args = ["convert", "-T", &list, "-o", &out, "--to", "npk", "-j", "2", "-f", "-m", "20MiB"];
+    works(&server, &args);
+}
+
+#[test]
+fn shares_of_a_remote_batch_are_reconciled() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let list = batch(&server, &scratch, 12);
+    let (out, report) = (server.url("out/"), server.url("r/report"));
+    let args =
+        ["convert", "-T", &list, "-o", &out, "--to", "npk", "--report", &report, "--certify"];
+    for share in ["0/3", "1/3"] {
+        works(&server, &[&args[..], &["--shard", share]].concat());
+    }
+    let said = fails(&server, 1, &args);
+    assert!(said.contains("1 of 3 shares are not done: 2"), "{said}");
+    works(&server, &[&args[..], &["--shard", "2/3"]].concat());
+    works(&server, &args);
+    let told = works(&server, &["report", &report, "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!(told["complete"] == true && told["done"] == 12 && told["root"].is_string(), "{told}");
+    works(&server, &["verify", "--certificate", &server.url("r/report/report.jsonl")]);
+    works(&server, &["verify", "--certificate", &report, &out, "--sample", "3"]);
+    // One listing of the outputs tells what is there.
+    server.asked();
+    std::fs::remove_dir_all(server.path("out/x5.npk")).unwrap();
+    let said = fails(&server, 1, &args);
+    assert!(said.contains("x5.npk: it is missing"), "{said}");
+    let asked = server.asked();
+    assert!(asked.len() <= 12, "{asked:?}");
+}
+
+/// Objects that a worker has left which was killed before its store had a metadata file.
+#[test]
+fn a_remote_store_without_its_metadata_is_made_again() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let list = batch(&server, &scratch, 3);
+    let out = server.url("out/");
+    let args = ["convert", "-T", &list, "-o", &out, "--skip-existing", "--to"];
+    works(&server, &[&args[..], &["npk"]].concat());
+    std::fs::remove_file(server.path("out/x1.npk/metadata.npkm")).unwrap();
+    server.put("out/x1.npk/data_old.npkd", b"of another run");
+    works(&server, &[&args[..], &["npk"]].concat());
+    works(&server, &["verify", &server.url("out/x1.npk")]);
+    assert!(!server.path("out/x1.npk/data_old.npkd").exists());
+    works(&server, &[&args[..], &["zarr"]].concat());
+    std::fs::remove_file(server.path("out/x2.zarr/zarr.json")).unwrap();
+    let inner = server.path("out/x2.zarr/x2/zarr.json");
+    let _ = std::fs::remove_file(inner);
+    works(&server, &[&args[..], &["zarr"]].concat());
+    works(&server, &["verify", &server.url("out/x2.zarr")]);
+    // Anything else stays what it is.
+    std::fs::remove_file(server.path("out/x1.npk/metadata.npkm")).unwrap();
+    server.put("out/x1.npk/README.md", b"mine");
+    let said = fails(&server, 1, &[&args[..], &["npk"]].concat());
+    assert!(said.contains("x1.npk"), "{said}");
+    assert!(server.path("out/x1.npk/README.md").exists());
 }

@@ -42,6 +42,8 @@ pub enum Fault {
     NoRanges,
     /// Served so many milliseconds later.
     Delay(u64),
+    /// Served when so many such requests have come.
+    Together(tokio::sync::Barrier),
     /// As well, even if the client has gone by then.
     Late(u64),
     /// This answer, with these headers.
@@ -167,6 +169,9 @@ async fn serve(
                     parts,
                     SyncBody(Mutex::new(Box::pin(body))).boxed(),
                 ));
+            }
+            Fault::Together(barrier) => {
+                barrier.wait().await;
             }
             Fault::Refuse => return Err(broken()),
             Fault::Hang => std::future::pending().await,

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::reconcile::reconcile;
 use super::record::{Ended, ended, failed};
 use super::{ConvertContext, prepare};
+use crate::batch::flight::Flight;
 use crate::batch::merged::Shares;
 use crate::batch::report::{Known, Report};
 use crate::batch::shares::Shard;
@@ -250,39 +251,71 @@ fn each_unit(
     ledger: &mut Option<Ledger>,
 ) -> Result<()> {
     let stop = AtomicBool::new(false);
-    let workers = jobs(&job.args.read).min(units.count as usize);
+    let memory = job.read.memory_bytes;
+    let mut flight = Flight::new(jobs(&job.args.read), units.remote, memory, units.count);
     std::thread::scope(|scope| {
-        let (send, receive) = std::sync::mpsc::sync_channel(2 * workers);
-        for n in 0..workers {
-            let (send, stop) = (send.clone(), &stop);
-            let work = move || worker(job, units, known, stop, &send);
-            match std::thread::Builder::new()
-                .name(format!("npk-file-{n}"))
-                .spawn_scoped(scope, work)
-            {
-                Ok(_) => {}
-                Err(e) if n == 0 => return Err(pipe::no_threads(e)),
-                Err(_) => break, // those that started do all of it
+        let (send, receive) = std::sync::mpsc::sync_channel(64);
+        let (mut active, mut wanted) = (0, flight.first());
+        loop {
+            for _ in 0..wanted {
+                let (send, stop) = (send.clone(), &stop);
+                let work = move || {
+                    worker(job, units, known, stop, &send);
+                    let _ = send.send(Message::Gone);
+                };
+                let worker = std::thread::Builder::new().name(format!("npk-file-{active}"));
+                match worker.spawn_scoped(scope, work) {
+                    Ok(_) => active += 1,
+                    Err(e) if active == 0 => return Err(pipe::no_threads(e)),
+                    Err(_) => break, // those that started do all of it
+                }
             }
-        }
-        drop(send);
-        for ended in receive {
-            let told = ended.and_then(|Ended { unit, result, line: report }| {
-                if let (Some(ledger), Some(report)) = (ledger.as_mut(), &report) {
-                    ledger.add(&unit, report)?;
+            if active == 0 {
+                return Ok(());
+            }
+            let told = match receive.recv_timeout(flight.patience(active)) {
+                Ok(Message::Gone) => {
+                    // There is nothing left to begin.
+                    (active, flight.most) = (active - 1, 0);
+                    Ok(())
                 }
-                if job.args.json {
-                    console::json(&line(&unit, &result), false)?;
-                }
-                tally.count(job, &unit, result, true)
-            });
+                Ok(Message::Ended(ended)) => tell(job, *ended, tally, ledger),
+                Ok(Message::Failed(e)) => Err(e),
+                Err(_) => Ok(()),
+            };
             if let Err(e) = told {
                 stop.store(true, Ordering::Relaxed);
                 return Err(e);
             }
+            wanted = flight.more(active);
         }
-        Ok(())
     })
+}
+
+/// Reports a unit that has ended, as a part of a batch.
+fn tell(
+    job: &ConvertContext<'_>,
+    ended: Ended,
+    tally: &mut Tally,
+    ledger: &mut Option<Ledger>,
+) -> Result<()> {
+    let Ended { unit, result, line: report } = ended;
+    if let (Some(ledger), Some(report)) = (ledger.as_mut(), &report) {
+        ledger.add(&unit, report)?;
+    }
+    if job.args.json {
+        console::json(&line(&unit, &result), false)?;
+    }
+    tally.count(job, &unit, result, true)
+}
+
+/// What a worker says.
+enum Message {
+    Ended(Box<Ended>),
+    /// No unit can be told any more.
+    Failed(Error),
+    /// It has nothing more to do.
+    Gone,
 }
 
 /// Converts one unit after the other, until there are no more or nobody listens.
@@ -291,14 +324,14 @@ fn worker(
     units: &Conversions,
     known: Option<&Known>,
     stop: &AtomicBool,
-    send: &SyncSender<Result<Ended>>,
+    send: &SyncSender<Message>,
 ) {
     while !stop.load(Ordering::Relaxed) {
         let unit = match units.next() {
             Ok(Some(unit)) => unit,
             Ok(None) => return,
             Err(e) => {
-                let _ = send.send(Err(e));
+                let _ = send.send(Message::Failed(e));
                 return;
             }
         };
@@ -307,7 +340,7 @@ fn worker(
             Ok(settled) => settled,
             Err(e) => {
                 stop.fetch_or(job.args.fail_fast, Ordering::Relaxed);
-                if send.send(Ok(failed(unit, e.file(shown), 1))).is_err() {
+                if send.send(Message::Ended(Box::new(failed(unit, e.file(shown), 1)))).is_err() {
                     return;
                 }
                 continue;
@@ -317,7 +350,7 @@ fn worker(
         for unit in settled {
             let ended = ended(job, known, unit, outputs);
             stop.fetch_or(ended.result.is_err() && job.args.fail_fast, Ordering::Relaxed);
-            if send.send(Ok(ended)).is_err() {
+            if send.send(Message::Ended(Box::new(ended))).is_err() {
                 return;
             }
         }

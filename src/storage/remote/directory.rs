@@ -16,7 +16,7 @@ use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};
-use crate::storage::{Backend, Output, OutputDir};
+use crate::storage::{Backend, Listed, Output, OutputDir};
 
 /// What a directory's undo must know.
 #[derive(Default)]
@@ -30,6 +30,8 @@ struct Written {
     /// Every key of the new directory.
     keys: Vec<String>,
     closed: bool,
+    /// The last files are being written.
+    committing: bool,
 }
 
 /// A directory: objects below a prefix. Where it replaces another one, nothing of the old one
@@ -54,7 +56,8 @@ pub(super) fn create_dir(
     let key = key.trim_end_matches('/');
     super::url::path(key)?;
     let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
-    if !key.is_empty() && backend.there(key)?.is_some() {
+    let absent = backend.told(key) == Some(Listed::Absent);
+    if !absent && !key.is_empty() && backend.there(key)?.is_some() {
         return Err(Error::exists(
             "there is an object of this name; a directory of objects cannot take its place",
         ));
@@ -65,7 +68,8 @@ pub(super) fn create_dir(
         .filter_map(|o| Some((o.key.strip_prefix(&prefix)?.to_string(), o.etag)))
         .filter(|(k, _)| !k.is_empty())
         .collect();
-    if !before.is_empty() {
+    let unfinished = is_unfinished(before.keys().map(String::as_str));
+    if !before.is_empty() && !unfinished {
         if existing == Existing::Error {
             return Err(exists());
         }
@@ -76,18 +80,39 @@ pub(super) fn create_dir(
     }
     let written: Arc<Mutex<Written>> = Arc::default();
     let (undo_backend, undo) = (backend.clone(), written.clone());
-    let guard = cleanup::register(move || undo_dir(&undo_backend, &undo));
-    let markers = markers.iter().map(|m| m.to_string()).collect();
+    let markers: Vec<String> = markers.iter().map(|m| m.to_string()).collect();
+    let signs: Vec<String> = markers.iter().map(|m| format!("{prefix}{m}")).collect();
+    let guard = cleanup::register(move || undo_dir(&undo_backend, &undo, &signs));
     Ok(Box::new(DirOutput { backend, prefix, before, markers, written, guard: Some(guard) }))
 }
 
-/// Takes back what was written: all at the same time, for there may be thousands.
-fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>) {
-    let (fresh, begun) = {
+/// Whether these are objects of a store whose marker was never written: a run that was killed left
+/// them. Nothing reads them, and nobody else makes objects of such names: the data files of .npk
+/// and the chunks of Zarr version 3.
+pub(super) fn is_unfinished<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+    let mut names = names.peekable();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_chunk = |name: &str| {
+        let mut parts = name.rsplit('/').skip_while(|part| is_number(part));
+        is_number(name.rsplit('/').next().unwrap_or_default()) && parts.next() == Some("c")
+    };
+    let is_data = |name: &str| name.starts_with("data_") && name.ends_with(".npkd");
+    names.peek().is_some()
+        && names.all(|name| match name.contains('/') {
+            false => is_data(name) || name == "npk.json",
+            true => is_chunk(name),
+        })
+}
+
+/// Takes back what was written: all at the same time, for there may be thousands. What has become
+/// part of a store that somebody else has completed meanwhile stays; `signs` show it.
+fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>, signs: &[String]) {
+    let (fresh, begun, ours) = {
         let mut w = lock(written);
         w.closed = true;
-        (std::mem::take(&mut w.fresh), std::mem::take(&mut w.begun))
+        (std::mem::take(&mut w.fresh), std::mem::take(&mut w.begun), w.committing)
     };
+    let ours = ours || fresh.iter().any(|p| signs.iter().any(|sign| sign == p.as_ref()));
     for (_, begun) in &begun {
         lock(begun).close();
     }
@@ -100,6 +125,11 @@ fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>) {
             })
             .collect();
         futures_util::stream::iter(aborts).buffer_unordered(AT_A_TIME).collect::<()>().await;
+        for sign in signs.iter().filter(|_| !ours && !fresh.is_empty()) {
+            if backend.service().head(sign).await.is_ok() {
+                return Ok(());
+            }
+        }
         delete(backend, fresh).await
     };
     if let Ok(runtime) = runtime() {
@@ -229,6 +259,7 @@ impl OutputDir for DirOutput {
     }
 
     fn commit(mut self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()> {
+        self.backend.tell(self.prefix.trim_end_matches('/'), None);
         let (arrived, mut keys) = {
             let mut w = open(&self.written)?;
             (std::mem::take(&mut w.arrived), w.keys.clone())
@@ -239,6 +270,7 @@ impl OutputDir for DirOutput {
                 futures_util::stream::iter(work).buffer_unordered(AT_A_TIME).try_collect::<()>(),
             )
             .map_err(|f| self.fail(f))?;
+        open(&self.written)?.committing = true;
         for (name, bytes) in last {
             let mut upload =
                 Upload::new(self.backend.clone(), format!("{}{name}", self.prefix), None)?;

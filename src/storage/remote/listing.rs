@@ -38,6 +38,7 @@ impl RemoteBackend {
                 .list_paginated(Some(prefix).filter(|p| !p.is_empty()), options)
                 .await
                 .map_err(|e| Failure::from_store(&e))?;
+            self.has_bucket.store(true, std::sync::atomic::Ordering::Relaxed);
             let prefixes =
                 page.result.common_prefixes.iter().map(|p| format!("{}/", p.as_ref())).collect();
             let listed = page

@@ -14,9 +14,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::{Backend, Blob, Entry, Kind, Location, Mark, Output, OutputDir, local, temporary};
+use super::{
+    Backend, Blob, Entry, Kind, Listed, Location, Mark, Output, OutputDir, local, temporary,
+};
 use crate::error::{Error, Result};
-use crate::storage::Existing;
+use crate::storage::{Existing, STORE_MARKERS};
 
 mod blob;
 mod client;
@@ -146,11 +148,13 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         service: RwLock::new(Arc::new(service)),
         again: (target.clone(), url.to_string(), options.clone()),
         moved: Mutex::default(),
+        has_bucket: AtomicBool::new(false),
+        told: Mutex::default(),
         answered: AtomicBool::new(false),
         blind: AtomicBool::new(false),
         retries: options.retries.unwrap_or(8),
         memory,
-        permits: tokio::sync::Semaphore::new(MOST_REQUESTS),
+        permits: tokio::sync::Semaphore::new(MAX_REQUESTS),
         opened: Mutex::default(),
         listed: Mutex::default(),
         written: Mutex::default(),
@@ -171,7 +175,7 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
 }
 
 /// GETs at the same time.
-const MOST_REQUESTS: usize = 16;
+const MAX_REQUESTS: usize = 64;
 /// What the first GET of an object asks for.
 const HEAD: u64 = 64 << 10;
 /// Objects whose length and version are remembered.
@@ -203,6 +207,10 @@ pub struct RemoteBackend {
     again: (url::Target, String, RemoteOptions),
     /// The region that it was followed to.
     moved: Mutex<Option<String>>,
+    /// Whether the bucket is known to be there.
+    has_bucket: AtomicBool,
+    /// What a listing has told of outputs.
+    told: Mutex<HashMap<String, Listed>>,
     /// Whether the server has ever answered.
     answered: AtomicBool,
     /// What is not there is "forbidden" here: nothing may be listed.
@@ -419,6 +427,9 @@ impl RemoteBackend {
             match self.retrying(|| async { self.service().head(key).await }).await {
                 Ok(pin) => Ok(Some(pin)),
                 Err(f) if f.what == What::Missing => {
+                    if self.has_bucket.load(Ordering::Relaxed) {
+                        return Ok(None);
+                    }
                     // A HEAD has no body: whether the bucket is there, too, only a listing tells.
                     match self.page("", Some("/"), Some(1), None).await {
                         Err(f) if f.what == What::NoBucket => Err(f),
@@ -430,6 +441,11 @@ impl RemoteBackend {
                 Err(f) => Err(f),
             }
         })
+    }
+
+    /// What a listing has told of the output at `key`.
+    fn told(&self, key: &str) -> Option<Listed> {
+        self.told.lock().unwrap_or_else(|e| e.into_inner()).get(key.trim_end_matches('/')).copied()
     }
 
     /// Web servers cannot be listed or written to.
@@ -456,6 +472,11 @@ impl RemoteBackend {
 
 impl Backend for RemoteBackend {
     fn kind(&self, key: &str) -> Result<Kind> {
+        match self.told(key) {
+            Some(Listed::Absent) => return Ok(Kind::Missing),
+            Some(Listed::Directory) => return Ok(Kind::Dir),
+            None => {}
+        }
         if self.directories().contains(key) {
             return Ok(Kind::Dir);
         }
@@ -467,6 +488,9 @@ impl Backend for RemoteBackend {
     }
 
     fn exists(&self, key: &str) -> Result<bool> {
+        if let Some(listed) = self.told(key) {
+            return Ok(listed == Listed::Directory);
+        }
         if !key.is_empty() && !key.ends_with('/') && self.there(key)?.is_some() {
             return Ok(true);
         }
@@ -501,6 +525,11 @@ impl Backend for RemoteBackend {
             .collect()
     }
 
+    fn is_unfinished(&self, key: &str) -> Result<bool> {
+        let names = Backend::walk(self, key)?;
+        Ok(directory::is_unfinished(names.iter().map(|(name, _)| name.as_str())))
+    }
+
     fn each_below(&self, key: &str, each: &mut dyn FnMut(Mark) -> Result<()>) -> Result<()> {
         let prefix = match key.trim_end_matches('/') {
             "" => String::new(),
@@ -515,6 +544,14 @@ impl Backend for RemoteBackend {
 
     fn forget(&self, key: &str) {
         self.forget_key(key);
+    }
+
+    fn tell(&self, key: &str, listed: Option<Listed>) {
+        let mut told = self.told.lock().unwrap_or_else(|e| e.into_inner());
+        match listed {
+            Some(listed) => told.insert(key.to_string(), listed),
+            None => told.remove(key),
+        };
     }
 
     fn keep_marks(&self) {
@@ -598,9 +635,6 @@ impl Backend for RemoteBackend {
     }
 }
 
-/// Files that every store has one of.
-const STORES: [&str; 4] = ["metadata.npkm", "zarr.json", ".zgroup", ".zarray"];
-
 impl RemoteBackend {
     /// As [`Backend::kind`], without what is known of directories.
     fn kind_anew(&self, key: &str) -> Result<Kind> {
@@ -619,7 +653,9 @@ impl RemoteBackend {
             }
         }
         // The file that marks a store is no directory.
-        if !site && denied.is_none() && STORES.contains(&key.rsplit('/').next().unwrap_or_default())
+        if !site
+            && denied.is_none()
+            && STORE_MARKERS.contains(&key.rsplit('/').next().unwrap_or_default())
         {
             return Ok(Kind::Missing);
         }
@@ -648,13 +684,13 @@ impl RemoteBackend {
         let key = key.trim_end_matches('/');
         let name = key.rsplit('/').next().unwrap_or_default();
         // What lies in a store is no store itself: every look at one of its files would be five.
-        if STORES.contains(&name) || name.starts_with('.') || name == "npk.json" {
+        if STORE_MARKERS.contains(&name) || name.starts_with('.') || name == "npk.json" {
             return false;
         }
         let below = |marker: &str| {
             if key.is_empty() { marker.to_string() } else { format!("{key}/{marker}") }
         };
-        STORES.iter().any(|marker| {
+        STORE_MARKERS.iter().any(|marker| {
             let key = below(marker);
             matches!(self.opened(&key), Ok(Some(_))) && !self.is_page(&key)
         })

@@ -17,7 +17,7 @@ use super::{RemoteBackend, Tries, runtime};
 use crate::error::{Error, Result};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};
-use crate::storage::{Backend, Output};
+use crate::storage::{Backend, Listed, Output};
 
 /// Parts double every so many, so that 10,000 of them hold more than 1.5 TB.
 const PARTS_A_SIZE: usize = 1250;
@@ -371,7 +371,8 @@ pub(super) fn create_file(
         return Err(Error::usage("the URL of the output has no object key"));
     }
     super::url::path(key)?;
-    let before = backend.there(key)?;
+    let absent = backend.told(key) == Some(Listed::Absent);
+    let before = if absent { None } else { backend.there(key)? };
     if before.is_some() && existing == Existing::Error {
         return Err(exists());
     }
@@ -406,6 +407,7 @@ impl Write for FileOutput {
 
 impl Output for FileOutput {
     fn commit(mut self: Box<Self>) -> Result<()> {
+        self.upload.backend.tell(&self.upload.key, None);
         if self.existing == Existing::Error
             && self.upload.backend.there(&self.upload.key)?.is_some()
         {
