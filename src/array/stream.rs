@@ -12,7 +12,7 @@ use crate::format::{Job, Order, Source, readable};
 use crate::model::{Buf, Plan};
 
 /// Bytes behind the last array that are counted.
-const MOST_TRAILING: u64 = 1 << 30;
+const MAX_TRAILING: u64 = 1 << 30;
 
 /// An array of a stream, in C order.
 pub struct StreamArray {
@@ -158,7 +158,7 @@ impl Source for StreamSource {
             return Ok(());
         }
         // To its end: a damaged compression may show only there.
-        let more = std::io::copy(&mut (&mut self.stream).take(MOST_TRAILING), &mut std::io::sink())
+        let more = std::io::copy(&mut (&mut self.stream).take(MAX_TRAILING), &mut std::io::sink())
             .map_err(Error::reading)?;
         if more == 0 { Ok(()) } else { Err((self.trailing)(more)) }
     }

@@ -23,7 +23,7 @@ const SHORT_BYTES: u64 = 256;
 /// Bytes of a piece of rows that stays in the cache until it is written.
 const PIECE_BYTES: u64 = 2 << 20;
 /// The most bytes of a piece, where rows are so wide that it takes more to read long runs.
-const MOST_PIECE_BYTES: u64 = 16 << 20;
+const MAX_PIECE_BYTES: u64 = 16 << 20;
 
 /// An array whose elements are at `Σ index[k] · strides[k]` behind the first byte of a blob.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Strided {
     pub fn cut(&self, row: u64, memory_bytes: u64) -> u64 {
         let row_bytes = self.row_bytes().unwrap_or(u64::MAX).max(1);
         let whole_runs = (RUN_BYTES / self.item_bytes.max(1)).max(1);
-        let most = (MOST_PIECE_BYTES.min(memory_bytes / 8).max(1 << 16) / row_bytes).max(1);
+        let most = (MAX_PIECE_BYTES.min(memory_bytes / 8).max(1 << 16) / row_bytes).max(1);
         let mut rows = (PIECE_BYTES / row_bytes).max(whole_runs).min(most);
         if rows > whole_runs {
             rows -= rows % whole_runs;

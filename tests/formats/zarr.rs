@@ -347,8 +347,18 @@ with zarr.storage.ZipStore('s.zarr.zip', mode='w') as store:
     g = zarr.open_group(store, mode='w')
     g.create_array('a', data=np.arange(100_000, dtype='i4').reshape(-1, 10), chunks=(1000, 10), compressors=None)
     g.create_array('b', data=np.arange(1000, dtype='i4').reshape(-1, 10), chunks=(100, 5), compressors=None)
+with zarr.storage.ZipStore('t.zarr.zip', mode='w') as store:
+    zarr.create_array(store, data=np.arange(1000, dtype='i4'), chunks=(100,), shards=(1000,), compressors=None)
 ",
     );
+    // Parts of shards are read without the others; verifying reads all.
+    let shards = scratch.join("t.zarr.zip");
+    support::npk(&["verify", &shards.display().to_string()]);
+    let mut bytes = std::fs::read(&shards).unwrap();
+    let at = bytes.windows(8).position(|w| w == [0x71, 1, 0, 0, 0x72, 1, 0, 0]).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&shards, bytes).unwrap();
+    support::npk_fails(7, &["verify", &shards.display().to_string()]);
     let path = scratch.join("s.zarr.zip");
     assert!(read(&path).1["a"].2[4..8] == [1, 0, 0, 0]);
     let mut bytes = std::fs::read(&path).unwrap();

@@ -5,180 +5,163 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use super::layout::check_path;
+use super::layout::{Layout, check_path};
 use super::netcdf;
-use super::write::{Out, Writer};
+use super::target::Target;
 use crate::error::{Error, Result};
 use crate::format::{Summary, WriteOptions};
 use crate::model::{Attributes, Plan};
 
-impl Writer {
-    /// Puts what xarray is not shown of groups and arrays into an attribute of their group;
-    /// `order`: the arrays' paths, where the consolidated metadata has another.
-    fn hide(
-        &self,
-        end: &Plan,
-        root: &mut Attributes,
-        groups: &mut BTreeMap<String, Attributes>,
-        order: Option<Value>,
-    ) {
-        let is_netcdf = netcdf::is_netcdf(end);
-        let mut hidden: BTreeMap<&str, Attributes> = BTreeMap::new();
-        for layout in &self.layouts {
-            if let Some(of_array) = &layout.hidden {
-                let (group, name) = layout.path.rsplit_once('/').unwrap_or(("", &layout.path));
-                hidden.entry(group).or_default().insert(name.into(), of_array.clone());
-            }
-        }
-        let mut order = order;
-        for (path, attributes) in
-            std::iter::once(("", root)).chain(groups.iter_mut().map(|(p, a)| (p.as_str(), a)))
-        {
-            let mut all = hidden.remove(path).unwrap_or_default();
-            let mut own = netcdf::hide(attributes, is_netcdf).unwrap_or_else(|| json!({}));
-            if let (Some(order), Some(own)) = (order.take(), own.as_object_mut()) {
-                own.insert(netcdf::ORDER.into(), order);
-            }
-            if own.as_object().is_some_and(|own| !own.is_empty()) {
-                all.insert(String::new(), own);
-            }
-            if !all.is_empty() {
-                attributes.insert(netcdf::HIDDEN.into(), Value::Object(all));
-            }
+/// Puts what xarray is not shown of groups and arrays into an attribute of their group;
+/// `order`: the arrays' paths, where the consolidated metadata has another.
+fn hide(
+    layouts: &[Layout],
+    end: &Plan,
+    root: &mut Attributes,
+    groups: &mut BTreeMap<String, Attributes>,
+    order: Option<Value>,
+) {
+    let is_netcdf = netcdf::is_netcdf(end);
+    let mut hidden: BTreeMap<&str, Attributes> = BTreeMap::new();
+    for layout in layouts {
+        if let Some(of_array) = &layout.hidden {
+            let (group, name) = layout.path.rsplit_once('/').unwrap_or(("", &layout.path));
+            hidden.entry(group).or_default().insert(name.into(), of_array.clone());
         }
     }
-
-    /// The groups to write, with their attributes: those of the plan, and those that arrays and
-    /// groups are in.
-    fn groups(
-        &self,
-        end: &Plan,
-        options: &WriteOptions,
-        notes: &mut Vec<String>,
-    ) -> BTreeMap<String, Attributes> {
-        let mut groups: BTreeMap<String, Attributes> = BTreeMap::new();
-        if !options.no_metadata {
-            for (path, attributes) in &end.groups {
-                let taken = |p: &str| self.layouts.iter().any(|l| l.path == p);
-                if check_path(path).is_err()
-                    || taken(path)
-                    || path.match_indices('/').any(|(i, _)| taken(&path[..i]))
-                {
-                    notes.push(format!("the attributes of the group {path} are left out: a Zarr group cannot have this name here"));
-                } else {
-                    groups.insert(path.clone(), attributes.clone());
-                }
-            }
+    let mut order = order;
+    for (path, attributes) in
+        std::iter::once(("", root)).chain(groups.iter_mut().map(|(p, a)| (p.as_str(), a)))
+    {
+        let mut all = hidden.remove(path).unwrap_or_default();
+        let mut own = netcdf::hide(attributes, is_netcdf).unwrap_or_else(|| json!({}));
+        if let (Some(order), Some(own)) = (order.take(), own.as_object_mut()) {
+            own.insert(netcdf::ORDER.into(), order);
         }
-        let parents: Vec<String> =
-            self.layouts.iter().map(|l| l.path.clone()).chain(groups.keys().cloned()).collect();
-        for path in parents {
-            for (i, _) in path.match_indices('/') {
-                groups.entry(path[..i].to_string()).or_default();
-            }
+        if own.as_object().is_some_and(|own| !own.is_empty()) {
+            all.insert(String::new(), own);
         }
-        groups
+        if !all.is_empty() {
+            attributes.insert(netcdf::HIDDEN.into(), Value::Object(all));
+        }
     }
+}
 
-    /// A note on attributes that JSON has no numbers for.
-    fn without_numbers(&self, end: &Plan, options: &WriteOptions) -> Option<String> {
-        if options.no_metadata {
-            return None;
-        }
-        let groups = std::iter::once(("the root", &end.attributes))
-            .chain(end.groups.iter().map(|(path, a)| (path.as_str(), a)));
-        let arrays =
-            end.arrays.iter().map(|a| (a.name.as_str(), &a.details.attributes, Some(a.dtype)));
-        let all: Vec<(&str, &str)> = groups
-            .map(|(path, attributes)| (path, attributes, None))
-            .chain(arrays)
-            .filter_map(|(path, attributes, dtype)| {
-                Some((netcdf::first_without_number(attributes, dtype)?, path))
-            })
-            .collect();
-        let (name, path) = all.first()?;
-        Some(format!(
-            "attributes of {} nodes are NaN or infinite (the first: {name} of {path}): JSON has no such numbers, they are written as text",
-            all.len()
-        ))
-    }
-
-    /// Writes the metadata, the root's last.
-    pub(super) fn commit(self, end: &Plan, options: &WriteOptions) -> Result<Summary> {
-        let version = options.zarr_format.unwrap_or(3);
-        let mut notes = Vec::new();
-        let mut groups = self.groups(end, options, &mut notes);
-        let mut root = options.attributes(end);
-        notes.extend(self.without_numbers(end, options));
-        let paths: Vec<&str> = self.layouts.iter().map(|l| l.path.as_str()).collect();
-        let names: Vec<String> = groups.keys().cloned().collect();
-        let nodes = depth_first(&paths, names.iter().map(String::as_str));
-        let is_array: std::collections::HashSet<&str> = paths.iter().copied().collect();
-        let in_order = nodes.iter().filter(|n| is_array.contains(*n)).eq(&paths);
-        self.hide(
-            end,
-            &mut root,
-            &mut groups,
-            (!in_order && !options.no_metadata).then(|| json!(paths)),
-        );
-        let mut documents: HashMap<String, Vec<(&str, Value)>> = HashMap::new();
-        for (path, attributes) in groups {
-            documents.insert(path, group_documents(attributes, version));
-        }
-        for layout in &self.layouts {
-            documents.insert(layout.path.clone(), layout.documents());
-        }
-        let text = |v: &Value| {
-            serde_json::to_vec_pretty(v)
-                .map_err(|e| Error::failed("cannot write the metadata").because(e))
-        };
-        let mut all = serde_json::Map::new();
-        for path in nodes {
-            for (name, doc) in documents.remove(path).into_iter().flatten() {
-                let key = format!("{path}/{name}");
-                self.store(&key, &text(&doc)?)?;
-                all.insert(if version == 3 { path.to_string() } else { key }, doc);
-            }
-        }
-        let mut last: Vec<(&str, Vec<u8>)> = Vec::new();
-        for (name, mut doc) in group_documents(root, version) {
-            if version == 3 {
-                doc["consolidated_metadata"] =
-                    json!({"kind": "inline", "must_understand": false, "metadata": all});
+/// The groups to write, with their attributes: those of the plan, and those that arrays and
+/// groups are in.
+fn all_groups(
+    layouts: &[Layout],
+    end: &Plan,
+    options: &WriteOptions,
+    notes: &mut Vec<String>,
+) -> BTreeMap<String, Attributes> {
+    let mut groups: BTreeMap<String, Attributes> = BTreeMap::new();
+    if !options.no_metadata {
+        for (path, attributes) in &end.groups {
+            let taken = |p: &str| layouts.iter().any(|l| l.path == p);
+            if check_path(path).is_err()
+                || taken(path)
+                || path.match_indices('/').any(|(i, _)| taken(&path[..i]))
+            {
+                notes.push(format!("the attributes of the group {path} are left out: a Zarr group cannot have this name here"));
             } else {
-                all.insert(name.into(), doc.clone());
+                groups.insert(path.clone(), attributes.clone());
             }
-            last.push((name, text(&doc)?));
         }
-        if version == 2 {
-            last.reverse(); // what makes it a group comes after its attributes
-            last.push((
-                ".zmetadata",
-                text(&json!({"zarr_consolidated_format": 1, "metadata": all}))?,
-            ));
-        }
-        self.close(&last, notes)
     }
+    let parents: Vec<String> =
+        layouts.iter().map(|l| l.path.clone()).chain(groups.keys().cloned()).collect();
+    for path in parents {
+        for (i, _) in path.match_indices('/') {
+            groups.entry(path[..i].to_string()).or_default();
+        }
+    }
+    groups
+}
 
-    /// Lets the output appear, with the root's documents last.
-    fn close(self, last: &[(&str, Vec<u8>)], notes: Vec<String>) -> Result<Summary> {
-        let bytes = self.bytes.into_inner() + last.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
-        let files = self.files.into_inner() + last.len() as u64;
-        match self.out {
-            Out::Dir(dir) => {
-                dir.commit(&last.iter().map(|(n, b)| (*n, b.as_slice())).collect::<Vec<_>>())?
-            }
-            Out::Zip(zip) => {
-                let mut zip = zip.into_inner().unwrap_or_else(|e| e.into_inner());
-                for (name, bytes) in last {
-                    zip.add(name, bytes)?;
-                }
-                let bytes = zip.finish()?;
-                return Ok(Summary { bytes, files: 1, notes });
-            }
-        }
-        Ok(Summary { bytes, files, notes })
+/// A note on attributes that JSON has no numbers for.
+fn without_numbers(end: &Plan, options: &WriteOptions) -> Option<String> {
+    if options.no_metadata {
+        return None;
     }
+    let groups = std::iter::once(("the root", &end.attributes))
+        .chain(end.groups.iter().map(|(path, a)| (path.as_str(), a)));
+    let arrays = end.arrays.iter().map(|a| (a.name.as_str(), &a.details.attributes, Some(a.dtype)));
+    let all: Vec<(&str, &str)> = groups
+        .map(|(path, attributes)| (path, attributes, None))
+        .chain(arrays)
+        .filter_map(|(path, attributes, dtype)| {
+            Some((netcdf::first_without_number(attributes, dtype)?, path))
+        })
+        .collect();
+    let (name, path) = all.first()?;
+    Some(format!(
+        "attributes of {} nodes are NaN or infinite (the first: {name} of {path}): JSON has no such numbers, they are written as text",
+        all.len()
+    ))
+}
+
+/// Writes the metadata, the root's last.
+///
+/// # Errors
+/// Disk full and the like.
+pub fn commit(
+    target: Target,
+    layouts: &[Layout],
+    end: &Plan,
+    options: &WriteOptions,
+) -> Result<Summary> {
+    let version = options.zarr_format.unwrap_or(3);
+    let mut notes = Vec::new();
+    let mut groups = all_groups(layouts, end, options, &mut notes);
+    let mut root = options.attributes(end);
+    notes.extend(without_numbers(end, options));
+    let paths: Vec<&str> = layouts.iter().map(|l| l.path.as_str()).collect();
+    let names: Vec<String> = groups.keys().cloned().collect();
+    let nodes = depth_first(&paths, names.iter().map(String::as_str));
+    let is_array: std::collections::HashSet<&str> = paths.iter().copied().collect();
+    let in_order = nodes.iter().filter(|n| is_array.contains(*n)).eq(&paths);
+    hide(
+        layouts,
+        end,
+        &mut root,
+        &mut groups,
+        (!in_order && !options.no_metadata).then(|| json!(paths)),
+    );
+    let mut documents: HashMap<String, Vec<(&str, Value)>> = HashMap::new();
+    for (path, attributes) in groups {
+        documents.insert(path, group_documents(attributes, version));
+    }
+    for layout in layouts {
+        documents.insert(layout.path.clone(), layout.documents());
+    }
+    let text = |v: &Value| {
+        serde_json::to_vec_pretty(v)
+            .map_err(|e| Error::failed("cannot write the metadata").because(e))
+    };
+    let mut all = serde_json::Map::new();
+    for path in nodes {
+        for (name, doc) in documents.remove(path).into_iter().flatten() {
+            let key = format!("{path}/{name}");
+            target.store(&key, &text(&doc)?)?;
+            all.insert(if version == 3 { path.to_string() } else { key }, doc);
+        }
+    }
+    let mut last: Vec<(&str, Vec<u8>)> = Vec::new();
+    for (name, mut doc) in group_documents(root, version) {
+        if version == 3 {
+            doc["consolidated_metadata"] =
+                json!({"kind": "inline", "must_understand": false, "metadata": all});
+        } else {
+            all.insert(name.into(), doc.clone());
+        }
+        last.push((name, text(&doc)?));
+    }
+    if version == 2 {
+        last.reverse(); // what makes it a group comes after its attributes
+        last.push((".zmetadata", text(&json!({"zarr_consolidated_format": 1, "metadata": all}))?));
+    }
+    target.commit(&last, notes)
 }
 
 /// The documents of a group: names below its path, and contents.

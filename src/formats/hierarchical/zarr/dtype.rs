@@ -419,12 +419,7 @@ fn scalar(field: &Field, value: &Value) -> Option<Vec<u8>> {
         },
         ElementType::Plain(dtype) => {
             let n = integer(value)?;
-            let bits = 8 * field.size as u32;
-            let (low, high) = match dtype {
-                Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => (0, (1i128 << bits) - 1),
-                _ => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
-            };
-            (low..=high).contains(&n).then(|| n.to_le_bytes()[..field.size].to_vec())
+            json_float::is_in_range(n, *dtype).then(|| n.to_le_bytes()[..field.size].to_vec())
         }
     }
 }

@@ -37,9 +37,9 @@ mod objects;
 mod read;
 mod shard;
 mod store;
+mod target;
 mod tree;
 mod write;
-mod zip_out;
 
 use self::store::MARKERS;
 use crate::array::text_codes::coded;
@@ -107,19 +107,8 @@ impl Format for Zarr {
         if !head.bytes.is_empty() || head.location.is_stream() {
             return Ok(Sniff::No);
         }
-        if head.location.is_remote() {
-            // A prefix may hold very many objects, and some servers list nothing: ask for the
-            // markers.
-            for marker in MARKERS {
-                if matches!(
-                    head.location.join(marker).kind(),
-                    Ok(crate::storage::Kind::File { .. })
-                ) {
-                    return Ok(Sniff::Yes);
-                }
-            }
-            return Ok(Sniff::No);
-        }
+        // A remote prefix may hold very many objects, and some servers list nothing: ask for each
+        // marker.
         let is_there = |marker: &&str| {
             matches!(head.location.join(marker).kind(), Ok(crate::storage::Kind::File { .. }))
         };
@@ -127,6 +116,10 @@ impl Format for Zarr {
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         at.held(|at| Ok(coded(Box::new(read::open(at, options)?))))
+    }
+    fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
+        at.held(|at| store::Store::open(at)?.verify())?;
+        Ok(Vec::new())
     }
     fn prepare<'a>(
         &self,

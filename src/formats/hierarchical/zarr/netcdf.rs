@@ -262,14 +262,7 @@ pub fn first_without_number(attributes: &Attributes, dtype: Option<Dtype>) -> Op
 pub fn v2_fill(value: &Value, dtype: Dtype) -> Option<Value> {
     if dtype.is_integer() {
         let wide = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from))?;
-        let bits = 8 * dtype.item_bytes() as u32;
-        let signed = matches!(dtype, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
-        let (low, high) = if signed {
-            (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
-        } else {
-            (0, (1i128 << bits) - 1)
-        };
-        return (low..=high).contains(&wide).then(|| value.clone());
+        return json_float::is_in_range(wide, dtype).then(|| value.clone());
     }
     (float_of(dtype) == Some(dtype) && json_float::from_json(value, dtype).is_some())
         .then(|| value.clone())

@@ -72,6 +72,17 @@ impl Store {
         matches!(self, Store::Zip(_))
     }
 
+    /// Checks what reading arrays does not: of the members of a zip, parts may be read.
+    ///
+    /// # Errors
+    /// Corrupt, with the key.
+    pub fn verify(&self) -> Result<()> {
+        match self {
+            Store::Dir(_) => Ok(()),
+            Store::Zip(zip) => zip.verify(),
+        }
+    }
+
     /// Whether looking for many small objects is cheap: they are on this machine.
     pub fn is_near(&self) -> bool {
         match self {
@@ -210,6 +221,16 @@ impl ZipStore {
             }
         }
         Ok(ZipStore { archive, members })
+    }
+
+    /// Compares the checksums of all members.
+    ///
+    /// # Errors
+    /// Corrupt, with the key.
+    fn verify(&self) -> Result<()> {
+        self.members
+            .iter()
+            .try_for_each(|(key, &m)| self.archive.verify(m).map(|_| ()).map_err(|e| e.about(key)))
     }
 
     /// Whether a root node is in it.

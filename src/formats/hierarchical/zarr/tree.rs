@@ -23,9 +23,9 @@ use crate::model::Attributes;
 use crate::storage::walk::{Trail, Visited};
 
 /// The deepest group.
-const MOST_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 /// The most nodes and folders that are looked at.
-const MOST_NODES: usize = 2_000_000;
+const MAX_NODES: usize = 2_000_000;
 
 /// What a hierarchy holds.
 #[derive(Default)]
@@ -321,9 +321,9 @@ impl Walk<'_> {
                 ));
                 continue;
             };
-            if seen > MOST_NODES {
+            if seen > MAX_NODES {
                 return Err(Error::refused(format!(
-                    "the hierarchy has more than {MOST_NODES} nodes"
+                    "the hierarchy has more than {MAX_NODES} nodes"
                 )));
             }
             if !is_first {
@@ -345,10 +345,10 @@ impl Walk<'_> {
                 }
             }
             is_first = false;
-            if depth >= MOST_DEPTH {
+            if depth >= MAX_DEPTH {
                 self.broken(
                     &path,
-                    Error::refused(format!("groups more than {MOST_DEPTH} deep are not supported")),
+                    Error::refused(format!("groups more than {MAX_DEPTH} deep are not supported")),
                 )?;
                 continue;
             }

@@ -3,20 +3,20 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::consolidate;
 use super::layout::{Layout, Rules};
 use super::netcdf;
 use super::store::MARKERS;
-use super::zip_out::ZipOut;
+use super::target::Target;
 use crate::array::{block_copy, items};
 use crate::codec::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::format::{Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::model::{Categories, Chunk, Plan, Values, codes_of, item_of, typed};
 use crate::sidecar::Marks;
-use crate::storage::{Location, OutputDir};
+use crate::storage::Location;
 
 /// The layouts of all arrays.
 ///
@@ -76,18 +76,11 @@ pub fn layouts(plan: &Plan, options: &WriteOptions) -> (Vec<Layout>, Vec<Error>)
     (all, errors)
 }
 
-pub(super) enum Out {
-    Dir(Box<dyn OutputDir>),
-    Zip(Mutex<ZipOut>),
-}
-
-pub(super) struct Writer {
-    pub(super) out: Out,
-    pub(super) layouts: Vec<Layout>,
+struct Writer {
+    target: Target,
+    layouts: Vec<Layout>,
     pending: Mutex<HashMap<(usize, u64), Pending>>,
     memory_bytes: u64,
-    pub(super) bytes: AtomicU64,
-    pub(super) files: AtomicU64,
 }
 
 /// Rows of an object that came in parts.
@@ -117,23 +110,16 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Zarr
     let (layouts, errors) = layouts(plan, options);
     Error::all(errors)?;
     let version = options.zarr_format.unwrap_or(3);
-    let out = if at.file_name().to_ascii_lowercase().ends_with(".zip") {
-        Out::Zip(Mutex::new(ZipOut::new(at.create_file(options.existing, options.sync)?)))
+    let target = if at.file_name().to_ascii_lowercase().ends_with(".zip") {
+        Target::zip(at.create_file(options.existing, options.sync)?)
     } else {
         if options.existing != Existing::Replace {
             other_version(at, version)?;
         }
-        Out::Dir(at.create_dir(options.existing, options.sync, &MARKERS)?)
+        Target::dir(at.create_dir(options.existing, options.sync, &MARKERS)?)
     };
     let memory_bytes = options.memory_bytes;
-    let writer = Writer {
-        out,
-        layouts,
-        pending: Mutex::default(),
-        memory_bytes,
-        bytes: AtomicU64::new(0),
-        files: AtomicU64::new(0),
-    };
+    let writer = Writer { target, layouts, pending: Mutex::default(), memory_bytes };
     Ok(ZarrSink { writer: Arc::new(writer), options: options.clone() })
 }
 
@@ -174,7 +160,7 @@ impl Sink for ZarrSink {
             return Err(Error::internal(format!("some rows of chunk {k} are missing"))
                 .array(&writer.layouts[*array].path));
         }
-        writer.commit(end, &options)
+        consolidate::commit(writer.target, &writer.layouts, end, &options)
     }
 }
 
@@ -369,31 +355,17 @@ impl Writer {
             at.iter_mut().take(1).for_each(|first| *first = k);
             let key = layout.key(&at);
             match &layout.shard {
-                None => self.store(&key, &encoded(layout, content, texts)?),
+                None => self.target.store(&key, &encoded(layout, content, texts)?),
                 Some(shard) => {
-                    self.store(&key, &shard_bytes(layout, shard, &inside, content, texts)?)
+                    self.target.store(&key, &shard_bytes(layout, shard, &inside, content, texts)?)
                 }
             }
         })
     }
-
-    pub(super) fn store(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        use std::io::Write;
-        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
-        self.files.fetch_add(1, Relaxed);
-        match &self.out {
-            Out::Dir(dir) => {
-                let mut file = dir.create(key)?;
-                file.write_all(bytes)?;
-                file.commit()
-            }
-            Out::Zip(zip) => zip.lock().unwrap_or_else(|e| e.into_inner()).add(key, bytes),
-        }
-    }
 }
 
-/// The bytes of a shard: its inner chunks one after the other, and their index. Those wholly outside
-/// the array are left out: it ends at `inside`.
+/// The bytes of a shard: its inner chunks one after the other, and their index. Those wholly
+/// outside the array are left out: it ends at `inside`.
 fn shard_bytes(
     layout: &Layout,
     shard: &[u64],
