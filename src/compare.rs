@@ -113,17 +113,14 @@ pub fn compare(
         let nothing = row_bytes == 0 && !meta.logical.is_var() && !meta.nulls;
         let step =
             if nothing { rows.max(1) } else { (settings.piece_bytes() / row_bytes.max(16)).max(1) };
-        (0..rows.div_ceil(step)).map(move |k| (p, i, j, k * step..((k + 1) * step).min(rows)))
+        let held = if nothing { 0 } else { row_bytes.max(16).saturating_mul(2) };
+        (0..rows.div_ceil(step)).map(move |k| {
+            let rows = k * step..((k + 1) * step).min(rows);
+            ((rows.end - rows.start).saturating_mul(held), (p, i, j, rows))
+        })
     });
-    pipe::parallel(settings, tasks, &|(p, i, j, rows)| {
+    pipe::parallel(settings, tasks, &|(p, i, j, rows): (usize, usize, usize, Range<u64>)| {
         let meta = &plan_a[i];
-        let row_bytes = meta.row_bytes()?;
-        let bytes = if row_bytes == 0 && !meta.logical.is_var() {
-            0
-        } else {
-            (rows.end - rows.start).saturating_mul(row_bytes.max(16))
-        };
-        let _held = settings.budget.take(bytes.saturating_mul(2));
         let one =
             read(reader_a.as_ref(), i, rows.clone()).at_file(labels.0).at_array(&meta.name)?;
         let other =

@@ -283,32 +283,17 @@ pub fn uneven_rows(flow: Flow, settings: &Settings) -> Result<Vec<(String, [u64;
     Ok(named.filter_map(|(&a, found)| Some((plan.arrays[a].name.clone(), found?))).collect())
 }
 
-/// Does all tasks on all threads; stops at the first error.
+/// Does all tasks on all threads; stops at the first error. Each comes with the bytes that it will
+/// hold.
 ///
 /// # Errors
 /// The first one of `work`.
 pub fn parallel<T: Send>(
     settings: &Settings,
-    tasks: impl Iterator<Item = T> + Send,
+    mut tasks: impl Iterator<Item = (u64, T)>,
     work: &(dyn Fn(T) -> Result<()> + Sync),
 ) -> Result<()> {
-    let queue = Mutex::new(tasks);
-    let failed = Failure::default();
-    pool(settings)?.scope(|scope| {
-        for _ in 0..settings.jobs {
-            scope.spawn(|_| {
-                while !failed.is_set() {
-                    let Some(task) = queue.lock().unwrap_or_else(|e| e.into_inner()).next() else {
-                        break;
-                    };
-                    if let Err(e) = guard(|| work(task)) {
-                        failed.set(e);
-                    }
-                }
-            });
-        }
-    });
-    failed.into_result()
+    on_pool(settings, u64::MAX, &Failure::default(), &mut || Ok(tasks.next()), work)
 }
 
 /// Whether `check` holds for every chunk of an array, read on all threads; stops at the first that
@@ -316,7 +301,7 @@ pub fn parallel<T: Send>(
 ///
 /// # Errors
 /// Reading errors.
-pub fn all_chunks(
+fn all_chunks(
     reader: &Arc<dyn ReadRows>,
     array: usize,
     meta: &crate::model::ArrayMeta,
@@ -325,51 +310,92 @@ pub fn all_chunks(
 ) -> Result<bool> {
     let (total, row_bytes, piece) =
         (meta.rows.unwrap_or(0), meta.row_bytes()?, settings.piece_bytes());
-    let next = Mutex::new(0u64);
     let holds = AtomicBool::new(true);
-    let failed = Failure::default();
-    let work = || {
-        while holds.load(Ordering::Relaxed) && !failed.is_set() {
-            let range = {
-                let mut row = next.lock().unwrap_or_else(|e| e.into_inner());
-                let end = piece_end(
-                    *row,
-                    total,
-                    row_bytes,
-                    piece,
-                    |_| u64::MAX,
-                    |r| reader.cut(array, r),
-                );
-                std::mem::replace(&mut *row, end)..end
-            };
-            if range.is_empty() {
-                break;
-            }
-            let _held = settings.budget.take((range.end - range.start).saturating_mul(row_bytes));
-            let read = guard(|| {
-                reader.read(array, range, &mut |chunk| {
-                    if !check(&chunk) {
-                        holds.store(false, Ordering::Relaxed);
-                    }
-                    Ok(())
-                })
-            });
-            if let Err(e) = read {
-                failed.set(e.array(&meta.name));
-            }
+    let mut row = 0;
+    let mut next = || {
+        if row >= total || !holds.load(Ordering::Relaxed) {
+            return Ok(None);
         }
+        let end = piece_end(row, total, row_bytes, piece, |_| u64::MAX, |r| reader.cut(array, r));
+        let range = std::mem::replace(&mut row, end)..end;
+        Ok(Some(((range.end - range.start).saturating_mul(row_bytes), range)))
     };
-    if total.saturating_mul(row_bytes) < SMALL_BYTES {
-        work();
-    } else {
-        pool(settings)?.scope(|scope| (0..settings.jobs).for_each(|_| scope.spawn(|_| work())));
-    }
-    failed.into_result()?;
+    let work = |range| {
+        let mut look = |chunk: Chunk| {
+            if !check(&chunk) {
+                holds.store(false, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        reader.read(array, range, &mut look).map_err(|e| e.array(&meta.name))
+    };
+    let all_bytes = total.saturating_mul(row_bytes);
+    on_pool(settings, all_bytes, &Failure::default(), &mut next, &work)?;
     Ok(holds.into_inner())
 }
 
 /// Below this, handing work to other threads costs more than doing it.
 const SMALL_BYTES: u64 = 1 << 20;
+/// Small tasks go to a thread together, as long as they hold less than this,
+const BATCH_BYTES: u64 = 128 << 10;
+/// and so many of them at most: each may have files open.
+const BATCH_TASKS: usize = 8;
+
+/// Does tasks on the pool; `all_bytes` is what they move together. This thread gives them out, and
+/// waits for the memory that each needs: a thread of the pool never waits for memory, since what
+/// would free it may be work that waits for a thread.
+fn on_pool<T: Send>(
+    settings: &Settings,
+    all_bytes: u64,
+    failed: &Failure,
+    next: &mut dyn FnMut() -> Result<Option<(u64, T)>>,
+    work: &(dyn Fn(T) -> Result<()> + Sync),
+) -> Result<()> {
+    let run = |tasks: Vec<T>| {
+        for task in tasks {
+            if !failed.is_set()
+                && let Err(e) = guard(|| work(task))
+            {
+                failed.set(e);
+            }
+        }
+    };
+    let mut batch = || {
+        let (mut bytes, mut tasks) = (0u64, Vec::new());
+        while tasks.len() < BATCH_TASKS && bytes < BATCH_BYTES && !failed.is_set() {
+            match guard(&mut *next) {
+                Ok(Some((held, task))) => {
+                    bytes = bytes.saturating_add(held);
+                    tasks.push(task);
+                }
+                Ok(None) => break,
+                Err(e) => failed.set(e),
+            }
+        }
+        (!tasks.is_empty()).then_some((bytes, tasks))
+    };
+    if all_bytes < SMALL_BYTES {
+        while let Some((bytes, tasks)) = batch() {
+            let _held = settings.budget.take(bytes);
+            run(tasks);
+        }
+        return failed.result();
+    }
+    let turns = Budget::of_units(settings.jobs as u64 + 1);
+    let run = &run;
+    pool(settings)?.in_place_scope(|scope| {
+        loop {
+            let turn = turns.take(1);
+            let Some((bytes, tasks)) = batch() else { break };
+            let held = settings.budget.take(bytes);
+            scope.spawn(move |_| {
+                run(tasks);
+                drop((held, turn));
+            });
+        }
+    });
+    failed.result()
+}
 
 /// Counts rows per array: fills in `first_row`, and compares with the plan.
 struct Rows {
@@ -500,8 +526,8 @@ impl Failure {
         }
         self.set.store(true, Ordering::Relaxed);
     }
-    fn into_result(self) -> Result<()> {
-        match self.error.into_inner().unwrap_or_else(|e| e.into_inner()) {
+    fn result(&self) -> Result<()> {
+        match self.error.lock().unwrap_or_else(|e| e.into_inner()).take() {
             Some(error) => Err(error),
             None => Ok(()),
         }

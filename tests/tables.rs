@@ -367,3 +367,23 @@ assert x.dtype == 'f8' and np.array_equal(x, {expected}, equal_nan=True), x"
     }
     npk_fails(4, &[&convert[..], &["mask"]].concat());
 }
+
+/// Files of a batch share threads and memory: numbers of one that wait for memory, and text of
+/// another that waits for a thread, do not wait for each other.
+#[test]
+fn a_batch_of_tables_within_a_small_limit_comes_to_its_end() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+n = 6_000
+for k in range(8):
+    words = [f'{k} text {i} ' + 30 * 'x' for i in np.random.default_rng(k).integers(0, n, n)]
+    t = pa.table({'t': words, 'i': np.arange(n), 'f': np.arange(n) / 3, 'u': words[::-1]})
+    pq.write_table(t, f'{k}.parquet', row_group_size=1500)",
+    );
+    let (sources, out) = (at(&s, "*.parquet"), format!("{}/", at(&s, "out")));
+    let args = ["convert", &sources, &out, "--to", "npk", "-m", "4MiB", "-j", "8", "--verify"];
+    npk(&args);
+    assert_eq!(std::fs::read_dir(s.join("out")).unwrap().count(), 8);
+}

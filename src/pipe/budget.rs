@@ -13,13 +13,13 @@ struct BudgetInner {
 }
 
 impl Budget {
-    /// A budget of this many bytes.
+    /// A budget of this many bytes; 1 MiB at least.
     pub fn new(total: u64) -> Budget {
-        Budget(Arc::new(BudgetInner {
-            total: total.max(1 << 20),
-            used: Mutex::new(0),
-            freed: Condvar::new(),
-        }))
+        Budget::of_units(total.max(1 << 20))
+    }
+    /// A budget of other things than bytes.
+    pub(super) fn of_units(total: u64) -> Budget {
+        Budget(Arc::new(BudgetInner { total, used: Mutex::new(0), freed: Condvar::new() }))
     }
     /// All of it.
     pub fn total(&self) -> u64 {
@@ -42,7 +42,8 @@ impl Budget {
         *self.0.used.lock().unwrap_or_else(|e| e.into_inner()) += bytes;
         Held { budget: self.clone(), bytes }
     }
-    /// Waits until `bytes` (at most the whole budget) are free.
+    /// Waits until `bytes` (at most the whole budget) are free. Not for threads of the pool: what
+    /// would free them may wait for a thread.
     pub fn take(&self, bytes: u64) -> Held {
         let bytes = bytes.min(self.0.total);
         let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());

@@ -22,7 +22,7 @@ use crate::format::Extent;
 use crate::storage::cleanup;
 
 /// The most bytes of a piece that are mapped at a time, by each thread: they count as resident.
-const MAPPED_BYTES: u64 = 4 << 20;
+pub(super) const MAPPED_BYTES: u64 = 4 << 20;
 /// The most bytes of one `copy_file_range`: what moves between two signs of progress.
 const RANGE_BYTES: u64 = 32 << 20;
 /// Below this, making a mapping costs more than it saves.

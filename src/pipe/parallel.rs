@@ -3,14 +3,14 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use super::cutter::{Lane, RowSizes};
 use super::flow::RecipeReader;
 use super::work::Work;
-use super::{Failure, OutputName, Rows, SMALL_BYTES, Settings, kernel_copy, piece_end, pool};
-use crate::error::{Context, Error, Result, guard};
+use super::{Failure, OutputName, Rows, Settings, kernel_copy, on_pool, piece_end};
+use crate::error::{Context, Error, Result};
 use crate::format::{Extent, ReadRows, Sink, WriteRows, Writer};
 use crate::ops::Needs;
 
@@ -142,13 +142,14 @@ pub(super) fn by_position(
     rows: &mut Rows,
     settings: &Settings,
 ) -> Result<()> {
-    let by_rows = match sink.writer() {
-        Writer::Positional(writer) => work.reading.clone().zip(Some(writer)),
+    let writer = match sink.writer() {
+        Writer::Positional(writer) => Some(writer),
         Writer::InOrder(_) => None,
     };
+    let by_rows = work.reading.clone().zip(writer);
     let names: Vec<String> = rows.names.clone();
     let total_bytes = work.plan.bytes();
-    let queue = Mutex::new(Tasks {
+    let mut tasks = Tasks {
         by_rows: by_rows.clone().map(|(r, w)| (r.clone(), w, RowSizes::new(&r))),
         work,
         sink,
@@ -161,7 +162,7 @@ pub(super) fn by_position(
         copies: VecDeque::new(),
         target: None,
         moving: None,
-    });
+    };
     let failed = Failure::default();
     let copy = |a: usize, from, to, target: kernel_copy::Target, shared| {
         let moved = |bytes, by_kernel| {
@@ -174,7 +175,6 @@ pub(super) fn by_position(
         target.copy(&from, &to, shared, &moved).at_array(&names[a])
     };
     let move_rows = |lane: Lane, range, bytes: u64| {
-        let _held = settings.budget.take(bytes.saturating_mul(1 + lane.len() as u64));
         let Some((reader, writer)) = &by_rows else {
             return Err(Error::internal("rows by position without a writer"));
         };
@@ -185,27 +185,17 @@ pub(super) fn by_position(
         settings.moved(bytes, &names[lane[0]]);
         Ok(())
     };
-    let work = || {
-        while !failed.is_set() {
-            let task = match guard(|| queue.lock().unwrap_or_else(|e| e.into_inner()).next()) {
-                Ok(Some(task)) => task,
-                Ok(None) => break,
-                Err(e) => return failed.set(e),
-            };
-            let done = guard(|| match task {
-                Task::Copy(a, from, to, target, shared) => copy(a, from, to, target, shared),
-                Task::Rows(lane, range, bytes) => move_rows(lane, range, bytes),
-            });
-            if let Err(e) = done {
-                failed.set(e);
-            }
-        }
+    let mut next = || {
+        let held = |task: &Task| match task {
+            // What is mapped counts.
+            Task::Copy(_, from, ..) => from.len.min(kernel_copy::MAPPED_BYTES),
+            Task::Rows(lane, _, bytes) => bytes.saturating_mul(1 + lane.len() as u64),
+        };
+        Ok(tasks.next()?.map(|task| (held(&task), task)))
     };
-    if total_bytes < SMALL_BYTES {
-        work();
-    } else {
-        let pool = pool(settings)?;
-        pool.scope(|scope| (0..settings.jobs).for_each(|_| scope.spawn(|_| work())));
-    }
-    failed.into_result()
+    let work = |task| match task {
+        Task::Copy(a, from, to, target, shared) => copy(a, from, to, target, shared),
+        Task::Rows(lane, range, bytes) => move_rows(lane, range, bytes),
+    };
+    on_pool(settings, total_bytes, &failed, &mut next, &work)
 }
