@@ -20,10 +20,10 @@
 use base64::Engine;
 use serde_json::{Value, json};
 
-use super::c::{self, Id};
-use super::ffi;
+use super::ffi::{self, H5_index_t, H5_iter_order_t};
 use super::heap::{self, Heaps, Reference};
 use super::kind::Kind;
+use super::library::{self, Id, Library};
 use super::types;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::hierarchical::json_float;
@@ -61,19 +61,30 @@ impl Left {
 
 /// The attributes of an object. `left` tells of those that cannot be kept.
 pub(super) fn read(
+    lib: &Library,
     object: &Id,
     count: u64,
     path: &str,
     heaps: &Heaps,
     left: &mut Left,
 ) -> Attributes {
-    let _lock = c::lock();
     let mut all = Attributes::new();
     let mut specs = Attributes::new();
     for n in 0..count.min(MOST) {
-        // SAFETY: an open object; under the lock.
-        let id = unsafe { ffi::H5Aopen_by_idx(object.raw(), c".".as_ptr(), 0, 0, n, 0, 0) };
-        let read = Id::new(id, "cannot be opened").and_then(|a| name(&a).map(|name| (a, name)));
+        // SAFETY: an open object.
+        let id = unsafe {
+            lib.H5Aopen_by_idx(
+                object.raw(),
+                c".".as_ptr(),
+                H5_index_t::H5_INDEX_NAME,
+                H5_iter_order_t::H5_ITER_INC,
+                n,
+                ffi::DEFAULT,
+                ffi::DEFAULT,
+            )
+        };
+        let read =
+            Id::new(id, "cannot be opened").and_then(|a| name(lib, &a).map(|name| (a, name)));
         let (attribute, name) = match read {
             Ok(found) => found,
             Err(e) => {
@@ -84,7 +95,7 @@ pub(super) fn read(
         if name == "REFERENCE_LIST" {
             continue; // the way back from a dimension scale to its users, told by their names already
         }
-        match value(&attribute, &name, heaps) {
+        match value(lib, &attribute, &name, heaps) {
             Ok((value, spec)) => {
                 all.insert(name.clone(), value);
                 if let Some(spec) = spec {
@@ -106,20 +117,11 @@ pub(super) fn read(
     all
 }
 
-fn name(attribute: &Id) -> Result<String> {
-    // SAFETY: an open attribute; the buffer has the length that the library asked for.
-    unsafe {
-        let len = ffi::H5Aget_name(attribute.raw(), 0, std::ptr::null_mut());
-        let Ok(len) = usize::try_from(len) else {
-            return Err(c::failure("an attribute is damaged"));
-        };
-        let mut buffer = vec![0u8; len + 1];
-        if ffi::H5Aget_name(attribute.raw(), buffer.len(), buffer.as_mut_ptr().cast()) < 0 {
-            return Err(c::failure("an attribute is damaged"));
-        }
-        buffer.truncate(len);
-        Ok(String::from_utf8_lossy(&buffer).into_owned())
-    }
+fn name(lib: &Library, attribute: &Id) -> Result<String> {
+    // SAFETY: the buffer has the length that is told.
+    let get = |to, size| unsafe { lib.H5Aget_name(attribute.raw(), size, to) };
+    let name = lib.text(get, "an attribute is damaged")?;
+    Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
 fn too_large() -> Error {
@@ -127,36 +129,37 @@ fn too_large() -> Error {
 }
 
 /// The value, and the spec where the value alone does not tell the type.
-fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Result<(Value, Option<String>)> {
-    // SAFETY: an open attribute; under the lock (all of this function).
-    let (space, kind) = unsafe {
-        (
-            Id::new(ffi::H5Aget_space(attribute.raw()), "its dataspace is damaged")?,
-            Id::new(ffi::H5Aget_type(attribute.raw()), "its type is damaged")?,
-        )
-    };
-    let dims = c::dims(&space)?;
-    // SAFETY: as above.
-    let (class, bytes) = unsafe { (ffi::H5Tget_class(kind.raw()), ffi::H5Tget_size(kind.raw())) };
+fn value(
+    lib: &Library,
+    attribute: &Id,
+    name: &str,
+    heaps: &Heaps,
+) -> Result<(Value, Option<String>)> {
+    let (space, kind) = (
+        Id::new(lib.H5Aget_space(attribute.raw()), "its dataspace is damaged")?,
+        Id::new(lib.H5Aget_type(attribute.raw()), "its type is damaged")?,
+    );
+    let dims = library::dims(lib, &space)?;
+    let (class, bytes) = (lib.H5Tget_class(kind.raw()), lib.H5Tget_size(kind.raw()));
     let shape = dims.clone().unwrap_or_default();
     let count = checked_product(&shape).ok_or_else(too_large)?;
     let total =
         count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or_else(too_large)?
             as usize;
-    // SAFETY: as above.
-    let stored = unsafe { ffi::H5Aget_storage_size(attribute.raw()) };
+    let stored = lib.H5Aget_storage_size(attribute.raw());
     if stored > MOST_BYTES {
         return Err(too_large());
     }
     if class == ffi::REFERENCE && bytes == 8 {
-        let raw = raw(attribute, &kind, total)?;
-        let paths: Vec<Value> = raw.chunks_exact(8).map(|r| path_of(attribute, r).into()).collect();
+        let raw = raw(lib, attribute, &kind, total)?;
+        let paths: Vec<Value> =
+            raw.chunks_exact(8).map(|r| path_of(lib, attribute, r).into()).collect();
         return Ok((nested(&paths, &shape), Some(format!("reference{}", shape_text(&shape)))));
     }
     if class == ffi::VLEN {
-        return references(attribute, &kind, name, count, heaps);
+        return references(lib, attribute, &kind, name, count, heaps);
     }
-    let leaves = types::leaves(&kind, heaps.reference_bytes())?;
+    let leaves = types::leaves(lib, &kind, heaps.reference_bytes())?;
     let [leaf] = &leaves[..] else {
         return Err(Error::refused("compound attributes are not supported"));
     };
@@ -168,8 +171,7 @@ fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Result<(Value, Option<Str
     }
     let mut shape = shape;
     shape.extend(leaf.dims.iter().map(|d| d.0));
-    // SAFETY: as above.
-    let ascii = if unsafe { ffi::H5Tget_cset(kind.raw()) } == 0 { ":ascii" } else { "" };
+    let ascii = if lib.H5Tget_cset(kind.raw()) == ffi::ASCII { ":ascii" } else { "" };
     let type_name = match &leaf.kind {
         Kind::Variable { .. } => format!("string{ascii}"),
         Kind::Fixed { bytes, .. } => format!("string{ascii}:{bytes}"),
@@ -182,14 +184,14 @@ fn value(attribute: &Id, name: &str, heaps: &Heaps) -> Result<(Value, Option<Str
     let (values, binary) = match &leaf.kind {
         Kind::Variable { .. } => {
             let count = checked_product(&shape).ok_or_else(too_large)?;
-            strings(texts(&heap_references(attribute, &leaf.dims, count, heaps)?, heaps)?)
+            strings(texts(&heap_references(lib, attribute, &leaf.dims, count, heaps)?, heaps)?)
         }
         Kind::Fixed { bytes, fill } => {
-            let raw = raw(attribute, &kind, total)?;
+            let raw = raw(lib, attribute, &kind, total)?;
             strings(raw.chunks_exact(*bytes).map(|t| fill.trim(t).to_vec()).collect())
         }
         plain => {
-            let raw = raw(attribute, &kind, total)?;
+            let raw = raw(lib, attribute, &kind, total)?;
             let converted = plain.convert(raw, 0)?;
             (numbers(plain.model().0, &converted), false)
         }
@@ -212,12 +214,12 @@ fn shape_text(shape: &[u64]) -> String {
     format!("({})", dims.join(","))
 }
 
-fn raw(attribute: &Id, kind: &Id, bytes: usize) -> Result<Vec<u8>> {
+fn raw(lib: &Library, attribute: &Id, kind: &Id, bytes: usize) -> Result<Vec<u8>> {
     let mut raw = vec![0u8; bytes];
     if bytes > 0 {
-        // SAFETY: the buffer has the size of the attribute in its own type; under the lock.
-        let code = unsafe { ffi::H5Aread(attribute.raw(), kind.raw(), raw.as_mut_ptr().cast()) };
-        c::check(code, "it cannot be read")?;
+        // SAFETY: the buffer has the size of the attribute in its own type.
+        let code = unsafe { lib.H5Aread(attribute.raw(), kind.raw(), raw.as_mut_ptr().cast()) };
+        library::check(code, "it cannot be read")?;
     }
     Ok(raw)
 }
@@ -295,21 +297,21 @@ fn nested(values: &[Value], shape: &[u64]) -> Value {
 }
 
 /// The path of the object that a reference of 8 bytes points to.
-fn path_of(near: &Id, reference: &[u8]) -> String {
-    // SAFETY: the reference has 8 bytes; the name's buffer the length that is told; under the lock.
-    unsafe {
-        let object = ffi::H5Rdereference2(near.raw(), 0, 0, reference.as_ptr().cast());
-        let Ok(object) = Id::new(object, "a reference leads nowhere") else { return String::new() };
-        let mut buffer = vec![0u8; 4096];
-        let len = ffi::H5Iget_name(object.raw(), buffer.as_mut_ptr().cast(), buffer.len());
-        let len = usize::try_from(len).unwrap_or(0).min(buffer.len() - 1);
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    }
+fn path_of(lib: &Library, near: &Id, reference: &[u8]) -> String {
+    let (kind, from) = (ffi::OBJECT_REFERENCE, reference.as_ptr().cast());
+    // SAFETY: the reference has 8 bytes.
+    let object = unsafe { lib.H5Rdereference2(near.raw(), ffi::DEFAULT, kind, from) };
+    let Ok(object) = Id::new(object, "a reference leads nowhere") else { return String::new() };
+    // SAFETY: the buffer has the length that is told.
+    let get = |to, size| unsafe { lib.H5Iget_name(object.raw(), to, size) };
+    let path = lib.text(get, "a reference leads nowhere").unwrap_or_default();
+    String::from_utf8_lossy(&path).into_owned()
 }
 
 /// The references into heaps that an attribute of `count` values has, lists inside its elements
 /// among them.
 fn heap_references(
+    lib: &Library,
     attribute: &Id,
     dims: &[(u64, usize)],
     count: u64,
@@ -318,14 +320,9 @@ fn heap_references(
     let bytes = heaps.reference_bytes();
     let total =
         count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or_else(too_large)?;
-    let mut kind = heap::raw_type(bytes)?;
-    if !dims.is_empty() {
-        let dims: Vec<u64> = dims.iter().map(|d| d.0).collect();
-        // SAFETY: an open type; under the lock.
-        let list = unsafe { ffi::H5Tarray_create2(kind.raw(), dims.len() as u32, dims.as_ptr()) };
-        kind = Id::new(list, "its type is damaged")?;
-    }
-    let raw = raw(attribute, &kind, total as usize)?;
+    let dims: Vec<u64> = dims.iter().map(|d| d.0).collect();
+    let kind = lib.list_type(heap::raw_type(lib, bytes)?, &dims)?;
+    let raw = raw(lib, attribute, &kind, total as usize)?;
     Ok(raw.chunks_exact(bytes).map(|r| heaps.reference(r)).collect())
 }
 
@@ -347,6 +344,7 @@ fn texts(references: &[Reference], heaps: &Heaps) -> Result<Vec<Vec<u8>>> {
 
 /// `DIMENSION_LIST` of the dimension scales: per dimension a list of references.
 fn references(
+    lib: &Library,
     attribute: &Id,
     kind: &Id,
     name: &str,
@@ -354,11 +352,8 @@ fn references(
     heaps: &Heaps,
 ) -> Result<(Value, Option<String>)> {
     const OBJECT_BYTES: u64 = 8;
-    // SAFETY: open types; under the lock.
-    let (class, bytes) = unsafe {
-        let base = Id::new(ffi::H5Tget_super(kind.raw()), "its type is damaged")?;
-        (ffi::H5Tget_class(base.raw()), ffi::H5Tget_size(base.raw()))
-    };
+    let base = Id::new(lib.H5Tget_super(kind.raw()), "its type is damaged")?;
+    let (class, bytes) = (lib.H5Tget_class(base.raw()), lib.H5Tget_size(base.raw()));
     if name != "DIMENSION_LIST"
         || class != ffi::REFERENCE
         || bytes as u64 != OBJECT_BYTES
@@ -368,7 +363,7 @@ fn references(
     }
     let mut last = None;
     let mut paths = Vec::new();
-    for list in heap_references(attribute, &[], count, heaps)? {
+    for list in heap_references(lib, attribute, &[], count, heaps)? {
         if heaps.find(list, OBJECT_BYTES, &mut last)?.is_some_and(|(_, bytes)| bytes > MOST_BYTES) {
             return Err(too_large());
         }
@@ -377,7 +372,7 @@ fn references(
         paths.push(
             items
                 .get(..OBJECT_BYTES as usize)
-                .map_or(Value::Null, |first| path_of(attribute, first).into()),
+                .map_or(Value::Null, |first| path_of(lib, attribute, first).into()),
         );
     }
     Ok((Value::Array(paths), Some("dimensions".into())))

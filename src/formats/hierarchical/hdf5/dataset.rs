@@ -3,12 +3,12 @@
 use std::ffi::{CStr, CString, c_char, c_uint};
 use std::sync::Arc;
 
-use super::c::{self, Id};
 use super::external::External;
 use super::ffi;
 use super::filters;
 use super::heap::Heaps;
 use super::kind::Leaf;
+use super::library::{self, Id, Library};
 use crate::array::{CodecPipeline, more_memory};
 use crate::error::{Error, Result};
 use crate::model::{Attributes, checked_product};
@@ -100,14 +100,19 @@ impl Dataset {
 }
 
 impl Chunked {
-    /// The layout of a chunked dataset. Under the lock.
+    /// The layout of a chunked dataset.
     ///
     /// # Errors
     /// Filters that are not supported; corrupt.
-    pub(super) fn of(plist: &Id, dims: &[u64], element_bytes: usize) -> Result<Chunked> {
+    pub(super) fn of(
+        lib: &Library,
+        plist: &Id,
+        dims: &[u64],
+        element_bytes: usize,
+    ) -> Result<Chunked> {
         let mut shape = [0u64; 33];
-        // SAFETY: the buffer has room for the 32 dimensions that the library knows; under the lock.
-        let rank = unsafe { ffi::H5Pget_chunk(plist.raw(), 32, shape.as_mut_ptr()) };
+        // SAFETY: the buffer has room for the 32 dimensions that the library knows.
+        let rank = unsafe { lib.H5Pget_chunk(plist.raw(), 32, shape.as_mut_ptr()) };
         if usize::try_from(rank) != Ok(dims.len()) {
             return Err(Error::corrupt(format!(
                 "it has {} dimensions, its chunks have {rank}",
@@ -121,10 +126,9 @@ impl Chunked {
                 "chunks of shape {shape:?} with {element_bytes} bytes per element are not possible"
             )));
         }
-        // SAFETY: an open list; under the lock.
-        let count = u32::try_from(unsafe { ffi::H5Pget_nfilters(plist.raw()) })
-            .map_err(|_| c::failure("its filters are damaged"))?;
-        let filters = (0..count).map(|n| Filter::of(plist, n)).collect::<Result<Vec<_>>>()?;
+        let count = u32::try_from(lib.H5Pget_nfilters(plist.raw()))
+            .map_err(|_| library::failure("its filters are damaged"))?;
+        let filters = (0..count).map(|n| Filter::of(lib, plist, n)).collect::<Result<Vec<_>>>()?;
         let by_library = filters.iter().any(|f| filters::is_of_library(f.id));
         let codecs = if by_library {
             CodecPipeline::none()
@@ -135,8 +139,8 @@ impl Chunked {
         let names: Vec<String> = filters.iter().rev().map(Filter::describe).collect();
         let compression = (!names.is_empty()).then(|| names.join(" + "));
         let mut options: c_uint = 0;
-        // SAFETY: an open list; under the lock.
-        unsafe { ffi::H5Pget_chunk_opts(plist.raw(), &mut options) };
+        // SAFETY: an open list.
+        unsafe { lib.H5Pget_chunk_opts(plist.raw(), &mut options) };
         let raw_edges = options & ffi::DONT_FILTER_PARTIAL_CHUNKS != 0;
         Ok(Chunked { shape, codecs, compression, raw_edges, by_library })
     }
@@ -168,16 +172,16 @@ struct Filter {
 }
 
 impl Filter {
-    /// The filter number `n` of a property list. Under the lock.
-    fn of(plist: &Id, n: u32) -> Result<Filter> {
+    /// The filter number `n` of a property list.
+    fn of(lib: &Library, plist: &Id, n: u32) -> Result<Filter> {
         let (mut flags, mut config) = (0, 0);
         let mut params = [0u32; 256];
         let mut count = params.len();
         let mut name = [0 as c_char; 64];
         // SAFETY: an open list; lengths are those of the buffers, and the last byte of the name
-        // stays 0; under the lock.
+        // stays 0.
         let (id, name) = unsafe {
-            let id = ffi::H5Pget_filter2(
+            let id = lib.H5Pget_filter2(
                 plist.raw(),
                 n,
                 &mut flags,
@@ -190,7 +194,7 @@ impl Filter {
             (id, CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
         };
         let Ok(id) = u32::try_from(id) else {
-            return Err(c::failure("its filters are damaged"));
+            return Err(library::failure("its filters are damaged"));
         };
         match params.get(..count) {
             Some(params) => Ok(Filter { id, params: params.to_vec(), name }),

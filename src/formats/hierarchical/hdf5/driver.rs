@@ -6,7 +6,7 @@
 //! cannot be written while a dataset is closed.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_ulong, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_uint, c_ulong, c_void};
 use std::fs::File;
 use std::io::{Error as IoError, ErrorKind, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use super::access::Access;
-use super::c;
 use super::ffi::{self, Haddr, Herr, Hid};
 use super::heap;
+use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
 
 /// What files are opened for.
@@ -77,24 +77,59 @@ fn all() -> std::sync::MutexGuard<'static, HashMap<u64, Purpose>> {
     ALL.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Sets the driver of a list of file access properties. Under the lock.
+/// Sets the driver of a list of file access properties.
 ///
 /// # Errors
 /// Where the library does not take it.
-pub(super) fn set(list: &c::Id, ticket: &Ticket) -> Result<()> {
-    // SAFETY: an open list; the library copies the number, whose size is that of the class; under
-    // the lock.
-    let code =
-        unsafe { ffi::H5Pset_driver(list.raw(), driver()?, std::ptr::from_ref(&ticket.0).cast()) };
-    c::check(code, "the file driver cannot be set")
+pub(super) fn set(lib: &Library, list: &Id, ticket: &Ticket) -> Result<()> {
+    // SAFETY: an open list; the library copies the number, whose size is that of the class.
+    let code = unsafe {
+        lib.H5Pset_driver(list.raw(), driver(lib)?, std::ptr::from_ref(&ticket.0).cast())
+    };
+    library::check(code, "the file driver cannot be set")
 }
 
-/// The driver's handle. Under the lock.
-fn driver() -> Result<Hid> {
+/// A path for the library.
+pub(super) fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::usage("the path has a zero byte"))
+}
+
+/// Opens a file for reading, without locks, and for the same purpose all those that it names.
+pub(super) fn open(lib: &Library, path: &Path, ticket: &Ticket) -> Result<Id> {
+    let name = c_path(path)?;
+    // SAFETY: plain calls.
+    unsafe {
+        let list = lib.properties(lib.H5P_CLS_FILE_ACCESS())?;
+        lib.H5Pset_file_locking(list.raw(), 0, 1);
+        set(lib, &list, ticket)?;
+        Id::new(lib.H5Fopen(name.as_ptr(), ffi::READ_ONLY, list.raw()), "the file is damaged")
+            .map_err(truncated)
+    }
+}
+
+/// The library's words for a file that was cut, in plain ones.
+fn truncated(error: Error) -> Error {
+    let number = |key: &str| -> Option<u64> {
+        let (_, rest) = error.message().split_once(key)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    match (number("truncated file: eof = "), number("stored_eof = ")) {
+        (Some(has), Some(wanted)) => {
+            let message = format!(
+                "the file is truncated: it has {has} bytes, its superblock declares {wanted}"
+            );
+            Error::corrupt(message).hint("fetch the file again")
+        }
+        _ => error,
+    }
+}
+
+/// The driver's handle.
+fn driver(lib: &Library) -> Result<Hid> {
     static DRIVER: OnceLock<Hid> = OnceLock::new();
     // SAFETY: the class is the library's structure of the version that it names; it is copied.
-    let id = *DRIVER.get_or_init(|| unsafe { ffi::H5FDregister(&CLASS) });
-    if id < 0 { Err(c::failure("the file driver cannot be registered")) } else { Ok(id) }
+    let id = *DRIVER.get_or_init(|| unsafe { lib.H5FDregister(&CLASS) });
+    if id < 0 { Err(library::failure("the file driver cannot be registered")) } else { Ok(id) }
 }
 
 /// A file opened for the library, which sees the first member alone.
@@ -125,7 +160,7 @@ static CLASS: ffi::DriverClass = ffi::DriverClass {
     access_free: std::ptr::null(),
     transfer_size: 0,
     transfer: [std::ptr::null(); 2],
-    open,
+    open: open_callback,
     close,
     compare,
     query,
@@ -147,9 +182,10 @@ static CLASS: ffi::DriverClass = ffi::DriverClass {
 
 /// The ticket for files that are opened on behalf of this one.
 unsafe extern "C" fn access_get(file: *mut c_void) -> *mut c_void {
+    let lib = &Library::locked();
     // SAFETY: a file of ours; the memory is the library's, which frees it.
     unsafe {
-        let memory = ffi::H5allocate_memory(size_of::<u64>(), false);
+        let memory = lib.H5allocate_memory(size_of::<u64>(), 0);
         if !memory.is_null() {
             memory.cast::<u64>().write_unaligned((*file.cast::<Opened>()).ticket);
         }
@@ -157,7 +193,7 @@ unsafe extern "C" fn access_get(file: *mut c_void) -> *mut c_void {
     }
 }
 
-unsafe extern "C" fn open(
+unsafe extern "C" fn open_callback(
     name: *const c_char,
     flags: c_uint,
     list: Hid,
@@ -166,9 +202,10 @@ unsafe extern "C" fn open(
     const WRITING: c_uint = 0x37;
     const TRUNCATE: c_uint = 0x2;
     let opened = std::panic::catch_unwind(|| {
+        let lib = &Library::locked();
         // SAFETY: the library gives a name, and a list whose driver is this one.
         let (name, ticket) =
-            unsafe { (CStr::from_ptr(name), ffi::H5Pget_driver_info(list).cast::<u64>()) };
+            unsafe { (CStr::from_ptr(name), lib.H5Pget_driver_info(list).cast::<u64>()) };
         if ticket.is_null() {
             return None;
         }
@@ -274,7 +311,7 @@ unsafe extern "C" fn read(
             }
             Err(e) => {
                 let end = at.saturating_add(bytes as u64);
-                c::callback_failed(match e.kind() {
+                library::callback_failed(match e.kind() {
                     ErrorKind::UnexpectedEof => {
                         Error::corrupt(format!("byte {end} is needed, the file has {}", file.bytes))
                     }

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::access::Access;
-use super::c::{self, Id};
-use super::ffi;
+use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
 use crate::storage::Blob;
 
@@ -44,18 +43,19 @@ impl Segment {
 }
 
 impl External {
-    /// Finds the files that a dataset of `total` bytes is in. Under the lock.
+    /// Finds the files that a dataset of `total` bytes is in.
     ///
     /// # Errors
     /// A file that is missing or that may not be read; corrupt where one is too short.
     pub(super) fn find(
+        lib: &Library,
         data: &Id,
         plist: &Id,
         files: c_int,
         total: u64,
         access: &Arc<Access>,
     ) -> Result<External> {
-        let folder = folder(data)?;
+        let folder = folder(lib, data)?;
         let mut segments = Vec::new();
         let mut first = 0u64;
         for index in 0..u32::try_from(files).unwrap_or(0) {
@@ -63,7 +63,7 @@ impl External {
             // SAFETY: an open property list; the buffer is as long as told, and its last byte stays
             // 0.
             let code = unsafe {
-                ffi::H5Pget_external(
+                lib.H5Pget_external(
                     plist.raw(),
                     index,
                     name.len() - 1,
@@ -72,7 +72,7 @@ impl External {
                     &mut room,
                 )
             };
-            c::check(code, "its list of external files is damaged")?;
+            library::check(code, "its list of external files is damaged")?;
             let bytes = room.min(total - first);
             if bytes == 0 {
                 continue;
@@ -121,8 +121,8 @@ impl Blob for External {
 
 /// The folder that names of raw data are relative to: that of the file, or the one that the
 /// environment gives.
-fn folder(data: &Id) -> Result<PathBuf> {
-    let file = file_name(data)?;
+fn folder(lib: &Library, data: &Id) -> Result<PathBuf> {
+    let file = file_name(lib, data)?;
     let own = file.parent().unwrap_or(Path::new("")).to_path_buf();
     Ok(match std::env::var_os("HDF5_EXTFILE_PREFIX").filter(|p| !p.is_empty()) {
         None => own,
@@ -133,20 +133,13 @@ fn folder(data: &Id) -> Result<PathBuf> {
     })
 }
 
-/// The name of the file that an object is in. Under the lock.
+/// The name of the file that an object is in.
 ///
 /// # Errors
 /// Where the library does not tell it.
-pub(super) fn file_name(object: &Id) -> Result<PathBuf> {
-    // SAFETY: an open object; the buffer has the length that is told; under the lock.
-    unsafe {
-        let len = ffi::H5Fget_name(object.raw(), std::ptr::null_mut(), 0);
-        let Ok(len) = usize::try_from(len) else {
-            return Err(c::failure("its file cannot be told"));
-        };
-        let mut name = vec![0u8; len + 1];
-        ffi::H5Fget_name(object.raw(), name.as_mut_ptr().cast(), name.len());
-        name.truncate(len);
-        Ok(PathBuf::from(OsStr::from_bytes(&name)))
-    }
+pub(super) fn file_name(lib: &Library, object: &Id) -> Result<PathBuf> {
+    // SAFETY: the buffer has the length that is told.
+    let get = |to, size| unsafe { lib.H5Fget_name(object.raw(), to, size) };
+    let name = lib.text(get, "its file cannot be told")?;
+    Ok(PathBuf::from(OsStr::from_bytes(&name)))
 }

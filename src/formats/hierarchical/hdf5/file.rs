@@ -1,13 +1,11 @@
 //! A file that is open for reading.
 
-use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::access::Access;
-use super::c::{self, Id};
-use super::driver::{Purpose, Ticket};
-use super::ffi;
+use super::driver::{self, Purpose, Ticket};
+use super::library::{self, Id};
 use crate::error::Result;
 use crate::format::ReadOptions;
 use crate::storage::{Blob, LocalFile, Location};
@@ -37,18 +35,8 @@ impl OpenFile {
         let blob = Location::local(path).blob()?;
         let access = Access::new(path, local.is_copy(), options.follow_external);
         let ticket = Ticket::new(Purpose::Reading(access.clone()));
-        let id = c::open(path, &ticket)?;
+        let id = driver::open(&library::lock(), path, &ticket)?;
         let memory_bytes = options.memory_bytes;
         Ok(OpenFile { id, ticket, access, blob, memory_bytes, _local: local })
-    }
-
-    /// Opens a dataset of it. Under the lock.
-    ///
-    /// # Errors
-    /// What the library says.
-    pub(super) fn dataset(&self, path: &CString) -> Result<Id> {
-        // SAFETY: an open file; under the lock.
-        let id = unsafe { ffi::H5Oopen(self.id.raw(), path.as_ptr(), 0) };
-        Id::new(id, "cannot be opened again")
     }
 }

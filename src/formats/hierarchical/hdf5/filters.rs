@@ -17,6 +17,7 @@
 
 use crate::array::pipeline::Codec;
 use crate::codec::checksum::Checksum;
+use crate::codec::compress::Compressor;
 use crate::codec::decompress::{Compression, Wrapper};
 use crate::error::{Error, Result};
 
@@ -85,6 +86,19 @@ pub(super) fn name(id: u32) -> Option<&'static str> {
 /// Whether only the library can undo this filter.
 pub(super) fn is_of_library(id: u32) -> bool {
     matches!(id, NBIT | SCALEOFFSET)
+}
+
+/// The filter that a compressor writes, with its parameters, for chunks of so many bytes.
+pub(super) fn of(compressor: Compressor, chunk_bytes: u32) -> (u32, Vec<u32>) {
+    match compressor {
+        Compressor::Deflate(_, level) => (DEFLATE, vec![level as u32]),
+        Compressor::Lzf => (LZF, vec![4, 0x0105, chunk_bytes]),
+        Compressor::Zstd(level) => (ZSTD, vec![level as u32]),
+        Compressor::Blosc { item_bytes, level } => {
+            (BLOSC, vec![2, 2, item_bytes as u32, chunk_bytes, u32::from(level), 1, 1])
+        }
+        Compressor::Lz4Blocks => (LZ4, vec![0]),
+    }
 }
 
 /// What undoes a filter; `said` is the name that its writer gave it.

@@ -13,17 +13,12 @@
 //! An element in the file is a reference into a heap: u32 length, address of the heap, u32 number
 //! of the object.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use super::access::Access;
-use super::c::{self, Id};
-use super::driver::Ticket;
-use super::external::file_name;
-use super::ffi;
+use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
-use crate::storage::{Blob, file_blob};
+use crate::storage::Blob;
 
 /// Heaps up to this size are kept with their bytes.
 const MAX_KEPT_BYTES: u64 = 64 << 10;
@@ -71,16 +66,16 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 impl Heaps {
-    /// Of an open file. Under the lock.
-    pub(super) fn new(file: &Id, blob: Arc<dyn Blob>) -> Heaps {
+    /// Of an open file.
+    pub(super) fn new(lib: &Library, file: &Id, blob: Arc<dyn Blob>) -> Heaps {
         let (mut addresses, mut lengths, mut base) = (8usize, 8usize, 0u64);
-        // SAFETY: an open file; under the lock.
+        // SAFETY: an open file.
         unsafe {
             if let Ok(plist) =
-                Id::new(ffi::H5Fget_create_plist(file.raw()), "the superblock is damaged")
+                Id::new(lib.H5Fget_create_plist(file.raw()), "the superblock is damaged")
             {
-                ffi::H5Pget_sizes(plist.raw(), &mut addresses, &mut lengths);
-                ffi::H5Pget_userblock(plist.raw(), &mut base);
+                lib.H5Pget_sizes(plist.raw(), &mut addresses, &mut lengths);
+                lib.H5Pget_userblock(plist.raw(), &mut base);
             }
         }
         Heaps {
@@ -277,13 +272,13 @@ fn walks(bytes: &[u8], length_bytes: usize) -> bool {
 pub(super) struct HeapsOf(Mutex<HashMap<u64, Arc<Heaps>>>);
 
 impl HeapsOf {
-    /// Those of the file that an object is in; `open` opens that file if it is a new one. Under the
-    /// lock.
+    /// Those of the file that an object is in; `open` opens that file if it is a new one.
     ///
     /// # Errors
     /// Those of `open`.
     pub(super) fn get(
         &self,
+        lib: &Library,
         object: &Id,
         file_number: u64,
         open: &dyn Fn() -> Result<Arc<dyn Blob>>,
@@ -292,53 +287,17 @@ impl HeapsOf {
         if let Some(heaps) = all.get(&file_number) {
             return Ok(heaps.clone());
         }
-        // SAFETY: an open object; under the lock.
-        let file =
-            Id::new(unsafe { ffi::H5Iget_file_id(object.raw()) }, "its file cannot be told")?;
-        let heaps = Arc::new(Heaps::new(&file, open()?));
+        let file = Id::new(lib.H5Iget_file_id(object.raw()), "its file cannot be told")?;
+        let heaps = Arc::new(Heaps::new(lib, &file, open()?));
         all.insert(file_number, heaps.clone());
         Ok(heaps)
     }
 }
 
-/// A type of the memory that keeps references as they are in the file. Under the lock.
+/// A type of the memory that keeps references as they are in the file.
 ///
 /// # Errors
 /// Where the library does not make it.
-pub(super) fn raw_type(reference_bytes: usize) -> Result<Id> {
-    // SAFETY: plain calls under the lock.
-    unsafe {
-        let kind = Id::new(ffi::H5Tcreate(ffi::OPAQUE, reference_bytes), "a type cannot be made")?;
-        c::check(ffi::H5Tset_tag(kind.raw(), c::AS_STORED.as_ptr()), "a type cannot be made")?;
-        Ok(kind)
-    }
-}
-
-/// The bytes of the file that an object is in. Under the lock.
-///
-/// # Errors
-/// Where it may not be opened.
-pub(super) fn blob_of(object: &Id, access: &Access) -> Result<Arc<dyn Blob>> {
-    let path = file_name(object)?;
-    file_blob(access.open(&path).map_err(|denied| denied.error("its text is in"))?)
-}
-
-/// The heaps of the one file that the sources of a virtual dataset are in. Under the lock.
-///
-/// # Errors
-/// Refused where there are several.
-pub(super) fn of_sources(
-    files: &BTreeSet<PathBuf>,
-    all: &HeapsOf,
-    (access, ticket): (&Access, &Ticket),
-) -> Result<Arc<Heaps>> {
-    let mut files = files.iter();
-    let (Some(path), None) = (files.next(), files.next()) else {
-        return Err(Error::refused(
-            "a virtual dataset of text of any length from several files is not supported",
-        )
-        .hint("convert its sources, with --concat if they follow each other"));
-    };
-    let file = c::open(path, ticket)?;
-    all.get(&file, c::file_number(&file)?, &|| blob_of(&file, access))
+pub(super) fn raw_type(lib: &Library, reference_bytes: usize) -> Result<Id> {
+    lib.opaque_type(reference_bytes, library::AS_STORED)
 }

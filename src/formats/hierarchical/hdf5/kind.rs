@@ -227,6 +227,11 @@ impl Float {
         KNOWN.into_iter().find(|(f, _)| *f == Float { big: false, ..self }).map(|(_, d)| d)
     }
 
+    /// Whether two of them make a complex number of the model.
+    pub(super) fn is_part(self) -> bool {
+        matches!(self.known(), Some(Dtype::F16 | Dtype::F32 | Dtype::F64))
+    }
+
     /// The type that holds these numbers; whether each value must be looked at.
     fn held(self) -> (Dtype, bool) {
         if let Some(dtype) = self.known() {

@@ -1,13 +1,13 @@
 //! Values that only the library reads: virtual datasets, compact ones, those of other files, filters
 //! that only it has, fields among text of any length. It gives one leaf of the elements, packed.
 
-use std::ffi::{CString, c_int, c_uint};
+use std::ffi::CString;
 use std::sync::Arc;
 
-use super::c::{self, Id};
 use super::dataset::{Chunked, Dataset};
 use super::file::OpenFile;
 use super::kind::{Kind, Leaf};
+use super::library::{self, Id, Library};
 use super::{ffi, heap};
 use crate::array::{PieceLocation, Pieces};
 use crate::error::{Error, Result};
@@ -72,10 +72,10 @@ impl Blob for LibraryBox {
         if let (Some(start), Some(height)) = (origin.first_mut(), shape.first_mut()) {
             (*start, *height) = (*start + first, rows);
         }
-        let _lock = c::lock();
-        let data = file.dataset(&dataset.path)?;
-        // SAFETY: under the lock; `to` has room for the packed leaf of a box of this shape.
-        unsafe { read_box(&data, dataset, leaf, (&origin, &shape), to.as_mut_ptr().cast()) }
+        let lib = &library::lock();
+        let data = lib.open(&file.id, &dataset.path)?;
+        // SAFETY: `to` has room for the packed leaf of a box of this shape.
+        unsafe { read_box(lib, &data, dataset, leaf, (&origin, &shape), to.as_mut_ptr().cast()) }
     }
 }
 
@@ -109,101 +109,67 @@ impl Pieces for LibraryChunks {
 /// Reads a box of an open dataset into a buffer of its shape, as far as the dataset reaches.
 ///
 /// # Safety
-/// Under the lock; `out` has room for the packed leaf of the box.
+/// `out` has room for the packed leaf of the box.
 unsafe fn read_box(
+    lib: &Library,
     data: &Id,
     dataset: &Dataset,
     leaf: &Leaf,
     (origin, shape): (&[u64], &[u64]),
     out: *mut std::ffi::c_void,
 ) -> Result<()> {
-    let failed = "its rows cannot be chosen";
-    // SAFETY: open handles and arrays of as many dimensions, under the lock; the rest is promised
-    // by the caller.
-    unsafe {
-        let kind = memory_type(data, leaf)?;
-        if ffi::H5Tget_size(kind.raw()) != leaf.packed_bytes() {
-            return Err(Error::refused("this type cannot be read on its own"));
-        }
-        let space = Id::new(ffi::H5Dget_space(data.raw()), "its dataspace is damaged")?;
-        let dims: &[u64] = if dataset.scalar { &[] } else { &dataset.dims };
-        if c::dims(&space)?.unwrap_or_default() != dims {
-            return Err(Error::corrupt("its shape changed while it was read"));
-        }
-        if dataset.scalar {
-            let code = ffi::H5Dread(data.raw(), kind.raw(), 0, 0, 0, out);
-            return c::check(code, "cannot be read");
-        }
-        let count: Vec<u64> = (0..dims.len()).map(|d| shape[d].min(dims[d] - origin[d])).collect();
-        let zero = vec![0; shape.len()];
-        let memory = ffi::H5Screate_simple(shape.len() as c_int, shape.as_ptr(), std::ptr::null());
-        let memory = Id::new(memory, failed)?;
-        for (space, start) in [(&space, origin), (&memory, &zero[..])] {
-            let code = ffi::H5Sselect_hyperslab(
-                space.raw(),
-                ffi::SELECT_SET,
-                start.as_ptr(),
-                std::ptr::null(),
-                count.as_ptr(),
-                std::ptr::null(),
-            );
-            c::check(code, failed)?;
-        }
-        let code = ffi::H5Dread(data.raw(), kind.raw(), memory.raw(), space.raw(), 0, out);
-        c::check(code, "cannot be read")
+    let kind = memory_type(lib, data, leaf)?;
+    if lib.H5Tget_size(kind.raw()) != leaf.packed_bytes() {
+        return Err(Error::refused("this type cannot be read on its own"));
     }
+    let space = lib.space(data)?;
+    let dims: &[u64] = if dataset.scalar { &[] } else { &dataset.dims };
+    if library::dims(lib, &space)?.unwrap_or_default() != dims {
+        return Err(Error::corrupt("its shape changed while it was read"));
+    }
+    let mut spaces = (ffi::DEFAULT, ffi::DEFAULT);
+    let memory;
+    if !dataset.scalar {
+        let count: Vec<u64> = (0..dims.len()).map(|d| shape[d].min(dims[d] - origin[d])).collect();
+        memory = lib.new_space(Some(shape), None)?;
+        lib.select(&space, origin, &count)?;
+        lib.select(&memory, &vec![0; shape.len()], &count)?;
+        spaces = (memory.raw(), space.raw());
+    }
+    // SAFETY: the memory's dataspace is that of the box; the rest is promised by the caller.
+    let code =
+        unsafe { lib.H5Dread(data.raw(), kind.raw(), spaces.0, spaces.1, ffi::DEFAULT, out) };
+    library::check(code, "cannot be read")
 }
 
 /// The type of the leaf in memory: that of the file, or a compound of the one field.
-///
-/// # Safety
-/// Under the lock; `data` is an open dataset.
-unsafe fn memory_type(data: &Id, leaf: &Leaf) -> Result<Id> {
-    // SAFETY: open handles.
-    unsafe {
-        let mut kind = Id::new(ffi::H5Dget_type(data.raw()), "its type is damaged")?;
-        let mut names = Vec::new();
-        for field in &leaf.fields {
-            let mut found = None;
-            if ffi::H5Tget_class(kind.raw()) == ffi::COMPOUND {
-                for m in 0..u32::try_from(ffi::H5Tget_nmembers(kind.raw())).unwrap_or(0) {
-                    let Some(name) = c::owned_text(ffi::H5Tget_member_name(kind.raw(), m)) else {
-                        continue;
-                    };
-                    if String::from_utf8_lossy(&name) == field.as_str() {
-                        found = Some((
-                            name,
-                            Id::new(ffi::H5Tget_member_type(kind.raw(), m), "its type is damaged")?,
-                        ));
-                        break;
-                    }
-                }
-            }
-            let Some((name, member)) = found else {
-                return Err(Error::refused("a field inside of lists cannot be read on its own"));
-            };
-            names.push(name);
-            kind = member;
-        }
-        if let Kind::Variable { bytes } = leaf.kind {
-            kind = heap::raw_type(bytes)?;
-            let dims: Vec<u64> = leaf.dims.iter().map(|d| d.0).collect();
-            if !dims.is_empty() {
-                let list = ffi::H5Tarray_create2(kind.raw(), dims.len() as c_uint, dims.as_ptr());
-                kind = Id::new(list, "a type cannot be made")?;
-            }
-        }
-        for name in names.into_iter().rev() {
-            let size = ffi::H5Tget_size(kind.raw());
-            let outer = Id::new(ffi::H5Tcreate(ffi::COMPOUND, size), "a type cannot be made")?;
-            let name =
-                CString::new(name).map_err(|_| Error::corrupt("a field's name has a zero byte"))?;
-            c::check(
-                ffi::H5Tinsert(outer.raw(), name.as_ptr(), 0, kind.raw()),
-                "a type cannot be made",
-            )?;
-            kind = outer;
-        }
-        Ok(kind)
+fn memory_type(lib: &Library, data: &Id, leaf: &Leaf) -> Result<Id> {
+    let mut kind = lib.kind(data)?;
+    let mut names = Vec::new();
+    for field in &leaf.fields {
+        let members = match lib.H5Tget_class(kind.raw()) {
+            ffi::COMPOUND => u32::try_from(lib.H5Tget_nmembers(kind.raw())).unwrap_or(0),
+            _ => 0,
+        };
+        let named = |m: u32| {
+            let name = lib.member_name(&kind, m).ok()?;
+            (String::from_utf8_lossy(&name) == field.as_str()).then_some((m, name))
+        };
+        let Some((m, name)) = (0..members).find_map(named) else {
+            return Err(Error::refused("a field inside of lists cannot be read on its own"));
+        };
+        let name =
+            CString::new(name).map_err(|_| Error::corrupt("a field's name has a zero byte"))?;
+        names.push(name);
+        kind = Id::new(lib.H5Tget_member_type(kind.raw(), m), "its type is damaged")?;
     }
+    if let Kind::Variable { bytes } = leaf.kind {
+        let dims: Vec<u64> = leaf.dims.iter().map(|d| d.0).collect();
+        kind = lib.list_type(heap::raw_type(lib, bytes)?, &dims)?;
+    }
+    for name in names.into_iter().rev() {
+        let bytes = lib.H5Tget_size(kind.raw());
+        kind = lib.compound_type(bytes, &[(&name, 0, kind.raw())])?;
+    }
+    Ok(kind)
 }

@@ -26,15 +26,21 @@ use crate::storage::Location;
 #[cfg(feature = "hdf5")]
 mod access;
 #[cfg(feature = "hdf5")]
+mod arrays;
+#[cfg(feature = "hdf5")]
 mod attributes;
 #[cfg(feature = "hdf5")]
-mod c;
+mod calls;
+#[cfg(feature = "hdf5")]
+mod create;
 #[cfg(feature = "hdf5")]
 mod dataset;
 #[cfg(feature = "hdf5")]
 mod dimensions;
 #[cfg(feature = "hdf5")]
 mod driver;
+#[cfg(feature = "hdf5")]
+mod encode;
 #[cfg(feature = "hdf5")]
 mod external;
 #[cfg(feature = "hdf5")]
@@ -50,23 +56,23 @@ mod heap;
 #[cfg(feature = "hdf5")]
 mod kind;
 #[cfg(feature = "hdf5")]
+mod layout;
+#[cfg(feature = "hdf5")]
+mod library;
+#[cfg(feature = "hdf5")]
 mod library_blob;
 #[cfg(feature = "hdf5")]
 mod open;
-#[cfg(feature = "hdf5")]
-mod pack;
 #[cfg(feature = "hdf5")]
 mod pandas;
 #[cfg(feature = "hdf5")]
 mod pieces;
 #[cfg(feature = "hdf5")]
-mod put;
+mod rows;
 #[cfg(feature = "hdf5")]
 mod scales;
 #[cfg(feature = "hdf5")]
 mod source;
-#[cfg(feature = "hdf5")]
-mod text;
 #[cfg(feature = "hdf5")]
 mod tree;
 #[cfg(feature = "hdf5")]
@@ -75,6 +81,8 @@ mod types;
 mod vds;
 #[cfg(feature = "hdf5")]
 mod write;
+#[cfg(feature = "hdf5")]
+mod write_attributes;
 
 /// The HDF5 format.
 pub struct Hdf5;
@@ -96,8 +104,8 @@ static SPEC: Spec = Spec {
     copies_remote: |_| true,
     #[cfg(feature = "hdf5")]
     writes: Some(Capabilities {
-        dtypes: write::DTYPES,
-        logical: write::logical,
+        dtypes: layout::DTYPES,
+        logical: layout::logical,
         max_rank: 32,
         coded_text: CodedText::Yes,
         order: Order::Any,
@@ -158,7 +166,7 @@ impl Format for Hdf5 {
     ) -> Result<Prepared<'a>> {
         #[cfg(feature = "hdf5")]
         {
-            Error::all(write::refuse(plan, options))?;
+            Error::all(layout::refuse(plan, options))?;
             Ok(Box::new(move |plan| write::create(at, plan, options)))
         }
         #[cfg(not(feature = "hdf5"))]

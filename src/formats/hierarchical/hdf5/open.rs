@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::arrays::{Array, SharedPieces};
 use super::dataset::{Dataset, Storage};
 use super::file::OpenFile;
 use super::kind::Leaf;
-use super::source::{Array, Hdf5Source, Rows, SharedPieces};
+use super::rows::Rows;
+use super::source::Hdf5Source;
 use super::tree;
 use super::{attributes, pandas, scales};
 use crate::array::ArrayMap;

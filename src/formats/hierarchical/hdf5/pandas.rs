@@ -15,10 +15,10 @@
 
 use serde_json::Value;
 
-use super::c::{self, Id};
 use super::dataset::{Dataset, Storage};
 use super::ffi;
 use super::kind::{Codes, Kind, Leaf};
+use super::library::{self, Id};
 use super::tree::Tree;
 use crate::codec::pickle::{self, Node, Pickle};
 use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit};
@@ -227,18 +227,17 @@ fn names(data: &Dataset, file: &Id) -> Option<Vec<String>> {
 /// The elements of a small dataset without text of any length, as the file has them.
 fn read_whole(data: &Dataset, file: &Id, bytes: usize) -> Option<Vec<u8>> {
     let mut raw = vec![0u8; bytes];
-    let _lock = c::lock();
-    // SAFETY: an open file; the buffer has the size of the dataset in its own type; under the lock.
-    unsafe {
-        let open =
-            Id::new(ffi::H5Dopen2(file.raw(), data.path.as_ptr(), 0), "cannot be opened").ok()?;
-        let kind = Id::new(ffi::H5Dget_type(open.raw()), "its type is damaged").ok()?;
-        if ffi::H5Tget_size(kind.raw()) != data.element_bytes {
-            return None;
-        }
-        if bytes > 0 && ffi::H5Dread(open.raw(), kind.raw(), 0, 0, 0, raw.as_mut_ptr().cast()) < 0 {
-            return None;
-        }
+    let lib = &library::lock();
+    let open = lib.open(file, &data.path).ok()?;
+    let kind = lib.kind(&open).ok()?;
+    if lib.H5Tget_size(kind.raw()) != data.element_bytes {
+        return None;
+    }
+    if bytes > 0 {
+        let (all, to) = (ffi::DEFAULT, raw.as_mut_ptr().cast());
+        // SAFETY: the buffer has the size of the dataset in its own type.
+        let code = unsafe { lib.H5Dread(open.raw(), kind.raw(), all, all, all, to) };
+        library::check(code, "cannot be read").ok()?;
     }
     Some(raw)
 }

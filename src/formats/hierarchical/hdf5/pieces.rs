@@ -12,10 +12,10 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::{Arc, OnceLock};
 
-use super::c::{self, Id};
 use super::dataset::{Chunked, Dataset};
 use super::ffi;
 use super::file::OpenFile;
+use super::library::{self, Id, Library};
 use crate::array::{PieceLocation, Pieces};
 use crate::codec::decompress::room;
 use crate::error::{Error, Result};
@@ -65,18 +65,18 @@ impl Chunks {
     }
 
     fn find(&self) -> Result<Index> {
-        let _lock = c::lock();
-        let data = self.file.dataset(&self.dataset.path)?;
+        let lib = &library::lock();
+        let data = lib.open(&self.file.id, &self.dataset.path)?;
         let mut bytes = self.file.blob.len();
         if self.dataset.elsewhere {
-            // SAFETY: an open dataset; under the lock.
+            // SAFETY: an open dataset.
             unsafe {
-                let file = Id::new(ffi::H5Iget_file_id(data.raw()), "its file cannot be told")?;
-                let code = ffi::H5Fget_filesize(file.raw(), &mut bytes);
-                c::check(code, "the size of its file cannot be told")?;
+                let file = Id::new(lib.H5Iget_file_id(data.raw()), "its file cannot be told")?;
+                let code = lib.H5Fget_filesize(file.raw(), &mut bytes);
+                library::check(code, "the size of its file cannot be told")?;
             }
         }
-        Index::find(data, &self.dataset, &self.chunked, bytes)
+        Index::find(lib, data, &self.dataset, &self.chunked, bytes)
     }
 }
 
@@ -146,11 +146,10 @@ impl Blob for ByCoordinate {
         // A view knows the first dimensions alone; its chunks begin at 0 in the others.
         let mut corner = [0u64; 33];
         corner[..self.origin.len()].copy_from_slice(&self.origin);
-        let _lock = c::lock();
-        // SAFETY: an open dataset of at most 32 dimensions; the buffer has `size` bytes; under the
-        // lock.
+        let lib = &library::lock();
+        // SAFETY: an open dataset of at most 32 dimensions; the buffer has `size` bytes.
         let code = unsafe {
-            ffi::H5Dread_chunk2(
+            lib.H5Dread_chunk2(
                 self.data.raw(),
                 0,
                 corner.as_ptr(),
@@ -159,7 +158,7 @@ impl Blob for ByCoordinate {
                 &mut size,
             )
         };
-        c::check(code, "a chunk cannot be read")?;
+        library::check(code, "a chunk cannot be read")?;
         let part = usize::try_from(offset).ok().and_then(|at| stored.get(at..)?.get(..to.len()));
         match part.filter(|_| (size, mask) == (bytes, self.chunk.mask)) {
             Some(part) => {
@@ -262,15 +261,21 @@ unsafe extern "C" fn visit(
 
 impl Index {
     /// Asks the library. `data` is the open dataset, `file_bytes` the size of the file that it is
-    /// in. Under the lock.
+    /// in.
     ///
     /// # Errors
     /// Corrupt.
-    fn find(data: Id, dataset: &Dataset, chunked: &Chunked, file_bytes: u64) -> Result<Index> {
+    fn find(
+        lib: &Library,
+        data: Id,
+        dataset: &Dataset,
+        chunked: &Chunked,
+        file_bytes: u64,
+    ) -> Result<Index> {
         let shape = &chunked.shape[..dataset.dims.len()];
         let counts: Vec<u64> =
             dataset.dims.iter().zip(shape).map(|(&d, &s)| d.div_ceil(s)).collect();
-        let swizzled = swizzled(&data, chunked)?;
+        let swizzled = swizzled(lib, &data, chunked)?;
         if swizzled.is_some() && shape.len() != chunked.shape.len() {
             return Err(Error::refused(
                 "columns side by side in chunks of this index are not supported",
@@ -288,12 +293,17 @@ impl Index {
         };
         // SAFETY: an open dataset; the callback only writes into `found`.
         let code = unsafe {
-            ffi::H5Dchunk_iter(data.raw(), 0, visit, std::ptr::from_mut(&mut found).cast())
+            lib.H5Dchunk_iter(
+                data.raw(),
+                ffi::DEFAULT,
+                Some(visit),
+                std::ptr::from_mut(&mut found).cast(),
+            )
         };
         if let Some(error) = found.wrong {
             return Err(error);
         }
-        c::check(code, "its chunks cannot be found")?;
+        library::check(code, "its chunks cannot be found")?;
         let mut chunks = found.chunks;
         if !chunks.is_sorted_by_key(|p| p.number) {
             chunks.sort_by_key(|p| p.number);
@@ -308,19 +318,18 @@ impl Index {
 
 /// Whether the dataset's chunks are in an extensible array whose unlimited dimension is not the
 /// first.
-fn swizzled(data: &Id, chunked: &Chunked) -> Result<Option<Swizzled>> {
-    const EXTENSIBLE_ARRAY: c_int = 4;
+fn swizzled(lib: &Library, data: &Id, chunked: &Chunked) -> Result<Option<Swizzled>> {
     let mut index: c_int = 0;
-    // SAFETY: an open dataset; under the lock.
+    // SAFETY: an open dataset.
     let (code, space) = unsafe {
-        let code = ffi::H5Dget_chunk_index_type(data.raw(), &mut index);
-        (code, Id::new(ffi::H5Dget_space(data.raw()), "its dataspace is damaged")?)
+        let code = lib.H5Dget_chunk_index_type(data.raw(), &mut index);
+        (code, lib.space(data)?)
     };
-    c::check(code, "its chunks cannot be found")?;
-    if index != EXTENSIBLE_ARRAY {
+    library::check(code, "its chunks cannot be found")?;
+    if index != ffi::EXTENSIBLE_ARRAY {
         return Ok(None);
     }
-    let most = c::most_dims(&space)?;
+    let most = library::most_dims(lib, &space)?;
     let unlimited = most.iter().position(|&n| n == ffi::UNLIMITED);
     let Some(unlimited) = unlimited.filter(|_| most.len() == chunked.shape.len()) else {
         return Err(Error::corrupt("its chunk index does not fit its dimensions"));

@@ -11,13 +11,13 @@
 //! the output is netCDF.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 
 use serde_json::Value;
 
-use super::c::{self, Id};
 use super::dataset::Dataset;
 use super::ffi;
+use super::library::{self, Id, Library};
 use crate::error::Result;
 use crate::format::WriteOptions;
 use crate::model::Plan;
@@ -134,137 +134,118 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions, netcdf: bool) -> Scales 
     Scales { arrays: found, bare }
 }
 
-/// Makes a dimension without values as netCDF does. Under the lock.
-fn make_bare(file: &Id, path: &CString, length: u64) -> Result<()> {
-    // SAFETY: plain calls; the text attribute has the bytes of its type.
-    unsafe {
-        let space = Id::new(
-            ffi::H5Screate_simple(1, &length, std::ptr::null()),
-            "cannot make a dataspace",
-        )?;
-        let kind = Id::new(ffi::H5Tcopy(ffi::H5T_IEEE_F32LE_g), "cannot make a type")?;
-        let id = ffi::H5Dcreate2(file.raw(), path.as_ptr(), kind.raw(), space.raw(), 0, 0, 0);
-        let data = Id::new(id, "cannot make a dimension")?;
-        let name = format!("{BARE}{length:10}\0");
-        let kind = Id::new(ffi::H5Tcopy(ffi::H5T_C_S1_g), "cannot make a type")?;
-        ffi::H5Tset_size(kind.raw(), name.len());
-        attribute(&data, c"NAME", &kind, None, name.as_ptr().cast())
-    }
-}
-
-fn open(file: &Id, path: &CString) -> Result<Id> {
-    // SAFETY: an open file; under the lock.
-    Id::new(unsafe { ffi::H5Dopen2(file.raw(), path.as_ptr(), 0) }, "a dataset cannot be opened")
-}
-
-fn reference(file: &Id, path: &CString) -> Result<u64> {
-    let mut reference = 0u64;
-    // SAFETY: an object reference has 8 bytes; under the lock.
-    let code = unsafe {
-        ffi::H5Rcreate(std::ptr::from_mut(&mut reference).cast(), file.raw(), path.as_ptr(), 0, -1)
+/// Makes a dimension without values as netCDF does.
+fn make_bare(lib: &Library, file: &Id, path: &CString, length: u64) -> Result<()> {
+    let space = lib.new_space(Some(&[length]), None)?;
+    let kind = lib.copy_type(lib.H5T_IEEE_F32LE())?;
+    let (default, at) = (ffi::DEFAULT, path.as_ptr());
+    // SAFETY: open handles, and a path that ends with a zero byte.
+    let data = unsafe {
+        lib.H5Dcreate2(file.raw(), at, kind.raw(), space.raw(), default, default, default)
     };
-    c::check(code, "a reference cannot be made")?;
+    let data = Id::new(data, "cannot make a dimension")?;
+    text_attribute(lib, &data, c"NAME", format!("{BARE}{length:10}\0").as_bytes())
+}
+
+/// Text as an attribute, the zero byte at its end included.
+fn text_attribute(lib: &Library, object: &Id, name: &CStr, text: &[u8]) -> Result<()> {
+    let kind = lib.copy_type(lib.H5T_C_S1())?;
+    lib.H5Tset_size(kind.raw(), text.len());
+    // SAFETY: one value of as many bytes as the type has.
+    unsafe { attribute(lib, object, name, &kind, None, text.as_ptr().cast()) }
+}
+
+fn reference(lib: &Library, file: &Id, path: &CString) -> Result<u64> {
+    let mut reference = 0u64;
+    // SAFETY: an object reference has 8 bytes.
+    let code = unsafe {
+        lib.H5Rcreate(
+            std::ptr::from_mut(&mut reference).cast(),
+            file.raw(),
+            path.as_ptr(),
+            ffi::OBJECT_REFERENCE,
+            -1,
+        )
+    };
+    library::check(code, "a reference cannot be made")?;
     Ok(reference)
 }
 
-/// Attaches them all. Under the lock.
-pub(super) fn attach(file: &Id, scales: &Scales) -> Result<()> {
+/// Attaches them all.
+pub(super) fn attach(lib: &Library, file: &Id, scales: &Scales) -> Result<()> {
     for (path, &length) in &scales.bare {
-        make_bare(file, path, length)?;
-    }
-    let all = &scales.arrays;
-    #[repr(C)]
-    struct Use {
-        data: u64,
-        dimension: c_int,
+        make_bare(lib, file, path, length)?;
     }
     let mut users: BTreeMap<&CString, Vec<Use>> = BTreeMap::new();
-    for scale in all {
+    for scale in &scales.arrays {
         if scale.scales.is_empty() {
             users.entry(&scale.path).or_default();
             continue;
         }
-        let own = reference(file, &scale.path)?;
+        let own = reference(lib, file, &scale.path)?;
         let mut references = Vec::new();
         for (dimension, path) in scale.scales.iter().enumerate() {
-            references.push(reference(file, path)?);
+            references.push(reference(lib, file, path)?);
             users.entry(path).or_default().push(Use { data: own, dimension: dimension as c_int });
         }
-        #[repr(C)]
-        struct Sequence {
-            len: usize,
-            data: *const c_void,
-        }
-        let lists: Vec<Sequence> = references
-            .iter()
-            .map(|r| Sequence { len: 1, data: std::ptr::from_ref(r).cast() })
-            .collect();
+        let sequence = |r: &u64| Sequence { len: 1, data: std::ptr::from_ref(r).cast() };
+        let lists: Vec<Sequence> = references.iter().map(sequence).collect();
+        let kind = Id::new(lib.H5Tvlen_create(lib.H5T_STD_REF_OBJ()), "cannot make a type")?;
+        let (data, from) = (lib.open(file, &scale.path)?, lists.as_ptr().cast());
         // SAFETY: one sequence of one reference for each dimension.
-        unsafe {
-            let kind = Id::new(ffi::H5Tvlen_create(ffi::H5T_STD_REF_OBJ_g), "cannot make a type")?;
-            attribute(
-                &open(file, &scale.path)?,
-                c"DIMENSION_LIST",
-                &kind,
-                Some(lists.len() as u64),
-                lists.as_ptr().cast(),
-            )?;
-        }
+        unsafe { attribute(lib, &data, c"DIMENSION_LIST", &kind, Some(lists.len() as u64), from)? };
     }
     for (path, uses) in users {
-        let data = open(file, path)?;
-        // SAFETY: buffers of the types and shapes that are told.
-        unsafe {
-            let exists = |name: &std::ffi::CStr| ffi::H5Aexists(data.raw(), name.as_ptr()) > 0;
-            let text = |bytes: &[u8]| -> Result<Id> {
-                let kind = Id::new(ffi::H5Tcopy(ffi::H5T_C_S1_g), "cannot make a type")?;
-                ffi::H5Tset_size(kind.raw(), bytes.len());
-                Ok(kind)
-            };
-            if !exists(c"CLASS") {
-                let class = b"DIMENSION_SCALE\0";
-                attribute(&data, c"CLASS", &text(class)?, None, class.as_ptr().cast())?;
-            }
-            if !exists(c"NAME") {
-                let name = path.to_bytes_with_nul().rsplit(|&b| b == b'/').next().unwrap_or(b"\0");
-                attribute(&data, c"NAME", &text(name)?, None, name.as_ptr().cast())?;
-            }
-            if !uses.is_empty() {
-                let kind =
-                    Id::new(ffi::H5Tcreate(ffi::COMPOUND, size_of::<Use>()), "cannot make a type")?;
-                ffi::H5Tinsert(kind.raw(), c"dataset".as_ptr(), 0, ffi::H5T_STD_REF_OBJ_g);
-                ffi::H5Tinsert(kind.raw(), c"dimension".as_ptr(), 8, ffi::H5T_STD_I32LE_g);
-                attribute(
-                    &data,
-                    c"REFERENCE_LIST",
-                    &kind,
-                    Some(uses.len() as u64),
-                    uses.as_ptr().cast(),
-                )?;
-            }
+        let data = lib.open(file, path)?;
+        // SAFETY: the name ends with a zero byte.
+        let exists = |name: &CStr| unsafe { lib.H5Aexists(data.raw(), name.as_ptr()) > 0 };
+        if !exists(c"CLASS") {
+            text_attribute(lib, &data, c"CLASS", b"DIMENSION_SCALE\0")?;
         }
+        if !exists(c"NAME") {
+            let name = path.to_bytes_with_nul().rsplit(|&b| b == b'/').next().unwrap_or(b"\0");
+            text_attribute(lib, &data, c"NAME", name)?;
+        }
+        if uses.is_empty() {
+            continue;
+        }
+        let fields = [
+            (c"dataset", 0, lib.H5T_STD_REF_OBJ()),
+            (c"dimension", std::mem::offset_of!(Use, dimension), lib.H5T_STD_I32LE()),
+        ];
+        let kind = lib.compound_type(size_of::<Use>(), &fields)?;
+        let (count, from) = (Some(uses.len() as u64), uses.as_ptr().cast());
+        // SAFETY: as many values as are told.
+        unsafe { attribute(lib, &data, c"REFERENCE_LIST", &kind, count, from)? };
     }
     Ok(())
 }
 
+/// A dimension of a dataset that has a scale, as `REFERENCE_LIST` keeps it.
+#[repr(C)]
+struct Use {
+    data: u64,
+    dimension: c_int,
+}
+
+/// `hvl_t`
+#[repr(C)]
+struct Sequence {
+    len: usize,
+    data: *const c_void,
+}
+
 /// # Safety
-/// Under the lock; `buffer` holds so many values of this type.
+/// `buffer` holds so many values of this type.
 unsafe fn attribute(
+    lib: &Library,
     object: &Id,
-    name: &std::ffi::CStr,
+    name: &CStr,
     kind: &Id,
     count: Option<u64>,
     buffer: *const c_void,
 ) -> Result<()> {
+    let space = lib.new_space(count.as_ref().map(std::slice::from_ref), None)?;
     // SAFETY: promised by the caller.
-    unsafe {
-        let space = match &count {
-            None => ffi::H5Screate(0),
-            Some(n) => ffi::H5Screate_simple(1, n, std::ptr::null()),
-        };
-        let space = Id::new(space, "cannot make a dataspace")?;
-        let id = ffi::H5Acreate2(object.raw(), name.as_ptr(), kind.raw(), space.raw(), 0, 0);
-        let attribute = Id::new(id, "cannot make an attribute")?;
-        c::check(ffi::H5Awrite(attribute.raw(), kind.raw(), buffer), "cannot write an attribute")
-    }
+    unsafe { lib.write_attribute(object, name, (kind, &space), Some(buffer)) }
 }

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
-use super::c::{self, Id, Key};
 use super::dataset::Dataset;
+use super::ffi::{self, H5_index_t, H5_iter_order_t};
 use super::file::OpenFile;
 use super::headers::Headers;
-use super::{attributes, dimensions, ffi};
+use super::library::{self, Id, Key, Library};
+use super::{attributes, dimensions};
 use crate::error::{Error, Result};
 use crate::format::ReadOptions;
 use crate::model::Attributes;
@@ -55,31 +56,33 @@ struct Walker<'a> {
 /// A group that is not there; corrupt.
 pub(super) fn walk(file: &OpenFile, options: &ReadOptions) -> Result<Tree> {
     let group = options.group.as_deref();
-    let _lock = c::lock();
+    let lib = &library::lock();
     let start = format!("/{}", group.unwrap_or_default().trim_matches('/'));
-    let root =
-        object(&file.id, &c::c_name(&start)?).map_err(|e| match (group, file.access.denied()) {
+    let root = lib.open(&file.id, &library::c_name(&start)?).map_err(|e| {
+        match (group, file.access.denied()) {
             (_, Some(denied)) => denied.error(&format!("the way to {start:?} leads to")),
             (Some(g), None) => Error::missing(format!("there is no group '{g}'"))
                 .hint("npk inspect --tree lists the groups"),
             (None, None) => e,
-        })?;
-    let start_info = c::info(&root)?;
+        }
+    })?;
+    let start_info = library::info(lib, &root)?;
     if start_info.kind != ffi::GROUP {
         return Err(
             Error::usage(format!("'{start}' is not a group")).hint("choose datasets with -a")
         );
     }
     let mut walker = Walker {
-        headers: Headers::new(file, options)?,
+        headers: Headers::new(lib, file, options)?,
         tree: Tree::default(),
         stack: Vec::new(),
         seen: HashMap::new(),
-        ancestors: HashSet::from([c::key(&start_info)]),
+        ancestors: HashSet::from([library::key(&start_info)]),
         aliases: 0,
     };
     let heaps = walker.headers.heaps(&root, &start_info)?;
     let attributes = attributes::read(
+        lib,
         &root,
         start_info.attributes,
         "the root group",
@@ -88,12 +91,12 @@ pub(super) fn walk(file: &OpenFile, options: &ReadOptions) -> Result<Tree> {
     );
     walker.tree.groups.push((String::new(), attributes));
     let path = if start == "/" { Vec::new() } else { start.into_bytes() };
-    let first = links(&root)?;
+    let first = links(lib, &root)?;
     walker.stack.push(Frame {
         group: root,
         path,
         name: String::new(),
-        key: c::key(&start_info),
+        key: library::key(&start_info),
         links: first.into_iter(),
     });
     while let Some(frame) = walker.stack.last_mut() {
@@ -120,6 +123,7 @@ pub(super) fn walk(file: &OpenFile, options: &ReadOptions) -> Result<Tree> {
 impl Walker<'_> {
     /// Takes a link of the group on top of the stack.
     fn link(&mut self, link: &Link) -> Result<()> {
+        let lib = self.headers.lib;
         let Some(frame) = self.stack.last() else { return Ok(()) };
         let mut path = frame.path.clone();
         path.push(b'/');
@@ -146,7 +150,8 @@ impl Walker<'_> {
             return Ok(());
         }
         self.headers.access.denied();
-        let opened = object(&frame.group, &link.name).and_then(|o| c::info(&o).map(|i| (o, i)));
+        let opened =
+            lib.open(&frame.group, &link.name).and_then(|o| library::info(lib, &o).map(|i| (o, i)));
         let (object, info) = match opened {
             Ok(found) => found,
             Err(e) => {
@@ -170,7 +175,7 @@ impl Walker<'_> {
                 return Ok(());
             }
         };
-        let key = c::key(&info);
+        let key = library::key(&info);
         let alias_of = self.seen.get(&key).cloned();
         if alias_of.is_some() {
             self.aliases += 1;
@@ -205,7 +210,7 @@ impl Walker<'_> {
         path: Vec<u8>,
         path_c: CString,
     ) {
-        let key = c::key(info);
+        let (lib, key) = (self.headers.lib, library::key(info));
         if self.ancestors.contains(&key) {
             self.tree
                 .left
@@ -220,11 +225,17 @@ impl Walker<'_> {
         }
         self.seen.entry(key).or_insert_with(|| name.clone());
         let found =
-            self.headers.heaps(&object, info).and_then(|heaps| Ok((heaps, links(&object)?)));
+            self.headers.heaps(&object, info).and_then(|heaps| Ok((heaps, links(lib, &object)?)));
         match found {
             Ok((heaps, found)) => {
-                let attributes =
-                    attributes::read(&object, info.attributes, &name, &heaps, &mut self.tree.left);
+                let attributes = attributes::read(
+                    lib,
+                    &object,
+                    info.attributes,
+                    &name,
+                    &heaps,
+                    &mut self.tree.left,
+                );
                 self.tree.groups.push((name.clone(), attributes));
                 self.ancestors.insert(key);
                 self.stack.push(Frame { group: object, path, name, key, links: found.into_iter() });
@@ -240,10 +251,11 @@ impl Walker<'_> {
         name: &str,
         path: CString,
     ) -> Dataset {
+        let lib = self.headers.lib;
         let mut attributes = Attributes::new();
         let found = self.headers.heaps(object, info).and_then(|heaps| {
             attributes =
-                attributes::read(object, info.attributes, name, &heaps, &mut self.tree.left);
+                attributes::read(lib, object, info.attributes, name, &heaps, &mut self.tree.left);
             dimensions::dimension_names(name, &mut attributes);
             self.headers.dataset(object, info, heaps)
         });
@@ -263,13 +275,8 @@ impl Walker<'_> {
     }
 }
 
-fn object(parent: &Id, name: &CStr) -> Result<Id> {
-    // SAFETY: an open group; under the lock.
-    Id::new(unsafe { ffi::H5Oopen(parent.raw(), name.as_ptr(), 0) }, "cannot be opened")
-}
-
 /// The links of a group: in the order of their making where the group keeps it, else by name.
-fn links(group: &Id) -> Result<Vec<Link>> {
+fn links(lib: &Library, group: &Id) -> Result<Vec<Link>> {
     unsafe extern "C" fn visit(
         _group: i64,
         name: *const c_char,
@@ -284,24 +291,24 @@ fn links(group: &Id) -> Result<Vec<Link>> {
         0
     }
     let mut found: Vec<Link> = Vec::new();
-    // SAFETY: an open group; the callback only adds to `found`; under the lock.
+    // SAFETY: an open group; the callback only adds to `found`.
     unsafe {
         let mut flags: c_uint = 0;
         let mut ordered = false;
-        if let Ok(plist) = Id::new(ffi::H5Gget_create_plist(group.raw()), "a group is damaged") {
+        if let Ok(plist) = Id::new(lib.H5Gget_create_plist(group.raw()), "a group is damaged") {
             ordered =
-                ffi::H5Pget_link_creation_order(plist.raw(), &mut flags) >= 0 && flags & 1 != 0;
+                lib.H5Pget_link_creation_order(plist.raw(), &mut flags) >= 0 && flags & 1 != 0;
         }
         let data: *mut c_void = std::ptr::from_mut(&mut found).cast();
-        let code = ffi::H5Literate2(
+        let code = lib.H5Literate2(
             group.raw(),
-            c_int::from(ordered),
-            0,
+            if ordered { H5_index_t::H5_INDEX_CRT_ORDER } else { H5_index_t::H5_INDEX_NAME },
+            H5_iter_order_t::H5_ITER_INC,
             std::ptr::null_mut(),
             visit,
             data,
         );
-        c::check(code, "a group cannot be listed")?;
+        library::check(code, "a group cannot be listed")?;
     }
     Ok(found)
 }

@@ -5,17 +5,17 @@
 //! mapping covers have the fill value by intent.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::{CString, OsStr, c_int};
+use std::ffi::{CString, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::access::{Access, Denied};
-use super::c::{self, Id};
 use super::dataset::Chunked;
-use super::driver::Ticket;
+use super::driver::{self, Ticket};
 use super::external::file_name;
 use super::ffi::{self, Hid};
+use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
 use crate::model::checked_product;
 
@@ -27,12 +27,13 @@ const SKIP: &str = "leave it out with -x, or all such arrays with --skip-unsuppo
 
 /// What the check of a file's virtual datasets knows.
 pub(super) struct Checker<'a> {
+    lib: &'a Library,
     pub(super) access: &'a Arc<Access>,
     ticket: &'a Ticket,
     /// A source's chunk may not be larger than that: the library decodes it whole.
     pub(super) memory_bytes: u64,
     /// The datasets on the way, so that none is its own source.
-    above: Vec<c::Key>,
+    above: Vec<library::Key>,
     /// What was found sound: file and dataset.
     seen: HashSet<(PathBuf, CString)>,
     /// The files that values of the dataset are in.
@@ -51,9 +52,8 @@ struct Mapping {
 
 impl Mapping {
     /// How many values there is a place for; `None` without end.
-    fn target_points(&self) -> Option<u64> {
-        // SAFETY: an open dataspace; under the lock.
-        let points = unsafe { ffi::H5Sget_select_npoints(self.target.raw()) };
+    fn target_points(&self, lib: &Library) -> Option<u64> {
+        let points = lib.H5Sget_select_npoints(self.target.raw());
         u64::try_from(points).ok().filter(|&n| n != ffi::UNLIMITED && i64::try_from(n).is_ok())
     }
 }
@@ -91,11 +91,13 @@ impl Span {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(
+        lib: &'a Library,
         access: &'a Arc<Access>,
         ticket: &'a Ticket,
         memory_bytes: u64,
     ) -> Checker<'a> {
         Checker {
+            lib,
             access,
             ticket,
             memory_bytes,
@@ -106,7 +108,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether all sources of a virtual dataset are there; returns the files that its values are
-    /// in. Under the lock.
+    /// in.
     ///
     /// # Errors
     /// Refused, naming the source.
@@ -117,7 +119,8 @@ impl<'a> Checker<'a> {
     }
 
     fn check(&mut self, data: &Id, plist: &Id) -> Result<()> {
-        let key = c::key(&c::info(data)?);
+        let lib = self.lib;
+        let key = library::key(&library::info(lib, data)?);
         if self.above.contains(&key) {
             return Err(Error::refused("it is a source of itself").hint(SKIP));
         }
@@ -133,10 +136,11 @@ impl<'a> Checker<'a> {
     }
 
     fn mappings(&mut self, data: &Id, plist: &Id) -> Result<()> {
-        let all = mappings(plist)?;
+        let lib = self.lib;
+        let all = mappings(lib, plist)?;
         let spans = all
             .iter()
-            .map(|m| Ok((spans(&m.target)?, spans(&m.source)?)))
+            .map(|m| Ok((spans(lib, &m.target)?, spans(lib, &m.source)?)))
             .collect::<Result<Vec<_>>>()?;
         // The library finds the extent by opening sources: what it could not end with is looked for
         // before.
@@ -149,11 +153,10 @@ impl<'a> Checker<'a> {
                 ));
             }
         }
-        let own = file_name(data)?;
+        let own = file_name(lib, data)?;
         let mut files: HashMap<Vec<u8>, Id> = HashMap::new();
-        // SAFETY: an open dataset; under the lock.
-        let space = Id::new(unsafe { ffi::H5Dget_space(data.raw()) }, "its dataspace is damaged")?;
-        let dims = c::dims(&space)?.unwrap_or_default();
+        let space = lib.space(data)?;
+        let dims = library::dims(lib, &space)?.unwrap_or_default();
         for (mapping, (target, source)) in all.iter().zip(&spans) {
             let unlimited = |spans: &[Span]| spans.iter().position(|s| s.is_unlimited());
             let (to, from) = (unlimited(target), unlimited(source));
@@ -230,11 +233,12 @@ impl<'a> Checker<'a> {
         in_file: &[u8],
         name: &[u8],
     ) -> Result<Vec<u64>> {
+        let lib = self.lib;
         let c_name = CString::new(name)
             .map_err(|_| Error::corrupt("a virtual source's name has a zero byte"))?;
-        // SAFETY: an open file; under the lock (all of this function).
+        // SAFETY: an open file (all of this function).
         let opened =
-            Id::new(unsafe { ffi::H5Dopen2(file, c_name.as_ptr(), 0) }, "it cannot be opened");
+            Id::new(unsafe { lib.H5Dopen2(file, c_name.as_ptr(), 0) }, "it cannot be opened");
         let data = opened.map_err(|e| match self.access.denied() {
             Some(denied) => denied.error("its virtual source needs"),
             None => missing_source(in_file, name, "is missing").because(e),
@@ -243,32 +247,27 @@ impl<'a> Checker<'a> {
             let e = e.about(format!("its source {} in {}", text(name), text(in_file)));
             if e.hint_text().is_some() { e } else { e.hint(SKIP) }
         };
-        // SAFETY: as above.
-        let (plist, kind) = unsafe {
-            (
-                Id::new(
-                    c::reading(|| ffi::H5Dget_create_plist(data.raw())),
-                    "its header is damaged",
-                )
-                .map_err(of_source)?,
-                Id::new(ffi::H5Dget_type(data.raw()), "its type is damaged").map_err(of_source)?,
+        let (plist, kind) = (
+            Id::new(
+                library::reading(|| lib.H5Dget_create_plist(data.raw())),
+                "its header is damaged",
             )
-        };
-        let place = (file_name(&data)?, c_name);
-        // SAFETY: as above.
-        let layout = unsafe { ffi::H5Pget_layout(plist.raw()) };
+            .map_err(of_source)?,
+            Id::new(lib.H5Dget_type(data.raw()), "its type is damaged").map_err(of_source)?,
+        );
+        let place = (file_name(lib, &data)?, c_name);
+        let layout = lib.H5Pget_layout(plist.raw());
         if layout == ffi::VIRTUAL {
             self.check(&data, &plist).map_err(of_source)?;
         } else {
             self.files.insert(place.0.clone());
         }
-        // SAFETY: as above.
-        let space = Id::new(unsafe { ffi::H5Dget_space(data.raw()) }, "its dataspace is damaged")
-            .map_err(of_source)?;
-        let dims = c::dims(&space).map_err(of_source)?.unwrap_or_default();
-        let rank = c::most_dims(&mapping.source)?.len();
+        let space =
+            Id::new(lib.H5Dget_space(data.raw()), "its dataspace is damaged").map_err(of_source)?;
+        let dims = library::dims(lib, &space).map_err(of_source)?.unwrap_or_default();
+        let rank = library::most_dims(lib, &mapping.source)?.len();
         if mapping.all {
-            takes_all(mapping, &dims, in_file, name)?;
+            takes_all(lib, mapping, &dims, in_file, name)?;
         } else if dims.len() != rank {
             let told = format!("has {} dimensions, its mapping has {rank}", dims.len());
             return Err(missing_source(in_file, name, &told));
@@ -282,16 +281,15 @@ impl<'a> Checker<'a> {
 
     /// Whether the library can read a source, within memory.
     fn storage(&self, plist: &Id, kind: &Id, layout: c_int, dims: &[u64]) -> Result<()> {
-        // SAFETY: an open list; under the lock.
-        if unsafe { ffi::H5Pget_external_count(plist.raw()) } > 0 {
+        let lib = self.lib;
+        if lib.H5Pget_external_count(plist.raw()) > 0 {
             return Err(Error::refused(
                 "raw data in other files are not supported behind a virtual dataset",
             ));
         }
         if layout == ffi::CHUNKED {
-            // SAFETY: an open type; under the lock.
-            let element_bytes = unsafe { ffi::H5Tget_size(kind.raw()) };
-            let chunked = Chunked::of(plist, dims, element_bytes)?;
+            let element_bytes = lib.H5Tget_size(kind.raw());
+            let chunked = Chunked::of(lib, plist, dims, element_bytes)?;
             let elements = checked_product(&chunked.shape);
             let whole = elements.and_then(|n| n.checked_mul(element_bytes as u64));
             chunked.check_library(whole.unwrap_or(u64::MAX), self.memory_bytes)?;
@@ -307,13 +305,13 @@ impl<'a> Checker<'a> {
         name: &[u8],
         files: &mut HashMap<Vec<u8>, Id>,
     ) -> Result<Hid> {
+        let lib = self.lib;
         const MAX_OPEN: usize = 64;
         if let Some(file) = files.get(name) {
             return Ok(file.raw());
         }
         let file = if name == b"." {
-            // SAFETY: an open dataset; under the lock.
-            Id::new(unsafe { ffi::H5Iget_file_id(data.raw()) }, "its file cannot be told")?
+            Id::new(lib.H5Iget_file_id(data.raw()), "its file cannot be told")?
         } else {
             self.open_named(own, name)?
         };
@@ -326,10 +324,11 @@ impl<'a> Checker<'a> {
     }
 
     fn open_named(&self, own: &Path, name: &[u8]) -> Result<Id> {
+        let lib = self.lib;
         let mut why: Option<Denied> = None;
         self.access.denied();
         for path in candidates(own, Path::new(OsStr::from_bytes(name))) {
-            let e = match c::open(&path, self.ticket) {
+            let e = match driver::open(lib, &path, self.ticket) {
                 Ok(file) => return Ok(file),
                 Err(e) => e,
             };
@@ -368,11 +367,17 @@ fn short(mapping: &Mapping, dimension: usize, has: u64, needs: u64) -> Error {
 
 /// Whether a source that is taken whole is as large as the place for it. One that has grown since
 /// is taken from its start, which is right where it grew by rows.
-fn takes_all(mapping: &Mapping, dims: &[u64], file: &[u8], name: &[u8]) -> Result<()> {
+fn takes_all(
+    lib: &Library,
+    mapping: &Mapping,
+    dims: &[u64],
+    file: &[u8],
+    name: &[u8],
+) -> Result<()> {
     // A series has one block of its place for each of its sources.
     let place = |s: &Span| if s.count == ffi::UNLIMITED { s.block } else { s.selected(u64::MAX) };
-    let place: Vec<u64> = spans(&mapping.target)?.iter().map(place).collect();
-    let wanted = match mapping.target_points() {
+    let place: Vec<u64> = spans(lib, &mapping.target)?.iter().map(place).collect();
+    let wanted = match mapping.target_points(lib) {
         Some(points) => points,
         None => checked_product(&place).unwrap_or(u64::MAX),
     };
@@ -461,69 +466,63 @@ fn numbered(name: &[u8], block: u64) -> Vec<u8> {
     out
 }
 
-/// The mappings of a virtual layout. Under the lock.
-fn mappings(plist: &Id) -> Result<Vec<Mapping>> {
+/// The mappings of a virtual layout.
+fn mappings(lib: &Library, plist: &Id) -> Result<Vec<Mapping>> {
     let damaged = "its virtual layout is damaged";
     let mut count = 0usize;
-    // SAFETY: an open list; under the lock (all of this function).
-    c::check(unsafe { ffi::H5Pget_virtual_count(plist.raw(), &mut count) }, damaged)?;
+    // SAFETY: an open list (all of this function).
+    library::check(unsafe { lib.H5Pget_virtual_count(plist.raw(), &mut count) }, damaged)?;
     let mut found = Vec::new();
     for n in 0..count {
-        type Get = unsafe extern "C" fn(Hid, usize, *mut std::ffi::c_char, usize) -> isize;
-        let name = |get: Get| -> Result<Vec<u8>> {
-            // SAFETY: the buffer has the length that the library asked for.
-            unsafe {
-                let len = get(plist.raw(), n, std::ptr::null_mut(), 0);
-                let Ok(len) = usize::try_from(len) else { return Err(c::failure(damaged)) };
-                let mut name = vec![0u8; len + 1];
-                get(plist.raw(), n, name.as_mut_ptr().cast(), name.len());
-                name.truncate(len);
-                Ok(name)
-            }
+        type Get<'a> = &'a dyn Fn(*mut c_char, usize) -> isize;
+        let name = |get: Get<'_>| -> Result<Vec<u8>> {
+            let Ok(len) = usize::try_from(get(std::ptr::null_mut(), 0)) else {
+                return Err(library::failure(damaged));
+            };
+            let mut name = vec![0u8; len + 1];
+            get(name.as_mut_ptr().cast(), name.len());
+            name.truncate(len);
+            Ok(name)
         };
+        let list = plist.raw();
+        // SAFETY: as above; the buffers have the lengths that are told.
+        let file = name(&|to, size| unsafe { lib.H5Pget_virtual_filename(list, n, to, size) })?;
         // SAFETY: as above.
-        let (target, source) = unsafe {
-            (
-                Id::new(ffi::H5Pget_virtual_vspace(plist.raw(), n), damaged)?,
-                Id::new(ffi::H5Pget_virtual_srcspace(plist.raw(), n), damaged)?,
-            )
-        };
-        let (file, dataset) =
-            (name(ffi::H5Pget_virtual_filename)?, name(ffi::H5Pget_virtual_dsetname)?);
-        const ALL: c_int = 3;
-        // SAFETY: as above.
-        let all = unsafe { ffi::H5Sget_select_type(source.raw()) } == ALL;
+        let dataset = name(&|to, size| unsafe { lib.H5Pget_virtual_dsetname(list, n, to, size) })?;
+        let (target, source) = (
+            Id::new(lib.H5Pget_virtual_vspace(plist.raw(), n), damaged)?,
+            Id::new(lib.H5Pget_virtual_srcspace(plist.raw(), n), damaged)?,
+        );
+        let all = lib.H5Sget_select_type(source.raw()) == ffi::SELECTED_ALL;
         found.push(Mapping { file, dataset, target, source, all });
     }
     Ok(found)
 }
 
 /// A selection, dimension by dimension: what it takes at most.
-fn spans(space: &Id) -> Result<Vec<Span>> {
-    const NONE: c_int = 0;
-    const HYPERSLABS: c_int = 2;
-    let rank = c::most_dims(space)?.len();
+fn spans(lib: &Library, space: &Id) -> Result<Vec<Span>> {
+    let rank = library::most_dims(lib, space)?.len();
     let damaged = "its virtual layout is damaged";
     let (mut start, mut stride, mut count, mut block) =
         ([0u64; 32], [1u64; 32], [1u64; 32], [1u64; 32]);
-    // SAFETY: an open dataspace of at most 32 dimensions; under the lock.
+    // SAFETY: an open dataspace of at most 32 dimensions.
     unsafe {
-        let kind = ffi::H5Sget_select_type(space.raw());
-        if kind == NONE {
+        let kind = lib.H5Sget_select_type(space.raw());
+        if kind == ffi::SELECTED_NONE {
             count = [0; 32];
-        } else if kind == HYPERSLABS && ffi::H5Sis_regular_hyperslab(space.raw()) > 0 {
-            let code = ffi::H5Sget_regular_hyperslab(
+        } else if kind == ffi::SELECTED_HYPERSLABS && lib.H5Sis_regular_hyperslab(space.raw()) > 0 {
+            let code = lib.H5Sget_regular_hyperslab(
                 space.raw(),
                 start.as_mut_ptr(),
                 stride.as_mut_ptr(),
                 count.as_mut_ptr(),
                 block.as_mut_ptr(),
             );
-            c::check(code, damaged)?;
+            library::check(code, damaged)?;
         } else {
             let mut end = [0u64; 32];
-            c::check(
-                ffi::H5Sget_select_bounds(space.raw(), start.as_mut_ptr(), end.as_mut_ptr()),
+            library::check(
+                lib.H5Sget_select_bounds(space.raw(), start.as_mut_ptr(), end.as_mut_ptr()),
                 damaged,
             )?;
             for d in 0..rank {

@@ -1,112 +1,95 @@
 //! Writes types and attributes into a file: the reverse of `types` and `attributes`.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_void};
 
 use base64::Engine;
 use serde_json::Value;
 
 use super::attributes::{ENUM, NULL, TYPES};
-use super::c::{self, Id};
-use super::ffi::{self, Hid};
+use super::ffi::{self, H5S_class_t, H5T_cset_t, H5T_str_t};
+use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
 use crate::formats::hierarchical::json_float;
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical};
 
 /// The type in the file of an array's elements.
-pub(super) fn file_type(meta: &ArrayMeta, names: Option<&Value>) -> Result<Id> {
+pub(super) fn file_type(lib: &Library, meta: &ArrayMeta, names: Option<&Value>) -> Result<Id> {
     match &meta.logical {
-        Logical::Text => text_type(None, true),
-        _ if meta.coded_text().is_some() => text_type(None, true),
-        Logical::Datetime(unit) => opaque_time('M', &unit.to_string()),
-        Logical::Timedelta(unit) => opaque_time('m', &unit.to_string()),
+        Logical::Text => text_type(lib, None, true),
+        _ if meta.coded_text().is_some() => text_type(lib, None, true),
+        Logical::Datetime(unit) => opaque_time(lib, 'M', &unit.to_string()),
+        Logical::Timedelta(unit) => opaque_time(lib, 'm', &unit.to_string()),
         _ => match names.and_then(Value::as_object) {
             Some(names) if meta.dtype.is_integer() && !names.is_empty() => {
-                enumeration(meta.dtype, names)
+                enumeration(lib, meta.dtype, names)
             }
-            _ => number_type(meta.dtype),
+            _ => number_type(lib, meta.dtype),
         },
     }
 }
 
-fn copy(id: Hid) -> Result<Id> {
-    // SAFETY: a type of the library's own; under the lock.
-    Id::new(unsafe { ffi::H5Tcopy(id) }, "cannot make a type")
-}
-
 /// The type of plain values, as h5py writes them.
-pub(super) fn number_type(dtype: Dtype) -> Result<Id> {
-    // SAFETY: the library's own types, which are there once it is open; under the lock.
-    unsafe {
-        match dtype {
-            Dtype::U8 => copy(ffi::H5T_STD_U8LE_g),
-            Dtype::U16 => copy(ffi::H5T_STD_U16LE_g),
-            Dtype::U32 => copy(ffi::H5T_STD_U32LE_g),
-            Dtype::U64 => copy(ffi::H5T_STD_U64LE_g),
-            Dtype::I8 => copy(ffi::H5T_STD_I8LE_g),
-            Dtype::I16 => copy(ffi::H5T_STD_I16LE_g),
-            Dtype::I32 => copy(ffi::H5T_STD_I32LE_g),
-            Dtype::I64 => copy(ffi::H5T_STD_I64LE_g),
-            Dtype::F16 => copy(ffi::H5T_IEEE_F16LE_g),
-            Dtype::F32 => copy(ffi::H5T_IEEE_F32LE_g),
-            Dtype::F64 => copy(ffi::H5T_IEEE_F64LE_g),
-            Dtype::Bf16 => float(2, 8, 7),
-            Dtype::F8E4m3 => float(1, 4, 3),
-            Dtype::F8E5m2 => float(1, 5, 2),
-            Dtype::C32 => complex(Dtype::F16),
-            Dtype::C64 => complex(Dtype::F32),
-            Dtype::C128 => complex(Dtype::F64),
-            Dtype::Bool => {
-                let mut names = Attributes::new();
-                names.insert("FALSE".into(), 0.into());
-                names.insert("TRUE".into(), 1.into());
-                enumeration(Dtype::I8, &names)
-            }
-            other => Err(Error::refused(format!("HDF5 has no type for {other}"))),
+pub(super) fn number_type(lib: &Library, dtype: Dtype) -> Result<Id> {
+    let stored = match dtype {
+        Dtype::U8 => lib.H5T_STD_U8LE(),
+        Dtype::U16 => lib.H5T_STD_U16LE(),
+        Dtype::U32 => lib.H5T_STD_U32LE(),
+        Dtype::U64 => lib.H5T_STD_U64LE(),
+        Dtype::I8 => lib.H5T_STD_I8LE(),
+        Dtype::I16 => lib.H5T_STD_I16LE(),
+        Dtype::I32 => lib.H5T_STD_I32LE(),
+        Dtype::I64 => lib.H5T_STD_I64LE(),
+        Dtype::F16 => lib.H5T_IEEE_F16LE(),
+        Dtype::F32 => lib.H5T_IEEE_F32LE(),
+        Dtype::F64 => lib.H5T_IEEE_F64LE(),
+        Dtype::Bf16 => return float(lib, 2, 8, 7),
+        Dtype::F8E4m3 => return float(lib, 1, 4, 3),
+        Dtype::F8E5m2 => return float(lib, 1, 5, 2),
+        Dtype::C32 => return complex(lib, Dtype::F16),
+        Dtype::C64 => return complex(lib, Dtype::F32),
+        Dtype::C128 => return complex(lib, Dtype::F64),
+        Dtype::Bool => {
+            let mut names = Attributes::new();
+            names.insert("FALSE".into(), 0.into());
+            names.insert("TRUE".into(), 1.into());
+            return enumeration(lib, Dtype::I8, &names);
         }
-    }
+        other => return Err(Error::refused(format!("HDF5 has no type for {other}"))),
+    };
+    lib.copy_type(stored)
 }
 
-fn float(bytes: usize, exponent_bits: usize, mantissa_bits: usize) -> Result<Id> {
-    // SAFETY: as above.
-    unsafe {
-        let kind = copy(ffi::H5T_IEEE_F32LE_g)?;
-        let id = kind.raw();
-        let code =
-            ffi::H5Tset_fields(id, 8 * bytes - 1, mantissa_bits, exponent_bits, 0, mantissa_bits);
-        c::check(code, "cannot make a type")?;
-        c::check(ffi::H5Tset_size(id, bytes), "cannot make a type")?;
-        c::check(ffi::H5Tset_ebias(id, (1 << (exponent_bits - 1)) - 1), "cannot make a type")?;
-        Ok(kind)
-    }
+fn float(lib: &Library, bytes: usize, exponent_bits: usize, mantissa_bits: usize) -> Result<Id> {
+    let kind = lib.copy_type(lib.H5T_IEEE_F32LE())?;
+    let id = kind.raw();
+    let sign = 8 * bytes - 1;
+    let codes = [
+        lib.H5Tset_fields(id, sign, mantissa_bits, exponent_bits, 0, mantissa_bits),
+        lib.H5Tset_size(id, bytes),
+        lib.H5Tset_ebias(id, (1 << (exponent_bits - 1)) - 1),
+    ];
+    codes.into_iter().try_for_each(|code| library::check(code, "cannot make a type"))?;
+    Ok(kind)
 }
 
-fn complex(part: Dtype) -> Result<Id> {
-    let part_bytes = part.item_bytes() as usize;
-    let part = number_type(part)?;
-    // SAFETY: as above.
-    unsafe {
-        let kind = Id::new(ffi::H5Tcreate(ffi::COMPOUND, 2 * part_bytes), "cannot make a type")?;
-        c::check(ffi::H5Tinsert(kind.raw(), c"r".as_ptr(), 0, part.raw()), "cannot make a type")?;
-        c::check(
-            ffi::H5Tinsert(kind.raw(), c"i".as_ptr(), part_bytes, part.raw()),
-            "cannot make a type",
-        )?;
-        Ok(kind)
-    }
+fn complex(lib: &Library, part: Dtype) -> Result<Id> {
+    let bytes = part.item_bytes() as usize;
+    let part = number_type(lib, part)?;
+    lib.compound_type(2 * bytes, &[(c"r", 0, part.raw()), (c"i", bytes, part.raw())])
 }
 
-fn enumeration(base: Dtype, names: &Attributes) -> Result<Id> {
-    let base_type = number_type(base)?;
+fn enumeration(lib: &Library, base: Dtype, names: &Attributes) -> Result<Id> {
+    let base_type = number_type(lib, base)?;
     let n = base.item_bytes() as usize;
     // SAFETY: as above; the value has the bytes of the base type.
     unsafe {
-        let kind = Id::new(ffi::H5Tenum_create(base_type.raw()), "cannot make a type")?;
+        let kind = Id::new(lib.H5Tenum_create(base_type.raw()), "cannot make a type")?;
         for (name, value) in names {
             let value =
                 value.as_i64().map(|v| v as u64).or(value.as_u64()).unwrap_or(0).to_le_bytes();
-            let name = c::c_name(name)?;
-            c::check(
-                ffi::H5Tenum_insert(kind.raw(), name.as_ptr(), value[..n].as_ptr().cast()),
+            let name = library::c_name(name)?;
+            library::check(
+                lib.H5Tenum_insert(kind.raw(), name.as_ptr(), value[..n].as_ptr().cast()),
                 "cannot make a type",
             )?;
         }
@@ -114,29 +97,24 @@ fn enumeration(base: Dtype, names: &Attributes) -> Result<Id> {
     }
 }
 
-fn opaque_time(letter: char, unit: &str) -> Result<Id> {
+fn opaque_time(lib: &Library, letter: char, unit: &str) -> Result<Id> {
     let unit = if unit == "generic" { String::new() } else { format!("[{unit}]") };
-    let tag = c::c_name(&format!("NUMPY:<{letter}8{unit}"))?;
-    // SAFETY: as above.
-    unsafe {
-        let kind = Id::new(ffi::H5Tcreate(ffi::OPAQUE, 8), "cannot make a type")?;
-        c::check(ffi::H5Tset_tag(kind.raw(), tag.as_ptr()), "cannot make a type")?;
-        Ok(kind)
-    }
+    lib.opaque_type(8, &library::c_name(&format!("NUMPY:<{letter}8{unit}"))?)
 }
 
-fn text_type(bytes: Option<usize>, utf8: bool) -> Result<Id> {
-    // SAFETY: as above.
-    unsafe {
-        let kind = copy(ffi::H5T_C_S1_g)?;
-        c::check(
-            ffi::H5Tset_size(kind.raw(), bytes.unwrap_or(ffi::VARIABLE)),
-            "cannot make a type",
-        )?;
-        ffi::H5Tset_cset(kind.raw(), c_int::from(utf8));
-        ffi::H5Tset_strpad(kind.raw(), c_int::from(bytes.is_some()));
-        Ok(kind)
-    }
+/// Text of any length, or of so many bytes, that zeros fill up.
+fn text_type(lib: &Library, bytes: Option<usize>, utf8: bool) -> Result<Id> {
+    let kind = lib.copy_type(lib.H5T_C_S1())?;
+    let size = bytes.unwrap_or(ffi::VARIABLE);
+    library::check(lib.H5Tset_size(kind.raw(), size), "cannot make a type")?;
+    let set = if utf8 { H5T_cset_t::H5T_CSET_UTF8 } else { H5T_cset_t::H5T_CSET_ASCII };
+    lib.H5Tset_cset(kind.raw(), set);
+    let pad = match bytes {
+        Some(_) => H5T_str_t::H5T_STR_NULLPAD,
+        None => H5T_str_t::H5T_STR_NULLTERM,
+    };
+    lib.H5Tset_strpad(kind.raw(), pad);
+    Ok(kind)
 }
 
 /// netCDF takes a `_FillValue` only in the type of its array: a number that came without a type
@@ -156,9 +134,10 @@ pub(super) fn fill_type(attributes: &mut Attributes, meta: &ArrayMeta) {
     }
 }
 
-/// Writes the attributes of an object; `notes` name what cannot be written. Under the lock.
-/// `dimensions`: the names of dimensions become dimension scales, elsewhere.
+/// Writes the attributes of an object; `notes` name what cannot be written. `dimensions`: the names
+/// of dimensions become dimension scales, elsewhere.
 pub(super) fn all(
+    lib: &Library,
     object: &Id,
     attributes: &Attributes,
     path: &str,
@@ -173,7 +152,7 @@ pub(super) fn all(
         }
         let spec = specs.and_then(|s| s.get(name)).and_then(Value::as_str);
         let made = spec.and_then(|s| Made::by_spec(value, s)).or_else(|| Made::by_value(value));
-        match made.map(|m| m.write(object, name)) {
+        match made.map(|m| m.write(lib, object, name)) {
             Some(Ok(())) => {}
             Some(Err(e)) => notes
                 .push(format!("the attribute {name:?} of {path} is not written: {}", e.message())),
@@ -345,8 +324,8 @@ impl Made {
         Some(Made { kind, shape: (!shape.is_empty()).then_some(shape), null: false })
     }
 
-    fn write(mut self, object: &Id, name: &str) -> Result<()> {
-        let name = c::c_name(name)?;
+    fn write(mut self, lib: &Library, object: &Id, name: &str) -> Result<()> {
+        let name = library::c_name(name)?;
         if let Kind::Text { texts, bytes, .. } = &mut self.kind
             && bytes.is_none()
             && texts.iter().any(|t| t.contains(&0))
@@ -355,68 +334,44 @@ impl Made {
             *bytes = texts.iter().map(Vec::len).max();
         }
         let kind = match &self.kind {
-            Kind::Numbers(dtype, _) => number_type(*dtype)?,
+            Kind::Numbers(dtype, _) => number_type(lib, *dtype)?,
             Kind::Text { texts, bytes, utf8 } => {
-                let kind = text_type(*bytes, *utf8)?;
+                let kind = text_type(lib, *bytes, *utf8)?;
                 // Dimension scales are only known by a class that ends with a zero byte.
                 if bytes.is_some_and(|n| texts.iter().all(|t| t.len() < n && !t.contains(&0))) {
-                    // SAFETY: a type of our own; under the lock.
-                    unsafe { ffi::H5Tset_strpad(kind.raw(), 0) };
+                    lib.H5Tset_strpad(kind.raw(), H5T_str_t::H5T_STR_NULLTERM);
                 }
                 kind
             }
         };
-        // SAFETY: an open object; the buffers are of the type and shape that are told; under the
-        // lock.
-        unsafe {
-            let space = match &self.shape {
-                _ if self.null => ffi::H5Screate(2),
-                None => ffi::H5Screate(0),
-                Some(dims) => {
-                    ffi::H5Screate_simple(dims.len() as c_int, dims.as_ptr(), std::ptr::null())
+        let space = match self.null {
+            true => Id::new(lib.H5Screate(H5S_class_t::H5S_NULL), "cannot make a dataspace")?,
+            false => lib.new_space(self.shape.as_deref(), None)?,
+        };
+        let write = |buffer: Option<*const c_void>| {
+            // SAFETY: the buffer is of the type and shape that are told.
+            unsafe { lib.write_attribute(object, &name, (&kind, &space), buffer) }
+        };
+        match &self.kind {
+            _ if self.null => write(None),
+            Kind::Numbers(_, bytes) if bytes.is_empty() => write(None),
+            Kind::Text { texts, .. } if texts.is_empty() => write(None),
+            Kind::Numbers(_, bytes) => write(Some(bytes.as_ptr().cast())),
+            Kind::Text { texts, bytes: Some(n), .. } => {
+                let mut buffer = vec![0u8; n * texts.len()];
+                for (to, text) in buffer.chunks_exact_mut(*n).zip(texts) {
+                    to[..text.len()].copy_from_slice(text);
                 }
-            };
-            let space = Id::new(space, "cannot make a dataspace")?;
-            let create = Id::new(
-                ffi::H5Pcreate(ffi::H5P_CLS_ATTRIBUTE_CREATE_ID_g),
-                "cannot make an attribute",
-            )?;
-            ffi::H5Pset_char_encoding(create.raw(), 1);
-            let id = ffi::H5Acreate2(
-                object.raw(),
-                name.as_ptr(),
-                kind.raw(),
-                space.raw(),
-                create.raw(),
-                0,
-            );
-            let attribute = Id::new(id, "cannot make an attribute")?;
-            if self.null {
-                return Ok(());
+                write(Some(buffer.as_ptr().cast()))
             }
-            let write = |buffer: *const c_void| {
-                c::check(ffi::H5Awrite(attribute.raw(), kind.raw(), buffer), "cannot write it")
-            };
-            match &self.kind {
-                Kind::Numbers(_, bytes) if bytes.is_empty() => Ok(()),
-                Kind::Text { texts, .. } if texts.is_empty() => Ok(()),
-                Kind::Numbers(_, bytes) => write(bytes.as_ptr().cast()),
-                Kind::Text { texts, bytes: Some(n), .. } => {
-                    let mut buffer = vec![0u8; n * texts.len()];
-                    for (to, text) in buffer.chunks_exact_mut(*n).zip(texts) {
-                        to[..text.len()].copy_from_slice(text);
-                    }
-                    write(buffer.as_ptr().cast())
-                }
-                Kind::Text { texts, bytes: None, .. } => {
-                    let texts: Vec<CString> = texts
-                        .iter()
-                        .map(|t| CString::new(&t[..]))
-                        .collect::<std::result::Result<_, _>>()
-                        .map_err(|_| Error::refused("a zero byte"))?;
-                    let pointers: Vec<*const c_char> = texts.iter().map(|t| t.as_ptr()).collect();
-                    write(pointers.as_ptr().cast())
-                }
+            Kind::Text { texts, bytes: None, .. } => {
+                let texts: Vec<CString> = texts
+                    .iter()
+                    .map(|t| CString::new(&t[..]))
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|_| Error::refused("a zero byte"))?;
+                let pointers: Vec<*const c_char> = texts.iter().map(|t| t.as_ptr()).collect();
+                write(Some(pointers.as_ptr().cast()))
             }
         }
     }

@@ -1,13 +1,16 @@
-//! Text: of a fixed number of bytes in the elements, or of any length in global heaps.
+//! The rows of a file: those of its maps, and what is done with them beyond that. Text of any length
+//! is fetched from its heaps, characters are joined to text, nulls of pandas are taken out.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use super::arrays::Array;
+use super::file::OpenFile;
 use super::heap::{Heap, Heaps};
 use super::kind::Leaf;
-use super::source::Rows;
+use crate::array::reader::MapReader;
 use crate::error::{Error, Result};
-use crate::format::{Emit, Piece};
+use crate::format::{Emit, Piece, ReadRows};
 use crate::model::{Buf, Chunk, Values};
 
 /// References that are looked at at a time.
@@ -20,16 +23,70 @@ const LOOKED_AT_BYTES: u64 = 64 << 20;
 
 /// The lengths of the text of some rows, which are asked for before the rows are read.
 #[derive(Default)]
-pub(super) struct Lengths {
+struct Lengths {
     array: usize,
     first_row: u64,
     bytes: Vec<u64>,
 }
 
+/// The rows of a file.
+pub(super) struct Rows {
+    pub(super) file: Arc<OpenFile>,
+    pub(super) reader: Arc<MapReader>,
+    pub(super) arrays: Vec<Array>,
+    lengths: Mutex<Lengths>,
+}
+
 impl Rows {
+    pub(super) fn new(file: Arc<OpenFile>, reader: Arc<MapReader>, arrays: Vec<Array>) -> Rows {
+        Rows { file, reader, arrays, lengths: Mutex::default() }
+    }
+
+    /// Whether an array has nulls, which only its values tell.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(super) fn has_nulls(&self, array: usize) -> Result<bool> {
+        let (total, mut row, mut found) = (self.arrays[array].rows(), 0, false);
+        if !self.arrays[array].leaf.has_nulls() {
+            return Ok(false);
+        }
+        while row < total && !found {
+            let end = self.cut(array, row).min(row.saturating_add(1 << 16)).min(total);
+            self.read(array, row..end, &mut |chunk| {
+                found |= chunk.valid.is_some();
+                Ok(())
+            })?;
+            row = end;
+        }
+        Ok(found)
+    }
+
+    fn read_rows(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        let of = &self.arrays[array];
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if of.is_text_by_rows() {
+            return self.text(array, rows, emit);
+        }
+        if !of.leaf.has_nulls() {
+            return self.reader.read(array, rows, emit);
+        }
+        self.reader.read(array, rows, &mut |chunk| {
+            let Values::Fixed(values) = chunk.values else {
+                return Err(Error::internal("text where numbers were announced"));
+            };
+            let mut values = values.to_vec();
+            let valid = of.leaf.take_nulls(&mut values, chunk.first_row)?;
+            let (valid, values) = (valid.map(Into::into), Values::Fixed(values.into()));
+            emit(Chunk { valid, values, ..chunk })
+        })
+    }
+
     /// Reads text of any length, or joined characters, as one array of rows: lists inside of an
     /// element follow each other.
-    pub(super) fn text(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+    fn text(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let leaf = &self.arrays[array].leaf;
         let per_row = self.texts_per_row(array);
         if per_row == 0 {
@@ -88,7 +145,7 @@ impl Rows {
         let (total, mut row, mut seen, mut found) = (self.arrays[array].rows(), 0, 0, None);
         while row < total && seen < LOOKED_AT_BYTES && found.is_none() {
             let end = row.saturating_add(step(leaf, per_row)).min(total);
-            crate::format::ReadRows::read(self, array, row..end, &mut |chunk| {
+            self.read(array, row..end, &mut |chunk| {
                 let Values::Var { offsets, values } = &chunk.values else { return Ok(()) };
                 seen += values.len() as u64 + offsets.len() as u64;
                 // A text could still end within a character that the next one continues.
@@ -110,7 +167,7 @@ impl Rows {
     }
 
     /// Texts of a row.
-    pub(super) fn texts_per_row(&self, array: usize) -> u64 {
+    fn texts_per_row(&self, array: usize) -> u64 {
         let (dataset, leaf) = (&self.arrays[array].dataset, &self.arrays[array].leaf);
         let lists: u64 = leaf.dims.iter().map(|d| d.0).product();
         let inner: u64 = dataset.dims.iter().skip(1).product();
@@ -176,7 +233,7 @@ impl Rows {
     }
 
     /// See [`crate::format::ReadRows::piece`]: the lengths are in the references.
-    pub(super) fn text_piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+    fn text_piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
         let of = &self.arrays[array];
         let heaps = of.dataset.heaps.as_ref().filter(|_| of.leaf.kind.is_variable())?;
         let (per_row, total) = (self.texts_per_row(array).max(1), of.rows());
@@ -207,6 +264,39 @@ impl Rows {
             end += 1;
         }
         Some(Piece { end: end.max(row + 1), bytes: held })
+    }
+}
+
+impl ReadRows for Rows {
+    fn cut(&self, array: usize, row: u64) -> u64 {
+        // Chunks of text hold references only.
+        if self.arrays[array].leaf.kind.is_variable() {
+            return u64::MAX;
+        }
+        self.reader.cut(array, row)
+    }
+
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        let of = &self.arrays[array];
+        let (count, cost) = (rows.end - rows.start, self.reader.cost(array, rows));
+        match &of.leaf.joined {
+            _ if of.leaf.kind.is_variable() => Some(count.saturating_mul(64)),
+            // The characters, and the texts that are made of them.
+            Some(width) => {
+                let row_bytes = self.texts_per_row(array).saturating_mul(*width as u64 + 8);
+                let all = count.saturating_mul(row_bytes).saturating_mul(2);
+                Some(all.saturating_add(cost.unwrap_or(0)))
+            }
+            None => cost,
+        }
+    }
+
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        self.text_piece(array, row, bytes)
+    }
+
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        self.read_rows(array, rows, emit).map_err(|e| e.array(&self.arrays[array].name))
     }
 }
 
