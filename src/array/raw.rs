@@ -13,7 +13,7 @@ use crate::model::{ArrayMeta, Buf, Chunk, Values};
 
 /// Where an array is in a file.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Place {
+pub struct ArraySpan {
     /// Its first byte.
     pub offset: u64,
     /// Bytes of a row.
@@ -22,16 +22,16 @@ pub struct Place {
     pub bytes: u64,
 }
 
-impl Place {
+impl ArraySpan {
     /// The place of `meta` at `offset`.
     ///
     /// # Errors
     /// Sizes that overflow; rows that are not known.
-    pub fn of(meta: &ArrayMeta, offset: u64) -> Result<Place> {
+    pub fn of(meta: &ArrayMeta, offset: u64) -> Result<ArraySpan> {
         let bytes = meta
             .bytes()?
             .ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
-        Ok(Place { offset, row_bytes: meta.row_bytes()?, bytes })
+        Ok(ArraySpan { offset, row_bytes: meta.row_bytes()?, bytes })
     }
 
     /// As an extent of `file`.
@@ -99,7 +99,7 @@ pub fn fixed_bytes(chunk: &Chunk) -> Result<&Buf> {
 /// Writes rows to their places.
 pub struct RawWriter {
     /// Array by array: its file and its place in it.
-    pub places: Vec<(Arc<File>, Place)>,
+    pub places: Vec<(Arc<File>, ArraySpan)>,
 }
 
 impl WriteRows for RawWriter {

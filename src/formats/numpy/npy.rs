@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::array::Pieces;
-use crate::array::raw::{Place, RawEncode, RawWriter, read_stream};
+use crate::array::raw::{ArraySpan, RawEncode, RawWriter, read_stream};
 use crate::array::source::MapSource;
 use crate::array::stream::StreamSource;
 use crate::array::text_codes::coded;
@@ -177,13 +177,13 @@ fn more_follows(end: u64, extra: &str) -> Error {
 struct NpyFile {
     out: Box<dyn Output>,
     file: Arc<File>,
-    place: Place,
+    place: ArraySpan,
     /// Whether the one array is text.
     columns: Columns,
 }
 
 impl NpyFile {
-    fn summary(place: &Place) -> Summary {
+    fn summary(place: &ArraySpan) -> Summary {
         Summary { bytes: place.offset + place.bytes, files: 1, notes: Vec::new() }
     }
 }
@@ -205,7 +205,7 @@ impl Sink for NpyFile {
 /// What has no positions.
 struct NpyStream {
     out: Box<dyn Output>,
-    place: Place,
+    place: ArraySpan,
     written: u64,
 }
 

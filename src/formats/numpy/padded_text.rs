@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::array::raw::Place;
+use crate::array::raw::ArraySpan;
 use crate::codec::npy_header;
 use crate::error::{Error, Result};
 use crate::format::{Block, EncodeBlocks, WriteRows};
@@ -93,11 +93,11 @@ impl PaddedText {
     ///
     /// # Errors
     /// Sizes that overflow.
-    pub fn place(&self, meta: &ArrayMeta, offset: u64) -> Result<Place> {
+    pub fn place(&self, meta: &ArrayMeta, offset: u64) -> Result<ArraySpan> {
         let mut bytes = ArrayMeta { dtype: Dtype::U8, ..meta.clone() };
         bytes.logical = Logical::Plain;
         bytes.inner.push(self.unit * self.width);
-        Place::of(&bytes, offset)
+        ArraySpan::of(&bytes, offset)
     }
 
     fn step_rows(&self) -> u64 {
@@ -152,7 +152,7 @@ pub struct NpyArray {
     /// The header.
     pub header: Vec<u8>,
     /// Where the values are, from the beginning of the header on.
-    pub place: Place,
+    pub place: ArraySpan,
     /// How text is padded.
     pub padded: Option<PaddedText>,
 }
@@ -175,7 +175,7 @@ impl NpyArray {
         let header = npy_header::write(&spelled, &shape);
         let place = match &padded {
             Some(padded) => padded.place(meta, header.len() as u64)?,
-            None => Place::of(meta, header.len() as u64)?,
+            None => ArraySpan::of(meta, header.len() as u64)?,
         };
         Ok(NpyArray { header, place, padded })
     }

@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::pickler::Pickler;
 use super::structure;
 use super::zip::{CHECKED_BYTES, CHECKED_IN_ALL_BYTES};
-use crate::array::raw::{Place, RawEncode, RawWriter, fixed_bytes};
+use crate::array::raw::{ArraySpan, RawEncode, RawWriter, fixed_bytes};
 use crate::error::{Context, Error, Result};
 use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
@@ -319,7 +319,7 @@ impl WriteRows for PlacedRows {
 }
 
 impl PlacedRows {
-    fn place(&self, array: usize) -> Place {
+    fn place(&self, array: usize) -> ArraySpan {
         self.raw.places[array].1
     }
 
@@ -384,11 +384,11 @@ impl PlacedSink {
         // Aliases last, so that they can be cut off.
         let mut order: Vec<usize> = (0..arrays.len()).collect();
         order.sort_by_key(|&i| alias[i].is_some());
-        let mut places = vec![Place::default(); arrays.len()];
+        let mut places = vec![ArraySpan::default(); arrays.len()];
         let (mut entries, mut entry_of, mut at) =
             (Vec::with_capacity(arrays.len()), vec![0; arrays.len()], 0u64);
         for i in order {
-            let place = Place::of(&arrays[i], 0)?;
+            let place = ArraySpan::of(&arrays[i], 0)?;
             let entry = Entry {
                 name: format!("archive/data/{}", entries.len()),
                 header: at,
@@ -400,7 +400,7 @@ impl PlacedSink {
             let data = at + Entry::header_bytes(&entry.name, at, entry.bytes);
             at =
                 data.checked_add(place.bytes).filter(|&end| end < 1 << 62).ok_or_else(too_large)?;
-            places[i] = Place { offset: data, ..place };
+            places[i] = ArraySpan { offset: data, ..place };
             entry_of[i] = entries.len();
             entries.push(entry);
         }
@@ -499,7 +499,7 @@ impl StreamSink {
         while self.entries.len() <= array {
             self.close()?;
             let index = self.entries.len();
-            let bytes = Place::of(&self.tree.arrays[index], 0)?.bytes;
+            let bytes = ArraySpan::of(&self.tree.arrays[index], 0)?.bytes;
             let entry = Entry {
                 name: format!("archive/data/{index}"),
                 header: self.at,

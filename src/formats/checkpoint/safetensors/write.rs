@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::{SHARDS, header};
-use crate::array::raw::{Place, RawEncode, RawWriter};
+use crate::array::raw::{ArraySpan, RawEncode, RawWriter};
 use crate::error::{Error, Result};
 use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, Writer,
@@ -69,7 +69,7 @@ fn cut(arrays: &[&ArrayMeta], max: u64) -> Result<Vec<std::ops::Range<usize>>> {
 struct Shards {
     parts: Vec<Part>,
     /// Per array: its part and its place there.
-    places: Vec<(usize, Place)>,
+    places: Vec<(usize, ArraySpan)>,
     index: Option<(Box<dyn Output>, String)>,
 }
 
@@ -84,7 +84,8 @@ struct Part {
 impl Shards {
     /// By position where all parts are local files.
     fn sink(self) -> Box<dyn Sink> {
-        let place = |&(part, place): &(usize, Place)| Some((self.parts[part].file.clone()?, place));
+        let place =
+            |&(part, place): &(usize, ArraySpan)| Some((self.parts[part].file.clone()?, place));
         match self.places.iter().map(place).collect::<Option<_>>() {
             Some(places) => {
                 Box::new(ShardFiles { shards: self, writer: Arc::new(RawWriter { places }) })
@@ -104,7 +105,7 @@ impl Shards {
         let mut bytes = start;
         let part = self.parts.len();
         for (meta, begin) in arrays.iter().zip(begins) {
-            let place = Place::of(meta, start + begin)?;
+            let place = ArraySpan::of(meta, start + begin)?;
             bytes = bytes.max(place.offset + place.bytes);
             self.places.push((part, place));
         }

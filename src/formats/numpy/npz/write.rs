@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
-use crate::array::raw::{Place, RawWriter, fixed_bytes};
+use crate::array::raw::{ArraySpan, RawWriter, fixed_bytes};
 use crate::codec::zip::write::{Written, deflate, directory};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -111,7 +111,7 @@ impl Stored {
             file.write_all_at(&array.header, start)?;
             places.push((
                 file.clone(),
-                Place {
+                ArraySpan {
                     offset,
                     row_bytes: array.row_bytes,
                     bytes: array.rows.saturating_mul(array.row_bytes),
