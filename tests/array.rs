@@ -9,7 +9,9 @@ use npk::array::element::{Convert, Field, Fill, Padding};
 use npk::array::pipeline::Codec;
 use npk::array::reader::MapReader;
 use npk::array::strided::strides;
-use npk::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces, items};
+use npk::array::{
+    ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces, block_copy, items,
+};
 use npk::codec::checksum::Checksum;
 use npk::codec::compress::{self, Compressor};
 use npk::codec::decompress::{Compression, Wrapper};
@@ -388,6 +390,7 @@ fn wide_case(grid: u8, codecs: Vec<u8>, chunk: &[u64]) -> Case {
 fn wide_arrays_are_copied_once() {
     let cases = [
         (wide_case(4, vec![1], &[600, 50]), 14),
+        (Case { batched: true, ..wide_case(4, vec![1], &[600, 50]) }, 14),
         (Case { shape: vec![200, 60_000], item: 1, ..wide_case(1, vec![], &[]) }, 1),
     ];
     for (case, pieces) in cases {
@@ -634,6 +637,59 @@ fn items_of_any_length() {
                 reader.read(0, first..end, &mut take).unwrap();
                 assert_eq!(got, wanted[first as usize * 10..end as usize * 10]);
             }
+        }
+    }
+}
+
+/// Missing items whose text is long are not made, however many there are.
+#[test]
+fn missing_items_are_bounded() {
+    for (shape, chunk) in [(vec![100_000], vec![100_000]), (vec![100, 1000], vec![50, 10])] {
+        let map = ArrayMap {
+            shape,
+            grid: Grid::Chunks(chunk),
+            pieces: Arc::new(Table {
+                blob: Arc::new(MemoryBlob(Vec::new())),
+                places: HashMap::new(),
+                batched: false,
+                asked: AtomicUsize::new(0),
+            }),
+            codecs: CodecPipeline::none(),
+            element: Element::items_of_any_length(),
+            fill: vec![b'x'; 100],
+        };
+        let error =
+            MapReader::new(vec![Some(map)], 1 << 20).read(0, 0..50, &mut |_| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused, "{error}");
+    }
+}
+
+/// Blocks are cut into pieces of any shape; what reaches past their end is filled.
+#[test]
+fn blocks_are_cut_into_pieces() {
+    for shape in [&[7u64, 5][..], &[4, 6], &[6], &[], &[3, 0]] {
+        for piece in [&[3u64, 2][..], &[2, 5], &[4, 6], &[9, 9]] {
+            let piece = &piece[..shape.len()];
+            let data: Vec<u8> = (0..2 * shape.iter().product::<u64>()).map(|n| n as u8).collect();
+            let counts: Vec<u64> = shape.iter().zip(piece).map(|(n, p)| n.div_ceil(*p)).collect();
+            let mut places = indices(&counts).into_iter();
+            block_copy::split(&data, shape, piece, 2, 0xEE, |at, bytes| {
+                assert_eq!(Some(at.to_vec()), places.next());
+                let wanted: Vec<u8> = indices(piece)
+                    .into_iter()
+                    .flat_map(|i| {
+                        let index: Vec<u64> =
+                            i.iter().zip(at).zip(piece).map(|((i, a), p)| a * p + i).collect();
+                        let is_inside = index.iter().zip(shape).all(|(i, n)| i < n);
+                        let from = 2 * flat(&index, shape);
+                        if is_inside { [data[from], data[from + 1]] } else { [0xEE; 2] }
+                    })
+                    .collect();
+                assert_eq!(bytes, wanted);
+                Ok::<(), ()>(())
+            })
+            .unwrap();
+            assert_eq!(places.next(), None);
         }
     }
 }

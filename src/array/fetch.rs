@@ -9,7 +9,7 @@ use super::{ArrayMap, PieceLocation};
 use crate::error::Result;
 
 /// Pieces that share a blob are fetched together up to this many bytes, and this many of them.
-const BATCH_BYTES: u64 = 4 << 20;
+pub(super) const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_PIECES: usize = 4096;
 
 /// The stored pieces of some rows; those that share a blob are fetched many at a time, in C order
@@ -20,6 +20,8 @@ pub(super) struct Fetch<'a> {
     most: u64,
     /// Behind the last row of pieces.
     end: u64,
+    /// How many pieces may still be fetched.
+    left: usize,
     ready: VecDeque<(Vec<u64>, Option<(Vec<u8>, u32)>)>,
 }
 
@@ -27,7 +29,12 @@ impl<'a> Fetch<'a> {
     /// Those that hold these rows, each of at most `most` bytes.
     pub(super) fn new(map: &'a ArrayMap, rows: &Range<u64>, most: u64) -> Fetch<'a> {
         let end = map.slab(rows.end.saturating_sub(1).max(rows.start)).0 + 1;
-        Fetch { map, most, end, ready: VecDeque::new() }
+        Fetch { map, most, end, left: usize::MAX, ready: VecDeque::new() }
+    }
+
+    /// No more than so many pieces, which are asked for in order.
+    pub(super) fn limited(self, pieces: usize) -> Fetch<'a> {
+        Fetch { left: pieces, ..self }
     }
 
     /// The stored bytes of a piece, and the codecs that were left out.
@@ -47,7 +54,7 @@ impl<'a> Fetch<'a> {
         }
         let columns = map.columns();
         let (mut bytes, mut wanted, mut at) = (0, Vec::new(), at.to_vec());
-        while wanted.len() < BATCH_PIECES
+        while wanted.len() < BATCH_PIECES.min(self.left)
             && bytes < BATCH_BYTES
             && at.first().is_none_or(|&k| k < self.end)
         {
@@ -63,6 +70,7 @@ impl<'a> Fetch<'a> {
                 *first += 1;
             }
         }
+        self.left = self.left.saturating_sub(wanted.len());
         self.fetch(wanted)?;
         Ok(self.ready.pop_front().and_then(|(_, ready)| ready))
     }

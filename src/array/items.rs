@@ -230,9 +230,17 @@ impl MapReader {
                 .map_err(|e| map.pieces.about(e, at))?;
             Ok(Some(items))
         };
+        // Missing items may be many, and their text long.
+        let check_missing = |count: u64| match count.saturating_mul(map.fill.len() as u64) {
+            bytes if bytes > most => Err(too_large(most)),
+            _ => Ok(()),
+        };
         if map.is_wide() && rows.start == map.slab(rows.start).1.start && !map.codecs.reorders() {
-            let items = one(&coordinates(map, k, &[]))?;
-            return Ok(items.unwrap_or_else(|| Items::repeated(&map.fill, count)));
+            let Some(items) = one(&coordinates(map, k, &[]))? else {
+                check_missing(count)?;
+                return Ok(Items::repeated(&map.fill, count));
+            };
+            return Ok(items);
         }
         let (mut shape, mut origin) = (map.shape.clone(), vec![0; map.shape.len()]);
         if let (Some(rows_here), Some(first)) = (shape.first_mut(), origin.first_mut()) {
@@ -249,7 +257,10 @@ impl MapReader {
                 Some(items) => {
                     gather.add(items, from, &map.codecs).map_err(|e| map.pieces.about(e, &at))?
                 }
-                None => gather.add_missing(&map.fill, from),
+                None => {
+                    check_missing(shape.iter().product())?;
+                    gather.add_missing(&map.fill, from);
+                }
             }
             if !step(&mut place, &columns) {
                 return Ok(gather.items());
@@ -260,9 +271,10 @@ impl MapReader {
 
 /// A piece of text has no size of its own: what is too much of it is no damage.
 fn too_many_items(e: Error, most: u64) -> Error {
-    if !decompress::is_too_much(&e) {
-        return e;
-    }
+    if decompress::is_too_much(&e) { too_large(most) } else { e }
+}
+
+fn too_large(most: u64) -> Error {
     let needed = most.saturating_mul(4).div_ceil(1 << 20);
     Error::refused(format!(
         "a chunk of text has more than the {most} bytes that fit into the memory limit"

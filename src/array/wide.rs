@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::ArrayMap;
-use super::block_copy::{self, Block};
+use super::block_copy::{self, Block, step};
+use super::fetch::{BATCH_BYTES, Fetch};
 use super::reader::coordinates;
 use super::recent::SharedRecent;
 use super::rechunk::Rechunk;
@@ -24,6 +25,9 @@ pub(super) struct Wide {
 /// Rows of pieces whose copies are kept: threads may be at the end of one and at the beginning of
 /// the next.
 const KEPT_COPIES: u64 = 2;
+
+/// Pieces of a task, at most.
+const MAX_TASK: u64 = 64;
 
 impl Wide {
     /// Of an array with these strides, or of one in pieces.
@@ -58,9 +62,18 @@ impl Wide {
         }
         let (map, slab) = (map.clone(), slab.clone());
         let bytes = (slab.end - slab.start).saturating_mul(map.packed_row_bytes());
-        let pieces = map.columns().iter().product();
-        let write = move |column, to: &File| write_piece(&map, k, &slab, column, memory_bytes, to);
-        Rechunk::new(bytes, pieces, Box::new(write))
+        let pieces: u64 = map.columns().iter().product();
+        // What is fetched together is one task.
+        let task = if map.pieces.is_batched() {
+            (BATCH_BYTES / map.piece_bytes().unwrap_or(BATCH_BYTES).max(1)).clamp(1, MAX_TASK)
+        } else {
+            1
+        };
+        let write = move |i: u64, to: &File| {
+            let columns = i * task..((i + 1) * task).min(pieces);
+            write_pieces(&map, k, &slab, columns, memory_bytes, to)
+        };
+        Rechunk::new(bytes, pieces.div_ceil(task), Box::new(write))
     }
 }
 
@@ -73,44 +86,49 @@ pub(super) fn whole_piece(map: &ArrayMap) -> Result<BlobSlice> {
     Ok(piece.ok_or_else(|| Error::corrupt("its bytes are missing"))?.slice)
 }
 
-/// Puts one piece into its places of a file that holds the rows of a row of pieces in C order.
-fn write_piece(
+/// Puts some pieces of a row of pieces into their places of a file that holds its rows in C order.
+fn write_pieces(
     map: &ArrayMap,
     k: u64,
     slab: &Range<u64>,
-    column: u64,
+    numbers: Range<u64>,
     memory_bytes: u64,
     to: &File,
 ) -> Result<()> {
     let columns = map.columns();
     let mut place = vec![0; columns.len()];
-    let mut rest = column;
+    let mut rest = numbers.start;
     for d in (0..columns.len()).rev() {
         place[d] = rest % columns[d];
         rest /= columns[d];
     }
-    let at = coordinates(map, k, &place);
     let decoded = map.decoded_bytes(0)?;
     let most = map.codecs.most_stored(decoded as u64);
-    let packed = (map.check_decode(None, decoded, memory_bytes))
-        .and_then(|()| map.pieces.read(&at, most))
-        .and_then(|piece| match piece {
-            Some((bytes, skipped)) => {
-                map.decode(bytes, skipped, decoded, memory_bytes).map(|b| map.element.pack(b))
-            }
-            None => Ok(map.missing(decoded / map.element.bytes.max(1))),
-        })
-        .map_err(|e| map.pieces.about(e, &at))?;
-    let origin: Vec<u64> = at.iter().zip(map.piece_shape()).map(|(p, c)| p * c).collect();
-    let (mut shape, mut first) = (map.shape.clone(), vec![0; origin.len()]);
+    let count = (numbers.end - numbers.start) as usize;
+    let mut fetch = Fetch::new(map, slab, most).limited(count);
+    let (mut shape, mut first) = (map.shape.clone(), vec![0; map.shape.len()]);
     (shape[0], first[0]) = (slab.end - slab.start, slab.start);
-    let (from, all) = (
-        Block { origin: &origin, shape: map.piece_shape() },
-        Block { origin: &first, shape: &shape },
-    );
-    block_copy::runs(from, all, map.element.packed_bytes(), |a, b, n| {
-        to.write_all_at(&packed[a..a + n], b as u64).map_err(temporary::error)
-    })
+    for _ in 0..count {
+        let at = coordinates(map, k, &place);
+        map.check_decode(None, decoded, memory_bytes).map_err(|e| map.pieces.about(e, &at))?;
+        let packed = match fetch.piece(&at)? {
+            Some((bytes, skipped)) => map
+                .decode(bytes, skipped, decoded, memory_bytes)
+                .map(|bytes| map.element.pack(bytes))
+                .map_err(|e| map.pieces.about(e, &at))?,
+            None => map.missing(decoded / map.element.bytes.max(1)),
+        };
+        let origin: Vec<u64> = at.iter().zip(map.piece_shape()).map(|(p, c)| p * c).collect();
+        let (from, all) = (
+            Block { origin: &origin, shape: map.piece_shape() },
+            Block { origin: &first, shape: &shape },
+        );
+        block_copy::runs(from, all, map.element.packed_bytes(), |a, b, n| {
+            to.write_all_at(&packed[a..a + n], b as u64).map_err(temporary::error)
+        })?;
+        step(&mut place, &columns);
+    }
+    Ok(())
 }
 
 /// A blob that is cheap to read in small pieces: the slice itself if it is in a local file or in
