@@ -63,8 +63,8 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l strings -d 'How to s
 offsets\t'As two arrays, NAME.offsets and NAME.bytes'
 skip\t'Leave it out, with a note'
 error\t'Refuse it'"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l ragged -d 'How to store lists of different lengths' -r -f -a "error\t'Refuse them'
-offsets\t'As two arrays, NAME.offsets and NAME.values'"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l ragged -d 'How to store lists of different lengths, and structs and maps, if the output lacks them (default: offsets)' -r -f -a "error\t'Refuse them'
+offsets\t'As arrays of their own: NAME.offsets, NAME.values, NAME.field, NAME.keys, NAME.valid'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l layout -d 'How a table becomes arrays: one matrix, or one array per column' -r -f -a "auto\t'A matrix if all columns have one numeric type and no nulls, else columns'
 columns\t'One array per column'
 matrix\t'One array of all columns'"

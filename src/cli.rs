@@ -286,9 +286,10 @@ pub struct ConvertArgs {
     /// How to store text if the output lacks it (default: codes)
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Types")]
     pub strings: Option<Strings>,
-    /// How to store lists of different lengths
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Types")]
-    pub ragged: Ragged,
+    /// How to store lists of different lengths, and structs and maps, if the output lacks them
+    /// (default: offsets)
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Types")]
+    pub ragged: Option<Ragged>,
     /// Leave out, with a note, arrays that cannot be read or written
     #[arg(long, help_heading = "Types")]
     pub skip_unsupported: bool,

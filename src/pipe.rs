@@ -28,6 +28,7 @@ mod flow;
 pub mod fold;
 pub mod join;
 mod kernel_copy;
+pub mod nested;
 mod ordered;
 mod parallel;
 pub mod parked;

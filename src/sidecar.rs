@@ -16,6 +16,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use indexmap::IndexMap;
@@ -23,6 +24,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::formats::columnar::arrow_model::{decode_schema, encode_schema};
+use crate::model::nested::{Parts, TakenApart};
 use crate::model::{
     ArrayMeta, Attributes, Categories, CategoryKind, Column, Dtype, Form, Kept, Logical, Plan,
     Shared, Table, TimeUnit, typed,
@@ -30,7 +33,7 @@ use crate::model::{
 
 mod mark;
 
-pub use mark::{MARK, Marks, folded};
+pub use mark::{MARK, Marks, NESTED_MARK, folded, nested_mark};
 
 const VERSION: u32 = 1;
 
@@ -115,6 +118,11 @@ struct ArrayEntry {
     alias_of: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
     attributes: Attributes,
+    /// Of nested arrays: their field, as an Arrow schema of one field in base64, and their parts.
+    #[serde(skip_serializing_if = "is_default")]
+    arrow: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    parts: Option<Parts>,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -283,20 +291,17 @@ fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
 ///
 /// `bare` (`--no-metadata`) leaves out attributes and origins, and keeps what the values mean.
 pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u8>> {
-    let kept: HashMap<&str, &Kept> = end.kept.iter().map(|k| (k.values.as_str(), k)).collect();
-    let companions: HashSet<&str> = end
-        .kept
-        .iter()
-        .flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()])
-        .flatten()
-        .collect();
+    let (kept, companions) = kept_arrays(end);
     let mut side = Side { npk: VERSION, attributes: attributes.clone(), ..Side::default() };
+    side.order = logical_names(end);
+    for nested in end.kept.iter().filter_map(nested_entry) {
+        side.arrays.extend(serde_json::to_value(nested));
+    }
     for stored in &end.arrays {
         if companions.contains(stored.name.as_str()) {
             continue;
         }
         let kept = kept.get(stored.name.as_str()).copied();
-        side.order.push(kept.map_or(&stored.name, |k| &k.meta.name).clone());
         if let Some(entry) = array_entry(stored, kept, bare) {
             side.arrays.extend(serde_json::to_value(entry));
         }
@@ -323,17 +328,61 @@ pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u
     serde_json::to_vec(&side).ok()
 }
 
-/// The logical arrays of a finished store, in order.
+/// What is kept of each array of values but nested ones, and the names of all companions.
+fn kept_arrays(end: &Plan) -> (HashMap<&str, &Kept>, HashSet<&str>) {
+    let flat = end.kept.iter().filter(|k| !matches!(k.form, Form::Nested(_)));
+    let kept = flat.map(|k| (k.values.as_str(), k)).collect();
+    (kept, end.kept.iter().flat_map(Kept::companions).collect())
+}
+
+/// The logical arrays of a finished store, in order. Parts of nested ones are none.
 pub fn logical_names(end: &Plan) -> Vec<String> {
-    let kept: HashMap<&str, &Kept> = end.kept.iter().map(|k| (k.values.as_str(), k)).collect();
-    let companions: HashSet<&str> = end
-        .kept
-        .iter()
-        .flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()])
-        .flatten()
-        .collect();
-    let own = end.arrays.iter().filter(|a| !companions.contains(a.name.as_str()));
-    own.map(|a| kept.get(a.name.as_str()).map_or(&a.name, |k| &k.meta.name).clone()).collect()
+    let (kept, companions) = kept_arrays(end);
+    let mut part_of: HashMap<&str, &str> = HashMap::new();
+    for nested in &end.kept {
+        if let Form::Nested(parts) = &nested.form {
+            part_of
+                .extend(parts.arrays().into_iter().map(|part| (part, nested.meta.name.as_str())));
+        }
+    }
+    let (mut names, mut seen) = (Vec::new(), HashSet::new());
+    for stored in &end.arrays {
+        let own = kept.get(stored.name.as_str()).map_or(&stored.name, |k| &k.meta.name);
+        match part_of.get(own.as_str()) {
+            Some(nested) if seen.insert(nested) => names.push(nested.to_string()),
+            Some(_) => {}
+            None if companions.contains(stored.name.as_str()) => {}
+            None => names.push(own.clone()),
+        }
+    }
+    names
+}
+
+/// The entry of a nested array.
+fn nested_entry(kept: &Kept) -> Option<ArrayEntry> {
+    let (Form::Nested(parts), Logical::Nested(nested)) = (&kept.form, &kept.meta.logical) else {
+        return None;
+    };
+    let schema = Schema::new(vec![nested.field.clone()]);
+    Some(ArrayEntry {
+        name: kept.meta.name.clone(),
+        kind: type_entry(&kept.meta.logical),
+        form: Some("nested".into()),
+        arrow: Some(encode_schema(&schema)),
+        parts: Some(parts.clone()),
+        ..ArrayEntry::default()
+    })
+}
+
+/// The nested array of an entry; `None` for entries of others.
+fn taken_apart(entry: &ArrayEntry) -> Option<TakenApart> {
+    if entry.form.as_deref() != Some("nested") {
+        return None;
+    }
+    let (schema, _) = decode_schema(entry.arrow.as_deref()?)?;
+    let [field] = &schema.fields()[..] else { return None };
+    let (name, field, parts) = (entry.name.clone(), field.clone(), entry.parts.clone()?);
+    Some(TakenApart { name, field, parts })
 }
 
 fn table_entry(table: &Table, bare: bool) -> TableEntry {
@@ -386,6 +435,7 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
                 Some("codes".into())
             }
             Form::Offsets => Some("offsets".into()),
+            Form::Nested(_) => None,
         };
     }
     let says = entry.kind.is_some()
@@ -440,7 +490,11 @@ pub fn merged(
     }
     let (mut side, new) = (parse(old)?, parse(new)?);
     let kept: HashSet<&str> = stay.iter().map(String::as_str).collect();
-    side.arrays.retain(|entry| kept.contains(name_of(entry)));
+    let whole = |entry: &Value| {
+        let parts = entry.get("parts").and_then(|p| Parts::deserialize(p).ok());
+        parts.is_some_and(|parts| parts.arrays().iter().all(|part| kept.contains(part)))
+    };
+    side.arrays.retain(|entry| kept.contains(name_of(entry)) || whole(entry));
     // A table of which an array is replaced says nothing of the new one: its columns may be others,
     // its rows more.
     side.tables.retain(|table| {
@@ -619,6 +673,10 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                 continue;
             }
         };
+        if let Some(nested) = taken_apart(&entry) {
+            plan.nested.push(nested);
+            continue;
+        }
         let name = entry.name.clone();
         match fold_one(entry, &stored, &index, &used) {
             Ok(folded) => {
@@ -650,13 +708,19 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
         }
     }
     if !side.order.is_empty() {
-        let place: HashMap<&str, usize> =
+        let mut place: HashMap<&str, usize> =
             side.order.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+        for nested in &plan.nested {
+            let Some(&at) = place.get(nested.name.as_str()) else { continue };
+            place.extend(nested.parts.arrays().into_iter().map(|part| (part, at)));
+        }
         all.sort_by_key(|f| place.get(f.meta.name.as_str()).copied().unwrap_or(usize::MAX));
     }
     plan.attributes = side.attributes;
     plan.groups = side.groups;
-    let known: HashSet<&str> = all.iter().map(|f| f.meta.name.as_str()).collect();
+    let nested: Vec<String> = plan.nested.iter().map(|n| n.name.clone()).collect();
+    let known: HashSet<&str> =
+        all.iter().map(|f| &f.meta.name).chain(&nested).map(String::as_str).collect();
     for value in side.tables {
         match serde_json::from_value::<TableEntry>(value) {
             Ok(table) => {

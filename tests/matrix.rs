@@ -27,6 +27,7 @@ fn policy(sink: &'static str) -> Policy {
         nulls: None,
         strings: None,
         ragged_offsets: false,
+        notes_lists: false,
         skip_unsupported: false,
         sink,
         marks: false,

@@ -331,7 +331,7 @@ fn uneven_lists_are_refused_with_the_row() {
         let module = call.rsplit_once('.').unwrap().0;
         python(scratch.path(), &format!("import pyarrow, {module}\n{call}({table}, 'l.{format}')"));
         let (source, out) = (scratch.join(&format!("l.{format}")), scratch.join("out.npk"));
-        let error = npk_fails(4, &["convert", text(&source), text(&out)]);
+        let error = npk_fails(4, &["convert", text(&source), text(&out), "--ragged", "error"]);
         assert!(
             error.contains("l: ") && error.contains("the first has 2 elements, row 3 has 1"),
             "{error}"

@@ -43,6 +43,7 @@ fn policy() -> Policy {
         nulls: None,
         strings: None,
         ragged_offsets: false,
+        notes_lists: false,
         skip_unsupported: false,
         sink: "numbers",
         marks: false,

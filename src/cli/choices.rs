@@ -76,12 +76,11 @@ pub enum Strings {
 }
 
 /// `--ragged`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ragged {
     /// Refuse them
-    #[default]
     Error,
-    /// As two arrays, NAME.offsets and NAME.values
+    /// As arrays of their own: NAME.offsets, NAME.values, NAME.field, NAME.keys, NAME.valid
     Offsets,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Values in C order, little-endian, zero at nulls; then the mask's bytes if the array has nulls.
 //! Text, binary and lists: int64 offsets (rows + 1, from 0), then the bytes. Dictionaries count as
-//! what they stand for; text of several dimensions as its elements one after the other.
+//! what they stand for; text of several dimensions as its elements one after the other. Of nested
+//! columns the hashes (hexadecimal) of the plain arrays that they are taken apart into, in order.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -27,6 +28,8 @@ pub fn checksums(flow: Flow, settings: &Settings) -> Result<Vec<Option<String>>>
     let readable: Vec<usize> =
         (0..all).filter(|&a| flow.plan().arrays[a].details.error.is_none()).collect();
     let flow = crate::compare::logical(flow.choose(&readable), settings)?;
+    let (step, parts) = crate::resolve::nested::all_apart(flow.plan())?;
+    let flow = flow.then(step);
     let metas = flow.plan().arrays.clone();
     let mut hashers: Vec<Hasher> = metas.iter().map(Hasher::new).collect::<Result<_>>()?;
     let mut take = |chunk: Chunk| {
@@ -50,10 +53,20 @@ pub fn checksums(flow: Flow, settings: &Settings) -> Result<Vec<Option<String>>>
     };
     pipe::drain(flow, Order::Any, &mut take, settings)?;
     let mut out = vec![None; all];
-    for (&a, hasher) in readable.iter().zip(hashers) {
-        out[a] = Some(hasher.finish()?);
+    let mut hashers = hashers.into_iter();
+    for (&a, parts) in readable.iter().zip(parts) {
+        let hashes: Vec<String> =
+            hashers.by_ref().take(parts.unwrap_or(1)).map(Hasher::finish).collect::<Result<_>>()?;
+        out[a] = Some(match parts {
+            None => hashes.concat(),
+            Some(_) => hexadecimal(Sha256::digest(hashes.concat())),
+        });
     }
     Ok(out)
+}
+
+fn hexadecimal(hash: impl AsRef<[u8]>) -> String {
+    hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 struct Hasher {
@@ -160,6 +173,6 @@ impl Hasher {
                 (0..self.rows).map(|r| self.mask[(r / 8) as usize] >> (r % 8) & 1).collect();
             self.sha.update(&bytes);
         }
-        Ok(self.sha.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        Ok(hexadecimal(self.sha.finalize()))
     }
 }

@@ -6,7 +6,7 @@ use crate::detect::{self, Detected};
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, TextOptions};
 use crate::model::{ArrayMeta, Plan};
-use crate::pipe::{Flow, Settings, fold};
+use crate::pipe::{Flow, Settings, fold, nested};
 use crate::resolve::names;
 use crate::storage::Location;
 
@@ -215,7 +215,6 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
         types_only: false,
         skip_unsupported: false,
         follow_external: args.follow_external,
-        ragged_offsets: false,
         on_duplicate: match args.on_duplicate {
             cli::OnDuplicate::Error => OnDuplicate::Error,
             cli::OnDuplicate::Rename => OnDuplicate::Rename,
@@ -356,6 +355,7 @@ pub fn open(
     if format.spec().keeps_types {
         source = fold::fold(source);
     }
+    source = nested::together(source);
     let flow = Flow::from(source);
     let flow = match &options.group {
         Some(group) if !format.spec().has_groups => grouped(flow, group).at_file(&display)?,

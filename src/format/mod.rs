@@ -299,8 +299,6 @@ pub struct ReadOptions {
     /// Files that an HDF5 file names (virtual sources, external links, raw data) are read wherever
     /// they are, not only below its folder.
     pub follow_external: bool,
-    /// How ragged lists come: refused unless this says `offsets`.
-    pub ragged_offsets: bool,
     /// What to do with repeated names.
     pub on_duplicate: OnDuplicate,
     /// Which arrays will be read, where the caller knows: of others a source need tell no more than
@@ -328,7 +326,6 @@ impl Default for ReadOptions {
             types_only: false,
             skip_unsupported: false,
             follow_external: false,
-            ragged_offsets: false,
             on_duplicate: OnDuplicate::Error,
             choice: None,
         }

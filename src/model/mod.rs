@@ -899,6 +899,9 @@ pub struct Plan {
     /// given to `Sink::finish`. Sinks with a side file record it there; a source never sets it: it
     /// folds what the side file says into logical arrays.
     pub kept: Vec<Kept>,
+    /// Nested arrays whose parts are among `arrays`, as a side file tells. Whoever opens a source
+    /// puts them together.
+    pub nested: Vec<nested::TakenApart>,
 }
 
 /// A logical array, and the plain arrays that hold it in a sink that lacks nulls, text, lists or
@@ -935,6 +938,19 @@ pub enum Form {
     Codes(Arc<Categories>),
     /// Rows end to end: bytes (text, binary, decimals) or elements (lists), cut by `offsets`.
     Offsets,
+    /// In several logical arrays. `values` is the first of its offsets and masks, or else the first
+    /// of all.
+    Nested(nested::Parts),
+}
+
+impl Kept {
+    /// The arrays beside that of the values.
+    pub fn companions(&self) -> Vec<&str> {
+        match &self.form {
+            Form::Nested(parts) => parts.companions(),
+            _ => [self.valid.as_deref(), self.offsets.as_deref()].into_iter().flatten().collect(),
+        }
+    }
 }
 
 impl Plan {

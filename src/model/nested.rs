@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
+use arrow::array::{Array, ArrayData, ArrayRef, make_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, UnionFields};
 
@@ -118,37 +118,6 @@ pub fn change_dictionaries(array: &ArrayRef, t: &DataType, change: Change<'_>) -
     Ok(make_array(changed(&array.to_data(), t, None, &mut next, change)?))
 }
 
-/// Which elements below an array are behind a null of it, or of what is above it.
-fn hidden_below(data: &ArrayData, hidden: Option<&NullBuffer>) -> Option<NullBuffer> {
-    let nulls = NullBuffer::union(hidden, data.nulls()).filter(|n| n.null_count() > 0)?;
-    let array = make_array(data.clone());
-    let child = data.child_data().first()?;
-    let ranges: Vec<(usize, usize)> = match data.data_type() {
-        DataType::Struct(_) => return Some(nulls),
-        DataType::List(_) | DataType::Map(..) => {
-            let offsets = data.buffers().first()?.typed_data::<i32>();
-            let offsets = &offsets[data.offset()..=data.offset() + data.len()];
-            offsets.windows(2).map(|w| (w[0] as usize, w[1] as usize)).collect()
-        }
-        DataType::LargeList(_) => {
-            let list = array.as_list_opt::<i64>()?;
-            list.offsets().windows(2).map(|w| (w[0] as usize, w[1] as usize)).collect()
-        }
-        DataType::FixedSizeList(_, n) => {
-            let n = *n as usize;
-            (0..data.len()).map(|i| (i * n, (i + 1) * n)).collect()
-        }
-        _ => return None,
-    };
-    let mut visible = vec![true; child.len()];
-    for (i, (start, end)) in ranges.into_iter().enumerate() {
-        if nulls.is_null(i) {
-            visible.get_mut(start..end)?.fill(false);
-        }
-    }
-    Some(NullBuffer::from(visible))
-}
-
 fn changed(
     data: &ArrayData,
     t: &DataType,
@@ -160,7 +129,13 @@ fn changed(
         *next += 1;
         return Ok(change(*next - 1, &make_array(data.clone()), hidden)?.to_data());
     }
-    let hidden = hidden_below(data, hidden);
+    // Lists that are null have no elements, but for odd writers.
+    let nulls = NullBuffer::union(hidden, data.nulls()).filter(|n| n.null_count() > 0);
+    let hidden = match t {
+        DataType::Struct(_) => nulls.clone(),
+        DataType::FixedSizeList(_, n) => nulls.as_ref().map(|nulls| nulls.expand(*n as usize)),
+        _ => None,
+    };
     let mut below = Vec::new();
     for (child, field) in data.child_data().iter().zip(children(t)) {
         below.push(changed(child, field.data_type(), hidden.as_ref(), next, change)?);
@@ -180,12 +155,11 @@ fn changed(
         }
         (other, _) => other,
     };
-    data.clone()
-        .into_builder()
-        .data_type(with)
-        .child_data(below)
-        .build()
-        .map_err(|e| Error::internal(format!("an array cannot be put together: {e}")))
+    let mut builder = data.clone().into_builder().data_type(with).child_data(below);
+    if hidden.is_some() {
+        builder = builder.nulls(nulls);
+    }
+    builder.build().map_err(|e| Error::internal(format!("an array cannot be put together: {e}")))
 }
 
 /// Arrow's name of a type, short.
@@ -232,4 +206,122 @@ fn unit_name(unit: &arrow::datatypes::TimeUnit) -> &'static str {
         U::Microsecond => "us",
         U::Nanosecond => "ns",
     }
+}
+
+/// How a nested array, or a part of one, lies in plain arrays. The names are those of logical
+/// arrays; what kind of part it is, its type tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Parts {
+    /// The array of a leaf; otherwise a name that no array has.
+    pub name: String,
+    /// The int64 array of rows + 1 offsets, of lists and maps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offsets: Option<String>,
+    /// The bool array of one element a row, false at nulls; leaves have masks of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<String>,
+    /// The fields of a struct, the items of a list, the keys and values of a map.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Parts>,
+}
+
+/// What a type is taken apart into.
+#[derive(Clone, Debug)]
+pub enum PartKind {
+    /// Numbers, texts, times: an array of its own.
+    Leaf,
+    /// Fields of the same rows.
+    Struct,
+    /// Items between offsets: lists and list views; of maps the keys and the values.
+    List,
+    /// So many items a row.
+    Fixed(u64),
+}
+
+/// What a type is taken apart into, and its parts: their names behind a dot, and their fields.
+/// `None` for types that have no plain form.
+pub fn parts_of(t: &DataType) -> Option<(PartKind, Vec<(String, FieldRef)>)> {
+    let values = |f: &FieldRef| vec![("values".to_string(), f.clone())];
+    Some(match t {
+        DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f) => (PartKind::List, values(f)),
+        DataType::FixedSizeList(f, n) => (PartKind::Fixed(u64::try_from(*n).ok()?), values(f)),
+        DataType::Map(entries, _) => match children(entries.data_type())[..] {
+            [keys, items] => (
+                PartKind::List,
+                vec![("keys".into(), keys.clone()), ("values".into(), items.clone())],
+            ),
+            _ => return None,
+        },
+        DataType::Struct(fields) => {
+            let name = |(i, f): (usize, &FieldRef)| {
+                let name = if f.name().is_empty() { i.to_string() } else { f.name().clone() };
+                (name, f.clone())
+            };
+            (PartKind::Struct, fields.iter().enumerate().map(name).collect())
+        }
+        DataType::Union(..) | DataType::RunEndEncoded(..) | DataType::Interval(_) => return None,
+        _ => (PartKind::Leaf, Vec::new()),
+    })
+}
+
+impl Parts {
+    /// The parts of an array of this name and field.
+    ///
+    /// # Errors
+    /// Refused: a type that has no plain form, by its name.
+    pub fn of(name: &str, field: &FieldRef) -> Result<Parts> {
+        let t = field.data_type();
+        let (kind, below) = parts_of(t)
+            .ok_or_else(|| Error::refused(format!("{} has no plain form", type_name(t))))?;
+        let mut parts = Vec::new();
+        for (part, field) in &below {
+            parts.push(Parts::of(&format!("{name}.{part}"), field)?);
+        }
+        let leaf = matches!(kind, PartKind::Leaf);
+        // Something must tell the rows of a struct without fields.
+        let mask = !leaf && (field.is_nullable() || parts.is_empty());
+        Ok(Parts {
+            name: name.to_string(),
+            offsets: matches!(kind, PartKind::List).then(|| format!("{name}.offsets")),
+            valid: mask.then(|| format!("{name}.valid")),
+            parts,
+        })
+    }
+    /// The arrays of its leaves, in order.
+    pub fn leaves(&self) -> Vec<&str> {
+        if self.offsets.is_none() && self.valid.is_none() && self.parts.is_empty() {
+            return vec![&self.name];
+        }
+        self.parts.iter().flat_map(Parts::leaves).collect()
+    }
+    /// The arrays of its offsets and masks, in order.
+    pub fn companions(&self) -> Vec<&str> {
+        let own = self.offsets.iter().chain(&self.valid).map(String::as_str);
+        own.chain(self.parts.iter().flat_map(Parts::companions)).collect()
+    }
+    /// All its arrays.
+    pub fn arrays(&self) -> Vec<&str> {
+        self.companions().into_iter().chain(self.leaves()).collect()
+    }
+    /// Changes every name.
+    pub fn rename(&mut self, to: &dyn Fn(&str) -> String) {
+        let names = [Some(&mut self.name), self.offsets.as_mut(), self.valid.as_mut()];
+        names.into_iter().flatten().for_each(|name| *name = to(name));
+        self.parts.iter_mut().for_each(|p| p.rename(to));
+    }
+}
+
+/// A nested array that lies in plain arrays of a source.
+#[derive(Clone, Debug)]
+pub struct TakenApart {
+    /// Its name.
+    pub name: String,
+    /// Its field in Arrow.
+    pub field: FieldRef,
+    /// Its parts.
+    pub parts: Parts,
 }

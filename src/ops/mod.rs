@@ -14,10 +14,12 @@ pub mod cast;
 mod decimal;
 pub mod dictionary;
 pub mod float8;
+mod nested;
 mod ordered;
 mod recipe;
 pub mod time;
 
+pub use nested::{Part, PartOf};
 pub use ordered::{InOrder, Stack, StackedColumn, compact};
 pub use recipe::{Portion, Recipe, Recipes};
 
@@ -89,6 +91,8 @@ pub enum Op {
     },
     /// Columns side by side as a matrix: the first op of a recipe of several inputs.
     Stack(Arc<Stack>),
+    /// A part of a nested column; the first op of its recipe.
+    Part(Arc<Part>),
     /// Text as int32 codes in order of first appearance, −1 at nulls.
     Encode(Arc<Categories>),
     /// The rows + 1 int64 offsets of uneven rows.
@@ -139,8 +143,15 @@ impl Op {
             Op::Stack(_) => Needs::Rows,
             Op::Encode(_) => Needs::Order,
             Op::Offsets | Op::Elements { .. } => Needs::Whole,
+            Op::Part(part) if part.below_list => Needs::Whole,
             _ => Needs::Chunk,
         }
+    }
+
+    /// Whether a chunk tells all that it takes, even where it does not tell how many rows come of
+    /// the chunks before.
+    fn takes_chunks(&self) -> bool {
+        !matches!(self, Op::Stack(_) | Op::Encode(_) | Op::Offsets | Op::Elements { .. })
     }
 
     /// Changes a chunk; only for ops that need no more than that.
@@ -198,6 +209,7 @@ impl Op {
                 decimal::to_floats(chunk, *from, *lossy, info, first_element)?;
             }
             Op::DecimalToText(from) => decimal::to_texts(chunk, *from),
+            Op::Part(part) => *chunk = part.take(chunk)?,
             Op::Column { index, width, item } => {
                 if let Values::Fixed(values) = &mut chunk.values {
                     *values = column(values, chunk.rows as usize, *item, *width, *index);

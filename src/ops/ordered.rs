@@ -101,7 +101,11 @@ impl InOrder {
             return emit(chunk);
         }
         let recipe = self.recipes.of(output);
-        let Some(at) = recipe.ops.iter().position(|op| op.needs() > Needs::Chunk) else {
+        // Of lists that have no elements nothing is left.
+        if chunk.rows == 0 && recipe.needs() == Needs::Whole {
+            return Ok(());
+        }
+        let Some(at) = recipe.ops.iter().position(|op| !op.takes_chunks()) else {
             return emit(chunk);
         };
         let (op, info) = (&recipe.ops[at], self.recipes.info(output));

@@ -135,7 +135,7 @@ impl Recipes {
         let chunk = match recipe.stack() {
             Some(stack) => stack.before(chunk, column)?,
             None => {
-                let far = recipe.ops.iter().position(|op| op.needs() > Needs::Chunk);
+                let far = recipe.ops.iter().position(|op| !op.takes_chunks());
                 let alone = &recipe.ops[..far.unwrap_or(recipe.ops.len())];
                 let chunk = apply(chunk, alone.iter(), &self.infos[output])?;
                 if let Some(Op::Encode(_)) = far.map(|at| &recipe.ops[at]) {

@@ -34,6 +34,8 @@ pub struct Policy {
     pub strings: Option<Strings>,
     /// `--ragged offsets`.
     pub ragged_offsets: bool,
+    /// Whether a note tells of uneven lists, for nobody asked for offsets.
+    pub notes_lists: bool,
     /// `--skip-unsupported`.
     pub skip_unsupported: bool,
     /// The sink's name, for messages.
@@ -71,6 +73,16 @@ enum Outcome {
 /// # Errors
 /// Refused: everything that the sink cannot hold.
 pub fn fit(plan: &Plan, holds: &Capabilities, policy: &Policy) -> Result<Step> {
+    if let Some(apart) = super::nested::take_apart(plan, holds, policy)? {
+        let mut step = fit_flat(&apart.plan, holds, policy)?;
+        step.recipes = step.recipes.iter().map(|r| r.over(&apart.recipes)).collect();
+        step.notes.splice(0..0, apart.notes);
+        return Ok(step);
+    }
+    fit_flat(plan, holds, policy)
+}
+
+fn fit_flat(plan: &Plan, holds: &Capabilities, policy: &Policy) -> Result<Step> {
     let (fitted, notes) = fit_plan(plan, holds, policy)?;
     let step = all_together(plan, fitted)?;
     Ok(Step { notes, ..step })
@@ -191,6 +203,12 @@ fn fit_one(
                 if !policy.ragged_offsets {
                     return Err(Error::refused("the rows are lists of different lengths")
                         .hint("--ragged offsets stores them as NAME.offsets and NAME.values"));
+                }
+                if policy.notes_lists {
+                    let (name, kind) = (&meta.name, meta.type_name());
+                    notes.push(format!(
+                        "{name}: {kind} is written as {name}.offsets and {name}.values"
+                    ));
                 }
                 f.way = Way::Offsets;
             }
@@ -376,7 +394,7 @@ fn all_together(plan: &Plan, fitted: Vec<Fitted>) -> Result<Step> {
         return Ok(Step::same(plan));
     }
     let mut out = Outputs {
-        plan: Plan { arrays: Vec::new().into(), kept: Vec::new(), ..plan.clone() },
+        plan: Plan { arrays: Vec::new().into(), ..plan.clone() },
         recipes: Vec::new(),
         companions: Vec::new(),
     };

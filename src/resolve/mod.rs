@@ -8,6 +8,7 @@ use crate::ops::{Op, Recipe};
 pub mod cast;
 pub mod fit;
 pub mod names;
+pub mod nested;
 pub mod nulls;
 pub mod partitions;
 pub mod rows;

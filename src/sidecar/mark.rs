@@ -12,23 +12,47 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::{ArrayEntry, Folded, How, VERSION, array_entry, fold_one, logical_of, parts};
+use super::{
+    ArrayEntry, Folded, How, VERSION, array_entry, fold_one, kept_arrays, logical_of, nested_entry,
+    parts, taken_apart,
+};
+use crate::model::nested::TakenApart;
 use crate::model::{ArrayMeta, Attributes, Dtype, Kept, Plan};
 
 /// The attribute of an array that holds what its format cannot.
 pub const MARK: &str = "npk_type";
+
+/// The attribute of the first part of a nested array: the JSON text of its entry, with the names of
+/// its parts in the same group.
+pub const NESTED_MARK: &str = "npk_nested";
+
+/// The nested array that the mark of an array tells of.
+pub fn nested_mark(mark: Option<&Value>, array: &str) -> Option<TakenApart> {
+    let mark: Value = serde_json::from_str(mark?.as_str()?).ok()?;
+    if mark.get("npk")?.as_u64()? != u64::from(VERSION) {
+        return None;
+    }
+    let mut nested = taken_apart(&serde_json::from_value(mark).ok()?)?;
+    let group = array.rsplit_once('/').map_or(String::new(), |(group, _)| format!("{group}/"));
+    nested.name = format!("{group}{}", nested.name);
+    nested.parts.rename(&|name| format!("{group}{name}"));
+    Some(nested)
+}
 
 fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
 /// The marks of an output's arrays, by name.
-pub struct Marks(HashMap<String, String>);
+pub struct Marks {
+    types: HashMap<String, String>,
+    nested: HashMap<String, String>,
+}
 
 impl Marks {
     /// Those that this output needs.
     pub fn of(plan: &Plan) -> Marks {
-        let kept: HashMap<&str, &Kept> = plan.kept.iter().map(|k| (k.values.as_str(), k)).collect();
+        let (kept, _) = kept_arrays(plan);
         let mark = |stored: &ArrayMeta| -> Option<String> {
             let kept = kept.get(stored.name.as_str()).copied();
             if kept.is_none() && stored.was.is_none() {
@@ -47,15 +71,27 @@ impl Marks {
             entry.shift_insert(0, "npk".into(), VERSION.into());
             serde_json::to_string(&entry).ok()
         };
-        Marks(plan.arrays.iter().filter_map(|a| Some((a.name.clone(), mark(a)?))).collect())
+        let types = plan.arrays.iter().filter_map(|a| Some((a.name.clone(), mark(a)?))).collect();
+        let nested = |kept: &Kept| -> Option<(String, String)> {
+            let mut entry = nested_entry(kept)?;
+            entry.name = last(&entry.name).to_string();
+            entry.parts.as_mut()?.rename(&|name| last(name).to_string());
+            let Value::Object(mut entry) = serde_json::to_value(entry).ok()? else { return None };
+            entry.retain(|_, value| !value.is_array() && value.as_str() != Some(""));
+            entry.shift_insert(0, "npk".into(), VERSION.into());
+            Some((kept.values.clone(), serde_json::to_string(&entry).ok()?))
+        };
+        Marks { types, nested: plan.kept.iter().filter_map(nested).collect() }
     }
 
     /// The attributes to write with an array; `bare` (`--no-metadata`): nothing but what its values
     /// mean.
     pub fn attributes(&self, meta: &ArrayMeta, bare: bool) -> Attributes {
         let mut all = if bare { Attributes::new() } else { meta.details.attributes.clone() };
-        if let Some(mark) = self.0.get(&meta.name) {
-            all.insert(MARK.into(), mark.clone().into());
+        for (key, marks) in [(MARK, &self.types), (NESTED_MARK, &self.nested)] {
+            if let Some(mark) = marks.get(&meta.name) {
+                all.insert(key.into(), mark.clone().into());
+            }
         }
         all
     }

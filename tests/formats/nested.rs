@@ -9,10 +9,10 @@ fn run(scratch: &Scratch, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap() + &said
 }
 
-/// Random tables of these seeds, as files of both formats.
-fn tables(scratch: &Scratch, seeds: std::ops::Range<u32>) -> Vec<String> {
+/// Random tables of these seeds and at least so many rows, as files of both formats.
+fn tables(scratch: &Scratch, seeds: std::ops::Range<u32>, rows: u32) -> Vec<String> {
     let (start, end) = (seeds.start, seeds.end);
-    python(scratch.path(), &format!("import nested\nnested.write(range({start}, {end}))"));
+    python(scratch.path(), &format!("import nested\nnested.write(range({start}, {end}), {rows})"));
     let mut files: Vec<String> = std::fs::read_dir(scratch.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -25,7 +25,7 @@ fn tables(scratch: &Scratch, seeds: std::ops::Range<u32>) -> Vec<String> {
 #[test]
 fn random_types_pass_between_parquet_and_feather() {
     let scratch = Scratch::new();
-    for file in tables(&scratch, 0..24) {
+    for file in tables(&scratch, 0..24, 0) {
         let other = if file.ends_with("parquet") { "feather" } else { "parquet" };
         run(&scratch, &["convert", &file, &format!("same-{file}")]);
         run(&scratch, &["convert", &file, &format!("other-{file}.{other}")]);
@@ -126,4 +126,139 @@ assert pq.read_table('rest.parquet').column_names == ['id', 'user.name']
     );
     let shown = run(&scratch, &["inspect", "in.parquet", "--head", "4", "-a", "user"]);
     assert!(shown.contains(r#"{"name":"a","at":{"x":1,"y":null}}"#), "{shown}");
+}
+
+#[test]
+fn random_types_come_back_from_plain_arrays() {
+    let scratch = Scratch::new();
+    let files = tables(&scratch, 30..50, 1);
+    for (i, file) in files.iter().enumerate() {
+        let through = ["npk", "h5", "zarr"][i % 3];
+        let middle = format!("m{i}.{through}");
+        // HDF5 and Zarr lack bytes of any length.
+        let strings = if through == "npk" { "codes" } else { "offsets" };
+        let how = ["--layout", "columns", "--strings", strings];
+        run(&scratch, &[&["convert", file, &middle][..], &how].concat());
+        let kind = if through == "npk" { "through" } else { "marked" };
+        run(&scratch, &["convert", &middle, &format!("{kind}-{file}")]);
+        if through == "npk" {
+            run(&scratch, &["diff", file, &middle]);
+            assert_eq!(checksums(&scratch, file), checksums(&scratch, &middle), "{file}");
+            run(&scratch, &["convert", &middle, &format!("npz{i}.npz"), "--strings", "offsets"]);
+        }
+    }
+    python(
+        scratch.path(),
+        "import nested\nnested.compare('through')\nnested.compare('marked', False)",
+    );
+}
+
+fn checksums(scratch: &Scratch, path: &str) -> Vec<(String, String)> {
+    let text = run(scratch, &["inspect", "--json", "--checksum", path]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let text = |v: &serde_json::Value| v.as_str().unwrap().to_string();
+    let arrays = json["arrays"].as_array().unwrap();
+    arrays.iter().map(|a| (text(&a["name"]), text(&a["checksum"]))).collect()
+}
+
+const ORDERS: &str = "
+import pyarrow as pa, pyarrow.parquet as pq, pyarrow.feather as feather
+item = pa.struct([pa.field('sku', pa.string()), pa.field('n', pa.int32(), nullable=False)])
+t = pa.table({
+    'id': pa.array([1, 2, 3, 4], 'int64'),
+    'items': pa.array([[{'sku': 'a', 'n': 1}, None], [], None, [{'sku': None, 'n': 7}, {'sku': 'b', 'n': 9}]], pa.list_(item)),
+    'tags': pa.array([[('x', 1.5)], [], None, [('y', None), ('z', 2.5)]], pa.map_(pa.string(), pa.float64())),
+    'deep': pa.array([[[1], [2, 3]], [[]], None, [None, [4]]], pa.large_list(pa.list_(pa.int16()))),
+}, metadata={'who': 'me'})
+";
+
+/// The names, types and values of the plain arrays, as h5py and numpy see them.
+#[test]
+fn parts_are_plain_arrays() {
+    let scratch = Scratch::new();
+    python(scratch.path(), &format!("{ORDERS}\npq.write_table(t, 'o.parquet')"));
+    let said = run(&scratch, &["convert", "o.parquet", "o.h5"]);
+    assert!(
+        said.contains(
+            "note: tags: map<string, float64> is written as tags.offsets, tags.valid, tags.keys, …"
+        ),
+        "{said}"
+    );
+    assert!(
+        !run(&scratch, &["convert", "o.parquet", "o.npk", "--ragged", "offsets"]).contains("note")
+    );
+    run(&scratch, &["convert", "o.parquet", "o.npz", "--strings", "offsets"]);
+    run(&scratch, &["convert", "o.parquet", "o.safetensors", "--strings", "offsets"]);
+    python(
+        scratch.path(),
+        "
+import h5py, numpy as np
+want = {
+    'items.offsets': [0, 2, 2, 2, 4], 'items.valid': [1, 1, 0, 1], 'items.values.valid': [1, 0, 1, 1], 'items.values.n': [1, 0, 7, 9],
+    'tags.offsets': [0, 1, 1, 1, 3], 'tags.valid': [1, 1, 0, 1], 'tags.values.valid': [1, 0, 1],
+    'deep.offsets': [0, 2, 3, 3, 5], 'deep.values.offsets': [0, 1, 3, 3, 3, 4], 'deep.values.valid': [1, 1, 1, 0, 1], 'deep.values.values': [1, 2, 3, 4],
+}
+with h5py.File('o.h5') as f:
+    for name, values in want.items():
+        assert f[name][:].tolist() == values, (name, f[name][:])
+        assert f[name].dtype == ('bool' if name.endswith('valid') else 'int64' if name.endswith('offsets') else f[name].dtype)
+    assert f['items.values.n'].dtype == 'int32' and f['deep.values.values'].dtype == 'int16'
+    assert [s.decode() for s in f['tags.keys'][:]] == ['x', 'y', 'z']
+npz = np.load('o.npz')
+for name, values in want.items(): assert npz[name].tolist() == values, name
+assert bytes(npz['tags.keys.bytes']) == b'xyz' and npz['tags.keys.offsets'].tolist() == [0, 1, 2, 3]
+",
+    );
+    let listed = run(&scratch, &["list", "-l", "o.npk"]);
+    assert!(listed.contains("items\tlist<struct<sku: string, n: int32>>\t4\t"), "{listed}");
+    assert_eq!(run(&scratch, &["list", "o.npk"]), "id\nitems\ntags\ndeep\n");
+    // Some rows, other files, and what was there before.
+    run(&scratch, &["convert", "o.npk", "some.feather", "--rows", "1:4:2"]);
+    run(&scratch, &["convert", "o.npk", "again.npk", "-a", "deep,id"]);
+    run(&scratch, &["convert", "again.npk", "again.parquet"]);
+    python(
+        scratch.path(),
+        &format!(
+            "{ORDERS}
+assert feather.read_table('some.feather').to_pylist() == t.to_pylist()[1:4:2]
+again = pq.read_table('again.parquet')
+assert again.column_names == ['deep', 'id'] and again['deep'].to_pylist() == t['deep'].to_pylist()
+"
+        ),
+    );
+}
+
+#[test]
+fn nested_columns_are_refused_where_they_were_not_to_be_taken_apart() {
+    let scratch = Scratch::new();
+    python(scratch.path(), &format!("{ORDERS}\npq.write_table(t, 'o.parquet')"));
+    run(&scratch, &["convert", "o.parquet", "o.npk"]);
+    for (args, code, words) in [
+        (
+            &["convert", "o.parquet", "x.npk", "--ragged", "error"][..],
+            4,
+            "items: the rows are lists of different lengths",
+        ),
+        (&["convert", "o.parquet", "x.csv"], 4, "items: csv cannot hold list<struct"),
+        (&["convert", "o.parquet", "o.npk", "--append"], 4, "rows of nested columns cannot be"),
+    ] {
+        let output = npk_command().args(args).current_dir(scratch.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert!(!scratch.join("x.npk").exists());
+    }
+    // Parts that were changed since stay plain arrays.
+    python(
+        scratch.path(),
+        "
+import json
+side = json.load(open('o.npk/npk.json'))
+entry = next(a for a in side['arrays'] if a['name'] == 'deep')
+entry['parts']['offsets'] = 'id'
+json.dump(side, open('o.npk/npk.json', 'w'))
+",
+    );
+    let said = run(&scratch, &["list", "o.npk"]);
+    assert!(said.contains("deep.valid\n") && said.contains("deep.offsets\n"), "{said}");
 }

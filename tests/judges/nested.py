@@ -73,9 +73,9 @@ def random_value(r, t, nullable):
     return r.randint(0, 10**9)
 
 
-def table(seed):
+def table(seed, least=0):
     r = random.Random(seed)
-    rows = r.choice([0, 1, 3, 50, 200])
+    rows = max(r.choice([0, 1, 3, 50, 200]), least)
     fields, columns = [], []
     for i in range(r.randint(1, 4)):
         t = random_type(r, 3)
@@ -100,10 +100,10 @@ def readable(path):
         return False
 
 
-def write(seeds):
+def write(seeds, least=0):
     """Files `SEED.feather` and, where pyarrow itself reads them again, `SEED.parquet`."""
     for seed in seeds:
-        t = table(seed)
+        t = table(seed, least)
         compression = ["zstd", "lz4", "uncompressed"][seed % 3]
         feather.write_feather(t, f"{seed}.feather", chunksize=[17, 1000][seed % 2], compression=compression)
         version = "2.0" if seed % 3 == 0 else "1.0"
@@ -116,8 +116,9 @@ def write(seeds):
             os.remove(f"{seed}.parquet")
 
 
-def compare(prefix):
-    """Every `PREFIX-SOURCE` has the schema and values of SOURCE."""
+def compare(prefix, fields=True):
+    """Every `PREFIX-SOURCE` has the schema and values of SOURCE; without `fields`, flat columns may
+    have lost what their fields say beside their types."""
     seen = 0
     for back in sorted(glob.glob(f"{prefix}-*")):
         source = back[len(prefix) + 1 :]
@@ -129,7 +130,14 @@ def compare(prefix):
             continue
         a, b = read(source), read(back)
         # Lists and maps have names of their own in Parquet.
-        strict = source.rsplit(".")[-1] == back.rsplit(".")[-1]
+        strict = source.rsplit(".")[-1] == back.rsplit(".")[-1] and fields
+        if not fields:
+            # Dictionaries of texts are texts by now, and so on; structs without nulls are columns.
+            if a.num_columns != b.num_columns:
+                continue
+            assert [c.to_pylist() for c in a.columns] == [c.to_pylist() for c in b.columns], back
+            seen += 1
+            continue
         same = a.schema.equals(b.schema, check_metadata=strict) and a.schema.metadata == b.schema.metadata
         if not same:
             sys.exit(f"{back}: {a.schema}\nbecame\n{b.schema}")

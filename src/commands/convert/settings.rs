@@ -5,7 +5,6 @@ use super::*;
 pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext<'_>> {
     let mut read = read_options(&args.read)?;
     read.skip_unsupported = args.skip_unsupported;
-    read.ragged_offsets = args.ragged == cli::Ragged::Offsets;
     let (mut casts, mut times) = (Vec::new(), Vec::new());
     for text in &args.dtype {
         match parse_cast(text)? {
@@ -98,7 +97,8 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext
             fp8_bits: args.fp8 == cli::Fp8::Bits,
             nulls: args.nulls.as_deref().map(Nulls::parse).transpose()?,
             strings: strings(args),
-            ragged_offsets: read.ragged_offsets,
+            ragged_offsets: args.ragged != Some(cli::Ragged::Error),
+            notes_lists: args.ragged.is_none(),
             skip_unsupported: args.skip_unsupported,
             sink: "",
             marks: false,

@@ -215,7 +215,10 @@ pub fn arrow_unit(unit: &TimeUnit) -> Option<ArrowUnit> {
 }
 
 /// The model type of an element that is neither a list nor a struct.
-fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
+///
+/// # Errors
+/// Refused: types that the model lacks.
+pub fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
     use DataType as A;
     Ok(match t {
         A::Boolean => (Dtype::Bool, Logical::Plain),

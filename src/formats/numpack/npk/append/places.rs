@@ -53,6 +53,13 @@ pub(super) type Planned = (Vec<Target>, Vec<Place>, Vec<Adjust>, Vec<Growing>);
 
 /// Finds the place in the store for every array of the plan; all mismatches are reported together.
 pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
+    let nested = plan.kept.iter().filter(|k| matches!(k.form, Form::Nested(_)));
+    let refused = nested.map(|k| {
+        Error::refused("rows of nested columns cannot be appended to a store")
+            .with_array(&k.meta.name)
+            .hint("join the sources with --concat, or leave the column out with -x")
+    });
+    Error::all(refused.collect())?;
     let kept: HashMap<&str, &Kept> = plan.kept.iter().map(|k| (k.values.as_str(), k)).collect();
     let companions: HashSet<&str> = plan
         .kept

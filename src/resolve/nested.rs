@@ -1,0 +1,201 @@
+//! Nested columns for sinks that lack them: as plain arrays `NAME.offsets`, `NAME.values`,
+//! `NAME.field`, `NAME.keys` and `NAME.valid`, one level after the other.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+
+use super::Step;
+use super::fit::Policy;
+use crate::error::{Error, Result};
+use crate::format::Capabilities;
+use crate::formats::columnar::arrow_model;
+use crate::model::nested::{PartKind, Parts, parts_of};
+use crate::model::{ArrayMeta, Categories, Dtype, Form, Kept, Logical, Nested, Plan};
+use crate::ops::{Op, Part, PartOf, Recipe};
+
+/// The plan with nested arrays that the sink lacks taken apart; `None` where there are none.
+///
+/// # Errors
+/// Refused: types that have no plain form, or lists that were not to be taken apart.
+pub(super) fn take_apart(
+    plan: &Plan,
+    holds: &Capabilities,
+    policy: &Policy,
+) -> Result<Option<Step>> {
+    let apart = |meta: &ArrayMeta| {
+        let lacks = !(holds.logical)(&meta.logical) && meta.details.error.is_none();
+        meta.logical.nested().filter(|_| lacks).cloned()
+    };
+    if plan.arrays.iter().all(|meta| apart(meta).is_none()) {
+        return Ok(None);
+    }
+    let mut step = Step {
+        plan: Plan { arrays: Vec::new().into(), ..plan.clone() },
+        recipes: Vec::new(),
+        notes: Vec::new(),
+    };
+    let mut errors = Vec::new();
+    for (input, meta) in plan.arrays.iter().enumerate() {
+        let Some(nested) = apart(meta) else {
+            step.plan.arrays.push(meta.clone());
+            step.recipes.push(Recipe::of(input));
+            continue;
+        };
+        match parts(meta, &nested, holds, policy) {
+            Ok(parts) => add(input, meta, &nested, parts, policy, &mut step)?,
+            Err(e) if policy.skip_unsupported => {
+                step.notes.push(format!("{}: left out: {}", meta.name, e.reason()))
+            }
+            Err(e) => errors.push(e.with_array(&meta.name)),
+        }
+    }
+    Error::all(errors)?;
+    Ok(Some(step))
+}
+
+/// Every nested array taken apart, whatever a sink could hold; beside it how many arrays each one
+/// became, `None` where it stays as it is.
+///
+/// # Errors
+/// Types that have no plain form.
+pub fn all_apart(plan: &Plan) -> Result<(Step, Vec<Option<usize>>)> {
+    let mut step = Step {
+        plan: Plan { arrays: Vec::new().into(), ..plan.clone() },
+        recipes: Vec::new(),
+        notes: Vec::new(),
+    };
+    let mut counts = Vec::new();
+    for (input, meta) in plan.arrays.iter().enumerate() {
+        let before = step.plan.arrays.len();
+        let Some(nested) = meta.logical.nested() else {
+            step.plan.arrays.push(meta.clone());
+            step.recipes.push(Recipe::of(input));
+            counts.push(None);
+            continue;
+        };
+        let parts = Parts::of(&meta.name, &nested.field).map_err(|e| e.with_array(&meta.name))?;
+        let mut adding =
+            Adding { input, dictionaries: nested.dictionaries.iter(), step: &mut step };
+        adding.add(&parts, &nested.field, Vec::new(), meta.rows, false)?;
+        counts.push(Some(step.plan.arrays.len() - before));
+    }
+    Ok((step, counts))
+}
+
+fn parts(
+    meta: &ArrayMeta,
+    nested: &Nested,
+    holds: &Capabilities,
+    policy: &Policy,
+) -> Result<Parts> {
+    // In a table all columns have the same rows.
+    if holds.arrays == crate::format::Arrays::Table {
+        let what = format!("{} cannot hold {}", policy.sink, meta.type_name());
+        return Err(Error::refused(what).hint("leave the column out with -x"));
+    }
+    let parts = Parts::of(&meta.name, &nested.field)?;
+    let lists = parts.companions().iter().any(|name| name.ends_with(".offsets"));
+    if lists && !policy.ragged_offsets {
+        return Err(Error::refused("the rows are lists of different lengths")
+            .hint("--ragged offsets stores them as NAME.offsets and NAME.values"));
+    }
+    Ok(parts)
+}
+
+fn add(
+    input: usize,
+    meta: &ArrayMeta,
+    nested: &Nested,
+    parts: Parts,
+    policy: &Policy,
+    step: &mut Step,
+) -> Result<()> {
+    let first = step.plan.arrays.len();
+    let mut adding = Adding { input, dictionaries: nested.dictionaries.iter(), step };
+    adding.add(&parts, &nested.field, Vec::new(), meta.rows, false)?;
+    let values = match parts.companions().first() {
+        Some(first) => first.to_string(),
+        None => step.plan.arrays[first].name.clone(),
+    };
+    if policy.notes_lists {
+        let all = parts.arrays();
+        let more = if all.len() > 3 { ", …" } else { "" };
+        let shown = all.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        step.notes.push(format!("{}: {} is written as {shown}{more}", meta.name, meta.type_name()));
+    }
+    let form = Form::Nested(parts);
+    let kept = Kept { meta: meta.clone(), form, values, offsets: None, valid: None };
+    step.plan.kept.push(kept);
+    Ok(())
+}
+
+struct Adding<'a> {
+    input: usize,
+    dictionaries: std::slice::Iter<'a, Arc<Categories>>,
+    step: &'a mut Step,
+}
+
+impl Adding<'_> {
+    fn push(&mut self, meta: ArrayMeta, part: Part, then: Option<Op>) {
+        let ops = [Op::Part(Arc::new(part))].into_iter().chain(then).collect();
+        self.step.plan.arrays.push(meta);
+        self.step.recipes.push(Recipe { input: self.input, ops });
+    }
+
+    /// Adds the arrays of a part that is at `path`.
+    fn add(
+        &mut self,
+        parts: &Parts,
+        field: &FieldRef,
+        path: Vec<usize>,
+        rows: Option<u64>,
+        below_list: bool,
+    ) -> Result<()> {
+        let t = field.data_type();
+        let Some((kind, fields)) = parts_of(t) else { return Ok(()) };
+        let part = |of| Part { path: path.clone(), of, below_list };
+        if let Some(offsets) = &parts.offsets {
+            let rows = rows.and_then(|r| r.checked_add(1));
+            let meta = ArrayMeta::column(offsets, Dtype::I64, Logical::Plain, rows);
+            self.push(meta, part(PartOf::Lengths), Some(Op::Offsets));
+        }
+        if let Some(valid) = &parts.valid {
+            let meta = ArrayMeta::column(valid, Dtype::Bool, Logical::Plain, rows);
+            self.push(meta, part(PartOf::Valid), None);
+        }
+        let (rows, below_list) = match kind {
+            PartKind::Leaf => {
+                let meta = self.leaf(&parts.name, field, rows)?;
+                self.push(meta.clone(), part(PartOf::Values(Box::new(meta))), None);
+                return Ok(());
+            }
+            PartKind::Struct => (rows, below_list),
+            // Their places are not those of the rows.
+            PartKind::Fixed(_) | PartKind::List => (None, true),
+        };
+        for (i, (part, (_, field))) in parts.parts.iter().zip(&fields).enumerate() {
+            let path = path.iter().copied().chain([i]).collect();
+            self.add(part, field, path, rows, below_list)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, name: &str, field: &FieldRef, rows: Option<u64>) -> Result<ArrayMeta> {
+        let t = field.data_type();
+        let (dtype, logical) = arrow_model::element_type(t)?;
+        let logical = match logical {
+            Logical::Dictionary { .. } => {
+                let categories = self.dictionaries.next().cloned();
+                let categories =
+                    categories.ok_or_else(|| Error::internal("a dictionary without categories"))?;
+                let ordered = field.dict_is_ordered().unwrap_or(false);
+                Logical::Dictionary { categories, ordered }
+            }
+            logical => logical,
+        };
+        let inner = logical.decimals().map_or_else(Vec::new, |d| d.dims());
+        let nulls = field.is_nullable() || *t == DataType::Null;
+        Ok(ArrayMeta { inner, nulls, ..ArrayMeta::column(name, dtype, logical, rows) })
+    }
+}
