@@ -247,15 +247,21 @@ fn the_recipes_work() {
 #[test]
 fn the_other_pages_work() {
     assert!(run_page("docs/store.md") + run_page("docs/json.md") >= 4);
+    assert!(run_page("docs/many-machines.md") >= 6);
     assert_eq!(run_page("docs/from-numpack-io.md"), 0, "its table has a test of its own");
 }
 
 #[test]
 fn links_of_the_pages_lead_somewhere() {
     let mut links = 0;
-    for page in
-        ["README.md", "docs/recipes.md", "docs/store.md", "docs/json.md", "docs/from-numpack-io.md"]
-    {
+    for page in [
+        "README.md",
+        "docs/recipes.md",
+        "docs/store.md",
+        "docs/json.md",
+        "docs/many-machines.md",
+        "docs/from-numpack-io.md",
+    ] {
         let text = doc(page);
         let folder = Path::new(ROOT).join(page).parent().unwrap().to_path_buf();
         for part in text.split("](").skip(1) {

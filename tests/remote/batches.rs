@@ -293,3 +293,23 @@ fn a_remote_store_without_its_metadata_is_made_again() {
     assert!(said.contains("x1.npk"), "{said}");
     assert!(server.path("out/x1.npk/README.md").exists());
 }
+
+#[test]
+fn shares_ask_hardly_more_than_one_process() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let list = batch(&server, &scratch, 80);
+    let convert = |out: &str, shares: usize| {
+        let out = server.url(out);
+        server.asked();
+        for i in 0..shares {
+            let share = format!("{i}/{shares}");
+            let args = ["convert", "-T", &list, "-o", &out, "--to", "npz", "--skip-existing"];
+            works(&server, &[&args[..], &["--shard", &share]].concat());
+        }
+        server.asked().len()
+    };
+    let (one, eight) = (convert("one/", 1), convert("eight/", 8));
+    assert!(eight * 10 <= one * 11, "{one} requests of one process, {eight} of eight shares");
+    assert_eq!(std::fs::read_dir(server.path("eight")).unwrap().count(), 80);
+}
