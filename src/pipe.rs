@@ -37,7 +37,7 @@ mod rows;
 pub mod spool;
 mod work;
 
-pub use budget::{Budget, Held};
+pub use budget::{Budget, Reservation};
 pub use flow::Flow;
 pub use kernel_copy::may_share;
 use ordered::in_order;
@@ -59,6 +59,8 @@ pub struct Settings {
     output: OutputName,
     /// Bytes that the kernel copied file to file, without a buffer of this process.
     copied: Arc<AtomicU64>,
+    /// What this file holds until its end.
+    held: Arc<budget::FileReservation>,
     pool: Arc<OnceLock<rayon::ThreadPool>>,
 }
 
@@ -91,6 +93,7 @@ impl Settings {
         let budget = Budget::new(memory_bytes);
         Settings {
             jobs: jobs.max(1),
+            held: Arc::new(budget.file()),
             budget,
             progress: None,
             output: OutputName::default(),
@@ -100,7 +103,8 @@ impl Settings {
     }
     /// The same threads and budget for one run of its own, telling this callback.
     pub fn with_progress(&self, progress: Progress) -> Settings {
-        Settings { progress: Some(progress), copied: Arc::default(), ..self.clone() }
+        let held = Arc::new(self.budget.file());
+        Settings { progress: Some(progress), copied: Arc::default(), held, ..self.clone() }
     }
     /// The same, for an output of this name.
     pub fn with_output(self, name: &str) -> Settings {
@@ -150,6 +154,7 @@ pub fn run(
     rows.check(&mut end)?;
     drop((work.source, work.reading));
     let summary = settings.output.at(sink.finish(&end))?;
+    settings.held.release();
     Ok((summary, end))
 }
 
@@ -377,7 +382,7 @@ fn on_pool<T: Send>(
     };
     if all_bytes < SMALL_BYTES {
         while let Some((bytes, tasks)) = batch() {
-            let _held = settings.budget.take(bytes);
+            let _held = settings.held.acquire(bytes);
             run(tasks);
         }
         return failed.result();
@@ -386,9 +391,9 @@ fn on_pool<T: Send>(
     let run = &run;
     pool(settings)?.in_place_scope(|scope| {
         loop {
-            let turn = turns.take(1);
+            let turn = turns.acquire(1);
             let Some((bytes, tasks)) = batch() else { break };
-            let held = settings.budget.take(bytes);
+            let held = settings.held.acquire(bytes);
             scope.spawn(move |_| {
                 run(tasks);
                 drop((held, turn));

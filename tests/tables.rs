@@ -387,3 +387,26 @@ for k in range(8):
     npk(&args);
     assert_eq!(std::fs::read_dir(s.join("out")).unwrap().count(), 8);
 }
+
+/// The files of a batch hold one limit together: what the distinct texts of each take counts, too.
+#[test]
+fn a_batch_holds_one_memory_limit() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "for k in range(8):
+    with open(f'{k}.csv', 'w') as f:
+        f.write('t,i\\n')
+        f.writelines(f'{k} text {i} {90 * chr(120)},{i}\\n' for i in range(80_000))",
+    );
+    let (one, all) = (at(&s, "0.csv"), at(&s, "*.csv"));
+    let (code, said, alone) =
+        npk_peak(&["convert", &one, &at(&s, "0.npk"), "-m", "8MiB", "-j", "8"]);
+    assert_eq!(code, 0, "{said}");
+    let out = format!("{}/", at(&s, "out"));
+    let (code, said, together) =
+        npk_peak(&["convert", &all, &out, "--to", "npk", "-m", "8MiB", "-j", "8"]);
+    assert_eq!(code, 0, "{said}");
+    let more = together.saturating_sub(alone) >> 20;
+    assert!(more < 150, "{} MiB alone, {} MiB together", alone >> 20, together >> 20);
+}

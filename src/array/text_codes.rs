@@ -37,6 +37,12 @@ impl Coder {
         Coder { categories, codes: HashMap::new(), hasher: RandomState::new(), bytes: 0 }
     }
 
+    /// About what the categories hold, twice the texts (they are written at the end) and what is
+    /// beside each.
+    pub fn held_bytes(&self) -> u64 {
+        2 * self.bytes as u64 + 96 * self.codes.len() as u64
+    }
+
     /// The code of a known text, else where its code belongs.
     fn find(&self, text: &[u8], items: &[Vec<u8>]) -> std::result::Result<i32, u64> {
         let mut hash = self.hasher.hash_one(text);

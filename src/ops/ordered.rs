@@ -130,6 +130,16 @@ impl InOrder {
         emit(apply(made, recipe.ops[at + 1..].iter(), info)?)
     }
 
+    /// Bytes that are held until the output is finished: the distinct texts, and what the side file
+    /// says of them.
+    pub fn held_bytes(&self) -> u64 {
+        let of = |state: &State| match state {
+            State::Encode(coder) => coder.held_bytes(),
+            _ => 0,
+        };
+        self.states.values().map(of).sum()
+    }
+
     /// After the last chunk of these outputs.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
-//! The memory budget that everything in flight shares.
+//! The one memory budget of a run, which everything in flight shares, over all of its files.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// Bytes shared by everything in flight, over all files of a batch.
 #[derive(Clone)]
@@ -8,8 +10,16 @@ pub struct Budget(Arc<BudgetInner>);
 
 struct BudgetInner {
     total: u64,
-    used: Mutex<u64>,
+    state: Mutex<State>,
     freed: Condvar,
+    files: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    used: u64,
+    /// The files that hold something until their end, in the order in which they began.
+    holding: BTreeSet<u64>,
 }
 
 impl Budget {
@@ -19,52 +29,120 @@ impl Budget {
     }
     /// A budget of other things than bytes.
     pub(super) fn of_units(total: u64) -> Budget {
-        Budget(Arc::new(BudgetInner { total, used: Mutex::new(0), freed: Condvar::new() }))
+        let (state, freed) = (Mutex::default(), Condvar::new());
+        Budget(Arc::new(BudgetInner { total, state, freed, files: AtomicU64::new(0) }))
     }
     /// All of it.
     pub fn total(&self) -> u64 {
         self.0.total
     }
-    /// Takes `bytes` (at most the whole budget) if they are free now.
-    pub(super) fn try_take(&self, bytes: u64) -> Option<Held> {
-        let bytes = bytes.min(self.0.total);
-        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
-        if *used + bytes > self.0.total {
-            return None;
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+    fn wait_while(&self, mut waits: impl FnMut(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while waits(&state) {
+            state = self.0.freed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
-        *used += bytes;
-        Some(Held { budget: self.clone(), bytes })
+        state
+    }
+    fn reservation(&self, mut state: MutexGuard<'_, State>, bytes: u64) -> Reservation {
+        state.used += bytes;
+        Reservation { budget: self.clone(), bytes }
+    }
+    fn release(&self, bytes: u64, file: Option<u64>) {
+        let mut state = self.state();
+        state.used -= bytes;
+        file.map(|file| state.holding.remove(&file));
+        self.0.freed.notify_all();
+    }
+    /// Takes `bytes` (at most the whole budget) if they are free now.
+    pub(super) fn try_acquire(&self, bytes: u64) -> Option<Reservation> {
+        let (bytes, state) = (bytes.min(self.0.total), self.state());
+        (state.used + bytes <= self.0.total).then(|| self.reservation(state, bytes))
     }
     /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move.
     /// The thread that orders work for the others must not wait, since its own next step may free
     /// what it waits for.
-    pub(super) fn take_anyway(&self, bytes: u64) -> Held {
-        *self.0.used.lock().unwrap_or_else(|e| e.into_inner()) += bytes;
-        Held { budget: self.clone(), bytes }
+    pub(super) fn force_acquire(&self, bytes: u64) -> Reservation {
+        self.reservation(self.state(), bytes)
     }
     /// Waits until `bytes` (at most the whole budget) are free. Not for threads of the pool: what
     /// would free them may wait for a thread.
-    pub fn take(&self, bytes: u64) -> Held {
+    pub(super) fn acquire(&self, bytes: u64) -> Reservation {
         let bytes = bytes.min(self.0.total);
-        let mut used = self.0.used.lock().unwrap_or_else(|e| e.into_inner());
-        while *used + bytes > self.0.total {
-            used = self.0.freed.wait(used).unwrap_or_else(|e| e.into_inner());
-        }
-        *used += bytes;
-        Held { budget: self.clone(), bytes }
+        let state = self.wait_while(|state| state.used + bytes > self.0.total);
+        self.reservation(state, bytes)
+    }
+    /// For what a file holds until its end.
+    pub(super) fn file(&self) -> FileReservation {
+        let file = self.0.files.fetch_add(1, Ordering::Relaxed);
+        FileReservation { budget: self.clone(), file, bytes: AtomicU64::new(0) }
     }
 }
 
 /// Bytes taken from a [`Budget`]; given back when dropped.
-pub struct Held {
+pub struct Reservation {
     budget: Budget,
     bytes: u64,
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut used = self.budget.0.used.lock().unwrap_or_else(|e| e.into_inner());
-        *used -= self.bytes;
-        self.budget.0.freed.notify_all();
+        self.budget.release(self.bytes, None);
+    }
+}
+
+/// What a file holds until its end and cannot do without (the categories of its text). Where the
+/// files of a batch hold more than the budget together, only the one that began first goes on: so
+/// they hold no more than one of them alone, and the budget.
+pub(super) struct FileReservation {
+    budget: Budget,
+    file: u64,
+    bytes: AtomicU64,
+}
+
+impl FileReservation {
+    /// It holds this many bytes by now.
+    pub(super) fn grow_to(&self, bytes: u64) {
+        let more = bytes.saturating_sub(self.bytes.fetch_max(bytes, Ordering::Relaxed));
+        if more > 0 {
+            let mut state = self.budget.state();
+            state.used += more;
+            state.holding.insert(self.file);
+        }
+    }
+    fn is_first(&self, state: &State) -> bool {
+        state.holding.first() == Some(&self.file)
+    }
+    /// Whether its next piece may begin, as far as the other files are concerned.
+    fn goes_on(&self, state: &State) -> bool {
+        state.used <= self.budget.0.total
+            || !state.holding.contains(&self.file)
+            || self.is_first(state)
+    }
+    pub(super) fn may_go_on(&self) -> bool {
+        self.goes_on(&self.budget.state())
+    }
+    /// Waits until its next piece may begin. It must have nothing in flight.
+    pub(super) fn wait_turn(&self) {
+        drop(self.budget.wait_while(|state| !self.goes_on(state)));
+    }
+    /// As [`Budget::acquire`]; the file that the others wait for does not wait.
+    pub(super) fn acquire(&self, bytes: u64) -> Reservation {
+        let total = self.budget.0.total;
+        let bytes = bytes.min(total);
+        let waits = |state: &State| state.used + bytes > total && !self.is_first(state);
+        self.budget.reservation(self.budget.wait_while(waits), bytes)
+    }
+    /// At its end.
+    pub(super) fn release(&self) {
+        self.budget.release(self.bytes.swap(0, Ordering::Relaxed), Some(self.file));
+    }
+}
+
+impl Drop for FileReservation {
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 
 use super::blocks::Blocks;
 use super::work::Work;
-use super::{Held, Rows, Settings, pool};
+use super::{Reservation, Rows, Settings, pool};
 use crate::error::{Context, Error, Result, guard};
 use crate::format::{Append, Block, Encode, Order, Sink, WriteRows, Writer};
 use crate::model::{Chunk, Values};
@@ -87,7 +87,7 @@ impl Encode for Writing {
 struct Appender<'a> {
     encoder: Arc<dyn Encode>,
     /// Per block its array, and what is made of it.
-    window: VecDeque<(usize, mpsc::Receiver<Result<(Append, Held)>>)>,
+    window: VecDeque<(usize, mpsc::Receiver<Result<(Append, Reservation)>>)>,
     most: usize,
     settings: &'a Settings,
     pool: &'a rayon::ThreadPool,
@@ -102,12 +102,12 @@ impl Appender<'_> {
         // What waits to be appended counts, too: it is given back when it was.
         let held = loop {
             if self.window.len() < self.most
-                && let Some(held) = self.settings.budget.try_take(bytes)
+                && let Some(held) = self.settings.budget.try_acquire(bytes)
             {
                 break held;
             }
             if self.window.is_empty() {
-                break self.settings.budget.take_anyway(bytes);
+                break self.settings.budget.force_acquire(bytes);
             }
             self.append_front()?;
         };

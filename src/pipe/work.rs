@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use super::cutter::{Cut, Cutter, Lane};
 use super::flow::{Flow, RecipeReader, View, select};
 use super::spool::{Beside, Spool};
-use super::{Held, Settings, pool};
+use super::{Reservation, Settings, pool};
 use crate::error::{Error, Result, guard};
 use crate::format::{Capabilities, CodedText, Emit, Job, Order, Source, WriteRows};
 use crate::model::{Chunk, Dtype, Plan, Values};
@@ -197,6 +197,7 @@ impl Work {
                 }
                 in_order.push(portion, each).map_err(named)?;
             }
+            settings.held.grow_to(in_order.held_bytes());
             drop(held);
         }
         in_order.finish(outputs, each)
@@ -225,7 +226,7 @@ fn normalize_bools(recipes: &mut [Recipe], inputs: &Plan) {
     }
 }
 
-type Decoded = Result<(Vec<Portion>, Held)>;
+type Decoded = Result<(Vec<Portion>, Reservation)>;
 
 /// An undecoded piece.
 enum Piece {
@@ -261,7 +262,7 @@ struct Decoder<'a> {
 
 impl Decoder<'_> {
     /// What was decoded next.
-    fn next(&mut self) -> Result<Option<(Vec<Portion>, Held)>> {
+    fn next(&mut self) -> Result<Option<(Vec<Portion>, Reservation)>> {
         let piece_bytes = self.settings.piece_bytes();
         while !self.ended && self.window.len() < 2 * self.settings.jobs + 2 {
             // What is decoded goes on at once: the next piece may come from a slow pipe.
@@ -279,13 +280,17 @@ impl Decoder<'_> {
                 self.ended = true;
                 break;
             };
-            let bytes = piece.bytes();
-            match self.settings.budget.try_take(bytes) {
+            let (bytes, settings) = (piece.bytes(), self.settings);
+            let alone = self.window.is_empty();
+            if alone {
+                settings.held.wait_turn();
+            }
+            let free = match alone || settings.held.may_go_on() {
+                true => settings.budget.try_acquire(bytes),
+                false => None,
+            };
+            match free.or_else(|| alone.then(|| settings.budget.force_acquire(bytes))) {
                 Some(held) => self.begin(piece, held),
-                None if self.window.is_empty() => {
-                    let held = self.settings.budget.take_anyway(bytes);
-                    self.begin(piece, held);
-                }
                 None => {
                     self.ready = Some(piece);
                     break;
@@ -297,7 +302,7 @@ impl Decoder<'_> {
         front.recv().map_err(ended)?.map(Some)
     }
 
-    fn begin(&mut self, piece: Piece, held: Held) {
+    fn begin(&mut self, piece: Piece, held: Reservation) {
         let (send, receive) = mpsc::sync_channel(1);
         let (stop, writer) = (self.stop.0.clone(), self.writer.cloned());
         let output = self.settings.output.clone();
