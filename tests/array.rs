@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use npk::array::element::{Convert, Field, Fill, Padding};
 use npk::array::pipeline::Codec;
 use npk::array::reader::MapReader;
+use npk::array::recent::Recent;
 use npk::array::strided::strides;
 use npk::array::{
     ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces, block_copy, items,
@@ -692,4 +693,20 @@ fn blocks_are_cut_into_pieces() {
             assert_eq!(places.next(), None);
         }
     }
+}
+
+/// What is kept is bounded by what it really takes.
+#[test]
+fn recent_values() {
+    let mut recent = Recent::new(10);
+    (0..5).for_each(|key| recent.insert(key, key, 2));
+    assert!((0..5).all(|key| recent.get(&key) == Some(key)));
+    recent.resize(&1, 7);
+    assert_eq!((0..5).filter_map(|key| recent.get(&key)).collect::<Vec<_>>(), [1, 4]);
+    // Larger than all room: alone.
+    recent.insert(9, 9, 100);
+    assert_eq!((0..10).filter_map(|key| recent.get(&key)).collect::<Vec<_>>(), [9]);
+    recent.insert(8, 8, 1);
+    recent.resize(&8, 1000);
+    assert_eq!((0..10).filter_map(|key| recent.get(&key)).collect::<Vec<_>>(), [8]);
 }

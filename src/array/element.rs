@@ -41,7 +41,7 @@ pub enum Convert {
     Swap(usize),
     /// Text or bytes that fill a fixed width become values of their own lengths.
     Padded(Padding),
-    /// Pieces hold items of any length as [`super::items`] describes them. An element counts with
+    /// Pieces hold items of any length, each behind its length. An element counts with
     /// the bytes of its length.
     Items,
     /// By what the format knows.

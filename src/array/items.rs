@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::block_copy::{self, Block, step};
 use super::fetch::Fetch;
-use super::reader::{MapReader, coordinates};
+use super::recent::SharedRecent;
 use super::{ArrayMap, CodecPipeline};
 use crate::codec::decompress;
 use crate::error::{Error, Result};
@@ -66,6 +66,11 @@ impl Items {
             rest = tail;
         }
         Ok(items)
+    }
+
+    /// Bytes that they take.
+    fn bytes(&self) -> u64 {
+        (8 * self.offsets.len() + self.values.len()) as u64
     }
 
     fn len(&self) -> u64 {
@@ -175,13 +180,26 @@ impl<'a> Gather<'a> {
     }
 }
 
-impl MapReader {
+/// Reads items of any length.
+pub(super) struct ItemReader {
+    memory_bytes: u64,
+    /// Items of rows of pieces that are probably wanted again, by the array's pieces and the row's
+    /// number.
+    kept: SharedRecent<(usize, u64), Arc<Items>>,
+}
+
+impl ItemReader {
+    /// With this memory limit; items are kept up to `kept_bytes`.
+    pub(super) fn new(memory_bytes: u64, kept_bytes: u64) -> ItemReader {
+        ItemReader { memory_bytes, kept: SharedRecent::new(kept_bytes) }
+    }
+
     /// Items of any length from `rows.start` on, up to where a row of pieces ends, and the row
     /// behind them.
     ///
     /// # Errors
     /// Reading errors; corrupt pieces.
-    pub(super) fn next_items(
+    pub(super) fn next(
         &self,
         map: &ArrayMap,
         rows: Range<u64>,
@@ -199,7 +217,8 @@ impl MapReader {
         let values = if is_part && (map.is_wide() || size <= self.memory_bytes / 2) {
             let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, k);
             let all = || self.slab_items(map, k, &slab, fetch).map(Arc::new);
-            let all = self.kept_items.get_or(key, size, all)?;
+            let all = self.kept.get_or(key, size, all)?;
+            self.kept.resize(&key, all.bytes());
             all.slice((rows.start - slab.start) * each, (rows.end - slab.start) * each)
         } else {
             let count = (rows.end - rows.start) * each;
@@ -236,7 +255,7 @@ impl MapReader {
             _ => Ok(()),
         };
         if map.is_wide() && rows.start == map.slab(rows.start).1.start && !map.codecs.reorders() {
-            let Some(items) = one(&coordinates(map, k, &[]))? else {
+            let Some(items) = one(&map.coordinates(k, &[]))? else {
                 check_missing(count)?;
                 return Ok(Items::repeated(&map.fill, count));
             };
@@ -250,7 +269,7 @@ impl MapReader {
         let columns = map.columns();
         let mut place = vec![0; columns.len()];
         loop {
-            let at = coordinates(map, k, &place);
+            let at = map.coordinates(k, &place);
             let origin: Vec<u64> = at.iter().zip(piece).map(|(p, c)| p * c).collect();
             let from = Block { origin: &origin, shape: piece };
             match one(&at)? {

@@ -206,6 +206,27 @@ impl ArrayMap {
         checked_product(self.piece_shape())?.checked_mul(self.element.bytes as u64)
     }
 
+    /// The coordinates of a piece: `k` along the first dimension, `place` along the others (all 0
+    /// where it is empty).
+    fn coordinates(&self, k: u64, place: &[u64]) -> Vec<u64> {
+        let mut at = vec![0; self.shape.len()];
+        if let Some((first, rest)) = at.split_first_mut() {
+            *first = k;
+            if !place.is_empty() {
+                rest.copy_from_slice(place);
+            }
+        }
+        at
+    }
+
+    /// The number of a piece in C order.
+    fn number(&self, at: &[u64]) -> u64 {
+        let (first, rest) = at.split_first().map_or((0, at), |(first, rest)| (*first, rest));
+        rest.iter()
+            .zip(self.columns())
+            .fold(first, |n, (&p, count)| n.wrapping_mul(count).wrapping_add(p))
+    }
+
     /// Pieces in each dimension after the first.
     fn columns(&self) -> Vec<u64> {
         match &self.grid {

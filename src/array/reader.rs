@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::block_copy::{self, Block, step};
 use super::fetch::Fetch;
-use super::items::{ITEM_BYTES, Items};
+use super::items::{ITEM_BYTES, ItemReader};
 use super::recent::SharedRecent;
 use super::rechunk::TILE_BYTES;
 use super::spool::Spooled;
@@ -36,11 +36,11 @@ const MAX_EXTENTS: u64 = 256;
 /// Reads rows of arrays.
 pub struct MapReader {
     arrays: Vec<Option<Mapped>>,
-    pub(super) memory_bytes: u64,
+    memory_bytes: u64,
     /// Decoded pieces that are probably wanted again, by the array's pieces and their number.
     kept: SharedRecent<(usize, u64), Option<Buf>>,
-    /// As `kept`, of items of any length: those of a row of pieces.
-    pub(super) kept_items: SharedRecent<(usize, u64), Arc<Items>>,
+    /// Reads items of any length.
+    items: ItemReader,
 }
 
 struct Mapped {
@@ -105,7 +105,7 @@ impl Mapped {
 }
 
 /// Decoded pieces that are kept take this much together.
-pub(super) fn kept_bytes(memory_bytes: u64) -> u64 {
+fn kept_bytes(memory_bytes: u64) -> u64 {
     (memory_bytes / 8).clamp(1 << 20, 64 << 20)
 }
 
@@ -131,7 +131,8 @@ impl MapReader {
         // All pieces side by side are kept: the next rows are in all of them.
         let slab = |mapped: &Mapped| match &mapped.order {
             Order::Pieces if !mapped.is_free() => {
-                let across: u64 = mapped.map.columns().iter().product();
+                let columns = mapped.map.columns();
+                let across = columns.iter().fold(1u64, |n, &c| n.saturating_mul(c));
                 mapped.map.piece_bytes().unwrap_or(0).saturating_mul(across)
             }
             _ => 0,
@@ -139,7 +140,7 @@ impl MapReader {
         let largest = arrays.iter().flatten().map(slab).max().unwrap_or(0);
         let room = kept_bytes(memory_bytes);
         let kept = SharedRecent::new(largest.min(memory_bytes / 2).max(room));
-        MapReader { arrays, memory_bytes, kept, kept_items: SharedRecent::new(room) }
+        MapReader { arrays, memory_bytes, kept, items: ItemReader::new(memory_bytes, room) }
     }
 
     /// Refuses an array of which one row does not fit into memory, unless the kernel can copy it.
@@ -193,7 +194,7 @@ impl MapReader {
         let mut row = 0;
         while row < map.rows() {
             let (k, rows) = map.slab(row);
-            let piece = map.pieces.locate(&coordinates(map, k, &[])).ok()??;
+            let piece = map.pieces.locate(&map.coordinates(k, &[])).ok()??;
             if piece.slice.len != map.decoded_bytes(rows.end - rows.start).ok()? as u64 {
                 return None;
             }
@@ -244,7 +245,7 @@ impl MapReader {
                 return Err(Error::internal(format!("row {row} is past the end")));
             }
             let (part, rest) = out.split_at_mut(((end - row) * row_bytes) as usize);
-            let piece = map.pieces.locate(&coordinates(map, k, &[]))?;
+            let piece = map.pieces.locate(&map.coordinates(k, &[]))?;
             let piece = piece
                 .ok_or_else(|| Error::corrupt(format!("the bytes of row {row} are missing")))?;
             piece.slice.read_at((row - rows.start) * row_bytes, part)?;
@@ -332,7 +333,7 @@ impl MapReader {
     ) -> Result<Buf> {
         let map = &mapped.map;
         if map.is_wide() {
-            let at = coordinates(map, k, &[]);
+            let at = map.coordinates(k, &[]);
             return self.piece_rows(mapped, &at, &slab, &rows, fetch);
         }
         let columns = map.columns();
@@ -344,7 +345,7 @@ impl MapReader {
         to_origin[0] = rows.start;
         let mut place = vec![0; columns.len()];
         loop {
-            let at = coordinates(map, k, &place);
+            let at = map.coordinates(k, &place);
             let part = self.piece_rows(mapped, &at, &slab, &rows, fetch)?;
             let mut shape = map.piece_shape().to_vec();
             shape[0] = rows.end - rows.start;
@@ -410,7 +411,7 @@ impl MapReader {
         };
         let keep = !mapped.is_free() && (is_part || mapped.shared);
         let elements = if keep {
-            let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, number(map, at));
+            let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, map.number(at));
             self.kept.get_or(key, decoded as u64, decode)?
         } else {
             decode()?
@@ -427,27 +428,6 @@ impl MapReader {
             Some(_) => Buf::from_vec(map.element.pack_slice(&part)),
         })
     }
-}
-
-/// The coordinates of a piece: `k` along the first dimension, `place` along the others (all 0 where
-/// it is empty).
-pub(super) fn coordinates(map: &ArrayMap, k: u64, place: &[u64]) -> Vec<u64> {
-    let mut at = vec![0; map.shape.len()];
-    if let Some((first, rest)) = at.split_first_mut() {
-        *first = k;
-        if !place.is_empty() {
-            rest.copy_from_slice(place);
-        }
-    }
-    at
-}
-
-/// The number of a piece in C order.
-pub(super) fn number(map: &ArrayMap, at: &[u64]) -> u64 {
-    let (first, rest) = at.split_first().map_or((0, at), |(first, rest)| (*first, rest));
-    rest.iter()
-        .zip(map.columns())
-        .fold(first, |n, (&p, count)| n.wrapping_mul(count).wrapping_add(p))
 }
 
 impl ReadRows for MapReader {
@@ -516,7 +496,7 @@ impl ReadRows for MapReader {
         let mut row = rows.start;
         if matches!(mapped.order, Order::Items) {
             while row < rows.end {
-                let (end, values) = self.next_items(map, row..rows.end, &mut fetch)?;
+                let (end, values) = self.items.next(map, row..rows.end, &mut fetch)?;
                 emit(Chunk { array, first_row: row, rows: end - row, values, valid: None })?;
                 row = end;
             }

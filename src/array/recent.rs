@@ -39,6 +39,23 @@ impl<K: Clone + Eq + Hash, V: Clone> Recent<K, V> {
         self.order.push_back(key.clone());
         self.values.insert(key, (value, size));
     }
+
+    /// Says what a kept value really takes; others go where there is no room.
+    pub fn resize(&mut self, key: &K, size: u64) {
+        let Some((_, old)) = self.values.get_mut(key) else { return };
+        self.size = self.size.saturating_sub(*old).saturating_add(size);
+        *old = size;
+        while self.size > self.most
+            && self.order.len() > 1
+            && let Some(oldest) = self.order.pop_front()
+        {
+            if oldest == *key {
+                self.order.push_back(oldest);
+            } else if let Some((_, old)) = self.values.remove(&oldest) {
+                self.size = self.size.saturating_sub(old);
+            }
+        }
+    }
 }
 
 /// A value, once somebody made it.
@@ -71,5 +88,10 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedRecent<K, V> {
         let made = make()?;
         *value = Some(made.clone());
         Ok(made)
+    }
+
+    /// As [`Recent::resize`].
+    pub fn resize(&self, key: &K, size: u64) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).resize(key, size);
     }
 }

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use super::reader::number;
 use super::recent::SharedRecent;
 use super::{ArrayMap, PieceLocation, Pieces};
 use crate::codec::shuffle::unshuffle;
@@ -68,7 +67,7 @@ impl Spooled {
 
 impl Pieces for Spooled {
     fn locate(&self, at: &[u64]) -> Result<Option<PieceLocation>> {
-        self.kept.get_or(number(&self.map, at), 1, || {
+        self.kept.get_or(self.map.number(at), 1, || {
             let piece = self.map.pieces.locate(at)?;
             piece.map(|piece| self.decode(&piece)).transpose()
         })

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::ArrayMap;
 use super::block_copy::{self, Block, step};
 use super::fetch::{BATCH_BYTES, Fetch};
-use super::reader::coordinates;
 use super::recent::SharedRecent;
 use super::rechunk::Rechunk;
 use super::strided::Strided;
@@ -109,7 +108,7 @@ fn write_pieces(
     let (mut shape, mut first) = (map.shape.clone(), vec![0; map.shape.len()]);
     (shape[0], first[0]) = (slab.end - slab.start, slab.start);
     for _ in 0..count {
-        let at = coordinates(map, k, &place);
+        let at = map.coordinates(k, &place);
         map.check_decode(None, decoded, memory_bytes).map_err(|e| map.pieces.about(e, &at))?;
         let packed = match fetch.piece(&at)? {
             Some((bytes, skipped)) => map

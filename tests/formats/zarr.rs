@@ -644,6 +644,7 @@ v2('negative', shape=[-1])
 v2('zero', chunks=[0])
 v2('rank', chunks=[1, 1])
 v2('long', dtype='<f16')
+v2('none', shape=[3, 2**40, 2**40, 0], chunks=[1, 1, 1, 1], compressor={'id': 'zstd', 'level': 1})
 v2('badfill', fill_value='many')
 v2('sep', dimension_separator='..')
 os.makedirs('s.zarr/nojson'); open('s.zarr/nojson/.zarray', 'w').write('{"shape":')
@@ -682,7 +683,7 @@ v3('manyinner', shape=[2**40], chunk_grid={'name': 'regular', 'configuration': {
         })
         .collect();
     let fine: Vec<_> = said.iter().filter(|(_, e)| e.is_empty()).map(|(n, _)| n.as_str()).collect();
-    assert_eq!(fine, ["fine", "good", "harmless", "text2d"]);
+    assert_eq!(fine, ["fine", "good", "harmless", "none", "text2d"]);
     for (name, word) in [
         ("pickled", "'pickle'"),
         ("json", "'json2'"),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::dtype::DataType;
-use super::json::dims;
+use super::dtype::{DataType, dims};
 use super::shard::ShardIndex;
 use crate::array::element::Convert;
 use crate::array::pipeline::{Codec, CodecPipeline};

@@ -113,6 +113,8 @@ fn unknown(text: &str) -> Error {
     Error::refused(format!("the data type {text} is not supported"))
 }
 
+/// The most dimensions.
+const MAX_RANK: usize = 64;
 /// The most bytes of one item.
 const MAX_ITEM_BYTES: usize = 1 << 24;
 
@@ -474,4 +476,10 @@ fn float(value: &Value, size: usize, dtype: Option<Dtype>) -> Option<Vec<u8>> {
         (Dtype::F8E4m3Fnuz | Dtype::F8E5m2Fnuz, n) if n.is_nan() => 0x80,
         _ => return None,
     }])
+}
+
+/// A list of dimensions.
+pub fn dims(value: Option<&Value>) -> Option<Vec<u64>> {
+    let list = value?.as_array().filter(|l| l.len() <= MAX_RANK)?;
+    list.iter().map(Value::as_u64).collect()
 }

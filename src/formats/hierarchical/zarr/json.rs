@@ -10,9 +10,6 @@ use crate::model::Attributes;
 /// Bytes that one parsed value takes, at least.
 const VALUE_BYTES: u64 = 96;
 
-/// The most dimensions.
-const MAX_RANK: usize = 64;
-
 /// Begins the text of a bare word while its document is parsed: a character that no text holds.
 const BARE: char = '\u{FDD0}';
 
@@ -145,10 +142,4 @@ fn numbers(value: &Value, shape: &[usize]) -> Option<bool> {
         }
         _ => None,
     }
-}
-
-/// A list of dimensions.
-pub fn dims(value: Option<&Value>) -> Option<Vec<u64>> {
-    let list = value?.as_array().filter(|l| l.len() <= MAX_RANK)?;
-    list.iter().map(Value::as_u64).collect()
 }

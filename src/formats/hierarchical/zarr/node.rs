@@ -5,8 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::codecs::{self, ChunkCodecs, ChunkSpec};
-use super::dtype::{self, DataType, ElementType};
-use super::json::dims;
+use super::dtype::{self, DataType, ElementType, dims};
 use super::objects::{ChunkKeys, ObjectPieces};
 use super::store::Store;
 use crate::array::{ArrayMap, Grid};
