@@ -54,6 +54,48 @@ fn every_chunk_index_reads_as_h5py_reads_it() {
     assert!(judged(&dir, "linked.h5", 136, None).is_empty());
 }
 
+/// Chunks that hold more than their elements take, characters whose texts are split among chunks,
+/// and fields that are read together with and without nulls.
+const ODD: &str = r#"
+import h5py, numpy as np, zlib
+with h5py.File('odd.h5', 'w') as f:
+    f.attrs['_NCProperties'] = 'version=2'
+    a = np.arange(300, dtype='<i4')
+    d = f.create_dataset('more', (300,), '<i4', chunks=(100,), compression='gzip', shuffle=True)
+    for n in range(3):
+        part = a[100 * n:100 * n + 100].tobytes() + bytes(range(40))
+        units = np.frombuffer(part, 'u1').reshape(-1, 4).T.tobytes()
+        d.id.write_direct_chunk((100 * n,), zlib.compress(units))
+    f.create_dataset('raw_more', data=a, chunks=(128,))
+    texts = np.array([b'%08d' % (n * n) for n in range(50)], 'S8').view('S1').reshape(50, 8)
+    f.create_dataset('split', data=texts, chunks=(7, 3), compression='gzip')
+    record = np.zeros(1000, [('i', '<i8'), ('f', '>f4'), ('t', 'S5'), ('l', '<u2', (3,))])
+    record['i'], record['f'], record['t'] = np.arange(1000), np.arange(1000) / 4, [b'%d' % n for n in range(1000)]
+    record['l'] = np.arange(3000).reshape(1000, 3)
+    f.create_dataset('record', data=record, chunks=(64,), compression='lzf', shuffle=True)
+"#;
+
+const CHECK_ODD: &str = r#"
+import h5py, numpy as np, json, subprocess, os
+subprocess.run([NPK, 'convert', '-q', '-f', 'odd.h5', 'odd.npz'], check=True)
+got, f = np.load('odd.npz', allow_pickle=False), h5py.File('odd.h5')
+for name in ('more', 'raw_more'): assert np.array_equal(got[name], f['raw_more'][:]), name
+assert [t for t in got['split']] == ['%08d' % (n * n) for n in range(50)], got['split']
+for name in 'iftl':
+    want = f['record'][name]
+    assert np.array_equal(got[f'record.{name}'], want.astype('U5') if name == 't' else want), name
+"#;
+
+#[test]
+fn odd_chunks_give_what_h5py_gives() {
+    let s = Scratch::new();
+    support::python(s.path(), ODD);
+    support::python(
+        s.path(),
+        &CHECK_ODD.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))),
+    );
+}
+
 /// One chunk of 64 MiB and a few like it, with filters that a stream can go through and some that
 /// cannot.
 const LARGE: &str = r#"

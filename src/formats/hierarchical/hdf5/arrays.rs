@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use super::dataset::{Dataset, Storage};
+use super::element_type::TypeLeaf;
 use super::file::OpenFile;
-use super::kind::Leaf;
 use super::library_blob::{LibraryChunks, LibraryLeaf};
 use super::pieces::Chunks;
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces};
@@ -17,7 +17,7 @@ use crate::storage::BlobSlice;
 pub(super) struct Array {
     pub(super) name: String,
     pub(super) dataset: Arc<Dataset>,
-    pub(super) leaf: Leaf,
+    pub(super) leaf: TypeLeaf,
 }
 
 /// Pieces of datasets, so that all fields of a dataset share them.

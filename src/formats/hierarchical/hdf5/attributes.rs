@@ -20,9 +20,9 @@
 use base64::Engine;
 use serde_json::{Value, json};
 
+use super::element_type::ElementType;
 use super::ffi::{self, H5_index_t, H5_iter_order_t};
 use super::heap::{self, Heaps, Reference};
-use super::kind::Kind;
 use super::library::{self, Id, Library};
 use super::types;
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -36,9 +36,9 @@ pub(super) const ENUM: &str = "hdf5:enum";
 /// The attribute that says that a dataset has no dataspace.
 pub(super) const NULL: &str = "hdf5:null";
 /// Attributes larger than this are left out, with a note.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 /// More attributes than that on one object are left out, with a note.
-const MOST: u64 = 100_000;
+const MAX_COUNT: u64 = 100_000;
 
 /// What is said about attributes that are not kept.
 #[derive(Default)]
@@ -70,7 +70,7 @@ pub(super) fn read(
 ) -> Attributes {
     let mut all = Attributes::new();
     let mut specs = Attributes::new();
-    for n in 0..count.min(MOST) {
+    for n in 0..count.min(MAX_COUNT) {
         // SAFETY: an open object.
         let id = unsafe {
             lib.H5Aopen_by_idx(
@@ -105,10 +105,10 @@ pub(super) fn read(
             Err(why) => left.out(&format!("the attribute {name:?} of {path}"), why),
         }
     }
-    if count > MOST {
+    if count > MAX_COUNT {
         left.notes.push(format!(
-            "{} attributes of {path} are not kept: there are more than {MOST}",
-            count - MOST
+            "{} attributes of {path} are not kept: there are more than {MAX_COUNT}",
+            count - MAX_COUNT
         ));
     }
     if !specs.is_empty() {
@@ -144,10 +144,9 @@ fn value(
     let shape = dims.clone().unwrap_or_default();
     let count = checked_product(&shape).ok_or_else(too_large)?;
     let total =
-        count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or_else(too_large)?
-            as usize;
+        count.checked_mul(bytes as u64).filter(|&n| n <= MAX_BYTES).ok_or_else(too_large)? as usize;
     let stored = lib.H5Aget_storage_size(attribute.raw());
-    if stored > MOST_BYTES {
+    if stored > MAX_BYTES {
         return Err(too_large());
     }
     if class == ffi::REFERENCE && bytes == 8 {
@@ -166,27 +165,27 @@ fn value(
     if let Some(error) = &leaf.error {
         return Err(Error::refused(error.clone()));
     }
-    if class == ffi::COMPOUND && !matches!(leaf.kind, Kind::Complex(_)) {
+    if class == ffi::COMPOUND && !matches!(leaf.kind, ElementType::Complex(_)) {
         return Err(Error::refused("compound attributes are not supported"));
     }
     let mut shape = shape;
     shape.extend(leaf.dims.iter().map(|d| d.0));
     let ascii = if lib.H5Tget_cset(kind.raw()) == ffi::ASCII { ":ascii" } else { "" };
     let type_name = match &leaf.kind {
-        Kind::Variable { .. } => format!("string{ascii}"),
-        Kind::Fixed { bytes, .. } => format!("string{ascii}:{bytes}"),
-        Kind::Time { .. } => return Err(Error::refused("times are not supported")),
+        ElementType::Variable { .. } => format!("string{ascii}"),
+        ElementType::Fixed { bytes, .. } => format!("string{ascii}:{bytes}"),
+        ElementType::Time { .. } => return Err(Error::refused("times are not supported")),
         kind => kind.model().0.name().to_string(),
     };
     if dims.is_none() {
         return Ok((Value::Null, Some(format!("null:{type_name}()"))));
     }
     let (values, binary) = match &leaf.kind {
-        Kind::Variable { .. } => {
+        ElementType::Variable { .. } => {
             let count = checked_product(&shape).ok_or_else(too_large)?;
             strings(texts(&heap_references(lib, attribute, &leaf.dims, count, heaps)?, heaps)?)
         }
-        Kind::Fixed { bytes, fill } => {
+        ElementType::Fixed { bytes, fill } => {
             let raw = raw(lib, attribute, &kind, total)?;
             strings(raw.chunks_exact(*bytes).map(|t| fill.trim(t).to_vec()).collect())
         }
@@ -250,7 +249,7 @@ pub(super) fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<Value> {
             (d, b) => json_float::to_json(d, b).unwrap_or_else(|| {
                 let signed = matches!(d, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
                 types::int_json(
-                    &Kind::Int {
+                    &ElementType::Int {
                         bytes: b.len(),
                         big: false,
                         signed,
@@ -319,7 +318,7 @@ fn heap_references(
 ) -> Result<Vec<Reference>> {
     let bytes = heaps.reference_bytes();
     let total =
-        count.checked_mul(bytes as u64).filter(|&n| n <= MOST_BYTES).ok_or_else(too_large)?;
+        count.checked_mul(bytes as u64).filter(|&n| n <= MAX_BYTES).ok_or_else(too_large)?;
     let dims: Vec<u64> = dims.iter().map(|d| d.0).collect();
     let kind = lib.list_type(heap::raw_type(lib, bytes)?, &dims)?;
     let raw = raw(lib, attribute, &kind, total as usize)?;
@@ -332,7 +331,7 @@ fn texts(references: &[Reference], heaps: &Heaps) -> Result<Vec<Vec<u8>>> {
     let mut read = |reference: &Reference| {
         let mut text = Vec::new();
         total += heaps.find(*reference, 1, &mut last)?.map_or(0, |(_, bytes)| bytes);
-        if total > MOST_BYTES {
+        if total > MAX_BYTES {
             return Err(too_large());
         }
         heaps.read(*reference, 1, &mut last, &mut text)?;
@@ -364,7 +363,7 @@ fn references(
     let mut last = None;
     let mut paths = Vec::new();
     for list in heap_references(lib, attribute, &[], count, heaps)? {
-        if heaps.find(list, OBJECT_BYTES, &mut last)?.is_some_and(|(_, bytes)| bytes > MOST_BYTES) {
+        if heaps.find(list, OBJECT_BYTES, &mut last)?.is_some_and(|(_, bytes)| bytes > MAX_BYTES) {
             return Err(too_large());
         }
         let mut items = Vec::new();

@@ -3,11 +3,11 @@
 use std::ffi::{CStr, CString, c_char, c_uint};
 use std::sync::Arc;
 
+use super::element_type::TypeLeaf;
 use super::external::External;
 use super::ffi;
 use super::filters;
 use super::heap::Heaps;
-use super::kind::Leaf;
 use super::library::{self, Id, Library};
 use crate::array::{CodecPipeline, more_memory};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub(super) struct Dataset {
     pub(super) null: bool,
     /// Bytes of an element in the file.
     pub(super) element_bytes: usize,
-    pub(super) leaves: Vec<Leaf>,
+    pub(super) leaves: Vec<TypeLeaf>,
     pub(super) storage: Storage,
     /// Where its text of any length is.
     pub(super) heaps: Option<Arc<Heaps>>,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::attributes;
 use super::dataset::Dataset;
-use super::kind::Kind;
+use super::element_type::ElementType;
 use crate::model::Attributes;
 
 /// netCDF has text as characters whose last dimension is its length: they are joined, as the CF
@@ -21,7 +21,7 @@ pub(super) fn join_characters(dataset: &mut Dataset, attributes: &mut Attributes
         return;
     };
     let [leaf] = &mut dataset.leaves[..] else { return };
-    if !matches!(leaf.kind, Kind::Fixed { bytes: 1, .. })
+    if !matches!(leaf.kind, ElementType::Fixed { bytes: 1, .. })
         || !leaf.fields.is_empty()
         || !leaf.dims.is_empty()
     {

@@ -1,9 +1,9 @@
-//! The functions of the HDF5 C library that are used here, as methods of [`Library`]: a call without
-//! the library's lock does not compile.
+//! The functions of the HDF5 C library that are used here, as methods of [`Library`]: a call
+//! without the library's lock does not compile.
 //!
 //! The declarations are those of `hdf5-metno-sys`, but for functions and structures with one of its
-//! enumerations that the library fills: a file decides some of those values, and no file may make an
-//! invalid Rust enumeration. Those are declared here with plain integers.
+//! enumerations that the library fills: a file decides some of those values, and no file may make
+//! an invalid Rust enumeration. Those are declared here with plain integers.
 #![allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)]
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
@@ -246,43 +246,6 @@ pub type Conversion = unsafe extern "C" fn(
 pub type LinkVisitor =
     unsafe extern "C" fn(Hid, *const c_char, *const LinkInfo, *mut c_void) -> Herr;
 
-mod own {
-    use super::*;
-
-    unsafe extern "C" {
-        pub fn H5PLset_loading_state(mask: c_uint) -> Herr;
-        pub fn H5FDregister(class: *const DriverClass) -> Hid;
-        pub fn H5Pget_layout(list: Hid) -> c_int;
-        pub fn H5Pfill_value_defined(list: Hid, status: *mut c_int) -> Herr;
-        pub fn H5Oget_info3(object: Hid, info: *mut ObjectInfo, fields: c_uint) -> Herr;
-        pub fn H5Literate2(
-            group: Hid,
-            index: H5_index_t,
-            order: H5_iter_order_t,
-            at: *mut Hsize,
-            visit: LinkVisitor,
-            data: *mut c_void,
-        ) -> Herr;
-        pub fn H5Dget_chunk_index_type(data: Hid, index: *mut c_int) -> Herr;
-        pub fn H5Sget_simple_extent_type(space: Hid) -> c_int;
-        pub fn H5Sget_select_type(space: Hid) -> c_int;
-        pub fn H5Tget_class(kind: Hid) -> c_int;
-        pub fn H5Tget_order(kind: Hid) -> c_int;
-        pub fn H5Tget_sign(kind: Hid) -> c_int;
-        pub fn H5Tget_norm(kind: Hid) -> c_int;
-        pub fn H5Tget_cset(kind: Hid) -> c_int;
-        pub fn H5Tget_strpad(kind: Hid) -> c_int;
-        pub fn H5Tregister(
-            lasting: H5T_pers_t,
-            name: *const c_char,
-            from: Hid,
-            to: Hid,
-            convert: Conversion,
-        ) -> Herr;
-        pub static H5T_IEEE_F16LE_g: Hid;
-    }
-}
-
 /// The library, locked for this thread; that may happen several times.
 pub struct Library {
     /// It stays on this thread.
@@ -298,8 +261,11 @@ impl Library {
 
     /// The type of floating-point numbers of 16 bits.
     pub fn H5T_IEEE_F16LE(&self) -> Hid {
+        unsafe extern "C" {
+            static H5T_IEEE_F16LE_g: Hid;
+        }
         // SAFETY: a plain number, which the library set when it was opened; under the lock.
-        unsafe { own::H5T_IEEE_F16LE_g }
+        unsafe { H5T_IEEE_F16LE_g }
     }
 }
 
@@ -310,8 +276,8 @@ impl Drop for Library {
     }
 }
 
-/// Functions as methods. Those of numbers and identifiers alone are safe: the library checks whether
-/// a number is an identifier, and of what.
+/// Functions as methods. Those of numbers and identifiers alone are safe: the library checks
+/// whether a number is an identifier, and of what.
 macro_rules! calls {
     (safe $($module:path { $($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)* })*) => {
         impl Library {
@@ -336,6 +302,15 @@ macro_rules! calls {
                 }
             )*)*
         }
+    };
+    (own $declared:ident { $($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)* } $kind:tt) => {
+        mod $declared {
+            use super::*;
+            unsafe extern "C" {
+                $(pub fn $name($($arg: $type),*) -> $out;)*
+            }
+        }
+        calls! { $kind $declared { $($name($($arg: $type),*) -> $out;)* } }
     };
 }
 
@@ -448,18 +423,6 @@ calls! {
     hdf5_sys::h5z {
         H5Zfilter_avail(id: c_int) -> c_int;
     }
-    own {
-        H5PLset_loading_state(mask: c_uint) -> Herr;
-        H5Pget_layout(list: Hid) -> c_int;
-        H5Sget_simple_extent_type(space: Hid) -> c_int;
-        H5Sget_select_type(space: Hid) -> c_int;
-        H5Tget_class(kind: Hid) -> c_int;
-        H5Tget_order(kind: Hid) -> c_int;
-        H5Tget_sign(kind: Hid) -> c_int;
-        H5Tget_norm(kind: Hid) -> c_int;
-        H5Tget_cset(kind: Hid) -> c_int;
-        H5Tget_strpad(kind: Hid) -> c_int;
-    }
 }
 
 calls! {
@@ -480,7 +443,6 @@ calls! {
     hdf5_sys::h5d {
         H5Dcreate2(parent: Hid, name: *const c_char, kind: Hid, space: Hid, lcpl_id: Hid, list: Hid,
             dapl_id: Hid) -> Hid;
-        H5Dopen2(file: Hid, name: *const c_char, dapl_id: Hid) -> Hid;
         H5Dread(data: Hid, mem_type_id: Hid, mem_space_id: Hid, file_space_id: Hid, list: Hid,
             buf: *mut c_void) -> Herr;
         H5Dwrite(data: Hid, mem_type_id: Hid, mem_space_id: Hid, file_space_id: Hid, list: Hid,
@@ -564,7 +526,27 @@ calls! {
     hdf5_sys::h5z {
         H5Zregister(cls: *const c_void) -> Herr;
     }
-    own {
+}
+
+// Declared here: with plain integers where the sys crate has enumerations.
+calls! {
+    own plain {
+        H5PLset_loading_state(mask: c_uint) -> Herr;
+        H5Pget_layout(list: Hid) -> c_int;
+        H5Sget_simple_extent_type(space: Hid) -> c_int;
+        H5Sget_select_type(space: Hid) -> c_int;
+        H5Tget_class(kind: Hid) -> c_int;
+        H5Tget_order(kind: Hid) -> c_int;
+        H5Tget_sign(kind: Hid) -> c_int;
+        H5Tget_norm(kind: Hid) -> c_int;
+        H5Tget_cset(kind: Hid) -> c_int;
+        H5Tget_strpad(kind: Hid) -> c_int;
+    }
+    safe
+}
+
+calls! {
+    own pointers {
         H5FDregister(class: *const DriverClass) -> Hid;
         H5Pfill_value_defined(list: Hid, status: *mut c_int) -> Herr;
         H5Oget_info3(object: Hid, info: *mut ObjectInfo, fields: c_uint) -> Herr;
@@ -574,4 +556,5 @@ calls! {
         H5Tregister(lasting: H5T_pers_t, name: *const c_char, from: Hid, to: Hid,
             convert: Conversion) -> Herr;
     }
+    unsafe
 }

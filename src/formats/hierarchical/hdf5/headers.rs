@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::access::Access;
 use super::dataset::{Chunked, Dataset, Storage};
 use super::driver::{self, Ticket};
+use super::element_type::ElementType;
 use super::external::{External, file_name};
 use super::file::OpenFile;
 use super::heap::{Heaps, HeapsOf};
-use super::kind::Kind;
 use super::library::{self, Id, Library};
 use super::vds::Checker;
 use super::{ffi, types};
@@ -113,7 +113,7 @@ impl<'a> Headers<'a> {
             ffi::CHUNKED => Storage::Chunked(Chunked::of(lib, &plist, &dims, element_bytes)?),
             _ => Storage::Library,
         };
-        let opaque = leaves.iter().any(|l| matches!(l.kind, Kind::Other { .. }));
+        let opaque = leaves.iter().any(|l| matches!(l.kind, ElementType::Other { .. }));
         if opaque || variable && (!text_alone || has_fill) {
             storage = match storage {
                 Storage::Chunked(c) => Storage::Chunked(Chunked { by_library: true, ..c }),

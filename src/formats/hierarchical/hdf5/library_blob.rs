@@ -1,12 +1,13 @@
-//! Values that only the library reads: virtual datasets, compact ones, those of other files, filters
-//! that only it has, fields among text of any length. It gives one leaf of the elements, packed.
+//! Values that only the library reads: virtual datasets, compact ones, those of other files,
+//! filters that only it has, fields among text of any length. It gives one leaf of the elements,
+//! packed.
 
 use std::ffi::CString;
 use std::sync::Arc;
 
 use super::dataset::{Chunked, Dataset};
+use super::element_type::{ElementType, TypeLeaf};
 use super::file::OpenFile;
-use super::kind::{Kind, Leaf};
 use super::library::{self, Id, Library};
 use super::{ffi, heap};
 use crate::array::{PieceLocation, Pieces};
@@ -19,7 +20,7 @@ use crate::storage::{Blob, BlobSlice};
 pub(super) struct LibraryLeaf {
     pub(super) file: Arc<OpenFile>,
     pub(super) dataset: Arc<Dataset>,
-    pub(super) leaf: Leaf,
+    pub(super) leaf: TypeLeaf,
 }
 
 /// A box of a dataset as bytes in C order; what sticks out of the dataset is zeros.
@@ -114,7 +115,7 @@ unsafe fn read_box(
     lib: &Library,
     data: &Id,
     dataset: &Dataset,
-    leaf: &Leaf,
+    leaf: &TypeLeaf,
     (origin, shape): (&[u64], &[u64]),
     out: *mut std::ffi::c_void,
 ) -> Result<()> {
@@ -143,7 +144,7 @@ unsafe fn read_box(
 }
 
 /// The type of the leaf in memory: that of the file, or a compound of the one field.
-fn memory_type(lib: &Library, data: &Id, leaf: &Leaf) -> Result<Id> {
+fn memory_type(lib: &Library, data: &Id, leaf: &TypeLeaf) -> Result<Id> {
     let mut kind = lib.kind(data)?;
     let mut names = Vec::new();
     for field in &leaf.fields {
@@ -163,7 +164,7 @@ fn memory_type(lib: &Library, data: &Id, leaf: &Leaf) -> Result<Id> {
         names.push(name);
         kind = Id::new(lib.H5Tget_member_type(kind.raw(), m), "its type is damaged")?;
     }
-    if let Kind::Variable { bytes } = leaf.kind {
+    if let ElementType::Variable { bytes } = leaf.kind {
         let dims: Vec<u64> = leaf.dims.iter().map(|d| d.0).collect();
         kind = lib.list_type(heap::raw_type(lib, bytes)?, &dims)?;
     }

@@ -40,6 +40,8 @@ mod dimensions;
 #[cfg(feature = "hdf5")]
 mod driver;
 #[cfg(feature = "hdf5")]
+mod element_type;
+#[cfg(feature = "hdf5")]
 mod encode;
 #[cfg(feature = "hdf5")]
 mod external;
@@ -53,8 +55,6 @@ mod filters;
 mod headers;
 #[cfg(feature = "hdf5")]
 mod heap;
-#[cfg(feature = "hdf5")]
-mod kind;
 #[cfg(feature = "hdf5")]
 mod layout;
 #[cfg(feature = "hdf5")]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::arrays::{Array, SharedPieces};
 use super::dataset::{Dataset, Storage};
+use super::element_type::TypeLeaf;
 use super::file::OpenFile;
-use super::kind::Leaf;
 use super::rows::Rows;
 use super::source::Hdf5Source;
 use super::tree;
@@ -23,7 +23,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     let file = OpenFile::open(at, options)?;
     let mut tree = tree::walk(&file, options)?;
     tree.datasets.retain(|d| !scales::is_bare(d));
-    let frames = pandas::understand(&mut tree, &file.id);
+    let frames = pandas::detect_frames(&mut tree, &file.id);
     let mut plan = Plan { format: "hdf5", notes: tree.left.notes, ..Plan::default() };
     for (path, attributes) in tree.groups {
         if path.is_empty() {
@@ -33,7 +33,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
         }
     }
     let datasets: Vec<Arc<Dataset>> = tree.datasets.into_iter().map(Arc::new).collect();
-    let all: Vec<Vec<(ArrayMeta, Leaf)>> = datasets.iter().map(|d| metas(d)).collect();
+    let all: Vec<Vec<(ArrayMeta, TypeLeaf)>> = datasets.iter().map(|d| metas(d)).collect();
     if let ([dataset], [fields]) = (&datasets[..], &all[..])
         && let [(meta, _), _, ..] = &fields[..]
         && meta.inner.is_empty()
@@ -41,7 +41,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     {
         plan.tables.push(table(fields, dataset));
     }
-    let all: Vec<(usize, (ArrayMeta, Leaf))> = all
+    let all: Vec<(usize, (ArrayMeta, TypeLeaf))> = all
         .into_iter()
         .enumerate()
         .flat_map(|(n, metas)| metas.into_iter().map(move |meta| (n, meta)))
@@ -156,7 +156,7 @@ pub(super) fn verify(at: &Location, options: &ReadOptions) -> Result<()> {
 }
 
 /// A compound dataset that is alone in its file is a table.
-fn table(metas: &[(ArrayMeta, Leaf)], dataset: &Dataset) -> Table {
+fn table(metas: &[(ArrayMeta, TypeLeaf)], dataset: &Dataset) -> Table {
     let header = |m: &ArrayMeta| {
         m.name
             .strip_prefix(&dataset.name)
@@ -174,17 +174,17 @@ fn table(metas: &[(ArrayMeta, Leaf)], dataset: &Dataset) -> Table {
 }
 
 /// The arrays of a dataset, each with its leaf.
-fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, Leaf)> {
+fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, TypeLeaf)> {
     if let Some(error) = &dataset.error {
         let mut meta = ArrayMeta::new(&dataset.name, crate::model::Dtype::U8, &[0]);
         meta.details.error = Some(Arc::new(error.clone()));
         meta.details.attributes = dataset.attributes.clone();
-        return vec![(meta, Leaf::default())];
+        return vec![(meta, TypeLeaf::default())];
     }
     dataset.leaves.iter().map(|leaf| (meta(dataset, leaf), leaf.clone())).collect()
 }
 
-fn meta(dataset: &Dataset, leaf: &Leaf) -> ArrayMeta {
+fn meta(dataset: &Dataset, leaf: &TypeLeaf) -> ArrayMeta {
     let mut name = dataset.name.clone();
     for field in leaf.fields.iter().filter(|_| !dataset.named) {
         name.push('.');

@@ -10,23 +10,23 @@
 //!
 //! Names, zones and what else is no number are pickles, read as data and never run. Text of the
 //! fixed layout is a pickled object and stays refused; text of tables comes as it is stored (a
-//! missing one is the text `nan`). A frame that is not understood comes as the datasets of the
+//! missing one is the text `nan`). A frame that is not detected comes as the datasets of the
 //! file, with a note.
 
 use serde_json::Value;
 
 use super::dataset::{Dataset, Storage};
+use super::element_type::{Codes, ElementType, TypeLeaf};
 use super::ffi;
-use super::kind::{Codes, Kind, Leaf};
 use super::library::{self, Id};
 use super::tree::Tree;
 use crate::codec::pickle::{self, Node, Pickle};
 use crate::model::{ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit};
 
 /// Lists of names larger than this are not read.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 
-/// A frame or series that was understood.
+/// A frame or series that was detected.
 pub(super) struct Frame {
     /// The datasets (by number in the tree) that are its index, then its columns, each with its
     /// name.
@@ -35,7 +35,7 @@ pub(super) struct Frame {
 }
 
 /// Replaces the datasets of every frame by its columns.
-pub(super) fn understand(tree: &mut Tree, file: &Id) -> Vec<Frame> {
+pub(super) fn detect_frames(tree: &mut Tree, file: &Id) -> Vec<Frame> {
     let kinds: Vec<(String, String, Attributes)> = tree
         .groups
         .iter()
@@ -98,7 +98,7 @@ pub(super) fn understand(tree: &mut Tree, file: &Id) -> Vec<Frame> {
             }
         }
         let added = 1 + columns.len();
-        // Frames understood before keep their numbers: those behind move.
+        // Frames detected before keep their numbers: those behind move.
         for frame in &mut frames {
             if frame.index >= first {
                 let shift = |n: usize| n - gone + added;
@@ -126,7 +126,7 @@ fn plain(name: &str) -> bool {
 
 /// A pickle in an attribute.
 fn unpickled(text: &str) -> Option<Pickle> {
-    pickle::read(text.as_bytes().to_vec(), MOST_BYTES).ok()
+    pickle::read(text.as_bytes().to_vec(), MAX_BYTES).ok()
 }
 
 /// A list of names.
@@ -200,17 +200,17 @@ impl Info {
 fn names(data: &Dataset, file: &Id) -> Option<Vec<String>> {
     let [leaf] = &data.leaves[..] else { return None };
     let [n] = data.dims[..] else { return None };
-    let bytes = n.checked_mul(data.element_bytes as u64).filter(|&b| b <= MOST_BYTES)?;
-    if matches!(leaf.kind, Kind::Variable { .. } | Kind::Other { .. }) && bytes > 0 {
+    let bytes = n.checked_mul(data.element_bytes as u64).filter(|&b| b <= MAX_BYTES)?;
+    if matches!(leaf.kind, ElementType::Variable { .. } | ElementType::Other { .. }) && bytes > 0 {
         return None;
     }
     let raw = read_whole(data, file, bytes as usize)?;
     match &leaf.kind {
-        Kind::Fixed { bytes, fill } => raw
+        ElementType::Fixed { bytes, fill } => raw
             .chunks_exact(*bytes)
             .map(|t| std::str::from_utf8(fill.trim(t)).ok().map(str::to_string))
             .collect(),
-        kind @ Kind::Int { .. } => {
+        kind @ ElementType::Int { .. } => {
             let size = kind.model().0.item_bytes() as usize;
             let values = kind.convert(raw, 0).ok()?;
             Some(
@@ -277,14 +277,14 @@ fn column(block: &Dataset, n: usize, of: usize, name: String) -> Option<Dataset>
 }
 
 /// Times are integers with their type in an attribute; booleans are bit fields.
-fn apply_value_type(leaf: &mut Leaf, told: Option<&str>) {
+fn apply_value_type(leaf: &mut TypeLeaf, told: Option<&str>) {
     if leaf.error.is_some() {
         leaf.error = Some("a pickled object of pandas is never loaded".into());
     }
     if leaf.bits && leaf.kind.bytes() == 1 {
         leaf.truth = true;
     }
-    let Kind::Int { bytes: 8, big, .. } = leaf.kind else { return };
+    let ElementType::Int { bytes: 8, big, .. } = leaf.kind else { return };
     let Some(told) = told else { return };
     let (delta, rest) = match (told.strip_prefix("datetime64"), told.strip_prefix("timedelta64")) {
         (Some(rest), _) => (false, rest),
@@ -300,11 +300,12 @@ fn apply_value_type(leaf: &mut Leaf, told: Option<&str>) {
         .filter(|u| !u.is_empty())
         .unwrap_or("ns");
     if let Some(unit) = TimeUnit::parse(unit) {
-        leaf.kind = Kind::Time { unit, delta, big };
+        leaf.kind = ElementType::Time { unit, delta, big };
     }
 }
 
-type Made = (Dataset, Vec<Dataset>);
+/// The index, and the columns.
+type FrameParts = (Dataset, Vec<Dataset>);
 
 /// Reads one frame.
 struct Reader<'a, 'd, F: Fn(&str) -> Option<&'d Dataset>> {
@@ -321,10 +322,10 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
     }
 
     /// Gives a column of times its zone.
-    fn set_zone(&mut self, leaf: &mut Leaf, column: &str, zone: Option<Option<String>>) {
+    fn set_zone(&mut self, leaf: &mut TypeLeaf, column: &str, zone: Option<Option<String>>) {
         let Some(told) = zone else { return };
         match told {
-            Some(name) if matches!(leaf.kind, Kind::Time { delta: false, .. }) => {
+            Some(name) if matches!(leaf.kind, ElementType::Time { delta: false, .. }) => {
                 leaf.zone = Some(name)
             }
             _ => self.notes.push(format!(
@@ -350,7 +351,7 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
         Some(made)
     }
 
-    fn fixed_series(&mut self) -> Option<Made> {
+    fn fixed_series(&mut self) -> Option<FrameParts> {
         let (index, values) = (self.get("index")?, self.get("values")?);
         let name =
             text(self.attributes, "name").filter(|n| plain(n)).unwrap_or("values").to_string();
@@ -359,7 +360,7 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
         Some((self.column(index, 0, 1, index_name)?, vec![self.column(values, 0, 1, name)?]))
     }
 
-    fn fixed_frame(&mut self) -> Option<Made> {
+    fn fixed_frame(&mut self) -> Option<FrameParts> {
         let order = names(self.get("axis0")?, self.file)?;
         let index = self.get("axis1")?;
         let rows = *index.dims.first()?;
@@ -385,10 +386,10 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
         Some((self.column(index, 0, 1, index_name)?, columns))
     }
 
-    fn table(&mut self) -> Option<Made> {
+    fn table(&mut self) -> Option<FrameParts> {
         let data = self.get("table")?;
         let info = Info::of(self.attributes);
-        let one = |leaf: &Leaf, name: String| {
+        let one = |leaf: &TypeLeaf, name: String| {
             let mut made = data.view(name);
             made.storage = data.storage.clone();
             made.leaves = vec![leaf.clone()];
@@ -432,7 +433,7 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
             }
             leaf.dims.clear();
             for (n, name) in names.into_iter().enumerate() {
-                let leaf = Leaf { offset: leaf.offset + n * stride, ..leaf.clone() };
+                let leaf = TypeLeaf { offset: leaf.offset + n * stride, ..leaf.clone() };
                 columns.push(one(&leaf, name));
             }
         }
@@ -456,17 +457,17 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
         let mut leaf = leaf.clone();
         apply_value_type(&mut leaf, text(&data.attributes, "values_dtype"));
         let rows = *data.dims.first()?;
-        let bytes = rows.checked_mul(data.element_bytes as u64).filter(|&b| b <= MOST_BYTES)?;
+        let bytes = rows.checked_mul(data.element_bytes as u64).filter(|&b| b <= MAX_BYTES)?;
         let raw = read_whole(data, self.file, bytes as usize)?;
         let packed = leaf.element(data.element_bytes, false, false).pack(raw);
         let (kind, items) = match &leaf.kind {
-            Kind::Fixed { bytes, fill } => {
+            ElementType::Fixed { bytes, fill } => {
                 let items: Vec<Vec<u8>> =
                     packed.chunks_exact(*bytes).map(|t| fill.trim(t).to_vec()).collect();
                 let text = items.iter().all(|t| std::str::from_utf8(t).is_ok());
                 (if text { CategoryKind::Text } else { CategoryKind::Binary }, items)
             }
-            Kind::Variable { .. } | Kind::Other { .. } => return None,
+            ElementType::Variable { .. } | ElementType::Other { .. } => return None,
             kind => {
                 let (dtype, logical) = kind.model();
                 let values = kind.convert(packed, 0).ok()?;

@@ -1,13 +1,13 @@
-//! The rows of a file: those of its maps, and what is done with them beyond that. Text of any length
-//! is fetched from its heaps, characters are joined to text, nulls of pandas are taken out.
+//! The rows of a file: those of its maps, and what is done with them beyond that. Text of any
+//! length is fetched from its heaps, characters are joined to text, nulls of pandas are taken out.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::arrays::Array;
+use super::element_type::TypeLeaf;
 use super::file::OpenFile;
 use super::heap::{Heap, Heaps};
-use super::kind::Leaf;
 use crate::array::reader::MapReader;
 use crate::error::{Error, Result};
 use crate::format::{Emit, Piece, ReadRows};
@@ -180,7 +180,7 @@ impl Rows {
     /// As many rows as make a good chunk.
     fn variable(
         &self,
-        leaf: &Leaf,
+        leaf: &TypeLeaf,
         heaps: &Heaps,
         raw: &[u8],
         (row, rows): (u64, u64),
@@ -301,7 +301,7 @@ impl ReadRows for Rows {
 }
 
 /// Rows that are looked at at a time.
-fn step(leaf: &Leaf, per_row: u64) -> u64 {
+fn step(leaf: &TypeLeaf, per_row: u64) -> u64 {
     let row_bytes = per_row.saturating_mul(leaf.text_bytes() as u64).max(1);
     (CHUNK_BYTES / row_bytes).min(REFERENCES / per_row).max(1)
 }
@@ -310,7 +310,7 @@ fn step(leaf: &Leaf, per_row: u64) -> u64 {
 /// hold it up to six times.
 const COPIES: u64 = 6;
 
-fn utf8(leaf: &Leaf, text: &[u8], row: u64) -> Result<()> {
+fn utf8(leaf: &TypeLeaf, text: &[u8], row: u64) -> Result<()> {
     if leaf.binary || std::str::from_utf8(text).is_ok() {
         return Ok(());
     }

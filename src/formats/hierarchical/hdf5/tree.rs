@@ -14,7 +14,7 @@ use crate::format::ReadOptions;
 use crate::model::Attributes;
 
 /// Groups deeper than this are refused.
-const DEEPEST: usize = 500;
+const MAX_DEPTH: usize = 500;
 
 /// What was found in a file.
 #[derive(Default)]
@@ -218,8 +218,8 @@ impl Walker<'_> {
                 .push(format!("{name} links back to a group that contains it: left out"));
             return;
         }
-        if self.stack.len() >= DEEPEST {
-            let error = Error::refused(format!("groups deeper than {DEEPEST} are not supported"));
+        if self.stack.len() >= MAX_DEPTH {
+            let error = Error::refused(format!("groups deeper than {MAX_DEPTH} are not supported"));
             self.tree.datasets.push(Dataset::broken(name, path_c, error));
             return;
         }

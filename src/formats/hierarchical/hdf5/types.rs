@@ -2,8 +2,8 @@
 
 use std::ffi::c_int;
 
+use super::element_type::{ElementType, Float, TypeLeaf};
 use super::ffi;
-use super::kind::{Float, Kind, Leaf};
 use super::library::{self, Id, Library};
 use crate::array::element::Fill;
 use crate::error::{Error, Result};
@@ -14,30 +14,31 @@ const MAX_LEAVES: usize = 10_000;
 
 /// What a type is that has no others inside, and the names of an enumeration's values; or why it
 /// cannot be read.
-type Plain = OrRefused<(Kind, Option<Attributes>)>;
+type Plain = OrRefused<(ElementType, Option<Attributes>)>;
 
 /// The leaves of a type, of a file whose references into heaps have so many bytes.
 ///
 /// # Errors
 /// A type that the library cannot describe.
-pub(super) fn leaves(lib: &Library, kind: &Id, reference_bytes: usize) -> Result<Vec<Leaf>> {
+pub(super) fn leaves(lib: &Library, kind: &Id, reference_bytes: usize) -> Result<Vec<TypeLeaf>> {
     let mut found = Vec::new();
-    flatten_type(lib, kind, &Leaf::default(), 0, &mut found)?;
+    flatten_type(lib, kind, &TypeLeaf::default(), 0, &mut found)?;
     for leaf in &mut found {
-        if let Kind::Variable { bytes } = &mut leaf.kind {
+        if let ElementType::Variable { bytes } = &mut leaf.kind {
             *bytes = reference_bytes;
         }
     }
     Ok(found)
 }
 
-/// Adds the leaves of a type that is at `place`: below these fields, at this offset, in these lists.
+/// Adds the leaves of a type that is at `place`: below these fields, at this offset, in these
+/// lists.
 fn flatten_type(
     lib: &Library,
     kind: &Id,
-    place: &Leaf,
+    place: &TypeLeaf,
     depth: usize,
-    found: &mut Vec<Leaf>,
+    found: &mut Vec<TypeLeaf>,
 ) -> Result<()> {
     if depth > MAX_DEPTH || found.len() >= MAX_LEAVES {
         return Err(Error::refused(format!(
@@ -50,7 +51,7 @@ fn flatten_type(
     }
     let plain = match class {
         ffi::COMPOUND => match complex(lib, kind)? {
-            Some(part) => Ok((Kind::Complex(part), None)),
+            Some(part) => Ok((ElementType::Complex(part), None)),
             None => {
                 for m in 0..members(lib, kind)? {
                     let (name, member) = member(lib, kind, m)?;
@@ -73,9 +74,9 @@ fn flatten_type(
     };
     let (kind, names, error) = match plain {
         Ok((kind, names)) => (kind, names, None),
-        Err(why) => (Kind::Other { bytes }, None, Some(why)),
+        Err(why) => (ElementType::Other { bytes }, None, Some(why)),
     };
-    found.push(Leaf { kind, names, error, bits: class == ffi::BITFIELD, ..place.clone() });
+    found.push(TypeLeaf { kind, names, error, bits: class == ffi::BITFIELD, ..place.clone() });
     Ok(())
 }
 
@@ -107,25 +108,25 @@ fn list(lib: &Library, kind: &Id, bytes: usize) -> Result<(Id, Vec<(u64, usize)>
 /// What a type is that has no others inside.
 fn plain(lib: &Library, kind: &Id, class: c_int, bytes: usize) -> Result<Plain> {
     let id = kind.raw();
-    let numbers = |kind: OrRefused<Kind>| kind.map(|kind| (kind, None));
+    let numbers = |kind: OrRefused<ElementType>| kind.map(|kind| (kind, None));
     let refused = |what: &str| Ok(Err(what.to_string()));
     match class {
         ffi::INTEGER | ffi::BITFIELD => Ok(numbers(int(lib, kind, bytes, class == ffi::BITFIELD)?)),
-        ffi::FLOAT => Ok(numbers(float(lib, kind, bytes)?.map(Kind::Float))),
+        ffi::FLOAT => Ok(numbers(float(lib, kind, bytes)?.map(ElementType::Float))),
         ffi::COMPLEX => {
             let base = Id::new(lib.H5Tget_super(id), "a complex type is damaged")?;
             Ok(match float(lib, &base, bytes / 2)? {
-                Ok(f) if f.is_part() => Ok((Kind::Complex(f), None)),
+                Ok(f) if f.is_part() => Ok((ElementType::Complex(f), None)),
                 _ => Err(format!("complex numbers of {bytes} bytes are not supported")),
             })
         }
         ffi::ENUM => enumeration(lib, kind, bytes),
         ffi::STRING => Ok(Ok((
             match (lib.H5Tis_variable_str(id) > 0, lib.H5Tget_strpad(id)) {
-                (true, _) => Kind::Variable { bytes },
-                (_, ffi::NULL_TERMINATED) => Kind::Fixed { bytes, fill: Fill::AfterZero },
-                (_, ffi::SPACE_PADDED) => Kind::Fixed { bytes, fill: Fill::Blanks },
-                _ => Kind::Fixed { bytes, fill: Fill::Zeros },
+                (true, _) => ElementType::Variable { bytes },
+                (_, ffi::NULL_TERMINATED) => ElementType::Fixed { bytes, fill: Fill::AfterZero },
+                (_, ffi::SPACE_PADDED) => ElementType::Fixed { bytes, fill: Fill::Blanks },
+                _ => ElementType::Fixed { bytes, fill: Fill::Zeros },
             },
             None,
         ))),
@@ -154,7 +155,7 @@ fn enumeration(lib: &Library, kind: &Id, bytes: usize) -> Result<Plain> {
     let value = |name: &str| names.get(name).and_then(serde_json::Value::as_i64);
     let is_bool = names.len() == 2 && value("FALSE") == Some(0) && value("TRUE") == Some(1);
     Ok(Ok(match int {
-        Kind::Int { bytes, big, .. } if is_bool => (Kind::Bool { bytes, big }, None),
+        ElementType::Int { bytes, big, .. } if is_bool => (ElementType::Bool { bytes, big }, None),
         _ => (int, Some(names)),
     }))
 }
@@ -207,7 +208,7 @@ fn order(lib: &Library, kind: &Id) -> OrRefused<bool> {
     }
 }
 
-fn int(lib: &Library, kind: &Id, bytes: usize, unsigned: bool) -> Result<OrRefused<Kind>> {
+fn int(lib: &Library, kind: &Id, bytes: usize, unsigned: bool) -> Result<OrRefused<ElementType>> {
     if bytes > 8 {
         return Ok(Err(format!("integers of {bytes} bytes are not supported")));
     }
@@ -223,7 +224,7 @@ fn int(lib: &Library, kind: &Id, bytes: usize, unsigned: bool) -> Result<OrRefus
     if first + bits > 8 * bytes as u32 {
         return Err(Error::corrupt("an integer type has more bits than its bytes"));
     }
-    Ok(order(lib, kind).map(|big| Kind::Int {
+    Ok(order(lib, kind).map(|big| ElementType::Int {
         bytes,
         big,
         signed: !unsigned && sign == ffi::TWOS_COMPLEMENT,
@@ -279,7 +280,7 @@ fn float(lib: &Library, kind: &Id, bytes: usize) -> Result<OrRefused<Float>> {
     }))
 }
 
-fn enum_names(lib: &Library, kind: &Id, int: &Kind, bytes: usize) -> Result<Attributes> {
+fn enum_names(lib: &Library, kind: &Id, int: &ElementType, bytes: usize) -> Result<Attributes> {
     let mut names = Attributes::new();
     for m in 0..members(lib, kind)? {
         let mut value = [0u8; 16];
@@ -294,8 +295,8 @@ fn enum_names(lib: &Library, kind: &Id, int: &Kind, bytes: usize) -> Result<Attr
 }
 
 /// A converted integer as JSON.
-pub(super) fn int_json(kind: &Kind, value: &[u8]) -> serde_json::Value {
-    let signed = matches!(kind, Kind::Int { signed: true, .. });
+pub(super) fn int_json(kind: &ElementType, value: &[u8]) -> serde_json::Value {
+    let signed = matches!(kind, ElementType::Int { signed: true, .. });
     let mut wide =
         [if signed && value.last().is_some_and(|b| b & 0x80 != 0) { 0xFF } else { 0 }; 8];
     let n = value.len().min(8);
@@ -304,7 +305,7 @@ pub(super) fn int_json(kind: &Kind, value: &[u8]) -> serde_json::Value {
 }
 
 /// `NUMPY:<M8[ns]`, as h5py tags the times of numpy.
-fn numpy_time(tag: &str) -> Option<Kind> {
+fn numpy_time(tag: &str) -> Option<ElementType> {
     let text = tag.strip_prefix("NUMPY:")?;
     let big = text.starts_with('>');
     let text = text.trim_start_matches(['<', '>', '=', '|']);
@@ -316,5 +317,5 @@ fn numpy_time(tag: &str) -> Option<Kind> {
         "" => TimeUnit::new("generic"),
         _ => TimeUnit::parse(rest.strip_prefix('[')?.strip_suffix(']')?)?,
     };
-    Some(Kind::Time { unit, delta, big })
+    Some(ElementType::Time { unit, delta, big })
 }

@@ -5,7 +5,7 @@
 //! mapping covers have the fill value by intent.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::{CString, OsStr, c_char, c_int};
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::access::{Access, Denied};
 use super::dataset::Chunked;
 use super::driver::{self, Ticket};
 use super::external::file_name;
-use super::ffi::{self, Hid};
+use super::ffi;
 use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
 use crate::model::checked_product;
@@ -154,14 +154,12 @@ impl<'a> Checker<'a> {
             }
         }
         let own = file_name(lib, data)?;
-        let mut files: HashMap<Vec<u8>, Id> = HashMap::new();
+        let mut files: HashMap<Vec<u8>, Arc<Id>> = HashMap::new();
         let space = lib.space(data)?;
         let dims = library::dims(lib, &space)?.unwrap_or_default();
         for (mapping, (target, source)) in all.iter().zip(&spans) {
             let unlimited = |spans: &[Span]| spans.iter().position(|s| s.is_unlimited());
             let (to, from) = (unlimited(target), unlimited(source));
-            let mut open =
-                |name: &[u8]| -> Result<Hid> { self.open_file(data, &own, name, &mut files) };
             match (to, from) {
                 (Some(to), None) => {
                     let span = target[to];
@@ -169,8 +167,8 @@ impl<'a> Checker<'a> {
                     self.series(data, &own, mapping, source, blocks, &mut files)?;
                 }
                 _ => {
-                    let file = open(&mapping.file)?;
-                    let found = self.source(file, mapping, &mapping.file, &mapping.dataset)?;
+                    let file = self.open_file(data, &own, &mapping.file, &mut files)?;
+                    let found = self.source(&file, mapping, &mapping.file, &mapping.dataset)?;
                     covers(mapping, &found, source)?;
                     if let (Some(to), Some(from)) = (to, from) {
                         let (needs, has) =
@@ -194,7 +192,7 @@ impl<'a> Checker<'a> {
         mapping: &Mapping,
         source: &[Span],
         blocks: u64,
-        files: &mut HashMap<Vec<u8>, Id>,
+        files: &mut HashMap<Vec<u8>, Arc<Id>>,
     ) -> Result<()> {
         for block in 0..blocks.max(1) {
             let (in_file, name) =
@@ -202,7 +200,7 @@ impl<'a> Checker<'a> {
             // Files of a series are not kept open.
             files.clear();
             let file = self.open_file(data, own, &in_file, files)?;
-            let found = self.source(file, mapping, &in_file, &name)?;
+            let found = self.source(&file, mapping, &in_file, &name)?;
             covers(mapping, &found, source)?;
         }
         // The library takes the first gap for the end.
@@ -212,7 +210,7 @@ impl<'a> Checker<'a> {
             files.clear();
             let there = self
                 .open_file(data, own, &in_file, files)
-                .and_then(|f| self.source(f, mapping, &in_file, &name));
+                .and_then(|f| self.source(&f, mapping, &in_file, &name));
             if block > blocks && there.is_ok() {
                 let missing = (numbered(&mapping.file, blocks), numbered(&mapping.dataset, blocks));
                 return Err(missing_source(
@@ -228,7 +226,7 @@ impl<'a> Checker<'a> {
     /// The extent of a source, which is sound.
     fn source(
         &mut self,
-        file: Hid,
+        file: &Id,
         mapping: &Mapping,
         in_file: &[u8],
         name: &[u8],
@@ -236,35 +234,14 @@ impl<'a> Checker<'a> {
         let lib = self.lib;
         let c_name = CString::new(name)
             .map_err(|_| Error::corrupt("a virtual source's name has a zero byte"))?;
-        // SAFETY: an open file (all of this function).
-        let opened =
-            Id::new(unsafe { lib.H5Dopen2(file, c_name.as_ptr(), 0) }, "it cannot be opened");
-        let data = opened.map_err(|e| match self.access.denied() {
+        let data = lib.open(file, &c_name).map_err(|e| match self.access.denied() {
             Some(denied) => denied.error("its virtual source needs"),
             None => missing_source(in_file, name, "is missing").because(e),
         })?;
-        let of_source = |e: Error| {
+        let dims = self.look_at(&data, c_name).map_err(|e| {
             let e = e.about(format!("its source {} in {}", text(name), text(in_file)));
             if e.hint_text().is_some() { e } else { e.hint(SKIP) }
-        };
-        let (plist, kind) = (
-            Id::new(
-                library::reading(|| lib.H5Dget_create_plist(data.raw())),
-                "its header is damaged",
-            )
-            .map_err(of_source)?,
-            Id::new(lib.H5Dget_type(data.raw()), "its type is damaged").map_err(of_source)?,
-        );
-        let place = (file_name(lib, &data)?, c_name);
-        let layout = lib.H5Pget_layout(plist.raw());
-        if layout == ffi::VIRTUAL {
-            self.check(&data, &plist).map_err(of_source)?;
-        } else {
-            self.files.insert(place.0.clone());
-        }
-        let space =
-            Id::new(lib.H5Dget_space(data.raw()), "its dataspace is damaged").map_err(of_source)?;
-        let dims = library::dims(lib, &space).map_err(of_source)?.unwrap_or_default();
+        })?;
         let rank = library::most_dims(lib, &mapping.source)?.len();
         if mapping.all {
             takes_all(lib, mapping, &dims, in_file, name)?;
@@ -272,16 +249,25 @@ impl<'a> Checker<'a> {
             let told = format!("has {} dimensions, its mapping has {rank}", dims.len());
             return Err(missing_source(in_file, name, &told));
         }
-        if !self.seen.contains(&place) {
-            self.storage(&plist, &kind, layout, &dims).map_err(of_source)?;
-            self.seen.insert(place);
-        }
         Ok(dims)
     }
 
-    /// Whether the library can read a source, within memory.
-    fn storage(&self, plist: &Id, kind: &Id, layout: c_int, dims: &[u64]) -> Result<()> {
+    /// The extent of a source, once the library can read it, within memory.
+    fn look_at(&mut self, data: &Id, name: CString) -> Result<Vec<u64>> {
         let lib = self.lib;
+        let plist = library::reading(|| lib.H5Dget_create_plist(data.raw()));
+        let plist = Id::new(plist, "its header is damaged")?;
+        let (kind, layout) = (lib.kind(data)?, lib.H5Pget_layout(plist.raw()));
+        let path = file_name(lib, data)?;
+        if layout == ffi::VIRTUAL {
+            self.check(data, &plist)?;
+        } else {
+            self.files.insert(path.clone());
+        }
+        let dims = library::dims(lib, &lib.space(data)?)?.unwrap_or_default();
+        if self.seen.contains(&(path.clone(), name.clone())) {
+            return Ok(dims);
+        }
         if lib.H5Pget_external_count(plist.raw()) > 0 {
             return Err(Error::refused(
                 "raw data in other files are not supported behind a virtual dataset",
@@ -289,12 +275,13 @@ impl<'a> Checker<'a> {
         }
         if layout == ffi::CHUNKED {
             let element_bytes = lib.H5Tget_size(kind.raw());
-            let chunked = Chunked::of(lib, plist, dims, element_bytes)?;
+            let chunked = Chunked::of(lib, &plist, &dims, element_bytes)?;
             let elements = checked_product(&chunked.shape);
             let whole = elements.and_then(|n| n.checked_mul(element_bytes as u64));
             chunked.check_library(whole.unwrap_or(u64::MAX), self.memory_bytes)?;
         }
-        Ok(())
+        self.seen.insert((path, name));
+        Ok(dims)
     }
 
     /// Opens a source's file as the library does: `.` is the file of the virtual dataset.
@@ -303,24 +290,21 @@ impl<'a> Checker<'a> {
         data: &Id,
         own: &Path,
         name: &[u8],
-        files: &mut HashMap<Vec<u8>, Id>,
-    ) -> Result<Hid> {
-        let lib = self.lib;
+        files: &mut HashMap<Vec<u8>, Arc<Id>>,
+    ) -> Result<Arc<Id>> {
         const MAX_OPEN: usize = 64;
         if let Some(file) = files.get(name) {
-            return Ok(file.raw());
+            return Ok(file.clone());
         }
-        let file = if name == b"." {
-            Id::new(lib.H5Iget_file_id(data.raw()), "its file cannot be told")?
-        } else {
-            self.open_named(own, name)?
-        };
+        let file = Arc::new(match name {
+            b"." => Id::new(self.lib.H5Iget_file_id(data.raw()), "its file cannot be told")?,
+            name => self.open_named(own, name)?,
+        });
         if files.len() >= MAX_OPEN {
             files.clear();
         }
-        let raw = file.raw();
-        files.insert(name.to_vec(), file);
-        Ok(raw)
+        files.insert(name.to_vec(), file.clone());
+        Ok(file)
     }
 
     fn open_named(&self, own: &Path, name: &[u8]) -> Result<Id> {
@@ -474,21 +458,13 @@ fn mappings(lib: &Library, plist: &Id) -> Result<Vec<Mapping>> {
     library::check(unsafe { lib.H5Pget_virtual_count(plist.raw(), &mut count) }, damaged)?;
     let mut found = Vec::new();
     for n in 0..count {
-        type Get<'a> = &'a dyn Fn(*mut c_char, usize) -> isize;
-        let name = |get: Get<'_>| -> Result<Vec<u8>> {
-            let Ok(len) = usize::try_from(get(std::ptr::null_mut(), 0)) else {
-                return Err(library::failure(damaged));
-            };
-            let mut name = vec![0u8; len + 1];
-            get(name.as_mut_ptr().cast(), name.len());
-            name.truncate(len);
-            Ok(name)
-        };
         let list = plist.raw();
-        // SAFETY: as above; the buffers have the lengths that are told.
-        let file = name(&|to, size| unsafe { lib.H5Pget_virtual_filename(list, n, to, size) })?;
-        // SAFETY: as above.
-        let dataset = name(&|to, size| unsafe { lib.H5Pget_virtual_dsetname(list, n, to, size) })?;
+        // SAFETY: the buffer has the length that is told.
+        let name = |to, size| unsafe { lib.H5Pget_virtual_filename(list, n, to, size) };
+        let file = lib.text(name, damaged)?;
+        // SAFETY: the buffer has the length that is told.
+        let name = |to, size| unsafe { lib.H5Pget_virtual_dsetname(list, n, to, size) };
+        let dataset = lib.text(name, damaged)?;
         let (target, source) = (
             Id::new(lib.H5Pget_virtual_vspace(plist.raw(), n), damaged)?,
             Id::new(lib.H5Pget_virtual_srcspace(plist.raw(), n), damaged)?,

@@ -81,7 +81,7 @@ fn complex(lib: &Library, part: Dtype) -> Result<Id> {
 fn enumeration(lib: &Library, base: Dtype, names: &Attributes) -> Result<Id> {
     let base_type = number_type(lib, base)?;
     let n = base.item_bytes() as usize;
-    // SAFETY: as above; the value has the bytes of the base type.
+    // SAFETY: names end with a zero byte, and a value has the bytes of the base type.
     unsafe {
         let kind = Id::new(lib.H5Tenum_create(base_type.raw()), "cannot make a type")?;
         for (name, value) in names {
@@ -151,7 +151,9 @@ pub(super) fn all(
             continue;
         }
         let spec = specs.and_then(|s| s.get(name)).and_then(Value::as_str);
-        let made = spec.and_then(|s| Made::by_spec(value, s)).or_else(|| Made::by_value(value));
+        let made = spec
+            .and_then(|s| NewAttribute::by_spec(value, s))
+            .or_else(|| NewAttribute::by_value(value));
         match made.map(|m| m.write(lib, object, name)) {
             Some(Ok(())) => {}
             Some(Err(e)) => notes
@@ -165,14 +167,14 @@ pub(super) fn all(
 }
 
 /// A value ready to be written.
-struct Made {
-    kind: Kind,
+struct NewAttribute {
+    kind: AttributeData,
     /// `None`: one value.
     shape: Option<Vec<u64>>,
     null: bool,
 }
 
-enum Kind {
+enum AttributeData {
     Numbers(Dtype, Vec<u8>),
     Text { texts: Vec<Vec<u8>>, bytes: Option<usize>, utf8: bool },
 }
@@ -220,9 +222,9 @@ fn number(v: &Value, dtype: Dtype) -> Option<Vec<u8>> {
     })
 }
 
-impl Made {
+impl NewAttribute {
     /// As the file had it that this value was read from; `None` where the value was changed since.
-    fn by_spec(value: &Value, spec: &str) -> Option<Made> {
+    fn by_spec(value: &Value, spec: &str) -> Option<NewAttribute> {
         let (null, spec) = spec.strip_prefix("null:").map_or((false, spec), |s| (true, s));
         let (binary, spec) = spec.strip_prefix("base64:").map_or((false, spec), |s| (true, s));
         let (name, shape) = spec.strip_suffix(')')?.split_once('(')?;
@@ -261,21 +263,21 @@ impl Made {
                 {
                     return None;
                 }
-                Kind::Text { texts, bytes, utf8 }
+                AttributeData::Text { texts, bytes, utf8 }
             }
             None => {
                 let dtype = Dtype::ALL.into_iter().find(|d| d.name() == name)?;
                 let bytes =
                     values.iter().map(|v| number(v, dtype)).collect::<Option<Vec<_>>>()?.concat();
-                Kind::Numbers(dtype, bytes)
+                AttributeData::Numbers(dtype, bytes)
             }
         };
-        Some(Made { kind, shape: (!shape.is_empty()).then_some(shape), null })
+        Some(NewAttribute { kind, shape: (!shape.is_empty()).then_some(shape), null })
     }
 
     /// As anybody would expect: text, int64, float64, bool, lists of those; anything else as JSON
     /// text.
-    fn by_value(value: &Value) -> Option<Made> {
+    fn by_value(value: &Value) -> Option<NewAttribute> {
         let mut shape = Vec::new();
         let mut inner = value;
         while let Value::Array(items) = inner {
@@ -294,15 +296,15 @@ impl Made {
         let kind = if same(Value::is_string) {
             let texts: Vec<Vec<u8>> =
                 values.iter().filter_map(|v| v.as_str()).map(|s| s.as_bytes().to_vec()).collect();
-            Some(Kind::Text { texts, bytes: None, utf8: true })
+            Some(AttributeData::Text { texts, bytes: None, utf8: true })
         } else if same(Value::is_boolean) {
-            Some(Kind::Numbers(
+            Some(AttributeData::Numbers(
                 Dtype::Bool,
                 values.iter().filter_map(|v| number(v, Dtype::Bool)).flatten().collect(),
             ))
         } else if same(Value::is_number) {
             [Dtype::I64, Dtype::U64, Dtype::F64].into_iter().find_map(|dtype| {
-                Some(Kind::Numbers(
+                Some(AttributeData::Numbers(
                     dtype,
                     values.iter().map(|v| number(v, dtype)).collect::<Option<Vec<_>>>()?.concat(),
                 ))
@@ -313,7 +315,7 @@ impl Made {
         let (kind, shape) = match kind {
             Some(kind) => (kind, shape),
             None => (
-                Kind::Text {
+                AttributeData::Text {
                     texts: vec![serde_json::to_vec(value).ok()?],
                     bytes: None,
                     utf8: true,
@@ -321,12 +323,12 @@ impl Made {
                 Vec::new(),
             ),
         };
-        Some(Made { kind, shape: (!shape.is_empty()).then_some(shape), null: false })
+        Some(NewAttribute { kind, shape: (!shape.is_empty()).then_some(shape), null: false })
     }
 
     fn write(mut self, lib: &Library, object: &Id, name: &str) -> Result<()> {
         let name = library::c_name(name)?;
-        if let Kind::Text { texts, bytes, .. } = &mut self.kind
+        if let AttributeData::Text { texts, bytes, .. } = &mut self.kind
             && bytes.is_none()
             && texts.iter().any(|t| t.contains(&0))
         {
@@ -334,8 +336,8 @@ impl Made {
             *bytes = texts.iter().map(Vec::len).max();
         }
         let kind = match &self.kind {
-            Kind::Numbers(dtype, _) => number_type(lib, *dtype)?,
-            Kind::Text { texts, bytes, utf8 } => {
+            AttributeData::Numbers(dtype, _) => number_type(lib, *dtype)?,
+            AttributeData::Text { texts, bytes, utf8 } => {
                 let kind = text_type(lib, *bytes, *utf8)?;
                 // Dimension scales are only known by a class that ends with a zero byte.
                 if bytes.is_some_and(|n| texts.iter().all(|t| t.len() < n && !t.contains(&0))) {
@@ -354,17 +356,17 @@ impl Made {
         };
         match &self.kind {
             _ if self.null => write(None),
-            Kind::Numbers(_, bytes) if bytes.is_empty() => write(None),
-            Kind::Text { texts, .. } if texts.is_empty() => write(None),
-            Kind::Numbers(_, bytes) => write(Some(bytes.as_ptr().cast())),
-            Kind::Text { texts, bytes: Some(n), .. } => {
+            AttributeData::Numbers(_, bytes) if bytes.is_empty() => write(None),
+            AttributeData::Text { texts, .. } if texts.is_empty() => write(None),
+            AttributeData::Numbers(_, bytes) => write(Some(bytes.as_ptr().cast())),
+            AttributeData::Text { texts, bytes: Some(n), .. } => {
                 let mut buffer = vec![0u8; n * texts.len()];
                 for (to, text) in buffer.chunks_exact_mut(*n).zip(texts) {
                     to[..text.len()].copy_from_slice(text);
                 }
                 write(Some(buffer.as_ptr().cast()))
             }
-            Kind::Text { texts, bytes: None, .. } => {
+            AttributeData::Text { texts, bytes: None, .. } => {
                 let texts: Vec<CString> = texts
                     .iter()
                     .map(|t| CString::new(&t[..]))

@@ -9,7 +9,7 @@ use crate::model::{Attributes, Categories, Dtype, Logical, TimeUnit};
 
 /// A plain value inside an element: a whole element, or a field of it.
 #[derive(Clone, Default)]
-pub(super) struct Leaf {
+pub(super) struct TypeLeaf {
     /// The names of the fields that lead to it; none for a whole element.
     pub(super) fields: Vec<String>,
     /// Where it begins in the element.
@@ -17,7 +17,7 @@ pub(super) struct Leaf {
     /// Array dimensions inside the element: count and bytes from one to the next.
     pub(super) dims: Vec<(u64, usize)>,
     /// What it is.
-    pub(super) kind: Kind,
+    pub(super) kind: ElementType,
     /// The names of an enumeration's values.
     pub(super) names: Option<Attributes>,
     /// Why it cannot be read.
@@ -36,14 +36,14 @@ pub(super) struct Leaf {
     pub(super) codes: Option<Codes>,
 }
 
-/// See [`Leaf::codes`].
+/// See [`TypeLeaf::codes`].
 #[derive(Clone)]
 pub(super) struct Codes {
     pub(super) categories: Arc<Categories>,
     pub(super) ordered: bool,
 }
 
-impl Leaf {
+impl TypeLeaf {
     /// Bytes of the leaf in one element, packed.
     pub(super) fn packed_bytes(&self) -> usize {
         self.dims.iter().fold(self.kind.bytes(), |n, d| n.saturating_mul(d.0 as usize))
@@ -58,8 +58,8 @@ impl Leaf {
     pub(super) fn padding(&self) -> Option<Padding> {
         let fill = match (&self.kind, self.joined) {
             // A zero byte among characters is one of them, but for those behind the last.
-            (Kind::Fixed { .. }, Some(_)) => Fill::Zeros,
-            (Kind::Fixed { fill, .. }, None) => *fill,
+            (ElementType::Fixed { .. }, Some(_)) => Fill::Zeros,
+            (ElementType::Fixed { fill, .. }, None) => *fill,
             _ => return None,
         };
         Some(if self.binary { Padding::Bytes(fill) } else { Padding::Text(fill) })
@@ -158,7 +158,7 @@ impl Leaf {
 
 /// A type of values.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum ElementType {
     /// Integers of `bits` bits from bit `first` on.
     Int { bytes: usize, big: bool, signed: bool, first: u32, bits: u32 },
     /// Floating-point numbers.
@@ -177,9 +177,9 @@ pub(super) enum Kind {
     Other { bytes: usize },
 }
 
-impl Default for Kind {
+impl Default for ElementType {
     fn default() -> Self {
-        Kind::Other { bytes: 1 }
+        ElementType::Other { bytes: 1 }
     }
 }
 
@@ -289,17 +289,17 @@ impl Float {
     }
 }
 
-impl Kind {
+impl ElementType {
     /// Bytes in the file.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Kind::Int { bytes, .. } | Kind::Bool { bytes, .. } | Kind::Fixed { bytes, .. } => {
-                *bytes
-            }
-            Kind::Variable { bytes } | Kind::Other { bytes } => *bytes,
-            Kind::Float(f) => f.bytes,
-            Kind::Complex(f) => 2 * f.bytes,
-            Kind::Time { .. } => 8,
+            ElementType::Int { bytes, .. }
+            | ElementType::Bool { bytes, .. }
+            | ElementType::Fixed { bytes, .. } => *bytes,
+            ElementType::Variable { bytes } | ElementType::Other { bytes } => *bytes,
+            ElementType::Float(f) => f.bytes,
+            ElementType::Complex(f) => 2 * f.bytes,
+            ElementType::Time { .. } => 8,
         }
     }
 
@@ -307,7 +307,7 @@ impl Kind {
     pub(super) fn model(&self) -> (Dtype, Logical) {
         let plain = |dtype| (dtype, Logical::Plain);
         match self {
-            Kind::Int { bytes, signed, .. } => plain(match (bytes, signed) {
+            ElementType::Int { bytes, signed, .. } => plain(match (bytes, signed) {
                 (1, false) => Dtype::U8,
                 (2, false) => Dtype::U16,
                 (3..=4, false) => Dtype::U32,
@@ -317,28 +317,32 @@ impl Kind {
                 (3..=4, true) => Dtype::I32,
                 (_, true) => Dtype::I64,
             }),
-            Kind::Float(f) => plain(f.held().0),
-            Kind::Complex(f) => plain(match f.known() {
+            ElementType::Float(f) => plain(f.held().0),
+            ElementType::Complex(f) => plain(match f.known() {
                 Some(Dtype::F16) => Dtype::C32,
                 Some(Dtype::F32) => Dtype::C64,
                 _ => Dtype::C128,
             }),
-            Kind::Bool { .. } => plain(Dtype::Bool),
-            Kind::Fixed { .. } | Kind::Variable { .. } => (Dtype::U8, Logical::Text),
-            Kind::Time { unit, delta: false, .. } => (Dtype::I64, Logical::Datetime(unit.clone())),
-            Kind::Time { unit, delta: true, .. } => (Dtype::I64, Logical::Timedelta(unit.clone())),
-            Kind::Other { .. } => plain(Dtype::U8),
+            ElementType::Bool { .. } => plain(Dtype::Bool),
+            ElementType::Fixed { .. } | ElementType::Variable { .. } => (Dtype::U8, Logical::Text),
+            ElementType::Time { unit, delta: false, .. } => {
+                (Dtype::I64, Logical::Datetime(unit.clone()))
+            }
+            ElementType::Time { unit, delta: true, .. } => {
+                (Dtype::I64, Logical::Timedelta(unit.clone()))
+            }
+            ElementType::Other { .. } => plain(Dtype::U8),
         }
     }
 
     /// Text.
     pub(super) fn is_text(&self) -> bool {
-        matches!(self, Kind::Fixed { .. } | Kind::Variable { .. })
+        matches!(self, ElementType::Fixed { .. } | ElementType::Variable { .. })
     }
 
     /// Text of any length.
     pub(super) fn is_variable(&self) -> bool {
-        matches!(self, Kind::Variable { .. })
+        matches!(self, ElementType::Variable { .. })
     }
 
     /// The bytes of the file are the model's once units of so many bytes are turned around (1: they
@@ -346,23 +350,27 @@ impl Kind {
     fn swapped_unit(&self) -> Option<usize> {
         let unit = |bytes: usize, big: bool| if big { bytes } else { 1 };
         match *self {
-            Kind::Int { bytes, big, first: 0, bits, .. }
+            ElementType::Int { bytes, big, first: 0, bits, .. }
                 if matches!(bytes, 1 | 2 | 4 | 8) && bits == 8 * bytes as u32 =>
             {
                 Some(unit(bytes, big))
             }
-            Kind::Float(f) if f.known().is_some() => Some(unit(f.bytes, f.big)),
-            Kind::Complex(f) => Some(unit(f.bytes, f.big)),
-            Kind::Time { big, .. } => Some(unit(8, big)),
-            Kind::Fixed { .. } | Kind::Variable { .. } | Kind::Other { .. } => Some(1),
+            ElementType::Float(f) if f.known().is_some() => Some(unit(f.bytes, f.big)),
+            ElementType::Complex(f) => Some(unit(f.bytes, f.big)),
+            ElementType::Time { big, .. } => Some(unit(8, big)),
+            ElementType::Fixed { .. }
+            | ElementType::Variable { .. }
+            | ElementType::Other { .. } => Some(1),
             _ => None,
         }
     }
 
     /// Whether the bytes in the file are the model's.
     pub(super) fn is_ready(&self) -> bool {
-        let is_text_or_other =
-            matches!(self, Kind::Fixed { .. } | Kind::Variable { .. } | Kind::Other { .. });
+        let is_text_or_other = matches!(
+            self,
+            ElementType::Fixed { .. } | ElementType::Variable { .. } | ElementType::Other { .. }
+        );
         self.swapped_unit() == Some(1) && !is_text_or_other
     }
 
@@ -370,7 +378,7 @@ impl Kind {
     pub(super) fn describe(&self) -> String {
         let order = |big: bool| if big { "BE" } else { "LE" };
         match self {
-            Kind::Int { bytes, big, signed, first, bits } => {
+            ElementType::Int { bytes, big, signed, first, bits } => {
                 let base =
                     format!("{}{}{}", if *signed { "I" } else { "U" }, 8 * bytes, order(*big));
                 if *first != 0 || *bits != 8 * *bytes as u32 {
@@ -379,7 +387,7 @@ impl Kind {
                     base
                 }
             }
-            Kind::Float(f) => match f.known() {
+            ElementType::Float(f) => match f.known() {
                 Some(d) => format!("{d} {}", order(f.big)),
                 None => format!(
                     "F{}{} ({} + {} bits)",
@@ -389,14 +397,14 @@ impl Kind {
                     f.mantissa_bits
                 ),
             },
-            Kind::Complex(f) => format!("complex of F{}{}", 8 * f.bytes, order(f.big)),
-            Kind::Bool { bytes, .. } => format!("enum {{FALSE, TRUE}} of {bytes} bytes"),
-            Kind::Fixed { bytes, .. } => format!("string of {bytes} bytes"),
-            Kind::Variable { .. } => "variable string".into(),
-            Kind::Time { unit, delta, .. } => {
+            ElementType::Complex(f) => format!("complex of F{}{}", 8 * f.bytes, order(f.big)),
+            ElementType::Bool { bytes, .. } => format!("enum {{FALSE, TRUE}} of {bytes} bytes"),
+            ElementType::Fixed { bytes, .. } => format!("string of {bytes} bytes"),
+            ElementType::Variable { .. } => "variable string".into(),
+            ElementType::Time { unit, delta, .. } => {
                 format!("opaque NUMPY:{}8[{unit}]", if *delta { "m" } else { "M" })
             }
-            Kind::Other { bytes } => format!("{bytes} bytes"),
+            ElementType::Other { bytes } => format!("{bytes} bytes"),
         }
     }
 
@@ -411,7 +419,7 @@ impl Kind {
             return Ok(raw);
         }
         match *self {
-            Kind::Int { bytes, big, signed, first, bits } => {
+            ElementType::Int { bytes, big, signed, first, bits } => {
                 let size = self.model().0.item_bytes() as usize;
                 let mut out = Vec::with_capacity(raw.len() / bytes * size);
                 for value in raw.chunks_exact(bytes) {
@@ -424,7 +432,7 @@ impl Kind {
                 }
                 Ok(out)
             }
-            Kind::Float(f) => {
+            ElementType::Float(f) => {
                 let narrow = f.held().0 == Dtype::F32;
                 let mut out = Vec::with_capacity(raw.len() / f.bytes * if narrow { 4 } else { 8 });
                 for (i, value) in raw.chunks_exact(f.bytes).enumerate() {
@@ -445,7 +453,7 @@ impl Kind {
             }
             // Writers put other numbers than 0 and 1 there, too; h5py and numpy take them all for
             // true.
-            Kind::Bool { bytes, .. } => {
+            ElementType::Bool { bytes, .. } => {
                 let is_true = |value: &[u8]| u8::from(value.iter().any(|&b| b != 0));
                 Ok(raw.chunks_exact(bytes).map(is_true).collect())
             }
