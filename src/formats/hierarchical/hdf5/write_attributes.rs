@@ -206,20 +206,21 @@ fn number(v: &Value, dtype: Dtype) -> Option<Vec<u8>> {
                 Some(i) => i128::from(i),
                 None => i128::from(v.as_u64()?),
             };
-            let signed = matches!(d, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
-            let bits = 8 * n as u32;
-            let (low, high) = if signed {
-                (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
-            } else {
-                (0, (1i128 << bits) - 1)
-            };
-            if wide < low || wide > high {
+            if !json_float::is_in_range(wide, d) {
                 return None;
             }
             wide.to_le_bytes()[..n].to_vec()
         }
         _ => return None,
     })
+}
+
+impl AttributeData {
+    /// Numbers of this type; `None` where one does not fit.
+    fn numbers(values: &[&Value], dtype: Dtype) -> Option<AttributeData> {
+        let bytes = values.iter().map(|v| number(v, dtype)).collect::<Option<Vec<_>>>()?.concat();
+        Some(AttributeData::Numbers(dtype, bytes))
+    }
 }
 
 impl NewAttribute {
@@ -267,9 +268,7 @@ impl NewAttribute {
             }
             None => {
                 let dtype = Dtype::ALL.into_iter().find(|d| d.name() == name)?;
-                let bytes =
-                    values.iter().map(|v| number(v, dtype)).collect::<Option<Vec<_>>>()?.concat();
-                AttributeData::Numbers(dtype, bytes)
+                AttributeData::numbers(&values, dtype)?
             }
         };
         Some(NewAttribute { kind, shape: (!shape.is_empty()).then_some(shape), null })
@@ -293,36 +292,23 @@ impl NewAttribute {
         let same = |test: fn(&Value) -> bool| {
             regular && !values.is_empty() && values.iter().all(|v| test(v))
         };
+        let text = |texts| Some(AttributeData::Text { texts, bytes: None, utf8: true });
         let kind = if same(Value::is_string) {
-            let texts: Vec<Vec<u8>> =
-                values.iter().filter_map(|v| v.as_str()).map(|s| s.as_bytes().to_vec()).collect();
-            Some(AttributeData::Text { texts, bytes: None, utf8: true })
+            let texts = values.iter().filter_map(|v| v.as_str());
+            text(texts.map(|s| s.as_bytes().to_vec()).collect())
         } else if same(Value::is_boolean) {
-            Some(AttributeData::Numbers(
-                Dtype::Bool,
-                values.iter().filter_map(|v| number(v, Dtype::Bool)).flatten().collect(),
-            ))
+            AttributeData::numbers(&values, Dtype::Bool)
         } else if same(Value::is_number) {
-            [Dtype::I64, Dtype::U64, Dtype::F64].into_iter().find_map(|dtype| {
-                Some(AttributeData::Numbers(
-                    dtype,
-                    values.iter().map(|v| number(v, dtype)).collect::<Option<Vec<_>>>()?.concat(),
-                ))
-            })
+            [Dtype::I64, Dtype::U64, Dtype::F64]
+                .into_iter()
+                .find_map(|dtype| AttributeData::numbers(&values, dtype))
         } else {
             None
         };
-        let (kind, shape) = match kind {
-            Some(kind) => (kind, shape),
-            None => (
-                AttributeData::Text {
-                    texts: vec![serde_json::to_vec(value).ok()?],
-                    bytes: None,
-                    utf8: true,
-                },
-                Vec::new(),
-            ),
-        };
+        if kind.is_none() {
+            shape.clear();
+        }
+        let kind = kind.or_else(|| text(vec![serde_json::to_vec(value).ok()?]))?;
         Some(NewAttribute { kind, shape: (!shape.is_empty()).then_some(shape), null: false })
     }
 
