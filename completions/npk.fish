@@ -65,6 +65,7 @@ skip\t'Leave it out, with a note'
 error\t'Refuse it'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l ragged -d 'How to store lists of different lengths, and structs and maps, if the output lacks them (default: offsets)' -r -f -a "error\t'Refuse them'
 offsets\t'As arrays of their own: NAME.offsets, NAME.values, NAME.field, NAME.keys, NAME.valid'"
+complete -c npk -n "__fish_npk_using_subcommand convert" -l nested -d 'How to write lists, structs and maps into text tables (refused by default)' -r -f -a "json\t'As JSON text'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l layout -d 'How a table becomes arrays: one matrix, or one array per column' -r -f -a "auto\t'A matrix if all columns have one numeric type and no nulls, else columns'
 columns\t'One array per column'
 matrix\t'One array of all columns'"

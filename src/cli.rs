@@ -290,6 +290,9 @@ pub struct ConvertArgs {
     /// (default: offsets)
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Types")]
     pub ragged: Option<Ragged>,
+    /// How to write lists, structs and maps into text tables (refused by default)
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Types")]
+    pub nested: Option<NestedText>,
     /// Leave out, with a note, arrays that cannot be read or written
     #[arg(long, help_heading = "Types")]
     pub skip_unsupported: bool,

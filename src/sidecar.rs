@@ -92,7 +92,9 @@ struct ColumnEntry {
 #[serde(default)]
 struct ArrayEntry {
     name: String,
+    #[serde(skip_serializing_if = "is_default")]
     dtype: String,
+    #[serde(skip_serializing_if = "is_default")]
     shape: Vec<u64>,
     #[serde(rename = "type", skip_serializing_if = "is_default")]
     kind: Option<TypeEntry>,

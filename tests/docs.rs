@@ -672,6 +672,9 @@ fn npk_json_is_as_documented() {
     let rare = [
         "precision",
         "scale",
+        "bits",
+        "arrays[].arrow",
+        "arrays[].parts",
         "element",
         "arrays[].type.shape",
         "categories.dtype",

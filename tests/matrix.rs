@@ -28,6 +28,7 @@ fn policy(sink: &'static str) -> Policy {
         strings: None,
         ragged_offsets: false,
         notes_lists: false,
+        nested_json: false,
         skip_unsupported: false,
         sink,
         marks: false,

@@ -44,6 +44,7 @@ fn policy() -> Policy {
         strings: None,
         ragged_offsets: false,
         notes_lists: false,
+        nested_json: false,
         skip_unsupported: false,
         sink: "numbers",
         marks: false,

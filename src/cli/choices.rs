@@ -84,6 +84,13 @@ pub enum Ragged {
     Offsets,
 }
 
+/// `--nested`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NestedText {
+    /// As JSON text
+    Json,
+}
+
 /// `--layout`.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Layout {

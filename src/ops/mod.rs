@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Buf, Categories, Chunk, Decimals, Dtype, Values};
+use crate::model::{ArrayMeta, Buf, Categories, Chunk, Decimals, Dtype, Nested, Values};
 
 pub mod cast;
 mod decimal;
@@ -93,6 +93,8 @@ pub enum Op {
     Stack(Arc<Stack>),
     /// A part of a nested column; the first op of its recipe.
     Part(Arc<Part>),
+    /// Rows of a nested column as JSON text.
+    NestedToJson(Arc<Nested>),
     /// Text as int32 codes in order of first appearance, −1 at nulls.
     Encode(Arc<Categories>),
     /// The rows + 1 int64 offsets of uneven rows.
@@ -210,6 +212,7 @@ impl Op {
             }
             Op::DecimalToText(from) => decimal::to_texts(chunk, *from),
             Op::Part(part) => *chunk = part.take(chunk)?,
+            Op::NestedToJson(nested) => nested::to_json(chunk, nested)?,
             Op::Column { index, width, item } => {
                 if let Values::Fixed(values) = &mut chunk.values {
                     *values = column(values, chunk.rows as usize, *item, *width, *index);

@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use crate::error::{Error, Result};
 use crate::formats::columnar::arrow_model::{self, LeafType};
 use crate::model::nested::{PartKind, parts_of};
-use crate::model::{ArrayMeta, Buf, Chunk, Logical, Values};
+use crate::model::{ArrayMeta, Buf, Chunk, Logical, Nested, Values};
 
 /// A plain array that holds a part of a nested one.
 #[derive(Clone, Debug)]
@@ -94,6 +94,29 @@ impl Part {
         }
         Ok(made)
     }
+}
+
+/// Every row as JSON text.
+///
+/// # Errors
+/// Codes without categories.
+pub(super) fn to_json(chunk: &mut Chunk, nested: &Nested) -> Result<()> {
+    let Values::Nested(array) = &chunk.values else {
+        return Err(Error::internal("a nested column was expected"));
+    };
+    let array = arrow_model::decoded(array, nested)?;
+    let (mut offsets, mut texts) = (vec![0u64], Vec::new());
+    let mut valid = Vec::with_capacity(array.len());
+    for row in 0..array.len() {
+        valid.push(u8::from(array.is_valid(row)));
+        if array.is_valid(row) {
+            texts.extend_from_slice(arrow_model::json(&array, row).to_string().as_bytes());
+        }
+        offsets.push(texts.len() as u64);
+    }
+    chunk.valid = valid.contains(&0).then(|| Buf::from_vec(valid));
+    chunk.values = Values::Var { offsets, values: Buf::from_vec(texts) };
+    Ok(())
 }
 
 fn nulls_of(array: &ArrayRef, hidden: Option<&NullBuffer>) -> Option<NullBuffer> {

@@ -36,6 +36,8 @@ pub struct Policy {
     pub ragged_offsets: bool,
     /// Whether a note tells of uneven lists, for nobody asked for offsets.
     pub notes_lists: bool,
+    /// `--nested json`.
+    pub nested_json: bool,
     /// `--skip-unsupported`.
     pub skip_unsupported: bool,
     /// The sink's name, for messages.

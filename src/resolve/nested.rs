@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use super::Step;
 use super::fit::Policy;
 use crate::error::{Error, Result};
-use crate::format::Capabilities;
+use crate::format::{Arrays, Capabilities};
 use crate::formats::columnar::arrow_model;
 use crate::model::nested::{PartKind, Parts, parts_of};
 use crate::model::{ArrayMeta, Categories, Dtype, Form, Kept, Logical, Nested, Plan};
@@ -42,6 +42,12 @@ pub(super) fn take_apart(
             step.recipes.push(Recipe::of(input));
             continue;
         };
+        if policy.nested_json && holds.arrays == Arrays::Table && (holds.logical)(&Logical::Text) {
+            let text = ArrayMeta::column(&meta.name, Dtype::U8, Logical::Text, meta.rows);
+            step.plan.arrays.push(ArrayMeta { nulls: true, ..text });
+            step.recipes.push(Recipe { input, ops: vec![Op::NestedToJson(nested)] });
+            continue;
+        }
         match parts(meta, &nested, holds, policy) {
             Ok(parts) => add(input, meta, &nested, parts, policy, &mut step)?,
             Err(e) if policy.skip_unsupported => {
@@ -90,9 +96,12 @@ fn parts(
     policy: &Policy,
 ) -> Result<Parts> {
     // In a table all columns have the same rows.
-    if holds.arrays == crate::format::Arrays::Table {
+    if holds.arrays == Arrays::Table {
         let what = format!("{} cannot hold {}", policy.sink, meta.type_name());
-        return Err(Error::refused(what).hint("leave the column out with -x"));
+        return Err(Error::refused(what).hint(match (holds.logical)(&Logical::Text) {
+            true => "--nested json writes it as JSON text, -x leaves the column out",
+            false => "leave the column out with -x",
+        }));
     }
     let parts = Parts::of(&meta.name, &nested.field)?;
     let lists = parts.companions().iter().any(|name| name.ends_with(".offsets"));

@@ -262,3 +262,85 @@ json.dump(side, open('o.npk/npk.json', 'w'))
     let said = run(&scratch, &["list", "o.npk"]);
     assert!(said.contains("deep.valid\n") && said.contains("deep.offsets\n"), "{said}");
 }
+
+#[test]
+fn cells_of_text_tables_are_json_where_that_was_asked_for() {
+    let scratch = Scratch::new();
+    python(scratch.path(), &format!("{ORDERS}\npq.write_table(t, 'o.parquet')"));
+    run(&scratch, &["convert", "o.parquet", "o.csv", "--nested", "json"]);
+    python(
+        scratch.path(),
+        "
+import csv, json
+rows = list(csv.DictReader(open('o.csv')))
+cell = lambda text: json.loads(text) if text else None
+assert [cell(r['items']) for r in rows] == [[{'sku': 'a', 'n': 1}, None], [], None, [{'sku': None, 'n': 7}, {'sku': 'b', 'n': 9}]]
+assert [cell(r['tags']) for r in rows] == [{'x': 1.5}, {}, None, {'y': None, 'z': 2.5}]
+assert [cell(r['deep']) for r in rows] == [[[1], [2, 3]], [[]], None, [None, [4]]]
+",
+    );
+}
+
+/// Lists as writers had them before the specification: repeated fields alone, and two levels.
+#[test]
+fn lists_of_old_writers_are_read() {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
+    use parquet::file::writer::SerializedFileWriter;
+    let scratch = Scratch::new();
+    let schema = parquet::schema::parser::parse_message_type(
+        "message m {
+            repeated int32 plain;
+            repeated group phones { required int32 number; optional binary kind (UTF8); }
+            optional group two (LIST) { repeated int32 element; }
+            optional group one (LIST) { repeated group array { optional binary text (UTF8); } }
+            optional group pair (LIST) {
+                repeated group pair_tuple { required int32 a; required int32 b; } }
+        }",
+    )
+    .unwrap();
+    let file = std::fs::File::create(scratch.join("old.parquet")).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    // Three rows: two elements, none, one. Per column its levels and values.
+    let rep = [0, 1, 0, 0];
+    let texts = |all: &[&str]| all.iter().map(|t| ByteArray::from(*t)).collect::<Vec<_>>();
+    let ints: [(&[i16], &[i32]); 5] = [
+        (&[1, 1, 0, 1], &[1, 2, 3]),
+        (&[1, 1, 0, 1], &[11, 12, 13]),
+        (&[2, 2, 1, 2], &[21, 22, 23]),
+        (&[2, 2, 1, 2], &[31, 32, 33]),
+        (&[2, 2, 1, 2], &[41, 42, 43]),
+    ];
+    let mut ints = ints.into_iter();
+    for column in 0..7 {
+        let mut writer = group.next_column().unwrap().unwrap();
+        if matches!(column, 2 | 4) {
+            let (def, values): (&[i16], _) = if column == 2 {
+                (&[2, 1, 0, 2], texts(&["home", "work"]))
+            } else {
+                (&[3, 2, 0, 3], texts(&["x", "y"]))
+            };
+            writer.typed::<ByteArrayType>().write_batch(&values, Some(def), Some(&rep)).unwrap();
+        } else {
+            let (def, values) = ints.next().unwrap();
+            writer.typed::<Int32Type>().write_batch(values, Some(def), Some(&rep)).unwrap();
+        }
+        writer.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    run(&scratch, &["convert", "old.parquet", "new.feather"]);
+    run(&scratch, &["convert", "old.parquet", "mid.npk"]);
+    run(&scratch, &["convert", "mid.npk", "mid.feather"]);
+    python(
+        scratch.path(),
+        "
+import pyarrow.parquet as pq, pyarrow.feather as feather
+want = pq.read_table('old.parquet').to_pydict()
+assert want['plain'] == [[1, 2], [], [3]] and want['one'][2] == [{'text': 'y'}], want
+for name in ['new', 'mid']:
+    got = feather.read_table(name + '.feather').to_pydict()
+    assert got == want, (name, got, want)
+",
+    );
+}

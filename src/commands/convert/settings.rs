@@ -99,6 +99,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext
             strings: strings(args),
             ragged_offsets: args.ragged != Some(cli::Ragged::Error),
             notes_lists: args.ragged.is_none(),
+            nested_json: args.nested.is_some(),
             skip_unsupported: args.skip_unsupported,
             sink: "",
             marks: false,

@@ -53,6 +53,7 @@ pub(super) struct DictionaryBatch {
 /// All of a file or stream.
 pub(super) struct Index {
     pub(super) form: &'static str,
+    pub(super) is_big_endian: bool,
     pub(super) schema: Schema,
     /// Dictionary ids: path of fields → id.
     pub(super) ids: HashMap<Vec<usize>, i64>,
@@ -221,14 +222,11 @@ impl Index {
         stored: ipc::Schema<'_>,
         verified: &Verified<'_, T>,
     ) -> Result<Index> {
-        if stored.endianness() != ipc::Endianness::Little {
-            return Err(Error::refused("its values are big-endian, which is not supported")
-                .hint("pyarrow reads them and writes little-endian ones: pyarrow.ipc.open_file or open_stream, then write_feather"));
-        }
         let ids = ids_of(stored);
         let (schema, notes) = verified.schema(stored)?;
         Ok(Index {
             form,
+            is_big_endian: stored.endianness() != ipc::Endianness::Little,
             schema,
             ids,
             dictionaries: Vec::new(),
@@ -245,7 +243,10 @@ impl Index {
             return Err(something_follows(at));
         };
         let other = Index::with_schema(self.form, stored, verified)?;
-        if other.schema.fields() != self.schema.fields() || other.ids != self.ids {
+        if other.schema.fields() != self.schema.fields()
+            || other.ids != self.ids
+            || other.is_big_endian != self.is_big_endian
+        {
             return Err(Error::refused(format!(
                 "another stream begins at byte {at}, and its columns are not those of the first"
             ))

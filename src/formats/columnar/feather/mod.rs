@@ -22,7 +22,9 @@
 //! read on their own; a compressed buffer must be unpacked as a whole, and is refused where it
 //! takes more memory than there may be.
 //!
-//! Not supported: Feather version 1, big-endian files, and the types that the model lacks.
+//! The values of big-endian files are turned in a temporary copy, unless they are compressed.
+//!
+//! Not supported: Feather version 1, and the types that the model lacks.
 
 use crate::error::{Error, Result};
 use crate::format::{
@@ -33,6 +35,7 @@ use crate::formats::columnar::arrow_model;
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
 
+mod big_endian;
 mod body;
 mod index;
 mod read;

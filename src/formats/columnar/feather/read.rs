@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
 
+use super::big_endian::little_endian;
 use super::body::{Part, UNIT_BYTES, Wanted};
 use super::index::{Cursor, Index, cursors, null_structs, skip};
 use crate::error::{Context, Error, Kind, Result};
@@ -74,6 +75,7 @@ impl ArrowSource {
             at.blob()?
         };
         let index = Index::read(blob.as_ref())?;
+        let blob = if index.is_big_endian { little_endian(blob.as_ref(), &index)? } else { blob };
         let mut starts = vec![0u64];
         for batch in &index.batches {
             let end = starts[starts.len() - 1].checked_add(batch.rows).filter(|&e| e < 1 << 62);
@@ -178,9 +180,9 @@ fn held_or_spooled(at: &Location, most: u64) -> Result<Arc<dyn Blob>> {
     Ok(Arc::new(Spooled { file: Arc::new(file), len }))
 }
 
-struct Spooled {
-    file: Arc<std::fs::File>,
-    len: u64,
+pub(super) struct Spooled {
+    pub(super) file: Arc<std::fs::File>,
+    pub(super) len: u64,
 }
 
 impl Blob for Spooled {
