@@ -9,13 +9,17 @@ use crate::error::Result;
 use crate::storage::walk::{Trail, Visited};
 use crate::storage::{Kind, Location, Mark, STORE_MARKERS};
 
-/// What tells versions of a source apart. Of a remote one that was read nothing is asked.
+/// What tells versions of a source apart. Of a remote one that was just read nothing is asked.
 ///
 /// # Errors
 /// What cannot be looked at.
 pub(crate) fn of_source(at: &Location) -> Result<Map<String, Value>> {
     if let Some((backend, key)) = at.as_remote() {
-        let mark = backend.mark_of_read(key);
+        // One that was not read, or long ago, is looked at again.
+        let mark = match backend.mark_of_read(key) {
+            None if at.kind()? != Kind::Missing => backend.mark_of_read(key),
+            mark => mark,
+        };
         return Ok(mark.map_or_else(Map::new, |m| Objects::of([m]).keys()));
     }
     let mut sum = Sum::default();
@@ -28,13 +32,23 @@ pub(crate) fn of_source(at: &Location) -> Result<Map<String, Value>> {
     Ok(keys)
 }
 
-/// What an output is compared with later; none of a remote output that this run did not write.
+/// What an output is compared with later.
 ///
 /// # Errors
 /// What cannot be looked at.
 pub(crate) fn of_output(at: &Location) -> Result<Option<Map<String, Value>>> {
     if let Some((backend, key)) = at.as_remote() {
-        let marks = backend.marks_of_written(key);
+        let mut marks = backend.marks_of_written(key);
+        // It was there: it is looked at, or listed.
+        if marks.is_empty() {
+            match at.kind()? {
+                Kind::Dir => backend.each_below(key, &mut |mark| {
+                    marks.push(mark);
+                    Ok(())
+                })?,
+                _ => marks.extend(backend.mark_of_read(key)),
+            }
+        }
         return Ok((!marks.is_empty()).then(|| Objects::of(marks).keys()));
     }
     let mut sum = Sum::default();

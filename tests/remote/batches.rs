@@ -173,6 +173,18 @@ fn small_objects_take_few_requests() {
     }
 }
 
+/// The lines of a report, as of a store that lists no ETags: this server is one.
+fn without_listed_etags(text: &str) -> Vec<serde_json::Value> {
+    let line = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        if let Some(mark) = line.get_mut("mark").and_then(|m| m.as_object_mut()) {
+            mark.remove("etag");
+        }
+        line
+    };
+    text.lines().map(line).collect()
+}
+
 #[test]
 fn what_a_report_knows_is_not_asked_for() {
     let server = Server::new();
@@ -204,6 +216,11 @@ fn what_a_report_knows_is_not_asked_for() {
         let asked = server.asked();
         assert!(asked.len() <= 15, "{} requests for what is done: {asked:?}", asked.len());
         assert!(first == std::fs::read(&file).unwrap(), "the report is another one");
+        // Without the report's marks, as after a worker that was killed: the same lines again.
+        std::fs::remove_file(&file).unwrap();
+        works(&server, &args);
+        let again = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(without_listed_etags(&text), without_listed_etags(&again));
         // Another object in the place of an output, and one that has gone.
         let (changed, gone) = match ending {
             "npk" => ("out-npk/x3.npk/metadata.npkm", "out-npk/x4.npk/metadata.npkm"),
@@ -312,4 +329,33 @@ fn shares_ask_hardly_more_than_one_process() {
     let (one, eight) = (convert("one/", 1), convert("eight/", 8));
     assert!(eight * 10 <= one * 11, "{one} requests of one process, {eight} of eight shares");
     assert_eq!(std::fs::read_dir(server.path("eight")).unwrap().count(), 80);
+}
+
+#[test]
+fn a_remote_report_is_sent_in_parts() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    std::fs::write(scratch.join("x.npy"), npy(1)).unwrap();
+    let mut list = String::new();
+    for i in 0..1100 {
+        let name = scratch.join(&format!("x{i}.npy"));
+        std::fs::hard_link(scratch.join("x.npy"), &name).unwrap();
+        list += &format!("{}\n", name.display());
+    }
+    std::fs::write(scratch.join("list"), list).unwrap();
+    let (list, report) = (scratch.join("list").display().to_string(), server.url("report"));
+    let out = format!("{}/", scratch.join("out").display());
+    let args =
+        ["convert", "-T", &list, "-o", &out, "--to", "npy", "--skip-existing", "--report", &report];
+    // Killed when a part has come, which the next worker goes on from.
+    let mut child = super::commands::started(&server, &args);
+    server.wait_for(|a| a.method == "PUT" && a.uri.contains(".part"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    works(&server, &args);
+    let files: Vec<String> = server.keys().into_iter().filter(|k| k.contains("report")).collect();
+    assert_eq!(files, ["report/share-0-of-1.jsonl"]);
+    let text = std::fs::read_to_string(server.path("report/share-0-of-1.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 1101);
+    assert!(text.ends_with("}\n") && text.contains("\"units\":1100,\"done\":1100"));
 }

@@ -153,23 +153,18 @@ fn done(job: &ConvertContext<'_>, unit: &Conversion, outputs: usize) -> Result<V
     }
     let mut sources = Vec::new();
     for source in &unit.sources {
-        sources.push(Value::Object(marked(job, unit, source)?));
+        sources.push(Value::Object(marked(job, source)?));
     }
     line["sources"] = Value::Array(sources);
     Ok(line)
 }
 
 /// A source with what tells its versions apart.
-fn marked(job: &ConvertContext<'_>, unit: &Conversion, source: &str) -> Result<Map<String, Value>> {
+fn marked(job: &ConvertContext<'_>, source: &str) -> Result<Map<String, Value>> {
     let mut keys = Map::new();
     keys.insert("path".into(), json!(shown(source)));
     if source != "-" {
         keys.extend(marks::of_source(&known_location(source, &job.args.read)?)?);
-    }
-    // Of an output that was there nobody has looked at the source; a list may know it.
-    if let Some(listed) = unit.listed.as_ref().filter(|_| keys.len() == 1) {
-        keys.extend(listed.size.map(|size| ("bytes".to_string(), json!(size))));
-        keys.extend(listed.etag.as_ref().map(|etag| ("etag".to_string(), json!(etag))));
     }
     Ok(keys)
 }
@@ -186,7 +181,7 @@ fn certified(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Value> {
         let at = known_location(source, &job.args.read)?;
         let read = choosing(&job.read, &choose);
         let opened = open(&at, job.args.read.from.as_deref(), &read, quiet)?;
-        let mark = marked(job, unit, source)?;
+        let mark = marked(job, source)?;
         let indices = chosen(opened.flow.plan(), &choose).map_err(|e| e.file(at.display()))?;
         let chosen = opened.flow.choose(&indices);
         let arrays = arrays(chosen, &job.settings).map_err(|e| e.file(at.display()))?;

@@ -56,7 +56,7 @@ pub(super) fn create_dir(
     let key = key.trim_end_matches('/');
     super::url::path(key)?;
     let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
-    let absent = backend.told(key) == Some(Listed::Absent);
+    let absent = backend.told.output(key) == Some(Listed::Absent);
     if !absent && !key.is_empty() && backend.there(key)?.is_some() {
         return Err(Error::exists(
             "there is an object of this name; a directory of objects cannot take its place",
@@ -259,7 +259,7 @@ impl OutputDir for DirOutput {
     }
 
     fn commit(mut self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()> {
-        self.backend.tell(self.prefix.trim_end_matches('/'), None);
+        self.backend.told.tell(self.prefix.trim_end_matches('/'), None);
         let (arrived, mut keys) = {
             let mut w = open(&self.written)?;
             (std::mem::take(&mut w.arrived), w.keys.clone())

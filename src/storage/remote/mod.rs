@@ -5,7 +5,7 @@
 //! is, its header and its metadata usually come out of that one request. Everything read later is
 //! pinned to that version. All waiting happens in one small runtime; callers block.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
@@ -29,6 +29,7 @@ mod expand;
 mod listing;
 mod memory;
 mod profiles;
+mod told;
 mod upload;
 mod url;
 mod whole;
@@ -39,6 +40,7 @@ use client::{Objects, Pin, Service};
 use errors::{Failure, What};
 pub use expand::{expand, walk};
 use memory::Memory;
+use told::Told;
 use whole::Whole;
 
 /// How remote locations are reached; what is not given comes from the environment and the AWS
@@ -149,15 +151,13 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
         again: (target.clone(), url.to_string(), options.clone()),
         moved: Mutex::default(),
         has_bucket: AtomicBool::new(false),
-        told: Mutex::default(),
         answered: AtomicBool::new(false),
         blind: AtomicBool::new(false),
         retries: options.retries.unwrap_or(8),
         memory,
         permits: tokio::sync::Semaphore::new(MAX_REQUESTS),
         opened: Mutex::default(),
-        listed: Mutex::default(),
-        written: Mutex::default(),
+        told: Told::default(),
         directories: Mutex::default(),
         windows: Mutex::new(Windows::new(memory.windows)),
         rate: AtomicU64::new(0),
@@ -209,8 +209,6 @@ pub struct RemoteBackend {
     moved: Mutex<Option<String>>,
     /// Whether the bucket is known to be there.
     has_bucket: AtomicBool,
-    /// What a listing has told of outputs.
-    told: Mutex<HashMap<String, Listed>>,
     /// Whether the server has ever answered.
     answered: AtomicBool,
     /// What is not there is "forbidden" here: nothing may be listed.
@@ -219,10 +217,7 @@ pub struct RemoteBackend {
     memory: Memory,
     permits: tokio::sync::Semaphore,
     opened: Mutex<HashMap<String, Opened>>,
-    /// What lists say of objects that are being read: bytes, ETag without quotes.
-    listed: Mutex<HashMap<String, (Option<u64>, Option<String>)>>,
-    /// What was written, where somebody asks for it.
-    written: Mutex<Option<BTreeMap<String, Mark>>>,
+    told: Told,
     /// Keys that are known to be directories.
     directories: Mutex<HashSet<String>>,
     windows: Mutex<Windows>,
@@ -247,14 +242,6 @@ impl RemoteBackend {
         self.directories().remove(key);
         self.opened.lock().unwrap_or_else(|e| e.into_inner()).remove(key);
         self.windows().forget(key);
-    }
-
-    /// Remembers what an object that was written is known by.
-    fn mark_written(&self, key: &str, bytes: u64, etag: Option<String>) {
-        if let Some(written) = &mut *self.written.lock().unwrap_or_else(|e| e.into_inner()) {
-            let etag = etag.map(|e| e.trim_matches('"').to_string());
-            written.insert(key.to_string(), Mark { below: String::new(), bytes, etag });
-        }
     }
 
     fn service(&self) -> Arc<Service> {
@@ -389,7 +376,7 @@ impl RemoteBackend {
         })?;
         let Some((pin, whole, head)) = found else { return Ok(None) };
         let opened = Opened { len: pin.len.unwrap_or(0), pin, whole };
-        self.check_listed(key, &opened.pin)?;
+        self.told.check_listed(key, &opened.pin)?;
         if !whole && !head.is_empty() {
             self.windows().put(&Arc::from(key), &opened.pin, 0, head);
         }
@@ -400,25 +387,6 @@ impl RemoteBackend {
         }
         all.insert(key.to_string(), opened.clone());
         Ok(Some(opened))
-    }
-
-    /// Whether an object is the one that was listed.
-    fn check_listed(&self, key: &str, found: &Pin) -> Result<(), Failure> {
-        let mut all = self.listed.lock().unwrap_or_else(|e| e.into_inner());
-        let Some((len, etag)) = all.remove(key) else { return Ok(()) };
-        let other = |what: &str, found: &str, listed: &str| {
-            Err(Failure::new(What::NotListed, format!("its {what} is {found}, not {listed}")))
-        };
-        match (len, found.len) {
-            (Some(listed), Some(found)) if listed != found => {
-                return other("size", &found.to_string(), &listed.to_string());
-            }
-            _ => {}
-        }
-        match (etag, found.etag.as_deref().map(|e| e.trim_matches('"'))) {
-            (Some(listed), Some(found)) if listed != found => other("ETag", found, &listed),
-            _ => Ok(()),
-        }
     }
 
     /// Whether an object is there now, by HEAD.
@@ -441,11 +409,6 @@ impl RemoteBackend {
                 Err(f) => Err(f),
             }
         })
-    }
-
-    /// What a listing has told of the output at `key`.
-    fn told(&self, key: &str) -> Option<Listed> {
-        self.told.lock().unwrap_or_else(|e| e.into_inner()).get(key.trim_end_matches('/')).copied()
     }
 
     /// Web servers cannot be listed or written to.
@@ -472,7 +435,7 @@ impl RemoteBackend {
 
 impl Backend for RemoteBackend {
     fn kind(&self, key: &str) -> Result<Kind> {
-        match self.told(key) {
+        match self.told.output(key) {
             Some(Listed::Absent) => return Ok(Kind::Missing),
             Some(Listed::Directory) => return Ok(Kind::Dir),
             None => {}
@@ -488,7 +451,7 @@ impl Backend for RemoteBackend {
     }
 
     fn exists(&self, key: &str) -> Result<bool> {
-        if let Some(listed) = self.told(key) {
+        if let Some(listed) = self.told.output(key) {
             return Ok(listed == Listed::Directory);
         }
         if !key.is_empty() && !key.ends_with('/') && self.there(key)?.is_some() {
@@ -506,23 +469,11 @@ impl Backend for RemoteBackend {
 
     fn mark_of_read(&self, key: &str) -> Option<Mark> {
         let opened = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key)?.clone();
-        let etag = opened.pin.etag.map(|e| e.trim_matches('"').to_string());
-        Some(Mark { below: String::new(), bytes: opened.len, etag })
+        Some(Mark { below: String::new(), bytes: opened.len, etag: told::bare(opened.pin.etag) })
     }
 
     fn marks_of_written(&self, key: &str) -> Vec<Mark> {
-        let mut written = self.written.lock().unwrap_or_else(|e| e.into_inner());
-        let Some(written) = written.as_mut() else { return Vec::new() };
-        if let Some(mark) = written.remove(key) {
-            return vec![mark];
-        }
-        let prefix = format!("{}/", key.trim_end_matches('/'));
-        let keys = written.range(prefix.clone()..).map(|(k, _)| k);
-        let keys: Vec<String> = keys.take_while(|k| k.starts_with(&prefix)).cloned().collect();
-        let below = |key: &String| key[prefix.len()..].to_string();
-        keys.iter()
-            .filter_map(|key| Some(Mark { below: below(key), ..written.remove(key)? }))
-            .collect()
+        self.told.take_written(key)
     }
 
     fn is_unfinished(&self, key: &str) -> Result<bool> {
@@ -537,8 +488,8 @@ impl Backend for RemoteBackend {
         };
         self.each_listed(&prefix, &mut |listed| {
             let Some(below) = listed.key.strip_prefix(&prefix) else { return Ok(()) };
-            let etag = listed.etag.as_deref().map(|e| e.trim_matches('"').to_string());
-            each(Mark { below: below.to_string(), bytes: listed.len, etag })
+            let below = below.to_string();
+            each(Mark { below, bytes: listed.len, etag: told::bare(listed.etag) })
         })
     }
 
@@ -547,20 +498,15 @@ impl Backend for RemoteBackend {
     }
 
     fn tell(&self, key: &str, listed: Option<Listed>) {
-        let mut told = self.told.lock().unwrap_or_else(|e| e.into_inner());
-        match listed {
-            Some(listed) => told.insert(key.to_string(), listed),
-            None => told.remove(key),
-        };
+        self.told.tell(key, listed);
     }
 
     fn keep_marks(&self) {
-        self.written.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert_default();
+        self.told.keep_marks();
     }
 
     fn expect(&self, key: &str, len: Option<u64>, etag: Option<&str>) {
-        let mut listed = self.listed.lock().unwrap_or_else(|e| e.into_inner());
-        listed.insert(key.to_string(), (len, etag.map(str::to_string)));
+        self.told.expect(key, len, etag);
     }
 
     fn list(&self, key: &str) -> Result<Vec<Entry>> {

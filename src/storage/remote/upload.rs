@@ -299,7 +299,7 @@ async fn put(backend: &RemoteBackend, path: &Path, bytes: Bytes) -> Result<(), F
         backend.storage()?.store.put(path, payload).await.map_err(|e| Failure::from_store(&e))
     };
     let put = backend.retrying(put).await?;
-    backend.mark_written(path.as_ref(), len, put.e_tag);
+    backend.told.mark_written(path.as_ref(), len, put.e_tag);
     Ok(())
 }
 
@@ -312,7 +312,7 @@ pub(super) async fn complete(backend: &RemoteBackend, up: &Arrived) -> Result<()
             backend.storage()?.parts.complete_multipart(&up.path, &up.id, up.parts.clone()).await;
         let error = match completed {
             Ok(done) => {
-                backend.mark_written(up.path.as_ref(), up.len, done.e_tag);
+                backend.told.mark_written(up.path.as_ref(), up.len, done.e_tag);
                 return Ok(());
             }
             Err(error) => error,
@@ -335,7 +335,7 @@ pub(super) async fn complete(backend: &RemoteBackend, up: &Arrived) -> Result<()
         if there.len != Some(up.len) || !ours {
             return Err(failure);
         }
-        backend.mark_written(up.path.as_ref(), up.len, there.etag);
+        backend.told.mark_written(up.path.as_ref(), up.len, there.etag);
         return Ok(());
     }
 }
@@ -371,7 +371,7 @@ pub(super) fn create_file(
         return Err(Error::usage("the URL of the output has no object key"));
     }
     super::url::path(key)?;
-    let absent = backend.told(key) == Some(Listed::Absent);
+    let absent = backend.told.output(key) == Some(Listed::Absent);
     let before = if absent { None } else { backend.there(key)? };
     if before.is_some() && existing == Existing::Error {
         return Err(exists());
@@ -407,7 +407,7 @@ impl Write for FileOutput {
 
 impl Output for FileOutput {
     fn commit(mut self: Box<Self>) -> Result<()> {
-        self.upload.backend.tell(&self.upload.key, None);
+        self.upload.backend.told.tell(&self.upload.key, None);
         if self.existing == Existing::Error
             && self.upload.backend.there(&self.upload.key)?.is_some()
         {
