@@ -2,8 +2,8 @@
 //! cores, within a memory budget.
 //!
 //! Each array takes the best of three strategies that it can have, whatever its neighbours need:
-//! 1. **kernel copy** ([`parallel`], [`kernel_copy`]): nothing changes, and both ends know where the
-//!    bytes are; the kernel copies file to file.
+//! 1. **kernel copy** ([`parallel`], [`kernel_copy`]): nothing changes, and both ends know where
+//!    the bytes are; the kernel copies file to file.
 //! 2. **parallel** ([`parallel`]): both ends have random access, and no change needs an order;
 //!    blocks of rows are read, changed and written by position on all cores.
 //! 3. **ordered** ([`ordered`]): pieces are decoded and blocks encoded on all cores; changes that

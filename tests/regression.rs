@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::convert::{npy, safetensors};
-use crate::support::{Scratch, npk, npk_any, npk_command, npk_fails, python};
+use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -238,6 +238,12 @@ fn shells_complete_array_names_and_formats() {
         names(complete(&["npk", "inspect", "no-such-file", "-a", "x"])),
         Vec::<String>::new()
     );
+    // The arrays as every command sees them: a mask beside one is no array of its own.
+    std::fs::write(scratch.join("t.csv"), "n,m\n1,2\n,4\n").unwrap();
+    let tree = at(&scratch, "t.zarr");
+    npk(&["convert", &at(&scratch, "t.csv"), &tree]);
+    assert!(scratch.join("t.zarr/n.valid").exists());
+    assert_eq!(names(complete(&["npk", "list", &tree, "-a", "n"])), ["n"]);
 }
 
 /// A zip of stored members: what `np.savez` writes.

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 
 use crate::cli;
+use crate::console::Voice;
 use crate::format::ReadOptions;
 use crate::formats::FORMATS;
 use crate::storage::Location;
@@ -59,12 +60,9 @@ fn is_file_or_store(path: &Path) -> bool {
 
 fn names_in(path: &Path) -> Vec<String> {
     let options = ReadOptions { names_only: true, ..ReadOptions::default() };
-    let opened = crate::error::guard(|| {
-        let at = Location::local(path);
-        let detected = crate::detect::input(&at)?;
-        detected.format.open(&detected.at, &options)
-    });
+    let quiet = Voice { quiet: true, verbose: 0, color_err: false, color_out: false };
+    let opened = crate::error::guard(|| super::open(&Location::local(path), None, &options, quiet));
     opened
-        .map(|source| source.plan().arrays.iter().map(|a| a.name.clone()).collect())
+        .map(|opened| opened.flow.plan().arrays.iter().map(|a| a.name.clone()).collect())
         .unwrap_or_default()
 }

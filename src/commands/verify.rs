@@ -8,7 +8,7 @@ use crate::console::{self, Counted, Voice};
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::Order;
 use crate::model::Plan;
-use crate::pipe::{self, Flow};
+use crate::pipe;
 
 /// Verifies each path; the exit code is the first failure's.
 ///
@@ -72,7 +72,8 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
     let flow = if notes.is_empty() {
         opened.flow
     } else {
-        Flow::from(opened.format.open(&at, &options).at_file(path)?)
+        let quiet = Voice { quiet: true, ..voice };
+        open(&at, args.read.from.as_deref(), &options, quiet)?.flow
     };
     let arrays = flow.plan().arrays.clone();
     Error::all(super::damaged(arrays.iter(), &at))?;

@@ -55,8 +55,8 @@ impl Partitions {
         self.keys.is_empty()
     }
 
-    /// A source's arrays with its folders' columns after its own. A column that the file has itself is
-    /// kept.
+    /// A source's arrays with its folders' columns after its own. A column that the file has itself
+    /// is kept.
     ///
     /// # Errors
     /// Usage: a key that this source's folders do not have.
