@@ -242,6 +242,12 @@ impl Concat {
         for meta in &mut plan.arrays {
             let (mut homes, mut firsts, mut remap) = (Vec::new(), Vec::new(), Vec::new());
             let mut rows = Some(0u64);
+            // Each part has codes of its own.
+            if meta.logical.nested().is_some_and(|n| !n.dictionaries.is_empty()) && parts.len() > 1
+            {
+                let error = Error::refused("nested columns with dictionaries cannot be joined");
+                errors.push(error.with_array(&meta.name).hint("leave the column out with -x"));
+            }
             let merged = match &meta.logical {
                 Logical::Dictionary { categories, ordered } => {
                     let merged = merged_categories(&parts, &indexes, &meta.name, categories);

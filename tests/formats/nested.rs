@@ -281,6 +281,37 @@ assert [cell(r['deep']) for r in rows] == [[[1], [2, 3]], [[]], None, [None, [4]
     );
 }
 
+/// Codes of one file mean nothing in another.
+#[test]
+fn nested_columns_are_joined_unless_they_have_dictionaries() {
+    let scratch = Scratch::new();
+    python(
+        scratch.path(),
+        "
+import pyarrow as pa, pyarrow.feather as feather
+for i, words in enumerate([['a', 'b'], ['b', 'c']]):
+    feather.write_feather(pa.table({'t': [words, None]}), f't{i}.feather')
+    coded = pa.ListArray.from_arrays([0, 2], pa.array(words).dictionary_encode())
+    feather.write_feather(pa.table({'d': coded}), f'd{i}.feather')
+",
+    );
+    run(&scratch, &["convert", "--concat", "t0.feather", "t1.feather", "t.parquet"]);
+    python(
+        scratch.path(),
+        "
+import pyarrow.parquet as pq
+assert pq.read_table('t.parquet')['t'].to_pylist() == [['a', 'b'], None, ['b', 'c'], None]
+",
+    );
+    let output = npk_command()
+        .args(["convert", "--concat", "d0.feather", "d1.feather", "d.parquet"])
+        .current_dir(scratch.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("with dictionaries cannot be"), "{said}");
+}
+
 /// Lists as writers had them before the specification: repeated fields alone, and two levels.
 #[test]
 fn lists_of_old_writers_are_read() {

@@ -12,7 +12,7 @@
 //! | fixed-size list, fixed_shape_tensor, lists of equal lengths | inner dimensions |
 //! | lists of uneven lengths, one level, of plain elements | [`Logical::List`] |
 //! | null | [`Logical::Text`], every row null |
-//! | map, union, interval, run-end encoded, lists of text or structs | refused by name |
+//! | everything else: maps, structs that are null, lists of texts, unions, intervals, … | [`Logical::Nested`] |
 //!
 //! The exact Arrow type is kept in the table's metadata (`ARROW:schema`, see
 //! [`crate::model::Table`]) and used again on the way back, as far as it still fits the array.

@@ -17,8 +17,11 @@
 //! without statistics, list lengths, INT96 ranges) is found in a pass over the columns concerned
 //! when the file is opened.
 //!
-//! Not supported: encrypted columns and footers, columns in other files, maps, lists of text or
-//! structs, intervals, structs that are null as a whole. Writers disagree on seconds, which Parquet
+//! Columns that rows of numbers and texts cannot express travel as Arrow arrays: their leaves are
+//! decoded one by one and put together.
+//!
+//! Not supported: encrypted columns and footers, columns in other files; written: unions, runs and
+//! intervals, which Parquet lacks. Writers disagree on seconds, which Parquet
 //! lacks: like pyarrow, seconds are written as milliseconds.
 
 use crate::error::{Error, Result};
