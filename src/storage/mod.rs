@@ -331,8 +331,8 @@ pub trait Backend: Send + Sync {
     fn marks_of_written(&self, _key: &str) -> Vec<Mark> {
         Vec::new()
     }
-    /// What a listing has told of the output at `key`, so that it need not be asked for; none: it is
-    /// asked for again.
+    /// What a listing has told of the output at `key`, so that it need not be asked for; none: it
+    /// is asked for again.
     fn tell(&self, _key: &str, _listed: Option<Listed>) {}
     /// What is known of `key` is asked again.
     fn forget(&self, _key: &str) {}

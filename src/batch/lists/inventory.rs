@@ -1,8 +1,8 @@
 //! The manifest of an S3 Inventory and its data files, CSV or Parquet.
 //!
-//! CSV: no header, the columns are those of `fileSchema`, keys are percent-encoded. Parquet: columns
-//! by name, keys as they are. Versions that are not the latest and markers of deleted objects are
-//! left out. ORC is not read.
+//! CSV: no header, the columns are those of `fileSchema`, keys are percent-encoded. Parquet:
+//! columns by name, keys as they are. Versions that are not the latest and markers of deleted
+//! objects are left out. ORC is not read.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! What the run of a batch tells a backend of objects, and wants to know of them afterwards, so that
-//! nothing is asked of the server for it.
+//! What the run of a batch tells a backend of objects, and wants to know of them afterwards, so
+//! that nothing is asked of the server for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
