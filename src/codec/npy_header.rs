@@ -565,31 +565,11 @@ pub fn spell(dtype: Dtype, logical: &Logical) -> Option<String> {
         if unit.base == "generic" { format!("<{code}8") } else { format!("<{code}8[{unit}]") }
     };
     match logical {
-        Logical::Datetime(u) | Logical::Timestamp(u, None) => return Some(time('M', u)),
-        Logical::Timedelta(u) | Logical::Duration(u) => return Some(time('m', u)),
-        Logical::Plain => {}
-        _ => return None,
+        Logical::Datetime(u) | Logical::Timestamp(u, None) => Some(time('M', u)),
+        Logical::Timedelta(u) | Logical::Duration(u) => Some(time('m', u)),
+        Logical::Plain => dtype.numpy().map(str::to_string),
+        _ => None,
     }
-    Some(
-        match dtype {
-            Dtype::Bool => "|b1",
-            Dtype::U8 => "|u1",
-            Dtype::U16 => "<u2",
-            Dtype::U32 => "<u4",
-            Dtype::U64 => "<u8",
-            Dtype::I8 => "|i1",
-            Dtype::I16 => "<i2",
-            Dtype::I32 => "<i4",
-            Dtype::I64 => "<i8",
-            Dtype::F16 => "<f2",
-            Dtype::F32 => "<f4",
-            Dtype::F64 => "<f8",
-            Dtype::C64 => "<c8",
-            Dtype::C128 => "<c16",
-            _ => return None,
-        }
-        .to_string(),
-    )
 }
 
 /// A header for values in C order, as numpy writes it: padded to a multiple of 64 bytes, with room

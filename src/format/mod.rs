@@ -410,20 +410,15 @@ pub struct Compression {
     pub level: Option<i32>,
 }
 
-impl Compression {
-    /// The level that was asked for, which must be one of these; else the default.
-    ///
-    /// # Errors
-    /// Usage, naming the levels that there are.
-    pub fn level_in(&self, levels: std::ops::RangeInclusive<i32>, default: i32) -> Result<i32> {
-        match self.level {
-            None => Ok(default),
-            Some(level) if levels.contains(&level) => Ok(level),
-            Some(level) => Err(Error::usage(format!("{} has no level {level}", self.name))
-                .hint(format!("use a level from {} to {}", levels.start(), levels.end()))),
-        }
-    }
-}
+/// The compressions with levels, and those that there are.
+const LEVELS: &[(&str, std::ops::RangeInclusive<i32>)] = &[
+    ("blosc", 0..=9),
+    ("brotli", 0..=11),
+    ("deflate", 0..=9),
+    ("gzip", 0..=9),
+    ("zlib", 0..=9),
+    ("zstd", 1..=22),
+];
 
 /// How outputs are written. One value serves all formats; each reads what concerns it.
 #[derive(Clone, Debug)]
@@ -490,17 +485,34 @@ impl WriteOptions {
         all
     }
 
-    /// The compression name if one was given, checked against those the format knows.
+    /// What `-c` asks for, if it was given, and its level. `known` are the format's compressions,
+    /// each with the level that it has where none is given; `None` where the format sets no level.
     ///
     /// # Errors
     /// Usage, naming what there is.
-    pub fn compression_among(&self, format: &str, known: &[&str]) -> Result<Option<&Compression>> {
-        match &self.compression {
-            Some(c) if !known.contains(&c.name.as_str()) => {
-                Err(Error::usage(format!("{format} has no compression '{}'", c.name))
-                    .hint(format!("use one of {}", known.join(", "))))
+    pub fn compression(
+        &self,
+        format: &str,
+        known: &[(&'static str, Option<i32>)],
+    ) -> Result<Option<(&'static str, i32)>> {
+        let Some(asked) = &self.compression else { return Ok(None) };
+        let Some(&(name, usual)) = known.iter().find(|(name, _)| *name == asked.name) else {
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            return Err(Error::usage(format!("{format} has no compression '{}'", asked.name))
+                .hint(format!("use one of {}", names.join(", "))));
+        };
+        let range = LEVELS.iter().find(|(codec, _)| *codec == name).map(|(_, range)| range);
+        match (asked.level, usual, range) {
+            (None, ..) => Ok(Some((name, usual.unwrap_or_default()))),
+            (Some(level), Some(_), Some(range)) if range.contains(&level) => {
+                Ok(Some((name, level)))
             }
-            other => Ok(other.as_ref()),
+            (Some(level), Some(_), Some(range)) => Err(Error::usage(format!(
+                "{name} has no level {level}"
+            ))
+            .hint(format!("use a level from {} to {}", range.start(), range.end()))),
+            _ => Err(Error::usage(format!("{format} takes no level for {name}"))
+                .hint(format!("use -c {name}"))),
         }
     }
 }

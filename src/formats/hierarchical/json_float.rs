@@ -64,12 +64,3 @@ pub fn from_json(value: &Value, dtype: Dtype) -> Option<Vec<u8>> {
         _ => number.to_le_bytes().to_vec(),
     })
 }
-
-/// Whether an integer is in the range of this type of integers.
-pub fn is_in_range(n: i128, dtype: Dtype) -> bool {
-    let bits = 8 * dtype.item_bytes() as u32;
-    match dtype {
-        Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => (0..1i128 << bits).contains(&n),
-        _ => (-(1i128 << (bits - 1))..1i128 << (bits - 1)).contains(&n),
-    }
-}

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::tree::is_torch_dtype;
 use crate::codec::pickle::opcodes as op;
-use crate::model::{ArrayMeta, Dtype, Logical, checked_product};
+use crate::model::{ArrayMeta, Logical, checked_product};
 
 /// Items per `SETITEMS` and `APPENDS`, as in Python's pickler.
 const BATCH: usize = 1000;
@@ -130,7 +130,8 @@ impl Pickler {
     pub fn tensor(&mut self, meta: &ArrayMeta, key: usize) {
         let shape = meta.shape().unwrap_or_default();
         let packed = matches!(meta.logical, Logical::Packed { .. });
-        let class = storage_class(meta.dtype).filter(|_| !packed);
+        // Types that torch added later have untyped storages.
+        let class = meta.dtype.torch_storage().filter(|_| !packed);
         let elements = checked_product(&shape).unwrap_or_default();
         self.global(
             "torch._utils",
@@ -139,7 +140,7 @@ impl Pickler {
         self.out.extend([op::MARK, op::MARK]);
         self.word("storage");
         match class {
-            Some(class) => self.global("torch", class),
+            Some(class) => self.global("torch", &format!("{class}Storage")),
             None => self.global("torch.storage", "UntypedStorage"),
         }
         self.text(&key.to_string());
@@ -319,24 +320,4 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(op::BINUNICODE);
     out.extend((text.len() as u32).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
-}
-
-/// The typed storage of an element type; `None` for those that torch added later, which use untyped
-/// storages.
-fn storage_class(dtype: Dtype) -> Option<&'static str> {
-    Some(match dtype {
-        Dtype::Bool => "BoolStorage",
-        Dtype::U8 => "ByteStorage",
-        Dtype::I8 => "CharStorage",
-        Dtype::I16 => "ShortStorage",
-        Dtype::I32 => "IntStorage",
-        Dtype::I64 => "LongStorage",
-        Dtype::F16 => "HalfStorage",
-        Dtype::Bf16 => "BFloat16Storage",
-        Dtype::F32 => "FloatStorage",
-        Dtype::F64 => "DoubleStorage",
-        Dtype::C64 => "ComplexFloatStorage",
-        Dtype::C128 => "ComplexDoubleStorage",
-        _ => return None,
-    })
 }

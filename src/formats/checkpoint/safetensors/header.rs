@@ -108,55 +108,9 @@ fn dtype_of(name: &str) -> Option<(Dtype, Option<u64>)> {
     Some(match name {
         "F4" => (Dtype::U8, Some(4)),
         "F6_E2M3" | "F6_E3M2" => (Dtype::U8, Some(6)),
-        _ => (NAMES.iter().find(|(n, _)| *n == name)?.1, None),
+        _ => (Dtype::of_safetensors(name)?, None),
     })
 }
-
-/// The names of whole-byte types.
-const NAMES: &[(&str, Dtype)] = &[
-    ("BOOL", Dtype::Bool),
-    ("U8", Dtype::U8),
-    ("U16", Dtype::U16),
-    ("U32", Dtype::U32),
-    ("U64", Dtype::U64),
-    ("I8", Dtype::I8),
-    ("I16", Dtype::I16),
-    ("I32", Dtype::I32),
-    ("I64", Dtype::I64),
-    ("F16", Dtype::F16),
-    ("F32", Dtype::F32),
-    ("F64", Dtype::F64),
-    ("C64", Dtype::C64),
-    ("BF16", Dtype::Bf16),
-    ("F8_E4M3", Dtype::F8E4m3),
-    ("F8_E5M2", Dtype::F8E5m2),
-    ("F8_E8M0", Dtype::F8E8m0),
-    ("F8_E4M3FNUZ", Dtype::F8E4m3Fnuz),
-    ("F8_E5M2FNUZ", Dtype::F8E5m2Fnuz),
-];
-
-/// The types that are written.
-pub const DTYPES: &[Dtype] = &[
-    Dtype::Bool,
-    Dtype::U8,
-    Dtype::U16,
-    Dtype::U32,
-    Dtype::U64,
-    Dtype::I8,
-    Dtype::I16,
-    Dtype::I32,
-    Dtype::I64,
-    Dtype::F16,
-    Dtype::F32,
-    Dtype::F64,
-    Dtype::C64,
-    Dtype::Bf16,
-    Dtype::F8E4m3,
-    Dtype::F8E5m2,
-    Dtype::F8E8m0,
-    Dtype::F8E4m3Fnuz,
-    Dtype::F8E5m2Fnuz,
-];
 
 /// The array of an entry. Elements below a byte come as the bytes that hold them, row by row where
 /// rows are whole bytes.
@@ -222,10 +176,7 @@ pub fn spell(meta: &ArrayMeta) -> Result<(String, Vec<u64>)> {
         .shape()
         .ok_or_else(|| Error::internal("the row count is not known").array(&meta.name))?;
     match &meta.logical {
-        Logical::Plain => {
-            let (name, _) = NAMES.iter().find(|(_, d)| *d == meta.dtype).ok_or_else(refused)?;
-            Ok((name.to_string(), shape))
-        }
+        Logical::Plain => Ok((meta.dtype.safetensors().ok_or_else(refused)?.to_string(), shape)),
         Logical::Packed { dtype, shape: elements } => {
             let (_, Some(bits)) = dtype_of(dtype).ok_or_else(refused)? else {
                 return Err(refused());

@@ -24,7 +24,7 @@ use crate::format::{
     Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams, WriteOptions,
 };
 use crate::formats::checkpoint::shards;
-use crate::model::{ArrayMeta, Logical, Plan};
+use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::storage::{BlobSlice, Location};
 
 mod header;
@@ -48,7 +48,7 @@ static SPEC: Spec = Spec {
     about: "Tensors of Hugging Face, all types; sharded checkpoints with their index",
     streams: Streams { input: true, output: true },
     writes: Some(Capabilities {
-        dtypes: header::DTYPES,
+        dtypes: Dtype::SAFETENSORS,
         logical: holds_logical,
         rows_first: true,
         is_raw: true,

@@ -74,21 +74,18 @@ fn failed(e: arrow::error::ArrowError) -> Error {
 
 /// Compression and alignment.
 pub(super) fn write_options(options: &WriteOptions) -> Result<IpcWriteOptions> {
-    let c = options.compression_among("feather", &["none", "uncompressed", "lz4", "zstd"])?;
-    let (name, level) = c.map_or(("zstd", None), |c| (c.name.as_str(), c.level));
+    let known = [("none", None), ("uncompressed", None), ("lz4", None), ("zstd", Some(1))];
+    let (name, level) = options.compression("feather", &known)?.unwrap_or(("zstd", 1));
     let kind = match name {
         "lz4" => Some(ipc::CompressionType::LZ4_FRAME),
         "zstd" => Some(ipc::CompressionType::ZSTD),
         _ => None,
     };
-    if level.is_some() && name != "zstd" {
-        return Err(Error::usage(format!("{name} has no levels")));
-    }
     let made = IpcWriteOptions::try_new(ALIGN, false, ipc::MetadataVersion::V5)
         .and_then(|o| o.try_with_compression(kind));
     let made = made.and_then(|o| {
         if kind == Some(ipc::CompressionType::ZSTD) {
-            o.try_with_compression_level(Some(level.unwrap_or(1)))
+            o.try_with_compression_level(Some(level))
         } else {
             Ok(o)
         }

@@ -54,8 +54,16 @@ mod write;
 pub struct Parquet;
 
 /// Compressions that are written.
-const CODECS: &[&str] =
-    &["none", "uncompressed", "snappy", "gzip", "brotli", "lz4", "lz4_raw", "zstd"];
+const CODECS: &[(&str, Option<i32>)] = &[
+    ("none", None),
+    ("uncompressed", None),
+    ("snappy", None),
+    ("gzip", Some(6)),
+    ("brotli", Some(1)),
+    ("lz4", None),
+    ("lz4_raw", None),
+    ("zstd", Some(1)),
+];
 
 static SPEC: Spec = Spec {
     name: "parquet",

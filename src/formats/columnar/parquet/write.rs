@@ -167,23 +167,13 @@ fn group_rows(plan: &Plan, options: &WriteOptions, group_bytes: u64) -> Result<u
 
 /// The file's codec.
 pub(super) fn codec(options: &WriteOptions) -> Result<Compression> {
-    let Some(c) = options.compression_among("parquet", CODECS)? else {
-        return Ok(Compression::SNAPPY);
-    };
-    let bad = |e: parquet::errors::ParquetError| {
-        Error::usage(format!("level {} of {}: {e}", c.level.unwrap_or(0), c.name))
-    };
-    let level = |default: i32| c.level.unwrap_or(default);
-    let unsigned = |default: i32| u32::try_from(level(default)).unwrap_or(u32::MAX);
-    if c.level.is_some() && !matches!(c.name.as_str(), "gzip" | "brotli" | "zstd") {
-        return Err(Error::usage(format!("{} has no levels", c.name)));
-    }
-    Ok(match c.name.as_str() {
-        "none" | "uncompressed" => Compression::UNCOMPRESSED,
-        "gzip" => Compression::GZIP(GzipLevel::try_new(unsigned(6)).map_err(bad)?),
-        "brotli" => Compression::BROTLI(BrotliLevel::try_new(unsigned(1)).map_err(bad)?),
-        "zstd" => Compression::ZSTD(ZstdLevel::try_new(level(1)).map_err(bad)?),
-        "lz4" | "lz4_raw" => Compression::LZ4_RAW,
+    let bad = |e: parquet::errors::ParquetError| Error::usage(e.to_string());
+    Ok(match options.compression("parquet", CODECS)?.unwrap_or(("snappy", 0)) {
+        ("none" | "uncompressed", _) => Compression::UNCOMPRESSED,
+        ("gzip", level) => Compression::GZIP(GzipLevel::try_new(level as u32).map_err(bad)?),
+        ("brotli", level) => Compression::BROTLI(BrotliLevel::try_new(level as u32).map_err(bad)?),
+        ("zstd", level) => Compression::ZSTD(ZstdLevel::try_new(level).map_err(bad)?),
+        ("lz4" | "lz4_raw", _) => Compression::LZ4_RAW,
         _ => Compression::SNAPPY,
     })
 }

@@ -8,16 +8,13 @@ use crate::array::pipeline::Codec;
 use crate::codec::compress::Compressor;
 use crate::codec::decompress::Wrapper;
 use crate::error::{Error, Result};
-use crate::format::{Compression, WriteOptions};
+use crate::format::WriteOptions;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan, checked_product};
 
 /// The target size of a chunk where none is given.
 const CHUNK_BYTES: u64 = 1 << 20;
 /// Rows of chunks that a hint of the source would make larger than this are cut otherwise.
 const SLAB_BYTES: u64 = 32 << 20;
-
-/// The names for `-c`.
-pub(super) const NAMES: &[&str] = &["none", "gzip", "lzf", "zstd", "blosc", "lz4"];
 
 /// What an array becomes.
 pub(super) struct DatasetLayout {
@@ -46,25 +43,20 @@ pub(super) enum Form {
 /// # Errors
 /// A name or a level that there is not.
 pub(super) fn compressor(options: &WriteOptions, item_bytes: usize) -> Result<Option<Compressor>> {
-    let Some(c) = options.compression_among("hdf5", NAMES)? else {
-        return Ok(Some(Compressor::Deflate(Wrapper::Zlib, 4)));
-    };
-    let Compression { name, level } = c;
-    let level = |range: std::ops::RangeInclusive<i32>, default: i32| match *level {
-        None => Ok(default),
-        Some(l) if range.contains(&l) => Ok(l),
-        Some(l) => Err(Error::usage(format!("{name} has no level {l}")).hint(format!(
-            "use a level from {} to {}",
-            range.start(),
-            range.end()
-        ))),
-    };
-    Ok(Some(match name.as_str() {
-        "none" => return Ok(None),
-        "gzip" => Compressor::Deflate(Wrapper::Zlib, level(0..=9, 4)?),
-        "lzf" => Compressor::Lzf,
-        "zstd" => Compressor::Zstd(level(1..=22, 3)?),
-        "blosc" => Compressor::Blosc { item_bytes, level: 5 },
+    let known = [
+        ("none", None),
+        ("gzip", Some(4)),
+        ("lzf", None),
+        ("zstd", Some(3)),
+        ("blosc", Some(5)),
+        ("lz4", None),
+    ];
+    Ok(Some(match options.compression("hdf5", &known)?.unwrap_or(("gzip", 4)) {
+        ("none", _) => return Ok(None),
+        ("gzip", level) => Compressor::Deflate(Wrapper::Zlib, level),
+        ("lzf", _) => Compressor::Lzf,
+        ("zstd", level) => Compressor::Zstd(level),
+        ("blosc", level) => Compressor::Blosc { item_bytes, level: level as u8 },
         _ => Compressor::Lz4Blocks,
     }))
 }

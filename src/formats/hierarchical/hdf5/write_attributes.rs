@@ -267,7 +267,7 @@ impl NewAttribute {
                 AttributeData::Text { texts, bytes, utf8 }
             }
             None => {
-                let dtype = Dtype::ALL.into_iter().find(|d| d.name() == name)?;
+                let dtype = Dtype::of_name(name)?;
                 AttributeData::numbers(&values, dtype)?
             }
         };

@@ -200,9 +200,7 @@ fn structure(parts: Vec<(&str, DataType, Vec<u64>)>) -> Result<DataType> {
 
 fn simple_v2(text: &str) -> Result<DataType> {
     // tensorstore and others write these names as they are.
-    if let Some(d) =
-        Dtype::ALL.into_iter().find(|d| d.name() == text && (d.is_float8() || *d == Dtype::Bf16))
-    {
+    if let Some(d) = Dtype::of_name(text).filter(|d| d.is_float8() || *d == Dtype::Bf16) {
         return Ok(DataType::plain(d, false));
     }
     let fail = || unknown(&format!("'{text}'"));
@@ -311,7 +309,7 @@ fn nested_v3(value: &Value, depth: usize) -> Result<DataType> {
             structure(parts)?
         }
         "complex_float16" => DataType::plain(Dtype::C32, false),
-        _ => match Dtype::ALL.into_iter().find(|d| d.name() == name) {
+        _ => match Dtype::of_name(name) {
             Some(d) => DataType::plain(d, false),
             None => return Err(unknown(&format!("'{name}'"))),
         },
@@ -421,7 +419,8 @@ fn scalar(field: &Field, value: &Value) -> Option<Vec<u8>> {
         },
         ElementType::Plain(dtype) => {
             let n = integer(value)?;
-            json_float::is_in_range(n, *dtype).then(|| n.to_le_bytes()[..field.size].to_vec())
+            let fits = dtype.integer_range().is_some_and(|range| range.contains(&n));
+            fits.then(|| n.to_le_bytes()[..field.size].to_vec())
         }
     }
 }

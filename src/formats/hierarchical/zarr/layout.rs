@@ -28,13 +28,11 @@ const MAX_HINTED: u64 = 200_000;
 
 /// The compressor that the options ask for; `item_bytes` are those of an element.
 fn compressor(options: &WriteOptions, item_bytes: usize) -> Result<Option<Compressor>> {
-    let Some(c) = options.compression_among("zarr", &["zstd", "blosc", "gzip", "none"])? else {
-        return Ok(Some(Compressor::Zstd(1)));
-    };
-    Ok(match c.name.as_str() {
-        "zstd" => Some(Compressor::Zstd(c.level_in(0..=22, 3)?)),
-        "gzip" => Some(Compressor::Deflate(Wrapper::Gzip, c.level_in(0..=9, 5)?)),
-        "blosc" => Some(Compressor::Blosc { item_bytes, level: c.level_in(0..=9, 5)? as u8 }),
+    let known = [("zstd", Some(3)), ("blosc", Some(5)), ("gzip", Some(5)), ("none", None)];
+    Ok(match options.compression("zarr", &known)?.unwrap_or(("zstd", 1)) {
+        ("zstd", level) => Some(Compressor::Zstd(level)),
+        ("gzip", level) => Some(Compressor::Deflate(Wrapper::Gzip, level)),
+        ("blosc", level) => Some(Compressor::Blosc { item_bytes, level: level as u8 }),
         _ => None,
     })
 }

@@ -198,7 +198,7 @@ pub fn encode_fill(value: &Value, dtype: Dtype) -> Value {
 
 /// Undoes [`encode_fill`].
 fn decode_fill(info: &mut Info) {
-    let dtype = Dtype::ALL.into_iter().find(|d| d.name() == info.stored);
+    let dtype = Dtype::of_name(&info.stored);
     let Some(part) = dtype.and_then(float_of) else { return };
     let Some(value) = info.attributes.get_mut(FILL) else { return };
     let decoded = |v: &Value| -> Option<Value> {
@@ -262,7 +262,10 @@ pub fn first_without_number(attributes: &Attributes, dtype: Option<Dtype>) -> Op
 pub fn v2_fill(value: &Value, dtype: Dtype) -> Option<Value> {
     if dtype.is_integer() {
         let wide = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from))?;
-        return json_float::is_in_range(wide, dtype).then(|| value.clone());
+        return dtype
+            .integer_range()
+            .is_some_and(|range| range.contains(&wide))
+            .then(|| value.clone());
     }
     (float_of(dtype) == Some(dtype) && json_float::from_json(value, dtype).is_some())
         .then(|| value.clone())

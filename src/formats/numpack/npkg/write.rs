@@ -18,8 +18,6 @@ use crate::storage::{FileAt, Location, Output};
 
 /// Arrays up to this size are compressed whole.
 const WHOLE_BYTES: u64 = 4 << 20;
-/// NumPack's own level.
-const LEVEL: i32 = 3;
 const HEADER_BYTES: u64 = 13;
 
 #[derive(Clone, Copy)]
@@ -29,13 +27,13 @@ pub(super) enum Method {
     Zlib(u32),
 }
 
-/// How members are packed.
+/// How members are packed; at NumPack's own level where nothing else was asked for.
 pub(super) fn method(options: &WriteOptions) -> Result<Method> {
-    Ok(match options.compression_among("npkg", &["zstd", "zlib", "none"])? {
-        None => Method::Zstd(LEVEL),
-        Some(c) if c.name == "zstd" => Method::Zstd(level(c.level, LEVEL, 1, 22)?),
-        Some(c) if c.name == "zlib" => Method::Zlib(level(c.level, 6, 1, 9)? as u32),
-        Some(_) => Method::None,
+    let known = [("zstd", Some(3)), ("zlib", Some(6)), ("none", None)];
+    Ok(match options.compression("npkg", &known)?.unwrap_or(("zstd", 3)) {
+        ("zstd", level) => Method::Zstd(level),
+        ("zlib", level) => Method::Zlib(level as u32),
+        _ => Method::None,
     })
 }
 
@@ -69,16 +67,6 @@ pub(super) fn create(
     let options = options.clone();
     let output = PackSink { out, copy, package, arrays, next: 0, open: None, options };
     Ok(InOrder::sink(encoder, output))
-}
-
-fn level(given: Option<i32>, usual: i32, least: i32, most: i32) -> Result<i32> {
-    match given {
-        None => Ok(usual),
-        Some(l) if (least..=most).contains(&l) => Ok(l),
-        Some(l) => Err(Error::usage(format!(
-            "there is no compression level {l}; levels go from {least} to {most}"
-        ))),
-    }
 }
 
 struct Array {

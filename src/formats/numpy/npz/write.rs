@@ -30,18 +30,9 @@ struct Array {
 
 /// The level of deflate; `None`: stored.
 pub(super) fn level(options: &WriteOptions) -> Result<Option<u32>> {
-    Ok(match options.compression_among("npz", &["deflate", "none"])? {
-        Some(c) if c.name == "none" => None,
-        Some(c) => match c.level {
-            None => Some(6),
-            Some(level @ 0..=9) => Some(level as u32),
-            Some(level) => {
-                return Err(Error::usage(format!("deflate has no level {level}"))
-                    .hint("use a level from 0 to 9"));
-            }
-        },
-        None => Some(6),
-    })
+    let known = [("deflate", Some(6)), ("none", None)];
+    let (name, level) = options.compression("npz", &known)?.unwrap_or(("deflate", 6));
+    Ok((name == "deflate").then_some(level as u32))
 }
 
 /// Begins an archive.

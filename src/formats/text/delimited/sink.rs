@@ -145,29 +145,19 @@ fn encoder(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) ->
 
 fn packing(at: &Location, options: &WriteOptions) -> Result<Packing> {
     let name = at.file_name().to_ascii_lowercase();
-    let asked = options.compression_among("text", &["none", "gzip", "zstd"])?;
     let by_name = if name.ends_with(".gz") {
-        "gzip"
+        ("gzip", 6)
     } else if name.ends_with(".zst") {
-        "zstd"
+        ("zstd", 3)
     } else {
-        "none"
+        ("none", 0)
     };
-    let level = asked.and_then(|c| c.level);
-    let within = |least: i32, most: i32, usual: i32| -> Result<i32> {
-        match level {
-            None => Ok(usual),
-            Some(l) if (least..=most).contains(&l) => Ok(l),
-            Some(l) => Err(Error::usage(format!(
-                "there is no compression level {l}; levels go from {least} to {most}"
-            ))),
-        }
-    };
-    match asked.map_or(by_name, |c| c.name.as_str()) {
-        "gzip" => Ok(Packing::Gzip(within(0, 9, 6)? as u32)),
-        "zstd" => Ok(Packing::Zstd(within(1, 22, 3)?)),
-        _ => Ok(Packing::Plain),
-    }
+    let known = [("none", None), ("gzip", Some(6)), ("zstd", Some(3))];
+    Ok(match options.compression("text", &known)?.unwrap_or(by_name) {
+        ("gzip", level) => Packing::Gzip(level as u32),
+        ("zstd", level) => Packing::Zstd(level),
+        _ => Packing::Plain,
+    })
 }
 
 /// The header line, or nothing.

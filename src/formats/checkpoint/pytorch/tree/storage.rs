@@ -112,36 +112,21 @@ fn item_bytes(class: &str) -> Option<u64> {
 
 /// The element type of a storage class; `None` for an untyped one, which is counted in bytes.
 pub(in super::super) fn storage_dtype(class: &str) -> Result<Option<Dtype>> {
-    let dtype = match class_name(class) {
-        "UntypedStorage" | "_UntypedStorage" => return Ok(None),
-        "DoubleStorage" => Dtype::F64,
-        "FloatStorage" => Dtype::F32,
-        "HalfStorage" => Dtype::F16,
-        "BFloat16Storage" => Dtype::Bf16,
-        "LongStorage" => Dtype::I64,
-        "IntStorage" => Dtype::I32,
-        "ShortStorage" => Dtype::I16,
-        "CharStorage" => Dtype::I8,
-        "ByteStorage" => Dtype::U8,
-        "BoolStorage" => Dtype::Bool,
-        "ComplexDoubleStorage" => Dtype::C128,
-        "ComplexFloatStorage" => Dtype::C64,
+    match class_name(class) {
+        "UntypedStorage" | "_UntypedStorage" => Ok(None),
         "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" | "QUInt4x2Storage"
         | "QUInt2x4Storage" => {
-            return Err(Error::refused(format!(
-                "it lies in a quantized storage ({})",
-                shown(class)
-            ))
-            .hint("--skip-unsupported leaves it out"));
+            let shown = shown(class);
+            Err(Error::refused(format!("it lies in a quantized storage ({shown})"))
+                .hint("--skip-unsupported leaves it out"))
         }
-        _ => return Err(refused_global(class)),
-    };
-    Ok(Some(dtype))
+        name => Dtype::of_torch_storage(name).map(Some).ok_or_else(|| refused_global(class)),
+    }
 }
 
 /// torch's name of an element type, without `torch.`.
 pub(in super::super) fn torch_dtype(name: &str) -> Option<Dtype> {
-    Dtype::ALL.into_iter().find(|d| d.name() == name).or(match name {
+    Dtype::of_name(name).or(match name {
         "half" => Some(Dtype::F16),
         "float" => Some(Dtype::F32),
         "double" => Some(Dtype::F64),
