@@ -515,7 +515,7 @@ pub fn merged(
 }
 
 /// A logical array that got more rows.
-pub struct Grown {
+pub struct AppendedArray {
     /// Its name.
     pub name: String,
     /// The type and shape of its stored values now.
@@ -534,7 +534,11 @@ pub struct Grown {
 ///
 /// # Errors
 /// Where the old one cannot be read.
-pub fn grown(old: Option<&[u8]>, order: &[String], changes: &[Grown]) -> Result<Option<Vec<u8>>> {
+pub fn grown(
+    old: Option<&[u8]>,
+    order: &[String],
+    changes: &[AppendedArray],
+) -> Result<Option<Vec<u8>>> {
     if old.is_none() && changes.iter().all(|c| c.valid.is_none()) {
         return Ok(None);
     }

@@ -17,9 +17,9 @@ use crate::model::{Dtype, Logical, TimeUnit};
 /// The signature.
 pub const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longer headers are refused; numpy itself stops at 10,000 bytes unless told otherwise.
-const HEADER_MAX_BYTES: u64 = 16 << 20;
+const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Nesting of the literal.
-const DEPTH_MAX: usize = 32;
+const MAX_DEPTH: usize = 32;
 /// Stands for the name of the gaps between fields.
 const PADDING: &str = "\0";
 
@@ -77,7 +77,7 @@ pub fn header_bytes(head: &[u8]) -> Result<u64> {
         }
         _ => return Err(Error::refused(format!("npy version {major}.{minor} is not supported"))),
     };
-    if total > HEADER_MAX_BYTES {
+    if total > MAX_HEADER_BYTES {
         return Err(Error::corrupt(format!("a header of {total} bytes is too large")));
     }
     Ok(total)
@@ -224,9 +224,9 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value> {
-        if depth > DEPTH_MAX {
+        if depth > MAX_DEPTH {
             return Err(Error::corrupt(format!(
-                "the header is nested more than {DEPTH_MAX} levels deep"
+                "the header is nested more than {MAX_DEPTH} levels deep"
             )));
         }
         self.blanks();

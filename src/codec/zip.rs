@@ -32,7 +32,7 @@ pub use checked::CheckedMember;
 pub use member::inflate_some;
 
 /// Central directories beyond this are refused.
-const DIRECTORY_MAX_BYTES: u64 = 512 << 20;
+const MAX_DIRECTORY_BYTES: u64 = 512 << 20;
 /// deflate packs at most 1032 bytes into one.
 const DEFLATE_RATIO: u64 = 1040;
 /// The bytes 128..=255 of names without the UTF-8 flag (code page 437).
@@ -208,7 +208,7 @@ impl Archive {
         }
         let start = directory_end.checked_sub(size).ok_or_else(broken)?;
         let shift = start.checked_sub(offset).ok_or_else(broken)?;
-        if size > DIRECTORY_MAX_BYTES || count > size / 46 {
+        if size > MAX_DIRECTORY_BYTES || count > size / 46 {
             return Err(Error::corrupt(format!(
                 "{count} members cannot fit into a zip directory of {size} bytes"
             )));

@@ -29,7 +29,7 @@ pub enum TableLog {
 }
 
 /// Folders above a file that may be the table's: partitions are no deeper.
-const MOST_LEVELS: usize = 8;
+const MAX_LEVELS: usize = 8;
 
 impl TableLog {
     /// All of them.
@@ -125,7 +125,7 @@ impl Tables {
             Some(path) => Location::local(std::fs::canonicalize(path).ok()?),
             None => folder.clone(),
         };
-        for _ in 0..MOST_LEVELS {
+        for _ in 0..MAX_LEVELS {
             let shown = folder.display();
             let found = self
                 .known

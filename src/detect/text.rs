@@ -4,7 +4,7 @@ use super::signatures::refused;
 use crate::error::Error;
 
 /// Lines that are looked at.
-const MOST_LINES: usize = 50;
+const MAX_LINES: usize = 50;
 
 /// What a text looks like.
 enum Layout {
@@ -41,7 +41,7 @@ pub(super) fn find(head: &[u8], whole: bool) -> Option<Error> {
     if let Some(comment) = comment {
         lines.retain(|l| !l.starts_with(comment));
     }
-    lines.truncate(MOST_LINES);
+    lines.truncate(MAX_LINES);
     Some(error(&layout(&lines), comment))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use npk::error::{Error, Kind};
 use npk::format::{Format, OnDuplicate, Order, ReadOptions, ReadRows, Source, WriteOptions};
-use npk::formats::checkpoint::pytorch::Pt;
+use npk::formats::checkpoint::pytorch::Pytorch;
 use npk::model::{Chunk, Logical, Values};
 use npk::storage::Location;
 use serde_json::Value;
@@ -17,7 +17,7 @@ fn options() -> ReadOptions {
 }
 
 fn open(path: &Path) -> Result<Box<dyn Source>, Error> {
-    Pt.open(&Location::local(path), &options())
+    Pytorch.open(&Location::local(path), &options())
 }
 
 /// All bytes of an array, read in pieces of `step` rows.
@@ -210,10 +210,10 @@ fn convert(
     to: &Path,
     options: &WriteOptions,
 ) -> Result<npk::format::Summary, Error> {
-    let holds = Pt.spec().writes.as_ref().unwrap();
+    let holds = Pytorch.spec().writes.as_ref().unwrap();
     let settings = npk::pipe::Settings::new(2, 64 << 20);
     let at = Location::local(to);
-    let prepared = Pt.prepare(&at, source.plan(), options)?;
+    let prepared = Pytorch.prepare(&at, source.plan(), options)?;
     npk::pipe::run(source, holds, prepared, &settings).map(|(summary, _)| summary)
 }
 
@@ -359,7 +359,7 @@ fn what_is_written_reads_back() {
 /// Opens and reads everything; the first error, if any.
 fn read_all(location: &Location) -> Result<usize, Error> {
     let options = ReadOptions { memory_bytes: 16 << 20, ..ReadOptions::default() };
-    let mut source = Pt.open(location, &options)?;
+    let mut source = Pytorch.open(location, &options)?;
     let count = source.plan().arrays.len();
     source.want(&(0..count).collect::<Vec<_>>(), Order::ArrayByArray)?;
     let reader = source.random().unwrap();
@@ -852,12 +852,12 @@ fn object_storage_gets_it_in_turn() {
         let written = WriteOptions::default();
         npk::pipe::run(
             open(&path).unwrap(),
-            Pt.spec().writes.as_ref().unwrap(),
-            Box::new(|plan| Pt.prepare(&at, plan, &written)?(plan)),
+            Pytorch.spec().writes.as_ref().unwrap(),
+            Box::new(|plan| Pytorch.prepare(&at, plan, &written)?(plan)),
             &settings,
         )
         .unwrap();
-        let (first, mut again) = (open(&path).unwrap(), Pt.open(&at, &options()).unwrap());
+        let (first, mut again) = (open(&path).unwrap(), Pytorch.open(&at, &options()).unwrap());
         let count = first.plan().arrays.len();
         again.want(&(0..count).collect::<Vec<_>>(), Order::Any).unwrap();
         for (a, meta) in first.plan().arrays.iter().enumerate() {
@@ -870,7 +870,7 @@ fn object_storage_gets_it_in_turn() {
                 meta.name
             );
         }
-        let notes = Pt.verify(&at, &options()).unwrap();
+        let notes = Pytorch.verify(&at, &options()).unwrap();
         assert!(notes.is_empty(), "every record has its checksum: {notes:?}");
         let file = scratch.join(&format!("{}.pt", files.len()));
         std::fs::write(&file, shelf.0.lock().unwrap().as_slice()).unwrap();

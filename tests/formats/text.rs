@@ -4,11 +4,11 @@
 use npk::error::Kind;
 use npk::format::{Auto, Quote, ReadOptions, WriteOptions};
 use npk::formats::text::csv::Csv;
-use npk::formats::text::delimited::classes;
 use npk::formats::text::delimited::dialect::Dialect;
 use npk::formats::text::delimited::number::Reader;
 use npk::formats::text::delimited::parse::{self, Column, Mode};
 use npk::formats::text::delimited::scan::Splitter;
+use npk::formats::text::delimited::type_inference;
 use npk::formats::text::txt::Txt;
 use npk::model::Dtype;
 use npk::storage::MemoryBlob;
@@ -296,7 +296,7 @@ fn rows_of(dialect: &Dialect, text: &str, block_bytes: usize) -> Option<Rows> {
     let (mut rows, mut block) = (Rows::new(), Vec::new());
     while splitter.next(&mut block).unwrap().is_some() {
         let mut columns = vec![Column::new(Mode::Start); width];
-        columns.iter_mut().for_each(|c| c.begin(classes::TEXT));
+        columns.iter_mut().for_each(|c| c.begin(type_inference::TEXT));
         let count = parse::parse(&dialect, &block, &mut columns, u64::MAX).ok()?;
         for row in 0..count as usize {
             let cell = |c: &Column| {

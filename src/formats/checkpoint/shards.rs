@@ -17,7 +17,7 @@ use crate::model::{Attributes, Plan};
 use crate::storage::{Kind, Location};
 
 /// Larger index files are refused.
-const INDEX_MAX_BYTES: u64 = 100_000_000;
+const MAX_INDEX_BYTES: u64 = 100_000_000;
 
 /// How the shards of a format are named.
 pub struct Naming {
@@ -181,7 +181,7 @@ pub fn find(at: &Location, naming: &Naming) -> Result<Option<Found>> {
 /// Broken ones; file names that leave the directory.
 pub fn read_index(at: &Location, directory: Location) -> Result<Found> {
     let blob = at.blob()?;
-    if blob.len() > INDEX_MAX_BYTES {
+    if blob.len() > MAX_INDEX_BYTES {
         return Err(Error::corrupt(format!("an index of {} bytes is too large", blob.len())));
     }
     let text = blob.read_vec(0, blob.len())?;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Logical, checked_product};
 
 /// Zero-width strings take no bytes: their number is bounded by this instead of the file's length.
-const EMPTY_STRINGS_MAX: u64 = 1 << 24;
+const MAX_EMPTY_STRINGS: u64 = 1 << 24;
 
 /// The arrays that one npy header describes.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Records {
             let all = checked_product(&leaf.dims)
                 .and_then(|n| n.checked_mul(records))
                 .unwrap_or(u64::MAX);
-            if all > EMPTY_STRINGS_MAX {
+            if all > MAX_EMPTY_STRINGS {
                 return Err(Error::refused(format!(
                     "{all} elements without bytes are more than are supported"
                 )));

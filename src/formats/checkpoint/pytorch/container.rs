@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::hostile;
-use super::tree::{Claim, Flip, Tensor, storage_dtype};
+use super::code_running_globals;
 use super::zip::Archive;
 use crate::codec::pickle::{self, Id, Node, Pickle, shown};
 use crate::error::{Error, Result};
+use crate::formats::checkpoint::pytorch::entry::{LazyOp, StorageSpec, Tensor};
+use crate::formats::checkpoint::pytorch::torch_types::storage_dtype;
 use crate::model::{Dtype, Logical};
 use crate::storage::{Blob, BlobSlice};
 
@@ -65,7 +66,7 @@ pub(super) enum Storages {
         start: u64,
         big_endian: bool,
     },
-    /// Found already.
+    /// Entry already.
     Ready(Vec<BlobSlice>),
 }
 
@@ -77,7 +78,7 @@ pub(super) struct Container {
     pub version: String,
     /// Tensors by persistent id, and their storages (tar).
     pub given: HashMap<String, Tensor>,
-    pub claims: IndexMap<String, Claim>,
+    pub specs: IndexMap<String, StorageSpec>,
     pub notes: Vec<String>,
 }
 
@@ -170,7 +171,7 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         big_endian,
         version,
         given: HashMap::new(),
-        claims: IndexMap::new(),
+        specs: IndexMap::new(),
         notes,
     })
 }
@@ -178,7 +179,7 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
 /// Reads a pickle beside the object's own, which Python loads as well.
 fn checked(blob: &Arc<dyn Blob>, at: u64, limit_bytes: u64) -> Result<Pickle> {
     let pickle = pickle::read_from(blob, at, limit_bytes)?;
-    hostile::check(&pickle)?;
+    code_running_globals::check(&pickle)?;
     Ok(pickle)
 }
 
@@ -208,7 +209,7 @@ fn legacy(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     drop(protocol);
     let object = pickle::read_from(blob, at, limit_bytes)?;
     at += object.used();
-    hostile::check(&object)?;
+    code_running_globals::check(&object)?;
     let list = checked(blob, at, limit_bytes)?;
     at += list.used();
     let mut keys = IndexSet::new();
@@ -235,7 +236,7 @@ fn legacy(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         big_endian,
         version: "legacy 1001".into(),
         given: HashMap::new(),
-        claims: IndexMap::new(),
+        specs: IndexMap::new(),
         notes: Vec::new(),
     })
 }
@@ -250,13 +251,13 @@ pub(super) enum StorageBytes {
 /// Finds the storages that the tree asks for; what is wrong with one concerns only its tensors.
 pub(super) fn bind(
     storages: &Storages,
-    claims: &IndexMap<String, Claim>,
+    specs: &IndexMap<String, StorageSpec>,
 ) -> Result<Vec<Result<StorageBytes>>> {
     match storages {
         Storages::Ready(ready) => {
             Ok(ready.iter().map(|b| Ok(StorageBytes::Ready(b.clone()))).collect())
         }
-        Storages::Zip { archive, root } => Ok(claims
+        Storages::Zip { archive, root } => Ok(specs
             .iter()
             .map(|(key, claim)| {
                 let name = format!("{root}data/{key}");
@@ -276,10 +277,10 @@ pub(super) fn bind(
             .collect()),
         Storages::Legacy { blob, keys, start, big_endian } => {
             let mut at = *start;
-            let mut places: Vec<Option<(u64, u64, u64)>> = vec![None; claims.len()];
+            let mut places: Vec<Option<(u64, u64, u64)>> = vec![None; specs.len()];
             let mut ranges = Vec::with_capacity(keys.len());
             for key in keys {
-                let (index, _, claim) = claims.get_full(key).ok_or_else(|| {
+                let (index, _, claim) = specs.get_full(key).ok_or_else(|| {
                     Error::corrupt(format!(
                         "the storage {} is listed, but no tensor says how large its elements are",
                         shown(key)
@@ -306,7 +307,7 @@ pub(super) fn bind(
                 let count =
                     if *big_endian { u64::from_be_bytes(count) } else { u64::from_le_bytes(count) };
                 let (_, bytes, item) =
-                    claims.get_index_of(key).and_then(|i| places[i]).unwrap_or((0, 0, 1));
+                    specs.get_index_of(key).and_then(|i| places[i]).unwrap_or((0, 0, 1));
                 if count.checked_mul(item) != Some(bytes) && count != bytes {
                     return Err(Error::corrupt(format!(
                         "the storage {} at byte {} declares {count} elements, its tensors need {bytes} bytes",
@@ -315,7 +316,7 @@ pub(super) fn bind(
                     )));
                 }
             }
-            Ok(claims
+            Ok(specs
                 .keys()
                 .zip(places)
                 .map(|(key, place)| match place {
@@ -413,7 +414,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
             .ok_or_else(|| Error::corrupt(format!("the tar archive has no member {name}")))?;
         Ok::<_, Error>(Cursor { blob, at, end: at + size, limit: limit_bytes })
     };
-    let (mut claims, mut ready) = (IndexMap::new(), Vec::new());
+    let (mut specs, mut ready) = (IndexMap::new(), Vec::new());
     let mut dtypes: Vec<Dtype> = Vec::new();
     let mut storages = cursor("storages")?;
     for _ in 0..storages.count()? {
@@ -437,7 +438,10 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
             })?;
         ready.push(BlobSlice { blob: blob.clone(), start: storages.at, len: bytes });
         dtypes.push(dtype);
-        if claims.insert(key.clone(), Claim { bytes, item_bytes: dtype.item_bytes() }).is_some() {
+        if specs
+            .insert(key.clone(), StorageSpec { bytes, item_bytes: dtype.item_bytes() })
+            .is_some()
+        {
             return Err(Error::corrupt(format!("the storage {} appears twice", shown(&key))));
         }
         storages.at += bytes;
@@ -483,14 +487,14 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         if let Some((root, first)) = views.get(&storage) {
             (storage, offset) = (root.clone(), offset.saturating_add(*first));
         }
-        let index = claims.get_index_of(&storage).ok_or_else(|| {
+        let index = specs.get_index_of(&storage).ok_or_else(|| {
             Error::corrupt(format!(
                 "a tensor needs the storage {}, which is missing",
                 shown(&storage)
             ))
         })?;
         let dtype = dtypes[index];
-        let elements = claims[index].bytes / dtype.item_bytes();
+        let elements = specs[index].bytes / dtype.item_bytes();
         if !shape.contains(&0) {
             let last = shape.iter().zip(&strides).try_fold(offset, |at, (&d, &s)| {
                 (d - 1).checked_mul(s).and_then(|n| at.checked_add(n))
@@ -511,7 +515,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
                 offset,
                 shape,
                 strides,
-                flip: Flip::Plain,
+                lazy_op: LazyOp::Plain,
                 untyped: false,
                 requires_grad: false,
                 class: None,
@@ -525,7 +529,7 @@ fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
         big_endian: false,
         version: "tar 0.1".into(),
         given,
-        claims,
+        specs,
         notes: Vec::new(),
     })
 }

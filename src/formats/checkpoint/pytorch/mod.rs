@@ -8,7 +8,7 @@
 //! |---|---|
 //! | the three containers | [`container`], [`zip`] |
 //! | the pickle, read as data | [`crate::codec::pickle`] |
-//! | names that make it an attack | [`hostile`] |
+//! | names that make it an attack | [`code_running_globals`] |
 //! | names, tensors and plain values in it | [`tree`] |
 //! | strided views of storages | [`view`] |
 //! | how it was nested, kept for the way back | [`structure`] |
@@ -21,13 +21,12 @@
 //! `verify` (torch never does); 0 means that there is none.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use self::container::{StorageBytes, Storages};
-use self::tree::{Flip, Found, Numpy, Tensor, Thing};
 use self::view::View;
 use self::zip::Archive;
 use crate::array::source::MapSource;
@@ -36,21 +35,24 @@ use crate::format::foreign_file;
 use crate::format::{
     Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions,
 };
+use crate::formats::checkpoint::pytorch::entry::{Entry, EntryKind, LazyOp, Numpy, Tensor};
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::storage::{Blob, Location};
 
+mod code_running_globals;
 mod container;
-mod hostile;
+mod entry;
 mod pickler;
 mod structure;
+mod torch_types;
 mod tree;
 mod view;
 mod write;
 mod zip;
 
 /// The format.
-pub struct Pt;
+pub struct Pytorch;
 
 /// How shards are called.
 const SHARDS: shards::Naming = shards::Naming { extension: "bin" };
@@ -76,7 +78,7 @@ static SPEC: Spec = Spec {
     ..Spec::DEFAULT
 };
 
-impl Format for Pt {
+impl Format for Pytorch {
     fn spec(&self) -> &'static Spec {
         &SPEC
     }
@@ -191,7 +193,7 @@ fn each_archive(
 
 /// Views are tied where all of this agrees: storage, offset, shape, strides, element type, what is
 /// done to the values.
-type ViewKey = (usize, u64, Vec<u64>, Vec<u64>, Dtype, Flip);
+type ViewKey = (usize, u64, Vec<u64>, Vec<u64>, Dtype, LazyOp);
 
 fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
     if let Some(error) = foreign_file::named(&at.head(512)?) {
@@ -209,9 +211,9 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
 fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<MapSource> {
     let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
     let mut walk =
-        tree::walk(&opened.pickle, &opened.given, opened.claims, stem, options.on_duplicate)?;
+        tree::walk(&opened.pickle, &opened.given, opened.specs, stem, options.on_duplicate)?;
     if let Storages::Legacy { .. } = opened.storages {
-        tree::claim_listed(&opened.pickle, &mut walk.storages);
+        tree::add_listed_storages(&opened.pickle, &mut walk.storages);
     }
     drop(opened.pickle);
     // What is wrong with the storages as a whole concerns every tensor.
@@ -229,13 +231,13 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<MapSo
     }
     let mut first_of: HashMap<ViewKey, String> = HashMap::new();
     let (mut records, mut maps) = (Records::new(), Vec::with_capacity(walk.found.len()));
-    for Found { name, thing } in walk.found {
-        let (mut meta, view) = match thing {
-            Thing::Tensor(tensor) => {
+    for Entry { name, kind } in walk.found {
+        let (mut meta, view) = match kind {
+            EntryKind::Tensor(tensor) => {
                 tensor_item(&name, tensor, &places, opened.big_endian, &mut first_of)?
             }
-            Thing::Numpy(array) => numpy_item(&name, array),
-            Thing::Refused(what, error) => {
+            EntryKind::Numpy(array) => numpy_item(&name, array),
+            EntryKind::Refused(what, error) => {
                 let mut meta = ArrayMeta::new(&name, Dtype::U8, &[0]);
                 meta.details.stored_dtype = Some(what);
                 broken(meta, error)?
@@ -292,11 +294,11 @@ fn tensor_item(
             tensor.shape.clone(),
             tensor.strides.clone(),
             tensor.dtype,
-            tensor.flip,
+            tensor.lazy_op,
         );
         match first_of.entry(key) {
-            Entry::Occupied(first) => meta.details.alias_of = Some(first.get().clone()),
-            Entry::Vacant(free) => {
+            Slot::Occupied(first) => meta.details.alias_of = Some(first.get().clone()),
+            Slot::Vacant(free) => {
                 free.insert(name.to_string());
             }
         }
@@ -312,7 +314,7 @@ fn tensor_item(
         offset: tensor.offset,
         shape: tensor.shape,
         strides: tensor.strides,
-        flip: tensor.flip,
+        lazy_op: tensor.lazy_op,
         big_endian: big_endian && !tensor.untyped,
     };
     Ok((meta, Some(view)))
@@ -331,7 +333,7 @@ fn numpy_item(name: &str, array: Numpy) -> (ArrayMeta, Option<View>) {
         offset: 0,
         shape: array.shape,
         strides: array.strides,
-        flip: Flip::Plain,
+        lazy_op: LazyOp::Plain,
         big_endian: array.big_endian,
     };
     (meta, Some(view))

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use base64::Engine;
 use serde_json::Value;
 
-use super::tree::is_torch_dtype;
 use crate::codec::pickle::opcodes as op;
+use crate::formats::checkpoint::pytorch::torch_types::is_torch_dtype;
 use crate::model::{ArrayMeta, Logical, checked_product};
 
 /// Items per `SETITEMS` and `APPENDS`, as in Python's pickler.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::container::StorageBytes;
-use super::tree::Flip;
 use crate::array::element::{Convert, swap_bytes};
 use crate::array::strided::{Strided, strides};
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces};
 use crate::error::Result;
+use crate::formats::checkpoint::pytorch::entry::LazyOp;
 use crate::model::{Dtype, checked_product};
 use crate::storage::BlobSlice;
 
@@ -20,7 +20,7 @@ pub(super) struct View {
     pub offset: u64,
     pub shape: Vec<u64>,
     pub strides: Vec<u64>,
-    pub flip: Flip,
+    pub lazy_op: LazyOp,
     pub big_endian: bool,
 }
 
@@ -50,13 +50,13 @@ impl View {
     pub fn map(self) -> ArrayMap {
         let (dtype, item) = (self.dtype, self.dtype.item_bytes());
         let unit = component_bytes(dtype) as usize;
-        let (flip_of, big_endian) = (self.flip, self.big_endian && unit > 1);
+        let (flip_of, big_endian) = (self.lazy_op, self.big_endian && unit > 1);
         let convert = match (flip_of, big_endian) {
-            (Flip::Plain, false) => Convert::Nothing,
-            (Flip::Plain, true) => Convert::Swap(unit),
+            (LazyOp::Plain, false) => Convert::Nothing,
+            (LazyOp::Plain, true) => Convert::Swap(unit),
             _ => Convert::With(Arc::new(move |mut bytes, _| {
                 swap_bytes(&mut bytes, if big_endian { unit } else { 1 });
-                flip(&mut bytes, dtype, flip_of);
+                lazy_op(&mut bytes, dtype, flip_of);
                 Ok(bytes)
             })),
         };
@@ -96,32 +96,34 @@ pub(super) fn component_bytes(dtype: Dtype) -> u64 {
 }
 
 /// Applies a lazy conjugation or negation to little-endian values.
-fn flip(bytes: &mut [u8], dtype: Dtype, flip: Flip) {
+fn lazy_op(bytes: &mut [u8], dtype: Dtype, lazy_op: LazyOp) {
     let component = component_bytes(dtype) as usize;
     let sign = |c: &mut [u8]| {
         if let Some(last) = c.last_mut() {
             *last ^= 0x80;
         }
     };
-    match flip {
-        Flip::Plain => {}
-        Flip::Conjugate if dtype.is_complex() => {
+    match lazy_op {
+        LazyOp::Plain => {}
+        LazyOp::Conjugate if dtype.is_complex() => {
             bytes.chunks_exact_mut(2 * component).for_each(|c| sign(&mut c[component..]))
         }
-        Flip::Conjugate => {}
-        Flip::NegateConjugate if dtype.is_complex() => {
+        LazyOp::Conjugate => {}
+        LazyOp::NegateConjugate if dtype.is_complex() => {
             bytes.chunks_exact_mut(2 * component).for_each(|c| sign(&mut c[..component]))
         }
-        Flip::Negate | Flip::NegateConjugate if dtype.is_float() || dtype.is_complex() => {
+        LazyOp::Negate | LazyOp::NegateConjugate if dtype.is_float() || dtype.is_complex() => {
             bytes.chunks_exact_mut(component).for_each(sign)
         }
         // Two's complement.
-        Flip::Negate | Flip::NegateConjugate => bytes.chunks_exact_mut(component).for_each(|c| {
-            let mut carry = true;
-            for b in c {
-                let (value, over) = (!*b).overflowing_add(u8::from(carry));
-                (*b, carry) = (value, over);
-            }
-        }),
+        LazyOp::Negate | LazyOp::NegateConjugate => {
+            bytes.chunks_exact_mut(component).for_each(|c| {
+                let mut carry = true;
+                for b in c {
+                    let (value, over) = (!*b).overflowing_add(u8::from(carry));
+                    (*b, carry) = (value, over);
+                }
+            })
+        }
     }
 }

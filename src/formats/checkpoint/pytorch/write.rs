@@ -2,7 +2,7 @@
 //!
 //! | entry | what |
 //! |---|---|
-//! | `archive/data/N` | the bytes of storage N, at a multiple of 64, large ones of 4096 (the local header is padded by an extra field `FB`) |
+//! | `archive/data/N` | the bytes of storage N, at a multiple of 64, large ones of 4096 (the local header is padded by an extra field) |
 //! | `archive/data.pkl` | the tree of tensors; behind the data, so that it can tell which storages are shared in the end |
 //! | `archive/byteorder`, `archive/version` | `little`, `3\n` |
 //!
@@ -28,6 +28,7 @@ use super::pickler::Pickler;
 use super::structure;
 use super::zip::{CHECKED_BYTES, CHECKED_IN_ALL_BYTES};
 use crate::array::raw::{ArraySpan, RawEncode, RawWriter, fixed_bytes};
+use crate::codec::zip::write::{Written, directory};
 use crate::error::{Context, Error, Result};
 use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
@@ -40,139 +41,16 @@ use crate::storage::{Location, Output};
 const ALIGN: u64 = 64;
 const PAGE: u64 = 4096;
 const LARGE_BYTES: u64 = 64 << 10;
-const MAX32: u64 = u32::MAX as u64;
 
-/// An entry of the archive.
-struct Entry {
-    name: String,
-    header: u64,
-    bytes: u64,
-    crc: u32,
-    /// Sizes and checksum follow the data.
-    descriptor: bool,
+/// A stored record of the archive; its local header is at `offset`.
+fn record(name: &str, offset: u64, bytes: u64) -> Written {
+    let name = format!("archive/{name}");
+    Written { name, method: 0, offset, crc: 0, stored_bytes: bytes, bytes, descriptor: false }
 }
 
-impl Entry {
-    fn is_large(&self) -> bool {
-        self.bytes >= MAX32
-    }
-    /// Bytes of the local header of an entry at `header`, padded so that the data is aligned.
-    fn header_bytes(name: &str, header: u64, bytes: u64) -> u64 {
-        let fixed = 30 + name.len() as u64 + if bytes >= MAX32 { 20 } else { 0 } + 4;
-        let align = if bytes < LARGE_BYTES { ALIGN } else { PAGE };
-        (header + fixed).next_multiple_of(align) - header
-    }
-    fn local_header(&self) -> Vec<u8> {
-        let len = Entry::header_bytes(&self.name, self.header, self.bytes);
-        let zip64 = if self.is_large() { 20u64 } else { 0 };
-        let padding = len - 30 - self.name.len() as u64 - zip64 - 4;
-        let (crc, size) = match (self.descriptor, self.is_large()) {
-            (true, _) => (0, 0),
-            (false, true) => (self.crc, u32::MAX),
-            (false, false) => (self.crc, self.bytes as u32),
-        };
-        let mut out = Vec::with_capacity(len as usize);
-        out.extend(b"PK\x03\x04");
-        out.extend(if self.is_large() { 45u16 } else { 20 }.to_le_bytes());
-        out.extend(self.flags().to_le_bytes());
-        // Stored; no time, the first day that the format knows.
-        out.extend([0, 0, 0, 0, 0x21, 0]);
-        out.extend(crc.to_le_bytes());
-        out.extend(size.to_le_bytes());
-        out.extend(size.to_le_bytes());
-        out.extend((self.name.len() as u16).to_le_bytes());
-        out.extend(((zip64 + 4 + padding) as u16).to_le_bytes());
-        out.extend(self.name.as_bytes());
-        if self.is_large() {
-            out.extend([1, 0, 16, 0]);
-            out.extend(self.bytes.to_le_bytes());
-            out.extend(if self.descriptor { 0 } else { self.bytes }.to_le_bytes());
-        }
-        out.extend(b"FB");
-        out.extend((padding as u16).to_le_bytes());
-        out.resize(len as usize, b'Z');
-        out
-    }
-    /// UTF-8 names; with a descriptor or not.
-    fn flags(&self) -> u16 {
-        if self.descriptor { 0x0808 } else { 0x0800 }
-    }
-    fn descriptor_bytes(&self) -> Vec<u8> {
-        let mut out = b"PK\x07\x08".to_vec();
-        out.extend(self.crc.to_le_bytes());
-        for _ in 0..2 {
-            // Eight bytes where the header has a zip64 field.
-            if self.is_large() {
-                out.extend(self.bytes.to_le_bytes());
-            } else {
-                out.extend((self.bytes as u32).to_le_bytes());
-            }
-        }
-        out
-    }
-    fn central(&self, out: &mut Vec<u8>) {
-        let (large, far) = (self.is_large(), self.header >= MAX32);
-        let size = if large { u32::MAX } else { self.bytes as u32 };
-        let extra = if large { 16 } else { 0 } + if far { 8u16 } else { 0 };
-        out.extend(b"PK\x01\x02");
-        let version = if large || far { 45u16 } else { 20 };
-        out.extend(version.to_le_bytes());
-        out.extend(version.to_le_bytes());
-        out.extend(self.flags().to_le_bytes());
-        out.extend([0, 0, 0, 0, 0x21, 0]);
-        out.extend(self.crc.to_le_bytes());
-        out.extend(size.to_le_bytes());
-        out.extend(size.to_le_bytes());
-        out.extend((self.name.len() as u16).to_le_bytes());
-        out.extend(if extra > 0 { extra + 4 } else { 0 }.to_le_bytes());
-        out.extend([0; 10]);
-        out.extend(if far { u32::MAX } else { self.header as u32 }.to_le_bytes());
-        out.extend(self.name.as_bytes());
-        if extra > 0 {
-            out.extend([1, 0]);
-            out.extend(extra.to_le_bytes());
-            if large {
-                out.extend(self.bytes.to_le_bytes());
-                out.extend(self.bytes.to_le_bytes());
-            }
-            if far {
-                out.extend(self.header.to_le_bytes());
-            }
-        }
-    }
-}
-
-/// The central directory and what ends the archive; it begins at `start`.
-fn directory(entries: &[Entry], start: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    for entry in entries {
-        entry.central(&mut out);
-    }
-    let (size, count) = (out.len() as u64, entries.len() as u64);
-    let large = start >= MAX32 || size >= MAX32 || count >= 0xffff;
-    if large {
-        let record = start + size;
-        out.extend(b"PK\x06\x06");
-        out.extend(44u64.to_le_bytes());
-        out.extend([45, 0, 45, 0]);
-        out.extend([0; 8]);
-        for value in [count, count, size, start] {
-            out.extend(value.to_le_bytes());
-        }
-        out.extend(b"PK\x06\x07");
-        out.extend([0; 4]);
-        out.extend(record.to_le_bytes());
-        out.extend(1u32.to_le_bytes());
-    }
-    out.extend(b"PK\x05\x06");
-    out.extend([0; 4]);
-    let short = count.min(0xffff) as u16;
-    out.extend(short.to_le_bytes());
-    out.extend(short.to_le_bytes());
-    out.extend((size.min(MAX32) as u32).to_le_bytes());
-    out.extend((start.min(MAX32) as u32).to_le_bytes());
-    out.extend([0, 0]);
-    out
+/// The record's local header, which its data follows at a multiple of its alignment.
+fn local_header(record: &Written) -> Vec<u8> {
+    record.local(if record.bytes < LARGE_BYTES { ALIGN } else { PAGE })
 }
 
 /// What [`Sink::finish`] needs beside the bytes.
@@ -293,7 +171,7 @@ struct PlacedSink {
     tree: Tree,
     writer: Arc<PlacedRows>,
     /// Per array the entry that holds it, and of which array it may be an alias.
-    entries: Vec<Entry>,
+    entries: Vec<Written>,
     entry_of: Vec<usize>,
     alias: Vec<Option<usize>>,
 }
@@ -389,15 +267,9 @@ impl PlacedSink {
             (Vec::with_capacity(arrays.len()), vec![0; arrays.len()], 0u64);
         for i in order {
             let place = ArraySpan::of(&arrays[i], 0)?;
-            let entry = Entry {
-                name: format!("archive/data/{}", entries.len()),
-                header: at,
-                bytes: place.bytes,
-                crc: 0,
-                descriptor: false,
-            };
+            let entry = record(&format!("data/{}", entries.len()), at, place.bytes);
             let too_large = || Error::failed("the checkpoint would pass 2^63 bytes");
-            let data = at + Entry::header_bytes(&entry.name, at, entry.bytes);
+            let data = at + local_header(&entry).len() as u64;
             at =
                 data.checked_add(place.bytes).filter(|&end| end < 1 << 62).ok_or_else(too_large)?;
             places[i] = ArraySpan { offset: data, ..place };
@@ -446,9 +318,9 @@ impl Sink for PlacedSink {
         }
         let mut at = 0;
         for (entry, _) in self.entries.iter().zip(&dropped).filter(|(_, dropped)| !**dropped) {
-            let header = entry.local_header();
-            self.file.write_all_at(&header, entry.header)?;
-            at = at.max(entry.header + header.len() as u64 + entry.bytes);
+            let header = local_header(entry);
+            self.file.write_all_at(&header, entry.offset)?;
+            at = at.max(entry.offset + header.len() as u64 + entry.bytes);
         }
         let pickle = self.tree.pickle(&self.entry_of);
         let mut kept = dropped.iter();
@@ -464,18 +336,13 @@ impl Sink for PlacedSink {
 }
 
 /// The small records, the directory and the end of an archive whose data ends at `at`.
-fn last_records(pickle: &[u8], at: u64, entries: &mut Vec<Entry>, tail: &mut Vec<u8>) {
+fn last_records(pickle: &[u8], at: u64, entries: &mut Vec<Written>, tail: &mut Vec<u8>) {
     for (name, bytes) in
         [("data.pkl", pickle), ("byteorder", b"little".as_slice()), ("version", b"3\n".as_slice())]
     {
-        let entry = Entry {
-            name: format!("archive/{name}"),
-            header: at + tail.len() as u64,
-            bytes: bytes.len() as u64,
-            crc: crc32fast::hash(bytes),
-            descriptor: false,
-        };
-        tail.extend(entry.local_header());
+        let mut entry = record(name, at + tail.len() as u64, bytes.len() as u64);
+        entry.crc = crc32fast::hash(bytes);
+        tail.extend(local_header(&entry));
         tail.extend_from_slice(bytes);
         entries.push(entry);
     }
@@ -488,7 +355,7 @@ struct StreamSink {
     out: Box<dyn Output>,
     tree: Tree,
     at: u64,
-    entries: Vec<Entry>,
+    entries: Vec<Written>,
     /// The entry being written: bytes so far, and their checksum.
     open: Option<(u64, crc32fast::Hasher)>,
 }
@@ -500,14 +367,9 @@ impl StreamSink {
             self.close()?;
             let index = self.entries.len();
             let bytes = ArraySpan::of(&self.tree.arrays[index], 0)?.bytes;
-            let entry = Entry {
-                name: format!("archive/data/{index}"),
-                header: self.at,
-                bytes,
-                crc: 0,
-                descriptor: true,
-            };
-            let header = entry.local_header();
+            let mut entry = record(&format!("data/{index}"), self.at, bytes);
+            entry.descriptor = true;
+            let header = local_header(&entry);
             self.out.write_all(&header)?;
             self.at += header.len() as u64;
             self.entries.push(entry);
@@ -524,7 +386,7 @@ impl StreamSink {
                 )));
             }
             entry.crc = crc.finalize();
-            let descriptor = entry.descriptor_bytes();
+            let descriptor = entry.trailer();
             self.out.write_all(&descriptor)?;
             self.at += bytes + descriptor.len() as u64;
         }

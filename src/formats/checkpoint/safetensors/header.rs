@@ -11,7 +11,7 @@ use crate::formats::checkpoint::unique_map::UniqueMap;
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical, checked_product};
 
 /// Headers beyond this are refused by the reference library, too.
-pub const HEADER_MAX_BYTES: u64 = 100_000_000;
+pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The key that holds no tensor.
 pub const METADATA: &str = "__metadata__";
 
@@ -72,9 +72,9 @@ pub fn header_bytes(head: &[u8], file_bytes: Option<u64>) -> Result<u64> {
         )));
     };
     let len = u64::from_le_bytes(prefix);
-    if len > HEADER_MAX_BYTES {
+    if len > MAX_HEADER_BYTES {
         return Err(Error::corrupt(format!(
-            "the header declares {len} bytes, at most {HEADER_MAX_BYTES} are allowed"
+            "the header declares {len} bytes, at most {MAX_HEADER_BYTES} are allowed"
         )));
     }
     if head.get(8).is_some_and(|&b| b != b'{') {
@@ -242,9 +242,9 @@ pub fn write(arrays: &[&ArrayMeta], attributes: &Attributes) -> Result<(Vec<u8>,
     }
     text.push(b'}');
     text.resize(text.len().next_multiple_of(8), b' ');
-    if text.len() as u64 > HEADER_MAX_BYTES {
+    if text.len() as u64 > MAX_HEADER_BYTES {
         return Err(Error::refused(format!(
-            "the header would need {} bytes, at most {HEADER_MAX_BYTES} are allowed",
+            "the header would need {} bytes, at most {MAX_HEADER_BYTES} are allowed",
             text.len()
         ))
         .hint("write shards with --max-shard-size"));

@@ -43,7 +43,7 @@ mod rows;
 mod write;
 
 /// The format.
-pub struct Arrow;
+pub struct Feather;
 
 static SPEC: Spec = Spec {
     name: "feather",
@@ -65,7 +65,7 @@ static SPEC: Spec = Spec {
     ..Spec::DEFAULT
 };
 
-impl Format for Arrow {
+impl Format for Feather {
     fn spec(&self) -> &'static Spec {
         &SPEC
     }

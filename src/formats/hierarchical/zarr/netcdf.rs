@@ -260,12 +260,9 @@ pub fn first_without_number(attributes: &Attributes, dtype: Option<Dtype>) -> Op
 
 /// `_FillValue` as the `fill_value` of a v2 array; `None` where it cannot be one.
 pub fn v2_fill(value: &Value, dtype: Dtype) -> Option<Value> {
-    if dtype.is_integer() {
+    if let Some(range) = dtype.integer_range() {
         let wide = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from))?;
-        return dtype
-            .integer_range()
-            .is_some_and(|range| range.contains(&wide))
-            .then(|| value.clone());
+        return range.contains(&wide).then(|| value.clone());
     }
     (float_of(dtype) == Some(dtype) && json_float::from_json(value, dtype).is_some())
         .then(|| value.clone())

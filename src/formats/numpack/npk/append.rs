@@ -26,15 +26,15 @@ use crate::formats::numpack::store::{
     Files, METADATA, SIDE, StoreSource, check_side, read_metadata, read_side,
 };
 use crate::model::{Dtype, Plan};
-use crate::sidecar::{self, Grown};
+use crate::sidecar::{self, AppendedArray};
 use crate::storage::{BlobReader, Location, OutputDir, cleanup};
 
 mod adjust;
 mod commit;
 mod places;
 
-use adjust::{Adjust, Grow};
-use places::{Growing, Target, behind, even_tables, plan_out};
+use adjust::{Adjust, AppendWriter};
+use places::{LogicalTarget, Target, after_last_row, even_tables, plan_out};
 
 /// How the new rows become visible.
 enum Way {
@@ -47,9 +47,9 @@ enum Way {
 struct AppendSink {
     store: Location,
     files: Arc<Directory>,
-    grow: Arc<Grow>,
+    grow: Arc<AppendWriter>,
     targets: Vec<Target>,
-    growing: Vec<Growing>,
+    growing: Vec<LogicalTarget>,
     old: StoreSource,
     entries: Vec<Entry>,
     way: Way,
@@ -73,7 +73,7 @@ pub(super) fn create(
     let entries = read_metadata(files.as_ref())?.entries;
     let (mut targets, mut places, mut adjust, growing) = plan_out(&old, plan)?;
     for mask in growing.iter().filter_map(|g| g.old_valid) {
-        let (target, place) = behind(&old, mask, None)?;
+        let (target, place) = after_last_row(&old, mask, None)?;
         targets.push(target);
         places.push(place);
         adjust.push(Adjust::Nothing);
@@ -99,7 +99,7 @@ pub(super) fn create(
     };
     let places = targets.iter().zip(places).map(copied).collect::<Result<Vec<Place>>>()?;
     let grown = LocalFiles::new(fresh, store.clone(), Places(Arc::new(places)));
-    let grow = Arc::new(Grow { files: grown, adjust });
+    let grow = Arc::new(AppendWriter { files: grown, adjust });
     let sink = AppendSink {
         store,
         files,
@@ -268,14 +268,14 @@ impl AppendSink {
     }
 
     /// What the side file now says about a logical array.
-    fn grown(&self, growing: &Growing, rows: &[u64]) -> Grown {
+    fn grown(&self, growing: &LogicalTarget, rows: &[u64]) -> AppendedArray {
         let target = &self.targets[growing.values];
         let stored = target.stored.map(|s| &self.old.stored()[s]);
         let mut shape = stored.map(|s| s.shape.clone()).unwrap_or_default();
         if let (Some(first), Some(stored)) = (shape.first_mut(), stored) {
             *first = stored.rows_alive() + rows[growing.values];
         }
-        Grown {
+        AppendedArray {
             name: growing.name.clone(),
             dtype: stored.map_or(Dtype::U8, |s| s.dtype),
             shape,
@@ -288,7 +288,7 @@ impl AppendSink {
 
 /// The targets that count the rows of the growing arrays: of each its offsets, where it has some,
 /// else its values.
-fn counting(growing: &[Growing], end: &Plan) -> Vec<usize> {
+fn counting(growing: &[LogicalTarget], end: &Plan) -> Vec<usize> {
     let offsets: HashMap<&str, &str> = end
         .kept
         .iter()
@@ -296,7 +296,7 @@ fn counting(growing: &[Growing], end: &Plan) -> Vec<usize> {
         .collect();
     let index: HashMap<&str, usize> =
         end.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
-    let of = |g: &Growing| {
+    let of = |g: &LogicalTarget| {
         offsets.get(g.name.as_str()).and_then(|o| index.get(o).copied()).unwrap_or(g.values)
     };
     growing.iter().map(of).collect()
@@ -335,7 +335,8 @@ impl Sink for AppendSink {
             self.end_target(i, n, &mut changed);
         }
         let order: Vec<String> = self.old.folded().map(|(meta, _)| meta.name.clone()).collect();
-        let changes: Vec<Grown> = self.growing.iter().map(|g| self.grown(g, &rows)).collect();
+        let changes: Vec<AppendedArray> =
+            self.growing.iter().map(|g| self.grown(g, &rows)).collect();
         let side = sidecar::grown(read_side(self.files.as_ref())?.as_deref(), &order, &changes)?;
         check_side(side.as_deref())?;
         let metadata = metadata::write(&self.entries);

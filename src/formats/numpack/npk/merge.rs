@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use super::directory::Directory;
-use super::write::{self, Rest};
+use super::merge_base::MergeBase;
+use super::write;
 use super::{directory, lock};
 use crate::error::{Error, Result};
 use crate::format::{Existing, Sink, WriteOptions};
@@ -64,7 +65,7 @@ pub(super) fn create(
         plan,
         given,
         options,
-        Box::new(Staying { entries: stay, order, side, store, _lock: lock }),
+        Some(MergeBase { entries: stay, order, side, store, _lock: lock }),
     )
 }
 
@@ -165,31 +166,4 @@ fn link_error(e: std::io::Error, name: &OsStr) -> Error {
     ))
     .because(e)
     .hint("convert the store and the new arrays together into another one")
-}
-
-/// What stays.
-struct Staying {
-    entries: Vec<Entry>,
-    order: Vec<String>,
-    side: Option<Vec<u8>>,
-    store: Location,
-    _lock: lock::Lock,
-}
-
-impl Rest for Staying {
-    fn complete(
-        &self,
-        entries: Vec<Entry>,
-        side: Option<Vec<u8>>,
-        end: &Plan,
-    ) -> Result<(Vec<Entry>, Option<Vec<u8>>)> {
-        lock::check(&self.store)?;
-        let side = sidecar::merged(
-            self.side.as_deref(),
-            &self.order,
-            side.as_deref(),
-            &sidecar::logical_names(end),
-        )?;
-        Ok((self.entries.iter().cloned().chain(entries).collect(), side))
-    }
 }

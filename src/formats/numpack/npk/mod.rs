@@ -26,6 +26,7 @@ mod append;
 mod directory;
 mod lock;
 mod merge;
+mod merge_base;
 mod verify;
 mod write;
 

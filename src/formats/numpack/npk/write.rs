@@ -7,12 +7,13 @@ use std::io::{Read, Seek, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::merge_base::MergeBase;
 use crate::array::raw::{RawEncode, fixed_bytes, write_all_at};
 use crate::error::{Context, Error, Result};
 use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
 };
-use crate::formats::numpack::store::metadata::{self, Entry};
+use crate::formats::numpack::store::metadata::{self};
 use crate::formats::numpack::store::{METADATA, SIDE, check_side, names::Names};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan};
 use crate::sidecar;
@@ -29,41 +30,16 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let dir = at.create_dir(options.existing, options.sync, &[METADATA])?;
     let mut names = Names::default();
     let files: Vec<String> = plan.arrays.iter().map(|a| names.give(&a.name)).collect();
-    into(dir, plan, files, options, Box::new(Fresh))
+    into(dir, plan, files, options, None)
 }
 
-/// What a store is after its arrays were written: the arrays of this run alone, or others beside
-/// them.
-pub(super) trait Rest: Send {
-    /// All entries of the metadata, and the side file.
-    fn complete(
-        &self,
-        entries: Vec<Entry>,
-        side: Option<Vec<u8>>,
-        end: &Plan,
-    ) -> Result<(Vec<Entry>, Option<Vec<u8>>)>;
-}
-
-struct Fresh;
-
-impl Rest for Fresh {
-    fn complete(
-        &self,
-        entries: Vec<Entry>,
-        side: Option<Vec<u8>>,
-        _end: &Plan,
-    ) -> Result<(Vec<Entry>, Option<Vec<u8>>)> {
-        Ok((entries, side))
-    }
-}
-
-/// A sink into a directory that appears on commit.
+/// A sink into a directory that appears on commit, beside what stays of a store.
 pub(super) fn into(
     dir: Box<dyn OutputDir>,
     plan: &Plan,
     files: Vec<String>,
     options: &WriteOptions,
-    rest: Box<dyn Rest>,
+    base: Option<MergeBase>,
 ) -> Result<Box<dyn Sink>> {
     let places = plan
         .arrays
@@ -73,7 +49,7 @@ pub(super) fn into(
         .collect::<Result<Vec<_>>>()?;
     let places = Places(Arc::new(places));
     let local = dir.path().map(|path| Location::local(path).hold()).transpose()?;
-    let store = NewStore { dir, places: places.clone(), options: options.clone(), rest };
+    let store = NewStore { dir, places: places.clone(), options: options.clone(), base };
     if let Some(fresh) = local {
         let files = Arc::new(LocalFiles::new(fresh.clone(), fresh, places));
         return Ok(Box::new(StoreFiles { store, files }));
@@ -308,7 +284,7 @@ struct NewStore {
     dir: Box<dyn OutputDir>,
     places: Places,
     options: WriteOptions,
-    rest: Box<dyn Rest>,
+    base: Option<MergeBase>,
 }
 
 /// In a local directory, by position.
@@ -356,7 +332,10 @@ impl NewStore {
         let (count, data) = (entries.len(), entries.iter().map(|e| e.bytes).sum::<u64>());
         let attributes = self.options.attributes(end);
         let side = sidecar::describe(end, &attributes, self.options.no_metadata);
-        let (entries, side) = self.rest.complete(entries, side, end)?;
+        let (entries, side) = match &self.base {
+            Some(base) => base.with(entries, side, end)?,
+            None => (entries, side),
+        };
         check_side(side.as_deref())?;
         let list = metadata::write(&entries);
         let mut last: Vec<(&str, &[u8])> = Vec::new();

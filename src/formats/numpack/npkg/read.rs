@@ -12,7 +12,7 @@ use crate::storage::{Blob, BlobSlice, MemoryBlob, temporary};
 
 /// Members up to this size are unpacked in memory.
 const MEMORY_BYTES: u64 = 1 << 20;
-const MOST_PATH_BYTES: u32 = 1 << 16;
+const MAX_PATH_BYTES: u32 = 1 << 16;
 const WINDOW_BYTES: u64 = 64 << 10;
 
 struct Member {
@@ -63,7 +63,7 @@ impl Package {
         let (mut members, mut index) = (Vec::new(), HashMap::new());
         for i in 0..count {
             let n = c.number(4)? as u32;
-            if n > MOST_PATH_BYTES {
+            if n > MAX_PATH_BYTES {
                 return Err(Error::corrupt(format!("the path of file {i} has {n} bytes")));
             }
             let path = c.text(n.into(), &format!("the path of file {i}"))?;

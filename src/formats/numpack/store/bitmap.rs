@@ -16,7 +16,7 @@ use crate::storage::Blob;
 
 const HEAD_BYTES: u64 = 16;
 /// Longer ones are refused: this is enough for 8 thousand million rows.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 /// Words between two marks of the count.
 const STEP: usize = 64;
 
@@ -50,9 +50,9 @@ impl Alive {
                 "the deletion bitmap is for {first} rows, the array has {rows}"
             )));
         }
-        if words > MOST_BYTES {
+        if words > MAX_BYTES {
             return Err(Error::refused(format!(
-                "the deletion bitmap of {rows} rows has {words} bytes; no more than {MOST_BYTES} are read"
+                "the deletion bitmap of {rows} rows has {words} bytes; no more than {MAX_BYTES} are read"
             )));
         }
         // It may know of more rows than there are.

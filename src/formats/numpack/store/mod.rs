@@ -24,11 +24,11 @@ pub const METADATA: &str = "metadata.npkm";
 pub const SIDE: &str = "npk.json";
 
 /// Longer metadata are refused: that is names of 250 bytes for a million arrays.
-const METADATA_MAX_BYTES: u64 = 512 << 20;
+const MAX_METADATA_BYTES: u64 = 512 << 20;
 /// A longer side file is refused, and never written.
-pub const SIDE_MAX_BYTES: u64 = 1 << 30;
+pub const MAX_SIDE_BYTES: u64 = 1 << 30;
 /// Longer lists of segments are refused.
-const MANIFEST_MAX_BYTES: u64 = 256 << 20;
+const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 
 /// The files of a store, wherever they are.
 pub trait Files: Send + Sync {
@@ -90,7 +90,7 @@ fn small(files: &dyn Files, path: &str, most: u64) -> Result<Arc<dyn Blob>> {
 /// # Errors
 /// Where there is none, or it cannot be read.
 pub fn read_metadata(files: &dyn Files) -> Result<metadata::Metadata> {
-    metadata::read(small(files, METADATA, METADATA_MAX_BYTES)?.as_ref())
+    metadata::read(small(files, METADATA, MAX_METADATA_BYTES)?.as_ref())
 }
 
 /// The side file, where there is one.
@@ -101,7 +101,7 @@ pub fn read_side(files: &dyn Files) -> Result<Option<Vec<u8>>> {
     if files.len(SIDE)?.is_none() {
         return Ok(None);
     }
-    let blob = small(files, SIDE, SIDE_MAX_BYTES)?;
+    let blob = small(files, SIDE, MAX_SIDE_BYTES)?;
     blob.read_vec(0, blob.len()).map(Some)
 }
 
@@ -111,9 +111,9 @@ pub fn read_side(files: &dyn Files) -> Result<Option<Vec<u8>>> {
 /// Refused where it would be too long to be read again.
 pub fn check_side(side: Option<&[u8]>) -> Result<()> {
     match side.map(|side| side.len() as u64) {
-        Some(len) if len > SIDE_MAX_BYTES => {
+        Some(len) if len > MAX_SIDE_BYTES => {
             let error = Error::refused(format!(
-                "{SIDE} would have {len} bytes; no more than {SIDE_MAX_BYTES} are read again"
+                "{SIDE} would have {len} bytes; no more than {MAX_SIDE_BYTES} are read again"
             ));
             Err(error.hint("--strings offsets keeps text in arrays"))
         }

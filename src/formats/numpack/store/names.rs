@@ -12,7 +12,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 /// Bytes that a file name may have.
-const MOST_BYTES: usize = 255;
+const MAX_BYTES: usize = 255;
 
 /// Names given so far, in one directory.
 pub struct Names {
@@ -51,7 +51,7 @@ impl Names {
     /// The file for an array of this name.
     pub fn give(&mut self, name: &str) -> String {
         let chars = name.chars().count();
-        let most = MOST_BYTES.saturating_sub(self.before.len() + self.after.len());
+        let most = MAX_BYTES.saturating_sub(self.before.len() + self.after.len());
         let mut tries = [(false, 0), (true, 0)].into_iter().chain((1..=chars).map(|n| (true, n)));
         loop {
             let file = match tries.next() {

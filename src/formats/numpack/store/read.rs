@@ -7,7 +7,7 @@ use super::data_files::{self, OpenFiles};
 use super::manifest::Manifest;
 use super::metadata::Entry;
 use super::rows::Reader;
-use super::{Files, MANIFEST_MAX_BYTES, names};
+use super::{Files, MAX_MANIFEST_BYTES, names};
 use crate::array::reader::MapReader;
 use crate::array::recent::Recent;
 use crate::error::{Error, Result};
@@ -129,7 +129,7 @@ fn fill(files: &dyn Files, entry: &Entry, stored: &mut Stored, names_only: bool)
         };
     }
     if entry.data_file.ends_with(".npkseg") {
-        let blob = super::small(files, &entry.data_file, MANIFEST_MAX_BYTES).map_err(at)?;
+        let blob = super::small(files, &entry.data_file, MAX_MANIFEST_BYTES).map_err(at)?;
         let manifest =
             Manifest::parse(&blob.read_vec(0, blob.len())?, rows, stored.row_bytes).map_err(at)?;
         let mut first_row = 0;

@@ -19,7 +19,7 @@ use crate::storage::BlobSlice;
 /// Headers are usually shorter; longer ones take a second read.
 const HEAD_BYTES: u64 = 1 << 10;
 /// More streams than these are not kept open side by side.
-const STREAMS_MAX: usize = 512;
+const MAX_STREAMS: usize = 512;
 
 /// A member that is an array (or several, if its type has fields).
 struct Npy {
@@ -245,7 +245,7 @@ impl Source for NpzSource {
             return Ok(given);
         }
         let order = match wish {
-            Order::RowBlocks if wanted.len() > STREAMS_MAX => Order::ArrayByArray,
+            Order::RowBlocks if wanted.len() > MAX_STREAMS => Order::ArrayByArray,
             // The fields of a record come side by side.
             Order::ArrayByArray if wanted.iter().any(|(_, arrays)| arrays.len() > 1) => Order::Any,
             order => order,

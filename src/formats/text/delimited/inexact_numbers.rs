@@ -4,11 +4,11 @@
 use crate::error::Result;
 use crate::model::ArrayMeta;
 
-use super::classes::Type;
 use super::dialect::Dialect;
 use super::number::{Kind, Reader, safe_as_double, special};
 use super::parse::shown;
 use super::source;
+use super::type_inference::Type;
 
 /// Names that a note lists.
 const MAX_NAMES: usize = 5;

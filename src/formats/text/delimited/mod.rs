@@ -1,6 +1,6 @@
 //! Tables as text: what CSV and TXT share.
 //!
-//! * [`number`]: numbers from text, correctly rounded; [`classes`]: what a column's cells have in
+//! * [`number`]: numbers from text, correctly rounded; [`type_inference`]: what a column's cells have in
 //!   common.
 //! * [`dialect`]: what separates cells and rows; [`input`]: bytes as UTF-8, decompressed, with
 //!   ranged reads.
@@ -14,7 +14,6 @@
 //! so that they need no second parse. A block guesses the types from the blocks before it; only
 //! where the whole file refutes a guess is a column of that block parsed once more.
 
-pub mod classes;
 mod delimiter_check;
 pub mod dialect;
 mod inexact_numbers;
@@ -25,3 +24,4 @@ pub mod print;
 pub mod scan;
 pub mod sink;
 pub mod source;
+pub mod type_inference;

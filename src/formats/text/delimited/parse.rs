@@ -2,10 +2,10 @@
 
 use crate::error::Error;
 
-use super::classes::{self, Classes, Type, resolve};
 use super::delimiter_check;
 use super::dialect::{Broken, Cell, Dialect};
 use super::number::{self, Kind, Number};
+use super::type_inference::{self, Classes, Type, resolve};
 
 /// How the values of a column are held while a block is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Column {
             self.mode = match resolve(known) {
                 Type::Text => Mode::Text,
                 Type::Complex128 => Mode::Complex,
-                _ if known & (classes::FLOAT | classes::LONG) != 0 => Mode::Float,
+                _ if known & (type_inference::FLOAT | type_inference::LONG) != 0 => Mode::Float,
                 _ => Mode::Start,
             };
         }
@@ -141,10 +141,10 @@ impl Column {
     /// From integers to doubles, from doubles to pairs.
     fn widen(&mut self, to: Mode) -> Result<(), Unfit> {
         if self.mode == Mode::Integer {
-            if self.classes & classes::UNSAFE != 0 {
+            if self.classes & type_inference::UNSAFE != 0 {
                 return Err(Unfit);
             }
-            let unsigned = self.classes & classes::UNSIGNED != 0;
+            let unsigned = self.classes & type_inference::UNSIGNED != 0;
             for value in &mut self.values {
                 *value = (if unsigned { *value as f64 } else { *value as i64 as f64 }).to_bits();
             }
@@ -165,27 +165,27 @@ impl Column {
 
     #[inline(always)]
     fn integer(&mut self, bits: u64, negative: bool) -> Result<(), Unfit> {
-        let mut class = classes::INTEGER;
+        let mut class = type_inference::INTEGER;
         if negative {
-            class |= classes::NEGATIVE;
+            class |= type_inference::NEGATIVE;
         } else if bits > i64::MAX as u64 {
-            class |= classes::UNSIGNED;
+            class |= type_inference::UNSIGNED;
         }
         let magnitude = if negative { bits.wrapping_neg() } else { bits };
         if magnitude > 1 << 53 {
             if self.lossy {
                 let value = if negative { -(magnitude as f64) } else { magnitude as f64 };
-                return self.real(value.to_bits(), classes::FLOAT);
+                return self.real(value.to_bits(), type_inference::FLOAT);
             }
             if !number::safe_as_double(magnitude, false) {
-                class |= classes::UNSAFE;
+                class |= type_inference::UNSAFE;
             }
         }
         self.classes |= class;
         match self.mode {
             Mode::Integer => self.values.push(bits),
             Mode::Float | Mode::Complex => {
-                if class & classes::UNSAFE != 0 {
+                if class & type_inference::UNSAFE != 0 {
                     return Err(Unfit);
                 }
                 self.values
@@ -223,7 +223,7 @@ impl Column {
     }
 
     fn complex(&mut self, pair: (f64, f64)) -> Result<(), Unfit> {
-        self.classes |= classes::COMPLEX;
+        self.classes |= type_inference::COMPLEX;
         match self.mode {
             Mode::Complex => {}
             Mode::Start => self.settle(Mode::Complex),
@@ -235,7 +235,7 @@ impl Column {
     }
 
     fn boolean(&mut self, value: bool) -> Result<(), Unfit> {
-        self.classes |= classes::BOOL;
+        self.classes |= type_inference::BOOL;
         match self.mode {
             Mode::Bool => {}
             Mode::Start => self.settle(Mode::Bool),
@@ -252,13 +252,15 @@ impl Column {
             Kind::Integer => self.integer(number.bits, number.negative),
             Kind::Zeros if self.zeros => self.integer(number.bits, number.negative),
             Kind::Float if self.single => {
-                self.real(narrowed(dialect, number.bits, text), classes::FLOAT)
+                self.real(narrowed(dialect, number.bits, text), type_inference::FLOAT)
             }
-            Kind::Float => self.real(number.bits, classes::FLOAT),
+            Kind::Float => self.real(number.bits, type_inference::FLOAT),
             Kind::Long if number::safe_digits(text, f64::from_bits(number.bits)) => {
-                self.real(number.bits, classes::LONG)
+                self.real(number.bits, type_inference::LONG)
             }
-            Kind::Long | Kind::Overflow if self.lossy => self.real(number.bits, classes::FLOAT),
+            Kind::Long | Kind::Overflow if self.lossy => {
+                self.real(number.bits, type_inference::FLOAT)
+            }
             Kind::Zeros | Kind::Long | Kind::Overflow => Err(Unfit),
         }
     }
@@ -285,7 +287,7 @@ impl Column {
             Some(number) if number.end == text.len() => self.number(dialect, number, text),
             _ => {
                 if let Some(value) = number::special(text) {
-                    self.real(value.to_bits(), classes::FLOAT)
+                    self.real(value.to_bits(), type_inference::FLOAT)
                 } else if let Some(value) = number::boolean(&content) {
                     self.boolean(value)
                 } else if let Some(pair) = dialect.reader.complex(text, self.lossy) {
@@ -314,7 +316,7 @@ impl Column {
                 Err(Fault { at: cell.start, error })
             }
             Err(Unfit) => {
-                self.classes |= classes::TEXT;
+                self.classes |= type_inference::TEXT;
                 self.mode = Mode::Retry;
                 Ok(())
             }
@@ -365,7 +367,7 @@ pub fn parse(
             if column.mode == Mode::Retry {
                 column.clear();
                 column.mode = Mode::Text;
-                column.classes |= classes::TEXT;
+                column.classes |= type_inference::TEXT;
             } else {
                 column.mode = Mode::Skip;
             }
@@ -377,8 +379,11 @@ pub fn parse(
     }
     for column in columns {
         if !column.nulls.is_empty() {
-            column.classes |=
-                if column.mode == Mode::Text { classes::NULL_TEXT } else { classes::NULL };
+            column.classes |= if column.mode == Mode::Text {
+                type_inference::NULL_TEXT
+            } else {
+                type_inference::NULL
+            };
         }
     }
     Ok(rows)

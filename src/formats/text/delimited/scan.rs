@@ -20,9 +20,9 @@ use std::sync::{Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, temporary};
 
-use super::classes::{self, Classes, Type};
 use super::dialect::Dialect;
 use super::parse::{self, Column, Fault, Mode};
+use super::type_inference::{self, Classes, Type};
 
 /// Bytes of a column on a thread, without its values.
 const COLUMN_BYTES: usize = 2 * size_of::<Column>();
@@ -348,7 +348,8 @@ pub fn scan(request: &Request<'_>) -> Result<Scanned> {
         rows += block.rows;
     }
     let classes = work.classes();
-    let refuted: Vec<bool> = classes.iter().map(|&c| classes::resolve(c) == Type::Text).collect();
+    let refuted: Vec<bool> =
+        classes.iter().map(|&c| type_inference::resolve(c) == Type::Text).collect();
     if refuted.contains(&true) {
         let next = AtomicUsize::new(0);
         on_threads(threads, &|| {
@@ -586,7 +587,7 @@ fn append(column: &Column, rows: u64, out: &mut Vec<u8>) -> Kept {
             match mode {
                 Mode::Float => Kept::Float,
                 Mode::Complex => Kept::Complex,
-                _ if column.classes & classes::UNSIGNED != 0 => Kept::Unsigned,
+                _ if column.classes & type_inference::UNSIGNED != 0 => Kept::Unsigned,
                 _ => Kept::Signed,
             }
         }

@@ -9,15 +9,15 @@ use crate::format::{Auto, Choice, Emit, Order, Piece, ReadOptions, ReadRows, Sou
 use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
 use crate::storage::Location;
 
-use super::classes::{self, Type, resolve};
 use super::dialect::Dialect;
 use super::input::{self, Input};
 use super::parse::{self, Column, Mode};
 use super::scan::{self, BlockInfo, Kept, Request, Scanned, Splitter, blocks_of};
+use super::type_inference::{self, Type, resolve};
 use super::{delimiter_check, inexact_numbers};
 
 /// Columns of a table at most: a line without any structure shall not fill the memory.
-const MOST_COLUMNS: usize = 1 << 20;
+const MAX_COLUMNS: usize = 1 << 20;
 
 /// What sets CSV and TXT apart.
 pub struct Flavor {
@@ -144,7 +144,8 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     Error::all(wrong)?;
     for &i in &kept {
         let mut meta: ArrayMeta = types[i].column(name(i), Some(scanned.rows));
-        let null = if types[i] == Type::Text { classes::NULL_TEXT } else { classes::NULL };
+        let null =
+            if types[i] == Type::Text { type_inference::NULL_TEXT } else { type_inference::NULL };
         meta.nulls = scanned.classes[i] & null != 0;
         meta.details.compression = input.compression.map(str::to_string);
         plan.arrays.push(meta);
@@ -210,9 +211,9 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
             }
         }
     };
-    let (cells, next) = parse::cells(dialect, &block, row, MOST_COLUMNS + 1);
-    if cells.len() > MOST_COLUMNS {
-        let message = format!("the first row has more than {MOST_COLUMNS} cells");
+    let (cells, next) = parse::cells(dialect, &block, row, MAX_COLUMNS + 1);
+    if cells.len() > MAX_COLUMNS {
+        let message = format!("the first row has more than {MAX_COLUMNS} cells");
         return Err(scan::at_line(
             input.blob.as_ref(),
             offset + row as u64,
@@ -300,13 +301,13 @@ fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Optio
 }
 
 /// Columns of numbers take the type that numpy would give the whole, where that changes no value.
-fn one_type(types: &mut [Type], classes: &[classes::Classes]) {
+fn one_type(types: &mut [Type], classes: &[type_inference::Classes]) {
     let widest = if types.contains(&Type::Complex128) { Type::Complex128 } else { Type::Float64 };
     let mixed = types.contains(&widest) && types.iter().any(|&t| t != widest);
     let numbers = types
         .iter()
         .all(|t| matches!(t, Type::Int64 | Type::Uint64 | Type::Float64 | Type::Complex128));
-    if mixed && numbers && classes.iter().all(|c| c & classes::UNSAFE == 0) {
+    if mixed && numbers && classes.iter().all(|c| c & type_inference::UNSAFE == 0) {
         types.fill(widest);
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::Walker;
+use super::walker::Walker;
 use crate::codec::pickle::{Id, Node, Pickle, long_digits};
 use crate::error::{Error, Result};
 
@@ -51,7 +51,7 @@ impl Walker<'_> {
                 "a key of the checkpoint has {len} bytes; at most {MAX_BYTES} are allowed"
             )));
         }
-        self.spend(len / STEP_BYTES)
+        self.charge_steps(len / STEP_BYTES)
     }
 
     /// A key as part of a name: text as it is, the rest as Python prints it.
@@ -78,7 +78,7 @@ impl Walker<'_> {
                     out.push_str(&long_digits(pickle.span(*span)).unwrap_or_else(|| "int".into()))
                 }
                 Node::Tuple(items) if depth < 3 && items.len() <= 8 => {
-                    self.spend(items.len())?;
+                    self.charge_steps(items.len())?;
                     out.push('(');
                     for (i, &item) in items.iter().enumerate() {
                         if i > 0 {

@@ -4,10 +4,13 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
+use super::one;
 use super::tensor::builds;
-use super::{MAX_DEPTH, Out, Thing, Walker, one, refused_global};
+use super::walker::{MAX_DEPTH, ParsedValue, Walker};
 use crate::codec::pickle::{Id, Node, Object, shown};
 use crate::error::{Error, Result};
+use crate::formats::checkpoint::pytorch::entry::EntryKind;
+use crate::formats::checkpoint::pytorch::torch_types::unknown_global;
 
 /// Classes in C++, which keep weights in a form of their own.
 const PACKED: &str = "__torch__.torch.classes.";
@@ -31,11 +34,11 @@ enum Member {
 }
 
 impl<'a> Walker<'a> {
-    /// A module, a TorchScript object, or a thing to refuse.
-    pub(super) fn other(&mut self, id: Id, name: &str, object: &Object) -> Result<Out> {
+    /// A module, a TorchScript object, or a kind to refuse.
+    pub(super) fn other(&mut self, id: Id, name: &str, object: &Object) -> Result<ParsedValue> {
         let pickle = self.pickle;
         // Whatever stands in it is refused with it, or an attribute that `state_dict()` has not.
-        self.excused.push(id);
+        self.handled.push(id);
         let script = name.starts_with("__torch__.");
         if is_packed(name) {
             let quantized = name[PACKED.len()..].starts_with("quantized.");
@@ -49,7 +52,7 @@ impl<'a> Walker<'a> {
                 shown(name)
             ))
             .hint("--skip-unsupported leaves it out");
-            return self.found(Thing::Refused(
+            return self.found(EntryKind::Refused(
                 if quantized { "quantized tensor".into() } else { name.to_string() },
                 error,
             ));
@@ -62,12 +65,15 @@ impl<'a> Walker<'a> {
         {
             let mut entries = Vec::new();
             self.module(state, script, &mut String::new(), &mut entries)?;
-            return Ok(Out { plain: None, tree: Some(one("OrderedDict", Value::Array(entries))) });
+            return Ok(ParsedValue {
+                plain: None,
+                tree: Some(one("OrderedDict", Value::Array(entries))),
+            });
         }
         if script && object.state.is_none() {
-            return Ok(Out::default()); // an enumeration's value
+            return Ok(ParsedValue::default()); // an enumeration's value
         }
-        self.found(Thing::Refused(name.to_string(), refused_global(name)))
+        self.found(EntryKind::Refused(name.to_string(), unknown_global(name)))
     }
 
     /// The pairs of a dict, or of an object that is one, those of its arguments first.
@@ -75,7 +81,7 @@ impl<'a> Walker<'a> {
         let pickle = self.pickle;
         let object = match pickle.node(id) {
             Node::Dict(pairs) => {
-                self.spend(pairs.len())?;
+                self.charge_steps(pairs.len())?;
                 return Ok(pairs.clone());
             }
             Node::Object(object) => object,
@@ -88,27 +94,27 @@ impl<'a> Walker<'a> {
         {
             match pickle.node(given) {
                 Node::Dict(given) => {
-                    self.spend(given.len())?;
+                    self.charge_steps(given.len())?;
                     pairs.extend_from_slice(given);
                 }
                 // Python 2 makes them of lists of two.
                 _ => {
                     let given = pickle.tuple(given).unwrap_or_default();
-                    self.spend(given.len())?;
+                    self.charge_steps(given.len())?;
                     pairs.extend(given.iter().filter_map(|&p| {
                         pickle.tuple(p).filter(|p| p.len() == 2).map(|p| (p[0], p[1]))
                     }));
                 }
             }
         }
-        self.spend(object.pairs.len())?;
+        self.charge_steps(object.pairs.len())?;
         pairs.extend_from_slice(&object.pairs);
         Ok(pairs)
     }
 
     /// What a module's state is made of; `None` where there are none of its members.
     fn parts(&mut self, state: &[(Id, Id)]) -> Result<Option<Parts>> {
-        self.spend(state.len())?;
+        self.charge_steps(state.len())?;
         let (mut parts, mut any) = (Parts::default(), false);
         for &(key, value) in state {
             let part = match self.pickle.short(key) {
@@ -134,12 +140,12 @@ impl<'a> Walker<'a> {
             }
             _ => &[],
         };
-        self.spend(items.len())?;
+        self.charge_steps(items.len())?;
         Ok(items.iter().filter_map(|&i| pickle.short(i)).collect())
     }
 
     fn script_members(&mut self, state: &[(Id, Id)]) -> Result<Vec<(Member, Id, Id)>> {
-        self.spend(state.len())?;
+        self.charge_steps(state.len())?;
         let pickle = self.pickle;
         let (mut tensors, mut modules) = (Vec::new(), Vec::new());
         for &(key, value) in state {
@@ -228,7 +234,7 @@ impl<'a> Walker<'a> {
                     } else {
                         self.open.push(value);
                         self.depth += 1;
-                        let done = match self.spend(1) {
+                        let done = match self.charge_steps(1) {
                             Ok(()) => self.module(inner, script, prefix, entries),
                             over => over,
                         };

@@ -1,21 +1,14 @@
 //! numpy's arrays in a checkpoint, and bytes in any of the ways in which they are pickled.
 
-use super::storage::torch_dtype;
-use super::{Numpy, Thing, Walker};
+use super::walker::Walker;
 use crate::codec::pickle::{Id, Node, shown};
 use crate::error::{Error, Result};
+use crate::formats::checkpoint::pytorch::entry::{EntryKind, Numpy, Raw};
+use crate::formats::checkpoint::pytorch::torch_types::torch_dtype;
 use crate::formats::checkpoint::pytorch::view::strides_of;
 use crate::model::{Dtype, Logical, TimeUnit, checked_product};
 use crate::storage::Blob;
 use crate::storage::BlobSlice;
-
-/// Bytes in a pickle: the node that holds them (`None`: no bytes), and whether it is text that
-/// encodes them as Latin-1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Raw {
-    leaf: Option<Id>,
-    latin1: bool,
-}
 
 impl Walker<'_> {
     /// `bytes`, in any of the ways in which they are pickled.
@@ -70,7 +63,7 @@ impl Walker<'_> {
         }
     }
 
-    pub(super) fn numpy(&mut self, name: &str, args: &[Id]) -> Option<Result<Thing>> {
+    pub(super) fn numpy(&mut self, name: &str, args: &[Id]) -> Option<Result<EntryKind>> {
         if is_numpy(name, "scalar") {
             return Some(match args {
                 [dtype, bytes] => self.elements(*dtype, Vec::new(), Vec::new(), *bytes),
@@ -107,7 +100,7 @@ impl Walker<'_> {
         shape: Id,
         order: Id,
         axes: Option<Id>,
-    ) -> Result<Thing> {
+    ) -> Result<EntryKind> {
         let shape = self.dims(shape, "shape")?;
         match (
             self.pickle.short(order),
@@ -137,7 +130,7 @@ impl Walker<'_> {
         }
     }
 
-    pub(super) fn reconstructed(&mut self, state: Id) -> Result<Thing> {
+    pub(super) fn reconstructed(&mut self, state: Id) -> Result<EntryKind> {
         match self.pickle.tuple(state) {
             Some(&[_, shape, dtype, fortran, bytes]) => {
                 let shape = self.dims(shape, "shape")?;
@@ -154,7 +147,7 @@ impl Walker<'_> {
         shape: Vec<u64>,
         strides: Vec<u64>,
         bytes: Id,
-    ) -> Result<Thing> {
+    ) -> Result<EntryKind> {
         let pickle = self.pickle;
         let broken = || Error::corrupt("a numpy array has no element type");
         let object = pickle
@@ -215,7 +208,7 @@ impl Walker<'_> {
                     shown(code)
                 ))
                 .hint("--skip-unsupported leaves it out");
-                return Ok(Thing::Refused("numpy array".into(), error));
+                return Ok(EntryKind::Refused("numpy array".into(), error));
             }
         };
         let raw = self.raw(bytes).ok_or_else(|| Error::corrupt("a numpy array has no bytes"))?;
@@ -227,7 +220,7 @@ impl Walker<'_> {
                 bytes.len
             )));
         }
-        Ok(Thing::Numpy(Numpy {
+        Ok(EntryKind::Numpy(Numpy {
             dtype,
             logical,
             shape,
@@ -254,12 +247,12 @@ impl Walker<'_> {
 
     /// A tensor of a device that numpy carries: as the element type that it had there. bfloat16,
     /// which numpy lacks, is carried as float32; any other change of type is refused.
-    pub(super) fn cast(&mut self, thing: Thing, dtype: &str) -> Result<Thing> {
+    pub(super) fn cast(&mut self, kind: EntryKind, dtype: &str) -> Result<EntryKind> {
         let wanted = torch_dtype(dtype.strip_prefix("torch.").unwrap_or(dtype));
-        let (found, plain) = match &thing {
-            Thing::Tensor(tensor) => (tensor.dtype, matches!(tensor.logical, Logical::Plain)),
-            Thing::Numpy(array) => (array.dtype, matches!(array.logical, Logical::Plain)),
-            Thing::Refused(..) => return Ok(thing),
+        let (found, plain) = match &kind {
+            EntryKind::Tensor(tensor) => (tensor.dtype, matches!(tensor.logical, Logical::Plain)),
+            EntryKind::Numpy(array) => (array.dtype, matches!(array.logical, Logical::Plain)),
+            EntryKind::Refused(..) => return Ok(kind),
         };
         let Some(wanted) = wanted else {
             return Err(Error::refused(format!(
@@ -268,7 +261,7 @@ impl Walker<'_> {
             )));
         };
         if wanted == found && plain {
-            return Ok(thing);
+            return Ok(kind);
         }
         let refused = |why: &str| {
             let error = Error::refused(format!(
@@ -276,8 +269,8 @@ impl Walker<'_> {
             ));
             error.hint("--skip-unsupported leaves it out")
         };
-        match thing {
-            Thing::Numpy(array)
+        match kind {
+            EntryKind::Numpy(array)
                 if (wanted, found) == (Dtype::Bf16, Dtype::F32) && !array.big_endian =>
             {
                 let bytes = match self.copies.get(&(array.raw, true)) {
@@ -296,7 +289,7 @@ impl Walker<'_> {
                         bytes
                     }
                 };
-                Ok(Thing::Numpy(Numpy { dtype: wanted, bytes, ..array }))
+                Ok(EntryKind::Numpy(Numpy { dtype: wanted, bytes, ..array }))
             }
             _ => Err(refused("")),
         }

@@ -4,9 +4,11 @@
 use base64::Engine;
 use serde_json::{Value, json};
 
-use super::{MAX_DEPTH, Out, Thing, Walker, refused_global};
+use super::walker::{MAX_DEPTH, ParsedValue, Walker};
 use crate::codec::pickle::{Id, Node, Object};
 use crate::error::Result;
+use crate::formats::checkpoint::pytorch::entry::EntryKind;
+use crate::formats::checkpoint::pytorch::torch_types::unknown_global;
 
 /// The calls that [`Walker::object`] knows, beside those that build tensors.
 pub(super) fn is_known(name: &str) -> bool {
@@ -74,24 +76,24 @@ impl Walker<'_> {
             .map_or_else(|| "something that is not a name".into(), |n| format!("the result of {n}"))
     }
 
-    pub(super) fn object(&mut self, id: Id, object: &Object) -> Result<Out> {
+    pub(super) fn object(&mut self, id: Id, object: &Object) -> Result<ParsedValue> {
         let pickle = self.pickle;
         let name = self.called(object);
         let args = pickle.tuple(object.args).unwrap_or_default();
         let first = args.first().copied();
-        if let Some(thing) = self.tensor(&name, args) {
-            let mut thing = thing.unwrap_or_else(|error| Thing::Refused("tensor".into(), error));
-            if let Thing::Refused(..) = thing {
-                self.excused.push(id);
+        if let Some(kind) = self.tensor(&name, args) {
+            let mut kind = kind.unwrap_or_else(|error| EntryKind::Refused("tensor".into(), error));
+            if let EntryKind::Refused(..) = kind {
+                self.handled.push(id);
             }
             if let (
-                Thing::Tensor(t),
+                EntryKind::Tensor(t),
                 "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
-            ) = (&mut thing, name.as_str())
+            ) = (&mut kind, name.as_str())
             {
                 t.class = None;
             }
-            return self.found(thing);
+            return self.found(kind);
         }
         match name.as_str() {
             "collections.OrderedDict"
@@ -113,7 +115,7 @@ impl Walker<'_> {
             "builtins.set" | "builtins.frozenset" | "builtins.list" | "builtins.tuple" => {
                 let kind = &name["builtins.".len()..];
                 let given = first.and_then(|f| pickle.tuple(f)).unwrap_or_default();
-                self.spend(given.len() + object.items.len())?;
+                self.charge_steps(given.len() + object.items.len())?;
                 let items = [given, &object.items].concat();
                 self.list(&items, kind)
             }
@@ -133,38 +135,38 @@ impl Walker<'_> {
                     })
                     .collect();
                 if !self.count(parts.iter().filter_map(Value::as_str).map(str::len).sum()) {
-                    return Ok(Out::default());
+                    return Ok(ParsedValue::default());
                 }
                 let text: Vec<String> = parts
                     .iter()
                     .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_string))
                     .collect();
-                Ok(Out::both(json!(text.join(":")), json!({"device": parts})))
+                Ok(ParsedValue::both(json!(text.join(":")), json!({"device": parts})))
             }
             "torch.serialization._get_layout" | "decimal.Decimal" => {
                 if !self.count(first.and_then(|f| pickle.text_len(f)).unwrap_or(0)) {
-                    return Ok(Out::default());
+                    return Ok(ParsedValue::default());
                 }
                 let text = first.and_then(|f| pickle.text(f)).unwrap_or_default();
                 Ok(if name.starts_with("torch") {
-                    Out::both(json!(text), json!({"layout": text}))
+                    ParsedValue::both(json!(text), json!({"layout": text}))
                 } else {
-                    Out::same(json!(text))
+                    ParsedValue::same(json!(text))
                 })
             }
             _ if is_path(&name) => {
-                self.spend(args.len())?;
+                self.charge_steps(args.len())?;
                 if !self
                     .count(args.iter().filter_map(|&a| pickle.text_len(a)).map(|len| len + 1).sum())
                 {
-                    return Ok(Out::default());
+                    return Ok(ParsedValue::default());
                 }
                 let parts: Vec<&str> = args.iter().filter_map(|&a| pickle.text(a)).collect();
                 let text = match parts.split_first() {
                     Some((&"/", rest)) => format!("/{}", rest.join("/")),
                     _ => parts.join("/"),
                 };
-                Ok(Out::same(json!(text)))
+                Ok(ParsedValue::same(json!(text)))
             }
             "builtins.complex" => {
                 let number = |a: Option<&Id>| match a.map(|&a| pickle.node(a)) {
@@ -175,38 +177,39 @@ impl Walker<'_> {
                 let (re, im) = (number(args.first()), number(args.get(1)));
                 let tree = json!({"complex": [re.to_string(), im.to_string()]});
                 let sign = if im.is_sign_negative() { "" } else { "+" };
-                Ok(Out::both(json!(format!("{re}{sign}{im}j")), tree))
+                Ok(ParsedValue::both(json!(format!("{re}{sign}{im}j")), tree))
             }
             "_codecs.encode" | "builtins.bytes" | "builtins.bytearray" => match self.raw(id) {
-                Some(raw) if !self.count(self.raw_len(raw)) => Ok(Out::default()),
+                Some(raw) if !self.count(self.raw_len(raw)) => Ok(ParsedValue::default()),
                 raw => match raw.and_then(|raw| self.raw_bytes(raw)) {
                     Some(bytes) => Ok(bytes_out(
                         &bytes,
                         if name == "builtins.bytearray" { "bytearray" } else { "bytes" },
                     )),
                     None => {
-                        self.excused.push(id);
-                        self.found(Thing::Refused(name.clone(), refused_global(&name)))
+                        self.handled.push(id);
+                        self.found(EntryKind::Refused(name.clone(), unknown_global(&name)))
                     }
                 },
             },
-            "numpy.dtype" => {
-                Ok(Out { plain: first.and_then(|f| pickle.short(f)).map(|t| json!(t)), tree: None })
-            }
+            "numpy.dtype" => Ok(ParsedValue {
+                plain: first.and_then(|f| pickle.short(f)).map(|t| json!(t)),
+                tree: None,
+            }),
             "torch.jit._pickle.build_intlist"
             | "torch.jit._pickle.build_doublelist"
             | "torch.jit._pickle.build_boollist"
             | "torch.jit._pickle.build_tensorlist"
             | "torch.jit._pickle.restore_type_tag" => match first {
                 Some(first) => self.visit(first),
-                None => Ok(Out::default()),
+                None => Ok(ParsedValue::default()),
             },
             _ => self.other(id, &name, object),
         }
     }
 }
 
-pub(super) fn bytes_out(bytes: &[u8], kind: &str) -> Out {
+pub(super) fn bytes_out(bytes: &[u8], kind: &str) -> ParsedValue {
     let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-    Out::both(json!(text), json!({ kind: text }))
+    ParsedValue::both(json!(text), json!({ kind: text }))
 }

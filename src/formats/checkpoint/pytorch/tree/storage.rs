@@ -2,9 +2,11 @@
 
 use indexmap::IndexMap;
 
-use super::{Claim, Walker, refused_global};
+use super::walker::Walker;
 use crate::codec::pickle::{Id, Node, Pickle, shown};
 use crate::error::{Error, Result};
+use crate::formats::checkpoint::pytorch::entry::StorageSpec;
+use crate::formats::checkpoint::pytorch::torch_types::{item_bytes, storage_dtype};
 use crate::model::Dtype;
 
 /// What a persistent id says of a storage: `('storage', class, key, location, elements, view)`.
@@ -40,14 +42,17 @@ fn described(pickle: &Pickle, pid: Id) -> Result<Description<'_>> {
 
 /// Claims the storages that no tensor was found for: a legacy file has no index, where a storage
 /// lies follows from the sizes of all before it.
-pub(in super::super) fn claim_listed(pickle: &Pickle, claims: &mut IndexMap<String, Claim>) {
+pub(in super::super) fn add_listed_storages(
+    pickle: &Pickle,
+    specs: &mut IndexMap<String, StorageSpec>,
+) {
     for (_, node) in pickle.nodes() {
         if let Node::Persistent(pid) = node
             && let Ok(storage) = described(pickle, *pid)
             && let Some(item_bytes) = item_bytes(storage.class)
             && let Some(bytes) = storage.numel.checked_mul(item_bytes)
         {
-            claims.entry(storage.key).or_insert(Claim { bytes, item_bytes });
+            specs.entry(storage.key).or_insert(StorageSpec { bytes, item_bytes });
         }
     }
 }
@@ -90,61 +95,8 @@ impl Walker<'_> {
                 }
                 index
             }
-            None => self.walk.storages.insert_full(key, Claim { bytes, item_bytes }).0,
+            None => self.walk.storages.insert_full(key, StorageSpec { bytes, item_bytes }).0,
         };
         Ok((index, dtype, first, count))
     }
-}
-
-fn class_name(class: &str) -> &str {
-    let name = class.strip_prefix("torch.").unwrap_or(class);
-    name.strip_prefix("cuda.").or_else(|| name.strip_prefix("storage.")).unwrap_or(name)
-}
-
-/// Bytes of an element of a storage class, of those too whose values are not read.
-fn item_bytes(class: &str) -> Option<u64> {
-    match class_name(class) {
-        "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => Some(1),
-        "QInt32Storage" => Some(4),
-        _ => storage_dtype(class).ok().map(|dtype| dtype.map_or(1, Dtype::item_bytes)),
-    }
-}
-
-/// The element type of a storage class; `None` for an untyped one, which is counted in bytes.
-pub(in super::super) fn storage_dtype(class: &str) -> Result<Option<Dtype>> {
-    match class_name(class) {
-        "UntypedStorage" | "_UntypedStorage" => Ok(None),
-        "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" | "QUInt4x2Storage"
-        | "QUInt2x4Storage" => {
-            let shown = shown(class);
-            Err(Error::refused(format!("it lies in a quantized storage ({shown})"))
-                .hint("--skip-unsupported leaves it out"))
-        }
-        name => Dtype::of_torch_storage(name).map(Some).ok_or_else(|| refused_global(class)),
-    }
-}
-
-/// torch's name of an element type, without `torch.`.
-pub(in super::super) fn torch_dtype(name: &str) -> Option<Dtype> {
-    Dtype::of_name(name).or(match name {
-        "half" => Some(Dtype::F16),
-        "float" => Some(Dtype::F32),
-        "double" => Some(Dtype::F64),
-        "short" => Some(Dtype::I16),
-        "int" => Some(Dtype::I32),
-        "long" => Some(Dtype::I64),
-        "chalf" => Some(Dtype::C32),
-        "cfloat" => Some(Dtype::C64),
-        "cdouble" => Some(Dtype::C128),
-        _ => None,
-    })
-}
-
-/// Element types that may be values in a checkpoint.
-pub(in super::super) fn is_torch_dtype(name: &str) -> bool {
-    torch_dtype(name).is_some()
-        || matches!(
-            name,
-            "qint8" | "quint8" | "qint32" | "quint4x2" | "quint2x4" | "float4_e2m1fn_x2"
-        )
 }

@@ -1,10 +1,11 @@
 //! Calls that build tensors and arrays: what they would have made, without making it.
 
 use super::numpy::{is_array, is_numpy};
-use super::storage::torch_dtype;
-use super::{Flip, MAX_DEPTH, Tensor, Thing, Walker, refused_global};
+use super::walker::{MAX_DEPTH, Walker};
 use crate::codec::pickle::{Id, Node, shown};
 use crate::error::{Error, Result};
+use crate::formats::checkpoint::pytorch::entry::{EntryKind, LazyOp, Tensor};
+use crate::formats::checkpoint::pytorch::torch_types::{torch_dtype, unknown_global};
 use crate::model::{Dtype, Logical, checked_product};
 
 impl Walker<'_> {
@@ -37,13 +38,13 @@ impl Walker<'_> {
     }
 
     /// What this call builds, if it is a tensor of some kind.
-    pub(super) fn tensor(&mut self, name: &str, args: &[Id]) -> Option<Result<Thing>> {
+    pub(super) fn tensor(&mut self, name: &str, args: &[Id]) -> Option<Result<EntryKind>> {
         let refused = |what: &str| {
             let error = Error::refused(format!(
                 "it is a {what} tensor ({name}), which other formats do not have"
             ))
             .hint("--skip-unsupported leaves it out");
-            Some(Ok(Thing::Refused(format!("{what} tensor"), error)))
+            Some(Ok(EntryKind::Refused(format!("{what} tensor"), error)))
         };
         match function(name) {
             Some("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
@@ -51,9 +52,9 @@ impl Walker<'_> {
             }
             Some("_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 // A parameter's attributes are passed over, as those of a module are.
-                self.excused.extend(args.get(3));
+                self.handled.extend(args.get(3));
                 let grad = self.is_true(args.get(1));
-                Some(self.inner(args.first(), name)?.map(|thing| with_grad(thing, grad)))
+                Some(self.inner(args.first(), name)?.map(|kind| with_grad(kind, grad)))
             }
             Some(
                 "_rebuild_device_tensor_from_cpu_tensor"
@@ -66,11 +67,9 @@ impl Walker<'_> {
                     .and_then(|&d| self.pickle.global(d))
                     .unwrap_or_default()
                     .to_string();
-                let thing = self.inner(args.first(), name)?;
+                let kind = self.inner(args.first(), name)?;
                 Some(
-                    thing
-                        .and_then(|thing| self.cast(thing, &dtype))
-                        .map(|thing| with_grad(thing, grad)),
+                    kind.and_then(|kind| self.cast(kind, &dtype)).map(|kind| with_grad(kind, grad)),
                 )
             }
             Some("_rebuild_from_type" | "_rebuild_from_type_v2") => {
@@ -80,7 +79,7 @@ impl Walker<'_> {
                         args.len()
                     ))));
                 };
-                self.excused.extend(args.get(3));
+                self.handled.extend(args.get(3));
                 let function = self.pickle.global(*function).unwrap_or_default().to_string();
                 if function == name {
                     return Some(Err(Error::corrupt(format!("{name} refers to itself"))));
@@ -93,13 +92,13 @@ impl Walker<'_> {
                 let inner = self.pickle.tuple(*inner).unwrap_or_default();
                 let known = function.starts_with("torch._") && !function.contains("_from_type");
                 match known.then(|| self.tensor(&function, inner)).flatten() {
-                    Some(thing) => Some(thing.map(|mut thing| {
-                        if let Thing::Tensor(t) = &mut thing {
+                    Some(kind) => Some(kind.map(|mut kind| {
+                        if let EntryKind::Tensor(t) = &mut kind {
                             t.class = class;
                         }
-                        thing
+                        kind
                     })),
-                    None => Some(Ok(Thing::Refused(name.into(), refused_global(&function)))),
+                    None => Some(Ok(EntryKind::Refused(name.into(), unknown_global(&function)))),
                 }
             }
             Some("_rebuild_qtensor") => refused("quantized"),
@@ -110,7 +109,7 @@ impl Walker<'_> {
                     "it is a meta tensor ({name}): it has a shape, but no values"
                 ))
                 .hint("--skip-unsupported leaves it out");
-                Some(Ok(Thing::Refused("meta tensor".into(), error)))
+                Some(Ok(EntryKind::Refused("meta tensor".into(), error)))
             }
             Some("_rebuild_wrapper_subclass") => refused("wrapped"),
             _ => self.numpy(name, args),
@@ -118,7 +117,7 @@ impl Walker<'_> {
     }
 
     /// The tensor that is another call's argument.
-    fn inner(&mut self, arg: Option<&Id>, name: &str) -> Option<Result<Thing>> {
+    fn inner(&mut self, arg: Option<&Id>, name: &str) -> Option<Result<EntryKind>> {
         let pickle = self.pickle;
         let broken = || Some(Err(Error::corrupt(format!("{name} has no tensor argument"))));
         let Some(&id) = arg else { return broken() };
@@ -127,7 +126,7 @@ impl Walker<'_> {
             if let Node::Persistent(pid) = pickle.node(id)
                 && let Some(tensor) = pickle.short(*pid).and_then(|k| self.given.get(k))
             {
-                return Some(Ok(Thing::Tensor(tensor.clone())));
+                return Some(Ok(EntryKind::Tensor(tensor.clone())));
             }
             return broken();
         };
@@ -138,16 +137,16 @@ impl Walker<'_> {
         let args = pickle.tuple(object.args).unwrap_or_default();
         self.open.push(id);
         self.depth += 1;
-        let thing = match object.state.filter(|_| is_numpy(&called, "_reconstruct")) {
+        let kind = match object.state.filter(|_| is_numpy(&called, "_reconstruct")) {
             Some(state) => Some(self.reconstructed(state)),
             None => self.tensor(&called, args),
         };
         self.depth -= 1;
         self.open.pop();
-        thing.or_else(broken)
+        kind.or_else(broken)
     }
 
-    fn strided(&mut self, name: &str, args: &[Id]) -> Result<Thing> {
+    fn strided(&mut self, name: &str, args: &[Id]) -> Result<EntryKind> {
         let pickle = self.pickle;
         let v3 = name.ends_with("_v3");
         if args.len() < if v3 { 7 } else { 4 } {
@@ -221,11 +220,11 @@ impl Walker<'_> {
             None => Vec::new(),
         };
         let is_set = |key: &str| pickle.get(&metadata, key).and_then(|v| pickle.int(v)) == Some(1);
-        let flip = match (is_set("conj"), is_set("neg")) {
-            (false, false) => Flip::Plain,
-            (true, false) => Flip::Conjugate,
-            (false, true) => Flip::Negate,
-            (true, true) => Flip::NegateConjugate,
+        let lazy_op = match (is_set("conj"), is_set("neg")) {
+            (false, false) => LazyOp::Plain,
+            (true, false) => LazyOp::Conjugate,
+            (false, true) => LazyOp::Negate,
+            (true, true) => LazyOp::NegateConjugate,
         };
         // A view's own first element, where the storage is itself a view (torch 0.4).
         let offset = offset.checked_add(first * unit / item).ok_or_else(too_large)?;
@@ -241,14 +240,14 @@ impl Walker<'_> {
             plain => plain,
         };
         let requires_grad = self.is_true(args.get(4));
-        Ok(Thing::Tensor(Tensor {
+        Ok(EntryKind::Tensor(Tensor {
             storage,
             dtype,
             logical,
             offset,
             shape,
             strides,
-            flip,
+            lazy_op,
             untyped: class_dtype.is_none(),
             requires_grad,
             class: None,
@@ -292,11 +291,11 @@ pub(super) fn builds(name: &str) -> bool {
         )
 }
 
-fn with_grad(mut thing: Thing, grad: bool) -> Thing {
-    match &mut thing {
-        Thing::Tensor(tensor) => tensor.requires_grad |= grad,
-        Thing::Numpy(array) => array.requires_grad |= grad,
-        Thing::Refused(..) => {}
+fn with_grad(mut kind: EntryKind, grad: bool) -> EntryKind {
+    match &mut kind {
+        EntryKind::Tensor(tensor) => tensor.requires_grad |= grad,
+        EntryKind::Numpy(array) => array.requires_grad |= grad,
+        EntryKind::Refused(..) => {}
     }
-    thing
+    kind
 }

@@ -93,12 +93,12 @@ impl Remap {
 }
 
 /// The files being written, and what is done to the values.
-pub(super) struct Grow {
+pub(super) struct AppendWriter {
     pub(super) files: LocalFiles,
     pub(super) adjust: Vec<Adjust>,
 }
 
-impl Grow {
+impl AppendWriter {
     fn put(&self, array: usize, first_row: u64, rows: u64, values: &Buf) -> Result<()> {
         let put = |row, rows, values: &Buf| {
             self.files.put(array, row, rows, std::slice::from_ref(values))
@@ -134,7 +134,7 @@ fn columns(rows: &[u8], order: &[usize], item: usize) -> Buf {
     Buf::from_vec(out)
 }
 
-impl WriteRows for Grow {
+impl WriteRows for AppendWriter {
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let name = &self.files.places.0[chunk.array].name;
         let values = fixed_bytes(chunk).at_array(name)?;

@@ -36,7 +36,7 @@ impl Target {
 }
 
 /// A logical array that grows.
-pub(super) struct Growing {
+pub(super) struct LogicalTarget {
     pub(super) name: String,
     /// Index of the plan's array of its values.
     pub(super) values: usize,
@@ -49,7 +49,7 @@ pub(super) struct Growing {
     pub(super) old_valid: Option<usize>,
 }
 
-pub(super) type Planned = (Vec<Target>, Vec<Place>, Vec<Adjust>, Vec<Growing>);
+pub(super) type Planned = (Vec<Target>, Vec<Place>, Vec<Adjust>, Vec<LogicalTarget>);
 
 /// Finds the place in the store for every array of the plan; all mismatches are reported together.
 pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
@@ -83,7 +83,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
         }
         let kept = kept.get(array.name.as_str()).copied();
         let logical = kept.map_or(array, |k| &k.meta);
-        let one = || -> Result<Growing> {
+        let one = || -> Result<LogicalTarget> {
             let (meta, folded) = *have
                 .get(logical.name.as_str())
                 .ok_or_else(|| no_array(old.plan(), plan, &logical.name))?;
@@ -109,7 +109,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                 target.less = 1;
                 found[*o] = Some((target, place, Adjust::Offsets(stored.rows_alive() as i64)));
             }
-            let mut one = Growing {
+            let mut one = LogicalTarget {
                 name: logical.name.clone(),
                 values: i,
                 categories,
@@ -160,7 +160,8 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
     let rows = |i: usize| {
         kept.get(plan.arrays[i].name.as_str()).map_or(plan.arrays[i].rows, |k| k.meta.rows)
     };
-    let new_rows = growing.iter().map(|g: &Growing| (g.name.as_str(), rows(g.values))).collect();
+    let new_rows =
+        growing.iter().map(|g: &LogicalTarget| (g.name.as_str(), rows(g.values))).collect();
     if errors.is_empty() {
         errors.extend(even_tables(old.plan(), &new_rows).err());
     }
@@ -361,11 +362,11 @@ fn behind_checked(old: &StoreSource, index: usize, rows: Option<u64>) -> Result<
     if let Some(problem) = &old.stored()[index].problem {
         return Err(Error::clone(problem));
     }
-    behind(old, index, rows)
+    after_last_row(old, index, rows)
 }
 
 /// The place after a stored array's last row.
-pub(super) fn behind(
+pub(super) fn after_last_row(
     old: &StoreSource,
     index: usize,
     rows: Option<u64>,

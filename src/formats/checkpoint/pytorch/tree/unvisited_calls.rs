@@ -6,9 +6,11 @@ use std::collections::HashSet;
 
 use super::object::is_known;
 use super::tensor::builds;
-use super::{Thing, Walker, refused_global};
+use super::walker::Walker;
 use crate::codec::pickle::{Id, Node, Object};
 use crate::error::Result;
+use crate::formats::checkpoint::pytorch::entry::EntryKind;
+use crate::formats::checkpoint::pytorch::torch_types::unknown_global;
 
 impl Walker<'_> {
     /// Lists the calls of what is not known that were not met.
@@ -40,7 +42,7 @@ impl Walker<'_> {
                 continue;
             }
             let before = self.enter(&name);
-            let out = self.found(Thing::Refused(name.clone(), refused_global(&name)));
+            let out = self.found(EntryKind::Refused(name.clone(), unknown_global(&name)));
             self.path.truncate(before);
             out?;
         }
@@ -51,7 +53,7 @@ impl Walker<'_> {
     fn below_excused(&mut self) -> Vec<bool> {
         let pickle = self.pickle;
         let mut seen = vec![false; pickle.nodes().count()];
-        let mut due = std::mem::take(&mut self.excused);
+        let mut due = std::mem::take(&mut self.handled);
         while let Some(id) = due.pop() {
             match seen.get_mut(id as usize) {
                 Some(seen) if !*seen => *seen = true,
