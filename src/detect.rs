@@ -15,7 +15,7 @@ use crate::formats::{self, FORMATS};
 use crate::storage::{Blob, Kind, Location};
 
 mod archives;
-pub mod folders;
+pub(crate) mod folders;
 mod names;
 pub mod signatures;
 mod text;

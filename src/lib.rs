@@ -46,7 +46,7 @@ pub mod model;
 pub mod ops;
 pub mod pipe;
 pub mod resolve;
-pub mod sidecar;
+pub(crate) mod sidecar;
 pub mod storage;
 pub mod store;
 

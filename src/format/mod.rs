@@ -7,8 +7,8 @@
 //! [`Sink::slots`] / [`Sink::writer`] → [`Sink::finish`]. Dropped without `finish`, a sink leaves
 //! nothing behind.
 
-pub mod duplicates;
-pub mod foreign_file;
+pub(crate) mod duplicates;
+pub(crate) mod foreign_file;
 mod in_order;
 mod spec;
 

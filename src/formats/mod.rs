@@ -17,14 +17,14 @@ pub mod numpack {
     pub mod npk;
     pub mod npkg;
 
-    pub mod store;
+    pub(crate) mod store;
 }
 /// Files of tensors by name.
 pub mod checkpoint {
     pub mod pytorch;
     pub mod safetensors;
 
-    pub mod shards;
+    pub(crate) mod shards;
     mod unique_map;
 }
 /// Tables by columns, of Arrow's types.
@@ -32,13 +32,14 @@ pub mod columnar {
     pub mod feather;
     pub mod parquet;
 
-    pub mod arrow_model;
+    pub(crate) mod arrow_model;
 }
 /// Arrays in groups, in chunks.
 pub mod hierarchical {
     pub mod hdf5;
     pub mod zarr;
 
+    mod chunk_shape;
     mod json_float;
 }
 /// Tables as text.

@@ -246,69 +246,46 @@ pub fn open(
         places: Vec::new(),
         turn: 0,
     };
-    let mut taken: IndexMap<String, usize> = IndexMap::new();
-    let mut extra = 0;
+    let mut all: Vec<(usize, usize)> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for (p, file) in found.files.iter().enumerate() {
         let at = found.directory.join(file);
         let source = opener(&at).at_file(&at.display())?;
-        let mut of = vec![None; source.plan().arrays.len()];
-        for (i, meta) in source.plan().arrays.iter().enumerate() {
-            let mut meta = meta.clone();
-            meta.details.part = Some(file.clone());
-            extra +=
-                usize::from(found.weight_map.as_ref().is_some_and(|m| !m.contains_key(&meta.name)));
-            if let Some(&first) = taken.get(&meta.name) {
-                let other = joined.plan.arrays[first].details.part.clone().unwrap_or_default();
-                match on_duplicate {
-                    OnDuplicate::Error => {
-                        return Err(duplicates::in_file(
-                            &meta.name,
-                            &format!("in {other}"),
-                            &format!("in {file}"),
-                        ));
-                    }
-                    OnDuplicate::First => continue,
-                    OnDuplicate::Last => {
-                        let (part, index) = joined.places[first];
-                        let old: &mut Part = &mut joined.parts[part];
-                        Arc::make_mut(&mut old.of)[index] = None;
-                        of[i] = Some(first);
-                        joined.places[first] = (p, i);
-                        joined.plan.arrays[first] = meta;
-                        continue;
-                    }
-                    OnDuplicate::Rename => {
-                        let mut n = 1;
-                        while taken.contains_key(&format!("{}_{n}", meta.name)) {
-                            n += 1;
-                        }
-                        meta.name = format!("{}_{n}", meta.name);
-                    }
-                }
-            }
-            of[i] = Some(joined.plan.arrays.len());
-            taken.insert(meta.name.clone(), joined.plan.arrays.len());
-            joined.places.push((p, i));
-            joined.plan.arrays.push(meta);
-        }
-        for (key, value) in &source.plan().attributes {
+        let theirs = source.plan();
+        all.extend((0..theirs.arrays.len()).map(|i| (p, i)));
+        names.extend(theirs.arrays.iter().map(|a| a.name.clone()));
+        for (key, value) in &theirs.attributes {
             joined.plan.attributes.entry(key.clone()).or_insert_with(|| value.clone());
         }
-        joined.plan.notes.extend(source.plan().notes.iter().cloned());
-        joined.parts.push(Part { source, of: Arc::new(of), wanted: Vec::new() });
+        joined.plan.notes.extend(theirs.notes.iter().cloned());
+        let of = Arc::new(vec![None; theirs.arrays.len()]);
+        joined.parts.push(Part { source, of, wanted: Vec::new() });
     }
+    let place = |n: usize| format!("in {}", found.files[all[n].0]);
+    let kept = duplicates::unique(&names, on_duplicate, &place)?;
+    for (&(p, i), name) in all.iter().zip(kept) {
+        let Some(name) = name else { continue };
+        let part = &mut joined.parts[p];
+        let mut meta = part.source.plan().arrays[i].clone();
+        meta.name = name;
+        meta.details.part = Some(found.files[p].clone());
+        Arc::make_mut(&mut part.of)[i] = Some(joined.plan.arrays.len());
+        joined.places.push((p, i));
+        joined.plan.arrays.push(meta);
+    }
+    let mut extra = 0;
     if let Some(map) = &found.weight_map {
+        let positions = joined.plan.positions();
         for (name, file) in map {
-            if taken
-                .get(name)
-                .is_none_or(|&a| joined.plan.arrays[a].details.part.as_deref() != Some(file))
-            {
+            let part = positions.get(name.as_str()).map(|&a| &joined.plan.arrays[a].details.part);
+            if part.and_then(Option::as_deref) != Some(file) {
                 return Err(Error::corrupt(format!(
                     "the index places it in {file}, which does not hold it"
                 ))
                 .array(name));
             }
         }
+        extra = names.iter().filter(|name| !map.contains_key(*name)).count();
     }
     if extra > 0 {
         joined.plan.notes.push(format!(

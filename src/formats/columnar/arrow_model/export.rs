@@ -94,15 +94,6 @@ impl OutColumn {
             }
         }
     }
-    /// The arrays below.
-    pub fn arrays(&self) -> Vec<usize> {
-        match self {
-            OutColumn::Leaf { array, .. } => vec![*array],
-            OutColumn::Struct { children, .. } => {
-                children.iter().flat_map(OutColumn::arrays).collect()
-            }
-        }
-    }
     /// The Arrow array of this column from a block's chunks.
     ///
     /// # Errors

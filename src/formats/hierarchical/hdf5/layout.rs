@@ -9,6 +9,7 @@ use crate::codec::compress::Compressor;
 use crate::codec::decompress::Wrapper;
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
+use crate::formats::hierarchical::chunk_shape;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan, checked_product};
 
 /// The target size of a chunk where none is given.
@@ -157,17 +158,7 @@ pub(super) fn chunk_of(meta: &ArrayMeta, options: &WriteOptions) -> Result<Vec<u
             return Ok(shape);
         }
     }
-    let mut shape = clip(&dims);
-    let row = bytes(&shape[1..]);
-    shape[0] = shape[0].min((CHUNK_BYTES / row.max(1)).max(1));
-    for d in 1..shape.len() {
-        let all = bytes(&shape);
-        if all <= CHUNK_BYTES {
-            break;
-        }
-        shape[d] = shape[d].div_ceil(all.div_ceil(CHUNK_BYTES)).max(1);
-    }
-    Ok(shape)
+    Ok(chunk_shape::default(&dims, item, CHUNK_BYTES))
 }
 
 /// The element types and meanings that are written as they are.

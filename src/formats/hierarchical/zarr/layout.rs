@@ -14,6 +14,7 @@ use crate::codec::compress::Compressor;
 use crate::codec::decompress::Wrapper;
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
+use crate::formats::hierarchical::chunk_shape;
 use crate::model::{
     ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit, checked_product,
 };
@@ -384,24 +385,11 @@ fn chunk_shapes(
                 h.iter().zip(shape).try_fold(1u64, |n, (c, d)| n.checked_mul(d.div_ceil(*c)));
             bytes_of(h) <= most.min(64 << 20) && counts.is_some_and(|n| n <= MAX_HINTED)
         });
-    let mut chunk = hinted.unwrap_or_else(|| default_chunk(shape, item_bytes));
+    let mut chunk = hinted.unwrap_or_else(|| chunk_shape::default(shape, item_bytes, CHUNK_BYTES));
     for (c, s) in chunk.iter_mut().zip(shard.iter().flatten()) {
         *c = (1..=(*c).min(*s)).rev().find(|n| s % n == 0).unwrap_or(1);
     }
     Ok((chunk, shard))
-}
-
-/// Whole rows up to the usual size; of very wide rows a part.
-fn default_chunk(shape: &[u64], item_bytes: u64) -> Vec<u64> {
-    let mut left = (CHUNK_BYTES / item_bytes.max(1)).max(1);
-    let mut chunk: Vec<u64> = shape.iter().map(|d| (*d).max(1)).collect();
-    // The last dimensions stay whole as long as they fit; the first that does not is cut, those
-    // before it are 1.
-    for c in chunk.iter_mut().rev() {
-        *c = (*c).min(left).max(1);
-        left /= *c;
-    }
-    chunk
 }
 
 /// A name must be a path of node names.

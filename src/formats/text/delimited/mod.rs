@@ -17,11 +17,11 @@
 mod delimiter_check;
 pub mod dialect;
 mod inexact_numbers;
-pub mod input;
+pub(crate) mod input;
 pub mod number;
 pub mod parse;
 pub mod print;
 pub mod scan;
-pub mod sink;
-pub mod source;
+pub(crate) mod sink;
+pub(crate) mod source;
 pub mod type_inference;
