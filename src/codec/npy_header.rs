@@ -349,7 +349,7 @@ impl Parser<'_> {
 
 /// What one field (or the whole element) of an array holds.
 #[derive(Clone, Debug)]
-pub struct Leaf {
+pub struct RecordField {
     /// The path of the field, `a.b`; empty for an element without fields.
     pub name: String,
     /// Its offset in the record.
@@ -364,7 +364,7 @@ pub struct Leaf {
 #[derive(Clone, Debug)]
 pub struct Item {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ElementType,
     /// Bytes of one.
     pub bytes: u64,
     /// Bytes of the unit whose byte order is turned; 0 where it is ours.
@@ -375,7 +375,7 @@ pub struct Item {
 
 /// What an element is.
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum ElementType {
     /// A type of the model.
     Fixed(Dtype, Logical),
     /// Text in UCS-4, padded with zeros.
@@ -397,7 +397,7 @@ pub enum Kind {
 ///
 /// # Errors
 /// Types that numpy does not know; sizes that overflow.
-pub fn leaves(descr: &Descr) -> Result<(Vec<Leaf>, u64)> {
+pub fn leaves(descr: &Descr) -> Result<(Vec<RecordField>, u64)> {
     let mut all = Vec::new();
     let bytes = walk(descr, String::new(), 0, &[], &mut all)?;
     if all.is_empty() {
@@ -411,7 +411,7 @@ fn walk(
     name: String,
     offset: u64,
     outer: &[u64],
-    all: &mut Vec<Leaf>,
+    all: &mut Vec<RecordField>,
 ) -> Result<u64> {
     let large = || Error::corrupt("the element type is too large");
     match descr {
@@ -419,8 +419,8 @@ fn walk(
             let item = item(text)?;
             let bytes = item.bytes;
             if name != PADDING {
-                all.push(Leaf { name, offset, item, dims: outer.to_vec() });
-            } else if !matches!(item.kind, Kind::Refused { sized: true, .. }) {
+                all.push(RecordField { name, offset, item, dims: outer.to_vec() });
+            } else if !matches!(item.kind, ElementType::Refused { sized: true, .. }) {
                 return Err(Error::corrupt("a field of the element type has no name"));
             }
             Ok(bytes)
@@ -432,13 +432,13 @@ fn walk(
                 // An array of records inside a record: no array of the model lies so.
                 let (_, bytes) = leaves(base)?;
                 let count = crate::model::checked_product(dims).ok_or_else(large)?;
-                let kind = Kind::Refused {
+                let kind = ElementType::Refused {
                     why: "an array of records inside a record is not supported".into(),
                     hint: None,
                     sized: true,
                 };
                 let total = bytes.checked_mul(count).ok_or_else(large)?;
-                all.push(Leaf {
+                all.push(RecordField {
                     name,
                     offset,
                     item: Item { kind, bytes: total, swap_bytes: 0, spelled: "record".into() },
@@ -488,7 +488,7 @@ fn item(text: &str) -> Result<Item> {
     let fixed = |dtype: Dtype, logical: Logical, unit: u64| {
         let swap_bytes = if big && unit > 1 { unit as usize } else { 0 };
         Ok(Item {
-            kind: Kind::Fixed(dtype, logical),
+            kind: ElementType::Fixed(dtype, logical),
             bytes: dtype.item_bytes(),
             swap_bytes,
             spelled: spelled.clone(),
@@ -496,7 +496,7 @@ fn item(text: &str) -> Result<Item> {
     };
     let refused = |bytes: u64, why: String, hint: Option<&'static str>, sized: bool| {
         Ok(Item {
-            kind: Kind::Refused { why, hint, sized },
+            kind: ElementType::Refused { why, hint, sized },
             bytes,
             swap_bytes: 0,
             spelled: spelled.clone(),
@@ -538,10 +538,15 @@ fn item(text: &str) -> Result<Item> {
         }
         ('U', Some(n)) => {
             let bytes = n.checked_mul(4).filter(|&n| n < 1 << 40).ok_or_else(unknown)?;
-            Ok(Item { kind: Kind::Text, bytes, swap_bytes: if big { 4 } else { 0 }, spelled })
+            Ok(Item {
+                kind: ElementType::Text,
+                bytes,
+                swap_bytes: if big { 4 } else { 0 },
+                spelled,
+            })
         }
         ('S', Some(n)) if n < 1 << 40 => {
-            Ok(Item { kind: Kind::Bytes, bytes: n, swap_bytes: 0, spelled })
+            Ok(Item { kind: ElementType::Bytes, bytes: n, swap_bytes: 0, spelled })
         }
         ('V', Some(n)) if n < 1 << 40 => refused(
             n,

@@ -5,7 +5,7 @@ use std::path::Path;
 use npk::error::{Error, Kind as ErrorKind, Result};
 use npk::format::{Auto, Emit, Format, OnDuplicate, Order, ReadOptions, Source, WriteOptions};
 use npk::formats::text::csv::Csv;
-use npk::formats::text::delimited::number::{Kind, Reader};
+use npk::formats::text::delimited::number::{NumberKind, Reader};
 use npk::model::{ArrayMeta, Buf, Chunk, Dtype, Logical, Plan, Values, buf_from, typed};
 use npk::pipe::{self, Settings};
 use npk::storage::Location;
@@ -121,12 +121,14 @@ fn numbers_are_rounded_correctly() {
         assert_eq!(number.end, text.len(), "{text}");
         let expected: f64 = text.parse().unwrap();
         match number.kind {
-            Kind::Float | Kind::Long => assert_eq!(number.bits, expected.to_bits(), "{text}"),
-            Kind::Overflow => assert!(expected.is_infinite(), "{text}"),
-            Kind::Integer | Kind::Zeros if number.negative => {
+            NumberKind::Float | NumberKind::Long => {
+                assert_eq!(number.bits, expected.to_bits(), "{text}")
+            }
+            NumberKind::Overflow => assert!(expected.is_infinite(), "{text}"),
+            NumberKind::Integer | NumberKind::Zeros if number.negative => {
                 assert_eq!(number.bits as i64 as i128, text.parse::<i128>().unwrap())
             }
-            Kind::Integer | Kind::Zeros => {
+            NumberKind::Integer | NumberKind::Zeros => {
                 assert_eq!(number.bits as i128, text.parse::<i128>().unwrap())
             }
         }

@@ -1,6 +1,6 @@
 //! The types of npy headers, however they are spelled, against numpy.dtype itself.
 
-use npk::codec::npy_header::{self, Descr, Kind, leaves};
+use npk::codec::npy_header::{self, Descr, ElementType, leaves};
 use npk::error::Kind as Failure;
 use npk::model::{Dtype, Logical};
 
@@ -27,26 +27,26 @@ spellings = list(dict.fromkeys(names + letters + sized + times + lists + orders)
 /// A type as numpy's `descr` says it.
 fn told(descr: &Descr) -> Option<String> {
     let (leaves, bytes) = leaves(descr).ok()?;
-    let one = |leaf: &npy_header::Leaf| {
+    let one = |leaf: &npy_header::RecordField| {
         let unit = |u: &npk::model::TimeUnit| {
             if u.base == "generic" { String::new() } else { format!("[{u}]") }
         };
         let kind = match &leaf.item.kind {
-            Kind::Fixed(_, Logical::Datetime(u)) => format!("M8{}", unit(u)),
-            Kind::Fixed(_, Logical::Timedelta(u)) => format!("m8{}", unit(u)),
-            Kind::Fixed(Dtype::Bool, _) => "b1".into(),
-            Kind::Fixed(d, _) if d.is_complex() => format!("c{}", d.item_bytes()),
-            Kind::Fixed(d, _) if d.is_float() => format!("f{}", d.item_bytes()),
-            Kind::Fixed(d, _) => {
+            ElementType::Fixed(_, Logical::Datetime(u)) => format!("M8{}", unit(u)),
+            ElementType::Fixed(_, Logical::Timedelta(u)) => format!("m8{}", unit(u)),
+            ElementType::Fixed(Dtype::Bool, _) => "b1".into(),
+            ElementType::Fixed(d, _) if d.is_complex() => format!("c{}", d.item_bytes()),
+            ElementType::Fixed(d, _) if d.is_float() => format!("f{}", d.item_bytes()),
+            ElementType::Fixed(d, _) => {
                 format!("{}{}", if d.name().starts_with('u') { 'u' } else { 'i' }, d.item_bytes())
             }
-            Kind::Text => format!("U{}", leaf.item.bytes / 4),
-            Kind::Bytes => format!("S{}", leaf.item.bytes),
-            Kind::Refused { sized: false, .. } => "O".into(),
-            Kind::Refused { why, .. } if why.contains("long double") => {
+            ElementType::Text => format!("U{}", leaf.item.bytes / 4),
+            ElementType::Bytes => format!("S{}", leaf.item.bytes),
+            ElementType::Refused { sized: false, .. } => "O".into(),
+            ElementType::Refused { why, .. } if why.contains("long double") => {
                 format!("g{}", leaf.item.bytes)
             }
-            Kind::Refused { .. } => format!("V{}", leaf.item.bytes),
+            ElementType::Refused { .. } => format!("V{}", leaf.item.bytes),
         };
         let order = if leaf.item.swap_bytes > 0 { ">" } else { "" };
         format!("{}@{}:{order}{kind}{:?}", leaf.name, leaf.offset, leaf.dims)

@@ -259,7 +259,7 @@ pub fn open(
         }
         joined.plan.notes.extend(theirs.notes.iter().cloned());
         let of = Arc::new(vec![None; theirs.arrays.len()]);
-        joined.parts.push(Part { source, of, wanted: Vec::new() });
+        joined.parts.push(Shard { source, of, wanted: Vec::new() });
     }
     let place = |n: usize| format!("in {}", found.files[all[n].0]);
     let kept = duplicates::unique(&names, on_duplicate, &place)?;
@@ -302,13 +302,13 @@ pub fn open(
 
 struct Joined {
     plan: Plan,
-    parts: Vec<Part>,
+    parts: Vec<Shard>,
     /// Where each array is: part, and index in it.
     places: Vec<(usize, usize)>,
     turn: usize,
 }
 
-struct Part {
+struct Shard {
     source: Box<dyn Source>,
     /// The joined index of each of its arrays.
     of: Arc<Vec<Option<usize>>>,
@@ -342,7 +342,7 @@ impl Source for Joined {
             if !part.wanted.is_empty()
                 && let Some(job) = part.source.next(max_bytes)?
             {
-                return Ok(Some(Box::new(PartJob { job, of: part.of.clone() })));
+                return Ok(Some(Box::new(ShardJob { job, of: part.of.clone() })));
             }
             self.turn += 1;
         }
@@ -350,7 +350,7 @@ impl Source for Joined {
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
         let readers = self.parts.iter().map(|p| p.source.random()).collect::<Option<Vec<_>>>()?;
-        Some(Arc::new(PartReader { readers, places: self.places.clone() }))
+        Some(Arc::new(ShardReader { readers, places: self.places.clone() }))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let (part, index) = self.places[array];
@@ -361,12 +361,12 @@ impl Source for Joined {
     }
 }
 
-struct PartJob {
+struct ShardJob {
     job: Box<dyn Job>,
     of: Arc<Vec<Option<usize>>>,
 }
 
-impl Job for PartJob {
+impl Job for ShardJob {
     fn bytes(&self) -> u64 {
         self.job.bytes()
     }
@@ -380,12 +380,12 @@ impl Job for PartJob {
     }
 }
 
-struct PartReader {
+struct ShardReader {
     readers: Vec<Arc<dyn ReadRows>>,
     places: Vec<(usize, usize)>,
 }
 
-impl ReadRows for PartReader {
+impl ReadRows for ShardReader {
     fn cut(&self, array: usize, row: u64) -> u64 {
         let (part, index) = self.places[array];
         self.readers[part].cut(index, row)

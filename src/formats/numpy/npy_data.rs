@@ -7,7 +7,7 @@ use crate::array::element::{Convert, Field, Fill, Padding};
 use crate::array::stream::StreamArray;
 use crate::array::strided::{Strided, strides};
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid, Pieces};
-use crate::codec::npy_header::{Header, Kind, Leaf, leaves};
+use crate::codec::npy_header::{ElementType, Header, RecordField, leaves};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Logical, checked_product};
 
@@ -26,7 +26,7 @@ pub struct Records {
     /// All rows.
     pub rows: u64,
     /// The arrays: fields of the element, or the element itself.
-    pub leaves: Vec<Leaf>,
+    pub leaves: Vec<RecordField>,
     /// The order of the records.
     pub grid: Grid,
     /// Bytes of all values; `None` where pickled objects hide it.
@@ -46,8 +46,9 @@ impl Records {
         let records = checked_product(&shape).ok_or_else(large)?;
         let row_records = checked_product(shape.get(1..).unwrap_or(&[])).ok_or_else(large)?;
         let total = records.checked_mul(record_bytes).filter(|&n| n < 1 << 62).ok_or_else(large)?;
-        let sized =
-            leaves.iter().all(|l| !matches!(l.item.kind, Kind::Refused { sized: false, .. }));
+        let sized = leaves
+            .iter()
+            .all(|l| !matches!(l.item.kind, ElementType::Refused { sized: false, .. }));
         let stride_bytes = if header.fortran { strides(&shape, record_bytes, true) } else { None };
         let strided = stride_bytes.map(|stride_bytes| Strided {
             item_bytes: record_bytes,
@@ -85,7 +86,7 @@ impl Records {
         Ok(records_of)
     }
 
-    fn meta(&self, leaf: &Leaf, name: &str, sized: bool) -> Result<ArrayMeta> {
+    fn meta(&self, leaf: &RecordField, name: &str, sized: bool) -> Result<ArrayMeta> {
         let name =
             if leaf.name.is_empty() { name.to_string() } else { format!("{name}.{}", leaf.name) };
         let mut shape = self.shape.clone();
@@ -94,10 +95,10 @@ impl Records {
             Some(Arc::new(if let Some(h) = hint { error.hint(h) } else { error }))
         };
         let (dtype, logical, mut error) = match &leaf.item.kind {
-            Kind::Fixed(dtype, logical) => (*dtype, logical.clone(), None),
-            Kind::Text => (crate::model::Dtype::U8, Logical::Text, None),
-            Kind::Bytes => (crate::model::Dtype::U8, Logical::Binary, None),
-            Kind::Refused { why, hint, .. } => {
+            ElementType::Fixed(dtype, logical) => (*dtype, logical.clone(), None),
+            ElementType::Text => (crate::model::Dtype::U8, Logical::Text, None),
+            ElementType::Bytes => (crate::model::Dtype::U8, Logical::Binary, None),
+            ElementType::Refused { why, hint, .. } => {
                 (crate::model::Dtype::U8, Logical::Plain, refuse(why.clone(), *hint))
             }
         };
@@ -111,7 +112,7 @@ impl Records {
         let mut meta = ArrayMeta::new(name, dtype, &shape);
         meta.logical = logical;
         meta.bytes()?;
-        if leaf.item.swap_bytes > 0 || !matches!(leaf.item.kind, Kind::Fixed(..)) {
+        if leaf.item.swap_bytes > 0 || !matches!(leaf.item.kind, ElementType::Fixed(..)) {
             meta.details.stored_dtype = Some(leaf.item.spelled.clone());
         }
         meta.details.stored_bytes = self.bytes.map(|b| b / self.record_bytes.max(1) * leaf.bytes());
@@ -137,14 +138,14 @@ impl Records {
 
     /// What one of the arrays takes of a record.
     pub fn element(&self, leaf: usize) -> Element {
-        let Leaf { offset, item, dims, .. } = &self.leaves[leaf];
+        let RecordField { offset, item, dims, .. } = &self.leaves[leaf];
         let field = Field::dense(*offset as usize, item.bytes as usize, dims);
         // Of a rank-0 record, an array gives its own rows.
         let is_whole = field.bytes() as u64 == self.record_bytes
             && (dims.is_empty() || !self.shape.is_empty());
         let convert = match item.kind {
-            Kind::Text => Convert::Padded(Padding::Utf32 { big: item.swap_bytes > 0 }),
-            Kind::Bytes => Convert::Padded(Padding::Bytes(Fill::Zeros)),
+            ElementType::Text => Convert::Padded(Padding::Utf32 { big: item.swap_bytes > 0 }),
+            ElementType::Bytes => Convert::Padded(Padding::Bytes(Fill::Zeros)),
             _ if item.swap_bytes > 0 => Convert::Swap(item.swap_bytes),
             _ => Convert::Nothing,
         };
@@ -180,7 +181,7 @@ impl Records {
     }
 }
 
-impl Leaf {
+impl RecordField {
     /// Elements of the leaf in one record.
     pub fn items(&self) -> u64 {
         self.dims.iter().fold(1, |n, &d| n.saturating_mul(d))

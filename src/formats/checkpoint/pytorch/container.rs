@@ -23,7 +23,7 @@ use crate::storage::{Blob, BlobSlice};
 
 /// What a file begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ContainerKind {
     Zip,
     Legacy,
     Tar,
@@ -34,15 +34,15 @@ const MAGIC: [u8; 13] =
     [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.'];
 
 /// The container that these first bytes (262 at least, for tar) belong to.
-pub(super) fn kind(head: &[u8]) -> Option<Kind> {
+pub(super) fn kind(head: &[u8]) -> Option<ContainerKind> {
     if head.starts_with(b"PK\x03\x04") {
-        return Some(Kind::Zip);
+        return Some(ContainerKind::Zip);
     }
     if head.first() == Some(&0x80) {
         let rest = head.get(2..).unwrap_or_default();
         let rest =
             if rest.first() == Some(&0x95) { rest.get(9..).unwrap_or_default() } else { rest };
-        return rest.starts_with(&MAGIC).then_some(Kind::Legacy);
+        return rest.starts_with(&MAGIC).then_some(ContainerKind::Legacy);
     }
     let tar = head.get(257..262) == Some(b"ustar");
     let name = head.split(|&b| b == 0).next().unwrap_or_default();
@@ -50,7 +50,7 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
         name.strip_prefix(b"./").unwrap_or(name),
         b"sys_info" | b"pickle" | b"tensors" | b"storages"
     ))
-    .then_some(Kind::Tar)
+    .then_some(ContainerKind::Tar)
 }
 
 /// Where the storages are.
@@ -86,9 +86,9 @@ pub(super) struct Container {
 pub(super) fn open(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
     let head = blob.read_vec(0, blob.len().min(512))?;
     match kind(&head) {
-        Some(Kind::Zip) => zip(blob, limit_bytes),
-        Some(Kind::Legacy) => legacy(blob, limit_bytes),
-        Some(Kind::Tar) => tar(blob, limit_bytes),
+        Some(ContainerKind::Zip) => zip(blob, limit_bytes),
+        Some(ContainerKind::Legacy) => legacy(blob, limit_bytes),
+        Some(ContainerKind::Tar) => tar(blob, limit_bytes),
         None if head.is_empty() => Err(Error::missing("the file is empty")),
         None => Err(Error::missing(format!(
             "this is not a PyTorch checkpoint: it begins with '{}', neither a zip archive nor torch's magic number",

@@ -95,7 +95,7 @@ impl Format for Pytorch {
         }
         Ok(match container::kind(head.bytes) {
             None => Sniff::No,
-            Some(container::Kind::Zip) => {
+            Some(container::ContainerKind::Zip) => {
                 let name_len = head
                     .bytes
                     .get(26..28)
@@ -154,7 +154,7 @@ impl Format for Pytorch {
 /// Compares the checksums of all records of a zip.
 fn verify(blob: &Arc<dyn Blob>) -> Result<Vec<String>> {
     let head = blob.read_vec(0, blob.len().min(4))?;
-    if container::kind(&head) != Some(container::Kind::Zip) {
+    if container::kind(&head) != Some(container::ContainerKind::Zip) {
         return Ok(Vec::new());
     }
     let archive = Archive::open(blob)?;

@@ -67,13 +67,13 @@ fn cut(arrays: &[&ArrayMeta], max: u64) -> Result<Vec<std::ops::Range<usize>>> {
 }
 
 struct Shards {
-    parts: Vec<Part>,
+    parts: Vec<ShardFile>,
     /// Per array: its part and its place there.
     places: Vec<(usize, ArraySpan)>,
     index: Option<(Box<dyn Output>, String)>,
 }
 
-struct Part {
+struct ShardFile {
     out: Box<dyn Output>,
     file: Option<Arc<File>>,
     bytes: u64,
@@ -88,7 +88,7 @@ impl Shards {
             |&(part, place): &(usize, ArraySpan)| Some((self.parts[part].file.clone()?, place));
         match self.places.iter().map(place).collect::<Option<_>>() {
             Some(places) => {
-                Box::new(ShardFiles { shards: self, writer: Arc::new(RawWriter { places }) })
+                Box::new(PlacedShards { shards: self, writer: Arc::new(RawWriter { places }) })
             }
             None => InOrder::sink(RawEncode, self),
         }
@@ -118,18 +118,18 @@ impl Shards {
             }
             None => out.write_all(&header)?,
         }
-        self.parts.push(Part { out, file, bytes, written: start });
+        self.parts.push(ShardFile { out, file, bytes, written: start });
         Ok(())
     }
 }
 
 /// Shards in local files, written by position.
-struct ShardFiles {
+struct PlacedShards {
     shards: Shards,
     writer: Arc<RawWriter>,
 }
 
-impl Sink for ShardFiles {
+impl Sink for PlacedShards {
     fn writer(&self) -> Writer {
         Writer::Positional(self.writer.clone())
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::directory::Directory;
 use super::lock::{self, Lock};
 use super::merge::link_store;
-use super::write::{LocalFiles, Place, Places};
+use super::write::{DataFile, DataFiles, LocalFiles};
 use crate::error::{Context, Error, Result};
 use crate::format::{Existing, Extent, Sink, Source, Summary, WriteOptions, Writer};
 use crate::formats::numpack::store::manifest::Segment;
@@ -94,11 +94,11 @@ pub(super) fn create(
         let fresh = Location::local(dir.path().unwrap_or(Path::new("."))).hold()?;
         (Way::Exchange(dir), fresh)
     };
-    let copied = |(target, place): (&Target, Place)| {
+    let copied = |(target, place): (&Target, DataFile)| {
         if target.is_new_file() { Ok(place) } else { copied(place, &files, &fresh) }
     };
-    let places = targets.iter().zip(places).map(copied).collect::<Result<Vec<Place>>>()?;
-    let grown = LocalFiles::new(fresh, store.clone(), Places(Arc::new(places)));
+    let places = targets.iter().zip(places).map(copied).collect::<Result<Vec<DataFile>>>()?;
+    let grown = LocalFiles::new(fresh, store.clone(), DataFiles(Arc::new(places)));
     let grow = Arc::new(AppendWriter { files: grown, adjust });
     let sink = AppendSink {
         store,
@@ -137,7 +137,7 @@ fn changed_files(old: &StoreSource, targets: &[Target]) -> HashSet<String> {
 
 /// Cuts back what has grown, unless the append is committed; or a new directory, which has these
 /// files too, is in place.
-fn undo(store: &Location, places: &[Place]) -> cleanup::Guard {
+fn undo(store: &Location, places: &[DataFile]) -> cleanup::Guard {
     let cuts: Vec<(String, u64)> =
         places.iter().filter(|p| p.grows).map(|p| (p.file.clone(), p.base)).collect();
     let store = store.clone();
@@ -152,7 +152,7 @@ fn undo(store: &Location, places: &[Place]) -> cleanup::Guard {
 }
 
 /// A file that goes on in the new directory gets its old rows there.
-fn copied(place: Place, files: &Directory, fresh: &Location) -> Result<Place> {
+fn copied(place: DataFile, files: &Directory, fresh: &Location) -> Result<DataFile> {
     if place.grows || place.base == 0 {
         return Ok(place);
     }

@@ -45,9 +45,9 @@ pub(super) fn into(
         .arrays
         .iter()
         .zip(files)
-        .map(|(a, file)| Place::fresh(a, file))
+        .map(|(a, file)| DataFile::fresh(a, file))
         .collect::<Result<Vec<_>>>()?;
-    let places = Places(Arc::new(places));
+    let places = DataFiles(Arc::new(places));
     let local = dir.path().map(|path| Location::local(path).hold()).transpose()?;
     let store = NewStore { dir, places: places.clone(), options: options.clone(), base };
     if let Some(fresh) = local {
@@ -67,9 +67,9 @@ pub(super) fn into(
 
 /// Where the arrays go.
 #[derive(Clone)]
-pub(super) struct Places(pub(super) Arc<Vec<Place>>);
+pub(super) struct DataFiles(pub(super) Arc<Vec<DataFile>>);
 
-pub(super) struct Place {
+pub(super) struct DataFile {
     pub(super) name: String,
     pub(super) file: String,
     pub(super) row_bytes: u64,
@@ -85,11 +85,11 @@ pub(super) struct Place {
     sized: AtomicBool,
 }
 
-impl Place {
+impl DataFile {
     /// A file of its own.
-    pub(super) fn fresh(a: &ArrayMeta, file: String) -> Result<Place> {
+    pub(super) fn fresh(a: &ArrayMeta, file: String) -> Result<DataFile> {
         a.bytes()?;
-        Ok(Place::new(&a.name, file, a.row_bytes()?, a.rows, 0))
+        Ok(DataFile::new(&a.name, file, a.row_bytes()?, a.rows, 0))
     }
     /// Rows from `base` on in a file that is not there yet.
     pub(super) fn new(
@@ -98,13 +98,13 @@ impl Place {
         row_bytes: u64,
         rows: Option<u64>,
         base: u64,
-    ) -> Place {
+    ) -> DataFile {
         let (begun, sized) = (AtomicBool::new(false), AtomicBool::new(false));
-        Place { name: name.into(), file, row_bytes, rows, base, grows: false, begun, sized }
+        DataFile { name: name.into(), file, row_bytes, rows, base, grows: false, begun, sized }
     }
     /// In a file that is there: `grows` where that is one of the store itself.
-    pub(super) fn begun(self, grows: bool) -> Place {
-        Place { begun: AtomicBool::new(true), grows, ..self }
+    pub(super) fn begun(self, grows: bool) -> DataFile {
+        DataFile { begun: AtomicBool::new(true), grows, ..self }
     }
 }
 
@@ -114,18 +114,18 @@ pub(super) struct LocalFiles {
     fresh: Location,
     /// The store of those that grow.
     store: Location,
-    pub(super) places: Places,
+    pub(super) places: DataFiles,
     open: Mutex<VecDeque<(usize, Arc<File>)>>,
 }
 
 impl LocalFiles {
     /// New files are made in `fresh`; those that grow are in `store`.
-    pub(super) fn new(fresh: Location, store: Location, places: Places) -> LocalFiles {
+    pub(super) fn new(fresh: Location, store: Location, places: DataFiles) -> LocalFiles {
         LocalFiles { fresh, store, places, open: Mutex::new(VecDeque::new()) }
     }
 
     /// Never through a link: what is written is a file of the store itself.
-    fn opened(&self, place: &Place, begun: bool) -> Result<File> {
+    fn opened(&self, place: &DataFile, begun: bool) -> Result<File> {
         let directory = if place.grows { &self.store } else { &self.fresh };
         directory.open_own(&place.file, !begun)
     }
@@ -282,7 +282,7 @@ impl RemoteFiles {
 /// A store on the way.
 struct NewStore {
     dir: Box<dyn OutputDir>,
-    places: Places,
+    places: DataFiles,
     options: WriteOptions,
     base: Option<MergeBase>,
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::model::ArrayMeta;
 
 use super::dialect::Dialect;
-use super::number::{Kind, Reader, safe_as_double, special};
+use super::number::{NumberKind, Reader, safe_as_double, special};
 use super::parse::shown;
 use super::source;
 use super::type_inference::Type;
@@ -116,7 +116,7 @@ impl Look<'_> {
     fn cell(&mut self, text: &[u8], row: u64) {
         let here = || Some((row, shown(text)));
         let whole = |reader: &Reader| {
-            reader.read(text, 0).filter(|n| n.end == text.len() && n.kind != Kind::Zeros)
+            reader.read(text, 0).filter(|n| n.end == text.len() && n.kind != NumberKind::Zeros)
         };
         if let Some(other) = &self.other {
             self.signed |= text.contains(&other.decimal());
@@ -130,9 +130,11 @@ impl Look<'_> {
                 self.numbers &= special(text).is_some();
             }
             Some(number) => match number.kind {
-                Kind::Zeros | Kind::Float => self.float = true,
-                Kind::Long | Kind::Overflow => self.long = self.long.take().or_else(here),
-                Kind::Integer => {
+                NumberKind::Zeros | NumberKind::Float => self.float = true,
+                NumberKind::Long | NumberKind::Overflow => {
+                    self.long = self.long.take().or_else(here)
+                }
+                NumberKind::Integer => {
                     self.negative |= number.negative;
                     if !safe_as_double(number.bits, number.negative) {
                         self.unsafe_integer = self.unsafe_integer.take().or_else(here);

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 /// What a number's spelling is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum NumberKind {
     /// An integer from -2^63 to 2^64 - 1; `bits` is its two's complement.
     Integer,
     /// An integer past these bounds; `bits` is the nearest double.
@@ -26,8 +26,8 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Number {
     /// Its spelling.
-    pub kind: Kind,
-    /// Its value, see [`Kind`].
+    pub kind: NumberKind,
+    /// Its value, see [`NumberKind`].
     pub bits: u64,
     /// Whether it begins with `-`.
     pub negative: bool,
@@ -228,7 +228,7 @@ impl Reader {
         if !pointed && !powered {
             return Some(self.integer(bytes, start, first, i, negative, significand));
         }
-        let number = |bits: u64| Number { kind: Kind::Float, bits, negative, end: i };
+        let number = |bits: u64| Number { kind: NumberKind::Float, bits, negative, end: i };
         if whole + fraction > 19 && !fits(&bytes[first..i], self.decimal) {
             return Some(self.general(bytes, start, i, negative));
         }
@@ -251,9 +251,9 @@ impl Reader {
     ) -> Number {
         let count = end - first;
         let zeros = count > 1 && bytes[first] == b'0';
-        let kind = if zeros { Kind::Zeros } else { Kind::Integer };
+        let kind = if zeros { NumberKind::Zeros } else { NumberKind::Integer };
         if negative && significand == 0 && count < 19 {
-            let kind = if zeros { Kind::Zeros } else { Kind::Float };
+            let kind = if zeros { NumberKind::Zeros } else { NumberKind::Float };
             return Number { kind, bits: if zeros { 0 } else { 1 << 63 }, negative, end };
         }
         let value = if count <= 19 {
@@ -269,7 +269,11 @@ impl Reader {
             _ => {
                 let general = self.general(bytes, start, end, negative);
                 Number {
-                    kind: if general.kind == Kind::Float { Kind::Long } else { general.kind },
+                    kind: if general.kind == NumberKind::Float {
+                        NumberKind::Long
+                    } else {
+                        general.kind
+                    },
                     ..general
                 }
             }
@@ -350,7 +354,7 @@ impl Reader {
             .ok()
             .and_then(|t| t.parse::<f64>().ok())
             .unwrap_or(f64::INFINITY);
-        let kind = if value.is_infinite() { Kind::Overflow } else { Kind::Float };
+        let kind = if value.is_infinite() { NumberKind::Overflow } else { NumberKind::Float };
         Number { kind, bits: value.to_bits(), negative, end }
     }
 
@@ -443,12 +447,12 @@ impl Reader {
             return None;
         }
         let (value, exact) = match number.kind {
-            Kind::Float => (f64::from_bits(number.bits), true),
-            Kind::Long => {
+            NumberKind::Float => (f64::from_bits(number.bits), true),
+            NumberKind::Long => {
                 (f64::from_bits(number.bits), safe_digits(text, f64::from_bits(number.bits)))
             }
-            Kind::Overflow => (f64::from_bits(number.bits), false),
-            Kind::Integer | Kind::Zeros => {
+            NumberKind::Overflow => (f64::from_bits(number.bits), false),
+            NumberKind::Integer | NumberKind::Zeros => {
                 let value =
                     if number.negative { number.bits as i64 as f64 } else { number.bits as f64 };
                 (value, safe_as_double(number.bits, number.negative))

@@ -4,7 +4,7 @@ use crate::error::Error;
 
 use super::delimiter_check;
 use super::dialect::{Broken, Cell, Dialect};
-use super::number::{self, Kind, Number};
+use super::number::{self, Number, NumberKind};
 use super::type_inference::{self, Classes, Type, resolve};
 
 /// How the values of a column are held while a block is parsed.
@@ -249,19 +249,19 @@ impl Column {
     #[inline(always)]
     fn number(&mut self, dialect: &Dialect, number: Number, text: &[u8]) -> Result<(), Unfit> {
         match number.kind {
-            Kind::Integer => self.integer(number.bits, number.negative),
-            Kind::Zeros if self.zeros => self.integer(number.bits, number.negative),
-            Kind::Float if self.single => {
+            NumberKind::Integer => self.integer(number.bits, number.negative),
+            NumberKind::Zeros if self.zeros => self.integer(number.bits, number.negative),
+            NumberKind::Float if self.single => {
                 self.real(narrowed(dialect, number.bits, text), type_inference::FLOAT)
             }
-            Kind::Float => self.real(number.bits, type_inference::FLOAT),
-            Kind::Long if number::safe_digits(text, f64::from_bits(number.bits)) => {
+            NumberKind::Float => self.real(number.bits, type_inference::FLOAT),
+            NumberKind::Long if number::safe_digits(text, f64::from_bits(number.bits)) => {
                 self.real(number.bits, type_inference::LONG)
             }
-            Kind::Long | Kind::Overflow if self.lossy => {
+            NumberKind::Long | NumberKind::Overflow if self.lossy => {
                 self.real(number.bits, type_inference::FLOAT)
             }
-            Kind::Zeros | Kind::Long | Kind::Overflow => Err(Unfit),
+            NumberKind::Zeros | NumberKind::Long | NumberKind::Overflow => Err(Unfit),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::write::Place;
+use super::super::write::DataFile;
 use super::adjust::{Adjust, Remap};
 use crate::error::{Error, Result};
 use crate::format::Source;
@@ -49,7 +49,7 @@ pub(super) struct LogicalTarget {
     pub(super) old_valid: Option<usize>,
 }
 
-pub(super) type Planned = (Vec<Target>, Vec<Place>, Vec<Adjust>, Vec<LogicalTarget>);
+pub(super) type Planned = (Vec<Target>, Vec<DataFile>, Vec<Adjust>, Vec<LogicalTarget>);
 
 /// Finds the place in the store for every array of the plan; all mismatches are reported together.
 pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
@@ -74,7 +74,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
     let stored_names: HashSet<&str> = old.stored().iter().map(|s| s.name.as_str()).collect();
     let mut names = Names::default();
     old.stored().iter().for_each(|s| names.take(&s.data_file));
-    let mut found: Vec<Option<(Target, Place, Adjust)>> =
+    let mut found: Vec<Option<(Target, DataFile, Adjust)>> =
         plan.arrays.iter().map(|_| None).collect();
     let (mut growing, mut errors) = (Vec::new(), Vec::new());
     for (i, array) in plan.arrays.iter().enumerate() {
@@ -135,7 +135,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                     }
                     let rows = meta.rows.unwrap_or(0);
                     let file = names.give(name);
-                    let place = Place::new(name, file.clone(), 1, plan.arrays[mask].rows, rows);
+                    let place = DataFile::new(name, file.clone(), 1, plan.arrays[mask].rows, rows);
                     let target = Target {
                         stored: None,
                         name: name.clone(),
@@ -358,7 +358,11 @@ fn fits(
     Ok(())
 }
 
-fn behind_checked(old: &StoreSource, index: usize, rows: Option<u64>) -> Result<(Target, Place)> {
+fn behind_checked(
+    old: &StoreSource,
+    index: usize,
+    rows: Option<u64>,
+) -> Result<(Target, DataFile)> {
     if let Some(problem) = &old.stored()[index].problem {
         return Err(Error::clone(problem));
     }
@@ -370,7 +374,7 @@ pub(super) fn after_last_row(
     old: &StoreSource,
     index: usize,
     rows: Option<u64>,
-) -> Result<(Target, Place)> {
+) -> Result<(Target, DataFile)> {
     let stored = &old.stored()[index];
     let before = stored.rows_stored();
     let mut target = Target {
@@ -393,13 +397,13 @@ pub(super) fn after_last_row(
             .collect();
         let file = next_segment(&stored.data_file, &segments);
         target.segment = Some((Manifest { version: 1, segments }, file.clone()));
-        Place::new(&stored.name, file, stored.row_bytes, rows, 0)
+        DataFile::new(&stored.name, file, stored.row_bytes, rows, 0)
     } else {
         let base = before
             .checked_mul(stored.row_bytes)
             .ok_or_else(|| Error::corrupt("the array is too large"))?;
         let place =
-            Place::new(&stored.name, stored.data_file.clone(), stored.row_bytes, rows, base);
+            DataFile::new(&stored.name, stored.data_file.clone(), stored.row_bytes, rows, base);
         // NumPack loads no file of bools that is longer than its array: it goes on in a copy.
         if stored.dtype == Dtype::Bool { place } else { place.begun(true) }
     };
