@@ -33,7 +33,7 @@ use crate::model::{
 
 mod mark;
 
-pub use mark::{MARK, Marks, NESTED_MARK, folded, nested_mark};
+pub use mark::{Marks, NESTED_MARK, folded, nested_mark};
 
 const VERSION: u32 = 1;
 

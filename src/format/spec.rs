@@ -65,7 +65,7 @@ pub struct Spec {
     pub has_groups: bool,
     /// Whether several names can share the same bytes in its files (tied tensors).
     pub keeps_aliases: bool,
-    /// Whether its arrays carry [`crate::sidecar::MARK`], so that nulls and types that
+    /// Whether its arrays carry [`crate::sidecar::Marks`], so that nulls and types that
     /// [`Capabilities`] lack come back.
     pub keeps_types: bool,
     /// Whether a remote input is copied to a temporary file before it is read.

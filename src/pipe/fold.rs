@@ -1,5 +1,5 @@
 //! Turns plain arrays back into the logical ones that they hold: undoes `fit` for formats that
-//! record it in attributes (see [`crate::sidecar::MARK`]).
+//! record it in attributes (see [`crate::sidecar::Marks`]).
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ pub struct Policy {
     pub skip_unsupported: bool,
     /// The sink's name, for messages.
     pub sink: &'static str,
-    /// Whether the sink marks arrays (see [`crate::sidecar::MARK`]), so that nulls and types that
+    /// Whether the sink marks arrays (see [`crate::sidecar::Marks`]), so that nulls and types that
     /// it lacks come back.
     pub marks: bool,
 }

@@ -40,12 +40,12 @@ pub use export::{Export, OutColumn, decode_schema, encode_schema};
 pub use memory::{Held, MemoryLimit};
 pub use message::Verified;
 pub use nested::{
-    assembled, decoded, joined_nested, json, leaf_types, nested, nested_json, recoded,
+    assembled, decoded, joined_nested, json, leaf_types, nested, nested_json, recoded, with_lists,
 };
 pub use read::{
     Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths,
 };
-pub use write::{cast_exact, categories_array};
+pub use write::{array, cast_exact, categories_array};
 
 /// A level of lists around an element.
 #[derive(Clone, Debug, PartialEq)]
