@@ -206,7 +206,7 @@ fn number(v: &Value, dtype: Dtype) -> Option<Vec<u8>> {
                 Some(i) => i128::from(i),
                 None => i128::from(v.as_u64()?),
             };
-            if !json_float::is_in_range(wide, d) {
+            if !d.integer_range().is_some_and(|range| range.contains(&wide)) {
                 return None;
             }
             wide.to_le_bytes()[..n].to_vec()
