@@ -22,7 +22,7 @@
 //! decimal commas where they would make a header.
 //!
 //! # Types
-//! All cells of a column decide (see [`type_inference`](crate::formats::text::delimited::classes)):
+//! All cells of a column decide (see [`type_inference`](crate::formats::text::delimited::type_inference)):
 //! integers of 64 bits, doubles, complex numbers as numpy writes them, booleans, else text. Quotes
 //! do not matter for that (as in pandas), nor do blanks around numbers. Leading zeros (`007`) and
 //! integers that no type holds stay text, so that nothing is changed silently, and so do other
