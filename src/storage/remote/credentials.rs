@@ -298,7 +298,7 @@ fn through_proxies(config: ProviderConfig, ca_bundle: Option<&str>) -> ProviderC
     config.with_http_client(Builder::new().build_with_connector_fn(move |settings, _| {
         let mut connector = Connector::builder()
             .proxy_config(ProxyConfig::from_env())
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .tls_context(context.clone());
         connector.set_connector_settings(settings.cloned());
         connector.build()

@@ -135,6 +135,8 @@ pub(super) struct Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        // Fails only where one is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let plain = ReqwestConnector::default();
         Ok(HttpClient::new(Wire {
             reading: plain.connect(&options.clone().with_read_timeout(self.patience))?,
