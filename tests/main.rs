@@ -4,9 +4,11 @@
 
 mod array;
 mod codec;
+mod commands;
 mod compressed;
 mod convert;
 mod corpus;
+mod crates;
 mod damage;
 mod detect;
 #[cfg(all(feature = "hdf5", feature = "remote"))]
