@@ -8,7 +8,7 @@ TOOLS := .tools
 TORCH_PYTHON ?= /usr/bin/python3
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: install test check tools judges format lint docs generated bench clean
+.PHONY: install test check tools judges format lint docs generated bench dist dist-test clean
 
 install: tools
 	$(CARGO) install --locked --path .
@@ -73,6 +73,14 @@ generated: tools
 bench: tools judges
 	$(CARGO) build --locked --release
 	$(VENV)/bin/python benches/run.py
+
+# What is released: a wheel, a Debian package and a tarball, in target/dist.
+dist: tools
+	PYTHON=$(PYTHON) packaging/dist $(DIST_TARGET)
+
+# Tries them in a fresh virtual environment and in an old Debian (as root, with debootstrap).
+dist-test:
+	PYTHON=$(PYTHON) packaging/dist-test $(DIST_TARGET)
 
 clean:
 	$(CARGO) clean
