@@ -134,21 +134,26 @@ pub fn delimiter_named(name: Option<&str>) -> Option<u8> {
     name.filter(|name| name.eq_ignore_ascii_case("tsv")).map(|_| b'\t')
 }
 
-/// The format of a file name, by its longest known ending.
+/// The format of a file name, by its longest known ending. Of several formats with one ending (`.nc`)
+/// the first in the registry, which is the one that is written.
 pub fn by_extension(file_name: &str) -> Option<&'static dyn Format> {
     let lower = file_name.to_ascii_lowercase();
     let mut best: Option<(usize, &'static dyn Format)> = None;
     for format in FORMATS.iter().copied() {
-        for extension in format.spec().extensions {
-            let fits = lower
-                .strip_suffix(extension)
-                .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1);
-            if fits && best.is_none_or(|(length, _)| extension.len() > length) {
-                best = Some((extension.len(), format));
-            }
+        let length = ending(format, &lower);
+        if length > best.map_or(0, |(length, _)| length) {
+            best = Some((length, format));
         }
     }
     best.map(|(_, format)| format)
+}
+
+/// The length of the longest ending of a format that a name, in lower case, has; 0 for none.
+fn ending(format: &dyn Format, name: &str) -> usize {
+    let fits = |extension: &&&str| {
+        name.strip_suffix(**extension).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
+    };
+    format.spec().extensions.iter().filter(fits).map(|e| e.len()).max().unwrap_or(0)
 }
 
 /// Whether a file called `x.npy.gz` and the like is one by its bytes; also where they are damaged,
@@ -239,8 +244,8 @@ fn look(at: &Location) -> Result<Detected> {
         }
         let (says, is) =
             (by_name.map_or(format.spec().name, |f| f.spec().name), format.spec().name);
-        let warning =
-            (says != is).then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
+        let warning = (says != is && ending(format, &at.file_name().to_ascii_lowercase()) == 0)
+            .then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
         return Ok(detected(format, warning));
     }
     if let Some(error) = foreign_file(&bytes, blob.as_ref()) {

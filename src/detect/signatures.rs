@@ -35,7 +35,6 @@ const fn row(
 }
 
 const UNPACK: &str = "unpack it first, then convert what was in it";
-const NC4: &str = "convert it to netCDF-4, which is HDF5: nccopy -k nc4 IN OUT";
 const IMAGE: &str = "in Python: numpy.save('OUT.npy', numpy.asarray(PIL.Image.open(FILE)))";
 const STATISTICS: &str =
     "in Python: pandas.read_stata, read_sas or read_spss (FILE).to_parquet('OUT.parquet')";
@@ -68,9 +67,6 @@ pub static SIGNATURES: &[Signature] = &[
     row("an Arrow file of a version that is not known", &[(Start(0), b"ARROW2")], "write it again with pyarrow.feather.write_feather"),
     // Arrays of other sciences.
     row("a MATLAB file before version 7.3", &[(Start(0), b"MATLAB 5.0 MAT-file")], "save it in MATLAB with -v7.3, which is HDF5, or in Python: numpy.savez('OUT.npz', **scipy.io.loadmat(FILE))"),
-    row("a netCDF-3 file", &[(Start(0), b"CDF\x01")], NC4),
-    row("a netCDF-3 file", &[(Start(0), b"CDF\x02")], NC4),
-    row("a netCDF-3 file", &[(Start(0), b"CDF\x05")], NC4),
     row("an HDF4 file", &[(Start(0), b"\x0E\x03\x13\x01")], "convert it to HDF5: h4toh5convert FILE OUT.h5"),
     row("a GRIB file", &[(Start(0), b"GRIB"), (Start(7), b"\x01")], "convert it to netCDF-4: grib_to_netcdf -k 3 -o OUT.nc FILE"),
     row("a GRIB file", &[(Start(0), b"GRIB"), (Start(7), b"\x02")], "convert it to netCDF-4: grib_to_netcdf -k 3 -o OUT.nc FILE"),

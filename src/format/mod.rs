@@ -69,13 +69,15 @@ pub trait Format: Sync {
     /// limits) and options that do not fit. Nothing is written.
     ///
     /// # Errors
-    /// All refusals together: one an array, one an option.
+    /// All refusals together: one an array, one an option. Without a writer: that there is none.
     fn prepare<'a>(
         &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>>;
+        _at: &'a Location,
+        _plan: &Plan,
+        _options: &'a WriteOptions,
+    ) -> Result<Prepared<'a>> {
+        Err(Error::refused(format!("{} can be read, not written", self.spec().name)))
+    }
     /// `npk verify` beyond opening the file and decoding every array: trailing bytes, checksums,
     /// dead appends.
     ///
