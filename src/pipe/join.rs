@@ -271,27 +271,7 @@ impl Concat {
                     continue;
                 };
                 let theirs = &part.source.plan().arrays[i];
-                if theirs.dtype != meta.dtype
-                    || theirs.inner != meta.inner
-                    || theirs.logical != meta.logical
-                    || theirs.was != meta.was && theirs.was.is_some()
-                {
-                    let error = Error::usage(format!(
-                        "'{}' is {} {:?} in {} and {} {:?} in {}",
-                        meta.name,
-                        meta.type_name(),
-                        meta.inner,
-                        lead.label,
-                        theirs.type_name(),
-                        theirs.inner,
-                        part.label
-                    ));
-                    errors.push(match same_type(meta, theirs) {
-                        Some(cast) => error
-                            .hint(format!("--dtype '{}={cast}' makes them the same", meta.name)),
-                        None => error,
-                    });
-                }
+                errors.extend(difference(meta, theirs, &lead.label, &part.label));
                 meta.nulls |= theirs.nulls;
                 homes.push(i);
                 firsts.push(rows);
@@ -333,6 +313,25 @@ impl Concat {
         let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
         Ok(Concat { parts, plan, home, first, remaps, at: 0, map: None, labels })
     }
+}
+
+/// Why rows of two arrays cannot be joined, if they cannot.
+fn difference(meta: &ArrayMeta, theirs: &ArrayMeta, lead: &str, part: &str) -> Option<Error> {
+    let same = theirs.dtype == meta.dtype
+        && theirs.inner == meta.inner
+        && theirs.logical == meta.logical
+        && (theirs.was == meta.was || theirs.was.is_none());
+    let error = || {
+        let (kind, other) = (meta.type_name(), theirs.type_name());
+        Error::usage(format!(
+            "'{}' is {kind} {:?} in {lead} and {other} {:?} in {part}",
+            meta.name, meta.inner, theirs.inner
+        ))
+    };
+    (!same).then(|| match same_type(meta, theirs) {
+        Some(cast) => error().hint(format!("--dtype '{}={cast}' makes them the same", meta.name)),
+        None => error(),
+    })
 }
 
 /// The type that `--dtype` could give both of two arrays.

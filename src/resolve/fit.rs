@@ -183,51 +183,8 @@ fn fit_one(
     let logical = f.meta.logical.clone();
     let whole = f.meta.clone();
     if !coded && !logical.is_plain() && !(holds.logical)(&logical) {
-        match &logical {
-            l if l.is_time() => fit_time(&mut f, holds, policy, notes),
-            Logical::Text | Logical::Binary => {
-                if let Some(note) = fit_text(&mut f, holds, policy)? {
-                    return Ok(Outcome::Skipped(note));
-                }
-            }
-            Logical::Decimal { scale, .. } => {
-                if !policy.marks {
-                    notes.push(format!(
-                        "{}: {} is written as whole numbers of 10^{}",
-                        meta.name,
-                        f.meta.type_name(),
-                        -i32::from(*scale)
-                    ));
-                }
-                f.meta.logical = Logical::Plain;
-            }
-            Logical::List => {
-                if !policy.ragged_offsets {
-                    return Err(Error::refused("the rows are lists of different lengths")
-                        .hint("--ragged offsets stores them as NAME.offsets and NAME.values"));
-                }
-                if policy.notes_lists {
-                    let (name, kind) = (&meta.name, meta.type_name());
-                    notes.push(format!(
-                        "{name}: {kind} is written as {name}.offsets and {name}.values"
-                    ));
-                }
-                f.way = Way::Offsets;
-            }
-            Logical::Packed { dtype, .. } => {
-                notes.push(format!(
-                    "{}: {dtype} elements are written as packed bytes (uint8)",
-                    meta.name
-                ));
-                f.meta.logical = Logical::Plain;
-            }
-            _ => {
-                return Err(Error::refused(format!(
-                    "{} cannot hold {}",
-                    policy.sink,
-                    meta.type_name()
-                )));
-            }
+        if let Some(note) = fit_logical(&mut f, holds, policy, notes)? {
+            return Ok(Outcome::Skipped(note));
         }
     }
     if !f.meta.logical.is_var() {
@@ -259,6 +216,59 @@ fn fit_one(
         )));
     }
     Ok(Outcome::Fits(Box::new(f)))
+}
+
+/// A logical type that the sink lacks. `Some(note)`: the array is left out.
+fn fit_logical(
+    f: &mut Fitted,
+    holds: &Capabilities,
+    policy: &Policy,
+    notes: &mut Vec<String>,
+) -> Result<Option<String>> {
+    match &f.meta.logical.clone() {
+        l if l.is_time() => fit_time(f, holds, policy, notes),
+        Logical::Text | Logical::Binary => {
+            return fit_text(f, holds, policy);
+        }
+        Logical::Decimal { scale, .. } => {
+            if !policy.marks {
+                notes.push(format!(
+                    "{}: {} is written as whole numbers of 10^{}",
+                    f.meta.name,
+                    f.meta.type_name(),
+                    -i32::from(*scale)
+                ));
+            }
+            f.meta.logical = Logical::Plain;
+        }
+        Logical::List => {
+            if !policy.ragged_offsets {
+                return Err(Error::refused("the rows are lists of different lengths")
+                    .hint("--ragged offsets stores them as NAME.offsets and NAME.values"));
+            }
+            if policy.notes_lists {
+                let (name, kind) = (&f.meta.name, f.meta.type_name());
+                notes
+                    .push(format!("{name}: {kind} is written as {name}.offsets and {name}.values"));
+            }
+            f.way = Way::Offsets;
+        }
+        Logical::Packed { dtype, .. } => {
+            notes.push(format!(
+                "{}: {dtype} elements are written as packed bytes (uint8)",
+                f.meta.name
+            ));
+            f.meta.logical = Logical::Plain;
+        }
+        _ => {
+            return Err(Error::refused(format!(
+                "{} cannot hold {}",
+                policy.sink,
+                f.meta.type_name()
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether the sink takes text of several dimensions, of this kind, as codes.
