@@ -182,10 +182,12 @@ fn fit_one(
     }
     let logical = f.meta.logical.clone();
     let whole = f.meta.clone();
-    if !coded && !logical.is_plain() && !(holds.logical)(&logical) {
-        if let Some(note) = fit_logical(&mut f, holds, policy, notes)? {
-            return Ok(Outcome::Skipped(note));
-        }
+    if !coded
+        && !logical.is_plain()
+        && !(holds.logical)(&logical)
+        && let Some(note) = fit_logical(&mut f, holds, policy, notes)?
+    {
+        return Ok(Outcome::Skipped(note));
     }
     if !f.meta.logical.is_var() {
         fit_dtype(&mut f, holds, policy)?;
