@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cli::{Color, TalkArgs};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::Plan;
 
 /// The exit code of an error.
 pub fn exit_code(error: &Error) -> u8 {
     match error.kind() {
-        Kind::Failed => 1,
-        Kind::Usage => 2,
-        Kind::Missing => 3,
-        Kind::Refused => 4,
-        Kind::Exists => 5,
-        Kind::Remote => 6,
-        Kind::Corrupt => 7,
-        Kind::BrokenPipe => 0,
-        Kind::Internal => 101,
+        ErrorKind::Failed => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Missing => 3,
+        ErrorKind::Refused => 4,
+        ErrorKind::Exists => 5,
+        ErrorKind::Remote => 6,
+        ErrorKind::Corrupt => 7,
+        ErrorKind::BrokenPipe => 0,
+        ErrorKind::Internal => 101,
     }
 }
 
@@ -106,7 +106,7 @@ impl Voice {
     /// An error and those found with it, each with its hint; one that several in a row share comes
     /// after the last of them.
     pub fn error(&self, error: &Error) {
-        if error.kind() == Kind::BrokenPipe {
+        if error.kind() == ErrorKind::BrokenPipe {
             return;
         }
         const SHOWN: usize = 21;

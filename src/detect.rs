@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::codec::compressed::{self, Coding};
 use crate::codec::npy_header;
-use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::foreign_file;
 use crate::format::{Format, Head, Sniff};
 use crate::formats::{self, FORMATS};
-use crate::storage::{Blob, Kind, Location};
+use crate::storage::{Blob, EntryKind, Location};
 
 mod archives;
 pub(crate) mod folders;
@@ -70,7 +70,7 @@ fn is_numpy(name: &str) -> bool {
 /// Usage: no such format. Missing: no such file.
 pub fn input_named(name: &str, at: &Location) -> Result<Detected> {
     let format = named(name)?;
-    if at.kind().at_file(&at.display())? == Kind::Missing {
+    if at.kind().at_file(&at.display())? == EntryKind::Missing {
         return Err(absent(at).file(at.display()));
     }
     let (at, coding) = match coding_of(at, Some(format))? {
@@ -105,7 +105,7 @@ fn coding_of(at: &Location, format: Option<&'static dyn Format>) -> Result<Optio
     let format = format.or_else(|| by_extension(&at.file_name()));
     if at.is_derived()
         || format.is_some_and(unpacks_itself)
-        || !matches!(at.kind()?, Kind::File { .. } | Kind::Stream)
+        || !matches!(at.kind()?, EntryKind::File { .. } | EntryKind::Stream)
     {
         return Ok(None);
     }
@@ -202,13 +202,13 @@ fn look(at: &Location) -> Result<Detected> {
     let kind = at.kind()?;
     let by_name = by_extension(&at.file_name());
     let mut blob = match kind {
-        Kind::Missing => return Err(absent(at)),
-        Kind::File { .. } => Some(at.blob()?),
-        Kind::Dir | Kind::Stream => None,
+        EntryKind::Missing => return Err(absent(at)),
+        EntryKind::File { .. } => Some(at.blob()?),
+        EntryKind::Dir | EntryKind::Stream => None,
     };
     let bytes = match &blob {
         Some(blob) => blob.read_vec(0, blob.len().min(HEAD_BYTES))?,
-        None if kind == Kind::Stream => at.head(HEAD_BYTES as usize)?,
+        None if kind == EntryKind::Stream => at.head(HEAD_BYTES as usize)?,
         None => Vec::new(),
     };
     if let Some(error) = names::first(&at.file_name()) {
@@ -228,7 +228,7 @@ fn look(at: &Location) -> Result<Detected> {
     }
     let (mut found, mut maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
     // The directory of a zip archive is at its end.
-    if found.is_none() && kind == Kind::Stream && bytes.starts_with(b"PK\x03\x04") {
+    if found.is_none() && kind == EntryKind::Stream && bytes.starts_with(b"PK\x03\x04") {
         blob = Some(at.blob()?);
         (found, maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
     }
@@ -257,7 +257,7 @@ fn look(at: &Location) -> Result<Detected> {
     {
         return Ok(detected(named, None));
     }
-    if kind == Kind::Dir {
+    if kind == EntryKind::Dir {
         return Err(folders::find(at).unwrap_or_else(|| {
             Error::missing("this directory is not a store that npk knows: it has no metadata.npkm, zarr.json or .zgroup")
                 .hint("convert the files in it with -R and --to, or join them with --concat")

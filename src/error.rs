@@ -1,6 +1,6 @@
 //! The library's one error type: what went wrong, where, and what to do next.
 //!
-//! An error carries a [`Kind`], which decides the exit code, the file and the array it concerns
+//! An error carries a [`ErrorKind`], which decides the exit code, the file and the array it concerns
 //! (each added once, by the module that knows it), a message with the numbers, and a hint.
 //! [`crate::console`] prints it; nothing else does.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What class of failure this is. Each class has one exit code (see `report`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// The work failed for a reason outside the data: disk full, part of a batch failed. Exit 1.
     Failed,
     /// Wrong usage, or sources that clash with each other. Exit 2.
@@ -38,7 +38,7 @@ pub struct Error(Arc<Inner>);
 
 #[derive(Clone)]
 struct Inner {
-    kind: Kind,
+    kind: ErrorKind,
     file: Option<String>,
     array: Option<String>,
     message: String,
@@ -53,7 +53,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with this message (no file, no array: add them with [`Error::file`] and
     /// [`Error::array`]).
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Arc::new(Inner {
             kind,
             file: None,
@@ -69,27 +69,27 @@ impl Error {
     }
     /// Bytes that break their format (exit 7).
     pub fn corrupt(message: impl Into<String>) -> Error {
-        Error::new(Kind::Corrupt, message)
+        Error::new(ErrorKind::Corrupt, message)
     }
     /// A recognised thing that is not supported, or data that would change (exit 4).
     pub fn refused(message: impl Into<String>) -> Error {
-        Error::new(Kind::Refused, message)
+        Error::new(ErrorKind::Refused, message)
     }
     /// Missing, unreadable or not recognised (exit 3).
     pub fn missing(message: impl Into<String>) -> Error {
-        Error::new(Kind::Missing, message)
+        Error::new(ErrorKind::Missing, message)
     }
     /// Wrong usage (exit 2).
     pub fn usage(message: impl Into<String>) -> Error {
-        Error::new(Kind::Usage, message)
+        Error::new(ErrorKind::Usage, message)
     }
     /// Failed for reasons outside the data (exit 1).
     pub fn failed(message: impl Into<String>) -> Error {
-        Error::new(Kind::Failed, message)
+        Error::new(ErrorKind::Failed, message)
     }
     /// The output exists or clashes with what is in it (exit 5).
     pub fn exists(message: impl Into<String>) -> Error {
-        Error::new(Kind::Exists, message)
+        Error::new(ErrorKind::Exists, message)
     }
     /// An invariant of this crate that does not hold: a bug, told as one with its place in the
     /// source (exit 101).
@@ -99,7 +99,7 @@ impl Error {
         Error::bug(&message.into(), &format!("{}:{}", place.file(), place.line()))
     }
     fn bug(message: &str, place: &str) -> Error {
-        Error::new(Kind::Internal, format!("this is a bug in npk: {message} ({place})"))
+        Error::new(ErrorKind::Internal, format!("this is a bug in npk: {message} ({place})"))
             .hint("please report it with this message, the command, the output of `npk --version` and, if you can, the input")
     }
     /// Several errors found in one pass, reported together; the first decides the exit code (a bug
@@ -190,12 +190,15 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         let source: Box<dyn std::error::Error + Send + Sync> = source.into();
         if let Some(below) = Error::carried_by(source.as_ref()) {
-            let elsewhere = matches!(below.kind(), Kind::Failed | Kind::Remote | Kind::BrokenPipe);
-            if below.is_bug() || self.kind() == Kind::Corrupt && elsewhere {
+            let elsewhere = matches!(
+                below.kind(),
+                ErrorKind::Failed | ErrorKind::Remote | ErrorKind::BrokenPipe
+            );
+            if below.is_bug() || self.kind() == ErrorKind::Corrupt && elsewhere {
                 return below.placed_as(&self);
             }
         } else if let Some(code) =
-            system_error(source.as_ref()).filter(|_| self.kind() == Kind::Corrupt)
+            system_error(source.as_ref()).filter(|_| self.kind() == ErrorKind::Corrupt)
         {
             return Error::reading(std::io::Error::from_raw_os_error(code)).placed_as(&self);
         }
@@ -215,7 +218,7 @@ impl Error {
         causes(error).find_map(|e| e.downcast_ref::<Error>()).cloned()
     }
     /// Changes the class. A bug stays one.
-    pub fn with_kind(mut self, kind: Kind) -> Error {
+    pub fn with_kind(mut self, kind: ErrorKind) -> Error {
         if !self.is_bug() {
             self.inner().kind = kind;
         }
@@ -235,8 +238,14 @@ impl Error {
     /// whole file.
     pub fn of_data(self) -> Result<Error> {
         match self.kind() {
-            Kind::Refused | Kind::Corrupt | Kind::Missing | Kind::Usage | Kind::Exists => Ok(self),
-            Kind::Failed | Kind::Remote | Kind::BrokenPipe | Kind::Internal => Err(self),
+            ErrorKind::Refused
+            | ErrorKind::Corrupt
+            | ErrorKind::Missing
+            | ErrorKind::Usage
+            | ErrorKind::Exists => Ok(self),
+            ErrorKind::Failed | ErrorKind::Remote | ErrorKind::BrokenPipe | ErrorKind::Internal => {
+                Err(self)
+            }
         }
     }
     /// The answer to a question whose failure is an answer, too: no value. Only a bug stays an
@@ -254,10 +263,10 @@ impl Error {
     /// Whether this is a bug in npk itself: an error that nothing on the way may take for an
     /// answer.
     pub fn is_bug(&self) -> bool {
-        self.0.kind == Kind::Internal
+        self.0.kind == ErrorKind::Internal
     }
     /// The class of this error.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
     /// The file or URL concerned.
@@ -345,7 +354,7 @@ impl From<std::io::Error> for Error {
             return ours;
         }
         match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Error::new(Kind::BrokenPipe, "broken pipe"),
+            std::io::ErrorKind::BrokenPipe => Error::new(ErrorKind::BrokenPipe, "broken pipe"),
             std::io::ErrorKind::StorageFull => Error::failed("no space left on the device")
                 .hint("free some space, or write to another disk"),
             std::io::ErrorKind::FileTooLarge => {
@@ -383,7 +392,7 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Runs `work`; a panic in it is a bug of ours, told as one ([`Kind::Internal`]) with its place in
+/// Runs `work`; a panic in it is a bug of ours, told as one ([`ErrorKind::Internal`]) with its place in
 /// the source.
 ///
 /// For the edges of threads and commands. Calls into a library that may panic on bad bytes go

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::error::{Error, Kind, Result, guard};
+use crate::error::{Error, ErrorKind, Result, guard};
 use crate::format::{Capabilities, Emit, Order, Prepared, ReadRows, Source};
 use crate::model::{Chunk, Logical, Plan, Values};
 use crate::ops::Needs;
@@ -73,7 +73,7 @@ impl OutputName {
     /// source's name.
     fn on(&self, error: Error) -> Error {
         match &self.0 {
-            Some(name) if !matches!(error.kind(), Kind::Refused | Kind::Corrupt) => {
+            Some(name) if !matches!(error.kind(), ErrorKind::Refused | ErrorKind::Corrupt) => {
                 error.file(&**name)
             }
             _ => error,

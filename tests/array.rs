@@ -17,7 +17,7 @@ use npk::codec::checksum::Checksum;
 use npk::codec::compress::{self, Compressor};
 use npk::codec::decompress::{Compression, Wrapper};
 use npk::codec::shuffle::shuffle;
-use npk::error::{Kind, Result};
+use npk::error::{ErrorKind, Result};
 use npk::format::ReadRows;
 use npk::model::{Dtype, Values};
 use npk::storage::{Blob, BlobSlice, MemoryBlob, file_blob};
@@ -468,9 +468,12 @@ fn text_of_fixed_widths() {
     assert_eq!(read(b"a b c    ", 3, Padding::Text(Fill::Blanks)).unwrap(), ["a b", " c", ""]);
     assert_eq!(
         read(&[0, 0, 0, 1, 0, 0x11, 0, 0], 4, Padding::Utf32 { big: false }).unwrap_err().kind(),
-        Kind::Corrupt
+        ErrorKind::Corrupt
     );
-    assert_eq!(read(b"\xff\xfe", 2, Padding::Text(Fill::Zeros)).unwrap_err().kind(), Kind::Refused);
+    assert_eq!(
+        read(b"\xff\xfe", 2, Padding::Text(Fill::Zeros)).unwrap_err().kind(),
+        ErrorKind::Refused
+    );
 }
 
 /// What lies ready in a file is told for the kernel; nothing else is.
@@ -522,14 +525,14 @@ fn limits() {
     let Built { map, .. } = wide_case(4, vec![1], &[600, 50]).build();
     assert!(map.check_memory(1 << 20).is_ok());
     let error = map.check_memory(100_000).unwrap_err();
-    assert!(error.kind() == Kind::Refused && error.message().contains("120000"), "{error}");
+    assert!(error.kind() == ErrorKind::Refused && error.message().contains("120000"), "{error}");
     let shape = [3, 1 << 40];
     let view = ArrayMap {
         grid: Grid::Strided(vec![4, 0]),
         ..ArrayMap::raw(&shape, Element::plain(Dtype::F32), BlobSlice::memory(vec![0; 12]))
     };
     let reader = MapReader::new(vec![Some(view)], 1 << 20);
-    assert_eq!(rows(&reader, 0, 0..1).unwrap_err().kind(), Kind::Refused);
+    assert_eq!(rows(&reader, 0, 0..1).unwrap_err().kind(), ErrorKind::Refused);
 }
 
 /// What a pipeline encodes it decodes; compressions that do not help are left out where they may
@@ -661,7 +664,7 @@ fn missing_items_are_bounded() {
         };
         let error =
             MapReader::new(vec![Some(map)], 1 << 20).read(0, 0..50, &mut |_| Ok(())).unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use npk::codec::decompress::{Compression, Limit, Lzma, Wrapper};
 use npk::codec::shuffle::{bit_unshuffle, shuffle, unshuffle};
 use npk::codec::{blosc, compress, lzf};
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use proptest::prelude::*;
 
 use super::support::mutants;
@@ -149,7 +149,7 @@ fn limits() {
             if let Some(less) = input.len().checked_sub(1) {
                 for limit in [Limit::exactly(less), Limit::most(less), Limit::most(less / 2)] {
                     let error = codec.decode(&packed, limit).unwrap_err();
-                    assert_eq!(error.kind(), Kind::Corrupt, "{name}: {error}");
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {error}");
                 }
             }
         }
@@ -163,7 +163,7 @@ fn limits() {
             );
             assert_eq!(
                 Compression::Lzf.decode(&packed, Limit::most(input.len() - 1)).unwrap_err().kind(),
-                Kind::Corrupt
+                ErrorKind::Corrupt
             );
         }
     }
@@ -206,7 +206,7 @@ fn blosclz_length() {
     chunk.extend(&stream);
     assert_eq!(
         Compression::Blosc.decode(&chunk, Limit::exactly(1_000)).unwrap_err().kind(),
-        Kind::Corrupt
+        ErrorKind::Corrupt
     );
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Order, ReadOptions};
 use npk::formats::FORMATS;
 use npk::pipe::{self, Settings};
@@ -179,7 +179,7 @@ fn cut_files_are_errors() {
                 let what = format!("{} cut to {k}/12", path.display());
                 match result {
                     Ok(whole) => assert!(text || !whole, "{what} was read as whole"),
-                    Err(e) => assert!(e.kind() != Kind::Internal, "{what}: {e}"),
+                    Err(e) => assert!(e.kind() != ErrorKind::Internal, "{what}: {e}"),
                 }
                 std::fs::remove_file(&cut).unwrap();
                 count += 1;

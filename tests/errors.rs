@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 
-use npk::error::{Error, ForeignReader, Kind, Result, foreign, guard};
+use npk::error::{Error, ErrorKind, ForeignReader, Result, foreign, guard};
 use npk::format::*;
 use npk::model::{ArrayMeta, Buf, Chunk, Dtype, Plan};
 use npk::pipe::{self, Settings};
@@ -24,7 +24,11 @@ fn panic_of_a_library() -> usize {
 /// Asserts that this is a bug, with a place in this file.
 #[track_caller]
 fn is_bug(error: &Error) {
-    assert_eq!((error.kind(), npk::console::exit_code(error)), (Kind::Internal, 101), "{error}");
+    assert_eq!(
+        (error.kind(), npk::console::exit_code(error)),
+        (ErrorKind::Internal, 101),
+        "{error}"
+    );
     assert!(
         error.message().starts_with("this is a bug in npk: ")
             && error.message().contains("(tests/errors.rs:"),
@@ -233,7 +237,7 @@ fn panics_are_bugs_with_their_place() {
 #[test]
 fn panics_of_libraries_are_corrupt_input() {
     let error = foreign("bytes", || Ok(panic_of_a_library())).unwrap_err();
-    assert_eq!((error.kind(), npk::console::exit_code(&error)), (Kind::Corrupt, 7));
+    assert_eq!((error.kind(), npk::console::exit_code(&error)), (ErrorKind::Corrupt, 7));
     assert!(
         error.message().starts_with("the bytes library cannot decode these bytes (range"),
         "{error}"
@@ -241,11 +245,11 @@ fn panics_of_libraries_are_corrupt_input() {
     is_bug(&foreign("bytes", || -> Result<()> { panic!("ours") }).unwrap_err());
     is_bug(&foreign("bytes", || Ok([1, 2, 3][panic_free(7)])).unwrap_err());
     let error = guard(|| Ok(panic_of_a_library())).unwrap_err();
-    assert_eq!(error.kind(), Kind::Internal, "outside of foreign() nothing excuses a panic");
+    assert_eq!(error.kind(), ErrorKind::Internal, "outside of foreign() nothing excuses a panic");
     assert!(error.message().contains("/bytes-1"), "{error}");
     assert_eq!(
         foreign("bytes", || Err::<(), _>(Error::refused("no"))).unwrap_err().kind(),
-        Kind::Refused
+        ErrorKind::Refused
     );
 }
 
@@ -270,7 +274,7 @@ fn readers_of_libraries_tell_bugs_from_damage() {
         Error::corrupt("the stream is damaged").because(e)
     };
     let error = told(|| Ok(panic_of_a_library()));
-    assert_eq!(error.kind(), Kind::Corrupt);
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(
         error
             .to_string()
@@ -282,17 +286,17 @@ fn readers_of_libraries_tell_bugs_from_damage() {
     let damaged = told(|| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "bad block")));
     assert_eq!(
         (damaged.kind(), damaged.to_string().as_str()),
-        (Kind::Corrupt, "the stream is damaged: bad block")
+        (ErrorKind::Corrupt, "the stream is damaged: bad block")
     );
     // What lies below the decoder is not its bytes' fault.
     let network =
-        told(|| Err(std::io::Error::other(Error::new(Kind::Remote, "the connection broke"))));
+        told(|| Err(std::io::Error::other(Error::new(ErrorKind::Remote, "the connection broke"))));
     assert_eq!(
         (network.kind(), network.to_string().as_str()),
-        (Kind::Remote, "the connection broke")
+        (ErrorKind::Remote, "the connection broke")
     );
     let disk = told(|| Err(std::io::Error::from_raw_os_error(5)));
-    assert_eq!(disk.kind(), Kind::Failed);
+    assert_eq!(disk.kind(), ErrorKind::Failed);
     assert!(disk.to_string().starts_with("cannot read: "), "{disk}");
 }
 
@@ -300,7 +304,7 @@ fn readers_of_libraries_tell_bugs_from_damage() {
 #[test]
 fn bugs_stay_bugs() {
     let bug = || Error::internal("an invariant");
-    is_bug(&bug().with_kind(Kind::Corrupt));
+    is_bug(&bug().with_kind(ErrorKind::Corrupt));
     is_bug(&Error::exists("the output exists but is damaged").file("a").because(bug()));
     is_bug(&Error::from(std::io::Error::other(bug())));
     is_bug(&Error::reading(std::io::Error::other(bug())));
@@ -322,14 +326,20 @@ fn bugs_stay_bugs() {
 #[test]
 fn errors_name_the_side_where_they_arose() {
     for random in [true, false] {
-        for kind in
-            [Kind::Failed, Kind::Exists, Kind::Usage, Kind::Remote, Kind::Corrupt, Kind::Refused]
-        {
+        for kind in [
+            ErrorKind::Failed,
+            ErrorKind::Exists,
+            ErrorKind::Usage,
+            ErrorKind::Remote,
+            ErrorKind::Corrupt,
+            ErrorKind::Refused,
+        ] {
             let fails = move || Err(Error::new(kind, "here"));
             for at in SINK {
                 let error = run_into(Trap::source(random, ROWS, || Ok(())), at, fails);
                 // What cannot be held, or is broken, is told of the data: with the source's name.
-                let named = (!matches!(kind, Kind::Corrupt | Kind::Refused)).then_some("OUT");
+                let named =
+                    (!matches!(kind, ErrorKind::Corrupt | ErrorKind::Refused)).then_some("OUT");
                 assert_eq!((error.kind(), error.file_name()), (kind, named), "{at:?}");
             }
             for at in SINK {

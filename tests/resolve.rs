@@ -1,6 +1,6 @@
 //! What becomes of arrays is decided from plans alone: nothing is read or written here.
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::Capabilities;
 use npk::model::{ArrayMeta, Categories, CategoryKind, Column, Dtype, Form, Logical, Plan, Table};
 use npk::ops::{Needs, Op, Recipe};
@@ -115,7 +115,7 @@ fn everything_that_cannot_be_held_is_told_at_once() {
     let list = ArrayMeta::column("l", Dtype::I32, Logical::List, Some(10));
     let all = plan(vec![column("i", Dtype::I16), list, column("c", Dtype::C32)]);
     let error = fit(&all, &NUMBERS, &policy()).unwrap_err();
-    assert_eq!((error.kind(), error.array_name()), (Kind::Refused, Some("l")));
+    assert_eq!((error.kind(), error.array_name()), (ErrorKind::Refused, Some("l")));
     assert_eq!(error.others().len(), 1);
     assert_eq!(error.others()[0].array_name(), Some("c"));
     let step = fit(&all, &NUMBERS, &Policy { skip_unsupported: true, ..policy() }).unwrap();

@@ -88,7 +88,7 @@ impl EncodeBlocks for RawEncode {
 /// The bytes of a chunk of fixed size without nulls; others never reach such a sink.
 ///
 /// # Errors
-/// [`crate::error::Kind::Internal`]: text reached a writer of plain arrays.
+/// [`crate::error::ErrorKind::Internal`]: text reached a writer of plain arrays.
 pub fn fixed_bytes(chunk: &Chunk) -> Result<&Buf> {
     match &chunk.values {
         Values::Fixed(bytes) => Ok(bytes),

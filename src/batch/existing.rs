@@ -4,7 +4,7 @@ use super::Conversion;
 use crate::cli::IfExists;
 use crate::commands::convert::ConvertContext;
 use crate::commands::{damaged, input_location, open};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Format, Quote, ReadOptions, TextOptions};
 use crate::storage::{self, Location};
 
@@ -52,13 +52,13 @@ pub(crate) fn skip(
     dst: &Location,
 ) -> Result<Option<&'static str>> {
     if !matches!(job.if_exists, IfExists::Skip | IfExists::Update)
-        || dst.kind()? == storage::Kind::Missing
+        || dst.kind()? == storage::EntryKind::Missing
     {
         return Ok(None);
     }
     match job.if_exists {
         IfExists::Skip => match whole(job, dst) {
-            Err(e) if e.kind() == Kind::Exists && is_unfinished(dst) => Ok(None),
+            Err(e) if e.kind() == ErrorKind::Exists && is_unfinished(dst) => Ok(None),
             whole => whole.map(|()| Some("it exists")),
         },
         _ => {
@@ -86,7 +86,7 @@ fn whole(job: &ConvertContext<'_>, dst: &Location) -> Result<()> {
     };
     match opened.err().or(damage) {
         None => Ok(()),
-        Some(e) if e.kind() == Kind::Remote => Err(e),
+        Some(e) if e.kind() == ErrorKind::Remote => Err(e),
         Some(e) => {
             let error = Error::exists("the output exists but is damaged or incomplete")
                 .file(dst.display())
@@ -100,8 +100,8 @@ fn whole(job: &ConvertContext<'_>, dst: &Location) -> Result<()> {
 
 fn modified(at: &Location) -> Result<Option<std::time::SystemTime>> {
     match at.kind()? {
-        storage::Kind::File { modified, .. } => Ok(modified),
-        storage::Kind::Dir => Ok(at
+        storage::EntryKind::File { modified, .. } => Ok(modified),
+        storage::EntryKind::Dir => Ok(at
             .local_path()
             .and_then(|p| std::fs::metadata(p).ok())
             .and_then(|m| m.modified().ok())),

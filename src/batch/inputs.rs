@@ -10,7 +10,7 @@ use crate::commands::convert::ConvertContext;
 use crate::commands::{known_location, shown};
 use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::resolve::names;
 use crate::storage::walk::{Trail, Visited};
 use crate::storage::{self, Location};
@@ -82,11 +82,11 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     }
     let at = known_location(path, &args.read)?;
     let kind = at.kind()?;
-    if kind == storage::Kind::Missing && path.contains(['*', '?', '[']) {
+    if kind == storage::EntryKind::Missing && path.contains(['*', '?', '[']) {
         let found = if is_url { expand_url(path, args)? } else { expand_glob(path)? };
         return Ok(without_table_files(found, args));
     }
-    if kind == storage::Kind::Dir && (args.recursive || args.concat) {
+    if kind == storage::EntryKind::Dir && (args.recursive || args.concat) {
         let unknown = match detect::input(&at) {
             Ok(_) => return Ok(vec![Found::new(path, "")]),
             Err(e) => e,
@@ -101,7 +101,7 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
             Some((log, table)) => walk.found.push(Found::table(path, "", log, table)),
             None => walk.folder(&at, path, "", &Trail::default())?,
         }
-        if walk.found.is_empty() && unknown.kind() == Kind::Refused {
+        if walk.found.is_empty() && unknown.kind() == ErrorKind::Refused {
             return Err(unknown);
         }
         if !args.recursive {

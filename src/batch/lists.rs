@@ -15,7 +15,7 @@ use crate::codec::compressed::Coding;
 use crate::commands::{input_location, known_location};
 use crate::detect;
 use crate::error::{Context, Error, Result};
-use crate::storage::{Kind, Location};
+use crate::storage::{EntryKind, Location};
 
 mod inventory;
 
@@ -148,7 +148,7 @@ impl Listed {
         }
         let (Some(_), Some(listed)) = (at.local_path(), self.size) else { return Ok(()) };
         match at.kind()? {
-            Kind::File { len, .. } if len != listed => Err(Error::missing(format!(
+            EntryKind::File { len, .. } if len != listed => Err(Error::missing(format!(
                 "this is not the file that was listed: its size is {len}, not {listed}"
             ))
             .hint("it was replaced since: make a new list")),

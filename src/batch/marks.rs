@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::shares::hash64;
 use crate::error::Result;
 use crate::storage::walk::{Trail, Visited};
-use crate::storage::{Kind, Location, Mark, STORE_MARKERS};
+use crate::storage::{EntryKind, Location, Mark, STORE_MARKERS};
 
 /// What tells versions of a source apart. Of a remote one that was just read nothing is asked.
 ///
@@ -17,7 +17,7 @@ pub(crate) fn of_source(at: &Location) -> Result<Map<String, Value>> {
     if let Some((backend, key)) = at.as_remote() {
         // One that was not read, or long ago, is looked at again.
         let mark = match backend.mark_of_read(key) {
-            None if at.kind()? != Kind::Missing => backend.mark_of_read(key),
+            None if at.kind()? != EntryKind::Missing => backend.mark_of_read(key),
             mark => mark,
         };
         return Ok(mark.map_or_else(Map::new, |m| Objects::of([m]).keys()));
@@ -42,7 +42,7 @@ pub(crate) fn of_output(at: &Location) -> Result<Option<Map<String, Value>>> {
         // It was there: it is looked at, or listed.
         if marks.is_empty() {
             match at.kind()? {
-                Kind::Dir => backend.each_below(key, &mut |mark| {
+                EntryKind::Dir => backend.each_below(key, &mut |mark| {
                     marks.push(mark);
                     Ok(())
                 })?,
@@ -61,7 +61,7 @@ pub(crate) fn of_output(at: &Location) -> Result<Option<Map<String, Value>>> {
 /// # Errors
 /// What cannot be looked at.
 pub(crate) fn is_same_output(at: &Location, mark: &Value) -> Result<bool> {
-    if at.is_remote() || at.kind()? == Kind::Missing {
+    if at.is_remote() || at.kind()? == EntryKind::Missing {
         return Ok(false);
     }
     Ok(of_output(at)?.is_some_and(|found| mark.as_object() == Some(&found)))
@@ -127,14 +127,14 @@ struct Sum {
 impl Sum {
     fn add(&mut self, at: &Location) -> Result<()> {
         match at.kind()? {
-            Kind::File { len, modified } => {
+            EntryKind::File { len, modified } => {
                 self.bytes += len;
                 self.files += 1;
                 self.modified = self.modified.max(modified);
                 Ok(())
             }
-            Kind::Dir => self.folder(at, &mut Visited::default(), &Trail::default()),
-            Kind::Stream | Kind::Missing => Ok(()),
+            EntryKind::Dir => self.folder(at, &mut Visited::default(), &Trail::default()),
+            EntryKind::Stream | EntryKind::Missing => Ok(()),
         }
     }
     fn folder(&mut self, at: &Location, visited: &mut Visited, above: &Trail) -> Result<()> {

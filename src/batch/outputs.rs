@@ -16,7 +16,7 @@ use crate::commands::convert::ConvertContext;
 use crate::commands::{chosen, input_location, known_location, open, output_location, shown};
 use crate::console::Voice;
 use crate::detect;
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Arrays, Format, ReadOptions};
 use crate::formats::numpack::store::names::Names;
 use crate::storage::{self, temporary};
@@ -434,7 +434,7 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
 /// An existing directory that is not a store.
 fn is_plain_directory(dst: &str, args: &ConvertArgs) -> Result<bool> {
     let at = output_location(dst, &args.read)?;
-    if at.is_remote() || at.kind()? != storage::Kind::Dir {
+    if at.is_remote() || at.kind()? != storage::EntryKind::Dir {
         return Ok(false);
     }
     let known = detect::input(&at).is_ok();

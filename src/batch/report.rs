@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::merkle::Tree;
 use super::shares::{Shard, hash64};
 use crate::error::{Context, Error, Result};
-use crate::storage::{Existing, Kind, Location, cleanup, temporary};
+use crate::storage::{EntryKind, Existing, Location, cleanup, temporary};
 
 /// Lines of a worker that may get lost on object storage, which cannot be appended to.
 const LINES_A_PART: u64 = 1000;
@@ -89,7 +89,7 @@ pub(crate) fn share_name(shard: Shard) -> String {
 /// # Errors
 /// What cannot be listed.
 pub(crate) fn files(at: &Location) -> Result<Vec<(String, ReportFile)>> {
-    if at.kind()? == Kind::Missing {
+    if at.kind()? == EntryKind::Missing {
         return Ok(Vec::new());
     }
     let known = |name: String| ReportFile::parse(&name).map(|file| (name, file));

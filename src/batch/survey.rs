@@ -52,7 +52,7 @@ pub(crate) fn each_output(
 ) -> Result<()> {
     let Some((backend, key)) = at.as_remote() else {
         return match at.kind()? {
-            crate::storage::Kind::Dir => each_local(at, "", kind, each),
+            crate::storage::EntryKind::Dir => each_local(at, "", kind, each),
             _ => Ok(()),
         };
     };

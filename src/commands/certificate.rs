@@ -10,7 +10,7 @@ use crate::cli::VerifyArgs;
 use crate::console::{self, Voice};
 use crate::detect;
 use crate::error::{Context, Error, Result, guard};
-use crate::storage::{Kind, Location};
+use crate::storage::{EntryKind, Location};
 
 /// Checks the units of a certificate, or a sample of them. The exit code is the first failure's.
 ///
@@ -23,7 +23,7 @@ pub fn run(certificate: &str, args: &VerifyArgs, voice: Voice) -> Result<u8> {
     let at = input_location(certificate, &args.read)?;
     let path = shown(certificate);
     let files = match at.kind()? {
-        Kind::Dir => Shares::open(&at)?.files(),
+        EntryKind::Dir => Shares::open(&at)?.files(),
         _ => vec![at],
     };
     if files.is_empty() {
@@ -172,7 +172,7 @@ impl Unit {
         let base = args.paths.first().map_or(self.destination.as_str(), String::as_str);
         let base = input_location(base, &args.read)?;
         let at = base.join(key);
-        let at = if at.kind()? == Kind::Missing { other_format(&at)? } else { at };
+        let at = if at.kind()? == EntryKind::Missing { other_format(&at)? } else { at };
         compare(&at, &self.certified["arrays"], true, args, voice)?;
         if !args.paths.is_empty() {
             return Ok(());
@@ -197,7 +197,7 @@ fn other_format(at: &Location) -> Result<Location> {
     let wanted = stem(&at.file_name());
     let folder = at.parent();
     let entries = match folder.kind()? {
-        Kind::Dir => folder.list()?,
+        EntryKind::Dir => folder.list()?,
         _ => Vec::new(),
     };
     let found: Vec<_> = entries

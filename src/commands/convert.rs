@@ -206,7 +206,7 @@ fn check_output(
             Error::usage("only local stores can be merged into or appended to").file(dst.display());
         return Err(error.hint("change a local copy, then upload it with --force"));
     }
-    if unit.dst != "-" && dst.local_path().is_some() && dst.kind()? == storage::Kind::Stream {
+    if unit.dst != "-" && dst.local_path().is_some() && dst.kind()? == storage::EntryKind::Stream {
         let error = Error::usage("this is a device or a pipe, not a file").file(dst.display());
         return Err(error.hint(format!(
             "write to stdout: npk convert SRC - --to {} > {}",

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::cli::InspectArgs;
 use crate::console::{self, Counted, Voice, human_bytes, visible};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Attributes, Plan};
 use crate::pipe::Flow;
@@ -36,7 +36,7 @@ pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
         );
         match inspected {
             Ok(()) => {}
-            Err(e) if e.kind() == Kind::BrokenPipe => return Ok(0),
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(0),
             Err(e) => {
                 voice.error(&e);
                 code = console::worst(code, &e);
@@ -164,8 +164,8 @@ fn look(
 /// Bytes of a file, or of all files of a directory.
 pub fn size_of(at: &Location) -> Option<u64> {
     match at.kind().ok()? {
-        storage::Kind::File { len, .. } => Some(len),
-        storage::Kind::Dir => {
+        storage::EntryKind::File { len, .. } => Some(len),
+        storage::EntryKind::Dir => {
             if let Some((backend, key)) = at.as_remote() {
                 // One flat listing, not one for each directory of chunks.
                 return Some(backend.walk(key).ok()?.iter().map(|(_, len)| len).sum());

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{choosing, chosen, input_location, open, read_options};
 use crate::cli::{ListArgs, Sort};
 use crate::console::{self, Voice, visible};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::ArrayMeta;
 use crate::resolve::names::natural;
 
@@ -93,7 +93,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
         });
         match listed {
             Ok(()) => {}
-            Err(e) if e.kind() == Kind::BrokenPipe => return Ok(0),
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(0),
             Err(e) => {
                 voice.error(&e);
                 code = console::worst(code, &e);

@@ -3,7 +3,7 @@
 use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::console::{self, Voice};
 use crate::detect::{self, Detected};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, TextOptions};
 use crate::model::{ArrayMeta, Plan};
 use crate::pipe::{Flow, Settings, fold, nested};
@@ -368,7 +368,7 @@ pub fn open(
 pub fn damaged<'a>(arrays: impl Iterator<Item = &'a ArrayMeta>, at: &Location) -> Vec<Error> {
     let errors = arrays.filter_map(|a| Some((a, a.details.error.as_deref()?)));
     errors
-        .filter(|(_, e)| e.kind() == Kind::Corrupt)
+        .filter(|(_, e)| e.kind() == ErrorKind::Corrupt)
         .map(|(a, e)| e.clone().with_array(&a.name).file(at.display()))
         .collect()
 }

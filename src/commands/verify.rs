@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{input_location, open, read_options, settings, shown};
 use crate::cli::VerifyArgs;
 use crate::console::{self, Counted, Voice};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Order;
 use crate::model::Plan;
 use crate::pipe;
@@ -88,7 +88,7 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
         let why = arrays.iter().find_map(|a| a.details.error.as_ref().map(|e| (a, e)));
         return Err(match why {
             Some((a, e)) => Error::clone(e)
-                .with_kind(Kind::Refused)
+                .with_kind(ErrorKind::Refused)
                 .about("nothing in it could be checked")
                 .with_array(&a.name),
             None => Error::refused("nothing in it could be checked"),
@@ -103,8 +103,10 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
         pipe::drain(flow.choose(&good), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
             .map_err(|e| match e.kind() {
                 // Not what the bytes say: the disk, the network, a file that may not be read.
-                Kind::Failed | Kind::Remote | Kind::Refused | Kind::Missing => e,
-                _ => e.with_kind(Kind::Corrupt),
+                ErrorKind::Failed | ErrorKind::Remote | ErrorKind::Refused | ErrorKind::Missing => {
+                    e
+                }
+                _ => e.with_kind(ErrorKind::Corrupt),
             })
             .at_file(path)?;
     }

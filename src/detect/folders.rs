@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use super::names::{DCP_HINT, TENSORFLOW_HINT};
 use super::signatures::refused;
 use crate::error::Error;
-use crate::storage::{Entry, Kind, Location};
+use crate::storage::{Entry, EntryKind, Location};
 
 /// A table that keeps a log beside its Parquet files. Rows that the log has removed are still in
 /// the files.
@@ -89,7 +89,7 @@ impl TableLog {
     /// Whether `folder` holds the log.
     fn is_in(self, folder: &Location) -> bool {
         let log = folder.join(self.log());
-        matches!(log.kind(), Ok(Kind::Dir)) && (self != TableLog::Iceberg || is_iceberg(&log))
+        matches!(log.kind(), Ok(EntryKind::Dir)) && (self != TableLog::Iceberg || is_iceberg(&log))
     }
 }
 

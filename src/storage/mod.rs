@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 pub mod cleanup;
 mod limit;
@@ -265,7 +265,7 @@ pub struct Entry {
 
 /// What is at a location.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum EntryKind {
     /// A file or object.
     File {
         /// Bytes.
@@ -310,13 +310,13 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// Remote errors.
-    fn kind(&self, key: &str) -> Result<Kind>;
+    fn kind(&self, key: &str) -> Result<EntryKind>;
     /// Whether an output called `key` would replace something; asks for no bytes.
     ///
     /// # Errors
     /// Remote errors.
     fn exists(&self, key: &str) -> Result<bool> {
-        Ok(self.kind(key)? != Kind::Missing)
+        Ok(self.kind(key)? != EntryKind::Missing)
     }
     /// Whether reading `key` by ranges means a temporary copy of it.
     fn is_copied(&self, _key: &str) -> bool {
@@ -444,7 +444,7 @@ impl Location {
     pub fn input(path: impl Into<PathBuf>) -> Result<Location> {
         let location = Location::local(path);
         match location.kind()? {
-            Kind::Stream => {
+            EntryKind::Stream => {
                 let state = StreamState::path(location.local_path().unwrap_or(Path::new("-")))?;
                 Ok(Location { place: Place::Stream(Arc::new(state)) })
             }
@@ -658,11 +658,11 @@ impl Location {
     /// What is there. Symbolic links are followed.
     ///
     /// # Errors
-    /// Permission and remote errors; a missing file is [`Kind::Missing`].
-    pub fn kind(&self) -> Result<Kind> {
+    /// Permission and remote errors; a missing file is [`EntryKind::Missing`].
+    pub fn kind(&self) -> Result<EntryKind> {
         match &self.place {
             Place::Local { spot, .. } => spot.kind().at_file(&self.display()),
-            Place::Stream(_) => Ok(Kind::Stream),
+            Place::Stream(_) => Ok(EntryKind::Stream),
             Place::Remote { backend, key } => backend.kind(key).at_file(&self.display()),
         }
     }
@@ -674,7 +674,7 @@ impl Location {
     pub fn exists(&self) -> Result<bool> {
         match &self.place {
             Place::Remote { backend, key } => backend.exists(key).at_file(&self.display()),
-            _ => Ok(!matches!(self.kind()?, Kind::Missing | Kind::Stream)),
+            _ => Ok(!matches!(self.kind()?, EntryKind::Missing | EntryKind::Stream)),
         }
     }
     /// Whether ranges of it are read from a temporary copy, since its server has no ranges.

@@ -1,7 +1,7 @@
 //! Zip archives, whichever format lies in them: one rule for what is before an archive, limits on
 //! what is inflated.
 
-use npk::error::{Error, Kind};
+use npk::error::{Error, ErrorKind};
 use npk::storage::Location;
 
 use crate::support::library::{drain, read_all};
@@ -70,7 +70,7 @@ for kind, (first, second) in kinds.items():
                 continue; // its first bytes are none of a checkpoint
             }
             let error = names(format, &dir, &format!("{file}.{format}")).unwrap_err();
-            assert_eq!(error.kind(), Kind::Refused, "{file}.{format}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Refused, "{file}.{format}: {error}");
             assert!(
                 error
                     .message()
@@ -84,7 +84,8 @@ for kind, (first, second) in kinds.items():
     std::fs::copy(dir.join("two.pt"), dir.join("__0_0.distcp")).unwrap();
     let error = read_all("pt", &dir.join("__0_0.distcp")).unwrap_err();
     assert!(
-        error.kind() == Kind::Refused && error.hint_text().unwrap().contains("dcp_to_torch_save"),
+        error.kind() == ErrorKind::Refused
+            && error.hint_text().unwrap().contains("dcp_to_torch_save"),
         "{error}"
     );
     let (first, two) =
@@ -153,7 +154,7 @@ store('zstd.zip', (4000, 2))
     for file in ["raw.zip", "narrow.zip", "zstd.zip"] {
         read_all("zarr", &dir.join(&format!("good_{file}"))).unwrap();
         let error = read_all("zarr", &dir.join(file)).unwrap_err();
-        assert_eq!(error.kind(), Kind::Corrupt, "{file}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{file}: {error}");
         assert!(error.message().contains("bytes, expected at most"), "{file}: {error}");
     }
 }
@@ -192,5 +193,5 @@ open('crc.zip', 'wb').write(b)
     npk::pipe::drain(source, npk::format::Order::ArrayByArray, &mut take, &settings).unwrap();
     assert!(got == std::fs::read(dir.join("a.bin")).unwrap());
     let error = read_all("zarr", &dir.join("crc.zip")).unwrap_err();
-    assert!(error.kind() == Kind::Corrupt && error.message().contains("checksum"), "{error}");
+    assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("checksum"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use arrow::ipc;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
-use npk::error::Kind;
+use npk::error::ErrorKind;
 
 use crate::support::{Scratch, at, fixture, inspect, npk, npk_any, npk_fails, python};
 
@@ -296,5 +296,5 @@ fn tensors_are_refused_by_name() {
         .unwrap()
         .open(&npk::storage::Location::local(s.join("t.arrow")), &Default::default());
     let error = source.err().unwrap();
-    assert!(error.kind() == Kind::Refused && error.message().contains("tensor"), "{error}");
+    assert!(error.kind() == ErrorKind::Refused && error.message().contains("tensor"), "{error}");
 }

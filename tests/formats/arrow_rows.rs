@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use npk::error::{Kind, Result};
+use npk::error::{ErrorKind, Result};
 use npk::format::{ReadOptions, Source};
 use npk::formats::by_name;
 use npk::model::{Chunk, Values};
@@ -224,14 +224,15 @@ fn what_must_be_held_and_is_too_large_is_refused() {
     python(s.path(), code);
     let source = open(&s.join("row.feather"), 2 << 20).unwrap();
     let e = source.random().unwrap().read(0, 0..3, &mut |_| Ok(())).unwrap_err();
-    assert!(e.kind() == Kind::Refused && e.message().contains("a row takes 50000"), "{e}");
+    assert!(e.kind() == ErrorKind::Refused && e.message().contains("a row takes 50000"), "{e}");
     read(open(&s.join("row.feather"), 8 << 20).unwrap().as_ref(), 0, 0..3);
     let error = |memory: u64| {
         open(&s.join("words.feather"), memory).unwrap().plan().arrays[0].details.error.clone()
     };
     let e = error(4 << 20).unwrap();
     assert!(
-        e.kind() == Kind::Refused && e.message().contains("categories of its dictionaries take"),
+        e.kind() == ErrorKind::Refused
+            && e.message().contains("categories of its dictionaries take"),
         "{e}"
     );
     assert!(error(64 << 20).is_none());

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Order, ReadOptions};
 use npk::formats::by_name;
 use npk::model::{Logical, Values, codes_of};
@@ -300,7 +300,7 @@ open('bad.npy', 'wb').write(open('a.npy', 'rb').read()[:-4] + b'\\xff\\xff\\xff\
     }
     let error = read_all("npy", &s.join("bad.npy")).unwrap_err();
     assert!(
-        error.kind() == Kind::Corrupt && error.message().contains("not a character"),
+        error.kind() == ErrorKind::Corrupt && error.message().contains("not a character"),
         "{error}"
     );
     let done = npk(&["convert", "-q", &at(&s, "z.zarr"), &at(&s, "o.npk")]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use npk::error::{Error, Kind as ErrorKind, Result};
+use npk::error::{Error, ErrorKind, Result};
 use npk::format::{Auto, Emit, Format, OnDuplicate, Order, ReadOptions, Source, WriteOptions};
 use npk::formats::text::csv::Csv;
 use npk::formats::text::delimited::number::{NumberKind, Reader};

@@ -74,7 +74,7 @@ fn feather_version_1_is_refused_by_name() {
         "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'a': [1]}), 'old.feather', version=1)",
     );
     let e = open(&scratch.join("old.feather")).err().unwrap();
-    assert_eq!(e.kind(), npk::error::Kind::Refused);
+    assert_eq!(e.kind(), npk::error::ErrorKind::Refused);
     assert!(e.message().contains("version 1"), "{e}");
 }
 

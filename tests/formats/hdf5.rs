@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use npk::error::{Error, Kind, Result};
+use npk::error::{Error, ErrorKind, Result};
 use npk::format::{Format, Order, ReadOptions, Source, Summary, WriteOptions};
 use npk::formats::hierarchical::hdf5::Hdf5;
 use npk::model::{ArrayMeta, Chunk, Values};
@@ -196,7 +196,7 @@ fn types_read_as_h5py_reads_them() {
         let refused = judged(&dir, "types.h5", 50, step);
         let names: Vec<&str> = refused.iter().map(|r| r.0.as_str()).collect();
         assert_eq!(names, ["opaque", "ref", "vlen"], "{refused:?}");
-        assert!(refused.iter().all(|r| r.1.kind() == Kind::Refused), "{refused:?}");
+        assert!(refused.iter().all(|r| r.1.kind() == ErrorKind::Refused), "{refused:?}");
     }
     let source = open(&dir.join("types.h5")).unwrap();
     let plan = source.plan();
@@ -336,7 +336,7 @@ with h5py.File('links.h5', 'w', track_order=True) as f:
     );
     let refused = judged(&dir, "links.h5", 8, None);
     assert_eq!(refused.len(), 1);
-    assert_eq!((refused[0].0.as_str(), refused[0].1.kind()), ("lost", Kind::Missing));
+    assert_eq!((refused[0].0.as_str(), refused[0].1.kind()), ("lost", ErrorKind::Missing));
     let source = open(&dir.join("links.h5")).unwrap();
     let plan = source.plan();
     let names: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
@@ -367,7 +367,7 @@ with h5py.File('links.h5', 'w', track_order=True) as f:
     let Err(error) = Hdf5.open(&Location::local(dir.join("links.h5")), &options) else {
         panic!("a group that is not there")
     };
-    assert_eq!(error.kind(), Kind::Missing);
+    assert_eq!(error.kind(), ErrorKind::Missing);
 }
 
 /// A file from elsewhere may not choose which files of this machine are shown.
@@ -601,7 +601,7 @@ assert len(json.load(open('dump/manifest.json'))) == df.shape[1] + 1
     let source = open(&dir.join("object.h5")).unwrap();
     let plan = source.plan();
     let text = &plan.arrays[plan.position("s").unwrap()];
-    assert_eq!(text.details.error.as_ref().unwrap().kind(), Kind::Refused);
+    assert_eq!(text.details.error.as_ref().unwrap().kind(), ErrorKind::Refused);
     assert_eq!(plan.arrays.iter().filter(|a| a.details.error.is_some()).count(), 1);
 }
 

@@ -1,6 +1,6 @@
 //! HDF5 files that name other files: virtual sources, external links, raw data.
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 
 use super::hdf5::{judged, open};
 use crate::support::{self, Scratch, at, npk, npk_any, npk_fails};
@@ -12,7 +12,7 @@ fn refusal(s: &Scratch, file: &str, array: &str, code: i32) -> String {
     let plan = source.plan();
     let meta = &plan.arrays[plan.position(array).unwrap_or_else(|| panic!("{array} is not there"))];
     let error = meta.details.error.as_ref().unwrap_or_else(|| panic!("{array} can be read"));
-    let kind = [(4, Kind::Refused), (3, Kind::Missing), (7, Kind::Corrupt)]
+    let kind = [(4, ErrorKind::Refused), (3, ErrorKind::Missing), (7, ErrorKind::Corrupt)]
         .into_iter()
         .find(|k| k.0 == code)
         .unwrap()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Existing, Order, WriteOptions};
 use npk::model::{
     ArrayMeta, Categories, CategoryKind, Chunk, Column, Dtype, Form, Kept, Logical, Table, TimeUnit,
@@ -266,7 +266,7 @@ fn damage_is_told() {
             std::fs::write(store.join(file), bytes).unwrap();
             match read(&store) {
                 Err(e) => {
-                    assert!(matches!(e.kind(), Kind::Corrupt | Kind::Refused), "{e}");
+                    assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused), "{e}");
                     told += 1;
                 }
                 Ok(all) => assert!(all.bytes.iter().map(Vec::len).sum::<usize>() < 1 << 20),
@@ -305,26 +305,36 @@ fn hostile_stores_are_refused_by_the_number() {
         e
     };
     let good = entry("good", &[2], "data_good.npkd", 2, 1, 0);
-    let cases: Vec<(&str, Vec<u8>, Kind, &str)> = vec![
-        ("parent", entry("x", &[1], "../x.npkd", 1, 1, 0), Kind::Corrupt, "leaves the store"),
-        ("absolute", entry("x", &[1], "/etc/passwd", 1, 1, 0), Kind::Corrupt, "leaves the store"),
-        ("inner", entry("x", &[1], "a/../../x", 1, 1, 0), Kind::Corrupt, "leaves the store"),
-        ("dtype", entry("x", &[1], "data_good.npkd", 4, 14, 0), Kind::Corrupt, "dtype code 14"),
+    let cases: Vec<(&str, Vec<u8>, ErrorKind, &str)> = vec![
+        ("parent", entry("x", &[1], "../x.npkd", 1, 1, 0), ErrorKind::Corrupt, "leaves the store"),
+        (
+            "absolute",
+            entry("x", &[1], "/etc/passwd", 1, 1, 0),
+            ErrorKind::Corrupt,
+            "leaves the store",
+        ),
+        ("inner", entry("x", &[1], "a/../../x", 1, 1, 0), ErrorKind::Corrupt, "leaves the store"),
+        (
+            "dtype",
+            entry("x", &[1], "data_good.npkd", 4, 14, 0),
+            ErrorKind::Corrupt,
+            "dtype code 14",
+        ),
         (
             "overflow",
             entry("x", &[1 << 40, 1 << 40], "data_good.npkd", 0, 1, 0),
-            Kind::Corrupt,
+            ErrorKind::Corrupt,
             "too large",
         ),
         (
             "short",
             entry("x", &[3], "data_good.npkd", 3, 1, 0),
-            Kind::Corrupt,
+            ErrorKind::Corrupt,
             "has 2 bytes, expected 3",
         ),
-        ("size", entry("x", &[2], "data_good.npkd", 3, 1, 0), Kind::Corrupt, "3 bytes"),
-        ("gone", entry("x", &[2], "data_x.npkd", 2, 1, 0), Kind::Corrupt, "no data_x.npkd"),
-        ("zstd", entry("x", &[2], "data_good.npkd", 2, 1, 1), Kind::Refused, "compressed"),
+        ("size", entry("x", &[2], "data_good.npkd", 3, 1, 0), ErrorKind::Corrupt, "3 bytes"),
+        ("gone", entry("x", &[2], "data_x.npkd", 2, 1, 0), ErrorKind::Corrupt, "no data_x.npkd"),
+        ("zstd", entry("x", &[2], "data_good.npkd", 2, 1, 1), ErrorKind::Refused, "compressed"),
     ];
     for (case, bad, kind, says) in cases {
         let store = out.join(&format!("{case}.npk"));
@@ -371,7 +381,7 @@ fn a_failed_or_dropped_output_leaves_nothing() {
     )
     .unwrap();
     let e = write(&out.join("s.npk"), plan(vec![]), &[], &WriteOptions::default()).unwrap_err();
-    assert_eq!(e.kind(), Kind::Exists);
+    assert_eq!(e.kind(), ErrorKind::Exists);
     let replace = WriteOptions { existing: Existing::Replace, ..WriteOptions::default() };
     write(&out.join("s.npk"), plan(vec![]), &[], &replace).unwrap();
     assert!(read(&out.join("s.npk")).unwrap().plan.arrays.is_empty());
@@ -379,7 +389,7 @@ fn a_failed_or_dropped_output_leaves_nothing() {
     std::fs::write(out.join("mine/letter.txt"), "x").unwrap();
     assert_eq!(
         write(&out.join("mine"), plan(vec![]), &[], &replace).unwrap_err().kind(),
-        Kind::Exists
+        ErrorKind::Exists
     );
     assert!(out.join("mine/letter.txt").exists());
 }
@@ -454,7 +464,7 @@ fn links_and_foreign_files() {
     std::process::Command::new("mkfifo").arg(out.join("s.npk/data_rank1.npkd")).status().unwrap();
     let mut source = open(&out.join("s.npk")).unwrap();
     let i = source.plan().position("rank1").unwrap();
-    assert_eq!(source.want(&[i], Order::Any).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(source.want(&[i], Order::Any).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 /// FIFOs and devices in the places of a store's files, or of what an append would leave: named,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Existing, ReadOptions, WriteOptions};
 use npk::formats::by_name;
 use npk::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan};
@@ -195,7 +195,7 @@ fn what_does_not_match_is_refused_together() {
     ];
     let e =
         write(&at, plan(bad.iter().map(|a| a.0.clone()).collect()), &bad, &append()).unwrap_err();
-    assert!(e.kind() == Kind::Exists && e.others().len() == 2, "{e:?} {:?}", e.others());
+    assert!(e.kind() == ErrorKind::Exists && e.others().len() == 2, "{e:?} {:?}", e.others());
     assert!(
         e.to_string().contains("int8 [rows, 3]") && e.to_string().contains("uint8 [rows, 3]"),
         "{e}"
@@ -203,7 +203,7 @@ fn what_does_not_match_is_refused_together() {
     for (bad, says) in [(x(Dtype::U8, &[2, 4], 8), "[rows, 4]"), (x(Dtype::U8, &[6], 6), "[rows]")]
     {
         let e = write(&at, plan(vec![bad.0.clone()]), &[bad], &append()).unwrap_err();
-        assert!(e.kind() == Kind::Exists && e.to_string().contains(says), "{e}");
+        assert!(e.kind() == ErrorKind::Exists && e.to_string().contains(says), "{e}");
     }
     assert_eq!(before, contents(&at));
     // Where there is none, one is made.
@@ -211,7 +211,7 @@ fn what_does_not_match_is_refused_together() {
     std::os::unix::fs::symlink("s.npk", out.join("link.npk")).unwrap();
     let e = write(&out.join("link.npk"), plan(vec![store[0].0.clone()]), &store[..1], &append())
         .unwrap_err();
-    assert!(e.kind() == Kind::Exists && e.to_string().contains("symbolic link"), "{e}");
+    assert!(e.kind() == ErrorKind::Exists && e.to_string().contains("symbolic link"), "{e}");
     // A data file that is a link is not written through either.
     std::fs::rename(at.join("data_x.npkd"), out.join("precious")).unwrap();
     std::os::unix::fs::symlink(out.join("precious"), at.join("data_x.npkd")).unwrap();
@@ -358,7 +358,7 @@ fn arrays_that_share_a_file_do_not_grow() {
     for options in [append(), merge(true)] {
         let more = one("bb", 2);
         let e = write(&at, plan(vec![more.0.clone()]), &[more], &options).unwrap_err();
-        assert!(e.kind() == Kind::Corrupt && e.to_string().contains("two arrays"), "{e}");
+        assert!(e.kind() == ErrorKind::Corrupt && e.to_string().contains("two arrays"), "{e}");
     }
     assert!(contents(&at) == before);
 }
@@ -398,7 +398,7 @@ fn bytes_behind_the_end_are_cut() {
     std::fs::write(&file, &bytes[..bytes.len() - 8]).unwrap();
     let e =
         by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap_err();
-    assert!(e.kind() == Kind::Corrupt && e.array_name() == Some("x"), "{e}");
+    assert!(e.kind() == ErrorKind::Corrupt && e.array_name() == Some("x"), "{e}");
 }
 
 /// A child process that is just being started has copies of all open files: with a lock among them,
@@ -471,7 +471,7 @@ fn merges_keep_what_stays() {
     let metas = || plan(clash.iter().map(|a| a.0.clone()).collect());
     let e = write(&at, metas(), &clash, &merge(false)).unwrap_err();
     assert!(
-        e.kind() == Kind::Exists
+        e.kind() == ErrorKind::Exists
             && e.others().len() == 1
             && e.hint_text().unwrap().contains("--force"),
         "{e:?}"
@@ -509,7 +509,7 @@ fn merges_keep_what_stays() {
     std::fs::create_dir(out.join("folder")).unwrap();
     assert_eq!(
         write(&out.join("folder"), metas(), &clash, &merge(true)).unwrap_err().kind(),
-        Kind::Exists
+        ErrorKind::Exists
     );
 }
 

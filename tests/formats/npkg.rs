@@ -1,6 +1,6 @@
 //! Packed stores: NumPack's own in, ours out to NumPack's unpack, damage.
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Compression, Existing, ReadOptions, WriteOptions};
 use npk::formats::by_name;
 use npk::model::{ArrayMeta, Dtype, Logical, TimeUnit};
@@ -125,7 +125,7 @@ fn damage_is_told() {
             std::fs::write(&path, bytes).unwrap();
             match read(&path) {
                 Err(e) => {
-                    assert!(matches!(e.kind(), Kind::Corrupt | Kind::Refused), "{e}");
+                    assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused), "{e}");
                     told += 1;
                 }
                 // The checksum is over everything but names: a bitmap may be lost with its name.
@@ -148,14 +148,14 @@ fn damage_is_told() {
         bytes.extend([0; 20]);
         std::fs::write(out.join("x.npkg"), bytes).unwrap();
         let e = read(&out.join("x.npkg")).err().unwrap();
-        assert!(e.kind() == Kind::Corrupt && e.to_string().contains(says), "{e}");
+        assert!(e.kind() == ErrorKind::Corrupt && e.to_string().contains(says), "{e}");
     }
     // A member that says it unpacks to 2^60 bytes is no reason to allocate them.
     let mut bytes = std::fs::read(fixture("good/npkg/deleted_zstd.npkg")).unwrap();
     let at = bytes.windows(5).position(|w| w == b".npkd").unwrap() + 5;
     bytes[at..at + 8].copy_from_slice(&(1u64 << 60).to_le_bytes());
     std::fs::write(out.join("x.npkg"), bytes).unwrap();
-    assert_eq!(read(&out.join("x.npkg")).err().unwrap().kind(), Kind::Corrupt);
+    assert_eq!(read(&out.join("x.npkg")).err().unwrap().kind(), ErrorKind::Corrupt);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn packages_are_not_added_to() {
         let options = WriteOptions { existing, ..WriteOptions::default() };
         assert_eq!(
             write(&out.join("x.npkg"), plan(vec![]), &[], &options).err().unwrap().kind(),
-            Kind::Usage
+            ErrorKind::Usage
         );
     }
     assert_eq!(
@@ -175,8 +175,8 @@ fn packages_are_not_added_to() {
             .err()
             .unwrap()
             .kind(),
-        Kind::Exists
+        ErrorKind::Exists
     );
     let e = write(&out.join("y.npkg"), plan(vec![]), &[], &compressed("lz4")).err().unwrap();
-    assert!(e.kind() == Kind::Usage && out.names() == ["x.npkg"], "{e}");
+    assert!(e.kind() == ErrorKind::Usage && out.names() == ["x.npkg"], "{e}");
 }

@@ -1,6 +1,6 @@
 //! npy against numpy itself.
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Order, ReadOptions};
 use npk::formats::by_name;
 use npk::model::{Logical, Values};
@@ -223,7 +223,7 @@ with open('twice.npy', 'wb') as f:
         ("twice", "the array ends at byte 152, and 160 extra bytes follow it"),
     ] {
         let error = read_all("npy", &dir.join(&format!("{file}.npy"))).unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused, "{file}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{file}: {error}");
         assert!(error.to_string().contains(word), "{file}: {error}");
     }
     for (name, bytes) in [
@@ -231,7 +231,7 @@ with open('twice.npy', 'wb') as f:
         ("html", b"\n<!DOCTYPE html><html>"),
     ] {
         std::fs::write(dir.join(name), bytes).unwrap();
-        assert_eq!(read_all("npy", &dir.join(name)).unwrap_err().kind(), Kind::Missing);
+        assert_eq!(read_all("npy", &dir.join(name)).unwrap_err().kind(), ErrorKind::Missing);
     }
 }
 
@@ -279,7 +279,10 @@ fn hostile_headers() {
         &deep,
     ] {
         let error = file(text, 16).unwrap_err();
-        assert!(matches!(error.kind(), Kind::Corrupt | Kind::Refused), "{text}: {error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused),
+            "{text}: {error:?}"
+        );
     }
 }
 
@@ -381,7 +384,7 @@ fn fixtures_read_or_fail() {
         let error =
             read_all("npy", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
         assert!(
-            matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing),
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused | ErrorKind::Missing),
             "{}: {error}",
             path.display()
         );

@@ -1,7 +1,7 @@
 //! The types of npy headers, however they are spelled, against numpy.dtype itself.
 
 use npk::codec::npy_header::{self, Descr, ElementType, leaves};
-use npk::error::Kind as Failure;
+use npk::error::ErrorKind;
 use npk::model::{Dtype, Logical};
 
 use crate::support::library::{drain, read_all};
@@ -145,5 +145,8 @@ open('named.npy', 'wb').write(header([('x', 'float32'), ('y', 'int')], (2,)) + n
     );
     assert_eq!(shapes("named.npy"), [of("named.x", "float32", &[2]), of("named.y", "int64", &[2])]);
     let error = read_all("npy", &fixture("bad/npy/long_double.npy")).unwrap_err();
-    assert!(error.kind() == Failure::Refused && error.message().contains("long double"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Refused && error.message().contains("long double"),
+        "{error}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Compression, OnDuplicate, Order, ReadOptions, WriteOptions};
 use npk::formats::by_name;
 use npk::pipe::{self, Settings};
@@ -99,7 +99,7 @@ for i in z.infolist():
         convert("npz", &at("stored.npz"), "npz", &at("x.npz"), &compression("deflate", Some(12)))
             .unwrap_err()
             .kind(),
-        Kind::Usage
+        ErrorKind::Usage
     );
 }
 
@@ -169,7 +169,7 @@ np.savez_compressed('obj.npz', o=np.array([1, 'x'], dtype=object), s=np.array(['
             assert_eq!(wanted.is_err(), bad.contains(&meta.name.as_str()), "{}", meta.name);
             if let Err(error) = wanted {
                 assert!(
-                    matches!(error.kind(), Kind::Refused | Kind::Corrupt)
+                    matches!(error.kind(), ErrorKind::Refused | ErrorKind::Corrupt)
                         && error.array_name() == Some(&meta.name),
                     "{error}"
                 );
@@ -199,7 +199,7 @@ with zipfile.ZipFile('x.npz', 'w') as z:
         )
     };
     let error = open(OnDuplicate::Error).err().unwrap();
-    assert!(error.kind() == Kind::Refused && error.array_name() == Some("a"), "{error}");
+    assert!(error.kind() == ErrorKind::Refused && error.array_name() == Some("a"), "{error}");
     for (how, want) in [
         (OnDuplicate::First, vec![("a", 0u8)]),
         (OnDuplicate::Last, vec![("a", 2)]),
@@ -241,7 +241,7 @@ np.savez('s.npz', a=a, f=np.asfortranarray(a)); np.savez_compressed('d.npz', a=a
             bytes[at] ^= 16;
             std::fs::write(dir.join("bad.npz"), &bytes).unwrap();
             let error = read_all("npz", &dir.join("bad.npz")).unwrap_err();
-            assert_eq!(error.kind(), Kind::Corrupt, "{file} byte {at}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{file} byte {at}: {error}");
             let out = dir.join("out.npz");
             assert!(
                 convert_files("npz", &dir.join("bad.npz"), "npz", &out).is_err() && !out.exists()
@@ -276,7 +276,7 @@ fn names_that_escape_are_not_written() {
     );
     let error = convert_files("safetensors", &dir.join("x.safetensors"), "npz", &dir.join("x.npz"))
         .unwrap_err();
-    assert!(error.kind() == Kind::Refused && !dir.join("x.npz").exists());
+    assert!(error.kind() == ErrorKind::Refused && !dir.join("x.npz").exists());
     convert_files("safetensors", &dir.join("y.safetensors"), "npz", &dir.join("y.npz")).unwrap();
     python(
         dir.path(),
@@ -369,7 +369,7 @@ fn fixtures_read_or_fail() {
         let error =
             read_all("npz", &path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
         assert!(
-            matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing),
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused | ErrorKind::Missing),
             "{}: {error}",
             path.display()
         );

@@ -206,7 +206,7 @@ fn repeated_and_empty_names() {
             .map(|s| s.plan().arrays.iter().map(|a| a.name.clone()).collect::<Vec<_>>())
     };
     let e = names(OnDuplicate::Error).unwrap_err();
-    assert_eq!((e.kind(), e.array_name()), (npk::error::Kind::Refused, Some("a")));
+    assert_eq!((e.kind(), e.array_name()), (npk::error::ErrorKind::Refused, Some("a")));
     assert_eq!(names(OnDuplicate::Rename).unwrap(), ["a", "a_1", "col2"]);
     assert_eq!(names(OnDuplicate::First).unwrap(), ["a", "col2"]);
     let options = ReadOptions { on_duplicate: OnDuplicate::Rename, ..ReadOptions::default() };

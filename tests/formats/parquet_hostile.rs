@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use npk::error::{Error, Kind, Result};
+use npk::error::{Error, ErrorKind, Result};
 use npk::format::{Order, ReadOptions};
 use npk::formats::by_name;
 use npk::model::{Chunk, Values};
@@ -230,7 +230,7 @@ fn fails(file: &File) -> Error {
 fn corrupt(file: File, words: &str) {
     let error = fails(&file);
     assert!(
-        error.kind() == Kind::Corrupt && error.message().contains(words),
+        error.kind() == ErrorKind::Corrupt && error.message().contains(words),
         "{words}: {:?} {error}",
         error.kind()
     );
@@ -240,7 +240,7 @@ fn corrupt(file: File, words: &str) {
 fn refused(file: File, words: &str) {
     let error = fails(&file);
     assert!(
-        error.kind() == Kind::Refused && error.message().contains(words),
+        error.kind() == ErrorKind::Refused && error.message().contains(words),
         "{words}: {:?} {error}",
         error.kind()
     );

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use npk::error::{Error, Kind};
+use npk::error::{Error, ErrorKind};
 use npk::format::{Format, OnDuplicate, Order, ReadOptions, ReadRows, Source, WriteOptions};
 use npk::formats::checkpoint::pytorch::Pytorch;
 use npk::model::{Chunk, Logical, Values};
@@ -151,7 +151,7 @@ fn fixtures_hold_what_torch_finds_in_them() {
                     .error
                     .as_ref()
                     .unwrap_or_else(|| panic!("{what}: read, but should not"));
-                assert_eq!(error.kind(), Kind::Refused, "{what}: {error}");
+                assert_eq!(error.kind(), ErrorKind::Refused, "{what}: {error}");
                 refused += 1;
                 continue;
             }
@@ -389,19 +389,19 @@ fn hostile_files_end_in_one_sentence() {
                 seen += 1;
                 continue;
             }
-            "builtins_exec_p0.pt" => (Kind::Refused, "builtins.exec"),
-            "inst_opcode.pt" => (Kind::Refused, "os.system"),
-            "os_system_p4.pt" => (Kind::Refused, "posix.system"),
-            "popen.pt" => (Kind::Refused, "commands.Popen"),
-            "unknown_rebuild.pt" => (Kind::Refused, "torch._utils._rebuild_nope"),
-            "nest_100k_tuples.pt" => (Kind::Refused, "deeper than 100"),
-            "billion_dup.pt" => (Kind::Refused, "without end"),
-            "html.pt" => (Kind::Missing, "HTML"),
-            "zip_prefix_junk.pt" => (Kind::Missing, "begins with"),
+            "builtins_exec_p0.pt" => (ErrorKind::Refused, "builtins.exec"),
+            "inst_opcode.pt" => (ErrorKind::Refused, "os.system"),
+            "os_system_p4.pt" => (ErrorKind::Refused, "posix.system"),
+            "popen.pt" => (ErrorKind::Refused, "commands.Popen"),
+            "unknown_rebuild.pt" => (ErrorKind::Refused, "torch._utils._rebuild_nope"),
+            "nest_100k_tuples.pt" => (ErrorKind::Refused, "deeper than 100"),
+            "billion_dup.pt" => (ErrorKind::Refused, "without end"),
+            "html.pt" => (ErrorKind::Missing, "HTML"),
+            "zip_prefix_junk.pt" => (ErrorKind::Missing, "begins with"),
             "own_root_empty.pt" | "no_tensor_1.13.pt" | "no_tensor_2.15.pt"
-            | "memo_index_4g.pt" => (Kind::Missing, "no "),
-            "key_traversal.pt" | "missing_record.pt" => (Kind::Corrupt, "no record"),
-            _ => (Kind::Corrupt, ""),
+            | "memo_index_4g.pt" => (ErrorKind::Missing, "no "),
+            "key_traversal.pt" | "missing_record.pt" => (ErrorKind::Corrupt, "no record"),
+            _ => (ErrorKind::Corrupt, ""),
         };
         let error = match result {
             Ok(n) => panic!("{name}: {n} arrays were read"),
@@ -443,7 +443,7 @@ fn thousands_of_mutants_end_in_errors() {
                 Ok(_) => whole += 1,
                 Err(e) => {
                     assert!(!e.message().is_empty() && !e.message().contains('\n'), "{name}: {e}");
-                    let expected = [Kind::Corrupt, Kind::Refused, Kind::Missing];
+                    let expected = [ErrorKind::Corrupt, ErrorKind::Refused, ErrorKind::Missing];
                     assert!(expected.contains(&e.kind()), "{name}: {:?} {e}", e.kind());
                     failed += 1;
                 }
@@ -477,7 +477,7 @@ fn pickles_are_bounded() {
     let mut wide = vec![b']'; 4 << 20];
     wide.push(b'.');
     let error = npk::codec::pickle::read(wide, 32 << 20).map(|_| ()).unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     let mut deep = vec![b'N'];
     deep.extend(vec![0x85; 1 << 20]);
     deep.push(b'.');
@@ -699,7 +699,7 @@ fn single_writes_the_bare_tensor() {
     assert_eq!(again.plan().arrays[0].name, "one", "a bare tensor takes the file's name");
     let many = open(&fixture("good/pt/torch1.13/shapes.pt")).unwrap();
     let error = convert(many, &scratch.join("many.pt"), &options).unwrap_err();
-    assert_eq!(error.kind(), Kind::Usage, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     if let Some(python) = torch_python() {
         let told = run_torch(
             &python,
@@ -744,7 +744,7 @@ fn shards_are_one_input() {
     }
     std::fs::remove_file(scratch.join("pytorch_model-00002-of-00002.bin")).unwrap();
     let error = open(&index).map(|_| ()).unwrap_err();
-    assert_eq!(error.kind(), Kind::Missing, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
 }
 
 #[test]
@@ -795,8 +795,11 @@ impl npk::storage::Output for OnShelf {
 struct Shop(std::sync::Arc<Shelf>);
 
 impl npk::storage::Backend for Shop {
-    fn kind(&self, _: &str) -> Result<npk::storage::Kind, Error> {
-        Ok(npk::storage::Kind::File { len: self.0.0.lock().unwrap().len() as u64, modified: None })
+    fn kind(&self, _: &str) -> Result<npk::storage::EntryKind, Error> {
+        Ok(npk::storage::EntryKind::File {
+            len: self.0.0.lock().unwrap().len() as u64,
+            modified: None,
+        })
     }
     fn list(&self, _: &str) -> Result<Vec<npk::storage::Entry>, Error> {
         Ok(Vec::new())

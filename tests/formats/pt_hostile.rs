@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 
 use super::pt_support::*;
 use crate::support::*;
@@ -43,7 +43,7 @@ fn memo_indices_do_not_set_the_size() {
         (1..200_000u32).flat_map(|i| join(&[b"r", &(i * 1000).to_le_bytes()])).collect();
     let error =
         npk::codec::pickle::read(pickle(&join(&[b"N", &steps])), 64 << 20).map(|_| ()).unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     // MEMOIZE counts what was set, as Python does, not the highest index.
     let read = npk::codec::pickle::read(pickle(b"K\x01q\x09K\x02\x94K\x03\x94h\x02\x85"), 1 << 20)
         .unwrap();
@@ -305,7 +305,7 @@ fn names_of_globals_are_short() {
     let body = join(&[&name, b"q\x00h\x00\x93"]);
     for body in [body, global(&"m".repeat(2000), "n")] {
         let error = npk::codec::pickle::read(pickle(&body), 1 << 20).map(|_| ()).unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
         assert!(error.message().contains("at most 1024"), "{error}");
     }
     // The same two texts name the same global, without being joined again.

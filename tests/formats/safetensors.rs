@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::WriteOptions;
 use npk::storage::Location;
 
@@ -154,17 +154,17 @@ fn broken_files_are_named() {
     for (header, data, word) in cases {
         write(&path, &header, data);
         let error = read_all("safetensors", &path).unwrap_err();
-        assert_eq!(error.kind(), Kind::Corrupt, "{header}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{header}: {error}");
         assert!(error.to_string().contains(word), "{header}: {error}");
     }
     write(&path, &one(r#""b":{"dtype":"NEW","shape":[4],"data_offsets":[4,8]}"#), 8);
-    assert_eq!(read_all("safetensors", &path).unwrap_err().kind(), Kind::Refused);
+    assert_eq!(read_all("safetensors", &path).unwrap_err().kind(), ErrorKind::Refused);
     for (bytes, kind) in [
-        (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"[..], Kind::Missing),
-        (b"  <!doctype HTML>", Kind::Missing),
-        (b"", Kind::Corrupt),
-        (b"\xff\xff\xff\xff\xff\xff\xff\xff{}", Kind::Corrupt),
-        (b"\x00\x01\x00\x00\x00\x00\x00\x00{}", Kind::Corrupt),
+        (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"[..], ErrorKind::Missing),
+        (b"  <!doctype HTML>", ErrorKind::Missing),
+        (b"", ErrorKind::Corrupt),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xff{}", ErrorKind::Corrupt),
+        (b"\x00\x01\x00\x00\x00\x00\x00\x00{}", ErrorKind::Corrupt),
     ] {
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(read_all("safetensors", &path).unwrap_err().kind(), kind);
@@ -183,7 +183,7 @@ fn mutants_never_panic() {
         let whole = [bytes, &original[1500..]].concat();
         std::fs::write(&path, if bytes.len() < head.len() { bytes } else { &whole }).unwrap();
         if let Err(error) = read_all("safetensors", &path) {
-            assert!(error.kind() != npk::error::Kind::Internal, "{error}");
+            assert!(error.kind() != npk::error::ErrorKind::Internal, "{error}");
             failed += 1;
         }
     });
@@ -255,27 +255,27 @@ fn shards_are_one_input() {
     )
     .unwrap();
     let error = read_all("safetensors", &index).unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     std::fs::write(&index, text.replace("model-00001-of-00002", "../etc/x")).unwrap();
-    assert_eq!(read_all("safetensors", &index).unwrap_err().kind(), Kind::Refused);
+    assert_eq!(read_all("safetensors", &index).unwrap_err().kind(), ErrorKind::Refused);
     std::fs::write(&index, text.replace("x.w", "gone")).unwrap();
     python(
         dir.path(),
         "import numpy as np; from safetensors.numpy import save_file; save_file({'y.w': np.arange(5)}, 'model-00002-of-00002.safetensors')",
     );
-    assert_eq!(read_all("safetensors", &index).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(read_all("safetensors", &index).unwrap_err().kind(), ErrorKind::Corrupt);
     std::fs::write(&index, &text).unwrap();
     assert!(read_all("safetensors", &index).is_ok());
     std::fs::remove_file(dir.join("model-00002-of-00002.safetensors")).unwrap();
     let error = read_all("safetensors", &index).unwrap_err();
     assert!(
-        error.kind() == Kind::Missing && error.to_string().contains("model-00002-of-00002"),
+        error.kind() == ErrorKind::Missing && error.to_string().contains("model-00002-of-00002"),
         "{error}"
     );
     std::fs::remove_file(&index).unwrap();
     let error = read_all("safetensors", dir.path()).unwrap_err();
     assert!(
-        error.kind() == Kind::Missing && error.to_string().contains("model-00002-of-00002"),
+        error.kind() == ErrorKind::Missing && error.to_string().contains("model-00002-of-00002"),
         "{error}"
     );
 }
@@ -313,7 +313,7 @@ for f in set(index['weight_map'].values()):
     // What is there already stays.
     assert_eq!(
         convert("safetensors", &from, "safetensors", &to, &options).unwrap_err().kind(),
-        Kind::Exists
+        ErrorKind::Exists
     );
 }
 
@@ -329,7 +329,7 @@ fn fixtures_read_or_fail() {
             .err()
             .unwrap_or_else(|| panic!("{} was read", path.display()));
         assert!(
-            matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing),
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Refused | ErrorKind::Missing),
             "{}: {error}",
             path.display()
         );

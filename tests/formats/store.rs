@@ -1,6 +1,6 @@
 //! The mapped library views.
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Existing, Order, Source, WriteOptions};
 use npk::model::{ArrayMeta, Dtype, Logical};
 
@@ -43,15 +43,15 @@ fn views_are_the_file_itself() {
     let buffer = w.buffer();
     drop((w, file));
     assert_eq!(buffer.typed_data::<f32>()[5], 9.0, "the buffer keeps the map");
-    assert_eq!(store.array("w").unwrap().view::<f64>().unwrap_err().kind(), Kind::Refused);
+    assert_eq!(store.array("w").unwrap().view::<f64>().unwrap_err().kind(), ErrorKind::Refused);
     let scalar = store.array("scalar").unwrap();
     assert!(scalar.shape().is_empty() && scalar.view::<i64>().unwrap()[[]] == 7);
     assert_eq!(store.array("empty").unwrap().view::<f64>().unwrap().shape(), [0, 4]);
     assert_eq!(store.array("flag").unwrap().bytes_view().unwrap().as_slice().unwrap(), [1, 0]);
     assert_eq!(store.array("z").unwrap().view::<[f32; 2]>().unwrap()[[0]], [1.0, -2.0]);
     assert_eq!(store.array("day").unwrap().view::<i32>().unwrap()[[0]], 1);
-    assert_eq!(store.array("no").err().unwrap().kind(), Kind::Missing);
-    assert_eq!(npk::Store::open(out.join("no.npk")).err().unwrap().kind(), Kind::Missing);
+    assert_eq!(store.array("no").err().unwrap().kind(), ErrorKind::Missing);
+    assert_eq!(npk::Store::open(out.join("no.npk")).err().unwrap().kind(), ErrorKind::Missing);
 }
 
 /// Alive rows only, and segments: copies, and said so.
@@ -121,7 +121,8 @@ fn readers_hold_the_directory_that_they_opened() {
         put(&at, &filled(3));
         let e = drained(source).unwrap_err();
         assert!(
-            e.kind() == Kind::Failed && e.to_string().contains("was replaced while it was read"),
+            e.kind() == ErrorKind::Failed
+                && e.to_string().contains("was replaced while it was read"),
             "{name}: {e:?}"
         );
         assert_eq!(drained(open(&at).unwrap()).unwrap(), [3; 36], "{name}");
@@ -134,7 +135,7 @@ fn readers_hold_the_directory_that_they_opened() {
     assert_eq!(kept.bytes_view().unwrap().as_slice().unwrap(), [3; 3]);
     let e = store.array("a1").err().unwrap();
     assert!(
-        e.kind() == Kind::Failed && e.to_string().contains("was replaced while it was read"),
+        e.kind() == ErrorKind::Failed && e.to_string().contains("was replaced while it was read"),
         "{e:?}"
     );
 }

@@ -1,7 +1,7 @@
 //! What text tables have in common: where cells and rows end, what is a number, which delimiter;
 //! Python as the judge.
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{Auto, Quote, ReadOptions, WriteOptions};
 use npk::formats::text::csv::Csv;
 use npk::formats::text::delimited::dialect::Dialect;
@@ -24,7 +24,7 @@ fn table(text: impl AsRef<[u8]>) -> Vec<String> {
 #[track_caller]
 fn refused(text: impl AsRef<[u8]>, options: &ReadOptions) -> (String, String) {
     let error = table_with(&Csv, text, options).unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     (error.message().to_string(), error.hint_text().unwrap_or_default().to_string())
 }
 
@@ -611,15 +611,18 @@ fn quotes_as_asked_for() {
         table_with(&Csv, "a,b\n'1,''2\n',\"\n", &single).unwrap(),
         ["a string: \"1,'2\\n\"", "b string: \"\\\"\""]
     );
-    for (byte, kind) in
-        [(b',', Kind::Usage), (b'x', Kind::Usage), (b'.', Kind::Usage), (b' ', Kind::Usage)]
-    {
+    for (byte, kind) in [
+        (b',', ErrorKind::Usage),
+        (b'x', ErrorKind::Usage),
+        (b'.', ErrorKind::Usage),
+        (b' ', ErrorKind::Usage),
+    ] {
         let error = table_with(&Csv, "a\n1\n", &quote(Quote::Byte(byte))).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }
     assert_eq!(
         table_with(&Txt, "'1'\n", &quote(Quote::Byte(b'\''))).unwrap_err().kind(),
-        Kind::Usage
+        ErrorKind::Usage
     );
     // What is written has quotes as ever.
     let scratch = Scratch::new();
@@ -727,7 +730,7 @@ fn decimal_commas_get_a_hint() {
     ] {
         let error = table_with(&Txt, text, &ReadOptions::default()).unwrap_err();
         assert!(
-            error.kind() == Kind::Refused && error.hint_text() == Some(hint),
+            error.kind() == ErrorKind::Refused && error.hint_text() == Some(hint),
             "{text}: {error} {:?}",
             error.hint_text()
         );

@@ -1,6 +1,6 @@
 //! TXT: what numpy.savetxt writes, and what numpy.loadtxt makes of ours.
 
-use npk::error::Kind as ErrorKind;
+use npk::error::ErrorKind;
 use npk::format::{Auto, ReadOptions, WriteOptions};
 use npk::formats::text::txt::Txt;
 use npk::model::{Dtype, Values};

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use npk::error::{Error, Kind};
+use npk::error::{Error, ErrorKind};
 use npk::format::{Compression, Existing, Format, Order, ReadOptions, WriteOptions};
 use npk::formats::hierarchical::zarr::Zarr;
 use npk::model::{ArrayMeta, Chunk, Plan, Values};
 use npk::pipe;
-use npk::storage::{Backend, Blob, Entry, Kind as Place, Location};
+use npk::storage::{Backend, Blob, Entry, EntryKind, Location};
 
 use crate::support::library::failing_mutants;
 use crate::support::{self, Scratch};
@@ -188,7 +188,7 @@ c = g.create_array('deep/er/c3', data=arr((6,7,8),'i2'), chunks=(4,3,5), attribu
         let options = ReadOptions { group: Some("nowhere".into()), ..ReadOptions::default() };
         assert_eq!(
             read_with(&scratch.join("s.zarr"), &options, 1).unwrap_err().kind(),
-            Kind::Missing
+            ErrorKind::Missing
         );
     }
 }
@@ -366,7 +366,7 @@ with zarr.storage.ZipStore('t.zarr.zip', mode='w') as store:
     bytes[at] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let error = read_with(&path, &ReadOptions::default(), 2).unwrap_err();
-    assert_eq!(error.kind(), Kind::Corrupt);
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.message().contains("the chunk c/0/0"), "{error}");
 }
 
@@ -768,7 +768,7 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
         plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
     assert_eq!(bad, ["../other.zarr", "/x"]);
     let small = ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() };
-    for (name, kind) in [("bomb.zarr", Kind::Refused), ("nest.zarr", Kind::Corrupt)] {
+    for (name, kind) in [("bomb.zarr", ErrorKind::Refused), ("nest.zarr", ErrorKind::Corrupt)] {
         assert_eq!(read_with(&scratch.join(name), &small, 1).unwrap_err().kind(), kind, "{name}");
     }
     let plan = Zarr
@@ -779,16 +779,16 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
     assert!(plan.arrays.len() <= 1);
     let empty = scratch.join("empty");
     std::fs::create_dir(&empty).unwrap();
-    assert_eq!(read_with(&empty, &small, 1).unwrap_err().kind(), Kind::Missing);
+    assert_eq!(read_with(&empty, &small, 1).unwrap_err().kind(), ErrorKind::Missing);
 
     // Outputs: the other version, names, shapes.
     let other = WriteOptions { zarr_format: Some(2), ..WriteOptions::default() };
     let e =
         copy(&scratch.join("evil.zarr"), &scratch.join("x.zarr"), &other, 64 << 20).unwrap_err();
-    assert_eq!(e.kind(), Kind::Refused);
+    assert_eq!(e.kind(), ErrorKind::Refused);
     let e = copy(&scratch.join("other.zarr"), &scratch.join("both.zarr"), &other, 64 << 20)
         .unwrap_err();
-    assert_eq!(e.kind(), Kind::Exists);
+    assert_eq!(e.kind(), ErrorKind::Exists);
     assert!(e.message().contains("v3 store"), "{e}");
     assert!(!scratch.join("x.zarr").exists());
     for (options, word) in [
@@ -823,7 +823,7 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
     ] {
         let e = copy(&scratch.join("other.zarr"), &scratch.join("y.zarr"), &options, 64 << 20)
             .unwrap_err();
-        assert!(e.kind() == Kind::Usage && e.message().contains(word), "{e:?} does not say {word}");
+        assert!(e.kind() == ErrorKind::Usage && e.message().contains(word), "{e:?} does not say {word}");
     }
     for name in ["a//b", "../a", "a/zarr.json", "__x", "x/.."] {
         let plan = Plan {
@@ -947,12 +947,12 @@ impl Objects {
 }
 
 impl Backend for Objects {
-    fn kind(&self, key: &str) -> npk::error::Result<Place> {
+    fn kind(&self, key: &str) -> npk::error::Result<EntryKind> {
         let dir = format!("{}/", key.trim_end_matches('/'));
         Ok(match self.all.get(key) {
-            Some(bytes) => Place::File { len: bytes.len() as u64, modified: None },
-            None if self.all.keys().any(|k| k.starts_with(&dir)) => Place::Dir,
-            None => Place::Missing,
+            Some(bytes) => EntryKind::File { len: bytes.len() as u64, modified: None },
+            None if self.all.keys().any(|k| k.starts_with(&dir)) => EntryKind::Dir,
+            None => EntryKind::Missing,
         })
     }
     fn list(&self, key: &str) -> npk::error::Result<Vec<Entry>> {
@@ -1081,7 +1081,7 @@ fn fixtures() {
         let e =
             read_with(&path, &ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() }, 2)
                 .unwrap_err();
-        assert!(matches!(e.kind(), Kind::Corrupt | Kind::Refused), "{}: {e:?}", path.display());
+        assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused), "{}: {e:?}", path.display());
     }
 }
 

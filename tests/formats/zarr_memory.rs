@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use npk::error::Kind;
+use npk::error::ErrorKind;
 use npk::format::{ReadOptions, WriteOptions};
 use npk::formats::by_name;
 use npk::model::Values;
@@ -164,7 +164,7 @@ fn chunks_of_text_are_bounded_when_they_are_written() {
         )
     };
     let error = write(Some(vec![600])).unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.message().contains("at most 8388608 bytes fit"), "{error}");
     assert!(error.hint_text().unwrap().contains("--chunk-shape 104 "), "{error:?}");
     write(Some(vec![104])).unwrap();

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use npk::format::Existing;
 use npk::storage::remote::{RemoteOptions, expand, open, walk};
-use npk::storage::{Kind, Location};
+use npk::storage::{EntryKind, Location};
 
 use super::server::{Fault, Server};
 
@@ -42,7 +42,7 @@ fn reads_ranges() {
     let location = at(&server, "big.bin");
     assert_eq!(location.file_name(), "big.bin");
     assert!(
-        matches!(location.kind().unwrap(), Kind::File { len, modified: Some(_) } if len == data.len() as u64)
+        matches!(location.kind().unwrap(), EntryKind::File { len, modified: Some(_) } if len == data.len() as u64)
     );
     let blob = location.blob().unwrap();
     assert_eq!(blob.len(), data.len() as u64);
@@ -97,7 +97,7 @@ fn keys_are_bytes() {
     for key in keys {
         let data = key.as_bytes();
         let location = at(&server, key);
-        assert_eq!(location.kind().unwrap(), Kind::Missing, "{key}");
+        assert_eq!(location.kind().unwrap(), EntryKind::Missing, "{key}");
         let mut output = location.create_file(Existing::Error, false).unwrap();
         output.write_all(data).unwrap();
         output.commit().unwrap();
@@ -114,7 +114,7 @@ fn keys_are_bytes() {
     for bad in ["a//b", "/a", "a/../b", "./a", "a\tb"] {
         assert_eq!(
             open(&server.url(bad), &options(&server)).unwrap_err().kind(),
-            npk::error::Kind::Refused,
+            npk::error::ErrorKind::Refused,
             "{bad}"
         );
     }
@@ -126,10 +126,10 @@ fn directories_and_globs() {
     for key in ["d/a.npy", "d/b.npy", "d/c.txt", "d/e/f.npy", "d/e/g/h.npy", "di", "dj/a.npy"] {
         server.put(key, key.as_bytes());
     }
-    assert_eq!(at(&server, "d").kind().unwrap(), Kind::Dir);
-    assert_eq!(at(&server, "d/").kind().unwrap(), Kind::Dir);
-    assert_eq!(at(&server, "").kind().unwrap(), Kind::Dir);
-    assert_eq!(at(&server, "x").kind().unwrap(), Kind::Missing);
+    assert_eq!(at(&server, "d").kind().unwrap(), EntryKind::Dir);
+    assert_eq!(at(&server, "d/").kind().unwrap(), EntryKind::Dir);
+    assert_eq!(at(&server, "").kind().unwrap(), EntryKind::Dir);
+    assert_eq!(at(&server, "x").kind().unwrap(), EntryKind::Missing);
     let names: Vec<(String, bool)> =
         at(&server, "d").list().unwrap().into_iter().map(|e| (e.name, e.is_dir)).collect();
     assert_eq!(
@@ -155,7 +155,7 @@ fn directories_and_globs() {
     assert_eq!(found("d*/e"), ["d/e"]);
     assert_eq!(found("d/a.npy"), ["d/a.npy"]);
     let error = expand(&server.url("d/*.zarr"), &options(&server)).unwrap_err();
-    assert_eq!(error.kind(), npk::error::Kind::Missing);
+    assert_eq!(error.kind(), npk::error::ErrorKind::Missing);
     let all: Vec<String> =
         walk(&at(&server, "d")).unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(all, ["a.npy", "b.npy", "c.txt", "e/f.npy", "e/g/h.npy"]);
@@ -178,7 +178,7 @@ fn large_uploads_come_in_parts() {
     // Existing ones are not replaced without being asked.
     assert_eq!(
         location.create_file(Existing::Error, false).err().unwrap().kind(),
-        npk::error::Kind::Exists
+        npk::error::ErrorKind::Exists
     );
     let mut output = location.create_file(Existing::Replace, false).unwrap();
     output.write_all(b"small").unwrap();
@@ -232,7 +232,10 @@ fn directories_are_replaced() {
     let puts: Vec<&str> =
         asked.iter().filter(|a| a.method == "PUT").map(|a| a.uri.as_str()).collect();
     assert!(puts.last().unwrap().contains("metadata.npkm"), "{puts:?}");
-    assert_eq!(write(Existing::Error, &["c.npkd"]).unwrap_err().kind(), npk::error::Kind::Exists);
+    assert_eq!(
+        write(Existing::Error, &["c.npkd"]).unwrap_err().kind(),
+        npk::error::ErrorKind::Exists
+    );
     server.put("out.npk/README.md", b"mine");
     server.put("out.npk/notes/other.txt", b"mine");
     write(Existing::Replace, &["b.npkd", "c.npkd"]).unwrap();
@@ -251,7 +254,7 @@ fn directories_are_replaced() {
         .create_dir(Existing::Replace, false, &["metadata.npkm"])
         .err()
         .unwrap();
-    assert_eq!(error.kind(), npk::error::Kind::Exists);
+    assert_eq!(error.kind(), npk::error::ErrorKind::Exists);
 }
 
 #[test]
@@ -259,7 +262,7 @@ fn empty_objects() {
     let server = Server::anonymous();
     server.put("empty.txt", b"");
     let location = at(&server, "empty.txt");
-    assert!(matches!(location.kind().unwrap(), Kind::File { len: 0, .. }));
+    assert!(matches!(location.kind().unwrap(), EntryKind::File { len: 0, .. }));
     assert_eq!(location.head(4096).unwrap(), b"");
     assert_eq!(read_all(&location), b"");
     let output = at(&server, "made.txt").create_file(Existing::Error, false).unwrap();
@@ -288,7 +291,7 @@ fn reading_survives_faults() {
     server.fault(0, usize::MAX, Fault::Status(503, "SlowDown", None), get);
     let once = RemoteOptions { retries: Some(1), ..options(&server) };
     let error = open(&server.url("data.bin"), &once).unwrap().kind().unwrap_err();
-    assert_eq!(error.kind(), npk::error::Kind::Remote);
+    assert_eq!(error.kind(), npk::error::ErrorKind::Remote);
     assert!(error.to_string().contains("slow down"), "{error}");
 }
 
@@ -303,7 +306,7 @@ fn a_replaced_object_is_noticed() {
     other[11 << 20] ^= 1;
     server.put("data.bin", &other);
     let error = blob.read_vec(0, data.len() as u64).unwrap_err();
-    assert_eq!(error.kind(), npk::error::Kind::Remote);
+    assert_eq!(error.kind(), npk::error::ErrorKind::Remote);
     assert!(error.to_string().contains("replaced"), "{error}");
 }
 
@@ -339,7 +342,7 @@ fn writing_survives_faults() {
         open(&server.url("bad.bin"), &once).unwrap().create_file(Existing::Error, false).unwrap();
     let result =
         output.write_all(&data).map_err(npk::error::Error::from).and_then(|()| output.commit());
-    assert_eq!(result.unwrap_err().kind(), npk::error::Kind::Remote);
+    assert_eq!(result.unwrap_err().kind(), npk::error::ErrorKind::Remote);
     assert_eq!(server.keys(), ["data.bin", "small.bin"]);
     assert!(server.unfinished().is_empty());
 }
@@ -385,10 +388,10 @@ fn web_servers_with_ranges() {
             .unwrap()
             .kind()
             .unwrap(),
-        Kind::Missing
+        EntryKind::Missing
     );
     assert_eq!(
         location.create_file(Existing::Replace, false).err().unwrap().kind(),
-        npk::error::Kind::Refused
+        npk::error::ErrorKind::Refused
     );
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use npk::error::{Error, Kind, Result, guard};
+use npk::error::{Error, ErrorKind, Result, guard};
 use npk::format::{Order, ReadOptions, Summary, WriteOptions};
 use npk::formats::by_name;
 use npk::model::{Chunk, Plan};
@@ -83,7 +83,10 @@ pub fn failing_mutants(format: &str, root: &Path, file: &Path, count: usize) -> 
     mutants(&original, count, |bytes| {
         std::fs::write(file, bytes).unwrap();
         if let Err(error) = read_some(format, root) {
-            let is_of_data = matches!(error.kind(), Kind::Corrupt | Kind::Refused | Kind::Missing);
+            let is_of_data = matches!(
+                error.kind(),
+                ErrorKind::Corrupt | ErrorKind::Refused | ErrorKind::Missing
+            );
             assert!(is_of_data, "{format}: mutant {number} of {}: {error:?}", file.display());
             failed += 1;
         }

@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::Order;
 use crate::model::{ArrayMeta, Chunk, Dtype, Values, typed};
 use crate::pipe;
-use crate::storage::{Kind, Location};
+use crate::storage::{EntryKind, Location};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,7 +97,7 @@ fn data_file(manifest: &Location, bucket: &str, key: &str, args: &ConvertArgs) -
         let name = key.rsplit('/').next().unwrap_or(key);
         let folder = manifest.parent();
         for place in [folder.join(name), folder.join("..").join("data").join(name)] {
-            if !name.is_empty() && name != ".." && matches!(place.kind()?, Kind::File { .. }) {
+            if !name.is_empty() && name != ".." && matches!(place.kind()?, EntryKind::File { .. }) {
                 return Ok(place);
             }
         }

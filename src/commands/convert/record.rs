@@ -11,7 +11,7 @@ use crate::cli::{ChooseArgs, IfExists};
 use crate::commands::checksum::checksums;
 use crate::commands::{choosing, chosen, known_location, open, output_location, shown};
 use crate::console::{self, Voice};
-use crate::error::{Error, Kind, Result, guard};
+use crate::error::{Error, ErrorKind, Result, guard};
 use crate::pipe::{Flow, Settings};
 
 /// A unit that has ended.
@@ -81,7 +81,7 @@ fn converted(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         backend.tell(key, None);
     }
     match &result {
-        Err(e) if e.kind() == Kind::Exists && job.if_exists == IfExists::Skip => {
+        Err(e) if e.kind() == ErrorKind::Exists && job.if_exists == IfExists::Skip => {
             match crate::batch::existing::skip(job, unit, &dst)? {
                 Some(why) => Ok(Outcome::Skipped(why)),
                 None => result,

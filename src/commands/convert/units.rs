@@ -17,7 +17,7 @@ use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
 use crate::commands::{jobs, output_location, shown};
 use crate::console::{self, Counted, Voice, human_bytes, human_time};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipe;
 use crate::storage::Location;
 
@@ -231,7 +231,7 @@ impl Tally {
                     console::out(&text)?;
                 }
             }
-            Err(e) if !batch || e.kind() == Kind::BrokenPipe => return Err(e),
+            Err(e) if !batch || e.kind() == ErrorKind::BrokenPipe => return Err(e),
             Err(e) => {
                 job.voice.error(&e);
                 self.failed += 1;

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
 use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, readable};
 use crate::model::{Attributes, Plan};
-use crate::storage::{Kind, Location};
+use crate::storage::{EntryKind, Location};
 
 /// Larger index files are refused.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
@@ -80,7 +80,7 @@ struct Index {
 /// # Errors
 /// Where the directory cannot be listed.
 pub fn is_sharded(at: &Location, naming: &Naming) -> Result<bool> {
-    if at.is_stream() || at.kind()? != Kind::Dir {
+    if at.is_stream() || at.kind()? != EntryKind::Dir {
         return Ok(false);
     }
     let entries = match at.list() {
@@ -104,7 +104,7 @@ pub fn find(at: &Location, naming: &Naming) -> Result<Option<Found>> {
     }
     if at.is_stream()
         || (at.is_remote() && at.file_name().ends_with(&format!(".{}", naming.extension)))
-        || at.kind()? != Kind::Dir
+        || at.kind()? != EntryKind::Dir
     {
         return Ok(None);
     }
@@ -227,7 +227,7 @@ pub fn open(
 ) -> Result<Box<dyn Source>> {
     let mut missing = Vec::new();
     for file in &found.files {
-        if found.directory.join(file).kind()? == Kind::Missing {
+        if found.directory.join(file).kind()? == EntryKind::Missing {
             missing.push(file.as_str());
         }
     }

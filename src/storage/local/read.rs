@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::{ASIDE, MARK};
 use crate::error::{Error, Result};
-use crate::storage::{Blob, Entry, Kind};
+use crate::storage::{Blob, Entry, EntryKind};
 
 /// Device and inode: what a file or directory is, whatever its name.
 pub type Identity = (u64, u64);
@@ -132,18 +132,19 @@ impl Spot {
         self.explain(Error::reading(error.into()))
     }
 
-    pub(in crate::storage) fn kind(&self) -> Result<Kind> {
+    pub(in crate::storage) fn kind(&self) -> Result<EntryKind> {
         let (directory, path) = self.at();
         match stat(directory, path) {
             Ok(s) => Ok(match file_type(&s) {
-                FileType::Directory => Kind::Dir,
-                FileType::RegularFile | FileType::BlockDevice => {
-                    Kind::File { len: s.st_size.try_into().unwrap_or(0), modified: modified(&s) }
-                }
-                _ => Kind::Stream,
+                FileType::Directory => EntryKind::Dir,
+                FileType::RegularFile | FileType::BlockDevice => EntryKind::File {
+                    len: s.st_size.try_into().unwrap_or(0),
+                    modified: modified(&s),
+                },
+                _ => EntryKind::Stream,
             }),
             Err(Errno::NOENT | Errno::NOTDIR) if self.is_replaced() => Err(replaced()),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Kind::Missing),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(EntryKind::Missing),
             Err(e) => Err(self.failed(e)),
         }
     }

@@ -23,7 +23,7 @@ use super::credentials::{AwsSettings, Finder, check_endpoint};
 use super::errors::{Failure, What};
 use super::url::{Scheme, Target, path};
 use super::wire::{Connector, http_date, patience};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 fn client_options(
     allow_http: bool,
@@ -39,13 +39,16 @@ fn client_options(
     if let Some(file) = ca_bundle {
         let pem = std::fs::read(file).map_err(|e| Error::reading(e).file(file))?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| {
-            Error::new(Kind::Remote, "a certificate of the CA bundle cannot be read")
+            Error::new(ErrorKind::Remote, "a certificate of the CA bundle cannot be read")
                 .because(e)
                 .file(file)
         })?;
         if certificates.is_empty() {
-            return Err(Error::new(Kind::Remote, "the CA bundle holds no certificate in PEM form")
-                .file(file));
+            return Err(Error::new(
+                ErrorKind::Remote,
+                "the CA bundle holds no certificate in PEM form",
+            )
+            .file(file));
         }
         for certificate in certificates {
             options = options.with_root_certificate(certificate);
@@ -99,7 +102,7 @@ pub(super) enum Service {
 }
 
 fn setup(error: object_store::Error) -> Error {
-    Error::new(Kind::Remote, "the storage client cannot be set up")
+    Error::new(ErrorKind::Remote, "the storage client cannot be set up")
         .because(Failure::from_store(&error))
 }
 
@@ -207,7 +210,7 @@ fn gs(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
         || machine_of("Google");
     if !some && !options.no_sign_request {
         return Err(Error::new(
-            Kind::Remote,
+            ErrorKind::Remote,
             "no Google credentials found; tried GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_SERVICE_ACCOUNT, the login of gcloud, the instance metadata",
         )
         .hint("run gcloud auth application-default login, or use --no-sign-request for public data"));
@@ -268,7 +271,7 @@ fn az(container: &str, options: &RemoteOptions, connector: Connector) -> Result<
     let endpoint = options.endpoint_url.clone().filter(|e| !e.is_empty()).or(endpoint);
     let allow_http = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
     let Some(account) = account else {
-        return Err(Error::new(Kind::Remote, "no Azure storage account is named")
+        return Err(Error::new(ErrorKind::Remote, "no Azure storage account is named")
             .hint("set AZURE_STORAGE_ACCOUNT (with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN), or AZURE_STORAGE_CONNECTION_STRING"));
     };
     let variables = [
@@ -296,7 +299,7 @@ fn az(container: &str, options: &RemoteOptions, connector: Connector) -> Result<
             builder = builder.with_use_azure_cli(true);
         } else if !machine_of("Microsoft") {
             return Err(Error::new(
-                Kind::Remote,
+                ErrorKind::Remote,
                 "no Azure credentials found; tried AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING, AZURE_CLIENT_ID, the login of az, the instance metadata",
             )
             .hint("run az login, or use --no-sign-request for public data"));

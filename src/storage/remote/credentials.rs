@@ -18,7 +18,7 @@ use object_store::aws::AwsCredential;
 
 use super::RemoteOptions;
 use super::profiles::{Profiles, plain_name};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What the flags, the environment and the configuration files say about S3.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,7 @@ impl AwsSettings {
                 None => String::new(),
             };
             return Err(Error::new(
-                Kind::Remote,
+                ErrorKind::Remote,
                 format!(
                     "there is no profile {name}{by} in the AWS configuration or credentials file"
                 ),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::credentials::NoCredentials;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 
 /// The class of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,7 +288,7 @@ impl Failure {
 
     /// The sentence for the user. A web server has no bucket.
     pub fn into_error(self, bucket: &str) -> Error {
-        let remote = |message: String| Error::new(Kind::Remote, message);
+        let remote = |message: String| Error::new(ErrorKind::Remote, message);
         let hint = |storage: &'static str, web: &'static str| {
             if bucket.is_empty() { web } else { storage }
         };

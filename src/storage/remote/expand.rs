@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{RemoteBackend, RemoteOptions, open, url};
 use crate::error::{Context, Error, Result};
-use crate::storage::{Backend, Kind, Location};
+use crate::storage::{Backend, EntryKind, Location};
 
 const MAGIC: [char; 3] = ['*', '?', '['];
 
@@ -23,7 +23,7 @@ pub fn expand(url: &str, options: &RemoteOptions) -> Result<Vec<Location>> {
     let backend = super::backend(&target, url, options)?;
     let mut found = Vec::new();
     let work = || -> Result<()> {
-        if backend.kind(&target.key)? != Kind::Missing {
+        if backend.kind(&target.key)? != EntryKind::Missing {
             found.push(target.key.clone());
             return Ok(());
         }
@@ -63,7 +63,7 @@ fn level(
     if !part.contains(MAGIC) {
         let key = format!("{base}{part}");
         if rest.is_empty() {
-            if backend.kind(&key)? != Kind::Missing {
+            if backend.kind(&key)? != EntryKind::Missing {
                 found.push(key);
             }
             return Ok(());

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::{
-    Backend, Blob, Entry, Kind, Listed, Location, Mark, Output, OutputDir, local, temporary,
+    Backend, Blob, Entry, EntryKind, Listed, Location, Mark, Output, OutputDir, local, temporary,
 };
 use crate::error::{Error, Result};
 use crate::storage::{Existing, STORE_MARKERS};
@@ -434,17 +434,17 @@ impl RemoteBackend {
 }
 
 impl Backend for RemoteBackend {
-    fn kind(&self, key: &str) -> Result<Kind> {
+    fn kind(&self, key: &str) -> Result<EntryKind> {
         match self.told.output(key) {
-            Some(Listed::Absent) => return Ok(Kind::Missing),
-            Some(Listed::Directory) => return Ok(Kind::Dir),
+            Some(Listed::Absent) => return Ok(EntryKind::Missing),
+            Some(Listed::Directory) => return Ok(EntryKind::Dir),
             None => {}
         }
         if self.directories().contains(key) {
-            return Ok(Kind::Dir);
+            return Ok(EntryKind::Dir);
         }
         let kind = self.kind_anew(key)?;
-        if kind == Kind::Dir {
+        if kind == EntryKind::Dir {
             self.directories().insert(key.to_string());
         }
         Ok(kind)
@@ -583,16 +583,16 @@ impl Backend for RemoteBackend {
 
 impl RemoteBackend {
     /// As [`Backend::kind`], without what is known of directories.
-    fn kind_anew(&self, key: &str) -> Result<Kind> {
+    fn kind_anew(&self, key: &str) -> Result<EntryKind> {
         let site = self.scheme == url::Scheme::Http;
         let mut denied = None;
         if site || !key.is_empty() && !key.ends_with('/') {
             match self.look(key) {
                 // A web server answers with a page about its directories.
                 Ok(Some(_)) if site && self.is_page(key) && self.is_store(key) => {
-                    return Ok(Kind::Dir);
+                    return Ok(EntryKind::Dir);
                 }
-                Ok(Some(o)) => return Ok(Kind::File { len: o.len, modified: o.pin.modified }),
+                Ok(Some(o)) => return Ok(EntryKind::File { len: o.len, modified: o.pin.modified }),
                 Ok(None) => {}
                 Err(f) if !site && f.what == What::Denied => denied = Some(f),
                 Err(f) => return Err(f.into_error(&self.bucket)),
@@ -603,13 +603,13 @@ impl RemoteBackend {
             && denied.is_none()
             && STORE_MARKERS.contains(&key.rsplit('/').next().unwrap_or_default())
         {
-            return Ok(Kind::Missing);
+            return Ok(EntryKind::Missing);
         }
         if !site && denied.is_none() {
             match self.is_prefix(key) {
-                Ok(true) => return Ok(Kind::Dir),
-                Ok(false) if key.is_empty() => return Ok(Kind::Dir),
-                Ok(false) => return Ok(Kind::Missing),
+                Ok(true) => return Ok(EntryKind::Dir),
+                Ok(false) if key.is_empty() => return Ok(EntryKind::Dir),
+                Ok(false) => return Ok(EntryKind::Missing),
                 Err(f) if f.what == What::Denied => denied = Some(f),
                 Err(f) => return Err(f.into_error(&self.bucket)),
             }
@@ -617,11 +617,11 @@ impl RemoteBackend {
         // Nothing can be listed: a store shows by the files that every store has.
         if self.is_store(key) {
             self.blind.store(!site, Ordering::Relaxed);
-            return Ok(Kind::Dir);
+            return Ok(EntryKind::Dir);
         }
         match denied {
             Some(f) if !self.blind.load(Ordering::Relaxed) => Err(f.into_error(&self.bucket)),
-            _ => Ok(Kind::Missing),
+            _ => Ok(EntryKind::Missing),
         }
     }
 

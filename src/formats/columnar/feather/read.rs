@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use super::big_endian::little_endian;
 use super::body::{Part, UNIT_BYTES, Wanted};
 use super::index::{Cursor, Index, cursors, null_structs, skip};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadOptions, ReadRows, Source, readable};
 use crate::formats::columnar::arrow_model::{
     self, Dictionaries, Held, Leaf, LeafType, Level, MemoryLimit,
@@ -119,7 +119,7 @@ impl ArrowSource {
                         Ok(column)
                     }
                     // What does not fit rows of numbers and texts.
-                    Err(e) if e.kind() == Kind::Refused => {
+                    Err(e) if e.kind() == ErrorKind::Refused => {
                         shared.nested_column(leaf, place, dictionaries, &mut meta)
                     }
                     Err(e) => Err(e),

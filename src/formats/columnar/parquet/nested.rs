@@ -216,7 +216,7 @@ fn is_element(middle: &TypePtr, list: &TypePtr) -> bool {
 /// An error of the crate about a column's shape.
 pub(super) fn shape_error(e: ParquetError) -> Error {
     match crate_error(e) {
-        e if e.kind() == crate::error::Kind::Refused => e,
+        e if e.kind() == crate::error::ErrorKind::Refused => e,
         e => Error::refused("a column of this shape is not supported").because(e),
     }
 }

@@ -17,7 +17,7 @@ use super::nested::NestedColumn;
 use super::pages::{ColumnChunk, Recent};
 use super::rows::Measures;
 use super::{crate_error, look, nested, schema};
-use crate::error::{Error, Kind, Result, foreign};
+use crate::error::{Error, ErrorKind, Result, foreign};
 use crate::format::{Order, ReadOptions, ReadRows, Source, readable};
 use crate::formats::columnar::arrow_model::{
     self, Dictionaries, Held, Leaf, LeafType, MemoryLimit,
@@ -418,7 +418,7 @@ impl Shared {
         let first = columns.start;
         let mut error = error.of_data()?;
         let shape = root.error.is_none() && !children(leaf.field.data_type()).is_empty();
-        if error.kind() == Kind::Refused && shape {
+        if error.kind() == ErrorKind::Refused && shape {
             match foreign("parquet", || self.nested_column(leaf, root, columns, &mut meta)) {
                 Ok(column) => return Ok((column, meta)),
                 Err(e) => error = e.of_data()?,

@@ -25,7 +25,7 @@ use super::ffi::{self, H5_index_t, H5_iter_order_t};
 use super::heap::{self, Heaps, Reference};
 use super::library::{self, Id, Library};
 use super::types;
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::formats::hierarchical::json_float;
 use crate::model::{Attributes, Dtype, checked_product};
 

@@ -12,7 +12,7 @@ use super::layout::{self, DatasetLayout, Form};
 use super::library::{self, Id, Library};
 use super::{filters, write_attributes};
 use crate::codec::compress::Compressor;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::WriteOptions;
 use crate::model::{ArrayMeta, checked_product};
 
@@ -30,7 +30,7 @@ pub(super) struct DatasetSlot {
 
 /// What the library says about writing is never about damage.
 pub(super) fn writing(e: Error) -> Error {
-    if e.kind() == Kind::Corrupt { e.with_kind(Kind::Failed) } else { e }
+    if e.kind() == ErrorKind::Corrupt { e.with_kind(ErrorKind::Failed) } else { e }
 }
 
 /// A file of the layout of HDF5 1.8, in which groups keep the order of their members.

@@ -110,7 +110,7 @@ impl Format for Zarr {
         // A remote prefix may hold very many objects, and some servers list nothing: ask for each
         // marker.
         let is_there = |marker: &&str| {
-            matches!(head.location.join(marker).kind(), Ok(crate::storage::Kind::File { .. }))
+            matches!(head.location.join(marker).kind(), Ok(crate::storage::EntryKind::File { .. }))
         };
         Ok(if MARKERS.iter().any(is_there) { Sniff::Yes } else { Sniff::No })
     }

@@ -40,7 +40,7 @@ impl Store {
     /// Where a zip's directory cannot be read.
     pub fn open(at: &Location) -> Result<Store> {
         match at.kind()? {
-            crate::storage::Kind::File { .. } | crate::storage::Kind::Stream => {
+            crate::storage::EntryKind::File { .. } | crate::storage::EntryKind::Stream => {
                 Ok(Store::Zip(ZipStore::open(at.blob()?)?))
             }
             _ => Ok(Store::Dir(at.clone())),
@@ -97,7 +97,9 @@ impl Store {
     /// Reading errors.
     pub fn has(&self, key: &str) -> Result<bool> {
         match self {
-            Store::Dir(at) => Ok(matches!(at.join(key).kind()?, crate::storage::Kind::File { .. })),
+            Store::Dir(at) => {
+                Ok(matches!(at.join(key).kind()?, crate::storage::EntryKind::File { .. }))
+            }
             Store::Zip(zip) => Ok(zip.members.contains_key(key)),
         }
     }

@@ -47,7 +47,7 @@ pub fn layouts(plan: &Plan, options: &WriteOptions) -> (Vec<Layout>, Vec<Error>)
     for meta in &plan.arrays {
         match Layout::new(meta, &rules) {
             Ok(layout) => all.push(layout),
-            Err(e) => errors.push(if e.kind() == crate::error::Kind::Usage {
+            Err(e) => errors.push(if e.kind() == crate::error::ErrorKind::Usage {
                 e
             } else {
                 e.array(&meta.name)
@@ -126,7 +126,7 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Zarr
 /// Two versions in one store hide each other's nodes.
 fn other_version(at: &Location, version: u8) -> Result<()> {
     let is_there =
-        |name: &str| matches!(at.join(name).kind(), Ok(crate::storage::Kind::File { .. }));
+        |name: &str| matches!(at.join(name).kind(), Ok(crate::storage::EntryKind::File { .. }));
     let found = if is_there("zarr.json") {
         3
     } else if [".zgroup", ".zarray", ".zmetadata"].iter().any(|m| is_there(m)) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::formats::numpack::store::{Files, METADATA, SIDE};
 use crate::storage::{self, Blob, Identity, Location};
 
@@ -123,8 +123,8 @@ impl Files for Directory {
             return Ok(Some(len));
         }
         match self.at.join(path).kind()? {
-            storage::Kind::File { len, .. } => Ok(Some(len)),
-            storage::Kind::Stream => {
+            storage::EntryKind::File { len, .. } => Ok(Some(len)),
+            storage::EntryKind::Stream => {
                 Err(Error::corrupt(format!("{path} is a FIFO, a socket or a device, not a file")))
             }
             _ => Ok(None),
@@ -140,7 +140,7 @@ impl Files for Directory {
         {
             match self.at.join(side).blob() {
                 // It has got its own name by now.
-                Err(e) if e.kind() == Kind::Missing => return self.at.join(SIDE).blob(),
+                Err(e) if e.kind() == ErrorKind::Missing => return self.at.join(SIDE).blob(),
                 other => return other,
             }
         }
@@ -150,7 +150,7 @@ impl Files for Directory {
             );
         }
         self.at.join(path).blob().map_err(|e| match e.kind() {
-            Kind::Missing if !self.is_current() => {
+            ErrorKind::Missing if !self.is_current() => {
                 let error = Error::failed("the store was changed while it was read")
                     .file(self.at.display());
                 error.hint("run the command again: it then reads the store as it is now")

@@ -20,7 +20,7 @@ use crate::format::{
 };
 use crate::formats::numpack::store::{METADATA, StoreSource, metadata};
 use crate::model::Plan;
-use crate::storage::{Kind, Location};
+use crate::storage::{EntryKind, Location};
 
 mod append;
 mod directory;
@@ -63,7 +63,7 @@ impl Format for Npk {
         if !head.bytes.is_empty() || head.blob.is_some() || head.location.is_stream() {
             return Ok(Sniff::No);
         }
-        let there = matches!(head.location.join(METADATA).kind(), Ok(Kind::File { .. }));
+        let there = matches!(head.location.join(METADATA).kind(), Ok(EntryKind::File { .. }));
         Ok(if there { Sniff::Yes } else { Sniff::No })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
@@ -79,7 +79,7 @@ impl Format for Npk {
         options: &'a WriteOptions,
     ) -> Result<Prepared<'a>> {
         // A store that is not there is made.
-        if !matches!(options.existing, Existing::Replace) && at.kind()? == Kind::Missing {
+        if !matches!(options.existing, Existing::Replace) && at.kind()? == EntryKind::Missing {
             let options = WriteOptions { existing: Existing::Error, ..options.clone() };
             return Ok(Box::new(move |plan| write::create(at, plan, &options)));
         }
@@ -127,8 +127,8 @@ fn check_place(at: &Location) -> Result<()> {
             .hint("use --from npkg"));
     }
     match at.kind()? {
-        Kind::Dir => Ok(()),
-        Kind::Missing => Err(Error::missing("no such file or directory").file(at.display())),
+        EntryKind::Dir => Ok(()),
+        EntryKind::Missing => Err(Error::missing("no such file or directory").file(at.display())),
         _ => {
             let head = at.head(4)?;
             let error = Error::missing("a store is a directory, this is a file").file(at.display());

@@ -1,6 +1,6 @@
 //! Files whose delimiter is not the one that they are read with: told, never guessed.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 use super::dialect::{Cell, Dialect};
 use super::number::{Reader, special};
@@ -348,12 +348,12 @@ pub(super) fn no_decimal_commas<'a>(cells: impl Iterator<Item = &'a [u8]>) -> Re
 pub(super) fn hinted(error: Error, header: &str) -> Error {
     let sign = PLAIN_SIGNS.into_iter().find(|sign| header.as_bytes().contains(sign));
     match sign {
-        Some(sign) if error.kind() == Kind::Corrupt && error.hint_text().is_none() => {
+        Some(sign) if error.kind() == ErrorKind::Corrupt && error.hint_text().is_none() => {
             let hint = format!(
                 "the header seems to use another delimiter: give {}, and --decimal ',' for decimal commas",
                 flag(sign)
             );
-            error.with_kind(Kind::Refused).hint(hint)
+            error.with_kind(ErrorKind::Refused).hint(hint)
         }
         _ => error,
     }

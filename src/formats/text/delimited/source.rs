@@ -162,7 +162,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
 fn hinted(error: Error, dialect: &Dialect) -> Error {
     if error.hint_text().is_some()
         || !dialect.numbers_only
-        || error.kind() != crate::error::Kind::Refused
+        || error.kind() != crate::error::ErrorKind::Refused
     {
         return error;
     }
