@@ -322,7 +322,14 @@ fn all_chunks(
         if row >= total || !holds.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let end = piece_end(row, total, row_bytes, piece, |_| u64::MAX, |r| reader.cut(array, r));
+        let end = piece_end(
+            row,
+            total,
+            row_bytes,
+            piece,
+            |_| u64::MAX,
+            |r| reader.next_boundary(array, r),
+        );
         let range = std::mem::replace(&mut row, end)..end;
         Ok(Some(((range.end - range.start).saturating_mul(row_bytes), range)))
     };

@@ -111,7 +111,8 @@ struct ArrayEntry {
     #[serde(skip_serializing_if = "is_default")]
     nulls: bool,
     #[serde(skip_serializing_if = "is_default")]
-    was: Option<String>,
+    #[serde(rename = "was")]
+    original_dtype: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
     scalar: bool,
     #[serde(skip_serializing_if = "is_default")]
@@ -406,7 +407,7 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
         name: meta.name.clone(),
         kind: type_entry(&meta.logical),
         nulls: meta.nulls && kept.is_some(),
-        was: meta.was.map(|d| d.name().to_string()),
+        original_dtype: meta.original_dtype.map(|d| d.name().to_string()),
         scalar: meta.scalar,
         ..ArrayEntry::default()
     };
@@ -425,11 +426,12 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
         entry.form = match &kept.form {
             Form::Same => None,
             Form::Widened => {
-                entry.was = Some(meta.was.unwrap_or(meta.dtype).name().to_string());
+                entry.original_dtype =
+                    Some(meta.original_dtype.unwrap_or(meta.dtype).name().to_string());
                 None
             }
             Form::Bits => {
-                entry.was = Some(meta.dtype.name().to_string());
+                entry.original_dtype = Some(meta.dtype.name().to_string());
                 Some("bits".into())
             }
             Form::Codes(categories) => {
@@ -441,7 +443,7 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
         };
     }
     let says = entry.kind.is_some()
-        || entry.was.is_some()
+        || entry.original_dtype.is_some()
         || entry.scalar
         || entry.form.is_some()
         || entry.valid.is_some()
@@ -838,7 +840,7 @@ fn fold_one(
         meta.logical = logical_of(kind, entry.categories.as_ref())
             .ok_or_else(|| format!("the type {} is not known", kind.name))?;
     }
-    let was = match &entry.was {
+    let was = match &entry.original_dtype {
         Some(name) => {
             Some(Dtype::parse(name).ok_or_else(|| format!("the type {name} is not known"))?)
         }
@@ -856,7 +858,7 @@ fn fold_one(
             return Err(format!("{} does not hold it", of.dtype));
         }
         None => {
-            meta.was = was;
+            meta.original_dtype = was;
             if matches!(meta.logical, Logical::Dictionary { .. }) {
                 How::Dictionary
             } else {

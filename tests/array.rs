@@ -313,13 +313,13 @@ fn any_rows_of_any_map() {
                 let wanted = &data[first as usize * row..end as usize * row];
                 prop_assert_eq!(&rows(&reader, 0, first..end).unwrap()[..], wanted);
                 prop_assert_eq!(&reader.packed(0, first..end).unwrap()[..], wanted);
-                let cut = reader.cut(0, first);
+                let cut = reader.next_boundary(0, first);
                 prop_assert!(cut > first);
             }
             // PieceLocation by piece, as the pipe does it.
             let (mut at, mut all) = (0, Vec::new());
             while at < total {
-                let end = reader.cut(0, at).min(total);
+                let end = reader.next_boundary(0, at).min(total);
                 all.extend(rows(&reader, 0, at..end).unwrap());
                 at = end;
             }

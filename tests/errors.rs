@@ -79,7 +79,7 @@ impl Source for Trap {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
         Ok(wish)
     }
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
@@ -105,7 +105,7 @@ impl Job for TrapJob {
 }
 
 impl ReadRows for TrapRows {
-    fn cut(&self, _array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, row: u64) -> u64 {
         (row / 100 + 1) * 100
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -137,8 +137,8 @@ struct TrapEncode(Snap, bool);
 
 impl EncodeBlocks for TrapEncode {
     type Encoded = Block;
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        Through.cut(array, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        Through.next_boundary(array, row)
     }
     fn encode(&self, block: Block) -> Result<Block> {
         if self.1 {

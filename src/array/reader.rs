@@ -289,7 +289,7 @@ impl MapReader {
                 Ok((rows.end, self.slab_rows(mapped, k, slab, rows, fetch)?))
             }
             Order::Strided(strided, near) => {
-                let end = strided.cut(rows.start, self.memory_bytes).min(rows.end);
+                let end = strided.next_boundary(rows.start, self.memory_bytes).min(rows.end);
                 let rows = rows.start..end;
                 let slice = wide::whole_piece(map)?;
                 // A view may repeat its bytes without end.
@@ -431,10 +431,10 @@ impl MapReader {
 }
 
 impl ReadRows for MapReader {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let Some(mapped) = &self.arrays[array] else { return u64::MAX };
         match &mapped.order {
-            Order::Strided(strided, _) => strided.cut(row, self.memory_bytes),
+            Order::Strided(strided, _) => strided.next_boundary(row, self.memory_bytes),
             Order::Pieces => {
                 let slab = mapped.map.slab(row).1;
                 match mapped.is_free() && !mapped.is_small(&slab, self.memory_bytes) {

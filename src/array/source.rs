@@ -120,7 +120,7 @@ impl Source for MapSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
             self.reader().check_row(a).map_err(|e| e.array(&self.plan.arrays[a].name))?;
@@ -139,9 +139,9 @@ impl Source for MapSource {
         let rows = (max_bytes / together.row_bytes.saturating_mul(2).max(16)).max(1);
         let mut end = together.row.saturating_add(rows).min(together.rows);
         // Whole pieces, as many as there is room for.
-        let mut cut = together.records.cut(0, together.row);
+        let mut cut = together.records.next_boundary(0, together.row);
         while cut < end
-            && let next = together.records.cut(0, cut)
+            && let next = together.records.next_boundary(0, cut)
             && next <= end
         {
             cut = next;

@@ -93,7 +93,7 @@ impl Source for StreamSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], _wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], _wish: Order) -> Result<Order> {
         let mut wanted = vec![false; self.plan.arrays.len()];
         for &a in arrays {
             readable(&self.plan.arrays[a])?;

@@ -92,7 +92,7 @@ impl Strided {
 
     /// Where a piece that begins at `row` should end, so that its reads are long; `memory_bytes` is
     /// the budget of all.
-    pub fn cut(&self, row: u64, memory_bytes: u64) -> u64 {
+    pub fn next_boundary(&self, row: u64, memory_bytes: u64) -> u64 {
         let row_bytes = self.row_bytes().unwrap_or(u64::MAX).max(1);
         let whole_runs = (RUN_BYTES / self.item_bytes.max(1)).max(1);
         let most = (MAX_PIECE_BYTES.min(memory_bytes / 8).max(1 << 16) / row_bytes).max(1);
@@ -106,7 +106,7 @@ impl Strided {
     /// Whether a piece of rows that fits into memory takes so little of each column that reading it
     /// would mean reading all of the file again and again.
     pub fn is_wide(&self, memory_bytes: u64) -> bool {
-        let rows = self.cut(0, memory_bytes);
+        let rows = self.next_boundary(0, memory_bytes);
         self.shape.first().is_some_and(|&all| all > rows)
             && rows.saturating_mul(self.item_bytes) < SHORT_BYTES
     }

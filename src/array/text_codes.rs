@@ -167,8 +167,8 @@ impl Source for Coded {
         &self.plan
     }
 
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let order = self.inner.want(arrays, wish)?;
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let order = self.inner.select(arrays, wish)?;
         self.wanted = arrays.iter().copied().filter(|&a| self.arrays[a].is_some()).collect();
         let Some(reader) = self.inner.random() else { return Ok(order) };
         for &a in &self.wanted {
@@ -258,8 +258,8 @@ struct CodedRows {
 }
 
 impl ReadRows for CodedRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        self.reader.cut(array, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        self.reader.next_boundary(array, row)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let whole = self.reader.cost(array, rows.clone());
@@ -301,7 +301,7 @@ fn each_step(reader: &dyn ReadRows, array: usize, rows: Range<u64>, each: Emit<'
 /// large.
 fn step_end(reader: &dyn ReadRows, array: usize, rows: &Range<u64>) -> u64 {
     let cost = |end: u64| reader.cost(array, rows.start..end).unwrap_or(0);
-    let cut = reader.cut(array, rows.start);
+    let cut = reader.next_boundary(array, rows.start);
     if cut == u64::MAX {
         let count = rows.end - rows.start;
         let row = cost(rows.end).div_ceil(count.max(1)).max(1);
@@ -309,7 +309,7 @@ fn step_end(reader: &dyn ReadRows, array: usize, rows: &Range<u64>) -> u64 {
     }
     let mut end = cut.clamp(rows.start + 1, rows.end);
     while end < rows.end {
-        let next = reader.cut(array, end).clamp(end + 1, rows.end);
+        let next = reader.next_boundary(array, end).clamp(end + 1, rows.end);
         if cost(next) > STEP_BYTES {
             break;
         }

@@ -24,10 +24,10 @@ pub struct BlockRows {
 pub trait EncodeBlocks: Send + Sync + 'static {
     /// What it makes of a block.
     type Encoded: Send + 'static;
-    fn cut(&self, _array: usize, _row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, _row: u64) -> u64 {
         u64::MAX
     }
-    fn enough(&self, _array: usize) -> Option<u64> {
+    fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         None
     }
     /// Encodes one block.
@@ -39,11 +39,11 @@ pub trait EncodeBlocks: Send + Sync + 'static {
 
 impl<E: EncodeBlocks> EncodeBlocks for Arc<E> {
     type Encoded = E::Encoded;
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        E::cut(self, array, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        E::next_boundary(self, array, row)
     }
-    fn enough(&self, array: usize) -> Option<u64> {
-        E::enough(self, array)
+    fn max_block_bytes(&self, array: usize) -> Option<u64> {
+        E::max_block_bytes(self, array)
     }
     fn encode(&self, block: Block) -> Result<E::Encoded> {
         E::encode(self, block)
@@ -113,11 +113,11 @@ impl<E: EncodeBlocks, A: AppendBlocks<Encoded = E::Encoded>> Sink for InOrder<E,
 }
 
 impl<E: EncodeBlocks, A: AppendBlocks<Encoded = E::Encoded>> Encode for Parts<E, A> {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        self.encoder.cut(array, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        self.encoder.next_boundary(array, row)
     }
-    fn enough(&self, array: usize) -> Option<u64> {
-        self.encoder.enough(array)
+    fn max_block_bytes(&self, array: usize) -> Option<u64> {
+        self.encoder.max_block_bytes(array)
     }
     fn encode(self: Arc<Self>, block: Block) -> Result<Append> {
         let array = block.columns.first().map_or(0, |(array, _)| *array);

@@ -1,7 +1,7 @@
 //! The traits between formats and the pipe.
 //!
 //! # Call order
-//! A source: [`Format::open`] → [`Source::plan`] → [`Source::want`] once → then **either**
+//! A source: [`Format::open`] → [`Source::plan`] → [`Source::select`] once → then **either**
 //! [`Source::random`] (any rows, any thread) **or** [`Source::next`] until `None`. A source that
 //! gives `random` need not implement `next`. A sink: [`Format::prepare`] → [`Prepared`] →
 //! [`Sink::slots`] / [`Sink::writer`] → [`Sink::finish`]. Dropped without `finish`, a sink leaves
@@ -97,7 +97,7 @@ pub trait Source: Send {
     ///
     /// # Errors
     /// Where a chosen array cannot be read.
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order>;
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order>;
     /// The next undecoded piece, cheap and in order, about `max_bytes` decoded at most; `None` at
     /// the end.
     ///
@@ -143,7 +143,7 @@ pub trait Job: Send {
 pub trait ReadRows: Send + Sync {
     /// The first cheap boundary after `row` (a chunk, a row group, a segment); `u64::MAX` where any
     /// cut is as good.
-    fn cut(&self, _array: usize, _row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, _row: u64) -> u64 {
         u64::MAX
     }
     /// Bytes that reading these rows will hold, where that is more than the rows themselves (text,
@@ -217,11 +217,11 @@ pub enum Writer {
 pub trait Encode: Send + Sync {
     /// Where a block that begins at `row` must end (a chunk, a row group); `u64::MAX` where any cut
     /// will do.
-    fn cut(&self, _array: usize, _row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, _row: u64) -> u64 {
         u64::MAX
     }
     /// A block that holds this many bytes may end before its cut; `None` where cuts bind.
-    fn enough(&self, _array: usize) -> Option<u64> {
+    fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         None
     }
     /// Encodes one block.
@@ -250,7 +250,7 @@ pub type Append = Box<dyn FnOnce() -> Result<()> + Send>;
 pub trait WriteRows: Send + Sync {
     /// Where a piece that begins at `row` should end (a chunk of the output); `u64::MAX` where any
     /// cut will do.
-    fn cut(&self, _array: usize, _row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, _row: u64) -> u64 {
         u64::MAX
     }
     /// Writes the chunk at its `first_row`. Chunks of one piece between two cuts may come in
@@ -262,8 +262,8 @@ pub trait WriteRows: Send + Sync {
 }
 
 impl<W: WriteRows> WriteRows for Arc<W> {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        W::cut(self, array, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        W::next_boundary(self, array, row)
     }
     fn write(&self, chunk: &Chunk) -> Result<()> {
         W::write(self, chunk)

@@ -349,7 +349,7 @@ pub struct ArrayMeta {
     /// The type that these values had before they were widened into `dtype` (bfloat16 kept as
     /// float32), where the side file says so. Sinks that hold it get it back if every value still
     /// fits.
-    pub was: Option<Dtype>,
+    pub original_dtype: Option<Dtype>,
     /// What `inspect` shows and some sinks reuse.
     pub details: Details,
 }
@@ -495,7 +495,7 @@ impl ArrayMeta {
             inner,
             scalar,
             nulls: false,
-            was: None,
+            original_dtype: None,
             details: Details::default(),
         }
     }
@@ -598,7 +598,7 @@ impl ArrayMeta {
     /// The logical type as `list` prints it: `float32`, `timestamp[us, UTC]`, `string?`.
     pub fn type_name(&self) -> String {
         let base = match &self.logical {
-            Logical::Plain => self.was.unwrap_or(self.dtype).name().to_string(),
+            Logical::Plain => self.original_dtype.unwrap_or(self.dtype).name().to_string(),
             Logical::Datetime(u) if u.base == "generic" => "datetime64".into(),
             Logical::Datetime(u) => format!("datetime64[{u}]"),
             Logical::Timedelta(u) if u.base == "generic" => "timedelta64".into(),
@@ -718,11 +718,11 @@ pub struct Plan {
 /// its dtype.
 ///
 /// Only what the sink's [`crate::format::Capabilities`] lacks is listed. A sink with a side file writes
-/// and records times, dictionaries, packed elements, rank 0 and [`ArrayMeta::was`] by itself, from
+/// and records times, dictionaries, packed elements, rank 0 and [`ArrayMeta::original_dtype`] by itself, from
 /// the array's own meta.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// The logical array as the sink was to get it: name, dtype, logical type, nulls, `was`,
+    /// The logical array as the sink was to get it: name, dtype, logical type, nulls, `original_dtype`,
     /// attributes.
     pub meta: ArrayMeta,
     /// How `values` holds the values.

@@ -83,9 +83,12 @@ impl Blocks {
         // All columns are looked at where there may be something to give, not for the chunk of each
         // of them.
         let more = self.common.add(array, rows);
-        let uncut =
-            || self.encoder.cut(0, self.row) == u64::MAX && self.waiting_bytes >= self.block_bytes;
-        let enough = || self.encoder.enough(0).is_some_and(|most| self.waiting_bytes >= most);
+        let uncut = || {
+            self.encoder.next_boundary(0, self.row) == u64::MAX
+                && self.waiting_bytes >= self.block_bytes
+        };
+        let enough =
+            || self.encoder.max_block_bytes(0).is_some_and(|most| self.waiting_bytes >= most);
         if more || self.common.all() > 0 && (enough() || uncut()) {
             self.give_rows(false, give)
         } else {
@@ -122,10 +125,12 @@ impl Blocks {
             }
             let first = column.first_row;
             let whole = column.total == Some(first + have);
-            let cut = self.encoder.cut(array, first);
+            let cut = self.encoder.next_boundary(array, first);
             let rows = if cut == u64::MAX { have } else { cut.saturating_sub(first).max(1) };
-            let enough =
-                self.encoder.enough(array).is_some_and(|most| column.pending_bytes >= most);
+            let enough = self
+                .encoder
+                .max_block_bytes(array)
+                .is_some_and(|most| column.pending_bytes >= most);
             if rows > have && !end && !whole && !enough {
                 return Ok(());
             }
@@ -150,7 +155,7 @@ impl Blocks {
                 }
                 return Ok(());
             }
-            let cut = self.encoder.cut(0, self.row);
+            let cut = self.encoder.next_boundary(0, self.row);
             let rows = if cut == u64::MAX {
                 let whole = self.columns.iter().all(|c| c.total == Some(self.row + c.pending_rows));
                 if !end && !whole && self.waiting_bytes < self.block_bytes {
@@ -161,7 +166,8 @@ impl Blocks {
                 cut.saturating_sub(self.row).max(1)
             };
             let whole = self.columns.iter().all(|c| c.total == Some(self.row + have));
-            let enough = self.encoder.enough(0).is_some_and(|most| self.waiting_bytes >= most);
+            let enough =
+                self.encoder.max_block_bytes(0).is_some_and(|most| self.waiting_bytes >= most);
             if rows > have && !end && !whole && !enough {
                 return Ok(());
             }

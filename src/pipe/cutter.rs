@@ -143,7 +143,7 @@ impl Cutter {
             row_bytes,
             piece.saturating_mul(2),
             |_| u64::MAX,
-            |r| self.reading.cut(lead, r),
+            |r| self.reading.next_boundary(lead, r),
         );
         // No column's piece is larger than its share.
         let mut held = Vec::new();
@@ -183,7 +183,7 @@ impl Cutter {
         let end = if self.sizes.is_empty(&lane, row_bytes) {
             total
         } else {
-            let cut = |r| self.reading.cut(lane[0], r);
+            let cut = |r| self.reading.next_boundary(lane[0], r);
             piece_end(self.row, total, row_bytes, piece, |_| u64::MAX, cut)
         };
         self.push(lane, self.row..end, None)?;
@@ -209,8 +209,8 @@ impl Source for Sequenced {
     fn plan(&self) -> &Plan {
         self.inner.plan()
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        self.inner.want(arrays, wish)?;
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        self.inner.select(arrays, wish)?;
         let plan = self.inner.plan();
         let same = Recipe::each(plan.arrays.len());
         let recipes = Arc::new(Recipes::new(same, plan, plan.arrays.len()));

@@ -97,7 +97,7 @@ pub(super) fn select(
     if wish == Order::Any {
         inputs.sort_unstable();
     }
-    let given = source.want(&inputs, wish)?;
+    let given = source.select(&inputs, wish)?;
     Ok(if given == Order::ArrayByArray && (fanned || reordered) { Order::Any } else { given })
 }
 
@@ -112,7 +112,7 @@ impl Source for View {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         self.recipes = Arc::new(self.recipes.only(arrays));
         select(self.source.as_mut(), &self.plan, &self.recipes, arrays, wish)
     }
@@ -203,8 +203,8 @@ impl RecipeReader {
 }
 
 impl ReadRows for RecipeReader {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        self.reader.cut(self.recipes.of(array).input, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        self.reader.next_boundary(self.recipes.of(array).input, row)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         match self.recipes.of(array).stack() {

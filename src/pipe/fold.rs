@@ -36,13 +36,13 @@ impl Source for FoldedSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let mut inputs = Vec::new();
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
             inputs.extend(sidecar::parts(&self.arrays[a]));
         }
-        self.inner.want(&inputs, wish)?;
+        self.inner.select(&inputs, wish)?;
         Ok(wish)
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
@@ -141,11 +141,11 @@ impl FoldedRows {
 }
 
 impl ReadRows for FoldedRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let folded = &self.arrays[array];
         match folded.how {
             How::Offsets(_) => u64::MAX,
-            _ => self.reader.cut(folded.values, row),
+            _ => self.reader.next_boundary(folded.values, row),
         }
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {

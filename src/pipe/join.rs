@@ -119,7 +119,7 @@ impl Union {
             wanted[part].push(index);
         }
         for (part, theirs) in self.parts.iter_mut().zip(wanted) {
-            let got = part.source.want(&theirs, wish).at_file(&part.label)?;
+            let got = part.source.select(&theirs, wish).at_file(&part.label)?;
             if got != Order::ArrayByArray && theirs.len() > 1 {
                 given = Order::Any;
             }
@@ -133,7 +133,7 @@ impl Source for Union {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let given = self.want_each(arrays, wish)?;
         if in_order(&mut self.parts) { self.want_each(arrays, wish) } else { Ok(given) }
     }
@@ -173,9 +173,9 @@ struct UnionRows {
 }
 
 impl ReadRows for UnionRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let (p, i) = self.home[array];
-        self.readers[p].0.cut(i, row)
+        self.readers[p].0.next_boundary(i, row)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let (p, i) = self.home[array];
@@ -320,7 +320,7 @@ fn difference(meta: &ArrayMeta, theirs: &ArrayMeta, lead: &str, part: &str) -> O
     let same = theirs.dtype == meta.dtype
         && theirs.inner == meta.inner
         && theirs.logical == meta.logical
-        && (theirs.was == meta.was || theirs.was.is_none());
+        && (theirs.original_dtype == meta.original_dtype || theirs.original_dtype.is_none());
     let error = || {
         let (kind, other) = (meta.type_name(), theirs.type_name());
         Error::usage(format!(
@@ -376,7 +376,7 @@ impl Concat {
             let theirs: Vec<usize> = arrays.iter().map(|&a| self.home[a][p]).collect();
             let given = part
                 .source
-                .want(&theirs, if arrays.len() > 1 { Order::RowBlocks } else { wish })
+                .select(&theirs, if arrays.len() > 1 { Order::RowBlocks } else { wish })
                 .at_file(&part.label)?;
             all_rows &= given == Order::RowBlocks || part.source.random().is_some();
         }
@@ -407,7 +407,7 @@ impl Source for Concat {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let given = self.want_each(arrays, wish)?;
         if in_order(&mut self.parts) { self.want_each(arrays, wish) } else { Ok(given) }
     }
@@ -515,11 +515,11 @@ impl ConcatRows {
 }
 
 impl ReadRows for ConcatRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let p = self.part_at(array, row);
         let (start, end) = (self.bounds[array][p], self.bounds[array][p + 1]);
         self.readers[p]
-            .cut(self.home[array][p], row - start)
+            .next_boundary(self.home[array][p], row - start)
             .saturating_add(start)
             .min(end.max(row + 1))
     }

@@ -241,7 +241,7 @@ impl Source for Together {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let mut inputs = Vec::new();
         for &a in arrays {
             crate::format::readable(&self.plan.arrays[a])?;
@@ -250,7 +250,7 @@ impl Source for Together {
                 Joined::Nested(node, _) => inputs.extend(node.arrays()),
             }
         }
-        self.inner.want(&inputs, wish)?;
+        self.inner.select(&inputs, wish)?;
         Ok(wish)
     }
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
@@ -437,9 +437,9 @@ impl TogetherRows {
 }
 
 impl ReadRows for TogetherRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         match &self.shared.ways[array] {
-            Joined::Flat(i) => self.reader.cut(*i, row),
+            Joined::Flat(i) => self.reader.next_boundary(*i, row),
             Joined::Nested(..) => u64::MAX,
         }
     }

@@ -24,7 +24,8 @@ pub(super) fn in_order(
     if outputs.is_empty() && !names.is_empty() {
         return Ok(());
     }
-    let has_cuts = |w: &Arc<dyn WriteRows>| outputs.iter().any(|&a| w.cut(a, 0) != u64::MAX);
+    let has_cuts =
+        |w: &Arc<dyn WriteRows>| outputs.iter().any(|&a| w.next_boundary(a, 0) != u64::MAX);
     let (encoder, wanted): (Arc<dyn Encode>, Order) = match sink.writer() {
         Writer::InOrder(encoder) => (encoder, wanted),
         // A sink that writes whole chunks of its own gets them whole, however the source cuts.
@@ -72,8 +73,8 @@ pub(super) fn in_order(
 struct Writing(Arc<dyn WriteRows>);
 
 impl Encode for Writing {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        self.0.cut(array, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        self.0.next_boundary(array, row)
     }
     fn encode(self: Arc<Self>, block: Block) -> Result<Append> {
         for chunk in block.columns.iter().flat_map(|(_, chunks)| chunks) {

@@ -96,7 +96,7 @@ impl Tasks<'_> {
             return Ok(());
         }
         // What is made of the same rows goes with it, if the sink lets both be cut alike.
-        let anywhere = |b: usize| writer.cut(b, 0) == u64::MAX;
+        let anywhere = |b: usize| writer.next_boundary(b, 0) == u64::MAX;
         let mut lane = vec![a];
         if recipe.stack().is_none() && anywhere(a) {
             let others = self.work.recipes.uses(recipe.input).iter().map(|u| u.0);
@@ -116,7 +116,7 @@ impl Tasks<'_> {
         let Some((reader, writer, sizes)) = &mut self.by_rows else { return Ok(None) };
         let Moving { lane, row, total } = moving;
         let (lead, first) = (lane[0], *row);
-        if writer.cut(lead, first) == u64::MAX
+        if writer.next_boundary(lead, first) == u64::MAX
             && let Some(piece) = reader.piece(lead, first, self.piece)
         {
             *row = piece.end.clamp(first + 1, *total);
@@ -126,7 +126,7 @@ impl Tasks<'_> {
         *row = if sizes.is_empty(lane, row_bytes) {
             *total
         } else {
-            let (to, from) = (|r| writer.cut(lead, r), |r| reader.cut(lead, r));
+            let (to, from) = (|r| writer.next_boundary(lead, r), |r| reader.next_boundary(lead, r));
             piece_end(first, *total, row_bytes, self.piece, to, from)
         };
         let all = (*row - first).saturating_mul(row_bytes);

@@ -145,7 +145,7 @@ impl Shared {
         let (arrays, wish) = wanted
             .ok_or_else(|| Error::internal("a source is read before it is told what is wanted"))?;
         let (mut source, translations) = self.open()?;
-        let order = source.want(&arrays, wish)?;
+        let order = source.select(&arrays, wish)?;
         Ok((source, translations, order))
     }
     /// The open instance, or a new one; one thread opens, others wait for it.
@@ -175,7 +175,7 @@ impl Source for Parked {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         *lock(&self.shared.wanted) = Some((arrays.to_vec(), wish));
         *lock(&self.shared.instance) = Weak::new();
         (self.now, self.ended) = (None, false);
@@ -184,7 +184,7 @@ impl Source for Parked {
         self.has_random = rows.is_some();
         let all = |a: usize| 0..self.plan.arrays[a].rows.unwrap_or(0);
         *lock(&self.shared.told) = rows.map_or_else(HashMap::new, |rows| {
-            arrays.iter().map(|&a| (a, (rows.cut(a, 0), rows.cost(a, all(a))))).collect()
+            arrays.iter().map(|&a| (a, (rows.next_boundary(a, 0), rows.cost(a, all(a))))).collect()
         });
         Ok(order)
     }
@@ -253,13 +253,13 @@ impl ParkedRows {
 }
 
 impl ReadRows for ParkedRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         if row == 0
             && let Some((cut, _)) = lock(&self.0.told).get(&array)
         {
             return *cut;
         }
-        self.ask(u64::MAX, |rows| rows.cut(array, row))
+        self.ask(u64::MAX, |rows| rows.next_boundary(array, row))
     }
     fn cost(&self, array: usize, range: Range<u64>) -> Option<u64> {
         if Some(range.end) == self.0.plan.arrays[array].rows

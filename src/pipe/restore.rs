@@ -7,7 +7,7 @@ use crate::model::{Dtype, Values};
 use crate::ops::{Op, cast};
 use crate::resolve::Step;
 
-/// Narrows arrays whose `was` is among `dtypes`, after a look at all their values. Notes name those
+/// Narrows arrays whose `original_dtype` is among `dtypes`, after a look at all their values. Notes name those
 /// that no longer fit.
 ///
 /// # Errors
@@ -20,7 +20,7 @@ pub fn restore(
     let plan = flow.plan().clone();
     let narrower = |a: usize| {
         let meta = &plan.arrays[a];
-        meta.was.filter(|was| *was != meta.dtype && dtypes.contains(was))
+        meta.original_dtype.filter(|was| *was != meta.dtype && dtypes.contains(was))
     };
     let candidates: Vec<usize> =
         (0..plan.arrays.len()).filter(|&a| narrower(a).is_some()).collect();
@@ -39,7 +39,7 @@ pub fn restore(
             })?,
             None => false,
         };
-        step.plan.arrays[a].was = None;
+        step.plan.arrays[a].original_dtype = None;
         if fits {
             step.plan.arrays[a].dtype = to;
             step.recipes[a].ops.push(Op::Cast { from, to, lossy: false });

@@ -86,8 +86,8 @@ impl Source for RowsView {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        self.inner.want(arrays, wish)
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        self.inner.select(arrays, wish)
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         let Some(job) = self.inner.next(max_bytes)? else { return Ok(None) };
@@ -154,10 +154,10 @@ struct SlicedRows {
 }
 
 impl ReadRows for SlicedRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let (start, stop, count) = self.cuts.of(array);
         let step = self.cuts.slices[array].step;
-        let cut = self.reader.cut(array, (start + row * step).min(stop));
+        let cut = self.reader.next_boundary(array, (start + row * step).min(stop));
         if cut == u64::MAX {
             u64::MAX
         } else {

@@ -155,7 +155,7 @@ impl Source for Beside {
         &self.plan
     }
     /// The source was told before the spool was made.
-    fn want(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
         Ok(wish)
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
@@ -189,9 +189,9 @@ impl BesideRows {
 }
 
 impl ReadRows for BesideRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let (reader, array) = self.of(array);
-        reader.cut(array, row)
+        reader.next_boundary(array, row)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let (reader, array) = self.of(array);
@@ -217,7 +217,7 @@ impl Source for SpoolSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
         Ok(wish)
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
@@ -251,7 +251,7 @@ impl Reader {
 }
 
 impl ReadRows for Reader {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let pieces = &self.arrays[array].pieces;
         if !self.metas[array].logical.is_var() && pieces.len() < 2 {
             return u64::MAX;

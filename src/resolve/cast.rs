@@ -64,7 +64,7 @@ pub fn cast_arrays(
     }
     for (i, (t, meta)) in target.iter().zip(&mut plan.arrays).enumerate() {
         let Some((to, _)) = *t else { continue };
-        meta.was = None;
+        meta.original_dtype = None;
         match &meta.logical {
             Logical::Plain if meta.dtype == to => {}
             Logical::Plain => recipes[i].ops.push(Op::Cast { from: meta.dtype, to, lossy }),

@@ -55,7 +55,7 @@ impl Marks {
         let (kept, _) = kept_arrays(plan);
         let mark = |stored: &ArrayMeta| -> Option<String> {
             let kept = kept.get(stored.name.as_str()).copied();
-            if kept.is_none() && stored.was.is_none() {
+            if kept.is_none() && stored.original_dtype.is_none() {
                 return None;
             }
             let mut entry = array_entry(stored, kept, true)?;

@@ -15,7 +15,7 @@ use crate::support::{Scratch, mutants, python};
 /// A column as text, one cell a string: `-` for null.
 pub fn column(source: &mut dyn Source, array: usize) -> Vec<String> {
     let meta = source.plan().arrays[array].clone();
-    source.want(&(0..source.plan().arrays.len()).collect::<Vec<_>>(), Order::Any).unwrap();
+    source.select(&(0..source.plan().arrays.len()).collect::<Vec<_>>(), Order::Any).unwrap();
     let rows = meta.rows.unwrap();
     let mut cells = Vec::new();
     let reader = source.random().unwrap();
@@ -496,7 +496,7 @@ impl Source for Memory {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, _arrays: &[usize], _wish: Order) -> Result<Order> {
+    fn select(&mut self, _arrays: &[usize], _wish: Order) -> Result<Order> {
         Ok(Order::RowBlocks)
     }
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn npk::format::Job>>> {
@@ -743,7 +743,7 @@ np.save("f.npy", f); np.save("i.npy", d.i.values); np.save("u.npy", d.u.values);
         )
         .unwrap();
         let plan = source.plan().clone();
-        source.want(&(0..plan.arrays.len()).collect::<Vec<_>>(), Order::Any).unwrap();
+        source.select(&(0..plan.arrays.len()).collect::<Vec<_>>(), Order::Any).unwrap();
         let reader = source.random().unwrap();
         let bytes = |name: &str| {
             let a = plan.position(name).unwrap_or_else(|| panic!("{file}: {name}"));

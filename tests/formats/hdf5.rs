@@ -24,7 +24,7 @@ pub(super) fn read(source: &dyn Source, array: usize, step: Option<u64>) -> Resu
     let mut chunks = Vec::new();
     let mut row = 0;
     while row < total {
-        let end = step.map_or_else(|| reader.cut(array, row), |s| row + s).min(total);
+        let end = step.map_or_else(|| reader.next_boundary(array, row), |s| row + s).min(total);
         assert!(end > row);
         reader.read(array, row..end, &mut |chunk| {
             chunks.push(chunk);
@@ -71,7 +71,7 @@ fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>
     let readable: Vec<usize> = (0..source.plan().arrays.len())
         .filter(|&a| source.plan().arrays[a].details.error.is_none())
         .collect();
-    source.want(&readable, Order::ArrayByArray).unwrap();
+    source.select(&readable, Order::ArrayByArray).unwrap();
     let mut manifest = Vec::new();
     let mut told = Vec::new();
     for (a, meta) in source.plan().arrays.iter().enumerate() {

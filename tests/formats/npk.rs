@@ -219,7 +219,7 @@ fn side_file_folds_back() {
     assert_eq!(back.texts[2], [Some(b"ab".to_vec()), Some(vec![]), Some(b"cde".to_vec())]);
     assert_eq!(back.texts[3], [Some(i32s(&[7])), Some(i32s(&[8, 9]))]);
     assert_eq!(back.masks[0], [1, 0, 1]);
-    assert_eq!(back.plan.arrays[8].was, Some(Dtype::Bf16));
+    assert_eq!(back.plan.arrays[8].original_dtype, Some(Dtype::Bf16));
     assert_eq!(back.plan.arrays[9].shape(), Some(vec![]));
     let Logical::Dictionary { categories, ordered } = &back.plan.arrays[4].logical else {
         panic!()
@@ -351,8 +351,8 @@ fn hostile_stores_are_refused_by_the_number() {
         // The good one is read all the same.
         let mut source = open(&store).unwrap();
         assert_eq!(source.plan().arrays.len(), 2, "{case}");
-        source.want(&[0], Order::Any).unwrap();
-        let e = source.want(&[1], Order::Any).unwrap_err();
+        source.select(&[0], Order::Any).unwrap();
+        let e = source.select(&[1], Order::Any).unwrap_err();
         assert!(
             e.kind() == kind && e.to_string().contains(says) && e.array_name() == Some("x"),
             "{case}: {e:?}"
@@ -464,7 +464,7 @@ fn links_and_foreign_files() {
     std::process::Command::new("mkfifo").arg(out.join("s.npk/data_rank1.npkd")).status().unwrap();
     let mut source = open(&out.join("s.npk")).unwrap();
     let i = source.plan().position("rank1").unwrap();
-    assert_eq!(source.want(&[i], Order::Any).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(source.select(&[i], Order::Any).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 /// FIFOs and devices in the places of a store's files, or of what an append would leave: named,

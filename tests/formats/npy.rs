@@ -111,7 +111,7 @@ for name, shape, order in [('one', (50,), 'C'), ('two', (6, 7), 'C'), ('for', (6
             let y = source.plan().arrays[3].shape().unwrap();
             assert_eq!(y, [shape.clone(), vec![2, 3]].concat());
             let fixed: Vec<usize> = vec![0, 2, 3, 4];
-            source.want(&fixed, wish).unwrap();
+            source.select(&fixed, wish).unwrap();
             let mut got = vec![Vec::new(); 6];
             let mut emit = |chunk: npk::model::Chunk| {
                 let Values::Fixed(b) = &chunk.values else { panic!() };

@@ -165,7 +165,7 @@ np.savez_compressed('obj.npz', o=np.array([1, 'x'], dtype=object), s=np.array(['
         let metas = source.plan().arrays.clone();
         assert_eq!(metas.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), names);
         for (i, meta) in metas.iter().enumerate() {
-            let wanted = source.want(&[i], Order::Any);
+            let wanted = source.select(&[i], Order::Any);
             assert_eq!(wanted.is_err(), bad.contains(&meta.name.as_str()), "{}", meta.name);
             if let Err(error) = wanted {
                 assert!(

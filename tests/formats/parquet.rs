@@ -176,7 +176,7 @@ pub fn check_odd(path: &Path) {
     let nested = plan.arrays.iter().filter(|a| a.logical.nested().is_some()).count();
     assert_eq!(nested, 6);
     let good = plan.position("also_good").unwrap();
-    source.want(&[0, good], npk::format::Order::Any).unwrap();
+    source.select(&[0, good], npk::format::Order::Any).unwrap();
     assert_eq!(bytes_of(source.as_ref(), 0, 0..3), [1i64, 2, 3].map(i64::to_le_bytes).concat());
     assert!(plan.arrays[good].nulls && !plan.arrays[0].nulls);
 }

@@ -200,7 +200,7 @@ fn read_rows(path: &Path, bytes: &[u8], rows: Range<u64>) -> Result<Vec<Option<V
     std::fs::write(path, bytes).unwrap();
     let options = ReadOptions { memory_bytes: LIMIT, ..ReadOptions::default() };
     let mut source = by_name("parquet").unwrap().open(&Location::local(path), &options)?;
-    source.want(&[0], Order::Any)?;
+    source.select(&[0], Order::Any)?;
     let mut got = Vec::new();
     source.random().unwrap().read(0, rows, &mut |chunk: Chunk| {
         for row in 0..chunk.rows as usize {

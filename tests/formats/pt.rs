@@ -251,9 +251,9 @@ impl Source for Readable {
     fn plan(&self) -> &npk::model::Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order, Error> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order, Error> {
         let arrays: Vec<usize> = arrays.iter().map(|&a| self.of[a]).collect();
-        self.inner.want(&arrays, wish)
+        self.inner.select(&arrays, wish)
     }
     fn random(&self) -> Option<std::sync::Arc<dyn ReadRows>> {
         Some(std::sync::Arc::new(ReadableRows(self.inner.random()?, self.of.clone())))
@@ -361,7 +361,7 @@ fn read_all(location: &Location) -> Result<usize, Error> {
     let options = ReadOptions { memory_bytes: 16 << 20, ..ReadOptions::default() };
     let mut source = Pytorch.open(location, &options)?;
     let count = source.plan().arrays.len();
-    source.want(&(0..count).collect::<Vec<_>>(), Order::ArrayByArray)?;
+    source.select(&(0..count).collect::<Vec<_>>(), Order::ArrayByArray)?;
     let reader = source.random().unwrap();
     for (i, meta) in source.plan().arrays.iter().enumerate() {
         let rows = meta.rows.unwrap();
@@ -862,7 +862,7 @@ fn object_storage_gets_it_in_turn() {
         .unwrap();
         let (first, mut again) = (open(&path).unwrap(), Pytorch.open(&at, &options()).unwrap());
         let count = first.plan().arrays.len();
-        again.want(&(0..count).collect::<Vec<_>>(), Order::Any).unwrap();
+        again.select(&(0..count).collect::<Vec<_>>(), Order::Any).unwrap();
         for (a, meta) in first.plan().arrays.iter().enumerate() {
             let b = again.plan().position(&meta.name).unwrap();
             assert!(again.extents(b).is_none_or(|e| e.is_empty()), "there is no local file");

@@ -26,7 +26,7 @@ impl Source for Memory {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, _: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, _: &[usize], wish: Order) -> Result<Order> {
         Ok(wish)
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {

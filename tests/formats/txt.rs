@@ -171,7 +171,7 @@ np.savetxt("fs.txt", f, fmt="%s", delimiter="   ")
         }
         let mut source = open_with(&Txt, &path, &ReadOptions::default()).unwrap();
         let count = source.plan().arrays.len();
-        source.want(&(0..count).collect::<Vec<_>>(), npk::format::Order::Any).unwrap();
+        source.select(&(0..count).collect::<Vec<_>>(), npk::format::Order::Any).unwrap();
         let mut bytes = Vec::new();
         for a in 0..count {
             let rows = source.plan().arrays[a].rows.unwrap();

@@ -716,8 +716,8 @@ v3('manyinner', shape=[2**40], chunk_grid={'name': 'regular', 'configuration': {
     // The others are read.
     let mut source = source;
     let good = source.plan().position("good").unwrap();
-    source.want(&[good], Order::Any).unwrap();
-    assert!(source.want(&[source.plan().position("pickled").unwrap()], Order::Any).is_err());
+    source.select(&[good], Order::Any).unwrap();
+    assert!(source.select(&[source.plan().position("pickled").unwrap()], Order::Any).is_err());
     let mut rows = 0;
     source
         .random()
@@ -823,7 +823,10 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
     ] {
         let e = copy(&scratch.join("other.zarr"), &scratch.join("y.zarr"), &options, 64 << 20)
             .unwrap_err();
-        assert!(e.kind() == ErrorKind::Usage && e.message().contains(word), "{e:?} does not say {word}");
+        assert!(
+            e.kind() == ErrorKind::Usage && e.message().contains(word),
+            "{e:?} does not say {word}"
+        );
     }
     for name in ["a//b", "../a", "a/zarr.json", "__x", "x/.."] {
         let plan = Plan {
@@ -1036,7 +1039,7 @@ out['plain'] = arr((100, 3), 'i2'); g.create_array('plain', data=out['plain'], c
         assert!(all == want[&meta.name].2, "{}", meta.name);
     }
     let sh = plan.position("sh").unwrap();
-    assert_eq!(reader.cut(sh, 13), 20);
+    assert_eq!(reader.next_boundary(sh, 13), 20);
     let fresh = Zarr.open(&at, &ReadOptions::default()).unwrap().random().unwrap();
     requests.store(0, Relaxed);
     bytes.store(0, Relaxed);
@@ -1081,7 +1084,11 @@ fn fixtures() {
         let e =
             read_with(&path, &ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() }, 2)
                 .unwrap_err();
-        assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused), "{}: {e:?}", path.display());
+        assert!(
+            matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused),
+            "{}: {e:?}",
+            path.display()
+        );
     }
 }
 

@@ -42,7 +42,7 @@ pub fn read_some(format: &str, path: &Path) -> Result<()> {
             (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
         let mut errors: Vec<Error> =
             arrays.iter().filter_map(|a| a.details.error.as_deref().cloned()).collect();
-        source.want(&good, Order::Any)?;
+        source.select(&good, Order::Any)?;
         let Some(reader) = source.random() else {
             let drained = pipe::drain(
                 pipe::Flow::from(source).choose(&good),
@@ -58,7 +58,7 @@ pub fn read_some(format: &str, path: &Path) -> Result<()> {
             let rows = total.min((SOME_BYTES / arrays[a].row_bytes()?.max(1)).clamp(1, 1 << 12));
             let mut row = 0;
             while row < rows {
-                let end = reader.cut(a, row).min(rows);
+                let end = reader.next_boundary(a, row).min(rows);
                 assert!(end > row, "{}: a cut at row {row} is at {end}", arrays[a].name);
                 let (_, _) = (reader.cost(a, row..end), reader.piece(a, row, SOME_BYTES));
                 if let Err(e) = guard(|| reader.read(a, row..end, &mut |_| Ok(()))) {

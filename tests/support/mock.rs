@@ -51,7 +51,7 @@ impl Source for Mock {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, wanted: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, wanted: &[usize], wish: Order) -> Result<Order> {
         self.queue.clear();
         let cut = |a: usize| {
             let whole = &self.arrays[a];
@@ -114,7 +114,7 @@ struct MockRows {
 }
 
 impl ReadRows for MockRows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         if array.is_multiple_of(2) { u64::MAX } else { (row / 7 + 1) * 7 }
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -168,7 +168,7 @@ pub struct Through;
 
 impl EncodeBlocks for Through {
     type Encoded = Block;
-    fn cut(&self, _array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, row: u64) -> u64 {
         (row / 11 + 1) * 11
     }
     fn encode(&self, block: Block) -> Result<Block> {

@@ -319,7 +319,7 @@ impl Source for Joined {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         for part in &mut self.parts {
             part.wanted.clear();
         }
@@ -330,7 +330,7 @@ impl Source for Joined {
         }
         let mut given = wish;
         for part in self.parts.iter_mut().filter(|p| !p.wanted.is_empty()) {
-            let order = part.source.want(&part.wanted, wish)?;
+            let order = part.source.select(&part.wanted, wish)?;
             if order != wish || wish == Order::RowBlocks {
                 given = if order == Order::ArrayByArray { order } else { Order::Any };
             }
@@ -386,9 +386,9 @@ struct ShardReader {
 }
 
 impl ReadRows for ShardReader {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let (part, index) = self.places[array];
-        self.readers[part].cut(index, row)
+        self.readers[part].next_boundary(index, row)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let (part, index) = self.places[array];

@@ -193,8 +193,8 @@ pub struct PaddedRows<W> {
 }
 
 impl<W: WriteRows> WriteRows for PaddedRows<W> {
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        self.inner.cut(array, row)
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        self.inner.next_boundary(array, row)
     }
     fn write(&self, chunk: &Chunk) -> Result<()> {
         let Some(padded) = &self.columns[chunk.array] else { return self.inner.write(chunk) };
@@ -216,14 +216,14 @@ pub struct PaddedBlocks<E> {
 
 impl<E: EncodeBlocks> EncodeBlocks for PaddedBlocks<E> {
     type Encoded = E::Encoded;
-    fn cut(&self, array: usize, row: u64) -> u64 {
-        let cut = self.inner.cut(array, row);
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        let cut = self.inner.next_boundary(array, row);
         let Some(padded) = &self.columns[array] else { return cut };
         let step = padded.step_rows();
         cut.min((row / step + 1).saturating_mul(step))
     }
-    fn enough(&self, array: usize) -> Option<u64> {
-        self.inner.enough(array)
+    fn max_block_bytes(&self, array: usize) -> Option<u64> {
+        self.inner.max_block_bytes(array)
     }
     fn encode(&self, mut block: Block) -> Result<E::Encoded> {
         for (array, chunks) in &mut block.columns {

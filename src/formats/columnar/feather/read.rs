@@ -461,7 +461,7 @@ impl Shared {
             let b = self.batch_of(at);
             let (start, end) = (self.starts[b], self.starts[b + 1]);
             let (to, more) = if self.index.batches[b].compression.is_some() {
-                let to = self.cut(array, at) - start;
+                let to = self.next_boundary(array, at) - start;
                 (to, self.held(array, b, &(at - start..to))?)
             } else {
                 let part = self.part(&self.columns[array], b, Wanted::All)?;
@@ -506,7 +506,7 @@ impl Shared {
 }
 
 impl ReadRows for Shared {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let b = self.batch_of(row);
         let Some(batch) = self.index.batches.get(b) else { return u64::MAX };
         if self.columns[array].leaf.element == DataType::Null {
@@ -592,7 +592,7 @@ impl Source for ArrowSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         self.shared.by_rows.store(wish == Order::RowBlocks, Ordering::Relaxed);
         arrays.iter().try_for_each(|&a| readable(&self.plan.arrays[a]))?;
         Ok(wish)

@@ -293,10 +293,10 @@ fn dictionary_message(
 
 impl EncodeBlocks for Encoder {
     type Encoded = EncodedData;
-    fn cut(&self, _array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, row: u64) -> u64 {
         (row / self.batch_rows + 1).saturating_mul(self.batch_rows)
     }
-    fn enough(&self, _array: usize) -> Option<u64> {
+    fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         self.enough
     }
     fn encode(&self, block: Block) -> Result<EncodedData> {

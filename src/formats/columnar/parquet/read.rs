@@ -594,7 +594,7 @@ impl Source for ParquetSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         arrays.iter().try_for_each(|&a| readable(&self.plan.arrays[a]))?;
         Ok(wish)
     }

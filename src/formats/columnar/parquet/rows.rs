@@ -299,7 +299,7 @@ impl Shared {
 }
 
 impl ReadRows for Shared {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let g = self.group_of(row);
         let (Some(&start), Some(&end)) = (self.starts.get(g), self.starts.get(g + 1)) else {
             return u64::MAX;

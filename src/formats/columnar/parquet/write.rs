@@ -233,10 +233,10 @@ fn elements(array: &dyn Array) -> usize {
 
 impl EncodeBlocks for Encoder {
     type Encoded = Vec<Column>;
-    fn cut(&self, _array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, row: u64) -> u64 {
         (row / self.group_rows + 1).saturating_mul(self.group_rows)
     }
-    fn enough(&self, _array: usize) -> Option<u64> {
+    fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         self.enough
     }
     fn encode(&self, block: Block) -> Result<Vec<Column>> {

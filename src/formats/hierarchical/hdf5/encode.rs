@@ -38,7 +38,7 @@ pub(super) struct Encoder {
 
 impl EncodeBlocks for Encoder {
     type Encoded = EncodedBlock;
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         match &self.layouts[array].form {
             Form::Contiguous | Form::Text { chunk_rows: None } => u64::MAX,
             Form::Chunked { chunk, .. } => (row / chunk[0] + 1).saturating_mul(chunk[0]),
@@ -46,7 +46,7 @@ impl EncodeBlocks for Encoder {
         }
     }
     /// Chunks of text hold references only: the library takes it in any pieces.
-    fn enough(&self, array: usize) -> Option<u64> {
+    fn max_block_bytes(&self, array: usize) -> Option<u64> {
         matches!(self.layouts[array].form, Form::Text { .. })
             .then(|| (self.memory_bytes / 16).clamp(LEAST_TEXT_BYTES, TEXT_BYTES))
     }

@@ -52,7 +52,7 @@ impl Rows {
             return Ok(false);
         }
         while row < total && !found {
-            let end = self.cut(array, row).min(row.saturating_add(1 << 16)).min(total);
+            let end = self.next_boundary(array, row).min(row.saturating_add(1 << 16)).min(total);
             self.read(array, row..end, &mut |chunk| {
                 found |= chunk.valid.is_some();
                 Ok(())
@@ -268,12 +268,12 @@ impl Rows {
 }
 
 impl ReadRows for Rows {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         // Chunks of text hold references only.
         if self.arrays[array].leaf.kind.is_variable() {
             return u64::MAX;
         }
-        self.reader.cut(array, row)
+        self.reader.next_boundary(array, row)
     }
 
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {

@@ -19,10 +19,10 @@ impl Source for Hdf5Source {
         self.maps.plan()
     }
 
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         // Fields of one record are only taken from it together if nothing else is done with them.
         let is_special = arrays.iter().any(|&a| self.rows.arrays[a].is_special());
-        self.maps.want(arrays, if is_special { Order::ArrayByArray } else { wish })?;
+        self.maps.select(arrays, if is_special { Order::ArrayByArray } else { wish })?;
         Ok(wish)
     }
 

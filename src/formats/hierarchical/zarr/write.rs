@@ -165,7 +165,7 @@ impl Sink for ZarrSink {
 }
 
 impl WriteRows for Writer {
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         match self.layouts[array].object().first() {
             Some(&height) => (row / height + 1).saturating_mul(height),
             None => u64::MAX,

@@ -234,7 +234,7 @@ struct Encoder {
 
 impl EncodeBlocks for Encoder {
     type Encoded = Packed;
-    fn cut(&self, array: usize, _row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, _row: u64) -> u64 {
         match &self.arrays[array] {
             Array { rows: Some(rows), bytes: Some(bytes), .. } if *bytes <= WHOLE_BYTES => *rows,
             _ => u64::MAX,

@@ -230,7 +230,7 @@ impl Source for StoreSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         for &a in arrays {
             crate::format::readable(&self.plan.arrays[a])?;
         }

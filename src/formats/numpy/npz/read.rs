@@ -236,8 +236,8 @@ impl Source for NpzSource {
     fn plan(&self) -> &Plan {
         self.maps.plan()
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let given = self.maps.want(arrays, wish)?;
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+        let given = self.maps.select(arrays, wish)?;
         let wanted = self.wanted(arrays);
         self.is_stored =
             wanted.iter().all(|(m, _)| self.archive.entries[self.members[*m].member].is_stored());

@@ -194,7 +194,7 @@ struct Packed {
 
 impl EncodeBlocks for Pack {
     type Encoded = Packed;
-    fn cut(&self, array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let row_bytes = self.arrays[array].row_bytes;
         if row_bytes == 0 {
             return u64::MAX; // one block, however many rows

@@ -492,11 +492,11 @@ impl EncodeBlocks for Encoder {
     type Encoded = Vec<u8>;
     /// Blocks of about a megabyte: text is larger than its values, and many blocks are under way at
     /// once.
-    fn cut(&self, _array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, row: u64) -> u64 {
         let rows = ((1 << 20) / self.row_bytes).max(1);
         (row / rows + 1).saturating_mul(rows)
     }
-    fn enough(&self, _array: usize) -> Option<u64> {
+    fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         Some(2 << 20)
     }
     fn encode(&self, block: Block) -> Result<Vec<u8>> {

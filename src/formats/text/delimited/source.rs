@@ -321,7 +321,7 @@ impl Source for TextSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn want(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
         let Some(reader) = &self.reader else {
             return Err(Error::internal("only names were read"));
         };
@@ -348,7 +348,7 @@ pub(super) struct Reader {
 const NAN: f64 = f64::NAN;
 
 impl ReadRows for Reader {
-    fn cut(&self, _array: usize, row: u64) -> u64 {
+    fn next_boundary(&self, _array: usize, row: u64) -> u64 {
         let blocks = &self.scanned.blocks;
         let next = blocks.partition_point(|b| b.first_row <= row);
         blocks.get(next).map_or(self.scanned.rows, |b| b.first_row)
