@@ -52,7 +52,8 @@ test: tools judges $(NUMPACK07)
 		echo "note: no OpenBLAS: the tests that ask NumPack 0.7.0 are left out (Debian: apt-get install libopenblas-dev pkg-config)"; \
 		without="$$without NPK_TEST_NO_NUMPACK07=1"; \
 	fi; \
-	env $$without $(CARGO) test --locked
+	echo "== Rust alone" && env NPK_TEST_PYTHON=/nonexistent $(CARGO) test --locked && \
+	echo "== the real libraries" && env $$without $(CARGO) test --locked --test main -- --ignored
 
 check: format lint docs test
 

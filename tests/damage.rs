@@ -207,6 +207,7 @@ fn small_tensors_are_checked() {
 
 /// The checksums of Parquet's pages, where a writer gave some, are compared.
 #[test]
+#[ignore = "asks the real libraries"]
 fn parquet_pages_are_checked() {
     let s = Scratch::new();
     let code = "import pyarrow as pa, pyarrow.parquet as pq
@@ -285,6 +286,7 @@ fn parquet(page: &[u8], codec: u64, announced: u64, rows: u64, children: u64) ->
 
 /// Pages and schemas that announce more than there is are refused before room is made for them.
 #[test]
+#[ignore = "asks the real libraries"]
 fn parquet_sizes_are_checked() {
     let s = Scratch::new();
     let (path, out) = (at(&s, "p.parquet"), at(&s, "o.npk"));

@@ -143,6 +143,7 @@ fn a_list_knows_sizes_and_keeps_folders() {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn a_long_list_does_not_sit_in_memory() {
     let s = Scratch::new();
     let mut list = std::io::BufWriter::new(std::fs::File::create(s.join("list")).unwrap());

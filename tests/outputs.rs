@@ -101,6 +101,7 @@ fn flags_that_do_nothing_are_named_once() {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn a_note_is_said_once_a_run() {
     let s = Scratch::new();
     python(
@@ -175,6 +176,7 @@ fn bytes_that_lie_ready_are_copied_by_the_kernel() {
 /// Each array takes the best way that it can have: beside text that is coded in order, numbers that
 /// lie ready are copied by the kernel, and what is renamed or has nulls beside it hinders nobody.
 #[test]
+#[ignore = "asks the real libraries"]
 fn numbers_beside_text_are_copied_by_the_kernel() {
     let s = Scratch::new();
     python(

@@ -206,6 +206,7 @@ fn what_is_refused_is_listed_as_it_is_stored() {
 
 /// An array called `data` in a zip of Zarr has a chunk `data/0`, as a checkpoint has a storage.
 #[test]
+#[ignore = "asks the real libraries"]
 fn a_zip_of_zarr_is_no_checkpoint() {
     let s = Scratch::new();
     python(
@@ -223,6 +224,7 @@ fn a_zip_of_zarr_is_no_checkpoint() {
 
 /// More sources are joined than files may be open.
 #[test]
+#[ignore = "asks the real libraries"]
 fn many_files_are_joined_within_a_small_limit() {
     let s = Scratch::new();
     python(

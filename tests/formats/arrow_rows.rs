@@ -93,6 +93,7 @@ fn read(source: &dyn Source, array: usize, rows: Range<u64>) -> Vec<Option<Vec<u
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn rows_are_those_of_the_whole_batch() {
     let s = Scratch::new();
     python(s.path(), TABLE);
@@ -161,6 +162,7 @@ fn rows_are_those_of_the_whole_batch() {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn large_batches_are_not_held() {
     let s = Scratch::new();
     let code = "import numpy as np, pyarrow as pa, pyarrow.feather as f\n\
@@ -216,6 +218,7 @@ fn large_batches_are_not_held() {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn what_must_be_held_and_is_too_large_is_refused() {
     let s = Scratch::new();
     let code = "import pyarrow as pa, pyarrow.feather as f\n\

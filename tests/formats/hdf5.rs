@@ -189,6 +189,7 @@ with h5py.File('types.h5', 'w') as f:
 "#;
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn types_read_as_h5py_reads_them() {
     let dir = Scratch::new();
     support::python(dir.path(), TYPES);
@@ -287,6 +288,7 @@ with h5py.File('virtual.h5', 'w') as f:
 "#;
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn layouts_and_filters_read_as_h5py_reads_them() {
     let dir = Scratch::new();
     support::python(dir.path(), LAYOUTS);
@@ -308,6 +310,7 @@ fn layouts_and_filters_read_as_h5py_reads_them() {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn links_lead_where_h5py_follows_them() {
     let dir = Scratch::new();
     support::python(
@@ -372,6 +375,7 @@ with h5py.File('links.h5', 'w', track_order=True) as f:
 
 /// A file from elsewhere may not choose which files of this machine are shown.
 #[test]
+#[ignore = "asks the real libraries"]
 fn external_storage_stays_below_the_folder_of_the_file() {
     let s = Scratch::new();
     support::python(
@@ -470,6 +474,7 @@ fn with(compression: &str) -> WriteOptions {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn written_files_are_what_h5py_wrote() {
     let dir = Scratch::new();
     support::python(dir.path(), ROUND);
@@ -519,6 +524,7 @@ with h5py.File('new.h5', 'w', libver='latest') as f: fill(f)
 "#;
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn damage_is_an_error_and_nothing_worse() {
     let dir = Scratch::new();
     support::python(dir.path(), SMALL);
@@ -530,6 +536,7 @@ fn damage_is_an_error_and_nothing_worse() {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn pandas_frames_come_as_columns() {
     let dir = Scratch::new();
     support::python(
@@ -606,6 +613,7 @@ assert len(json.load(open('dump/manifest.json'))) == df.shape[1] + 1
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn netcdf_dimensions_go_round() {
     let dir = Scratch::new();
     support::python(

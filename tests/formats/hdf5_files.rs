@@ -87,6 +87,7 @@ with h5py.File('bad.h5', 'w', libver='latest') as f:
 "#;
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn sources_of_virtual_datasets_must_be_there() {
     let s = Scratch::new();
     support::python(s.path(), VIRTUAL);
@@ -117,6 +118,7 @@ fn sources_of_virtual_datasets_must_be_there() {
 
 /// Rows that a source lost after it was mapped, in the middle of its file: no zeros in their place.
 #[test]
+#[ignore = "asks the real libraries"]
 fn a_source_that_is_cut_short_is_damaged() {
     let s = Scratch::new();
     support::python(
@@ -162,6 +164,7 @@ with h5py.File('away/far.h5', 'r+') as f: f['back'] = h5py.ExternalLink('../sub/
 /// A file from elsewhere may not choose which files of this machine are shown, and none is waited
 /// for.
 #[test]
+#[ignore = "asks the real libraries"]
 fn files_outside_of_the_folder_need_a_flag() {
     let s = Scratch::new();
     support::python(s.path(), OUTSIDE);
@@ -236,6 +239,7 @@ fn files_outside_of_the_folder_need_a_flag() {
 
 /// Raw data that a file does not have are not zeros.
 #[test]
+#[ignore = "asks the real libraries"]
 fn raw_data_must_be_there_in_full() {
     let s = Scratch::new();
     support::python(

@@ -26,6 +26,7 @@ mi.to_hdf('levels.h5', key='df', format='fixed')
 "#;
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn zones_and_categories_are_kept() {
     let s = Scratch::new();
     support::python(s.path(), FRAMES);

@@ -55,6 +55,7 @@ print(json.dumps(told))
 
 /// A length counts only if the heap has it: a few bytes do not take gigabytes, wherever they are.
 #[test]
+#[ignore = "asks the real libraries"]
 fn forged_lengths_are_compared_with_the_heap() {
     let s = Scratch::new();
     support::python(s.path(), FORGE);
@@ -97,6 +98,7 @@ fn forged_lengths_are_compared_with_the_heap() {
 /// Text that is not what it claims to be is kept as bytes, with a note: of a fixed length, of any
 /// length, in fields, in attributes of files, groups and datasets, and in more than one dimension.
 #[test]
+#[ignore = "asks the real libraries"]
 fn text_that_is_not_utf8_is_kept_as_bytes() {
     let s = Scratch::new();
     support::python(
@@ -139,6 +141,7 @@ with h5py.File('l.h5', 'w') as f:
 
 /// Bytes of a boolean that are neither 0 nor 1 are true, whatever the width of the enumeration.
 #[test]
+#[ignore = "asks the real libraries"]
 fn booleans_of_other_bytes_are_true() {
     let s = Scratch::new();
     support::python(
@@ -162,6 +165,7 @@ with h5py.File('b.h5', 'w') as f:
 /// One text that would take more than the memory limit on its way is refused with the limit that is
 /// enough.
 #[test]
+#[ignore = "asks the real libraries"]
 fn long_texts_need_a_limit_that_holds_them() {
     let s = Scratch::new();
     support::python(

@@ -30,6 +30,7 @@ pq.write_table(table, 'in.parquet', row_group_size=999)
 ";
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn nulls_zones_and_types_come_back() {
     let scratch = Scratch::new();
     python(scratch.path(), TABLE);
@@ -100,6 +101,7 @@ for name in a.column_names:
 
 /// Others see plain arrays, and what they change is not overruled.
 #[test]
+#[ignore = "asks the real libraries"]
 fn marks_do_not_overrule_the_data() {
     let scratch = Scratch::new();
     python(scratch.path(), TABLE);
@@ -132,6 +134,7 @@ with h5py.File('t.h5', 'r+') as f:
 
 /// Marks that say what cannot be are dropped, and the arrays stay what they are.
 #[test]
+#[ignore = "asks the real libraries"]
 fn marks_that_do_not_suit_are_dropped() {
     let scratch = Scratch::new();
     python(
@@ -173,6 +176,7 @@ with h5py.File('h.h5', 'w') as f:
 
 /// Where nothing ties masks to their arrays, a word is said.
 #[test]
+#[ignore = "asks the real libraries"]
 fn lost_masks_are_told() {
     let scratch = Scratch::new();
     python(scratch.path(), TABLE);
@@ -200,6 +204,7 @@ ds.to_netcdf('in.nc', engine='netcdf4')
 ";
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn netcdf_through_zarr_is_identical() {
     let scratch = Scratch::new();
     python(scratch.path(), NETCDF);
@@ -245,6 +250,7 @@ for name in ('a.nc', 'b.nc'):
 
 /// The fill values of xarray's own stores, in either version.
 #[test]
+#[ignore = "asks the real libraries"]
 fn fill_values_of_zarr_reach_netcdf() {
     let scratch = Scratch::new();
     python(scratch.path(), NETCDF);

@@ -55,6 +55,7 @@ fn told(descr: &Descr) -> Option<String> {
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn every_spelling_means_what_it_means_to_numpy() {
     let dir = Scratch::new();
     let code = r#"
@@ -103,6 +104,7 @@ json.dump(out, open('told.json', 'w'))
 
 /// What numpy.load reads from headers that name their type in words.
 #[test]
+#[ignore = "asks the real libraries"]
 fn headers_that_name_their_type_are_read() {
     let dir = Scratch::new();
     let code = r#"

@@ -495,6 +495,7 @@ fn what_does_not_fit_the_memory_limit_is_refused_with_the_number() {
 
 /// A few bytes may stand for many rows: that is legal, and read in parts.
 #[test]
+#[ignore = "asks the real libraries"]
 fn runs_are_read_in_parts() {
     let s = Scratch::new();
     let path = s.join("x.parquet");

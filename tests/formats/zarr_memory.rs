@@ -18,6 +18,7 @@ const MIB: u64 = 1 << 20;
 
 /// Whatever pieces are asked for, every chunk is fetched and decoded once, and the rows are right.
 #[test]
+#[ignore = "asks the real libraries"]
 fn chunks_are_decoded_once() {
     let s = Scratch::new();
     python(
@@ -83,6 +84,7 @@ z = g.create_array('text', shape=w.shape, dtype='string', chunks=(40_000,)); z[:
 }
 
 #[test]
+#[ignore = "asks the real libraries"]
 fn chunks_that_need_too_much_are_refused_with_the_number() {
     let s = Scratch::new();
     python(
@@ -142,6 +144,7 @@ g.create_array('text', shape=t.shape, dtype=str, chunks=t.shape)[:] = t
 
 /// Text of which a chunk would be too large: refused, naming the shape that fits.
 #[test]
+#[ignore = "asks the real libraries"]
 fn chunks_of_text_are_bounded_when_they_are_written() {
     let s = Scratch::new();
     python(
@@ -177,6 +180,7 @@ fn chunks_of_text_are_bounded_when_they_are_written() {
 /// A few bytes of metadata claim rows of gigabytes: chunks that are missing would be filled in
 /// memory.
 #[test]
+#[ignore = "asks the real libraries"]
 fn rows_larger_than_memory_are_refused() {
     let s = Scratch::new();
     python(

@@ -19,6 +19,7 @@ fn names(path: &Path) -> Vec<String> {
 /// Members of a group need not follow each other in the source: zarr-python and xarray see all of
 /// them, and the order of the arrays comes back.
 #[test]
+#[ignore = "asks the real libraries"]
 fn siblings_anywhere_are_seen() {
     let s = Scratch::new();
     python(
@@ -86,6 +87,7 @@ assert sorted(g.variables) == ['d', 'd2'], g
 /// Attributes of groups with and without arrays are where they belong, and the recorded order is no
 /// attribute of the source.
 #[test]
+#[ignore = "asks the real libraries"]
 fn attributes_of_groups_stay() {
     let s = Scratch::new();
     python(
@@ -123,6 +125,7 @@ assert not [k for k in f.attrs if k.startswith('_nc')] and f.attrs['title'] == '
 /// Arrays that were added, resized, removed or described anew after the metadata was consolidated
 /// are read as they are.
 #[test]
+#[ignore = "asks the real libraries"]
 fn consolidated_metadata_may_be_old() {
     let s = Scratch::new();
     python(

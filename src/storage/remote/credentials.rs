@@ -14,6 +14,8 @@ use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{Builder, Connector, tls};
 use object_store::aws::AwsCredential;
 
 use super::RemoteOptions;
@@ -186,8 +188,9 @@ impl Finder {
             &self.settings;
         let region = aws_config::Region::new(region.clone().unwrap_or_else(|| "us-east-1".into()));
         // What gives out credentials near by is not asked through a proxy.
-        let near = ProviderConfig::without_region().with_region(Some(region));
-        let far = through_proxies(near.clone(), ca_bundle.as_deref());
+        let config = ProviderConfig::without_region().with_region(Some(region));
+        let near = with_client(config.clone(), ProxyConfig::disabled(), None);
+        let far = with_client(config, ProxyConfig::from_env(), ca_bundle.as_deref());
         let mut tried = Vec::new();
         if !explicit {
             if let Some(found) = in_environment()? {
@@ -284,11 +287,13 @@ fn files(profiles: &Profiles) -> aws_config::profile::profile_file::ProfileFiles
     ProfileFiles::builder().with_contents(ProfileFileKind::Config, profiles.plain_text()).build()
 }
 
-/// The services that give out credentials are asked through the environment's proxies, and trusted
-/// by the certificates of this file, too.
-fn through_proxies(config: ProviderConfig, ca_bundle: Option<&str>) -> ProviderConfig {
-    use aws_smithy_http_client::proxy::ProxyConfig;
-    use aws_smithy_http_client::{Builder, Connector, tls};
+/// The services that give out credentials are asked through these proxies, and trusted by the
+/// certificates of this file, too.
+fn with_client(
+    config: ProviderConfig,
+    proxies: ProxyConfig,
+    ca_bundle: Option<&str>,
+) -> ProviderConfig {
     let mut trusted = tls::TrustStore::default();
     // What is wrong with the file was said when the storage's client was set up.
     if let Some(pem) = ca_bundle.and_then(|file| std::fs::read(file).ok()) {
@@ -297,7 +302,7 @@ fn through_proxies(config: ProviderConfig, ca_bundle: Option<&str>) -> ProviderC
     let context = tls::TlsContext::builder().with_trust_store(trusted).build().unwrap_or_default();
     config.with_http_client(Builder::new().build_with_connector_fn(move |settings, _| {
         let mut connector = Connector::builder()
-            .proxy_config(ProxyConfig::from_env())
+            .proxy_config(proxies.clone())
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .tls_context(context.clone());
         connector.set_connector_settings(settings.cloned());
