@@ -37,6 +37,7 @@ pub mod columnar {
 /// Arrays in groups, in chunks.
 pub mod hierarchical {
     pub mod hdf5;
+    pub mod netcdf3;
     pub mod zarr;
 
     mod chunk_shape;
@@ -62,6 +63,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &columnar::parquet::Parquet,
     &columnar::feather::Feather,
     &hierarchical::hdf5::Hdf5,
+    &hierarchical::netcdf3::Netcdf3,
     &hierarchical::zarr::Zarr,
     &text::csv::Csv,
     &text::txt::Txt,

@@ -17,6 +17,7 @@ mod hdf5_text;
 mod hdf5_write;
 mod kept;
 mod nested;
+mod netcdf3;
 mod npk;
 mod npk_grow;
 mod npk_judge07;
