@@ -76,7 +76,15 @@ impl Spool {
             Ok(at)
         };
         let (offset, bytes) = match &chunk.values {
-            Values::Nested(_) => return Err(Error::internal("a nested column cannot be spooled")),
+            Values::Nested(_) => {
+                let name = &self.plan.arrays[chunk.array].name;
+                return Err(Error::refused(
+                    "this output needs its rows to be put aside on disk, which is not done for \
+                     nested columns",
+                )
+                .array(name)
+                .hint("convert it to .npk first, and that to the output"));
+            }
             Values::Fixed(b) => (put(b)?, b.len() as u64),
             Values::Var { offsets, values } => {
                 let item = self.plan.arrays[chunk.array].dtype.item_bytes();
