@@ -1,0 +1,303 @@
+//! What the values of an array mean beyond their element type.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+
+use super::{ArrayMeta, Decimals, Dtype, Nested};
+
+/// A unit of time, as numpy spells it; a count of more than one only in numpy (`datetime64[25s]`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimeUnit {
+    /// `Y M W D h m s ms us ns ps fs as` or `generic`.
+    pub base: String,
+    /// How many of them one step is; 1 but for odd numpy files.
+    pub count: u32,
+}
+
+impl TimeUnit {
+    /// The unit of this name, one step each.
+    pub fn new(base: &str) -> TimeUnit {
+        TimeUnit { base: base.into(), count: 1 }
+    }
+    /// Parses `ns` or `25s`; `None` for a unit that numpy does not know.
+    pub fn parse(text: &str) -> Option<TimeUnit> {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let count = if digits == 0 { 1 } else { text[..digits].parse().ok().filter(|&c| c > 0)? };
+        let base = &text[digits..];
+        let known =
+            ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic"];
+        known.contains(&base).then(|| TimeUnit { base: base.into(), count })
+    }
+    /// How long it is; months, years and numbers without a unit have no one length.
+    pub fn attoseconds(&self) -> Option<i128> {
+        const SECOND: i128 = 1_000_000_000_000_000_000;
+        let one = match self.base.as_str() {
+            "W" => 604_800 * SECOND,
+            "D" => 86_400 * SECOND,
+            "h" => 3_600 * SECOND,
+            "m" => 60 * SECOND,
+            "s" => SECOND,
+            "ms" => SECOND / 1_000,
+            "us" => SECOND / 1_000_000,
+            "ns" => SECOND / 1_000_000_000,
+            "ps" => 1_000_000,
+            "fs" => 1_000,
+            "as" => 1,
+            _ => return None,
+        };
+        Some(one * i128::from(self.count))
+    }
+}
+
+impl std::fmt::Display for TimeUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.count != 1 {
+            write!(f, "{}", self.count)?;
+        }
+        f.write_str(&self.base)
+    }
+}
+
+/// What the elements mean, beyond their dtype.
+#[derive(Clone, Debug, Default)]
+pub enum Logical {
+    /// Plain numbers or booleans.
+    #[default]
+    Plain,
+    /// numpy `datetime64`: int64 counts since 1970; NaT is the int64 minimum, a value, not a null.
+    Datetime(TimeUnit),
+    /// numpy `timedelta64`: int64 counts; NaT as above.
+    Timedelta(TimeUnit),
+    /// Arrow timestamp: int64 counts since 1970, with or without a zone.
+    Timestamp(TimeUnit, Option<String>),
+    /// Arrow duration: int64 counts.
+    Duration(TimeUnit),
+    /// Days since 1970, int32.
+    Date32,
+    /// Milliseconds since 1970, int64.
+    Date64,
+    /// Time of day, int32 counts of `s` or `ms`.
+    Time32(TimeUnit),
+    /// Time of day, int64 counts of `us` or `ns`.
+    Time64(TimeUnit),
+    /// UTF-8 text: [`Values::Var`] over bytes, dtype `U8`.
+    Text,
+    /// Bytes of any length: [`Values::Var`] over bytes, dtype `U8`.
+    Binary,
+    /// A decimal number, as whole numbers of 10^-scale: int64 up to 18 digits, otherwise a last
+    /// dimension of 2 or 4 `uint64` words, little-endian two's complement (see [`Decimals`]).
+    Decimal {
+        /// Digits in all.
+        precision: u8,
+        /// Digits after the decimal point.
+        scale: i8,
+        /// Bits of Arrow's type, which may be wider than it must: 32, 64, 128 or 256.
+        bits: u16,
+    },
+    /// Integer codes (the array's dtype) into categories; nulls by the chunk's mask. Text of more
+    /// than one dimension comes so ([`crate::array::text_codes`]): codes of its shape.
+    Dictionary {
+        /// The categories; they may grow while the array is read, and are whole when it has been
+        /// read.
+        categories: Arc<Categories>,
+        /// Whether the order of the categories means something (pandas' ordered categoricals).
+        ordered: bool,
+    },
+    /// Ragged lists of elements of the array's dtype: [`Values::Var`] over them.
+    List,
+    /// Lists, structs, maps and what else has parts: [`Values::Nested`], dtype `U8`. Nulls are in
+    /// the arrays, never in a mask beside them.
+    Nested(Arc<Nested>),
+    /// Sub-byte elements, several to a byte; `shape` is the one the header gave, in elements.
+    Packed {
+        /// The format's name of the element type: `F4`, `F6_E2M3`, `F6_E3M2`.
+        dtype: String,
+        /// The shape in elements.
+        shape: Vec<u64>,
+    },
+}
+
+impl Logical {
+    /// Whether rows differ in size: the values come as [`Values::Var`] or [`Values::Nested`].
+    pub fn is_var(&self) -> bool {
+        matches!(self, Logical::Text | Logical::Binary | Logical::List | Logical::Nested(_))
+    }
+    /// The type of a nested column.
+    pub fn nested(&self) -> Option<&Arc<Nested>> {
+        if let Logical::Nested(nested) = self { Some(nested) } else { None }
+    }
+    /// How decimals are stored, where these are decimals.
+    pub fn decimals(&self) -> Option<Decimals> {
+        match self {
+            Logical::Decimal { precision, scale, .. } => Some(Decimals::of(*precision, *scale)),
+            _ => None,
+        }
+    }
+    /// The type of times or decimals that [`ArrayMeta::type_name`] shows so.
+    pub fn parse(name: &str) -> Option<Logical> {
+        if let Some(digits) = name.strip_prefix("decimal(") {
+            let (precision, scale) = digits.strip_suffix(')')?.split_once(',')?;
+            let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+            let bits = if precision <= 38 { 128 } else { 256 };
+            return Some(Logical::Decimal { precision, scale, bits });
+        }
+        let (kind, unit) = match name.split_once('[') {
+            Some((kind, unit)) => (kind, unit.strip_suffix(']')?),
+            None => (name, "generic"),
+        };
+        let (unit, zone) = match unit.split_once(',') {
+            Some((unit, zone)) => (unit.trim(), Some(zone.trim().to_string())),
+            None => (unit, None),
+        };
+        let unit = TimeUnit::parse(unit)?;
+        Some(match kind {
+            "timestamp" => Logical::Timestamp(unit, zone),
+            _ if zone.is_some() => return None,
+            "datetime64" => Logical::Datetime(unit),
+            "timedelta64" => Logical::Timedelta(unit),
+            "duration" => Logical::Duration(unit),
+            "time32" => Logical::Time32(unit),
+            "time64" => Logical::Time64(unit),
+            "date32" => Logical::Date32,
+            "date64" => Logical::Date64,
+            _ => return None,
+        })
+    }
+    /// The categories, where these are codes of text or bytes.
+    pub fn text_categories(&self) -> Option<&Arc<Categories>> {
+        match self {
+            Logical::Dictionary { categories, .. }
+                if !matches!(categories.kind(), CategoryKind::Fixed(..)) =>
+            {
+                Some(categories)
+            }
+            _ => None,
+        }
+    }
+    /// Whether the elements are plain numbers or booleans.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Logical::Plain)
+    }
+    /// Dates, times and durations of all kinds.
+    pub fn is_time(&self) -> bool {
+        matches!(
+            self,
+            Logical::Datetime(_)
+                | Logical::Timedelta(_)
+                | Logical::Timestamp(..)
+                | Logical::Duration(_)
+                | Logical::Date32
+                | Logical::Date64
+                | Logical::Time32(_)
+                | Logical::Time64(_)
+        )
+    }
+}
+
+impl PartialEq for Logical {
+    /// Categories are compared by identity of type, not by content: use [`Categories::snapshot`]
+    /// for that.
+    fn eq(&self, other: &Logical) -> bool {
+        use Logical::*;
+        match (self, other) {
+            (Plain, Plain)
+            | (Date32, Date32)
+            | (Date64, Date64)
+            | (Text, Text)
+            | (Binary, Binary)
+            | (List, List) => true,
+            (Nested(a), Nested(b)) => a == b,
+            (Datetime(a), Datetime(b))
+            | (Timedelta(a), Timedelta(b))
+            | (Duration(a), Duration(b)) => a == b,
+            (Time32(a), Time32(b)) | (Time64(a), Time64(b)) => a == b,
+            (Timestamp(a, x), Timestamp(b, y)) => a == b && x == y,
+            // The same numbers, stored in the same way.
+            (Decimal { precision: a, scale: x, .. }, Decimal { precision: b, scale: y, .. }) => {
+                a == b && x == y
+            }
+            (
+                Dictionary { categories: a, ordered: x },
+                Dictionary { categories: b, ordered: y },
+            ) => a.kind() == b.kind() && x == y,
+            (Packed { dtype: a, shape: x }, Packed { dtype: b, shape: y }) => a == b && x == y,
+            _ => false,
+        }
+    }
+}
+
+/// What the categories of a dictionary array are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CategoryKind {
+    /// UTF-8 text.
+    Text,
+    /// Bytes.
+    Binary,
+    /// Elements of fixed size: their dtype, and the name of their logical type where they are no
+    /// plain numbers (`timestamp[us]`, `decimal(20, 3)`).
+    Fixed(Dtype, Option<String>),
+}
+
+impl CategoryKind {
+    /// The categories as an array of their own.
+    pub fn meta(&self) -> ArrayMeta {
+        let (dtype, logical) = match self {
+            CategoryKind::Text => (Dtype::U8, Logical::Text),
+            CategoryKind::Binary => (Dtype::U8, Logical::Binary),
+            CategoryKind::Fixed(dtype, name) => {
+                (*dtype, name.as_deref().and_then(Logical::parse).unwrap_or_default())
+            }
+        };
+        let inner = logical.decimals().map_or_else(Vec::new, Decimals::dims);
+        ArrayMeta { inner, ..ArrayMeta::column("categories", dtype, logical, None) }
+    }
+}
+
+/// The categories of a dictionary array. They only ever grow, so a code stays valid once given.
+#[derive(Debug)]
+pub struct Categories {
+    kind: CategoryKind,
+    items: RwLock<Vec<Vec<u8>>>,
+    whole: AtomicBool,
+}
+
+impl Categories {
+    /// Categories of this kind, each as its bytes (little-endian for fixed-size ones).
+    pub fn new(kind: CategoryKind, items: Vec<Vec<u8>>) -> Arc<Categories> {
+        Arc::new(Categories { kind, items: RwLock::new(items), whole: AtomicBool::new(false) })
+    }
+    /// None will be added any more: a writer may measure them.
+    pub fn finish(&self) {
+        self.whole.store(true, Ordering::Release);
+    }
+    /// Whether it is known that none will be added.
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+    /// What they are.
+    pub fn kind(&self) -> &CategoryKind {
+        &self.kind
+    }
+    /// How many there are so far.
+    pub fn len(&self) -> usize {
+        self.items.read().map(|i| i.len()).unwrap_or(0)
+    }
+    /// Whether there are none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Looks at all categories as of now, without copying them.
+    pub fn with<R>(&self, look: impl FnOnce(&[Vec<u8>]) -> R) -> R {
+        look(&self.items.read().unwrap_or_else(|e| e.into_inner()))
+    }
+    /// All categories as of now.
+    pub fn snapshot(&self) -> Vec<Vec<u8>> {
+        self.items.read().map(|i| i.clone()).unwrap_or_default()
+    }
+    /// Appends one and returns its code.
+    pub fn push(&self, item: Vec<u8>) -> u64 {
+        let mut items = self.items.write().unwrap_or_else(|e| e.into_inner());
+        items.push(item);
+        items.len() as u64 - 1
+    }
+}
