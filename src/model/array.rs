@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub struct ArrayMeta {
     /// Any non-empty UTF-8 string.
     pub name: String,
-    /// The type of the elements (of the inner elements for [`Values::Var`]; `U8` for text).
+    /// The type of the elements (of the inner elements for [`Values::Var`](super::Values::Var); `U8` for text).
     pub dtype: Dtype,
     /// What they mean.
     pub logical: Logical,
@@ -154,8 +154,8 @@ impl ArrayMeta {
         &self.inner[..self.inner.len().saturating_sub(words)]
     }
 
-    /// Bytes of one row. For [`Values::Var`] this is the size of one inner element times nothing:
-    /// 0.
+    /// Bytes of one row of values of a fixed size; 0 where rows differ in size
+    /// ([`Values::Var`](super::Values::Var)).
     ///
     /// # Errors
     /// When the product passes 2^63 (a hostile header).

@@ -21,7 +21,7 @@ pub enum Values {
         /// The inner elements (text: bytes).
         values: Buf,
     },
-    /// Rows of a nested column: an array of [`Nested::coded_type`].
+    /// Rows of a nested column: an array of [`Nested::coded_type`](super::Nested::coded_type).
     Nested(ArrayRef),
 }
 

@@ -80,9 +80,9 @@ pub enum Logical {
     Time32(TimeUnit),
     /// Time of day, int64 counts of `us` or `ns`.
     Time64(TimeUnit),
-    /// UTF-8 text: [`Values::Var`] over bytes, dtype `U8`.
+    /// UTF-8 text: [`Values::Var`](super::Values::Var) over bytes, dtype `U8`.
     Text,
-    /// Bytes of any length: [`Values::Var`] over bytes, dtype `U8`.
+    /// Bytes of any length: [`Values::Var`](super::Values::Var) over bytes, dtype `U8`.
     Binary,
     /// A decimal number, as whole numbers of 10^-scale: int64 up to 18 digits, otherwise a last
     /// dimension of 2 or 4 `uint64` words, little-endian two's complement (see [`Decimals`]).
@@ -103,9 +103,9 @@ pub enum Logical {
         /// Whether the order of the categories means something (pandas' ordered categoricals).
         ordered: bool,
     },
-    /// Ragged lists of elements of the array's dtype: [`Values::Var`] over them.
+    /// Ragged lists of elements of the array's dtype: [`Values::Var`](super::Values::Var) over them.
     List,
-    /// Lists, structs, maps and what else has parts: [`Values::Nested`], dtype `U8`. Nulls are in
+    /// Lists, structs, maps and what else has parts: [`Values::Nested`](super::Values::Nested), dtype `U8`. Nulls are in
     /// the arrays, never in a mask beside them.
     Nested(Arc<Nested>),
     /// Sub-byte elements, several to a byte; `shape` is the one the header gave, in elements.
@@ -118,7 +118,8 @@ pub enum Logical {
 }
 
 impl Logical {
-    /// Whether rows differ in size: the values come as [`Values::Var`] or [`Values::Nested`].
+    /// Whether rows differ in size: the values come as [`Values::Var`](super::Values::Var) or
+    /// [`Values::Nested`](super::Values::Nested).
     pub fn is_var(&self) -> bool {
         matches!(self, Logical::Text | Logical::Binary | Logical::List | Logical::Nested(_))
     }

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    ArrayEntry, Folded, How, VERSION, array_entry, fold_one, kept_arrays, logical_of, nested_entry,
-    parts, taken_apart,
+    ArrayEntry, Folded, How, VERSION, array_entry, fold::fold_one, kept_arrays, logical_of,
+    nested_entry, parts, taken_apart,
 };
 use crate::model::nested::TakenApart;
 use crate::model::{ArrayMeta, Attributes, Dtype, Kept, Plan};
