@@ -112,6 +112,8 @@ pub fn known_location(text: &str, args: &ReadArgs) -> Result<Location> {
     if crate::storage::remote::is_url(text) {
         return crate::storage::remote::locate(text, &remote_options(args)?);
     }
+    #[cfg(not(feature = "remote"))]
+    let _ = args;
     Ok(Location::local(plain_path(text)?))
 }
 
