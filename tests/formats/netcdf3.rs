@@ -120,3 +120,39 @@ fn damage_is_named() {
     tag[11] = 9;
     check(&tag, "the list of dimensions begins with the tag 9");
 }
+
+/// Bytes that are no UTF-8 stay what they are, on the way to netCDF-4, too.
+#[test]
+#[ignore = "asks the real libraries"]
+fn attributes_that_are_not_utf8_are_kept() {
+    let s = Scratch::new();
+    support::python(s.path(), WRITE);
+    let mut bytes = std::fs::read(s.join("v1.nc")).unwrap();
+    let title = bytes.windows(12).position(|w| w == b"of all types").unwrap();
+    bytes[title + 3] = 0xb0;
+    std::fs::write(s.join("latin.nc"), &bytes).unwrap();
+    npk(&["convert", &at(&s, "latin.nc"), &at(&s, "o.h5")]);
+    support::python(
+        s.path(),
+        "import h5py, numpy as np\n\
+         with h5py.File('o.h5') as f:\n\
+         \x20 a = f.attrs.get_id('title'); v = np.zeros((), a.dtype); a.read(v); assert bytes(v[()]) == b'of \\xb0ll types', v",
+    );
+}
+
+/// A header of two megabytes whose numbers would take a hundred is refused at a limit of eight.
+#[test]
+fn attributes_are_held_within_the_memory_limit() {
+    let s = Scratch::new();
+    let count = 2u32 << 20;
+    let mut file =
+        b"CDF\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0c\0\0\0\x01\0\0\0\x01a\0\0\0\0\0\0\x01".to_vec();
+    file.extend(count.to_be_bytes());
+    file.resize(file.len() + count as usize + 8, 0);
+    std::fs::write(s.join("big.nc"), file).unwrap();
+    let (input, out) = (at(&s, "big.nc"), at(&s, "o.npk"));
+    let said = npk_fails(4, &["convert", &input, &out, "-m", "8MiB"]);
+    assert!(said.contains("the header takes more than 8388608 bytes of memory"), "{said}");
+    let said = npk_fails(3, &["convert", &input, &out]);
+    assert!(said.contains("it has no arrays"), "{said}");
+}

@@ -22,6 +22,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Number, Value};
 
 use super::json_float;
@@ -143,8 +145,16 @@ struct Cursor {
     window_start: u64,
     version: u8,
     memory_bytes: u64,
+    /// About the bytes that what was read so far takes in memory.
+    held: u64,
 }
 
+/// About what a dimension, an attribute or a variable takes in memory, and a number of JSON.
+const ENTRY_BYTES: u64 = 256;
+const NUMBER_BYTES: u64 = 64;
+/// Attributes that npk adds.
+const TYPES: &str = "hdf5:types";
+const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
 const WINDOW_BYTES: u64 = 64 << 10;
 /// What a count of records says while a file is being written.
 const STREAMING: [u64; 2] = [u32::MAX as u64, u64::MAX];
@@ -152,7 +162,8 @@ const STREAMING: [u64; 2] = [u32::MAX as u64, u64::MAX];
 impl Cursor {
     fn new(blob: Arc<dyn Blob>, memory_bytes: u64) -> Result<Cursor> {
         let (window, window_start) = (Vec::new(), 0);
-        let mut cursor = Cursor { blob, at: 0, window, window_start, version: 0, memory_bytes };
+        let mut cursor =
+            Cursor { blob, at: 0, window, window_start, version: 0, memory_bytes, held: 0 };
         cursor.version = match cursor.take(4)? {
             [b'C', b'D', b'F', version @ (1 | 2 | 5)] => *version,
             _ => return Err(Error::corrupt("this is not a netCDF classic file")),
@@ -170,13 +181,7 @@ impl Cursor {
             ))
             .hint("fetch the file again"));
         }
-        if self.at.saturating_add(len) > self.memory_bytes {
-            return Err(Error::refused(format!(
-                "the header has more than {} bytes, which is the memory limit",
-                self.memory_bytes
-            ))
-            .hint("-m gives more memory"));
-        }
+        self.hold(len)?;
         let held = self.window_start + self.window.len() as u64;
         if self.at < self.window_start || self.at + len > held {
             let wanted = len.max(WINDOW_BYTES).min(left);
@@ -186,6 +191,18 @@ impl Cursor {
         let start = (self.at - self.window_start) as usize;
         self.at += len;
         Ok(&self.window[start..start + len as usize])
+    }
+    /// Counts bytes that stay in memory: a header of some megabytes may claim many times as much.
+    fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.held = self.held.saturating_add(bytes);
+        if self.held <= self.memory_bytes {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "the header takes more than {} bytes of memory, which is the limit",
+            self.memory_bytes
+        ))
+        .hint("-m gives more memory"))
     }
     /// The next bytes, and what fills them up to four.
     fn padded(&mut self, len: u64) -> Result<&[u8]> {
@@ -229,6 +246,7 @@ impl Cursor {
                 "the header claims {count} {what}, {left} bytes follow"
             )));
         }
+        self.hold(count.saturating_mul(ENTRY_BYTES))?;
         Ok(count)
     }
 
@@ -239,12 +257,23 @@ impl Cursor {
             let name = self.name()?;
             let element = ElementType::of(self.u32()?, self.version)?;
             let count = self.count()?;
-            let len = count.saturating_mul(element.bytes());
-            let bytes = self.padded(len)?;
+            if let ElementType::Number(_) = element {
+                let left = self.blob.len() - self.at;
+                self.hold(count.min(left).saturating_mul(NUMBER_BYTES))?;
+            }
+            let bytes = self.padded(count.saturating_mul(element.bytes()))?;
             let value = match element {
                 ElementType::Char => {
                     let text = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-                    String::from_utf8_lossy(text).into_owned().into()
+                    match std::str::from_utf8(text) {
+                        Ok(text) => text.into(),
+                        // As attributes of HDF5 have it.
+                        Err(_) => {
+                            let spec = format!("base64:string:ascii:{}()", text.len());
+                            types.insert(name.clone(), spec.into());
+                            BASE64.encode(text).into()
+                        }
+                    }
                 }
                 ElementType::Number(dtype) => {
                     let shape = if count == 1 { String::new() } else { count.to_string() };
@@ -256,12 +285,16 @@ impl Cursor {
                     if count == 1 { all.remove(0) } else { all.into() }
                 }
             };
+            if [TYPES, DIMENSIONS].contains(&name.as_str()) {
+                let text = format!("an attribute is called '{name}', which npk needs itself");
+                return Err(Error::refused(text));
+            }
             if attributes.insert(name.clone(), value).is_some() {
                 return Err(Error::corrupt(format!("the attribute '{name}' appears twice")));
             }
         }
         if !types.is_empty() {
-            attributes.insert("hdf5:types".into(), types.into());
+            attributes.insert(TYPES.into(), types.into());
         }
         Ok(attributes)
     }
@@ -395,7 +428,7 @@ impl Header {
         let names: Vec<Value> =
             variable.dimensions.iter().map(|&d| self.dimensions[d].name.as_str().into()).collect();
         let mut attributes = variable.attributes.clone();
-        attributes.insert("_ARRAY_DIMENSIONS".into(), names.into());
+        attributes.insert(DIMENSIONS.into(), names.into());
         let (dtype, convert, bytes, stored) = match variable.element {
             ElementType::Number(dtype) => {
                 let size = dtype.item_bytes() as usize;
@@ -405,7 +438,7 @@ impl Header {
             // The last of several dimensions is the length of the text.
             ElementType::Char => {
                 let width = if shape.len() > 1 { shape.pop().unwrap_or(1) } else { 1 };
-                if let Some(Value::Array(names)) = attributes.get_mut("_ARRAY_DIMENSIONS") {
+                if let Some(Value::Array(names)) = attributes.get_mut(DIMENSIONS) {
                     names.truncate(shape.len());
                 }
                 let width = usize::try_from(width)
