@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use arrow::array::{Array, ArrayRef};
 use half::{bf16, f16};
 
+use crate::arrow_model;
 use crate::error::{Context, Result};
 use crate::format::ReadRows;
-use crate::formats::columnar::arrow_model;
 use crate::model::{ArrayMeta, Buf, Chunk, Decimals, Dtype, Values, codes_of, item_of, typed};
 use crate::ops::{cast, float8};
 use crate::pipe::{self, Flow, Settings};

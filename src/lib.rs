@@ -13,6 +13,7 @@
 //! | [`mod@array`] | the array engine: maps of located, encoded pieces, and the one reader of all of them |
 //! | [`codec`] | bytes to bytes: compression, checksums, shuffles, zip, pickles |
 //! | [`model`] | dtypes, arrays, tables, chunks |
+//! | `arrow_model` | the model's types as Arrow's, and nested columns |
 //! | [`sidecar`] | `npk.json`: what a NumPack store cannot hold itself (time units, nulls, categories) |
 //! | [`storage`] | local paths, object storage, stdin and stdout; outputs that appear whole or not at all |
 //! | [`detect`] | which format an input or output has |
@@ -30,6 +31,7 @@
 //! no format by name.
 
 pub mod array;
+pub(crate) mod arrow_model;
 mod batch;
 // Its comments are clap's help texts, not rustdoc.
 #[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]

@@ -23,8 +23,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::arrow_model::{decode_schema, encode_schema};
 use crate::error::{Error, Result};
-use crate::formats::columnar::arrow_model::{decode_schema, encode_schema};
 use crate::model::nested::{Parts, TakenApart};
 use crate::model::{
     ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan, Table,

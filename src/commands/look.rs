@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::arrow_model::nested_json;
 use crate::console::visible;
 use crate::error::{Error, Result};
 use crate::format::Order;
-use crate::formats::columnar::arrow_model::nested_json;
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Values};
 use crate::ops::cast;
 use crate::pipe::{self, Flow, Settings};

@@ -32,7 +32,8 @@ pub mod columnar {
     pub mod feather;
     pub mod parquet;
 
-    pub(crate) mod arrow_model;
+    mod export;
+    mod names;
 }
 /// Arrays in groups, in chunks.
 pub mod hierarchical {

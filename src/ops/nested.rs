@@ -8,8 +8,8 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::take;
 use arrow::datatypes::DataType;
 
+use crate::arrow_model::{self, LeafType};
 use crate::error::{Error, Result};
-use crate::formats::columnar::arrow_model::{self, LeafType};
 use crate::model::nested::{PartKind, parts_of};
 use crate::model::{ArrayMeta, Buf, Chunk, Logical, Nested, Values};
 

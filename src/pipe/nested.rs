@@ -8,9 +8,9 @@ use arrow::array::{ArrayRef, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, FieldRef};
 
+use crate::arrow_model;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source};
-use crate::formats::columnar::arrow_model;
 use crate::model::nested::{PartKind, Parts, TakenApart, coded, parts_of, with_children};
 use crate::model::{ArrayMeta, Categories, Chunk, Dtype, Logical, Nested, Plan, Values, typed};
 use crate::sidecar;

@@ -7,9 +7,9 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use super::Step;
 use super::fit::Policy;
+use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Capabilities};
-use crate::formats::columnar::arrow_model;
 use crate::model::nested::{PartKind, Parts, parts_of};
 use crate::model::{ArrayMeta, Categories, Dtype, Form, Kept, Logical, Nested, Plan};
 use crate::ops::{Op, Part, PartOf, Recipe};

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, IntervalUnit, UnionMode};
 
 use super::index::{Batch, Index};
 use super::read::Spooled;
+use crate::arrow_model::type_name;
 use crate::error::{Error, Result};
-use crate::formats::columnar::arrow_model::type_name;
 use crate::model::nested::children;
 use crate::storage::{Blob, temporary};
 

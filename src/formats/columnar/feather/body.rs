@@ -9,9 +9,9 @@ use arrow::ipc::CompressionType;
 
 use super::index::{Batch, Cursor, own_buffers};
 use super::rows::BatchRows;
+use crate::arrow_model::{MemoryLimit, type_name};
 use crate::codec::decompress::{Compression, Limit, zstd_block};
 use crate::error::{Error, Result};
-use crate::formats::columnar::arrow_model::{MemoryLimit, type_name};
 use crate::model::nested::{children, with_children};
 use crate::storage::Blob;
 

@@ -6,9 +6,9 @@ use std::ops::Range;
 use arrow::datatypes::{DataType, Field, Schema, UnionMode};
 use arrow::ipc;
 
+use crate::arrow_model::{self, Verified};
 use crate::error::{Error, Result};
 use crate::format::Sniff;
-use crate::formats::columnar::arrow_model::{self, Verified};
 use crate::model::nested::children;
 use crate::storage::Blob;
 

@@ -15,7 +15,7 @@
 //! (−1: raw after all) and the compressed bytes.
 //!
 //! Read: both forms, told by their first bytes; all types of
-//! [`crate::formats::columnar::arrow_model`]; dictionaries with deltas and replacements, mapped to
+//! [`crate::arrow_model`]; dictionaries with deltas and replacements, mapped to
 //! one list of categories. Buffers of plain columns that lie uncompressed in a file are handed on
 //! in place. Nulls and list lengths are known from the headers and offsets of all batches; a stream
 //! that is longer than what is held in memory is spooled for that. Rows of uncompressed buffers are
@@ -31,7 +31,7 @@ use crate::format::{
     Arrays, Capabilities, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec, Streams,
     WriteOptions,
 };
-use crate::formats::columnar::arrow_model;
+use crate::formats::columnar::export::Export;
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
 
@@ -85,7 +85,7 @@ impl Format for Feather {
         plan: &Plan,
         options: &'a WriteOptions,
     ) -> Result<Prepared<'a>> {
-        let export = arrow_model::Export::new(plan, options).err();
+        let export = Export::new(plan, options).err();
         Error::all(export.into_iter().chain(write::write_options(options).err()).collect())?;
         Ok(Box::new(move |plan| write::create(at, plan, options)))
     }

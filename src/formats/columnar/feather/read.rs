@@ -12,11 +12,10 @@ use arrow::datatypes::{DataType, FieldRef};
 use super::big_endian::little_endian;
 use super::body::{Part, UNIT_BYTES, Wanted};
 use super::index::{Cursor, Index, cursors, null_structs, skip};
+use crate::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, Level, MemoryLimit};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadOptions, ReadRows, Source, readable};
-use crate::formats::columnar::arrow_model::{
-    self, Dictionaries, Held, Leaf, LeafType, Level, MemoryLimit,
-};
+use crate::formats::columnar::names::column_names;
 use crate::model::nested::{dictionaries as dictionaries_of, dictionary_paths};
 use crate::model::{
     ArrayMeta, Categories, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table, Values,
@@ -85,7 +84,7 @@ impl ArrowSource {
         let whole = null_structs(&index.schema, &index.batches);
         let leaves = arrow_model::leaves(&index.schema, &whole);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
-        let names = arrow_model::column_names(&headers, options.on_duplicate)?;
+        let names = column_names(&headers, options.on_duplicate)?;
         let cursors =
             index.batches.iter().map(|batch| cursors(&index.schema, &whole, batch)).collect();
         let mut dictionaries: HashMap<i64, Vec<usize>> = HashMap::new();

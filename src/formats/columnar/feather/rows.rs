@@ -8,8 +8,8 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{DataType, UnionMode};
 
 use super::index::{Batch, Cursor, own_buffers, skip};
+use crate::arrow_model::type_name;
 use crate::error::{Error, Result, foreign};
-use crate::formats::columnar::arrow_model::type_name;
 use crate::model::nested::children;
 use crate::storage::Blob;
 

@@ -16,11 +16,12 @@ use arrow::ipc::writer::{
 use flatbuffers::FlatBufferBuilder;
 
 use super::index::{self, MAGIC};
+use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::{
     AppendBlocks, Block, BlockRows, EncodeBlocks, InOrder, Sink, Summary, WriteOptions,
 };
-use crate::formats::columnar::arrow_model::{self, Export, OutColumn};
+use crate::formats::columnar::export::{Export, OutColumn};
 use crate::model::nested::{dictionaries, dictionary_paths};
 use crate::model::{ArrayMeta, Categories, Logical, Plan};
 use crate::storage::{Location, Output};

@@ -12,8 +12,8 @@ use super::page::{Content, DATA_V2, DICTIONARY, is_coded};
 use super::pages::{CheckedPages, Failure, Found, Headers, Lookup};
 use super::read::Shared;
 use super::rows::UNIT_BYTES;
+use crate::arrow_model::{self, Level};
 use crate::error::{Error, Result};
-use crate::formats::columnar::arrow_model::{self, Level};
 use crate::model::ArrayMeta;
 
 /// What is asked of a column.

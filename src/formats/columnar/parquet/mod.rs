@@ -11,7 +11,7 @@
 //!
 //! Read: every codec but LZO, every encoding that the `parquet` crate decodes, both page versions.
 //! Types follow
-//! [`crate::formats::columnar::arrow_model`]: those of the Parquet schema, refined by the Arrow schema that most writers keep in the
+//! [`crate::arrow_model`]: those of the Parquet schema, refined by the Arrow schema that most writers keep in the
 //! footer (zones, durations, dictionaries, fixed-size lists). INT96 is read as nanoseconds where
 //! all values fit, else as microseconds where that is exact. What only the data shows (nulls
 //! without statistics, list lengths, INT96 ranges) is found in a pass over the columns concerned
@@ -29,7 +29,7 @@ use crate::format::{
     Arrays, Capabilities, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec,
     WriteOptions,
 };
-use crate::formats::columnar::arrow_model;
+use crate::formats::columnar::export::Export;
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
 
@@ -107,7 +107,7 @@ impl Format for Parquet {
         plan: &Plan,
         options: &'a WriteOptions,
     ) -> Result<Prepared<'a>> {
-        let export = arrow_model::Export::new(plan, options);
+        let export = Export::new(plan, options);
         let schema = export.and_then(|export| write::stored_schema(&export)).err();
         Error::all(schema.into_iter().chain(write::codec(options).err()).collect())?;
         Ok(Box::new(move |plan| write::create(at, plan, options)))

@@ -15,9 +15,9 @@ use parquet::schema::types::{Type as ParquetType, TypePtr};
 use super::read::{Column, Shared};
 use super::rows::UNIT_BYTES;
 use super::{crate_error, schema};
+use crate::arrow_model::{self, Dictionaries};
 use crate::error::{Context, Error, Result};
 use crate::format::Emit;
-use crate::formats::columnar::arrow_model::{self, Dictionaries};
 use crate::model::{Chunk, Nested, Values};
 
 /// A nested column of a file.

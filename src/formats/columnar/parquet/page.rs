@@ -14,11 +14,11 @@ use super::delta::{self, Due};
 use super::levels::{Levels, bits_of, runs};
 use super::parts::{Cutter, Part, Texts};
 use super::thrift::PageHeader;
+use crate::arrow_model::MemoryLimit;
 use crate::codec::decompress::{
     Limit, Wrapper, inflate, lz4_block, room, snappy_block, zstd_block,
 };
 use crate::error::{Error, ForeignReader, Result};
-use crate::formats::columnar::arrow_model::MemoryLimit;
 
 /// Kinds of pages, by their numbers in Parquet.
 pub(super) const DATA: i64 = 0;

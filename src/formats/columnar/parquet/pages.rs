@@ -15,8 +15,8 @@ use super::measure::Start;
 use super::page::{self, Content, DATA, DATA_V2, DICTIONARY, Dictionary, Element};
 use super::thrift::{PageHeader, page_header};
 use super::wrapped;
+use crate::arrow_model::MemoryLimit;
 use crate::error::{Error, Result};
-use crate::formats::columnar::arrow_model::MemoryLimit;
 use crate::storage::Blob;
 
 /// Bytes in which a page header is looked for (statistics may be long).

@@ -17,11 +17,10 @@ use super::nested::NestedColumn;
 use super::pages::{ColumnChunk, Recent};
 use super::rows::Measures;
 use super::{crate_error, look, nested, schema};
+use crate::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, MemoryLimit};
 use crate::error::{Error, ErrorKind, Result, foreign};
 use crate::format::{Order, ReadOptions, ReadRows, Source, readable};
-use crate::formats::columnar::arrow_model::{
-    self, Dictionaries, Held, Leaf, LeafType, MemoryLimit,
-};
+use crate::formats::columnar::names::column_names;
 use crate::model::nested::children;
 use crate::model::{
     ArrayMeta, Attributes, Categories, Column as TableColumn, Dtype, Logical, Plan, Table,
@@ -147,7 +146,7 @@ impl ParquetSource {
         let whole = shared.whole_columns(&roots, &full, options)?;
         let leaves = arrow_model::leaves(&full, &whole);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
-        let names = arrow_model::column_names(&headers, options.on_duplicate)?;
+        let names = column_names(&headers, options.on_duplicate)?;
 
         let mut table = Table::default();
         let mut first_column: Vec<usize> = roots.iter().map(|r| r.first_column).collect();

@@ -17,9 +17,9 @@ use super::lists::EqualLists;
 use super::measure::{Measure, Rows, Start, Unit};
 use super::pages::{CheckedPages, Failure, Found};
 use super::read::{Column, Shared};
+use crate::arrow_model;
 use crate::error::{Context, Error, Result, foreign};
 use crate::format::{Emit, Piece, ReadRows};
-use crate::formats::columnar::arrow_model;
 use crate::model::Chunk;
 
 /// Bytes that are decoded and handed on together.

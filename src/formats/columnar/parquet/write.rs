@@ -19,11 +19,12 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor, Type};
 
 use super::{CODECS, crate_error, dictionary, schema};
+use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::{
     AppendBlocks, Block, BlockRows, EncodeBlocks, InOrder, Sink, Summary, WriteOptions,
 };
-use crate::formats::columnar::arrow_model::{self, Export, OutColumn};
+use crate::formats::columnar::export::{Export, OutColumn};
 use crate::model::nested::{children, with_children};
 use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan};
 use crate::storage::{Location, Output};

@@ -23,20 +23,18 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit as ArrowUnit};
 
 use crate::error::{Error, Result};
-use crate::format::OnDuplicate;
 use crate::model::{
     ArrayMeta, Attributes, Categories, CategoryKind, Decimals, Dtype, Logical, TimeUnit,
 };
 
-mod export;
 mod memory;
 mod message;
 mod nested;
 mod read;
+mod schema;
 mod write;
 
 pub use crate::model::nested::type_name;
-pub use export::{Export, OutColumn, decode_schema, encode_schema};
 pub use memory::{Held, MemoryLimit};
 pub use message::Verified;
 pub use nested::{
@@ -45,6 +43,7 @@ pub use nested::{
 pub use read::{
     Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths,
 };
+pub use schema::{decode_schema, encode_schema};
 pub use write::{array, cast_exact, categories_array};
 
 /// A level of lists around an element.
@@ -125,7 +124,7 @@ fn walk(field: &FieldRef, name: String, path: Vec<usize>, found: &mut Vec<Leaf>)
 }
 
 /// What a field without structs holds.
-fn leaf_type(field: &Field) -> Result<LeafType> {
+pub fn leaf_type(field: &Field) -> Result<LeafType> {
     let mut levels = Vec::new();
     let mut at = field;
     loop {
@@ -315,20 +314,6 @@ pub fn inner_dims(leaf: &LeafType, lengths: &[u64]) -> Vec<u64> {
     }
     inner.extend(leaf.logical.decimals().map_or_else(Vec::new, Decimals::dims));
     inner
-}
-
-/// Names for columns with these headers: an empty one becomes `col<position>`, a repeated one
-/// follows `on_duplicate` (`None`: the column is left out).
-///
-/// # Errors
-/// Refused where a name is repeated and nothing else was asked for.
-pub fn column_names(headers: &[String], on_duplicate: OnDuplicate) -> Result<Vec<Option<String>>> {
-    let names: Vec<String> = headers
-        .iter()
-        .enumerate()
-        .map(|(i, h)| if h.is_empty() { format!("col{i}") } else { h.clone() })
-        .collect();
-    crate::format::duplicates::unique(&names, on_duplicate, &|i| format!("column {}", i + 1))
 }
 
 /// The arrays that pandas' schema metadata names as its index.

@@ -5,42 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
-use base64::Engine;
 
-use super::{Leaf, Level, Verified, arrow_unit, leaf_type, leaves, with_order, write};
+use crate::arrow_model::{
+    self, Leaf, Level, arrow_unit, decode_schema, leaf_type, leaves, with_order,
+};
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, WriteOptions};
 use crate::model::nested::{coded, dictionaries};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, TimeUnit};
-
-/// A schema as the value of `ARROW:schema`: a base64 IPC message.
-pub fn encode_schema(schema: &Schema) -> String {
-    let mut tracker = DictionaryTracker::new(true);
-    let message = IpcDataGenerator::default()
-        .schema_to_bytes_with_dictionary_tracker(schema, &mut tracker, &IpcWriteOptions::default())
-        .ipc_message;
-    let mut bytes = vec![0xff; 4];
-    bytes.extend_from_slice(&(message.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&message);
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// The schema of [`encode_schema`], and notes of what it lacks; `None` where the text is none.
-pub fn decode_schema(text: &str) -> Option<(Schema, Vec<String>)> {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
-    let message = if bytes.starts_with(&[0xff; 4]) { bytes.get(8..)? } else { &bytes[..] };
-    crate::error::foreign("arrow", || {
-        let mut copy = Vec::new();
-        let message = Verified::message(message, &mut copy)?;
-        let schema = message
-            .root
-            .header_as_schema()
-            .ok_or_else(|| Error::corrupt("the message is not a schema"))?;
-        message.schema(schema)
-    })
-    .ok()
-}
 
 /// A column of an output.
 #[derive(Clone, Debug)]
@@ -108,7 +80,8 @@ impl OutColumn {
             OutColumn::Leaf { array, field } => {
                 let meta = &metas[*array];
                 let chunks = chunks.get(array).copied().unwrap_or_default();
-                let built = write::array(meta, field.data_type(), chunks).at_array(&meta.name)?;
+                let built =
+                    arrow_model::array(meta, field.data_type(), chunks).at_array(&meta.name)?;
                 if built.len() != rows {
                     return Err(Error::internal(format!(
                         "{} rows were delivered, {rows} were expected",
