@@ -176,7 +176,7 @@ pub struct ChooseArgs {
 /// Messages.
 #[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Messages")]
-pub struct TalkArgs {
+pub struct MessageArgs {
     /// Errors only
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -358,7 +358,7 @@ pub struct ConvertArgs {
     pub read: ReadArgs,
     /// Messages.
     #[command(flatten)]
-    pub talk: TalkArgs,
+    pub messages: MessageArgs,
     /// JSON lines on stdout: one per file, then a summary
     #[arg(long, help_heading = "Messages")]
     pub json: bool,
@@ -393,7 +393,7 @@ pub struct ListArgs {
     pub read: ReadArgs,
     /// Messages.
     #[command(flatten)]
-    pub talk: TalkArgs,
+    pub messages: MessageArgs,
 }
 
 /// `npk inspect`.
@@ -437,7 +437,7 @@ pub struct InspectArgs {
     pub read: ReadArgs,
     /// Messages.
     #[command(flatten)]
-    pub talk: TalkArgs,
+    pub messages: MessageArgs,
 }
 
 /// `npk diff`.
@@ -473,7 +473,7 @@ pub struct DiffArgs {
     pub read: ReadArgs,
     /// Messages.
     #[command(flatten)]
-    pub talk: TalkArgs,
+    pub messages: MessageArgs,
 }
 
 /// `npk verify`.
@@ -497,7 +497,7 @@ pub struct VerifyArgs {
     pub read: ReadArgs,
     /// Messages.
     #[command(flatten)]
-    pub talk: TalkArgs,
+    pub messages: MessageArgs,
 }
 
 /// `npk report`.
@@ -514,7 +514,7 @@ pub struct ReportArgs {
     pub remote: RemoteArgs,
     /// Messages.
     #[command(flatten)]
-    pub talk: TalkArgs,
+    pub messages: MessageArgs,
 }
 
 /// `npk formats`.

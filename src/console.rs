@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cli::{Color, TalkArgs};
+use crate::cli::{Color, MessageArgs};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::Plan;
 
@@ -56,7 +56,7 @@ pub fn parsed(answer: &clap::Error) -> u8 {
         Ok(()) => 0,
         Err(e) => {
             let error = Error::from(e).file(STDOUT);
-            Voice::new(&TalkArgs::default()).error(&error);
+            Console::new(&MessageArgs::default()).error(&error);
             exit_code(&error)
         }
     }
@@ -64,7 +64,7 @@ pub fn parsed(answer: &clap::Error) -> u8 {
 
 /// How much is printed, and whether in colour.
 #[derive(Clone, Copy, Debug)]
-pub struct Voice {
+pub struct Console {
     /// Errors only.
     pub quiet: bool,
     /// 0, 1 or 2: more messages.
@@ -75,19 +75,19 @@ pub struct Voice {
     pub color_out: bool,
 }
 
-impl Voice {
+impl Console {
     /// From the flags, `NO_COLOR` and the terminal.
-    pub fn new(talk: &TalkArgs) -> Voice {
+    pub fn new(messages: &MessageArgs) -> Console {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        let on = |terminal: bool| match talk.color {
+        let on = |terminal: bool| match messages.color {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => terminal && !no_color,
         };
-        Voice {
-            quiet: talk.quiet,
-            verbose: talk.verbose,
+        Console {
+            quiet: messages.quiet,
+            verbose: messages.verbose,
             color_err: on(std::io::stderr().is_terminal()),
             color_out: on(std::io::stdout().is_terminal()),
         }

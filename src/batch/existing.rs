@@ -79,7 +79,7 @@ pub(crate) fn skip(
 /// An existing output counts only if it is whole: its headers open, and its files are there in
 /// full.
 fn whole(job: &ConvertContext<'_>, dst: &Location) -> Result<()> {
-    let opened = open(dst, job.args.to.as_deref(), &rereading(job), job.voice);
+    let opened = open(dst, job.args.to.as_deref(), &rereading(job), job.console);
     let damage = match &opened {
         Ok(opened) => Error::all(damaged(opened.flow.plan().arrays.iter(), dst)).err(),
         Err(_) => None,

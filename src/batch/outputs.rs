@@ -14,7 +14,7 @@ use super::survey::{self, Survey};
 use crate::cli::{ConvertArgs, IfExists};
 use crate::commands::convert::ConvertContext;
 use crate::commands::{chosen, input_location, known_location, open, output_location, shown};
-use crate::console::Voice;
+use crate::console::Console;
 use crate::detect;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Arrays, Format, ReadOptions};
@@ -420,7 +420,8 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
     let at = input_location(path, &job.args.read).ok()?;
     let read = ReadOptions { names_only: true, ..job.read.clone() };
     let opened =
-        open(&at, job.args.read.from.as_deref(), &read, Voice { quiet: true, ..job.voice }).ok()?;
+        open(&at, job.args.read.from.as_deref(), &read, Console { quiet: true, ..job.console })
+            .ok()?;
     let plan = opened.flow.plan();
     let table = !plan.tables.is_empty()
         || opened.format.spec().writes.is_some_and(|w| w.arrays == Arrays::Table);

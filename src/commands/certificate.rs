@@ -7,7 +7,7 @@ use super::{input_location, open, read_options, settings, shown};
 use crate::batch::merged::{Lines, Shares};
 use crate::batch::merkle::Tree;
 use crate::cli::VerifyArgs;
-use crate::console::{self, Voice};
+use crate::console::{self, Console};
 use crate::detect;
 use crate::error::{Context, Error, Result, guard};
 use crate::storage::{EntryKind, Location};
@@ -16,7 +16,7 @@ use crate::storage::{EntryKind, Location};
 ///
 /// # Errors
 /// Missing: no certificate. Corrupt: one that was changed. A closed pipe.
-pub fn run(certificate: &str, args: &VerifyArgs, voice: Voice) -> Result<u8> {
+pub fn run(certificate: &str, args: &VerifyArgs, console: Console) -> Result<u8> {
     if args.paths.len() > 1 {
         return Err(Error::usage("the outputs of a certificate are below one PATH"));
     }
@@ -42,8 +42,8 @@ pub fn run(certificate: &str, args: &VerifyArgs, voice: Voice) -> Result<u8> {
     let (mut code, mut failures, mut checked) = (0, Vec::new(), 0u64);
     let mut check = |unit: &Unit| -> Result<()> {
         checked += 1;
-        if let Err(e) = guard(|| unit.check(args, voice)) {
-            voice.error(&e);
+        if let Err(e) = guard(|| unit.check(args, console)) {
+            console.error(&e);
             code = console::worst(code, &e);
             let mut failure = json!({"unit": unit.certified["unit"]});
             failure.as_object_mut().into_iter().for_each(|keys| keys.extend(console::fault(&e)));
@@ -64,7 +64,7 @@ pub fn run(certificate: &str, args: &VerifyArgs, voice: Voice) -> Result<u8> {
             "checked": checked, "roots": roots, "failures": failures,
         });
         console::json(&all, true)?;
-    } else if !args.talk.quiet {
+    } else if !args.messages.quiet {
         let failed = failures.len();
         console::out(&format!(
             "{path}: {checked} of {} units checked, {failed} differ; root {}\n",
@@ -167,19 +167,19 @@ impl Unit {
 
     /// Compares the output, below the path that was given or where it was put, and in the latter
     /// case the sources, too.
-    fn check(&self, args: &VerifyArgs, voice: Voice) -> Result<()> {
+    fn check(&self, args: &VerifyArgs, console: Console) -> Result<()> {
         let key = self.certified["output"].as_str().unwrap_or_default();
         let base = args.paths.first().map_or(self.destination.as_str(), String::as_str);
         let base = input_location(base, &args.read)?;
         let at = base.join(key);
         let at = if at.kind()? == EntryKind::Missing { other_format(&at)? } else { at };
-        compare(&at, &self.certified["arrays"], true, args, voice)?;
+        compare(&at, &self.certified["arrays"], true, args, console)?;
         if !args.paths.is_empty() {
             return Ok(());
         }
         for source in self.certified["sources"].as_array().into_iter().flatten() {
             let path = source["path"].as_str().unwrap_or_default();
-            compare(&input_location(path, &args.read)?, &source["arrays"], false, args, voice)?;
+            compare(&input_location(path, &args.read)?, &source["arrays"], false, args, console)?;
         }
         Ok(())
     }
@@ -216,9 +216,9 @@ fn compare(
     certified: &Value,
     all: bool,
     args: &VerifyArgs,
-    voice: Voice,
+    console: Console,
 ) -> Result<()> {
-    let quiet = Voice { quiet: true, ..voice };
+    let quiet = Console { quiet: true, ..console };
     let opened = open(at, args.read.from.as_deref(), &read_options(&args.read)?, quiet)?;
     let display = at.display();
     let found = arrays(opened.flow, &settings(&args.read)?).at_file(&display)?;

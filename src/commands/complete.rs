@@ -6,13 +6,13 @@ use std::path::Path;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 
 use crate::cli;
-use crate::console::Voice;
+use crate::console::Console;
 use crate::format::ReadOptions;
 use crate::formats::FORMATS;
 use crate::storage::Location;
 
 /// More names than that are no help.
-const MOST_NAMES: usize = 500;
+const MAX_NAMES: usize = 500;
 
 /// The command line with its completers.
 pub fn command() -> clap::Command {
@@ -48,7 +48,7 @@ fn arrays(current: &OsStr) -> Vec<CompletionCandidate> {
     names
         .into_iter()
         .filter(|name| name.starts_with(typed))
-        .take(MOST_NAMES)
+        .take(MAX_NAMES)
         .map(|name| CompletionCandidate::new(format!("{before}{name}")))
         .collect()
 }
@@ -60,7 +60,7 @@ fn is_file_or_store(path: &Path) -> bool {
 
 fn names_in(path: &Path) -> Vec<String> {
     let options = ReadOptions { names_only: true, ..ReadOptions::default() };
-    let quiet = Voice { quiet: true, verbose: 0, color_err: false, color_out: false };
+    let quiet = Console { quiet: true, verbose: 0, color_err: false, color_out: false };
     let opened = crate::error::guard(|| super::open(&Location::local(path), None, &options, quiet));
     opened
         .map(|opened| opened.flow.plan().arrays.iter().map(|a| a.name.clone()).collect())

@@ -8,7 +8,7 @@ use crate::batch::shares::Shard;
 use crate::batch::survey::Survey;
 use crate::batch::{Conversion, space};
 use crate::cli::{self, ConvertArgs, IfExists};
-use crate::console::{self, Counted, Progress, Voice, human_bytes};
+use crate::console::{self, Console, Counted, Progress, human_bytes};
 use crate::detect;
 use crate::error::{Error, Result};
 use crate::format::{
@@ -42,7 +42,7 @@ pub use units::run;
 /// Everything that is the same for all files of a run.
 pub(crate) struct ConvertContext<'a> {
     pub(crate) args: &'a ConvertArgs,
-    pub(crate) voice: Voice,
+    pub(crate) console: Console,
     pub(crate) read: ReadOptions,
     pub(crate) write: WriteOptions,
     pub(crate) settings: Settings,
@@ -71,12 +71,12 @@ impl ConvertContext<'_> {
     }
     pub(crate) fn note(&self, text: &str) {
         if self.once(text) {
-            self.voice.note(text);
+            self.console.note(text);
         }
     }
     fn warning(&self, text: &str) {
         if self.once(text) {
-            self.voice.warning(text);
+            self.console.warning(text);
         }
     }
 }
@@ -144,8 +144,11 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     {
         space::check(parent, &plan).map_err(|e| e.file(dst.display()))?;
     }
-    let progress =
-        Progress::new(plan.bytes(), &unit.dst, !args.no_progress && !job.voice.quiet && !args.json);
+    let progress = Progress::new(
+        plan.bytes(),
+        &unit.dst,
+        !args.no_progress && !job.console.quiet && !args.json,
+    );
     pipe::start(&job.settings)?;
     let settings = job
         .settings
@@ -162,7 +165,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     let by_kernel = settings.copied();
     if by_kernel > 0 {
         let (part, all) = (human_bytes(by_kernel), human_bytes(end.bytes()));
-        job.voice.detail(&format!(
+        job.console.detail(&format!(
             "{}: {part} of {all} were copied file to file by the kernel",
             dst.display()
         ));
@@ -251,7 +254,7 @@ fn verify_output(
     }
     let source = gather(job, unit, format, into)?.flow;
     let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-    let mut output = open(dst, Some(format.spec().name), &rereading(job), job.voice)?.flow;
+    let mut output = open(dst, Some(format.spec().name), &rereading(job), job.console)?.flow;
     // One array without a name of its own takes the file's.
     if into == Arrays::One && output.plan().arrays.len() == names.len() {
         let mut plan = output.plan().clone();

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{choosing, chosen, input_location, open, read_options, settings, shown};
 use crate::cli::DiffArgs;
 use crate::compare::{self, Rules, Verdict, all_equal, compare, sentence};
-use crate::console::{self, Voice, visible};
+use crate::console::{self, Console, visible};
 use crate::error::{Error, Result};
 use crate::model::{Column, Plan};
 use crate::pipe::Flow;
@@ -18,7 +18,7 @@ use crate::storage::Location;
 ///
 /// # Errors
 /// What cannot be read.
-pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
+pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
     let options = choosing(&read_options(&args.read)?, &args.choose);
     let settings = settings(&args.read)?;
     if args.a == "-" && args.b == "-" {
@@ -26,7 +26,7 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
     }
     let side = |path: &str| -> Result<Flow> {
         let at = input_location(path, &args.read)?;
-        let mut flow = open(&at, args.read.from.as_deref(), &options, voice)?.flow;
+        let mut flow = open(&at, args.read.from.as_deref(), &options, console)?.flow;
         if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
             let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
             flow = flow.choose(&indices);
@@ -79,7 +79,7 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
             document["metadata"] = json!(metadata);
         }
         console::json(&document, true)?;
-    } else if !args.talk.quiet {
+    } else if !args.messages.quiet {
         for (name, verdict) in verdicts.iter().filter(|(_, v)| *v != Verdict::Equal) {
             console::out(&format!("{}: {}\n", visible(name), visible(&sentence(verdict))))?;
         }
@@ -87,7 +87,7 @@ pub fn run(args: &DiffArgs, voice: Voice) -> Result<u8> {
             console::out(&format!("metadata: {m}\n"))?;
         }
         if equal {
-            voice.summary(&format!(
+            console.summary(&format!(
                 "equal: {} array{}",
                 verdicts.len(),
                 if verdicts.len() == 1 { "" } else { "s" }

@@ -12,7 +12,7 @@ use super::{
     tree,
 };
 use crate::cli::InspectArgs;
-use crate::console::{self, Counted, Voice, human_bytes, visible};
+use crate::console::{self, Console, Counted, human_bytes, visible};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Attributes, Plan};
@@ -24,11 +24,11 @@ use crate::storage::{self, Location};
 ///
 /// # Errors
 /// A closed pipe; other errors are reported and make the exit code.
-pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
+pub fn run(args: &InspectArgs, console: Console) -> Result<u8> {
     let options = choosing(&read_options(&args.read)?, &args.choose);
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {
-        let inspected = crate::error::guard(|| one(path, args, &options, voice)).and_then(
+        let inspected = crate::error::guard(|| one(path, args, &options, console)).and_then(
             |(document, broken)| {
                 documents.extend(document);
                 Error::all(broken)
@@ -38,7 +38,7 @@ pub fn run(args: &InspectArgs, voice: Voice) -> Result<u8> {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(0),
             Err(e) => {
-                voice.error(&e);
+                console.error(&e);
                 code = console::worst(code, &e);
             }
         }
@@ -58,7 +58,7 @@ fn one(
     path: &str,
     args: &InspectArgs,
     options: &ReadOptions,
-    voice: Voice,
+    console: Console,
 ) -> Result<(Option<String>, Vec<Error>)> {
     let at = input_location(path, &args.read)?;
     let bytes = size_of(&at);
@@ -66,9 +66,9 @@ fn one(
     // Values are read after the names.
     let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
     let types = ReadOptions { types_only: !args.checksum, ..options.clone() };
-    let Opened { format, mut flow } = open(&at, args.read.from.as_deref(), &types, voice)?;
+    let Opened { format, mut flow } = open(&at, args.read.from.as_deref(), &types, console)?;
     for note in &flow.plan().notes {
-        voice.note(&format!("{}: {note}", at.display()));
+        console.note(&format!("{}: {note}", at.display()));
     }
     if !flow.plan().arrays.is_empty() {
         let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
@@ -103,12 +103,12 @@ fn one(
     let broken = super::damaged(plan.arrays.iter(), &at);
     let mut seen = Seen { sums, ..Seen::default() };
     if looks {
-        look(&mut seen, &at, &plan, args, options, voice)?;
+        look(&mut seen, &at, &plan, args, options, console)?;
     }
     if args.json {
         return Ok((Some(document(&at, format.spec().name, &plan, bytes, &seen, args)?), broken));
     }
-    text(&at, format.spec().name, &plan, bytes, &seen, args, voice)?;
+    text(&at, format.spec().name, &plan, bytes, &seen, args, console)?;
     Ok((None, broken))
 }
 
@@ -138,11 +138,11 @@ fn look(
     plan: &Plan,
     args: &InspectArgs,
     options: &ReadOptions,
-    voice: Voice,
+    console: Console,
 ) -> Result<()> {
     let settings = settings(&args.read)?;
     let again = || -> Result<Flow> {
-        let flow = open(at, args.read.from.as_deref(), options, voice)?.flow;
+        let flow = open(at, args.read.from.as_deref(), options, console)?.flow;
         let positions = flow.plan().positions();
         let indices: Vec<usize> =
             plan.arrays.iter().filter_map(|a| positions.get(a.name.as_str()).copied()).collect();
@@ -312,7 +312,7 @@ fn text(
     bytes: Option<u64>,
     seen: &Seen,
     args: &InspectArgs,
-    voice: Voice,
+    console: Console,
 ) -> Result<()> {
     let mut out = String::new();
     let version = plan.format_version.as_deref().map(|v| format!(" {v}")).unwrap_or_default();
@@ -349,7 +349,7 @@ fn text(
     }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::TableStyle::new());
-    if !voice.color_out {
+    if !console.color_out {
         table.force_no_tty();
     }
     let mut header = vec!["name", "type", "shape", "bytes", "stored as"];

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{choosing, chosen, input_location, open, read_options};
 use crate::cli::{ListArgs, Sort};
-use crate::console::{self, Voice, visible};
+use crate::console::{self, Console, visible};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ArrayMeta;
 use crate::resolve::names::natural;
@@ -21,7 +21,7 @@ fn shown_type(meta: &ArrayMeta) -> String {
 ///
 /// # Errors
 /// A closed pipe; other errors are reported, and the exit code is the first one's.
-pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
+pub fn run(args: &ListArgs, console: Console) -> Result<u8> {
     let mut options = choosing(&read_options(&args.read)?, &args.choose);
     options.names_only = !args.long && !args.json && args.sort != Sort::Size;
     options.types_only = true;
@@ -30,7 +30,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
         let mut broken = Vec::new();
         let mut one = || -> Result<Option<serde_json::Value>> {
             let at = input_location(path, &args.read)?;
-            let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
+            let opened = open(&at, args.read.from.as_deref(), &options, console)?;
             let plan = opened.flow.plan();
             let mut indices = if plan.arrays.is_empty() {
                 Vec::new()
@@ -95,7 +95,7 @@ pub fn run(args: &ListArgs, voice: Voice) -> Result<u8> {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(0),
             Err(e) => {
-                voice.error(&e);
+                console.error(&e);
                 code = console::worst(code, &e);
             }
         }

@@ -13,7 +13,7 @@ use crate::resolve::Step;
 use crate::resolve::rows::Slice;
 
 /// Most elements of one array that a preview prints.
-const MOST_SHOWN: usize = 10_000;
+const MAX_SHOWN: usize = 10_000;
 
 /// Which values to show.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub fn preview(flow: Flow, part: &Part, settings: &Settings) -> Result<Vec<(Stri
         &mut |chunk| {
             let meta = &metas[chunk.array];
             for row in 0..chunk.rows as usize {
-                if counts[chunk.array] < MOST_SHOWN {
+                if counts[chunk.array] < MAX_SHOWN {
                     let value = row_value(meta, &chunk, row, part)?;
                     counts[chunk.array] += leaves(&value).max(1);
                     shown[chunk.array].1.push(value);
@@ -190,7 +190,7 @@ fn nested(bytes: &[u8], meta: &ArrayMeta, dims: &[u64], inner: &[Inner]) -> Resu
                 _ => Slice::ALL,
             };
             let (start, _, count) = slice.of(dim);
-            (0..count.min(MOST_SHOWN as u64))
+            (0..count.min(MAX_SHOWN as u64))
                 .map(|k| nested(at(start + k * slice.step), meta, rest, deeper))
                 .collect::<Result<Vec<_>>>()
                 .map(Value::Array)

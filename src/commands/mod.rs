@@ -1,7 +1,7 @@
 //! The commands: arguments → settings → calls.
 
 use crate::cli::{self, Cli, Command, ReadArgs};
-use crate::console::{self, Voice};
+use crate::console::{self, Console};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, TextOptions};
@@ -32,23 +32,23 @@ pub fn run(mut cli: Cli) -> u8 {
     if !matches!(cli.command, Command::List(_) | Command::Inspect(_)) {
         without_huge_pages();
     }
-    let talk = match &cli.command {
-        Command::Convert(a) => a.talk.clone(),
-        Command::List(a) => a.talk.clone(),
-        Command::Inspect(a) => a.talk.clone(),
-        Command::Diff(a) => a.talk.clone(),
-        Command::Verify(a) => a.talk.clone(),
-        Command::Report(a) => a.talk.clone(),
+    let messages = match &cli.command {
+        Command::Convert(a) => a.messages.clone(),
+        Command::List(a) => a.messages.clone(),
+        Command::Inspect(a) => a.messages.clone(),
+        Command::Diff(a) => a.messages.clone(),
+        Command::Verify(a) => a.messages.clone(),
+        Command::Report(a) => a.messages.clone(),
         _ => Default::default(),
     };
-    let voice = Voice::new(&talk);
+    let console = Console::new(&messages);
     let result = crate::error::guard(|| match cli.command {
-        Command::Convert(args) => convert::run(&args, voice),
-        Command::List(args) => list::run(&args, voice),
-        Command::Inspect(args) => inspect::run(&args, voice),
-        Command::Diff(args) => diff::run(&args, voice),
-        Command::Verify(args) => verify::run(&args, voice),
-        Command::Report(args) => report::run(&args, voice),
+        Command::Convert(args) => convert::run(&args, console),
+        Command::List(args) => list::run(&args, console),
+        Command::Inspect(args) => inspect::run(&args, console),
+        Command::Diff(args) => diff::run(&args, console),
+        Command::Verify(args) => verify::run(&args, console),
+        Command::Report(args) => report::run(&args, console),
         Command::Formats(args) => formats::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),
@@ -57,7 +57,7 @@ pub fn run(mut cli: Cli) -> u8 {
     match result {
         Ok(code) => code,
         Err(e) => {
-            voice.error(&e);
+            console.error(&e);
             console::exit_code(&e)
         }
     }
@@ -324,7 +324,7 @@ pub fn open(
     at: &Location,
     from: Option<&str>,
     options: &ReadOptions,
-    voice: Voice,
+    console: Console,
 ) -> Result<Opened> {
     let display = at.display();
     let Detected { format, warning, at, coding } = match from {
@@ -332,10 +332,10 @@ pub fn open(
         None => detect::input(at)?,
     };
     if let Some(warning) = warning {
-        voice.warning(&format!("{display}: {warning}"));
+        console.warning(&format!("{display}: {warning}"));
     }
     if at.is_stream() && !format.spec().streams.input && !at.is_rereadable() {
-        voice.detail(&match coding {
+        console.detail(&match coding {
             Some(coding) => {
                 let (coding, format) = (coding.name(), format.spec().name);
                 format!("{display}: {coding} is unpacked into a temporary file, since {format} needs random access")
@@ -344,7 +344,7 @@ pub fn open(
         });
     }
     if at.is_remote() && ((format.spec().copies_remote)(options) || at.is_copied()) {
-        voice.detail(&format!(
+        console.detail(&format!(
             "{display}: {} is copied to a temporary file first",
             format.spec().name
         ));

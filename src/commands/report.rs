@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::output_location;
 use crate::batch::merged::Shares;
 use crate::cli::{ReadArgs, ReportArgs};
-use crate::console::{self, Voice, human_bytes, visible};
+use crate::console::{self, Console, human_bytes, visible};
 use crate::error::{Error, Result};
 
 /// Failed units that the table shows.
@@ -16,7 +16,7 @@ const SHOWN: usize = 20;
 ///
 /// # Errors
 /// Missing: no report. What cannot be read.
-pub fn run(args: &ReportArgs, voice: Voice) -> Result<u8> {
+pub fn run(args: &ReportArgs, console: Console) -> Result<u8> {
     let read = ReadArgs {
         remote: args.remote.clone(),
         memory_limit: "256MiB".into(),
@@ -65,7 +65,7 @@ pub fn run(args: &ReportArgs, voice: Voice) -> Result<u8> {
     if let Some(root) = root {
         console::out(&format!("root: {root}\n"))?;
     }
-    voice.summary(&format!(
+    console.summary(&format!(
         "{}: {} of {of} shares are done, {} units, {} failed, {}",
         if complete { "complete" } else { "not complete" },
         shares.done.len(),

@@ -8,7 +8,7 @@ use crate::model::ArrayMeta;
 use crate::resolve::names::natural;
 
 /// Parts of a name that make a level each; what is left of a longer name is one more.
-const MOST_LEVELS: usize = 64;
+const MAX_LEVELS: usize = 64;
 
 /// Arrays as a tree by the parts of their names. Numbered children are in the order of their
 /// numbers, and runs of them that hold the same are folded: `layers.[0..31].experts.[0..7].w`.
@@ -21,7 +21,7 @@ pub fn tree(arrays: &[ArrayMeta]) -> String {
             level += 1;
             let end = rest
                 .find(['.', '/'])
-                .filter(|_| level < MOST_LEVELS)
+                .filter(|_| level < MAX_LEVELS)
                 .map_or(rest.len(), |at| at + 1);
             let (part, after) = rest.split_at(end);
             node = node.children.entry(part.to_string()).or_default();

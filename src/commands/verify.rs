@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{input_location, open, read_options, settings, shown};
 use crate::cli::VerifyArgs;
-use crate::console::{self, Counted, Voice};
+use crate::console::{self, Console, Counted};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Order;
 use crate::model::Plan;
@@ -14,27 +14,27 @@ use crate::pipe;
 ///
 /// # Errors
 /// A closed pipe.
-pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
+pub fn run(args: &VerifyArgs, console: Console) -> Result<u8> {
     if let Some(certificate) = &args.certificate {
-        return super::certificate::run(certificate, args, voice);
+        return super::certificate::run(certificate, args, console);
     }
     let (mut code, mut documents) = (0, Vec::new());
     for given in &args.paths {
-        let result = crate::error::guard(|| one(given, args, voice));
+        let result = crate::error::guard(|| one(given, args, console));
         let path = &shown(given);
         match &result {
             Ok((counted, notes)) => {
                 for note in notes {
-                    voice.note(&format!("{path}: {note}"));
+                    console.note(&format!("{path}: {note}"));
                 }
                 if args.json {
                     documents.push(json!({"schema": 1, "path": path, "whole": true, "arrays": counted.arrays, "notes": notes}));
-                } else if !args.talk.quiet {
+                } else if !args.messages.quiet {
                     console::out(&format!("{path}: whole, {counted}\n"))?;
                 }
             }
             Err(e) => {
-                voice.error(e);
+                console.error(e);
                 code = console::worst(code, e);
                 let mut document = json!({"schema": 1, "path": path, "whole": false});
                 document
@@ -52,7 +52,7 @@ pub fn run(args: &VerifyArgs, voice: Voice) -> Result<u8> {
     Ok(code)
 }
 
-fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<String>)> {
+fn one(given: &str, args: &VerifyArgs, console: Console) -> Result<(Counted, Vec<String>)> {
     let options = read_options(&args.read)?;
     let at = input_location(given, &args.read)?;
     let path = &shown(given);
@@ -63,7 +63,7 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
     } else {
         crate::detect::rereadable(at, args.read.from.as_deref()).at_file(path)?
     };
-    let opened = open(&at, args.read.from.as_deref(), &options, voice)?;
+    let opened = open(&at, args.read.from.as_deref(), &options, console)?;
     let mut notes = if !at.is_rereadable() {
         Vec::new()
     } else {
@@ -72,7 +72,7 @@ fn one(given: &str, args: &VerifyArgs, voice: Voice) -> Result<(Counted, Vec<Str
     let flow = if notes.is_empty() {
         opened.flow
     } else {
-        let quiet = Voice { quiet: true, ..voice };
+        let quiet = Console { quiet: true, ..console };
         open(&at, args.read.from.as_deref(), &options, quiet)?.flow
     };
     let arrays = flow.plan().arrays.clone();

@@ -14,11 +14,11 @@ use crate::ops::dictionary::{Merge, Merged};
 pub type Reopen = Arc<dyn Fn() -> Result<Box<dyn Source>> + Send + Sync>;
 
 /// A source opens a file for each of its arrays at most, and keeps so many of them open.
-const MOST_OPEN: usize = 16;
+const MAX_OPEN: usize = 16;
 
 /// Files that a source may have open at a time.
 pub fn files_of(plan: &Plan) -> u64 {
-    plan.arrays.len().min(MOST_OPEN) as u64 + 2
+    plan.arrays.len().min(MAX_OPEN) as u64 + 2
 }
 
 /// The sources that are open: the ones used last stay, the others are closed.

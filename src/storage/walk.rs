@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 
 /// How often a walk may come to directories where it has been already: links may give them other
 /// names, but n directories with two links each to the next one have 2ⁿ paths.
-const MOST_AGAIN: usize = 10_000;
+const MAX_AGAIN: usize = 10_000;
 
 /// The deepest directory.
-const MOST_DEPTH: usize = 256;
+const MAX_DEPTH: usize = 256;
 
 /// The directories where a walk has been.
 #[derive(Default)]
@@ -56,9 +56,9 @@ impl Visited {
     /// Refused where links lead to the same directories again and again, or the directory is too
     /// deep.
     pub fn enter(&mut self, above: &Trail, directory: &Location) -> Result<Option<Trail>> {
-        if above.depth() == MOST_DEPTH {
+        if above.depth() == MAX_DEPTH {
             let error =
-                Error::refused(format!("directories are nested more than {MOST_DEPTH} deep"));
+                Error::refused(format!("directories are nested more than {MAX_DEPTH} deep"));
             return Err(error.file(directory.display()));
         }
         let down = |directory| {
@@ -75,9 +75,9 @@ impl Visited {
         let times = self.times.entry(identity).or_default();
         *times += 1;
         self.again += usize::from(*times > 1);
-        if self.again > MOST_AGAIN {
+        if self.again > MAX_AGAIN {
             let error = Error::refused(format!(
-                "links lead to the same directories more than {MOST_AGAIN} times"
+                "links lead to the same directories more than {MAX_AGAIN} times"
             ));
             return Err(error.file(directory.display()));
         }

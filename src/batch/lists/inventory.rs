@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Listed, Take, file, read_line, text};
 use crate::cli::ConvertArgs;
 use crate::commands::{input_location, open, read_options, settings};
-use crate::console::Voice;
+use crate::console::Console;
 use crate::error::{Context, Error, Result};
 use crate::format::Order;
 use crate::model::{ArrayMeta, Chunk, Dtype, Values, typed};
@@ -162,7 +162,7 @@ impl Rows<'_> {
 
     fn parquet(&self, at: &Location, take: Take<'_>) -> Result<()> {
         let read = read_options(&self.args.read)?;
-        let quiet = Voice { quiet: true, verbose: 0, color_err: false, color_out: false };
+        let quiet = Console { quiet: true, verbose: 0, color_err: false, color_out: false };
         let opened = open(at, Some("parquet"), &read, quiet)?;
         let arrays = &opened.flow.plan().arrays;
         let (indices, columns): (Vec<usize>, Vec<Column>) = arrays

@@ -29,7 +29,7 @@ pub(super) fn gather(
     let mut stem = String::new();
     let opener = Arc::new(Opener::new(job, unit, into));
     let joins = opener.joins();
-    let mut parts = open_all(&opener, job.voice, |opened| {
+    let mut parts = open_all(&opener, job.console, |opened| {
         text |= opened.text;
         table_file |= opened.table;
         if stem.is_empty() {

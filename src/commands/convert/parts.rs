@@ -67,14 +67,14 @@ impl Opener {
     }
 
     /// Opens the source of this number.
-    pub(super) fn open(&self, part: usize, voice: Voice) -> Result<Opened> {
+    pub(super) fn open(&self, part: usize, console: Console) -> Result<Opened> {
         let args = &self.args;
         let at = input_location(&self.sources[part], &args.read)?;
-        let opened = open(&at, args.read.from.as_deref(), &self.read, voice)?;
+        let opened = open(&at, args.read.from.as_deref(), &self.read, console)?;
         let text = is_text(opened.format);
         let table = opened.format.spec().writes.is_some_and(|h| h.arrays == Arrays::Table);
         let source = self
-            .chosen(opened.flow, part, table, &at, voice)
+            .chosen(opened.flow, part, table, &at, console)
             .and_then(|flow| self.changed(flow, table, &at.stem()))
             .map_err(|e| e.file(at.display()))?
             .into_source();
@@ -88,7 +88,7 @@ impl Opener {
         part: usize,
         table: bool,
         at: &Location,
-        voice: Voice,
+        console: Console,
     ) -> Result<Flow> {
         let args = &self.args;
         if table && !self.partitions.is_empty() {
@@ -110,7 +110,7 @@ impl Opener {
             let good: Vec<usize> =
                 (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
             for (a, error) in arrays.iter().filter_map(|a| Some((a, a.details.error.as_ref()?))) {
-                voice.warning(&format!(
+                console.warning(&format!(
                     "{}: {}: left out: {}",
                     at.display(),
                     a.name,
@@ -163,7 +163,7 @@ impl Opener {
 /// until they are read.
 pub(super) fn open_all(
     opener: &Arc<Opener>,
-    voice: Voice,
+    console: Console,
     mut each: impl FnMut(&Opened),
 ) -> Result<Vec<Part>> {
     let limit = storage::file_limit();
@@ -172,7 +172,7 @@ pub(super) fn open_all(
     let mut files = 0;
     let mut parts = Vec::new();
     for part in 0..opener.sources.len() {
-        let opened = opener.open(part, voice)?;
+        let opened = opener.open(part, console)?;
         each(&opened);
         let label = opened.at.display();
         let mut source = opened.source;
@@ -182,7 +182,7 @@ pub(super) fn open_all(
             && (files > most_files || storage::open_files().is_none_or(|n| n > most_files));
         if crowded && !opened.at.is_stream() {
             let again = opener.clone();
-            let quiet = Voice { quiet: true, ..voice };
+            let quiet = Console { quiet: true, ..console };
             let reopen = Arc::new(move || Ok(again.open(part, quiet)?.source));
             source = Box::new(Parked::new(source, reopen, parking.clone()));
         }

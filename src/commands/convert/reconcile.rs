@@ -214,29 +214,29 @@ impl Findings {
         }
         let text = |name: &Value| name.as_str().map(str::to_string);
         for name in self.missing.first.iter().take(SHOWN).filter_map(text) {
-            job.voice.error(&Error::failed("it is missing").file(name));
+            job.console.error(&Error::failed("it is missing").file(name));
         }
         for failure in self.failed.first.iter().take(SHOWN) {
             let (unit, error) = (text(&failure["unit"]), text(&failure["error"]));
             let error = Error::failed(format!("failed: {}", error.unwrap_or_default()));
-            job.voice.error(&error.file(unit.unwrap_or_default()));
+            job.console.error(&error.file(unit.unwrap_or_default()));
         }
         for name in self.extra.first.iter().take(SHOWN).filter_map(text) {
-            job.voice.warning(&format!("{name}: no source of this batch makes it"));
+            job.console.warning(&format!("{name}: no source of this batch makes it"));
         }
         let shares_missing = shares.missing();
         if !shares_missing.is_empty() {
             let shown: Vec<String> =
                 shares_missing.iter().take(SHOWN).map(|share| share.to_string()).collect();
             let more = if shares_missing.len() > SHOWN { ", …" } else { "" };
-            job.voice.error(&Error::failed(format!(
+            job.console.error(&Error::failed(format!(
                 "{} of {} shares are not done: {}{more}",
                 shares_missing.len(),
                 shares.of.unwrap_or(0),
                 shown.join(", ")
             )));
         }
-        job.voice.summary(&format!(
+        job.console.summary(&format!(
             "{} of {} done, {} missing, {} failed, {} extra: {}",
             self.done,
             last["units"],

@@ -10,7 +10,7 @@ use crate::batch::{Conversion, marks};
 use crate::cli::{ChooseArgs, IfExists};
 use crate::commands::checksum::checksums;
 use crate::commands::{choosing, chosen, known_location, open, output_location, shown};
-use crate::console::{self, Voice};
+use crate::console::{self, Console};
 use crate::error::{Error, ErrorKind, Result, guard};
 use crate::pipe::{Flow, Settings};
 
@@ -171,7 +171,7 @@ fn marked(job: &ConvertContext<'_>, source: &str) -> Result<Map<String, Value>> 
 
 /// The logical arrays of both sides, with the checksums that `npk inspect --checksum` prints.
 fn certified(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Value> {
-    let quiet = Voice { quiet: true, ..job.voice };
+    let quiet = Console { quiet: true, ..job.console };
     let choose = match &unit.array {
         Some(name) => ChooseArgs { array: vec![name.clone()], exclude: Vec::new() },
         None => job.args.choose.clone(),

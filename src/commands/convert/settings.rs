@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext<'_>> {
+pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertContext<'_>> {
     let mut read = read_options(&args.read)?;
     read.skip_unsupported = args.skip_unsupported;
     let (mut casts, mut times) = (Vec::new(), Vec::new());
@@ -110,7 +110,7 @@ pub(super) fn prepare(args: &ConvertArgs, voice: Voice) -> Result<ConvertContext
             cli::Layout::Matrix => Layout::Matrix,
         },
         args,
-        voice,
+        console,
         read,
         write,
         casts,

@@ -16,7 +16,7 @@ use crate::batch::shares::Shard;
 use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
 use crate::commands::{jobs, output_location, shown};
-use crate::console::{self, Counted, Voice, human_bytes, human_time};
+use crate::console::{self, Console, Counted, human_bytes, human_time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipe;
 use crate::storage::Location;
@@ -38,8 +38,8 @@ pub(super) enum Outcome {
 ///
 /// # Errors
 /// Wrong usage; for a single file its error. A batch reports its errors itself.
-pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
-    let job = prepare(args, voice)?;
+pub fn run(args: &ConvertArgs, console: Console) -> Result<u8> {
+    let job = prepare(args, console)?;
     let units = conversions(&job)?;
     if let Some(shares) = shares_to_reconcile(&job)? {
         let (at, shares) = shares;
@@ -71,7 +71,7 @@ pub fn run(args: &ConvertArgs, voice: Voice) -> Result<u8> {
                 false,
             )?;
         }
-        voice.summary(&format!(
+        console.summary(&format!(
             "{done} converted, {skipped} skipped, {failed} failed of {}: {} in {}",
             done + skipped + failed,
             human_bytes(total),
@@ -200,12 +200,12 @@ impl Tally {
         result: Result<Outcome>,
         batch: bool,
     ) -> Result<()> {
-        let talk = !batch || job.voice.verbose > 0;
+        let is_told = !batch || job.console.verbose > 0;
         match result {
             Ok(Outcome::Done { counted, bytes, time, layout, .. }) => {
                 self.done += 1;
                 self.bytes += bytes;
-                if talk {
+                if is_told {
                     let rate = if time.as_secs_f64() > 0.0 {
                         (bytes as f64 / time.as_secs_f64()) as u64
                     } else {
@@ -214,7 +214,7 @@ impl Tally {
                     let layout = layout.map(|l| format!(", layout {l}")).unwrap_or_default();
                     let (size, took, rate) =
                         (human_bytes(bytes), human_time(time), human_bytes(rate));
-                    job.voice.summary(&format!(
+                    job.console.summary(&format!(
                         "{}: {counted}, {size} in {took}, {rate}/s{layout}",
                         unit.dst
                     ));
@@ -222,8 +222,8 @@ impl Tally {
             }
             Ok(Outcome::Skipped(why)) => {
                 self.skipped += 1;
-                if talk {
-                    job.voice.summary(&format!("{}: skipped, {why}", unit.dst));
+                if is_told {
+                    job.console.summary(&format!("{}: skipped, {why}", unit.dst));
                 }
             }
             Ok(Outcome::Planned(text)) => {
@@ -233,7 +233,7 @@ impl Tally {
             }
             Err(e) if !batch || e.kind() == ErrorKind::BrokenPipe => return Err(e),
             Err(e) => {
-                job.voice.error(&e);
+                job.console.error(&e);
                 self.failed += 1;
                 self.code = if e.is_bug() { console::exit_code(&e) } else { self.code.max(1) };
             }

@@ -26,12 +26,12 @@ const LEAST_PART: u64 = 2 << 20;
 const FLIGHT: u64 = 4;
 const FAST_BYTES_PER_S: u64 = 64 << 20;
 /// The most parts of one call in flight.
-const MOST_FLIGHT: usize = 8;
+const MAX_FLIGHT: usize = 8;
 /// Reads up to here go through the windows.
 const SMALL: u64 = 64 << 10;
 /// What is fetched around a small read; grows where reads follow each other.
 const WINDOW: u64 = 32 << 10;
-const MOST_WINDOW: u64 = 1 << 20;
+const MAX_WINDOW: u64 = 1 << 20;
 /// Ranges with gaps up to here are fetched together.
 const GAP: u64 = 64 << 10;
 
@@ -204,7 +204,7 @@ impl RemoteBlob {
             .enumerate()
             .map(|(i, slice)| self.fill(offset + (i * part) as u64, slice))
             .collect();
-        futures_util::stream::iter(parts).buffer_unordered(MOST_FLIGHT).try_collect::<()>().await
+        futures_util::stream::iter(parts).buffer_unordered(MAX_FLIGHT).try_collect::<()>().await
     }
 
     /// The range to fetch for a small read.
@@ -213,7 +213,7 @@ impl RemoteBlob {
         let follows = offset >= recent.fetched.start
             && offset <= recent.fetched.end.saturating_add(recent.ahead);
         recent.ahead = if follows && !recent.fetched.is_empty() {
-            (recent.ahead * 2).min(MOST_WINDOW)
+            (recent.ahead * 2).min(MAX_WINDOW)
         } else {
             WINDOW
         };
@@ -334,7 +334,7 @@ impl Blob for RemoteBlob {
         let fetched: Vec<Vec<(usize, Vec<u8>)>> = runtime()?
             .block_on(async {
                 let work: Vec<_> = groups.iter().map(|g| self.group(g, ranges)).collect();
-                futures_util::stream::iter(work).buffer_unordered(MOST_FLIGHT).try_collect().await
+                futures_util::stream::iter(work).buffer_unordered(MAX_FLIGHT).try_collect().await
             })
             .map_err(|f| self.fail(f))?;
         let mut all = vec![Vec::new(); ranges.len()];

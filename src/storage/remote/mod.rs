@@ -179,7 +179,7 @@ const MAX_REQUESTS: usize = 64;
 /// What the first GET of an object asks for.
 const HEAD: u64 = 64 << 10;
 /// Objects whose length and version are remembered.
-const MOST_OPENED: usize = 4096;
+const MAX_OPENED: usize = 4096;
 
 /// Tries of a request that were made; and whether what was wrong was set right once.
 #[derive(Default)]
@@ -381,7 +381,7 @@ impl RemoteBackend {
             self.windows().put(&Arc::from(key), &opened.pin, 0, head);
         }
         let mut all = self.opened.lock().unwrap_or_else(|e| e.into_inner());
-        if all.len() >= MOST_OPENED {
+        if all.len() >= MAX_OPENED {
             all.clear();
             self.directories().clear();
         }

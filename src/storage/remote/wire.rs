@@ -38,7 +38,7 @@ struct Wire {
 const SLOWEST_UPLOAD: u64 = 32 << 10;
 
 /// Answers that are read whole hold no more than this: a page of a listing is the longest of them.
-const MOST_ANSWER: usize = 64 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 #[async_trait]
 impl HttpService for Wire {
@@ -101,7 +101,7 @@ impl Wire {
             tokio::time::timeout(self.patience, body.next()).await.map_err(|_| silent())?
         {
             all.extend_from_slice(&more?);
-            if all.len() > MOST_ANSWER {
+            if all.len() > MAX_ANSWER {
                 return Err(HttpError::new(
                     HttpErrorKind::Unknown,
                     Failure::new(What::Other, "the server's answer does not end"),
