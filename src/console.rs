@@ -217,7 +217,7 @@ impl Counted {
     /// one.
     pub fn of(plan: &Plan, exported: Option<usize>) -> Counted {
         let beside = plan
-            .kept
+            .encoded
             .iter()
             .map(|k| usize::from(k.valid.is_some()) + usize::from(k.offsets.is_some()))
             .sum::<usize>();

@@ -27,15 +27,15 @@ use crate::arrow_model::{decode_schema, encode_schema};
 use crate::error::{Error, Result};
 use crate::model::nested::{Parts, TakenApart};
 use crate::model::{
-    ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan, Table,
-    TimeUnit,
+    ArrayMeta, Attributes, Categories, CategoryKind, Dtype, EncodedArray, Encoding, Logical, Plan,
+    Table, TimeUnit,
 };
 
 mod fold;
 mod mark;
 
-pub use fold::{Folded, Folding, How, fold, offsets, parts, rows_within};
-pub use mark::{Marks, NESTED_MARK, folded, nested_mark};
+pub use fold::{LogicalArray, StoredParts, fold, offsets, rows_within};
+pub use mark::{Marks, NESTED_MARK, fold_marks, nested_mark};
 
 const VERSION: u32 = 1;
 
@@ -296,18 +296,18 @@ fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
 ///
 /// `bare` (`--no-metadata`) leaves out attributes and origins, and keeps what the values mean.
 pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u8>> {
-    let (kept, companions) = kept_arrays(end);
+    let (encoded, companions) = encoded_arrays(end);
     let mut side = Side { npk: VERSION, attributes: attributes.clone(), ..Side::default() };
     side.order = logical_names(end);
-    for nested in end.kept.iter().filter_map(nested_entry) {
+    for nested in end.encoded.iter().filter_map(nested_entry) {
         side.arrays.extend(serde_json::to_value(nested));
     }
     for stored in &end.arrays {
         if companions.contains(stored.name.as_str()) {
             continue;
         }
-        let kept = kept.get(stored.name.as_str()).copied();
-        if let Some(entry) = array_entry(stored, kept, bare) {
+        let encoded = encoded.get(stored.name.as_str()).copied();
+        if let Some(entry) = array_entry(stored, encoded, bare) {
             side.arrays.extend(serde_json::to_value(entry));
         }
     }
@@ -333,26 +333,26 @@ pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u
     serde_json::to_vec(&side).ok()
 }
 
-/// What is kept of each array of values but nested ones, and the names of all companions.
-fn kept_arrays(end: &Plan) -> (HashMap<&str, &Kept>, HashSet<&str>) {
-    let flat = end.kept.iter().filter(|k| !matches!(k.form, Form::Nested(_)));
-    let kept = flat.map(|k| (k.values.as_str(), k)).collect();
-    (kept, end.kept.iter().flat_map(Kept::companions).collect())
+/// How each array of values but nested ones is encoded, and the names of all companions.
+fn encoded_arrays(end: &Plan) -> (HashMap<&str, &EncodedArray>, HashSet<&str>) {
+    let flat = end.encoded.iter().filter(|k| !matches!(k.encoding, Encoding::Nested(_)));
+    let encoded = flat.map(|k| (k.values.as_str(), k)).collect();
+    (encoded, end.encoded.iter().flat_map(EncodedArray::companions).collect())
 }
 
 /// The logical arrays of a finished store, in order. Parts of nested ones are none.
 pub fn logical_names(end: &Plan) -> Vec<String> {
-    let (kept, companions) = kept_arrays(end);
+    let (encoded, companions) = encoded_arrays(end);
     let mut part_of: HashMap<&str, &str> = HashMap::new();
-    for nested in &end.kept {
-        if let Form::Nested(parts) = &nested.form {
+    for nested in &end.encoded {
+        if let Encoding::Nested(parts) = &nested.encoding {
             part_of
                 .extend(parts.arrays().into_iter().map(|part| (part, nested.meta.name.as_str())));
         }
     }
     let (mut names, mut seen) = (Vec::new(), HashSet::new());
     for stored in &end.arrays {
-        let own = kept.get(stored.name.as_str()).map_or(&stored.name, |k| &k.meta.name);
+        let own = encoded.get(stored.name.as_str()).map_or(&stored.name, |k| &k.meta.name);
         match part_of.get(own.as_str()) {
             Some(nested) if seen.insert(nested) => names.push(nested.to_string()),
             Some(_) => {}
@@ -364,14 +364,16 @@ pub fn logical_names(end: &Plan) -> Vec<String> {
 }
 
 /// The entry of a nested array.
-fn nested_entry(kept: &Kept) -> Option<ArrayEntry> {
-    let (Form::Nested(parts), Logical::Nested(nested)) = (&kept.form, &kept.meta.logical) else {
+fn nested_entry(encoded: &EncodedArray) -> Option<ArrayEntry> {
+    let (Encoding::Nested(parts), Logical::Nested(nested)) =
+        (&encoded.encoding, &encoded.meta.logical)
+    else {
         return None;
     };
     let schema = Schema::new(vec![nested.field.clone()]);
     Some(ArrayEntry {
-        name: kept.meta.name.clone(),
-        kind: type_entry(&kept.meta.logical),
+        name: encoded.meta.name.clone(),
+        kind: type_entry(&encoded.meta.logical),
         form: Some("nested".into()),
         arrow: Some(encode_schema(&schema)),
         parts: Some(parts.clone()),
@@ -403,12 +405,16 @@ fn table_entry(table: &Table, bare: bool) -> TableEntry {
     }
 }
 
-fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<ArrayEntry> {
-    let meta = kept.map_or(stored, |k| &k.meta);
+fn array_entry(
+    stored: &ArrayMeta,
+    encoded: Option<&EncodedArray>,
+    bare: bool,
+) -> Option<ArrayEntry> {
+    let meta = encoded.map_or(stored, |k| &k.meta);
     let mut entry = ArrayEntry {
         name: meta.name.clone(),
         kind: type_entry(&meta.logical),
-        nulls: meta.nulls && kept.is_some(),
+        nulls: meta.nulls && encoded.is_some(),
         original_dtype: meta.original_dtype.map(|d| d.name().to_string()),
         scalar: meta.scalar,
         ..ArrayEntry::default()
@@ -421,27 +427,27 @@ fn array_entry(stored: &ArrayMeta, kept: Option<&Kept>, bare: bool) -> Option<Ar
     if let Logical::Dictionary { categories, .. } = &meta.logical {
         entry.categories = Some(categories_entry(categories));
     }
-    if let Some(kept) = kept {
-        entry.values = (kept.values != meta.name).then(|| kept.values.clone());
-        entry.valid = kept.valid.clone();
-        entry.offsets = kept.offsets.clone();
-        entry.form = match &kept.form {
-            Form::Same => None,
-            Form::Widened => {
+    if let Some(encoded) = encoded {
+        entry.values = (encoded.values != meta.name).then(|| encoded.values.clone());
+        entry.valid = encoded.valid.clone();
+        entry.offsets = encoded.offsets.clone();
+        entry.form = match &encoded.encoding {
+            Encoding::Plain => None,
+            Encoding::Widened => {
                 entry.original_dtype =
                     Some(meta.original_dtype.unwrap_or(meta.dtype).name().to_string());
                 None
             }
-            Form::Bits => {
+            Encoding::Bits => {
                 entry.original_dtype = Some(meta.dtype.name().to_string());
                 Some("bits".into())
             }
-            Form::Codes(categories) => {
+            Encoding::Codes(categories) => {
                 entry.categories = Some(categories_entry(categories));
                 Some("codes".into())
             }
-            Form::Offsets => Some("offsets".into()),
-            Form::Nested(_) => None,
+            Encoding::Offsets => Some("offsets".into()),
+            Encoding::Nested(_) => None,
         };
     }
     let says = entry.kind.is_some()
@@ -495,17 +501,17 @@ pub fn merged(
         return Ok(None);
     }
     let (mut side, new) = (parse(old)?, parse(new)?);
-    let kept: HashSet<&str> = stay.iter().map(String::as_str).collect();
+    let stays: HashSet<&str> = stay.iter().map(String::as_str).collect();
     let whole = |entry: &Value| {
         let parts = entry.get("parts").and_then(|p| Parts::deserialize(p).ok());
-        parts.is_some_and(|parts| parts.arrays().iter().all(|part| kept.contains(part)))
+        parts.is_some_and(|parts| parts.arrays().iter().all(|part| stays.contains(part)))
     };
-    side.arrays.retain(|entry| kept.contains(name_of(entry)) || whole(entry));
+    side.arrays.retain(|entry| stays.contains(name_of(entry)) || whole(entry));
     // A table of which an array is replaced says nothing of the new one: its columns may be others,
     // its rows more.
     side.tables.retain(|table| {
         !serde_json::from_value::<TableEntry>(table.clone())
-            .is_ok_and(|t| t.arrays().any(|a| !kept.contains(a)))
+            .is_ok_and(|t| t.arrays().any(|a| !stays.contains(a)))
     });
     side.arrays.extend(new.arrays);
     side.order = stay.iter().chain(added).cloned().collect();

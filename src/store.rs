@@ -32,8 +32,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::Source as _;
 use crate::formats::numpack::npk;
 use crate::formats::numpack::store::{StoreSource, Stored};
-use crate::model::{Buf, Dtype, Plan, Values};
-use crate::sidecar::How;
+use crate::model::{Buf, Dtype, Encoding, Plan, Values};
 use crate::storage::{Location, map_file};
 
 /// An opened local store.
@@ -114,10 +113,10 @@ impl Store {
             .plan()
             .position(name)
             .ok_or_else(|| Error::missing("the store has no array of this name"))?;
-        let (meta, folded) = (&self.plan().arrays[index], &self.source.foldings()[index]);
+        let (meta, parts) = (&self.plan().arrays[index], &self.source.parts()[index]);
         crate::format::readable(meta)?;
-        let stored = &self.source.stored()[folded.values];
-        if !matches!(folded.how, How::Fixed | How::Dictionary) {
+        let stored = &self.source.stored()[parts.values];
+        if !matches!(parts.encoding, Encoding::Plain | Encoding::Bits) {
             let parts = format!(
                 "its parts are arrays of their own without the side file ({})",
                 stored.name

@@ -2,7 +2,9 @@
 
 use npk::error::ErrorKind;
 use npk::format::Capabilities;
-use npk::model::{ArrayMeta, Categories, CategoryKind, Column, Dtype, Form, Logical, Plan, Table};
+use npk::model::{
+    ArrayMeta, Categories, CategoryKind, Column, Dtype, Encoding, Logical, Plan, Table,
+};
 use npk::ops::{Needs, Op, Recipe};
 use npk::resolve::fit::{Policy, Strings, fit};
 use npk::resolve::nulls::Nulls;
@@ -83,13 +85,13 @@ fn each_array_says_how_far_it_must_look() {
     // Beside the text, what needs no change has none.
     assert!(step.recipes[0].ops.is_empty());
     assert!(matches!(step.recipes[1].ops[..], [Op::Cast { to: Dtype::F32, .. }]));
-    let kept: Vec<(&str, bool)> = step
+    let encoded: Vec<(&str, bool)> = step
         .plan
-        .kept
+        .encoded
         .iter()
-        .map(|k| (k.values.as_str(), matches!(k.form, Form::Widened | Form::Codes(_))))
+        .map(|k| (k.values.as_str(), matches!(k.encoding, Encoding::Widened | Encoding::Codes(_))))
         .collect();
-    assert_eq!(kept, [("h", true), ("t", true)]);
+    assert_eq!(encoded, [("h", true), ("t", true)]);
     assert_eq!(step.notes, ["when: date64 is written as plain int64 counts"]);
 }
 

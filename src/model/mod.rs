@@ -23,7 +23,7 @@ pub use dtype::Dtype;
 pub use logical::{Categories, CategoryKind, Logical, TimeUnit};
 pub use nested::Nested;
 pub use shared::Shared;
-pub use table::{Column, Form, Kept, Plan, Table};
+pub use table::{Column, EncodedArray, Encoding, Plan, Table};
 
 /// Bytes of a chunk: reference counted, sliced without a copy, from a `Vec` of any plain type
 /// without a copy.

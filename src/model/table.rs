@@ -77,7 +77,7 @@ pub struct Plan {
     /// they are. Filled by `resolve::fit`; complete (categories, nulls that did occur) in the plan
     /// given to `Sink::finish`. Sinks with a side file record it there; a source never sets it: it
     /// folds what the side file says into logical arrays.
-    pub kept: Vec<Kept>,
+    pub encoded: Vec<EncodedArray>,
     /// Nested arrays whose parts are among `arrays`, as a side file tells. Whoever opens a source
     /// puts them together.
     pub nested: Vec<nested::TakenApart>,
@@ -90,25 +90,25 @@ pub struct Plan {
 /// and records times, dictionaries, packed elements, rank 0 and [`ArrayMeta::original_dtype`] by itself, from
 /// the array's own meta.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct EncodedArray {
     /// The logical array as the sink was to get it: name, dtype, logical type, nulls, `original_dtype`,
     /// attributes.
     pub meta: ArrayMeta,
     /// How `values` holds the values.
-    pub form: Form,
+    pub encoding: Encoding,
     /// The array (by name) of the values, codes, bits or inner elements.
     pub values: String,
-    /// The int64 array of rows + 1 offsets into `values`, for [`Form::Offsets`].
+    /// The int64 array of rows + 1 offsets into `values`, for [`Encoding::Offsets`].
     pub offsets: Option<String>,
     /// The bool array of one element a row, false at nulls.
     pub valid: Option<String>,
 }
 
-/// How a [`Kept`] array's values are stored.
+/// How plain arrays hold the values of a logical one.
 #[derive(Clone, Debug)]
-pub enum Form {
-    /// As they are (only a mask is added).
-    Same,
+pub enum Encoding {
+    /// As they are: numbers, times, a dictionary's codes; there may be a mask.
+    Plain,
     /// Widened, exactly, to the stored array's float type (bfloat16 as float32, float8 as float16).
     Widened,
     /// Their raw bits as unsigned integers of the same width.
@@ -122,11 +122,11 @@ pub enum Form {
     Nested(nested::Parts),
 }
 
-impl Kept {
+impl EncodedArray {
     /// The arrays beside that of the values.
     pub fn companions(&self) -> Vec<&str> {
-        match &self.form {
-            Form::Nested(parts) => parts.companions(),
+        match &self.encoding {
+            Encoding::Nested(parts) => parts.companions(),
             _ => [self.valid.as_deref(), self.offsets.as_deref()].into_iter().flatten().collect(),
         }
     }

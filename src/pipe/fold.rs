@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Source, readable};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Plan, Shared, Values};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Plan, Shared, Values};
 use crate::ops::cast;
 use crate::resolve::table;
-use crate::sidecar::{self, Folded, Folding, How};
+use crate::sidecar::{self, LogicalArray, StoredParts};
 
 /// Rows of text and lists are read about this many bytes at a time.
 const STEP_BYTES: u64 = 8 << 20;
@@ -18,17 +18,17 @@ const STEP_BYTES: u64 = 8 << 20;
 pub fn fold(inner: Box<dyn Source>) -> Box<dyn Source> {
     let mut plan = inner.plan().clone();
     let stored = std::mem::take(&mut plan.arrays);
-    let Some(arrays) = sidecar::folded(&stored, &mut plan.notes) else { return inner };
-    let (metas, arrays) = Folded::split(arrays);
+    let Some(arrays) = sidecar::fold_marks(&stored, &mut plan.notes) else { return inner };
+    let (metas, arrays) = LogicalArray::split(arrays);
     plan.arrays = metas;
-    table::keep_columns_of_kept(&mut plan);
+    table::keep_columns_of_encoded(&mut plan);
     Box::new(FoldedSource { inner, plan, arrays: Arc::new(arrays), stored })
 }
 
 struct FoldedSource {
     inner: Box<dyn Source>,
     plan: Plan,
-    arrays: Arc<Vec<Folding>>,
+    arrays: Arc<Vec<StoredParts>>,
     stored: Shared<Vec<ArrayMeta>>,
 }
 
@@ -40,7 +40,7 @@ impl Source for FoldedSource {
         let mut inputs = Vec::new();
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
-            inputs.extend(sidecar::parts(&self.arrays[a]));
+            inputs.extend(self.arrays[a].indices());
         }
         self.inner.select(&inputs, wish)?;
         Ok(wish)
@@ -52,11 +52,11 @@ impl Source for FoldedSource {
         Some(Arc::new(FoldedRows { reader, metas, arrays, stored }))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let folded = &self.arrays[array];
-        let same = matches!(folded.how, How::Fixed)
-            && folded.valid.is_none()
-            && self.plan.arrays[array].dtype == self.stored[folded.values].dtype;
-        if same { self.inner.extents(folded.values) } else { None }
+        let parts = &self.arrays[array];
+        let same = matches!(parts.encoding, Encoding::Plain)
+            && parts.valid.is_none()
+            && self.plan.arrays[array].dtype == self.stored[parts.values].dtype;
+        if same { self.inner.extents(parts.values) } else { None }
     }
     fn close(&mut self) -> Result<()> {
         self.inner.close()
@@ -66,7 +66,7 @@ impl Source for FoldedSource {
 struct FoldedRows {
     reader: Arc<dyn ReadRows>,
     metas: Shared<Vec<ArrayMeta>>,
-    arrays: Arc<Vec<Folding>>,
+    arrays: Arc<Vec<StoredParts>>,
     stored: Shared<Vec<ArrayMeta>>,
 }
 
@@ -88,17 +88,17 @@ impl FoldedRows {
         Ok(bytes)
     }
 
-    fn mask(&self, folded: &Folding, rows: Range<u64>) -> Result<Option<Buf>> {
-        let Some(valid) = folded.valid else { return Ok(None) };
+    fn mask(&self, parts: &StoredParts, rows: Range<u64>) -> Result<Option<Buf>> {
+        let Some(valid) = parts.valid else { return Ok(None) };
         let mut mask = self.bytes(valid, rows)?;
         mask.iter_mut().for_each(|v| *v = u8::from(*v != 0));
         Ok(mask.contains(&0).then(|| Buf::from_vec(mask)))
     }
 
     /// The offsets of these rows, and the one behind.
-    fn offsets(&self, folded: &Folding, offsets: usize, rows: Range<u64>) -> Result<Vec<u64>> {
+    fn offsets(&self, parts: &StoredParts, offsets: usize, rows: Range<u64>) -> Result<Vec<u64>> {
         let bytes = self.bytes(offsets, rows.start..rows.end + 1)?;
-        sidecar::offsets(&bytes, rows.start, self.stored[folded.values].rows.unwrap_or(0))
+        sidecar::offsets(&bytes, rows.start, self.stored[parts.values].rows.unwrap_or(0))
             .at_array(&self.stored[offsets].name)
     }
 
@@ -110,15 +110,15 @@ impl FoldedRows {
         rows: Range<u64>,
         emit: Emit<'_>,
     ) -> Result<()> {
-        let folded = &self.arrays[array];
-        let item = self.stored[folded.values].dtype.item_bytes();
-        let offsets = self.offsets(folded, offsets, rows.clone())?;
-        let mask = self.mask(folded, rows.clone())?;
+        let parts = &self.arrays[array];
+        let item = self.stored[parts.values].dtype.item_bytes();
+        let offsets = self.offsets(parts, offsets, rows.clone())?;
+        let mask = self.mask(parts, rows.clone())?;
         let mut at = 0;
         while at + 1 < offsets.len() {
             let n = sidecar::rows_within(&offsets[at..], item, STEP_BYTES).0 as usize;
             let cuts = &offsets[at..=at + n];
-            let values = Buf::from_vec(self.bytes(folded.values, cuts[0]..cuts[n])?);
+            let values = Buf::from_vec(self.bytes(parts.values, cuts[0]..cuts[n])?);
             let values =
                 Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
             let valid =
@@ -135,55 +135,55 @@ impl FoldedRows {
         Ok(())
     }
 
-    fn step(folded: &Folding) -> u64 {
-        (STEP_BYTES / (8 + folded.mean_bytes).max(1)).max(1)
+    fn step(parts: &StoredParts) -> u64 {
+        (STEP_BYTES / (8 + parts.mean_bytes).max(1)).max(1)
     }
 }
 
 impl ReadRows for FoldedRows {
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
-        let folded = &self.arrays[array];
-        match folded.how {
-            How::Offsets(_) => u64::MAX,
-            _ => self.reader.next_boundary(folded.values, row),
+        let parts = &self.arrays[array];
+        match parts.encoding {
+            Encoding::Offsets => u64::MAX,
+            _ => self.reader.next_boundary(parts.values, row),
         }
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
-        let folded = &self.arrays[array];
+        let parts = &self.arrays[array];
         let count = rows.end - rows.start;
-        match folded.how {
-            How::Offsets(_) => Some(count.saturating_mul(16 + folded.mean_bytes)),
-            _ => self.reader.cost(folded.values, rows).map(|n| n.saturating_add(count)),
+        match parts.encoding {
+            Encoding::Offsets => Some(count.saturating_mul(16 + parts.mean_bytes)),
+            _ => self.reader.cost(parts.values, rows).map(|n| n.saturating_add(count)),
         }
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
-        let folded = &self.arrays[array];
-        let How::Offsets(offsets) = folded.how else {
-            return self.reader.piece(folded.values, row, bytes);
+        let parts = &self.arrays[array];
+        let Some(offsets) = parts.offsets else {
+            return self.reader.piece(parts.values, row, bytes);
         };
         let end = row
-            .saturating_add((bytes / (16 + folded.mean_bytes)).max(1))
+            .saturating_add((bytes / (16 + parts.mean_bytes)).max(1))
             .min(self.metas[array].rows?);
-        let offsets = self.offsets(folded, offsets, row..end).ok()?;
+        let offsets = self.offsets(parts, offsets, row..end).ok()?;
         let (rows, bytes) =
-            sidecar::rows_within(&offsets, self.stored[folded.values].dtype.item_bytes(), bytes);
+            sidecar::rows_within(&offsets, self.stored[parts.values].dtype.item_bytes(), bytes);
         Some(Piece { end: row + rows, bytes })
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let folded = &self.arrays[array];
-        if let How::Offsets(offsets) = folded.how {
+        let parts = &self.arrays[array];
+        if let Some(offsets) = parts.offsets {
             let mut row = rows.start;
             while row < rows.end {
-                let end = row.saturating_add(Self::step(folded)).min(rows.end);
+                let end = row.saturating_add(Self::step(parts)).min(rows.end);
                 self.cut_rows(array, offsets, row..end, emit).at_array(&self.metas[array].name)?;
                 row = end;
             }
             return Ok(());
         }
         let meta = &self.metas[array];
-        let (from, to) = (self.stored[folded.values].dtype, meta.dtype);
-        let mask = self.mask(folded, rows.clone())?;
-        self.reader.read(folded.values, rows.clone(), &mut |mut chunk| {
+        let (from, to) = (self.stored[parts.values].dtype, meta.dtype);
+        let mask = self.mask(parts, rows.clone())?;
+        self.reader.read(parts.values, rows.clone(), &mut |mut chunk| {
             chunk.array = array;
             if let Some(mask) = &mask {
                 let part = mask.slice_with_length(

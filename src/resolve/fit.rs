@@ -5,7 +5,9 @@ use super::nulls::{Nulls, null_ops};
 use super::{Step, decode_dictionary};
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Capabilities, CodedText};
-use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan};
+use crate::model::{
+    ArrayMeta, Categories, CategoryKind, Dtype, EncodedArray, Encoding, Logical, Plan,
+};
 use crate::ops::{Op, Recipe, cast, time};
 
 /// `--strings`.
@@ -53,7 +55,7 @@ struct Fitted {
     ops: Vec<Op>,
     meta: ArrayMeta,
     way: Way,
-    kept: Option<Box<Kept>>,
+    encoded: Option<Box<EncodedArray>>,
     mask: bool,
 }
 
@@ -165,7 +167,7 @@ fn fit_one(
         ops: Vec::new(),
         meta: meta.clone(),
         way: Way::Pass,
-        kept: None,
+        encoded: None,
         mask: false,
     };
     let coded = meta.coded_text().is_some();
@@ -193,17 +195,21 @@ fn fit_one(
         fit_dtype(&mut f, holds, policy)?;
     }
     fit_nulls(&mut f, holds, policy)?;
-    if policy.marks && f.kept.is_none() && f.meta.logical != logical && matches!(f.way, Way::Pass) {
-        f.kept = Some(Box::new(Kept {
+    if policy.marks
+        && f.encoded.is_none()
+        && f.meta.logical != logical
+        && matches!(f.way, Way::Pass)
+    {
+        f.encoded = Some(Box::new(EncodedArray {
             values: whole.name.clone(),
             meta: whole,
             offsets: None,
             valid: None,
-            form: Form::Same,
+            encoding: Encoding::Plain,
         }));
     }
-    if let Some(kept) = &mut f.kept {
-        kept.meta.nulls = f.meta.nulls;
+    if let Some(encoded) = &mut f.encoded {
+        encoded.meta.nulls = f.meta.nulls;
     }
     if f.meta.scalar && !holds.scalars {
         f.meta.scalar = false;
@@ -342,31 +348,32 @@ fn fit_dtype(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()
         return Ok(());
     }
     let float16 = if holds.dtypes.contains(&Dtype::F16) { Dtype::F16 } else { Dtype::F32 };
-    let (to, form) = match from {
-        Dtype::Bf16 if policy.bf16_bits => (Dtype::U16, Form::Bits),
-        Dtype::Bf16 | Dtype::F16 => (Dtype::F32, Form::Widened),
-        d if d.is_float8() && policy.fp8_bits => (Dtype::U8, Form::Bits),
-        Dtype::F8E8m0 => (Dtype::F32, Form::Widened),
-        d if d.is_float8() => (float16, Form::Widened),
+    let (to, encoding) = match from {
+        Dtype::Bf16 if policy.bf16_bits => (Dtype::U16, Encoding::Bits),
+        Dtype::Bf16 | Dtype::F16 => (Dtype::F32, Encoding::Widened),
+        d if d.is_float8() && policy.fp8_bits => (Dtype::U8, Encoding::Bits),
+        Dtype::F8E8m0 => (Dtype::F32, Encoding::Widened),
+        d if d.is_float8() => (float16, Encoding::Widened),
         d => {
             return Err(Error::refused(format!("{} cannot hold {d}", policy.sink))
                 .hint("--dtype casts it, -x leaves it out"));
         }
     };
-    if !holds.dtypes.contains(&to) || !(matches!(form, Form::Bits) || cast::always_exact(from, to))
+    if !holds.dtypes.contains(&to)
+        || !(matches!(encoding, Encoding::Bits) || cast::always_exact(from, to))
     {
         return Err(Error::refused(format!("{} cannot hold {from}", policy.sink))
             .hint("--dtype casts it, -x leaves it out"));
     }
     let values = f.meta.name.clone();
-    f.kept = Some(Box::new(Kept {
+    f.encoded = Some(Box::new(EncodedArray {
         meta: f.meta.clone(),
         values,
         offsets: None,
         valid: None,
-        form: form.clone(),
+        encoding: encoding.clone(),
     }));
-    if matches!(form, Form::Widened) {
+    if matches!(encoding, Encoding::Widened) {
         f.ops.push(Op::Cast { from, to, lossy: false });
     }
     f.meta.dtype = to;
@@ -399,7 +406,7 @@ fn unchanged(a: &ArrayMeta, b: &ArrayMeta) -> bool {
 /// The changes of all arrays together.
 fn all_together(plan: &Plan, fitted: Vec<Fitted>) -> Result<Step> {
     let stays = |(i, f): (usize, &Fitted)| {
-        let passes = matches!(f.way, Way::Pass) && f.kept.is_none() && !f.mask;
+        let passes = matches!(f.way, Way::Pass) && f.encoded.is_none() && !f.mask;
         passes && f.input == i && f.ops.is_empty() && unchanged(&f.meta, &plan.arrays[i])
     };
     // Mostly nothing changes, and no plan of a hundred thousand arrays is built anew.
@@ -414,7 +421,7 @@ fn all_together(plan: &Plan, fitted: Vec<Fitted>) -> Result<Step> {
     };
     fitted.into_iter().for_each(|f| out.add(f));
     check_names(&out.plan, &out.companions)?;
-    super::table::keep_columns_of_kept(&mut out.plan);
+    super::table::keep_columns_of_encoded(&mut out.plan);
     Ok(Step { plan: out.plan, recipes: out.recipes, notes: Vec::new() })
 }
 
@@ -437,17 +444,18 @@ impl Outputs {
     }
 
     fn add(&mut self, f: Fitted) {
-        let Fitted { input, mut ops, meta, way, kept, mask } = f;
-        let logical = kept.as_ref().map_or_else(|| meta.clone(), |k| k.meta.clone());
+        let Fitted { input, mut ops, meta, way, encoded, mask } = f;
+        let logical = encoded.as_ref().map_or_else(|| meta.clone(), |k| k.meta.clone());
         let name = meta.name.clone();
-        let held = |form| Kept {
+        let held = |encoding| EncodedArray {
             meta: logical.clone(),
-            form,
+            encoding,
             values: name.clone(),
             offsets: None,
             valid: None,
         };
-        let mut record = kept.map(|kept| *kept).or_else(|| mask.then(|| held(Form::Same)));
+        let mut record =
+            encoded.map(|encoded| *encoded).or_else(|| mask.then(|| held(Encoding::Plain)));
         let mut mask_ops: Vec<Op> =
             ops.iter().filter(|op| matches!(op, Op::NatToNull)).cloned().collect();
         let rows = meta.rows;
@@ -462,7 +470,7 @@ impl Outputs {
                 let categories = Categories::new(kind, Vec::new());
                 ops.push(Op::Encode(categories.clone()));
                 let coded = if matches!(way, Way::Codes) {
-                    record = Some(held(Form::Codes(categories)));
+                    record = Some(held(Encoding::Codes(categories)));
                     Logical::Plain
                 } else {
                     Logical::Dictionary { categories, ordered: false }
@@ -476,10 +484,10 @@ impl Outputs {
                 let values = format!("{name}.{}", if text { "bytes" } else { "values" });
                 let item = meta.dtype.item_bytes();
                 let more = rows.and_then(|r| r.checked_add(1));
-                record = Some(Kept {
+                record = Some(EncodedArray {
                     values: values.clone(),
                     offsets: Some(offsets.clone()),
-                    ..held(Form::Offsets)
+                    ..held(Encoding::Offsets)
                 });
                 let ends = ArrayMeta::column(offsets, Dtype::I64, Logical::Plain, more);
                 let elements = ArrayMeta::column(values, meta.dtype, Logical::Plain, None);
@@ -497,7 +505,7 @@ impl Outputs {
                 record.valid = Some(valid);
             }
         }
-        self.plan.kept.extend(record);
+        self.plan.encoded.extend(record);
     }
 }
 

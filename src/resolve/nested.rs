@@ -11,7 +11,7 @@ use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Capabilities};
 use crate::model::nested::{PartKind, Parts, parts_of};
-use crate::model::{ArrayMeta, Categories, Dtype, Form, Kept, Logical, Nested, Plan};
+use crate::model::{ArrayMeta, Categories, Dtype, EncodedArray, Encoding, Logical, Nested, Plan};
 use crate::ops::{Op, Part, PartOf, Recipe};
 
 /// The plan with nested arrays that the sink lacks taken apart; `None` where there are none.
@@ -133,9 +133,9 @@ fn add(
         let shown = all.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         step.notes.push(format!("{}: {} is written as {shown}{more}", meta.name, meta.type_name()));
     }
-    let form = Form::Nested(parts);
-    let kept = Kept { meta: meta.clone(), form, values, offsets: None, valid: None };
-    step.plan.kept.push(kept);
+    let encoding = Encoding::Nested(parts);
+    let encoded = EncodedArray { meta: meta.clone(), encoding, values, offsets: None, valid: None };
+    step.plan.encoded.push(encoded);
     Ok(())
 }
 

@@ -37,11 +37,11 @@ pub fn keep_columns(plan: &mut Plan) {
 }
 
 /// As [`keep_columns`], where columns may be logical arrays that are kept in pieces.
-pub fn keep_columns_of_kept(plan: &mut Plan) {
+pub fn keep_columns_of_encoded(plan: &mut Plan) {
     let known: HashSet<&str> = plan
         .arrays
         .iter()
-        .chain(plan.kept.iter().map(|k| &k.meta))
+        .chain(plan.encoded.iter().map(|k| &k.meta))
         .map(|a| a.name.as_str())
         .collect();
     for table in &mut plan.tables {

@@ -4,55 +4,59 @@ use std::collections::{HashMap, HashSet};
 
 use super::{ArrayEntry, Side, TableEntry, VERSION, categories_of, logical_of, suits, taken_apart};
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Column, Dtype, Logical, Plan, Shared, Table, typed};
+use crate::model::{
+    ArrayMeta, CategoryKind, Column, Dtype, Encoding, Logical, Plan, Shared, Table, typed,
+};
 
 /// A logical array, and what it is made of.
 #[derive(Debug)]
-pub struct Folded {
+pub struct LogicalArray {
     /// The logical array.
     pub meta: ArrayMeta,
     /// What it is made of.
-    pub folding: Folding,
+    pub parts: StoredParts,
 }
 
-impl std::ops::Deref for Folded {
-    type Target = Folding;
-    fn deref(&self) -> &Folding {
-        &self.folding
+impl std::ops::Deref for LogicalArray {
+    type Target = StoredParts;
+    fn deref(&self) -> &StoredParts {
+        &self.parts
     }
 }
 
-impl Folded {
+impl LogicalArray {
     /// The `values`th stored array as it is.
-    pub(super) fn plain(meta: ArrayMeta, values: usize) -> Folded {
-        let folding = Folding {
+    pub(super) fn plain(meta: ArrayMeta, values: usize) -> LogicalArray {
+        let parts = StoredParts {
+            encoding: Encoding::Plain,
             values,
+            offsets: None,
             valid: None,
-            how: How::Fixed,
             minus_is_null: false,
             mean_bytes: 0,
             longest_bytes: 0,
         };
-        Folded { meta, folding }
+        LogicalArray { meta, parts }
     }
 
     /// The logical arrays, and in the same order what they are made of.
-    pub fn split(all: Vec<Folded>) -> (Shared<Vec<ArrayMeta>>, Vec<Folding>) {
-        let (metas, foldings): (Vec<_>, Vec<_>) =
-            all.into_iter().map(|f| (f.meta, f.folding)).unzip();
-        (metas.into(), foldings)
+    pub fn split(all: Vec<LogicalArray>) -> (Shared<Vec<ArrayMeta>>, Vec<StoredParts>) {
+        let (metas, parts): (Vec<_>, Vec<_>) = all.into_iter().map(|a| (a.meta, a.parts)).unzip();
+        (metas.into(), parts)
     }
 }
 
 /// The stored arrays (indices into the list given to [`fold`]) that a logical array is made of.
 #[derive(Debug)]
-pub struct Folding {
+pub struct StoredParts {
+    /// How `values` holds the values.
+    pub encoding: Encoding,
     /// The stored array of values, codes or elements.
     pub values: usize,
+    /// The stored array of offsets into `values`, for [`Encoding::Offsets`].
+    pub offsets: Option<usize>,
     /// The stored mask.
     pub valid: Option<usize>,
-    /// What is done with the values.
-    pub how: How,
     /// Whether codes of -1 are nulls (dictionaries whose nulls have no mask).
     pub minus_is_null: bool,
     /// About how many bytes a row of text or of a list has.
@@ -61,22 +65,16 @@ pub struct Folding {
     pub longest_bytes: u64,
 }
 
-/// What is done with stored values.
-#[derive(Debug)]
-pub enum How {
-    /// They are the values.
-    Fixed,
-    /// They are a dictionary's codes.
-    Dictionary,
-    /// They are codes of these texts.
-    Codes(Vec<Vec<u8>>),
-    /// They are end to end; the stored array of this index holds the offsets between rows.
-    Offsets(usize),
+impl StoredParts {
+    /// The stored arrays that these are.
+    pub fn indices(&self) -> impl Iterator<Item = usize> + Clone + use<> {
+        [Some(self.values), self.valid, self.offsets].into_iter().flatten()
+    }
 }
 
 /// Folds stored arrays into the logical ones that the side file describes; fills in the plan's
 /// attributes, groups, tables, and notes of what was dropped.
-pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<Folded> {
+pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<LogicalArray> {
     let side = match side.map(serde_json::from_slice::<Side>) {
         None => Side::default(),
         Some(Ok(side)) if side.npk == VERSION => side,
@@ -95,7 +93,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
     let index: HashMap<&str, usize> =
         stored.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut used: Vec<bool> = vec![false; stored.len()];
-    let mut heads: HashMap<usize, Folded> = HashMap::new();
+    let mut heads: HashMap<usize, LogicalArray> = HashMap::new();
     for value in side.arrays {
         let entry: ArrayEntry = match serde_json::from_value(value) {
             Ok(entry) => entry,
@@ -112,7 +110,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
         let name = entry.name.clone();
         match fold_one(entry, &stored, &index, &used) {
             Ok(folded) => {
-                for i in parts(&folded) {
+                for i in folded.indices() {
                     used[i] = true;
                 }
                 heads.insert(folded.values, folded);
@@ -122,7 +120,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
             }
         }
     }
-    let mut all: Vec<Folded> = Vec::with_capacity(stored.len());
+    let mut all: Vec<LogicalArray> = Vec::with_capacity(stored.len());
     let names: HashSet<String> = heads.values().map(|f| f.meta.name.clone()).collect();
     for (i, meta) in stored.into_iter().enumerate() {
         match heads.remove(&i) {
@@ -135,7 +133,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
                         meta.name
                     ));
                 }
-                all.push(Folded::plain(meta, i));
+                all.push(LogicalArray::plain(meta, i));
             }
         }
     }
@@ -226,21 +224,12 @@ pub fn rows_within(offsets: &[u64], item_bytes: u64, bytes: u64) -> (u64, u64) {
     (fit as u64, if fit > 0 { held(fit) } else { 0 })
 }
 
-/// The stored arrays that a logical one is made of.
-pub fn parts(folded: &Folding) -> impl Iterator<Item = usize> + Clone + use<> {
-    let offsets = match folded.how {
-        How::Offsets(i) => Some(i),
-        _ => None,
-    };
-    [Some(folded.values), folded.valid, offsets].into_iter().flatten()
-}
-
 pub(super) fn fold_one(
     entry: ArrayEntry,
     stored: &[ArrayMeta],
     index: &HashMap<&str, usize>,
     used: &[bool],
-) -> std::result::Result<Folded, String> {
+) -> std::result::Result<LogicalArray, String> {
     let find = |name: &str| -> std::result::Result<usize, String> {
         let i = *index.get(name).ok_or_else(|| format!("the store has no array {name}"))?;
         if used[i] { Err(format!("{name} belongs to another array")) } else { Ok(i) }
@@ -274,7 +263,8 @@ pub(super) fn fold_one(
     if entry.form.is_some() && matches!(meta.logical, Logical::Decimal { .. }) {
         meta.logical = Logical::Text;
     }
-    let how = match entry.form.as_deref() {
+    let mut offsets = None;
+    let encoding = match entry.form.as_deref() {
         None if meta.logical.is_var() && !of.logical.is_var() => {
             return Err("it is text or a list without codes or offsets".into());
         }
@@ -283,11 +273,7 @@ pub(super) fn fold_one(
         }
         None => {
             meta.original_dtype = was;
-            if matches!(meta.logical, Logical::Dictionary { .. }) {
-                How::Dictionary
-            } else {
-                How::Fixed
-            }
+            Encoding::Plain
         }
         Some("bits") => {
             let was = was
@@ -295,7 +281,7 @@ pub(super) fn fold_one(
                 .ok_or("its type before is not known")?;
             meta.details.stored_dtype = Some(of.dtype.name().into());
             meta.dtype = was;
-            How::Fixed
+            Encoding::Bits
         }
         Some("codes") => {
             if !meta.logical.is_var()
@@ -309,10 +295,11 @@ pub(super) fn fold_one(
                 .categories
                 .as_ref()
                 .and_then(categories_of)
+                .filter(|c| !matches!(c.kind(), CategoryKind::Fixed(..)))
                 .ok_or("its categories cannot be read")?;
             meta.details.stored_dtype = Some(of.dtype.name().into());
             meta.dtype = Dtype::U8;
-            How::Codes(categories.snapshot())
+            Encoding::Codes(categories)
         }
         Some("offsets") => {
             if !meta.logical.is_var()
@@ -321,14 +308,15 @@ pub(super) fn fold_one(
             {
                 return Err("offsets of this type are not known".into());
             }
-            let offsets = find(entry.offsets.as_deref().ok_or("it has no offsets")?)?;
-            let cuts = &stored[offsets];
+            let at = find(entry.offsets.as_deref().ok_or("it has no offsets")?)?;
+            let cuts = &stored[at];
             let rows = cuts.rows.unwrap_or(0);
             if cuts.dtype != Dtype::I64 || !cuts.inner.is_empty() || rows == 0 {
                 return Err(format!("{} holds no offsets", cuts.name));
             }
             meta.rows = Some(rows - 1);
-            How::Offsets(offsets)
+            offsets = Some(at);
+            Encoding::Offsets
         }
         Some(other) => return Err(format!("the form {other} is not known")),
     };
@@ -357,30 +345,29 @@ pub(super) fn fold_one(
         meta.details.stored_dtype = Some(of.type_name());
     }
     let rows = meta.rows.unwrap_or(0).max(1);
-    let mean_bytes = match &how {
-        How::Codes(items) => {
+    let mean_bytes = match &encoding {
+        Encoding::Codes(categories) => categories.with(|items| {
             items.iter().map(Vec::len).sum::<usize>() as u64 / (items.len().max(1) as u64) + 1
+        }),
+        Encoding::Offsets => of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes()) / rows + 1,
+        _ => 0,
+    };
+    let longest_bytes = match &encoding {
+        Encoding::Codes(categories) => {
+            categories.with(|items| items.iter().map(Vec::len).max().unwrap_or(0) as u64)
         }
-        How::Offsets(_) => of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes()) / rows + 1,
         _ => 0,
     };
-    let longest_bytes = match &how {
-        How::Codes(items) => items.iter().map(Vec::len).max().unwrap_or(0) as u64,
-        _ => 0,
-    };
-    let folding = Folding {
-        minus_is_null: entry.nulls && valid.is_none(),
-        values,
-        valid,
-        how,
-        mean_bytes,
-        longest_bytes,
-    };
-    let mut folded = Folded { meta, folding };
+    let minus_is_null = entry.nulls
+        && valid.is_none()
+        && matches!((&encoding, &meta.logical), (Encoding::Plain, Logical::Dictionary { .. }));
+    let parts =
+        StoredParts { encoding, values, offsets, valid, minus_is_null, mean_bytes, longest_bytes };
+    let mut folded = LogicalArray { meta, parts };
     // An array is as broken as its mask or offsets.
-    folded.meta.details.error = parts(&folded).find_map(|i| stored[i].details.error.clone());
+    folded.meta.details.error = folded.indices().find_map(|i| stored[i].details.error.clone());
     let mut seen = HashSet::new();
-    if parts(&folded).all(|i| seen.insert(i)) {
+    if folded.indices().all(|i| seen.insert(i)) {
         Ok(folded)
     } else {
         Err("its parts are one array".into())

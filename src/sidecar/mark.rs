@@ -13,11 +13,11 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    ArrayEntry, Folded, How, VERSION, array_entry, fold::fold_one, kept_arrays, logical_of,
-    nested_entry, parts, taken_apart,
+    ArrayEntry, LogicalArray, VERSION, array_entry, encoded_arrays, fold::fold_one, logical_of,
+    nested_entry, taken_apart,
 };
 use crate::model::nested::TakenApart;
-use crate::model::{ArrayMeta, Attributes, Dtype, Kept, Plan};
+use crate::model::{ArrayMeta, Attributes, Dtype, EncodedArray, Encoding, Logical, Plan};
 
 /// The attribute of an array that holds what its format cannot.
 pub const MARK: &str = "npk_type";
@@ -52,13 +52,13 @@ pub struct Marks {
 impl Marks {
     /// Those that this output needs.
     pub fn of(plan: &Plan) -> Marks {
-        let (kept, _) = kept_arrays(plan);
+        let (encoded, _) = encoded_arrays(plan);
         let mark = |stored: &ArrayMeta| -> Option<String> {
-            let kept = kept.get(stored.name.as_str()).copied();
-            if kept.is_none() && stored.original_dtype.is_none() {
+            let encoded = encoded.get(stored.name.as_str()).copied();
+            if encoded.is_none() && stored.original_dtype.is_none() {
                 return None;
             }
-            let mut entry = array_entry(stored, kept, true)?;
+            let mut entry = array_entry(stored, encoded, true)?;
             entry.name = last(&entry.name).to_string();
             for companion in
                 [&mut entry.values, &mut entry.valid, &mut entry.offsets].into_iter().flatten()
@@ -72,16 +72,16 @@ impl Marks {
             serde_json::to_string(&entry).ok()
         };
         let types = plan.arrays.iter().filter_map(|a| Some((a.name.clone(), mark(a)?))).collect();
-        let nested = |kept: &Kept| -> Option<(String, String)> {
-            let mut entry = nested_entry(kept)?;
+        let nested = |encoded: &EncodedArray| -> Option<(String, String)> {
+            let mut entry = nested_entry(encoded)?;
             entry.name = last(&entry.name).to_string();
             entry.parts.as_mut()?.rename(&|name| last(name).to_string());
             let Value::Object(mut entry) = serde_json::to_value(entry).ok()? else { return None };
             entry.retain(|_, value| !value.is_array() && value.as_str() != Some(""));
             entry.shift_insert(0, "npk".into(), VERSION.into());
-            Some((kept.values.clone(), serde_json::to_string(&entry).ok()?))
+            Some((encoded.values.clone(), serde_json::to_string(&entry).ok()?))
         };
-        Marks { types, nested: plan.kept.iter().filter_map(nested).collect() }
+        Marks { types, nested: plan.encoded.iter().filter_map(nested).collect() }
     }
 
     /// The attributes to write with an array; `bare` (`--no-metadata`): nothing but what its values
@@ -98,9 +98,9 @@ impl Marks {
 }
 
 /// The logical arrays that marks describe, in order, without the marks; `None` where there are
-/// none. The stored values of `Folded::values` are cast where their dtype is not the logical
+/// none. The stored values of `LogicalArray::values` are cast where their dtype is not the logical
 /// array's. Notes name what was ignored.
-pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folded>> {
+pub fn fold_marks(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<LogicalArray>> {
     let entries: Vec<Option<ArrayEntry>> = stored.iter().map(entry).collect();
     if entries.iter().all(Option::is_none) {
         return None;
@@ -112,12 +112,12 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
     let index: HashMap<&str, usize> =
         clean.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut used = vec![false; clean.len()];
-    let mut heads: HashMap<usize, Folded> = HashMap::new();
+    let mut heads: HashMap<usize, LogicalArray> = HashMap::new();
     for (i, entry) in entries.into_iter().enumerate() {
         let Some(entry) = entry else { continue };
         match fold_marked(entry, &clean, i, &index, &used) {
             Ok(folded) => {
-                for part in parts(&folded) {
+                for part in folded.indices() {
                     used[part] = true;
                 }
                 heads.insert(i, folded);
@@ -130,7 +130,7 @@ pub fn folded(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<Folde
     let plain = |(i, meta): (usize, ArrayMeta)| match heads.remove(&i) {
         Some(folded) => Some(folded),
         None if used[i] => None,
-        None => Some(Folded::plain(meta, i)),
+        None => Some(LogicalArray::plain(meta, i)),
     };
     Some(clean.into_iter().enumerate().filter_map(plain).collect())
 }
@@ -147,7 +147,7 @@ fn fold_marked(
     at: usize,
     index: &HashMap<&str, usize>,
     used: &[bool],
-) -> Result<Folded, String> {
+) -> Result<LogicalArray, String> {
     let of = &stored[at];
     let group = of.name.rsplit_once('/').map_or(String::new(), |(group, _)| format!("{group}/"));
     let full = |name: &str| format!("{group}{name}");
@@ -178,14 +178,15 @@ fn fold_marked(
             .ok_or_else(|| format!("the type {} is not known", kind.name))?;
         folded.meta.dtype = Dtype::I32;
     }
-    if matches!(folded.how, How::Offsets(_)) {
+    if matches!(folded.encoding, Encoding::Offsets) {
         folded.meta.details.chunks = None;
     }
-    match &folded.how {
-        How::Fixed if folded.meta.logical.is_var() != of.logical.is_var() => {
+    let is_dictionary = matches!(folded.meta.logical, Logical::Dictionary { .. });
+    match &folded.encoding {
+        Encoding::Plain | Encoding::Bits if folded.meta.logical.is_var() != of.logical.is_var() => {
             Err(format!("it is {} by now", of.type_name()))
         }
-        How::Fixed | How::Offsets(_) => Ok(folded),
-        How::Dictionary | How::Codes(_) => Err("codes of categories are not known here".into()),
+        Encoding::Plain | Encoding::Bits | Encoding::Offsets if !is_dictionary => Ok(folded),
+        _ => Err("codes of categories are not known here".into()),
     }
 }

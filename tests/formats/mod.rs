@@ -15,7 +15,7 @@ mod hdf5_netcdf;
 mod hdf5_pandas;
 mod hdf5_text;
 mod hdf5_write;
-mod kept;
+mod marks;
 mod nested;
 mod netcdf3;
 mod npk;

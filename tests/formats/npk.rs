@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use npk::error::ErrorKind;
 use npk::format::{Existing, Order, WriteOptions};
 use npk::model::{
-    ArrayMeta, Categories, CategoryKind, Chunk, Column, Dtype, Form, Kept, Logical, Table, TimeUnit,
+    ArrayMeta, Categories, CategoryKind, Chunk, Column, Dtype, EncodedArray, Encoding, Logical,
+    Table, TimeUnit,
 };
 
 use super::store_support::*;
@@ -168,27 +169,29 @@ fn side_file_folds_back() {
         (ArrayMeta::new("one", Dtype::I32, &[]), i32s(&[42])),
     ];
     let mut plan = plan(arrays.iter().map(|a| a.0.clone()).collect());
-    let kept =
-        |meta: &ArrayMeta, form, values: &str, offsets: Option<&str>, valid: Option<&str>| Kept {
-            meta: meta.clone(),
-            form,
-            values: values.into(),
-            offsets: offsets.map(Into::into),
-            valid: valid.map(Into::into),
+    let encoded =
+        |meta: &ArrayMeta, encoding, values: &str, offsets: Option<&str>, valid: Option<&str>| {
+            EncodedArray {
+                meta: meta.clone(),
+                encoding,
+                values: values.into(),
+                offsets: offsets.map(Into::into),
+                valid: valid.map(Into::into),
+            }
         };
-    plan.kept = vec![
-        kept(&when, Form::Same, "when", None, Some("when.valid")),
-        kept(
+    plan.encoded = vec![
+        encoded(&when, Encoding::Plain, "when", None, Some("when.valid")),
+        encoded(
             &text,
-            Form::Codes(Categories::new(CategoryKind::Binary, texts.clone())),
+            Encoding::Codes(Categories::new(CategoryKind::Binary, texts.clone())),
             "city",
             None,
             None,
         ),
-        kept(&words, Form::Offsets, "words.bytes", Some("words.offsets"), None),
-        kept(&list, Form::Offsets, "list.values", Some("list.offsets"), None),
-        kept(&bits, Form::Bits, "bits", None, None),
-        kept(&wide, Form::Widened, "wide", None, None),
+        encoded(&words, Encoding::Offsets, "words.bytes", Some("words.offsets"), None),
+        encoded(&list, Encoding::Offsets, "list.values", Some("list.offsets"), None),
+        encoded(&bits, Encoding::Bits, "bits", None, None),
+        encoded(&wide, Encoding::Widened, "wide", None, None),
     ];
     plan.tables.push(Table {
         columns: vec![

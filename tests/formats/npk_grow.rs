@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use npk::error::ErrorKind;
 use npk::format::{Existing, ReadOptions, WriteOptions};
 use npk::formats::by_name;
-use npk::model::{ArrayMeta, Categories, CategoryKind, Chunk, Dtype, Form, Kept, Logical, Plan};
+use npk::model::{
+    ArrayMeta, Categories, CategoryKind, Chunk, Dtype, EncodedArray, Encoding, Logical, Plan,
+};
 use npk::storage::Location;
 
 use sha2::Digest as _;
@@ -110,17 +112,17 @@ fn people(
         (ArrayMeta::new("age", Dtype::U8, &[rows]), age.to_vec()),
     ];
     let items = cities.iter().map(|c| c.as_bytes().to_vec()).collect();
-    let mut kept = vec![
-        Kept {
+    let mut encoded = vec![
+        EncodedArray {
             meta: city,
-            form: Form::Codes(Categories::new(CategoryKind::Text, items)),
+            encoding: Encoding::Codes(Categories::new(CategoryKind::Text, items)),
             values: "city".into(),
             offsets: None,
             valid: None,
         },
-        Kept {
+        EncodedArray {
             meta: note,
-            form: Form::Offsets,
+            encoding: Encoding::Offsets,
             values: "note.bytes".into(),
             offsets: Some("note.offsets".into()),
             valid: None,
@@ -128,15 +130,15 @@ fn people(
     ];
     if let Some(valid) = valid {
         arrays.push((ArrayMeta::new("age.valid", Dtype::Bool, &[rows]), valid.to_vec()));
-        kept.push(Kept {
+        encoded.push(EncodedArray {
             meta: age_meta,
-            form: Form::Same,
+            encoding: Encoding::Plain,
             values: "age".into(),
             offsets: None,
             valid: Some("age.valid".into()),
         });
     }
-    (Plan { kept, ..plan(arrays.iter().map(|a| a.0.clone()).collect()) }, arrays)
+    (Plan { encoded, ..plan(arrays.iter().map(|a| a.0.clone()).collect()) }, arrays)
 }
 
 #[test]
@@ -448,7 +450,7 @@ fn merges_keep_what_stays() {
     std::fs::write(at.join("sub/more.txt"), "mine, too").unwrap();
     std::fs::write(at.join("deleted_new.npkb"), [0; 24]).unwrap(); // of an array that is long gone
     let inode = |name: &str| std::fs::metadata(at.join(name)).unwrap().ino();
-    let (kept, x) = (inode("data_x_segments/seg_000003.npkd"), read(&at).unwrap().bytes);
+    let (encoded, x) = (inode("data_x_segments/seg_000003.npkd"), read(&at).unwrap().bytes);
     // A new array beside it, with something for the side file.
     let (plan_, arrays) = people(&[0, -1], &["Oslo"], &["a", "b"], &[1, 0], Some(&[1, 0]));
     write(&at, plan_, &arrays, &merge(false)).unwrap();
@@ -463,7 +465,7 @@ fn merges_keep_what_stays() {
             && back.masks[3] == [1, 0]
             && back.plan.notes.is_empty()
     );
-    assert_eq!(inode("data_x_segments/seg_000003.npkd"), kept, "what stays is not rewritten");
+    assert_eq!(inode("data_x_segments/seg_000003.npkd"), encoded, "what stays is not rewritten");
     assert_eq!(std::fs::read(at.join("sub/more.txt")).unwrap(), b"mine, too");
     // A clash is refused, all of them together, and nothing changes.
     let before = contents(&at);

@@ -8,7 +8,7 @@ use super::driver::{self, Ticket};
 use super::ffi::{
     self, H5D_alloc_time_t, H5D_fill_time_t, H5F_close_degree_t, H5F_libver_t, H5S_class_t,
 };
-use super::layout::{self, DatasetLayout, Form};
+use super::layout::{self, DatasetLayout, StorageLayout};
 use super::library::{self, Id, Library};
 use super::{filters, write_attributes};
 use crate::codec::compress::Compressor;
@@ -147,16 +147,16 @@ pub(super) fn make_dataset(
     let placed_bytes = if chunk.is_some() { 0 } else { bytes };
     let new = NewDataset { lib, meta, dims, chunk, compressor, element_bytes, null, placed_bytes };
     let (data, offset) = new.make(file, &path, &kind)?;
-    let form = match (is_text, new.chunk) {
-        (true, chunk) => Form::Text { chunk_rows: chunk.map(|c| c[0]) },
-        (false, None) => Form::Contiguous,
+    let storage = match (is_text, new.chunk) {
+        (true, chunk) => StorageLayout::Text { chunk_rows: chunk.map(|c| c[0]) },
+        (false, None) => StorageLayout::Contiguous,
         (false, Some(chunk)) => {
-            Form::Chunked { chunk, codecs: layout::codecs(compressor, element_bytes) }
+            StorageLayout::Chunked { chunk, codecs: layout::codecs(compressor, element_bytes) }
         }
     };
     let coded = meta.coded_text().map(|_| meta.clone());
     let (inner, scalar) = (meta.inner.clone(), meta.scalar);
-    let layout = DatasetLayout { inner, scalar, element_bytes, form, coded };
+    let layout = DatasetLayout { inner, scalar, element_bytes, storage, coded };
     Ok((layout, DatasetSlot { path, offset, bytes, row_bytes, grows }, data))
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::layout::{DatasetLayout, Form};
+use super::layout::{DatasetLayout, StorageLayout};
 use crate::array::CodecPipeline;
 use crate::array::block_copy::{self, step};
 use crate::error::{Error, Result};
@@ -39,15 +39,17 @@ pub(super) struct Encoder {
 impl EncodeBlocks for Encoder {
     type Encoded = EncodedBlock;
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
-        match &self.layouts[array].form {
-            Form::Contiguous | Form::Text { chunk_rows: None } => u64::MAX,
-            Form::Chunked { chunk, .. } => (row / chunk[0] + 1).saturating_mul(chunk[0]),
-            Form::Text { chunk_rows: Some(rows) } => (row / rows + 1).saturating_mul(*rows),
+        match &self.layouts[array].storage {
+            StorageLayout::Contiguous | StorageLayout::Text { chunk_rows: None } => u64::MAX,
+            StorageLayout::Chunked { chunk, .. } => (row / chunk[0] + 1).saturating_mul(chunk[0]),
+            StorageLayout::Text { chunk_rows: Some(rows) } => {
+                (row / rows + 1).saturating_mul(*rows)
+            }
         }
     }
     /// Chunks of text hold references only: the library takes it in any pieces.
     fn max_block_bytes(&self, array: usize) -> Option<u64> {
-        matches!(self.layouts[array].form, Form::Text { .. })
+        matches!(self.layouts[array].storage, StorageLayout::Text { .. })
             .then(|| (self.memory_bytes / 16).clamp(LEAST_TEXT_BYTES, TEXT_BYTES))
     }
     fn encode(&self, block: Block) -> Result<EncodedBlock> {
@@ -55,10 +57,12 @@ impl EncodeBlocks for Encoder {
             return Err(Error::internal("a block without an array"));
         };
         let layout = &self.layouts[array];
-        Ok(match &layout.form {
-            Form::Contiguous => EncodedBlock::Bytes(chunks),
-            Form::Text { .. } => EncodedBlock::Text(texts(chunks, layout, block.first_row)?),
-            Form::Chunked { chunk, codecs } => {
+        Ok(match &layout.storage {
+            StorageLayout::Contiguous => EncodedBlock::Bytes(chunks),
+            StorageLayout::Text { .. } => {
+                EncodedBlock::Text(texts(chunks, layout, block.first_row)?)
+            }
+            StorageLayout::Chunked { chunk, codecs } => {
                 let pieces = chunks.iter().map(|c| match &c.values {
                     Values::Fixed(b) => Ok(&b[..]),
                     _ => Err(Error::internal("text among numbers")),

@@ -34,11 +34,11 @@ pub(super) struct Heaps {
     base: u64,
     address_bytes: usize,
     length_bytes: usize,
-    kept: Mutex<Kept>,
+    cache: Mutex<Cache>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct Cache {
     heaps: HashMap<u64, Arc<Heap>>,
     order: VecDeque<u64>,
 }
@@ -83,7 +83,7 @@ impl Heaps {
             base,
             address_bytes: addresses.clamp(2, 8),
             length_bytes: lengths.clamp(2, 8),
-            kept: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
@@ -156,13 +156,13 @@ impl Heaps {
     }
 
     fn heap(&self, at: u64) -> Result<Arc<Heap>> {
-        let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        let mut kept = self.cache.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(heap) = kept.heaps.get(&at) {
             return Ok(heap.clone());
         }
         drop(kept);
         let heap = Arc::new(self.load(at)?);
-        kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        kept = self.cache.lock().unwrap_or_else(|e| e.into_inner());
         if kept.order.len() >= MAX_KEPT
             && let Some(oldest) = kept.order.pop_front()
         {

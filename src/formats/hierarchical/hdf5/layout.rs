@@ -24,13 +24,13 @@ pub(super) struct DatasetLayout {
     /// One value.
     pub(super) scalar: bool,
     pub(super) element_bytes: u32,
-    pub(super) form: Form,
+    pub(super) storage: StorageLayout,
     /// Text of several dimensions comes as codes.
     pub(super) coded: Option<ArrayMeta>,
 }
 
-/// The three forms of datasets that are written.
-pub(super) enum Form {
+/// The three storage layouts of datasets that are written.
+pub(super) enum StorageLayout {
     /// Bytes in one piece.
     Contiguous,
     /// Chunks of this shape.

@@ -14,7 +14,7 @@ use super::create::{DatasetSlot, make_dataset, make_groups, new_file, writing};
 use super::driver::{self, Outcome, Purpose, Ticket};
 use super::encode::{EncodedBlock, EncodedChunk, Encoder};
 use super::ffi::{self, H5F_scope_t};
-use super::layout::{DatasetLayout, Form};
+use super::layout::{DatasetLayout, StorageLayout};
 use super::library::{self, Id, Library};
 use super::{scales, write_attributes};
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         notes,
     };
     let is_placed = |(layout, slot): (&DatasetLayout, &DatasetSlot)| {
-        matches!(layout.form, Form::Contiguous) && !slot.grows
+        matches!(layout.storage, StorageLayout::Contiguous) && !slot.grows
     };
     if sink.layouts.iter().zip(sink.slots.iter()).all(is_placed) {
         return Ok(Box::new(Contiguous(sink)));

@@ -290,7 +290,7 @@ impl AppendSink {
 /// else its values.
 fn counting(growing: &[LogicalTarget], end: &Plan) -> Vec<usize> {
     let offsets: HashMap<&str, &str> = end
-        .kept
+        .encoded
         .iter()
         .filter_map(|k| Some((k.meta.name.as_str(), k.offsets.as_deref()?)))
         .collect();
@@ -334,7 +334,8 @@ impl Sink for AppendSink {
             }
             self.end_target(i, n, &mut changed);
         }
-        let order: Vec<String> = self.old.folded().map(|(meta, _)| meta.name.clone()).collect();
+        let order: Vec<String> =
+            self.old.logical_arrays().map(|(meta, _)| meta.name.clone()).collect();
         let changes: Vec<AppendedArray> =
             self.growing.iter().map(|g| self.grown(g, &rows)).collect();
         let side = sidecar::grown(read_side(self.files.as_ref())?.as_deref(), &order, &changes)?;

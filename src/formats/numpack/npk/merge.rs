@@ -17,7 +17,6 @@ use crate::formats::numpack::store::metadata::Entry;
 use crate::formats::numpack::store::names::{self, Names};
 use crate::formats::numpack::store::{METADATA, SIDE, StoreSource, read_metadata, read_side};
 use crate::model::Plan;
-use crate::sidecar;
 use crate::storage::{Location, OutputDir, cleanup};
 
 /// Begins a merge into the store at `path`, which [`local_store`] gave.
@@ -36,7 +35,7 @@ pub(super) fn create(
     let gone = replaced(&old, plan, replace)?;
     let stay: Vec<Entry> = entries.into_iter().filter(|e| !gone.stored.contains(&e.name)).collect();
     let order: Vec<String> = old
-        .folded()
+        .logical_arrays()
         .map(|(meta, _)| meta.name.clone())
         .filter(|n| !gone.logical.contains(n))
         .collect();
@@ -112,18 +111,18 @@ fn replaced(old: &StoreSource, plan: &Plan, replace: bool) -> Result<Gone> {
         .arrays
         .iter()
         .map(|a| a.name.as_str())
-        .chain(plan.kept.iter().map(|k| k.meta.name.as_str()))
+        .chain(plan.encoded.iter().map(|k| k.meta.name.as_str()))
         .collect();
     let (mut gone, mut errors) = (Gone::default(), Vec::new());
-    for (meta, folded) in old.folded() {
-        let parts = sidecar::parts(folded).map(|i| &old.stored()[i].name);
-        if new.contains(meta.name.as_str()) || parts.clone().any(|p| new.contains(p.as_str())) {
+    for (meta, parts) in old.logical_arrays() {
+        let stored = parts.indices().map(|i| &old.stored()[i].name);
+        if new.contains(meta.name.as_str()) || stored.clone().any(|p| new.contains(p.as_str())) {
             if !replace {
                 let error = Error::exists("the store has an array of this name").array(&meta.name);
                 errors.push(error.hint("use --force to replace it, or --rename"));
             }
             gone.logical.insert(meta.name.clone());
-            gone.stored.extend(parts.cloned());
+            gone.stored.extend(stored.cloned());
         }
     }
     Error::all(errors)?;

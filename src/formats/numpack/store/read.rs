@@ -12,8 +12,8 @@ use crate::array::reader::MapReader;
 use crate::array::recent::Recent;
 use crate::error::{Error, Result};
 use crate::format::{Extent, Order, ReadRows, Source};
-use crate::model::{ArrayMeta, Dtype, Plan};
-use crate::sidecar::{self, Folded, Folding, How};
+use crate::model::{ArrayMeta, Dtype, Encoding, Logical, Plan};
+use crate::sidecar::{self, LogicalArray, StoredParts};
 use crate::storage::Blob;
 
 /// An array as the store holds it.
@@ -192,7 +192,7 @@ impl StoreSource {
         let metas: Vec<ArrayMeta> = stored.iter().map(Stored::meta).collect();
         let mut plan = Plan { format, format_version: Some("1".into()), ..Plan::default() };
         let arrays = sidecar::fold(side.as_deref(), metas, &mut plan);
-        let (metas, arrays) = Folded::split(arrays);
+        let (metas, arrays) = LogicalArray::split(arrays);
         plan.arrays = metas.clone();
         let open: OpenFiles = Arc::new(Mutex::new(Recent::new(files.keep_open())));
         let maps =
@@ -216,12 +216,12 @@ impl StoreSource {
     }
 
     /// What the logical arrays are made of, in the plan's order.
-    pub fn foldings(&self) -> &[Folding] {
+    pub fn parts(&self) -> &[StoredParts] {
         &self.reader.arrays
     }
 
     /// The logical arrays, and what they are made of.
-    pub fn folded(&self) -> impl Iterator<Item = (&ArrayMeta, &Folding)> {
+    pub fn logical_arrays(&self) -> impl Iterator<Item = (&ArrayMeta, &StoredParts)> {
         self.reader.metas.iter().zip(self.reader.arrays.iter())
     }
 }
@@ -241,10 +241,11 @@ impl Source for StoreSource {
         Some(self.reader.clone())
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let folded = &self.reader.arrays[array];
-        let stored = &self.reader.stored[folded.values];
-        if !matches!(folded.how, How::Fixed)
-            || folded.valid.is_some()
+        let parts = &self.reader.arrays[array];
+        let stored = &self.reader.stored[parts.values];
+        if !matches!(parts.encoding, Encoding::Plain | Encoding::Bits)
+            || matches!(self.plan.arrays[array].logical, Logical::Dictionary { .. })
+            || parts.valid.is_some()
             || stored.alive.is_some()
             || stored.problem.is_some()
         {
@@ -254,7 +255,7 @@ impl Source for StoreSource {
         if stored.pieces.iter().any(|p| self.reader.files.is_packed(&p.path)) {
             return None;
         }
-        self.reader.maps.extents(folded.values)
+        self.reader.maps.extents(parts.values)
     }
     fn close(&mut self) -> Result<()> {
         self.reader.files.close(self.all)

@@ -8,8 +8,8 @@ use super::{Files, bitmap::Alive};
 use crate::array::reader::MapReader;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Piece, ReadRows};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Shared, Values, typed};
-use crate::sidecar::{self, Folding, How};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Shared, Values, typed};
+use crate::sidecar::{self, StoredParts};
 
 /// A chunk of a larger request.
 const CHUNK_BYTES: u64 = 8 << 20;
@@ -23,7 +23,7 @@ pub(super) struct Reader {
     /// The logical arrays.
     pub(super) metas: Shared<Vec<ArrayMeta>>,
     /// What each of them is made of.
-    pub(super) arrays: Arc<Vec<Folding>>,
+    pub(super) arrays: Arc<Vec<StoredParts>>,
     /// The stored arrays, all rows counted.
     pub(super) maps: MapReader,
 }
@@ -98,7 +98,7 @@ impl Reader {
         sidecar::offsets(&bytes, rows.start, values).at_array(&self.stored[index].name)
     }
 
-    fn mask(&self, array: &Folding, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
+    fn mask(&self, array: &StoredParts, rows: Range<u64>) -> Result<Option<Vec<u8>>> {
         let Some(valid) = array.valid else { return Ok(None) };
         let mut mask = self.rows(valid, rows)?;
         mask.iter_mut().for_each(|v| *v = (*v != 0) as u8);
@@ -112,10 +112,7 @@ impl Reader {
         let n = rows.end - rows.start;
         let mut mask = self.mask(array, rows.clone())?;
         let values = self.rows(array.values, rows.clone())?;
-        if matches!(array.how, How::Dictionary)
-            && stored.dtype.item_bytes() > 0
-            && array.minus_is_null
-        {
+        if array.minus_is_null && stored.dtype.item_bytes() > 0 {
             let nulls = minus_ones(stored.dtype, &values);
             if nulls.contains(&0) {
                 let mask = mask.get_or_insert_with(|| vec![1; n as usize]);
@@ -214,11 +211,11 @@ impl Reader {
     }
 
     /// About how many bytes a row holds.
-    fn row_bytes(&self, array: &Folding) -> u64 {
-        match &array.how {
-            How::Fixed | How::Dictionary => self.stored[array.values].row_bytes,
-            How::Codes(_) => 24 + array.mean_bytes,
-            How::Offsets(_) => 8 + array.mean_bytes,
+    fn row_bytes(&self, array: &StoredParts) -> u64 {
+        match &array.encoding {
+            Encoding::Codes(_) => 24 + array.mean_bytes,
+            Encoding::Offsets => 8 + array.mean_bytes,
+            _ => self.stored[array.values].row_bytes,
         }
     }
 }
@@ -259,32 +256,34 @@ impl ReadRows for Reader {
         let array = &self.arrays[index];
         let mean = self.row_bytes(array);
         let end = row.saturating_add((bytes / mean.max(1)).max(1)).min(self.metas[index].rows?);
-        match &array.how {
-            How::Fixed | How::Dictionary => None,
-            How::Codes(_) if 24 + array.longest_bytes <= 4 * mean => {
+        match &array.encoding {
+            Encoding::Codes(_) if 24 + array.longest_bytes <= 4 * mean => {
                 Some(Piece { end, bytes: (end - row).saturating_mul(mean) })
             }
-            How::Codes(categories) => {
+            Encoding::Codes(categories) => {
                 let stored = &self.stored[array.values];
                 let codes = integers(stored.dtype, &self.rows(array.values, row..end).ok()?);
                 let mut texts = vec![0];
-                texts.extend(codes.iter().scan(0u64, |sum, &code| {
-                    let text = usize::try_from(code)
-                        .ok()
-                        .and_then(|c| categories.get(c))
-                        .map_or(0, Vec::len);
-                    *sum = sum.saturating_add(16 + text as u64);
-                    Some(*sum)
-                }));
+                categories.with(|items| {
+                    texts.extend(codes.iter().scan(0u64, |sum, &code| {
+                        let text = usize::try_from(code)
+                            .ok()
+                            .and_then(|c| items.get(c))
+                            .map_or(0, Vec::len);
+                        *sum = sum.saturating_add(16 + text as u64);
+                        Some(*sum)
+                    }));
+                });
                 let (rows, bytes) = sidecar::rows_within(&texts, 1, bytes);
                 Some(Piece { end: row + rows, bytes })
             }
-            How::Offsets(offsets) => {
+            Encoding::Offsets => {
                 let stored = &self.stored[array.values];
-                let offsets = self.offsets(*offsets, row..end, stored.rows_alive()).ok()?;
+                let offsets = self.offsets(array.offsets?, row..end, stored.rows_alive()).ok()?;
                 let (rows, bytes) = sidecar::rows_within(&offsets, stored.row_bytes, bytes);
                 Some(Piece { end: row + rows, bytes })
             }
+            _ => None,
         }
     }
 
@@ -299,10 +298,12 @@ impl ReadRows for Reader {
             } else {
                 row.saturating_add(step).min(rows.end)
             };
-            let read = match &array.how {
-                How::Fixed | How::Dictionary => emit(self.fixed(index, row..end)?),
-                How::Codes(categories) => self.texts(index, categories, row..end, emit),
-                How::Offsets(offsets) => self.cut_rows(index, *offsets, row..end, emit),
+            let read = match (&array.encoding, array.offsets) {
+                (Encoding::Codes(categories), _) => {
+                    categories.with(|items| self.texts(index, items, row..end, emit))
+                }
+                (_, Some(offsets)) => self.cut_rows(index, offsets, row..end, emit),
+                _ => emit(self.fixed(index, row..end)?),
             };
             read.at_array(&self.metas[index].name)?;
             row = end;

@@ -32,7 +32,7 @@ const ENTRY: usize = 24;
 
 /// How a column of a block is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum SpooledType {
     /// Not at all: all rows are null, or the column was not wanted.
     Nothing,
     /// int64.
@@ -53,7 +53,7 @@ pub enum Kept {
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// How.
-    pub kept: Kept,
+    pub stored: SpooledType,
     /// Whether there is a mask.
     pub nulls: bool,
     /// Offset in the temporary file.
@@ -65,7 +65,7 @@ pub struct Entry {
 impl Entry {
     fn to_bytes(self) -> [u8; ENTRY] {
         let mut bytes = [0; ENTRY];
-        bytes[0] = self.kept as u8;
+        bytes[0] = self.stored as u8;
         bytes[1] = u8::from(self.nulls);
         bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
         bytes[16..].copy_from_slice(&self.text_bytes.to_le_bytes());
@@ -73,25 +73,25 @@ impl Entry {
     }
     fn from_bytes(bytes: &[u8]) -> Entry {
         let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        let kept = match bytes[0] {
-            1 => Kept::Signed,
-            2 => Kept::Unsigned,
-            3 => Kept::Float,
-            4 => Kept::Complex,
-            5 => Kept::Bool,
-            6 => Kept::Text,
-            _ => Kept::Nothing,
+        let stored = match bytes[0] {
+            1 => SpooledType::Signed,
+            2 => SpooledType::Unsigned,
+            3 => SpooledType::Float,
+            4 => SpooledType::Complex,
+            5 => SpooledType::Bool,
+            6 => SpooledType::Text,
+            _ => SpooledType::Nothing,
         };
-        Entry { kept, nulls: bytes[1] != 0, offset: word(8), text_bytes: word(16) }
+        Entry { stored, nulls: bytes[1] != 0, offset: word(8), text_bytes: word(16) }
     }
     /// Bytes of the values of this many rows, without the mask.
     pub fn value_bytes(&self, rows: u64) -> u64 {
-        match self.kept {
-            Kept::Nothing => 0,
-            Kept::Signed | Kept::Unsigned | Kept::Float => 8 * rows,
-            Kept::Complex => 16 * rows,
-            Kept::Bool => rows,
-            Kept::Text => 4 * (rows + 1) + self.text_bytes,
+        match self.stored {
+            SpooledType::Nothing => 0,
+            SpooledType::Signed | SpooledType::Unsigned | SpooledType::Float => 8 * rows,
+            SpooledType::Complex => 16 * rows,
+            SpooledType::Bool => rows,
+            SpooledType::Text => 4 * (rows + 1) + self.text_bytes,
         }
     }
 }
@@ -469,8 +469,8 @@ impl Work<'_> {
                 out.clear();
             }
             let start = out.len() as u64;
-            let kept = append(column, rows, out);
-            let nulls = !column.nulls.is_empty() && kept != Kept::Nothing;
+            let stored = append(column, rows, out);
+            let nulls = !column.nulls.is_empty() && stored != SpooledType::Nothing;
             if nulls {
                 let mask = out.len();
                 out.resize(mask + rows as usize, 1);
@@ -479,7 +479,7 @@ impl Work<'_> {
                 }
             }
             starts.push(start);
-            entries.push(Entry { kept, nulls, offset: 0, text_bytes: column.text.len() as u64 });
+            entries.push(Entry { stored, nulls, offset: 0, text_bytes: column.text.len() as u64 });
             while !out.len().is_multiple_of(8) {
                 out.push(0);
             }
@@ -541,7 +541,7 @@ impl Work<'_> {
                 let wanted = self.request.columns[i].mode != Mode::Skip;
                 let entry = Entry::from_bytes(&directory[ENTRY * i..ENTRY * (i + 1)]);
                 column.begin(0);
-                column.mode = if wanted && refuted[i] && entry.kept != Kept::Text {
+                column.mode = if wanted && refuted[i] && entry.stored != SpooledType::Text {
                     Mode::Text
                 } else {
                     Mode::Skip
@@ -568,27 +568,27 @@ impl Work<'_> {
 }
 
 /// Appends a column's values as they are kept.
-fn append(column: &Column, rows: u64, out: &mut Vec<u8>) -> Kept {
+fn append(column: &Column, rows: u64, out: &mut Vec<u8>) -> SpooledType {
     match column.mode {
-        Mode::Skip | Mode::Start | Mode::Retry => Kept::Nothing,
+        Mode::Skip | Mode::Start | Mode::Retry => SpooledType::Nothing,
         Mode::Bool => {
             out.extend(column.values.iter().map(|&v| v as u8));
-            Kept::Bool
+            SpooledType::Bool
         }
         Mode::Text => {
             out.reserve(4 * (rows as usize + 1) + column.text.len());
             out.extend([0; 4]);
             out.extend_from_slice(bytemuck::cast_slice(&column.ends));
             out.extend_from_slice(&column.text);
-            Kept::Text
+            SpooledType::Text
         }
         mode => {
             out.extend_from_slice(bytemuck::cast_slice(&column.values));
             match mode {
-                Mode::Float => Kept::Float,
-                Mode::Complex => Kept::Complex,
-                _ if column.classes & type_inference::UNSIGNED != 0 => Kept::Unsigned,
-                _ => Kept::Signed,
+                Mode::Float => SpooledType::Float,
+                Mode::Complex => SpooledType::Complex,
+                _ if column.classes & type_inference::UNSIGNED != 0 => SpooledType::Unsigned,
+                _ => SpooledType::Signed,
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::storage::Location;
 use super::dialect::Dialect;
 use super::input::{self, Input};
 use super::parse::{self, Column, Mode};
-use super::scan::{self, BlockInfo, Kept, Request, Scanned, Splitter, blocks_of};
+use super::scan::{self, BlockInfo, Request, Scanned, Splitter, SpooledType, blocks_of};
 use super::type_inference::{self, Type, resolve};
 use super::{delimiter_check, inexact_numbers};
 
@@ -425,7 +425,7 @@ impl Reader {
         rows: &Range<u64>,
     ) -> Result<Option<Vec<u8>>> {
         let n = (rows.end - rows.start) as usize;
-        if entry.kept == Kept::Nothing {
+        if entry.stored == SpooledType::Nothing {
             return Ok(Some(vec![0; n]));
         }
         if !entry.nulls {
@@ -443,7 +443,7 @@ impl Reader {
         let entry = store.entry(block, self.columns[array])?;
         let n = (rows.end - rows.start) as usize;
         let valid = self.mask(block, &entry, &rows)?.map(Buf::from);
-        let (offsets, values) = if entry.kept == Kept::Text {
+        let (offsets, values) = if entry.stored == SpooledType::Text {
             let mut ends = vec![0u32; n + 1];
             store.read(entry.offset + 4 * rows.start, bytemuck::cast_slice_mut(&mut ends))?;
             let (first, last) = (u64::from(ends[0]), u64::from(ends[n]));
@@ -479,41 +479,42 @@ impl Reader {
             Ok(raw)
         };
         let doubles = |raw: Vec<u64>| -> Vec<f64> {
-            let mut values: Vec<f64> = match entry.kept {
-                Kept::Signed => raw.iter().map(|&v| v as i64 as f64).collect(),
-                Kept::Unsigned => raw.iter().map(|&v| v as f64).collect(),
+            let mut values: Vec<f64> = match entry.stored {
+                SpooledType::Signed => raw.iter().map(|&v| v as i64 as f64).collect(),
+                SpooledType::Unsigned => raw.iter().map(|&v| v as f64).collect(),
                 _ => raw.iter().map(|&v| f64::from_bits(v)).collect(),
             };
-            if let (Kept::Signed | Kept::Unsigned, Some(mask)) = (entry.kept, &mask) {
+            if let (SpooledType::Signed | SpooledType::Unsigned, Some(mask)) = (entry.stored, &mask)
+            {
                 for (value, _) in values.iter_mut().zip(mask).filter(|(_, m)| **m == 0) {
                     *value = NAN;
                 }
             }
             values
         };
-        match (to, entry.kept) {
-            (Type::Bool, Kept::Bool) => {
+        match (to, entry.stored) {
+            (Type::Bool, SpooledType::Bool) => {
                 let at = out.len();
                 out.resize(at + n, 0);
                 store.read(entry.offset + rows.start, &mut out[at..])?;
             }
-            (Type::Int64 | Type::Uint64, Kept::Signed | Kept::Unsigned)
-            | (Type::Float64, Kept::Float) => {
+            (Type::Int64 | Type::Uint64, SpooledType::Signed | SpooledType::Unsigned)
+            | (Type::Float64, SpooledType::Float) => {
                 let at = out.len();
                 out.resize(at + 8 * n, 0);
                 store.read(entry.offset + 8 * rows.start, &mut out[at..])?;
             }
-            (Type::Complex128, Kept::Complex) => {
+            (Type::Complex128, SpooledType::Complex) => {
                 let at = out.len();
                 out.resize(at + 16 * n, 0);
                 store.read(entry.offset + 16 * rows.start, &mut out[at..])?;
             }
-            (Type::Complex64, Kept::Complex) => {
+            (Type::Complex64, SpooledType::Complex) => {
                 out.extend(
                     words(2)?.iter().flat_map(|&v| (f64::from_bits(v) as f32).to_le_bytes()),
                 );
             }
-            (_, Kept::Nothing) => fill_null(to, n, out),
+            (_, SpooledType::Nothing) => fill_null(to, n, out),
             (Type::Float64, _) => out.extend_from_slice(bytemuck::cast_slice(&doubles(words(1)?))),
             (Type::Float32, _) => {
                 out.extend(doubles(words(1)?).iter().flat_map(|&v| (v as f32).to_le_bytes()))
@@ -534,9 +535,9 @@ impl Reader {
                     }
                 }
             }
-            (to, kept) => {
+            (to, stored) => {
                 return Err(Error::internal(format!(
-                    "a block holds {kept:?} where the column is {to:?}"
+                    "a block holds {stored:?} where the column is {to:?}"
                 )));
             }
         }

@@ -10,8 +10,8 @@ use crate::format::Source;
 use crate::formats::numpack::store::StoreSource;
 use crate::formats::numpack::store::manifest::{Manifest, Segment};
 use crate::formats::numpack::store::names::Names;
-use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Form, Kept, Logical, Plan};
-use crate::sidecar::{Folding, How};
+use crate::model::{ArrayMeta, Categories, Dtype, EncodedArray, Encoding, Logical, Plan};
+use crate::sidecar::StoredParts;
 
 /// A stored array that grows, or that is made because the new rows have nulls.
 pub(super) struct Target {
@@ -53,24 +53,25 @@ pub(super) type Planned = (Vec<Target>, Vec<DataFile>, Vec<Adjust>, Vec<LogicalT
 
 /// Finds the place in the store for every array of the plan; all mismatches are reported together.
 pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
-    let nested = plan.kept.iter().filter(|k| matches!(k.form, Form::Nested(_)));
+    let nested = plan.encoded.iter().filter(|k| matches!(k.encoding, Encoding::Nested(_)));
     let refused = nested.map(|k| {
         Error::refused("rows of nested columns cannot be appended to a store")
             .with_array(&k.meta.name)
             .hint("join the sources with --concat, or leave the column out with -x")
     });
     Error::all(refused.collect())?;
-    let kept: HashMap<&str, &Kept> = plan.kept.iter().map(|k| (k.values.as_str(), k)).collect();
+    let encoded: HashMap<&str, &EncodedArray> =
+        plan.encoded.iter().map(|k| (k.values.as_str(), k)).collect();
     let companions: HashSet<&str> = plan
-        .kept
+        .encoded
         .iter()
         .flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()])
         .flatten()
         .collect();
     let index: HashMap<&str, usize> =
         plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
-    let have: HashMap<&str, (&ArrayMeta, &Folding)> =
-        old.folded().map(|f| (f.0.name.as_str(), f)).collect();
+    let have: HashMap<&str, (&ArrayMeta, &StoredParts)> =
+        old.logical_arrays().map(|f| (f.0.name.as_str(), f)).collect();
     let stored_names: HashSet<&str> = old.stored().iter().map(|s| s.name.as_str()).collect();
     let mut names = Names::default();
     old.stored().iter().for_each(|s| names.take(&s.data_file));
@@ -81,31 +82,32 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
         if companions.contains(array.name.as_str()) {
             continue;
         }
-        let kept = kept.get(array.name.as_str()).copied();
-        let logical = kept.map_or(array, |k| &k.meta);
+        let encoded = encoded.get(array.name.as_str()).copied();
+        let logical = encoded.map_or(array, |k| &k.meta);
         let one = || -> Result<LogicalTarget> {
-            let (meta, folded) = *have
+            let (meta, parts) = *have
                 .get(logical.name.as_str())
                 .ok_or_else(|| no_array(old.plan(), plan, &logical.name))?;
             crate::format::readable(meta)?;
             let order = columns(old.plan(), plan, &logical.name)?;
-            fits(old, meta, folded, array, kept)?;
-            let stored = &old.stored()[folded.values];
-            let categories = categories_of(meta, folded);
-            let adjust = match (&categories, new_categories(array, kept), order) {
+            fits(old, meta, parts, array, encoded)?;
+            let stored = &old.stored()[parts.values];
+            let categories = categories_of(meta, parts);
+            let adjust = match (&categories, new_categories(array, encoded), order) {
                 (Some(to), Some(from), _) => {
                     Adjust::Codes(Remap::new(stored.dtype, from, to.clone()))
                 }
                 (_, _, Some(order)) => Adjust::Columns(order, stored.dtype.item_bytes() as usize),
                 _ => Adjust::Nothing,
             };
-            let (target, place) = behind_checked(old, folded.values, array.rows)?;
+            let (target, place) = behind_checked(old, parts.values, array.rows)?;
             found[i] = Some((target, place, adjust));
-            if let (How::Offsets(at), Some(o)) =
-                (&folded.how, kept.and_then(|k| k.offsets.as_deref()).and_then(|n| index.get(n)))
-            {
+            if let (Some(at), Some(o)) = (
+                parts.offsets,
+                encoded.and_then(|k| k.offsets.as_deref()).and_then(|n| index.get(n)),
+            ) {
                 let (mut target, place) =
-                    behind_checked(old, *at, plan.arrays[*o].rows.map(|r| r.saturating_sub(1)))?;
+                    behind_checked(old, at, plan.arrays[*o].rows.map(|r| r.saturating_sub(1)))?;
                 target.less = 1;
                 found[*o] = Some((target, place, Adjust::Offsets(stored.rows_alive() as i64)));
             }
@@ -113,13 +115,13 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
                 name: logical.name.clone(),
                 values: i,
                 categories,
-                minus: logical.nulls && kept.is_some_and(|k| k.valid.is_none()),
+                minus: logical.nulls && encoded.is_some_and(|k| k.valid.is_none()),
                 new_valid: None,
                 old_valid: None,
             };
             match (
-                folded.valid,
-                kept.and_then(|k| k.valid.as_deref()).and_then(|n| index.get(n).copied()),
+                parts.valid,
+                encoded.and_then(|k| k.valid.as_deref()).and_then(|n| index.get(n).copied()),
             ) {
                 (Some(at), Some(mask)) => {
                     let (target, place) = behind_checked(old, at, plan.arrays[mask].rows)?;
@@ -158,7 +160,7 @@ pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
         }
     }
     let rows = |i: usize| {
-        kept.get(plan.arrays[i].name.as_str()).map_or(plan.arrays[i].rows, |k| k.meta.rows)
+        encoded.get(plan.arrays[i].name.as_str()).map_or(plan.arrays[i].rows, |k| k.meta.rows)
     };
     let new_rows =
         growing.iter().map(|g: &LogicalTarget| (g.name.as_str(), rows(g.values))).collect();
@@ -273,26 +275,19 @@ pub(super) fn even_tables(old: &Plan, new_rows: &HashMap<&str, Option<u64>>) -> 
     Error::all(errors)
 }
 
-fn categories_of(meta: &ArrayMeta, folded: &Folding) -> Option<Arc<Categories>> {
-    match (&folded.how, &meta.logical) {
-        (How::Codes(items), logical) => {
-            let kind = if matches!(logical, Logical::Binary) {
-                CategoryKind::Binary
-            } else {
-                CategoryKind::Text
-            };
-            Some(Categories::new(kind, items.clone()))
-        }
-        (How::Dictionary, Logical::Dictionary { categories, .. }) => {
+fn categories_of(meta: &ArrayMeta, parts: &StoredParts) -> Option<Arc<Categories>> {
+    match (&parts.encoding, &meta.logical) {
+        (Encoding::Codes(categories), _)
+        | (Encoding::Plain, Logical::Dictionary { categories, .. }) => {
             Some(Categories::new(categories.kind().clone(), categories.snapshot()))
         }
         _ => None,
     }
 }
 
-fn new_categories(array: &ArrayMeta, kept: Option<&Kept>) -> Option<Arc<Categories>> {
-    match (kept.map(|k| &k.form), &kept.map_or(array, |k| &k.meta).logical) {
-        (Some(Form::Codes(categories)), _) | (_, Logical::Dictionary { categories, .. }) => {
+fn new_categories(array: &ArrayMeta, encoded: Option<&EncodedArray>) -> Option<Arc<Categories>> {
+    match (encoded.map(|k| &k.encoding), &encoded.map_or(array, |k| &k.meta).logical) {
+        (Some(Encoding::Codes(categories)), _) | (_, Logical::Dictionary { categories, .. }) => {
             Some(categories.clone())
         }
         _ => None,
@@ -303,12 +298,12 @@ fn new_categories(array: &ArrayMeta, kept: Option<&Kept>) -> Option<Arc<Categori
 fn fits(
     old: &StoreSource,
     meta: &ArrayMeta,
-    folded: &Folding,
+    parts: &StoredParts,
     array: &ArrayMeta,
-    kept: Option<&Kept>,
+    encoded: Option<&EncodedArray>,
 ) -> Result<()> {
-    let stored = &old.stored()[folded.values];
-    let logical = kept.map_or(array, |k| &k.meta);
+    let stored = &old.stored()[parts.values];
+    let logical = encoded.map_or(array, |k| &k.meta);
     if logical.scalar || stored.shape.is_empty() || meta.scalar {
         return Err(Error::exists("an array without dimensions has no rows to append to"));
     }
@@ -319,10 +314,11 @@ fn fits(
         format!("{dtype} {shape}]")
     };
     let same = meta.logical == logical.logical
-        && match (&folded.how, kept.map(|k| &k.form)) {
-            (How::Codes(_), Some(Form::Codes(_))) | (How::Offsets(_), Some(Form::Offsets)) => true,
-            (How::Fixed, Some(Form::Bits)) => meta.dtype == logical.dtype,
-            (How::Fixed | How::Dictionary, None | Some(Form::Same | Form::Widened)) => {
+        && match (&parts.encoding, encoded.map(|k| &k.encoding)) {
+            (Encoding::Codes(_), Some(Encoding::Codes(_)))
+            | (Encoding::Offsets, Some(Encoding::Offsets)) => true,
+            (Encoding::Bits, Some(Encoding::Bits)) => meta.dtype == logical.dtype,
+            (Encoding::Plain, None | Some(Encoding::Plain | Encoding::Widened)) => {
                 meta.dtype == stored.dtype
             }
             _ => false,
