@@ -366,7 +366,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__diff)
-            opts="-a -x -g -d -j -m -q -v -h -V --rtol --atol --equal-nan --ignore-dtype --compare-metadata --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
+            opts="-a -x -g -d -j -m -q -v -h -V --rtol --atol --equal-nan --ignore-dtype --headers --summary --map --compare-metadata --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -377,6 +377,10 @@ _npk() {
                     return 0
                     ;;
                 --atol)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

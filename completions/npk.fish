@@ -280,6 +280,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -s h -l help -d 'Print 
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l rtol -d 'Relative tolerance' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l map -d 'Rename the arrays of A by a regular expression before they are compared; $1 is the first group' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
@@ -313,6 +314,8 @@ always\t'Always'
 never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand diff" -l equal-nan -d 'Treat NaN as equal to NaN (bit-identical ones always are)'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l ignore-dtype -d 'Compare values across types'
+complete -c npk -n "__fish_npk_using_subcommand diff" -l headers -d 'Compare names, types and shapes only: no data is read'
+complete -c npk -n "__fish_npk_using_subcommand diff" -l summary -d 'Show how far apart the values are: for each array, each layer and in total the share of changed elements, the L2 norm of the difference, its largest magnitude, the cosine'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l compare-metadata -d 'Compare metadata too'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'

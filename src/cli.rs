@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 mod choices;
 mod examples;
+mod looks;
 
 pub use choices::*;
+pub use looks::{DiffArgs, InspectArgs};
 
 /// The arguments of the `npk` command.
 #[derive(Parser, Debug)]
@@ -382,86 +384,6 @@ pub struct ListArgs {
     /// Raw names, each followed by a zero byte
     #[arg(short = '0')]
     pub null: bool,
-    /// JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Choosing.
-    #[command(flatten)]
-    pub choose: ChooseArgs,
-    /// Reading.
-    #[command(flatten)]
-    pub read: ReadArgs,
-    /// Messages.
-    #[command(flatten)]
-    pub messages: MessageArgs,
-}
-
-/// `npk inspect`.
-#[derive(Args, Debug, Clone)]
-pub struct InspectArgs {
-    /// Files, directories, URLs, or -
-    #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<String>,
-    /// Show the names as a tree, with repeated layers folded
-    #[arg(long)]
-    pub tree: bool,
-    /// Show all metadata, or one key of it
-    #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = "")]
-    pub show_metadata: Option<String>,
-    /// Show the first rows of the arrays
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5")]
-    pub head: Option<u64>,
-    /// Show the last rows of the arrays
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5")]
-    pub tail: Option<u64>,
-    /// Show a part of the arrays, as in numpy: "0:5,:"
-    #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
-    pub slice: Option<String>,
-    /// Show count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation
-    #[arg(long)]
-    pub stats: bool,
-    /// Show a small histogram beside each array
-    #[arg(long)]
-    pub hist: bool,
-    /// Show the SHA-256 of the logical values, the same in every format
-    #[arg(long)]
-    pub checksum: bool,
-    /// JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Choosing.
-    #[command(flatten)]
-    pub choose: ChooseArgs,
-    /// Reading.
-    #[command(flatten)]
-    pub read: ReadArgs,
-    /// Messages.
-    #[command(flatten)]
-    pub messages: MessageArgs,
-}
-
-/// `npk diff`.
-#[derive(Args, Debug, Clone)]
-pub struct DiffArgs {
-    /// The first file
-    pub a: String,
-    /// The second file
-    pub b: String,
-    /// Relative tolerance
-    #[arg(long, default_value_t = 0.0, value_name = "R")]
-    pub rtol: f64,
-    /// Absolute tolerance
-    #[arg(long, default_value_t = 0.0, value_name = "A")]
-    pub atol: f64,
-    /// Treat NaN as equal to NaN (bit-identical ones always are)
-    #[arg(long)]
-    pub equal_nan: bool,
-    /// Compare values across types
-    #[arg(long)]
-    pub ignore_dtype: bool,
-    /// Compare metadata too
-    #[arg(long)]
-    pub compare_metadata: bool,
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,

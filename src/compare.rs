@@ -1,19 +1,26 @@
 //! Compares the logical arrays of two sources, streaming: for `npk diff` and `convert --verify`.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
 use arrow::array::{Array, ArrayRef};
-use half::{bf16, f16};
 
 use crate::arrow_model;
 use crate::error::{Context, Result};
 use crate::format::ReadRows;
-use crate::model::{ArrayMeta, Buf, Chunk, Decimals, Dtype, Values, codes_of, item_of, typed};
-use crate::ops::{cast, float8};
+use crate::model::{
+    ArrayMeta, Chunk, Decimals, Dtype, Plan, Values, checked_product, codes_of, item_of,
+};
+use crate::ops::cast;
 use crate::pipe::{self, Flow, Settings};
 use crate::resolve::Step;
+
+mod distance;
+mod number;
+
+pub use distance::Distance;
+use number::numbers;
+pub(crate) use number::{Number, each_number};
 
 /// What counts as equal.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +33,8 @@ pub struct Rules {
     pub equal_nan: bool,
     /// Compare values, whatever their types.
     pub ignore_dtype: bool,
+    /// Find out how far apart the values are.
+    pub measure: bool,
 }
 
 /// The result for one array.
@@ -60,8 +69,50 @@ pub struct Difference {
     pub largest_relative: f64,
 }
 
-/// The verdict on each name: those of the first source in its order, then those that only the
-/// second has.
+/// What is known of the arrays of one name.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// The name.
+    pub name: String,
+    /// Equal or not.
+    pub verdict: Verdict,
+    /// How many elements (rows of text) were compared.
+    pub of: u64,
+    /// How far apart they are, where that was asked for and they are numbers.
+    pub distance: Option<Distance>,
+}
+
+/// What the headers tell of each name: those of the first source in its order, then those that only
+/// the second has. [`Verdict::Equal`] stands for "can be compared".
+pub fn headers(a: &Plan, b: &Plan, rules: Rules) -> Vec<Compared> {
+    let index_b = b.positions();
+    let of = |name: &str, verdict| Compared { name: name.into(), verdict, of: 0, distance: None };
+    let mut all: Vec<Compared> = Vec::with_capacity(a.arrays.len());
+    for meta in a.arrays.iter() {
+        let verdict = match index_b.get(meta.name.as_str()) {
+            None => Verdict::OnlyA,
+            Some(&j) => {
+                comparable(meta, &b.arrays[j], rules).map_or(Verdict::Equal, Verdict::NotComparable)
+            }
+        };
+        all.push(Compared { of: elements(meta), ..of(&meta.name, verdict) });
+    }
+    let names_a = a.positions();
+    let others = b.arrays.iter().filter(|m| !names_a.contains_key(m.name.as_str()));
+    all.extend(others.map(|m| of(&m.name, Verdict::OnlyB)));
+    all
+}
+
+/// Elements, or rows of text.
+fn elements(meta: &ArrayMeta) -> u64 {
+    if meta.logical.is_var() {
+        return meta.rows.unwrap_or(0);
+    }
+    let dims = checked_product(meta.element_dims());
+    dims.and_then(|n| n.checked_mul(meta.rows.unwrap_or(0))).unwrap_or(0)
+}
+
+/// The verdict on each name, in the order of [`headers`].
 ///
 /// # Errors
 /// Reading errors.
@@ -71,41 +122,37 @@ pub fn compare(
     labels: (&str, &str),
     rules: Rules,
     settings: &Settings,
-) -> Result<Vec<(String, Verdict)>> {
+) -> Result<Vec<Compared>> {
+    let mut all = headers(a.plan(), b.plan(), rules);
     let (plan_a, plan_b) = (a.plan().arrays.clone(), b.plan().arrays.clone());
-    let index_b: HashMap<&str, usize> =
-        plan_b.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
-    let mut verdicts: Vec<(String, Verdict)> = Vec::new();
-    let mut pairs: Vec<(usize, usize, usize)> = Vec::new();
-    for (i, meta) in plan_a.iter().enumerate() {
-        let verdict = match index_b.get(meta.name.as_str()) {
-            None => Verdict::OnlyA,
-            Some(&j) => match comparable(meta, &plan_b[j], rules) {
-                Some(why) => Verdict::NotComparable(why),
-                None => {
-                    pairs.push((verdicts.len(), i, j));
-                    Verdict::Equal
-                }
-            },
-        };
-        verdicts.push((meta.name.clone(), verdict));
-    }
-    let names_a: std::collections::HashSet<&str> = plan_a.iter().map(|m| m.name.as_str()).collect();
-    verdicts.extend(
-        plan_b
-            .iter()
-            .filter(|m| !names_a.contains(m.name.as_str()))
-            .map(|m| (m.name.clone(), Verdict::OnlyB)),
-    );
+    let index_b = b.plan().positions();
+    let pairs: Vec<(usize, usize)> = (0..plan_a.len())
+        .filter(|&i| all[i].verdict == Verdict::Equal)
+        .filter_map(|i| Some((i, *index_b.get(plan_a[i].name.as_str())?)))
+        .collect();
     if pairs.is_empty() {
-        return Ok(verdicts);
+        return Ok(all);
     }
-    let wanted_a: Vec<usize> = pairs.iter().map(|p| p.1).collect();
-    let wanted_b: Vec<usize> = pairs.iter().map(|p| p.2).collect();
+    let (wanted_a, wanted_b): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+    drop(index_b);
     let (source_a, reader_a) = pipe::with_random(a, &wanted_a, settings).at_file(labels.0)?;
     let (source_b, reader_b) = pipe::with_random(b, &wanted_b, settings).at_file(labels.1)?;
-    let found: Vec<Mutex<Difference>> = pairs.iter().map(|_| Mutex::default()).collect();
-    let tasks = pairs.iter().enumerate().flat_map(|(p, &(_, i, j))| {
+    // A pipe's rows are known by now.
+    let late = pairs.iter().any(|&(i, j)| plan_a[i].rows.is_none() || plan_b[j].rows.is_none());
+    let (plan_a, plan_b) = match late {
+        true => (source_a.plan().arrays.clone(), source_b.plan().arrays.clone()),
+        false => (plan_a, plan_b),
+    };
+    let mut pairs = pairs;
+    pairs.retain(|&(i, j)| match comparable(&plan_a[i], &plan_b[j], rules) {
+        Some(why) => {
+            all[i].verdict = Verdict::NotComparable(why);
+            false
+        }
+        None => true,
+    });
+    let found: Vec<Mutex<Found>> = pairs.iter().map(|_| Mutex::default()).collect();
+    let tasks = pairs.iter().enumerate().flat_map(|(p, &(i, j))| {
         let meta = &plan_a[i];
         let rows = meta.rows.unwrap_or(0);
         let row_bytes = meta.row_bytes().unwrap_or(1);
@@ -125,29 +172,54 @@ pub fn compare(
             read(reader_a.as_ref(), i, rows.clone()).at_file(labels.0).at_array(&meta.name)?;
         let other =
             read(reader_b.as_ref(), j, rows.clone()).at_file(labels.1).at_array(&meta.name)?;
-        if let Some(d) = differences(meta, &plan_b[j], &one, &other, rows.start, rules) {
-            let mut sum = found[p].lock().unwrap_or_else(|e| e.into_inner());
-            sum.add(d);
+        let mut part = Found::default();
+        let measured =
+            rules.measure && distance::is_measured(meta) && distance::is_measured(&plan_b[j]);
+        let mut distance = Distance::default();
+        in_step(&one, &other, rows.start, &mut |l, r, row| {
+            if let Some(d) = same_rows(meta, &plan_b[j], l, r, row, rules) {
+                part.difference.add(d);
+            }
+            if measured {
+                distance.add(&distance::of_rows(meta, &plan_b[j], l, r));
+            }
+        });
+        let mut sum = found[p].lock().unwrap_or_else(|e| e.into_inner());
+        sum.distances.extend(measured.then_some((rows.start, distance)));
+        if part.difference.count > 0 {
+            sum.difference.add(part.difference);
         }
         Ok(())
     })?;
-    for (&(v, i, _), sum) in pairs.iter().zip(found) {
-        let mut sum = sum.into_inner().unwrap_or_else(|e| e.into_inner());
-        if sum.count > 0 {
-            let meta = &plan_a[i];
-            sum.of = if meta.logical.is_var() {
-                meta.rows.unwrap_or(0)
-            } else {
-                meta.shape().and_then(|s| crate::model::checked_product(&s)).unwrap_or(0)
-            };
-            if meta.scalar {
-                sum.first.clear();
+    for (&(i, _), sum) in pairs.iter().zip(found) {
+        let Found { difference, mut distances } =
+            sum.into_inner().unwrap_or_else(|e| e.into_inner());
+        // In the order of the rows: the same sums whatever thread was first.
+        distances.sort_by_key(|(row, _)| *row);
+        let measured = rules.measure && distance::is_measured(&plan_a[i]);
+        all[i].distance = measured.then(|| {
+            let mut sum = Distance::default();
+            distances.iter().for_each(|(_, d)| sum.add(d));
+            sum
+        });
+        all[i].of = elements(&plan_a[i]);
+        if difference.count > 0 {
+            let mut difference = Difference { of: all[i].of, ..difference };
+            if plan_a[i].scalar {
+                difference.first.clear();
             }
-            verdicts[v].1 = Verdict::Different(sum);
+            all[i].verdict = Verdict::Different(difference);
         }
     }
     drop((source_a, source_b));
-    Ok(verdicts)
+    Ok(all)
+}
+
+/// What was found in the pieces of a pair so far.
+#[derive(Default)]
+struct Found {
+    difference: Difference,
+    distances: Vec<(u64, Distance)>,
 }
 
 /// Prepares a source for a comparison: its logical arrays, narrowed where they were widened,
@@ -208,33 +280,24 @@ impl Difference {
 }
 
 /// Chunks of both sides cover the same rows, cut differently: they are walked in step.
-fn differences(
-    a: &ArrayMeta,
-    b: &ArrayMeta,
+fn in_step(
     one: &[Chunk],
     other: &[Chunk],
     first_row: u64,
-    rules: Rules,
-) -> Option<Difference> {
-    let mut sum: Option<Difference> = None;
+    look: &mut dyn FnMut(&Chunk, &Chunk, u64),
+) {
     let (mut x, mut y) = (one.iter().cloned(), other.iter().cloned());
     let (mut left, mut right) = (x.next(), y.next());
     let mut row = first_row;
     while let (Some(l), Some(r)) = (&left, &right) {
         let n = l.rows.min(r.rows);
-        if let Some(d) = same_rows(a, b, &l.slice(0, n), &r.slice(0, n), row, rules) {
-            match &mut sum {
-                Some(s) => s.add(d),
-                None => sum = Some(d),
-            }
-        }
+        look(&l.slice(0, n), &r.slice(0, n), row);
         row += n;
         let rest = |c: &Chunk| if n < c.rows { Some(c.slice(n, c.rows)) } else { None };
         let (l_rest, r_rest) = (rest(l), rest(r));
         left = l_rest.or_else(|| x.next());
         right = r_rest.or_else(|| y.next());
     }
-    sum
 }
 
 fn same_rows(
@@ -255,7 +318,7 @@ fn same_rows(
             if alike(a, b) && nulls_same && x.as_slice() == y.as_slice() {
                 return None;
             }
-            fixed_differences(a, b, l, r, (x, y), first_row, rules)
+            fixed_differences(a, b, (l, r), (x, y), first_row, rules)
         }
         (Values::Var { offsets: p, .. }, Values::Var { offsets: q, .. }) => {
             let item = a.dtype.item_bytes();
@@ -325,53 +388,63 @@ fn alike(a: &ArrayMeta, b: &ArrayMeta) -> bool {
     a.dtype == b.dtype && (!decimals || a.logical == b.logical)
 }
 
+/// Bytes of an element: all words of a decimal.
+fn item_bytes(meta: &ArrayMeta) -> usize {
+    let decimal = meta.logical.decimals().map(Decimals::item_bytes);
+    decimal.unwrap_or(meta.dtype.item_bytes() as usize)
+}
+
 fn fixed_differences(
     a: &ArrayMeta,
     b: &ArrayMeta,
-    l: &Chunk,
-    r: &Chunk,
-    (x, y): (&Buf, &Buf),
+    (l, r): (&Chunk, &Chunk),
+    (x, y): (&[u8], &[u8]),
     first_row: u64,
     rules: Rules,
 ) -> Option<Difference> {
-    let per_row = crate::model::checked_product(a.element_dims()).unwrap_or(1).max(1) as usize;
-    let (p, q) = (numbers(x, a), numbers(y, b));
+    let per_row = checked_product(a.element_dims()).unwrap_or(1).max(1) as usize;
+    let no_nulls = l.valid.is_none() && r.valid.is_none();
     // Floats do not tell all decimals apart, their digits do.
     let alike = alike(a, b);
     let exactly = a.logical.decimals().is_some() && alike && rules.rtol + rules.atol == 0.0;
-    let item = |meta: &ArrayMeta| {
-        let decimal = meta.logical.decimals().map(Decimals::item_bytes);
-        decimal.unwrap_or(meta.dtype.item_bytes() as usize)
-    };
-    let (sx, sy) = (item(a), item(b));
+    let (sx, sy) = (item_bytes(a), item_bytes(b));
     let mut d = Difference::default();
-    for (i, (u, v)) in p.iter().zip(&q).enumerate() {
-        let row = i / per_row;
-        let (valid_l, valid_r) = (l.is_valid(row), r.is_valid(row));
-        let equal = if !(valid_l && valid_r) {
-            valid_l == valid_r
-        } else {
-            alike && x[i * sx..(i + 1) * sx] == y[i * sy..(i + 1) * sy]
-                || !exactly && u.equals(v, rules)
-        };
-        if equal {
+    // In blocks: numbers of any type take many times the room of their bytes.
+    let blocks = x.chunks(distance::BLOCK * sx).zip(y.chunks(distance::BLOCK * sy));
+    for (k, (x, y)) in blocks.enumerate() {
+        if alike && no_nulls && x == y {
             continue;
         }
-        if d.count == 0 {
-            d.first = index_of(first_row, row, i % per_row, a.element_dims());
-            let show = |valid: bool, buf: &Buf, meta: &ArrayMeta| match meta.logical.decimals() {
-                _ if !valid => "null".into(),
-                Some(decimals) => decimals.text(&buf[i * item(meta)..(i + 1) * item(meta)]),
-                None => cast::show(buf, meta.dtype, i),
+        for (i, (u, v)) in numbers(x, a).iter().zip(&numbers(y, b)).enumerate() {
+            let at = k * distance::BLOCK + i;
+            let row = at / per_row;
+            let (valid_l, valid_r) = (l.is_valid(row), r.is_valid(row));
+            let (bytes_x, bytes_y) = (&x[i * sx..(i + 1) * sx], &y[i * sy..(i + 1) * sy]);
+            let equal = if !(valid_l && valid_r) {
+                valid_l == valid_r
+            } else {
+                alike && bytes_x == bytes_y || !exactly && u.equals(v, rules)
             };
-            d.values = (show(valid_l, x, a), show(valid_r, y, b));
+            if equal {
+                continue;
+            }
+            if d.count == 0 {
+                d.first = index_of(first_row, row, at % per_row, a.element_dims());
+                let show =
+                    |valid: bool, bytes: &[u8], meta: &ArrayMeta| match meta.logical.decimals() {
+                        _ if !valid => "null".into(),
+                        Some(decimals) => decimals.text(bytes),
+                        None => cast::show(bytes, meta.dtype, 0),
+                    };
+                d.values = (show(valid_l, bytes_x, a), show(valid_r, bytes_y, b));
+            }
+            if valid_l && valid_r {
+                let (absolute, relative) = u.distance(v);
+                d.largest_absolute = d.largest_absolute.max(absolute);
+                d.largest_relative = d.largest_relative.max(relative);
+            }
+            d.count += 1;
         }
-        if valid_l && valid_r {
-            let (absolute, relative) = u.distance(v);
-            d.largest_absolute = d.largest_absolute.max(absolute);
-            d.largest_relative = d.largest_relative.max(relative);
-        }
-        d.count += 1;
     }
     (d.count > 0).then_some(d)
 }
@@ -385,7 +458,7 @@ fn coded_differences(
     first_row: u64,
 ) -> Option<Difference> {
     let (Some(left), Some(right)) = (a.coded_text(), b.coded_text()) else { return None };
-    let per_row = crate::model::checked_product(&a.inner).unwrap_or(1).max(1) as usize;
+    let per_row = checked_product(&a.inner).unwrap_or(1).max(1) as usize;
     let mut d = Difference::default();
     left.with(|left| {
         right.with(|right| {
@@ -420,110 +493,9 @@ fn index_of(first_row: u64, row: usize, mut within: usize, inner: &[u64]) -> Vec
     index
 }
 
-/// An element of any type of numbers.
-#[derive(Clone, Copy)]
-pub(crate) enum Number {
-    Integer(i128),
-    Real(f64),
-    Complex(f64, f64),
-}
-
-impl Number {
-    fn parts(self) -> (f64, f64) {
-        match self {
-            Number::Integer(i) => (i as f64, 0.0),
-            Number::Real(r) => (r, 0.0),
-            Number::Complex(r, i) => (r, i),
-        }
-    }
-    fn equals(&self, other: &Number, rules: Rules) -> bool {
-        if let (Number::Integer(x), Number::Integer(y)) = (self, other)
-            && rules.rtol == 0.0
-            && rules.atol == 0.0
-        {
-            return x == y;
-        }
-        // An integer beside a float: equal only if the float is that integer.
-        if let (Number::Integer(i), Number::Real(r)) | (Number::Real(r), Number::Integer(i)) =
-            (self, other)
-            && rules.rtol == 0.0
-            && rules.atol == 0.0
-        {
-            return r.trunc() == *r && r.abs() < 1e30 && *r as i128 == *i;
-        }
-        let ((a, b), (c, d)) = (self.parts(), other.parts());
-        let near = |x: f64, y: f64| {
-            x == y
-                || rules.equal_nan && x.is_nan() && y.is_nan()
-                || x.is_finite()
-                    && y.is_finite()
-                    && (x - y).abs() <= rules.atol + rules.rtol * y.abs()
-        };
-        near(a, c) && near(b, d)
-    }
-    fn distance(&self, other: &Number) -> (f64, f64) {
-        let ((a, b), (c, d)) = (self.parts(), other.parts());
-        let absolute = (a - c).hypot(b - d);
-        if absolute.is_nan() {
-            (0.0, 0.0)
-        } else {
-            (absolute, if c == 0.0 && d == 0.0 { 0.0 } else { absolute / c.hypot(d) })
-        }
-    }
-}
-
-fn numbers(values: &Buf, meta: &ArrayMeta) -> Vec<Number> {
-    let mut all = Vec::with_capacity(values.len() / meta.dtype.item_bytes().max(1) as usize);
-    match meta.logical.decimals() {
-        Some(decimals) => {
-            all.extend(decimals.numbers(values).map(|n| Number::Real(decimals.float(n).0)))
-        }
-        None => each_number(values, meta.dtype, |n| all.push(n)),
-    }
-    all
-}
-
-/// Hands on every element, exactly.
-pub(crate) fn each_number(values: &Buf, dtype: Dtype, mut take: impl FnMut(Number)) {
-    macro_rules! integers {
-        ($t:ty) => {
-            typed::<$t>(values).iter().for_each(|v| take(Number::Integer(*v as i128)))
-        };
-    }
-    let half = |b: u16| f16::from_bits(b).to_f64();
-    match dtype {
-        Dtype::Bool | Dtype::U8 => integers!(u8),
-        Dtype::U16 => integers!(u16),
-        Dtype::U32 => integers!(u32),
-        Dtype::U64 => integers!(u64),
-        Dtype::I8 => integers!(i8),
-        Dtype::I16 => integers!(i16),
-        Dtype::I32 => integers!(i32),
-        Dtype::I64 => integers!(i64),
-        Dtype::F16 => typed::<u16>(values).iter().for_each(|b| take(Number::Real(half(*b)))),
-        Dtype::Bf16 => typed::<u16>(values)
-            .iter()
-            .for_each(|b| take(Number::Real(bf16::from_bits(*b).to_f64()))),
-        Dtype::F32 => typed::<f32>(values).iter().for_each(|v| take(Number::Real(*v as f64))),
-        Dtype::F64 => typed::<f64>(values).iter().for_each(|v| take(Number::Real(*v))),
-        Dtype::C32 => typed::<[u16; 2]>(values)
-            .iter()
-            .for_each(|c| take(Number::Complex(half(c[0]), half(c[1])))),
-        Dtype::C64 => typed::<[f32; 2]>(values)
-            .iter()
-            .for_each(|c| take(Number::Complex(c[0] as f64, c[1] as f64))),
-        Dtype::C128 => {
-            typed::<[f64; 2]>(values).iter().for_each(|c| take(Number::Complex(c[0], c[1])))
-        }
-        _ => {
-            values.iter().for_each(|b| take(Number::Real(float8::table(dtype)[*b as usize] as f64)))
-        }
-    }
-}
-
 /// Whether every verdict is [`Verdict::Equal`].
-pub fn all_equal(verdicts: &[(String, Verdict)]) -> bool {
-    verdicts.iter().all(|(_, v)| *v == Verdict::Equal)
+pub fn all_equal(compared: &[Compared]) -> bool {
+    compared.iter().all(|c| c.verdict == Verdict::Equal)
 }
 
 /// One sentence about a verdict.

@@ -15,6 +15,7 @@ mod detect;
 mod docs;
 mod errors;
 mod faults;
+mod figures;
 mod formats;
 mod generated;
 mod looks;

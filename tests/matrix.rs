@@ -181,7 +181,7 @@ fn same(a: Flow, b: Flow, what: &str, ignore_dtype: bool) {
     let verdicts =
         compare::compare(a, b, ("in", "out"), rules, &s).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert!(!verdicts.is_empty(), "{what}: nothing was compared");
-    for (name, verdict) in verdicts {
+    for compare::Compared { name, verdict, .. } in verdicts {
         assert_eq!(
             verdict,
             compare::Verdict::Equal,

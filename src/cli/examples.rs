@@ -43,7 +43,14 @@ Exit code 0: equal, 1: different.
 
 Examples:
   npk diff model.safetensors model.npk
-  npk diff a.npk b.npk --rtol 1e-5 --atol 1e-8";
+  npk diff a.npk b.npk --rtol 1e-5 --atol 1e-8
+  npk diff base.safetensors tuned.safetensors --summary
+  npk diff base.safetensors tuned.safetensors --headers
+
+--summary: a and b are the values of the first and second file as float64, of the elements that are \
+finite and not null in both. L2 is norm(b - a), relative is norm(b - a) / norm(a), largest is \
+max(abs(b - a)), cosine is (a @ b) / (norm(a) * norm(b)). Changed are elements that --rtol, --atol \
+and --equal-nan do not take for equal.";
 
 pub(super) const VERIFY: &str = "\
 Exit code 0: whole, 7: corrupt.

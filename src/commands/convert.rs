@@ -274,16 +274,16 @@ fn verify_output(
     let merged = matches!(job.write.existing, Existing::Merge { .. });
     let bad: Vec<Error> = verdicts
         .iter()
-        .filter(|(_, v)| {
-            *v != crate::compare::Verdict::Equal
-                && !(merged && *v == crate::compare::Verdict::OnlyB)
+        .filter(|c| {
+            c.verdict != crate::compare::Verdict::Equal
+                && !(merged && c.verdict == crate::compare::Verdict::OnlyB)
         })
-        .map(|(name, v)| {
+        .map(|c| {
             Error::corrupt(format!(
                 "the output differs from what was written: {}",
-                crate::compare::sentence(v)
+                crate::compare::sentence(&c.verdict)
             ))
-            .array(name)
+            .array(&c.name)
         })
         .collect();
     Error::all(bad)

@@ -1,188 +1,192 @@
 //! `npk diff`: do two files of any formats hold the same?
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{choosing, chosen, input_location, open, read_options, settings, shown};
 use crate::cli::DiffArgs;
-use crate::compare::{self, Rules, Verdict, all_equal, compare, sentence};
+use crate::compare::{self, Compared, Rules, Verdict, all_equal, compare, sentence};
 use crate::console::{self, Console, visible};
 use crate::error::{Error, Result};
-use crate::model::{Column, Plan};
-use crate::pipe::Flow;
-use crate::resolve::{names, table};
-use crate::storage::Location;
+use crate::format::{OnDuplicate, ReadOptions};
+use crate::model::Plan;
+use crate::pipe::{Flow, Settings};
+use crate::resolve::{Step, names};
+
+mod align;
+mod summary;
+
+use summary::Summary;
 
 /// Compares. 0: equal, 1: different.
 ///
 /// # Errors
 /// What cannot be read.
 pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
-    let options = choosing(&read_options(&args.read)?, &args.choose);
+    let options = read_options(&args.read)?;
     let settings = settings(&args.read)?;
     if args.a == "-" && args.b == "-" {
         return Err(Error::usage("stdin can be read only once, it is given twice"));
     }
-    let side = |path: &str| -> Result<Flow> {
-        let at = input_location(path, &args.read)?;
-        let mut flow = open(&at, args.read.from.as_deref(), &options, console)?.flow;
-        if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
-            let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
-            flow = flow.choose(&indices);
-        }
-        compare::logical(flow, &settings).map_err(|e| e.file(at.display()))
-    };
-    let (mut a, mut b) = (side(&args.a)?, side(&args.b)?);
-    if let Some((matrix, columns)) = stacked(b.plan(), a.plan()) {
-        a = stack(a, &matrix, &columns).map_err(|e| e.file(shown(&args.a)))?;
-    } else if let Some((matrix, columns)) = stacked(a.plan(), b.plan()) {
-        b = stack(b, &matrix, &columns).map_err(|e| e.file(shown(&args.b)))?;
-    }
-    if let Some(plan) = same_name(args, a.plan(), b.plan()) {
-        b = b.relabel(plan);
-    }
-    let (meta_a, meta_b) = (a.plan().clone(), b.plan().clone());
+    let a = side(&args.a, &args.map, args, &options, &settings, console)?;
+    let b = side(&args.b, &[], args, &options, &settings, console)?;
+    let (a, b) = align::aligned(a, b, args)?;
     let rules = Rules {
         rtol: args.rtol,
         atol: args.atol,
         equal_nan: args.equal_nan,
         ignore_dtype: args.ignore_dtype,
+        measure: args.summary,
     };
-    let verdicts = compare(a, b, (&shown(&args.a), &shown(&args.b)), rules, &settings)?;
-    let mut metadata = Vec::new();
-    if args.compare_metadata {
-        let keys: std::collections::BTreeSet<&String> =
-            meta_a.attributes.keys().chain(meta_b.attributes.keys()).collect();
-        for key in keys {
-            let (x, y) = (meta_a.attributes.get(key), meta_b.attributes.get(key));
-            if x != y {
-                metadata.push(json!({"key": key, "a": x, "b": y}));
-            }
+    let metadata = match args.compare_metadata {
+        true => metadata_differences(a.plan(), b.plan()),
+        false => Vec::new(),
+    };
+    let compared = match args.headers {
+        true => compare::headers(a.plan(), b.plan(), rules),
+        false => {
+            let labels = (shown(&args.a), shown(&args.b));
+            compare(a, b, (&labels.0, &labels.1), rules, &settings)?
         }
-        let theirs = meta_b.positions();
-        for m in &meta_a.arrays {
-            if let Some(n) = theirs.get(m.name.as_str()).map(|&i| &meta_b.arrays[i])
-                && n.details.attributes != m.details.attributes
-            {
-                metadata.push(
-                    json!({"array": m.name, "a": m.details.attributes, "b": n.details.attributes}),
-                );
-            }
-        }
-    }
-    let equal = all_equal(&verdicts) && metadata.is_empty();
+    };
+    let equal = all_equal(&compared) && metadata.is_empty();
+    let summary = args.summary.then(|| Summary::of(&compared));
     if args.json {
-        let arrays: Vec<_> = verdicts.iter().map(|(name, v)| verdict_json(name, v)).collect();
-        let mut document = json!({"schema": 1, "a": shown(&args.a), "b": shown(&args.b), "equal": equal, "arrays": arrays});
-        if args.compare_metadata {
-            document["metadata"] = json!(metadata);
-        }
-        console::json(&document, true)?;
+        console::json(&document(args, &compared, equal, &metadata, summary.as_ref()), true)?;
     } else if !args.messages.quiet {
-        for (name, verdict) in verdicts.iter().filter(|(_, v)| *v != Verdict::Equal) {
-            console::out(&format!("{}: {}\n", visible(name), visible(&sentence(verdict))))?;
-        }
-        for m in &metadata {
-            console::out(&format!("metadata: {m}\n"))?;
-        }
-        if equal {
-            console.summary(&format!(
-                "equal: {} array{}",
-                verdicts.len(),
-                if verdicts.len() == 1 { "" } else { "s" }
-            ));
-        }
+        text(args, &compared, equal, &metadata, summary.as_ref(), console)?;
     }
     Ok(u8::from(!equal))
 }
 
-/// Whether an array of `one` is the matrix of the columns of `other`'s table: its name, and the
-/// columns in its order. By the headers, where `one` says them; where it is no table, by the number
-/// of columns of its only array.
-fn stacked(one: &Plan, other: &Plan) -> Option<(String, Vec<usize>)> {
-    let columns = other.tables.first().filter(|t| t.matrix.is_none())?;
-    let index: HashSet<&String> = columns.index.iter().collect();
-    let data: Vec<&Column> = columns.columns.iter().filter(|c| !index.contains(&c.array)).collect();
-    let recorded = one.tables.first();
-    let name = match recorded {
-        Some(table) => table.matrix.as_deref()?,
-        None => one.arrays.first().filter(|_| one.arrays.len() == 1)?.name.as_str(),
+/// One of the two files, with its arrays under the names by which they are compared.
+fn side(
+    path: &str,
+    map: &[String],
+    args: &DiffArgs,
+    options: &ReadOptions,
+    settings: &Settings,
+    console: Console,
+) -> Result<Flow> {
+    let at = input_location(path, &args.read)?;
+    // Renamed arrays are chosen by their new names, which the source does not know.
+    let options = match map.is_empty() {
+        true => Cow::Owned(choosing(options, &args.choose)),
+        false => Cow::Borrowed(options),
     };
-    let matrix = &one.arrays[one.position(name)?];
-    if other.position(name).is_some_and(|_| recorded.is_some())
-        || matrix.inner != [data.len() as u64]
-        || data.is_empty()
-    {
-        return None;
+    let mut flow = open(&at, args.read.from.as_deref(), &options, console)?.flow;
+    if !map.is_empty() {
+        let rename_re = map.iter().map(|m| names::substitution("map", m)).collect::<Result<_>>()?;
+        let renaming = names::Renaming { rename_re, ..names::Renaming::default() };
+        let mut new = renaming.names(flow.plan())?;
+        names::make_unique(&mut new, OnDuplicate::Error).map_err(|e| {
+            e.file(at.display()).hint("--map gives two arrays of the first file one name")
+        })?;
+        let mut plan = flow.plan().clone();
+        names::set_names(&mut plan, &new);
+        flow = flow.relabel(plan);
     }
-    let ordered: Vec<&Column> = match recorded {
-        // Columns without names have their places.
-        Some(table)
-            if !table.columns.iter().map(|c| &c.header).eq(data.iter().map(|c| &c.header)) =>
-        {
-            let mut by_header = HashMap::new();
-            data.iter().for_each(|d| _ = by_header.entry(d.header.as_str()).or_insert(*d));
-            table
-                .columns
-                .iter()
-                .map(|c| by_header.get(c.header.as_str()).copied())
-                .collect::<Option<Vec<_>>>()?
+    if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
+        let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
+        flow = flow.choose(&indices);
+    }
+    if args.headers {
+        let decoded = Step::decode(flow.plan());
+        return Ok(flow.then(decoded));
+    }
+    compare::logical(flow, settings).map_err(|e| e.file(at.display()))
+}
+
+/// What differs between the attributes of the files and of the arrays that both have.
+fn metadata_differences(a: &Plan, b: &Plan) -> Vec<Value> {
+    let mut metadata = Vec::new();
+    let keys: std::collections::BTreeSet<&String> =
+        a.attributes.keys().chain(b.attributes.keys()).collect();
+    for key in keys {
+        let (x, y) = (a.attributes.get(key), b.attributes.get(key));
+        if x != y {
+            metadata.push(json!({"key": key, "a": x, "b": y}));
         }
-        _ => data,
-    };
-    let mut seen = HashSet::new();
-    let positions = other.positions();
-    let places = ordered.iter().filter_map(|c| positions.get(c.array.as_str()).copied());
-    let indices: Vec<usize> = places.filter(|i| seen.insert(*i)).collect();
-    let numbers = |&i: &usize| {
-        let m = &other.arrays[i];
-        m.logical.is_plain()
-            && !m.nulls
-            && m.inner.is_empty()
-            && !m.scalar
-            && m.details.error.is_none()
-    };
-    (indices.len() == ordered.len() && indices.iter().all(numbers))
-        .then(|| (name.to_string(), indices))
-}
-
-/// Lays these columns side by side, as `convert` does.
-fn stack(flow: Flow, name: &str, columns: &[usize]) -> Result<Flow> {
-    let rest = (0..flow.plan().arrays.len()).filter(|i| !columns.contains(i));
-    let order: Vec<usize> = columns.iter().copied().chain(rest).collect();
-    let ordered = flow.choose(&order);
-    let (step, _) = table::import(ordered.plan(), table::Layout::Matrix, name, None)?;
-    Ok(match step {
-        Some(step) => ordered.then(step),
-        None => ordered,
-    })
-}
-
-/// One array each, both called as their files: the names say nothing, the arrays are compared.
-fn same_name(args: &DiffArgs, a: &Plan, b: &Plan) -> Option<Plan> {
-    let unnamed = |path: &str, plan: &Plan| {
-        let stem = match path {
-            "-" => "data".to_string(),
-            url if url.contains("://") => {
-                input_location(url, &args.read).map(|at| at.stem()).unwrap_or_default()
-            }
-            path => Location::local(path).stem(),
-        };
-        // The one column of a table that was made from one array is called so.
-        let column = plan.tables.first().is_some_and(|t| t.matrix.is_none())
-            && plan.arrays.first().is_some_and(|a| a.name == "data");
-        plan.arrays.len() == 1 && (plan.arrays[0].name == stem || column)
-    };
-    if !unnamed(&args.a, a) || !unnamed(&args.b, b) || a.arrays[0].name == b.arrays[0].name {
-        return None;
     }
-    let mut plan = b.clone();
-    names::set_names(&mut plan, &[a.arrays[0].name.clone()]);
-    Some(plan)
+    let theirs = b.positions();
+    for m in a.arrays.iter() {
+        if let Some(n) = theirs.get(m.name.as_str()).map(|&i| &b.arrays[i])
+            && n.details.attributes != m.details.attributes
+        {
+            metadata.push(
+                json!({"array": m.name, "a": m.details.attributes, "b": n.details.attributes}),
+            );
+        }
+    }
+    metadata
 }
 
-fn verdict_json(name: &str, verdict: &Verdict) -> serde_json::Value {
+fn document(
+    args: &DiffArgs,
+    compared: &[Compared],
+    equal: bool,
+    metadata: &[Value],
+    summary: Option<&Summary>,
+) -> Value {
+    let arrays: Vec<_> = compared
+        .iter()
+        .map(|c| {
+            let mut value = verdict_json(&c.name, &c.verdict);
+            if let Some(figures) = summary.and_then(|s| s.of_array(&c.name)) {
+                value["summary"] = figures.json();
+            }
+            value
+        })
+        .collect();
+    let mut document = json!({"schema": 1, "a": shown(&args.a), "b": shown(&args.b), "equal": equal, "arrays": arrays});
+    if args.headers {
+        document["headers"] = json!(true);
+    }
+    if let Some(summary) = summary {
+        document["layers"] = summary.layers_json();
+        document["total"] = summary.total.json();
+    }
+    if args.compare_metadata {
+        document["metadata"] = json!(metadata);
+    }
+    document
+}
+
+fn text(
+    args: &DiffArgs,
+    compared: &[Compared],
+    equal: bool,
+    metadata: &[Value],
+    summary: Option<&Summary>,
+    console: Console,
+) -> Result<()> {
+    let mut out = String::new();
+    let told = |c: &&Compared| match c.verdict {
+        Verdict::Equal => false,
+        // They are in the table.
+        Verdict::Different(_) => summary.is_none(),
+        _ => true,
+    };
+    for c in compared.iter().filter(told) {
+        out += &format!("{}: {}\n", visible(&c.name), visible(&sentence(&c.verdict)));
+    }
+    if let Some(summary) = summary {
+        out += &summary.text(console);
+    }
+    for m in metadata {
+        out += &format!("metadata: {m}\n");
+    }
+    console::out(&out)?;
+    if equal {
+        let plural = if compared.len() == 1 { "" } else { "s" };
+        let what = if args.headers { "the headers are equal" } else { "equal" };
+        console.summary(&format!("{what}: {} array{plural}", compared.len()));
+    }
+    Ok(())
+}
+
+fn verdict_json(name: &str, verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Equal => json!({"name": name, "status": "equal"}),
         Verdict::OnlyA => json!({"name": name, "status": "only_a"}),
@@ -199,7 +203,7 @@ fn verdict_json(name: &str, verdict: &Verdict) -> serde_json::Value {
 }
 
 /// NaN and infinities as text: JSON has none.
-pub fn number(value: f64) -> serde_json::Value {
+pub fn number(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or_else(
         || {
             json!(if value.is_nan() {
@@ -210,6 +214,6 @@ pub fn number(value: f64) -> serde_json::Value {
                 "-Infinity"
             })
         },
-        serde_json::Value::Number,
+        Value::Number,
     )
 }

@@ -35,6 +35,23 @@ pub fn tree(arrays: &[ArrayMeta]) -> String {
     out
 }
 
+/// The layer that an array belongs to: its name up to the first part with a number
+/// (`model.layers.0`), or what it is below (`lm_head` of `lm_head.weight`).
+pub fn layer(name: &str) -> &str {
+    let mut start = 0;
+    while start < name.len() {
+        let end = name[start..].find(['.', '/']).map_or(name.len(), |at| start + at);
+        if Numbered::of(&name[start..end]).is_some() {
+            return &name[..end];
+        }
+        start = end + 1;
+    }
+    match name.trim_end_matches(['.', '/']).rfind(['.', '/']) {
+        Some(at) if at > 0 => &name[..at],
+        _ => name,
+    }
+}
+
 #[derive(Default, PartialEq)]
 struct Node {
     children: IndexMap<String, Node>,

@@ -325,6 +325,37 @@ impl Renaming {
     }
 }
 
+/// `A=B` of a flag.
+///
+/// # Errors
+/// Usage.
+pub fn pair(flag: &str, text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((a, b)) if !a.is_empty() => Ok((a.to_string(), b.to_string())),
+        _ => Err(Error::usage(format!("--{flag} takes A=B, not '{text}'"))),
+    }
+}
+
+/// `RE=NEW` of a flag: `$1` is the first group.
+///
+/// # Errors
+/// Usage: no `=`, no regular expression.
+pub fn substitution(flag: &str, text: &str) -> Result<(regex::Regex, String)> {
+    let (re, to) = pair(flag, text)?;
+    let re = regex::Regex::new(&re).map_err(|e| {
+        Error::usage(format!("--{flag} '{re}' is not a regular expression")).because(e)
+    })?;
+    // `$1_` is the first group and a `_` here, not a group called `1_`.
+    static NUMBERED: std::sync::LazyLock<Option<regex::Regex>> =
+        std::sync::LazyLock::new(|| regex::Regex::new(r"(\$\$)|\$([0-9]+)").ok());
+    let braced = |c: &regex::Captures<'_>| {
+        c.get(2).map_or_else(|| "$$".to_string(), |n| format!("${{{}}}", n.as_str()))
+    };
+    let to =
+        NUMBERED.as_ref().map_or_else(|| to.clone(), |n| n.replace_all(&to, braced).into_owned());
+    Ok((re, to))
+}
+
 /// Which names stay with `--on-duplicate first` or `last`; with the other choices all.
 pub fn kept_of_repeated(names: &[String], on_duplicate: OnDuplicate) -> Vec<usize> {
     let mut kept: Vec<usize> = match on_duplicate {

@@ -1,6 +1,7 @@
 //! The flags of `npk convert` as settings: one [`ConvertContext`] for all files of a run.
 
 use super::*;
+use crate::resolve::names;
 
 pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertContext<'_>> {
     let mut read = read_options(&args.read)?;
@@ -27,7 +28,11 @@ pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertCon
         row_group_rows: args.row_group_size,
         zarr_format: args.zarr_format,
         max_shard_bytes: args.max_shard_size.as_deref().map(console::parse_bytes).transpose()?,
-        metadata: args.metadata.iter().map(|m| pair("metadata", m)).collect::<Result<_>>()?,
+        metadata: args
+            .metadata
+            .iter()
+            .map(|m| names::pair("metadata", m))
+            .collect::<Result<_>>()?,
         no_metadata: args.no_metadata,
         single: args.single,
         text: read.text.clone(),
@@ -61,22 +66,7 @@ pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertCon
     let rename_re = args
         .rename_re
         .iter()
-        .map(|r| {
-            let (re, to) = pair("rename-re", r)?;
-            let re = regex::Regex::new(&re).map_err(|e| {
-                Error::usage(format!("--rename-re '{re}' is not a regular expression")).because(e)
-            })?;
-            // `$1_` is the first group and a `_` here, not a group called `1_`.
-            static NUMBERED: std::sync::LazyLock<Option<regex::Regex>> =
-                std::sync::LazyLock::new(|| regex::Regex::new(r"(\$\$)|\$([0-9]+)").ok());
-            let braced = |c: &regex::Captures<'_>| {
-                c.get(2).map_or_else(|| "$$".to_string(), |n| format!("${{{}}}", n.as_str()))
-            };
-            let to = NUMBERED
-                .as_ref()
-                .map_or_else(|| to.clone(), |n| n.replace_all(&to, braced).into_owned());
-            Ok((re, to))
-        })
+        .map(|r| names::substitution("rename-re", r))
         .collect::<Result<_>>()?;
     // Of what goes to a remote place, half of the memory is for the parts that are on their way.
     let uploads = args.output.as_ref().or(args.paths.last()).is_some_and(|dst| dst.contains("://"));
@@ -86,7 +76,7 @@ pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertCon
         renaming: Renaming {
             name: args.name.clone(),
             strip_prefix: args.strip_prefix.clone(),
-            rename: args.rename.iter().map(|r| pair("rename", r)).collect::<Result<_>>()?,
+            rename: args.rename.iter().map(|r| names::pair("rename", r)).collect::<Result<_>>()?,
             rename_re,
             add_prefix: args.add_prefix.clone(),
             partial: false,
@@ -164,13 +154,6 @@ fn if_exists(args: &ConvertArgs) -> Result<IfExists> {
         None if args.force => IfExists::Overwrite,
         None => IfExists::Error,
     })
-}
-
-fn pair(flag: &str, text: &str) -> Result<(String, String)> {
-    match text.split_once('=') {
-        Some((a, b)) if !a.is_empty() => Ok((a.to_string(), b.to_string())),
-        _ => Err(Error::usage(format!("--{flag} takes A=B, not '{text}'"))),
-    }
 }
 
 /// What `--dtype` makes of an array.
