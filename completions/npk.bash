@@ -84,7 +84,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__convert)
-            opts="-o -t -f -u -a -x -T -0 -R -c -n -g -d -j -m -q -v -h -V --output --to --overwrite --force --if-exists --skip-existing --update --append --sync --key --tensor --dataset --columns --array --exclude --rows --concat --prefix-by-file --files-from --recursive --ignore-table-log --array-name --name --strip-prefix --rename --rename-re --add-prefix --dtype --lossy --bf16 --fp8 --nulls --strings --ragged --nested --skip-unsupported --layout --float-format --compression --chunk-shape --shard-shape --row-group-size --zarr-format --max-shard-size --metadata --no-metadata --single --shard --report --certify --dry-run --verify --fail-fast --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --json --no-progress --help --version"
+            opts="-o -t -f -u -a -x -T -0 -R -c -n -g -d -j -m -q -v -h -V --output --to --overwrite --force --if-exists --skip-existing --update --append --sync --key --tensor --dataset --columns --array --exclude --rows --concat --prefix-by-file --files-from --recursive --ignore-table-log --array-name --name --strip-prefix --rename --rename-re --add-prefix --dtype --lossy --bf16 --fp8 --nulls --strings --ragged --nested --skip-unsupported --layout --float-format --compression --chunk-shape --shard-shape --row-group-size --zarr-format --max-shard-size --metadata --no-metadata --single --shard --report --certify --dry-run --verify --fail-fast --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --json --no-progress --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -310,6 +310,18 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shape)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
+                    COMPREPLY=($(compgen -W "C F" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-duplicate)
                     COMPREPLY=($(compgen -W "error rename first last" -- "${cur}"))
                     return 0
@@ -366,7 +378,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__diff)
-            opts="-a -x -g -d -j -m -q -v -h -V --rtol --atol --equal-nan --ignore-dtype --headers --summary --map --compare-metadata --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
+            opts="-a -x -g -d -j -m -q -v -h -V --rtol --atol --equal-nan --ignore-dtype --headers --summary --map --compare-metadata --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -472,6 +484,18 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shape)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
+                    COMPREPLY=($(compgen -W "C F" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-duplicate)
                     COMPREPLY=($(compgen -W "error rename first last" -- "${cur}"))
                     return 0
@@ -516,6 +540,10 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --dtype)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -556,7 +584,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__inspect)
-            opts="-a -x -g -d -j -m -q -v -h -V --tree --show-metadata --head --tail --slice --stats --hist --checksum --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
+            opts="-a -x -g -d -j -m -q -v -h -V --tree --show-metadata --head --tail --slice --stats --hist --checksum --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -666,6 +694,18 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shape)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
+                    COMPREPLY=($(compgen -W "C F" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-duplicate)
                     COMPREPLY=($(compgen -W "error rename first last" -- "${cur}"))
                     return 0
@@ -710,6 +750,10 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --dtype)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -722,7 +766,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__list)
-            opts="-l -0 -a -x -g -d -j -m -q -v -h -V --long --sort --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
+            opts="-l -0 -a -x -g -d -j -m -q -v -h -V --long --sort --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -820,6 +864,18 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shape)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
+                    COMPREPLY=($(compgen -W "C F" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-duplicate)
                     COMPREPLY=($(compgen -W "error rename first last" -- "${cur}"))
                     return 0
@@ -861,6 +917,10 @@ _npk() {
                     return 0
                     ;;
                 --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dtype)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -932,7 +992,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__verify)
-            opts="-g -d -j -m -q -v -h -V --certificate --sample --json --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --help --version"
+            opts="-g -d -j -m -q -v -h -V --certificate --sample --json --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1002,6 +1062,18 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shape)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
+                    COMPREPLY=($(compgen -W "C F" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-duplicate)
                     COMPREPLY=($(compgen -W "error rename first last" -- "${cur}"))
                     return 0
@@ -1043,6 +1115,10 @@ _npk() {
                     return 0
                     ;;
                 --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dtype)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

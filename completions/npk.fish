@@ -53,7 +53,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l strip-prefix -d 'Rem
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename -d 'Rename an array' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename-re -d 'Rename by regular expression; $1 is the first group' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l add-prefix -d 'Put this in front of names' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l dtype -d 'Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l dtype -d 'Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given. With --from raw, without PATTERN: what the file holds, as numpy spells it (>f4)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'How to store bfloat16 if the output lacks it' -r -f -a "float32\t'As float32, which is exact'
 bits\t'As its raw bits, in uint16'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l fp8 -d 'How to store float8 if the output lacks it' -r -f -a "float16\t'As float16, which is exact'
@@ -92,6 +92,10 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l comment -d 'Lines of
 complete -c npk -n "__fish_npk_using_subcommand convert" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l decimal -d 'Decimal sign of text files' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l shape -d 'Shape of a raw file, such as 1000,28,28; one dimension may be -1 (default: all in one)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l offset -d 'Bytes to leave out at the start of a raw file' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l order -d 'Which index runs fastest in a raw file (default: C)' -r -f -a "C\t'The last index runs fastest'
+F\t'The first index runs fastest, as in Fortran and MATLAB'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
@@ -155,6 +159,10 @@ complete -c npk -n "__fish_npk_using_subcommand list" -l comment -d 'Lines of a 
 complete -c npk -n "__fish_npk_using_subcommand list" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l decimal -d 'Decimal sign of text files' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l shape -d 'Shape of a raw file, such as 1000,28,28; one dimension may be -1 (default: all in one)' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l offset -d 'Bytes to leave out at the start of a raw file' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l order -d 'Which index runs fastest in a raw file (default: C)' -r -f -a "C\t'The last index runs fastest'
+F\t'The first index runs fastest, as in Fortran and MATLAB'"
 complete -c npk -n "__fish_npk_using_subcommand list" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
@@ -168,6 +176,7 @@ complete -c npk -n "__fish_npk_using_subcommand list" -l ca-bundle -d 'PEM file 
 complete -c npk -n "__fish_npk_using_subcommand list" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
 virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand list" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -l dtype -d 'Type of the elements of a raw file (--from raw), as numpy spells it: float32, >i2, S5' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
@@ -201,6 +210,10 @@ complete -c npk -n "__fish_npk_using_subcommand ls" -l comment -d 'Lines of a te
 complete -c npk -n "__fish_npk_using_subcommand ls" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l decimal -d 'Decimal sign of text files' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l shape -d 'Shape of a raw file, such as 1000,28,28; one dimension may be -1 (default: all in one)' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l offset -d 'Bytes to leave out at the start of a raw file' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l order -d 'Which index runs fastest in a raw file (default: C)' -r -f -a "C\t'The last index runs fastest'
+F\t'The first index runs fastest, as in Fortran and MATLAB'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
@@ -214,6 +227,7 @@ complete -c npk -n "__fish_npk_using_subcommand ls" -l ca-bundle -d 'PEM file wi
 complete -c npk -n "__fish_npk_using_subcommand ls" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
 virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand ls" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -l dtype -d 'Type of the elements of a raw file (--from raw), as numpy spells it: float32, >i2, S5' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
@@ -248,6 +262,10 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l comment -d 'Lines of
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l decimal -d 'Decimal sign of text files' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l shape -d 'Shape of a raw file, such as 1000,28,28; one dimension may be -1 (default: all in one)' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l offset -d 'Bytes to leave out at the start of a raw file' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l order -d 'Which index runs fastest in a raw file (default: C)' -r -f -a "C\t'The last index runs fastest'
+F\t'The first index runs fastest, as in Fortran and MATLAB'"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
@@ -261,6 +279,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l ca-bundle -d 'PEM fi
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
 virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l dtype -d 'Type of the elements of a raw file (--from raw), as numpy spells it: float32, >i2, S5' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
@@ -296,6 +315,10 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l comment -d 'Lines of a 
 complete -c npk -n "__fish_npk_using_subcommand diff" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l decimal -d 'Decimal sign of text files' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l shape -d 'Shape of a raw file, such as 1000,28,28; one dimension may be -1 (default: all in one)' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l offset -d 'Bytes to leave out at the start of a raw file' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l order -d 'Which index runs fastest in a raw file (default: C)' -r -f -a "C\t'The last index runs fastest'
+F\t'The first index runs fastest, as in Fortran and MATLAB'"
 complete -c npk -n "__fish_npk_using_subcommand diff" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
@@ -309,6 +332,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l ca-bundle -d 'PEM file 
 complete -c npk -n "__fish_npk_using_subcommand diff" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
 virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand diff" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l dtype -d 'Type of the elements of a raw file (--from raw), as numpy spells it: float32, >i2, S5' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
@@ -342,6 +366,10 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -l comment -d 'Lines of 
 complete -c npk -n "__fish_npk_using_subcommand verify" -l quote -d 'What quotes cells of CSV: one character, or none to read quotes as plain characters [default: "]' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l null-values -d 'Cells that mean null, separated by commas' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l decimal -d 'Decimal sign of text files' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l shape -d 'Shape of a raw file, such as 1000,28,28; one dimension may be -1 (default: all in one)' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l offset -d 'Bytes to leave out at the start of a raw file' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l order -d 'Which index runs fastest in a raw file (default: C)' -r -f -a "C\t'The last index runs fastest'
+F\t'The first index runs fastest, as in Fortran and MATLAB'"
 complete -c npk -n "__fish_npk_using_subcommand verify" -l on-duplicate -d 'What to do with two arrays of the same name' -r -f -a "error\t'Refuse them'
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
@@ -355,6 +383,7 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -l ca-bundle -d 'PEM fil
 complete -c npk -n "__fish_npk_using_subcommand verify" -l addressing -d 'Where requests name the bucket' -r -f -a "path\t'https://HOST/BUCKET/KEY'
 virtual\t'https://BUCKET.HOST/KEY'"
 complete -c npk -n "__fish_npk_using_subcommand verify" -l retries -d 'How often a failed request is tried again' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -l dtype -d 'Type of the elements of a raw file (--from raw), as numpy spells it: float32, >i2, S5' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"

@@ -111,6 +111,15 @@ pub struct ReadArgs {
     /// Decimal sign of text files
     #[arg(long, value_name = "CHAR")]
     pub decimal: Option<String>,
+    /// Shape of a raw file, such as 1000,28,28; one dimension may be -1 (default: all in one)
+    #[arg(long, value_name = "SHAPE", allow_hyphen_values = true)]
+    pub shape: Option<String>,
+    /// Bytes to leave out at the start of a raw file
+    #[arg(long, value_name = "BYTES")]
+    pub offset: Option<u64>,
+    /// Which index runs fastest in a raw file (default: C)
+    #[arg(long, value_enum, value_name = "ORDER")]
+    pub order: Option<ElementOrder>,
     /// What to do with two arrays of the same name
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_duplicate: OnDuplicate,
@@ -127,6 +136,15 @@ pub struct ReadArgs {
     /// Remote access.
     #[command(flatten)]
     pub remote: RemoteArgs,
+}
+
+/// The type in a raw file, for the commands that cast nothing.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Reading")]
+pub struct RawTypeArgs {
+    /// Type of the elements of a raw file (--from raw), as numpy spells it: float32, >i2, S5
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
 }
 
 /// Object storage flags, named as in the AWS CLI.
@@ -270,7 +288,7 @@ pub struct ConvertArgs {
     pub add_prefix: Option<String>,
 
     /// Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is
-    /// given
+    /// given. With --from raw, without PATTERN: what the file holds, as numpy spells it (>f4)
     #[arg(long, value_name = "[PATTERN=]TYPE", help_heading = "Types", action = ArgAction::Append)]
     pub dtype: Vec<String>,
     /// Let --dtype round (never past the type's range)
@@ -393,6 +411,9 @@ pub struct ListArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
+    /// The type in a raw file.
+    #[command(flatten)]
+    pub raw: RawTypeArgs,
     /// Messages.
     #[command(flatten)]
     pub messages: MessageArgs,
@@ -417,6 +438,9 @@ pub struct VerifyArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
+    /// The type in a raw file.
+    #[command(flatten)]
+    pub raw: RawTypeArgs,
     /// Messages.
     #[command(flatten)]
     pub messages: MessageArgs,

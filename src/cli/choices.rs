@@ -29,6 +29,18 @@ pub enum Color {
     Never,
 }
 
+/// `--order`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ElementOrder {
+    /// The last index runs fastest
+    #[default]
+    #[value(name = "C", alias = "c")]
+    C,
+    /// The first index runs fastest, as in Fortran and MATLAB
+    #[value(name = "F", alias = "f")]
+    F,
+}
+
 /// `--header`.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Header {

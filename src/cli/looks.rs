@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args};
 
-use super::{ChooseArgs, MessageArgs, ReadArgs};
+use super::{ChooseArgs, MessageArgs, RawTypeArgs, ReadArgs};
 
 /// `npk inspect`.
 #[derive(Args, Debug, Clone)]
@@ -43,6 +43,9 @@ pub struct InspectArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
+    /// The type in a raw file.
+    #[command(flatten)]
+    pub raw: RawTypeArgs,
     /// Messages.
     #[command(flatten)]
     pub messages: MessageArgs,
@@ -90,6 +93,9 @@ pub struct DiffArgs {
     /// Reading.
     #[command(flatten)]
     pub read: ReadArgs,
+    /// The type in a raw file.
+    #[command(flatten)]
+    pub raw: RawTypeArgs,
     /// Messages.
     #[command(flatten)]
     pub messages: MessageArgs,

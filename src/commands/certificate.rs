@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::convert::record::arrays;
-use super::{input_location, open, read_options, settings, shown};
+use super::{input_location, open, read_options_typed, settings, shown};
 use crate::batch::merged::{Lines, Shares};
 use crate::batch::merkle::Tree;
 use crate::cli::VerifyArgs;
@@ -219,7 +219,8 @@ fn compare(
     console: Console,
 ) -> Result<()> {
     let quiet = Console { quiet: true, ..console };
-    let opened = open(at, args.read.from.as_deref(), &read_options(&args.read)?, quiet)?;
+    let opened =
+        open(at, args.read.from.as_deref(), &read_options_typed(&args.read, &args.raw)?, quiet)?;
     let display = at.display();
     let found = arrays(opened.flow, &settings(&args.read)?).at_file(&display)?;
     let certified = certified.as_array().map(Vec::as_slice).unwrap_or_default();

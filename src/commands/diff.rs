@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::{choosing, chosen, input_location, open, read_options, settings, shown};
+use super::{choosing, chosen, input_location, open, read_options_typed, settings, shown};
 use crate::cli::DiffArgs;
 use crate::compare::{self, Compared, Rules, Verdict, all_equal, compare, sentence};
 use crate::console::{self, Console, visible};
@@ -24,7 +24,7 @@ use summary::Summary;
 /// # Errors
 /// What cannot be read.
 pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
-    let options = read_options(&args.read)?;
+    let options = read_options_typed(&args.read, &args.raw)?;
     let settings = settings(&args.read)?;
     if args.a == "-" && args.b == "-" {
         return Err(Error::usage("stdin can be read only once, it is given twice"));

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::stats::Stats;
 use super::{
-    Opened, checksum, choosing, chosen, input_location, look, open, read_options, settings, stats,
-    tree,
+    Opened, checksum, choosing, chosen, input_location, look, open, read_options_typed, settings,
+    stats, tree,
 };
 use crate::cli::InspectArgs;
 use crate::console::{self, Console, Counted, human_bytes, visible};
@@ -25,7 +25,7 @@ use crate::storage::{self, Location};
 /// # Errors
 /// A closed pipe; other errors are reported and make the exit code.
 pub fn run(args: &InspectArgs, console: Console) -> Result<u8> {
-    let options = choosing(&read_options(&args.read)?, &args.choose);
+    let options = choosing(&read_options_typed(&args.read, &args.raw)?, &args.choose);
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {
         let inspected = crate::error::guard(|| one(path, args, &options, console)).and_then(

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{choosing, chosen, input_location, open, read_options};
+use super::{choosing, chosen, input_location, open, read_options_typed};
 use crate::cli::{ListArgs, Sort};
 use crate::console::{self, Console, visible};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +22,7 @@ fn shown_type(meta: &ArrayMeta) -> String {
 /// # Errors
 /// A closed pipe; other errors are reported, and the exit code is the first one's.
 pub fn run(args: &ListArgs, console: Console) -> Result<u8> {
-    let mut options = choosing(&read_options(&args.read)?, &args.choose);
+    let mut options = choosing(&read_options_typed(&args.read, &args.raw)?, &args.choose);
     options.names_only = !args.long && !args.json && args.sort != Sort::Size;
     options.types_only = true;
     let (mut code, mut documents) = (0, Vec::new());

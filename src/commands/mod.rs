@@ -4,7 +4,9 @@ use crate::cli::{self, Cli, Command, ReadArgs};
 use crate::console::{self, Console};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::{Auto, Choice, Format, OnDuplicate, Quote, ReadOptions, TextOptions};
+use crate::format::{
+    Auto, Choice, Format, OnDuplicate, Quote, RawOptions, ReadOptions, TextOptions,
+};
 use crate::model::{ArrayMeta, Plan};
 use crate::pipe::{Flow, Settings, fold, nested};
 use crate::resolve::names;
@@ -211,6 +213,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
     Ok(ReadOptions {
         group: args.group.clone(),
         text: text_options(args)?,
+        raw: raw_options(args)?,
         memory_bytes: memory_bytes(args)?,
         jobs: jobs(args),
         names_only: false,
@@ -224,6 +227,53 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
             cli::OnDuplicate::Last => OnDuplicate::Last,
         },
         choice: None,
+    })
+}
+
+/// As [`read_options`], for commands that cast nothing: `--dtype` is what a raw file holds.
+///
+/// # Errors
+/// Usage.
+pub fn read_options_typed(args: &ReadArgs, raw: &cli::RawTypeArgs) -> Result<ReadOptions> {
+    let mut options = read_options(args)?;
+    if raw.dtype.is_some() && !is_raw(args) {
+        return Err(Error::usage("--dtype says what a raw file holds").hint("add --from raw"));
+    }
+    options.raw.dtype.clone_from(&raw.dtype);
+    Ok(options)
+}
+
+/// Whether the input is said to be raw.
+pub fn is_raw(args: &ReadArgs) -> bool {
+    args.from.as_deref().is_some_and(|from| from.eq_ignore_ascii_case("raw"))
+}
+
+/// `--shape`, `--offset`, `--order`.
+fn raw_options(args: &ReadArgs) -> Result<RawOptions> {
+    let given = [
+        ("--shape", args.shape.is_some()),
+        ("--offset", args.offset.is_some()),
+        ("--order", args.order.is_some()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !is_raw(args)) {
+        return Err(Error::usage(format!("{flag} says what a raw file holds"))
+            .hint("add --from raw and --dtype"));
+    }
+    let shape = args.shape.as_deref().map(raw_shape).transpose()?;
+    let fortran = args.order == Some(cli::ElementOrder::F);
+    Ok(RawOptions { dtype: None, shape, offset: args.offset.unwrap_or(0), fortran })
+}
+
+/// `--shape`: sizes, one of which may be -1.
+fn raw_shape(text: &str) -> Result<Vec<Option<u64>>> {
+    let size = |part: &str| match part.trim() {
+        "-1" => Some(None),
+        number => number.parse::<u64>().ok().map(Some),
+    };
+    let shape: Option<Vec<_>> = text.split([',', 'x']).map(size).collect();
+    shape.filter(|dims| dims.iter().filter(|d| d.is_none()).count() <= 1).ok_or_else(|| {
+        Error::usage(format!("'{text}' is not a shape"))
+            .hint("sizes separated by commas, of which one may be -1: -1,28,28")
     })
 }
 

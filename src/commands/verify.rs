@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{input_location, open, read_options, settings, shown};
+use super::{input_location, open, read_options_typed, settings, shown};
 use crate::cli::VerifyArgs;
 use crate::console::{self, Console, Counted};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -53,7 +53,7 @@ pub fn run(args: &VerifyArgs, console: Console) -> Result<u8> {
 }
 
 fn one(given: &str, args: &VerifyArgs, console: Console) -> Result<(Counted, Vec<String>)> {
-    let options = read_options(&args.read)?;
+    let options = read_options_typed(&args.read, &args.raw)?;
     let at = input_location(given, &args.read)?;
     let path = &shown(given);
     // What is inside of a compressed file is read more than once; of a stream, the arrays are all

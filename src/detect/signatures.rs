@@ -66,7 +66,6 @@ pub static SIGNATURES: &[Signature] = &[
     row("an R object (.rds)", &[(Start(0), b"X\n\0\0\0\x03\0")], R_OBJECT),
     row("an Arrow file of a version that is not known", &[(Start(0), b"ARROW2")], "write it again with pyarrow.feather.write_feather"),
     // Arrays of other sciences.
-    row("a MATLAB file before version 7.3", &[(Start(0), b"MATLAB 5.0 MAT-file")], "save it in MATLAB with -v7.3, which is HDF5, or in Python: numpy.savez('OUT.npz', **scipy.io.loadmat(FILE))"),
     row("an HDF4 file", &[(Start(0), b"\x0E\x03\x13\x01")], "convert it to HDF5: h4toh5convert FILE OUT.h5"),
     row("a GRIB file", &[(Start(0), b"GRIB"), (Start(7), b"\x01")], "convert it to netCDF-4: grib_to_netcdf -k 3 -o OUT.nc FILE"),
     row("a GRIB file", &[(Start(0), b"GRIB"), (Start(7), b"\x02")], "convert it to netCDF-4: grib_to_netcdf -k 3 -o OUT.nc FILE"),

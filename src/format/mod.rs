@@ -288,6 +288,8 @@ pub struct ReadOptions {
     pub group: Option<String>,
     /// Text tables.
     pub text: TextOptions,
+    /// What a raw file holds.
+    pub raw: RawOptions,
     /// The memory budget that a source may use for its own buffers.
     pub memory_bytes: u64,
     /// Worker threads.
@@ -322,6 +324,7 @@ impl Default for ReadOptions {
         ReadOptions {
             group: None,
             text: TextOptions::default(),
+            raw: RawOptions::default(),
             memory_bytes: 256 << 20,
             jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
             names_only: false,
@@ -401,6 +404,19 @@ pub struct TextOptions {
     pub dtypes: Vec<(Option<String>, Dtype)>,
     /// Whether types asked for may round numbers.
     pub lossy: bool,
+}
+
+/// What a raw file holds: `--dtype`, `--shape`, `--offset`, `--order` with `--from raw`.
+#[derive(Clone, Debug, Default)]
+pub struct RawOptions {
+    /// The type of its elements, as numpy spells it.
+    pub dtype: Option<String>,
+    /// Its shape; at most one dimension, `None`, is what the file's length makes it.
+    pub shape: Option<Vec<Option<u64>>>,
+    /// Bytes before the first element.
+    pub offset: u64,
+    /// The first index runs fastest.
+    pub fortran: bool,
 }
 
 /// A compression as `-c NAME[:LEVEL]` gives it.

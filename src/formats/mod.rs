@@ -8,6 +8,7 @@ use crate::format::Format;
 pub mod numpy {
     pub mod npy;
     pub mod npz;
+    pub mod raw;
 
     mod npy_data;
     mod padded_text;
@@ -26,6 +27,11 @@ pub mod checkpoint {
 
     pub(crate) mod shards;
     mod unique_map;
+}
+/// Arrays of other programs, a file each.
+pub mod arrays {
+    pub mod idx;
+    pub mod matlab;
 }
 /// Tables by columns, of Arrow's types.
 pub mod columnar {
@@ -63,11 +69,14 @@ pub static FORMATS: &[&dyn Format] = &[
     &checkpoint::pytorch::Pytorch,
     &columnar::parquet::Parquet,
     &columnar::feather::Feather,
+    &arrays::matlab::Matlab,
     &hierarchical::hdf5::Hdf5,
     &hierarchical::netcdf3::Netcdf3,
     &hierarchical::zarr::Zarr,
     &text::csv::Csv,
     &text::txt::Txt,
+    &arrays::idx::Idx,
+    &numpy::raw::Raw,
 ];
 
 /// The format of this name.

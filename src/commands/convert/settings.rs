@@ -8,6 +8,14 @@ pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertCon
     read.skip_unsupported = args.skip_unsupported;
     let (mut casts, mut times) = (Vec::new(), Vec::new());
     for text in &args.dtype {
+        // Of a raw file the type without a pattern is what it holds.
+        if is_raw(&args.read) && (!text.contains('=') || text.starts_with('=')) {
+            if read.raw.dtype.replace(text.clone()).is_some() {
+                return Err(Error::usage("--dtype says twice what the raw file holds")
+                    .hint("'*=TYPE' casts what was read"));
+            }
+            continue;
+        }
         match parse_cast(text)? {
             (pattern, Type::Number(dtype)) => casts.push((pattern, dtype)),
             (Some(pattern), Type::Time(logical)) => times.push((pattern, logical)),

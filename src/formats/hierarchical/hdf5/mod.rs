@@ -97,7 +97,7 @@ fn left_out() -> Error {
 
 static SPEC: Spec = Spec {
     name: "hdf5",
-    extensions: &["h5", "hdf5", "hdf", "he5", "nc", "nc4"],
+    extensions: &["h5", "hdf5", "hdf", "he5", "nc", "nc4", "mat"],
     about: "HDF5 files, netCDF4 and pandas' to_hdf among them: groups, attributes, chunks and filters",
     has_groups: true,
     keeps_types: true,
