@@ -9,6 +9,10 @@ use crate::cli::{Color, MessageArgs};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::Plan;
 
+mod listener;
+
+pub use listener::{Level, Listener, Told};
+
 /// The exit code of an error.
 pub fn exit_code(error: &Error) -> u8 {
     match error.kind() {
@@ -20,6 +24,7 @@ pub fn exit_code(error: &Error) -> u8 {
         ErrorKind::Remote => 6,
         ErrorKind::Corrupt => 7,
         ErrorKind::BrokenPipe => 0,
+        ErrorKind::Cancelled => 130,
         ErrorKind::Internal => 101,
     }
 }
@@ -63,8 +68,8 @@ pub fn parsed(answer: &clap::Error) -> u8 {
 }
 
 /// How much is printed, and whether in colour.
-#[derive(Clone, Copy, Debug)]
-pub struct Console {
+#[derive(Clone, Copy)]
+pub struct Console<'a> {
     /// Errors only.
     pub quiet: bool,
     /// 0, 1 or 2: more messages.
@@ -73,11 +78,22 @@ pub struct Console {
     pub color_err: bool,
     /// Colours on stdout.
     pub color_out: bool,
+    /// Hears all of it in place of the terminal.
+    pub listener: Option<&'a dyn Listener>,
 }
 
-impl Console {
+impl<'a> Console<'a> {
+    /// Nobody hears it.
+    pub const SILENT: Console<'static> =
+        Console { quiet: true, verbose: 0, color_err: false, color_out: false, listener: None };
+
+    /// All of it goes to a program, nothing to the terminal.
+    pub fn to(listener: &'a dyn Listener) -> Console<'a> {
+        Console { quiet: false, verbose: 1, listener: Some(listener), ..Console::SILENT }
+    }
+
     /// From the flags, `NO_COLOR` and the terminal.
-    pub fn new(messages: &MessageArgs) -> Console {
+    pub fn new(messages: &MessageArgs) -> Console<'static> {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         let on = |terminal: bool| match messages.color {
@@ -90,10 +106,14 @@ impl Console {
             verbose: messages.verbose,
             color_err: on(std::io::stderr().is_terminal()),
             color_out: on(std::io::stdout().is_terminal()),
+            listener: None,
         }
     }
 
     fn say(&self, color: &str, label: &str, text: &str) {
+        if let Some(listener) = self.listener {
+            return listener.hear(Level::of(label), text);
+        }
         let mut err = std::io::stderr().lock();
         let text = visible(text);
         let _ = if self.color_err {
@@ -104,9 +124,9 @@ impl Console {
     }
 
     /// An error and those found with it, each with its hint; one that several in a row share comes
-    /// after the last of them.
+    /// after the last of them. A listener hears of errors with their outputs.
     pub fn error(&self, error: &Error) {
-        if error.kind() == ErrorKind::BrokenPipe {
+        if error.kind() == ErrorKind::BrokenPipe || self.listener.is_some() {
             return;
         }
         const SHOWN: usize = 21;
@@ -145,13 +165,15 @@ impl Console {
     }
     /// Only with `-v`.
     pub fn detail(&self, text: &str) {
-        if self.verbose > 0 && !self.quiet {
+        if let Some(listener) = self.listener.filter(|_| !self.quiet) {
+            listener.hear(Level::Detail, text);
+        } else if self.verbose > 0 && !self.quiet {
             self.say("2", "note", text);
         }
     }
     /// A plain line on stderr: the summary.
     pub fn summary(&self, text: &str) {
-        if !self.quiet {
+        if !self.quiet && self.listener.is_none() {
             let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
         }
     }

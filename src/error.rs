@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 /// What class of failure this is. Each class has one exit code (see `report`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The work failed for a reason outside the data: disk full, part of a batch failed. Exit 1.
     Failed,
@@ -26,6 +27,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The reader of our output went away. Quiet.
     BrokenPipe,
+    /// Somebody asked the run to end ([`crate::Cancel`]). Exit 130.
+    Cancelled,
     /// A bug in npk itself: a panic, or an invariant that does not hold. Exit 101, and never called
     /// corrupt input.
     Internal,
@@ -192,7 +195,10 @@ impl Error {
         if let Some(below) = Error::carried_by(source.as_ref()) {
             let elsewhere = matches!(
                 below.kind(),
-                ErrorKind::Failed | ErrorKind::Remote | ErrorKind::BrokenPipe
+                ErrorKind::Failed
+                    | ErrorKind::Remote
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::Cancelled
             );
             if below.is_bug() || self.kind() == ErrorKind::Corrupt && elsewhere {
                 return below.placed_as(&self);
@@ -243,9 +249,11 @@ impl Error {
             | ErrorKind::Missing
             | ErrorKind::Usage
             | ErrorKind::Exists => Ok(self),
-            ErrorKind::Failed | ErrorKind::Remote | ErrorKind::BrokenPipe | ErrorKind::Internal => {
-                Err(self)
-            }
+            ErrorKind::Failed
+            | ErrorKind::Remote
+            | ErrorKind::BrokenPipe
+            | ErrorKind::Cancelled
+            | ErrorKind::Internal => Err(self),
         }
     }
     /// The answer to a question whose failure is an answer, too: no value. Only a bug stays an

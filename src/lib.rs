@@ -1,5 +1,21 @@
-//! Converts array and table files between formats, exactly and fast. The README describes the `npk`
-//! command; this page says where things are.
+//! Converts array and table files between formats, exactly and fast: what the `npk` command does, as a
+//! library. README describes the command, `docs/library.md` shows more of this page.
+//!
+//! | for | call |
+//! |---|---|
+//! | reading a file of any format, array by array | [`open`] → [`Dataset`] → [`Array`] |
+//! | writing and changing a NumPack store from memory | [`Store::create`], [`Store::open`], [`Data`] |
+//! | converting files | [`convert`] with [`Options`] → [`Report`] |
+//! | what went wrong, in which file and array, and what to do | [`Error`], [`ErrorKind`] |
+//! | ending work before its time | [`Cancel`] |
+//!
+//! An [`Array`] is a view of the file itself where its bytes lie there as in memory, and says whether it
+//! is; it gives ndarray views, Arrow arrays, bytes and (feature `dlpack`) DLPack tensors of them. None of
+//! these calls prints, ends the process, or reads the environment for options. What they take and give
+//! keeps its meaning within a version `0.x`, and from 1.0 on; the modules below are the inside, and
+//! change.
+//!
+//! # The inside
 //!
 //! Readers and writers meet at one small [`model`]: named n-dimensional arrays, delivered in chunks
 //! of whole rows. So every format converts to every other. Data flows one way:
@@ -24,12 +40,13 @@
 //! | `batch` | many inputs as units of work: patterns, lists, outputs, what exists, shares |
 //! | [`cli`], [`commands`], [`console`] | the arguments, the commands, and everything that is printed |
 //! | [`error`] | the one error type; its kind decides the exit code |
-//! | [`mod@store`] | the library's own view of a store: arrays mapped without a copy |
+//! | `api` | the library's own calls, which stand above |
 //!
 //! A bug in one format is in its folder under `formats/`, or in what its family shares beside it. A
 //! format knows neither the command line nor other formats nor threads; `resolve` and `pipe` know
 //! no format by name.
 
+pub(crate) mod api;
 pub mod array;
 pub(crate) mod arrow_model;
 mod batch;
@@ -50,6 +67,13 @@ pub mod pipe;
 pub mod resolve;
 pub(crate) mod sidecar;
 pub mod storage;
-pub mod store;
 
-pub use store::Store;
+pub use api::{
+    Array, Data, Dataset, Element, Info, OnMessage, OpenOptions, Options, Report, Scalar, Store,
+    StoreOptions, convert, open,
+};
+pub use console::{Level, Told};
+pub use error::{Error, ErrorKind, Result};
+pub use model::Dtype;
+pub use pipe::Cancel;
+pub use resolve::table::Layout;

@@ -55,6 +55,8 @@ pub struct Settings {
     pub budget: Budget,
     /// Called with the bytes delivered since the last call, and the array they belong to.
     pub progress: Option<Progress>,
+    /// Ends the run before its time, where somebody asks for that.
+    cancel: Option<Cancel>,
     /// What the output is called in errors that arise there, not in the source.
     output: OutputName,
     /// Bytes that the kernel copied file to file, without a buffer of this process.
@@ -84,6 +86,26 @@ impl OutputName {
     }
 }
 
+/// Asks a run to end before its time, from any thread: it then fails with
+/// [`ErrorKind::Cancelled`] and leaves nothing behind. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Nobody has asked yet.
+    pub fn new() -> Cancel {
+        Cancel::default()
+    }
+    /// Asks. What runs ends with the piece that it is at.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+    /// Whether somebody has asked.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// See [`Settings::progress`].
 pub type Progress = Arc<dyn Fn(u64, &str) + Send + Sync>;
 
@@ -96,6 +118,7 @@ impl Settings {
             held: Arc::new(budget.file()),
             budget,
             progress: None,
+            cancel: None,
             output: OutputName::default(),
             copied: Arc::default(),
             pool: Arc::default(),
@@ -105,6 +128,11 @@ impl Settings {
     pub fn with_progress(&self, progress: Progress) -> Settings {
         let held = Arc::new(self.budget.file());
         Settings { progress: Some(progress), copied: Arc::default(), held, ..self.clone() }
+    }
+    /// The same threads and budget for a run of its own that can be cancelled.
+    pub fn with_cancel(&self, cancel: Option<Cancel>) -> Settings {
+        let held = Arc::new(self.budget.file());
+        Settings { cancel, copied: Arc::default(), held, ..self.clone() }
     }
     /// The same, for an output of this name.
     pub fn with_output(self, name: &str) -> Settings {
@@ -117,6 +145,18 @@ impl Settings {
     fn moved(&self, bytes: u64, array: &str) {
         if let Some(progress) = &self.progress {
             progress(bytes, array);
+        }
+    }
+    /// Asked between pieces.
+    ///
+    /// # Errors
+    /// Cancelled, where somebody asked for that.
+    pub fn check(&self) -> Result<()> {
+        match &self.cancel {
+            Some(cancel) if cancel.is_cancelled() => {
+                Err(Error::new(ErrorKind::Cancelled, "cancelled"))
+            }
+            _ => Ok(()),
         }
     }
     /// A good size for a piece: small enough for every thread to have some in flight.
@@ -153,6 +193,7 @@ pub fn run(
     let mut end = work.plan;
     rows.check(&mut end)?;
     drop((work.source, work.reading));
+    settings.check()?;
     let summary = settings.output.at(sink.finish(&end))?;
     settings.held.release();
     Ok((summary, end))
@@ -367,7 +408,7 @@ fn on_pool<T: Send>(
     let run = |tasks: Vec<T>| {
         for task in tasks {
             if !failed.is_set()
-                && let Err(e) = guard(|| work(task))
+                && let Err(e) = settings.check().and_then(|()| guard(|| work(task)))
             {
                 failed.set(e);
             }
@@ -492,7 +533,7 @@ fn read_exactly(
 
 /// Where a piece of about `piece` bytes that begins at `row` ends: on the sink's cuts if it has
 /// some, else on the source's, never in the middle of the first one.
-fn piece_end(
+pub(crate) fn piece_end(
     row: u64,
     total: u64,
     row_bytes: u64,

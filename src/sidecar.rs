@@ -524,6 +524,40 @@ pub fn merged(
     Ok(serde_json::to_vec(&side).ok())
 }
 
+/// The side file of a store of which some arrays, logical and stored ones, have other names now.
+///
+/// # Errors
+/// Where the old one cannot be read.
+pub fn renamed(old: Option<&[u8]>, names: &HashMap<String, String>) -> Result<Option<Vec<u8>>> {
+    if old.is_none() {
+        return Ok(None);
+    }
+    let mut side = parse(old)?;
+    let rename = |name: &mut String| {
+        if let Some(new) = names.get(name) {
+            name.clone_from(new);
+        }
+    };
+    side.order.iter_mut().for_each(rename);
+    for entry in side.arrays.iter_mut().filter_map(Value::as_object_mut) {
+        for key in ["name", "values", "valid", "offsets", "alias_of"] {
+            if let Some(Value::String(name)) = entry.get_mut(key) {
+                rename(name);
+            }
+        }
+    }
+    for table in side.tables.iter_mut() {
+        let Ok(mut read) = serde_json::from_value::<TableEntry>(table.clone()) else { continue };
+        read.columns.iter_mut().for_each(|c| rename(&mut c.array));
+        read.index.iter_mut().for_each(rename);
+        read.matrix.iter_mut().for_each(rename);
+        if let Ok(value) = serde_json::to_value(read) {
+            *table = value;
+        }
+    }
+    Ok(serde_json::to_vec(&side).ok())
+}
+
 /// A logical array that got more rows.
 pub struct AppendedArray {
     /// Its name.

@@ -18,6 +18,7 @@ mod faults;
 mod figures;
 mod formats;
 mod generated;
+mod library;
 mod looks;
 mod machines;
 mod matrix;

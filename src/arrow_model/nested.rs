@@ -88,16 +88,43 @@ pub fn joined_nested(chunks: &[Chunk], nested: &Nested) -> Result<ArrayRef> {
 /// Corrupt keys; too many categories for the type of the codes.
 pub fn recoded(array: &ArrayRef, nested: &Nested, codes: &[&[u64]], row: u64) -> Result<ArrayRef> {
     change_dictionaries(array, nested.field.data_type(), &mut |d, keys, hidden| {
-        let nulls = NullBuffer::union(keys.nulls(), hidden);
-        if nulls.as_ref().is_some_and(|n| n.null_count() == keys.len()) {
-            return Ok(arrow::array::new_null_array(keys.data_type(), keys.len()));
-        }
-        let keys = keys.to_data().into_builder().nulls(nulls).build().map_err(invalid)?;
-        let keys = make_array(keys);
-        let dtype = element_type(keys.data_type())?.0;
-        let (values, valid) = coded(keys.as_ref(), codes[d], dtype, row)?;
-        codes_array(keys.data_type(), values, valid)
+        recoded_keys(keys, codes[d], hidden, row)
     })
+}
+
+/// Codes in the place of the dictionaries of an array, whose values join `dictionaries`.
+///
+/// # Errors
+/// As [`recoded`]; values that no category can have.
+pub fn encoded(
+    array: &ArrayRef,
+    nested: &Nested,
+    dictionaries: &[Dictionaries],
+    row: u64,
+) -> Result<ArrayRef> {
+    change_dictionaries(array, nested.field.data_type(), &mut |d, array, hidden| {
+        let array = array.as_any_dictionary_opt();
+        let array = array.ok_or_else(|| Error::internal("a dictionary was expected"))?;
+        let codes = dictionaries[d].merge(array.values().as_ref())?;
+        recoded_keys(&make_array(array.keys().to_data()), &codes, hidden, row)
+    })
+}
+
+fn recoded_keys(
+    keys: &ArrayRef,
+    codes: &[u64],
+    hidden: Option<&NullBuffer>,
+    row: u64,
+) -> Result<ArrayRef> {
+    let nulls = NullBuffer::union(keys.nulls(), hidden);
+    if nulls.as_ref().is_some_and(|n| n.null_count() == keys.len()) {
+        return Ok(arrow::array::new_null_array(keys.data_type(), keys.len()));
+    }
+    let keys = keys.to_data().into_builder().nulls(nulls).build().map_err(invalid)?;
+    let keys = make_array(keys);
+    let dtype = element_type(keys.data_type())?.0;
+    let (values, valid) = coded(keys.as_ref(), codes, dtype, row)?;
+    codes_array(keys.data_type(), values, valid)
 }
 
 fn codes_array(t: &DataType, values: Values, valid: Option<crate::model::Buf>) -> Result<ArrayRef> {

@@ -60,7 +60,7 @@ fn is_file_or_store(path: &Path) -> bool {
 
 fn names_in(path: &Path) -> Vec<String> {
     let options = ReadOptions { names_only: true, ..ReadOptions::default() };
-    let quiet = Console { quiet: true, verbose: 0, color_err: false, color_out: false };
+    let quiet = Console::SILENT;
     let opened = crate::error::guard(|| super::open(&Location::local(path), None, &options, quiet));
     opened
         .map(|opened| opened.flow.plan().arrays.iter().map(|a| a.name.clone()).collect())

@@ -37,12 +37,14 @@ mod units;
 use gather::{Gathered, gather};
 use settings::prepare;
 use units::Outcome;
-pub use units::run;
+pub use units::{Hooks, run};
 
 /// Everything that is the same for all files of a run.
 pub(crate) struct ConvertContext<'a> {
     pub(crate) args: &'a ConvertArgs,
-    pub(crate) console: Console,
+    pub(crate) console: Console<'a>,
+    /// Told of every piece that has moved, beside the terminal's bar.
+    pub(crate) on_progress: Option<pipe::Progress>,
     pub(crate) read: ReadOptions,
     pub(crate) write: WriteOptions,
     pub(crate) settings: Settings,
@@ -152,7 +154,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     pipe::start(&job.settings)?;
     let settings = job
         .settings
-        .with_progress(progress.callback())
+        .with_progress(told(progress.callback(), job.on_progress.clone()))
         .with_output(&if dst.is_stream() { console::STDOUT.to_string() } else { dst.display() });
     let (summary, end) = pipe::run(flow, holds, prepared, &settings).map_err(sources_named)?;
     progress.end();
@@ -177,6 +179,17 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         layout,
         format: format.spec().name,
     })
+}
+
+/// Both callbacks as one.
+fn told(bar: pipe::Progress, program: Option<pipe::Progress>) -> pipe::Progress {
+    match program {
+        None => bar,
+        Some(program) => std::sync::Arc::new(move |bytes, array| {
+            bar(bytes, array);
+            program(bytes, array);
+        }),
+    }
 }
 
 /// Refuses outputs that cannot be written at all, before any source is opened.
@@ -290,7 +303,10 @@ fn verify_output(
 }
 
 /// The flow with the changes that the sink needs, and what the user should hear of them.
-fn fitted(
+///
+/// # Errors
+/// Refused: what the sink cannot hold, all of it named.
+pub(crate) fn fitted(
     flow: Flow,
     holds: &Capabilities,
     policy: &Policy,

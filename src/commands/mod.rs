@@ -45,7 +45,7 @@ pub fn run(mut cli: Cli) -> u8 {
     };
     let console = Console::new(&messages);
     let result = crate::error::guard(|| match cli.command {
-        Command::Convert(args) => convert::run(&args, console),
+        Command::Convert(args) => convert::run(&args, console, convert::Hooks::default()),
         Command::List(args) => list::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Diff(args) => diff::run(&args, console),

@@ -38,7 +38,8 @@ pub mod columnar {
     pub mod feather;
     pub mod parquet;
 
-    mod export;
+    pub(crate) mod batches;
+    pub(crate) mod export;
     mod names;
 }
 /// Arrays in groups, in chunks.

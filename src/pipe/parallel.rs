@@ -170,9 +170,10 @@ pub(super) fn by_position(
                 settings.copied.fetch_add(bytes, Ordering::Relaxed);
             }
             settings.moved(bytes, &names[a]);
-            !failed.is_set()
+            !failed.is_set() && settings.check().is_ok()
         };
-        target.copy(&from, &to, shared, &moved).at_array(&names[a])
+        target.copy(&from, &to, shared, &moved).at_array(&names[a])?;
+        settings.check()
     };
     let move_rows = |lane: Lane, range, bytes: u64| {
         let Some((reader, writer)) = &by_rows else {

@@ -191,6 +191,7 @@ impl Work {
         };
         let mut in_order = InOrder::new(&recipes);
         while let Some((portions, held)) = decoder.next()? {
+            settings.check()?;
             for portion in portions {
                 if let Some(cutter) = &mut decoder.cutter {
                     cutter.saw(&portion.chunk);

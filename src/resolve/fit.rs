@@ -49,6 +49,24 @@ pub struct Policy {
     pub marks: bool,
 }
 
+impl Default for Policy {
+    /// What the command does without flags.
+    fn default() -> Policy {
+        Policy {
+            bf16_bits: false,
+            fp8_bits: false,
+            nulls: None,
+            strings: None,
+            ragged_offsets: true,
+            notes_lists: true,
+            nested_json: false,
+            skip_unsupported: false,
+            sink: "",
+            marks: false,
+        }
+    }
+}
+
 /// An array on its way: what it is made from, and what it becomes.
 struct Fitted {
     input: usize,

@@ -420,6 +420,19 @@ pub fn set_names(plan: &mut Plan, new: &[String]) {
     }
 }
 
+/// The plan with its arrays below a table's name, `table/a`. Their headers stay.
+pub fn below(plan: &Plan, table: &str) -> Plan {
+    let mut below = plan.clone();
+    let new: Vec<String> = plan.arrays.iter().map(|a| format!("{table}/{}", a.name)).collect();
+    set_names(&mut below, &new);
+    for (table, old) in below.tables.iter_mut().zip(&plan.tables) {
+        for (column, old) in table.columns.iter_mut().zip(&old.columns) {
+            column.header.clone_from(&old.header);
+        }
+    }
+    below
+}
+
 /// Refuses names that renaming made equal, or makes the later ones unique with `rename`.
 ///
 /// # Errors

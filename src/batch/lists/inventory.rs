@@ -162,7 +162,7 @@ impl Rows<'_> {
 
     fn parquet(&self, at: &Location, take: Take<'_>) -> Result<()> {
         let read = read_options(&self.args.read)?;
-        let quiet = Console { quiet: true, verbose: 0, color_err: false, color_out: false };
+        let quiet = Console::SILENT;
         let opened = open(at, Some("parquet"), &read, quiet)?;
         let arrays = &opened.flow.plan().arrays;
         let (indices, columns): (Vec<usize>, Vec<Column>) = arrays

@@ -123,17 +123,9 @@ fn name_columns(
 ) -> Result<Flow> {
     let own = Renaming { name: None, ..renaming.clone() };
     let flow = rename(flow, &own, false, job)?;
-    let mut plan = flow.plan().clone();
-    let new: Vec<String> = plan.arrays.iter().map(|a| format!("{table}/{}", a.name)).collect();
-    let headers: Vec<Vec<String>> =
-        plan.tables.iter().map(|t| t.columns.iter().map(|c| c.header.clone()).collect()).collect();
-    names::set_names(&mut plan, &new);
-    for (table, headers) in plan.tables.iter_mut().zip(headers) {
-        for (column, header) in table.columns.iter_mut().zip(headers) {
-            column.header = header;
-        }
-    }
-    let shown = new.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let plan = names::below(flow.plan(), table);
+    let new: Vec<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+    let shown = new.iter().take(3).copied().collect::<Vec<_>>().join(", ");
     let more = if new.len() > 3 { ", …" } else { "" };
     job.note(&format!("the table becomes one array for each column; --name puts its name before theirs: {shown}{more}"));
     Ok(flow.relabel(plan))

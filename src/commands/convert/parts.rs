@@ -182,7 +182,7 @@ pub(super) fn open_all(
             && (files > most_files || storage::open_files().is_none_or(|n| n > most_files));
         if crowded && !opened.at.is_stream() {
             let again = opener.clone();
-            let quiet = Console { quiet: true, ..console };
+            let quiet = Console::SILENT;
             let reopen = Arc::new(move || Ok(again.open(part, quiet)?.source));
             source = Box::new(Parked::new(source, reopen, parking.clone()));
         }

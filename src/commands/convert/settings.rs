@@ -3,7 +3,11 @@
 use super::*;
 use crate::resolve::names;
 
-pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertContext<'_>> {
+pub(super) fn prepare<'a>(
+    args: &'a ConvertArgs,
+    console: Console<'a>,
+    hooks: Hooks,
+) -> Result<ConvertContext<'a>> {
     let mut read = read_options(&args.read)?;
     read.skip_unsupported = args.skip_unsupported;
     let (mut casts, mut times) = (Vec::new(), Vec::new());
@@ -80,7 +84,7 @@ pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertCon
     let uploads = args.output.as_ref().or(args.paths.last()).is_some_and(|dst| dst.contains("://"));
     let memory_bytes = if uploads { read.memory_bytes / 2 } else { read.memory_bytes };
     Ok(ConvertContext {
-        settings: Settings::new(jobs(&args.read), memory_bytes),
+        settings: Settings::new(jobs(&args.read), memory_bytes).with_cancel(hooks.cancel),
         renaming: Renaming {
             name: args.name.clone(),
             strip_prefix: args.strip_prefix.clone(),
@@ -109,6 +113,7 @@ pub(super) fn prepare(args: &ConvertArgs, console: Console) -> Result<ConvertCon
         },
         args,
         console,
+        on_progress: hooks.on_progress,
         read,
         write,
         casts,

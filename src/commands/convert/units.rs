@@ -16,7 +16,7 @@ use crate::batch::shares::Shard;
 use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
 use crate::commands::{jobs, output_location, shown};
-use crate::console::{self, Console, Counted, human_bytes, human_time};
+use crate::console::{self, Console, Counted, Told, human_bytes, human_time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipe;
 use crate::storage::Location;
@@ -34,12 +34,21 @@ pub(super) enum Outcome {
     Planned(String),
 }
 
+/// What a program gives that runs the command as a part of itself.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Told the bytes that have moved since the last call, and the array they belong to.
+    pub on_progress: Option<pipe::Progress>,
+    /// Ends the run before its time.
+    pub cancel: Option<pipe::Cancel>,
+}
+
 /// Converts.
 ///
 /// # Errors
 /// Wrong usage; for a single file its error. A batch reports its errors itself.
-pub fn run(args: &ConvertArgs, console: Console) -> Result<u8> {
-    let job = prepare(args, console)?;
+pub fn run(args: &ConvertArgs, console: Console<'_>, hooks: Hooks) -> Result<u8> {
+    let job = prepare(args, console, hooks)?;
     let units = conversions(&job)?;
     if let Some(shares) = shares_to_reconcile(&job)? {
         let (at, shares) = shares;
@@ -117,6 +126,7 @@ fn one(
         if job.args.json {
             console::json(&line(&unit, &result), false)?;
         }
+        hear(job, &unit, &result);
         // The report of a single unit that failed is one, too.
         if outputs == 1
             && result.is_err()
@@ -227,7 +237,7 @@ impl Tally {
                 }
             }
             Ok(Outcome::Planned(text)) => {
-                if !job.args.json {
+                if !job.args.json && job.console.listener.is_none() {
                     console::out(&text)?;
                 }
             }
@@ -306,6 +316,7 @@ fn tell(
     if job.args.json {
         console::json(&line(&unit, &result), false)?;
     }
+    hear(job, &unit, &result);
     tally.count(job, &unit, result, true)
 }
 
@@ -326,7 +337,7 @@ fn worker(
     stop: &AtomicBool,
     send: &SyncSender<Message>,
 ) {
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) && job.settings.check().is_ok() {
         let unit = match units.next() {
             Ok(Some(unit)) => unit,
             Ok(None) => return,
@@ -355,6 +366,23 @@ fn worker(
             }
         }
     }
+}
+
+/// Tells a program what became of a unit.
+fn hear(job: &ConvertContext<'_>, unit: &Conversion, result: &Result<Outcome>) {
+    let Some(listener) = job.console.listener else { return };
+    let (sources, destination) = (unit.shown(), unit.dst.clone());
+    let mut told = Told { sources, destination, ..Told::default() };
+    match result {
+        Ok(Outcome::Done { counted, bytes, time, layout, format }) => {
+            (told.arrays, told.columns) = (counted.arrays, counted.columns);
+            (told.bytes, told.time, told.layout, told.format) = (*bytes, *time, *layout, format);
+        }
+        Ok(Outcome::Skipped(why)) => told.skipped = Some(why),
+        Ok(Outcome::Planned(text)) => told.planned = Some(text.clone()),
+        Err(e) => told.error = Some(e.clone()),
+    }
+    listener.output(told);
 }
 
 fn line(unit: &Conversion, result: &Result<Outcome>) -> serde_json::Value {

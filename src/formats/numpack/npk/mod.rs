@@ -27,6 +27,7 @@ mod directory;
 mod lock;
 mod merge;
 mod merge_base;
+pub mod stage;
 mod verify;
 mod write;
 
@@ -35,23 +36,25 @@ use directory::Directory;
 /// The format.
 pub struct Npk;
 
+const CAPABILITIES: Capabilities = Capabilities {
+    // Fixed-size values are stored as they are; the side file says what they mean.
+    logical: |l| !l.is_var(),
+    sidecar: true,
+    coded_text: CodedText::Yes,
+    order: Order::Any,
+    is_raw: true,
+    can_append: true,
+    layout_flags: &["metadata"],
+    keeps_attributes: true,
+    ..Capabilities::DEFAULT
+};
+
 static SPEC: Spec = Spec {
     name: "npk",
     extensions: &["npk"],
     about: "NumPack store (a directory): all of 0.4 to 0.7",
     is_directory: true,
-    writes: Some(Capabilities {
-        // Fixed-size values are stored as they are; the side file says what they mean.
-        logical: |l| !l.is_var(),
-        sidecar: true,
-        coded_text: CodedText::Yes,
-        order: Order::Any,
-        is_raw: true,
-        can_append: true,
-        layout_flags: &["metadata"],
-        keeps_attributes: true,
-        ..Capabilities::DEFAULT
-    }),
+    writes: Some(CAPABILITIES),
     ..Spec::DEFAULT
 };
 
@@ -97,6 +100,12 @@ impl Format for Npk {
             }
         })
     }
+}
+
+/// What a store can hold.
+pub fn capabilities() -> &'static Capabilities {
+    static NPK: Capabilities = CAPABILITIES;
+    &NPK
 }
 
 /// Opens a store; `names_only` leaves out what only its files tell.

@@ -192,6 +192,15 @@ impl LocalFiles {
 }
 
 impl LocalFiles {
+    /// Makes the files of arrays that have no rows.
+    pub(super) fn make_empty(&self) -> Result<()> {
+        for (array, place) in self.places.0.iter().enumerate() {
+            if !place.begun.load(Ordering::Relaxed) {
+                self.file(array).at_array(&place.name)?;
+            }
+        }
+        Ok(())
+    }
     /// Where the kernel may copy a large array to.
     pub(super) fn slot(&self, array: usize) -> Option<Vec<Extent>> {
         let place = &self.places.0[array];
@@ -301,11 +310,7 @@ impl Sink for StoreFiles {
         self.files.slot(array)
     }
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
-        for (array, place) in self.files.places.0.iter().enumerate() {
-            if !place.begun.load(Ordering::Relaxed) {
-                self.files.file(array).at_array(&place.name)?;
-            }
-        }
+        self.files.make_empty()?;
         // No file is open any more when the directory takes its place.
         drop(self.files);
         self.store.commit(end)
