@@ -28,6 +28,8 @@ mod npy_types;
 mod npz;
 mod parquet;
 mod parquet_hostile;
+#[cfg(target_os = "linux")]
+mod parquet_work;
 mod pt;
 mod pt_hostile;
 mod pt_pickles;

@@ -6,7 +6,7 @@ pub(super) fn runs(
     bytes: &[u8],
     bits: u32,
     count: u64,
-    each: &mut dyn FnMut(u32, u64) -> bool,
+    each: &mut impl FnMut(u32, u64) -> bool,
 ) -> Option<bool> {
     let (mut at, mut left) = (0usize, count);
     while left > 0 {
@@ -32,7 +32,7 @@ pub(super) fn runs(
         if values.checked_mul(u64::from(bits))?.div_ceil(8) > packed.len() as u64 {
             return None;
         }
-        if !packed_runs(packed, bits, values, each) {
+        if !packed_runs(packed, bits, values, &mut *each) {
             return Some(false);
         }
         left -= values;
@@ -47,18 +47,10 @@ fn packed_runs(
     packed: &[u8],
     bits: u32,
     values: u64,
-    each: &mut dyn FnMut(u32, u64) -> bool,
+    mut each: impl FnMut(u32, u64) -> bool,
 ) -> bool {
-    let mask = if bits == 0 { 0 } else { u64::MAX >> (64 - bits) };
     let (mut run, mut current) = (0u64, 0u32);
-    for i in 0..values {
-        let bit = i * u64::from(bits);
-        let start = (bit / 8) as usize;
-        let word = match packed.get(start..start + 8) {
-            Some(bytes) => little(bytes),
-            None => little(packed.get(start..).unwrap_or_default()),
-        };
-        let value = ((word >> (bit % 8)) & mask) as u32;
+    let mut add = |value: u32, n: u64| {
         if run > 0 && value != current {
             if !each(current, run) {
                 return false;
@@ -66,9 +58,53 @@ fn packed_runs(
             run = 0;
         }
         current = value;
-        run += 1;
+        run += n;
+        true
+    };
+    let whole = match bits {
+        1 => bit_runs(packed, values, &mut add),
+        _ => each_packed(packed, bits, values, &mut |value| add(value, 1)),
+    };
+    whole && (run == 0 || each(current, run))
+}
+
+/// The runs of bits; those of two words may continue each other.
+fn bit_runs(packed: &[u8], mut left: u64, add: &mut impl FnMut(u32, u64) -> bool) -> bool {
+    for bytes in packed.chunks(8) {
+        let (mut word, mut held) = (little(bytes), left.min(64));
+        left -= held;
+        while held > 0 {
+            let bit = (word & 1) as u32;
+            let n = if bit == 1 { word.trailing_ones() } else { word.trailing_zeros() };
+            let n = u64::from(n).min(held);
+            if !add(bit, n) {
+                return false;
+            }
+            word = word.checked_shr(n as u32).unwrap_or(0);
+            held -= n;
+        }
+        if left == 0 {
+            break;
+        }
     }
-    run == 0 || each(current, run)
+    true
+}
+
+fn each_packed(packed: &[u8], bits: u32, values: u64, each: &mut impl FnMut(u32) -> bool) -> bool {
+    let mask = if bits == 0 { 0 } else { u64::MAX >> (64 - bits) };
+    let mut bit = 0u64;
+    for _ in 0..values {
+        let bytes = &packed[((bit / 8) as usize).min(packed.len())..];
+        let word = match bytes.first_chunk() {
+            Some(bytes) => u64::from_le_bytes(*bytes),
+            None => little(bytes),
+        };
+        if !each(((word >> (bit % 8)) & mask) as u32) {
+            return false;
+        }
+        bit += u64::from(bits);
+    }
+    true
 }
 
 /// The levels of a page.
@@ -83,7 +119,7 @@ pub(super) struct Levels<'a> {
 
 impl Levels<'_> {
     /// Goes through `count` of them; `None` where bytes lack or a level is too large.
-    pub(super) fn runs(self, count: u64, each: &mut dyn FnMut(u32, u64)) -> Option<()> {
+    pub(super) fn runs(self, count: u64, each: &mut impl FnMut(u32, u64)) -> Option<()> {
         let (bits, most) = (bits_of(self.most), self.most.max(0) as u32);
         let mut take = |level, n| {
             each(level, n);
@@ -123,6 +159,10 @@ pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     None
 }
 
+/// The first of up to eight bytes.
 fn little(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, &b| (value << 8) | u64::from(b))
+    let mut whole = [0; 8];
+    let n = bytes.len().min(8);
+    whole[..n].copy_from_slice(&bytes[..n]);
+    u64::from_le_bytes(whole)
 }

@@ -133,7 +133,7 @@ impl Shared {
             let dictionary =
                 if is_coded(found.header.encoding) { lookup.unpack(&mut headers)? } else { None };
             let Headers { chunk, window, .. } = &mut headers;
-            let content = chunk.data(&found, window, dictionary, false)?.1;
+            let content = chunk.data(&found, window, dictionary, None)?.1;
             if each(&content, &found)? {
                 break;
             }
@@ -160,7 +160,7 @@ impl Shared {
                     None
                 };
                 let Headers { chunk, window, .. } = &mut headers;
-                if chunk.data(&found, window, dictionary, false)?.1.nulls > 0 {
+                if chunk.data(&found, window, dictionary, None)?.1.nulls > 0 {
                     return Ok(true);
                 }
             }

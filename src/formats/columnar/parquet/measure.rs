@@ -5,9 +5,12 @@
 //! rows are read in parts whose size is known: from the headers of the pages, and where these leave
 //! doubt, from the pages themselves.
 
-use super::page::{DICTIONARY, is_coded, may_grow};
+use std::ops::Range;
+
+use super::page::{DATA, DICTIONARY, is_coded, may_grow};
 use super::pages::{ColumnChunk, Found, Headers, Lookup};
-use super::parts::Part;
+use super::parts::{Cut, Part};
+use crate::arrow_model::MemoryLimit;
 use crate::error::{Error, Result};
 
 /// Pages are measured together up to this many bytes.
@@ -16,12 +19,21 @@ const SEGMENT_BYTES: u64 = 256 << 10;
 const SMALL_BYTES: u64 = 1 << 20;
 /// A larger page is cut by its rows, so that they are measured.
 const LARGE_BYTES: u64 = 4 << 20;
+/// Texts of a page are measured in parts of this many bytes at most.
+const PART_BYTES: u64 = 1 << 20;
 /// Pages of one segment at most: their headers are read again to get to the last of them.
 const MAX_PAGES: u32 = 64;
 /// Measured at once, so that a dictionary is unpacked a few times only.
 const STRIDE_BYTES: u64 = 64 << 20;
 /// Offsets and masks of a row, in the forms that it goes through.
 pub(super) const ROW_BYTES: u64 = 18;
+
+/// What is unpacked before a row can be decoded is unpacked again for every part of a chunk that
+/// begins behind it: then the parts are this large, so that all of them together unpack it a few
+/// times.
+pub(super) fn worth(reach: u64, limit: MemoryLimit) -> u64 {
+    (reach / 8).min(limit.0 / 8)
+}
 
 /// What rows are made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,9 +72,9 @@ impl Segment {
         self.first_row + self.rows
     }
     /// Whether the rows of a page are measured together with these.
-    fn takes(&self, other: &Segment) -> bool {
+    fn takes(&self, other: &Segment, step: u64) -> bool {
         let uniform = |s: &Segment| s.bytes == s.rows.saturating_mul(s.longest);
-        let small = self.bytes.saturating_add(other.bytes) <= SEGMENT_BYTES;
+        let small = self.bytes.saturating_add(other.bytes) <= SEGMENT_BYTES.min(step);
         let alike = self.longest == other.longest && uniform(self) && uniform(other);
         self.coded == other.coded && self.pages < MAX_PAGES && (small || alike)
     }
@@ -95,6 +107,10 @@ pub(super) struct Unit {
     /// What these take, and what a page takes beside them.
     pub(super) bytes: u64,
     pub(super) page_bytes: u64,
+    /// What is unpacked before the first of them can be decoded.
+    pub(super) reach: u64,
+    /// The row behind those that were measured together with the first one.
+    pub(super) lead: u64,
 }
 
 /// The segments of a chunk, found as far as they were asked for.
@@ -102,6 +118,8 @@ pub(super) struct Measure {
     rows: Rows,
     /// Rows of the row group.
     total: u64,
+    /// Rows that take more than this are measured apart from each other.
+    step: u64,
     headers: Headers,
     dictionary: Option<Found>,
     segments: Vec<Segment>,
@@ -111,11 +129,13 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    pub(super) fn new(chunk: &ColumnChunk, rows: Rows, total: u64) -> Measure {
+    /// `total`: rows of the row group; `step`: the least bytes of rows that are asked for.
+    pub(super) fn new(chunk: &ColumnChunk, rows: Rows, total: u64, step: u64) -> Measure {
         let headers = chunk.pages();
         Measure {
             rows,
             total,
+            step,
             headers,
             dictionary: None,
             segments: Vec::new(),
@@ -138,9 +158,7 @@ impl Measure {
         let first = self.segments.partition_point(|s| s.end() <= row);
         let lead = *self.segments.get(first).ok_or_else(|| self.few_rows())?;
         let limit = self.headers.chunk.limit;
-        // What lies before it is unpacked again for every part that begins behind it: then the
-        // parts are larger.
-        let bytes = bytes.max((lead.reach / 8).min(limit.0 / 8));
+        let bytes = bytes.max(self.step).max(worth(lead.reach, limit));
         let (mut end, mut sum, mut page_bytes) = (row, 0u64, 0);
         for segment in &self.segments[first..] {
             if segment.coded != lead.coded
@@ -159,7 +177,20 @@ impl Measure {
             batch = (bytes / lead.longest.max(1)).clamp(1, batch);
             sum = batch.saturating_mul(lead.longest);
         }
-        Ok(Unit { start: lead.start, end, batch, bytes: sum, page_bytes })
+        let (start, reach) = (lead.start, lead.reach);
+        let lead = lead.end().min(end).min(row + batch);
+        Ok(Unit { start, end, batch, bytes: sum, page_bytes, reach, lead })
+    }
+
+    /// What rows that were measured take at most.
+    pub(super) fn bytes_of(&self, rows: &Range<u64>) -> u64 {
+        let first = self.segments.partition_point(|s| s.end() <= rows.start);
+        let within = self.segments[first..].iter().take_while(|s| s.first_row < rows.end);
+        let most = |s: &Segment| {
+            let n = s.end().min(rows.end) - s.first_row.max(rows.start);
+            s.bytes.min(n.saturating_mul(s.longest))
+        };
+        within.fold(0, |sum, s| sum.saturating_add(most(s)))
     }
 
     fn few_rows(&self) -> Error {
@@ -172,7 +203,7 @@ impl Measure {
 
     /// Finds segments until they reach beyond `row` by some bytes, or to `most`.
     fn measure(&mut self, row: u64, most: u64, bytes: u64) -> Result<()> {
-        let mut ahead = self.bytes_from(row);
+        let mut ahead = self.bytes_from(row, bytes);
         let known = |m: &Measure, ahead: u64| m.end() > row && (m.end() >= most || ahead > bytes);
         if self.done || known(self, ahead) {
             return Ok(());
@@ -200,9 +231,17 @@ impl Measure {
         Ok(())
     }
 
-    fn bytes_from(&self, row: u64) -> u64 {
+    /// What was measured from `row` on takes; some of it, where that is more than `most`.
+    fn bytes_from(&self, row: u64, most: u64) -> u64 {
         let first = self.segments.partition_point(|s| s.end() <= row);
-        self.segments[first..].iter().fold(0, |sum, s| sum.saturating_add(s.bytes))
+        let mut sum = 0u64;
+        for segment in &self.segments[first..] {
+            sum = sum.saturating_add(segment.bytes);
+            if sum > most {
+                break;
+            }
+        }
+        sum
     }
 
     /// Measures a page and adds it; what its rows take.
@@ -225,7 +264,8 @@ impl Measure {
                 };
                 let item = item.saturating_add(text);
                 let Headers { chunk, window, .. } = &mut self.headers;
-                let (_, content) = chunk.data(found, window, dictionary, true)?;
+                let cut = Cut { step: self.step / 2, item, beside: ROW_BYTES };
+                let (_, content) = chunk.data(found, window, dictionary, Some(cut))?;
                 let longest = self.tail.saturating_add(content.lead);
                 self.tail = if content.rows > 0 { content.tail } else { longest };
                 let whole = longest.saturating_mul(item).saturating_add(ROW_BYTES);
@@ -249,14 +289,16 @@ impl Measure {
                 let dictionary = if coded { lookup.unpack(&mut self.headers)? } else { None };
                 memory = memory.saturating_add(dictionary.map_or(0, |d| d.memory()));
                 let bound = dictionary.map_or(unpacked, |d| values.saturating_mul(d.longest()));
-                let closely = if may_grow(header.encoding) {
-                    !coded || bound > SMALL_BYTES
-                } else {
-                    unpacked > LARGE_BYTES
+                let all = bound.saturating_add(values.saturating_mul(beside));
+                let closely = match may_grow(header.encoding) {
+                    true if coded => all > SMALL_BYTES.min(self.step),
+                    true => true,
+                    false => all > LARGE_BYTES.min(self.step),
                 };
                 let parts = if closely {
                     let Headers { chunk, window, .. } = &mut self.headers;
-                    chunk.data(found, window, dictionary, true)?.1.parts
+                    let cut = Cut { step: (self.step / 2).min(PART_BYTES), item: 1, beside };
+                    chunk.data(found, window, dictionary, Some(cut))?.1.parts
                 } else {
                     one(bound, bound)
                 };
@@ -290,7 +332,6 @@ impl Measure {
         let mut start = Start { at: found.at, first_value: found.first_value, first_row };
         let mut reach = memory;
         if let Some((more, whole)) = across {
-            // A reader that began with this page would take the rest of that row for a row.
             let Some(last) = self.segments.last_mut() else {
                 return Err(Error::corrupt("its first value is not the beginning of a row"));
             };
@@ -298,7 +339,13 @@ impl Measure {
             last.bytes = last.bytes.saturating_add(more);
             (last.page_bytes, last.reach) =
                 (last.page_bytes.max(memory), last.reach.saturating_add(memory));
-            (start, reach, sum) = (last.start, last.reach, more);
+            sum = more;
+            // A reader that begins with this page takes the rest of that row for a row, and skips
+            // it. Pages of version 2 tell how many rows they have, which may be another number.
+            match found.header.kind {
+                DATA => start.first_row = first_row - 1,
+                _ => (start, reach) = (last.start, last.reach),
+            }
         }
         for part in parts {
             let segment = Segment {
@@ -320,7 +367,7 @@ impl Measure {
                 })?;
             sum = sum.saturating_add(part.amount);
             match self.segments.last_mut() {
-                Some(last) if last.takes(&segment) => last.add(&segment),
+                Some(last) if last.takes(&segment, self.step) => last.add(&segment),
                 _ => self.segments.push(segment),
             }
         }

@@ -45,6 +45,7 @@ mod page;
 mod pages;
 mod parts;
 mod read;
+mod roots;
 mod rows;
 mod schema;
 mod thrift;

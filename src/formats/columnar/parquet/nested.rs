@@ -14,7 +14,7 @@ use parquet::schema::types::{Type as ParquetType, TypePtr};
 
 use super::read::{Column, Shared};
 use super::rows::UNIT_BYTES;
-use super::{crate_error, schema};
+use super::{crate_error, measure, schema};
 use crate::arrow_model::{self, Dictionaries};
 use crate::error::{Context, Error, Result};
 use crate::format::Emit;
@@ -82,14 +82,31 @@ impl Shared {
         most: u64,
         bytes: u64,
     ) -> Result<(u64, u64)> {
-        let (mut end, mut sum) = (most, 0u64);
-        let share = (bytes / column.leaves.len().max(1) as u64).max(1 << 12);
+        let (mut end, mut lead, mut reach, mut page_bytes) = (most, most, 0u64, 0u64);
         for leaf in &column.leaves {
-            let (unit, _) = self.unit(leaf, g, row, end, share)?;
+            let (unit, _) = self.unit(leaf, g, row, end, bytes.max(self.share))?;
             end = unit.end.min(row + unit.batch).max(row + 1);
-            sum = sum.saturating_add(unit.bytes).saturating_add(unit.page_bytes);
+            (lead, reach) = (lead.min(unit.lead), reach.saturating_add(unit.reach));
+            page_bytes = page_bytes.max(unit.page_bytes);
         }
-        Ok((end, sum))
+        let bytes = bytes.max(self.share).max(measure::worth(reach, self.limit));
+        let taken = |end: u64| {
+            let each = column.leaves.iter().map(|leaf| self.bytes_of(leaf, g, &(row..end)));
+            each.sum::<Result<u64>>()
+        };
+        let mut sum = taken(end)?;
+        if sum > bytes {
+            // Every leaf is decoded from the beginning of a page, so the rows reach as far as all
+            // leaves together allow, and to the end of what was measured of one of them at least.
+            let (mut fits, mut behind) = (lead.clamp(row + 1, end), end);
+            while behind - fits > 1 {
+                let middle = fits + (behind - fits) / 2;
+                if taken(middle)? > bytes { behind = middle } else { fits = middle }
+            }
+            end = fits;
+            sum = taken(end)?;
+        }
+        Ok((end, sum.saturating_add(page_bytes)))
     }
 }
 

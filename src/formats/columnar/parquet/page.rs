@@ -12,7 +12,7 @@ use parquet::basic::{Compression, Type as Physical};
 
 use super::delta::{self, Due};
 use super::levels::{Levels, bits_of, runs};
-use super::parts::{Cutter, Part, Texts};
+use super::parts::{Cut, Cutter, Part, Texts};
 use super::thrift::PageHeader;
 use crate::arrow_model::MemoryLimit;
 use crate::codec::decompress::{
@@ -339,7 +339,7 @@ pub(super) fn values_of(
     Some(page.len() - values.len()..page.len())
 }
 
-/// Checks an unpacked data page. `cut`: whether its parts are wanted; `room` is asked for memory
+/// Checks an unpacked data page. `cut`: where its parts are wanted; `room` is asked for memory
 /// beside the page.
 ///
 /// # Errors
@@ -349,7 +349,7 @@ pub(super) fn check_data(
     element: &Element,
     page: &[u8],
     dictionary: Option<&Dictionary>,
-    cut: bool,
+    cut: Option<Cut>,
     room: &dyn Fn(u64) -> Result<()>,
 ) -> Result<Content> {
     let all = header.values as u64;
@@ -361,7 +361,7 @@ pub(super) fn check_data(
         Error::corrupt(format!("a page of {all} values has {what} levels that do not fit them"))
     };
     if element.max_rep > 0 {
-        let mut rows = ListRows { cutter: cut.then(Cutter::new), ..ListRows::default() };
+        let mut rows = ListRows { cutter: cut.map(Cutter::new), ..ListRows::default() };
         parts
             .rep
             .runs(all, &mut |level, n| rows.run(level, n))
@@ -385,7 +385,7 @@ pub(super) fn check_data(
     }
     content.nulls = all - present;
     let due = Due { present, all };
-    let mut texts = Texts::new(cut && element.max_rep == 0);
+    let mut texts = Texts::new(cut.filter(|_| element.max_rep == 0));
     if header.encoding == PLAIN && element.bits().is_none() {
         // The crate divides by what is left to read where bytes are left.
         let behind = plain_texts(parts.values, present, &mut texts)

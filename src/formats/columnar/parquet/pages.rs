@@ -13,6 +13,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use super::measure::Start;
 use super::page::{self, Content, DATA, DATA_V2, DICTIONARY, Dictionary, Element};
+use super::parts::Cut;
 use super::thrift::{PageHeader, page_header};
 use super::wrapped;
 use crate::arrow_model::MemoryLimit;
@@ -142,7 +143,7 @@ impl ColumnChunk {
         found: &Found,
         window: &mut Window,
         dictionary: Option<&Dictionary>,
-        cut: bool,
+        cut: Option<Cut>,
     ) -> Result<(Bytes, Content)> {
         let header = &found.header;
         let held = dictionary.map_or(0, Dictionary::memory);
@@ -410,7 +411,7 @@ impl CheckedPages {
         }
         let Headers { chunk, window, .. } = &mut self.headers;
         let (bytes, content) =
-            chunk.data(&found, window, self.dictionary.unpacked.as_ref(), false)?;
+            chunk.data(&found, window, self.dictionary.unpacked.as_ref(), None)?;
         self.next = None;
         let header = &found.header;
         let element = &self.headers.chunk.element;

@@ -1,13 +1,31 @@
-//! A page in parts of about a mebibyte: where its rows may be cut so that memory is bounded.
+//! A page in parts of about one size: where its rows may be cut so that memory is bounded.
 
 use super::levels::Levels;
 
-/// What a part takes, about.
-const STEP: u64 = 1 << 20;
 /// More parts than this are joined two by two.
 const MAX_PARTS: usize = 4096;
-/// Nulls in a row that are a part of their own.
+/// Nulls in a row that are a part of their own, at most.
 const MANY_NULLS: u64 = 1 << 16;
+
+/// How a page is cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// Bytes of a part, about.
+    pub(super) step: u64,
+    /// Bytes of a byte of text, or of a value of a list.
+    pub(super) item: u64,
+    /// Bytes of a row beside those.
+    pub(super) beside: u64,
+}
+
+impl Cut {
+    fn bytes(&self, amount: u64) -> u64 {
+        amount.saturating_mul(self.item).saturating_add(self.beside)
+    }
+    fn many_nulls(&self) -> u64 {
+        (self.step / self.beside.max(1)).clamp(1, MANY_NULLS)
+    }
+}
 
 /// Some rows of a page.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,23 +39,27 @@ pub(super) struct Part {
 /// Parts under construction.
 #[derive(Debug)]
 pub(super) struct Cutter {
-    step: u64,
+    cut: Cut,
     done: Vec<Part>,
     open: Part,
+    /// Bytes of the open one.
+    held: u64,
 }
 
 impl Cutter {
-    pub(super) fn new() -> Cutter {
-        Cutter { step: STEP, done: Vec::new(), open: Part::default() }
+    pub(super) fn new(cut: Cut) -> Cutter {
+        Cutter { cut, done: Vec::new(), open: Part::default(), held: 0 }
     }
     /// Takes rows that have this much each.
     pub(super) fn add(&mut self, amount: u64, mut rows: u64) {
+        let bytes = self.cut.bytes(amount);
         while rows > 0 {
-            let room = self.step.saturating_sub(self.open.amount);
-            let fit = room.checked_div(amount).unwrap_or(rows);
+            let room = self.cut.step.saturating_sub(self.held);
+            let fit = room.checked_div(bytes).unwrap_or(rows);
             let n = if self.open.rows == 0 { fit.clamp(1, rows) } else { fit.min(rows) };
             self.open.rows += n;
             self.open.amount = self.open.amount.saturating_add(amount.saturating_mul(n));
+            self.held = self.held.saturating_add(bytes.saturating_mul(n));
             self.open.longest =
                 if n > 0 { self.open.longest.max(amount) } else { self.open.longest };
             rows -= n;
@@ -48,6 +70,7 @@ impl Cutter {
     }
     fn close(&mut self) {
         self.done.push(std::mem::take(&mut self.open));
+        self.held = 0;
         if self.done.len() >= MAX_PARTS {
             let join = |pair: &[Part]| Part {
                 rows: pair.iter().map(|p| p.rows).sum(),
@@ -55,7 +78,7 @@ impl Cutter {
                 longest: pair.iter().map(|p| p.longest).max().unwrap_or(0),
             };
             self.done = self.done.chunks(2).map(join).collect();
-            self.step = self.step.saturating_mul(2);
+            self.cut.step = self.cut.step.saturating_mul(2);
         }
     }
     /// All parts.
@@ -76,9 +99,9 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// `cut`: whether parts are wanted.
-    pub(super) fn new(cut: bool) -> Texts {
-        Texts { bytes: 0, cutter: cut.then(Cutter::new) }
+    /// `cut`: where parts are wanted.
+    pub(super) fn new(cut: Option<Cut>) -> Texts {
+        Texts { bytes: 0, cutter: cut.map(Cutter::new) }
     }
     pub(super) fn add(&mut self, length: u64, times: u64) {
         self.bytes = self.bytes.saturating_add(length.saturating_mul(times));
@@ -92,21 +115,25 @@ impl Texts {
     /// The parts with the nulls between the texts; `None` where none were wanted. `all`: texts and
     /// nulls.
     pub(super) fn parts(self, def: Levels<'_>, all: u64) -> Option<Vec<Part>> {
-        let texts = self.cutter?.parts();
+        let cutter = self.cutter?;
+        let many = cutter.cut.many_nulls();
+        let texts = cutter.parts();
         if def.most == 0 {
             return Some(texts);
         }
-        let (mut texts, mut done, mut open) = (texts.into_iter(), Vec::new(), Part::default());
+        let (mut texts, mut done) = (texts.into_iter(), Vec::new());
+        let (mut open, mut nulls) = (Part::default(), 0);
         let mut left = texts.next().unwrap_or_default();
         def.runs(all, &mut |level, mut n| {
             if level != def.most as u32 {
-                if n >= MANY_NULLS {
+                nulls += n;
+                if nulls >= many {
                     // What is left of the texts counts on both sides.
                     done.extend([
                         Part { amount: left.amount, longest: left.longest, ..open },
                         Part { rows: n, ..Part::default() },
                     ]);
-                    open = Part::default();
+                    (open, nulls) = (Part::default(), 0);
                 } else {
                     open.rows += n;
                 }
@@ -117,7 +144,7 @@ impl Texts {
                 (open.rows, left.rows, n) = (open.rows + take, left.rows - take, n - take);
                 if left.rows == 0 {
                     done.push(Part { amount: left.amount, longest: left.longest, ..open });
-                    open = Part::default();
+                    (open, nulls) = (Part::default(), 0);
                     match texts.next() {
                         Some(next) => left = next,
                         None => {

@@ -4,17 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use parquet::arrow::{FieldLevels, parquet_to_arrow_schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
+use parquet::arrow::FieldLevels;
 use parquet::basic::{Compression, ConvertedType, Type as Physical};
 use parquet::file::metadata::ParquetMetaData;
-use parquet::schema::types::{ColumnDescPtr, TypePtr};
+use parquet::schema::types::ColumnDescPtr;
 
 use super::footer::Footer;
 use super::lists::EqualLists;
 use super::measure::{ROW_BYTES, Rows};
 use super::nested::NestedColumn;
 use super::pages::{ColumnChunk, Recent};
+use super::roots::Root;
 use super::rows::Measures;
 use super::{crate_error, look, nested, schema};
 use crate::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, MemoryLimit};
@@ -44,6 +45,9 @@ pub(super) struct Shared {
     pub(super) columns: Vec<Column>,
     pub(super) metas: Vec<ArrayMeta>,
     pub(super) limit: MemoryLimit,
+    pub(super) jobs: usize,
+    /// Bytes of the limit for one of the pieces in flight.
+    pub(super) share: u64,
     /// What all dictionaries hold.
     held: Arc<Held>,
     recent: Recent,
@@ -72,6 +76,8 @@ pub(super) struct Column {
     pub(super) unpacked: u64,
     /// What its rows are made of, and how much they take where that was looked at.
     pub(super) rows: Rows,
+    /// Rows are measured so that parts of this many bytes can be read.
+    pub(super) step: u64,
     pub(super) measures: Measures,
 }
 
@@ -96,6 +102,7 @@ impl Column {
             merges: false,
             unpacked: 0,
             rows: Rows::Fixed(1),
+            step: STEP_BYTES,
             measures: Mutex::default(),
         }
     }
@@ -136,6 +143,8 @@ impl ParquetSource {
             columns: Vec::new(),
             metas: Vec::new(),
             limit: MemoryLimit(options.memory_bytes),
+            jobs: options.jobs,
+            share: share(options),
             held: Arc::new(Held::new(MemoryLimit(options.memory_bytes))),
             recent: Recent::default(),
         };
@@ -223,89 +232,6 @@ impl ParquetSource {
     }
 }
 
-/// A column of the schema with all that is below it. Each is looked at alone: there may be
-/// thousands of others.
-struct Root {
-    /// As it is read.
-    refined: FieldRef,
-    error: Option<String>,
-    first_column: usize,
-    /// What Parquet says of it.
-    parquet: TypePtr,
-    /// The type that the crate is asked for.
-    reading: FieldRef,
-}
-
-impl Root {
-    fn all(
-        metadata: &ParquetMetaData,
-        recorded: Option<&Schema>,
-        micros: &HashSet<usize>,
-    ) -> Vec<Root> {
-        let descr = metadata.file_metadata().schema_descr();
-        let types = descr.root_schema().get_fields();
-        let mut columns = vec![(0, 0); types.len()];
-        for c in (0..descr.num_columns()).rev() {
-            let (first, count) = &mut columns[descr.get_column_root_idx(c)];
-            (*first, *count) = (c, *count + 1);
-        }
-        let mut by_name: HashMap<&str, &FieldRef> = HashMap::new();
-        for field in recorded.iter().flat_map(|r| r.fields()) {
-            by_name.entry(field.name()).or_insert(field);
-        }
-        let of = |(i, t): (usize, &TypePtr)| {
-            // By position if the names agree there, else by name.
-            let same = |f: &&FieldRef| f.name() == t.name();
-            let beside = recorded
-                .and_then(|r| r.fields().get(i).filter(same))
-                .or_else(|| by_name.get(t.name()).copied());
-            Root::of(t, columns[i], beside, micros)
-        };
-        types.iter().enumerate().map(of).collect()
-    }
-
-    /// `columns`: the first of its Parquet columns, and how many it has.
-    fn of(
-        t: &TypePtr,
-        columns: (usize, usize),
-        recorded: Option<&FieldRef>,
-        micros: &HashSet<usize>,
-    ) -> Root {
-        let (first_column, count) = columns;
-        let found =
-            schema::alone(t.clone()).and_then(|alone| parquet_to_arrow_schema(&alone, None));
-        let error = match found.as_ref().map(|schema| schema.fields()) {
-            Ok(found) if found.len() == 1 => {
-                let mut next = first_column;
-                let base = schema::with_micros(&schema::with_uuid(&found[0], t), &mut next, micros);
-                if next - first_column == count {
-                    let refined = schema::refined(&base, recorded);
-                    let reading = schema::reading_type(base.data_type(), refined.data_type());
-                    let reading = Arc::new(base.as_ref().clone().with_data_type(reading));
-                    return Root {
-                        refined,
-                        error: None,
-                        first_column,
-                        parquet: t.clone(),
-                        reading,
-                    };
-                }
-                format!("a group of {count} columns")
-            }
-            Ok(_) => "an empty group".into(),
-            Err(e) => e.to_string(),
-        };
-        let field: FieldRef = Arc::new(Field::new(t.name(), DataType::Null, true));
-        Root {
-            refined: field.clone(),
-            error: Some(error),
-            first_column,
-            parquet: t.clone(),
-            reading: field,
-        }
-    }
-}
-
 impl Shared {
     /// The column of a leaf, with its types as the schema has them.
     fn column(
@@ -352,6 +278,7 @@ impl Shared {
             unchecked: is_unchecked(text, &descr.column(parquet)),
             unpacked,
             rows: rows_of(&holds, descr.column(parquet).physical_type()),
+            step: self.share.min(STEP_BYTES),
             leaf: holds,
             ..Column::none(parquet)
         })
@@ -441,6 +368,8 @@ impl Shared {
             return Err(Error::refused("a column of this shape is not supported"));
         }
         let (mut leaves, mut unpacked) = (Vec::new(), 0u64);
+        // Leaves are not cut at the same rows: of two parts of each a whole one is wanted.
+        let step = if types.len() > 1 { self.share / (2 * types.len() as u64) } else { self.share };
         for (i, (parquet, t)) in columns.clone().zip(types).enumerate() {
             let bytes = self.footer_facts(parquet, meta)?;
             unpacked = unpacked.saturating_add(bytes);
@@ -463,6 +392,7 @@ impl Shared {
                 unchecked: is_unchecked(text, &descr.column(parquet)),
                 unpacked: bytes,
                 rows,
+                step: step.clamp(LEAST_STEP_BYTES, STEP_BYTES),
                 ..Column::none(parquet)
             });
         }
@@ -560,6 +490,15 @@ impl Shared {
         }
         (micros, errors)
     }
+}
+
+/// Rows are measured in parts of this many bytes at most, and of one leaf among many at least.
+const STEP_BYTES: u64 = 4 << 20;
+const LEAST_STEP_BYTES: u64 = 16 << 10;
+
+/// What one of the pieces in flight may take.
+fn share(options: &ReadOptions) -> u64 {
+    (options.memory_bytes / (4 * options.jobs as u64 + 4)).clamp(64 << 10, 16 << 20)
 }
 
 /// Texts that the crate takes as they are.

@@ -26,7 +26,7 @@ use crate::model::Chunk;
 pub(super) const UNIT_BYTES: u64 = 4 << 20;
 /// A row group whose column is larger decoded than this is cut into parts.
 const PART_BYTES: u64 = 16 << 20;
-/// Row groups of a column whose measures are kept.
+/// Row groups of a column whose measures are kept, at least.
 const KEPT: usize = 8;
 
 /// What was measured of a column: the row group, and its rows.
@@ -39,10 +39,12 @@ impl Shared {
         if let Some((_, measure)) = kept.iter().find(|(of, _)| *of == g) {
             return Ok(measure.clone());
         }
-        let measure =
-            Measure::new(&self.chunk(g, column.parquet)?, column.rows, self.group_rows(g));
+        let chunk = self.chunk(g, column.parquet)?;
+        let measure = Measure::new(&chunk, column.rows, self.group_rows(g), column.step);
         let measure = Arc::new(Mutex::new(measure));
-        kept.truncate(KEPT - 1);
+        // As many as there are pieces in flight: to measure a row group again for each of them
+        // would take more than all else.
+        kept.truncate(KEPT.max(2 * self.jobs + 2) - 1);
         kept.push_front((g, measure.clone()));
         Ok(measure)
     }
@@ -59,6 +61,13 @@ impl Shared {
         let measure = self.measure(column, g)?;
         let mut measure = measure.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((measure.unit(row, most, bytes)?, measure.dictionary()))
+    }
+
+    /// What rows of a row group take at most, as far as they were measured.
+    pub(super) fn bytes_of(&self, column: &Column, g: usize, rows: &Range<u64>) -> Result<u64> {
+        let measure = self.measure(column, g)?;
+        let measure = measure.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(measure.bytes_of(rows))
     }
 
     /// Decodes some rows of a row group in units of about `bytes`; `each` gets the leaf's array and
