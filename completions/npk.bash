@@ -396,6 +396,10 @@ _npk() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --html)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --array)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -603,6 +607,10 @@ _npk() {
                     return 0
                     ;;
                 --slice)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

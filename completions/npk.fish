@@ -247,6 +247,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l show-metadata -d 'Sh
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l head -d 'Show the first rows of the arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l tail -d 'Show the last rows of the arrays' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l slice -d 'Show a part of the arrays, as in numpy: "0:5,:"' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l html -d 'Write a page that stands alone instead, at most 2 MB: treemap, totals, and of each array statistics, a histogram and a heat map' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
@@ -286,7 +287,9 @@ never\t'Never'"
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l tree -d 'Show the names as a tree, with repeated layers folded'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l stats -d 'Show count, nulls, NaN, infinities, zeros, min, max, mean, standard deviation'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l hist -d 'Show a small histogram beside each array'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -l heat -d 'Draw heat maps: the means of the blocks of each array, its rows down, all elements of a row side by side; --slice chooses a part'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l checksum -d 'Show the SHA-256 of the logical values, the same in every format'
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s f -l force -d 'Replace an existing page'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l follow-external -d 'Also read files outside of its folder that an HDF5 file names (virtual sources, external links, raw data)'
@@ -300,6 +303,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -s V -l version -d 'Pri
 complete -c npk -n "__fish_npk_using_subcommand diff" -l rtol -d 'Relative tolerance' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l map -d 'Rename the arrays of A by a regular expression before they are compared; $1 is the first group' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -l html -d 'Write a page that stands alone instead, at most 2 MB: what differs, and the figures of --summary' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s a -l array -l key -l tensor -l dataset -l columns -d 'Only these arrays: names or patterns (\'*\' matches anything), separated by commas, repeatable' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s x -l exclude -d 'Leave these arrays out' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
@@ -341,6 +345,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l ignore-dtype -d 'Compar
 complete -c npk -n "__fish_npk_using_subcommand diff" -l headers -d 'Compare names, types and shapes only: no data is read'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l summary -d 'Show how far apart the values are: for each array, each layer and in total the share of changed elements, the L2 norm of the difference, its largest magnitude, the cosine'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l compare-metadata -d 'Compare metadata too'
+complete -c npk -n "__fish_npk_using_subcommand diff" -s f -l force -d 'Replace an existing page'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l json -d 'JSON on stdout'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l trim -d 'Leave out blanks around cells and column names of a text file, outside of quotes'
 complete -c npk -n "__fish_npk_using_subcommand diff" -l follow-external -d 'Also read files outside of its folder that an HDF5 file names (virtual sources, external links, raw data)'

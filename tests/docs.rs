@@ -119,8 +119,9 @@ fn works(directory: &Path, what: &str, script: &str, clouds: Option<&Clouds>) ->
     let output = shell(directory, script, clouds);
     // A difference that was found is an answer.
     let differs = script.starts_with("npk diff ") && output.status.code() == Some(1);
+    let told = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() || differs && output.stderr.is_empty(),
+        output.status.success() || differs && !told.contains("error: "),
         "{what} ended with {:?}:\n{script}\n--- stdout\n{}\n--- stderr\n{}",
         output.status.code(),
         String::from_utf8_lossy(&output.stdout),
@@ -252,7 +253,7 @@ fn the_recipes_work() {
 #[ignore = "asks the real libraries"]
 fn the_other_pages_work() {
     assert!(run_page("docs/store.md") + run_page("docs/json.md") >= 4);
-    assert!(run_page("docs/looking.md") >= 3);
+    assert!(run_page("docs/looking.md") >= 9);
     assert!(run_page("docs/many-machines.md") >= 6);
     assert_eq!(run_page("docs/from-numpack-io.md"), 0, "its table has a test of its own");
 }
@@ -542,6 +543,7 @@ fn the_json_of_inspect_is_as_documented() {
         &[
             "npk inspect --json --checksum --stats --hist --head 2 model.safetensors stations.parquet stations.npk run.h5 points.csv",
             "npk inspect --json checkpoint.pt",
+            "npk inspect --json --heat run.h5; printf 'x,y\\n1,2\\n,3\\n' > gap.csv; npk inspect --json --heat gap.csv",
             "npk inspect --json --stats FIXTURES/hdf5/h5py_new.h5 -a z",
             "npk inspect --json FIXTURES/pt/torch1.13/tied_weights.pt FIXTURES/pt/torch1.13/sparse_coo.pt",
             "mkdir -p split; npk convert -q big.safetensors split/model.safetensors --max-shard-size 20KB; npk inspect --json split/model.safetensors.index.json",

@@ -144,3 +144,336 @@ print(json.dumps({k: {n: float(f) for n, f in v.items()} for k, v in out.items()
         }
     }
 }
+
+/// The cells of a heat map, by rows.
+fn cells(heat: &Value) -> Vec<f64> {
+    let row = |row: &Value| row.as_array().unwrap().clone();
+    let rows = heat["means"].as_array().unwrap().iter().flat_map(row);
+    rows.map(|v| v.as_f64().unwrap_or(f64::NAN)).collect()
+}
+
+#[test]
+fn heat_maps_in_letters_and_colours() {
+    let s = Scratch::new();
+    let x = at(&s, "x.npy");
+    let nan = f32::NAN;
+    npy(
+        &s.join("x.npy"),
+        "<f4",
+        &[2, 4],
+        &floats(&[-1.0, -0.5, 0.0, 1.0, nan, f32::INFINITY, 0.5, 0.0]),
+    );
+    let text = npk(&["inspect", "--heat", &x]);
+    assert!(text.contains("x:\n%- @\nNI+ \n"), "{text}");
+    assert!(
+        text.contains("2 × 4; NaN (N, magenta) in 1 block; infinite (I, green) in 1 block"),
+        "{text}"
+    );
+    let colored = |term: &str, color: &str| {
+        let mut command = crate::support::npk_command();
+        command.args(["inspect", "--heat", "--color", "always", &x]);
+        command.env("TERM", term).env("COLORTERM", color).env_remove("KITTY_WINDOW_ID");
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let first =
+        |text: &str| text.split("x:\n").nth(1).unwrap().split('▀').next().unwrap().to_string();
+    assert_eq!(first(&colored("xterm", "truecolor")), "\x1b[38;2;5;48;97m\x1b[48;2;255;0;255m");
+    assert_eq!(first(&colored("xterm-256color", "")), "\x1b[38;5;23m\x1b[48;5;201m");
+    assert_eq!(first(&colored("xterm", "")), "\x1b[34m\x1b[105m");
+    // kitty's protocol: 24 bits a pixel, as many as there are cells.
+    let text = colored("xterm-kitty", "");
+    let body = text.split("\x1b_Ga=T,f=24,s=4,v=2,c=4,r=1,q=2,m=0;").nth(1).unwrap();
+    let pixels = base64_bytes(body.split("\x1b\\").next().unwrap());
+    assert_eq!(
+        (pixels.len(), &pixels[..3], &pixels[12..15]),
+        (24, &[5, 48, 97][..], &[255, 0, 255][..])
+    );
+}
+
+fn base64_bytes(text: &str) -> Vec<u8> {
+    let digit = |b: u8| {
+        let table = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        table.iter().position(|&t| t == b).map(|d| d as u32)
+    };
+    let digits: Vec<u32> = text.bytes().filter_map(digit).collect();
+    let mut out = Vec::new();
+    for four in digits.chunks(4) {
+        let n = four.iter().fold(0, |n, d| n << 6 | d) << (6 * (4 - four.len()));
+        out.extend(&n.to_be_bytes()[1..four.len()]);
+    }
+    out
+}
+
+#[test]
+fn a_slice_chooses_the_plane_of_a_heat_map() {
+    let s = Scratch::new();
+    let x = at(&s, "x.npy");
+    let values: Vec<f32> = (0..24u8).map(f32::from).collect();
+    npy(&s.join("x.npy"), "<f4", &[2, 3, 4], &floats(&values));
+    let heat = |slice: &[&str]| {
+        let args = [&["inspect", "--heat", "--json", &x][..], slice].concat();
+        answer(0, &args)["arrays"][0]["heat"].clone()
+    };
+    assert_eq!(cells(&heat(&[])), (0..24u8).map(f64::from).collect::<Vec<_>>());
+    let plane = heat(&["--slice", "1,:,::2"]);
+    assert_eq!((&plane["rows"], &plane["columns"]), (&json!(3), &json!(2)));
+    assert_eq!(cells(&plane), [12.0, 14.0, 16.0, 18.0, 20.0, 22.0]);
+    assert_eq!(cells(&heat(&["--slice", ":,-1,1:3"])), [9.0, 10.0, 21.0, 22.0]);
+    assert_eq!(cells(&heat(&["--slice", "0,0,:"])), [0.0, 1.0, 2.0, 3.0]);
+    npk_fails(2, &["inspect", "--heat", &x, "--slice", "0,3"]);
+    npk_fails(2, &["inspect", "--heat", &x, "--slice", "0,0,0,0"]);
+}
+
+#[test]
+#[ignore = "asks the real libraries"]
+fn statistics_and_heat_maps_are_as_numpy_computes_them() {
+    let s = Scratch::new();
+    let figures = python(
+        s.path(),
+        r#"
+import json, numpy as np
+from numpy.lib import format
+r = np.random.default_rng(11)
+a = {
+    "f4": r.standard_normal((1000, 333)).astype("f4") + 1e4, "f8": r.standard_normal((777, 5, 7)) * 1e-300,
+    "f2": r.standard_normal((300, 300)).astype("f2"), "i1": r.integers(-128, 128, (129, 257)).astype("i1"),
+    "u8": r.integers(0, 2**64 - 1, (100, 70), dtype="u8"), "i8": r.integers(-2**62, 2**62, (100, 70)),
+    "b1": r.random((200, 65)) < 0.3, "c8": (r.standard_normal((90, 90)) + 1j).astype("c8"), "line": np.arange(5000.0), "one": np.float32(3.5),
+}
+odd = r.standard_normal((500, 500)).astype("f4")
+odd.flat[r.integers(0, odd.size, 900)] = np.nan
+odd.flat[r.integers(0, odd.size, 90)] = -np.inf
+odd[100:140] = np.nan
+a["odd"] = odd
+np.savez("a.npz", **a)
+out = {}
+for k, x in a.items():
+    y = np.abs(x.astype("c16")) if x.dtype.kind == "c" else x.astype("f8")
+    y = y.reshape(len(y), -1) if y.ndim else y.reshape(1, 1)
+    h, w = min(64, y.shape[0]), min(64, y.shape[1])
+    rows, columns = [[i * n // b for i in range(b)] for n, b in ((y.shape[0], h), (y.shape[1], w))]
+    m = np.isfinite(y)
+    add = lambda z: np.add.reduceat(np.add.reduceat(z, rows, 0), columns, 1)
+    with np.errstate(all="ignore"):
+        means = add(np.where(m, y, 0)) / add(m.astype("f8"))
+    marks = (add(np.isnan(y).astype("i8")) > 0) * 1 + (add(np.isinf(y).astype("i8")) > 0) * 2
+    f = y[m]
+    out[k] = dict(means=[None if np.isnan(v) else v for v in means.ravel()], marks=marks.ravel().tolist(), mean=f.mean(), std=f.std(),
+        nan=int(np.isnan(y).sum()), inf=int(np.isinf(y).sum()), zeros=int((f == 0).sum()), min=f.min(), max=f.max())
+print(json.dumps(out))
+"#,
+    );
+    let expected: Value = serde_json::from_str(&figures).unwrap();
+    let near =
+        |is: &Value, should: &Value, scale: f64, what: &str| match (is.as_f64(), should.as_f64()) {
+            (None, None) => {}
+            (Some(a), Some(b)) => {
+                assert!((a - b).abs() <= 1e-11 * scale.max(b.abs()), "{what}: {a} {b}")
+            }
+            _ => panic!("{what}: {is} {should}"),
+        };
+    for more in [&[][..], &["-m", "1MiB", "-j", "3"]] {
+        let file = at(&s, "a.npz");
+        let args = [&["inspect", "--json", "--heat", "--stats", &file][..], more].concat();
+        for array in answer(0, &args)["arrays"].as_array().unwrap() {
+            let name = array["name"].as_str().unwrap();
+            let should = &expected[name];
+            let stats = &array["stats"];
+            for key in ["mean", "std", "nan", "inf", "zeros", "min", "max"] {
+                near(&stats[key], &should[key], 1e-300, &format!("{name} {key}"));
+            }
+            let scale = should["max"].as_f64().unwrap().abs();
+            let flat = |value: &Value| -> Vec<Value> {
+                value
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .flat_map(|r| r.as_array().unwrap().clone())
+                    .collect()
+            };
+            let means = flat(&array["heat"]["means"]);
+            assert_eq!(means.len(), should["means"].as_array().unwrap().len(), "{name}");
+            for (i, mean) in means.iter().enumerate() {
+                near(mean, &should["means"][i], scale, &format!("{name} {i}"));
+            }
+            if name == "odd" {
+                assert_eq!(Value::Array(flat(&array["heat"]["marks"])), should["marks"]);
+            } else {
+                assert_eq!(array["heat"].get("marks"), None, "{name}");
+            }
+        }
+    }
+}
+
+/// What a page's script is given.
+fn data_of(page: &str) -> Value {
+    let start = page.split("id=\"data\">").nth(1).unwrap();
+    serde_json::from_str(start.split("</script>").next().unwrap()).unwrap()
+}
+
+/// The means of a page's heat map, NaN where there is none.
+fn means_of(map: &Value) -> Vec<f64> {
+    let raw = base64_bytes(map["d"].as_str().unwrap());
+    let (low, high) = (map["q"][0].as_f64().unwrap(), map["q"][1].as_f64().unwrap());
+    let codes = raw.chunks(2).map(|c| u16::from_le_bytes([c[0], c[1]]));
+    let mean = |code| match code {
+        u16::MAX => f64::NAN,
+        code => low + f64::from(code) / 65534.0 * (high - low),
+    };
+    codes.map(mean).collect()
+}
+
+#[test]
+fn a_report_is_one_page_written_whole_or_not_at_all() {
+    let s = Scratch::new();
+    let (x, page) = (at(&s, "x.npy"), at(&s, "r.html"));
+    npy(&s.join("x.npy"), "<f4", &[2, 2], &floats(&[-1.0, 1.0, f32::NAN, 3.0]));
+    npk(&["inspect", &x, "--html", &page]);
+    let text = std::fs::read_to_string(&page).unwrap();
+    let array = &data_of(&text)["files"][0]["arrays"][0];
+    assert_eq!(
+        (&array["n"], &array["s"], &array["t"]),
+        (&json!("x"), &json!("2 × 2"), &json!("float32"))
+    );
+    assert_eq!(array["st"], json!([3 + 1, 0, 1, 0, 0, -1.0, 3.0, 1.0, (8.0f64 / 3.0).sqrt()]));
+    let means = means_of(&array["m"]);
+    assert!((means[0] + 1.0).abs() < 1e-4 && means[2].is_nan() && (means[3] - 3.0).abs() < 1e-4);
+    assert_eq!(base64_bytes(array["m"]["k"].as_str().unwrap()), [0, 0, 1, 0]);
+    assert_eq!(
+        array["h"]["c"].as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>(),
+        3
+    );
+    // What is there stays, unless --force is given; a failure leaves nothing.
+    assert!(npk_fails(5, &["inspect", &x, "--html", &page]).contains("--force"));
+    npk(&["inspect", &x, "--html", &page, "--force"]);
+    npk_fails(3, &["inspect", &at(&s, "gone.npy"), "--html", &at(&s, "other.html")]);
+    npk_fails(3, &["inspect", &x, "--html", &at(&s, "no/r.html")]);
+    assert_eq!(s.names(), ["r.html", "x.npy"]);
+    // Several files; damage is marked, and makes the exit code.
+    npy(&s.join("y.npy"), "<f4", &[1], &floats(&[5.0]));
+    let store = at(&s, "o.npk");
+    npk(&["convert", &x, &at(&s, "y.npy"), &store]);
+    std::fs::write(s.join("o.npk/data_x.npkd"), [1]).unwrap();
+    npk_fails(7, &["inspect", &at(&s, "y.npy"), &store, "--html", &page, "-f"]);
+    let text = std::fs::read_to_string(&page).unwrap();
+    let files = data_of(&text)["files"].clone();
+    assert!(files[1]["arrays"][0]["e"].as_str().unwrap().contains("1 bytes"), "{files}");
+    assert!(files[1]["arrays"][1]["m"].is_object(), "{files}");
+    assert!(text.starts_with("<!DOCTYPE html>") && !text.contains("http://www.w3.org/1999"));
+    // To stdout.
+    assert!(npk(&["inspect", &x, "--html", "-"]).starts_with("<!DOCTYPE html>"));
+}
+
+#[test]
+fn names_of_hostile_files_are_text_in_a_report() {
+    let s = Scratch::new();
+    let evil =
+        "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u{1b}[31m\u{0}\u{202e}\"'&";
+    safetensors(
+        s.join("m.safetensors").as_path(),
+        &[(evil, "F32", &[1], floats(&[1.0])), (&"n".repeat(5000), "F32", &[1], floats(&[1.0]))],
+    );
+    let page = npk(&["inspect", &at(&s, "m.safetensors"), "--html", "-"]);
+    // One element holds the data, one the script of the page; no other is begun.
+    assert_eq!(page.matches("<script").count(), 2, "{page}");
+    assert!(!page.contains("<img") && !page.contains('\u{1b}') && !page.contains('\u{0}'));
+    let data = data_of(&page);
+    let name = |i: usize| data["files"][0]["arrays"][i]["n"].as_str().unwrap().to_string();
+    assert!(name(0).starts_with("</script><script>alert(1)") && name(0).contains("\\x1b[31m\\x00"));
+    assert!(name(1).ends_with("(5000 bytes)"), "{}", name(1));
+    let other = at(&s, "o.safetensors");
+    safetensors(s.join("o.safetensors").as_path(), &[(evil, "F32", &[1], floats(&[2.0]))]);
+    let page = npk_any(&["diff", &at(&s, "m.safetensors"), &other, "--summary", "--html", "-"]);
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(
+        page.contains("&lt;/script&gt;&lt;script&gt;alert(1)") && !page.contains("<script"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_report_of_many_arrays_stays_small() {
+    let s = Scratch::new();
+    let names: Vec<String> = (0..9000)
+        .map(|i| {
+            format!("model.layers.{}.block.{}.weight.{}", i / 100, i % 100, "x".repeat(i % 300))
+        })
+        .collect();
+    let values = floats(&(0..16).map(|v| v as f32 * 0.37).collect::<Vec<_>>());
+    let tensors: Vec<_> =
+        names.iter().map(|n| (n.as_str(), "F32", &[4u64, 4][..], values.clone())).collect();
+    let file = at(&s, "m.safetensors");
+    safetensors(s.join("m.safetensors").as_path(), &tensors);
+    for args in [&[][..], &["--checksum"]] {
+        let page = npk(&[&["inspect", &file, "--html", "-"][..], args].concat());
+        assert!(page.len() <= 2_000_000, "{} bytes", page.len());
+        let listed = data_of(&page)["files"][0]["arrays"].as_array().unwrap().len();
+        assert!(
+            listed > 1000 && page.contains("9000 arrays") && page.contains("more have no room"),
+            "{listed}"
+        );
+    }
+    let page = npk(&["inspect", "--html", "-", &file, &file, &file]);
+    assert!(page.len() <= 2_000_000, "{} bytes", page.len());
+    let other = at(&s, "o.safetensors");
+    let tensors: Vec<_> =
+        names.iter().map(|n| (n.as_str(), "F32", &[4u64, 4][..], floats(&[7.0; 16]))).collect();
+    safetensors(s.join("o.safetensors").as_path(), &tensors);
+    let page = npk_any(&["diff", &file, &other, "--summary", "--html", "-"]).stdout;
+    assert!(page.len() <= 2_000_000 && page.len() > 100_000, "{} bytes", page.len());
+}
+
+#[test]
+#[ignore = "asks the real libraries"]
+fn the_figures_of_a_report_are_as_numpy_computes_them() {
+    let s = Scratch::new();
+    let page = at(&s, "r.html");
+    python(
+        s.path(),
+        r#"
+import numpy as np, pandas as pd
+r = np.random.default_rng(3)
+np.savez("a.npz", f=r.standard_normal((1000, 700)).astype("f4") - 2, i=r.integers(0, 100, (300, 20, 3)), line=np.sin(np.arange(3000.0)))
+pd.DataFrame({"city": ["Bern", "Genf", "Bern", None, "Bern"] * 50, "when": pd.date_range("2024-01-01", periods=250, freq="h"),
+  "text": [f"row {i}" for i in range(250)]}).to_parquet("t.parquet")
+"#,
+    );
+    npk(&["inspect", &at(&s, "a.npz"), &at(&s, "t.parquet"), "--html", &page, "--checksum"]);
+    let data = data_of(&std::fs::read_to_string(&page).unwrap());
+    std::fs::write(s.join("data.json"), data.to_string()).unwrap();
+    python(
+        s.path(),
+        r#"
+import base64, json, numpy as np
+data = json.load(open("data.json"))
+a = np.load("a.npz")
+for array in data["files"][0]["arrays"]:
+    x = a[array["n"]].astype("f8")
+    y = x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(1, -1)
+    m = array["m"]
+    h, w = m["b"]
+    assert m["p"] == list(y.shape) and h <= 512 and w <= 512, m["p"]
+    assert array["n"] != "f" or (h, w) == (128, 128)
+    raw = np.frombuffer(base64.b64decode(m["d"]), "<u2").reshape(h, w)
+    low, high = m["q"]
+    means = low + raw / 65534 * (high - low)
+    rows, columns = [[i * n // b for i in range(b)] for n, b in zip(y.shape, (h, w))]
+    add = lambda z: np.add.reduceat(np.add.reduceat(z, rows, 0), columns, 1)
+    numpys = add(y) / add(np.ones_like(y))
+    assert np.isclose(low, numpys.min(), rtol=1e-12) and np.isclose(high, numpys.max(), rtol=1e-12)
+    assert abs(means - numpys).max() <= (high - low) / 65534 * 0.51, array["n"]
+    assert m["s"][2] == (low < 0)
+    first, width = array["h"]["e"]
+    edges = first + width * np.arange(len(array["h"]["c"]) + 1)
+    assert len(array["h"]["c"]) <= 128 and np.log2(width) % 1 == 0
+    assert (np.histogram(x, edges)[0] == array["h"]["c"]).all() and edges[-1] > x.max(), array["n"]
+    assert len(array["k"]) == 64
+city, when, text = data["files"][1]["arrays"]
+assert city["x"]["top"] == [["Bern", 150], ["Genf", 50]] and city["x"]["exact"] and city["st"][1] == 50, city
+assert city["x"]["shortest"] == 4 and city["x"]["longest"] == 4
+assert when["st"][5].startswith("2024-01-01T00:00:00") and when["st"][6].startswith("2024-01-11T09:00:00"), when
+assert "m" not in when and sum(when["h"]["c"]) == 250
+assert text["x"]["distinct"] == 250 and text["x"]["longest"] == 7, text
+"#,
+    );
+}

@@ -36,7 +36,9 @@ Examples:
   npk inspect model.npk --tree
   npk inspect data.npk --stats -a 'x*'
   npk inspect d.npk -a x --head 5
-  npk inspect m.safetensors --json | jq '.arrays[].name'";
+  npk inspect m.safetensors --json | jq '.arrays[].name'
+  npk inspect data.npk --heat -a 'x*'
+  npk inspect model.safetensors --html report.html";
 
 pub(super) const DIFF: &str = "\
 Exit code 0: equal, 1: different.

@@ -31,9 +31,20 @@ pub struct InspectArgs {
     /// Show a small histogram beside each array
     #[arg(long)]
     pub hist: bool,
+    /// Draw heat maps: the means of the blocks of each array, its rows down, all elements of a row
+    /// side by side; --slice chooses a part
+    #[arg(long)]
+    pub heat: bool,
     /// Show the SHA-256 of the logical values, the same in every format
     #[arg(long)]
     pub checksum: bool,
+    /// Write a page that stands alone instead, at most 2 MB: treemap, totals, and of each
+    /// array statistics, a histogram and a heat map
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<String>,
+    /// Replace an existing page
+    #[arg(short = 'f', long, requires = "html")]
+    pub force: bool,
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -84,6 +95,13 @@ pub struct DiffArgs {
     /// Compare metadata too
     #[arg(long)]
     pub compare_metadata: bool,
+    /// Write a page that stands alone instead, at most 2 MB: what differs, and the
+    /// figures of --summary
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<String>,
+    /// Replace an existing page
+    #[arg(short = 'f', long, requires = "html")]
+    pub force: bool,
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::{choosing, chosen, input_location, open, read_options_typed, settings, shown};
+use super::{choosing, chosen, html, input_location, open, read_options_typed, settings, shown};
 use crate::cli::DiffArgs;
 use crate::compare::{self, Compared, Rules, Verdict, all_equal, compare, sentence};
 use crate::console::{self, Console, visible};
@@ -15,9 +15,10 @@ use crate::pipe::{Flow, Settings};
 use crate::resolve::{Step, names};
 
 mod align;
-mod summary;
+pub mod summary;
 
 use summary::Summary;
+pub use summary::short;
 
 /// Compares. 0: equal, 1: different.
 ///
@@ -29,6 +30,10 @@ pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
     if args.a == "-" && args.b == "-" {
         return Err(Error::usage("stdin can be read only once, it is given twice"));
     }
+    let page = match &args.html {
+        Some(path) => Some(html::Page::begin(path, args.force, &args.read)?),
+        None => None,
+    };
     let a = side(&args.a, &args.map, args, &options, &settings, console)?;
     let b = side(&args.b, &[], args, &options, &settings, console)?;
     let (a, b) = align::aligned(a, b, args)?;
@@ -52,10 +57,16 @@ pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
     };
     let equal = all_equal(&compared) && metadata.is_empty();
     let summary = args.summary.then(|| Summary::of(&compared));
+    if let Some(page) = page {
+        let (a, b) = (shown(&args.a), shown(&args.b));
+        let (compared, metadata, summary) = (&compared[..], &metadata[..], summary.as_ref());
+        let page_of = html::diff::Difference { a: &a, b: &b, compared, summary, equal, metadata };
+        html::diff::write(page, &page_of, console)?;
+    } else if !args.json && !args.messages.quiet {
+        text(args, &compared, equal, &metadata, summary.as_ref(), console)?;
+    }
     if args.json {
         console::json(&document(args, &compared, equal, &metadata, summary.as_ref()), true)?;
-    } else if !args.messages.quiet {
-        text(args, &compared, equal, &metadata, summary.as_ref(), console)?;
     }
     Ok(u8::from(!equal))
 }

@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::stats::Stats;
+use super::profile::heat::HeatMap;
+use super::profile::stats::{self, Stats};
+use super::profile::{self, Profile, Wish, histograms, view};
 use super::{
     Opened, checksum, choosing, chosen, input_location, look, open, read_options_typed, settings,
-    stats, tree,
+    tree,
 };
+use super::{heat, html};
 use crate::cli::InspectArgs;
 use crate::console::{self, Console, Counted, human_bytes, visible};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +29,10 @@ use crate::storage::{self, Location};
 /// A closed pipe; other errors are reported and make the exit code.
 pub fn run(args: &InspectArgs, console: Console) -> Result<u8> {
     let options = choosing(&read_options_typed(&args.read, &args.raw)?, &args.choose);
+    if let Some(path) = &args.html {
+        Error::all(html::report::write(args, path, &options, console)?)?;
+        return Ok(0);
+    }
     let (mut code, mut documents) = (0, Vec::new());
     for path in &args.paths {
         let inspected = crate::error::guard(|| one(path, args, &options, console)).and_then(
@@ -62,7 +69,7 @@ fn one(
 ) -> Result<(Option<String>, Vec<Error>)> {
     let at = input_location(path, &args.read)?;
     let bytes = size_of(&at);
-    let looks = args.stats || args.hist || part(args)?.is_some();
+    let looks = args.stats || args.hist || args.heat || part(args)?.is_some();
     // Values are read after the names.
     let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
     let types = ReadOptions { types_only: !args.checksum, ..options.clone() };
@@ -118,6 +125,7 @@ struct Seen {
     sums: Vec<Option<String>>,
     stats: Vec<Option<Stats>>,
     bins: Vec<Option<[u64; 16]>>,
+    heat: Vec<Option<HeatMap>>,
     rows: Vec<(String, Vec<Value>)>,
 }
 
@@ -148,17 +156,34 @@ fn look(
             plan.arrays.iter().filter_map(|a| positions.get(a.name.as_str()).copied()).collect();
         Ok(flow.choose(&indices))
     };
-    if args.stats || args.hist {
-        seen.stats = stats::stats(again()?, &settings).map_err(|e| e.file(at.display()))?;
+    let at_file = |e: Error| e.file(at.display());
+    let slice = args.slice.as_deref().filter(|_| args.heat).map(view::Chosen::parse).transpose()?;
+    if args.stats || args.hist || args.heat && slice.is_none() {
+        let wish = |meta: &ArrayMeta| wish(meta, args.heat && slice.is_none(), args, console);
+        let found = profile::profiles(again()?, &wish, &settings).map_err(at_file)?;
+        let (stats, heat) = found.into_iter().map(|p| p.map(|p| (p.stats, p.heat)).unzip()).unzip();
+        seen.stats = stats;
+        seen.heat = Vec::into_iter(heat).map(Option::flatten).collect();
+    }
+    if slice.is_some() {
+        let wish = |meta: &ArrayMeta| wish(meta, true, args, console);
+        let found = profile::parts(again()?, slice.as_ref(), &wish, &settings).map_err(at_file)?;
+        seen.heat = found.into_iter().map(|p: Option<Profile>| p.and_then(|p| p.heat)).collect();
     }
     if args.hist {
-        seen.bins = stats::histograms(again()?, &seen.stats, &settings)
-            .map_err(|e| e.file(at.display()))?;
+        seen.bins =
+            histograms(again()?, &seen.stats, &settings).map_err(|e| e.file(at.display()))?;
     }
-    if let Some(part) = part(args)? {
+    if let Some(part) = part(args)?.filter(|_| slice.is_none()) {
         seen.rows = look::preview(again()?, &part, &settings).map_err(|e| e.file(at.display()))?;
     }
     Ok(())
+}
+
+/// What is to be found out in the one pass over the values.
+fn wish(meta: &ArrayMeta, heat: bool, args: &InspectArgs, console: Console) -> Wish {
+    let heat = heat.then(|| heat::Screen::of(console).most(meta, args.json));
+    Wish { heat, ..Wish::default() }
 }
 
 /// Bytes of a file, or of all files of a directory.
@@ -217,6 +242,8 @@ struct ArrayDocument<'a> {
     stats: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     histogram: Option<[u64; 16]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heat: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<&'a [Value]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,6 +314,7 @@ fn array_document<'a>(
         checksum: seen.sums.get(i).and_then(Option::as_deref),
         stats: seen.stats.get(i).and_then(Option::as_ref).filter(|_| args.stats).map(Stats::json),
         histogram: seen.bins.get(i).copied().flatten(),
+        heat: seen.heat.get(i).and_then(Option::as_ref).map(heat::json),
         values: rows.get(m.name.as_str()).copied(),
         error: details.error.as_ref().map(|e| e.reason()),
         hint: details.error.as_ref().and_then(|e| e.hint_text()),
@@ -343,7 +371,7 @@ fn text(
     }
     if args.tree {
         out += &tree::tree(&plan.arrays);
-        out += &values_text(plan, seen, args);
+        out += &values_text(plan, seen, args, console);
         out += &metadata_text(plan, args.show_metadata.as_deref());
         return console::out(&out);
     }
@@ -393,16 +421,21 @@ fn text(
         out += &table.trim_fmt();
         out.push('\n');
     }
-    out += &values_text(plan, seen, args);
+    out += &values_text(plan, seen, args, console);
     out += &metadata_text(plan, args.show_metadata.as_deref());
     console::out(&out)
 }
 
-fn values_text(plan: &Plan, seen: &Seen, args: &InspectArgs) -> String {
+fn values_text(plan: &Plan, seen: &Seen, args: &InspectArgs, console: Console) -> String {
     let mut out = String::new();
     for (m, stats) in plan.arrays.iter().zip(&seen.stats).filter(|_| args.stats) {
         if let Some(stats) = stats {
             out += &format!("{}: {}\n", visible(&m.name), stats.line());
+        }
+    }
+    for (m, map) in plan.arrays.iter().zip(&seen.heat) {
+        if let Some(map) = map {
+            out += &format!("{}:\n{}", visible(&m.name), heat::Screen::of(console).draw(map));
         }
     }
     for (name, rows) in &seen.rows {

@@ -14,16 +14,19 @@ use crate::storage::Location;
 
 pub mod certificate;
 pub mod checksum;
+pub mod colors;
 pub mod complete;
 pub mod convert;
 pub mod diff;
 pub mod formats;
 pub mod generate;
+pub mod heat;
+pub mod html;
 pub mod inspect;
 pub mod list;
 pub mod look;
+pub mod profile;
 pub mod report;
-pub mod stats;
 pub mod tree;
 pub mod verify;
 

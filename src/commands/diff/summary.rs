@@ -13,7 +13,7 @@ use crate::resolve::names::natural;
 
 /// The figures of an array, a layer or all.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Figures {
+pub struct Figures {
     /// Arrays that they are of.
     arrays: u64,
     of: u64,
@@ -41,14 +41,22 @@ impl Figures {
         }
     }
     /// The share of changed elements, from 0 to 1.
-    fn share(&self) -> f64 {
+    pub fn share(&self) -> f64 {
         if self.of == 0 { 0.0 } else { self.changed as f64 / self.of as f64 }
+    }
+    /// Whether an element differs.
+    pub fn is_changed(&self) -> bool {
+        self.changed > 0
+    }
+    /// How many arrays they are of.
+    pub fn arrays(&self) -> u64 {
+        self.arrays
     }
     fn l2(&self) -> f64 {
         self.distance.as_ref().map_or(0.0, Distance::l2)
     }
     /// As JSON; figures that there are none of are null.
-    pub(super) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let figure = |of: fn(&Distance) -> Option<f64>| {
             self.distance.as_ref().and_then(of).map_or(Value::Null, number)
         };
@@ -59,7 +67,8 @@ impl Figures {
             "largest": figure(|d| Some(d.largest)), "cosine": figure(Distance::cosine),
         })
     }
-    fn cells(&self, name: String) -> Vec<String> {
+    /// As the cells of a table.
+    pub fn cells(&self, name: String) -> Vec<String> {
         let figure = |of: fn(&Distance) -> Option<f64>| {
             self.distance.as_ref().and_then(of).map_or_else(|| "–".into(), short)
         };
@@ -76,17 +85,19 @@ impl Figures {
 }
 
 /// All figures of a comparison.
-pub(super) struct Summary {
+pub struct Summary {
     /// By name, those that differ most first.
     arrays: Vec<(String, Figures)>,
     positions: HashMap<String, usize>,
     /// In the order of their names.
     layers: Vec<(String, Figures)>,
-    pub(super) total: Figures,
+    /// Of all arrays that were compared.
+    pub total: Figures,
 }
 
 impl Summary {
-    pub(super) fn of(compared: &[Compared]) -> Summary {
+    /// The figures of what was compared.
+    pub fn of(compared: &[Compared]) -> Summary {
         let mut total = Figures::default();
         let mut layers: IndexMap<&str, Figures> = IndexMap::new();
         let mut arrays: Vec<(String, Figures)> = Vec::new();
@@ -105,15 +116,25 @@ impl Summary {
         let positions = arrays.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
         Summary { arrays, positions, layers, total }
     }
-    pub(super) fn of_array(&self, name: &str) -> Option<&Figures> {
+    /// Those of an array, if it was compared.
+    pub fn of_array(&self, name: &str) -> Option<&Figures> {
         self.positions.get(name).map(|&i| &self.arrays[i].1)
     }
-    pub(super) fn layers_json(&self) -> Value {
+    /// By name, those that differ most first.
+    pub fn arrays(&self) -> &[(String, Figures)] {
+        &self.arrays
+    }
+    /// In the order of their names.
+    pub fn layers(&self) -> &[(String, Figures)] {
+        &self.layers
+    }
+    /// Those of the layers, as JSON.
+    pub fn layers_json(&self) -> Value {
         let layer = |(name, figures): &(String, Figures)| json!({"name": name, "arrays": figures.arrays, "summary": figures.json()});
         self.layers.iter().map(layer).collect()
     }
     /// Tables of what differs.
-    pub(super) fn text(&self, console: Console) -> String {
+    pub fn text(&self, console: Console) -> String {
         let changed = |list: &[(String, Figures)]| -> Vec<Vec<String>> {
             let changed = list.iter().filter(|(_, f)| f.changed > 0);
             changed.map(|(name, f)| f.cells(visible(name))).collect()
@@ -157,12 +178,12 @@ fn table(what: &str, rows: Vec<Vec<String>>, console: Console) -> String {
 
 /// `100 %`, `12.5 %`, `0.0012 %`: never 0 or 100 where it is not.
 fn share_text(changed: u64, of: u64) -> String {
-    if changed == of {
-        return "100 %".into();
+    if changed == 0 || changed == of {
+        return if changed == 0 { "0 %" } else { "100 %" }.into();
     }
     let percent = 100.0 * changed as f64 / of as f64;
     match percent {
-        p if changed > 0 && p < 0.001 => "< 0.001 %".into(),
+        p if p < 0.001 => "< 0.001 %".into(),
         p if p > 99.999 => "> 99.999 %".into(),
         p if p < 0.1 => format!("{p:.3} %"),
         p => format!("{p:.4} %").replace(".0000", ""),
@@ -170,7 +191,7 @@ fn share_text(changed: u64, of: u64) -> String {
 }
 
 /// A figure with four digits.
-pub(super) fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     match value.abs() {
         a if a == 0.0 || (1e-3..1e5).contains(&a) => {
             let digits = if a == 0.0 { 0 } else { (3 - a.log10().floor() as i32).max(0) as usize };

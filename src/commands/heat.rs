@@ -1,0 +1,292 @@
+//! `npk inspect --heat`: heat maps in a terminal.
+
+use serde_json::{Value, json};
+
+use super::colors::{self, Rgb};
+use super::diff::{number, short};
+use super::profile::heat::{HeatMap, INFINITE, NAN, NULL, Scale};
+use crate::console::Console;
+use crate::model::ArrayMeta;
+
+/// What a terminal can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shades {
+    /// Letters alone.
+    Ascii,
+    /// The sixteen colours that every terminal has.
+    Sixteen,
+    /// xterm's table.
+    Palette,
+    /// 24 bits.
+    True,
+    /// The picture itself, by kitty's protocol.
+    Kitty,
+}
+
+impl Shades {
+    /// By what the environment says of the terminal.
+    fn of(console: Console) -> Shades {
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let (term, color) = (variable("TERM"), variable("COLORTERM"));
+        if !console.color_out {
+            Shades::Ascii
+        } else if term == "xterm-kitty" || !variable("KITTY_WINDOW_ID").is_empty() {
+            Shades::Kitty
+        } else if color == "truecolor" || color == "24bit" || term.ends_with("-direct") {
+            Shades::True
+        } else if term.contains("256color") {
+            Shades::Palette
+        } else {
+            Shades::Sixteen
+        }
+    }
+}
+
+/// How large the pictures are, and of what.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    shades: Shades,
+    columns: usize,
+    lines: usize,
+}
+
+/// Blocks along each side, for JSON.
+const JSON_BLOCKS: usize = 64;
+
+impl Screen {
+    /// The window; 80 columns in a pipe, unless COLUMNS says otherwise.
+    pub fn of(console: Console) -> Screen {
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok();
+        let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+        let said = std::env::var("COLUMNS").ok().and_then(|c| c.parse::<usize>().ok());
+        let columns = size.map(|s| s.ws_col as usize).or(said).unwrap_or(80).clamp(16, 512);
+        let lines = size.map_or(24, |s| s.ws_row as usize).saturating_sub(6).clamp(8, 48);
+        Screen { shades: Shades::of(console), columns, lines }
+    }
+    /// Most rows and columns of blocks of an array.
+    pub fn most(&self, meta: &ArrayMeta, json: bool) -> [usize; 2] {
+        let line = is_line(meta);
+        match (json, self.shades) {
+            (true, _) => {
+                if line {
+                    [JSON_BLOCKS, 1]
+                } else {
+                    [JSON_BLOCKS; 2]
+                }
+            }
+            (_, _) if line => [self.columns, 1],
+            (_, Shades::Ascii) => [self.lines, self.columns],
+            _ => [2 * self.lines, self.columns],
+        }
+    }
+    /// The picture and its legend.
+    pub fn draw(&self, map: &HeatMap) -> String {
+        let Some(scale) = map.scale() else {
+            return format!("  no finite values{}\n", marks_text(map));
+        };
+        let (rows, columns) = match map.plane[1] {
+            // One dimension is a line.
+            1 => (1, map.blocks[0]),
+            _ => (map.blocks[0], map.blocks[1]),
+        };
+        let cell = |row: usize, column: usize| {
+            let i = row * columns + column;
+            Cell { value: map.means[i], mark: map.marks[i] }
+        };
+        let mut out = String::new();
+        match self.shades {
+            Shades::Ascii => {
+                for row in 0..rows {
+                    out.extend((0..columns).map(|column| cell(row, column).letter(&scale)));
+                    out.push('\n');
+                }
+            }
+            Shades::Kitty => {
+                let pixels = (0..rows * columns).flat_map(|i| {
+                    let Rgb(r, g, b) = cell(i / columns, i % columns).color(&scale);
+                    [r, g, b]
+                });
+                kitty(&pixels.collect::<Vec<u8>>(), columns, rows, &mut out);
+            }
+            shades => {
+                for row in (0..rows).step_by(2) {
+                    let mut pen = Pen { shades, last: None };
+                    for column in 0..columns {
+                        let upper = cell(row, column).color(&scale);
+                        let lower = (row + 1 < rows).then(|| cell(row + 1, column).color(&scale));
+                        pen.half_block(upper, lower, &mut out);
+                    }
+                    out.push_str("\x1b[0m\n");
+                }
+            }
+        }
+        out += &self.legend(map, &scale);
+        out
+    }
+
+    /// What the colours stand for.
+    fn legend(&self, map: &HeatMap, scale: &Scale) -> String {
+        const WIDTH: usize = 24;
+        let values = (0..WIDTH).map(|i| {
+            let share = i as f64 / (WIDTH - 1) as f64;
+            Cell { value: scale.low + share * (scale.high - scale.low), mark: 0 }
+        });
+        let mut bar = String::new();
+        match self.shades {
+            Shades::Ascii => bar.extend(values.map(|v| v.letter(scale))),
+            shades => {
+                let shades = if shades == Shades::Kitty { Shades::True } else { shades };
+                let mut pen = Pen { shades, last: None };
+                for value in values {
+                    let color = value.color(scale);
+                    pen.half_block(color, Some(color), &mut bar);
+                }
+                bar += "\x1b[0m";
+            }
+        }
+        let [rows, columns] = map.plane;
+        let size = |n: u64, blocks: usize| match n.div_ceil(blocks as u64) {
+            1 => None,
+            n => Some(n),
+        };
+        let block = match (size(rows, map.blocks[0]), size(columns, map.blocks[1])) {
+            (None, None) => String::new(),
+            (r, c) => format!(", means of up to {} × {}", r.unwrap_or(1), c.unwrap_or(1)),
+        };
+        let (low, high) = (short(scale.low), short(scale.high));
+        format!("  {low} {bar} {high}   {rows} × {columns}{block}{}\n", marks_text(map))
+    }
+}
+
+/// Arrays of one dimension are drawn as a line.
+fn is_line(meta: &ArrayMeta) -> bool {
+    meta.element_dims().iter().product::<u64>() == 1
+}
+
+/// In how many blocks there are marks.
+fn marks_text(map: &HeatMap) -> String {
+    let count = |mark: u8| map.marks.iter().filter(|&&m| m & mark != 0).count();
+    let mut out = String::new();
+    for (mark, letter, what) in
+        [(NAN, 'N', "NaN"), (INFINITE, 'I', "infinite"), (NULL, '?', "null")]
+    {
+        let n = count(mark);
+        if n > 0 {
+            let plural = if n == 1 { "" } else { "s" };
+            out +=
+                &format!("; {what} ({letter}, {}) in {n} block{plural}", colors::mark_name(mark));
+        }
+    }
+    out
+}
+
+/// A block of the picture.
+#[derive(Clone, Copy)]
+struct Cell {
+    value: f64,
+    mark: u8,
+}
+
+impl Cell {
+    fn color(self, scale: &Scale) -> Rgb {
+        match colors::mark(self.mark) {
+            Some(color) => color,
+            None => colors::of(scale, self.value),
+        }
+    }
+    /// Shades of ink; below 0 of another kind.
+    fn letter(self, scale: &Scale) -> char {
+        if self.mark & NAN != 0 {
+            return 'N';
+        } else if self.mark & INFINITE != 0 {
+            return 'I';
+        } else if self.mark & NULL != 0 || self.value.is_nan() {
+            return '?';
+        }
+        let pick = |ramp: &[u8], share: f64| {
+            char::from(ramp[((share * ramp.len() as f64) as usize).min(ramp.len() - 1)])
+        };
+        let at = scale.position(self.value);
+        match scale.diverging {
+            false => pick(b" .:-=+*#%@", at),
+            true if at >= 0.5 => pick(b" .:+*#@", 2.0 * (at - 0.5)),
+            true => pick(b" ,;-~=%", 2.0 * (0.5 - at)),
+        }
+    }
+}
+
+/// Writes colours, each once for a run of cells.
+struct Pen {
+    shades: Shades,
+    last: Option<(Rgb, Option<Rgb>)>,
+}
+
+impl Pen {
+    /// Two cells, one above the other.
+    fn half_block(&mut self, upper: Rgb, lower: Option<Rgb>, out: &mut String) {
+        if self.last != Some((upper, lower)) {
+            out.push_str(&self.code(upper, false));
+            match lower {
+                Some(lower) => out.push_str(&self.code(lower, true)),
+                None => out.push_str("\x1b[49m"),
+            }
+            self.last = Some((upper, lower));
+        }
+        out.push('▀');
+    }
+    fn code(&self, color: Rgb, background: bool) -> String {
+        let Rgb(r, g, b) = color;
+        let ground = if background { 48 } else { 38 };
+        match self.shades {
+            Shades::True => format!("\x1b[{ground};2;{r};{g};{b}m"),
+            Shades::Palette => format!("\x1b[{ground};5;{}m", colors::palette(color)),
+            _ => {
+                let n = colors::sixteen(color);
+                let base = if n < 8 { 30 + n } else { 82 + n };
+                format!("\x1b[{}m", if background { base + 10 } else { base })
+            }
+        }
+    }
+}
+
+/// The picture as kitty and its kin take it: RGB bytes in base64, at most 4096 bytes at a time.
+fn kitty(pixels: &[u8], columns: usize, rows: usize, out: &mut String) {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(pixels);
+    let lines = rows.div_ceil(2);
+    let parts: Vec<&str> =
+        (0..text.len()).step_by(4096).map(|at| &text[at..(at + 4096).min(text.len())]).collect();
+    for (i, part) in parts.iter().enumerate() {
+        let more = u8::from(i + 1 < parts.len());
+        match i {
+            0 => {
+                *out += &format!(
+                    "\x1b_Ga=T,f=24,s={columns},v={rows},c={columns},r={lines},q=2,m={more};{part}\x1b\\"
+                )
+            }
+            _ => *out += &format!("\x1b_Gm={more};{part}\x1b\\"),
+        }
+    }
+    out.push('\n');
+}
+
+/// The map as JSON: means by rows of blocks, null where a block has no finite value.
+pub fn json(map: &HeatMap) -> Value {
+    let [rows, columns] = map.blocks;
+    let line = |values: &dyn Fn(usize) -> Value, row: usize| -> Value {
+        (0..columns).map(|column| values(row * columns + column)).collect()
+    };
+    let table = |values: &dyn Fn(usize) -> Value| -> Value {
+        (0..rows).map(|row| line(values, row)).collect()
+    };
+    let mean = |i: usize| match map.means[i] {
+        mean if mean.is_nan() => Value::Null,
+        mean => number(mean),
+    };
+    let mut document =
+        json!({"rows": map.plane[0], "columns": map.plane[1], "means": table(&mean)});
+    if map.marks.iter().any(|&m| m != 0) {
+        document["marks"] = table(&|i| json!(map.marks[i]));
+    }
+    document
+}

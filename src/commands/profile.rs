@@ -1,0 +1,492 @@
+//! What the values of arrays look like, found in one pass over them on all threads: statistics,
+//! histograms, heat maps, the most frequent texts.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::compare::{Number, each_number};
+use crate::error::Result;
+use crate::model::{ArrayMeta, Chunk, Dtype, Values, checked_product, codes_of, item_of, typed};
+use crate::ops::float8;
+use crate::pipe::{self, Flow, Fold, Settings};
+use crate::resolve::Step;
+
+mod bins;
+pub mod heat;
+pub mod histogram;
+pub mod stats;
+pub mod text;
+pub mod view;
+
+pub use bins::histograms;
+use heat::{Grid, HeatMap, Sums};
+use histogram::Histogram;
+use stats::Stats;
+use text::Texts;
+use view::View;
+
+/// Elements that are looked at together, while they are in the processor's cache.
+pub(super) const BLOCK: usize = 4096;
+
+/// What is to be found out about an array besides its statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// A histogram.
+    pub histogram: bool,
+    /// A heat map of at most so many rows and columns of blocks.
+    pub heat: Option<[usize; 2]>,
+    /// The most frequent texts.
+    pub texts: bool,
+}
+
+/// What was found out about an array.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Statistics.
+    pub stats: Stats,
+    /// A histogram of the finite values.
+    pub histogram: Option<Histogram>,
+    /// The means of blocks.
+    pub heat: Option<HeatMap>,
+    /// Of text.
+    pub texts: Option<Texts>,
+}
+
+/// The profile of every readable array, as `wish` wants it; `None` for the others.
+///
+/// # Errors
+/// Reading errors.
+pub fn profiles(
+    flow: Flow,
+    wish: &dyn Fn(&ArrayMeta) -> Wish,
+    settings: &Settings,
+) -> Result<Vec<Option<Profile>>> {
+    parts(flow, None, wish, settings)
+}
+
+/// The same of a part of every array, as `--slice` chooses it.
+///
+/// # Errors
+/// Reading errors; usage where the slice does not fit.
+pub fn parts(
+    flow: Flow,
+    slice: Option<&view::Chosen>,
+    wish: &dyn Fn(&ArrayMeta) -> Wish,
+    settings: &Settings,
+) -> Result<Vec<Option<Profile>>> {
+    let all = flow.plan().arrays.len();
+    let good: Vec<usize> =
+        (0..all).filter(|&a| flow.plan().arrays[a].details.error.is_none()).collect();
+    let mut flow = decoded(flow.choose(&good));
+    let mut views = vec![None; good.len()];
+    if let Some(slice) = slice {
+        let source = pipe::slice_ranked(flow.into_source(), slice.rows, settings)?;
+        flow = Flow::from(source);
+        for (view, meta) in views.iter_mut().zip(flow.plan().arrays.iter()) {
+            *view = slice.view(meta)?;
+        }
+    }
+    let metas = flow.plan().arrays.iter().zip(views);
+    let arrays: Vec<Looked> =
+        metas.map(|(meta, view)| Looked::new(meta, view, wish(meta))).collect();
+    pipe::pieces(flow, &Looking { arrays: &arrays }, settings)?;
+    let mut out = vec![None; all];
+    for (&a, looked) in good.iter().zip(arrays) {
+        out[a] = Some(looked.finish());
+    }
+    Ok(out)
+}
+
+/// With dictionaries as what they stand for.
+fn decoded(flow: Flow) -> Flow {
+    let step = Step::decode(flow.plan());
+    flow.then(step)
+}
+
+/// Rows and columns of the plane of an array: its rows, and all elements of a row side by side.
+pub fn plane(meta: &ArrayMeta) -> Option<[u64; 2]> {
+    Some([meta.rows?, checked_product(meta.element_dims())?])
+}
+
+/// Whether means of the values mean something.
+pub fn is_numbers(meta: &ArrayMeta) -> bool {
+    meta.logical.is_plain() || meta.logical.decimals().is_some()
+}
+
+/// An array that is being looked at.
+struct Looked {
+    /// As it is looked at.
+    meta: ArrayMeta,
+    /// Its rows as they are read.
+    rows: Option<u64>,
+    /// What is taken of each row.
+    view: Option<View>,
+    wish: Wish,
+    grid: Option<Grid>,
+    merged: Mutex<Merged>,
+}
+
+/// Pieces are merged in the order of their rows: the same sums, whichever thread was first.
+#[derive(Default)]
+struct Merged {
+    row: u64,
+    waiting: BTreeMap<u64, (u64, Part)>,
+    sum: Option<Part>,
+    done: Option<Profile>,
+}
+
+impl Looked {
+    fn new(read: &ArrayMeta, view: Option<View>, wish: Wish) -> Looked {
+        let meta = view.as_ref().map_or_else(|| read.clone(), |view| view.meta(read));
+        let grid =
+            wish.heat.filter(|_| is_numbers(&meta)).and_then(|most| Grid::new(plane(&meta)?, most));
+        Looked { meta, rows: read.rows, view, wish, grid, merged: Mutex::default() }
+    }
+    fn part(&self, row: u64) -> Part {
+        Part {
+            stats: Stats::of(&self.meta),
+            histogram: self.wish.histogram.then(Histogram::default),
+            heat: self.grid.map(|grid| Sums::new(grid, row)),
+            texts: self.wish.texts.then(Texts::default),
+            row,
+        }
+    }
+    fn profile(&self, part: Part) -> Profile {
+        let numeric = part.stats.is_numeric();
+        Profile {
+            histogram: part.histogram.filter(|_| numeric),
+            heat: part.heat.filter(|_| numeric).map(Sums::finish),
+            texts: part.texts.filter(|t| t.count > 0),
+            stats: part.stats,
+        }
+    }
+    fn merge(&self, rows: Range<u64>, part: Part) {
+        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        let merged = &mut *merged;
+        merged.waiting.insert(rows.start, (rows.end, part));
+        while let Some(first) = merged.waiting.first_entry() {
+            if *first.key() != merged.row {
+                break;
+            }
+            let (end, part) = first.remove();
+            merged.row = end;
+            match &mut merged.sum {
+                Some(sum) => sum.merge(part, &self.meta),
+                None => merged.sum = Some(part),
+            }
+        }
+        if self.rows == Some(merged.row) {
+            merged.done = merged.sum.take().map(|part| self.profile(part));
+        }
+    }
+    fn finish(self) -> Profile {
+        let merged =
+            std::mem::take(&mut *self.merged.lock().unwrap_or_else(PoisonError::into_inner));
+        let rest = || self.profile(merged.sum.unwrap_or_else(|| self.part(0)));
+        merged.done.unwrap_or_else(rest)
+    }
+}
+
+/// What is known of some rows.
+struct Part {
+    stats: Stats,
+    histogram: Option<Histogram>,
+    heat: Option<Sums>,
+    texts: Option<Texts>,
+    /// The next row.
+    row: u64,
+}
+
+struct Looking<'a> {
+    arrays: &'a [Looked],
+}
+
+impl Fold for Looking<'_> {
+    type Part = Part;
+    fn begin(&self, array: usize, row: u64) -> Part {
+        self.arrays[array].part(row)
+    }
+    fn add(&self, part: &mut Part, chunk: &Chunk) -> Result<()> {
+        let looked = &self.arrays[chunk.array];
+        match &looked.view {
+            Some(view) => part.add(&looked.meta, &view.of(chunk)),
+            None => part.add(&looked.meta, chunk),
+        }
+    }
+    fn end(&self, array: usize, rows: Range<u64>, part: Part) -> Result<()> {
+        self.arrays[array].merge(rows, part);
+        Ok(())
+    }
+}
+
+/// A float type that is looked at as it is.
+pub(super) trait Real: Copy + Into<f64> + PartialOrd {
+    const ZERO: Self;
+    const INFINITY: Self;
+    const NEGATIVE_INFINITY: Self;
+    fn finite(self) -> bool;
+}
+
+macro_rules! real {
+    ($t:ty) => {
+        impl Real for $t {
+            const ZERO: $t = 0.0;
+            const INFINITY: $t = <$t>::INFINITY;
+            const NEGATIVE_INFINITY: $t = <$t>::NEG_INFINITY;
+            #[inline(always)]
+            fn finite(self) -> bool {
+                self.is_finite()
+            }
+        }
+    };
+}
+real!(f32);
+real!(f64);
+
+/// Least, greatest, how many zeros, and how many are not finite; the first two only where all are.
+fn scan<T: Real>(values: &[T]) -> (f64, f64, u64, u64) {
+    let (mut low, mut high) = ([T::INFINITY; 8], [T::NEGATIVE_INFINITY; 8]);
+    let (mut zeros, mut strange) = ([0u32; 8], [0u32; 8]);
+    let mut look = |k: usize, value: T| {
+        low[k] = if value < low[k] { value } else { low[k] };
+        high[k] = if value > high[k] { value } else { high[k] };
+        zeros[k] += u32::from(value == T::ZERO);
+        strange[k] += u32::from(!value.finite());
+    };
+    let eights = values.chunks_exact(8);
+    eights.remainder().iter().enumerate().for_each(|(k, &value)| look(k, value));
+    for eight in eights {
+        (0..8).for_each(|k| look(k, eight[k]));
+    }
+    let least = low.iter().copied().fold(T::INFINITY, |a, b| if b < a { b } else { a });
+    let most = high.iter().copied().fold(T::NEGATIVE_INFINITY, |a, b| if b > a { b } else { a });
+    let sum = |counts: [u32; 8]| counts.iter().map(|&n| u64::from(n)).sum::<u64>();
+    (least.into(), most.into(), sum(zeros), sum(strange))
+}
+
+impl Part {
+    fn add(&mut self, meta: &ArrayMeta, chunk: &Chunk) -> Result<()> {
+        let row = self.row;
+        self.row += chunk.rows;
+        let rows = chunk.rows as usize;
+        if chunk.valid.is_some() {
+            self.stats.nulls += (0..rows).filter(|&r| !chunk.is_valid(r)).count() as u64;
+        }
+        match &chunk.values {
+            Values::Fixed(codes) if meta.coded_text().is_some() => self.coded(meta, codes),
+            Values::Fixed(values) => {
+                let per_row = checked_product(meta.element_dims()).unwrap_or(1);
+                // Rows without elements may be more than can be counted.
+                if values.is_empty() || per_row == 0 {
+                    return Ok(());
+                }
+                let row_bytes = values.len() / rows;
+                let mut start = 0;
+                while start < rows {
+                    let valid = chunk.is_valid(start);
+                    let end = match &chunk.valid {
+                        None => rows,
+                        Some(_) => {
+                            (start..rows).find(|&r| chunk.is_valid(r) != valid).unwrap_or(rows)
+                        }
+                    };
+                    let at = (row + start as u64) * per_row;
+                    if valid {
+                        self.values(meta, at, &values[start * row_bytes..end * row_bytes]);
+                    } else if let Some(heat) = &mut self.heat {
+                        heat.null(at, (end - start) * per_row as usize);
+                    }
+                    start = end;
+                }
+                Ok(())
+            }
+            Values::Var { offsets, .. } => {
+                let texts = !matches!(meta.logical, crate::model::Logical::List);
+                for r in (0..rows).filter(|&r| chunk.is_valid(r)) {
+                    self.stats.count += 1;
+                    self.stats.zeros += u64::from(offsets[r] == offsets[r + 1]);
+                    if let Some(found) = self.texts.as_mut().filter(|_| texts) {
+                        found.add(chunk.text(r));
+                    }
+                }
+                Ok(())
+            }
+            Values::Nested(_) => Ok(()),
+        }
+    }
+
+    /// Text of several dimensions.
+    fn coded(&mut self, meta: &ArrayMeta, codes: &[u8]) -> Result<()> {
+        let Some(categories) = meta.coded_text() else { return Ok(()) };
+        let codes = codes_of(codes, meta.dtype);
+        self.stats.count += codes.len() as u64;
+        categories.with(|items| {
+            for code in codes {
+                let text = item_of(items, code)?;
+                self.stats.zeros += u64::from(text.is_empty());
+                if let Some(texts) = &mut self.texts {
+                    texts.add(text);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Elements that are not null, from the `at`th on.
+    fn values(&mut self, meta: &ArrayMeta, at: u64, bytes: &[u8]) {
+        if meta.logical.decimals().is_some() {
+            return self.decimals(meta, at, bytes);
+        }
+        let step = BLOCK * meta.dtype.item_bytes() as usize;
+        let mut reals = [0f32; BLOCK];
+        for (k, bytes) in bytes.chunks(step).enumerate() {
+            let at = at + (k * BLOCK) as u64;
+            let n = bytes.len() / meta.dtype.item_bytes() as usize;
+            match meta.dtype {
+                Dtype::F32 => self.reals(at, &typed::<f32>(bytes)),
+                Dtype::F64 => self.reals(at, &typed::<f64>(bytes)),
+                Dtype::F16 => {
+                    typed::<f16>(bytes).convert_to_f32_slice(&mut reals[..n]);
+                    self.reals(at, &reals[..n]);
+                }
+                Dtype::Bf16 => {
+                    let halves = typed::<u16>(bytes);
+                    let wide = reals.iter_mut().zip(halves.iter());
+                    wide.for_each(|(r, &b)| *r = f32::from_bits(u32::from(b) << 16));
+                    self.reals(at, &reals[..n]);
+                }
+                dtype if dtype.is_float8() => {
+                    let table = float8::table(dtype);
+                    reals.iter_mut().zip(bytes).for_each(|(r, &b)| *r = table[b as usize]);
+                    self.reals(at, &reals[..n]);
+                }
+                dtype if dtype.is_complex() => {
+                    let mut magnitudes = Vec::with_capacity(n);
+                    each_number(bytes, dtype, |number| match number {
+                        Number::Complex(re, im) => magnitudes.push(re.hypot(im)),
+                        Number::Real(r) => magnitudes.push(r),
+                        Number::Integer(i) => magnitudes.push(i as f64),
+                    });
+                    self.reals(at, &magnitudes);
+                }
+                Dtype::U64 => {
+                    let wide = typed::<u64>(bytes);
+                    match wide.iter().all(|&v| i64::try_from(v).is_ok()) {
+                        true => self.integers(meta, at, &typed::<i64>(bytes)),
+                        false => self.wide(at, wide.iter().map(|&v| (v as f64, i128::from(v)))),
+                    }
+                }
+                dtype => self.integers(meta, at, &codes_of(bytes, integer(dtype))),
+            }
+        }
+    }
+
+    fn reals<T: Real>(&mut self, at: u64, values: &[T]) {
+        let (low, high, zeros, strange) = scan(values);
+        self.stats.count += values.len() as u64;
+        self.stats.zeros += zeros;
+        if let Some(heat) = &mut self.heat {
+            heat.add(at, values, strange == 0);
+        }
+        if strange == 0 {
+            return self.finite(values, low, high);
+        }
+        let nan = values.iter().filter(|&&v| v.partial_cmp(&v).is_none()).count() as u64;
+        self.stats.nan += nan;
+        self.stats.inf += strange - nan;
+        let finite: Vec<T> = values.iter().copied().filter(|v| v.finite()).collect();
+        let (low, high, ..) = scan(&finite);
+        self.finite(&finite, low, high);
+    }
+
+    fn finite<T: Real>(&mut self, values: &[T], low: f64, high: f64) {
+        self.stats.add_reals(values, (low, high));
+        if let Some(histogram) = self.histogram.as_mut().filter(|_| !values.is_empty()) {
+            histogram.add_reals(values, low, high);
+        }
+    }
+
+    fn integers(&mut self, meta: &ArrayMeta, at: u64, values: &[i64]) {
+        let whole;
+        let mut values = values;
+        if values.iter().any(|&v| stats::is_nat(meta, i128::from(v))) {
+            whole = values.iter().copied().filter(|&v| v != i64::MIN).collect::<Vec<i64>>();
+            self.stats.nulls += (values.len() - whole.len()) as u64;
+            values = &whole;
+        }
+        let (Some(&low), Some(&high)) = (values.iter().min(), values.iter().max()) else { return };
+        self.stats.count += values.len() as u64;
+        self.stats.zeros += values.iter().filter(|&&v| v == 0).count() as u64;
+        self.stats.add_integers(values, (low, high));
+        if let Some(histogram) = &mut self.histogram {
+            histogram.add_integers(values, i128::from(low), i128::from(high));
+        }
+        if let Some(heat) = &mut self.heat {
+            let reals: Vec<f64> = values.iter().map(|&v| v as f64).collect();
+            heat.add(at, &reals, true);
+        }
+    }
+
+    /// Whole numbers past an int64.
+    fn wide(&mut self, at: u64, values: impl Iterator<Item = (f64, i128)>) {
+        let mut reals = Vec::new();
+        for (value, exact) in values {
+            self.stats.count += 1;
+            self.stats.zeros += u64::from(exact == 0);
+            self.stats.add_one(value, Some(exact));
+            if let Some(histogram) = &mut self.histogram {
+                histogram.add_wide(exact);
+            }
+            reals.push(value);
+        }
+        if let Some(heat) = &mut self.heat {
+            heat.add(at, &reals, true);
+        }
+    }
+
+    fn decimals(&mut self, meta: &ArrayMeta, at: u64, bytes: &[u8]) {
+        let Some(decimals) = meta.logical.decimals() else { return };
+        for (k, bytes) in bytes.chunks(BLOCK * decimals.item_bytes()).enumerate() {
+            let mut reals = Vec::with_capacity(BLOCK);
+            for number in decimals.numbers(bytes) {
+                let value = decimals.float(number).0;
+                let exact = number.to_i128().filter(|_| decimals.words < 4);
+                self.stats.count += 1;
+                self.stats.zeros += u64::from(value == 0.0);
+                self.stats.add_one(value, exact);
+                if let Some(histogram) = &mut self.histogram {
+                    histogram.add_reals(&[value], value, value);
+                }
+                reals.push(value);
+            }
+            if let Some(heat) = &mut self.heat {
+                heat.add(at + (k * BLOCK) as u64, &reals, true);
+            }
+        }
+    }
+
+    /// Adds the part of the next rows.
+    fn merge(&mut self, next: Part, meta: &ArrayMeta) {
+        self.stats.merge(&next.stats);
+        let whole =
+            !meta.dtype.is_float() && !meta.dtype.is_complex() && meta.logical.decimals().is_none();
+        if let (Some(histogram), Some(next)) = (&mut self.histogram, &next.histogram) {
+            histogram.merge(next, whole);
+        }
+        if let (Some(heat), Some(next)) = (&mut self.heat, &next.heat) {
+            heat.merge(next);
+        }
+        if let (Some(texts), Some(next)) = (&mut self.texts, next.texts) {
+            texts.merge(next);
+        }
+    }
+}
+
+/// Booleans are bytes.
+fn integer(dtype: Dtype) -> Dtype {
+    if dtype == Dtype::Bool { Dtype::U8 } else { dtype }
+}

@@ -1,0 +1,86 @@
+//! Every piece of a flow, on all threads and in no order: for figures that are added up.
+
+use std::ops::Range;
+
+use super::cutter::Cutter;
+use super::flow::Flow;
+use super::work::Work;
+use super::{Failure, Rows, Settings, on_pool};
+use crate::error::Result;
+use crate::format::{Order, ReadRows};
+use crate::model::Chunk;
+use crate::ops::Needs;
+
+/// What is done with the pieces of arrays. Chunks of a piece come in order; pieces come in any, on
+/// any thread.
+pub trait Fold: Sync {
+    /// What is known of a piece so far.
+    type Part: Send;
+    /// Before the first chunk of a piece that begins at `row`.
+    fn begin(&self, array: usize, row: u64) -> Self::Part;
+    /// The next chunk.
+    ///
+    /// # Errors
+    /// What is wrong with the values.
+    fn add(&self, part: &mut Self::Part, chunk: &Chunk) -> Result<()>;
+    /// After the last chunk of these rows.
+    ///
+    /// # Errors
+    /// As [`Fold::add`].
+    fn end(&self, array: usize, rows: Range<u64>, part: Self::Part) -> Result<()>;
+}
+
+/// Folds all rows of every array of the flow; where the source is read in order, each array is one
+/// piece. Arrays without rows have no piece.
+///
+/// # Errors
+/// Those of the source and of `fold`.
+pub fn pieces<F: Fold>(flow: impl Into<Flow>, fold: &F, settings: &Settings) -> Result<()> {
+    let flow = flow.into();
+    let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
+    let mut work = Work::open(flow, &all, Order::Any, settings)?;
+    let alone = all.iter().all(|&a| work.recipes.of(a).needs() <= Needs::Rows);
+    match work.reading.clone().filter(|_| alone) {
+        Some(reading) => {
+            let lanes = all.iter().map(|&a| vec![a]).collect();
+            let mut cutter = Cutter::new(&reading, lanes, Order::Any);
+            let piece = settings.piece_bytes();
+            let mut next = || Ok(cutter.next(piece)?.map(|cut| (cut.bytes, cut)));
+            let names = &work.plan.arrays;
+            let look = |cut: super::cutter::Cut| {
+                let array = cut.lane[0];
+                let mut part = fold.begin(array, cut.rows.start);
+                let mut take = |chunk: Chunk| {
+                    settings.moved(chunk.bytes(), &names[array].name);
+                    fold.add(&mut part, &chunk)
+                };
+                let read = reading.read(array, cut.rows.clone(), &mut take);
+                read.map_err(|e| e.array(&names[array].name))?;
+                fold.end(array, cut.rows, part)
+            };
+            on_pool(settings, work.plan.bytes(), &Failure::default(), &mut next, &look)?;
+            work.source.close()
+        }
+        None => in_order(work, &all, fold, settings),
+    }
+}
+
+fn in_order<F: Fold>(mut work: Work, all: &[usize], fold: &F, settings: &Settings) -> Result<()> {
+    let mut end = work.plan.clone();
+    let mut rows = Rows::new(&end);
+    let mut parts: Vec<Option<F::Part>> = all.iter().map(|_| None).collect();
+    work.decode(all, Order::Any, settings, None, &mut |mut chunk: Chunk| {
+        rows.count(&mut chunk)?;
+        settings.moved(chunk.bytes(), &end.arrays[chunk.array].name);
+        let begin = || fold.begin(chunk.array, 0);
+        fold.add(parts[chunk.array].get_or_insert_with(begin), &chunk)
+    })?;
+    work.source.close()?;
+    rows.check(&mut end)?;
+    for (array, part) in parts.into_iter().enumerate() {
+        if let Some(part) = part {
+            fold.end(array, 0..end.arrays[array].rows.unwrap_or(0), part)?;
+        }
+    }
+    Ok(())
+}
