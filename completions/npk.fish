@@ -73,6 +73,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l float-format -d 'pri
 complete -c npk -n "__fish_npk_using_subcommand convert" -s c -l compression -d 'Compression of the output' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l chunk-shape -d 'Chunk shape (HDF5, Zarr), such as 1000,128' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l shard-shape -d 'Shard shape (Zarr v3)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l inline-below -d 'Arrays that cannot be referred to are kept in a store of references where they are no larger' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l row-group-size -d 'Rows per row group (Parquet)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l zarr-format -d 'Zarr version' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'Split checkpoints into files of at most this size' -r
@@ -124,6 +125,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -s R -l recursive -d 'T
 complete -c npk -n "__fish_npk_using_subcommand convert" -l ignore-table-log -d 'Take the files of Delta, Iceberg and Hudi tables as they are, with rows that the table has removed'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l lossy -d 'Let --dtype round (never past the type\'s range)'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-unsupported -d 'Leave out, with a note, arrays that cannot be read or written'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l virtual -d 'Write a Zarr store of references: the bytes stay where they are. Into a directory (Parquet), or with a name that ends in .json, or --to kerchunk, into one JSON file'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-metadata -d 'Write the arrays only, without metadata'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l single -d 'Write a .pt that is the bare tensor'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l certify -d 'Put the checksums of every array on both sides into the report'

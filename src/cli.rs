@@ -333,6 +333,13 @@ pub struct ConvertArgs {
     /// Shard shape (Zarr v3)
     #[arg(long, value_name = "SHAPE", help_heading = "Layout of the output")]
     pub shard_shape: Option<String>,
+    /// Write a Zarr store of references: the bytes stay where they are. Into a directory (Parquet), or
+    /// with a name that ends in .json, or --to kerchunk, into one JSON file
+    #[arg(long = "virtual", help_heading = "Layout of the output")]
+    pub refer: bool,
+    /// Arrays that cannot be referred to are kept in a store of references where they are no larger
+    #[arg(long, value_name = "SIZE", help_heading = "Layout of the output")]
+    pub inline_below: Option<String>,
     /// Rows per row group (Parquet)
     #[arg(long, value_name = "ROWS", help_heading = "Layout of the output")]
     pub row_group_size: Option<u64>,

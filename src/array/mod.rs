@@ -14,6 +14,7 @@
 //! | [`block_copy`] | boxes between blocks in C order |
 //! | [`items`] | pieces of items of any length |
 //! | [`recent`] | what was used lately |
+//! | `stored` | maps as other readers of the same bytes need them |
 //! | [`source`], [`stream`] | a whole input whose arrays are maps: at random, or from a pipe |
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub mod recent;
 pub mod rechunk;
 pub mod source;
 mod spool;
+mod stored;
 pub mod stream;
 pub mod strided;
 pub mod text_codes;

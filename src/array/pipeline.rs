@@ -85,6 +85,11 @@ impl CodecPipeline {
         NONE.clone()
     }
 
+    /// The codecs, in the order of encoding.
+    pub fn codecs(&self) -> &[Codec] {
+        &self.codecs
+    }
+
     /// Whether pieces are stored as they are.
     pub fn is_empty(&self) -> bool {
         self.codecs.is_empty()

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::reader::MapReader;
 use super::{ArrayMap, Element};
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, StoredArray, readable};
 use crate::model::{Buf, Chunk, Plan, Values};
 
 /// Called with the arrays that are wanted, before they are read.
@@ -160,6 +160,12 @@ impl Source for MapSource {
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         self.reader().extents(array)
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        match self.reader().map(array) {
+            Some(map) => map.stored(self.plan.arrays[array].dtype),
+            None => Err(Error::refused("it cannot be read")),
+        }
     }
     fn close(&mut self) -> Result<()> {
         self.close.as_ref().map_or(Ok(()), |close| close(&self.wanted))

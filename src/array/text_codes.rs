@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Job, Order, ReadRows, Source};
+use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, StoredArray};
 use crate::model::{ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Values};
 
 /// The most distinct values of an array.
@@ -229,6 +229,9 @@ impl Source for Coded {
 
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         if self.arrays[array].is_some() { None } else { self.inner.extents(array) }
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        self.inner.stored(array)
     }
 
     fn close(&mut self) -> Result<()> {

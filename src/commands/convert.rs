@@ -31,6 +31,7 @@ mod gather;
 mod parts;
 mod reconcile;
 pub(crate) mod record;
+mod refer;
 mod settings;
 mod units;
 
@@ -98,6 +99,9 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     let args = job.args;
     if let Some(problem) = &unit.problem {
         return Err(problem.error(&unit.sources[0]));
+    }
+    if let Some(form) = refer::form(args, &unit.dst)? {
+        return refer::refer(job, unit, form);
     }
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;

@@ -11,6 +11,7 @@ pub(crate) mod duplicates;
 pub(crate) mod foreign_file;
 mod in_order;
 mod spec;
+mod stored;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use crate::storage::Existing;
 use crate::storage::{Blob, Location};
 pub use in_order::{AppendBlocks, BlockRows, EncodeBlocks, InOrder};
 pub use spec::{Arrays, Capabilities, CodedText, Order, Spec, Streams};
+pub use stored::{LocateChunk, StoredArray, StoredCodec, StoredItem};
 
 /// How well some bytes or a name fit a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +116,13 @@ pub trait Source: Send {
     /// order that together are the array.
     fn extents(&self, _array: usize) -> Option<Vec<Extent>> {
         None
+    }
+    /// The array as it lies in its files, where other readers find it there without any change.
+    ///
+    /// # Errors
+    /// Refused: what keeps them from that.
+    fn stored(&self, _array: usize) -> Result<StoredArray> {
+        Err(Error::refused("its bytes lie in no file as they are"))
     }
     /// After the last piece was delivered: what could only be checked now (a trailing checksum).
     ///

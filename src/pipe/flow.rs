@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::read_exactly;
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, StoredArray, readable};
 use crate::model::Plan;
 use crate::ops::{InOrder, Needs, Portion, Recipe, Recipes};
 use crate::resolve::Step;
@@ -127,6 +127,13 @@ impl Source for View {
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let recipe = self.recipes.of(array);
         if recipe.ops.is_empty() { self.source.extents(recipe.input) } else { None }
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        let recipe = self.recipes.of(array);
+        match recipe.ops.is_empty() {
+            true => self.source.stored(recipe.input),
+            false => Err(Error::refused("its values would have to be changed")),
+        }
     }
     fn close(&mut self) -> Result<()> {
         self.source.close()

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Order, Piece, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Order, Piece, ReadRows, Source, StoredArray, readable};
 use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Plan, Shared, Values};
 use crate::ops::cast;
 use crate::resolve::table;
@@ -57,6 +57,13 @@ impl Source for FoldedSource {
             && parts.valid.is_none()
             && self.plan.arrays[array].dtype == self.stored[parts.values].dtype;
         if same { self.inner.extents(parts.values) } else { None }
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        let parts = &self.arrays[array];
+        match matches!(parts.encoding, Encoding::Plain) && parts.valid.is_none() {
+            true => self.inner.stored(parts.values),
+            false => Err(Error::refused("it is made of several arrays")),
+        }
     }
     fn close(&mut self) -> Result<()> {
         self.inner.close()

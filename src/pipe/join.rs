@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::cutter::Sequenced;
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates::FreeNames;
-use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source};
+use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, StoredArray};
 use crate::model::{ArrayMeta, Categories, Chunk, Logical, Plan};
 use crate::ops::dictionary::{Merge, Merged};
 use crate::ops::time;
@@ -158,6 +158,10 @@ impl Source for Union {
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let (p, i) = self.home[array];
         self.parts[p].source.extents(i)
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        let (p, i) = self.home[array];
+        self.parts[p].source.stored(i)
     }
     fn close(&mut self) -> Result<()> {
         for part in self.parts.iter_mut().skip(self.at) {

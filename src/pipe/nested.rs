@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use crate::arrow_model;
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source};
+use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, StoredArray};
 use crate::model::nested::{PartKind, Parts, TakenApart, coded, parts_of, with_children};
 use crate::model::{ArrayMeta, Categories, Chunk, Dtype, Logical, Nested, Plan, Values, typed};
 use crate::sidecar;
@@ -264,6 +264,12 @@ impl Source for Together {
         match self.shared.ways[array] {
             Joined::Flat(i) => self.inner.extents(i),
             Joined::Nested(..) => None,
+        }
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        match self.shared.ways[array] {
+            Joined::Flat(i) => self.inner.stored(i),
+            Joined::Nested(..) => Err(Error::refused("it is made of several arrays")),
         }
     }
     fn close(&mut self) -> Result<()> {

@@ -5,6 +5,17 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
+/// Where stored bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The absolute path of a local file, or the URL of an object.
+    pub address: String,
+    /// The first byte.
+    pub offset: u64,
+    /// How many.
+    pub len: u64,
+}
+
 /// Ranged reads of one object; cheap to share between threads.
 pub trait Blob: Send + Sync {
     /// Its length in bytes, fixed when it was opened.
@@ -25,6 +36,10 @@ pub trait Blob: Send + Sync {
     /// Whether every read is a request to a server.
     fn is_remote(&self) -> bool {
         false
+    }
+    /// Where its bytes are, for others who read them there; `None` where they are in no file.
+    fn origin(&self) -> Option<Origin> {
+        None
     }
     /// Reads `len` bytes at `offset`; the length is compared with the blob's before anything is
     /// allocated.
@@ -132,6 +147,10 @@ impl Blob for BlobSlice {
     }
     fn is_remote(&self) -> bool {
         self.blob.is_remote()
+    }
+    fn origin(&self) -> Option<Origin> {
+        let origin = self.blob.origin()?;
+        Some(Origin { offset: origin.offset + self.start, len: self.len, ..origin })
     }
 }
 

@@ -25,7 +25,7 @@ mod stream;
 pub mod temporary;
 pub mod walk;
 
-pub use blob::{Blob, BlobReader, BlobSlice, MemoryBlob};
+pub use blob::{Blob, BlobReader, BlobSlice, MemoryBlob, Origin};
 pub use limit::{file_limit, open_files, raise_file_limit};
 pub use local::{Identity, file_blob, map_file, sweep_stale};
 pub use location::{LocalFile, Location};

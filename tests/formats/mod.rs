@@ -35,6 +35,7 @@ mod pt_hostile;
 mod pt_pickles;
 pub mod pt_support;
 mod raw;
+mod references;
 mod safetensors;
 mod store;
 mod store_support;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::check_crc;
 use crate::error::Result;
-use crate::storage::{Blob, BlobSlice};
+use crate::storage::{Blob, BlobSlice, Origin};
 
 /// The bytes of a member. It has no file: what the kernel copies is never seen.
 pub struct CheckedMember {
@@ -84,5 +84,8 @@ impl Blob for CheckedMember {
     }
     fn is_remote(&self) -> bool {
         self.bytes.is_remote()
+    }
+    fn origin(&self) -> Option<Origin> {
+        self.bytes.origin()
     }
 }

@@ -12,7 +12,9 @@ use indexmap::IndexMap;
 use super::unique_map::UniqueMap;
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
-use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, readable};
+use crate::format::{
+    Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, StoredArray, readable,
+};
 use crate::model::{Attributes, Plan};
 use crate::storage::{EntryKind, Location};
 
@@ -355,6 +357,10 @@ impl Source for Joined {
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let (part, index) = self.places[array];
         self.parts[part].source.extents(index)
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        let (part, index) = self.places[array];
+        self.parts[part].source.stored(index)
     }
     fn close(&mut self) -> Result<()> {
         self.parts.iter_mut().filter(|p| !p.wanted.is_empty()).try_for_each(|p| p.source.close())

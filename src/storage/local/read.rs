@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::{ASIDE, MARK};
 use crate::error::{Error, Result};
-use crate::storage::{Blob, Entry, EntryKind};
+use crate::storage::{Blob, Entry, EntryKind, Origin};
 
 /// Device and inode: what a file or directory is, whatever its name.
 pub type Identity = (u64, u64);
@@ -251,7 +251,9 @@ impl Spot {
     }
 
     pub(in crate::storage) fn blob(&self) -> Result<Arc<dyn Blob>> {
-        file_blob(self.open()?)
+        let file = self.open()?;
+        let len = file.metadata().map_err(Error::reading)?.len();
+        Ok(Arc::new(LocalBlob { file: Arc::new(file), len, path: Some(self.path.clone()) }))
     }
 
     pub(in crate::storage) fn stream(&self) -> Result<Box<dyn Read + Send>> {
@@ -333,6 +335,8 @@ fn replaced() -> Error {
 struct LocalBlob {
     file: Arc<File>,
     len: u64,
+    /// Where it was opened, if it has a name.
+    path: Option<PathBuf>,
 }
 
 impl Blob for LocalBlob {
@@ -351,6 +355,10 @@ impl Blob for LocalBlob {
     fn file(&self) -> Option<&Arc<File>> {
         Some(&self.file)
     }
+    fn origin(&self) -> Option<Origin> {
+        let path = std::path::absolute(self.path.as_ref()?).ok()?;
+        Some(Origin { address: path.to_str()?.to_string(), offset: 0, len: self.len })
+    }
 }
 
 /// Ranged reads of an open file, a temporary one for example.
@@ -359,7 +367,7 @@ impl Blob for LocalBlob {
 /// Where its length cannot be found.
 pub fn file_blob(file: File) -> Result<Arc<dyn Blob>> {
     let len = file.metadata().map_err(Error::reading)?.len();
-    Ok(Arc::new(LocalBlob { file: Arc::new(file), len }))
+    Ok(Arc::new(LocalBlob { file: Arc::new(file), len, path: None }))
 }
 
 /// Maps a whole file for reading.

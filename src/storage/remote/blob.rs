@@ -298,6 +298,15 @@ impl Blob for RemoteBlob {
     fn is_remote(&self) -> bool {
         true
     }
+    fn origin(&self) -> Option<crate::storage::Origin> {
+        let address = crate::storage::Backend::display(&*self.backend, &self.key);
+        // What is masked (a signature, a password) is not for others.
+        (!address.contains("***")).then_some(crate::storage::Origin {
+            address,
+            offset: 0,
+            len: self.len,
+        })
+    }
     fn len(&self) -> u64 {
         self.len
     }

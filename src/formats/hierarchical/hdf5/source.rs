@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::rows::Rows;
 use crate::array::source::MapSource;
-use crate::error::Result;
-use crate::format::{Extent, Job, Order, ReadRows, Source};
+use crate::error::{Error, Result};
+use crate::format::{Extent, Job, Order, ReadRows, Source, StoredArray};
 use crate::model::Plan;
 
 /// The source of a file.
@@ -36,5 +36,11 @@ impl Source for Hdf5Source {
 
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         if self.rows.arrays[array].is_special() { None } else { self.maps.extents(array) }
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        match self.rows.arrays[array].is_special() {
+            true => Err(Error::refused("its values are not the stored ones")),
+            false => self.maps.stored(array),
+        }
     }
 }

@@ -159,7 +159,11 @@ pub fn commit(
     }
     if version == 2 {
         last.reverse(); // what makes it a group comes after its attributes
-        last.push((".zmetadata", text(&json!({"zarr_consolidated_format": 1, "metadata": all}))?));
+        let mut all = json!({"zarr_consolidated_format": 1, "metadata": all});
+        if layouts.iter().any(|layout| layout.elsewhere.is_some()) {
+            all["record_size"] = json!(super::references::RECORD_CHUNKS);
+        }
+        last.push((".zmetadata", text(&all)?));
     }
     target.commit(&last, notes)
 }

@@ -86,6 +86,23 @@ pub struct Layout {
     attributes: Attributes,
     /// What xarray is not shown of them.
     pub hidden: Option<Value>,
+    /// How the chunks are stored, where they are those of another file.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// Chunks that another program stored, in the words of Zarr v2.
+#[derive(Clone)]
+pub struct Elsewhere {
+    /// Their shape.
+    pub chunks: Vec<u64>,
+    /// `dtype`.
+    pub dtype: String,
+    /// `filters`, with the compressor as the last of them.
+    pub filters: Value,
+    /// `order`: C or F.
+    pub order: &'static str,
+    /// `fill_value`.
+    pub fill_value: Value,
 }
 
 /// What all layouts of an output go by.
@@ -145,6 +162,7 @@ impl Layout {
             coded,
             attributes,
             hidden,
+            elsewhere: None,
         })
     }
 
@@ -188,7 +206,7 @@ impl Layout {
         if marked.is_some() {
             attributes.shift_remove(FILL);
         }
-        let meta = json!({
+        let mut meta = json!({
             "zarr_format": 2,
             "shape": self.shape,
             "chunks": self.chunk,
@@ -200,6 +218,16 @@ impl Layout {
             "order": "C",
             "dimension_separator": ".",
         });
+        if let Some(elsewhere) = &self.elsewhere {
+            meta["chunks"] = json!(elsewhere.chunks);
+            meta["dtype"] = json!(elsewhere.dtype);
+            meta["compressor"] = Value::Null;
+            meta["filters"] = elsewhere.filters.clone();
+            meta["order"] = json!(elsewhere.order);
+            if meta["fill_value"].is_null() {
+                meta["fill_value"] = elsewhere.fill_value.clone();
+            }
+        }
         if !attributes.contains_key(DIMENSIONS) {
             attributes.insert(DIMENSIONS.into(), Value::Array(self.dimensions()));
         }
@@ -272,7 +300,8 @@ impl Layout {
         }
     }
 
-    fn v2_dtype(&self) -> String {
+    /// The type in the words of v2, little-endian.
+    pub fn v2_dtype(&self) -> String {
         let unit =
             |u: &TimeUnit| if u.base == "generic" { String::new() } else { format!("[{u}]") };
         match &self.logical {

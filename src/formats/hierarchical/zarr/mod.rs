@@ -35,6 +35,7 @@ mod netcdf;
 mod node;
 mod objects;
 mod read;
+pub(crate) mod references;
 mod shard;
 mod store;
 mod target;

@@ -19,6 +19,10 @@ pub struct Target {
 enum To {
     Dir(Box<dyn OutputDir>),
     Zip(Mutex<ZipOut>),
+    /// References in JSON.
+    Json(Mutex<JsonOut>),
+    /// References in Parquet: of metadata there is only what stands in the root.
+    Parquet(Box<dyn OutputDir>),
 }
 
 impl Target {
@@ -36,20 +40,68 @@ impl Target {
         Target::new(To::Zip(Mutex::new(ZipOut { out, at: 0, members: Vec::new() })))
     }
 
+    /// A set of references, in one JSON file.
+    ///
+    /// # Errors
+    /// Disk full and the like.
+    pub fn json(out: Box<dyn Output>) -> Result<Target> {
+        Ok(Target::new(To::Json(Mutex::new(JsonOut::begin(out)?))))
+    }
+
+    /// A set of references: a directory of Parquet files.
+    pub fn parquet(dir: Box<dyn OutputDir>) -> Target {
+        Target::new(To::Parquet(dir))
+    }
+
+    /// Adds a member to a set of references in JSON.
+    ///
+    /// # Errors
+    /// Disk full and the like.
+    pub fn refer(&self, key: &str, to: &serde_json::Value) -> Result<()> {
+        match &self.to {
+            To::Json(json) => json.lock().unwrap_or_else(|e| e.into_inner()).add(key, to),
+            _ => Err(Error::internal("this output has no references")),
+        }
+    }
+
+    /// Adds a file of references.
+    ///
+    /// # Errors
+    /// Disk full and the like.
+    pub fn store_references(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        match &self.to {
+            To::Parquet(dir) => {
+                self.count(bytes);
+                put(dir.as_ref(), path, bytes)
+            }
+            _ => Err(Error::internal("this output has no files of references")),
+        }
+    }
+
+    fn count(&self, bytes: &[u8]) {
+        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        self.files.fetch_add(1, Relaxed);
+    }
+
     /// Stores an object.
     ///
     /// # Errors
     /// Disk full and the like.
     pub fn store(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
-        self.files.fetch_add(1, Relaxed);
         match &self.to {
             To::Dir(dir) => {
-                let mut file = dir.create(key)?;
-                file.write_all(bytes)?;
-                file.commit()
+                self.count(bytes);
+                put(dir.as_ref(), key, bytes)
             }
-            To::Zip(zip) => zip.lock().unwrap_or_else(|e| e.into_inner()).add(key, bytes),
+            To::Json(json) => {
+                let text = serde_json::Value::String(String::from_utf8_lossy(bytes).into_owned());
+                json.lock().unwrap_or_else(|e| e.into_inner()).add(key, &text)
+            }
+            To::Parquet(_) => Ok(()),
+            To::Zip(zip) => {
+                self.count(bytes);
+                zip.lock().unwrap_or_else(|e| e.into_inner()).add(key, bytes)
+            }
         }
     }
 
@@ -66,12 +118,67 @@ impl Target {
                 dir.commit(&last)?;
                 Ok(Summary { bytes, files, notes })
             }
+            To::Parquet(dir) => {
+                let last: Vec<_> = last
+                    .iter()
+                    .filter(|(name, _)| *name == ".zmetadata")
+                    .map(|(name, b)| (*name, b.as_slice()))
+                    .collect();
+                dir.commit(&last)?;
+                Ok(Summary { bytes, files, notes })
+            }
+            To::Json(json) => {
+                let mut json = json.into_inner().unwrap_or_else(|e| e.into_inner());
+                for (name, bytes) in last.iter().filter(|(name, _)| *name != ".zmetadata") {
+                    let text = String::from_utf8_lossy(bytes).into_owned();
+                    json.add(name, &serde_json::Value::String(text))?;
+                }
+                Ok(Summary { bytes: json.finish()?, files: 1, notes })
+            }
             To::Zip(zip) => {
                 let mut zip = zip.into_inner().unwrap_or_else(|e| e.into_inner());
                 last.iter().try_for_each(|(name, bytes)| zip.add(name, bytes))?;
                 Ok(Summary { bytes: zip.finish()?, files: 1, notes })
             }
         }
+    }
+}
+
+fn put(dir: &dyn OutputDir, path: &str, bytes: &[u8]) -> Result<()> {
+    let mut file = dir.create(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// References in JSON being written, member after member.
+struct JsonOut {
+    out: Box<dyn Output>,
+    bytes: u64,
+    is_first: bool,
+}
+
+impl JsonOut {
+    fn begin(out: Box<dyn Output>) -> Result<JsonOut> {
+        let mut json = JsonOut { out, bytes: 0, is_first: true };
+        json.write(b"{\"version\": 1, \"refs\": {")?;
+        Ok(json)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes += bytes.len() as u64;
+        Ok(self.out.write_all(bytes)?)
+    }
+
+    fn add(&mut self, key: &str, value: &serde_json::Value) -> Result<()> {
+        let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
+        let key = serde_json::Value::from(key);
+        self.write(format!("{comma}\n{key}: {value}").as_bytes())
+    }
+
+    fn finish(mut self) -> Result<u64> {
+        self.write(b"\n}}\n")?;
+        self.out.commit()?;
+        Ok(self.bytes)
     }
 }
 

@@ -106,6 +106,11 @@ pub fn read(store: &Arc<Store>, memory_bytes: u64) -> Result<Tree> {
                 walk.below("", false)?;
             }
             if !is_group && walk.tree.arrays.is_empty() {
+                if let Ok(Some(document)) = walk.document("", ".zmetadata")
+                    && document.get("record_size").is_some()
+                {
+                    return Err(only_references());
+                }
                 return Err(Error::missing(
                     "this is not a Zarr hierarchy: it has no zarr.json, .zgroup or .zarray",
                 ));
@@ -389,6 +394,10 @@ impl Walk<'_> {
             return Ok(Some(copies));
         }
         let all = match self.document("", ".zmetadata") {
+            // A set of references has the metadata, and no chunks: all would seem missing.
+            Ok(Some(Value::Object(doc))) if doc.contains_key("record_size") => {
+                return Err(only_references());
+            }
             Ok(Some(Value::Object(mut doc))) => match doc.remove("metadata") {
                 Some(Value::Object(all)) => all,
                 _ => return Ok(None),
@@ -419,6 +428,12 @@ impl Walk<'_> {
         }
         Ok(Some(copies))
     }
+}
+
+/// A set of references in place of a hierarchy.
+fn only_references() -> Error {
+    Error::refused("it is a set of references (kerchunk), not a Zarr hierarchy")
+        .hint("open it with fsspec's reference filesystem, or give the files that it refers to")
 }
 
 /// The shape in an array's document.

@@ -11,7 +11,7 @@ use super::{Files, MAX_MANIFEST_BYTES, names};
 use crate::array::reader::MapReader;
 use crate::array::recent::Recent;
 use crate::error::{Error, Result};
-use crate::format::{Extent, Order, ReadRows, Source};
+use crate::format::{Extent, Order, ReadRows, Source, StoredArray};
 use crate::model::{ArrayMeta, Dtype, Encoding, Logical, Plan};
 use crate::sidecar::{self, LogicalArray, StoredParts};
 use crate::storage::Blob;
@@ -256,6 +256,19 @@ impl Source for StoreSource {
             return None;
         }
         self.reader.maps.extents(parts.values)
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        let parts = &self.reader.arrays[array];
+        let stored = &self.reader.stored[parts.values];
+        let is_same = matches!(parts.encoding, Encoding::Plain | Encoding::Bits)
+            && !matches!(self.plan.arrays[array].logical, Logical::Dictionary { .. })
+            && parts.valid.is_none()
+            && stored.alive.is_none()
+            && stored.problem.is_none();
+        match self.reader.maps.map(parts.values).filter(|_| is_same) {
+            Some(map) => map.stored(self.plan.arrays[array].dtype),
+            None => Err(Error::refused("its values are not the stored ones")),
+        }
     }
     fn close(&mut self) -> Result<()> {
         self.reader.files.close(self.all)

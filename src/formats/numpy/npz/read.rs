@@ -11,7 +11,7 @@ use crate::codec::npy_header;
 use crate::codec::zip::{self, Archive, CheckedMember, Entry, Member, MemberHead};
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
-use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source};
+use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source, StoredArray};
 use crate::formats::numpy::npy_data::Records;
 use crate::model::{ArrayMeta, Buf, Dtype, Plan};
 use crate::storage::BlobSlice;
@@ -282,6 +282,15 @@ impl Source for NpzSource {
     }
     fn random(&self) -> Option<Arc<dyn ReadRows>> {
         if self.is_stored { self.maps.random() } else { None }
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        for (member, arrays) in self.wanted(&[array]) {
+            if !arrays.is_empty() && !self.archive.entries[self.members[member].member].is_stored()
+            {
+                return Err(Error::refused("its member of the archive is compressed"));
+            }
+        }
+        self.maps.stored(array)
     }
     fn close(&mut self) -> Result<()> {
         if self.is_stored { self.maps.close() } else { Ok(()) }
