@@ -8,7 +8,7 @@ TOOLS := .tools
 TORCH_PYTHON ?= /usr/bin/python3
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: install test check tools judges format lint docs generated bench dist dist-test clean
+.PHONY: install test check tools judges module format lint docs generated bench dist dist-test clean
 
 install: tools
 	$(CARGO) install --locked --path .
@@ -42,7 +42,11 @@ $(NUMPACK07): tests/judges/numpack07/Cargo.toml tests/judges/numpack07/src/main.
 		$(CARGO) build --locked --manifest-path tests/judges/numpack07/Cargo.toml --target-dir target/numpack07; \
 	fi
 
-test: tools judges $(NUMPACK07)
+# The Python module. Its tests build it themselves where it is stale; what the library's own build has made is used again.
+module: tools
+	$(CARGO) build --locked --manifest-path python/Cargo.toml --target-dir target
+
+test: tools judges $(NUMPACK07) module
 	@without=""; \
 	if ! [ -x "$(TORCH_PYTHON)" ] || ! "$(TORCH_PYTHON)" -c 'import torch' 2>/dev/null; then \
 		echo "note: $(TORCH_PYTHON) has no torch: the tests that ask it are left out (Debian: apt-get install python3-torch)"; \
@@ -59,9 +63,11 @@ check: format lint docs test
 
 format:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path python/Cargo.toml
 
 lint: tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --manifest-path python/Cargo.toml --target-dir target -- -D warnings
 
 docs: tools
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --no-deps --lib

@@ -24,6 +24,7 @@ mod machines;
 mod matrix;
 mod outputs;
 mod property;
+mod python;
 mod regression;
 #[cfg(feature = "remote")]
 mod remote;

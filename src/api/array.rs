@@ -202,6 +202,21 @@ impl Array {
         }
         Array::new(meta, chunk, true)
     }
+    /// The same memory as an array of bytes, with one more dimension at the end for elements of several
+    /// bytes.
+    ///
+    /// # Errors
+    /// Refused: text and lists.
+    pub fn raw(&self) -> Result<Array> {
+        let bytes = self.fixed()?.clone();
+        let mut shape: Vec<u64> = self.shape.iter().map(|&d| d as u64).collect();
+        if self.dtype().item_bytes() > 1 {
+            shape.push(self.dtype().item_bytes());
+        }
+        let meta = ArrayMeta::new(self.name(), Dtype::U8, &shape);
+        let rows = meta.rows.unwrap_or(0);
+        Array::new(meta, Chunk::fixed(0, 0, rows, bytes), self.copied)
+    }
     /// As an Arrow array of its usual type: numbers, times and codes without a copy of the values;
     /// several dimensions as fixed-size lists.
     ///

@@ -340,6 +340,11 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the changes so far: the store stays as it is, and others may change it.
+    pub fn discard(&mut self) {
+        self.stage = None;
+    }
+
     /// The changes so far.
     fn stage(&mut self) -> Result<&Stage> {
         if self.stage.is_none() {

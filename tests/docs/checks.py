@@ -112,6 +112,13 @@ def listed():
     assert seen == {k: (str(a.dtype), "x".join(map(str, a.shape)), a.nbytes) for k, a in arrays.items()}
 
 
+def first_values():
+    said = open("stdout").read()
+    for name, array in load_file("m.safetensors").items():
+        assert name in said, said
+        assert str(np.round(float(array.ravel()[0]), 2))[:4] in said, (name, said)
+
+
 def two_columns():
     got = only(load("two.npk"))
     same(got, only(imported(nio.from_parquet, "d.parquet", columns=["col1", "col2"])))
@@ -220,6 +227,14 @@ CHECKS = {
     "npk convert one.npk one.feather -c zstd": to_feather,
     "npk convert d.parquet table.npk": lambda: same(only(load("table.npk")), only(imported(nio.from_parquet, "d.parquet"))),
     "npk convert d.parquet two.npk --columns col1,col2": two_columns,
+    "npk convert d.parquet small.npk -m 100MB": lambda: same(only(load("small.npk")), only(imported(nio.from_parquet, "d.parquet"))),
+    "npk convert d.parquet named.npk --name my_table": lambda: all_same(
+        load("named.npk"), imported(nio.from_parquet, "d.parquet", array_name="my_table")
+    ),
+    "npk convert one.npk table_of_one.parquet": lambda: same(matrix(pq.read_table("table_of_one.parquet")), data()),
+    "npk convert m.safetensors loaded.npk": lambda: all_same(load("loaded.npk"), load_file("m.safetensors")),
+    "npk convert m.npk saved.safetensors": lambda: all_same(load_file("saved.safetensors"), load("m.npk")),
+    "npk inspect m.safetensors --head 3": first_values,
     "npk convert one.npk one.parquet": lambda: parquet("SNAPPY"),
     "npk convert one.npk one.parquet -c snappy --row-group-size 100000": lambda: parquet("SNAPPY"),
     "npk convert one.npk one.parquet -c gzip": lambda: parquet("GZIP"),
