@@ -116,7 +116,7 @@ def first_values():
     said = open("stdout").read()
     for name, array in load_file("m.safetensors").items():
         assert name in said, said
-        assert str(np.round(float(array.ravel()[0]), 2))[:4] in said, (name, said)
+        assert str(array.ravel()[0]) in said, (name, said)
 
 
 def two_columns():
