@@ -25,6 +25,9 @@ _npk() {
             npk,diff)
                 cmd="npk__subcmd__diff"
                 ;;
+            npk,edit)
+                cmd="npk__subcmd__edit"
+                ;;
             npk,formats)
                 cmd="npk__subcmd__formats"
                 ;;
@@ -56,7 +59,7 @@ _npk() {
 
     case "${cmd}" in
         npk)
-            opts="-h -V --help --version convert list ls inspect diff verify report formats completions man generate"
+            opts="-h -V --help --version convert list ls inspect diff verify edit report formats completions man generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -382,7 +385,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__diff)
-            opts="-a -x -g -d -j -m -q -v -h -V --rtol --atol --equal-nan --ignore-dtype --headers --summary --map --compare-metadata --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
+            opts="-f -a -x -g -d -j -m -q -v -h -V --rtol --atol --equal-nan --ignore-dtype --headers --summary --map --compare-metadata --html --force --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -563,6 +566,36 @@ _npk() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        npk__subcmd__edit)
+            opts="-n -q -v -h -V --drop --rename --set-attribute --compact --dry-run --json --quiet --verbose --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --drop)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rename)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set-attribute)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         npk__subcmd__formats)
             opts="-h -V --json --markdown --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -592,7 +625,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__inspect)
-            opts="-a -x -g -d -j -m -q -v -h -V --tree --show-metadata --head --tail --slice --stats --hist --checksum --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
+            opts="-f -a -x -g -d -j -m -q -v -h -V --tree --show-metadata --head --tail --slice --stats --hist --heat --checksum --html --force --json --key --tensor --dataset --columns --array --exclude --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --dtype --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -32,6 +32,7 @@ complete -c npk -n "__fish_npk_needs_command" -f -a "ls" -d 'List array names, o
 complete -c npk -n "__fish_npk_needs_command" -f -a "inspect" -d 'Show what is in a file: format, arrays, types, shapes, metadata, values'
 complete -c npk -n "__fish_npk_needs_command" -f -a "diff" -d 'Compare two files of any formats'
 complete -c npk -n "__fish_npk_needs_command" -f -a "verify" -d 'Check that files are whole: headers, sizes, checksums, every chunk'
+complete -c npk -n "__fish_npk_needs_command" -f -a "edit" -d 'Change a .npk store: drop and rename arrays, set attributes, leave out deleted rows'
 complete -c npk -n "__fish_npk_needs_command" -f -a "report" -d 'Show what the shares of a batch have come to: a table of convert\'s --report'
 complete -c npk -n "__fish_npk_needs_command" -f -a "formats" -d 'List the formats'
 complete -c npk -n "__fish_npk_needs_command" -f -a "completions" -d 'Print a completion script'
@@ -404,6 +405,19 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -s q -l quiet -d 'Errors
 complete -c npk -n "__fish_npk_using_subcommand verify" -s v -l verbose -d 'More messages; twice for still more'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c npk -n "__fish_npk_using_subcommand verify" -s V -l version -d 'Print version'
+complete -c npk -n "__fish_npk_using_subcommand edit" -l drop -d 'Leave arrays out; patterns as -a has them' -r
+complete -c npk -n "__fish_npk_using_subcommand edit" -l rename -d 'Rename an array, after dropping' -r
+complete -c npk -n "__fish_npk_using_subcommand edit" -l set-attribute -d 'Set an attribute of the store' -r
+complete -c npk -n "__fish_npk_using_subcommand edit" -l color -d 'When to use colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c npk -n "__fish_npk_using_subcommand edit" -l compact -d 'Write the arrays anew without the rows that were deleted, each in one piece'
+complete -c npk -n "__fish_npk_using_subcommand edit" -s n -l dry-run -d 'Say what would be done, change nothing'
+complete -c npk -n "__fish_npk_using_subcommand edit" -l json -d 'JSON on stdout'
+complete -c npk -n "__fish_npk_using_subcommand edit" -s q -l quiet -d 'Errors only'
+complete -c npk -n "__fish_npk_using_subcommand edit" -s v -l verbose -d 'More messages; twice for still more'
+complete -c npk -n "__fish_npk_using_subcommand edit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c npk -n "__fish_npk_using_subcommand edit" -s V -l version -d 'Print version'
 complete -c npk -n "__fish_npk_using_subcommand report" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand report" -l region -d 'AWS region' -r
 complete -c npk -n "__fish_npk_using_subcommand report" -l endpoint-url -d 'Address of an S3-compatible service' -r

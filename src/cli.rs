@@ -47,6 +47,9 @@ pub enum Command {
     /// Check that files are whole: headers, sizes, checksums, every chunk
     #[command(after_long_help = examples::VERIFY)]
     Verify(VerifyArgs),
+    /// Change a .npk store: drop and rename arrays, set attributes, leave out deleted rows
+    #[command(after_long_help = examples::EDIT)]
+    Edit(EditArgs),
     /// Show what the shares of a batch have come to: a table of convert's --report
     #[command(after_long_help = examples::REPORT)]
     Report(ReportArgs),
@@ -448,6 +451,35 @@ pub struct VerifyArgs {
     /// The type in a raw file.
     #[command(flatten)]
     pub raw: RawTypeArgs,
+    /// Messages.
+    #[command(flatten)]
+    pub messages: MessageArgs,
+}
+
+/// `npk edit`.
+#[derive(Args, Debug, Clone)]
+pub struct EditArgs {
+    /// A .npk store on a local disk
+    #[arg(value_name = "STORE")]
+    pub store: String,
+    /// Leave arrays out; patterns as -a has them
+    #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
+    pub drop: Vec<String>,
+    /// Rename an array, after dropping
+    #[arg(long, value_name = "OLD=NEW", action = ArgAction::Append)]
+    pub rename: Vec<String>,
+    /// Set an attribute of the store
+    #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub set_attribute: Vec<String>,
+    /// Write the arrays anew without the rows that were deleted, each in one piece
+    #[arg(long)]
+    pub compact: bool,
+    /// Say what would be done, change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
     /// Messages.
     #[command(flatten)]
     pub messages: MessageArgs,

@@ -558,6 +558,24 @@ pub fn renamed(old: Option<&[u8]>, names: &HashMap<String, String>) -> Result<Op
     Ok(serde_json::to_vec(&side).ok())
 }
 
+/// The side file of a store with these attributes of the whole, beside those that it has. `order`:
+/// all logical names.
+///
+/// # Errors
+/// Where the old one cannot be read.
+pub fn with_attributes(
+    old: Option<&[u8]>,
+    order: &[String],
+    attributes: &Attributes,
+) -> Result<Option<Vec<u8>>> {
+    let mut side = parse(old)?;
+    if side.order.is_empty() {
+        side.order = order.to_vec();
+    }
+    side.attributes.extend(attributes.clone());
+    Ok(serde_json::to_vec(&side).ok())
+}
+
 /// A logical array that got more rows.
 pub struct AppendedArray {
     /// Its name.

@@ -10,8 +10,9 @@ use super::dataset::{Dataset, OpenOptions, open};
 use super::flags::Flags;
 use super::memory::{Lender, Memory, MemorySource};
 use super::room;
+use crate::commands;
 use crate::commands::convert::fitted;
-use crate::console::Level;
+use crate::console::{Console, Level, Listener, Told};
 use crate::error::{Context, Error, Result};
 use crate::format::{Existing, Format as _, WriteOptions};
 use crate::formats::columnar::batches::arrays_of;
@@ -294,6 +295,41 @@ impl Store {
         self.remove(old)
     }
 
+    /// Sets attributes of the whole, beside those that there are.
+    ///
+    /// # Errors
+    /// A side file that cannot be read.
+    pub fn set_metadata(&mut self, attributes: &Attributes) -> Result<()> {
+        let at = self.at.display();
+        self.stage()?.set_attributes(attributes).at_file(&at)
+    }
+
+    /// Writes the store anew without the rows that were deleted, each array in one piece, at once;
+    /// it takes no [`Store::commit`]. Returns false where there is nothing to gain.
+    ///
+    /// # Errors
+    /// Usage, where other changes are not committed; damage; disk full.
+    pub fn compact(&mut self) -> Result<bool> {
+        if self.stage.is_some() {
+            return Err(Error::usage("other changes are not committed yet")
+                .file(self.at.display())
+                .hint("commit() them first"));
+        }
+        if !npk::is_fragmented(&self.at).at_file(&self.at.display())? {
+            return Ok(false);
+        }
+        let args = self.options.flags.read()?;
+        let read = commands::read_options(&args)?;
+        let flow = commands::open(&self.at, Some("npk"), &read, Console::to(&Unheard))?.flow;
+        let flow = self.fitted(flow)?;
+        let write = WriteOptions { existing: Existing::Replace, ..self.options.write.clone() };
+        let prepared = Npk.prepare(&self.at, flow.plan(), &write).at_file(&self.at.display())?;
+        self.now = None;
+        let done = pipe::run(flow, npk::capabilities(), prepared, &self.settings());
+        self.now = Some(reading(&self.path)?);
+        done.map(|_| true)
+    }
+
     /// Adds rows behind those of arrays that are there: of all of them, or of none. This is done at
     /// once, in place, and takes no [`Store::commit`].
     ///
@@ -377,4 +413,12 @@ impl Store {
 
 fn reading(path: &Path) -> Result<Dataset> {
     open(path, &OpenOptions::new().format("npk"))
+}
+
+/// Nobody: what is said of a store was said when it was opened.
+struct Unheard;
+
+impl Listener for Unheard {
+    fn hear(&self, _level: Level, _text: &str) {}
+    fn output(&self, _told: Told) {}
 }

@@ -23,6 +23,14 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage, 3 missing or unknown input, 4 refused (data would change), \
 5 output exists, 6 remote, 7 corrupt input, 101 a bug in npk, 129/130/143 interrupted.";
 
+pub(super) const EDIT: &str = "\
+Examples:
+  npk edit model.npk --drop 'optimizer.*' --rename head=lm_head
+  npk edit model.npk --set-attribute version=2
+  npk edit grown.npk --compact             rows that were deleted go, arrays become one piece
+
+All changes of a call appear together, or none of them; --compact comes after them.";
+
 pub(super) const LIST: &str = "\
 Examples:
   npk list model.safetensors

@@ -18,6 +18,7 @@ pub mod colors;
 pub mod complete;
 pub mod convert;
 pub mod diff;
+pub mod edit;
 pub mod formats;
 pub mod generate;
 pub mod heat;
@@ -43,6 +44,7 @@ pub fn run(mut cli: Cli) -> u8 {
         Command::Inspect(a) => a.messages.clone(),
         Command::Diff(a) => a.messages.clone(),
         Command::Verify(a) => a.messages.clone(),
+        Command::Edit(a) => a.messages.clone(),
         Command::Report(a) => a.messages.clone(),
         _ => Default::default(),
     };
@@ -53,6 +55,7 @@ pub fn run(mut cli: Cli) -> u8 {
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Diff(args) => diff::run(&args, console),
         Command::Verify(args) => verify::run(&args, console),
+        Command::Edit(args) => edit::run(&args, console),
         Command::Report(args) => report::run(&args, console),
         Command::Formats(args) => formats::run(&args),
         Command::Completions { shell } => generate::completions(shell),

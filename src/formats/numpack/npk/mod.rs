@@ -108,6 +108,15 @@ pub fn capabilities() -> &'static Capabilities {
     &NPK
 }
 
+/// Whether a store has rows that were deleted, or arrays in several pieces.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn is_fragmented(at: &Location) -> Result<bool> {
+    let source = StoreSource::open(Directory::open(at)?, "npk", false)?;
+    Ok(source.stored().iter().any(|s| s.bitmap.is_some() || s.pieces.len() > 1))
+}
+
 /// Opens a store; `names_only` leaves out what only its files tell.
 ///
 /// # Errors

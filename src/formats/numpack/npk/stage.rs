@@ -16,7 +16,7 @@ use crate::formats::numpack::store::names::{self, Names};
 use crate::formats::numpack::store::{
     METADATA, SIDE, StoreSource, check_side, read_metadata, read_side,
 };
-use crate::model::{Encoding, Plan};
+use crate::model::{Attributes, Encoding, Plan};
 use crate::sidecar;
 use crate::storage::{Location, OutputDir, cleanup};
 
@@ -226,6 +226,17 @@ impl Stage {
         state.flat[at].name = new.to_string();
         state.side = sidecar::renamed(state.side.as_deref(), &changes)?;
         Ok(true)
+    }
+
+    /// Sets attributes of the whole, beside those that there are.
+    ///
+    /// # Errors
+    /// A side file that cannot be read.
+    pub fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
+        let mut state = self.state();
+        let order = state.order();
+        state.side = sidecar::with_attributes(state.side.as_deref(), &order, attributes)?;
+        Ok(())
     }
 
     /// The store appears.
