@@ -40,7 +40,7 @@ pub struct InspectArgs {
     pub checksum: bool,
     /// Write a page that stands alone instead, at most 2 MB: treemap, totals, and of each
     /// array statistics, a histogram and a heat map
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "tree", "show_metadata", "head", "tail", "slice", "stats", "hist", "heat"])]
     pub html: Option<String>,
     /// Replace an existing page
     #[arg(short = 'f', long, requires = "html")]

@@ -52,6 +52,8 @@ pub struct Screen {
 
 /// Blocks along each side, for JSON.
 const JSON_BLOCKS: usize = 64;
+/// Blocks of all arrays together: they are kept until they are drawn.
+const MAX_BLOCKS: usize = 2_000_000;
 
 impl Screen {
     /// The window; 80 columns in a pipe, unless COLUMNS says otherwise.
@@ -63,8 +65,17 @@ impl Screen {
         let lines = size.map_or(24, |s| s.ws_row as usize).saturating_sub(6).clamp(8, 48);
         Screen { shades: Shades::of(console), columns, lines }
     }
-    /// Most rows and columns of blocks of an array.
-    pub fn most(&self, meta: &ArrayMeta, json: bool) -> [usize; 2] {
+    /// Most rows and columns of blocks of one of so many arrays.
+    pub fn most(&self, meta: &ArrayMeta, arrays: usize, json: bool) -> [usize; 2] {
+        let each = MAX_BLOCKS / arrays.max(1);
+        let side = (each as f64).sqrt() as usize;
+        match self.room(meta, json) {
+            [rows, columns] if rows * columns <= each => [rows, columns],
+            [rows, 1] => [rows.min(each.max(1)), 1],
+            [rows, columns] => [rows.min(side.max(1)), columns.min(side.max(1))],
+        }
+    }
+    fn room(&self, meta: &ArrayMeta, json: bool) -> [usize; 2] {
         let line = is_line(meta);
         match (json, self.shades) {
             (true, _) => {
@@ -82,7 +93,7 @@ impl Screen {
     /// The picture and its legend.
     pub fn draw(&self, map: &HeatMap) -> String {
         let Some(scale) = map.scale() else {
-            return format!("  no finite values{}\n", marks_text(map));
+            return format!("  no finite values{}\n", self.marks_text(map));
         };
         let (rows, columns) = match map.plane[1] {
             // One dimension is a line.
@@ -154,30 +165,33 @@ impl Screen {
             (r, c) => format!(", means of up to {} × {}", r.unwrap_or(1), c.unwrap_or(1)),
         };
         let (low, high) = (short(scale.low), short(scale.high));
-        format!("  {low} {bar} {high}   {rows} × {columns}{block}{}\n", marks_text(map))
+        format!("  {low} {bar} {high}   {rows} × {columns}{block}{}\n", self.marks_text(map))
+    }
+
+    /// In how many blocks there are marks.
+    fn marks_text(&self, map: &HeatMap) -> String {
+        let count = |mark: u8| map.marks.iter().filter(|&&m| m & mark != 0).count();
+        let mut out = String::new();
+        for (mark, letter, what) in
+            [(NAN, "N", "NaN"), (INFINITE, "I", "infinite"), (NULL, "?", "null")]
+        {
+            let n = count(mark);
+            if n > 0 {
+                let plural = if n == 1 { "" } else { "s" };
+                let shown = match self.shades {
+                    Shades::Ascii => letter,
+                    _ => colors::mark_name(mark),
+                };
+                out += &format!("; {what} ({shown}) in {n} block{plural}");
+            }
+        }
+        out
     }
 }
 
 /// Arrays of one dimension are drawn as a line.
 fn is_line(meta: &ArrayMeta) -> bool {
     meta.element_dims().iter().product::<u64>() == 1
-}
-
-/// In how many blocks there are marks.
-fn marks_text(map: &HeatMap) -> String {
-    let count = |mark: u8| map.marks.iter().filter(|&&m| m & mark != 0).count();
-    let mut out = String::new();
-    for (mark, letter, what) in
-        [(NAN, 'N', "NaN"), (INFINITE, 'I', "infinite"), (NULL, '?', "null")]
-    {
-        let n = count(mark);
-        if n > 0 {
-            let plural = if n == 1 { "" } else { "s" };
-            out +=
-                &format!("; {what} ({letter}, {}) in {n} block{plural}", colors::mark_name(mark));
-        }
-    }
-    out
 }
 
 /// A block of the picture.

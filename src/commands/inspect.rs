@@ -159,14 +159,14 @@ fn look(
     let at_file = |e: Error| e.file(at.display());
     let slice = args.slice.as_deref().filter(|_| args.heat).map(view::Chosen::parse).transpose()?;
     if args.stats || args.hist || args.heat && slice.is_none() {
-        let wish = |meta: &ArrayMeta| wish(meta, args.heat && slice.is_none(), args, console);
+        let wish = |meta: &ArrayMeta| wish(meta, args.heat && slice.is_none(), plan, args, console);
         let found = profile::profiles(again()?, &wish, &settings).map_err(at_file)?;
         let (stats, heat) = found.into_iter().map(|p| p.map(|p| (p.stats, p.heat)).unzip()).unzip();
         seen.stats = stats;
         seen.heat = Vec::into_iter(heat).map(Option::flatten).collect();
     }
     if slice.is_some() {
-        let wish = |meta: &ArrayMeta| wish(meta, true, args, console);
+        let wish = |meta: &ArrayMeta| wish(meta, true, plan, args, console);
         let found = profile::parts(again()?, slice.as_ref(), &wish, &settings).map_err(at_file)?;
         seen.heat = found.into_iter().map(|p: Option<Profile>| p.and_then(|p| p.heat)).collect();
     }
@@ -181,8 +181,8 @@ fn look(
 }
 
 /// What is to be found out in the one pass over the values.
-fn wish(meta: &ArrayMeta, heat: bool, args: &InspectArgs, console: Console) -> Wish {
-    let heat = heat.then(|| heat::Screen::of(console).most(meta, args.json));
+fn wish(meta: &ArrayMeta, heat: bool, plan: &Plan, args: &InspectArgs, console: Console) -> Wish {
+    let heat = heat.then(|| heat::Screen::of(console).most(meta, plan.arrays.len(), args.json));
     Wish { heat, ..Wish::default() }
 }
 

@@ -220,5 +220,14 @@ data.files.forEach((_, f) => {
 });
 for (const rect of document.querySelectorAll(".tree rect[data-n]"))
   rect.addEventListener("click", () => { filter.value = rect.dataset.n; all(); });
+// An address may name an array: report.html#layers.0
+let wanted = "";
+try {
+  wanted = decodeURIComponent(location.hash.slice(1));
+} catch {
+  // It is no address of an array.
+}
+filter.value = wanted;
 all();
+if (wanted) document.querySelectorAll("details").forEach((d, i) => (d.open = i === 0));
 if (data.files.length === 1 && data.files[0].arrays.length === 1) document.querySelector("details").open = true;
