@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef};
 
 use crate::arrow_model;
 use crate::error::{Context, Result};
-use crate::format::ReadRows;
+use crate::format::{ReadRows, Source as _};
 use crate::model::{
     ArrayMeta, Chunk, Decimals, Dtype, Plan, Values, checked_product, codes_of, item_of,
 };
@@ -135,14 +135,15 @@ pub fn compare(
     }
     let (wanted_a, wanted_b): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
     drop(index_b);
-    let (source_a, reader_a) = pipe::with_random(a, &wanted_a, settings).at_file(labels.0)?;
-    let (source_b, reader_b) = pipe::with_random(b, &wanted_b, settings).at_file(labels.1)?;
+    let source_a = pipe::with_random(a, &wanted_a, settings).at_file(labels.0)?;
+    let source_b = pipe::with_random(b, &wanted_b, settings).at_file(labels.1)?;
     // A pipe's rows are known by now.
     let late = pairs.iter().any(|&(i, j)| plan_a[i].rows.is_none() || plan_b[j].rows.is_none());
     let (plan_a, plan_b) = match late {
         true => (source_a.plan().arrays.clone(), source_b.plan().arrays.clone()),
         false => (plan_a, plan_b),
     };
+    let (reader_a, reader_b) = (source_a.into_reader(), source_b.into_reader());
     let mut pairs = pairs;
     pairs.retain(|&(i, j)| match comparable(&plan_a[i], &plan_b[j], rules) {
         Some(why) => {
@@ -211,7 +212,6 @@ pub fn compare(
             all[i].verdict = Verdict::Different(difference);
         }
     }
-    drop((source_a, source_b));
     Ok(all)
 }
 

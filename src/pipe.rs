@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result, guard};
-use crate::format::{Capabilities, Emit, Order, Prepared, ReadRows, Source};
+use crate::format::{Capabilities, Emit, Order, Prepared, ReadRows};
 use crate::model::{Chunk, Logical, Plan, Values};
 use crate::ops::Needs;
 
@@ -39,7 +39,7 @@ pub mod spool;
 mod work;
 
 pub use budget::{Budget, Reservation};
-pub use flow::Flow;
+pub use flow::{Flow, Selected};
 pub use kernel_copy::may_share;
 use ordered::in_order;
 use parallel::by_position;
@@ -191,10 +191,10 @@ pub fn run(
     let mut rows = Rows::new(&work.plan);
     by_position(&mut work, sink.as_mut(), &mut rows, settings)?;
     in_order(&mut work, sink.as_mut(), holds.order, &mut rows, settings)?;
-    work.source.close()?;
+    work.inputs.close()?;
     let mut end = work.plan;
     rows.check(&mut end)?;
-    drop((work.source, work.reading));
+    drop(work.inputs);
     settings.check()?;
     let summary = settings.output.at(sink.finish(&end))?;
     settings.held.release();
@@ -225,7 +225,7 @@ pub fn drain(
         settings.moved(chunk.bytes(), &end.arrays[chunk.array].name);
         each(chunk)
     })?;
-    work.source.close()?;
+    work.inputs.close()?;
     rows.check(&mut end)?;
     Ok(end)
 }
@@ -274,7 +274,7 @@ pub fn start(settings: &Settings) -> Result<()> {
     pool(settings).map(|_| ())
 }
 
-/// These arrays of a flow with random access: by its own, or from a spool.
+/// These arrays of a flow with random access, their own or that of a spool.
 ///
 /// # Errors
 /// Reading errors; disk full.
@@ -282,15 +282,13 @@ pub fn with_random(
     flow: impl Into<Flow>,
     arrays: &[usize],
     settings: &Settings,
-) -> Result<(Box<dyn Source>, Arc<dyn ReadRows>)> {
+) -> Result<Selected> {
     let work = Work::open(flow.into(), arrays, Order::Any, settings)?;
     let in_order = arrays.iter().any(|&a| work.recipes.of(a).needs() > Needs::Rows);
-    if let Some(reader) = work.reading.clone().filter(|_| !in_order) {
-        return Ok((work.into_source(), reader));
+    match work.reading().cloned().filter(|_| !in_order) {
+        Some(reader) => Ok(Selected { plan: work.plan, reader }),
+        None => work.spool_source(arrays, settings),
     }
-    let spooled = work.spool_source(arrays, settings)?;
-    let reader = spooled.random().ok_or_else(|| Error::internal("a spool without rows"))?;
-    Ok((spooled, reader))
 }
 
 /// The first row of each list array whose length differs from the first row's: the array, the

@@ -45,6 +45,11 @@ struct Trap {
     plan: Plan,
     rows: Arc<TrapRows>,
     random: bool,
+}
+
+/// Its rows in order.
+struct TrapPieces {
+    rows: Arc<TrapRows>,
     next: u64,
 }
 
@@ -66,12 +71,7 @@ impl Trap {
             arrays: vec![ArrayMeta::new("x", Dtype::I64, &[ROWS])].into(),
             ..Plan::default()
         };
-        Box::new(Trap {
-            plan,
-            rows: Arc::new(TrapRows { row, snap: Arc::new(snap) }),
-            random,
-            next: 0,
-        })
+        Box::new(Trap { plan, rows: Arc::new(TrapRows { row, snap: Arc::new(snap) }), random })
     }
 }
 
@@ -79,17 +79,24 @@ impl Source for Trap {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
-        Ok(wish)
+    fn select(&self, _arrays: &[usize], _wish: Order) -> Result<Reader> {
+        let rows = self.rows.clone();
+        Ok(match self.random {
+            true => Reader::Random(rows),
+            false => Reader::InOrder(Box::new(TrapPieces { rows, next: 0 })),
+        })
+    }
+}
+
+impl ReadPieces for TrapPieces {
+    fn order(&self) -> Order {
+        Order::RowBlocks
     }
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         let first = self.next;
         self.next = (first + 100).min(ROWS);
         Ok((first < ROWS)
             .then(|| Box::new(TrapJob(self.rows.clone(), first..self.next)) as Box<dyn Job>))
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        self.random.then(|| self.rows.clone() as Arc<dyn ReadRows>)
     }
 }
 

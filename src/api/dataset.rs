@@ -15,7 +15,7 @@ use crate::cli::ReadArgs;
 use crate::commands;
 use crate::console::{Console, Level, Listener, Told};
 use crate::error::{Context, Error, Result};
-use crate::format::{Arrays, Extent, Order, ReadOptions, ReadRows, Source, readable};
+use crate::format::{Arrays, Extent, Order, ReadOptions, ReadRows, readable};
 use crate::model::{ArrayMeta, Attributes, Buf, Chunk, Dtype, Plan, Values};
 use crate::pipe::{self, Cancel, Flow, Settings};
 use crate::resolve::table::{self, Layout};
@@ -101,7 +101,7 @@ pub struct Dataset {
 /// How rows are read.
 enum Access {
     /// Any, at any time.
-    Random(Box<dyn Source>, Arc<dyn ReadRows>),
+    Random(Arc<dyn ReadRows>),
     /// From the start, opened again for each array.
     Again,
 }
@@ -169,12 +169,11 @@ pub fn open(source: impl AsRef<Path>, options: &OpenOptions) -> Result<Dataset> 
 
 /// Random access to all arrays that can be read, where the source has it.
 fn random(flow: Flow) -> Result<Option<Access>> {
-    let mut source = flow.into_source();
+    let source = flow.into_source();
     let arrays = &source.plan().arrays;
     let whole: Vec<usize> =
         (0..arrays.len()).filter(|&i| arrays[i].details.error.is_none()).collect();
-    source.select(&whole, Order::Any)?;
-    Ok(source.random().map(|reader| Access::Random(source, reader)))
+    Ok(source.select(&whole, Order::ArrayByArray)?.random().map(Access::Random))
 }
 
 #[derive(Default)]
@@ -278,7 +277,7 @@ impl Dataset {
             let metas = step.plan.arrays.clone();
             let flow = self.reopened()?.choose(&chosen).then(step.clone());
             let every: Vec<usize> = (0..metas.len()).collect();
-            let (_source, reader) = pipe::with_random(flow, &every, &self.settings)?;
+            let reader = pipe::with_random(flow, &every, &self.settings)?.into_reader();
             for (i, meta) in metas.iter().enumerate() {
                 let chunk = self.collect(&reader, i, meta, 0..meta.rows.unwrap_or(0))?;
                 arrays.push(Array::new(meta.clone(), chunk, true)?);
@@ -332,7 +331,7 @@ impl Dataset {
             Some(0) => Some(Buf::from_vec(Vec::<u128>::new())),
             Some(bytes) => {
                 let extents = match &*self.access() {
-                    Access::Random(source, _) => source.extents(index),
+                    Access::Random(reader) => reader.extents(index),
                     Access::Again => None,
                 };
                 match extents.as_deref() {
@@ -350,7 +349,7 @@ impl Dataset {
     fn read(&self, index: usize, rows: Option<Range<u64>>) -> Result<Array> {
         let meta = &self.plan.arrays[index];
         let reader = match &*self.access() {
-            Access::Random(_, reader) => Some(reader.clone()),
+            Access::Random(reader) => Some(reader.clone()),
             Access::Again => None,
         };
         let reader = match reader {
@@ -389,8 +388,8 @@ impl Dataset {
         let arrays = &flow.plan().arrays;
         let good: Vec<usize> =
             (0..arrays.len()).filter(|&i| arrays[i].details.error.is_none()).collect();
-        let (source, reader) = pipe::with_random(flow, &good, &self.settings)?;
-        *self.access() = Access::Random(source, reader.clone());
+        let reader = pipe::with_random(flow, &good, &self.settings)?.into_reader();
+        *self.access() = Access::Random(reader.clone());
         Ok(reader)
     }
 

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{Emit, Order, ReadRows, Source};
+use crate::format::{Emit, Order, ReadRows, Reader, Source};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan};
 
 /// What the values of an array are.
@@ -169,11 +169,8 @@ impl Source for MemorySource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.rows.clone())
+    fn select(&self, _arrays: &[usize], _wish: Order) -> Result<Reader> {
+        Ok(Reader::Random(self.rows.clone()))
     }
 }
 

@@ -431,6 +431,9 @@ impl MapReader {
 }
 
 impl ReadRows for MapReader {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        MapReader::extents(self, array)
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let Some(mapped) = &self.arrays[array] else { return u64::MAX };
         match &mapped.order {

@@ -6,13 +6,15 @@ use std::sync::{Arc, OnceLock};
 use super::reader::MapReader;
 use super::{ArrayMap, Element};
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, StoredArray, readable};
+use crate::format::{
+    Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray, readable,
+};
 use crate::model::{Buf, Chunk, Plan, Values};
 
 /// Called with the arrays that are wanted, before they are read.
 type Prepare = Box<dyn Fn(&[usize]) -> Result<()> + Send>;
 /// Called with the arrays that were wanted, after the last was read.
-type Close = Box<dyn Fn(&[usize]) -> Result<()> + Send>;
+type Close = Arc<dyn Fn(&[usize]) -> Result<()> + Send + Sync>;
 
 /// A source over maps.
 pub struct MapSource {
@@ -21,20 +23,26 @@ pub struct MapSource {
     reader: OnceLock<Arc<MapReader>>,
     maps: Box<dyn Fn(&Plan) -> Vec<Option<ArrayMap>> + Send + Sync>,
     memory_bytes: u64,
-    wanted: Vec<usize>,
-    /// Fields of one record that are read together, each record once.
-    together: Option<Together>,
     prepare: Option<Prepare>,
     close: Option<Close>,
 }
 
-/// The records that all wanted arrays are fields of.
+/// The records that all selected arrays are fields of: each is read once.
 struct Together {
     records: Arc<MapReader>,
     fields: Arc<Fields>,
     row: u64,
     rows: u64,
     row_bytes: u64,
+    order: Order,
+    closing: Option<(Vec<usize>, Close)>,
+}
+
+/// Maps of which something is checked after the last row was read.
+struct Closing {
+    reader: Arc<MapReader>,
+    arrays: Vec<usize>,
+    close: Close,
 }
 
 impl MapSource {
@@ -50,16 +58,7 @@ impl MapSource {
         memory_bytes: u64,
     ) -> MapSource {
         let (reader, maps) = (OnceLock::new(), Box::new(maps));
-        MapSource {
-            plan,
-            reader,
-            maps,
-            memory_bytes,
-            wanted: Vec::new(),
-            together: None,
-            prepare: None,
-            close: None,
-        }
+        MapSource { plan, reader, maps, memory_bytes, prepare: None, close: None }
     }
 
     /// Calls `prepare` with the wanted arrays before they are read.
@@ -74,9 +73,9 @@ impl MapSource {
     /// Calls `close` with the wanted arrays after they were read.
     pub fn closed_by(
         mut self,
-        close: impl Fn(&[usize]) -> Result<()> + Send + 'static,
+        close: impl Fn(&[usize]) -> Result<()> + Send + Sync + 'static,
     ) -> MapSource {
-        self.close = Some(Box::new(close));
+        self.close = Some(Arc::new(close));
         self
     }
 
@@ -91,8 +90,13 @@ impl MapSource {
         &mut self.plan
     }
 
+    /// What is to be called after these arrays were read.
+    fn closing(&self, arrays: &[usize]) -> Option<(Vec<usize>, Close)> {
+        self.close.clone().map(|close| (arrays.to_vec(), close))
+    }
+
     /// The records that all these arrays are fields of, where there are several.
-    fn records(&self, arrays: &[usize]) -> Option<Together> {
+    fn records(&self, arrays: &[usize], order: Order) -> Option<Together> {
         let maps: Vec<&ArrayMap> =
             arrays.iter().map(|&a| self.reader().map(a)).collect::<Option<_>>()?;
         let (first, others) = maps.split_first().filter(|(_, others)| !others.is_empty())?;
@@ -112,7 +116,8 @@ impl MapSource {
             Fields { fields, scalar: first.shape.is_empty(), row_elements: first.row_elements() };
         let (rows, row_bytes) = (first.rows(), first.row_bytes());
         let records = Arc::new(MapReader::new(vec![Some(records)], self.memory_bytes));
-        Some(Together { records, fields: Arc::new(fields), row: 0, rows, row_bytes })
+        let (fields, closing) = (Arc::new(fields), self.closing(arrays));
+        Some(Together { records, fields, row: 0, rows, row_bytes, order, closing })
     }
 }
 
@@ -120,7 +125,7 @@ impl Source for MapSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
             self.reader().check_row(a).map_err(|e| e.array(&self.plan.arrays[a].name))?;
@@ -128,38 +133,16 @@ impl Source for MapSource {
         if let Some(prepare) = &self.prepare {
             prepare(arrays)?;
         }
-        self.wanted = arrays.to_vec();
-        self.together = if wish == Order::ArrayByArray { None } else { self.records(arrays) };
-        Ok(wish)
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let Some(together) = self.together.as_mut().filter(|t| t.row < t.rows) else {
-            return Ok(None);
-        };
-        let rows = (max_bytes / together.row_bytes.saturating_mul(2).max(16)).max(1);
-        let mut end = together.row.saturating_add(rows).min(together.rows);
-        // Whole pieces, as many as there is room for.
-        let mut cut = together.records.next_boundary(0, together.row);
-        while cut < end
-            && let next = together.records.next_boundary(0, cut)
-            && next <= end
+        if wish != Order::ArrayByArray
+            && let Some(together) = self.records(arrays, wish)
         {
-            cut = next;
+            return Ok(Reader::InOrder(Box::new(together)));
         }
-        if cut < u64::MAX {
-            end = cut.min(together.rows);
-        }
-        let rows = together.row..end;
-        together.row = end;
-        let bytes = (rows.end - rows.start).saturating_mul(together.row_bytes);
-        let records = Records::In(together.records.clone());
-        Ok(Some(Box::new(FieldsJob { records, rows, bytes, fields: together.fields.clone() })))
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        if self.together.is_some() { None } else { Some(self.reader().clone()) }
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        self.reader().extents(array)
+        let reader = self.reader().clone();
+        Ok(Reader::Random(match self.closing(arrays) {
+            None => reader,
+            Some((arrays, close)) => Arc::new(Closing { reader, arrays, close }),
+        }))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         match self.reader().map(array) {
@@ -167,8 +150,58 @@ impl Source for MapSource {
             None => Err(Error::refused("it cannot be read")),
         }
     }
+}
+
+impl ReadPieces for Together {
+    fn order(&self) -> Order {
+        self.order
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        if self.row >= self.rows {
+            return Ok(None);
+        }
+        let rows = (max_bytes / self.row_bytes.saturating_mul(2).max(16)).max(1);
+        let mut end = self.row.saturating_add(rows).min(self.rows);
+        // Whole pieces, as many as there is room for.
+        let mut cut = self.records.next_boundary(0, self.row);
+        while cut < end
+            && let next = self.records.next_boundary(0, cut)
+            && next <= end
+        {
+            cut = next;
+        }
+        if cut < u64::MAX {
+            end = cut.min(self.rows);
+        }
+        let rows = self.row..end;
+        self.row = end;
+        let bytes = (rows.end - rows.start).saturating_mul(self.row_bytes);
+        let records = Records::In(self.records.clone());
+        Ok(Some(Box::new(FieldsJob { records, rows, bytes, fields: self.fields.clone() })))
+    }
     fn close(&mut self) -> Result<()> {
-        self.close.as_ref().map_or(Ok(()), |close| close(&self.wanted))
+        self.closing.as_ref().map_or(Ok(()), |(arrays, close)| close(arrays))
+    }
+}
+
+impl ReadRows for Closing {
+    fn next_boundary(&self, array: usize, row: u64) -> u64 {
+        self.reader.next_boundary(array, row)
+    }
+    fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        self.reader.cost(array, rows)
+    }
+    fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
+        self.reader.piece(array, row, bytes)
+    }
+    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
+        self.reader.read(array, rows, emit)
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        self.reader.extents(array)
+    }
+    fn close(&self) -> Result<()> {
+        (self.close)(&self.arrays)
     }
 }
 

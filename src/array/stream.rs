@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Element;
 use super::source::{Fields, FieldsJob, Records};
 use crate::array::raw::{read_stream, skip_stream};
 use crate::error::{Context, Error, Result};
-use crate::format::{Job, Order, Source, readable};
+use crate::format::{Job, Order, ReadPieces, Reader, Source, readable};
 use crate::model::{Buf, Plan};
 
 /// Bytes behind the last array that are counted.
@@ -27,10 +27,26 @@ pub struct StreamArray {
 /// A source over a stream.
 pub struct StreamSource {
     plan: Plan,
+    state: Arc<Mutex<State>>,
+}
+
+/// A stream, as far as it was read.
+struct State {
     stream: Box<dyn Read + Send>,
     runs: VecDeque<Run>,
     /// What is wrong with so many bytes behind the last array.
     trailing: Box<dyn Fn(u64) -> Error + Send>,
+}
+
+/// Reads the arrays that were selected last.
+struct StreamReader {
+    plan: Plan,
+    state: Arc<Mutex<State>>,
+    order: Order,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// Rows that are stored one after the other, and the arrays that they belong to.
@@ -85,7 +101,7 @@ impl StreamSource {
                 }),
             }
         }
-        StreamSource { plan, stream, runs, trailing }
+        StreamSource { plan, state: Arc::new(Mutex::new(State { stream, runs, trailing })) }
     }
 }
 
@@ -93,14 +109,14 @@ impl Source for StreamSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], _wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<Reader> {
         let mut wanted = vec![false; self.plan.arrays.len()];
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
             wanted[a] = true;
         }
-        let mut order = Vec::new();
-        for run in &mut self.runs {
+        let (mut order, mut state) = (Vec::new(), lock(&self.state));
+        for run in &mut state.runs {
             let fields: Vec<(usize, Element)> =
                 run.fields.fields.iter().filter(|(a, _)| wanted[*a]).cloned().collect();
             order.extend(fields.iter().map(|f| f.0));
@@ -110,28 +126,37 @@ impl Source for StreamSource {
                 row_elements: run.fields.row_elements,
             });
         }
-        Ok(match self.runs.len() {
+        let order = match state.runs.len() {
             1 => Order::RowBlocks,
-            _ if order.is_sorted() && self.runs.iter().all(|run| run.wanted.fields.len() <= 1) => {
+            _ if order.is_sorted() && state.runs.iter().all(|run| run.wanted.fields.len() <= 1) => {
                 Order::ArrayByArray
             }
             _ => Order::Any,
-        })
+        };
+        let (plan, state) = (self.plan.clone(), self.state.clone());
+        Ok(Reader::InOrder(Box::new(StreamReader { plan, state, order })))
+    }
+}
+
+impl ReadPieces for StreamReader {
+    fn order(&self) -> Order {
+        self.order
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        while let Some(run) = self.runs.front_mut() {
+        let State { stream, runs, .. } = &mut *lock(&self.state);
+        while let Some(run) = runs.front_mut() {
             let (left, first) = (run.rows - run.row, run.row);
             let Some((name, element)) =
                 run.wanted.fields.first().map(|(a, e)| (&self.plan.arrays[*a].name, e))
             else {
                 let name =
                     run.fields.fields.first().map_or("", |(a, _)| &self.plan.arrays[*a].name);
-                skip_stream(&mut self.stream, left * run.row_bytes).at_array(name)?;
-                self.runs.pop_front();
+                skip_stream(stream, left * run.row_bytes).at_array(name)?;
+                runs.pop_front();
                 continue;
             };
             if left == 0 {
-                self.runs.pop_front();
+                runs.pop_front();
                 continue;
             }
             let held =
@@ -141,7 +166,7 @@ impl Source for StreamSource {
             } else {
                 (max_bytes / held.max(16)).clamp(1, left)
             };
-            let bytes = read_stream(&mut self.stream, rows * run.row_bytes).at_array(name)?;
+            let bytes = read_stream(stream, rows * run.row_bytes).at_array(name)?;
             run.row += rows;
             let (records, fields) = (Records::Are(Buf::from_vec(bytes)), run.wanted.clone());
             return Ok(Some(Box::new(FieldsJob {
@@ -154,12 +179,13 @@ impl Source for StreamSource {
         Ok(None)
     }
     fn close(&mut self) -> Result<()> {
-        if !self.runs.is_empty() {
+        let State { stream, runs, trailing } = &mut *lock(&self.state);
+        if !runs.is_empty() {
             return Ok(());
         }
         // To its end: a damaged compression may show only there.
-        let more = std::io::copy(&mut (&mut self.stream).take(MAX_TRAILING), &mut std::io::sink())
+        let more = std::io::copy(&mut stream.take(MAX_TRAILING), &mut std::io::sink())
             .map_err(Error::reading)?;
-        if more == 0 { Ok(()) } else { Err((self.trailing)(more)) }
+        if more == 0 { Ok(()) } else { Err(trailing(more)) }
     }
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Job, Order, ReadRows, Source, StoredArray};
+use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader, Source, StoredArray};
 use crate::model::{ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Values};
 
 /// The most distinct values of an array.
@@ -134,7 +134,7 @@ pub fn coded(source: Box<dyn Source>) -> Box<dyn Source> {
             meta.details.error = Some(Arc::new(error));
         }
     }
-    Box::new(Coded { inner: source, plan, arrays: Arc::new(arrays), wanted: Vec::new() })
+    Box::new(Coded { inner: source, plan, arrays: Arc::new(arrays) })
 }
 
 struct Array {
@@ -158,7 +158,13 @@ struct Coded {
     inner: Box<dyn Source>,
     plan: Plan,
     arrays: Arc<Vec<Option<Array>>>,
-    /// The coded arrays that are read in order.
+}
+
+/// Gives codes to text that comes in order.
+struct CodedPieces {
+    inner: Box<dyn ReadPieces>,
+    arrays: Arc<Vec<Option<Array>>>,
+    /// The coded arrays among those that are read.
     wanted: Vec<usize>,
 }
 
@@ -167,11 +173,17 @@ impl Source for Coded {
         &self.plan
     }
 
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let order = self.inner.select(arrays, wish)?;
-        self.wanted = arrays.iter().copied().filter(|&a| self.arrays[a].is_some()).collect();
-        let Some(reader) = self.inner.random() else { return Ok(order) };
-        for &a in &self.wanted {
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
+        let wanted: Vec<usize> =
+            arrays.iter().copied().filter(|&a| self.arrays[a].is_some()).collect();
+        let reader = match self.inner.select(arrays, wish)? {
+            Reader::Random(reader) => reader,
+            Reader::InOrder(inner) => {
+                let arrays = self.arrays.clone();
+                return Ok(Reader::InOrder(Box::new(CodedPieces { inner, arrays, wanted })));
+            }
+        };
+        for a in wanted {
             let Some(array) = &self.arrays[a] else { continue };
             let mut coder = array.coder_mut();
             if coder.categories.is_whole() {
@@ -186,7 +198,18 @@ impl Source for Coded {
             .map_err(|e| e.array(&array.name))?;
             coder.categories.finish();
         }
-        Ok(order)
+        let row_bytes =
+            self.plan.arrays.iter().map(|m| m.row_bytes().unwrap_or(u64::MAX)).collect();
+        Ok(Reader::Random(Arc::new(CodedRows { reader, arrays: self.arrays.clone(), row_bytes })))
+    }
+    fn stored(&self, array: usize) -> Result<StoredArray> {
+        self.inner.stored(array)
+    }
+}
+
+impl ReadPieces for CodedPieces {
+    fn order(&self) -> Order {
+        self.inner.order()
     }
 
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
@@ -220,18 +243,8 @@ impl Source for Coded {
         Ok(Some(Box::new(Decoded { bytes, chunks })))
     }
 
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let reader = self.inner.random()?;
-        let row_bytes =
-            self.plan.arrays.iter().map(|m| m.row_bytes().unwrap_or(u64::MAX)).collect();
-        Some(Arc::new(CodedRows { reader, arrays: self.arrays.clone(), row_bytes }))
-    }
-
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         if self.arrays[array].is_some() { None } else { self.inner.extents(array) }
-    }
-    fn stored(&self, array: usize) -> Result<StoredArray> {
-        self.inner.stored(array)
     }
 
     fn close(&mut self) -> Result<()> {
@@ -261,6 +274,12 @@ struct CodedRows {
 }
 
 impl ReadRows for CodedRows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        if self.arrays[array].is_some() { None } else { self.reader.extents(array) }
+    }
+    fn close(&self) -> Result<()> {
+        self.reader.close()
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         self.reader.next_boundary(array, row)
     }

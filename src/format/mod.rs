@@ -1,19 +1,18 @@
 //! The traits between formats and the pipe.
 //!
 //! # Call order
-//! A source: [`Format::open`] → [`Source::plan`] → [`Source::select`] once → then **either**
-//! [`Source::random`] (any rows, any thread) **or** [`Source::next`] until `None`. A source that
-//! gives `random` need not implement `next`. A sink: [`Format::prepare`] → [`Prepared`] →
+//! A source: [`Format::open`] → [`Source::plan`] → [`Source::select`] → a [`Reader`], whose variant says
+//! how the rows can be had: any rows on any thread, or piece after piece. A sink: [`Format::prepare`] → [`Prepared`] →
 //! [`Sink::slots`] / [`Sink::writer`] → [`Sink::finish`]. Dropped without `finish`, a sink leaves
 //! nothing behind.
 
 pub(crate) mod duplicates;
 pub(crate) mod foreign_file;
 mod in_order;
+mod reader;
 mod spec;
 mod stored;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -21,6 +20,7 @@ use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Plan};
 pub use crate::storage::Existing;
 use crate::storage::{Blob, Location};
 pub use in_order::{AppendBlocks, BlockRows, EncodeBlocks, InOrder};
+pub use reader::{Emit, Extent, Job, Piece, ReadPieces, ReadRows, Reader, Source};
 pub use spec::{Arrays, Capabilities, CodedText, Order, Spec, Streams};
 pub use stored::{LocateChunk, StoredArray, StoredCodec, StoredItem};
 
@@ -88,109 +88,6 @@ pub trait Format: Sync {
     fn verify(&self, _at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
-}
-
-/// An opened input.
-pub trait Source: Send {
-    /// Its logical arrays, in order of appearance: all that `inspect` and `list` need.
-    fn plan(&self) -> &Plan;
-    /// Chooses arrays (indices into the plan, each once) and asks for an order; returns the order
-    /// that it will give. With random access the answer is `wish`.
-    ///
-    /// # Errors
-    /// Where a chosen array cannot be read.
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order>;
-    /// The next undecoded piece, cheap and in order, about `max_bytes` decoded at most; `None` at
-    /// the end.
-    ///
-    /// # Errors
-    /// Reading errors.
-    fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        Ok(None)
-    }
-    /// Any rows, on any thread.
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        None
-    }
-    /// Where the array's bytes (C order, little-endian, whole) are in a local file: pieces in row
-    /// order that together are the array.
-    fn extents(&self, _array: usize) -> Option<Vec<Extent>> {
-        None
-    }
-    /// The array as it lies in its files, where other readers find it there without any change.
-    ///
-    /// # Errors
-    /// Refused: what keeps them from that.
-    fn stored(&self, _array: usize) -> Result<StoredArray> {
-        Err(Error::refused("its bytes lie in no file as they are"))
-    }
-    /// After the last piece was delivered: what could only be checked now (a trailing checksum).
-    ///
-    /// # Errors
-    /// Corrupt.
-    fn close(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// What a [`Job`] or [`ReadRows`] hands its chunks to. `Chunk::array` is the index in the source's
-/// own plan.
-pub type Emit<'a> = &'a mut dyn FnMut(Chunk) -> Result<()>;
-
-/// An undecoded piece of a source: decodes on any thread.
-pub trait Job: Send {
-    /// Bytes that it will hold while it runs, decoded and encoded.
-    fn bytes(&self) -> u64;
-    /// Decodes.
-    ///
-    /// # Errors
-    /// Corrupt, refused, or what `emit` returned.
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()>;
-}
-
-/// Random access to rows.
-pub trait ReadRows: Send + Sync {
-    /// The first cheap boundary after `row` (a chunk, a row group, a segment); `u64::MAX` where any
-    /// cut is as good.
-    fn next_boundary(&self, _array: usize, _row: u64) -> u64 {
-        u64::MAX
-    }
-    /// Bytes that reading these rows will hold, where that is more than the rows themselves (text,
-    /// compressed pieces).
-    fn cost(&self, _array: usize, _rows: Range<u64>) -> Option<u64> {
-        None
-    }
-    /// The longest piece from `row` on that holds at most `bytes` (but one row at least), for
-    /// arrays whose rows differ in size; `None` where they do not, or where nothing is known before
-    /// it is read.
-    fn piece(&self, _array: usize, _row: u64, _bytes: u64) -> Option<Piece> {
-        None
-    }
-    /// Emits the rows in order, as one chunk or several.
-    ///
-    /// # Errors
-    /// Corrupt, refused, or what `emit` returned.
-    fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()>;
-}
-
-/// What [`ReadRows::piece`] tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// The row behind its last one.
-    pub end: u64,
-    /// Bytes that reading it will hold.
-    pub bytes: u64,
-}
-
-/// Bytes of a local file.
-#[derive(Clone, Debug)]
-pub struct Extent {
-    /// The open file.
-    pub file: Arc<std::fs::File>,
-    /// Where they begin.
-    pub offset: u64,
-    /// How many.
-    pub len: u64,
 }
 
 /// An output that was checked: begins it, for the plan of [`Format::prepare`] with what only

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::flow::RecipeReader;
 use super::{piece_end, read_exactly};
 use crate::error::Result;
-use crate::format::{Emit, Job, Order, ReadRows, Source};
+use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader};
 use crate::model::{Chunk, Plan, Values};
 use crate::ops::{Recipe, Recipes};
 
@@ -192,44 +192,45 @@ impl Cutter {
     }
 }
 
-/// A source with random access that is read in order all the same: among parts that have none.
-pub(super) struct Sequenced {
-    inner: Box<dyn Source>,
-    cutter: Option<Cutter>,
+/// Random access that is read in order all the same: among parts that have none.
+struct Sequenced {
+    cutter: Cutter,
+    order: Order,
 }
 
-impl Sequenced {
-    /// `inner` must have random access.
-    pub(super) fn new(inner: Box<dyn Source>) -> Sequenced {
-        Sequenced { inner, cutter: None }
-    }
+/// These arrays of a source in order, however its reader can have them.
+pub(super) fn in_order(
+    reader: Reader,
+    plan: &Plan,
+    arrays: &[usize],
+    wish: Order,
+) -> Box<dyn ReadPieces> {
+    let reader = match reader {
+        Reader::InOrder(pieces) => return pieces,
+        Reader::Random(reader) => reader,
+    };
+    let same = Recipe::each(plan.arrays.len());
+    let recipes = Arc::new(Recipes::new(same, plan, plan.arrays.len()));
+    let lanes = arrays.iter().map(|&a| vec![a]).collect();
+    let reading = Arc::new(RecipeReader { reader, recipes, inputs: plan.clone() });
+    let order = if wish == Order::Any { Order::ArrayByArray } else { wish };
+    Box::new(Sequenced { cutter: Cutter::new(&reading, lanes, wish), order })
 }
 
-impl Source for Sequenced {
-    fn plan(&self) -> &Plan {
-        self.inner.plan()
-    }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        self.inner.select(arrays, wish)?;
-        let plan = self.inner.plan();
-        let same = Recipe::each(plan.arrays.len());
-        let recipes = Arc::new(Recipes::new(same, plan, plan.arrays.len()));
-        let lanes = arrays.iter().map(|&a| vec![a]).collect();
-        self.cutter = RecipeReader::of(self.inner.as_ref(), &recipes)
-            .map(|reading| Cutter::new(&reading, lanes, wish));
-        Ok(if wish == Order::Any { Order::ArrayByArray } else { wish })
+impl ReadPieces for Sequenced {
+    fn order(&self) -> Order {
+        self.order
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let Some(cutter) = &mut self.cutter else { return Ok(None) };
-        let reader = cutter.reading.reader.clone();
+        let reader = self.cutter.reading.reader.clone();
         let job = |cut| Box::new(ReadJob { reader, cut }) as Box<dyn Job>;
-        Ok(cutter.next(max_bytes)?.map(job))
+        Ok(self.cutter.next(max_bytes)?.map(job))
     }
-    fn extents(&self, array: usize) -> Option<Vec<crate::format::Extent>> {
-        self.inner.extents(array)
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        self.cutter.reading.reader.extents(array)
     }
     fn close(&mut self) -> Result<()> {
-        self.inner.close()
+        self.cutter.reading.reader.close()
     }
 }
 

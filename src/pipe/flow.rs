@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::read_exactly;
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, StoredArray, readable};
+use crate::format::{
+    Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray, readable,
+};
 use crate::model::Plan;
 use crate::ops::{InOrder, Needs, Portion, Recipe, Recipes};
 use crate::resolve::Step;
@@ -55,31 +57,34 @@ impl Flow {
     /// see [`super::with_random`] for others.
     pub fn into_source(self) -> Box<dyn Source> {
         let Flow { source, plan, recipes } = self;
-        let recipes = Arc::new(Recipes::new(recipes, &plan, source.plan().arrays.len()));
+        let recipes = Recipes::new(recipes, &plan, source.plan().arrays.len());
         Box::new(View { source, plan, recipes })
     }
     /// Reads its arrays at random, where the source can.
     ///
     /// # Errors
     /// Where an array cannot be read.
-    pub(super) fn reader(&mut self, outputs: &[usize]) -> Result<Option<Arc<dyn ReadRows>>> {
-        let inputs = self.source.plan().arrays.len();
-        let recipes = Recipes::new(self.recipes.clone(), &self.plan, inputs).only(outputs);
-        select(self.source.as_mut(), &self.plan, &recipes, outputs, Order::Any)?;
-        let reader = RecipeReader::of(self.source.as_ref(), &Arc::new(recipes));
+    pub(super) fn reader(&self, outputs: &[usize]) -> Result<Option<Arc<dyn ReadRows>>> {
+        let inputs = self.source.plan();
+        let recipes = Recipes::new(self.recipes.clone(), &self.plan, inputs.arrays.len());
+        let recipes = Arc::new(recipes.only(outputs));
+        let (reader, _) = select(self.source.as_ref(), &self.plan, &recipes, outputs, Order::Any)?;
         let all = outputs.iter().all(|&a| self.recipes[a].needs() <= Needs::Rows);
-        Ok(reader.filter(|_| all).map(|reader| reader as Arc<dyn ReadRows>))
+        Ok(reader.random().filter(|_| all).map(|reader| {
+            let inputs = inputs.clone();
+            Arc::new(RecipeReader { reader, recipes, inputs }) as Arc<dyn ReadRows>
+        }))
     }
 }
 
-/// Tells a source which of its arrays the outputs need; returns the order of the outputs' chunks.
+/// Reads those arrays of a source that the outputs need; and the order of the outputs' chunks.
 pub(super) fn select(
-    source: &mut dyn Source,
+    source: &dyn Source,
     plan: &Plan,
     recipes: &Recipes,
     outputs: &[usize],
     wish: Order,
-) -> Result<Order> {
+) -> Result<(Reader, Order)> {
     let mut inputs: Vec<usize> = Vec::new();
     let mut seen = vec![false; source.plan().arrays.len()];
     let mut fanned = false;
@@ -97,36 +102,57 @@ pub(super) fn select(
     if wish == Order::Any {
         inputs.sort_unstable();
     }
-    let given = source.select(&inputs, wish)?;
-    Ok(if given == Order::ArrayByArray && (fanned || reordered) { Order::Any } else { given })
+    let reader = source.select(&inputs, wish)?;
+    let given = reader.order(wish);
+    let mixed = given == Order::ArrayByArray && (fanned || reordered);
+    Ok((reader, if mixed { Order::Any } else { given }))
+}
+
+/// Arrays of which all that is wanted was selected before.
+pub struct Selected {
+    pub(super) plan: Plan,
+    pub(super) reader: Arc<dyn ReadRows>,
+}
+
+impl Selected {
+    /// The reader alone.
+    pub fn into_reader(self) -> Arc<dyn ReadRows> {
+        self.reader
+    }
+}
+
+impl Source for Selected {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn select(&self, _arrays: &[usize], _wish: Order) -> Result<Reader> {
+        Ok(Reader::Random(self.reader.clone()))
+    }
 }
 
 /// A flow as a source.
-pub(super) struct View {
-    pub(super) source: Box<dyn Source>,
-    pub(super) plan: Plan,
-    pub(super) recipes: Arc<Recipes>,
+struct View {
+    source: Box<dyn Source>,
+    plan: Plan,
+    recipes: Recipes,
 }
 
 impl Source for View {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        self.recipes = Arc::new(self.recipes.only(arrays));
-        select(self.source.as_mut(), &self.plan, &self.recipes, arrays, wish)
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let job = self.source.next(max_bytes)?;
-        let changed = |job| Box::new(ViewJob { job, recipes: self.recipes.clone() });
-        Ok(job.map(|job| changed(job) as Box<dyn Job>))
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(RecipeReader::of(self.source.as_ref(), &self.recipes)?)
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let recipe = self.recipes.of(array);
-        if recipe.ops.is_empty() { self.source.extents(recipe.input) } else { None }
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
+        let recipes = Arc::new(self.recipes.only(arrays));
+        let (reader, order) = select(self.source.as_ref(), &self.plan, &recipes, arrays, wish)?;
+        Ok(match reader {
+            Reader::Random(reader) => {
+                let inputs = self.source.plan().clone();
+                Reader::Random(Arc::new(RecipeReader { reader, recipes, inputs }))
+            }
+            Reader::InOrder(pieces) => {
+                Reader::InOrder(Box::new(ViewPieces { pieces, recipes, order }))
+            }
+        })
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         let recipe = self.recipes.of(array);
@@ -135,8 +161,29 @@ impl Source for View {
             false => Err(Error::refused("its values would have to be changed")),
         }
     }
+}
+
+struct ViewPieces {
+    pieces: Box<dyn ReadPieces>,
+    recipes: Arc<Recipes>,
+    order: Order,
+}
+
+impl ReadPieces for ViewPieces {
+    fn order(&self) -> Order {
+        self.order
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        let job = self.pieces.next(max_bytes)?;
+        let changed = |job| Box::new(ViewJob { job, recipes: self.recipes.clone() });
+        Ok(job.map(|job| changed(job) as Box<dyn Job>))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let recipe = self.recipes.of(array);
+        if recipe.ops.is_empty() { self.pieces.extents(recipe.input) } else { None }
+    }
     fn close(&mut self) -> Result<()> {
-        self.source.close()
+        self.pieces.close()
     }
 }
 
@@ -171,10 +218,6 @@ pub(super) struct RecipeReader {
 }
 
 impl RecipeReader {
-    pub(super) fn of(source: &dyn Source, recipes: &Arc<Recipes>) -> Option<Arc<RecipeReader>> {
-        let (reader, recipes) = (source.random()?, recipes.clone());
-        Some(Arc::new(RecipeReader { reader, recipes, inputs: source.plan().clone() }))
-    }
     /// Rows of outputs that are made of the same input, or of one that is made of several. Each is
     /// read once.
     pub(super) fn read_together(
@@ -210,6 +253,13 @@ impl RecipeReader {
 }
 
 impl ReadRows for RecipeReader {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let recipe = self.recipes.of(array);
+        if recipe.ops.is_empty() { self.reader.extents(recipe.input) } else { None }
+    }
+    fn close(&self) -> Result<()> {
+        self.reader.close()
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         self.reader.next_boundary(self.recipes.of(array).input, row)
     }

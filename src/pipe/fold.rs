@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Order, Piece, ReadRows, Source, StoredArray, readable};
+use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source, StoredArray, readable};
 use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Plan, Shared, Values};
 use crate::ops::cast;
 use crate::resolve::table;
@@ -36,27 +36,18 @@ impl Source for FoldedSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<Reader> {
         let mut inputs = Vec::new();
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
             inputs.extend(self.arrays[a].indices());
         }
-        self.inner.select(&inputs, wish)?;
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let reader = self.inner.random()?;
+        // Array by array: fields of the same records are not to come together.
+        let reader = self.inner.select(&inputs, Order::ArrayByArray)?.random();
+        let reader = reader.ok_or_else(|| Error::internal("marks without random access"))?;
         let (metas, arrays, stored) =
             (self.plan.arrays.clone(), self.arrays.clone(), self.stored.clone());
-        Some(Arc::new(FoldedRows { reader, metas, arrays, stored }))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let parts = &self.arrays[array];
-        let same = matches!(parts.encoding, Encoding::Plain)
-            && parts.valid.is_none()
-            && self.plan.arrays[array].dtype == self.stored[parts.values].dtype;
-        if same { self.inner.extents(parts.values) } else { None }
+        Ok(Reader::Random(Arc::new(FoldedRows { reader, metas, arrays, stored })))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         let parts = &self.arrays[array];
@@ -64,9 +55,6 @@ impl Source for FoldedSource {
             true => self.inner.stored(parts.values),
             false => Err(Error::refused("it is made of several arrays")),
         }
-    }
-    fn close(&mut self) -> Result<()> {
-        self.inner.close()
     }
 }
 
@@ -148,6 +136,16 @@ impl FoldedRows {
 }
 
 impl ReadRows for FoldedRows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let parts = &self.arrays[array];
+        let same = matches!(parts.encoding, Encoding::Plain)
+            && parts.valid.is_none()
+            && self.metas[array].dtype == self.stored[parts.values].dtype;
+        if same { self.reader.extents(parts.values) } else { None }
+    }
+    fn close(&self) -> Result<()> {
+        self.reader.close()
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let parts = &self.arrays[array];
         match parts.encoding {

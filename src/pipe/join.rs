@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::cutter::Sequenced;
+use super::cutter::in_order;
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates::FreeNames;
-use crate::format::{Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, StoredArray};
+use crate::format::{
+    Emit, Extent, Job, OnDuplicate, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray,
+};
 use crate::model::{ArrayMeta, Categories, Chunk, Logical, Plan};
 use crate::ops::dictionary::{Merge, Merged};
 use crate::ops::time;
@@ -22,29 +24,121 @@ pub struct Part {
     pub label: String,
 }
 
-/// Where not all parts have random access, none is asked for it: those that have it are read in
-/// order. To be called once the parts know what is wanted; says whether that must be told again.
-fn in_order(parts: &mut Vec<Part>) -> bool {
-    let random = parts.iter().filter(|p| p.source.random().is_some()).count();
-    if random == 0 || random == parts.len() {
-        return false;
+/// Sources that are read as one: what is whose.
+trait Joining: Send + Sync {
+    /// What a part is called.
+    fn label(&self, part: usize) -> &str;
+    /// What becomes of the arrays of a part.
+    fn map(&self, part: usize) -> Arc<PartMap>;
+    /// The parts, and the arrays there, whose bytes are those of an array, one after the other.
+    fn places(&self, array: usize) -> Option<Vec<(usize, usize)>>;
+}
+
+/// Selects these arrays of each part: the readers, if all have random access; otherwise those that
+/// have it are read in order, like the others.
+fn select_each(
+    parts: &[Part],
+    selected: &[Vec<usize>],
+    wish: Order,
+) -> Result<Result<Vec<Arc<dyn ReadRows>>, Vec<Box<dyn ReadPieces>>>> {
+    let mut readers = Vec::with_capacity(parts.len());
+    for (part, arrays) in parts.iter().zip(selected) {
+        readers.push(part.source.select(arrays, wish).at_file(&part.label)?);
     }
-    let sequenced = |p: Part| match p.source.random() {
-        Some(_) => Part { source: Box::new(Sequenced::new(p.source)), label: p.label },
-        None => p,
+    if readers.iter().all(|reader| matches!(reader, Reader::Random(_))) {
+        return Ok(Ok(readers.into_iter().filter_map(Reader::random).collect()));
+    }
+    let each = readers.into_iter().zip(parts).zip(selected);
+    let in_order = |((reader, part), arrays): ((Reader, &Part), &Vec<usize>)| {
+        in_order(reader, part.source.plan(), arrays, wish)
     };
-    *parts = std::mem::take(parts).into_iter().map(sequenced).collect();
-    true
+    Ok(Err(each.map(in_order).collect()))
+}
+
+/// Parts that are read one after the other.
+struct JoinedPieces {
+    parts: Vec<Box<dyn ReadPieces>>,
+    joining: Arc<dyn Joining>,
+    order: Order,
+    at: usize,
+    /// Of the part `at`, once a piece of it came.
+    map: Option<Arc<PartMap>>,
+}
+
+impl ReadPieces for JoinedPieces {
+    fn order(&self) -> Order {
+        self.order
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        while let Some(part) = self.parts.get_mut(self.at) {
+            let label = self.joining.label(self.at);
+            if let Some(job) = part.next(max_bytes).at_file(label)? {
+                let map = self.map.get_or_insert_with(|| self.joining.map(self.at)).clone();
+                return Ok(Some(Box::new(PartJob { job, map })));
+            }
+            part.close().at_file(label)?;
+            self.at += 1;
+            self.map = None;
+        }
+        Ok(None)
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let mut all = Vec::new();
+        for (part, index) in self.joining.places(array)? {
+            all.extend(self.parts[part].extents(index)?);
+        }
+        Some(all)
+    }
+    fn close(&mut self) -> Result<()> {
+        for (p, part) in self.parts.iter_mut().enumerate().skip(self.at) {
+            part.close().at_file(self.joining.label(p))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where an array's bytes are in the parts.
+fn extents_of(
+    joining: &dyn Joining,
+    readers: &[Arc<dyn ReadRows>],
+    array: usize,
+) -> Option<Vec<Extent>> {
+    let mut all = Vec::new();
+    for (part, index) in joining.places(array)? {
+        all.extend(readers[part].extents(index)?);
+    }
+    Some(all)
+}
+
+/// All was read of the parts.
+fn close_each(joining: &dyn Joining, readers: &[Arc<dyn ReadRows>]) -> Result<()> {
+    let mut each = readers.iter().enumerate();
+    each.try_for_each(|(p, reader)| reader.close().at_file(joining.label(p)))
 }
 
 /// The arrays of several sources, one source after the other.
 pub struct Union {
     parts: Vec<Part>,
     plan: Plan,
+    joining: Arc<UnionMap>,
+}
+
+struct UnionMap {
     /// Per array: the part, and the index there.
     home: Vec<(usize, usize)>,
     maps: Vec<Arc<PartMap>>,
-    at: usize,
+}
+
+impl Joining for UnionMap {
+    fn label(&self, part: usize) -> &str {
+        &self.maps[part].label
+    }
+    fn map(&self, part: usize) -> Arc<PartMap> {
+        self.maps[part].clone()
+    }
+    fn places(&self, array: usize) -> Option<Vec<(usize, usize)>> {
+        Some(vec![self.home[array]])
+    }
 }
 
 impl Union {
@@ -106,26 +200,8 @@ impl Union {
         for (a, (p, i)) in home.iter().enumerate() {
             maps[*p].arrays.insert(*i, PartArray { to: a, before: Some(0), merge: None });
         }
-        Ok(Union { parts, plan, home, maps: maps.into_iter().map(Arc::new).collect(), at: 0 })
-    }
-}
-
-impl Union {
-    fn want_each(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let mut given = if wish == Order::RowBlocks { Order::Any } else { wish };
-        let mut wanted: Vec<Vec<usize>> = vec![Vec::new(); self.parts.len()];
-        for &a in arrays {
-            let (part, index) = self.home[a];
-            wanted[part].push(index);
-        }
-        for (part, theirs) in self.parts.iter_mut().zip(wanted) {
-            let got = part.source.select(&theirs, wish).at_file(&part.label)?;
-            if got != Order::ArrayByArray && theirs.len() > 1 {
-                given = Order::Any;
-            }
-        }
-        let ordered = arrays.windows(2).all(|w| self.home[w[0]] < self.home[w[1]]);
-        Ok(if self.parts.len() == 1 || ordered { given } else { Order::Any })
+        let maps = maps.into_iter().map(Arc::new).collect();
+        Ok(Union { parts, plan, joining: Arc::new(UnionMap { home, maps }) })
     }
 }
 
@@ -133,71 +209,64 @@ impl Source for Union {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let given = self.want_each(arrays, wish)?;
-        if in_order(&mut self.parts) { self.want_each(arrays, wish) } else { Ok(given) }
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        while let Some(part) = self.parts.get_mut(self.at) {
-            if let Some(job) = part.source.next(max_bytes).at_file(&part.label)? {
-                return Ok(Some(Box::new(PartJob { job, map: self.maps[self.at].clone() })));
-            }
-            part.source.close().at_file(&part.label)?;
-            self.at += 1;
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
+        let (joining, home) = (self.joining.clone(), &self.joining.home);
+        let mut selected: Vec<Vec<usize>> = vec![Vec::new(); self.parts.len()];
+        for &a in arrays {
+            let (part, index) = home[a];
+            selected[part].push(index);
         }
-        Ok(None)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let readers = self
-            .parts
+        let parts = match select_each(&self.parts, &selected, wish)? {
+            Ok(readers) => return Ok(Reader::Random(Arc::new(UnionRows { readers, joining }))),
+            Err(parts) => parts,
+        };
+        let mixed = parts
             .iter()
-            .map(|p| Some((p.source.random()?, p.label.clone())))
-            .collect::<Option<Vec<_>>>()?;
-        Some(Arc::new(UnionRows { readers, home: self.home.clone() }))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let (p, i) = self.home[array];
-        self.parts[p].source.extents(i)
+            .zip(&selected)
+            .any(|(part, theirs)| part.order() != Order::ArrayByArray && theirs.len() > 1);
+        let ordered = self.parts.len() == 1 || arrays.windows(2).all(|w| home[w[0]] < home[w[1]]);
+        let by_array = ordered && !mixed;
+        let order = if by_array && wish == Order::ArrayByArray { wish } else { Order::Any };
+        Ok(Reader::InOrder(Box::new(JoinedPieces { parts, joining, order, at: 0, map: None })))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
-        let (p, i) = self.home[array];
+        let (p, i) = self.joining.home[array];
         self.parts[p].source.stored(i)
-    }
-    fn close(&mut self) -> Result<()> {
-        for part in self.parts.iter_mut().skip(self.at) {
-            part.source.close().at_file(&part.label)?;
-        }
-        Ok(())
     }
 }
 
 struct UnionRows {
-    readers: Vec<(Arc<dyn ReadRows>, String)>,
-    home: Vec<(usize, usize)>,
+    readers: Vec<Arc<dyn ReadRows>>,
+    joining: Arc<UnionMap>,
 }
 
 impl ReadRows for UnionRows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        extents_of(self.joining.as_ref(), &self.readers, array)
+    }
+    fn close(&self) -> Result<()> {
+        close_each(self.joining.as_ref(), &self.readers)
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
-        let (p, i) = self.home[array];
-        self.readers[p].0.next_boundary(i, row)
+        let (p, i) = self.joining.home[array];
+        self.readers[p].next_boundary(i, row)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
-        let (p, i) = self.home[array];
-        self.readers[p].0.cost(i, rows)
+        let (p, i) = self.joining.home[array];
+        self.readers[p].cost(i, rows)
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
-        let (p, i) = self.home[array];
-        self.readers[p].0.piece(i, row, bytes)
+        let (p, i) = self.joining.home[array];
+        self.readers[p].piece(i, row, bytes)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let (p, i) = self.home[array];
-        let (reader, label) = &self.readers[p];
-        reader
+        let (p, i) = self.joining.home[array];
+        self.readers[p]
             .read(i, rows, &mut |mut chunk| {
                 chunk.array = array;
                 emit(chunk)
             })
-            .at_file(label)
+            .at_file(self.joining.label(p))
     }
 }
 
@@ -208,15 +277,35 @@ type Remap = Option<Arc<Merge>>;
 pub struct Concat {
     parts: Vec<Part>,
     plan: Plan,
+    joining: Arc<ConcatMap>,
+}
+
+struct ConcatMap {
+    labels: Vec<String>,
     /// Per array and part: the index there.
     home: Vec<Vec<usize>>,
     /// Per array and part: the first row, where the rows before are known.
     first: Vec<Vec<Option<u64>>>,
     remaps: Vec<Vec<Remap>>,
-    at: usize,
-    /// Of the part `at`, once a piece of it came.
-    map: Option<Arc<PartMap>>,
-    labels: Arc<Vec<String>>,
+}
+
+impl Joining for ConcatMap {
+    fn label(&self, part: usize) -> &str {
+        &self.labels[part]
+    }
+    fn map(&self, p: usize) -> Arc<PartMap> {
+        let array = |a: usize| PartArray {
+            to: a,
+            before: self.first[a][p],
+            merge: self.remaps[a][p].clone(),
+        };
+        let arrays = (0..self.home.len()).map(|a| (self.home[a][p], array(a))).collect();
+        Arc::new(PartMap { label: self.labels[p].clone(), arrays })
+    }
+    fn places(&self, array: usize) -> Option<Vec<(usize, usize)>> {
+        let same = self.remaps[array].iter().all(Option::is_none);
+        same.then(|| self.home[array].iter().copied().enumerate().collect())
+    }
 }
 
 impl Concat {
@@ -314,8 +403,9 @@ impl Concat {
             }
         })?;
         drop(indexes);
-        let labels = Arc::new(parts.iter().map(|p| p.label.clone()).collect());
-        Ok(Concat { parts, plan, home, first, remaps, at: 0, map: None, labels })
+        let labels = parts.iter().map(|p| p.label.clone()).collect();
+        let joining = Arc::new(ConcatMap { labels, home, first, remaps });
+        Ok(Concat { parts, plan, joining })
     }
 }
 
@@ -374,36 +464,15 @@ fn merged_categories(
 }
 
 impl Concat {
-    fn want_each(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let mut all_rows = true;
-        for (p, part) in self.parts.iter_mut().enumerate() {
-            let theirs: Vec<usize> = arrays.iter().map(|&a| self.home[a][p]).collect();
-            let given = part
-                .source
-                .select(&theirs, if arrays.len() > 1 { Order::RowBlocks } else { wish })
-                .at_file(&part.label)?;
-            all_rows &= given == Order::RowBlocks || part.source.random().is_some();
+    /// Where each part begins in each of these arrays, and the end; `None` where that is not known.
+    fn bounds(&self, arrays: &[usize]) -> Option<Vec<Vec<u64>>> {
+        let mut bounds = vec![Vec::new(); self.plan.arrays.len()];
+        for &a in arrays {
+            let firsts = self.joining.first[a].iter().copied();
+            let ends = std::iter::once(self.plan.arrays[a].rows);
+            bounds[a] = firsts.chain(ends).collect::<Option<Vec<u64>>>()?;
         }
-        Ok(match arrays.len() {
-            0 | 1 => wish,
-            _ if all_rows => Order::RowBlocks,
-            _ => Order::Any,
-        })
-    }
-
-    /// Of the part that is read now.
-    fn map(&mut self) -> Arc<PartMap> {
-        let p = self.at;
-        let new = || {
-            let array = |a: usize| PartArray {
-                to: a,
-                before: self.first[a][p],
-                merge: self.remaps[a][p].clone(),
-            };
-            let arrays = (0..self.home.len()).map(|a| (self.home[a][p], array(a))).collect();
-            Arc::new(PartMap { label: self.labels[p].clone(), arrays })
-        };
-        self.map.get_or_insert_with(new).clone()
+        Some(bounds)
     }
 }
 
@@ -411,52 +480,24 @@ impl Source for Concat {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let given = self.want_each(arrays, wish)?;
-        if in_order(&mut self.parts) { self.want_each(arrays, wish) } else { Ok(given) }
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        while let Some(part) = self.parts.get_mut(self.at) {
-            if let Some(job) = part.source.next(max_bytes).at_file(&part.label)? {
-                return Ok(Some(Box::new(PartJob { job, map: self.map() })));
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
+        let asked = if arrays.len() > 1 { Order::RowBlocks } else { wish };
+        let of = |p: usize| arrays.iter().map(|&a| self.joining.home[a][p]).collect();
+        let selected: Vec<Vec<usize>> = (0..self.parts.len()).map(of).collect();
+        let joining = self.joining.clone();
+        let parts = match (select_each(&self.parts, &selected, asked)?, self.bounds(arrays)) {
+            (Ok(readers), Some(bounds)) => {
+                return Ok(Reader::Random(Arc::new(ConcatRows { readers, bounds, joining })));
             }
-            part.source.close().at_file(&part.label)?;
-            self.at += 1;
-            self.map = None;
-        }
-        Ok(None)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let readers = self.parts.iter().map(|p| p.source.random()).collect::<Option<Vec<_>>>()?;
-        let mut bounds = Vec::new();
-        for (a, firsts) in self.first.iter().enumerate() {
-            let mut b = firsts.iter().copied().collect::<Option<Vec<u64>>>()?;
-            b.push(self.plan.arrays[a].rows?);
-            bounds.push(b);
-        }
-        Some(Arc::new(ConcatRows {
-            readers,
-            home: self.home.clone(),
-            bounds,
-            remaps: self.remaps.clone(),
-            labels: self.labels.clone(),
-        }))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        if self.remaps[array].iter().any(Option::is_some) {
-            return None;
-        }
-        let mut all = Vec::new();
-        for (part, &i) in self.parts.iter().zip(&self.home[array]) {
-            all.extend(part.source.extents(i)?);
-        }
-        Some(all)
-    }
-    fn close(&mut self) -> Result<()> {
-        for part in self.parts.iter_mut().skip(self.at) {
-            part.source.close().at_file(&part.label)?;
-        }
-        Ok(())
+            (Ok(_), None) => return Err(Error::internal("rows at random that nobody counted")),
+            (Err(parts), _) => parts,
+        };
+        let order = match arrays.len() {
+            0 | 1 => wish,
+            _ if parts.iter().all(|p| p.order() == Order::RowBlocks) => Order::RowBlocks,
+            _ => Order::Any,
+        };
+        Ok(Reader::InOrder(Box::new(JoinedPieces { parts, joining, order, at: 0, map: None })))
     }
 }
 
@@ -504,11 +545,9 @@ impl Job for PartJob {
 
 struct ConcatRows {
     readers: Vec<Arc<dyn ReadRows>>,
-    home: Vec<Vec<usize>>,
     /// Per array: first row of each part, and the end.
     bounds: Vec<Vec<u64>>,
-    remaps: Vec<Vec<Remap>>,
-    labels: Arc<Vec<String>>,
+    joining: Arc<ConcatMap>,
 }
 
 impl ConcatRows {
@@ -519,11 +558,17 @@ impl ConcatRows {
 }
 
 impl ReadRows for ConcatRows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        extents_of(self.joining.as_ref(), &self.readers, array)
+    }
+    fn close(&self) -> Result<()> {
+        close_each(self.joining.as_ref(), &self.readers)
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let p = self.part_at(array, row);
         let (start, end) = (self.bounds[array][p], self.bounds[array][p + 1]);
         self.readers[p]
-            .next_boundary(self.home[array][p], row - start)
+            .next_boundary(self.joining.home[array][p], row - start)
             .saturating_add(start)
             .min(end.max(row + 1))
     }
@@ -535,14 +580,14 @@ impl ReadRows for ConcatRows {
                 break;
             }
             let local = rows.start.max(start) - start..rows.end.min(end) - start;
-            total = total.saturating_add(self.readers[p].cost(self.home[array][p], local)?);
+            total = total.saturating_add(self.readers[p].cost(self.joining.home[array][p], local)?);
         }
         Some(total)
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
         let p = self.part_at(array, row);
         let start = self.bounds[array][p];
-        let piece = self.readers[p].piece(self.home[array][p], row - start, bytes)?;
+        let piece = self.readers[p].piece(self.joining.home[array][p], row - start, bytes)?;
         Some(Piece { end: piece.end.saturating_add(start), ..piece })
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -559,15 +604,15 @@ impl ReadRows for ConcatRows {
                 continue;
             }
             self.readers[p]
-                .read(self.home[array][p], local, &mut |mut chunk| {
-                    if let Some(merge) = &self.remaps[array][p] {
+                .read(self.joining.home[array][p], local, &mut |mut chunk| {
+                    if let Some(merge) = &self.joining.remaps[array][p] {
                         merge.apply(&mut chunk)?;
                     }
                     chunk.array = array;
                     chunk.first_row += start;
                     emit(chunk)
                 })
-                .at_file(&self.labels[p])?;
+                .at_file(self.joining.label(p))?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use crate::arrow_model;
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source, StoredArray};
+use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source, StoredArray};
 use crate::model::nested::{PartKind, Parts, TakenApart, coded, parts_of, with_children};
 use crate::model::{ArrayMeta, Categories, Chunk, Dtype, Logical, Nested, Plan, Values, typed};
 use crate::sidecar;
@@ -66,7 +66,7 @@ impl Node {
     }
 }
 
-/// The source with its nested arrays put together again; itself where there are none, or without
+/// The source with its nested arrays put together again; itself where there are none. It must have
 /// random access.
 pub fn together(inner: Box<dyn Source>) -> Box<dyn Source> {
     let mut plan = inner.plan().clone();
@@ -77,7 +77,7 @@ pub fn together(inner: Box<dyn Source>) -> Box<dyn Source> {
             entries.extend(sidecar::nested_mark(mark.as_ref(), &meta.name));
         }
     }
-    if entries.is_empty() || inner.random().is_none() {
+    if entries.is_empty() {
         return inner;
     }
     let flat = std::mem::take(&mut plan.arrays);
@@ -241,7 +241,7 @@ impl Source for Together {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<Reader> {
         let mut inputs = Vec::new();
         for &a in arrays {
             crate::format::readable(&self.plan.arrays[a])?;
@@ -250,30 +250,16 @@ impl Source for Together {
                 Joined::Nested(node, _) => inputs.extend(node.arrays()),
             }
         }
-        self.inner.select(&inputs, wish)?;
-        Ok(wish)
-    }
-    fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        Ok(None)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let reader = self.inner.random()?;
-        Some(Arc::new(TogetherRows { reader, shared: self.shared.clone() }))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        match self.shared.ways[array] {
-            Joined::Flat(i) => self.inner.extents(i),
-            Joined::Nested(..) => None,
-        }
+        // Array by array: fields of the same records are not to come together.
+        let reader = self.inner.select(&inputs, Order::ArrayByArray)?.random();
+        let reader = reader.ok_or_else(|| Error::internal("parts without random access"))?;
+        Ok(Reader::Random(Arc::new(TogetherRows { reader, shared: self.shared.clone() })))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         match self.shared.ways[array] {
             Joined::Flat(i) => self.inner.stored(i),
             Joined::Nested(..) => Err(Error::refused("it is made of several arrays")),
         }
-    }
-    fn close(&mut self) -> Result<()> {
-        self.inner.close()
     }
 }
 
@@ -443,6 +429,15 @@ impl TogetherRows {
 }
 
 impl ReadRows for TogetherRows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        match self.shared.ways[array] {
+            Joined::Flat(i) => self.reader.extents(i),
+            Joined::Nested(..) => None,
+        }
+    }
+    fn close(&self) -> Result<()> {
+        self.reader.close()
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         match &self.shared.ways[array] {
             Joined::Flat(i) => self.reader.next_boundary(*i, row),

@@ -79,7 +79,7 @@ impl Tasks<'_> {
         }
         let (recipe, meta) = (self.work.recipes.of(a), &self.work.plan.arrays[a]);
         if recipe.ops.is_empty()
-            && let Some(from) = self.work.source.extents(recipe.input)
+            && let Some(from) = self.work.inputs.extents(recipe.input)
             && let Some(to) = self.sink.slots(a)
         {
             self.copies =
@@ -146,7 +146,7 @@ pub(super) fn by_position(
         Writer::Positional(writer) => Some(writer),
         Writer::InOrder(_) => None,
     };
-    let by_rows = work.reading.clone().zip(writer);
+    let by_rows = work.reading().cloned().zip(writer);
     let names: Vec<String> = rows.names.clone();
     let total_bytes = work.plan.bytes();
     let mut tasks = Tasks {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::error::{Error, Result};
-use crate::format::{Emit, Job, Order, Piece, ReadRows, Source};
+use crate::format::{Emit, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source};
 use crate::model::{Chunk, Logical, Plan};
 use crate::ops::dictionary::{Merge, Merged};
 
@@ -53,10 +53,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A source that was opened again, and told what is wanted of it.
 struct Instance {
     files: u64,
-    rows: Option<Arc<dyn ReadRows>>,
+    rows: Arc<dyn ReadRows>,
     translations: Translations,
-    /// Its readers may need it.
-    _source: Mutex<Box<dyn Source>>,
 }
 
 /// Per array with categories of its own: their codes → the codes of the plan that was told first.
@@ -66,9 +64,14 @@ type Translations = Vec<(usize, Arc<Merge>)>;
 pub struct Parked {
     plan: Plan,
     shared: Arc<Shared>,
-    now: Option<(Box<dyn Source>, Translations)>,
+}
+
+/// One of them that is read in order: opened when its turn comes.
+struct ParkedPieces {
+    shared: Arc<Shared>,
+    order: Order,
+    now: Option<(Box<dyn ReadPieces>, Translations)>,
     ended: bool,
-    has_random: bool,
 }
 
 /// What its readers share.
@@ -104,7 +107,7 @@ impl Parked {
             told: Mutex::default(),
             instance: Mutex::default(),
         };
-        Parked { plan, shared: Arc::new(shared), now: None, ended: false, has_random: false }
+        Parked { plan, shared: Arc::new(shared) }
     }
 }
 
@@ -140,13 +143,12 @@ impl Shared {
         Ok((source, translations))
     }
     /// As [`Shared::open`], told what is wanted.
-    fn open_wanted(&self) -> Result<(Box<dyn Source>, Translations, Order)> {
+    fn open_wanted(&self) -> Result<(Reader, Translations)> {
         let wanted = lock(&self.wanted).clone();
         let (arrays, wish) = wanted
             .ok_or_else(|| Error::internal("a source is read before it is told what is wanted"))?;
-        let (mut source, translations) = self.open()?;
-        let order = source.select(&arrays, wish)?;
-        Ok((source, translations, order))
+        let (source, translations) = self.open()?;
+        Ok((source.select(&arrays, wish)?, translations))
     }
     /// The open instance, or a new one; one thread opens, others wait for it.
     fn instance(&self) -> Result<Arc<Instance>> {
@@ -154,13 +156,12 @@ impl Shared {
         let instance = match slot.upgrade() {
             Some(instance) => instance,
             None => {
-                let (source, translations, _) = self.open_wanted()?;
-                let instance = Arc::new(Instance {
-                    files: files_of(&self.plan),
-                    rows: source.random(),
-                    translations,
-                    _source: Mutex::new(source),
-                });
+                let (reader, translations) = self.open_wanted()?;
+                let rows = reader
+                    .random()
+                    .ok_or_else(|| Error::internal("a source that had random access has none"))?;
+                let files = files_of(&self.plan);
+                let instance = Arc::new(Instance { files, rows, translations });
                 *slot = Arc::downgrade(&instance);
                 instance
             }
@@ -175,43 +176,53 @@ impl Source for Parked {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        *lock(&self.shared.wanted) = Some((arrays.to_vec(), wish));
-        *lock(&self.shared.instance) = Weak::new();
-        (self.now, self.ended) = (None, false);
-        let (source, _, order) = self.shared.open_wanted()?;
-        let rows = source.random();
-        self.has_random = rows.is_some();
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
+        let shared = self.shared.clone();
+        *lock(&shared.wanted) = Some((arrays.to_vec(), wish));
+        *lock(&shared.instance) = Weak::new();
+        let reader = shared.open_wanted()?.0;
+        let order = reader.order(wish);
+        let rows = match reader {
+            Reader::Random(rows) => rows,
+            Reader::InOrder(_) => {
+                let pieces = ParkedPieces { shared, order, now: None, ended: false };
+                return Ok(Reader::InOrder(Box::new(pieces)));
+            }
+        };
         let all = |a: usize| 0..self.plan.arrays[a].rows.unwrap_or(0);
-        *lock(&self.shared.told) = rows.map_or_else(HashMap::new, |rows| {
-            arrays.iter().map(|&a| (a, (rows.next_boundary(a, 0), rows.cost(a, all(a))))).collect()
-        });
-        Ok(order)
+        *lock(&shared.told) =
+            arrays.iter().map(|&a| (a, (rows.next_boundary(a, 0), rows.cost(a, all(a))))).collect();
+        Ok(Reader::Random(Arc::new(ParkedRows(shared))))
+    }
+}
+
+impl ReadPieces for ParkedPieces {
+    fn order(&self) -> Order {
+        self.order
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         if self.ended {
             return Ok(None);
         }
-        let (source, translations) = match &mut self.now {
+        let (pieces, translations) = match &mut self.now {
             Some(now) => now,
-            None => {
-                let (source, translations, _) = self.shared.open_wanted()?;
-                self.now.insert((source, translations))
-            }
+            None => match self.shared.open_wanted()? {
+                (Reader::InOrder(pieces), translations) => self.now.insert((pieces, translations)),
+                (Reader::Random(_), _) => {
+                    return Err(Error::internal("a source that had no random access has it"));
+                }
+            },
         };
-        if let Some(job) = source.next(max_bytes)? {
+        if let Some(job) = pieces.next(max_bytes)? {
             return Ok(Some(Box::new(Translated { job, translations: translations.clone() })));
         }
-        source.close()?;
+        pieces.close()?;
         (self.now, self.ended) = (None, true);
         Ok(None)
     }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        self.has_random.then(|| Arc::new(ParkedRows(self.shared.clone())) as Arc<dyn ReadRows>)
-    }
     fn close(&mut self) -> Result<()> {
         self.ended = true;
-        self.now.take().map_or(Ok(()), |(mut source, _)| source.close())
+        self.now.take().map_or(Ok(()), |(mut pieces, _)| pieces.close())
     }
 }
 
@@ -246,7 +257,7 @@ impl ParkedRows {
     /// Cuts are hints: where the source cannot be opened, reading it will say why.
     fn ask<T>(&self, otherwise: T, ask: impl FnOnce(&dyn ReadRows) -> T) -> T {
         match self.0.instance() {
-            Ok(instance) => instance.rows.as_deref().map_or(otherwise, ask),
+            Ok(instance) => ask(instance.rows.as_ref()),
             Err(_) => otherwise,
         }
     }
@@ -275,11 +286,7 @@ impl ReadRows for ParkedRows {
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let instance = self.0.instance()?;
-        let reader = instance
-            .rows
-            .as_ref()
-            .ok_or_else(|| Error::internal("a source that had random access has none"))?;
-        reader.read(array, rows, &mut |mut chunk| {
+        instance.rows.read(array, rows, &mut |mut chunk| {
             translate(&instance.translations, &mut chunk)?;
             emit(chunk)
         })

@@ -40,7 +40,7 @@ pub fn pieces<F: Fold>(flow: impl Into<Flow>, fold: &F, settings: &Settings) -> 
     let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
     let mut work = Work::open(flow, &all, Order::Any, settings)?;
     let alone = all.iter().all(|&a| work.recipes.of(a).needs() <= Needs::Rows);
-    match work.reading.clone().filter(|_| alone) {
+    match work.reading().cloned().filter(|_| alone) {
         Some(reading) => {
             let lanes = all.iter().map(|&a| vec![a]).collect();
             let mut cutter = Cutter::new(&reading, lanes, Order::Any);
@@ -59,7 +59,7 @@ pub fn pieces<F: Fold>(flow: impl Into<Flow>, fold: &F, settings: &Settings) -> 
                 fold.end(array, cut.rows, part)
             };
             on_pool(settings, work.plan.bytes(), &Failure::default(), &mut next, &look)?;
-            work.source.close()
+            work.inputs.close()
         }
         None => in_order(work, &all, fold, settings),
     }
@@ -75,7 +75,7 @@ fn in_order<F: Fold>(mut work: Work, all: &[usize], fold: &F, settings: &Setting
         let begin = || fold.begin(chunk.array, 0);
         fold.add(parts[chunk.array].get_or_insert_with(begin), &chunk)
     })?;
-    work.source.close()?;
+    work.inputs.close()?;
     rows.check(&mut end)?;
     for (array, part) in parts.into_iter().enumerate() {
         if let Some(part) = part {

@@ -12,11 +12,7 @@ use crate::resolve::Step;
 ///
 /// # Errors
 /// Reading errors.
-pub fn restore(
-    mut flow: Flow,
-    dtypes: &[Dtype],
-    settings: &Settings,
-) -> Result<(Flow, Vec<String>)> {
+pub fn restore(flow: Flow, dtypes: &[Dtype], settings: &Settings) -> Result<(Flow, Vec<String>)> {
     let plan = flow.plan().clone();
     let narrower = |a: usize| {
         let meta = &plan.arrays[a];

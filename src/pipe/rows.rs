@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Settings, with_random};
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, Piece, ReadRows, Source};
+use crate::format::{Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source};
 use crate::model::{Buf, Chunk, Plan, Values};
 use crate::resolve::rows::Slice;
 
@@ -44,7 +44,7 @@ pub fn slice_ranked(
     // From the end counts only who knows it: a copy on disk does.
     if slice.counts_from_end() && arrays.iter().any(|a| a.rows.is_none()) {
         let all: Vec<usize> = (0..arrays.len()).collect();
-        source = with_random(source, &all, settings)?.0;
+        source = Box::new(with_random(source, &all, settings)?);
     }
     let mut plan = source.plan().clone();
     let slices: Vec<Slice> =
@@ -56,6 +56,7 @@ pub fn slice_ranked(
         slices,
         totals: source.plan().arrays.iter().map(|a| a.rows.unwrap_or(i64::MAX as u64)).collect(),
         items: source.plan().arrays.iter().map(|a| a.dtype.item_bytes()).collect(),
+        row_bytes: source.plan().arrays.iter().map(|a| a.rows.and(a.row_bytes().ok())).collect(),
     });
     Ok(Box::new(RowsView { inner: source, plan, cuts }))
 }
@@ -73,40 +74,25 @@ struct Cuts {
     /// Rows of the inner arrays.
     totals: Vec<u64>,
     items: Vec<u64>,
+    /// Bytes of their rows, where it is known how many there are.
+    row_bytes: Vec<Option<u64>>,
 }
 
 impl Cuts {
-    /// First row, end and count.
-    fn of(&self, array: usize) -> (u64, u64, u64) {
-        self.slices[array].of(self.totals[array])
-    }
-}
-
-impl Source for RowsView {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        self.inner.select(arrays, wish)
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let Some(job) = self.inner.next(max_bytes)? else { return Ok(None) };
-        Ok(Some(Box::new(SlicedJob { job, cuts: self.cuts.clone() })))
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(Arc::new(SlicedRows { reader: self.inner.random()?, cuts: self.cuts.clone() }))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        if self.cuts.slices[array].step != 1 {
+    /// What is left of the places of all rows.
+    fn extents(
+        &self,
+        array: usize,
+        whole: impl FnOnce() -> Option<Vec<Extent>>,
+    ) -> Option<Vec<Extent>> {
+        if self.slices[array].step != 1 {
             return None;
         }
-        let meta = &self.inner.plan().arrays[array];
-        meta.rows?;
-        let row = meta.row_bytes().ok()?;
-        let (start, stop, _) = self.cuts.of(array);
+        let row = self.row_bytes[array]?;
+        let (start, stop, _) = self.of(array);
         let (mut skip, mut left) = (start * row, (stop - start) * row);
         let mut out = Vec::new();
-        for e in self.inner.extents(array)? {
+        for e in whole()? {
             let gone = skip.min(e.len);
             let len = (e.len - gone).min(left);
             if len > 0 {
@@ -117,8 +103,44 @@ impl Source for RowsView {
         }
         Some(out)
     }
+
+    /// First row, end and count.
+    fn of(&self, array: usize) -> (u64, u64, u64) {
+        self.slices[array].of(self.totals[array])
+    }
+}
+
+impl Source for RowsView {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
+        let cuts = self.cuts.clone();
+        Ok(match self.inner.select(arrays, wish)? {
+            Reader::Random(reader) => Reader::Random(Arc::new(SlicedRows { reader, cuts })),
+            Reader::InOrder(pieces) => Reader::InOrder(Box::new(SlicedPieces { pieces, cuts })),
+        })
+    }
+}
+
+struct SlicedPieces {
+    pieces: Box<dyn ReadPieces>,
+    cuts: Arc<Cuts>,
+}
+
+impl ReadPieces for SlicedPieces {
+    fn order(&self) -> Order {
+        self.pieces.order()
+    }
+    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
+        let Some(job) = self.pieces.next(max_bytes)? else { return Ok(None) };
+        Ok(Some(Box::new(SlicedJob { job, cuts: self.cuts.clone() })))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        self.cuts.extents(array, || self.pieces.extents(array))
+    }
     fn close(&mut self) -> Result<()> {
-        self.inner.close()
+        self.pieces.close()
     }
 }
 
@@ -154,6 +176,12 @@ struct SlicedRows {
 }
 
 impl ReadRows for SlicedRows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        self.cuts.extents(array, || self.reader.extents(array))
+    }
+    fn close(&self) -> Result<()> {
+        self.reader.close()
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let (start, stop, count) = self.cuts.of(array);
         let step = self.cuts.slices[array].step;

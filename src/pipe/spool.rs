@@ -7,8 +7,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::flow::Selected;
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Order, ReadRows, Source};
+use crate::format::{Emit, Extent, ReadRows};
 use crate::model::{ArrayMeta, Buf, Chunk, Logical, Plan, Shared, Values, typed};
 use crate::storage::temporary;
 
@@ -118,7 +119,7 @@ impl Spool {
     }
 
     /// Ready to be read: all row counts are known now.
-    pub fn into_source(mut self) -> SpoolSource {
+    pub fn into_source(mut self) -> Selected {
         for (meta, rows) in self.plan.arrays.iter_mut().zip(&self.arrays) {
             meta.rows = Some(if meta.scalar { 1 } else { rows.rows });
             if let Logical::Dictionary { categories, .. } = &meta.logical {
@@ -126,64 +127,25 @@ impl Spool {
             }
         }
         let metas = self.plan.arrays.clone();
-        SpoolSource {
+        Selected {
             plan: self.plan,
             reader: Arc::new(Reader { metas, files: self.files, arrays: self.arrays }),
         }
     }
 }
 
-/// What was spooled.
-pub struct SpoolSource {
-    plan: Plan,
-    reader: Arc<Reader>,
-}
-
-/// A source with random access, and a spool of some arrays that are made of its own: those of the
-/// spool follow.
-pub(super) struct Beside {
-    source: Box<dyn Source>,
-    spooled: SpoolSource,
-    plan: Plan,
-}
-
-impl Beside {
-    pub(super) fn new(source: Box<dyn Source>, spooled: SpoolSource) -> Beside {
-        let mut plan = source.plan().clone();
-        plan.arrays.extend(spooled.plan.arrays.iter().cloned());
-        Beside { source, spooled, plan }
-    }
-    fn first(&self) -> usize {
-        self.source.plan().arrays.len()
-    }
-}
-
-impl Source for Beside {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    /// The source was told before the spool was made.
-    fn select(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let (source, spool) = (self.source.random()?, self.spooled.reader.clone());
-        Some(Arc::new(BesideRows { source, spool, first: self.first() }))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        match array.checked_sub(self.first()) {
-            Some(spooled) => self.spooled.extents(spooled),
-            None => self.source.extents(array),
-        }
-    }
-    fn close(&mut self) -> Result<()> {
-        self.source.close()
-    }
+/// The arrays of a reader, and behind these, from index `first` on, those of a spool.
+pub(super) fn beside(
+    source: Arc<dyn ReadRows>,
+    first: usize,
+    spool: Arc<dyn ReadRows>,
+) -> Arc<dyn ReadRows> {
+    Arc::new(BesideRows { source, spool, first })
 }
 
 struct BesideRows {
     source: Arc<dyn ReadRows>,
-    spool: Arc<Reader>,
+    spool: Arc<dyn ReadRows>,
     first: usize,
 }
 
@@ -197,6 +159,13 @@ impl BesideRows {
 }
 
 impl ReadRows for BesideRows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let (reader, array) = self.of(array);
+        reader.extents(array)
+    }
+    fn close(&self) -> Result<()> {
+        self.source.close()
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let (reader, array) = self.of(array);
         reader.next_boundary(array, row)
@@ -221,33 +190,6 @@ struct Reader {
     arrays: Vec<Rows>,
 }
 
-impl Source for SpoolSource {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    fn select(&mut self, _arrays: &[usize], wish: Order) -> Result<Order> {
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.reader.clone())
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        if self.reader.metas[array].logical.is_var()
-            || self.reader.arrays[array].pieces.iter().any(|p| p.mask.is_some())
-        {
-            return None;
-        }
-        let file = &self.reader.files[array % FILES];
-        Some(
-            self.reader.arrays[array]
-                .pieces
-                .iter()
-                .map(|p| Extent { file: file.clone(), offset: p.offset, len: p.bytes })
-                .collect(),
-        )
-    }
-}
-
 impl Reader {
     fn get(&self, array: usize, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let mut buffer = vec![0; bytes as usize];
@@ -259,6 +201,22 @@ impl Reader {
 }
 
 impl ReadRows for Reader {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        if self.metas[array].logical.is_var()
+            || self.arrays[array].pieces.iter().any(|p| p.mask.is_some())
+        {
+            return None;
+        }
+        let file = &self.files[array % FILES];
+        Some(
+            self.arrays[array]
+                .pieces
+                .iter()
+                .map(|p| Extent { file: file.clone(), offset: p.offset, len: p.bytes })
+                .collect(),
+        )
+    }
+
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let pieces = &self.arrays[array].pieces;
         if !self.metas[array].logical.is_var() && pieces.len() < 2 {

@@ -6,23 +6,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use super::cutter::{Cut, Cutter, Lane};
-use super::flow::{Flow, RecipeReader, View, select};
-use super::spool::{Beside, Spool};
+use super::flow::{Flow, RecipeReader, Selected, select};
+use super::spool::{Spool, beside};
 use super::{Reservation, Settings, pool};
 use crate::error::{Error, Result, guard};
-use crate::format::{Capabilities, CodedText, Emit, Job, Order, Source, WriteRows};
+use crate::format::{
+    Capabilities, CodedText, Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader, WriteRows,
+};
 use crate::model::{Chunk, Dtype, Plan, Values};
 use crate::ops::{InOrder, Needs, Op, Portion, Recipe, Recipes};
 
 pub(super) struct Work {
-    pub(super) source: Box<dyn Source>,
     /// The outputs.
     pub(super) plan: Plan,
     pub(super) recipes: Arc<Recipes>,
-    /// With random access.
-    pub(super) reading: Option<Arc<RecipeReader>>,
-    /// In which order the outputs' chunks come without random access.
-    given: Order,
+    pub(super) inputs: Inputs,
+}
+
+/// How the inputs of the outputs are read.
+pub(super) enum Inputs {
+    /// At random.
+    Random(Arc<RecipeReader>),
+    /// In order, so that the outputs' chunks come in this one.
+    InOrder(Box<dyn ReadPieces>, Order),
+}
+
+impl Inputs {
+    fn new(reader: Reader, given: Order, recipes: &Arc<Recipes>, inputs: Plan) -> Inputs {
+        match reader {
+            Reader::Random(reader) => {
+                Inputs::Random(Arc::new(RecipeReader { reader, recipes: recipes.clone(), inputs }))
+            }
+            Reader::InOrder(pieces) => Inputs::InOrder(pieces, given),
+        }
+    }
+    /// Where the bytes of an input are.
+    pub(super) fn extents(&self, input: usize) -> Option<Vec<Extent>> {
+        match self {
+            Inputs::Random(reading) => reading.reader.extents(input),
+            Inputs::InOrder(pieces, _) => pieces.extents(input),
+        }
+    }
+    /// All was read.
+    pub(super) fn close(&mut self) -> Result<()> {
+        match self {
+            Inputs::Random(reading) => reading.close(),
+            Inputs::InOrder(pieces, _) => pieces.close(),
+        }
+    }
 }
 
 impl Work {
@@ -33,7 +64,7 @@ impl Work {
         wish: Order,
         settings: &Settings,
     ) -> Result<Work> {
-        let Flow { mut source, plan, mut recipes } = flow;
+        let Flow { source, plan, mut recipes } = flow;
         let stacked = outputs.iter().any(|&a| recipes[a].needs() == Needs::Rows);
         normalize_bools(&mut recipes, source.plan());
         let mut ready = Recipes::new(recipes, &plan, source.plan().arrays.len());
@@ -41,21 +72,34 @@ impl Work {
             ready = ready.only(outputs);
         }
         let asked = if stacked { Order::RowBlocks } else { wish };
-        let mut given = select(source.as_mut(), &plan, &ready, outputs, asked)?;
+        let (mut reader, mut given) = select(source.as_ref(), &plan, &ready, outputs, asked)?;
+        let mut inputs = source.plan().clone();
         // Columns that do not come side by side are laid so on the disk.
-        if stacked && given != Order::RowBlocks && source.random().is_none() {
-            let mut inputs: Vec<usize> = (0..source.plan().arrays.len()).collect();
-            inputs.retain(|&input| !ready.uses(input).is_empty());
-            let below = Work::open(Flow::from(source), &inputs, Order::Any, settings)?;
-            source = below.spool_source(&inputs, settings)?;
-            given = select(source.as_mut(), &plan, &ready, outputs, asked)?;
+        if stacked && given != Order::RowBlocks && matches!(reader, Reader::InOrder(_)) {
+            let mut columns: Vec<usize> = (0..inputs.arrays.len()).collect();
+            columns.retain(|&input| !ready.uses(input).is_empty());
+            let each =
+                Recipes::new(Recipe::each(inputs.arrays.len()), &inputs, inputs.arrays.len());
+            let recipes = Arc::new(each.only(&columns));
+            let below = Inputs::new(reader, Order::Any, &recipes, inputs.clone());
+            let below = Work { plan: inputs, recipes, inputs: below };
+            let spooled = below.spool_source(&columns, settings)?;
+            (inputs, reader) = (spooled.plan, Reader::Random(spooled.reader));
         }
         let recipes = Arc::new(ready);
-        let reading = RecipeReader::of(source.as_ref(), &recipes);
         if outputs.iter().any(|&a| recipes.of(a).needs() == Needs::Whole) {
             given = Order::Any;
         }
-        Ok(Work { source, plan, recipes, reading, given })
+        let inputs = Inputs::new(reader, given, &recipes, inputs);
+        Ok(Work { plan, recipes, inputs })
+    }
+
+    /// The reader of the outputs, where there is random access.
+    pub(super) fn reading(&self) -> Option<&Arc<RecipeReader>> {
+        match &self.inputs {
+            Inputs::Random(reading) => Some(reading),
+            Inputs::InOrder(..) => None,
+        }
     }
 
     /// As [`Work::spool`], where nothing else is needed: a source of the same arrays.
@@ -63,16 +107,11 @@ impl Work {
         mut self,
         outputs: &[usize],
         settings: &Settings,
-    ) -> Result<Box<dyn Source>> {
+    ) -> Result<Selected> {
         let mut spool = Spool::new(self.plan.clone())?;
         self.decode(outputs, Order::Any, settings, None, &mut |chunk| spool.push(&chunk))?;
-        self.source.close()?;
-        Ok(Box::new(spool.into_source()))
-    }
-
-    pub(super) fn into_source(self) -> Box<dyn Source> {
-        let Work { source, plan, recipes, .. } = self;
-        Box::new(View { source, plan, recipes })
+        self.inputs.close()?;
+        Ok(spool.into_source())
     }
 
     pub(super) fn outputs(&self) -> Vec<usize> {
@@ -88,7 +127,7 @@ impl Work {
             holds.rows_first && meta.rows.is_none()
                 || holds.coded_text == CodedText::Whole && grows()
         };
-        if self.reading.is_some() {
+        if self.reading().is_some() {
             outputs.retain(|&a| {
                 waits(a) || holds.order != Order::Any && self.recipes.of(a).needs() == Needs::Whole
             });
@@ -102,36 +141,40 @@ impl Work {
     pub(super) fn suits(&self, wanted: Order) -> bool {
         self.plan.arrays.len() <= 1
             || wanted == Order::Any
-            || match self.reading {
-                Some(_) => {
+            || match &self.inputs {
+                Inputs::Random(_) => {
                     let whole = |a| self.recipes.of(a).needs() == Needs::Whole;
                     !(0..self.plan.arrays.len()).any(whole)
                 }
-                None => self.given == wanted,
+                Inputs::InOrder(_, given) => *given == wanted,
             }
     }
 
     /// The same with these outputs on the disk: their rows are known then, and can be read at
     /// random.
     pub(super) fn spool(mut self, outputs: &[usize], settings: &Settings) -> Result<Work> {
-        if outputs.len() == self.plan.arrays.len() {
-            let source = self.spool_source(outputs, settings)?;
-            return Work::open(Flow::from(source), outputs, Order::Any, settings);
-        }
+        let reading = match &self.inputs {
+            Inputs::Random(reading) if outputs.len() < self.plan.arrays.len() => reading.clone(),
+            _ => {
+                let source = Box::new(self.spool_source(outputs, settings)?);
+                return Work::open(Flow::from(source), outputs, Order::Any, settings);
+            }
+        };
         let mut spool = Spool::new(self.plan.clone())?;
         self.decode(outputs, Order::Any, settings, None, &mut |chunk| spool.push(&chunk))?;
         let spooled = spool.into_source();
-        let Work { source, mut plan, recipes, .. } = self;
-        let first = source.plan().arrays.len();
+        let Work { mut plan, recipes, .. } = self;
+        let (first, mut inputs) = (reading.inputs.arrays.len(), reading.inputs.clone());
         let mut made: Vec<Recipe> = (0..plan.arrays.len()).map(|a| recipes.of(a).clone()).collect();
         for &a in outputs {
-            plan.arrays[a].rows = spooled.plan().arrays[a].rows;
+            plan.arrays[a].rows = spooled.plan.arrays[a].rows;
             made[a] = Recipe::of(first + a);
         }
-        let source: Box<dyn Source> = Box::new(Beside::new(source, spooled));
-        let recipes = Arc::new(Recipes::new(made, &plan, source.plan().arrays.len()));
-        let reading = RecipeReader::of(source.as_ref(), &recipes);
-        Ok(Work { source, plan, recipes, reading, given: Order::Any })
+        inputs.arrays.extend(spooled.plan.arrays.iter().cloned());
+        let recipes = Arc::new(Recipes::new(made, &plan, inputs.arrays.len()));
+        let reader = Reader::Random(beside(reading.reader.clone(), first, spooled.reader));
+        let inputs = Inputs::new(reader, Order::Any, &recipes, inputs);
+        Ok(Work { plan, recipes, inputs })
     }
 
     /// Which outputs are read together: those of the same input, unless one array must come after
@@ -169,13 +212,18 @@ impl Work {
             true => Arc::new(self.recipes.only(outputs)),
             false => self.recipes.clone(),
         };
-        let lanes = || self.lanes(outputs, order);
-        let cutter = self.reading.as_ref().map(|reading| Cutter::new(reading, lanes(), order));
+        let lanes = self.lanes(outputs, order);
+        let (reading, supply) = match &mut self.inputs {
+            Inputs::Random(reading) => {
+                let cutter = Box::new(Cutter::new(reading, lanes, order));
+                (Some(reading.clone()), Supply::Cutter(cutter))
+            }
+            Inputs::InOrder(pieces, _) => (None, Supply::Pieces(pieces.as_mut())),
+        };
         let mut decoder = Decoder {
-            source: self.source.as_mut(),
-            reading: self.reading.clone(),
+            supply,
+            reading,
             recipes: recipes.clone(),
-            cutter,
             settings,
             pool: pool(settings)?,
             writer,
@@ -193,7 +241,7 @@ impl Work {
         while let Some((portions, held)) = decoder.next()? {
             settings.check()?;
             for portion in portions {
-                if let Some(cutter) = &mut decoder.cutter {
+                if let Supply::Cutter(cutter) = &mut decoder.supply {
                     cutter.saw(&portion.chunk);
                 }
                 in_order.push(portion, each).map_err(named)?;
@@ -246,12 +294,17 @@ impl Piece {
     }
 }
 
+/// Where pieces come from.
+enum Supply<'a> {
+    Cutter(Box<Cutter>),
+    Pieces(&'a mut dyn ReadPieces),
+}
+
 /// Pieces on their way through the pool, given back in order.
 struct Decoder<'a> {
-    source: &'a mut dyn Source,
+    supply: Supply<'a>,
     reading: Option<Arc<RecipeReader>>,
     recipes: Arc<Recipes>,
-    cutter: Option<Cutter>,
     settings: &'a Settings,
     pool: &'a rayon::ThreadPool,
     writer: Option<&'a Arc<dyn WriteRows>>,
@@ -272,9 +325,9 @@ impl Decoder<'_> {
                 return decoded.map(Some);
             }
             if self.ready.is_none() {
-                self.ready = match &mut self.cutter {
-                    Some(cutter) => cutter.next(piece_bytes)?.map(Piece::Rows),
-                    None => self.source.next(piece_bytes)?.map(Piece::Next),
+                self.ready = match &mut self.supply {
+                    Supply::Cutter(cutter) => cutter.next(piece_bytes)?.map(Piece::Rows),
+                    Supply::Pieces(pieces) => pieces.next(piece_bytes)?.map(Piece::Next),
                 };
             }
             let Some(piece) = self.ready.take() else {

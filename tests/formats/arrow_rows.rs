@@ -87,7 +87,7 @@ fn read(source: &dyn Source, array: usize, rows: Range<u64>) -> Vec<Option<Vec<u
         rows_of(&chunk, &mut found);
         Ok(())
     };
-    source.random().unwrap().read(array, rows.clone(), emit).unwrap();
+    crate::support::library::rows_of(source, array).read(array, rows.clone(), emit).unwrap();
     assert_eq!(found.len() as u64, rows.end - rows.start);
     found
 }
@@ -129,7 +129,7 @@ fn rows_are_those_of_the_whole_batch() {
             if !meta.logical.is_var() {
                 continue;
             }
-            let reader = source.random().unwrap();
+            let reader = crate::support::library::rows_of(source.as_ref(), array);
             let (mut row, mut pieces) = (0, 0);
             while row < 2000 {
                 let piece = reader.piece(array, row, 3000).unwrap();
@@ -226,7 +226,9 @@ fn what_must_be_held_and_is_too_large_is_refused() {
         f.write_feather(pa.table({'x': pa.array([str(i) for i in range(50_000)]).dictionary_encode()}), 'words.feather')\n";
     python(s.path(), code);
     let source = open(&s.join("row.feather"), 2 << 20).unwrap();
-    let e = source.random().unwrap().read(0, 0..3, &mut |_| Ok(())).unwrap_err();
+    let e = crate::support::library::rows_of(source.as_ref(), 0)
+        .read(0, 0..3, &mut |_| Ok(()))
+        .unwrap_err();
     assert!(e.kind() == ErrorKind::Refused && e.message().contains("a row takes 50000"), "{e}");
     read(open(&s.join("row.feather"), 8 << 20).unwrap().as_ref(), 0, 0..3);
     let error = |memory: u64| {

@@ -13,12 +13,11 @@ use npk::storage::Location;
 use crate::support::{Scratch, mutants, python};
 
 /// A column as text, one cell a string: `-` for null.
-pub fn column(source: &mut dyn Source, array: usize) -> Vec<String> {
+pub fn column(source: &dyn Source, array: usize) -> Vec<String> {
     let meta = source.plan().arrays[array].clone();
-    source.select(&(0..source.plan().arrays.len()).collect::<Vec<_>>(), Order::Any).unwrap();
     let rows = meta.rows.unwrap();
     let mut cells = Vec::new();
-    let reader = source.random().unwrap();
+    let reader = crate::support::library::rows_of(source, array);
     // In pieces, some of them across the cuts.
     let step = (rows / 3).max(1);
     let mut row = 0;
@@ -86,13 +85,13 @@ pub fn table_with(
     let scratch = Scratch::new();
     let path = scratch.join(&format!("t.{}", format.spec().name));
     std::fs::write(&path, text).unwrap();
-    let mut source = open_with(format, &path, options)?;
+    let source = open_with(format, &path, options)?;
     let metas = source.plan().arrays.clone();
     Ok(metas
         .iter()
         .enumerate()
         .map(|(i, m)| {
-            format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" "))
+            format!("{} {}: {}", m.name, m.type_name(), column(source.as_ref(), i).join(" "))
         })
         .collect())
 }
@@ -463,7 +462,7 @@ pub fn write(
     for meta in &mut plan.arrays {
         meta.details = Default::default();
     }
-    let source = Memory { plan, chunks: columns.into_iter().map(|(_, c)| c).collect(), at: 0 };
+    let source = Memory { plan, chunks: columns.into_iter().map(|(_, c)| c).collect() };
     let at = Location::local(path);
     let settings = Settings::new(2, 64 << 20);
     pipe::run(
@@ -477,6 +476,10 @@ pub fn write(
 
 struct Memory {
     plan: Plan,
+    chunks: Vec<Vec<Chunk>>,
+}
+
+struct Pieces {
     chunks: Vec<Vec<Chunk>>,
     at: usize,
 }
@@ -496,8 +499,14 @@ impl Source for Memory {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, _arrays: &[usize], _wish: Order) -> Result<Order> {
-        Ok(Order::RowBlocks)
+    fn select(&self, _arrays: &[usize], _wish: Order) -> Result<npk::format::Reader> {
+        Ok(npk::format::Reader::InOrder(Box::new(Pieces { chunks: self.chunks.clone(), at: 0 })))
+    }
+}
+
+impl npk::format::ReadPieces for Pieces {
+    fn order(&self) -> Order {
+        Order::RowBlocks
     }
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn npk::format::Job>>> {
         let at = self.at;
@@ -576,13 +585,13 @@ fn writes_what_reads_back() {
     for name in ["t.csv", "t.csv.gz", "t.tsv", "t.csv.zst"] {
         let path = scratch.join(name);
         write(&Csv, &path, sample(), &WriteOptions::default()).unwrap();
-        let mut source = open_with(&Csv, &path, &ReadOptions::default()).unwrap();
+        let source = open_with(&Csv, &path, &ReadOptions::default()).unwrap();
         let metas = source.plan().arrays.clone();
         let got: Vec<String> = metas
             .iter()
             .enumerate()
             .map(|(i, m)| {
-                format!("{} {}: {}", m.name, m.type_name(), column(source.as_mut(), i).join(" "))
+                format!("{} {}: {}", m.name, m.type_name(), column(source.as_ref(), i).join(" "))
             })
             .collect();
         assert_eq!(
@@ -739,15 +748,15 @@ np.save("f.npy", f); np.save("i.npy", d.i.values); np.save("u.npy", d.u.values);
         "polars.csv",
         "duckdb.csv",
     ] {
-        let mut source = open_with(
+        let source = open_with(
             &Csv,
             &scratch.join(file),
             &options(|o| o.text.dtypes = vec![(Some("h".into()), Dtype::F32)]),
         )
         .unwrap();
         let plan = source.plan().clone();
-        source.select(&(0..plan.arrays.len()).collect::<Vec<_>>(), Order::Any).unwrap();
-        let reader = source.random().unwrap();
+        let all: Vec<usize> = (0..plan.arrays.len()).collect();
+        let reader = source.select(&all, Order::Any).unwrap().random().unwrap();
         let bytes = |name: &str| {
             let a = plan.position(name).unwrap_or_else(|| panic!("{file}: {name}"));
             let (mut fixed, mut rows) = (Vec::new(), Vec::new());
@@ -802,9 +811,9 @@ fn damage_is_told_never_a_panic() {
         mutants(&std::fs::read(file).unwrap(), count, |bytes| {
             std::fs::write(&mutant, bytes).unwrap();
             match open_with(&Csv, &mutant, &small) {
-                Ok(mut source) => {
+                Ok(source) => {
                     for a in 0..source.plan().arrays.len() {
-                        column(source.as_mut(), a);
+                        column(source.as_ref(), a);
                     }
                 }
                 Err(error) => {

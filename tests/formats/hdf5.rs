@@ -19,7 +19,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Source>> {
 /// All chunks of an array, read in pieces along the cuts, or of `step` rows.
 pub(super) fn read(source: &dyn Source, array: usize, step: Option<u64>) -> Result<Vec<Chunk>> {
     let meta = &source.plan().arrays[array];
-    let reader = source.random().unwrap();
+    let reader = crate::support::library::rows_of(source, array);
     let total = meta.rows.unwrap();
     let mut chunks = Vec::new();
     let mut row = 0;
@@ -67,7 +67,7 @@ fn coded(meta: &ArrayMeta, codes: &[u8]) -> Vec<String> {
 #[track_caller]
 fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>)> {
     std::fs::create_dir_all(to).unwrap();
-    let mut source = open(path).unwrap();
+    let source = open(path).unwrap();
     let readable: Vec<usize> = (0..source.plan().arrays.len())
         .filter(|&a| source.plan().arrays[a].details.error.is_none())
         .collect();
@@ -86,7 +86,9 @@ fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>
                         None if text && chunks.is_empty() => b"[]".to_vec(),
                         None => bytes(&chunks),
                     };
-                    if let (Some(extents), false) = (source.extents(a), text) {
+                    if let (Some(extents), false) =
+                        (crate::support::library::rows_of(source.as_ref(), a).extents(a), text)
+                    {
                         use std::os::unix::fs::FileExt;
                         let mut ready = Vec::new();
                         for e in extents {

@@ -356,7 +356,7 @@ fn hostile_stores_are_refused_by_the_number() {
         all.extend(bad);
         std::fs::write(store.join("metadata.npkm"), all).unwrap();
         // The good one is read all the same.
-        let mut source = open(&store).unwrap();
+        let source = open(&store).unwrap();
         assert_eq!(source.plan().arrays.len(), 2, "{case}");
         source.select(&[0], Order::Any).unwrap();
         let e = source.select(&[1], Order::Any).unwrap_err();
@@ -469,7 +469,7 @@ fn links_and_foreign_files() {
     // A FIFO in the place of a data file must not hang.
     std::fs::remove_file(out.join("s.npk/data_rank1.npkd")).unwrap();
     std::process::Command::new("mkfifo").arg(out.join("s.npk/data_rank1.npkd")).status().unwrap();
-    let mut source = open(&out.join("s.npk")).unwrap();
+    let source = open(&out.join("s.npk")).unwrap();
     let i = source.plan().position("rank1").unwrap();
     assert_eq!(source.select(&[i], Order::Any).unwrap_err().kind(), ErrorKind::Corrupt);
 }

@@ -106,7 +106,7 @@ for name, shape, order in [('one', (50,), 'C'), ('two', (6, 7), 'C'), ('for', (6
     {
         for wish in [Order::Any, Order::ArrayByArray] {
             let format = by_name("npy").unwrap();
-            let mut source = format
+            let source = format
                 .open(&Location::local(dir.join(&format!("{name}.npy"))), &ReadOptions::default())
                 .unwrap();
             let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
@@ -114,15 +114,15 @@ for name, shape, order in [('one', (50,), 'C'), ('two', (6, 7), 'C'), ('for', (6
             let y = source.plan().arrays[3].shape().unwrap();
             assert_eq!(y, [shape.clone(), vec![2, 3]].concat());
             let fixed: Vec<usize> = vec![0, 2, 3, 4];
-            source.select(&fixed, wish).unwrap();
+            let reader = source.select(&fixed, wish).unwrap();
             let mut got = vec![Vec::new(); 6];
             let mut emit = |chunk: npk::model::Chunk| {
                 let Values::Fixed(b) = &chunk.values else { panic!() };
                 got[chunk.array].extend_from_slice(b);
                 Ok(())
             };
-            match source.random() {
-                Some(reader) => {
+            match reader {
+                npk::format::Reader::Random(reader) => {
                     for &a in &fixed {
                         let rows = source.plan().arrays[a].rows.unwrap();
                         let half = rows / 2;
@@ -130,8 +130,8 @@ for name, shape, order in [('one', (50,), 'C'), ('two', (6, 7), 'C'), ('for', (6
                         reader.read(a, half..rows, &mut emit).unwrap();
                     }
                 }
-                None => {
-                    while let Some(job) = source.next(1000).unwrap() {
+                npk::format::Reader::InOrder(mut pieces) => {
+                    while let Some(job) = pieces.next(1000).unwrap() {
                         job.run(&mut emit).unwrap();
                     }
                 }

@@ -163,7 +163,7 @@ np.savez_compressed('obj.npz', o=np.array([1, 'x'], dtype=object), s=np.array(['
         ),
         ("obj.npz", vec!["o", "s"], vec!["o"]),
     ] {
-        let mut source =
+        let source =
             format.open(&Location::local(dir.join(file)), &ReadOptions::default()).unwrap();
         let metas = source.plan().arrays.clone();
         assert_eq!(metas.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), names);

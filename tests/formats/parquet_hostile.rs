@@ -199,10 +199,10 @@ const LIMIT: u64 = 64 << 20;
 fn read_rows(path: &Path, bytes: &[u8], rows: Range<u64>) -> Result<Vec<Option<Vec<u8>>>> {
     std::fs::write(path, bytes).unwrap();
     let options = ReadOptions { memory_bytes: LIMIT, ..ReadOptions::default() };
-    let mut source = by_name("parquet").unwrap().open(&Location::local(path), &options)?;
-    source.select(&[0], Order::Any)?;
+    let source = by_name("parquet").unwrap().open(&Location::local(path), &options)?;
+    let reader = source.select(&[0], Order::Any)?.random().unwrap();
     let mut got = Vec::new();
-    source.random().unwrap().read(0, rows, &mut |chunk: Chunk| {
+    reader.read(0, rows, &mut |chunk: Chunk| {
         for row in 0..chunk.rows as usize {
             let value = match &chunk.values {
                 Values::Fixed(values) => values[row * values.len() / chunk.rows as usize
@@ -525,7 +525,7 @@ fn runs_are_read_in_parts() {
     );
     let options = ReadOptions { memory_bytes: LIMIT, ..ReadOptions::default() };
     let source = by_name("parquet").unwrap().open(&Location::local(&path), &options).unwrap();
-    let piece = source.random().unwrap().piece(0, 7, 8 << 20).unwrap();
+    let piece = crate::support::library::rows_of(source.as_ref(), 0).piece(0, 7, 8 << 20).unwrap();
     assert!((8..=23).contains(&piece.end) && piece.bytes < 16 << 20, "{piece:?}");
     let (code, told, peak) = npk_peak(&[
         "convert",

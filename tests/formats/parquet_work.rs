@@ -58,7 +58,8 @@ fn read_in_pieces(path: &Path, memory_bytes: u64, jobs: usize) -> (u64, u64, u64
     let piece_bytes = memory_bytes / (4 * jobs as u64 + 4);
     let before = bytes_read();
     let source = by_name("parquet").unwrap().open(&Location::local(path), &options).unwrap();
-    let reader = source.random().unwrap();
+    let all: Vec<usize> = (0..source.plan().arrays.len()).collect();
+    let reader = source.select(&all, npk::format::Order::Any).unwrap().random().unwrap();
     let (mut pieces, mut all) = (0, std::fs::metadata(path).unwrap().len());
     for (a, meta) in source.plan().arrays.iter().enumerate() {
         assert!(meta.details.error.is_none(), "{:?}", meta.details.error);

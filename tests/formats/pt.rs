@@ -23,7 +23,7 @@ fn open(path: &Path) -> Result<Box<dyn Source>, Error> {
 /// All bytes of an array, read in pieces of `step` rows.
 fn bytes(source: &dyn Source, array: usize, step: u64) -> Result<Vec<u8>, Error> {
     let rows = source.plan().arrays[array].rows.unwrap();
-    let reader = source.random().unwrap();
+    let reader = crate::support::library::rows_of(source, array);
     let (mut out, mut row) = (Vec::new(), 0);
     while row < rows {
         let end = (row + step).min(rows);
@@ -40,7 +40,7 @@ fn bytes(source: &dyn Source, array: usize, step: u64) -> Result<Vec<u8>, Error>
         assert_eq!(row, end);
     }
     // What lies ready must be the same bytes.
-    if let Some(extents) = source.extents(array) {
+    if let Some(extents) = reader.extents(array) {
         let mut ready = Vec::new();
         for e in extents {
             let mut piece = vec![0; e.len as usize];
@@ -245,21 +245,19 @@ impl ReadRows for ReadableRows {
     ) -> Result<(), Error> {
         self.0.read(self.1[array], rows, &mut |chunk| emit(Chunk { array, ..chunk }))
     }
+    fn extents(&self, array: usize) -> Option<Vec<npk::format::Extent>> {
+        self.0.extents(self.1[array])
+    }
 }
 
 impl Source for Readable {
     fn plan(&self) -> &npk::model::Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order, Error> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<npk::format::Reader, Error> {
         let arrays: Vec<usize> = arrays.iter().map(|&a| self.of[a]).collect();
-        self.inner.select(&arrays, wish)
-    }
-    fn random(&self) -> Option<std::sync::Arc<dyn ReadRows>> {
-        Some(std::sync::Arc::new(ReadableRows(self.inner.random()?, self.of.clone())))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<npk::format::Extent>> {
-        self.inner.extents(self.of[array])
+        let reader = self.inner.select(&arrays, Order::ArrayByArray)?.random().unwrap();
+        Ok(npk::format::Reader::Random(std::sync::Arc::new(ReadableRows(reader, self.of.clone()))))
     }
 }
 
@@ -359,10 +357,10 @@ fn what_is_written_reads_back() {
 /// Opens and reads everything; the first error, if any.
 fn read_all(location: &Location) -> Result<usize, Error> {
     let options = ReadOptions { memory_bytes: 16 << 20, ..ReadOptions::default() };
-    let mut source = Pytorch.open(location, &options)?;
+    let source = Pytorch.open(location, &options)?;
     let count = source.plan().arrays.len();
-    source.select(&(0..count).collect::<Vec<_>>(), Order::ArrayByArray)?;
-    let reader = source.random().unwrap();
+    let all: Vec<usize> = (0..count).collect();
+    let reader = source.select(&all, Order::ArrayByArray)?.random().unwrap();
     for (i, meta) in source.plan().arrays.iter().enumerate() {
         let rows = meta.rows.unwrap();
         let step = ((1 << 20) / meta.row_bytes()?.max(1)).max(1);
@@ -370,7 +368,7 @@ fn read_all(location: &Location) -> Result<usize, Error> {
         for row in (0..rows).step_by(step as usize).take(4) {
             reader.read(i, row..(row + step).min(rows), &mut |_| Ok(()))?;
         }
-        source.extents(i);
+        reader.extents(i);
     }
     Ok(count)
 }
@@ -860,12 +858,13 @@ fn object_storage_gets_it_in_turn() {
             &settings,
         )
         .unwrap();
-        let (first, mut again) = (open(&path).unwrap(), Pytorch.open(&at, &options()).unwrap());
+        let (first, again) = (open(&path).unwrap(), Pytorch.open(&at, &options()).unwrap());
         let count = first.plan().arrays.len();
-        again.select(&(0..count).collect::<Vec<_>>(), Order::Any).unwrap();
+        let all: Vec<usize> = (0..count).collect();
+        let reader = again.select(&all, Order::ArrayByArray).unwrap().random().unwrap();
         for (a, meta) in first.plan().arrays.iter().enumerate() {
             let b = again.plan().position(&meta.name).unwrap();
-            assert!(again.extents(b).is_none_or(|e| e.is_empty()), "there is no local file");
+            assert!(reader.extents(b).is_none_or(|e| e.is_empty()), "there is no local file");
             assert_eq!(
                 bytes(first.as_ref(), a, 3).unwrap(),
                 bytes(again.as_ref(), b, 3).unwrap(),

@@ -26,11 +26,8 @@ impl Source for Memory {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, _: &[usize], wish: Order) -> Result<Order> {
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(Arc::new(Rows(self.arrays.clone())))
+    fn select(&self, _: &[usize], _: Order) -> Result<npk::format::Reader> {
+        Ok(npk::format::Reader::Random(Arc::new(Rows(self.arrays.clone()))))
     }
 }
 

@@ -58,7 +58,7 @@ z = g.create_array('text', shape=w.shape, dtype='string', chunks=(40_000,)); z[:
         metadata = bytes.load(Relaxed).max(metadata);
         bytes.store(0, Relaxed);
         let array = source.plan().position(name).unwrap();
-        let reader = source.random().unwrap();
+        let reader = crate::support::library::rows_of(source.as_ref(), array);
         let (mut got, mut words) = (Vec::new(), Vec::new());
         // Pieces that do not care for chunks.
         for first in (0..50_000u64).step_by(777) {

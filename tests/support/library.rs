@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use npk::error::{Error, ErrorKind, Result, guard};
-use npk::format::{Order, ReadOptions, Summary, WriteOptions};
+use npk::format::{Order, ReadOptions, ReadRows, Reader, Source, Summary, WriteOptions};
 use npk::formats::by_name;
 use npk::model::{Chunk, Plan};
 use npk::pipe::{self, Settings};
@@ -28,6 +29,12 @@ pub fn read_all(format: &str, path: &Path) -> Result<Plan> {
     drain(format, path, &mut |_| {})
 }
 
+/// The reader of the rows of this array.
+pub fn rows_of(source: &dyn Source, array: usize) -> Arc<dyn ReadRows> {
+    let reader = source.select(&[array], Order::ArrayByArray).unwrap();
+    reader.random().expect("random access")
+}
+
 /// Opens and reads what can be read, as every command does it: arrays that cannot are left out, of
 /// vast ones the first rows are read. The first error ends it, or the state of the first array that
 /// has one.
@@ -36,14 +43,13 @@ pub fn read_some(format: &str, path: &Path) -> Result<()> {
     const SOME_BYTES: u64 = 1 << 20;
     let options = ReadOptions { memory_bytes: 16 << 20, jobs: 2, ..ReadOptions::default() };
     guard(|| {
-        let mut source = by_name(format).unwrap().open(&Location::local(path), &options)?;
+        let source = by_name(format).unwrap().open(&Location::local(path), &options)?;
         let arrays = source.plan().arrays.clone();
         let good: Vec<usize> =
             (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
         let mut errors: Vec<Error> =
             arrays.iter().filter_map(|a| a.details.error.as_deref().cloned()).collect();
-        source.select(&good, Order::Any)?;
-        let Some(reader) = source.random() else {
+        let Reader::Random(reader) = source.select(&good, Order::Any)? else {
             let drained = pipe::drain(
                 pipe::Flow::from(source).choose(&good),
                 Order::Any,
@@ -67,9 +73,9 @@ pub fn read_some(format: &str, path: &Path) -> Result<()> {
                 }
                 row = end;
             }
-            let _ = source.extents(a);
+            let _ = reader.extents(a);
         }
-        source.close()?;
+        reader.close()?;
         Error::all(errors)
     })
 }

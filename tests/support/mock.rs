@@ -33,8 +33,13 @@ pub struct Mock {
     plan: Plan,
     arrays: Arc<Vec<Chunk>>,
     mode: Mode,
-    queue: VecDeque<Chunk>,
     lock: Arc<Mutex<()>>,
+}
+
+/// Chunks in an order.
+struct MockPieces {
+    queue: VecDeque<Chunk>,
+    order: Order,
 }
 
 impl Mock {
@@ -43,7 +48,7 @@ impl Mock {
         if mode == Mode::Unknown {
             plan.arrays.iter_mut().filter(|a| !a.scalar).for_each(|a| a.rows = None);
         }
-        Mock { plan, arrays: Arc::new(arrays), mode, queue: VecDeque::new(), lock: Arc::default() }
+        Mock { plan, arrays: Arc::new(arrays), mode, lock: Arc::default() }
     }
 }
 
@@ -51,8 +56,8 @@ impl Source for Mock {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, wanted: &[usize], wish: Order) -> Result<Order> {
-        self.queue.clear();
+    fn select(&self, wanted: &[usize], _wish: Order) -> Result<Reader> {
+        let mut queue = VecDeque::new();
         let cut = |a: usize| {
             let whole = &self.arrays[a];
             let (mut row, mut pieces, mut step) = (0, Vec::new(), 1 + a as u64 % 5);
@@ -65,35 +70,37 @@ impl Source for Mock {
             pieces
         };
         match self.mode {
-            Mode::Random | Mode::Locked => return Ok(wish),
-            Mode::ArrayByArray => wanted.iter().for_each(|&a| self.queue.extend(cut(a))),
+            Mode::Random | Mode::Locked => {
+                let lock = (self.mode == Mode::Locked).then(|| self.lock.clone());
+                return Ok(Reader::Random(Arc::new(MockRows {
+                    arrays: self.arrays.clone(),
+                    lock,
+                })));
+            }
+            Mode::ArrayByArray => wanted.iter().for_each(|&a| queue.extend(cut(a))),
             Mode::UnevenRows | Mode::Unknown => {
                 let mut columns: Vec<VecDeque<Chunk>> =
                     wanted.iter().map(|&a| cut(a).into()).collect();
                 while columns.iter().any(|c| !c.is_empty()) {
-                    columns.iter_mut().for_each(|c| self.queue.extend(c.pop_front()));
+                    columns.iter_mut().for_each(|c| queue.extend(c.pop_front()));
                 }
                 if self.mode == Mode::Unknown {
-                    self.queue.iter_mut().for_each(|c| c.first_row = Chunk::NEXT);
+                    queue.iter_mut().for_each(|c| c.first_row = Chunk::NEXT);
                 }
             }
         }
-        Ok(if self.mode == Mode::ArrayByArray { Order::ArrayByArray } else { Order::RowBlocks })
+        let by_array = self.mode == Mode::ArrayByArray;
+        let order = if by_array { Order::ArrayByArray } else { Order::RowBlocks };
+        Ok(Reader::InOrder(Box::new(MockPieces { queue, order })))
+    }
+}
+
+impl ReadPieces for MockPieces {
+    fn order(&self) -> Order {
+        self.order
     }
     fn next(&mut self, _max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        assert!(
-            !matches!(self.mode, Mode::Random | Mode::Locked),
-            "a source with random access is not asked for its next piece"
-        );
         Ok(self.queue.pop_front().map(|c| Box::new(Ready(c)) as Box<dyn Job>))
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let lock = match self.mode {
-            Mode::Random => None,
-            Mode::Locked => Some(self.lock.clone()),
-            _ => return None,
-        };
-        Some(Arc::new(MockRows { arrays: self.arrays.clone(), lock }))
     }
 }
 

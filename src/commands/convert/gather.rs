@@ -59,7 +59,7 @@ pub(super) fn gather(
     {
         if flow.plan().arrays.iter().any(|a| a.rows.is_none()) {
             let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
-            flow = pipe::with_random(flow, &all, &job.settings)?.0.into();
+            flow = Box::new(pipe::with_random(flow, &all, &job.settings)?).into();
         }
         flow = pipe::slice(flow.into_source(), slice, &job.settings)?.into();
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::gather::{Gathered, gather};
 use super::*;
-use crate::format::{Order, Source, StoredArray};
+use crate::format::{Order, Reader, Source, StoredArray};
 use crate::formats::hierarchical::zarr::references::{self, Bytes, Form};
 use crate::model::{Chunk, Values};
 
@@ -67,7 +67,7 @@ pub(super) fn refer(job: &ConvertContext<'_>, unit: &Conversion, form: Form) -> 
     let (flow, notes) = fitted(gathered.flow, holds, &policy, &job.settings).map_err(named)?;
     let plan = flow.plan().clone();
     references::check(&plan, &job.write).map_err(|e| e.file(dst.display()))?;
-    let mut source = flow.into_source();
+    let source = flow.into_source();
     let (stored, inline) = sorted(job, source.as_ref(), &plan).map_err(named)?;
     for note in plan.notes.iter().chain(&notes) {
         job.note(note);
@@ -88,7 +88,7 @@ pub(super) fn refer(job: &ConvertContext<'_>, unit: &Conversion, form: Form) -> 
         existing_error(&dst, zarr)?;
     }
     make_folder(job, &dst)?;
-    let mut values = read(source.as_mut(), &plan, &inline, job.read.memory_bytes).map_err(named)?;
+    let mut values = read(source.as_ref(), &plan, &inline, job.read.memory_bytes).map_err(named)?;
     let mut output =
         references::create(&dst, form, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
     for (a, (meta, stored)) in plan.arrays.iter().zip(stored).enumerate() {
@@ -151,7 +151,7 @@ fn sorted(
 
 /// The values of arrays that are kept in the output.
 fn read(
-    source: &mut dyn Source,
+    source: &dyn Source,
     plan: &Plan,
     arrays: &[usize],
     memory_bytes: u64,
@@ -174,16 +174,19 @@ fn read(
         }
         _ => Err(Error::internal("numbers were expected")),
     };
-    source.select(arrays, Order::ArrayByArray)?;
-    if let Some(reader) = source.random() {
-        for &a in arrays {
-            reader.read(a, 0..plan.arrays[a].rows.unwrap_or(0), &mut keep)?;
+    match source.select(arrays, Order::ArrayByArray)? {
+        Reader::Random(reader) => {
+            for &a in arrays {
+                reader.read(a, 0..plan.arrays[a].rows.unwrap_or(0), &mut keep)?;
+            }
+            reader.close()?;
         }
-    } else {
-        while let Some(piece) = source.next(memory_bytes / 4)? {
-            piece.run(&mut keep)?;
+        Reader::InOrder(mut pieces) => {
+            while let Some(piece) = pieces.next(memory_bytes / 4)? {
+                piece.run(&mut keep)?;
+            }
+            pieces.close()?;
         }
     }
-    source.close()?;
     Ok(values)
 }

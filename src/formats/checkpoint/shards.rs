@@ -13,7 +13,7 @@ use super::unique_map::UniqueMap;
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
 use crate::format::{
-    Emit, Extent, Job, OnDuplicate, Order, Piece, ReadRows, Source, StoredArray, readable,
+    Emit, Extent, OnDuplicate, Order, Piece, ReadRows, Reader, Source, StoredArray, readable,
 };
 use crate::model::{Attributes, Plan};
 use crate::storage::{EntryKind, Location};
@@ -242,12 +242,8 @@ pub fn open(
         ))
         .hint("fetch the missing files"));
     }
-    let mut joined = Joined {
-        plan: Plan { format, ..Plan::default() },
-        parts: Vec::new(),
-        places: Vec::new(),
-        turn: 0,
-    };
+    let mut joined =
+        Joined { plan: Plan { format, ..Plan::default() }, parts: Vec::new(), places: Vec::new() };
     let mut all: Vec<(usize, usize)> = Vec::new();
     let mut names: Vec<String> = Vec::new();
     for (p, file) in found.files.iter().enumerate() {
@@ -260,18 +256,15 @@ pub fn open(
             joined.plan.attributes.entry(key.clone()).or_insert_with(|| value.clone());
         }
         joined.plan.notes.extend(theirs.notes.iter().cloned());
-        let of = Arc::new(vec![None; theirs.arrays.len()]);
-        joined.parts.push(Shard { source, of, wanted: Vec::new() });
+        joined.parts.push(source);
     }
     let place = |n: usize| format!("in {}", found.files[all[n].0]);
     let kept = duplicates::unique(&names, on_duplicate, &place)?;
     for (&(p, i), name) in all.iter().zip(kept) {
         let Some(name) = name else { continue };
-        let part = &mut joined.parts[p];
-        let mut meta = part.source.plan().arrays[i].clone();
+        let mut meta = joined.parts[p].plan().arrays[i].clone();
         meta.name = name;
         meta.details.part = Some(found.files[p].clone());
-        Arc::make_mut(&mut part.of)[i] = Some(joined.plan.arrays.len());
         joined.places.push((p, i));
         joined.plan.arrays.push(meta);
     }
@@ -304,111 +297,80 @@ pub fn open(
 
 struct Joined {
     plan: Plan,
-    parts: Vec<Shard>,
+    parts: Vec<Box<dyn Source>>,
     /// Where each array is: part, and index in it.
     places: Vec<(usize, usize)>,
-    turn: usize,
-}
-
-struct Shard {
-    source: Box<dyn Source>,
-    /// The joined index of each of its arrays.
-    of: Arc<Vec<Option<usize>>>,
-    wanted: Vec<usize>,
 }
 
 impl Source for Joined {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        for part in &mut self.parts {
-            part.wanted.clear();
-        }
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<Reader> {
+        let mut selected = vec![Vec::new(); self.parts.len()];
         for &a in arrays {
             readable(&self.plan.arrays[a])?;
             let (part, index) = self.places[a];
-            self.parts[part].wanted.push(index);
+            selected[part].push(index);
         }
-        let mut given = wish;
-        for part in self.parts.iter_mut().filter(|p| !p.wanted.is_empty()) {
-            let order = part.source.select(&part.wanted, wish)?;
-            if order != wish || wish == Order::RowBlocks {
-                given = if order == Order::ArrayByArray { order } else { Order::Any };
-            }
+        let mut readers = Vec::with_capacity(self.parts.len());
+        for (part, arrays) in self.parts.iter().zip(selected) {
+            readers.push(match arrays.is_empty() {
+                true => None,
+                // Array by array: tensors of the same bytes need not come together.
+                false => Some(
+                    part.select(&arrays, Order::ArrayByArray)?
+                        .random()
+                        .ok_or_else(|| Error::internal("a shard without random access"))?,
+                ),
+            });
         }
-        Ok(given)
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        while let Some(part) = self.parts.get_mut(self.turn) {
-            if !part.wanted.is_empty()
-                && let Some(job) = part.source.next(max_bytes)?
-            {
-                return Ok(Some(Box::new(ShardJob { job, of: part.of.clone() })));
-            }
-            self.turn += 1;
-        }
-        Ok(None)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        let readers = self.parts.iter().map(|p| p.source.random()).collect::<Option<Vec<_>>>()?;
-        Some(Arc::new(ShardReader { readers, places: self.places.clone() }))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let (part, index) = self.places[array];
-        self.parts[part].source.extents(index)
+        Ok(Reader::Random(Arc::new(ShardReader { readers, places: self.places.clone() })))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         let (part, index) = self.places[array];
-        self.parts[part].source.stored(index)
-    }
-    fn close(&mut self) -> Result<()> {
-        self.parts.iter_mut().filter(|p| !p.wanted.is_empty()).try_for_each(|p| p.source.close())
-    }
-}
-
-struct ShardJob {
-    job: Box<dyn Job>,
-    of: Arc<Vec<Option<usize>>>,
-}
-
-impl Job for ShardJob {
-    fn bytes(&self) -> u64 {
-        self.job.bytes()
-    }
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        let of = self.of;
-        self.job.run(&mut |mut chunk| {
-            chunk.array = of[chunk.array]
-                .ok_or_else(|| Error::internal("an array that was not asked for"))?;
-            emit(chunk)
-        })
+        self.parts[part].stored(index)
     }
 }
 
 struct ShardReader {
-    readers: Vec<Arc<dyn ReadRows>>,
+    /// Those of the parts that arrays were selected of.
+    readers: Vec<Option<Arc<dyn ReadRows>>>,
     places: Vec<(usize, usize)>,
+}
+
+impl ShardReader {
+    fn of(&self, array: usize) -> Result<(&dyn ReadRows, usize)> {
+        let (part, index) = self.places[array];
+        let reader = self.readers[part].as_deref();
+        Ok((reader.ok_or_else(|| Error::internal("an array that was not asked for"))?, index))
+    }
 }
 
 impl ReadRows for ShardReader {
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
-        let (part, index) = self.places[array];
-        self.readers[part].next_boundary(index, row)
+        self.of(array).map_or(u64::MAX, |(reader, index)| reader.next_boundary(index, row))
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
-        let (part, index) = self.places[array];
-        self.readers[part].cost(index, rows)
+        let (reader, index) = self.of(array).ok()?;
+        reader.cost(index, rows)
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
-        let (part, index) = self.places[array];
-        self.readers[part].piece(index, row, bytes)
+        let (reader, index) = self.of(array).ok()?;
+        reader.piece(index, row, bytes)
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
-        let (part, index) = self.places[array];
-        self.readers[part].read(index, rows, &mut |mut chunk| {
+        let (reader, index) = self.of(array)?;
+        reader.read(index, rows, &mut |mut chunk| {
             chunk.array = array;
             emit(chunk)
         })
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let (reader, index) = self.of(array).ok()?;
+        reader.extents(index)
+    }
+    fn close(&self) -> Result<()> {
+        self.readers.iter().flatten().try_for_each(|reader| reader.close())
     }
 }

@@ -14,7 +14,7 @@ use super::body::{Part, UNIT_BYTES, Wanted};
 use super::index::{Cursor, Index, cursors, null_structs, skip};
 use crate::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, Level, MemoryLimit};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::{Emit, Extent, Order, Piece, ReadOptions, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Order, Piece, ReadOptions, ReadRows, Reader, Source, readable};
 use crate::formats::columnar::names::column_names;
 use crate::model::nested::{dictionaries as dictionaries_of, dictionary_paths};
 use crate::model::{
@@ -505,6 +505,34 @@ impl Shared {
 }
 
 impl ReadRows for Shared {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let meta = &self.metas[array];
+        let file = self.blob.file()?;
+        let column = self.columns.get(array)?;
+        let fixed_lists = column.leaf.levels.iter().all(|l| matches!(l, Level::Fixed(_)));
+        let plain = !meta.logical.is_var()
+            && !matches!(meta.logical, Logical::Dictionary { .. })
+            && meta.dtype != Dtype::Bool
+            && meta.logical.decimals().is_none_or(|decimals| {
+                column.leaf.element.primitive_width() == Some(decimals.item_bytes())
+            });
+        if meta.nulls || meta.details.error.is_some() || !fixed_lists || !plain {
+            return None;
+        }
+        let row = meta.row_bytes().ok()?;
+        let mut extents = Vec::new();
+        for (b, batch) in self.index.batches.iter().enumerate() {
+            if batch.compression.is_some() {
+                return None;
+            }
+            let mut at = self.locate(b, column.place).ok()?;
+            at.buffer += column.leaf.levels.len();
+            let &(offset, held) = batch.buffers.get(at.buffer + 1)?;
+            let len = batch.rows.checked_mul(row).filter(|&n| n <= held)?;
+            extents.push(Extent { file: file.clone(), offset, len });
+        }
+        Some(extents)
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         let b = self.batch_of(row);
         let Some(batch) = self.index.batches.get(b) else { return u64::MAX };
@@ -591,40 +619,9 @@ impl Source for ArrowSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
         self.shared.by_rows.store(wish == Order::RowBlocks, Ordering::Relaxed);
         arrays.iter().try_for_each(|&a| readable(&self.plan.arrays[a]))?;
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.shared.clone())
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let (shared, meta) = (&self.shared, &self.plan.arrays[array]);
-        let file = shared.blob.file()?;
-        let column = shared.columns.get(array)?;
-        let fixed_lists = column.leaf.levels.iter().all(|l| matches!(l, Level::Fixed(_)));
-        let plain = !meta.logical.is_var()
-            && !matches!(meta.logical, Logical::Dictionary { .. })
-            && meta.dtype != Dtype::Bool
-            && meta.logical.decimals().is_none_or(|decimals| {
-                column.leaf.element.primitive_width() == Some(decimals.item_bytes())
-            });
-        if meta.nulls || meta.details.error.is_some() || !fixed_lists || !plain {
-            return None;
-        }
-        let row = meta.row_bytes().ok()?;
-        let mut extents = Vec::new();
-        for (b, batch) in shared.index.batches.iter().enumerate() {
-            if batch.compression.is_some() {
-                return None;
-            }
-            let mut at = shared.locate(b, column.place).ok()?;
-            at.buffer += column.leaf.levels.len();
-            let &(offset, held) = batch.buffers.get(at.buffer + 1)?;
-            let len = batch.rows.checked_mul(row).filter(|&n| n <= held)?;
-            extents.push(Extent { file: file.clone(), offset, len });
-        }
-        Some(extents)
+        Ok(Reader::Random(self.shared.clone()))
     }
 }

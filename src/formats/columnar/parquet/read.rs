@@ -20,7 +20,7 @@ use super::rows::Measures;
 use super::{crate_error, look, nested, schema};
 use crate::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, MemoryLimit};
 use crate::error::{Error, ErrorKind, Result, foreign};
-use crate::format::{Order, ReadOptions, ReadRows, Source, readable};
+use crate::format::{Order, ReadOptions, Reader, Source, readable};
 use crate::formats::columnar::names::column_names;
 use crate::model::nested::children;
 use crate::model::{
@@ -532,12 +532,9 @@ impl Source for ParquetSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<Reader> {
         arrays.iter().try_for_each(|&a| readable(&self.plan.arrays[a]))?;
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.shared.clone())
+        Ok(Reader::Random(self.shared.clone()))
     }
 }
 

@@ -10,7 +10,7 @@ use super::file::OpenFile;
 use super::heap::{Heap, Heaps};
 use crate::array::reader::MapReader;
 use crate::error::{Error, Result};
-use crate::format::{Emit, Piece, ReadRows};
+use crate::format::{Emit, Extent, Piece, ReadRows};
 use crate::model::{Buf, Chunk, Values};
 
 /// References that are looked at at a time.
@@ -268,6 +268,9 @@ impl Rows {
 }
 
 impl ReadRows for Rows {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        if self.arrays[array].is_special() { None } else { self.reader.extents(array) }
+    }
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         // Chunks of text hold references only.
         if self.arrays[array].leaf.kind.is_variable() {

@@ -11,7 +11,7 @@ use super::{Files, MAX_MANIFEST_BYTES, names};
 use crate::array::reader::MapReader;
 use crate::array::recent::Recent;
 use crate::error::{Error, Result};
-use crate::format::{Extent, Order, ReadRows, Source, StoredArray};
+use crate::format::{self, Order, Source, StoredArray};
 use crate::model::{ArrayMeta, Dtype, Encoding, Logical, Plan};
 use crate::sidecar::{self, LogicalArray, StoredParts};
 use crate::storage::Blob;
@@ -171,9 +171,7 @@ fn check_len(files: &dyn Files, path: &str, bytes: u64) -> Result<()> {
 /// An opened store.
 pub struct StoreSource {
     plan: Plan,
-    /// Whether every array is read.
-    all: bool,
-    reader: Arc<Reader>,
+    reader: Reader,
 }
 
 impl StoreSource {
@@ -197,9 +195,9 @@ impl StoreSource {
         let open: OpenFiles = Arc::new(Mutex::new(Recent::new(files.keep_open())));
         let maps =
             MapReader::new(stored.iter().map(|s| data_files::map(&files, &open, s)).collect(), 0);
-        let reader =
-            Reader { files, stored: Arc::new(stored), metas, arrays: Arc::new(arrays), maps };
-        Ok(StoreSource { plan, all: false, reader: Arc::new(reader) })
+        let (stored, arrays, maps) = (Arc::new(stored), Arc::new(arrays), Arc::new(maps));
+        let reader = Reader { files, stored, metas, arrays, maps, all: false };
+        Ok(StoreSource { plan, reader })
     }
 
     /// The arrays as the store holds them.
@@ -230,32 +228,12 @@ impl Source for StoreSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<format::Reader> {
         for &a in arrays {
-            crate::format::readable(&self.plan.arrays[a])?;
+            format::readable(&self.plan.arrays[a])?;
         }
-        self.all = arrays.len() == self.plan.arrays.len();
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.reader.clone())
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        let parts = &self.reader.arrays[array];
-        let stored = &self.reader.stored[parts.values];
-        if !matches!(parts.encoding, Encoding::Plain | Encoding::Bits)
-            || matches!(self.plan.arrays[array].logical, Logical::Dictionary { .. })
-            || parts.valid.is_some()
-            || stored.alive.is_some()
-            || stored.problem.is_some()
-        {
-            return None;
-        }
-        // What must be unpacked first is so when it is read, by all threads.
-        if stored.pieces.iter().any(|p| self.reader.files.is_packed(&p.path)) {
-            return None;
-        }
-        self.reader.maps.extents(parts.values)
+        let all = arrays.len() == self.plan.arrays.len();
+        Ok(format::Reader::Random(Arc::new(Reader { all, ..self.reader.clone() })))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         let parts = &self.reader.arrays[array];
@@ -269,8 +247,5 @@ impl Source for StoreSource {
             Some(map) => map.stored(self.plan.arrays[array].dtype),
             None => Err(Error::refused("its values are not the stored ones")),
         }
-    }
-    fn close(&mut self) -> Result<()> {
-        self.reader.files.close(self.all)
     }
 }

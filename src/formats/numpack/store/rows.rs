@@ -7,8 +7,8 @@ use super::read::Stored;
 use super::{Files, bitmap::Alive};
 use crate::array::reader::MapReader;
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Piece, ReadRows};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Shared, Values, typed};
+use crate::format::{Emit, Extent, Piece, ReadRows};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Logical, Shared, Values, typed};
 use crate::sidecar::{self, StoredParts};
 
 /// A chunk of a larger request.
@@ -17,6 +17,7 @@ const CHUNK_BYTES: u64 = 8 << 20;
 const GAP_BYTES: u64 = 64 << 10;
 
 /// Reads rows of logical arrays.
+#[derive(Clone)]
 pub(super) struct Reader {
     pub(super) files: Arc<dyn Files>,
     pub(super) stored: Arc<Vec<Stored>>,
@@ -25,7 +26,9 @@ pub(super) struct Reader {
     /// What each of them is made of.
     pub(super) arrays: Arc<Vec<StoredParts>>,
     /// The stored arrays, all rows counted.
-    pub(super) maps: MapReader,
+    pub(super) maps: Arc<MapReader>,
+    /// Whether every array was selected.
+    pub(super) all: bool,
 }
 
 impl Reader {
@@ -244,6 +247,27 @@ fn minus_ones(dtype: Dtype, bytes: &[u8]) -> Vec<u8> {
 }
 
 impl ReadRows for Reader {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        let parts = &self.arrays[array];
+        let stored = &self.stored[parts.values];
+        if !matches!(parts.encoding, Encoding::Plain | Encoding::Bits)
+            || matches!(self.metas[array].logical, Logical::Dictionary { .. })
+            || parts.valid.is_some()
+            || stored.alive.is_some()
+            || stored.problem.is_some()
+        {
+            return None;
+        }
+        // What must be unpacked first is so when it is read, by all threads.
+        if stored.pieces.iter().any(|p| self.files.is_packed(&p.path)) {
+            return None;
+        }
+        self.maps.extents(parts.values)
+    }
+    fn close(&self) -> Result<()> {
+        self.files.close(self.all)
+    }
+
     fn cost(&self, index: usize, rows: Range<u64>) -> Option<u64> {
         let array = &self.arrays[index];
         self.metas[index]

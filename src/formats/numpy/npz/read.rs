@@ -11,7 +11,9 @@ use crate::codec::npy_header;
 use crate::codec::zip::{self, Archive, CheckedMember, Entry, Member, MemberHead};
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
-use crate::format::{Emit, Job, Order, ReadOptions, ReadRows, Source, StoredArray};
+use crate::format::{
+    Emit, Job, Order, ReadOptions, ReadPieces, ReadRows, Reader, Source, StoredArray,
+};
 use crate::formats::numpy::npy_data::Records;
 use crate::model::{ArrayMeta, Buf, Dtype, Plan};
 use crate::storage::BlobSlice;
@@ -59,9 +61,6 @@ pub(super) struct NpzSource {
     jobs: usize,
     /// All arrays, as if all members were stored.
     maps: MapSource,
-    /// Whether all wanted members are.
-    is_stored: bool,
-    streams: Streams,
 }
 
 impl NpzSource {
@@ -133,8 +132,8 @@ impl NpzSource {
             wanted.dedup();
             wanted.into_iter().try_for_each(|m| checked[m].check())
         });
-        let (jobs, streams) = (options.jobs.max(1), Streams::default());
-        Ok(NpzSource { archive, members, places, jobs, maps, is_stored: true, streams })
+        let jobs = options.jobs.max(1);
+        Ok(NpzSource { archive, members, places, maps, jobs })
     }
 
     /// The wanted members, each once, with its wanted arrays: (index in the plan, field).
@@ -236,13 +235,11 @@ impl Source for NpzSource {
     fn plan(&self) -> &Plan {
         self.maps.plan()
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
-        let given = self.maps.select(arrays, wish)?;
+    fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
+        let reader = self.maps.select(arrays, wish)?;
         let wanted = self.wanted(arrays);
-        self.is_stored =
-            wanted.iter().all(|(m, _)| self.archive.entries[self.members[*m].member].is_stored());
-        if self.is_stored {
-            return Ok(given);
+        if wanted.iter().all(|(m, _)| self.archive.entries[self.members[*m].member].is_stored()) {
+            return Ok(reader);
         }
         let order = match wish {
             Order::RowBlocks if wanted.len() > MAX_STREAMS => Order::ArrayByArray,
@@ -274,14 +271,8 @@ impl Source for NpzSource {
             };
             Turn { state: Arc::new(state), row: 0, piece: 0 }
         });
-        self.streams = Streams { waiting: turns.collect(), active: VecDeque::new(), most, order };
-        Ok(order)
-    }
-    fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        if self.is_stored { self.maps.next(max_bytes) } else { self.streams.next(max_bytes) }
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        if self.is_stored { self.maps.random() } else { None }
+        let (waiting, active) = (turns.collect(), VecDeque::new());
+        Ok(Reader::InOrder(Box::new(Streams { waiting, active, most, order })))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         for (member, arrays) in self.wanted(&[array]) {
@@ -291,9 +282,6 @@ impl Source for NpzSource {
             }
         }
         self.maps.stored(array)
-    }
-    fn close(&mut self) -> Result<()> {
-        if self.is_stored { self.maps.close() } else { Ok(()) }
     }
 }
 
@@ -305,19 +293,16 @@ struct Streams {
     order: Order,
 }
 
-impl Default for Streams {
-    fn default() -> Self {
-        Streams { waiting: VecDeque::new(), active: VecDeque::new(), most: 1, order: Order::Any }
-    }
-}
-
 struct Turn {
     state: Arc<MemberState>,
     row: u64,
     piece: u64,
 }
 
-impl Streams {
+impl ReadPieces for Streams {
+    fn order(&self) -> Order {
+        self.order
+    }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         while self.active.len() < self.most
             && let Some(turn) = self.waiting.pop_front()

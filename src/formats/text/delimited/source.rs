@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
-use crate::format::{Auto, Choice, Emit, Order, Piece, ReadOptions, ReadRows, Source};
+use crate::format::{self, Auto, Choice, Emit, Order, Piece, ReadOptions, ReadRows, Source};
 use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
 use crate::storage::Location;
 
@@ -321,7 +321,7 @@ impl Source for TextSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<format::Reader> {
         let Some(reader) = &self.reader else {
             return Err(Error::internal("only names were read"));
         };
@@ -329,10 +329,7 @@ impl Source for TextSource {
             return Err(Error::internal("the column was not asked for when the table was opened")
                 .array(&self.plan.arrays[a].name));
         }
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        self.reader.clone().map(|r| r as Arc<dyn ReadRows>)
+        Ok(format::Reader::Random(reader.clone()))
     }
 }
 
