@@ -135,6 +135,14 @@ class Store:
         """Writes an array: numpy, torch, Arrow, DLPack, buffers, lists."""
         self._store.write(name, data, replace)
 
+    def write_all(self, arrays, *, replace=False):
+        """Writes a dict of arrays, on all cores together."""
+        if replace:
+            for name in set(arrays) & set(self.names()):
+                self.remove(name)
+        if arrays:
+            self._store.write_all(list(arrays.items()))
+
     def write_table(self, name, table, layout="auto"):
         """Writes a table, anything with ``__arrow_c_stream__``: its columns as ``name/column`` (``column``
         where the name is empty), or as one matrix ``name``."""
@@ -192,8 +200,7 @@ def save(path, data, *, overwrite=False, metadata=None, **options):
 def _save(path, data, mode, metadata):
     with Store(path, mode, metadata) as store:
         if hasattr(data, "items") and not hasattr(data, "__arrow_c_stream__"):
-            for name, array in data.items():
-                store.write(name, array)
+            store.write_all(data)
         elif isinstance(data, File):
             for name in data.names():
                 store.write(name, data[name])

@@ -227,8 +227,7 @@ def _table_arrays(path, array_name):
 def from_safetensors(tensors, output_path, drop_if_exists=False, return_npk_obj=False):
     """Saves a dict of arrays or tensors."""
     with _store(output_path, drop_if_exists) as store:
-        for name, tensor in tensors.items():
-            store.write(name, tensor, replace=True)
+        store.write_all(tensors, replace=not drop_if_exists)
     return _done(output_path, return_npk_obj)
 
 
@@ -595,8 +594,7 @@ class NumPack:
 
     def save(self, arrays, **_):
         with Store(self.path, "update") as store:
-            for name, array in arrays.items():
-                store.write(name, array, replace=True)
+            store.write_all(arrays, replace=True)
 
     def load(self, array_name, lazy=False):
         values = _arrays.numpy_of(_open(self.path)[array_name])

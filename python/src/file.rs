@@ -46,7 +46,10 @@ impl File {
     }
     /// An array by its name.
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Array> {
-        run(py, &self.cancel, |_| Ok(()), || self.file.array(name)).map(Array)
+        match self.file.map(name).map_err(|e| raise(py, &e))? {
+            Some(array) => Ok(Array(array)),
+            None => run(py, &self.cancel, |_| Ok(()), || self.file.array(name)).map(Array),
+        }
     }
     /// Some rows of an array; only these are read.
     fn rows(&self, py: Python<'_>, name: &str, start: u64, stop: u64) -> PyResult<Array> {

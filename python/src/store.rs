@@ -81,6 +81,14 @@ impl Store {
             }
         })
     }
+    /// Writes several arrays, together.
+    fn write_all(&self, py: Python<'_>, arrays: Vec<(String, Bound<'_, PyAny>)>) -> PyResult<()> {
+        let given = data::all(py, arrays)?;
+        self.change(py, |store| {
+            let arrays = given.iter().map(|(name, given)| Ok((name, given.data()?)));
+            store.write_all(arrays.collect::<npk::Result<Vec<_>>>()?)
+        })
+    }
     /// Writes a table: an object with `__arrow_c_stream__`.
     #[pyo3(signature = (name, table, layout="auto"))]
     fn write_table(

@@ -230,6 +230,15 @@ impl Dataset {
     pub fn array(&self, name: &str) -> Result<Array> {
         self.at_index(self.index(name)?)
     }
+    /// An array as a map of its file; none where its values take a copy. Nothing is read.
+    ///
+    /// # Errors
+    /// As [`Dataset::array`].
+    pub fn map(&self, name: &str) -> Result<Option<Array>> {
+        let index = self.index(name)?;
+        let mapped = self.mapped(index);
+        self.named(index, mapped)
+    }
     /// Some rows of an array. Only these are read.
     ///
     /// # Errors
@@ -335,7 +344,7 @@ impl Dataset {
                     Access::Again => None,
                 };
                 match extents.as_deref() {
-                    Some([extent]) if extent.len == bytes => map(extent, meta.dtype)?,
+                    Some([extent]) if extent.len == bytes => map_extent(extent, meta.dtype)?,
                     _ => None,
                 }
             }
@@ -451,7 +460,7 @@ fn whole(meta: &ArrayMeta, mut chunk: Chunk) -> Chunk {
 }
 
 /// A map of the extent; none where its elements are not aligned there.
-fn map(extent: &Extent, dtype: Dtype) -> Result<Option<Buf>> {
+fn map_extent(extent: &Extent, dtype: Dtype) -> Result<Option<Buf>> {
     let align = match dtype {
         Dtype::C32 => 2,
         Dtype::C64 => 4,

@@ -158,6 +158,16 @@ impl MemorySource {
     pub(super) fn new(plan: Plan, arrays: Vec<Memory>) -> MemorySource {
         MemorySource { plan, rows: Arc::new(MemoryRows(arrays)) }
     }
+    /// All arrays of several.
+    pub(super) fn joined(sources: Vec<MemorySource>) -> MemorySource {
+        let (mut arrays, mut values) = (Vec::new(), Vec::new());
+        for source in sources {
+            arrays.extend(source.plan.arrays);
+            values.extend(Arc::into_inner(source.rows).map(|rows| rows.0).unwrap_or_default());
+        }
+        let plan = Plan { format: "memory", arrays: arrays.into(), ..Plan::default() };
+        MemorySource::new(plan, values)
+    }
     /// One array.
     pub(super) fn one(meta: ArrayMeta, values: Memory) -> MemorySource {
         let plan = Plan { format: "memory", arrays: vec![meta].into(), ..Plan::default() };

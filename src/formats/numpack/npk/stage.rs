@@ -134,16 +134,19 @@ impl Stage {
     /// Exists, where the store has an array of such a name.
     pub fn add(&self, plan: &Plan) -> Result<Prepared<'static>> {
         let (state, mut errors) = (self.state(), Vec::new());
-        let taken: HashSet<&str> = state.entries.iter().map(|e| e.name.as_str()).collect();
+        let mut taken: HashSet<&str> = state.entries.iter().map(|e| e.name.as_str()).collect();
+        taken.extend(state.flat.iter().map(|f| f.name.as_str()));
+        taken.extend(state.nested.keys().map(String::as_str));
+        let mut given = HashSet::new();
+        let twice = plan.arrays.iter().map(|a| a.name.as_str()).find(|name| !given.insert(*name));
+        let twice = twice.map(|name| Error::usage("two arrays have this name").array(name));
+        errors.extend(twice);
         let kept = plan.encoded.iter().map(|k| &k.meta);
         for meta in plan.arrays.iter().chain(kept) {
             let name = meta.name.as_str();
             if name.is_empty() {
                 errors.push(Error::usage("an array needs a name"));
-            } else if taken.contains(name)
-                || state.nested.contains_key(name)
-                || state.flat.iter().any(|f| f.name == name)
-            {
+            } else if taken.contains(name) {
                 errors.push(Error::exists("the store has an array of this name").array(name));
             }
         }
