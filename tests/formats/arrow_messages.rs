@@ -123,14 +123,99 @@ fn values_of_big_endian_machines_are_turned() {
     let parts = [head.clone(), batch(V4, &[], &numbers), END.to_vec()];
     std::fs::write(s.join("big.arrows"), parts.concat()).unwrap();
     assert_eq!(csv(&at(&s, "big.arrows")), "a\n1\n-2\n3\n1099511627776\n-9223372036854775808\n");
-    // Compressed ones are not read, least of all wrongly.
-    let packed =
-        [40u64.to_le_bytes().to_vec(), zstd::bulk::compress(&numbers, 1).unwrap()].concat();
-    let metadata = [("ARROW:experimental_compression", "ZSTD")];
-    let parts = [head, batch(V4, &metadata, &packed), END.to_vec()];
-    std::fs::write(s.join("packed.arrows"), parts.concat()).unwrap();
-    let told = npk_fails(4, &["convert", &at(&s, "packed.arrows"), &at(&s, "o.npk")]);
-    assert!(told.contains("compressed big-endian"), "{told}");
+    write_packed(&s, &head, &numbers);
+    assert_eq!(csv(&at(&s, "packed.arrows")), "a\n1\n-2\n3\n1099511627776\n-9223372036854775808\n");
+    let told = npk_fails(4, &["convert", "-m", "1MiB", &at(&s, "large.arrows"), &at(&s, "o.npk")]);
+    assert!(told.contains("a buffer takes"), "{told}");
+}
+
+/// Compressed values of a big-endian machine; and some of 8 MiB in a few bytes.
+fn write_packed(s: &Scratch, head: &[u8], numbers: &[u8]) {
+    let large = vec![0; 8 << 20];
+    for (name, values) in [("packed", numbers), ("large", &large)] {
+        let size = (values.len() as u64).to_le_bytes().to_vec();
+        let packed = [size, zstd::bulk::compress(values, 1).unwrap()].concat();
+        let metadata = [("ARROW:experimental_compression", "ZSTD")];
+        let parts = [head.to_vec(), batch(V4, &metadata, &packed), END.to_vec()];
+        std::fs::write(s.join(&format!("{name}.arrows")), parts.concat()).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "asks the real libraries"]
+fn compressed_values_of_big_endian_machines_are_those_that_arrow_sees() {
+    let s = Scratch::new();
+    let numbers: Vec<u8> = [1i64, -2, 3, 1 << 40, i64::MIN].map(i64::to_be_bytes).concat();
+    write_packed(&s, &schema(V4, ipc::Endianness::Big), &numbers);
+    npk(&["convert", &at(&s, "packed.arrows"), &at(&s, "o.feather")]);
+    python(
+        s.path(),
+        "import pyarrow as pa, pyarrow.feather as f\n\
+         want = pa.ipc.open_stream('packed.arrows').read_all()\n\
+         assert want['a'][1].as_py() == -2, want\n\
+         assert f.read_table('o.feather').equals(want)",
+    );
+}
+
+/// Version 1 of Feather, all of its types.
+#[test]
+#[ignore = "asks the real libraries"]
+fn feather_of_version_1_is_what_arrow_reads() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "
+import datetime, warnings, pyarrow as pa, pyarrow.feather as f
+warnings.simplefilter('ignore')
+n = 21
+def nulls(values): return [None if i % 5 == 2 else v for i, v in enumerate(values)]
+plain = {str(t): (t, list(range(n))) for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(),
+    pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.float32(), pa.float64(), pa.date32(),
+    pa.timestamp('s'),
+    pa.timestamp('ms', 'Europe/Berlin'), pa.timestamp('us', 'UTC'), pa.timestamp('ns'))}
+plain['bool'] = pa.bool_(), [i % 3 == 0 for i in range(n)]
+words = ['', 'ä', 'long enough', 'x' * 100] * 5 + ['end']
+for t in (pa.string(), pa.large_string()): plain[str(t)] = t, words
+for t in (pa.binary(), pa.large_binary()): plain[str(t)] = t, [w.encode() for w in words]
+columns = {}
+for name, (t, values) in plain.items():
+    columns[name], columns[name + '?'] = pa.array(values, t), pa.array(nulls(values), t)
+for ordered in (False, True):
+    codes = pa.array(nulls([i % 4 for i in range(n)]), pa.int8())
+    columns['words%d' % ordered] = pa.DictionaryArray.from_arrays(codes, words[:4], ordered=ordered)
+f.write_feather(pa.table(columns), 'all.feather', version=1)
+f.write_feather(pa.table(columns).slice(0, 0), 'empty.feather', version=1)
+",
+    );
+    for name in ["all", "empty"] {
+        let path = at(&s, &format!("{name}.feather"));
+        npk(&["convert", &path, &at(&s, &format!("{name}2.feather"))]);
+        npk(&["convert", &path, &at(&s, &format!("{name}.npk"))]);
+        npk(&["convert", &at(&s, &format!("{name}.npk")), &at(&s, &format!("{name}3.feather"))]);
+    }
+    python(
+        s.path(),
+        "
+import warnings, pyarrow.feather as f
+warnings.simplefilter('ignore')
+for name in ('all', 'empty'):
+    want = f.read_table(name + '.feather')
+    for other in '23':
+        got = f.read_table(name + other + '.feather')
+        for a, b in zip(want.columns, got.columns):
+            assert str(a.type) == str(b.type) and a.to_pylist() == b.to_pylist(), (other, a, b)
+        assert want.schema.equals(got.schema), (other, want.schema, got.schema)
+",
+    );
+    let whole = std::fs::read(s.join("all.feather")).unwrap();
+    for cut in [8, 100, whole.len() / 2, whole.len() - 3] {
+        std::fs::write(s.join("cut.feather"), &whole[..cut]).unwrap();
+        npk_fails(7, &["convert", &at(&s, "cut.feather"), &at(&s, "cut.npk")]);
+    }
+    crate::support::mutants(&whole, 300, |bytes| {
+        std::fs::write(s.join("mutant.feather"), bytes).unwrap();
+        let _ = crate::support::library::read_some("feather", &s.join("mutant.feather"));
+    });
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit, UnionMode};
 
+use super::body::{decompressed, unpacked_bytes};
 use super::index::{Batch, Index};
 use super::read::Spooled;
-use crate::arrow_model::type_name;
+use crate::arrow_model::{MemoryLimit, type_name};
 use crate::error::{Error, Result};
 use crate::model::nested::children;
 use crate::storage::{Blob, temporary};
@@ -16,25 +17,30 @@ use crate::storage::{Blob, temporary};
 /// Bytes that are turned together: a multiple of every width.
 const STEP_BYTES: u64 = 1 << 20;
 
-/// A copy with little-endian values in the same places.
+/// A copy with little-endian values in the same places; compressed buffers are unpacked behind all
+/// else, and the index tells so.
 ///
 /// # Errors
-/// Refused where they are compressed; corrupt buffers; reading errors, a full disk.
-pub(super) fn little_endian(blob: &dyn Blob, index: &Index) -> Result<Arc<dyn Blob>> {
+/// Refused where a buffer takes more memory than there may be; corrupt buffers; reading errors, a
+/// full disk.
+pub(super) fn little_endian(
+    blob: &dyn Blob,
+    index: &mut Index,
+    limit: MemoryLimit,
+) -> Result<Arc<dyn Blob>> {
     let file = Arc::new(temporary::file()?);
-    let mut at = 0;
-    while at < blob.len() {
-        let bytes = blob.read_vec(at, STEP_BYTES.min(blob.len() - at))?;
-        file.write_all_at(&bytes, at).map_err(temporary::error)?;
-        at += bytes.len() as u64;
+    let mut end = 0;
+    while end < blob.len() {
+        let bytes = blob.read_vec(end, STEP_BYTES.min(blob.len() - end))?;
+        file.write_all_at(&bytes, end).map_err(temporary::error)?;
+        end += bytes.len() as u64;
     }
+    let batches = index.batches.iter_mut();
+    for batch in batches.chain(index.dictionaries.iter_mut().map(|d| &mut d.values)) {
+        unpack(blob, batch, limit, &file, &mut end)?;
+    }
+    let index = &*index;
     let turn = |batch: &Batch, types: &[&DataType]| -> Result<()> {
-        if batch.compression.is_some() {
-            return Err(Error::refused("compressed big-endian values are not supported").hint(
-                "pyarrow reads them and writes little-endian ones: pyarrow.ipc.open_file or \
-                 open_stream, then write_feather",
-            ));
-        }
         let mut buffers = batch.buffers.iter();
         for t in types {
             turn_array(t, batch.before_v5, &mut buffers, &mut |(start, len), widths| {
@@ -56,7 +62,27 @@ pub(super) fn little_endian(blob: &dyn Blob, index: &Index) -> Result<Arc<dyn Bl
         };
         turn(&dictionary.values, &[values])?;
     }
-    Ok(Arc::new(Spooled { file, len: blob.len() }))
+    Ok(Arc::new(Spooled { file, len: end }))
+}
+
+/// Unpacks the buffers of a batch to the end of the file.
+fn unpack(
+    blob: &dyn Blob,
+    batch: &mut Batch,
+    limit: MemoryLimit,
+    file: &std::fs::File,
+    end: &mut u64,
+) -> Result<()> {
+    let Some(codec) = batch.compression.take() else { return Ok(()) };
+    for (start, len) in &mut batch.buffers {
+        let head = blob.read_vec(*start, (*len).min(8))?;
+        limit.check("a buffer", unpacked_bytes(&head, *len)?.saturating_add(*len))?;
+        let bytes = decompressed(blob.read_vec(*start, *len)?, codec)?;
+        file.write_all_at(&bytes, *end).map_err(temporary::error)?;
+        (*start, *len) = (*end, bytes.len() as u64);
+        *end += *len;
+    }
+    Ok(())
 }
 
 /// Where a buffer is, and the widths of the numbers in it, one after the other.

@@ -323,7 +323,10 @@ fn places(
 }
 
 /// What a compressed buffer unpacks to; `head`: its first bytes.
-fn unpacked_bytes(head: &[u8], packed: u64) -> Result<u64> {
+///
+/// # Errors
+/// Corrupt where that cannot be.
+pub(super) fn unpacked_bytes(head: &[u8], packed: u64) -> Result<u64> {
     if packed == 0 {
         return Ok(0);
     }
@@ -339,7 +342,11 @@ fn unpacked_bytes(head: &[u8], packed: u64) -> Result<u64> {
     u64::try_from(len).ok().filter(|&n| n / MAX_RATIO <= packed + 1).ok_or_else(wrong)
 }
 
-fn decompressed(mut bytes: Vec<u8>, codec: CompressionType) -> Result<Vec<u8>> {
+/// Unpacks a buffer whose size was checked.
+///
+/// # Errors
+/// Corrupt.
+pub(super) fn decompressed(mut bytes: Vec<u8>, codec: CompressionType) -> Result<Vec<u8>> {
     let len = usize::try_from(unpacked_bytes(&bytes, bytes.len() as u64)?)
         .map_err(|_| Error::corrupt("a buffer is too long"))?;
     let Some((head, packed)) = bytes.split_first_chunk::<8>() else { return Ok(bytes) };

@@ -6,6 +6,7 @@ use std::ops::Range;
 use arrow::datatypes::{DataType, Field, Schema, UnionMode};
 use arrow::ipc;
 
+use super::version1;
 use crate::arrow_model::{self, Verified};
 use crate::error::{Error, Result};
 use crate::format::Sniff;
@@ -101,10 +102,8 @@ fn metadata_place(head: &[u8]) -> Option<(usize, usize)> {
 impl Index {
     pub(super) fn read(blob: &dyn Blob) -> Result<Index> {
         let head = blob.read_vec(0, blob.len().min(8))?;
-        if head.starts_with(b"FEA1") {
-            return Err(Error::refused("Feather version 1 is not supported").hint(
-                "rewrite it as version 2 with pyarrow.feather.read_table and write_feather",
-            ));
+        if head.starts_with(version1::MAGIC) {
+            return version1::index(blob);
         }
         if head.starts_with(b"ARROW1") { Index::of_file(blob) } else { Index::of_stream(blob) }
     }

@@ -22,9 +22,10 @@
 //! read on their own; a compressed buffer must be unpacked as a whole, and is refused where it
 //! takes more memory than there may be.
 //!
-//! The values of big-endian files are turned in a temporary copy, unless they are compressed.
+//! The values of big-endian files are unpacked and turned in a temporary copy. Feather version 1 is
+//! read as a file of one batch.
 //!
-//! Not supported: Feather version 1, and the types that the model lacks.
+//! Not supported: the types that the model lacks.
 
 use crate::error::{Error, Result};
 use crate::format::{
@@ -40,6 +41,7 @@ mod body;
 mod index;
 mod read;
 mod rows;
+mod version1;
 mod write;
 
 /// The format.

@@ -73,8 +73,12 @@ impl ArrowSource {
         } else {
             at.blob()?
         };
-        let index = Index::read(blob.as_ref())?;
-        let blob = if index.is_big_endian { little_endian(blob.as_ref(), &index)? } else { blob };
+        let mut index = Index::read(blob.as_ref())?;
+        let limit = MemoryLimit(options.memory_bytes);
+        let blob = match index.is_big_endian {
+            true => little_endian(blob.as_ref(), &mut index, limit)?,
+            false => blob,
+        };
         let mut starts = vec![0u64];
         for batch in &index.batches {
             let end = starts[starts.len() - 1].checked_add(batch.rows).filter(|&e| e < 1 << 62);
@@ -91,7 +95,6 @@ impl ArrowSource {
         for (d, batch) in index.dictionaries.iter().enumerate() {
             dictionaries.entry(batch.id).or_default().push(d);
         }
-        let limit = MemoryLimit(options.memory_bytes);
         let mut shared = Shared {
             blob,
             unpacked: vec![OnceLock::new(); index.batches.len()],
