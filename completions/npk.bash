@@ -87,7 +87,7 @@ _npk() {
             return 0
             ;;
         npk__subcmd__convert)
-            opts="-o -t -f -u -a -x -T -0 -R -c -n -g -d -j -m -q -v -h -V --output --to --overwrite --force --if-exists --skip-existing --update --append --sync --key --tensor --dataset --columns --array --exclude --rows --concat --prefix-by-file --files-from --recursive --ignore-table-log --array-name --name --strip-prefix --rename --rename-re --add-prefix --dtype --lossy --bf16 --fp8 --nulls --strings --ragged --nested --skip-unsupported --layout --float-format --compression --chunk-shape --shard-shape --virtual --inline-below --row-group-size --zarr-format --max-shard-size --metadata --no-metadata --single --shard --report --certify --dry-run --verify --fail-fast --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --json --no-progress --help --version"
+            opts="-o -t -f -u -a -x -T -0 -R -c -n -g -d -j -m -q -v -h -V --output --to --overwrite --force --if-exists --skip-existing --update --append --sync --key --tensor --dataset --columns --array --exclude --rows --concat --prefix-by-file --files-from --recursive --ignore-table-log --array-name --name --strip-prefix --rename --rename-re --add-prefix --dtype --lossy --dequantize --bf16 --fp8 --nulls --strings --ragged --nested --skip-unsupported --layout --float-format --compression --chunk-shape --shard-shape --virtual --inline-below --row-group-size --zarr-format --max-shard-size --metadata --no-metadata --single --shard --report --certify --dry-run --verify --fail-fast --from --group --header --column-names --delimiter --skip-header --skip-rows --max-rows --comment --quote --trim --null-values --decimal --shape --offset --order --on-duplicate --follow-external --jobs --memory-limit --profile --region --endpoint-url --anon --no-sign-request --no-verify-ssl --ca-bundle --request-payer --addressing --retries --quiet --verbose --color --json --no-progress --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -183,6 +183,10 @@ _npk() {
                     ;;
                 --dtype)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dequantize)
+                    COMPREPLY=($(compgen -W "bfloat16 float16 float32" -- "${cur}"))
                     return 0
                     ;;
                 --bf16)

@@ -297,6 +297,9 @@ pub struct ConvertArgs {
     /// Let --dtype round (never past the type's range)
     #[arg(long, help_heading = "Types")]
     pub lossy: bool,
+    /// Make floats of quantised values: of the blocks of GGUF float32, unless a type is given
+    #[arg(long, value_enum, value_name = "TYPE", require_equals = true, help_heading = "Types")]
+    pub dequantize: Option<Option<FloatType>>,
     /// How to store bfloat16 if the output lacks it
     #[arg(long, value_enum, default_value_t, value_name = "AS", help_heading = "Types")]
     pub bf16: Bf16,

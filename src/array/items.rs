@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::block_copy::{self, Block, step};
 use super::fetch::Fetch;
 use super::recent::SharedRecent;
-use super::{ArrayMap, CodecPipeline};
+use super::{ArrayMap, CodecPipeline, Element, Grid};
 use crate::codec::decompress;
 use crate::error::{Error, Result};
 use crate::model::{Buf, Values};
+use crate::storage::BlobSlice;
 
 /// What an item is taken for, before it is read.
 pub(super) const ITEM_BYTES: u64 = 64;
@@ -299,4 +300,25 @@ fn too_large(most: u64) -> Error {
         "a chunk of text has more than the {most} bytes that fit into the memory limit"
     ))
     .hint(format!("raise the limit: --memory-limit {needed}MiB may be enough"))
+}
+
+impl ArrayMap {
+    /// Items of any length at hand, in C order of `shape`.
+    ///
+    /// # Errors
+    /// Refused where 4 GiB do not hold them.
+    pub fn of_items<'a>(
+        shape: &[u64],
+        items: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    ) -> Result<ArrayMap> {
+        let count = items.len() as u64;
+        Ok(ArrayMap {
+            shape: shape.to_vec(),
+            grid: Grid::Whole,
+            pieces: Arc::new(BlobSlice::memory(encode(items, count)?)),
+            codecs: CodecPipeline::none(),
+            element: Element::items_of_any_length(),
+            fill: Vec::new(),
+        })
+    }
 }

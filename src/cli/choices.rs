@@ -29,6 +29,17 @@ pub enum Color {
     Never,
 }
 
+/// `--dequantize`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatType {
+    /// bfloat16, rounded to the nearest
+    Bfloat16,
+    /// float16, rounded to the nearest; refused where a value is past its range
+    Float16,
+    /// float32
+    Float32,
+}
+
 /// `--order`.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ElementOrder {

@@ -12,7 +12,7 @@ use crate::console::{self, Console, Counted, Progress, human_bytes};
 use crate::detect;
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Capabilities, Compression, Existing, Format, ReadOptions, WriteOptions,
+    Arrays, Capabilities, Compression, Dequantize, Existing, Format, ReadOptions, WriteOptions,
 };
 use crate::formats;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};

@@ -5,7 +5,7 @@ use crate::console::{self, Console};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{
-    Auto, Choice, Format, OnDuplicate, Quote, RawOptions, ReadOptions, TextOptions,
+    Auto, Choice, Dequantize, Format, OnDuplicate, Quote, RawOptions, ReadOptions, TextOptions,
 };
 use crate::model::{ArrayMeta, Plan};
 use crate::pipe::{Flow, Settings, fold, nested};
@@ -220,6 +220,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
         group: args.group.clone(),
         text: text_options(args)?,
         raw: raw_options(args)?,
+        dequantize: Dequantize::No,
         memory_bytes: memory_bytes(args)?,
         jobs: jobs(args),
         names_only: false,

@@ -46,7 +46,6 @@ const ASTROPY: &str = "in Python: astropy.io.fits.getdata(FILE), then numpy.save
 #[rustfmt::skip]
 pub static SIGNATURES: &[Signature] = &[
     // Models.
-    row("a GGUF model", &[(Start(0), b"GGUF")], "use the safetensors files that it was made from, or read it with the gguf package of Python"),
     row("a GGML model", &[(Start(0), b"tjgg")], "use the safetensors files that it was made from"),
     row("a TensorFlow Lite model", &[(Start(4), b"TFL3")], "convert the model that it was made from"),
     // Tables and databases.
@@ -139,7 +138,7 @@ pub(super) fn find(head: &[u8], blob: Option<&dyn Blob>) -> Option<Error> {
         .or_else(|| pickle(head))
 }
 
-const PICKLE: &str = "loading a pickle runs code, so npk reads only those of torch.save: save arrays with numpy.savez, tables with to_parquet";
+const PICKLE: &str = "of pickles npk reads those of torch.save and of NumPy arrays: save arrays with numpy.savez, tables with to_parquet";
 
 /// Pickles of Python, which have no signature of their own, and those of joblib among them.
 fn pickle(head: &[u8]) -> Option<Error> {

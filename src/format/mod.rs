@@ -196,6 +196,8 @@ pub struct ReadOptions {
     pub text: TextOptions,
     /// What a raw file holds.
     pub raw: RawOptions,
+    /// Whether quantised values become floats.
+    pub dequantize: Dequantize,
     /// The memory budget that a source may use for its own buffers.
     pub memory_bytes: u64,
     /// Worker threads.
@@ -231,6 +233,7 @@ impl Default for ReadOptions {
             group: None,
             text: TextOptions::default(),
             raw: RawOptions::default(),
+            dequantize: Dequantize::No,
             memory_bytes: 256 << 20,
             jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
             names_only: false,
@@ -310,6 +313,29 @@ pub struct TextOptions {
     pub dtypes: Vec<(Option<String>, Dtype)>,
     /// Whether types asked for may round numbers.
     pub lossy: bool,
+}
+
+/// `--dequantize`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dequantize {
+    /// Not asked for.
+    #[default]
+    No,
+    /// To what the format usually gives.
+    Usual,
+    /// To this type.
+    To(Dtype),
+}
+
+impl Dequantize {
+    /// The type to make, where any is asked for.
+    pub fn to(self, usual: Dtype) -> Option<Dtype> {
+        match self {
+            Dequantize::No => None,
+            Dequantize::Usual => Some(usual),
+            Dequantize::To(dtype) => Some(dtype),
+        }
+    }
 }
 
 /// What a raw file holds: `--dtype`, `--shape`, `--offset`, `--order` with `--from raw`.

@@ -8,6 +8,7 @@ use crate::format::Format;
 pub mod numpy {
     pub mod npy;
     pub mod npz;
+    pub mod pickled;
     pub mod raw;
 
     mod npy_data;
@@ -22,6 +23,7 @@ pub mod numpack {
 }
 /// Files of tensors by name.
 pub mod checkpoint {
+    pub mod gguf;
     pub mod pytorch;
     pub mod safetensors;
 
@@ -68,6 +70,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &numpy::npz::Npz,
     &checkpoint::safetensors::Safetensors,
     &checkpoint::pytorch::Pytorch,
+    &checkpoint::gguf::Gguf,
     &columnar::parquet::Parquet,
     &columnar::feather::Feather,
     &arrays::matlab::Matlab,
@@ -77,6 +80,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &text::csv::Csv,
     &text::txt::Txt,
     &arrays::idx::Idx,
+    &numpy::pickled::Pickled,
     &numpy::raw::Raw,
 ];
 

@@ -209,7 +209,8 @@ fn fit_one(
     {
         return Ok(Outcome::Skipped(note));
     }
-    if !f.meta.logical.is_var() {
+    // Packed elements that the sink holds are bytes, whatever else it holds.
+    if !f.meta.logical.is_var() && !matches!(f.meta.logical, Logical::Packed { .. }) {
         fit_dtype(&mut f, holds, policy)?;
     }
     fit_nulls(&mut f, holds, policy)?;

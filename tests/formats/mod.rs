@@ -8,6 +8,7 @@ mod coded_text;
 mod csv;
 mod decimals;
 mod feather;
+mod gguf;
 mod hdf5;
 mod hdf5_chunks;
 mod hdf5_files;
@@ -30,6 +31,7 @@ mod parquet;
 mod parquet_hostile;
 #[cfg(target_os = "linux")]
 mod parquet_work;
+mod pickles;
 mod pt;
 mod pt_hostile;
 mod pt_pickles;

@@ -220,7 +220,7 @@ with open('twice.npy', 'wb') as f:
 "#,
     );
     for (file, word) in [
-        ("object", "pickled"),
+        ("object", "object array of other objects"),
         ("long", "long double"),
         ("clong", "long double"),
         ("void", "void"),

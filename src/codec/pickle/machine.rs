@@ -366,7 +366,10 @@ impl Machine {
                     self.text(len)?;
                 }
                 op::UNICODE => {
-                    let line = self.line_text()?;
+                    // Characters of one byte, others as escapes.
+                    let span = self.input.line()?;
+                    let bytes = &self.input.bytes[span.start..span.start + span.len];
+                    let line: String = bytes.iter().map(|&b| char::from(b)).collect();
                     let text =
                         unescape(&line, false).ok_or_else(|| self.wrong("has a broken escape"))?;
                     self.push_node(Node::Owned(text.into()))?;

@@ -10,6 +10,13 @@ pub(super) fn prepare<'a>(
 ) -> Result<ConvertContext<'a>> {
     let mut read = read_options(&args.read)?;
     read.skip_unsupported = args.skip_unsupported;
+    read.dequantize = match args.dequantize {
+        None => Dequantize::No,
+        Some(None) => Dequantize::Usual,
+        Some(Some(cli::FloatType::Bfloat16)) => Dequantize::To(Dtype::Bf16),
+        Some(Some(cli::FloatType::Float16)) => Dequantize::To(Dtype::F16),
+        Some(Some(cli::FloatType::Float32)) => Dequantize::To(Dtype::F32),
+    };
     let (mut casts, mut times) = (Vec::new(), Vec::new());
     for text in &args.dtype {
         // Of a raw file the type without a pattern is what it holds.

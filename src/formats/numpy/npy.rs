@@ -6,7 +6,8 @@
 //!
 //! Read: versions 1.0, 2.0 and 3.0; bool to complex128, float16, datetime64 and timedelta64; `U` as
 //! text, `S` as binary, of more than one dimension as codes; fields of structured types become
-//! arrays `NAME.field`. Refused by name: pickled objects (a pickle is never run), long double (its
+//! arrays `NAME.field`; pickled objects as [`super::pickled`] says (a pickle is never run). Refused
+//! by name: long double (its
 //! bytes differ from machine to machine), void (bytes without a meaning). A file that several
 //! arrays were saved to one after the other is refused: numpy itself reads the first alone.
 //! Written: the header that numpy writes, byte for byte, then the values in C order, little-endian;
@@ -21,7 +22,7 @@ use crate::array::raw::{ArraySpan, RawEncode, RawWriter, read_stream};
 use crate::array::source::MapSource;
 use crate::array::stream::StreamSource;
 use crate::array::text_codes::coded;
-use crate::codec::npy_header::{self, Header};
+use crate::codec::npy_header::{self, Descr, Header};
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
@@ -30,6 +31,7 @@ use crate::format::{
 };
 use crate::formats::numpy::npy_data::Records;
 use crate::formats::numpy::padded_text::{self, Columns, NpyArray, PaddedBlocks, PaddedRows};
+use crate::formats::numpy::pickled;
 use crate::model::{ArrayMeta, Buf, Logical, Plan};
 use crate::storage::{BlobSlice, Location, Output};
 
@@ -99,6 +101,11 @@ impl Format for Npy {
             None if blob.len() < total => return Err(npy_header::truncated()),
             None => npy_header::parse(&blob.read_vec(0, total)?)?,
         };
+        if header.descr == Descr::Simple("|O".into()) {
+            let bytes = BlobSlice { start: total, len: blob.len() - total, blob };
+            let found = pickled::of_npy(Arc::new(bytes), &header.shape, &at.stem(), options)?;
+            return Ok(found.source("npy", Some(header.version), options));
+        }
         let records = Records::new(&header, &at.stem())?;
         check_length(&records, header.data_offset, blob.len() - header.data_offset)?;
         let len = records.bytes.unwrap_or(blob.len() - header.data_offset);

@@ -1,12 +1,9 @@
 //! Characters as text: the last dimension is the length of each.
 
-use std::sync::Arc;
-
 use super::element::{UTF8, UTF16, UTF32};
-use crate::array::{ArrayMap, CodecPipeline, Element, Grid, items};
+use crate::array::ArrayMap;
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Dtype, Logical, checked_product};
-use crate::storage::BlobSlice;
 
 /// The texts of characters of this shape, in C order; `kind` is the type in which they are stored.
 ///
@@ -114,18 +111,10 @@ fn units(data: &[u8], kind: u32, big: bool) -> Result<Vec<u16>> {
 /// # Errors
 /// Refused: more than 4 GiB.
 pub(super) fn array(name: &str, shape: &[u64], texts: &[String]) -> Result<(ArrayMeta, ArrayMap)> {
-    let piece = items::encode(texts.iter().map(String::as_bytes), texts.len() as u64)?;
+    let map = ArrayMap::of_items(shape, texts.iter().map(String::as_bytes))?;
     let mut meta = ArrayMeta::new(name, Dtype::U8, shape);
     meta.logical = Logical::Text;
     meta.details.stored_dtype = Some("char".into());
     meta.details.stored_bytes = Some(texts.iter().map(|t| t.len() as u64).sum());
-    let map = ArrayMap {
-        shape: shape.to_vec(),
-        grid: Grid::Whole,
-        pieces: Arc::new(BlobSlice::memory(piece)),
-        codecs: CodecPipeline::none(),
-        element: Element::items_of_any_length(),
-        fill: Vec::new(),
-    };
     Ok((meta, map))
 }

@@ -198,11 +198,11 @@ fn sparse(
     let index = |v: f64, most: f64| {
         let whole = v >= 1.0 && v <= most && v.fract() == 0.0;
         whole
-            .then_some(v as usize - 1)
+            .then(|| v as usize - 1)
             .ok_or_else(|| Error::corrupt(format!("a sparse matrix has the index {v}")))
     };
     let (n, m) = (i[rows - 1], j[rows - 1]);
-    let limit = f64::from(u32::MAX);
+    let limit = f64::from(i32::MAX);
     if !(0.0..=limit).contains(&n) || !(0.0..=limit).contains(&m) || n.fract() + m.fract() != 0.0 {
         return Err(Error::corrupt(format!("a sparse matrix has the shape {n} × {m}")));
     }

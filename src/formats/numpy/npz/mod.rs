@@ -8,8 +8,8 @@
 //!
 //! Read: stored and deflated members, zip64; names lose `.npy`; every CRC is compared. Stored
 //! members are read at random, deflated ones as streams, several at a time. Members that are no
-//! `.npy`, pickled objects and encrypted members are listed, and refused when they are read.
-//! Structured types become arrays `NAME.field`. Written: deflated in blocks on all cores (default,
+//! `.npy` and encrypted members are listed, and refused when they are read. Structured types become
+//! arrays `NAME.field`, pickled objects what [`super::pickled`] says. Written: deflated in blocks on all cores (default,
 //! `deflate:LEVEL`), or stored (`none`) with data aligned to 64 bytes, so that it can be mapped.
 //! Names that would leave a folder when unpacked are refused.
 

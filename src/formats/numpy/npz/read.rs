@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::array::reader::MapReader;
 use crate::array::source::{Fields, MapSource};
-use crate::array::{PieceLocation, Pieces};
-use crate::codec::npy_header;
+use crate::array::{ArrayMap, PieceLocation, Pieces};
+use crate::codec::npy_header::{self, Descr};
 use crate::codec::zip::{self, Archive, CheckedMember, Entry, Member, MemberHead};
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
@@ -15,6 +15,7 @@ use crate::format::{
     Emit, Job, Order, ReadOptions, ReadPieces, ReadRows, Reader, Source, StoredArray,
 };
 use crate::formats::numpy::npy_data::Records;
+use crate::formats::numpy::pickled;
 use crate::model::{ArrayMeta, Buf, Dtype, Plan};
 use crate::storage::BlobSlice;
 
@@ -30,6 +31,8 @@ struct Npy {
     data_offset: u64,
     header_bytes: u64,
     records: Records,
+    /// Whether the values are pickled objects.
+    is_object: bool,
     /// The bytes behind the header, for members that are read at random: stored ones, and those in
     /// Fortran order.
     bytes: Arc<dyn Pieces>,
@@ -77,7 +80,7 @@ impl NpzSource {
             let Some(name) = entry.name.strip_suffix(".npy") else {
                 let why = Error::refused("is not a .npy member of the archive")
                     .hint("leave it out with -x");
-                found.push((broken(&entry.name, entry, why)?, m, None));
+                found.push((broken(&entry.name, entry, why)?, m, None, None));
                 continue;
             };
             let head =
@@ -88,6 +91,12 @@ impl NpzSource {
                 npy(&archive, m, name, head)
             };
             match opened {
+                Ok(npy) if npy.is_object => match objects(&archive, &npy, options) {
+                    Ok(arrays) => {
+                        found.extend(arrays.into_iter().map(|(meta, map)| (meta, m, None, map)))
+                    }
+                    Err(error) => found.push((broken(name, entry, error)?, m, None, None)),
+                },
                 Ok(npy) => {
                     for (leaf, meta) in npy.records.metas().iter().enumerate() {
                         let mut meta = meta.clone();
@@ -96,13 +105,14 @@ impl NpzSource {
                             meta.details.stored_bytes =
                                 (npy.records.leaves.len() == 1).then_some(entry.stored_bytes);
                         }
-                        found.push((meta, m, Some((members.len(), leaf))));
+                        found.push((meta, m, Some((members.len(), leaf)), None));
                     }
                     members.push(Arc::new(npy));
                 }
                 Err(error) => found.push((
                     broken(if name.is_empty() { ".npy" } else { name }, entry, error)?,
                     m,
+                    None,
                     None,
                 )),
             }
@@ -111,18 +121,22 @@ impl NpzSource {
         let kept =
             duplicates::unique(&all, options.on_duplicate, &|i| format!("member {}", found[i].1))?;
         let mut plan = Plan { format: "npz", notes: archive.notes(), ..Plan::default() };
-        let mut places = Vec::new();
-        for ((mut meta, _, place), name) in found.into_iter().zip(kept) {
+        let (mut places, mut pickled) = (Vec::new(), Vec::new());
+        for ((mut meta, _, place, map), name) in found.into_iter().zip(kept) {
             if let Some(name) = name {
                 meta.name = name;
                 plan.arrays.push(meta);
                 places.push(place);
+                pickled.push(map);
             }
         }
         let mut fields: Vec<Vec<_>> =
             members.iter().map(|npy| npy.records.maps(&npy.bytes)).collect();
-        let maps =
-            places.iter().map(|place| place.and_then(|(m, leaf)| fields[m][leaf].take())).collect();
+        let maps = places
+            .iter()
+            .zip(pickled)
+            .map(|(place, map)| map.or_else(|| place.and_then(|(m, leaf)| fields[m][leaf].take())))
+            .collect();
         let (places, checked) = (Arc::new(places), members.clone());
         let of = places.clone();
         let maps = MapSource::new(plan, maps, options.memory_bytes).closed_by(move |arrays| {
@@ -151,6 +165,19 @@ impl NpzSource {
         }
         all
     }
+}
+
+/// The arrays of a member of pickled objects.
+fn objects(
+    archive: &Archive,
+    npy: &Npy,
+    options: &ReadOptions,
+) -> Result<Vec<(ArrayMeta, Option<ArrayMap>)>> {
+    let all = BlobSlice::memory(archive.read(npy.member, pickled::limit(options))?);
+    let (start, len) = (npy.header_bytes, all.len.saturating_sub(npy.header_bytes));
+    let bytes = BlobSlice { start, len, ..all };
+    pickled::of_npy(Arc::new(bytes), &npy.records.shape, &npy.name, options)
+        .map(|found| found.arrays)
 }
 
 /// The entry for a member that cannot be read.
@@ -189,6 +216,7 @@ fn npy(archive: &Arc<Archive>, member: usize, name: &str, head: Result<MemberHea
     }
     let header = npy_header::parse(&first)?;
     let records = Records::new(&header, name)?;
+    let is_object = header.descr == Descr::Simple("|O".into());
     if let Some(bytes) = records.bytes
         && Some(entry.bytes) != bytes.checked_add(total)
     {
@@ -206,6 +234,7 @@ fn npy(archive: &Arc<Archive>, member: usize, name: &str, head: Result<MemberHea
             data_offset,
             header_bytes: total,
             records,
+            is_object,
             bytes,
             checked: None,
         });
@@ -220,6 +249,7 @@ fn npy(archive: &Arc<Archive>, member: usize, name: &str, head: Result<MemberHea
         data_offset,
         header_bytes: total,
         records,
+        is_object,
         bytes,
         checked: Some(checked),
     })
@@ -238,7 +268,12 @@ impl Source for NpzSource {
     fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
         let reader = self.maps.select(arrays, wish)?;
         let wanted = self.wanted(arrays);
-        if wanted.iter().all(|(m, _)| self.archive.entries[self.members[*m].member].is_stored()) {
+        // Objects are at hand: with them among the wanted, deflated members are inflated to files.
+        let is_object =
+            |&a: &usize| self.places[a].is_none() && self.maps.reader().map(a).is_some();
+        let is_stored =
+            |(m, _): &(usize, _)| self.archive.entries[self.members[*m].member].is_stored();
+        if arrays.iter().any(is_object) || wanted.iter().all(is_stored) {
             return Ok(reader);
         }
         let order = match wish {

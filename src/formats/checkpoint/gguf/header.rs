@@ -1,0 +1,237 @@
+//! What stands before the values, read forwards.
+
+use std::sync::Arc;
+
+use super::MAGIC;
+use super::metadata;
+use super::tensor_types::TensorType;
+use crate::error::{Error, Result};
+use crate::model::{Attributes, checked_product};
+use crate::storage::Blob;
+
+/// Where the values begin, and each tensor behind that, unless the metadata say otherwise.
+pub(super) const ALIGNMENT: u64 = 32;
+pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
+/// More dimensions than ggml has.
+const MAX_RANK: u32 = 8;
+/// About what a tensor, or a value of metadata, takes in memory.
+const ENTRY_BYTES: u64 = 512;
+/// Bytes that are read at a time.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// What the header says.
+pub(super) struct Header {
+    pub version: u32,
+    pub big: bool,
+    pub attributes: Attributes,
+    pub tensors: Vec<Tensor>,
+    pub alignment: u64,
+    /// Where the values begin.
+    pub data_offset: u64,
+}
+
+/// A tensor.
+pub(super) struct Tensor {
+    pub name: String,
+    /// In elements, in numpy's order.
+    pub shape: Vec<u64>,
+    pub number: u32,
+    /// `None` for a type that is not known.
+    pub kind: Option<&'static TensorType>,
+    /// Behind the beginning of all values.
+    pub offset: u64,
+}
+
+impl Tensor {
+    /// Bytes of its values; `None` for a type that is not known.
+    ///
+    /// # Errors
+    /// Corrupt: rows that are no whole blocks; sizes that overflow.
+    pub fn bytes(&self) -> Result<Option<u64>> {
+        let Some(kind) = self.kind else { return Ok(None) };
+        let row = self.shape.last().copied().unwrap_or(1);
+        if !row.is_multiple_of(kind.block_elements) {
+            return Err(Error::corrupt(format!(
+                "rows of {row} elements are no whole blocks of {}, which have {}",
+                kind.name, kind.block_elements
+            ))
+            .array(&self.name));
+        }
+        checked_product(&self.shape)
+            .and_then(|n| (n / kind.block_elements).checked_mul(kind.block_bytes))
+            .filter(|&n| n < 1 << 62)
+            .map(Some)
+            .ok_or_else(|| {
+                Error::corrupt(format!("the shape {:?} is too large", self.shape)).array(&self.name)
+            })
+    }
+}
+
+impl Header {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Corrupt; refused where it needs more memory than there is.
+    pub fn read(blob: &Arc<dyn Blob>, memory_bytes: u64) -> Result<Header> {
+        let mut cursor = Cursor {
+            blob,
+            at: 0,
+            window: Vec::new(),
+            window_start: 0,
+            big: false,
+            short: false,
+            memory_bytes,
+            held: 0,
+        };
+        if cursor.take(4)? != MAGIC {
+            return Err(Error::corrupt("the GGUF signature is missing"));
+        }
+        let mut version = cursor.u32()?;
+        if version & 0xffff == 0 {
+            cursor.big = true;
+            version = version.swap_bytes();
+        }
+        if !(1..=3).contains(&version) {
+            return Err(Error::refused(format!("GGUF version {version} is not supported")));
+        }
+        cursor.short = version == 1;
+        let tensor_count = cursor.size()?;
+        let value_count = cursor.size()?;
+        cursor.check_count(value_count, 8, "metadata")?;
+        let attributes = metadata::read(&mut cursor, value_count)?;
+        cursor.check_count(tensor_count, 16, "tensors")?;
+        let mut tensors = Vec::new();
+        for _ in 0..tensor_count {
+            tensors.push(cursor.tensor()?);
+        }
+        let alignment = match attributes.get(ALIGNMENT_KEY) {
+            None => ALIGNMENT,
+            Some(value) => value
+                .as_u64()
+                .filter(|n| n.is_power_of_two() && *n <= 1 << 30)
+                .ok_or_else(|| Error::corrupt(format!("{ALIGNMENT_KEY} is {value}")))?,
+        };
+        let data_offset = cursor.at.next_multiple_of(alignment);
+        let big = cursor.big;
+        Ok(Header { version, big, attributes, tensors, alignment, data_offset })
+    }
+}
+
+/// Reads forwards, in windows.
+pub(super) struct Cursor<'a> {
+    blob: &'a Arc<dyn Blob>,
+    at: u64,
+    window: Vec<u8>,
+    window_start: u64,
+    big: bool,
+    /// Sizes have 4 bytes.
+    short: bool,
+    memory_bytes: u64,
+    /// About the bytes that what was read so far takes in memory.
+    held: u64,
+}
+
+impl Cursor<'_> {
+    /// Whether sizes have 4 bytes.
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    fn left(&self) -> u64 {
+        self.blob.len() - self.at
+    }
+
+    /// The next bytes.
+    pub fn take(&mut self, len: u64) -> Result<&[u8]> {
+        let left = self.left();
+        if len > left {
+            return Err(Error::corrupt(format!(
+                "the header is truncated: {len} bytes are expected at byte {}, there are {left}",
+                self.at
+            ))
+            .hint("fetch the file again"));
+        }
+        let held = self.window_start + self.window.len() as u64;
+        if self.at < self.window_start || self.at + len > held {
+            self.hold(len)?;
+            let wanted = len.max(WINDOW_BYTES).min(left);
+            self.window = self.blob.read_vec(self.at, wanted)?;
+            self.window_start = self.at;
+        }
+        let start = (self.at - self.window_start) as usize;
+        self.at += len;
+        Ok(&self.window[start..start + len as usize])
+    }
+
+    /// Counts bytes that stay in memory.
+    pub fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.held = self.held.saturating_add(bytes);
+        if self.held <= self.memory_bytes {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "the header takes more than {} bytes of memory, which is the limit",
+            self.memory_bytes
+        ))
+        .hint("-m gives more memory"))
+    }
+
+    /// The next `N` bytes, in little-endian order.
+    pub fn number<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let big = self.big;
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.take(N as u64)?);
+        if big {
+            bytes.reverse();
+        }
+        Ok(bytes)
+    }
+    pub fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.number()?))
+    }
+    /// A count, a length or a dimension.
+    pub fn size(&mut self) -> Result<u64> {
+        match self.short {
+            true => self.u32().map(u64::from),
+            false => Ok(u64::from_le_bytes(self.number()?)),
+        }
+    }
+
+    /// Compares a count with the bytes that are left, of which each takes `least`.
+    pub fn check_count(&self, count: u64, least: u64, what: &str) -> Result<()> {
+        let left = self.left();
+        if count.checked_mul(least).is_some_and(|bytes| bytes <= left) {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!("the header claims {count} {what}, {left} bytes follow")))
+    }
+
+    /// Bytes with their length before them.
+    pub fn text(&mut self) -> Result<Vec<u8>> {
+        let len = self.size()?;
+        let bytes = self.take(len)?.to_vec();
+        self.hold(len + 64)?;
+        Ok(bytes)
+    }
+
+    fn tensor(&mut self) -> Result<Tensor> {
+        self.hold(ENTRY_BYTES)?;
+        let name = self.text()?;
+        let name = String::from_utf8(name)
+            .ok()
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| Error::corrupt("a tensor's name is empty, or not UTF-8"))?;
+        let rank = self.u32()?;
+        if rank > MAX_RANK {
+            return Err(Error::corrupt(format!("it has {rank} dimensions")).array(name));
+        }
+        let mut shape = Vec::with_capacity(rank as usize);
+        for _ in 0..rank {
+            shape.push(self.size()?);
+        }
+        shape.reverse();
+        let number = self.u32()?;
+        let offset = u64::from_le_bytes(self.number()?);
+        Ok(Tensor { name, shape, number, kind: TensorType::of(number), offset })
+    }
+}
