@@ -188,15 +188,9 @@ fn folders_of_other_programs_are_named() {
             std::fs::write(s.join(file), "x").unwrap();
         }
     };
-    make(&[
-        "dcp/.metadata",
-        "dcp/__0_0.distcp",
-        "saved/saved_model.pb",
-        "saved/variables/variables.index",
-    ]);
+    make(&["dcp/__0_0.distcp", "saved/saved_model.pb", "saved/variables/variables.index"]);
     make(&["tf/checkpoint", "tf/m.ckpt.index", "tf/m.ckpt.data-00000-of-00001"]);
     let cases = [
-        ("dcp", "distributed checkpoint of PyTorch"),
         ("dcp/__0_0.distcp", "one file of a distributed checkpoint"),
         ("saved", "TensorFlow SavedModel"),
         ("tf", "TensorFlow checkpoints"),
@@ -209,6 +203,8 @@ fn folders_of_other_programs_are_named() {
             assert!(said.contains(words) && said.contains("hint: "), "{name}: {said}");
         }
     }
+    let said = npk_fails(3, &["inspect", &at(&s, "dcp")]);
+    assert!(said.contains("without its .metadata"), "{said}");
     // A checkpoint's file is a zip as torch writes it, or several of them.
     python(
         s.path(),

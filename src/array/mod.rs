@@ -13,6 +13,7 @@
 //! | [`spool`] | pieces that do not fit into memory: decoded once, as streams, to temporary files |
 //! | [`block_copy`] | boxes between blocks in C order |
 //! | [`items`] | pieces of items of any length |
+//! | [`boxes`] | arrays put together from boxes, each a mapped array of its own |
 //! | [`recent`] | what was used lately |
 //! | `stored` | maps as other readers of the same bytes need them |
 //! | [`source`], [`stream`] | a whole input whose arrays are maps: at random, or from a pipe |
@@ -24,6 +25,7 @@ use crate::model::checked_product;
 use crate::storage::BlobSlice;
 
 pub mod block_copy;
+pub mod boxes;
 pub mod element;
 mod fetch;
 pub mod items;

@@ -198,10 +198,10 @@ impl MapReader {
             if piece.slice.len != map.decoded_bytes(rows.end - rows.start).ok()? as u64 {
                 return None;
             }
-            let file = piece.slice.blob.file()?.clone();
+            let (file, offset) = piece.slice.blob.file_at(piece.slice.start)?;
             extents.push(Extent {
-                file,
-                offset: piece.slice.start,
+                file: file.clone(),
+                offset,
                 len: (rows.end - rows.start) * map.row_bytes(),
             });
             row = rows.end;

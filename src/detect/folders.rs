@@ -6,12 +6,12 @@
 //! | Delta table | `_delta_log/` |
 //! | Iceberg table | `metadata/v1.metadata.json`, `metadata/00000-….metadata.json` and the like |
 //! | Hudi table | `.hoodie/` |
-//! | distributed checkpoint of PyTorch | `.metadata` and `*.distcp` |
+//! | distributed checkpoint of PyTorch without its `.metadata` | `*.distcp` |
 //! | TensorFlow SavedModel, checkpoint | `saved_model.pb`; `checkpoint` and `*.index` |
 
 use std::collections::HashMap;
 
-use super::names::{DCP_HINT, TENSORFLOW_HINT};
+use super::names::TENSORFLOW_HINT;
 use super::signatures::refused;
 use crate::error::Error;
 use crate::storage::{Entry, EntryKind, Location};
@@ -165,8 +165,11 @@ pub(super) fn find(folder: &Location) -> Option<Error> {
         return Some(table.error(&folder.display()));
     }
     let file = |fits: &dyn Fn(&str) -> bool| entries.iter().any(|e| !e.is_dir && fits(&e.name));
-    if file(&|n| n == ".metadata") && file(&|n| n.ends_with(".distcp")) {
-        return Some(refused("a distributed checkpoint of PyTorch", DCP_HINT));
+    if file(&|n| n.ends_with(".distcp")) {
+        let error = Error::missing(
+            "this is a distributed checkpoint of PyTorch without its .metadata, which says what is in its files",
+        );
+        return Some(error.hint("fetch its .metadata, too"));
     }
     if file(&|n| n == "saved_model.pb") {
         return Some(refused("a TensorFlow SavedModel", TENSORFLOW_HINT));

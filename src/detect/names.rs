@@ -11,8 +11,8 @@ struct Named {
     hint: &'static str,
 }
 
-/// How to bring a distributed checkpoint into one file.
-pub(super) const DCP_HINT: &str = "join its files: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER OUT.pt";
+/// Where the rest of a distributed checkpoint is.
+const DCP_HINT: &str = "name its folder, in which .metadata says what is in its files";
 /// How to bring a checkpoint of TensorFlow into an archive of arrays.
 pub(super) const TENSORFLOW_HINT: &str = "in Python: r = tf.train.load_checkpoint(PREFIX), then \
      numpy.savez('OUT.npz', **{n: r.get_tensor(n) for n in r.get_variable_to_shape_map()})";

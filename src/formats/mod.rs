@@ -23,6 +23,7 @@ pub mod numpack {
 }
 /// Files of tensors by name.
 pub mod checkpoint {
+    pub mod dcp;
     pub mod gguf;
     pub mod pytorch;
     pub mod safetensors;
@@ -68,6 +69,8 @@ pub static FORMATS: &[&dyn Format] = &[
     &numpack::npkg::Npkg,
     &numpy::npy::Npy,
     &numpy::npz::Npz,
+    // Before safetensors, in which some of its files are.
+    &checkpoint::dcp::Dcp,
     &checkpoint::safetensors::Safetensors,
     &checkpoint::pytorch::Pytorch,
     &checkpoint::gguf::Gguf,

@@ -33,6 +33,10 @@ pub trait Blob: Send + Sync {
     fn file(&self) -> Option<&Arc<std::fs::File>> {
         None
     }
+    /// The local file that holds the byte at `offset`, and where in it.
+    fn file_at(&self, offset: u64) -> Option<(&Arc<std::fs::File>, u64)> {
+        self.file().map(|file| (file, offset))
+    }
     /// Whether every read is a request to a server.
     fn is_remote(&self) -> bool {
         false
@@ -89,9 +93,8 @@ impl<T: AsRef<[u8]> + Send + Sync> Blob for MemoryBlob<T> {
     }
 }
 
-/// A run of bytes in a blob, and a blob itself. It has no [`Blob::file`]: what is copied by the
-/// kernel needs
-/// [`BlobSlice::start`], too.
+/// A run of bytes in a blob, and a blob itself. It has no [`Blob::file`], whose bytes would count from
+/// elsewhere: [`Blob::file_at`] knows both.
 #[derive(Clone)]
 pub struct BlobSlice {
     /// The blob.
@@ -151,6 +154,9 @@ impl Blob for BlobSlice {
     fn origin(&self) -> Option<Origin> {
         let origin = self.blob.origin()?;
         Some(Origin { offset: origin.offset + self.start, len: self.len, ..origin })
+    }
+    fn file_at(&self, offset: u64) -> Option<(&Arc<std::fs::File>, u64)> {
+        self.blob.file_at(self.start.checked_add(offset)?)
     }
 }
 

@@ -86,7 +86,7 @@ for kind, (first, second) in kinds.items():
     let error = read_all("pt", &dir.join("__0_0.distcp")).unwrap_err();
     assert!(
         error.kind() == ErrorKind::Refused
-            && error.hint_text().unwrap().contains("dcp_to_torch_save"),
+            && error.hint_text().unwrap().contains("name the folder"),
         "{error}"
     );
     let (first, two) =

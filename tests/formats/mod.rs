@@ -6,6 +6,7 @@ mod arrow_rows;
 mod bools;
 mod coded_text;
 mod csv;
+mod dcp;
 mod decimals;
 mod feather;
 mod gguf;

@@ -99,12 +99,16 @@ fn runs(global: &str) -> bool {
         }
 }
 
+const RUNS: &str = "which runs code where Python loads the file; nothing was run";
+
+/// Whether this is the refusal of such a pickle.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    error.message().ends_with(RUNS)
+}
+
 fn refused(name: &str) -> Error {
-    Error::refused(format!(
-        "the pickle asks for {}, which runs code where Python loads the file; nothing was run",
-        shown(name)
-    ))
-    .hint("do not load it with torch.load; ask its author for the weights as safetensors")
+    Error::refused(format!("the pickle asks for {}, {RUNS}", shown(name)))
+        .hint("do not load it with torch.load; ask its author for the weights as safetensors")
 }
 
 /// Refuses a pickle that asks for a global that runs something.

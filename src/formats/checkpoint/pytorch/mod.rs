@@ -30,12 +30,13 @@ use self::container::{StorageBytes, Storages};
 use self::view::View;
 use self::zip::Archive;
 use crate::array::source::MapSource;
+use crate::codec::pickle::Pickle;
 use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
     Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions,
 };
-use crate::formats::checkpoint::pytorch::entry::{Entry, EntryKind, LazyOp, Numpy, Tensor};
+use crate::formats::checkpoint::pytorch::entry::{Entry, EntryKind, LazyOp, Numpy, Tensor, Walk};
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::storage::{Blob, Location};
@@ -147,15 +148,18 @@ impl Format for Pytorch {
             .collect()
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
-        verify(&at.blob()?).at_file(&at.display())
+        verify(&at.blob()?).map(unchecked).at_file(&at.display())
     }
 }
 
-/// Compares the checksums of all records of a zip.
-fn verify(blob: &Arc<dyn Blob>) -> Result<Vec<String>> {
+/// Compares the checksums of all records of a zip: how many have none.
+///
+/// # Errors
+/// Corrupt.
+pub(in crate::formats::checkpoint) fn verify(blob: &Arc<dyn Blob>) -> Result<u64> {
     let head = blob.read_vec(0, blob.len().min(4))?;
     if container::kind(&head) != Some(container::ContainerKind::Zip) {
-        return Ok(Vec::new());
+        return Ok(0);
     }
     let archive = Archive::open(blob)?;
     let mut without = 0;
@@ -164,7 +168,15 @@ fn verify(blob: &Arc<dyn Blob>) -> Result<Vec<String>> {
             without += 1;
         }
     }
-    Ok(if without == 0 { Vec::new() } else { vec![format!("{without} records carry no checksum")] })
+    Ok(without)
+}
+
+/// The note on records that [`verify`] could not compare.
+pub(in crate::formats::checkpoint) fn unchecked(records: u64) -> Vec<String> {
+    match records {
+        0 => Vec::new(),
+        n => vec![format!("{n} records carry no checksum")],
+    }
 }
 
 /// The records of a zip that hold arrays; `None` for those that lie elsewhere.
@@ -204,28 +216,93 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
         return opened.at_file(&at.display());
     }
     // One file of a distributed checkpoint: an archive a tensor, one after the other.
-    let hint = "torch.distributed.checkpoint.format_utils.dcp_to_torch_save makes a checkpoint of the folder that it is in";
+    let hint = "name the folder that it is in: it is one file of a distributed checkpoint";
     opened.map_err(|e| e.hint(hint)).at_file(&at.display())
 }
 
 fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<MapSource> {
     let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
-    let mut walk =
-        tree::walk(&opened.pickle, &opened.given, opened.specs, stem, options.on_duplicate)?;
-    if let Storages::Legacy { .. } = opened.storages {
-        tree::add_listed_storages(&opened.pickle, &mut walk.storages);
+    let walk = tree::walk(&opened.pickle, &opened.given, opened.specs, stem, options.on_duplicate)?;
+    source(opened.pickle, opened.storages, opened.big_endian, walk, options).map(|mut source| {
+        let plan = source.plan_mut();
+        plan.format_version = Some(opened.version);
+        plan.notes.splice(0..0, opened.notes);
+        source
+    })
+}
+
+/// One value of a larger checkpoint, as `torch.save` wrote it.
+pub(in crate::formats::checkpoint) struct SavedValue {
+    /// The tensors in it.
+    pub source: MapSource,
+    /// Its plain values.
+    pub plain: Option<Value>,
+    /// How it is nested, as [`structure`] has it.
+    pub tree: Option<Value>,
+}
+
+/// The attribute that keeps how a checkpoint was nested.
+pub(in crate::formats::checkpoint) const STRUCTURE: &str = structure::KEY;
+/// Values that are nested deeper are not kept.
+pub(in crate::formats::checkpoint) const MAX_NESTED: usize = tree::MAX_STRUCTURE_DEPTH;
+
+/// Opens a value that is called `name` where it is: a tensor, or anything else.
+///
+/// # Errors
+/// As for a checkpoint; but it need not hold tensors.
+pub(in crate::formats::checkpoint) fn open_value(
+    blob: &Arc<dyn Blob>,
+    name: &str,
+    options: &ReadOptions,
+) -> Result<SavedValue> {
+    let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
+    let names = (name, name);
+    let walked =
+        tree::walk_value(&opened.pickle, &opened.given, opened.specs, names, options.on_duplicate)?;
+    let tree = walked.tree.filter(|_| walked.deepest <= MAX_NESTED);
+    let source = source(opened.pickle, opened.storages, opened.big_endian, walked.walk, options)?;
+    Ok(SavedValue { source, plain: walked.plain, tree })
+}
+
+/// Whether a pickle beside a checkpoint asks for what runs code.
+///
+/// # Errors
+/// Refused, with the global's name.
+pub(in crate::formats::checkpoint) fn check_globals(pickle: &Pickle) -> Result<()> {
+    code_running_globals::check(pickle)
+}
+
+/// Whether a value was refused because loading it with Python would run something.
+pub(in crate::formats::checkpoint) fn is_attack(error: &Error) -> bool {
+    code_running_globals::is_refusal(error)
+}
+
+/// Whether names alone say how a checkpoint is nested.
+pub(in crate::formats::checkpoint) fn is_flat(tree: &Value) -> bool {
+    structure::is_flat(tree)
+}
+
+/// The element type that a pickle names, as `torch.float32`.
+pub(in crate::formats::checkpoint) fn named_dtype(global: &str) -> Option<Dtype> {
+    torch_types::torch_dtype(global.strip_prefix("torch.")?)
+}
+
+/// What was found, as maps.
+fn source(
+    pickle: Pickle,
+    storages: Storages,
+    big_endian: bool,
+    mut walk: Walk,
+    options: &ReadOptions,
+) -> Result<MapSource> {
+    if let Storages::Legacy { .. } = storages {
+        tree::add_listed_storages(&pickle, &mut walk.storages);
     }
-    drop(opened.pickle);
+    drop(pickle);
     // What is wrong with the storages as a whole concerns every tensor.
-    let places = container::bind(&opened.storages, &walk.storages)?;
-    let mut plan = Plan {
-        format: "pt",
-        format_version: Some(opened.version),
-        attributes: walk.attributes,
-        notes: opened.notes,
-        ..Plan::default()
-    };
-    plan.notes.extend(walk.notes);
+    let places = container::bind(&storages, &walk.storages)?;
+    let mut plan =
+        Plan { format: "pt", attributes: walk.attributes, notes: walk.notes, ..Plan::default() };
     if let Some(structure) = &walk.structure {
         plan.attributes.insert(structure::KEY.into(), Value::String(structure.to_string()));
     }
@@ -234,7 +311,7 @@ fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<MapSo
     for Entry { name, kind } in walk.found {
         let (mut meta, view) = match kind {
             EntryKind::Tensor(tensor) => {
-                tensor_item(&name, tensor, &places, opened.big_endian, &mut first_of)?
+                tensor_item(&name, tensor, &places, big_endian, &mut first_of)?
             }
             EntryKind::Numpy(array) => numpy_item(&name, array),
             EntryKind::Refused(what, error) => {

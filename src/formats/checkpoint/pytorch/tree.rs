@@ -16,7 +16,8 @@
 
 use std::collections::HashMap;
 
-use self::walker::{MAX_DEPTH, MAX_STRUCTURE_DEPTH, ParsedValue, Walker};
+pub(super) use self::walker::MAX_STRUCTURE_DEPTH;
+use self::walker::{MAX_DEPTH, ParsedValue, Walker};
 use crate::formats::checkpoint::pytorch::entry::{EntryKind, LazyOp, StorageSpec, Tensor, Walk};
 use crate::formats::checkpoint::pytorch::torch_types::is_torch_dtype;
 use indexmap::IndexMap;
@@ -42,12 +43,22 @@ use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
 use crate::model::{Attributes, Dtype, Logical};
 
-/// Walks a pickle. `storages` and `given` are what the container already knows (tar files), `stem`
-/// names what has no name.
+/// A pickle that was walked.
+pub(super) struct Walked {
+    pub walk: Walk,
+    /// Its plain values, nested as in the pickle.
+    pub plain: Option<Value>,
+    /// How it was nested.
+    pub tree: Option<Value>,
+    /// In how many levels.
+    pub deepest: usize,
+}
+
+/// Walks the pickle of a checkpoint. `storages` and `given` are what the container already knows
+/// (tar files), `stem` names what has no name.
 ///
 /// # Errors
-/// Refused where it is nested too deep or too large, or asks for what runs code; the first refusal
-/// where no tensor is found; missing.
+/// Those of [`walk_value`]; the first refusal where no tensor is found; missing.
 pub(super) fn walk(
     pickle: &Pickle,
     given: &HashMap<String, Tensor>,
@@ -55,13 +66,54 @@ pub(super) fn walk(
     stem: &str,
     on_duplicate: OnDuplicate,
 ) -> Result<Walk> {
+    let walked = walk_value(pickle, given, storages, (stem, ""), on_duplicate)?;
+    let Walked { mut walk, plain, tree, deepest } = walked;
+    if walk.tensors == 0 {
+        let first = walk.found.into_iter().find_map(|f| match f.kind {
+            // Without its hint: nothing would be left.
+            EntryKind::Refused(_, error) => Some(error.without_hint()),
+            _ => None,
+        });
+        return Err(first.unwrap_or_else(|| Error::missing("this checkpoint has no tensors")));
+    }
+    match plain {
+        Some(Value::Object(map)) => walk.attributes = map,
+        Some(Value::Array(items)) => {
+            walk.attributes =
+                items.into_iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect()
+        }
+        _ => {}
+    }
+    if let Some(tree) = tree.filter(|t| !structure::is_flat(t)) {
+        if deepest > MAX_STRUCTURE_DEPTH {
+            walk.notes
+                .push(format!("the checkpoint is nested {deepest} levels deep; its structure is not kept beyond {MAX_STRUCTURE_DEPTH}"));
+        } else {
+            walk.structure = Some(tree);
+        }
+    }
+    Ok(walk)
+}
+
+/// Walks a pickle that holds anything: `stem` names a value that is all of it and has no name,
+/// `path` is where it is in something larger.
+///
+/// # Errors
+/// Refused where it is nested too deep or too large, or asks for what runs code.
+pub(super) fn walk_value(
+    pickle: &Pickle,
+    given: &HashMap<String, Tensor>,
+    storages: IndexMap<String, StorageSpec>,
+    (stem, path): (&str, &str),
+    on_duplicate: OnDuplicate,
+) -> Result<Walked> {
     code_running_globals::check(pickle)?;
     let mut walker = Walker {
         pickle,
         given,
         stem,
         walk: Walk { storages, ..Walk::default() },
-        path: String::new(),
+        path: path.to_string(),
         depth: 0,
         deepest: 0,
         visits: 0,
@@ -93,31 +145,7 @@ pub(super) fn walk(
             pickle.surrogates()
         ));
     }
-    if walk.tensors == 0 {
-        let first = walk.found.into_iter().find_map(|f| match f.kind {
-            // Without its hint: nothing would be left.
-            EntryKind::Refused(_, error) => Some(error.without_hint()),
-            _ => None,
-        });
-        return Err(first.unwrap_or_else(|| Error::missing("this checkpoint has no tensors")));
-    }
-    match out.plain {
-        Some(Value::Object(map)) => walk.attributes = map,
-        Some(Value::Array(items)) => {
-            walk.attributes =
-                items.into_iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect()
-        }
-        _ => {}
-    }
-    if let Some(tree) = out.tree.filter(|t| !gaps && !structure::is_flat(t)) {
-        if deepest > MAX_STRUCTURE_DEPTH {
-            walk.notes
-                .push(format!("the checkpoint is nested {deepest} levels deep; its structure is not kept beyond {MAX_STRUCTURE_DEPTH}"));
-        } else {
-            walk.structure = Some(tree);
-        }
-    }
-    Ok(walk)
+    Ok(Walked { walk, plain: out.plain, tree: out.tree.filter(|_| !gaps), deepest })
 }
 
 impl<'a> Walker<'a> {

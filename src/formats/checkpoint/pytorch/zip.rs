@@ -72,7 +72,7 @@ impl Archive {
     /// it.
     pub fn verify_small(&self, indices: &[usize]) -> Result<()> {
         let mut left = CHECKED_IN_ALL_BYTES;
-        if self.zip.blob.file().is_none() {
+        if self.zip.blob.is_remote() {
             return Ok(()); // a request each
         }
         for &index in indices {

@@ -24,7 +24,7 @@ use crate::format::{
     Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams, WriteOptions,
 };
 use crate::formats::checkpoint::shards;
-use crate::model::{ArrayMeta, Dtype, Logical, Plan};
+use crate::model::{ArrayMeta, Attributes, Dtype, Logical, Plan};
 use crate::storage::{BlobSlice, Location};
 
 mod header;
@@ -146,6 +146,27 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         plan.arrays.iter().zip(&offsets).map(|(meta, &start)| map(meta, start)).collect()
     };
     Ok(Box::new(MapSource::with(plan, maps, options.memory_bytes)))
+}
+
+/// What one file holds, and where.
+pub(in crate::formats::checkpoint) struct Places {
+    /// Its metadata.
+    pub attributes: Attributes,
+    /// Its tensors, and the first byte of each.
+    pub tensors: Vec<(ArrayMeta, u64)>,
+}
+
+/// Reads the header of one file.
+///
+/// # Errors
+/// As for opening it.
+pub(in crate::formats::checkpoint) fn places(at: &Location) -> Result<Places> {
+    let blob = at.blob()?;
+    let len = header::header_bytes(&blob.read_vec(0, blob.len().min(9))?, Some(blob.len()))?;
+    let header = header::parse(&blob.read_vec(8, len)?)?;
+    let (plan, offsets) = arrays(header, 8 + len, Some(blob.len()))?;
+    let tensors = plan.arrays.into_iter().zip(offsets).collect();
+    Ok(Places { attributes: plan.attributes, tensors })
 }
 
 /// The arrays, and where each begins in the file; every byte of the data belongs to exactly one of

@@ -20,7 +20,7 @@ pub(super) const RANK_BYTES: usize = 32;
 pub(super) const MAX_NOTES: usize = 100;
 pub(super) const MAX_VALUES: usize = 200_000;
 pub(super) const MAX_VALUE_BYTES: usize = 16 << 20;
-pub(super) const MAX_STRUCTURE_DEPTH: usize = 25;
+pub(in crate::formats::checkpoint::pytorch) const MAX_STRUCTURE_DEPTH: usize = 25;
 
 /// A value on its way out: as metadata, and as part of the structure.
 #[derive(Default)]

@@ -1,0 +1,305 @@
+//! The files of a checkpoint, and what is at a place of one: a chunk or a value, as `torch.save` or
+//! safetensors wrote it.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
+
+use indexmap::IndexSet;
+
+use crate::array::boxes::{OpenedPart, Parts};
+use crate::array::reader::MapReader;
+use crate::array::recent::SharedRecent;
+use crate::array::{ArrayMap, Element};
+use crate::codec::decompress::Compression;
+use crate::codec::pickle::shown;
+use crate::error::{Context, Error, Result};
+use crate::format::{Order, ReadOptions, Source};
+use crate::formats::checkpoint::pytorch;
+use crate::model::Dtype;
+use crate::storage::{Blob, BlobSlice, Location, file_blob, temporary};
+
+/// What is kept open: so much of temporary copies, and a little for every chunk beside.
+const KEPT_BYTES: u64 = 1 << 30;
+const CHUNK_BYTES: u64 = 256 << 10;
+/// What `torch.save` puts around the elements of one tensor, at the most.
+const AROUND_BYTES: u64 = 1 << 20;
+/// Bytes that are decompressed at a time.
+const STEP_BYTES: usize = 256 << 10;
+
+/// Where something is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Place {
+    /// The number of its file.
+    pub file: usize,
+    /// Its first byte.
+    pub offset: u64,
+    /// How many it has.
+    pub len: u64,
+    /// What its bytes are.
+    pub form: Form,
+}
+
+/// What the bytes of a place are.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Form {
+    /// A file of `torch.save`.
+    Saved,
+    /// That, compressed with Zstandard.
+    Zstd,
+    /// The elements themselves.
+    Raw,
+}
+
+/// A chunk of a tensor.
+pub(super) struct Stored {
+    /// The tensor's name.
+    pub name: String,
+    pub place: Place,
+    pub dtype: Dtype,
+    pub shape: Vec<u64>,
+}
+
+/// The files of a checkpoint by number, each opened when it is needed.
+pub(super) struct Files {
+    at: Location,
+    names: IndexSet<String>,
+    /// What is there, where that can be listed.
+    sizes: Option<HashMap<String, u64>>,
+    blobs: Vec<OnceLock<Arc<dyn Blob>>>,
+}
+
+impl Files {
+    pub fn new(
+        at: &Location,
+        names: IndexSet<String>,
+        sizes: Option<HashMap<String, u64>>,
+    ) -> Files {
+        let blobs = names.iter().map(|_| OnceLock::new()).collect();
+        Files { at: at.clone(), names, sizes, blobs }
+    }
+
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn name(&self, file: usize) -> &str {
+        self.names.get_index(file).map_or("", String::as_str)
+    }
+
+    /// The files that are not there.
+    pub fn missing(&self) -> Vec<&str> {
+        let Some(sizes) = &self.sizes else { return Vec::new() };
+        // What lies in a folder below is not in the list.
+        let is_listed = |name: &&str| !name.contains('/');
+        let names = self.names.iter().map(String::as_str);
+        names.filter(is_listed).filter(|name| !sizes.contains_key(*name)).collect()
+    }
+
+    /// Whether a place is there.
+    ///
+    /// # Errors
+    /// Missing; corrupt where the file ends before it.
+    pub fn check(&self, place: &Place) -> Result<()> {
+        let name = self.name(place.file);
+        let Some(sizes) = self.sizes.as_ref().filter(|_| !name.contains('/')) else {
+            return Ok(());
+        };
+        let Some(&size) = sizes.get(name) else {
+            return Err(Error::missing(format!("its file {} is missing", shown(name)))
+                .hint("fetch the missing files, or leave out what is in them with -x"));
+        };
+        self.check_end(place, size)
+    }
+
+    fn check_end(&self, place: &Place, size: u64) -> Result<()> {
+        if place.offset.checked_add(place.len).is_some_and(|end| end <= size) {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "its {} bytes at {} are not within {}, which has {size}",
+            place.len,
+            place.offset,
+            shown(self.name(place.file)),
+        ))
+        .hint("the file was cut short: fetch it again"))
+    }
+
+    /// A file.
+    ///
+    /// # Errors
+    /// Missing; reading errors.
+    pub fn blob(&self, file: usize) -> Result<&Arc<dyn Blob>> {
+        let Some(slot) = self.blobs.get(file) else {
+            return Err(Error::internal("a file without a number"));
+        };
+        match slot.get() {
+            Some(blob) => Ok(blob),
+            None => {
+                let at = self.at.join(self.name(file));
+                let blob = at.blob().at_file(&at.display())?;
+                Ok(slot.get_or_init(|| blob))
+            }
+        }
+    }
+
+    /// Adds the file of a place to an error.
+    pub fn named(&self, place: &Place, error: Error) -> Error {
+        error.file(self.at.join(self.name(place.file)).display())
+    }
+
+    /// The bytes of a place.
+    ///
+    /// # Errors
+    /// As [`Files::check`].
+    pub fn slice(&self, place: &Place) -> Result<BlobSlice> {
+        let blob = self.blob(place.file)?.clone();
+        self.check_end(place, blob.len())?;
+        Ok(BlobSlice { blob, start: place.offset, len: place.len })
+    }
+
+    /// What `torch.save` wrote at a place; at most `most` bytes come out of compressed ones.
+    ///
+    /// # Errors
+    /// As [`Files::slice`]; corrupt.
+    pub fn saved(&self, place: &Place, most: u64) -> Result<Arc<dyn Blob>> {
+        let slice = self.slice(place)?;
+        match place.form {
+            Form::Saved | Form::Raw => Ok(Arc::new(slice)),
+            Form::Zstd => decompressed(slice, most),
+        }
+    }
+}
+
+/// A copy in a temporary file.
+fn decompressed(slice: BlobSlice, most: u64) -> Result<Arc<dyn Blob>> {
+    let from = Box::new(InOrder { slice, at: 0 });
+    let stream = Compression::Zstd.stream(from)?;
+    let mut stream = stream.ok_or_else(|| Error::internal("a codec without a stream"))?;
+    let file = temporary::file()?;
+    let (mut buffer, mut done) = (vec![0; STEP_BYTES], 0u64);
+    loop {
+        let n = stream.read(&mut buffer).map_err(|e| match e.downcast::<Error>() {
+            Ok(ours) => ours,
+            Err(e) => Error::corrupt("its Zstandard frame is damaged").because(e),
+        })?;
+        if n == 0 {
+            return file_blob(file);
+        }
+        if done + n as u64 > most {
+            return Err(Error::corrupt(format!("it decompresses to more than {most} bytes")));
+        }
+        file.write_all_at(&buffer[..n], done).map_err(temporary::error)?;
+        done += n as u64;
+    }
+}
+
+/// The bytes of a slice, in order.
+struct InOrder {
+    slice: BlobSlice,
+    at: u64,
+}
+
+impl Read for InOrder {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.slice.len - self.at).unwrap_or(usize::MAX);
+        let n = to.len().min(left);
+        if n > 0 {
+            self.slice.read_at(self.at, &mut to[..n]).map_err(io::Error::other)?;
+            self.at += n as u64;
+        }
+        Ok(n)
+    }
+}
+
+/// The chunks of all tensors by number, and behind them the arrays of other values.
+pub(super) struct Items {
+    files: Arc<Files>,
+    chunks: Vec<Stored>,
+    inside: Vec<OpenedPart>,
+    opened: SharedRecent<usize, OpenedPart>,
+    options: ReadOptions,
+}
+
+impl Items {
+    pub fn new(
+        files: Arc<Files>,
+        chunks: Vec<Stored>,
+        inside: Vec<OpenedPart>,
+        options: &ReadOptions,
+    ) -> Items {
+        let opened = SharedRecent::new(KEPT_BYTES);
+        Items { files, chunks, inside, opened, options: options.clone() }
+    }
+
+    fn chunk(&self, chunk: &Stored) -> Result<OpenedPart> {
+        let Stored { name, place, dtype, shape } = chunk;
+        let bytes = shape.iter().fold(dtype.item_bytes(), |n, &d| n.saturating_mul(d));
+        if place.form == Form::Raw {
+            let map = ArrayMap::raw(shape, Element::plain(*dtype), self.files.slice(place)?);
+            let reader = MapReader::new(vec![Some(map)], self.options.memory_bytes);
+            return Ok(OpenedPart { reader: Arc::new(reader), array: 0 });
+        }
+        let blob = self.files.saved(place, bytes.saturating_add(AROUND_BYTES))?;
+        let mut value = pytorch::open_value(&blob, name, &self.options)?;
+        let [meta] = value.source.plan().arrays.as_slice() else {
+            return Err(Error::corrupt(format!(
+                "{} arrays are where a chunk of it should be",
+                value.source.plan().arrays.len()
+            )));
+        };
+        let found = meta.shape().unwrap_or_default();
+        if meta.details.error.is_none() && (meta.dtype != *dtype || found != *shape) {
+            return Err(Error::corrupt(format!(
+                "a chunk of it is {} {found:?}, the metadata says {dtype} {shape:?}",
+                meta.type_name()
+            )));
+        }
+        // Small ones are checked as those of other checkpoints are.
+        value.source.select(&[0], Order::Any)?;
+        value.source.close()?;
+        Ok(OpenedPart { reader: value.source.reader().clone(), array: 0 })
+    }
+}
+
+impl Parts for Items {
+    fn open(&self, number: usize) -> Result<OpenedPart> {
+        let Some(chunk) = self.chunks.get(number) else {
+            let inside = self.inside.get(number - self.chunks.len());
+            return inside.cloned().ok_or_else(|| Error::internal("a chunk without a number"));
+        };
+        let size = match chunk.place.form {
+            Form::Zstd => chunk.shape.iter().fold(8u64, |n, &d| n.saturating_mul(d)),
+            _ => CHUNK_BYTES,
+        };
+        self.opened.get_or(number, size, || {
+            self.chunk(chunk).map_err(|e| self.files.named(&chunk.place, e.array(&chunk.name)))
+        })
+    }
+}
+
+/// Compares the checksums of everything that is stored.
+///
+/// # Errors
+/// Missing files; corrupt.
+pub(super) fn verify<'a>(
+    files: &Files,
+    places: impl Iterator<Item = (&'a str, &'a Place)>,
+    options: &ReadOptions,
+) -> Result<Vec<String>> {
+    let mut without = 0;
+    for (name, place) in places {
+        let checked = (|| {
+            files.check(place)?;
+            if place.form == Form::Raw {
+                return files.slice(place).map(|_| 0);
+            }
+            // What comes out of a compressed one is bounded by what Zstandard can pack.
+            let most = options.memory_bytes.max(place.len.saturating_mul(1 << 15));
+            pytorch::verify(&files.saved(place, most)?)
+        })();
+        without += checked.map_err(|e| files.named(place, e.array(name)))?;
+    }
+    Ok(pytorch::unchecked(without))
+}
