@@ -55,7 +55,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l rename -d 'Rename an
 complete -c npk -n "__fish_npk_using_subcommand convert" -l rename-re -d 'Rename by regular expression; $1 is the first group' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l add-prefix -d 'Put this in front of names' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l dtype -d 'Cast arrays, or (NAME=timestamp[us]) times to another unit; must be exact unless --lossy is given. With --from raw, without PATTERN: what the file holds, as numpy spells it (>f4)' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l dequantize -d 'Make floats of quantised values: of the blocks of GGUF float32, unless a type is given' -r -f -a "bfloat16\t'bfloat16, rounded to the nearest'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l dequantize -d 'Make floats of quantised values: of GGUF blocks float32, of float8, MXFP4 and NVFP4 weights bfloat16 (times the scales beside them), unless a type is given' -r -f -a "bfloat16\t'bfloat16, rounded to the nearest'
 float16\t'float16, rounded to the nearest; refused where a value is past its range'
 float32\t'float32'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'How to store bfloat16 if the output lacks it' -r -f -a "float32\t'As float32, which is exact'

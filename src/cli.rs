@@ -297,7 +297,8 @@ pub struct ConvertArgs {
     /// Let --dtype round (never past the type's range)
     #[arg(long, help_heading = "Types")]
     pub lossy: bool,
-    /// Make floats of quantised values: of the blocks of GGUF float32, unless a type is given
+    /// Make floats of quantised values: of GGUF blocks float32, of float8, MXFP4 and NVFP4 weights
+    /// bfloat16 (times the scales beside them), unless a type is given
     #[arg(long, value_enum, value_name = "TYPE", require_equals = true, help_heading = "Types")]
     pub dequantize: Option<Option<FloatType>>,
     /// How to store bfloat16 if the output lacks it

@@ -10,6 +10,7 @@ mod convert;
 mod corpus;
 mod crates;
 mod damage;
+mod dequantize;
 mod detect;
 #[cfg(all(feature = "hdf5", feature = "remote"))]
 mod docs;

@@ -17,7 +17,7 @@ use super::block_copy::{self, Block};
 use super::more_memory;
 use super::reader::MapReader;
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Order, ReadRows, Source, readable};
+use crate::format::{Emit, Extent, Order, ReadRows, Reader, Source, readable};
 use crate::model::{Buf, Chunk, Plan, Values, checked_product};
 
 /// Rows of a narrow box are read so many bytes at a time.
@@ -303,7 +303,7 @@ impl Source for BoxSource {
     fn plan(&self) -> &Plan {
         &self.plan
     }
-    fn select(&mut self, arrays: &[usize], wish: Order) -> Result<Order> {
+    fn select(&self, arrays: &[usize], _wish: Order) -> Result<Reader> {
         for &a in arrays {
             let meta = &self.plan.arrays[a];
             readable(meta)?;
@@ -315,13 +315,7 @@ impl Source for BoxSource {
                 );
             }
         }
-        Ok(wish)
-    }
-    fn random(&self) -> Option<Arc<dyn ReadRows>> {
-        Some(self.reader.clone())
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        self.reader.extents(array)
+        Ok(Reader::Random(self.reader.clone()))
     }
 }
 
@@ -330,7 +324,8 @@ impl BoxReader {
         self.arrays[array].as_ref().ok_or_else(|| Error::refused("this array cannot be read"))
     }
 
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+    /// What the kernel can copy.
+    fn copied(&self, array: usize) -> Option<Vec<Extent>> {
         let boxes = self.arrays[array].as_ref()?;
         let bytes: u64 = boxes.grid.iter().product::<u64>().saturating_mul(boxes.item);
         let count = boxes.parts.len();
@@ -385,6 +380,9 @@ impl BoxReader {
 }
 
 impl ReadRows for BoxReader {
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        self.copied(array)
+    }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let boxes = self.arrays[array].as_ref()?;
         if boxes.gives_rows() {

@@ -29,6 +29,7 @@ use crate::storage::{self, Location};
 
 mod gather;
 mod parts;
+mod quantized;
 mod reconcile;
 pub(crate) mod record;
 mod refer;
@@ -130,6 +131,9 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     let prepared = format.prepare(&dst, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
     for note in plan.notes.iter().chain(&notes) {
         job.note(note);
+    }
+    if let Some(warning) = quantized::warning(&plan) {
+        job.warning(&warning);
     }
     for note in lost_attributes(&plan, format, &job.write).into_iter().chain(untied(&plan, format))
     {

@@ -80,6 +80,9 @@ pub struct Facts {
     pub alias_of: Option<String>,
     /// The file that holds it, where the source is several files.
     pub part: Option<String>,
+    /// For quantised values: their type, and the array of the scales without which they mean
+    /// little.
+    pub quantized: Option<(Dtype, String)>,
     /// Why this array cannot be read, where it cannot: a refusal or damage. Reading it gives this
     /// error.
     pub error: Option<Arc<Error>>,

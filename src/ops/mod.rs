@@ -12,6 +12,7 @@ use crate::model::{ArrayMeta, Buf, Categories, Chunk, Decimals, Dtype, Nested, V
 
 pub mod cast;
 mod decimal;
+pub mod dequantize;
 pub mod dictionary;
 pub mod float8;
 mod nested;
@@ -91,6 +92,8 @@ pub enum Op {
     },
     /// Columns side by side as a matrix: the first op of a recipe of several inputs.
     Stack(Arc<Stack>),
+    /// Weights times their scales: the first op of a recipe of several inputs.
+    Dequantize(Arc<dequantize::Dequantize>),
     /// A part of a nested column; the first op of its recipe.
     Part(Arc<Part>),
     /// Rows of a nested column as JSON text.
@@ -142,7 +145,7 @@ impl Op {
     /// How far it must look.
     pub fn needs(&self) -> Needs {
         match self {
-            Op::Stack(_) => Needs::Rows,
+            Op::Stack(_) | Op::Dequantize(_) => Needs::Rows,
             Op::Encode(_) => Needs::Order,
             Op::Offsets | Op::Elements { .. } => Needs::Whole,
             Op::Part(part) if part.below_list => Needs::Whole,
@@ -153,7 +156,10 @@ impl Op {
     /// Whether a chunk tells all that it takes, even where it does not tell how many rows come of
     /// the chunks before.
     fn takes_chunks(&self) -> bool {
-        !matches!(self, Op::Stack(_) | Op::Encode(_) | Op::Offsets | Op::Elements { .. })
+        !matches!(
+            self,
+            Op::Stack(_) | Op::Dequantize(_) | Op::Encode(_) | Op::Offsets | Op::Elements { .. }
+        )
     }
 
     /// Changes a chunk; only for ops that need no more than that.
@@ -218,7 +224,11 @@ impl Op {
                     *values = column(values, chunk.rows as usize, *item, *width, *index);
                 }
             }
-            Op::Stack(_) | Op::Encode(_) | Op::Offsets | Op::Elements { .. } => {
+            Op::Stack(_)
+            | Op::Dequantize(_)
+            | Op::Encode(_)
+            | Op::Offsets
+            | Op::Elements { .. } => {
                 return Err(Error::internal("a change that needs an order has none"));
             }
         }

@@ -1,9 +1,10 @@
 //! Recipes: which arrays an output array is made of, and by which ops.
 
+use super::dequantize::Dequantize;
 use super::ordered::DistinctTexts;
 use super::{Info, Needs, Op, Stack};
-use crate::error::Result;
-use crate::model::{Chunk, Plan};
+use crate::error::{Error, Result};
+use crate::model::{Buf, Chunk, Plan};
 
 /// How an array of an output is made.
 #[derive(Clone, Debug, Default)]
@@ -30,11 +31,24 @@ impl Recipe {
             _ => None,
         }
     }
+    /// The weights and their scales, where it is made of them.
+    pub fn dequantize(&self) -> Option<&Dequantize> {
+        match self.ops.first() {
+            Some(Op::Dequantize(dequantize)) => Some(dequantize),
+            _ => None,
+        }
+    }
+    /// Whether it is made of several arrays at once.
+    pub fn is_joined(&self) -> bool {
+        self.stack().is_some() || self.dequantize().is_some()
+    }
     /// All arrays of the source that it needs.
     pub fn inputs(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = self.stack().map_or(&[][..], |s| &s.columns);
-        let one = columns.is_empty().then_some(self.input);
-        one.into_iter().chain(columns.iter().map(|c| c.recipe.input))
+        let parts = self.dequantize().map_or(&[][..], |d| &d.parts);
+        let one = (columns.is_empty() && parts.is_empty()).then_some(self.input);
+        let several = columns.iter().map(|c| &c.recipe).chain(parts.iter().map(|p| &p.recipe));
+        one.into_iter().chain(several.map(|recipe| recipe.input))
     }
     /// The farthest that one of its ops must look.
     pub fn needs(&self) -> Needs {
@@ -42,6 +56,11 @@ impl Recipe {
     }
     /// This recipe, whose inputs are themselves made by `below`.
     pub fn over(&self, below: &[Recipe]) -> Recipe {
+        if let Some(dequantize) = self.dequantize() {
+            let first = Op::Dequantize(dequantize.over(below).into());
+            let ops = std::iter::once(first).chain(self.ops[1..].iter().cloned()).collect();
+            return Recipe { input: below[self.input].input, ops };
+        }
         let Some(stack) = self.stack() else {
             let mut whole = below[self.input].clone();
             whole.ops.extend(self.ops.iter().cloned());
@@ -99,6 +118,24 @@ impl Recipes {
     /// How an output is made.
     pub fn of(&self, output: usize) -> &Recipe {
         &self.recipes[output]
+    }
+    /// Rows of an output that is dequantised, from the bytes of its parts.
+    ///
+    /// # Errors
+    /// Values that cannot be taken.
+    pub fn dequantized(
+        &self,
+        output: usize,
+        parts: &[Buf],
+        rows: std::ops::Range<u64>,
+    ) -> Result<Portion> {
+        let (recipe, info) = (&self.recipes[output], &self.infos[output]);
+        let Some(dequantize) = recipe.dequantize() else {
+            return Err(Error::internal("an array without scales is dequantised"));
+        };
+        let values = dequantize.rows(parts, &rows, &info.name)?;
+        let chunk = super::dequantize::chunk(output, &rows, values);
+        Ok(Portion::ready(apply(chunk, recipe.ops[1..].iter(), info)?))
     }
     /// What messages call it.
     pub(super) fn info(&self, output: usize) -> &Info {

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::format::{
     Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray, readable,
 };
-use crate::model::Plan;
+use crate::model::{Buf, Plan, Values};
+use crate::ops::dequantize::Dequantize;
 use crate::ops::{InOrder, Needs, Portion, Recipe, Recipes};
 use crate::resolve::Step;
 
@@ -227,6 +228,9 @@ impl RecipeReader {
         emit: &mut dyn FnMut(Portion) -> Result<()>,
     ) -> Result<()> {
         let (reader, recipe) = (self.reader.as_ref(), self.recipes.of(outputs[0]));
+        if let Some(dequantize) = recipe.dequantize() {
+            return self.read_dequantized(outputs[0], dequantize, rows, emit);
+        }
         if recipe.stack().is_none() {
             let (&last, others) = outputs.split_last().unwrap_or((&0, &[]));
             return read_exactly(reader, recipe.input, rows, &mut |chunk| {
@@ -252,6 +256,37 @@ impl RecipeReader {
     }
 }
 
+impl RecipeReader {
+    /// Rows of weights, and the scales that belong to them.
+    fn read_dequantized(
+        &self,
+        output: usize,
+        dequantize: &Dequantize,
+        rows: Range<u64>,
+        emit: &mut dyn FnMut(Portion) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = Vec::with_capacity(dequantize.parts.len());
+        for (n, part) in dequantize.parts.iter().enumerate() {
+            let mut chunks: Vec<Buf> = Vec::new();
+            let rows = dequantize.rows_of(n, &rows);
+            read_exactly(self.reader.as_ref(), part.recipe.input, rows, &mut |chunk| {
+                match dequantize.before(chunk, n)?.values {
+                    Values::Fixed(bytes) => chunks.push(bytes),
+                    _ => return Err(Error::internal("weights of different lengths")),
+                }
+                Ok(())
+            })?;
+            parts.push(match chunks.len() {
+                1 => chunks.remove(0),
+                _ => Buf::from_vec(
+                    chunks.iter().flat_map(|c| c.iter().copied()).collect::<Vec<u8>>(),
+                ),
+            });
+        }
+        emit(self.recipes.dequantized(output, &parts, rows)?)
+    }
+}
+
 impl ReadRows for RecipeReader {
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let recipe = self.recipes.of(array);
@@ -264,15 +299,25 @@ impl ReadRows for RecipeReader {
         self.reader.next_boundary(self.recipes.of(array).input, row)
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
+        if let Some(dequantize) = self.recipes.of(array).dequantize() {
+            let count = rows.end.saturating_sub(rows.start);
+            let parts = dequantize.parts.iter().enumerate().map(|(n, part)| {
+                let (input, rows) = (part.recipe.input, dequantize.rows_of(n, &rows));
+                let row = self.inputs.arrays[input].row_bytes().unwrap_or(0);
+                let all = (rows.end - rows.start).saturating_mul(row);
+                all.max(self.reader.cost(input, rows).unwrap_or(0))
+            });
+            return Some(parts.sum::<u64>().saturating_add(dequantize.extra_bytes(count)));
+        }
         match self.recipes.of(array).stack() {
             None => self.reader.cost(self.recipes.of(array).input, rows),
             Some(_) => None,
         }
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
-        match self.recipes.of(array).stack() {
-            None => self.reader.piece(self.recipes.of(array).input, row, bytes),
-            Some(_) => None,
+        match self.recipes.of(array).is_joined() {
+            false => self.reader.piece(self.recipes.of(array).input, row, bytes),
+            true => None,
         }
     }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {

@@ -98,9 +98,9 @@ impl Tasks<'_> {
         // What is made of the same rows goes with it, if the sink lets both be cut alike.
         let anywhere = |b: usize| writer.next_boundary(b, 0) == u64::MAX;
         let mut lane = vec![a];
-        if recipe.stack().is_none() && anywhere(a) {
+        if !recipe.is_joined() && anywhere(a) {
             let others = self.work.recipes.uses(recipe.input).iter().map(|u| u.0);
-            let single = |b: usize| self.work.recipes.of(b).stack().is_none();
+            let single = |b: usize| !self.work.recipes.of(b).is_joined();
             lane.extend(others.filter(|&b| b > a && single(b) && by_position(b) && anywhere(b)));
         }
         let total = sizes.rows(&lane);

@@ -74,8 +74,10 @@ impl Work {
         let asked = if stacked { Order::RowBlocks } else { wish };
         let (mut reader, mut given) = select(source.as_ref(), &plan, &ready, outputs, asked)?;
         let mut inputs = source.plan().clone();
-        // Columns that do not come side by side are laid so on the disk.
-        if stacked && given != Order::RowBlocks && matches!(reader, Reader::InOrder(_)) {
+        // Columns that do not come side by side are laid so on the disk, and scales beside weights.
+        let dequantized = outputs.iter().any(|&a| ready.of(a).dequantize().is_some());
+        let apart = stacked && given != Order::RowBlocks || dequantized;
+        if apart && matches!(reader, Reader::InOrder(_)) {
             let mut columns: Vec<usize> = (0..inputs.arrays.len()).collect();
             columns.retain(|&input| !ready.uses(input).is_empty());
             let each =
@@ -184,7 +186,7 @@ impl Work {
         let mut of_input: HashMap<usize, usize> = HashMap::new();
         for &output in outputs {
             let recipe = self.recipes.of(output);
-            if order == Order::ArrayByArray || recipe.stack().is_some() {
+            if order == Order::ArrayByArray || recipe.is_joined() {
                 lanes.push(vec![output]);
                 continue;
             }
@@ -263,6 +265,9 @@ fn normalize_bools(recipes: &mut [Recipe], inputs: &Plan) {
         (values || meta.nulls).then_some(Op::NormalizeBools { values })
     };
     for recipe in recipes {
+        if recipe.dequantize().is_some() {
+            continue;
+        }
         if recipe.stack().is_none() {
             recipe.ops.splice(0..0, op(recipe.input));
         } else {

@@ -6,6 +6,7 @@ use crate::model::{ArrayMeta, Logical, Plan};
 use crate::ops::{Op, Recipe};
 
 pub mod cast;
+pub mod dequantize;
 pub mod fit;
 pub mod names;
 pub mod nested;

@@ -95,6 +95,7 @@ impl Opener {
             let step = self.partitions.add(flow.plan(), part)?;
             flow = flow.then(step);
         }
+        flow = quantized::look(flow, at, &self.read, &self.settings)?;
         let needs_choice = !args.choose.array.is_empty()
             || !args.choose.exclude.is_empty()
             || flow.plan().arrays.is_empty();

@@ -15,7 +15,7 @@ use crate::array::{ArrayMap, Element};
 use crate::codec::decompress::Compression;
 use crate::codec::pickle::shown;
 use crate::error::{Context, Error, Result};
-use crate::format::{Order, ReadOptions, Source};
+use crate::format::{Order, ReadOptions, Reader, Source};
 use crate::formats::checkpoint::pytorch;
 use crate::model::Dtype;
 use crate::storage::{Blob, BlobSlice, Location, file_blob, temporary};
@@ -242,7 +242,7 @@ impl Items {
             return Ok(OpenedPart { reader: Arc::new(reader), array: 0 });
         }
         let blob = self.files.saved(place, bytes.saturating_add(AROUND_BYTES))?;
-        let mut value = pytorch::open_value(&blob, name, &self.options)?;
+        let value = pytorch::open_value(&blob, name, &self.options)?;
         let [meta] = value.source.plan().arrays.as_slice() else {
             return Err(Error::corrupt(format!(
                 "{} arrays are where a chunk of it should be",
@@ -257,8 +257,9 @@ impl Items {
             )));
         }
         // Small ones are checked as those of other checkpoints are.
-        value.source.select(&[0], Order::Any)?;
-        value.source.close()?;
+        if let Reader::Random(reader) = value.source.select(&[0], Order::Any)? {
+            reader.close()?;
+        }
         Ok(OpenedPart { reader: value.source.reader().clone(), array: 0 })
     }
 }
