@@ -82,7 +82,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l row-group-size -d 'R
 complete -c npk -n "__fish_npk_using_subcommand convert" -l zarr-format -d 'Zarr version' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l max-shard-size -d 'Split checkpoints into files of at most this size' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l metadata -d 'Add metadata to the output' -r
-complete -c npk -n "__fish_npk_using_subcommand convert" -l shard -d 'Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l shard -d 'Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name; of a single Zarr output, a share of its rows' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l report -d 'Write a line of JSON for each output into a directory or below a URL, a file for each share; without --shard, compare what shares have written there with what should be' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l from -d 'Input format (default, or auto: by the first bytes, else the file name; numpy: npy or npz)' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s g -l group -d 'Only this group of the tree (HDF5, Zarr), or the names below PATH/ or PATH' -r
@@ -132,6 +132,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l skip-unsupported -d 
 complete -c npk -n "__fish_npk_using_subcommand convert" -l virtual -d 'Write a Zarr store of references: the bytes stay where they are. Into a directory (Parquet), or with a name that ends in .json, or --to kerchunk, into one JSON file'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l no-metadata -d 'Write the arrays only, without metadata'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l single -d 'Write a .pt that is the bare tensor'
+complete -c npk -n "__fish_npk_using_subcommand convert" -l finish -d 'Complete a Zarr output whose shares are all written'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l certify -d 'Put the checksums of every array on both sides into the report'
 complete -c npk -n "__fish_npk_using_subcommand convert" -s n -l dry-run -d 'Show what would be done'
 complete -c npk -n "__fish_npk_using_subcommand convert" -l verify -d 'Read the output again and compare'

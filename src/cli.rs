@@ -366,9 +366,13 @@ pub struct ConvertArgs {
     #[arg(long, help_heading = "Layout of the output")]
     pub single: bool,
 
-    /// Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name
+    /// Convert only share I of N (from 0) of a batch: each output belongs to one share, by its name;
+    /// of a single Zarr output, a share of its rows
     #[arg(long, value_name = "I/N", help_heading = "Many machines")]
     pub shard: Option<String>,
+    /// Complete a Zarr output whose shares are all written
+    #[arg(long, conflicts_with = "shard", help_heading = "Many machines")]
+    pub finish: bool,
     /// Write a line of JSON for each output into a directory or below a URL, a file for each share;
     /// without --shard, compare what shares have written there with what should be
     #[arg(long, value_name = "DIR", help_heading = "Many machines")]

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::foreign_file;
 use crate::format::{Format, Head, Sniff};
 use crate::formats::{self, FORMATS};
-use crate::storage::{Blob, EntryKind, Location};
+use crate::storage::{Blob, EntryKind, Location, parts};
 
 mod archives;
 pub(crate) mod folders;
@@ -258,6 +258,9 @@ fn look(at: &Location) -> Result<Detected> {
         return Ok(detected(named, None));
     }
     if kind == EntryKind::Dir {
+        if at.is_remote() && parts::is_begun(at) {
+            return Err(unfinished(at));
+        }
         return Err(folders::find(at).unwrap_or_else(|| {
             Error::missing("this directory is not a store that npk knows: it has no metadata.npkm, zarr.json or .zgroup")
                 .hint("convert the files in it with -R and --to, or join them with --concat")
@@ -374,11 +377,20 @@ pub fn absent(at: &Location) -> Error {
             target.display()
         ));
     }
+    if parts::is_begun(at) {
+        return unfinished(at);
+    }
     let error = Error::missing("no such file or directory");
     match near_file(at) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
+}
+
+/// The error for an output that several processes are still writing.
+fn unfinished(at: &Location) -> Error {
+    Error::missing("it is written in shares, and not finished")
+        .hint(format!("when all shares are done: npk convert SRC {} --finish", at.display()))
 }
 
 fn near_file(at: &Location) -> Option<String> {

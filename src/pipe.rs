@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result, guard};
-use crate::format::{Capabilities, Emit, Order, Prepared, ReadRows};
+use crate::format::{Capabilities, Emit, Order, Prepared, ReadRows, Sink};
 use crate::model::{Chunk, Logical, Plan, Values};
 use crate::ops::Needs;
 
+mod beside;
 mod blocks;
 mod budget;
 mod cutter;
@@ -38,6 +39,7 @@ mod rows;
 pub mod spool;
 mod work;
 
+pub use beside::drain_beside;
 pub use budget::{Budget, Reservation};
 pub use flow::{Flow, Selected};
 pub use kernel_copy::may_share;
@@ -189,6 +191,7 @@ pub fn run(
     }
     let mut sink = settings.output.at(prepared(&work.plan))?;
     let mut rows = Rows::new(&work.plan);
+    rows.take_regions(&work, sink.as_ref());
     by_position(&mut work, sink.as_mut(), &mut rows, settings)?;
     in_order(&mut work, sink.as_mut(), holds.order, &mut rows, settings)?;
     work.inputs.close()?;
@@ -218,6 +221,11 @@ pub fn drain(
     if !work.suits(wish) {
         work = work.spool(&all, settings)?;
     }
+    drained(work, wish, each, settings)
+}
+
+fn drained(mut work: Work, wish: Order, each: Emit<'_>, settings: &Settings) -> Result<Plan> {
+    let all = work.outputs();
     let mut end = work.plan.clone();
     let mut rows = Rows::new(&end);
     work.decode(&all, wish, settings, None, &mut |mut chunk: Chunk| {
@@ -456,8 +464,10 @@ struct Rows {
     names: Vec<String>,
     announced: Vec<Option<u64>>,
     seen: Vec<u64>,
-    /// Arrays that were moved by position.
+    /// Arrays that were moved by position, or are none of the sink's.
     done: Vec<bool>,
+    /// The rows of each that the sink takes.
+    regions: Vec<Range<u64>>,
 }
 
 impl Rows {
@@ -467,6 +477,14 @@ impl Rows {
             announced: plan.arrays.iter().map(|a| a.rows).collect(),
             seen: vec![0; plan.arrays.len()],
             done: vec![false; plan.arrays.len()],
+            regions: vec![0..u64::MAX; plan.arrays.len()],
+        }
+    }
+    /// Leaves out what the sink does not take.
+    fn take_regions(&mut self, work: &Work, sink: &dyn Sink) {
+        for a in 0..self.regions.len() {
+            self.regions[a] = sink.region(a, work.goes_by_position(a));
+            self.done[a] = self.regions[a].is_empty();
         }
     }
     fn count(&mut self, chunk: &mut Chunk) -> Result<()> {

@@ -612,6 +612,7 @@ fn the_json_of_convert_is_as_documented() {
             "npk convert --json -n d.npy planned.npk",
             "npk convert --json -R checkpoints/ out/ --to npk; npk convert --json -R checkpoints/ out/ --to npk --skip-existing",
             "npk convert --json d.npy bad.safetensors out2/ --to npk",
+            "npk convert --json d.npy shares.zarr --shard 0/2",
             "printf 'a,a,b,b\n1,2,3,4\n' > twice.csv; npk convert --json twice.csv twice.npk",
         ],
         &[0, 1, 4],

@@ -417,3 +417,17 @@ fn a_certificate_holds_for_every_division_and_in_every_format() {
     assert!(said.contains("the certificate was changed"), "{said}");
     npk_fails(3, &["verify", "--certificate", &at(&s, "in")]);
 }
+
+#[test]
+#[ignore = "asks the real libraries"]
+fn the_manifests_are_what_their_schedulers_take() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new(crate::support::python_path())
+        .args(["tests/docs/manifests.py", "docs/many-machines.md", "tests/docs/kubernetes.json"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().matches("npk convert").count(), 2);
+}

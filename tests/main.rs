@@ -30,6 +30,8 @@ mod regression;
 #[cfg(feature = "remote")]
 mod remote;
 mod resolve;
+mod slurm;
 mod sources;
 mod support;
 mod tables;
+mod together;

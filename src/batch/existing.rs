@@ -32,6 +32,23 @@ fn is_unfinished(dst: &Location) -> bool {
     dst.as_remote().is_some_and(|(backend, key)| backend.is_unfinished(key).unwrap_or(false))
 }
 
+/// Whether a whole output is there. On object storage shares of one, or what a run has left that
+/// was killed, are none.
+///
+/// # Errors
+/// What cannot be looked at.
+pub(crate) fn is_there(dst: &Location) -> Result<bool> {
+    if !dst.is_remote() || !matches!(dst.kind()?, storage::EntryKind::Dir) {
+        return dst.exists();
+    }
+    for marker in storage::STORE_MARKERS {
+        if dst.join(marker).exists()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 pub(crate) fn existing_error(dst: &Location, format: &dyn Format) -> Result<()> {
     if !dst.exists()? || is_unfinished(dst) {
         return Ok(());

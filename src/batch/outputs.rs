@@ -39,6 +39,8 @@ pub(crate) struct Conversion {
     pub(crate) problem: Option<Problem>,
     /// What the list says about the source.
     pub(crate) listed: Option<Listed>,
+    /// Whether each share makes a part of it.
+    pub(crate) shared: bool,
     /// Whether it is known that the source makes this one output.
     settled: bool,
 }
@@ -63,6 +65,8 @@ pub(crate) struct Conversions {
     pub(crate) several: bool,
     /// Whether a source or the destination is remote.
     pub(crate) remote: bool,
+    /// Whether there is one output, of which each share makes a part.
+    pub(crate) shared: bool,
     ending: String,
     /// What keys are below; empty for the working directory.
     pub(crate) base: String,
@@ -110,6 +114,9 @@ pub(crate) fn conversions(job: &ConvertContext<'_>) -> Result<Conversions> {
         }
     };
     let into_directory = dst != "-" && (dst.ends_with('/') || is_plain_directory(&dst, args)?);
+    if into_directory && args.finish {
+        return Err(no_shares(&dst));
+    }
     let mut planner =
         if into_directory { Planner::into_directory(job, &dst)? } else { Planner::one_output(job) };
     planner.from_stdin = usize::from(args.files_from.as_deref() == Some("-"));
@@ -141,6 +148,8 @@ struct Planner<'a> {
     from_stdin: usize,
     /// Whether one of them is remote.
     remote: bool,
+    /// Whether all shares make the one output.
+    shared: bool,
     tables: TableCheck,
     /// The sources of one output.
     together: Vec<Found>,
@@ -160,6 +169,7 @@ impl<'a> Planner<'a> {
             sources: 0,
             from_stdin: 0,
             remote: false,
+            shared: false,
             tables: TableCheck::default(),
             together: Vec::new(),
             spool: SpooledTempFile::new(SPOOLED_BYTES),
@@ -241,8 +251,16 @@ impl<'a> Planner<'a> {
         found.iter().try_for_each(Found::check)?;
         check_shards(self.job, &found)?;
         found.iter().try_for_each(|f| self.tables.see(self.job, f))?;
-        let key = output_location(&dst, &self.job.args.read)?.file_name();
-        if !self.shard.holds(&key) {
+        let at = output_location(&dst, &self.job.args.read)?;
+        let key = at.file_name();
+        let format = detect::output(&at, self.job.args.to.as_deref());
+        // References are one small file.
+        let can_share = !self.job.args.refer && format.is_ok_and(|format| format.is_shared(&at));
+        self.shared = can_share && (self.job.shard.is_some() || self.job.args.finish);
+        if self.job.args.finish && !can_share {
+            return Err(no_shares(&dst));
+        }
+        if !self.shared && !self.shard.holds(&key) {
             return Ok(());
         }
         let listed = if let [one] = &found[..] { one.listed.clone() } else { None };
@@ -256,6 +274,7 @@ impl<'a> Planner<'a> {
             key,
             unit,
             listed,
+            shared: self.shared,
             settled: true,
             ..Conversion::default()
         })
@@ -301,6 +320,7 @@ impl<'a> Planner<'a> {
             sources: self.sources,
             kind: self.format.map(|format| survey::Kind::new(&self.ending, format)),
             remote: self.remote || self.base.contains("://"),
+            shared: self.shared,
             several: self.format.is_some_and(|format| !format_holds_many(format)),
             ending: self.ending,
             base: self.base,
@@ -386,6 +406,11 @@ fn file_names(
 ) -> impl Iterator<Item = (String, String)> {
     let mut files = Names::with_ending(ending);
     names.into_iter().map(move |name| (format!("{below}{}", files.give(&name)), name))
+}
+
+fn no_shares(dst: &str) -> Error {
+    let error = Error::usage("--finish is for one Zarr directory that shares have written");
+    error.file(shown(dst)).hint("the outputs of other batches are complete as they are")
 }
 
 fn clash(one: &str, other: &str, dst: &str) -> Error {

@@ -6,15 +6,9 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// One of `count` shares, `--shard I/N`. Every unit of a batch belongs to exactly one of them, by
-/// its name alone: what other units there are moves it nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shard {
-    /// From 0.
-    pub(crate) index: u64,
-    /// At least 1.
-    pub(crate) count: u64,
-}
+/// One of the shares of a batch. Every unit belongs to exactly one of them, by its name alone: what
+/// other units there are moves it nowhere.
+pub(crate) use crate::format::Share as Shard;
 
 impl Shard {
     /// All units: the only share of one.
@@ -73,4 +67,48 @@ pub(crate) fn group(key: &str) -> Cow<'_, str> {
             .then(|| format!("{stem}{ending}"))
     };
     without_number().map_or(Cow::Borrowed(key), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the names and the number of shares, each name is in one of them.
+    #[test]
+    fn every_unit_is_in_one_share() {
+        let mut random = 0x9E37_79B9_7F4A_7C15u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        for _ in 0..300 {
+            let count = 1 + next() % 40;
+            let name: String = (0..next() % 30)
+                .filter_map(|_| char::from_u32((next() % 0x11_0000) as u32))
+                .collect();
+            let key = match next() % 3 {
+                0 => format!("{name}-{:05}-of-00040.npk", next() % 40),
+                1 => format!("sub/{name}.npk"),
+                _ => name,
+            };
+            let holders = (0..count).filter(|&index| Shard { index, count }.holds(&key)).count();
+            assert_eq!(holders, 1, "{key:?} of {count}");
+        }
+    }
+
+    /// As docs/many-machines.md has them.
+    #[test]
+    fn the_hash_is_pinned() {
+        for (key, hash) in [
+            ("", 0xe3b0_c442_98fc_1c14),
+            ("a.npk", 0x7940_6f1d_54dc_459f),
+            ("run-7/embeddings.npk", 0x7fc0_ee7f_0803_9212),
+            ("grün.npk", 0xb1dd_8f25_1d2c_d26e),
+            ("sub/model.npk", 0x9d88_c523_70e1_b994),
+        ] {
+            assert_eq!(hash64(key), hash, "{key}");
+        }
+    }
 }

@@ -7,11 +7,11 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::format::Order;
 use crate::model::{ArrayMeta, Chunk, Values};
 use crate::pipe::{self, Flow, Settings};
 use crate::storage::temporary;
@@ -31,9 +31,11 @@ pub fn checksums(flow: Flow, settings: &Settings) -> Result<Vec<Option<String>>>
     let (step, parts) = crate::resolve::nested::all_apart(flow.plan())?;
     let flow = flow.then(step);
     let metas = flow.plan().arrays.clone();
-    let mut hashers: Vec<Hasher> = metas.iter().map(Hasher::new).collect::<Result<_>>()?;
-    let mut take = |chunk: Chunk| {
-        let (meta, hasher) = (&metas[chunk.array], &mut hashers[chunk.array]);
+    let hasher = |meta| Hasher::new(meta).map(Mutex::new);
+    let hashers: Vec<Mutex<Hasher>> = metas.iter().map(hasher).collect::<Result<_>>()?;
+    let take = |chunk: Chunk| {
+        let meta = &metas[chunk.array];
+        let mut hasher = hashers[chunk.array].lock().unwrap_or_else(|e| e.into_inner());
         let (Some(_), Values::Fixed(codes)) = (meta.coded_text(), &chunk.values) else {
             return hasher.take(&chunk);
         };
@@ -51,9 +53,10 @@ pub fn checksums(flow: Flow, settings: &Settings) -> Result<Vec<Option<String>>>
             })
         })
     };
-    pipe::drain(flow, Order::Any, &mut take, settings)?;
+    pipe::drain_beside(flow, settings, &take)?;
     let mut out = vec![None; all];
-    let mut hashers = hashers.into_iter();
+    let mut hashers =
+        hashers.into_iter().map(|h| h.into_inner().unwrap_or_else(|e| e.into_inner()));
     for (&a, parts) in readable.iter().zip(parts) {
         let hashes: Vec<String> =
             hashers.by_ref().take(parts.unwrap_or(1)).map(Hasher::finish).collect::<Result<_>>()?;

@@ -34,6 +34,7 @@ mod reconcile;
 pub(crate) mod record;
 mod refer;
 mod settings;
+mod together;
 mod units;
 
 use gather::{Gathered, gather};
@@ -106,41 +107,24 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     }
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;
-    // Where there are several sources, the message itself says which of them.
-    let sources_named =
-        |e: Error| if unit.sources.len() == 1 { e.file(shown(&unit.sources[0])) } else { e };
     let holds = check_output(job, unit, &dst, format)?;
+    if unit.shared {
+        return together::convert(job, unit, &dst, format, holds);
+    }
     if let Some(why) = skip(job, unit, &dst)? {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let Gathered { flow, layout, text, exported } =
-        gather(job, unit, format, holds.arrays).map_err(sources_named)?;
-    warn_of_idle_flags(job, format, text);
-    let policy =
-        Policy { sink: format.spec().name, marks: format.spec().keeps_types, ..job.policy.clone() };
-    let (flow, notes) = fitted(flow, holds, &policy, &job.settings).map_err(sources_named)?;
+    let Resolved { flow, notes, layout, exported } = resolved(job, unit, format, holds)?;
     let plan = flow.plan().clone();
-    if job.write.existing == Existing::Error
-        && unit.sources.iter().any(|s| same_place(s, &unit.dst))
-    {
-        return Err(Error::exists("source and destination are the same")
-            .file(dst.display())
-            .hint("--force replaces it"));
-    }
     let prepared = format.prepare(&dst, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
-    for note in plan.notes.iter().chain(&notes) {
-        job.note(note);
-    }
-    if let Some(warning) = quantized::warning(&plan) {
-        job.warning(&warning);
-    }
-    for note in lost_attributes(&plan, format, &job.write).into_iter().chain(untied(&plan, format))
-    {
-        job.note(&note);
+    tell_notes(job, &plan, &notes, format);
+    if args.dry_run && job.write.existing == Existing::Error {
+        existing_error(&dst, format)?;
     }
     if args.dry_run {
-        return planned(job, unit, &dst, format, &plan, layout, exported);
+        let text = plan_text(job, unit, &dst, format, &plan, layout, exported)?;
+        return Ok(Outcome::Planned(text));
     }
     if job.write.existing == Existing::Error {
         existing_error(&dst, format)?;
@@ -164,7 +148,8 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         .settings
         .with_progress(told(progress.callback(), job.on_progress.clone()))
         .with_output(&if dst.is_stream() { console::STDOUT.to_string() } else { dst.display() });
-    let (summary, end) = pipe::run(flow, holds, prepared, &settings).map_err(sources_named)?;
+    let (summary, end) =
+        pipe::run(flow, holds, prepared, &settings).map_err(|e| sources_named(unit, e))?;
     progress.end();
     if args.verify {
         verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
@@ -197,6 +182,59 @@ fn told(bar: pipe::Progress, program: Option<pipe::Progress>) -> pipe::Progress 
             bar(bytes, array);
             program(bytes, array);
         }),
+    }
+}
+
+/// The source in an error about it; where there are several, the message itself says which.
+fn sources_named(unit: &Conversion, error: Error) -> Error {
+    match &unit.sources[..] {
+        [one] => error.file(shown(one)),
+        _ => error,
+    }
+}
+
+/// The arrays of an output as it can hold them.
+struct Resolved {
+    flow: Flow,
+    notes: Vec<String>,
+    layout: Option<&'static str>,
+    exported: Option<usize>,
+}
+
+/// Opens the sources, and makes of their arrays what the output holds.
+fn resolved(
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
+    format: &'static dyn Format,
+    holds: &Capabilities,
+) -> Result<Resolved> {
+    let Gathered { flow, layout, text, exported } =
+        gather(job, unit, format, holds.arrays).map_err(|e| sources_named(unit, e))?;
+    warn_of_idle_flags(job, format, text);
+    let policy =
+        Policy { sink: format.spec().name, marks: format.spec().keeps_types, ..job.policy.clone() };
+    let (flow, notes) =
+        fitted(flow, holds, &policy, &job.settings).map_err(|e| sources_named(unit, e))?;
+    if job.write.existing == Existing::Error
+        && unit.sources.iter().any(|s| same_place(s, &unit.dst))
+    {
+        return Err(Error::exists("source and destination are the same")
+            .file(shown(&unit.dst))
+            .hint("--force replaces it"));
+    }
+    Ok(Resolved { flow, notes, layout, exported })
+}
+
+/// What the user should hear of the arrays as they are written.
+fn tell_notes(job: &ConvertContext<'_>, plan: &Plan, notes: &[String], format: &dyn Format) {
+    for note in plan.notes.iter().chain(notes) {
+        job.note(note);
+    }
+    if let Some(warning) = quantized::warning(plan) {
+        job.warning(&warning);
+    }
+    for note in lost_attributes(plan, format, &job.write).into_iter().chain(untied(plan, format)) {
+        job.note(&note);
     }
 }
 
@@ -425,7 +463,8 @@ fn untied(plan: &Plan, format: &dyn Format) -> Option<String> {
     (!sizes.is_empty()).then(text)
 }
 
-fn planned(
+/// The lines of `--dry-run`.
+fn plan_text(
     job: &ConvertContext<'_>,
     unit: &Conversion,
     dst: &Location,
@@ -433,10 +472,7 @@ fn planned(
     plan: &Plan,
     layout: Option<&'static str>,
     exported: Option<usize>,
-) -> Result<Outcome> {
-    if job.write.existing == Existing::Error {
-        existing_error(dst, format)?;
-    }
+) -> Result<String> {
     let bytes = plan.bytes();
     let mut text = format!(
         "{} -> {} ({}): {}, {}",
@@ -468,5 +504,5 @@ fn planned(
         space::check(parent, plan).map_err(|e| e.file(dst.display()))?;
         text += &format!("  {} free\n", human_bytes(free));
     }
-    Ok(Outcome::Planned(text))
+    Ok(text)
 }

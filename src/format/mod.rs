@@ -12,7 +12,9 @@ mod in_order;
 mod reader;
 mod spec;
 mod stored;
+pub mod together;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -23,6 +25,7 @@ pub use in_order::{AppendBlocks, BlockRows, EncodeBlocks, InOrder};
 pub use reader::{Emit, Extent, Job, Piece, ReadPieces, ReadRows, Reader, Source};
 pub use spec::{Arrays, Capabilities, CodedText, Order, Spec, Streams};
 pub use stored::{LocateChunk, StoredArray, StoredCodec, StoredItem};
+pub use together::{Share, Together};
 
 /// How well some bytes or a name fit a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +83,25 @@ pub trait Format: Sync {
     ) -> Result<Prepared<'a>> {
         Err(Error::refused(format!("{} can be read, not written", self.spec().name)))
     }
+    /// Whether several processes can write an output here, each a share of its rows.
+    fn is_shared(&self, _at: &Location) -> bool {
+        false
+    }
+    /// An output that several processes write; `source` tells what they make it from, `plan` has
+    /// the rows of all arrays. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`Format::prepare`]; refused where [`Format::is_shared`] is not true.
+    fn together(
+        &self,
+        at: &Location,
+        _plan: &Plan,
+        _options: &WriteOptions,
+        _source: &str,
+    ) -> Result<Box<dyn Together>> {
+        Err(Error::refused(format!("a {} output is made by one process", self.spec().name))
+            .file(at.display()))
+    }
     /// `npk verify` beyond opening the file and decoding every array: trailing bytes, checksums,
     /// dead appends.
     ///
@@ -102,6 +124,11 @@ pub trait Sink: Send {
     /// writing.
     fn slots(&self, _array: usize) -> Option<Vec<Extent>> {
         None
+    }
+    /// The rows of an array that it takes: of a share of an output only some. `can_cut`: whether
+    /// they can be had without the others, else all or none must be taken.
+    fn region(&self, _array: usize, _can_cut: bool) -> Range<u64> {
+        0..u64::MAX
     }
     /// The commit: the output appears whole, or not at all. `end` has the final rows of every
     /// array, and their metas with categories complete.

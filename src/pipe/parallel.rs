@@ -12,7 +12,6 @@ use super::work::Work;
 use super::{Failure, OutputName, Rows, Settings, kernel_copy, on_pool, piece_end};
 use crate::error::{Context, Error, Result};
 use crate::format::{Extent, ReadRows, Sink, WriteRows, Writer};
-use crate::ops::Needs;
 
 /// A piece of strategy 1 or 2.
 enum Task {
@@ -88,10 +87,7 @@ impl Tasks<'_> {
             return Ok(());
         }
         let Some((_, writer, sizes)) = &self.by_rows else { return Ok(()) };
-        let by_position = |b: usize| {
-            let known = self.work.plan.arrays[b].rows.is_some();
-            known && self.work.recipes.of(b).needs() <= Needs::Rows && !self.rows.done[b]
-        };
+        let by_position = |b: usize| self.work.goes_by_position(b) && !self.rows.done[b];
         if !by_position(a) {
             return Ok(());
         }
@@ -101,11 +97,14 @@ impl Tasks<'_> {
         if !recipe.is_joined() && anywhere(a) {
             let others = self.work.recipes.uses(recipe.input).iter().map(|u| u.0);
             let single = |b: usize| !self.work.recipes.of(b).is_joined();
-            lane.extend(others.filter(|&b| b > a && single(b) && by_position(b) && anywhere(b)));
+            let alike = |b: usize| self.rows.regions[b] == self.rows.regions[a];
+            let together = |b: usize| by_position(b) && anywhere(b) && alike(b);
+            lane.extend(others.filter(|&b| b > a && single(b) && together(b)));
         }
-        let total = sizes.rows(&lane);
+        let Range { start, end } = self.rows.regions[a].clone();
+        let total = sizes.rows(&lane).min(end);
         lane.iter().for_each(|&b| self.rows.done[b] = true);
-        self.moving = Some(Moving { lane, row: 0, total });
+        self.moving = Some(Moving { lane, row: start, total });
         Ok(())
     }
 

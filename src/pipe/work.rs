@@ -139,6 +139,13 @@ impl Work {
         outputs
     }
 
+    /// Whether any rows of an output can be had without the others.
+    pub(super) fn goes_by_position(&self, output: usize) -> bool {
+        self.reading().is_some()
+            && self.plan.arrays[output].rows.is_some()
+            && self.recipes.of(output).needs() <= Needs::Rows
+    }
+
     /// Whether the chunks of all outputs can come in this order.
     pub(super) fn suits(&self, wanted: Order) -> bool {
         self.plan.arrays.len() <= 1

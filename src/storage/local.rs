@@ -48,7 +48,7 @@ pub(super) fn copy_to_temp(mut from: Box<dyn Read + Send>) -> Result<LocalFile> 
 }
 
 /// Splits into the directory to write in and the final name.
-fn split(path: &Path) -> Result<(PathBuf, OsString)> {
+pub(super) fn split(path: &Path) -> Result<(PathBuf, OsString)> {
     let name = path
         .file_name()
         .ok_or_else(|| Error::usage("this is not a name for an output"))?
@@ -68,21 +68,26 @@ fn split(path: &Path) -> Result<(PathBuf, OsString)> {
     }
 }
 
-fn temp_name(name: &OsStr, mark: &str) -> OsString {
+pub(super) fn temp_name(name: &OsStr, mark: &str) -> OsString {
     let mut random = [0u8; 8];
     if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
         random = (std::process::id() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     }
-    // A name may be as long as the file system allows: the mark takes 26 bytes of it.
+    marked_name(name, &format!("{mark}{:016x}", u64::from_le_bytes(random)))
+}
+
+/// A hidden name for something that belongs to `name`.
+pub(super) fn marked_name(name: &OsStr, mark: &str) -> OsString {
+    // A name may be as long as the file system allows: the mark takes up to 28 bytes of it.
     let keep = name.as_bytes();
     let mut cut = keep.len().min(220);
     while cut > 0 && cut < keep.len() && keep[cut] & 0xC0 == 0x80 {
         cut -= 1;
     }
-    let mut temp = OsString::from(".");
-    temp.push(OsStr::from_bytes(&keep[..cut]));
-    temp.push(format!("{mark}{:016x}", u64::from_le_bytes(random)));
-    temp
+    let mut marked = OsString::from(".");
+    marked.push(OsStr::from_bytes(&keep[..cut]));
+    marked.push(mark);
+    marked
 }
 
 static SWEPT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
@@ -129,7 +134,7 @@ pub fn sweep_stale(directory: &Path) {
     }
 }
 
-fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     let is_dir = fs::symlink_metadata(path).is_ok_and(|m| m.is_dir());
     if is_dir {
         // Another thread may still have been making a file in it.
@@ -159,7 +164,7 @@ fn check_target(path: &Path, existing: Existing) -> Result<Option<fs::Metadata>>
 }
 
 /// Renames without replacing; an `EEXIST` means that somebody else was quicker.
-fn rename_fresh(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn rename_fresh(from: &Path, to: &Path) -> Result<()> {
     match rustix::fs::renameat_with(
         rustix::fs::CWD,
         from,
@@ -288,7 +293,7 @@ impl Output for LocalOutput {
     }
 }
 
-fn sync_parent(path: &Path) -> Result<()> {
+pub(super) fn sync_parent(path: &Path) -> Result<()> {
     if let Some(parent) = path.parent() {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         File::open(parent)?.sync_all()?;
@@ -441,7 +446,7 @@ impl OutputDir for LocalDir {
 }
 
 /// Puts the new directory at the target and leaves the old one at `temp`.
-fn swap(temp: &Path, target: &Path) -> Result<()> {
+pub(super) fn swap(temp: &Path, target: &Path) -> Result<()> {
     match rustix::fs::renameat_with(
         rustix::fs::CWD,
         temp,

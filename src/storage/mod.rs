@@ -19,6 +19,7 @@ mod local;
 mod location;
 pub mod lock;
 mod offset;
+pub mod parts;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod stream;
@@ -218,6 +219,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Remote errors; exists.
     fn create_file(&self, key: &str, existing: Existing) -> Result<Box<dyn Output>>;
+    /// An object that takes the place of whatever is there. Nothing is asked for it, and what has
+    /// arrived is not taken back: others may have written the same.
+    ///
+    /// # Errors
+    /// Remote errors.
+    fn overwrite(&self, key: &str) -> Result<Box<dyn Output>> {
+        self.create_file(key, Existing::Replace)
+    }
     /// A prefix whose last files appear last.
     ///
     /// # Errors

@@ -122,6 +122,55 @@ fn what_was_replaced_since_it_was_listed_is_not_converted() {
     assert!(same.status.success(), "{}", told(&same));
 }
 
+/// A list with ETags needs no HEAD, and an object of the same size that has come since is noticed:
+/// before it is read, and while it is.
+#[test]
+fn listed_etags_are_held() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    let (small, large) = (npy(10), npy(100_000));
+    server.put("small.npy", &small);
+    server.put("large.npy", &large);
+    let list = scratch.join("list").display().to_string();
+    let out = format!("{}/", scratch.join("out").display());
+    let report = scratch.join("report").display().to_string();
+    let (url, other) = (server.url("small.npy"), server.url("large.npy"));
+    std::fs::write(&list, format!("{url}\n{other}\n")).unwrap();
+    let args = ["convert", "-T", &list, "-o", &out, "--to", "npy", "--force"];
+    works(&server, &[&args[..], &["--report", &report]].concat());
+    let lines = std::fs::read_to_string(scratch.join("report/share-0-of-1.jsonl")).unwrap();
+    let mut listed = String::new();
+    for line in lines.lines().take(2) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let source = &line["sources"][0];
+        let text = |key: &str| source[key].as_str().unwrap().to_string();
+        // As listings write it, with quotes.
+        listed += &format!("{}\t{}\t\"{}\"\n", text("path"), source["bytes"], text("etag"));
+    }
+    std::fs::write(&list, &listed).unwrap();
+    server.asked();
+    works(&server, &args);
+    let counts = counted(&server);
+    assert!(counts.len() == 1 && counts["GET"] >= 2, "{counts:?}");
+    // Another object of this size.
+    let mut changed = small.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    server.put("small.npy", &changed);
+    let before = std::fs::read(scratch.join("out/small.npy")).unwrap();
+    let said = fails(&server, 1, &args);
+    assert!(said.contains("small.npy") && said.contains("its ETag is"), "{said}");
+    assert!(!said.contains("large.npy"), "{said}");
+    assert_eq!(std::fs::read(scratch.join("out/small.npy")).unwrap(), before);
+    // The large one changes when its head has been read.
+    server.put("small.npy", &small);
+    let (path, mut changed) = (server.path("large.npy"), large.clone());
+    *changed.last_mut().unwrap() ^= 1;
+    let replace = Fault::Before(Box::new(move || super::server::put(&path, &changed)));
+    server.fault(1, 1, replace, |a| a.method == "GET" && a.uri.contains("large"));
+    let said = fails(&server, 1, &args);
+    assert!(said.contains("large.npy: this is not the object that was listed"), "{said}");
+}
+
 /// Requests by method and kind.
 fn counted(server: &Server) -> std::collections::BTreeMap<String, usize> {
     let mut counts = std::collections::BTreeMap::new();

@@ -5,6 +5,7 @@ mod commands;
 mod credentials;
 mod judges;
 mod library;
+mod load;
 mod reading;
 pub mod server;
 mod uploads;

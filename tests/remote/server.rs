@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -74,6 +74,7 @@ struct State {
     web: bool,
     rules: Mutex<Vec<Rule>>,
     log: Mutex<Vec<Asked>>,
+    came: Condvar,
     /// Requests that are served late.
     late: AtomicUsize,
 }
@@ -127,6 +128,7 @@ async fn serve(
         }
     }
     state.log.lock().unwrap().push(asked);
+    state.came.notify_all();
     for fault in &faults {
         match &**fault {
             Fault::Status(status, code, retry_after) => {
@@ -388,6 +390,18 @@ impl Server {
     /// The requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.state.log.lock().unwrap())
+    }
+    /// How many requests there were since.
+    pub fn asked_so_far(&self) -> usize {
+        self.state.log.lock().unwrap().len()
+    }
+    /// Waits a while for so many of them; says whether they have come.
+    pub fn has_asked(&self, wanted: usize) -> bool {
+        let (log, while_short) =
+            (self.state.log.lock().unwrap(), |log: &mut Vec<Asked>| log.len() < wanted);
+        let while_waiting = std::time::Duration::from_millis(100);
+        let (log, _) = self.state.came.wait_timeout_while(log, while_waiting, while_short).unwrap();
+        log.len() >= wanted
     }
     /// The environment for programs that use this server; no request may leave this machine.
     pub fn environment(&self) -> HashMap<String, String> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::ConvertContext;
 use crate::batch::Conversions;
+use crate::batch::existing::is_there;
 use crate::batch::merged::Shares;
 use crate::batch::merkle::Tree;
 use crate::batch::shares::hash64;
@@ -85,7 +86,8 @@ struct Findings {
 }
 
 /// Tells what is missing, what failed and what is there besides, and writes all shares' lines as
-/// one report. Returns the exit code: 0 where nothing is missing and nothing failed, else 1.
+/// one report, with `more` behind those of its unit. Returns the exit code: 0 where nothing is
+/// missing and nothing failed, else 1.
 ///
 /// # Errors
 /// What cannot be read or written.
@@ -94,6 +96,7 @@ pub(super) fn reconcile(
     units: &Conversions,
     shares: &Shares,
     at: &Location,
+    more: Option<Value>,
 ) -> Result<u8> {
     let expected = Expected::read(units)?;
     let (there, mut findings) = outputs(job, units, &expected)?;
@@ -110,16 +113,23 @@ pub(super) fn reconcile(
         }
         let is_wanted = wanted.next_if(|(h, _)| *h == hash).is_some();
         // A unit of several outputs has a line for each.
-        let (mut done, mut outputs) = (0, 1);
+        let (mut done, mut outputs, mut of_share) = (0, 1, false);
         while let Some((_, text, line)) = &next
             && line["unit"] == unit.as_str()
         {
             out.write_all(text).map_err(Error::from).at_file(&name)?;
             tree.push(line);
             outputs = line["outputs"].as_u64().unwrap_or(1);
+            of_share = line.get("share").is_some();
             done += u64::from(findings.see(line, is_wanted, &there));
             next = lines.next()?;
         }
+        if let Some(line) = more.as_ref().filter(|line| line["unit"] == unit.as_str()) {
+            writeln!(out, "{line}").map_err(Error::from).at_file(&name)?;
+            tree.push(line);
+        }
+        // What all shares make together is one.
+        findings.done += u64::from(of_share && is_wanted && done >= outputs);
         if is_wanted && done < outputs {
             findings.missing.add(json!(unit));
         }
@@ -149,7 +159,7 @@ fn outputs(
     let at = output_location(&units.base, &job.args.read)?;
     let Some(kind) = &units.kind else {
         for &(hash, key) in &expected.index {
-            if at.join(&expected.key(key)?).exists()? {
+            if is_there(&at.join(&expected.key(key)?))? {
                 there.insert(hash);
             }
         }
@@ -175,7 +185,7 @@ impl Findings {
             self.failed.add(keys.into_iter().map(|k| (k.to_string(), line[k].clone())).collect());
             return true;
         }
-        self.done += u64::from(wanted);
+        self.done += u64::from(wanted && line.get("share").is_none());
         self.bytes += line["mark"]["bytes"].as_u64().unwrap_or(0);
         self.changed += u64::from(line["certified"]["identical"] == false);
         there.contains(&hash64(line["output"].as_str().unwrap_or_default()))

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::ConvertContext;
+use super::together::Part;
 use super::units::Outcome;
-use crate::batch::existing::rereading;
+use crate::batch::existing::{is_there, rereading};
 use crate::batch::report::Known;
 use crate::batch::{Conversion, marks};
 use crate::cli::{ChooseArgs, IfExists};
@@ -44,7 +45,11 @@ pub(super) fn ended(
     }
     let result = guard(|| converted(job, &unit));
     let line = match &result {
-        Ok(_) => guard(|| done(job, &unit, outputs)),
+        Ok(Outcome::Part(part)) => {
+            let count = usize::try_from(part.share.count).unwrap_or(usize::MAX);
+            guard(|| done(job, &unit, Some(part), count))
+        }
+        Ok(_) => guard(|| done(job, &unit, None, outputs)),
         Err(e) => Ok(line_of_failed(&unit, e, outputs)),
     };
     match line {
@@ -71,7 +76,8 @@ fn converted(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     check_listed(job, unit)?;
     let dst = output_location(&unit.dst, &job.args.read)?;
     if let Some((backend, key)) = dst.as_remote() {
-        if job.args.report.is_some() {
+        // Of what many processes write, none knows all.
+        if job.args.report.is_some() && !unit.shared {
             backend.keep_marks();
         }
         backend.tell(key, job.survey.get().and_then(|survey| survey.listed(&unit.key)));
@@ -81,7 +87,11 @@ fn converted(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         backend.tell(key, None);
     }
     match &result {
-        Err(e) if e.kind() == ErrorKind::Exists && job.if_exists == IfExists::Skip => {
+        Err(e)
+            if e.kind() == ErrorKind::Exists
+                && job.if_exists == IfExists::Skip
+                && is_there(&dst)? =>
+        {
             match crate::batch::existing::skip(job, unit, &dst)? {
                 Some(why) => Ok(Outcome::Skipped(why)),
                 None => result,
@@ -130,13 +140,21 @@ fn line_of_failed(unit: &Conversion, error: &Error, outputs: usize) -> Value {
     line
 }
 
-/// The line of a unit whose output is there.
-fn done(job: &ConvertContext<'_>, unit: &Conversion, outputs: usize) -> Result<Value> {
+/// The line of a unit whose output is there, or a share of it.
+pub(super) fn done(
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
+    part: Option<&Part>,
+    outputs: usize,
+) -> Result<Value> {
     let mut line = begun(unit, outputs);
     line["status"] = json!("done");
     line["npk"] = json!(env!("CARGO_PKG_VERSION"));
     let dst = output_location(&unit.dst, &job.args.read)?;
-    if let Some(mark) = marks::of_output(&dst)? {
+    if let Some(part) = part {
+        line["share"] = json!(part.share.index);
+        line["mark"] = json!({"bytes": part.bytes, "files": part.files});
+    } else if let Some(mark) = marks::of_output(&dst)? {
         line["mark"] = Value::Object(mark);
     }
     if job.args.certify {

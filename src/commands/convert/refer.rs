@@ -82,7 +82,11 @@ pub(super) fn refer(job: &ConvertContext<'_>, unit: &Conversion, form: Form) -> 
         job.note(&format!("{} arrays are kept in the output itself", inline.len()));
     }
     if job.args.dry_run {
-        return planned(job, unit, &dst, zarr, &plan, None, None);
+        if job.write.existing == Existing::Error {
+            existing_error(&dst, zarr)?;
+        }
+        let text = plan_text(job, unit, &dst, zarr, &plan, None, None)?;
+        return Ok(Outcome::Planned(text));
     }
     if job.write.existing == Existing::Error {
         existing_error(&dst, zarr)?;

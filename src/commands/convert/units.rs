@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::reconcile::reconcile;
-use super::record::{Ended, ended, failed};
+use super::record::{self, Ended, ended, failed};
+use super::together::Part;
 use super::{ConvertContext, prepare};
 use crate::batch::flight::Flight;
 use crate::batch::merged::Shares;
@@ -30,6 +31,8 @@ pub(super) enum Outcome {
         layout: Option<&'static str>,
         format: &'static str,
     },
+    /// A share of an output that several processes write.
+    Part(Part),
     Skipped(&'static str),
     Planned(String),
 }
@@ -50,17 +53,19 @@ pub struct Hooks {
 pub fn run(args: &ConvertArgs, console: Console<'_>, hooks: Hooks) -> Result<u8> {
     let job = prepare(args, console, hooks)?;
     let units = conversions(&job)?;
-    if let Some(shares) = shares_to_reconcile(&job)? {
-        let (at, shares) = shares;
-        return reconcile(&job, &units, &shares, &at);
+    if let Some((at, shares)) = shares_to_reconcile(&job)? {
+        return match args.finish {
+            true => finish(&job, &units, &shares, &at),
+            false => reconcile(&job, &units, &shares, &at, None),
+        };
     }
     if let Some(survey) = units.survey(&job)? {
         let _ = job.survey.set(survey);
     }
     let (mut ledger, known) = Ledger::begin(&job)?.unzip();
     let known = known.as_ref();
-    // A share is part of a batch, however few units it has.
-    let mut batch = units.count != 1 || job.shard.is_some();
+    // A share is part of a batch, however few units it has, unless all have a part of the same.
+    let mut batch = units.count != 1 || job.shard.is_some() && !units.shared;
     let began = Instant::now();
     let mut tally = Tally::default();
     if !batch && let Some(unit) = units.next()? {
@@ -96,6 +101,23 @@ fn shares_to_reconcile(job: &ConvertContext<'_>) -> Result<Option<(Location, Sha
     let at = output_location(place, &job.args.read)?;
     let shares = Shares::open(&at)?;
     Ok(shares.of.is_some_and(|of| of > 1).then_some((at, shares)))
+}
+
+/// Completes an output whose shares have a report, which then has all of them.
+fn finish(
+    job: &ConvertContext<'_>,
+    units: &Conversions,
+    shares: &Shares,
+    at: &Location,
+) -> Result<u8> {
+    let mut tally = Tally::default();
+    let Some(unit) = units.next()? else { return Ok(0) };
+    one(job, units, None, unit.clone(), &mut tally, &mut None)?;
+    if job.args.dry_run {
+        return Ok(0);
+    }
+    let line = if job.args.certify { Some(record::done(job, &unit, None, 1)?) } else { None };
+    reconcile(job, &conversions(job)?, shares, at, line)
 }
 
 /// The only unit of a run: its error is the command's. Returns whether it comes to several outputs.
@@ -229,6 +251,12 @@ impl Tally {
                         unit.dst
                     ));
                 }
+            }
+            Ok(Outcome::Part(part)) => {
+                self.done += u64::from(!part.before);
+                self.skipped += u64::from(part.before);
+                let took = if part.before { "done before" } else { &human_time(part.time) };
+                job.console.summary(&format!("{}: {}: {took}", unit.dst, part.text()));
             }
             Ok(Outcome::Skipped(why)) => {
                 self.skipped += 1;
@@ -378,6 +406,8 @@ fn hear(job: &ConvertContext<'_>, unit: &Conversion, result: &Result<Outcome>) {
             (told.arrays, told.columns) = (counted.arrays, counted.columns);
             (told.bytes, told.time, told.layout, told.format) = (*bytes, *time, *layout, format);
         }
+        Ok(Outcome::Part(part)) if part.before => told.skipped = Some("the share is done"),
+        Ok(Outcome::Part(part)) => (told.bytes, told.time) = (part.bytes, part.time),
         Ok(Outcome::Skipped(why)) => told.skipped = Some(why),
         Ok(Outcome::Planned(text)) => told.planned = Some(text.clone()),
         Err(e) => told.error = Some(e.clone()),
@@ -400,6 +430,17 @@ fn line(unit: &Conversion, result: &Result<Outcome>) -> serde_json::Value {
             if let Some(layout) = layout {
                 v["layout"] = json!(layout);
             }
+        }
+        Ok(Outcome::Part(part)) => {
+            v["status"] = json!(if part.before { "skipped" } else { "converted" });
+            if part.before {
+                v["reason"] = json!("the share is done");
+            }
+            v["share"] = json!(part.share.index);
+            v["of"] = json!(part.share.count);
+            v["files"] = json!(part.files);
+            v["bytes"] = json!(part.bytes);
+            v["seconds"] = json!(part.time.as_secs_f64());
         }
         Ok(Outcome::Skipped(why)) => {
             v["status"] = json!("skipped");

@@ -540,6 +540,11 @@ impl Backend for RemoteBackend {
         upload::create_file(self.shared()?, key, existing)
     }
 
+    fn overwrite(&self, key: &str) -> Result<Box<dyn Output>> {
+        self.no_site("written to")?;
+        upload::overwrite(self.shared()?, key)
+    }
+
     fn create_dir(
         &self,
         key: &str,

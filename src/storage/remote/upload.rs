@@ -377,7 +377,23 @@ pub(super) fn create_file(
         return Err(exists());
     }
     let fresh = before.is_none();
-    let upload = Upload::new(backend.clone(), key.to_string(), before.and_then(|p| p.etag))?;
+    begun(backend, key, existing, before.and_then(|p| p.etag), fresh)
+}
+
+/// See [`Backend::overwrite`].
+pub(super) fn overwrite(backend: Arc<RemoteBackend>, key: &str) -> Result<Box<dyn Output>> {
+    begun(backend, key, Existing::Replace, None, false)
+}
+
+/// `before`: the ETag of what is there; `fresh`: nothing is, so that an object is taken back.
+fn begun(
+    backend: Arc<RemoteBackend>,
+    key: &str,
+    existing: Existing,
+    before: Option<String>,
+    fresh: bool,
+) -> Result<Box<dyn Output>> {
+    let upload = Upload::new(backend.clone(), key.to_string(), before)?;
     let (path, begun) = (upload.path.clone(), upload.begun.clone());
     let guard = cleanup::register(move || {
         let undo = async {

@@ -111,6 +111,25 @@ pub fn commit(
     end: &Plan,
     options: &WriteOptions,
 ) -> Result<Summary> {
+    let store = &mut |key: &str, document: &[u8]| target.store(key, document);
+    let (last, notes) = documents(layouts, end, options, store)?;
+    target.commit(&last, notes)
+}
+
+/// The root's documents, and notes.
+type Last = (Vec<(&'static str, Vec<u8>)>, Vec<String>);
+
+/// Hands on the documents of all nodes but the root: their keys and contents. Returns the root's,
+/// which are written last, in this order.
+///
+/// # Errors
+/// Those of `each`.
+pub fn documents(
+    layouts: &[Layout],
+    end: &Plan,
+    options: &WriteOptions,
+    each: &mut dyn FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<Last> {
     let version = options.zarr_format.unwrap_or(3);
     let mut notes = Vec::new();
     let mut groups = all_groups(layouts, end, options, &mut notes);
@@ -143,11 +162,11 @@ pub fn commit(
     for path in nodes {
         for (name, doc) in documents.remove(path).into_iter().flatten() {
             let key = format!("{path}/{name}");
-            target.store(&key, &text(&doc)?)?;
+            each(&key, &text(&doc)?)?;
             all.insert(if version == 3 { path.to_string() } else { key }, doc);
         }
     }
-    let mut last: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut last: Vec<(&'static str, Vec<u8>)> = Vec::new();
     for (name, mut doc) in group_documents(root, version) {
         if version == 3 {
             doc["consolidated_metadata"] =
@@ -165,7 +184,7 @@ pub fn commit(
         }
         last.push((".zmetadata", text(&all)?));
     }
-    target.commit(&last, notes)
+    Ok((last, notes))
 }
 
 /// The documents of a group: names below its path, and contents.

@@ -39,6 +39,7 @@ pub(crate) mod references;
 mod shard;
 mod store;
 mod target;
+mod together;
 mod tree;
 mod write;
 
@@ -47,7 +48,7 @@ use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::{
     Capabilities, CodedText, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec,
-    WriteOptions,
+    Together, WriteOptions,
 };
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
@@ -133,5 +134,17 @@ impl Format for Zarr {
         known.arrays.iter_mut().for_each(|a| a.rows = a.rows.or(Some(1)));
         Error::all(write::layouts(&known, options).1)?;
         Ok(Box::new(move |plan| Ok(Box::new(write::create(at, plan, options)?))))
+    }
+    fn is_shared(&self, at: &Location) -> bool {
+        !at.is_stream() && !write::is_zip(at)
+    }
+    fn together(
+        &self,
+        at: &Location,
+        plan: &Plan,
+        options: &WriteOptions,
+        source: &str,
+    ) -> Result<Box<dyn Together>> {
+        Ok(Box::new(together::ZarrTogether::new(at, plan, options, source)?))
     }
 }

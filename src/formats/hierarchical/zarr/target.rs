@@ -1,12 +1,13 @@
 //! Where a hierarchy is written: a directory of objects, or a zip file of stored members.
 
 use std::io::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use crate::codec::zip::write::{Written, directory};
 use crate::error::{Error, Result};
 use crate::format::Summary;
+use crate::storage::parts::Parts;
 use crate::storage::{Output, OutputDir};
 
 /// An output of objects.
@@ -23,6 +24,7 @@ enum To {
     Json(Mutex<JsonOut>),
     /// References in Parquet: of metadata there is only what stands in the root.
     Parquet(Box<dyn OutputDir>),
+    Parts(Arc<Parts>),
 }
 
 impl Target {
@@ -33,6 +35,12 @@ impl Target {
     /// A directory.
     pub fn dir(dir: Box<dyn OutputDir>) -> Target {
         Target::new(To::Dir(dir))
+    }
+
+    /// A share of a directory that several processes write: what is stored stays, and is not
+    /// visible as a whole when this is committed.
+    pub fn parts(parts: Arc<Parts>) -> Target {
+        Target::new(To::Parts(parts))
     }
 
     /// A zip file.
@@ -102,6 +110,10 @@ impl Target {
                 self.count(bytes);
                 zip.lock().unwrap_or_else(|e| e.into_inner()).add(key, bytes)
             }
+            To::Parts(parts) => {
+                self.count(bytes);
+                parts.put(key, bytes)
+            }
         }
     }
 
@@ -139,6 +151,10 @@ impl Target {
                 let mut zip = zip.into_inner().unwrap_or_else(|e| e.into_inner());
                 last.iter().try_for_each(|(name, bytes)| zip.add(name, bytes))?;
                 Ok(Summary { bytes: zip.finish()?, files: 1, notes })
+            }
+            To::Parts(parts) => {
+                last.iter().try_for_each(|(name, bytes)| parts.put(name, bytes))?;
+                Ok(Summary { bytes, files, notes })
             }
         }
     }

@@ -76,7 +76,8 @@ pub fn layouts(plan: &Plan, options: &WriteOptions) -> (Vec<Layout>, Vec<Error>)
     (all, errors)
 }
 
-struct Writer {
+/// Cuts rows into objects, and stores them.
+pub struct Writer {
     target: Target,
     layouts: Vec<Layout>,
     pending: Mutex<HashMap<(usize, u64), Pending>>,
@@ -110,7 +111,7 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Zarr
     let (layouts, errors) = layouts(plan, options);
     Error::all(errors)?;
     let version = options.zarr_format.unwrap_or(3);
-    let target = if at.file_name().to_ascii_lowercase().ends_with(".zip") {
+    let target = if is_zip(at) {
         Target::zip(at.create_file(options.existing, options.sync)?)
     } else {
         if options.existing != Existing::Replace {
@@ -118,9 +119,13 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Zarr
         }
         Target::dir(at.create_dir(options.existing, options.sync, &MARKERS)?)
     };
-    let memory_bytes = options.memory_bytes;
-    let writer = Writer { target, layouts, pending: Mutex::default(), memory_bytes };
+    let writer = Writer::new(target, layouts, options.memory_bytes);
     Ok(ZarrSink { writer: Arc::new(writer), options: options.clone() })
+}
+
+/// Whether a hierarchy of this name is one file.
+pub fn is_zip(at: &Location) -> bool {
+    at.file_name().to_ascii_lowercase().ends_with(".zip")
 }
 
 /// Two versions in one store hide each other's nodes.
@@ -152,15 +157,31 @@ impl Sink for ZarrSink {
     }
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
         let ZarrSink { writer, options } = *self;
-        let writer = Arc::try_unwrap(writer)
-            .map_err(|_| Error::internal("a chunk is still being written"))?;
+        let (target, layouts) = Writer::into_whole(writer)?;
+        consolidate::commit(target, &layouts, end, &options)
+    }
+}
+
+impl Writer {
+    /// Of arrays with these layouts.
+    pub fn new(target: Target, layouts: Vec<Layout>, memory_bytes: u64) -> Writer {
+        Writer { target, layouts, pending: Mutex::default(), memory_bytes }
+    }
+
+    /// What it wrote to, once all objects that were begun are whole.
+    ///
+    /// # Errors
+    /// Internal, where rows are missing.
+    pub fn into_whole(this: Arc<Writer>) -> Result<(Target, Vec<Layout>)> {
+        let writer =
+            Arc::try_unwrap(this).map_err(|_| Error::internal("a chunk is still being written"))?;
         if let Some(((array, k), _)) =
             writer.pending.lock().unwrap_or_else(|e| e.into_inner()).iter().next()
         {
             return Err(Error::internal(format!("some rows of chunk {k} are missing"))
                 .array(&writer.layouts[*array].path));
         }
-        consolidate::commit(writer.target, &writer.layouts, end, &options)
+        Ok((writer.target, writer.layouts))
     }
 }
 
