@@ -299,6 +299,24 @@ pub fn with_random(
     }
 }
 
+/// A flow as a source whose arrays can be joined and cut. Arrays whose rows only reading tells are
+/// put aside, if the source can be read at random.
+///
+/// # Errors
+/// Reading errors; disk full.
+pub fn settled(flow: Flow, settings: &Settings) -> Result<Box<dyn crate::format::Source>> {
+    let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
+    let whole = |a: &usize| flow.recipes[*a].needs() == Needs::Whole;
+    let unsettled: Vec<usize> = all.iter().copied().filter(whole).collect();
+    if unsettled.is_empty() {
+        return Ok(flow.into_source());
+    }
+    let work = Work::open(flow, &all, Order::Any, settings)?.spool(&unsettled, settings)?;
+    let reader = work.reading().cloned();
+    let reader = reader.ok_or_else(|| Error::internal("a spool without rows"))?;
+    Ok(Box::new(Selected { plan: work.plan, reader }))
+}
+
 /// The first row of each list array whose length differs from the first row's: the array, the
 /// first row's length, that row and its length. Only arrays of lists can have one.
 ///

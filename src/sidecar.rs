@@ -35,7 +35,9 @@ mod fold;
 mod mark;
 
 pub use fold::{LogicalArray, StoredParts, fold, offsets, rows_within};
-pub use mark::{Marks, NESTED_MARK, fold_marks, nested_mark};
+pub use mark::{
+    Marks, NESTED_MARK, dictionary_marks, fold_marks, mark_tables, nested_mark, unmark_tables,
+};
 
 const VERSION: u32 = 1;
 

@@ -38,8 +38,8 @@ pub use crate::model::nested::type_name;
 pub use memory::{Held, MemoryLimit};
 pub use message::Verified;
 pub use nested::{
-    assembled, decoded, encoded, joined_nested, json, leaf_types, nested, nested_json, recoded,
-    with_lists,
+    assembled, decoded, encoded, from_stream, joined_nested, json, nested, nested_json, recoded,
+    to_stream, with_lists,
 };
 pub use read::{
     Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths,

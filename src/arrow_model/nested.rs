@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, GenericListArray,
-    GenericListViewArray, MapArray, StructArray, UInt64Array, downcast_integer_array, make_array,
+    GenericListViewArray, MapArray, RecordBatch, StructArray, UInt64Array, downcast_integer_array,
+    make_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options, concat, take};
-use arrow::datatypes::{ArrowNativeType, DataType, FieldRef};
+use arrow::datatypes::{ArrowNativeType, DataType, Field, FieldRef, Schema};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use serde_json::{Value, json as value};
 
 use super::{Dictionaries, MAX_DEPTH, categories_array, coded, element_type, type_name};
@@ -35,7 +38,7 @@ pub fn nested(field: &FieldRef) -> Result<Nested> {
             _ => return Err(Error::internal("a dictionary without categories")),
         }
     }
-    Ok(Nested { field: field.clone(), dictionaries: found })
+    Ok(Nested { field: field.clone(), dictionaries: found, nulls: None })
 }
 
 fn check_depth(t: &DataType, depth: usize) -> Result<()> {
@@ -79,6 +82,32 @@ pub fn joined_nested(chunks: &[Chunk], nested: &Nested) -> Result<ArrayRef> {
         [one] => Ok(make_array(one.to_data())),
         _ => concat(&arrays).map_err(invalid),
     }
+}
+
+/// An array as an Arrow stream, to be put aside: see [`from_stream`].
+///
+/// # Errors
+/// Types that such a stream cannot hold.
+pub fn to_stream(array: &ArrayRef) -> Result<Vec<u8>> {
+    let failed = |e| Error::internal(format!("an array cannot be put aside: {e}"));
+    let field = Field::new("", array.data_type().clone(), true);
+    let schema = Arc::new(Schema::new(vec![field]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![array.clone()]).map_err(failed)?;
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(failed)?;
+    writer.write(&batch).map_err(failed)?;
+    writer.into_inner().map_err(failed)
+}
+
+/// The array of [`to_stream`].
+///
+/// # Errors
+/// Bytes that are not those.
+pub fn from_stream(bytes: &[u8]) -> Result<ArrayRef> {
+    let failed = |e| Error::internal(format!("an array that was put aside is not whole: {e}"));
+    let mut reader = StreamReader::try_new(bytes, None).map_err(failed)?;
+    let batch = reader.next().transpose().map_err(failed)?;
+    let column = batch.and_then(|batch| batch.columns().first().cloned());
+    column.ok_or_else(|| Error::internal("an array that was put aside is gone"))
 }
 
 /// Codes in the place of the keys of one batch: `codes[d]` says what each key of the `d`th

@@ -450,11 +450,12 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
     let plan = opened.flow.plan();
     let table = !plan.tables.is_empty()
         || opened.format.spec().writes.is_some_and(|w| w.arrays == Arrays::Table);
-    let indices = chosen(plan, &job.args.choose).ok()?;
-    if indices.len() < 2 || table {
+    let chosen = chosen(opened.flow, &job.args.choose).ok()?;
+    let arrays = &chosen.plan().arrays;
+    if arrays.len() < 2 || table {
         return None;
     }
-    Some(indices.into_iter().map(|a| plan.arrays[a].name.clone()).collect())
+    Some(arrays.iter().map(|a| a.name.clone()).collect())
 }
 
 /// An existing directory that is not a store.

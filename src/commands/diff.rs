@@ -99,8 +99,7 @@ fn side(
         flow = flow.relabel(plan);
     }
     if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
-        let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
-        flow = flow.choose(&indices);
+        flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
     }
     if args.headers {
         let decoded = Step::decode(flow.plan());

@@ -78,10 +78,7 @@ fn one(
         console.note(&format!("{}: {note}", at.display()));
     }
     if !flow.plan().arrays.is_empty() {
-        let indices = chosen(flow.plan(), &args.choose).map_err(|e| e.file(at.display()))?;
-        if indices.len() != flow.plan().arrays.len() {
-            flow = flow.choose(&indices);
-        }
+        flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
     }
     if let Some(key) = args.show_metadata.as_deref().filter(|k| !k.is_empty())
         && !flow.plan().attributes.contains_key(key)
@@ -150,7 +147,10 @@ fn look(
 ) -> Result<()> {
     let settings = settings(&args.read)?;
     let again = || -> Result<Flow> {
-        let flow = open(at, args.read.from.as_deref(), options, console)?.flow;
+        let mut flow = open(at, args.read.from.as_deref(), options, console)?.flow;
+        if !flow.plan().arrays.is_empty() {
+            flow = chosen(flow, &args.choose)?;
+        }
         let positions = flow.plan().positions();
         let indices: Vec<usize> =
             plan.arrays.iter().filter_map(|a| positions.get(a.name.as_str()).copied()).collect();

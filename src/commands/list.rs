@@ -31,12 +31,12 @@ pub fn run(args: &ListArgs, console: Console) -> Result<u8> {
         let mut one = || -> Result<Option<serde_json::Value>> {
             let at = input_location(path, &args.read)?;
             let opened = open(&at, args.read.from.as_deref(), &options, console)?;
-            let plan = opened.flow.plan();
-            let mut indices = if plan.arrays.is_empty() {
-                Vec::new()
-            } else {
-                chosen(plan, &args.choose).map_err(|e| e.file(at.display()))?
-            };
+            let mut flow = opened.flow;
+            if !flow.plan().arrays.is_empty() {
+                flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
+            }
+            let plan = flow.plan();
+            let mut indices: Vec<usize> = (0..plan.arrays.len()).collect();
             match args.sort {
                 Sort::File => {}
                 Sort::Name => {

@@ -87,7 +87,7 @@ pub fn preview(flow: Flow, part: &Part, settings: &Settings) -> Result<Vec<(Stri
     let decoded = Step::decode(flow.plan());
     let flow = flow.then(decoded);
     let metas = flow.plan().arrays.clone();
-    let source = pipe::slice_ranked(flow.into_source(), part.rows(), settings)?;
+    let source = pipe::slice_ranked(pipe::settled(flow, settings)?, part.rows(), settings)?;
     let mut shown: Vec<(String, Vec<Value>)> =
         metas.iter().map(|m| (m.name.clone(), Vec::new())).collect();
     let mut counts = vec![0usize; metas.len()];

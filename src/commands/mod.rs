@@ -7,9 +7,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{
     Auto, Choice, Dequantize, Format, OnDuplicate, Quote, RawOptions, ReadOptions, TextOptions,
 };
-use crate::model::{ArrayMeta, Plan};
+use crate::model::ArrayMeta;
 use crate::pipe::{Flow, Settings, fold, nested};
-use crate::resolve::names;
+use crate::resolve::{inside, names};
+use crate::sidecar;
 use crate::storage::Location;
 
 pub mod certificate;
@@ -233,6 +234,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
             cli::OnDuplicate::First => OnDuplicate::First,
             cli::OnDuplicate::Last => OnDuplicate::Last,
         },
+        whole_structs: false,
         choice: None,
     })
 }
@@ -414,8 +416,13 @@ pub fn open(
     if format.spec().keeps_types {
         source = fold::fold(source);
     }
-    source = nested::together(source);
-    let flow = Flow::from(source);
+    source = nested::together(source, options.choice.as_ref());
+    let mut flow = Flow::from(source);
+    if format.spec().keeps_types {
+        let mut plan = flow.plan().clone();
+        sidecar::unmark_tables(&mut plan);
+        flow = flow.relabel(plan);
+    }
     let flow = match &options.group {
         Some(group) if !format.spec().has_groups => grouped(flow, group).at_file(&display)?,
         _ => flow,
@@ -480,10 +487,11 @@ pub fn choosing(options: &ReadOptions, choose: &cli::ChooseArgs) -> ReadOptions 
     ReadOptions { choice, ..options.clone() }
 }
 
-/// The chosen arrays' indices.
+/// The chosen arrays, and parts of nested ones.
 ///
 /// # Errors
-/// As [`names::choose`].
-pub fn chosen(plan: &Plan, choose: &cli::ChooseArgs) -> Result<Vec<usize>> {
-    names::choose(plan, &choose.array, &choose.exclude)
+/// As [`inside::choose`].
+pub fn chosen(flow: Flow, choose: &cli::ChooseArgs) -> Result<Flow> {
+    let step = inside::choose(flow.plan(), &choose.array, &choose.exclude)?;
+    Ok(flow.then(step))
 }

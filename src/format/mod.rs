@@ -240,6 +240,9 @@ pub struct ReadOptions {
     pub follow_external: bool,
     /// What to do with repeated names.
     pub on_duplicate: OnDuplicate,
+    /// Struct columns are one array each, not one a field, even where no struct is null: all parts
+    /// of a whole must agree.
+    pub whole_structs: bool,
     /// Which arrays will be read, where the caller knows: of others a source need tell no more than
     /// their names.
     pub choice: Option<Choice>,
@@ -268,6 +271,7 @@ impl Default for ReadOptions {
             skip_unsupported: false,
             follow_external: false,
             on_duplicate: OnDuplicate::Error,
+            whole_structs: false,
             choice: None,
         }
     }

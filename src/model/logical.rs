@@ -164,6 +164,26 @@ impl Logical {
             _ => return None,
         })
     }
+    /// The categories of a dictionary, or of each dictionary in a nested column.
+    pub fn dictionaries(&self) -> &[Arc<Categories>] {
+        match self {
+            Logical::Dictionary { categories, .. } => std::slice::from_ref(categories),
+            Logical::Nested(nested) => &nested.dictionaries,
+            _ => &[],
+        }
+    }
+    /// The same with other categories: as many as [`Logical::dictionaries`] gives.
+    pub fn with_dictionaries(&self, all: Vec<Arc<Categories>>) -> Logical {
+        match (self, &all[..]) {
+            (Logical::Dictionary { ordered, .. }, [categories]) => {
+                Logical::Dictionary { categories: categories.clone(), ordered: *ordered }
+            }
+            (Logical::Nested(nested), _) => {
+                Logical::Nested(Arc::new(Nested { dictionaries: all, ..nested.as_ref().clone() }))
+            }
+            _ => self.clone(),
+        }
+    }
     /// The categories, where these are codes of text or bytes.
     pub fn text_categories(&self) -> Option<&Arc<Categories>> {
         match self {

@@ -19,8 +19,12 @@ pub struct Nested {
     pub field: FieldRef,
     /// The categories of its dictionaries, in the order of a walk through the type.
     pub dictionaries: Vec<Arc<Categories>>,
+    /// For each field of the type, in the order of [`walk`], whether a null does occur; `None`
+    /// where only the type tells whether one may.
+    pub nulls: Option<Vec<bool>>,
 }
 
+/// Where nulls may be is no part of the type.
 impl PartialEq for Nested {
     fn eq(&self, other: &Nested) -> bool {
         let kinds =
@@ -30,6 +34,13 @@ impl PartialEq for Nested {
 }
 
 impl Nested {
+    /// Nulls may be where they are in another column of this type, too.
+    pub fn add_nulls(&mut self, other: &Nested) {
+        self.nulls = self.nulls.take().zip(other.nulls.as_ref()).map(|(mut nulls, others)| {
+            nulls.iter_mut().zip(others).for_each(|(null, other)| *null |= other);
+            nulls
+        });
+    }
     /// The type of the arrays that travel.
     pub fn coded_type(&self) -> DataType {
         coded(self.field.data_type())
@@ -60,6 +71,12 @@ pub fn children(t: &DataType) -> Vec<&FieldRef> {
         DataType::RunEndEncoded(ends, values) => vec![ends, values],
         _ => Vec::new(),
     }
+}
+
+/// A type and all types below it, each before those that are below it.
+pub fn walk(t: &DataType) -> Vec<&DataType> {
+    let below = children(t).into_iter().flat_map(|f| walk(f.data_type()));
+    std::iter::once(t).chain(below).collect()
 }
 
 /// The type with other fields below it.
@@ -268,22 +285,65 @@ pub fn parts_of(t: &DataType) -> Option<(PartKind, Vec<(String, FieldRef)>)> {
     })
 }
 
+/// Which parts of a nested column need masks.
+#[derive(Clone, Debug)]
+pub struct Masks {
+    /// Whether it has nulls, its own or those of a struct that it is a field of.
+    pub needed: bool,
+    /// Its parts, as [`parts_of`] has them.
+    pub below: Vec<Masks>,
+}
+
+impl Masks {
+    /// Those of a column in which nulls are where they were found; where nobody looked, they may be
+    /// wherever the type allows them.
+    pub fn found(nested: &Nested) -> Masks {
+        let mut found = nested.nulls.as_ref().map(|nulls| nulls.iter().copied());
+        Masks::of(&nested.field, &mut || found.as_mut().map(|f| f.next().unwrap_or(true)), false)
+    }
+
+    /// Those of a type, wherever it allows nulls.
+    pub fn allowed(field: &FieldRef) -> Masks {
+        Masks::of(field, &mut || None, false)
+    }
+
+    /// `next` tells whether the next field of a walk has nulls; `hidden`: whether a struct above is
+    /// null somewhere.
+    fn of(field: &FieldRef, next: &mut dyn FnMut() -> Option<bool>, hidden: bool) -> Masks {
+        let t = field.data_type();
+        let own = match next() {
+            _ if *t == DataType::Null => true,
+            Some(found) => found,
+            None => field.is_nullable(),
+        };
+        let (needed, hidden) = (own || hidden && field.is_nullable(), own || hidden);
+        let hides = matches!(t, DataType::Struct(_) | DataType::FixedSizeList(..));
+        let mut below: Vec<Masks> =
+            children(t).into_iter().map(|f| Masks::of(f, next, hides && hidden)).collect();
+        // Keys and values of a map are fields of its entries.
+        if matches!(t, DataType::Map(..)) {
+            below = below.pop().map_or_else(Vec::new, |entries| entries.below);
+        }
+        Masks { needed, below }
+    }
+}
+
 impl Parts {
     /// The parts of an array of this name and field.
     ///
     /// # Errors
     /// Refused: a type that has no plain form, by its name.
-    pub fn of(name: &str, field: &FieldRef) -> Result<Parts> {
+    pub fn of(name: &str, field: &FieldRef, masks: &Masks) -> Result<Parts> {
         let t = field.data_type();
         let (kind, below) = parts_of(t)
             .ok_or_else(|| Error::refused(format!("{} has no plain form", type_name(t))))?;
         let mut parts = Vec::new();
-        for (part, field) in &below {
-            parts.push(Parts::of(&format!("{name}.{part}"), field)?);
+        for ((part, field), masks) in below.iter().zip(&masks.below) {
+            parts.push(Parts::of(&format!("{name}.{part}"), field, masks)?);
         }
         let leaf = matches!(kind, PartKind::Leaf);
         // Something must tell the rows of a struct without fields.
-        let mask = !leaf && (field.is_nullable() || parts.is_empty());
+        let mask = !leaf && (masks.needed || parts.is_empty());
         Ok(Parts {
             name: name.to_string(),
             offsets: matches!(kind, PartKind::List).then(|| format!("{name}.offsets")),

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use crate::arrow_model;
 use crate::error::{Error, Result};
-use crate::model::{Buf, Categories, Chunk, Dtype, Values};
+use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Values};
 
 /// Codes as the values of their categories.
 pub(super) fn decode(
@@ -42,15 +43,18 @@ pub(super) fn decode(
     Ok(())
 }
 
-/// Codes of one part's categories → codes of the merged ones.
+/// Codes of one part's categories → codes of the merged ones: of a dictionary, or of all those in a
+/// nested column.
 #[derive(Debug)]
 pub struct Merge {
-    /// The part's.
-    pub from: Arc<Categories>,
-    /// The whole's.
-    pub into: Arc<Merged>,
-    /// The codes' dtype.
-    pub dtype: Dtype,
+    /// The part's array.
+    logical: Logical,
+    /// The whole's categories.
+    into: Vec<Arc<Merged>>,
+    /// The codes' dtype, of a dictionary.
+    dtype: Dtype,
+    /// Per dictionary what the part's codes are in the whole, as far as they were seen.
+    codes: Mutex<Vec<Arc<Vec<u64>>>>,
 }
 
 /// Categories under construction, with an index.
@@ -83,28 +87,92 @@ impl Merged {
     }
 }
 
+impl Merged {
+    /// Values as codes of the dictionary `meta`; those that are no categories yet become some.
+    ///
+    /// # Errors
+    /// Refused where the codes' width does not reach.
+    pub fn encode(&self, chunk: &mut Chunk, meta: &ArrayMeta) -> Result<()> {
+        let elements = crate::model::checked_product(&meta.inner).unwrap_or(1) as usize;
+        let mut known: HashMap<&[u8], i64> = HashMap::new();
+        let mut code = |item| *known.entry(item).or_insert_with(|| self.code(item) as i64);
+        let mut codes = Vec::new();
+        for row in 0..chunk.rows as usize {
+            if !chunk.is_valid(row) {
+                codes.resize(codes.len() + elements, 0);
+                continue;
+            }
+            match &chunk.values {
+                Values::Fixed(_) if elements == 0 => {}
+                Values::Fixed(values) => {
+                    let width = values.len() / chunk.rows as usize;
+                    let items = values[row * width..][..width].chunks_exact(width / elements);
+                    codes.extend(items.map(&mut code));
+                }
+                _ => codes.push(code(chunk.text(row))),
+            }
+        }
+        chunk.values = Values::Fixed(codes_to(&codes, meta.dtype)?);
+        Ok(())
+    }
+}
+
 impl Merge {
+    /// From an array of a part, whose dictionaries are like these, and whose codes (of a flat one)
+    /// have this type.
+    pub fn new(part: &Logical, into: Vec<Arc<Merged>>, dtype: Dtype) -> Merge {
+        let codes = Mutex::new(vec![Arc::default(); into.len()]);
+        Merge { logical: part.clone(), into, dtype, codes }
+    }
+
     /// Translates a chunk of codes.
     ///
     /// # Errors
     /// Corrupt codes; refused where the codes' width does not reach.
     pub fn apply(&self, chunk: &mut Chunk) -> Result<()> {
-        let Values::Fixed(values) = &chunk.values else { return Ok(()) };
-        let items = self.from.snapshot();
-        let codes = crate::model::codes_of(values, self.dtype);
-        let mut out = Vec::with_capacity(codes.len());
-        for (row, code) in codes.into_iter().enumerate() {
-            if chunk.valid.as_ref().is_some_and(|v| v.get(row) == Some(&0)) {
-                out.push(0);
-                continue;
+        let codes = self.codes();
+        match (&chunk.values, &self.logical) {
+            (Values::Nested(array), Logical::Nested(nested)) => {
+                let codes: Vec<&[u64]> = codes.iter().map(|c| c.as_slice()).collect();
+                let first = if chunk.first_row == Chunk::NEXT { 0 } else { chunk.first_row };
+                let recoded = arrow_model::recoded(array, nested, &codes, first)?;
+                chunk.values = Values::Nested(recoded);
             }
-            let item = usize::try_from(code).ok().and_then(|c| items.get(c));
-            out.push(self.into.code(item.ok_or_else(|| {
-                Error::corrupt(format!("code {code} is outside the {} categories", items.len()))
-            })?) as i64);
+            (Values::Fixed(values), _) => {
+                let known = codes.first().map(|c| c.as_slice()).unwrap_or_default();
+                let mut out = Vec::new();
+                let all = crate::model::codes_of(values, self.dtype);
+                for (row, code) in all.into_iter().enumerate() {
+                    if !chunk.is_valid(row) {
+                        out.push(0);
+                        continue;
+                    }
+                    let found = usize::try_from(code).ok().and_then(|c| known.get(c));
+                    out.push(*found.ok_or_else(|| {
+                        let n = known.len();
+                        Error::corrupt(format!("code {code} is outside the {n} categories"))
+                    })? as i64);
+                }
+                chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
+            }
+            _ => {}
         }
-        chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
         Ok(())
+    }
+
+    /// What each code of each dictionary is in the whole.
+    fn codes(&self) -> Vec<Arc<Vec<u64>>> {
+        let mut codes = self.codes.lock().unwrap_or_else(|e| e.into_inner());
+        let dictionaries = self.logical.dictionaries().iter().zip(&self.into);
+        for (codes, (from, into)) in codes.iter_mut().zip(dictionaries) {
+            if codes.len() < from.len() {
+                let codes = Arc::make_mut(codes);
+                from.with(|items| {
+                    codes.extend(items[codes.len()..].iter().map(|item| into.code(item)));
+                });
+            }
+        }
+        codes.clone()
     }
 }
 

@@ -18,6 +18,8 @@ use crate::model::{ArrayMeta, Buf, Chunk, Logical, Nested, Values};
 pub struct Part {
     /// The places of the parts that lead to it, as [`parts_of`] has them.
     pub path: Vec<usize>,
+    /// Whether nulls may be in what leads to it, and in the part itself.
+    pub nulls: Vec<bool>,
     /// What of it.
     pub of: PartOf,
     /// Whether it is below a list, so that only the data tells its rows.
@@ -33,6 +35,8 @@ pub enum PartOf {
     Valid,
     /// Its values: the array that they become.
     Values(Box<ArrayMeta>),
+    /// Itself, as a nested column.
+    Nested,
 }
 
 fn invalid(e: arrow::error::ArrowError) -> Error {
@@ -50,8 +54,8 @@ impl Part {
         };
         let first = if chunk.first_row == Chunk::NEXT { 0 } else { chunk.first_row };
         let (mut at, mut hidden) = (array.clone(), None);
-        for &place in &self.path {
-            let nulls = nulls_of(&at, hidden.as_ref());
+        for (level, &place) in self.path.iter().enumerate() {
+            let nulls = self.nulls_at(level, &at, hidden.as_ref())?;
             (at, hidden) = match kind_of(&at)? {
                 PartKind::Struct => (field(&at, place)?, nulls),
                 PartKind::Fixed(n) => {
@@ -68,7 +72,7 @@ impl Part {
                 PartKind::Leaf => return Err(Error::internal("a leaf has no parts")),
             };
         }
-        let nulls = nulls_of(&at, hidden.as_ref());
+        let nulls = self.nulls_at(self.path.len(), &at, hidden.as_ref())?;
         let rows = at.len() as u64;
         let mut made = Chunk { rows, valid: None, ..chunk.clone() };
         if self.below_list {
@@ -87,12 +91,29 @@ impl Part {
                 }
                 made.values = Values::Var { offsets, values: Vec::<u8>::new().into() };
             }
+            PartOf::Nested => made.values = Values::Nested(with_nulls(&at, nulls)?),
             PartOf::Values(meta) => {
                 let read = leaf(&at, nulls, meta, chunk.array, first)?;
                 (made.values, made.valid) = (read.values, read.valid);
             }
         }
         Ok(made)
+    }
+
+    /// Where the array of a level is null or hidden by nulls above it.
+    fn nulls_at(
+        &self,
+        level: usize,
+        array: &ArrayRef,
+        hidden: Option<&NullBuffer>,
+    ) -> Result<Option<NullBuffer>> {
+        let own = array.logical_nulls().filter(|n| n.null_count() > 0);
+        let nulls = NullBuffer::union(hidden, own.as_ref()).filter(|n| n.null_count() > 0);
+        let count = |n: Option<&NullBuffer>| n.map_or(0, NullBuffer::null_count);
+        if !self.nulls.get(level).is_none_or(|may| *may) && count(nulls.as_ref()) > count(hidden) {
+            return Err(Error::corrupt("there is a null where there should be none"));
+        }
+        Ok(nulls)
     }
 }
 
@@ -119,11 +140,6 @@ pub(super) fn to_json(chunk: &mut Chunk, nested: &Nested) -> Result<()> {
     Ok(())
 }
 
-fn nulls_of(array: &ArrayRef, hidden: Option<&NullBuffer>) -> Option<NullBuffer> {
-    let nulls = NullBuffer::union(hidden, array.logical_nulls().as_ref());
-    nulls.filter(|n| n.null_count() > 0)
-}
-
 fn kind_of(array: &ArrayRef) -> Result<PartKind> {
     let kind = parts_of(array.data_type()).map(|(kind, _)| kind);
     kind.ok_or_else(|| Error::internal("a type without a plain form"))
@@ -134,6 +150,17 @@ fn field(array: &ArrayRef, place: usize) -> Result<ArrayRef> {
     field.cloned().ok_or_else(|| Error::internal("a struct lacks a field"))
 }
 
+fn with_nulls(array: &ArrayRef, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    // Of these there is no mask of their own.
+    if matches!(
+        array.data_type(),
+        DataType::Null | DataType::Union(..) | DataType::RunEndEncoded(..)
+    ) {
+        return Ok(array.clone());
+    }
+    Ok(make_array(array.to_data().into_builder().nulls(nulls).build().map_err(invalid)?))
+}
+
 fn leaf(
     array: &ArrayRef,
     nulls: Option<NullBuffer>,
@@ -141,10 +168,7 @@ fn leaf(
     to: usize,
     first: u64,
 ) -> Result<Chunk> {
-    let mut array = array.clone();
-    if *array.data_type() != DataType::Null {
-        array = make_array(array.to_data().into_builder().nulls(nulls).build().map_err(invalid)?);
-    }
+    let array = with_nulls(array, nulls)?;
     // Codes are plain numbers here.
     let logical = match &meta.logical {
         Logical::Dictionary { .. } => Logical::Plain,

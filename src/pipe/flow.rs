@@ -61,6 +61,10 @@ impl Flow {
         let recipes = Recipes::new(recipes, &plan, source.plan().arrays.len());
         Box::new(View { source, plan, recipes })
     }
+    /// Whether only reading tells how many rows some of its arrays have.
+    pub fn has_unsettled(&self) -> bool {
+        self.recipes.iter().any(|recipe| recipe.needs() == Needs::Whole)
+    }
     /// Reads its arrays at random, where the source can.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source, StoredArray, readable};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Plan, Shared, Values};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Logical, Plan, Shared, Values};
 use crate::ops::cast;
+use crate::ops::dictionary::Merged;
 use crate::resolve::table;
 use crate::sidecar::{self, LogicalArray, StoredParts};
 
@@ -22,7 +23,13 @@ pub fn fold(inner: Box<dyn Source>) -> Box<dyn Source> {
     let (metas, arrays) = LogicalArray::split(arrays);
     plan.arrays = metas;
     table::keep_columns_of_encoded(&mut plan);
-    Box::new(FoldedSource { inner, plan, arrays: Arc::new(arrays), stored })
+    // Their values are stored, not their codes.
+    let merged = |meta: &ArrayMeta| match &meta.logical {
+        Logical::Dictionary { categories, .. } => Some(Arc::new(Merged::onto(categories.clone()))),
+        _ => None,
+    };
+    let dictionaries = Arc::new(plan.arrays.iter().map(merged).collect());
+    Box::new(FoldedSource { inner, plan, arrays: Arc::new(arrays), stored, dictionaries })
 }
 
 struct FoldedSource {
@@ -30,6 +37,7 @@ struct FoldedSource {
     plan: Plan,
     arrays: Arc<Vec<StoredParts>>,
     stored: Shared<Vec<ArrayMeta>>,
+    dictionaries: Arc<Vec<Option<Arc<Merged>>>>,
 }
 
 impl Source for FoldedSource {
@@ -47,11 +55,14 @@ impl Source for FoldedSource {
         let reader = reader.ok_or_else(|| Error::internal("marks without random access"))?;
         let (metas, arrays, stored) =
             (self.plan.arrays.clone(), self.arrays.clone(), self.stored.clone());
-        Ok(Reader::Random(Arc::new(FoldedRows { reader, metas, arrays, stored })))
+        let dictionaries = self.dictionaries.clone();
+        let rows = FoldedRows { reader, metas, arrays, stored, dictionaries };
+        Ok(Reader::Random(Arc::new(rows)))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         let parts = &self.arrays[array];
-        match matches!(parts.encoding, Encoding::Plain) && parts.valid.is_none() {
+        let same = matches!(parts.encoding, Encoding::Plain) && parts.valid.is_none();
+        match same && self.dictionaries[array].is_none() {
             true => self.inner.stored(parts.values),
             false => Err(Error::refused("it is made of several arrays")),
         }
@@ -63,6 +74,8 @@ struct FoldedRows {
     metas: Shared<Vec<ArrayMeta>>,
     arrays: Arc<Vec<StoredParts>>,
     stored: Shared<Vec<ArrayMeta>>,
+    /// The categories of dictionaries whose values are stored.
+    dictionaries: Arc<Vec<Option<Arc<Merged>>>>,
 }
 
 impl FoldedRows {
@@ -140,6 +153,7 @@ impl ReadRows for FoldedRows {
         let parts = &self.arrays[array];
         let same = matches!(parts.encoding, Encoding::Plain)
             && parts.valid.is_none()
+            && self.dictionaries[array].is_none()
             && self.metas[array].dtype == self.stored[parts.values].dtype;
         if same { self.reader.extents(parts.values) } else { None }
     }
@@ -196,6 +210,10 @@ impl ReadRows for FoldedRows {
                     chunk.rows as usize,
                 );
                 chunk.valid = part.contains(&0).then_some(part);
+            }
+            if let Some(dictionary) = &self.dictionaries[array] {
+                dictionary.encode(&mut chunk, meta)?;
+                return emit(chunk);
             }
             if let (Dtype::I64, Dtype::I32, Values::Fixed(values)) = (from, to, &mut chunk.values) {
                 let elements = crate::model::checked_product(&meta.inner).unwrap_or(1);

@@ -335,23 +335,9 @@ impl Concat {
         for meta in &mut plan.arrays {
             let (mut homes, mut firsts, mut remap) = (Vec::new(), Vec::new(), Vec::new());
             let mut rows = Some(0u64);
-            // Each part has codes of its own.
-            if meta.logical.nested().is_some_and(|n| !n.dictionaries.is_empty()) && parts.len() > 1
-            {
-                let error = Error::refused("nested columns with dictionaries cannot be joined");
-                errors.push(error.with_array(&meta.name).hint("leave the column out with -x"));
-            }
-            let merged = match &meta.logical {
-                Logical::Dictionary { categories, ordered } => {
-                    let merged = merged_categories(&parts, &indexes, &meta.name, categories);
-                    meta.logical = Logical::Dictionary {
-                        categories: merged.categories.clone(),
-                        ordered: *ordered,
-                    };
-                    Some(Arc::new(merged))
-                }
-                _ => None,
-            };
+            let merged = merged_categories(&parts, &indexes, &meta.name, &meta.logical);
+            let categories = merged.iter().map(|m| m.categories.clone()).collect();
+            meta.logical = meta.logical.with_dictionaries(categories);
             if meta.scalar {
                 meta.scalar = false;
             }
@@ -366,17 +352,18 @@ impl Concat {
                 let theirs = &part.source.plan().arrays[i];
                 errors.extend(difference(meta, theirs, &lead.label, &part.label));
                 meta.nulls |= theirs.nulls;
+                if let (Logical::Nested(all), Logical::Nested(theirs)) =
+                    (&mut meta.logical, &theirs.logical)
+                {
+                    Arc::make_mut(all).add_nulls(theirs);
+                }
                 homes.push(i);
                 firsts.push(rows);
                 rows = rows.and_then(|r| r.checked_add(theirs.rows?));
-                remap.push(match (&theirs.logical, &merged) {
-                    (Logical::Dictionary { categories, .. }, Some(into)) => Some(Arc::new(Merge {
-                        from: categories.clone(),
-                        into: into.clone(),
-                        dtype: meta.dtype,
-                    })),
-                    _ => None,
-                });
+                remap
+                    .push((!merged.is_empty()).then(|| {
+                        Arc::new(Merge::new(&theirs.logical, merged.clone(), meta.dtype))
+                    }));
             }
             meta.rows = rows;
             meta.details.stored_bytes = None;
@@ -442,25 +429,26 @@ fn same_type(a: &ArrayMeta, b: &ArrayMeta) -> Option<String> {
     Some(ArrayMeta { nulls: false, ..finer.clone() }.type_name())
 }
 
-/// All categories known so far, in the order of the parts.
+/// Per dictionary of an array all categories known so far, in the order of the parts.
 fn merged_categories(
     parts: &[Part],
     indexes: &[HashMap<&str, usize>],
     name: &str,
-    lead: &Arc<Categories>,
-) -> Merged {
-    let categories = Categories::new(lead.kind().clone(), Vec::new());
-    let merged = Merged::onto(categories);
-    for (part, index) in parts.iter().zip(indexes) {
-        if let Some(&i) = index.get(name)
-            && let Logical::Dictionary { categories, .. } = &part.source.plan().arrays[i].logical
-        {
+    lead: &Logical,
+) -> Vec<Arc<Merged>> {
+    let new =
+        |c: &Arc<Categories>| Arc::new(Merged::onto(Categories::new(c.kind().clone(), Vec::new())));
+    let all: Vec<Arc<Merged>> = lead.dictionaries().iter().map(new).collect();
+    for (part, index) in parts.iter().zip(indexes).filter(|_| !all.is_empty()) {
+        let Some(&i) = index.get(name) else { continue };
+        let theirs = part.source.plan().arrays[i].logical.dictionaries();
+        for (merged, categories) in all.iter().zip(theirs) {
             for item in categories.snapshot() {
                 merged.code(&item);
             }
         }
     }
-    merged
+    all
 }
 
 impl Concat {

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use crate::arrow_model;
 use crate::error::{Context, Error, Result};
-use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source, StoredArray};
+use crate::format::{Choice, Emit, Extent, Order, Piece, ReadRows, Reader, Source, StoredArray};
 use crate::model::nested::{PartKind, Parts, TakenApart, coded, parts_of, with_children};
 use crate::model::{ArrayMeta, Categories, Chunk, Dtype, Logical, Nested, Plan, Values, typed};
 use crate::sidecar;
@@ -59,6 +59,14 @@ impl Node {
         }
         Some(Node { kind, field, offsets, valid, leaf, below: below? })
     }
+    /// Whether there are nulls in each field of a walk through its type.
+    fn nulls(&self, flat: &[ArrayMeta], found: &mut Vec<bool>) {
+        found.push(self.valid.is_some() || self.leaf.is_some_and(|i| flat[i].nulls));
+        if matches!(self.field.data_type(), DataType::Map(..)) {
+            found.push(false);
+        }
+        self.below.iter().for_each(|below| below.nulls(flat, found));
+    }
     /// The indices of its arrays.
     fn arrays(&self) -> Vec<usize> {
         let own = [self.offsets, self.valid, self.leaf].into_iter().flatten();
@@ -68,7 +76,9 @@ impl Node {
 
 /// The source with its nested arrays put together again; itself where there are none. It must have
 /// random access.
-pub fn together(inner: Box<dyn Source>) -> Box<dyn Source> {
+///
+/// `choice`: the arrays that will be read, where that is known.
+pub fn together(inner: Box<dyn Source>, choice: Option<&Choice>) -> Box<dyn Source> {
     let mut plan = inner.plan().clone();
     let mut entries = std::mem::take(&mut plan.nested);
     for meta in &mut plan.arrays {
@@ -84,12 +94,18 @@ pub fn together(inner: Box<dyn Source>) -> Box<dyn Source> {
     let places: HashMap<&str, usize> =
         flat.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let (mut used, mut heads) = (HashSet::new(), HashMap::new());
-    for entry in entries {
+    for mut entry in entries {
+        let all = entry.parts.clone();
+        if let Some(pruned) = choice.and_then(|c| c.inside(&entry.name, &entry.field)) {
+            entry.parts = pruned.parts(&entry.field, &entry.parts);
+            entry.field = pruned.field;
+        }
         match head(&entry, &flat, &places) {
             Ok((meta, node)) => {
                 let arrays = node.arrays();
                 let Some(&first) = arrays.iter().min() else { continue };
                 used.extend(arrays);
+                used.extend(all.arrays().into_iter().filter_map(|name| places.get(name)));
                 heads.insert(first, (meta, node));
             }
             Err(why) => {
@@ -133,7 +149,9 @@ fn head(
     }
     let mut dictionaries = Vec::new();
     let rows = rows_of(&node, flat, &mut dictionaries)?;
-    let nested = Nested { field, dictionaries };
+    let mut nulls = Vec::new();
+    node.nulls(flat, &mut nulls);
+    let nested = Nested { field, dictionaries, nulls: Some(nulls) };
     let mut meta = ArrayMeta::column(&entry.name, Dtype::U8, Logical::Nested(nested.into()), rows);
     let stored = |i: usize| flat[i].size_bytes().unwrap_or(0);
     meta.details.stored_bytes =
@@ -271,6 +289,13 @@ struct TogetherRows {
 impl TogetherRows {
     fn chunks(&self, array: usize, rows: Range<u64>) -> Result<Vec<Chunk>> {
         let mut chunks = Vec::new();
+        let meta = &self.shared.flat[array];
+        let there = meta.rows.unwrap_or(0);
+        if rows.end > there {
+            let to = rows.end;
+            let error = Error::corrupt(format!("it has {there} rows, its lists go to {to}"));
+            return Err(error.with_array(&meta.name));
+        }
         if !rows.is_empty() {
             self.reader
                 .read(array, rows, &mut |chunk| {
@@ -295,7 +320,7 @@ impl TogetherRows {
 
     /// The offsets of some lists, and the one behind.
     fn offsets(&self, array: usize, rows: &Range<u64>) -> Result<Vec<u64>> {
-        let bytes = self.bytes(array, rows.start..rows.end + 1)?;
+        let bytes = self.bytes(array, rows.start..rows.end.saturating_add(1))?;
         sidecar::offsets(&bytes, rows.start, i64::MAX as u64)
             .at_array(&self.shared.flat[array].name)
     }
@@ -306,7 +331,8 @@ impl TogetherRows {
             return Ok(0..0);
         }
         let end = |row: u64| -> Result<i64> {
-            Ok(typed::<i64>(&self.bytes(array, row..row + 1)?).first().copied().unwrap_or(0))
+            let one = self.bytes(array, row..row.saturating_add(1))?;
+            Ok(typed::<i64>(&one).first().copied().unwrap_or(0))
         };
         let (start, end) = (end(rows.start)?, end(rows.end)?);
         if start < 0 || end < start {
@@ -356,14 +382,6 @@ impl TogetherRows {
         let t = coded(node.field.data_type());
         if let Some(leaf) = node.leaf {
             let meta = &self.shared.flat[leaf];
-            if rows.end > meta.rows.unwrap_or(0) {
-                return Err(Error::corrupt(format!(
-                    "it has {} rows, its lists go to {}",
-                    meta.rows.unwrap_or(0),
-                    rows.end
-                ))
-                .with_array(&meta.name));
-            }
             let chunks = self.chunks(leaf, rows.clone())?;
             return arrow_model::array(meta, &t, &chunks).at_array(&meta.name);
         }
@@ -387,7 +405,8 @@ impl TogetherRows {
                 Ok(Arc::new(built.map_err(invalid)?))
             }
             PartKind::Fixed(length) => {
-                let below = rows.start * length..rows.end * length;
+                let times = |row: u64| row.saturating_mul(length);
+                let below = times(rows.start)..times(rows.end);
                 let values = self.build(&node.below[0], &below)?;
                 let DataType::FixedSizeList(f, length) = t else {
                     return Err(Error::internal("a list was expected"));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::error::{Error, Result};
 use crate::format::{Emit, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source};
-use crate::model::{Chunk, Logical, Plan};
+use crate::model::{Chunk, Plan};
 use crate::ops::dictionary::{Merge, Merged};
 
 /// Opens a source again.
@@ -80,7 +80,7 @@ struct Shared {
     reopen: Reopen,
     /// Its shape when it was first opened, to see whether it changed.
     plan: Plan,
-    merged: Vec<Option<Arc<Merged>>>,
+    merged: Vec<Vec<Arc<Merged>>>,
     wanted: Mutex<Option<(Vec<usize>, Order)>>,
     /// Per wanted array its first cut and the cost of all of it: what a join asks of every part,
     /// again and again.
@@ -92,11 +92,9 @@ impl Parked {
     /// Closes `source`; `reopen` must give the same one again.
     pub fn new(source: Box<dyn Source>, reopen: Reopen, parking: Arc<Parking>) -> Parked {
         let plan = source.plan().clone();
-        let merged = plan.arrays.iter().map(|a| match &a.logical {
-            Logical::Dictionary { categories, .. } => {
-                Some(Arc::new(Merged::onto(categories.clone())))
-            }
-            _ => None,
+        let merged = plan.arrays.iter().map(|a| {
+            let dictionaries = a.logical.dictionaries().iter();
+            dictionaries.map(|categories| Arc::new(Merged::onto(categories.clone()))).collect()
         });
         let shared = Shared {
             parking,
@@ -125,20 +123,11 @@ impl Shared {
             return Err(Error::failed("the file was changed while it was being read")
                 .hint("convert it again"));
         }
-        let translations =
-            now.iter().zip(&self.merged).enumerate().filter_map(|(i, (meta, merged))| {
-                match (&meta.logical, merged) {
-                    (Logical::Dictionary { categories, .. }, Some(into)) => Some((
-                        i,
-                        Arc::new(Merge {
-                            from: categories.clone(),
-                            into: into.clone(),
-                            dtype: meta.dtype,
-                        }),
-                    )),
-                    _ => None,
-                }
-            });
+        let translations = now.iter().zip(&self.merged).enumerate();
+        let translations = translations.filter(|(_, (_, merged))| !merged.is_empty());
+        let translations = translations.map(|(i, (meta, merged))| {
+            (i, Arc::new(Merge::new(&meta.logical, merged.clone(), meta.dtype)))
+        });
         let translations = translations.collect();
         Ok((source, translations))
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::flow::Selected;
+use crate::arrow_model;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, ReadRows};
 use crate::model::{ArrayMeta, Buf, Chunk, Logical, Plan, Shared, Values, typed};
@@ -35,7 +36,7 @@ struct Rows {
 struct Piece {
     first_row: u64,
     rows: u64,
-    /// Row values, or (var) rows + 1 offsets and then the bytes.
+    /// Row values, or (var) rows + 1 offsets and then the bytes, or (nested) an Arrow stream.
     offset: u64,
     bytes: u64,
     /// Where the mask is (one byte a row), if there is one.
@@ -77,14 +78,9 @@ impl Spool {
             Ok(at)
         };
         let (offset, bytes) = match &chunk.values {
-            Values::Nested(_) => {
-                let name = &self.plan.arrays[chunk.array].name;
-                return Err(Error::refused(
-                    "this output needs its rows to be put aside on disk, which is not done for \
-                     nested columns",
-                )
-                .array(name)
-                .hint("convert it to .npk first, and that to the output"));
+            Values::Nested(array) => {
+                let bytes = arrow_model::to_stream(array)?;
+                (put(&bytes)?, bytes.len() as u64)
             }
             Values::Fixed(b) => (put(b)?, b.len() as u64),
             Values::Var { offsets, values } => {
@@ -241,7 +237,10 @@ impl ReadRows for Reader {
         for p in pieces[start..].iter().take_while(|p| p.first_row < rows.end) {
             let from = rows.start.max(p.first_row) - p.first_row;
             let to = rows.end.min(p.first_row + p.rows) - p.first_row;
-            let values = if meta.logical.is_var() {
+            let values = if meta.logical.nested().is_some() {
+                let array = arrow_model::from_stream(&self.get(array, p.offset, p.bytes)?)?;
+                Values::Nested(array.slice(from as usize, (to - from) as usize))
+            } else if meta.logical.is_var() {
                 let item = meta.dtype.item_bytes();
                 let offsets =
                     typed::<u64>(&self.get(array, p.offset + 8 * from, 8 * (to - from + 1))?)

@@ -200,6 +200,7 @@ fn fit_one(
     if !coded && !(holds.logical)(&meta.logical) {
         f.ops.extend(decode_dictionary(&mut f.meta));
     }
+    let decoded = !f.ops.is_empty();
     let logical = f.meta.logical.clone();
     let whole = f.meta.clone();
     if !coded
@@ -214,14 +215,12 @@ fn fit_one(
         fit_dtype(&mut f, holds, policy)?;
     }
     fit_nulls(&mut f, holds, policy)?;
-    if policy.marks
-        && f.encoded.is_none()
-        && f.meta.logical != logical
-        && matches!(f.way, Way::Pass)
-    {
+    let same = f.meta.logical == logical && f.meta.dtype == whole.dtype;
+    if policy.marks && f.encoded.is_none() && (!same || decoded) && matches!(f.way, Way::Pass) {
         f.encoded = Some(Box::new(EncodedArray {
             values: whole.name.clone(),
-            meta: whole,
+            // A dictionary comes back where its values are stored as they are.
+            meta: if decoded && same { meta.clone() } else { whole },
             offsets: None,
             valid: None,
             encoding: Encoding::Plain,
@@ -255,7 +254,7 @@ fn fit_logical(
     match &f.meta.logical.clone() {
         l if l.is_time() => fit_time(f, holds, policy, notes),
         Logical::Text | Logical::Binary => {
-            return fit_text(f, holds, policy);
+            return fit_text(f, holds, policy, notes);
         }
         Logical::Decimal { scale, .. } => {
             if !policy.marks {
@@ -339,7 +338,12 @@ fn fit_time(f: &mut Fitted, holds: &Capabilities, policy: &Policy, notes: &mut V
 }
 
 /// Text into a sink without text. `Some(note)`: it is left out.
-fn fit_text(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<Option<String>> {
+fn fit_text(
+    f: &mut Fitted,
+    holds: &Capabilities,
+    policy: &Policy,
+    notes: &mut Vec<String>,
+) -> Result<Option<String>> {
     let kind = f.meta.type_name();
     match policy.strings {
         Some(Strings::Skip) => return Ok(Some(format!("{}: {kind} is left out", f.meta.name))),
@@ -350,6 +354,11 @@ fn fit_text(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<Opt
         Some(Strings::Offsets) => f.way = Way::Offsets,
         Some(Strings::Codes) | None if holds.coded_text == CodedText::Whole => {
             f.way = Way::Dictionary
+        }
+        None if policy.marks => {
+            let name = &f.meta.name;
+            notes.push(format!("{name}: {kind} is written as {name}.offsets and {name}.bytes"));
+            f.way = Way::Offsets;
         }
         // Without a side file the categories would be lost.
         Some(Strings::Codes) | None if !holds.sidecar => {

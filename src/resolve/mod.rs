@@ -8,6 +8,7 @@ use crate::ops::{Op, Recipe};
 pub mod cast;
 pub mod dequantize;
 pub mod fit;
+pub mod inside;
 pub mod names;
 pub mod nested;
 pub mod nulls;

@@ -80,6 +80,10 @@ impl Pattern {
         parts.push(part);
         Pattern { text: text.to_string(), parts }
     }
+    /// Is it this name, without a star?
+    pub fn is_exactly(&self, name: &str) -> bool {
+        self.text == name || self.parts.len() == 1 && self.parts[0] == name.as_bytes()
+    }
     /// Does it match the whole name?
     pub fn matches(&self, name: &str) -> bool {
         if self.text == name {
@@ -109,7 +113,7 @@ impl Pattern {
 
 /// The patterns in one option value: the value itself where an array has exactly this name, else
 /// its parts between commas.
-fn split<'a>(value: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
+pub(super) fn split<'a>(value: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
     if exists(value) || !value.contains(',') {
         return vec![value];
     }
@@ -201,7 +205,7 @@ fn matching(names: &[&str], include: &[String], exclude: &[String]) -> (Vec<usiz
     (chosen, unmatched)
 }
 
-fn no_match(text: &str, names: &[&str]) -> Error {
+pub(super) fn no_match(text: &str, names: &[&str]) -> Error {
     let error = Error::missing(format!("no array matches '{text}'"));
     // A group of arrays, or an entry of a checkpoint.
     for mark in ['.', '/'] {

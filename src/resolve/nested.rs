@@ -7,10 +7,10 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use super::Step;
 use super::fit::Policy;
-use crate::arrow_model;
+use super::inside::leaf;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Capabilities};
-use crate::model::nested::{PartKind, Parts, parts_of};
+use crate::model::nested::{Masks, PartKind, Parts, parts_of};
 use crate::model::{ArrayMeta, Categories, Dtype, EncodedArray, Encoding, Logical, Nested, Plan};
 use crate::ops::{Op, Part, PartOf, Recipe};
 
@@ -80,10 +80,13 @@ pub fn all_apart(plan: &Plan) -> Result<(Step, Vec<Option<usize>>)> {
             counts.push(None);
             continue;
         };
-        let parts = Parts::of(&meta.name, &nested.field).map_err(|e| e.with_array(&meta.name))?;
-        let mut adding =
-            Adding { input, dictionaries: nested.dictionaries.iter(), step: &mut step };
-        adding.add(&parts, &nested.field, Vec::new(), meta.rows, false)?;
+        let masks = Masks::allowed(&nested.field);
+        let parts = Parts::of(&meta.name, &nested.field, &masks);
+        let parts = parts.map_err(|e| e.with_array(&meta.name))?;
+        let dictionaries = nested.dictionaries.iter();
+        let mut adding = Adding { input, dictionaries, step: &mut step };
+        let at = At { masks: vec![&masks], path: Vec::new(), rows: meta.rows, below_list: false };
+        adding.add(&parts, &nested.field, at)?;
         counts.push(Some(step.plan.arrays.len() - before));
     }
     Ok((step, counts))
@@ -103,7 +106,7 @@ fn parts(
             false => "leave the column out with -x",
         }));
     }
-    let parts = Parts::of(&meta.name, &nested.field)?;
+    let parts = Parts::of(&meta.name, &nested.field, &Masks::found(nested))?;
     let lists = parts.companions().iter().any(|name| name.ends_with(".offsets"));
     if lists && !policy.ragged_offsets {
         return Err(Error::refused("the rows are lists of different lengths")
@@ -122,7 +125,9 @@ fn add(
 ) -> Result<()> {
     let first = step.plan.arrays.len();
     let mut adding = Adding { input, dictionaries: nested.dictionaries.iter(), step };
-    adding.add(&parts, &nested.field, Vec::new(), meta.rows, false)?;
+    let masks = Masks::found(nested);
+    let at = At { masks: vec![&masks], path: Vec::new(), rows: meta.rows, below_list: false };
+    adding.add(&parts, &nested.field, at)?;
     let values = match parts.companions().first() {
         Some(first) => first.to_string(),
         None => step.plan.arrays[first].name.clone(),
@@ -139,6 +144,16 @@ fn add(
     Ok(())
 }
 
+/// Where a part is.
+#[derive(Clone)]
+struct At<'a> {
+    /// The masks of what leads to it, and its own.
+    masks: Vec<&'a Masks>,
+    path: Vec<usize>,
+    rows: Option<u64>,
+    below_list: bool,
+}
+
 struct Adding<'a> {
     input: usize,
     dictionaries: std::slice::Iter<'a, Arc<Categories>>,
@@ -152,59 +167,50 @@ impl Adding<'_> {
         self.step.recipes.push(Recipe { input: self.input, ops });
     }
 
-    /// Adds the arrays of a part that is at `path`.
-    fn add(
-        &mut self,
-        parts: &Parts,
-        field: &FieldRef,
-        path: Vec<usize>,
-        rows: Option<u64>,
-        below_list: bool,
-    ) -> Result<()> {
-        let t = field.data_type();
-        let Some((kind, fields)) = parts_of(t) else { return Ok(()) };
-        let part = |of| Part { path: path.clone(), of, below_list };
+    /// Adds the arrays of a part.
+    fn add(&mut self, parts: &Parts, field: &FieldRef, at: At<'_>) -> Result<()> {
+        let Some((kind, fields)) = parts_of(field.data_type()) else { return Ok(()) };
+        let Some(&masks) = at.masks.last() else { return Ok(()) };
+        let nulls: Vec<bool> = at.masks.iter().map(|m| m.needed).collect();
+        let (path, below_list) = (&at.path, at.below_list);
+        let part = |of| Part { path: path.clone(), nulls: nulls.clone(), of, below_list };
         if let Some(offsets) = &parts.offsets {
-            let rows = rows.and_then(|r| r.checked_add(1));
+            let rows = at.rows.and_then(|r| r.checked_add(1));
             let meta = ArrayMeta::column(offsets, Dtype::I64, Logical::Plain, rows);
             self.push(meta, part(PartOf::Lengths), Some(Op::Offsets));
         }
         if let Some(valid) = &parts.valid {
-            let meta = ArrayMeta::column(valid, Dtype::Bool, Logical::Plain, rows);
+            let meta = ArrayMeta::column(valid, Dtype::Bool, Logical::Plain, at.rows);
             self.push(meta, part(PartOf::Valid), None);
         }
         let (rows, below_list) = match kind {
             PartKind::Leaf => {
-                let meta = self.leaf(&parts.name, field, rows)?;
+                let meta = self.leaf(&parts.name, field, at.rows, masks.needed)?;
                 self.push(meta.clone(), part(PartOf::Values(Box::new(meta))), None);
                 return Ok(());
             }
-            PartKind::Struct => (rows, below_list),
+            PartKind::Struct => (at.rows, at.below_list),
             // Their places are not those of the rows.
             PartKind::Fixed(_) | PartKind::List => (None, true),
         };
-        for (i, (part, (_, field))) in parts.parts.iter().zip(&fields).enumerate() {
-            let path = path.iter().copied().chain([i]).collect();
-            self.add(part, field, path, rows, below_list)?;
+        let below = parts.parts.iter().zip(&fields).zip(&masks.below);
+        for (i, ((part, (_, field)), own)) in below.enumerate() {
+            let path = at.path.iter().copied().chain([i]).collect();
+            let masks = at.masks.iter().copied().chain([own]).collect();
+            self.add(part, field, At { masks, path, rows, below_list })?;
         }
         Ok(())
     }
 
-    fn leaf(&mut self, name: &str, field: &FieldRef, rows: Option<u64>) -> Result<ArrayMeta> {
-        let t = field.data_type();
-        let (dtype, logical) = arrow_model::element_type(t)?;
-        let logical = match logical {
-            Logical::Dictionary { .. } => {
-                let categories = self.dictionaries.next().cloned();
-                let categories =
-                    categories.ok_or_else(|| Error::internal("a dictionary without categories"))?;
-                let ordered = field.dict_is_ordered().unwrap_or(false);
-                Logical::Dictionary { categories, ordered }
-            }
-            logical => logical,
-        };
-        let inner = logical.decimals().map_or_else(Vec::new, |d| d.dims());
-        let nulls = field.is_nullable() || *t == DataType::Null;
-        Ok(ArrayMeta { inner, nulls, ..ArrayMeta::column(name, dtype, logical, rows) })
+    fn leaf(
+        &mut self,
+        name: &str,
+        field: &FieldRef,
+        rows: Option<u64>,
+        nulls: bool,
+    ) -> Result<ArrayMeta> {
+        let coded = matches!(field.data_type(), DataType::Dictionary(..));
+        let dictionary = if coded { self.dictionaries.next() } else { None };
+        Ok(ArrayMeta { nulls, ..leaf(name, field, rows, dictionary)? })
     }
 }

@@ -10,10 +10,12 @@ use crate::model::{ArrayMeta, Column, Dtype, Logical, Plan};
 use crate::ops::{Op, Recipe};
 
 /// The keys and values of several sources.
+#[derive(Clone)]
 pub struct Partitions {
     keys: Vec<Key>,
 }
 
+#[derive(Clone)]
 struct Key {
     name: String,
     numbers: bool,

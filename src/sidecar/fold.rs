@@ -2,7 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{ArrayEntry, Side, TableEntry, VERSION, categories_of, logical_of, suits, taken_apart};
+use serde_json::Value;
+
+use super::{
+    ArrayEntry, ColumnEntry, Side, TableEntry, VERSION, categories_of, logical_of, suits,
+    taken_apart,
+};
 use crate::error::{Error, Result};
 use crate::model::{
     ArrayMeta, CategoryKind, Column, Dtype, Encoding, Logical, Plan, Shared, Table, typed,
@@ -151,41 +156,46 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
     let nested: Vec<String> = plan.nested.iter().map(|n| n.name.clone()).collect();
     let known: HashSet<&str> =
         all.iter().map(|f| &f.meta.name).chain(&nested).map(String::as_str).collect();
-    for value in side.tables {
-        match serde_json::from_value::<TableEntry>(value) {
-            Ok(table) => {
-                let there = |name: &String| known.contains(name.as_str());
-                let whole = match &table.matrix {
-                    Some(matrix) => there(matrix),
-                    None => {
-                        table.columns.iter().all(|c| there(&c.array))
-                            && table.index.iter().all(there)
-                    }
-                };
-                if whole {
-                    plan.tables.push(Table {
-                        columns: table
-                            .columns
-                            .into_iter()
-                            .map(|c| Column { array: c.array, header: c.header })
-                            .collect(),
-                        index: table.index,
-                        matrix: table.matrix,
-                        metadata: table.metadata,
-                    });
-                } else {
-                    plan.notes.push(
-                        "npk.json: a table entry is ignored: the store lacks some of its arrays"
-                            .into(),
-                    );
-                }
-            }
-            Err(e) => plan
-                .notes
-                .push(format!("npk.json: a table entry cannot be read and is ignored: {e}")),
-        }
-    }
+    let tables = tables(side.tables, &known, "npk.json", &mut plan.notes);
+    plan.tables.extend(tables);
     all
+}
+
+/// The tables that a side file or a mark (`place`) tells of, where their arrays are known.
+pub(super) fn tables(
+    entries: Vec<Value>,
+    known: &HashSet<&str>,
+    place: &str,
+    notes: &mut Vec<String>,
+) -> Vec<Table> {
+    let mut found = Vec::new();
+    for value in entries {
+        let table = match serde_json::from_value::<TableEntry>(value) {
+            Ok(table) => table,
+            Err(e) => {
+                notes.push(format!("{place}: a table entry cannot be read and is ignored: {e}"));
+                continue;
+            }
+        };
+        let there = |name: &String| known.contains(name.as_str());
+        let whole = match &table.matrix {
+            Some(matrix) => there(matrix),
+            None => table.columns.iter().all(|c| there(&c.array)) && table.index.iter().all(there),
+        };
+        if !whole {
+            let note = format!("{place}: a table entry is ignored: some of its arrays are gone");
+            notes.push(note);
+            continue;
+        }
+        let column = |c: ColumnEntry| Column { array: c.array, header: c.header };
+        found.push(Table {
+            columns: table.columns.into_iter().map(column).collect(),
+            index: table.index,
+            matrix: table.matrix,
+            metadata: table.metadata,
+        });
+    }
+    found
 }
 
 /// Where rows begin among `values` elements: stored int64 offsets from row `first` on, which never

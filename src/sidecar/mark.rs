@@ -1,23 +1,27 @@
 //! What the side file says of an array, as an attribute of the array: for formats that have
-//! attributes and no side file (HDF5, Zarr).
+//! attributes and no side file (HDF5, Zarr). What it says of tables is an attribute of the root
+//! group.
 //!
 //! The attribute [`MARK`] of the array of values is the JSON text of its entry, with the names of
-//! its companions in the same group. Only arrays have it that the format cannot hold as they are:
+//! its companions in the same group. Only arrays have it that the format cannot hold as they are.
+//! Dictionaries are written as what their codes mean; the mark has the codes' type and the
+//! categories:
 //!
 //! ```json
 //! {"npk": 1, "name": "when", "dtype": "int64", "type": {"name": "timestamp", "unit": "us", "zone": "UTC"}, "valid": "when.valid"}
+//! {"npk": 1, "name": "city", "dtype": "uint8", "type": {"name": "dictionary"}, "categories": {"kind": "text", "items": ["Oslo"]}, "was": "int8"}
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::{
-    ArrayEntry, LogicalArray, VERSION, array_entry, encoded_arrays, fold::fold_one, logical_of,
-    nested_entry, taken_apart,
+    ArrayEntry, LogicalArray, VERSION, array_entry, categories_of, encoded_arrays, fold,
+    fold::fold_one, logical_of, nested_entry, table_entry, taken_apart,
 };
 use crate::model::nested::TakenApart;
-use crate::model::{ArrayMeta, Attributes, Dtype, EncodedArray, Encoding, Logical, Plan};
+use crate::model::{ArrayMeta, Attributes, Dtype, EncodedArray, Encoding, Logical, Plan, Table};
 
 /// The attribute of an array that holds what its format cannot.
 pub const MARK: &str = "npk_type";
@@ -25,6 +29,52 @@ pub const MARK: &str = "npk_type";
 /// The attribute of the first part of a nested array: the JSON text of its entry, with the names of
 /// its parts in the same group.
 pub const NESTED_MARK: &str = "npk_nested";
+
+/// The attribute of the root group that holds the tables among the arrays: the JSON text of a list,
+/// as `tables` of the side file.
+const TABLES_MARK: &str = "npk_tables";
+
+/// The most bytes of a mark with the categories of a dictionary: all metadata are read before
+/// anything else is.
+const MAX_DICTIONARY_BYTES: usize = 1 << 20;
+
+/// Adds what an output's tables are to the attributes of its root group, where the names and the
+/// order of its arrays do not say as much; `bare` as in [`super::describe`].
+pub fn mark_tables(plan: &Plan, bare: bool, root: &mut Attributes) {
+    let says = |t: &Table| {
+        let arrays = t.columns.iter().map(|c| &c.array);
+        let named = t.columns.iter().all(|c| c.array == c.header);
+        let plain = named
+            && t.columns.len() > 1
+            && t.index.is_empty()
+            && t.matrix.is_none()
+            && arrays.eq(plan.arrays.iter().map(|a| &a.name));
+        !plain || !bare && !t.metadata.is_empty()
+    };
+    if !plan.tables.iter().any(says) {
+        return;
+    }
+    let entries: Vec<_> = plan.tables.iter().map(|t| table_entry(t, bare)).collect();
+    if let Ok(text) = serde_json::to_string(&entries) {
+        root.insert(TABLES_MARK.into(), text.into());
+    }
+}
+
+/// Takes the mark of tables out of the attributes; the tables whose arrays are there become the
+/// plan's.
+pub fn unmark_tables(plan: &mut Plan) {
+    let Some(mark) = plan.attributes.shift_remove(TABLES_MARK) else { return };
+    let known: HashSet<&str> = plan.arrays.iter().map(|a| a.name.as_str()).collect();
+    let entries = mark.as_str().and_then(|text| serde_json::from_str(text).ok());
+    let place = format!("the attribute {TABLES_MARK}");
+    match entries {
+        Some(entries) => {
+            let tables = fold::tables(entries, &known, &place, &mut plan.notes);
+            plan.tables.extend(tables);
+        }
+        None => plan.notes.push(format!("{place} is ignored: it is no list of tables")),
+    }
+}
 
 /// The nested array that the mark of an array tells of.
 pub fn nested_mark(mark: Option<&Value>, array: &str) -> Option<TakenApart> {
@@ -43,7 +93,40 @@ fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// The marks of an output's arrays, by name.
+fn is_dictionary(encoded: &EncodedArray) -> bool {
+    matches!(encoded.meta.logical, Logical::Dictionary { .. })
+}
+
+fn mark_text(mut entry: ArrayEntry) -> Option<String> {
+    entry.name = last(&entry.name).to_string();
+    for companion in [&mut entry.values, &mut entry.valid, &mut entry.offsets].into_iter().flatten()
+    {
+        *companion = last(companion).to_string();
+    }
+    let Value::Object(mut entry) = serde_json::to_value(entry).ok()? else { return None };
+    // Rows may not be known yet, and an array that has got others is no worse for it.
+    entry.shift_remove("shape");
+    entry.shift_insert(0, "npk".into(), VERSION.into());
+    serde_json::to_string(&entry).ok()
+}
+
+/// The marks of arrays that were dictionaries, by name: their categories are known at the end.
+/// Larger ones than an attribute should hold are left out: then the values come back as they are
+/// stored.
+pub fn dictionary_marks(end: &Plan) -> HashMap<String, Attributes> {
+    let (encoded, _) = encoded_arrays(end);
+    let mark = |stored: &ArrayMeta| -> Option<(String, Attributes)> {
+        let encoded = encoded.get(stored.name.as_str()).copied().filter(|e| is_dictionary(e))?;
+        let mut entry = array_entry(stored, Some(encoded), true)?;
+        entry.original_dtype = Some(encoded.meta.dtype.name().to_string());
+        let text = mark_text(entry).filter(|text| text.len() <= MAX_DICTIONARY_BYTES)?;
+        let mark = [(MARK.to_string(), Value::String(text))];
+        Some((stored.name.clone(), mark.into_iter().collect()))
+    };
+    end.arrays.iter().filter_map(mark).collect()
+}
+
+/// The marks of an output's arrays, by name, but for dictionaries.
 pub struct Marks {
     types: HashMap<String, String>,
     nested: HashMap<String, String>,
@@ -55,21 +138,11 @@ impl Marks {
         let (encoded, _) = encoded_arrays(plan);
         let mark = |stored: &ArrayMeta| -> Option<String> {
             let encoded = encoded.get(stored.name.as_str()).copied();
-            if encoded.is_none() && stored.original_dtype.is_none() {
+            let late = encoded.is_some_and(is_dictionary);
+            if late || encoded.is_none() && stored.original_dtype.is_none() {
                 return None;
             }
-            let mut entry = array_entry(stored, encoded, true)?;
-            entry.name = last(&entry.name).to_string();
-            for companion in
-                [&mut entry.values, &mut entry.valid, &mut entry.offsets].into_iter().flatten()
-            {
-                *companion = last(companion).to_string();
-            }
-            let Value::Object(mut entry) = serde_json::to_value(entry).ok()? else { return None };
-            // Rows may not be known yet, and an array that has got others is no worse for it.
-            entry.shift_remove("shape");
-            entry.shift_insert(0, "npk".into(), VERSION.into());
-            serde_json::to_string(&entry).ok()
+            mark_text(array_entry(stored, encoded, true)?)
         };
         let types = plan.arrays.iter().filter_map(|a| Some((a.name.clone(), mark(a)?))).collect();
         let nested = |encoded: &EncodedArray| -> Option<(String, String)> {
@@ -158,6 +231,7 @@ fn fold_marked(
         *companion = full(companion);
     }
     entry.shape = of.shape().unwrap_or_default();
+    let dictionary = take_dictionary(&mut entry)?;
     if !matches!(entry.form.as_deref(), None | Some("bits" | "offsets"))
         || entry.categories.is_some()
     {
@@ -181,6 +255,9 @@ fn fold_marked(
     if matches!(folded.encoding, Encoding::Offsets) {
         folded.meta.details.chunks = None;
     }
+    if let Some((dictionary, codes)) = dictionary {
+        return of_dictionary(folded, of, dictionary, codes);
+    }
     let is_dictionary = matches!(folded.meta.logical, Logical::Dictionary { .. });
     match &folded.encoding {
         Encoding::Plain | Encoding::Bits if folded.meta.logical.is_var() != of.logical.is_var() => {
@@ -189,4 +266,39 @@ fn fold_marked(
         Encoding::Plain | Encoding::Bits | Encoding::Offsets if !is_dictionary => Ok(folded),
         _ => Err("codes of categories are not known here".into()),
     }
+}
+
+/// The dictionary of an entry, and the type of its codes; the entry is then that of its values.
+fn take_dictionary(entry: &mut ArrayEntry) -> Result<Option<(Logical, Dtype)>, String> {
+    let Some(kind) = entry.kind.take_if(|kind| kind.name == "dictionary") else { return Ok(None) };
+    let categories = entry.categories.take().as_ref().and_then(categories_of);
+    let categories = categories.ok_or("its categories cannot be read")?;
+    let codes = entry.original_dtype.take().and_then(|name| Dtype::parse(&name));
+    let codes = codes.filter(|d| d.is_integer()).ok_or("the type of its codes is not known")?;
+    Ok(Some((Logical::Dictionary { categories, ordered: kind.ordered }, codes)))
+}
+
+/// The array of a dictionary whose values are stored.
+fn of_dictionary(
+    mut folded: LogicalArray,
+    of: &ArrayMeta,
+    dictionary: Logical,
+    codes: Dtype,
+) -> Result<LogicalArray, String> {
+    let Logical::Dictionary { categories, .. } = &dictionary else {
+        return Err("it is no dictionary".into());
+    };
+    let values = categories.kind().meta();
+    if !matches!(folded.encoding, Encoding::Plain)
+        || of.logical != values.logical
+        || of.dtype != values.dtype
+        || !of.inner.ends_with(&values.inner)
+    {
+        return Err(format!("it is {} by now", of.type_name()));
+    }
+    let meta = &mut folded.meta;
+    meta.inner.truncate(of.inner.len() - values.inner.len());
+    meta.details.stored_dtype = Some(of.type_name());
+    (meta.logical, meta.dtype) = (dictionary, codes);
+    Ok(folded)
 }

@@ -20,6 +20,7 @@ mod hdf5_write;
 mod marks;
 mod matlab;
 mod nested;
+mod nested_parts;
 mod netcdf3;
 mod npk;
 mod npk_grow;

@@ -116,9 +116,8 @@ def write(seeds, least=0):
             os.remove(f"{seed}.parquet")
 
 
-def compare(prefix, fields=True):
-    """Every `PREFIX-SOURCE` has the schema and values of SOURCE; without `fields`, flat columns may
-    have lost what their fields say beside their types."""
+def compare(prefix):
+    """Every `PREFIX-SOURCE` has the schema and values of SOURCE."""
     seen = 0
     for back in sorted(glob.glob(f"{prefix}-*")):
         source = back[len(prefix) + 1 :]
@@ -130,14 +129,7 @@ def compare(prefix, fields=True):
             continue
         a, b = read(source), read(back)
         # Lists and maps have names of their own in Parquet.
-        strict = source.rsplit(".")[-1] == back.rsplit(".")[-1] and fields
-        if not fields:
-            # Dictionaries of texts are texts by now, and so on; structs without nulls are columns.
-            if a.num_columns != b.num_columns:
-                continue
-            assert [c.to_pylist() for c in a.columns] == [c.to_pylist() for c in b.columns], back
-            seen += 1
-            continue
+        strict = source.rsplit(".")[-1] == back.rsplit(".")[-1]
         same = a.schema.equals(b.schema, check_metadata=strict) and a.schema.metadata == b.schema.metadata
         if not same:
             sys.exit(f"{back}: {a.schema}\nbecame\n{b.schema}")

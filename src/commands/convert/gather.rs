@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::parts::{Opener, open_all};
+use super::parts::{Opener, Sources, open_all};
 use super::*;
 
 /// What [`gather`] made of the sources.
@@ -29,7 +29,7 @@ pub(super) fn gather(
     let mut stem = String::new();
     let opener = Arc::new(Opener::new(job, unit, into));
     let joins = opener.joins();
-    let mut parts = open_all(&opener, job.console, |opened| {
+    let sources = open_all(&opener, job.console, |opened| {
         text |= opened.text;
         table_file |= opened.table;
         if stem.is_empty() {
@@ -39,12 +39,10 @@ pub(super) fn gather(
             };
         }
     })?;
-    let mut flow: Flow = if parts.len() == 1 {
-        parts.remove(0).source.into()
-    } else if args.concat {
-        Flow::from(Box::new(Concat::new(parts)?))
-    } else {
-        if into == Arrays::One {
+    let mut flow = match sources {
+        Sources::One(flow) => flow,
+        Sources::Many(parts) if args.concat => Flow::from(Box::new(Concat::new(parts)?)),
+        Sources::Many(_) if into == Arrays::One => {
             return Err(Error::usage(format!(
                 "{} holds one array, but there are {} sources",
                 format.spec().name,
@@ -52,7 +50,7 @@ pub(super) fn gather(
             ))
             .hint("--concat joins their rows"));
         }
-        Flow::from(Box::new(Union::new(parts, job.read.on_duplicate)?))
+        Sources::Many(parts) => Flow::from(Box::new(Union::new(parts, job.read.on_duplicate)?)),
     };
     if let Some(slice) = job.slice
         && joins
@@ -75,8 +73,15 @@ pub(super) fn gather(
         let step = table::export(flow.plan(), job.layout, max_rank, columns)?;
         flow = flow.then(step);
     } else if table_file {
-        let wanted =
+        let mut wanted =
             if unit.sources.len() > 1 && !args.concat { Layout::Columns } else { job.layout };
+        if flow.has_unsettled() {
+            // Parts of lists have rows of their own.
+            match wanted {
+                Layout::Matrix => flow = pipe::settled(flow, &job.settings)?.into(),
+                _ => wanted = Layout::Columns,
+            }
+        }
         let name = args.name.as_deref().unwrap_or(&stem);
         let (step, chosen) = table::import(flow.plan(), wanted, name, job.policy.nulls.as_ref())?;
         layout = chosen;

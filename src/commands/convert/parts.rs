@@ -1,5 +1,6 @@
 //! One source of an output: opened, chosen, cut and cast, before it is joined with the others.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::resolve::cast;
 
 /// Opens the sources of a unit, and opens them again where they had to be closed. It owns what it
 /// needs of the job.
+#[derive(Clone)]
 pub(super) struct Opener {
     args: ConvertArgs,
     read: ReadOptions,
@@ -25,7 +27,7 @@ pub(super) struct Opener {
 
 /// A source as it goes into the join.
 pub(super) struct Opened {
-    pub(super) source: Box<dyn crate::format::Source>,
+    pub(super) flow: Flow,
     pub(super) at: Location,
     /// Whether it is a file of text.
     pub(super) text: bool,
@@ -73,12 +75,11 @@ impl Opener {
         let opened = open(&at, args.read.from.as_deref(), &self.read, console)?;
         let text = is_text(opened.format);
         let table = opened.format.spec().writes.is_some_and(|h| h.arrays == Arrays::Table);
-        let source = self
+        let flow = self
             .chosen(opened.flow, part, table, &at, console)
             .and_then(|flow| self.changed(flow, table, &at.stem()))
-            .map_err(|e| e.file(at.display()))?
-            .into_source();
-        Ok(Opened { source, at, text, table })
+            .map_err(|e| e.file(at.display()))?;
+        Ok(Opened { flow, at, text, table })
     }
 
     /// With the columns of its folders' names, and only the arrays that were asked for.
@@ -100,8 +101,7 @@ impl Opener {
             || !args.choose.exclude.is_empty()
             || flow.plan().arrays.is_empty();
         if needs_choice {
-            let indices = crate::commands::chosen(flow.plan(), &args.choose)?;
-            flow = flow.choose(&indices);
+            flow = crate::commands::chosen(flow, &args.choose)?;
         }
         if let Some(i) = self.array.as_ref().and_then(|name| flow.plan().position(name)) {
             flow = flow.choose(&[i]);
@@ -150,7 +150,8 @@ impl Opener {
         if let Some(slice) = self.slice
             && !self.joins()
         {
-            flow = pipe::slice(flow.into_source(), slice, &self.settings)?.into();
+            let source = pipe::settled(flow, &self.settings)?;
+            flow = pipe::slice(source, slice, &self.settings)?.into();
         }
         if !self.casts.is_empty() || !self.times.is_empty() {
             let step = cast::cast_arrays(flow.plan(), &self.casts, &self.times, args.lossy)?;
@@ -160,12 +161,58 @@ impl Opener {
     }
 }
 
+/// The sources of a unit.
+pub(super) enum Sources {
+    /// One, with what becomes of its arrays.
+    One(Flow),
+    /// Those that are joined.
+    Many(Vec<Part>),
+}
+
 /// All sources of a unit, opened. Where too many files would be open at a time, sources are closed
 /// until they are read.
 pub(super) fn open_all(
     opener: &Arc<Opener>,
     console: Console,
     mut each: impl FnMut(&Opened),
+) -> Result<Sources> {
+    if opener.sources.len() == 1 {
+        let opened = opener.open(0, console)?;
+        each(&opened);
+        return Ok(Sources::One(opened.flow));
+    }
+    let parts = open_parts(opener, console, &mut each)?;
+    if !opener.args.concat || opener.read.whole_structs || !structs_differ(&parts) {
+        return Ok(Sources::Many(parts));
+    }
+    drop(parts);
+    let read = ReadOptions { whole_structs: true, ..opener.read.clone() };
+    let opener = Arc::new(Opener { read, ..opener.as_ref().clone() });
+    Ok(Sources::Many(open_parts(&opener, Console::SILENT, &mut each)?))
+}
+
+/// Whether a struct column is one array in some parts, since it is null somewhere, and one a field
+/// in others.
+fn structs_differ(parts: &[Part]) -> bool {
+    let of = |part: &Part| -> HashSet<String> {
+        let arrays = part.source.plan().arrays.iter();
+        arrays.filter(|a| a.logical.nested().is_some()).map(|a| a.name.clone()).collect()
+    };
+    let all: HashSet<String> = parts.iter().flat_map(of).collect();
+    let differs = |part: &Part| {
+        let arrays = &part.source.plan().arrays;
+        arrays.iter().any(|a| {
+            let above = |(at, _): (usize, &str)| all.contains(&a.name[..at]);
+            a.name.match_indices('.').any(above)
+        })
+    };
+    !all.is_empty() && parts.iter().any(differs)
+}
+
+fn open_parts(
+    opener: &Arc<Opener>,
+    console: Console,
+    each: &mut dyn FnMut(&Opened),
 ) -> Result<Vec<Part>> {
     let limit = storage::file_limit();
     let most_files = limit / 2;
@@ -176,7 +223,7 @@ pub(super) fn open_all(
         let opened = opener.open(part, console)?;
         each(&opened);
         let label = opened.at.display();
-        let mut source = opened.source;
+        let mut source = pipe::settled(opened.flow, &opener.settings)?;
         // Some open their files only when they are read.
         files += files_of(source.plan());
         let crowded = opener.sources.len() > 1
@@ -184,7 +231,8 @@ pub(super) fn open_all(
         if crowded && !opened.at.is_stream() {
             let again = opener.clone();
             let quiet = Console::SILENT;
-            let reopen = Arc::new(move || Ok(again.open(part, quiet)?.source));
+            let reopen =
+                Arc::new(move || pipe::settled(again.open(part, quiet)?.flow, &again.settings));
             source = Box::new(Parked::new(source, reopen, parking.clone()));
         }
         parts.push(Part { source, label });

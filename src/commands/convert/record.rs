@@ -200,8 +200,7 @@ fn certified(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Value> {
         let read = choosing(&job.read, &choose);
         let opened = open(&at, job.args.read.from.as_deref(), &read, quiet)?;
         let mark = marked(job, source)?;
-        let indices = chosen(opened.flow.plan(), &choose).map_err(|e| e.file(at.display()))?;
-        let chosen = opened.flow.choose(&indices);
+        let chosen = chosen(opened.flow, &choose).map_err(|e| e.file(at.display()))?;
         let arrays = arrays(chosen, &job.settings).map_err(|e| e.file(at.display()))?;
         sums[0].extend(arrays.iter().map(|a| a["sha256"].clone()));
         let mut source = mark;

@@ -97,11 +97,11 @@ impl File {
         let settings = settings(&args.read)?;
         let again = |options: &ReadOptions| -> Result<(&'static str, Flow)> {
             let opened = open(&at, args.read.from.as_deref(), options, console)?;
-            let indices = match opened.flow.plan().arrays.is_empty() {
-                true => Vec::new(),
-                false => chosen(opened.flow.plan(), &args.choose).map_err(named)?,
+            let flow = match opened.flow.plan().arrays.is_empty() {
+                true => opened.flow,
+                false => chosen(opened.flow, &args.choose).map_err(named)?,
             };
-            Ok((opened.format.spec().name, opened.flow.choose(&indices)))
+            Ok((opened.format.spec().name, flow))
         };
         let types = ReadOptions { types_only: true, ..options.clone() };
         let (format, flow) = again(&types)?;

@@ -7,12 +7,12 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 use arrow::ipc::CompressionType;
 
-use super::index::{Batch, Cursor, own_buffers};
+use super::index::{Batch, Cursor, own_buffers, skip};
 use super::rows::BatchRows;
 use crate::arrow_model::{MemoryLimit, type_name};
 use crate::codec::decompress::{Compression, Limit, zstd_block};
 use crate::error::{Error, Result};
-use crate::model::nested::{children, with_children};
+use crate::model::nested::{children, walk, with_children};
 use crate::storage::Blob;
 
 /// The most that zstd makes of a byte.
@@ -157,6 +157,34 @@ impl<'a> Part<'a> {
             bytes,
             each,
         )
+    }
+}
+
+impl Batch {
+    /// The batch with nothing but the array of this type that begins at `at`, and of that only the
+    /// fields that are kept in a walk through the type.
+    ///
+    /// # Errors
+    /// Corrupt where the batch has too few arrays or buffers.
+    pub(super) fn pruned(&self, t: &DataType, mut at: Cursor, kept: &[bool]) -> Result<Batch> {
+        let few = || Error::corrupt("a batch has too few arrays");
+        let (mut nodes, mut buffers, mut variadic) = (Vec::new(), Vec::new(), Vec::new());
+        for (t, kept) in walk(t).into_iter().zip(kept) {
+            let start = at;
+            if children(t).is_empty() {
+                skip(t, self, &mut at);
+            } else {
+                at.node += 1;
+                at.buffer += own_buffers(t, self);
+            }
+            if *kept {
+                nodes.push(*self.nodes.get(start.node).ok_or_else(few)?);
+                buffers.extend(self.buffers.get(start.buffer..at.buffer).ok_or_else(few)?);
+                variadic.extend(self.variadic.get(start.view..at.view).ok_or_else(few)?);
+            }
+        }
+        let (rows, compression, before_v5) = (self.rows, self.compression, self.before_v5);
+        Ok(Batch { rows, nodes, buffers, compression, variadic, before_v5 })
     }
 }
 

@@ -11,12 +11,14 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use super::big_endian::little_endian;
 use super::body::{Part, UNIT_BYTES, Wanted};
-use super::index::{Cursor, Index, cursors, null_structs, skip};
+use super::index::{Batch, Cursor, Index, cursors, null_structs, skip};
 use crate::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, Level, MemoryLimit};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::{Emit, Extent, Order, Piece, ReadOptions, ReadRows, Reader, Source, readable};
+use crate::format::{
+    Choice, Emit, Extent, Order, Piece, ReadOptions, ReadRows, Reader, Source, readable,
+};
 use crate::formats::columnar::names::column_names;
-use crate::model::nested::{dictionaries as dictionaries_of, dictionary_paths};
+use crate::model::nested::{dictionary_paths, walk};
 use crate::model::{
     ArrayMeta, Categories, Chunk, Column as TableColumn, Dtype, Logical, Plan, Table, Values,
 };
@@ -62,6 +64,15 @@ struct Column {
     /// Per dictionary (of a flat column there is at most one): from which batch on which code means
     /// which category.
     codes: Vec<Codes>,
+    /// Its part of each batch, where only some of its fields are read.
+    pruned: Option<Vec<Batch>>,
+}
+
+impl Column {
+    fn new(leaf_type: LeafType, leaf: &Leaf, place: usize) -> Column {
+        let field = leaf.field.clone();
+        Column { leaf: leaf_type, place, field, codes: Vec::new(), pruned: None }
+    }
 }
 
 type Codes = Vec<(usize, Vec<u64>)>;
@@ -85,7 +96,10 @@ impl ArrowSource {
             starts.push(end.ok_or_else(|| Error::corrupt("the batches have too many rows"))?);
         }
         let rows = starts[starts.len() - 1];
-        let whole = null_structs(&index.schema, &index.batches);
+        let whole = match options.whole_structs {
+            true => (0..index.schema.fields().len()).collect(),
+            false => null_structs(&index.schema, &index.batches),
+        };
         let leaves = arrow_model::leaves(&index.schema, &whole);
         let headers: Vec<String> = leaves.iter().map(|l| l.name.clone()).collect();
         let names = column_names(&headers, options.on_duplicate)?;
@@ -122,7 +136,8 @@ impl ArrowSource {
                     }
                     // What does not fit rows of numbers and texts.
                     Err(e) if e.kind() == ErrorKind::Refused => {
-                        shared.nested_column(leaf, place, dictionaries, &mut meta)
+                        let choice = options.choice.as_ref();
+                        shared.nested_column(leaf, place, dictionaries, choice, &mut meta)
                     }
                     Err(e) => Err(e),
                 }
@@ -139,7 +154,7 @@ impl ArrowSource {
                         dtype: Dtype::U8,
                         logical: Logical::Plain,
                     };
-                    Column { leaf: none, place, field: leaf.field.clone(), codes: Vec::new() }
+                    Column::new(none, leaf, place)
                 }
             });
             shared.metas.push(meta);
@@ -216,8 +231,7 @@ impl Shared {
         };
         meta.dtype = holds.dtype;
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
-        let mut column =
-            Column { leaf: holds, place, field: leaf.field.clone(), codes: Vec::new() };
+        let mut column = Column::new(holds, leaf, place);
         if let (Logical::Dictionary { categories: items, .. }, DataType::Dictionary(_, values)) =
             (&meta.logical, &column.leaf.element)
         {
@@ -257,25 +271,64 @@ impl Shared {
         leaf: &Leaf,
         place: usize,
         (dictionaries, categories): (&HashMap<i64, Vec<usize>>, bool),
+        choice: Option<&Choice>,
         meta: &mut ArrayMeta,
     ) -> Result<Column> {
-        let nested = arrow_model::nested(&leaf.field)?;
+        let pruned = choice.and_then(|choice| choice.inside(&meta.name, &leaf.field));
+        let field = pruned.as_ref().map_or(&leaf.field, |pruned| &pruned.field);
+        let kept = |number: usize| pruned.as_ref().is_none_or(|p| p.kept[number]);
+        let mut nested = arrow_model::nested(field)?;
+        let mut nulls = self.nulls(leaf, place)?;
         let none = LeafType {
             levels: Vec::new(),
-            element: leaf.field.data_type().clone(),
+            element: field.data_type().clone(),
             dtype: Dtype::U8,
             logical: Logical::Plain,
         };
-        let mut column = Column { leaf: none, place, field: leaf.field.clone(), codes: Vec::new() };
+        let mut column = Column { field: field.clone(), ..Column::new(none, leaf, place) };
         let paths = dictionary_paths(leaf.field.data_type(), leaf.path.clone());
-        let types = dictionaries_of(leaf.field.data_type());
-        for ((path, (_, values)), items) in paths.iter().zip(types).zip(&nested.dictionaries) {
-            column.codes.push(self.codes(path, values, items, dictionaries, categories)?.0);
+        let coded = walk(leaf.field.data_type()).into_iter().enumerate();
+        let coded = coded.filter(|(_, t)| matches!(t, DataType::Dictionary(..)));
+        let mut items = nested.dictionaries.iter();
+        for (path, (number, t)) in paths.iter().zip(coded).filter(|(_, (n, _))| kept(*n)) {
+            let (DataType::Dictionary(_, values), Some(items)) = (t, items.next()) else {
+                return Err(Error::internal("a dictionary without categories"));
+            };
+            let (codes, null) = self.codes(path, values, items, dictionaries, categories)?;
+            column.codes.push(codes);
+            nulls[number] |= null;
         }
-        meta.logical = Logical::Nested(Arc::new(nested));
+        meta.nulls = false;
         self.stored(leaf, place, &column, meta)?;
+        if let Some(pruned) = &pruned {
+            let mut batches = Vec::new();
+            for (b, batch) in self.index.batches.iter().enumerate() {
+                let at = self.locate(b, place)?;
+                batches.push(batch.pruned(leaf.field.data_type(), at, &pruned.kept)?);
+            }
+            column.pruned = Some(batches);
+        }
+        let mut number = 0..;
+        nulls.retain(|_| number.next().is_none_or(kept));
+        nested.nulls = Some(nulls);
+        meta.logical = Logical::Nested(Arc::new(nested));
         meta.nulls = false;
         Ok(column)
+    }
+
+    /// Whether nulls are in each field of a walk through a leaf's type.
+    fn nulls(&self, leaf: &Leaf, place: usize) -> Result<Vec<bool>> {
+        let mut found = vec![false; walk(leaf.field.data_type()).len()];
+        for (b, batch) in self.index.batches.iter().enumerate() {
+            let nodes = batch.nodes.get(self.locate(b, place)?.node..).unwrap_or_default();
+            if nodes.len() < found.len() {
+                return Err(Error::corrupt("a batch has too few arrays"));
+            }
+            for (found, (_, nulls)) in found.iter_mut().zip(nodes) {
+                *found |= *nulls > 0;
+            }
+        }
+        Ok(found)
     }
 
     /// What the keys of a dictionary mean, and whether one of them is null. The categories are
@@ -410,9 +463,12 @@ impl Shared {
         self.starts.partition_point(|&s| s <= row).saturating_sub(1)
     }
 
-    fn part(&self, column: &Column, b: usize, wanted: Wanted) -> Result<Part<'_>> {
-        let at = self.locate(b, column.place)?;
-        Part::of(self.blob.as_ref(), &self.index.batches[b], column.field.data_type(), at, wanted)
+    fn part<'a>(&'a self, column: &'a Column, b: usize, wanted: Wanted) -> Result<Part<'a>> {
+        let (blob, t) = (self.blob.as_ref(), column.field.data_type());
+        if let Some(batch) = column.pruned.as_ref().and_then(|batches| batches.get(b)) {
+            return Part::of(blob, batch, t, Cursor::default(), wanted);
+        }
+        Part::of(blob, &self.index.batches[b], t, self.locate(b, column.place)?, wanted)
     }
 
     /// What some rows of a batch take while they are read; where it is compressed, with all that

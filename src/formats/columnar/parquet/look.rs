@@ -1,6 +1,8 @@
 //! What only the data of a Parquet column shows: nulls without statistics, the lengths of lists,
 //! categories.
 
+use std::collections::HashMap;
+
 use arrow::array::{Array, AsArray};
 use parquet::basic::Encoding;
 use parquet::column::reader::ColumnReaderImpl;
@@ -114,6 +116,45 @@ impl Shared {
             }
         }
         Ok(false)
+    }
+
+    /// Whether nulls are in each field of a nested column: `places` tells of each, in the order of a
+    /// walk, the leaf and its definition levels that say so. `None` where that would take all pages
+    /// over a network.
+    pub(super) fn nested_nulls(
+        &self,
+        first_column: usize,
+        places: &[Option<(usize, u128)>],
+    ) -> Result<Option<Vec<bool>>> {
+        let mut levels: HashMap<usize, u128> = HashMap::new();
+        for (leaf, _) in places.iter().flatten() {
+            if levels.contains_key(leaf) {
+                continue;
+            }
+            let (column, mut found) = (first_column + leaf, 0);
+            for (g, group) in self.metadata.row_groups().iter().enumerate() {
+                let chunk = group.column(column);
+                let most = u32::try_from(chunk.column_descr().max_def_level()).unwrap_or(0);
+                if chunk.statistics().and_then(|s| s.null_count_opt()) == Some(0) {
+                    found |= 1u128.checked_shl(most).unwrap_or_default();
+                } else if let Some(histogram) = chunk.definition_level_histogram() {
+                    let there = histogram.values().iter().zip(0u32..).filter(|(n, _)| **n != 0);
+                    found |= there.fold(0, |all, (_, level)| all | 1u128 << level.min(127));
+                } else if self.blob.file().is_some() {
+                    self.each_page(g, column, &mut |content, _| {
+                        found |= content.levels;
+                        Ok(false)
+                    })?;
+                } else {
+                    return Ok(None);
+                }
+            }
+            levels.insert(*leaf, found);
+        }
+        let null = |place: &Option<(usize, u128)>| {
+            place.is_some_and(|(leaf, mask)| levels.get(&leaf).is_none_or(|seen| seen & mask != 0))
+        };
+        Ok(Some(places.iter().map(null).collect()))
     }
 
     /// Looks at the levels of the pages of a column chunk until `each` says that it knows enough.

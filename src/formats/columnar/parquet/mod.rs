@@ -49,6 +49,7 @@ mod roots;
 mod rows;
 mod schema;
 mod thrift;
+mod whole;
 mod write;
 
 /// The format.

@@ -135,6 +135,97 @@ pub(super) fn leaf_levels(
     )
 }
 
+/// Where the nulls of a nested column show: for each field, in the order of a walk through its Arrow
+/// type, the leaf below it (its place) and its definition levels that mean a null; `None` where
+/// there can be none.
+pub(super) struct NullPlaces {
+    pub(super) found: Vec<Option<(usize, u128)>>,
+    leaf: usize,
+}
+
+impl NullPlaces {
+    /// Of the field that `path` leads to.
+    pub(super) fn of(column: &TypePtr, field: &FieldRef, path: &[usize]) -> Option<NullPlaces> {
+        let (mut t, mut above) = (column, 0);
+        for &i in path {
+            above += u32::from(is_optional(t));
+            t = t.is_group().then(|| t.get_fields().get(i)).flatten()?;
+        }
+        let mut places = NullPlaces { found: Vec::new(), leaf: 0 };
+        places.walk(t, field, above)?;
+        // Where a struct above it is null, so is the column.
+        let own = above + u32::from(is_optional(t));
+        let below = 1u128.checked_shl(own)?.wrapping_sub(1);
+        *places.found.first_mut()? = (below != 0).then_some((0, below));
+        Some(places)
+    }
+
+    fn walk(&mut self, t: &TypePtr, field: &FieldRef, level: u32) -> Option<()> {
+        let null = is_optional(t).then_some(level);
+        self.field(null)?;
+        let level = level + u32::from(!is_required(t));
+        match field.data_type() {
+            _ if t.is_primitive() && !is_repeated(t) => self.leaf += 1,
+            DataType::List(item) | DataType::LargeList(item) if is_repeated(t) => {
+                self.element(t, item, level)?;
+            }
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                let [middle] = t.get_fields() else { return None };
+                match middle.is_group().then(|| middle.get_fields()) {
+                    Some([element]) if !is_element(middle, t) => {
+                        self.walk(element, item, level + 1)?;
+                    }
+                    _ => self.element(middle, item, level + 1)?,
+                }
+            }
+            DataType::Map(entries, _) => {
+                let [middle] = t.get_fields() else { return None };
+                self.element(middle, entries, level + 1)?;
+            }
+            DataType::Struct(_) => self.fields(t, field, level)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn field(&mut self, null: Option<u32>) -> Option<()> {
+        let bit = match null {
+            Some(level) => Some((self.leaf, 1u128.checked_shl(level)?)),
+            None => None,
+        };
+        self.found.push(bit);
+        Some(())
+    }
+
+    /// A repeated field that is the element of its list.
+    fn element(&mut self, t: &TypePtr, item: &FieldRef, level: u32) -> Option<()> {
+        self.field(None)?;
+        if t.is_primitive() {
+            self.leaf += 1;
+            return Some(());
+        }
+        self.fields(t, item, level)
+    }
+
+    fn fields(&mut self, t: &TypePtr, field: &FieldRef, level: u32) -> Option<()> {
+        let DataType::Struct(fields) = field.data_type() else { return None };
+        if fields.len() != t.get_fields().len() {
+            return None;
+        }
+        let mut below = fields.iter().zip(t.get_fields());
+        below.try_for_each(|(field, t)| self.walk(t, field, level))
+    }
+}
+
+fn is_optional(t: &TypePtr) -> bool {
+    let info = t.get_basic_info();
+    info.has_repetition() && info.repetition() == Repetition::OPTIONAL
+}
+
+fn is_required(t: &TypePtr) -> bool {
+    !is_optional(t) && !is_repeated(t)
+}
+
 fn lost() -> ParquetError {
     ParquetError::General("a column of this shape is not supported".into())
 }

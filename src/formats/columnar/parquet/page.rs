@@ -233,6 +233,8 @@ pub(super) struct Content {
     pub(super) nulls: u64,
     /// The lowest of its definition levels.
     pub(super) lowest: u32,
+    /// Bit `n`: whether definition level `n` is among them, up to 127.
+    pub(super) levels: u128,
     /// Rows that begin in it, and whether one does with its first value.
     pub(super) rows: u64,
     pub(super) begins_row: bool,
@@ -374,6 +376,7 @@ pub(super) fn check_data(
         let each = &mut |level, n| {
             present += if level == element.max_def as u32 { n } else { 0 };
             content.lowest = content.lowest.min(level);
+            content.levels |= 1u128.checked_shl(level).unwrap_or_default();
         };
         parts.def.runs(all, each).ok_or_else(|| misfit("definition"))?;
     }

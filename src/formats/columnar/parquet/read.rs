@@ -20,9 +20,9 @@ use super::rows::Measures;
 use super::{crate_error, look, nested, schema};
 use crate::arrow_model::{self, Dictionaries, Held, Leaf, LeafType, MemoryLimit};
 use crate::error::{Error, ErrorKind, Result, foreign};
-use crate::format::{Order, ReadOptions, Reader, Source, readable};
+use crate::format::{Choice, Order, ReadOptions, Reader, Source, readable};
 use crate::formats::columnar::names::column_names;
-use crate::model::nested::children;
+use crate::model::nested::{children, walk};
 use crate::model::{
     ArrayMeta, Attributes, Categories, Column as TableColumn, Dtype, Logical, Plan, Table,
 };
@@ -51,6 +51,15 @@ pub(super) struct Shared {
     /// What all dictionaries hold.
     held: Arc<Held>,
     recent: Recent,
+}
+
+/// What is wanted of a nested column.
+#[derive(Clone, Copy)]
+struct NestedWish<'a> {
+    /// Whether its pages may be looked at.
+    look: bool,
+    /// The arrays and parts of arrays that will be read, where that is known.
+    choice: Option<&'a Choice>,
 }
 
 /// A column: one logical array.
@@ -170,6 +179,9 @@ impl ParquetSource {
             let parquet = first_column[root];
             first_column[root] += schema::parquet_columns(leaf.field.data_type());
             let Some(name) = name else { continue };
+            let reaches = |choice: &Choice| choice.reaches(&name, &leaf.field);
+            let wanted =
+                wanted || !options.names_only && options.choice.as_ref().is_some_and(reaches);
             table.columns.push(TableColumn::read(&name, &leaf.name));
             let meta = ArrayMeta::column(name, Dtype::U8, Logical::Plain, Some(rows));
             let (mut flat, index) = (meta.clone(), shared.columns.len());
@@ -188,8 +200,12 @@ impl ParquetSource {
                 Ok(()) => flat,
                 Err(e) => {
                     shared.columns.truncate(index);
+                    let wish = NestedWish {
+                        look: wanted && !options.types_only,
+                        choice: options.choice.as_ref(),
+                    };
                     let (column, meta) =
-                        shared.nested_or(e, leaf, &roots[root], columns, (meta, flat))?;
+                        shared.nested_or(e, leaf, &roots[root], (columns, wish), (meta, flat))?;
                     shared.columns.push(column);
                     meta
                 }
@@ -338,14 +354,15 @@ impl Shared {
         error: Error,
         leaf: &Leaf,
         root: &Root,
-        columns: Range<usize>,
+        (columns, wish): (Range<usize>, NestedWish<'_>),
         (mut meta, mut flat): (ArrayMeta, ArrayMeta),
     ) -> Result<(Column, ArrayMeta)> {
         let first = columns.start;
         let mut error = error.of_data()?;
         let shape = root.error.is_none() && !children(leaf.field.data_type()).is_empty();
         if error.kind() == ErrorKind::Refused && shape {
-            match foreign("parquet", || self.nested_column(leaf, root, columns, &mut meta)) {
+            match foreign("parquet", || self.nested_column(leaf, root, (columns, wish), &mut meta))
+            {
                 Ok(column) => return Ok((column, meta)),
                 Err(e) => error = e.of_data()?,
             }
@@ -358,19 +375,27 @@ impl Shared {
         &self,
         leaf: &Leaf,
         root: &Root,
-        columns: Range<usize>,
+        (columns, wish): (Range<usize>, NestedWish<'_>),
         meta: &mut ArrayMeta,
     ) -> Result<Column> {
-        let nested = Arc::new(arrow_model::nested(&leaf.field)?);
+        let pruned = wish.choice.and_then(|choice| choice.inside(&meta.name, &leaf.field));
+        let field = pruned.as_ref().map_or(&leaf.field, |pruned| &pruned.field);
+        let is_kept = |number: usize| pruned.as_ref().is_none_or(|p| p.kept[number]);
+        let mut nested = arrow_model::nested(field)?;
         let descr = self.metadata.file_metadata().schema_descr();
-        let types = arrow_model::leaf_types(leaf.field.data_type());
+        // The leaves, and their numbers in a walk through the type.
+        let all = walk(leaf.field.data_type()).into_iter().enumerate();
+        let types: Vec<_> = all.filter(|(_, t)| children(t).is_empty()).collect();
         if types.len() != columns.len() {
             return Err(Error::refused("a column of this shape is not supported"));
         }
         let (mut leaves, mut unpacked) = (Vec::new(), 0u64);
         // Leaves are not cut at the same rows: of two parts of each a whole one is wanted.
         let step = if types.len() > 1 { self.share / (2 * types.len() as u64) } else { self.share };
-        for (i, (parquet, t)) in columns.clone().zip(types).enumerate() {
+        for (i, (parquet, (number, t))) in columns.clone().zip(types).enumerate() {
+            if !is_kept(number) {
+                continue;
+            }
             let bytes = self.footer_facts(parquet, meta)?;
             unpacked = unpacked.saturating_add(bytes);
             self.check_chunks(parquet)?;
@@ -396,62 +421,20 @@ impl Shared {
                 ..Column::none(parquet)
             });
         }
+        let path = &leaf.path[1..];
+        let places = nested::NullPlaces::of(&root.parquet, &leaf.field, path);
+        if let Some(mut places) = places.filter(|_| wish.look) {
+            let mut number = 0..;
+            places.found.retain(|_| number.next().is_none_or(is_kept));
+            nested.nulls = self.nested_nulls(columns.start, &places.found)?;
+        }
+        let nested = Arc::new(nested);
         let merged = |c: &Arc<Categories>| Dictionaries::new(c.clone(), self.held.clone());
         let dictionaries = nested.dictionaries.iter().map(merged).collect();
         meta.logical = Logical::Nested(nested.clone());
         let first = columns.start;
         let nested = Some(NestedColumn { nested, dictionaries, leaves });
         Ok(Column { nested, unpacked, rows: Rows::Texts(ROW_BYTES), ..Column::none(first) })
-    }
-
-    /// The columns (their places) that travel as a whole though they are structs: those that are
-    /// null somewhere, and those that were chosen by their own names.
-    fn whole_columns(
-        &self,
-        roots: &[Root],
-        full: &Schema,
-        options: &ReadOptions,
-    ) -> Result<HashSet<usize>> {
-        let mut whole = HashSet::new();
-        let is_struct = |f: &&FieldRef| arrow_model::fields_below(f, 1).is_some();
-        if options.names_only || !full.fields().iter().any(|f| is_struct(&f)) {
-            return Ok(whole);
-        }
-        let leaves = arrow_model::leaves(full, &HashSet::new());
-        let names: Vec<&str> = leaves.iter().map(|l| l.name.as_str()).collect();
-        let own: Vec<&str> = full.fields().iter().map(|f| f.name().as_str()).collect();
-        let of = |names: &[&str]| {
-            options.choice.as_ref().map_or_else(|| vec![true; names.len()], |c| c.of(names))
-        };
-        let (wanted, own) = (of(&names), of(&own));
-        let mut chosen = vec![(0, 0); roots.len()];
-        let mut optional = vec![Vec::new(); roots.len()];
-        let mut next: Vec<usize> = roots.iter().map(|r| r.first_column).collect();
-        for (leaf, wanted) in leaves.iter().zip(wanted) {
-            let r = leaf.path[0];
-            chosen[r] = (chosen[r].0 + usize::from(wanted), chosen[r].1 + 1);
-            let levels =
-                schema::optional_groups(&roots[r].parquet, leaf.path.len() - 1, &leaf.path);
-            optional[r].push((next[r], levels));
-            next[r] += schema::parquet_columns(leaf.field.data_type());
-        }
-        for (r, root) in roots.iter().enumerate() {
-            let (some, all) = chosen[r];
-            if !own[r]
-                || root.error.is_some()
-                || arrow_model::fields_below(&root.refined, 1).is_none()
-            {
-                continue;
-            }
-            // Damage is told where the column is read.
-            let null = || self.has_null_struct(&optional[r]);
-            if some == 0
-                || some == all && Error::unless_bug(foreign("parquet", null))? == Some(true)
-            {
-                whole.insert(r);
-            }
-        }
-        Ok(whole)
     }
 
     /// A column in a row group.

@@ -22,7 +22,7 @@ use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
 };
 use crate::model::{Chunk, Plan, Values};
-use crate::sidecar::Marks;
+use crate::sidecar::{self, Marks};
 use crate::storage::{Location, Output};
 
 struct Hdf5Sink {
@@ -81,7 +81,8 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     if !options.no_metadata {
         write_groups(lib, &file, plan, &mut groups, &mut notes)?;
     }
-    let attributes = options.attributes(plan);
+    let mut attributes = options.attributes(plan);
+    sidecar::mark_tables(plan, options.no_metadata, &mut attributes);
     write_attributes::all(lib, &file, &attributes, "the root group", false, &mut notes)?;
     outcome.error().map_or(Ok(()), Err)?;
     let sink = Hdf5Sink {
@@ -186,14 +187,21 @@ impl Hdf5Sink {
         Ok(())
     }
 
-    /// Writes what the library kept back, and closes the file.
-    fn close(&mut self) -> Result<()> {
+    /// Writes what the library kept back and what only the end tells, and closes the file.
+    fn close(&mut self, end: &Plan) -> Result<()> {
         let Some(file) = self.file.take() else {
             return Err(Error::internal("the file is closed"));
         };
         let lib = &library::lock();
         if let Some((_, data)) = self.open.take() {
             data.close("a dataset cannot be written")?;
+        }
+        let late = sidecar::dictionary_marks(end);
+        for (meta, slot) in end.arrays.iter().zip(self.slots.iter()) {
+            if let Some(mark) = late.get(&meta.name) {
+                let data = lib.open(&file, &slot.path)?;
+                write_attributes::all(lib, &data, mark, &meta.name, false, &mut self.notes)?;
+            }
         }
         scales::attach(lib, &file, &self.scales)?;
         library::check(
@@ -281,8 +289,8 @@ impl AppendBlocks for Hdf5Sink {
         let slot = &self.slots[array];
         Some(vec![Extent { file: self.local.clone(), offset: slot.offset?, len: slot.bytes }])
     }
-    fn finish(mut self, _end: &Plan) -> Result<Summary> {
-        let closed = self.close().map_err(writing);
+    fn finish(mut self, end: &Plan) -> Result<Summary> {
+        let closed = self.close(end).map_err(writing);
         self.outcome.error().map_or(closed, Err)?;
         let bytes = self.local.metadata()?.len();
         if let Some(spool) = &self.spool {

@@ -11,6 +11,7 @@ use super::target::Target;
 use crate::error::{Error, Result};
 use crate::format::{Summary, WriteOptions};
 use crate::model::{Attributes, Plan};
+use crate::sidecar;
 
 /// Puts what xarray is not shown of groups and arrays into an attribute of their group;
 /// `order`: the arrays' paths, where the consolidated metadata has another.
@@ -134,6 +135,7 @@ pub fn documents(
     let mut notes = Vec::new();
     let mut groups = all_groups(layouts, end, options, &mut notes);
     let mut root = options.attributes(end);
+    sidecar::mark_tables(end, options.no_metadata, &mut root);
     notes.extend(without_numbers(end, options));
     let paths: Vec<&str> = layouts.iter().map(|l| l.path.as_str()).collect();
     let names: Vec<String> = groups.keys().cloned().collect();

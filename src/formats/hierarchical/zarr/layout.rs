@@ -166,6 +166,11 @@ impl Layout {
         })
     }
 
+    /// Adds attributes that only the end tells.
+    pub fn add_attributes(&mut self, more: &Attributes) {
+        self.attributes.extend(more.clone());
+    }
+
     /// What one object holds.
     pub fn object(&self) -> &[u64] {
         self.shard.as_deref().unwrap_or(&self.chunk)

@@ -15,7 +15,7 @@ use crate::codec::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::format::{Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::model::{Categories, Chunk, Plan, Values, codes_of, item_of, typed};
-use crate::sidecar::Marks;
+use crate::sidecar::{self, Marks};
 use crate::storage::Location;
 
 /// The layouts of all arrays.
@@ -157,8 +157,17 @@ impl Sink for ZarrSink {
     }
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
         let ZarrSink { writer, options } = *self;
-        let (target, layouts) = Writer::into_whole(writer)?;
+        let (target, mut layouts) = Writer::into_whole(writer)?;
+        add_late_marks(&mut layouts, end);
         consolidate::commit(target, &layouts, end, &options)
+    }
+}
+
+/// Marks that only the values have told: the categories of dictionaries.
+pub fn add_late_marks(layouts: &mut [Layout], end: &Plan) {
+    let late = sidecar::dictionary_marks(end);
+    for layout in layouts {
+        late.get(&layout.path).into_iter().for_each(|mark| layout.add_attributes(mark));
     }
 }
 

@@ -1,0 +1,245 @@
+//! Parts of nested columns by their own names, and masks where there are nulls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::ipc::writer::FileWriter;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+use crate::support::{Scratch, npk_command};
+
+/// Two orders, one without items: `items` and the struct `user`. The nulls are of: the list, an
+/// item, the text `sku`, the user, its `city`.
+fn orders(nulls: [bool; 5]) -> RecordBatch {
+    let null_at =
+        |is: bool, n: usize, at: usize| is.then(|| NullBuffer::from_iter((0..n).map(|i| i != at)));
+    let text = |values: &[&str], nulls: Option<NullBuffer>| -> ArrayRef {
+        let all = StringArray::from(values.to_vec());
+        Arc::new(StringArray::new(all.offsets().clone(), all.values().clone(), nulls))
+    };
+    let columns = vec![
+        text(&["a", "b"], null_at(nulls[2], 2, 1)),
+        Arc::new(Int32Array::from(vec![7, 8])),
+        text(&["NOTE", "NOTE"], None),
+    ];
+    let fields = Fields::from(vec![
+        Field::new("sku", DataType::Utf8, true),
+        Field::new("n", DataType::Int32, true),
+        Field::new("note", DataType::Utf8, true),
+    ]);
+    let item = StructArray::new(fields, columns, null_at(nulls[1], 2, 0));
+    let field = Arc::new(Field::new("item", item.data_type().clone(), true));
+    let ends = OffsetBuffer::new(vec![0, 2, 2].into());
+    let items = ListArray::new(field, ends, Arc::new(item), null_at(nulls[0], 2, 1));
+    let fields = Fields::from(vec![
+        Field::new("city", DataType::Utf8, true),
+        Field::new("note", DataType::Utf8, true),
+        Field::new("lists", DataType::new_list(DataType::Utf8, true), true),
+    ]);
+    let texts = Arc::new(Field::new("item", DataType::Utf8, true));
+    let ends = OffsetBuffer::new(vec![0, 1, 3].into());
+    let lists = ListArray::new(texts, ends, text(&["x", "y", "z"], None), None);
+    let columns = vec![
+        text(&["Oslo", "Rome"], null_at(nulls[4], 2, 0)),
+        text(&["NOTE", "NOTE"], None),
+        Arc::new(lists) as ArrayRef,
+    ];
+    let user = StructArray::new(fields, columns, null_at(nulls[3], 2, 1));
+    RecordBatch::try_from_iter_with_nullable([
+        ("items", Arc::new(items) as ArrayRef, true),
+        ("user", Arc::new(user), true),
+    ])
+    .unwrap()
+}
+
+/// The file of a batch, uncompressed: Parquet or Feather.
+fn file(batch: &RecordBatch, name: &str, statistics: bool) -> Vec<u8> {
+    if name.ends_with(".feather") {
+        let mut writer = FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+        writer.write(batch).unwrap();
+        return writer.into_inner().unwrap();
+    }
+    let level = if statistics { EnabledStatistics::Page } else { EnabledStatistics::None };
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(level)
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+fn run(scratch: &Scratch, args: &[&str]) -> (i32, String, String) {
+    let output = npk_command().args(args).current_dir(scratch.path()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn ok(scratch: &Scratch, args: &[&str]) -> String {
+    let (code, out, said) = run(scratch, args);
+    assert_eq!(code, 0, "{args:?}: {said}");
+    out
+}
+
+const FILES: [&str; 2] = ["o.parquet", "o.feather"];
+
+/// Where it is known that there are none, there is no mask.
+#[test]
+fn masks_are_made_where_nulls_are() {
+    let scratch = Scratch::new();
+    let none: Vec<&str> = vec![];
+    let masks = [
+        (vec!["items.valid"], none.clone()),
+        (vec!["items.values.valid"], vec!["items.values.sku.valid"]),
+        (none.clone(), vec!["items.values.sku.valid"]),
+        (vec!["user.valid", "user.lists.valid"], vec!["user.city.valid", "user.note.valid"]),
+        (none.clone(), vec!["user.city.valid"]),
+    ];
+    for (name, statistics) in [(FILES[0], true), (FILES[0], false), (FILES[1], true)] {
+        for null in 0..6 {
+            let mut nulls = [false; 5];
+            nulls.iter_mut().skip(null).take(1).for_each(|null| *null = true);
+            std::fs::write(scratch.join(name), file(&orders(nulls), name, statistics)).unwrap();
+            ok(&scratch, &["convert", "-f", name, "o.npz", "--strings", "offsets"]);
+            let listed = ok(&scratch, &["list", "o.npz"]);
+            let found: Vec<&str> = listed.lines().filter(|l| l.ends_with(".valid")).collect();
+            let (structs, leaves) =
+                masks.get(null).cloned().unwrap_or_else(|| (none.clone(), none.clone()));
+            for mask in &structs {
+                assert!(found.contains(mask), "{name} {null}: {listed}");
+            }
+            // Fields of what is null have no value there.
+            let inside = |mask: &&str| {
+                leaves.contains(mask)
+                    || structs.contains(mask)
+                    || null == 1 && mask.starts_with("items.values.")
+            };
+            assert!(found.iter().all(inside), "{name} {null} {statistics}: {listed}");
+            assert!(leaves.iter().all(|m| found.contains(m)), "{name} {null}: {listed}");
+            ok(&scratch, &["convert", "-f", name, "o.npk"]);
+            ok(&scratch, &["diff", name, "o.npk"]);
+        }
+    }
+}
+
+#[test]
+fn parts_are_chosen_by_their_names() {
+    let scratch = Scratch::new();
+    for name in FILES {
+        let batch = orders([true, false, true, true, true]);
+        std::fs::write(scratch.join(name), file(&batch, name, true)).unwrap();
+    }
+    ok(&scratch, &["convert", "o.feather", "o.npk"]);
+    ok(&scratch, &["convert", "o.feather", "o.h5"]);
+    ok(&scratch, &["convert", "o.feather", "o.zarr"]);
+    for name in [FILES[0], FILES[1], "o.npk", "o.h5", "o.zarr"] {
+        for (pattern, want) in [
+            ("items.values.sku", "items.values.sku\na\n\"\"\n"),
+            ("items.values.n", "items.values.n\n7\n8\n"),
+            ("items.offsets", "items.offsets\n0\n2\n2\n"),
+            ("items.valid", "items.valid\nTrue\nFalse\n"),
+            ("user.city", "user.city\n\n\n"),
+            ("user.c*", "user.city\n\n\n"),
+            ("user.lists.values", "user.lists.values\nx\n"),
+        ] {
+            let (code, out, said) =
+                run(&scratch, &["convert", name, "-", "--to", "csv", "-a", pattern]);
+            assert_eq!(
+                (code, out.replace("\"\"", "")),
+                (0, want.replace("\"\"", "")),
+                "{name} {pattern}: {said}"
+            );
+        }
+        let listed = ok(&scratch, &["list", name, "-a", "user.*"]);
+        assert_eq!(listed, "user.city\nuser.note\nuser.lists\n", "{name}");
+        let listed = ok(&scratch, &["list", "-l", name, "-x", "user.lists"]);
+        let names: Vec<&str> = listed.lines().map(|l| l.split('\t').next().unwrap()).collect();
+        assert_eq!(names, ["items", "user.city", "user.note"], "{name}");
+        assert_eq!(ok(&scratch, &["list", name, "-x", "user"]), "items\n", "{name}");
+        let (code, _, said) = run(&scratch, &["list", name, "-x", "items.values.n"]);
+        assert!(code == 4 && said.contains("items: -x cannot leave out a part"), "{said}");
+        let (code, _, said) = run(&scratch, &["list", name, "-a", "items.values.skus"]);
+        assert!(code == 3 && said.contains("did you mean items.values.sku"), "{said}");
+        // Some rows of a part, several parts, and a look at one.
+        let rows = ["--rows", "1:2", "-a", "items.values.n"];
+        let csv = ok(&scratch, &[&["convert", name, "-", "--to", "csv"][..], &rows].concat());
+        assert_eq!(csv, "items.values.n\n8\n", "{name}");
+        ok(&scratch, &["convert", "-f", name, "p.npz", "-a", "items.values.n,items.offsets"]);
+        assert_eq!(ok(&scratch, &["list", "p.npz"]), "items.values.n\nitems.offsets\n");
+        let seen =
+            ok(&scratch, &["inspect", name, "-a", "items.values.n", "--head", "1", "--stats"]);
+        assert!(seen.contains('7') && seen.contains("int32"), "{seen}");
+        ok(&scratch, &["diff", name, "o.feather", "-a", "user.city,items.values.sku"]);
+    }
+}
+
+/// Of a damaged field nobody hears who does not want it.
+#[test]
+fn only_chosen_fields_are_read() {
+    let scratch = Scratch::new();
+    for name in FILES {
+        let batch = orders([true, true, true, true, true]);
+        let mut bytes = file(&batch, name, false);
+        let places: Vec<usize> =
+            bytes.windows(4).enumerate().filter(|(_, w)| w == b"NOTE").map(|(i, _)| i).collect();
+        assert!(places.len() >= 2);
+        places.into_iter().for_each(|i| bytes[i..i + 4].fill(0xFF));
+        std::fs::write(scratch.join(name), bytes).unwrap();
+        for pattern in ["items.values.sku", "items.offsets", "user.city", "user.lists.values"] {
+            ok(&scratch, &["convert", "-f", name, "o.npk", "-a", pattern]);
+            ok(&scratch, &["inspect", name, "-a", pattern, "--head", "2"]);
+        }
+        for pattern in ["items", "items.values.*", "user.*"] {
+            let (code, _, said) = run(&scratch, &["convert", "-f", name, "o.npk", "-a", pattern]);
+            assert_eq!(code, 7, "{name} {pattern}: {said}");
+        }
+    }
+    let name = "o.feather";
+    std::fs::write(scratch.join(name), file(&orders([true; 5]), name, true)).unwrap();
+    ok(&scratch, &["convert", "-f", name, "s.npk"]);
+    let gone = "s.npk/data_items%2Evalues%2En.npkd";
+    let gone = if scratch.join(gone).exists() { gone } else { "s.npk/data_items.values.n.npkd" };
+    std::fs::write(scratch.join(gone), b"x").unwrap();
+    ok(&scratch, &["convert", "-f", "s.npk", "t.npk", "-a", "items.values.sku"]);
+    assert_eq!(run(&scratch, &["convert", "-f", "s.npk", "t.npk", "-a", "items"]).0, 7);
+}
+
+/// NOT NULL, what fields say of themselves, and the name of a lone column.
+#[test]
+fn tables_keep_their_schema_through_hdf5_and_zarr() {
+    let scratch = Scratch::new();
+    let said = |key: &str| HashMap::from([(key.to_string(), "yes".to_string())]);
+    let schema = Schema::new_with_metadata(
+        vec![Field::new("only", DataType::Int32, false).with_metadata(said("field"))],
+        said("schema"),
+    );
+    let values = Arc::new(Int32Array::from(vec![1, 2, 3]));
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![values]).unwrap();
+    let name = "one.feather";
+    std::fs::write(scratch.join(name), file(&batch, name, true)).unwrap();
+    for middle in ["m.npk", "m.h5", "m.zarr", "m.zarr.zip"] {
+        ok(&scratch, &["convert", name, middle, "--layout", "columns"]);
+        ok(&scratch, &["convert", "-f", middle, "back.feather"]);
+        let back = std::fs::File::open(scratch.join("back.feather")).unwrap();
+        let back = arrow::ipc::reader::FileReader::try_new(back, None).unwrap();
+        assert_eq!(*back.schema(), *batch.schema(), "{middle}");
+        // As a matrix it is the same table.
+        ok(&scratch, &["convert", "-f", name, middle, "--layout", "matrix"]);
+        ok(&scratch, &["convert", "-f", middle, "back.feather"]);
+        let back = std::fs::File::open(scratch.join("back.feather")).unwrap();
+        let back = arrow::ipc::reader::FileReader::try_new(back, None).unwrap();
+        assert_eq!(*back.schema(), *batch.schema(), "{middle}");
+    }
+    // Nothing but the values, where that was asked for; and nothing is said of plain arrays.
+    ok(&scratch, &["convert", "-f", name, "m.zarr", "--no-metadata"]);
+    let root = std::fs::read_to_string(scratch.join("m.zarr/zarr.json")).unwrap();
+    assert!(!root.contains("ARROW") && !root.contains("schema\""), "{root}");
+    std::fs::write(scratch.join("two.csv"), "a,b\n1,x\n2,y\n").unwrap();
+    ok(&scratch, &["convert", "two.csv", "two.zarr"]);
+    let root = std::fs::read_to_string(scratch.join("two.zarr/zarr.json")).unwrap();
+    assert!(!root.contains("npk"), "{root}");
+}
