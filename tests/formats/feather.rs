@@ -73,19 +73,6 @@ fn nested_columns_are_read_beside_flat_ones() {
 
 #[test]
 #[ignore = "asks the real libraries"]
-fn feather_version_1_is_refused_by_name() {
-    let scratch = Scratch::new();
-    python(
-        scratch.path(),
-        "import pyarrow as pa, pyarrow.feather as f\nf.write_feather(pa.table({'a': [1]}), 'old.feather', version=1)",
-    );
-    let e = open(&scratch.join("old.feather")).err().unwrap();
-    assert_eq!(e.kind(), npk::error::ErrorKind::Refused);
-    assert!(e.message().contains("version 1"), "{e}");
-}
-
-#[test]
-#[ignore = "asks the real libraries"]
 fn uncompressed_buffers_lie_ready() {
     let scratch = Scratch::new();
     let code = "import pyarrow as pa, pyarrow.feather as f, numpy as np\nv = np.arange(1000.0)\nt = pa.table({'a': v, 'n': pa.array([None] + [1] * 999), 'l': pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(v, 3)), 3)})\nf.write_feather(t, 'x.feather', compression='uncompressed', chunksize=300)";

@@ -84,7 +84,7 @@ impl Batch<'_> {
 /// Nothing is lost, nothing is done twice but what was under way, and the root is always the same.
 #[test]
 fn many_small_objects_over_shares_with_kills() {
-    let objects = std::env::var("NPK_LOAD_OBJECTS").map_or(2000, |n| n.parse().unwrap());
+    let objects = std::env::var("NPK_LOAD_OBJECTS").map_or(400, |n| n.parse().unwrap());
     let (server, scratch) = (Server::new(), Scratch::new());
     let mut list = String::new();
     for i in 0..objects {

@@ -17,10 +17,10 @@ use sha2::{Digest, Sha256};
 use super::consolidate::documents;
 use super::layout::Layout;
 use super::target::Target;
-use super::write::{Writer, layouts};
+use super::write::{Writer, add_late_marks, layouts};
 use crate::error::{Error, Result};
 use crate::format::{Existing, Share, Sink, Summary, Together, WriteOptions};
-use crate::model::Plan;
+use crate::model::{ArrayMeta, Logical, Plan};
 use crate::storage::Location;
 use crate::storage::parts::{PLAN, Parts};
 
@@ -68,8 +68,21 @@ impl ZarrTogether {
             .array(&meta.name)
             .hint("leave it out with -x, or convert it into Parquet or .npk first"));
         }
-        let (layouts, errors) = layouts(plan, options);
+        let grows = |meta: &&ArrayMeta| match &meta.logical {
+            Logical::Dictionary { categories, .. } => !categories.is_whole(),
+            _ => false,
+        };
+        let encoded = plan.encoded.iter().map(|e| &e.meta);
+        if let Some(meta) = plan.arrays.iter().chain(encoded).find(grows) {
+            return Err(Error::refused(
+                "its categories are only known when all of it is read: it has no shares",
+            )
+            .array(&meta.name)
+            .hint("leave it out with -x, or convert it into Parquet or .npk first"));
+        }
+        let (mut layouts, errors) = layouts(plan, options);
         Error::all(errors)?;
+        add_late_marks(&mut layouts, plan);
         let mut hash = Sha256::new();
         let mut take = |key: &str, bytes: &[u8]| -> Result<()> {
             for part in [key.as_bytes(), bytes] {
