@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::convert::npy;
-use crate::support::{Scratch, at, npk, npk_any};
+use crate::support::{Scratch, at, npk_any, npk_command};
 
 /// A cluster of this machine alone; its daemons end with it.
 struct Slurm {
@@ -157,5 +157,8 @@ fn the_job_of_the_page_runs_and_goes_on_after_scancel() {
     assert!(slurm.submit(s.path(), &[&retry]).wait().unwrap().success());
     let told = report();
     assert!(told["complete"] == true && told["done"] == 400 && told["of"] == 16, "{told}");
-    npk(&["verify", "--certificate", &at(&s, "report"), "--sample", "20"]);
+    // The sources are named as the job had them: below its folder.
+    let args = ["verify", "--certificate", "report", "--sample", "20"];
+    let verified = npk_command().args(args).current_dir(s.path()).output().unwrap();
+    assert!(verified.status.success(), "{verified:?}");
 }

@@ -55,6 +55,11 @@ for name in ["early/step100", "step200", "step300"]:
     save_file({"w": floats(16, 4), "b": floats(4)}, f"checkpoints/{name}.safetensors")
 shutil.copytree("checkpoints", "runs")
 
+shutil.copytree(os.path.join(os.environ["FIXTURES"], "good/dcp/torch2.15.dcp"), "ckpt_dir")
+header = b'{"w":{"dtype":"F8_E4M3","shape":[4,4],"data_offsets":[0,16]},"w_scale_inv":{"dtype":"F32","shape":[1,1],"data_offsets":[16,20]}}'
+with open("fp8.safetensors", "wb") as f:
+    f.write(len(header).to_bytes(8, "little") + header + bytes(range(48, 64)) + np.float32(0.5).tobytes())
+
 # Arrays.
 for name in ["a", "b", "d"]:
     np.save(f"{name}.npy", floats(20, 3))
@@ -93,6 +98,8 @@ mixed = pa.table({
 })
 pq.write_table(mixed.drop_columns("tags"), "stations.parquet")
 pq.write_table(pa.table({"tokens": pa.array([[1, 2], [3], [], [4, 5, 6]], pa.list_(pa.int32()))}), "ragged.parquet")
+items = [[{"sku": 7, "n": 1}, {"sku": 9, "n": 2}], [], [{"sku": 7, "n": 5}]]
+pq.write_table(pa.table({"order": [1, 2, 3], "items": items}), "orders.parquet")
 pd.DataFrame({"a": [1, 2, 3], "b": [4.0, 5.0, 6.5]}, index=pd.Index(["x", "y", "z"], name="key")).to_parquet("frame.parquet")
 frame = pd.DataFrame({"x": rng.random(25), "y": rng.random(25), "z": rng.integers(0, 9, 25)})
 frame.to_csv("points.csv", index=False)
@@ -112,6 +119,7 @@ with h5py.File("run.h5", "w") as f:
     images = f.create_dataset("images", data=rng.integers(0, 255, (12, 16, 16), dtype=np.uint16), chunks=(4, 16, 16), compression="gzip")
     images.attrs["units"] = "counts"
     f["raw/time"] = np.arange(12.0)
+shutil.copy("run.h5", "big.h5")
 root = zarr.open_group("d.zarr", mode="w")
 root.create_array("features", data=floats(20, 8))
 root.create_array("labels", data=np.arange(20))

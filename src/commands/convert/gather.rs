@@ -40,7 +40,7 @@ pub(super) fn gather(
         }
     })?;
     let mut flow = match sources {
-        Sources::One(flow) => flow,
+        Sources::One(flow) => *flow,
         Sources::Many(parts) if args.concat => Flow::from(Box::new(Concat::new(parts)?)),
         Sources::Many(_) if into == Arrays::One => {
             return Err(Error::usage(format!(

@@ -164,7 +164,7 @@ impl Opener {
 /// The sources of a unit.
 pub(super) enum Sources {
     /// One, with what becomes of its arrays.
-    One(Flow),
+    One(Box<Flow>),
     /// Those that are joined.
     Many(Vec<Part>),
 }
@@ -179,7 +179,7 @@ pub(super) fn open_all(
     if opener.sources.len() == 1 {
         let opened = opener.open(0, console)?;
         each(&opened);
-        return Ok(Sources::One(opened.flow));
+        return Ok(Sources::One(Box::new(opened.flow)));
     }
     let parts = open_parts(opener, console, &mut each)?;
     if !opener.args.concat || opener.read.whole_structs || !structs_differ(&parts) {
