@@ -46,6 +46,13 @@
 //! format knows neither the command line nor other formats nor threads; `resolve` and `pipe` know
 //! no format by name.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("npk maps files of any size and counts in 64 bits: build it for a 64-bit platform");
+#[cfg(not(target_endian = "little"))]
+compile_error!(
+    "npk keeps arrays as they are stored, little-endian: big-endian platforms do not work"
+);
+
 pub(crate) mod api;
 pub mod array;
 pub(crate) mod arrow_model;
