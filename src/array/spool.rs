@@ -2,14 +2,15 @@
 //! which any rows of it are read.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use super::recent::SharedRecent;
 use super::{ArrayMap, PieceLocation, Pieces};
 use crate::codec::shuffle::unshuffle;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, BlobSlice, file_blob, temporary};
+use crate::storage::{BlobReader, BlobSlice, file_blob, temporary};
 
 /// Bytes that are read, decoded and written at a time.
 const STEP_BYTES: usize = 256 << 10;
@@ -30,7 +31,7 @@ impl Spooled {
 
     fn decode(&self, piece: &PieceLocation) -> Result<PieceLocation> {
         let whole = self.map.decoded_bytes(self.map.rows())?;
-        let stored = Stored { slice: piece.slice.clone(), at: 0 };
+        let stored = BlobReader::new(Arc::new(piece.slice.clone()));
         let streamed = self.map.codecs.stream(piece.skipped, stored, piece.slice.len)?;
         let Some((mut stream, shuffled)) = streamed else {
             return Err(Error::internal("a codec without a stream"));
@@ -98,22 +99,4 @@ fn unshuffled(from: &File, bytes: usize, size: usize) -> Result<File> {
     from.read_exact_at(&mut tail, (elements * size) as u64).map_err(temporary::error)?;
     to.write_all_at(&tail, (elements * size) as u64).map_err(temporary::error)?;
     Ok(to)
-}
-
-/// The stored bytes, in order.
-struct Stored {
-    slice: BlobSlice,
-    at: u64,
-}
-
-impl Read for Stored {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.slice.len - self.at).unwrap_or(usize::MAX);
-        let n = to.len().min(left);
-        if n > 0 {
-            self.slice.read_at(self.at, &mut to[..n]).map_err(io::Error::other)?;
-            self.at += n as u64;
-        }
-        Ok(n)
-    }
 }

@@ -2,7 +2,7 @@
 //! safetensors wrote it.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::{Order, ReadOptions, Reader, Source};
 use crate::formats::checkpoint::pytorch;
 use crate::model::Dtype;
-use crate::storage::{Blob, BlobSlice, Location, file_blob, temporary};
+use crate::storage::{Blob, BlobReader, BlobSlice, Location, file_blob, temporary};
 
 /// What is kept open: so much of temporary copies, and a little for every chunk beside.
 const KEPT_BYTES: u64 = 1 << 30;
@@ -174,7 +174,7 @@ impl Files {
 
 /// A copy in a temporary file.
 fn decompressed(slice: BlobSlice, most: u64) -> Result<Arc<dyn Blob>> {
-    let from = Box::new(InOrder { slice, at: 0 });
+    let from = Box::new(BlobReader::new(Arc::new(slice)));
     let stream = Compression::Zstd.stream(from)?;
     let mut stream = stream.ok_or_else(|| Error::internal("a codec without a stream"))?;
     let file = temporary::file()?;
@@ -192,24 +192,6 @@ fn decompressed(slice: BlobSlice, most: u64) -> Result<Arc<dyn Blob>> {
         }
         file.write_all_at(&buffer[..n], done).map_err(temporary::error)?;
         done += n as u64;
-    }
-}
-
-/// The bytes of a slice, in order.
-struct InOrder {
-    slice: BlobSlice,
-    at: u64,
-}
-
-impl Read for InOrder {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.slice.len - self.at).unwrap_or(usize::MAX);
-        let n = to.len().min(left);
-        if n > 0 {
-            self.slice.read_at(self.at, &mut to[..n]).map_err(io::Error::other)?;
-            self.at += n as u64;
-        }
-        Ok(n)
     }
 }
 
