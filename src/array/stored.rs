@@ -61,8 +61,8 @@ impl ArrayMap {
                 (shape, None)
             }
         };
-        if codecs.contains(&StoredCodec::Blosc) && !self.shape.contains(&0) {
-            self.check_blosc()?;
+        if !self.shape.contains(&0) {
+            self.check_first(codecs.contains(&StoredCodec::Blosc))?;
         }
         if chunk_shape.contains(&0) && !self.shape.contains(&0) {
             return Err(Error::refused("its pieces have no elements"));
@@ -89,10 +89,17 @@ impl ArrayMap {
         }
     }
 
-    /// What C-Blosc 2 wrote may need C-Blosc 2 to be read.
-    fn check_blosc(&self) -> Result<()> {
+    /// Looks at the first piece: it must be in a file that others can read, and what C-Blosc 2 wrote
+    /// may need C-Blosc 2.
+    fn check_first(&self, is_blosc: bool) -> Result<()> {
         let first = vec![0; self.shape.len()];
         let Some(piece) = self.pieces.locate(&first)? else { return Ok(()) };
+        if piece.slice.blob.origin().is_none() {
+            return Err(in_no_file());
+        }
+        if !is_blosc {
+            return Ok(());
+        }
         let version = piece.slice.blob.read_vec(piece.slice.start, 1)?;
         match version.first() {
             Some(1 | 2) => Ok(()),
@@ -132,6 +139,10 @@ impl ArrayMap {
             Convert::With(_) => Err(Error::refused("its values are stored in another type")),
         }
     }
+}
+
+fn in_no_file() -> Error {
+    Error::refused("its bytes lie in no file as they are")
 }
 
 fn stored_codec(codec: &Codec) -> Result<StoredCodec> {
@@ -176,7 +187,7 @@ impl LocateChunk for Chunks {
             return Err(Error::refused("its chunks are not all stored in the same way"));
         }
         let Some(blob) = slice.blob.origin() else {
-            return Err(Error::refused("its bytes lie in no file as they are"));
+            return Err(in_no_file());
         };
         let mut origin = Origin { offset: blob.offset + slice.start, len: slice.len, ..blob };
         if let (Some(rows), Some(k)) = (self.cut_rows, at.first()) {

@@ -414,6 +414,16 @@ impl LocalFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+    /// Its bytes. A copy has no [`Blob::origin`]: nothing may refer to what goes with this value.
+    ///
+    /// # Errors
+    /// Unreadable.
+    pub fn blob(&self) -> Result<Arc<dyn Blob>> {
+        match self.is_copy() {
+            true => local::file_blob(std::fs::File::open(&self.path).map_err(Error::reading)?),
+            false => Location::local(&self.path).blob(),
+        }
+    }
     /// Whether it is a temporary copy.
     pub fn is_copy(&self) -> bool {
         self.copy.is_some()

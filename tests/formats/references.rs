@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Scratch, at, fixture, npk, npk_fails, python};
+use crate::support::{Scratch, at, fixture, npk, npk_command, npk_fails, python};
 
 /// The bytes that a key of a set of references in JSON stands for.
 fn resolve(set: &Value, key: &str) -> Vec<u8> {
@@ -80,6 +80,29 @@ fn what_cannot_be_referred_to_is_named() {
     let source = source.to_str().unwrap();
     let cast = ["convert", source, &at(&s, "y.json"), "--virtual", "--dtype", "float32=float64"];
     assert!(npk_fails(4, &cast).contains("values would have to be changed"));
+}
+
+/// HDF5 from a pipe is read in a temporary copy, which nothing may refer to.
+#[test]
+#[cfg(feature = "hdf5")]
+fn a_temporary_copy_is_not_referred_to() {
+    let s = Scratch::new();
+    let source = fixture("good/hdf5/h5py_new.h5");
+    let args = ["convert", "-", "p.json", "--from", "hdf5", "--virtual", "-a", "z"];
+    let mut command = npk_command();
+    command.args(args).current_dir(s.path()).stdin(std::fs::File::open(&source).unwrap());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("z: it cannot be referred to: its bytes lie in no file"), "{said}");
+    assert!(!s.join("p.json").exists());
+    // A dry run says the same.
+    let mut command = npk_command();
+    command.args(args).arg("-n").current_dir(s.path());
+    let output = command.stdin(std::fs::File::open(&source).unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    // The file itself is.
+    npk(&["convert", "-q", source.to_str().unwrap(), &at(&s, "z.json"), "--virtual", "-a", "z"]);
 }
 
 #[test]

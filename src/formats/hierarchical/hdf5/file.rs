@@ -32,7 +32,7 @@ impl OpenFile {
     pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<OpenFile> {
         let local = at.to_local_file()?;
         let path: &Path = local.path();
-        let blob = Location::local(path).blob()?;
+        let blob = local.blob()?;
         let access = Access::new(path, local.is_copy(), options.follow_external);
         let ticket = Ticket::new(Purpose::Reading(access.clone()));
         let id = driver::open(&library::lock(), path, &ticket)?;
