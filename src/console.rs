@@ -373,6 +373,11 @@ impl Progress {
             }
         })
     }
+    /// What opening an input calls.
+    pub fn look_callback(&self) -> crate::resources::LookProgress {
+        let tell = self.callback();
+        Arc::new(move |bytes| tell(bytes, ""))
+    }
     /// Bytes so far.
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)

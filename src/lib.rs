@@ -36,6 +36,7 @@
 //! | [`resolve`] | what becomes of the arrays: choosing, renaming, casts, tables, what the output lacks. Reads nothing |
 //! | [`ops`] | what recipes are made of: one change of the chunks of an array each |
 //! | [`pipe`] | executes recipes: threads, memory limit, order, joined sources, copies by the kernel |
+//! | `resources` | what a run may take: threads, one memory limit; how it is ended and watched |
 //! | [`mod@compare`] | compares two sources, for `npk diff` and `--verify` |
 //! | `batch` | many inputs as units of work: patterns, lists, outputs, what exists, shares |
 //! | [`cli`], [`commands`], [`console`] | the arguments, the commands, and everything that is printed |
@@ -72,6 +73,7 @@ pub mod model;
 pub mod ops;
 pub mod pipe;
 pub mod resolve;
+mod resources;
 pub(crate) mod sidecar;
 pub mod storage;
 

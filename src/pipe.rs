@@ -23,7 +23,6 @@ use crate::ops::Needs;
 
 mod beside;
 mod blocks;
-mod budget;
 mod cutter;
 mod flow;
 pub mod fold;
@@ -39,8 +38,9 @@ mod rows;
 pub mod spool;
 mod work;
 
+use crate::resources::FileReservation;
+pub use crate::resources::{Budget, Cancel, Reservation, Resources};
 pub use beside::drain_beside;
-pub use budget::{Budget, Reservation};
 pub use flow::{Flow, Selected};
 pub use kernel_copy::may_share;
 use ordered::in_order;
@@ -53,20 +53,16 @@ use work::Work;
 /// Limits and callbacks of a run.
 #[derive(Clone)]
 pub struct Settings {
-    /// Worker threads.
-    pub jobs: usize,
-    /// Bytes that pieces in flight may hold together.
-    pub budget: Budget,
+    /// Threads and memory.
+    pub resources: Resources,
     /// Called with the bytes delivered since the last call, and the array they belong to.
     pub progress: Option<Progress>,
-    /// Ends the run before its time, where somebody asks for that.
-    cancel: Option<Cancel>,
     /// What the output is called in errors that arise there, not in the source.
     output: OutputName,
     /// Bytes that the kernel copied file to file, without a buffer of this process.
     copied: Arc<AtomicU64>,
     /// What this file holds until its end.
-    held: Arc<budget::FileReservation>,
+    held: Arc<FileReservation>,
     pool: Arc<OnceLock<rayon::ThreadPool>>,
 }
 
@@ -90,53 +86,36 @@ impl OutputName {
     }
 }
 
-/// Asks a run to end before its time, from any thread: it then fails with
-/// [`ErrorKind::Cancelled`] and leaves nothing behind. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Nobody has asked yet.
-    pub fn new() -> Cancel {
-        Cancel::default()
-    }
-    /// Asks. What runs ends with the piece that it is at.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-    /// Whether somebody has asked.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// See [`Settings::progress`].
 pub type Progress = Arc<dyn Fn(u64, &str) + Send + Sync>;
 
 impl Settings {
-    /// All cores and 256 MiB, silent.
+    /// So many threads, and so many bytes.
     pub fn new(jobs: usize, memory_bytes: u64) -> Settings {
-        let budget = Budget::new(memory_bytes);
+        Settings::of(&Resources::new(jobs, memory_bytes))
+    }
+    /// What the run has, silent.
+    pub fn of(resources: &Resources) -> Settings {
         Settings {
-            jobs: jobs.max(1),
-            held: Arc::new(budget.file()),
-            budget,
+            held: Arc::new(resources.budget().file()),
+            resources: resources.clone(),
             progress: None,
-            cancel: None,
             output: OutputName::default(),
             copied: Arc::default(),
             pool: Arc::default(),
         }
     }
+    fn begun(&self) -> Settings {
+        let held = Arc::new(self.resources.budget().file());
+        Settings { copied: Arc::default(), held, ..self.clone() }
+    }
     /// The same threads and budget for one run of its own, telling this callback.
     pub fn with_progress(&self, progress: Progress) -> Settings {
-        let held = Arc::new(self.budget.file());
-        Settings { progress: Some(progress), copied: Arc::default(), held, ..self.clone() }
+        Settings { progress: Some(progress), ..self.begun() }
     }
     /// The same threads and budget for a run of its own that can be cancelled.
     pub fn with_cancel(&self, cancel: Option<Cancel>) -> Settings {
-        let held = Arc::new(self.budget.file());
-        Settings { cancel, copied: Arc::default(), held, ..self.clone() }
+        Settings { resources: self.resources.with_cancel(cancel), ..self.begun() }
     }
     /// The same, for an output of this name.
     pub fn with_output(self, name: &str) -> Settings {
@@ -156,16 +135,12 @@ impl Settings {
     /// # Errors
     /// Cancelled, where somebody asked for that.
     pub fn check(&self) -> Result<()> {
-        match &self.cancel {
-            Some(cancel) if cancel.is_cancelled() => {
-                Err(Error::new(ErrorKind::Cancelled, "cancelled"))
-            }
-            _ => Ok(()),
-        }
+        self.resources.check()
     }
     /// A good size for a piece: small enough for every thread to have some in flight.
     pub fn piece_bytes(&self) -> u64 {
-        (self.budget.total() / (4 * self.jobs as u64 + 4)).clamp(64 << 10, 8 << 20)
+        let (total, jobs) = (self.resources.budget().total(), self.resources.jobs() as u64);
+        (total / (4 * jobs + 4)).clamp(64 << 10, 8 << 20)
     }
 }
 
@@ -244,7 +219,7 @@ fn pool(settings: &Settings) -> Result<&rayon::ThreadPool> {
         return Ok(pool);
     }
     // Where the system allows fewer threads than were asked for, those do the work.
-    let mut wanted = settings.jobs;
+    let mut wanted = settings.resources.jobs();
     loop {
         let mut started = Vec::new();
         let pool = rayon::ThreadPoolBuilder::new()
@@ -461,7 +436,7 @@ fn on_pool<T: Send>(
         }
         return failed.result();
     }
-    let turns = Budget::of_units(settings.jobs as u64 + 1);
+    let turns = Budget::of_units(settings.resources.jobs() as u64 + 1);
     let run = &run;
     pool(settings)?.in_place_scope(|scope| {
         loop {

@@ -166,7 +166,10 @@ fn cut_files_are_errors() {
                 let result = npk::error::guard(|| {
                     let source = format.open(
                         &at,
-                        &ReadOptions { memory_bytes: 16 << 20, jobs: 1, ..ReadOptions::default() },
+                        &ReadOptions {
+                            resources: npk::format::Resources::new(1, 16 << 20),
+                            ..ReadOptions::default()
+                        },
                     )?;
                     let good = (0..source.plan().arrays.len())
                         .filter(|&a| source.plan().arrays[a].details.error.is_none())

@@ -156,7 +156,10 @@ fn named_as(format: &dyn Format, expected: Flow, back: &dyn Source) -> Flow {
 
 fn write_to(format: &dyn Format, mut flow: Flow, at: &Location) -> Result<()> {
     let holds = format.spec().writes.as_ref().unwrap();
-    let write = WriteOptions { jobs: 2, memory_bytes: 32 << 20, ..WriteOptions::default() };
+    let write = WriteOptions {
+        resources: npk::format::Resources::new(2, 32 << 20),
+        ..WriteOptions::default()
+    };
     if holds.arrays == Arrays::Table {
         let step = table::export(flow.plan(), table::Layout::Columns, holds.max_rank, None)?;
         flow = flow.then(step);

@@ -149,8 +149,8 @@ pub fn open(source: impl AsRef<Path>, options: &OpenOptions) -> Result<Dataset> 
         return Err(Error::usage("stdin is the command's: give a file or a URL"));
     }
     let args = options.flags.read()?;
-    let read = commands::read_options(&args)?;
     let settings = room::settings(&args)?.with_cancel(options.cancel.clone());
+    let read = commands::read_options(&args)?.within(&settings.resources);
     let heard = Heard::default();
     let at = commands::input_location(&text, &args)?;
     let opened = commands::open(&at, args.from.as_deref(), &read, Console::to(&heard))?;

@@ -22,7 +22,7 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// process (a fork has none of its parent's threads).
 pub(super) fn settings(args: &ReadArgs) -> Result<Settings> {
     static SHARED: Mutex<Option<(u32, Settings)>> = Mutex::new(None);
-    let usual = commands::settings(args)?;
+    let usual = Settings::of(&commands::resources(args)?);
     if args.jobs.is_some() || args.memory_limit != "256MiB" {
         return Ok(usual);
     }

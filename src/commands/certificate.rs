@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::convert::record::arrays;
-use super::{input_location, open, read_options_typed, settings, shown};
+use super::{input_location, open, read_options_typed, shown};
 use crate::batch::merged::{Lines, Shares};
 use crate::batch::merkle::Tree;
 use crate::cli::VerifyArgs;
 use crate::console::{self, Console};
 use crate::detect;
 use crate::error::{Context, Error, Result, guard};
+use crate::pipe::Settings;
 use crate::storage::{EntryKind, Location};
 
 /// Checks the units of a certificate, or a sample of them. The exit code is the first failure's.
@@ -219,10 +220,10 @@ fn compare(
     console: Console,
 ) -> Result<()> {
     let quiet = Console { quiet: true, ..console };
-    let opened =
-        open(at, args.read.from.as_deref(), &read_options_typed(&args.read, &args.raw)?, quiet)?;
+    let options = read_options_typed(&args.read, &args.raw)?;
+    let opened = open(at, args.read.from.as_deref(), &options, quiet)?;
     let display = at.display();
-    let found = arrays(opened.flow, &settings(&args.read)?).at_file(&display)?;
+    let found = arrays(opened.flow, &Settings::of(&options.resources)).at_file(&display)?;
     let certified = certified.as_array().map(Vec::as_slice).unwrap_or_default();
     // An array that has no name in its format is called as its file.
     let alone = found.len() == 1 && certified.len() == 1;

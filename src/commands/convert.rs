@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{input_location, is_raw, jobs, open, output_location, read_options, shown};
+use super::{input_location, is_raw, open, output_location, read_options, shown};
 use crate::batch::existing::{existing_error, rereading, same_place, skip};
 use crate::batch::shares::Shard;
 use crate::batch::survey::Survey;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::{choosing, chosen, html, input_location, open, read_options_typed, settings, shown};
+use super::{choosing, chosen, html, input_location, open, read_options_typed, shown};
 use crate::cli::DiffArgs;
 use crate::compare::{self, Compared, Rules, Verdict, all_equal, compare, sentence};
 use crate::console::{self, Console, visible};
@@ -26,7 +26,7 @@ pub use summary::short;
 /// What cannot be read.
 pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
     let options = read_options_typed(&args.read, &args.raw)?;
-    let settings = settings(&args.read)?;
+    let settings = Settings::of(&options.resources);
     if args.a == "-" && args.b == "-" {
         return Err(Error::usage("stdin can be read only once, it is given twice"));
     }

@@ -10,8 +10,7 @@ use super::profile::heat::HeatMap;
 use super::profile::stats::{self, Stats};
 use super::profile::{self, Profile, Wish, histograms, view};
 use super::{
-    Opened, checksum, choosing, chosen, input_location, look, open, read_options_typed, settings,
-    tree,
+    Opened, checksum, choosing, chosen, input_location, look, open, read_options_typed, tree,
 };
 use super::{heat, html};
 use crate::cli::InspectArgs;
@@ -19,7 +18,7 @@ use crate::console::{self, Console, Counted, human_bytes, visible};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Attributes, Plan};
-use crate::pipe::Flow;
+use crate::pipe::{Flow, Settings};
 use crate::resolve::names::nearest;
 use crate::storage::{self, Location};
 
@@ -97,7 +96,7 @@ fn one(
             let plan = flow.plan().clone();
             (
                 Cow::Owned(plan),
-                checksum::checksums(flow, &settings(&args.read)?)
+                checksum::checksums(flow, &Settings::of(&options.resources))
                     .map_err(|e| e.file(at.display()))?,
             )
         }
@@ -145,7 +144,7 @@ fn look(
     options: &ReadOptions,
     console: Console,
 ) -> Result<()> {
-    let settings = settings(&args.read)?;
+    let settings = Settings::of(&options.resources);
     let again = || -> Result<Flow> {
         let mut flow = open(at, args.read.from.as_deref(), options, console)?.flow;
         if !flow.plan().arrays.is_empty() {

@@ -1,14 +1,15 @@
 //! The commands: arguments → settings → calls.
 
 use crate::cli::{self, Cli, Command, ReadArgs};
-use crate::console::{self, Console};
+use crate::console::{self, Console, Progress};
 use crate::detect::{self, Detected};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{
-    Auto, Choice, Dequantize, Format, OnDuplicate, Quote, RawOptions, ReadOptions, TextOptions,
+    Auto, Choice, Dequantize, Format, OnDuplicate, Quote, RawOptions, ReadOptions, Resources,
+    TextOptions,
 };
 use crate::model::ArrayMeta;
-use crate::pipe::{Flow, Settings, fold, nested};
+use crate::pipe::{Flow, fold, nested};
 use crate::resolve::{inside, names};
 use crate::sidecar;
 use crate::storage::Location;
@@ -222,8 +223,8 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
         text: text_options(args)?,
         raw: raw_options(args)?,
         dequantize: Dequantize::No,
-        memory_bytes: memory_bytes(args)?,
-        jobs: jobs(args),
+        resources: resources(args)?,
+        shows_looks: false,
         names_only: false,
         types_only: false,
         skip_unsupported: false,
@@ -307,12 +308,12 @@ fn memory_bytes(args: &ReadArgs) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Threads and memory.
+/// Threads and memory of the run.
 ///
 /// # Errors
 /// Usage: sizes.
-pub fn settings(args: &ReadArgs) -> Result<Settings> {
-    Ok(Settings::new(jobs(args), memory_bytes(args)?))
+pub fn resources(args: &ReadArgs) -> Result<Resources> {
+    Ok(Resources::new(jobs(args), memory_bytes(args)?))
 }
 
 fn text_options(args: &ReadArgs) -> Result<TextOptions> {
@@ -410,7 +411,12 @@ pub fn open(
     }
     // A stream's first bytes can be looked at only before it is read.
     let head = if at.is_stream() { Some(at.head(4096)?) } else { None };
-    let opened = crate::error::guard(|| format.open(&at, options));
+    // A look that takes long is shown, as long as nothing else is.
+    let bar = Progress::new(0, &display, options.shows_looks);
+    let resources = options.resources.with_progress(bar.look_callback());
+    let watched = ReadOptions { resources, ..options.clone() };
+    let opened = crate::error::guard(|| format.open(&at, &watched));
+    bar.end();
     let mut source =
         opened.map_err(|e| detect::explained(e, format, &at, head)).at_file(&display)?;
     if format.spec().keeps_types {

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::{input_location, open, read_options_typed, settings, shown};
+use super::{input_location, open, read_options_typed, shown};
 use crate::cli::VerifyArgs;
 use crate::console::{self, Console, Counted};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Order;
 use crate::model::Plan;
-use crate::pipe;
+use crate::pipe::{self, Settings};
 
 /// Verifies each path; the exit code is the first failure's.
 ///
@@ -100,15 +100,18 @@ fn one(given: &str, args: &VerifyArgs, console: Console) -> Result<(Counted, Vec
         false => Counted { arrays: good.len(), columns: None },
     };
     if !good.is_empty() {
-        pipe::drain(flow.choose(&good), Order::Any, &mut |_| Ok(()), &settings(&args.read)?)
-            .map_err(|e| match e.kind() {
-                // Not what the bytes say: the disk, the network, a file that may not be read.
-                ErrorKind::Failed | ErrorKind::Remote | ErrorKind::Refused | ErrorKind::Missing => {
-                    e
-                }
-                _ => e.with_kind(ErrorKind::Corrupt),
-            })
-            .at_file(path)?;
+        pipe::drain(
+            flow.choose(&good),
+            Order::Any,
+            &mut |_| Ok(()),
+            &Settings::of(&options.resources),
+        )
+        .map_err(|e| match e.kind() {
+            // Not what the bytes say: the disk, the network, a file that may not be read.
+            ErrorKind::Failed | ErrorKind::Remote | ErrorKind::Refused | ErrorKind::Missing => e,
+            _ => e.with_kind(ErrorKind::Corrupt),
+        })
+        .at_file(path)?;
     }
     Ok((counted, notes))
 }

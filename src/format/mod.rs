@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Attributes, Chunk, Dtype, Plan};
+pub use crate::resources::Resources;
 pub use crate::storage::Existing;
 use crate::storage::{Blob, Location};
 pub use in_order::{AppendBlocks, BlockRows, EncodeBlocks, InOrder};
@@ -225,10 +226,10 @@ pub struct ReadOptions {
     pub raw: RawOptions,
     /// Whether quantised values become floats.
     pub dequantize: Dequantize,
-    /// The memory budget that a source may use for its own buffers.
-    pub memory_bytes: u64,
-    /// Worker threads.
-    pub jobs: usize,
+    /// What the run may take: the memory limit holds for a source's own buffers, too.
+    pub resources: Resources,
+    /// Whether a look that takes long (a text table's types) is shown.
+    pub shows_looks: bool,
     /// Only names and headers are wanted (`list` without `-l`): CSV and TXT need not read the file.
     pub names_only: bool,
     /// Only types and shapes are wanted (`list -l`, `inspect`): categories need not be known.
@@ -264,8 +265,8 @@ impl Default for ReadOptions {
             text: TextOptions::default(),
             raw: RawOptions::default(),
             dequantize: Dequantize::No,
-            memory_bytes: 256 << 20,
-            jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            resources: Resources::default(),
+            shows_looks: false,
             names_only: false,
             types_only: false,
             skip_unsupported: false,
@@ -274,6 +275,13 @@ impl Default for ReadOptions {
             whole_structs: false,
             choice: None,
         }
+    }
+}
+
+impl ReadOptions {
+    /// The same, of a run that may take this.
+    pub fn within(self, resources: &Resources) -> ReadOptions {
+        ReadOptions { resources: resources.clone(), ..self }
     }
 }
 
@@ -426,10 +434,8 @@ pub struct WriteOptions {
     pub single: bool,
     /// Text tables.
     pub text: TextOptions,
-    /// The memory budget.
-    pub memory_bytes: u64,
-    /// Worker threads.
-    pub jobs: usize,
+    /// What the run may take.
+    pub resources: Resources,
     /// `--sync`: fresh outputs are synced, too.
     pub sync: bool,
 }
@@ -448,8 +454,7 @@ impl Default for WriteOptions {
             no_metadata: false,
             single: false,
             text: TextOptions::default(),
-            memory_bytes: 256 << 20,
-            jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            resources: Resources::default(),
             sync: false,
         }
     }

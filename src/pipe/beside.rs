@@ -26,7 +26,9 @@ pub fn drain_beside(
     let most = all.iter().map(|&a| bytes(&work, a)).max().unwrap_or(0);
     let total = work.plan.bytes();
     let Some(reader) = work.reading().cloned().filter(|_| {
-        settings.jobs > 1 && most <= total / 2 && all.iter().all(|&a| work.goes_by_position(a))
+        settings.resources.jobs() > 1
+            && most <= total / 2
+            && all.iter().all(|&a| work.goes_by_position(a))
     }) else {
         return drained(work, Order::Any, &mut |chunk| each(chunk), settings);
     };

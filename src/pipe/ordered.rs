@@ -55,7 +55,7 @@ pub(super) fn in_order(
     let mut appender = Appender {
         encoder,
         window: VecDeque::new(),
-        most: 2 * settings.jobs + 2,
+        most: 2 * settings.resources.jobs() + 2,
         settings,
         pool: pool(settings)?,
         names: &names,
@@ -103,12 +103,12 @@ impl Appender<'_> {
         // What waits to be appended counts, too: it is given back when it was.
         let held = loop {
             if self.window.len() < self.most
-                && let Some(held) = self.settings.budget.try_acquire(bytes)
+                && let Some(held) = self.settings.resources.budget().try_acquire(bytes)
             {
                 break held;
             }
             if self.window.is_empty() {
-                break self.settings.budget.force_acquire(bytes);
+                break self.settings.resources.budget().force_acquire(bytes);
             }
             self.append_front()?;
         };

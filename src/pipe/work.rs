@@ -330,7 +330,7 @@ impl Decoder<'_> {
     /// What was decoded next.
     fn next(&mut self) -> Result<Option<(Vec<Portion>, Reservation)>> {
         let piece_bytes = self.settings.piece_bytes();
-        while !self.ended && self.window.len() < 2 * self.settings.jobs + 2 {
+        while !self.ended && self.window.len() < 2 * self.settings.resources.jobs() + 2 {
             // What is decoded goes on at once: the next piece may come from a slow pipe.
             if let Some(decoded) = self.window.front().and_then(|front| front.try_recv().ok()) {
                 self.window.pop_front();
@@ -352,10 +352,10 @@ impl Decoder<'_> {
                 settings.held.wait_turn();
             }
             let free = match alone || settings.held.may_go_on() {
-                true => settings.budget.try_acquire(bytes),
+                true => settings.resources.budget().try_acquire(bytes),
                 false => None,
             };
-            match free.or_else(|| alone.then(|| settings.budget.force_acquire(bytes))) {
+            match free.or_else(|| alone.then(|| settings.resources.budget().force_acquire(bytes))) {
                 Some(held) => self.begin(piece, held),
                 None => {
                     self.ready = Some(piece);

@@ -186,7 +186,10 @@ open('crc.zip', 'wb').write(b)
     );
     let mut got = Vec::new();
     let location = Location::local(dir.join("a.zip"));
-    let options = npk::format::ReadOptions { memory_bytes: 1 << 20, ..Default::default() };
+    let options = npk::format::ReadOptions {
+        resources: npk::format::Resources::new(2, 1 << 20),
+        ..Default::default()
+    };
     let source = npk::formats::by_name("zarr").unwrap().open(&location, &options).unwrap();
     let mut take = |chunk: npk::model::Chunk| {
         let npk::model::Values::Fixed(values) = &chunk.values else { panic!() };

@@ -54,9 +54,13 @@ for compression in ('uncompressed', 'lz4', 'zstd'):
 "#;
 
 fn open(path: &Path, memory_bytes: u64) -> Result<Box<dyn Source>> {
-    by_name("feather")
-        .unwrap()
-        .open(&Location::local(path), &ReadOptions { memory_bytes, ..ReadOptions::default() })
+    by_name("feather").unwrap().open(
+        &Location::local(path),
+        &ReadOptions {
+            resources: npk::format::Resources::new(2, memory_bytes),
+            ..ReadOptions::default()
+        },
+    )
 }
 
 /// Each row as its bytes; nothing for a null.

@@ -63,7 +63,10 @@ fn elements(
     location: &Location,
     memory_bytes: u64,
 ) -> std::collections::BTreeMap<String, Elements> {
-    let options = ReadOptions { memory_bytes, ..ReadOptions::default() };
+    let options = ReadOptions {
+        resources: npk::format::Resources::new(2, memory_bytes),
+        ..ReadOptions::default()
+    };
     let source = by_name(format).unwrap().open(location, &options).unwrap();
     let metas = source.plan().arrays.clone();
     let mut all: Vec<Vec<String>> = vec![Vec::new(); metas.len()];

@@ -373,7 +373,7 @@ fn errors_name_their_line() {
             text.push_str("oops\n");
         }
     }
-    let small = options(|o| o.memory_bytes = 1 << 20);
+    let small = options(|o| o.resources = o.resources.with_memory(1 << 20));
     let error = fails(&text, &small);
     assert!(error.message().starts_with("line 40003:"), "{error}");
     // A row without an end is bounded.
@@ -437,8 +437,8 @@ fn blocks_agree_with_the_whole() {
     let names = ["i int64", "f float64", "t string", "n int64?", "q string", "u uint64"];
     for jobs in [1, 3] {
         let small = options(|o| {
-            o.memory_bytes = 1 << 20;
-            o.jobs = jobs;
+            o.resources = o.resources.with_memory(1 << 20);
+            o.resources = o.resources.with_jobs(jobs);
         });
         let got = table_with(&Csv, &text, &small).unwrap();
         for (c, got) in got.iter().enumerate() {
@@ -804,7 +804,7 @@ fn damage_is_told_never_a_panic() {
     let gz = scratch.join("t.csv.gz");
     write(&Csv, &path, sample(), &WriteOptions::default()).unwrap();
     write(&Csv, &gz, sample(), &WriteOptions::default()).unwrap();
-    let small = options(|o| o.memory_bytes = 1 << 20);
+    let small = options(|o| o.resources = o.resources.with_memory(1 << 20));
     let mut bad = 0;
     for (file, name, count) in [(&path, "m.csv", 700), (&gz, "m.csv.gz", 300)] {
         let mutant = scratch.join(name);

@@ -360,7 +360,10 @@ for i, (shape, d) in enumerate([((40, 100, 100), '<i2'), ((7, 300, 400), '>f8'),
     );
     for i in 0..5 {
         let read = |name: String| {
-            let options = ReadOptions { memory_bytes: 1 << 20, ..ReadOptions::default() };
+            let options = ReadOptions {
+                resources: npk::format::Resources::new(2, 1 << 20),
+                ..ReadOptions::default()
+            };
             let source =
                 by_name("npy").unwrap().open(&Location::local(dir.join(&name)), &options).unwrap();
             let mut got = vec![Vec::new(); source.plan().arrays.len()];

@@ -30,7 +30,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>> {
 pub fn convert_with(from: &Path, to: &Path, options: &WriteOptions) -> Result<Plan> {
     let source = open(from)?;
     let format = format_of(to);
-    let settings = pipe::Settings::new(2, options.memory_bytes);
+    let settings = pipe::Settings::new(2, options.resources.memory_bytes());
     let at = Location::local(to);
     let create = Box::new(|plan: &Plan| format.prepare(&at, plan, options)?(plan));
     Ok(pipe::run(source, format.spec().writes.as_ref().unwrap(), create, &settings)?.1)

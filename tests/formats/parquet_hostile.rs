@@ -198,7 +198,8 @@ const LIMIT: u64 = 64 << 20;
 /// Opens the file and reads rows: the texts or bytes of each row, or what is wrong.
 fn read_rows(path: &Path, bytes: &[u8], rows: Range<u64>) -> Result<Vec<Option<Vec<u8>>>> {
     std::fs::write(path, bytes).unwrap();
-    let options = ReadOptions { memory_bytes: LIMIT, ..ReadOptions::default() };
+    let options =
+        ReadOptions { resources: npk::format::Resources::new(2, LIMIT), ..ReadOptions::default() };
     let source = by_name("parquet").unwrap().open(&Location::local(path), &options)?;
     let reader = source.select(&[0], Order::Any)?.random().unwrap();
     let mut got = Vec::new();
@@ -523,7 +524,8 @@ fn runs_are_read_in_parts() {
         read_rows(&path, &many.bytes(), 500_000..500_003).unwrap(),
         vec![Some(text.into_bytes()); 3]
     );
-    let options = ReadOptions { memory_bytes: LIMIT, ..ReadOptions::default() };
+    let options =
+        ReadOptions { resources: npk::format::Resources::new(2, LIMIT), ..ReadOptions::default() };
     let source = by_name("parquet").unwrap().open(&Location::local(&path), &options).unwrap();
     let piece = crate::support::library::rows_of(source.as_ref(), 0).piece(0, 7, 8 << 20).unwrap();
     assert!((8..=23).contains(&piece.end) && piece.bytes < 16 << 20, "{piece:?}");

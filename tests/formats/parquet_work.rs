@@ -54,7 +54,11 @@ fn bytes_read() -> u64 {
 /// Reads all arrays in pieces as a conversion with this limit and so many threads does: the pieces,
 /// the bytes that were read, and the bytes of the file and of the rows beside their texts.
 fn read_in_pieces(path: &Path, memory_bytes: u64, jobs: usize) -> (u64, u64, u64) {
-    let options = ReadOptions { memory_bytes, jobs, ..ReadOptions::default() };
+    let options = ReadOptions {
+        resources: npk::format::Resources::new(2, memory_bytes),
+        jobs,
+        ..ReadOptions::default()
+    };
     let piece_bytes = memory_bytes / (4 * jobs as u64 + 4);
     let before = bytes_read();
     let source = by_name("parquet").unwrap().open(&Location::local(path), &options).unwrap();

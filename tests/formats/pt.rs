@@ -356,7 +356,10 @@ fn what_is_written_reads_back() {
 
 /// Opens and reads everything; the first error, if any.
 fn read_all(location: &Location) -> Result<usize, Error> {
-    let options = ReadOptions { memory_bytes: 16 << 20, ..ReadOptions::default() };
+    let options = ReadOptions {
+        resources: npk::format::Resources::new(2, 16 << 20),
+        ..ReadOptions::default()
+    };
     let source = Pytorch.open(location, &options)?;
     let count = source.plan().arrays.len();
     let all: Vec<usize> = (0..count).collect();

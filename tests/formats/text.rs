@@ -782,7 +782,7 @@ fn carriage_returns_end_lines() {
             table_with(&Csv, lines(&["a,b", "1,2", "", "3"]), &ReadOptions::default()).unwrap_err();
         assert!(error.message().starts_with("line 4:"), "{end:?}: {error}");
         // Far more than a block.
-        let small = options(|o| o.memory_bytes = 1 << 20);
+        let small = options(|o| o.resources = o.resources.with_memory(1 << 20));
         let long = lines(&["a,b"]) + &lines(&["12345,\"6\""]).repeat(200_000);
         let found = table_with(&Csv, long, &small).unwrap();
         assert!(found.iter().all(|c| c.matches(' ').count() == 200_001), "{end:?}");

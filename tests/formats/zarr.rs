@@ -45,7 +45,7 @@ fn read_with(path: &Path, options: &ReadOptions, jobs: usize) -> Result<(Plan, C
         source,
         Order::ArrayByArray,
         &mut take,
-        &pipe::Settings::new(jobs, options.memory_bytes),
+        &pipe::Settings::new(jobs, options.resources.memory_bytes()),
     )?;
     Ok((plan, contents))
 }
@@ -376,8 +376,13 @@ with zarr.storage.ZipStore('t.zarr.zip', mode='w') as store:
 
 /// Copies a store through the pipe into another.
 fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Result<(), Error> {
-    let source =
-        Zarr.open(&Location::local(from), &ReadOptions { memory_bytes, ..ReadOptions::default() })?;
+    let source = Zarr.open(
+        &Location::local(from),
+        &ReadOptions {
+            resources: npk::format::Resources::new(2, memory_bytes),
+            ..ReadOptions::default()
+        },
+    )?;
     let at = Location::local(to);
     let prepared = Zarr.prepare(&at, source.plan(), options)?;
     pipe::run(
@@ -771,7 +776,10 @@ os.makedirs('loop.zarr/g'); open('loop.zarr/.zgroup', 'w').write('{"zarr_format"
     let bad: Vec<_> =
         plan.arrays.iter().filter(|a| a.details.error.is_some()).map(|a| a.name.as_str()).collect();
     assert_eq!(bad, ["../other.zarr", "/x"]);
-    let small = ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() };
+    let small = ReadOptions {
+        resources: npk::format::Resources::new(2, 64 << 20),
+        ..ReadOptions::default()
+    };
     for (name, kind) in [("bomb.zarr", ErrorKind::Refused), ("nest.zarr", ErrorKind::Corrupt)] {
         assert_eq!(read_with(&scratch.join(name), &small, 1).unwrap_err().kind(), kind, "{name}");
     }
@@ -1089,9 +1097,15 @@ fn fixtures() {
     let bad = stores("bad/zarr");
     assert!(bad.len() >= 9);
     for path in bad {
-        let e =
-            read_with(&path, &ReadOptions { memory_bytes: 64 << 20, ..ReadOptions::default() }, 2)
-                .unwrap_err();
+        let e = read_with(
+            &path,
+            &ReadOptions {
+                resources: npk::format::Resources::new(2, 64 << 20),
+                ..ReadOptions::default()
+            },
+            2,
+        )
+        .unwrap_err();
         assert!(
             matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused),
             "{}: {e:?}",

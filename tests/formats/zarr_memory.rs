@@ -50,7 +50,10 @@ z = g.create_array('text', shape=w.shape, dtype='string', chunks=(40_000,)); z[:
             .map(|(_, v)| v.len() as u64)
             .sum();
         let bytes = objects.bytes.clone();
-        let options = ReadOptions { memory_bytes: 4 * MIB, ..ReadOptions::default() };
+        let options = ReadOptions {
+            resources: npk::format::Resources::new(2, 4 * MIB),
+            ..ReadOptions::default()
+        };
         let source = by_name("zarr")
             .unwrap()
             .open(&Location::remote(Arc::new(objects), "s.zarr"), &options)
@@ -153,7 +156,7 @@ fn chunks_of_text_are_bounded_when_they_are_written() {
     );
     let write = |chunk: Option<Vec<u64>>| {
         let options = WriteOptions {
-            memory_bytes: 32 * MIB,
+            resources: npk::format::Resources::new(2, 32 * MIB),
             chunk_shape: chunk,
             existing: npk::format::Existing::Replace,
             ..WriteOptions::default()

@@ -41,7 +41,10 @@ pub fn rows_of(source: &dyn Source, array: usize) -> Arc<dyn ReadRows> {
 pub fn read_some(format: &str, path: &Path) -> Result<()> {
     /// Damaged shapes may be huge and all fill value.
     const SOME_BYTES: u64 = 1 << 20;
-    let options = ReadOptions { memory_bytes: 16 << 20, jobs: 2, ..ReadOptions::default() };
+    let options = ReadOptions {
+        resources: npk::format::Resources::new(2, 16 << 20),
+        ..ReadOptions::default()
+    };
     guard(|| {
         let source = by_name(format).unwrap().open(&Location::local(path), &options)?;
         let arrays = source.plan().arrays.clone();

@@ -10,12 +10,12 @@ use serde::Deserialize;
 
 use super::{Listed, Take, file, read_line, text};
 use crate::cli::ConvertArgs;
-use crate::commands::{input_location, open, read_options, settings};
+use crate::commands::{input_location, open, read_options};
 use crate::console::Console;
 use crate::error::{Context, Error, Result};
 use crate::format::Order;
 use crate::model::{ArrayMeta, Chunk, Dtype, Values, typed};
-use crate::pipe;
+use crate::pipe::{self, Settings};
 use crate::storage::{EntryKind, Location};
 
 #[derive(Deserialize)]
@@ -189,7 +189,7 @@ impl Rows<'_> {
             }
             Ok(())
         };
-        let settings = settings(&self.args.read)?;
+        let settings = Settings::of(&read.resources);
         pipe::drain(flow, Order::RowBlocks, &mut each, &settings)?;
         Ok(())
     }

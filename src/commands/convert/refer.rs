@@ -92,7 +92,8 @@ pub(super) fn refer(job: &ConvertContext<'_>, unit: &Conversion, form: Form) -> 
         existing_error(&dst, zarr)?;
     }
     make_folder(job, &dst)?;
-    let mut values = read(source.as_ref(), &plan, &inline, job.read.memory_bytes).map_err(named)?;
+    let mut values =
+        read(source.as_ref(), &plan, &inline, job.read.resources.memory_bytes()).map_err(named)?;
     let mut output =
         references::create(&dst, form, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
     for (a, (meta, stored)) in plan.arrays.iter().zip(stored).enumerate() {

@@ -55,8 +55,7 @@ pub(super) fn prepare<'a>(
         no_metadata: args.no_metadata,
         single: args.single,
         text: read.text.clone(),
-        memory_bytes: read.memory_bytes,
-        jobs: jobs(&args.read),
+        resources: read.resources.clone(),
         sync: args.sync,
         ..WriteOptions::default()
     };
@@ -89,9 +88,13 @@ pub(super) fn prepare<'a>(
         .collect::<Result<_>>()?;
     // Of what goes to a remote place, half of the memory is for the parts that are on their way.
     let uploads = args.output.as_ref().or(args.paths.last()).is_some_and(|dst| dst.contains("://"));
-    let memory_bytes = if uploads { read.memory_bytes / 2 } else { read.memory_bytes };
+    if uploads {
+        read.resources = read.resources.with_budget(read.resources.memory_bytes() / 2);
+    }
+    read.resources = read.resources.with_cancel(hooks.cancel);
+    read.shows_looks = !args.no_progress && !console.quiet && !args.json;
     Ok(ConvertContext {
-        settings: Settings::new(jobs(&args.read), memory_bytes).with_cancel(hooks.cancel),
+        settings: Settings::of(&read.resources),
         renaming: Renaming {
             name: args.name.clone(),
             strip_prefix: args.strip_prefix.clone(),

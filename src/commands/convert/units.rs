@@ -16,7 +16,7 @@ use crate::batch::report::{Known, Report};
 use crate::batch::shares::Shard;
 use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
-use crate::commands::{jobs, output_location, shown};
+use crate::commands::{output_location, shown};
 use crate::console::{self, Console, Counted, Told, human_bytes, human_time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipe;
@@ -289,8 +289,8 @@ fn each_unit(
     ledger: &mut Option<Ledger>,
 ) -> Result<()> {
     let stop = AtomicBool::new(false);
-    let memory = job.read.memory_bytes;
-    let mut flight = Flight::new(jobs(&job.args.read), units.remote, memory, units.count);
+    let memory = job.read.resources.memory_bytes();
+    let mut flight = Flight::new(job.read.resources.jobs(), units.remote, memory, units.count);
     std::thread::scope(|scope| {
         let (send, receive) = std::sync::mpsc::sync_channel(64);
         let (mut active, mut wanted) = (0, flight.first());

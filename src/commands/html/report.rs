@@ -13,12 +13,12 @@ use crate::commands::profile::heat::HeatMap;
 use crate::commands::profile::histogram::Histogram;
 use crate::commands::profile::stats::{self, Stats};
 use crate::commands::profile::{Profile, Wish, is_numbers, profiles};
-use crate::commands::{checksum, chosen, colors, damaged, input_location, inspect, open, settings};
+use crate::commands::{checksum, chosen, colors, damaged, input_location, inspect, open};
 use crate::console::{Console, human_bytes, visible};
 use crate::error::{Error, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Plan, checked_product};
-use crate::pipe::Flow;
+use crate::pipe::{Flow, Settings};
 
 /// Blocks along each side of a heat map, at most.
 const MAX_BLOCKS: usize = 128;
@@ -94,7 +94,7 @@ impl File {
         let bytes = inspect::size_of(&at);
         let at = crate::detect::rereadable(at, args.read.from.as_deref())?;
         let named = |e: Error| e.file(at.display());
-        let settings = settings(&args.read)?;
+        let settings = Settings::of(&options.resources);
         let again = |options: &ReadOptions| -> Result<(&'static str, Flow)> {
             let opened = open(&at, args.read.from.as_deref(), options, console)?;
             let flow = match opened.flow.plan().arrays.is_empty() {

@@ -128,6 +128,6 @@ impl Format for Idx {
         let slice = BlobSlice { blob, start: header_bytes, len: bytes };
         let map = ArrayMap::raw(&shape, element, slice);
         let plan = Plan { format: SPEC.name, arrays: vec![meta].into(), ..Plan::default() };
-        Ok(Box::new(MapSource::new(plan, vec![Some(map)], options.memory_bytes)))
+        Ok(Box::new(MapSource::new(plan, vec![Some(map)], options.resources.memory_bytes())))
     }
 }

@@ -56,7 +56,7 @@ impl Format for Netcdf3 {
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let blob = at.blob()?;
-        let header = Cursor::new(blob.clone(), options.memory_bytes)?.header()?;
+        let header = Cursor::new(blob.clone(), options.resources.memory_bytes())?.header()?;
         let mut maps = Vec::with_capacity(header.variables.len());
         let mut arrays = Vec::with_capacity(header.variables.len());
         for variable in &header.variables {
@@ -71,7 +71,7 @@ impl Format for Netcdf3 {
             attributes: header.attributes,
             ..Plan::default()
         };
-        Ok(coded(Box::new(MapSource::new(plan, maps, options.memory_bytes))))
+        Ok(coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes()))))
     }
 }
 

@@ -113,7 +113,7 @@ impl Format for Npy {
         Ok(coded(Box::new(MapSource::new(
             plan(&header, &records),
             records.maps(&slice),
-            options.memory_bytes,
+            options.resources.memory_bytes(),
         ))))
     }
     fn prepare<'a>(
@@ -135,7 +135,8 @@ impl Format for Npy {
 }
 
 fn create(at: &Location, meta: &ArrayMeta, options: &WriteOptions) -> Result<Box<dyn Sink>> {
-    let NpyArray { header, place, padded } = NpyArray::new("npy", meta, options.memory_bytes)?;
+    let NpyArray { header, place, padded } =
+        NpyArray::new("npy", meta, options.resources.memory_bytes())?;
     let mut out = at.create_file(options.existing, options.sync)?;
     let columns = Arc::new(vec![padded]);
     let Some(file) = out.file() else {

@@ -65,7 +65,7 @@ impl Format for Raw {
             arrays: arrays.into(),
             ..Plan::default()
         };
-        let (start, memory) = (raw.offset, options.memory_bytes);
+        let (start, memory) = (raw.offset, options.resources.memory_bytes());
         let slice = |len| BlobSlice { blob: blob.clone(), start, len };
         // Types that numpy lacks are plain elements.
         if let Some(dtype) = Dtype::parse(spelled).filter(|d| d.numpy().is_none()) {

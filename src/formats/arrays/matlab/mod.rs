@@ -79,7 +79,7 @@ impl Format for Matlab {
             return Err(error);
         }
         let blob = at.blob()?;
-        let mut found = Found::new(options.memory_bytes);
+        let mut found = Found::new(options.resources.memory_bytes());
         let version = match version5::byte_order(&head) {
             Some(big) => {
                 version5::read(&BlobSlice::whole(blob), big, &mut found)?;
@@ -108,7 +108,7 @@ impl Format for Matlab {
                 maps.push(map);
             }
         }
-        Ok(coded(Box::new(MapSource::new(plan, maps, options.memory_bytes))))
+        Ok(coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes()))))
     }
 }
 

@@ -220,7 +220,7 @@ impl Items {
         let bytes = shape.iter().fold(dtype.item_bytes(), |n, &d| n.saturating_mul(d));
         if place.form == Form::Raw {
             let map = ArrayMap::raw(shape, Element::plain(*dtype), self.files.slice(place)?);
-            let reader = MapReader::new(vec![Some(map)], self.options.memory_bytes);
+            let reader = MapReader::new(vec![Some(map)], self.options.resources.memory_bytes());
             return Ok(OpenedPart { reader: Arc::new(reader), array: 0 });
         }
         let blob = self.files.saved(place, bytes.saturating_add(AROUND_BYTES))?;
@@ -279,7 +279,7 @@ pub(super) fn verify<'a>(
                 return files.slice(place).map(|_| 0);
             }
             // What comes out of a compressed one is bounded by what Zstandard can pack.
-            let most = options.memory_bytes.max(place.len.saturating_mul(1 << 15));
+            let most = options.resources.memory_bytes().max(place.len.saturating_mul(1 << 15));
             pytorch::verify(&files.saved(place, most)?)
         })();
         without += checked.map_err(|e| files.named(place, e.array(name)))?;

@@ -133,7 +133,7 @@ pub(super) fn read(
 ) -> Result<Checkpoint> {
     let mut read = || {
         let blob = at.blob()?;
-        let limit = options.memory_bytes.max(PICKLE_BYTES);
+        let limit = options.resources.memory_bytes().max(PICKLE_BYTES);
         let bytes = blob.len();
         if bytes > limit {
             return Err(crate::array::more_memory("its metadata is read whole", bytes, limit));

@@ -227,7 +227,7 @@ fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     }
     tree.finish(&mut plan);
     let items = Arc::new(Items::new(files, parts, inside, options));
-    Ok(Box::new(BoxSource::new(plan, arrays, items, options.memory_bytes)))
+    Ok(Box::new(BoxSource::new(plan, arrays, items, options.resources.memory_bytes())))
 }
 
 /// A tensor and its boxes; where it cannot be read, it is listed with the reason.

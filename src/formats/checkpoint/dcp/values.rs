@@ -52,7 +52,7 @@ pub(super) fn read(
             }
             place => {
                 let value = place.and_then(|place| {
-                    let most = options.memory_bytes;
+                    let most = options.resources.memory_bytes();
                     let opened = files
                         .saved(&place, most)
                         .and_then(|blob| pytorch::open_value(&blob, name, options));

@@ -181,7 +181,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
         return Err(error);
     }
     let blob = at.blob()?;
-    let header = Header::read(&blob, options.memory_bytes)?;
+    let header = Header::read(&blob, options.resources.memory_bytes())?;
     check_places(&header, blob.len())?;
     let mut plan = Plan {
         format: SPEC.name,
@@ -209,7 +209,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
     if !left.is_empty() && !options.types_only && !options.names_only {
         plan.notes.push(quantised(&left, options.dequantize != Dequantize::No));
     }
-    Ok(MapSource::new(plan, maps, options.memory_bytes))
+    Ok(MapSource::new(plan, maps, options.resources.memory_bytes()))
 }
 
 /// The note on tensors that stay blocks.

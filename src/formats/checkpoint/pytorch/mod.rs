@@ -221,7 +221,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
 }
 
 fn open(blob: &Arc<dyn Blob>, stem: &str, options: &ReadOptions) -> Result<MapSource> {
-    let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
+    let opened = container::open(blob, options.resources.memory_bytes().max(PICKLE_BYTES))?;
     let walk = tree::walk(&opened.pickle, &opened.given, opened.specs, stem, options.on_duplicate)?;
     source(opened.pickle, opened.storages, opened.big_endian, walk, options).map(|mut source| {
         let plan = source.plan_mut();
@@ -255,7 +255,7 @@ pub(in crate::formats::checkpoint) fn open_value(
     name: &str,
     options: &ReadOptions,
 ) -> Result<SavedValue> {
-    let opened = container::open(blob, options.memory_bytes.max(PICKLE_BYTES))?;
+    let opened = container::open(blob, options.resources.memory_bytes().max(PICKLE_BYTES))?;
     let names = (name, name);
     let walked =
         tree::walk_value(&opened.pickle, &opened.given, opened.specs, names, options.on_duplicate)?;
@@ -335,7 +335,7 @@ fn source(
     }
     let records = Arc::new(records);
     let wanted = records.clone();
-    Ok(MapSource::new(plan, maps, options.memory_bytes)
+    Ok(MapSource::new(plan, maps, options.resources.memory_bytes())
         .prepared_by(move |arrays| each_archive(&wanted, arrays, Archive::locate_all))
         .closed_by(move |arrays| each_archive(&records, arrays, Archive::verify_small)))
 }

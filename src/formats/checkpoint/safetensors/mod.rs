@@ -145,7 +145,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let maps = move |plan: &Plan| {
         plan.arrays.iter().zip(&offsets).map(|(meta, &start)| map(meta, start)).collect()
     };
-    Ok(Box::new(MapSource::with(plan, maps, options.memory_bytes)))
+    Ok(Box::new(MapSource::with(plan, maps, options.resources.memory_bytes())))
 }
 
 /// What one file holds, and where.

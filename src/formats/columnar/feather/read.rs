@@ -80,12 +80,12 @@ type Codes = Vec<(usize, Vec<u64>)>;
 impl ArrowSource {
     pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<ArrowSource> {
         let blob: Arc<dyn Blob> = if at.is_stream() {
-            held_or_spooled(at, options.memory_bytes / 4)?
+            held_or_spooled(at, options.resources.memory_bytes() / 4)?
         } else {
             at.blob()?
         };
         let mut index = Index::read(blob.as_ref())?;
-        let limit = MemoryLimit(options.memory_bytes);
+        let limit = MemoryLimit(options.resources.memory_bytes());
         let blob = match index.is_big_endian {
             true => little_endian(blob.as_ref(), &mut index, limit)?,
             false => blob,

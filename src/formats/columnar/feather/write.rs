@@ -104,7 +104,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     for meta in &plan.arrays {
         row_bytes = row_bytes.saturating_add(meta.row_bytes_about(32));
     }
-    let batch_bytes = BATCH_BYTES.min(options.memory_bytes / 16).max(1 << 16);
+    let batch_bytes = BATCH_BYTES.min(options.resources.memory_bytes() / 16).max(1 << 16);
     let (batch_rows, enough) = match options.row_group_rows {
         Some(0) => return Err(Error::usage("a record batch needs at least one row")),
         Some(rows) => (rows, None),

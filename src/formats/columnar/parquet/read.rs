@@ -151,10 +151,10 @@ impl ParquetSource {
             starts,
             columns: Vec::new(),
             metas: Vec::new(),
-            limit: MemoryLimit(options.memory_bytes),
-            jobs: options.jobs,
+            limit: MemoryLimit(options.resources.memory_bytes()),
+            jobs: options.resources.jobs(),
             share: share(options),
-            held: Arc::new(Held::new(MemoryLimit(options.memory_bytes))),
+            held: Arc::new(Held::new(MemoryLimit(options.resources.memory_bytes()))),
             recent: Recent::default(),
         };
         let (micros, int96_errors) =
@@ -481,7 +481,8 @@ const LEAST_STEP_BYTES: u64 = 16 << 10;
 
 /// What one of the pieces in flight may take.
 fn share(options: &ReadOptions) -> u64 {
-    (options.memory_bytes / (4 * options.jobs as u64 + 4)).clamp(64 << 10, 16 << 20)
+    (options.resources.memory_bytes() / (4 * options.resources.jobs() as u64 + 4))
+        .clamp(64 << 10, 16 << 20)
 }
 
 /// Texts that the crate takes as they are.

@@ -107,7 +107,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let properties = Arc::new(properties.build());
     let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, properties.clone())
         .map_err(crate_error)?;
-    let group_bytes = GROUP_BYTES.min(options.memory_bytes / 16).max(1 << 20);
+    let group_bytes = GROUP_BYTES.min(options.resources.memory_bytes() / 16).max(1 << 20);
     let group_rows = group_rows(plan, options, group_bytes)?;
     let encoder = Encoder {
         coded: export.with_codes(),

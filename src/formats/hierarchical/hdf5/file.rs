@@ -36,7 +36,7 @@ impl OpenFile {
         let access = Access::new(path, local.is_copy(), options.follow_external);
         let ticket = Ticket::new(Purpose::Reading(access.clone()));
         let id = driver::open(&library::lock(), path, &ticket)?;
-        let memory_bytes = options.memory_bytes;
+        let memory_bytes = options.resources.memory_bytes();
         Ok(OpenFile { id, ticket, access, blob, memory_bytes, _local: local })
     }
 }

@@ -43,8 +43,8 @@ impl<'a> Headers<'a> {
         options: &ReadOptions,
     ) -> Result<Headers<'a>> {
         let OpenFile { id, access, ticket, blob, .. } = file;
-        let sources =
-            (!options.names_only).then(|| Checker::new(lib, access, ticket, options.memory_bytes));
+        let sources = (!options.names_only)
+            .then(|| Checker::new(lib, access, ticket, options.resources.memory_bytes()));
         let (file_number, blob, heaps) =
             (library::file_number(lib, id)?, blob.clone(), HeapsOf::default());
         Ok(Headers { lib, access, ticket, file_number, blob, heaps, sources })

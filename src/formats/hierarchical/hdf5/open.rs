@@ -90,7 +90,7 @@ fn source(
             }
         }
     }
-    let maps = MapSource::new(plan, maps, options.memory_bytes);
+    let maps = MapSource::new(plan, maps, options.resources.memory_bytes());
     let rows = Rows::new(file, maps.reader().clone(), arrays);
     Ok(Box::new(Hdf5Source { maps, rows: Arc::new(rows) }))
 }
@@ -116,7 +116,7 @@ fn look_at_values(
         looked_at.push(map.map(|map| ArrayMap { element: array.element(), ..map.clone() }));
     }
     let wanted: Vec<bool> = looked_at.iter().map(Option::is_some).collect();
-    let reader = Arc::new(MapReader::new(looked_at, options.memory_bytes));
+    let reader = Arc::new(MapReader::new(looked_at, options.resources.memory_bytes()));
     let rows = Rows::new(file.clone(), reader, as_bytes);
     let mut binary = vec![false; wanted.len()];
     for (array, meta) in plan.arrays.iter_mut().enumerate().filter(|(array, _)| wanted[*array]) {

@@ -104,7 +104,8 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     if sink.layouts.iter().zip(sink.slots.iter()).all(is_placed) {
         return Ok(Box::new(Contiguous(sink)));
     }
-    let encoder = Encoder { layouts: sink.layouts.clone(), memory_bytes: options.memory_bytes };
+    let encoder =
+        Encoder { layouts: sink.layouts.clone(), memory_bytes: options.resources.memory_bytes() };
     Ok(InOrder::sink(encoder, sink))
 }
 

@@ -371,7 +371,7 @@ fn chunk_shapes(
     rules: &Rules<'_>,
 ) -> Result<(Vec<u64>, Option<Vec<u64>>)> {
     let options = rules.options;
-    let most = options.memory_bytes / 4;
+    let most = options.resources.memory_bytes() / 4;
     let bytes_of = |chunk: &[u64]| {
         checked_product(chunk).and_then(|n| n.checked_mul(item_bytes)).unwrap_or(u64::MAX)
     };

@@ -17,7 +17,7 @@ use crate::storage::Location;
 /// Missing, refused or corrupt.
 pub fn open(at: &Location, options: &ReadOptions) -> Result<MapSource> {
     let store = Arc::new(Store::open(at)?);
-    let tree = tree::read(&store, options.memory_bytes)?;
+    let tree = tree::read(&store, options.resources.memory_bytes())?;
     let notes = [store.notes(), tree.notes].concat();
     let mut plan = Plan { format: "zarr", notes, ..Plan::default() };
     let version = match tree.versions {
@@ -64,5 +64,5 @@ pub fn open(at: &Location, options: &ReadOptions) -> Result<MapSource> {
         plan.arrays.push(meta);
         maps.push(map);
     }
-    Ok(MapSource::new(plan, maps, options.memory_bytes))
+    Ok(MapSource::new(plan, maps, options.resources.memory_bytes()))
 }

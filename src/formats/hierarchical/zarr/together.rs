@@ -372,7 +372,7 @@ impl Together for ZarrTogether {
         let writer = Writer::new(
             Target::parts(self.parts.clone()),
             self.layouts.clone(),
-            self.options.memory_bytes,
+            self.options.resources.memory_bytes(),
         );
         let pieces = std::sync::Mutex::new(vec![0..0; self.layouts.len()]);
         Ok(Box::new(ShareSink { writer: Arc::new(writer), share, pieces, all: *self }))

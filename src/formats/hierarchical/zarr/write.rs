@@ -119,7 +119,7 @@ pub fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Zarr
         }
         Target::dir(at.create_dir(options.existing, options.sync, &MARKERS)?)
     };
-    let writer = Writer::new(target, layouts, options.memory_bytes);
+    let writer = Writer::new(target, layouts, options.resources.memory_bytes());
     Ok(ZarrSink { writer: Arc::new(writer), options: options.clone() })
 }
 

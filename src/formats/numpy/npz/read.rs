@@ -139,14 +139,15 @@ impl NpzSource {
             .collect();
         let (places, checked) = (Arc::new(places), members.clone());
         let of = places.clone();
-        let maps = MapSource::new(plan, maps, options.memory_bytes).closed_by(move |arrays| {
-            let mut wanted: Vec<usize> =
-                arrays.iter().filter_map(|&a| of[a].map(|(m, _)| m)).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            wanted.into_iter().try_for_each(|m| checked[m].check())
-        });
-        let jobs = options.jobs.max(1);
+        let maps =
+            MapSource::new(plan, maps, options.resources.memory_bytes()).closed_by(move |arrays| {
+                let mut wanted: Vec<usize> =
+                    arrays.iter().filter_map(|&a| of[a].map(|(m, _)| m)).collect();
+                wanted.sort_unstable();
+                wanted.dedup();
+                wanted.into_iter().try_for_each(|m| checked[m].check())
+            });
+        let jobs = options.resources.jobs().max(1);
         Ok(NpzSource { archive, members, places, maps, jobs })
     }
 

@@ -46,7 +46,8 @@ pub(super) fn create(
     let mut members = Vec::with_capacity(plan.arrays.len());
     let mut columns = Vec::with_capacity(plan.arrays.len());
     for meta in &plan.arrays {
-        let NpyArray { header, place, padded } = NpyArray::new("npz", meta, options.memory_bytes)?;
+        let NpyArray { header, place, padded } =
+            NpyArray::new("npz", meta, options.resources.memory_bytes())?;
         columns.push(padded);
         let bytes = header.len() as u64 + place.bytes;
         arrays.push(Array { header, row_bytes: place.row_bytes, rows: meta.rows.unwrap_or(1) });

@@ -103,7 +103,7 @@ impl Format for Pickled {
 
 /// The bytes that a pickle may take.
 pub(in crate::formats::numpy) fn limit(options: &ReadOptions) -> u64 {
-    options.memory_bytes.max(PICKLE_BYTES)
+    options.resources.memory_bytes().max(PICKLE_BYTES)
 }
 
 /// Refuses bytes behind the pickle.
@@ -165,7 +165,7 @@ impl Found {
             notes: self.notes,
             ..Plan::default()
         };
-        coded(Box::new(MapSource::new(plan, maps, options.memory_bytes)))
+        coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes())))
     }
 }
 

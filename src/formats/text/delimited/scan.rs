@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
+use crate::resources::Resources;
 use crate::storage::{Blob, temporary};
 
 use super::dialect::Dialect;
@@ -163,10 +164,8 @@ pub struct Request<'a> {
     pub columns: Vec<Column>,
     /// Rows to read at most.
     pub max_rows: Option<u64>,
-    /// Threads.
-    pub jobs: usize,
-    /// Memory, in bytes.
-    pub memory_bytes: u64,
+    /// Threads and memory.
+    pub resources: &'a Resources,
 }
 
 /// What a scan found.
@@ -312,13 +311,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Reading and writing errors; rows or cells that cannot be taken, with their line.
 pub fn scan(request: &Request<'_>) -> Result<Scanned> {
     let bytes = request.blob.len().saturating_sub(request.start);
-    let block = block_bytes(request.memory_bytes, request.jobs);
+    let resources = request.resources;
+    let memory_bytes = resources.memory_bytes();
+    let block = block_bytes(memory_bytes, resources.jobs());
     let splitter = Splitter::new(
         request.blob,
         request.dialect,
         request.start,
         block,
-        row_bytes_max(request.memory_bytes),
+        row_bytes_max(memory_bytes),
     );
     let work = Work {
         request,
@@ -332,8 +333,10 @@ pub fn scan(request: &Request<'_>) -> Result<Scanned> {
     };
     // What the columns themselves take, on each thread, stays within a quarter of the memory.
     let column_bytes = (COLUMN_BYTES * request.columns.len().max(1)) as u64;
-    let most = (bytes / block as u64 + 1).min(request.memory_bytes / 4 / column_bytes).max(1);
-    let threads = if request.max_rows.is_some() { 1 } else { request.jobs.clamp(1, most as usize) };
+    let most = (bytes / block as u64 + 1).min(memory_bytes / 4 / column_bytes).max(1);
+    let most = if request.max_rows.is_some() { 1 } else { most as usize };
+    // A block, its cells and its values: tables that are scanned at the same time share the budget.
+    let (threads, _held) = resources.room_for(most, 4 * block as u64 + column_bytes);
     on_threads(threads, &|| {
         if let Err((at, error)) = work.parse_blocks() {
             work.fail(at, error);
@@ -374,6 +377,11 @@ fn on_threads(threads: usize, work: &(dyn Fn() + Sync)) {
 }
 
 impl Work<'_> {
+    fn usual_block_bytes(&self) -> usize {
+        let resources = self.request.resources;
+        block_bytes(resources.memory_bytes(), resources.jobs())
+    }
+
     fn classes(&self) -> Vec<Classes> {
         self.known.iter().map(|c| c.load(Ordering::Relaxed)).collect()
     }
@@ -402,6 +410,7 @@ impl Work<'_> {
         let mut own = Buffers::new(&self.request.columns);
         let mut left = self.request.max_rows.unwrap_or(u64::MAX);
         while !self.stop.load(Ordering::Relaxed) && left > 0 {
+            self.request.resources.check().map_err(|e| (0, e))?;
             let mut large: Option<MutexGuard<'_, Buffers>> = None;
             let next = {
                 let mut splitter = lock(&self.splitter);
@@ -418,6 +427,7 @@ impl Work<'_> {
                 splitter.next_of_any_size(&mut own.block, enlarge).map_err(|e| (at, e))?
             };
             let Some((index, offset)) = next else { break };
+            self.request.resources.looked(own.block.len() as u64);
             let Buffers { block, columns, out } = match &mut large {
                 Some(shared) => {
                     std::mem::swap(&mut own.block, &mut shared.block);
@@ -532,8 +542,7 @@ impl Work<'_> {
             let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             let here = |e: Error| (block.offset, e);
             self.store.read(block.directory, &mut directory).map_err(here)?;
-            let is_large =
-                block.len as usize > 2 * block_bytes(self.request.memory_bytes, self.request.jobs);
+            let is_large = block.len as usize > 2 * self.usual_block_bytes();
             let mut large = is_large.then(|| lock(&self.large));
             let Buffers { block: text, columns, out } = large.as_deref_mut().unwrap_or(&mut own);
             let mut again = false;

@@ -48,7 +48,7 @@ fn open_table(at: &Location, options: &ReadOptions, flavor: Flavor) -> Result<Bo
         let input = input::open(at, None)?;
         return read_table(input, options, &flavor);
     }
-    let most = scan::row_bytes_max(options.memory_bytes) as u64;
+    let most = scan::row_bytes_max(options.resources.memory_bytes()) as u64;
     let input = input::open(at, Some(1 << 20))?;
     let cut = input.cut;
     match read_table(input, options, &flavor) {
@@ -105,8 +105,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         dialect,
         columns,
         max_rows: text.max_rows,
-        jobs: options.jobs,
-        memory_bytes: options.memory_bytes,
+        resources: &options.resources,
     };
     let scanned = scan::scan(&request).map_err(|e| hinted(e, dialect)).map_err(|e| {
         match head.headers.as_slice() {
@@ -182,7 +181,7 @@ struct Head {
 fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) -> Result<Head> {
     let text = &options.text;
     let dialect = &flavor.dialect;
-    let most = scan::row_bytes_max(options.memory_bytes);
+    let most = scan::row_bytes_max(options.resources.memory_bytes());
     let mut splitter = Splitter::new(input.blob.as_ref(), dialect, start, 64 << 10, most);
     let mut block = Vec::new();
     let (offset, row) = loop {

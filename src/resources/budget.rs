@@ -28,7 +28,7 @@ impl Budget {
         Budget::of_units(total.max(1 << 20))
     }
     /// A budget of other things than bytes.
-    pub(super) fn of_units(total: u64) -> Budget {
+    pub(crate) fn of_units(total: u64) -> Budget {
         let (state, freed) = (Mutex::default(), Condvar::new());
         Budget(Arc::new(BudgetInner { total, state, freed, files: AtomicU64::new(0) }))
     }
@@ -57,25 +57,25 @@ impl Budget {
         self.0.freed.notify_all();
     }
     /// Takes `bytes` (at most the whole budget) if they are free now.
-    pub(super) fn try_acquire(&self, bytes: u64) -> Option<Reservation> {
+    pub(crate) fn try_acquire(&self, bytes: u64) -> Option<Reservation> {
         let (bytes, state) = (bytes.min(self.0.total), self.state());
         (state.used + bytes <= self.0.total).then(|| self.reservation(state, bytes))
     }
     /// Takes `bytes` now, even past the budget: for the one piece without which nothing would move.
     /// The thread that orders work for the others must not wait, since its own next step may free
     /// what it waits for.
-    pub(super) fn force_acquire(&self, bytes: u64) -> Reservation {
+    pub(crate) fn force_acquire(&self, bytes: u64) -> Reservation {
         self.reservation(self.state(), bytes)
     }
     /// Waits until `bytes` (at most the whole budget) are free. Not for threads of the pool: what
     /// would free them may wait for a thread.
-    pub(super) fn acquire(&self, bytes: u64) -> Reservation {
+    pub(crate) fn acquire(&self, bytes: u64) -> Reservation {
         let bytes = bytes.min(self.0.total);
         let state = self.wait_while(|state| state.used + bytes > self.0.total);
         self.reservation(state, bytes)
     }
     /// For what a file holds until its end.
-    pub(super) fn file(&self) -> FileReservation {
+    pub(crate) fn file(&self) -> FileReservation {
         let file = self.0.files.fetch_add(1, Ordering::Relaxed);
         FileReservation { budget: self.clone(), file, bytes: AtomicU64::new(0) }
     }
@@ -96,7 +96,7 @@ impl Drop for Reservation {
 /// What a file holds until its end and cannot do without (the categories of its text). Where the
 /// files of a batch hold more than the budget together, only the one that began first goes on: so
 /// they hold no more than one of them alone, and the budget.
-pub(super) struct FileReservation {
+pub(crate) struct FileReservation {
     budget: Budget,
     file: u64,
     bytes: AtomicU64,
@@ -104,7 +104,7 @@ pub(super) struct FileReservation {
 
 impl FileReservation {
     /// It holds this many bytes by now.
-    pub(super) fn grow_to(&self, bytes: u64) {
+    pub(crate) fn grow_to(&self, bytes: u64) {
         let more = bytes.saturating_sub(self.bytes.fetch_max(bytes, Ordering::Relaxed));
         if more > 0 {
             let mut state = self.budget.state();
@@ -121,22 +121,22 @@ impl FileReservation {
             || !state.holding.contains(&self.file)
             || self.is_first(state)
     }
-    pub(super) fn may_go_on(&self) -> bool {
+    pub(crate) fn may_go_on(&self) -> bool {
         self.goes_on(&self.budget.state())
     }
     /// Waits until its next piece may begin. It must have nothing in flight.
-    pub(super) fn wait_turn(&self) {
+    pub(crate) fn wait_turn(&self) {
         drop(self.budget.wait_while(|state| !self.goes_on(state)));
     }
     /// As [`Budget::acquire`]; the file that the others wait for does not wait.
-    pub(super) fn acquire(&self, bytes: u64) -> Reservation {
+    pub(crate) fn acquire(&self, bytes: u64) -> Reservation {
         let total = self.budget.0.total;
         let bytes = bytes.min(total);
         let waits = |state: &State| state.used + bytes > total && !self.is_first(state);
         self.budget.reservation(self.budget.wait_while(waits), bytes)
     }
     /// At its end.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.budget.release(self.bytes.swap(0, Ordering::Relaxed), Some(self.file));
     }
 }
