@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result, guard};
 use crate::format::{Capabilities, Emit, Order, Prepared, ReadRows, Sink};
 use crate::model::{Chunk, Logical, Plan, Values};
 use crate::ops::Needs;
+use crate::resources::FileReservation;
 
 mod beside;
 mod blocks;
@@ -38,7 +39,6 @@ mod rows;
 pub mod spool;
 mod work;
 
-use crate::resources::FileReservation;
 pub use crate::resources::{Budget, Cancel, Reservation, Resources};
 pub use beside::drain_beside;
 pub use flow::{Flow, Selected};

@@ -34,7 +34,7 @@ use crate::model::{
 mod fold;
 mod mark;
 
-pub use fold::{LogicalArray, StoredParts, fold, offsets, rows_within};
+pub use fold::{LogicalArray, StoredParts, emit_rows, fold, offsets, rows_within};
 pub use mark::{
     Marks, NESTED_MARK, dictionary_marks, fold_marks, mark_tables, nested_mark, unmark_tables,
 };

@@ -11,6 +11,7 @@ use crate::console::{self, Console, visible};
 use crate::error::{Error, Result};
 use crate::format::{OnDuplicate, ReadOptions};
 use crate::model::Plan;
+use crate::model::json_float::number;
 use crate::pipe::{Flow, Settings};
 use crate::resolve::{Step, names};
 
@@ -210,20 +211,4 @@ fn verdict_json(name: &str, verdict: &Verdict) -> Value {
             "largest_absolute": number(d.largest_absolute), "largest_relative": number(d.largest_relative),
         }),
     }
-}
-
-/// NaN and infinities as text: JSON has none.
-pub fn number(value: f64) -> Value {
-    serde_json::Number::from_f64(value).map_or_else(
-        || {
-            json!(if value.is_nan() {
-                "NaN"
-            } else if value > 0.0 {
-                "Infinity"
-            } else {
-                "-Infinity"
-            })
-        },
-        Value::Number,
-    )
 }

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::colors::{self, Rgb};
-use super::diff::{number, short};
+use super::diff::short;
 use super::profile::heat::{HeatMap, INFINITE, NAN, NULL, Scale};
 use crate::console::Console;
 use crate::model::ArrayMeta;
+use crate::model::json_float::number;
 
 /// What a terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -52,7 +52,6 @@ pub mod hierarchical {
     pub mod zarr;
 
     mod chunk_shape;
-    mod json_float;
 }
 /// Tables as text.
 pub mod text {

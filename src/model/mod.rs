@@ -10,6 +10,7 @@ mod chunk;
 mod common_rows;
 mod decimal;
 mod dtype;
+pub mod json_float;
 mod logical;
 pub mod nested;
 mod shared;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source, StoredArray, readable};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Logical, Plan, Shared, Values};
+use crate::model::{ArrayMeta, Buf, Dtype, Encoding, Logical, Plan, Shared, Values};
 use crate::ops::cast;
 use crate::ops::dictionary::Merged;
 use crate::resolve::table;
@@ -122,25 +122,9 @@ impl FoldedRows {
         let item = self.stored[parts.values].dtype.item_bytes();
         let offsets = self.offsets(parts, offsets, rows.clone())?;
         let mask = self.mask(parts, rows.clone())?;
-        let mut at = 0;
-        while at + 1 < offsets.len() {
-            let n = sidecar::rows_within(&offsets[at..], item, STEP_BYTES).0 as usize;
-            let cuts = &offsets[at..=at + n];
-            let values = Buf::from_vec(self.bytes(parts.values, cuts[0]..cuts[n])?);
-            let values =
-                Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
-            let valid =
-                mask.as_ref().map(|m| m.slice_with_length(at, n)).filter(|m| m.contains(&0));
-            emit(Chunk {
-                array,
-                first_row: rows.start + at as u64,
-                rows: n as u64,
-                values,
-                valid,
-            })?;
-            at += n;
-        }
-        Ok(())
+        let values = |range: Range<u64>| self.bytes(parts.values, range);
+        let sizes = (item, STEP_BYTES);
+        sidecar::emit_rows((array, rows.start), &offsets, mask.as_ref(), sizes, &values, emit)
     }
 
     fn step(parts: &StoredParts) -> u64 {

@@ -1,6 +1,7 @@
 //! Stored arrays folded into the logical ones that a side file describes.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use serde_json::Value;
 
@@ -10,7 +11,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::model::{
-    ArrayMeta, CategoryKind, Column, Dtype, Encoding, Logical, Plan, Shared, Table, typed,
+    ArrayMeta, Buf, CategoryKind, Chunk, Column, Dtype, Encoding, Logical, Plan, Shared, Table,
+    Values, typed,
 };
 
 /// A logical array, and what it is made of.
@@ -217,6 +219,38 @@ pub fn offsets(bytes: &[u8], first: u64, values: u64) -> Result<Vec<u64>> {
         before = o;
     }
     Ok(offsets)
+}
+
+/// Rows that are cut by offsets, handed on in chunks of about `chunk_bytes`: `offsets` are those of
+/// the rows and the one behind, `values` reads elements of `item_bytes` each.
+///
+/// # Errors
+/// Those of `values` and `emit`.
+pub fn emit_rows(
+    (array, first_row): (usize, u64),
+    offsets: &[u64],
+    mask: Option<&Buf>,
+    (item_bytes, chunk_bytes): (u64, u64),
+    values: &dyn Fn(Range<u64>) -> Result<Vec<u8>>,
+    emit: &mut dyn FnMut(Chunk) -> Result<()>,
+) -> Result<()> {
+    let mut at = 0;
+    while at + 1 < offsets.len() {
+        let n = rows_within(&offsets[at..], item_bytes, chunk_bytes).0 as usize;
+        let cuts = &offsets[at..=at + n];
+        let bytes = Buf::from_vec(values(cuts[0]..cuts[n])?);
+        let offsets = cuts.iter().map(|o| o - cuts[0]).collect();
+        let valid = mask.map(|m| m.slice_with_length(at, n)).filter(|m| m.contains(&0));
+        emit(Chunk {
+            array,
+            first_row: first_row + at as u64,
+            rows: n as u64,
+            values: Values::Var { offsets, values: bytes },
+            valid,
+        })?;
+        at += n;
+    }
+    Ok(())
 }
 
 /// How many of the rows between these offsets, from the first on, take at most `bytes` (elements of

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +27,27 @@ const MORE_ROOM: &str = "set TMPDIR to a directory with more room";
 /// Failed: no directory, no permission, no room.
 pub fn file() -> Result<File> {
     tempfile::tempfile().map_err(error)
+}
+
+/// Ranged reads of a temporary file, up to an end that is known.
+pub struct TemporaryBlob {
+    /// The file.
+    pub file: Arc<File>,
+    /// Its bytes.
+    pub len: u64,
+}
+
+impl Blob for TemporaryBlob {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let failed = |e| Error::failed("the temporary file cannot be read").because(e);
+        self.file.read_exact_at(buf, offset).map_err(failed)
+    }
+    fn file(&self) -> Option<&Arc<File>> {
+        Some(&self.file)
+    }
 }
 
 /// An error of making or writing one. An error of ours that came through stays as it is.

@@ -55,8 +55,7 @@ fn bytes_read() -> u64 {
 /// the bytes that were read, and the bytes of the file and of the rows beside their texts.
 fn read_in_pieces(path: &Path, memory_bytes: u64, jobs: usize) -> (u64, u64, u64) {
     let options = ReadOptions {
-        resources: npk::format::Resources::new(2, memory_bytes),
-        jobs,
+        resources: npk::format::Resources::new(jobs, memory_bytes),
         ..ReadOptions::default()
     };
     let piece_bytes = memory_bytes / (4 * jobs as u64 + 4);

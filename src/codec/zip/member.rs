@@ -3,12 +3,12 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use super::Archive;
 use crate::error::{Error, ForeignReader, Result};
-use crate::storage::{Blob, BlobSlice, FileAt, temporary};
+use crate::storage::temporary::{self, TemporaryBlob};
+use crate::storage::{BlobSlice, FileAt};
 
 /// Deflated members are inflated so many bytes at a time.
 const STEP_BYTES: u64 = 256 << 10;
@@ -32,24 +32,6 @@ impl Spool {
             Some(_) => Ok((file, end)),
             None => Err(Error::corrupt("the deflated members are too large")),
         }
-    }
-}
-
-/// The spool, up to the end of one of its members.
-struct Spooled {
-    file: Arc<File>,
-    len: u64,
-}
-
-impl Blob for Spooled {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(buf, offset).map_err(Error::reading)
-    }
-    fn file(&self) -> Option<&Arc<File>> {
-        Some(&self.file)
     }
 }
 
@@ -79,7 +61,7 @@ impl Archive {
         let mut to = FileAt { file: &*file, offset: at };
         self.each_step(member, start, &mut |step| to.write_all(step).map_err(temporary::error))?;
         let bytes = BlobSlice {
-            blob: Arc::new(Spooled { file, len: at + entry.bytes }),
+            blob: Arc::new(TemporaryBlob { file, len: at + entry.bytes }),
             start: at,
             len: entry.bytes,
         };

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::number;
 use crate::commands::tree::layer;
 use crate::compare::{Compared, Distance, Verdict};
 use crate::console::{Console, visible};
+use crate::model::json_float::number;
 use crate::resolve::names::natural;
 
 /// The figures of an array, a layer or all.

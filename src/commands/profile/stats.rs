@@ -4,9 +4,9 @@ use arrow::datatypes::i256;
 use serde_json::{Value, json};
 
 use super::Real;
-use crate::commands::diff::number;
 use crate::commands::look::line;
 use crate::formats::text::delimited::print;
+use crate::model::json_float::number;
 use crate::model::{ArrayMeta, Decimals, Logical, TimeUnit};
 
 /// The figures of `--stats` for an array: of complex numbers their magnitudes, of times the times.

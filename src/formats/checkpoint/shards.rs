@@ -13,7 +13,8 @@ use super::unique_map::UniqueMap;
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
 use crate::format::{
-    Emit, Extent, OnDuplicate, Order, Piece, ReadRows, Reader, Source, StoredArray, readable,
+    Emit, Extent, Head, OnDuplicate, Order, Piece, ReadRows, Reader, Sniff, Source, StoredArray,
+    readable,
 };
 use crate::model::{Attributes, Plan};
 use crate::storage::{EntryKind, Location};
@@ -35,6 +36,17 @@ impl Naming {
     /// `model` of `model.safetensors.index.json`.
     pub fn index_stem<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_suffix(".index.json")?.strip_suffix(self.extension)?.strip_suffix('.')
+    }
+    /// What a directory or an index says of a checkpoint in shards; `None` of other files.
+    ///
+    /// # Errors
+    /// Where the location cannot be read.
+    pub fn sniff(&self, head: &Head<'_>) -> Result<Option<Sniff>> {
+        if head.bytes.is_empty() {
+            let is_sharded = is_sharded(head.location, self)?;
+            return Ok(Some(if is_sharded { Sniff::Yes } else { Sniff::No }));
+        }
+        Ok(self.is_index(&head.location.file_name()).then_some(Sniff::Yes))
     }
     /// `("model", 1, 3)` of `model-00001-of-00003.safetensors`.
     pub fn shard<'a>(&self, name: &'a str) -> Option<(&'a str, u32, u32)> {

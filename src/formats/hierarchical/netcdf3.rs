@@ -26,13 +26,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Number, Value};
 
-use super::json_float;
 use crate::array::element::{Convert, Fill, Padding};
 use crate::array::source::MapSource;
 use crate::array::text_codes::coded;
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid};
 use crate::error::{Error, Result};
 use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec};
+use crate::model::json_float;
 use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, Plan, checked_product};
 use crate::storage::{Blob, BlobSlice, Location};
 

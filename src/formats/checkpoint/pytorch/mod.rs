@@ -84,15 +84,8 @@ impl Format for Pytorch {
         &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
-        if head.bytes.is_empty() {
-            return Ok(if shards::is_sharded(head.location, &SHARDS)? {
-                Sniff::Yes
-            } else {
-                Sniff::No
-            });
-        }
-        if SHARDS.is_index(&head.location.file_name()) {
-            return Ok(Sniff::Yes);
+        if let Some(sniff) = SHARDS.sniff(head)? {
+            return Ok(sniff);
         }
         Ok(match container::kind(head.bytes) {
             None => Sniff::No,

@@ -64,15 +64,8 @@ impl Format for Safetensors {
         &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
-        if head.bytes.is_empty() {
-            return Ok(if shards::is_sharded(head.location, &SHARDS)? {
-                Sniff::Yes
-            } else {
-                Sniff::No
-            });
-        }
-        if SHARDS.is_index(&head.location.file_name()) {
-            return Ok(Sniff::Yes);
+        if let Some(sniff) = SHARDS.sniff(head)? {
+            return Ok(sniff);
         }
         let file_bytes = head.blob.map(|b| b.len());
         let plausible = header::header_bytes(head.bytes, file_bytes).is_ok_and(|len| len >= 2)

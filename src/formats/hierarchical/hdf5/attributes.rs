@@ -26,7 +26,7 @@ use super::heap::{self, Heaps, Reference};
 use super::library::{self, Id, Library};
 use super::types;
 use crate::error::{Error, ErrorKind, Result};
-use crate::formats::hierarchical::json_float;
+use crate::model::json_float;
 use crate::model::{Attributes, Dtype, checked_product};
 
 /// The attribute that holds the types of the others.

@@ -9,7 +9,7 @@ use super::attributes::{ENUM, NULL, TYPES};
 use super::ffi::{self, H5S_class_t, H5T_cset_t, H5T_str_t};
 use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
-use crate::formats::hierarchical::json_float;
+use crate::model::json_float;
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical};
 
 /// The type in the file of an array's elements.

@@ -7,7 +7,7 @@ use crate::array::Element;
 use crate::array::element::{Convert, Field as Part, Fill, Padding, swap_bytes};
 use crate::codec::numpy_types;
 use crate::error::{Error, Result};
-use crate::formats::hierarchical::json_float;
+use crate::model::json_float;
 use crate::model::{Dtype, Logical, TimeUnit};
 
 /// The data type of an array.

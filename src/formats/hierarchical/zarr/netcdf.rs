@@ -22,7 +22,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::node::{DIMENSIONS, Info};
-use crate::formats::hierarchical::json_float;
+use crate::model::json_float;
 use crate::model::{Attributes, Dtype, Plan};
 
 /// The attribute of a group that keeps what xarray is not shown.

@@ -27,7 +27,7 @@ use super::target::Target;
 use super::write::layouts;
 use crate::error::{Error, Result};
 use crate::format::{StoredArray, StoredCodec, StoredItem, Summary, WriteOptions};
-use crate::formats::hierarchical::json_float;
+use crate::model::json_float;
 use crate::model::{ArrayMeta, Dtype, Plan, checked_product};
 use crate::storage::{Location, Origin};
 

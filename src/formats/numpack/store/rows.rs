@@ -192,25 +192,10 @@ impl Reader {
         let array = &self.arrays[index];
         let stored = &self.stored[array.values];
         let offsets = self.offsets(offsets, rows.clone(), stored.rows_alive())?;
-        let mask = self.mask(array, rows.clone())?;
-        let mut at = 0;
-        while at + 1 < offsets.len() {
-            let n = sidecar::rows_within(&offsets[at..], stored.row_bytes, CHUNK_BYTES).0 as usize;
-            let cuts = &offsets[at..=at + n];
-            let values = Buf::from_vec(self.rows(array.values, cuts[0]..cuts[n])?);
-            let values =
-                Values::Var { offsets: cuts.iter().map(|o| o - cuts[0]).collect(), values };
-            let valid = mask.as_ref().map(|m| Buf::from_vec(m[at..at + n].to_vec()));
-            emit(Chunk {
-                array: index,
-                first_row: rows.start + at as u64,
-                rows: n as u64,
-                values,
-                valid,
-            })?;
-            at += n;
-        }
-        Ok(())
+        let mask = self.mask(array, rows.clone())?.map(Buf::from_vec);
+        let values = |range: Range<u64>| self.rows(array.values, range);
+        let sizes = (stored.row_bytes, CHUNK_BYTES);
+        sidecar::emit_rows((index, rows.start), &offsets, mask.as_ref(), sizes, &values, emit)
     }
 
     /// About how many bytes a row holds.

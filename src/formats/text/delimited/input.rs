@@ -4,14 +4,13 @@
 //! or far away is copied into an unnamed temporary file first, so that blocks of it can be read on
 //! all threads, and twice.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::codec::compressed::Coding;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, Location, MemoryBlob, temporary};
+use crate::storage::temporary::{self, TemporaryBlob};
+use crate::storage::{Blob, Location, MemoryBlob};
 
 /// An opened text.
 pub struct Input {
@@ -25,23 +24,6 @@ pub struct Input {
     pub cut: bool,
     /// Things the user should hear.
     pub notes: Vec<String>,
-}
-
-/// Ranged reads of a temporary file.
-struct Spooled {
-    file: Arc<File>,
-    len: u64,
-}
-
-impl Blob for Spooled {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.file
-            .read_exact_at(buf, offset)
-            .map_err(|e| Error::failed("the temporary file cannot be read").because(e))
-    }
 }
 
 /// Opens a text; with `only_bytes` no more than that many bytes of it are read where it must be
@@ -97,7 +79,7 @@ pub fn open(at: &Location, only_bytes: Option<u64>) -> Result<Input> {
 fn copy(mut reader: impl Read) -> Result<Arc<dyn Blob>> {
     let mut file = temporary::file()?;
     let len = crate::storage::copy_to_temporary(&mut reader, &mut file)?;
-    Ok(Arc::new(Spooled { file: Arc::new(file), len }))
+    Ok(Arc::new(TemporaryBlob { file: Arc::new(file), len }))
 }
 
 fn is_utf16(head: &[u8]) -> bool {

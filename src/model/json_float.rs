@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use serde_json::{Number, Value};
 
-use crate::model::Dtype;
+use super::Dtype;
 
 /// The bits of the NaN that `"NaN"` stands for; `None` for what is no float of 16 to 64 bits.
 fn usual_nan(dtype: Dtype) -> Option<u64> {
@@ -15,6 +15,12 @@ fn usual_nan(dtype: Dtype) -> Option<u64> {
         Dtype::F64 => 0x7ff8_0000_0000_0000,
         _ => return None,
     })
+}
+
+/// A computed number as JSON: of a NaN no bits matter.
+pub fn number(value: f64) -> Value {
+    let value = if value.is_nan() { f64::NAN } else { value };
+    to_json(Dtype::F64, &value.to_le_bytes()).unwrap_or_default()
 }
 
 /// A little-endian float as JSON; `None` where `dtype` is none of 16 to 64 bits.
