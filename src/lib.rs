@@ -70,6 +70,7 @@ pub mod error;
 pub mod format;
 pub mod formats;
 pub mod model;
+mod open;
 pub mod ops;
 pub mod pipe;
 pub mod resolve;

@@ -12,7 +12,6 @@ use super::flags::Flags;
 use super::room;
 use super::text_of;
 use crate::cli::ReadArgs;
-use crate::commands;
 use crate::console::{Console, Level, Listener, Told};
 use crate::error::{Context, Error, Result};
 use crate::format::{Arrays, Extent, Order, ReadOptions, ReadRows, readable};
@@ -150,10 +149,10 @@ pub fn open(source: impl AsRef<Path>, options: &OpenOptions) -> Result<Dataset> 
     }
     let args = options.flags.read()?;
     let settings = room::settings(&args)?.with_cancel(options.cancel.clone());
-    let read = commands::read_options(&args)?.within(&settings.resources);
+    let read = crate::open::read_options(&args)?.within(&settings.resources);
     let heard = Heard::default();
-    let at = commands::input_location(&text, &args)?;
-    let opened = commands::open(&at, args.from.as_deref(), &read, Console::to(&heard))?;
+    let at = crate::open::input_location(&text, &args)?;
+    let opened = crate::open::open(&at, args.from.as_deref(), &read, Console::to(&heard))?;
     let is_table = opened.format.spec().writes.is_some_and(|w| w.arrays == Arrays::Table);
     let plan = opened.flow.plan().clone();
     let mut places = HashMap::with_capacity(plan.arrays.len());
@@ -325,7 +324,7 @@ impl Dataset {
 
     fn reopened(&self) -> Result<Flow> {
         let from = self.args.from.as_deref();
-        Ok(commands::open(&self.at, from, &self.read, Console::SILENT)?.flow)
+        Ok(crate::open::open(&self.at, from, &self.read, Console::SILENT)?.flow)
     }
 
     /// The array as a map of its file, where it is there as in memory.

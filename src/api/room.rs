@@ -7,7 +7,6 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
 use crate::cli::ReadArgs;
-use crate::commands;
 use crate::error::{Error, Result};
 use crate::format::ReadRows;
 use crate::model::{Buf, Chunk, Values};
@@ -22,7 +21,7 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// process (a fork has none of its parent's threads).
 pub(super) fn settings(args: &ReadArgs) -> Result<Settings> {
     static SHARED: Mutex<Option<(u32, Settings)>> = Mutex::new(None);
-    let usual = Settings::of(&commands::resources(args)?);
+    let usual = Settings::of(&crate::open::resources(args)?);
     if args.jobs.is_some() || args.memory_limit != "256MiB" {
         return Ok(usual);
     }

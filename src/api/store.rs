@@ -10,7 +10,6 @@ use super::dataset::{Dataset, OpenOptions, open};
 use super::flags::Flags;
 use super::memory::{Lender, Memory, MemorySource};
 use super::room;
-use crate::commands;
 use crate::commands::convert::fitted;
 use crate::console::{Console, Level, Listener, Told};
 use crate::error::{Context, Error, Result};
@@ -337,8 +336,8 @@ impl Store {
             return Ok(false);
         }
         let args = self.options.flags.read()?;
-        let read = commands::read_options(&args)?;
-        let flow = commands::open(&self.at, Some("npk"), &read, Console::to(&Unheard))?.flow;
+        let read = crate::open::read_options(&args)?;
+        let flow = crate::open::open(&self.at, Some("npk"), &read, Console::to(&Unheard))?.flow;
         let flow = self.fitted(flow)?;
         let write = WriteOptions { existing: Existing::Replace, ..self.options.write.clone() };
         let prepared = Npk.prepare(&self.at, flow.plan(), &write).at_file(&self.at.display())?;

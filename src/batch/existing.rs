@@ -1,11 +1,11 @@
 //! Outputs that exist: refused, left alone where they are whole, or read again.
 
 use super::Conversion;
+use super::context::ConvertContext;
 use crate::cli::IfExists;
-use crate::commands::convert::ConvertContext;
-use crate::commands::{damaged, input_location, open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Format, Quote, ReadOptions, TextOptions};
+use crate::open::{damaged, input_location, open};
 use crate::storage::{self, Location};
 
 /// How an output is read again: `--group`, the lines to skip, quotes and blanks were about the

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::context::ConvertContext;
 use super::lists::Listed;
 use crate::cli::ConvertArgs;
-use crate::commands::convert::ConvertContext;
-use crate::commands::{known_location, shown};
 use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
 use crate::error::{Error, ErrorKind, Result};
+use crate::open::{known_location, shown};
 use crate::resolve::names;
 use crate::storage::walk::{Trail, Visited};
 use crate::storage::{self, Location};
@@ -182,7 +182,7 @@ impl TableCheck {
 #[cfg(feature = "remote")]
 fn expand_url(pattern: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     let mut found: Vec<Found> =
-        storage::remote::expand(pattern, &crate::commands::remote_options(&args.read)?)?
+        storage::remote::expand(pattern, &crate::open::remote_options(&args.read)?)?
             .into_iter()
             .map(|l| l.display())
             .map(|path| Found::new(path.as_str(), &below(pattern, &path)))

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::inputs::{Found, expand};
 use crate::cli::ConvertArgs;
 use crate::codec::compressed::Coding;
-use crate::commands::{input_location, known_location};
 use crate::detect;
 use crate::error::{Context, Error, Result};
+use crate::open::{input_location, known_location};
 use crate::storage::{EntryKind, Location};
 
 mod inventory;

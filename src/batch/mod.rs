@@ -2,6 +2,7 @@
 //! whether the disk has room, which share of several machines a unit belongs to. Knows names and
 //! places, not what is in the files.
 
+pub(crate) mod context;
 pub(crate) mod existing;
 pub(crate) mod flight;
 pub(crate) mod inputs;

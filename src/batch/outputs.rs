@@ -7,18 +7,18 @@ use std::sync::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tempfile::SpooledTempFile;
 
+use super::context::ConvertContext;
 use super::inputs::{Found, Problem, TableCheck, check_shards, expand};
 use super::lists::{Listed, listed};
 use super::shares::{Shard, hash64};
 use super::survey::{self, Survey};
 use crate::cli::{ConvertArgs, IfExists};
-use crate::commands::convert::ConvertContext;
-use crate::commands::{chosen, input_location, known_location, open, output_location, shown};
 use crate::console::Console;
 use crate::detect;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Arrays, Format, ReadOptions};
 use crate::formats::numpack::store::names::Names;
+use crate::open::{chosen, input_location, known_location, open, output_location, shown};
 use crate::storage::{self, temporary};
 
 /// Sources that make one output.

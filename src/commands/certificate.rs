@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::convert::record::arrays;
-use super::{input_location, open, read_options_typed, shown};
 use crate::batch::merged::{Lines, Shares};
 use crate::batch::merkle::Tree;
 use crate::cli::VerifyArgs;
 use crate::console::{self, Console};
 use crate::detect;
 use crate::error::{Context, Error, Result, guard};
+use crate::open::{input_location, open, read_options_typed, shown};
 use crate::pipe::Settings;
 use crate::storage::{EntryKind, Location};
 

@@ -61,7 +61,8 @@ fn is_file_or_store(path: &Path) -> bool {
 fn names_in(path: &Path) -> Vec<String> {
     let options = ReadOptions { names_only: true, ..ReadOptions::default() };
     let quiet = Console::SILENT;
-    let opened = crate::error::guard(|| super::open(&Location::local(path), None, &options, quiet));
+    let opened =
+        crate::error::guard(|| crate::open::open(&Location::local(path), None, &options, quiet));
     opened
         .map(|opened| opened.flow.plan().arrays.iter().map(|a| a.name.clone()).collect())
         .unwrap_or_default()

@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use super::{input_location, is_raw, open, output_location, read_options, shown};
+use crate::batch::context::ConvertContext;
 use crate::batch::existing::{existing_error, rereading, same_place, skip};
 use crate::batch::shares::Shard;
-use crate::batch::survey::Survey;
 use crate::batch::{Conversion, space};
 use crate::cli::{self, ConvertArgs, IfExists};
 use crate::console::{self, Console, Counted, Progress, human_bytes};
@@ -16,6 +15,7 @@ use crate::format::{
 };
 use crate::formats;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
+use crate::open::{input_location, is_raw, open, output_location, read_options, shown};
 use crate::ops::time;
 use crate::pipe::join::{Concat, Part, Union};
 use crate::pipe::{self, Flow, Settings};
@@ -41,61 +41,6 @@ use gather::{Gathered, gather};
 use settings::prepare;
 use units::Outcome;
 pub use units::{Hooks, run};
-
-/// Everything that is the same for all files of a run.
-pub(crate) struct ConvertContext<'a> {
-    pub(crate) args: &'a ConvertArgs,
-    pub(crate) console: Console<'a>,
-    /// Told of every piece that has moved, beside the terminal's bar.
-    pub(crate) on_progress: Option<pipe::Progress>,
-    pub(crate) read: ReadOptions,
-    pub(crate) write: WriteOptions,
-    pub(crate) settings: Settings,
-    pub(crate) renaming: Renaming,
-    pub(crate) casts: Vec<(Option<String>, Dtype)>,
-    /// Arrays whose times get another unit.
-    pub(crate) times: Vec<(String, Logical)>,
-    pub(crate) slice: Option<Slice>,
-    pub(crate) policy: Policy,
-    pub(crate) layout: Layout,
-    pub(crate) if_exists: IfExists,
-    /// What is there of the outputs, where one listing told it.
-    pub(crate) survey: std::sync::OnceLock<Survey>,
-    /// `--shard`.
-    pub(crate) shard: Option<Shard>,
-    /// Notes and warnings already printed: each is printed once a run, however many files it
-    /// concerns.
-    said: std::sync::Mutex<std::collections::HashSet<String>>,
-    /// The folders that this run made for its outputs.
-    made: std::sync::Mutex<Vec<std::path::PathBuf>>,
-}
-
-impl ConvertContext<'_> {
-    fn once(&self, text: &str) -> bool {
-        self.said.lock().unwrap_or_else(|e| e.into_inner()).insert(text.to_string())
-    }
-    pub(crate) fn note(&self, text: &str) {
-        if self.once(text) {
-            self.console.note(text);
-        }
-    }
-    fn warning(&self, text: &str) {
-        if self.once(text) {
-            self.console.warning(text);
-        }
-    }
-}
-
-impl Drop for ConvertContext<'_> {
-    /// A folder that nothing was put into goes again.
-    fn drop(&mut self) {
-        let mut made = std::mem::take(self.made.get_mut().unwrap_or_else(|e| e.into_inner()));
-        made.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
-        for folder in made {
-            let _ = std::fs::remove_dir(folder);
-        }
-    }
-}
 
 fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     let args = job.args;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::{choosing, chosen, html, input_location, open, read_options_typed, shown};
+use super::html;
 use crate::cli::DiffArgs;
 use crate::compare::{self, Compared, Rules, Verdict, all_equal, compare, sentence};
 use crate::console::{self, Console, visible};
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::{OnDuplicate, ReadOptions};
 use crate::model::Plan;
 use crate::model::json_float::number;
+use crate::open::{choosing, chosen, input_location, open, read_options_typed, shown};
 use crate::pipe::{Flow, Settings};
 use crate::resolve::{Step, names};
 

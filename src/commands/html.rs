@@ -7,10 +7,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::output_location;
 use crate::cli::ReadArgs;
 use crate::console::{Console, human_bytes};
 use crate::error::{Context as _, Result};
+use crate::open::output_location;
 use crate::storage::{Existing, Location, Output};
 
 pub mod diff;

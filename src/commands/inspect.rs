@@ -9,15 +9,14 @@ use serde_json::{Value, json};
 use super::profile::heat::HeatMap;
 use super::profile::stats::{self, Stats};
 use super::profile::{self, Profile, Wish, histograms, view};
-use super::{
-    Opened, checksum, choosing, chosen, input_location, look, open, read_options_typed, tree,
-};
+use super::{checksum, look, tree};
 use super::{heat, html};
 use crate::cli::InspectArgs;
 use crate::console::{self, Console, Counted, human_bytes, visible};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Attributes, Plan};
+use crate::open::{Opened, choosing, chosen, input_location, open, read_options_typed};
 use crate::pipe::{Flow, Settings};
 use crate::resolve::names::nearest;
 use crate::storage::{self, Location};
@@ -103,7 +102,7 @@ fn one(
         false => (Cow::Borrowed(flow.plan()), vec![None; flow.plan().arrays.len()]),
     };
     // Refused arrays are listed and marked; damage makes the exit code.
-    let broken = super::damaged(plan.arrays.iter(), &at);
+    let broken = crate::open::damaged(plan.arrays.iter(), &at);
     let mut seen = Seen { sums, ..Seen::default() };
     if looks {
         look(&mut seen, &at, &plan, args, options, console)?;

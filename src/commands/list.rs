@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::{choosing, chosen, input_location, open, read_options_typed};
 use crate::cli::{ListArgs, Sort};
 use crate::console::{self, Console, visible};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ArrayMeta;
+use crate::open::{choosing, chosen, input_location, open, read_options_typed};
 use crate::resolve::names::natural;
 
 /// The type; of an array that cannot be read, what is stored.
@@ -46,7 +46,7 @@ pub fn run(args: &ListArgs, console: Console) -> Result<u8> {
                     .sort_by_key(|&a| std::cmp::Reverse(plan.arrays[a].size_bytes().unwrap_or(0))),
             }
             // As for inspect: refused arrays are names like others, damage makes the exit code.
-            broken = super::damaged(indices.iter().map(|&a| &plan.arrays[a]), &at);
+            broken = crate::open::damaged(indices.iter().map(|&a| &plan.arrays[a]), &at);
             if args.json {
                 let arrays: Vec<_> = indices
                     .iter()

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::output_location;
 use crate::batch::merged::Shares;
 use crate::cli::{ReadArgs, ReportArgs};
 use crate::console::{self, Console, human_bytes, visible};
 use crate::error::{Error, Result};
+use crate::open::output_location;
 
 /// Failed units that the table shows.
 const SHOWN: usize = 20;

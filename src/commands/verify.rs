@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::{input_location, open, read_options_typed, shown};
 use crate::cli::VerifyArgs;
 use crate::console::{self, Console, Counted};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Order;
 use crate::model::Plan;
+use crate::open::{input_location, open, read_options_typed, shown};
 use crate::pipe::{self, Settings};
 
 /// Verifies each path; the exit code is the first failure's.
@@ -76,7 +76,7 @@ fn one(given: &str, args: &VerifyArgs, console: Console) -> Result<(Counted, Vec
         open(&at, args.read.from.as_deref(), &options, quiet)?.flow
     };
     let arrays = flow.plan().arrays.clone();
-    Error::all(super::damaged(arrays.iter(), &at))?;
+    Error::all(crate::open::damaged(arrays.iter(), &at))?;
     even_tables(flow.plan()).at_file(path)?;
     let good: Vec<usize> =
         (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();

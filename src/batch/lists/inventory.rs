@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 use super::{Listed, Take, file, read_line, text};
 use crate::cli::ConvertArgs;
-use crate::commands::{input_location, open, read_options};
 use crate::console::Console;
 use crate::error::{Context, Error, Result};
 use crate::format::Order;
 use crate::model::{ArrayMeta, Chunk, Dtype, Values, typed};
+use crate::open::{input_location, open, read_options};
 use crate::pipe::{self, Settings};
 use crate::storage::{EntryKind, Location};
 

@@ -45,7 +45,7 @@ impl Opener {
         };
         // A pattern may mean a column that only the folders' names make.
         let read = if partitions.is_empty() {
-            crate::commands::choosing(&job.read, &choose)
+            crate::open::choosing(&job.read, &choose)
         } else {
             job.read.clone()
         };
@@ -101,7 +101,7 @@ impl Opener {
             || !args.choose.exclude.is_empty()
             || flow.plan().arrays.is_empty();
         if needs_choice {
-            flow = crate::commands::chosen(flow, &args.choose)?;
+            flow = crate::open::chosen(flow, &args.choose)?;
         }
         if let Some(i) = self.array.as_ref().and_then(|name| flow.plan().position(name)) {
             flow = flow.choose(&[i]);

@@ -14,9 +14,9 @@ use crate::batch::merged::Shares;
 use crate::batch::merkle::Tree;
 use crate::batch::shares::hash64;
 use crate::batch::survey::each_output;
-use crate::commands::output_location;
 use crate::console::{self, human_bytes};
 use crate::error::{Context, Error, Result};
+use crate::open::output_location;
 use crate::storage::{Existing, Location, temporary};
 
 /// Names of each kind that are kept to be told.

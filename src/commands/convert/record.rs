@@ -10,9 +10,9 @@ use crate::batch::report::Known;
 use crate::batch::{Conversion, marks};
 use crate::cli::{ChooseArgs, IfExists};
 use crate::commands::checksum::checksums;
-use crate::commands::{choosing, chosen, known_location, open, output_location, shown};
 use crate::console::{self, Console};
 use crate::error::{Error, ErrorKind, Result, guard};
+use crate::open::{choosing, chosen, known_location, open, output_location, shown};
 use crate::pipe::{Flow, Settings};
 
 /// A unit that has ended.

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::*;
 use crate::batch::existing::is_there;
 use crate::batch::marks;
-use crate::commands::known_location;
 use crate::console::Counted;
 use crate::format::Together;
+use crate::open::known_location;
 
 /// What a share has come to.
 pub(super) struct Part {

@@ -16,9 +16,9 @@ use crate::batch::report::{Known, Report};
 use crate::batch::shares::Shard;
 use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
-use crate::commands::{output_location, shown};
 use crate::console::{self, Console, Counted, Told, human_bytes, human_time};
 use crate::error::{Error, ErrorKind, Result};
+use crate::open::{output_location, shown};
 use crate::pipe;
 use crate::storage::Location;
 

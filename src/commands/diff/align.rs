@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::cli::DiffArgs;
-use crate::commands::{input_location, shown};
 use crate::error::Result;
 use crate::model::{Column, Plan};
+use crate::open::{input_location, shown};
 use crate::pipe::Flow;
 use crate::resolve::{names, table};
 use crate::storage::Location;

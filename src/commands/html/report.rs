@@ -13,11 +13,12 @@ use crate::commands::profile::heat::HeatMap;
 use crate::commands::profile::histogram::Histogram;
 use crate::commands::profile::stats::{self, Stats};
 use crate::commands::profile::{Profile, Wish, is_numbers, profiles};
-use crate::commands::{checksum, chosen, colors, damaged, input_location, inspect, open};
+use crate::commands::{checksum, colors, inspect};
 use crate::console::{Console, human_bytes, visible};
 use crate::error::{Error, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Plan, checked_product};
+use crate::open::{chosen, damaged, input_location, open};
 use crate::pipe::{Flow, Settings};
 
 /// Blocks along each side of a heat map, at most.
