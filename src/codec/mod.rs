@@ -9,6 +9,7 @@ pub mod decompress;
 pub(crate) mod filters;
 pub mod lzf;
 pub mod npy_header;
+pub mod numpy_elements;
 pub mod numpy_types;
 pub mod pickle;
 pub mod shuffle;

@@ -10,8 +10,18 @@
 
 use std::borrow::Cow;
 
-use super::npy_header::Descr;
 use crate::error::{Error, Result};
+
+/// An element type as the header spells it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Descr {
+    /// `<f4`.
+    Simple(String),
+    /// A type with a shape of its own.
+    Array(Box<Descr>, Vec<u64>),
+    /// A structured type: fields in order.
+    Fields(Vec<(String, Descr)>),
+}
 
 /// The names, and what each means.
 const NAMES: [(&str, &[&str]); 19] = [

@@ -22,7 +22,8 @@ use crate::array::raw::{ArraySpan, RawEncode, RawWriter, read_stream};
 use crate::array::source::MapSource;
 use crate::array::stream::StreamSource;
 use crate::array::text_codes::coded;
-use crate::codec::npy_header::{self, Descr, Header};
+use crate::codec::npy_header::{self, Header};
+use crate::codec::numpy_types::Descr;
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{

@@ -7,7 +7,8 @@ use crate::array::element::{Convert, Field, Fill, Padding};
 use crate::array::stream::StreamArray;
 use crate::array::strided::{Strided, strides};
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid, Pieces};
-use crate::codec::npy_header::{ElementType, Header, RecordField, leaves};
+use crate::codec::npy_header::Header;
+use crate::codec::numpy_elements::{ElementType, RecordField, leaves};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Logical, checked_product};
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::array::raw::ArraySpan;
-use crate::codec::npy_header;
+use crate::codec::{npy_header, numpy_elements};
 use crate::error::{Error, Result};
 use crate::format::{Block, EncodeBlocks, WriteRows};
 use crate::model::{
@@ -140,7 +140,7 @@ impl PaddedText {
 /// Refused.
 pub fn check(format: &str, meta: &ArrayMeta) -> Result<()> {
     if meta.logical.text_categories().is_some()
-        || npy_header::spell(meta.dtype, &meta.logical).is_some()
+        || numpy_elements::spell(meta.dtype, &meta.logical).is_some()
     {
         return Ok(());
     }
@@ -167,7 +167,7 @@ impl NpyArray {
         let padded = PaddedText::of(meta, memory_bytes)?;
         let spelled = match &padded {
             Some(padded) => padded.spelled(),
-            None => npy_header::spell(meta.dtype, &meta.logical).unwrap_or_default(),
+            None => numpy_elements::spell(meta.dtype, &meta.logical).unwrap_or_default(),
         };
         let shape = meta
             .shape()

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use crate::array::text_codes::coded;
-use crate::codec::npy_header;
+use crate::codec::numpy_elements;
 use crate::codec::zip::Archive;
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
@@ -35,7 +35,7 @@ mod write;
 pub struct Npz;
 
 fn holds_logical(logical: &Logical) -> bool {
-    npy_header::spell(Dtype::I64, logical).is_some()
+    numpy_elements::spell(Dtype::I64, logical).is_some()
 }
 
 static SPEC: Spec = Spec {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::codec::npy_header::{Descr, Header};
+use crate::codec::npy_header::Header;
+use crate::codec::numpy_types::Descr;
 use crate::codec::pickle::{Id, Node, Pickle, Span, shown};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, BlobSlice};
@@ -338,7 +339,7 @@ fn record(
         if offset > at {
             parts.push(gap(at, offset));
         }
-        let (_, size) = crate::codec::npy_header::leaves(&field)?;
+        let (_, size) = crate::codec::numpy_elements::leaves(&field)?;
         at = offset.checked_add(size).ok_or_else(broken)?;
         parts.push((name, field));
     }

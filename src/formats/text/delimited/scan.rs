@@ -3,154 +3,23 @@
 //!
 //! The file is cut into blocks of whole rows by whoever needs the next one (which costs a look for
 //! quotes and for the last line end); blocks are parsed side by side. Memory: a block and its
-//! values per thread, a few words per block and per column. The temporary file holds, per block:
-//!
-//! | part | bytes |
-//! |---|---|
-//! | per column its values | 8 × rows (complex 16, bool 1); text: 4 × (rows + 1) offsets, then the text |
-//! | behind them, where a row is null, a mask | rows, 1 where there is a value |
-//! | the block's directory: per column kind, nulls, place, text length | 24 × columns |
+//! values per thread, a few words per block and per column.
 
-use std::fs::File;
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::resources::Resources;
-use crate::storage::{Blob, temporary};
+use crate::storage::Blob;
 
 use super::dialect::Dialect;
+use super::lines;
 use super::parse::{self, Column, Fault, Mode};
+use super::spooled::{BlockInfo, ENTRY, Entry, SpooledType, Store, append};
 use super::type_inference::{self, Classes, Type};
 
 /// Bytes of a column on a thread, without its values.
 const COLUMN_BYTES: usize = 2 * size_of::<Column>();
-
-/// Bytes of a column's entry in a block's directory.
-const ENTRY: usize = 24;
-
-/// How a column of a block is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpooledType {
-    /// Not at all: all rows are null, or the column was not wanted.
-    Nothing,
-    /// int64.
-    Signed,
-    /// uint64.
-    Unsigned,
-    /// float64.
-    Float,
-    /// Two float64.
-    Complex,
-    /// One byte.
-    Bool,
-    /// Offsets and bytes.
-    Text,
-}
-
-/// Where a column of a block is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    /// How.
-    pub stored: SpooledType,
-    /// Whether there is a mask.
-    pub nulls: bool,
-    /// Offset in the temporary file.
-    pub offset: u64,
-    /// Length of the text in bytes.
-    pub text_bytes: u64,
-}
-
-impl Entry {
-    fn to_bytes(self) -> [u8; ENTRY] {
-        let mut bytes = [0; ENTRY];
-        bytes[0] = self.stored as u8;
-        bytes[1] = u8::from(self.nulls);
-        bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.text_bytes.to_le_bytes());
-        bytes
-    }
-    fn from_bytes(bytes: &[u8]) -> Entry {
-        let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        let stored = match bytes[0] {
-            1 => SpooledType::Signed,
-            2 => SpooledType::Unsigned,
-            3 => SpooledType::Float,
-            4 => SpooledType::Complex,
-            5 => SpooledType::Bool,
-            6 => SpooledType::Text,
-            _ => SpooledType::Nothing,
-        };
-        Entry { stored, nulls: bytes[1] != 0, offset: word(8), text_bytes: word(16) }
-    }
-    /// Bytes of the values of this many rows, without the mask.
-    pub fn value_bytes(&self, rows: u64) -> u64 {
-        match self.stored {
-            SpooledType::Nothing => 0,
-            SpooledType::Signed | SpooledType::Unsigned | SpooledType::Float => 8 * rows,
-            SpooledType::Complex => 16 * rows,
-            SpooledType::Bool => rows,
-            SpooledType::Text => 4 * (rows + 1) + self.text_bytes,
-        }
-    }
-}
-
-/// A block of whole rows.
-#[derive(Clone, Debug)]
-pub struct BlockInfo {
-    /// Its number.
-    pub index: usize,
-    /// The first row.
-    pub first_row: u64,
-    /// How many rows.
-    pub rows: u64,
-    /// Offset in the text.
-    pub offset: u64,
-    /// Length in the text.
-    pub len: u64,
-    /// Offset of its directory in the temporary file.
-    pub directory: u64,
-}
-
-/// The values that were parsed.
-pub struct Store {
-    file: File,
-    end: AtomicU64,
-}
-
-impl Store {
-    fn new() -> Result<Store> {
-        Ok(Store { file: temporary::file()?, end: AtomicU64::new(0) })
-    }
-    fn write(&self, bytes: &[u8]) -> Result<u64> {
-        let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.write_at(bytes, at)?;
-        Ok(at)
-    }
-    fn write_at(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.file.write_all_at(bytes, at).map_err(temporary::error)
-    }
-    /// Reads a range that was written.
-    ///
-    /// # Errors
-    /// Reading errors.
-    pub fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
-        self.file
-            .read_exact_at(buf, at)
-            .map_err(|e| Error::failed("the temporary file cannot be read").because(e))
-    }
-    /// Where a column of a block is kept.
-    ///
-    /// # Errors
-    /// Reading errors.
-    pub fn entry(&self, block: &BlockInfo, column: usize) -> Result<Entry> {
-        let mut bytes = [0; ENTRY];
-        self.read(block.directory + (ENTRY * column) as u64, &mut bytes)?;
-        Ok(Entry::from_bytes(&bytes))
-    }
-}
 
 /// What is to be scanned.
 pub struct Request<'a> {
@@ -403,7 +272,7 @@ impl Work<'_> {
 
     fn place(&self, offset: u64, fault: Fault) -> (u64, Error) {
         let at = offset + fault.at as u64;
-        (at, at_line(self.request.blob, at, fault.error))
+        (at, lines::at_line(self.request.blob, at, fault.error))
     }
 
     fn parse_blocks(&self) -> Result<(), (u64, Error)> {
@@ -499,7 +368,7 @@ impl Work<'_> {
         let tail = out.len();
         let first = flushed.last().map_or(0, |&(n, _)| n);
         out.resize(tail + if old.is_none() { ENTRY * columns.len() } else { 0 }, 0);
-        let base = self.store.end.fetch_add(out.len() as u64, Ordering::Relaxed);
+        let base = self.store.reserve(out.len() as u64);
         let mut from = 0;
         for &(until, at) in &flushed {
             for i in from..until {
@@ -574,119 +443,4 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-/// Appends a column's values as they are kept.
-fn append(column: &Column, rows: u64, out: &mut Vec<u8>) -> SpooledType {
-    match column.mode {
-        Mode::Skip | Mode::Start | Mode::Retry => SpooledType::Nothing,
-        Mode::Bool => {
-            out.extend(column.values.iter().map(|&v| v as u8));
-            SpooledType::Bool
-        }
-        Mode::Text => {
-            out.reserve(4 * (rows as usize + 1) + column.text.len());
-            out.extend([0; 4]);
-            out.extend_from_slice(bytemuck::cast_slice(&column.ends));
-            out.extend_from_slice(&column.text);
-            SpooledType::Text
-        }
-        mode => {
-            out.extend_from_slice(bytemuck::cast_slice(&column.values));
-            match mode {
-                Mode::Float => SpooledType::Float,
-                Mode::Complex => SpooledType::Complex,
-                _ if column.classes & type_inference::UNSIGNED != 0 => SpooledType::Unsigned,
-                _ => SpooledType::Signed,
-            }
-        }
-    }
-}
-
-/// Adds the line of a byte to an error.
-pub fn at_line(blob: &dyn Blob, at: u64, error: Error) -> Error {
-    let line = line_of(blob, at);
-    let message = match line {
-        Ok(line) => format!("line {line}: {}", error.message()),
-        Err(_) => format!("byte {at}: {}", error.message()),
-    };
-    let new = Error::new(error.kind(), message);
-    match error.hint_text() {
-        Some(hint) => new.hint(hint),
-        None => new,
-    }
-}
-
-fn line_of(blob: &dyn Blob, at: u64) -> Result<u64> {
-    let (mut lines, mut from) = (LineEnds::default(), 0);
-    let mut buffer = vec![0; 1 << 18];
-    while from < at {
-        let n = (at - from).min(buffer.len() as u64) as usize;
-        blob.read_at(from, &mut buffer[..n])?;
-        lines.count(&buffer[..n], u64::MAX);
-        from += n as u64;
-    }
-    Ok(1 + lines.ended)
-}
-
-/// Where the text goes on after `lines` lines from `start` on.
-///
-/// # Errors
-/// Reading errors.
-pub fn skip_lines(blob: &dyn Blob, start: u64, lines: u64) -> Result<u64> {
-    let (mut ends, mut at) = (LineEnds::default(), start.min(blob.len()));
-    let mut buffer = vec![0; 1 << 16];
-    while ends.ended < lines && at < blob.len() {
-        let n = (blob.len() - at).min(buffer.len() as u64) as usize;
-        blob.read_at(at, &mut buffer[..n])?;
-        at += ends.count(&buffer[..n], lines) as u64;
-    }
-    // The second half of the last line end.
-    let mut next = [0];
-    if ends.half && at < blob.len() {
-        blob.read_at(at, &mut next)?;
-    }
-    Ok(at + u64::from(next == *b"\n"))
-}
-
-/// Counts line ends of all kinds: `\n`, `\r\n`, `\r`.
-#[derive(Default)]
-struct LineEnds {
-    ended: u64,
-    /// Whether the last byte was a `\r`: a `\n` after it is the same line end.
-    half: bool,
-}
-
-impl LineEnds {
-    /// Counts until there are `most`; returns the bytes that it took.
-    fn count(&mut self, bytes: &[u8], most: u64) -> usize {
-        let mut last = None;
-        for at in memchr::memchr2_iter(b'\n', b'\r', bytes) {
-            if self.ended == most {
-                break;
-            }
-            let joined =
-                bytes[at] == b'\n' && if at == 0 { self.half } else { bytes[at - 1] == b'\r' };
-            self.ended += u64::from(!joined);
-            last = Some(at);
-        }
-        let used = if self.ended == most { last.map_or(0, |at| at + 1) } else { bytes.len() };
-        if used > 0 {
-            self.half = bytes[used - 1] == b'\r';
-        }
-        used
-    }
-}
-
-/// The blocks that hold these rows, each with the rows wanted, counted from the block's first.
-pub fn blocks_of(
-    blocks: &[BlockInfo],
-    rows: Range<u64>,
-) -> impl Iterator<Item = (&BlockInfo, Range<u64>)> {
-    let first = blocks.partition_point(|b| b.first_row + b.rows <= rows.start);
-    blocks[first..].iter().take_while(move |b| b.first_row < rows.end).map(move |b| {
-        let start = rows.start.max(b.first_row) - b.first_row;
-        let stop = rows.end.min(b.first_row + b.rows) - b.first_row;
-        (b, start..stop)
-    })
 }

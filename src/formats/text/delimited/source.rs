@@ -11,8 +11,10 @@ use crate::storage::Location;
 
 use super::dialect::Dialect;
 use super::input::{self, Input};
+use super::lines;
 use super::parse::{self, Column, Mode};
-use super::scan::{self, BlockInfo, Request, Scanned, Splitter, SpooledType, blocks_of};
+use super::scan::{self, Request, Scanned, Splitter};
+use super::spooled::{BlockInfo, Entry, SpooledType, blocks_of};
 use super::type_inference::{self, Type, resolve};
 use super::{delimiter_check, inexact_numbers};
 
@@ -59,7 +61,7 @@ fn open_table(at: &Location, options: &ReadOptions, flavor: Flavor) -> Result<Bo
 
 fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Box<dyn Source>> {
     let text = &options.text;
-    let start = scan::skip_lines(input.blob.as_ref(), input.start, text.skip_rows)?;
+    let start = lines::skip_lines(input.blob.as_ref(), input.start, text.skip_rows)?;
     let head = read_head(&input, options, flavor, start)?;
     let dialect = &Dialect {
         blank_rows: flavor.blank_rows && head.names.len() == 1,
@@ -213,7 +215,7 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     let (cells, next) = parse::cells(dialect, &block, row, MAX_COLUMNS + 1);
     if cells.len() > MAX_COLUMNS {
         let message = format!("the first row has more than {MAX_COLUMNS} cells");
-        return Err(scan::at_line(
+        return Err(lines::at_line(
             input.blob.as_ref(),
             offset + row as u64,
             Error::refused(message),
@@ -232,7 +234,7 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     if let Some((i, broken)) = cells.iter().enumerate().find_map(|(i, c)| Some((i, c.broken?))) {
         let error = parse::broken_cell(&block, cells[i], broken);
         let fault = parse::Fault { at: cells[i].start, error }.in_column(i + 1);
-        return Err(scan::at_line(input.blob.as_ref(), offset + fault.at as u64, fault.error));
+        return Err(lines::at_line(input.blob.as_ref(), offset + fault.at as u64, fault.error));
     }
     let first: Vec<_> = cells.iter().map(|&c| dialect.content(&block, c)).collect();
     let header = match text.header {
@@ -414,12 +416,7 @@ impl Reader {
     }
 
     /// The mask of some rows; `None` where all hold values.
-    fn mask(
-        &self,
-        block: &BlockInfo,
-        entry: &scan::Entry,
-        rows: &Range<u64>,
-    ) -> Result<Option<Vec<u8>>> {
+    fn mask(&self, block: &BlockInfo, entry: &Entry, rows: &Range<u64>) -> Result<Option<Vec<u8>>> {
         let n = (rows.end - rows.start) as usize;
         if entry.stored == SpooledType::Nothing {
             return Ok(Some(vec![0; n]));
