@@ -15,6 +15,7 @@ use crate::ops::cast;
 use crate::pipe::{self, Flow, Settings};
 use crate::resolve::Step;
 
+pub(crate) mod checksum;
 mod distance;
 mod number;
 

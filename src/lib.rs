@@ -39,6 +39,7 @@
 //! | `resources` | what a run may take: threads, one memory limit; how it is ended and watched |
 //! | [`mod@compare`] | compares two sources, for `npk diff` and `--verify` |
 //! | `batch` | many inputs as units of work: patterns, lists, outputs, what exists, shares |
+//! | `conversion` | one conversion after the other: what comes in, what is written, what is told of it |
 //! | [`cli`], [`commands`], [`console`] | the arguments, the commands, and everything that is printed |
 //! | [`error`] | the one error type; its kind decides the exit code |
 //! | `api` | the library's own calls, which stand above |
@@ -65,6 +66,7 @@ pub mod codec;
 pub mod commands;
 pub mod compare;
 pub mod console;
+mod conversion;
 pub mod detect;
 pub mod error;
 pub mod format;

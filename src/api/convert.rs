@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use super::flags::Flags;
 use super::text_of;
-use crate::commands::convert::{Hooks, run};
 use crate::console::{Console, Level, Listener, Told};
+use crate::conversion::{Hooks, run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipe::{Cancel, Progress};
 

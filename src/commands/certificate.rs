@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::convert::record::arrays;
 use crate::batch::merged::{Lines, Shares};
 use crate::batch::merkle::Tree;
 use crate::cli::VerifyArgs;
 use crate::console::{self, Console};
+use crate::conversion::record::arrays;
 use crate::detect;
 use crate::error::{Context, Error, Result, guard};
 use crate::open::{input_location, open, read_options_typed, shown};

@@ -2,12 +2,11 @@
 
 use crate::cli::{Cli, Command};
 use crate::console::{self, Console};
+use crate::conversion;
 
 pub mod certificate;
-pub mod checksum;
 pub mod colors;
 pub mod complete;
-pub mod convert;
 pub mod diff;
 pub mod edit;
 pub mod formats;
@@ -41,7 +40,7 @@ pub fn run(mut cli: Cli) -> u8 {
     };
     let console = Console::new(&messages);
     let result = crate::error::guard(|| match cli.command {
-        Command::Convert(args) => convert::run(&args, console, convert::Hooks::default()),
+        Command::Convert(args) => conversion::run(&args, console, conversion::Hooks::default()),
         Command::List(args) => list::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Diff(args) => diff::run(&args, console),

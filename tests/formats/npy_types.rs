@@ -1,6 +1,7 @@
 //! The types of npy headers, however they are spelled, against numpy.dtype itself.
 
-use npk::codec::npy_header::{self, Descr, ElementType, leaves};
+use npk::codec::numpy_elements::{ElementType, RecordField, leaves};
+use npk::codec::numpy_types::Descr;
 use npk::error::ErrorKind;
 use npk::model::{Dtype, Logical};
 
@@ -27,7 +28,7 @@ spellings = list(dict.fromkeys(names + letters + sized + times + lists + orders)
 /// A type as numpy's `descr` says it.
 fn told(descr: &Descr) -> Option<String> {
     let (leaves, bytes) = leaves(descr).ok()?;
-    let one = |leaf: &npy_header::RecordField| {
+    let one = |leaf: &RecordField| {
         let unit = |u: &npk::model::TimeUnit| {
             if u.base == "generic" { String::new() } else { format!("[{u}]") }
         };

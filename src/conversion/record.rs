@@ -9,7 +9,7 @@ use crate::batch::existing::{is_there, rereading};
 use crate::batch::report::Known;
 use crate::batch::{Conversion, marks};
 use crate::cli::{ChooseArgs, IfExists};
-use crate::commands::checksum::checksums;
+use crate::compare::checksum::checksums;
 use crate::console::{self, Console};
 use crate::error::{Error, ErrorKind, Result, guard};
 use crate::open::{choosing, chosen, known_location, open, output_location, shown};
