@@ -18,6 +18,7 @@ Examples:
   npk convert runs/ stores/ -R --to npk --skip-existing       a batch that can be resumed
   npk convert part-*.parquet all.npk --concat                 many files, one after the other
   npk convert s3://bucket/m.safetensors m.npk                 from object storage
+  npk convert hf://owner/name@v1/m.safetensors m.npk          from the Hugging Face Hub
   cat d.csv | npk convert - d.npk --from csv                  from a pipe
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 missing or unknown input, 4 refused (data would change), \

@@ -38,7 +38,9 @@ pub fn known_location(text: &str, args: &ReadArgs) -> Result<Location> {
 pub fn shown(text: &str) -> String {
     #[cfg(feature = "remote")]
     if text.contains("://")
-        && !["s3://", "gs://", "az://", "file://"].iter().any(|scheme| text.starts_with(scheme))
+        && !["s3://", "gs://", "az://", "hf://", "file://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
     {
         return crate::storage::remote::display(text);
     }
@@ -58,6 +60,11 @@ pub fn output_location(text: &str, args: &ReadArgs) -> Result<Location> {
             .file(shown(text))
             .hint("write to s3://, gs:// or az://"));
     }
+    if text.starts_with("hf://") {
+        return Err(Error::usage("hf:// can be read, not written")
+            .file(text)
+            .hint("write a local file, and upload it: hf upload OWNER/NAME FILE"));
+    }
     Ok(match remote_location(text, args)? {
         Some(location) => location,
         None => Location::local(plain_path(text)?),
@@ -76,7 +83,7 @@ fn plain_path(text: &str) -> Result<&str> {
                 && !std::path::Path::new(text).exists() =>
         {
             let error = Error::usage(format!("{scheme}:// is not supported")).file(shown(text));
-            Err(error.hint("supported are s3://, gs://, az://, http:// and https://"))
+            Err(error.hint("supported are s3://, gs://, az://, hf://, http:// and https://"))
         }
         _ => Ok(text),
     }
@@ -114,7 +121,10 @@ pub fn remote_options(args: &ReadArgs) -> Result<crate::storage::remote::RemoteO
 
 #[cfg(not(feature = "remote"))]
 fn remote_location(text: &str, _args: &ReadArgs) -> Result<Option<Location>> {
-    match ["s3://", "gs://", "az://", "http://", "https://"].iter().any(|s| text.starts_with(s)) {
+    match ["s3://", "gs://", "az://", "hf://", "http://", "https://"]
+        .iter()
+        .any(|s| text.starts_with(s))
+    {
         true => Err(Error::refused("this build of npk has no remote access").file(text)),
         false => Ok(None),
     }

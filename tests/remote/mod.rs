@@ -3,6 +3,8 @@
 mod batches;
 mod commands;
 mod credentials;
+mod hub;
+mod hub_server;
 mod judges;
 mod library;
 mod load;

@@ -45,7 +45,8 @@ pub fn npk_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_npk"));
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
-        if name.starts_with("NPK_") || name.starts_with("AWS_") || name == "NO_COLOR" {
+        let ours = ["NPK_", "AWS_", "HF_"].iter().any(|prefix| name.starts_with(prefix));
+        if ours || name == "NO_COLOR" {
             command.env_remove(&key);
         }
     }

@@ -299,7 +299,7 @@ impl Blob for RemoteBlob {
         true
     }
     fn origin(&self) -> Option<crate::storage::Origin> {
-        let address = crate::storage::Backend::display(&*self.backend, &self.key);
+        let address = self.backend.address(&self.key);
         // What is masked (a signature, a password) is not for others.
         (!address.contains("***")).then_some(crate::storage::Origin {
             address,

@@ -21,8 +21,9 @@ use object_store::{
 use super::RemoteOptions;
 use super::credentials::{AwsSettings, Finder, check_endpoint};
 use super::errors::{Failure, What};
+use super::hub::Hub;
 use super::url::{Scheme, Target, path};
-use super::wire::{Connector, http_date, patience};
+use super::wire::{Connector, USER_AGENT, connect_timeout, http_date, patience};
 use crate::error::{Error, ErrorKind, Result};
 
 fn client_options(
@@ -32,29 +33,31 @@ fn client_options(
 ) -> Result<ClientOptions> {
     let mut options = ClientOptions::new()
         .with_timeout_disabled()
-        .with_connect_timeout(patience().min(Duration::from_secs(10)))
+        .with_connect_timeout(connect_timeout())
         .with_allow_http(allow_http)
         .with_allow_invalid_certificates(no_verify_ssl)
-        .with_user_agent(HeaderValue::from_static(concat!("npk/", env!("CARGO_PKG_VERSION"))));
+        .with_user_agent(HeaderValue::from_static(USER_AGENT));
     if let Some(file) = ca_bundle {
-        let pem = std::fs::read(file).map_err(|e| Error::reading(e).file(file))?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| {
-            Error::new(ErrorKind::Remote, "a certificate of the CA bundle cannot be read")
-                .because(e)
-                .file(file)
-        })?;
-        if certificates.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Remote,
-                "the CA bundle holds no certificate in PEM form",
-            )
-            .file(file));
-        }
-        for certificate in certificates {
+        for certificate in certificates(file, Certificate::from_pem_bundle)? {
             options = options.with_root_certificate(certificate);
         }
     }
     Ok(options)
+}
+
+/// The certificates of a file, as a client takes them.
+pub(super) fn certificates<C, E: std::error::Error + Send + Sync + 'static>(
+    file: &str,
+    read: impl Fn(&[u8]) -> Result<Vec<C>, E>,
+) -> Result<Vec<C>> {
+    let bad = |message: &str| Error::new(ErrorKind::Remote, message).file(file);
+    let pem = std::fs::read(file).map_err(|e| Error::reading(e).file(file))?;
+    let all =
+        read(&pem).map_err(|e| bad("a certificate of the CA bundle cannot be read").because(e))?;
+    if all.is_empty() {
+        return Err(bad("the CA bundle holds no certificate in PEM form"));
+    }
+    Ok(all)
 }
 
 /// Retries are made here, part by part, not in the client.
@@ -98,6 +101,7 @@ pub(super) struct Site {
 /// What to ask.
 pub(super) enum Service {
     Objects(Objects),
+    Hub(Box<Hub>),
     Site(Site),
 }
 
@@ -114,6 +118,7 @@ pub(super) fn connect(target: &Target, url: &str, options: &RemoteOptions) -> Re
         Scheme::S3 => Ok(Service::Objects(s3(&target.bucket, options, connector)?)),
         Scheme::Gs => Ok(Service::Objects(gs(&target.bucket, options, connector)?)),
         Scheme::Az => Ok(Service::Objects(az(&target.bucket, options, connector)?)),
+        Scheme::Hf => Ok(Service::Hub(Box::new(Hub::connect(&target.bucket, options)?))),
         Scheme::Http => site(&target.key, url, options, &connector).map(Service::Site),
     }
 }
@@ -415,6 +420,7 @@ impl Service {
     ) -> Result<Got, Failure> {
         let got = match self {
             Service::Objects(o) => o.get(key, range, pin, false).await?,
+            Service::Hub(h) => h.get(key, range).await?,
             Service::Site(s) => s.get(Method::GET, key, range, pin).await?,
         };
         match pin {
@@ -426,6 +432,7 @@ impl Service {
     pub async fn head(&self, key: &str) -> Result<Pin, Failure> {
         let got = match self {
             Service::Objects(o) => o.get(key, None, None, true).await?,
+            Service::Hub(h) => return h.head(key).await,
             Service::Site(s) => s.get(Method::HEAD, key, None, None).await?,
         };
         Ok(got.pin)
@@ -461,7 +468,7 @@ impl Objects {
 }
 
 /// A body that ends in an error it has no name for broke.
-fn broken(failure: Failure) -> Failure {
+pub(super) fn broken(failure: Failure) -> Failure {
     if failure.what == What::Other { Failure { what: What::Broken, ..failure } } else { failure }
 }
 
@@ -546,7 +553,7 @@ impl Site {
 }
 
 /// `bytes 0-65535/1048576`.
-fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
     let text = headers.get("content-range")?.to_str().ok()?.trim().strip_prefix("bytes ")?;
     let (range, len) = text.split_once('/')?;
     let (first, last) = range.split_once('-')?;

@@ -50,6 +50,8 @@ pub(super) enum What {
     Broken,
     /// The clock of this machine is wrong.
     Clock,
+    /// What a hub says of a repository; the detail is the message.
+    Hub,
     /// Anything else, in the server's words.
     Other,
 }
@@ -60,12 +62,16 @@ pub(super) struct Failure {
     pub what: What,
     pub status: Option<u16>,
     /// The server's own code, as `NoSuchKey`.
-    pub code: Option<String>,
+    pub code: Option<Box<str>>,
     /// In words, without secrets.
     pub detail: String,
     /// The region that the server named.
     pub region: Option<String>,
     pub retry_after: Option<Duration>,
+    /// The server's own words.
+    pub said: Option<Box<str>>,
+    /// What helps, where the place that failed knows.
+    pub hint: Option<Box<str>>,
 }
 
 impl fmt::Display for Failure {
@@ -81,6 +87,12 @@ fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let from = text.find(&format!("<{name}>"))? + name.len() + 2;
     let to = from + text[from..].find("</")?;
     Some(text[from..to].trim()).filter(|t| !t.is_empty() && t.len() < 600)
+}
+
+/// `"api";r=0;t=55`: the seconds until requests are answered again, where none are left.
+fn until_reset(text: &str) -> Option<Duration> {
+    let of = |name: &str| text.split(';').find_map(|p| p.trim().strip_prefix(name)?.parse().ok());
+    (of("r=") == Some(0)).then(|| wait(&of("t=")?.to_string())).flatten()
 }
 
 /// The time in Retry-After, in seconds or as a date; at most an hour.
@@ -109,14 +121,20 @@ impl Failure {
             detail: detail.into(),
             region: None,
             retry_after: None,
+            said: None,
+            hint: None,
         }
     }
 
     /// From an answer that is not a success.
     pub fn from_response(status: u16, headers: &http::HeaderMap, body: &str) -> Failure {
         let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-        let code = tag(body, "Code").or_else(|| header("x-ms-error-code")).map(str::to_string);
-        let said = tag(body, "Message");
+        let code = tag(body, "Code")
+            .or_else(|| header("x-ms-error-code"))
+            .or_else(|| header("x-error-code"))
+            .map(Box::from);
+        let said =
+            tag(body, "Message").or_else(|| header("x-error-message").filter(|m| m.len() < 600));
         let region =
             header("x-amz-bucket-region").or_else(|| tag(body, "Region")).map(str::to_string);
         let what = match (code.as_deref().unwrap_or_default(), status) {
@@ -191,8 +209,11 @@ impl Failure {
             detail.push_str(": ");
             detail.push_str(said.trim_end_matches('.'));
         }
-        let retry_after = header("retry-after").and_then(wait);
-        Failure { what, status: Some(status), code, detail, region, retry_after }
+        let retry_after = header("retry-after")
+            .and_then(wait)
+            .or_else(|| header("ratelimit").and_then(until_reset));
+        let said = said.map(|said| said.trim_end_matches('.').into());
+        Failure { what, status: Some(status), code, detail, region, retry_after, said, hint: None }
     }
 
     /// From the transport.
@@ -286,11 +307,11 @@ impl Failure {
         }
     }
 
-    /// The sentence for the user. A web server has no bucket.
+    /// The sentence for the user. A web server has no bucket; that of a hub is a repository, `hf://…`.
     pub fn into_error(self, bucket: &str) -> Error {
         let remote = |message: String| Error::new(ErrorKind::Remote, message);
         let hint = |storage: &'static str, web: &'static str| {
-            if bucket.is_empty() { web } else { storage }
+            if bucket.is_empty() || bucket.starts_with("hf://") { web } else { storage }
         };
         let code = self.code.as_deref().map(|c| format!(" ({c})")).unwrap_or_default();
         match self.what {
@@ -330,6 +351,10 @@ impl Failure {
                 .hint("give the certificates to trust with --ca-bundle; --no-verify-ssl trusts any"),
             What::Broken => remote("the connection broke again and again".into()).because(self).hint("try again, or give more --retries"),
             What::Clock => remote("the server refuses the time of this machine's clock".into()).hint("set this machine's clock"),
+            What::Hub => match self.hint {
+                Some(hint) => remote(self.detail).hint(hint.into_string()),
+                None => remote(self.detail),
+            },
             What::Other => remote(self.detail),
         }
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use object_store::list::PaginatedListOptions;
 use object_store::path::Path;
 
+use super::client::Service;
 use super::errors::Failure;
 use super::{Entry, RemoteBackend, Result};
 
@@ -16,16 +17,29 @@ pub(crate) struct Listed {
     pub(crate) etag: Option<String>,
 }
 
+/// A page of a listing.
+#[derive(Default)]
+pub(super) struct Page {
+    /// Prefixes, with `/` at their end.
+    pub prefixes: Vec<String>,
+    pub objects: Vec<Listed>,
+    /// The token of the next page.
+    pub next: Option<String>,
+}
+
 impl RemoteBackend {
-    /// One page of a listing: prefixes (with `/`), objects, the token of the next page.
+    /// One page of a listing.
     pub(super) async fn page(
         &self,
         prefix: &str,
         delimiter: Option<&'static str>,
         most: Option<usize>,
         token: Option<String>,
-    ) -> Result<(Vec<String>, Vec<Listed>, Option<String>), Failure> {
+    ) -> Result<Page, Failure> {
         self.retrying(|| async {
+            if let Service::Hub(hub) = &*self.service() {
+                return hub.page(prefix, delimiter.is_none(), token.as_deref()).await;
+            }
             let options = PaginatedListOptions {
                 delimiter: delimiter.map(Into::into),
                 max_keys: most,
@@ -41,7 +55,7 @@ impl RemoteBackend {
             self.has_bucket.store(true, std::sync::atomic::Ordering::Relaxed);
             let prefixes =
                 page.result.common_prefixes.iter().map(|p| format!("{}/", p.as_ref())).collect();
-            let listed = page
+            let objects = page
                 .result
                 .objects
                 .into_iter()
@@ -51,7 +65,7 @@ impl RemoteBackend {
                     etag: o.e_tag,
                 })
                 .collect();
-            Ok((prefixes, listed, page.page_token))
+            Ok(Page { prefixes, objects, next: page.page_token })
         })
         .await
     }
@@ -62,14 +76,14 @@ impl RemoteBackend {
         prefix: &str,
         delimiter: Option<&'static str>,
     ) -> Result<(Vec<String>, Vec<Listed>)> {
-        self.no_site("listed")?;
+        self.listable()?;
         self.run(async {
             let (mut prefixes, mut objects, mut token) = (Vec::new(), Vec::new(), None);
             loop {
-                let (p, o, next) = self.page(prefix, delimiter, None, token).await?;
-                prefixes.extend(p);
-                objects.extend(o);
-                match next {
+                let page = self.page(prefix, delimiter, None, token).await?;
+                prefixes.extend(page.prefixes);
+                objects.extend(page.objects);
+                match page.next {
                     Some(t) => token = Some(t),
                     None => return Ok((prefixes, objects)),
                 }
@@ -83,12 +97,12 @@ impl RemoteBackend {
         prefix: &str,
         each: &mut dyn FnMut(Listed) -> Result<()>,
     ) -> Result<()> {
-        self.no_site("listed")?;
+        self.listable()?;
         let mut token = None;
         loop {
-            let (_, objects, next) = self.run(self.page(prefix, None, None, token))?;
-            objects.into_iter().try_for_each(&mut *each)?;
-            match next {
+            let page = self.run(self.page(prefix, None, None, token))?;
+            page.objects.into_iter().try_for_each(&mut *each)?;
+            match page.next {
                 Some(next) => token = Some(next),
                 None => return Ok(()),
             }
@@ -143,8 +157,8 @@ impl RemoteBackend {
             "" => String::new(),
             k => format!("{k}/"),
         };
-        let (prefixes, objects, _) = self.wait(self.page(&prefix, Some("/"), Some(2), None))?;
-        Ok(!prefixes.is_empty() || !objects.is_empty())
+        let page = self.wait(self.page(&prefix, Some("/"), Some(2), None))?;
+        Ok(!page.prefixes.is_empty() || !page.objects.is_empty())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Object storage and HTTP: `s3://`, `gs://`, `az://`, `http(s)://`.
+//! Object storage, HTTP and hubs: `s3://`, `gs://`, `az://`, `http(s)://`, `hf://`.
 //!
 //! A [`RemoteBackend`] is one bucket (or one web server), seen by its keys. The first look at an
 //! object is a ranged GET of its head, which tells length and version and is kept: what a format
@@ -26,6 +26,7 @@ mod credentials;
 mod directory;
 mod errors;
 mod expand;
+mod hub;
 mod listing;
 mod memory;
 mod profiles;
@@ -71,7 +72,9 @@ pub struct RemoteOptions {
 
 /// Whether this argument is a URL that [`open`] takes.
 pub fn is_url(text: &str) -> bool {
-    ["s3://", "gs://", "az://", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
+    ["s3://", "gs://", "az://", "hf://", "http://", "https://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
 }
 
 /// A URL to show: without user information and secret query values.
@@ -146,7 +149,10 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
     let made = Arc::new_cyclic(|me| RemoteBackend {
         me: me.clone(),
         scheme: target.scheme,
-        bucket: target.bucket.clone(),
+        bucket: match target.scheme {
+            url::Scheme::Hf => format!("hf://{}", target.bucket),
+            _ => target.bucket.clone(),
+        },
         service: RwLock::new(Arc::new(service)),
         again: (target.clone(), url.to_string(), options.clone()),
         moved: Mutex::default(),
@@ -411,12 +417,18 @@ impl RemoteBackend {
         })
     }
 
-    /// Web servers cannot be listed or written to.
-    fn no_site(&self, what: &str) -> Result<()> {
+    /// Web servers cannot be listed.
+    fn listable(&self) -> Result<()> {
         match self.scheme {
-            url::Scheme::Http => {
-                Err(Error::refused(format!("http:// and https:// cannot be {what}")))
-            }
+            url::Scheme::Http => Err(Error::refused("http:// and https:// cannot be listed")),
+            _ => Ok(()),
+        }
+    }
+    /// Neither web servers nor hubs can be written to.
+    fn writable(&self) -> Result<()> {
+        match self.scheme {
+            url::Scheme::Http => Err(Error::refused("http:// and https:// cannot be written to")),
+            url::Scheme::Hf => Err(Error::refused("hf:// cannot be written to")),
             _ => Ok(()),
         }
     }
@@ -426,7 +438,7 @@ impl RemoteBackend {
     fn storage(&self) -> Result<Objects, Failure> {
         match &*self.service() {
             Service::Objects(o) => Ok(o.clone()),
-            Service::Site(_) => {
+            Service::Site(_) | Service::Hub(_) => {
                 Err(Failure::new(What::Other, "a web server is not object storage"))
             }
         }
@@ -536,12 +548,12 @@ impl Backend for RemoteBackend {
     }
 
     fn create_file(&self, key: &str, existing: Existing) -> Result<Box<dyn Output>> {
-        self.no_site("written to")?;
+        self.writable()?;
         upload::create_file(self.shared()?, key, existing)
     }
 
     fn overwrite(&self, key: &str) -> Result<Box<dyn Output>> {
-        self.no_site("written to")?;
+        self.writable()?;
         upload::overwrite(self.shared()?, key)
     }
 
@@ -551,7 +563,7 @@ impl Backend for RemoteBackend {
         existing: Existing,
         markers: &[&str],
     ) -> Result<Box<dyn OutputDir>> {
-        self.no_site("written to")?;
+        self.writable()?;
         directory::create_dir(self.shared()?, key, existing, markers)
     }
 
@@ -569,7 +581,7 @@ impl Backend for RemoteBackend {
 
     fn remove(&self, key: &str) -> Result<()> {
         use object_store::ObjectStoreExt;
-        self.no_site("written to")?;
+        self.writable()?;
         let path = url::path(key)?;
         self.run(self.retrying(|| async {
             self.storage()?.store.delete(&path).await.map_err(|e| Failure::from_store(&e))
@@ -581,12 +593,21 @@ impl Backend for RemoteBackend {
     fn display(&self, key: &str) -> String {
         match &*self.service() {
             Service::Site(site) => site.display(key),
+            Service::Hub(hub) => hub.display(key),
             Service::Objects(_) => format!("{}://{}/{key}", self.scheme.name(), self.bucket),
         }
     }
 }
 
 impl RemoteBackend {
+    /// The URL by which others find what was opened at `key`.
+    fn address(&self, key: &str) -> String {
+        match &*self.service() {
+            Service::Hub(hub) => hub.address(key),
+            _ => self.display(key),
+        }
+    }
+
     /// As [`Backend::kind`], without what is known of directories.
     fn kind_anew(&self, key: &str) -> Result<EntryKind> {
         let site = self.scheme == url::Scheme::Http;

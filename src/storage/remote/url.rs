@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub scheme: Scheme,
-    /// Bucket or container; empty for HTTP.
+    /// Bucket or container; the repository as the user wrote it; empty for HTTP.
     pub bucket: String,
     /// The key as the user wrote it; for HTTP the decoded path, without query.
     pub key: String,
@@ -20,6 +20,7 @@ pub(super) enum Scheme {
     S3,
     Gs,
     Az,
+    Hf,
     Http,
 }
 
@@ -29,6 +30,7 @@ impl Scheme {
             Scheme::S3 => "s3",
             Scheme::Gs => "gs",
             Scheme::Az => "az",
+            Scheme::Hf => "hf",
             Scheme::Http => "http",
         }
     }
@@ -69,9 +71,13 @@ pub(super) fn parse(url: &str) -> Result<Target> {
                 .into_owned();
             return Ok(Target { scheme: Scheme::Http, bucket: String::new(), key: path });
         }
+        "hf" => {
+            let (bucket, key) = super::hub::split(rest)?;
+            return Ok(Target { scheme: Scheme::Hf, bucket, key });
+        }
         other => {
             return Err(Error::usage(format!("{other}:// is not supported"))
-                .hint("supported are s3://, gs://, az://, http:// and https://"));
+                .hint("supported are s3://, gs://, az://, hf://, http:// and https://"));
         }
     };
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));

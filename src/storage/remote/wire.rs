@@ -14,8 +14,10 @@ use object_store::client::{
     ReqwestConnector,
 };
 
+use super::client::certificates;
 use super::errors::{Failure, What};
-use super::listing;
+use super::{RemoteOptions, listing};
+use crate::error::{Error, ErrorKind};
 
 /// How long a connection may be silent.
 pub(super) fn patience() -> Duration {
@@ -23,6 +25,14 @@ pub(super) fn patience() -> Duration {
         std::env::var("NPK_READ_TIMEOUT_MS").ok().and_then(|v| v.parse().ok()).unwrap_or(45_000);
     Duration::from_millis(millis)
 }
+
+/// How long to wait for a connection.
+pub(super) fn connect_timeout() -> Duration {
+    patience().min(Duration::from_secs(10))
+}
+
+/// What servers are told of this program.
+pub(super) const USER_AGENT: &str = concat!("npk/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests, and turns every answer that is not a success into a [`Failure`] with all that
 /// the server said.
@@ -32,6 +42,8 @@ struct Wire {
     /// Without a limit on silence: an upload's answer comes when its body has gone through.
     writing: HttpClient,
     patience: Duration,
+    /// Redirections are answers, for whoever asks.
+    redirects: bool,
 }
 
 /// The slowest upload that is waited for, in bytes a second and connection.
@@ -68,6 +80,12 @@ impl HttpService for Wire {
             let detail = format!("{server}: {}", failure.detail);
             HttpError::new(HttpErrorKind::Unknown, Failure { detail, ..failure })
         })?;
+        if self.redirects && response.status().is_redirection() {
+            // Read to its end, the connection serves the next request, too.
+            let (parts, body) = response.into_parts();
+            let _ = tokio::time::timeout(self.patience, read_some(body.bytes_stream())).await;
+            return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
+        }
         if response.status().is_success() {
             if !writes && !lists {
                 return Ok(response);
@@ -75,7 +93,7 @@ impl HttpService for Wire {
             // Headers may come long before what they announce: an upload that is completed tells
             // how it went in the body.
             let (parts, body) = response.into_parts();
-            let body = self.whole(body.bytes_stream()).await?;
+            let body = whole(body.bytes_stream(), self.patience).await?;
             let body = if lists { listing::without_odd_keys(body) } else { body };
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
@@ -90,26 +108,24 @@ impl HttpService for Wire {
     }
 }
 
-impl Wire {
-    /// A body to its end; every piece of it must come in time.
-    async fn whole(
-        &self,
-        mut body: BoxStream<'static, Result<Bytes, HttpError>>,
-    ) -> Result<Bytes, HttpError> {
-        let mut all = Vec::new();
-        while let Some(more) =
-            tokio::time::timeout(self.patience, body.next()).await.map_err(|_| silent())?
-        {
-            all.extend_from_slice(&more?);
-            if all.len() > MAX_ANSWER {
-                return Err(HttpError::new(
-                    HttpErrorKind::Unknown,
-                    Failure::new(What::Other, "the server's answer does not end"),
-                ));
-            }
+/// A body to its end; every piece of it must come in time.
+pub(super) async fn whole(
+    mut body: BoxStream<'static, Result<Bytes, HttpError>>,
+    patience: Duration,
+) -> Result<Bytes, HttpError> {
+    let mut all = Vec::new();
+    while let Some(more) =
+        tokio::time::timeout(patience, body.next()).await.map_err(|_| silent())?
+    {
+        all.extend_from_slice(&more?);
+        if all.len() > MAX_ANSWER {
+            return Err(HttpError::new(
+                HttpErrorKind::Unknown,
+                Failure::new(What::Other, "the server's answer does not end"),
+            ));
         }
-        Ok(all.into())
     }
+    Ok(all.into())
 }
 
 fn silent() -> HttpError {
@@ -133,15 +149,45 @@ pub(super) struct Connector {
     pub patience: Duration,
 }
 
+/// A client that hands redirections back: who follows them decides what each server is shown.
+///
+/// # Errors
+/// Remote: certificates that cannot be read.
+pub(super) fn unredirected(options: &RemoteOptions) -> Result<HttpClient, Error> {
+    provide_cryptography();
+    let patience = patience();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(connect_timeout())
+        .read_timeout(patience)
+        .danger_accept_invalid_certs(options.no_verify_ssl);
+    if let Some(file) = &options.ca_bundle {
+        let trusted = certificates(file, reqwest::Certificate::from_pem_bundle)?;
+        builder = builder.tls_certs_merge(trusted);
+    }
+    let client = builder.build().map_err(|e| {
+        Error::new(ErrorKind::Remote, "the client for the hub cannot be set up").because(e)
+    })?;
+    let client = HttpClient::new(client);
+    let wire = Wire { reading: client.clone(), writing: client, patience, redirects: true };
+    Ok(HttpClient::new(wire))
+}
+
+fn provide_cryptography() {
+    // Fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Fails only where one is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        provide_cryptography();
         let plain = ReqwestConnector::default();
         Ok(HttpClient::new(Wire {
             reading: plain.connect(&options.clone().with_read_timeout(self.patience))?,
             writing: plain.connect(options)?,
             patience: self.patience,
+            redirects: false,
         }))
     }
 }
