@@ -556,7 +556,11 @@ pub fn command() -> clap::Command {
     let mut built = vec![env!("CARGO_PKG_VERSION").to_string()];
     let names: Vec<&str> = crate::formats::FORMATS.iter().map(|f| f.spec().name).collect();
     built.push(format!("formats: {}", names.join(" ")));
-    let features = [("hdf5", cfg!(feature = "hdf5")), ("remote", cfg!(feature = "remote"))];
+    let features = [
+        ("hdf5", cfg!(feature = "hdf5")),
+        ("parquet", cfg!(feature = "parquet")),
+        ("remote", cfg!(feature = "remote")),
+    ];
     let on: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     built.push(format!(
         "features: {}",

@@ -48,6 +48,12 @@
 //! format knows neither the command line nor other formats nor threads; `resolve` and `pipe` know
 //! no format by name.
 
+// What only some formats use is no fault where these are left out.
+#![cfg_attr(
+    not(all(feature = "hdf5", feature = "parquet", feature = "remote")),
+    allow(dead_code, unused_imports)
+)]
+
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("npk maps files of any size and counts in 64 bits: build it for a 64-bit platform");
 #[cfg(not(target_endian = "little"))]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{
+use arrow_array::types::{Int8Type, Int32Type};
+use arrow_array::{
     Array as _, ArrayRef, DictionaryArray, Int32Array, Int64Array, ListArray, RecordBatch,
     StringArray, StructArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{Field, Fields, Int8Type, Int32Type, Schema};
+use arrow_schema::{Field, Fields, Schema};
 use ndarray::{Array2, Array3, arr1, arr2, s};
 use npk::{
     Cancel, Data, Dtype, ErrorKind, Layout, Level, OpenOptions, Options, Store, StoreOptions,
@@ -125,7 +126,7 @@ fn batch() -> RecordBatch {
     let list: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists));
     let inner: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let fields = Fields::from(vec![Field::new("p", inner.data_type().clone(), true)]);
-    let nulls = arrow::buffer::NullBuffer::from(vec![true, false, true]);
+    let nulls = arrow_buffer::NullBuffer::from(vec![true, false, true]);
     let place: ArrayRef = Arc::new(StructArray::new(fields, vec![inner], Some(nulls)));
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("n", Arc::new(Int32Array::from(vec![Some(7), None, Some(9)]))),
@@ -158,7 +159,7 @@ fn record_batches_come_back() {
         match (a.as_any().downcast_ref::<DictionaryArray<Int8Type>>(), a) {
             (Some(a), _) => {
                 let values = |d: &DictionaryArray<Int8Type>| {
-                    arrow::compute::cast(d, &arrow::datatypes::DataType::Utf8).unwrap()
+                    arrow_cast::cast(d, &arrow_schema::DataType::Utf8).unwrap()
                 };
                 let b = b.as_any().downcast_ref::<DictionaryArray<Int8Type>>().unwrap();
                 assert_eq!(&values(a), &values(b));

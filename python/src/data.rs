@@ -21,7 +21,7 @@ pub enum Given {
         _owner: Py<PyAny>,
     },
     Tensor(Tensor),
-    Arrow(arrow::array::ArrayRef),
+    Arrow(arrow_array::ArrayRef),
     Own(npk::Array),
 }
 
@@ -57,12 +57,12 @@ impl Given {
             "column" => Given::Arrow(interop::column_from(&made.get_item(1)?)?),
             "texts" => {
                 let texts: Vec<Option<String>> = made.get_item(1)?.extract()?;
-                Given::Arrow(std::sync::Arc::new(arrow::array::LargeStringArray::from(texts)))
+                Given::Arrow(std::sync::Arc::new(arrow_array::LargeStringArray::from(texts)))
             }
             "binary" => {
                 let items: Vec<Option<Vec<u8>>> = made.get_item(1)?.extract()?;
                 let items: Vec<Option<&[u8]>> = items.iter().map(Option::as_deref).collect();
-                Given::Arrow(std::sync::Arc::new(arrow::array::LargeBinaryArray::from(items)))
+                Given::Arrow(std::sync::Arc::new(arrow_array::LargeBinaryArray::from(items)))
             }
             other => return Err(PyValueError::new_err(format!("'{other}' cannot be written"))),
         })

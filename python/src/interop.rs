@@ -2,10 +2,10 @@
 
 use std::ffi::CStr;
 
-use arrow::array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchReader};
-use arrow::datatypes::SchemaRef;
-use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
-use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use arrow_array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchReader};
+use arrow_schema::SchemaRef;
+use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
+use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use dlpark::ffi::{DLManagedTensor, DLManagedTensorVersioned};
 use dlpark::{Managed, ManagedTensorBase};
 use pyo3::exceptions::{PyBufferError, PyValueError};
@@ -170,7 +170,7 @@ impl Tensor {
     }
 }
 
-fn arrow_error(e: arrow::error::ArrowError) -> PyErr {
+fn arrow_error(e: arrow_schema::ArrowError) -> PyErr {
     PyValueError::new_err(e.to_string())
 }
 
@@ -217,22 +217,22 @@ pub fn batches(object: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBatc
 }
 
 /// The one column of a table, as one array.
-pub fn column_from(object: &Bound<'_, PyAny>) -> PyResult<arrow::array::ArrayRef> {
+pub fn column_from(object: &Bound<'_, PyAny>) -> PyResult<arrow_array::ArrayRef> {
     let (schema, batches) = batches(object)?;
     if schema.fields().len() != 1 {
         let text = format!("a table of {} columns is no array: write_table", schema.fields().len());
         return Err(PyValueError::new_err(text));
     }
-    let parts: Vec<&dyn arrow::array::Array> =
+    let parts: Vec<&dyn arrow_array::Array> =
         batches.iter().map(|batch| batch.column(0).as_ref()).collect();
     match parts[..] {
-        [] => Ok(arrow::array::new_empty_array(schema.field(0).data_type())),
-        _ => arrow::compute::concat(&parts).map_err(arrow_error),
+        [] => Ok(arrow_array::new_empty_array(schema.field(0).data_type())),
+        _ => arrow_select::concat::concat(&parts).map_err(arrow_error),
     }
 }
 
 /// The array of an object with `__arrow_c_array__`.
-pub fn array_from(object: &Bound<'_, PyAny>) -> PyResult<arrow::array::ArrayRef> {
+pub fn array_from(object: &Bound<'_, PyAny>) -> PyResult<arrow_array::ArrayRef> {
     let pair = object.call_method0("__arrow_c_array__")?;
     let (schema, array): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
     // SAFETY: untaken capsules of these names hold these structures; the array is moved out of its own.
@@ -245,6 +245,6 @@ pub fn array_from(object: &Bound<'_, PyAny>) -> PyResult<arrow::array::ArrayRef>
         let array = std::ptr::replace(array, FFI_ArrowArray::empty());
         let mut data = from_ffi(array, &*schema).map_err(arrow_error)?;
         data.align_buffers();
-        Ok(arrow::array::make_array(data))
+        Ok(arrow_array::make_array(data))
     }
 }

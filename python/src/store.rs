@@ -106,7 +106,7 @@ impl Store {
         };
         let (schema, mut batches) = interop::batches(table)?;
         if batches.is_empty() {
-            batches.push(arrow::array::RecordBatch::new_empty(schema));
+            batches.push(arrow_array::RecordBatch::new_empty(schema));
         }
         self.change(py, |store| store.write_table(name, &batches, layout))
     }

@@ -1,7 +1,7 @@
 //! One array in memory: mapped or copied.
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::FieldRef;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::FieldRef;
 use std::ops::Range;
 
 use super::Element;
@@ -257,7 +257,7 @@ pub(super) fn batch_of(plan: &Plan, arrays: Vec<Array>) -> Result<RecordBatch> {
     });
     let block = Block { first_row: 0, rows, columns: columns.collect() };
     let columns = export.arrays(&plan.arrays, &block)?;
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows as usize));
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows as usize));
     RecordBatch::try_new_with_options(export.schema, columns, &options)
         .map_err(|e| Error::internal(format!("a record batch cannot be put together: {e}")))
 }
@@ -284,7 +284,7 @@ pub(super) fn joined(meta: &ArrayMeta, mut chunks: Vec<Chunk>) -> Result<Chunk> 
         }
         logical if logical.is_var() => var(meta, &chunks)?,
         _ => {
-            let mut all = arrow::buffer::MutableBuffer::new(0);
+            let mut all = arrow_buffer::MutableBuffer::new(0);
             for chunk in &chunks {
                 if let Values::Fixed(bytes) = &chunk.values {
                     all.extend_from_slice(bytes);
@@ -299,7 +299,7 @@ pub(super) fn joined(meta: &ArrayMeta, mut chunks: Vec<Chunk>) -> Result<Chunk> 
 /// Rows that differ in size, from the first on.
 fn var(meta: &ArrayMeta, chunks: &[Chunk]) -> Result<Values> {
     let item = meta.dtype.item_bytes();
-    let (mut offsets, mut all) = (vec![0u64], arrow::buffer::MutableBuffer::new(0));
+    let (mut offsets, mut all) = (vec![0u64], arrow_buffer::MutableBuffer::new(0));
     for chunk in chunks {
         let Values::Var { offsets: from, values } = &chunk.values else {
             return Err(Error::internal("rows of uneven length were expected"));

@@ -3,8 +3,8 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_schema::{Field, Schema};
 
 use super::array::Array;
 use super::memory::{Lender, Memory, MemorySource, Strided};
@@ -239,9 +239,9 @@ impl From<ArrayRef> for Data<'_> {
     }
 }
 
-impl From<&dyn arrow::array::Array> for Data<'_> {
-    fn from(array: &dyn arrow::array::Array) -> Self {
-        Data::of(Kind::Arrow(arrow::array::make_array(array.to_data())))
+impl From<&dyn arrow_array::Array> for Data<'_> {
+    fn from(array: &dyn arrow_array::Array) -> Self {
+        Data::of(Kind::Arrow(arrow_array::make_array(array.to_data())))
     }
 }
 

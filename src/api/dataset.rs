@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 
 use super::array::{Array, Info, batch_of, joined};
 use super::flags::Flags;

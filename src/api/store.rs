@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 
 use super::array::Array;
 use super::data::Data;
@@ -91,8 +91,8 @@ impl StoreOptions {
 /// store.write("raw", npk::Data::bytes(npk::Dtype::Bf16, &[2], &[0, 0x3f, 0x80, 0x3f])?)?;
 ///
 /// // from_arrow: text, nulls and times are kept in npk.json.
-/// let names: arrow::array::ArrayRef =
-///     std::sync::Arc::new(arrow::array::StringArray::from(vec![Some("a"), None, Some("b")]));
+/// let names: arrow_array::ArrayRef =
+///     std::sync::Arc::new(arrow_array::StringArray::from(vec![Some("a"), None, Some("b")]));
 /// store.write("names", &names)?;
 /// store.commit()?;
 ///

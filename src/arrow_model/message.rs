@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
-use arrow::ipc;
+use arrow_ipc as ipc;
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 use flatbuffers::{InvalidFlatbuffer, VerifierOptions};
 
 use crate::error::{Error, Result};

@@ -20,7 +20,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit as ArrowUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit as ArrowUnit};
 
 use crate::error::{Error, Result};
 use crate::model::{
@@ -31,6 +31,7 @@ mod memory;
 mod message;
 mod nested;
 mod read;
+mod retype;
 mod schema;
 mod write;
 
@@ -44,6 +45,7 @@ pub use nested::{
 pub use read::{
     Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths,
 };
+pub use retype::retyped;
 pub use schema::{decode_schema, encode_schema};
 pub use write::{array, cast_exact, categories_array};
 

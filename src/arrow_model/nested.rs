@@ -3,24 +3,27 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, GenericListArray,
-    GenericListViewArray, MapArray, RecordBatch, StructArray, UInt64Array, downcast_integer_array,
-    make_array,
+use arrow_array::cast::AsArray;
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, FixedSizeListArray, GenericListArray, GenericListViewArray,
+    MapArray, RecordBatch, StructArray, UInt64Array, downcast_integer_array, make_array,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::{CastOptions, cast_with_options, concat, take};
-use arrow::datatypes::{ArrowNativeType, DataType, Field, FieldRef, Schema};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
+use arrow_buffer::ArrowNativeType;
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_cast::display::array_value_to_string;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{DataType, Field, FieldRef, Schema};
+use arrow_select::concat::concat;
+use arrow_select::take::take;
 use serde_json::{Value, json as value};
 
-use super::{Dictionaries, MAX_DEPTH, categories_array, coded, element_type, type_name};
+use super::{Dictionaries, MAX_DEPTH, categories_array, coded, element_type, retyped, type_name};
 use crate::error::{Error, Result};
 use crate::model::nested::{change_dictionaries, children, dictionaries};
 use crate::model::{Chunk, Logical, Nested, Values};
 
-fn invalid(e: arrow::error::ArrowError) -> Error {
+fn invalid(e: arrow_schema::ArrowError) -> Error {
     Error::corrupt("a nested column is not valid").because(e)
 }
 
@@ -78,7 +81,7 @@ pub fn joined_nested(chunks: &[Chunk], nested: &Nested) -> Result<ArrayRef> {
         }
     }
     match arrays[..] {
-        [] => Ok(arrow::array::new_empty_array(&nested.coded_type())),
+        [] => Ok(arrow_array::new_empty_array(&nested.coded_type())),
         [one] => Ok(make_array(one.to_data())),
         _ => concat(&arrays).map_err(invalid),
     }
@@ -147,7 +150,7 @@ fn recoded_keys(
 ) -> Result<ArrayRef> {
     let nulls = NullBuffer::union(keys.nulls(), hidden);
     if nulls.as_ref().is_some_and(|n| n.null_count() == keys.len()) {
-        return Ok(arrow::array::new_null_array(keys.data_type(), keys.len()));
+        return Ok(arrow_array::new_null_array(keys.data_type(), keys.len()));
     }
     let keys = keys.to_data().into_builder().nulls(nulls).build().map_err(invalid)?;
     let keys = make_array(keys);
@@ -160,7 +163,7 @@ fn codes_array(t: &DataType, values: Values, valid: Option<crate::model::Buf>) -
     let Values::Fixed(values) = values else { return Err(Error::internal("codes were expected")) };
     let nulls = valid.map(|v| NullBuffer::from_iter(v.iter().map(|b| *b != 0)));
     let len = values.len() / t.primitive_width().unwrap_or(1);
-    let data = arrow::array::ArrayData::builder(t.clone()).len(len).nulls(nulls).add_buffer(values);
+    let data = arrow_data::ArrayData::builder(t.clone()).len(len).nulls(nulls).add_buffer(values);
     Ok(make_array(data.align_buffers(true).build().map_err(invalid)?))
 }
 
@@ -240,11 +243,7 @@ pub fn assembled(
             let (values, valid) = coded(&all, &codes, dtype, 0)?;
             codes_array(keys, values, valid)
         }
-        _ if first.data_type() == t => Ok(first.clone()),
-        _ => {
-            let options = CastOptions { safe: false, ..CastOptions::default() };
-            cast_with_options(first, t, &options).map_err(invalid)
-        }
+        _ => retyped(first, t).map_err(invalid),
     }
 }
 
@@ -416,7 +415,7 @@ pub fn json(array: &ArrayRef, i: usize) -> Value {
         DataType::BinaryView => bytes(array.as_binary_view().value(i)),
         DataType::FixedSizeBinary(_) => bytes(array.as_fixed_size_binary().value(i)),
         t => {
-            let text = arrow::util::display::array_value_to_string(array, i).unwrap_or_default();
+            let Ok(text) = text(array, i) else { return Value::Null };
             match text.as_str() {
                 "NaN" => value!("NaN"),
                 "inf" => value!("Infinity"),
@@ -428,4 +427,20 @@ pub fn json(array: &ArrayRef, i: usize) -> Value {
             }
         }
     }
+}
+
+/// A number, time or decimal as text. The crate knows no zones by name, and no years above 262,000.
+fn text(array: &ArrayRef, i: usize) -> std::result::Result<String, arrow_schema::ArrowError> {
+    let as_type = |t| {
+        let one = array.slice(i, 1).to_data().into_builder().data_type(t).build()?;
+        array_value_to_string(&make_array(one), 0)
+    };
+    array_value_to_string(array, i).or_else(|unknown| match array.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            as_type(DataType::Timestamp(*unit, Some("+00:00".into())))
+                .or_else(|_| as_type(DataType::Int64))
+        }
+        t if t.primitive_width() == Some(8) => as_type(DataType::Int64),
+        _ => Err(unknown),
+    })
 }

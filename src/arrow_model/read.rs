@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray, make_array};
-use arrow::buffer::{Buffer, NullBuffer};
-use arrow::compute::{cast, take};
-use arrow::datatypes::{ByteArrayType, DataType, UInt64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{ByteArrayType, UInt64Type};
+use arrow_array::{Array, ArrayRef, GenericByteArray, make_array};
+use arrow_buffer::{Buffer, NullBuffer};
+use arrow_schema::DataType;
+use arrow_select::take::take;
 
-use super::{Held, LeafType, Level, type_name};
+use super::{Held, LeafType, Level, retyped, type_name};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Dtype, Logical, Values};
 
-fn failed(e: arrow::error::ArrowError) -> Error {
+fn failed(e: arrow_schema::ArrowError) -> Error {
     Error::corrupt("an Arrow array is not valid").because(e)
 }
 
@@ -375,7 +377,7 @@ fn fixed_values(
         }
         return Ok(values.slice(first as usize, (last - first) as usize));
     }
-    let mut indices = arrow::array::PrimitiveBuilder::<UInt64Type>::with_capacity(
+    let mut indices = arrow_array::builder::PrimitiveBuilder::<UInt64Type>::with_capacity(
         array.len().saturating_mul(n as usize).min(1 << 24),
     );
     for (i, w) in offsets.windows(2).enumerate() {
@@ -512,10 +514,9 @@ fn var_values(array: &ArrayRef) -> Result<Values> {
         DataType::LargeUtf8 => Ok(bytes_values(array.as_string::<i64>())),
         DataType::Binary => Ok(bytes_values(array.as_binary::<i32>())),
         DataType::LargeBinary => Ok(bytes_values(array.as_binary::<i64>())),
-        DataType::Utf8View => var_values(&cast(array, &DataType::LargeUtf8).map_err(failed)?),
-        DataType::BinaryView => var_values(&cast(array, &DataType::LargeBinary).map_err(failed)?),
-        DataType::FixedSizeBinary(_) => {
-            var_values(&cast(array, &DataType::LargeBinary).map_err(failed)?)
+        DataType::Utf8View => var_values(&retyped(array, &DataType::LargeUtf8).map_err(failed)?),
+        DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            var_values(&retyped(array, &DataType::LargeBinary).map_err(failed)?)
         }
         DataType::Null => {
             Ok(Values::Var { offsets: vec![0; array.len() + 1], values: Vec::<u8>::new().into() })
@@ -525,7 +526,7 @@ fn var_values(array: &ArrayRef) -> Result<Values> {
 }
 
 fn bytes_values<T: ByteArrayType>(array: &GenericByteArray<T>) -> Values {
-    use arrow::datatypes::ArrowNativeType;
+    use arrow_buffer::ArrowNativeType;
     let (first, last) = (array.offsets()[0].as_usize(), array.offsets()[array.len()].as_usize());
     let offsets: Vec<u64> = array.offsets().iter().map(|o| (o.as_usize() - first) as u64).collect();
     let values = array.values().slice_with_length(first, last - first);

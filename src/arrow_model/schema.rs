@@ -1,7 +1,7 @@
 //! Schemas as text: the value of `ARROW:schema`, as Arrow's own Parquet writers keep it.
 
-use arrow::datatypes::Schema;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow_schema::Schema;
 use base64::Engine;
 
 use super::Verified;

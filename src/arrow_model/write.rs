@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayData, ArrayRef, NullArray, make_array};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, i256};
+use arrow_array::{ArrayRef, NullArray, make_array};
+use arrow_buffer::i256;
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
 
-use super::type_name;
+use super::{retyped, type_name};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Logical, Values, typed};
 
-fn invalid(e: arrow::error::ArrowError) -> Error {
+fn invalid(e: arrow_schema::ArrowError) -> Error {
     Error::refused("the values do not fit the column's type").because(e)
 }
 
@@ -135,7 +136,7 @@ fn null_buffer(chunks: &[Chunk], rows: usize) -> Option<NullBuffer> {
     if chunks.iter().all(|c| c.valid.is_none()) {
         return None;
     }
-    let mut bits = arrow::array::BooleanBufferBuilder::new(rows);
+    let mut bits = arrow_buffer::BooleanBufferBuilder::new(rows);
     for chunk in chunks {
         match &chunk.valid {
             None => bits.append_n(chunk.rows as usize, true),
@@ -163,7 +164,7 @@ fn fixed(chunks: &[Chunk], align: usize) -> Result<Buffer> {
     {
         return Ok(one.clone());
     }
-    let mut all = arrow::buffer::MutableBuffer::new(parts.iter().map(|p| p.len()).sum());
+    let mut all = arrow_buffer::MutableBuffer::new(parts.iter().map(|p| p.len()).sum());
     parts.iter().for_each(|p| all.extend_from_slice(p.as_slice()));
     Ok(all.into())
 }
@@ -189,7 +190,7 @@ fn joined(chunks: &[Chunk], rows: usize, item: u64) -> Result<(Vec<i64>, Buffer)
     let values = match &parts[..] {
         [one] if one.as_ptr().align_offset(16) == 0 => one.clone(),
         _ => {
-            let mut all = arrow::buffer::MutableBuffer::new(parts.iter().map(|p| p.len()).sum());
+            let mut all = arrow_buffer::MutableBuffer::new(parts.iter().map(|p| p.len()).sum());
             parts.iter().for_each(|p| all.extend_from_slice(p.as_slice()));
             all.into()
         }
@@ -320,7 +321,7 @@ fn numpy_times(
     };
     let times = i64::from(unit.count) * times;
     let mut out = Vec::with_capacity(len);
-    let mut valid = arrow::array::BooleanBufferBuilder::new(len);
+    let mut valid = arrow_buffer::BooleanBufferBuilder::new(len);
     for (i, &v) in values.iter().take(len).enumerate() {
         let ok = v != i64::MIN && nulls.as_ref().is_none_or(|n| n.is_valid(i));
         valid.append(ok);
@@ -388,16 +389,15 @@ pub fn categories_array(
 /// # Errors
 /// Values that do not fit.
 pub fn cast_exact(array: &ArrayRef, target: &DataType, first_row: u64) -> Result<ArrayRef> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    let cast = cast_with_options(array, target, &options).map_err(invalid)?;
-    let back = cast_with_options(&cast, array.data_type(), &options).map_err(invalid)?;
+    let cast = retyped(array, target).map_err(invalid)?;
+    let back = retyped(&cast, array.data_type()).map_err(invalid)?;
     if back.as_ref() == array.as_ref() {
         return Ok(cast);
     }
     let first = (0..array.len())
         .find(|&i| back.slice(i, 1).as_ref() != array.slice(i, 1).as_ref())
         .unwrap_or(0);
-    let value = arrow::util::display::array_value_to_string(array, first).unwrap_or_default();
+    let value = arrow_cast::display::array_value_to_string(array, first).unwrap_or_default();
     let row = first_row.saturating_add(first as u64);
     Err(Error::refused(format!("row {row} ({value}) is not exact as {}", type_name(target))))
 }
@@ -421,7 +421,7 @@ fn decimals(from: Decimals, target: &DataType, values: &Buffer) -> Result<Buffer
     };
     let most = i256::from_i128(10).checked_pow(u32::from(precision)).unwrap_or(i256::MAX);
     let least = most.wrapping_neg();
-    let mut out = arrow::buffer::MutableBuffer::new(values.len() / from.item_bytes() * width);
+    let mut out = arrow_buffer::MutableBuffer::new(values.len() / from.item_bytes() * width);
     for (i, number) in from.numbers(values).enumerate() {
         if number >= most || number <= least {
             return Err(Error::refused(format!(

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use arrow::array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef};
 
 use super::{Buf, Dtype};
 use crate::error::{Error, Result};
@@ -132,7 +132,7 @@ pub fn typed<T: bytemuck::Pod>(buf: &[u8]) -> Cow<'_, [T]> {
 }
 
 /// A buffer from a vector of plain elements, without a copy.
-pub fn buf_from<T: arrow::datatypes::ArrowNativeType>(values: Vec<T>) -> Buf {
+pub fn buf_from<T: arrow_buffer::ArrowNativeType>(values: Vec<T>) -> Buf {
     Buf::from_vec(values)
 }
 

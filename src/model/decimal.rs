@@ -1,7 +1,7 @@
 //! Decimal numbers: whole numbers of 10^-scale, stored as int64 or as little-endian two's
 //! complement words.
 
-use arrow::datatypes::i256;
+use arrow_buffer::i256;
 
 use super::{Buf, Dtype, typed};
 use crate::error::{Error, Result};

@@ -28,7 +28,7 @@ pub use table::{Column, EncodedArray, Encoding, Plan, Table};
 
 /// Bytes of a chunk: reference counted, sliced without a copy, from a `Vec` of any plain type
 /// without a copy.
-pub use arrow::buffer::Buffer as Buf;
+pub use arrow_buffer::Buffer as Buf;
 
 /// A JSON object whose keys keep their order: attributes and metadata.
 pub type Attributes = serde_json::Map<String, serde_json::Value>;

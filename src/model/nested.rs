@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayData, ArrayRef, make_array};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, UnionFields};
+use arrow_array::{Array, ArrayRef, make_array};
+use arrow_buffer::NullBuffer;
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, Field, FieldRef, Fields, UnionFields};
 
 use super::Categories;
 use crate::error::{Error, Result};
@@ -215,8 +216,8 @@ pub fn type_name(t: &DataType) -> String {
     }
 }
 
-fn unit_name(unit: &arrow::datatypes::TimeUnit) -> &'static str {
-    use arrow::datatypes::TimeUnit as U;
+fn unit_name(unit: &arrow_schema::TimeUnit) -> &'static str {
+    use arrow_schema::TimeUnit as U;
     match unit {
         U::Second => "s",
         U::Millisecond => "ms",

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt64Array, make_array};
-use arrow::buffer::NullBuffer;
-use arrow::compute::take;
-use arrow::datatypes::DataType;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, UInt64Array, make_array};
+use arrow_buffer::NullBuffer;
+use arrow_schema::DataType;
+use arrow_select::take::take;
 
 use crate::arrow_model::{self, LeafType};
 use crate::error::{Error, Result};
@@ -39,7 +40,7 @@ pub enum PartOf {
     Nested,
 }
 
-fn invalid(e: arrow::error::ArrowError) -> Error {
+fn invalid(e: arrow_schema::ArrowError) -> Error {
     Error::corrupt("a nested column is not valid").because(e)
 }
 

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StructArray};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow_array::{ArrayRef, StructArray};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, FieldRef};
 
 use crate::arrow_model;
 use crate::error::{Context, Error, Result};
@@ -20,7 +20,7 @@ const STEP_BYTES: u64 = 8 << 20;
 /// Rows whose offsets are looked at together.
 const STEP_ROWS: u64 = 1 << 16;
 
-fn invalid(e: arrow::error::ArrowError) -> Error {
+fn invalid(e: arrow_schema::ArrowError) -> Error {
     Error::corrupt("a nested column is not valid").because(e)
 }
 
@@ -411,7 +411,7 @@ impl TogetherRows {
                 let DataType::FixedSizeList(f, length) = t else {
                     return Err(Error::internal("a list was expected"));
                 };
-                let built = arrow::array::FixedSizeListArray::try_new_with_length(
+                let built = arrow_array::FixedSizeListArray::try_new_with_length(
                     f, length, values, nulls, n,
                 );
                 Ok(Arc::new(built.map_err(invalid)?))

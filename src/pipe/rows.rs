@@ -247,10 +247,10 @@ fn pick(chunk: &Chunk, skip: u64, step: u64, item: u64) -> Chunk {
     let count = (chunk.rows - skip).div_ceil(step);
     let values = match &chunk.values {
         Values::Nested(array) => {
-            let rows: arrow::array::UInt64Array = rows().map(|r| r as u64).collect();
+            let rows: arrow_array::UInt64Array = rows().map(|r| r as u64).collect();
             // Rows of the array are taken, none that it does not have.
             Values::Nested(
-                arrow::compute::take(array, &rows, None).unwrap_or_else(|_| array.slice(0, 0)),
+                arrow_select::take::take(array, &rows, None).unwrap_or_else(|_| array.slice(0, 0)),
             )
         }
         Values::Fixed(b) => {

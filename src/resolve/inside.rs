@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, Fields};
+use arrow_schema::{DataType, FieldRef, Fields};
 
 use super::names::{Pattern, no_match, split};
 use super::{Step, names, table};
@@ -107,9 +107,9 @@ fn tree(meta: &ArrayMeta) -> Option<Node> {
     match &meta.logical {
         Logical::Nested(nested) => Some(Node::of(meta.name.clone(), &nested.field, &mut (0, 0))),
         Logical::List => {
-            let item = arrow::datatypes::Field::new_list_field(DataType::Null, true);
+            let item = arrow_schema::Field::new_list_field(DataType::Null, true);
             let list = DataType::List(Arc::new(item));
-            let field = Arc::new(arrow::datatypes::Field::new("", list, meta.nulls));
+            let field = Arc::new(arrow_schema::Field::new("", list, meta.nulls));
             Some(Node::of(meta.name.clone(), &field, &mut (0, 0)))
         }
         _ => None,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow_schema::{DataType, FieldRef};
 
 use super::Step;
 use super::fit::Policy;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use arrow::ipc;
+use arrow_ipc as ipc;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use npk::error::ErrorKind;
 

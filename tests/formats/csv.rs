@@ -516,7 +516,7 @@ impl npk::format::ReadPieces for Pieces {
     }
 }
 
-pub fn numbers<T: arrow::datatypes::ArrowNativeType>(
+pub fn numbers<T: arrow_buffer::ArrowNativeType>(
     name: &str,
     dtype: Dtype,
     values: Vec<T>,

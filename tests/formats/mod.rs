@@ -2,6 +2,7 @@
 
 mod archives;
 mod arrow_messages;
+mod arrow_types;
 mod arrow_rows;
 mod bools;
 mod coded_text;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
-use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Fields, Schema};
-use arrow::ipc::writer::FileWriter;
+use arrow_array::{Array, ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{DataType, Field, Fields, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
@@ -225,13 +225,13 @@ fn tables_keep_their_schema_through_hdf5_and_zarr() {
         ok(&scratch, &["convert", name, middle, "--layout", "columns"]);
         ok(&scratch, &["convert", "-f", middle, "back.feather"]);
         let back = std::fs::File::open(scratch.join("back.feather")).unwrap();
-        let back = arrow::ipc::reader::FileReader::try_new(back, None).unwrap();
+        let back = arrow_ipc::reader::FileReader::try_new(back, None).unwrap();
         assert_eq!(*back.schema(), *batch.schema(), "{middle}");
         // As a matrix it is the same table.
         ok(&scratch, &["convert", "-f", name, middle, "--layout", "matrix"]);
         ok(&scratch, &["convert", "-f", middle, "back.feather"]);
         let back = std::fs::File::open(scratch.join("back.feather")).unwrap();
-        let back = arrow::ipc::reader::FileReader::try_new(back, None).unwrap();
+        let back = arrow_ipc::reader::FileReader::try_new(back, None).unwrap();
         assert_eq!(*back.schema(), *batch.schema(), "{middle}");
     }
     // Nothing but the values, where that was asked for; and nothing is said of plain arrays.

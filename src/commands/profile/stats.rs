@@ -1,6 +1,6 @@
 //! What `inspect --stats` tells of the values.
 
-use arrow::datatypes::i256;
+use arrow_buffer::i256;
 use serde_json::{Value, json};
 
 use super::Real;

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Schema};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Schema};
 
 use super::names::column_names;
 use crate::arrow_model::{self, Dictionaries, Held, Leaf, Level, MemoryLimit, fields_below};
@@ -109,7 +110,7 @@ fn dictionaries(categories: Arc<crate::model::Categories>) -> Dictionaries {
 fn null_structs(schema: &Schema, batches: &[RecordBatch]) -> HashSet<usize> {
     fn has_null(array: &ArrayRef, t: &DataType, depth: usize) -> bool {
         let Some(fields) = array.as_struct_opt() else { return false };
-        let field = arrow::datatypes::Field::new("", t.clone(), true);
+        let field = arrow_schema::Field::new("", t.clone(), true);
         let Some(below) = fields_below(&field, depth) else { return false };
         let mut columns = fields.columns().iter().zip(below);
         fields.null_count() > 0

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StructArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow_array::{ArrayRef, StructArray};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use crate::arrow_model::{
     self, Leaf, Level, arrow_unit, decode_schema, leaf_type, leaves, with_order,
@@ -386,7 +386,7 @@ fn usual_element(meta: &ArrayMeta) -> Result<DataType> {
         let whole = |unit| {
             if duration { DataType::Duration(unit) } else { DataType::Timestamp(unit, None) }
         };
-        use arrow::datatypes::TimeUnit as U;
+        use arrow_schema::TimeUnit as U;
         Ok(match u.base.as_str() {
             "W" | "D" if !duration => DataType::Date32,
             "W" | "D" | "h" | "m" | "s" => whole(U::Second),

@@ -4,7 +4,7 @@
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, IntervalUnit, UnionMode};
+use arrow_schema::{DataType, IntervalUnit, UnionMode};
 
 use super::body::{decompressed, unpacked_bytes};
 use super::index::{Batch, Index};

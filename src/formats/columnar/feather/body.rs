@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Field};
-use arrow::ipc::CompressionType;
+use arrow_array::ArrayRef;
+use arrow_ipc::CompressionType;
+use arrow_schema::{DataType, Field};
 
 use super::index::{Batch, Cursor, own_buffers, skip};
 use super::rows::BatchRows;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use arrow::datatypes::{DataType, Field, Schema, UnionMode};
-use arrow::ipc;
+use arrow_ipc as ipc;
+use arrow_schema::{DataType, Field, Schema, UnionMode};
 
 use super::version1;
 use crate::arrow_model::{self, Verified};

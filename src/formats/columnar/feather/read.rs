@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow_array::ArrayRef;
+use arrow_schema::{DataType, FieldRef};
 
 use super::big_endian::little_endian;
 use super::body::{Part, UNIT_BYTES, Wanted};

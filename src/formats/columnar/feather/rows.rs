@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayData, ArrayRef, BooleanArray, make_array};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow::datatypes::{DataType, UnionMode};
+use arrow_array::{Array, ArrayRef, BooleanArray, make_array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, UnionMode};
 
 use super::index::{Batch, Cursor, own_buffers, skip};
-use crate::arrow_model::type_name;
+use crate::arrow_model::{retyped, type_name};
 use crate::error::{Error, Result, foreign};
 use crate::model::nested::children;
 use crate::storage::Blob;
@@ -263,7 +264,7 @@ impl BatchRows<'_> {
                 if std::ptr::eq(t, self.data_type) {
                     return Ok(texts);
                 }
-                let views = arrow::compute::cast(&make_array(texts), t);
+                let views = retyped(&make_array(texts), t);
                 Ok(views.map_err(|e| Error::corrupt("an array is not valid").because(e))?.to_data())
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
@@ -554,7 +555,7 @@ fn rebased(offsets: &mut Vec<u8>, wide: bool) -> Result<Range<u64>> {
     Ok(start..end)
 }
 
-fn build(builder: arrow::array::ArrayDataBuilder) -> Result<ArrayData> {
+fn build(builder: arrow_data::ArrayDataBuilder) -> Result<ArrayData> {
     foreign("arrow", || {
         builder.build().map_err(|e| Error::corrupt("an array is not valid").because(e))
     })

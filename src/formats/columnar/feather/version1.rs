@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
 use super::index::{Batch, DictionaryBatch, Index};
 use crate::error::{Error, Result};

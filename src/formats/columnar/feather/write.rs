@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::array::RecordBatchOptions;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ipc;
-use arrow::ipc::writer::{
+use arrow_array::RecordBatch;
+use arrow_array::RecordBatchOptions;
+use arrow_ipc as ipc;
+use arrow_ipc::writer::{
     DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
     write_message,
 };
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use flatbuffers::FlatBufferBuilder;
 
 use super::index::{self, MAGIC};
@@ -66,9 +66,9 @@ struct Encoder {
     enough: Option<u64>,
 }
 
-fn failed(e: arrow::error::ArrowError) -> Error {
+fn failed(e: arrow_schema::ArrowError) -> Error {
     match e {
-        arrow::error::ArrowError::IoError(_, io) => io.into(),
+        arrow_schema::ArrowError::IoError(_, io) => io.into(),
         other => Error::failed("a record batch cannot be written").because(other),
     }
 }
@@ -243,7 +243,7 @@ fn find_dictionaries(
 fn dictionary_message(
     id: i64,
     is_delta: bool,
-    values: arrow::array::ArrayRef,
+    values: arrow_array::ArrayRef,
     options: &IpcWriteOptions,
 ) -> Result<EncodedData> {
     let schema = Arc::new(Schema::new(vec![Field::new("", values.data_type().clone(), true)]));

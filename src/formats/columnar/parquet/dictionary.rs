@@ -5,7 +5,7 @@
 //! that take the dictionary page for the categories would then lose their order, and those that do
 //! not occur.
 
-use arrow::array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef};
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{CompressedPage, Page, PageWriter};

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, AsArray};
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
 use parquet::basic::Encoding;
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{Int96, Int96Type};

@@ -25,37 +25,58 @@
 //! lacks: like pyarrow, seconds are written as milliseconds.
 
 use crate::error::{Error, Result};
-use crate::format::{
-    Arrays, Capabilities, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec,
-    WriteOptions,
-};
+#[cfg(feature = "parquet")]
+use crate::format::{Arrays, Capabilities, Order};
+use crate::format::{Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions};
+#[cfg(feature = "parquet")]
 use crate::formats::columnar::export::Export;
-use crate::model::{Dtype, Logical, Plan};
+use crate::model::Plan;
+#[cfg(feature = "parquet")]
+use crate::model::{Dtype, Logical};
 use crate::storage::Location;
 
+#[cfg(feature = "parquet")]
 mod delta;
+#[cfg(feature = "parquet")]
 mod dictionary;
+#[cfg(feature = "parquet")]
 mod footer;
+#[cfg(feature = "parquet")]
 mod levels;
+#[cfg(feature = "parquet")]
 mod lists;
+#[cfg(feature = "parquet")]
 mod look;
+#[cfg(feature = "parquet")]
 mod measure;
+#[cfg(feature = "parquet")]
 mod nested;
+#[cfg(feature = "parquet")]
 mod page;
+#[cfg(feature = "parquet")]
 mod pages;
+#[cfg(feature = "parquet")]
 mod parts;
+#[cfg(feature = "parquet")]
 mod read;
+#[cfg(feature = "parquet")]
 mod roots;
+#[cfg(feature = "parquet")]
 mod rows;
+#[cfg(feature = "parquet")]
 mod schema;
+#[cfg(feature = "parquet")]
 mod thrift;
+#[cfg(feature = "parquet")]
 mod whole;
+#[cfg(feature = "parquet")]
 mod write;
 
 /// The format.
 pub struct Parquet;
 
 /// Compressions that are written.
+#[cfg(feature = "parquet")]
 const CODECS: &[(&str, Option<i32>)] = &[
     ("none", None),
     ("uncompressed", None),
@@ -71,6 +92,7 @@ static SPEC: Spec = Spec {
     name: "parquet",
     extensions: &["parquet", "pq"],
     about: "Apache Parquet tables, all codecs; snappy unless -c says otherwise",
+    #[cfg(feature = "parquet")]
     writes: Some(Capabilities {
         arrays: Arrays::Table,
         dtypes: Dtype::ARROW,
@@ -98,10 +120,19 @@ impl Format for Parquet {
         })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        let blob = at.blob()?;
-        let source = crate::error::foreign("parquet", || read::ParquetSource::open(blob, options))
-            .map_err(|e| e.file(at.display()))?;
-        Ok(Box::new(source))
+        #[cfg(feature = "parquet")]
+        {
+            let blob = at.blob()?;
+            let source =
+                crate::error::foreign("parquet", || read::ParquetSource::open(blob, options))
+                    .map_err(|e| e.file(at.display()))?;
+            Ok(Box::new(source))
+        }
+        #[cfg(not(feature = "parquet"))]
+        {
+            let _ = (at, options);
+            Err(left_out())
+        }
     }
     fn prepare<'a>(
         &self,
@@ -109,14 +140,31 @@ impl Format for Parquet {
         plan: &Plan,
         options: &'a WriteOptions,
     ) -> Result<Prepared<'a>> {
-        let export = Export::new(plan, options);
-        let schema = export.and_then(|export| write::stored_schema(&export)).err();
-        Error::all(schema.into_iter().chain(write::codec(options).err()).collect())?;
-        Ok(Box::new(move |plan| write::create(at, plan, options)))
+        #[cfg(feature = "parquet")]
+        {
+            let export = Export::new(plan, options);
+            let schema = export.and_then(|export| write::stored_schema(&export)).err();
+            Error::all(schema.into_iter().chain(write::codec(options).err()).collect())?;
+            Ok(Box::new(move |plan| write::create(at, plan, options)))
+        }
+        #[cfg(not(feature = "parquet"))]
+        {
+            let _ = (at, plan, options);
+            Err(left_out())
+        }
     }
 }
 
+/// What this build lacks.
+#[cfg(not(feature = "parquet"))]
+pub fn left_out() -> Error {
+    Error::refused("this build of npk has no Parquet").hint(
+        "build it with the cargo feature 'parquet' (cargo install npk-cli --features parquet)",
+    )
+}
+
 /// An error of the `parquet` crate: the bytes break the format, or need what it lacks.
+#[cfg(feature = "parquet")]
 fn crate_error(e: parquet::errors::ParquetError) -> Error {
     use parquet::errors::ParquetError as P;
     if let Some(ours) = Error::carried_by(&e) {
@@ -155,6 +203,7 @@ fn crate_error(e: parquet::errors::ParquetError) -> Error {
 }
 
 /// An error of ours inside the crate's.
+#[cfg(feature = "parquet")]
 fn wrapped(e: Error) -> parquet::errors::ParquetError {
     parquet::errors::ParquetError::External(Box::new(std::io::Error::other(e)))
 }

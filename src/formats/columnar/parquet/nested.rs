@@ -4,9 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::compute::concat;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow_array::ArrayRef;
+use arrow_schema::{DataType, FieldRef};
+use arrow_select::concat::concat;
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::errors::{ParquetError, Result as CrateResult};

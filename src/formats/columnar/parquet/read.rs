@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow_schema::{DataType, FieldRef, Schema};
 use parquet::arrow::FieldLevels;
 use parquet::basic::{Compression, ConvertedType, Type as Physical};
 use parquet::file::metadata::ParquetMetaData;

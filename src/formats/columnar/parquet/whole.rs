@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::datatypes::{FieldRef, Schema};
+use arrow_schema::{FieldRef, Schema};
 
 use super::read::Shared;
 use super::roots::Root;

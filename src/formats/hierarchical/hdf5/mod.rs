@@ -92,7 +92,7 @@ const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 #[cfg(not(feature = "hdf5"))]
 fn left_out() -> Error {
     Error::refused("this build of npk has no HDF5")
-        .hint("build it with the cargo feature 'hdf5' (cargo install npk --features hdf5)")
+        .hint("build it with the cargo feature 'hdf5' (cargo install npk-cli --features hdf5)")
 }
 
 static SPEC: Spec = Spec {

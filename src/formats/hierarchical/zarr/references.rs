@@ -11,13 +11,7 @@
 //!
 //! bfloat16 and float8, which Zarr v2 has no names for, are uint16 and uint8 there.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use base64::Engine;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde_json::{Value, json};
 
 use super::consolidate;
@@ -30,6 +24,9 @@ use crate::format::{StoredArray, StoredCodec, StoredItem, Summary, WriteOptions}
 use crate::model::json_float;
 use crate::model::{ArrayMeta, Dtype, Plan, checked_product};
 use crate::storage::{Location, Origin};
+
+#[cfg(feature = "parquet")]
+mod records;
 
 /// Chunks whose references are in one Parquet file.
 pub(super) const RECORD_CHUNKS: usize = 10_000;
@@ -92,6 +89,9 @@ pub fn create(
     Error::all(errors)?;
     let target = match form {
         Form::Json => Target::json(at.create_file(options.existing, options.sync)?)?,
+        #[cfg(not(feature = "parquet"))]
+        Form::Parquet => return Err(crate::formats::columnar::parquet::left_out()),
+        #[cfg(feature = "parquet")]
         Form::Parquet => {
             Target::parquet(at.create_dir(options.existing, options.sync, &MARKERS)?)
         }
@@ -143,7 +143,7 @@ impl References {
             if record.len() == RECORD_CHUNKS || (number + 1 == total && !record.is_empty()) {
                 let path = &self.layouts[array].path;
                 let path = format!("{path}/refs.{}.parq", number as usize / RECORD_CHUNKS);
-                let file = parquet_file(&std::mem::take(&mut record))?;
+                let file = records::parquet_file(&std::mem::take(&mut record))?;
                 self.target.store_references(&path, &file)?;
             }
             for (place, count) in at.iter_mut().zip(&counts).rev() {
@@ -183,54 +183,11 @@ fn url(address: &str) -> String {
     if address.starts_with('/') { format!("file://{address}") } else { address.to_string() }
 }
 
-/// The references of some chunks as a Parquet file.
-fn parquet_file(chunks: &[Chunk]) -> Result<Vec<u8>> {
-    let at = |chunk: &Chunk| match chunk {
-        Chunk::At(origin) => Some(origin.clone()),
-        _ => None,
-    };
-    let number = |n: u64| {
-        i64::try_from(n).map_err(|_| Error::refused(format!("byte {n} is too far to refer to")))
-    };
-    let (mut paths, mut offsets, mut sizes, mut raw) = (vec![], vec![], vec![], vec![]);
-    for chunk in chunks {
-        let origin = at(chunk);
-        offsets.push(number(origin.as_ref().map_or(0, |o| o.offset))?);
-        sizes.push(number(origin.as_ref().map_or(0, |o| o.len))?);
-        paths.push(origin.map(|o| url(&o.address)));
-        raw.push(match chunk {
-            Chunk::Inside(bytes) => Some(bytes.as_slice()),
-            _ => None,
-        });
+#[cfg(not(feature = "parquet"))]
+mod records {
+    pub(super) fn parquet_file(_: &[super::Chunk]) -> super::Result<Vec<u8>> {
+        Err(crate::formats::columnar::parquet::left_out())
     }
-    // A reader tells by the columns whether there is anything but files, or but bytes.
-    let mut columns: Vec<(&str, ArrayRef, bool)> = Vec::new();
-    let (any_file, any_bytes) =
-        (paths.iter().any(Option::is_some), raw.iter().any(Option::is_some));
-    if any_file || !any_bytes {
-        columns.push(("path", Arc::new(StringArray::from(paths)), true));
-        columns.push(("offset", Arc::new(Int64Array::from(offsets)), false));
-        columns.push(("size", Arc::new(Int64Array::from(sizes)), false));
-    }
-    if any_bytes {
-        columns.push(("raw", Arc::new(BinaryArray::from(raw)), true));
-    }
-    let failed = |e: Box<dyn std::error::Error + Send + Sync>| {
-        Error::failed("the references cannot be written").because(e)
-    };
-    let batch =
-        RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| failed(Box::new(e)))?;
-    // As plain as it can be: fastparquet, which fsspec takes first, trips over statistics of pages,
-    // and takes columns without any for floats.
-    let plain = WriterProperties::builder()
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true)
-        .set_compression(Compression::ZSTD(Default::default()))
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(plain))
-        .map_err(|e| failed(Box::new(e)))?;
-    writer.write(&batch).map_err(|e| failed(Box::new(e)))?;
-    writer.into_inner().map_err(|e| failed(Box::new(e)))
 }
 
 /// What bytes in C order, little-endian, are in the words of v2.
