@@ -77,11 +77,13 @@ generated: tools
 	$(CARGO) test --locked --no-run
 	target/debug/npk generate .
 
+# docs/performance.md and its chart, measured anew.
 bench: tools judges
 	$(CARGO) build --locked --release
-	$(VENV)/bin/python benches/run.py
+	$(VENV)/bin/python benches/run.py --json target/bench.json
+	$(VENV)/bin/python benches/page.py target/bench.json
 
-# What is released: a wheel, a Debian package and a tarball, in target/dist.
+# What is released: two wheels, a Debian package and a tarball, in target/dist.
 dist: tools
 	PYTHON=$(PYTHON) packaging/dist $(DIST_TARGET)
 

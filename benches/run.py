@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+import page
+
 ROOT = Path(__file__).resolve().parent.parent
 NPK = os.environ.get("NPK") or str(ROOT / "target/release/npk")
 PY = sys.executable
@@ -355,7 +357,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--dir", help="where the files go (default: a temporary folder)")
-    parser.add_argument("--json", help="write the rows there, too")
+    parser.add_argument("--json", help="write the rows there, too, for page.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         bench = Bench(Path(folder), options.runs, options.mib)
@@ -370,7 +372,8 @@ def main():
                 save_file({f"t{i}": np.full(64, i, "f4") for i in range(10_000)}, bench.dir / "small.safetensors")
             group(bench)
         if options.json:
-            Path(options.json).write_text(json.dumps(bench.rows, indent=1))
+            about = {"npk": NPK, "profile": "as `cargo build --release` builds it", "machine": page.machine(), "runs": options.runs, "mib": options.mib}
+            Path(options.json).write_text(json.dumps({**about, "rows": bench.rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,10 @@ fn texts_and_durations_in_lists_keep_their_types_through_parquet() {
         &scratch,
         vec![
             ("large", list_of(Arc::new(LargeStringArray::from(vec!["å", "", "z"])))),
-            ("view", list_of(Arc::new(StringViewArray::from(vec!["a", "more than twelve bytes", "z"])))),
+            (
+                "view",
+                list_of(Arc::new(StringViewArray::from(vec!["a", "more than twelve bytes", "z"]))),
+            ),
             ("bytes", list_of(Arc::new(BinaryViewArray::from(bytes)))),
             ("wide", list_of(Arc::new(wide))),
             (
@@ -82,13 +85,20 @@ fn seconds_become_milliseconds_and_dates_days_in_lists_and_structs_too() {
     let scratch = Scratch::new();
     let dates = || Arc::new(PrimitiveArray::<Date64Type>::from(vec![0, -DAY, 3 * DAY]));
     let clocks = Arc::new(PrimitiveArray::<Time32SecondType>::from(vec![Some(1), None, Some(3)]));
-    let fields =
-        Fields::from(vec![Field::new("clock", DataType::Time32(arrow_schema::TimeUnit::Second), true)]);
+    let fields = Fields::from(vec![Field::new(
+        "clock",
+        DataType::Time32(arrow_schema::TimeUnit::Second),
+        true,
+    )]);
     let inside = StructArray::new(fields, vec![clocks], None);
     let stamps = PrimitiveArray::<TimestampSecondType>::from(vec![-1, 2, 3]).with_timezone("UTC");
     written(
         &scratch,
-        vec![("date", dates()), ("stamp", list_of(Arc::new(stamps))), ("in", list_of(Arc::new(inside)))],
+        vec![
+            ("date", dates()),
+            ("stamp", list_of(Arc::new(stamps))),
+            ("in", list_of(Arc::new(inside))),
+        ],
     );
     run(&scratch, &["convert", "-q", "in.feather", "x.parquet"], 0);
     run(&scratch, &["convert", "-q", "x.parquet", "x.csv", "--nested", "json"], 0);
@@ -97,7 +107,10 @@ fn seconds_become_milliseconds_and_dates_days_in_lists_and_structs_too() {
     assert!(rows[0].contains("1970-01-01") && rows[0].contains("1969-12-31T23:59:59"), "{text}");
     assert!(rows[0].contains("00:00:01") && rows[1].contains("00:00:03"), "{text}");
     // What is no whole day would be cut.
-    written(&scratch, vec![("date", Arc::new(PrimitiveArray::<Date64Type>::from(vec![DAY, DAY + 5])))]);
+    written(
+        &scratch,
+        vec![("date", Arc::new(PrimitiveArray::<Date64Type>::from(vec![DAY, DAY + 5])))],
+    );
     let said = run(&scratch, &["convert", "in.feather", "y.parquet"], 4);
     assert!(said.contains("date: row 1") && said.contains("is not exact as date32"), "{said}");
     assert!(!scratch.join("y.parquet").exists());

@@ -2,8 +2,8 @@
 
 mod archives;
 mod arrow_messages;
-mod arrow_types;
 mod arrow_rows;
+mod arrow_types;
 mod bools;
 mod coded_text;
 mod csv;
