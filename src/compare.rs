@@ -193,25 +193,9 @@ pub fn compare(
         }
         Ok(())
     })?;
-    for (&(i, _), sum) in pairs.iter().zip(found) {
-        let Found { difference, mut distances } =
-            sum.into_inner().unwrap_or_else(|e| e.into_inner());
-        // In the order of the rows: the same sums whatever thread was first.
-        distances.sort_by_key(|(row, _)| *row);
-        let measured = rules.measure && distance::is_measured(&plan_a[i]);
-        all[i].distance = measured.then(|| {
-            let mut sum = Distance::default();
-            distances.iter().for_each(|(_, d)| sum.add(d));
-            sum
-        });
-        all[i].of = elements(&plan_a[i]);
-        if difference.count > 0 {
-            let mut difference = Difference { of: all[i].of, ..difference };
-            if plan_a[i].scalar {
-                difference.first.clear();
-            }
-            all[i].verdict = Verdict::Different(difference);
-        }
+    for (&(i, _), found) in pairs.iter().zip(found) {
+        let found = found.into_inner().unwrap_or_else(|e| e.into_inner());
+        found.tell(&mut all[i], &plan_a[i], rules);
     }
     Ok(all)
 }
@@ -221,6 +205,29 @@ pub fn compare(
 struct Found {
     difference: Difference,
     distances: Vec<(u64, Distance)>,
+}
+
+impl Found {
+    /// All pieces of the pair were compared.
+    fn tell(self, of: &mut Compared, meta: &ArrayMeta, rules: Rules) {
+        let Found { difference, mut distances } = self;
+        // In the order of the rows: the same sums whatever thread was first.
+        distances.sort_by_key(|(row, _)| *row);
+        let measured = rules.measure && distance::is_measured(meta);
+        of.distance = measured.then(|| {
+            let mut sum = Distance::default();
+            distances.iter().for_each(|(_, d)| sum.add(d));
+            sum
+        });
+        of.of = elements(meta);
+        if difference.count > 0 {
+            let mut difference = Difference { of: of.of, ..difference };
+            if meta.scalar {
+                difference.first.clear();
+            }
+            of.verdict = Verdict::Different(difference);
+        }
+    }
 }
 
 /// Prepares a source for a comparison: its logical arrays, narrowed where they were widened,

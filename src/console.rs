@@ -219,9 +219,24 @@ pub const STDOUT: &str = "stdout";
 /// # Errors
 /// As [`out`].
 pub fn json(value: &serde_json::Value, pretty: bool) -> Result<()> {
-    let text =
-        if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    out(&(text.map_err(|e| Error::failed("cannot write JSON").because(e))? + "\n"))
+    let text = if pretty {
+        json_text(value)?
+    } else {
+        serde_json::to_string(value).map_err(unwritable)?
+    };
+    out(&(text + "\n"))
+}
+
+/// A document on several lines.
+///
+/// # Errors
+/// Failed.
+pub fn json_text(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(unwritable)
+}
+
+fn unwritable(e: serde_json::Error) -> Error {
+    Error::failed("cannot write JSON").because(e)
 }
 
 /// How many arrays there are, and in a table how many columns: a matrix is one array of several

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::paths::{self, Told};
 use super::profile::heat::HeatMap;
 use super::profile::stats::{self, Stats};
 use super::profile::{self, Profile, Wish, histograms, view};
@@ -14,10 +15,10 @@ use super::{look, tree};
 use crate::cli::InspectArgs;
 use crate::compare::checksum;
 use crate::console::{self, Console, Counted, human_bytes, visible};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::ReadOptions;
 use crate::model::{ArrayMeta, Attributes, Plan};
-use crate::open::{Opened, choosing, chosen, input_location, open, read_options_typed};
+use crate::open::{Opened, choosing, chosen, damaged, input_location, open, read_options_typed};
 use crate::pipe::{Flow, Settings};
 use crate::resolve::names::nearest;
 use crate::storage::{self, Location};
@@ -32,40 +33,10 @@ pub fn run(args: &InspectArgs, console: Console) -> Result<u8> {
         Error::all(html::report::write(args, path, &options, console)?)?;
         return Ok(0);
     }
-    let (mut code, mut documents) = (0, Vec::new());
-    for path in &args.paths {
-        let inspected = crate::error::guard(|| one(path, args, &options, console)).and_then(
-            |(document, broken)| {
-                documents.extend(document);
-                Error::all(broken)
-            },
-        );
-        match inspected {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(0),
-            Err(e) => {
-                console.error(&e);
-                code = console::worst(code, &e);
-            }
-        }
-    }
-    if args.json {
-        match documents.len() {
-            1 if args.paths.len() == 1 => console::out(&(documents.remove(0) + "\n"))?,
-            0 if args.paths.len() == 1 => {}
-            _ => console::out(&format!("[\n{}\n]\n", documents.join(",\n")))?,
-        }
-    }
-    Ok(code)
+    paths::each(&args.paths, args.json, console, |path| one(path, args, &options, console))
 }
 
-/// The document, where JSON is wanted, and the damage that was found.
-fn one(
-    path: &str,
-    args: &InspectArgs,
-    options: &ReadOptions,
-    console: Console,
-) -> Result<(Option<String>, Vec<Error>)> {
+fn one(path: &str, args: &InspectArgs, options: &ReadOptions, console: Console) -> Result<Told> {
     let at = input_location(path, &args.read)?;
     let bytes = size_of(&at);
     let looks = args.stats || args.hist || args.heat || part(args)?.is_some();
@@ -103,7 +74,7 @@ fn one(
         false => (Cow::Borrowed(flow.plan()), vec![None; flow.plan().arrays.len()]),
     };
     // Refused arrays are listed and marked; damage makes the exit code.
-    let broken = crate::open::damaged(plan.arrays.iter(), &at);
+    let broken = damaged(plan.arrays.iter(), &at);
     let mut seen = Seen { sums, ..Seen::default() };
     if looks {
         look(&mut seen, &at, &plan, args, options, console)?;
@@ -287,8 +258,7 @@ fn document(
         },
         groups: &plan.groups,
     };
-    serde_json::to_string_pretty(&document)
-        .map_err(|e| Error::failed("cannot write JSON").because(e))
+    console::json_text(&document)
 }
 
 fn array_document<'a>(
@@ -341,17 +311,25 @@ fn text(
     args: &InspectArgs,
     console: Console,
 ) -> Result<()> {
-    let mut out = String::new();
+    let mut out = headline(at, format, plan, bytes);
+    out += &match (args.tree, plan.arrays.is_empty()) {
+        (true, _) => tree::tree(&plan.arrays),
+        (false, true) => String::new(),
+        (false, false) => array_table(plan, seen, args, console),
+    };
+    out += &values_text(plan, seen, args, console);
+    out += &metadata_text(plan, args.show_metadata.as_deref());
+    console::out(&out)
+}
+
+/// What the file is, and the totals of each type where there are several.
+fn headline(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>) -> String {
     let version = plan.format_version.as_deref().map(|v| format!(" {v}")).unwrap_or_default();
     let size = bytes.map_or_else(String::new, |b| format!(", {}", human_bytes(b)));
-    let elements: u64 = plan
-        .arrays
-        .iter()
-        .filter_map(|m| m.shape())
-        .filter_map(|s| crate::model::checked_product(&s))
-        .fold(0, u64::saturating_add);
-    let n = plan.arrays.len();
-    out += &format!(
+    let shapes = plan.arrays.iter().filter_map(|m| m.shape());
+    let elements =
+        shapes.filter_map(|s| crate::model::checked_product(&s)).fold(0, u64::saturating_add);
+    let mut out = format!(
         "{}: {format}{version}{size}, {}, {elements} element{}\n",
         visible(&at.display()),
         Counted::read(plan),
@@ -359,21 +337,20 @@ fn text(
     );
     let mut totals: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for m in &plan.arrays {
-        let t = totals.entry(m.type_name()).or_default();
-        t.0 += 1;
-        t.1 = t.1.saturating_add(m.size_bytes().unwrap_or(0));
+        let total = totals.entry(m.type_name()).or_default();
+        total.0 += 1;
+        total.1 = total.1.saturating_add(m.size_bytes().unwrap_or(0));
     }
     if totals.len() > 1 {
         let parts: Vec<String> =
             totals.iter().map(|(k, (n, b))| format!("{k}: {n} ({})", human_bytes(*b))).collect();
         out += &format!("  {}\n", parts.join(", "));
     }
-    if args.tree {
-        out += &tree::tree(&plan.arrays);
-        out += &values_text(plan, seen, args, console);
-        out += &metadata_text(plan, args.show_metadata.as_deref());
-        return console::out(&out);
-    }
+    out
+}
+
+/// A line an array.
+fn array_table(plan: &Plan, seen: &Seen, args: &InspectArgs, console: Console) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::TableStyle::new());
     if !console.color_out {
@@ -388,41 +365,29 @@ fn text(
     }
     table.set_header(header);
     for (i, m) in plan.arrays.iter().enumerate() {
-        let stored: Vec<String> = [
-            m.details.stored_dtype.clone(),
-            m.details.compression.clone(),
-            m.details.chunks.as_ref().map(|c| format!("chunks {c:?}")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let stored = match &m.details.error {
-            Some(e) => format!("not readable: {}", visible(&e.reason())),
-            None => stored.join(", "),
-        };
-        let size = m
-            .details
-            .stored_bytes
-            .or_else(|| m.size_bytes())
-            .map_or_else(|| "?".into(), human_bytes);
-        let mut row = vec![visible(&m.name), m.type_name(), shape_text(m), size, stored];
+        let size = m.details.stored_bytes.or_else(|| m.size_bytes());
+        let size = size.map_or_else(|| "?".into(), human_bytes);
+        let mut row = vec![visible(&m.name), m.type_name(), shape_text(m), size, stored_as(m)];
         if args.checksum {
             row.push(seen.sums.get(i).cloned().flatten().unwrap_or_default());
         }
         if args.hist {
-            row.push(
-                seen.bins.get(i).and_then(|b| b.as_ref()).map(stats::sparkline).unwrap_or_default(),
-            );
+            let bins = seen.bins.get(i).and_then(|b| b.as_ref());
+            row.push(bins.map(stats::sparkline).unwrap_or_default());
         }
         table.add_row(row);
     }
-    if n > 0 {
-        out += &table.trim_fmt();
-        out.push('\n');
+    table.trim_fmt() + "\n"
+}
+
+/// How an array lies in the file, or why it cannot be read.
+fn stored_as(m: &ArrayMeta) -> String {
+    if let Some(e) = &m.details.error {
+        return format!("not readable: {}", visible(&e.reason()));
     }
-    out += &values_text(plan, seen, args, console);
-    out += &metadata_text(plan, args.show_metadata.as_deref());
-    console::out(&out)
+    let chunks = m.details.chunks.as_ref().map(|c| format!("chunks {c:?}"));
+    let parts = [m.details.stored_dtype.clone(), m.details.compression.clone(), chunks];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn values_text(plan: &Plan, seen: &Seen, args: &InspectArgs, console: Console) -> String {

@@ -1,12 +1,16 @@
 //! `npk list`: array names, one per line.
 
-use serde_json::json;
+use std::cmp::Reverse;
 
+use serde_json::{Value, json};
+
+use super::paths::{self, Told};
 use crate::cli::{ListArgs, Sort};
 use crate::console::{self, Console, visible};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::format::ReadOptions;
 use crate::model::ArrayMeta;
-use crate::open::{choosing, chosen, input_location, open, read_options_typed};
+use crate::open::{Opened, choosing, chosen, damaged, input_location, open, read_options_typed};
 use crate::resolve::names::natural;
 
 /// The type; of an array that cannot be read, what is stored.
@@ -20,92 +24,63 @@ fn shown_type(meta: &ArrayMeta) -> String {
 /// Lists.
 ///
 /// # Errors
-/// A closed pipe; other errors are reported, and the exit code is the first one's.
+/// A closed pipe; other errors are reported, and the exit code is the worst one's.
 pub fn run(args: &ListArgs, console: Console) -> Result<u8> {
     let mut options = choosing(&read_options_typed(&args.read, &args.raw)?, &args.choose);
     options.names_only = !args.long && !args.json && args.sort != Sort::Size;
     options.types_only = true;
-    let (mut code, mut documents) = (0, Vec::new());
-    for path in &args.paths {
-        let mut broken = Vec::new();
-        let mut one = || -> Result<Option<serde_json::Value>> {
-            let at = input_location(path, &args.read)?;
-            let opened = open(&at, args.read.from.as_deref(), &options, console)?;
-            let mut flow = opened.flow;
-            if !flow.plan().arrays.is_empty() {
-                flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
-            }
-            let plan = flow.plan();
-            let mut indices: Vec<usize> = (0..plan.arrays.len()).collect();
-            match args.sort {
-                Sort::File => {}
-                Sort::Name => {
-                    indices.sort_by(|&a, &b| natural(&plan.arrays[a].name, &plan.arrays[b].name))
-                }
-                Sort::Size => indices
-                    .sort_by_key(|&a| std::cmp::Reverse(plan.arrays[a].size_bytes().unwrap_or(0))),
-            }
-            // As for inspect: refused arrays are names like others, damage makes the exit code.
-            broken = crate::open::damaged(indices.iter().map(|&a| &plan.arrays[a]), &at);
-            if args.json {
-                let arrays: Vec<_> = indices
-                    .iter()
-                    .map(|&a| {
-                        let m = &plan.arrays[a];
-                        let mut v = json!({"name": m.name, "dtype": shown_type(m), "shape": m.shape(), "bytes": m.size_bytes()});
-                        if let Some(error) = &m.details.error {
-                            v["error"] = json!(error.reason());
-                            if let Some(hint) = error.hint_text() {
-                                v["hint"] = json!(hint);
-                            }
-                        }
-                        v
-                    })
-                    .collect();
-                return Ok(Some(
-                    json!({"schema": 1, "path": at.display(), "format": opened.format.spec().name, "arrays": arrays}),
-                ));
-            }
-            let mut text = String::new();
-            for &a in &indices {
-                let m = &plan.arrays[a];
-                if args.paths.len() > 1 {
-                    text += &format!("{}:", at.display());
-                }
-                text += &if args.null { m.name.clone() } else { visible(&m.name) };
-                if args.long {
-                    let shape = match m.shape() {
-                        Some(s) if s.is_empty() => "scalar".into(),
-                        Some(s) => s.iter().map(u64::to_string).collect::<Vec<_>>().join("x"),
-                        None => "?".into(),
-                    };
-                    let bytes = m.size_bytes().map_or_else(|| "?".into(), |b| b.to_string());
-                    text += &format!("\t{}\t{shape}\t{bytes}", shown_type(m));
-                }
-                text.push(if args.null { '\0' } else { '\n' });
-            }
-            console::out(&text)?;
-            Ok(None)
-        };
-        let listed = crate::error::guard(&mut one).and_then(|document| {
-            documents.extend(document);
-            Error::all(broken)
-        });
-        match listed {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(0),
-            Err(e) => {
-                console.error(&e);
-                code = console::worst(code, &e);
-            }
-        }
+    paths::each(&args.paths, args.json, console, |path| one(path, args, &options, console))
+}
+
+fn one(path: &str, args: &ListArgs, options: &ReadOptions, console: Console) -> Result<Told> {
+    let at = input_location(path, &args.read)?;
+    let Opened { format, mut flow } = open(&at, args.read.from.as_deref(), options, console)?;
+    if !flow.plan().arrays.is_empty() {
+        flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
     }
+    let mut arrays: Vec<&ArrayMeta> = flow.plan().arrays.iter().collect();
+    match args.sort {
+        Sort::File => {}
+        Sort::Name => arrays.sort_by(|a, b| natural(&a.name, &b.name)),
+        Sort::Size => arrays.sort_by_key(|m| Reverse(m.size_bytes().unwrap_or(0))),
+    }
+    // As for inspect: refused arrays are names like others, damage makes the exit code.
+    let broken = damaged(arrays.iter().copied(), &at);
     if args.json {
-        match documents.len() {
-            1 if args.paths.len() == 1 => console::json(&documents[0], true)?,
-            0 if args.paths.len() == 1 => {}
-            _ => console::json(&serde_json::Value::Array(documents), true)?,
+        let arrays: Vec<_> = arrays.into_iter().map(document).collect();
+        let document = json!({"schema": 1, "path": at.display(), "format": format.spec().name, "arrays": arrays});
+        return Ok((Some(console::json_text(&document)?), broken));
+    }
+    let before = if args.paths.len() > 1 { format!("{}:", at.display()) } else { String::new() };
+    let text: String = arrays.into_iter().map(|meta| before.clone() + &line(meta, args)).collect();
+    console::out(&text)?;
+    Ok((None, broken))
+}
+
+/// An array in JSON.
+fn document(meta: &ArrayMeta) -> Value {
+    let mut document = json!({"name": meta.name, "dtype": shown_type(meta), "shape": meta.shape(), "bytes": meta.size_bytes()});
+    if let Some(error) = &meta.details.error {
+        document["error"] = json!(error.reason());
+        if let Some(hint) = error.hint_text() {
+            document["hint"] = json!(hint);
         }
     }
-    Ok(code)
+    document
+}
+
+/// An array as a line.
+fn line(meta: &ArrayMeta, args: &ListArgs) -> String {
+    let mut line = if args.null { meta.name.clone() } else { visible(&meta.name) };
+    if args.long {
+        let shape = match meta.shape() {
+            Some(s) if s.is_empty() => "scalar".into(),
+            Some(s) => s.iter().map(u64::to_string).collect::<Vec<_>>().join("x"),
+            None => "?".into(),
+        };
+        let bytes = meta.size_bytes().map_or_else(|| "?".into(), |b| b.to_string());
+        line += &format!("\t{}\t{shape}\t{bytes}", shown_type(meta));
+    }
+    line.push(if args.null { '\0' } else { '\n' });
+    line
 }

@@ -16,6 +16,7 @@ pub mod html;
 pub mod inspect;
 pub mod list;
 pub mod look;
+mod paths;
 pub mod profile;
 pub mod report;
 pub mod tree;

@@ -8,61 +8,9 @@ pub(super) fn prepare<'a>(
     console: Console<'a>,
     hooks: Hooks,
 ) -> Result<ConvertContext<'a>> {
-    let mut read = read_options(&args.read)?;
-    read.skip_unsupported = args.skip_unsupported;
-    read.dequantize = match args.dequantize {
-        None => Dequantize::No,
-        Some(None) => Dequantize::Usual,
-        Some(Some(cli::FloatType::Bfloat16)) => Dequantize::To(Dtype::Bf16),
-        Some(Some(cli::FloatType::Float16)) => Dequantize::To(Dtype::F16),
-        Some(Some(cli::FloatType::Float32)) => Dequantize::To(Dtype::F32),
-    };
     let (mut casts, mut times) = (Vec::new(), Vec::new());
-    for text in &args.dtype {
-        // Of a raw file the type without a pattern is what it holds.
-        if is_raw(&args.read) && (!text.contains('=') || text.starts_with('=')) {
-            if read.raw.dtype.replace(text.clone()).is_some() {
-                return Err(Error::usage("--dtype says twice what the raw file holds")
-                    .hint("'*=TYPE' casts what was read"));
-            }
-            continue;
-        }
-        match parse_cast(text)? {
-            (pattern, Type::Number(dtype)) => casts.push((pattern, dtype)),
-            (Some(pattern), Type::Time(logical)) => times.push((pattern, logical)),
-            (None, Type::Time(_)) => {
-                return Err(Error::usage(format!(
-                    "--dtype {text} needs the names of the arrays it is for"
-                ))
-                .hint(format!("--dtype 'NAME={text}'")));
-            }
-        }
-    }
-    read.text.dtypes = casts.clone();
-    read.text.lossy = args.lossy;
-    let mut write = WriteOptions {
-        compression: args.compression.as_deref().map(parse_compression).transpose()?,
-        chunk_shape: args.chunk_shape.as_deref().map(parse_shape).transpose()?,
-        shard_shape: args.shard_shape.as_deref().map(parse_shape).transpose()?,
-        row_group_rows: args.row_group_size,
-        zarr_format: args.zarr_format,
-        max_shard_bytes: args.max_shard_size.as_deref().map(console::parse_bytes).transpose()?,
-        metadata: args
-            .metadata
-            .iter()
-            .map(|m| names::pair("metadata", m))
-            .collect::<Result<_>>()?,
-        no_metadata: args.no_metadata,
-        single: args.single,
-        text: read.text.clone(),
-        resources: read.resources.clone(),
-        sync: args.sync,
-        ..WriteOptions::default()
-    };
-    write.text.float_format.clone_from(&args.float_format);
-    if args.read.delimiter.is_none() {
-        write.text.delimiter = detect::delimiter_named(args.to.as_deref());
-    }
+    let mut read = read_settings(args, &mut casts, &mut times)?;
+    let mut write = write_settings(args, &read)?;
     if args.row_group_size == Some(0) {
         return Err(Error::usage("--row-group-size must be at least 1"));
     }
@@ -134,6 +82,74 @@ pub(super) fn prepare<'a>(
         said: Default::default(),
         made: Default::default(),
     })
+}
+
+/// How inputs are read; `--dtype` says what is cast, too.
+fn read_settings(
+    args: &ConvertArgs,
+    casts: &mut Vec<(Option<String>, Dtype)>,
+    times: &mut Vec<(String, Logical)>,
+) -> Result<ReadOptions> {
+    let mut read = read_options(&args.read)?;
+    read.skip_unsupported = args.skip_unsupported;
+    read.dequantize = match args.dequantize {
+        None => Dequantize::No,
+        Some(None) => Dequantize::Usual,
+        Some(Some(cli::FloatType::Bfloat16)) => Dequantize::To(Dtype::Bf16),
+        Some(Some(cli::FloatType::Float16)) => Dequantize::To(Dtype::F16),
+        Some(Some(cli::FloatType::Float32)) => Dequantize::To(Dtype::F32),
+    };
+    for text in &args.dtype {
+        // Of a raw file the type without a pattern is what it holds.
+        if is_raw(&args.read) && (!text.contains('=') || text.starts_with('=')) {
+            if read.raw.dtype.replace(text.clone()).is_some() {
+                return Err(Error::usage("--dtype says twice what the raw file holds")
+                    .hint("'*=TYPE' casts what was read"));
+            }
+            continue;
+        }
+        match parse_cast(text)? {
+            (pattern, Type::Number(dtype)) => casts.push((pattern, dtype)),
+            (Some(pattern), Type::Time(logical)) => times.push((pattern, logical)),
+            (None, Type::Time(_)) => {
+                return Err(Error::usage(format!(
+                    "--dtype {text} needs the names of the arrays it is for"
+                ))
+                .hint(format!("--dtype 'NAME={text}'")));
+            }
+        }
+    }
+    read.text.dtypes.clone_from(casts);
+    read.text.lossy = args.lossy;
+    Ok(read)
+}
+
+/// How the output is written, but for what becomes of one that exists.
+fn write_settings(args: &ConvertArgs, read: &ReadOptions) -> Result<WriteOptions> {
+    let mut write = WriteOptions {
+        compression: args.compression.as_deref().map(parse_compression).transpose()?,
+        chunk_shape: args.chunk_shape.as_deref().map(parse_shape).transpose()?,
+        shard_shape: args.shard_shape.as_deref().map(parse_shape).transpose()?,
+        row_group_rows: args.row_group_size,
+        zarr_format: args.zarr_format,
+        max_shard_bytes: args.max_shard_size.as_deref().map(console::parse_bytes).transpose()?,
+        metadata: args
+            .metadata
+            .iter()
+            .map(|m| names::pair("metadata", m))
+            .collect::<Result<_>>()?,
+        no_metadata: args.no_metadata,
+        single: args.single,
+        text: read.text.clone(),
+        resources: read.resources.clone(),
+        sync: args.sync,
+        ..WriteOptions::default()
+    };
+    write.text.float_format.clone_from(&args.float_format);
+    if args.read.delimiter.is_none() {
+        write.text.delimiter = detect::delimiter_named(args.to.as_deref());
+    }
+    Ok(write)
 }
 
 /// `--strings codes` is the default, but for decimals it must have been asked for.

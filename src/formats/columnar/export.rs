@@ -12,7 +12,7 @@ use crate::arrow_model::{
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, WriteOptions};
 use crate::model::nested::{coded, dictionaries};
-use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, TimeUnit};
+use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, Table, TimeUnit};
 
 /// A column of an output.
 #[derive(Clone, Debug)]
@@ -131,22 +131,7 @@ impl Export {
             [table] => Some(table),
             _ => None,
         };
-        let mut order: Vec<(usize, String)> = Vec::new();
-        let mut placed = HashSet::new();
-        let positions = plan.positions();
-        for column in table.iter().flat_map(|t| &t.columns) {
-            if let Some(&i) = positions.get(column.array.as_str())
-                && placed.insert(i)
-            {
-                order.push((i, column.header.clone()));
-            }
-        }
-        order.extend(
-            (0..plan.arrays.len())
-                .filter(|i| !placed.contains(i))
-                .map(|i| (i, plan.arrays[i].name.clone())),
-        );
-
+        let mut order = column_order(plan, table);
         let recorded = table
             .and_then(|t| t.metadata.get("ARROW:schema")?.as_str())
             .and_then(decode_schema)
@@ -209,22 +194,7 @@ impl Export {
         }
         Error::all(errors)?;
 
-        let mut metadata = HashMap::new();
-        for (key, value) in options.attributes(plan) {
-            let text = match value {
-                serde_json::Value::String(s) => s,
-                other => other.to_string(),
-            };
-            metadata.insert(key, text);
-        }
-        metadata.remove("ARROW:schema");
-        if let Some(pandas) =
-            table.and_then(|t| t.metadata.get("pandas")?.as_str()).filter(|_| !options.no_metadata)
-        {
-            let headers: HashSet<&str> =
-                columns.iter().map(|c| c.field().name().as_str()).collect();
-            metadata.insert("pandas".into(), pandas_for(pandas, &headers));
-        }
+        let metadata = schema_metadata(plan, table, options, &columns);
         let fields: Fields = columns.iter().map(|c| c.field().clone()).collect();
         Ok(Export { schema: Arc::new(Schema::new_with_metadata(fields, metadata)), columns })
     }
@@ -245,6 +215,48 @@ impl Export {
             block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
         self.columns.iter().map(|c| c.build(metas, &chunks, block.rows as usize)).collect()
     }
+}
+
+/// The arrays in the order of the table's columns, then the others, each with its header.
+fn column_order(plan: &Plan, table: Option<&Table>) -> Vec<(usize, String)> {
+    let mut order: Vec<(usize, String)> = Vec::new();
+    let mut placed = HashSet::new();
+    let positions = plan.positions();
+    for column in table.iter().flat_map(|t| &t.columns) {
+        if let Some(&i) = positions.get(column.array.as_str())
+            && placed.insert(i)
+        {
+            order.push((i, column.header.clone()));
+        }
+    }
+    let others = (0..plan.arrays.len()).filter(|i| !placed.contains(i));
+    order.extend(others.map(|i| (i, plan.arrays[i].name.clone())));
+    order
+}
+
+/// The attributes as a schema's metadata, and what pandas keeps there of the columns that there
+/// are.
+fn schema_metadata(
+    plan: &Plan,
+    table: Option<&Table>,
+    options: &WriteOptions,
+    columns: &[OutColumn],
+) -> HashMap<String, String> {
+    let mut metadata = HashMap::new();
+    for (key, value) in options.attributes(plan) {
+        let text = match value {
+            serde_json::Value::String(s) => s,
+            other => other.to_string(),
+        };
+        metadata.insert(key, text);
+    }
+    metadata.remove("ARROW:schema");
+    let pandas = table.and_then(|t| t.metadata.get("pandas")?.as_str());
+    if let Some(pandas) = pandas.filter(|_| !options.no_metadata) {
+        let headers: HashSet<&str> = columns.iter().map(|c| c.field().name().as_str()).collect();
+        metadata.insert("pandas".into(), pandas_for(pandas, &headers));
+    }
+    metadata
 }
 
 /// Columns of a text file without a header get their arrays' names: libraries refuse to read

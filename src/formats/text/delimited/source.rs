@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
-use crate::format::{self, Auto, Choice, Emit, Order, Piece, ReadOptions, ReadRows, Source};
+use crate::format::{
+    self, Auto, Choice, Emit, Order, Piece, ReadOptions, ReadRows, Source, TextOptions,
+};
 use crate::model::{ArrayMeta, Buf, Chunk, Column as TableColumn, Dtype, Plan, Table, Values};
 use crate::storage::Location;
 
@@ -87,18 +89,12 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         .choice
         .as_ref()
         .map_or_else(|| vec![true; names.len()], |choice| choice.of(&all_names));
-    let mut columns = Vec::with_capacity(names.len());
-    for (i, kept) in names.iter().enumerate() {
-        let mut column =
-            Column::new(if kept.is_some() && wanted[i] { Mode::Start } else { Mode::Skip });
-        let forced = asked[i].is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
-        column.zeros = dialect.zeros || forced;
-        column.numbers_only = dialect.numbers_only || forced;
-        column.single = asked[i].is_some_and(|(_, dtype)| dtype == Dtype::F32);
-        column.lossy =
-            text.lossy && asked[i].is_some_and(|(_, dtype)| dtype.is_float() || dtype.is_complex());
-        columns.push(column);
-    }
+    let columns: Vec<Column> = (0..names.len())
+        .map(|i| {
+            let mode = if names[i].is_some() && wanted[i] { Mode::Start } else { Mode::Skip };
+            column(mode, asked[i], dialect, text.lossy)
+        })
+        .collect();
     let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
     let skipped: Vec<bool> = columns.iter().map(|c| c.mode == Mode::Skip).collect();
     let request = Request {
@@ -124,23 +120,9 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     let mut wrong = Vec::new();
     for i in 0..types.len() {
         if numbers_only[i] && types[i] == Type::Text && !skipped[i] {
-            let message = "the column holds numbers that no one type can hold exactly, or booleans among numbers";
-            let error = Error::refused(message).array(name(i));
-            wrong.push(if asked[i].is_some() {
-                error.hint("--lossy lets --dtype float64 round them")
-            } else {
-                hinted(error, dialect)
-            });
+            wrong.push(mixed_numbers(asked[i].is_some(), dialect).array(name(i)));
         }
-        if skipped[i] {
-            types[i] = Type::Text;
-        }
-        types[i] = match (types[i], asked[i]) {
-            (Type::Float64, Some((_, Dtype::F32))) => Type::Float32,
-            (Type::Float64, Some((_, Dtype::F16))) => Type::Float16,
-            (Type::Complex128, Some((_, Dtype::C64))) => Type::Complex64,
-            (other, _) => other,
-        };
+        types[i] = if skipped[i] { Type::Text } else { narrowed(types[i], asked[i]) };
     }
     Error::all(wrong)?;
     for &i in &kept {
@@ -158,6 +140,41 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     plan.notes.extend(notes);
     let reader = Arc::new(reader);
     Ok(Box::new(TextSource { plan, reader: Some(reader) }))
+}
+
+/// A type that `--dtype` asks for, and whether it does so by the name of the column.
+type Asked = Option<(bool, Dtype)>;
+
+/// A column as the scan takes it.
+fn column(mode: Mode, asked: Asked, dialect: &Dialect, lossy: bool) -> Column {
+    let mut column = Column::new(mode);
+    let forced = asked.is_some_and(|(by_name, dtype)| by_name && dtype != Dtype::Bool);
+    column.zeros = dialect.zeros || forced;
+    column.numbers_only = dialect.numbers_only || forced;
+    column.single = asked.is_some_and(|(_, dtype)| dtype == Dtype::F32);
+    column.lossy = lossy && asked.is_some_and(|(_, d)| d.is_float() || d.is_complex());
+    column
+}
+
+/// The type that the values have, in the width that was asked for.
+fn narrowed(found: Type, asked: Asked) -> Type {
+    match (found, asked) {
+        (Type::Float64, Some((_, Dtype::F32))) => Type::Float32,
+        (Type::Float64, Some((_, Dtype::F16))) => Type::Float16,
+        (Type::Complex128, Some((_, Dtype::C64))) => Type::Complex64,
+        (other, _) => other,
+    }
+}
+
+/// The error of a column that must hold numbers of one type.
+fn mixed_numbers(asked: bool, dialect: &Dialect) -> Error {
+    let error = Error::refused(
+        "the column holds numbers that no one type can hold exactly, or booleans among numbers",
+    );
+    match asked {
+        true => error.hint("--lossy lets --dtype float64 round them"),
+        false => hinted(error, dialect),
+    }
 }
 
 fn hinted(error: Error, dialect: &Dialect) -> Error {
@@ -188,22 +205,7 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     let mut block = Vec::new();
     let (offset, row) = loop {
         match splitter.next(&mut block)? {
-            None => {
-                let names = match &text.column_names {
-                    Some(names) => names.clone(),
-                    None if flavor.header => {
-                        return Err(Error::corrupt(
-                            "the file is empty: there is not even a header",
-                        ));
-                    }
-                    None => vec!["col0".to_string()],
-                };
-                return Ok(Head {
-                    headers: vec![String::new(); names.len()],
-                    names,
-                    rows_at: input.blob.len(),
-                });
-            }
+            None => return no_rows(text, flavor, input.blob.len()),
             Some((_, offset)) => {
                 let row = dialect.row_start(&block, 0);
                 if row < block.len() {
@@ -252,16 +254,10 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     {
         delimiter_check::no_decimal_commas(first.iter().map(AsRef::as_ref))?;
     }
-    let mut headers = vec![String::new(); first.len()];
-    if header {
-        for (i, cell) in first.iter().enumerate() {
-            let name = std::str::from_utf8(cell).map_err(|_| {
-                Error::corrupt(format!("the name of column {} is not UTF-8", i + 1))
-                    .hint("convert the file first, for example: iconv -f latin1 -t utf-8")
-            })?;
-            headers[i] = name.to_string();
-        }
-    }
+    let mut headers = match header {
+        true => column_headers(&first)?,
+        false => vec![String::new(); first.len()],
+    };
     if let Some(names) = &text.column_names {
         if names.len() != first.len() {
             return Err(Error::usage(format!(
@@ -281,8 +277,31 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     Ok(Head { names, headers, rows_at: if header { offset + next as u64 } else { start } })
 }
 
+/// The head of a text without any row.
+fn no_rows(text: &TextOptions, flavor: &Flavor, end: u64) -> Result<Head> {
+    let names = match &text.column_names {
+        Some(names) => names.clone(),
+        None if flavor.header => {
+            return Err(Error::corrupt("the file is empty: there is not even a header"));
+        }
+        None => vec!["col0".to_string()],
+    };
+    Ok(Head { headers: vec![String::new(); names.len()], names, rows_at: end })
+}
+
+/// The cells of a header as names.
+fn column_headers<C: AsRef<[u8]>>(cells: &[C]) -> Result<Vec<String>> {
+    let name = |(i, cell): (usize, &C)| {
+        std::str::from_utf8(cell.as_ref()).map(str::to_string).map_err(|_| {
+            Error::corrupt(format!("the name of column {} is not UTF-8", i + 1))
+                .hint("convert the file first, for example: iconv -f latin1 -t utf-8")
+        })
+    };
+    cells.iter().enumerate().map(name).collect()
+}
+
 /// The type asked for each column, and whether by its name.
-fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Option<(bool, Dtype)>> {
+fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Asked> {
     let for_all = dtypes
         .iter()
         .rev()
