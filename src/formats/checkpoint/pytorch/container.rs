@@ -12,13 +12,11 @@ use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::code_running_globals;
 use super::zip::Archive;
+use super::{code_running_globals, tar};
 use crate::codec::pickle::{self, Id, Node, Pickle, shown};
 use crate::error::{Error, Result};
-use crate::formats::checkpoint::pytorch::entry::{LazyOp, StorageSpec, Tensor};
-use crate::formats::checkpoint::pytorch::torch_types::storage_dtype;
-use crate::model::{Dtype, Logical};
+use crate::formats::checkpoint::pytorch::entry::{StorageSpec, Tensor};
 use crate::storage::{Blob, BlobSlice};
 
 /// What a file begins with.
@@ -88,7 +86,7 @@ pub(super) fn open(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> 
     match kind(&head) {
         Some(ContainerKind::Zip) => zip(blob, limit_bytes),
         Some(ContainerKind::Legacy) => legacy(blob, limit_bytes),
-        Some(ContainerKind::Tar) => tar(blob, limit_bytes),
+        Some(ContainerKind::Tar) => tar::open(blob, limit_bytes),
         None if head.is_empty() => Err(Error::missing("the file is empty")),
         None => Err(Error::missing(format!(
             "this is not a PyTorch checkpoint: it begins with '{}', neither a zip archive nor torch's magic number",
@@ -177,14 +175,14 @@ fn zip(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
 }
 
 /// Reads a pickle beside the object's own, which Python loads as well.
-fn checked(blob: &Arc<dyn Blob>, at: u64, limit_bytes: u64) -> Result<Pickle> {
+pub(super) fn checked(blob: &Arc<dyn Blob>, at: u64, limit_bytes: u64) -> Result<Pickle> {
     let pickle = pickle::read_from(blob, at, limit_bytes)?;
     code_running_globals::check(&pickle)?;
     Ok(pickle)
 }
 
 /// What storages and tensors are called by: text or a number.
-fn key_of(pickle: &Pickle, id: Id) -> Option<String> {
+pub(super) fn key_of(pickle: &Pickle, id: Id) -> Option<String> {
     pickle.short(id).map(str::to_string).or_else(|| pickle.int(id).map(|n| n.to_string()))
 }
 
@@ -331,205 +329,4 @@ pub(super) fn bind(
                 .collect())
         }
     }
-}
-
-/// Reads numbers of a tar member one after the other.
-struct Cursor<'a> {
-    blob: &'a Arc<dyn Blob>,
-    at: u64,
-    end: u64,
-    limit: u64,
-}
-
-impl Cursor<'_> {
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
-        if self.at + N as u64 > self.end {
-            return Err(Error::corrupt(format!(
-                "a tar member ends at byte {}, {N} bytes were expected at {}",
-                self.end, self.at
-            )));
-        }
-        let mut out = [0; N];
-        self.blob.read_at(self.at, &mut out)?;
-        self.at += N as u64;
-        Ok(out)
-    }
-    fn i64(&mut self) -> Result<u64> {
-        let n = i64::from_le_bytes(self.bytes()?);
-        u64::try_from(n).map_err(|_| {
-            Error::corrupt(format!("the number {n} before byte {} is negative", self.at))
-        })
-    }
-    fn pickle(&mut self) -> Result<Pickle> {
-        let pickle = checked(self.blob, self.at, self.limit)?;
-        self.at += pickle.used();
-        if self.at > self.end {
-            return Err(Error::corrupt("a pickle reaches beyond its tar member"));
-        }
-        Ok(pickle)
-    }
-    fn count(&mut self) -> Result<u64> {
-        let pickle = self.pickle()?;
-        let count = pickle.int(pickle.root()).and_then(|n| u64::try_from(n).ok());
-        // Each of them takes several bytes.
-        count
-            .filter(|&n| n <= self.end)
-            .ok_or_else(|| Error::corrupt("a tar member does not begin with a count"))
-    }
-}
-
-fn tar(blob: &Arc<dyn Blob>, limit_bytes: u64) -> Result<Container> {
-    let mut members: HashMap<String, (u64, u64)> = HashMap::new();
-    let mut at = 0u64;
-    while at + 512 <= blob.len() {
-        let header = blob.read_vec(at, 512)?;
-        if header.iter().all(|&b| b == 0) {
-            break;
-        }
-        let text = |from: usize, len: usize| {
-            let field = &header[from..from + len];
-            String::from_utf8_lossy(field.split(|&b| b == 0).next().unwrap_or_default())
-                .trim()
-                .to_string()
-        };
-        let size = u64::from_str_radix(&text(124, 12), 8)
-            .ok()
-            .filter(|size| {
-                at.checked_add(512)
-                    .and_then(|n| n.checked_add(*size))
-                    .is_some_and(|end| end <= blob.len())
-            })
-            .ok_or_else(|| {
-                Error::corrupt(format!(
-                    "the tar header at byte {at} has the size '{}'",
-                    shown(&text(124, 12))
-                ))
-            })?;
-        members.insert(text(0, 100).trim_start_matches("./").to_string(), (at + 512, size));
-        at += 512 + size.div_ceil(512) * 512;
-    }
-    let cursor = |name: &str| {
-        let (at, size) = *members
-            .get(name)
-            .ok_or_else(|| Error::corrupt(format!("the tar archive has no member {name}")))?;
-        Ok::<_, Error>(Cursor { blob, at, end: at + size, limit: limit_bytes })
-    };
-    let (mut specs, mut ready) = (IndexMap::new(), Vec::new());
-    let mut dtypes: Vec<Dtype> = Vec::new();
-    let mut storages = cursor("storages")?;
-    for _ in 0..storages.count()? {
-        let p = storages.pickle()?;
-        let parts = p
-            .tuple(p.root())
-            .filter(|t| t.len() == 3)
-            .ok_or_else(|| Error::corrupt("a storage of the tar archive has no description"))?;
-        let key = key_of(&p, parts[0])
-            .ok_or_else(|| Error::corrupt("a storage of the tar archive has no key"))?;
-        let dtype = storage_dtype(p.global(parts[2]).unwrap_or_default())?.unwrap_or(Dtype::U8);
-        let count = storages.i64()?;
-        let bytes = count
-            .checked_mul(dtype.item_bytes())
-            .filter(|b| storages.at.checked_add(*b).is_some_and(|end| end <= storages.end))
-            .ok_or_else(|| {
-                Error::corrupt(format!(
-                    "the storage {} declares {count} elements, the tar member ends before that",
-                    shown(&key)
-                ))
-            })?;
-        ready.push(BlobSlice { blob: blob.clone(), start: storages.at, len: bytes });
-        dtypes.push(dtype);
-        if specs
-            .insert(key.clone(), StorageSpec { bytes, item_bytes: dtype.item_bytes() })
-            .is_some()
-        {
-            return Err(Error::corrupt(format!("the storage {} appears twice", shown(&key))));
-        }
-        storages.at += bytes;
-    }
-    // Views of storages, which no tensor of that time used as its own storage unless it was a view.
-    let mut views: HashMap<String, (String, u64)> = HashMap::new();
-    if storages.at < storages.end {
-        let p = storages.pickle()?;
-        for &view in p.tuple(p.root()).unwrap_or_default() {
-            if let Some(&[target, root, offset, _size]) = p.tuple(view)
-                && let (Some(target), Some(root), Some(offset)) = (
-                    key_of(&p, target),
-                    key_of(&p, root),
-                    p.int(offset).and_then(|n| u64::try_from(n).ok()),
-                )
-            {
-                views.insert(target, (root, offset));
-            }
-        }
-    }
-    let mut given = HashMap::new();
-    let mut tensors = cursor("tensors")?;
-    for _ in 0..tensors.count()? {
-        let p = tensors.pickle()?;
-        let parts = p
-            .tuple(p.root())
-            .filter(|t| t.len() == 3)
-            .ok_or_else(|| Error::corrupt("a tensor of the tar archive has no description"))?;
-        let key = key_of(&p, parts[0])
-            .ok_or_else(|| Error::corrupt("a tensor of the tar archive has no key"))?;
-        let storage = key_of(&p, parts[1]);
-        let rank = u32::from_le_bytes(tensors.bytes()?);
-        tensors.bytes::<4>()?;
-        if rank > 64 {
-            return Err(Error::corrupt(format!(
-                "a tensor has {rank} dimensions; torch allows at most 64"
-            )));
-        }
-        let shape = (0..rank).map(|_| tensors.i64()).collect::<Result<Vec<u64>>>()?;
-        let strides = (0..rank).map(|_| tensors.i64()).collect::<Result<Vec<u64>>>()?;
-        let mut offset = tensors.i64()?;
-        let Some(mut storage) = storage else { continue }; // a tensor without elements
-        if let Some((root, first)) = views.get(&storage) {
-            (storage, offset) = (root.clone(), offset.saturating_add(*first));
-        }
-        let index = specs.get_index_of(&storage).ok_or_else(|| {
-            Error::corrupt(format!(
-                "a tensor needs the storage {}, which is missing",
-                shown(&storage)
-            ))
-        })?;
-        let dtype = dtypes[index];
-        let elements = specs[index].bytes / dtype.item_bytes();
-        if !shape.contains(&0) {
-            let last = shape.iter().zip(&strides).try_fold(offset, |at, (&d, &s)| {
-                (d - 1).checked_mul(s).and_then(|n| at.checked_add(n))
-            });
-            if last.is_none_or(|last| last >= elements) {
-                return Err(Error::corrupt(format!(
-                    "the tensor {} reaches past its storage of {elements} elements",
-                    shown(&key)
-                )));
-            }
-        }
-        given.insert(
-            key,
-            Tensor {
-                storage: index,
-                dtype,
-                logical: Logical::Plain,
-                offset,
-                shape,
-                strides,
-                lazy_op: LazyOp::Plain,
-                untyped: false,
-                requires_grad: false,
-                class: None,
-            },
-        );
-    }
-    let pickle = cursor("pickle")?.pickle()?;
-    Ok(Container {
-        pickle,
-        storages: Storages::Ready(ready),
-        big_endian: false,
-        version: "tar 0.1".into(),
-        given,
-        specs,
-        notes: Vec::new(),
-    })
 }

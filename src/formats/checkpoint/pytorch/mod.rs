@@ -46,6 +46,7 @@ mod container;
 mod entry;
 mod pickler;
 mod structure;
+mod tar;
 mod torch_types;
 mod tree;
 mod view;
