@@ -11,10 +11,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::task::JoinHandle;
 
-use super::client::Pin;
-use super::errors::{Failure, What};
-use super::memory::{Reserved, Room};
-use super::{RemoteBackend, Tries, runtime};
+use super::client::ObjectVersion;
+use super::errors::{Failure, FailureKind};
+use super::memory::{PartBuffer, Reserved};
+use super::retry::Tries;
+use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
 use crate::storage::Blob;
 
@@ -38,7 +39,7 @@ const GAP: u64 = 64 << 10;
 /// A piece of one version of an object.
 struct Window {
     key: Arc<str>,
-    pin: Pin,
+    pin: ObjectVersion,
     offset: u64,
     bytes: Bytes,
 }
@@ -55,7 +56,7 @@ impl Windows {
     pub fn new(most: usize) -> Windows {
         Windows { held: VecDeque::new(), bytes: 0, most }
     }
-    pub fn put(&mut self, key: &Arc<str>, pin: &Pin, offset: u64, bytes: Bytes) {
+    pub fn put(&mut self, key: &Arc<str>, pin: &ObjectVersion, offset: u64, bytes: Bytes) {
         self.bytes += bytes.len();
         self.held.push_back(Window { key: key.clone(), pin: pin.clone(), offset, bytes });
         while self.bytes > self.most || self.held.len() > 256 {
@@ -64,7 +65,7 @@ impl Windows {
         }
     }
     /// The bytes of a window from `offset`, as many as it has.
-    pub fn get(&self, key: &str, pin: &Pin, offset: u64) -> Option<Bytes> {
+    pub fn get(&self, key: &str, pin: &ObjectVersion, offset: u64) -> Option<Bytes> {
         let holds = |w: &&Window| {
             &*w.key == key
                 && w.pin == *pin
@@ -83,7 +84,7 @@ impl Windows {
 pub(super) struct RemoteBlob {
     backend: Arc<RemoteBackend>,
     key: Arc<str>,
-    pin: Pin,
+    pin: ObjectVersion,
     len: u64,
     recent: Mutex<Recent>,
 }
@@ -96,7 +97,12 @@ struct Recent {
 }
 
 impl RemoteBlob {
-    pub fn new(backend: Arc<RemoteBackend>, key: Arc<str>, pin: Pin, len: u64) -> RemoteBlob {
+    pub fn new(
+        backend: Arc<RemoteBackend>,
+        key: Arc<str>,
+        pin: ObjectVersion,
+        len: u64,
+    ) -> RemoteBlob {
         let recent = Mutex::new(Recent { fetched: 0..0, ahead: WINDOW });
         RemoteBlob { backend, key, pin, len, recent }
     }
@@ -145,14 +151,14 @@ impl RemoteBlob {
             Some(range) if range.start == from && range.end <= end => {}
             Some(range) => {
                 return Err(Failure::new(
-                    What::Other,
+                    FailureKind::Other,
                     format!("the server answers with bytes {range:?} to {from}..{end}"),
                 ));
             }
             None if from == 0 && end == self.len => {}
             None => {
                 return Err(Failure::new(
-                    What::Other,
+                    FailureKind::Other,
                     "the server does not answer to ranges any more",
                 ));
             }
@@ -161,13 +167,16 @@ impl RemoteBlob {
             let bytes = bytes?;
             let room = buf.len() - *done;
             if bytes.len() > room {
-                return Err(Failure::new(What::Broken, "the server sends more than was asked for"));
+                return Err(Failure::new(
+                    FailureKind::Broken,
+                    "the server sends more than was asked for",
+                ));
             }
             buf[*done..*done + bytes.len()].copy_from_slice(&bytes);
             *done += bytes.len();
         }
         if *done < buf.len() {
-            return Err(Failure::new(What::Broken, "the body is short"));
+            return Err(Failure::new(FailureKind::Broken, "the body is short"));
         }
         self.measure((*done - before) as u64, began);
         Ok(())
@@ -405,7 +414,7 @@ impl RemoteStream {
             self.part = (self.part * 2).min(most);
             let blob = self.blob.clone();
             self.coming.push_back(runtime()?.spawn(async move {
-                let mut bytes = Room::zeroed((range.end - range.start) as usize);
+                let mut bytes = PartBuffer::zeroed((range.end - range.start) as usize);
                 blob.fill(range.start, bytes.as_mut()).await?;
                 Ok(Part { bytes: bytes.into_bytes(), _reserved: reserved })
             }));

@@ -20,10 +20,10 @@ use object_store::{
 
 use super::RemoteOptions;
 use super::credentials::{AwsSettings, Finder, check_endpoint};
-use super::errors::{Failure, What};
+use super::errors::{Failure, FailureKind};
 use super::hub::Hub;
 use super::url::{Scheme, Target, path};
-use super::wire::{Connector, USER_AGENT, connect_timeout, http_date, patience};
+use super::wire::{Connector, USER_AGENT, connect_timeout, http_date, read_timeout};
 use crate::error::{Error, ErrorKind, Result};
 
 fn client_options(
@@ -113,7 +113,7 @@ fn setup(error: object_store::Error) -> Error {
 pub(super) fn connect(target: &Target, url: &str, options: &RemoteOptions) -> Result<Service> {
     // The client's builders look for a runtime.
     let _inside = super::runtime()?.enter();
-    let connector = Connector { patience: patience() };
+    let connector = Connector { read_timeout: read_timeout() };
     match target.scheme {
         Scheme::S3 => Ok(Service::Objects(s3(&target.bucket, options, connector)?)),
         Scheme::Gs => Ok(Service::Objects(gs(&target.bucket, options, connector)?)),
@@ -373,15 +373,15 @@ fn site(key: &str, url: &str, options: &RemoteOptions, connector: &Connector) ->
 
 /// What identifies one version of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pin {
+pub(super) struct ObjectVersion {
     pub etag: Option<String>,
     pub modified: Option<SystemTime>,
     pub len: Option<u64>,
 }
 
-impl Pin {
+impl ObjectVersion {
     /// Whether `other` may be the same version: what both know agrees.
-    fn fits(&self, other: &Pin) -> bool {
+    fn fits(&self, other: &ObjectVersion) -> bool {
         fn agree<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
             a.is_none() || b.is_none() || a == b
         }
@@ -396,8 +396,8 @@ impl Pin {
 }
 
 /// An answer to a GET.
-pub(super) struct Got {
-    pub pin: Pin,
+pub(super) struct ObjectResponse {
+    pub pin: ObjectVersion,
     /// The range that is sent; `None`: everything, since the server has no ranges.
     pub range: Option<Range<u64>>,
     pub body: BoxStream<'static, Result<Bytes, Failure>>,
@@ -416,20 +416,22 @@ impl Service {
         &self,
         key: &str,
         range: Option<Range<u64>>,
-        pin: Option<&Pin>,
-    ) -> Result<Got, Failure> {
+        pin: Option<&ObjectVersion>,
+    ) -> Result<ObjectResponse, Failure> {
         let got = match self {
             Service::Objects(o) => o.get(key, range, pin, false).await?,
             Service::Hub(h) => h.get(key, range).await?,
             Service::Site(s) => s.get(Method::GET, key, range, pin).await?,
         };
         match pin {
-            Some(pin) if !pin.fits(&got.pin) => Err(Failure::new(What::Changed, "another version")),
+            Some(pin) if !pin.fits(&got.pin) => {
+                Err(Failure::new(FailureKind::Changed, "another version"))
+            }
             _ => Ok(got),
         }
     }
     /// Asks what is there, without bytes.
-    pub async fn head(&self, key: &str) -> Result<Pin, Failure> {
+    pub async fn head(&self, key: &str) -> Result<ObjectVersion, Failure> {
         let got = match self {
             Service::Objects(o) => o.get(key, None, None, true).await?,
             Service::Hub(h) => return h.head(key).await,
@@ -444,18 +446,18 @@ impl Objects {
         &self,
         key: &str,
         range: Option<Range<u64>>,
-        pin: Option<&Pin>,
+        pin: Option<&ObjectVersion>,
         head: bool,
-    ) -> Result<Got, Failure> {
-        let path = path(key).map_err(|e| Failure::new(What::Other, e.message()))?;
+    ) -> Result<ObjectResponse, Failure> {
+        let path = path(key).map_err(|e| Failure::new(FailureKind::Other, e.message()))?;
         let options = GetOptions {
             range: range.map(GetRange::Bounded),
-            if_match: pin.and_then(Pin::strong).map(str::to_string),
+            if_match: pin.and_then(ObjectVersion::strong).map(str::to_string),
             head,
             ..GetOptions::default()
         };
         let got = self.store.get_opts(&path, options).await.map_err(|e| Failure::from_store(&e))?;
-        let pin = Pin {
+        let pin = ObjectVersion {
             etag: got.meta.e_tag.clone(),
             modified: Some(got.meta.last_modified.into()),
             len: Some(got.meta.size),
@@ -463,13 +465,17 @@ impl Objects {
         let range = Some(got.range.clone());
         let body =
             got.into_stream().map(|b| b.map_err(|e| broken(Failure::from_store(&e)))).boxed();
-        Ok(Got { pin, range, body })
+        Ok(ObjectResponse { pin, range, body })
     }
 }
 
 /// A body that ends in an error it has no name for broke.
 pub(super) fn broken(failure: Failure) -> Failure {
-    if failure.what == What::Other { Failure { what: What::Broken, ..failure } } else { failure }
+    if failure.what == FailureKind::Other {
+        Failure { what: FailureKind::Broken, ..failure }
+    } else {
+        failure
+    }
 }
 
 /// All that must be escaped in a path.
@@ -508,8 +514,8 @@ impl Site {
         method: Method,
         key: &str,
         range: Option<Range<u64>>,
-        pin: Option<&Pin>,
-    ) -> Result<Got, Failure> {
+        pin: Option<&ObjectVersion>,
+    ) -> Result<ObjectResponse, Failure> {
         // Ranges are of the bytes that are stored, not of what a server makes of them on the way.
         let mut request = http::Request::builder()
             .method(method)
@@ -519,7 +525,7 @@ impl Site {
             request = request
                 .header("range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         }
-        if let Some(etag) = pin.and_then(Pin::strong) {
+        if let Some(etag) = pin.and_then(ObjectVersion::strong) {
             request = request.header("if-match", etag);
         }
         if let Some(value) = &self.authorization {
@@ -527,18 +533,21 @@ impl Site {
         }
         let request = request
             .body(HttpRequestBody::empty())
-            .map_err(|_| Failure::new(What::Other, "this URL cannot be asked for"))?;
+            .map_err(|_| Failure::new(FailureKind::Other, "this URL cannot be asked for"))?;
         let response = self.client.execute(request).await.map_err(|e| Failure::from_http(&e))?;
         let (parts, body) = response.into_parts();
         let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
-        let mut pin = Pin {
+        let mut pin = ObjectVersion {
             etag: header("etag").map(str::to_string),
             modified: header("last-modified").and_then(http_date),
             len: None,
         };
         let range = if parts.status == http::StatusCode::PARTIAL_CONTENT {
             let (range, len) = content_range(&parts.headers).ok_or_else(|| {
-                Failure::new(What::Other, "the server answers to a range without saying which")
+                Failure::new(
+                    FailureKind::Other,
+                    "the server answers to a range without saying which",
+                )
             })?;
             pin.len = len;
             Some(range)
@@ -548,7 +557,7 @@ impl Site {
         };
         let body =
             body.bytes_stream().map(|b| b.map_err(|e| broken(Failure::from_http(&e)))).boxed();
-        Ok(Got { pin, range, body })
+        Ok(ObjectResponse { pin, range, body })
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use super::errors::{Failure, What};
+use super::errors::{Failure, FailureKind};
 use super::upload::{
     Arrived, Begun, UNDO, Upload, abort, complete, exists, interrupted, lock, settle, supported,
 };
@@ -56,7 +56,7 @@ pub(super) fn create_dir(
     let key = key.trim_end_matches('/');
     super::url::path(key)?;
     let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
-    let absent = backend.told.output(key) == Some(Listed::Absent);
+    let absent = backend.record.output(key) == Some(Listed::Absent);
     if !absent && !key.is_empty() && backend.there(key)?.is_some() {
         return Err(Error::exists(
             "there is an object of this name; a directory of objects cannot take its place",
@@ -153,7 +153,7 @@ pub(super) async fn delete(backend: &RemoteBackend, paths: Vec<Path>) -> Result<
                     .await
                     .map_err(|e| Failure::from_store(&e))
                 {
-                    Err(f) if f.what == What::Missing => Ok(()),
+                    Err(f) if f.what == FailureKind::Missing => Ok(()),
                     other => other,
                 }
             })
@@ -259,7 +259,7 @@ impl OutputDir for DirOutput {
     }
 
     fn commit(mut self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()> {
-        self.backend.told.tell(self.prefix.trim_end_matches('/'), None);
+        self.backend.record.tell(self.prefix.trim_end_matches('/'), None);
         let (arrived, mut keys) = {
             let mut w = open(&self.written)?;
             (std::mem::take(&mut w.arrived), w.keys.clone())

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 
 /// The class of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum FailureKind {
     /// No such key.
     Missing,
     /// No such bucket or container.
@@ -59,7 +59,7 @@ pub(super) enum What {
 /// A failed request.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    pub what: What,
+    pub what: FailureKind,
     pub status: Option<u16>,
     /// The server's own code, as `NoSuchKey`.
     pub code: Option<Box<str>>,
@@ -113,7 +113,7 @@ fn wait(text: &str) -> Option<Duration> {
 }
 
 impl Failure {
-    pub fn new(what: What, detail: impl Into<String>) -> Failure {
+    pub fn new(what: FailureKind, detail: impl Into<String>) -> Failure {
         Failure {
             what,
             status: None,
@@ -138,15 +138,15 @@ impl Failure {
         let region =
             header("x-amz-bucket-region").or_else(|| tag(body, "Region")).map(str::to_string);
         let what = match (code.as_deref().unwrap_or_default(), status) {
-            ("NoSuchKey" | "BlobNotFound" | "NoSuchVersion", _) => What::Missing,
+            ("NoSuchKey" | "BlobNotFound" | "NoSuchVersion", _) => FailureKind::Missing,
             (
                 "NoSuchBucket"
                 | "ContainerNotFound"
                 | "ContainerBeingDeleted"
                 | "InvalidBucketName",
                 _,
-            ) => What::NoBucket,
-            ("NoSuchUpload", _) => What::NoUpload,
+            ) => FailureKind::NoBucket,
+            ("NoSuchUpload", _) => FailureKind::NoUpload,
             (
                 "InvalidAccessKeyId"
                 | "SignatureDoesNotMatch"
@@ -157,22 +157,22 @@ impl Failure {
                 | "UnrecognizedClientException"
                 | "InvalidClientTokenId",
                 _,
-            ) => What::BadCredentials,
+            ) => FailureKind::BadCredentials,
             (
                 "ExpiredToken"
                 | "TokenRefreshRequired"
                 | "ExpiredTokenException"
                 | "RequestExpired",
                 _,
-            ) => What::Expired,
+            ) => FailureKind::Expired,
             (
                 "AuthorizationHeaderMalformed"
                 | "PermanentRedirect"
                 | "TemporaryRedirect"
                 | "IllegalLocationConstraintException",
                 _,
-            ) => What::WrongRegion,
-            ("RequestTimeTooSkewed", _) => What::Clock,
+            ) => FailureKind::WrongRegion,
+            ("RequestTimeTooSkewed", _) => FailureKind::Clock,
             (
                 "SlowDown"
                 | "Throttling"
@@ -182,23 +182,23 @@ impl Failure {
                 | "BandwidthLimitExceeded"
                 | "ServerBusy",
                 _,
-            ) => What::Throttled,
-            ("InternalError" | "ServiceUnavailable" | "OperationAborted", _) => What::Server,
-            ("RequestTimeout", _) => What::Broken,
+            ) => FailureKind::Throttled,
+            ("InternalError" | "ServiceUnavailable" | "OperationAborted", _) => FailureKind::Server,
+            ("RequestTimeout", _) => FailureKind::Broken,
             (
                 "AccessDenied" | "AllAccessDisabled" | "AuthorizationFailure" | "AccountProblem",
                 _,
-            ) => What::Denied,
-            (_, 300..=399) => What::WrongRegion,
-            (_, 400) if region.is_some() => What::WrongRegion,
-            (_, 404 | 410) => What::Missing,
-            (_, 401 | 403) => What::Denied,
-            (_, 412) => What::Changed,
-            (_, 416) => What::BadRange,
-            (_, 429) => What::Throttled,
-            (_, 408) => What::Broken,
-            (_, 500..) => What::Server,
-            _ => What::Other,
+            ) => FailureKind::Denied,
+            (_, 300..=399) => FailureKind::WrongRegion,
+            (_, 400) if region.is_some() => FailureKind::WrongRegion,
+            (_, 404 | 410) => FailureKind::Missing,
+            (_, 401 | 403) => FailureKind::Denied,
+            (_, 412) => FailureKind::Changed,
+            (_, 416) => FailureKind::BadRange,
+            (_, 429) => FailureKind::Throttled,
+            (_, 408) => FailureKind::Broken,
+            (_, 500..) => FailureKind::Server,
+            _ => FailureKind::Other,
         };
         let mut detail = format!("HTTP {status}");
         if let Some(code) = &code {
@@ -225,8 +225,8 @@ impl Failure {
         let low = text.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
         let what = match error.kind() {
-            HttpErrorKind::Timeout if has(&["connect"]) => What::Refused,
-            HttpErrorKind::Timeout => What::Timeout,
+            HttpErrorKind::Timeout if has(&["connect"]) => FailureKind::Refused,
+            HttpErrorKind::Timeout => FailureKind::Timeout,
             _ if has(&[
                 "certificate",
                 "invalidcertificate",
@@ -236,7 +236,7 @@ impl Failure {
                 "unknownissuer",
             ]) =>
             {
-                What::Tls
+                FailureKind::Tls
             }
             HttpErrorKind::Connect
                 if has(&[
@@ -246,16 +246,16 @@ impl Failure {
                     "no address",
                 ]) =>
             {
-                What::Dns
+                FailureKind::Dns
             }
-            HttpErrorKind::Connect => What::Refused,
+            HttpErrorKind::Connect => FailureKind::Refused,
             HttpErrorKind::Request | HttpErrorKind::Interrupted | HttpErrorKind::Decode => {
-                What::Broken
+                FailureKind::Broken
             }
             _ if has(&["connection", "incomplete", "body", "reset", "closed", "eof"]) => {
-                What::Broken
+                FailureKind::Broken
             }
-            _ => What::Other,
+            _ => FailureKind::Other,
         };
         // What the layers of the client say of themselves is of no use.
         let cause = ["client error (Connect): ", "client error (SendRequest): "]
@@ -269,7 +269,7 @@ impl Failure {
     pub fn from_store(error: &object_store::Error) -> Failure {
         if let Some(none) = find::<NoCredentials>(error) {
             return Failure::new(
-                if none.expired { What::Expired } else { What::NoCredentials },
+                if none.expired { FailureKind::Expired } else { FailureKind::NoCredentials },
                 none.to_string(),
             );
         }
@@ -280,29 +280,31 @@ impl Failure {
         // A success whose body is an error (completing an upload): the code is in the text.
         if tag(&text, "Code").is_some() {
             let mut failure = Failure::from_response(200, &http::HeaderMap::new(), &text);
-            if failure.what == What::Other && !text.contains("AccessDenied") {
-                failure.what = What::Server;
+            if failure.what == FailureKind::Other && !text.contains("AccessDenied") {
+                failure.what = FailureKind::Server;
             }
             return failure;
         }
         match error {
-            object_store::Error::NotFound { .. } => Failure::new(What::Missing, text),
-            object_store::Error::Precondition { .. } => Failure::new(What::Changed, text),
+            object_store::Error::NotFound { .. } => Failure::new(FailureKind::Missing, text),
+            object_store::Error::Precondition { .. } => Failure::new(FailureKind::Changed, text),
             object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => Failure::new(What::Denied, text),
-            _ if text.contains("non-partial") => {
-                Failure::new(What::Other, "the server does not answer to ranges")
+            | object_store::Error::Unauthenticated { .. } => {
+                Failure::new(FailureKind::Denied, text)
             }
-            _ => Failure::new(What::Other, text),
+            _ if text.contains("non-partial") => {
+                Failure::new(FailureKind::Other, "the server does not answer to ranges")
+            }
+            _ => Failure::new(FailureKind::Other, text),
         }
     }
 
     /// Whether another try may help, and how many of them at most.
     pub fn tries(&self, asked: u32) -> u32 {
         match self.what {
-            What::Throttled | What::Server if self.status != Some(501) => asked,
-            What::Timeout | What::Broken => asked,
-            What::Dns | What::Refused => asked.min(2),
+            FailureKind::Throttled | FailureKind::Server if self.status != Some(501) => asked,
+            FailureKind::Timeout | FailureKind::Broken => asked,
+            FailureKind::Dns | FailureKind::Refused => asked.min(2),
             _ => 0,
         }
     }
@@ -315,47 +317,47 @@ impl Failure {
         };
         let code = self.code.as_deref().map(|c| format!(" ({c})")).unwrap_or_default();
         match self.what {
-            What::Missing => Error::missing("no such object"),
-            What::NoBucket => remote(format!("no such bucket: {bucket}")).hint("check the name, --profile and --endpoint-url"),
-            What::Denied => remote(format!("access denied{code}")).hint(hint(
+            FailureKind::Missing => Error::missing("no such object"),
+            FailureKind::NoBucket => remote(format!("no such bucket: {bucket}")).hint("check the name, --profile and --endpoint-url"),
+            FailureKind::Denied => remote(format!("access denied{code}")).hint(hint(
                 "these credentials do not allow it; choose others with --profile, or use --no-sign-request for public data",
                 "put USER:PASSWORD@ before the server's name, or use a signed URL that has not expired",
             )),
-            What::NoCredentials => remote(self.detail)
+            FailureKind::NoCredentials => remote(self.detail)
                 .hint("give --profile NAME, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --no-sign-request for public data"),
-            What::BadCredentials => remote(format!("the server does not accept the credentials{code}"))
+            FailureKind::BadCredentials => remote(format!("the server does not accept the credentials{code}"))
                 .hint("check the access key, the secret and --endpoint-url"),
-            What::Expired => remote(format!("the session of the credentials has expired{code}"))
+            FailureKind::Expired => remote(format!("the session of the credentials has expired{code}"))
                 .hint("sign in again (aws sso login), or renew the session token"),
-            What::WrongRegion => match &self.region {
+            FailureKind::WrongRegion => match &self.region {
                 Some(region) => remote(format!("the bucket {bucket} is in another region: {region}")).hint(format!("--region {region}")),
                 None => remote(format!("the bucket {bucket} is in another region{code}")).hint("give the bucket's --region"),
             },
-            What::Changed => remote("the object was replaced while it was read".into()).hint("run it again"),
-            What::NotListed => Error::missing(format!("this is not the object that was listed: {}", self.detail))
+            FailureKind::Changed => remote("the object was replaced while it was read".into()).hint("run it again"),
+            FailureKind::NotListed => Error::missing(format!("this is not the object that was listed: {}", self.detail))
                 .hint("it was replaced since: make a new list"),
-            What::BadRange => remote("the object was replaced by a shorter one while it was read".into()).hint("run it again"),
-            What::NoUpload => remote("the server has forgotten the upload".into()).hint("run it again"),
-            What::Throttled => remote(format!("the server asks to slow down{code}; tried again without success"))
+            FailureKind::BadRange => remote("the object was replaced by a shorter one while it was read".into()).hint("run it again"),
+            FailureKind::NoUpload => remote("the server has forgotten the upload".into()).hint("run it again"),
+            FailureKind::Throttled => remote(format!("the server asks to slow down{code}; tried again without success"))
                 .hint("try again later, or give more --retries"),
-            What::Server => remote(format!("the server failed: {}", self.detail)).hint("try again later, or give more --retries"),
-            What::Timeout => remote("the server stopped answering".into()).hint("check the network, or try again"),
-            What::Dns => remote("the name of the server cannot be resolved".into())
+            FailureKind::Server => remote(format!("the server failed: {}", self.detail)).hint("try again later, or give more --retries"),
+            FailureKind::Timeout => remote("the server stopped answering".into()).hint("check the network, or try again"),
+            FailureKind::Dns => remote("the name of the server cannot be resolved".into())
                 .because(self)
                 .hint(hint("check the bucket's region and --endpoint-url", "check the name and the network")),
-            What::Refused => remote("no connection to the server".into())
+            FailureKind::Refused => remote("no connection to the server".into())
                 .because(self)
                 .hint(hint("check --endpoint-url and the network", "check the URL and the network")),
-            What::Tls => remote("no secure connection to the server".into())
+            FailureKind::Tls => remote("no secure connection to the server".into())
                 .because(self)
                 .hint("give the certificates to trust with --ca-bundle; --no-verify-ssl trusts any"),
-            What::Broken => remote("the connection broke again and again".into()).because(self).hint("try again, or give more --retries"),
-            What::Clock => remote("the server refuses the time of this machine's clock".into()).hint("set this machine's clock"),
-            What::Hub => match self.hint {
+            FailureKind::Broken => remote("the connection broke again and again".into()).because(self).hint("try again, or give more --retries"),
+            FailureKind::Clock => remote("the server refuses the time of this machine's clock".into()).hint("set this machine's clock"),
+            FailureKind::Hub => match self.hint {
                 Some(hint) => remote(self.detail).hint(hint.into_string()),
                 None => remote(self.detail),
             },
-            What::Other => remote(self.detail),
+            FailureKind::Other => remote(self.detail),
         }
     }
 }

@@ -45,7 +45,7 @@ impl Memory {
 
 /// The bytes of a part. Large ones lie in pages of their own, which go back to the system: those of
 /// an allocator that serves several threads would stay, part after part.
-pub(super) enum Room {
+pub(super) enum PartBuffer {
     Small(Vec<u8>),
     Pages(MmapMut, usize),
 }
@@ -53,44 +53,44 @@ pub(super) enum Room {
 /// What an allocator keeps well.
 const SMALL: usize = 1 << 20;
 
-impl Default for Room {
-    fn default() -> Room {
-        Room::Small(Vec::new())
+impl Default for PartBuffer {
+    fn default() -> PartBuffer {
+        PartBuffer::Small(Vec::new())
     }
 }
 
-impl Room {
+impl PartBuffer {
     /// Zeros.
-    pub fn zeroed(bytes: usize) -> Room {
+    pub fn zeroed(bytes: usize) -> PartBuffer {
         match MmapMut::map_anon(bytes) {
-            Ok(pages) if bytes > SMALL => Room::Pages(pages, bytes),
-            _ => Room::Small(vec![0; bytes]),
+            Ok(pages) if bytes > SMALL => PartBuffer::Pages(pages, bytes),
+            _ => PartBuffer::Small(vec![0; bytes]),
         }
     }
     pub fn len(&self) -> usize {
         match self {
-            Room::Small(bytes) => bytes.len(),
-            Room::Pages(_, len) => *len,
+            PartBuffer::Small(bytes) => bytes.len(),
+            PartBuffer::Pages(_, len) => *len,
         }
     }
     pub fn as_mut(&mut self) -> &mut [u8] {
         match self {
-            Room::Small(bytes) => bytes,
-            Room::Pages(pages, len) => &mut pages[..*len],
+            PartBuffer::Small(bytes) => bytes,
+            PartBuffer::Pages(pages, len) => &mut pages[..*len],
         }
     }
     /// Adds bytes; all together are no more than `most`.
     pub fn push(&mut self, more: &[u8], most: usize) {
-        if let Room::Small(bytes) = self
+        if let PartBuffer::Small(bytes) = self
             && bytes.len() + more.len() > SMALL
             && let Ok(mut pages) = MmapMut::map_anon(most)
         {
             pages[..bytes.len()].copy_from_slice(bytes);
-            *self = Room::Pages(pages, bytes.len());
+            *self = PartBuffer::Pages(pages, bytes.len());
         }
         match self {
-            Room::Small(bytes) => bytes.extend_from_slice(more),
-            Room::Pages(pages, len) => {
+            PartBuffer::Small(bytes) => bytes.extend_from_slice(more),
+            PartBuffer::Pages(pages, len) => {
                 pages[*len..*len + more.len()].copy_from_slice(more);
                 *len += more.len();
             }
@@ -98,8 +98,8 @@ impl Room {
     }
     pub fn into_bytes(self) -> Bytes {
         match self {
-            Room::Small(bytes) => bytes.into(),
-            Room::Pages(pages, len) => Bytes::from_owner(pages).slice(..len),
+            PartBuffer::Small(bytes) => bytes.into(),
+            PartBuffer::Pages(pages, len) => Bytes::from_owner(pages).slice(..len),
         }
     }
 }

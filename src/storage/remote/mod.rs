@@ -9,7 +9,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -20,6 +19,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::storage::{Existing, STORE_MARKERS};
 
+mod backend;
 mod blob;
 mod client;
 mod credentials;
@@ -29,19 +29,20 @@ mod expand;
 mod hub;
 mod listing;
 mod memory;
+mod object_record;
 mod profiles;
-mod told;
+mod retry;
 mod upload;
 mod url;
 mod whole;
 mod wire;
 
 use blob::{RemoteBlob, RemoteStream, Windows};
-use client::{Objects, Pin, Service};
-use errors::{Failure, What};
+use client::{ObjectVersion, Objects, Service};
+use errors::{Failure, FailureKind};
 pub use expand::{expand, walk};
 use memory::Memory;
-use told::Told;
+use object_record::ObjectRecord;
 use whole::Whole;
 
 /// How remote locations are reached; what is not given comes from the environment and the AWS
@@ -154,16 +155,16 @@ fn backend(target: &url::Target, url: &str, options: &RemoteOptions) -> Result<A
             _ => target.bucket.clone(),
         },
         service: RwLock::new(Arc::new(service)),
-        again: (target.clone(), url.to_string(), options.clone()),
+        connect_args: (target.clone(), url.to_string(), options.clone()),
         moved: Mutex::default(),
         has_bucket: AtomicBool::new(false),
         answered: AtomicBool::new(false),
-        blind: AtomicBool::new(false),
+        listing_denied: AtomicBool::new(false),
         retries: options.retries.unwrap_or(8),
         memory,
         permits: tokio::sync::Semaphore::new(MAX_REQUESTS),
         opened: Mutex::default(),
-        told: Told::default(),
+        record: ObjectRecord::default(),
         directories: Mutex::default(),
         windows: Mutex::new(Windows::new(memory.windows)),
         rate: AtomicU64::new(0),
@@ -187,17 +188,10 @@ const HEAD: u64 = 64 << 10;
 /// Objects whose length and version are remembered.
 const MAX_OPENED: usize = 4096;
 
-/// Tries of a request that were made; and whether what was wrong was set right once.
-#[derive(Default)]
-struct Tries {
-    made: u32,
-    mended: bool,
-}
-
 /// What the first request for an object showed.
 #[derive(Clone, Debug)]
 struct Opened {
-    pin: Pin,
+    pin: ObjectVersion,
     len: u64,
     /// A server without ranges: the object is fetched whole.
     whole: bool,
@@ -210,7 +204,7 @@ pub struct RemoteBackend {
     bucket: String,
     service: RwLock<Arc<Service>>,
     /// To connect again, where the bucket turns out to be in another region.
-    again: (url::Target, String, RemoteOptions),
+    connect_args: (url::Target, String, RemoteOptions),
     /// The region that it was followed to.
     moved: Mutex<Option<String>>,
     /// Whether the bucket is known to be there.
@@ -218,12 +212,12 @@ pub struct RemoteBackend {
     /// Whether the server has ever answered.
     answered: AtomicBool,
     /// What is not there is "forbidden" here: nothing may be listed.
-    blind: AtomicBool,
+    listing_denied: AtomicBool,
     retries: u32,
     memory: Memory,
     permits: tokio::sync::Semaphore,
     opened: Mutex<HashMap<String, Opened>>,
-    told: Told,
+    record: ObjectRecord,
     /// Keys that are known to be directories.
     directories: Mutex<HashSet<String>>,
     windows: Mutex<Windows>,
@@ -254,75 +248,8 @@ impl RemoteBackend {
         self.service.read().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// Follows a bucket to its region, once; renews credentials that have expired.
-    fn mend(&self, failure: &Failure) -> bool {
-        match (failure.what, &failure.region) {
-            (What::WrongRegion, Some(region)) if self.again.2.region.as_ref() != Some(region) => {
-                let mut moved = self.moved.lock().unwrap_or_else(|e| e.into_inner());
-                if let Some(there) = &*moved {
-                    // Another request that was under way has led there already.
-                    return there == region;
-                }
-                let (target, url, options) = &self.again;
-                let options = RemoteOptions { region: Some(region.clone()), ..options.clone() };
-                let Ok(service) = client::connect(target, url, &options) else { return false };
-                *self.service.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(service);
-                *moved = Some(region.clone());
-                true
-            }
-            (What::Expired, _) => self.service().renew(),
-            _ => false,
-        }
-    }
-
-    /// Waits before the next try, or gives the failure back where another one is of no use.
-    async fn pause(&self, failure: Failure, tries: &mut Tries) -> Result<(), Failure> {
-        if failure.status.is_some() {
-            self.answered.store(true, Ordering::Relaxed);
-        }
-        if !tries.mended && self.mend(&failure) {
-            tries.mended = true;
-            return Ok(());
-        }
-        let most = match failure.what {
-            // A server that is known to be there comes back.
-            What::Dns | What::Refused if self.answered.load(Ordering::Relaxed) => self.retries,
-            _ => failure.tries(self.retries),
-        };
-        if tries.made >= most {
-            return Err(failure);
-        }
-        let base = Duration::from_millis(50) * 2u32.pow(tries.made.min(7));
-        let nanos = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |d| d.subsec_nanos());
-        let jitter = base.mul_f64(f64::from(nanos % 1000) / 1000.0);
-        let wait = (base + jitter)
-            .max(failure.retry_after.unwrap_or_default().min(Duration::from_secs(120)));
-        tries.made += 1;
-        tokio::time::sleep(wait).await;
-        Ok(())
-    }
-
-    /// Tries until it works or is of no use.
-    async fn retrying<T, F: Future<Output = Result<T, Failure>>>(
-        &self,
-        work: impl Fn() -> F,
-    ) -> Result<T, Failure> {
-        let mut tries = Tries::default();
-        loop {
-            match work().await {
-                Ok(done) => {
-                    self.answered.store(true, Ordering::Relaxed);
-                    return Ok(done);
-                }
-                Err(failure) => self.pause(failure, &mut tries).await?,
-            }
-        }
-    }
-
     fn wait<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        runtime().map_err(|e| Failure::new(What::Other, e.message()))?.block_on(work)
+        runtime().map_err(|e| Failure::new(FailureKind::Other, e.message()))?.block_on(work)
     }
     fn run<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T> {
         self.wait(work).map_err(|f| f.into_error(&self.bucket))
@@ -347,7 +274,7 @@ impl RemoteBackend {
                     (Some(range), len) => {
                         let of = len.map(|l| format!(" of {l}")).unwrap_or_default();
                         return Err(Failure::new(
-                            What::Other,
+                            FailureKind::Other,
                             format!("the server answers with bytes {range:?}{of} to 0..{HEAD}"),
                         ));
                     }
@@ -360,29 +287,29 @@ impl RemoteBackend {
                     head.extend_from_slice(&bytes?);
                 }
                 if expected.is_some_and(|e| (head.len() as u64) < e) {
-                    return Err(Failure::new(What::Broken, "the body is short"));
+                    return Err(Failure::new(FailureKind::Broken, "the body is short"));
                 }
                 Ok((got.pin, whole, Bytes::from(head)))
             };
             match self.retrying(look).await {
                 Ok(found) => Ok(Some(found)),
                 // An empty object has no first byte.
-                Err(f) if f.what == What::BadRange => {
+                Err(f) if f.what == FailureKind::BadRange => {
                     let pin = self.retrying(|| async { self.service().head(key).await }).await?;
                     match pin.len {
                         Some(0) | None => {
-                            Ok(Some((Pin { len: Some(0), ..pin }, false, Bytes::new())))
+                            Ok(Some((ObjectVersion { len: Some(0), ..pin }, false, Bytes::new())))
                         }
                         Some(_) => Err(f),
                     }
                 }
-                Err(f) if f.what == What::Missing => Ok(None),
+                Err(f) if f.what == FailureKind::Missing => Ok(None),
                 Err(f) => Err(f),
             }
         })?;
         let Some((pin, whole, head)) = found else { return Ok(None) };
         let opened = Opened { len: pin.len.unwrap_or(0), pin, whole };
-        self.told.check_listed(key, &opened.pin)?;
+        self.record.check_listed(key, &opened.pin)?;
         if !whole && !head.is_empty() {
             self.windows().put(&Arc::from(key), &opened.pin, 0, head);
         }
@@ -396,17 +323,17 @@ impl RemoteBackend {
     }
 
     /// Whether an object is there now, by HEAD.
-    fn there(&self, key: &str) -> Result<Option<Pin>> {
+    fn there(&self, key: &str) -> Result<Option<ObjectVersion>> {
         self.run(async {
             match self.retrying(|| async { self.service().head(key).await }).await {
                 Ok(pin) => Ok(Some(pin)),
-                Err(f) if f.what == What::Missing => {
+                Err(f) if f.what == FailureKind::Missing => {
                     if self.has_bucket.load(Ordering::Relaxed) {
                         return Ok(None);
                     }
                     // A HEAD has no body: whether the bucket is there, too, only a listing tells.
                     match self.page("", Some("/"), Some(1), None).await {
-                        Err(f) if f.what == What::NoBucket => Err(f),
+                        Err(f) if f.what == FailureKind::NoBucket => Err(f),
                         _ => Ok(None),
                     }
                 }
@@ -439,162 +366,8 @@ impl RemoteBackend {
         match &*self.service() {
             Service::Objects(o) => Ok(o.clone()),
             Service::Site(_) | Service::Hub(_) => {
-                Err(Failure::new(What::Other, "a web server is not object storage"))
+                Err(Failure::new(FailureKind::Other, "a web server is not object storage"))
             }
-        }
-    }
-}
-
-impl Backend for RemoteBackend {
-    fn kind(&self, key: &str) -> Result<EntryKind> {
-        match self.told.output(key) {
-            Some(Listed::Absent) => return Ok(EntryKind::Missing),
-            Some(Listed::Directory) => return Ok(EntryKind::Dir),
-            None => {}
-        }
-        if self.directories().contains(key) {
-            return Ok(EntryKind::Dir);
-        }
-        let kind = self.kind_anew(key)?;
-        if kind == EntryKind::Dir {
-            self.directories().insert(key.to_string());
-        }
-        Ok(kind)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool> {
-        if let Some(listed) = self.told.output(key) {
-            return Ok(listed == Listed::Directory);
-        }
-        if !key.is_empty() && !key.ends_with('/') && self.there(key)?.is_some() {
-            return Ok(true);
-        }
-        match self.is_prefix(key) {
-            Err(f) if f.what == What::Denied => Ok(self.is_store(key)),
-            other => other.map_err(|f| f.into_error(&self.bucket)),
-        }
-    }
-
-    fn is_copied(&self, key: &str) -> bool {
-        self.opened(key).is_ok_and(|o| o.is_some_and(|o| o.whole))
-    }
-
-    fn mark_of_read(&self, key: &str) -> Option<Mark> {
-        let opened = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key)?.clone();
-        Some(Mark { below: String::new(), bytes: opened.len, etag: told::bare(opened.pin.etag) })
-    }
-
-    fn marks_of_written(&self, key: &str) -> Vec<Mark> {
-        self.told.take_written(key)
-    }
-
-    fn is_unfinished(&self, key: &str) -> Result<bool> {
-        let names = Backend::walk(self, key)?;
-        Ok(directory::is_unfinished(names.iter().map(|(name, _)| name.as_str())))
-    }
-
-    fn each_below(&self, key: &str, each: &mut dyn FnMut(Mark) -> Result<()>) -> Result<()> {
-        let prefix = match key.trim_end_matches('/') {
-            "" => String::new(),
-            k => format!("{k}/"),
-        };
-        self.each_listed(&prefix, &mut |listed| {
-            let Some(below) = listed.key.strip_prefix(&prefix) else { return Ok(()) };
-            let below = below.to_string();
-            each(Mark { below, bytes: listed.len, etag: told::bare(listed.etag) })
-        })
-    }
-
-    fn forget(&self, key: &str) {
-        self.forget_key(key);
-    }
-
-    fn tell(&self, key: &str, listed: Option<Listed>) {
-        self.told.tell(key, listed);
-    }
-
-    fn keep_marks(&self) {
-        self.told.keep_marks();
-    }
-
-    fn expect(&self, key: &str, len: Option<u64>, etag: Option<&str>) {
-        self.told.expect(key, len, etag);
-    }
-
-    fn list(&self, key: &str) -> Result<Vec<Entry>> {
-        match key.trim_end_matches('/') {
-            "" => self.level(""),
-            k => self.level(&format!("{k}/")),
-        }
-    }
-
-    fn blob(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        let missing = || Error::missing("no such object");
-        let opened = self.opened(key)?.ok_or_else(missing)?;
-        if opened.whole {
-            let mut file = temporary::file()?;
-            crate::storage::copy_to_temporary(&mut self.whole(key)?, &mut file)?;
-            return local::file_blob(file);
-        }
-        Ok(self.remote_blob(key, opened)?)
-    }
-
-    fn stream(&self, key: &str) -> Result<Box<dyn Read + Send>> {
-        let opened = self.opened(key)?.ok_or_else(|| Error::missing("no such object"))?;
-        if opened.whole {
-            return self.whole(key);
-        }
-        Ok(Box::new(RemoteStream::new(self.remote_blob(key, opened)?)))
-    }
-
-    fn create_file(&self, key: &str, existing: Existing) -> Result<Box<dyn Output>> {
-        self.writable()?;
-        upload::create_file(self.shared()?, key, existing)
-    }
-
-    fn overwrite(&self, key: &str) -> Result<Box<dyn Output>> {
-        self.writable()?;
-        upload::overwrite(self.shared()?, key)
-    }
-
-    fn create_dir(
-        &self,
-        key: &str,
-        existing: Existing,
-        markers: &[&str],
-    ) -> Result<Box<dyn OutputDir>> {
-        self.writable()?;
-        directory::create_dir(self.shared()?, key, existing, markers)
-    }
-
-    fn walk(&self, key: &str) -> Result<Vec<(String, u64)>> {
-        let prefix = match key.trim_end_matches('/') {
-            "" => String::new(),
-            k => format!("{k}/"),
-        };
-        let listed = RemoteBackend::walk(self, &prefix)?;
-        Ok(listed
-            .into_iter()
-            .filter_map(|o| Some((o.key.strip_prefix(&prefix)?.to_string(), o.len)))
-            .collect())
-    }
-
-    fn remove(&self, key: &str) -> Result<()> {
-        use object_store::ObjectStoreExt;
-        self.writable()?;
-        let path = url::path(key)?;
-        self.run(self.retrying(|| async {
-            self.storage()?.store.delete(&path).await.map_err(|e| Failure::from_store(&e))
-        }))?;
-        self.forget(key);
-        Ok(())
-    }
-
-    fn display(&self, key: &str) -> String {
-        match &*self.service() {
-            Service::Site(site) => site.display(key),
-            Service::Hub(hub) => hub.display(key),
-            Service::Objects(_) => format!("{}://{}/{key}", self.scheme.name(), self.bucket),
         }
     }
 }
@@ -620,7 +393,7 @@ impl RemoteBackend {
                 }
                 Ok(Some(o)) => return Ok(EntryKind::File { len: o.len, modified: o.pin.modified }),
                 Ok(None) => {}
-                Err(f) if !site && f.what == What::Denied => denied = Some(f),
+                Err(f) if !site && f.what == FailureKind::Denied => denied = Some(f),
                 Err(f) => return Err(f.into_error(&self.bucket)),
             }
         }
@@ -636,17 +409,19 @@ impl RemoteBackend {
                 Ok(true) => return Ok(EntryKind::Dir),
                 Ok(false) if key.is_empty() => return Ok(EntryKind::Dir),
                 Ok(false) => return Ok(EntryKind::Missing),
-                Err(f) if f.what == What::Denied => denied = Some(f),
+                Err(f) if f.what == FailureKind::Denied => denied = Some(f),
                 Err(f) => return Err(f.into_error(&self.bucket)),
             }
         }
         // Nothing can be listed: a store shows by the files that every store has.
         if self.is_store(key) {
-            self.blind.store(!site, Ordering::Relaxed);
+            self.listing_denied.store(!site, Ordering::Relaxed);
             return Ok(EntryKind::Dir);
         }
         match denied {
-            Some(f) if !self.blind.load(Ordering::Relaxed) => Err(f.into_error(&self.bucket)),
+            Some(f) if !self.listing_denied.load(Ordering::Relaxed) => {
+                Err(f.into_error(&self.bucket))
+            }
             _ => Ok(EntryKind::Missing),
         }
     }

@@ -11,9 +11,10 @@ use object_store::path::Path;
 use object_store::{MultipartId, ObjectStoreExt, PutPayload};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::errors::{Failure, What};
-use super::memory::Room;
-use super::{RemoteBackend, Tries, runtime};
+use super::errors::{Failure, FailureKind};
+use super::memory::PartBuffer;
+use super::retry::Tries;
+use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};
@@ -115,7 +116,7 @@ pub(super) struct Upload {
     backend: Arc<RemoteBackend>,
     key: String,
     pub path: Path,
-    buffer: Room,
+    buffer: PartBuffer,
     coming: VecDeque<JoinHandle<Result<PartId, Failure>>>,
     parts: Vec<PartId>,
     asked: usize,
@@ -132,7 +133,7 @@ impl Upload {
             backend,
             key,
             path,
-            buffer: Room::default(),
+            buffer: PartBuffer::default(),
             coming: VecDeque::new(),
             parts: Vec::new(),
             asked: 0,
@@ -299,7 +300,7 @@ async fn put(backend: &RemoteBackend, path: &Path, bytes: Bytes) -> Result<(), F
         backend.storage()?.store.put(path, payload).await.map_err(|e| Failure::from_store(&e))
     };
     let put = backend.retrying(put).await?;
-    backend.told.mark_written(path.as_ref(), len, put.e_tag);
+    backend.record.mark_written(path.as_ref(), len, put.e_tag);
     Ok(())
 }
 
@@ -312,7 +313,7 @@ pub(super) async fn complete(backend: &RemoteBackend, up: &Arrived) -> Result<()
             backend.storage()?.parts.complete_multipart(&up.path, &up.id, up.parts.clone()).await;
         let error = match completed {
             Ok(done) => {
-                backend.told.mark_written(up.path.as_ref(), up.len, done.e_tag);
+                backend.record.mark_written(up.path.as_ref(), up.len, done.e_tag);
                 return Ok(());
             }
             Err(error) => error,
@@ -330,12 +331,13 @@ pub(super) async fn complete(backend: &RemoteBackend, up: &Arrived) -> Result<()
         };
         // The same bytes have the same ETag: then only the upload's end tells that it was
         // completed.
-        let ours =
-            there.etag.is_none() || there.etag != up.before || failure.what == What::NoUpload;
+        let ours = there.etag.is_none()
+            || there.etag != up.before
+            || failure.what == FailureKind::NoUpload;
         if there.len != Some(up.len) || !ours {
             return Err(failure);
         }
-        backend.told.mark_written(up.path.as_ref(), up.len, there.etag);
+        backend.record.mark_written(up.path.as_ref(), up.len, there.etag);
         return Ok(());
     }
 }
@@ -371,7 +373,7 @@ pub(super) fn create_file(
         return Err(Error::usage("the URL of the output has no object key"));
     }
     super::url::path(key)?;
-    let absent = backend.told.output(key) == Some(Listed::Absent);
+    let absent = backend.record.output(key) == Some(Listed::Absent);
     let before = if absent { None } else { backend.there(key)? };
     if before.is_some() && existing == Existing::Error {
         return Err(exists());
@@ -423,7 +425,7 @@ impl Write for FileOutput {
 
 impl Output for FileOutput {
     fn commit(mut self: Box<Self>) -> Result<()> {
-        self.upload.backend.told.tell(&self.upload.key, None);
+        self.upload.backend.record.tell(&self.upload.key, None);
         if self.existing == Existing::Error
             && self.upload.backend.there(&self.upload.key)?.is_some()
         {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::client::Got;
-use super::errors::{Failure, What};
+use super::client::ObjectResponse;
+use super::errors::{Failure, FailureKind};
 use super::{RemoteBackend, Result, runtime};
 
 /// A body as it comes. It cannot be taken up again where it breaks.
@@ -22,7 +22,7 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    pub fn new(backend: Arc<RemoteBackend>, got: Got) -> Whole {
+    pub fn new(backend: Arc<RemoteBackend>, got: ObjectResponse) -> Whole {
         Whole { backend, len: got.pin.len, range: 0..0, body: got.body, now: Bytes::new() }
     }
 }
@@ -38,7 +38,7 @@ impl Read for Whole {
                 }
                 Some(Err(failure)) => return Err(fail(failure)),
                 None if self.len.is_some_and(|len| self.range.end < len) => {
-                    return Err(fail(Failure::new(What::Broken, "the body is short")));
+                    return Err(fail(Failure::new(FailureKind::Broken, "the body is short")));
                 }
                 None => return Ok(0),
             }

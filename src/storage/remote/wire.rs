@@ -15,12 +15,12 @@ use object_store::client::{
 };
 
 use super::client::certificates;
-use super::errors::{Failure, What};
+use super::errors::{Failure, FailureKind};
 use super::{RemoteOptions, listing};
 use crate::error::{Error, ErrorKind};
 
 /// How long a connection may be silent.
-pub(super) fn patience() -> Duration {
+pub(super) fn read_timeout() -> Duration {
     let millis =
         std::env::var("NPK_READ_TIMEOUT_MS").ok().and_then(|v| v.parse().ok()).unwrap_or(45_000);
     Duration::from_millis(millis)
@@ -28,7 +28,7 @@ pub(super) fn patience() -> Duration {
 
 /// How long to wait for a connection.
 pub(super) fn connect_timeout() -> Duration {
-    patience().min(Duration::from_secs(10))
+    read_timeout().min(Duration::from_secs(10))
 }
 
 /// What servers are told of this program.
@@ -41,7 +41,7 @@ struct Wire {
     reading: HttpClient,
     /// Without a limit on silence: an upload's answer comes when its body has gone through.
     writing: HttpClient,
-    patience: Duration,
+    read_timeout: Duration,
     /// Redirections are answers, for whoever asks.
     redirects: bool,
 }
@@ -67,7 +67,7 @@ impl HttpService for Wire {
             .map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default())
             .to_string();
         let response = if writes {
-            let limit = self.patience
+            let limit = self.read_timeout
                 + Duration::from_secs(request.body().content_length() as u64 / SLOWEST_UPLOAD);
             tokio::time::timeout(limit, self.writing.execute(request))
                 .await
@@ -83,7 +83,7 @@ impl HttpService for Wire {
         if self.redirects && response.status().is_redirection() {
             // Read to its end, the connection serves the next request, too.
             let (parts, body) = response.into_parts();
-            let _ = tokio::time::timeout(self.patience, read_some(body.bytes_stream())).await;
+            let _ = tokio::time::timeout(self.read_timeout, read_some(body.bytes_stream())).await;
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         }
         if response.status().is_success() {
@@ -93,12 +93,12 @@ impl HttpService for Wire {
             // Headers may come long before what they announce: an upload that is completed tells
             // how it went in the body.
             let (parts, body) = response.into_parts();
-            let body = whole(body.bytes_stream(), self.patience).await?;
+            let body = whole(body.bytes_stream(), self.read_timeout).await?;
             let body = if lists { listing::without_odd_keys(body) } else { body };
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
         let (parts, body) = response.into_parts();
-        let said = tokio::time::timeout(self.patience, read_some(body.bytes_stream()))
+        let said = tokio::time::timeout(self.read_timeout, read_some(body.bytes_stream()))
             .await
             .unwrap_or_default();
         Err(HttpError::new(
@@ -111,17 +111,17 @@ impl HttpService for Wire {
 /// A body to its end; every piece of it must come in time.
 pub(super) async fn whole(
     mut body: BoxStream<'static, Result<Bytes, HttpError>>,
-    patience: Duration,
+    read_timeout: Duration,
 ) -> Result<Bytes, HttpError> {
     let mut all = Vec::new();
     while let Some(more) =
-        tokio::time::timeout(patience, body.next()).await.map_err(|_| silent())?
+        tokio::time::timeout(read_timeout, body.next()).await.map_err(|_| silent())?
     {
         all.extend_from_slice(&more?);
         if all.len() > MAX_ANSWER {
             return Err(HttpError::new(
                 HttpErrorKind::Unknown,
-                Failure::new(What::Other, "the server's answer does not end"),
+                Failure::new(FailureKind::Other, "the server's answer does not end"),
             ));
         }
     }
@@ -129,7 +129,7 @@ pub(super) async fn whole(
 }
 
 fn silent() -> HttpError {
-    HttpError::new(HttpErrorKind::Timeout, Failure::new(What::Timeout, "no answer in time"))
+    HttpError::new(HttpErrorKind::Timeout, Failure::new(FailureKind::Timeout, "no answer in time"))
 }
 
 /// The beginning of an error's body.
@@ -146,7 +146,7 @@ async fn read_some(mut body: BoxStream<'static, Result<Bytes, HttpError>>) -> St
 
 #[derive(Debug)]
 pub(super) struct Connector {
-    pub patience: Duration,
+    pub read_timeout: Duration,
 }
 
 /// A client that hands redirections back: who follows them decides what each server is shown.
@@ -155,12 +155,12 @@ pub(super) struct Connector {
 /// Remote: certificates that cannot be read.
 pub(super) fn unredirected(options: &RemoteOptions) -> Result<HttpClient, Error> {
     provide_cryptography();
-    let patience = patience();
+    let read_timeout = read_timeout();
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(connect_timeout())
-        .read_timeout(patience)
+        .read_timeout(read_timeout)
         .danger_accept_invalid_certs(options.no_verify_ssl);
     if let Some(file) = &options.ca_bundle {
         let trusted = certificates(file, reqwest::Certificate::from_pem_bundle)?;
@@ -170,7 +170,7 @@ pub(super) fn unredirected(options: &RemoteOptions) -> Result<HttpClient, Error>
         Error::new(ErrorKind::Remote, "the client for the hub cannot be set up").because(e)
     })?;
     let client = HttpClient::new(client);
-    let wire = Wire { reading: client.clone(), writing: client, patience, redirects: true };
+    let wire = Wire { reading: client.clone(), writing: client, read_timeout, redirects: true };
     Ok(HttpClient::new(wire))
 }
 
@@ -184,9 +184,9 @@ impl HttpConnector for Connector {
         provide_cryptography();
         let plain = ReqwestConnector::default();
         Ok(HttpClient::new(Wire {
-            reading: plain.connect(&options.clone().with_read_timeout(self.patience))?,
+            reading: plain.connect(&options.clone().with_read_timeout(self.read_timeout))?,
             writing: plain.connect(options)?,
-            patience: self.patience,
+            read_timeout: self.read_timeout,
             redirects: false,
         }))
     }

@@ -17,9 +17,9 @@ use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode};
 use object_store::client::{HttpClient, HttpRequestBody, HttpResponse};
 
-use super::client::{Got, Pin, broken, content_range};
+use super::client::{ObjectResponse, ObjectVersion, broken, content_range};
 use super::credentials::{check_endpoint, env};
-use super::errors::{Failure, What};
+use super::errors::{Failure, FailureKind};
 use super::{RemoteOptions, wire};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -64,14 +64,14 @@ struct Commit {
 #[derive(Clone)]
 struct Elsewhere {
     url: String,
-    pin: Pin,
+    pin: ObjectVersion,
 }
 
 /// An answer of the hub.
 struct Answer {
     response: HttpResponse,
     /// What identifies the file, as the hub says.
-    pin: Pin,
+    pin: ObjectVersion,
     commit: Option<String>,
     /// Where it came from, if that is not the hub.
     elsewhere: Option<String>,
@@ -128,12 +128,21 @@ impl Hub {
     }
 
     /// Asks for a range (or all) of a file.
-    pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Got, Failure> {
+    pub async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<ObjectResponse, Failure> {
         let known = self.elsewhere().get(key).cloned();
         if let Some(known) = known {
             match self.get_elsewhere(&known, range.clone()).await {
                 // A signed address ends after a while.
-                Err(f) if matches!(f.what, What::Denied | What::Missing | What::BadRange) => {
+                Err(f)
+                    if matches!(
+                        f.what,
+                        FailureKind::Denied | FailureKind::Missing | FailureKind::BadRange
+                    ) =>
+                {
                     self.elsewhere().remove(key);
                 }
                 got => return got,
@@ -145,7 +154,9 @@ impl Hub {
             self.elsewhere().insert(key.to_string(), found.clone());
             let got = self.get_elsewhere(&found, range).await;
             return got.map_err(|f| match f.what {
-                What::Denied => refusal("the server that has the bytes denies access", f, None),
+                FailureKind::Denied => {
+                    refusal("the server that has the bytes denies access", f, None)
+                }
                 _ => f,
             });
         }
@@ -153,7 +164,7 @@ impl Hub {
     }
 
     /// What identifies a file, without its bytes.
-    pub async fn head(&self, key: &str) -> Result<Pin, Failure> {
+    pub async fn head(&self, key: &str) -> Result<ObjectVersion, Failure> {
         Ok(self.resolve(Method::HEAD, key, None).await?.pin)
     }
 
@@ -162,7 +173,7 @@ impl Hub {
         &self,
         from: &Elsewhere,
         range: Option<Range<u64>>,
-    ) -> Result<Got, Failure> {
+    ) -> Result<ObjectResponse, Failure> {
         let place = range.as_ref().zip(from.pin.len).and_then(|(range, of)| {
             let etag = from.pin.etag.as_deref()?.trim_matches('"').to_string();
             let len = range.end.min(of).checked_sub(range.start)?;
@@ -173,7 +184,7 @@ impl Hub {
         {
             let range = Some(place.offset..place.offset + place.len);
             let body = futures_util::stream::iter([Ok(bytes)]).boxed();
-            return Ok(Got { pin: from.pin.clone(), range, body });
+            return Ok(ObjectResponse { pin: from.pin.clone(), range, body });
         }
         let mut url = from.url.clone();
         let mut response = self.ask(Method::GET, &url, range.as_ref(), None).await?;
@@ -242,7 +253,7 @@ impl Hub {
         range: Option<&Range<u64>>,
     ) -> Result<Answer, Failure> {
         let mut url = format!("{}{path}", self.endpoint);
-        let (mut pin, mut commit) = (Pin::default(), None);
+        let (mut pin, mut commit) = (ObjectVersion::default(), None);
         for _ in 0..MOST_STEPS {
             let at_hub = origin(&url) == origin(&self.endpoint);
             let token = self.token.as_ref().filter(|_| at_hub);
@@ -268,7 +279,10 @@ impl Hub {
             }
             url = next;
         }
-        Err(Failure::new(What::Other, "the hub leads from one address to another without end"))
+        Err(Failure::new(
+            FailureKind::Other,
+            "the hub leads from one address to another without end",
+        ))
     }
 
     /// One request.
@@ -290,7 +304,7 @@ impl Hub {
         }
         let request = request
             .body(HttpRequestBody::empty())
-            .map_err(|_| Failure::new(What::Other, "this URL cannot be asked for"))?;
+            .map_err(|_| Failure::new(FailureKind::Other, "this URL cannot be asked for"))?;
         self.client.execute(request).await.map_err(|e| Failure::from_http(&e))
     }
 
@@ -307,7 +321,7 @@ impl Hub {
         const NAMES: &str = "names are OWNER/NAME, with datasets/ or spaces/ before those";
         let code = failure.code.clone().unwrap_or_default();
         let (message, hint) = match (&*code, failure.status) {
-            ("EntryNotFound", _) => return Failure { what: What::Missing, ..failure },
+            ("EntryNotFound", _) => return Failure { what: FailureKind::Missing, ..failure },
             ("RevisionNotFound", _) => (
                 format!("the repository {id} has no revision {revision}"),
                 "a revision is a branch, a tag or a commit".into(),
@@ -338,7 +352,7 @@ impl Hub {
 /// A failure that says what the hub refuses.
 fn refusal(message: &str, failure: Failure, hint: Option<Box<str>>) -> Failure {
     let said = failure.said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
-    Failure { what: What::Hub, detail: format!("{message}{said}"), hint, ..failure }
+    Failure { what: FailureKind::Hub, detail: format!("{message}{said}"), hint, ..failure }
 }
 
 /// One commit for all who ask for a revision, as long as the process runs.
@@ -363,12 +377,13 @@ fn leads_to(response: &HttpResponse, from: &str) -> Result<Option<String>, Failu
     if !response.status().is_redirection() {
         return Ok(None);
     }
-    let bad = || Failure::new(What::Other, "the server leads to an address that cannot be read");
+    let bad =
+        || Failure::new(FailureKind::Other, "the server leads to an address that cannot be read");
     let to = response.headers().get("location").and_then(|v| v.to_str().ok()).ok_or_else(bad)?;
     let to = url::Url::parse(from).and_then(|from| from.join(to)).map_err(|_| bad())?;
     if to.scheme() != "https" && (to.scheme() != "http" || from.starts_with("https://")) {
         return Err(Failure::new(
-            What::Other,
+            FailureKind::Other,
             "the server leads to an address that is not protected",
         ));
     }
@@ -376,15 +391,18 @@ fn leads_to(response: &HttpResponse, from: &str) -> Result<Option<String>, Failu
 }
 
 /// An answer as one to a GET.
-fn got(response: HttpResponse, mut pin: Pin) -> Result<Got, Failure> {
+fn got(response: HttpResponse, mut pin: ObjectVersion) -> Result<ObjectResponse, Failure> {
     let (parts, body) = response.into_parts();
     let range = match parts.status {
         StatusCode::PARTIAL_CONTENT => {
             let (range, len) = content_range(&parts.headers).ok_or_else(|| {
-                Failure::new(What::Other, "the server answers to a range without saying which")
+                Failure::new(
+                    FailureKind::Other,
+                    "the server answers to a range without saying which",
+                )
             })?;
             if len.is_some() && pin.len.is_some() && pin.len != len {
-                return Err(Failure::new(What::Changed, "the length is another one"));
+                return Err(Failure::new(FailureKind::Changed, "the length is another one"));
             }
             pin.len = pin.len.or(len);
             Some(range)
@@ -392,5 +410,5 @@ fn got(response: HttpResponse, mut pin: Pin) -> Result<Got, Failure> {
         _ => None,
     };
     let body = body.bytes_stream().map(|b| b.map_err(|e| broken(Failure::from_http(&e)))).boxed();
-    Ok(Got { pin, range, body })
+    Ok(ObjectResponse { pin, range, body })
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 
-use super::super::errors::{Failure, What};
+use super::super::errors::{Failure, FailureKind};
 use super::super::listing::{Listed, Page};
 use super::{Hub, wire};
 
@@ -50,7 +50,7 @@ impl Hub {
         };
         let answer = match self.text(&format!("{path}?{query}")).await {
             // There are no folders without files.
-            Err(f) if f.what == What::Missing => return Ok(Page::default()),
+            Err(f) if f.what == FailureKind::Missing => return Ok(Page::default()),
             answer => answer?,
         };
         let (items, next): (Vec<Item>, Option<String>) = answer;
@@ -81,7 +81,7 @@ impl Hub {
         let told = match self.text::<About>(&self.repo.about()).await {
             Ok((about, _)) => about.sha,
             // A hub that knows files and no more.
-            Err(f) if f.what == What::Missing && f.code.is_none() => None,
+            Err(f) if f.what == FailureKind::Missing && f.code.is_none() => None,
             Err(f) => return Err(f),
         };
         let commit = told.unwrap_or_else(|| self.repo.revision.clone());
@@ -95,11 +95,11 @@ impl Hub {
     ) -> Result<(T, Option<String>), Failure> {
         let response = self.follow(Method::GET, path, None).await?.response;
         let (parts, body) = response.into_parts();
-        let body = wire::whole(body.bytes_stream(), wire::patience())
+        let body = wire::whole(body.bytes_stream(), wire::read_timeout())
             .await
             .map_err(|e| Failure::from_http(&e))?;
         let read = serde_json::from_slice(&body)
-            .map_err(|_| Failure::new(What::Other, "the hub's answer cannot be read"))?;
+            .map_err(|_| Failure::new(FailureKind::Other, "the hub's answer cannot be read"))?;
         Ok((read, next(&parts.headers)))
     }
 }

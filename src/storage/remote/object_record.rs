@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
-use super::client::Pin;
-use super::errors::{Failure, What};
+use super::client::ObjectVersion;
+use super::errors::{Failure, FailureKind};
 use crate::storage::{Listed, Mark};
 
 /// See [`crate::storage::Backend::tell`], `expect` and `keep_marks`.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ObjectRecord {
     /// What a listing has told of outputs.
     outputs: Mutex<HashMap<String, Listed>>,
     /// What lists say of objects that are being read: bytes, ETag without quotes.
@@ -28,7 +28,7 @@ pub(super) fn bare(etag: Option<String>) -> Option<String> {
     etag.map(|e| e.trim_matches('"').to_string())
 }
 
-impl Told {
+impl ObjectRecord {
     pub fn output(&self, key: &str) -> Option<Listed> {
         lock(&self.outputs).get(key.trim_end_matches('/')).copied()
     }
@@ -43,10 +43,13 @@ impl Told {
         lock(&self.listed).insert(key.to_string(), (len, etag.map(str::to_string)));
     }
     /// Whether an object is the one that was listed.
-    pub fn check_listed(&self, key: &str, found: &Pin) -> Result<(), Failure> {
+    pub fn check_listed(&self, key: &str, found: &ObjectVersion) -> Result<(), Failure> {
         let Some((len, etag)) = lock(&self.listed).remove(key) else { return Ok(()) };
         let other = |what: &str, found: &str, listed: &str| {
-            Err(Failure::new(What::NotListed, format!("its {what} is {found}, not {listed}")))
+            Err(Failure::new(
+                FailureKind::NotListed,
+                format!("its {what} is {found}, not {listed}"),
+            ))
         };
         if let (Some(listed), Some(found)) = (len, found.len)
             && listed != found
