@@ -35,24 +35,24 @@ pub(super) fn settings(args: &ReadArgs) -> Result<Settings> {
 }
 
 /// Zeroed memory on its way to be an array.
-struct Room {
+struct ZeroedMemory {
     start: NonNull<u8>,
     layout: Layout,
 }
 
 // SAFETY: it owns its memory.
-unsafe impl Send for Room {}
+unsafe impl Send for ZeroedMemory {}
 // SAFETY: shared, it is only read.
-unsafe impl Sync for Room {}
+unsafe impl Sync for ZeroedMemory {}
 
-impl Room {
-    fn new(bytes: u64) -> Result<Room> {
+impl ZeroedMemory {
+    fn new(bytes: u64) -> Result<ZeroedMemory> {
         let none = || Error::failed(format!("there is no memory for {bytes} bytes"));
         let size = usize::try_from(bytes).map_err(|_| none())?.max(1);
         let layout = Layout::from_size_align(size, ALIGN).map_err(|_| none())?;
         // SAFETY: the size is not 0.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(none)?;
-        Ok(Room { start, layout })
+        Ok(ZeroedMemory { start, layout })
     }
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the memory is there, initialised, and borrowed by `self`.
@@ -60,7 +60,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for ZeroedMemory {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
@@ -79,7 +79,7 @@ pub(super) fn filled(
     let count = rows.end - rows.start;
     let too_large = || Error::failed("the array exceeds this machine's address space");
     let bytes = count.checked_mul(row_bytes).ok_or_else(too_large)?;
-    let mut room = Room::new(bytes)?;
+    let mut room = ZeroedMemory::new(bytes)?;
     let (mut rest, mut parts) = (room.bytes_mut(), Vec::with_capacity(pieces.len()));
     for piece in pieces {
         let (part, after) = rest.split_at_mut(((piece.end - piece.start) * row_bytes) as usize);
@@ -120,7 +120,7 @@ pub(super) fn filled(
 
 /// The bytes in a place of their own.
 pub(super) fn copied(bytes: &Buf) -> Result<Buf> {
-    let mut room = Room::new(bytes.len() as u64)?;
+    let mut room = ZeroedMemory::new(bytes.len() as u64)?;
     room.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
     let start = room.start;
     // SAFETY: the room is as large, and goes with the buffer's owner.

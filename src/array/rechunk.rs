@@ -93,7 +93,7 @@ impl Rechunk {
             if i >= self.tiles {
                 break;
             }
-            let mut turn = Turn {
+            let mut turn = TileInHand {
                 of: self,
                 result: Err(Error::internal("a worker thread ended unexpectedly")),
             };
@@ -177,12 +177,12 @@ impl StridedTiles {
 }
 
 /// A tile in hand: counted when it is put down, whatever happened.
-struct Turn<'a> {
+struct TileInHand<'a> {
     of: &'a Rechunk,
     result: Result<()>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for TileInHand<'_> {
     fn drop(&mut self) {
         let mut state = self.of.lock();
         state.done += 1;

@@ -11,7 +11,7 @@ use super::profile::heat::HeatMap;
 use super::profile::stats::{self, Stats};
 use super::profile::{self, Profile, Wish, histograms, view};
 use super::{heat, html};
-use super::{look, tree};
+use super::{preview, tree};
 use crate::cli::InspectArgs;
 use crate::compare::checksum;
 use crate::console::{self, Console, Counted, human_bytes, visible};
@@ -75,7 +75,7 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, console: Console) 
     };
     // Refused arrays are listed and marked; damage makes the exit code.
     let broken = damaged(plan.arrays.iter(), &at);
-    let mut seen = Seen { sums, ..Seen::default() };
+    let mut seen = ValueReport { sums, ..ValueReport::default() };
     if looks {
         look(&mut seen, &at, &plan, args, options, console)?;
     }
@@ -88,7 +88,7 @@ fn one(path: &str, args: &InspectArgs, options: &ReadOptions, console: Console) 
 
 /// What was found out about the values.
 #[derive(Default)]
-struct Seen {
+struct ValueReport {
     sums: Vec<Option<String>>,
     stats: Vec<Option<Stats>>,
     bins: Vec<Option<[u64; 16]>>,
@@ -96,11 +96,11 @@ struct Seen {
     rows: Vec<(String, Vec<Value>)>,
 }
 
-fn part(args: &InspectArgs) -> Result<Option<look::Part>> {
+fn part(args: &InspectArgs) -> Result<Option<preview::Part>> {
     Ok(match (args.head, args.tail, &args.slice) {
-        (Some(n), None, None) => Some(look::Part::Head(n)),
-        (None, Some(n), None) => Some(look::Part::Tail(n)),
-        (None, None, Some(s)) => Some(look::Part::slice(s)?),
+        (Some(n), None, None) => Some(preview::Part::Head(n)),
+        (None, Some(n), None) => Some(preview::Part::Tail(n)),
+        (None, None, Some(s)) => Some(preview::Part::slice(s)?),
         (None, None, None) => None,
         _ => return Err(Error::usage("--head, --tail and --slice exclude each other")),
     })
@@ -108,7 +108,7 @@ fn part(args: &InspectArgs) -> Result<Option<look::Part>> {
 
 /// Reads values: each look opens the input anew.
 fn look(
-    seen: &mut Seen,
+    seen: &mut ValueReport,
     at: &Location,
     plan: &Plan,
     args: &InspectArgs,
@@ -145,7 +145,8 @@ fn look(
             histograms(again()?, &seen.stats, &settings).map_err(|e| e.file(at.display()))?;
     }
     if let Some(part) = part(args)?.filter(|_| slice.is_none()) {
-        seen.rows = look::preview(again()?, &part, &settings).map_err(|e| e.file(at.display()))?;
+        seen.rows =
+            preview::preview(again()?, &part, &settings).map_err(|e| e.file(at.display()))?;
     }
     Ok(())
 }
@@ -227,7 +228,7 @@ fn document(
     format: &str,
     plan: &Plan,
     bytes: Option<u64>,
-    seen: &Seen,
+    seen: &ValueReport,
     args: &InspectArgs,
 ) -> Result<String> {
     let rows: HashMap<&str, &[Value]> =
@@ -264,7 +265,7 @@ fn document(
 fn array_document<'a>(
     m: &'a ArrayMeta,
     i: usize,
-    seen: &'a Seen,
+    seen: &'a ValueReport,
     args: &InspectArgs,
     rows: &HashMap<&str, &'a [Value]>,
 ) -> ArrayDocument<'a> {
@@ -307,7 +308,7 @@ fn text(
     format: &str,
     plan: &Plan,
     bytes: Option<u64>,
-    seen: &Seen,
+    seen: &ValueReport,
     args: &InspectArgs,
     console: Console,
 ) -> Result<()> {
@@ -350,7 +351,7 @@ fn headline(at: &Location, format: &str, plan: &Plan, bytes: Option<u64>) -> Str
 }
 
 /// A line an array.
-fn array_table(plan: &Plan, seen: &Seen, args: &InspectArgs, console: Console) -> String {
+fn array_table(plan: &Plan, seen: &ValueReport, args: &InspectArgs, console: Console) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::TableStyle::new());
     if !console.color_out {
@@ -390,7 +391,7 @@ fn stored_as(m: &ArrayMeta) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn values_text(plan: &Plan, seen: &Seen, args: &InspectArgs, console: Console) -> String {
+fn values_text(plan: &Plan, seen: &ValueReport, args: &InspectArgs, console: Console) -> String {
     let mut out = String::new();
     for (m, stats) in plan.arrays.iter().zip(&seen.stats).filter(|_| args.stats) {
         if let Some(stats) = stats {
@@ -404,7 +405,7 @@ fn values_text(plan: &Plan, seen: &Seen, args: &InspectArgs, console: Console) -
     }
     for (name, rows) in &seen.rows {
         out += &format!("{}:\n", visible(name));
-        rows.iter().for_each(|row| out += &format!("  {}\n", look::line(row)));
+        rows.iter().for_each(|row| out += &format!("  {}\n", preview::line(row)));
     }
     out
 }

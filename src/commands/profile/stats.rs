@@ -4,7 +4,7 @@ use arrow_buffer::i256;
 use serde_json::{Value, json};
 
 use super::Real;
-use crate::commands::look::line;
+use crate::commands::preview::line;
 use crate::formats::text::delimited::print;
 use crate::model::json_float::number;
 use crate::model::{ArrayMeta, Decimals, Logical, TimeUnit};

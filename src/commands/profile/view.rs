@@ -1,6 +1,6 @@
 //! The part of an array that `--slice` chooses, as an array of its own.
 
-use crate::commands::look::{Inner, Part};
+use crate::commands::preview::{Inner, Part};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Buf, Chunk, Values};
 use crate::resolve::rows::Slice;

@@ -306,7 +306,7 @@ impl Source for NpzSource {
                 progress: Mutex::default(),
                 moved: Condvar::new(),
             };
-            Turn { state: Arc::new(state), row: 0, piece: 0 }
+            MemberProgress { state: Arc::new(state), row: 0, piece: 0 }
         });
         let (waiting, active) = (turns.collect(), VecDeque::new());
         Ok(Reader::InOrder(Box::new(Streams { waiting, active, most, order })))
@@ -324,13 +324,13 @@ impl Source for NpzSource {
 
 /// Members on their way: several at a time, each piece by piece.
 struct Streams {
-    waiting: VecDeque<Turn>,
-    active: VecDeque<Turn>,
+    waiting: VecDeque<MemberProgress>,
+    active: VecDeque<MemberProgress>,
     most: usize,
     order: Order,
 }
 
-struct Turn {
+struct MemberProgress {
     state: Arc<MemberState>,
     row: u64,
     piece: u64,
