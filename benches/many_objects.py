@@ -5,10 +5,16 @@
 The server is the one of the tests (`cargo test --no-run` builds it): it answers every request after the latency. All of it runs
 on this machine, so that what the server takes of the cores is missing to everybody. Printed are seconds, the ratio to `npk`, and
 how many requests the server saw. `--aws` is the AWS CLI; `aws s3 cp --recursive` copies, then `npk` converts the local files.
+Objects and outputs lie in TMPDIR, three times `--objects` times `--bytes` of them at the most.
+
+    python benches/many_objects.py --names 1000000
+
+How much memory a million names in a list take: MiB at the peak, of names that are not there.
 """
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +57,20 @@ class Server:
         return int(path.read_text())
 
 
+def names(count):
+    """The peak of a run over a list of so many names of about 100 bytes."""
+    with tempfile.TemporaryDirectory(prefix="npk-many-") as name:
+        folder = Path(name)
+        below = "nowhere/a-folder-with-a-long-name/and-another-one-below-it/and-one-more"
+        with open(folder / "list", "w") as out:
+            out.writelines(f"{below}/part-{i:09}.npy\n" for i in range(count))
+        command = [NPK, "convert", "-q", "-T", folder / "list", "-R", "-o", f"{folder}/out/", "--to", "npk", "--fail-fast"]
+        process = subprocess.Popen([str(a) for a in command], stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 1, "the first name is not there"
+        print(f"{count} names: {usage.ru_maxrss / 1024:.0f} MiB")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=20000)
@@ -60,14 +80,20 @@ def main():
     parser.add_argument("--shares", type=int, default=8)
     parser.add_argument("--aws")
     parser.add_argument("--json")
+    parser.add_argument("--names", type=int)
     args = parser.parse_args()
+    if args.names:
+        return names(args.names)
     with tempfile.TemporaryDirectory(prefix="npk-many-") as name:
         folder = Path(name)
         server = Server(folder, args.objects, args.bytes, args.latency)
-        names = (folder / "list").read_text().splitlines()
+        urls = (folder / "list").read_text().splitlines()
         results = {}
 
-        def timed(label, *commands, scale=1.0):
+        def timed(label, *commands, scale=1.0, keep=None):
+            for old in folder.iterdir():
+                if old.is_dir() and old != keep:
+                    shutil.rmtree(old)
             server.requests()
             began = time.perf_counter()
             for command in commands:
@@ -83,19 +109,19 @@ def main():
         listed = ["-T", folder / "list"]
         timed("npk", convert(listed, folder / "all"))
         few = folder / "few"
-        few.write_text("".join(f"{n}\n" for n in names[: args.alone]))
-        one_by_one = [convert([n], folder / "alone") for n in names[: args.alone]]
+        few.write_text("".join(f"{n}\n" for n in urls[: args.alone]))
+        one_by_one = [convert([n], folder / "alone") for n in urls[: args.alone]]
         timed("one process an object", *one_by_one, scale=args.objects / args.alone)
         first = server.env["AWS_ENDPOINT_URL"]
         timed("npk, one share", convert(listed, folder / "s1", "--shard", "0/1"))
         shares = [convert(listed, folder / "s", "--shard", f"{i}/{args.shares}") for i in range(args.shares)]
         timed(f"npk, {args.shares} shares after each other", *shares)
         if args.aws:
-            bucket = names[0].split("/")[2]
+            bucket = urls[0].split("/")[2]
             copy = [args.aws, "s3", "cp", "--recursive", "--quiet", "--endpoint-url", first, f"s3://{bucket}/in/", folder / "copy"]
             timed("aws s3 cp --recursive", copy)
             batch = convert(["-R", folder / "copy"], folder / "local")
-            timed("the local batch after it", batch)
+            timed("the local batch after it", batch, keep=folder / "copy")
             both = results["aws s3 cp --recursive"]["seconds"] + results["the local batch after it"]["seconds"]
             print(f"aws s3 cp and a local batch together: {both / results['npk']['seconds']:.2f} x")
         whole, parts = results["npk, one share"]["requests"], results[f"npk, {args.shares} shares after each other"]["requests"]

@@ -1,7 +1,8 @@
 //! A batch of many small objects over several shares, whose workers are killed at random.
 //!
-//! In full, with its figures:
-//! `NPK_LOAD_OBJECTS=100000 cargo test --test main many_small_objects -- --nocapture`.
+//! In full, with its figures, and with the optimised binary:
+//! `NPK_LOAD_OBJECTS=100000 NPK_TEST_BINARY=target/release/npk cargo test --test main
+//! many_small_objects -- --nocapture`.
 
 use std::collections::HashMap;
 use std::process::{Child, Stdio};
@@ -11,8 +12,9 @@ use super::commands::{npy, works};
 use super::server::{Fault, Server};
 use crate::support::{Scratch, npk_command};
 
-/// What files in flight a killed worker may have had at most.
-const IN_FLIGHT: usize = 64;
+/// The memory of a worker, in MiB, and the files that it has in flight at most: one for 4 of them.
+const MEMORY: usize = 64;
+const IN_FLIGHT: usize = MEMORY / 4;
 
 /// xorshift64.
 struct Random(u64);
@@ -32,6 +34,26 @@ struct Batch<'a> {
     objects: usize,
 }
 
+/// What a run has come to.
+#[derive(Default)]
+struct Run {
+    kills: usize,
+    requests: usize,
+    /// How often each output was written.
+    puts: HashMap<String, usize>,
+}
+
+impl Run {
+    /// Counts the requests that have come; the server keeps them no longer.
+    fn count(&mut self, server: &Server) {
+        let asked = server.asked();
+        self.requests += asked.len();
+        for a in asked.into_iter().filter(|a| a.method == "PUT" && a.uri.contains(".npz")) {
+            *self.puts.entry(a.uri).or_default() += 1;
+        }
+    }
+}
+
 impl Batch<'_> {
     fn args(&self, shares: usize) -> Vec<String> {
         let (out, report) = (
@@ -39,8 +61,10 @@ impl Batch<'_> {
             self.server.url(&format!("report-{shares}")),
         );
         let args = ["convert", "-q", "-T", &self.list, "-o", &out, "--to", "npz"];
+        let memory = format!("{MEMORY}MiB");
         let more = ["--skip-existing", "--certify", "--report", &report];
-        args.iter().chain(&more).map(|a| a.to_string()).collect()
+        let least = ["-j", "2", "--memory-limit", &memory];
+        args.iter().chain(&more).chain(&least).map(|a| a.to_string()).collect()
     }
 
     fn worker(&self, shares: usize, index: usize) -> Child {
@@ -53,31 +77,31 @@ impl Batch<'_> {
             .unwrap()
     }
 
-    /// Runs all shares at the same time; returns how often a worker was killed.
-    fn run(&self, shares: usize, random: &mut Random) -> usize {
+    /// Runs all shares at the same time, and kills workers.
+    fn run(&self, shares: usize, random: &mut Random) -> Run {
         let mut workers: Vec<Child> = (0..shares).map(|i| self.worker(shares, i)).collect();
-        let (mut kills, wanted) = (0, 3 * shares);
-        let done =
-            |workers: &mut Vec<Child>| workers.iter_mut().all(|w| w.try_wait().unwrap().is_some());
-        while kills < wanted {
-            // After so many more requests, wherever that is.
-            let next = self.server.asked_so_far() + 1 + random.below(4 * self.objects / wanted);
-            while !self.server.has_asked(next) && !done(&mut workers) {}
-            if done(&mut workers) {
-                break;
+        let (mut run, wanted) = (Run::default(), 3 * shares);
+        let mut next = 1 + random.below(4 * self.objects / wanted);
+        while workers.iter_mut().any(|w| w.try_wait().unwrap().is_none()) {
+            // A worker is killed after so many more requests, wherever that is.
+            let left = if run.kills < wanted { next.saturating_sub(run.requests) } else { 1000 };
+            self.server.has_asked(left.min(1000));
+            run.count(self.server);
+            if run.kills == wanted || run.requests < next {
+                continue;
             }
+            next = run.requests + 1 + random.below(4 * self.objects / wanted);
             let victim = random.below(shares);
             if workers[victim].try_wait().unwrap().is_none() {
                 workers[victim].kill().unwrap();
                 workers[victim].wait().unwrap();
                 workers[victim] = self.worker(shares, victim);
-                kills += 1;
+                run.kills += 1;
             }
         }
-        for mut worker in workers {
-            assert!(worker.wait().unwrap().success());
-        }
-        kills
+        assert!(workers.into_iter().all(|mut worker| worker.wait().unwrap().success()));
+        run.count(self.server);
+        run
     }
 }
 
@@ -86,6 +110,7 @@ impl Batch<'_> {
 fn many_small_objects_over_shares_with_kills() {
     let objects = std::env::var("NPK_LOAD_OBJECTS").map_or(400, |n| n.parse().unwrap());
     let (server, scratch) = (Server::new(), Scratch::new());
+    server.lists_quickly();
     let mut list = String::new();
     for i in 0..objects {
         let (key, bytes) = (format!("in/{}/x{i}.npy", i % 100), npy(1 + i % 50));
@@ -99,13 +124,8 @@ fn many_small_objects_over_shares_with_kills() {
     for shares in [1, 2, 4, 8] {
         server.asked();
         let began = Instant::now();
-        let kills = batch.run(shares, &mut random);
+        let Run { kills, requests, puts } = batch.run(shares, &mut random);
         let took = began.elapsed();
-        let mut puts: HashMap<String, usize> = HashMap::new();
-        let asked = server.asked();
-        for a in asked.iter().filter(|a| a.method == "PUT" && a.uri.contains(".npz")) {
-            *puts.entry(a.uri.clone()).or_default() += 1;
-        }
         let again: usize = puts.values().map(|n| n - 1).sum();
         assert_eq!(puts.len(), objects);
         assert!(again <= kills * IN_FLIGHT, "{again} outputs were written again, {kills} kills");
@@ -117,10 +137,10 @@ fn many_small_objects_over_shares_with_kills() {
         assert!(table["complete"] == true && table["units"] == objects, "{told} {table}");
         roots.push(table["root"].as_str().unwrap().to_string());
         println!(
-            "{objects} objects, {shares} shares: {kills} kills, {again} written again, {} requests, {:.1} s",
-            asked.len(),
+            "{objects} objects, {shares} shares: {kills} kills, {again} written again, {requests} requests, {:.1} s",
             took.as_secs_f64()
         );
+        server.forget(&format!("out-{shares}"));
     }
     assert!(roots.iter().all(|root| *root == roots[0]), "{roots:?}");
 }
@@ -131,6 +151,7 @@ fn many_small_objects_over_shares_with_kills() {
 fn serve() {
     let Ok(folder) = std::env::var("NPK_SERVE") else { return };
     let server = Server::new();
+    server.lists_quickly();
     let number = |name: &str| std::env::var(name).map_or(0, |n| n.parse::<usize>().unwrap());
     let (objects, bytes) = (number("NPK_SERVE_OBJECTS"), number("NPK_SERVE_BYTES"));
     let mut list = String::new();

@@ -1,12 +1,13 @@
 //! Object storage and HTTP, against servers on this machine.
 
 mod batches;
-mod commands;
+pub mod commands;
 mod credentials;
 mod hub;
 mod hub_server;
 mod judges;
 mod library;
+mod listing;
 mod load;
 mod reading;
 pub mod server;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -16,6 +16,7 @@ use hyper_util::server::conn::auto;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
+use super::listing::Listings;
 use crate::support::Scratch;
 
 pub const KEY: &str = "AKIATESTTESTTESTTEST";
@@ -77,6 +78,8 @@ struct State {
     came: Condvar,
     /// Requests that are served late.
     late: AtomicUsize,
+    /// Where listings are answered from one walk each.
+    listings: OnceLock<Listings>,
 }
 
 pub struct Server {
@@ -188,6 +191,14 @@ async fn serve(
         let path = request.uri().path().to_string();
         *request.uri_mut() = path.parse().unwrap();
         request.headers_mut().remove("authorization");
+    }
+    if let Some(listings) = state.listings.get()
+        && *request.method() == Method::GET
+        && let Some(query) = request.uri().query()
+        && let Some(page) = listings.page(&state.root.join(BUCKET), query)
+    {
+        let page = Full::new(Bytes::from(page)).map_err(|e: Infallible| match e {}).boxed();
+        return Ok(Response::builder().header("content-type", "application/xml").body(page)?);
     }
     // This server takes its own directories for objects.
     let path =
@@ -391,9 +402,17 @@ impl Server {
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.state.log.lock().unwrap())
     }
-    /// How many requests there were since.
-    pub fn asked_so_far(&self) -> usize {
-        self.state.log.lock().unwrap().len()
+    /// Lists many objects in a reasonable time; whoever asks.
+    pub fn lists_quickly(&self) {
+        let _ = self.state.listings.set(Listings::default());
+    }
+    /// Removes all objects below a folder.
+    pub fn forget(&self, folder: &str) {
+        std::fs::remove_dir_all(self.path(folder)).unwrap();
+        let name = |object: &str| object.starts_with(".bucket-");
+        self.root.names().iter().filter(|n| name(n)).for_each(|n| {
+            std::fs::remove_file(self.root.join(n)).unwrap();
+        });
     }
     /// Waits a while for so many of them; says whether they have come.
     pub fn has_asked(&self, wanted: usize) -> bool {
