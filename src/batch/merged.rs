@@ -1,7 +1,7 @@
 //! The reports of several shares as one, unit after unit.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 
 use serde_json::Value;
@@ -66,10 +66,19 @@ impl Shares {
         Ok(shares)
     }
 
-    /// Shares of which there is no final line, as `0, 3, 7`.
-    pub(crate) fn missing(&self) -> Vec<u64> {
-        let done: std::collections::HashSet<u64> = self.done.iter().map(|(i, _)| *i).collect();
-        (0..self.of.unwrap_or(0)).filter(|i| !done.contains(i)).collect()
+    fn indices(&self) -> HashSet<u64> {
+        self.done.iter().map(|(i, _)| *i).collect()
+    }
+
+    /// How many shares there are of which there is no final line.
+    pub(crate) fn missing(&self) -> u64 {
+        self.of.unwrap_or(0).saturating_sub(self.indices().len() as u64)
+    }
+
+    /// The first of them: there may be more than fit into the memory.
+    pub(crate) fn first_missing(&self, most: usize) -> Vec<u64> {
+        let done = self.indices();
+        (0..self.of.unwrap_or(0)).filter(|i| !done.contains(i)).take(most).collect()
     }
 
     /// A number of all final lines together.
@@ -79,7 +88,7 @@ impl Shares {
 
     /// Whether every share is done, and nothing failed.
     pub(crate) fn complete(&self) -> bool {
-        self.of.is_some() && self.missing().is_empty() && self.sum("failed") == 0
+        self.of.is_some() && self.missing() == 0 && self.sum("failed") == 0
     }
 
     /// The files of the shares that are done.

@@ -87,10 +87,16 @@ pub(crate) fn share_name(shard: Shard) -> String {
 /// The files of a report, with their shares; none where the directory is missing.
 ///
 /// # Errors
-/// What cannot be listed.
+/// Usage: a file. What cannot be listed.
 pub(crate) fn files(at: &Location) -> Result<Vec<(String, ReportFile)>> {
-    if at.kind()? == EntryKind::Missing {
-        return Ok(Vec::new());
+    match at.kind()? {
+        EntryKind::Missing => return Ok(Vec::new()),
+        EntryKind::File { .. } if at.local_path().is_some() => {
+            return Err(Error::usage("a report is a directory, this is a file")
+                .file(at.display())
+                .hint("give the directory that --report named, or is to make"));
+        }
+        _ => {}
     }
     let known = |name: String| ReportFile::parse(&name).map(|file| (name, file));
     Ok(at.list()?.into_iter().filter(|e| !e.is_dir).filter_map(|e| known(e.name)).collect())

@@ -26,17 +26,24 @@ impl Shard {
         match numbers {
             Some((index, count)) if index < count => Ok(Shard { index, count }),
             Some((index, count)) => {
+                let of = if count == 0 { 16 } else { count };
+                let last = format!("the last of {of} is {}/{of}", of - 1);
                 Err(Error::usage(format!("--shard {text}: there is no share {index} of {count}"))
-                    .hint("shares are counted from 0: the last of 16 is 15/16"))
+                    .hint(format!("shares are counted from 0: {last}")))
             }
             None => Err(Error::usage(format!("--shard takes I/N, not '{text}'"))
                 .hint("the first of 16 shares is 0/16, the last 15/16")),
         }
     }
 
+    /// The one of so many shares that the unit with this key belongs to.
+    pub(crate) fn of(key: &str, count: u64) -> Shard {
+        Shard { index: hash64(&group(key)) % count, count }
+    }
+
     /// Whether the unit with this key belongs to the share.
     pub(crate) fn holds(self, key: &str) -> bool {
-        hash64(&group(key)) % self.count == self.index
+        self == Shard::of(key, self.count)
     }
 }
 

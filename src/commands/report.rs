@@ -10,6 +10,8 @@ use crate::open::output_location;
 
 /// Failed units that the table shows.
 const SHOWN: usize = 20;
+/// And shares: a wrong number of them cannot fill the memory.
+const ROWS: u64 = 1 << 14;
 
 /// Prints the table of a report's directory. The exit code is 0 where all shares are done and
 /// nothing failed, else 1.
@@ -55,6 +57,9 @@ pub fn run(args: &ReportArgs, console: Console) -> Result<u8> {
         table.add_row([number("share"), state.to_string(), units, done, failed, bytes]);
     }
     console::out(&format!("{table}\n"))?;
+    if of > ROWS {
+        console::out(&format!("… and {} more shares\n", of - ROWS))?;
+    }
     for failure in failures.iter().take(SHOWN) {
         let text = |key: &str| failure[key].as_str().unwrap_or_default();
         console::out(&format!("failed: {}: {}\n", visible(text("unit")), visible(text("error"))))?;
@@ -80,8 +85,7 @@ pub fn run(args: &ReportArgs, console: Console) -> Result<u8> {
 fn rows(shares: &Shares, of: u64) -> Vec<(Value, &'static str)> {
     let mut rows = Vec::new();
     let mut done = shares.done.iter().peekable();
-    // Of shares that were never begun, so many that a wrong number of them cannot fill the memory.
-    for share in 0..of.min(1 << 20) {
+    for share in 0..of.min(ROWS) {
         if let Some((_, last)) = done.next_if(|(index, _)| *index == share) {
             let mut row = json!({"share": share, "state": "done"});
             for key in ["units", "done", "failed", "bytes", "changed", "root"] {
@@ -100,8 +104,8 @@ fn rows(shares: &Shares, of: u64) -> Vec<(Value, &'static str)> {
 
 /// What failed; and what certifies all of it, where every share is done.
 fn look(shares: &Shares) -> Result<(Vec<Value>, Option<String>)> {
-    let certified = shares.missing().is_empty()
-        && shares.done.iter().any(|(_, last)| last.get("root").is_some());
+    let certified =
+        shares.missing() == 0 && shares.done.iter().any(|(_, last)| last.get("root").is_some());
     let mut failures = Vec::new();
     if shares.sum("failed") == 0 && !certified {
         return Ok((failures, None));

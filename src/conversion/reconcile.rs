@@ -12,7 +12,7 @@ use crate::batch::Conversions;
 use crate::batch::existing::is_there;
 use crate::batch::merged::Shares;
 use crate::batch::merkle::Tree;
-use crate::batch::shares::hash64;
+use crate::batch::shares::{Shard, hash64};
 use crate::batch::survey::each_output;
 use crate::console::{self, human_bytes};
 use crate::error::{Context, Error, Result};
@@ -144,8 +144,8 @@ pub(super) fn reconcile(
     writeln!(out, "{last}").map_err(Error::from).at_file(&name)?;
     let out = out.into_inner().map_err(|e| Error::from(e.into_error()).file(&name))?;
     out.commit().at_file(&name)?;
-    findings.tell(job, shares, &last)?;
-    let complete = last["missing"] == 0 && last["failed"] == 0 && shares.missing().is_empty();
+    findings.tell(job, units, shares, &last)?;
+    let complete = last["missing"] == 0 && last["failed"] == 0 && shares.missing() == 0;
     Ok(u8::from(!complete))
 }
 
@@ -208,7 +208,13 @@ impl Findings {
         last
     }
 
-    fn tell(&self, job: &ConvertContext<'_>, shares: &Shares, last: &Value) -> Result<()> {
+    fn tell(
+        &self,
+        job: &ConvertContext<'_>,
+        units: &Conversions,
+        shares: &Shares,
+        last: &Value,
+    ) -> Result<()> {
         if job.args.json {
             let mut all = last.clone();
             let lists = [
@@ -219,12 +225,15 @@ impl Findings {
             for (key, names) in lists {
                 all[key] = Value::Array(names.first.clone());
             }
-            all["missing_shares"] = json!(shares.missing());
+            all["missing_shares"] = json!(shares.first_missing(MAX_TOLD));
             return console::json(&all, false);
         }
         let text = |name: &Value| name.as_str().map(str::to_string);
         for name in self.missing.first.iter().take(SHOWN).filter_map(text) {
-            job.console.error(&Error::failed("it is missing").file(name));
+            // What all shares make together is in none of them.
+            let share = shares.of.filter(|_| units.kind.is_some()).map(|of| Shard::of(&name, of));
+            let maker = share.map_or(String::new(), |share| format!(": share {share} makes it"));
+            job.console.error(&Error::failed(format!("it is missing{maker}")).file(name));
         }
         for failure in self.failed.first.iter().take(SHOWN) {
             let (unit, error) = (text(&failure["unit"]), text(&failure["error"]));
@@ -234,17 +243,13 @@ impl Findings {
         for name in self.extra.first.iter().take(SHOWN).filter_map(text) {
             job.console.warning(&format!("{name}: no source of this batch makes it"));
         }
-        let shares_missing = shares.missing();
-        if !shares_missing.is_empty() {
-            let shown: Vec<String> =
-                shares_missing.iter().take(SHOWN).map(|share| share.to_string()).collect();
-            let more = if shares_missing.len() > SHOWN { ", …" } else { "" };
-            job.console.error(&Error::failed(format!(
-                "{} of {} shares are not done: {}{more}",
-                shares_missing.len(),
-                shares.of.unwrap_or(0),
-                shown.join(", ")
-            )));
+        let (missing, of) = (shares.missing(), shares.of.unwrap_or(0));
+        if missing > 0 {
+            let first = shares.first_missing(SHOWN).iter().map(u64::to_string).collect::<Vec<_>>();
+            let more = if missing > SHOWN as u64 { ", …" } else { "" };
+            let told = format!("{missing} of {of} shares are not done: {}{more}", first.join(", "));
+            let again = format!("run --shard {}/{of} and so on, with --skip-existing", first[0]);
+            job.console.error(&Error::failed(told).hint(again));
         }
         job.console.summary(&format!(
             "{} of {} done, {} missing, {} failed, {} extra: {}",
