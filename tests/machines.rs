@@ -101,6 +101,12 @@ fn what_is_no_share_is_refused_and_the_environment_names_none() {
     for shard in ["1/1", "3/2", "0/0", "1", "a/b", "+0/1", "0/2/2", "", "/", "0.0/1"] {
         npk_fails(2, &["convert", &input, &out, "--to", "npk", "--shard", shard]);
     }
+    let said = npk_fails(2, &["convert", &input, &out, "--to", "npk", "--shard", "2/2"]);
+    assert!(said.contains("the last of 2 is 1/2"), "{said}");
+    // A report is a directory.
+    let report = ["--shard", "0/2", "--report", &input];
+    npk_fails(2, &[&["convert", &input, "-o", &out, "--to", "npk"][..], &report].concat());
+    npk_fails(2, &["report", &input]);
     // An empty share is done; `a.npk` is in share 1 of 2.
     npk(&["convert", &input, &out, "--to", "npk", "--shard", "0/2"]);
     assert!(!s.join("out").exists());
@@ -265,6 +271,9 @@ fn shares_are_reconciled() {
     assert_eq!(told["missing"], shares[1].len(), "{told}");
     assert!(told["missing_units"].as_array().unwrap().contains(&shares[1][0].as_str().into()));
     assert_eq!(npk_any(&["report", &at(&s, "report")]).status.code(), Some(1));
+    let said = npk_fails(1, &convert_args(&s, &[]));
+    let missing = format!("{}: it is missing: share 1/3 makes it", shares[1][0]);
+    assert!(said.contains(&missing) && said.contains("run --shard 1/3 and so on"), "{said}");
     npk(&convert_args(&s, &["--shard", "1/3"]));
     let (code, told) = reconcile();
     assert!(code == 0 && told["done"] == 12 && told["missing"] == 0, "{told}");
@@ -407,6 +416,7 @@ fn a_certificate_holds_for_every_division_and_in_every_format() {
     npk(&["convert", &at(&s, "y.npy"), "-f", &at(&s, "other/d0/x0.safetensors"), "--name", "x0"]);
     let said = npk_fails(7, &["verify", "--certificate", &file, &other]);
     assert!(said.contains("x0.safetensors: x0: its SHA-256 is"), "{said}");
+    assert!(!said.contains('"'), "{said}");
     std::fs::copy(s.join("y.npy"), s.join("in/d1/x1.npy")).unwrap();
     let said = npk_fails(7, &["verify", "--certificate", &report]);
     assert!(said.contains("in/d1/x1.npy"), "{said}");
@@ -416,6 +426,58 @@ fn a_certificate_holds_for_every_division_and_in_every_format() {
     let said = npk_fails(7, &["verify", "--certificate", &file]);
     assert!(said.contains("the certificate was changed"), "{said}");
     npk_fails(3, &["verify", "--certificate", &at(&s, "in")]);
+}
+
+/// What is certified may be whole, and still not be all of the batch.
+#[test]
+fn a_certificate_tells_what_it_lacks() {
+    let s = Scratch::new();
+    inputs(&s, &["x0.npy", "x1.npy", "x2.npy", "x3.npy", "x4.npy", "x5.npy"]);
+    std::fs::write(s.join("in/bad.npy"), b"\x93NUMPY\x01\x00").unwrap();
+    let verify = |more: &[&str]| {
+        let output = npk_any(&[&["verify", "--json", "--certificate"], more].concat());
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), told)
+    };
+    let convert = |share: &str, more: &[&str]| {
+        let args = [&["--shard", share, "--skip-existing"], more].concat();
+        npk_any(&convert_args(&s, &args)).status.code().unwrap()
+    };
+    let codes = ["0/2", "1/2"].map(|share| convert(share, &["--certify"]));
+    assert!(codes == [0, 1] || codes == [1, 0], "{codes:?}");
+    let report = at(&s, "report");
+    let (code, told) = verify(&[&report]);
+    assert!(code == 1 && told["uncertified"] == 1 && told["valid"] == false, "{told}");
+    assert!(told["missing_shares"].as_array().unwrap().is_empty() && told["units"] == 6, "{told}");
+    std::fs::remove_file(s.join("in/bad.npy")).unwrap();
+    assert_eq!((convert("0/2", &["--certify"]), convert("1/2", &["--certify"])), (0, 0));
+    assert_eq!(verify(&[&report]).0, 0);
+    // A share whose report is not there: alone the other one is whole, all of the batch is not.
+    std::fs::remove_file(s.join("report/share-1-of-2.jsonl")).unwrap();
+    let (code, told) = verify(&[&report]);
+    assert!(code == 1 && told["missing_shares"] == serde_json::json!([1]), "{told}");
+    // However many shares there are to be, they need not fit into the memory.
+    let many = at(&s, "many");
+    std::fs::create_dir(&many).unwrap();
+    let name = format!("many/share-0-of-{}.jsonl", u64::MAX);
+    std::fs::copy(s.join("report/share-0-of-2.jsonl"), s.join(&name)).unwrap();
+    let (code, told) = verify(&[&many]);
+    assert!(code == 1 && told["missing_shares"][999] == 1000, "{told}");
+    assert_eq!(npk_any(&["report", &many]).status.code(), Some(1));
+    assert_eq!(verify(&[&at(&s, "report/share-0-of-2.jsonl")]).0, 0);
+    assert_eq!(convert("1/2", &[]), 0);
+    let (code, told) = verify(&[&report]);
+    let [rest, certified] = ["uncertified", "units"].map(|key| told[key].as_u64().unwrap());
+    assert!(code == 1 && rest > 0 && rest + certified == 6, "{told}");
+    // From elsewhere a source that is named from where the run was is not found.
+    let relative = npk_command()
+        .args(["convert", "-R", "in", "out2/", "--to", "npk", "--report", "r", "--certify"])
+        .current_dir(s.path())
+        .output()
+        .unwrap();
+    assert!(relative.status.success(), "{relative:?}");
+    let said = npk_fails(3, &["verify", "--certificate", &at(&s, "r")]);
+    assert!(said.contains("where npk convert ran"), "{said}");
 }
 
 #[test]
@@ -429,5 +491,41 @@ fn the_manifests_are_what_their_schedulers_take() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap().matches("npk convert").count(), 2);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said.matches("npk convert").count(), 2);
+    said.lines().for_each(manifest_runs);
 }
+
+/// The command of a container, for all of its indices, though fewer of them than the page has.
+#[cfg(feature = "remote")]
+fn manifest_runs(command: &str) {
+    let server = crate::remote::server::Server::new();
+    let mut list = String::new();
+    for i in 0..20u8 {
+        let key = format!("in/x{i}.npy");
+        server.put(&format!("../data/{key}"), &crate::remote::commands::npy(usize::from(i) + 1));
+        list += &format!("s3://data/{key}\n");
+    }
+    server.put("../data/list", list.as_bytes());
+    std::fs::create_dir(server.path("../out")).unwrap();
+    let npk = npk_command();
+    let folder = std::path::Path::new(npk.get_program()).parent().unwrap();
+    let path = std::env::join_paths([folder, "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap();
+    for index in 0..4 {
+        let output = std::process::Command::new("/bin/sh")
+            .args(["-c", &command.replace("/64", "/4")])
+            .envs(server.environment())
+            .env("PATH", &path)
+            .env("JOB_COMPLETION_INDEX", index.to_string())
+            .env("AWS_BATCH_JOB_ARRAY_INDEX", index.to_string())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+    let told = crate::remote::commands::works(&server, &["report", "s3://out/report", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert!(told["complete"] == true && told["done"] == 20 && told["of"] == 4, "{told}");
+}
+
+#[cfg(not(feature = "remote"))]
+fn manifest_runs(_command: &str) {}

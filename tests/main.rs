@@ -14,6 +14,7 @@ mod dequantize;
 mod detect;
 #[cfg(all(feature = "hdf5", feature = "remote"))]
 mod docs;
+mod engines;
 mod errors;
 mod faults;
 mod figures;
