@@ -117,8 +117,8 @@ impl Error {
         first.inner().more.extend(errors);
         Err(first)
     }
-    /// A failed system call on the way in: not found, permission, links in a circle and impossible
-    /// names are exit 3, the rest exit 1.
+    /// A failed system call on the way in: not found, permission, links in a circle, impossible
+    /// names, files for folders and folders for files are exit 3, the rest exit 1.
     pub fn reading(error: std::io::Error) -> Error {
         if let Some(ours) = Error::carried_by(&error) {
             return ours;
@@ -132,6 +132,12 @@ impl Error {
         match error.kind() {
             std::io::ErrorKind::NotFound => Error::missing("no such file or directory"),
             std::io::ErrorKind::PermissionDenied => Error::missing("permission denied"),
+            std::io::ErrorKind::NotADirectory => {
+                Error::missing("it, or a part of its path, is not a directory")
+            }
+            std::io::ErrorKind::IsADirectory => {
+                Error::missing("it is a directory, a file was expected")
+            }
             std::io::ErrorKind::UnexpectedEof => Error::corrupt("the file ends too early"),
             _ => Error::failed("cannot read").because(error),
         }
