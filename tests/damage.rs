@@ -129,6 +129,32 @@ fn rows_without_elements() {
     }
 }
 
+/// As lists of a table they are written one by one: a few are, many are refused at once.
+#[test]
+fn rows_without_elements_in_tables() {
+    let s = Scratch::new();
+    for name in ["o.parquet", "o.feather"] {
+        let (source, out) = (at(&s, "a.npy"), at(&s, name));
+        for shape in [&[5, 0][..], &[5, 3, 0], &[5, 0, 3], &[5, 0, 0]] {
+            npy(&s.join("a.npy"), "<f4", shape, &[]);
+            npk(&["convert", "-f", "--layout", "columns", &source, &out]);
+            npk(&["convert", "-f", &out, &at(&s, "a.npk")]);
+            npk(&["inspect", "--stats", "--checksum", &out]);
+        }
+        for shape in [&[1 << 40, 0][..], &[1 << 40, 3, 0], &[1 << 40, 0, 3]] {
+            npy(&s.join("a.npy"), "<f4", shape, &[]);
+            let said = npk_fails(4, &["convert", "-f", "--layout", "columns", &source, &out]);
+            assert!(said.contains("1099511627776 rows without elements"), "{said}");
+        }
+    }
+    let options = npk::OpenOptions::new();
+    for options in [options.clone(), options.copies()] {
+        let array = npk::open(s.join("a.npy"), &options).unwrap().array("a").unwrap();
+        assert_eq!(array.shape(), [1 << 40, 0, 3]);
+        assert_eq!(array.to_arrow().unwrap_err().kind(), npk::ErrorKind::Refused);
+    }
+}
+
 /// An array whose mask or offsets are damaged is damaged.
 #[test]
 fn companions_are_part_of_an_array() {

@@ -412,6 +412,11 @@ impl Dataset {
         let row_bytes = meta.row_bytes()?;
         let piece = self.settings.piece_bytes();
         let plain = !meta.logical.is_var() && !meta.nulls;
+        if plain && row_bytes == 0 {
+            // However many: there is nothing to read.
+            let nothing = Buf::from_vec(Vec::<u128>::new());
+            return Ok(Chunk::fixed(0, 0, rows.end.saturating_sub(rows.start), nothing));
+        }
         let mut pieces = Vec::new();
         let mut row = rows.start;
         while row < rows.end {

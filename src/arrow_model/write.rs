@@ -62,7 +62,7 @@ fn wrap(
             // A tensor folds several dimensions into one level.
             let mut used = 0;
             let mut product = 1u64;
-            while used < dims.len() && (used == 0 || product < *n as u64) {
+            while used < dims.len() && (used == 0 || product != *n as u64) {
                 product = product.saturating_mul(dims[used]);
                 used += 1;
             }

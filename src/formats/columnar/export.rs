@@ -181,10 +181,10 @@ impl Export {
                 }
             }
             done.insert(c);
-            let field = match matched[c] {
+            let field = countable(meta).and_then(|()| match matched[c] {
                 Some(leaf) => Ok(renamed(&recorded_leaves[leaf].field, header, meta)),
                 None => usual_field(meta, header),
-            };
+            });
             match field.at_array(&meta.name) {
                 Ok(field) => {
                     columns.push(OutColumn::Leaf { array: *array, field: Arc::new(field) })
@@ -353,6 +353,21 @@ fn fits(meta: &ArrayMeta, leaf: &Leaf) -> bool {
         }
     }
     dims.is_empty()
+}
+
+/// Rows without elements are empty lists here, each of which is written, and a header of a hundred
+/// bytes may claim any number of them.
+///
+/// # Errors
+/// Refused: too many.
+fn countable(meta: &ArrayMeta) -> Result<()> {
+    const MOST_ROWS: u64 = 1 << 22;
+    let rows = meta.rows.unwrap_or(0);
+    if rows <= MOST_ROWS || !meta.element_dims().contains(&0) {
+        return Ok(());
+    }
+    Err(Error::refused(format!("its {rows} rows without elements would be as many empty lists"))
+        .hint("-x leaves it out; stores, HDF5 and Zarr hold it"))
 }
 
 /// The usual field of an array.

@@ -77,6 +77,23 @@ impl Column {
 
 type Codes = Vec<(usize, Vec<u64>)>;
 
+/// Columns of nulls, of empty structs and of lists of no elements have no bytes: any number of rows of
+/// them is claimed in a few bytes, and all of them would be gone through.
+///
+/// # Errors
+/// Refused: more rows than any bytes could hold, and more than a few millions.
+fn check_rows(rows: u64, bytes: u64) -> Result<()> {
+    const FEW: u64 = 1 << 24;
+    // A bit each, packed by zstd as well as it can: 128 KiB in a block of 4 bytes.
+    const MOST_IN_BYTE: u64 = 8 << 15;
+    match rows <= bytes.saturating_mul(MOST_IN_BYTE).saturating_add(FEW) {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
+            "{rows} rows are claimed in a file of {bytes} bytes, which can hold none of their values"
+        ))),
+    }
+}
+
 impl ArrowSource {
     pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<ArrowSource> {
         let blob: Arc<dyn Blob> = if at.is_stream() {
@@ -96,6 +113,7 @@ impl ArrowSource {
             starts.push(end.ok_or_else(|| Error::corrupt("the batches have too many rows"))?);
         }
         let rows = starts[starts.len() - 1];
+        check_rows(rows, blob.len())?;
         let whole = match options.whole_structs {
             true => (0..index.schema.fields().len()).collect(),
             false => null_structs(&index.schema, &index.batches),
