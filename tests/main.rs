@@ -19,6 +19,9 @@ mod errors;
 mod faults;
 mod figures;
 mod formats;
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+mod fuzzing;
 mod generated;
 mod library;
 mod looks;

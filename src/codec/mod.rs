@@ -4,9 +4,9 @@
 pub mod blosc;
 pub mod checksum;
 pub mod compress;
-pub(crate) mod compressed;
+pub mod compressed;
 pub mod decompress;
-pub(crate) mod filters;
+pub mod filters;
 pub mod lzf;
 pub mod npy_header;
 pub mod numpy_elements;

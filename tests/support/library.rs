@@ -4,14 +4,15 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use npk::error::{Error, ErrorKind, Result, guard};
-use npk::format::{Order, ReadOptions, ReadRows, Reader, Source, Summary, WriteOptions};
+use npk::error::{ErrorKind, Result};
+use npk::format::{Order, ReadOptions, ReadRows, Source, Summary, WriteOptions};
 use npk::formats::by_name;
 use npk::model::{Chunk, Plan};
 use npk::pipe::{self, Settings};
 use npk::storage::Location;
 
 use super::mutants;
+use crate::fuzz::reading::read_some;
 
 /// Opens a file and delivers every array.
 pub fn drain(format: &str, path: &Path, each: &mut dyn FnMut(Chunk)) -> Result<Plan> {
@@ -35,54 +36,6 @@ pub fn rows_of(source: &dyn Source, array: usize) -> Arc<dyn ReadRows> {
     reader.random().expect("random access")
 }
 
-/// Opens and reads what can be read, as every command does it: arrays that cannot are left out, of
-/// vast ones the first rows are read. The first error ends it, or the state of the first array that
-/// has one.
-pub fn read_some(format: &str, path: &Path) -> Result<()> {
-    /// Damaged shapes may be huge and all fill value.
-    const SOME_BYTES: u64 = 1 << 20;
-    let options = ReadOptions {
-        resources: npk::format::Resources::new(2, 16 << 20),
-        ..ReadOptions::default()
-    };
-    guard(|| {
-        let source = by_name(format).unwrap().open(&Location::local(path), &options)?;
-        let arrays = source.plan().arrays.clone();
-        let good: Vec<usize> =
-            (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
-        let mut errors: Vec<Error> =
-            arrays.iter().filter_map(|a| a.details.error.as_deref().cloned()).collect();
-        let Reader::Random(reader) = source.select(&good, Order::Any)? else {
-            let drained = pipe::drain(
-                pipe::Flow::from(source).choose(&good),
-                Order::Any,
-                &mut |_| Ok(()),
-                &Settings::new(2, 16 << 20),
-            );
-            errors.extend(drained.err());
-            return Error::all(errors);
-        };
-        for &a in &good {
-            let Some(total) = arrays[a].rows else { continue };
-            let rows = total.min((SOME_BYTES / arrays[a].row_bytes()?.max(1)).clamp(1, 1 << 12));
-            let mut row = 0;
-            while row < rows {
-                let end = reader.next_boundary(a, row).min(rows);
-                assert!(end > row, "{}: a cut at row {row} is at {end}", arrays[a].name);
-                let (_, _) = (reader.cost(a, row..end), reader.piece(a, row, SOME_BYTES));
-                if let Err(e) = guard(|| reader.read(a, row..end, &mut |_| Ok(()))) {
-                    errors.push(e);
-                    break;
-                }
-                row = end;
-            }
-            let _ = reader.extents(a);
-        }
-        reader.close()?;
-        Error::all(errors)
-    })
-}
-
 /// How many of `count` mutants of `file` make damage that is seen: in itself, or in the store
 /// `root` that it belongs to. None may meet a bug of ours, or be taken for trouble of the system.
 /// The file is as before afterwards.
@@ -91,7 +44,7 @@ pub fn failing_mutants(format: &str, root: &Path, file: &Path, count: usize) -> 
     let (mut failed, mut number) = (0, 0);
     mutants(&original, count, |bytes| {
         std::fs::write(file, bytes).unwrap();
-        if let Err(error) = read_some(format, root) {
+        if let Err(error) = read_some(format, root, 2) {
             let is_of_data = matches!(
                 error.kind(),
                 ErrorKind::Corrupt | ErrorKind::Refused | ErrorKind::Missing

@@ -240,8 +240,8 @@ pub(super) fn file_number(lib: &Library, file: &Id) -> Result<u64> {
 /// A damaged header.
 pub(super) fn info(lib: &Library, object: &Id) -> Result<ffi::ObjectInfo> {
     let mut info = ffi::ObjectInfo::default();
-    // SAFETY: an open object; the structure is the library's H5O_info2_t.
     check(
+        // SAFETY: an open object; the structure is the library's H5O_info2_t.
         unsafe { lib.H5Oget_info3(object.raw(), &mut info, ffi::OBJECT_FIELDS) },
         "cannot be opened",
     )?;

@@ -167,8 +167,8 @@ impl Hdf5Sink {
         if self.slots[array].grows {
             let mut dims = vec![first_row + rows];
             dims.extend(&self.layouts[array].inner);
-            // SAFETY: an open dataset of as many dimensions.
             library::check(
+                // SAFETY: an open dataset of as many dimensions.
                 unsafe { lib.H5Dset_extent(data.raw(), dims.as_ptr()) },
                 "the array cannot grow",
             )
