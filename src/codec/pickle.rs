@@ -30,6 +30,7 @@ use crate::storage::Blob;
 
 mod input;
 mod machine;
+pub mod numpy;
 pub(crate) mod opcodes;
 mod text;
 

@@ -14,6 +14,7 @@ use crate::error::Result;
 
 mod blob;
 pub mod cleanup;
+mod forward;
 mod limit;
 mod local;
 mod location;
@@ -27,6 +28,7 @@ pub mod temporary;
 pub mod walk;
 
 pub use blob::{Blob, BlobReader, BlobSlice, MemoryBlob, Origin};
+pub use forward::Forward;
 pub use limit::{file_limit, open_files, raise_file_limit};
 pub use local::{Identity, file_blob, map_file, sweep_stale};
 pub use location::{LocalFile, Location};

@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec};
 use crate::model::json_float;
 use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, Plan, checked_product};
-use crate::storage::{Blob, BlobSlice, Location};
+use crate::storage::{Blob, BlobSlice, Forward, Location};
 
 /// The format.
 pub struct Netcdf3;
@@ -137,16 +137,10 @@ impl ElementType {
     }
 }
 
-/// Reads the header forwards, in windows.
+/// Reads the header forwards.
 struct Cursor {
-    blob: Arc<dyn Blob>,
-    at: u64,
-    window: Vec<u8>,
-    window_start: u64,
+    bytes: Forward,
     version: u8,
-    memory_bytes: u64,
-    /// About the bytes that what was read so far takes in memory.
-    held: u64,
 }
 
 /// About what a dimension, an attribute or a variable takes in memory, and a number of JSON.
@@ -161,58 +155,25 @@ const STREAMING: [u64; 2] = [u32::MAX as u64, u64::MAX];
 
 impl Cursor {
     fn new(blob: Arc<dyn Blob>, memory_bytes: u64) -> Result<Cursor> {
-        let (window, window_start) = (Vec::new(), 0);
-        let mut cursor =
-            Cursor { blob, at: 0, window, window_start, version: 0, memory_bytes, held: 0 };
-        cursor.version = match cursor.take(4)? {
+        let mut bytes = Forward::new(blob, WINDOW_BYTES, memory_bytes);
+        let version = match bytes.take(4)? {
             [b'C', b'D', b'F', version @ (1 | 2 | 5)] => *version,
             _ => return Err(Error::corrupt("this is not a netCDF classic file")),
         };
-        Ok(cursor)
+        Ok(Cursor { bytes, version })
     }
 
-    /// The next bytes.
-    fn take(&mut self, len: u64) -> Result<&[u8]> {
-        let left = self.blob.len() - self.at;
-        if len > left {
-            return Err(Error::corrupt(format!(
-                "the header is truncated: {len} bytes are expected at byte {}, there are {left}",
-                self.at
-            ))
-            .hint("fetch the file again"));
-        }
-        self.hold(len)?;
-        let held = self.window_start + self.window.len() as u64;
-        if self.at < self.window_start || self.at + len > held {
-            let wanted = len.max(WINDOW_BYTES).min(left);
-            self.window = self.blob.read_vec(self.at, wanted)?;
-            self.window_start = self.at;
-        }
-        let start = (self.at - self.window_start) as usize;
-        self.at += len;
-        Ok(&self.window[start..start + len as usize])
-    }
-    /// Counts bytes that stay in memory: a header of some megabytes may claim many times as much.
-    fn hold(&mut self, bytes: u64) -> Result<()> {
-        self.held = self.held.saturating_add(bytes);
-        if self.held <= self.memory_bytes {
-            return Ok(());
-        }
-        Err(Error::refused(format!(
-            "the header takes more than {} bytes of memory, which is the limit",
-            self.memory_bytes
-        ))
-        .hint("-m gives more memory"))
-    }
     /// The next bytes, and what fills them up to four.
     fn padded(&mut self, len: u64) -> Result<&[u8]> {
         let whole = len.checked_next_multiple_of(4).unwrap_or(u64::MAX);
         // At the end of a file that has no data, some writers leave the filling out.
-        let whole = if whole > self.blob.len() - self.at { len } else { whole };
-        Ok(&self.take(whole)?[..len as usize])
+        let whole = if whole > self.bytes.left() { len } else { whole };
+        // It stays, as text or as numbers.
+        self.bytes.hold(whole.min(self.bytes.left()))?;
+        Ok(&self.bytes.take(whole)?[..len as usize])
     }
     fn u32(&mut self) -> Result<u32> {
-        let bytes = self.take(4)?;
+        let bytes = self.bytes.take(4)?;
         Ok(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
     fn u64(&mut self) -> Result<u64> {
@@ -240,13 +201,8 @@ impl Cursor {
         if found != tag && (found != 0 || count != 0) {
             return Err(Error::corrupt(format!("the list of {what} begins with the tag {found}")));
         }
-        let left = self.blob.len() - self.at;
-        if count.checked_mul(least).is_none_or(|bytes| bytes > left) {
-            return Err(Error::corrupt(format!(
-                "the header claims {count} {what}, {left} bytes follow"
-            )));
-        }
-        self.hold(count.saturating_mul(ENTRY_BYTES))?;
+        self.bytes.check_count(count, least, what)?;
+        self.bytes.hold(count.saturating_mul(ENTRY_BYTES))?;
         Ok(count)
     }
 
@@ -258,8 +214,8 @@ impl Cursor {
             let element = ElementType::of(self.u32()?, self.version)?;
             let count = self.count()?;
             if let ElementType::Number(_) = element {
-                let left = self.blob.len() - self.at;
-                self.hold(count.min(left).saturating_mul(NUMBER_BYTES))?;
+                let left = self.bytes.left();
+                self.bytes.hold(count.min(left).saturating_mul(NUMBER_BYTES))?;
             }
             let bytes = self.padded(count.saturating_mul(element.bytes()))?;
             let value = match element {
@@ -319,7 +275,7 @@ impl Cursor {
         }
         let mut header =
             Header { version, dimensions, attributes, variables, records, record_bytes: 0 };
-        header.count_records(self.blob.len())?;
+        header.count_records(self.bytes.position() + self.bytes.left())?;
         Ok(header)
     }
 
@@ -357,7 +313,7 @@ impl Cursor {
     /// A count without a tag, of entries of a count's size.
     fn list_len(&mut self, what: &str) -> Result<u64> {
         let count = self.count()?;
-        let left = self.blob.len() - self.at;
+        let left = self.bytes.left();
         if count > left / 4 {
             return Err(Error::corrupt(format!("it claims {count} {what}, {left} bytes follow")));
         }

@@ -7,7 +7,7 @@ use super::metadata;
 use super::tensor_types::TensorType;
 use crate::error::{Error, Result};
 use crate::model::{Attributes, checked_product};
-use crate::storage::Blob;
+use crate::storage::{Blob, Forward};
 
 /// Where the values begin, and each tensor behind that, unless the metadata say otherwise.
 pub(super) const ALIGNMENT: u64 = 32;
@@ -73,16 +73,8 @@ impl Header {
     /// # Errors
     /// Corrupt; refused where it needs more memory than there is.
     pub fn read(blob: &Arc<dyn Blob>, memory_bytes: u64) -> Result<Header> {
-        let mut cursor = Cursor {
-            blob,
-            at: 0,
-            window: Vec::new(),
-            window_start: 0,
-            big: false,
-            short: false,
-            memory_bytes,
-            held: 0,
-        };
+        let bytes = Forward::new(blob.clone(), WINDOW_BYTES, memory_bytes);
+        let mut cursor = Cursor { bytes, big: false, short: false };
         if cursor.take(4)? != MAGIC {
             return Err(Error::corrupt("the GGUF signature is missing"));
         }
@@ -111,69 +103,39 @@ impl Header {
                 .filter(|n| n.is_power_of_two() && *n <= 1 << 30)
                 .ok_or_else(|| Error::corrupt(format!("{ALIGNMENT_KEY} is {value}")))?,
         };
-        let data_offset = cursor.at.next_multiple_of(alignment);
+        let data_offset = cursor.bytes.position().next_multiple_of(alignment);
         let big = cursor.big;
         Ok(Header { version, big, attributes, tensors, alignment, data_offset })
     }
 }
 
-/// Reads forwards, in windows.
-pub(super) struct Cursor<'a> {
-    blob: &'a Arc<dyn Blob>,
-    at: u64,
-    window: Vec<u8>,
-    window_start: u64,
+/// Reads the header forwards.
+pub(super) struct Cursor {
+    bytes: Forward,
     big: bool,
     /// Sizes have 4 bytes.
     short: bool,
-    memory_bytes: u64,
-    /// About the bytes that what was read so far takes in memory.
-    held: u64,
 }
 
-impl Cursor<'_> {
+impl Cursor {
     /// Whether sizes have 4 bytes.
     pub fn is_short(&self) -> bool {
         self.short
     }
 
-    fn left(&self) -> u64 {
-        self.blob.len() - self.at
-    }
-
     /// The next bytes.
     pub fn take(&mut self, len: u64) -> Result<&[u8]> {
-        let left = self.left();
-        if len > left {
-            return Err(Error::corrupt(format!(
-                "the header is truncated: {len} bytes are expected at byte {}, there are {left}",
-                self.at
-            ))
-            .hint("fetch the file again"));
-        }
-        let held = self.window_start + self.window.len() as u64;
-        if self.at < self.window_start || self.at + len > held {
-            self.hold(len)?;
-            let wanted = len.max(WINDOW_BYTES).min(left);
-            self.window = self.blob.read_vec(self.at, wanted)?;
-            self.window_start = self.at;
-        }
-        let start = (self.at - self.window_start) as usize;
-        self.at += len;
-        Ok(&self.window[start..start + len as usize])
+        self.bytes.take(len)
     }
 
     /// Counts bytes that stay in memory.
     pub fn hold(&mut self, bytes: u64) -> Result<()> {
-        self.held = self.held.saturating_add(bytes);
-        if self.held <= self.memory_bytes {
-            return Ok(());
-        }
-        Err(Error::refused(format!(
-            "the header takes more than {} bytes of memory, which is the limit",
-            self.memory_bytes
-        ))
-        .hint("-m gives more memory"))
+        self.bytes.hold(bytes)
+    }
+
+    /// As [`Forward::check_count`].
+    pub fn check_count(&self, count: u64, least: u64, what: &str) -> Result<()> {
+        self.bytes.check_count(count, least, what)
     }
 
     /// The next `N` bytes, in little-endian order.
@@ -195,15 +157,6 @@ impl Cursor<'_> {
             true => self.u32().map(u64::from),
             false => Ok(u64::from_le_bytes(self.number()?)),
         }
-    }
-
-    /// Compares a count with the bytes that are left, of which each takes `least`.
-    pub fn check_count(&self, count: u64, least: u64, what: &str) -> Result<()> {
-        let left = self.left();
-        if count.checked_mul(least).is_some_and(|bytes| bytes <= left) {
-            return Ok(());
-        }
-        Err(Error::corrupt(format!("the header claims {count} {what}, {left} bytes follow")))
     }
 
     /// Bytes with their length before them.

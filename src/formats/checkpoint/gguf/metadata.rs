@@ -43,7 +43,7 @@ fn least(kind: u32, short: bool) -> u64 {
 ///
 /// # Errors
 /// Corrupt; refused where they take too much memory.
-pub(super) fn read(cursor: &mut Cursor<'_>, count: u64) -> Result<Attributes> {
+pub(super) fn read(cursor: &mut Cursor, count: u64) -> Result<Attributes> {
     let (mut attributes, mut types) = (Attributes::new(), Map::new());
     for _ in 0..count {
         let key = String::from_utf8(cursor.text()?)
@@ -72,7 +72,7 @@ fn shown(key: &str) -> String {
 }
 
 /// Reads a value; adds the name of its type.
-fn value(cursor: &mut Cursor<'_>, kind: u32, depth: usize, name: &mut String) -> Result<Value> {
+fn value(cursor: &mut Cursor, kind: u32, depth: usize, name: &mut String) -> Result<Value> {
     let known = NAMES.get(kind as usize);
     let known = *known.ok_or_else(|| Error::corrupt(format!("there is no type {kind}")))?;
     if kind == ARRAY {

@@ -26,6 +26,7 @@ use self::ndarray::{Array, Content};
 use crate::array::source::MapSource;
 use crate::array::text_codes::coded;
 use crate::array::{ArrayMap, Element};
+use crate::codec::pickle::numpy::Raw;
 use crate::codec::pickle::{self, Id, Node, Pickle, shown};
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
@@ -344,7 +345,7 @@ impl Walker {
             Content::Values(header, bytes) => (header, bytes),
             Content::Objects(items) => return self.objects(&items, &array.shape, name, depth),
         };
-        let bytes = bytes.slice(&self.pickle, &mut self.held)?;
+        let bytes = ndarray::slice(bytes, &self.pickle, &mut self.held)?;
         self.hold(0)?;
         let records = match Records::new(&header, name) {
             Ok(records) => records,
@@ -391,7 +392,9 @@ impl Walker {
                     parts.push(match pickle.node(id) {
                         Node::Bytes(span) => pickle.span(*span).to_vec(),
                         _ if text => pickle.text(id).unwrap_or_default().as_bytes().to_vec(),
-                        _ => ndarray::bytes(&pickle, id).unwrap_or_default(),
+                        _ => Raw::find(&pickle, id)
+                            .and_then(|r| r.bytes(&pickle))
+                            .unwrap_or_default(),
                     });
                 }
                 self.hold(2 * parts.iter().map(|p| p.len() as u64).sum::<u64>())?;
@@ -446,7 +449,9 @@ fn kind(pickle: &Pickle, id: Id) -> &'static str {
         Node::None => "None",
         Node::Long(_) => "numbers of more than 64 bits",
         Node::Object(_) if ndarray::is_array(pickle, id) => "arrays",
-        Node::Object(_) if ndarray::bytes(pickle, id).is_some() => "bytes",
+        Node::Object(_) if Raw::find(pickle, id).and_then(|raw| raw.bytes(pickle)).is_some() => {
+            "bytes"
+        }
         _ => "other objects",
     }
 }

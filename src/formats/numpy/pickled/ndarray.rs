@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::codec::npy_header::Header;
 use crate::codec::numpy_types::Descr;
+use crate::codec::pickle::numpy::{Maker, Raw, time_unit};
 use crate::codec::pickle::{Id, Node, Pickle, Span, shown};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, BlobSlice};
@@ -22,39 +23,24 @@ pub(super) struct Array {
 /// What an array holds.
 pub(super) enum Content {
     /// Values of fixed size, as an npy file would describe them, and their bytes.
-    Values(Header, Bytes),
+    Values(Header, Raw),
     /// Python objects, in C order.
     Objects(Vec<Id>),
 }
 
-/// Bytes in a pickle.
-pub(super) enum Bytes {
-    None,
-    Span(Span),
-    /// Text that stands for them, a character each.
-    Latin1(Id),
-}
-
-impl Bytes {
-    /// As a run of bytes; `held` counts those that are copied.
-    ///
-    /// # Errors
-    /// Corrupt text.
-    pub fn slice(&self, pickle: &Arc<Pickle>, held: &mut u64) -> Result<BlobSlice> {
-        match self {
-            Bytes::None => Ok(BlobSlice::memory(Vec::new())),
-            Bytes::Span(span) => {
-                let blob = SpanBlob { pickle: pickle.clone(), span: *span };
-                Ok(BlobSlice::whole(Arc::new(blob)))
-            }
-            Bytes::Latin1(id) => {
-                let bytes = latin1(pickle, *id)
-                    .ok_or_else(|| Error::corrupt("the bytes of a numpy array are not Latin-1"))?;
-                *held = held.saturating_add(bytes.len() as u64);
-                Ok(BlobSlice::memory(bytes))
-            }
-        }
+/// Bytes of a pickle as a run; `held` counts those that are copied.
+///
+/// # Errors
+/// Corrupt text.
+pub(super) fn slice(raw: Raw, pickle: &Arc<Pickle>, held: &mut u64) -> Result<BlobSlice> {
+    if let Some(span) = raw.span(pickle) {
+        return Ok(BlobSlice::whole(Arc::new(SpanBlob { pickle: pickle.clone(), span })));
     }
+    let bytes = raw
+        .bytes(pickle)
+        .ok_or_else(|| Error::corrupt("the bytes of a numpy array are not Latin-1"))?;
+    *held = held.saturating_add(bytes.len() as u64);
+    Ok(BlobSlice::memory(bytes))
 }
 
 /// Bytes that stay in the pickle.
@@ -74,47 +60,6 @@ impl Blob for SpanBlob {
         let missing = || Error::corrupt(format!("the array ends before byte {offset}"));
         buf.copy_from_slice(found.ok_or_else(missing)?);
         Ok(())
-    }
-}
-
-fn latin1(pickle: &Pickle, id: Id) -> Option<Vec<u8>> {
-    pickle.text(id)?.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
-}
-
-/// `bytes`, in any of the ways in which they are pickled.
-fn find_bytes(pickle: &Pickle, id: Id) -> Option<Bytes> {
-    let mut id = id;
-    for _ in 0..4 {
-        let object = match pickle.node(id) {
-            Node::Bytes(span) => return Some(Bytes::Span(*span)),
-            // Of Python 2, where text was bytes.
-            Node::Text(span) => return Some(Bytes::Span(*span)),
-            Node::Owned(_) => return Some(Bytes::Latin1(id)),
-            Node::Object(object) => object,
-            _ => return None,
-        };
-        match (pickle.global(object.callable)?, pickle.tuple(object.args)?) {
-            ("_codecs.encode", &[inner]) => return Some(Bytes::Latin1(inner)),
-            ("_codecs.encode", &[inner, encoding])
-                if matches!(pickle.short(encoding), Some("latin1" | "latin-1")) =>
-            {
-                return Some(Bytes::Latin1(inner));
-            }
-            ("builtins.bytes" | "builtins.bytearray", []) => return Some(Bytes::None),
-            ("builtins.bytearray", &[inner, _]) => return Some(Bytes::Latin1(inner)),
-            ("builtins.bytes" | "builtins.bytearray", &[inner]) => id = inner,
-            _ => return None,
-        }
-    }
-    None
-}
-
-/// The bytes that an object stands for.
-pub(super) fn bytes(pickle: &Pickle, id: Id) -> Option<Vec<u8>> {
-    match find_bytes(pickle, id)? {
-        Bytes::None => Some(Vec::new()),
-        Bytes::Span(span) => Some(pickle.span(span).to_vec()),
-        Bytes::Latin1(id) => latin1(pickle, id),
     }
 }
 
@@ -141,10 +86,9 @@ pub(super) fn find(pickle: &Pickle, id: Id, steps: &mut u64) -> Result<Option<Ar
     else {
         return Ok(None);
     };
-    let name = own_name(name);
     let broken = |what: &str| Error::corrupt(format!("a numpy array has {what}"));
-    match (name, args) {
-        (Some("multiarray._reconstruct"), _) => {
+    match (Maker::of(name), args) {
+        (Some(Maker::Reconstruct), _) => {
             let state = object.state.and_then(|s| pickle.tuple(s));
             let Some(&[_, shape, dtype, fortran, values]) = state else {
                 return Err(broken("no state of five parts"));
@@ -152,10 +96,10 @@ pub(super) fn find(pickle: &Pickle, id: Id, steps: &mut u64) -> Result<Option<Ar
             let fortran = pickle.int(fortran) == Some(1);
             values_of(pickle, dims(pickle, shape)?, dtype, fortran, values, steps).map(Some)
         }
-        (Some("multiarray.scalar"), &[dtype, values]) => {
+        (Some(Maker::Scalar), &[dtype, values]) => {
             values_of(pickle, Vec::new(), dtype, false, values, steps).map(Some)
         }
-        (Some("numeric._frombuffer"), &[values, dtype, shape, order, ..]) => {
+        (Some(Maker::FromBuffer), &[values, dtype, shape, order, ..]) => {
             let fortran = match pickle.short(order) {
                 Some("C") => false,
                 Some("F") => true,
@@ -171,18 +115,10 @@ pub(super) fn find(pickle: &Pickle, id: Id, steps: &mut u64) -> Result<Option<Ar
     }
 }
 
-/// The name of a function of NumPy's, in the old and the new place.
-fn own_name(global: &str) -> Option<&str> {
-    global.strip_prefix("numpy.core.").or_else(|| global.strip_prefix("numpy._core."))
-}
-
 /// Whether an object would be an array or a scalar, without a look at it.
 pub(super) fn is_array(pickle: &Pickle, id: Id) -> bool {
     let global = pickle.object(id).and_then(|object| pickle.global(object.callable));
-    matches!(
-        global.and_then(own_name),
-        Some("multiarray._reconstruct" | "multiarray.scalar" | "numeric._frombuffer")
-    )
+    global.and_then(Maker::of).is_some()
 }
 
 /// Counts steps of a walk: a small pickle can repeat its nodes without end.
@@ -234,7 +170,7 @@ fn values_of(
         return Ok(Array { shape, content: Content::Objects(items) });
     }
     let bytes =
-        find_bytes(pickle, values).ok_or_else(|| Error::corrupt("a numpy array has no bytes"))?;
+        Raw::find(pickle, values).ok_or_else(|| Error::corrupt("a numpy array has no bytes"))?;
     let header =
         Header { version: String::new(), descr, fortran, shape: shape.clone(), data_offset: 0 };
     Ok(Array { shape, content: Content::Values(header, bytes) })
@@ -288,15 +224,7 @@ fn descr(pickle: &Pickle, id: Id, depth: usize, steps: &mut u64) -> Result<Descr
     Ok(Descr::Simple(match first {
         'O' => "|O".into(),
         'M' | 'm' => {
-            let unit = part(8).and_then(|m| pickle.tuple(m)).unwrap_or_default();
-            // (kind, (base, count, …)), or the inner one alone.
-            let unit = match unit {
-                &[_, inner] => pickle.tuple(inner).unwrap_or_default(),
-                other => other,
-            };
-            let base = unit.first().and_then(|&b| bytes(pickle, b)).unwrap_or_default();
-            let base = String::from_utf8(base).ok().filter(|b| b.len() <= 16).ok_or_else(broken)?;
-            let count = unit.get(1).and_then(|&n| pickle.int(n)).unwrap_or(1);
+            let (base, count) = time_unit(pickle, part(8)).ok_or_else(broken)?;
             match base.as_str() {
                 "" | "generic" => format!("{order}{first}8"),
                 base if count == 1 => format!("{order}{first}8[{base}]"),
