@@ -110,3 +110,51 @@ fn weights_that_go_without_their_scales_are_told() {
     assert!(!warned(&["convert", from, &at(&s, "p.safetensors")]));
     assert!(!warned(&["convert", from, &at(&s, "d.npk"), "--dequantize"]));
 }
+
+/// A file of tensors (name, type, shape, bits of an element), all bytes of which are `fill`.
+fn write(path: &std::path::Path, tensors: &[(&str, &str, &[u64], u64)], fill: u8) {
+    let (mut header, mut at) = (serde_json::Map::new(), 0);
+    for (name, dtype, shape, bits) in tensors {
+        let end = at + shape.iter().product::<u64>() * bits / 8;
+        let value = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]});
+        header.insert(name.to_string(), value);
+        at = end;
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let len = (header.len() as u64).to_le_bytes();
+    std::fs::write(path, [&len, header.as_bytes(), &vec![fill; at as usize]].concat()).unwrap();
+}
+
+#[test]
+fn weights_that_cannot_be_dequantised_can_be_left_out() {
+    let s = Scratch::new();
+    let (square, one) = (&[4u64, 4][..], &[1u64][..]);
+    let all = [
+        ("a.weight", "F8_E4M3", square, 8),
+        ("a.weight_scale", "F32", one, 32),
+        ("b.weight", "F8_E4M3", square, 8),
+        ("b.weight_scale", "F32", one, 32),
+        ("b.weight_zero_point", "F32", one, 32),
+    ];
+    write(&s.join("q.safetensors"), &all, 0x38);
+    let (from, to) = (at(&s, "q.safetensors"), at(&s, "o.safetensors"));
+    let said = npk_fails(4, &["convert", "--dequantize", &from, &to]);
+    assert!(said.contains("b.weight") && said.contains("zero point"), "{said}");
+    let output = npk_any(&["convert", "--dequantize", "--skip-unsupported", &from, &to]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("b.weight: left out"), "{said}");
+    assert_eq!(npk(&["list", &to]), "a.weight\nb.weight_zero_point\n");
+}
+
+#[test]
+fn packed_types_have_a_note_each() {
+    let s = Scratch::new();
+    let shape = [4u64, 8];
+    let all = ["a", "b", "c"].map(|name| (name, "F4", &shape[..], 4));
+    write(&s.join("p.safetensors"), &all, 0);
+    let output = npk_any(&["convert", &at(&s, "p.safetensors"), &at(&s, "o.npz")]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let notes: Vec<&str> = said.lines().filter(|line| line.contains("packed bytes")).collect();
+    assert_eq!(notes, ["note: 3 arrays of F4 are written as packed bytes (uint8)"]);
+}

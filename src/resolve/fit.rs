@@ -134,6 +134,7 @@ fn fit_plan(
         }
     }
     Error::all(errors)?;
+    notes.extend(packed(plan, &fitted));
     notes.extend(lost_masks(&fitted, holds, policy));
     if fitted.is_empty() {
         return Err(match plan.arrays.is_empty() {
@@ -153,6 +154,24 @@ fn fit_plan(
         .hint("choose one with -a, or end the output with / to write one file per array"));
     }
     Ok((fitted, notes))
+}
+
+/// A note for each type whose elements are written as the bytes that hold several of them: of a
+/// quantised model that may be hundreds of arrays.
+fn packed(plan: &Plan, fitted: &[Fitted]) -> Vec<String> {
+    let mut kinds: indexmap::IndexMap<&str, Vec<&str>> = indexmap::IndexMap::new();
+    for f in fitted.iter().filter(|f| f.meta.logical.is_plain()) {
+        if let Logical::Packed { dtype, .. } = &plan.arrays[f.input].logical {
+            kinds.entry(dtype).or_default().push(&f.meta.name);
+        }
+    }
+    let note = |(dtype, names): (&str, Vec<&str>)| match names.as_slice() {
+        [name] => format!("{name}: {dtype} elements are written as packed bytes (uint8)"),
+        names => {
+            format!("{} arrays of {dtype} are written as packed bytes (uint8)", names.len())
+        }
+    };
+    kinds.into_iter().map(note).collect()
 }
 
 /// A note on masks that nothing in the output links to their arrays.
@@ -279,13 +298,7 @@ fn fit_logical(
             }
             f.way = Way::Offsets;
         }
-        Logical::Packed { dtype, .. } => {
-            notes.push(format!(
-                "{}: {dtype} elements are written as packed bytes (uint8)",
-                f.meta.name
-            ));
-            f.meta.logical = Logical::Plain;
-        }
+        Logical::Packed { .. } => f.meta.logical = Logical::Plain,
         _ => {
             return Err(Error::refused(format!(
                 "{} cannot hold {}",
