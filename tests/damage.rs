@@ -48,14 +48,21 @@ fn originals(
 }
 
 /// Files with some bytes turned, set or cut off: errors or other values, in every format. No bug is
-/// met.
+/// met. `NPK_TEST_MUTANTS=3000` makes more of them, `NPK_TEST_FORMATS=dcp,gguf` only of these.
 #[test]
 fn mutants_of_every_format_end_in_errors() {
     const MUTANTS: usize = 300;
+    let asked = |key: &str| std::env::var(key).ok();
+    let mutants = asked("NPK_TEST_MUTANTS").map_or(MUTANTS, |count| count.parse().unwrap());
+    let only = asked("NPK_TEST_FORMATS");
+    let only: Option<Vec<&str>> = only.as_deref().map(|names| names.split(',').collect());
     for format in FORMATS {
+        if only.as_ref().is_some_and(|only| !only.contains(&format.spec().name)) {
+            continue;
+        }
         let s = Scratch::new();
         let cases = originals(&s, *format, 8);
-        let each = MUTANTS.div_ceil(cases.iter().map(|(_, files)| files.len()).sum());
+        let each = mutants.div_ceil(cases.iter().map(|(_, files)| files.len()).sum());
         let all = cases.iter().flat_map(|(root, files)| files.iter().map(move |file| (root, file)));
         let failed: usize =
             all.map(|(root, file)| failing_mutants(format.spec().name, root, file, each)).sum();

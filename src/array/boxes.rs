@@ -261,8 +261,21 @@ fn hole(shape: &[u64], parts: &[Part]) -> Option<Vec<u64>> {
 pub struct OpenedPart {
     /// A reader that has it,
     pub reader: Arc<MapReader>,
-    /// as its array of this number.
+    /// as its array of this number,
     pub array: usize,
+    /// from this row of it on.
+    pub first: u64,
+}
+
+impl OpenedPart {
+    /// Calls `each` with rows of the box, counted from its own first one.
+    fn read(&self, rows: Range<u64>, each: Emit<'_>) -> Result<()> {
+        let first = self.first;
+        self.reader.read(self.array, first + rows.start..first + rows.end, &mut |mut chunk| {
+            chunk.first_row -= first;
+            each(chunk)
+        })
+    }
 }
 
 /// The boxes by their numbers.
@@ -274,10 +287,21 @@ pub trait Parts: Send + Sync {
     fn open(&self, number: usize) -> Result<OpenedPart>;
 }
 
+impl Parts for Vec<OpenedPart> {
+    fn open(&self, number: usize) -> Result<OpenedPart> {
+        let part = self.get(number).cloned();
+        part.ok_or_else(|| Error::internal("a box without a number"))
+    }
+}
+
+/// Called with the numbers of the boxes that will be read.
+type Prepare = Box<dyn Fn(&[usize]) -> Result<()> + Send>;
+
 /// A source over arrays in boxes.
 pub struct BoxSource {
     plan: Plan,
     reader: Arc<BoxReader>,
+    prepare: Option<Prepare>,
 }
 
 /// Reads their rows.
@@ -295,7 +319,17 @@ impl BoxSource {
         parts: Arc<dyn Parts>,
         memory_bytes: u64,
     ) -> BoxSource {
-        BoxSource { plan, reader: Arc::new(BoxReader { arrays, parts, memory_bytes }) }
+        let reader = Arc::new(BoxReader { arrays, parts, memory_bytes });
+        BoxSource { plan, reader, prepare: None }
+    }
+
+    /// Calls `prepare` with the numbers of the wanted boxes before they are read.
+    pub fn prepared_by(
+        mut self,
+        prepare: impl Fn(&[usize]) -> Result<()> + Send + 'static,
+    ) -> BoxSource {
+        self.prepare = Some(Box::new(prepare));
+        self
     }
 }
 
@@ -314,6 +348,11 @@ impl Source for BoxSource {
                     more_memory(&format!("a row takes {row} bytes"), row, limit).array(&meta.name)
                 );
             }
+        }
+        if let Some(prepare) = &self.prepare {
+            let boxes = arrays.iter().filter_map(|&a| self.reader.arrays[a].as_ref());
+            let numbers: Vec<usize> = boxes.flat_map(|b| &b.parts).map(|p| p.number).collect();
+            prepare(&numbers)?;
         }
         Ok(Reader::Random(self.reader.clone()))
     }
@@ -335,7 +374,14 @@ impl BoxReader {
         let mut all = Vec::with_capacity(count);
         for part in &boxes.parts {
             let opened = self.parts.open(part.number).ok()?;
-            all.extend(opened.reader.extents(opened.array)?);
+            let whole = opened.reader.extents(opened.array)?;
+            // An array of any elements is one box.
+            if boxes.item == 0 {
+                return Some(whole);
+            }
+            let row = part.shape.iter().skip(1).product::<u64>().saturating_mul(boxes.item);
+            let (skip, len) = (opened.first * row, (part.rows().end - part.rows().start) * row);
+            all.extend(Extent::cut(whole, skip, len));
         }
         Some(all)
     }
@@ -361,7 +407,7 @@ impl BoxReader {
             while row < end {
                 let stop = row.saturating_add(step).min(end);
                 let rows = row - has.start..stop - has.start;
-                opened.reader.read(opened.array, rows, &mut |chunk| {
+                opened.read(rows, &mut |chunk| {
                     let Values::Fixed(values) = &chunk.values else {
                         return Err(Error::internal("a box of text"));
                     };
@@ -410,7 +456,7 @@ impl ReadRows for BoxReader {
             let first = has.start;
             let wanted = rows.start.max(first) - first..rows.end.min(has.end) - first;
             let opened = self.parts.open(part.number)?;
-            opened.reader.read(opened.array, wanted, &mut |mut chunk| {
+            opened.read(wanted, &mut |mut chunk| {
                 chunk.array = array;
                 chunk.first_row += first;
                 emit(chunk)

@@ -156,3 +156,20 @@ pub struct Extent {
     /// How many.
     pub len: u64,
 }
+
+impl Extent {
+    /// Of pieces that follow each other: `len` bytes, behind the first `skip`.
+    pub fn cut(all: Vec<Extent>, mut skip: u64, mut len: u64) -> Vec<Extent> {
+        let mut out = Vec::new();
+        for e in all {
+            let gone = skip.min(e.len);
+            let taken = (e.len - gone).min(len);
+            if taken > 0 {
+                out.push(Extent { offset: e.offset + gone, len: taken, ..e });
+            }
+            skip -= gone;
+            len -= taken;
+        }
+        out
+    }
+}

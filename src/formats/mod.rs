@@ -24,10 +24,13 @@ pub mod numpack {
 /// Files of tensors by name.
 pub mod checkpoint {
     pub mod dcp;
+    pub mod deepspeed;
+    pub mod fsdp;
     pub mod gguf;
     pub mod pytorch;
     pub mod safetensors;
 
+    mod ranks;
     pub(crate) mod shards;
     mod unique_map;
 }
@@ -71,6 +74,9 @@ pub static FORMATS: &[&dyn Format] = &[
     // Before safetensors, in which some of its files are.
     &checkpoint::dcp::Dcp,
     &checkpoint::safetensors::Safetensors,
+    &checkpoint::deepspeed::DeepSpeed,
+    // Before pt, in which each of its files is.
+    &checkpoint::fsdp::Fsdp,
     &checkpoint::pytorch::Pytorch,
     &checkpoint::gguf::Gguf,
     &columnar::parquet::Parquet,

@@ -90,18 +90,7 @@ impl Cuts {
         }
         let row = self.row_bytes[array]?;
         let (start, stop, _) = self.of(array);
-        let (mut skip, mut left) = (start * row, (stop - start) * row);
-        let mut out = Vec::new();
-        for e in whole()? {
-            let gone = skip.min(e.len);
-            let len = (e.len - gone).min(left);
-            if len > 0 {
-                out.push(Extent { offset: e.offset + gone, len, ..e });
-            }
-            skip -= gone;
-            left -= len;
-        }
-        Some(out)
+        Some(Extent::cut(whole()?, start * row, (stop - start) * row))
     }
 
     /// First row, end and count.

@@ -39,6 +39,7 @@ mod pt;
 mod pt_hostile;
 mod pt_pickles;
 pub mod pt_support;
+mod ranks;
 mod raw;
 mod references;
 mod safetensors;

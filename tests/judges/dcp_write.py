@@ -1,5 +1,5 @@
 """Writes distributed checkpoints of small tensors, whose values follow from their index: fixtures/good/dcp.
-KIND: plain, small, zstd, files, threads, hf, ranks.  Usage: dcp_write.py OUT WORLD KIND"""
+KIND: plain, small, zstd, files, threads, hf, ranks, safetensors.  Usage: dcp_write.py OUT WORLD KIND"""
 import os, sys, torch, torch.distributed as dist, torch.multiprocessing as mp
 import torch.distributed.checkpoint as dcp
 
@@ -77,6 +77,12 @@ def save(sd, out, kind):
                 elif isinstance(v, torch.Tensor) and v.dtype not in (torch.complex64,) and v.numel() and n != "model.turned": r[n] = v
             return r
         sd = clean(sd)
+        dcp.save(sd, storage_writer=w)
+        return
+    elif kind == "safetensors":
+        from torch.distributed.checkpoint.filesystem import SerializationFormat
+        w = dcp.FileSystemWriter(out, serialization_format=SerializationFormat.SAFETENSORS)
+        for name in ("cplx", "turned", "empty"): sd["model"].pop(name)  # which it does not take
         dcp.save(sd, storage_writer=w)
         return
     elif kind == "ranks":

@@ -8,7 +8,7 @@ use npk::storage::remote::{open, walk};
 use super::commands::{fails, npy, run, safetensors, works};
 use super::library::options;
 use super::server::{Asked, BUCKET, Fault, Server};
-use crate::support::{Scratch, npk, npk_command};
+use crate::support::{Scratch, fixture, npk, npk_command};
 
 fn lists(a: &Asked) -> bool {
     a.method == "GET" && a.uri.contains("list-type=")
@@ -21,6 +21,33 @@ fn fetched(asked: &[Asked]) -> u64 {
         Some(last.parse::<u64>().ok()? - first.parse::<u64>().ok()? + 1)
     };
     asked.iter().map(|a| bytes(a).unwrap_or(0)).sum()
+}
+
+#[test]
+fn checkpoints_of_many_ranks_are_read_from_a_bucket() {
+    for folder in [
+        "dcp/torch2.15.dcp",
+        "dcp/safetensors_format.dcp",
+        "deepspeed/stage3.deepspeed",
+        "fsdp/dtensor.fsdp",
+    ] {
+        let server = Server::new();
+        let scratch = Scratch::new();
+        let local = fixture(&format!("good/{folder}"));
+        let mut due = vec![local.clone()];
+        while let Some(path) = due.pop() {
+            if path.is_dir() {
+                due.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+                continue;
+            }
+            let key = path.strip_prefix(&local).unwrap().display().to_string();
+            server.put(&format!("c/{key}"), &std::fs::read(&path).unwrap());
+        }
+        let (url, out) = (server.url("c/"), scratch.join("o.pt").display().to_string());
+        works(&server, &["convert", &url, &out]);
+        npk(&["diff", &out, local.to_str().unwrap()]);
+        works(&server, &["verify", &url]);
+    }
 }
 
 #[test]

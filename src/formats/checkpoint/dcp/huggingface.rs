@@ -56,7 +56,7 @@ pub(super) fn read(
         let at = at.join(name);
         let file = files.insert_full((*name).clone()).0;
         let mut read = || -> Result<()> {
-            let shard = safetensors::places(&at)?;
+            let shard = safetensors::places(&*at.blob()?)?;
             let origins = origins(&shard.attributes)?;
             for (key, value) in shard.attributes {
                 if !matches!(key.as_str(), SHARDING | "DCP_VERSION" | "format") {
@@ -118,7 +118,11 @@ fn join(
     Ok(())
 }
 
-fn origins(attributes: &Attributes) -> Result<Attributes> {
+/// Where the chunks of a shard begin, by the names of their tensors.
+///
+/// # Errors
+/// Corrupt.
+pub(super) fn origins(attributes: &Attributes) -> Result<Attributes> {
     let text = attributes
         .get(SHARDING)
         .and_then(Value::as_str)
@@ -127,7 +131,8 @@ fn origins(attributes: &Attributes) -> Result<Attributes> {
         .map_err(|e| Error::corrupt(format!("the shard's {SHARDING} is broken: {e}")))
 }
 
-fn offsets(of: &Value, rank: usize) -> Option<Vec<u64>> {
+/// Where one of them begins.
+pub(super) fn offsets(of: &Value, rank: usize) -> Option<Vec<u64>> {
     let offsets = of.get("saved_offsets")?.as_array()?;
     let offsets: Vec<u64> = offsets.iter().map(Value::as_u64).collect::<Option<_>>()?;
     (offsets.len() == rank).then_some(offsets)

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexSet;
 
+use super::huggingface;
 use crate::array::boxes::{OpenedPart, Parts};
 use crate::array::reader::MapReader;
 use crate::array::recent::SharedRecent;
@@ -16,7 +17,7 @@ use crate::codec::decompress::Compression;
 use crate::codec::pickle::shown;
 use crate::error::{Context, Error, Result};
 use crate::format::{Order, ReadOptions, Reader, Source};
-use crate::formats::checkpoint::pytorch;
+use crate::formats::checkpoint::{pytorch, safetensors};
 use crate::model::Dtype;
 use crate::storage::{Blob, BlobReader, BlobSlice, Location, file_blob, temporary};
 
@@ -58,8 +59,14 @@ pub(super) struct Stored {
     pub name: String,
     pub place: Place,
     pub dtype: Dtype,
+    /// Its first element.
+    pub origin: Vec<u64>,
     pub shape: Vec<u64>,
 }
+
+/// The tensors of a safetensors file within a file: type, shape, first element in the whole, and
+/// where the bytes are.
+type Embedded = HashMap<String, (Dtype, Vec<u64>, Option<Vec<u64>>, BlobSlice)>;
 
 /// The files of a checkpoint by number, each opened when it is needed.
 pub(super) struct Files {
@@ -201,6 +208,8 @@ pub(super) struct Items {
     chunks: Vec<Stored>,
     inside: Vec<OpenedPart>,
     opened: SharedRecent<usize, OpenedPart>,
+    /// By the number of the file and the place in it.
+    embedded: SharedRecent<(usize, u64), Arc<Embedded>>,
     options: ReadOptions,
 }
 
@@ -212,16 +221,66 @@ impl Items {
         options: &ReadOptions,
     ) -> Items {
         let opened = SharedRecent::new(KEPT_BYTES);
-        Items { files, chunks, inside, opened, options: options.clone() }
+        let embedded = SharedRecent::new(options.resources.memory_bytes() / 4);
+        Items { files, chunks, inside, opened, embedded, options: options.clone() }
+    }
+
+    /// The tensors of the safetensors file that begins at this place, where it is one. So writes
+    /// torch 2.8 and later that was told to: the place is that of the file, behind what is no
+    /// tensor, and all its tensors have the same.
+    fn safetensors(&self, place: &Place) -> Result<Option<Arc<Embedded>>> {
+        let blob = self.files.blob(place.file)?;
+        let rest = blob.len().saturating_sub(place.offset);
+        let head = blob.read_vec(place.offset, rest.min(9))?;
+        // The header's length, and its first character; archives begin with a `P`.
+        if head.len() < 9 || head[8] != b'{' || head.starts_with(b"PK") {
+            return Ok(None);
+        }
+        let len = u64::from_le_bytes(head[..8].try_into().unwrap_or_default());
+        let key = (place.file, place.offset);
+        let found = self.embedded.get_or(key, len.saturating_mul(2), || {
+            let file = BlobSlice { blob: blob.clone(), start: place.offset, len: rest };
+            let shard = safetensors::places(&file)?;
+            let origins = huggingface::origins(&shard.attributes)?;
+            let mut all = Embedded::new();
+            for (meta, at) in shard.tensors {
+                let shape = meta.shape().unwrap_or_default();
+                let origin = origins.get(&meta.name);
+                let origin = origin.and_then(|o| huggingface::offsets(o, shape.len()));
+                let bytes = meta.bytes()?.unwrap_or(0);
+                let at = BlobSlice { blob: blob.clone(), start: place.offset + at, len: bytes };
+                all.insert(meta.name.clone(), (meta.dtype, shape, origin, at));
+            }
+            Ok(Arc::new(all))
+        })?;
+        Ok(Some(found))
     }
 
     fn chunk(&self, chunk: &Stored) -> Result<OpenedPart> {
-        let Stored { name, place, dtype, shape } = chunk;
+        let Stored { name, place, dtype, origin, shape } = chunk;
         let bytes = shape.iter().fold(dtype.item_bytes(), |n, &d| n.saturating_mul(d));
-        if place.form == Form::Raw {
-            let map = ArrayMap::raw(shape, Element::plain(*dtype), self.files.slice(place)?);
+        let raw = |slice: BlobSlice| {
+            let map = ArrayMap::raw(shape, Element::plain(*dtype), slice);
             let reader = MapReader::new(vec![Some(map)], self.options.resources.memory_bytes());
-            return Ok(OpenedPart { reader: Arc::new(reader), array: 0 });
+            Ok(OpenedPart { reader: Arc::new(reader), array: 0, first: 0 })
+        };
+        if place.form == Form::Raw {
+            return raw(self.files.slice(place)?);
+        }
+        if let Form::Saved = place.form
+            && let Some(tensors) = self.safetensors(place)?
+        {
+            return match tensors.get(name) {
+                Some((type_, own, Some(at), slice))
+                    if (type_, own, at) == (dtype, shape, origin) =>
+                {
+                    raw(slice.clone())
+                }
+                _ => Err(Error::corrupt(format!(
+                    "the safetensors file at byte {} has no chunk of it of {dtype} {shape:?} at {origin:?}",
+                    place.offset
+                ))),
+            };
         }
         let blob = self.files.saved(place, bytes.saturating_add(AROUND_BYTES))?;
         let value = pytorch::open_value(&blob, name, &self.options)?;
@@ -242,7 +301,7 @@ impl Items {
         if let Reader::Random(reader) = value.source.select(&[0], Order::Any)? {
             reader.close()?;
         }
-        Ok(OpenedPart { reader: value.source.reader().clone(), array: 0 })
+        Ok(OpenedPart { reader: value.source.reader().clone(), array: 0, first: 0 })
     }
 }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `.metadata` | a pickle of `Metadata`: names, types, shapes, chunks, and where each of them is ([`metadata`]) |
 //! | `__R.metadata` | the same of rank R alone, where the ranks did not speak with each other |
-//! | `__R_I.distcp` | one after the other: each chunk, and each value that is no tensor, as `torch.save` writes it; each may be compressed with Zstandard |
+//! | `__R_I.distcp` | one after the other: each chunk, and each value that is no tensor, as `torch.save` writes it; each may be compressed with Zstandard. With `SerializationFormat.SAFETENSORS` all chunks are one safetensors file behind the values |
 //! | `shard-*.safetensors` | in place of these files: the chunks of a rank, with `DCP_SHARDING_INFO` in their metadata ([`huggingface`]) |
 //!
 //! Read: files of torch 2.1 and later. Tensors are whole, whatever way they were cut: their chunks
@@ -186,7 +186,7 @@ fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
                             meta.details.error.is_none().then_some(Where::Inside(inside.len()));
                         if of.is_some() {
                             let (reader, array) = (value.source.reader().clone(), i);
-                            inside.push(OpenedPart { reader, array });
+                            inside.push(OpenedPart { reader, array, first: 0 });
                         }
                         plan.arrays.push(meta.clone());
                         boxes.push(of);
@@ -271,7 +271,13 @@ fn boxes_of(name: &str, tensor: Tensor, files: &Files, parts: &mut Vec<Stored>) 
         let place = chunk.place?;
         files.check(&place)?;
         let number = parts.len();
-        parts.push(Stored { name: name.to_string(), place, dtype, shape: chunk.shape.clone() });
+        parts.push(Stored {
+            name: name.to_string(),
+            place,
+            dtype,
+            origin: chunk.origin.clone(),
+            shape: chunk.shape.clone(),
+        });
         boxes.push(Part { origin: chunk.origin, shape: chunk.shape, number });
     }
     Boxes::new(&tensor.shape, dtype.item_bytes(), boxes)

@@ -1,10 +1,12 @@
 //! What the walk through a pickle finds: tensors and arrays by name, and the storages that they are
 //! in.
 
+use std::ops::Range;
+
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::codec::pickle::Id;
+use crate::codec::pickle::numpy::Raw;
 use crate::error::Error;
 use crate::model::{Attributes, Dtype, Logical};
 use crate::storage::BlobSlice;
@@ -73,10 +75,28 @@ pub(super) struct StorageSpec {
     pub item_bytes: u64,
 }
 
+/// A tensor of which parts are in the file.
+#[derive(Clone, Debug, Default)]
+pub(in crate::formats::checkpoint) struct Sharded {
+    pub name: String,
+    /// Of the whole.
+    pub shape: Vec<u64>,
+    /// The parts here among all that was found …
+    pub found: Range<usize>,
+    /// … and where in the whole each of them is: its first element, its shape.
+    pub places: Vec<(Vec<u64>, Vec<u64>)>,
+    /// The parts of all ranks, where they are listed.
+    pub all: Vec<(Vec<u64>, Vec<u64>, Option<u64>)>,
+    /// How many ranks there are, where that is said instead.
+    pub ranks: u64,
+}
+
 /// All that a checkpoint holds.
 #[derive(Default)]
 pub(super) struct Walk {
     pub found: Vec<Entry>,
+    /// Tensors in parts; the parts are among `found`.
+    pub sharded: Vec<Sharded>,
     pub storages: IndexMap<String, StorageSpec>,
     /// Plain values, nested as in the checkpoint.
     pub attributes: Attributes,
@@ -85,12 +105,4 @@ pub(super) struct Walk {
     pub notes: Vec<String>,
     /// Whether anything like a tensor was there, readable or not.
     pub tensors: usize,
-}
-
-/// Bytes in a pickle: the node that holds them (`None`: no bytes), and whether it is text that
-/// encodes them as Latin-1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Raw {
-    pub leaf: Option<Id>,
-    pub latin1: bool,
 }

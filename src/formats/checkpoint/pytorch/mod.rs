@@ -36,6 +36,7 @@ use crate::format::foreign_file;
 use crate::format::{
     Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions,
 };
+pub(in crate::formats::checkpoint) use crate::formats::checkpoint::pytorch::entry::Sharded;
 use crate::formats::checkpoint::pytorch::entry::{Entry, EntryKind, LazyOp, Numpy, Tensor, Walk};
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
@@ -233,6 +234,14 @@ pub(in crate::formats::checkpoint) struct SavedValue {
     pub plain: Option<Value>,
     /// How it is nested, as [`structure`] has it.
     pub tree: Option<Value>,
+    /// Tensors of which only parts are in it; those are among the arrays of the source.
+    pub sharded: Vec<Sharded>,
+}
+
+/// Whether a file holds parts of tensors; quiet about one that cannot be read.
+pub(in crate::formats::checkpoint) fn holds_parts(blob: &Arc<dyn Blob>) -> bool {
+    let opened = container::open(blob, PICKLE_BYTES);
+    opened.is_ok_and(|opened| opened.pickle.globals().any(tree::is_sharded_class))
 }
 
 /// The attribute that keeps how a checkpoint was nested.
@@ -249,13 +258,28 @@ pub(in crate::formats::checkpoint) fn open_value(
     name: &str,
     options: &ReadOptions,
 ) -> Result<SavedValue> {
+    open_parts(blob, name, false, options)
+}
+
+/// As [`open_value`]; `in_parts`: parts of tensors are arrays, too.
+///
+/// # Errors
+/// As [`open_value`].
+pub(in crate::formats::checkpoint) fn open_parts(
+    blob: &Arc<dyn Blob>,
+    name: &str,
+    in_parts: bool,
+    options: &ReadOptions,
+) -> Result<SavedValue> {
     let opened = container::open(blob, options.resources.memory_bytes().max(PICKLE_BYTES))?;
     let names = (name, name);
-    let walked =
-        tree::walk_value(&opened.pickle, &opened.given, opened.specs, names, options.on_duplicate)?;
+    let (given, on_duplicate) = (&opened.given, options.on_duplicate);
+    let mut walked =
+        tree::walk_value(&opened.pickle, given, opened.specs, names, in_parts, on_duplicate)?;
+    let sharded = std::mem::take(&mut walked.walk.sharded);
     let tree = walked.tree.filter(|_| walked.deepest <= MAX_NESTED);
     let source = source(opened.pickle, opened.storages, opened.big_endian, walked.walk, options)?;
-    Ok(SavedValue { source, plain: walked.plain, tree })
+    Ok(SavedValue { source, plain: walked.plain, tree, sharded })
 }
 
 /// Whether a pickle beside a checkpoint asks for what runs code.

@@ -7,6 +7,7 @@
 //! | a storage by itself; numpy arrays and scalars | an array |
 //! | an object with `_parameters` and `_modules`, a TorchScript object | the entries of its `state_dict()` |
 //! | None, bool, int, float, text, bytes, complex, Decimal, paths, torch.Size, device, dtype, layout, bare names | metadata |
+//! | a `ShardedTensor`, a `DTensor` | its parts, where they are wanted ([`sharded`]) |
 //! | quantized, sparse, nested and meta tensors, any other call | listed, refused by name |
 //! | calls that none of these leads to: dropped again, a key, an attribute | listed, refused by name |
 //!
@@ -27,11 +28,13 @@ mod keys;
 mod module;
 mod numpy;
 mod object;
+mod sharded;
 mod storage;
 mod tensor;
 mod unvisited_calls;
 mod walker;
 
+pub(super) use sharded::is_sharded_class;
 pub(super) use storage::add_listed_storages;
 
 use keys::{key_of, key_tree};
@@ -66,7 +69,7 @@ pub(super) fn walk(
     stem: &str,
     on_duplicate: OnDuplicate,
 ) -> Result<Walk> {
-    let walked = walk_value(pickle, given, storages, (stem, ""), on_duplicate)?;
+    let walked = walk_value(pickle, given, storages, (stem, ""), false, on_duplicate)?;
     let Walked { mut walk, plain, tree, deepest } = walked;
     if walk.tensors == 0 {
         let first = walk.found.into_iter().find_map(|f| match f.kind {
@@ -96,7 +99,7 @@ pub(super) fn walk(
 }
 
 /// Walks a pickle that holds anything: `stem` names a value that is all of it and has no name,
-/// `path` is where it is in something larger.
+/// `path` is where it is in something larger; `in_parts`: whether tensors may be parts.
 ///
 /// # Errors
 /// Refused where it is nested too deep or too large, or asks for what runs code.
@@ -105,6 +108,7 @@ pub(super) fn walk_value(
     given: &HashMap<String, Tensor>,
     storages: IndexMap<String, StorageSpec>,
     (stem, path): (&str, &str),
+    in_parts: bool,
     on_duplicate: OnDuplicate,
 ) -> Result<Walked> {
     code_running_globals::check(pickle)?;
@@ -126,6 +130,7 @@ pub(super) fn walk_value(
         copies: HashMap::new(),
         handled: Vec::new(),
         gaps: false,
+        in_parts,
         attributes: (0, String::new()),
     };
     let out = walker.visit(pickle.root())?;

@@ -25,7 +25,7 @@ use crate::format::{
 };
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical, Plan};
-use crate::storage::{BlobSlice, Location};
+use crate::storage::{Blob, BlobSlice, Location};
 
 mod header;
 mod write;
@@ -153,8 +153,7 @@ pub(in crate::formats::checkpoint) struct Places {
 ///
 /// # Errors
 /// As for opening it.
-pub(in crate::formats::checkpoint) fn places(at: &Location) -> Result<Places> {
-    let blob = at.blob()?;
+pub(in crate::formats::checkpoint) fn places(blob: &dyn Blob) -> Result<Places> {
     let len = header::header_bytes(&blob.read_vec(0, blob.len().min(9))?, Some(blob.len()))?;
     let header = header::parse(&blob.read_vec(8, len)?)?;
     let (plan, offsets) = arrays(header, 8 + len, Some(blob.len()))?;

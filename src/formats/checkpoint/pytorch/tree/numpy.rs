@@ -1,9 +1,10 @@
-//! numpy's arrays in a checkpoint, and bytes in any of the ways in which they are pickled.
+//! numpy's arrays in a checkpoint.
 
 use super::walker::Walker;
+use crate::codec::pickle::numpy::{Maker, Raw, time_unit};
 use crate::codec::pickle::{Id, Node, shown};
 use crate::error::{Error, Result};
-use crate::formats::checkpoint::pytorch::entry::{EntryKind, Numpy, Raw};
+use crate::formats::checkpoint::pytorch::entry::{EntryKind, Numpy};
 use crate::formats::checkpoint::pytorch::torch_types::torch_dtype;
 use crate::formats::checkpoint::pytorch::view::strides_of;
 use crate::model::{Dtype, Logical, TimeUnit, checked_product};
@@ -11,84 +12,28 @@ use crate::storage::Blob;
 use crate::storage::BlobSlice;
 
 impl Walker<'_> {
-    /// `bytes`, in any of the ways in which they are pickled.
-    pub(super) fn raw(&self, id: Id) -> Option<Raw> {
-        let pickle = self.pickle;
-        let text = |id: Id| pickle.text_len(id).map(|_| Raw { leaf: Some(id), latin1: true });
-        let mut id = id;
-        for _ in 0..4 {
-            let object = match pickle.node(id) {
-                Node::Bytes(_) | Node::Text(_) => {
-                    return Some(Raw { leaf: Some(id), latin1: false });
-                }
-                Node::Owned(_) => return text(id),
-                Node::Object(object) => object,
-                _ => return None,
-            };
-            match (pickle.global(object.callable)?, pickle.tuple(object.args)?) {
-                ("_codecs.encode", &[inner]) => return text(inner),
-                ("_codecs.encode", &[inner, encoding])
-                    if matches!(pickle.short(encoding), Some("latin1" | "latin-1")) =>
-                {
-                    return text(inner);
-                }
-                ("builtins.bytes" | "builtins.bytearray", []) => {
-                    return Some(Raw { leaf: None, latin1: false });
-                }
-                ("builtins.bytearray", &[inner, _]) => return text(inner),
-                ("builtins.bytes" | "builtins.bytearray", &[inner]) => id = inner,
-                _ => return None,
-            }
-        }
-        None
-    }
-
-    /// The most bytes that these are, without a look at them.
-    pub(super) fn raw_len(&self, raw: Raw) -> usize {
-        match raw.leaf.map(|leaf| self.pickle.node(leaf)) {
-            Some(Node::Bytes(span) | Node::Text(span)) => self.pickle.span(*span).len(),
-            Some(Node::Owned(text)) => text.len(),
-            _ => 0,
-        }
-    }
-
-    pub(super) fn raw_bytes(&self, raw: Raw) -> Option<Vec<u8>> {
-        match raw.leaf {
-            None => Some(Vec::new()),
-            Some(leaf) if raw.latin1 => latin1(self.pickle.text(leaf)?),
-            Some(leaf) => match self.pickle.node(leaf) {
-                Node::Bytes(span) | Node::Text(span) => Some(self.pickle.span(*span).to_vec()),
-                _ => None,
-            },
-        }
-    }
-
     pub(super) fn numpy(&mut self, name: &str, args: &[Id]) -> Option<Result<EntryKind>> {
-        if is_numpy(name, "scalar") {
-            return Some(match args {
-                [dtype, bytes] => self.elements(*dtype, Vec::new(), Vec::new(), *bytes),
-                _ => Err(Error::corrupt(format!("{name} has {} arguments", args.len()))),
-            });
-        }
-        if is_buffer(name) {
-            return Some(match args {
-                [bytes, dtype, shape, order] => self.buffered(*bytes, *dtype, *shape, *order, None),
-                [bytes, dtype, shape, order, axes] => {
-                    self.buffered(*bytes, *dtype, *shape, *order, Some(*axes))
+        Some(match (Maker::of(name)?, args) {
+            (Maker::Scalar, [dtype, bytes]) => {
+                self.elements(*dtype, Vec::new(), Vec::new(), *bytes)
+            }
+            (Maker::FromBuffer, [bytes, dtype, shape, order]) => {
+                self.buffered(*bytes, *dtype, *shape, *order, None)
+            }
+            (Maker::FromBuffer, [bytes, dtype, shape, order, axes]) => {
+                self.buffered(*bytes, *dtype, *shape, *order, Some(*axes))
+            }
+            (Maker::Reconstruct, _) => {
+                // The state is the object's: found through the one that is being visited.
+                let state =
+                    self.open.last().and_then(|&id| self.pickle.object(id)).and_then(|o| o.state);
+                match state {
+                    Some(state) => self.reconstructed(state),
+                    None => Err(Error::corrupt("a numpy array has no state")),
                 }
-                _ => Err(Error::corrupt(format!("{name} has {} arguments", args.len()))),
-            });
-        }
-        if is_numpy(name, "_reconstruct") {
-            // The state is the object's: found through the one that is being visited.
-            let state =
-                self.open.last().and_then(|&id| self.pickle.object(id)).and_then(|o| o.state);
-            return Some(match state {
-                Some(state) => self.reconstructed(state),
-                None => Err(Error::corrupt("a numpy array has no state")),
-            });
-        }
-        None
+            }
+            _ => Err(Error::corrupt(format!("{name} has {} arguments", args.len()))),
+        })
     }
 
     /// `_frombuffer`: the bytes as `shape` in the order C or F; in the order K as `shape` in C
@@ -163,24 +108,10 @@ impl Walker<'_> {
         let order = state.get(1).and_then(|&o| pickle.short(o)).unwrap_or("<");
         let (dtype, logical) = match (code.as_bytes().first(), Dtype::parse(code)) {
             (Some(b'M' | b'm'), _) => {
-                let unit = state
-                    .get(8)
-                    .and_then(|&m| pickle.tuple(m))
-                    .and_then(|m| m.get(1))
-                    .and_then(|&m| pickle.tuple(m))
-                    .unwrap_or_default();
-                let base =
-                    unit.first().and_then(|&u| self.raw(u)).filter(|&raw| self.raw_len(raw) <= 16);
-                let base = base
-                    .and_then(|raw| self.raw_bytes(raw))
-                    .and_then(|b| String::from_utf8(b).ok())
-                    .unwrap_or_default();
+                let unit = time_unit(pickle, state.get(8).copied());
+                let (base, count) = unit.unwrap_or((String::new(), 1));
                 let base = if base.is_empty() { "generic" } else { &base };
-                let count = unit
-                    .get(1)
-                    .and_then(|&n| pickle.int(n))
-                    .and_then(|n| u32::try_from(n).ok())
-                    .unwrap_or(1);
+                let count = u32::try_from(count).unwrap_or(1);
                 let unit = TimeUnit {
                     count,
                     ..TimeUnit::parse(base).ok_or_else(|| {
@@ -211,7 +142,8 @@ impl Walker<'_> {
                 return Ok(EntryKind::Refused("numpy array".into(), error));
             }
         };
-        let raw = self.raw(bytes).ok_or_else(|| Error::corrupt("a numpy array has no bytes"))?;
+        let raw =
+            Raw::find(pickle, bytes).ok_or_else(|| Error::corrupt("a numpy array has no bytes"))?;
         let bytes = self.copy(raw)?;
         let due = checked_product(&shape).and_then(|n| n.checked_mul(dtype.item_bytes()));
         if due != Some(bytes.len) {
@@ -237,8 +169,8 @@ impl Walker<'_> {
         if let Some(bytes) = self.copies.get(&(raw, false)) {
             return Ok(bytes.clone());
         }
-        let bytes = self
-            .raw_bytes(raw)
+        let bytes = raw
+            .bytes(self.pickle)
             .ok_or_else(|| Error::corrupt("the bytes of a numpy array are not Latin-1"))?;
         let bytes = BlobSlice::memory(bytes);
         self.copies.insert((raw, false), bytes.clone());
@@ -294,23 +226,4 @@ impl Walker<'_> {
             _ => Err(refused("")),
         }
     }
-}
-
-/// Whether this is a call that builds an array.
-pub(super) fn is_array(name: &str) -> bool {
-    is_numpy(name, "scalar") || is_numpy(name, "_reconstruct") || is_buffer(name)
-}
-
-fn is_buffer(name: &str) -> bool {
-    matches!(name, "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer")
-}
-
-pub(super) fn is_numpy(name: &str, function: &str) -> bool {
-    name.strip_prefix("numpy.core.multiarray.")
-        .or_else(|| name.strip_prefix("numpy._core.multiarray."))
-        == Some(function)
-}
-
-fn latin1(text: &str) -> Option<Vec<u8>> {
-    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }

@@ -4,7 +4,9 @@
 use base64::Engine;
 use serde_json::{Value, json};
 
+use super::sharded::is_sharded_class;
 use super::walker::{MAX_DEPTH, ParsedValue, Walker};
+use crate::codec::pickle::numpy::Raw;
 use crate::codec::pickle::{Id, Node, Object};
 use crate::error::Result;
 use crate::formats::checkpoint::pytorch::entry::EntryKind;
@@ -76,11 +78,53 @@ impl Walker<'_> {
             .map_or_else(|| "something that is not a name".into(), |n| format!("the result of {n}"))
     }
 
+    /// The number of a stage of DeepSpeed's ZeRO: an enumeration, of which Python pickles the name
+    /// or the value.
+    fn zero_stage(&self, called: &str, args: &[Id]) -> Option<i64> {
+        const STAGES: &str = "deepspeed.runtime.zero.config.ZeroStageEnum";
+        const NAMES: [&str; 4] = ["disabled", "optimizer_states", "gradients", "weights"];
+        match (called, args) {
+            (STAGES, &[value]) => self.pickle.int(value),
+            ("builtins.getattr", &[class, name]) if self.pickle.global(class) == Some(STAGES) => {
+                let name = self.pickle.short(name)?;
+                NAMES.iter().position(|known| *known == name).map(|n| n as i64)
+            }
+            _ => None,
+        }
+    }
+
+    /// The class of a tensor in parts, and the state that it would be given: of an object of its
+    /// own, or of a call that makes a subclass of Tensor.
+    fn sharded_state(
+        &self,
+        name: &str,
+        args: &[Id],
+        object: &Object,
+    ) -> Option<(String, Option<Id>)> {
+        if is_sharded_class(name) {
+            return Some((name.to_string(), object.state));
+        }
+        let (true, &[_, class, _, state]) = (name.ends_with("._rebuild_from_type_v2"), args) else {
+            return None;
+        };
+        let class = self.pickle.global(class).filter(|class| is_sharded_class(class))?;
+        // A pair of slots and fields, or the fields, or what `__setstate__` takes.
+        Some((class.to_string(), Some(state)))
+    }
+
     pub(super) fn object(&mut self, id: Id, object: &Object) -> Result<ParsedValue> {
         let pickle = self.pickle;
         let name = self.called(object);
         let args = pickle.tuple(object.args).unwrap_or_default();
         let first = args.first().copied();
+        if let Some((class, state)) = self.sharded_state(&name, args, object) {
+            return self.sharded(id, &class, state);
+        }
+        if let Some(stage) = self.zero_stage(&name, args) {
+            self.handled.push(id);
+            let kept = self.count(0);
+            return Ok(if kept { ParsedValue::same(json!(stage)) } else { ParsedValue::default() });
+        }
         if let Some(kind) = self.tensor(&name, args) {
             let mut kind = kind.unwrap_or_else(|error| EntryKind::Refused("tensor".into(), error));
             if let EntryKind::Refused(..) = kind {
@@ -179,19 +223,21 @@ impl Walker<'_> {
                 let sign = if im.is_sign_negative() { "" } else { "+" };
                 Ok(ParsedValue::both(json!(format!("{re}{sign}{im}j")), tree))
             }
-            "_codecs.encode" | "builtins.bytes" | "builtins.bytearray" => match self.raw(id) {
-                Some(raw) if !self.count(self.raw_len(raw)) => Ok(ParsedValue::default()),
-                raw => match raw.and_then(|raw| self.raw_bytes(raw)) {
-                    Some(bytes) => Ok(bytes_out(
-                        &bytes,
-                        if name == "builtins.bytearray" { "bytearray" } else { "bytes" },
-                    )),
-                    None => {
-                        self.handled.push(id);
-                        self.found(EntryKind::Refused(name.clone(), unknown_global(&name)))
-                    }
-                },
-            },
+            "_codecs.encode" | "builtins.bytes" | "builtins.bytearray" => {
+                match Raw::find(pickle, id) {
+                    Some(raw) if !self.count(raw.most(pickle)) => Ok(ParsedValue::default()),
+                    raw => match raw.and_then(|raw| raw.bytes(pickle)) {
+                        Some(bytes) => Ok(bytes_out(
+                            &bytes,
+                            if name == "builtins.bytearray" { "bytearray" } else { "bytes" },
+                        )),
+                        None => {
+                            self.handled.push(id);
+                            self.found(EntryKind::Refused(name.clone(), unknown_global(&name)))
+                        }
+                    },
+                }
+            }
             "numpy.dtype" => Ok(ParsedValue {
                 plain: first.and_then(|f| pickle.short(f)).map(|t| json!(t)),
                 tree: None,

@@ -1,7 +1,7 @@
 //! Calls that build tensors and arrays: what they would have made, without making it.
 
-use super::numpy::{is_array, is_numpy};
 use super::walker::{MAX_DEPTH, Walker};
+use crate::codec::pickle::numpy::Maker;
 use crate::codec::pickle::{Id, Node, shown};
 use crate::error::{Error, Result};
 use crate::formats::checkpoint::pytorch::entry::{EntryKind, LazyOp, Tensor};
@@ -137,7 +137,7 @@ impl Walker<'_> {
         let args = pickle.tuple(object.args).unwrap_or_default();
         self.open.push(id);
         self.depth += 1;
-        let kind = match object.state.filter(|_| is_numpy(&called, "_reconstruct")) {
+        let kind = match object.state.filter(|_| Maker::of(&called) == Some(Maker::Reconstruct)) {
             Some(state) => Some(self.reconstructed(state)),
             None => self.tensor(&called, args),
         };
@@ -267,7 +267,7 @@ fn function(name: &str) -> Option<&str> {
 
 /// Whether this is a call that [`Walker::tensor`] knows.
 pub(super) fn builds(name: &str) -> bool {
-    is_array(name)
+    Maker::of(name).is_some()
         || matches!(
             function(name),
             Some(

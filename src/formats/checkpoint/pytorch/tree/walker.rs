@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use crate::codec::pickle::numpy::Raw;
 use crate::codec::pickle::{Id, Pickle, shown};
 use crate::error::{Error, Result};
 use crate::format::{OnDuplicate, duplicates};
-use crate::formats::checkpoint::pytorch::entry::{Entry, EntryKind, Raw, Tensor, Walk};
+use crate::formats::checkpoint::pytorch::entry::{Entry, EntryKind, Tensor, Walk};
 use crate::storage::BlobSlice;
 
 pub(super) const MAX_DEPTH: usize = 100;
@@ -61,6 +62,8 @@ pub(super) struct Walker<'a> {
     pub(super) handled: Vec<Id>,
     /// Whether plain values were dropped from among tensors.
     pub(super) gaps: bool,
+    /// Whether parts of tensors are wanted, which other files have the others of.
+    pub(super) in_parts: bool,
     /// Tensors that are plain attributes of modules: how many, and one of them.
     pub(super) attributes: (usize, String),
 }

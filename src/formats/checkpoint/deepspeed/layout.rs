@@ -1,0 +1,186 @@
+//! How ZeRO cuts: which elements of which flat partitions a parameter is.
+//!
+//! | stage | a group of parameters |
+//! |---|---|
+//! | 1, 2 | is one run of elements, cut into a partition for each rank, one after the other; zeros fill up the end |
+//! | 3 | each parameter is cut into as many equal parts as there are ranks, the last filled up; a rank's parts lie one after the other in its groups |
+//!
+//! As <https://github.com/deepspeedai/DeepSpeed/blob/master/deepspeed/utils/zero_to_fp32.py> joins them.
+
+use crate::error::{Error, Result};
+use crate::model::checked_product;
+
+/// A parameter: its name and shape.
+pub(super) type Shape = (String, Vec<u64>);
+
+/// Elements of a parameter: `len` from `at` on are those of a rank's group from `first` on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub rank: usize,
+    pub group: usize,
+    pub first: u64,
+    pub len: u64,
+    pub at: u64,
+}
+
+/// Partitions that follow each other as one run.
+struct Flat {
+    /// Rank, group, and the first element.
+    starts: Vec<(usize, usize, u64)>,
+    end: u64,
+}
+
+impl Flat {
+    fn new(partitions: impl Iterator<Item = (usize, usize, u64)>) -> Result<Flat> {
+        let (mut starts, mut end) = (Vec::new(), 0u64);
+        for (rank, group, len) in partitions {
+            starts.push((rank, group, end));
+            end = end
+                .checked_add(len)
+                .ok_or_else(|| Error::corrupt("its partitions are too large"))?;
+        }
+        Ok(Flat { starts, end })
+    }
+
+    /// The elements from `first` on are those of a parameter from `at` on.
+    fn cut(&self, first: u64, len: u64, at: u64, out: &mut Vec<Cut>) {
+        let mut i = self.starts.partition_point(|start| start.2 <= first).saturating_sub(1);
+        let mut done = 0;
+        while done < len && i < self.starts.len() {
+            let (rank, group, start) = self.starts[i];
+            let end = self.starts.get(i + 1).map_or(self.end, |next| next.2);
+            let from = first + done;
+            let take = end.saturating_sub(from).min(len - done);
+            if take > 0 {
+                out.push(Cut { rank, group, first: from - start, len: take, at: at + done });
+            }
+            done += take;
+            i += 1;
+        }
+    }
+}
+
+fn elements(shape: &Shape) -> Result<u64> {
+    checked_product(&shape.1).ok_or_else(|| {
+        Error::corrupt(format!("the shape {:?} is too large", shape.1)).array(&shape.0)
+    })
+}
+
+fn differs(what: &str, have: u64, need: u64) -> Error {
+    Error::corrupt(format!(
+        "the partitions of {what} hold {have} elements, its parameters take {need}"
+    ))
+    .hint("the files are of different runs, or one was cut short: fetch them again")
+}
+
+/// The cuts of all parameters of stages 1 and 2, group by group. `sizes`: of each rank the elements
+/// of each group.
+///
+/// # Errors
+/// Corrupt where partitions and parameters do not agree.
+pub(super) fn stage2(groups: &[Vec<Shape>], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>> {
+    let mut all = Vec::new();
+    for (group, shapes) in groups.iter().enumerate() {
+        let of = sizes.iter().enumerate().filter_map(|(r, s)| Some((r, group, *s.get(group)?)));
+        let flat = Flat::new(of)?;
+        let mut at = 0u64;
+        for shape in shapes {
+            let len = elements(shape)?;
+            let mut cuts = Vec::new();
+            flat.cut(at, len, 0, &mut cuts);
+            all.push(cuts);
+            at = at.checked_add(len).ok_or_else(|| differs("a group", flat.end, u64::MAX))?;
+        }
+        // How much fills up the end depends on what is not stored.
+        let unit = 2 * sizes.len().max(1) as u64;
+        if at > flat.end || flat.end.div_ceil(unit) != at.div_ceil(unit) {
+            return Err(differs(&format!("group {group}"), flat.end, at));
+        }
+    }
+    Ok(all)
+}
+
+/// Elements that a rank has of a parameter of stage 3, with those that fill it up.
+pub(super) fn part_of(elements: u64, ranks: usize) -> u64 {
+    elements.div_ceil(ranks.max(1) as u64)
+}
+
+/// The cuts of all parameters of stage 3, which lie in the order of all groups.
+///
+/// # Errors
+/// As [`stage2`].
+pub(super) fn stage3(shapes: &[Shape], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>> {
+    let ranks = sizes.len();
+    let mut all: Vec<Vec<Cut>> = vec![Vec::new(); shapes.len()];
+    for (rank, sizes) in sizes.iter().enumerate() {
+        let flat = Flat::new(sizes.iter().enumerate().map(|(group, &len)| (rank, group, len)))?;
+        let mut first = 0u64;
+        for (shape, cuts) in shapes.iter().zip(&mut all) {
+            let elements = elements(shape)?;
+            let part = part_of(elements, ranks);
+            let at = part.saturating_mul(rank as u64).min(elements);
+            flat.cut(first, part.min(elements - at), at, cuts);
+            first = first.checked_add(part).ok_or_else(|| differs("a rank", flat.end, u64::MAX))?;
+        }
+        if first != flat.end {
+            return Err(differs(&format!("rank {rank}"), flat.end, first));
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(of: &[u64]) -> Vec<Shape> {
+        of.iter().enumerate().map(|(i, &n)| (i.to_string(), vec![n])).collect()
+    }
+
+    /// Every element of every parameter is there once, in order.
+    fn check(all: &[Vec<Cut>], of: &[u64]) {
+        for (cuts, &n) in all.iter().zip(of) {
+            let mut at = 0;
+            for cut in cuts {
+                assert_eq!(cut.at, at);
+                at += cut.len;
+            }
+            assert_eq!(at, n);
+        }
+    }
+
+    #[test]
+    fn partitions_follow_each_other() {
+        let of = [35, 15, 0, 1];
+        // 51 elements, cut into 3 partitions of 18, the last without what fills it up.
+        let all = stage2(&[shapes(&of)], &[vec![18], vec![18], vec![15]]).unwrap();
+        check(&all, &of);
+        let cut = |rank, first, len, at| Cut { rank, group: 0, first, len, at };
+        assert_eq!(all[0], [cut(0, 0, 18, 0), cut(1, 0, 17, 18)]);
+        assert_eq!(all[1], [cut(1, 17, 1, 0), cut(2, 0, 14, 1)]);
+        assert!(stage2(&[shapes(&of)], &[vec![18], vec![18], vec![8]]).is_err());
+        assert!(stage2(&[shapes(&of)], &[vec![18], vec![18], vec![30]]).is_err());
+    }
+
+    #[test]
+    fn parts_of_a_parameter_may_lie_in_two_groups() {
+        let of = [7, 10, 2];
+        // Parts of 3, 4 and 1: a rank's 8 elements, in groups of 5 and 3.
+        let all = stage3(&shapes(&of), &vec![vec![5, 3]; 3]).unwrap();
+        check(&all, &of);
+        let cut = |rank, group, first, len, at| Cut { rank, group, first, len, at };
+        assert_eq!(all[0], [cut(0, 0, 0, 3, 0), cut(1, 0, 0, 3, 3), cut(2, 0, 0, 1, 6)]);
+        assert_eq!(
+            all[1],
+            [
+                cut(0, 0, 3, 2, 0),
+                cut(0, 1, 0, 2, 2),
+                cut(1, 0, 3, 2, 4),
+                cut(1, 1, 0, 2, 6),
+                cut(2, 0, 3, 2, 8),
+            ]
+        );
+        assert_eq!(all[2], [cut(0, 1, 2, 1, 0), cut(1, 1, 2, 1, 1)]);
+        assert!(stage3(&shapes(&of), &vec![vec![5, 4]; 3]).is_err());
+    }
+}
