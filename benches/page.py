@@ -72,6 +72,12 @@ def chart(rows: list[dict]) -> str:
 
 
 def page(rows: list[dict], about: dict) -> str:
+    busy = ""
+    if about["load"] > os.cpu_count() / 2:
+        busy = f"""
+The machine did other work meanwhile (a load of {about['load']:.0f}): seconds are several times those of an idle machine, what takes
+milliseconds waits for its turn more than it works, and only the larger ratios mean something.
+"""
     version = subprocess.check_output([about["npk"], "--version"], text=True).split()[1]
     return f"""# Performance
 
@@ -79,7 +85,7 @@ Made by `make bench`: `benches/run.py` measures, `benches/page.py` writes this p
 
 Measured: npk {version}, {about['profile']}, on {about['machine']}. Files of {about['mib']} MiB unless the case says otherwise;
 medians of {about['runs']} runs each.
-
+{busy}
 ![How many times as fast as its peer npk is, case by case](performance.svg)
 
 {table(rows)}

@@ -359,6 +359,7 @@ def main():
     parser.add_argument("--dir", help="where the files go (default: a temporary folder)")
     parser.add_argument("--json", help="write the rows there, too, for page.py")
     options = parser.parse_args()
+    load = os.getloadavg()[1]
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         bench = Bench(Path(folder), options.runs, options.mib)
         for name, group in GROUPS.items():
@@ -371,9 +372,9 @@ def main():
                 save_file({f"l{i}": np.zeros(bench.mib * 1024 * 16 * 1024 // 1024, "f4") for i in range(16)}, bench.dir / "m.safetensors")
                 save_file({f"t{i}": np.full(64, i, "f4") for i in range(10_000)}, bench.dir / "small.safetensors")
             group(bench)
-        if options.json:
-            about = {"npk": NPK, "profile": "as `cargo build --release` builds it", "machine": page.machine(), "runs": options.runs, "mib": options.mib}
-            Path(options.json).write_text(json.dumps({**about, "rows": bench.rows}, indent=1))
+            if options.json:
+                about = {"npk": NPK, "profile": "as `cargo build --release` builds it", "machine": page.machine(), "runs": options.runs, "mib": options.mib, "load": load}
+                Path(options.json).write_text(json.dumps({**about, "rows": bench.rows}, indent=1))
 
 
 if __name__ == "__main__":
