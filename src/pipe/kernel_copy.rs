@@ -19,7 +19,7 @@ use super::OutputName;
 use crate::array::raw::write_all_at;
 use crate::error::{Error, Result};
 use crate::format::Extent;
-use crate::storage::cleanup;
+use crate::storage::{cleanup, unchanged};
 
 /// The most bytes of a piece that are mapped at a time, by each thread: they count as resident.
 pub(super) const MAPPED_BYTES: u64 = 4 << 20;
@@ -97,8 +97,8 @@ impl Target {
     /// Copies one piece into it; `shared` where other threads have pieces for it, too.
     ///
     /// # Errors
-    /// Corrupt where the source ends early (it was truncated since it was opened); disk full and
-    /// the like.
+    /// Corrupt where the source ends early (it was truncated since it was opened); failed where it
+    /// was changed; disk full and the like.
     pub(super) fn copy(
         &self,
         from: &Extent,
@@ -107,10 +107,11 @@ impl Target {
         moved: Moved<'_>,
     ) -> Result<()> {
         if self.offloads || !shared || from.len < LEAST_MAPPED_BYTES {
-            self.by_range(from, to, moved)
+            self.by_range(from, to, moved)?;
         } else {
-            self.mapped(from, to, moved)
+            self.mapped(from, to, moved)?;
         }
+        unchanged(&from.file)
     }
 
     fn mapped(&self, from: &Extent, to: &Extent, moved: Moved<'_>) -> Result<()> {

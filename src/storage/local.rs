@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 mod read;
 
 pub(super) use read::Spot;
-pub use read::{Identity, file_blob, map_file};
+pub use read::{Identity, file_blob, map_file, unchanged};
 
 const MARK: &str = ".npk-tmp-";
 /// Where `renameat2` cannot exchange, the old directory steps aside under this mark.

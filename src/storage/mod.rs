@@ -30,7 +30,7 @@ pub mod walk;
 pub use blob::{Blob, BlobReader, BlobSlice, MemoryBlob, Origin};
 pub use forward::Forward;
 pub use limit::{file_limit, open_files, raise_file_limit};
-pub use local::{Identity, file_blob, map_file, sweep_stale};
+pub use local::{Identity, file_blob, map_file, sweep_stale, unchanged};
 pub use location::{LocalFile, Location};
 pub use offset::FileAt;
 pub use stream::StreamState;

@@ -5,6 +5,7 @@
 //! found from its descriptor, so that a reader never gets files of two directories that followed
 //! each other under one name.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -251,13 +252,22 @@ impl Spot {
     }
 
     pub(in crate::storage) fn blob(&self) -> Result<Arc<dyn Blob>> {
-        let file = self.open()?;
-        let len = file.metadata().map_err(Error::reading)?.len();
-        Ok(Arc::new(LocalBlob { file: Arc::new(file), len, path: Some(self.path.clone()) }))
+        let file = Arc::new(self.open()?);
+        let stamp = Stamp::of(&file)?;
+        // Files of a store that is held grow behind what its metadata tell of.
+        let watched = self.held.is_none();
+        if watched {
+            stamp.keep(&file);
+        }
+        let opened = watched.then_some(stamp);
+        Ok(Arc::new(LocalBlob { file, len: stamp.len, opened, path: Some(self.path.clone()) }))
     }
 
     pub(in crate::storage) fn stream(&self) -> Result<Box<dyn Read + Send>> {
-        Ok(Box::new(self.open()?))
+        let file = self.open()?;
+        let opened = Stamp::of(&file)?;
+        let watched = self.held.is_none();
+        Ok(if watched { Box::new(LocalStream { file, opened }) } else { Box::new(file) })
     }
 
     /// This directory, opened.
@@ -332,9 +342,78 @@ fn replaced() -> Error {
         .hint("run the command again: it then reads the new one")
 }
 
+/// What a file was like when it was opened: whoever writes to it while it is read would make an
+/// output of two states of it.
+#[derive(Clone, Copy, PartialEq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+/// The files that are open, for those who have no more than the file. Closed ones go when there are
+/// twice as many.
+static STAMPS: Mutex<Stamps> = Mutex::new(Stamps { all: BTreeMap::new(), most: 64 });
+
+struct Stamps {
+    /// By the address of the file.
+    all: BTreeMap<usize, (Weak<File>, Stamp)>,
+    most: usize,
+}
+
+impl Stamp {
+    fn of(file: &File) -> Result<Stamp> {
+        let is = file.metadata().map_err(Error::reading)?;
+        Ok(Stamp { len: is.len(), modified: is.modified().ok() })
+    }
+
+    fn check(&self, file: &File) -> Result<()> {
+        if Stamp::of(file)? == *self {
+            return Ok(());
+        }
+        Err(Error::failed("the file was changed while it was read")
+            .hint("run the command again when nothing writes to it"))
+    }
+
+    fn keep(self, file: &Arc<File>) {
+        let mut stamps = STAMPS.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamps.all.len() >= stamps.most {
+            stamps.all.retain(|_, (file, _)| file.strong_count() > 0);
+            stamps.most = (2 * stamps.all.len()).max(64);
+        }
+        stamps.all.insert(Arc::as_ptr(file) as usize, (Arc::downgrade(file), self));
+    }
+}
+
+/// Fails if a file that was opened as an input was changed since.
+///
+/// # Errors
+/// Failed; reading errors.
+pub fn unchanged(file: &Arc<File>) -> Result<()> {
+    let stamps = STAMPS.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = stamps.all.get(&(Arc::as_ptr(file) as usize)).map(|(_, stamp)| *stamp);
+    drop(stamps);
+    found.map_or(Ok(()), |stamp| stamp.check(file))
+}
+
+/// A file from its start to its end.
+struct LocalStream {
+    file: File,
+    opened: Stamp,
+}
+
+impl Read for LocalStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buf)?;
+        self.opened.check(&self.file).map_err(io::Error::other)?;
+        Ok(n)
+    }
+}
+
 struct LocalBlob {
     file: Arc<File>,
     len: u64,
+    /// `None` where it may grow.
+    opened: Option<Stamp>,
     /// Where it was opened, if it has a name.
     path: Option<PathBuf>,
 }
@@ -350,7 +429,8 @@ impl Blob for LocalBlob {
                 offset.saturating_add(buf.len() as u64)
             )),
             _ => Error::reading(e),
-        })
+        })?;
+        self.opened.map_or(Ok(()), |opened| opened.check(&self.file))
     }
     fn file(&self) -> Option<&Arc<File>> {
         Some(&self.file)
@@ -367,7 +447,7 @@ impl Blob for LocalBlob {
 /// Where its length cannot be found.
 pub fn file_blob(file: File) -> Result<Arc<dyn Blob>> {
     let len = file.metadata().map_err(Error::reading)?.len();
-    Ok(Arc::new(LocalBlob { file: Arc::new(file), len, path: None }))
+    Ok(Arc::new(LocalBlob { file: Arc::new(file), len, opened: None, path: None }))
 }
 
 /// Maps a whole file for reading.
