@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::lock::{try_lock, unlock};
 use super::{Existing, LocalFile, Output, OutputDir, cleanup, temporary};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 mod read;
 
@@ -307,6 +307,8 @@ struct LocalDir {
     handle: File,
     replace: bool,
     sync: bool,
+    /// What a directory has that may be replaced.
+    markers: Vec<String>,
     guard: Option<cleanup::Guard>,
 }
 
@@ -370,17 +372,18 @@ pub(super) fn create_dir(
             handle,
             replace: existing == Existing::Replace,
             sync,
+            markers: markers.iter().map(|m| m.to_string()).collect(),
             guard: Some(guard),
         }));
     }
 }
 
-fn replaceable(path: &Path, markers: &[&str]) -> Result<()> {
+fn replaceable(path: &Path, markers: &[impl AsRef<str>]) -> Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir()) {
         return Ok(()); // a file or a link: the link itself is replaced
     }
     let empty = fs::read_dir(path).map_err(Error::reading)?.next().is_none();
-    if empty || markers.iter().any(|m| path.join(m).exists()) {
+    if empty || markers.iter().any(|m| path.join(m.as_ref()).exists()) {
         return Ok(());
     }
     Err(Error::exists(
@@ -419,7 +422,8 @@ impl OutputDir for LocalDir {
         Some(&self.temp)
     }
     fn commit(mut self: Box<Self>, last: &[(&str, &[u8])]) -> Result<()> {
-        let replaces = self.replace && fs::symlink_metadata(&self.target).is_ok();
+        let there = || self.replace && fs::symlink_metadata(&self.target).is_ok();
+        let replaces = there();
         for (name, bytes) in last {
             self.make(name)?.write_all(bytes)?;
         }
@@ -430,13 +434,22 @@ impl OutputDir for LocalDir {
             .guard
             .take()
             .ok_or_else(|| Error::internal("the directory was committed twice"))?;
-        if replaces {
-            // Under the name of the new directory is the old one then: the undo, which stays,
-            // removes that.
-            guard.uninterrupted(|| swap(&self.temp, &self.target))?;
+        // Another run may have made it meanwhile.
+        let swapped = guard.uninterrupted(|| {
+            if !there() {
+                match rename_fresh(&self.temp, &self.target) {
+                    Err(e) if self.replace && e.kind() == ErrorKind::Exists => {}
+                    renamed => return renamed.map(|()| false),
+                }
+            }
+            replaceable(&self.target, &self.markers)?;
+            swap(&self.temp, &self.target).map(|()| true)
+        })?;
+        if swapped {
+            // Under the name of the new directory is the old one now: the undo removes that.
             drop(guard);
         } else {
-            guard.commit(|| rename_fresh(&self.temp, &self.target))?;
+            guard.commit(|| Ok::<(), Error>(()))?;
         }
         if self.sync {
             sync_parent(&self.target)?;

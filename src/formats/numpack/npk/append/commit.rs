@@ -33,7 +33,8 @@ pub(super) fn rename(
         rustix::fs::renameat(directory, from, directory, to).map_err(io::Error::from)
     };
     // Failed, the undo takes them away again. No interrupt comes between the two names.
-    let late = wrote().and_then(|()| {
+    // In a store that was replaced nothing can be made any more: that is what went wrong.
+    let late = wrote().map_err(|e| lock::check(store).err().unwrap_or(e)).and_then(|()| {
         guard.commit(|| -> Result<io::Result<()>> {
             lock::check(store)?;
             place(NEXT_METADATA, METADATA)?;
