@@ -45,6 +45,8 @@ pub(super) fn new_file(lib: &Library, path: &CString, ticket: &Ticket) -> Result
         // Closing the file closes all that is open in it.
         lib.H5Pset_fclose_degree(access.raw(), H5F_close_degree_t::H5F_CLOSE_STRONG);
         let create = lib.properties(lib.H5P_CLS_FILE_CREATE())?;
+        // The same arrays are the same bytes, whenever they are written.
+        lib.H5Pset_obj_track_times(create.raw(), 0);
         lib.H5Pset_link_creation_order(create.raw(), ffi::KEEP_ORDER);
         lib.H5Pset_attr_creation_order(create.raw(), ffi::KEEP_ORDER);
         Id::new(
@@ -80,6 +82,7 @@ pub(super) fn make_groups(
         // SAFETY: plain calls.
         unsafe {
             let create = lib.properties(lib.H5P_CLS_GROUP_CREATE())?;
+            lib.H5Pset_obj_track_times(create.raw(), 0);
             lib.H5Pset_link_creation_order(create.raw(), ffi::KEEP_ORDER);
             lib.H5Pset_attr_creation_order(create.raw(), ffi::KEEP_ORDER);
             let id =
