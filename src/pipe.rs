@@ -29,6 +29,7 @@ mod flow;
 pub mod fold;
 pub mod join;
 mod kernel_copy;
+mod memory;
 pub mod nested;
 mod ordered;
 mod parallel;

@@ -27,6 +27,7 @@ mod library;
 mod looks;
 mod machines;
 mod matrix;
+mod memory;
 mod outputs;
 mod property;
 mod python;

@@ -46,7 +46,7 @@ pub use element::Element;
 pub use pipeline::CodecPipeline;
 
 /// What one piece may take beyond the memory limit.
-const SLACK_BYTES: u64 = 16 << 20;
+pub(crate) const SLACK_BYTES: u64 = 16 << 20;
 
 /// Where the elements of one array are, and what they are.
 #[derive(Clone)]

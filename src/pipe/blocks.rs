@@ -1,7 +1,9 @@
 //! Regroups chunks into the blocks that a sink's encoder asks for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::memory::Memory;
 use crate::error::Result;
 use crate::format::{Block, Encode, Order};
 use crate::model::{Chunk, CommonRows};
@@ -24,6 +26,8 @@ pub(super) struct Blocks {
     given: bool,
     /// Row blocks without cuts are given once they hold this much.
     block_bytes: u64,
+    /// What a block may hold.
+    memory: Memory,
 }
 
 #[derive(Default)]
@@ -44,6 +48,7 @@ impl Blocks {
         rows: &[Option<u64>],
         done: &[bool],
         block_bytes: u64,
+        memory: Memory,
     ) -> Blocks {
         let column = |(&total, &given)| Column { total, given, ..Column::default() };
         let columns = rows.iter().zip(done).map(column).collect();
@@ -58,6 +63,7 @@ impl Blocks {
             row: 0,
             given: false,
             block_bytes,
+            memory,
         }
     }
 
@@ -77,7 +83,8 @@ impl Blocks {
             column.pending.push(chunk);
         }
         if self.order != Order::RowBlocks {
-            return self.give_array(array, false, give);
+            self.give_array(array, false, give)?;
+            return self.check_waiting(array..array + 1);
         }
         self.waiting_bytes += bytes;
         // All columns are looked at where there may be something to give, not for the chunk of each
@@ -90,9 +97,37 @@ impl Blocks {
         let enough =
             || self.encoder.max_block_bytes(0).is_some_and(|most| self.waiting_bytes >= most);
         if more || self.common.all() > 0 && (enough() || uncut()) {
-            self.give_rows(false, give)
-        } else {
-            Ok(())
+            self.give_rows(false, give)?;
+        }
+        if self.memory.is_short(self.waiting_bytes) {
+            self.check_waiting(0..self.columns.len())?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a block that does not fit into memory before all of it is there.
+    fn check_waiting(&self, columns: Range<usize>) -> Result<()> {
+        let array = columns.start;
+        let first =
+            if self.order == Order::RowBlocks { self.row } else { self.columns[array].first_row };
+        let cut = self.encoder.next_boundary(array, first);
+        if cut == u64::MAX {
+            return Ok(());
+        }
+        let rows = cut.saturating_sub(first).max(1);
+        let most =
+            self.columns[array].total.map_or(rows, |total| rows.min(total - first.min(total)));
+        let sum = |rows: &dyn Fn(&Column) -> u64| {
+            let bytes = |c: &Column| match c.pending_rows {
+                0 => 0,
+                waiting => c.pending_bytes.div_ceil(waiting).saturating_mul(rows(c)),
+            };
+            self.columns[columns.clone()].iter().map(bytes).fold(0, u64::saturating_add)
+        };
+        // Texts that come may be shorter than those that wait: these count.
+        match self.memory.is_short(sum(&|c| c.pending_rows.min(most))) {
+            true => self.memory.check_rows(most, sum(&|_| most)),
+            false => Ok(()),
         }
     }
 

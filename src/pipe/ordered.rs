@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 
 use super::blocks::Blocks;
+use super::memory::Memory;
 use super::work::Work;
 use super::{Reservation, Rows, Settings, pool};
 use crate::error::{Context, Error, Result, guard};
@@ -23,6 +24,13 @@ pub(super) fn in_order(
     let outputs: Vec<usize> = (0..names.len()).filter(|&a| !rows.done[a]).collect();
     if outputs.is_empty() && !names.is_empty() {
         return Ok(());
+    }
+    let memory = Memory::of(settings);
+    let in_order = matches!(sink.writer(), Writer::InOrder(_));
+    for meta in outputs.iter().map(|&a| &work.plan.arrays[a]) {
+        let row = meta.row_bytes().unwrap_or(0);
+        let fits = if in_order { memory.check_row_twice(row) } else { memory.check_row(row) };
+        fits.at_array(&meta.name)?;
     }
     let has_cuts =
         |w: &Arc<dyn WriteRows>| outputs.iter().any(|&a| w.next_boundary(a, 0) != u64::MAX);
@@ -51,7 +59,7 @@ pub(super) fn in_order(
         }
     };
     let (announced, done, piece) = (&rows.announced, &rows.done, settings.piece_bytes());
-    let mut blocks = Blocks::new(wanted, encoder.clone(), announced, done, piece);
+    let mut blocks = Blocks::new(wanted, encoder.clone(), announced, done, piece, memory);
     let mut appender = Appender {
         encoder,
         window: VecDeque::new(),
@@ -98,8 +106,9 @@ struct Appender<'a> {
 impl Appender<'_> {
     fn give(&mut self, block: Block) -> Result<()> {
         // The rows, what they are made into on the way, and the encoded block.
-        let bytes =
-            3 * block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum::<u64>();
+        let all: u64 = block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum();
+        Memory::of(self.settings).check_rows(block.rows, all)?;
+        let bytes = all.saturating_mul(3);
         // What waits to be appended counts, too: it is given back when it was.
         let held = loop {
             if self.window.len() < self.most
@@ -120,7 +129,8 @@ impl Appender<'_> {
             let _ = send.send(encoded.map(|append| (append, held)));
         });
         self.window.push_back((array, receive));
-        Ok(())
+        // What is as large as all memory goes before the next is read.
+        if bytes > self.settings.resources.budget().total() { self.append_front() } else { Ok(()) }
     }
     fn append_front(&mut self) -> Result<()> {
         let Some((array, front)) = self.window.pop_front() else { return Ok(()) };

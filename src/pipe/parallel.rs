@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::cutter::{Lane, RowSizes};
 use super::flow::RecipeReader;
+use super::memory::Memory;
 use super::work::Work;
 use super::{Failure, OutputName, Rows, Settings, kernel_copy, on_pool, piece_end};
 use crate::error::{Context, Error, Result};
@@ -36,6 +37,7 @@ struct Tasks<'a> {
     rows: &'a mut Rows,
     by_rows: Option<(Arc<RecipeReader>, Arc<dyn WriteRows>, RowSizes)>,
     piece: u64,
+    memory: Memory,
     /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as
     /// all threads have some.
     copy_piece: u64,
@@ -122,6 +124,8 @@ impl Tasks<'_> {
             return Ok(Some(Task::Rows(lane.clone(), first..*row, piece.bytes)));
         }
         let row_bytes = sizes.row_bytes(lane)?;
+        let name = &self.work.plan.arrays[lead].name;
+        self.memory.check_row(row_bytes).at_array(name)?;
         *row = if sizes.is_empty(lane, row_bytes) {
             *total
         } else {
@@ -154,6 +158,7 @@ pub(super) fn by_position(
         sink,
         rows,
         piece: settings.piece_bytes(),
+        memory: Memory::of(settings),
         copy_piece: (total_bytes / (2 * settings.resources.jobs() as u64)).max(32 << 20),
         jobs: settings.resources.jobs(),
         output: settings.output.clone(),

@@ -1,0 +1,109 @@
+//! What a run holds at ten times the memory limit: the whole of it is `make memory`.
+
+use npk::format::Arrays;
+use npk::formats::FORMATS;
+
+use crate::convert::npy;
+use crate::support::{Scratch, at, npk, npk_peak};
+
+const LIMIT: u64 = 8 << 20;
+/// Beside the limit. An unoptimised binary has three times the code of a released one.
+const BESIDE: u64 = 80 << 20;
+
+/// Zeros that take no room on the disk.
+fn zeros(s: &Scratch, name: &str, shape: &[u64], fortran: bool) -> String {
+    let path = s.join(name);
+    npy(&path, "<f4", shape, &[]);
+    if fortran {
+        let mut header = std::fs::read(&path).unwrap();
+        let place = header.windows(5).position(|w| w == b"False").unwrap();
+        header[place..place + 5].copy_from_slice(b"True ");
+        std::fs::write(&path, header).unwrap();
+    }
+    let file = std::fs::File::options().append(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() + 4 * shape.iter().product::<u64>()).unwrap();
+    path.display().to_string()
+}
+
+/// It is done, or refused with what it needs; within the limit either way.
+#[track_caller]
+fn within(args: &[&str]) -> i32 {
+    let mut all = args.to_vec();
+    all.extend(["-q", "-m", "8MiB"]);
+    let (code, told, peak) = npk_peak(&all);
+    assert!(matches!(code, 0 | 4), "{args:?}: exit {code}: {told}");
+    assert!(code == 0 || told.contains("bytes") || told.contains("columns"), "{args:?}: {told}");
+    assert!(peak <= LIMIT + BESIDE, "{args:?}: {} MiB, exit {code}: {told}", peak >> 20);
+    code
+}
+
+/// Into every format that is written: arrays of short rows, which all take, and of rows that are
+/// five times the limit each.
+#[test]
+#[ignore = "asks the real libraries"]
+fn every_format_within_the_limit() {
+    let s = Scratch::new();
+    let short = zeros(&s, "short.npy", &[1 << 19, 40], false);
+    let long = zeros(&s, "long.npy", &[2, 10 << 20], false);
+    let fortran = zeros(&s, "fortran.npy", &[2, 10 << 20], true);
+    for format in FORMATS {
+        let Some(holds) = format.spec().writes.as_ref() else { continue };
+        let out = at(&s, &format!("out.{}", format.spec().extensions[0]));
+        let to = ["--to", format.spec().name, "--force"];
+        let layout = if holds.arrays == Arrays::Table { "matrix" } else { "auto" };
+        let run = |source: &str| {
+            let code = within(&[&["convert", source, &out, "--layout", layout], &to[..]].concat());
+            let _ = std::fs::remove_file(&out);
+            let _ = std::fs::remove_dir_all(&out);
+            code
+        };
+        // Text of this much takes too long where nothing is optimised.
+        if holds.max_rank > 1 {
+            assert_eq!(run(&short), 0, "{}", format.spec().name);
+        }
+        run(&long);
+        run(&fortran);
+    }
+}
+
+/// Chunks and row groups that are ten times the limit: read in parts, or refused; asked for, they
+/// are refused with a hint.
+#[test]
+#[ignore = "asks the real libraries"]
+fn chunks_within_the_limit() {
+    let s = Scratch::new();
+    let source = zeros(&s, "a.npy", &[20 << 10, 1 << 10], false);
+    let asked: [(&str, &[&str]); 2] = [
+        ("o.h5", &["-c", "gzip", "--chunk-shape", "20480,1024"]),
+        ("o.parquet", &["--layout", "matrix", "--row-group-size", "20480"]),
+    ];
+    for (name, flags) in asked {
+        let out = at(&s, name);
+        let args = [&["convert", source.as_str(), &out], flags].concat();
+        if within(&args) == 4 {
+            let (_, told, _) = npk_peak(&[&args[..], &["-m", "8MiB"]].concat());
+            assert!(told.contains("keeps together") && told.contains("--memory-limit"), "{told}");
+        }
+    }
+    let out = at(&s, "o.h5");
+    npk(&[&["convert", source.as_str(), &out, "-q", "--force", "-m", "1GiB"], asked[0].1].concat());
+    for to in ["b.npk", "b.npz", "b.zarr"] {
+        within(&["convert", &out, &at(&s, to)]);
+    }
+}
+
+/// Many files at once share the limit.
+#[test]
+#[ignore = "asks the real libraries"]
+fn batches_within_the_limit() {
+    let s = Scratch::new();
+    let files: Vec<String> =
+        (0..12).map(|i| zeros(&s, &format!("b{i}.npy"), &[1 << 15, 64], false)).collect();
+    for to in ["npk", "npz", "zarr"] {
+        let out = format!("{}/", at(&s, to));
+        let mut args = vec!["convert"];
+        args.extend(files.iter().map(String::as_str));
+        args.extend([out.as_str(), "--to", to, "-j", "8"]);
+        assert_eq!(within(&args), 0, "{to}");
+    }
+}
