@@ -189,6 +189,29 @@ WRITES(copy_file_range, "copy", to, real(from, a, to, b, n / 2, flags),
 WRITES(sendfile, "copy", to, real(to, from, at, n / 2), (int to, int from, off_t *at, size_t n), to, from, at, n)
 WRITES(sendfile64, "copy", to, real(to, from, at, n / 2), (int to, int from, off64_t *at, size_t n), to, from, at, n)
 
+/* Where the C library is older than the call. */
+long syscall(long number, ...) {
+    REAL(syscall);
+    long a[6], done;
+    va_list list;
+    va_start(list, number);
+    for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_copy_file_range) {
+        switch (fault((int)a[2], "copy", NULL, NEEDS_ROOM, a[4] > 1)) {
+        case GOES_ON:
+            break;
+        case FAILS:
+            return -1;
+        default:
+            done = real(number, a[0], a[1], a[2], a[3], a[4] / 2, a[5]);
+            half_written();
+            return done;
+        }
+    }
+    return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 #define ON_FILE(name, what, kind, failed, type, parameters, ...) \
     type name parameters { \
         REAL(name); \
