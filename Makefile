@@ -8,7 +8,7 @@ TOOLS := .tools
 TORCH_PYTHON ?= /usr/bin/python3
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: install test check tools judges module format lint docs generated bench dist dist-test clean
+.PHONY: install test check tools judges module format lint docs generated bench faults memory big dist dist-test clean
 
 install: tools
 	$(CARGO) install --locked --path .
@@ -84,6 +84,19 @@ bench: tools judges
 	$(VENV)/bin/python benches/page.py target/bench.json
 
 # What is released: two wheels, a Debian package and a tarball, in target/dist.
+# What docs/reliability.md promises: every operation on files fails once; memory at ten times the limit; past 4 GiB.
+faults: tools
+	$(CARGO) test --locked --test main -- --ignored --nocapture new_one_at_every_operation
+
+memory: tools judges
+	$(CARGO) build --locked --release
+	$(VENV)/bin/python tests/judges/memory.py
+
+big: tools judges
+	$(CARGO) build --locked --release
+	$(VENV)/bin/python tests/judges/big.py
+
+# What is released: a wheel, a Debian package and a tarball, in target/dist.
 dist: tools
 	PYTHON=$(PYTHON) packaging/dist $(DIST_TARGET)
 
