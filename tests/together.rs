@@ -302,7 +302,10 @@ fn shares_of_one_output_have_a_report_and_a_certificate() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let table: Value = serde_json::from_str(&npk(&["report", &report, "--json"])).unwrap();
     assert!(table["complete"] == true, "{table}");
-    npk(&["verify", "--certificate", &at(&s, "report/report.jsonl")]);
+    for certificate in [&report, &at(&s, "report/report.jsonl")] {
+        npk(&["verify", "--certificate", certificate]);
+        npk(&["verify", "--certificate", certificate, "--sample", "1"]);
+    }
     let told = String::from_utf8(convert(&["--json"]).stdout).unwrap();
     let told: Value = serde_json::from_str(&told).unwrap();
     assert!(told["done"] == 1 && told["units"] == 1 && told["missing"] == 0, "{told}");
