@@ -101,6 +101,9 @@ fn deepspeed_says_what_is_beside_the_tensors() {
         plan.arrays[plan.position("head.weight").unwrap()].details.alias_of.clone()
     };
     assert_eq!(tied("stage2").as_deref(), Some("embed.weight"));
+    // Without ZeRO it is the model's file.
+    let plain = numbers("deepspeed", &fixture("good/deepspeed/stage0.deepspeed"));
+    assert!(plain.contains_key("embed.weight") && !plain.contains_key("module.embed.weight"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Files of `torch.save`, one of each rank, and arrays put together from parts of theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -15,6 +15,8 @@ use crate::storage::Location;
 /// The files, opened, and what is made of them.
 pub(super) struct Ranks {
     files: Vec<(String, SavedValue)>,
+    /// The arrays of each file by their names.
+    places: Vec<HashMap<String, usize>>,
     parts: Vec<OpenedPart>,
     /// Of each part: its file, and the array in it.
     from: Vec<(usize, usize)>,
@@ -44,13 +46,17 @@ impl Ranks {
         options: &ReadOptions,
     ) -> Result<Ranks> {
         let mut files = Vec::with_capacity(names.len());
+        let mut places = Vec::with_capacity(names.len());
         for name in names {
             let at = at.join(&name);
             let opened =
                 at.blob().and_then(|blob| pytorch::open_parts(&blob, "", in_parts, options));
-            files.push((name, opened.at_file(&at.display())?));
+            let saved = opened.at_file(&at.display())?;
+            let known = saved.source.plan().positions().into_iter();
+            places.push(known.map(|(name, array)| (name.to_string(), array)).collect());
+            files.push((name, saved));
         }
-        Ok(Ranks { files, parts: Vec::new(), from: Vec::new(), arrays: Vec::new() })
+        Ok(Ranks { files, places, parts: Vec::new(), from: Vec::new(), arrays: Vec::new() })
     }
 
     /// The name of a file.
@@ -69,7 +75,7 @@ impl Ranks {
 
     /// The array of this name in a file.
     pub fn find(&self, file: usize, name: &str) -> Option<usize> {
-        self.files[file].1.source.plan().position(name)
+        self.places[file].get(name).copied()
     }
 
     /// What is known of an array in a file.

@@ -114,6 +114,8 @@ fn open(files: Files, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let model = Model::read(some.plain(0)).at_file(&files.at.join(first).display())?;
     let optimizer = match (&model.groups, files.optimizers.values().next()) {
         (None, _) => None,
+        // In 16 bits the shapes are there without ZeRO, too, and its state is nowhere.
+        (Some(_), None) if model.stage == Some(0) => None,
         (Some(_), Some(_)) => Some(Optimizer::read(&some, 1)?),
         (Some(_), None) => {
             let hint = format!(
@@ -362,23 +364,19 @@ impl Checkpoint {
         let Some((first, of)) = zero.optimizers.first() else { return Ok(()) };
         // A dict of groups, or (elastic checkpoints) a list of them.
         let bases = [format!("{STATE}.{}.state.", of.base()), format!("{STATE}.{}.", of.base())];
-        let base = bases.iter().find(|base| {
-            (0..of.groups.len()).any(|group| {
-                let prefix = format!("{base}{group}.");
-                let arrays = &self.ranks.file(*first).source.plan().arrays;
-                arrays.iter().any(|a| a.name.starts_with(&prefix))
-            })
-        });
-        let Some(base) = base else { return Ok(()) };
-        let mut keys = IndexSet::new();
-        for meta in &self.ranks.file(*first).source.plan().arrays {
-            let key = meta.name.strip_prefix(base.as_str()).and_then(|rest| rest.split_once('.'));
-            if let Some((group, key)) = key
-                && group.parse::<usize>().is_ok()
-            {
-                keys.insert(key.to_string());
-            }
-        }
+        let keys_of = |base: &String| {
+            let arrays = self.ranks.file(*first).source.plan().arrays.iter();
+            let keys = arrays.filter_map(|meta| {
+                let (group, key) = meta.name.strip_prefix(base.as_str())?.split_once('.')?;
+                let group: usize = group.parse().ok()?;
+                (group < of.groups.len()).then(|| key.to_string())
+            });
+            keys.collect::<IndexSet<String>>()
+        };
+        let all = bases.iter().map(|base| (base, keys_of(base)));
+        let Some((base, keys)) = all.into_iter().find(|(_, keys)| !keys.is_empty()) else {
+            return Ok(());
+        };
         for key in keys {
             for (shape, cuts) in zero.params.iter().zip(&zero.cuts) {
                 self.state(zero, base, &key, shape, cuts)?;

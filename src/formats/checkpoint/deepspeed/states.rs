@@ -29,6 +29,8 @@ pub(super) struct Model {
     /// Names, and of which parameter each is another name.
     pub shared: Vec<(String, String)>,
     pub version: Option<String>,
+    /// The stage of ZeRO, where the settings beside the model tell it.
+    pub stage: Option<u64>,
 }
 
 fn broken(key: &str) -> Error {
@@ -90,7 +92,9 @@ impl Model {
             _ => Some(Vec::new()),
         };
         let shared = shared.ok_or_else(|| broken("shared_params"))?;
-        Ok(Model { buffers, groups, frozen, shared, version: text(&plain["ds_version"]) })
+        let stage = plain["ds_config"]["zero_optimization"]["stage"].as_u64();
+        let version = text(&plain["ds_version"]);
+        Ok(Model { buffers, groups, frozen, shared, version, stage })
     }
 }
 
