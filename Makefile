@@ -83,7 +83,6 @@ bench: tools judges
 	$(VENV)/bin/python benches/run.py --json target/bench.json
 	$(VENV)/bin/python benches/page.py target/bench.json
 
-# What is released: two wheels, a Debian package and a tarball, in target/dist.
 # What docs/reliability.md promises: every operation on files fails once; memory at ten times the limit; past 4 GiB.
 faults: tools
 	$(CARGO) test --locked --test main -- --ignored --nocapture new_one_at_every_operation
@@ -96,7 +95,7 @@ big: tools judges
 	$(CARGO) build --locked --release
 	$(VENV)/bin/python tests/judges/big.py
 
-# What is released: a wheel, a Debian package and a tarball, in target/dist.
+# What is released: two wheels, a Debian package and a tarball, in target/dist.
 dist: tools
 	PYTHON=$(PYTHON) packaging/dist $(DIST_TARGET)
 
