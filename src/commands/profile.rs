@@ -2,20 +2,39 @@
 //! histograms, heat maps, the most frequent texts.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Mul, Range};
 use std::sync::{Mutex, PoisonError};
-
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use crate::compare::{Number, each_number};
 use crate::error::Result;
 use crate::model::{ArrayMeta, Chunk, Dtype, Values, checked_product, codes_of, item_of, typed};
-use crate::ops::float8;
 use crate::pipe::{self, Flow, Fold, Settings};
 use crate::resolve::Step;
 
+/// Makes a method that runs with AVX2 where the processor has it: what it calls takes part as far
+/// as it is inlined. The arithmetic is the same, and so are the results.
+macro_rules! vectorized {
+    ($(#[$about:meta])* fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $of:ty),*)
+        = $wide:ident or $plain:ident) => {
+        $(#[$about])*
+        fn $name$(<$t: $bound>)?(&mut self, $($arg: $of),*) {
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has these instructions.
+                return unsafe { self.$wide($($arg),*) };
+            }
+            self.$plain($($arg),*)
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2")]
+        fn $wide$(<$t: $bound>)?(&mut self, $($arg: $of),*) {
+            self.$plain($($arg),*)
+        }
+    };
+}
+
 mod bins;
+mod codes;
 pub mod heat;
 pub mod histogram;
 pub mod stats;
@@ -23,6 +42,7 @@ pub mod text;
 pub mod view;
 
 pub use bins::histograms;
+use codes::Codes;
 use heat::{Grid, HeatMap, Sums};
 use histogram::Histogram;
 use stats::Stats;
@@ -152,6 +172,7 @@ impl Looked {
             histogram: self.wish.histogram.then(Histogram::default),
             heat: self.grid.map(|grid| Sums::new(grid, row)),
             texts: self.wish.texts.then(Texts::default),
+            codes: None,
             row,
         }
     }
@@ -197,6 +218,8 @@ struct Part {
     histogram: Option<Histogram>,
     heat: Option<Sums>,
     texts: Option<Texts>,
+    /// What is counted by its bits, and not yet part of the others.
+    codes: Option<Codes>,
     /// The next row.
     row: u64,
 }
@@ -217,18 +240,28 @@ impl Fold for Looking<'_> {
             None => part.add(&looked.meta, chunk),
         }
     }
-    fn end(&self, array: usize, rows: Range<u64>, part: Part) -> Result<()> {
+    fn end(&self, array: usize, rows: Range<u64>, mut part: Part) -> Result<()> {
+        part.settle();
         self.arrays[array].merge(rows, part);
         Ok(())
     }
 }
 
 /// A float type that is looked at as it is.
-pub(super) trait Real: Copy + Into<f64> + PartialOrd {
+pub(super) trait Real: Copy + Into<f64> + PartialOrd + Mul<Output = Self> {
     const ZERO: Self;
     const INFINITY: Self;
     const NEGATIVE_INFINITY: Self;
     fn finite(self) -> bool;
+    /// A power of two, where the type has it in full.
+    fn power(value: f64) -> Option<Self>;
+    /// Towards zero.
+    ///
+    /// # Safety
+    /// The value is finite, and an int32 holds it.
+    unsafe fn truncated(self) -> i32;
+    /// An int32 that came of [`Real::truncated`].
+    fn whole(value: i32) -> Self;
 }
 
 macro_rules! real {
@@ -241,6 +274,19 @@ macro_rules! real {
             fn finite(self) -> bool {
                 self.is_finite()
             }
+            #[inline(always)]
+            fn power(value: f64) -> Option<$t> {
+                Some(value as $t).filter(|power| power.is_normal())
+            }
+            #[inline(always)]
+            unsafe fn truncated(self) -> i32 {
+                // SAFETY: as the caller promises.
+                unsafe { self.to_int_unchecked::<i32>() }
+            }
+            #[inline(always)]
+            fn whole(value: i32) -> $t {
+                value as $t
+            }
         }
     };
 }
@@ -248,6 +294,7 @@ real!(f32);
 real!(f64);
 
 /// Least, greatest, how many zeros, and how many are not finite; the first two only where all are.
+#[inline(always)]
 fn scan<T: Real>(values: &[T]) -> (f64, f64, u64, u64) {
     let (mut low, mut high) = ([T::INFINITY; 8], [T::NEGATIVE_INFINITY; 8]);
     let (mut zeros, mut strange) = ([0u32; 8], [0u32; 8]);
@@ -341,28 +388,20 @@ impl Part {
         if meta.logical.decimals().is_some() {
             return self.decimals(meta, at, bytes);
         }
-        let step = BLOCK * meta.dtype.item_bytes() as usize;
+        let item = meta.dtype.item_bytes() as usize;
+        if codes::is_worth(meta.dtype, bytes.len() / item) {
+            return self.counted(meta.dtype, at, bytes);
+        }
+        let step = BLOCK * item;
         let mut reals = [0f32; BLOCK];
         for (k, bytes) in bytes.chunks(step).enumerate() {
             let at = at + (k * BLOCK) as u64;
-            let n = bytes.len() / meta.dtype.item_bytes() as usize;
+            let n = bytes.len() / item;
             match meta.dtype {
                 Dtype::F32 => self.reals(at, &typed::<f32>(bytes)),
                 Dtype::F64 => self.reals(at, &typed::<f64>(bytes)),
-                Dtype::F16 => {
-                    typed::<f16>(bytes).convert_to_f32_slice(&mut reals[..n]);
-                    self.reals(at, &reals[..n]);
-                }
-                Dtype::Bf16 => {
-                    let halves = typed::<u16>(bytes);
-                    let wide = reals.iter_mut().zip(halves.iter());
-                    wide.for_each(|(r, &b)| *r = f32::from_bits(u32::from(b) << 16));
-                    self.reals(at, &reals[..n]);
-                }
-                dtype if dtype.is_float8() => {
-                    let table = float8::table(dtype);
-                    reals.iter_mut().zip(bytes).for_each(|(r, &b)| *r = table[b as usize]);
-                    self.reals(at, &reals[..n]);
+                dtype if codes::is_short(dtype) => {
+                    self.reals(at, codes::widen(dtype, bytes, &mut reals));
                 }
                 dtype if dtype.is_complex() => {
                     let mut magnitudes = Vec::with_capacity(n);
@@ -385,7 +424,12 @@ impl Part {
         }
     }
 
-    fn reals<T: Real>(&mut self, at: u64, values: &[T]) {
+    vectorized! {
+        /// Floats from the `at`th on.
+        fn reals<T: Real>(at: u64, values: &[T]) = reals_avx2 or reals_plain
+    }
+    #[inline(always)]
+    fn reals_plain<T: Real>(&mut self, at: u64, values: &[T]) {
         let (low, high, zeros, strange) = scan(values);
         self.stats.count += values.len() as u64;
         self.stats.zeros += zeros;
@@ -403,6 +447,7 @@ impl Part {
         self.finite(&finite, low, high);
     }
 
+    #[inline(always)]
     fn finite<T: Real>(&mut self, values: &[T], low: f64, high: f64) {
         self.stats.add_reals(values, (low, high));
         if let Some(histogram) = self.histogram.as_mut().filter(|_| !values.is_empty()) {

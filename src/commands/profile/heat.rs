@@ -66,6 +66,7 @@ impl Sums {
 
     /// Hands on each run of elements of one block: its cell, and which they are. `at` is the first
     /// element's place in the plane.
+    #[inline(always)]
     fn runs(
         &mut self,
         at: u64,
@@ -94,6 +95,7 @@ impl Sums {
     }
 
     /// Adds elements; `finite`: all of them are.
+    #[inline(always)]
     pub fn add<T: Copy + Into<f64>>(&mut self, at: u64, values: &[T], finite: bool) {
         if finite {
             return self.runs(at, values.len(), |cell, run| {
@@ -144,6 +146,7 @@ impl Sums {
 }
 
 /// Eight sums at once: each waits for the addition before.
+#[inline(always)]
 fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     let mut sums = [0f64; 8];
     let eights = values.chunks_exact(8);

@@ -2,6 +2,8 @@
 //! two, at multiples of it, of which two become one where the range grows. So counts are exact, and
 //! do not depend on the order of the values.
 
+use super::Real;
+
 /// Most bins.
 pub const MAX_BINS: usize = 128;
 
@@ -92,21 +94,37 @@ impl Histogram {
     }
 
     /// Adds finite values, which are between `low` and `high`.
-    pub fn add_reals<T: Copy + Into<f64>>(&mut self, values: &[T], low: f64, high: f64) {
+    #[inline(always)]
+    pub(super) fn add_reals<T: Real>(&mut self, values: &[T], low: f64, high: f64) {
         self.cover_reals(low, high);
-        let (scale, first) = (1.0 / power(self.exponent), self.first as i32);
         let mut bins = [0i32; 2048];
         for part in values.chunks(bins.len()) {
-            for (bin, &value) in bins.iter_mut().zip(part) {
-                let value: f64 = value.into();
-                let scaled = value * scale;
-                // SAFETY: it is finite, and `cover_reals` has chosen a width by which it is less
-                // than 2^31.
-                let down = unsafe { scaled.to_int_unchecked::<i32>() };
-                let above = f64::from(down) > scaled || scaled == 0.0 && value < 0.0;
-                *bin = down - i32::from(above) - first;
-            }
-            self.count(&bins[..part.len()]);
+            let bins = &mut bins[..part.len()];
+            self.bins(part, bins);
+            self.count(bins);
+        }
+    }
+
+    /// Adds finite values between `low` and `high`, each of which comes so many times.
+    pub(super) fn add_counted(&mut self, values: &[f32], counts: &[u64], low: f64, high: f64) {
+        self.cover_reals(low, high);
+        let mut bins = vec![0; values.len()];
+        self.bins(values, &mut bins);
+        for (bin, n) in bins.into_iter().zip(counts) {
+            self.counts[bin as usize] += n;
+        }
+    }
+
+    /// The bins of values for which there is room.
+    #[inline(always)]
+    fn bins<T: Real>(&self, values: &[T], bins: &mut [i32]) {
+        let (scale, first) = (1.0 / power(self.exponent), self.first as i32);
+        match T::power(scale) {
+            // The product with a power of two is exact, or below 1 and so of the same bin.
+            Some(scale) => floors(values, scale, first, bins),
+            None => bins.iter_mut().zip(values).for_each(|(bin, &value)| {
+                floors::<f64>(&[value.into()], scale, first, std::slice::from_mut(bin));
+            }),
         }
     }
 
@@ -184,6 +202,18 @@ impl Histogram {
         for (i, n) in other.counts.iter().enumerate() {
             self.counts[(other.first - self.first) as usize + i] += n;
         }
+    }
+}
+
+/// The whole numbers of widths below values, from the `first` on.
+#[inline(always)]
+fn floors<T: Real>(values: &[T], scale: T, first: i32, bins: &mut [i32]) {
+    for (bin, &value) in bins.iter_mut().zip(values) {
+        let scaled = value * scale;
+        // SAFETY: it is finite, and `cover_reals` has chosen a width by which it is less than 2^31.
+        let down = unsafe { scaled.truncated() };
+        let above = T::whole(down) > scaled || scaled == T::ZERO && value < T::ZERO;
+        *bin = down - i32::from(above) - first;
     }
 }
 

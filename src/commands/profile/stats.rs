@@ -43,6 +43,7 @@ struct Moments {
 }
 
 impl Moments {
+    #[inline(always)]
     fn of<T: Copy + Into<f64>>(values: &[T]) -> Moments {
         let Some(&shift) = values.first() else { return Moments::default() };
         // About the first value: sums about 0 would cancel out where the mean is large. Eight at
@@ -108,7 +109,23 @@ impl Stats {
     pub fn finite(&self) -> u64 {
         self.moments.count
     }
+    /// Adds finite values, each of which comes so many times.
+    pub(super) fn add_counted(&mut self, values: &[f32], counts: &[u64], range: (f64, f64)) {
+        self.numeric = true;
+        let count: u64 = counts.iter().sum();
+        if count == 0 {
+            return;
+        }
+        wider(&mut self.range, Some(range), |a, b| a < b);
+        let sum = |of: &dyn Fn(f64) -> f64| -> f64 {
+            values.iter().zip(counts).map(|(&v, &n)| of(v.into()) * n as f64).sum()
+        };
+        let mean = sum(&|v| v) / count as f64;
+        let squares = sum(&|v| (v - mean) * (v - mean));
+        self.moments.merge(Moments { count, mean, squares });
+    }
     /// Adds elements whose counts are known: none of those that are not finite is among `values`.
+    #[inline(always)]
     pub(super) fn add_reals<T: Real>(&mut self, values: &[T], range: (f64, f64)) {
         if !values.is_empty() {
             wider(&mut self.range, Some(range), |a, b| a < b);
