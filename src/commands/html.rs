@@ -13,6 +13,7 @@ use crate::error::{Context as _, Result};
 use crate::open::output_location;
 use crate::storage::{Existing, Location, Output};
 
+mod chunks;
 pub mod diff;
 pub mod report;
 mod treemap;

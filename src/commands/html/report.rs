@@ -6,6 +6,7 @@ use base64::Engine as _;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
+use super::chunks;
 use super::treemap::{self, Rect};
 use super::{FRAME_BYTES, MAX_BYTES, Page, page, shortened};
 use crate::cli::InspectArgs;
@@ -124,7 +125,16 @@ impl File {
             }
             false => vec![None; listed.len()],
         };
-        let list = list(&plan, &listed, &found, &sums, share, budget);
+        let is_chunked = |a: &usize| plan.arrays[*a].details.chunks.is_some();
+        let sizes = match listed.iter().any(is_chunked) && share.cells >= 16 {
+            true => {
+                let flow = again(options)?.1.choose(&listed);
+                chunks::maps(flow, at.is_remote(), (share.cells as f64 / 4.0).sqrt() as usize)
+            }
+            false => vec![None; listed.len()],
+        };
+        let found = Found { profiles: &found, sums: &sums, sizes: &sizes };
+        let list = list(&plan, &listed, found, share, budget);
         let version = plan.format_version.as_deref().map(|v| format!(" {v}")).unwrap_or_default();
         let rectangles = (MAX_RECTANGLES / args.paths.len()).max(12);
         let format = format!("{format}{version}");
@@ -229,12 +239,20 @@ fn ratio(meta: &ArrayMeta) -> Option<String> {
     })
 }
 
+/// What was found out about each of the listed arrays.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    profiles: &'a [Option<Profile>],
+    sums: &'a [Option<String>],
+    /// The bytes of its chunks.
+    sizes: &'a [Option<HeatMap>],
+}
+
 /// The listed arrays with what there is room for of their values; what there is none for is named.
 fn list(
     plan: &Plan,
     listed: &[usize],
-    found: &[Option<Profile>],
-    sums: &[Option<String>],
+    found: Found<'_>,
     share: Share,
     budget: usize,
 ) -> Vec<Value> {
@@ -261,13 +279,13 @@ fn list(
     };
     for &i in &order {
         let (row, meta) = (&mut rows[i], &plan.arrays[listed[i]]);
-        if let Some(profile) = &found[i] {
+        if let Some(profile) = &found.profiles[i] {
             put(row, "st", "statistics", statistics(&profile.stats));
             if profile.stats.is_magnitude() {
                 row["mag"] = json!(true);
             }
         }
-        if let Some(sum) = &sums[i] {
+        if let Some(sum) = &found.sums[i] {
             put(row, "k", "the checksum", json!(sum));
         }
         if !meta.details.attributes.is_empty() {
@@ -277,7 +295,10 @@ fn list(
     }
     for &i in &order {
         let (row, meta) = (&mut rows[i], &plan.arrays[listed[i]]);
-        let Some(profile) = &found[i] else { continue };
+        if let Some(value) = found.sizes[i].as_ref().and_then(heat) {
+            put(row, "cs", "the bytes of chunks", value);
+        }
+        let Some(profile) = &found.profiles[i] else { continue };
         if let Some(histogram) = profile.histogram.as_ref().filter(|h| !h.counts().is_empty()) {
             put(row, "h", "the histogram", bins(histogram, meta, share.bins));
         }

@@ -49,7 +49,8 @@ function color(scale, value) {
 }
 const MARKS = [[1, "NaN", [255, 0, 255]], [2, "infinite", [0, 160, 0]], [4, "null", [128, 128, 128]]];
 
-function heat(array, map) {
+function heat(array, map, ofChunks) {
+  const show = ofChunks ? (n) => size(Math.round(n)) : short;
   const [rows, columns] = map.b;
   const raw = bytes(map.d), marks = map.k ? bytes(map.k) : null;
   const code = (i) => raw[2 * i] | (raw[2 * i + 1] << 8);
@@ -69,7 +70,7 @@ function heat(array, map) {
   canvas.style.maxWidth = wide ? "100%" : "24rem";
   canvas.style.aspectRatio = wide ? "auto" : columns + " / " + rows;
   if (wide) canvas.style.height = "2rem";
-  const line = "means from " + short(map.q[0]) + " to " + short(map.q[1]);
+  const line = (ofChunks ? "stored bytes of a chunk" : "means") + " from " + show(map.q[0]) + " to " + show(map.q[1]);
   canvas.setAttribute("aria-label", "heat map of " + array.n + ": " + line);
   const bar = make("canvas", { width: 64, height: 1, "aria-hidden": "true" });
   const ink = bar.getContext("2d"), shades = ink.createImageData(64, 1);
@@ -82,18 +83,18 @@ function heat(array, map) {
   const up = (n, of) => Math.ceil(n / of);
   const block = up(map.p[0], rows) > 1 || up(map.p[1], columns) > 1
     ? ", blocks of up to " + up(map.p[0], rows) + " × " + up(map.p[1], columns) : "";
-  const usual = map.p[0] + " × " + map.p[1] + block;
+  const usual = map.p[0] + " × " + map.p[1] + (ofChunks ? " chunks" : "") + block;
   said.textContent = usual;
   canvas.addEventListener("mousemove", (event) => {
     const x = Math.min(columns - 1, Math.floor((event.offsetX / canvas.clientWidth) * columns));
     const y = Math.min(rows - 1, Math.floor((event.offsetY / canvas.clientHeight) * rows));
-    if (x >= 0 && y >= 0) said.textContent = "block " + y + ", " + x + ": " + short(value(y * columns + x));
+    if (x >= 0 && y >= 0) said.textContent = "block " + y + ", " + x + ": " + show(value(y * columns + x));
   });
   canvas.addEventListener("mouseleave", () => (said.textContent = usual));
   const scale = make("div", {}, bar,
-    make("p", { class: "ends" }, make("span", {}, short(map.s[0])), make("span", {}, short(map.s[1]))));
+    make("p", { class: "ends" }, make("span", {}, show(map.s[0])), make("span", {}, show(map.s[1]))));
   scale.style.maxWidth = wide ? "100%" : "24rem";
-  const box = make("div", {}, make("h3", {}, "Means"), canvas, scale, said);
+  const box = make("div", {}, make("h3", {}, ofChunks ? "Stored bytes of chunks" : "Means"), canvas, scale, said);
   MARKS.forEach(([, name, c], k) => {
     if (!counts[k]) return;
     const swatch = make("span", { class: "share" });
@@ -171,6 +172,7 @@ function body(array) {
     ]), table(x.exact ? "Most frequent" : "Most frequent (estimate)", x.top));
   }
   if (array.ch) box.append(chunks(array));
+  if (array.cs) box.append(heat(array, array.cs, true));
   if (array.z) box.append(make("div", {}, make("h3", {}, "Stored"), make("p", {}, array.z)));
   if (array.k) box.append(make("div", { class: "wide" }, make("h3", {}, "SHA-256"), make("pre", {}, array.k)));
   if (array.a) box.append(make("div", { class: "wide" }, make("h3", {}, "Attributes"), make("pre", {}, array.a)));
