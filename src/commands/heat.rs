@@ -22,6 +22,8 @@ enum Shades {
     True,
     /// The picture itself, by kitty's protocol.
     Kitty,
+    /// As a file, by iTerm2's protocol.
+    File,
 }
 
 impl Shades {
@@ -29,10 +31,18 @@ impl Shades {
     fn of(console: Console) -> Shades {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let (term, color) = (variable("TERM"), variable("COLORTERM"));
+        // tmux and screen draw their windows themselves, whatever the terminal around them can do.
+        let direct = variable("TMUX").is_empty()
+            && !["tmux", "screen"].iter().any(|drawn| term.starts_with(drawn));
         if !console.color_out {
             Shades::Ascii
-        } else if term == "xterm-kitty" || !variable("KITTY_WINDOW_ID").is_empty() {
+        } else if direct && (term == "xterm-kitty" || !variable("KITTY_WINDOW_ID").is_empty()) {
             Shades::Kitty
+        } else if direct
+            && (["iTerm.app", "WezTerm"].contains(&variable("TERM_PROGRAM").as_str())
+                || variable("LC_TERMINAL") == "iTerm2")
+        {
+            Shades::File
         } else if color == "truecolor" || color == "24bit" || term.ends_with("-direct") {
             Shades::True
         } else if term.contains("256color") {
@@ -113,12 +123,16 @@ impl Screen {
                     out.push('\n');
                 }
             }
-            Shades::Kitty => {
+            Shades::Kitty | Shades::File => {
                 let pixels = (0..rows * columns).flat_map(|i| {
                     let Rgb(r, g, b) = cell(i / columns, i % columns).color(&scale);
                     [r, g, b]
                 });
-                kitty(&pixels.collect::<Vec<u8>>(), columns, rows, &mut out);
+                let pixels: Vec<u8> = pixels.collect();
+                match self.shades {
+                    Shades::Kitty => kitty(&pixels, columns, rows, &mut out),
+                    _ => file(&pixels, columns, rows, &mut out),
+                }
             }
             shades => {
                 for row in (0..rows).step_by(2) {
@@ -147,7 +161,8 @@ impl Screen {
         match self.shades {
             Shades::Ascii => bar.extend(values.map(|v| v.letter(scale))),
             shades => {
-                let shades = if shades == Shades::Kitty { Shades::True } else { shades };
+                let picture = matches!(shades, Shades::Kitty | Shades::File);
+                let shades = if picture { Shades::True } else { shades };
                 let mut pen = Pen { shades, last: None };
                 for value in values {
                     let color = value.color(scale);
@@ -283,6 +298,42 @@ fn kitty(pixels: &[u8], columns: usize, rows: usize, out: &mut String) {
         }
     }
     out.push('\n');
+}
+
+/// The picture as a PNG file within the text, which iTerm2 and its kin draw.
+fn file(pixels: &[u8], columns: usize, rows: usize, out: &mut String) {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(png(pixels, columns, rows));
+    let lines = rows.div_ceil(2);
+    *out += &format!(
+        "\x1b]1337;File=inline=1;preserveAspectRatio=0;width={columns};height={lines}:{text}\x07\n"
+    );
+}
+
+/// RGB bytes as a PNG file: <https://www.w3.org/TR/png-3/>.
+fn png(pixels: &[u8], columns: usize, rows: usize) -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8; 4], content: &[u8]| {
+        let body = [kind, content].concat();
+        file.extend((content.len() as u32).to_be_bytes());
+        file.extend(&body);
+        file.extend(crc32fast::hash(&body).to_be_bytes());
+    };
+    let sides = [columns as u32, rows as u32].map(u32::to_be_bytes).concat();
+    // Eight bits a colour, RGB, no interlacing.
+    chunk(b"IHDR", &[&sides[..], &[8, 2, 0, 0, 0]].concat());
+    let mut lines = Vec::with_capacity(pixels.len() + rows);
+    for line in pixels.chunks(3 * columns.max(1)) {
+        // No filter.
+        lines.push(0);
+        lines.extend_from_slice(line);
+    }
+    let mut packed = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+    let mut room = vec![0; packed.zlib_compress_bound(lines.len())];
+    let length = packed.zlib_compress(&lines, &mut room).unwrap_or(0);
+    chunk(b"IDAT", &room[..length]);
+    chunk(b"IEND", &[]);
+    file
 }
 
 /// The map as JSON: means by rows of blocks, null where a block has no finite value.
