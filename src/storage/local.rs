@@ -44,7 +44,7 @@ pub(super) fn copy_to_temp(mut from: Box<dyn Read + Send>) -> Result<LocalFile> 
         Ok::<_, Error>(((file, path), Box::new(undo) as cleanup::Undo))
     })?;
     super::copy_to_temporary(&mut from, &mut copy.0)?;
-    Ok(LocalFile { path: copy.1, copy: Some(guard) })
+    Ok(LocalFile { path: copy.1, copy: Some(guard), of: None })
 }
 
 /// Splits into the directory to write in and the final name.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    Backend, Blob, Entry, EntryKind, Existing, Identity, Output, OutputDir, StreamState, cleanup,
-    local, stream, temporary,
+    Backend, Blob, Entry, EntryKind, Existing, Identity, Origin, Output, OutputDir, StreamState,
+    cleanup, local, stream, temporary,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -360,12 +360,19 @@ impl Location {
     /// Missing, unreadable, disk full.
     pub fn to_local_file(&self) -> Result<LocalFile> {
         match &self.place {
-            Place::Local { spot, .. } => Ok(LocalFile { path: spot.path.clone(), copy: None }),
+            Place::Local { spot, .. } => {
+                Ok(LocalFile { path: spot.path.clone(), copy: None, of: None })
+            }
             Place::Stream(s) => match temporary::named(&s.spooled()?) {
                 Some(named) => Ok(named),
                 None => local::copy_to_temp(self.stream()?).at_file(&self.display()),
             },
-            _ => local::copy_to_temp(self.stream()?).at_file(&self.display()),
+            Place::Remote { backend, key } => {
+                let copy = local::copy_to_temp(self.stream()?).at_file(&self.display())?;
+                // The same version: what was opened stays pinned.
+                let of = if backend.is_copied(key) { None } else { self.blob()?.origin() };
+                Ok(LocalFile { of, ..copy })
+            }
         }
     }
 
@@ -407,6 +414,8 @@ pub struct LocalFile {
     pub(super) path: PathBuf,
     /// Removes it.
     pub(super) copy: Option<cleanup::Guard>,
+    /// Where the bytes are that were copied, for others who read them there.
+    pub(super) of: Option<Origin>,
 }
 
 impl LocalFile {
@@ -414,13 +423,23 @@ impl LocalFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// Its bytes. A copy has no [`Blob::origin`]: nothing may refer to what goes with this value.
+    /// Its bytes. The [`Blob::origin`] of a copy is what was copied, and never the copy: nothing may
+    /// refer to what goes with this value.
     ///
     /// # Errors
     /// Unreadable.
     pub fn blob(&self) -> Result<Arc<dyn Blob>> {
         match self.is_copy() {
-            true => local::file_blob(std::fs::File::open(&self.path).map_err(Error::reading)?),
+            true => {
+                let file = std::fs::File::open(&self.path).map_err(Error::reading)?;
+                let blob = local::file_blob(file)?;
+                match &self.of {
+                    Some(of) if of.len == blob.len() => {
+                        Ok(Arc::new(temporary::CopyBlob { blob, of: of.clone() }))
+                    }
+                    _ => Ok(blob),
+                }
+            }
             false => Location::local(&self.path).blob(),
         }
     }

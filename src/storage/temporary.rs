@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use super::{Blob, LocalFile, cleanup};
+use super::{Blob, LocalFile, Origin, cleanup};
 use crate::error::{Error, Result};
 
 /// Bytes that are copied before the free space is looked at again.
@@ -47,6 +47,27 @@ impl Blob for TemporaryBlob {
     }
     fn file(&self) -> Option<&Arc<File>> {
         Some(&self.file)
+    }
+}
+
+/// A copy, whose bytes others find where they were copied from.
+pub(super) struct CopyBlob {
+    pub blob: Arc<dyn Blob>,
+    pub of: Origin,
+}
+
+impl Blob for CopyBlob {
+    fn len(&self) -> u64 {
+        self.blob.len()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.blob.read_at(offset, buf)
+    }
+    fn file(&self) -> Option<&Arc<File>> {
+        self.blob.file()
+    }
+    fn origin(&self) -> Option<Origin> {
+        Some(self.of.clone())
     }
 }
 
@@ -136,5 +157,5 @@ pub(super) fn named(blob: &Arc<dyn Blob>) -> Option<LocalFile> {
         };
         Ok::<_, io::Error>((path, Box::new(undo) as cleanup::Undo))
     });
-    made.ok().map(|(path, guard)| LocalFile { path, copy: Some(guard) })
+    made.ok().map(|(path, guard)| LocalFile { path, copy: Some(guard), of: None })
 }

@@ -23,6 +23,34 @@ fn fetched(asked: &[Asked]) -> u64 {
     asked.iter().map(|a| bytes(a).unwrap_or(0)).sum()
 }
 
+/// The library reads a temporary copy; others find the same bytes in the object.
+#[test]
+#[cfg(feature = "hdf5")]
+fn references_into_remote_hdf5_name_the_object() {
+    let (server, scratch) = (Server::new(), Scratch::new());
+    let file = fixture("good/hdf5/h5py_new.h5");
+    server.put("x.h5", &std::fs::read(&file).unwrap());
+    let set = |source: &str, name: &str| {
+        let out = scratch.join(name).to_str().unwrap().to_string();
+        works(&server, &["convert", source, &out, "--to", "kerchunk", "-a", "z"]);
+        std::fs::read_to_string(out).unwrap()
+    };
+    let local = set(file.to_str().unwrap(), "local.json");
+    let remote = set(&server.url("x.h5"), "remote.json");
+    assert!(remote.contains(&server.url("x.h5")), "{remote}");
+    let local = local.replace(file.canonicalize().unwrap().to_str().unwrap(), &server.url("x.h5"));
+    assert_eq!(local, remote);
+    // From a server without ranges others cannot read parts, either.
+    let web = Server::web();
+    web.put("x.h5", &std::fs::read(&file).unwrap());
+    web.fault(0, usize::MAX, Fault::NoRanges, |_| true);
+    let url = format!("{}/{BUCKET}/x.h5", web.endpoint());
+    let out = scratch.join("web.json");
+    let said =
+        fails(&web, 4, &["convert", &url, out.to_str().unwrap(), "--to", "kerchunk", "-a", "z"]);
+    assert!(said.contains("its bytes lie in no file"), "{said}");
+}
+
 #[test]
 fn checkpoints_of_many_ranks_are_read_from_a_bucket() {
     for folder in [
