@@ -35,6 +35,11 @@ $(VENV)/made: tests/judges/requirements.txt
 	$(VENV)/bin/python -m zipfile -e $(VENV)/numpack07/numpack-0.7.0-*.whl $(VENV)/numpack07
 	touch $@
 
+# A browser and axe-core look at the pages that npk writes (Debian: chromium, npm).
+AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js
+$(AXE): $(VENV)/made
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/axe axe-core@4.14.1; fi
+
 # NumPack 0.7.0 as a judge: its crate, built apart and once. It needs OpenBLAS (Debian: libopenblas-dev, pkg-config).
 NUMPACK07 := target/numpack07/debug/numpack07
 $(NUMPACK07): tests/judges/numpack07/Cargo.toml tests/judges/numpack07/src/main.rs
@@ -46,7 +51,7 @@ $(NUMPACK07): tests/judges/numpack07/Cargo.toml tests/judges/numpack07/src/main.
 module: tools
 	$(CARGO) build --locked --manifest-path python/Cargo.toml --target-dir target
 
-test: tools judges $(NUMPACK07) module
+test: tools judges $(NUMPACK07) $(AXE) module
 	@without=""; \
 	if ! [ -x "$(TORCH_PYTHON)" ] || ! "$(TORCH_PYTHON)" -c 'import torch' 2>/dev/null; then \
 		echo "note: $(TORCH_PYTHON) has no torch: the tests that ask it are left out (Debian: apt-get install python3-torch)"; \
@@ -55,6 +60,10 @@ test: tools judges $(NUMPACK07) module
 	if ! [ -x $(NUMPACK07) ]; then \
 		echo "note: no OpenBLAS: the tests that ask NumPack 0.7.0 are left out (Debian: apt-get install libopenblas-dev pkg-config)"; \
 		without="$$without NPK_TEST_NO_NUMPACK07=1"; \
+	fi; \
+	if ! command -v chromium >/dev/null || ! [ -e $(AXE) ]; then \
+		echo "note: no Chromium, or no axe-core: the test that opens pages is left out (Debian: apt-get install chromium npm)"; \
+		without="$$without NPK_TEST_NO_CHROMIUM=1"; \
 	fi; \
 	echo "== Rust alone" && env NPK_TEST_PYTHON=/nonexistent $(CARGO) test --locked && \
 	echo "== the real libraries" && env $$without $(CARGO) test --locked --test main -- --ignored

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use crate::remote::hub_server::Hub;
 use crate::remote::server::Server;
 use crate::support::{Scratch, npk, npk_any, npk_fails, python_path};
 
@@ -57,19 +58,31 @@ fn fresh() -> Scratch {
     s
 }
 
-/// S3 with the objects that the commands read.
+/// S3 and a hub, with the objects that the commands read.
 struct Clouds {
+    hub: Hub,
     signed: Server,
     anonymous: Server,
 }
 
 impl Clouds {
     fn new() -> Clouds {
-        let clouds = Clouds { signed: Server::new(), anonymous: Server::anonymous() };
-        let npy = std::fs::read(inputs().join("d.npy")).unwrap();
+        let clouds =
+            Clouds { hub: Hub::new(), signed: Server::new(), anonymous: Server::anonymous() };
+        let read = |name: &str| std::fs::read(inputs().join(name)).unwrap();
+        let model = || ("model.safetensors".to_string(), read("model.safetensors"));
+        let more = ("m.safetensors".to_string(), read("m.safetensors"));
+        for revision in ["main", "v1"] {
+            let files = [model(), more.clone()].into_iter().collect();
+            clouds.hub.state.commit("models/owner/name", revision, files);
+        }
+        clouds.hub.put("models/owner/tuned", &[("model.safetensors", model().1)]);
+        let rows = [("data/1.npy", read("d.npy")), ("data/2.npy", read("d.npy"))];
+        clouds.hub.put("datasets/owner/rows", &rows);
+        let npy = read("d.npy");
         clouds.anonymous.put("d.npy", &npy);
         clouds.anonymous.put("public.npy", &npy);
-        clouds.signed.put("m.safetensors", &std::fs::read(inputs().join("m.safetensors")).unwrap());
+        clouds.signed.put("m.safetensors", &read("m.safetensors"));
         clouds
     }
     fn of(&self, command: &str) -> &Server {
@@ -96,12 +109,12 @@ fn shell(directory: &Path, script: &str, clouds: Option<&Clouds>) -> Output {
     let mut command = Command::new("bash");
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
-        if ["NPK_", "AWS_", "MAKE", "MFLAGS", "PYTHON"].iter().any(|p| name.starts_with(p)) {
+        if ["NPK_", "AWS_", "HF_", "MAKE", "MFLAGS", "PYTHON"].iter().any(|p| name.starts_with(p)) {
             command.env_remove(&key);
         }
     }
     if let Some(clouds) = clouds {
-        command.envs(clouds.of(script).environment());
+        command.envs(clouds.hub.environment()).envs(clouds.of(script).environment());
     }
     command
         .args(["-euo", "pipefail", "-c", script])

@@ -166,12 +166,16 @@ fn heat_maps_in_letters_and_colours() {
     let text = npk(&["inspect", "--heat", &x]);
     assert!(text.contains("x:\n%- @\nNI+ \n"), "{text}");
     assert!(text.contains("2 × 4; NaN (N) in 1 block; infinite (I) in 1 block"), "{text}");
-    let colored = |term: &str, color: &str| {
+    let drawn = |variables: &[(&str, &str)]| {
         let mut command = crate::support::npk_command();
         command.args(["inspect", "--heat", "--color", "always", &x]);
-        command.env("TERM", term).env("COLORTERM", color).env_remove("KITTY_WINDOW_ID");
+        for name in ["COLORTERM", "KITTY_WINDOW_ID", "TERM_PROGRAM", "LC_TERMINAL", "TMUX"] {
+            command.env_remove(name);
+        }
+        command.envs(variables.iter().copied());
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
+    let colored = |term, color| drawn(&[("TERM", term), ("COLORTERM", color)]);
     let first =
         |text: &str| text.split("x:\n").nth(1).unwrap().split('▀').next().unwrap().to_string();
     assert_eq!(first(&colored("xterm", "truecolor")), "\x1b[38;2;5;48;97m\x1b[48;2;255;0;255m");
@@ -185,6 +189,26 @@ fn heat_maps_in_letters_and_colours() {
         (pixels.len(), &pixels[..3], &pixels[12..15]),
         (24, &[5, 48, 97][..], &[255, 0, 255][..])
     );
+    // The same pixels as a PNG file, by the protocol of iTerm2.
+    let text = drawn(&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app")]);
+    let start = "\x1b]1337;File=inline=1;preserveAspectRatio=0;width=4;height=1:";
+    let file = text.split(start).nth(1).unwrap().split('\x07').next().unwrap();
+    let file = base64_bytes(file);
+    assert_eq!(&file[..24], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x04\0\0\0\x02");
+    let data = file.windows(4).position(|w| w == b"IDAT").unwrap();
+    let mut lines = vec![0; 2 * 13];
+    let length = u32::from_be_bytes(file[data - 4..data].try_into().unwrap()) as usize;
+    let packed = &file[data + 4..data + 4 + length];
+    libdeflater::Decompressor::new().zlib_decompress(packed, &mut lines).unwrap();
+    let expected = [&[0][..], &pixels[..12], &[0], &pixels[12..]].concat();
+    assert_eq!(lines, expected);
+    let sum = crc32fast::hash(&file[data..data + 4 + length]).to_be_bytes();
+    assert_eq!(file[data + 4 + length..][..4], sum);
+    // tmux draws its windows itself.
+    for program in [("TERM_PROGRAM", "iTerm.app"), ("KITTY_WINDOW_ID", "1")] {
+        let text = drawn(&[("TERM", "tmux-256color"), ("TMUX", "/tmp/x,1,0"), program]);
+        assert_eq!(first(&text), "\x1b[38;5;23m\x1b[48;5;201m");
+    }
 }
 
 fn base64_bytes(text: &str) -> Vec<u8> {
@@ -219,6 +243,51 @@ fn a_slice_chooses_the_plane_of_a_heat_map() {
     assert_eq!(cells(&heat(&["--slice", "0,0,:"])), [0.0, 1.0, 2.0, 3.0]);
     npk_fails(2, &["inspect", "--heat", &x, "--slice", "0,3"]);
     npk_fails(2, &["inspect", "--heat", &x, "--slice", "0,0,0,0"]);
+}
+
+/// Many floats of few bits are counted by their bits, few of them are looked at one by one, as
+/// float32 is: the figures are the same.
+#[test]
+fn short_floats_have_the_figures_of_the_same_values_as_float32() {
+    let s = Scratch::new();
+    let [rows, columns] = [1501u64, 100];
+    // First of every kind: signs, zeros, NaN, infinities, what is below the least normal one; then
+    // finite ones.
+    let finite = |i: u64| if i < 1000 { u16::MAX } else { 0xbfff };
+    let bits = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u16 & finite(i);
+    let codes: Vec<u16> = (0..rows * columns).map(bits).collect();
+    let bf16 = |c: u16| f32::from_bits(u32::from(c) << 16);
+    let f16 = |c: u16| half::f16::from_bits(c).to_f32();
+    let cases: [(&str, &str, Vec<f32>); 2] = [
+        ("bf16", "BF16", codes.iter().map(|&c| bf16(c)).collect()),
+        ("f16", "F16", codes.iter().map(|&c| f16(c)).collect()),
+    ];
+    for (name, dtype, values) in cases {
+        let short: Vec<u8> = codes.iter().flat_map(|c| c.to_le_bytes()).collect();
+        let files = [(name, dtype, short), ("f32", "F32", floats(&values))];
+        let pages = files.map(|(file, dtype, bytes)| {
+            let path = at(&s, &format!("{name}-{file}.safetensors"));
+            safetensors(path.as_ref(), &[("x", dtype, &[rows, columns], bytes)]);
+            let page = format!("{path}.html");
+            npk(&["inspect", &path, "--html", &page]);
+            data_of(&std::fs::read_to_string(page).unwrap())["files"][0]["arrays"][0].clone()
+        });
+        let [short, whole] = &pages;
+        assert_eq!(short["h"], whole["h"], "{name}: histogram");
+        assert_eq!(short["m"], whole["m"], "{name}: heat map");
+        // Counts, the least and the greatest value are exact; sums differ in their last digits.
+        for (k, (a, b)) in
+            short["st"].as_array().unwrap().iter().zip(whole["st"].as_array().unwrap()).enumerate()
+        {
+            match k {
+                0..7 => assert_eq!(a, b, "{name}: figure {k}"),
+                _ => {
+                    let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+                    assert!((a - b).abs() <= 1e-9 * b.abs(), "{name}: figure {k}: {a}, {b}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -476,4 +545,55 @@ assert "m" not in when and sum(when["h"]["c"]) == 250
 assert text["x"]["distinct"] == 250 and text["x"]["longest"] == 7, text
 "#,
     );
+}
+
+#[test]
+#[ignore = "asks the real libraries"]
+fn the_bytes_of_chunks_are_as_h5py_tells_them() {
+    let s = Scratch::new();
+    let sizes = python(
+        s.path(),
+        r#"
+import json, numpy as np, h5py
+x = np.random.default_rng(5).standard_normal((100, 60, 4)).astype("f4")
+x[:50] = 0
+with h5py.File("x.h5", "w") as f:
+    f.create_dataset("x", data=x, chunks=(7, 20, 3), compression="gzip")
+    sparse = f.create_dataset("sparse", (64, 64), "i2", chunks=(8, 16))
+    sparse[10, 20] = 1
+    f.create_dataset("whole", data=x)
+def sizes(x):
+    grid = [-(-n // c) for n, c in zip(x.shape, x.chunks)]
+    out = np.zeros(grid, int)
+    for i in range(x.id.get_num_chunks()):
+        info = x.id.get_chunk_info(i)
+        out[tuple(o // c for o, c in zip(info.chunk_offset, x.chunks))] = info.size
+    return out.reshape(grid[0], -1).tolist()
+with h5py.File("x.h5") as f:
+    print(json.dumps({"x": sizes(f["x"]), "sparse": sizes(f["sparse"])}))
+"#,
+    );
+    let expected: Value = serde_json::from_str(&sizes).unwrap();
+    let page = at(&s, "x.html");
+    npk(&["inspect", &at(&s, "x.h5"), "--html", &page]);
+    let data = data_of(&std::fs::read_to_string(page).unwrap());
+    for array in data["files"][0]["arrays"].as_array().unwrap() {
+        let name = array["n"].as_str().unwrap();
+        let Some(rows) = expected[name].as_array() else {
+            assert!(array["cs"].is_null(), "{name} has no chunks");
+            continue;
+        };
+        let map = &array["cs"];
+        let columns = rows[0].as_array().unwrap().len();
+        assert_eq!(map["b"], json!([rows.len(), columns]), "{name}");
+        let should: Vec<f64> = rows
+            .iter()
+            .flat_map(|row| row.as_array().unwrap())
+            .map(|n| n.as_f64().unwrap())
+            .collect();
+        let most = should.iter().copied().fold(0.0, f64::max);
+        for (is, should) in means_of(map).into_iter().zip(should) {
+            assert!((is - should).abs() <= most / 65534.0, "{name}: {is} {should}");
+        }
+    }
 }

@@ -136,7 +136,8 @@ fn folders_and_globs_are_listed_page_by_page() {
     assert!(pages.clone().count() >= 4 && pages.clone().all(Asked::has_token), "{asked:?}");
     works(&hub, &["convert", "hf://datasets/o/d/**/*.npy", &out("all"), "--to", "safetensors"]);
     assert_eq!((names("all"), names("all/in"), names("all/in/deep")), (1, 8, 1));
-    let said = fails(&hub, 3, &[], &["convert", "hf://datasets/o/d/*.npy", &out("none")]);
+    let none = ["convert", "hf://datasets/o/d/*.npy", &out("none"), "--to", "npk"];
+    let said = fails(&hub, 3, &[], &none);
     assert!(said.contains("nothing matches"), "{said}");
 }
 

@@ -4,7 +4,7 @@ mod batches;
 pub mod commands;
 mod credentials;
 mod hub;
-mod hub_server;
+pub mod hub_server;
 mod judges;
 mod library;
 mod listing;
