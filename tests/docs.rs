@@ -196,10 +196,11 @@ fn run_page(name: &str) -> usize {
             "sh" => {
                 for line in block.text.replace("\\\n", " ").lines().filter(|l| !l.trim().is_empty())
                 {
-                    if line.contains("s3://") && clouds.is_none() {
+                    let is_far = line.contains("s3://") || line.contains("hf://");
+                    if is_far && clouds.is_none() {
                         clouds = Some(Clouds::new());
                     }
-                    works(dir, &what, line, clouds.as_ref().filter(|_| line.contains("s3://")));
+                    works(dir, &what, line, clouds.as_ref().filter(|_| is_far));
                     if line.contains(">> ~/.bashrc") {
                         works(dir, &what, "bash -ic 'complete -p npk'", None);
                     }
