@@ -239,19 +239,23 @@ np.save('more.npy', np.full((10, 20), 9, 'i4'))",
     done(&s, "convert -q first.npy out/o.npk --name a");
     let code = "import os, numpy as np
 from numpack import NumPack
-seen = []
+seen, packs = [], []
 print('ready', flush=True)
 while True:
     last = os.path.exists('ended')
-    with NumPack('out/o.npk') as pack:
-        a = np.array(pack.load('a'))
+    # Closed, it would write the metadata that it has read over those of the append.
+    pack = NumPack('out/o.npk')
+    pack.open()
+    packs.append(pack)
+    a = np.array(pack.load('a'))
     assert len(a) >= 500 and len(a) % 10 == 0, a.shape
     assert (a[:500] == 7).all() and (a[500:] == 9).all(), a
     seen.append(len(a))
     if last:
         break
 assert seen == sorted(seen), seen
-print(len(seen), len(set(seen)))";
+print(len(seen), len(set(seen)), flush=True)
+os._exit(0)";
     let mut reader = std::process::Command::new(python_path())
         .args(["-W", "ignore", "-c", code])
         .current_dir(s.path())
