@@ -20,6 +20,7 @@ use crate::ops::time;
 use crate::pipe::join::{Concat, Part, Union};
 use crate::pipe::{self, Flow, Settings};
 use crate::resolve::fit::{self, Policy, Strings};
+use crate::resolve::lists;
 use crate::resolve::names::{self, Renaming};
 use crate::resolve::nulls::Nulls;
 use crate::resolve::partitions::Partitions;
@@ -60,7 +61,7 @@ fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let Resolved { flow, notes, layout, exported } = resolved(job, unit, format, holds)?;
+    let Resolved { flow, notes, layout, exported } = resolved(job, unit, &dst, format, holds)?;
     let plan = flow.plan().clone();
     let prepared = format.prepare(&dst, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
     tell_notes(job, &plan, &notes, format);
@@ -150,6 +151,7 @@ struct Resolved {
 fn resolved(
     job: &ConvertContext<'_>,
     unit: &Conversion,
+    dst: &Location,
     format: &'static dyn Format,
     holds: &Capabilities,
 ) -> Result<Resolved> {
@@ -158,6 +160,10 @@ fn resolved(
     warn_of_idle_flags(job, format, text);
     let policy =
         Policy { sink: format.spec().name, marks: format.spec().keeps_types, ..job.policy.clone() };
+    let flow = match job.write.existing {
+        Existing::Append => like_stored(flow, job, dst, format),
+        _ => flow,
+    };
     let (flow, notes) =
         fitted(flow, holds, &policy, &job.settings).map_err(|e| sources_named(unit, e))?;
     if job.write.existing == Existing::Error
@@ -168,6 +174,16 @@ fn resolved(
             .hint("--force replaces it"));
     }
     Ok(Resolved { flow, notes, layout, exported })
+}
+
+/// Lists in the form that those of the same name have in the store that gets the rows. Why it cannot
+/// be opened, its format says later.
+fn like_stored(flow: Flow, job: &ConvertContext<'_>, dst: &Location, format: &dyn Format) -> Flow {
+    let store = open(dst, Some(format.spec().name), &rereading(job), job.console);
+    match store.ok().and_then(|store| lists::like(flow.plan(), store.flow.plan())) {
+        Some(step) => flow.then(step),
+        None => flow,
+    }
 }
 
 /// What the user should hear of the arrays as they are written.

@@ -53,7 +53,7 @@ pub(super) fn convert(
         return Err(Error::usage("stdin is read by one process: it has no shares"));
     }
     let began = Instant::now();
-    let resolved = resolved(job, unit, format, holds)?;
+    let resolved = resolved(job, unit, dst, format, holds)?;
     if !job.args.dry_run {
         make_folder(job, dst)?;
     }

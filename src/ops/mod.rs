@@ -15,11 +15,13 @@ mod decimal;
 pub mod dequantize;
 pub mod dictionary;
 pub mod float8;
+mod lists;
 mod nested;
 mod ordered;
 mod recipe;
 pub mod time;
 
+pub use lists::Lists;
 pub use nested::{Part, PartOf};
 pub use ordered::{InOrder, Stack, StackedColumn, compact};
 pub use recipe::{Portion, Recipe, Recipes};
@@ -96,6 +98,8 @@ pub enum Op {
     Dequantize(Arc<dequantize::Dequantize>),
     /// A part of a nested column; the first op of its recipe.
     Part(Arc<Part>),
+    /// Rows of lists in another form.
+    Lists(Arc<Lists>),
     /// Rows of a nested column as JSON text.
     NestedToJson(Arc<Nested>),
     /// Text as int32 codes in order of first appearance, −1 at nulls.
@@ -218,6 +222,7 @@ impl Op {
             }
             Op::DecimalToText(from) => decimal::to_texts(chunk, *from),
             Op::Part(part) => *chunk = part.take(chunk)?,
+            Op::Lists(lists) => lists.apply(chunk)?,
             Op::NestedToJson(nested) => nested::to_json(chunk, nested)?,
             Op::Column { index, width, item } => {
                 if let Values::Fixed(values) = &mut chunk.values {

@@ -16,6 +16,7 @@ use crate::format::{
     Emit, Extent, Job, OnDuplicate, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray,
 };
 use crate::model::{Chunk, Plan};
+use crate::ops::Lists;
 use crate::ops::dictionary::Merge;
 
 /// A source and what to call it in messages.
@@ -200,7 +201,9 @@ impl Union {
             .map(|p| PartMap { label: p.label.clone(), arrays: HashMap::new() })
             .collect();
         for (a, (p, i)) in home.iter().enumerate() {
-            maps[*p].arrays.insert(*i, PartArray { to: a, before: Some(0), merge: None });
+            maps[*p]
+                .arrays
+                .insert(*i, PartArray { to: a, before: Some(0), remap: Remap::default() });
         }
         let maps = maps.into_iter().map(Arc::new).collect();
         Ok(Union { parts, plan, joining: Arc::new(UnionMap { home, maps }) })
@@ -272,8 +275,29 @@ impl ReadRows for UnionRows {
     }
 }
 
-/// Codes of one part's categories → codes of the merged ones.
-type Remap = Option<Arc<Merge>>;
+/// What becomes of the rows of a part.
+#[derive(Clone, Default)]
+struct Remap {
+    /// Lists in the form that those of all parts have.
+    lists: Option<Arc<Lists>>,
+    /// Codes of one part's categories → codes of the merged ones.
+    merge: Option<Arc<Merge>>,
+}
+
+impl Remap {
+    fn is_none(&self) -> bool {
+        self.lists.is_none() && self.merge.is_none()
+    }
+    fn apply(&self, chunk: &mut Chunk) -> Result<()> {
+        if let Some(lists) = &self.lists {
+            lists.apply(chunk)?;
+        }
+        match &self.merge {
+            Some(merge) => merge.apply(chunk),
+            None => Ok(()),
+        }
+    }
+}
 
 /// What becomes of a part's arrays; made once, for all of its pieces.
 struct PartMap {
@@ -287,7 +311,7 @@ struct PartArray {
     to: usize,
     /// The rows before this part, where they are known.
     before: Option<u64>,
-    merge: Remap,
+    remap: Remap,
 }
 
 struct PartJob {
@@ -303,9 +327,7 @@ impl Job for PartJob {
         let PartJob { job, map } = *self;
         job.run(&mut |mut chunk| {
             let Some(array) = map.arrays.get(&chunk.array) else { return Ok(()) };
-            if let Some(merge) = &array.merge {
-                merge.apply(&mut chunk)?;
-            }
+            array.remap.apply(&mut chunk)?;
             chunk.first_row = match (chunk.first_row, array.before) {
                 (Chunk::NEXT, _) | (_, None) => Chunk::NEXT,
                 (row, Some(before)) => row + before,

@@ -9,6 +9,7 @@ pub mod cast;
 pub mod dequantize;
 pub mod fit;
 pub mod inside;
+pub mod lists;
 pub mod names;
 pub mod nested;
 pub mod nulls;

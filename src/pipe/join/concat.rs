@@ -11,8 +11,8 @@ use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source};
 use crate::model::{ArrayMeta, Categories, Logical, Plan};
 use crate::ops::dictionary::{Merge, Merged};
-use crate::ops::time;
-use crate::resolve::table;
+use crate::ops::{Lists, time};
+use crate::resolve::{lists, table};
 
 /// Arrays of the same name over all parts, row after row.
 pub struct Concat {
@@ -38,13 +38,13 @@ impl Joining for ConcatMap {
         let array = |a: usize| PartArray {
             to: a,
             before: self.first[a][p],
-            merge: self.remaps[a][p].clone(),
+            remap: self.remaps[a][p].clone(),
         };
         let arrays = (0..self.home.len()).map(|a| (self.home[a][p], array(a))).collect();
         Arc::new(PartMap { label: self.labels[p].clone(), arrays })
     }
     fn places(&self, array: usize) -> Option<Vec<(usize, usize)>> {
-        let same = self.remaps[array].iter().all(Option::is_none);
+        let same = self.remaps[array].iter().all(Remap::is_none);
         same.then(|| self.home[array].iter().copied().enumerate().collect())
     }
 }
@@ -76,6 +76,9 @@ impl Concat {
         for meta in &mut plan.arrays {
             let (mut homes, mut firsts, mut remap) = (Vec::new(), Vec::new(), Vec::new());
             let mut rows = Some(0u64);
+            if let Some(common) = common_form(&parts, &indexes, &meta.name) {
+                *meta = ArrayMeta { details: meta.details.clone(), ..common };
+            }
             let merged = merged_categories(&parts, &indexes, &meta.name, &meta.logical);
             let categories = merged.iter().map(|m| m.categories.clone()).collect();
             meta.logical = meta.logical.with_dictionaries(categories);
@@ -91,6 +94,8 @@ impl Concat {
                     continue;
                 };
                 let theirs = &part.source.plan().arrays[i];
+                let (made, lists) = Lists::between(theirs, meta).unzip();
+                let theirs = made.as_ref().unwrap_or(theirs);
                 errors.extend(difference(meta, theirs, &lead.label, &part.label));
                 meta.nulls |= theirs.nulls;
                 if let (Logical::Nested(all), Logical::Nested(theirs)) =
@@ -101,10 +106,9 @@ impl Concat {
                 homes.push(i);
                 firsts.push(rows);
                 rows = rows.and_then(|r| r.checked_add(theirs.rows?));
-                remap
-                    .push((!merged.is_empty()).then(|| {
-                        Arc::new(Merge::new(&theirs.logical, merged.clone(), meta.dtype))
-                    }));
+                let merge = (!merged.is_empty())
+                    .then(|| Arc::new(Merge::new(&theirs.logical, merged.clone(), meta.dtype)));
+                remap.push(Remap { lists: lists.map(Arc::new), merge });
             }
             meta.rows = rows;
             meta.details.stored_bytes = None;
@@ -135,6 +139,22 @@ impl Concat {
         let joining = Arc::new(ConcatMap { labels, home, first, remaps });
         Ok(Concat { parts, plan, joining })
     }
+}
+
+/// The array of this name of all parts, in a form that the lists of each can have.
+fn common_form(parts: &[Part], indexes: &[HashMap<&str, usize>], name: &str) -> Option<ArrayMeta> {
+    let each = parts.iter().zip(indexes);
+    let metas: Vec<&ArrayMeta> = each
+        .filter_map(|(part, index)| Some(&part.source.plan().arrays[*index.get(name)?]))
+        .collect();
+    if metas.windows(2).all(|w| w[0].inner == w[1].inner && w[0].logical == w[1].logical) {
+        return None;
+    }
+    let is_column = |part: &Part| {
+        let mut tables = part.source.plan().tables.iter();
+        tables.any(|t| t.columns.iter().any(|c| c.array == name))
+    };
+    lists::common(&metas, parts.iter().all(is_column))
 }
 
 /// Why rows of two arrays cannot be joined, if they cannot.
@@ -292,9 +312,7 @@ impl ReadRows for ConcatRows {
             }
             self.readers[p]
                 .read(self.joining.home[array][p], local, &mut |mut chunk| {
-                    if let Some(merge) = &self.joining.remaps[array][p] {
-                        merge.apply(&mut chunk)?;
-                    }
+                    self.joining.remaps[array][p].apply(&mut chunk)?;
                     chunk.array = array;
                     chunk.first_row += start;
                     emit(chunk)
