@@ -33,11 +33,13 @@ use crate::model::{
 
 mod fold;
 mod mark;
+mod nested;
 
 pub use fold::{LogicalArray, StoredParts, emit_rows, fold, offsets, rows_within};
 pub use mark::{
     Marks, NESTED_MARK, dictionary_marks, fold_marks, mark_tables, nested_mark, unmark_tables,
 };
+pub use nested::{NestedNode, whole_nested};
 
 const VERSION: u32 = 1;
 
@@ -594,7 +596,8 @@ pub struct AppendedArray {
     pub nulls: bool,
 }
 
-/// The side file of a store whose arrays have grown. `order`: all logical names.
+/// The side file of a store whose arrays have grown. `order`: all logical names. `nested`: the nested
+/// arrays among them, with their parts now.
 ///
 /// # Errors
 /// Where the old one cannot be read.
@@ -602,14 +605,23 @@ pub fn grown(
     old: Option<&[u8]>,
     order: &[String],
     changes: &[AppendedArray],
+    nested: &[(String, Parts)],
 ) -> Result<Option<Vec<u8>>> {
     if old.is_none() && changes.iter().all(|c| c.valid.is_none()) {
         return Ok(None);
     }
     let mut side = parse(old)?;
-    side.order = order.to_vec();
+    if side.order.is_empty() {
+        side.order = order.to_vec();
+    }
     let index: HashMap<String, usize> =
         side.arrays.iter().enumerate().map(|(i, e)| (name_of(e).to_string(), i)).collect();
+    for (name, parts) in nested {
+        let entry = index.get(name).and_then(|&i| side.arrays[i].as_object_mut());
+        if let (Some(entry), Ok(parts)) = (entry, serde_json::to_value(parts)) {
+            entry.insert("parts".into(), parts);
+        }
+    }
     for change in changes {
         let at = match index.get(&change.name) {
             Some(&i) => &mut side.arrays[i],

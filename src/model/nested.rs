@@ -343,8 +343,9 @@ impl Parts {
             parts.push(Parts::of(&format!("{name}.{part}"), field, masks)?);
         }
         let leaf = matches!(kind, PartKind::Leaf);
-        // Something must tell the rows of a struct without fields.
-        let mask = !leaf && (masks.needed || parts.is_empty());
+        // Something must tell the rows of a struct without fields, and of lists without elements.
+        let rowless = parts.is_empty() || matches!(kind, PartKind::Fixed(0));
+        let mask = !leaf && (masks.needed || rowless);
         Ok(Parts {
             name: name.to_string(),
             offsets: matches!(kind, PartKind::List).then(|| format!("{name}.offsets")),

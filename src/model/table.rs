@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use crate::error::Error;
+
 use super::{ArrayMeta, Attributes, Categories, Shared, nested};
 
 /// A table: some of a source's arrays are its columns.
@@ -81,6 +83,8 @@ pub struct Plan {
     /// Nested arrays whose parts are among `arrays`, as a side file tells. Whoever opens a source
     /// puts them together.
     pub nested: Vec<nested::TakenApart>,
+    /// Rows of a table that has no columns.
+    pub bare_rows: u64,
 }
 
 /// A logical array, and the plain arrays that hold it in a sink that lacks nulls, text, lists or
@@ -133,6 +137,26 @@ impl EncodedArray {
 }
 
 impl Plan {
+    /// Of a table of so many rows: they are remembered where it has no columns, which would tell
+    /// them.
+    pub fn with_rows(mut self, rows: u64) -> Plan {
+        if self.arrays.is_empty() && rows > 0 {
+            self.bare_rows = rows;
+            self.notes.push(format!("it has {rows} rows and no columns"));
+        }
+        self
+    }
+    /// Why nothing can be made of a plan without arrays: refused where a table has rows and no
+    /// columns, missing otherwise.
+    pub fn no_arrays(&self) -> Error {
+        match self.bare_rows {
+            0 => Error::missing("it has no arrays"),
+            rows => {
+                Error::refused(format!("it has {rows} rows and no columns: nothing holds that"))
+                    .hint("give a file with at least one column; `npk inspect` tells the rows")
+            }
+        }
+    }
     /// The index of each array by its name: for more than one question.
     pub fn positions(&self) -> HashMap<&str, usize> {
         let mut positions = HashMap::with_capacity(self.arrays.len());

@@ -6,72 +6,24 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, StructArray};
 use arrow_buffer::NullBuffer;
-use arrow_schema::{DataType, FieldRef};
+use arrow_schema::DataType;
 
 use crate::arrow_model;
 use crate::error::{Context, Error, Result};
 use crate::format::{Choice, Emit, Extent, Order, Piece, ReadRows, Reader, Source, StoredArray};
-use crate::model::nested::{PartKind, Parts, TakenApart, coded, parts_of, with_children};
-use crate::model::{ArrayMeta, Categories, Chunk, Dtype, Logical, Nested, Plan, Values, typed};
-use crate::sidecar;
+use crate::model::nested::{PartKind, coded};
+use crate::model::{ArrayMeta, Chunk, Plan, Values, typed};
+use crate::sidecar::{self, NestedNode, whole_nested};
 
 /// Rows of nested arrays are put together about this many bytes at a time.
 const STEP_BYTES: u64 = 8 << 20;
+/// The arrays of some rows are there twice: as they were read, and as they are put together.
+const TWICE: u64 = 2;
 /// Rows whose offsets are looked at together.
 const STEP_ROWS: u64 = 1 << 16;
 
 fn invalid(e: arrow_schema::ArrowError) -> Error {
     Error::corrupt("a nested column is not valid").because(e)
-}
-
-/// A part of a nested array: what it is, and which plain arrays it has.
-struct Node {
-    kind: PartKind,
-    field: FieldRef,
-    offsets: Option<usize>,
-    valid: Option<usize>,
-    /// The array of a leaf.
-    leaf: Option<usize>,
-    below: Vec<Node>,
-}
-
-impl Node {
-    /// `place` tells the index of an array.
-    fn of(field: &FieldRef, parts: &Parts, place: &dyn Fn(&str) -> Option<usize>) -> Option<Node> {
-        let (kind, fields) = parts_of(field.data_type())?;
-        let find = |name: &Option<String>| match name {
-            Some(name) => place(name).map(Some),
-            None => Some(None),
-        };
-        let leaf = match kind {
-            PartKind::Leaf => Some(place(&parts.name)?),
-            _ => None,
-        };
-        if fields.len() != parts.parts.len() {
-            return None;
-        }
-        let below: Option<Vec<Node>> =
-            fields.iter().zip(&parts.parts).map(|((_, f), p)| Node::of(f, p, place)).collect();
-        let field = field.clone();
-        let (offsets, valid) = (find(&parts.offsets)?, find(&parts.valid)?);
-        if matches!(kind, PartKind::List) != offsets.is_some() {
-            return None;
-        }
-        Some(Node { kind, field, offsets, valid, leaf, below: below? })
-    }
-    /// Whether there are nulls in each field of a walk through its type.
-    fn nulls(&self, flat: &[ArrayMeta], found: &mut Vec<bool>) {
-        found.push(self.valid.is_some() || self.leaf.is_some_and(|i| flat[i].nulls));
-        if matches!(self.field.data_type(), DataType::Map(..)) {
-            found.push(false);
-        }
-        self.below.iter().for_each(|below| below.nulls(flat, found));
-    }
-    /// The indices of its arrays.
-    fn arrays(&self) -> Vec<usize> {
-        let own = [self.offsets, self.valid, self.leaf].into_iter().flatten();
-        own.chain(self.below.iter().flat_map(Node::arrays)).collect()
-    }
 }
 
 /// The source with its nested arrays put together again; itself where there are none. It must have
@@ -100,7 +52,7 @@ pub fn together(inner: Box<dyn Source>, choice: Option<&Choice>) -> Box<dyn Sour
             entry.parts = pruned.parts(&entry.field, &entry.parts);
             entry.field = pruned.field;
         }
-        match head(&entry, &flat, &places) {
+        match whole_nested(&entry, &flat, &places) {
             Ok((meta, node)) => {
                 let arrays = node.arrays();
                 let Some(&first) = arrays.iter().min() else { continue };
@@ -129,119 +81,10 @@ pub fn together(inner: Box<dyn Source>, choice: Option<&Choice>) -> Box<dyn Sour
     Box::new(Together { inner, plan, shared: Arc::new(shared) })
 }
 
-/// The nested array of an entry.
-fn head(
-    entry: &TakenApart,
-    flat: &[ArrayMeta],
-    places: &HashMap<&str, usize>,
-) -> std::result::Result<(ArrayMeta, Node), String> {
-    let is_text = |name: &str| places.get(name).is_some_and(|&i| flat[i].logical.is_var());
-    let t = without_dictionaries(entry.field.data_type(), &entry.parts, &is_text);
-    let field: FieldRef = Arc::new(entry.field.as_ref().clone().with_data_type(t));
-    let node = Node::of(&field, &entry.parts, &|name| places.get(name).copied());
-    let node = node.ok_or("not all of them are there")?;
-    let mut seen = HashSet::new();
-    if places.contains_key(entry.name.as_str()) {
-        return Err("there is an array of this name by now".into());
-    }
-    if !node.arrays().into_iter().all(|i| seen.insert(i)) {
-        return Err("some of them are the same".into());
-    }
-    let mut dictionaries = Vec::new();
-    let rows = rows_of(&node, flat, &mut dictionaries)?;
-    let mut nulls = Vec::new();
-    node.nulls(flat, &mut nulls);
-    let nested = Nested { field, dictionaries, nulls: Some(nulls) };
-    let mut meta = ArrayMeta::column(&entry.name, Dtype::U8, Logical::Nested(nested.into()), rows);
-    let stored = |i: usize| flat[i].size_bytes().unwrap_or(0);
-    meta.details.stored_bytes =
-        Some(node.arrays().into_iter().map(stored).fold(0, u64::saturating_add));
-    meta.details.error = node.arrays().into_iter().find_map(|i| flat[i].details.error.clone());
-    Ok((meta, node))
-}
-
-/// The type with texts in the place of dictionaries that were written as such.
-fn without_dictionaries(t: &DataType, parts: &Parts, is_text: &dyn Fn(&str) -> bool) -> DataType {
-    if let DataType::Dictionary(_, values) = t {
-        return if is_text(&parts.name) { values.as_ref().clone() } else { t.clone() };
-    }
-    // Keys and values of a map are fields of its entries.
-    if let DataType::Map(entries, sorted) = t {
-        let pair = without_dictionaries(entries.data_type(), parts, is_text);
-        return DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(pair)), *sorted);
-    }
-    let mut below = parts.parts.iter();
-    with_children(t, &mut |field| match below.next() {
-        Some(part) => {
-            let t = without_dictionaries(field.data_type(), part, is_text);
-            Arc::new(field.as_ref().clone().with_data_type(t))
-        }
-        None => field.clone(),
-    })
-}
-
-/// The rows of a part; collects the categories of its dictionaries.
-fn rows_of(
-    node: &Node,
-    flat: &[ArrayMeta],
-    dictionaries: &mut Vec<Arc<Categories>>,
-) -> std::result::Result<Option<u64>, String> {
-    let vector = |i: usize, dtype: Dtype| {
-        let meta = &flat[i];
-        let plain = meta.dtype == dtype && meta.inner.is_empty() && meta.logical.is_plain();
-        (plain && !meta.scalar).then_some(meta.rows.unwrap_or(0))
-    };
-    let mut rows = None;
-    let mut agree = |found: u64, what: &str| match rows.replace(found) {
-        Some(before) if before != found => {
-            Err(format!("{what} has {found} rows, others have {before}"))
-        }
-        _ => Ok(()),
-    };
-    if let Some(i) = node.valid {
-        let name = &flat[i].name;
-        agree(vector(i, Dtype::Bool).ok_or(format!("{name} is no mask"))?, name)?;
-    }
-    if let Some(i) = node.offsets {
-        let name = &flat[i].name;
-        let found = vector(i, Dtype::I64).and_then(|n| n.checked_sub(1));
-        agree(found.ok_or(format!("{name} holds no offsets"))?, name)?;
-    }
-    if let Some(i) = node.leaf {
-        let meta = &flat[i];
-        let t = node.field.data_type();
-        let expected = arrow_model::element_type(t).map_err(|e| e.reason())?;
-        if meta.dtype != expected.0
-            || meta.logical != arrow_model::with_order(expected.1, &node.field)
-            || !meta.element_dims().is_empty()
-        {
-            return Err(format!("{} is {} by now", meta.name, meta.type_name()));
-        }
-        if let Logical::Dictionary { categories, .. } = &meta.logical {
-            dictionaries.push(categories.clone());
-        }
-        agree(meta.rows.unwrap_or(0), &meta.name)?;
-    }
-    for below in &node.below {
-        let found = rows_of(below, flat, dictionaries)?;
-        match (&node.kind, found) {
-            (PartKind::Struct, Some(n)) => agree(n, below.field.name())?,
-            (PartKind::Fixed(n), Some(found)) if *n > 0 => {
-                if found % n != 0 {
-                    return Err(format!("{found} elements do not make lists of {n}"));
-                }
-                agree(found / n, below.field.name())?
-            }
-            _ => {}
-        }
-    }
-    Ok(rows)
-}
-
 enum Joined {
     Flat(usize),
     /// And its rows.
-    Nested(Box<Node>, u64),
+    Nested(Box<NestedNode>, u64),
 }
 
 struct Together {
@@ -343,7 +186,7 @@ impl TogetherRows {
     }
 
     /// About what some rows take.
-    fn size(&self, node: &Node, rows: &Range<u64>) -> Result<u64> {
+    fn size(&self, node: &NestedNode, rows: &Range<u64>) -> Result<u64> {
         let count = rows.end - rows.start;
         if let Some(leaf) = node.leaf {
             let meta = &self.shared.flat[leaf];
@@ -365,7 +208,7 @@ impl TogetherRows {
     }
 
     /// The row behind those from `row` on that take about `bytes`, one at least, and what they take.
-    fn fit(&self, node: &Node, row: u64, most: u64, bytes: u64) -> Result<(u64, u64)> {
+    fn fit(&self, node: &NestedNode, row: u64, most: u64, bytes: u64) -> Result<(u64, u64)> {
         let mut end = most.min(row.saturating_add(STEP_ROWS)).max(row + 1);
         loop {
             let size = self.size(node, &(row..end))?;
@@ -378,7 +221,7 @@ impl TogetherRows {
         }
     }
 
-    fn build(&self, node: &Node, rows: &Range<u64>) -> Result<ArrayRef> {
+    fn build(&self, node: &NestedNode, rows: &Range<u64>) -> Result<ArrayRef> {
         let t = coded(node.field.data_type());
         if let Some(leaf) = node.leaf {
             let meta = &self.shared.flat[leaf];
@@ -466,15 +309,15 @@ impl ReadRows for TogetherRows {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         match &self.shared.ways[array] {
             Joined::Flat(i) => self.reader.cost(*i, rows),
-            Joined::Nested(node, _) => self.size(node, &rows).ok().map(|n| n.saturating_mul(2)),
+            Joined::Nested(node, _) => self.size(node, &rows).ok().map(|n| n.saturating_mul(TWICE)),
         }
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
         match &self.shared.ways[array] {
             Joined::Flat(i) => self.reader.piece(*i, row, bytes),
             Joined::Nested(node, rows) => {
-                let (end, bytes) = self.fit(node, row, *rows, bytes).ok()?;
-                Some(Piece { end, bytes })
+                let (end, bytes) = self.fit(node, row, *rows, bytes / TWICE).ok()?;
+                Some(Piece { end, bytes: bytes.saturating_mul(TWICE) })
             }
         }
     }

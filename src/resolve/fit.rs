@@ -138,7 +138,7 @@ fn fit_plan(
     notes.extend(lost_masks(&fitted, holds, policy));
     if fitted.is_empty() {
         return Err(match plan.arrays.is_empty() {
-            true => Error::missing("it has no arrays"),
+            true => plan.no_arrays(),
             false => Error::refused("none of its arrays can be written"),
         });
     }

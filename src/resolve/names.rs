@@ -144,7 +144,7 @@ pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec
     Error::all(unmatched.iter().map(|text| no_match(text, &names)).collect())?;
     if chosen.is_empty() {
         return Err(match names.is_empty() {
-            true => Error::missing("it has no arrays"),
+            true => plan.no_arrays(),
             false => Error::missing("no array is left").hint("check -a and -x against `npk list`"),
         });
     }

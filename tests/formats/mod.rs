@@ -21,6 +21,8 @@ mod hdf5_write;
 mod marks;
 mod matlab;
 mod nested;
+mod nested_append;
+mod nested_hostile;
 mod nested_parts;
 mod netcdf3;
 mod npk;
@@ -31,6 +33,7 @@ mod npy;
 mod npy_types;
 mod npz;
 mod parquet;
+mod parquet_corners;
 mod parquet_hostile;
 #[cfg(target_os = "linux")]
 mod parquet_work;

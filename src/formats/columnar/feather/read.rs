@@ -198,7 +198,7 @@ impl ArrowSource {
             notes,
             ..Plan::default()
         };
-        Ok(ArrowSource { plan, shared: Arc::new(shared) })
+        Ok(ArrowSource { plan: plan.with_rows(rows), shared: Arc::new(shared) })
     }
 }
 
@@ -507,7 +507,10 @@ impl Shared {
         };
         let share = u128::from(unpacked) * u128::from(rows.end - rows.start)
             / u128::from(batch.rows.max(1));
-        Ok(unpacked.saturating_add(u64::try_from(share).unwrap_or(u64::MAX)))
+        // What is made of nested columns, or put together of their parts, is as much again.
+        let times = if self.metas[array].logical.nested().is_some() { 2 } else { 1 };
+        let held = unpacked.saturating_add(u64::try_from(share).unwrap_or(u64::MAX));
+        Ok(held.saturating_mul(times))
     }
 
     /// The rows of a compressed batch that are read together: all, unless all columns are wanted

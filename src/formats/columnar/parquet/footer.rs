@@ -6,11 +6,14 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 
 use super::crate_error;
 use super::thrift::{FooterFacts, MAX_SCHEMA_DEPTH};
+use crate::arrow_model::MemoryLimit;
 use crate::error::{Error, Result};
 use crate::storage::Blob;
 
 /// The largest footer that is read.
 const MAX_FOOTER_BYTES: u64 = 1 << 30;
+/// What is known of a column chunk takes about this much memory.
+const CHUNK_BYTES: u64 = 512;
 /// Bytes behind the end of a file among which the end is looked for, to name it.
 const TAIL_BYTES: u64 = 64 << 10;
 /// Bytes that are looked at together for the seam of joined files.
@@ -30,8 +33,9 @@ impl Footer {
     /// Reads it.
     ///
     /// # Errors
-    /// Corrupt; refused where it is encrypted, nested too deeply, or not that of the whole file.
-    pub(super) fn read(blob: &dyn Blob) -> Result<Footer> {
+    /// Corrupt; refused where it is encrypted, nested too deeply, not that of the whole file, or
+    /// takes more memory than there may be.
+    pub(super) fn read(blob: &dyn Blob, limit: MemoryLimit) -> Result<Footer> {
         let len = blob.len();
         if len < 12 {
             return Err(Error::corrupt(format!("{len} bytes are too few for a Parquet file")));
@@ -53,6 +57,7 @@ impl Footer {
                 "a footer of {footer} bytes is impossible in a file of {len}"
             )));
         }
+        limit.check("the footer", footer)?;
         let mut bytes = match body.len().checked_sub(footer as usize) {
             Some(start) => body[start..].to_vec(),
             None => blob.read_vec(len - 8 - footer, footer)?,
@@ -64,6 +69,8 @@ impl Footer {
                 "a schema nested more than {MAX_SCHEMA_DEPTH} deep is not supported"
             )));
         }
+        let unpacked = footer.saturating_add(facts.chunks.saturating_mul(CHUNK_BYTES));
+        limit.check("the footer", unpacked)?;
         for range in facts.not_utf8 {
             bytes[range].iter_mut().filter(|b| !b.is_ascii()).for_each(|b| *b = b'?');
         }

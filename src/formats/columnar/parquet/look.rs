@@ -45,8 +45,7 @@ impl Shared {
         let mut nulls = Some(0u64);
         if descr.max_def_level() > 0 {
             for group in groups {
-                let known =
-                    group.column(column.parquet).statistics().and_then(|s| s.null_count_opt());
+                let known = self.null_count(group, column.parquet);
                 nulls = nulls.zip(known).and_then(|(a, b)| a.checked_add(b));
             }
         }
@@ -101,7 +100,7 @@ impl Shared {
         for &(column, levels) in optional.iter().filter(|(_, levels)| *levels > 0) {
             let mut lowest = u32::MAX;
             for (g, group) in self.metadata.row_groups().iter().enumerate() {
-                let nulls = group.column(column).statistics().and_then(|s| s.null_count_opt());
+                let nulls = self.null_count(group, column);
                 let lists = group.column(column).column_descr().max_rep_level() > 0;
                 // Without lists the nulls of structs are counted, too.
                 if nulls == Some(0) && !lists || lowest < levels {
@@ -136,7 +135,7 @@ impl Shared {
             for (g, group) in self.metadata.row_groups().iter().enumerate() {
                 let chunk = group.column(column);
                 let most = u32::try_from(chunk.column_descr().max_def_level()).unwrap_or(0);
-                if chunk.statistics().and_then(|s| s.null_count_opt()) == Some(0) {
+                if self.null_count(group, column) == Some(0) {
                     found |= 1u128.checked_shl(most).unwrap_or_default();
                 } else if let Some(histogram) = chunk.definition_level_histogram() {
                     let there = histogram.values().iter().zip(0u32..).filter(|(n, _)| **n != 0);

@@ -126,6 +126,8 @@ pub(super) struct Measure {
     /// Values of the last row, of lists.
     tail: u64,
     done: bool,
+    /// Why it ended early: pages behind that cannot be told apart from none.
+    failed: Option<Error>,
 }
 
 impl Measure {
@@ -141,6 +143,7 @@ impl Measure {
             segments: Vec::new(),
             tail: 0,
             done: false,
+            failed: None,
         }
     }
 
@@ -201,8 +204,16 @@ impl Measure {
         self.segments.last().map_or(0, Segment::end)
     }
 
-    /// Finds segments until they reach beyond `row` by some bytes, or to `most`.
+    /// Finds segments until they reach beyond `row` by some bytes, or to `most`. An error stays:
+    /// whoever asks again hears of it, too.
     fn measure(&mut self, row: u64, most: u64, bytes: u64) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.find(row, most, bytes).inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn find(&mut self, row: u64, most: u64, bytes: u64) -> Result<()> {
         let mut ahead = self.bytes_from(row, bytes);
         let known = |m: &Measure, ahead: u64| m.end() > row && (m.end() >= most || ahead > bytes);
         if self.done || known(self, ahead) {
@@ -250,6 +261,10 @@ impl Measure {
         let (values, unpacked) = (found.values(), u64::try_from(header.uncompressed).unwrap_or(0));
         let coded = is_coded(header.encoding);
         let (mut memory, mut across) = (unpacked.saturating_add(found.size), None);
+        if coded && matches!(self.rows, Rows::Codes(_)) {
+            let dictionary = self.dictionary.map_or(0, |d| d.header.uncompressed);
+            memory = memory.saturating_add(u64::try_from(dictionary).unwrap_or(0));
+        }
         let one = |bytes: u64, longest: u64| vec![Part { rows: values, amount: bytes, longest }];
         let parts = match self.rows {
             Rows::Fixed(row) => one(values.saturating_mul(row), row),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arrow_schema::{DataType, FieldRef, Schema};
 use parquet::arrow::FieldLevels;
 use parquet::basic::{Compression, ConvertedType, Type as Physical};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::footer::Footer;
@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub(super) columns: Vec<Column>,
     pub(super) metas: Vec<ArrayMeta>,
     pub(super) limit: MemoryLimit,
+    /// Columns whose statistics do not tell all of their nulls.
+    uncounted: HashSet<usize>,
     pub(super) jobs: usize,
     /// Bytes of the limit for one of the pieces in flight.
     pub(super) share: u64,
@@ -119,7 +121,8 @@ impl Column {
 
 impl ParquetSource {
     pub(super) fn open(blob: Arc<dyn Blob>, options: &ReadOptions) -> Result<ParquetSource> {
-        let Footer { metadata, encrypted, lost_keys } = Footer::read(blob.as_ref())?;
+        let Footer { metadata, encrypted, lost_keys } =
+            Footer::read(blob.as_ref(), MemoryLimit(options.resources.memory_bytes()))?;
         let metadata = Arc::new(metadata);
         let file = metadata.file_metadata();
         let mut starts = vec![0u64];
@@ -156,10 +159,12 @@ impl ParquetSource {
             share: share(options),
             held: Arc::new(Held::new(MemoryLimit(options.resources.memory_bytes()))),
             recent: Recent::default(),
+            uncounted: HashSet::new(),
         };
         let (micros, int96_errors) =
             if options.names_only { Default::default() } else { shared.int96_micros() };
         let roots = Root::all(&metadata, recorded.as_ref(), &micros);
+        shared.uncounted = shared.uncounted_nulls(&roots);
         let full = Schema::new(roots.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
         let whole = shared.whole_columns(&roots, &full, options)?;
         let leaves = arrow_model::leaves(&full, &whole);
@@ -244,11 +249,35 @@ impl ParquetSource {
             notes,
             ..Plan::default()
         };
-        Ok(ParquetSource { plan, shared: Arc::new(shared) })
+        Ok(ParquetSource { plan: plan.with_rows(rows), shared: Arc::new(shared) })
     }
 }
 
 impl Shared {
+    /// The Parquet columns of dictionaries in structs: Arrow's own writer counts nulls of the
+    /// dictionary alone there, and leaves out those of the structs.
+    fn uncounted_nulls(&self, roots: &[Root]) -> HashSet<usize> {
+        let descr = self.metadata.file_metadata().schema_descr();
+        let mut found = HashSet::new();
+        for root in roots {
+            let all = walk(root.refined.data_type()).into_iter();
+            let leaves = all.filter(|t| children(t).is_empty()).enumerate();
+            for (i, _) in leaves.filter(|(_, t)| matches!(t, DataType::Dictionary(..))) {
+                let column = root.first_column + i;
+                if column < descr.num_columns() && descr.column(column).max_def_level() > 1 {
+                    found.insert(column);
+                }
+            }
+        }
+        found
+    }
+
+    /// The nulls of a column in a row group, where its statistics tell.
+    pub(super) fn null_count(&self, group: &RowGroupMetaData, column: usize) -> Option<u64> {
+        let told = group.column(column).statistics().and_then(|s| s.null_count_opt());
+        told.filter(|_| !self.uncounted.contains(&column))
+    }
+
     /// The column of a leaf, with its types as the schema has them.
     fn column(
         &self,

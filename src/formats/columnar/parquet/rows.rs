@@ -283,7 +283,8 @@ impl Shared {
         if !flat || group_rows.saturating_mul(bytes) <= PART_BYTES {
             return u64::MAX;
         }
-        // A large page is unpacked for each part of it: these are larger then.
+        // A large page is unpacked for each part of it, and so is a large dictionary, whose texts
+        // are looked up again: these are larger then.
         let part = (PART_BYTES / 2).max(self.page_bytes(array, &(row..row + 1)) / 8);
         (part / bytes).max(1)
     }
@@ -330,8 +331,9 @@ impl ReadRows for Shared {
         let start = self.starts[g];
         if let Some(nested) = &column.nested {
             let most = self.starts[g + 1] - start;
-            let (end, bytes) = self.nested_unit(nested, g, row - start, most, bytes).ok()?;
-            return Some(Piece { end: start + end, bytes });
+            // What is put together of the leaves, or made of that, is as much again.
+            let (end, bytes) = self.nested_unit(nested, g, row - start, most, bytes / 2).ok()?;
+            return Some(Piece { end: start + end, bytes: bytes.saturating_mul(2) });
         }
         let (unit, _) =
             self.unit(column, g, row - start, self.starts[g + 1] - start, bytes).ok()?;

@@ -111,6 +111,8 @@ pub(super) struct FooterFacts {
     pub(super) too_deep: bool,
     /// Column chunks that are encrypted: row group, column.
     pub(super) encrypted: HashSet<(usize, usize)>,
+    /// Column chunks of all row groups.
+    pub(super) chunks: u64,
     /// Texts that are not UTF-8.
     pub(super) not_utf8: Vec<Range<usize>>,
     /// The keys of the metadata whose key or value is among them.
@@ -185,6 +187,7 @@ impl FooterFacts {
                 continue;
             }
             for column in 0..c.list()?.1 as usize {
+                self.chunks += 1;
                 let mut last = 0;
                 while let Some((kind, id)) = c.field(&mut last)? {
                     if matches!(id, 8 | 9) {

@@ -8,7 +8,7 @@
 //! versions of these files, is put in the store's place. At every moment a reader, NumPack or this
 //! crate, finds the old rows or the new ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,16 +25,18 @@ use crate::formats::numpack::store::names;
 use crate::formats::numpack::store::{
     Files, METADATA, SIDE, StoreSource, check_side, read_metadata, read_side,
 };
+use crate::model::nested::Parts;
 use crate::model::{Dtype, Plan};
 use crate::sidecar::{self, AppendedArray};
 use crate::storage::{BlobReader, Location, OutputDir, cleanup};
 
 mod adjust;
 mod commit;
+mod nested;
 mod places;
 
 use adjust::{Adjust, AppendWriter};
-use places::{LogicalTarget, Target, after_last_row, even_tables, plan_out};
+use places::{LogicalTarget, Planned, Target, after_last_row, even_tables, plan_out};
 
 /// How the new rows become visible.
 enum Way {
@@ -50,6 +52,7 @@ struct AppendSink {
     grow: Arc<AppendWriter>,
     targets: Vec<Target>,
     growing: Vec<LogicalTarget>,
+    nested: Vec<(String, Parts)>,
     old: StoreSource,
     entries: Vec<Entry>,
     way: Way,
@@ -71,7 +74,7 @@ pub(super) fn create(
     // Rows of a dead append, of NumPack perhaps, too: it would misread what comes behind them.
     lock::settle(&store, &lock, &files, old.stored())?;
     let entries = read_metadata(files.as_ref())?.entries;
-    let (mut targets, mut places, mut adjust, growing) = plan_out(&old, plan)?;
+    let Planned { mut targets, mut places, mut adjust, growing, nested } = plan_out(&old, plan)?;
     for mask in growing.iter().filter_map(|g| g.old_valid) {
         let (target, place) = after_last_row(&old, mask, None)?;
         targets.push(target);
@@ -106,6 +109,7 @@ pub(super) fn create(
         grow,
         targets,
         growing,
+        nested,
         old,
         entries,
         way,
@@ -195,8 +199,8 @@ impl AppendSink {
         Ok(())
     }
 
-    /// New rows of each target; `counting` as [`counting`] gives it.
-    fn new_rows(&self, end: &Plan, counting: &[usize]) -> Result<Vec<u64>> {
+    /// New rows of each target.
+    fn new_rows(&self, end: &Plan) -> Result<Vec<u64>> {
         let mut rows = Vec::with_capacity(self.targets.len());
         for (target, array) in self.targets.iter().zip(&end.arrays) {
             let n = array
@@ -205,9 +209,8 @@ impl AppendSink {
             rows.push(n.saturating_sub(target.less));
         }
         // Masks that the store has and the new rows lack.
-        for (_, &counts) in self.growing.iter().zip(counting).filter(|(g, _)| g.old_valid.is_some())
-        {
-            rows.push(rows[counts]);
+        for growing in self.growing.iter().filter(|g| g.old_valid.is_some()) {
+            rows.push(counted(growing, &rows));
         }
         Ok(rows)
     }
@@ -267,39 +270,28 @@ impl AppendSink {
         }
     }
 
-    /// What the side file now says about a logical array.
-    fn grown(&self, growing: &LogicalTarget, rows: &[u64]) -> AppendedArray {
-        let target = &self.targets[growing.values];
-        let stored = target.stored.map(|s| &self.old.stored()[s]);
+    /// What the side file now says about a logical array; nested ones have entries of another kind.
+    fn grown(&self, growing: &LogicalTarget, rows: &[u64]) -> Option<AppendedArray> {
+        let values = growing.values?;
+        let stored = self.targets[values].stored.map(|s| &self.old.stored()[s]);
         let mut shape = stored.map(|s| s.shape.clone()).unwrap_or_default();
         if let (Some(first), Some(stored)) = (shape.first_mut(), stored) {
-            *first = stored.rows_alive() + rows[growing.values];
+            *first = stored.rows_alive() + rows[values];
         }
-        AppendedArray {
+        Some(AppendedArray {
             name: growing.name.clone(),
             dtype: stored.map_or(Dtype::U8, |s| s.dtype),
             shape,
             categories: growing.categories.clone(),
             valid: growing.new_valid.clone(),
             nulls: growing.minus,
-        }
+        })
     }
 }
 
-/// The targets that count the rows of the growing arrays: of each its offsets, where it has some,
-/// else its values.
-fn counting(growing: &[LogicalTarget], end: &Plan) -> Vec<usize> {
-    let offsets: HashMap<&str, &str> = end
-        .encoded
-        .iter()
-        .filter_map(|k| Some((k.meta.name.as_str(), k.offsets.as_deref()?)))
-        .collect();
-    let index: HashMap<&str, usize> =
-        end.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
-    let of = |g: &LogicalTarget| {
-        offsets.get(g.name.as_str()).and_then(|o| index.get(o).copied()).unwrap_or(g.values)
-    };
-    growing.iter().map(of).collect()
+/// The new rows of a growing array, from those of each target.
+fn counted(growing: &LogicalTarget, rows: &[u64]) -> u64 {
+    rows[growing.counts.array] / growing.counts.of
 }
 
 impl Sink for AppendSink {
@@ -313,14 +305,9 @@ impl Sink for AppendSink {
     }
 
     fn finish(mut self: Box<Self>, end: &Plan) -> Result<Summary> {
-        let counting = counting(&self.growing, end);
-        let rows = self.new_rows(end, &counting)?;
-        let new_rows = self
-            .growing
-            .iter()
-            .zip(&counting)
-            .map(|(g, &counts)| (g.name.as_str(), Some(rows[counts])))
-            .collect();
+        let rows = self.new_rows(end)?;
+        let new_rows =
+            self.growing.iter().map(|g| (g.name.as_str(), Some(counted(g, &rows)))).collect();
         even_tables(self.old.plan(), &new_rows)?;
         let mut summary = Summary::default();
         let mut changed: Vec<(String, Vec<u8>)> = Vec::new();
@@ -337,8 +324,9 @@ impl Sink for AppendSink {
         let order: Vec<String> =
             self.old.logical_arrays().map(|(meta, _)| meta.name.clone()).collect();
         let changes: Vec<AppendedArray> =
-            self.growing.iter().map(|g| self.grown(g, &rows)).collect();
-        let side = sidecar::grown(read_side(self.files.as_ref())?.as_deref(), &order, &changes)?;
+            self.growing.iter().filter_map(|g| self.grown(g, &rows)).collect();
+        let side = read_side(self.files.as_ref())?;
+        let side = sidecar::grown(side.as_deref(), &order, &changes, &self.nested)?;
         check_side(side.as_deref())?;
         let metadata = metadata::write(&self.entries);
         let guard =

@@ -12,7 +12,7 @@ use super::merge_base::MergeBase;
 use super::write;
 use super::{directory, lock};
 use crate::error::{Error, Result};
-use crate::format::{Existing, Sink, WriteOptions};
+use crate::format::{Existing, Sink, Source, WriteOptions};
 use crate::formats::numpack::store::metadata::Entry;
 use crate::formats::numpack::store::names::{self, Names};
 use crate::formats::numpack::store::{METADATA, SIDE, StoreSource, read_metadata, read_side};
@@ -114,10 +114,23 @@ fn replaced(old: &StoreSource, plan: &Plan, replace: bool) -> Result<Gone> {
         .chain(plan.encoded.iter().map(|k| k.meta.name.as_str()))
         .collect();
     let (mut gone, mut errors) = (Gone::default(), Vec::new());
+    // A nested array goes with all its parts.
+    let mut parts_of_nested: HashSet<&str> = HashSet::new();
+    for nested in old.plan().nested.iter().filter(|n| new.contains(n.name.as_str())) {
+        parts_of_nested.extend(nested.parts.arrays());
+        if !replace {
+            let error = Error::exists("the store has an array of this name").array(&nested.name);
+            errors.push(error.hint("use --force to replace it, or --rename"));
+        }
+    }
     for (meta, parts) in old.logical_arrays() {
         let stored = parts.indices().map(|i| &old.stored()[i].name);
-        if new.contains(meta.name.as_str()) || stored.clone().any(|p| new.contains(p.as_str())) {
-            if !replace {
+        let part = parts_of_nested.contains(meta.name.as_str());
+        if part
+            || new.contains(meta.name.as_str())
+            || stored.clone().any(|p| new.contains(p.as_str()))
+        {
+            if !replace && !part {
                 let error = Error::exists("the store has an array of this name").array(&meta.name);
                 errors.push(error.hint("use --force to replace it, or --rename"));
             }

@@ -12,7 +12,7 @@ use crate::array::reader::MapReader;
 use crate::array::recent::Recent;
 use crate::error::{Error, Result};
 use crate::format::{self, Order, Source, StoredArray};
-use crate::model::{ArrayMeta, Dtype, Encoding, Logical, Plan};
+use crate::model::{ArrayMeta, Dtype, Encoding, Logical, Plan, typed};
 use crate::sidecar::{self, LogicalArray, StoredParts};
 use crate::storage::Blob;
 
@@ -211,6 +211,16 @@ impl StoreSource {
     /// Missing, unreadable; the store was replaced since.
     pub fn blob(&self, path: &str) -> Result<Arc<dyn Blob>> {
         self.reader.files.blob(path)
+    }
+
+    /// The last of the int64 offsets that a stored array holds; 0 where it has no rows.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn last_offset(&self, stored: usize) -> Result<u64> {
+        let rows = self.reader.stored[stored].rows_alive();
+        let last = self.reader.rows(stored, rows.saturating_sub(1)..rows)?;
+        Ok(typed::<i64>(&last).first().map_or(0, |&last| last as u64))
     }
 
     /// What the logical arrays are made of, in the plan's order.

@@ -33,7 +33,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// The bytes of these alive rows.
-    fn rows(&self, index: usize, rows: Range<u64>) -> Result<Vec<u8>> {
+    pub(super) fn rows(&self, index: usize, rows: Range<u64>) -> Result<Vec<u8>> {
         let stored = &self.stored[index];
         let row_bytes = stored.row_bytes;
         let total =

@@ -10,6 +10,7 @@ use crate::format::Source;
 use crate::formats::numpack::store::StoreSource;
 use crate::formats::numpack::store::manifest::{Manifest, Segment};
 use crate::formats::numpack::store::names::Names;
+use crate::model::nested::{Parts, TakenApart};
 use crate::model::{ArrayMeta, Categories, Dtype, EncodedArray, Encoding, Logical, Plan};
 use crate::sidecar::StoredParts;
 
@@ -35,11 +36,23 @@ impl Target {
     }
 }
 
-/// A logical array that grows.
+/// What can be done where the form of the store does not hold the new rows.
+pub(super) const TOGETHER: &str = "convert the store and the new rows together, into another one: \
+                                   npk convert STORE NEW OTHER --concat";
+
+/// What tells the rows of a logical array: the plan's array that has `of` rows for each of them.
+#[derive(Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) array: usize,
+    pub(super) of: u64,
+}
+
+/// A logical array that grows, or a nested one or a part of it.
 pub(super) struct LogicalTarget {
     pub(super) name: String,
-    /// Index of the plan's array of its values.
-    pub(super) values: usize,
+    /// Index of the plan's array of its values; nested ones have none.
+    pub(super) values: Option<usize>,
+    pub(super) counts: Counts,
     pub(super) categories: Option<Arc<Categories>>,
     /// Whether codes of -1 among the new rows are nulls.
     pub(super) minus: bool,
@@ -49,134 +62,272 @@ pub(super) struct LogicalTarget {
     pub(super) old_valid: Option<usize>,
 }
 
-pub(super) type Planned = (Vec<Target>, Vec<DataFile>, Vec<Adjust>, Vec<LogicalTarget>);
+impl LogicalTarget {
+    pub(super) fn new(name: &str, counts: Counts) -> LogicalTarget {
+        LogicalTarget {
+            name: name.into(),
+            values: None,
+            counts,
+            categories: None,
+            minus: false,
+            new_valid: None,
+            old_valid: None,
+        }
+    }
+}
+
+/// Where all rows go.
+pub(super) struct Planned {
+    /// For each array of the plan.
+    pub(super) targets: Vec<Target>,
+    pub(super) places: Vec<DataFile>,
+    pub(super) adjust: Vec<Adjust>,
+    pub(super) growing: Vec<LogicalTarget>,
+    /// The nested arrays that grow, by name: their parts in the store afterwards.
+    pub(super) nested: Vec<(String, Parts)>,
+}
 
 /// Finds the place in the store for every array of the plan; all mismatches are reported together.
 pub(super) fn plan_out(old: &StoreSource, plan: &Plan) -> Result<Planned> {
-    let nested = plan.encoded.iter().filter(|k| matches!(k.encoding, Encoding::Nested(_)));
-    let refused = nested.map(|k| {
-        Error::refused("rows of nested columns cannot be appended to a store")
-            .with_array(&k.meta.name)
-            .hint("join the sources with --concat, or leave the column out with -x")
-    });
-    Error::all(refused.collect())?;
-    let encoded: HashMap<&str, &EncodedArray> =
-        plan.encoded.iter().map(|k| (k.values.as_str(), k)).collect();
-    let companions: HashSet<&str> = plan
-        .encoded
-        .iter()
-        .flat_map(|k| [k.valid.as_deref(), k.offsets.as_deref()])
-        .flatten()
-        .collect();
-    let index: HashMap<&str, usize> =
-        plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
-    let have: HashMap<&str, (&ArrayMeta, &StoredParts)> =
-        old.logical_arrays().map(|f| (f.0.name.as_str(), f)).collect();
-    let stored_names: HashSet<&str> = old.stored().iter().map(|s| s.name.as_str()).collect();
-    let mut names = Names::default();
-    old.stored().iter().for_each(|s| names.take(&s.data_file));
-    let mut found: Vec<Option<(Target, DataFile, Adjust)>> =
-        plan.arrays.iter().map(|_| None).collect();
-    let (mut growing, mut errors) = (Vec::new(), Vec::new());
-    for (i, array) in plan.arrays.iter().enumerate() {
-        if companions.contains(array.name.as_str()) {
+    let mut planning = Planning::of(old, plan);
+    let (mut nested, mut errors) = (Vec::new(), Vec::new());
+    let mut parts_of_nested: HashSet<String> = HashSet::new();
+    let take = |parts: &Parts, known: &mut HashSet<String>| {
+        known.extend(parts.arrays().into_iter().map(str::to_string));
+    };
+    let mut inside: HashSet<String> = HashSet::new();
+    for taken in &old.plan().nested {
+        let name = taken.name.as_str();
+        if planning.nested.contains_key(name) || planning.index.contains_key(name) {
             continue;
         }
-        let encoded = encoded.get(array.name.as_str()).copied();
-        let logical = encoded.map_or(array, |k| &k.meta);
-        let one = || -> Result<LogicalTarget> {
-            let (meta, parts) = *have
-                .get(logical.name.as_str())
-                .ok_or_else(|| no_array(old.plan(), plan, &logical.name))?;
-            crate::format::readable(meta)?;
-            let order = columns(old.plan(), plan, &logical.name)?;
-            fits(old, meta, parts, array, encoded)?;
-            let stored = &old.stored()[parts.values];
-            let categories = categories_of(meta, parts);
-            let adjust = match (&categories, new_categories(array, encoded), order) {
-                (Some(to), Some(from), _) => {
-                    Adjust::Codes(Remap::new(stored.dtype, from, to.clone()))
-                }
-                (_, _, Some(order)) => Adjust::Columns(order, stored.dtype.item_bytes() as usize),
-                _ => Adjust::Nothing,
-            };
-            let (target, place) = behind_checked(old, parts.values, array.rows)?;
-            found[i] = Some((target, place, adjust));
-            if let (Some(at), Some(o)) = (
-                parts.offsets,
-                encoded.and_then(|k| k.offsets.as_deref()).and_then(|n| index.get(n)),
-            ) {
-                let (mut target, place) =
-                    behind_checked(old, at, plan.arrays[*o].rows.map(|r| r.saturating_sub(1)))?;
-                target.less = 1;
-                found[*o] = Some((target, place, Adjust::Offsets(stored.rows_alive() as i64)));
-            }
-            let mut one = LogicalTarget {
-                name: logical.name.clone(),
-                values: i,
-                categories,
-                minus: logical.nulls && encoded.is_some_and(|k| k.valid.is_none()),
-                new_valid: None,
-                old_valid: None,
-            };
-            match (
-                parts.valid,
-                encoded.and_then(|k| k.valid.as_deref()).and_then(|n| index.get(n).copied()),
-            ) {
-                (Some(at), Some(mask)) => {
-                    let (target, place) = behind_checked(old, at, plan.arrays[mask].rows)?;
-                    found[mask] = Some((target, place, Adjust::Nothing));
-                }
-                (Some(at), None) => one.old_valid = Some(at),
-                (None, Some(mask)) => {
-                    let name = &plan.arrays[mask].name;
-                    if stored_names.contains(name.as_str()) {
-                        return Err(Error::exists(format!(
-                            "the new rows have nulls, but the store has another array {name} already"
-                        )));
-                    }
-                    let rows = meta.rows.unwrap_or(0);
-                    let file = names.give(name);
-                    let place = DataFile::new(name, file.clone(), 1, plan.arrays[mask].rows, rows);
-                    let target = Target {
-                        stored: None,
-                        name: name.clone(),
-                        data_file: file,
-                        segment: None,
-                        rows,
-                        less: 0,
-                    };
-                    found[mask] = Some((target, place, Adjust::Nothing));
-                    one.new_valid = Some(name.clone());
-                }
-                (None, None) => {}
-            }
-            Ok(one)
-        };
-        let mut one = one;
-        match one() {
-            Ok(one) => growing.push(one),
-            Err(e) => errors.push(e.array(&logical.name)),
+        let Some((grown, parts, columns)) = planning.by_fields(taken) else { continue };
+        take(&parts, &mut parts_of_nested);
+        inside.extend(columns);
+        match grown {
+            Ok(grown) => nested.push((taken.name.clone(), grown)),
+            Err(e) => errors.push(e.array(name)),
         }
     }
-    let rows = |i: usize| {
-        encoded.get(plan.arrays[i].name.as_str()).map_or(plan.arrays[i].rows, |k| k.meta.rows)
+    for encoded in &plan.encoded {
+        let Encoding::Nested(parts) = &encoded.encoding else { continue };
+        if inside.contains(&encoded.meta.name) {
+            continue;
+        }
+        take(parts, &mut parts_of_nested);
+        match planning.nested(encoded, parts) {
+            Ok(grown) => nested.push((encoded.meta.name.clone(), grown)),
+            Err(e) => errors.push(e.array(&encoded.meta.name)),
+        }
+    }
+    let companions: HashSet<&str> =
+        plan.encoded.iter().flat_map(EncodedArray::companions).collect();
+    for (i, array) in plan.arrays.iter().enumerate() {
+        let logical = planning.logical(i).name.as_str();
+        if companions.contains(array.name.as_str()) || parts_of_nested.contains(logical) {
+            continue;
+        }
+        match planning.flat(i, logical) {
+            Ok(one) => planning.growing.push(one),
+            Err(e) => errors.push(e.array(logical)),
+        }
+    }
+    let logical = plan.encoded.iter().map(|k| (k.meta.name.as_str(), k.meta.rows));
+    let logical: HashMap<&str, Option<u64>> = logical.collect();
+    let rows = |g: &LogicalTarget| match logical.get(g.name.as_str()) {
+        Some(&rows) => rows,
+        None => g.values.and_then(|i| plan.arrays[i].rows),
     };
-    let new_rows =
-        growing.iter().map(|g: &LogicalTarget| (g.name.as_str(), rows(g.values))).collect();
+    let new_rows = planning.growing.iter().map(|g| (g.name.as_str(), rows(g))).collect();
     if errors.is_empty() {
         errors.extend(even_tables(old.plan(), &new_rows).err());
     }
     Error::all(errors)?;
-    let (mut targets, mut places, mut adjusts) = (Vec::new(), Vec::new(), Vec::new());
+    let Planning { growing, found, .. } = planning;
+    let (mut targets, mut places, mut adjust) = (Vec::new(), Vec::new(), Vec::new());
     for (i, one) in found.into_iter().enumerate() {
-        let (target, place, adjust) =
+        let (target, place, change) =
             one.ok_or_else(|| Error::internal("no place was found").array(&plan.arrays[i].name))?;
         targets.push(target);
         places.push(place);
-        adjusts.push(adjust);
+        adjust.push(change);
     }
-    Ok((targets, places, adjusts, growing))
+    Ok(Planned { targets, places, adjust, growing, nested })
+}
+
+/// The places that were found so far.
+pub(super) struct Planning<'a> {
+    pub(super) old: &'a StoreSource,
+    pub(super) plan: &'a Plan,
+    /// How the plan's arrays of values are encoded, by their names.
+    encoded: HashMap<&'a str, &'a EncodedArray>,
+    index: HashMap<&'a str, usize>,
+    /// The plan's arrays of values by their logical names.
+    pub(super) values: HashMap<&'a str, usize>,
+    have: HashMap<&'a str, (&'a ArrayMeta, &'a StoredParts)>,
+    /// The plan's nested arrays.
+    pub(super) nested: HashMap<&'a str, &'a EncodedArray>,
+    /// The store's nested arrays, and the places of all its others.
+    pub(super) taken: HashMap<&'a str, &'a TakenApart>,
+    pub(super) places: HashMap<&'a str, usize>,
+    stored_names: HashSet<&'a str>,
+    names: Names,
+    found: Vec<Option<(Target, DataFile, Adjust)>>,
+    pub(super) growing: Vec<LogicalTarget>,
+}
+
+impl<'a> Planning<'a> {
+    fn of(old: &'a StoreSource, plan: &'a Plan) -> Planning<'a> {
+        let (nested, flat): (Vec<&EncodedArray>, Vec<&EncodedArray>) =
+            plan.encoded.iter().partition(|k| matches!(k.encoding, Encoding::Nested(_)));
+        let mut names = Names::default();
+        old.stored().iter().for_each(|s| names.take(&s.data_file));
+        let encoded: HashMap<&str, &EncodedArray> =
+            flat.into_iter().map(|k| (k.values.as_str(), k)).collect();
+        let index = plan.positions();
+        let values = index
+            .iter()
+            .map(|(&name, &i)| (encoded.get(name).map_or(name, |k| k.meta.name.as_str()), i));
+        Planning {
+            old,
+            plan,
+            values: values.collect(),
+            encoded,
+            index,
+            nested: nested.into_iter().map(|k| (k.meta.name.as_str(), k)).collect(),
+            taken: old.plan().nested.iter().map(|n| (n.name.as_str(), n)).collect(),
+            places: old.plan().positions(),
+            stored_names: old.stored().iter().map(|s| s.name.as_str()).collect(),
+            have: old.logical_arrays().map(|f| (f.0.name.as_str(), f)).collect(),
+            names,
+            found: plan.arrays.iter().map(|_| None).collect(),
+            growing: Vec::new(),
+        }
+    }
+
+    /// The logical array that an array of the plan has the values of.
+    pub(super) fn logical(&self, i: usize) -> &'a ArrayMeta {
+        let array = &self.plan.arrays[i];
+        self.encoded.get(array.name.as_str()).map_or(array, |k| &k.meta)
+    }
+
+    /// The plan's array of this name.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    /// What the store has under this logical name.
+    pub(super) fn stored(&self, name: &str) -> Result<(&'a ArrayMeta, &'a StoredParts)> {
+        let found = self.have.get(name).copied();
+        found.ok_or_else(|| no_array(self.old.plan(), self.plan, name))
+    }
+
+    /// Places for the plan's array `i` and its companions, behind the rows of the store's logical
+    /// array `name`.
+    ///
+    /// # Errors
+    /// No such array there; another type or shape.
+    pub(super) fn flat(&mut self, i: usize, name: &str) -> Result<LogicalTarget> {
+        let (old, array) = (self.old, &self.plan.arrays[i]);
+        let encoded = self.encoded.get(array.name.as_str()).copied();
+        let (meta, parts) = self.stored(name)?;
+        crate::format::readable(meta)?;
+        let order = columns(old.plan(), self.plan, name)?;
+        fits(old, meta, parts, array, encoded).map_err(|e| self.with_way(e, name, meta))?;
+        let stored = &old.stored()[parts.values];
+        let categories = categories_of(meta, parts);
+        let adjust = match (&categories, new_categories(array, encoded), order) {
+            (Some(to), Some(from), _) => Adjust::Codes(Remap::new(stored.dtype, from, to.clone())),
+            (_, _, Some(order)) => Adjust::Columns(order, stored.dtype.item_bytes() as usize),
+            _ => Adjust::Nothing,
+        };
+        let (target, place) = behind_checked(old, parts.values, array.rows)?;
+        self.found[i] = Some((target, place, adjust));
+        let offsets = encoded.and_then(|k| k.offsets.as_deref()).and_then(|n| self.named(n));
+        if let (Some(at), Some(o)) = (parts.offsets, offsets) {
+            self.offsets(at, o, stored.rows_alive())?;
+        }
+        let mut one = LogicalTarget::new(name, Counts { array: offsets.unwrap_or(i), of: 1 });
+        one.values = Some(i);
+        one.categories = categories;
+        one.minus = self.logical(i).nulls && encoded.is_some_and(|k| k.valid.is_none());
+        let mask = encoded.and_then(|k| k.valid.as_deref()).and_then(|n| self.named(n));
+        self.mask(parts.valid, mask, meta.rows.unwrap_or(0), &mut one)?;
+        Ok(one)
+    }
+
+    /// Of a column of lists both files together tell a form that holds them.
+    fn with_way(&self, error: Error, name: &str, stored: &ArrayMeta) -> Error {
+        let mut columns = self.plan.tables.iter().flat_map(|t| &t.columns);
+        let lists = stored.logical.is_var() || !stored.element_dims().is_empty();
+        match lists && error.hint_text().is_none() && columns.any(|c| c.array == name) {
+            true => error.hint(TOGETHER),
+            false => error,
+        }
+    }
+
+    /// A place for the plan's offsets `o`, behind the stored ones `at`, whose last is `base`.
+    ///
+    /// # Errors
+    /// Corrupt: it is another.
+    pub(super) fn offsets(&mut self, at: usize, o: usize, base: u64) -> Result<()> {
+        let last = self.old.last_offset(at)?;
+        let name = &self.old.stored()[at].name;
+        if last != base {
+            let wrong =
+                format!("the last offset is {}, but there are {base} elements", last as i64);
+            let hint = "convert the store into a new one, and append to that";
+            return Err(Error::corrupt(wrong).hint(hint).with_array(name));
+        }
+        let base = i64::try_from(base).map_err(|_| Error::failed("offsets would exceed 2^63"))?;
+        let rows = self.plan.arrays[o].rows.map(|r| r.saturating_sub(1));
+        let (mut target, place) = behind_checked(self.old, at, rows)?;
+        target.less = 1;
+        self.found[o] = Some((target, place, Adjust::Offsets(base)));
+        Ok(())
+    }
+
+    /// A place for the plan's mask `new` behind the stored one, or for one that begins now: `rows`
+    /// are there.
+    ///
+    /// # Errors
+    /// Exists: another array has its name.
+    pub(super) fn mask(
+        &mut self,
+        stored: Option<usize>,
+        new: Option<usize>,
+        rows: u64,
+        one: &mut LogicalTarget,
+    ) -> Result<()> {
+        match (stored, new) {
+            (Some(at), Some(mask)) => {
+                let (target, place) = behind_checked(self.old, at, self.plan.arrays[mask].rows)?;
+                self.found[mask] = Some((target, place, Adjust::Nothing));
+            }
+            (None, Some(mask)) => {
+                let name = &self.plan.arrays[mask].name;
+                if self.stored_names.contains(name.as_str()) {
+                    return Err(Error::exists(format!(
+                        "the new rows have nulls, but the store has another array {name} already"
+                    )));
+                }
+                let file = self.names.give(name);
+                let place = DataFile::new(name, file.clone(), 1, self.plan.arrays[mask].rows, rows);
+                let target = Target {
+                    stored: None,
+                    name: name.clone(),
+                    data_file: file,
+                    segment: None,
+                    rows,
+                    less: 0,
+                };
+                self.found[mask] = Some((target, place, Adjust::Nothing));
+                one.new_valid = Some(name.clone());
+            }
+            (at, None) => one.old_valid = at,
+        }
+        Ok(())
+    }
 }
 
 /// The store lacks an array: which name, or which layout, would find one.

@@ -1,0 +1,256 @@
+//! Parquet and Arrow files at the edges of what their specifications allow.
+
+use std::sync::Arc;
+
+use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+
+use crate::support::{Scratch, at, npk, npk_fails, python};
+
+/// Rows without a column are told of, and not called none.
+#[test]
+fn rows_without_columns_are_refused_with_their_number() {
+    let scratch = Scratch::new();
+    let schema = Arc::new(arrow_schema::Schema::empty());
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(5));
+    let batch =
+        arrow_array::RecordBatch::try_new_with_options(schema.clone(), vec![], &options).unwrap();
+    let mut writer = arrow_ipc::writer::FileWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch).unwrap();
+    std::fs::write(scratch.join("bare.arrow"), writer.into_inner().unwrap()).unwrap();
+    // num_rows in the footer and in the row group, and the schema of a root alone.
+    let footer = [
+        &[0x15, 2, 0x19, 0x1C, 0x48, 1, b's', 0x15, 0, 0, 0x16, 10][..],
+        &[0x19, 0x1C, 0x19, 0x0C, 0x16, 0, 0x16, 10, 0, 0],
+    ];
+    let footer = footer.concat();
+    let length = (footer.len() as u32).to_le_bytes();
+    let parquet = [b"PAR1", &footer[..], &length, b"PAR1"].concat();
+    std::fs::write(scratch.join("bare.parquet"), parquet).unwrap();
+    for name in ["bare.arrow", "bare.parquet"] {
+        let file = at(&scratch, name);
+        for out in ["o.npk", "o.csv", "o.parquet"] {
+            let said = npk_fails(4, &["convert", &file, &at(&scratch, out)]);
+            assert!(said.contains("it has 5 rows and no columns"), "{said}");
+            assert!(said.contains("hint: ") && !scratch.join(out).exists(), "{said}");
+        }
+        let said = npk_fails(4, &["convert", &file, &at(&scratch, "o.npk"), "-a", "*"]);
+        assert!(said.contains("it has 5 rows and no columns"), "{said}");
+        assert_eq!(npk(&["list", &file]), "");
+    }
+}
+
+/// A decimal of this many bytes, big-endian and as short as it can be.
+fn short(value: i128) -> ByteArray {
+    let bytes = value.to_be_bytes();
+    let sign = if value < 0 { 0xFF } else { 0 };
+    let skip = (0..15).take_while(|&i| bytes[i] == sign && (bytes[i + 1] ^ sign) < 0x80).count();
+    ByteArray::from(bytes[skip..].to_vec())
+}
+
+/// Decimals may be byte strings of any length: short ones, longer than they need to be, with nulls,
+/// in dictionaries, in lists.
+#[test]
+fn decimals_of_varying_length_are_numbers() {
+    let values = [0i128, 1, -1, 127, 128, -128, -129, 255, 65_536, -99_999, 123_456_789, -1 << 40];
+    let long = |v: i128| ByteArray::from(v.to_be_bytes()[4..].to_vec());
+    for (precision, dictionary) in [(18, false), (18, true), (30, false), (30, true)] {
+        let scratch = Scratch::new();
+        let message = format!(
+            "message m {{
+                required binary d (DECIMAL({precision},2));
+                optional binary n (DECIMAL({precision},2));
+                optional group l (LIST) {{ repeated group list {{ optional binary element (DECIMAL({precision},2)); }} }}
+            }}"
+        );
+        let schema = parquet::schema::parser::parse_message_type(&message).unwrap();
+        let properties = WriterProperties::builder()
+            .set_dictionary_enabled(dictionary)
+            .set_compression(Compression::SNAPPY)
+            .build();
+        let file = std::fs::File::create(scratch.join("d.parquet")).unwrap();
+        let mut writer =
+            SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let all: Vec<ByteArray> = values.iter().map(|&v| short(v)).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&all, None, None).unwrap();
+        column.close().unwrap();
+        let some: Vec<ByteArray> = values.iter().step_by(2).map(|&v| long(v)).collect();
+        let levels: Vec<i16> = (0..values.len()).map(|i| i16::from(i % 2 == 0)).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&some, Some(&levels), None).unwrap();
+        column.close().unwrap();
+        // Rows: two elements, one of them null; none; null; then one each.
+        let def: Vec<i16> = [3, 2, 1, 0].into_iter().chain([3; 9]).collect();
+        let rep: Vec<i16> = [0, 1, 0, 0].into_iter().chain([0; 9]).collect();
+        let items: Vec<ByteArray> =
+            values.iter().take(10).map(|&v| if v % 2 == 0 { short(v) } else { long(v) }).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&items, Some(&def), Some(&rep)).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+
+        let text = |v: i128| {
+            format!("{}{}.{:02}", if v < 0 { "-" } else { "" }, v.abs() / 100, v.abs() % 100)
+        };
+        let mut expected = String::from("d,n,l\n");
+        for (i, &v) in values.iter().enumerate() {
+            let null = if i % 2 == 0 { text(v) } else { String::new() };
+            let list = match i {
+                0 => format!("\"[\"\"{}\"\",null]\"", text(values[0])),
+                1 => "[]".into(),
+                2 => String::new(),
+                _ => format!("\"[\"\"{}\"\"]\"", text(values[i - 2])),
+            };
+            expected += &format!("{},{null},{list}\n", text(v));
+        }
+        let (from, out) = (at(&scratch, "d.parquet"), at(&scratch, "o.csv"));
+        npk(&["convert", "-q", &from, &out, "--nested", "json"]);
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), expected, "{precision}");
+        // And through a store.
+        npk(&["convert", "-q", &from, &at(&scratch, "s.npk")]);
+        npk(&["convert", "-q", "-f", &at(&scratch, "s.npk"), &out, "--nested", "json"]);
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), expected, "{precision}");
+    }
+}
+
+/// Where statistics are in the page index alone, nulls and values are the same.
+#[test]
+fn statistics_of_pages_alone_serve() {
+    let scratch = Scratch::new();
+    let message =
+        "message m { optional int32 a; required int32 b; optional group s { optional int32 c; } }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let mut answers = Vec::new();
+    for level in [EnabledStatistics::None, EnabledStatistics::Chunk, EnabledStatistics::Page] {
+        let properties = WriterProperties::builder()
+            .set_statistics_enabled(level)
+            .set_data_page_row_count_limit(3)
+            .set_write_batch_size(1)
+            .build();
+        let file = std::fs::File::create(scratch.join("p.parquet")).unwrap();
+        let mut writer =
+            SerializedFileWriter::new(file, schema.clone(), Arc::new(properties)).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let values: Vec<i32> = (0..20).collect();
+        let some = [[1i16, 1, 1, 0].repeat(5), vec![1; 20], [2i16, 2, 1, 0].repeat(5)];
+        for (levels, most) in some.iter().zip([1, 1, 2]) {
+            let count = levels.iter().filter(|&&l| l == most).count();
+            let mut column = group.next_column().unwrap().unwrap();
+            let levels = (count < 20).then_some(&levels[..]);
+            column.typed::<Int32Type>().write_batch(&values[..count], levels, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        let bytes = std::fs::read(scratch.join("p.parquet")).unwrap();
+        let out = at(&scratch, "p.csv");
+        npk(&["convert", "-q", "-f", &at(&scratch, "p.parquet"), &out, "--nested", "json"]);
+        answers.push((std::fs::read_to_string(&out).unwrap(), bytes.len()));
+    }
+    let lines: Vec<&str> = answers[0].0.lines().collect();
+    assert_eq!(lines.len(), 21);
+    assert!(lines[4].starts_with(",3,"), "{}", lines[4]);
+    assert!(answers.iter().all(|(text, _)| *text == answers[0].0));
+    // They are there only where they were asked for.
+    assert!(answers[0].1 < answers[1].1 && answers[1].1 < answers[2].1);
+}
+
+/// Files with a page index, by pyarrow: every row from anywhere.
+#[test]
+#[ignore = "asks the real libraries"]
+fn page_indexes_of_pyarrow_change_nothing() {
+    let scratch = Scratch::new();
+    python(
+        scratch.path(),
+        "
+import pyarrow as pa, pyarrow.parquet as pq
+n = 5000
+t = pa.table({'a': pa.array([i if i % 3 else None for i in range(n)]), 's': pa.array([{'x': i, 'y': ['q'] * (i % 3)} if i % 5 else None for i in range(n)])})
+for version in ['1.0', '2.0']:
+    pq.write_table(t, version + '.parquet', write_page_index=True, data_page_size=200, row_group_size=1700, data_page_version=version)
+",
+    );
+    for version in ["1.0", "2.0"] {
+        let (from, out) = (
+            at(&scratch, &format!("{version}.parquet")),
+            at(&scratch, &format!("o{version}.parquet")),
+        );
+        npk(&["convert", "-q", &from, &at(&scratch, &format!("{version}.npk"))]);
+        npk(&["convert", "-q", &at(&scratch, &format!("{version}.npk")), &out]);
+        npk(&[
+            "convert",
+            "-q",
+            &from,
+            &at(&scratch, &format!("part{version}.parquet")),
+            "--rows",
+            "1690:3411:7",
+        ]);
+    }
+    python(
+        scratch.path(),
+        "
+import pyarrow.parquet as pq
+for version in ['1.0', '2.0']:
+    t = pq.read_table(version + '.parquet')
+    assert pq.read_table(f'o{version}.parquet').equals(t)
+    part = pq.read_table(f'part{version}.parquet')
+    assert part.to_pylist() == t.slice(1690, 3411 - 1690).to_pylist()[::7]
+",
+    );
+}
+
+/// A page that is larger than the memory for it is refused with the number, whoever asks first.
+#[test]
+fn a_page_of_texts_beyond_the_limit_is_refused_with_the_number() {
+    let scratch = Scratch::new();
+    let texts: Vec<String> = (0..12).map(|i| format!("{i}").repeat(1 << 20)).collect();
+    let column = Arc::new(arrow_array::StringArray::from(texts)) as arrow_array::ArrayRef;
+    let batch = arrow_array::RecordBatch::try_from_iter([("s", column)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_compression(Compression::ZSTD(Default::default()))
+        .set_data_page_size_limit(1 << 30)
+        .build();
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    std::fs::write(scratch.join("s.parquet"), writer.into_inner().unwrap()).unwrap();
+    let (from, out) = (at(&scratch, "s.parquet"), at(&scratch, "s.npk"));
+    for strings in ["codes", "offsets"] {
+        let args = ["convert", "-q", &from, &out, "--strings", strings, "-m", "8MiB"];
+        let said = npk_fails(4, &args);
+        assert!(said.contains("bytes of memory, which is more than the limit"), "{said}");
+        assert!(said.contains("--memory-limit"), "{said}");
+    }
+    npk(&["convert", "-q", &from, &out]);
+}
+
+/// What a footer tells of column chunks takes memory, too.
+#[test]
+fn a_footer_beyond_the_limit_is_refused_with_the_number() {
+    let scratch = Scratch::new();
+    let message = "message m { required int32 a; }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let file = std::fs::File::create(scratch.join("g.parquet")).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    for i in 0..20_000 {
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(&[i], None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+    let from = at(&scratch, "g.parquet");
+    let said = npk_fails(4, &["list", &from, "-m", "8MiB"]);
+    assert!(said.contains("the footer takes ") && said.contains("--memory-limit"), "{said}");
+    npk(&["convert", "-q", &from, &at(&scratch, "g.csv"), "-m", "64MiB"]);
+    let text = std::fs::read_to_string(scratch.join("g.csv")).unwrap();
+    assert!(text.starts_with("a\n0\n1\n") && text.ends_with("\n19999\n"));
+}
