@@ -106,7 +106,9 @@ fn parts(
             false => "leave the column out with -x",
         }));
     }
-    let parts = Parts::of(&meta.name, &nested.field, &Masks::found(nested))?;
+    let hint = "leave the column out with -x, or write Feather, which has all types";
+    let parts = Parts::of(&meta.name, &nested.field, &Masks::found(nested));
+    let parts = parts.map_err(|e| e.hint(hint))?;
     let lists = parts.companions().iter().any(|name| name.ends_with(".offsets"));
     if lists && !policy.ragged_offsets {
         return Err(Error::refused("the rows are lists of different lengths")

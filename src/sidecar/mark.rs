@@ -111,19 +111,26 @@ fn mark_text(mut entry: ArrayEntry) -> Option<String> {
 }
 
 /// The marks of arrays that were dictionaries, by name: their categories are known at the end.
-/// Larger ones than an attribute should hold are left out: then the values come back as they are
-/// stored.
-pub fn dictionary_marks(end: &Plan) -> HashMap<String, Attributes> {
+/// Larger ones than an attribute should hold are left out, with a note: then the values come back
+/// as they are stored.
+pub fn dictionary_marks(end: &Plan) -> (HashMap<String, Attributes>, Vec<String>) {
     let (encoded, _) = encoded_arrays(end);
-    let mark = |stored: &ArrayMeta| -> Option<(String, Attributes)> {
+    let mut notes = Vec::new();
+    let mut mark = |stored: &ArrayMeta| -> Option<(String, Attributes)> {
         let encoded = encoded.get(stored.name.as_str()).copied().filter(|e| is_dictionary(e))?;
         let mut entry = array_entry(stored, Some(encoded), true)?;
         entry.original_dtype = Some(encoded.meta.dtype.name().to_string());
-        let text = mark_text(entry).filter(|text| text.len() <= MAX_DICTIONARY_BYTES)?;
+        let text = mark_text(entry)?;
+        if text.len() > MAX_DICTIONARY_BYTES {
+            let (name, kind) = (&stored.name, encoded.meta.type_name());
+            notes.push(format!("{name}: its values come back, but not as {kind}: the categories take {} bytes, too many for an attribute", text.len()));
+            return None;
+        }
         let mark = [(MARK.to_string(), Value::String(text))];
         Some((stored.name.clone(), mark.into_iter().collect()))
     };
-    end.arrays.iter().filter_map(mark).collect()
+    let marks = end.arrays.iter().filter_map(&mut mark).collect();
+    (marks, notes)
 }
 
 /// The marks of an output's arrays, by name, but for dictionaries.
@@ -145,6 +152,9 @@ impl Marks {
             mark_text(array_entry(stored, encoded, true)?)
         };
         let types = plan.arrays.iter().filter_map(|a| Some((a.name.clone(), mark(a)?))).collect();
+        // Leaves may be stored in another form, under another name.
+        let flat = encoded.values().map(|k| (k.meta.name.as_str(), k.values.as_str()));
+        let stored: HashMap<&str, &str> = flat.collect();
         let nested = |encoded: &EncodedArray| -> Option<(String, String)> {
             let mut entry = nested_entry(encoded)?;
             entry.name = last(&entry.name).to_string();
@@ -152,7 +162,9 @@ impl Marks {
             let Value::Object(mut entry) = serde_json::to_value(entry).ok()? else { return None };
             entry.retain(|_, value| !value.is_array() && value.as_str() != Some(""));
             entry.shift_insert(0, "npk".into(), VERSION.into());
-            Some((encoded.values.clone(), serde_json::to_string(&entry).ok()?))
+            let first = encoded.values.as_str();
+            let first = stored.get(first).copied().unwrap_or(first);
+            Some((first.to_string(), serde_json::to_string(&entry).ok()?))
         };
         Marks { types, nested: plan.encoded.iter().filter_map(nested).collect() }
     }

@@ -243,3 +243,124 @@ fn tables_keep_their_schema_through_hdf5_and_zarr() {
     let root = std::fs::read_to_string(scratch.join("two.zarr/zarr.json")).unwrap();
     assert!(!root.contains("npk"), "{root}");
 }
+
+/// Categories that an attribute cannot hold are not lost in silence.
+#[test]
+fn a_dictionary_that_is_too_large_for_an_attribute_is_told_of() {
+    use arrow_array::DictionaryArray;
+    use arrow_array::types::Int32Type;
+    let scratch = Scratch::new();
+    for (n, told) in [(100, false), (50_000, true)] {
+        let texts: Vec<String> = (0..n).map(|i| format!("a category of some length {i}")).collect();
+        let coded: DictionaryArray<Int32Type> = texts.iter().map(|t| Some(t.as_str())).collect();
+        let batch = RecordBatch::try_from_iter([("d", Arc::new(coded) as ArrayRef)]).unwrap();
+        std::fs::write(scratch.join("d.feather"), file(&batch, "d.feather", true)).unwrap();
+        for out in ["d.h5", "d.zarr", "d.npk"] {
+            let (code, _, said) = run(&scratch, &["convert", "-f", "d.feather", out]);
+            assert_eq!(code, 0, "{said}");
+            let note = said.contains("d: its values come back, but not as dictionary");
+            assert_eq!(note, told && out != "d.npk", "{out}: {said}");
+            ok(&scratch, &["convert", "-f", out, "back.csv"]);
+            let back = std::fs::read_to_string(scratch.join("back.csv")).unwrap();
+            assert!(back.lines().skip(1).eq(texts.iter().map(String::as_str)), "{out}");
+        }
+    }
+}
+
+/// What the flags for other columns do with nested ones: they change the columns that they can, and
+/// refuse by name what they cannot.
+#[test]
+fn flags_meet_nested_columns() {
+    let scratch = Scratch::new();
+    let name = "o.feather";
+    std::fs::write(scratch.join(name), file(&orders([true; 5]), name, true)).unwrap();
+    let convert = |more: &[&str]| run(&scratch, &[&["convert", "-f", name], more].concat());
+    let listed = |path: &str| ok(&scratch, &["list", path]);
+    // A name for the whole, and all parts take it.
+    let (code, _, said) = convert(&["o.npk", "--rename", "user=person"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        listed("o.npk").lines().any(|l| l == "person.city" || l == "person"),
+        "{}",
+        listed("o.npk")
+    );
+    let (code, _, said) = convert(&["o.npz", "--rename", "user=person", "--strings", "offsets"]);
+    assert_eq!(code, 0, "{said}");
+    let names = listed("o.npz");
+    assert!(names.contains("person.city.bytes") && !names.contains("user"), "{names}");
+    // Text in its two forms, or none of it.
+    let (code, _, said) = convert(&["o.npk", "--strings", "offsets"]);
+    assert_eq!(code, 0, "{said}");
+    ok(&scratch, &["diff", name, "o.npk"]);
+    let (code, _, said) = convert(&["o.npk", "--strings", "error"]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("items.values.sku: ") && said.contains("user.city: "), "{said}");
+    // Nulls of leaves and of lists: no masks may be.
+    let (code, _, said) = convert(&["o.npk", "--nulls", "error"]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("null"), "{said}");
+    // A cast of a column that is no number.
+    for dtype in ["user=float64", "items=int32"] {
+        let (code, _, said) = convert(&["o.npk", "--dtype", dtype]);
+        assert!(code == 4 || code == 2, "{code} {said}");
+        assert!(said.contains(dtype.split('=').next().unwrap()), "{said}");
+    }
+    // Rows are rows of the column.
+    let (code, _, said) = convert(&["part.feather", "--rows", "1:2"]);
+    assert_eq!(code, 0, "{said}");
+    let shown = ok(&scratch, &["inspect", "part.feather", "--head", "5", "-a", "user"]);
+    assert!(shown.contains("\n  null"), "{shown}");
+}
+
+/// The types that `docs/formats.md` says are refused, and no others.
+#[test]
+fn types_without_a_place_are_refused_by_name() {
+    use arrow_array::types::{Int32Type, IntervalMonthDayNano};
+    use arrow_array::{Int8Array, IntervalMonthDayNanoArray, RunArray, UnionArray};
+    use arrow_schema::UnionFields;
+    let scratch = Scratch::new();
+    let runs: RunArray<Int32Type> = ["a", "a"].into_iter().collect();
+    let ids = Int8Array::from(vec![0i8, 0]).values().clone();
+    let fields: UnionFields =
+        [(0, Arc::new(Field::new("n", DataType::Int32, true)))].into_iter().collect();
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+    let union = UnionArray::try_new(fields, ids, None, vec![numbers.clone()]).unwrap();
+    let spans = IntervalMonthDayNanoArray::from(vec![IntervalMonthDayNano::new(1, 2, 3); 2]);
+    let empty = StructArray::new_empty_fields(2, None);
+    let views = arrow_array::StringViewArray::from(vec!["x", "y"]);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("union", Arc::new(union)),
+        ("run_end_encoded", Arc::new(runs)),
+        ("interval", Arc::new(spans)),
+        ("struct<>", Arc::new(empty)),
+        ("string_view", Arc::new(views)),
+        ("null", arrow_array::new_null_array(&DataType::Null, 2)),
+    ];
+    let docs = std::fs::read_to_string("docs/formats.md").unwrap();
+    assert!(docs.contains(
+        "| union, run-end encoding, interval | | Parquet, and all formats of plain arrays;"
+    ));
+    assert!(docs.contains("| struct without fields | | Parquet |"));
+    for (what, column) in columns {
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("c", column, true),
+            ("id", numbers.clone(), true),
+        ]);
+        std::fs::write(scratch.join("c.feather"), file(&batch.unwrap(), "c.feather", true))
+            .unwrap();
+        for out in ["o.feather", "o.parquet", "o.npk", "o.h5", "o.zarr", "o.npz", "o.safetensors"] {
+            let (code, _, said) = run(&scratch, &["convert", "-f", "c.feather", out]);
+            let plain = !["o.feather", "o.parquet"].contains(&out);
+            let refused = match what {
+                "union" | "run_end_encoded" | "interval" => out != "o.feather",
+                "struct<>" => out == "o.parquet",
+                _ => false,
+            };
+            assert_eq!(code, if refused { 4 } else { 0 }, "{what} {out}: {said}");
+            assert!(!refused || said.contains(what) && said.contains("hint: "), "{out}: {said}");
+            if refused && plain {
+                ok(&scratch, &["convert", "-f", "c.feather", out, "--skip-unsupported"]);
+            }
+        }
+    }
+}

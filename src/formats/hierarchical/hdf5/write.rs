@@ -197,7 +197,8 @@ impl Hdf5Sink {
         if let Some((_, data)) = self.open.take() {
             data.close("a dataset cannot be written")?;
         }
-        let late = sidecar::dictionary_marks(end);
+        let (late, notes) = sidecar::dictionary_marks(end);
+        self.notes.extend(notes);
         for (meta, slot) in end.arrays.iter().zip(self.slots.iter()) {
             if let Some(mark) = late.get(&meta.name) {
                 let data = lib.open(&file, &slot.path)?;

@@ -158,17 +158,21 @@ impl Sink for ZarrSink {
     fn finish(self: Box<Self>, end: &Plan) -> Result<Summary> {
         let ZarrSink { writer, options } = *self;
         let (target, mut layouts) = Writer::into_whole(writer)?;
-        add_late_marks(&mut layouts, end);
-        consolidate::commit(target, &layouts, end, &options)
+        let notes = add_late_marks(&mut layouts, end);
+        let mut summary = consolidate::commit(target, &layouts, end, &options)?;
+        summary.notes.extend(notes);
+        Ok(summary)
     }
 }
 
 /// Marks that only the values have told: the categories of dictionaries.
-pub fn add_late_marks(layouts: &mut [Layout], end: &Plan) {
-    let late = sidecar::dictionary_marks(end);
+/// Gives notes of those that are too large.
+pub fn add_late_marks(layouts: &mut [Layout], end: &Plan) -> Vec<String> {
+    let (late, notes) = sidecar::dictionary_marks(end);
     for layout in layouts {
         late.get(&layout.path).into_iter().for_each(|mark| layout.add_attributes(mark));
     }
+    notes
 }
 
 impl Writer {
