@@ -398,3 +398,53 @@ for name in ['new', 'mid']:
 ",
     );
 }
+
+/// Maps polars does not have.
+#[test]
+#[ignore = "asks the real libraries"]
+fn polars_and_duckdb_read_what_comes_back() {
+    let scratch = Scratch::new();
+    let script = std::env::current_dir().unwrap().join("tests/judges/nested_readers.py");
+    let ask = |what: &str| {
+        let run = "import runpy, sys\nsys.argv = ['', '{what}']\nrunpy.run_path('{script}')";
+        let run = run.replace("{what}", what).replace("{script}", script.to_str().unwrap());
+        python(scratch.path(), &run);
+    };
+    ask("write");
+    for step in [
+        &["in.parquet", "a.npk"][..],
+        &["a.npk", "back.parquet"],
+        &["in.feather", "b.npk"],
+        &["b.npk", "flat.feather", "-x", "map", "--compression", "none"],
+    ] {
+        run(&scratch, &[&["convert"], step].concat());
+    }
+    ask("check");
+}
+
+/// As many types as one run of the command takes.
+#[test]
+#[ignore = "asks the real libraries"]
+fn hundreds_of_random_types_come_back() {
+    let scratch = Scratch::new();
+    let files = tables(&scratch, 200..320, 1);
+    for (kind, middle) in [("feather", "npk"), ("parquet", "zarr")] {
+        let of = |ending: &str, names: &[String]| -> Vec<String> {
+            names.iter().filter(|name| name.ends_with(ending)).cloned().collect()
+        };
+        let sources = of(kind, &files);
+        let each = |sources: &[String], folder: &str, to: &str| {
+            let sources = sources.iter().map(String::as_str);
+            let args = [folder, "--to", to, "--layout", "columns", "-q"];
+            run(&scratch, &["convert"].into_iter().chain(sources).chain(args).collect::<Vec<_>>());
+        };
+        each(&sources, &format!("{middle}/"), middle);
+        let there = |f: &String| f.replace(kind, middle).replacen("", &format!("{middle}/"), 1);
+        each(&sources.iter().map(there).collect::<Vec<_>>(), &format!("{kind}/"), kind);
+        for source in &sources {
+            let back = scratch.join(&format!("{kind}/{source}"));
+            std::fs::rename(back, scratch.join(&format!("{kind}-{source}"))).unwrap();
+        }
+        python(scratch.path(), &format!("import nested\nnested.compare('{kind}')"));
+    }
+}
