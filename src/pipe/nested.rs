@@ -185,6 +185,20 @@ impl TogetherRows {
         Ok(start as u64..end as u64)
     }
 
+    /// Why the lists from a row on, which go to an element, are no lists in memory.
+    fn too_many(&self, node: &NestedNode, row: u64, end: u64) -> Error {
+        let below = node.below.first();
+        let of = below.and_then(|below| below.leaf.or(below.valid).or(below.offsets));
+        match of.map(|i| &self.shared.flat[i]) {
+            Some(meta) if meta.rows.is_some_and(|rows| rows < end) => {
+                let there = meta.rows.unwrap_or(0);
+                Error::corrupt(format!("it has {there} rows, its lists go to {end}"))
+                    .with_array(&meta.name)
+            }
+            _ => Error::refused(format!("row {row} has too many elements")),
+        }
+    }
+
     /// About what some rows take.
     fn size(&self, node: &NestedNode, rows: &Range<u64>) -> Result<u64> {
         let count = rows.end - rows.start;
@@ -267,9 +281,7 @@ impl TogetherRows {
                 let below = offsets[0]..offsets[offsets.len() - 1];
                 let short: std::result::Result<Vec<i32>, _> =
                     offsets.iter().map(|o| i32::try_from(o - offsets[0])).collect();
-                let short = short.map_err(|_| {
-                    Error::refused(format!("row {} has too many elements", rows.start))
-                })?;
+                let short = short.map_err(|_| self.too_many(node, rows.start, below.end))?;
                 let mut parts: Vec<ArrayRef> =
                     node.below.iter().map(|b| self.build(b, &below)).collect::<Result<_>>()?;
                 let values = match (&t, parts.len()) {

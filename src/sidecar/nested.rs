@@ -173,6 +173,9 @@ fn rows_of(
         let found = rows_of(below, flat, dictionaries)?;
         match (&node.kind, found) {
             (PartKind::Struct, Some(n)) => agree(n, below.field.name())?,
+            (PartKind::Fixed(0), Some(found)) if found > 0 => {
+                return Err(format!("{found} elements are in lists of length 0"));
+            }
             (PartKind::Fixed(n), Some(found)) if *n > 0 => {
                 if found % n != 0 {
                     return Err(format!("{found} elements do not make lists of {n}"));

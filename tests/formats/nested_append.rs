@@ -75,7 +75,8 @@ fn rows(texts: [&str; 3], nulls: bool) -> RecordBatch {
     ]);
     let longs = Int64Array::new(vec![1, 2, 3].into(), null(3, 2));
     let lists = list(Arc::new(longs), [0, 1, 3], None);
-    let user = StructArray::new(fields, vec![Arc::new(text), lists], null(2, 1));
+    // Of a struct that is null nowhere the fields are columns.
+    let user = StructArray::new(fields, vec![Arc::new(text), lists], but(2, &[1]));
     let entries = Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Int32, true),
@@ -88,7 +89,7 @@ fn rows(texts: [&str; 3], nulls: bool) -> RecordBatch {
     let map = MapArray::new(field, ends, entries, null(2, 1), false);
     RecordBatch::try_from_iter_with_nullable([
         ("coded", list(Arc::new(coded), [0, 1, 3], null(2, 0)), true),
-        ("cents", list(Arc::new(cents), [0, 3, 3], null(2, 1)), true),
+        ("cents", list(Arc::new(cents), [0, 1, 3], None), true),
         ("user", Arc::new(user) as ArrayRef, true),
         ("map", Arc::new(map), true),
         ("id", Arc::new(Int32Array::from(vec![5, 6])), true),
@@ -161,10 +162,9 @@ fn other_rows_are_refused_and_the_store_stays() {
         None,
     ));
     refused(&with("coded", shorts), "coded: the new rows are list<int16>, the store's are list<");
-    let one = StructArray::from(vec![(
-        Arc::new(Field::new("name", DataType::Utf8, true)),
-        Arc::new(StringArray::from(vec!["x", "y"])) as ArrayRef,
-    )]);
+    let name = Fields::from(vec![Field::new("name", DataType::Utf8, true)]);
+    let names = Arc::new(StringArray::from(vec!["x", "y"]));
+    let one = StructArray::new(name, vec![names], but(2, &[0]));
     refused(&with("user", Arc::new(one)), "the store's are struct<name: string, lists: ");
     refused(&batch.project(&[1, 2, 3, 4]).unwrap(), "the new rows lack the column coded");
     // Text in the other form.
@@ -393,6 +393,7 @@ fn merges_replace_a_nested_array_as_a_whole() {
     ok(&scratch, &["diff", "a.feather", "s.npk", "-a", "user"]);
     ok(&scratch, &[&["convert", "user.npy"], &replace[..]].concat());
     let left = files(&scratch.join("s.npk"));
-    assert!(left.keys().all(|f| !f.contains("user.")), "{:?}", left.keys());
+    let parts = |f: &&String| f.starts_with("data_user.") && *f != "data_user.npkd";
+    assert!(left.keys().filter(parts).count() == 0, "{:?}", left.keys());
     ok(&scratch, &["diff", "a.feather", "s.npk", "-a", "map"]);
 }

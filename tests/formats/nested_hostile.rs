@@ -180,7 +180,7 @@ fn lists_of_another_size_are_no_lists() {
     };
     for size in [0, 1, 3, 4, 6, 7] {
         with_side(&scratch, |side| entry(side, "user")["arrow"] = typed(size));
-        let out = npk_any(&["convert", "-f", &at(&scratch, "s.npk"), &at(&scratch, "o.feather")]);
+        let out = npk_any(&["convert", "-f", &at(&scratch, "s.npk"), &at(&scratch, "o.npz")]);
         let said = String::from_utf8(out.stderr).unwrap();
         assert!(said.contains("the parts of user stay on their own"), "{size}: {said}");
     }

@@ -264,7 +264,8 @@ impl Shared {
             let leaves = all.filter(|t| children(t).is_empty()).enumerate();
             for (i, _) in leaves.filter(|(_, t)| matches!(t, DataType::Dictionary(..))) {
                 let column = root.first_column + i;
-                if column < descr.num_columns() && descr.column(column).max_def_level() > 1 {
+                let inside = !children(root.refined.data_type()).is_empty();
+                if inside && column < descr.num_columns() {
                     found.insert(column);
                 }
             }

@@ -316,7 +316,10 @@ impl Sink for AppendSink {
             if i >= end.arrays.len() {
                 self.ones(i, self.grow.files.places.0[i].base, n).map_err(at)?;
             }
-            if n > 0 || self.targets[i].stored.is_none() {
+            // A file that is not one of the store's is not there before it is written.
+            let target = &self.targets[i];
+            let own = target.segment.is_none() && !self.grow.files.places.0[i].grows;
+            if n > 0 || target.stored.is_none() || own {
                 self.end_file(i, n, &mut summary).map_err(at)?;
             }
             self.end_target(i, n, &mut changed);
