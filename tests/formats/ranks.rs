@@ -5,6 +5,7 @@ use std::path::Path;
 
 use npk::format::{Order, ReadOptions, Source};
 use npk::formats::by_name;
+use npk::formats::checkpoint::deepspeed::layout::{Cut, Shape, stage2, stage3};
 use npk::model::{Chunk, Dtype, Values};
 use npk::pipe::{self, Settings};
 use npk::storage::Location;
@@ -12,7 +13,7 @@ use npk::storage::Location;
 use crate::support::*;
 
 const ZERO: [&str; 4] = ["stage1", "stage2", "stage3", "stage1_bf16"];
-const FSDP: [&str; 4] = ["sharded", "local", "dtensor", "tensors"];
+const FSDP: [&str; 5] = ["sharded", "local", "dtensor", "tensors", "strided"];
 
 fn open(format: &str, path: &Path) -> Box<dyn Source> {
     let options = ReadOptions::default();
@@ -191,6 +192,14 @@ fn ranks_are_recognised_and_converted() {
     // A file alone has parts only.
     let said = npk_fails(4, &["convert", &one, &at(&s, "x.npk")]);
     assert!(said.contains("--from fsdp"), "{said}");
+    // The rank is the last number of a name, and neither 0 to 9 nor alone.
+    std::fs::create_dir(s.join("n")).unwrap();
+    for rank in 0..2 {
+        let from = fixture("good/fsdp/tensors.fsdp").join(format!("model_rank{rank}.pt"));
+        std::fs::copy(from, s.join("n").join(format!("m_world_2_rank_{}.ckpt", rank + 9))).unwrap();
+    }
+    let tensors = fixture("good/fsdp/tensors.whole.pt").display().to_string();
+    npk(&["diff", &at(&s, "n"), &tensors]);
     // Two checkpoints in one folder.
     std::fs::copy(&one, s.join("c").join("other_0.pt")).unwrap();
     let said = npk_fails(2, &["list", &ckpt]);
@@ -205,4 +214,55 @@ fn ranks_are_recognised_and_converted() {
     std::fs::remove_file(Path::new(&tensors).join("model_rank0.pt")).unwrap();
     let said = npk_fails(3, &["convert", &tensors, &at(&s, "y.npk")]);
     assert!(said.contains("part of rank 0"), "{said}");
+}
+
+fn shapes(of: &[u64]) -> Vec<Shape> {
+    of.iter().enumerate().map(|(i, &n)| (i.to_string(), vec![n])).collect()
+}
+
+/// Every element of every parameter is there once, in order.
+fn check(all: &[Vec<Cut>], of: &[u64]) {
+    for (cuts, &n) in all.iter().zip(of) {
+        let mut at = 0;
+        for cut in cuts {
+            assert_eq!(cut.at, at);
+            at += cut.len;
+        }
+        assert_eq!(at, n);
+    }
+}
+
+#[test]
+fn partitions_follow_each_other() {
+    let of = [35, 15, 0, 1];
+    // 51 elements, cut into 3 partitions of 18, the last without what fills it up.
+    let all = stage2(&[shapes(&of)], &[vec![18], vec![18], vec![15]]).unwrap();
+    check(&all, &of);
+    let cut = |rank, first, len, at| Cut { rank, group: 0, first, len, at };
+    assert_eq!(all[0], [cut(0, 0, 18, 0), cut(1, 0, 17, 18)]);
+    assert_eq!(all[1], [cut(1, 17, 1, 0), cut(2, 0, 14, 1)]);
+    assert!(stage2(&[shapes(&of)], &[vec![18], vec![18], vec![8]]).is_err());
+    assert!(stage2(&[shapes(&of)], &[vec![18], vec![18], vec![30]]).is_err());
+}
+
+#[test]
+fn parts_of_a_parameter_may_lie_in_two_groups() {
+    let of = [7, 10, 2];
+    // Parts of 3, 4 and 1: a rank's 8 elements, in groups of 5 and 3.
+    let all = stage3(&shapes(&of), &vec![vec![5, 3]; 3]).unwrap();
+    check(&all, &of);
+    let cut = |rank, group, first, len, at| Cut { rank, group, first, len, at };
+    assert_eq!(all[0], [cut(0, 0, 0, 3, 0), cut(1, 0, 0, 3, 3), cut(2, 0, 0, 1, 6)]);
+    assert_eq!(
+        all[1],
+        [
+            cut(0, 0, 3, 2, 0),
+            cut(0, 1, 0, 2, 2),
+            cut(1, 0, 3, 2, 4),
+            cut(1, 1, 0, 2, 6),
+            cut(2, 0, 3, 2, 8),
+        ]
+    );
+    assert_eq!(all[2], [cut(0, 1, 2, 1, 0), cut(1, 1, 2, 1, 1)]);
+    assert!(stage3(&shapes(&of), &vec![vec![5, 4]; 3]).is_err());
 }

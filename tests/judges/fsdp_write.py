@@ -1,6 +1,6 @@
 """Writes a file for each rank with torch.save, as FSDP's users do: fixtures/good/fsdp. KIND: sharded (FSDP's
 SHARDED_STATE_DICT of torch < 2.?, ShardedTensor), local (LOCAL_STATE_DICT), dtensor (fully_shard and distribute_tensor),
-tensors (ShardedTensors of any cut).  whole.pt beside the ranks' files is the answer.
+tensors (ShardedTensors of any cut), strided (fully_shard of what tensor parallelism has cut).  whole.pt beside the ranks' files is the answer.
 Usage: fsdp_write.py OUT WORLD KIND"""
 import os, sys
 import torch, torch.distributed as dist, torch.multiprocessing as mp
@@ -53,6 +53,21 @@ def dtensor(world):
     return {"model": out, "step": 42}, {"model": whole, "step": 42}
 
 
+def strided():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+    model = torch.nn.Sequential(torch.nn.Linear(6, 10), torch.nn.Linear(10, 7))
+    for i, p in enumerate(model.parameters()):
+        p.data = t(tuple(p.shape), k=i)
+    whole = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    parallelize_module(model, mesh["tp"], {"0": ColwiseParallel(), "1": RowwiseParallel()})
+    fully_shard(model, mesh=mesh["dp"])
+    part = model.state_dict()
+    return part, whole
+
+
 def tensors(rank, world):
     from torch.distributed._shard import sharded_tensor
     from torch.distributed._shard.sharding_spec import ChunkShardingSpec, EnumerableShardingSpec, ShardMetadata
@@ -71,7 +86,7 @@ def tensors(rank, world):
 def run(rank, world, out, kind):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29633", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     dist.init_process_group("gloo", rank=rank, world_size=world)
-    part, whole = dtensor(world) if kind == "dtensor" else tensors(rank, world) if kind == "tensors" else fsdp(kind)
+    part, whole = strided() if kind == "strided" else dtensor(world) if kind == "dtensor" else tensors(rank, world) if kind == "tensors" else fsdp(kind)
     os.makedirs(out, exist_ok=True)
     torch.save(part, f"{out}/model_rank{rank}.pt")
     if rank == 0:

@@ -265,18 +265,3 @@ fn joined(tensor: Tensor, files: usize) -> Result<Boxes> {
         Error::missing(format!("{files} of {ranks} ranks' files are here, and {why}")).hint(HINT)
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::numbered;
-
-    #[test]
-    fn the_last_number_is_the_rank() {
-        let of = |name: &str| numbered(name).map(|((a, b), n)| (a, n, b));
-        let is = |a: &str, n, b: &str| Some((a.to_string(), n, b.to_string()));
-        assert_eq!(of("model_world_size_8_rank_12.pt"), is("model_world_size_8_rank_", 12, ".pt"));
-        assert_eq!(of("é0_x.bin"), is("é", 0, "_x.bin"));
-        assert_eq!(of("3.ckpt"), is("", 3, ".ckpt"));
-        assert_eq!([of("model.pt"), of("rank0.txt"), of(".pt")], [None, None, None]);
-    }
-}

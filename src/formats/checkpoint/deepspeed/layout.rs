@@ -11,15 +11,20 @@ use crate::error::{Error, Result};
 use crate::model::checked_product;
 
 /// A parameter: its name and shape.
-pub(super) type Shape = (String, Vec<u64>);
+pub type Shape = (String, Vec<u64>);
 
 /// Elements of a parameter: `len` from `at` on are those of a rank's group from `first` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub struct Cut {
+    /// The rank,
     pub rank: usize,
+    /// its group of parameters,
     pub group: usize,
+    /// and the first of the elements there.
     pub first: u64,
+    /// How many they are.
     pub len: u64,
+    /// The element of the parameter that the first of them is.
     pub at: u64,
 }
 
@@ -78,7 +83,7 @@ fn differs(what: &str, have: u64, need: u64) -> Error {
 ///
 /// # Errors
 /// Corrupt where partitions and parameters do not agree.
-pub(super) fn stage2(groups: &[Vec<Shape>], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>> {
+pub fn stage2(groups: &[Vec<Shape>], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>> {
     let mut all = Vec::new();
     for (group, shapes) in groups.iter().enumerate() {
         let of = sizes.iter().enumerate().filter_map(|(r, s)| Some((r, group, *s.get(group)?)));
@@ -101,7 +106,7 @@ pub(super) fn stage2(groups: &[Vec<Shape>], sizes: &[Vec<u64>]) -> Result<Vec<Ve
 }
 
 /// Elements that a rank has of a parameter of stage 3, with those that fill it up.
-pub(super) fn part_of(elements: u64, ranks: usize) -> u64 {
+pub fn part_of(elements: u64, ranks: usize) -> u64 {
     elements.div_ceil(ranks.max(1) as u64)
 }
 
@@ -109,7 +114,7 @@ pub(super) fn part_of(elements: u64, ranks: usize) -> u64 {
 ///
 /// # Errors
 /// As [`stage2`].
-pub(super) fn stage3(shapes: &[Shape], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>> {
+pub fn stage3(shapes: &[Shape], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>> {
     let ranks = sizes.len();
     let mut all: Vec<Vec<Cut>> = vec![Vec::new(); shapes.len()];
     for (rank, sizes) in sizes.iter().enumerate() {
@@ -127,60 +132,4 @@ pub(super) fn stage3(shapes: &[Shape], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut
         }
     }
     Ok(all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shapes(of: &[u64]) -> Vec<Shape> {
-        of.iter().enumerate().map(|(i, &n)| (i.to_string(), vec![n])).collect()
-    }
-
-    /// Every element of every parameter is there once, in order.
-    fn check(all: &[Vec<Cut>], of: &[u64]) {
-        for (cuts, &n) in all.iter().zip(of) {
-            let mut at = 0;
-            for cut in cuts {
-                assert_eq!(cut.at, at);
-                at += cut.len;
-            }
-            assert_eq!(at, n);
-        }
-    }
-
-    #[test]
-    fn partitions_follow_each_other() {
-        let of = [35, 15, 0, 1];
-        // 51 elements, cut into 3 partitions of 18, the last without what fills it up.
-        let all = stage2(&[shapes(&of)], &[vec![18], vec![18], vec![15]]).unwrap();
-        check(&all, &of);
-        let cut = |rank, first, len, at| Cut { rank, group: 0, first, len, at };
-        assert_eq!(all[0], [cut(0, 0, 18, 0), cut(1, 0, 17, 18)]);
-        assert_eq!(all[1], [cut(1, 17, 1, 0), cut(2, 0, 14, 1)]);
-        assert!(stage2(&[shapes(&of)], &[vec![18], vec![18], vec![8]]).is_err());
-        assert!(stage2(&[shapes(&of)], &[vec![18], vec![18], vec![30]]).is_err());
-    }
-
-    #[test]
-    fn parts_of_a_parameter_may_lie_in_two_groups() {
-        let of = [7, 10, 2];
-        // Parts of 3, 4 and 1: a rank's 8 elements, in groups of 5 and 3.
-        let all = stage3(&shapes(&of), &vec![vec![5, 3]; 3]).unwrap();
-        check(&all, &of);
-        let cut = |rank, group, first, len, at| Cut { rank, group, first, len, at };
-        assert_eq!(all[0], [cut(0, 0, 0, 3, 0), cut(1, 0, 0, 3, 3), cut(2, 0, 0, 1, 6)]);
-        assert_eq!(
-            all[1],
-            [
-                cut(0, 0, 3, 2, 0),
-                cut(0, 1, 0, 2, 2),
-                cut(1, 0, 3, 2, 4),
-                cut(1, 1, 0, 2, 6),
-                cut(2, 0, 3, 2, 8),
-            ]
-        );
-        assert_eq!(all[2], [cut(0, 1, 2, 1, 0), cut(1, 1, 2, 1, 1)]);
-        assert!(stage3(&shapes(&of), &vec![vec![5, 4]; 3]).is_err());
-    }
 }

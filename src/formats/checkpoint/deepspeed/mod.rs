@@ -33,7 +33,7 @@ use crate::model::{ArrayMeta, Plan, checked_product};
 use crate::storage::Location;
 
 mod files;
-mod layout;
+pub mod layout;
 mod states;
 
 /// The format.

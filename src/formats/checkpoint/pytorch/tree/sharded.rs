@@ -341,30 +341,3 @@ fn cuts_of(dim: usize, sizes: &[u64], placements: &[Placement]) -> Result<Vec<us
     }
     Ok(order)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cuts_follow_each_other() {
-        let cut = |behind| Placement::Cuts { dim: 0, behind };
-        let place = |at: [u64; 2], placements: &[Placement]| {
-            place_of(&[10, 3], &at, &[2, 2], placements, None).unwrap()
-        };
-        // 5 and 5, then 3 and 2 of each.
-        assert_eq!(place([1, 1], &[cut(1), cut(1)]), (vec![8, 0], vec![2, 3]));
-        assert_eq!(place([0, 1], &[cut(1), cut(1)]), (vec![3, 0], vec![2, 3]));
-        // The right one cuts first.
-        assert_eq!(place([0, 1], &[cut(2), cut(1)]), (vec![5, 0], vec![3, 3]));
-        assert_eq!(place([1, 0], &[cut(2), cut(1)]), (vec![3, 0], vec![2, 3]));
-        assert_eq!(place([1, 0], &[Placement::Copies, cut(1)]), (vec![0, 0], vec![5, 3]));
-        assert!(place_of(&[10], &[0, 0], &[2, 2], &[cut(3), cut(1)], None).is_err());
-        // No element is left for the last.
-        let three = |at| place_of(&[4], &[at], &[3], &[cut(1)], None).unwrap();
-        assert_eq!(
-            [three(0), three(1), three(2)].map(|p| (p.0[0], p.1[0])),
-            [(0, 2), (2, 2), (4, 0)]
-        );
-    }
-}
