@@ -321,7 +321,7 @@ impl Figures {
         }
         let differ = |n: &&String| found.get(*n) != known.after.get(*n);
         let names: BTreeSet<&String> = found.keys().chain(known.after.keys()).collect();
-        Err(format!("after the next run differ {:?}", names.into_iter().filter(differ).next()))
+        Err(format!("after the next run differ {:?}", names.into_iter().find(differ)))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex};
 use libfuzzer_sys::fuzz_target;
 
 /// What Rust code may hold at most while it reads with a limit of 16 MiB.
-const MOST_BYTES: usize = (16 + 64) << 20;
+const MAX_BYTES: usize = (16 + 64) << 20;
 
 /// The system's allocator, which counts.
 struct Counting;
@@ -66,6 +66,6 @@ fuzz_target!(
         MOST.store(before, Ordering::Relaxed);
         npk_fuzz::run(&TARGET, bytes);
         let taken = MOST.load(Ordering::Relaxed).saturating_sub(before);
-        assert!(taken <= MOST_BYTES, "{taken} bytes were held at a limit of 16 MiB");
+        assert!(taken <= MAX_BYTES, "{taken} bytes were held at a limit of 16 MiB");
     }
 );

@@ -21,7 +21,7 @@ use crate::storage::{EntryKind, Location};
 /// Shares without a report that are told by number.
 const TOLD: usize = 1000;
 /// Units that are checked at a time at most.
-const MOST_CHECKS: usize = 64;
+const MAX_CHECKS: usize = 64;
 
 /// Checks the units of a certificate, or a sample of them. The exit code is the first failure's.
 ///
@@ -150,10 +150,10 @@ fn check_all(
     let remote = args.paths.iter().chain(places).any(|place| place.contains("://"))
         || queue.chosen.as_slice().iter().any(|unit| unit.destination.contains("://"));
     let (jobs, memory) = (options.resources.jobs(), options.resources.memory_bytes());
-    let most = Flight::new(jobs, remote, memory, u64::MAX).most.min(MOST_CHECKS);
+    let most = Flight::new(jobs, remote, memory, u64::MAX).most.min(MAX_CHECKS);
     let queue = Mutex::new((0, queue));
     std::thread::scope(|scope| {
-        let (send, receive) = sync_channel(MOST_CHECKS);
+        let (send, receive) = sync_channel(MAX_CHECKS);
         for thread in 0..most {
             let (send, queue) = (send.clone(), &queue);
             let next = move || -> Result<Option<(u64, Unit)>> {

@@ -361,9 +361,9 @@ fn fits(meta: &ArrayMeta, leaf: &Leaf) -> bool {
 /// # Errors
 /// Refused: too many.
 fn countable(meta: &ArrayMeta) -> Result<()> {
-    const MOST_ROWS: u64 = 1 << 22;
+    const MAX_ROWS: u64 = 1 << 22;
     let rows = meta.rows.unwrap_or(0);
-    if rows <= MOST_ROWS || !meta.element_dims().contains(&0) {
+    if rows <= MAX_ROWS || !meta.element_dims().contains(&0) {
         return Ok(());
     }
     Err(Error::refused(format!("its {rows} rows without elements would be as many empty lists"))

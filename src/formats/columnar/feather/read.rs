@@ -85,8 +85,8 @@ type Codes = Vec<(usize, Vec<u64>)>;
 fn check_rows(rows: u64, bytes: u64) -> Result<()> {
     const FEW: u64 = 1 << 24;
     // A bit each, packed by zstd as well as it can: 128 KiB in a block of 4 bytes.
-    const MOST_IN_BYTE: u64 = 8 << 15;
-    match rows <= bytes.saturating_mul(MOST_IN_BYTE).saturating_add(FEW) {
+    const MAX_IN_BYTE: u64 = 8 << 15;
+    match rows <= bytes.saturating_mul(MAX_IN_BYTE).saturating_add(FEW) {
         true => Ok(()),
         false => Err(Error::refused(format!(
             "{rows} rows are claimed in a file of {bytes} bytes, which can hold none of their values"

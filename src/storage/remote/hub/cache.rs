@@ -18,9 +18,9 @@ use sha2::{Digest, Sha256};
 /// `off` or `0`: nothing is kept. Anything else is the folder to keep it in.
 const SWITCH: &str = "NPK_HEADER_CACHE";
 /// What all entries may have together; the oldest go first.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 /// The largest entry.
-const MOST_ENTRY_BYTES: u64 = 8 << 20;
+const MAX_ENTRY_BYTES: u64 = 8 << 20;
 /// Reads from here on are not of a header, unless they are of the tail.
 const HEAD: u64 = 64 << 10;
 const TAIL: u64 = 64 << 10;
@@ -54,7 +54,7 @@ impl Place {
         let sha256 = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         let end = self.offset.saturating_add(self.len);
         let at_end = end == self.of && self.len <= TAIL;
-        sha256 && (1..=MOST_ENTRY_BYTES).contains(&self.len) && (self.offset <= HEAD || at_end)
+        sha256 && (1..=MAX_ENTRY_BYTES).contains(&self.len) && (self.offset <= HEAD || at_end)
     }
     fn name(&self) -> String {
         let sum = Sha256::digest(format!("{} {}", self.etag, self.offset));
@@ -87,7 +87,7 @@ impl Cache {
     pub fn get(&self, place: &Place) -> Option<Bytes> {
         let path = self.folder.as_ref().filter(|_| place.is_header())?.join(place.name());
         let file = File::open(&path).ok()?;
-        let most = FIXED as u64 + MOST_ENTRY_BYTES;
+        let most = FIXED as u64 + MAX_ENTRY_BYTES;
         if file.metadata().ok()?.len() > most {
             return None;
         }
@@ -119,8 +119,8 @@ impl Cache {
         let mut entry = place.fixed(bytes);
         entry.extend_from_slice(bytes);
         let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
-        let now = *held.get_or_insert_with(|| shrink(folder, MOST_BYTES)) + entry.len() as u64;
-        *held = Some(if now > MOST_BYTES { shrink(folder, MOST_BYTES / 2) } else { now });
+        let now = *held.get_or_insert_with(|| shrink(folder, MAX_BYTES)) + entry.len() as u64;
+        *held = Some(if now > MAX_BYTES { shrink(folder, MAX_BYTES / 2) } else { now });
         drop(held);
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&entry)?;

@@ -34,7 +34,7 @@ pub(super) use repo::split;
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// Redirections that are followed.
-const MOST_STEPS: usize = 10;
+const MAX_STEPS: usize = 10;
 
 /// A repository, seen by its files.
 pub(super) struct Hub {
@@ -188,7 +188,7 @@ impl Hub {
         }
         let mut url = from.url.clone();
         let mut response = self.ask(Method::GET, &url, range.as_ref(), None).await?;
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             let Some(next) = leads_to(&response, &url)? else { break };
             response = self.ask(Method::GET, &next, range.as_ref(), None).await?;
             url = next;
@@ -254,7 +254,7 @@ impl Hub {
     ) -> Result<Answer, Failure> {
         let mut url = format!("{}{path}", self.endpoint);
         let (mut pin, mut commit) = (ObjectVersion::default(), None);
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             let at_hub = origin(&url) == origin(&self.endpoint);
             let token = self.token.as_ref().filter(|_| at_hub);
             let response = self.ask(method.clone(), &url, range, token).await;
