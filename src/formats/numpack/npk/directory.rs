@@ -122,7 +122,14 @@ impl Files for Directory {
         {
             return Ok(Some(len));
         }
-        match self.at.join(path).kind()? {
+        let kind = match self.at.join(path).kind()? {
+            // The side file has got its own name since the directory was listed.
+            storage::EntryKind::Missing if self.side.as_deref() == Some(path) => {
+                self.at.join(SIDE).kind()?
+            }
+            kind => kind,
+        };
+        match kind {
             storage::EntryKind::File { len, .. } => Ok(Some(len)),
             storage::EntryKind::Stream => {
                 Err(Error::corrupt(format!("{path} is a FIFO, a socket or a device, not a file")))
@@ -157,5 +164,26 @@ impl Files for Directory {
             }
             _ => e,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_file_that_gets_its_name_meanwhile_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path(METADATA), "metadata").unwrap();
+        let waiting = path(&next_side(b"metadata"));
+        // A name that goes while the directory is listed has no length in the list.
+        std::fs::write(&waiting, "").unwrap();
+        let files = Directory::open(&Location::local(dir.path()).hold().unwrap()).unwrap();
+        assert!(files.waiting_side().is_some());
+        std::fs::write(&waiting, "{}").unwrap();
+        std::fs::rename(&waiting, path(SIDE)).unwrap();
+        assert_eq!(files.len(SIDE).unwrap(), Some(2));
+        assert_eq!(files.blob(SIDE).unwrap().len(), 2);
     }
 }
