@@ -96,7 +96,8 @@ fn main() {
             .filter(|path| !path.extension().is_some_and(|e| e == "json" || e == "md"))
             .collect();
         files.sort();
-        let originals: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        let originals: Vec<Vec<u8>> =
+            files.iter().map(|path| std::fs::read(path).unwrap()).collect();
         let mut state = 0x9E37_79B9_7F4A_7C15u64;
         let mut random = move |below: usize| {
             state ^= state << 13;

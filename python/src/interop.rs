@@ -2,10 +2,10 @@
 
 use std::ffi::CStr;
 
-use arrow_array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchReader};
-use arrow_schema::SchemaRef;
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use arrow_array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchReader};
+use arrow_schema::SchemaRef;
 use dlpark::ffi::{DLManagedTensor, DLManagedTensorVersioned};
 use dlpark::{Managed, ManagedTensorBase};
 use pyo3::exceptions::{PyBufferError, PyValueError};
