@@ -141,14 +141,8 @@ fn one(
     let outputs = settled.len();
     for unit in settled {
         let ended = ended(job, known, unit, outputs);
-        let Ended { unit, result, line: report } = ended;
-        if let (Some(ledger), Some(report)) = (ledger.as_mut(), &report) {
-            ledger.add(&unit, report)?;
-        }
-        if job.args.json {
-            console::json(&line(&unit, &result), false)?;
-        }
-        hear(job, &unit, &result);
+        published(job, &ended, ledger)?;
+        let Ended { unit, result, .. } = ended;
         // The report of a single unit that failed is one, too.
         if outputs == 1
             && result.is_err()
@@ -330,6 +324,19 @@ fn each_unit(
     })
 }
 
+/// Tells of a unit that has ended: the report, a line of JSON, who listens.
+fn published(job: &ConvertContext<'_>, ended: &Ended, ledger: &mut Option<Ledger>) -> Result<()> {
+    let Ended { unit, result, line: report } = ended;
+    if let (Some(ledger), Some(report)) = (ledger.as_mut(), report) {
+        ledger.add(unit, report)?;
+    }
+    if job.args.json {
+        console::json(&line(unit, result), false)?;
+    }
+    hear(job, unit, result);
+    Ok(())
+}
+
 /// Reports a unit that has ended, as a part of a batch.
 fn tell(
     job: &ConvertContext<'_>,
@@ -337,14 +344,8 @@ fn tell(
     tally: &mut Tally,
     ledger: &mut Option<Ledger>,
 ) -> Result<()> {
-    let Ended { unit, result, line: report } = ended;
-    if let (Some(ledger), Some(report)) = (ledger.as_mut(), &report) {
-        ledger.add(&unit, report)?;
-    }
-    if job.args.json {
-        console::json(&line(&unit, &result), false)?;
-    }
-    hear(job, &unit, &result);
+    published(job, &ended, ledger)?;
+    let Ended { unit, result, .. } = ended;
     tally.count(job, &unit, result, true)
 }
 
