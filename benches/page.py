@@ -73,7 +73,8 @@ def chart(rows: list[dict]) -> str:
 
 def page(rows: list[dict], about: dict) -> str:
     busy = ""
-    if about["load"] > os.cpu_count() / 2:
+    # Up to one is what a build or a run before has left in the average.
+    if about["load"] > os.cpu_count():
         busy = f"""
 The machine did other work meanwhile (a load of {about['load']:.0f}): seconds are several times those of an idle machine, what takes
 milliseconds waits for its turn more than it works, and only the larger ratios mean something.
