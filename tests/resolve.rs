@@ -176,6 +176,17 @@ fn a_matrix_becomes_columns_of_its_headers() {
 }
 
 #[test]
+fn an_array_of_empty_rows_is_one_column_or_refused() {
+    let empty = plan(vec![ArrayMeta::new("e", Dtype::F32, &[3, 0])]);
+    let step = table::export(&empty, Layout::Auto, 2, None).unwrap();
+    assert_eq!(step.plan.arrays[0].shape().unwrap(), [3, 0]);
+    for (layout, max_rank) in [(Layout::Auto, 1), (Layout::Matrix, 1), (Layout::Matrix, 2)] {
+        let error = table::export(&empty, layout, max_rank, None).unwrap_err();
+        assert!(error.message().contains("shape (3, 0) has no columns"), "{error}");
+    }
+}
+
+#[test]
 fn dictionaries_are_decoded_unless_they_are_text_of_several_dimensions() {
     let categories = Categories::new(CategoryKind::Text, vec![b"a".to_vec()]);
     let coded = Logical::Dictionary { categories, ordered: false };

@@ -221,7 +221,7 @@ pub fn export(
     max_rank: usize,
     column_names: Option<&[String]>,
 ) -> Result<Step> {
-    let split = split_arrays(plan, layout);
+    let split = split_arrays(plan, layout, max_rank);
     check_columns(plan, &split, max_rank)?;
     let recorded = plan.tables.first();
     let single = plan.arrays.len() == 1;
@@ -268,7 +268,7 @@ pub fn export(
 }
 
 /// Which arrays are cut into columns.
-fn split_arrays(plan: &Plan, layout: Layout) -> Vec<bool> {
+fn split_arrays(plan: &Plan, layout: Layout, max_rank: usize) -> Vec<bool> {
     let recorded = plan.tables.first();
     let matrix = recorded.and_then(|t| t.matrix.as_ref());
     let by_itself = recorded.is_none() && plan.arrays.len() == 1;
@@ -279,6 +279,8 @@ fn split_arrays(plan: &Plan, layout: Layout) -> Vec<bool> {
             && match layout {
                 Layout::Columns => false,
                 Layout::Matrix => true,
+                // No columns would not even tell the rows: one of empty rows does.
+                Layout::Auto if a.inner == [0] && max_rank > 1 => false,
                 Layout::Auto => matrix == Some(&a.name) || by_itself,
             }
     };
@@ -312,6 +314,16 @@ fn check_columns(plan: &Plan, split: &[bool], max_rank: usize) -> Result<()> {
             } else {
                 error.hint("choose other arrays with -a, or another output format")
             });
+        } else if *split && a.inner[0] == 0 {
+            let shape = format!("({}, 0)", a.rows.unwrap_or_default());
+            errors.push(
+                Error::refused(format!("an array of shape {shape} has no columns for a table"))
+                    .array(&a.name)
+                    .hint(match max_rank {
+                        1 => "choose other arrays with -a, or another output format",
+                        _ => "--layout columns makes one column of empty rows",
+                    }),
+            );
         } else if *split && a.inner[0] > 100_000 {
             errors.push(
                 Error::refused(format!("{} columns are too many for a table", a.inner[0]))
