@@ -9,33 +9,28 @@ use serde_json::Value;
 
 use crate::remote::hub_server::Hub;
 use crate::remote::server::Server;
-use crate::support::{Scratch, npk, npk_any, npk_fails, python_path};
+use crate::support::{Scratch, kept, npk, npk_any, npk_fails, python_path};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NPK: &str = env!("CARGO_BIN_EXE_npk");
 
 /// The files that the commands read, made once.
 fn inputs() -> &'static Path {
-    static INPUTS: OnceLock<Scratch> = OnceLock::new();
-    INPUTS
-        .get_or_init(|| {
-            let s = Scratch::new();
-            let output = Command::new(python_path())
-                .args(["-W", "ignore"])
-                .arg(Path::new(ROOT).join("tests/docs/inputs.py"))
-                .current_dir(s.path())
-                .env("NPK", NPK)
-                .env("FIXTURES", Path::new(ROOT).join("fixtures"))
-                .output()
-                .unwrap();
-            assert!(
-                output.status.success(),
-                "inputs.py: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            s
-        })
-        .path()
+    static INPUTS: OnceLock<PathBuf> = OnceLock::new();
+    INPUTS.get_or_init(|| {
+        let folder = kept().join("docs");
+        std::fs::create_dir(&folder).unwrap();
+        let output = Command::new(python_path())
+            .args(["-W", "ignore"])
+            .arg(Path::new(ROOT).join("tests/docs/inputs.py"))
+            .current_dir(&folder)
+            .env("NPK", NPK)
+            .env("FIXTURES", Path::new(ROOT).join("fixtures"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "inputs.py: {}", String::from_utf8_lossy(&output.stderr));
+        folder
+    })
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -394,7 +389,8 @@ fn the_table_for_numpack_users_holds() {
         done.push((command, s));
     }
     let list: Vec<(&String, &Path)> = done.iter().map(|(c, s)| (*c, s.path())).collect();
-    let jobs = inputs().parent().unwrap().join(format!("npk-docs-{}.json", std::process::id()));
+    let own = Scratch::new();
+    let jobs = own.join("jobs.json");
     std::fs::write(&jobs, serde_json::to_vec(&list).unwrap()).unwrap();
     let output = Command::new(python_path())
         .args(["-W", "ignore"])
@@ -404,7 +400,6 @@ fn the_table_for_numpack_users_holds() {
         .stdin(std::fs::File::open(&jobs).unwrap())
         .output()
         .unwrap();
-    std::fs::remove_file(&jobs).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

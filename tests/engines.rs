@@ -50,6 +50,7 @@ fn run(program: &Path, args: &[&str], file: Option<(&str, &str)>) {
         .current_dir(s.path())
         .env("PATH", std::env::join_paths(path).unwrap())
         .env("HOME", s.path())
+        .env("TMPDIR", s.path())
         .stdin(Stdio::null())
         .output()
         .unwrap();

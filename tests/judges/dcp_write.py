@@ -1,6 +1,6 @@
 """Writes distributed checkpoints of small tensors, whose values follow from their index: fixtures/good/dcp.
 KIND: plain, small, zstd, files, threads, hf, ranks, safetensors.  Usage: dcp_write.py OUT WORLD KIND"""
-import os, sys, torch, torch.distributed as dist, torch.multiprocessing as mp
+import os, sys, tempfile, torch, torch.distributed as dist, torch.multiprocessing as mp
 import torch.distributed.checkpoint as dcp
 
 def t(shape, dtype=torch.float32, k=0):
@@ -103,4 +103,5 @@ def main(rank, world, out, kind, port):
 
 if __name__ == "__main__":
     out, world, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    mp.spawn(main, args=(world, out, kind, 29511 + os.getpid() % 1000), nprocs=world)
+    with tempfile.TemporaryDirectory() as tempfile.tempdir:  # spawn leaves a file a process
+        mp.spawn(main, args=(world, out, kind, 29511 + os.getpid() % 1000), nprocs=world)

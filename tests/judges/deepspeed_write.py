@@ -1,7 +1,7 @@
 """Writes checkpoints of DeepSpeed on the CPU: fixtures/good/deepspeed. A model with a tied weight, a frozen one,
 buffers, a scalar and sizes that no number of ranks divides, in two groups of parameters.
 Usage: DS_ACCELERATOR=cpu deepspeed_write.py OUT WORLD STAGE DTYPE   (DTYPE: fp32, bf16, fp16)"""
-import os, sys
+import os, sys, tempfile
 import torch, torch.multiprocessing as mp
 
 
@@ -58,4 +58,5 @@ def run(rank, world, out, stage, dtype):
 
 if __name__ == "__main__":
     out, world, stage, dtype = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    mp.spawn(run, (world, out, stage, dtype), nprocs=world)
+    with tempfile.TemporaryDirectory() as tempfile.tempdir:  # spawn leaves a file a process
+        mp.spawn(run, (world, out, stage, dtype), nprocs=world)

@@ -2,7 +2,7 @@
 SHARDED_STATE_DICT of torch < 2.?, ShardedTensor), local (LOCAL_STATE_DICT), dtensor (fully_shard and distribute_tensor),
 tensors (ShardedTensors of any cut), strided (fully_shard of what tensor parallelism has cut).  whole.pt beside the ranks' files is the answer.
 Usage: fsdp_write.py OUT WORLD KIND"""
-import os, sys
+import os, sys, tempfile
 import torch, torch.distributed as dist, torch.multiprocessing as mp
 
 
@@ -96,4 +96,5 @@ def run(rank, world, out, kind):
 
 
 if __name__ == "__main__":
-    mp.spawn(run, (int(sys.argv[2]), sys.argv[1], sys.argv[3]), nprocs=int(sys.argv[2]))
+    with tempfile.TemporaryDirectory() as tempfile.tempdir:  # spawn leaves a file a process
+        mp.spawn(run, (int(sys.argv[2]), sys.argv[1], sys.argv[3]), nprocs=int(sys.argv[2]))

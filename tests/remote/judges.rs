@@ -95,14 +95,25 @@ fn s3fs_agrees() {
 /// A SeaweedFS server on this machine alone.
 struct Weed {
     child: Child,
+    port: u16,
     endpoint: String,
     _scratch: Scratch,
 }
+
+/// Its parts, each on the next port.
+const PARTS: [&str; 5] = ["master", "volume", "filer", "s3", "admin"];
 
 impl Drop for Weed {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Not all of its sockets can be told to be elsewhere.
+        for (i, part) in PARTS.iter().enumerate() {
+            let port = self.port + i as u16;
+            for name in [format!("{part}-{port}"), format!("{part}-grpc-{}", port + 10_000)] {
+                let _ = std::fs::remove_file(format!("/tmp/seaweedfs-{name}.sock"));
+            }
+        }
     }
 }
 
@@ -133,6 +144,7 @@ impl Weed {
         let log = std::fs::File::create(scratch.join("log")).unwrap();
         let mut command = tool("weed");
         command.args([
+            "-logtostderr",
             "mini",
             "-ip",
             "127.0.0.1",
@@ -152,17 +164,18 @@ impl Weed {
             "-s3.config",
             "s3.json",
         ]);
-        for (i, name) in ["master", "volume", "filer", "s3", "admin"].iter().enumerate() {
+        for (i, name) in PARTS.iter().enumerate() {
             command.args([format!("-{name}.port"), (port + i as u16).to_string()]);
         }
         let child = command
             .current_dir(scratch.path())
+            .env("TMPDIR", scratch.path())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut weed =
-            Weed { child, endpoint: format!("http://127.0.0.1:{}", port + 3), _scratch: scratch };
+        let endpoint = format!("http://127.0.0.1:{}", port + 3);
+        let mut weed = Weed { child, port, endpoint, _scratch: scratch };
         // It is there when it refuses who is not known, as it should.
         let end = Instant::now() + Duration::from_secs(60);
         loop {

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The library that is preloaded, compiled once.
 fn library() -> &'static Path {
-    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = LIBRARY.get_or_init(|| {
-        let folder = tempfile::Builder::new().prefix("npk-faults-").tempdir().unwrap();
-        let path = folder.path().join("faults.so");
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let path = super::kept().join("faults.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults.c");
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
         let output = Command::new(compiler)
@@ -21,9 +20,8 @@ fn library() -> &'static Path {
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        (folder, path)
-    });
-    path
+        path
+    })
 }
 
 /// What happens.

@@ -10,6 +10,7 @@ pub mod mock;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, OnceLock};
 
 /// A folder that goes with the test.
 pub struct Scratch(tempfile::TempDir);
@@ -33,6 +34,25 @@ impl Scratch {
         names.sort();
         names
     }
+}
+
+/// A folder for all tests of this process, which goes with it: nobody drops what is static.
+pub fn kept() -> &'static Path {
+    static KEPT: Mutex<Option<Scratch>> = Mutex::new(None);
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    extern "C" fn remove() {
+        if let Ok(mut kept) = KEPT.lock() {
+            drop(kept.take());
+        }
+    }
+    PATH.get_or_init(|| {
+        let s = Scratch::new();
+        let path = s.path().to_path_buf();
+        *KEPT.lock().unwrap() = Some(s);
+        // SAFETY: it may be called at any time, and does not unwind.
+        unsafe { libc::atexit(remove) };
+        path
+    })
 }
 
 /// The path of a file in a folder, as an argument.
