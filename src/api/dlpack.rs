@@ -93,7 +93,7 @@ fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
 fn strides(shape: &[usize]) -> Vec<isize> {
     let mut strides = vec![1isize; shape.len()];
     for k in (1..shape.len()).rev() {
-        strides[k - 1] = strides[k] * shape[k].max(1) as isize;
+        strides[k - 1] = strides[k].saturating_mul(shape[k].max(1) as isize);
     }
     strides
 }
@@ -121,11 +121,16 @@ impl<'a> Data<'a> {
         };
         let shape: Vec<usize> = parts(raw.shape).iter().map(|&d| d as usize).collect();
         let item = dtype.item_bytes() as isize;
-        let in_bytes = |strides: &[isize]| strides.iter().map(|s| s * item).collect::<Vec<_>>();
-        let strides = match raw.strides.is_null() {
-            true => in_bytes(&strides(&shape)),
-            false => in_bytes(&parts(raw.strides).iter().map(|&s| s as isize).collect::<Vec<_>>()),
+        let elements = match raw.strides.is_null() {
+            true => strides(&shape),
+            false => parts(raw.strides).iter().map(|&s| s as isize).collect(),
         };
+        // Where there is one element, nobody goes on to the next: its stride may be anything.
+        let in_bytes =
+            |(&n, &s): (&usize, &isize)| if n > 1 { s.checked_mul(item) } else { Some(0) };
+        let strides: Option<Vec<isize>> = shape.iter().zip(&elements).map(in_bytes).collect();
+        let too_large = || Error::usage(format!("strides of {elements:?} are too large"));
+        let strides = strides.ok_or_else(too_large)?;
         let first = raw.data.cast::<u8>().cast_const().wrapping_add(raw.byte_offset as usize);
         // SAFETY: a valid tensor has its elements there, and is borrowed for 'a.
         unsafe { Data::strided(dtype, &shape, &strides, first) }
