@@ -8,7 +8,7 @@ TOOLS := .tools
 TORCH_PYTHON ?= /usr/bin/python3
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: install test check tools judges module format lint docs generated bench faults memory big dist dist-test clean
+.PHONY: install test check tools judges module format lint docs generated bench bench-library faults memory big dist dist-test clean
 
 install: tools
 	$(CARGO) install --locked --path .
@@ -40,6 +40,15 @@ AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js
 $(AXE): $(VENV)/made
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/axe axe-core@4.14.1; fi
 
+# Debian's torch goes with an older numpy than pyarrow does today.
+ARROW17 := $(VENV)/arrow17/pyarrow/__init__.py
+$(ARROW17): $(VENV)/made
+	@if [ -x "$(TORCH_PYTHON)" ]; then \
+		$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps --only-binary=:all: --upgrade --target $(VENV)/arrow17 \
+			--python-version "$$($(TORCH_PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" pyarrow==17.0.0 || \
+		echo "note: no pyarrow 17 for $(TORCH_PYTHON): what needs torch and pyarrow together is left out"; \
+	fi
+
 # NumPack 0.7.0 as a judge: its crate, built apart and once. It needs OpenBLAS (Debian: libopenblas-dev, pkg-config).
 NUMPACK07 := target/numpack07/debug/numpack07
 $(NUMPACK07): tests/judges/numpack07/Cargo.toml tests/judges/numpack07/src/main.rs
@@ -51,7 +60,7 @@ $(NUMPACK07): tests/judges/numpack07/Cargo.toml tests/judges/numpack07/src/main.
 module: tools
 	$(CARGO) build --locked --manifest-path python/Cargo.toml --target-dir target
 
-test: tools judges $(NUMPACK07) $(AXE) module
+test: tools judges $(NUMPACK07) $(AXE) $(ARROW17) module
 	@without=""; \
 	if ! [ -x "$(TORCH_PYTHON)" ] || ! "$(TORCH_PYTHON)" -c 'import torch' 2>/dev/null; then \
 		echo "note: $(TORCH_PYTHON) has no torch: the tests that ask it are left out (Debian: apt-get install python3-torch)"; \
@@ -76,7 +85,7 @@ format:
 
 lint: tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --manifest-path python/Cargo.toml --target-dir target -- -D warnings
+	$(CARGO) clippy --locked --manifest-path python/Cargo.toml --target-dir target --all-targets -- -D warnings
 
 docs: tools
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --no-deps --lib
@@ -91,6 +100,11 @@ bench: tools judges
 	$(CARGO) build --locked --release
 	$(VENV)/bin/python benches/run.py --json target/bench.json
 	$(VENV)/bin/python benches/page.py target/bench.json
+
+# The library's calls, from Python and from Rust.
+bench-library: tools judges
+	$(CARGO) build --locked --release --manifest-path python/Cargo.toml --target-dir target --lib --example store
+	$(VENV)/bin/python benches/library.py --json target/bench-library.json
 
 # What docs/reliability.md promises: every operation on files fails once; memory at ten times the limit; past 4 GiB.
 faults: tools

@@ -1,5 +1,6 @@
 //! The Python module: built once, and asked by Python itself.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -8,21 +9,33 @@ use crate::support::{Scratch, python_path};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// The folder of this build.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_npk")).parent().unwrap().parent().unwrap()
+}
+
+/// Calls cargo for the module's crate, in that folder.
+fn cargo(command: &str, args: &[&str]) {
+    let output = Command::new(env!("CARGO"))
+        .args([command, "--quiet", "--locked", "--manifest-path"])
+        .arg(Path::new(ROOT).join("python/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target())
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let more = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "cargo {command}: {said}\n{more}");
+}
+
 /// A folder with the module `npk`, for PYTHONPATH. What was built before is used again.
 fn site() -> &'static Path {
     static SITE: OnceLock<PathBuf> = OnceLock::new();
     SITE.get_or_init(|| {
-        let built = Path::new(env!("CARGO_BIN_EXE_npk")).parent().unwrap();
-        let target = built.parent().unwrap();
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--locked", "--manifest-path"])
-            .arg(Path::new(ROOT).join("python/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(target)
-            .stdin(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success(), "the module does not build");
+        let target = target();
+        cargo("build", &[]);
         let site = target.join("python-module");
         std::fs::create_dir_all(site.join("npk")).unwrap();
         for entry in std::fs::read_dir(Path::new(ROOT).join("python/npk")).unwrap() {
@@ -39,13 +52,31 @@ fn site() -> &'static Path {
 
 /// Runs a script of `python/tests` in a folder of its own.
 fn script(python: &Path, name: &str, more: &[&Path]) -> String {
+    script_with(python, name, more, &HashMap::new())
+}
+
+/// The same, with more in its environment.
+fn script_with(
+    python: &Path,
+    name: &str,
+    more: &[&Path],
+    environment: &HashMap<String, String>,
+) -> String {
     let s = Scratch::new();
+    let mut path = site().as_os_str().to_owned();
+    // (NumPack's tests have pandas where they have pyarrow.)
+    let both = name != "numpack_suite.py" && torch().is_some_and(|torch| torch == python);
+    if both && arrow17().is_dir() {
+        path.push(":");
+        path.push(arrow17());
+    }
     let output = Command::new(python)
         .args(["-W", "ignore"])
         .arg(Path::new(ROOT).join("python/tests").join(name))
         .arg(s.path())
         .args(more)
-        .env("PYTHONPATH", site())
+        .envs(environment)
+        .env("PYTHONPATH", path)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .output()
@@ -62,6 +93,11 @@ fn torch() -> Option<PathBuf> {
     asked.then(|| {
         std::env::var_os("NPK_TEST_TORCH_PYTHON").unwrap_or("/usr/bin/python3".into()).into()
     })
+}
+
+/// The pyarrow that goes with the numpy of that Python, where `make test` has put it there.
+fn arrow17() -> PathBuf {
+    Path::new(ROOT).join(".venv/arrow17")
 }
 
 #[test]
@@ -81,6 +117,11 @@ fn the_guide_runs_with_only_the_import_changed() {
             said.contains("[0, 1, ") && said.contains(" 13, ") && said.contains(", 24]"),
             "{said}"
         );
+        // The block of both torch and pyarrow.
+        match arrow17().is_dir() {
+            true => assert!(said.contains(" 19, 20, 21, "), "{said}"),
+            false => println!("note: no {}: ZeroCopyArray is left out", arrow17().display()),
+        }
     }
 }
 
@@ -92,6 +133,45 @@ fn arrays_go_to_other_libraries_and_come_from_them() {
     if let Some(python) = torch() {
         assert!(script(&python, "exchange.py", &[]).contains("ok: torch_both_ways"));
     }
+}
+
+/// The library with its feature `dlpack`, which its own build is without: `python/tests/dlpack.rs`.
+#[test]
+#[ignore = "asks the real libraries"]
+fn tensors_go_in_and_out_of_the_library() {
+    cargo("test", &["--test", "dlpack"]);
+}
+
+#[cfg(feature = "remote")]
+#[test]
+#[ignore = "asks the real libraries"]
+fn object_storage_is_read_and_written() {
+    use crate::remote::server::{PUBLIC, Server};
+
+    let server = Server::new();
+    server.bucket("my-bucket");
+    let csv = server.bucket(PUBLIC).join("data.csv");
+    std::fs::write(csv, "1.5,2\n3,4.25\n").unwrap();
+    let said = script_with(&python_path(), "remote.py", &[], &server.environment());
+    assert!(said.contains("ok: the_guide"), "{said}");
+}
+
+#[test]
+#[ignore = "asks the real libraries"]
+fn the_stubs_fit_the_module() {
+    let own = |name: &str| Path::new(ROOT).join("python/tests").join(name);
+    let s = Scratch::new();
+    let output = Command::new(python_path())
+        .args(["-m", "mypy.stubtest", "npk", "--concise", "--ignore-unused-allowlist"])
+        .args(["--allowlist".into(), own("stubtest.txt")])
+        .args(["--mypy-config-file".into(), own("stubtest.ini")])
+        .current_dir(s.path())
+        .env("PYTHONPATH", site())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

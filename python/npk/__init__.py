@@ -182,11 +182,11 @@ class Store:
 def save(path, data, *, overwrite=False, metadata=None, **options):
     """Writes a dict of arrays, or a table (pyarrow, pandas, polars: anything with ``__arrow_c_stream__``).
 
-    ``path`` is a NumPack store, or a file of another format by its name; then ``options`` are those of
-    :func:`convert`.
+    ``path`` is a NumPack store, or a file of another format by its name, or the URL of either; then
+    ``options`` are those of :func:`convert`.
     """
     path = os.fspath(path)
-    if path.endswith(".npk") and not options:
+    if path.endswith(".npk") and not options and "://" not in path:
         _save(path, data, "replace" if overwrite else "create", metadata)
         return
     import tempfile

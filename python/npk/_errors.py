@@ -101,6 +101,7 @@ _KINDS = {
 
 def make(kind, text, message, file, array, hint, others):
     cls = _KINDS.get(kind, FailedError)
-    if kind == "missing" and array is None and file and "://" not in file and not os.path.exists(file):
+    # Of a URL nobody asks again.
+    if kind == "missing" and array is None and file and ("://" in file or not os.path.exists(file)):
         cls = NotFoundError
     return cls(text, message, file, array, hint, others)

@@ -388,6 +388,11 @@ def from_s3(s3_path, output_path, format="auto", drop_if_exists=False, chunk_siz
 
 
 def to_s3(input_path, s3_path, format="auto", array_name=None, chunk_size=DEFAULT_CHUNK_SIZE, **s3_kwargs):
+    ending = os.path.splitext(s3_path)[1].lstrip(".").lower()
+    text = {"csv": to_csv, "txt": to_txt}.get(ending if format == "auto" else format)
+    if text is not None:
+        text(input_path, s3_path, array_name, chunk_size=chunk_size, **_remote(s3_kwargs))
+        return
     format = None if format == "auto" else format
     _to(input_path, s3_path, format, chunk_size, array=array_name, **_remote(s3_kwargs))
 

@@ -13,6 +13,8 @@ import numpy as np
 
 import npk
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 
 def has(library):
     try:
@@ -170,6 +172,60 @@ def frames_both_ways():
         assert pl.Series(npk.open("ps.npk")["a"]).to_list() == [1, 2, None]
 
 
+class Bare:
+    """Gives a tensor and nothing else: no buffer, no numpy array."""
+
+    def __init__(self, array, device=1):
+        self.array, self.device = array, device
+
+    def __dlpack__(self, **kwargs):
+        return self.array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self.device, 0
+
+
+def maps(name):
+    """How many maps of a file of this name this process has."""
+    with open("/proc/self/maps", encoding="utf-8") as lines:
+        return sum(name in line for line in lines)
+
+
+def tensors_both_ways():
+    base = np.arange(24, dtype="f4").reshape(4, 6)
+    fixed = base.copy()
+    fixed.flags.writeable = False
+    given = {"c": base, "t": base.T, "r": base[::-1, ::2], "rank0": np.array(2.5), "empty": np.zeros((0, 3), "i2"),
+             "z": base.astype("c8"), "one": base[:, :1]}
+    # Before, numpy told neither that an array is read-only nor that it is of bools.
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+        given |= {"fixed": fixed, "b": base > 3}
+    counts = {name: sys.getrefcount(array) for name, array in given.items()}
+    npk.save("dl.npk", {name: Bare(array) for name, array in given.items()})
+    file = npk.open("dl.npk")
+    for name, array in given.items():
+        np.testing.assert_array_equal(np.asarray(file[name]), array, err_msg=name)
+        assert file[name].shape == array.shape
+        assert sys.getrefcount(array) == counts[name], f"{name} was given back"
+    raises(TypeError, lambda: npk.save("gpu.npk", {"a": Bare(base, device=2)}), "CPU")
+    assert not os.path.exists("gpu.npk")
+    # Ours, in both forms: the map lives as long as the last who has it, taken or not.
+    a = file["c"]
+    held = maps("data_c.npkd")
+    assert held == 1
+    for form in ({}, {"max_version": (1, 0)}):
+        capsule = a.__dlpack__(**form)
+        del capsule
+        array = np.from_dlpack(Bare(a))
+        assert array.ctypes.data == a.address and not array.flags.writeable
+    raises(BufferError, lambda: a.__dlpack__(dl_device=(2, 0)), "CPU")
+    copy = np.from_dlpack(a)
+    del a
+    assert maps("data_c.npkd") == 1 and array[3, 5] == 23
+    array = copy = np.array(copy)
+    assert maps("data_c.npkd") == 0, "and no longer"
+
+
 def torch_both_ways():
     import torch
 
@@ -195,17 +251,9 @@ def torch_both_ways():
     npk.save("w.safetensors", {"h": tensors["half"]})
     half = torch.from_dlpack(npk.open("w.safetensors")["h"])
     assert half.dtype == torch.bfloat16 and torch.equal(half, tensors["half"])
-    capsule = w.__dlpack__()
-
-    class Bare:
-        def __dlpack__(self):
-            return capsule
-
-        def __dlpack_device__(self):
-            return 1, 0
-
-    npk.save("bare.npk", {"w": Bare()})
-    np.testing.assert_array_equal(np.asarray(npk.open("bare.npk")["w"]), w.numpy())
+    for name in ("w", "t", "step", "half", "f16", "rank0", "empty"):
+        npk.save("bare.npk", {"w": Bare(tensors[name])}, overwrite=True)
+        assert torch.equal(npk.io.to_torch("bare.npk", "w"), tensors[name]), name
 
 
 def threads_and_interrupts():
@@ -249,6 +297,31 @@ def _sum(name):
     return np.asarray(npk.open("large.zarr")[name]).sum()
 
 
+def the_page():
+    """The Python blocks of docs/python.md, in order."""
+    import re
+
+    import pandas as pd
+    import pyarrow as pa
+
+    os.mkdir("page")
+    os.chdir("page")
+    w, rows = np.arange(6, dtype="f4").reshape(2, 3), np.ones((1, 3), "f4")
+    npk.save("model.safetensors", {"layer.weight": w})
+    names = {"tensor": w, "array": np.arange(3), "dataframe": pd.DataFrame({"a": [1, 2], "b": ["x", None]}),
+             "table": pa.table({"a": [1, None]}), "new": w + 1, "more_rows": rows}
+    with open(os.path.join(HERE, "../../docs/python.md"), encoding="utf-8") as page:
+        blocks = re.findall(r"(?m)^```python\n((?:.*\n)*?)```$", page.read())
+    for code in blocks:
+        if "npk.save(\"model.safetensors" in code:
+            os.remove("model.safetensors")
+        exec(compile(code, "docs/python.md", "exec"), names)
+    assert len(blocks) == 2 and npk.open("model.npk").names() == ["bias", "w"]
+    np.testing.assert_array_equal(npk.open("model.npk")["w"], np.vstack([w + 1, rows]))
+    assert pa.table(npk.open("table.parquet")).to_pydict() == {"a": [1, None]}
+    os.chdir("..")
+
+
 def imports():
     code = "import sys, npk; assert not {'numpy', 'torch', 'pandas', 'pyarrow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -256,9 +329,9 @@ def imports():
 
 def main(folder):
     os.chdir(folder)
-    checks = [numpy_both_ways, errors, stores, threads_and_interrupts, forks, imports]
+    checks = [numpy_both_ways, tensors_both_ways, errors, stores, threads_and_interrupts, forks, imports]
     checks += [arrow_both_ways] if has("pyarrow") else []
-    checks += [frames_both_ways] if has("pandas") and has("pyarrow") else []
+    checks += [frames_both_ways, the_page] if has("pandas") and has("pyarrow") else []
     checks += [torch_both_ways] if has("torch") else []
     for check in checks:
         check()

@@ -193,7 +193,7 @@ def main(folder):
     ran, left = [], []
     for number, (heading, code) in enumerate(blocks()):
         if "s3://" in code:
-            left.append(f"{heading}: object storage is asked by the tests of the command")
+            left.append(f"{heading}: remote.py runs it, beside a server")
             continue
         if missing := needs(number):
             left.append(f"{heading}: without {', '.join(sorted(missing))}")

@@ -10,6 +10,7 @@ use super::dataset::{Dataset, OpenOptions, open};
 use super::flags::Flags;
 use super::memory::{Lender, Memory, MemorySource};
 use super::room;
+use super::text_of;
 use crate::console::{Console, Level, Listener, Told};
 use crate::conversion::fitted;
 use crate::error::{Context, Error, Result};
@@ -167,7 +168,8 @@ impl Store {
     fn new(path: &Path, options: &StoreOptions) -> Result<Store> {
         let args = options.flags.read()?;
         let settings = room::settings(&args)?.with_cancel(options.cancel.clone());
-        let (path, at, options) = (path.to_path_buf(), Location::local(path), options.clone());
+        let (path, options) = (path.to_path_buf(), options.clone());
+        let at = crate::open::output_location(&text_of(&path)?, &args)?;
         Ok(Store { path, at, options, settings, now: None, stage: None, messages: Vec::new() })
     }
 

@@ -13,6 +13,7 @@ use hyper::service::{Service, service_fn};
 use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
@@ -22,6 +23,8 @@ use crate::support::Scratch;
 pub const KEY: &str = "AKIATESTTESTTESTTEST";
 pub const SECRET: &str = "testsecret/testsecret+testsecret";
 pub const BUCKET: &str = "bucket";
+/// What anybody may read, where requests are signed otherwise.
+pub const PUBLIC: &str = "public-bucket";
 
 /// What is done to a request.
 pub enum Fault {
@@ -272,6 +275,20 @@ impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::
     }
 }
 
+/// Signed requests, and those of anybody for one bucket.
+struct Public;
+
+#[async_trait::async_trait]
+impl S3Access for Public {
+    async fn check(&self, request: &mut S3AccessContext<'_>) -> s3s::S3Result<()> {
+        let public = request.s3_path().get_bucket_name() == Some(PUBLIC);
+        match public || request.credentials().is_some() {
+            true => Ok(()),
+            false => Err(s3s::s3_error!(AccessDenied, "Signature is required")),
+        }
+    }
+}
+
 /// An object appears whole, as in a real store: whoever reads the old one at that moment goes on
 /// with it.
 pub fn put(path: &Path, bytes: &[u8]) {
@@ -307,6 +324,7 @@ impl Server {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
         if signed {
             builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
+            builder.set_access(Public);
         }
         let s3 = builder.build();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -332,6 +350,12 @@ impl Server {
     }
     pub fn url(&self, key: &str) -> String {
         format!("s3://{BUCKET}/{key}")
+    }
+    /// The folder of one more bucket.
+    pub fn bucket(&self, name: &str) -> PathBuf {
+        let folder = self.root.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
     }
     /// Where the server keeps an object.
     pub fn path(&self, key: &str) -> PathBuf {

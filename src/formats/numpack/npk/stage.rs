@@ -20,6 +20,11 @@ use crate::model::{Attributes, Encoding, Plan};
 use crate::sidecar;
 use crate::storage::{Location, OutputDir, cleanup};
 
+fn not_local() -> Error {
+    Error::refused("a store is written array by array on a local disk only")
+        .hint("write it there, then convert it to the remote place")
+}
+
 /// A store on the way. Dropped before [`Stage::commit`], it leaves nothing behind.
 pub struct Stage {
     dir: Box<dyn OutputDir>,
@@ -56,6 +61,7 @@ impl Stage {
     /// # Errors
     /// Exists; a place that cannot be written to. Remote places are refused.
     pub fn create(at: &Location, options: &WriteOptions) -> Result<Stage> {
+        at.local_path().ok_or_else(not_local)?;
         let dir = at.create_dir(options.existing, options.sync, &[METADATA])?;
         Stage::new(dir, options, State::default(), None)
     }
@@ -104,10 +110,7 @@ impl Stage {
         state: State,
         base: Option<(Location, Lock)>,
     ) -> Result<Stage> {
-        let path = dir.path().ok_or_else(|| {
-            Error::refused("a store is written array by array on a local disk only")
-                .hint("write it there, then npk::convert it to the remote place")
-        })?;
+        let path = dir.path().ok_or_else(not_local)?;
         let at = Location::local(path).hold()?;
         let state = Arc::new(Mutex::new(state));
         Ok(Stage { dir, at, options: options.clone(), state, base })
