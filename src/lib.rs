@@ -9,6 +9,34 @@
 //! | what went wrong, in which file and array, and what to do | [`Error`], [`ErrorKind`] |
 //! | ending work before its time | [`Cancel`] |
 //!
+//! ```
+//! # fn main() -> npk::Result<()> {
+//! # let folder = tempfile::tempdir()?;
+//! # std::env::set_current_dir(&folder)?;
+//! use ndarray::{Array2, arr1};
+//! use npk::{OpenOptions, Options, Store, StoreOptions};
+//!
+//! // Arrays in memory become a store: all of it at `commit`.
+//! let weights = Array2::<f32>::from_elem((4, 3), 0.5);
+//! let mut store = Store::create("model.npk", &StoreOptions::new())?;
+//! store.write("weights", &weights)?;
+//! store.write("bias", &arr1(&[0.25f32, 0.5, 1.0]))?;
+//! store.commit()?;
+//!
+//! // A file of any format, array by array: here as views of the file, without a copy.
+//! let file = npk::open("model.npk", &OpenOptions::new())?;
+//! for name in file.names() {
+//!     let array = file.array(name)?;
+//!     println!("{name}: {} {:?}", array.info().type_name(), array.shape());
+//! }
+//! assert_eq!(file.array("weights")?.view::<f32>()?.sum(), 6.0);
+//!
+//! // npk convert model.npk model.safetensors -a weights
+//! npk::convert(&["model.npk"], "model.safetensors", &Options::new().arrays(["weights"]))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! An [`Array`] is a view of the file itself where its bytes lie there as in memory, and says whether it
 //! is; it gives ndarray views, Arrow arrays, bytes and (feature `dlpack`) DLPack tensors of them. None of
 //! these calls prints, ends the process, or reads the environment for options. What they take and give

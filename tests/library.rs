@@ -329,3 +329,16 @@ fn bytes_and_other_files_arrays_are_written() {
     let back = npk::open(s.join("r.safetensors"), &OpenOptions::new()).unwrap();
     assert_eq!(back.array("half").unwrap().try_bytes().unwrap(), bits);
 }
+
+/// The page's example is the first of the crate's documentation, which is run.
+#[test]
+fn the_page_has_the_example_that_is_run() {
+    let crate_page = include_str!("../src/lib.rs");
+    let (_, after) = crate_page.split_once("//! ```\n").unwrap();
+    let (example, _) = after.split_once("//! ```\n").unwrap();
+    let lines = example.lines().map(|line| line.strip_prefix("//!").unwrap());
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let seen: Vec<&str> = lines.filter(|line| !line.starts_with("# ")).collect();
+    let page = include_str!("../docs/library.md");
+    assert!(page.contains(&format!("```rust\n{}\n```\n", seen.join("\n"))));
+}
