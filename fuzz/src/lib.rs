@@ -7,6 +7,7 @@ pub mod containers;
 pub mod reading;
 pub mod round_trip;
 pub mod text;
+pub mod views;
 
 use npk::formats::FORMATS;
 
@@ -36,6 +37,7 @@ const OTHERS: &[Target] = &[
     ("options", text::options),
     ("round_trip", round_trip::round_trip),
     ("strided", round_trip::strided),
+    ("views", views::views),
 ];
 
 /// The names of all targets: `read_npy` and the like, and the rest.
