@@ -23,6 +23,7 @@ mod offset;
 pub mod parts;
 #[cfg(feature = "remote")]
 pub mod remote;
+mod room;
 mod stream;
 pub mod temporary;
 pub mod walk;
@@ -33,6 +34,7 @@ pub use limit::{file_limit, open_files, raise_file_limit};
 pub use local::{Identity, file_blob, map_file, sweep_stale, unchanged};
 pub use location::{LocalFile, Location};
 pub use offset::FileAt;
+pub use room::set_size;
 pub use stream::StreamState;
 pub use temporary::copy_to_temporary;
 

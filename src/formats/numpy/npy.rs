@@ -34,7 +34,7 @@ use crate::formats::numpy::npy_data::Records;
 use crate::formats::numpy::padded_text::{self, Columns, NpyArray, PaddedBlocks, PaddedRows};
 use crate::formats::numpy::pickled;
 use crate::model::{ArrayMeta, Buf, Logical, Plan};
-use crate::storage::{BlobSlice, Location, Output};
+use crate::storage::{self, BlobSlice, Location, Output};
 
 /// The format.
 pub struct Npy;
@@ -146,7 +146,7 @@ fn create(at: &Location, meta: &ArrayMeta, options: &WriteOptions) -> Result<Box
         return Ok(InOrder::sink(encoder, NpyStream { out, place, written: 0 }));
     };
     file.write_all_at(&header, 0)?;
-    file.set_len(place.offset + place.bytes)?;
+    storage::set_size(&file, 0, place.offset + place.bytes)?;
     Ok(Box::new(NpyFile { out, file, place, columns }))
 }
 

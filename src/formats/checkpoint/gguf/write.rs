@@ -13,7 +13,7 @@ use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, Writer,
 };
 use crate::model::{ArrayMeta, Buf, Logical, Plan};
-use crate::storage::{Location, Output};
+use crate::storage::{self, Location, Output};
 
 /// ggml's names have room for so many bytes.
 const MAX_NAME_BYTES: usize = 63;
@@ -114,7 +114,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     };
     file.write_all_at(&header, 0)?;
     // What fills up tensors are holes, which read as zeros.
-    file.set_len(total)?;
+    storage::set_size(&file, 0, total)?;
     let writer = RawWriter { places: places.into_iter().map(|p| (file.clone(), p)).collect() };
     Ok(Box::new(Placed { out, file, writer: Arc::new(writer), total }))
 }

@@ -34,7 +34,7 @@ use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
 };
 use crate::model::{ArrayMeta, Buf, Chunk, Plan};
-use crate::storage::{Location, Output};
+use crate::storage::{self, Location, Output};
 
 /// torch's own alignment, and that of storages large enough for pages to count: the kernel copies
 /// whole pages faster.
@@ -276,7 +276,7 @@ impl PlacedSink {
             entry_of[i] = entries.len();
             entries.push(entry);
         }
-        file.set_len(at)?;
+        storage::set_size(&file, 0, at)?;
         let pieces = arrays.iter().map(|_| Mutex::default()).collect();
         let places = places.into_iter().map(|place| (file.clone(), place)).collect();
         let writer = Arc::new(PlacedRows { raw: RawWriter { places }, pieces });

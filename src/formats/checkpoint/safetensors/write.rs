@@ -11,7 +11,7 @@ use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, Writer,
 };
 use crate::model::{ArrayMeta, Buf, Plan};
-use crate::storage::{Location, Output};
+use crate::storage::{self, Location, Output};
 
 /// Begins one file, or all shards and their index.
 pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
@@ -114,7 +114,7 @@ impl Shards {
         match &file {
             Some(file) => {
                 file.write_all_at(&header, 0)?;
-                file.set_len(bytes)?;
+                storage::set_size(file, 0, bytes)?;
             }
             None => out.write_all(&header)?,
         }

@@ -188,7 +188,7 @@ impl AppendSink {
 
     fn ones(&self, array: usize, at: u64, count: u64) -> Result<()> {
         let _adding = cleanup::enter();
-        let file = self.grow.files.file(array, true)?;
+        let file = self.grow.files.file(array)?;
         let ones = vec![1; count.min(1 << 20) as usize];
         let mut done = 0;
         while done < count {
@@ -221,7 +221,7 @@ impl AppendSink {
         let bytes = new_rows.checked_mul(place.row_bytes).and_then(|b| b.checked_add(place.base));
         let bytes = bytes.ok_or_else(|| Error::failed("the array would exceed 2^64 bytes"))?;
         let _adding = cleanup::enter();
-        let file = self.grow.files.file(array, true)?;
+        let file = self.grow.files.file(array)?;
         if file.metadata()?.len() != bytes {
             file.set_len(bytes)?;
         }

@@ -17,25 +17,13 @@ use crate::formats::numpack::store::metadata::{self};
 use crate::formats::numpack::store::{METADATA, SIDE, check_side, names::Names};
 use crate::model::{ArrayMeta, Buf, Chunk, Plan};
 use crate::sidecar;
-use crate::storage::{Location, Output, OutputDir, cleanup, temporary};
+use crate::storage::{self, Location, Output, OutputDir, cleanup, temporary};
 
 /// Files kept open while they are written.
 const OPEN: usize = 16;
 /// Arrays from this size on are offered to kernel copies; smaller ones are written in one call
 /// each.
 const SLOT_BYTES: u64 = 1 << 20;
-
-/// Files from this size on get their room before they are written: the kernel then looks for it once,
-/// not at every write, which takes a third of the time of writing.
-const ROOM_BYTES: u64 = 16 << 20;
-
-/// Room for so many bytes, where the file system can do that: where not, and on a full disk, the writes
-/// go on without, as far as they get.
-fn make_room(file: &File, at: u64, bytes: u64) {
-    if bytes >= ROOM_BYTES {
-        let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, at, bytes);
-    }
-}
 
 /// Begins a store.
 pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {
@@ -142,9 +130,8 @@ impl LocalFiles {
         directory.open_own(&place.file, !begun)
     }
 
-    /// The array's file, made at its full size where that is known; `written`: by writes, and not by
-    /// copies of the kernel, which may share what is there.
-    pub(super) fn file(&self, array: usize, written: bool) -> Result<Arc<File>> {
+    /// The array's file, made at its full size where that is known.
+    pub(super) fn file(&self, array: usize) -> Result<Arc<File>> {
         let _adding = cleanup::enter();
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
         if let Some((_, file)) = open.iter().find(|(a, _)| *a == array) {
@@ -156,11 +143,7 @@ impl LocalFiles {
         if !place.sized.swap(true, Ordering::Relaxed)
             && let Some(rows) = place.rows
         {
-            let bytes = rows * place.row_bytes;
-            file.set_len(place.base + bytes)?;
-            if written {
-                make_room(&file, place.base, bytes);
-            }
+            storage::set_size(&file, place.base, rows * place.row_bytes)?;
         }
         let file = Arc::new(file);
         if open.len() == OPEN {
@@ -197,7 +180,7 @@ impl LocalFiles {
             }
             return Ok(());
         }
-        let file = self.file(array, true)?;
+        let file = self.file(array)?;
         let at = first_row.checked_mul(place.row_bytes).and_then(|at| at.checked_add(place.base));
         let mut at = at.ok_or_else(|| Error::failed("the array would exceed 2^64 bytes"))?;
         for piece in pieces {
@@ -213,7 +196,7 @@ impl LocalFiles {
     pub(super) fn make_empty(&self) -> Result<()> {
         for (array, place) in self.places.0.iter().enumerate() {
             if !place.begun.load(Ordering::Relaxed) {
-                self.file(array, true).at_array(&place.name)?;
+                self.file(array).at_array(&place.name)?;
             }
         }
         Ok(())
@@ -222,7 +205,7 @@ impl LocalFiles {
     pub(super) fn slot(&self, array: usize) -> Option<Vec<Extent>> {
         let place = &self.places.0[array];
         let len = place.rows?.checked_mul(place.row_bytes).filter(|&len| len >= SLOT_BYTES)?;
-        Some(vec![Extent { file: self.file(array, false).ok()?, offset: place.base, len }])
+        Some(vec![Extent { file: self.file(array).ok()?, offset: place.base, len }])
     }
 }
 

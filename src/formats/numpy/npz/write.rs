@@ -13,7 +13,7 @@ use crate::format::{
 };
 use crate::formats::numpy::padded_text::{Columns, NpyArray, PaddedBlocks, PaddedRows};
 use crate::model::{Buf, Chunk, Plan};
-use crate::storage::{Location, Output};
+use crate::storage::{self, Location, Output};
 
 /// Stored data begins at multiples of this, as in an npy file: it can be mapped.
 const ALIGN: u64 = 64;
@@ -113,7 +113,7 @@ impl Stored {
                 .checked_add(member.bytes)
                 .ok_or_else(|| Error::refused("the arrays are too large in sum"))?;
         }
-        file.set_len(at)?;
+        storage::set_size(&file, 0, at)?;
         let sums = Mutex::new(vec![Vec::new(); arrays.len()]);
         let writer = Arc::new(StoredWriter { raw: RawWriter { places }, sums });
         Ok(Box::new(Stored { out, file, arrays, members, columns, end: at, writer }))
