@@ -1,19 +1,18 @@
 //! Stored arrays folded into the logical ones that a side file describes.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{
-    ArrayEntry, ColumnEntry, Side, TableEntry, VERSION, categories_of, logical_of, suits,
-    taken_apart,
-};
-use crate::error::{Error, Result};
+use super::entries::{ArrayEntry, ColumnEntry, Side, TableEntry, VERSION, taken_apart};
+use super::types::{categories_of, logical_of, suits};
 use crate::model::{
-    ArrayMeta, Buf, CategoryKind, Chunk, Column, Dtype, Encoding, Logical, Plan, Shared, Table,
-    Values, typed,
+    ArrayMeta, Categories, CategoryKind, Column, Dtype, Encoding, Logical, Plan, Shared, Table,
 };
+
+/// Why an entry is ignored.
+pub(super) type Reason = String;
 
 /// A logical array, and what it is made of.
 #[derive(Debug)]
@@ -79,27 +78,78 @@ impl StoredParts {
     }
 }
 
+/// The stored arrays of a store, and which of them are parts of logical ones by now.
+pub(super) struct StoredArrays<'a> {
+    arrays: &'a [ArrayMeta],
+    index: HashMap<&'a str, usize>,
+    used: Vec<bool>,
+}
+
+impl<'a> StoredArrays<'a> {
+    pub(super) fn new(arrays: &'a [ArrayMeta]) -> StoredArrays<'a> {
+        let index = arrays.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+        StoredArrays { arrays, index, used: vec![false; arrays.len()] }
+    }
+
+    /// The parts of this array are those of no other.
+    pub(super) fn claim(&mut self, folded: &LogicalArray) {
+        folded.indices().for_each(|i| self.used[i] = true);
+    }
+
+    /// Which arrays are parts of logical ones.
+    pub(super) fn used(self) -> Vec<bool> {
+        self.used
+    }
+
+    fn find(&self, name: &str) -> Result<usize, Reason> {
+        let i = *self.index.get(name).ok_or_else(|| format!("the store has no array {name}"))?;
+        if self.used[i] { Err(format!("{name} belongs to another array")) } else { Ok(i) }
+    }
+
+    /// The array of an entry's values, if it is still what the entry says.
+    fn values(&self, entry: &ArrayEntry) -> Result<usize, Reason> {
+        let name = entry.values.as_deref().unwrap_or(&entry.name);
+        if name != entry.name && self.index.contains_key(entry.name.as_str()) {
+            return Err("the store has an array of this name by now".into());
+        }
+        let values = self.find(name)?;
+        let of = &self.arrays[values];
+        let shape = of.shape().unwrap_or_default();
+        if of.details.error.is_none() && (of.dtype.name() != entry.dtype || shape != entry.shape) {
+            return Err(format!(
+                "{name} is {} {shape:?} by now, it was {} {:?}",
+                of.dtype, entry.dtype, entry.shape
+            ));
+        }
+        Ok(values)
+    }
+
+    /// The array of an entry's offsets, and how many rows they cut.
+    fn offsets(&self, entry: &ArrayEntry) -> Result<(usize, u64), Reason> {
+        let at = self.find(entry.offsets.as_deref().ok_or("it has no offsets")?)?;
+        let offsets = &self.arrays[at];
+        match offsets.rows.and_then(|rows| rows.checked_sub(1)) {
+            Some(rows) if offsets.dtype == Dtype::I64 && offsets.inner.is_empty() => Ok((at, rows)),
+            _ => Err(format!("{} holds no offsets", offsets.name)),
+        }
+    }
+
+    /// A mask of so many rows.
+    fn mask(&self, name: &str, rows: Option<u64>) -> Result<usize, Reason> {
+        let i = self.find(name)?;
+        let mask = &self.arrays[i];
+        if mask.dtype != Dtype::Bool || !mask.inner.is_empty() || mask.rows != rows {
+            return Err(format!("{name} is no longer a mask of its rows"));
+        }
+        Ok(i)
+    }
+}
+
 /// Folds stored arrays into the logical ones that the side file describes; fills in the plan's
 /// attributes, groups, tables, and notes of what was dropped.
 pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<LogicalArray> {
-    let side = match side.map(serde_json::from_slice::<Side>) {
-        None => Side::default(),
-        Some(Ok(side)) if side.npk == VERSION => side,
-        Some(Ok(side)) => {
-            plan.notes.push(format!(
-                "npk.json has version {}, which is not supported: it is ignored",
-                side.npk
-            ));
-            Side::default()
-        }
-        Some(Err(e)) => {
-            plan.notes.push(format!("npk.json cannot be read and is ignored: {e}"));
-            Side::default()
-        }
-    };
-    let index: HashMap<&str, usize> =
-        stored.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
-    let mut used: Vec<bool> = vec![false; stored.len()];
+    let side = read_side(side, &mut plan.notes);
+    let mut arrays = StoredArrays::new(&stored);
     let mut heads: HashMap<usize, LogicalArray> = HashMap::new();
     for value in side.arrays {
         let entry: ArrayEntry = match serde_json::from_value(value) {
@@ -115,11 +165,9 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
             continue;
         }
         let name = entry.name.clone();
-        match fold_one(entry, &stored, &index, &used) {
+        match fold_one(entry, &arrays) {
             Ok(folded) => {
-                for i in folded.indices() {
-                    used[i] = true;
-                }
+                arrays.claim(&folded);
                 heads.insert(folded.values, folded);
             }
             Err(why) => {
@@ -127,6 +175,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
             }
         }
     }
+    let used = arrays.used();
     let mut all: Vec<LogicalArray> = Vec::with_capacity(stored.len());
     let names: HashSet<String> = heads.values().map(|f| f.meta.name.clone()).collect();
     for (i, meta) in stored.into_iter().enumerate() {
@@ -144,15 +193,7 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
             }
         }
     }
-    if !side.order.is_empty() {
-        let mut place: HashMap<&str, usize> =
-            side.order.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
-        for nested in &plan.nested {
-            let Some(&at) = place.get(nested.name.as_str()) else { continue };
-            place.extend(nested.parts.arrays().into_iter().map(|part| (part, at)));
-        }
-        all.sort_by_key(|f| place.get(f.meta.name.as_str()).copied().unwrap_or(usize::MAX));
-    }
+    put_in_order(&mut all, &side.order, plan);
     plan.attributes = side.attributes;
     plan.groups = side.groups;
     let nested: Vec<String> = plan.nested.iter().map(|n| n.name.clone()).collect();
@@ -161,6 +202,34 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
     let tables = tables(side.tables, &known, "npk.json", &mut plan.notes);
     plan.tables.extend(tables);
     all
+}
+
+/// What a side file says; nothing, and a note, where it cannot be read.
+fn read_side(side: Option<&[u8]>, notes: &mut Vec<String>) -> Side {
+    match side.map(serde_json::from_slice::<Side>) {
+        None => return Side::default(),
+        Some(Ok(side)) if side.npk == VERSION => return side,
+        Some(Ok(side)) => notes.push(format!(
+            "npk.json has version {}, which is not supported: it is ignored",
+            side.npk
+        )),
+        Some(Err(e)) => notes.push(format!("npk.json cannot be read and is ignored: {e}")),
+    }
+    Side::default()
+}
+
+/// Puts arrays in the order of a side file; the parts of nested ones stand where these do.
+fn put_in_order(all: &mut [LogicalArray], order: &[String], plan: &Plan) {
+    if order.is_empty() {
+        return;
+    }
+    let mut place: HashMap<&str, usize> =
+        order.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+    for nested in &plan.nested {
+        let Some(&at) = place.get(nested.name.as_str()) else { continue };
+        place.extend(nested.parts.arrays().into_iter().map(|part| (part, at)));
+    }
+    all.sort_by_key(|f| place.get(f.meta.name.as_str()).copied().unwrap_or(usize::MAX));
 }
 
 /// The tables that a side file or a mark (`place`) tells of, where their arrays are known.
@@ -200,187 +269,34 @@ pub(super) fn tables(
     found
 }
 
-/// Where rows begin among `values` elements: stored int64 offsets from row `first` on, which never
-/// decrease.
+/// The logical array of an entry.
 ///
 /// # Errors
-/// Corrupt, naming the offset.
-pub fn offsets(bytes: &[u8], first: u64, values: u64) -> Result<Vec<u64>> {
-    let offsets: Vec<u64> = typed::<i64>(bytes).iter().map(|&o| o as u64).collect();
-    let mut before = offsets.first().copied().unwrap_or(0);
-    for (i, &o) in offsets.iter().enumerate() {
-        if o < before || o > values {
-            let row = first + i as u64;
-            return Err(Error::corrupt(format!(
-                "offset {row} is {}, expected between {before} and {values}",
-                o as i64
-            )));
-        }
-        before = o;
-    }
-    Ok(offsets)
-}
-
-/// Rows that are cut by offsets, handed on in chunks of about `chunk_bytes`: `offsets` are those of
-/// the rows and the one behind, `values` reads elements of `item_bytes` each.
-///
-/// # Errors
-/// Those of `values` and `emit`.
-pub fn emit_rows(
-    (array, first_row): (usize, u64),
-    offsets: &[u64],
-    mask: Option<&Buf>,
-    (item_bytes, chunk_bytes): (u64, u64),
-    values: &dyn Fn(Range<u64>) -> Result<Vec<u8>>,
-    emit: &mut dyn FnMut(Chunk) -> Result<()>,
-) -> Result<()> {
-    let mut at = 0;
-    while at + 1 < offsets.len() {
-        let n = rows_within(&offsets[at..], item_bytes, chunk_bytes).0 as usize;
-        let cuts = &offsets[at..=at + n];
-        let bytes = Buf::from_vec(values(cuts[0]..cuts[n])?);
-        let offsets = cuts.iter().map(|o| o - cuts[0]).collect();
-        let valid = mask.map(|m| m.slice_with_length(at, n)).filter(|m| m.contains(&0));
-        emit(Chunk {
-            array,
-            first_row: first_row + at as u64,
-            rows: n as u64,
-            values: Values::Var { offsets, values: bytes },
-            valid,
-        })?;
-        at += n;
-    }
-    Ok(())
-}
-
-/// How many of the rows between these offsets, from the first on, take at most `bytes` (elements of
-/// `item_bytes` each, and the offsets), but one at least; and how many bytes these take.
-pub fn rows_within(offsets: &[u64], item_bytes: u64, bytes: u64) -> (u64, u64) {
-    let rows = offsets.len().saturating_sub(1);
-    let held = |n: usize| {
-        (offsets[n] - offsets[0]).saturating_mul(item_bytes).saturating_add(8 * n as u64)
-    };
-    let (mut fit, mut over) = (1.min(rows), rows + 1);
-    while over - fit > 1 {
-        let middle = fit + (over - fit) / 2;
-        *if held(middle) <= bytes { &mut fit } else { &mut over } = middle;
-    }
-    (fit as u64, if fit > 0 { held(fit) } else { 0 })
-}
-
+/// Why the entry says nothing of the arrays that are there.
 pub(super) fn fold_one(
     entry: ArrayEntry,
-    stored: &[ArrayMeta],
-    index: &HashMap<&str, usize>,
-    used: &[bool],
-) -> std::result::Result<LogicalArray, String> {
-    let find = |name: &str| -> std::result::Result<usize, String> {
-        let i = *index.get(name).ok_or_else(|| format!("the store has no array {name}"))?;
-        if used[i] { Err(format!("{name} belongs to another array")) } else { Ok(i) }
-    };
-    let stored_name = entry.values.as_deref().unwrap_or(&entry.name);
-    if stored_name != entry.name && index.contains_key(entry.name.as_str()) {
-        return Err("the store has an array of this name by now".into());
-    }
-    let values = find(stored_name)?;
-    let of = &stored[values];
-    let shape = of.shape().unwrap_or_default();
-    if of.details.error.is_none() && (of.dtype.name() != entry.dtype || shape != entry.shape) {
-        return Err(format!(
-            "{stored_name} is {} {shape:?} by now, it was {} {:?}",
-            of.dtype, entry.dtype, entry.shape
-        ));
-    }
+    stored: &StoredArrays<'_>,
+) -> Result<LogicalArray, Reason> {
+    let values = stored.values(&entry)?;
+    let of = &stored.arrays[values];
     let mut meta = of.clone();
     meta.name = entry.name.clone();
     if let Some(kind) = &entry.kind {
         meta.logical = logical_of(kind, entry.categories.as_ref())
             .ok_or_else(|| format!("the type {} is not known", kind.name))?;
     }
-    let was = match &entry.original_dtype {
-        Some(name) => {
-            Some(Dtype::parse(name).ok_or_else(|| format!("the type {name} is not known"))?)
-        }
-        None => None,
-    };
     // Decimals that were kept as their texts.
     if entry.form.is_some() && matches!(meta.logical, Logical::Decimal { .. }) {
         meta.logical = Logical::Text;
     }
-    let mut offsets = None;
-    let encoding = match entry.form.as_deref() {
-        None if meta.logical.is_var() && !of.logical.is_var() => {
-            return Err("it is text or a list without codes or offsets".into());
-        }
-        None if !suits(&meta.logical, of) => {
-            return Err(format!("{} does not hold it", of.dtype));
-        }
-        None => {
-            meta.original_dtype = was;
-            Encoding::Plain
-        }
-        Some("bits") => {
-            let was = was
-                .filter(|d| d.item_bytes() == of.dtype.item_bytes())
-                .ok_or("its type before is not known")?;
-            meta.details.stored_dtype = Some(of.dtype.name().into());
-            meta.dtype = was;
-            Encoding::Bits
-        }
-        Some("codes") => {
-            if !meta.logical.is_var()
-                || matches!(meta.logical, Logical::List)
-                || !of.dtype.is_integer()
-                || !of.inner.is_empty()
-            {
-                return Err("codes of this type are not known".into());
-            }
-            let categories = entry
-                .categories
-                .as_ref()
-                .and_then(categories_of)
-                .filter(|c| !matches!(c.kind(), CategoryKind::Fixed(..)))
-                .ok_or("its categories cannot be read")?;
-            meta.details.stored_dtype = Some(of.dtype.name().into());
-            meta.dtype = Dtype::U8;
-            Encoding::Codes(categories)
-        }
-        Some("offsets") => {
-            if !meta.logical.is_var()
-                || !of.inner.is_empty()
-                || !matches!(meta.logical, Logical::List) && of.dtype != Dtype::U8
-            {
-                return Err("offsets of this type are not known".into());
-            }
-            let at = find(entry.offsets.as_deref().ok_or("it has no offsets")?)?;
-            let cuts = &stored[at];
-            let rows = cuts.rows.unwrap_or(0);
-            if cuts.dtype != Dtype::I64 || !cuts.inner.is_empty() || rows == 0 {
-                return Err(format!("{} holds no offsets", cuts.name));
-            }
-            meta.rows = Some(rows - 1);
-            offsets = Some(at);
-            Encoding::Offsets
-        }
-        Some(other) => return Err(format!("the form {other} is not known")),
-    };
+    let (encoding, offsets) = encoding(&entry, of, stored, &mut meta)?;
     if entry.scalar {
         if meta.rows != Some(1) || !meta.inner.is_empty() {
             return Err("it is no longer a scalar".into());
         }
         meta.scalar = true;
     }
-    let valid = match &entry.valid {
-        None => None,
-        Some(name) => {
-            let i = find(name)?;
-            let mask = &stored[i];
-            if mask.dtype != Dtype::Bool || !mask.inner.is_empty() || mask.rows != meta.rows {
-                return Err(format!("{name} is no longer a mask of its rows"));
-            }
-            Some(i)
-        }
-    };
+    let valid = entry.valid.as_deref().map(|name| stored.mask(name, meta.rows)).transpose()?;
     meta.nulls = entry.nulls || valid.is_some();
     meta.details.chunks = entry.chunks;
     meta.details.alias_of = entry.alias_of;
@@ -388,20 +304,7 @@ pub(super) fn fold_one(
     if meta.logical != of.logical && meta.details.stored_dtype.is_none() {
         meta.details.stored_dtype = Some(of.type_name());
     }
-    let rows = meta.rows.unwrap_or(0).max(1);
-    let mean_bytes = match &encoding {
-        Encoding::Codes(categories) => categories.with(|items| {
-            items.iter().map(Vec::len).sum::<usize>() as u64 / (items.len().max(1) as u64) + 1
-        }),
-        Encoding::Offsets => of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes()) / rows + 1,
-        _ => 0,
-    };
-    let longest_bytes = match &encoding {
-        Encoding::Codes(categories) => {
-            categories.with(|items| items.iter().map(Vec::len).max().unwrap_or(0) as u64)
-        }
-        _ => 0,
-    };
+    let (mean_bytes, longest_bytes) = row_bytes(&encoding, of, meta.rows.unwrap_or(0));
     let minus_is_null = entry.nulls
         && valid.is_none()
         && matches!((&encoding, &meta.logical), (Encoding::Plain, Logical::Dictionary { .. }));
@@ -409,11 +312,95 @@ pub(super) fn fold_one(
         StoredParts { encoding, values, offsets, valid, minus_is_null, mean_bytes, longest_bytes };
     let mut folded = LogicalArray { meta, parts };
     // An array is as broken as its mask or offsets.
-    folded.meta.details.error = folded.indices().find_map(|i| stored[i].details.error.clone());
+    let indices = folded.indices();
+    folded.meta.details.error =
+        indices.clone().find_map(|i| stored.arrays[i].details.error.clone());
     let mut seen = HashSet::new();
-    if folded.indices().all(|i| seen.insert(i)) {
+    if indices.into_iter().all(|i| seen.insert(i)) {
         Ok(folded)
     } else {
         Err("its parts are one array".into())
+    }
+}
+
+/// How the stored array `of` holds the values of an entry, and the array of their offsets. `meta`,
+/// the logical array, gets what follows from that.
+fn encoding(
+    entry: &ArrayEntry,
+    of: &ArrayMeta,
+    stored: &StoredArrays<'_>,
+    meta: &mut ArrayMeta,
+) -> Result<(Encoding, Option<usize>), Reason> {
+    let original = match &entry.original_dtype {
+        Some(name) => {
+            Some(Dtype::parse(name).ok_or_else(|| format!("the type {name} is not known"))?)
+        }
+        None => None,
+    };
+    match entry.form.as_deref() {
+        None if meta.logical.is_var() && !of.logical.is_var() => {
+            Err("it is text or a list without codes or offsets".into())
+        }
+        None if !suits(&meta.logical, of) => Err(format!("{} does not hold it", of.dtype)),
+        None => {
+            meta.original_dtype = original;
+            Ok((Encoding::Plain, None))
+        }
+        Some("bits") => {
+            let original = original.filter(|d| d.item_bytes() == of.dtype.item_bytes());
+            meta.dtype = original.ok_or("its type before is not known")?;
+            meta.details.stored_dtype = Some(of.dtype.name().into());
+            Ok((Encoding::Bits, None))
+        }
+        Some("codes") => {
+            let categories = text_categories(entry, of, &meta.logical)?;
+            meta.details.stored_dtype = Some(of.dtype.name().into());
+            meta.dtype = Dtype::U8;
+            Ok((Encoding::Codes(categories), None))
+        }
+        Some("offsets") => {
+            let is_list = matches!(meta.logical, Logical::List);
+            if !meta.logical.is_var() || !of.inner.is_empty() || !is_list && of.dtype != Dtype::U8 {
+                return Err("offsets of this type are not known".into());
+            }
+            let (offsets, rows) = stored.offsets(entry)?;
+            meta.rows = Some(rows);
+            Ok((Encoding::Offsets, Some(offsets)))
+        }
+        Some(other) => Err(format!("the form {other} is not known")),
+    }
+}
+
+/// The categories of texts that are stored as codes.
+fn text_categories(
+    entry: &ArrayEntry,
+    of: &ArrayMeta,
+    logical: &Logical,
+) -> Result<Arc<Categories>, Reason> {
+    if !logical.is_var()
+        || matches!(logical, Logical::List)
+        || !of.dtype.is_integer()
+        || !of.inner.is_empty()
+    {
+        return Err("codes of this type are not known".into());
+    }
+    let categories = entry.categories.as_ref().and_then(categories_of);
+    let texts = categories.filter(|c| !matches!(c.kind(), CategoryKind::Fixed(..)));
+    texts.ok_or_else(|| "its categories cannot be read".into())
+}
+
+/// About how many bytes a row of text or of a list has, and how many the longest category.
+fn row_bytes(encoding: &Encoding, of: &ArrayMeta, rows: u64) -> (u64, u64) {
+    match encoding {
+        Encoding::Codes(categories) => categories.with(|items| {
+            let lengths = || items.iter().map(Vec::len);
+            let mean = lengths().sum::<usize>() as u64 / items.len().max(1) as u64 + 1;
+            (mean, lengths().max().unwrap_or(0) as u64)
+        }),
+        Encoding::Offsets => {
+            let bytes = of.rows.unwrap_or(0).saturating_mul(of.dtype.item_bytes());
+            (bytes / rows.max(1) + 1, 0)
+        }
+        _ => (0, 0),
     }
 }

@@ -16,10 +16,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{
-    ArrayEntry, LogicalArray, VERSION, array_entry, categories_of, encoded_arrays, fold,
-    fold::fold_one, logical_of, nested_entry, table_entry, taken_apart,
-};
+use super::describe::encoded_arrays;
+use super::entries::{ArrayEntry, VERSION, array_entry, nested_entry, table_entry, taken_apart};
+use super::fold::{self, LogicalArray, Reason, StoredArrays, fold_one};
+use super::types::{categories_of, logical_of};
 use crate::model::nested::TakenApart;
 use crate::model::{ArrayMeta, Attributes, Dtype, EncodedArray, Encoding, Logical, Plan, Table};
 
@@ -194,17 +194,13 @@ pub fn fold_marks(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<L
     for (meta, _) in clean.iter_mut().zip(&entries).filter(|(_, e)| e.is_some()) {
         meta.details.attributes.shift_remove(MARK);
     }
-    let index: HashMap<&str, usize> =
-        clean.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
-    let mut used = vec![false; clean.len()];
+    let mut arrays = StoredArrays::new(&clean);
     let mut heads: HashMap<usize, LogicalArray> = HashMap::new();
     for (i, entry) in entries.into_iter().enumerate() {
         let Some(entry) = entry else { continue };
-        match fold_marked(entry, &clean, i, &index, &used) {
+        match fold_marked(entry, &clean[i], &arrays) {
             Ok(folded) => {
-                for part in folded.indices() {
-                    used[part] = true;
-                }
+                arrays.claim(&folded);
                 heads.insert(i, folded);
             }
             Err(why) => {
@@ -212,6 +208,7 @@ pub fn fold_marks(stored: &[ArrayMeta], notes: &mut Vec<String>) -> Option<Vec<L
             }
         }
     }
+    let used = arrays.used();
     let plain = |(i, meta): (usize, ArrayMeta)| match heads.remove(&i) {
         Some(folded) => Some(folded),
         None if used[i] => None,
@@ -228,12 +225,9 @@ fn entry(meta: &ArrayMeta) -> Option<ArrayEntry> {
 
 fn fold_marked(
     mut entry: ArrayEntry,
-    stored: &[ArrayMeta],
-    at: usize,
-    index: &HashMap<&str, usize>,
-    used: &[bool],
-) -> Result<LogicalArray, String> {
-    let of = &stored[at];
+    of: &ArrayMeta,
+    stored: &StoredArrays<'_>,
+) -> Result<LogicalArray, Reason> {
     let group = of.name.rsplit_once('/').map_or(String::new(), |(group, _)| format!("{group}/"));
     let full = |name: &str| format!("{group}{name}");
     // An array that was given another name keeps it, where the mark does not need another one.
@@ -258,7 +252,7 @@ fn fold_marked(
     let narrow = if wide { entry.kind.take() } else { None };
     (entry.chunks, entry.alias_of) = (of.details.chunks.clone(), of.details.alias_of.clone());
     entry.attributes = of.details.attributes.clone();
-    let mut folded = fold_one(entry, stored, index, used)?;
+    let mut folded = fold_one(entry, stored)?;
     if let Some(kind) = narrow {
         folded.meta.logical = logical_of(&kind, None)
             .ok_or_else(|| format!("the type {} is not known", kind.name))?;
@@ -281,7 +275,7 @@ fn fold_marked(
 }
 
 /// The dictionary of an entry, and the type of its codes; the entry is then that of its values.
-fn take_dictionary(entry: &mut ArrayEntry) -> Result<Option<(Logical, Dtype)>, String> {
+fn take_dictionary(entry: &mut ArrayEntry) -> Result<Option<(Logical, Dtype)>, Reason> {
     let Some(kind) = entry.kind.take_if(|kind| kind.name == "dictionary") else { return Ok(None) };
     let categories = entry.categories.take().as_ref().and_then(categories_of);
     let categories = categories.ok_or("its categories cannot be read")?;
@@ -296,7 +290,7 @@ fn of_dictionary(
     of: &ArrayMeta,
     dictionary: Logical,
     codes: Dtype,
-) -> Result<LogicalArray, String> {
+) -> Result<LogicalArray, Reason> {
     let Logical::Dictionary { categories, .. } = &dictionary else {
         return Err("it is no dictionary".into());
     };

@@ -1,0 +1,179 @@
+//! Logical types and categories as entries of the side file.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{ArrayMeta, Categories, CategoryKind, Dtype, Logical, TimeUnit};
+
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct TypeEntry {
+    pub(super) name: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) unit: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) zone: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) precision: Option<u8>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) scale: Option<i8>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) bits: Option<u16>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) ordered: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) element: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) shape: Option<Vec<u64>>,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct CategoriesEntry {
+    pub(super) kind: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) dtype: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "is_default")]
+    pub(super) meaning: Option<String>,
+    pub(super) items: Vec<Value>,
+}
+
+pub(super) fn type_entry(logical: &Logical) -> Option<TypeEntry> {
+    let named = |name: &str| TypeEntry { name: name.into(), ..TypeEntry::default() };
+    let timed =
+        |name: &str, unit: &TimeUnit| TypeEntry { unit: Some(unit.to_string()), ..named(name) };
+    Some(match logical {
+        Logical::Plain => return None,
+        Logical::Datetime(u) => timed("datetime64", u),
+        Logical::Timedelta(u) => timed("timedelta64", u),
+        Logical::Timestamp(u, zone) => TypeEntry { zone: zone.clone(), ..timed("timestamp", u) },
+        Logical::Duration(u) => timed("duration", u),
+        Logical::Date32 => named("date32"),
+        Logical::Date64 => named("date64"),
+        Logical::Time32(u) => timed("time32", u),
+        Logical::Time64(u) => timed("time64", u),
+        Logical::Text => named("text"),
+        Logical::Binary => named("binary"),
+        Logical::Decimal { precision, scale, bits } => TypeEntry {
+            precision: Some(*precision),
+            scale: Some(*scale),
+            bits: Some(*bits),
+            ..named("decimal")
+        },
+        Logical::Dictionary { ordered, .. } => {
+            TypeEntry { ordered: *ordered, ..named("dictionary") }
+        }
+        Logical::List => named("list"),
+        Logical::Nested(_) => named("nested"),
+        Logical::Packed { dtype, shape } => TypeEntry {
+            element: Some(dtype.clone()),
+            shape: Some(shape.clone()),
+            ..named("packed")
+        },
+    })
+}
+
+pub(super) fn logical_of(
+    entry: &TypeEntry,
+    categories: Option<&CategoriesEntry>,
+) -> Option<Logical> {
+    let unit = || TimeUnit::parse(entry.unit.as_deref()?);
+    Some(match entry.name.as_str() {
+        "datetime64" => Logical::Datetime(unit()?),
+        "timedelta64" => Logical::Timedelta(unit()?),
+        "timestamp" => Logical::Timestamp(unit()?, entry.zone.clone()),
+        "duration" => Logical::Duration(unit()?),
+        "date32" => Logical::Date32,
+        "date64" => Logical::Date64,
+        "time32" => Logical::Time32(unit()?),
+        "time64" => Logical::Time64(unit()?),
+        "text" => Logical::Text,
+        "binary" => Logical::Binary,
+        "decimal" => {
+            let (precision, scale) = (entry.precision?, entry.scale?);
+            let bits = entry.bits.unwrap_or(if precision <= 38 { 128 } else { 256 });
+            Logical::Decimal { precision, scale, bits }
+        }
+        "dictionary" => {
+            let categories = categories_of(categories?)?;
+            categories.finish();
+            Logical::Dictionary { categories, ordered: entry.ordered }
+        }
+        "list" => Logical::List,
+        "packed" => Logical::Packed { dtype: entry.element.clone()?, shape: entry.shape.clone()? },
+        _ => return None,
+    })
+}
+
+/// Whether a logical type's stored values may be those of this array.
+pub(super) fn suits(logical: &Logical, stored: &ArrayMeta) -> bool {
+    let dtype = stored.dtype;
+    match logical {
+        Logical::Decimal { .. } => logical
+            .decimals()
+            .is_some_and(|d| d.dtype() == dtype && stored.inner.ends_with(&d.dims())),
+        Logical::Date32 | Logical::Time32(_) => dtype == Dtype::I32,
+        Logical::Packed { .. } => dtype == Dtype::U8,
+        Logical::Dictionary { .. } => dtype.is_integer(),
+        l if l.is_time() => dtype == Dtype::I64,
+        _ => true,
+    }
+}
+
+pub(super) fn categories_entry(categories: &Categories) -> CategoriesEntry {
+    let text = |item: Vec<u8>| match String::from_utf8(item) {
+        Ok(text) => Value::String(text),
+        Err(e) => serde_json::json!({ "base64": BASE64.encode(e.as_bytes()) }),
+    };
+    let items = categories.snapshot();
+    match categories.kind() {
+        CategoryKind::Text => CategoriesEntry {
+            kind: "text".into(),
+            items: items.into_iter().map(text).collect(),
+            ..CategoriesEntry::default()
+        },
+        CategoryKind::Binary => CategoriesEntry {
+            kind: "binary".into(),
+            items: items.into_iter().map(text).collect(),
+            ..CategoriesEntry::default()
+        },
+        CategoryKind::Fixed(dtype, meaning) => CategoriesEntry {
+            kind: "fixed".into(),
+            dtype: Some(dtype.name().into()),
+            meaning: meaning.clone(),
+            items: vec![serde_json::json!({ "base64": BASE64.encode(items.concat()) })],
+        },
+    }
+}
+
+pub(super) fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
+    let item = |value: &Value| match value {
+        Value::String(text) => Some(text.as_bytes().to_vec()),
+        Value::Object(map) => BASE64.decode(map.get("base64")?.as_str()?).ok(),
+        _ => None,
+    };
+    let items: Option<Vec<Vec<u8>>> = entry.items.iter().map(item).collect();
+    Some(match entry.kind.as_str() {
+        "text" => Categories::new(CategoryKind::Text, items?),
+        "binary" => Categories::new(CategoryKind::Binary, items?),
+        "fixed" => {
+            let dtype = Dtype::parse(entry.dtype.as_deref()?)?;
+            let all = items?.concat();
+            let kind = CategoryKind::Fixed(dtype, entry.meaning.clone());
+            let size = kind.meta().row_bytes().ok()? as usize;
+            if all.len() % size != 0 {
+                return None;
+            }
+            Categories::new(kind, all.chunks(size).map(<[u8]>::to_vec).collect())
+        }
+        _ => return None,
+    })
+}
