@@ -2,8 +2,13 @@
 //! bytes of an array one after the other, as checksums.
 
 use super::cutter::RowSizes;
+use super::drain::drained;
+use super::flow::Flow;
+use super::piece::piece_end;
+use super::pool::{Failure, on_pool};
+use super::row_count::RowCount;
+use super::settings::Settings;
 use super::work::Work;
-use super::{Failure, Flow, Rows, Settings, drained, on_pool, piece_end};
 use crate::error::{Context, Result};
 use crate::format::{Order, ReadRows};
 use crate::model::{Chunk, Plan};
@@ -35,7 +40,7 @@ pub fn drain_beside(
     // The longest first, so that none is left for one thread at the end.
     let mut arrays = all;
     arrays.sort_by_key(|&a| std::cmp::Reverse(bytes(&work, a)));
-    let (piece, names) = (settings.piece_bytes(), Rows::new(&work.plan).names);
+    let (piece, names) = (settings.piece_bytes(), RowCount::new(&work.plan).names);
     let array = |a: usize| -> Result<()> {
         let mut sizes = RowSizes::new(&reader);
         let (lane, mut row) = (vec![a], 0);

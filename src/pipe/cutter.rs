@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::flow::RecipeReader;
-use super::{piece_end, read_exactly};
+use super::piece::{piece_end, read_exactly};
 use crate::error::Result;
 use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader};
 use crate::model::{Chunk, Plan, Values};

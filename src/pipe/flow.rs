@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::read_exactly;
+use super::piece::read_exactly;
 use crate::error::{Error, Result};
 use crate::format::{
     Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray, readable,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::OutputName;
+use super::settings::OutputName;
 use crate::array::raw::write_all_at;
 use crate::error::{Error, Result};
 use crate::format::Extent;

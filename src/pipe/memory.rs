@@ -1,6 +1,6 @@
 //! The memory limit, for what cannot be held in parts.
 
-use super::Settings;
+use super::settings::Settings;
 use crate::array::{SLACK_BYTES, more_memory};
 use crate::error::Result;
 

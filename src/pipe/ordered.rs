@@ -6,18 +6,21 @@ use std::sync::{Arc, mpsc};
 
 use super::blocks::Blocks;
 use super::memory::Memory;
+use super::pool::pool;
+use super::row_count::RowCount;
+use super::settings::Settings;
 use super::work::Work;
-use super::{Reservation, Rows, Settings, pool};
 use crate::error::{Context, Error, Result, guard};
 use crate::format::{Append, Block, Encode, Order, Sink, WriteRows, Writer};
 use crate::model::{Chunk, Values};
+use crate::resources::Reservation;
 
 /// What is left, in order.
 pub(super) fn in_order(
     work: &mut Work,
     sink: &mut dyn Sink,
     wanted: Order,
-    rows: &mut Rows,
+    rows: &mut RowCount,
     settings: &Settings,
 ) -> Result<()> {
     let names = rows.names.clone();

@@ -8,9 +8,13 @@ use std::sync::atomic::Ordering;
 
 use super::cutter::{Lane, RowSizes};
 use super::flow::RecipeReader;
+use super::kernel_copy;
 use super::memory::Memory;
+use super::piece::piece_end;
+use super::pool::{Failure, on_pool};
+use super::row_count::RowCount;
+use super::settings::{OutputName, Settings};
 use super::work::Work;
-use super::{Failure, OutputName, Rows, Settings, kernel_copy, on_pool, piece_end};
 use crate::error::{Context, Error, Result};
 use crate::format::{Extent, ReadRows, Sink, WriteRows, Writer};
 
@@ -34,7 +38,7 @@ struct Moving {
 struct Tasks<'a> {
     work: &'a mut Work,
     sink: &'a mut dyn Sink,
-    rows: &'a mut Rows,
+    rows: &'a mut RowCount,
     by_rows: Option<(Arc<RecipeReader>, Arc<dyn WriteRows>, RowSizes)>,
     piece: u64,
     memory: Memory,
@@ -142,7 +146,7 @@ impl Tasks<'_> {
 pub(super) fn by_position(
     work: &mut Work,
     sink: &mut dyn Sink,
-    rows: &mut Rows,
+    rows: &mut RowCount,
     settings: &Settings,
 ) -> Result<()> {
     let writer = match sink.writer() {

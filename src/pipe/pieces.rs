@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::cutter::Cutter;
 use super::flow::Flow;
+use super::pool::{Failure, on_pool};
+use super::row_count::RowCount;
+use super::settings::Settings;
 use super::work::Work;
-use super::{Failure, Rows, Settings, on_pool};
 use crate::error::Result;
 use crate::format::{Order, ReadRows};
 use crate::model::Chunk;
@@ -67,7 +69,7 @@ pub fn pieces<F: Fold>(flow: impl Into<Flow>, fold: &F, settings: &Settings) -> 
 
 fn in_order<F: Fold>(mut work: Work, all: &[usize], fold: &F, settings: &Settings) -> Result<()> {
     let mut end = work.plan.clone();
-    let mut rows = Rows::new(&end);
+    let mut rows = RowCount::new(&end);
     let mut parts: Vec<Option<F::Part>> = all.iter().map(|_| None).collect();
     work.decode(all, Order::Any, settings, None, &mut |mut chunk: Chunk| {
         rows.count(&mut chunk)?;

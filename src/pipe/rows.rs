@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Settings, with_random};
+use super::random::with_random;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::format::{Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source};
 use crate::model::{Buf, Chunk, Plan, Values};

@@ -7,14 +7,16 @@ use std::sync::{Arc, mpsc};
 
 use super::cutter::{Cut, Cutter, Lane};
 use super::flow::{Flow, RecipeReader, Selected, select};
+use super::pool::pool;
+use super::settings::Settings;
 use super::spool::{Spool, beside};
-use super::{Reservation, Settings, pool};
 use crate::error::{Error, Result, guard};
 use crate::format::{
     Capabilities, CodedText, Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader, WriteRows,
 };
 use crate::model::{Chunk, Dtype, Plan, Values};
 use crate::ops::{InOrder, Needs, Op, Portion, Recipe, Recipes};
+use crate::resources::Reservation;
 
 pub(super) struct Work {
     /// The outputs.

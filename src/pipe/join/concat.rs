@@ -61,18 +61,8 @@ impl Concat {
         let mut plan = lead.source.plan().clone();
         let (mut home, mut first, mut remaps) = (Vec::new(), Vec::new(), Vec::new());
         let mut errors = Vec::new();
-        let indexes: Vec<HashMap<&str, usize>> = parts
-            .iter()
-            .map(|p| {
-                p.source
-                    .plan()
-                    .arrays
-                    .iter()
-                    .enumerate()
-                    .map(|(i, a)| (a.name.as_str(), i))
-                    .collect()
-            })
-            .collect();
+        let indexes: Vec<HashMap<&str, usize>> =
+            parts.iter().map(|p| p.source.plan().positions()).collect();
         for meta in &mut plan.arrays {
             let (mut homes, mut firsts, mut remap) = (Vec::new(), Vec::new(), Vec::new());
             let mut rows = Some(0u64);
@@ -82,9 +72,7 @@ impl Concat {
             let merged = merged_categories(&parts, &indexes, &meta.name, &meta.logical);
             let categories = merged.iter().map(|m| m.categories.clone()).collect();
             meta.logical = meta.logical.with_dictionaries(categories);
-            if meta.scalar {
-                meta.scalar = false;
-            }
+            meta.scalar = false;
             for (p, part) in parts.iter().enumerate() {
                 let Some(&i) = indexes[p].get(meta.name.as_str()) else {
                     errors.push(Error::usage(format!(
