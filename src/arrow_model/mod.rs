@@ -27,26 +27,30 @@ use crate::model::{
     ArrayMeta, Attributes, Categories, CategoryKind, Decimals, Dtype, Logical, TimeUnit,
 };
 
+mod dictionary;
+mod lists;
 mod memory;
 mod message;
 mod nested;
 mod read;
 mod retype;
 mod schema;
+mod values;
 mod write;
 
 pub use crate::model::nested::type_name;
+pub use dictionary::{Dictionaries, coded};
+pub use lists::{first_inner_null, inner_null, list_lengths};
 pub use memory::{Held, MemoryLimit};
 pub use message::Verified;
 pub use nested::{
     assembled, decoded, encoded, from_stream, joined_nested, json, nested, nested_json, recoded,
     to_stream, with_lists,
 };
-pub use read::{
-    Dictionaries, chunk, coded, descend, first_inner_null, fixed_buffer, inner_null, list_lengths,
-};
+pub use read::{chunk, descend};
 pub use retype::retyped;
 pub use schema::{decode_schema, encode_schema};
+pub use values::fixed_buffer;
 pub use write::{array, cast_exact, categories_array};
 
 /// A level of lists around an element.
@@ -69,6 +73,13 @@ pub struct LeafType {
     pub dtype: Dtype,
     /// What they mean (never [`Logical::List`]).
     pub logical: Logical,
+}
+
+impl LeafType {
+    /// That of a column whose rows are not read as numbers or texts.
+    pub fn unread(element: DataType) -> LeafType {
+        LeafType { levels: Vec::new(), element, dtype: Dtype::U8, logical: Logical::Plain }
+    }
 }
 
 /// A column without its structs: one logical array.

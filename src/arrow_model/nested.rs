@@ -364,20 +364,7 @@ pub fn json(array: &ArrayRef, i: usize) -> Value {
             let named = fields.iter().zip(columns).map(|(f, c)| (f.name().clone(), json(c, i)));
             Value::Object(named.collect())
         }
-        DataType::Map(..) => {
-            let map = array.as_map();
-            let (start, end) =
-                (map.value_offsets()[i] as usize, map.value_offsets()[i + 1] as usize);
-            let pairs: Vec<(Value, Value)> =
-                (start..end).map(|i| (json(map.keys(), i), json(map.values(), i))).collect();
-            let names: std::collections::HashSet<&str> =
-                pairs.iter().filter_map(|(k, _)| k.as_str()).collect();
-            if names.len() == pairs.len() {
-                let named = |(k, v): &(Value, Value)| Some((k.as_str()?.to_string(), v.clone()));
-                return Value::Object(pairs.iter().filter_map(named).collect());
-            }
-            Value::Array(pairs.into_iter().map(|(k, v)| value!([k, v])).collect())
-        }
+        DataType::Map(..) => map_json(array.as_map(), i),
         DataType::List(_) => {
             let l = array.as_list::<i32>();
             list(l.values(), l.offsets()[i].as_usize(), l.offsets()[i + 1].as_usize())
@@ -427,6 +414,20 @@ pub fn json(array: &ArrayRef, i: usize) -> Value {
             }
         }
     }
+}
+
+/// The entries of a map: an object, or pairs where the keys are no texts or stand there twice.
+fn map_json(map: &MapArray, i: usize) -> Value {
+    let (start, end) = (map.value_offsets()[i] as usize, map.value_offsets()[i + 1] as usize);
+    let pairs: Vec<(Value, Value)> =
+        (start..end).map(|i| (json(map.keys(), i), json(map.values(), i))).collect();
+    let names: std::collections::HashSet<&str> =
+        pairs.iter().filter_map(|(k, _)| k.as_str()).collect();
+    if names.len() == pairs.len() {
+        let named = |(k, v): &(Value, Value)| Some((k.as_str()?.to_string(), v.clone()));
+        return Value::Object(pairs.iter().filter_map(named).collect());
+    }
+    Value::Array(pairs.into_iter().map(|(k, v)| value!([k, v])).collect())
 }
 
 /// A number, time or decimal as text. The crate knows no zones by name, and no years above 262,000.

@@ -244,23 +244,8 @@ fn elements(
             return cast_exact(&elements(meta, &large, chunks, len, nulls)?, target, 0);
         }
         (Logical::Binary, DataType::FixedSizeBinary(n)) => {
-            let (offsets, values) = joined(chunks, len, 1)?;
-            let n = *n as usize;
-            let mut bytes = Vec::with_capacity(len * n);
-            for (i, w) in offsets.windows(2).enumerate() {
-                let value = &values[w[0] as usize..w[1] as usize];
-                if nulls.as_ref().is_some_and(|v| v.is_null(i)) {
-                    bytes.resize(bytes.len() + n, 0);
-                } else if value.len() == n {
-                    bytes.extend_from_slice(value);
-                } else {
-                    return Err(Error::refused(format!(
-                        "the value has {} bytes, the column holds {n} each",
-                        value.len()
-                    )));
-                }
-            }
-            data.add_buffer(Buffer::from_vec(bytes)).build()
+            let bytes = fixed_size(chunks, len, *n as usize, nulls.as_ref())?;
+            data.add_buffer(bytes).build()
         }
         (Logical::Decimal { precision, scale, .. }, t) => {
             let from = Decimals::of(*precision, *scale);
@@ -293,6 +278,31 @@ fn elements(
         }
     };
     Ok(make_array(built.map_err(invalid)?))
+}
+
+/// Bytes of which every row has `n`; those of nulls are zero.
+fn fixed_size(
+    chunks: &[Chunk],
+    rows: usize,
+    n: usize,
+    nulls: Option<&NullBuffer>,
+) -> Result<Buffer> {
+    let (offsets, values) = joined(chunks, rows, 1)?;
+    let mut bytes = Vec::with_capacity(rows * n);
+    for (i, w) in offsets.windows(2).enumerate() {
+        let value = &values[w[0] as usize..w[1] as usize];
+        if nulls.is_some_and(|v| v.is_null(i)) {
+            bytes.resize(bytes.len() + n, 0);
+        } else if value.len() == n {
+            bytes.extend_from_slice(value);
+        } else {
+            return Err(Error::refused(format!(
+                "the value has {} bytes, the column holds {n} each",
+                value.len()
+            )));
+        }
+    }
+    Ok(Buffer::from_vec(bytes))
 }
 
 /// numpy's times: NaT is a null, units that Arrow lacks become seconds or days where that is exact.

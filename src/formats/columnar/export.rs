@@ -10,9 +10,23 @@ use crate::arrow_model::{
     self, Leaf, Level, arrow_unit, decode_schema, leaf_type, leaves, with_order,
 };
 use crate::error::{Context, Error, Result};
-use crate::format::{Block, WriteOptions};
+use crate::format::{Arrays, Block, Capabilities, Order, WriteOptions};
 use crate::model::nested::{coded, dictionaries};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, Table, TimeUnit};
+
+/// What formats hold that write Arrow's types.
+pub(super) const ARROW_TABLES: Capabilities = Capabilities {
+    arrays: Arrays::Table,
+    dtypes: Dtype::ARROW,
+    logical: |l| !matches!(l, Logical::Packed { .. }),
+    nulls: true,
+    scalars: false,
+    max_rank: 32,
+    order: Order::RowBlocks,
+    layout_flags: &["compression", "row-group-size", "metadata"],
+    keeps_attributes: true,
+    ..Capabilities::DEFAULT
+};
 
 /// A column of an output.
 #[derive(Clone, Debug)]

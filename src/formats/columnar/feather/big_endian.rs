@@ -8,7 +8,7 @@ use arrow_schema::{DataType, IntervalUnit, UnionMode};
 
 use super::body::{decompressed, unpacked_bytes};
 use super::index::{Batch, Index};
-use super::read::Spooled;
+use super::spooled::Spooled;
 use crate::arrow_model::{MemoryLimit, type_name};
 use crate::error::{Error, Result};
 use crate::model::nested::children;

@@ -7,10 +7,13 @@ use arrow_array::ArrayRef;
 use arrow_ipc::CompressionType;
 use arrow_schema::{DataType, Field};
 
-use super::index::{Batch, Cursor, own_buffers, skip};
+use super::cursor::{Cursor, own_buffers, skip};
+use super::index::Batch;
 use super::rows::BatchRows;
 use crate::arrow_model::{MemoryLimit, type_name};
-use crate::codec::decompress::{Compression, Limit, zstd_block};
+use crate::codec::block::zstd_block;
+use crate::codec::decompress::Compression;
+use crate::codec::limit::Limit;
 use crate::error::{Error, Result};
 use crate::model::nested::{children, walk, with_children};
 use crate::storage::Blob;
@@ -262,13 +265,7 @@ fn places(
     wanted: Wanted,
     out: &mut Vec<Range<u64>>,
 ) -> Result<DataType> {
-    let mut take = |at: &mut Cursor, n: usize| -> Result<()> {
-        let end = at.buffer.checked_add(n).filter(|&e| e <= batch.buffers.len());
-        let end = end.ok_or_else(|| Error::corrupt("a batch has too few buffers"))?;
-        out.extend(batch.buffers[at.buffer..end].iter().map(|&(start, len)| start..start + len));
-        at.buffer = end;
-        Ok(())
-    };
+    let mut take = |at: &mut Cursor, n: usize| take_buffers(batch, at, n, out);
     at.node += 1;
     Ok(match t {
         DataType::Null => DataType::Null,
@@ -281,18 +278,11 @@ fn places(
             t.clone()
         }
         DataType::Utf8View | DataType::BinaryView => {
-            let n = batch
-                .variadic
-                .get(at.view)
-                .ok_or_else(|| Error::corrupt("a batch has too few buffer counts"))?;
+            let n = batch.variadic.get(at.view).copied();
+            let n = n.ok_or_else(|| Error::corrupt("a batch has too few buffer counts"))?;
+            let n = usize::try_from(n).ok().and_then(|n| n.checked_add(2));
             at.view += 1;
-            take(
-                at,
-                usize::try_from(*n)
-                    .ok()
-                    .and_then(|n| n.checked_add(2))
-                    .ok_or_else(|| Error::corrupt("too many buffers"))?,
-            )?;
+            take(at, n.ok_or_else(|| Error::corrupt("too many buffers"))?)?;
             t.clone()
         }
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
@@ -309,12 +299,7 @@ fn places(
             let nullable = f.is_nullable() || wanted == Wanted::Lists;
             let item = f.as_ref().clone().with_data_type(item).with_nullable(nullable);
             let item = Arc::new(item);
-            match t {
-                DataType::List(_) => DataType::List(item),
-                DataType::LargeList(_) => DataType::LargeList(item),
-                DataType::FixedSizeList(_, n) => DataType::FixedSizeList(item, *n),
-                _ => DataType::Null,
-            }
+            with_children(t, &mut |_| item.clone())
         }
         DataType::Struct(_)
         | DataType::Map(..)
@@ -348,6 +333,15 @@ fn places(
         }
         other => return Err(Error::refused(format!("{} is not supported", type_name(other)))),
     })
+}
+
+/// Adds the places of the next `n` buffers.
+fn take_buffers(batch: &Batch, at: &mut Cursor, n: usize, out: &mut Vec<Range<u64>>) -> Result<()> {
+    let end = at.buffer.checked_add(n).filter(|&e| e <= batch.buffers.len());
+    let end = end.ok_or_else(|| Error::corrupt("a batch has too few buffers"))?;
+    out.extend(batch.buffers[at.buffer..end].iter().map(|&(start, len)| start..start + len));
+    at.buffer = end;
+    Ok(())
 }
 
 /// What a compressed buffer unpacks to; `head`: its first bytes.

@@ -29,18 +29,25 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Capabilities, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec, Streams,
-    WriteOptions,
+    Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams, WriteOptions,
 };
-use crate::formats::columnar::export::Export;
-use crate::model::{Dtype, Logical, Plan};
+use crate::formats::columnar::export::{ARROW_TABLES, Export};
+use crate::model::Plan;
 use crate::storage::Location;
 
 mod big_endian;
 mod body;
+mod columns;
+mod cursor;
+mod decode;
+mod file_form;
 mod index;
+mod open;
 mod read;
 mod rows;
+mod shared;
+mod spooled;
+mod stream_form;
 mod version1;
 mod write;
 
@@ -52,18 +59,7 @@ static SPEC: Spec = Spec {
     extensions: &["feather", "fea", "arrow", "ipc", "arrows"],
     about: "Feather v2 and Arrow IPC, files and streams; zstd unless -c says lz4 or none",
     streams: Streams { input: true, output: true },
-    writes: Some(Capabilities {
-        arrays: Arrays::Table,
-        dtypes: Dtype::ARROW,
-        logical: |l| !matches!(l, Logical::Packed { .. }),
-        nulls: true,
-        scalars: false,
-        max_rank: 32,
-        order: Order::RowBlocks,
-        layout_flags: &["compression", "row-group-size", "metadata"],
-        keeps_attributes: true,
-        ..Capabilities::DEFAULT
-    }),
+    writes: Some(ARROW_TABLES),
     ..Spec::DEFAULT
 };
 
@@ -78,7 +74,7 @@ impl Format for Feather {
         Ok(index::sniff_stream(head.bytes))
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        let opened = crate::error::foreign("arrow", || read::ArrowSource::open(at, options));
+        let opened = crate::error::foreign("arrow", || open::ArrowSource::open(at, options));
         Ok(Box::new(opened.map_err(|e| e.file(at.display()))?))
     }
     fn prepare<'a>(

@@ -5,6 +5,8 @@
 //! that take the dictionary page for the categories would then lose their order, and those that do
 //! not occur.
 
+use std::ops::Range;
+
 use arrow_array::{Array, ArrayRef};
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
@@ -31,12 +33,56 @@ pub(super) fn encode(
     codes: &ArrayRef,
     categories: &[Vec<u8>],
 ) -> Result<(Bytes, ColumnCloseResult)> {
-    let max_def = descr.max_def_level();
     let (values, used) = codes_of(codes, categories.len())?;
     let mut sink = TrackedWrite::new(Vec::new());
     let mut pages = SerializedPageWriter::new(&mut sink);
-    let mut unpacked = 0usize;
+    let (page, size) = dictionary_page(codec, categories)?;
+    let wrote = pages.write_page(CompressedPage::new(page, size)).map_err(crate_error)?;
+    let mut unpacked = wrote.uncompressed_size;
+    let dictionary_bytes = wrote.bytes_written;
+    let bits = 64 - (categories.len().saturating_sub(1) as u64).leading_zeros();
+    let mut start = 0;
+    while start < codes.len() {
+        let end = (start + PAGE_ROWS).min(codes.len());
+        let body = data_page(codes, &values, start..end, descr.max_def_level(), bits)?;
+        let size = body.len();
+        let page = Page::DataPage {
+            buf: packed(codec, body)?.into(),
+            num_values: (end - start) as u32,
+            encoding: Encoding::RLE_DICTIONARY,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let wrote = pages.write_page(CompressedPage::new(page, size)).map_err(crate_error)?;
+        unpacked += wrote.uncompressed_size;
+        start = end;
+    }
+    let bytes = sink.into_inner().map_err(crate_error)?;
+    let metadata = ColumnChunkMetaData::builder(descr.clone())
+        .set_compression(codec)
+        .set_encodings(vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY])
+        .set_num_values(codes.len() as i64)
+        .set_total_compressed_size(bytes.len() as i64)
+        .set_total_uncompressed_size(unpacked as i64)
+        .set_dictionary_page_offset(Some(0))
+        .set_data_page_offset(dictionary_bytes as i64)
+        .set_statistics(statistics(codes, categories, &used))
+        .build()
+        .map_err(crate_error)?;
+    let close = ColumnCloseResult {
+        bytes_written: bytes.len() as u64,
+        rows_written: codes.len() as u64,
+        metadata,
+        bloom_filter: None,
+        column_index: None,
+        offset_index: None,
+    };
+    Ok((bytes.into(), close))
+}
 
+/// The page of all categories, and its bytes before they are compressed.
+fn dictionary_page(codec: Compression, categories: &[Vec<u8>]) -> Result<(Page, usize)> {
     let mut dictionary = Vec::with_capacity(categories.iter().map(|c| c.len() + 4).sum());
     for item in categories {
         dictionary.extend_from_slice(&(item.len() as u32).to_le_bytes());
@@ -49,76 +95,44 @@ pub(super) fn encode(
         encoding: Encoding::PLAIN,
         is_sorted: false,
     };
-    let wrote = pages.write_page(CompressedPage::new(page, size)).map_err(crate_error)?;
-    unpacked += wrote.uncompressed_size;
-    let dictionary_bytes = wrote.bytes_written;
+    Ok((page, size))
+}
 
-    let bits = 64 - (categories.len().saturating_sub(1) as u64).leading_zeros();
-    let mut start = 0;
-    while start < codes.len() {
-        let end = (start + PAGE_ROWS).min(codes.len());
-        let mut body = Vec::new();
-        if max_def > 0 {
-            let levels: Vec<u64> =
-                (start..end).map(|i| (max_def - i16::from(codes.is_null(i))) as u64).collect();
-            let mut packed = Vec::new();
-            hybrid(&levels, 16 - (max_def as u16).leading_zeros(), &mut packed);
-            body.extend_from_slice(&(packed.len() as u32).to_le_bytes());
-            body.extend_from_slice(&packed);
-        } else if (start..end).any(|i| codes.is_null(i)) {
-            return Err(Error::refused("a null appeared in a column declared without nulls"));
-        }
-        let present: Vec<u64> =
-            (start..end).filter(|&i| codes.is_valid(i)).map(|i| values[i]).collect();
-        body.push(bits as u8);
-        hybrid(&present, bits, &mut body);
-        let size = body.len();
-        let page = Page::DataPage {
-            buf: packed(codec, body)?.into(),
-            num_values: (end - start) as u32,
-            encoding: Encoding::RLE_DICTIONARY,
-            def_level_encoding: Encoding::RLE,
-            rep_level_encoding: Encoding::RLE,
-            statistics: None,
-        };
-        unpacked += pages
-            .write_page(CompressedPage::new(page, size))
-            .map_err(crate_error)?
-            .uncompressed_size;
-        start = end;
+/// The body of a data page: levels where the column may have nulls, then the codes in `bits` each.
+fn data_page(
+    codes: &ArrayRef,
+    values: &[u64],
+    rows: Range<usize>,
+    max_def: i16,
+    bits: u32,
+) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if max_def > 0 {
+        let level = |i| (max_def - i16::from(codes.is_null(i))) as u64;
+        let levels: Vec<u64> = rows.clone().map(level).collect();
+        let mut packed = Vec::new();
+        hybrid(&levels, 16 - (max_def as u16).leading_zeros(), &mut packed);
+        body.extend_from_slice(&(packed.len() as u32).to_le_bytes());
+        body.extend_from_slice(&packed);
+    } else if rows.clone().any(|i| codes.is_null(i)) {
+        return Err(Error::refused("a null appeared in a column declared without nulls"));
     }
-    let bytes = sink.into_inner().map_err(crate_error)?;
+    let present: Vec<u64> = rows.filter(|&i| codes.is_valid(i)).map(|i| values[i]).collect();
+    body.push(bits as u8);
+    hybrid(&present, bits, &mut body);
+    Ok(body)
+}
 
-    let occurring =
-        || categories.iter().zip(&used).filter(|(_, used)| **used).map(|(item, _)| item);
+/// The least and the largest category that occur, and how many rows are null.
+fn statistics(codes: &ArrayRef, categories: &[Vec<u8>], used: &[bool]) -> Statistics {
+    let occurring = || categories.iter().zip(used).filter(|(_, used)| **used).map(|(item, _)| item);
     // Long values would be repeated in the footer.
     let short =
         |v: Option<&Vec<u8>>| v.filter(|v| v.len() <= 64).map(|v| ByteArray::from(v.clone()));
     let (least, most) = (short(occurring().min()), short(occurring().max()));
     let (least, most) =
         if least.is_some() && most.is_some() { (least, most) } else { (None, None) };
-    let statistics =
-        Statistics::byte_array(least, most, None, Some(codes.null_count() as u64), false);
-    let metadata = ColumnChunkMetaData::builder(descr.clone())
-        .set_compression(codec)
-        .set_encodings(vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY])
-        .set_num_values(codes.len() as i64)
-        .set_total_compressed_size(bytes.len() as i64)
-        .set_total_uncompressed_size(unpacked as i64)
-        .set_dictionary_page_offset(Some(0))
-        .set_data_page_offset(dictionary_bytes as i64)
-        .set_statistics(statistics)
-        .build()
-        .map_err(crate_error)?;
-    let close = ColumnCloseResult {
-        bytes_written: bytes.len() as u64,
-        rows_written: codes.len() as u64,
-        metadata,
-        bloom_filter: None,
-        column_index: None,
-        offset_index: None,
-    };
-    Ok((bytes.into(), close))
+    Statistics::byte_array(least, most, None, Some(codes.null_count() as u64), false)
 }
 
 /// The codes as numbers (0 at nulls), and which categories occur.

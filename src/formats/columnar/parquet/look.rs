@@ -13,8 +13,7 @@ use super::crate_error;
 use super::lists::EqualLists;
 use super::page::{Content, DATA_V2, DICTIONARY, is_coded};
 use super::pages::{CheckedPages, Failure, Found, Headers, Lookup};
-use super::read::Shared;
-use super::rows::UNIT_BYTES;
+use super::shared::{Shared, UNIT_BYTES};
 use crate::arrow_model::{self, Level};
 use crate::error::{Error, Result};
 use crate::model::ArrayMeta;
@@ -106,8 +105,8 @@ impl Shared {
                 if nulls == Some(0) && !lists || lowest < levels {
                     continue;
                 }
-                self.each_page(g, column, &mut |content, _| {
-                    lowest = lowest.min(content.lowest);
+                self.each_page(g, column, &mut |_, content| {
+                    lowest = lowest.min(content()?.lowest);
                     Ok(lowest < levels)
                 })?;
             }
@@ -141,8 +140,8 @@ impl Shared {
                     let there = histogram.values().iter().zip(0u32..).filter(|(n, _)| **n != 0);
                     found |= there.fold(0, |all, (_, level)| all | 1u128 << level.min(127));
                 } else if self.blob.file().is_some() {
-                    self.each_page(g, column, &mut |content, _| {
-                        found |= content.levels;
+                    self.each_page(g, column, &mut |_, content| {
+                        found |= content()?.levels;
                         Ok(false)
                     })?;
                 } else {
@@ -157,12 +156,13 @@ impl Shared {
         Ok(Some(places.iter().map(null).collect()))
     }
 
-    /// Looks at the levels of the pages of a column chunk until `each` says that it knows enough.
+    /// Looks at the data pages of a column chunk, and at their content where `each` asks for it,
+    /// until `each` says that it knows enough.
     fn each_page(
         &self,
         g: usize,
         column: usize,
-        each: &mut dyn FnMut(&Content, &Found) -> Result<bool>,
+        each: &mut dyn FnMut(&Found, &mut dyn FnMut() -> Result<Content>) -> Result<bool>,
     ) -> Result<()> {
         let mut headers = self.chunk(g, column)?.pages();
         let mut lookup = Lookup::default();
@@ -171,11 +171,15 @@ impl Shared {
                 lookup.found(found)?;
                 continue;
             }
-            let dictionary =
-                if is_coded(found.header.encoding) { lookup.unpack(&mut headers)? } else { None };
-            let Headers { chunk, window, .. } = &mut headers;
-            let content = chunk.data(&found, window, dictionary, None)?.1;
-            if each(&content, &found)? {
+            let mut content = || -> Result<Content> {
+                let dictionary = match is_coded(found.header.encoding) {
+                    true => lookup.unpack(&mut headers)?,
+                    false => None,
+                };
+                let Headers { chunk, window, .. } = &mut headers;
+                Ok(chunk.data(&found, window, dictionary, None)?.1)
+            };
+            if each(&found, &mut content)? {
                 break;
             }
         }
@@ -184,29 +188,18 @@ impl Shared {
 
     /// Whether a flat column has a null: from the levels alone, up to the first.
     fn has_nulls(&self, column: usize) -> Result<bool> {
+        let mut has_null = false;
         for g in 0..self.metadata.num_row_groups() {
-            let mut headers = self.chunk(g, column)?.pages();
-            let mut lookup = Lookup::default();
-            while let Some(found) = headers.next()? {
-                if found.header.kind == DICTIONARY {
-                    lookup.found(found)?;
-                    continue;
-                }
-                if found.header.kind == DATA_V2 && found.header.nulls > 0 {
-                    return Ok(true);
-                }
-                let dictionary = if is_coded(found.header.encoding) {
-                    lookup.unpack(&mut headers)?
-                } else {
-                    None
-                };
-                let Headers { chunk, window, .. } = &mut headers;
-                if chunk.data(&found, window, dictionary, None)?.1.nulls > 0 {
-                    return Ok(true);
-                }
+            self.each_page(g, column, &mut |found, content| {
+                let told = found.header.kind == DATA_V2 && found.header.nulls > 0;
+                has_null = told || content()?.nulls > 0;
+                Ok(has_null)
+            })?;
+            if has_null {
+                break;
             }
         }
-        Ok(false)
+        Ok(has_null)
     }
 
     /// Collects the categories from the dictionaries alone; false where a writer gave a dictionary

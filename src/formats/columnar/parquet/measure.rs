@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::page::{DATA, DICTIONARY, is_coded, may_grow};
-use super::pages::{ColumnChunk, Found, Headers, Lookup};
+use super::pages::{ColumnChunk, Found, Headers, Lookup, Start};
 use super::parts::{Cut, Part};
 use crate::arrow_model::MemoryLimit;
 use crate::error::{Error, Result};
@@ -86,15 +86,6 @@ impl Segment {
         self.reach = self.reach.saturating_add(other.page_bytes);
         self.pages += 1;
     }
-}
-
-/// A page that begins with a row.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    pub(super) at: u64,
-    /// Values and rows before it.
-    pub(super) first_value: u64,
-    pub(super) first_row: u64,
 }
 
 /// Some rows that are decoded by one reader.

@@ -25,16 +25,14 @@
 //! lacks: like pyarrow, seconds are written as milliseconds.
 
 use crate::error::{Error, Result};
-#[cfg(feature = "parquet")]
-use crate::format::{Arrays, Capabilities, Order};
 use crate::format::{Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions};
 #[cfg(feature = "parquet")]
-use crate::formats::columnar::export::Export;
+use crate::formats::columnar::export::{ARROW_TABLES, Export};
 use crate::model::Plan;
-#[cfg(feature = "parquet")]
-use crate::model::{Dtype, Logical};
 use crate::storage::Location;
 
+#[cfg(feature = "parquet")]
+mod columns;
 #[cfg(feature = "parquet")]
 mod delta;
 #[cfg(feature = "parquet")]
@@ -52,19 +50,21 @@ mod measure;
 #[cfg(feature = "parquet")]
 mod nested;
 #[cfg(feature = "parquet")]
+mod open;
+#[cfg(feature = "parquet")]
 mod page;
 #[cfg(feature = "parquet")]
 mod pages;
 #[cfg(feature = "parquet")]
 mod parts;
 #[cfg(feature = "parquet")]
-mod read;
-#[cfg(feature = "parquet")]
 mod roots;
 #[cfg(feature = "parquet")]
 mod rows;
 #[cfg(feature = "parquet")]
 mod schema;
+#[cfg(feature = "parquet")]
+mod shared;
 #[cfg(feature = "parquet")]
 mod thrift;
 #[cfg(feature = "parquet")]
@@ -93,18 +93,7 @@ static SPEC: Spec = Spec {
     extensions: &["parquet", "pq"],
     about: "Apache Parquet tables, all codecs; snappy unless -c says otherwise",
     #[cfg(feature = "parquet")]
-    writes: Some(Capabilities {
-        arrays: Arrays::Table,
-        dtypes: Dtype::ARROW,
-        logical: |l| !matches!(l, Logical::Packed { .. }),
-        nulls: true,
-        scalars: false,
-        max_rank: 32,
-        order: Order::RowBlocks,
-        layout_flags: &["compression", "row-group-size", "metadata"],
-        keeps_attributes: true,
-        ..Capabilities::DEFAULT
-    }),
+    writes: Some(ARROW_TABLES),
     ..Spec::DEFAULT
 };
 
@@ -124,7 +113,7 @@ impl Format for Parquet {
         {
             let blob = at.blob()?;
             let source =
-                crate::error::foreign("parquet", || read::ParquetSource::open(blob, options))
+                crate::error::foreign("parquet", || open::ParquetSource::open(blob, options))
                     .map_err(|e| e.file(at.display()))?;
             Ok(Box::new(source))
         }

@@ -12,21 +12,12 @@ use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::errors::{ParquetError, Result as CrateResult};
 use parquet::schema::types::{Type as ParquetType, TypePtr};
 
-use super::read::{Column, Shared};
-use super::rows::UNIT_BYTES;
+use super::shared::{NestedColumn, Shared, UNIT_BYTES};
 use super::{crate_error, measure, schema};
-use crate::arrow_model::{self, Dictionaries};
+use crate::arrow_model;
 use crate::error::{Context, Error, Result};
 use crate::format::Emit;
-use crate::model::{Chunk, Nested, Values};
-
-/// A nested column of a file.
-pub(super) struct NestedColumn {
-    pub(super) nested: Arc<Nested>,
-    pub(super) dictionaries: Vec<Dictionaries>,
-    /// Its leaves, in order.
-    pub(super) leaves: Vec<Column>,
-}
+use crate::model::{Chunk, Values};
 
 impl Shared {
     /// Reads rows of a row group: of every leaf as many as fit together.

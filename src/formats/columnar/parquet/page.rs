@@ -15,9 +15,9 @@ use super::levels::{Levels, bits_of, runs};
 use super::parts::{Cut, Cutter, Part, Texts};
 use super::thrift::PageHeader;
 use crate::arrow_model::MemoryLimit;
-use crate::codec::decompress::{
-    Limit, Wrapper, inflate, lz4_block, room, snappy_block, zstd_block,
-};
+use crate::codec::block::{lz4_block, snappy_block, zstd_block};
+use crate::codec::decompress::{Wrapper, inflate};
+use crate::codec::limit::{Limit, room};
 use crate::error::{Error, ForeignReader, Result};
 
 /// Kinds of pages, by their numbers in Parquet.

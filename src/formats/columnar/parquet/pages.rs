@@ -11,7 +11,6 @@ use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-use super::measure::Start;
 use super::page::{self, Content, DATA, DATA_V2, DICTIONARY, Dictionary, Element};
 use super::parts::Cut;
 use super::thrift::{PageHeader, page_header};
@@ -38,6 +37,15 @@ pub(super) struct ColumnChunk {
     pub(super) values: u64,
     pub(super) limit: MemoryLimit,
     recent: Recent,
+}
+
+/// A page that begins with a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    pub(super) at: u64,
+    /// Values and rows before it.
+    pub(super) first_value: u64,
+    pub(super) first_row: u64,
 }
 
 /// What was read of a remote file last: pages are measured before they are read.

@@ -1,6 +1,5 @@
 //! Reading rows of Parquet columns: any rows, on any thread, in parts whose memory is known.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,23 +13,18 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::crate_error;
 use super::lists::EqualLists;
-use super::measure::{Measure, Rows, Start, Unit};
-use super::pages::{CheckedPages, Failure, Found};
-use super::read::{Column, Shared};
+use super::measure::{Measure, Rows, Unit};
+use super::pages::{CheckedPages, Failure, Found, Start};
+use super::shared::{Column, Shared, UNIT_BYTES};
 use crate::arrow_model;
 use crate::error::{Context, Error, Result, foreign};
 use crate::format::{Emit, Piece, ReadRows};
 use crate::model::Chunk;
 
-/// Bytes that are decoded and handed on together.
-pub(super) const UNIT_BYTES: u64 = 4 << 20;
 /// A row group whose column is larger decoded than this is cut into parts.
 const PART_BYTES: u64 = 16 << 20;
 /// Row groups of a column whose measures are kept, at least.
 const KEPT: usize = 8;
-
-/// What was measured of a column: the row group, and its rows.
-pub(super) type Measures = Mutex<VecDeque<(usize, Arc<Mutex<Measure>>)>>;
 
 impl Shared {
     /// What is known of the rows of a column in a row group.

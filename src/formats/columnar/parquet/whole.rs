@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use arrow_schema::{FieldRef, Schema};
 
-use super::read::Shared;
 use super::roots::Root;
 use super::schema;
+use super::shared::Shared;
 use crate::arrow_model;
 use crate::error::{Error, Result, foreign};
 use crate::format::{Choice, ReadOptions};
