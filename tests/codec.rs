@@ -3,7 +3,8 @@
 
 use std::io::Write;
 
-use npk::codec::decompress::{Compression, Limit, Lzma, Wrapper};
+use npk::codec::decompress::{Compression, Lzma, Wrapper};
+use npk::codec::limit::Limit;
 use npk::codec::shuffle::{bit_unshuffle, shuffle, unshuffle};
 use npk::codec::{blosc, compress, lzf};
 use npk::error::ErrorKind;

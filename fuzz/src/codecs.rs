@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use npk::codec::compress::Compressor;
 use npk::codec::compressed::Coding;
-use npk::codec::decompress::{Compression, Limit, Lzma, LzmaFilter, Wrapper};
+use npk::codec::decompress::{Compression, Lzma, LzmaFilter, Wrapper};
 use npk::codec::filters::{Filter, NumberType};
+use npk::codec::limit::Limit;
 use npk::codec::zip::Archive;
 use npk::codec::{npy_header as header, numpy_elements, numpy_types, pickle as pickles, shuffle};
 use npk::error::Result;

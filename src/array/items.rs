@@ -8,7 +8,7 @@ use super::block_copy::{self, Block, step};
 use super::fetch::Fetch;
 use super::recent::SharedRecent;
 use super::{ArrayMap, CodecPipeline, Element, Grid};
-use crate::codec::decompress;
+use crate::codec::limit;
 use crate::error::{Error, Result};
 use crate::model::{Buf, Values};
 use crate::storage::BlobSlice;
@@ -291,7 +291,7 @@ impl ItemReader {
 
 /// A piece of text has no size of its own: what is too much of it is no damage.
 fn too_many_items(e: Error, most: u64) -> Error {
-    if decompress::is_too_much(&e) { too_large(most) } else { e }
+    if limit::is_too_much(&e) { too_large(most) } else { e }
 }
 
 fn too_large(most: u64) -> Error {

@@ -7,32 +7,13 @@
 //! | LZ4 in blocks | u64 BE bytes in all, u32 BE bytes of a block; per block u32 BE stored bytes and data, as it is where it would not shrink (HDF5) |
 //! | bit-shuffled blocks | the same, each block bit-shuffled before it was compressed; elements that fill no group of 8 follow as they are |
 
-use std::cell::RefCell;
 use std::io::Read;
 
+use super::block::{lz4_block, with_zstd, zstd_block};
+use super::limit::{Limit, damaged, room, too_long, zeroed};
 use super::shuffle::bit_unshuffle;
 use super::{blosc, lzf};
-use crate::error::{Error, ForeignReader, Result, foreign};
-
-/// How much may come out.
-#[derive(Clone, Copy, Debug)]
-pub struct Limit {
-    /// How much is due, where that is known.
-    pub expected: Option<usize>,
-    /// The most. More than this is corrupt.
-    pub most: usize,
-}
-
-impl Limit {
-    /// So much is due, and no more is taken.
-    pub fn exactly(bytes: usize) -> Limit {
-        Limit { expected: Some(bytes), most: bytes }
-    }
-    /// At most this.
-    pub fn most(bytes: usize) -> Limit {
-        Limit { expected: None, most: bytes }
-    }
-}
+use crate::error::{Error, ForeignReader, Result};
 
 /// What encloses a deflate stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +98,7 @@ impl Compression {
             }
         }
     }
-}
 
-impl Compression {
     /// Whether [`Compression::stream`] undoes it.
     pub fn is_streamable(&self) -> bool {
         matches!(self, Compression::Deflate(Wrapper::Zlib) | Compression::Zstd | Compression::Bzip2)
@@ -137,40 +116,6 @@ impl Compression {
             _ => return Ok(None),
         }))
     }
-}
-
-pub(super) fn damaged(what: &str) -> Error {
-    Error::corrupt(format!("the {what} data is damaged"))
-}
-
-pub(super) fn too_long(what: &str, most: usize) -> Error {
-    Error::corrupt(format!("the {what} data holds more than the {most} bytes that are expected"))
-}
-
-/// Whether data was more than its limit, by what it holds or declares.
-pub fn is_too_much(e: &Error) -> bool {
-    let said = e.message();
-    said.contains(" data holds more than the ")
-        || said.contains(" bytes, at most ") && said.ends_with(" are expected")
-}
-
-/// An empty vector with room, or an error where the memory is not there.
-///
-/// # Errors
-/// Failed.
-pub fn room(bytes: usize) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    out.try_reserve_exact(bytes).map_err(|_| {
-        Error::failed(format!("{bytes} bytes of memory are needed and not available"))
-    })?;
-    Ok(out)
-}
-
-pub(super) fn zeroed(bytes: usize) -> Result<Vec<u8>> {
-    if bytes > 256 << 20 {
-        room(bytes)?; // asks whether the memory is there; the zeroed one takes it only as it is written
-    }
-    Ok(vec![0; bytes])
 }
 
 /// Reads a decoder to its end.
@@ -237,19 +182,6 @@ fn gzip_trailer(bytes: &[u8]) -> [u8; 8] {
     (u64::from(size) << 32 | u64::from(sum)).to_le_bytes()
 }
 
-/// Calls the Zstandard context of this thread.
-fn with_zstd<T>(
-    work: impl FnOnce(&mut zstd::bulk::Decompressor<'static>) -> std::io::Result<T>,
-) -> std::io::Result<T> {
-    thread_local! {
-        static CONTEXT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
-    }
-    CONTEXT.with_borrow_mut(|kept| match kept {
-        Some(context) => work(context),
-        None => work(kept.insert(zstd::bulk::Decompressor::new()?)),
-    })
-}
-
 /// Zstandard, one frame or several, with or without their sizes in their headers.
 ///
 /// # Errors
@@ -268,64 +200,6 @@ pub fn zstd(input: &[u8], limit: Limit) -> Result<Vec<u8>> {
     let decoder =
         zstd::stream::read::Decoder::with_buffer(input).map_err(|e| damaged("zstd").because(e))?;
     read_all("zstd", decoder, input.len(), limit)
-}
-
-/// Zstandard frames that fill `out`.
-///
-/// # Errors
-/// Corrupt.
-pub fn zstd_block(input: &[u8], out: &mut [u8]) -> Result<()> {
-    let done = with_zstd(|context| context.decompress_to_buffer(input, out))
-        .map_err(|e| damaged("zstd").because(e))?;
-    filled("zstd", done, out.len())
-}
-
-fn filled(what: &str, done: usize, wanted: usize) -> Result<()> {
-    if done == wanted {
-        Ok(())
-    } else {
-        Err(Error::corrupt(format!("a block of {what} data holds {done} bytes, expected {wanted}")))
-    }
-}
-
-/// A Snappy block that fills `out`.
-///
-/// # Errors
-/// Corrupt.
-pub fn snappy_block(input: &[u8], out: &mut [u8]) -> Result<()> {
-    let size = snap::raw::decompress_len(input).map_err(|e| damaged("snappy").because(e))?;
-    filled("snappy", size, out.len())?;
-    let done = foreign("snap", || {
-        snap::raw::Decoder::new().decompress(input, out).map_err(|e| damaged("snappy").because(e))
-    })?;
-    filled("snappy", done, out.len())
-}
-
-/// A zlib stream that fills `out`.
-///
-/// # Errors
-/// Corrupt.
-pub fn zlib_block(input: &[u8], out: &mut [u8]) -> Result<()> {
-    let done = libdeflater::Decompressor::new()
-        .zlib_decompress(input, out)
-        .map_err(|e| damaged("zlib").because(e))?;
-    filled("zlib", done, out.len())
-}
-
-/// An LZ4 block that fills `out`.
-///
-/// # Errors
-/// Corrupt.
-pub fn lz4_block(input: &[u8], out: &mut [u8]) -> Result<()> {
-    let (Ok(stored), Ok(wanted)) = (i32::try_from(input.len()), i32::try_from(out.len())) else {
-        return Err(Error::corrupt("an lz4 block has 2 GiB or more"));
-    };
-    // SAFETY: both buffers are valid for the lengths passed with them; the function reads and
-    // writes within them, whatever the bytes are.
-    let done = unsafe {
-        lz4_sys::LZ4_decompress_safe(input.as_ptr().cast(), out.as_mut_ptr().cast(), stored, wanted)
-    };
-    filled("lz4", usize::try_from(done).map_err(|_| damaged("lz4"))?, out.len())
 }
 
 fn lz4_sized(input: &[u8], limit: Limit) -> Result<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! LibLZF, without a header.
 
-use super::decompress::{Limit, damaged, room, too_long};
+use super::limit::{Limit, damaged, room, too_long};
 use crate::error::{Error, Result};
 
 /// Decompresses.

@@ -130,21 +130,40 @@ fn walk(
     }
 }
 
+/// The parts of a spelling of a type.
+struct Spelling<'a> {
+    /// Whether its bytes are big-endian.
+    big: bool,
+    code: char,
+    size: Option<u64>,
+    /// The unit of a time, in brackets.
+    tail: &'a str,
+}
+
+fn spelling(canonical: &str) -> Option<Spelling<'_>> {
+    let (order, rest) = canonical.split_at(1);
+    let code = rest.chars().next()?;
+    let rest = &rest[code.len_utf8()..];
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let size = if digits == 0 { None } else { Some(rest[..digits].parse().ok()?) };
+    let tail = &rest[digits..];
+    let is_time = matches!(code, 'M' | 'm');
+    (tail.is_empty() || is_time).then_some(Spelling { big: order == ">", code, size, tail })
+}
+
+fn time_unit(tail: &str) -> Option<TimeUnit> {
+    match tail.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        None if tail.is_empty() => Some(TimeUnit::new("generic")),
+        Some(unit) => TimeUnit::parse(unit),
+        None => None,
+    }
+}
+
 /// The type of this spelling: `<f4`, `>M8[ns]`, `|S10`, and whatever else [`numpy_types`] knows.
 fn item(text: &str) -> Result<Item> {
     let unknown = || Error::corrupt(format!("numpy knows no type '{text}'"));
     let canonical = numpy_types::canonical(text).ok_or_else(unknown)?;
-    let (order, rest) = canonical.split_at(1);
-    let big = order == ">";
-    let code = rest.chars().next().ok_or_else(unknown)?;
-    let rest = &rest[code.len_utf8()..];
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let size: Option<u64> =
-        if digits == 0 { None } else { Some(rest[..digits].parse().map_err(|_| unknown())?) };
-    let tail = &rest[digits..];
-    if !tail.is_empty() && !matches!(code, 'M' | 'm') {
-        return Err(unknown());
-    }
+    let Spelling { big, code, size, tail } = spelling(&canonical).ok_or_else(unknown)?;
     let spelled = text.to_string();
     let fixed = |dtype: Dtype, logical: Logical, unit: u64| {
         let swap_bytes = if big && unit > 1 { unit as usize } else { 0 };
@@ -155,13 +174,9 @@ fn item(text: &str) -> Result<Item> {
             spelled: spelled.clone(),
         })
     };
-    let refused = |bytes: u64, why: String, hint: Option<&'static str>, sized: bool| {
-        Ok(Item {
-            kind: ElementType::Refused { why, hint, sized },
-            bytes,
-            swap_bytes: 0,
-            spelled: spelled.clone(),
-        })
+    let refused = |bytes: u64, why: String, hint: &'static str, sized: bool| {
+        let kind = ElementType::Refused { why, hint: Some(hint), sized };
+        Ok(Item { kind, bytes, swap_bytes: 0, spelled: spelled.clone() })
     };
     let plain = |d: Dtype, unit: u64| fixed(d, Logical::Plain, unit);
     match (code, size) {
@@ -184,27 +199,19 @@ fn item(text: &str) -> Result<Item> {
             format!(
                 "the type {text} (long double) is not supported: its bytes differ from machine to machine"
             ),
-            Some("save it as float64 or complex128 with numpy"),
+            "save it as float64 or complex128 with numpy",
             true,
         ),
         ('M' | 'm', Some(8)) => {
-            let unit = match tail.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-                None if tail.is_empty() => TimeUnit::new("generic"),
-                Some(unit) => TimeUnit::parse(unit).ok_or_else(unknown)?,
-                None => return Err(unknown()),
-            };
+            let unit = time_unit(tail).ok_or_else(unknown)?;
             let logical =
                 if code == 'M' { Logical::Datetime(unit) } else { Logical::Timedelta(unit) };
             fixed(Dtype::I64, logical, 8)
         }
         ('U', Some(n)) => {
             let bytes = n.checked_mul(4).filter(|&n| n < 1 << 40).ok_or_else(unknown)?;
-            Ok(Item {
-                kind: ElementType::Text,
-                bytes,
-                swap_bytes: if big { 4 } else { 0 },
-                spelled,
-            })
+            let swap_bytes = if big { 4 } else { 0 };
+            Ok(Item { kind: ElementType::Text, bytes, swap_bytes, spelled })
         }
         ('S', Some(n)) if n < 1 << 40 => {
             Ok(Item { kind: ElementType::Bytes, bytes: n, swap_bytes: 0, spelled })
@@ -212,13 +219,13 @@ fn item(text: &str) -> Result<Item> {
         ('V', Some(n)) if n < 1 << 40 => refused(
             n,
             format!("the type {text} (void: bytes without a meaning) is not supported"),
-            Some("bfloat16 and float8 lose their type in npy: save them as safetensors"),
+            "bfloat16 and float8 lose their type in npy: save them as safetensors",
             true,
         ),
         ('O', _) | ('T', _) => refused(
             0,
             "holds pickled Python objects, which are never run".into(),
-            Some("save it with a plain dtype with numpy, or leave it out with -x"),
+            "save it with a plain dtype with numpy, or leave it out with -x",
             false,
         ),
         _ => Err(unknown()),

@@ -154,28 +154,19 @@ fn has_archive(blob: &dyn Blob, bytes: &[u8], at: u64) -> Result<bool> {
     Ok(false)
 }
 
-impl Archive {
-    /// Reads the central directory.
-    ///
-    /// # Errors
-    /// Corrupt archives; archives in several volumes.
-    pub fn open(blob: Arc<dyn Blob>) -> Result<Archive> {
-        let len = blob.len();
-        // Far away, a tail of 64 KiB is fetched once and kept; only a very long comment needs more.
-        let mut tail_offset = len.saturating_sub(64 << 10);
-        let mut tail = blob.read_vec(tail_offset, len - tail_offset)?;
-        let mut end = end_record(&tail);
-        if end.is_none() && tail_offset > 0 {
-            tail_offset = len.saturating_sub(22 + 65_535 + 20 + 56);
-            tail = blob.read_vec(tail_offset, len - tail_offset)?;
-            end = end_record(&tail);
-        }
-        let end = end.ok_or_else(|| {
-            Error::corrupt(
-                "the zip archive has no end record: it is truncated, or something follows it",
-            )
-            .hint("fetch the file again")
-        })?;
+/// Where the central directory is.
+struct Directory {
+    start: u64,
+    size: u64,
+    /// Its entries.
+    count: u64,
+    /// The bytes before the archive, which its offsets do not count.
+    shift: u64,
+}
+
+impl Directory {
+    fn find(blob: &dyn Blob) -> Result<Directory> {
+        let (tail_offset, tail, end) = Directory::end(blob)?;
         let broken = || Error::corrupt("the zip archive's end record is broken");
         let (disk, count16) = (
             u16_at(&tail, end + 4).ok_or_else(broken)?,
@@ -213,22 +204,59 @@ impl Archive {
                 "{count} members cannot fit into a zip directory of {size} bytes"
             )));
         }
+        Ok(Directory { start, size, count, shift })
+    }
+
+    /// Where the last bytes of an archive begin, these, and where the end record is in them.
+    fn end(blob: &dyn Blob) -> Result<(u64, Vec<u8>, usize)> {
+        let len = blob.len();
+        // Far away, a tail of 64 KiB is fetched once and kept; only a very long comment needs more.
+        let mut tail_offset = len.saturating_sub(64 << 10);
+        let mut tail = blob.read_vec(tail_offset, len - tail_offset)?;
+        let mut end = end_record(&tail);
+        if end.is_none() && tail_offset > 0 {
+            tail_offset = len.saturating_sub(22 + 65_535 + 20 + 56);
+            tail = blob.read_vec(tail_offset, len - tail_offset)?;
+            end = end_record(&tail);
+        }
+        let end = end.ok_or_else(|| {
+            Error::corrupt(
+                "the zip archive has no end record: it is truncated, or something follows it",
+            )
+            .hint("fetch the file again")
+        })?;
+        Ok((tail_offset, tail, end))
+    }
+}
+
+/// The entries of a directory, all of it.
+fn entries_of(directory: &[u8], count: u64, shift: u64) -> Result<Vec<Entry>> {
+    let mut entries = Vec::with_capacity(count as usize);
+    let mut at = 0;
+    for i in 0..count {
+        let (entry, next) = central(directory, at, shift)
+            .ok_or_else(|| Error::corrupt(format!("entry {i} of the zip directory is broken")))?;
+        entries.push(entry);
+        at = next;
+    }
+    if at != directory.len() {
+        return Err(Error::corrupt(format!(
+            "the zip directory has {} bytes more than its {count} members need",
+            directory.len() - at
+        )));
+    }
+    Ok(entries)
+}
+
+impl Archive {
+    /// Reads the central directory.
+    ///
+    /// # Errors
+    /// Corrupt archives; archives in several volumes.
+    pub fn open(blob: Arc<dyn Blob>) -> Result<Archive> {
+        let Directory { start, size, count, shift } = Directory::find(blob.as_ref())?;
         let directory = blob.read_vec(start, size)?;
-        let mut entries = Vec::with_capacity(count as usize);
-        let mut at = 0;
-        for i in 0..count {
-            let (entry, next) = central(&directory, at, shift).ok_or_else(|| {
-                Error::corrupt(format!("entry {i} of the zip directory is broken"))
-            })?;
-            entries.push(entry);
-            at = next;
-        }
-        if at != directory.len() {
-            return Err(Error::corrupt(format!(
-                "the zip directory has {} bytes more than its {count} members need",
-                directory.len() - at
-            )));
-        }
+        let entries = entries_of(&directory, count, shift)?;
         let prefix_bytes = entries.iter().map(|e| e.header_offset).min().unwrap_or(start);
         let archive = Archive {
             blob,

@@ -20,7 +20,8 @@
 //! (<https://github.com/Blosc/c-blosc/issues/405>), the other compressors are not linked into it,
 //! and it knows nothing of Blosc2.
 
-use super::decompress::{Limit, lz4_block, room, snappy_block, zlib_block, zstd_block};
+use super::block::{lz4_block, snappy_block, zlib_block, zstd_block};
+use super::limit::{Limit, room};
 use super::shuffle::{bit_unshuffle, unshuffle};
 use crate::error::{Error, Result};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Span;
+use super::node::Span;
 use crate::error::{Error, Result};
 use crate::storage::Blob;
 

@@ -1,6 +1,6 @@
 //! How NumPy's arrays, and bytes, are pickled: the calls that would make them, taken apart.
 
-use super::{Id, Node, Pickle, Span};
+use super::node::{Id, Node, Pickle, Span};
 
 /// What of NumPy's a pickle calls to make an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
 use crate::array::recent::SharedRecent;
-use crate::codec::decompress::{Limit, Wrapper, inflate};
+use crate::codec::decompress::{Wrapper, inflate};
+use crate::codec::limit::Limit;
 use crate::codec::zip::inflate_some;
 use crate::error::{Error, ForeignReader, Result};
 use crate::storage::{Blob, BlobReader, BlobSlice, MemoryBlob, file_blob, temporary};

@@ -6,7 +6,7 @@ use std::sync::Once;
 pub(super) use super::ffi::Library;
 use super::ffi::{self, H5E_direction_t, H5E_error2_t, H5T_pers_t, H5Z_class2_t, Hid};
 use super::filters;
-use crate::codec::decompress::Limit;
+use crate::codec::limit::Limit;
 use crate::error::{Error, Result, guard};
 
 thread_local! {

@@ -17,7 +17,7 @@ use super::ffi;
 use super::file::OpenFile;
 use super::library::{self, Id, Library};
 use crate::array::{PieceLocation, Pieces};
-use crate::codec::decompress::room;
+use crate::codec::limit::room;
 use crate::error::{Error, Result};
 use crate::model::checked_product;
 use crate::storage::{Blob, BlobSlice};
