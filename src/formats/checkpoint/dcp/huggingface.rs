@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use indexmap::IndexSet;
 use serde_json::Value;
 
-use super::item::{Form, Place};
-use super::metadata::{Checkpoint, Chunk, Entry, EntryKind, Tensor};
+use super::metadata::{Checkpoint, Chunk, Entry, EntryKind, ItemForm, ItemLocation, Tensor};
 use crate::error::{Context, Error, Result};
 use crate::formats::checkpoint::safetensors;
 use crate::model::Attributes;
@@ -74,7 +73,7 @@ pub(super) fn read(
                 let end: Option<Vec<u64>> =
                     shape.iter().zip(&origin).map(|(n, o)| n.checked_add(*o)).collect();
                 let end = end.ok_or_else(|| Error::corrupt("a chunk is too large").array(&name))?;
-                let place = Ok(Place { file, offset, len, form: Form::Raw });
+                let place = Ok(ItemLocation { file, offset, len, form: ItemForm::Raw });
                 let chunk = Chunk { origin, shape, place };
                 let refused = meta.details.error.as_deref().cloned();
                 let dtype = refused.map_or(Ok(meta.dtype), Err);

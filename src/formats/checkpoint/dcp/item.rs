@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use indexmap::IndexSet;
 
 use super::huggingface;
+use super::metadata::{ItemForm, ItemLocation};
 use crate::array::boxes::{OpenedPart, Parts};
 use crate::array::reader::MapReader;
 use crate::array::recent::SharedRecent;
@@ -29,35 +30,11 @@ const AROUND_BYTES: u64 = 1 << 20;
 /// Bytes that are decompressed at a time.
 const STEP_BYTES: usize = 256 << 10;
 
-/// Where something is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
-    /// The number of its file.
-    pub file: usize,
-    /// Its first byte.
-    pub offset: u64,
-    /// How many it has.
-    pub len: u64,
-    /// What its bytes are.
-    pub form: Form,
-}
-
-/// What the bytes of a place are.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Form {
-    /// A file of `torch.save`.
-    Saved,
-    /// That, compressed with Zstandard.
-    Zstd,
-    /// The elements themselves.
-    Raw,
-}
-
 /// A chunk of a tensor.
 pub(super) struct Stored {
     /// The tensor's name.
     pub name: String,
-    pub place: Place,
+    pub place: ItemLocation,
     pub dtype: Dtype,
     /// Its first element.
     pub origin: Vec<u64>,
@@ -108,7 +85,7 @@ impl Files {
     ///
     /// # Errors
     /// Missing; corrupt where the file ends before it.
-    pub fn check(&self, place: &Place) -> Result<()> {
+    pub fn check(&self, place: &ItemLocation) -> Result<()> {
         let name = self.name(place.file);
         let Some(sizes) = self.sizes.as_ref().filter(|_| !name.contains('/')) else {
             return Ok(());
@@ -120,7 +97,7 @@ impl Files {
         self.check_end(place, size)
     }
 
-    fn check_end(&self, place: &Place, size: u64) -> Result<()> {
+    fn check_end(&self, place: &ItemLocation, size: u64) -> Result<()> {
         if place.offset.checked_add(place.len).is_some_and(|end| end <= size) {
             return Ok(());
         }
@@ -152,7 +129,7 @@ impl Files {
     }
 
     /// Adds the file of a place to an error.
-    pub fn named(&self, place: &Place, error: Error) -> Error {
+    pub fn named(&self, place: &ItemLocation, error: Error) -> Error {
         error.file(self.at.join(self.name(place.file)).display())
     }
 
@@ -160,7 +137,7 @@ impl Files {
     ///
     /// # Errors
     /// As [`Files::check`].
-    pub fn slice(&self, place: &Place) -> Result<BlobSlice> {
+    pub fn slice(&self, place: &ItemLocation) -> Result<BlobSlice> {
         let blob = self.blob(place.file)?.clone();
         self.check_end(place, blob.len())?;
         Ok(BlobSlice { blob, start: place.offset, len: place.len })
@@ -170,11 +147,11 @@ impl Files {
     ///
     /// # Errors
     /// As [`Files::slice`]; corrupt.
-    pub fn saved(&self, place: &Place, most: u64) -> Result<Arc<dyn Blob>> {
+    pub fn saved(&self, place: &ItemLocation, most: u64) -> Result<Arc<dyn Blob>> {
         let slice = self.slice(place)?;
         match place.form {
-            Form::Saved | Form::Raw => Ok(Arc::new(slice)),
-            Form::Zstd => decompressed(slice, most),
+            ItemForm::Saved | ItemForm::Raw => Ok(Arc::new(slice)),
+            ItemForm::Zstd => decompressed(slice, most),
         }
     }
 }
@@ -228,7 +205,7 @@ impl Items {
     /// The tensors of the safetensors file that begins at this place, where it is one. So writes
     /// torch 2.8 and later that was told to: the place is that of the file, behind what is no
     /// tensor, and all its tensors have the same.
-    fn safetensors(&self, place: &Place) -> Result<Option<Arc<Embedded>>> {
+    fn safetensors(&self, place: &ItemLocation) -> Result<Option<Arc<Embedded>>> {
         let blob = self.files.blob(place.file)?;
         let rest = blob.len().saturating_sub(place.offset);
         let head = blob.read_vec(place.offset, rest.min(9))?;
@@ -264,10 +241,10 @@ impl Items {
             let reader = MapReader::new(vec![Some(map)], self.options.resources.memory_bytes());
             Ok(OpenedPart { reader: Arc::new(reader), array: 0, first: 0 })
         };
-        if place.form == Form::Raw {
+        if place.form == ItemForm::Raw {
             return raw(self.files.slice(place)?);
         }
-        if let Form::Saved = place.form
+        if let ItemForm::Saved = place.form
             && let Some(tensors) = self.safetensors(place)?
         {
             return match tensors.get(name) {
@@ -312,7 +289,7 @@ impl Parts for Items {
             return inside.cloned().ok_or_else(|| Error::internal("a chunk without a number"));
         };
         let size = match chunk.place.form {
-            Form::Zstd => chunk.shape.iter().fold(8u64, |n, &d| n.saturating_mul(d)),
+            ItemForm::Zstd => chunk.shape.iter().fold(8u64, |n, &d| n.saturating_mul(d)),
             _ => CHUNK_BYTES,
         };
         self.opened.get_or(number, size, || {
@@ -327,14 +304,14 @@ impl Parts for Items {
 /// Missing files; corrupt.
 pub(super) fn verify<'a>(
     files: &Files,
-    places: impl Iterator<Item = (&'a str, &'a Place)>,
+    places: impl Iterator<Item = (&'a str, &'a ItemLocation)>,
     options: &ReadOptions,
 ) -> Result<Vec<String>> {
     let mut without = 0;
     for (name, place) in places {
         let checked = (|| {
             files.check(place)?;
-            if place.form == Form::Raw {
+            if place.form == ItemForm::Raw {
                 return files.slice(place).map(|_| 0);
             }
             // What comes out of a compressed one is bounded by what Zstandard can pack.

@@ -15,13 +15,36 @@ use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::item::{Form, Place};
 use crate::codec::pickle::{self, Id, Node, Pickle, shown};
 use crate::error::{Context, Error, Result};
 use crate::format::ReadOptions;
 use crate::formats::checkpoint::pytorch;
 use crate::model::{Attributes, Dtype};
 use crate::storage::Location;
+
+/// Where something is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ItemLocation {
+    /// The number of its file.
+    pub file: usize,
+    /// Its first byte.
+    pub offset: u64,
+    /// How many it has.
+    pub len: u64,
+    /// What its bytes are.
+    pub form: ItemForm,
+}
+
+/// What the bytes of a place are.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum ItemForm {
+    /// A file of `torch.save`.
+    Saved,
+    /// That, compressed with Zstandard.
+    Zstd,
+    /// The elements themselves.
+    Raw,
+}
 
 /// The least that the pickle may take, whatever the memory limit.
 const PICKLE_BYTES: u64 = 256 << 20;
@@ -60,7 +83,7 @@ pub(super) enum Key {
 pub(super) enum EntryKind {
     Tensor(Tensor),
     /// Anything else.
-    Value(Result<Place>),
+    Value(Result<ItemLocation>),
 }
 
 pub(super) struct Tensor {
@@ -73,7 +96,7 @@ pub(super) struct Tensor {
 pub(super) struct Chunk {
     pub origin: Vec<u64>,
     pub shape: Vec<u64>,
-    pub place: Result<Place>,
+    pub place: Result<ItemLocation>,
 }
 
 impl Checkpoint {
@@ -110,7 +133,7 @@ impl Checkpoint {
     }
 
     /// Where everything is, in order.
-    pub fn places(&self) -> impl Iterator<Item = (&str, &Place)> {
+    pub fn places(&self) -> impl Iterator<Item = (&str, &ItemLocation)> {
         self.entries.iter().flat_map(|entry| {
             let (chunks, value) = match &entry.kind {
                 EntryKind::Tensor(tensor) => (tensor.chunks.as_slice(), None),
@@ -277,7 +300,7 @@ impl<'a> Parser<'a> {
         &mut self,
         name: &str,
         id: Id,
-        places: &HashMap<Index, Result<Place>>,
+        places: &HashMap<Index, Result<ItemLocation>>,
     ) -> Result<EntryKind> {
         let find = |offset: Option<&Vec<u64>>| {
             let place = places.get(&(name.to_string(), offset.cloned())).cloned();
@@ -341,7 +364,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn places(&mut self, id: Id) -> Result<HashMap<Index, Result<Place>>> {
+    fn places(&mut self, id: Id) -> Result<HashMap<Index, Result<ItemLocation>>> {
         let pairs = self.dict(id, "storage_data")?;
         self.charge(pairs.len())?;
         let mut places = HashMap::with_capacity(pairs.len());
@@ -363,7 +386,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Where something is; what stands against reading it.
-    fn place(&mut self, id: Id) -> Result<Result<Place>> {
+    fn place(&mut self, id: Id) -> Result<Result<ItemLocation>> {
         let class = "_StorageInfo";
         let fields = self.fields(id, class)?;
         let path = self.field(fields, class, "relative_path")?;
@@ -387,9 +410,9 @@ impl<'a> Parser<'a> {
             names.push(self.text(id, "a transform")?);
         }
         let form = match names.as_slice() {
-            [] => Form::Saved,
+            [] => ItemForm::Saved,
             // Of a version 1 of any kind.
-            [name] if name.strip_prefix("stream.zstd/").is_some_and(is_version_1) => Form::Zstd,
+            [name] if name.strip_prefix("stream.zstd/").is_some_and(is_version_1) => ItemForm::Zstd,
             names => {
                 let what = names.iter().map(|n| shown(n)).take(8).collect::<Vec<_>>().join(", ");
                 return Ok(Err(Error::refused(format!(
@@ -398,7 +421,7 @@ impl<'a> Parser<'a> {
                 .hint("--skip-unsupported leaves it out")));
             }
         };
-        Ok(Ok(Place { file, offset, len, form }))
+        Ok(Ok(ItemLocation { file, offset, len, form }))
     }
 
     /// The way to each name. What is no such mapping is a planner's own affair.

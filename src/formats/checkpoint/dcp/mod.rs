@@ -146,6 +146,24 @@ enum Where {
     Inside(usize),
 }
 
+impl Where {
+    /// The pieces of the array; those of values are behind the `chunks` of tensors.
+    fn boxes(self, meta: &ArrayMeta, chunks: usize) -> Boxes {
+        match self {
+            Where::Boxes(boxes) => boxes,
+            Where::Inside(n) => Boxes::whole(&meta.shape().unwrap_or_default(), chunks + n),
+        }
+    }
+}
+
+/// Which of the checkpoint's files are missing.
+fn missing_note(files: &Files) -> Option<String> {
+    let missing = files.missing();
+    let (count, all) = (missing.len(), files.len());
+    let names = || missing.into_iter().take(10).collect::<Vec<_>>().join(", ");
+    (count > 0).then(|| format!("{count} of its {all} files are missing: {}", names()))
+}
+
 fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let (checkpoint, files) = find(at, options)?;
     let mut plan = Plan {
@@ -155,14 +173,7 @@ fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         attributes: checkpoint.attributes.clone(),
         ..Plan::default()
     };
-    let missing = files.missing();
-    if !missing.is_empty() {
-        let (count, all) = (missing.len(), files.len());
-        plan.notes.push(format!(
-            "{count} of its {all} files are missing: {}",
-            missing.into_iter().take(10).collect::<Vec<_>>().join(", ")
-        ));
-    }
+    plan.notes.extend(missing_note(&files));
     let (mut boxes, mut parts, mut inside) = (Vec::new(), Vec::new(), Vec::new());
     let mut tree = Tree::default();
     let mut saved = values::read(&checkpoint, &files, options)?;
@@ -207,19 +218,13 @@ fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let names: Vec<String> = plan.arrays.iter().map(|meta| meta.name.clone()).collect();
     let place = |n: usize| format!("the {}. of the checkpoint", n + 1);
     let kept = duplicates::unique(&names, options.on_duplicate, &place)?;
+    let chunks = parts.len();
     let mut arrays = Vec::with_capacity(kept.len());
     let metas = std::mem::take(&mut plan.arrays);
     for ((mut meta, of), name) in metas.into_iter().zip(boxes).zip(kept) {
         let Some(name) = name else { continue };
         meta.name = name;
-        arrays.push(match of {
-            Some(Where::Boxes(boxes)) => Some(boxes),
-            // Behind the chunks of tensors.
-            Some(Where::Inside(n)) => {
-                Some(Boxes::whole(&meta.shape().unwrap_or_default(), parts.len() + n))
-            }
-            None => None,
-        });
+        arrays.push(of.map(|of| of.boxes(&meta, chunks)));
         plan.arrays.push(meta);
     }
     if plan.arrays.is_empty() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::item::{Files, Form, Place};
-use super::metadata::{Checkpoint, EntryKind, Key};
+use super::item::Files;
+use super::metadata::{Checkpoint, EntryKind, ItemForm, ItemLocation, Key};
 use crate::error::Result;
 use crate::format::{Choice, ReadOptions};
 use crate::formats::checkpoint::pytorch::{self, SavedValue};
@@ -47,7 +47,7 @@ pub(super) fn read(
     for (number, name, place) in wanted {
         let place = place.clone().and_then(|place| files.check(&place).map(|()| place));
         match place {
-            Ok(Place { form: Form::Saved, file, offset, len }) if len <= SMALL_BYTES => {
+            Ok(ItemLocation { form: ItemForm::Saved, file, offset, len }) if len <= SMALL_BYTES => {
                 small.entry(file).or_default().push((offset, len, number, name));
             }
             place => {
@@ -77,7 +77,7 @@ pub(super) fn read(
             let read = files.blob(file)?.read_ranges(&ranges)?;
             for (&(offset, len, number, name), bytes) in batch.iter().zip(read) {
                 let blob: Arc<dyn Blob> = Arc::new(MemoryBlob(bytes));
-                let place = Place { file, offset, len, form: Form::Saved };
+                let place = ItemLocation { file, offset, len, form: ItemForm::Saved };
                 let value = pytorch::open_value(&blob, name, options);
                 all.insert(number, kept(value.map_err(|e| files.named(&place, e)))?);
             }

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use super::MAGIC;
-use super::metadata;
+use super::cursor::Cursor;
+use super::metadata::{self, ALIGNMENT, ALIGNMENT_KEY};
 use super::tensor_types::TensorType;
 use crate::error::{Error, Result};
 use crate::model::{Attributes, checked_product};
 use crate::storage::{Blob, Forward};
 
-/// Where the values begin, and each tensor behind that, unless the metadata say otherwise.
-pub(super) const ALIGNMENT: u64 = 32;
-pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
+/// What a file begins with.
+pub(super) const MAGIC: &[u8] = b"GGUF";
 /// More dimensions than ggml has.
 const MAX_RANK: u32 = 8;
 /// About what a tensor, or a value of metadata, takes in memory.
@@ -94,7 +93,7 @@ impl Header {
         cursor.check_count(tensor_count, 16, "tensors")?;
         let mut tensors = Vec::new();
         for _ in 0..tensor_count {
-            tensors.push(cursor.tensor()?);
+            tensors.push(tensor(&mut cursor)?);
         }
         let alignment = match attributes.get(ALIGNMENT_KEY) {
             None => ALIGNMENT,
@@ -109,82 +108,24 @@ impl Header {
     }
 }
 
-/// Reads the header forwards.
-pub(super) struct Cursor {
-    bytes: Forward,
-    big: bool,
-    /// Sizes have 4 bytes.
-    short: bool,
-}
-
-impl Cursor {
-    /// Whether sizes have 4 bytes.
-    pub fn is_short(&self) -> bool {
-        self.short
+/// The next tensor.
+fn tensor(cursor: &mut Cursor) -> Result<Tensor> {
+    cursor.hold(ENTRY_BYTES)?;
+    let name = cursor.text()?;
+    let name = String::from_utf8(name)
+        .ok()
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| Error::corrupt("a tensor's name is empty, or not UTF-8"))?;
+    let rank = cursor.u32()?;
+    if rank > MAX_RANK {
+        return Err(Error::corrupt(format!("it has {rank} dimensions")).array(name));
     }
-
-    /// The next bytes.
-    pub fn take(&mut self, len: u64) -> Result<&[u8]> {
-        self.bytes.take(len)
+    let mut shape = Vec::with_capacity(rank as usize);
+    for _ in 0..rank {
+        shape.push(cursor.size()?);
     }
-
-    /// Counts bytes that stay in memory.
-    pub fn hold(&mut self, bytes: u64) -> Result<()> {
-        self.bytes.hold(bytes)
-    }
-
-    /// As [`Forward::check_count`].
-    pub fn check_count(&self, count: u64, least: u64, what: &str) -> Result<()> {
-        self.bytes.check_count(count, least, what)
-    }
-
-    /// The next `N` bytes, in little-endian order.
-    pub fn number<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let big = self.big;
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(self.take(N as u64)?);
-        if big {
-            bytes.reverse();
-        }
-        Ok(bytes)
-    }
-    pub fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.number()?))
-    }
-    /// A count, a length or a dimension.
-    pub fn size(&mut self) -> Result<u64> {
-        match self.short {
-            true => self.u32().map(u64::from),
-            false => Ok(u64::from_le_bytes(self.number()?)),
-        }
-    }
-
-    /// Bytes with their length before them.
-    pub fn text(&mut self) -> Result<Vec<u8>> {
-        let len = self.size()?;
-        let bytes = self.take(len)?.to_vec();
-        self.hold(len + 64)?;
-        Ok(bytes)
-    }
-
-    fn tensor(&mut self) -> Result<Tensor> {
-        self.hold(ENTRY_BYTES)?;
-        let name = self.text()?;
-        let name = String::from_utf8(name)
-            .ok()
-            .filter(|name| !name.is_empty())
-            .ok_or_else(|| Error::corrupt("a tensor's name is empty, or not UTF-8"))?;
-        let rank = self.u32()?;
-        if rank > MAX_RANK {
-            return Err(Error::corrupt(format!("it has {rank} dimensions")).array(name));
-        }
-        let mut shape = Vec::with_capacity(rank as usize);
-        for _ in 0..rank {
-            shape.push(self.size()?);
-        }
-        shape.reverse();
-        let number = self.u32()?;
-        let offset = u64::from_le_bytes(self.number()?);
-        Ok(Tensor { name, shape, number, kind: TensorType::of(number), offset })
-    }
+    shape.reverse();
+    let number = cursor.u32()?;
+    let offset = u64::from_le_bytes(cursor.number()?);
+    Ok(Tensor { name, shape, number, kind: TensorType::of(number), offset })
 }

@@ -6,9 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 
-use super::header::{ALIGNMENT, ALIGNMENT_KEY, Cursor};
+use super::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::model::Attributes;
+
+/// Where the values begin, and each tensor behind that, unless the metadata say otherwise.
+pub(super) const ALIGNMENT: u64 = 32;
+pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
 
 /// The attribute that holds types.
 pub(super) const TYPES: &str = "gguf.types";

@@ -45,6 +45,8 @@ use crate::model::{ArrayMeta, Dtype, Facts, Logical, Plan};
 use crate::storage::{Blob, BlobSlice, EntryKind, Location};
 
 mod blocks;
+mod convert;
+mod cursor;
 mod grids;
 mod header;
 mod metadata;
@@ -56,8 +58,6 @@ use tensor_types::{Stored, TensorType};
 
 /// The format.
 pub struct Gguf;
-
-const MAGIC: &[u8] = b"GGUF";
 
 /// How the files of one model are called.
 const SPLITS: shards::Naming = shards::Naming { extension: "gguf" };
@@ -90,7 +90,7 @@ impl Format for Gguf {
             [b'G', b'G', b'U', b'F', a, b, c, d, ..] => {
                 matches!((a, b, c, d), (_, _, 0, 0) | (0, 0, _, _))
             }
-            bytes => bytes == MAGIC,
+            bytes => bytes == header::MAGIC,
         };
         Ok(if known { Sniff::Yes } else { Sniff::No })
     }
@@ -303,7 +303,7 @@ fn array(
             }
             match (options.dequantize.to(Dtype::F32), decode) {
                 (Some(to), Some(decode)) if !big => {
-                    let convert = blocks::converter(kind, decode, to);
+                    let convert = convert::converter(kind, decode, to);
                     let element = Element { bytes: block_bytes, field: None, convert };
                     let meta = ArrayMeta::new(&tensor.name, to, &tensor.shape);
                     (meta, ArrayMap::raw(&rows, element, slice))

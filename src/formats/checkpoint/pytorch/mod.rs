@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::container::{StorageBytes, Storages};
+use self::storages::{StorageBytes, Storages};
 use self::view::View;
 use self::zip::Archive;
 use crate::array::source::MapSource;
@@ -46,6 +46,7 @@ mod code_running_globals;
 mod container;
 mod entry;
 mod pickler;
+mod storages;
 mod structure;
 mod tar;
 mod torch_types;
@@ -318,7 +319,7 @@ fn source(
     }
     drop(pickle);
     // What is wrong with the storages as a whole concerns every tensor.
-    let places = container::bind(&storages, &walk.storages)?;
+    let places = storages::bind(&storages, &walk.storages)?;
     let mut plan =
         Plan { format: "pt", attributes: walk.attributes, notes: walk.notes, ..Plan::default() };
     if let Some(structure) = &walk.structure {

@@ -215,58 +215,19 @@ impl Pickler {
                     }
                 });
             }
-            "list" | "set" | "frozenset" => {
-                if kind != "list" {
-                    self.global("__builtin__", kind);
-                }
-                self.out.push(op::EMPTY_LIST);
-                for batch in items.chunks(BATCH) {
-                    self.out.push(op::MARK);
-                    for item in batch {
-                        self.item(item, tensor);
-                    }
-                    self.out.push(op::APPENDS);
-                }
-                if kind != "list" {
-                    self.out.extend([op::TUPLE1, op::REDUCE]);
-                }
-            }
-            "tuple" | "Size" => {
-                if kind == "Size" {
-                    self.global("torch", "Size");
-                }
-                self.out.push(op::MARK);
-                for item in items {
-                    self.item(item, tensor);
-                }
-                self.out.push(op::TUPLE);
-                if kind == "Size" {
-                    self.out.extend([op::TUPLE1, op::REDUCE]);
-                }
-            }
-            "bytes" | "bytearray" => {
-                let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text) else {
-                    return false;
-                };
-                if kind == "bytearray" {
-                    self.global("__builtin__", "bytearray");
-                }
-                self.bytes(&bytes);
-                if kind == "bytearray" {
-                    self.out.extend([op::TUPLE1, op::REDUCE]);
-                }
-            }
-            "int" => {
-                let bytes: Option<Vec<u8>> = (0..text.len() / 2)
-                    .map(|i| {
-                        text.get(2 * i..2 * i + 2).and_then(|h| u8::from_str_radix(h, 16).ok())
-                    })
-                    .collect();
-                match bytes {
-                    Some(bytes) => self.long(&bytes),
-                    None => return false,
-                }
-            }
+            "list" => self.list(items, tensor),
+            "set" | "frozenset" => self.call("__builtin__", kind, |this| this.list(items, tensor)),
+            "tuple" => self.tuple(items, tensor),
+            "Size" => self.call("torch", "Size", |this| this.tuple(items, tensor)),
+            "bytes" | "bytearray" => match base64::engine::general_purpose::STANDARD.decode(text) {
+                Ok(bytes) if kind == "bytes" => self.bytes(&bytes),
+                Ok(bytes) => self.call("__builtin__", kind, |this| this.bytes(&bytes)),
+                Err(_) => return false,
+            },
+            "int" => match from_hex(text) {
+                Some(bytes) => self.long(&bytes),
+                None => return false,
+            },
             "float" => match text.parse() {
                 Ok(value) => self.float(value),
                 Err(_) => return false,
@@ -284,21 +245,38 @@ impl Pickler {
             // Only names that are known: the attribute may have been edited.
             "dtype" if is_torch_dtype(text) => self.global("torch", text),
             "layout" => {
-                self.global("torch.serialization", "_get_layout");
-                self.text(text);
-                self.out.extend([op::TUPLE1, op::REDUCE]);
+                self.call("torch.serialization", "_get_layout", |this| this.text(text));
             }
             "device" => {
                 self.global("torch", "device");
-                self.out.push(op::MARK);
-                for item in items {
-                    self.item(item, &mut |_, _| false);
-                }
-                self.out.extend([op::TUPLE, op::REDUCE]);
+                self.tuple(items, &mut |_, _| false);
+                self.out.push(op::REDUCE);
             }
             _ => return false,
         }
         true
+    }
+
+    /// The call of a global with one argument.
+    fn call(&mut self, module: &str, name: &str, argument: impl FnOnce(&mut Pickler)) {
+        self.global(module, name);
+        argument(self);
+        self.out.extend([op::TUPLE1, op::REDUCE]);
+    }
+
+    fn list(&mut self, items: &[Value], tensor: &mut dyn FnMut(&mut Pickler, &str) -> bool) {
+        self.out.push(op::EMPTY_LIST);
+        for batch in items.chunks(BATCH) {
+            self.out.push(op::MARK);
+            batch.iter().for_each(|item| self.item(item, tensor));
+            self.out.push(op::APPENDS);
+        }
+    }
+
+    fn tuple(&mut self, items: &[Value], tensor: &mut dyn FnMut(&mut Pickler, &str) -> bool) {
+        self.out.push(op::MARK);
+        items.iter().for_each(|item| self.item(item, tensor));
+        self.out.push(op::TUPLE);
     }
 
     fn item(&mut self, item: &Value, tensor: &mut dyn FnMut(&mut Pickler, &str) -> bool) {
@@ -320,4 +298,11 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(op::BINUNICODE);
     out.extend((text.len() as u32).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
+}
+
+/// The bytes that hexadecimal digits spell.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    (0..text.len() / 2)
+        .map(|i| text.get(2 * i..2 * i + 2).and_then(|h| u8::from_str_radix(h, 16).ok()))
+        .collect()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::container::{Container, Storages, checked, key_of};
+use super::storages::{Container, Storages, checked, key_of};
 use crate::codec::pickle::{Pickle, shown};
 use crate::error::{Error, Result};
 use crate::formats::checkpoint::pytorch::entry::{LazyOp, StorageSpec, Tensor};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::container::StorageBytes;
+use super::storages::StorageBytes;
 use crate::array::element::{Convert, swap_bytes};
 use crate::array::strided::{Strided, strides};
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid, PieceLocation, Pieces};

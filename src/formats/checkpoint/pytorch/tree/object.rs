@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::sharded::is_sharded_class;
 use super::walker::{MAX_DEPTH, ParsedValue, Walker};
 use crate::codec::pickle::numpy::Raw;
-use crate::codec::pickle::{Id, Node, Object};
+use crate::codec::pickle::{Id, Node, Object, Pickle};
 use crate::error::Result;
 use crate::formats::checkpoint::pytorch::entry::EntryKind;
 use crate::formats::checkpoint::pytorch::torch_types::unknown_global;
@@ -167,76 +167,12 @@ impl Walker<'_> {
                 let items = first.and_then(|f| pickle.tuple(f)).unwrap_or_default();
                 self.list(items, "Size")
             }
-            "torch.device" => {
-                let parts: Vec<Value> = args
-                    .iter()
-                    .take(2)
-                    .filter_map(|&a| {
-                        pickle
-                            .short(a)
-                            .map(|t| json!(t))
-                            .or_else(|| pickle.int(a).map(|n| json!(n)))
-                    })
-                    .collect();
-                if !self.count(parts.iter().filter_map(Value::as_str).map(str::len).sum()) {
-                    return Ok(ParsedValue::default());
-                }
-                let text: Vec<String> = parts
-                    .iter()
-                    .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_string))
-                    .collect();
-                Ok(ParsedValue::both(json!(text.join(":")), json!({"device": parts})))
-            }
-            "torch.serialization._get_layout" | "decimal.Decimal" => {
-                if !self.count(first.and_then(|f| pickle.text_len(f)).unwrap_or(0)) {
-                    return Ok(ParsedValue::default());
-                }
-                let text = first.and_then(|f| pickle.text(f)).unwrap_or_default();
-                Ok(if name.starts_with("torch") {
-                    ParsedValue::both(json!(text), json!({"layout": text}))
-                } else {
-                    ParsedValue::same(json!(text))
-                })
-            }
-            _ if is_path(&name) => {
-                self.charge_steps(args.len())?;
-                if !self
-                    .count(args.iter().filter_map(|&a| pickle.text_len(a)).map(|len| len + 1).sum())
-                {
-                    return Ok(ParsedValue::default());
-                }
-                let parts: Vec<&str> = args.iter().filter_map(|&a| pickle.text(a)).collect();
-                let text = match parts.split_first() {
-                    Some((&"/", rest)) => format!("/{}", rest.join("/")),
-                    _ => parts.join("/"),
-                };
-                Ok(ParsedValue::same(json!(text)))
-            }
-            "builtins.complex" => {
-                let number = |a: Option<&Id>| match a.map(|&a| pickle.node(a)) {
-                    Some(Node::Float(f)) => *f,
-                    Some(Node::Int(n)) => *n as f64,
-                    _ => 0.0,
-                };
-                let (re, im) = (number(args.first()), number(args.get(1)));
-                let tree = json!({"complex": [re.to_string(), im.to_string()]});
-                let sign = if im.is_sign_negative() { "" } else { "+" };
-                Ok(ParsedValue::both(json!(format!("{re}{sign}{im}j")), tree))
-            }
+            "torch.device" => Ok(self.device(args)),
+            "torch.serialization._get_layout" | "decimal.Decimal" => Ok(self.word(&name, first)),
+            _ if is_path(&name) => self.joined_path(args),
+            "builtins.complex" => Ok(complex(pickle, args)),
             "_codecs.encode" | "builtins.bytes" | "builtins.bytearray" => {
-                match Raw::find(pickle, id) {
-                    Some(raw) if !self.count(raw.most(pickle)) => Ok(ParsedValue::default()),
-                    raw => match raw.and_then(|raw| raw.bytes(pickle)) {
-                        Some(bytes) => Ok(bytes_out(
-                            &bytes,
-                            if name == "builtins.bytearray" { "bytearray" } else { "bytes" },
-                        )),
-                        None => {
-                            self.handled.push(id);
-                            self.found(EntryKind::Refused(name.clone(), unknown_global(&name)))
-                        }
-                    },
-                }
+                self.byte_string(id, &name)
             }
             "numpy.dtype" => Ok(ParsedValue {
                 plain: first.and_then(|f| pickle.short(f)).map(|t| json!(t)),
@@ -253,9 +189,86 @@ impl Walker<'_> {
             _ => self.other(id, &name, object),
         }
     }
+
+    /// `torch.device`: its kind and index.
+    fn device(&mut self, args: &[Id]) -> ParsedValue {
+        let pickle = self.pickle;
+        let part = |&a: &Id| {
+            let text = pickle.short(a).map(|text| json!(text));
+            text.or_else(|| pickle.int(a).map(|n| json!(n)))
+        };
+        let parts: Vec<Value> = args.iter().take(2).filter_map(part).collect();
+        if !self.count(parts.iter().filter_map(Value::as_str).map(str::len).sum()) {
+            return ParsedValue::default();
+        }
+        let text: Vec<String> = parts
+            .iter()
+            .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_string))
+            .collect();
+        ParsedValue::both(json!(text.join(":")), json!({"device": parts}))
+    }
+
+    /// A layout of torch, or a decimal number: what it is called.
+    fn word(&mut self, name: &str, first: Option<Id>) -> ParsedValue {
+        let pickle = self.pickle;
+        if !self.count(first.and_then(|f| pickle.text_len(f)).unwrap_or(0)) {
+            return ParsedValue::default();
+        }
+        let text = first.and_then(|f| pickle.text(f)).unwrap_or_default();
+        if name.starts_with("torch") {
+            ParsedValue::both(json!(text), json!({"layout": text}))
+        } else {
+            ParsedValue::same(json!(text))
+        }
+    }
+
+    /// A path of `pathlib`, from its parts.
+    fn joined_path(&mut self, args: &[Id]) -> Result<ParsedValue> {
+        let pickle = self.pickle;
+        self.charge_steps(args.len())?;
+        let lengths = args.iter().filter_map(|&a| pickle.text_len(a));
+        if !self.count(lengths.map(|len| len + 1).sum()) {
+            return Ok(ParsedValue::default());
+        }
+        let parts: Vec<&str> = args.iter().filter_map(|&a| pickle.text(a)).collect();
+        let text = match parts.split_first() {
+            Some((&"/", rest)) => format!("/{}", rest.join("/")),
+            _ => parts.join("/"),
+        };
+        Ok(ParsedValue::same(json!(text)))
+    }
+
+    /// Bytes, in whichever way Python pickled them.
+    fn byte_string(&mut self, id: Id, name: &str) -> Result<ParsedValue> {
+        let raw = Raw::find(self.pickle, id);
+        if raw.as_ref().is_some_and(|raw| !self.count(raw.most(self.pickle))) {
+            return Ok(ParsedValue::default());
+        }
+        let kind = if name == "builtins.bytearray" { "bytearray" } else { "bytes" };
+        match raw.and_then(|raw| raw.bytes(self.pickle)) {
+            Some(bytes) => Ok(bytes_out(&bytes, kind)),
+            None => {
+                self.handled.push(id);
+                self.found(EntryKind::Refused(name.into(), unknown_global(name)))
+            }
+        }
+    }
 }
 
 pub(super) fn bytes_out(bytes: &[u8], kind: &str) -> ParsedValue {
     let text = base64::engine::general_purpose::STANDARD.encode(bytes);
     ParsedValue::both(json!(text), json!({ kind: text }))
+}
+
+/// `complex(re, im)`.
+fn complex(pickle: &Pickle, args: &[Id]) -> ParsedValue {
+    let number = |a: Option<&Id>| match a.map(|&a| pickle.node(a)) {
+        Some(Node::Float(f)) => *f,
+        Some(Node::Int(n)) => *n as f64,
+        _ => 0.0,
+    };
+    let (re, im) = (number(args.first()), number(args.get(1)));
+    let tree = json!({"complex": [re.to_string(), im.to_string()]});
+    let sign = if im.is_sign_negative() { "" } else { "+" };
+    ParsedValue::both(json!(format!("{re}{sign}{im}j")), tree)
 }

@@ -157,28 +157,14 @@ impl Walker<'_> {
             return Err(Error::corrupt(format!("{name} has no storage argument")));
         }
         let (storage, class_dtype, first, count) = self.storage(args[0])?;
-        let (dtype, logical) = if v3 {
-            let dtype = pickle.global(args[6]).unwrap_or_default();
-            let name = dtype.strip_prefix("torch.").unwrap_or(dtype);
-            match torch_dtype(name) {
-                Some(dtype) => (dtype, Logical::Plain),
-                None if name == "float4_e2m1fn_x2" => {
-                    (Dtype::U8, Logical::Packed { dtype: "F4".into(), shape: Vec::new() })
-                }
-                None => {
-                    return Err(Error::refused(format!(
-                        "the element type torch.{} is not known",
-                        shown(name)
-                    )));
-                }
+        let (dtype, is_packed) = match class_dtype {
+            _ if v3 => named_type(pickle.global(args[6]).unwrap_or_default())?,
+            Some(dtype) => (dtype, false),
+            None => {
+                return Err(Error::corrupt(
+                    "a tensor over an untyped storage names no element type",
+                ));
             }
-        } else {
-            (
-                class_dtype.ok_or_else(|| {
-                    Error::corrupt("a tensor over an untyped storage names no element type")
-                })?,
-                Logical::Plain,
-            )
         };
         let offset = pickle
             .int(args[1])
@@ -215,30 +201,10 @@ impl Walker<'_> {
                 )));
             }
         }
-        let metadata = match args.get(if v3 { 7 } else { 6 }) {
-            Some(&metadata) => self.pairs_of(metadata)?,
-            None => Vec::new(),
-        };
-        let is_set = |key: &str| pickle.get(&metadata, key).and_then(|v| pickle.int(v)) == Some(1);
-        let lazy_op = match (is_set("conj"), is_set("neg")) {
-            (false, false) => LazyOp::Plain,
-            (true, false) => LazyOp::Conjugate,
-            (false, true) => LazyOp::Negate,
-            (true, true) => LazyOp::NegateConjugate,
-        };
+        let lazy_op = self.lazy_op(args.get(if v3 { 7 } else { 6 }))?;
         // A view's own first element, where the storage is itself a view (torch 0.4).
         let offset = offset.checked_add(first * unit / item).ok_or_else(too_large)?;
-        let logical = match logical {
-            Logical::Packed { dtype, .. } => {
-                let mut elements = shape.clone();
-                match elements.last_mut() {
-                    Some(last) => *last *= 2,
-                    None => elements.push(2),
-                }
-                Logical::Packed { dtype, shape: elements }
-            }
-            plain => plain,
-        };
+        let logical = if is_packed { packed_pairs(&shape) } else { Logical::Plain };
         let requires_grad = self.is_true(args.get(4));
         Ok(EntryKind::Tensor(Tensor {
             storage,
@@ -252,6 +218,22 @@ impl Walker<'_> {
             requires_grad,
             class: None,
         }))
+    }
+
+    /// What is to be done to a tensor's elements, as its metadata tell.
+    fn lazy_op(&mut self, metadata: Option<&Id>) -> Result<LazyOp> {
+        let metadata = match metadata {
+            Some(&metadata) => self.pairs_of(metadata)?,
+            None => Vec::new(),
+        };
+        let pickle = self.pickle;
+        let is_set = |key: &str| pickle.get(&metadata, key).and_then(|v| pickle.int(v)) == Some(1);
+        Ok(match (is_set("conj"), is_set("neg")) {
+            (false, false) => LazyOp::Plain,
+            (true, false) => LazyOp::Conjugate,
+            (false, true) => LazyOp::Negate,
+            (true, true) => LazyOp::NegateConjugate,
+        })
     }
     fn is_true(&self, arg: Option<&Id>) -> bool {
         arg.is_some_and(|&id| self.pickle.int(id) == Some(1))
@@ -298,4 +280,24 @@ fn with_grad(mut kind: EntryKind, grad: bool) -> EntryKind {
         EntryKind::Refused(..) => {}
     }
     kind
+}
+
+/// The element type of a global's name, and whether its bytes hold two elements each.
+fn named_type(global: &str) -> Result<(Dtype, bool)> {
+    let name = global.strip_prefix("torch.").unwrap_or(global);
+    match torch_dtype(name) {
+        Some(dtype) => Ok((dtype, false)),
+        None if name == "float4_e2m1fn_x2" => Ok((Dtype::U8, true)),
+        None => Err(Error::refused(format!("the element type torch.{} is not known", shown(name)))),
+    }
+}
+
+/// The logical type of bytes that hold two elements of 4 bits each.
+fn packed_pairs(shape: &[u64]) -> Logical {
+    let mut elements = shape.to_vec();
+    match elements.last_mut() {
+        Some(last) => *last *= 2,
+        None => elements.push(2),
+    }
+    Logical::Packed { dtype: "F4".into(), shape: elements }
 }
