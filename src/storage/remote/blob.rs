@@ -11,9 +11,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::task::JoinHandle;
 
-use super::client::ObjectVersion;
 use super::errors::{Failure, FailureKind};
 use super::memory::{PartBuffer, Reserved};
+use super::object::ObjectVersion;
 use super::retry::Tries;
 use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};

@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::{HttpClient, HttpConnector, HttpRequestBody};
@@ -20,10 +18,13 @@ use object_store::{
 
 use super::RemoteOptions;
 use super::credentials::{AwsSettings, Finder, check_endpoint};
+use super::date::http_date;
+use super::environment::{env, machine_of};
 use super::errors::{Failure, FailureKind};
 use super::hub::Hub;
+use super::object::{ObjectResponse, ObjectVersion, broken, content_range};
 use super::url::{Scheme, Target, path};
-use super::wire::{Connector, USER_AGENT, connect_timeout, http_date, read_timeout};
+use super::wire::{Connector, USER_AGENT, certificates, connect_timeout, read_timeout};
 use crate::error::{Error, ErrorKind, Result};
 
 fn client_options(
@@ -43,21 +44,6 @@ fn client_options(
         }
     }
     Ok(options)
-}
-
-/// The certificates of a file, as a client takes them.
-pub(super) fn certificates<C, E: std::error::Error + Send + Sync + 'static>(
-    file: &str,
-    read: impl Fn(&[u8]) -> Result<Vec<C>, E>,
-) -> Result<Vec<C>> {
-    let bad = |message: &str| Error::new(ErrorKind::Remote, message).file(file);
-    let pem = std::fs::read(file).map_err(|e| Error::reading(e).file(file))?;
-    let all =
-        read(&pem).map_err(|e| bad("a certificate of the CA bundle cannot be read").because(e))?;
-    if all.is_empty() {
-        return Err(bad("the CA bundle holds no certificate in PEM form"));
-    }
-    Ok(all)
 }
 
 /// Retries are made here, part by part, not in the client.
@@ -181,18 +167,6 @@ fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
     Ok(Objects { finder: Some(finder), ..objects })
 }
 
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|v| !v.is_empty())
-}
-
-/// Whether this machine is one of this maker's cloud, so that its metadata can be asked.
-fn machine_of(maker: &str) -> bool {
-    ["product_name", "sys_vendor", "bios_vendor"].iter().any(|file| {
-        std::fs::read_to_string(format!("/sys/class/dmi/id/{file}"))
-            .is_ok_and(|text| text.contains(maker))
-    })
-}
-
 fn gs(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Objects> {
     let variables = [
         "GOOGLE_APPLICATION_CREDENTIALS",
@@ -279,36 +253,8 @@ fn az(container: &str, options: &RemoteOptions, connector: Connector) -> Result<
         return Err(Error::new(ErrorKind::Remote, "no Azure storage account is named")
             .hint("set AZURE_STORAGE_ACCOUNT (with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN), or AZURE_STORAGE_CONNECTION_STRING"));
     };
-    let variables = [
-        "STORAGE_KEY",
-        "STORAGE_ACCOUNT_KEY",
-        "STORAGE_ACCESS_KEY",
-        "STORAGE_SAS_TOKEN",
-        "STORAGE_SAS_KEY",
-        "STORAGE_CONNECTION_STRING",
-        "STORAGE_TOKEN",
-        "STORAGE_CLIENT_ID",
-        "CLIENT_ID",
-        "FEDERATED_TOKEN_FILE",
-        "MSI_ENDPOINT",
-        "IDENTITY_ENDPOINT",
-    ];
-    if !options.no_sign_request
-        && !variables.iter().any(|v| env(&format!("AZURE_{v}")).is_some())
-        && env("IDENTITY_ENDPOINT").is_none()
-    {
-        let az = env("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).any(|directory| directory.join("az").exists())
-        });
-        if az {
-            builder = builder.with_use_azure_cli(true);
-        } else if !machine_of("Microsoft") {
-            return Err(Error::new(
-                ErrorKind::Remote,
-                "no Azure credentials found; tried AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING, AZURE_CLIENT_ID, the login of az, the instance metadata",
-            )
-            .hint("run az login, or use --no-sign-request for public data"));
-        }
+    if !options.no_sign_request {
+        builder = with_login(builder)?;
     }
     builder = builder
         .with_account(account)
@@ -326,6 +272,45 @@ fn az(container: &str, options: &RemoteOptions, connector: Connector) -> Result<
         builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_string());
     }
     builder.build().map(Objects::of).map_err(setup)
+}
+
+/// With the login of the Azure CLI, where nothing else names credentials.
+///
+/// # Errors
+/// Where there are none, not those of a machine either.
+fn with_login(builder: MicrosoftAzureBuilder) -> Result<MicrosoftAzureBuilder> {
+    let variables = [
+        "STORAGE_KEY",
+        "STORAGE_ACCOUNT_KEY",
+        "STORAGE_ACCESS_KEY",
+        "STORAGE_SAS_TOKEN",
+        "STORAGE_SAS_KEY",
+        "STORAGE_CONNECTION_STRING",
+        "STORAGE_TOKEN",
+        "STORAGE_CLIENT_ID",
+        "CLIENT_ID",
+        "FEDERATED_TOKEN_FILE",
+        "MSI_ENDPOINT",
+        "IDENTITY_ENDPOINT",
+    ];
+    let is_set = |v: &&str| env(&format!("AZURE_{v}")).is_some();
+    if variables.iter().any(is_set) || env("IDENTITY_ENDPOINT").is_some() {
+        return Ok(builder);
+    }
+    let has_az = env("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|directory| directory.join("az").exists())
+    });
+    if has_az {
+        return Ok(builder.with_use_azure_cli(true));
+    }
+    if machine_of("Microsoft") {
+        return Ok(builder);
+    }
+    Err(Error::new(
+        ErrorKind::Remote,
+        "no Azure credentials found; tried AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING, AZURE_CLIENT_ID, the login of az, the instance metadata",
+    )
+    .hint("run az login, or use --no-sign-request for public data"))
 }
 
 /// The parameters of a shared access signature.
@@ -369,38 +354,6 @@ fn site(key: &str, url: &str, options: &RemoteOptions, connector: &Connector) ->
         url: as_given,
         authorization,
     })
-}
-
-/// What identifies one version of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ObjectVersion {
-    pub etag: Option<String>,
-    pub modified: Option<SystemTime>,
-    pub len: Option<u64>,
-}
-
-impl ObjectVersion {
-    /// Whether `other` may be the same version: what both know agrees.
-    fn fits(&self, other: &ObjectVersion) -> bool {
-        fn agree<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
-            a.is_none() || b.is_none() || a == b
-        }
-        agree(&self.etag, &other.etag)
-            && agree(&self.len, &other.len)
-            && (self.etag.is_some() || agree(&self.modified, &other.modified))
-    }
-    /// An ETag that If-Match may be given.
-    fn strong(&self) -> Option<&str> {
-        self.etag.as_deref().filter(|e| !e.starts_with("W/"))
-    }
-}
-
-/// An answer to a GET.
-pub(super) struct ObjectResponse {
-    pub pin: ObjectVersion,
-    /// The range that is sent; `None`: everything, since the server has no ranges.
-    pub range: Option<Range<u64>>,
-    pub body: BoxStream<'static, Result<Bytes, Failure>>,
 }
 
 impl Service {
@@ -466,15 +419,6 @@ impl Objects {
         let body =
             got.into_stream().map(|b| b.map_err(|e| broken(Failure::from_store(&e)))).boxed();
         Ok(ObjectResponse { pin, range, body })
-    }
-}
-
-/// A body that ends in an error it has no name for broke.
-pub(super) fn broken(failure: Failure) -> Failure {
-    if failure.what == FailureKind::Other {
-        Failure { what: FailureKind::Broken, ..failure }
-    } else {
-        failure
     }
 }
 
@@ -559,15 +503,4 @@ impl Site {
             body.bytes_stream().map(|b| b.map_err(|e| broken(Failure::from_http(&e)))).boxed();
         Ok(ObjectResponse { pin, range, body })
     }
-}
-
-/// `bytes 0-65535/1048576`.
-pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
-    let text = headers.get("content-range")?.to_str().ok()?.trim().strip_prefix("bytes ")?;
-    let (range, len) = text.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    Some((
-        first.trim().parse().ok()?..last.trim().parse::<u64>().ok()?.checked_add(1)?,
-        len.trim().parse().ok(),
-    ))
 }

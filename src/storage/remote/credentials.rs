@@ -19,6 +19,8 @@ use aws_smithy_http_client::{Builder, Connector, tls};
 use object_store::aws::AwsCredential;
 
 use super::RemoteOptions;
+use super::environment::env;
+use super::errors::NoCredentials;
 use super::profiles::{Profiles, plain_name};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,11 +41,6 @@ pub(super) struct AwsSettings {
     pub assumes: bool,
     /// All profiles.
     profiles: Profiles,
-}
-
-/// A variable of the environment; an empty one counts as none.
-pub(super) fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
 impl AwsSettings {
@@ -127,27 +124,6 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
     ))
     .hint("as in --endpoint-url http://127.0.0.1:9000"))
 }
-
-/// No credentials, and what was tried.
-#[derive(Clone, Debug)]
-pub(super) struct NoCredentials {
-    message: String,
-    pub expired: bool,
-}
-
-impl NoCredentials {
-    fn new(message: impl Into<String>) -> NoCredentials {
-        NoCredentials { message: message.into(), expired: false }
-    }
-}
-
-impl fmt::Display for NoCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for NoCredentials {}
 
 struct Cached {
     credential: Arc<AwsCredential>,

@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use super::errors::{Failure, FailureKind};
+use super::errors::Failure;
 use super::upload::{
-    Arrived, Begun, UNDO, Upload, abort, complete, exists, interrupted, lock, settle, supported,
+    AT_A_TIME, Arrived, Begun, UNDO, Upload, abort, complete, delete, exists, interrupted, lock,
+    settle, supported,
 };
 use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
@@ -135,33 +135,6 @@ fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>, signs: &[String])
     if let Ok(runtime) = runtime() {
         let _ = runtime.block_on(async { tokio::time::timeout(2 * UNDO, work).await });
     }
-}
-
-/// Requests of an undo, or of a commit, at the same time.
-const AT_A_TIME: usize = 16;
-
-/// Deletes what can be deleted; reports the first failure.
-pub(super) async fn delete(backend: &RemoteBackend, paths: Vec<Path>) -> Result<(), Failure> {
-    let work: Vec<_> = paths
-        .iter()
-        .map(|path| {
-            backend.retrying(move || async move {
-                match backend
-                    .storage()?
-                    .store
-                    .delete(path)
-                    .await
-                    .map_err(|e| Failure::from_store(&e))
-                {
-                    Err(f) if f.what == FailureKind::Missing => Ok(()),
-                    other => other,
-                }
-            })
-        })
-        .collect();
-    let done: Vec<Result<(), Failure>> =
-        futures_util::stream::iter(work).buffer_unordered(AT_A_TIME).collect().await;
-    done.into_iter().collect()
 }
 
 /// A file of a directory.

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::credentials::NoCredentials;
 use crate::error::{Error, ErrorKind};
 
 /// The class of a failed request.
@@ -104,7 +103,7 @@ fn wait(text: &str) -> Option<Duration> {
         }
         Ok(_) => None,
         Err(_) => Some(
-            super::wire::http_date(text)?
+            super::date::http_date(text)?
                 .duration_since(SystemTime::now())
                 .unwrap_or_default()
                 .min(MOST),
@@ -137,69 +136,7 @@ impl Failure {
             tag(body, "Message").or_else(|| header("x-error-message").filter(|m| m.len() < 600));
         let region =
             header("x-amz-bucket-region").or_else(|| tag(body, "Region")).map(str::to_string);
-        let what = match (code.as_deref().unwrap_or_default(), status) {
-            ("NoSuchKey" | "BlobNotFound" | "NoSuchVersion", _) => FailureKind::Missing,
-            (
-                "NoSuchBucket"
-                | "ContainerNotFound"
-                | "ContainerBeingDeleted"
-                | "InvalidBucketName",
-                _,
-            ) => FailureKind::NoBucket,
-            ("NoSuchUpload", _) => FailureKind::NoUpload,
-            (
-                "InvalidAccessKeyId"
-                | "SignatureDoesNotMatch"
-                | "InvalidToken"
-                | "InvalidSecurity"
-                | "NotSignedUp"
-                | "AuthenticationFailed"
-                | "UnrecognizedClientException"
-                | "InvalidClientTokenId",
-                _,
-            ) => FailureKind::BadCredentials,
-            (
-                "ExpiredToken"
-                | "TokenRefreshRequired"
-                | "ExpiredTokenException"
-                | "RequestExpired",
-                _,
-            ) => FailureKind::Expired,
-            (
-                "AuthorizationHeaderMalformed"
-                | "PermanentRedirect"
-                | "TemporaryRedirect"
-                | "IllegalLocationConstraintException",
-                _,
-            ) => FailureKind::WrongRegion,
-            ("RequestTimeTooSkewed", _) => FailureKind::Clock,
-            (
-                "SlowDown"
-                | "Throttling"
-                | "ThrottlingException"
-                | "TooManyRequests"
-                | "RequestLimitExceeded"
-                | "BandwidthLimitExceeded"
-                | "ServerBusy",
-                _,
-            ) => FailureKind::Throttled,
-            ("InternalError" | "ServiceUnavailable" | "OperationAborted", _) => FailureKind::Server,
-            ("RequestTimeout", _) => FailureKind::Broken,
-            (
-                "AccessDenied" | "AllAccessDisabled" | "AuthorizationFailure" | "AccountProblem",
-                _,
-            ) => FailureKind::Denied,
-            (_, 300..=399) => FailureKind::WrongRegion,
-            (_, 400) if region.is_some() => FailureKind::WrongRegion,
-            (_, 404 | 410) => FailureKind::Missing,
-            (_, 401 | 403) => FailureKind::Denied,
-            (_, 412) => FailureKind::Changed,
-            (_, 416) => FailureKind::BadRange,
-            (_, 429) => FailureKind::Throttled,
-            (_, 408) => FailureKind::Broken,
-            (_, 500..) => FailureKind::Server,
-            _ => FailureKind::Other,
-        };
+        let what = kind_of(code.as_deref().unwrap_or_default(), status, region.is_some());
         let mut detail = format!("HTTP {status}");
         if let Some(code) = &code {
             detail.push(' ');
@@ -387,3 +324,84 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     }
     super::url::mask_text(&text)
 }
+
+/// What an answer's code, or else its status, says. `names_region`: whether it names another region.
+fn kind_of(code: &str, status: u16, names_region: bool) -> FailureKind {
+    match (code, status) {
+        ("NoSuchKey" | "BlobNotFound" | "NoSuchVersion", _) => FailureKind::Missing,
+        (
+            "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" | "InvalidBucketName",
+            _,
+        ) => FailureKind::NoBucket,
+        ("NoSuchUpload", _) => FailureKind::NoUpload,
+        (
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "InvalidToken"
+            | "InvalidSecurity"
+            | "NotSignedUp"
+            | "AuthenticationFailed"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId",
+            _,
+        ) => FailureKind::BadCredentials,
+        (
+            "ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException" | "RequestExpired",
+            _,
+        ) => FailureKind::Expired,
+        (
+            "AuthorizationHeaderMalformed"
+            | "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "IllegalLocationConstraintException",
+            _,
+        ) => FailureKind::WrongRegion,
+        ("RequestTimeTooSkewed", _) => FailureKind::Clock,
+        (
+            "SlowDown"
+            | "Throttling"
+            | "ThrottlingException"
+            | "TooManyRequests"
+            | "RequestLimitExceeded"
+            | "BandwidthLimitExceeded"
+            | "ServerBusy",
+            _,
+        ) => FailureKind::Throttled,
+        ("InternalError" | "ServiceUnavailable" | "OperationAborted", _) => FailureKind::Server,
+        ("RequestTimeout", _) => FailureKind::Broken,
+        ("AccessDenied" | "AllAccessDisabled" | "AuthorizationFailure" | "AccountProblem", _) => {
+            FailureKind::Denied
+        }
+        (_, 300..=399) => FailureKind::WrongRegion,
+        (_, 400) if names_region => FailureKind::WrongRegion,
+        (_, 404 | 410) => FailureKind::Missing,
+        (_, 401 | 403) => FailureKind::Denied,
+        (_, 412) => FailureKind::Changed,
+        (_, 416) => FailureKind::BadRange,
+        (_, 429) => FailureKind::Throttled,
+        (_, 408) => FailureKind::Broken,
+        (_, 500..) => FailureKind::Server,
+        _ => FailureKind::Other,
+    }
+}
+
+/// No credentials, and what was tried.
+#[derive(Clone, Debug)]
+pub(super) struct NoCredentials {
+    pub(super) message: String,
+    pub expired: bool,
+}
+
+impl NoCredentials {
+    pub(super) fn new(message: impl Into<String>) -> NoCredentials {
+        NoCredentials { message: message.into(), expired: false }
+    }
+}
+
+impl fmt::Display for NoCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for NoCredentials {}

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
-use super::client::ObjectVersion;
 use super::errors::{Failure, FailureKind};
+use super::object::ObjectVersion;
 use crate::storage::{Listed, Mark};
 
 /// See [`crate::storage::Backend::tell`], `expect` and `keep_marks`.

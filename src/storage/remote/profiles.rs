@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::credentials::env;
+use super::environment::env;
 
 /// The keys and values of a section.
 type Section = BTreeMap<String, String>;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{MultipartId, ObjectStoreExt, PutPayload};
@@ -19,6 +20,9 @@ use crate::error::{Error, Result};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};
 use crate::storage::{Backend, Listed, Output};
+
+/// Requests of an undo, or of a commit, at the same time.
+pub(super) const AT_A_TIME: usize = 16;
 
 /// Parts double every so many, so that 10,000 of them hold more than 1.5 TB.
 const PARTS_A_SIZE: usize = 1250;
@@ -403,7 +407,7 @@ fn begun(
             settle(&begun).await;
             abort(&backend, &path, &begun).await;
             if fresh && lock(&begun).put.is_some() {
-                let _ = super::directory::delete(&backend, vec![path.clone()]).await;
+                let _ = delete(&backend, vec![path.clone()]).await;
             }
         };
         if let Ok(runtime) = runtime() {
@@ -444,4 +448,28 @@ impl Drop for FileOutput {
     fn drop(&mut self) {
         self.upload.stop();
     }
+}
+
+/// Deletes what can be deleted; reports the first failure.
+pub(super) async fn delete(backend: &RemoteBackend, paths: Vec<Path>) -> Result<(), Failure> {
+    let work: Vec<_> = paths
+        .iter()
+        .map(|path| {
+            backend.retrying(move || async move {
+                match backend
+                    .storage()?
+                    .store
+                    .delete(path)
+                    .await
+                    .map_err(|e| Failure::from_store(&e))
+                {
+                    Err(f) if f.what == FailureKind::Missing => Ok(()),
+                    other => other,
+                }
+            })
+        })
+        .collect();
+    let done: Vec<Result<(), Failure>> =
+        futures_util::stream::iter(work).buffer_unordered(AT_A_TIME).collect().await;
+    done.into_iter().collect()
 }

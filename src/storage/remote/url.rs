@@ -72,7 +72,7 @@ pub(super) fn parse(url: &str) -> Result<Target> {
             return Ok(Target { scheme: Scheme::Http, bucket: String::new(), key: path });
         }
         "hf" => {
-            let (bucket, key) = super::hub::split(rest)?;
+            let (bucket, key) = super::hub::repo::split(rest)?;
             return Ok(Target { scheme: Scheme::Hf, bucket, key });
         }
         other => {

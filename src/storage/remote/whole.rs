@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::client::ObjectResponse;
 use super::errors::{Failure, FailureKind};
+use super::object::ObjectResponse;
 use super::{RemoteBackend, Result, runtime};
 
 /// A body as it comes. It cannot be taken up again where it breaks.

@@ -1,7 +1,7 @@
 //! Requests in transit: how long to wait for an answer, and how it is changed before the client
 //! library sees it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,10 +14,9 @@ use object_store::client::{
     ReqwestConnector,
 };
 
-use super::client::certificates;
 use super::errors::{Failure, FailureKind};
-use super::{RemoteOptions, listing};
-use crate::error::{Error, ErrorKind};
+use super::{RemoteOptions, odd_keys};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a connection may be silent.
 pub(super) fn read_timeout() -> Duration {
@@ -94,7 +93,7 @@ impl HttpService for Wire {
             // how it went in the body.
             let (parts, body) = response.into_parts();
             let body = whole(body.bytes_stream(), self.read_timeout).await?;
-            let body = if lists { listing::without_odd_keys(body) } else { body };
+            let body = if lists { odd_keys::without_odd_keys(body) } else { body };
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
         let (parts, body) = response.into_parts();
@@ -192,23 +191,17 @@ impl HttpConnector for Connector {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn http_date(text: &str) -> Option<SystemTime> {
-    let mut words = text.split([' ', ':']).filter(|w| !w.is_empty()).skip(1);
-    let day: u64 = words.next()?.parse().ok()?;
-    let month = words.next()?;
-    let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-        .iter()
-        .position(|m| *m == month)? as u64
-        + 1;
-    let year: u64 = words.next()?.parse().ok().filter(|y| (1970..10_000).contains(y))?;
-    let (hours, minutes, seconds): (u64, u64, u64) =
-        (words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    // Days since 1970, with years that begin in March.
-    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days =
-        (365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day).checked_sub(719_469)?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(
-        ((days * 24 + hours.min(24)) * 60 + minutes.min(60)) * 60 + seconds.min(60),
-    ))
+/// The certificates of a file, as a client takes them.
+pub(super) fn certificates<C, E: std::error::Error + Send + Sync + 'static>(
+    file: &str,
+    read: impl Fn(&[u8]) -> Result<Vec<C>, E>,
+) -> Result<Vec<C>> {
+    let bad = |message: &str| Error::new(ErrorKind::Remote, message).file(file);
+    let pem = std::fs::read(file).map_err(|e| Error::reading(e).file(file))?;
+    let all =
+        read(&pem).map_err(|e| bad("a certificate of the CA bundle cannot be read").because(e))?;
+    if all.is_empty() {
+        return Err(bad("the CA bundle holds no certificate in PEM form"));
+    }
+    Ok(all)
 }

@@ -17,20 +17,20 @@ use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode};
 use object_store::client::{HttpClient, HttpRequestBody, HttpResponse};
 
-use super::client::{ObjectResponse, ObjectVersion, broken, content_range};
-use super::credentials::{check_endpoint, env};
+use super::credentials::check_endpoint;
+use super::environment::env;
 use super::errors::{Failure, FailureKind};
+use super::object::{ObjectResponse, ObjectVersion, broken, content_range};
 use super::{RemoteOptions, wire};
 use crate::error::{Error, ErrorKind, Result};
 
 mod cache;
-mod repo;
+pub(super) mod repo;
 mod token;
 mod tree;
 
 use cache::{Cache, Place};
 use repo::Repo;
-pub(super) use repo::split;
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// Redirections that are followed.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use http::HeaderValue;
 
-use super::super::credentials::env;
+use super::super::environment::env;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A variable that is set to a yes.
