@@ -47,13 +47,13 @@
 
 use crate::error::Result;
 use crate::format::{
-    Arrays, Capabilities, Format, Head, Order, Prepared, Quote, ReadOptions, Sniff, Source, Spec,
-    Streams, WriteOptions,
+    Capabilities, Format, Head, Prepared, Quote, ReadOptions, Sniff, Source, Spec, Streams,
+    WriteOptions,
 };
 use crate::formats::text::delimited::dialect::Dialect;
 use crate::formats::text::delimited::number::Reader;
 use crate::formats::text::delimited::sink::{
-    self, Style, check_decimal, check_delimiter, check_quote,
+    self, Style, TEXT_TABLES, check_decimal, check_delimiter, check_quote,
 };
 use crate::formats::text::delimited::source::{self, Flavor};
 use crate::model::{CategoryKind, Dtype, Logical, Plan};
@@ -89,16 +89,7 @@ static SPEC: Spec = Spec {
     about: "CSV and TSV tables, also .gz and .zst; types from the whole file",
     streams: Streams { input: true, output: true },
     copies_remote: |options| !options.names_only,
-    writes: Some(Capabilities {
-        arrays: Arrays::Table,
-        logical: holds_logical,
-        nulls: true,
-        scalars: false,
-        max_rank: 1,
-        order: Order::RowBlocks,
-        layout_flags: &["compression", "float-format"],
-        ..Capabilities::DEFAULT
-    }),
+    writes: Some(Capabilities { logical: holds_logical, nulls: true, ..TEXT_TABLES }),
     ..Spec::DEFAULT
 };
 

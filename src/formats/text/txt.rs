@@ -29,12 +29,14 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Arrays, Auto, Capabilities, Format, Head, Order, Prepared, Quote, ReadOptions, Sniff, Source,
-    Spec, Streams, WriteOptions,
+    Auto, Capabilities, Format, Head, Prepared, Quote, ReadOptions, Sniff, Source, Spec, Streams,
+    WriteOptions,
 };
 use crate::formats::text::delimited::dialect::Dialect;
 use crate::formats::text::delimited::number::Reader;
-use crate::formats::text::delimited::sink::{self, Style, check_decimal, check_delimiter};
+use crate::formats::text::delimited::sink::{
+    self, Style, TEXT_TABLES, check_decimal, check_delimiter,
+};
 use crate::formats::text::delimited::source::{self, Flavor};
 use crate::model::{Logical, Plan};
 use crate::storage::Location;
@@ -52,15 +54,7 @@ static SPEC: Spec = Spec {
     about: "numbers in rows as numpy.loadtxt and savetxt have them, also .gz and .zst",
     streams: Streams { input: true, output: true },
     copies_remote: |options| !options.names_only,
-    writes: Some(Capabilities {
-        arrays: Arrays::Table,
-        logical: holds_logical,
-        scalars: false,
-        max_rank: 1,
-        order: Order::RowBlocks,
-        layout_flags: &["compression", "float-format"],
-        ..Capabilities::DEFAULT
-    }),
+    writes: Some(Capabilities { logical: holds_logical, ..TEXT_TABLES }),
     ..Spec::DEFAULT
 };
 

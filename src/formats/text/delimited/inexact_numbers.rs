@@ -7,7 +7,7 @@ use crate::model::ArrayMeta;
 use super::dialect::Dialect;
 use super::number::{NumberKind, Reader, safe_as_double, special};
 use super::parse::shown;
-use super::source;
+use super::rows;
 use super::type_inference::Type;
 
 /// Names that a note lists.
@@ -18,7 +18,7 @@ const MAX_NAMES: usize = 5;
 /// # Errors
 /// Reading errors.
 pub(super) fn notes(
-    reader: &source::Reader,
+    reader: &rows::Reader,
     arrays: &[ArrayMeta],
     dialect: &Dialect,
 ) -> Result<Vec<String>> {
@@ -73,7 +73,7 @@ struct Look<'a> {
     signed: bool,
 }
 
-fn look(reader: &source::Reader, array: usize, dialect: &Dialect) -> Result<Option<Finding>> {
+fn look(reader: &rows::Reader, array: usize, dialect: &Dialect) -> Result<Option<Finding>> {
     let sign = other_sign(dialect);
     let mut look = Look {
         dialect,

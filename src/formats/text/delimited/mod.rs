@@ -6,7 +6,7 @@
 //!   ranged reads.
 //! * [`parse`] turns a block of whole rows into columns, [`scan`] does that for a file on all
 //!   threads and keeps the values in an unnamed temporary file, [`source`] reads them back.
-//! * [`mod@print`]: numbers and times as text; [`sink`]: blocks of rows as text.
+//! * [`mod@print`]: numbers and times as text; [`sink`]: outputs of them.
 //!
 //! # One optimistic pass
 //! A column's type must hold for every cell of the file, so every cell is parsed when the file is
@@ -16,12 +16,14 @@
 
 mod delimiter_check;
 pub mod dialect;
+mod encoder;
 mod inexact_numbers;
 pub(crate) mod input;
 mod lines;
 pub mod number;
 pub mod parse;
 pub mod print;
+mod rows;
 pub mod scan;
 pub(crate) mod sink;
 pub(crate) mod source;
