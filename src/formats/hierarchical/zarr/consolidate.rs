@@ -182,7 +182,7 @@ pub fn documents(
         last.reverse(); // what makes it a group comes after its attributes
         let mut all = json!({"zarr_consolidated_format": 1, "metadata": all});
         if layouts.iter().any(|layout| layout.elsewhere.is_some()) {
-            all["record_size"] = json!(super::references::RECORD_CHUNKS);
+            all["record_size"] = json!(super::layout::RECORD_CHUNKS);
         }
         last.push((".zmetadata", text(&all)?));
     }

@@ -22,6 +22,8 @@ use crate::sidecar::Marks;
 
 /// Decoded bytes of a chunk where nothing else is asked for.
 const CHUNK_BYTES: u64 = 2 << 20;
+/// Chunks whose references are in one Parquet file.
+pub(super) const RECORD_CHUNKS: usize = 10_000;
 /// Bytes that an item of text is taken for.
 const TEXT_BYTES: u64 = 256;
 /// A chunk shape that the source suggests is not followed into more objects than this.

@@ -15,7 +15,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::consolidate;
-use super::layout::{Elsewhere, Layout};
+use super::layout::{Elsewhere, Layout, RECORD_CHUNKS};
 use super::store::MARKERS;
 use super::target::Target;
 use super::write::layouts;
@@ -28,8 +28,6 @@ use crate::storage::{Location, Origin};
 #[cfg(feature = "parquet")]
 mod records;
 
-/// Chunks whose references are in one Parquet file.
-pub(super) const RECORD_CHUNKS: usize = 10_000;
 /// Chunks that one array may have.
 const MAX_CHUNKS: u64 = 50_000_000;
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::Files;
-use super::read::{DataFile, Stored};
+use super::files::Files;
+use super::stored::{DataFile, Stored};
 use crate::array::recent::Recent;
 use crate::array::{ArrayMap, Element, Grid, PieceLocation, Pieces};
 use crate::error::Result;

@@ -43,7 +43,7 @@ impl Manifest {
         }
         let mut sum = 0u64;
         for s in &manifest.segments {
-            super::check_path(&s.file)?;
+            super::files::check_path(&s.file)?;
             if s.rows.checked_mul(row_bytes) != Some(s.bytes) {
                 return Err(Error::corrupt(format!(
                     "segment {}: {} rows of {row_bytes} bytes do not make {} bytes",

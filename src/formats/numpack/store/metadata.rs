@@ -80,7 +80,7 @@ impl Entry {
                 "compressed arrays are not supported (NumPack itself never writes them)",
             )));
         }
-        super::check_path(&self.data_file).map_err(at)?;
+        super::files::check_path(&self.data_file).map_err(at)?;
         let wanted = self.wanted_bytes()?;
         if wanted != self.bytes {
             return Err(at(Error::corrupt(format!(

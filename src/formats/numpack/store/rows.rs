@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::read::Stored;
-use super::{Files, bitmap::Alive};
+use super::bitmap::Alive;
+use super::files::Files;
+use super::stored::Stored;
 use crate::array::reader::MapReader;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Piece, ReadRows};

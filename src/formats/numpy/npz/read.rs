@@ -67,63 +67,84 @@ pub(super) struct NpzSource {
     maps: MapSource,
 }
 
-impl NpzSource {
-    pub(super) fn open(archive: Arc<Archive>, options: &ReadOptions) -> Result<NpzSource> {
-        let wanted: Vec<usize> = (0..archive.entries.len())
-            .filter(|&m| archive.entries[m].name.ends_with(".npy"))
-            .collect();
-        let mut heads = archive.heads(&wanted, HEAD_BYTES)?.into_iter();
-        let (mut members, mut found) = (Vec::new(), Vec::new());
-        for (m, entry) in archive.entries.iter().enumerate() {
-            if entry.is_dir() {
-                continue;
-            }
-            let Some(name) = entry.name.strip_suffix(".npy") else {
-                let why = Error::refused("is not a .npy member of the archive")
-                    .hint("leave it out with -x");
-                found.push((broken(&entry.name, entry, why)?, m, None, None));
-                continue;
-            };
-            let head =
-                heads.next().unwrap_or_else(|| Err(Error::internal("a header was not read")));
-            let opened = if name.is_empty() {
-                Err(Error::refused("the member has no name"))
-            } else {
-                npy(&archive, m, name, head)
-            };
-            match opened {
-                Ok(npy) if npy.is_object => match objects(&archive, &npy, options) {
-                    Ok(arrays) => {
-                        found.extend(arrays.into_iter().map(|(meta, map)| (meta, m, None, map)))
-                    }
-                    Err(error) => found.push((broken(name, entry, error)?, m, None, None)),
-                },
-                Ok(npy) => {
-                    for (leaf, meta) in npy.records.metas().iter().enumerate() {
-                        let mut meta = meta.clone();
-                        if !entry.is_stored() {
-                            meta.details.compression = Some("deflate".into());
-                            meta.details.stored_bytes =
-                                (npy.records.leaves.len() == 1).then_some(entry.stored_bytes);
-                        }
-                        found.push((meta, m, Some((members.len(), leaf)), None));
-                    }
-                    members.push(Arc::new(npy));
+/// An array that was found in an archive.
+struct FoundArray {
+    meta: ArrayMeta,
+    member: usize,
+    /// The opened member and its field; `None` for what cannot be read, or was pickled.
+    place: Option<(usize, usize)>,
+    /// Where the values of a pickled one are.
+    map: Option<ArrayMap>,
+}
+
+impl FoundArray {
+    fn new(meta: ArrayMeta, member: usize) -> FoundArray {
+        FoundArray { meta, member, place: None, map: None }
+    }
+}
+
+/// The members that are arrays, and all arrays in them.
+fn find(archive: &Arc<Archive>, options: &ReadOptions) -> Result<(Vec<Arc<Npy>>, Vec<FoundArray>)> {
+    let wanted: Vec<usize> =
+        (0..archive.entries.len()).filter(|&m| archive.entries[m].name.ends_with(".npy")).collect();
+    let mut heads = archive.heads(&wanted, HEAD_BYTES)?.into_iter();
+    let (mut members, mut found) = (Vec::new(), Vec::new());
+    for (m, entry) in archive.entries.iter().enumerate() {
+        if entry.is_dir() {
+            continue;
+        }
+        let Some(name) = entry.name.strip_suffix(".npy") else {
+            let why =
+                Error::refused("is not a .npy member of the archive").hint("leave it out with -x");
+            found.push(FoundArray::new(broken(&entry.name, entry, why)?, m));
+            continue;
+        };
+        let head = heads.next().unwrap_or_else(|| Err(Error::internal("a header was not read")));
+        let opened = if name.is_empty() {
+            Err(Error::refused("the member has no name"))
+        } else {
+            npy(archive, m, name, head)
+        };
+        match opened {
+            Ok(npy) if npy.is_object => match objects(archive, &npy, options) {
+                Ok(arrays) => {
+                    let array = |(meta, map)| FoundArray { map, ..FoundArray::new(meta, m) };
+                    found.extend(arrays.into_iter().map(array));
                 }
-                Err(error) => found.push((
-                    broken(if name.is_empty() { ".npy" } else { name }, entry, error)?,
-                    m,
-                    None,
-                    None,
-                )),
+                Err(error) => found.push(FoundArray::new(broken(name, entry, error)?, m)),
+            },
+            Ok(npy) => {
+                for (leaf, meta) in npy.records.metas().iter().enumerate() {
+                    let mut meta = meta.clone();
+                    if !entry.is_stored() {
+                        meta.details.compression = Some("deflate".into());
+                        meta.details.stored_bytes =
+                            (npy.records.leaves.len() == 1).then_some(entry.stored_bytes);
+                    }
+                    let place = Some((members.len(), leaf));
+                    found.push(FoundArray { place, ..FoundArray::new(meta, m) });
+                }
+                members.push(Arc::new(npy));
+            }
+            Err(error) => {
+                let name = if name.is_empty() { ".npy" } else { name };
+                found.push(FoundArray::new(broken(name, entry, error)?, m));
             }
         }
-        let all: Vec<String> = found.iter().map(|(meta, ..)| meta.name.clone()).collect();
-        let kept =
-            duplicates::unique(&all, options.on_duplicate, &|i| format!("member {}", found[i].1))?;
+    }
+    Ok((members, found))
+}
+
+impl NpzSource {
+    pub(super) fn open(archive: Arc<Archive>, options: &ReadOptions) -> Result<NpzSource> {
+        let (members, found) = find(&archive, options)?;
+        let all: Vec<String> = found.iter().map(|f| f.meta.name.clone()).collect();
+        let kept = duplicates::unique(&all, options.on_duplicate, &|i| {
+            format!("member {}", found[i].member)
+        })?;
         let mut plan = Plan { format: "npz", notes: archive.notes(), ..Plan::default() };
         let (mut places, mut pickled) = (Vec::new(), Vec::new());
-        for ((mut meta, _, place, map), name) in found.into_iter().zip(kept) {
+        for (FoundArray { mut meta, place, map, .. }, name) in found.into_iter().zip(kept) {
             if let Some(name) = name {
                 meta.name = name;
                 plan.arrays.push(meta);
@@ -228,33 +249,16 @@ fn npy(archive: &Arc<Archive>, member: usize, name: &str, head: Result<MemberHea
         )));
     }
     let (name, len) = (name.to_string(), entry.bytes - total);
-    if !entry.is_stored() {
-        let bytes = Arc::new(Inflated { archive: archive.clone(), member, header_bytes: total });
-        return Ok(Npy {
-            member,
-            name,
-            data_offset,
-            header_bytes: total,
-            records,
-            is_object,
-            bytes,
-            checked: None,
-        });
-    }
-    let stored = BlobSlice { blob: archive.blob.clone(), start: data_offset, len: entry.bytes };
-    let scattered = records.is_fortran() && !stored.blob.is_remote();
-    let checked = Arc::new(CheckedMember::new(stored, entry.crc, &first, scattered));
-    let bytes = Arc::new(BlobSlice { blob: checked.clone(), start: total, len });
-    Ok(Npy {
-        member,
-        name,
-        data_offset,
-        header_bytes: total,
-        records,
-        is_object,
-        bytes,
-        checked: Some(checked),
-    })
+    let (bytes, checked): (Arc<dyn Pieces>, _) = if entry.is_stored() {
+        let blob = archive.blob.clone();
+        let stored = BlobSlice { blob, start: data_offset, len: entry.bytes };
+        let scattered = records.is_fortran() && !stored.blob.is_remote();
+        let checked = Arc::new(CheckedMember::new(stored, entry.crc, &first, scattered));
+        (Arc::new(BlobSlice { blob: checked.clone(), start: total, len }), Some(checked))
+    } else {
+        (Arc::new(Inflated { archive: archive.clone(), member, header_bytes: total }), None)
+    };
+    Ok(Npy { member, name, data_offset, header_bytes: total, records, is_object, bytes, checked })
 }
 
 impl Npy {
