@@ -19,11 +19,12 @@ use crate::open::{input_location, is_raw, open, output_location, read_options, s
 use crate::ops::time;
 use crate::pipe::join::{Concat, Part, Union};
 use crate::pipe::{self, Flow, Settings};
-use crate::resolve::fit::{self, Policy, Strings};
+use crate::resolve::fit;
 use crate::resolve::lists;
 use crate::resolve::names::{self, Renaming};
 use crate::resolve::nulls::Nulls;
 use crate::resolve::partitions::Partitions;
+use crate::resolve::policy::Policy;
 use crate::resolve::rows::Slice;
 use crate::resolve::table::{self, Layout};
 use crate::storage::{self, Location};

@@ -7,7 +7,8 @@ use npk::format::*;
 use npk::formats::FORMATS;
 use npk::model::*;
 use npk::pipe::{self, Flow, Settings};
-use npk::resolve::fit::{self, Policy};
+use npk::resolve::fit;
+use npk::resolve::policy::Policy;
 use npk::resolve::table;
 use npk::storage::Location;
 
@@ -21,18 +22,7 @@ fn settings() -> Settings {
 }
 
 fn policy(sink: &'static str) -> Policy {
-    Policy {
-        bf16_bits: false,
-        fp8_bits: false,
-        nulls: None,
-        strings: None,
-        ragged_offsets: false,
-        notes_lists: false,
-        nested_json: false,
-        skip_unsupported: false,
-        sink,
-        marks: false,
-    }
+    Policy { ragged_offsets: false, notes_lists: false, sink, ..Policy::default() }
 }
 
 fn mixed(rows: u64) -> Vec<(ArrayMeta, Chunk)> {

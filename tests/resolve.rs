@@ -6,8 +6,9 @@ use npk::model::{
     ArrayMeta, Categories, CategoryKind, Column, Dtype, Encoding, Logical, Plan, Table,
 };
 use npk::ops::{Needs, Op, Recipe};
-use npk::resolve::fit::{Policy, Strings, fit};
+use npk::resolve::fit::fit;
 use npk::resolve::nulls::Nulls;
+use npk::resolve::policy::{Policy, Strings};
 use npk::resolve::table::{self, Layout};
 use npk::resolve::{Step, cast};
 
@@ -39,18 +40,7 @@ fn table(columns: Vec<ArrayMeta>) -> Plan {
 const NUMBERS: Capabilities = Capabilities { sidecar: true, ..Capabilities::DEFAULT };
 
 fn policy() -> Policy {
-    Policy {
-        bf16_bits: false,
-        fp8_bits: false,
-        nulls: None,
-        strings: None,
-        ragged_offsets: false,
-        notes_lists: false,
-        nested_json: false,
-        skip_unsupported: false,
-        sink: "numbers",
-        marks: false,
-    }
+    Policy { ragged_offsets: false, notes_lists: false, sink: "numbers", ..Policy::default() }
 }
 
 fn names(plan: &Plan) -> Vec<&str> {

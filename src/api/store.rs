@@ -19,8 +19,8 @@ use crate::formats::columnar::batches::arrays_of;
 use crate::formats::numpack::npk::{self, Npk, stage::Stage};
 use crate::model::{Attributes, Plan};
 use crate::pipe::{self, Cancel, Flow, Settings};
-use crate::resolve::fit::Policy;
 use crate::resolve::names;
+use crate::resolve::policy::Policy;
 use crate::resolve::table::{self, Layout};
 use crate::storage::Location;
 

@@ -7,8 +7,8 @@ use crate::console::Console;
 use crate::format::{ReadOptions, WriteOptions};
 use crate::model::{Dtype, Logical};
 use crate::pipe::{self, Settings};
-use crate::resolve::fit::Policy;
 use crate::resolve::names::Renaming;
+use crate::resolve::policy::Policy;
 use crate::resolve::rows::Slice;
 use crate::resolve::table::Layout;
 

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::context::ConvertContext;
-use super::lists::Listed;
+use super::found::Found;
 use crate::cli::ConvertArgs;
 use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
@@ -17,54 +15,6 @@ use crate::storage::{self, Location};
 
 /// Directories deeper than this are a cycle of links.
 const MAX_DEPTH: usize = 64;
-
-/// A source, and the folders below the argument that found it (`a/b/`).
-pub(crate) struct Found {
-    pub(crate) path: String,
-    pub(crate) below: String,
-    /// Why it cannot be a source.
-    pub(crate) problem: Option<Problem>,
-    /// What a list says about it.
-    pub(crate) listed: Option<Listed>,
-}
-
-/// Why a source that was found cannot be one.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) enum Problem {
-    /// Its name is not UTF-8: it cannot be opened by what `path` shows.
-    NotUtf8,
-    /// It belongs to this table (whose folder is named), and the table's log says which of its rows
-    /// count.
-    Table(TableLog, String),
-}
-
-impl Problem {
-    /// The error for the source.
-    pub(crate) fn error(&self, path: &str) -> Error {
-        match self {
-            Problem::NotUtf8 => Error::missing("its name is not UTF-8").file(path).hint(
-                "rename it, or give its content on stdin: npk convert - DST --from FORMAT < FILE",
-            ),
-            Problem::Table(log, table) => log.error(table),
-        }
-    }
-}
-
-impl Found {
-    pub(crate) fn new(path: impl Into<String>, below: &str) -> Found {
-        Found { path: path.into(), below: below.to_string(), problem: None, listed: None }
-    }
-    pub(crate) fn unnamed(path: impl Into<String>, below: &str) -> Found {
-        Found { problem: Some(Problem::NotUtf8), ..Found::new(path, below) }
-    }
-    fn table(path: impl Into<String>, below: &str, log: TableLog, table: String) -> Found {
-        Found { problem: Some(Problem::Table(log, table)), ..Found::new(path, below) }
-    }
-    /// Whether it can be a source.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.problem.as_ref().map_or(Ok(()), |p| Err(p.error(&self.path)))
-    }
-}
 
 /// Globs and, with `-R`, directories.
 pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {

@@ -7,27 +7,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use serde::{Deserialize, Serialize};
-
-use super::inputs::{Found, expand};
+use super::found::{Found, Listed};
+use super::inputs::expand;
 use crate::cli::ConvertArgs;
 use crate::codec::compressed::Coding;
 use crate::detect;
 use crate::error::{Context, Error, Result};
 use crate::open::{input_location, known_location};
-use crate::storage::{EntryKind, Location};
+use crate::storage::Location;
 
 mod inventory;
-
-/// What a list says about a source: nothing has to be asked to know it, and a source that differs
-/// is another one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Listed {
-    /// Bytes.
-    pub(crate) size: Option<u64>,
-    /// Without quotes.
-    pub(crate) etag: Option<String>,
-}
 
 type Take<'a> = &'a mut dyn FnMut(Found) -> Result<()>;
 
@@ -129,34 +118,4 @@ fn folders(name: &str, args: &ConvertArgs) -> Result<String> {
             .hint("list the names from the folder that they are below"));
     }
     Ok(parts.iter().map(|part| format!("{part}/")).collect())
-}
-
-impl Listed {
-    /// `SIZE`, or `SIZE`, a tab and `ETAG`.
-    fn parse(columns: &str) -> Option<Listed> {
-        let (size, etag) = columns.split_once('\t').map_or((columns, ""), |(s, e)| (s, e));
-        let digits = !size.is_empty() && size.bytes().all(|b| b.is_ascii_digit());
-        (digits && !etag.contains('\t')).then(|| Listed::new(size.parse().ok(), etag))
-    }
-    /// Compares what is there with the list; of a remote object later, when it is opened.
-    ///
-    /// # Errors
-    /// Missing: it is another one.
-    pub(crate) fn check(&self, at: &Location) -> Result<()> {
-        if let Some((backend, key)) = at.as_remote() {
-            backend.expect(key, self.size, self.etag.as_deref());
-        }
-        let (Some(_), Some(listed)) = (at.local_path(), self.size) else { return Ok(()) };
-        match at.kind()? {
-            EntryKind::File { len, .. } if len != listed => Err(Error::missing(format!(
-                "this is not the file that was listed: its size is {len}, not {listed}"
-            ))
-            .hint("it was replaced since: make a new list")),
-            _ => Ok(()),
-        }
-    }
-    pub(crate) fn new(size: Option<u64>, etag: &str) -> Listed {
-        let etag = etag.trim_matches('"');
-        Listed { size, etag: (!etag.is_empty()).then(|| etag.to_string()) }
-    }
 }

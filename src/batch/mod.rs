@@ -5,6 +5,7 @@
 pub(crate) mod context;
 pub(crate) mod existing;
 pub(crate) mod flight;
+pub(crate) mod found;
 pub(crate) mod inputs;
 pub(crate) mod lists;
 pub(crate) mod marks;

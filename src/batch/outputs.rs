@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::SpooledTempFile;
 
 use super::context::ConvertContext;
-use super::inputs::{Found, Problem, TableCheck, check_shards, expand};
-use super::lists::{Listed, listed};
+use super::found::{Found, Listed, Problem};
+use super::inputs::{TableCheck, check_shards, expand};
+use super::lists::listed;
 use super::shares::{Shard, hash64};
 use super::survey::{self, Survey};
 use crate::cli::{ConvertArgs, IfExists};

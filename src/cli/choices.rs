@@ -2,6 +2,10 @@
 
 use clap::ValueEnum;
 
+pub use crate::format::OnDuplicate;
+pub use crate::resolve::policy::Strings;
+pub use crate::resolve::table::Layout;
+
 /// `--if-exists`.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfExists {
@@ -84,20 +88,6 @@ pub enum Fp8 {
     Bits,
 }
 
-/// `--strings`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Strings {
-    /// As int32 codes, with the categories in the side file
-    #[default]
-    Codes,
-    /// As two arrays, NAME.offsets and NAME.bytes
-    Offsets,
-    /// Leave it out, with a note
-    Skip,
-    /// Refuse it
-    Error,
-}
-
 /// `--ragged`.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ragged {
@@ -112,32 +102,6 @@ pub enum Ragged {
 pub enum NestedText {
     /// As JSON text
     Json,
-}
-
-/// `--layout`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Layout {
-    /// A matrix if all columns have one numeric type and no nulls, else columns
-    #[default]
-    Auto,
-    /// One array per column
-    Columns,
-    /// One array of all columns
-    Matrix,
-}
-
-/// `--on-duplicate`.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OnDuplicate {
-    /// Refuse them
-    #[default]
-    Error,
-    /// Rename the later ones to NAME_1, NAME_2, …
-    Rename,
-    /// Keep the first
-    First,
-    /// Keep the last
-    Last,
 }
 
 /// `--addressing`.

@@ -73,35 +73,47 @@ pub(super) fn gather(
         let step = table::export(flow.plan(), job.layout, max_rank, columns)?;
         flow = flow.then(step);
     } else if table_file {
-        let mut wanted =
-            if unit.sources.len() > 1 && !args.concat { Layout::Columns } else { job.layout };
-        if flow.has_unsettled() {
-            // Parts of lists have rows of their own.
-            match wanted {
-                Layout::Matrix => flow = pipe::settled(flow, &job.settings)?.into(),
-                _ => wanted = Layout::Columns,
-            }
-        }
-        let name = args.name.as_deref().unwrap_or(&stem);
-        let (step, chosen) = table::import(flow.plan(), wanted, name, job.policy.nulls.as_ref())?;
-        layout = chosen;
-        flow = match (step, &args.name) {
-            (Some(step), _) => {
-                let flow = flow.then(step);
-                if single_name {
-                    names::check_single(flow.plan())?;
-                }
-                rename_matrix(flow, &renaming, job)?
-            }
-            (None, Some(table)) if flow.plan().arrays.len() > 1 => {
-                name_columns(flow, table, &renaming, job)?
-            }
-            _ => rename(flow, &renaming, single_name, job)?,
-        };
+        (flow, layout) = import(flow, unit, &renaming, &stem, job)?;
     } else {
         flow = rename(flow, &renaming, single_name, job)?;
     }
     Ok(Gathered { flow, layout, text, exported })
+}
+
+/// The columns of a table as arrays, or as one; the layout that was chosen.
+fn import(
+    mut flow: Flow,
+    unit: &Conversion,
+    renaming: &Renaming,
+    stem: &str,
+    job: &ConvertContext<'_>,
+) -> Result<(Flow, Option<&'static str>)> {
+    let single_name = renaming.name.is_some();
+    let mut wanted =
+        if unit.sources.len() > 1 && !job.args.concat { Layout::Columns } else { job.layout };
+    if flow.has_unsettled() {
+        // Parts of lists have rows of their own.
+        match wanted {
+            Layout::Matrix => flow = pipe::settled(flow, &job.settings)?.into(),
+            _ => wanted = Layout::Columns,
+        }
+    }
+    let name = job.args.name.as_deref().unwrap_or(stem);
+    let (step, chosen) = table::import(flow.plan(), wanted, name, job.policy.nulls.as_ref())?;
+    let flow = match (step, &job.args.name) {
+        (Some(step), _) => {
+            let flow = flow.then(step);
+            if single_name {
+                names::check_single(flow.plan())?;
+            }
+            rename_matrix(flow, renaming, job)?
+        }
+        (None, Some(table)) if flow.plan().arrays.len() > 1 => {
+            name_columns(flow, table, renaming, job)?
+        }
+        _ => rename(flow, renaming, single_name, job)?,
+    };
+    Ok((flow, chosen))
 }
 
 /// What the matrix of a joined directory is called: as the directory.

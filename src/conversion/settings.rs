@@ -56,7 +56,7 @@ pub(super) fn prepare<'a>(
             bf16_bits: args.bf16 == cli::Bf16::Bits,
             fp8_bits: args.fp8 == cli::Fp8::Bits,
             nulls: args.nulls.as_deref().map(Nulls::parse).transpose()?,
-            strings: strings(args),
+            strings: args.strings,
             ragged_offsets: args.ragged != Some(cli::Ragged::Error),
             notes_lists: args.ragged.is_none(),
             nested_json: args.nested.is_some(),
@@ -64,11 +64,7 @@ pub(super) fn prepare<'a>(
             sink: "",
             marks: false,
         },
-        layout: match args.layout {
-            cli::Layout::Auto => Layout::Auto,
-            cli::Layout::Columns => Layout::Columns,
-            cli::Layout::Matrix => Layout::Matrix,
-        },
+        layout: args.layout,
         args,
         console,
         on_progress: hooks.on_progress,
@@ -150,17 +146,6 @@ fn write_settings(args: &ConvertArgs, read: &ReadOptions) -> Result<WriteOptions
         write.text.delimiter = detect::delimiter_named(args.to.as_deref());
     }
     Ok(write)
-}
-
-/// `--strings codes` is the default, but for decimals it must have been asked for.
-fn strings(args: &ConvertArgs) -> Option<Strings> {
-    match args.strings {
-        None => None,
-        Some(cli::Strings::Codes) => Some(Strings::Codes),
-        Some(cli::Strings::Offsets) => Some(Strings::Offsets),
-        Some(cli::Strings::Skip) => Some(Strings::Skip),
-        Some(cli::Strings::Error) => Some(Strings::Error),
-    }
 }
 
 fn if_exists(args: &ConvertArgs) -> Result<IfExists> {

@@ -286,16 +286,16 @@ impl ReadOptions {
 }
 
 /// `--on-duplicate`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnDuplicate {
-    /// Refused, naming both places.
+    /// Refuse them
     #[default]
     Error,
-    /// The later one becomes `x_1`.
+    /// Rename the later ones to NAME_1, NAME_2, …
     Rename,
-    /// The first stays.
+    /// Keep the first
     First,
-    /// The last stays.
+    /// Keep the last
     Last,
 }
 

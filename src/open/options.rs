@@ -24,12 +24,7 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
         types_only: false,
         skip_unsupported: false,
         follow_external: args.follow_external,
-        on_duplicate: match args.on_duplicate {
-            cli::OnDuplicate::Error => OnDuplicate::Error,
-            cli::OnDuplicate::Rename => OnDuplicate::Rename,
-            cli::OnDuplicate::First => OnDuplicate::First,
-            cli::OnDuplicate::Last => OnDuplicate::Last,
-        },
+        on_duplicate: args.on_duplicate,
         whole_structs: false,
         choice: None,
     })
@@ -156,7 +151,7 @@ fn column_names(args: &ReadArgs) -> Result<Option<Vec<String>>> {
     let names: Vec<String> = text.split(',').map(str::to_string).collect();
     let mut seen = std::collections::HashSet::new();
     let repeated = names.iter().find(|name| !seen.insert(name.as_str()));
-    match repeated.filter(|_| args.on_duplicate == cli::OnDuplicate::Error) {
+    match repeated.filter(|_| args.on_duplicate == OnDuplicate::Error) {
         Some(name) => Err(Error::usage(format!("--column-names gives the name '{name}' twice"))
             .hint(crate::format::duplicates::HINT)),
         None => Ok(Some(names)),

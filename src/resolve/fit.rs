@@ -2,6 +2,7 @@
 //! times. What cannot be fitted without loss is refused, all at once, before anything is written.
 
 use super::nulls::{Nulls, null_ops};
+use super::policy::{Policy, Strings};
 use super::{Step, decode_dictionary};
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Capabilities, CodedText};
@@ -9,63 +10,6 @@ use crate::model::{
     ArrayMeta, Categories, CategoryKind, Dtype, EncodedArray, Encoding, Logical, Plan,
 };
 use crate::ops::{Op, Recipe, cast, time};
-
-/// `--strings`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strings {
-    /// int32 codes, categories in the side file.
-    Codes,
-    /// NAME.offsets and NAME.bytes.
-    Offsets,
-    /// Left out, with a note.
-    Skip,
-    /// An error.
-    Error,
-}
-
-/// What the user allows.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// `--bf16 bits`.
-    pub bf16_bits: bool,
-    /// `--fp8 bits`.
-    pub fp8_bits: bool,
-    /// `--nulls`, where given.
-    pub nulls: Option<Nulls>,
-    /// `--strings`, where given.
-    pub strings: Option<Strings>,
-    /// `--ragged offsets`.
-    pub ragged_offsets: bool,
-    /// Whether a note tells of uneven lists, for nobody asked for offsets.
-    pub notes_lists: bool,
-    /// `--nested json`.
-    pub nested_json: bool,
-    /// `--skip-unsupported`.
-    pub skip_unsupported: bool,
-    /// The sink's name, for messages.
-    pub sink: &'static str,
-    /// Whether the sink marks arrays (see [`crate::sidecar::Marks`]), so that nulls and types that
-    /// it lacks come back.
-    pub marks: bool,
-}
-
-impl Default for Policy {
-    /// What the command does without flags.
-    fn default() -> Policy {
-        Policy {
-            bf16_bits: false,
-            fp8_bits: false,
-            nulls: None,
-            strings: None,
-            ragged_offsets: true,
-            notes_lists: true,
-            nested_json: false,
-            skip_unsupported: false,
-            sink: "",
-            marks: false,
-        }
-    }
-}
 
 /// An array on its way: what it is made from, and what it becomes.
 struct Fitted {

@@ -14,6 +14,7 @@ pub mod names;
 pub mod nested;
 pub mod nulls;
 pub mod partitions;
+pub mod policy;
 pub mod rows;
 pub mod table;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow_schema::{DataType, FieldRef};
 
 use super::Step;
-use super::fit::Policy;
 use super::inside::leaf;
+use super::policy::Policy;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Capabilities};
 use crate::model::nested::{Masks, PartKind, Parts, parts_of};

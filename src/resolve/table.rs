@@ -10,14 +10,14 @@ use crate::model::{ArrayMeta, Column, Dtype, Plan, Table};
 use crate::ops::{Op, Recipe, Stack, StackedColumn, cast};
 
 /// `--layout`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Layout {
-    /// A matrix where all columns allow it, else columns.
+    /// A matrix if all columns have one numeric type and no nulls, else columns
     #[default]
     Auto,
-    /// An array a column.
+    /// One array per column
     Columns,
-    /// One matrix.
+    /// One array of all columns
     Matrix,
 }
 
