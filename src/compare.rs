@@ -155,18 +155,8 @@ pub fn compare(
     });
     let found: Vec<Mutex<Found>> = pairs.iter().map(|_| Mutex::default()).collect();
     let tasks = pairs.iter().enumerate().flat_map(|(p, &(i, j))| {
-        let meta = &plan_a[i];
-        let rows = meta.rows.unwrap_or(0);
-        let row_bytes = meta.row_bytes().unwrap_or(1);
-        // Rows without elements are compared at once, however many.
-        let nothing = row_bytes == 0 && !meta.logical.is_var() && !meta.nulls;
-        let step =
-            if nothing { rows.max(1) } else { (settings.piece_bytes() / row_bytes.max(16)).max(1) };
-        let held = if nothing { 0 } else { row_bytes.max(16).saturating_mul(2) };
-        (0..rows.div_ceil(step)).map(move |k| {
-            let rows = k * step..((k + 1) * step).min(rows);
-            ((rows.end - rows.start).saturating_mul(held), (p, i, j, rows))
-        })
+        let pieces = pieces_of(&plan_a[i], settings.piece_bytes());
+        pieces.map(move |(held, rows)| (held, (p, i, j, rows)))
     });
     pipe::parallel(settings, tasks, &|(p, i, j, rows): (usize, usize, usize, Range<u64>)| {
         let meta = &plan_a[i];
@@ -198,6 +188,20 @@ pub fn compare(
         found.tell(&mut all[i], &plan_a[i], rules);
     }
     Ok(all)
+}
+
+/// The rows of an array that are compared at once, and the bytes that they take on both sides.
+fn pieces_of(meta: &ArrayMeta, bytes: u64) -> impl Iterator<Item = (u64, Range<u64>)> {
+    let rows = meta.rows.unwrap_or(0);
+    let row_bytes = meta.row_bytes().unwrap_or(1);
+    // Rows without elements are compared at once, however many.
+    let nothing = row_bytes == 0 && !meta.logical.is_var() && !meta.nulls;
+    let step = if nothing { rows.max(1) } else { (bytes / row_bytes.max(16)).max(1) };
+    let held = if nothing { 0 } else { row_bytes.max(16).saturating_mul(2) };
+    (0..rows.div_ceil(step)).map(move |k| {
+        let rows = k * step..((k + 1) * step).min(rows);
+        ((rows.end - rows.start).saturating_mul(held), rows)
+    })
 }
 
 /// What was found in the pieces of a pair so far.

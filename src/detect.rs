@@ -216,15 +216,7 @@ fn look(at: &Location) -> Result<Detected> {
     }
     let packed = Coding::of(&bytes).filter(|_| !by_name.is_some_and(unpacks_itself));
     if let Some(coding) = packed {
-        if !at.is_derived() {
-            let found = look(&compressed::unpacked(at, coding)?).map_err(|e| inside(coding, e))?;
-            return Ok(Detected { coding: Some(coding), ..found });
-        }
-        let error = Error::refused(format!(
-            "this is {} again: a file that is compressed twice is not read",
-            coding.name()
-        ));
-        return Err(error.hint("unpack it once, then convert that"));
+        return look_inside(at, coding);
     }
     let (mut found, mut maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
     // The directory of a zip archive is at its end.
@@ -278,6 +270,19 @@ fn look(at: &Location) -> Result<Detected> {
     Err(error.unwrap_or_else(|| {
         Error::missing(NOT_RECOGNISED).hint("give it with --from; `npk formats` lists them")
     }))
+}
+
+/// What a compressed file is when it is unpacked.
+fn look_inside(at: &Location, coding: Coding) -> Result<Detected> {
+    if at.is_derived() {
+        let error = Error::refused(format!(
+            "this is {} again: a file that is compressed twice is not read",
+            coding.name()
+        ));
+        return Err(error.hint("unpack it once, then convert that"));
+    }
+    let found = look(&compressed::unpacked(at, coding)?).map_err(|e| inside(coding, e))?;
+    Ok(Detected { coding: Some(coding), ..found })
 }
 
 /// The format whose signature is there; else one that may be, which is the name's own if that may

@@ -322,6 +322,55 @@ macro_rules! complexes {
 }
 complexes!(f32, f64);
 
+/// A float that values become.
+trait Real: bytemuck::Pod {
+    /// The real part of a value, rounded once.
+    #[inline(always)]
+    fn real_of<F: From>(value: F) -> Self {
+        Self::nearest(value.real().0)
+    }
+    fn nearest(value: f64) -> Self;
+    fn wide(self) -> f64;
+}
+
+impl Real for f64 {
+    #[inline(always)]
+    fn nearest(value: f64) -> f64 {
+        value
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn real_of<F: From>(value: F) -> f32 {
+        value.single()
+    }
+    #[inline(always)]
+    fn nearest(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self as f64
+    }
+}
+
+macro_rules! halves {
+    ($($t:ty),*) => {$(
+        impl Real for $t {
+            #[inline(always)]
+            fn nearest(value: f64) -> $t { <$t>::from_f64(value) }
+            #[inline(always)]
+            fn wide(self) -> f64 { self.to_f64() }
+        }
+    )*};
+}
+halves!(f16, bf16);
+
 #[inline(always)]
 fn same(a: f64, b: f64) -> bool {
     a == b && a.is_sign_negative() == b.is_sign_negative() || a.is_nan() && b.is_nan()
@@ -333,10 +382,7 @@ impl Cast {
         values: impl Iterator<Item = F>,
         to: Dtype,
     ) -> std::result::Result<Buf, usize> {
-        // What rounding may do: a fraction may go, a finite number may not become infinite (or a
-        // NaN).
         let lossy = self.rule != Rule::Exact;
-        let stays = move |from: f64, finite: bool| lossy && (finite || !from.is_finite());
         macro_rules! integer {
             ($t:ty) => {
                 self.collect(values, |v: F| match v.integer() {
@@ -364,71 +410,68 @@ impl Cast {
             Dtype::I16 => integer!(i16),
             Dtype::I32 => integer!(i32),
             Dtype::I64 => integer!(i64),
-            Dtype::F64 => self.collect(values, |v: F| {
-                let (f, exact) = v.real();
-                (f, lossy || exact && v.imaginary() == 0.0)
-            }),
-            Dtype::F32 => self.collect(values, |v: F| {
-                let (f, exact) = v.real();
-                let s = v.single();
-                (s, exact && same(s as f64, f) && v.imaginary() == 0.0 || stays(f, s.is_finite()))
-            }),
-            Dtype::F16 => self.collect(values, |v: F| {
-                let (f, exact) = v.real();
-                let h = f16::from_f64(f);
-                (
-                    h.to_bits(),
-                    exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()),
-                )
-            }),
-            Dtype::Bf16 => self.collect(values, |v: F| {
-                let (f, exact) = v.real();
-                let h = bf16::from_f64(f);
-                (
-                    h.to_bits(),
-                    exact && same(h.to_f64(), f) && v.imaginary() == 0.0 || stays(f, h.is_finite()),
-                )
-            }),
-            Dtype::C128 => self
-                .collect(values, |v: F| {
-                    let (f, exact) = v.real();
-                    ([f, v.imaginary()], lossy || exact)
-                })
-                .map(|b: Buf| b),
-            Dtype::C64 => self.collect(values, |v: F| {
-                let ((f, exact), i) = (v.real(), v.imaginary());
-                let (s, t) = (v.single(), i as f32);
-                let fits = stays(f, s.is_finite()) && stays(i, t.is_finite());
-                ([s, t], exact && same(s as f64, f) && same(t as f64, i) || fits)
-            }),
-            Dtype::C32 => self.collect(values, |v: F| {
-                let ((f, exact), i) = (v.real(), v.imaginary());
-                let (s, t) = (f16::from_f64(f), f16::from_f64(i));
-                let fits = stays(f, s.is_finite()) && stays(i, t.is_finite());
-                (
-                    [s.to_bits(), t.to_bits()],
-                    exact && same(s.to_f64(), f) && same(t.to_f64(), i) || fits,
-                )
-            }),
-            _ => {
-                let table = float8::table(to);
-                self.collect(values, |v: F| {
-                    let ((f, exact), s) = (v.real(), v.single());
-                    let (code, fits) = float8::encode(to, s);
-                    let back = table[code as usize];
-                    // Infinities that the type lacks would come out as NaN; E8M0 has only positive
-                    // numbers.
-                    let stays = f.is_nan()
-                        || back.is_infinite() && f.is_infinite()
-                        || back.is_finite() && (to != Dtype::F8E8m0 || f > 0.0 && f.is_finite());
-                    (
-                        code,
-                        exact && fits && same(s as f64, f) && v.imaginary() == 0.0
-                            || lossy && stays,
-                    )
-                })
-            }
+            Dtype::F16 => self.reals::<F, f16>(values),
+            Dtype::Bf16 => self.reals::<F, bf16>(values),
+            Dtype::F32 => self.reals::<F, f32>(values),
+            Dtype::F64 => self.reals::<F, f64>(values),
+            Dtype::C32 => self.complex::<F, f16>(values),
+            Dtype::C64 => self.complex::<F, f32>(values),
+            Dtype::C128 => self.complex::<F, f64>(values),
+            _ => self.float8(values, to),
         }
+    }
+
+    /// Whether a value that rounding changes goes through: a fraction may go, a finite number may
+    /// not become infinite (or a NaN).
+    #[inline(always)]
+    fn lets<T: Real>(&self, from: f64, to: T) -> bool {
+        self.rule != Rule::Exact && (to.wide().is_finite() || !from.is_finite())
+    }
+
+    fn reals<F: From, T: Real>(
+        &self,
+        values: impl Iterator<Item = F>,
+    ) -> std::result::Result<Buf, usize> {
+        self.collect(values, |v: F| {
+            let ((f, exact), t) = (v.real(), T::real_of(v));
+            let equal = exact && same(t.wide(), f) && v.imaginary() == 0.0;
+            (t, equal || self.lets(f, t))
+        })
+    }
+
+    fn complex<F: From, T: Real>(
+        &self,
+        values: impl Iterator<Item = F>,
+    ) -> std::result::Result<Buf, usize>
+    where
+        [T; 2]: bytemuck::Pod,
+    {
+        self.collect(values, |v: F| {
+            let ((f, exact), i) = (v.real(), v.imaginary());
+            let (re, im) = (T::real_of(v), T::nearest(i));
+            let equal = exact && same(re.wide(), f) && same(im.wide(), i);
+            ([re, im], equal || self.lets(f, re) && self.lets(i, im))
+        })
+    }
+
+    fn float8<F: From>(
+        &self,
+        values: impl Iterator<Item = F>,
+        to: Dtype,
+    ) -> std::result::Result<Buf, usize> {
+        let (table, lossy) = (float8::table(to), self.rule != Rule::Exact);
+        self.collect(values, |v: F| {
+            let ((f, exact), s) = (v.real(), v.single());
+            let (code, fits) = float8::encode(to, s);
+            let back = table[code as usize];
+            // Infinities that the type lacks would come out as NaN; E8M0 has only positive
+            // numbers.
+            let stays = f.is_nan()
+                || back.is_infinite() && f.is_infinite()
+                || back.is_finite() && (to != Dtype::F8E8m0 || f > 0.0 && f.is_finite());
+            let equal = exact && fits && same(s as f64, f) && v.imaginary() == 0.0;
+            (code, equal || lossy && stays)
+        })
     }
 
     #[inline(always)]

@@ -121,85 +121,71 @@ pub fn nat_to_null(values: &Buf, valid: &mut Option<Mask>, rows: u64) {
 
 /// A way to tell a time in a type that `holds` takes, the closest first: the new logical type, its
 /// dtype and the change.
-pub fn told_as(
-    logical: &Logical,
-    holds: fn(&Logical) -> bool,
-) -> Option<(Logical, Dtype, Option<Rescale>)> {
+pub fn told_as(logical: &Logical, holds: fn(&Logical) -> bool) -> Option<Way> {
+    ways(logical).into_iter().find(|(logical, _, _)| holds(logical))
+}
+
+/// A logical type, its dtype, and how the values change.
+type Way = (Logical, Dtype, Option<Rescale>);
+
+fn rescale(from: Dtype, to: Dtype, multiply: i64, into: &str) -> Option<Rescale> {
+    Some(Rescale { multiply: multiply.into(), ..Rescale::between(from, to, into) })
+}
+
+/// Values of 64 bits, multiplied.
+fn multiplied(multiply: i64, into: &str) -> Option<Rescale> {
+    if multiply == 1 { None } else { rescale(Dtype::I64, Dtype::I64, multiply, into) }
+}
+
+/// How many of which unit, of those that Arrow has, a unit of numpy is.
+fn arrow_unit(unit: &TimeUnit) -> Option<(&str, i64)> {
+    let count = unit.count as i64;
+    Some(match unit.base.as_str() {
+        base @ ("s" | "ms" | "us" | "ns") => (base, count),
+        "W" => ("s", 604_800 * count),
+        "D" => ("s", 86_400 * count),
+        "h" => ("s", 3_600 * count),
+        "m" => ("s", 60 * count),
+        _ => return None,
+    })
+}
+
+/// All ways to tell a time, the closest first.
+fn ways(logical: &Logical) -> Vec<Way> {
     use Logical::*;
-    let second = || TimeUnit::new("s");
-    let rescale = |from, to, multiply: i64, into: &str| {
-        Some(Rescale { multiply: multiply.into(), ..Rescale::between(from, to, into) })
-    };
-    let mut ways: Vec<(Logical, Dtype, Option<Rescale>)> = Vec::new();
     match logical {
         Datetime(u) | Timestamp(u, None) => {
-            let (base, count) = (u.base.as_str(), u.count as i64);
-            let stamp = |unit: &str, multiply: i64| {
-                let logical = Timestamp(TimeUnit::new(unit), None);
-                (
-                    logical,
-                    Dtype::I64,
-                    if multiply == 1 {
-                        None
-                    } else {
-                        rescale(Dtype::I64, Dtype::I64, multiply, "timestamp")
-                    },
-                )
+            let stamp = |(unit, multiply): (&str, i64), into: &str| -> Way {
+                (Timestamp(TimeUnit::new(unit), None), Dtype::I64, multiplied(multiply, into))
             };
-            match base {
-                "s" | "ms" | "us" | "ns" => ways.push(stamp(base, count)),
-                "D" if count == 1 => {
-                    ways.push((Date32, Dtype::I32, rescale(Dtype::I64, Dtype::I32, 1, "date32")));
-                    ways.push((
-                        Timestamp(second(), None),
-                        Dtype::I64,
-                        rescale(Dtype::I64, Dtype::I64, 86400, "timestamp[s]"),
-                    ));
-                }
-                "W" | "D" | "h" | "m" => {
-                    let seconds = match base {
-                        "W" => 604_800,
-                        "D" => 86_400,
-                        "h" => 3_600,
-                        _ => 60,
-                    };
-                    ways.push(stamp("s", seconds * count));
-                }
-                _ => {}
+            let mut ways = Vec::new();
+            if u.base == "D" && u.count == 1 {
+                ways.push((Date32, Dtype::I32, rescale(Dtype::I64, Dtype::I32, 1, "date32")));
+                ways.extend(arrow_unit(u).map(|unit| stamp(unit, "timestamp[s]")));
+            } else {
+                ways.extend(arrow_unit(u).map(|unit| stamp(unit, "timestamp")));
             }
             ways.push((Datetime(u.clone()), Dtype::I64, None));
+            ways
         }
-        Timestamp(u, Some(_)) => ways.push((Datetime(u.clone()), Dtype::I64, None)),
+        Timestamp(u, Some(_)) => vec![(Datetime(u.clone()), Dtype::I64, None)],
         Timedelta(u) | Duration(u) => {
-            let count = u.count as i64;
-            let multiply = match u.base.as_str() {
-                "s" | "ms" | "us" | "ns" => Some((u.base.as_str(), count)),
-                "W" => Some(("s", 604_800 * count)),
-                "D" => Some(("s", 86_400 * count)),
-                "h" => Some(("s", 3_600 * count)),
-                "m" => Some(("s", 60 * count)),
-                _ => None,
+            let duration = |(unit, multiply)| -> Way {
+                (Duration(TimeUnit::new(unit)), Dtype::I64, multiplied(multiply, "duration"))
             };
-            if let Some((unit, by)) = multiply {
-                let change =
-                    if by == 1 { None } else { rescale(Dtype::I64, Dtype::I64, by, "duration") };
-                ways.push((Duration(TimeUnit::new(unit)), Dtype::I64, change));
-            }
-            ways.push((Timedelta(u.clone()), Dtype::I64, None));
+            let exact = arrow_unit(u).map(duration);
+            exact.into_iter().chain([(Timedelta(u.clone()), Dtype::I64, None)]).collect()
         }
-        Date32 => ways.push((
-            Datetime(TimeUnit::new("D")),
-            Dtype::I64,
-            rescale(Dtype::I32, Dtype::I64, 1, "datetime64[D]"),
-        )),
-        Date64 => ways.push((Datetime(TimeUnit::new("ms")), Dtype::I64, None)),
-        Time32(u) => ways.push((
-            Timedelta(u.clone()),
-            Dtype::I64,
-            rescale(Dtype::I32, Dtype::I64, 1, "timedelta64"),
-        )),
-        Time64(u) => ways.push((Timedelta(u.clone()), Dtype::I64, None)),
-        _ => {}
+        Date32 => {
+            let wider = rescale(Dtype::I32, Dtype::I64, 1, "datetime64[D]");
+            vec![(Datetime(TimeUnit::new("D")), Dtype::I64, wider)]
+        }
+        Date64 => vec![(Datetime(TimeUnit::new("ms")), Dtype::I64, None)],
+        Time32(u) => {
+            let wider = rescale(Dtype::I32, Dtype::I64, 1, "timedelta64");
+            vec![(Timedelta(u.clone()), Dtype::I64, wider)]
+        }
+        Time64(u) => vec![(Timedelta(u.clone()), Dtype::I64, None)],
+        _ => Vec::new(),
     }
-    ways.into_iter().find(|(logical, _, _)| holds(logical))
 }
