@@ -2,21 +2,14 @@
 
 use npk::format::{Compression, Existing, WriteOptions};
 
-use super::parquet::{check_odd, convert, convert_with, make_tables, open};
+use super::parquet::{check_odd, comes_back, convert_with, make_tables, open};
 use crate::support::library::failing_mutants;
 use crate::support::{Scratch, python};
 
 #[test]
 #[ignore = "asks the real libraries"]
 fn every_type_goes_round() {
-    let scratch = Scratch::new();
-    for name in make_tables(scratch.path(), "t.write_arrow()") {
-        let (from, to) = (scratch.join(&name), scratch.join(&format!("out-{name}")));
-        if let Err(e) = convert(&from, &to) {
-            panic!("{name}: {e}");
-        }
-    }
-    python(scratch.path(), "import tables_judge as t\nt.compare_arrow()");
+    comes_back("write_arrow()", "compare_arrow()");
 }
 
 #[test]
@@ -43,21 +36,13 @@ fn every_compression_is_written() {
 #[test]
 #[ignore = "asks the real libraries"]
 fn pandas_frames_come_back() {
-    let scratch = Scratch::new();
-    for name in make_tables(scratch.path(), "t.write_frames('feather')") {
-        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
-    }
-    python(scratch.path(), "import tables_judge as t\nt.compare_frames('feather')");
+    comes_back("write_frames('feather')", "compare_frames('feather')");
 }
 
 #[test]
 #[ignore = "asks the real libraries"]
 fn polars_reads_its_own_again() {
-    let scratch = Scratch::new();
-    for name in make_tables(scratch.path(), "t.write_others('arrow')") {
-        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
-    }
-    python(scratch.path(), "import tables_judge as t\nt.compare_others('arrow')");
+    comes_back("write_others('arrow')", "compare_others('arrow')");
 }
 
 #[test]

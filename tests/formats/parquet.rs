@@ -48,37 +48,32 @@ pub fn make_tables(directory: &Path, code: &str) -> Vec<String> {
     names
 }
 
+/// Whatever `write` of the judges makes comes back as `compare` expects.
+pub fn comes_back(write: &str, compare: &str) {
+    let scratch = Scratch::new();
+    for name in make_tables(scratch.path(), &format!("t.{write}")) {
+        let to = scratch.join(&format!("out-{name}"));
+        convert(&scratch.join(&name), &to).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    python(scratch.path(), &format!("import tables_judge as t\nt.{compare}"));
+}
+
 #[test]
 #[ignore = "asks the real libraries"]
 fn every_type_goes_round() {
-    let scratch = Scratch::new();
-    for name in make_tables(scratch.path(), "t.write_parquet()") {
-        let (from, to) = (scratch.join(&name), scratch.join(&format!("out-{name}")));
-        if let Err(e) = convert(&from, &to) {
-            panic!("{name}: {e}");
-        }
-    }
-    python(scratch.path(), "import tables_judge as t\nt.compare_parquet()");
+    comes_back("write_parquet()", "compare_parquet()");
 }
 
 #[test]
 #[ignore = "asks the real libraries"]
 fn pandas_frames_come_back() {
-    let scratch = Scratch::new();
-    for name in make_tables(scratch.path(), "t.write_frames('parquet')") {
-        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
-    }
-    python(scratch.path(), "import tables_judge as t\nt.compare_frames('parquet')");
+    comes_back("write_frames('parquet')", "compare_frames('parquet')");
 }
 
 #[test]
 #[ignore = "asks the real libraries"]
 fn polars_and_duckdb_read_their_own_again() {
-    let scratch = Scratch::new();
-    for name in make_tables(scratch.path(), "t.write_others('parquet')") {
-        convert(&scratch.join(&name), &scratch.join(&format!("out-{name}"))).unwrap();
-    }
-    python(scratch.path(), "import tables_judge as t\nt.compare_others('parquet')");
+    comes_back("write_others('parquet')", "compare_others('parquet')");
 }
 
 /// The bytes of some rows.

@@ -1074,46 +1074,6 @@ out['plain'] = arr((100, 3), 'i2'); g.create_array('plain', data=out['plain'], c
     assert!(requests.load(Relaxed) <= 3, "{}", requests.load(Relaxed));
 }
 
-/// Files that real libraries wrote are read, damaged ones are not.
-#[test]
-fn fixtures() {
-    let stores = |folder: &str| -> Vec<std::path::PathBuf> {
-        let all = std::fs::read_dir(support::fixture(folder)).unwrap().map(|e| e.unwrap().path());
-        all.filter(|p| {
-            p.to_string_lossy().contains(".zarr") && !p.to_string_lossy().ends_with(".json")
-        })
-        .collect()
-    };
-    let good = stores("good/zarr");
-    assert!(good.len() >= 9);
-    for path in good {
-        let (plan, got) = read(&path);
-        assert!(
-            !got.is_empty() && plan.arrays.iter().all(|a| a.details.error.is_none()),
-            "{}",
-            path.display()
-        );
-    }
-    let bad = stores("bad/zarr");
-    assert!(bad.len() >= 9);
-    for path in bad {
-        let e = read_with(
-            &path,
-            &ReadOptions {
-                resources: npk::format::Resources::new(2, 64 << 20),
-                ..ReadOptions::default()
-            },
-            2,
-        )
-        .unwrap_err();
-        assert!(
-            matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused),
-            "{}: {e:?}",
-            path.display()
-        );
-    }
-}
-
 /// Links that lead back to a group above, and a FIFO in the place of a chunk.
 #[test]
 #[ignore = "asks the real libraries"]
