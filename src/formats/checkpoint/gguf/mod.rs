@@ -53,7 +53,7 @@ mod metadata;
 mod tensor_types;
 mod write;
 
-use header::{Header, Tensor};
+use header::{Header, MAGIC, Tensor};
 use tensor_types::{Stored, TensorType};
 
 /// The format.
@@ -90,7 +90,7 @@ impl Format for Gguf {
             [b'G', b'G', b'U', b'F', a, b, c, d, ..] => {
                 matches!((a, b, c, d), (_, _, 0, 0) | (0, 0, _, _))
             }
-            bytes => bytes == header::MAGIC,
+            bytes => bytes == MAGIC,
         };
         Ok(if known { Sniff::Yes } else { Sniff::No })
     }

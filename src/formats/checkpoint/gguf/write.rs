@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::header::MAGIC;
+use super::MAGIC;
 use super::metadata;
 use super::tensor_types::TensorType;
 use crate::array::raw::{ArraySpan, RawEncode, RawWriter};
