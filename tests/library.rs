@@ -342,3 +342,37 @@ fn the_page_has_the_example_that_is_run() {
     let page = include_str!("../docs/library.md");
     assert!(page.contains(&format!("```rust\n{}\n```\n", seen.join("\n"))));
 }
+
+/// Many arrays at once are those that are given one by one; small ones are copied.
+#[test]
+fn many_arrays_are_read_together() {
+    let s = Scratch::new();
+    let mut store = new(&s, "m.npk");
+    let names: Vec<String> = (0..150).map(|i| format!("t{i}")).collect();
+    let small: Vec<_> = (0..150).map(|i| arr1(&[i as f32, 0.5])).collect();
+    store.write_all(names.iter().zip(small.iter().map(Data::from))).unwrap();
+    let large = Array2::<f64>::ones((100, 50));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), None]));
+    store.write("large", &large).unwrap();
+    store.write("texts", &texts).unwrap();
+    store.write("scalar", &ndarray::arr0(7i16)).unwrap();
+    store.write("empty", &Array2::<u8>::zeros((0, 3))).unwrap();
+    store.commit().unwrap();
+    let file = store.dataset().unwrap();
+    let all = file.arrays(&[]).unwrap();
+    assert_eq!(all.len(), 154);
+    for (array, name) in all.iter().zip(file.names()) {
+        let one = file.array(name).unwrap();
+        assert_eq!((array.name(), array.shape()), (name, one.shape()));
+        assert_eq!(array.to_arrow().unwrap().as_ref(), one.to_arrow().unwrap().as_ref());
+    }
+    let some = file.arrays(&["large", "t3", "t3"]).unwrap();
+    assert_eq!(some.iter().map(|a| a.is_copy()).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(some[2].view::<f32>().unwrap(), small[3].view().into_dyn());
+    assert_eq!(file.arrays(&["t1", "no"]).unwrap_err().array_name(), Some("no"));
+    // What is read in order only.
+    npk::convert(&[s.join("m.npk")], s.join("m.csv"), &Options::new().arrays(["t1", "t2"]))
+        .unwrap();
+    let text = npk::open(s.join("m.csv"), &OpenOptions::new()).unwrap();
+    assert_eq!(text.arrays(&["t2"]).unwrap()[0].view::<f64>().unwrap()[[0]], 2.0);
+}

@@ -232,10 +232,10 @@ def from_safetensors(tensors, output_path, drop_if_exists=False, return_npk_obj=
 
 
 def to_safetensors(input_path, array_names=None):
-    """A dict of numpy arrays, which are views of the store."""
+    """A dict of numpy arrays: views of the store, but for small ones."""
     file = _open(input_path)
-    names = file.names() if array_names is None else array_names
-    return {name: _arrays.numpy_of(file[name]) for name in names}
+    names = file.names() if array_names is None else list(array_names)
+    return dict(zip(names, map(_arrays.numpy_of, file.arrays(names))))
 
 
 def from_safetensors_file(input_path, output_path, keys=None, drop_if_exists=False,

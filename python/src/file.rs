@@ -51,6 +51,15 @@ impl File {
             None => run(py, &self.cancel, |_| Ok(()), || self.file.array(name)).map(Array),
         }
     }
+    /// Several arrays, together: small ones are copied.
+    fn arrays(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Vec<Array>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let arrays = run(py, &self.cancel, |_| Ok(()), || self.file.arrays(&names))?;
+        Ok(arrays.into_iter().map(Array).collect())
+    }
     /// Some rows of an array; only these are read.
     fn rows(&self, py: Python<'_>, name: &str, start: u64, stop: u64) -> PyResult<Array> {
         run(py, &self.cancel, |_| Ok(()), || self.file.rows(name, start..stop)).map(Array)

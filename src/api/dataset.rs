@@ -262,16 +262,47 @@ impl Dataset {
         (0..self.len()).map(|i| self.at_index(i))
     }
 
+    /// Several arrays (all, where no names are given), as [`Dataset::array`] gives each; but small ones
+    /// are copied, by all threads together: a map costs more than so few bytes.
+    ///
+    /// # Errors
+    /// As [`Dataset::array`].
+    pub fn arrays(&self, names: &[&str]) -> Result<Vec<Array>> {
+        const SMALL_BYTES: u64 = 16 << 10;
+        const TOGETHER: usize = 64;
+        let chosen = self.indices(names)?;
+        let at_random = matches!(&*self.access(), Access::Random(_));
+        let is_small = |meta: &ArrayMeta| {
+            let plain = !meta.logical.is_var() && !meta.nulls && readable(meta).is_ok();
+            plain && matches!(meta.bytes(), Ok(Some(bytes)) if bytes <= SMALL_BYTES)
+        };
+        let mut places: Vec<usize> = (0..chosen.len()).collect();
+        places.retain(|&k| at_random && is_small(&self.plan.arrays[chosen[k]]));
+        let found: Mutex<Vec<Option<Array>>> = Mutex::new(vec![None; chosen.len()]);
+        let copy = |places: &[usize]| {
+            let read = |&k: &usize| self.named(chosen[k], self.read(chosen[k], None));
+            let read = places.iter().map(read).collect::<Result<Vec<_>>>()?;
+            let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
+            places.iter().zip(read).for_each(|(&k, array)| found[k] = Some(array));
+            Ok(())
+        };
+        let tasks = places.chunks(TOGETHER).map(|part| (part.len() as u64 * SMALL_BYTES, part));
+        match places.len() <= TOGETHER {
+            true => copy(&places)?,
+            false => pipe::parallel(&self.settings, tasks, &copy)?,
+        }
+        let found = found.into_inner().unwrap_or_else(|e| e.into_inner());
+        let all = found.into_iter().zip(chosen);
+        all.map(|(array, i)| array.map_or_else(|| self.at_index(i), Ok)).collect()
+    }
+
     /// Arrays (all, where no names are given) as the columns of one table, as a conversion to Parquet
     /// has them: the recorded table, a matrix split into its columns, else arrays of as many rows.
     ///
     /// # Errors
     /// Refused: arrays that make no table, or that Arrow lacks.
     pub fn table(&self, names: &[&str]) -> Result<RecordBatch> {
-        let chosen: Vec<usize> = match names {
-            [] => (0..self.len()).collect(),
-            names => names.iter().map(|name| self.index(name)).collect::<Result<_>>()?,
-        };
+        let chosen = self.indices(names)?;
         let all = crate::resolve::Step::choose(&self.plan, &chosen);
         let step = table::export(&all.plan, Layout::Auto, usize::MAX, None)
             .map_err(|e| e.file(self.at.display()))?;
@@ -303,6 +334,14 @@ impl Dataset {
             let error = error.file(self.at.display());
             error.hint(format!("there are: {}{more}", near.join(", ")))
         })
+    }
+
+    /// Of these names, or of all arrays where there are none.
+    fn indices(&self, names: &[&str]) -> Result<Vec<usize>> {
+        match names {
+            [] => Ok((0..self.len()).collect()),
+            names => names.iter().map(|name| self.index(name)).collect(),
+        }
     }
 
     fn named<T>(&self, index: usize, result: Result<T>) -> Result<T> {

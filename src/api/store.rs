@@ -1,6 +1,7 @@
 //! Stores: read, and changed as a whole.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use arrow_array::RecordBatch;
 
@@ -127,8 +128,8 @@ pub struct Store {
     at: Location,
     options: StoreOptions,
     settings: Settings,
-    /// The store as it is on disk, where there is one.
-    now: Option<Dataset>,
+    /// The store as it is on disk, where there is one: opened when it is asked for.
+    now: OnceLock<Result<Option<Dataset>>>,
     stage: Option<Stage>,
     messages: Vec<(Level, String)>,
 }
@@ -148,7 +149,7 @@ impl Store {
     /// As above.
     pub fn open_with(path: impl AsRef<Path>, options: &StoreOptions) -> Result<Store> {
         let path = path.as_ref();
-        let now = Some(reading(path)?);
+        let now = OnceLock::from(Ok(Some(reading(path)?)));
         Ok(Store { now, ..Store::new(path, options)? })
     }
 
@@ -170,17 +171,22 @@ impl Store {
         let settings = room::settings(&args)?.with_cancel(options.cancel.clone());
         let (path, options) = (path.to_path_buf(), options.clone());
         let at = crate::open::output_location(&text_of(&path)?, &args)?;
-        Ok(Store { path, at, options, settings, now: None, stage: None, messages: Vec::new() })
+        let (now, messages) = (OnceLock::from(Ok(None)), Vec::new());
+        Ok(Store { path, at, options, settings, now, stage: None, messages })
+    }
+
+    fn now(&self) -> &Result<Option<Dataset>> {
+        self.now.get_or_init(|| reading(&self.path).map(Some))
     }
 
     /// The store as it is on disk, with all that [`Dataset`] can do; none before the first commit.
     pub fn dataset(&self) -> Option<&Dataset> {
-        self.now.as_ref()
+        self.now().as_ref().ok().and_then(Option::as_ref)
     }
     /// Names, types, shapes and attributes of the arrays on disk.
     pub fn plan(&self) -> &Plan {
         static NONE: std::sync::LazyLock<Plan> = std::sync::LazyLock::new(Plan::default);
-        self.now.as_ref().map_or(&*NONE, Dataset::plan)
+        self.dataset().map_or(&*NONE, Dataset::plan)
     }
     /// The names of the arrays on disk, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -195,9 +201,10 @@ impl Store {
     /// # Errors
     /// Missing; damage.
     pub fn array(&self, name: &str) -> Result<Array> {
-        match &self.now {
-            Some(now) => now.array(name),
-            None => {
+        match self.now() {
+            Ok(Some(now)) => now.array(name),
+            Err(e) => Err(e.clone()),
+            Ok(None) => {
                 let error = Error::missing("the store is not committed yet").array(name);
                 Err(error.file(self.at.display()))
             }
@@ -302,7 +309,7 @@ impl Store {
             return Ok(());
         }
         // What is in several parts is written anew.
-        let array = match &self.now {
+        let array = match self.dataset() {
             Some(now) if now.info(old).is_some() => now.array(old)?,
             _ => {
                 return Err(Error::refused("this array cannot be renamed before it is committed")
@@ -343,9 +350,8 @@ impl Store {
         let flow = self.fitted(flow)?;
         let write = WriteOptions { existing: Existing::Replace, ..self.options.write.clone() };
         let prepared = Npk.prepare(&self.at, flow.plan(), &write).at_file(&self.at.display())?;
-        self.now = None;
+        self.now = OnceLock::new();
         let done = pipe::run(flow, npk::capabilities(), prepared, &self.settings());
-        self.now = Some(reading(&self.path)?);
         done.map(|_| true)
     }
 
@@ -376,9 +382,8 @@ impl Store {
         let flow = self.fitted(flow)?;
         let write = WriteOptions { existing: Existing::Append, ..self.options.write.clone() };
         let prepared = Npk.prepare(&self.at, flow.plan(), &write).at_file(&self.at.display())?;
-        self.now = None;
+        self.now = OnceLock::new();
         let done = pipe::run(flow, npk::capabilities(), prepared, &self.settings());
-        self.now = Some(reading(&self.path)?);
         done.map(|_| ())
     }
 
@@ -391,7 +396,7 @@ impl Store {
             self.settings.check()?;
             stage.commit().at_file(&self.at.display())?;
         }
-        self.now = Some(reading(&self.path)?);
+        self.now = OnceLock::new();
         Ok(())
     }
 
