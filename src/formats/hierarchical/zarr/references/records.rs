@@ -10,6 +10,10 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use super::{Chunk, url};
 use crate::error::{Error, Result};
 
+/// Fewer are written as they are: a store of many small arrays has a file for each, and a compressor
+/// takes longer to begin than all the rest.
+const FEW_CHUNKS: usize = 32;
+
 /// The references of some chunks as a Parquet file.
 pub(super) fn parquet_file(chunks: &[Chunk]) -> Result<Vec<u8>> {
     let at = |chunk: &Chunk| match chunk {
@@ -49,11 +53,17 @@ pub(super) fn parquet_file(chunks: &[Chunk]) -> Result<Vec<u8>> {
         RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| failed(Box::new(e)))?;
     // As plain as it can be: fastparquet, which fsspec takes first, trips over statistics of pages,
     // and takes columns without any for floats.
-    let plain = WriterProperties::builder()
+    let mut plain = WriterProperties::builder()
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true)
-        .set_compression(Compression::ZSTD(Default::default()))
-        .build();
+        .set_offset_index_disabled(true);
+    plain = match chunks.len() < FEW_CHUNKS {
+        // Of text and bytes without a dictionary, fsspec takes nulls for floats.
+        true => ["offset", "size"]
+            .into_iter()
+            .fold(plain, |plain, name| plain.set_column_dictionary_enabled(name.into(), false)),
+        false => plain.set_compression(Compression::ZSTD(Default::default())),
+    };
+    let plain = plain.build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(plain))
         .map_err(|e| failed(Box::new(e)))?;
     writer.write(&batch).map_err(|e| failed(Box::new(e)))?;
