@@ -10,6 +10,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::Plan;
 
 mod listener;
+pub mod terminal;
 
 pub use listener::{Level, Listener, Told};
 

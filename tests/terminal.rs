@@ -78,3 +78,79 @@ fn heat_maps_look_as_they_did() {
         assert!(window == due, "{name} looks like this:\n{window}\nand not like this:\n{due}");
     }
 }
+
+#[test]
+fn heat_maps_as_sixels() {
+    let s = Scratch::new();
+    let values = [-1.0, -0.5, 0.0, 1.0, f32::NAN, f32::INFINITY, 0.5, 0.0];
+    npy(&s.join("x.npy"), "<f4", &[2, 4], &values.map(f32::to_le_bytes).concat());
+    let mut command = npk_command();
+    command.current_dir(s.path()).args(["inspect", "--heat", "--color", "always", "x.npy"]);
+    for name in ["KITTY_WINDOW_ID", "TERM_PROGRAM", "LC_TERMINAL", "TMUX"] {
+        command.env_remove(name);
+    }
+    command.envs([("TERM", "foot"), ("COLORTERM", "truecolor")]);
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let (start, rest) = text.split_once("\x1bP").unwrap();
+    assert!(start.ends_with("x:\n"), "{start}");
+    let (picture, end) = rest.split_once("\x1b\\").unwrap();
+    assert!(end.starts_with("\n  -1 \x1b[38;2;"), "{end}");
+    let ([width, height], pixels) = sixels(picture);
+    // Blocks of 10 by 10 pixels, where nothing else is known.
+    assert_eq!([width, height], [40, 20]);
+    let (red, blue, white) = ([103, 0, 31], [5, 48, 97], [247, 247, 247]);
+    let (upper, lower) = ([blue, [90, 150, 197], white, red], [[211, 95, 87], white]);
+    let lower = [[255, 0, 255], [0, 255, 0], lower[0], lower[1]];
+    for (i, pixel) in pixels.iter().enumerate() {
+        let due = if i / width < 10 { upper } else { lower }[i % width / 10];
+        for (due, percent) in due.iter().zip(pixel.unwrap()) {
+            let far = f64::from(*due) / 2.55 - percent as f64;
+            assert!(far.abs() <= 0.5, "pixel {i} is {pixel:?}, not {due:?}");
+        }
+    }
+}
+
+/// Width and height of a picture in sixels, and its pixels in percent.
+fn sixels(picture: &str) -> ([usize; 2], Vec<Option<[usize; 3]>>) {
+    let text = picture.strip_prefix("0;1q\"").unwrap();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap();
+    let numbers =
+        |text: &str| -> Vec<usize> { text.split(';').map(|n| n.parse().unwrap()).collect() };
+    let [1, 1, width, height] = numbers(&text[..end])[..] else { panic!("{text}") };
+    let mut pixels = vec![None; width * height];
+    let mut colors = std::collections::BTreeMap::new();
+    let (mut rest, mut color, mut x, mut y) = (&text[end..], [0; 3], 0, 0);
+    while let Some(sign) = rest.chars().next() {
+        rest = &rest[1..];
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(rest.len());
+        let (mut count, mut sign) = (1, sign);
+        match sign {
+            '#' => {
+                let numbers = numbers(&rest[..end]);
+                if let [register, 2, r, g, b] = numbers[..] {
+                    colors.insert(register, [r, g, b]);
+                }
+                color = colors[&numbers[0]];
+                rest = &rest[end..];
+                continue;
+            }
+            '$' => x = 0,
+            '-' => (x, y) = (0, y + 6),
+            '!' => {
+                count = rest[..end].parse().unwrap();
+                sign = rest[end..].chars().next().unwrap();
+                rest = &rest[end + 1..];
+            }
+            _ => {}
+        }
+        if let '?'..='~' = sign {
+            for (column, k) in (x..x + count).flat_map(|c| (0..6).map(move |k| (c, k))) {
+                if (sign as u8 - 63) & 1 << k != 0 {
+                    pixels[(y + k) * width + column] = Some(color);
+                }
+            }
+            x += count;
+        }
+    }
+    ([width, height], pixels)
+}

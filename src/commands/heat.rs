@@ -1,13 +1,17 @@
 //! `npk inspect --heat`: heat maps in a terminal.
 
+use std::io::IsTerminal as _;
+
 use serde_json::{Value, json};
 
 use super::colors::{self, Rgb};
 use super::diff::short;
 use super::profile::heat::{HeatMap, INFINITE, NAN, NULL, Scale};
-use crate::console::Console;
+use crate::console::{Console, terminal};
 use crate::model::ArrayMeta;
 use crate::model::json_float::number;
+
+mod sixel;
 
 /// What a terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +28,24 @@ enum Shades {
     Kitty,
     /// As a file, by iTerm2's protocol.
     File,
+    /// As sixels.
+    Sixel,
 }
 
+/// Terminals that draw sixels, by the beginning of TERM.
+const SIXEL_TERMS: [&str; 4] = ["foot", "mlterm", "contour", "yaft"];
+/// The device attribute of terminals that draw sixels.
+const SIXEL_ATTRIBUTE: u16 = 4;
+
 impl Shades {
-    /// By what the environment says of the terminal.
-    fn of(console: Console) -> Shades {
+    /// By what the environment and the terminal itself say.
+    fn of(console: Console, json: bool) -> Shades {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let (term, color) = (variable("TERM"), variable("COLORTERM"));
         // tmux and screen draw their windows themselves, whatever the terminal around them can do.
         let direct = variable("TMUX").is_empty()
             && !["tmux", "screen"].iter().any(|drawn| term.starts_with(drawn));
-        if !console.color_out {
+        if json || !console.color_out {
             Shades::Ascii
         } else if direct && (term == "xterm-kitty" || !variable("KITTY_WINDOW_ID").is_empty()) {
             Shades::Kitty
@@ -43,6 +54,12 @@ impl Shades {
                 || variable("LC_TERMINAL") == "iTerm2")
         {
             Shades::File
+        } else if direct
+            && (SIXEL_TERMS.iter().any(|name| term.starts_with(name))
+                || variable("TERM_PROGRAM") == "mintty")
+            || std::io::stdout().is_terminal() && terminal::attributes().contains(&SIXEL_ATTRIBUTE)
+        {
+            Shades::Sixel
         } else if color == "truecolor" || color == "24bit" || term.ends_with("-direct") {
             Shades::True
         } else if term.contains("256color") {
@@ -59,7 +76,12 @@ pub struct Screen {
     shades: Shades,
     columns: usize,
     lines: usize,
+    /// The width and height of a character, in pixels.
+    character: [usize; 2],
 }
+
+/// As large as a character was on the terminals that drew sixels first.
+const CHARACTER: [usize; 2] = [10, 20];
 
 /// Blocks along each side, for JSON.
 const JSON_BLOCKS: usize = 64;
@@ -67,14 +89,17 @@ const JSON_BLOCKS: usize = 64;
 const MAX_BLOCKS: usize = 2_000_000;
 
 impl Screen {
-    /// The window; 80 columns in a pipe, unless COLUMNS says otherwise.
-    pub fn of(console: Console) -> Screen {
+    /// The window; 80 columns in a pipe, unless COLUMNS says otherwise. `json`: nothing is drawn.
+    pub fn of(console: Console, json: bool) -> Screen {
         let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok();
         let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
         let said = std::env::var("COLUMNS").ok().and_then(|c| c.parse::<usize>().ok());
         let columns = size.map(|s| s.ws_col as usize).or(said).unwrap_or(80).clamp(16, 512);
         let lines = size.map_or(24, |s| s.ws_row as usize).saturating_sub(6).clamp(8, 48);
-        Screen { shades: Shades::of(console), columns, lines }
+        let character = size
+            .map_or([0, 0], |s| [s.ws_xpixel / s.ws_col, s.ws_ypixel / s.ws_row].map(usize::from));
+        let character = if character.contains(&0) { CHARACTER } else { character };
+        Screen { shades: Shades::of(console, json), columns, lines, character }
     }
     /// Most rows and columns of blocks of one of so many arrays.
     pub fn most(&self, meta: &ArrayMeta, arrays: usize, json: bool) -> [usize; 2] {
@@ -123,7 +148,7 @@ impl Screen {
                     out.push('\n');
                 }
             }
-            Shades::Kitty | Shades::File => {
+            Shades::Kitty | Shades::File | Shades::Sixel => {
                 let pixels = (0..rows * columns).flat_map(|i| {
                     let Rgb(r, g, b) = cell(i / columns, i % columns).color(&scale);
                     [r, g, b]
@@ -131,6 +156,10 @@ impl Screen {
                 let pixels: Vec<u8> = pixels.collect();
                 match self.shades {
                     Shades::Kitty => kitty(&pixels, columns, rows, &mut out),
+                    Shades::Sixel => {
+                        let [width, height] = self.character;
+                        sixel::sixel(&pixels, columns, [width, (height / 2).max(1)], &mut out);
+                    }
                     _ => file(&pixels, columns, rows, &mut out),
                 }
             }
@@ -161,7 +190,7 @@ impl Screen {
         match self.shades {
             Shades::Ascii => bar.extend(values.map(|v| v.letter(scale))),
             shades => {
-                let picture = matches!(shades, Shades::Kitty | Shades::File);
+                let picture = matches!(shades, Shades::Kitty | Shades::File | Shades::Sixel);
                 let shades = if picture { Shades::True } else { shades };
                 let mut pen = Pen { shades, last: None };
                 for value in values {

@@ -153,7 +153,8 @@ fn look(
 
 /// What is to be found out in the one pass over the values.
 fn wish(meta: &ArrayMeta, heat: bool, plan: &Plan, args: &InspectArgs, console: Console) -> Wish {
-    let heat = heat.then(|| heat::Screen::of(console).most(meta, plan.arrays.len(), args.json));
+    let heat =
+        heat.then(|| heat::Screen::of(console, args.json).most(meta, plan.arrays.len(), args.json));
     Wish { heat, ..Wish::default() }
 }
 
@@ -400,7 +401,8 @@ fn values_text(plan: &Plan, seen: &ValueReport, args: &InspectArgs, console: Con
     }
     for (m, map) in plan.arrays.iter().zip(&seen.heat) {
         if let Some(map) = map {
-            out += &format!("{}:\n{}", visible(&m.name), heat::Screen::of(console).draw(map));
+            out +=
+                &format!("{}:\n{}", visible(&m.name), heat::Screen::of(console, false).draw(map));
         }
     }
     for (name, rows) in &seen.rows {
