@@ -295,3 +295,77 @@ fn references_name_the_commit() {
     let text = std::fs::read_to_string(out).unwrap();
     assert!(text.contains(&format!("hf://o/n@{commit}/m.safetensors")), "{text}");
 }
+
+/// The library of the Hugging Face Hub lists and downloads from the hub of these tests what npk
+/// reads from it, and takes its refusals for what they are: so the hub speaks as the real one does.
+#[test]
+#[ignore = "asks the real libraries"]
+fn the_librarys_downloads_are_what_is_read() {
+    let (hub, scratch) = (Hub::new(), Scratch::new());
+    hub.is_no_mirror();
+    let old = hub.put("models/o/n", &sharded(0));
+    hub.put("models/o/n", &sharded(1));
+    let arrays = [("in/a.npy", npy(3)), ("in/deep/b.npy", npy(2000)), ("c.npy", npy(5))];
+    hub.put("datasets/o/d", &arrays);
+    hub.put("models/o/private", &sharded(0));
+    hub.access("models/o/private", Access::Private);
+    hub.put("models/o/gated", &sharded(0));
+    hub.access("models/o/gated", Access::Gated);
+    let code = r#"
+import json, os, shutil, sys
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+old = sys.argv[1]
+api = HfApi()
+names = {t: sorted(api.list_repo_files(r, repo_type=t)) for r, t in (("o/n", "model"), ("o/d", "dataset"))}
+sizes = {f.path: f.size for f in api.list_repo_tree("o/n", recursive=True)}
+for revision in ("main", old):
+    for name in names["model"]:
+        path = hf_hub_download("o/n", name, revision=revision)
+        assert os.path.getsize(path) == sizes[name]
+        os.makedirs(f"model/{revision}", exist_ok=True)
+        shutil.copy(path, f"model/{revision}/{name}")
+shutil.copytree(snapshot_download("o/d", repo_type="dataset"), "dataset")
+def refusal(*args, **more):
+    try:
+        hf_hub_download(*args, **more)
+    except Exception as e:
+        return type(e)
+assert refusal("o/n", "gone") is not None and issubclass(refusal("o/n", "gone"), EntryNotFoundError)
+assert issubclass(refusal("o/n", "README.md", revision="gone"), RevisionNotFoundError)
+assert issubclass(refusal("o/gone", "README.md"), RepositoryNotFoundError)
+assert issubclass(refusal("o/private", "README.md", token=False), RepositoryNotFoundError)
+assert issubclass(refusal("o/gated", "README.md"), GatedRepoError)
+hf_hub_download("o/private", "README.md")
+print(json.dumps(names))
+"#;
+    let library = std::process::Command::new(crate::support::python_path())
+        .args(["-W", "ignore", "-c", code, &old])
+        .current_dir(scratch.path())
+        .envs(hub.environment())
+        .envs(["TELEMETRY", "XET", "PROGRESS_BARS"].map(|n| (format!("HF_HUB_DISABLE_{n}"), "1")))
+        .output()
+        .unwrap();
+    assert!(library.status.success(), "{}", String::from_utf8_lossy(&library.stderr));
+    let names: serde_json::Value = serde_json::from_slice(&library.stdout).unwrap();
+    let files = sharded(0);
+    let mut due: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    due.sort_unstable();
+    assert_eq!(names["model"], serde_json::json!(due));
+    assert_eq!(names["dataset"], serde_json::json!(["c.npy", "in/a.npy", "in/deep/b.npy"]));
+    for name in ["model-00001-of-00002.safetensors", "model.safetensors.index.json"] {
+        for revision in ["main", &old] {
+            let path = scratch.join(&format!("model/{revision}/{name}"));
+            works(&hub, &["diff", path.to_str().unwrap(), &format!("hf://o/n@{revision}/{name}")]);
+        }
+    }
+    let out = format!("{}/", scratch.join("out").display());
+    works(&hub, &["convert", "hf://datasets/o/d/**/*.npy", &out, "--to", "npy"]);
+    for (name, bytes) in &arrays {
+        let read = |folder: &str| std::fs::read(scratch.join(&format!("{folder}/{name}"))).unwrap();
+        assert_eq!(&read("dataset"), bytes, "{name}");
+        let (a, b) = (format!("out/{name}"), format!("dataset/{name}"));
+        let [a, b] = [a, b].map(|path| scratch.join(&path).display().to_string());
+        works(&hub, &["diff", &a, &b]);
+    }
+}

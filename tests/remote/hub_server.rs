@@ -69,6 +69,8 @@ pub struct State {
     /// So many requests to the hub are told to come later.
     busy: AtomicUsize,
     elsewhere: Mutex<String>,
+    /// What it calls itself in its links.
+    name: Mutex<String>,
 }
 
 impl State {
@@ -172,7 +174,7 @@ impl State {
         };
         match parts[3].as_str() {
             "revision" => answer(200, &[], format!("{{\"id\":\"x\",\"sha\":\"{commit}\"}}")),
-            "tree" => tree(files, &parts[5..].join("/"), request),
+            "tree" => tree(files, &parts[5..].join("/"), request, &self.name.lock().unwrap()),
             "resolve" if repo.access == Access::Gated => {
                 refused(403, "GatedRepo", "Access to this model is restricted.")
             }
@@ -223,7 +225,7 @@ impl State {
 }
 
 /// A page of a listing: files and folders, in the order of their names.
-fn tree(files: &Files, folder: &str, request: &Request<Incoming>) -> Answer {
+fn tree(files: &Files, folder: &str, request: &Request<Incoming>, name: &str) -> Answer {
     let query = request.uri().query().unwrap_or_default();
     let deep = query.contains("recursive=true");
     let from: usize = query.split("cursor=").nth(1).map_or(0, |n| n.parse().unwrap());
@@ -254,12 +256,8 @@ fn tree(files: &Files, folder: &str, request: &Request<Incoming>) -> Answer {
     if from + PAGE >= entries.len() {
         return answer(200, &[], body);
     }
-    // Behind a mirror, the hub still calls itself by its own name.
     let path = request.uri().path();
-    let next = format!(
-        "<https://hub.invalid{path}?recursive={deep}&cursor={}>; rel=\"next\"",
-        from + PAGE
-    );
+    let next = format!("<{name}{path}?recursive={deep}&cursor={}>; rel=\"next\"", from + PAGE);
     answer(200, &[("link", &next)], body)
 }
 
@@ -278,6 +276,8 @@ impl Hub {
             hook: Mutex::default(),
             busy: AtomicUsize::new(0),
             elsewhere: Mutex::default(),
+            // Behind a mirror, the hub still calls itself by its own name.
+            name: Mutex::new("https://hub.invalid".into()),
         });
         let serve = |elsewhere: bool| {
             let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -331,6 +331,10 @@ impl Hub {
     }
     pub fn when_read(&self, hook: impl Fn(&State) + Send + Sync + 'static) {
         *self.state.hook.lock().unwrap() = Some(Box::new(hook));
+    }
+    /// Whoever follows its links stays here.
+    pub fn is_no_mirror(&self) {
+        self.state.name.lock().unwrap().clone_from(&self.endpoint);
     }
     pub fn be_busy(&self, times: usize) {
         self.state.busy.store(times, Ordering::SeqCst);
