@@ -453,6 +453,7 @@ fn treemap(file: &File) -> Markup {
     });
     let label = format!("Arrays by bytes{}", largest.unwrap_or_default());
     let rects = treemap::layout(&sizes, area);
+    let common = common(&arrays);
     html! {
         svg class="tree" viewBox="0 0 800 300" role="img" aria-label=(label) {
             @for (i, r) in rects.iter().enumerate() {
@@ -464,7 +465,7 @@ fn treemap(file: &File) -> Markup {
                     }
                     @let most = ((r.w - 6.0) / 6.2) as usize;
                     @if r.h > 16.0 && most >= 4 {
-                        text x=(round(r.x + 4.0)) y=(round(r.y + 13.0)) { (ending(&name, most)) }
+                        text x=(round(r.x + 4.0)) y=(round(r.y + 13.0)) { (both_ends(name.get(common..).unwrap_or(&name), most)) }
                     }
                 } @else {
                     rect x=(round(r.x)) y=(round(r.y)) width=(round(r.w)) height=(round(r.h)) fill="#555" {
@@ -476,13 +477,24 @@ fn treemap(file: &File) -> Markup {
     }
 }
 
-/// The end of a name says more than its beginning.
-fn ending(name: &str, most: usize) -> String {
+/// How many bytes of their names all these arrays have in common, up to a dot or a slash.
+fn common(arrays: &[(&ArrayMeta, u64)]) -> usize {
+    let names = || arrays.iter().map(|(m, _)| visible(&m.name));
+    let Some(first) = names().next().filter(|_| arrays.len() > 1) else { return 0 };
+    let same = |name: &String| first.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    let most = names().map(|name| same(&name)).min().unwrap_or(0);
+    first.bytes().take(most).rposition(|b| b == b'.' || b == b'/').map_or(0, |at| at + 1)
+}
+
+/// A name without its middle: layers are told apart by the beginning, their parts by the end.
+fn both_ends(name: &str, most: usize) -> String {
     let count = name.chars().count();
     if count <= most {
         return name.to_string();
     }
-    format!("…{}", name.chars().skip(count + 1 - most).collect::<String>())
+    let end = most / 2;
+    let begin: String = name.chars().take(most - end - 1).collect();
+    format!("{begin}…{}", name.chars().skip(count - end).collect::<String>())
 }
 
 fn round(v: f64) -> f64 {
