@@ -30,6 +30,7 @@ mod matrix;
 mod memory;
 mod outputs;
 mod pages;
+mod profiles;
 mod property;
 mod python;
 mod regression;

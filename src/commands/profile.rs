@@ -2,7 +2,7 @@
 //! histograms, heat maps, the most frequent texts.
 
 use std::collections::BTreeMap;
-use std::ops::{Mul, Range};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::compare::{Number, each_number};
@@ -11,18 +11,28 @@ use crate::model::{ArrayMeta, Chunk, Dtype, Values, checked_product, codes_of, i
 use crate::pipe::{self, Flow, Fold, Settings};
 use crate::resolve::Step;
 
-/// Makes a method that runs with AVX2 where the processor has it: what it calls takes part as far
-/// as it is inlined. The arithmetic is the same, and so are the results.
+/// Makes a method that runs with AVX-512 or AVX2 where the processor has them: what it calls takes
+/// part as far as it is inlined. The arithmetic is the same, and so are the results.
 macro_rules! vectorized {
-    ($(#[$about:meta])* fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $of:ty),*)
-        = $wide:ident or $plain:ident) => {
+    ($(#[$about:meta])* $vis:vis fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $of:ty),*)
+        = $widest:ident or $wide:ident or $plain:ident) => {
         $(#[$about])*
-        fn $name$(<$t: $bound>)?(&mut self, $($arg: $of),*) {
+        $vis fn $name$(<$t: $bound>)?(&mut self, $($arg: $of),*) {
+            #[cfg(target_arch = "x86_64")]
+            if crate::commands::profile::has_avx512() {
+                // SAFETY: the processor has these instructions.
+                return unsafe { self.$widest($($arg),*) };
+            }
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the processor has these instructions.
+                // SAFETY: as above.
                 return unsafe { self.$wide($($arg),*) };
             }
+            self.$plain($($arg),*)
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+        fn $widest$(<$t: $bound>)?(&mut self, $($arg: $of),*) {
             self.$plain($($arg),*)
         }
         #[cfg(target_arch = "x86_64")]
@@ -37,6 +47,7 @@ mod bins;
 mod codes;
 pub mod heat;
 pub mod histogram;
+mod reals;
 pub mod stats;
 pub mod text;
 pub mod view;
@@ -247,74 +258,6 @@ impl Fold for Looking<'_> {
     }
 }
 
-/// A float type that is looked at as it is.
-pub(super) trait Real: Copy + Into<f64> + PartialOrd + Mul<Output = Self> {
-    const ZERO: Self;
-    const INFINITY: Self;
-    const NEGATIVE_INFINITY: Self;
-    fn finite(self) -> bool;
-    /// A power of two, where the type has it in full.
-    fn power(value: f64) -> Option<Self>;
-    /// Towards zero.
-    ///
-    /// # Safety
-    /// The value is finite, and an int32 holds it.
-    unsafe fn truncated(self) -> i32;
-    /// An int32 that came of [`Real::truncated`].
-    fn whole(value: i32) -> Self;
-}
-
-macro_rules! real {
-    ($t:ty) => {
-        impl Real for $t {
-            const ZERO: $t = 0.0;
-            const INFINITY: $t = <$t>::INFINITY;
-            const NEGATIVE_INFINITY: $t = <$t>::NEG_INFINITY;
-            #[inline(always)]
-            fn finite(self) -> bool {
-                self.is_finite()
-            }
-            #[inline(always)]
-            fn power(value: f64) -> Option<$t> {
-                Some(value as $t).filter(|power| power.is_normal())
-            }
-            #[inline(always)]
-            unsafe fn truncated(self) -> i32 {
-                // SAFETY: as the caller promises.
-                unsafe { self.to_int_unchecked::<i32>() }
-            }
-            #[inline(always)]
-            fn whole(value: i32) -> $t {
-                value as $t
-            }
-        }
-    };
-}
-real!(f32);
-real!(f64);
-
-/// Least, greatest, how many zeros, and how many are not finite; the first two only where all are.
-#[inline(always)]
-fn scan<T: Real>(values: &[T]) -> (f64, f64, u64, u64) {
-    let (mut low, mut high) = ([T::INFINITY; 8], [T::NEGATIVE_INFINITY; 8]);
-    let (mut zeros, mut strange) = ([0u32; 8], [0u32; 8]);
-    let mut look = |k: usize, value: T| {
-        low[k] = if value < low[k] { value } else { low[k] };
-        high[k] = if value > high[k] { value } else { high[k] };
-        zeros[k] += u32::from(value == T::ZERO);
-        strange[k] += u32::from(!value.finite());
-    };
-    let eights = values.chunks_exact(8);
-    eights.remainder().iter().enumerate().for_each(|(k, &value)| look(k, value));
-    for eight in eights {
-        (0..8).for_each(|k| look(k, eight[k]));
-    }
-    let least = low.iter().copied().fold(T::INFINITY, |a, b| if b < a { b } else { a });
-    let most = high.iter().copied().fold(T::NEGATIVE_INFINITY, |a, b| if b > a { b } else { a });
-    let sum = |counts: [u32; 8]| counts.iter().map(|&n| u64::from(n)).sum::<u64>();
-    (least.into(), most.into(), sum(zeros), sum(strange))
-}
-
 impl Part {
     fn add(&mut self, meta: &ArrayMeta, chunk: &Chunk) -> Result<()> {
         let row = self.row;
@@ -389,7 +332,8 @@ impl Part {
             return self.decimals(meta, at, bytes);
         }
         let item = meta.dtype.item_bytes() as usize;
-        if codes::is_worth(meta.dtype, bytes.len() / item) {
+        let elements = plane(meta).map_or(0, |[rows, columns]| rows.saturating_mul(columns));
+        if codes::is_worth(meta.dtype, elements.max((bytes.len() / item) as u64)) {
             return self.counted(meta.dtype, at, bytes);
         }
         let step = BLOCK * item;
@@ -424,37 +368,6 @@ impl Part {
         }
     }
 
-    vectorized! {
-        /// Floats from the `at`th on.
-        fn reals<T: Real>(at: u64, values: &[T]) = reals_avx2 or reals_plain
-    }
-    #[inline(always)]
-    fn reals_plain<T: Real>(&mut self, at: u64, values: &[T]) {
-        let (low, high, zeros, strange) = scan(values);
-        self.stats.count += values.len() as u64;
-        self.stats.zeros += zeros;
-        if let Some(heat) = &mut self.heat {
-            heat.add(at, values, strange == 0);
-        }
-        if strange == 0 {
-            return self.finite(values, low, high);
-        }
-        let nan = values.iter().filter(|&&v| v.partial_cmp(&v).is_none()).count() as u64;
-        self.stats.nan += nan;
-        self.stats.inf += strange - nan;
-        let finite: Vec<T> = values.iter().copied().filter(|v| v.finite()).collect();
-        let (low, high, ..) = scan(&finite);
-        self.finite(&finite, low, high);
-    }
-
-    #[inline(always)]
-    fn finite<T: Real>(&mut self, values: &[T], low: f64, high: f64) {
-        self.stats.add_reals(values, (low, high));
-        if let Some(histogram) = self.histogram.as_mut().filter(|_| !values.is_empty()) {
-            histogram.add_reals(values, low, high);
-        }
-    }
-
     fn integers(&mut self, meta: &ArrayMeta, at: u64, values: &[i64]) {
         let whole;
         let mut values = values;
@@ -472,7 +385,7 @@ impl Part {
         }
         if let Some(heat) = &mut self.heat {
             let reals: Vec<f64> = values.iter().map(|&v| v as f64).collect();
-            heat.add(at, &reals, true);
+            heat.add(at, &reals, true, f64::from);
         }
     }
 
@@ -489,7 +402,7 @@ impl Part {
             reals.push(value);
         }
         if let Some(heat) = &mut self.heat {
-            heat.add(at, &reals, true);
+            heat.add(at, &reals, true, f64::from);
         }
     }
 
@@ -509,7 +422,7 @@ impl Part {
                 reals.push(value);
             }
             if let Some(heat) = &mut self.heat {
-                heat.add(at + (k * BLOCK) as u64, &reals, true);
+                heat.add(at + (k * BLOCK) as u64, &reals, true, f64::from);
             }
         }
     }
@@ -519,16 +432,25 @@ impl Part {
         self.stats.merge(&next.stats);
         let whole =
             !meta.dtype.is_float() && !meta.dtype.is_complex() && meta.logical.decimals().is_none();
-        if let (Some(histogram), Some(next)) = (&mut self.histogram, &next.histogram) {
+        if let (Some(histogram), Some(next)) = (&mut self.histogram, next.histogram) {
             histogram.merge(next, whole);
         }
-        if let (Some(heat), Some(next)) = (&mut self.heat, &next.heat) {
+        if let (Some(heat), Some(next)) = (&mut self.heat, next.heat) {
             heat.merge(next);
         }
         if let (Some(texts), Some(next)) = (&mut self.texts, next.texts) {
             texts.merge(next);
         }
     }
+}
+
+/// Whether the processor has what the widest form of a method needs.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
 }
 
 /// Booleans are bytes.

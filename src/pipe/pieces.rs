@@ -1,17 +1,21 @@
 //! Every piece of a flow, on all threads and in no order: for figures that are added up.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::cutter::Cutter;
-use super::flow::Flow;
+use super::flow::{Flow, RecipeReader};
 use super::pool::{Failure, on_pool};
 use super::row_count::RowCount;
 use super::settings::Settings;
 use super::work::Work;
 use crate::error::Result;
 use crate::format::{Order, ReadRows};
-use crate::model::Chunk;
+use crate::model::{ArrayMeta, Chunk};
 use crate::ops::Needs;
+
+/// So much has room in a processor's second cache, beside what is counted.
+const STEP_BYTES: u64 = 256 << 10;
 
 /// What is done with the pieces of arrays. Chunks of a piece come in order; pieces come in any, on
 /// any thread.
@@ -49,6 +53,7 @@ pub fn pieces<F: Fold>(flow: impl Into<Flow>, fold: &F, settings: &Settings) -> 
             let piece = settings.piece_bytes();
             let mut next = || Ok(cutter.next(piece)?.map(|cut| (cut.bytes, cut)));
             let names = &work.plan.arrays;
+            let steps = Steps::new(&reading, names.len());
             let look = |cut: super::cutter::Cut| {
                 let array = cut.lane[0];
                 let mut part = fold.begin(array, cut.rows.start);
@@ -56,14 +61,45 @@ pub fn pieces<F: Fold>(flow: impl Into<Flow>, fold: &F, settings: &Settings) -> 
                     settings.moved(chunk.bytes(), &names[array].name);
                     fold.add(&mut part, &chunk)
                 };
-                let read = reading.read(array, cut.rows.clone(), &mut take);
-                read.map_err(|e| e.array(&names[array].name))?;
+                let step = steps.rows(array, cut.bytes, &names[array]);
+                let mut row = cut.rows.start;
+                while row < cut.rows.end {
+                    let end = row.saturating_add(step).min(cut.rows.end);
+                    let read = reading.read(array, row..end, &mut take);
+                    read.map_err(|e| e.array(&names[array].name))?;
+                    row = end;
+                }
                 fold.end(array, cut.rows, part)
             };
             on_pool(settings, work.plan.bytes(), &Failure::default(), &mut next, &look)?;
             work.inputs.close()
         }
         None => in_order(work, &all, fold, settings),
+    }
+}
+
+/// Which arrays are read a few rows at a time, so that what was read is in the processor's cache
+/// while it is looked at: those whose bytes are in a local file as they are.
+struct Steps<'a> {
+    reading: &'a RecipeReader,
+    are_stored: Vec<OnceLock<bool>>,
+}
+
+impl Steps<'_> {
+    fn new(reading: &RecipeReader, arrays: usize) -> Steps<'_> {
+        Steps { reading, are_stored: vec![OnceLock::new(); arrays] }
+    }
+    /// How many rows of a piece are read at once.
+    fn rows(&self, array: usize, piece_bytes: u64, meta: &ArrayMeta) -> u64 {
+        let is_stored = || self.reading.extents(array).is_some();
+        match meta.row_bytes() {
+            Ok(row_bytes)
+                if piece_bytes > STEP_BYTES && *self.are_stored[array].get_or_init(is_stored) =>
+            {
+                (STEP_BYTES / row_bytes.max(1)).max(1)
+            }
+            _ => u64::MAX,
+        }
     }
 }
 

@@ -39,6 +39,6 @@ fn map(source: &dyn Source, array: usize, most: u64, side: usize) -> Option<Heat
         }
     }
     let mut sums = Sums::new(Grid::new(plane, [side, side])?, 0);
-    sums.add(0, &bytes, true);
+    sums.add(0, &bytes, true, f64::from);
     Some(sums.finish())
 }

@@ -11,7 +11,7 @@ use crate::model::{Dtype, typed};
 use crate::ops::float8;
 
 /// From so many elements on, counting pays for the look at all counters.
-const WORTH: usize = 1 << 17;
+const WORTH: u64 = 1 << 20;
 /// A counter must not overflow.
 const MOST: u64 = 1 << 31;
 /// Different values.
@@ -25,8 +25,8 @@ pub(super) struct Codes {
     dtype: Dtype,
 }
 
-/// Whether so many elements of this type are counted.
-pub(super) fn is_worth(dtype: Dtype, elements: usize) -> bool {
+/// Whether elements of this type are counted, where an array has so many.
+pub(super) fn is_worth(dtype: Dtype, elements: u64) -> bool {
     elements >= WORTH && is_short(dtype)
 }
 
@@ -119,10 +119,10 @@ impl Part {
     pub(super) fn counted(&mut self, dtype: Dtype, at: u64, bytes: &[u8]) {
         let item = dtype.item_bytes() as usize;
         let mut at = at;
-        for bytes in bytes.chunks(BLOCK * item * 1024) {
+        for bytes in bytes.chunks(BLOCK * item * 64) {
             let more = bytes.len() / item;
             if self.codes.as_ref().is_some_and(|codes| !codes.has_room(more)) {
-                self.settle();
+                self.add_codes();
             }
             self.codes.get_or_insert_with(|| Codes::new(dtype));
             self.count(dtype, at, bytes);
@@ -132,7 +132,7 @@ impl Part {
 
     vectorized! {
         /// The same, where there is a counter.
-        fn count(dtype: Dtype, at: u64, bytes: &[u8]) = count_avx2 or count_plain
+        fn count(dtype: Dtype, at: u64, bytes: &[u8]) = count_avx512 or count_avx2 or count_plain
     }
     #[inline(always)]
     fn count_plain(&mut self, dtype: Dtype, at: u64, bytes: &[u8]) {
@@ -144,20 +144,40 @@ impl Part {
                 1 => codes.add(bytes),
                 _ => codes.add(&typed::<u16>(bytes)),
             }
-            if let Some(heat) = &mut self.heat {
+            let Some(heat) = &mut self.heat else { continue };
+            let at = at + (k * BLOCK) as u64;
+            if dtype == Dtype::Bf16 {
+                // Widened in passing: no more than a shift.
+                let halves = typed::<u16>(bytes);
+                let most = halves.iter().fold(0, |most, bits| most.max(bits & 0x7fff));
+                heat.add(at, &halves, most < 0x7f80, |bits| {
+                    f64::from(f32::from_bits(u32::from(bits) << 16))
+                });
+            } else {
                 let reals = widen(dtype, bytes, &mut reals);
                 let bits = |real: &f32| real.to_bits() as i32 & i32::MAX;
                 let most = reals.iter().fold(0, |most, real| bits(real).max(most));
                 let is_finite = most < f32::INFINITY.to_bits() as i32;
-                heat.add(at + (k * BLOCK) as u64, reals, is_finite);
+                heat.add(at, reals, is_finite, f64::from);
             }
         }
     }
 
-    /// Makes statistics and the histogram whole.
-    pub(super) fn settle(&mut self) {
+    /// Adds what was counted to statistics and the histogram.
+    fn add_codes(&mut self) {
         if let Some(codes) = self.codes.take() {
             codes.finish(&mut self.stats, self.histogram.as_mut());
+        }
+    }
+
+    /// Makes statistics, the histogram and the heat map whole.
+    pub(super) fn settle(&mut self) {
+        self.add_codes();
+        if let Some(histogram) = &mut self.histogram {
+            histogram.settle();
+        }
+        if let Some(heat) = &mut self.heat {
+            heat.settle();
         }
     }
 }

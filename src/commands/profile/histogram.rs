@@ -2,7 +2,8 @@
 //! two, at multiples of it, of which two become one where the range grows. So counts are exact, and
 //! do not depend on the order of the values.
 
-use super::Real;
+use super::BLOCK;
+use super::reals::Real;
 
 /// Most bins.
 pub const MAX_BINS: usize = 128;
@@ -18,6 +19,51 @@ pub struct Histogram {
     /// The number of the first bin: where it begins, in widths.
     first: i128,
     counts: Vec<u64>,
+    /// Values that were counted so far, pairs and all.
+    held: u64,
+    pairs: Option<Box<Pairs>>,
+}
+
+/// From so many values on they are counted two by two.
+const WORTH: u64 = 1 << 16;
+
+/// How often two bins have come side by side, in no counter yet: half as many counters to wait for
+/// as with one at a time.
+#[derive(Clone, Debug)]
+struct Pairs {
+    /// By the second bin, and then by the first; every other half of a row is not used.
+    counts: [u16; MAX_BINS << 8],
+    held: usize,
+}
+
+impl Pairs {
+    fn add(&mut self, bins: &[[u8; 8]]) {
+        self.held += 4 * bins.len();
+        for eight in bins {
+            let word = u64::from_le_bytes(*eight) & 0x7f7f_7f7f_7f7f_7f7f;
+            for k in 0..4 {
+                self.counts[(word >> (16 * k)) as usize & 0x7f7f] += 1;
+            }
+        }
+    }
+    /// Whether no counter can overflow by so many more.
+    fn has_room(&self, more: usize) -> bool {
+        self.held + more <= usize::from(u16::MAX)
+    }
+    fn settle(&mut self, counts: &mut [u64]) {
+        let mut first = [0u16; MAX_BINS];
+        for (row, second) in self.counts.chunks(256).zip(0..) {
+            let row = &row[..MAX_BINS];
+            let sum: u64 = row.iter().map(|&n| u64::from(n)).sum();
+            if sum > 0 {
+                counts[second as usize] += sum;
+                first.iter_mut().zip(row).for_each(|(first, n)| *first += n);
+            }
+        }
+        counts.iter_mut().zip(first).for_each(|(count, n)| *count += u64::from(n));
+        self.counts.fill(0);
+        self.held = 0;
+    }
 }
 
 impl Histogram {
@@ -36,8 +82,26 @@ impl Histogram {
         Some((self.first.checked_mul(width)?, width))
     }
 
+    /// Adds what was counted two by two, and gives room back: before this waits to be merged.
+    pub fn settle(&mut self) {
+        self.flush();
+        self.pairs = None;
+    }
+
+    /// Adds what was counted two by two.
+    fn flush(&mut self) {
+        if let Some(pairs) = self.pairs.as_mut().filter(|pairs| pairs.held > 0) {
+            pairs.settle(&mut self.counts);
+        }
+    }
+
     /// Makes room for these bins of a width; bins that there are become wider with it.
     fn cover(&mut self, exponent: i32, low: i128, high: i128) {
+        let end = self.first + self.counts.len() as i128;
+        if exponent == self.exponent && self.first <= low && high < end {
+            return;
+        }
+        self.flush();
         if self.counts.is_empty() {
             (self.exponent, self.first) = (exponent, low);
             self.counts = vec![0; (high - low) as usize + 1];
@@ -78,6 +142,9 @@ impl Histogram {
         if !self.counts.is_empty() {
             let last = self.first + self.counts.len() as i128 - 1;
             let width = power(self.exponent);
+            if low >= self.first as f64 * width && high < (last + 1) as f64 * width {
+                return;
+            }
             low = low.min(self.first as f64 * width);
             high = high.max(last as f64 * width);
         }
@@ -97,8 +164,8 @@ impl Histogram {
     #[inline(always)]
     pub(super) fn add_reals<T: Real>(&mut self, values: &[T], low: f64, high: f64) {
         self.cover_reals(low, high);
-        let mut bins = [0i32; 2048];
-        for part in values.chunks(bins.len()) {
+        let mut bins = [0; BLOCK];
+        for part in values.chunks(BLOCK) {
             let bins = &mut bins[..part.len()];
             self.bins(part, bins);
             self.count(bins);
@@ -111,13 +178,13 @@ impl Histogram {
         let mut bins = vec![0; values.len()];
         self.bins(values, &mut bins);
         for (bin, n) in bins.into_iter().zip(counts) {
-            self.counts[bin as usize] += n;
+            self.counts[usize::from(bin)] += n;
         }
     }
 
     /// The bins of values for which there is room.
     #[inline(always)]
-    fn bins<T: Real>(&self, values: &[T], bins: &mut [i32]) {
+    fn bins<T: Real>(&self, values: &[T], bins: &mut [u8]) {
         let (scale, first) = (1.0 / power(self.exponent), self.first as i32);
         match T::power(scale) {
             // The product with a power of two is exact, or below 1 and so of the same bin.
@@ -132,10 +199,10 @@ impl Histogram {
     pub fn add_integers(&mut self, values: &[i64], low: i128, high: i128) {
         self.cover_integers(low, high);
         let (shift, first) = (self.exponent.min(63), self.first as i64);
-        let mut bins = [0i32; 2048];
-        for part in values.chunks(bins.len()) {
+        let mut bins = [0; BLOCK];
+        for part in values.chunks(BLOCK) {
             for (bin, value) in bins.iter_mut().zip(part) {
-                *bin = (value >> shift).wrapping_sub(first) as i32;
+                *bin = (value >> shift).wrapping_sub(first) as u8;
             }
             self.count(&bins[..part.len()]);
         }
@@ -161,29 +228,31 @@ impl Histogram {
         self.cover(e, low, high);
     }
 
-    /// Four tables: a bin that comes again at once would wait for its last count.
-    fn count(&mut self, bins: &[i32]) {
-        let mut counts = [[0u32; MAX_BINS]; 4];
-        let fours = bins.chunks_exact(4);
-        for &bin in fours.remainder() {
-            counts[0][bin as usize & (MAX_BINS - 1)] += 1;
+    /// At most [`BLOCK`] values of these bins.
+    fn count(&mut self, bins: &[u8]) {
+        let (eights, rest) = bins.as_chunks::<8>();
+        let single = if self.held < WORTH { bins } else { rest };
+        self.held += bins.len() as u64;
+        for &bin in single {
+            self.counts[usize::from(bin)] += 1;
         }
-        for four in fours {
-            for (counts, &bin) in counts.iter_mut().zip(four) {
-                counts[bin as usize & (MAX_BINS - 1)] += 1;
+        if single.len() < bins.len() {
+            let none = || Box::new(Pairs { counts: [0; MAX_BINS << 8], held: 0 });
+            let pairs = self.pairs.get_or_insert_with(none);
+            if !pairs.has_room(4 * eights.len()) {
+                pairs.settle(&mut self.counts);
             }
-        }
-        for (i, sum) in self.counts.iter_mut().enumerate() {
-            *sum += counts.iter().map(|c| u64::from(c[i])).sum::<u64>();
+            pairs.add(eights);
         }
     }
 
     /// The same over the values of both. `whole`: both are of whole numbers.
-    pub fn merge(&mut self, other: &Histogram, whole: bool) {
+    pub fn merge(&mut self, mut other: Histogram, whole: bool) {
+        self.settle();
+        other.settle();
         if other.counts.is_empty() {
             return;
         }
-        let mut other = other.clone();
         let last = |h: &Histogram| h.first + h.counts.len() as i128 - 1;
         if self.counts.is_empty() {
             *self = other;
@@ -207,13 +276,17 @@ impl Histogram {
 
 /// The whole numbers of widths below values, from the `first` on.
 #[inline(always)]
-fn floors<T: Real>(values: &[T], scale: T, first: i32, bins: &mut [i32]) {
+fn floors<T: Real>(values: &[T], scale: T, first: i32, bins: &mut [u8]) {
     for (bin, &value) in bins.iter_mut().zip(values) {
-        let scaled = value * scale;
         // SAFETY: it is finite, and `cover_reals` has chosen a width by which it is less than 2^31.
-        let down = unsafe { scaled.truncated() };
-        let above = T::whole(down) > scaled || scaled == T::ZERO && value < T::ZERO;
-        *bin = down - i32::from(above) - first;
+        let down = unsafe { (value * scale).floored() };
+        *bin = (down - first) as u8;
+    }
+    // Of a negative value nothing may be left: the number below 0 is -1.
+    if scale.into() < 1.0 {
+        for (bin, &value) in bins.iter_mut().zip(values) {
+            *bin -= u8::from(value * scale == T::ZERO && value < T::ZERO);
+        }
     }
 }
 

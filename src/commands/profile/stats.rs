@@ -3,7 +3,7 @@
 use arrow_buffer::i256;
 use serde_json::{Value, json};
 
-use super::Real;
+use super::reals::Real;
 use crate::commands::preview::line;
 use crate::formats::text::delimited::print;
 use crate::model::json_float::number;
@@ -46,21 +46,22 @@ impl Moments {
     #[inline(always)]
     fn of<T: Copy + Into<f64>>(values: &[T]) -> Moments {
         let Some(&shift) = values.first() else { return Moments::default() };
-        // About the first value: sums about 0 would cancel out where the mean is large. Eight at
-        // once: each sum waits for the addition before.
+        // About the first value: sums about 0 would cancel out where the mean is large. Sixteen
+        // at once: each sum waits for the addition before.
         let shift: f64 = shift.into();
-        let (mut sums, mut squares) = ([0f64; 8], [0f64; 8]);
-        let eights = values.chunks_exact(8);
-        for (k, &value) in eights.remainder().iter().enumerate() {
-            let distance: f64 = value.into() - shift;
-            (sums[k], squares[k]) = (distance, distance * distance);
-        }
-        for eight in eights {
-            for (k, &value) in eight.iter().enumerate() {
-                let distance: f64 = value.into() - shift;
+        let (mut sums, mut squares) = ([0f64; 16], [0f64; 16]);
+        let (whole, rest) = values.as_chunks::<16>();
+        for sixteen in whole {
+            for k in 0..16 {
+                let distance: f64 = sixteen[k].into() - shift;
                 sums[k] += distance;
                 squares[k] += distance * distance;
             }
+        }
+        for (k, &value) in rest.iter().enumerate() {
+            let distance: f64 = value.into() - shift;
+            sums[k] += distance;
+            squares[k] += distance * distance;
         }
         let n = values.len() as f64;
         let (sum, squares): (f64, f64) = (sums.iter().sum(), squares.iter().sum());
