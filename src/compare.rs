@@ -153,7 +153,7 @@ pub fn compare(
         }
         None => true,
     });
-    let found: Vec<Mutex<Found>> = pairs.iter().map(|_| Mutex::default()).collect();
+    let found: Vec<Mutex<PairFindings>> = pairs.iter().map(|_| Mutex::default()).collect();
     let tasks = pairs.iter().enumerate().flat_map(|(p, &(i, j))| {
         let pieces = pieces_of(&plan_a[i], settings.piece_bytes());
         pieces.map(move |(held, rows)| (held, (p, i, j, rows)))
@@ -164,7 +164,7 @@ pub fn compare(
             read(reader_a.as_ref(), i, rows.clone()).at_file(labels.0).at_array(&meta.name)?;
         let other =
             read(reader_b.as_ref(), j, rows.clone()).at_file(labels.1).at_array(&meta.name)?;
-        let mut part = Found::default();
+        let mut part = PairFindings::default();
         let measured =
             rules.measure && distance::is_measured(meta) && distance::is_measured(&plan_b[j]);
         let mut distance = Distance::default();
@@ -206,15 +206,15 @@ fn pieces_of(meta: &ArrayMeta, bytes: u64) -> impl Iterator<Item = (u64, Range<u
 
 /// What was found in the pieces of a pair so far.
 #[derive(Default)]
-struct Found {
+struct PairFindings {
     difference: Difference,
     distances: Vec<(u64, Distance)>,
 }
 
-impl Found {
+impl PairFindings {
     /// All pieces of the pair were compared.
     fn tell(self, of: &mut Compared, meta: &ArrayMeta, rules: Rules) {
-        let Found { difference, mut distances } = self;
+        let PairFindings { difference, mut distances } = self;
         // In the order of the rows: the same sums whatever thread was first.
         distances.sort_by_key(|(row, _)| *row);
         let measured = rules.measure && distance::is_measured(meta);

@@ -17,7 +17,7 @@ use crate::formats;
 use crate::model::{ArrayMeta, Dtype, Logical, Plan};
 use crate::open::{input_location, is_raw, open, output_location, read_options, shown};
 use crate::ops::time;
-use crate::pipe::join::{Concat, Part, Union};
+use crate::pipe::join::{Concat, JoinedSource, Union};
 use crate::pipe::{self, Flow, Settings};
 use crate::resolve::fit;
 use crate::resolve::lists;

@@ -375,7 +375,7 @@ impl Store {
         for (name, data) in rows {
             let source = data.source(name.as_ref(), &lender).at_file(&self.at.display())?;
             let label = name.as_ref().to_string();
-            parts.push(pipe::join::Part { source: Box::new(source), label });
+            parts.push(pipe::join::JoinedSource { source: Box::new(source), label });
         }
         let on_duplicate = crate::format::OnDuplicate::Error;
         let flow = Flow::from(Box::new(pipe::join::Union::new(parts, on_duplicate)?));

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::storage::{EntryKind, Location};
 
 /// A source, and the folders below the argument that found it (`a/b/`).
-pub(crate) struct Found {
+pub(crate) struct FoundSource {
     pub(crate) path: String,
     pub(crate) below: String,
     /// Why it cannot be a source.
@@ -38,20 +38,20 @@ impl Problem {
     }
 }
 
-impl Found {
-    pub(crate) fn new(path: impl Into<String>, below: &str) -> Found {
-        Found { path: path.into(), below: below.to_string(), problem: None, listed: None }
+impl FoundSource {
+    pub(crate) fn new(path: impl Into<String>, below: &str) -> FoundSource {
+        FoundSource { path: path.into(), below: below.to_string(), problem: None, listed: None }
     }
-    pub(crate) fn unnamed(path: impl Into<String>, below: &str) -> Found {
-        Found { problem: Some(Problem::NotUtf8), ..Found::new(path, below) }
+    pub(crate) fn unnamed(path: impl Into<String>, below: &str) -> FoundSource {
+        FoundSource { problem: Some(Problem::NotUtf8), ..FoundSource::new(path, below) }
     }
     pub(super) fn table(
         path: impl Into<String>,
         below: &str,
         log: TableLog,
         table: String,
-    ) -> Found {
-        Found { problem: Some(Problem::Table(log, table)), ..Found::new(path, below) }
+    ) -> FoundSource {
+        FoundSource { problem: Some(Problem::Table(log, table)), ..FoundSource::new(path, below) }
     }
     /// Whether it can be a source.
     pub(crate) fn check(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::context::ConvertContext;
-use super::found::Found;
+use super::found::FoundSource;
 use crate::cli::ConvertArgs;
 use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
@@ -17,7 +17,7 @@ use crate::storage::{self, Location};
 const MAX_DEPTH: usize = 64;
 
 /// Globs and, with `-R`, directories.
-pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
+pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<FoundSource>> {
     let is_url = path.contains("://");
     // Far away every question is a request: what has the name of a file is not asked whether it is
     // a directory.
@@ -28,7 +28,7 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
         || is_url && !may_be_folder && !path.contains(['*', '?', '['])
         || path.starts_with("http") && is_url
     {
-        return Ok(vec![Found::new(path, "")]);
+        return Ok(vec![FoundSource::new(path, "")]);
     }
     let at = known_location(path, &args.read)?;
     let kind = at.kind()?;
@@ -38,7 +38,7 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
     }
     if kind == storage::EntryKind::Dir && (args.recursive || args.concat) {
         let unknown = match detect::input(&at) {
-            Ok(_) => return Ok(vec![Found::new(path, "")]),
+            Ok(_) => return Ok(vec![FoundSource::new(path, "")]),
             Err(e) => e,
         };
         let mut walk = Walk {
@@ -48,7 +48,7 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
         };
         let path = path.trim_end_matches('/');
         match Tables::default().around(&at).filter(|_| !args.ignore_table_log) {
-            Some((log, table)) => walk.found.push(Found::table(path, "", log, table)),
+            Some((log, table)) => walk.found.push(FoundSource::table(path, "", log, table)),
             None => walk.folder(&at, path, "", &Trail::default())?,
         }
         if walk.found.is_empty() && unknown.kind() == ErrorKind::Refused {
@@ -59,7 +59,7 @@ pub(crate) fn expand(path: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
         }
         return Ok(walk.found);
     }
-    Ok(vec![Found::new(path, "")])
+    Ok(vec![FoundSource::new(path, "")])
 }
 
 /// Whether this is the name of files that tables with a log are made of.
@@ -69,9 +69,9 @@ fn is_table_file(path: &str) -> bool {
 
 /// Matches of a pattern inside of tables with a log: the first file of each stands for all, with
 /// the table as its problem. If the log is to be ignored, only its own files are left out.
-fn without_table_files(found: Vec<Found>, args: &ConvertArgs) -> Vec<Found> {
+fn without_table_files(found: Vec<FoundSource>, args: &ConvertArgs) -> Vec<FoundSource> {
     let (mut tables, mut seen) = (Tables::default(), std::collections::HashSet::new());
-    let mut around = |f: &Found| match f.problem.is_none() && is_table_file(&f.path) {
+    let mut around = |f: &FoundSource| match f.problem.is_none() && is_table_file(&f.path) {
         true => known_location(&f.path, &args.read).ok().and_then(|at| tables.around(&at.parent())),
         false => None,
     };
@@ -82,7 +82,7 @@ fn without_table_files(found: Vec<Found>, args: &ConvertArgs) -> Vec<Found> {
                 (!f.path.split('/').any(|folder| log.is_aside(folder))).then_some(f)
             }
             Some((log, table)) => {
-                seen.insert(table.clone()).then(|| Found::table(f.path, &f.below, log, table))
+                seen.insert(table.clone()).then(|| FoundSource::table(f.path, &f.below, log, table))
             }
             None => Some(f),
         })
@@ -99,7 +99,7 @@ pub(crate) struct TableCheck {
 }
 
 impl TableCheck {
-    pub(crate) fn see(&mut self, job: &ConvertContext<'_>, source: &Found) -> Result<()> {
+    pub(crate) fn see(&mut self, job: &ConvertContext<'_>, source: &FoundSource) -> Result<()> {
         let known = source.problem.is_some() || !is_table_file(&source.path);
         if known || job.args.ignore_table_log {
             return Ok(());
@@ -130,24 +130,24 @@ impl TableCheck {
 
 /// Wildcards in keys.
 #[cfg(feature = "remote")]
-fn expand_url(pattern: &str, args: &ConvertArgs) -> Result<Vec<Found>> {
-    let mut found: Vec<Found> =
+fn expand_url(pattern: &str, args: &ConvertArgs) -> Result<Vec<FoundSource>> {
+    let mut found: Vec<FoundSource> =
         storage::remote::expand(pattern, &crate::open::remote_options(&args.read)?)?
             .into_iter()
             .map(|l| l.display())
-            .map(|path| Found::new(path.as_str(), &below(pattern, &path)))
+            .map(|path| FoundSource::new(path.as_str(), &below(pattern, &path)))
             .collect();
     found.sort_by(|a, b| names::natural(&a.path, &b.path));
     Ok(found)
 }
 
 #[cfg(not(feature = "remote"))]
-fn expand_url(pattern: &str, _args: &ConvertArgs) -> Result<Vec<Found>> {
+fn expand_url(pattern: &str, _args: &ConvertArgs) -> Result<Vec<FoundSource>> {
     expand_glob(pattern)
 }
 
 /// A part of a pattern, between two slashes.
-enum Part {
+enum PatternPart {
     /// A name taken literally.
     Name(String),
     /// `**`: any folders, or none.
@@ -157,17 +157,17 @@ enum Part {
 }
 
 /// Wildcards do not match a leading dot; links are followed.
-fn expand_glob(pattern: &str) -> Result<Vec<Found>> {
+fn expand_glob(pattern: &str) -> Result<Vec<FoundSource>> {
     let part = |text: &str| match text {
-        "**" => Ok(Part::Folders),
-        _ if !text.contains(['*', '?', '[']) => Ok(Part::Name(text.to_string())),
-        _ => glob::Pattern::new(text).map(Part::Wild),
+        "**" => Ok(PatternPart::Folders),
+        _ if !text.contains(['*', '?', '[']) => Ok(PatternPart::Name(text.to_string())),
+        _ => glob::Pattern::new(text).map(PatternPart::Wild),
     };
     let parts = pattern
         .split('/')
         .filter(|p| !p.is_empty())
         .map(part)
-        .collect::<std::result::Result<Vec<Part>, _>>();
+        .collect::<std::result::Result<Vec<PatternPart>, _>>();
     let parts =
         parts.map_err(|e| Error::usage(format!("'{pattern}' is not a pattern")).because(e))?;
     let mut found = Vec::new();
@@ -200,9 +200,14 @@ fn below(pattern: &str, path: &str) -> String {
 }
 
 /// What matches `parts` below `at`, which is empty or ends in a slash.
-fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> Result<()> {
+fn matching(
+    at: &str,
+    parts: &[PatternPart],
+    depth: usize,
+    found: &mut Vec<FoundSource>,
+) -> Result<()> {
     let Some((part, rest)) = parts.split_first() else {
-        found.push(Found::new(at.strip_suffix('/').unwrap_or(at), ""));
+        found.push(FoundSource::new(at.strip_suffix('/').unwrap_or(at), ""));
         return Ok(());
     };
     if depth > MAX_DEPTH {
@@ -211,20 +216,20 @@ fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> R
         );
     }
     let wild = match part {
-        Part::Name(name) => {
+        PatternPart::Name(name) => {
             let path = format!("{at}{name}");
             if !Path::new(&path).exists() {
                 return Ok(());
             }
             return matching(&format!("{path}/"), rest, depth, found);
         }
-        Part::Folders => {
+        PatternPart::Folders => {
             if !(at.is_empty() && rest.is_empty()) {
                 matching(at, rest, depth, found)?;
             }
             None
         }
-        Part::Wild(wild) => Some(wild),
+        PatternPart::Wild(wild) => Some(wild),
     };
     let options =
         glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
@@ -245,11 +250,13 @@ fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> R
             continue;
         }
         match name.to_str() {
-            None => found.push(Found::unnamed(format!("{at}{shown}"), "")),
+            None => found.push(FoundSource::unnamed(format!("{at}{shown}"), "")),
             Some(name) if wild.is_none() => {
                 matching(&format!("{at}{name}/"), parts, depth + 1, found)?
             }
-            Some(name) if rest.is_empty() => found.push(Found::new(format!("{at}{name}"), "")),
+            Some(name) if rest.is_empty() => {
+                found.push(FoundSource::new(format!("{at}{name}"), ""))
+            }
             Some(name) => matching(&format!("{at}{name}/"), rest, depth, found)?,
         }
     }
@@ -260,7 +267,7 @@ fn matching(at: &str, parts: &[Part], depth: usize, found: &mut Vec<Found>) -> R
 struct Walk {
     /// `--ignore-table-log`.
     ignore_log: bool,
-    found: Vec<Found>,
+    found: Vec<FoundSource>,
     visited: Visited,
 }
 
@@ -275,11 +282,11 @@ impl Walk {
         let (mut entries, unnamed) = at.list_all()?;
         let log = table_in(at, &entries);
         if let Some(log) = log.filter(|_| !self.ignore_log) {
-            self.found.push(Found::table(path, below, log, path.to_string()));
+            self.found.push(FoundSource::table(path, below, log, path.to_string()));
             return Ok(());
         }
         let shown = unnamed.iter().filter(|n| !n.starts_with('.'));
-        self.found.extend(shown.map(|name| Found::unnamed(format!("{path}/{name}"), below)));
+        self.found.extend(shown.map(|name| FoundSource::unnamed(format!("{path}/{name}"), below)));
         entries.sort_by(|a, b| names::natural(&a.name, &b.name));
         let files: std::collections::HashSet<&str> =
             entries.iter().filter(|e| !e.is_dir).map(|e| e.name.as_str()).collect();
@@ -290,12 +297,12 @@ impl Walk {
                     continue;
                 }
                 if detect::input(&child).is_ok() {
-                    self.found.push(Found::new(child_path, below));
+                    self.found.push(FoundSource::new(child_path, below));
                 } else {
                     self.folder(&child, &child_path, &format!("{below}{}/", entry.name), &trail)?;
                 }
             } else if is_known_file(&child, &entry.name, &files) {
-                self.found.push(Found::new(child_path, below));
+                self.found.push(FoundSource::new(child_path, below));
             }
         }
         Ok(())
@@ -312,7 +319,7 @@ fn is_known_file(at: &Location, name: &str, beside: &std::collections::HashSet<&
 
 /// Shards (`-0000N-of-0000M`) that go into one output must be complete; a single one gets only a
 /// note.
-pub(crate) fn check_shards(job: &ConvertContext<'_>, sources: &[Found]) -> Result<()> {
+pub(crate) fn check_shards(job: &ConvertContext<'_>, sources: &[FoundSource]) -> Result<()> {
     use crate::formats::checkpoint::shards::Naming;
     let mut sets: std::collections::BTreeMap<(&str, &str, u32, &str), Vec<u32>> =
         std::collections::BTreeMap::new();

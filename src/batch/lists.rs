@@ -7,7 +7,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::found::{Found, Listed};
+use super::found::{FoundSource, Listed};
 use super::inputs::expand;
 use crate::cli::ConvertArgs;
 use crate::codec::compressed::Coding;
@@ -18,7 +18,7 @@ use crate::storage::Location;
 
 mod inventory;
 
-type Take<'a> = &'a mut dyn FnMut(Found) -> Result<()>;
+type Take<'a> = &'a mut dyn FnMut(FoundSource) -> Result<()>;
 
 /// Hands on the sources in a list.
 ///
@@ -35,7 +35,7 @@ pub(crate) fn listed(list: &str, args: &ConvertArgs, take: Take<'_>) -> Result<(
         match std::str::from_utf8(&line) {
             Ok("") => {}
             Ok(name) => named(name, args, take)?,
-            Err(_) => take(Found::unnamed(String::from_utf8_lossy(&line), ""))?,
+            Err(_) => take(FoundSource::unnamed(String::from_utf8_lossy(&line), ""))?,
         }
     }
     Ok(())
@@ -84,7 +84,7 @@ fn named(line: &str, args: &ConvertArgs, take: Take<'_>) -> Result<()> {
     // What the list knows, or has the name of a file, is not asked whether it is a directory.
     let is_file = listed.is_some() || name.contains("://") && detect::by_extension(name).is_some();
     if is_file && (listed.is_some() || !name.contains(['*', '?', '['])) {
-        return take(Found { listed, ..file(name, args)? });
+        return take(FoundSource { listed, ..file(name, args)? });
     }
     for mut found in expand(name, args)? {
         if found.path == name && found.below.is_empty() {
@@ -96,8 +96,8 @@ fn named(line: &str, args: &ConvertArgs, take: Take<'_>) -> Result<()> {
 }
 
 /// A file that is in a list.
-fn file(name: &str, args: &ConvertArgs) -> Result<Found> {
-    Ok(Found::new(name, &folders(name, args)?))
+fn file(name: &str, args: &ConvertArgs) -> Result<FoundSource> {
+    Ok(FoundSource::new(name, &folders(name, args)?))
 }
 
 /// With `-R`, the folders of a name in a list, which the output keeps: all of a path, or of a key.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::SpooledTempFile;
 
 use super::context::ConvertContext;
-use super::found::{Found, Listed, Problem};
+use super::found::{FoundSource, Listed, Problem};
 use super::inputs::{TableCheck, check_shards, expand};
 use super::lists::listed;
 use super::shares::{Shard, hash64};
@@ -153,7 +153,7 @@ struct Planner<'a> {
     shared: bool,
     tables: TableCheck,
     /// The sources of one output.
-    together: Vec<Found>,
+    together: Vec<FoundSource>,
     spool: SpooledTempFile,
     count: u64,
     taken: Taken,
@@ -201,7 +201,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn add(&mut self, found: Found) -> Result<()> {
+    fn add(&mut self, found: FoundSource) -> Result<()> {
         self.sources += 1;
         self.remote |= found.path.contains("://");
         self.from_stdin += usize::from(found.path == "-");
@@ -249,7 +249,7 @@ impl<'a> Planner<'a> {
     /// All sources as one unit.
     fn one(&mut self, dst: String) -> Result<()> {
         let found = std::mem::take(&mut self.together);
-        found.iter().try_for_each(Found::check)?;
+        found.iter().try_for_each(FoundSource::check)?;
         check_shards(self.job, &found)?;
         found.iter().try_for_each(|f| self.tables.see(self.job, f))?;
         let at = output_location(&dst, &self.job.args.read)?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::paths::{self, Told};
+use super::paths::{self, PathReport};
 use super::profile::heat::HeatMap;
 use super::profile::stats::{self, Stats};
 use super::profile::{self, Profile, Wish, histograms, view};
@@ -36,7 +36,12 @@ pub fn run(args: &InspectArgs, console: Console) -> Result<u8> {
     paths::each(&args.paths, args.json, console, |path| one(path, args, &options, console))
 }
 
-fn one(path: &str, args: &InspectArgs, options: &ReadOptions, console: Console) -> Result<Told> {
+fn one(
+    path: &str,
+    args: &InspectArgs,
+    options: &ReadOptions,
+    console: Console,
+) -> Result<PathReport> {
     let at = input_location(path, &args.read)?;
     let bytes = size_of(&at);
     let looks = args.stats || args.hist || args.heat || part(args)?.is_some();

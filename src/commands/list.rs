@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde_json::{Value, json};
 
-use super::paths::{self, Told};
+use super::paths::{self, PathReport};
 use crate::cli::{ListArgs, Sort};
 use crate::console::{self, Console, visible};
 use crate::error::Result;
@@ -32,7 +32,7 @@ pub fn run(args: &ListArgs, console: Console) -> Result<u8> {
     paths::each(&args.paths, args.json, console, |path| one(path, args, &options, console))
 }
 
-fn one(path: &str, args: &ListArgs, options: &ReadOptions, console: Console) -> Result<Told> {
+fn one(path: &str, args: &ListArgs, options: &ReadOptions, console: Console) -> Result<PathReport> {
     let at = input_location(path, &args.read)?;
     let Opened { format, mut flow } = open(&at, args.read.from.as_deref(), options, console)?;
     if !flow.plan().arrays.is_empty() {

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result, guard};
 
 /// What is told of an input: its JSON document, where that is asked for, and the damage that was
 /// found.
-pub type Told = (Option<String>, Vec<Error>);
+pub type PathReport = (Option<String>, Vec<Error>);
 
 /// Tells of each input by `one`; errors are reported, and the worst one is the exit code. Several
 /// documents are one JSON array.
@@ -16,7 +16,7 @@ pub fn each(
     paths: &[String],
     json: bool,
     console: Console,
-    mut one: impl FnMut(&str) -> Result<Told>,
+    mut one: impl FnMut(&str) -> Result<PathReport>,
 ) -> Result<u8> {
     let (mut code, mut documents) = (0, Vec::new());
     for path in paths {

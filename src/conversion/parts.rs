@@ -166,7 +166,7 @@ pub(super) enum Sources {
     /// One, with what becomes of its arrays.
     One(Box<Flow>),
     /// Those that are joined.
-    Many(Vec<Part>),
+    Many(Vec<JoinedSource>),
 }
 
 /// All sources of a unit, opened. Where too many files would be open at a time, sources are closed
@@ -193,13 +193,13 @@ pub(super) fn open_all(
 
 /// Whether a struct column is one array in some parts, since it is null somewhere, and one a field
 /// in others.
-fn structs_differ(parts: &[Part]) -> bool {
-    let of = |part: &Part| -> HashSet<String> {
+fn structs_differ(parts: &[JoinedSource]) -> bool {
+    let of = |part: &JoinedSource| -> HashSet<String> {
         let arrays = part.source.plan().arrays.iter();
         arrays.filter(|a| a.logical.nested().is_some()).map(|a| a.name.clone()).collect()
     };
     let all: HashSet<String> = parts.iter().flat_map(of).collect();
-    let differs = |part: &Part| {
+    let differs = |part: &JoinedSource| {
         let arrays = &part.source.plan().arrays;
         arrays.iter().any(|a| {
             let above = |(at, _): (usize, &str)| all.contains(&a.name[..at]);
@@ -213,7 +213,7 @@ fn open_parts(
     opener: &Arc<Opener>,
     console: Console,
     each: &mut dyn FnMut(&Opened),
-) -> Result<Vec<Part>> {
+) -> Result<Vec<JoinedSource>> {
     let limit = storage::file_limit();
     let most_files = limit / 2;
     let parking = Parking::new(limit / 8);
@@ -235,7 +235,7 @@ fn open_parts(
                 Arc::new(move || pipe::settled(again.open(part, quiet)?.flow, &again.settings));
             source = Box::new(Parked::new(source, reopen, parking.clone()));
         }
-        parts.push(Part { source, label });
+        parts.push(JoinedSource { source, label });
     }
     Ok(parts)
 }

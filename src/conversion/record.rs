@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ConvertContext;
-use super::together::Part;
+use super::together::ShareResult;
 use super::units::Outcome;
 use crate::batch::existing::{is_there, rereading};
 use crate::batch::report::Known;
@@ -144,7 +144,7 @@ fn line_of_failed(unit: &Conversion, error: &Error, outputs: usize) -> Value {
 pub(super) fn done(
     job: &ConvertContext<'_>,
     unit: &Conversion,
-    part: Option<&Part>,
+    part: Option<&ShareResult>,
     outputs: usize,
 ) -> Result<Value> {
     let mut line = begun(unit, outputs);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::gather::{Gathered, gather};
 use super::*;
 use crate::format::{Order, Reader, Source, StoredArray};
-use crate::formats::hierarchical::zarr::references::{self, Bytes, Form};
+use crate::formats::hierarchical::zarr::references::{self, Bytes, ReferenceForm};
 use crate::model::{Chunk, Values};
 
 /// The name that `--to` knows this by.
@@ -15,7 +15,7 @@ const KERCHUNK: &str = "kerchunk";
 ///
 /// # Errors
 /// Usage: flags that change values.
-pub(super) fn form(args: &ConvertArgs, dst: &str) -> Result<Option<Form>> {
+pub(super) fn form(args: &ConvertArgs, dst: &str) -> Result<Option<ReferenceForm>> {
     let to = args.to.as_deref();
     if !args.refer && to != Some(KERCHUNK) {
         return match &args.inline_below {
@@ -43,11 +43,15 @@ pub(super) fn form(args: &ConvertArgs, dst: &str) -> Result<Option<Form>> {
     if !is_json && dst.to_ascii_lowercase().ends_with(".zip") {
         return Err(Error::usage("references are a directory or a JSON file, not a zip"));
     }
-    Ok(Some(if is_json { Form::Json } else { Form::Parquet }))
+    Ok(Some(if is_json { ReferenceForm::Json } else { ReferenceForm::Parquet }))
 }
 
 /// Writes the references.
-pub(super) fn refer(job: &ConvertContext<'_>, unit: &Conversion, form: Form) -> Result<Outcome> {
+pub(super) fn refer(
+    job: &ConvertContext<'_>,
+    unit: &Conversion,
+    form: ReferenceForm,
+) -> Result<Outcome> {
     let began = Instant::now();
     let dst = output_location(&unit.dst, &job.args.read)?;
     let named =
@@ -112,7 +116,7 @@ pub(super) fn refer(job: &ConvertContext<'_>, unit: &Conversion, form: Form) -> 
         bytes: summary.bytes,
         time: began.elapsed(),
         layout: None,
-        format: if form == Form::Json { KERCHUNK } else { "zarr" },
+        format: if form == ReferenceForm::Json { KERCHUNK } else { "zarr" },
     })
 }
 

@@ -12,7 +12,7 @@ use crate::format::Together;
 use crate::open::known_location;
 
 /// What a share has come to.
-pub(super) struct Part {
+pub(super) struct ShareResult {
     pub(super) share: Shard,
     pub(super) files: u64,
     pub(super) bytes: u64,
@@ -21,10 +21,10 @@ pub(super) struct Part {
     pub(super) before: bool,
 }
 
-impl Part {
+impl ShareResult {
     /// The share for people.
     pub(super) fn text(&self) -> String {
-        let Part { share, files, .. } = self;
+        let ShareResult { share, files, .. } = self;
         let chunks = if *files == 1 { "chunk" } else { "chunks" };
         format!("share {share}, {files} {chunks}, {}", human_bytes(self.bytes))
     }
@@ -103,7 +103,7 @@ fn one_share(
     let plan = flow.plan().clone();
     let part = |summary: &crate::format::Summary, before| {
         let (files, bytes) = (summary.files, summary.bytes);
-        Outcome::Part(Part { share, files, bytes, time: began.elapsed(), before })
+        Outcome::Part(ShareResult { share, files, bytes, time: began.elapsed(), before })
     };
     let done = together.done(share)?.filter(|_| job.if_exists != IfExists::Overwrite);
     if job.args.dry_run {

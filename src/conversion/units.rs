@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::reconcile::reconcile;
 use super::record::{self, Ended, ended, failed};
-use super::together::Part;
+use super::together::ShareResult;
 use super::{ConvertContext, prepare};
 use crate::batch::flight::Flight;
 use crate::batch::merged::Shares;
@@ -32,7 +32,7 @@ pub(super) enum Outcome {
         format: &'static str,
     },
     /// A share of an output that several processes write.
-    Part(Part),
+    Part(ShareResult),
     Skipped(&'static str),
     Planned(String),
 }

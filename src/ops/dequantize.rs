@@ -46,7 +46,7 @@ pub enum Global {
 
 /// An array that goes into a dequantised one.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct DequantizeInput {
     /// How it comes from the source.
     pub recipe: Recipe,
     /// Its name, for messages.
@@ -61,7 +61,7 @@ pub struct Part {
 #[derive(Clone, Debug)]
 pub struct Dequantize {
     /// The weights, the scales of blocks, and perhaps the one scale of all.
-    pub parts: Vec<Part>,
+    pub parts: Vec<DequantizeInput>,
     /// What the weights' bytes are.
     pub codes: Codes,
     /// The numbers' shape, before the last two dimensions change places.
@@ -78,7 +78,8 @@ pub struct Dequantize {
 
 impl Dequantize {
     pub(super) fn over(&self, below: &[Recipe]) -> Dequantize {
-        let over = |p: &Part| Part { recipe: p.recipe.over(below), ..p.clone() };
+        let over =
+            |p: &DequantizeInput| DequantizeInput { recipe: p.recipe.over(below), ..p.clone() };
         Dequantize { parts: self.parts.iter().map(over).collect(), ..self.clone() }
     }
 

@@ -20,7 +20,7 @@ use crate::ops::Lists;
 use crate::ops::dictionary::Merge;
 
 /// A source and what to call it in messages.
-pub struct Part {
+pub struct JoinedSource {
     /// The source.
     pub source: Box<dyn Source>,
     /// Its path, for messages.
@@ -40,7 +40,7 @@ trait Joining: Send + Sync {
 /// Selects these arrays of each part: the readers, if all have random access; otherwise those that
 /// have it are read in order, like the others.
 fn select_each(
-    parts: &[Part],
+    parts: &[JoinedSource],
     selected: &[Vec<usize>],
     wish: Order,
 ) -> Result<Result<Vec<Arc<dyn ReadRows>>, Vec<Box<dyn ReadPieces>>>> {
@@ -52,7 +52,7 @@ fn select_each(
         return Ok(Ok(readers.into_iter().filter_map(Reader::random).collect()));
     }
     let each = readers.into_iter().zip(parts).zip(selected);
-    let in_order = |((reader, part), arrays): ((Reader, &Part), &Vec<usize>)| {
+    let in_order = |((reader, part), arrays): ((Reader, &JoinedSource), &Vec<usize>)| {
         in_order(reader, part.source.plan(), arrays, wish)
     };
     Ok(Err(each.map(in_order).collect()))
@@ -121,7 +121,7 @@ fn close_each(joining: &dyn Joining, readers: &[Arc<dyn ReadRows>]) -> Result<()
 
 /// The arrays of several sources, one source after the other.
 pub struct Union {
-    parts: Vec<Part>,
+    parts: Vec<JoinedSource>,
     plan: Plan,
     joining: Arc<UnionMap>,
 }
@@ -149,7 +149,7 @@ impl Union {
     ///
     /// # Errors
     /// Usage (exit 2): two arrays of one name, naming both places.
-    pub fn new(parts: Vec<Part>, on_duplicate: OnDuplicate) -> Result<Union> {
+    pub fn new(parts: Vec<JoinedSource>, on_duplicate: OnDuplicate) -> Result<Union> {
         let mut plan = Plan {
             format: parts.first().map_or("", |p| p.source.plan().format),
             ..Plan::default()

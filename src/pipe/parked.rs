@@ -135,7 +135,7 @@ impl Shared {
     fn open_wanted(&self) -> Result<(Reader, Translations)> {
         let wanted = lock(&self.wanted).clone();
         let (arrays, wish) = wanted
-            .ok_or_else(|| Error::internal("a source is read before it is told what is wanted"))?;
+            .ok_or_else(|| Error::internal("a source is read before its arrays are chosen"))?;
         let (source, translations) = self.open()?;
         Ok((source.select(&arrays, wish)?, translations))
     }

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use super::Step;
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Dtype, Plan};
-use crate::ops::dequantize::{Codes, Dequantize, Global, Part};
+use crate::ops::dequantize::{Codes, Dequantize, DequantizeInput, Global};
 use crate::ops::{Op, Recipe};
 
 /// What the user asks for, and what is known beside the arrays.
@@ -26,17 +26,17 @@ pub struct Wish {
 }
 
 /// Weights and their scales, by their places in the plan.
-struct Found {
+struct QuantizedWeights {
     weights: usize,
     scales: usize,
     global: Option<(usize, Global)>,
-    kind: Kind,
+    kind: Scheme,
     /// What the numbers are called.
     name: String,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum Scheme {
     Float8,
     /// Blocks of 32 with a byte each; whether rows and columns are exchanged.
     Blocks(bool),
@@ -120,7 +120,7 @@ pub fn pairs(plan: &Plan) -> Vec<(usize, String)> {
     find(plan).into_iter().map(|f| (f.weights, plan.arrays[f.scales].name.clone())).collect()
 }
 
-fn find(plan: &Plan) -> Vec<Found> {
+fn find(plan: &Plan) -> Vec<QuantizedWeights> {
     let places = plan.positions();
     let at = |name: String| places.get(name.as_str()).copied();
     let mut found = Vec::new();
@@ -130,7 +130,7 @@ fn find(plan: &Plan) -> Vec<Found> {
         }
         let name = meta.name.as_str();
         let new = |scales, global, kind, name: &str| {
-            Some(Found { weights, scales, global, kind, name: name.to_string() })
+            Some(QuantizedWeights { weights, scales, global, kind, name: name.to_string() })
         };
         let one = match meta.dtype {
             dtype if dtype.is_float8() && dtype != Dtype::F8E8m0 => {
@@ -142,7 +142,7 @@ fn find(plan: &Plan) -> Vec<Found> {
                     .or_else(|| of_base("scale"));
                 scales
                     .filter(|&s| s != weights && is_scale(&plan.arrays[s]))
-                    .and_then(|scales| new(scales, None, Kind::Float8, name))
+                    .and_then(|scales| new(scales, None, Scheme::Float8, name))
             }
             Dtype::U8 => packed(plan, meta, &at)
                 .and_then(|(scales, global, kind, name)| new(scales, global, kind, &name)),
@@ -153,10 +153,14 @@ fn find(plan: &Plan) -> Vec<Found> {
     found
 }
 
-type Packed = (usize, Option<(usize, Global)>, Kind, String);
+type PackedScales = (usize, Option<(usize, Global)>, Scheme, String);
 
 /// Scales of weights of 4 bits.
-fn packed(plan: &Plan, meta: &ArrayMeta, at: &dyn Fn(String) -> Option<usize>) -> Option<Packed> {
+fn packed(
+    plan: &Plan,
+    meta: &ArrayMeta,
+    at: &dyn Fn(String) -> Option<usize>,
+) -> Option<PackedScales> {
     let (name, shape) = (meta.name.as_str(), meta.shape()?);
     let (&last, outer) = shape.split_last()?;
     for (end, scales, turned) in [("_blocks", "_scales", true), (".blocks", ".scales", false)] {
@@ -165,7 +169,7 @@ fn packed(plan: &Plan, meta: &ArrayMeta, at: &dyn Fn(String) -> Option<usize>) -
         let of = &plan.arrays[scales];
         let fits = of.dtype == Dtype::U8 && of.shape()? == outer && last == 16 && outer.len() >= 2;
         let turned = turned && outer.len() >= 3;
-        return fits.then(|| (scales, None, Kind::Blocks(turned), stem.to_string()));
+        return fits.then(|| (scales, None, Scheme::Blocks(turned), stem.to_string()));
     }
     let base = name.strip_suffix("weight_packed").or_else(|| name.strip_suffix("weight"))?;
     if !base.is_empty() && !base.ends_with('.') {
@@ -188,9 +192,11 @@ fn packed(plan: &Plan, meta: &ArrayMeta, at: &dyn Fn(String) -> Option<usize>) -
             let global = over.or(times)?;
             let meta = &plan.arrays[global.0];
             let single = meta.dtype == Dtype::F32 && meta.bytes().ok()? == Some(4);
-            single.then_some((scales, Some(global), Kind::Packed(group), name))
+            single.then_some((scales, Some(global), Scheme::Packed(group), name))
         }
-        Dtype::U8 | Dtype::F8E8m0 if group == 32 => Some((scales, None, Kind::Packed(group), name)),
+        Dtype::U8 | Dtype::F8E8m0 if group == 32 => {
+            Some((scales, None, Scheme::Packed(group), name))
+        }
         _ => None,
     }
 }
@@ -200,14 +206,14 @@ fn is_scale(meta: &ArrayMeta) -> bool {
     meta.logical.is_plain() && held.contains(&meta.dtype) && meta.details.error.is_none()
 }
 
-fn one(plan: &Plan, found: &Found, wish: &Wish) -> Result<(ArrayMeta, Option<Op>)> {
+fn one(plan: &Plan, found: &QuantizedWeights, wish: &Wish) -> Result<(ArrayMeta, Option<Op>)> {
     let (meta, scale) = (&plan.arrays[found.weights], &plan.arrays[found.scales]);
     let (shape, scale_shape) = match (meta.shape(), scale.shape()) {
         (Some(a), Some(b)) => (a, b),
         _ => return Err(Error::refused("its rows are not known before they are read")),
     };
     let (codes, shape, block) = match found.kind {
-        Kind::Float8 => {
+        Scheme::Float8 => {
             let block = blocks(&shape, &scale_shape, wish).ok_or_else(|| {
                 Error::refused(format!(
                     "its shape {shape:?} and that of {}, {scale_shape:?}, do not show the size of a block",
@@ -216,7 +222,7 @@ fn one(plan: &Plan, found: &Found, wish: &Wish) -> Result<(ArrayMeta, Option<Op>
             })?;
             (Codes::Float8(meta.dtype), shape, block)
         }
-        Kind::Blocks(_) => {
+        Scheme::Blocks(_) => {
             let rank = shape.len();
             let columns = shape[rank - 2].saturating_mul(32);
             let mut shape = shape[..rank - 2].to_vec();
@@ -225,7 +231,7 @@ fn one(plan: &Plan, found: &Found, wish: &Wish) -> Result<(ArrayMeta, Option<Op>
             block[shape.len() - 1] = 32;
             (Codes::Fp4, shape, block)
         }
-        Kind::Packed(group) => {
+        Scheme::Packed(group) => {
             let mut shape = shape;
             let mut block = vec![1; shape.len()];
             if let (Some(last), Some(size)) = (shape.last_mut(), block.last_mut()) {
@@ -236,11 +242,11 @@ fn one(plan: &Plan, found: &Found, wish: &Wish) -> Result<(ArrayMeta, Option<Op>
     };
     let default = if scale.dtype == Dtype::F16 { Dtype::F16 } else { Dtype::Bf16 };
     let to = wish.to.unwrap_or(default);
-    let turned = found.kind == Kind::Blocks(true);
+    let turned = found.kind == Scheme::Blocks(true);
     let part = |i: usize| {
         let meta = &plan.arrays[i];
         let rows = meta.rows.unwrap_or(1);
-        Part { recipe: Recipe::of(i), name: meta.name.clone(), dtype: meta.dtype, rows }
+        DequantizeInput { recipe: Recipe::of(i), name: meta.name.clone(), dtype: meta.dtype, rows }
     };
     let mut parts = vec![part(found.weights), part(found.scales)];
     parts.extend(found.global.map(|(i, _)| part(i)));

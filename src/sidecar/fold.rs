@@ -110,14 +110,14 @@ impl<'a> StoredArrays<'a> {
     fn values(&self, entry: &ArrayEntry) -> Result<usize, Reason> {
         let name = entry.values.as_deref().unwrap_or(&entry.name);
         if name != entry.name && self.index.contains_key(entry.name.as_str()) {
-            return Err("the store has an array of this name by now".into());
+            return Err("the store has another array of this name now".into());
         }
         let values = self.find(name)?;
         let of = &self.arrays[values];
         let shape = of.shape().unwrap_or_default();
         if of.details.error.is_none() && (of.dtype.name() != entry.dtype || shape != entry.shape) {
             return Err(format!(
-                "{name} is {} {shape:?} by now, it was {} {:?}",
+                "{name} is {} {shape:?} now, it was {} {:?}",
                 of.dtype, entry.dtype, entry.shape
             ));
         }

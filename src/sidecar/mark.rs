@@ -244,7 +244,7 @@ fn fold_marked(
         return Err("codes of categories are not known here".into());
     }
     if entry.form.is_some() && !of.logical.is_plain() {
-        return Err(format!("it is {} by now", of.type_name()));
+        return Err(format!("its type is {} now", of.type_name()));
     }
     // Days and times of day of 32 bits stand in the 64 bits of numpy's times.
     let wide = entry.kind.as_ref().is_some_and(|k| matches!(k.name.as_str(), "date32" | "time32"))
@@ -267,7 +267,7 @@ fn fold_marked(
     let is_dictionary = matches!(folded.meta.logical, Logical::Dictionary { .. });
     match &folded.encoding {
         Encoding::Plain | Encoding::Bits if folded.meta.logical.is_var() != of.logical.is_var() => {
-            Err(format!("it is {} by now", of.type_name()))
+            Err(format!("its type is {} now", of.type_name()))
         }
         Encoding::Plain | Encoding::Bits | Encoding::Offsets if !is_dictionary => Ok(folded),
         _ => Err("codes of categories are not known here".into()),
@@ -300,7 +300,7 @@ fn of_dictionary(
         || of.dtype != values.dtype
         || !of.inner.ends_with(&values.inner)
     {
-        return Err(format!("it is {} by now", of.type_name()));
+        return Err(format!("its type is {} now", of.type_name()));
     }
     let meta = &mut folded.meta;
     meta.inner.truncate(of.inner.len() - values.inner.len());

@@ -89,7 +89,7 @@ pub fn whole_nested(
     let node = node.ok_or("not all of them are there")?;
     let mut seen = HashSet::new();
     if places.contains_key(entry.name.as_str()) {
-        return Err("there is an array of this name by now".into());
+        return Err("there is another array of this name now".into());
     }
     if !node.arrays().into_iter().all(|i| seen.insert(i)) {
         return Err("some of them are the same".into());
@@ -162,7 +162,7 @@ fn rows_of(
             || meta.logical != arrow_model::with_order(expected.1, &node.field)
             || !meta.element_dims().is_empty()
         {
-            return Err(format!("{} is {} by now", meta.name, meta.type_name()));
+            return Err(format!("{} is {} now", meta.name, meta.type_name()));
         }
         if let Logical::Dictionary { categories, .. } = &meta.logical {
             dictionaries.push(categories.clone());

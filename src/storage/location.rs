@@ -13,11 +13,11 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// A place for an input or an output. Cheap to clone.
 #[derive(Clone)]
 pub struct Location {
-    place: Place,
+    place: LocationKind,
 }
 
 #[derive(Clone)]
-enum Place {
+enum LocationKind {
     Local { spot: local::Spot, display: String },
     Stream(Arc<StreamState>),
     Remote { backend: Arc<dyn Backend>, key: String },
@@ -36,15 +36,15 @@ impl Location {
     }
     fn at(spot: local::Spot) -> Location {
         let display = spot.path.display().to_string();
-        Location { place: Place::Local { spot, display } }
+        Location { place: LocationKind::Local { spot, display } }
     }
     /// stdin for inputs, stdout for outputs.
     pub fn stdio() -> Location {
-        Location { place: Place::Stream(Arc::new(StreamState::stdin())) }
+        Location { place: LocationKind::Stream(Arc::new(StreamState::stdin())) }
     }
     /// Something that a backend serves.
     pub fn remote(backend: Arc<dyn Backend>, key: impl Into<String>) -> Location {
-        Location { place: Place::Remote { backend, key: key.into() } }
+        Location { place: LocationKind::Remote { backend, key: key.into() } }
     }
     /// For an input that may be a FIFO or `/dev/stdin`: a path that cannot be read by range becomes
     /// a stream.
@@ -56,7 +56,7 @@ impl Location {
         match location.kind()? {
             EntryKind::Stream => {
                 let state = StreamState::path(location.local_path().unwrap_or(Path::new("-")))?;
-                Ok(Location { place: Place::Stream(Arc::new(state)) })
+                Ok(Location { place: LocationKind::Stream(Arc::new(state)) })
             }
             _ => Ok(location),
         }
@@ -66,7 +66,7 @@ impl Location {
     /// and shown as it; `file_name` is the name that goes with the content.
     pub fn derived(&self, file_name: &str, reader: Box<dyn Read + Send>) -> Location {
         Location {
-            place: Place::Stream(Arc::new(StreamState::derived(
+            place: LocationKind::Stream(Arc::new(StreamState::derived(
                 &self.display(),
                 file_name,
                 reader,
@@ -75,29 +75,29 @@ impl Location {
     }
     /// Whether this is made of another location's content: [`Location::derived`].
     pub fn is_derived(&self) -> bool {
-        matches!(&self.place, Place::Stream(s) if s.is_derived())
+        matches!(&self.place, LocationKind::Stream(s) if s.is_derived())
     }
     /// Whether it can be read again and by ranges: a stream only once it is spooled.
     pub fn is_rereadable(&self) -> bool {
-        !matches!(&self.place, Place::Stream(s) if !s.is_spooled())
+        !matches!(&self.place, LocationKind::Stream(s) if !s.is_spooled())
     }
 
     /// As the user wrote it (secrets masked), for messages. `-` for standard streams.
     pub fn display(&self) -> String {
         match &self.place {
-            Place::Local { display, .. } => display.clone(),
-            Place::Stream(s) => s.display().to_string(),
-            Place::Remote { backend, key } => backend.display(key),
+            LocationKind::Local { display, .. } => display.clone(),
+            LocationKind::Stream(s) => s.display().to_string(),
+            LocationKind::Remote { backend, key } => backend.display(key),
         }
     }
     /// The last component: the name of a link, not of its target.
     pub fn file_name(&self) -> String {
         match &self.place {
-            Place::Local { spot, .. } => {
+            LocationKind::Local { spot, .. } => {
                 spot.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
             }
-            Place::Stream(s) => s.file_name().to_string(),
-            Place::Remote { key, .. } => {
+            LocationKind::Stream(s) => s.file_name().to_string(),
+            LocationKind::Remote { key, .. } => {
                 key.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string()
             }
         }
@@ -123,23 +123,23 @@ impl Location {
     }
     /// stdin, stdout or a FIFO.
     pub fn is_stream(&self) -> bool {
-        matches!(self.place, Place::Stream(_))
+        matches!(self.place, LocationKind::Stream(_))
     }
     /// Object storage or HTTP.
     pub fn is_remote(&self) -> bool {
-        matches!(self.place, Place::Remote { .. })
+        matches!(self.place, LocationKind::Remote { .. })
     }
     /// The local path.
     pub fn local_path(&self) -> Option<&Path> {
         match &self.place {
-            Place::Local { spot, .. } => Some(&spot.path),
+            LocationKind::Local { spot, .. } => Some(&spot.path),
             _ => None,
         }
     }
     /// The backend and key of a remote location.
     pub fn as_remote(&self) -> Option<(&Arc<dyn Backend>, &str)> {
         match &self.place {
-            Place::Remote { backend, key } => Some((backend, key)),
+            LocationKind::Remote { backend, key } => Some((backend, key)),
             _ => None,
         }
     }
@@ -147,34 +147,34 @@ impl Location {
     /// checked: no `..`.
     pub fn join(&self, relative: &str) -> Location {
         match &self.place {
-            Place::Local { spot, .. } => Location::at(spot.join(relative)),
-            Place::Remote { backend, key } => {
+            LocationKind::Local { spot, .. } => Location::at(spot.join(relative)),
+            LocationKind::Remote { backend, key } => {
                 let key = match key.trim_end_matches('/') {
                     "" => relative.to_string(),
                     k => format!("{k}/{relative}"),
                 };
-                Location { place: Place::Remote { backend: backend.clone(), key } }
+                Location { place: LocationKind::Remote { backend: backend.clone(), key } }
             }
-            Place::Stream(_) => self.clone(),
+            LocationKind::Stream(_) => self.clone(),
         }
     }
     /// The directory that holds this location.
     pub fn parent(&self) -> Location {
         match &self.place {
-            Place::Local { spot, .. } => match spot.path.parent() {
+            LocationKind::Local { spot, .. } => match spot.path.parent() {
                 Some(p) if !p.as_os_str().is_empty() => Location::local(p),
                 _ => Location::local("."),
             },
-            Place::Remote { backend, key } => {
+            LocationKind::Remote { backend, key } => {
                 let key = key
                     .trim_end_matches('/')
                     .rsplit_once('/')
                     .map(|(p, _)| p)
                     .unwrap_or_default()
                     .to_string();
-                Location { place: Place::Remote { backend: backend.clone(), key } }
+                Location { place: LocationKind::Remote { backend: backend.clone(), key } }
             }
-            Place::Stream(_) => self.clone(),
+            LocationKind::Stream(_) => self.clone(),
         }
     }
 
@@ -185,13 +185,15 @@ impl Location {
     /// Where it cannot be opened.
     pub fn hold(&self) -> Result<Location> {
         match &self.place {
-            Place::Local { spot, .. } => Ok(Location::at(spot.hold().at_file(&self.display())?)),
+            LocationKind::Local { spot, .. } => {
+                Ok(Location::at(spot.hold().at_file(&self.display())?))
+            }
             _ => Ok(self.clone()),
         }
     }
     /// Whether the directory that is held has been replaced by another one.
     pub fn is_replaced(&self) -> bool {
-        matches!(&self.place, Place::Local { spot, .. } if spot.is_replaced())
+        matches!(&self.place, LocationKind::Local { spot, .. } if spot.is_replaced())
     }
     /// Opens something of this directory, which is held. Where another one was put in its place
     /// meanwhile, that one is opened.
@@ -213,7 +215,7 @@ impl Location {
     /// nothing local.
     pub fn identity(&self) -> Option<Identity> {
         match &self.place {
-            Place::Local { spot, .. } => spot.identity(),
+            LocationKind::Local { spot, .. } => spot.identity(),
             _ => None,
         }
     }
@@ -235,7 +237,7 @@ impl Location {
         match got {
             Ok(found) => Ok(Some(found)),
             Err(e) if e.kind() == ErrorKind::Missing => match &self.place {
-                Place::Local { spot, .. } if spot.is_there() => Err(e),
+                LocationKind::Local { spot, .. } if spot.is_there() => Err(e),
                 _ => Ok(None),
             },
             Err(e) => Err(e),
@@ -247,7 +249,7 @@ impl Location {
     /// Missing; no local directory.
     pub fn directory(&self) -> Result<std::fs::File> {
         match &self.place {
-            Place::Local { spot, .. } => spot.directory().at_file(&self.display()),
+            LocationKind::Local { spot, .. } => spot.directory().at_file(&self.display()),
             _ => Err(Error::refused("a local directory is needed").file(self.display())),
         }
     }
@@ -258,7 +260,7 @@ impl Location {
     /// What cannot be opened or made.
     pub fn open_own(&self, relative: &str, fresh: bool) -> Result<std::fs::File> {
         match &self.place {
-            Place::Local { spot, .. } => {
+            LocationKind::Local { spot, .. } => {
                 spot.open_own(relative, fresh).at_file(&self.join(relative).display())
             }
             _ => Err(Error::refused("a local directory is needed").file(self.display())),
@@ -271,9 +273,9 @@ impl Location {
     /// Permission and remote errors; a missing file is [`EntryKind::Missing`].
     pub fn kind(&self) -> Result<EntryKind> {
         match &self.place {
-            Place::Local { spot, .. } => spot.kind().at_file(&self.display()),
-            Place::Stream(_) => Ok(EntryKind::Stream),
-            Place::Remote { backend, key } => backend.kind(key).at_file(&self.display()),
+            LocationKind::Local { spot, .. } => spot.kind().at_file(&self.display()),
+            LocationKind::Stream(_) => Ok(EntryKind::Stream),
+            LocationKind::Remote { backend, key } => backend.kind(key).at_file(&self.display()),
         }
     }
     /// Whether an output here would replace something. Of a remote place nothing is read: who may
@@ -283,7 +285,7 @@ impl Location {
     /// As [`Location::kind`].
     pub fn exists(&self) -> Result<bool> {
         match &self.place {
-            Place::Remote { backend, key } => backend.exists(key).at_file(&self.display()),
+            LocationKind::Remote { backend, key } => backend.exists(key).at_file(&self.display()),
             _ => Ok(!matches!(self.kind()?, EntryKind::Missing | EntryKind::Stream)),
         }
     }
@@ -297,9 +299,9 @@ impl Location {
     /// Missing; no directory.
     pub fn list(&self) -> Result<Vec<Entry>> {
         let mut entries = match &self.place {
-            Place::Local { spot, .. } => spot.list(),
-            Place::Stream(_) => Ok(Vec::new()),
-            Place::Remote { backend, key } => backend.list(key),
+            LocationKind::Local { spot, .. } => spot.list(),
+            LocationKind::Stream(_) => Ok(Vec::new()),
+            LocationKind::Remote { backend, key } => backend.list(key),
         }
         .at_file(&self.display())?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -312,7 +314,7 @@ impl Location {
     /// Missing; no directory.
     pub fn list_all(&self) -> Result<(Vec<Entry>, Vec<String>)> {
         match &self.place {
-            Place::Local { spot, .. } => spot.list_all().at_file(&self.display()),
+            LocationKind::Local { spot, .. } => spot.list_all().at_file(&self.display()),
             _ => Ok((self.list()?, Vec::new())),
         }
     }
@@ -322,9 +324,9 @@ impl Location {
     /// Missing, unreadable.
     pub fn blob(&self) -> Result<Arc<dyn Blob>> {
         match &self.place {
-            Place::Local { spot, .. } => spot.blob(),
-            Place::Stream(s) => s.spooled(),
-            Place::Remote { backend, key } => backend.blob(key),
+            LocationKind::Local { spot, .. } => spot.blob(),
+            LocationKind::Stream(s) => s.spooled(),
+            LocationKind::Remote { backend, key } => backend.blob(key),
         }
         .at_file(&self.display())
     }
@@ -335,9 +337,9 @@ impl Location {
     /// Missing, unreadable.
     pub fn stream(&self) -> Result<Box<dyn Read + Send>> {
         match &self.place {
-            Place::Local { spot, .. } => spot.stream(),
-            Place::Stream(s) => s.reader(),
-            Place::Remote { backend, key } => backend.stream(key),
+            LocationKind::Local { spot, .. } => spot.stream(),
+            LocationKind::Stream(s) => s.reader(),
+            LocationKind::Remote { backend, key } => backend.stream(key),
         }
         .at_file(&self.display())
     }
@@ -347,7 +349,7 @@ impl Location {
     /// Missing, unreadable.
     pub fn head(&self, max: usize) -> Result<Vec<u8>> {
         match &self.place {
-            Place::Stream(s) => s.head(max).at_file(&self.display()),
+            LocationKind::Stream(s) => s.head(max).at_file(&self.display()),
             _ => {
                 let blob = self.blob()?;
                 blob.read_vec(0, blob.len().min(max as u64)).at_file(&self.display())
@@ -360,14 +362,14 @@ impl Location {
     /// Missing, unreadable, disk full.
     pub fn to_local_file(&self) -> Result<LocalFile> {
         match &self.place {
-            Place::Local { spot, .. } => {
+            LocationKind::Local { spot, .. } => {
                 Ok(LocalFile { path: spot.path.clone(), copy: None, of: None })
             }
-            Place::Stream(s) => match temporary::named(&s.spooled()?) {
+            LocationKind::Stream(s) => match temporary::named(&s.spooled()?) {
                 Some(named) => Ok(named),
                 None => local::copy_to_temp(self.stream()?).at_file(&self.display()),
             },
-            Place::Remote { backend, key } => {
+            LocationKind::Remote { backend, key } => {
                 let copy = local::copy_to_temp(self.stream()?).at_file(&self.display())?;
                 // The same version: what was opened stays pinned.
                 let of = if backend.is_copied(key) { None } else { self.blob()?.origin() };
@@ -382,9 +384,9 @@ impl Location {
     /// Exists (exit 5), parent missing (exit 3), a directory in the way.
     pub fn create_file(&self, existing: Existing, sync: bool) -> Result<Box<dyn Output>> {
         match &self.place {
-            Place::Local { spot, .. } => local::create_file(&spot.path, existing, sync),
-            Place::Stream(_) => stream::stdout(),
-            Place::Remote { backend, key } => backend.create_file(key, existing),
+            LocationKind::Local { spot, .. } => local::create_file(&spot.path, existing, sync),
+            LocationKind::Stream(_) => stream::stdout(),
+            LocationKind::Remote { backend, key } => backend.create_file(key, existing),
         }
         .at_file(&self.display())
     }
@@ -400,10 +402,12 @@ impl Location {
         markers: &[&str],
     ) -> Result<Box<dyn OutputDir>> {
         match &self.place {
-            Place::Local { spot, .. } => local::create_dir(&spot.path, existing, sync, markers),
-            Place::Stream(_) => Err(Error::usage("a directory cannot be written to stdout")
+            LocationKind::Local { spot, .. } => {
+                local::create_dir(&spot.path, existing, sync, markers)
+            }
+            LocationKind::Stream(_) => Err(Error::usage("a directory cannot be written to stdout")
                 .hint("use --to npkg, or another format that is one file")),
-            Place::Remote { backend, key } => backend.create_dir(key, existing, markers),
+            LocationKind::Remote { backend, key } => backend.create_dir(key, existing, markers),
         }
         .at_file(&self.display())
     }

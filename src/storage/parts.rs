@@ -28,10 +28,10 @@ const TREE: &str = "tree";
 pub struct Parts {
     at: Location,
     id: String,
-    place: Place,
+    place: Target,
 }
 
-enum Place {
+enum Target {
     Local { folder: PathBuf, target: PathBuf },
     Remote { backend: Arc<dyn Backend>, key: String },
 }
@@ -51,11 +51,11 @@ impl Parts {
             (Some(target), _) => {
                 let (parent, name) = local::split(target).at_file(&at.display())?;
                 let folder = parent.join(local::marked_name(&name, &format!("{PARTS}{id}")));
-                Place::Local { folder, target: target.to_path_buf() }
+                Target::Local { folder, target: target.to_path_buf() }
             }
             (None, Some((backend, key))) => {
                 let key = key.trim_end_matches('/').to_string();
-                Place::Remote { backend: backend.clone(), key }
+                Target::Remote { backend: backend.clone(), key }
             }
             (None, None) => {
                 return Err(Error::usage("a stream cannot be written by several processes"));
@@ -70,8 +70,8 @@ impl Parts {
     /// What cannot be looked at.
     pub fn is_whole(&self) -> Result<bool> {
         match &self.place {
-            Place::Local { .. } => self.at.exists(),
-            Place::Remote { backend, key } => {
+            Target::Local { .. } => self.at.exists(),
+            Target::Remote { backend, key } => {
                 for marker in STORE_MARKERS {
                     if backend.kind(&format!("{key}/{marker}"))? != EntryKind::Missing {
                         return Ok(true);
@@ -88,14 +88,14 @@ impl Parts {
     /// What cannot be listed.
     pub fn others(&self) -> Result<Vec<String>> {
         let mut ids: Vec<String> = match &self.place {
-            Place::Local { folder, target } => {
+            Target::Local { folder, target } => {
                 let name = target.file_name().unwrap_or_default();
                 let prefix = local::marked_name(name, PARTS).to_string_lossy().into_owned();
                 let entries = Location::local(folder.parent().unwrap_or(Path::new("."))).list()?;
                 let id = |name: &str| name.strip_prefix(&prefix).map(str::to_string);
                 entries.iter().filter_map(|e| id(&e.name)).collect()
             }
-            Place::Remote { backend, key } => {
+            Target::Remote { backend, key } => {
                 let entries = backend.list(&format!("{key}/{NOTES}"))?;
                 entries.into_iter().map(|e| e.name).collect()
             }
@@ -111,7 +111,7 @@ impl Parts {
 
     /// Whether a remote output may hold objects of another one, which share its keys.
     pub fn shares_keys(&self) -> bool {
-        matches!(self.place, Place::Remote { .. })
+        matches!(self.place, Target::Remote { .. })
     }
 
     /// Takes away the notes of another ID, so that it is not gone on with.
@@ -127,7 +127,7 @@ impl Parts {
     /// # Errors
     /// No permission and the like.
     pub fn begin(&self) -> Result<()> {
-        let Place::Local { folder, .. } = &self.place else { return Ok(()) };
+        let Target::Local { folder, .. } = &self.place else { return Ok(()) };
         for folder in [folder.clone(), folder.join(TREE)] {
             match fs::create_dir(&folder) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
@@ -145,8 +145,8 @@ impl Parts {
     /// Disk full and the like; exists, where the output was finished meanwhile.
     pub fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         match &self.place {
-            Place::Local { folder, .. } => self.put_file(&folder.join(TREE).join(key), bytes),
-            Place::Remote { backend, key: root } => put(backend, &format!("{root}/{key}"), bytes),
+            Target::Local { folder, .. } => self.put_file(&folder.join(TREE).join(key), bytes),
+            Target::Remote { backend, key: root } => put(backend, &format!("{root}/{key}"), bytes),
         }
     }
 
@@ -156,21 +156,21 @@ impl Parts {
     /// As [`Parts::put`].
     pub fn put_note(&self, name: &str, bytes: &[u8]) -> Result<()> {
         match &self.place {
-            Place::Local { folder, .. } => self.put_file(&folder.join(name), bytes),
-            Place::Remote { backend, .. } => put(backend, &self.note_key(name), bytes),
+            Target::Local { folder, .. } => self.put_file(&folder.join(name), bytes),
+            Target::Remote { backend, .. } => put(backend, &self.note_key(name), bytes),
         }
     }
 
     fn note_key(&self, name: &str) -> String {
         match &self.place {
-            Place::Local { .. } => name.to_string(),
-            Place::Remote { key, .. } => format!("{key}/{NOTES}/{}/{name}", self.id),
+            Target::Local { .. } => name.to_string(),
+            Target::Remote { key, .. } => format!("{key}/{NOTES}/{}/{name}", self.id),
         }
     }
 
     /// By way of a file beside the tree.
     fn put_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let Place::Local { folder, .. } = &self.place else { return Ok(()) };
+        let Target::Local { folder, .. } = &self.place else { return Ok(()) };
         let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
         let temp = folder.join(local::temp_name("put".as_ref(), "-"));
         let written = File::options().write(true).create_new(true).open(&temp);
@@ -198,8 +198,8 @@ impl Parts {
     /// Reading errors.
     pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let at = match &self.place {
-            Place::Local { folder, .. } => Location::local(folder.join(name)),
-            Place::Remote { backend, .. } => {
+            Target::Local { folder, .. } => Location::local(folder.join(name)),
+            Target::Remote { backend, .. } => {
                 let key = self.note_key(name);
                 backend.forget(&key);
                 Location::remote(backend.clone(), key)
@@ -217,9 +217,9 @@ impl Parts {
     /// What cannot be listed.
     pub fn notes(&self) -> Result<Vec<String>> {
         let listed = match &self.place {
-            Place::Local { folder, .. } if !folder.exists() => return Ok(Vec::new()),
-            Place::Local { folder, .. } => Location::local(folder).list()?,
-            Place::Remote { backend, key } => {
+            Target::Local { folder, .. } if !folder.exists() => return Ok(Vec::new()),
+            Target::Local { folder, .. } => Location::local(folder).list()?,
+            Target::Remote { backend, key } => {
                 backend.list(&format!("{key}/{NOTES}/{}", self.id))?
             }
         };
@@ -232,8 +232,8 @@ impl Parts {
     /// What cannot be listed; those of `each`.
     pub fn each(&self, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Result<()> {
         match &self.place {
-            Place::Local { folder, .. } => each_file(&folder.join(TREE), each),
-            Place::Remote { backend, key } => {
+            Target::Local { folder, .. } => each_file(&folder.join(TREE), each),
+            Target::Remote { backend, key } => {
                 backend.each_below(key, &mut |mark| match mark.below.split_once('/') {
                     Some((NOTES, _)) => Ok(()),
                     _ => each(&mark.below, mark.bytes),
@@ -248,8 +248,8 @@ impl Parts {
     /// What cannot be removed.
     pub fn remove(&self, key: &str) -> Result<()> {
         match &self.place {
-            Place::Local { folder, .. } => Ok(fs::remove_file(folder.join(TREE).join(key))?),
-            Place::Remote { backend, key: root } => backend.remove(&format!("{root}/{key}")),
+            Target::Local { folder, .. } => Ok(fs::remove_file(folder.join(TREE).join(key))?),
+            Target::Remote { backend, key: root } => backend.remove(&format!("{root}/{key}")),
         }
     }
 
@@ -258,7 +258,7 @@ impl Parts {
     /// # Errors
     /// What cannot be written.
     pub fn sync(&self) -> Result<()> {
-        let Place::Local { folder, .. } = &self.place else { return Ok(()) };
+        let Target::Local { folder, .. } = &self.place else { return Ok(()) };
         Ok(rustix::fs::syncfs(File::open(folder)?).map_err(io::Error::from)?)
     }
 
@@ -267,7 +267,7 @@ impl Parts {
     /// # Errors
     /// What cannot be looked at.
     pub fn is_committed(&self) -> Result<bool> {
-        let Place::Local { folder, target } = &self.place else { return Ok(false) };
+        let Target::Local { folder, target } = &self.place else { return Ok(false) };
         let replacing = self.note(REPLACING)?;
         let there = fs::symlink_metadata(target).ok();
         Ok(there.is_some_and(|there| match replacing {
@@ -288,7 +288,7 @@ impl Parts {
         sync: bool,
         holder: &Holder,
     ) -> Result<()> {
-        if let Place::Local { folder, target } = &self.place {
+        if let Target::Local { folder, target } = &self.place {
             let tree = folder.join(TREE);
             last.iter().try_for_each(|(key, bytes)| self.put(key, bytes))?;
             let made = fs::symlink_metadata(&tree).map_err(|_| gone(&self.at.display()))?;
@@ -320,11 +320,11 @@ impl Parts {
     /// What cannot be removed.
     pub fn remove_notes(&self) -> Result<()> {
         match &self.place {
-            Place::Local { folder, .. } => {
+            Target::Local { folder, .. } => {
                 local::remove(folder);
                 Ok(())
             }
-            Place::Remote { backend, .. } => {
+            Target::Remote { backend, .. } => {
                 // The note that tells what is made goes last: without it there is nothing.
                 let mut names = self.notes()?;
                 names.sort_by_key(|name| name == PLAN);
@@ -338,7 +338,7 @@ impl Parts {
     /// # Errors
     /// Exists: another one does.
     pub fn hold(&self) -> Result<Holder> {
-        let Place::Local { folder, .. } = &self.place else { return Ok(Holder(None)) };
+        let Target::Local { folder, .. } = &self.place else { return Ok(Holder(None)) };
         let busy = || Error::exists("another process is finishing it").file(self.at.display());
         let missing = |_| gone(&self.at.display());
         let file = File::open(folder).map_err(missing)?;

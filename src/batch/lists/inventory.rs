@@ -127,7 +127,7 @@ impl Rows<'_> {
         let size = get(Column::Size).and_then(|s| s.parse().ok());
         let listed = Listed::new(size, get(Column::Etag).unwrap_or_default());
         let found = file(&format!("s3://{bucket}/{key}"), self.args)?;
-        take(super::Found { listed: Some(listed), ..found })
+        take(super::FoundSource { listed: Some(listed), ..found })
     }
 
     fn csv(&self, at: &Location, schema: &str, take: Take<'_>) -> Result<()> {

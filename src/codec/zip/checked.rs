@@ -14,11 +14,11 @@ pub struct CheckedMember {
     crc: u32,
     /// It is read here and there: its bytes are only counted, and added up at the end.
     scattered: bool,
-    seen: Mutex<Seen>,
+    seen: Mutex<ReadRuns>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct ReadRuns {
     /// What was read: where it begins, how long it is, its CRC.
     runs: BTreeMap<u64, (u64, u32)>,
     read: u64,

@@ -71,7 +71,7 @@ impl Naming {
 }
 
 /// The files of one checkpoint.
-pub struct Found {
+pub struct CheckpointFiles {
     /// The directory that they are in.
     pub directory: Location,
     /// Their names, in order.
@@ -112,7 +112,7 @@ pub fn is_sharded(at: &Location, naming: &Naming) -> Result<bool> {
 /// # Errors
 /// Broken index files; several checkpoints in one directory; a directory without any; missing
 /// shards.
-pub fn find(at: &Location, naming: &Naming) -> Result<Option<Found>> {
+pub fn find(at: &Location, naming: &Naming) -> Result<Option<CheckpointFiles>> {
     if naming.is_index(&at.file_name()) {
         return read_index(at, at.parent()).map(Some);
     }
@@ -186,14 +186,19 @@ pub fn find(at: &Location, naming: &Naming) -> Result<Option<Found>> {
             }
         }
     };
-    Ok(Some(Found { directory: at.clone(), files, weight_map: None, metadata: Attributes::new() }))
+    Ok(Some(CheckpointFiles {
+        directory: at.clone(),
+        files,
+        weight_map: None,
+        metadata: Attributes::new(),
+    }))
 }
 
 /// Reads an index.
 ///
 /// # Errors
 /// Broken ones; file names that leave the directory.
-pub fn read_index(at: &Location, directory: Location) -> Result<Found> {
+pub fn read_index(at: &Location, directory: Location) -> Result<CheckpointFiles> {
     let blob = at.blob()?;
     if blob.len() > MAX_INDEX_BYTES {
         return Err(Error::corrupt(format!("an index of {} bytes is too large", blob.len())));
@@ -220,7 +225,7 @@ pub fn read_index(at: &Location, directory: Location) -> Result<Found> {
         }
     }
     files.sort();
-    Ok(Found {
+    Ok(CheckpointFiles {
         directory,
         files,
         weight_map: Some(index.weight_map.0),
@@ -234,7 +239,7 @@ pub fn read_index(at: &Location, directory: Location) -> Result<Found> {
 /// Missing shards (all named); a name in two of them; a tensor that the index promises and its file
 /// lacks.
 pub fn open(
-    found: Found,
+    found: CheckpointFiles,
     format: &'static str,
     on_duplicate: OnDuplicate,
     opener: &dyn Fn(&Location) -> Result<Box<dyn Source>>,

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{
-    JoinedPieces, Joining, Part, PartArray, PartMap, Remap, close_each, extents_of, select_each,
+    JoinedPieces, JoinedSource, Joining, PartArray, PartMap, Remap, close_each, extents_of,
+    select_each,
 };
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source};
@@ -16,7 +17,7 @@ use crate::resolve::{lists, table};
 
 /// Arrays of the same name over all parts, row after row.
 pub struct Concat {
-    parts: Vec<Part>,
+    parts: Vec<JoinedSource>,
     plan: Plan,
     joining: Arc<ConcatMap>,
 }
@@ -54,7 +55,7 @@ impl Concat {
     ///
     /// # Errors
     /// Usage (exit 2), naming both files and what differs.
-    pub fn new(parts: Vec<Part>) -> Result<Concat> {
+    pub fn new(parts: Vec<JoinedSource>) -> Result<Concat> {
         let Some(lead) = parts.first() else {
             return Err(Error::missing("there are no rows to join"));
         };
@@ -130,7 +131,11 @@ impl Concat {
 }
 
 /// The array of this name of all parts, in a form that the lists of each can have.
-fn common_form(parts: &[Part], indexes: &[HashMap<&str, usize>], name: &str) -> Option<ArrayMeta> {
+fn common_form(
+    parts: &[JoinedSource],
+    indexes: &[HashMap<&str, usize>],
+    name: &str,
+) -> Option<ArrayMeta> {
     let each = parts.iter().zip(indexes);
     let metas: Vec<&ArrayMeta> = each
         .filter_map(|(part, index)| Some(&part.source.plan().arrays[*index.get(name)?]))
@@ -138,7 +143,7 @@ fn common_form(parts: &[Part], indexes: &[HashMap<&str, usize>], name: &str) -> 
     if metas.windows(2).all(|w| w[0].inner == w[1].inner && w[0].logical == w[1].logical) {
         return None;
     }
-    let is_column = |part: &Part| {
+    let is_column = |part: &JoinedSource| {
         let mut tables = part.source.plan().tables.iter();
         tables.any(|t| t.columns.iter().any(|c| c.array == name))
     };
@@ -180,7 +185,7 @@ fn same_type(a: &ArrayMeta, b: &ArrayMeta) -> Option<String> {
 
 /// Per dictionary of an array all categories known so far, in the order of the parts.
 fn merged_categories(
-    parts: &[Part],
+    parts: &[JoinedSource],
     indexes: &[HashMap<&str, usize>],
     name: &str,
     lead: &Logical,
@@ -226,7 +231,9 @@ impl Source for Concat {
             (Ok(readers), Some(bounds)) => {
                 return Ok(Reader::Random(Arc::new(ConcatRows { readers, bounds, joining })));
             }
-            (Ok(_), None) => return Err(Error::internal("rows at random that nobody counted")),
+            (Ok(_), None) => {
+                return Err(Error::internal("rows with random access that were not counted"));
+            }
             (Err(parts), _) => parts,
         };
         let order = match arrays.len() {

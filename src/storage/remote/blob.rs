@@ -366,15 +366,15 @@ impl Blob for RemoteBlob {
 /// An object from its start to its end, with the next parts on their way.
 pub(super) struct RemoteStream {
     blob: Arc<RemoteBlob>,
-    coming: VecDeque<JoinHandle<Result<Part, Failure>>>,
+    coming: VecDeque<JoinHandle<Result<ArrivedPart, Failure>>>,
     asked: u64,
     part: u64,
-    now: Part,
+    now: ArrivedPart,
 }
 
 /// A part that has come; its room is given back when it has been read.
 #[derive(Default)]
-struct Part {
+struct ArrivedPart {
     bytes: Bytes,
     _reserved: Option<Reserved>,
 }
@@ -393,7 +393,7 @@ impl RemoteStream {
             blob,
             coming: VecDeque::new(),
             part: FIRST_PART,
-            now: Part { bytes, _reserved: None },
+            now: ArrivedPart { bytes, _reserved: None },
         }
     }
     fn ask(&mut self) -> Result<()> {
@@ -416,7 +416,7 @@ impl RemoteStream {
             self.coming.push_back(runtime()?.spawn(async move {
                 let mut bytes = PartBuffer::zeroed((range.end - range.start) as usize);
                 blob.fill(range.start, bytes.as_mut()).await?;
-                Ok(Part { bytes: bytes.into_bytes(), _reserved: reserved })
+                Ok(ArrivedPart { bytes: bytes.into_bytes(), _reserved: reserved })
             }));
         }
         Ok(())
@@ -426,7 +426,7 @@ impl RemoteStream {
 impl Read for RemoteStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.now.bytes.is_empty() && !buf.is_empty() {
-            self.now = Part::default();
+            self.now = ArrivedPart::default();
             self.ask().map_err(io::Error::other)?;
             let Some(front) = self.coming.pop_front() else { return Ok(0) };
             let part =

@@ -79,7 +79,7 @@ impl Format for Matlab {
             return Err(error);
         }
         let blob = at.blob()?;
-        let mut found = Found::new(options.resources.memory_bytes());
+        let mut found = FoundArrays::new(options.resources.memory_bytes());
         let version = match version5::byte_order(&head) {
             Some(big) => {
                 version5::read(&BlobSlice::whole(blob), big, &mut found)?;
@@ -113,7 +113,7 @@ impl Format for Matlab {
 }
 
 /// What was found so far, within the memory limit.
-struct Found {
+struct FoundArrays {
     arrays: Vec<(ArrayMeta, Option<ArrayMap>)>,
     /// Structs and cells without elements.
     empty: u64,
@@ -126,9 +126,15 @@ struct Found {
 /// About what an array's name, type and place take.
 const ARRAY_BYTES: u64 = 1024;
 
-impl Found {
-    fn new(memory_bytes: u64) -> Found {
-        Found { arrays: Vec::new(), empty: 0, first_empty: String::new(), memory_bytes, held: 0 }
+impl FoundArrays {
+    fn new(memory_bytes: u64) -> FoundArrays {
+        FoundArrays {
+            arrays: Vec::new(),
+            empty: 0,
+            first_empty: String::new(),
+            memory_bytes,
+            held: 0,
+        }
     }
 
     /// Counts bytes that stay in memory.

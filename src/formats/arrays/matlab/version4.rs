@@ -2,7 +2,7 @@
 
 use super::element::name_text;
 use super::values::{Numbers, Stored};
-use super::{Found, text};
+use super::{FoundArrays, text};
 use crate::array::{ArrayMap, Element};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Dtype};
@@ -89,7 +89,7 @@ pub(super) fn is_plausible(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// Corrupt.
-pub(super) fn read(file: &BlobSlice, found: &mut Found) -> Result<()> {
+pub(super) fn read(file: &BlobSlice, found: &mut FoundArrays) -> Result<()> {
     let mut at = 0;
     while at < file.len {
         let left = file.len - at;
@@ -139,7 +139,7 @@ fn numbers(
     header: &Header,
     real: Stored,
     imaginary: Stored,
-    found: &mut Found,
+    found: &mut FoundArrays,
 ) -> Result<()> {
     let dtype = if header.complex && !header.dtype.is_float() { Dtype::F64 } else { header.dtype };
     let numbers = Numbers {
@@ -157,7 +157,7 @@ fn numbers(
 }
 
 /// Characters are stored as numbers of any type.
-fn texts(name: &str, header: &Header, stored: &Stored, found: &mut Found) -> Result<()> {
+fn texts(name: &str, header: &Header, stored: &Stored, found: &mut FoundArrays) -> Result<()> {
     let dims = [header.rows.into(), header.columns.into()];
     let count = stored.bytes.len / stored.dtype.item_bytes();
     found.hold(count.saturating_mul(4))?;
@@ -176,7 +176,7 @@ fn sparse(
     name: &str,
     header: &Header,
     stored: &Stored,
-    found: &mut Found,
+    found: &mut FoundArrays,
 ) -> Result<Vec<(ArrayMeta, ArrayMap)>> {
     let (rows, columns) = (header.rows as usize, header.columns);
     if rows == 0 || !matches!(columns, 3 | 4) {

@@ -6,7 +6,7 @@ use super::element::{Cursor, MATRIX, PACKED, Tag, name_text, stored_dtype};
 use super::packed::{Packed, Unpacked};
 use super::values::{Numbers, Stored};
 use super::version4::plain;
-use super::{Found, text};
+use super::{FoundArrays, text};
 use crate::array::{ArrayMap, Element};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Dtype, checked_product};
@@ -31,7 +31,7 @@ pub(super) fn byte_order(head: &[u8]) -> Option<bool> {
 ///
 /// # Errors
 /// Corrupt; refused where there are too many.
-pub(super) fn read(file: &BlobSlice, big: bool, found: &mut Found) -> Result<()> {
+pub(super) fn read(file: &BlobSlice, big: bool, found: &mut FoundArrays) -> Result<()> {
     let kept = Unpacked::new(found.memory_bytes);
     let mut top = Cursor::new(file.blob.clone(), big, HEADER_BYTES, file.len);
     let mut head = [0; 8];
@@ -56,7 +56,7 @@ pub(super) fn read(file: &BlobSlice, big: bool, found: &mut Found) -> Result<()>
     Ok(())
 }
 
-fn element(cursor: &Cursor, tag: &Tag, subsystem: bool, found: &mut Found) -> Result<()> {
+fn element(cursor: &Cursor, tag: &Tag, subsystem: bool, found: &mut FoundArrays) -> Result<()> {
     if tag.kind != MATRIX {
         return Err(Error::corrupt(format!(
             "the element at byte {} is of type {}, a matrix is expected",
@@ -162,7 +162,7 @@ fn numeric(class: u32) -> Option<(Dtype, &'static str)> {
 }
 
 /// Adds the arrays of a matrix.
-fn visit(matrix: Option<Matrix>, name: &str, depth: usize, found: &mut Found) -> Result<()> {
+fn visit(matrix: Option<Matrix>, name: &str, depth: usize, found: &mut FoundArrays) -> Result<()> {
     let Some(matrix) = matrix else {
         let map = ArrayMap::raw(&[0, 0], Element::plain(Dtype::F64), BlobSlice::memory(Vec::new()));
         return found.push(ArrayMeta::new(name, Dtype::F64, &[0, 0]), map);
@@ -172,7 +172,8 @@ fn visit(matrix: Option<Matrix>, name: &str, depth: usize, found: &mut Found) ->
             Error::refused(format!("it is nested deeper than {MAX_DEPTH} levels")).array(name)
         );
     }
-    let broken = |found: &mut Found, stored: &str, e: Error| found.push_broken(name, stored, e);
+    let broken =
+        |found: &mut FoundArrays, stored: &str, e: Error| found.push_broken(name, stored, e);
     match matrix.class {
         CELL => cell(matrix, name, depth, found),
         STRUCT | OBJECT => structure(matrix, name, depth, found),
@@ -221,7 +222,7 @@ fn numbers(
     dtype: Dtype,
     class: &'static str,
     name: &str,
-    found: &mut Found,
+    found: &mut FoundArrays,
 ) -> Result<()> {
     let mut rest = matrix.rest;
     let real = stored(&mut rest, "the values of a matrix").map_err(|e| e.array(name))?;
@@ -243,7 +244,7 @@ fn numbers(
 }
 
 /// The texts of characters.
-fn matrix_texts(matrix: Matrix, found: &mut Found) -> Result<Vec<String>> {
+fn matrix_texts(matrix: Matrix, found: &mut FoundArrays) -> Result<Vec<String>> {
     let mut rest = matrix.rest;
     if matrix.dims.contains(&0) {
         return text::texts(&[], 2, false, &matrix.dims);
@@ -254,7 +255,11 @@ fn matrix_texts(matrix: Matrix, found: &mut Found) -> Result<Vec<String>> {
     text::texts(&data, tag.kind, rest.big, &matrix.dims)
 }
 
-fn characters(matrix: Matrix, name: &str, found: &mut Found) -> Result<(ArrayMeta, ArrayMap)> {
+fn characters(
+    matrix: Matrix,
+    name: &str,
+    found: &mut FoundArrays,
+) -> Result<(ArrayMeta, ArrayMap)> {
     let shape = matrix.dims[..matrix.dims.len() - 1].to_vec();
     let texts = matrix_texts(matrix, found)?;
     found.hold(24 * texts.len() as u64)?;
@@ -262,7 +267,11 @@ fn characters(matrix: Matrix, name: &str, found: &mut Found) -> Result<(ArrayMet
 }
 
 /// Compressed columns: row numbers, where columns begin, values.
-fn sparse(matrix: Matrix, name: &str, found: &mut Found) -> Result<Vec<(ArrayMeta, ArrayMap)>> {
+fn sparse(
+    matrix: Matrix,
+    name: &str,
+    found: &mut FoundArrays,
+) -> Result<Vec<(ArrayMeta, ArrayMap)>> {
     let mut rest = matrix.rest;
     let &[rows, columns] = matrix.dims.as_slice() else {
         return Err(Error::corrupt(format!("a sparse matrix has the shape {:?}", matrix.dims)));
@@ -348,7 +357,7 @@ fn elements(matrix: &Matrix, least: u64, name: &str) -> Result<u64> {
     Ok(count)
 }
 
-fn cell(matrix: Matrix, name: &str, depth: usize, found: &mut Found) -> Result<()> {
+fn cell(matrix: Matrix, name: &str, depth: usize, found: &mut FoundArrays) -> Result<()> {
     let count = elements(&matrix, 8, name)?;
     if count == 0 {
         found.push_empty(name);
@@ -368,7 +377,7 @@ fn cell(matrix: Matrix, name: &str, depth: usize, found: &mut Found) -> Result<(
 }
 
 /// The texts of a cell in which all elements are one line of characters, or none.
-fn lines(matrix: &Matrix, count: u64, found: &mut Found) -> Result<Option<Vec<String>>> {
+fn lines(matrix: &Matrix, count: u64, found: &mut FoundArrays) -> Result<Option<Vec<String>>> {
     let mut rest = matrix.rest.clone();
     let is_line = |m: &Matrix| {
         m.class == CHAR && m.dims.len() == 2 && (m.dims[0] == 1 || m.dims.contains(&0))
@@ -398,7 +407,7 @@ fn lines(matrix: &Matrix, count: u64, found: &mut Found) -> Result<Option<Vec<St
     Ok(Some(texts))
 }
 
-fn structure(matrix: Matrix, name: &str, depth: usize, found: &mut Found) -> Result<()> {
+fn structure(matrix: Matrix, name: &str, depth: usize, found: &mut FoundArrays) -> Result<()> {
     let mut matrix = matrix;
     if matrix.class == OBJECT {
         matrix.rest.name("the class of an object", MAX_NAME).map_err(|e| e.array(name))?;

@@ -29,14 +29,14 @@ pub struct Cut {
 }
 
 /// Partitions that follow each other as one run.
-struct Flat {
+struct PartitionRun {
     /// Rank, group, and the first element.
     starts: Vec<(usize, usize, u64)>,
     end: u64,
 }
 
-impl Flat {
-    fn new(partitions: impl Iterator<Item = (usize, usize, u64)>) -> Result<Flat> {
+impl PartitionRun {
+    fn new(partitions: impl Iterator<Item = (usize, usize, u64)>) -> Result<PartitionRun> {
         let (mut starts, mut end) = (Vec::new(), 0u64);
         for (rank, group, len) in partitions {
             starts.push((rank, group, end));
@@ -44,7 +44,7 @@ impl Flat {
                 .checked_add(len)
                 .ok_or_else(|| Error::corrupt("its partitions are too large"))?;
         }
-        Ok(Flat { starts, end })
+        Ok(PartitionRun { starts, end })
     }
 
     /// The elements from `first` on are those of a parameter from `at` on.
@@ -87,7 +87,7 @@ pub fn stage2(groups: &[Vec<Shape>], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>
     let mut all = Vec::new();
     for (group, shapes) in groups.iter().enumerate() {
         let of = sizes.iter().enumerate().filter_map(|(r, s)| Some((r, group, *s.get(group)?)));
-        let flat = Flat::new(of)?;
+        let flat = PartitionRun::new(of)?;
         let mut at = 0u64;
         for shape in shapes {
             let len = elements(shape)?;
@@ -118,7 +118,8 @@ pub fn stage3(shapes: &[Shape], sizes: &[Vec<u64>]) -> Result<Vec<Vec<Cut>>> {
     let ranks = sizes.len();
     let mut all: Vec<Vec<Cut>> = vec![Vec::new(); shapes.len()];
     for (rank, sizes) in sizes.iter().enumerate() {
-        let flat = Flat::new(sizes.iter().enumerate().map(|(group, &len)| (rank, group, len)))?;
+        let flat =
+            PartitionRun::new(sizes.iter().enumerate().map(|(group, &len)| (rank, group, len)))?;
         let mut first = 0u64;
         for (shape, cuts) in shapes.iter().zip(&mut all) {
             let elements = elements(shape)?;

@@ -112,7 +112,7 @@ impl Format for Gguf {
 }
 
 /// The files of the model whose first one, or directory, this is; `None` for a file alone.
-fn splits(at: &Location) -> Result<Option<shards::Found>> {
+fn splits(at: &Location) -> Result<Option<shards::CheckpointFiles>> {
     if at.is_stream() {
         return Ok(None);
     }
@@ -136,11 +136,11 @@ fn splits(at: &Location) -> Result<Option<shards::Found>> {
         files.push(file);
     }
     let metadata = crate::model::Attributes::new();
-    Ok(Some(shards::Found { directory: at.parent(), files, weight_map: None, metadata }))
+    Ok(Some(shards::CheckpointFiles { directory: at.parent(), files, weight_map: None, metadata }))
 }
 
 /// Opens all files of a model; what each says of itself and of all must agree.
-fn open_splits(found: shards::Found, options: &ReadOptions) -> Result<Box<dyn Source>> {
+fn open_splits(found: shards::CheckpointFiles, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let files = found.files.len() as u64;
     let (number, tensors) = (Cell::new(0), Cell::new(None));
     let source = shards::open(found, SPEC.name, options.on_duplicate, &|part| {

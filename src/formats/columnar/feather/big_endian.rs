@@ -86,14 +86,14 @@ fn unpack(
 }
 
 /// Where a buffer is, and the widths of the numbers in it, one after the other.
-type Turn<'a> = &'a mut dyn FnMut((u64, u64), &[usize]) -> Result<()>;
+type SwapBytes<'a> = &'a mut dyn FnMut((u64, u64), &[usize]) -> Result<()>;
 
 /// Turns the buffers of an array and of those below it.
 fn turn_array(
     t: &DataType,
     before_v5: bool,
     buffers: &mut std::slice::Iter<'_, (u64, u64)>,
-    turn: Turn<'_>,
+    turn: SwapBytes<'_>,
 ) -> Result<()> {
     use DataType as A;
     let valid: &[usize] = &[];

@@ -35,7 +35,7 @@ pub(super) enum Wanted {
 }
 
 /// One array of a batch.
-pub(super) struct Part<'a> {
+pub(super) struct BatchArray<'a> {
     blob: &'a dyn Blob,
     batch: &'a Batch,
     at: Cursor,
@@ -45,7 +45,7 @@ pub(super) struct Part<'a> {
     ranges: Vec<Range<u64>>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> BatchArray<'a> {
     /// # Errors
     /// Refused where the type is not supported; corrupt where the batch lacks buffers.
     pub(super) fn of(
@@ -54,10 +54,10 @@ impl<'a> Part<'a> {
         t: &DataType,
         at: Cursor,
         wanted: Wanted,
-    ) -> Result<Part<'a>> {
+    ) -> Result<BatchArray<'a>> {
         let (mut ranges, mut cursor) = (Vec::new(), at);
         let data_type = places(t, batch, &mut cursor, wanted, &mut ranges)?;
-        Ok(Part { blob, batch, at, data_type, ranges })
+        Ok(BatchArray { blob, batch, at, data_type, ranges })
     }
 
     /// Its rows as they lie there, where they are not compressed.
@@ -81,7 +81,7 @@ impl<'a> Part<'a> {
         self.sizes(&self.blob.read_ranges(&heads)?)
     }
 
-    /// As [`Part::unpacked`]; `heads`: at least the first 8 bytes of each buffer.
+    /// As [`BatchArray::unpacked`]; `heads`: at least the first 8 bytes of each buffer.
     fn sizes(&self, heads: &[Vec<u8>]) -> Result<u64> {
         let (mut all, mut largest) = (0u64, 0);
         for (head, range) in heads.iter().zip(&self.ranges) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::DataType;
 
-use super::body::{Part, UNIT_BYTES, Wanted};
+use super::body::{BatchArray, UNIT_BYTES, Wanted};
 use super::cursor::{Cursor, skip};
 use super::shared::{Codes, Column, Shared};
 use crate::arrow_model::{self, Dictionaries, Leaf, LeafType, Level};
@@ -186,7 +186,7 @@ impl Shared {
                 further.by_ref().take(batch.stream - stream).map(|first| (*first, Vec::new())),
             );
             stream = batch.stream;
-            let part = Part::of(
+            let part = BatchArray::of(
                 self.blob.as_ref(),
                 &batch.values,
                 values,

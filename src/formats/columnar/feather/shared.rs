@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow_schema::FieldRef;
 
-use super::body::{Part, Wanted};
+use super::body::{BatchArray, Wanted};
 use super::cursor::Cursor;
 use super::index::{Batch, Index};
 use crate::arrow_model::{Held, Leaf, LeafType, MemoryLimit};
@@ -70,11 +70,11 @@ impl Shared {
         column: &'a Column,
         b: usize,
         wanted: Wanted,
-    ) -> Result<Part<'a>> {
+    ) -> Result<BatchArray<'a>> {
         let (blob, t) = (self.blob.as_ref(), column.field.data_type());
         if let Some(batch) = column.pruned.as_ref().and_then(|batches| batches.get(b)) {
-            return Part::of(blob, batch, t, Cursor::default(), wanted);
+            return BatchArray::of(blob, batch, t, Cursor::default(), wanted);
         }
-        Part::of(blob, &self.index.batches[b], t, self.locate(b, column.place)?, wanted)
+        BatchArray::of(blob, &self.index.batches[b], t, self.locate(b, column.place)?, wanted)
     }
 }

@@ -140,6 +140,6 @@ fn folder(lib: &Library, data: &Id) -> Result<PathBuf> {
 pub(super) fn file_name(lib: &Library, object: &Id) -> Result<PathBuf> {
     // SAFETY: the buffer has the length that is told.
     let get = |to, size| unsafe { lib.H5Fget_name(object.raw(), to, size) };
-    let name = lib.text(get, "its file cannot be told")?;
+    let name = lib.text(get, "its file is not known")?;
     Ok(PathBuf::from(OsStr::from_bytes(&name)))
 }

@@ -287,7 +287,7 @@ impl HeapsOf {
         if let Some(heaps) = all.get(&file_number) {
             return Ok(heaps.clone());
         }
-        let file = Id::new(lib.H5Iget_file_id(object.raw()), "its file cannot be told")?;
+        let file = Id::new(lib.H5Iget_file_id(object.raw()), "its file is not known")?;
         let heaps = Arc::new(Heaps::new(lib, &file, open()?));
         all.insert(file_number, heaps.clone());
         Ok(heaps)

@@ -71,9 +71,9 @@ impl Chunks {
         if self.dataset.elsewhere {
             // SAFETY: an open dataset.
             unsafe {
-                let file = Id::new(lib.H5Iget_file_id(data.raw()), "its file cannot be told")?;
+                let file = Id::new(lib.H5Iget_file_id(data.raw()), "its file is not known")?;
                 let code = lib.H5Fget_filesize(file.raw(), &mut bytes);
-                library::check(code, "the size of its file cannot be told")?;
+                library::check(code, "the size of its file is not known")?;
             }
         }
         Index::find(lib, data, &self.dataset, &self.chunked, bytes)

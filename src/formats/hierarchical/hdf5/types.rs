@@ -14,7 +14,7 @@ const MAX_LEAVES: usize = 10_000;
 
 /// What a type is that has no others inside, and the names of an enumeration's values; or why it
 /// cannot be read.
-type Plain = OrRefused<(ElementType, Option<Attributes>)>;
+type Plain = Result<(ElementType, Option<Attributes>), Reason>;
 
 /// The leaves of a type, of a file whose references into heaps have so many bytes.
 ///
@@ -108,7 +108,7 @@ fn list(lib: &Library, kind: &Id, bytes: usize) -> Result<(Id, Vec<(u64, usize)>
 /// What a type is that has no others inside.
 fn plain(lib: &Library, kind: &Id, class: c_int, bytes: usize) -> Result<Plain> {
     let id = kind.raw();
-    let numbers = |kind: OrRefused<ElementType>| kind.map(|kind| (kind, None));
+    let numbers = |kind: Result<ElementType, Reason>| kind.map(|kind| (kind, None));
     let refused = |what: &str| Ok(Err(what.to_string()));
     match class {
         ffi::INTEGER | ffi::BITFIELD => Ok(numbers(int(lib, kind, bytes, class == ffi::BITFIELD)?)),
@@ -197,9 +197,10 @@ fn complex(lib: &Library, kind: &Id) -> Result<Option<Float>> {
     }
 }
 
-type OrRefused<T> = std::result::Result<T, String>;
+/// Why a type is not supported.
+type Reason = String;
 
-fn order(lib: &Library, kind: &Id) -> OrRefused<bool> {
+fn order(lib: &Library, kind: &Id) -> Result<bool, Reason> {
     match lib.H5Tget_order(kind.raw()) {
         ffi::LITTLE_ENDIAN | ffi::NO_ORDER => Ok(false),
         ffi::BIG_ENDIAN => Ok(true),
@@ -208,7 +209,12 @@ fn order(lib: &Library, kind: &Id) -> OrRefused<bool> {
     }
 }
 
-fn int(lib: &Library, kind: &Id, bytes: usize, unsigned: bool) -> Result<OrRefused<ElementType>> {
+fn int(
+    lib: &Library,
+    kind: &Id,
+    bytes: usize,
+    unsigned: bool,
+) -> Result<Result<ElementType, Reason>> {
     if bytes > 8 {
         return Ok(Err(format!("integers of {bytes} bytes are not supported")));
     }
@@ -233,7 +239,7 @@ fn int(lib: &Library, kind: &Id, bytes: usize, unsigned: bool) -> Result<OrRefus
     }))
 }
 
-fn float(lib: &Library, kind: &Id, bytes: usize) -> Result<OrRefused<Float>> {
+fn float(lib: &Library, kind: &Id, bytes: usize) -> Result<Result<Float, Reason>> {
     if bytes > 16 {
         return Ok(Err(format!("floating-point numbers of {bytes} bytes are not supported")));
     }

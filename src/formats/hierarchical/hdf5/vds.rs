@@ -297,7 +297,7 @@ impl<'a> Checker<'a> {
             return Ok(file.clone());
         }
         let file = Arc::new(match name {
-            b"." => Id::new(self.lib.H5Iget_file_id(data.raw()), "its file cannot be told")?,
+            b"." => Id::new(self.lib.H5Iget_file_id(data.raw()), "its file is not known")?,
             name => self.open_named(own, name)?,
         });
         if files.len() >= MAX_OPEN {

@@ -33,7 +33,7 @@ const MAX_CHUNKS: u64 = 50_000_000;
 
 /// How references are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ReferenceForm {
     /// One JSON file.
     Json,
     /// A directory of Parquet files.
@@ -51,7 +51,7 @@ pub enum Bytes {
 /// A set of references being written.
 pub struct References {
     target: Target,
-    form: Form,
+    form: ReferenceForm,
     layouts: Vec<Layout>,
     options: WriteOptions,
 }
@@ -78,7 +78,7 @@ pub fn check(plan: &Plan, options: &WriteOptions) -> Result<()> {
 /// What cannot be created.
 pub fn create(
     at: &Location,
-    form: Form,
+    form: ReferenceForm,
     plan: &Plan,
     options: &WriteOptions,
 ) -> Result<References> {
@@ -86,11 +86,11 @@ pub fn create(
     let (layouts, errors) = layouts(plan, &options);
     Error::all(errors)?;
     let target = match form {
-        Form::Json => Target::json(at.create_file(options.existing, options.sync)?)?,
+        ReferenceForm::Json => Target::json(at.create_file(options.existing, options.sync)?)?,
         #[cfg(not(feature = "parquet"))]
-        Form::Parquet => return Err(crate::formats::columnar::parquet::left_out()),
+        ReferenceForm::Parquet => return Err(crate::formats::columnar::parquet::left_out()),
         #[cfg(feature = "parquet")]
-        Form::Parquet => {
+        ReferenceForm::Parquet => {
             Target::parquet(at.create_dir(options.existing, options.sync, &MARKERS)?)
         }
     };
@@ -135,8 +135,8 @@ impl References {
                 (None, None) => Chunk::Missing,
             };
             match self.form {
-                Form::Json => self.refer(array, &at, chunk)?,
-                Form::Parquet => record.push(chunk),
+                ReferenceForm::Json => self.refer(array, &at, chunk)?,
+                ReferenceForm::Parquet => record.push(chunk),
             }
             if record.len() == RECORD_CHUNKS || (number + 1 == total && !record.is_empty()) {
                 let path = &self.layouts[array].path;

@@ -44,13 +44,13 @@ struct State {
     side: Option<Vec<u8>>,
     /// The arrays in order, each with the names of its stored ones. Nested arrays are listed as
     /// their parts.
-    flat: Vec<Flat>,
+    flat: Vec<StagedArray>,
     /// The parts of nested arrays.
     nested: HashMap<String, Vec<String>>,
     names: Names,
 }
 
-struct Flat {
+struct StagedArray {
     name: String,
     stored: Vec<String>,
 }
@@ -84,7 +84,7 @@ impl Stage {
         state.entries.iter().for_each(|e| state.names.take(&e.data_file));
         for (meta, parts) in old.logical_arrays() {
             let stored = parts.indices().map(|i| old.stored()[i].name.clone()).collect();
-            state.flat.push(Flat { name: meta.name.clone(), stored });
+            state.flat.push(StagedArray { name: meta.name.clone(), stored });
         }
         for apart in &old.plan().nested {
             let parts = apart.parts.arrays().into_iter().map(str::to_string).collect();
@@ -291,7 +291,7 @@ impl State {
                 let mut stored: Vec<String> =
                     kept.map_or_else(|| vec![part.to_string()], |k| vec![k.values.clone()]);
                 stored.extend(kept.iter().flat_map(|k| k.companions()).map(str::to_string));
-                self.flat.push(Flat { name: part.to_string(), stored });
+                self.flat.push(StagedArray { name: part.to_string(), stored });
             }
             if nested.is_some() {
                 let names = names.into_iter().map(str::to_string).collect();

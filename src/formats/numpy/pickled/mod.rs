@@ -269,7 +269,7 @@ impl Walker {
                 Err(e) => self.broken(path, e),
             },
             Node::Set(_) | Node::Persistent(_) | Node::Global(_) | Node::Dict(_) => {
-                Err(self.odd(path, "a thing that is no array"))
+                Err(self.odd(path, "a value that is not an array"))
             }
             _ => self.value(id, path),
         }

@@ -39,7 +39,7 @@ pub(super) struct Cache {
 
 /// Some bytes of a file.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct CachedRange {
     /// Without quotes.
     pub etag: String,
     pub offset: u64,
@@ -48,7 +48,7 @@ pub(super) struct Place {
     pub of: u64,
 }
 
-impl Place {
+impl CachedRange {
     /// Whether these bytes are worth keeping, and their ETag is a checksum.
     pub fn is_header(&self) -> bool {
         let sha256 = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
@@ -84,7 +84,7 @@ impl Cache {
     }
 
     /// The bytes, if they are kept.
-    pub fn get(&self, place: &Place) -> Option<Bytes> {
+    pub fn get(&self, place: &CachedRange) -> Option<Bytes> {
         let path = self.folder.as_ref().filter(|_| place.is_header())?.join(place.name());
         let file = File::open(&path).ok()?;
         let most = FIXED as u64 + MAX_ENTRY_BYTES;
@@ -103,13 +103,13 @@ impl Cache {
     }
 
     /// Keeps bytes; what does not work is let be.
-    pub fn put(&self, place: &Place, bytes: &[u8]) {
+    pub fn put(&self, place: &CachedRange, bytes: &[u8]) {
         if let Some(folder) = self.folder.as_ref().filter(|_| place.is_header()) {
             let _ = self.write(folder, place, bytes);
         }
     }
 
-    fn write(&self, folder: &Path, place: &Place, bytes: &[u8]) -> std::io::Result<()> {
+    fn write(&self, folder: &Path, place: &CachedRange, bytes: &[u8]) -> std::io::Result<()> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -157,8 +157,8 @@ fn shrink(folder: &Path, most: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn place(offset: u64, len: u64) -> Place {
-        Place { etag: "a1".repeat(32), offset, len, of: 1 << 20 }
+    fn place(offset: u64, len: u64) -> CachedRange {
+        CachedRange { etag: "a1".repeat(32), offset, len, of: 1 << 20 }
     }
     fn cache(folder: &Path) -> Cache {
         Cache { folder: Some(folder.to_path_buf()), held: Arc::default() }
@@ -178,7 +178,7 @@ mod tests {
         // Neither the middle of a file nor what no checksum names.
         one.put(&place(100_000, 1000), &bytes);
         assert!(one.get(&place(100_000, 1000)).is_none());
-        let named = Place { etag: "v1".into(), ..place(0, 1000) };
+        let named = CachedRange { etag: "v1".into(), ..place(0, 1000) };
         one.put(&named, &bytes);
         assert!(one.get(&named).is_none());
     }

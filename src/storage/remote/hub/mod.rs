@@ -29,7 +29,7 @@ pub(super) mod repo;
 mod token;
 mod tree;
 
-use cache::{Cache, Place};
+use cache::{Cache, CachedRange};
 use repo::Repo;
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -177,7 +177,7 @@ impl Hub {
         let place = range.as_ref().zip(from.pin.len).and_then(|(range, of)| {
             let etag = from.pin.etag.as_deref()?.trim_matches('"').to_string();
             let len = range.end.min(of).checked_sub(range.start)?;
-            Some(Place { etag, offset: range.start, len, of })
+            Some(CachedRange { etag, offset: range.start, len, of })
         });
         if let Some(place) = &place
             && let Some(bytes) = self.cache.get(place)
@@ -206,7 +206,7 @@ impl Hub {
     /// A body that is kept when it has come whole.
     fn kept(
         &self,
-        place: Place,
+        place: CachedRange,
         body: futures_util::stream::BoxStream<'static, Result<Bytes, Failure>>,
     ) -> futures_util::stream::BoxStream<'static, Result<Bytes, Failure>> {
         let (cache, mut all) = (self.cache.clone(), Vec::new());

@@ -16,7 +16,7 @@ use serde_json::json;
 const MAX_MESH: usize = 16;
 
 /// A box of a tensor: its first element, its shape.
-type Place = (Vec<u64>, Vec<u64>);
+type ShardBox = (Vec<u64>, Vec<u64>);
 
 /// How a dimension of the mesh divides a tensor.
 enum Placement {
@@ -122,7 +122,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Offsets and sizes of a `ShardMetadata`, and its rank.
-    fn place(&mut self, id: Id) -> Result<(Place, Option<u64>)> {
+    fn place(&mut self, id: Id) -> Result<(ShardBox, Option<u64>)> {
         self.charge_steps(8)?;
         let fields = self.fields(id)?;
         let offsets = self.dims(self.field(fields, "shard_offsets")?, "offsets")?;
@@ -299,7 +299,7 @@ fn place_of(
     sizes: &[u64],
     placements: &[Placement],
     order: Option<Vec<(usize, Vec<usize>)>>,
-) -> Result<Place> {
+) -> Result<ShardBox> {
     let (mut origin, mut part) = (vec![0u64; shape.len()], shape.to_vec());
     for dim in 0..shape.len() {
         let given = order.as_ref().and_then(|o| o.iter().find(|(d, _)| *d == dim));
