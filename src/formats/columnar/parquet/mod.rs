@@ -32,61 +32,16 @@ use crate::model::Plan;
 use crate::storage::Location;
 
 #[cfg(feature = "parquet")]
-mod columns;
+mod errors;
 #[cfg(feature = "parquet")]
-mod delta;
-#[cfg(feature = "parquet")]
-mod dictionary;
-#[cfg(feature = "parquet")]
-mod footer;
-#[cfg(feature = "parquet")]
-mod levels;
-#[cfg(feature = "parquet")]
-mod lists;
-#[cfg(feature = "parquet")]
-mod look;
-#[cfg(feature = "parquet")]
-mod measure;
-#[cfg(feature = "parquet")]
-mod nested;
-#[cfg(feature = "parquet")]
-mod open;
-#[cfg(feature = "parquet")]
-mod page;
-#[cfg(feature = "parquet")]
-mod pages;
-#[cfg(feature = "parquet")]
-mod parts;
-#[cfg(feature = "parquet")]
-mod roots;
-#[cfg(feature = "parquet")]
-mod rows;
+mod read;
 #[cfg(feature = "parquet")]
 mod schema;
-#[cfg(feature = "parquet")]
-mod shared;
-#[cfg(feature = "parquet")]
-mod thrift;
-#[cfg(feature = "parquet")]
-mod whole;
 #[cfg(feature = "parquet")]
 mod write;
 
 /// The format.
 pub struct Parquet;
-
-/// Compressions that are written.
-#[cfg(feature = "parquet")]
-const CODECS: &[(&str, Option<i32>)] = &[
-    ("none", None),
-    ("uncompressed", None),
-    ("snappy", None),
-    ("gzip", Some(6)),
-    ("brotli", Some(1)),
-    ("lz4", None),
-    ("lz4_raw", None),
-    ("zstd", Some(1)),
-];
 
 static SPEC: Spec = Spec {
     name: "parquet",
@@ -111,11 +66,7 @@ impl Format for Parquet {
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         #[cfg(feature = "parquet")]
         {
-            let blob = at.blob()?;
-            let source =
-                crate::error::foreign("parquet", || open::ParquetSource::open(blob, options))
-                    .map_err(|e| e.file(at.display()))?;
-            Ok(Box::new(source))
+            read::open(at.blob()?, options).map_err(|e| e.file(at.display()))
         }
         #[cfg(not(feature = "parquet"))]
         {
@@ -150,49 +101,4 @@ pub fn left_out() -> Error {
     Error::refused("this build of npk has no Parquet").hint(
         "build it with the cargo feature 'parquet' (cargo install npk-cli --features parquet)",
     )
-}
-
-/// An error of the `parquet` crate: the bytes break the format, or need what it lacks.
-#[cfg(feature = "parquet")]
-fn crate_error(e: parquet::errors::ParquetError) -> Error {
-    use parquet::errors::ParquetError as P;
-    if let Some(ours) = Error::carried_by(&e) {
-        return ours;
-    }
-    match e {
-        P::NYI(what) => Error::refused(format!("not supported: {what}")),
-        P::External(inner) => {
-            let text = inner.to_string();
-            let mut what = text.as_str();
-            while let Some(rest) = ["External: ", "Parquet argument error: ", "Parquet error: "]
-                .iter()
-                .find_map(|p| what.strip_prefix(p))
-            {
-                what = rest;
-            }
-            // Decoders give their errors as those of reading; what the system says of writing is no
-            // damage.
-            match inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-                Some(code) => std::io::Error::from_raw_os_error(code).into(),
-                None => Error::corrupt(format!("the bytes cannot be decoded ({what})")),
-            }
-        }
-        P::EOF(what) => Error::corrupt(format!("the bytes end too early ({})", what.trim())),
-        P::General(what)
-            if what.starts_with("Disabled feature")
-                || what.contains("LZO")
-                || what.contains("not supported") =>
-        {
-            Error::refused(format!("not supported: {what}"))
-        }
-        P::General(what) => Error::corrupt(format!("the bytes cannot be decoded ({what})")),
-        P::ArrowError(what) => Error::corrupt(format!("the values cannot be decoded ({what})")),
-        other => Error::corrupt(format!("the bytes cannot be decoded ({other})")),
-    }
-}
-
-/// An error of ours inside the crate's.
-#[cfg(feature = "parquet")]
-fn wrapped(e: Error) -> parquet::errors::ParquetError {
-    parquet::errors::ParquetError::External(Box::new(std::io::Error::other(e)))
 }

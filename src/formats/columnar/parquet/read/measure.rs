@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use super::page::{DATA, DICTIONARY, is_coded, may_grow};
-use super::pages::{ColumnChunk, Found, Headers, Lookup, Start};
-use super::parts::{Cut, Part};
+use super::pages::{ColumnChunk, FoundPage, Headers, Lookup, Start};
+use super::parts::{Cut, PageRows};
 use crate::arrow_model::MemoryLimit;
 use crate::error::{Error, Result};
 
@@ -112,7 +112,7 @@ pub(super) struct Measure {
     /// Rows that take more than this are measured apart from each other.
     step: u64,
     headers: Headers,
-    dictionary: Option<Found>,
+    dictionary: Option<FoundPage>,
     segments: Vec<Segment>,
     /// Values of the last row, of lists.
     tail: u64,
@@ -139,7 +139,7 @@ impl Measure {
     }
 
     /// Where the dictionary is, as far as it was found.
-    pub(super) fn dictionary(&self) -> Option<Found> {
+    pub(super) fn dictionary(&self) -> Option<FoundPage> {
         self.dictionary
     }
 
@@ -247,7 +247,7 @@ impl Measure {
     }
 
     /// Measures a page and adds it; what its rows take.
-    fn page(&mut self, found: &Found, lookup: &mut Lookup) -> Result<u64> {
+    fn page(&mut self, found: &FoundPage, lookup: &mut Lookup) -> Result<u64> {
         let header = &found.header;
         let (values, unpacked) = (found.values(), u64::try_from(header.uncompressed).unwrap_or(0));
         let coded = is_coded(header.encoding);
@@ -256,7 +256,8 @@ impl Measure {
             let dictionary = self.dictionary.map_or(0, |d| d.header.uncompressed);
             memory = memory.saturating_add(u64::try_from(dictionary).unwrap_or(0));
         }
-        let one = |bytes: u64, longest: u64| vec![Part { rows: values, amount: bytes, longest }];
+        let one =
+            |bytes: u64, longest: u64| vec![PageRows { rows: values, amount: bytes, longest }];
         let parts = match self.rows {
             Rows::Fixed(row) => one(values.saturating_mul(row), row),
             Rows::Codes(row) if coded => one(values.saturating_mul(row), row),
@@ -283,7 +284,7 @@ impl Measure {
                 content
                     .parts
                     .iter()
-                    .map(|p| Part {
+                    .map(|p| PageRows {
                         amount: bytes(p.amount, p.rows),
                         longest: bytes(p.longest, 1),
                         ..*p
@@ -312,7 +313,7 @@ impl Measure {
                     |amount: u64, rows: u64| amount.saturating_add(rows.saturating_mul(beside));
                 parts
                     .into_iter()
-                    .map(|p| Part {
+                    .map(|p| PageRows {
                         amount: bytes(p.amount, p.rows),
                         longest: bytes(p.longest, 1),
                         ..p
@@ -328,8 +329,8 @@ impl Measure {
     /// row takes in all.
     fn add(
         &mut self,
-        found: &Found,
-        parts: &[Part],
+        found: &FoundPage,
+        parts: &[PageRows],
         memory: u64,
         coded: bool,
         across: Option<(u64, u64)>,

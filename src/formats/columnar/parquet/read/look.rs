@@ -12,7 +12,7 @@ use parquet::data_type::{Int96, Int96Type};
 use super::crate_error;
 use super::lists::EqualLists;
 use super::page::{Content, DATA_V2, DICTIONARY, is_coded};
-use super::pages::{CheckedPages, Failure, Found, Headers, Lookup};
+use super::pages::{CheckedPages, Failure, FoundPage, Headers, Lookup};
 use super::shared::{Shared, UNIT_BYTES};
 use crate::arrow_model::{self, Level};
 use crate::error::{Error, Result};
@@ -162,7 +162,7 @@ impl Shared {
         &self,
         g: usize,
         column: usize,
-        each: &mut dyn FnMut(&Found, &mut dyn FnMut() -> Result<Content>) -> Result<bool>,
+        each: &mut dyn FnMut(&FoundPage, &mut dyn FnMut() -> Result<Content>) -> Result<bool>,
     ) -> Result<()> {
         let mut headers = self.chunk(g, column)?.pages();
         let mut lookup = Lookup::default();

@@ -15,7 +15,7 @@ use parquet::schema::types::{ColumnDescriptor, Type};
 
 use super::levels::{bits_of, runs};
 use super::page::{DATA_V2, DICTIONARY};
-use super::pages::{ColumnChunk, Found, Headers};
+use super::pages::{ColumnChunk, FoundPage, Headers};
 use super::schema;
 use crate::error::{ForeignReader, Result};
 
@@ -25,7 +25,7 @@ const STEP_BYTES: u64 = 64 << 10;
 /// Where some of the pages of one column chunk are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    pub(super) dictionary: Option<Found>,
+    pub(super) dictionary: Option<FoundPage>,
     /// Where a data page begins, and the values before it.
     pub(super) data: Vec<(u64, u64)>,
 }
@@ -157,7 +157,7 @@ fn scan(chunk: &ColumnChunk, lists: &mut Lengths) -> Result<Option<Places>> {
 }
 
 /// Takes the levels of a page; false where they say more than lists of one length without a null.
-fn take_levels(found: &Found, headers: &mut Headers, lists: &mut Lengths) -> Result<bool> {
+fn take_levels(found: &FoundPage, headers: &mut Headers, lists: &mut Lengths) -> Result<bool> {
     let Headers { chunk, window, .. } = headers;
     let (header, values) = (&found.header, found.values());
     let (def_bits, full) = (bits_of(chunk.element.max_def), chunk.element.max_def as u32);

@@ -19,7 +19,8 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor, Type};
 
-use super::{CODECS, crate_error, dictionary, schema};
+use super::errors::crate_error;
+use super::schema;
 use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::{
@@ -29,6 +30,20 @@ use crate::formats::columnar::export::{Export, OutColumn};
 use crate::model::nested::{children, with_children};
 use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan};
 use crate::storage::{Location, Output};
+
+mod dictionary;
+
+/// Compressions that are written.
+const CODECS: &[(&str, Option<i32>)] = &[
+    ("none", None),
+    ("uncompressed", None),
+    ("snappy", None),
+    ("gzip", Some(6)),
+    ("brotli", Some(1)),
+    ("lz4", None),
+    ("lz4_raw", None),
+    ("zstd", Some(1)),
+];
 
 /// Decoded bytes of a row group, unless `--row-group-size` or the memory budget says otherwise.
 const GROUP_BYTES: u64 = 64 << 20;

@@ -92,7 +92,7 @@ fn check_rows(metadata: &ParquetMetaData) -> Result<()> {
         return Ok(());
     }
     let counted = counted.map_or_else(|| "more than 2^63".into(), |n| n.to_string());
-    Err(Error::corrupt(format!("the footer tells of {told} rows, its row groups of {counted}")))
+    Err(Error::corrupt(format!("the footer says {told} rows, its row groups have {counted}")))
 }
 
 /// The error for a file that does not end as it should.

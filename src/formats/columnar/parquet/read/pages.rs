@@ -111,7 +111,7 @@ impl ColumnChunk {
     /// Reading errors.
     pub(super) fn head(
         &self,
-        found: &Found,
+        found: &FoundPage,
         window: &mut Window,
         from: u64,
         len: u64,
@@ -135,7 +135,7 @@ impl ColumnChunk {
     ///
     /// # Errors
     /// Corrupt; refused past the limit.
-    pub(super) fn dictionary(&self, found: &Found, window: &mut Window) -> Result<Dictionary> {
+    pub(super) fn dictionary(&self, found: &FoundPage, window: &mut Window) -> Result<Dictionary> {
         page::check_sizes(&found.header, self.codec, self.limit, 0)?;
         let bytes = window.bytes(self, found.body, found.size)?.slice(..found.size as usize);
         let bytes = page::unpacked(&found.header, bytes, self.codec)?;
@@ -148,7 +148,7 @@ impl ColumnChunk {
     /// Corrupt; refused past the limit.
     pub(super) fn data(
         &self,
-        found: &Found,
+        found: &FoundPage,
         window: &mut Window,
         dictionary: Option<&Dictionary>,
         cut: Option<Cut>,
@@ -186,7 +186,7 @@ fn range_of(chunk: &ColumnChunkMetaData, g: usize, len: u64) -> Result<Range<u64
 
 /// A page that was found.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(super) struct FoundPage {
     /// Where its header begins, and its body.
     pub(super) at: u64,
     pub(super) body: u64,
@@ -197,7 +197,7 @@ pub(super) struct Found {
     pub(super) first_value: u64,
 }
 
-impl Found {
+impl FoundPage {
     pub(super) fn values(&self) -> u64 {
         self.header.values as u64
     }
@@ -216,7 +216,7 @@ impl Headers {
     ///
     /// # Errors
     /// Corrupt headers.
-    pub(super) fn next(&mut self) -> Result<Option<Found>> {
+    pub(super) fn next(&mut self) -> Result<Option<FoundPage>> {
         while self.at < self.chunk.range.end && self.first_value < self.chunk.values {
             let (at, first_value) = (self.at, self.first_value);
             let wrong = |what: String| Error::corrupt(format!("the page at byte {at} {what}"));
@@ -252,7 +252,7 @@ impl Headers {
             }
             // Index pages, and those of a kind to come, hold no values.
             if header.kind == DICTIONARY || matches!(header.kind, DATA | DATA_V2) && values > 0 {
-                return Ok(Some(Found { at, body, size, header, first_value }));
+                return Ok(Some(FoundPage { at, body, size, header, first_value }));
             }
         }
         Ok(None)
@@ -329,7 +329,7 @@ pub(super) type Failure = Arc<Mutex<Option<Error>>>;
 /// The pages of a chunk as the crate reads them.
 pub(super) struct CheckedPages {
     headers: Headers,
-    next: Option<Found>,
+    next: Option<FoundPage>,
     dictionary: Lookup,
     /// Whether levels are cut off, for lists of one length.
     stripped: bool,
@@ -341,7 +341,7 @@ pub(super) struct CheckedPages {
 /// A dictionary: unpacked where its values are wanted, for rows that are skipped need none.
 #[derive(Default)]
 pub(super) struct Lookup {
-    place: Option<Found>,
+    place: Option<FoundPage>,
     unpacked: Option<Dictionary>,
     /// Whether the crate has it.
     given: bool,
@@ -349,17 +349,17 @@ pub(super) struct Lookup {
 
 impl Lookup {
     /// A dictionary that was found before.
-    pub(super) fn at(place: Option<Found>) -> Lookup {
+    pub(super) fn at(place: Option<FoundPage>) -> Lookup {
         Lookup { place, ..Lookup::default() }
     }
-    pub(super) fn place(&self) -> Option<Found> {
+    pub(super) fn place(&self) -> Option<FoundPage> {
         self.place
     }
     /// Takes note of a dictionary.
     ///
     /// # Errors
     /// Corrupt where there is one already.
-    pub(super) fn found(&mut self, found: Found) -> Result<()> {
+    pub(super) fn found(&mut self, found: FoundPage) -> Result<()> {
         match self.place.replace(found) {
             Some(first) if first.at != found.at => Err(Error::corrupt(format!(
                 "a dictionary at byte {} is followed by another one at byte {}",
@@ -385,7 +385,7 @@ impl CheckedPages {
     /// `dictionary`: where it is, unless that is among the pages to come.
     pub(super) fn new(
         headers: Headers,
-        dictionary: Option<Found>,
+        dictionary: Option<FoundPage>,
         stripped: bool,
         failure: Failure,
     ) -> CheckedPages {
@@ -399,7 +399,7 @@ impl CheckedPages {
         }
     }
 
-    fn peek(&mut self) -> Result<Option<Found>> {
+    fn peek(&mut self) -> Result<Option<FoundPage>> {
         while self.next.is_none() {
             let Some(found) = self.headers.next()? else { break };
             if found.header.kind == DICTIONARY {

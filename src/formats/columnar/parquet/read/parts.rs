@@ -29,7 +29,7 @@ impl Cut {
 
 /// Some rows of a page.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Part {
+pub(super) struct PageRows {
     pub(super) rows: u64,
     /// Bytes of their texts, or values of their lists; and those of the row that has most.
     pub(super) amount: u64,
@@ -40,15 +40,15 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct Cutter {
     cut: Cut,
-    done: Vec<Part>,
-    open: Part,
+    done: Vec<PageRows>,
+    open: PageRows,
     /// Bytes of the open one.
     held: u64,
 }
 
 impl Cutter {
     pub(super) fn new(cut: Cut) -> Cutter {
-        Cutter { cut, done: Vec::new(), open: Part::default(), held: 0 }
+        Cutter { cut, done: Vec::new(), open: PageRows::default(), held: 0 }
     }
     /// Takes rows that have this much each.
     pub(super) fn add(&mut self, amount: u64, mut rows: u64) {
@@ -72,7 +72,7 @@ impl Cutter {
         self.done.push(std::mem::take(&mut self.open));
         self.held = 0;
         if self.done.len() >= MAX_PARTS {
-            let join = |pair: &[Part]| Part {
+            let join = |pair: &[PageRows]| PageRows {
                 rows: pair.iter().map(|p| p.rows).sum(),
                 amount: pair.iter().fold(0, |sum, p| sum.saturating_add(p.amount)),
                 longest: pair.iter().map(|p| p.longest).max().unwrap_or(0),
@@ -82,7 +82,7 @@ impl Cutter {
         }
     }
     /// All parts.
-    pub(super) fn parts(mut self) -> Vec<Part> {
+    pub(super) fn parts(mut self) -> Vec<PageRows> {
         if self.open.rows > 0 {
             self.done.push(self.open);
         }
@@ -114,7 +114,7 @@ impl Texts {
     }
     /// The parts with the nulls between the texts; `None` where none were wanted. `all`: texts and
     /// nulls.
-    pub(super) fn parts(self, def: Levels<'_>, all: u64) -> Option<Vec<Part>> {
+    pub(super) fn parts(self, def: Levels<'_>, all: u64) -> Option<Vec<PageRows>> {
         let cutter = self.cutter?;
         let many = cutter.cut.many_nulls();
         let texts = cutter.parts();
@@ -122,7 +122,7 @@ impl Texts {
             return Some(texts);
         }
         let (mut texts, mut done) = (texts.into_iter(), Vec::new());
-        let (mut open, mut nulls) = (Part::default(), 0);
+        let (mut open, mut nulls) = (PageRows::default(), 0);
         let mut left = texts.next().unwrap_or_default();
         def.runs(all, &mut |level, mut n| {
             if level != def.most as u32 {
@@ -130,10 +130,10 @@ impl Texts {
                 if nulls >= many {
                     // What is left of the texts counts on both sides.
                     done.extend([
-                        Part { amount: left.amount, longest: left.longest, ..open },
-                        Part { rows: n, ..Part::default() },
+                        PageRows { amount: left.amount, longest: left.longest, ..open },
+                        PageRows { rows: n, ..PageRows::default() },
                     ]);
-                    (open, nulls) = (Part::default(), 0);
+                    (open, nulls) = (PageRows::default(), 0);
                 } else {
                     open.rows += n;
                 }
@@ -143,21 +143,21 @@ impl Texts {
                 let take = n.min(left.rows);
                 (open.rows, left.rows, n) = (open.rows + take, left.rows - take, n - take);
                 if left.rows == 0 {
-                    done.push(Part { amount: left.amount, longest: left.longest, ..open });
-                    (open, nulls) = (Part::default(), 0);
+                    done.push(PageRows { amount: left.amount, longest: left.longest, ..open });
+                    (open, nulls) = (PageRows::default(), 0);
                     match texts.next() {
                         Some(next) => left = next,
                         None => {
                             // Not reached: there are texts for all levels.
                             open.rows += n;
-                            left = Part::default();
+                            left = PageRows::default();
                             n = 0;
                         }
                     }
                 }
             }
         });
-        done.push(Part { amount: left.amount, longest: left.longest, ..open });
+        done.push(PageRows { amount: left.amount, longest: left.longest, ..open });
         done.retain(|part| part.rows > 0);
         Some(done)
     }

@@ -12,7 +12,7 @@ use parquet::basic::{Compression, Type as Physical};
 
 use super::delta::{self, Due};
 use super::levels::{Levels, bits_of, runs};
-use super::parts::{Cut, Cutter, Part, Texts};
+use super::parts::{Cut, Cutter, PageRows, Texts};
 use super::thrift::PageHeader;
 use crate::arrow_model::MemoryLimit;
 use crate::codec::block::{lz4_block, snappy_block, zstd_block};
@@ -242,7 +242,7 @@ pub(super) struct Content {
     pub(super) lead: u64,
     pub(super) tail: u64,
     /// Its rows in parts, where these were asked for and there are lists or texts.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<PageRows>,
     /// Where its values end.
     pub(super) end: usize,
 }

@@ -14,7 +14,7 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use super::crate_error;
 use super::lists::EqualLists;
 use super::measure::{Measure, Rows, Unit};
-use super::pages::{CheckedPages, Failure, Found, Start};
+use super::pages::{CheckedPages, Failure, FoundPage, Start};
 use super::shared::{Column, Shared, UNIT_BYTES};
 use crate::arrow_model;
 use crate::error::{Context, Error, Result, foreign};
@@ -51,7 +51,7 @@ impl Shared {
         row: u64,
         most: u64,
         bytes: u64,
-    ) -> Result<(Unit, Option<Found>)> {
+    ) -> Result<(Unit, Option<FoundPage>)> {
         let measure = self.measure(column, g)?;
         let mut measure = measure.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((measure.unit(row, most, bytes)?, measure.dictionary()))
@@ -117,7 +117,7 @@ impl Shared {
         &self,
         column: &Column,
         g: usize,
-        (start, dictionary): (Start, Option<Found>),
+        (start, dictionary): (Start, Option<FoundPage>),
         rows: Range<u64>,
         batch: u64,
         each: &mut dyn FnMut(ArrayRef, u64) -> Result<()>,
