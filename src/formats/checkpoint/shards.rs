@@ -140,12 +140,18 @@ pub fn find(at: &Location, naming: &Naming) -> Result<Option<CheckpointFiles>> {
         return Err(Error::usage(format!("the directory holds several checkpoints: {list}"))
             .hint("name one of these index files"));
     }
+    let (files, metadata) = (shards_or_only(&names, naming)?, Attributes::new());
+    Ok(Some(CheckpointFiles { directory: at.clone(), files, weight_map: None, metadata }))
+}
+
+/// The files of a directory without an index: all shards of one checkpoint, or its only file.
+fn shards_or_only(names: &[String], naming: &Naming) -> Result<Vec<String>> {
     let mut groups: BTreeMap<(&str, u32), Vec<u32>> = BTreeMap::new();
     for (stem, number, total) in names.iter().filter_map(|n| naming.shard(n)) {
         groups.entry((stem, total)).or_default().push(number);
     }
     let mut groups = groups.into_iter();
-    let files = match (groups.next(), groups.next()) {
+    Ok(match (groups.next(), groups.next()) {
         (Some(((stem, total), have)), None) => {
             // Compared with what is there first, so that a name cannot make a long list.
             if have.len() < total as usize {
@@ -185,13 +191,7 @@ pub fn find(at: &Location, naming: &Naming) -> Result<Option<CheckpointFiles>> {
                 }
             }
         }
-    };
-    Ok(Some(CheckpointFiles {
-        directory: at.clone(),
-        files,
-        weight_map: None,
-        metadata: Attributes::new(),
-    }))
+    })
 }
 
 /// Reads an index.
