@@ -452,7 +452,7 @@ fn places_and_counts_agree() {
     let sound = || file(INT32, 3, &[page(0, PLAIN, 3, &ints(&[1, 2, 3]))]);
     corrupt(File { stored: Some(-1), ..sound() }, "-1 bytes");
     corrupt(File { stored: Some(1 << 40), ..sound() }, "in a file of");
-    corrupt(File { group_rows: Some(4), ..sound() }, "tells of 3 rows, its row groups of 4");
+    corrupt(File { group_rows: Some(4), ..sound() }, "says 3 rows, its row groups have 4");
     corrupt(
         File { rows: 4, group_rows: Some(4), values: Some(3), ..sound() },
         "has 4 rows, and 3 values",
