@@ -31,7 +31,7 @@ fn written(input: &mut Input, path: &Path) -> npk::Result<()> {
         store.write(name, Data::bytes(dtype, &shape, &bytes)?)?;
     }
     let rows = usize::from(input.byte() % 6);
-    let some = |byte: u8| (byte % 3 > 0).then_some(byte);
+    let some = |byte: u8| (!byte.is_multiple_of(3)).then_some(byte);
     let numbers: ArrayRef = std::sync::Arc::new(arrow_array::UInt8Array::from(
         (0..rows).map(|_| some(input.byte())).collect::<Vec<_>>(),
     ));
