@@ -1,5 +1,6 @@
 //! The `npk` command: parse, run, report, exit.
 
+use std::ffi::{c_int, c_long};
 use std::process::ExitCode;
 
 use npk::storage::cleanup;
@@ -11,6 +12,22 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Below this limit what is freed goes back to the system at once. The allocator keeps it for
+/// seconds otherwise, each thread its own: that is faster, and with eight threads 40 MiB more.
+const AMPLE_BYTES: u64 = 128 << 20;
+
+unsafe extern "C" {
+    /// mimalloc's own settings, by their numbers in `mimalloc.h`.
+    fn mi_option_set(option: c_int, value: c_long);
+}
+
+fn give_back_at_once() {
+    /// `mi_option_purge_delay`, in milliseconds.
+    const PURGE_DELAY: c_int = 15;
+    // SAFETY: the library has this many options and more; a value of this one is a time.
+    unsafe { mi_option_set(PURGE_DELAY, 0) };
+}
+
 const SIGXFSZ: i32 = libc::SIGXFSZ;
 
 fn main() -> ExitCode {
@@ -20,7 +37,12 @@ fn main() -> ExitCode {
     let _ = unsafe { signal_hook::low_level::register(SIGXFSZ, || {}) };
     watch_signals();
     ExitCode::from(match cli::parse(std::env::args_os()) {
-        Ok(cli) => commands::run(cli),
+        Ok(cli) => {
+            if commands::memory_bytes(&cli).is_some_and(|bytes| bytes < AMPLE_BYTES) {
+                give_back_at_once();
+            }
+            commands::run(cli)
+        }
         Err(answer) => console::parsed(&answer),
     })
 }

@@ -125,7 +125,7 @@ fn grouped(flow: Flow, group: &str) -> Result<Flow> {
     names::set_names(&mut plan, &new);
     let below = format!("{path}/");
     if let Some(attributes) = plan.groups.get(path) {
-        plan.attributes.clone_from(attributes);
+        plan.attributes = attributes.clone().into();
     }
     plan.groups = plan
         .groups

@@ -107,3 +107,54 @@ fn batches_within_the_limit() {
         assert_eq!(within(&args), 0, "{to}");
     }
 }
+
+/// Thousands of columns of few values: what is known of each of them is most of what is held.
+#[test]
+#[ignore = "asks the real libraries"]
+fn wide_tables_within_the_limit() {
+    let s = Scratch::new();
+    let matrix = zeros(&s, "wide.npy", &[6000, 3000], false);
+    let table = at(&s, "wide.parquet");
+    let to = |from: &str, out: &str| {
+        let out = at(&s, out);
+        let args = ["convert", from, &out, "--layout", "columns", "-j", "8", "--force"];
+        assert_eq!(within(&args), 0, "{from} to {out}");
+    };
+    assert_eq!(within(&["convert", &matrix, &table, "--layout", "matrix", "-j", "8"]), 0);
+    for out in ["o.parquet", "o.feather", "o.npz"] {
+        to(&table, out);
+    }
+    to(&at(&s, "o.feather"), "p.parquet");
+    assert!(npk(&["diff", &table, &at(&s, "p.parquet")]).is_empty());
+}
+
+/// Long texts among what describes the arrays: read with little beside them, or refused with what
+/// they need.
+#[test]
+#[ignore = "asks the real libraries"]
+fn long_headers_within_the_limit() {
+    let s = Scratch::new();
+    let long = "x".repeat(80 << 20);
+    let tensor = r#""x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+    let write = |name: &str, text: &str| {
+        let path = s.join(name);
+        let header = format!(r#"{{"__metadata__":{{"a":"{text}"}},{tensor}}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 4]].concat();
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let (header, short) = (write("a.safetensors", &long), write("b.safetensors", &long[..8 << 20]));
+    let index = at(&s, "b.safetensors.index.json");
+    let map = r#""weight_map":{"x":"b.safetensors"}"#;
+    std::fs::write(&index, format!(r#"{{"metadata":{{"a":"{long}"}},{map}}}"#)).unwrap();
+    let store = at(&s, "a.npk");
+    npk(&["convert", &short, &store, "-q"]);
+    let side = format!(r#"{{"npk":1,"attributes":{{"a":"{long}"}}}}"#);
+    std::fs::write(s.join("a.npk/npk.json"), side).unwrap();
+    for source in [&header, &index, &store] {
+        assert_eq!(within(&["convert", source, &at(&s, "o.npz"), "--force"]), 4, "{source}");
+    }
+    for out in ["o.npk", "o.npz", "o.safetensors"] {
+        assert_eq!(within(&["convert", &short, &at(&s, out), "--force"]), 0, "{out}");
+    }
+}

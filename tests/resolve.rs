@@ -33,7 +33,7 @@ fn table(columns: Vec<ArrayMeta>) -> Plan {
     let named = |a: &ArrayMeta| Column { array: a.name.clone(), header: a.name.clone() };
     let columns_of = columns.iter().map(named).collect();
     let tables = vec![Table { columns: columns_of, ..Table::default() }];
-    Plan { tables, ..plan(columns) }
+    Plan { tables: tables.into(), ..plan(columns) }
 }
 
 /// A sink of numbers as numpy has them, with a side file.
@@ -148,7 +148,8 @@ fn a_matrix_becomes_columns_of_its_headers() {
         index: vec!["i".into()],
         matrix: Some("m".into()),
         ..Table::default()
-    }];
+    }]
+    .into();
     let step = table::export(&made, Layout::Auto, 1, None).unwrap();
     assert_eq!(names(&step.plan), ["x", "y", "i"]);
     let columns: Vec<usize> = step

@@ -186,7 +186,7 @@ impl<'a> Data<'a> {
                 let batch = RecordBatch::try_new(schema.clone(), vec![array])
                     .map_err(|e| Error::usage("this is no column").because(e))?;
                 let (plan, chunks) = arrays_of(&schema, &[batch])?;
-                let plan = Plan { tables: Vec::new(), ..plan };
+                let plan = Plan { tables: Vec::new().into(), ..plan };
                 MemorySource::new(plan, chunks.into_iter().map(Memory::Chunks).collect())
             }
             Kind::Own(array) => {

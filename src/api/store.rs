@@ -341,11 +341,12 @@ impl Store {
                 .file(self.at.display())
                 .hint("commit() them first"));
         }
-        if !npk::is_fragmented(&self.at).at_file(&self.at.display())? {
-            return Ok(false);
-        }
         let args = self.options.flags.read()?;
         let read = crate::open::read_options(&args)?;
+        let memory_bytes = read.resources.memory_bytes();
+        if !npk::is_fragmented(&self.at, memory_bytes).at_file(&self.at.display())? {
+            return Ok(false);
+        }
         let flow = crate::open::open(&self.at, Some("npk"), &read, Console::to(&Unheard))?.flow;
         let flow = self.fitted(flow)?;
         let write = WriteOptions { existing: Existing::Replace, ..self.options.write.clone() };

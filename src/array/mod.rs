@@ -394,3 +394,18 @@ pub(crate) fn more_memory(what: &str, needed: u64, memory_bytes: u64) -> Error {
     Error::refused(format!("{what}, the memory limit is {memory_bytes} bytes"))
         .hint(format!("raise the limit: --memory-limit {}MiB", needed.div_ceil(1 << 20)))
 }
+
+/// Text that is read as a whole, and what is made of it: a header, a side file.
+///
+/// # Errors
+/// Refused where the two are more than the limit.
+pub(crate) fn check_text(what: &str, bytes: u64, memory_bytes: u64) -> Result<()> {
+    let needed = bytes.saturating_mul(2);
+    match needed <= memory_bytes.saturating_add(SLACK_BYTES) {
+        true => Ok(()),
+        false => {
+            let what = format!("{what} has {bytes} bytes, and what is made of it as many again");
+            Err(more_memory(&what, needed, memory_bytes))
+        }
+    }
+}

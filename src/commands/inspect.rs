@@ -261,7 +261,7 @@ fn document(
             Some(key) if !key.is_empty() => {
                 plan.attributes.get(key).cloned().unwrap_or(Value::Null)
             }
-            _ => Value::Object(plan.attributes.clone()),
+            _ => Value::Object(Attributes::clone(&plan.attributes)),
         },
         groups: &plan.groups,
     };
@@ -433,7 +433,7 @@ fn metadata_text(plan: &Plan, show: Option<&str>) -> String {
             if !plan.attributes.is_empty() {
                 out += "metadata:\n";
             }
-            for (key, value) in &plan.attributes {
+            for (key, value) in plan.attributes.iter() {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
                 let shown = if show.is_none() && text.chars().count() > 100 {
                     format!(

@@ -62,6 +62,19 @@ pub fn run(mut cli: Cli) -> u8 {
     }
 }
 
+/// The memory limit of a command, where it has one that can be read.
+pub fn memory_bytes(cli: &Cli) -> Option<u64> {
+    let read = match &cli.command {
+        Command::Convert(a) => &a.read,
+        Command::List(a) => &a.read,
+        Command::Inspect(a) => &a.read,
+        Command::Diff(a) => &a.read,
+        Command::Verify(a) => &a.read,
+        _ => return None,
+    };
+    console::parse_bytes(&read.memory_limit).ok()
+}
+
 /// `auto` as a format is what is done where none is given.
 fn without_auto(command: &mut Command) {
     let forget = |name: &mut Option<String>| {

@@ -464,7 +464,8 @@ impl WriteOptions {
     /// The attributes to write: the plan's with `--metadata` on top, or only the latter with
     /// `--no-metadata`.
     pub fn attributes(&self, plan: &Plan) -> Attributes {
-        let mut all = if self.no_metadata { Attributes::new() } else { plan.attributes.clone() };
+        let mut all =
+            if self.no_metadata { Attributes::new() } else { Attributes::clone(&plan.attributes) };
         for (key, value) in &self.metadata {
             all.insert(key.clone(), serde_json::Value::String(value.clone()));
         }

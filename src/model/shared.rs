@@ -31,6 +31,12 @@ impl<T> From<T> for Shared<T> {
     }
 }
 
+impl<T: PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
 impl<T: Default> Default for Shared<T> {
     fn default() -> Self {
         T::default().into()

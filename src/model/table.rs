@@ -67,10 +67,10 @@ pub struct Plan {
     /// The arrays, in order of appearance.
     pub arrays: Shared<Vec<ArrayMeta>>,
     /// Tables among them.
-    pub tables: Vec<Table>,
+    pub tables: Shared<Vec<Table>>,
     /// Attributes of the whole: safetensors `__metadata__`, root group attributes, plain values of
     /// a checkpoint.
-    pub attributes: Attributes,
+    pub attributes: Shared<Attributes>,
     /// Attributes of groups by path (HDF5, Zarr).
     pub groups: IndexMap<String, Attributes>,
     /// Things the user should hear once, on stderr.

@@ -80,6 +80,10 @@ impl Blocks {
         column.pending_rows += rows;
         column.pending_bytes += bytes;
         if rows > 0 {
+            // Of thousands of columns mostly one piece each waits.
+            if column.pending.is_empty() {
+                column.pending.reserve_exact(1);
+            }
             column.pending.push(chunk);
         }
         if self.order != Order::RowBlocks {
@@ -196,7 +200,9 @@ impl Blocks {
                 if !end && !whole && self.waiting_bytes < self.block_bytes {
                     return Ok(());
                 }
-                have
+                // Where any cut will do, none is larger than it must be.
+                let row_bytes = (self.waiting_bytes / have).max(1);
+                have.min((self.block_bytes / row_bytes).max(1))
             } else {
                 cut.saturating_sub(self.row).max(1)
             };
@@ -222,6 +228,11 @@ impl Blocks {
 impl Column {
     /// The first `rows` pending rows.
     fn take(&mut self, rows: u64) -> Vec<Chunk> {
+        if rows == self.pending_rows {
+            (self.pending_rows, self.pending_bytes) = (0, 0);
+            self.first_row += rows;
+            return std::mem::take(&mut self.pending);
+        }
         let mut chunks = Vec::new();
         let mut left = rows;
         let mut used = 0;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::flow::RecipeReader;
 use super::piece::{piece_end, read_exactly};
+use crate::array::SLACK_BYTES;
 use crate::error::Result;
 use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader};
 use crate::model::{Chunk, Plan, Values};
@@ -145,6 +146,9 @@ impl Cutter {
             |_| u64::MAX,
             |r| self.reading.next_boundary(lead, r),
         );
+        // All of them wait for the last one, whatever the source's own cuts are.
+        let most = piece.saturating_mul(8).max(SLACK_BYTES) / row_bytes.max(1);
+        end = end.min(self.row.saturating_add(most.max(1)));
         // No column's piece is larger than its share.
         let mut held = Vec::new();
         for lane in &self.lanes {

@@ -163,7 +163,7 @@ impl Union {
         let mut free = FreeNames::new(all.map(|a| a.name.clone()).collect());
         for (p, part) in parts.iter().enumerate() {
             let theirs = part.source.plan();
-            for (key, value) in &theirs.attributes {
+            for (key, value) in theirs.attributes.iter() {
                 plan.attributes.entry(key.clone()).or_insert_with(|| value.clone());
             }
             plan.groups.extend(theirs.groups.clone());

@@ -95,6 +95,9 @@ impl Encode for Writing {
     }
 }
 
+/// What a piece of a block takes beside its values, and what is made of it.
+const CHUNK_BYTES: u64 = 1 << 10;
+
 /// Encodes blocks on the pool and appends them in turn.
 struct Appender<'a> {
     encoder: Arc<dyn Encode>,
@@ -109,9 +112,12 @@ struct Appender<'a> {
 impl Appender<'_> {
     fn give(&mut self, block: Block) -> Result<()> {
         // The rows, what they are made into on the way, and the encoded block.
-        let all: u64 = block.columns.iter().flat_map(|(_, chunks)| chunks).map(Chunk::bytes).sum();
+        let chunks = || block.columns.iter().flat_map(|(_, chunks)| chunks);
+        let all: u64 = chunks().map(Chunk::bytes).sum();
         Memory::of(self.settings).check_rows(block.rows, all)?;
-        let bytes = all.saturating_mul(3);
+        // Of thousands of columns the pieces themselves take more than their few values.
+        let beside = CHUNK_BYTES.saturating_mul(chunks().count() as u64);
+        let bytes = all.saturating_mul(3).saturating_add(beside);
         // What waits to be appended counts, too: it is given back when it was.
         let held = loop {
             if self.window.len() < self.most

@@ -193,7 +193,8 @@ fn matrix(plan: &Plan, table: &Table, data: &[usize], stack: Stack, stem: &str) 
         index: table.index.clone(),
         matrix: Some(name),
         metadata: table.metadata.clone(),
-    }];
+    }]
+    .into();
     let rest = others.iter().map(|&i| plan.arrays[i].clone());
     out.arrays = std::iter::once(matrix).chain(rest).collect();
     let first = Recipe { input: data[0], ops: vec![Op::Stack(stack.into())] };
@@ -263,7 +264,7 @@ pub fn export(
     }
     let table = recorded.cloned().unwrap_or_default();
     let tables = vec![Table { columns: made.columns, matrix: None, ..table }];
-    let plan = Plan { arrays: made.arrays.into(), tables, ..plan.clone() };
+    let plan = Plan { arrays: made.arrays.into(), tables: tables.into(), ..plan.clone() };
     Ok(Step { plan, recipes: made.recipes, notes: Vec::new() })
 }
 

@@ -2,37 +2,31 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::entries::{Side, VERSION, array_entry, nested_entry, table_entry};
+use super::entries::{
+    ArrayEntry, Side, TableEntry, VERSION, array_entry, nested_entry, table_entry,
+};
 use crate::model::{Attributes, EncodedArray, Encoding, Plan};
 
 /// What a side file must say about a finished store; `None` where there is nothing to say.
 ///
 /// `bare` (`--no-metadata`) leaves out attributes and origins, and keeps what the values mean.
-pub fn describe(end: &Plan, attributes: &Attributes, bare: bool) -> Option<Vec<u8>> {
+pub fn describe(end: &Plan, attributes: Attributes, bare: bool) -> Option<Vec<u8>> {
     let (encoded, companions) = encoded_arrays(end);
-    let mut side = Side { npk: VERSION, attributes: attributes.clone(), ..Side::default() };
+    let mut side = Side::<ArrayEntry, TableEntry>::default();
+    (side.npk, side.attributes) = (VERSION, attributes);
     side.order = logical_names(end);
-    for nested in end.encoded.iter().filter_map(nested_entry) {
-        side.arrays.extend(serde_json::to_value(nested));
-    }
+    side.arrays.extend(end.encoded.iter().filter_map(nested_entry));
     for stored in &end.arrays {
         if companions.contains(stored.name.as_str()) {
             continue;
         }
         let encoded = encoded.get(stored.name.as_str()).copied();
-        if let Some(entry) = array_entry(stored, encoded, bare) {
-            side.arrays.extend(serde_json::to_value(entry));
-        }
+        side.arrays.extend(array_entry(stored, encoded, bare));
     }
     if !bare {
         side.groups = end.groups.clone();
     }
-    side.tables = end
-        .tables
-        .iter()
-        .map(|t| table_entry(t, bare))
-        .filter_map(|t| serde_json::to_value(t).ok())
-        .collect();
+    side.tables = end.tables.iter().map(|t| table_entry(t, bare)).collect();
     if side.attributes.is_empty()
         && side.groups.is_empty()
         && side.tables.is_empty()

@@ -13,10 +13,11 @@ use crate::model::{ArrayMeta, Attributes, EncodedArray, Encoding, Logical, Table
 /// The version of all that is written.
 pub(super) const VERSION: u32 = 1;
 
-/// The side file.
+/// The side file: its entries as they are, so that what is not known of them stays, or as what is
+/// known, which takes a fraction of the memory.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Side {
+pub(super) struct Side<A = Value, T = Value> {
     pub(super) npk: u32,
     #[serde(skip_serializing_if = "is_default")]
     pub(super) format: String,
@@ -25,11 +26,11 @@ pub(super) struct Side {
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub(super) groups: IndexMap<String, Attributes>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) tables: Vec<Value>,
+    pub(super) tables: Vec<T>,
     #[serde(skip_serializing_if = "is_default")]
     pub(super) order: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) arrays: Vec<Value>,
+    pub(super) arrays: Vec<A>,
 }
 
 #[derive(Default, Serialize, Deserialize)]

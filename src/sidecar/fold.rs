@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::entries::{ArrayEntry, ColumnEntry, Side, TableEntry, VERSION, taken_apart};
@@ -147,19 +148,11 @@ impl<'a> StoredArrays<'a> {
 
 /// Folds stored arrays into the logical ones that the side file describes; fills in the plan's
 /// attributes, groups, tables, and notes of what was dropped.
-pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<LogicalArray> {
-    let side = read_side(side, &mut plan.notes);
+pub fn fold(side: Option<Vec<u8>>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec<LogicalArray> {
+    let side = side.map(|text| read_side(&text, &mut plan.notes)).unwrap_or_default();
     let mut arrays = StoredArrays::new(&stored);
     let mut heads: HashMap<usize, LogicalArray> = HashMap::new();
-    for value in side.arrays {
-        let entry: ArrayEntry = match serde_json::from_value(value) {
-            Ok(entry) => entry,
-            Err(e) => {
-                plan.notes
-                    .push(format!("npk.json: an array entry cannot be read and is ignored: {e}"));
-                continue;
-            }
-        };
+    for entry in side.arrays {
         if let Some(nested) = taken_apart(&entry) {
             plan.nested.push(nested);
             continue;
@@ -194,28 +187,56 @@ pub fn fold(side: Option<&[u8]>, stored: Vec<ArrayMeta>, plan: &mut Plan) -> Vec
         }
     }
     put_in_order(&mut all, &side.order, plan);
-    plan.attributes = side.attributes;
+    plan.attributes = side.attributes.into();
     plan.groups = side.groups;
     let nested: Vec<String> = plan.nested.iter().map(|n| n.name.clone()).collect();
     let known: HashSet<&str> =
         all.iter().map(|f| &f.meta.name).chain(&nested).map(String::as_str).collect();
-    let tables = tables(side.tables, &known, "npk.json", &mut plan.notes);
+    let tables = known_tables(side.tables, &known, "npk.json", &mut plan.notes);
     plan.tables.extend(tables);
     all
 }
 
 /// What a side file says; nothing, and a note, where it cannot be read.
-fn read_side(side: Option<&[u8]>, notes: &mut Vec<String>) -> Side {
-    match side.map(serde_json::from_slice::<Side>) {
-        None => return Side::default(),
-        Some(Ok(side)) if side.npk == VERSION => return side,
-        Some(Ok(side)) => notes.push(format!(
+fn read_side(text: &[u8], notes: &mut Vec<String>) -> Side<ArrayEntry, TableEntry> {
+    let whole = match serde_json::from_slice::<Side<ArrayEntry, TableEntry>>(text) {
+        Ok(side) => Ok(side),
+        // Entry by entry: what is wrong with one of them is no reason to ignore the others.
+        Err(_) => serde_json::from_slice::<Side>(text).map(|side| {
+            let Side { npk, format, attributes, groups, tables, order, arrays } = side;
+            let arrays = entries("npk.json", "an array", arrays, notes);
+            let tables = entries("npk.json", "a table", tables, notes);
+            Side { npk, format, attributes, groups, tables, order, arrays }
+        }),
+    };
+    match whole {
+        Ok(side) if side.npk == VERSION => return side,
+        Ok(side) => notes.push(format!(
             "npk.json has version {}, which is not supported: it is ignored",
             side.npk
         )),
-        Some(Err(e)) => notes.push(format!("npk.json cannot be read and is ignored: {e}")),
+        Err(e) => notes.push(format!("npk.json cannot be read and is ignored: {e}")),
     }
     Side::default()
+}
+
+/// Those entries of a side file or a mark (`place`) that can be read.
+fn entries<T: DeserializeOwned>(
+    place: &str,
+    what: &str,
+    all: Vec<Value>,
+    notes: &mut Vec<String>,
+) -> Vec<T> {
+    let mut found = Vec::with_capacity(all.len());
+    for value in all {
+        match serde_json::from_value(value) {
+            Ok(entry) => found.push(entry),
+            Err(e) => {
+                notes.push(format!("{place}: {what} entry cannot be read and is ignored: {e}"));
+            }
+        }
+    }
+    found
 }
 
 /// Puts arrays in the order of a side file; the parts of nested ones stand where these do.
@@ -239,15 +260,17 @@ pub(super) fn tables(
     place: &str,
     notes: &mut Vec<String>,
 ) -> Vec<Table> {
+    known_tables(self::entries(place, "a table", entries, notes), known, place, notes)
+}
+
+fn known_tables(
+    entries: Vec<TableEntry>,
+    known: &HashSet<&str>,
+    place: &str,
+    notes: &mut Vec<String>,
+) -> Vec<Table> {
     let mut found = Vec::new();
-    for value in entries {
-        let table = match serde_json::from_value::<TableEntry>(value) {
-            Ok(table) => table,
-            Err(e) => {
-                notes.push(format!("{place}: a table entry cannot be read and is ignored: {e}"));
-                continue;
-            }
-        };
+    for table in entries {
         let there = |name: &String| known.contains(name.as_str());
         let whole = match &table.matrix {
             Some(matrix) => there(matrix),
@@ -274,7 +297,7 @@ pub(super) fn tables(
 /// # Errors
 /// Why the entry says nothing of the arrays that are there.
 pub(super) fn fold_one(
-    entry: ArrayEntry,
+    mut entry: ArrayEntry,
     stored: &StoredArrays<'_>,
 ) -> Result<LogicalArray, Reason> {
     let values = stored.values(&entry)?;
@@ -282,14 +305,14 @@ pub(super) fn fold_one(
     let mut meta = of.clone();
     meta.name = entry.name.clone();
     if let Some(kind) = &entry.kind {
-        meta.logical = logical_of(kind, entry.categories.as_ref())
+        meta.logical = logical_of(kind, &mut entry.categories)
             .ok_or_else(|| format!("the type {} is not known", kind.name))?;
     }
     // Decimals that were kept as their texts.
     if entry.form.is_some() && matches!(meta.logical, Logical::Decimal { .. }) {
         meta.logical = Logical::Text;
     }
-    let (encoding, offsets) = encoding(&entry, of, stored, &mut meta)?;
+    let (encoding, offsets) = encoding(&mut entry, of, stored, &mut meta)?;
     if entry.scalar {
         if meta.rows != Some(1) || !meta.inner.is_empty() {
             return Err("it is no longer a scalar".into());
@@ -326,7 +349,7 @@ pub(super) fn fold_one(
 /// How the stored array `of` holds the values of an entry, and the array of their offsets. `meta`,
 /// the logical array, gets what follows from that.
 fn encoding(
-    entry: &ArrayEntry,
+    entry: &mut ArrayEntry,
     of: &ArrayMeta,
     stored: &StoredArrays<'_>,
     meta: &mut ArrayMeta,
@@ -373,7 +396,7 @@ fn encoding(
 
 /// The categories of texts that are stored as codes.
 fn text_categories(
-    entry: &ArrayEntry,
+    entry: &mut ArrayEntry,
     of: &ArrayMeta,
     logical: &Logical,
 ) -> Result<Arc<Categories>, Reason> {
@@ -384,7 +407,7 @@ fn text_categories(
     {
         return Err("codes of this type are not known".into());
     }
-    let categories = entry.categories.as_ref().and_then(categories_of);
+    let categories = entry.categories.take().and_then(categories_of);
     let texts = categories.filter(|c| !matches!(c.kind(), CategoryKind::Fixed(..)));
     texts.ok_or_else(|| "its categories cannot be read".into())
 }

@@ -254,7 +254,7 @@ fn fold_marked(
     entry.attributes = of.details.attributes.clone();
     let mut folded = fold_one(entry, stored)?;
     if let Some(kind) = narrow {
-        folded.meta.logical = logical_of(&kind, None)
+        folded.meta.logical = logical_of(&kind, &mut None)
             .ok_or_else(|| format!("the type {} is not known", kind.name))?;
         folded.meta.dtype = Dtype::I32;
     }
@@ -277,7 +277,7 @@ fn fold_marked(
 /// The dictionary of an entry, and the type of its codes; the entry is then that of its values.
 fn take_dictionary(entry: &mut ArrayEntry) -> Result<Option<(Logical, Dtype)>, Reason> {
     let Some(kind) = entry.kind.take_if(|kind| kind.name == "dictionary") else { return Ok(None) };
-    let categories = entry.categories.take().as_ref().and_then(categories_of);
+    let categories = entry.categories.take().and_then(categories_of);
     let categories = categories.ok_or("its categories cannot be read")?;
     let codes = entry.original_dtype.take().and_then(|name| Dtype::parse(&name));
     let codes = codes.filter(|d| d.is_integer()).ok_or("the type of its codes is not known")?;

@@ -43,7 +43,19 @@ pub(super) struct CategoriesEntry {
     pub(super) dtype: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "is_default")]
     pub(super) meaning: Option<String>,
-    pub(super) items: Vec<Value>,
+    pub(super) items: Vec<Item>,
+}
+
+/// A category.
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Item {
+    Text(String),
+    /// What is not text.
+    Bytes {
+        base64: String,
+    },
+    Unknown(Value),
 }
 
 pub(super) fn type_entry(logical: &Logical) -> Option<TypeEntry> {
@@ -83,7 +95,7 @@ pub(super) fn type_entry(logical: &Logical) -> Option<TypeEntry> {
 
 pub(super) fn logical_of(
     entry: &TypeEntry,
-    categories: Option<&CategoriesEntry>,
+    categories: &mut Option<CategoriesEntry>,
 ) -> Option<Logical> {
     let unit = || TimeUnit::parse(entry.unit.as_deref()?);
     Some(match entry.name.as_str() {
@@ -103,7 +115,7 @@ pub(super) fn logical_of(
             Logical::Decimal { precision, scale, bits }
         }
         "dictionary" => {
-            let categories = categories_of(categories?)?;
+            let categories = categories_of(categories.take()?)?;
             categories.finish();
             Logical::Dictionary { categories, ordered: entry.ordered }
         }
@@ -130,8 +142,8 @@ pub(super) fn suits(logical: &Logical, stored: &ArrayMeta) -> bool {
 
 pub(super) fn categories_entry(categories: &Categories) -> CategoriesEntry {
     let text = |item: Vec<u8>| match String::from_utf8(item) {
-        Ok(text) => Value::String(text),
-        Err(e) => serde_json::json!({ "base64": BASE64.encode(e.as_bytes()) }),
+        Ok(text) => Item::Text(text),
+        Err(e) => Item::Bytes { base64: BASE64.encode(e.as_bytes()) },
     };
     let items = categories.snapshot();
     match categories.kind() {
@@ -149,18 +161,18 @@ pub(super) fn categories_entry(categories: &Categories) -> CategoriesEntry {
             kind: "fixed".into(),
             dtype: Some(dtype.name().into()),
             meaning: meaning.clone(),
-            items: vec![serde_json::json!({ "base64": BASE64.encode(items.concat()) })],
+            items: vec![Item::Bytes { base64: BASE64.encode(items.concat()) }],
         },
     }
 }
 
-pub(super) fn categories_of(entry: &CategoriesEntry) -> Option<Arc<Categories>> {
-    let item = |value: &Value| match value {
-        Value::String(text) => Some(text.as_bytes().to_vec()),
-        Value::Object(map) => BASE64.decode(map.get("base64")?.as_str()?).ok(),
-        _ => None,
+pub(super) fn categories_of(entry: CategoriesEntry) -> Option<Arc<Categories>> {
+    let item = |item: Item| match item {
+        Item::Text(text) => Some(text.into_bytes()),
+        Item::Bytes { base64 } => BASE64.decode(base64).ok(),
+        Item::Unknown(_) => None,
     };
-    let items: Option<Vec<Vec<u8>>> = entry.items.iter().map(item).collect();
+    let items: Option<Vec<Vec<u8>>> = entry.items.into_iter().map(item).collect();
     Some(match entry.kind.as_str() {
         "text" => Categories::new(CategoryKind::Text, items?),
         "binary" => Categories::new(CategoryKind::Binary, items?),

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 
+use crate::convert::npy;
 use crate::support::{Scratch, at, npk, npk_fails, python};
 
 /// Rows without a column are told of, and not called none.
@@ -251,4 +256,34 @@ fn a_footer_beyond_the_limit_is_refused_with_the_number() {
     npk(&["convert", "-q", &from, &at(&scratch, "g.csv"), "-m", "64MiB"]);
     let text = std::fs::read_to_string(scratch.join("g.csv")).unwrap();
     assert!(text.starts_with("a\n0\n1\n") && text.ends_with("\n19999\n"));
+}
+
+/// The places of pages in the indexes are those in the file, in every row group: readers skip to
+/// them. Chunks of one page have no index.
+#[test]
+fn pages_are_where_their_indexes_say() {
+    let s = Scratch::new();
+    let values = (0..100_000i64).flat_map(|i| (i * 3).to_le_bytes()).collect::<Vec<u8>>();
+    npy(&s.join("a.npy"), "<i8", &[100_000], &values);
+    let open = |group: &str| {
+        let (from, to) = (at(&s, "a.npy"), at(&s, "a.parquet"));
+        npk(&["convert", &from, &to, "--force", "--row-group-size", group]);
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let file = std::fs::File::open(&to).unwrap();
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).unwrap()
+    };
+    let small = open("10000");
+    assert!(
+        small.metadata().row_groups().iter().all(|g| g.column(0).offset_index_offset().is_none())
+    );
+    let paged = open("60000");
+    for g in 0..2 {
+        let index = paged.metadata().page_index_for_row_group(g);
+        let pages = index.offset_index(0).unwrap().page_locations().len();
+        assert!(pages > 1 && index.column_index(0).unwrap().num_pages() == pages as u64);
+    }
+    let middle = RowSelection::from(vec![RowSelector::skip(90_000), RowSelector::select(3)]);
+    let batch = paged.with_row_selection(middle).build().unwrap().next().unwrap().unwrap();
+    let found: &arrow_array::Int64Array = batch.column(0).as_any().downcast_ref().unwrap();
+    assert_eq!(found.values(), &[270_000, 270_003, 270_006]);
 }

@@ -539,7 +539,7 @@ fn heading(text: &str, several: bool) -> Markup {
 fn metadata(plan: &Plan, several: bool) -> Markup {
     let mut room = 20_000usize;
     let mut shown: Vec<(String, String)> = Vec::new();
-    for (key, value) in &plan.attributes {
+    for (key, value) in plan.attributes.iter() {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
         let (key, text) = (shortened(&visible(key), 120), shortened(&visible(&text), 1000));
         let Some(rest) = room.checked_sub(key.len() + text.len() + 40) else { break };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::unique_map::UniqueMap;
+use crate::array::check_text;
 use crate::error::{Context, Error, Result};
 use crate::format::duplicates;
 use crate::format::{
@@ -112,9 +113,9 @@ pub fn is_sharded(at: &Location, naming: &Naming) -> Result<bool> {
 /// # Errors
 /// Broken index files; several checkpoints in one directory; a directory without any; missing
 /// shards.
-pub fn find(at: &Location, naming: &Naming) -> Result<Option<CheckpointFiles>> {
+pub fn find(at: &Location, naming: &Naming, memory_bytes: u64) -> Result<Option<CheckpointFiles>> {
     if naming.is_index(&at.file_name()) {
-        return read_index(at, at.parent()).map(Some);
+        return read_index(at, at.parent(), memory_bytes).map(Some);
     }
     if at.is_stream()
         || (at.is_remote() && at.file_name().ends_with(&format!(".{}", naming.extension)))
@@ -131,7 +132,7 @@ pub fn find(at: &Location, naming: &Naming) -> Result<Option<CheckpointFiles>> {
     } else {
         None
     }) {
-        return read_index(&at.join(index), at.clone())
+        return read_index(&at.join(index), at.clone(), memory_bytes)
             .at_file(&at.join(index).display())
             .map(Some);
     }
@@ -198,17 +199,23 @@ fn shards_or_only(names: &[String], naming: &Naming) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Broken ones; file names that leave the directory.
-pub fn read_index(at: &Location, directory: Location) -> Result<CheckpointFiles> {
+pub fn read_index(
+    at: &Location,
+    directory: Location,
+    memory_bytes: u64,
+) -> Result<CheckpointFiles> {
     let blob = at.blob()?;
     if blob.len() > MAX_INDEX_BYTES {
         return Err(Error::corrupt(format!("an index of {} bytes is too large", blob.len())));
     }
+    check_text("the index", blob.len(), memory_bytes)?;
     let text = blob.read_vec(0, blob.len())?;
     if let Some(error) = crate::format::foreign_file::named(&text) {
         return Err(error);
     }
     let index: Index = serde_json::from_slice(&text)
         .map_err(|e| Error::corrupt(format!("the index is broken: {e}")))?;
+    drop(text);
     let mut files: Vec<String> = Vec::new();
     let mut known = std::collections::HashSet::new();
     for file in index.weight_map.0.values() {
@@ -269,7 +276,7 @@ pub fn open(
         let theirs = source.plan();
         all.extend((0..theirs.arrays.len()).map(|i| (p, i)));
         names.extend(theirs.arrays.iter().map(|a| a.name.clone()));
-        for (key, value) in &theirs.attributes {
+        for (key, value) in theirs.attributes.iter() {
             joined.plan.attributes.entry(key.clone()).or_insert_with(|| value.clone());
         }
         joined.plan.notes.extend(theirs.notes.iter().cloned());

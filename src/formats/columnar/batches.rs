@@ -51,7 +51,7 @@ pub fn arrays_of(schema: &Schema, batches: &[RecordBatch]) -> Result<(Plan, Vec<
     let (attributes, metadata) = arrow_model::schema_metadata(schema);
     table.index = arrow_model::pandas_index(&metadata, &table.columns);
     table.metadata = metadata;
-    let tables = vec![table];
+    let (tables, attributes) = (vec![table].into(), attributes.into());
     Ok((Plan { format: "arrow", arrays: metas.into(), tables, attributes, ..Plan::default() }, all))
 }
 

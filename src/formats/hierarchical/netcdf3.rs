@@ -68,7 +68,7 @@ impl Format for Netcdf3 {
             format: SPEC.name,
             format_version: Some(format!("CDF-{}", header.version)),
             arrays: arrays.into(),
-            attributes: header.attributes,
+            attributes: header.attributes.into(),
             ..Plan::default()
         };
         Ok(coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes()))))

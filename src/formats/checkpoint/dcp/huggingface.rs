@@ -38,6 +38,7 @@ pub(super) fn read(
     shards: &[&String],
     checkpoint: &mut Checkpoint,
     files: &mut IndexSet<String>,
+    memory_bytes: u64,
 ) -> Result<()> {
     if shards.is_empty() {
         return Err(Error::missing(
@@ -55,7 +56,7 @@ pub(super) fn read(
         let at = at.join(name);
         let file = files.insert_full((*name).clone()).0;
         let mut read = || -> Result<()> {
-            let shard = safetensors::places(&*at.blob()?)?;
+            let shard = safetensors::places(&*at.blob()?, memory_bytes)?;
             let origins = origins(&shard.attributes)?;
             for (key, value) in shard.attributes {
                 if !matches!(key.as_str(), SHARDING | "DCP_VERSION" | "format") {

@@ -217,7 +217,7 @@ impl Items {
         let key = (place.file, place.offset);
         let found = self.embedded.get_or(key, len.saturating_mul(2), || {
             let file = BlobSlice { blob: blob.clone(), start: place.offset, len: rest };
-            let shard = safetensors::places(&file)?;
+            let shard = safetensors::places(&file, self.options.resources.memory_bytes())?;
             let origins = huggingface::origins(&shard.attributes)?;
             let mut all = Embedded::new();
             for (meta, at) in shard.tensors {

@@ -130,7 +130,8 @@ fn find(at: &Location, options: &ReadOptions) -> Result<(Checkpoint, Arc<Files>)
             let mut shards: Vec<&String> =
                 shards.filter(|name| huggingface::is_shard_name(name)).collect();
             shards.sort();
-            huggingface::read(at, &shards, &mut joined, &mut names)?;
+            let memory_bytes = options.resources.memory_bytes();
+            huggingface::read(at, &shards, &mut joined, &mut names, memory_bytes)?;
         }
         joined
     };
@@ -170,7 +171,7 @@ fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         format: "dcp",
         format_version: checkpoint.version.clone(),
         notes: checkpoint.notes.clone(),
-        attributes: checkpoint.attributes.clone(),
+        attributes: checkpoint.attributes.clone().into(),
         ..Plan::default()
     };
     plan.notes.extend(missing_note(&files));

@@ -233,7 +233,7 @@ impl Checkpoint {
         let mut plan = Plan {
             format: "deepspeed",
             format_version: self.model.version.clone(),
-            attributes: ranks::without(self.ranks.plain(0), &Model::KEYS),
+            attributes: ranks::without(self.ranks.plain(0), &Model::KEYS).into(),
             ..Plan::default()
         };
         let version = self.model.version.as_deref().unwrap_or("?");

@@ -95,7 +95,7 @@ impl Format for Gguf {
         Ok(if known { Sniff::Yes } else { Sniff::No })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        let Some(found) = splits(at)? else {
+        let Some(found) = splits(at, options.resources.memory_bytes())? else {
             return Ok(Box::new(open_one(at, options)?));
         };
         open_splits(found, options)
@@ -112,16 +112,16 @@ impl Format for Gguf {
 }
 
 /// The files of the model whose first one, or directory, this is; `None` for a file alone.
-fn splits(at: &Location) -> Result<Option<shards::CheckpointFiles>> {
+fn splits(at: &Location, memory_bytes: u64) -> Result<Option<shards::CheckpointFiles>> {
     if at.is_stream() {
         return Ok(None);
     }
     let name = at.file_name();
     let Some((stem, 1, total)) = SPLITS.shard(&name).filter(|(.., total)| *total > 1) else {
-        return shards::find(at, &SPLITS);
+        return shards::find(at, &SPLITS, memory_bytes);
     };
     if matches!(at.kind()?, EntryKind::Dir | EntryKind::Missing) {
-        return shards::find(at, &SPLITS);
+        return shards::find(at, &SPLITS, memory_bytes);
     }
     // The name may claim any number: the first that is missing is told, before a list is made.
     let mut files = Vec::new();
@@ -189,7 +189,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<MapSource> {
             true => format!("{}, big-endian", header.version),
             false => header.version.to_string(),
         }),
-        attributes: header.attributes,
+        attributes: header.attributes.into(),
         ..Plan::default()
     };
     let mut maps = Vec::with_capacity(header.tensors.len());

@@ -113,7 +113,7 @@ impl Format for Pytorch {
         })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        match shards::find(at, &SHARDS)? {
+        match shards::find(at, &SHARDS, options.resources.memory_bytes())? {
             Some(found) => shards::open(found, "pt", options.on_duplicate, &|part| {
                 let mut source = open_one(part, options)?;
                 // A shard is a flat part of the whole.
@@ -320,8 +320,12 @@ fn source(
     drop(pickle);
     // What is wrong with the storages as a whole concerns every tensor.
     let places = storages::bind(&storages, &walk.storages)?;
-    let mut plan =
-        Plan { format: "pt", attributes: walk.attributes, notes: walk.notes, ..Plan::default() };
+    let mut plan = Plan {
+        format: "pt",
+        attributes: walk.attributes.into(),
+        notes: walk.notes,
+        ..Plan::default()
+    };
     if let Some(structure) = &walk.structure {
         plan.attributes.insert(structure::KEY.into(), Value::String(structure.to_string()));
     }

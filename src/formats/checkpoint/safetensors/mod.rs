@@ -17,7 +17,7 @@
 use crate::array::raw::read_stream;
 use crate::array::source::MapSource;
 use crate::array::stream::{StreamArray, StreamSource};
-use crate::array::{ArrayMap, Element};
+use crate::array::{ArrayMap, Element, check_text};
 use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
@@ -78,7 +78,7 @@ impl Format for Safetensors {
         })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        match shards::find(at, &SHARDS)? {
+        match shards::find(at, &SHARDS, options.resources.memory_bytes())? {
             Some(found) => shards::open(found, "safetensors", options.on_duplicate, &|part| {
                 open_one(part, options)
             }),
@@ -104,11 +104,14 @@ impl Format for Safetensors {
 /// Opens one file.
 fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let head = at.head(4096)?;
+    let memory_bytes = options.resources.memory_bytes();
+    let check_header = |len| check_text("the header", len, memory_bytes);
     if let Some(error) = foreign_file::named(&head) {
         return Err(error);
     }
     if at.is_stream() {
         let len = header::header_bytes(&head, None)?;
+        check_header(len)?;
         let mut stream = at.stream()?;
         read_stream(&mut stream, 8)?;
         let text = read_stream(&mut stream, len)?;
@@ -124,6 +127,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     }
     let blob = at.blob()?;
     let len = header::header_bytes(&head, Some(blob.len()))?;
+    check_header(len)?;
     let text = match head.get(8..8 + len as usize) {
         Some(text) => text.to_vec(),
         None => blob.read_vec(8, len)?,
@@ -138,7 +142,7 @@ fn open_one(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
     let maps = move |plan: &Plan| {
         plan.arrays.iter().zip(&offsets).map(|(meta, &start)| map(meta, start)).collect()
     };
-    Ok(Box::new(MapSource::with(plan, maps, options.resources.memory_bytes())))
+    Ok(Box::new(MapSource::with(plan, maps, memory_bytes)))
 }
 
 /// What one file holds, and where.
@@ -153,12 +157,13 @@ pub(in crate::formats::checkpoint) struct Places {
 ///
 /// # Errors
 /// As for opening it.
-pub(in crate::formats::checkpoint) fn places(blob: &dyn Blob) -> Result<Places> {
+pub(in crate::formats::checkpoint) fn places(blob: &dyn Blob, memory_bytes: u64) -> Result<Places> {
     let len = header::header_bytes(&blob.read_vec(0, blob.len().min(9))?, Some(blob.len()))?;
+    check_text("the header", len, memory_bytes)?;
     let header = header::parse(&blob.read_vec(8, len)?)?;
     let (plan, offsets) = arrays(header, 8 + len, Some(blob.len()))?;
     let tensors = plan.arrays.into_iter().zip(offsets).collect();
-    Ok(Places { attributes: plan.attributes, tensors })
+    Ok(Places { attributes: Attributes::clone(&plan.attributes), tensors })
 }
 
 /// The arrays, and where each begins in the file; every byte of the data belongs to exactly one of
@@ -199,7 +204,8 @@ fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(
             )));
         }
     }
-    let mut plan = Plan { format: "safetensors", attributes: header.metadata, ..Plan::default() };
+    let mut plan =
+        Plan { format: "safetensors", attributes: header.metadata.into(), ..Plan::default() };
     let mut offsets = Vec::with_capacity(header.tensors.len());
     for (name, tensor) in &header.tensors {
         if name.is_empty() {

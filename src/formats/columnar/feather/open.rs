@@ -82,8 +82,8 @@ impl ArrowSource {
             format: "feather",
             format_version: Some(shared.index.form.into()),
             arrays: shared.metas.clone().into(),
-            tables: vec![table],
-            attributes,
+            tables: vec![table].into(),
+            attributes: attributes.into(),
             notes: std::mem::take(&mut shared.index.notes),
             ..Plan::default()
         };

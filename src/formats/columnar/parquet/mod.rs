@@ -38,6 +38,8 @@ mod read;
 #[cfg(feature = "parquet")]
 mod schema;
 #[cfg(feature = "parquet")]
+mod thrift;
+#[cfg(feature = "parquet")]
 mod write;
 
 /// The format.

@@ -27,7 +27,7 @@ pub(super) fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Sourc
     let mut plan = Plan { format: "hdf5", notes: tree.left.notes, ..Plan::default() };
     for (path, attributes) in tree.groups {
         if path.is_empty() {
-            plan.attributes = attributes;
+            plan.attributes = attributes.into();
         } else {
             plan.groups.insert(path, attributes);
         }

@@ -85,7 +85,7 @@ fn without_numbers(end: &Plan, options: &WriteOptions) -> Option<String> {
     if options.no_metadata {
         return None;
     }
-    let groups = std::iter::once(("the root", &end.attributes))
+    let groups = std::iter::once(("the root", &*end.attributes))
         .chain(end.groups.iter().map(|(path, a)| (path.as_str(), a)));
     let arrays = end.arrays.iter().map(|a| (a.name.as_str(), &a.details.attributes, Some(a.dtype)));
     let all: Vec<(&str, &str)> = groups

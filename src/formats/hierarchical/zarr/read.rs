@@ -36,7 +36,7 @@ pub fn open(at: &Location, options: &ReadOptions) -> Result<MapSource> {
     for (path, attributes) in tree.groups {
         any |= group == Some(path.as_str());
         if path.is_empty() {
-            plan.attributes = attributes;
+            plan.attributes = attributes.into();
         } else if inside(&path) {
             plan.groups.insert(path, attributes);
         }

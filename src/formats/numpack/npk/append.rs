@@ -59,6 +59,7 @@ struct AppendSink {
     /// Cuts the data files back.
     guard: Option<cleanup::Guard>,
     lock: Lock,
+    memory_bytes: u64,
 }
 
 /// Begins an append to the store at `path`, which [`super::merge::local_store`] gave.
@@ -70,7 +71,8 @@ pub(super) fn create(
 ) -> Result<Box<dyn Sink>> {
     let (store, lock) = lock::take(at)?;
     let files = Directory::open(&store)?;
-    let old = StoreSource::open(files.clone(), "npk", false)?;
+    let memory_bytes = options.resources.memory_bytes();
+    let old = StoreSource::open(files.clone(), "npk", false, memory_bytes)?;
     // Rows of a dead append, of NumPack perhaps, too: it would misread what comes behind them.
     lock::settle(&store, &lock, &files, old.stored())?;
     let entries = read_metadata(files.as_ref())?.entries;
@@ -115,6 +117,7 @@ pub(super) fn create(
         way,
         guard: Some(guard),
         lock,
+        memory_bytes,
     };
     sink.begin_new_masks()?;
     Ok(Box::new(sink))
@@ -328,7 +331,7 @@ impl Sink for AppendSink {
             self.old.logical_arrays().map(|(meta, _)| meta.name.clone()).collect();
         let changes: Vec<AppendedArray> =
             self.growing.iter().filter_map(|g| self.grown(g, &rows)).collect();
-        let side = read_side(self.files.as_ref())?;
+        let side = read_side(self.files.as_ref(), self.memory_bytes)?;
         let side = sidecar::grown(side.as_deref(), &order, &changes, &self.nested)?;
         check_side(side.as_deref())?;
         let metadata = metadata::write(&self.entries);

@@ -29,7 +29,8 @@ pub(super) fn create(
 ) -> Result<Box<dyn Sink>> {
     let (store, lock) = lock::take(at)?;
     let files = Directory::open(&store)?;
-    let old = StoreSource::open(files.clone(), "npk", false)?;
+    let memory_bytes = options.resources.memory_bytes();
+    let old = StoreSource::open(files.clone(), "npk", false, memory_bytes)?;
     lock::settle(&store, &lock, &files, old.stored())?;
     let entries = read_metadata(files.as_ref())?.entries;
     let gone = replaced(&old, plan, replace)?;
@@ -58,7 +59,7 @@ pub(super) fn create(
     }
     let dir = at.create_dir(Existing::Replace, options.sync, &[METADATA])?;
     link_store(path, dir.as_ref(), &left)?;
-    let side = read_side(files.as_ref())?;
+    let side = read_side(files.as_ref(), memory_bytes)?;
     write::into(
         dir,
         plan,

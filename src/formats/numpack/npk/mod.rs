@@ -70,7 +70,8 @@ impl Format for Npk {
         Ok(if there { Sniff::Yes } else { Sniff::No })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        Ok(Box::new(open_store(at, options.names_only).at_file(&at.display())?))
+        let memory_bytes = options.resources.memory_bytes();
+        Ok(Box::new(open_store(at, options.names_only, memory_bytes).at_file(&at.display())?))
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         verify::verify(at).at_file(&at.display())
@@ -112,8 +113,8 @@ pub fn capabilities() -> &'static Capabilities {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn is_fragmented(at: &Location) -> Result<bool> {
-    let source = StoreSource::open(Directory::open(at)?, "npk", false)?;
+pub fn is_fragmented(at: &Location, memory_bytes: u64) -> Result<bool> {
+    let source = StoreSource::open(Directory::open(at)?, "npk", false, memory_bytes)?;
     Ok(source.stored().iter().any(|s| s.bitmap.is_some() || s.pieces.len() > 1))
 }
 
@@ -121,13 +122,13 @@ pub fn is_fragmented(at: &Location) -> Result<bool> {
 ///
 /// # Errors
 /// Missing, or no store.
-pub fn open_store(at: &Location, names_only: bool) -> Result<StoreSource> {
+pub fn open_store(at: &Location, names_only: bool, memory_bytes: u64) -> Result<StoreSource> {
     const TRIES: usize = 20;
     check_place(at)?;
     at.held(|at| {
         for _ in 1..TRIES {
             let files = Directory::open(at)?;
-            let opened = StoreSource::open(files.clone(), "npk", names_only);
+            let opened = StoreSource::open(files.clone(), "npk", names_only, memory_bytes);
             // An append that ended meanwhile has changed several files.
             if files.is_current() {
                 return opened;

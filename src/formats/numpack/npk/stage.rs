@@ -74,11 +74,12 @@ impl Stage {
         let path = local_store(at, "changed")?;
         let (store, lock) = lock::take(at)?;
         let files = Directory::open(&store)?;
-        let old = StoreSource::open(files.clone(), "npk", false)?;
+        let memory_bytes = options.resources.memory_bytes();
+        let old = StoreSource::open(files.clone(), "npk", false, memory_bytes)?;
         lock::settle(&store, &lock, &files, old.stored())?;
         let mut state = State {
             entries: read_metadata(files.as_ref())?.entries,
-            side: read_side(files.as_ref())?,
+            side: read_side(files.as_ref(), memory_bytes)?,
             ..State::default()
         };
         state.entries.iter().for_each(|e| state.names.take(&e.data_file));
@@ -328,7 +329,7 @@ impl Sink for StageSink {
         let entries = metadata::entries(end.arrays.iter().zip(files))?;
         let (bytes, files) = (entries.iter().map(|e| e.bytes).sum(), entries.len() as u64);
         let attributes = self.options.attributes(end);
-        let side = sidecar::describe(end, &attributes, self.options.no_metadata);
+        let side = sidecar::describe(end, attributes, self.options.no_metadata);
         self.state.lock().unwrap_or_else(|e| e.into_inner()).took(end, entries, side)?;
         Ok(Summary { bytes, files, notes: Vec::new() })
     }

@@ -336,7 +336,7 @@ impl NewStore {
         let entries = metadata::entries(end.arrays.iter().zip(files))?;
         let (count, data) = (entries.len(), entries.iter().map(|e| e.bytes).sum::<u64>());
         let attributes = self.options.attributes(end);
-        let side = sidecar::describe(end, &attributes, self.options.no_metadata);
+        let side = sidecar::describe(end, attributes, self.options.no_metadata);
         let (entries, side) = match &self.base {
             Some(base) => base.with(entries, side, end)?,
             None => (entries, side),

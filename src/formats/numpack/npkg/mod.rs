@@ -61,7 +61,8 @@ impl Format for Npkg {
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let open = || {
             let package = read::Package::open(at.blob()?)?;
-            StoreSource::open(Arc::new(package), "npkg", options.names_only)
+            let memory_bytes = options.resources.memory_bytes();
+            StoreSource::open(Arc::new(package), "npkg", options.names_only, memory_bytes)
         };
         Ok(Box::new(open().at_file(&at.display())?))
     }

@@ -308,7 +308,7 @@ impl AppendBlocks for PackSink {
         self.up_to(self.arrays.len())?;
         let entries =
             metadata::entries(end.arrays.iter().zip(self.arrays.iter().map(|a| a.file.as_str())))?;
-        let side = sidecar::describe(end, &self.options.attributes(end), self.options.no_metadata);
+        let side = sidecar::describe(end, self.options.attributes(end), self.options.no_metadata);
         check_side(side.as_deref())?;
         let method = self.package.method;
         for (path, bytes) in [(SIDE, side), (METADATA, Some(metadata::write(&entries)))] {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::array::check_text;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, BlobSlice};
 
@@ -104,10 +105,11 @@ pub fn check_path(path: &str) -> Result<()> {
 ///
 /// # Errors
 /// Reading errors; refused where it is too long.
-pub fn read_side(files: &dyn Files) -> Result<Option<Vec<u8>>> {
+pub fn read_side(files: &dyn Files, memory_bytes: u64) -> Result<Option<Vec<u8>>> {
     if files.len(SIDE)?.is_none() {
         return Ok(None);
     }
     let blob = small(files, SIDE, MAX_SIDE_BYTES)?;
+    check_text(SIDE, blob.len(), memory_bytes)?;
     blob.read_vec(0, blob.len()).map(Some)
 }

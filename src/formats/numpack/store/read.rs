@@ -29,13 +29,14 @@ impl StoreSource {
         files: Arc<dyn Files>,
         format: &'static str,
         names_only: bool,
+        memory_bytes: u64,
     ) -> Result<StoreSource> {
-        let side = read_side(files.as_ref())?;
+        let side = read_side(files.as_ref(), memory_bytes)?;
         // Folding compares shapes, which bitmaps change.
         let stored = stored_arrays(files.as_ref(), names_only && side.is_none())?;
         let metas: Vec<ArrayMeta> = stored.iter().map(Stored::meta).collect();
         let mut plan = Plan { format, format_version: Some("1".into()), ..Plan::default() };
-        let arrays = sidecar::fold(side.as_deref(), metas, &mut plan);
+        let arrays = sidecar::fold(side, metas, &mut plan);
         let (metas, arrays) = LogicalArray::split(arrays);
         plan.arrays = metas.clone();
         let open: OpenFiles = Arc::new(Mutex::new(Recent::new(files.keep_open())));

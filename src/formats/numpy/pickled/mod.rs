@@ -162,7 +162,7 @@ impl Found {
             format,
             format_version: version,
             arrays: metas.into(),
-            attributes: self.attributes,
+            attributes: self.attributes.into(),
             notes: self.notes,
             ..Plan::default()
         };

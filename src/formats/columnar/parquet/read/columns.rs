@@ -10,7 +10,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::measure::{ROW_BYTES, Rows};
 use super::roots::Root;
-use super::shared::{Column, NestedColumn, STEP_BYTES, Shared};
+use super::shared::{Column, Levels, NestedColumn, STEP_BYTES, Shared};
 use super::{crate_error, look, nested, schema};
 use crate::arrow_model::{self, Dictionaries, Leaf, LeafType};
 use crate::error::{Error, ErrorKind, Result, foreign};
@@ -110,8 +110,10 @@ impl Shared {
             meta.inner = arrow_model::inner_dims(&holds, &[]);
         }
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
-        let levels =
-            schema::levels(&root.parquet, &root.reading, &leaf.path[1..]).map_err(crate_error)?;
+        let path = &leaf.path[1..];
+        schema::levels(&root.parquet, &root.reading, path).map_err(crate_error)?;
+        let (column, reading) = (root.parquet.clone(), root.reading.clone());
+        let levels = Levels::Of { column, reading, path: path.into() };
         let dictionary = match &meta.logical {
             Logical::Dictionary { categories, .. } => {
                 Some(Dictionaries::new(categories.clone(), self.held.clone()))
@@ -248,7 +250,7 @@ impl Shared {
             };
             let text = if let DataType::Dictionary(_, values) = t { values } else { t };
             leaves.push(Column {
-                levels: Some(levels),
+                levels: Some(Levels::Made(levels)),
                 structs: leaf.path.len() - 1,
                 unchecked: is_unchecked(text, &descr.column(parquet)),
                 unpacked: bytes,

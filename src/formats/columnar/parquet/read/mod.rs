@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::errors::{crate_error, wrapped};
-use super::schema;
+use super::{schema, thrift};
 use crate::error::{Result, foreign};
 use crate::format::{ReadOptions, Source};
 use crate::storage::Blob;
@@ -23,7 +23,6 @@ mod parts;
 mod roots;
 mod rows;
 mod shared;
-mod thrift;
 mod whole;
 
 /// Opens a file.

@@ -1,7 +1,7 @@
 //! Opening Parquet: the columns of the schema as logical arrays, with what only the data shows.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_schema::{DataType, FieldRef, Schema};
 use parquet::basic::Type as Physical;
@@ -17,6 +17,7 @@ use crate::arrow_model::{self, Held, MemoryLimit};
 use crate::error::{Error, Result, foreign};
 use crate::format::{Choice, Order, ReadOptions, Reader, Source, readable};
 use crate::formats::columnar::names::column_names;
+use crate::model;
 use crate::model::nested::{children, walk};
 use crate::model::{ArrayMeta, Attributes, Column as TableColumn, Dtype, Logical, Plan, Table};
 use crate::storage::Blob;
@@ -42,7 +43,8 @@ impl ParquetSource {
             encrypted,
             starts,
             columns: Vec::new(),
-            metas: Vec::new(),
+            metas: model::Shared::default(),
+            measured: Mutex::default(),
             limit,
             jobs: options.resources.jobs(),
             share: share(options),
@@ -65,9 +67,9 @@ impl ParquetSource {
         let plan = Plan {
             format: "parquet",
             format_version: Some(file.version().to_string()),
-            arrays: shared.metas.clone().into(),
-            tables: vec![table],
-            attributes,
+            arrays: shared.metas.clone(),
+            tables: vec![table].into(),
+            attributes: attributes.into(),
             notes,
             ..Plan::default()
         };

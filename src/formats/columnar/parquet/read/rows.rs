@@ -15,7 +15,8 @@ use super::crate_error;
 use super::lists::EqualLists;
 use super::measure::{Measure, Rows, Unit};
 use super::pages::{CheckedPages, Failure, FoundPage, Start};
-use super::shared::{Column, Shared, UNIT_BYTES};
+use super::schema;
+use super::shared::{Column, Levels, Shared, UNIT_BYTES};
 use crate::arrow_model;
 use crate::error::{Context, Error, Result, foreign};
 use crate::format::{Emit, Piece, ReadRows};
@@ -25,6 +26,8 @@ use crate::model::Chunk;
 const PART_BYTES: u64 = 16 << 20;
 /// Row groups of a column whose measures are kept, at least.
 const KEPT: usize = 8;
+/// Measures of all columns that are kept. One takes a kilobyte.
+const KEPT_OF_ALL: usize = 4096;
 
 impl Shared {
     /// What is known of the rows of a column in a row group.
@@ -40,6 +43,15 @@ impl Shared {
         // would take more than all else.
         kept.truncate(KEPT.max(2 * self.jobs + 2) - 1);
         kept.push_front((g, measure.clone()));
+        drop(kept);
+        let mut all = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push_back(column.measures.clone());
+        if all.len() > KEPT_OF_ALL
+            && let Some(first) = all.pop_front()
+        {
+            drop(all);
+            first.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+        }
         Ok(measure)
     }
 
@@ -122,10 +134,15 @@ impl Shared {
         batch: u64,
         each: &mut dyn FnMut(ArrayRef, u64) -> Result<()>,
     ) -> Result<()> {
-        let levels = column
-            .levels
-            .as_ref()
-            .ok_or_else(|| Error::internal("a column that cannot be read"))?;
+        let unreadable = || Error::internal("a column that cannot be read");
+        let made;
+        let levels = match column.levels.as_ref().ok_or_else(unreadable)? {
+            Levels::Made(levels) => levels,
+            Levels::Of { column, reading, path } => {
+                made = schema::levels(column, reading, path).map_err(crate_error)?;
+                &made
+            }
+        };
         let headers = self.chunk(g, column.parquet)?.pages_from(start.at, start.first_value);
         let failure = Failure::default();
         let pages = CheckedPages::new(headers, dictionary, false, failure.clone());

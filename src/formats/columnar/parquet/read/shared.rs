@@ -3,16 +3,17 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, FieldRef};
 use parquet::arrow::FieldLevels;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::schema::types::TypePtr;
 
 use super::lists::EqualLists;
 use super::measure::{Measure, Rows};
 use super::pages::{ColumnChunk, Recent};
 use crate::arrow_model::{Dictionaries, Held, LeafType, MemoryLimit};
 use crate::error::Result;
-use crate::model::{ArrayMeta, Nested};
+use crate::model::{self, ArrayMeta, Nested};
 use crate::storage::Blob;
 
 /// Bytes that are decoded and handed on together.
@@ -29,16 +30,29 @@ pub(super) struct Shared {
     /// Where each row group begins, and the end.
     pub(super) starts: Vec<u64>,
     pub(super) columns: Vec<Column>,
-    pub(super) metas: Vec<ArrayMeta>,
+    pub(super) metas: model::Shared<Vec<ArrayMeta>>,
     pub(super) limit: MemoryLimit,
     /// Columns whose statistics do not tell all of their nulls.
     pub(super) uncounted: HashSet<usize>,
     pub(super) jobs: usize,
     /// Bytes of the limit for one of the pieces in flight.
     pub(super) share: u64,
+    /// What was measured of columns last.
+    pub(super) measured: Mutex<VecDeque<Measures>>,
     /// What all dictionaries hold.
     pub(super) held: Arc<Held>,
     pub(super) recent: Recent,
+}
+
+/// What the crate is asked to decode.
+pub(super) enum Levels {
+    Made(FieldLevels),
+    /// Made for each reader: of thousands of columns they take more than their rows.
+    Of {
+        column: TypePtr,
+        reading: FieldRef,
+        path: Box<[usize]>,
+    },
 }
 
 /// A column: one logical array.
@@ -47,7 +61,7 @@ pub(super) struct Column {
     /// Its Parquet column.
     pub(super) parquet: usize,
     /// What the crate is asked to decode.
-    pub(super) levels: Option<FieldLevels>,
+    pub(super) levels: Option<Levels>,
     /// How many structs it is nested in.
     pub(super) structs: usize,
     pub(super) dictionary: Option<Dictionaries>,
@@ -78,7 +92,7 @@ pub(super) struct NestedColumn {
 }
 
 /// What was measured of a column: the row group, and its rows.
-pub(super) type Measures = Mutex<VecDeque<(usize, Arc<Mutex<Measure>>)>>;
+pub(super) type Measures = Arc<Mutex<VecDeque<(usize, Arc<Mutex<Measure>>)>>>;
 
 impl Column {
     /// One that cannot be read.
@@ -96,7 +110,7 @@ impl Column {
             unpacked: 0,
             rows: Rows::Fixed(1),
             step: STEP_BYTES,
-            measures: Mutex::default(),
+            measures: Measures::default(),
         }
     }
 }

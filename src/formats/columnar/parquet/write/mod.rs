@@ -1,23 +1,20 @@
 //! Writing Parquet: one block a row group, encoded on any thread, appended in turn.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, FieldRef, Fields, Schema, TimeUnit};
-use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
-use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
-use parquet::column::writer::ColumnCloseResult;
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, Type as Physical, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor, Type};
+use parquet::schema::types::{ColumnDescPtr, ColumnPath, SchemaDescPtr, SchemaDescriptor, TypePtr};
 
 use super::errors::crate_error;
 use super::schema;
@@ -28,10 +25,13 @@ use crate::format::{
 };
 use crate::formats::columnar::export::{Export, OutColumn};
 use crate::model::nested::{children, with_children};
-use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan};
-use crate::storage::{Location, Output};
+use crate::model::{ArrayMeta, CategoryKind, Chunk, Logical, Plan, Shared};
+use crate::storage::Location;
 
 mod dictionary;
+mod file;
+
+use file::{Encoded, ParquetFile};
 
 /// Compressions that are written.
 const CODECS: &[(&str, Option<i32>)] = &[
@@ -47,49 +47,32 @@ const CODECS: &[(&str, Option<i32>)] = &[
 
 /// Decoded bytes of a row group, unless `--row-group-size` or the memory budget says otherwise.
 const GROUP_BYTES: u64 = 64 << 20;
+/// Decoded bytes that a column chunk should have at least.
+const CHUNK_BYTES: u64 = 4 << 10;
 /// Rows of a row group at most.
 const GROUP_ROWS: u64 = 1 << 20;
-
-/// A Parquet file being written.
-struct ParquetFile(SerializedFileWriter<Out>);
-
-/// The output, counted.
-struct Out {
-    output: Box<dyn Output>,
-    bytes: u64,
-}
-
-impl Write for Out {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        let n = self.output.write(buf)?;
-        self.bytes += n as u64;
-        Ok(n)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.output.flush()
-    }
-}
 
 struct Encoder {
     export: Export,
     /// The types that are stored: Parquet has no seconds.
     stored: Fields,
-    metas: Vec<ArrayMeta>,
-    properties: WriterPropertiesPtr,
+    metas: Shared<Vec<ArrayMeta>>,
+    /// With dictionaries, and without.
+    properties: [WriterPropertiesPtr; 2],
     group_rows: u64,
     /// Bytes after which a row group ends even so: text is only guessed at.
     enough: Option<u64>,
     /// The file's codec.
     codec: Compression,
-    descr: SchemaDescPtr,
+    schema: TypePtr,
     /// The same columns with codes in place of dictionaries.
     coded: Export,
 }
 
-/// An encoded column chunk.
-enum Column {
-    Arrow(ArrowColumnChunk),
-    Categories(Bytes, ColumnCloseResult),
+/// The crate's view of a column: a schema of it alone.
+struct Single {
+    descr: SchemaDescPtr,
+    properties: WriterPropertiesPtr,
 }
 
 /// Begins a file.
@@ -105,38 +88,29 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         .collect();
     metadata.sort_by(|a, b| a.key.cmp(&b.key));
     metadata.push(KeyValue::new("ARROW:schema".into(), arrow_model::encode_schema(&export.schema)));
-    let mut properties = WriterProperties::builder()
+    let properties = WriterProperties::builder()
         .set_compression(compression)
         .set_created_by(format!("npk version {}", env!("CARGO_PKG_VERSION")))
-        .set_key_value_metadata(Some(metadata))
-        .set_max_row_group_row_count(None);
-    // Dictionaries of floats never pay, and cost a hash a value.
-    for c in descr.columns() {
-        use parquet::basic::Type as P;
-        if matches!(c.physical_type(), P::FLOAT | P::DOUBLE) {
-            properties = properties
-                .set_column_dictionary_enabled(ColumnPath::from(c.path().parts().to_vec()), false);
-        }
-    }
+        .set_max_row_group_row_count(None)
+        .build();
     let output = at.create_file(options.existing, options.sync)?;
     let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
-    let properties = Arc::new(properties.build());
-    let writer = SerializedFileWriter::new(Out { output, bytes: 0 }, root, properties.clone())
-        .map_err(crate_error)?;
-    let group_bytes = GROUP_BYTES.min(options.resources.memory_bytes() / 16).max(1 << 20);
+    let file = ParquetFile::begin(output, root.clone(), (&properties, metadata))?;
+    let plain = properties.clone().into_builder().set_dictionary_enabled(false).build();
+    let group_bytes = group_bytes(descr.num_columns(), options.resources.memory_bytes());
     let group_rows = group_rows(plan, options, group_bytes)?;
     let encoder = Encoder {
         coded: export.with_codes(),
         export,
         stored,
-        metas: plan.arrays.to_vec(),
-        properties,
+        metas: plan.arrays.clone(),
+        properties: [properties, plain].map(Arc::new),
         group_rows,
         enough: options.row_group_rows.is_none().then_some(2 * group_bytes),
         codec: compression,
-        descr: writer.schema_descr().clone().into(),
+        schema: root,
     };
-    Ok(InOrder::sink(encoder, ParquetFile(writer)))
+    Ok(InOrder::sink(encoder, file))
 }
 
 /// The fields as they are stored, and what Parquet makes of them.
@@ -165,6 +139,13 @@ fn lacking_type(t: &DataType) -> Option<&DataType> {
         DataType::Struct(fields) if fields.is_empty() => Some(t),
         _ => children(t).into_iter().find_map(|f| lacking_type(f.data_type())),
     }
+}
+
+/// Bytes of a row group, as far as this much memory allows: chunks of a few values each, of
+/// thousands of columns, make files that are mostly footer.
+fn group_bytes(columns: usize, memory_bytes: u64) -> u64 {
+    let wide = (columns as u64).saturating_mul(CHUNK_BYTES).min(memory_bytes / 8);
+    GROUP_BYTES.min((memory_bytes / 16).max(wide)).max(1 << 20)
 }
 
 /// Rows of a row group.
@@ -249,64 +230,99 @@ fn elements(array: &dyn Array) -> usize {
 }
 
 impl EncodeBlocks for Encoder {
-    type Encoded = Vec<Column>;
+    type Encoded = Vec<Encoded>;
     fn next_boundary(&self, _array: usize, row: u64) -> u64 {
         (row / self.group_rows + 1).saturating_mul(self.group_rows)
     }
     fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         self.enough
     }
-    fn encode(&self, block: Block) -> Result<Vec<Column>> {
-        let mut columns: Vec<Column> = Vec::new();
-        if block.rows > 0 {
-            let chunks: HashMap<usize, &[Chunk]> =
-                block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
-            for (i, field) in self.stored.iter().enumerate() {
-                if self.is_coded(&self.export.columns[i]) {
-                    self.encode_coded(i, &chunks, block.rows as usize, &mut columns)?;
-                    continue;
-                }
-                let array =
-                    self.export.columns[i].build(&self.metas, &chunks, block.rows as usize)?;
-                let array: ArrayRef = if array.data_type() == field.data_type() {
-                    array
-                } else {
-                    arrow_model::cast_exact(&array, field.data_type(), block.first_row)
-                        .map_err(|e| e.array(field.name()))?
-                };
-                let mut writers = self.writers(i).map_err(crate_error)?;
-                let step = rows_together(array.len(), elements(array.as_ref()));
-                for first in (0..array.len()).step_by(step) {
-                    let part = array.slice(first, step.min(array.len() - first));
-                    let leaves = compute_leaves(field, &part).map_err(crate_error)?;
-                    if leaves.len() != writers.len() {
-                        return Err(Error::internal("a column without a writer"));
-                    }
-                    for (writer, leaf) in writers.iter_mut().zip(leaves) {
-                        writer.write(&leaf).map_err(crate_error)?;
-                    }
-                }
-                for writer in writers {
-                    columns.push(Column::Arrow(writer.close().map_err(crate_error)?));
-                }
-            }
+    fn encode(&self, block: Block) -> Result<Vec<Encoded>> {
+        if block.rows == 0 {
+            return Ok(Vec::new());
         }
-        Ok(columns)
+        let chunks: HashMap<usize, &[Chunk]> =
+            block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
+        let rows = (block.first_row, block.rows as usize);
+        let column = |i: usize| match self.is_coded(&self.export.columns[i]) {
+            true => self.encode_coded(i, &chunks, rows.1),
+            false => self.encode_column(i, &chunks, rows),
+        };
+        (0..self.stored.len()).map(column).collect()
     }
 }
 
 impl Encoder {
+    /// Encodes a column from its first row on.
+    fn encode_column(
+        &self,
+        i: usize,
+        chunks: &HashMap<usize, &[Chunk]>,
+        (first_row, rows): (u64, usize),
+    ) -> Result<Encoded> {
+        let field = &self.stored[i];
+        let array = self.export.columns[i].build(&self.metas, chunks, rows)?;
+        let array: ArrayRef = if array.data_type() == field.data_type() {
+            array
+        } else {
+            arrow_model::cast_exact(&array, field.data_type(), first_row)
+                .map_err(|e| e.array(field.name()))?
+        };
+        let (single, mut writers) = self.writers(i).map_err(crate_error)?;
+        let step = rows_together(array.len(), elements(array.as_ref()));
+        for first in (0..array.len()).step_by(step) {
+            let part = array.slice(first, step.min(array.len() - first));
+            let leaves = compute_leaves(field, &part).map_err(crate_error)?;
+            if leaves.len() != writers.len() {
+                return Err(Error::internal("a column without a writer"));
+            }
+            for (writer, leaf) in writers.iter_mut().zip(leaves) {
+                writer.write(&leaf).map_err(crate_error)?;
+            }
+        }
+        drop(array);
+        let closed: parquet::errors::Result<Vec<ArrowColumnChunk>> =
+            writers.into_iter().map(ArrowColumnWriter::close).collect();
+        let closed = closed.map_err(crate_error)?;
+        let bytes: i64 = closed.iter().map(|c| c.close().metadata.compressed_size()).sum();
+        Encoded::of(&single.descr, &single.properties, bytes as usize, |group| {
+            closed.into_iter().try_for_each(|chunk| chunk.append_to_row_group(group))
+        })
+    }
+
+    fn single(&self, i: usize) -> parquet::errors::Result<Single> {
+        let column = self.schema.get_fields()[i].clone();
+        let alone = file::alone(self.schema.name(), column)?;
+        let descr = Arc::new(SchemaDescriptor::new(alone));
+        // Dictionaries of floats never pay, and cost a hash a value.
+        let is_float =
+            |c: &ColumnDescPtr| matches!(c.physical_type(), Physical::FLOAT | Physical::DOUBLE);
+        let floats: Vec<ColumnPath> =
+            descr.columns().iter().filter(|c| is_float(c)).map(|c| c.path().clone()).collect();
+        let [with, without] = &self.properties;
+        let properties = if floats.is_empty() {
+            with.clone()
+        } else if floats.len() == descr.num_columns() {
+            without.clone()
+        } else {
+            let with = with.as_ref().clone().into_builder();
+            let mixed = floats
+                .into_iter()
+                .fold(with, |all, path| all.set_column_dictionary_enabled(path, false));
+            Arc::new(mixed.build())
+        };
+        Ok(Single { descr, properties })
+    }
+
     /// The crate's writers of one column: those of thousands of columns at once would take
     /// gigabytes.
-    fn writers(&self, i: usize) -> parquet::errors::Result<Vec<ArrowColumnWriter>> {
-        let root = self.descr.root_schema();
-        let alone = Type::group_type_builder(root.name())
-            .with_fields(vec![root.get_fields()[i].clone()])
-            .build()?;
-        let of_one =
-            SerializedFileWriter::new(std::io::sink(), Arc::new(alone), self.properties.clone())?;
+    fn writers(&self, i: usize) -> parquet::errors::Result<(Single, Vec<ArrowColumnWriter>)> {
+        let single = self.single(i)?;
+        let schema = single.descr.root_schema_ptr();
+        let of_one = SerializedFileWriter::new(std::io::sink(), schema, single.properties.clone())?;
         let field = Schema::new(vec![self.stored[i].clone()]);
-        ArrowRowGroupWriterFactory::new(&of_one, Arc::new(field)).create_column_writers(0)
+        let factory = ArrowRowGroupWriterFactory::new(&of_one, Arc::new(field));
+        Ok((single, factory.create_column_writers(0)?))
     }
 
     /// A column of categories whose dictionary is written as it is.
@@ -337,8 +353,7 @@ impl Encoder {
         i: usize,
         chunks: &HashMap<usize, &[Chunk]>,
         rows: usize,
-        columns: &mut Vec<Column>,
-    ) -> Result<()> {
+    ) -> Result<Encoded> {
         let codes = self.coded.columns[i].build(&self.metas, chunks, rows)?;
         let OutColumn::Leaf { array, .. } = &self.export.columns[i] else {
             return Err(Error::internal("a column of codes was expected"));
@@ -354,34 +369,22 @@ impl Encoder {
                 Error::corrupt("a category is not UTF-8 text").array(&self.metas[*array].name)
             );
         }
+        let single = self.single(i).map_err(crate_error)?;
         let (bytes, close) =
-            dictionary::encode(&self.descr.column(columns.len()), self.codec, &codes, &items)
+            dictionary::encode(&single.descr.column(0), self.codec, &codes, &items)
                 .map_err(|e| e.array(&self.metas[*array].name))?;
-        columns.push(Column::Categories(bytes, close));
-        Ok(())
+        Encoded::of(&single.descr, &single.properties, bytes.len(), |group| {
+            group.append_column(&bytes, close)
+        })
     }
 }
 
 impl AppendBlocks for ParquetFile {
-    type Encoded = Vec<Column>;
-    fn append(&mut self, _rows: BlockRows, columns: Vec<Column>) -> Result<()> {
-        if columns.is_empty() {
-            return Ok(());
-        }
-        let mut group = self.0.next_row_group().map_err(crate_error)?;
-        for column in columns {
-            match column {
-                Column::Arrow(chunk) => chunk.append_to_row_group(&mut group),
-                Column::Categories(bytes, close) => group.append_column(&bytes, close),
-            }
-            .map_err(crate_error)?;
-        }
-        group.close().map_err(crate_error)?;
-        Ok(())
+    type Encoded = Vec<Encoded>;
+    fn append(&mut self, _rows: BlockRows, columns: Vec<Encoded>) -> Result<()> {
+        if columns.is_empty() { Ok(()) } else { self.append(columns) }
     }
     fn finish(self, _end: &Plan) -> Result<Summary> {
-        let out = self.0.into_inner().map_err(crate_error)?;
-        out.output.commit()?;
-        Ok(Summary { bytes: out.bytes, files: 1, notes: Vec::new() })
+        Ok(Summary { bytes: self.finish()?, files: 1, notes: Vec::new() })
     }
 }

@@ -14,7 +14,9 @@ struct Compact<'a> {
 
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
+const I16: u8 = 4;
 const I32: u8 = 5;
+const I64: u8 = 6;
 const BINARY: u8 = 8;
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
@@ -301,4 +303,213 @@ fn page_details(c: &mut Compact<'_>, id: i64, header: &mut PageHeader) -> Option
         }
     }
     Some(())
+}
+
+/// Where the parts of what the crate writes at the end of a file are.
+#[derive(Debug)]
+pub(super) struct FooterParts {
+    /// Indexes of pages, in their order.
+    pub(super) indexes: Vec<Range<usize>>,
+    /// The number of rows, as a field.
+    pub(super) rows: Range<usize>,
+    /// The row groups, as a field.
+    pub(super) groups: Range<usize>,
+    /// Of each column chunk the fields before those that place its indexes.
+    pub(super) chunks: Vec<Range<usize>>,
+    /// The end of the footer.
+    pub(super) end: usize,
+}
+
+impl FooterParts {
+    /// Finds them behind so many indexes; `None` where the bytes make no sense.
+    pub(super) fn of(bytes: &[u8], indexes: usize) -> Option<FooterParts> {
+        let mut c = Compact { bytes, at: 0 };
+        let mut index = |_| {
+            let start = c.at;
+            c.skip(STRUCT, 0)?;
+            Some(start..c.at)
+        };
+        let indexes = (0..indexes).map(&mut index).collect::<Option<_>>()?;
+        let (mut rows, mut groups, mut chunks, mut last) = (0..0, 0..0, Vec::new(), 0);
+        loop {
+            let start = c.at;
+            let Some((kind, id)) = c.field(&mut last)? else { break };
+            match (id, kind) {
+                (4, LIST) => {
+                    for _ in 0..c.list()?.1 {
+                        row_group_chunks(&mut c, &mut chunks)?;
+                    }
+                    groups = start..c.at;
+                }
+                _ => c.skip(kind, 0)?,
+            }
+            if id == 3 {
+                rows = start..c.at;
+            }
+        }
+        let follows = rows.end == groups.start && !groups.is_empty();
+        follows.then_some(FooterParts { indexes, rows, groups, chunks, end: c.at })
+    }
+}
+
+fn row_group_chunks(c: &mut Compact<'_>, chunks: &mut Vec<Range<usize>>) -> Option<()> {
+    let mut last = 0;
+    while let Some((kind, id)) = c.field(&mut last)? {
+        if (id, kind) != (1, LIST) {
+            c.skip(kind, 0)?;
+            continue;
+        }
+        for _ in 0..c.list()?.1 {
+            let (start, mut end, mut last) = (c.at, c.at, 0);
+            while let Some((kind, id)) = c.field(&mut last)? {
+                c.skip(kind, 1)?;
+                if id <= 3 {
+                    end = c.at;
+                }
+            }
+            chunks.push(start..end);
+        }
+    }
+    Some(())
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_zigzag(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, (value << 1 ^ value >> 63) as u64);
+}
+
+/// A field of a number that is `delta` behind the last one.
+fn put_number(out: &mut Vec<u8>, kind: u8, delta: u8, value: i64) {
+    out.push(delta << 4 | kind);
+    put_zigzag(out, value);
+}
+
+fn put_structs(out: &mut Vec<u8>, count: usize) -> Option<()> {
+    let count = i32::try_from(count).ok()?;
+    match count {
+        0..15 => out.push((count as u8) << 4 | STRUCT),
+        _ => {
+            out.push(0xF0 | STRUCT);
+            put_varint(out, count as u64);
+        }
+    }
+    Some(())
+}
+
+/// A length of four bytes.
+pub(super) fn put_size(out: &mut Vec<u8>, size: usize) -> Option<()> {
+    out.extend_from_slice(&u32::try_from(size).ok()?.to_le_bytes());
+    Some(())
+}
+
+/// The fields of a column chunk ([`FooterParts::chunks`]) whose pages begin so many bytes later.
+pub(super) fn moved_chunk(fields: &[u8], by: i64) -> Option<Vec<u8>> {
+    let (mut c, mut out) = (Compact { bytes: fields, at: 0 }, Vec::with_capacity(fields.len() + 8));
+    let mut last = 0;
+    while c.at < fields.len() {
+        let start = c.at;
+        let (kind, id) = c.field(&mut last)??;
+        if (id, kind) == (3, STRUCT) {
+            out.extend_from_slice(&fields[start..c.at]);
+            // The places of data, index and dictionary pages.
+            moved_fields(&mut c, &mut out, &[9, 10, 11], by)?;
+        } else {
+            c.skip(kind, 0)?;
+            out.extend_from_slice(&fields[start..c.at]);
+        }
+    }
+    Some(out)
+}
+
+/// An index of pages that begin so many bytes later.
+pub(super) fn moved_locations(index: &[u8], by: i64) -> Option<Vec<u8>> {
+    let (mut c, mut out) = (Compact { bytes: index, at: 0 }, Vec::with_capacity(index.len() + 8));
+    let mut last = 0;
+    loop {
+        let start = c.at;
+        let field = c.field(&mut last)?;
+        if field == Some((LIST, 1)) {
+            let (_, count) = c.list()?;
+            out.extend_from_slice(&index[start..c.at]);
+            (0..count).try_for_each(|_| moved_fields(&mut c, &mut out, &[1], by))?;
+            continue;
+        }
+        field.map_or(Some(()), |(kind, _)| c.skip(kind, 0))?;
+        out.extend_from_slice(&index[start..c.at]);
+        if field.is_none() {
+            return Some(out);
+        }
+    }
+}
+
+/// Copies a struct with its end; numbers in these fields become so much larger.
+fn moved_fields(c: &mut Compact<'_>, out: &mut Vec<u8>, places: &[i64], by: i64) -> Option<()> {
+    let mut last = 0;
+    loop {
+        let start = c.at;
+        let Some((kind, id)) = c.field(&mut last)? else {
+            out.push(0);
+            return Some(());
+        };
+        if kind == I64 && places.contains(&id) {
+            out.extend_from_slice(&c.bytes[start..c.at]);
+            put_zigzag(out, c.zigzag()?.checked_add(by)?);
+        } else {
+            c.skip(kind, 0)?;
+            out.extend_from_slice(&c.bytes[start..c.at]);
+        }
+    }
+}
+
+/// A column chunk of these fields, whose indexes (of columns, of offsets) are at these places and
+/// have these lengths; 0 where it has none.
+pub(super) fn put_chunk(out: &mut Vec<u8>, fields: &[u8], at: [u64; 2], lengths: [usize; 2]) {
+    out.extend_from_slice(fields);
+    let mut delta = 1;
+    for i in [1, 0] {
+        if lengths[i] == 0 {
+            delta += 2;
+            continue;
+        }
+        put_number(out, I64, delta, at[i] as i64);
+        put_number(out, I32, 1, lengths[i] as i64);
+        delta = 1;
+    }
+    out.push(0);
+}
+
+/// The parts of a footer around the column chunks.
+pub(super) mod put_group {
+    use super::{I16, I64, LIST, put_number, put_structs};
+
+    /// The fields of a file's rows and of the list of its row groups.
+    pub(in super::super) fn file(out: &mut Vec<u8>, rows: i64, groups: usize) -> Option<()> {
+        put_number(out, I64, 1, rows);
+        out.push(1 << 4 | LIST);
+        put_structs(out, groups)
+    }
+
+    /// A row group of so many chunks begins.
+    pub(in super::super) fn begin(out: &mut Vec<u8>, chunks: usize) -> Option<()> {
+        out.push(1 << 4 | LIST);
+        put_structs(out, chunks)
+    }
+
+    /// It ends: its bytes unpacked, its rows, its place, its bytes packed; its number.
+    pub(in super::super) fn end(out: &mut Vec<u8>, sizes: [i64; 4], ordinal: Option<i64>) {
+        for (size, delta) in sizes.into_iter().zip([1, 1, 2, 1]) {
+            put_number(out, I64, delta, size);
+        }
+        if let Some(ordinal) = ordinal {
+            put_number(out, I16, 1, ordinal);
+        }
+        out.push(0);
+    }
 }
