@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::flow::RecipeReader;
 use super::piece::{piece_end, read_exactly};
-use crate::array::SLACK_BYTES;
 use crate::error::Result;
 use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader};
 use crate::model::{Chunk, Plan, Values};
@@ -30,6 +29,10 @@ pub(super) struct RowSizes {
     told: HashMap<usize, u64>,
     came: HashMap<usize, u64>,
 }
+
+/// Bytes of the rows of all columns that are read together, at least: what is compressed is unpacked
+/// anew for each part of it.
+const LEAST_BLOCK_BYTES: u64 = 8 << 20;
 
 /// A row of text may take this much, as long as none was seen.
 const UNSEEN_ROW_BYTES: u64 = 4096;
@@ -147,7 +150,7 @@ impl Cutter {
             |r| self.reading.next_boundary(lead, r),
         );
         // All of them wait for the last one, whatever the source's own cuts are.
-        let most = piece.saturating_mul(8).max(SLACK_BYTES) / row_bytes.max(1);
+        let most = piece.saturating_mul(8).max(LEAST_BLOCK_BYTES) / row_bytes.max(1);
         end = end.min(self.row.saturating_add(most.max(1)));
         // No column's piece is larger than its share.
         let mut held = Vec::new();
