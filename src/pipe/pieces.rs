@@ -93,10 +93,11 @@ impl Steps<'_> {
     fn rows(&self, array: usize, piece_bytes: u64, meta: &ArrayMeta) -> u64 {
         let is_stored = || self.reading.extents(array).is_some();
         match meta.row_bytes() {
-            Ok(row_bytes)
+            // Rows without bytes may be more than can be walked through.
+            Ok(row_bytes @ 1..)
                 if piece_bytes > STEP_BYTES && *self.are_stored[array].get_or_init(is_stored) =>
             {
-                (STEP_BYTES / row_bytes.max(1)).max(1)
+                (STEP_BYTES / row_bytes).max(1)
             }
             _ => u64::MAX,
         }
