@@ -140,9 +140,15 @@ impl Stopped {
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let mut options = std::fs::File::options();
         options.write(true).custom_flags(flags);
-        while options.open(&self.fifo).is_err() && self.run.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
+        // Held open to its end: until its exec, a process that another test starts may have the
+        // reader of `at`, and the run would come too late for a writer that is gone at once.
+        let _writer = loop {
+            match options.open(&self.fifo) {
+                Ok(writer) => break Some(writer),
+                Err(_) if self.run.try_wait().unwrap().is_some() => break None,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
         let output = self.run.wait_with_output().unwrap();
         std::fs::remove_file(self.fifo).unwrap();
         output
