@@ -79,9 +79,7 @@ impl<'a> Compact<'a> {
             }
             9 | 10 => {
                 let (kind, n) = self.list()?;
-                (0..n).try_for_each(|_| {
-                    if kind <= 2 { self.advance(1) } else { self.skip(kind, depth + 1) }
-                })
+                (0..n).try_for_each(|_| self.skip_element(kind, depth + 1))
             }
             11 => {
                 let n = self.varint()?;
@@ -90,8 +88,8 @@ impl<'a> Compact<'a> {
                 }
                 let kinds = self.byte()?;
                 (0..n).try_for_each(|_| {
-                    self.skip(kinds >> 4, depth + 1)?;
-                    self.skip(kinds & 15, depth + 1)
+                    self.skip_element(kinds >> 4, depth + 1)?;
+                    self.skip_element(kinds & 15, depth + 1)
                 })
             }
             STRUCT => {
@@ -103,6 +101,12 @@ impl<'a> Compact<'a> {
             }
             _ => None,
         }
+    }
+
+    /// An element of a list or a map: a bool has a byte of its own there, so that a count without
+    /// end runs out of bytes.
+    fn skip_element(&mut self, kind: u8, depth: usize) -> Option<()> {
+        if kind <= 2 { self.advance(1) } else { self.skip(kind, depth) }
     }
 }
 
