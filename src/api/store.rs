@@ -179,7 +179,8 @@ impl Store {
         self.now.get_or_init(|| reading(&self.path).map(Some))
     }
 
-    /// The store as it is on disk, with all that [`Dataset`] can do; none before the first commit.
+    /// The store as it is on disk, with all that [`Dataset`] can do; none before the first commit, and
+    /// where it cannot be read any more: [`Store::array`] tells why.
     pub fn dataset(&self) -> Option<&Dataset> {
         self.now().as_ref().ok().and_then(Option::as_ref)
     }
@@ -309,7 +310,7 @@ impl Store {
             return Ok(());
         }
         // What is in several parts is written anew.
-        let array = match self.dataset() {
+        let array = match self.now().as_ref().map_err(Error::clone)? {
             Some(now) if now.info(old).is_some() => now.array(old)?,
             _ => {
                 return Err(Error::refused("this array cannot be renamed before it is committed")
