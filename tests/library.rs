@@ -59,6 +59,20 @@ fn views_of_any_strides_are_written_in_c_order() {
     command(&["verify", &at(&s, "v.npk")]);
 }
 
+/// What is lent holds no memory: a single row may be longer than any limit.
+#[test]
+fn a_row_longer_than_the_memory_limit_is_written_from_memory() {
+    let s = Scratch::new();
+    let mut row = vec![0u8; 280 << 20];
+    row[(280 << 20) - 3] = 7;
+    let mut store = new(&s, "row.npk");
+    let shape = [1, row.len()];
+    store.write("row", Data::bytes(Dtype::U8, &shape, &row).unwrap()).unwrap();
+    store.commit().unwrap();
+    let back = store.array("row").unwrap();
+    assert!(back.try_bytes().unwrap() == row);
+}
+
 /// What changes is seen at the commit, all of it; dropped before, nothing is.
 #[test]
 fn changes_appear_together_or_not_at_all() {

@@ -1,5 +1,6 @@
 """Arrays of other libraries into npk and out of it. None of them is imported before it is needed."""
 
+import functools
 import sys
 
 from ._errors import DependencyError
@@ -7,6 +8,7 @@ from ._errors import DependencyError
 _TIMES = {"s": "s", "ms": "ms", "us": "us", "ns": "ns"}
 
 
+@functools.cache
 def need(module):
     """Imports an optional library."""
     import importlib

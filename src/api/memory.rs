@@ -195,6 +195,9 @@ impl ReadRows for MemoryRows {
             }
         }
     }
+    fn is_lent(&self, array: usize) -> bool {
+        matches!(self.0[array], Memory::Chunks(_))
+    }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         let count = rows.end - rows.start;
         match &self.0[array] {

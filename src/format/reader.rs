@@ -118,6 +118,11 @@ pub trait ReadRows: Send + Sync {
     fn piece(&self, _array: usize, _row: u64, _bytes: u64) -> Option<Piece> {
         None
     }
+    /// Whether the rows are lent, from memory that is there anyway: reading any number of them holds
+    /// nothing more.
+    fn is_lent(&self, _array: usize) -> bool {
+        false
+    }
     /// Emits the rows in order, as one chunk or several.
     ///
     /// # Errors

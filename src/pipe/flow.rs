@@ -324,6 +324,10 @@ impl ReadRows for RecipeReader {
             true => None,
         }
     }
+    fn is_lent(&self, array: usize) -> bool {
+        let recipe = self.recipes.of(array);
+        recipe.ops.is_empty() && !recipe.is_joined() && self.reader.is_lent(recipe.input)
+    }
     fn read(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
         self.read_together(&[array], rows, &mut |portion| emit(ready(portion)?))
     }

@@ -22,9 +22,12 @@ use crate::format::{Extent, ReadRows, Sink, WriteRows, Writer};
 enum Task {
     /// From where to where; whether other pieces go into the same file.
     Copy(usize, Extent, Extent, kernel_copy::Target, bool),
-    /// Rows of outputs that are read together, and the bytes that they hold.
-    Rows(Lane, Range<u64>, u64),
+    /// Rows of outputs that are read together.
+    Rows { lane: Lane, rows: Range<u64>, bytes: u64, held: u64 },
 }
+
+/// Pieces of rows that are lent cost no memory, and threads that take turns at one file cost time.
+const LENT_BYTES: u64 = 64 << 20;
 
 /// Rows of outputs that go by position, as far as they were given out.
 struct Moving {
@@ -121,24 +124,37 @@ impl Tasks<'_> {
         let Some((reader, writer, sizes)) = &mut self.by_rows else { return Ok(None) };
         let Moving { lane, row, total } = moving;
         let (lead, first) = (lane[0], *row);
+        let rows = |lane: &Lane, rows, bytes: u64| {
+            let held = bytes.saturating_mul(1 + lane.len() as u64);
+            Task::Rows { lane: lane.clone(), rows, bytes, held }
+        };
         if writer.next_boundary(lead, first) == u64::MAX
             && let Some(piece) = reader.piece(lead, first, self.piece)
         {
             *row = piece.end.clamp(first + 1, *total);
-            return Ok(Some(Task::Rows(lane.clone(), first..*row, piece.bytes)));
+            return Ok(Some(rows(lane, first..*row, piece.bytes)));
         }
         let row_bytes = sizes.row_bytes(lane)?;
         let name = &self.work.plan.arrays[lead].name;
-        self.memory.check_row(row_bytes).at_array(name)?;
+        let is_anywhere = writer.next_boundary(lead, first) == u64::MAX;
+        let is_lent = lane.len() == 1 && is_anywhere && reader.is_lent(lead);
+        if !is_lent {
+            self.memory.check_row(row_bytes).at_array(name)?;
+        }
+        let piece = if is_lent { LENT_BYTES } else { self.piece };
         *row = if sizes.is_empty(lane, row_bytes) {
             *total
         } else {
             let (to, from) = (|r| writer.next_boundary(lead, r), |r| reader.next_boundary(lead, r));
-            piece_end(first, *total, row_bytes, self.piece, to, from)
+            piece_end(first, *total, row_bytes, piece, to, from)
         };
         let all = (*row - first).saturating_mul(row_bytes);
+        if is_lent {
+            let lane = lane.clone();
+            return Ok(Some(Task::Rows { lane, rows: first..*row, bytes: all, held: 0 }));
+        }
         let bytes = reader.cost(lead, first..*row).unwrap_or(all);
-        Ok(Some(Task::Rows(lane.clone(), first..*row, bytes)))
+        Ok(Some(rows(lane, first..*row, bytes)))
     }
 }
 
@@ -198,13 +214,13 @@ pub(super) fn by_position(
         let held = |task: &Task| match task {
             // What is mapped counts.
             Task::Copy(_, from, ..) => from.len.min(kernel_copy::MAPPED_BYTES),
-            Task::Rows(lane, _, bytes) => bytes.saturating_mul(1 + lane.len() as u64),
+            Task::Rows { held, .. } => *held,
         };
         Ok(tasks.next()?.map(|task| (held(&task), task)))
     };
     let work = |task| match task {
         Task::Copy(a, from, to, target, shared) => copy(a, from, to, target, shared),
-        Task::Rows(lane, range, bytes) => move_rows(lane, range, bytes),
+        Task::Rows { lane, rows, bytes, .. } => move_rows(lane, rows, bytes),
     };
     on_pool(settings, total_bytes, &failed, &mut next, &work)
 }

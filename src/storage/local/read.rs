@@ -220,8 +220,8 @@ impl Spot {
         if self.is_replaced() { Err(replaced()) } else { Ok(()) }
     }
 
-    /// Opens a regular file.
-    pub(in crate::storage) fn open(&self) -> Result<File> {
+    /// Opens a regular file; what it was like then.
+    fn open(&self) -> Result<(File, Stamp)> {
         let (directory, path) = self.at();
         let found = stat(directory, path).map_err(|e| self.failed(e))?;
         self.check(&found)?;
@@ -232,8 +232,9 @@ impl Spot {
             rustix::fs::openat(directory, path, flags, Mode::empty())
                 .map_err(|e| self.failed(e))?,
         );
-        self.check(&rustix::fs::fstat(&file).map_err(|e| self.failed(e))?)?;
-        Ok(file)
+        let found = rustix::fs::fstat(&file).map_err(|e| self.failed(e))?;
+        self.check(&found)?;
+        Ok((file, Stamp::of(&found)))
     }
 
     fn check(&self, found: &Stat) -> Result<()> {
@@ -252,8 +253,8 @@ impl Spot {
     }
 
     pub(in crate::storage) fn blob(&self) -> Result<Arc<dyn Blob>> {
-        let file = Arc::new(self.open()?);
-        let stamp = Stamp::of(&file)?;
+        let (file, stamp) = self.open()?;
+        let file = Arc::new(file);
         // Files of a store that is held grow behind what its metadata tell of.
         let watched = self.held.is_none();
         if watched {
@@ -264,8 +265,7 @@ impl Spot {
     }
 
     pub(in crate::storage) fn stream(&self) -> Result<Box<dyn Read + Send>> {
-        let file = self.open()?;
-        let opened = Stamp::of(&file)?;
+        let (file, opened) = self.open()?;
         let watched = self.held.is_none();
         Ok(if watched { Box::new(LocalStream { file, opened }) } else { Box::new(file) })
     }
@@ -361,13 +361,13 @@ struct Stamps {
 }
 
 impl Stamp {
-    fn of(file: &File) -> Result<Stamp> {
-        let is = file.metadata().map_err(Error::reading)?;
-        Ok(Stamp { len: is.len(), modified: is.modified().ok() })
+    fn of(stat: &Stat) -> Stamp {
+        Stamp { len: stat.st_size as u64, modified: modified(stat) }
     }
 
     fn check(&self, file: &File) -> Result<()> {
-        if Stamp::of(file)? == *self {
+        let now = rustix::fs::fstat(file).map_err(|e| Error::reading(e.into()))?;
+        if Stamp::of(&now) == *self {
             return Ok(());
         }
         Err(Error::failed("the file was changed while it was read")
