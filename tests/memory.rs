@@ -4,7 +4,7 @@ use npk::format::Arrays;
 use npk::formats::FORMATS;
 
 use crate::convert::npy;
-use crate::support::{Scratch, at, npk, npk_peak};
+use crate::support::{Scratch, at, fixture, npk, npk_peak};
 
 const LIMIT: u64 = 8 << 20;
 /// Beside the limit. An unoptimised binary has three times the code of a released one.
@@ -160,5 +160,21 @@ fn long_headers_within_the_limit() {
     }
     for out in ["o.npk", "o.npz", "o.safetensors"] {
         assert_eq!(within(&["convert", &short, &at(&s, out), "--force"]), 0, "{out}");
+    }
+}
+
+/// A pickle is held as a whole, with what is made of it: long bytes, lists that repeat themselves.
+#[test]
+fn pickles_within_the_limit() {
+    let s = Scratch::new();
+    // Protocol 3: bytes of 96 MiB, popped, then an empty list.
+    let mut pickle = vec![0x80, 3, b'B'];
+    pickle.extend((96u32 << 20).to_le_bytes());
+    pickle.resize(pickle.len() + (96 << 20), 0);
+    pickle.extend(*b"0].");
+    std::fs::write(s.join("long.pkl"), pickle).unwrap();
+    let nested = fixture("fuzz/read_pkl/nested_lists.pkl").display().to_string();
+    for source in [at(&s, "long.pkl"), nested] {
+        assert_eq!(within(&["convert", &source, &at(&s, "o.npk")]), 4, "{source}");
     }
 }

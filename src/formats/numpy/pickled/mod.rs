@@ -16,7 +16,7 @@
 //! Protocols 0 to 5 with their buffers in the pickle. Refused: a pickle that names anything else
 //! than these (by that name, as a whole: a class, a data frame, a function), object arrays of mixed
 //! kinds, long doubles, buffers that are not in the file. Limits: 64 levels, 100,000 arrays; the
-//! pickle must fit into the memory limit, or 256 MiB.
+//! pickle, its names and what is decoded of it must fit into the memory limit and 16 MiB.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use serde_json::Value;
 use self::ndarray::{Array, Content};
 use crate::array::source::MapSource;
 use crate::array::text_codes::coded;
-use crate::array::{ArrayMap, Element};
+use crate::array::{ArrayMap, Element, SLACK_BYTES, more_memory};
 use crate::codec::pickle::numpy::Raw;
 use crate::codec::pickle::{self, Id, Node, Pickle, shown};
 use crate::error::{Error, Result};
@@ -49,8 +49,6 @@ static SPEC: Spec = Spec {
 
 const MAX_ARRAYS: usize = 100_000;
 const MAX_DEPTH: usize = 64;
-/// The least that a pickle may take, whatever the memory limit.
-const PICKLE_BYTES: u64 = 256 << 20;
 /// What the legacy files of torch begin with, behind the protocol.
 const TORCH: &[u8] = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19";
 /// More plain values than these are left out, with a note.
@@ -95,6 +93,11 @@ impl Format for Pickled {
             return Err(error);
         }
         let blob = at.blob()?;
+        if blob.len() > limit(options) {
+            let what =
+                format!("the pickle has {} bytes, which are held while it is read", blob.len());
+            return Err(more_memory(&what, blob.len(), options.resources.memory_bytes()));
+        }
         let pickle = pickle::read_from(&blob, 0, limit(options))?;
         whole(&pickle, blob.len())?;
         let found = arrays(pickle, &at.stem(), options)?;
@@ -104,7 +107,7 @@ impl Format for Pickled {
 
 /// The bytes that a pickle may take.
 pub(in crate::formats::numpy) fn limit(options: &ReadOptions) -> u64 {
-    options.resources.memory_bytes().max(PICKLE_BYTES)
+    options.resources.memory_bytes().saturating_add(SLACK_BYTES)
 }
 
 /// Refuses bytes behind the pickle.
@@ -186,8 +189,9 @@ fn arrays(pickle: Pickle, name: &str, options: &ReadOptions) -> Result<Found> {
         left_out: 0,
         steps: 0,
         held: 0,
-        memory_bytes: limit(options),
+        limit: limit(options),
     };
+    walker.hold(walker.pickle.used())?;
     let is_container =
         matches!(pickle.node(pickle.root()), Node::Dict(_) | Node::List(_) | Node::Tuple(_))
             || ndarray::mapping(&pickle, pickle.root()).is_some();
@@ -219,23 +223,23 @@ struct Walker {
     found: Found,
     left_out: u64,
     steps: u64,
-    /// About the bytes that names and values take.
+    /// About the bytes of the pickle, of what is decoded of it, and of names.
     held: u64,
-    memory_bytes: u64,
+    limit: u64,
 }
 
 impl Walker {
     /// Counts bytes that stay in memory.
     fn hold(&mut self, bytes: u64) -> Result<()> {
         self.held = self.held.saturating_add(bytes);
-        if self.held <= self.memory_bytes {
+        if self.held <= self.limit {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "its names and values take more than {} bytes of memory, which is the limit",
-            self.memory_bytes
+            "the pickle and what is made of it take more than {} bytes of memory",
+            self.limit
         ))
-        .hint("-m gives more memory"))
+        .hint(format!("raise the limit: --memory-limit {}MiB", (2 * self.limit).div_ceil(1 << 20))))
     }
 
     /// Finds what a node holds. A small pickle can repeat its nodes without end: steps are counted.
