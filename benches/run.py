@@ -1,10 +1,11 @@
 """Side-by-side benchmarks of the release build against its peers.
 
-    python benches/run.py [--only WORD] [--runs N] [--mib N] [--dir DIR] [--json FILE]
+    python benches/run.py [--only WORD] [--runs N] [--mib N] [--dir DIR] [--json FILE] [--against NPK]
 
 Every figure is a ratio within one run: ours and the peer's take turns, each a whole process, and the medians are divided.
 `cp` means `cp --reflink=never` (-r for stores) on the same file system; the cache is warm and nobody syncs. Peak resident
 memory is the kernel's own figure for the finished process. The goals are those the project has set itself.
+`--against` takes another build of npk in the place of every peer: no case may take more than 1.05 x its time.
 """
 import argparse
 import json
@@ -38,20 +39,21 @@ for line in sys.stdin:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     took = time.perf_counter() - began
-    print(json.dumps([process.returncode, took, usage.ru_maxrss / 1024, error.decode(errors="replace")[-2000:]]), flush=True)
+    cpu = usage.ru_utime + usage.ru_stime
+    print(json.dumps([process.returncode, took, usage.ru_maxrss / 1024, cpu, error.decode(errors="replace")[-2000:]]), flush=True)
 """
 # The processes are started by a small one of their own: a child's peak memory counts what its parent held at the fork.
 runner = subprocess.Popen([sys.executable, "-S", "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def run(argv, cwd):
-    """Seconds and peak MiB of one process."""
+    """Seconds, peak MiB and processor seconds of one process."""
     runner.stdin.write(json.dumps([[str(a) for a in argv], str(cwd)]) + "\n")
     runner.stdin.flush()
-    code, seconds, peak, error = json.loads(runner.stdout.readline())
+    code, seconds, peak, cpu, error = json.loads(runner.stdout.readline())
     if code != 0:
         raise RuntimeError(f"{argv}: exit {code}\n{error}")
-    return seconds, peak
+    return seconds, peak, cpu
 
 
 def remove(path):
@@ -62,9 +64,9 @@ def remove(path):
 
 
 class Bench:
-    def __init__(self, directory, runs, mib):
+    def __init__(self, directory, runs, mib, against=None):
         self.dir, self.runs, self.mib, self.rows = directory, runs, mib, []
-        self.aside = 0
+        self.aside, self.against, self.compared = 0, against, []
 
     def clear(self, outputs):
         """Removes outputs. Those of many files are put aside until the end: ext4 passes over each inode that was freed in
@@ -79,15 +81,21 @@ class Bench:
 
     def compare(self, name, ours, peer, peer_name, outputs=(), goal=None, faster=False, memory_goal=None):
         """`goal`: with faster, peer / ours must reach it; otherwise ours / peer must not pass it."""
-        times = {"ours": [], "peer": []}
+        if self.against:
+            if ours in self.compared:
+                return
+            self.compared.append(ours)
+            peer, peer_name, goal, faster = [self.against, *ours[1:]], "the other build", 1.05, False
+        times, used = {"ours": [], "peer": []}, {"ours": [], "peer": []}
         peaks = []
         for i in range(self.runs + 1):
             for which, argv in (("ours", ours), ("peer", peer))[:: 1 if i % 2 else -1]:
                 self.clear(outputs)
                 os.sync()  # neither pays for what the other left to be written
-                seconds, peak = run(argv, self.dir)
+                seconds, peak, cpu = run(argv, self.dir)
                 if i > 0:  # the first round warms up
                     times[which].append(seconds)
+                    used[which].append(cpu)
                     if which == "ours":
                         peaks.append(peak)
         a, b = statistics.median(times["ours"]), statistics.median(times["peer"])
@@ -95,10 +103,12 @@ class Bench:
         met = None if goal is None else (ratio >= goal if faster else ratio <= goal)
         if memory_goal and max(peaks) > memory_goal:
             met = False
-        row = {"case": name, "peer": peer_name, "ours_s": round(a, 4), "peer_s": round(b, 4), "ratio": round(ratio, 3), "means": "times faster" if faster else "x the peer's time", "goal": goal, "met": met, "peak_mib": round(max(peaks), 1), "memory_goal_mib": memory_goal}
+        ours_cpu, peer_cpu = statistics.median(used["ours"]), statistics.median(used["peer"])
+        row = {"case": name, "peer": peer_name, "ours_s": round(a, 4), "peer_s": round(b, 4), "ratio": round(ratio, 3), "means": "times faster" if faster else "x the peer's time", "goal": goal, "met": met, "ours_cpu_s": round(ours_cpu, 4), "peer_cpu_s": round(peer_cpu, 4), "peak_mib": round(max(peaks), 1), "memory_goal_mib": memory_goal}
         self.rows.append(row)
         mark = {True: "ok  ", False: "MISS", None: "    "}[met]
-        print(f"{mark} {name:44} {ratio:6.2f} {row['means']:18} {peer_name:28} goal {goal}  {a:.3f} s / {b:.3f} s  peak {max(peaks):.0f} MiB", flush=True)
+        cpu = f"  CPU {ours_cpu:.3f} s / {peer_cpu:.3f} s" if self.against else ""
+        print(f"{mark} {name:44} {ratio:6.2f} {row['means']:18} {peer_name:28} goal {goal}  {a:.3f} s / {b:.3f} s  peak {max(peaks):.0f} MiB{cpu}", flush=True)
         self.clear(outputs)
 
 
@@ -185,6 +195,10 @@ def tables(b):
     files = "import json,glob,numpy as np,pyarrow as pa,pyarrow.parquet as pq,pyarrow.feather as ft\nd={f'c{i}': np.memmap(f't.npk/data_c{i}.npkd',dtype='f8' if i%2 else 'i8',mode='r') for i in range(20)}\n"
     b.compare("npk -> parquet snappy", [NPK, "convert", "-q", "t.npk", "o.parquet", "-c", "snappy"], python(files + "pq.write_table(pa.table(d),'o.peer',compression='snappy')"), "pyarrow from memory maps", ["o.parquet", "o.peer"], 1.5, faster=True)
     b.compare("npk -> feather zstd", [NPK, "convert", "-q", "t.npk", "o.feather", "-c", "zstd:1"], python(files + "ft.write_feather(pa.table(d),'o.peer',compression='zstd',compression_level=1)"), "pyarrow from memory maps", ["o.feather", "o.peer"], 1.0, faster=True)
+    names = pa.array([f"customer {i % 997} of {i % 13}" for i in range(1000)]).take(pa.array(rng.integers(0, 1000, rows)))
+    pq.write_table(table.append_column("name", names), b.dir / "n.parquet", row_group_size=rows // 8)
+    arrow = "import pyarrow.parquet as pq\nt=pq.read_table('n.parquet')\nfor n in t.column_names[:-1]: t[n].to_numpy().tofile('o.'+n)\nd=t['name'].combine_chunks().dictionary_encode()\nd.indices.to_numpy().tofile('o.name')"
+    b.compare("parquet with one text column -> npk", [NPK, "convert", "-q", "n.parquet", "o.npk", "--layout", "columns"], python(arrow), "pyarrow + tofile", ["o.npk", "o.name"] + [f"o.c{i}" for i in range(20)], 1.5, faster=True)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.standard_normal(200_000 * 384, dtype="f4")), 384).cast(pa.list_(pa.float32()))
     pq.write_table(pa.table({"id": np.arange(200_000), "v": vectors}), b.dir / "e.parquet")
     arrow = "import numpy as np, pyarrow.parquet as pq\nt=pq.read_table('e.parquet')\nnp.stack(t['v'].to_numpy()).tofile('o.v')\nt['id'].to_numpy().tofile('o.id')"
@@ -234,6 +248,9 @@ def science(b):
     z[...] = data
     read = "import zarr\nd=zarr.open('x.zarr')\nwith open('o.peer','wb') as o:\n  for i in range(0,d.shape[0],16384): d[i:i+16384].tofile(o)"
     b.compare("zarr zstd -> npk", [NPK, "convert", "-q", "x.zarr", "o.npk"], python(read), "zarr-python + tofile", ["o.npk", "o.peer"], 2.0, faster=True, memory_goal=320)
+    z = zarr.create_array(store=str(b.dir / "l.zarr"), shape=data.shape, chunks=(2048, 256), dtype="f4", overwrite=True, compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"))
+    z[...] = data
+    b.compare("zarr blosc lz4 -> npk", [NPK, "convert", "-q", "l.zarr", "o.npk"], python(read.replace("x.zarr", "l.zarr")), "zarr-python + tofile", ["o.npk", "o.peer"], 2.0, faster=True, memory_goal=320)
     put = "import zarr,numpy as np\nd=np.memmap('h.npk/data_x.npkd',dtype='f4',mode='r').reshape(-1,256)\nz=zarr.create_array(store='o.peer',shape=d.shape,chunks=(2048,256),dtype='f4')\nz[...]=d"
     b.compare("npk -> zarr zstd", [NPK, "convert", "-q", "h.npk", "o.zarr", "--chunk-shape", "2048,256"], python(put), "zarr-python", ["o.zarr", "o.peer"], 2.0, faster=True)
 
@@ -358,10 +375,11 @@ def main():
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--dir", help="where the files go (default: a temporary folder)")
     parser.add_argument("--json", help="write the rows there, too, for page.py")
+    parser.add_argument("--against", metavar="NPK", help="another build of npk, in the place of every peer")
     options = parser.parse_args()
     load = os.getloadavg()[1]
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
-        bench = Bench(Path(folder), options.runs, options.mib)
+        bench = Bench(Path(folder), options.runs, options.mib, options.against and os.path.abspath(options.against))
         for name, group in GROUPS.items():
             if options.only and options.only not in name:
                 continue
