@@ -52,7 +52,7 @@ fn contents(path: &Path) -> Files {
         if let Some(at) = member {
             // The checksum at the end is of the times, too.
             bytes.truncate(bytes.len() - 4);
-            without_times(&mut bytes[at + 13 + 16..]);
+            without_times(bytes.get_mut(at + 13 + 16..).unwrap_or_default());
         }
         if name.ends_with(".jsonl") {
             *bytes = without_seconds(bytes);
@@ -61,16 +61,23 @@ fn contents(path: &Path) -> Files {
     all
 }
 
-/// Metadata differ from run to run by the time of writing.
+/// Metadata differ from run to run by the time of writing. What was not written to its end, a
+/// temporary file of a killed run, stays as it is from there on.
 fn without_times(metadata: &mut [u8]) {
-    let number = |b: &[u8]| b.iter().rev().fold(0usize, |n, &b| n << 8 | b as usize);
+    let number = |metadata: &[u8], at: usize| {
+        let bytes = metadata.get(at..at + 4)?;
+        Some(bytes.iter().rev().fold(0usize, |n, &b| n << 8 | b as usize))
+    };
+    let mut next = |at: usize| {
+        let mut at = at + 4 + number(metadata, at)?;
+        at += 4 + 8 * number(metadata, at)?;
+        at += 4 + number(metadata, at)?;
+        metadata.get_mut(at..at + 8)?.fill(0);
+        Some(at + 8 + 8 + 1 + 1 + 4 + 8 + 8 + 1)
+    };
     let mut at = 20;
-    while at < metadata.len() {
-        at += 4 + number(&metadata[at..at + 4]);
-        at += 4 + 8 * number(&metadata[at..at + 4]);
-        at += 4 + number(&metadata[at..at + 4]);
-        metadata[at..at + 8].fill(0);
-        at += 8 + 8 + 1 + 1 + 4 + 8 + 8 + 1;
+    while let Some(after) = next(at) {
+        at = after;
     }
 }
 
