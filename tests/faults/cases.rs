@@ -95,7 +95,7 @@ fn of_formats() -> Vec<Case> {
         }
         all.extend(pair(name, name, "csv", &to));
         all.extend(pair(name, name, "safetensors", &to));
-        all.extend(pair(name, name, "safetensors", &format!("{to} -a n")));
+        all.extend(pair(&format!("one {name}"), name, "safetensors", &format!("{to} -a n")));
     }
     all
 }
