@@ -8,9 +8,7 @@ use arrow_array::{Array, ArrayRef};
 use crate::arrow_model;
 use crate::error::{Context, Result};
 use crate::format::{ReadRows, Source as _};
-use crate::model::{
-    ArrayMeta, Chunk, Decimals, Dtype, Plan, Values, checked_product, codes_of, item_of,
-};
+use crate::model::{ArrayMeta, Chunk, Dtype, Plan, Values, checked_product, codes_of, item_of};
 use crate::ops::cast;
 use crate::pipe::{self, Flow, Settings};
 use crate::resolve::Step;
@@ -20,23 +18,9 @@ mod distance;
 mod number;
 
 pub use distance::Distance;
-use number::numbers;
+pub use number::Rules;
 pub(crate) use number::{Number, each_number};
-
-/// What counts as equal.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rules {
-    /// Relative tolerance, times the magnitude of the second value.
-    pub rtol: f64,
-    /// Absolute tolerance.
-    pub atol: f64,
-    /// NaN equals NaN; bit-identical ones always do.
-    pub equal_nan: bool,
-    /// Compare values, whatever their types.
-    pub ignore_dtype: bool,
-    /// Find out how far apart the values are.
-    pub measure: bool,
-}
+use number::{item_bytes, numbers};
 
 /// The result for one array.
 #[derive(Clone, Debug, PartialEq)]
@@ -398,12 +382,6 @@ fn nested_differences(
 fn alike(a: &ArrayMeta, b: &ArrayMeta) -> bool {
     let decimals = a.logical.decimals().is_some() || b.logical.decimals().is_some();
     a.dtype == b.dtype && (!decimals || a.logical == b.logical)
-}
-
-/// Bytes of an element: all words of a decimal.
-fn item_bytes(meta: &ArrayMeta) -> usize {
-    let decimal = meta.logical.decimals().map(Decimals::item_bytes);
-    decimal.unwrap_or(meta.dtype.item_bytes() as usize)
 }
 
 fn fixed_differences(

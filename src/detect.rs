@@ -319,7 +319,7 @@ fn sniff(
 /// Files often found in place of data, and formats that are known and not read.
 fn foreign_file(head: &[u8], blob: Option<&Arc<dyn Blob>>) -> Option<Error> {
     foreign_file::named(head)
-        .or_else(|| signatures::find(head, blob.map(|b| b.as_ref())))
+        .or_else(|| signatures::find(head, text::is_readable(head), blob.map(|b| b.as_ref())))
         .or_else(|| blob.and_then(|blob| archives::find(head, blob)))
 }
 

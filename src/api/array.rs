@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::FieldRef;
 use std::ops::Range;
 
-use super::Element;
+use super::element::Element;
 use crate::error::{Context, Error, Result};
 use crate::format::{Block, WriteOptions};
 use crate::formats::columnar::export::Export;

@@ -11,6 +11,7 @@ mod data;
 mod dataset;
 #[cfg(feature = "dlpack")]
 mod dlpack;
+mod element;
 mod flags;
 mod memory;
 mod room;
@@ -18,8 +19,9 @@ mod store;
 
 pub use array::{Array, Info};
 pub use convert::{OnMessage, Options, Report, convert};
-pub use data::{Data, Element, Scalar};
+pub use data::Data;
 pub use dataset::{Dataset, OpenOptions, open};
+pub use element::{Element, Scalar};
 pub use store::{Store, StoreOptions};
 
 /// A path or URL as the command line would have it.

@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args};
 
-use super::{ChooseArgs, MessageArgs, RawTypeArgs, ReadArgs};
+use super::groups::{ChooseArgs, MessageArgs, RawTypeArgs, ReadArgs};
 
 /// `npk inspect`.
 #[derive(Args, Debug, Clone)]

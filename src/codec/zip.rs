@@ -26,10 +26,12 @@ use crate::storage::{Blob, BlobSlice};
 
 mod checked;
 mod member;
+mod spool;
 pub mod write;
 
 pub use checked::CheckedMember;
 pub use member::inflate_some;
+use spool::Spool;
 
 /// Central directories beyond this are refused.
 const MAX_DIRECTORY_BYTES: u64 = 512 << 20;
@@ -108,7 +110,7 @@ pub struct Archive {
     zero_is_no_crc: bool,
     /// Per member its bytes, once they were looked for.
     located: Vec<OnceLock<BlobSlice>>,
-    spool: member::Spool,
+    spool: Spool,
     inflating: Mutex<()>,
 }
 
@@ -265,7 +267,7 @@ impl Archive {
             zero_is_no_crc: false,
             located: entries.iter().map(|_| OnceLock::new()).collect(),
             entries,
-            spool: member::Spool::default(),
+            spool: Spool::default(),
             inflating: Mutex::default(),
         };
         archive.check_overlaps()?;

@@ -43,7 +43,7 @@ fn one(
     console: Console,
 ) -> Result<PathReport> {
     let at = input_location(path, &args.read)?;
-    let bytes = size_of(&at);
+    let bytes = storage::walk::size_of(&at);
     let looks = args.stats || args.hist || args.heat || part(args)?.is_some();
     // Values are read after the names.
     let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
@@ -161,25 +161,6 @@ fn wish(meta: &ArrayMeta, heat: bool, plan: &Plan, args: &InspectArgs, console: 
     let heat =
         heat.then(|| heat::Screen::of(console, args.json).most(meta, plan.arrays.len(), args.json));
     Wish { heat, ..Wish::default() }
-}
-
-/// Bytes of a file, or of all files of a directory.
-pub fn size_of(at: &Location) -> Option<u64> {
-    match at.kind().ok()? {
-        storage::EntryKind::File { len, .. } => Some(len),
-        storage::EntryKind::Dir => {
-            if let Some((backend, key)) = at.as_remote() {
-                // One flat listing, not one for each directory of chunks.
-                return Some(backend.walk(key).ok()?.iter().map(|(_, len)| len).sum());
-            }
-            let mut total = 0u64;
-            for entry in at.list().ok()? {
-                total += if entry.is_dir { size_of(&at.join(&entry.name))? } else { entry.len };
-            }
-            Some(total)
-        }
-        _ => None,
-    }
 }
 
 /// The document of a file. Borrowed and serialised in place: checkpoints have tens of thousands of

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{Number, numbers};
+use super::number::{Number, item_bytes, numbers};
 use crate::model::{ArrayMeta, Chunk, Dtype, Values, checked_product, typed};
 
 /// Elements that are turned into numbers at a time.
@@ -111,7 +111,7 @@ pub(super) fn of_rows(a: &ArrayMeta, b: &ArrayMeta, one: &Chunk, other: &Chunk) 
 fn of_any(a: &ArrayMeta, b: &ArrayMeta, one: &Chunk, other: &Chunk, sum: &mut Distance) {
     let (Values::Fixed(x), Values::Fixed(y)) = (&one.values, &other.values) else { return };
     let per_row = checked_product(a.element_dims()).unwrap_or(1).max(1) as usize;
-    let (size_x, size_y) = (super::item_bytes(a), super::item_bytes(b));
+    let (size_x, size_y) = (item_bytes(a), item_bytes(b));
     let blocks = x.chunks(BLOCK * size_x).zip(y.chunks(BLOCK * size_y));
     for (k, (x, y)) in blocks.enumerate() {
         for (i, (u, v)) in numbers(x, a).iter().zip(&numbers(y, b)).enumerate() {

@@ -2,9 +2,23 @@
 
 use half::{bf16, f16};
 
-use super::Rules;
-use crate::model::{ArrayMeta, Dtype, typed};
+use crate::model::{ArrayMeta, Decimals, Dtype, typed};
 use crate::ops::float8;
+
+/// What counts as equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Relative tolerance, times the magnitude of the second value.
+    pub rtol: f64,
+    /// Absolute tolerance.
+    pub atol: f64,
+    /// NaN equals NaN; bit-identical ones always do.
+    pub equal_nan: bool,
+    /// Compare values, whatever their types.
+    pub ignore_dtype: bool,
+    /// Find out how far apart the values are.
+    pub measure: bool,
+}
 
 /// An element of any type of numbers.
 #[derive(Clone, Copy)]
@@ -56,6 +70,12 @@ impl Number {
             (absolute, if c == 0.0 && d == 0.0 { 0.0 } else { absolute / c.hypot(d) })
         }
     }
+}
+
+/// Bytes of an element: all words of a decimal.
+pub(super) fn item_bytes(meta: &ArrayMeta) -> usize {
+    let decimal = meta.logical.decimals().map(Decimals::item_bytes);
+    decimal.unwrap_or(meta.dtype.item_bytes() as usize)
 }
 
 /// The elements of an array's bytes.

@@ -129,11 +129,10 @@ pub(super) fn refused(what: &str, hint: &str) -> Error {
 }
 
 /// The refusal of a file that the table knows.
-pub(super) fn find(head: &[u8], blob: Option<&dyn Blob>) -> Option<Error> {
-    let text = super::text::is_readable(head);
+pub(super) fn find(head: &[u8], is_text: bool, blob: Option<&dyn Blob>) -> Option<Error> {
     SIGNATURES
         .iter()
-        .find(|s| (!text || s.is_long()) && s.fits(head, blob))
+        .find(|s| (!is_text || s.is_long()) && s.fits(head, blob))
         .map(Signature::error)
         .or_else(|| pickle(head))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Identity, Location};
+use super::{EntryKind, Identity, Location};
 use crate::error::{Error, Result};
 
 /// How often a walk may come to directories where it has been already: links may give them other
@@ -82,5 +82,24 @@ impl Visited {
             return Err(error.file(directory.display()));
         }
         down(Some(identity))
+    }
+}
+
+/// Bytes of a file, or of all files of a directory.
+pub fn size_of(at: &Location) -> Option<u64> {
+    match at.kind().ok()? {
+        EntryKind::File { len, .. } => Some(len),
+        EntryKind::Dir => {
+            if let Some((backend, key)) = at.as_remote() {
+                // One flat listing, not one for each directory of chunks.
+                return Some(backend.walk(key).ok()?.iter().map(|(_, len)| len).sum());
+            }
+            let mut total = 0u64;
+            for entry in at.list().ok()? {
+                total += if entry.is_dir { size_of(&at.join(&entry.name))? } else { entry.len };
+            }
+            Some(total)
+        }
+        _ => None,
     }
 }

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use super::{Listed, Take, file, read_line, text};
+use super::lines::{Take, file, read_line, text};
+use crate::batch::found::{FoundSource, Listed};
 use crate::cli::ConvertArgs;
 use crate::console::Console;
 use crate::error::{Context, Error, Result};
@@ -127,7 +128,7 @@ impl Rows<'_> {
         let size = get(Column::Size).and_then(|s| s.parse().ok());
         let listed = Listed::new(size, get(Column::Etag).unwrap_or_default());
         let found = file(&format!("s3://{bucket}/{key}"), self.args)?;
-        take(super::FoundSource { listed: Some(listed), ..found })
+        take(FoundSource { listed: Some(listed), ..found })
     }
 
     fn csv(&self, at: &Location, schema: &str, take: Take<'_>) -> Result<()> {

@@ -1,7 +1,11 @@
 //! BloscLZ, Blosc's own compressor.
 
-use super::damaged;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// An error of bytes in a chunk that no encoder writes.
+pub(super) fn damaged(what: &str) -> Error {
+    Error::corrupt(format!("a blosc chunk is damaged: {what}"))
+}
 
 /// Decompresses a stream that fills `out`.
 ///

@@ -29,14 +29,11 @@ mod b2nd;
 mod blosclz;
 mod library;
 
+use blosclz::damaged;
 pub use library::compress;
 
 /// Bytes of the largest block that the library is given.
 const MAX_LIBRARY_BLOCK: usize = 64 << 20;
-
-fn damaged(what: &str) -> Error {
-    Error::corrupt(format!("a blosc chunk is damaged: {what}"))
-}
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
     let b = bytes

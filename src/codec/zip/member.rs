@@ -1,9 +1,8 @@
 //! The bytes of a member: a run of the archive where it is stored, inflated to a temporary file
 //! where it is deflated.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::Archive;
 use crate::error::{Error, ForeignReader, Result};
@@ -12,28 +11,6 @@ use crate::storage::{BlobSlice, FileAt};
 
 /// Deflated members are inflated so many bytes at a time.
 const STEP_BYTES: u64 = 256 << 10;
-
-/// Where deflated members are inflated to, one behind the other: the file, and its end. One file
-/// for the archive: a file each would soon be more than may be open.
-#[derive(Default)]
-pub(super) struct Spool(Mutex<Option<(Arc<File>, u64)>>);
-
-impl Spool {
-    /// Room for `len` bytes.
-    fn room(&self, len: u64) -> Result<(Arc<File>, u64)> {
-        let mut spool = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let (file, end) = match spool.take() {
-            Some(open) => open,
-            None => (Arc::new(temporary::file()?), 0),
-        };
-        let next = end.checked_add(len);
-        *spool = Some((file.clone(), next.unwrap_or(end)));
-        match next {
-            Some(_) => Ok((file, end)),
-            None => Err(Error::corrupt("the deflated members are too large")),
-        }
-    }
-}
 
 impl Archive {
     /// A member for ranged reads. A deflated one is inflated to a temporary file, once, whatever it

@@ -10,11 +10,11 @@ use super::chunks;
 use super::treemap::{self, Rect};
 use super::{FRAME_BYTES, MAX_BYTES, Page, page, shortened};
 use crate::cli::InspectArgs;
+use crate::commands::colors;
 use crate::commands::profile::heat::HeatMap;
 use crate::commands::profile::histogram::Histogram;
 use crate::commands::profile::stats::{self, Stats};
 use crate::commands::profile::{Profile, Wish, is_numbers, profiles};
-use crate::commands::{colors, inspect};
 use crate::compare::checksum;
 use crate::console::{Console, human_bytes, visible};
 use crate::error::{Error, Result};
@@ -94,7 +94,7 @@ impl File {
         console: Console,
     ) -> Result<File> {
         let at = input_location(path, &args.read)?;
-        let bytes = inspect::size_of(&at);
+        let bytes = crate::storage::walk::size_of(&at);
         let at = crate::detect::rereadable(at, args.read.from.as_deref())?;
         let named = |e: Error| e.file(at.display());
         let settings = Settings::of(&options.resources);

@@ -5,8 +5,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::histogram::Histogram;
+use super::reals::BLOCK;
 use super::stats::Stats;
-use super::{BLOCK, Part};
 use crate::model::{Dtype, typed};
 use crate::ops::float8;
 
@@ -55,11 +55,11 @@ pub(super) fn widen<'a>(dtype: Dtype, bytes: &[u8], reals: &'a mut [f32; BLOCK])
 }
 
 impl Codes {
-    fn new(dtype: Dtype) -> Codes {
+    pub(super) fn new(dtype: Dtype) -> Codes {
         Codes { counts: vec![[0; VALUES]; 2], held: 0, dtype }
     }
     /// Whether so many more can be counted.
-    fn has_room(&self, more: usize) -> bool {
+    pub(super) fn has_room(&self, more: usize) -> bool {
         self.held + (more as u64) < MOST
     }
     /// What a value's bits stand for.
@@ -71,7 +71,7 @@ impl Codes {
         }
     }
     #[inline(always)]
-    fn add<T: Copy + Into<u16>>(&mut self, codes: &[T]) {
+    pub(super) fn add<T: Copy + Into<u16>>(&mut self, codes: &[T]) {
         self.held += codes.len() as u64;
         let [one, other] = &mut self.counts[..] else { return };
         let pairs = codes.chunks_exact(2);
@@ -85,7 +85,7 @@ impl Codes {
     }
 
     /// What was counted so far, as statistics and a histogram.
-    fn finish(self, stats: &mut Stats, histogram: Option<&mut Histogram>) {
+    pub(super) fn finish(self, stats: &mut Stats, histogram: Option<&mut Histogram>) {
         let (mut values, mut counts) = (Vec::new(), Vec::new());
         let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
         for code in 0..VALUES {
@@ -110,74 +110,6 @@ impl Codes {
         stats.add_counted(&values, &counts, (low.into(), high.into()));
         if let Some(histogram) = histogram.filter(|_| !values.is_empty()) {
             histogram.add_counted(&values, &counts, low.into(), high.into());
-        }
-    }
-}
-
-impl Part {
-    /// Counts elements of a type that [`is_worth`] it, from the `at`th on.
-    pub(super) fn counted(&mut self, dtype: Dtype, at: u64, bytes: &[u8]) {
-        let item = dtype.item_bytes() as usize;
-        let mut at = at;
-        for bytes in bytes.chunks(BLOCK * item * 64) {
-            let more = bytes.len() / item;
-            if self.codes.as_ref().is_some_and(|codes| !codes.has_room(more)) {
-                self.add_codes();
-            }
-            self.codes.get_or_insert_with(|| Codes::new(dtype));
-            self.count(dtype, at, bytes);
-            at += more as u64;
-        }
-    }
-
-    vectorized! {
-        /// The same, where there is a counter.
-        fn count(dtype: Dtype, at: u64, bytes: &[u8]) = count_avx512 or count_avx2 or count_plain
-    }
-    #[inline(always)]
-    fn count_plain(&mut self, dtype: Dtype, at: u64, bytes: &[u8]) {
-        let item = dtype.item_bytes() as usize;
-        let Some(codes) = &mut self.codes else { return };
-        let mut reals = [0f32; BLOCK];
-        for (k, bytes) in bytes.chunks(BLOCK * item).enumerate() {
-            match item {
-                1 => codes.add(bytes),
-                _ => codes.add(&typed::<u16>(bytes)),
-            }
-            let Some(heat) = &mut self.heat else { continue };
-            let at = at + (k * BLOCK) as u64;
-            if dtype == Dtype::Bf16 {
-                // Widened in passing: no more than a shift.
-                let halves = typed::<u16>(bytes);
-                let most = halves.iter().fold(0, |most, bits| most.max(bits & 0x7fff));
-                heat.add(at, &halves, most < 0x7f80, |bits| {
-                    f64::from(f32::from_bits(u32::from(bits) << 16))
-                });
-            } else {
-                let reals = widen(dtype, bytes, &mut reals);
-                let bits = |real: &f32| real.to_bits() as i32 & i32::MAX;
-                let most = reals.iter().fold(0, |most, real| bits(real).max(most));
-                let is_finite = most < f32::INFINITY.to_bits() as i32;
-                heat.add(at, reals, is_finite, f64::from);
-            }
-        }
-    }
-
-    /// Adds what was counted to statistics and the histogram.
-    fn add_codes(&mut self) {
-        if let Some(codes) = self.codes.take() {
-            codes.finish(&mut self.stats, self.histogram.as_mut());
-        }
-    }
-
-    /// Makes statistics, the histogram and the heat map whole.
-    pub(super) fn settle(&mut self) {
-        self.add_codes();
-        if let Some(histogram) = &mut self.histogram {
-            histogram.settle();
-        }
-        if let Some(heat) = &mut self.heat {
-            heat.settle();
         }
     }
 }

@@ -7,12 +7,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::model::{ArrayMeta, checked_product};
+
 /// A cell has values that are no finite numbers.
 pub const NAN: u8 = 1;
 /// See [`NAN`].
 pub const INFINITE: u8 = 2;
 /// See [`NAN`].
 pub const NULL: u8 = 4;
+
+/// Rows and columns of the plane of an array: its rows, and all elements of a row side by side.
+pub(super) fn plane(meta: &ArrayMeta) -> Option<[u64; 2]> {
+    Some([meta.rows?, checked_product(meta.element_dims())?])
+}
 
 /// The blocks of a plane.
 #[derive(Clone, Copy, Debug, PartialEq)]

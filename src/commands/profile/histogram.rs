@@ -2,8 +2,7 @@
 //! two, at multiples of it, of which two become one where the range grows. So counts are exact, and
 //! do not depend on the order of the values.
 
-use super::BLOCK;
-use super::reals::Real;
+use super::reals::{BLOCK, Real};
 
 /// Most bins.
 pub const MAX_BINS: usize = 128;

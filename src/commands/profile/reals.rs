@@ -2,7 +2,8 @@
 
 use std::ops::Mul;
 
-use super::Part;
+/// Elements that are looked at together, while they are in the processor's cache.
+pub(super) const BLOCK: usize = 4096;
 
 /// A float type that is looked at as it is.
 pub(super) trait Real: Copy + Into<f64> + PartialOrd + Mul<Output = Self> {
@@ -46,7 +47,7 @@ real!(f64);
 
 /// The least and the greatest; of none, the infinities.
 #[inline(always)]
-fn extremes<T: Real>(values: &[T]) -> (T, T) {
+pub(super) fn extremes<T: Real>(values: &[T]) -> (T, T) {
     let (mut low, mut high) = ([T::INFINITY; 16], [T::NEGATIVE_INFINITY; 16]);
     let (whole, rest) = values.as_chunks::<16>();
     for sixteen in whole {
@@ -72,42 +73,8 @@ fn greatest<T: Real>(some: &[T; 16], rest: &[T]) -> T {
 
 /// How many are neither numbers nor zeros, and how many are zeros.
 #[inline(always)]
-fn strange_and_zeros<T: Real>(values: &[T]) -> (u64, u64) {
+pub(super) fn strange_and_zeros<T: Real>(values: &[T]) -> (u64, u64) {
     let strange: u32 = values.iter().map(|value| u32::from(!value.finite())).sum();
     let zeros: u32 = values.iter().map(|&value| u32::from(value == T::ZERO)).sum();
     (strange.into(), zeros.into())
-}
-
-impl Part {
-    vectorized! {
-        /// Floats from the `at`th on.
-        pub(super) fn reals<T: Real>(at: u64, values: &[T]) = reals_avx512 or reals_avx2 or reals_plain
-    }
-    #[inline(always)]
-    fn reals_plain<T: Real>(&mut self, at: u64, values: &[T]) {
-        let (strange, zeros) = strange_and_zeros(values);
-        self.stats.count += values.len() as u64;
-        self.stats.zeros += zeros;
-        if let Some(heat) = &mut self.heat {
-            heat.add(at, values, strange == 0, Into::into);
-        }
-        if strange == 0 {
-            return self.finite(values);
-        }
-        let nan = values.iter().filter(|&&v| v.partial_cmp(&v).is_none()).count() as u64;
-        self.stats.nan += nan;
-        self.stats.inf += strange - nan;
-        let finite: Vec<T> = values.iter().copied().filter(|v| v.finite()).collect();
-        self.finite(&finite);
-    }
-
-    #[inline(always)]
-    fn finite<T: Real>(&mut self, values: &[T]) {
-        let (low, high) = extremes(values);
-        let (low, high) = (low.into(), high.into());
-        self.stats.add_reals(values, (low, high));
-        if let Some(histogram) = self.histogram.as_mut().filter(|_| !values.is_empty()) {
-            histogram.add_reals(values, low, high);
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use arrow_buffer::i256;
 use serde_json::{Value, json};
 
-use super::reals::Real;
+use super::reals::{BLOCK, Real};
 use crate::commands::preview::line;
 use crate::formats::text::delimited::print;
 use crate::model::json_float::number;
@@ -136,7 +136,7 @@ impl Stats {
     }
     /// The same for whole numbers.
     pub(super) fn add_integers(&mut self, values: &[i64], range: (i64, i64)) {
-        let mut reals = [0f64; super::BLOCK];
+        let mut reals = [0f64; BLOCK];
         for part in values.chunks(reals.len()) {
             reals.iter_mut().zip(part).for_each(|(real, &v)| *real = v as f64);
             self.moments.merge(Moments::of(&reals[..part.len()]));
