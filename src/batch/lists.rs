@@ -5,8 +5,6 @@
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html>) or
 //! Parquet. Sources are handed on as they are read: a list may hold millions.
 
-use std::io::Read;
-
 use super::found::{FoundSource, Listed};
 use super::inputs::expand;
 use crate::cli::ConvertArgs;

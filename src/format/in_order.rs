@@ -4,7 +4,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Append, Block, Encode, Extent, Sink, Summary, Writer};
+use super::reader::Extent;
+use super::sink::{Append, Block, Encode, Sink, Summary, Writer};
 use crate::error::{Error, Result};
 use crate::model::Plan;
 

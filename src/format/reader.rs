@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Order, StoredArray};
+use super::spec::Order;
+use super::stored::StoredArray;
 use crate::error::{Error, Result};
 use crate::model::{Chunk, Plan};
 

@@ -1,6 +1,6 @@
 //! What a format is and can do, as one static value.
 
-use super::ReadOptions;
+use super::options::ReadOptions;
 use crate::model::{Dtype, Logical};
 
 /// In which order chunks come (sources) or must come (sinks). Within an array rows are always in

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Sink, Summary};
+use super::sink::{Sink, Summary};
 use crate::error::Result;
 
 /// One of `count` shares, `--shard I/N`.

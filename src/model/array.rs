@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Attributes, Categories, CategoryKind, Dtype, Logical, codes_of, item_of, nested};
+use super::{
+    Attributes, Categories, CategoryKind, Decimals, Dtype, Logical, codes_of, item_of, nested,
+};
 use crate::error::{Error, Result};
 
 /// One logical array: a tensor, a dataset, a column.
@@ -244,4 +246,19 @@ pub fn checked_product(dims: &[u64]) -> Option<u64> {
         return Some(0);
     }
     dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))
+}
+
+impl CategoryKind {
+    /// The categories as an array of their own.
+    pub fn meta(&self) -> ArrayMeta {
+        let (dtype, logical) = match self {
+            CategoryKind::Text => (Dtype::U8, Logical::Text),
+            CategoryKind::Binary => (Dtype::U8, Logical::Binary),
+            CategoryKind::Fixed(dtype, name) => {
+                (*dtype, name.as_deref().and_then(Logical::parse).unwrap_or_default())
+            }
+        };
+        let inner = logical.decimals().map_or_else(Vec::new, Decimals::dims);
+        ArrayMeta { inner, ..ArrayMeta::column("categories", dtype, logical, None) }
+    }
 }

@@ -1,9 +1,8 @@
 //! What the values of an array mean beyond their element type.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use super::{ArrayMeta, Decimals, Dtype, Nested};
+use super::{Categories, CategoryKind, Decimals, Nested};
 
 /// A unit of time, as numpy spells it; a count of more than one only in numpy (`datetime64[25s]`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,7 +133,7 @@ impl Logical {
             _ => None,
         }
     }
-    /// The type of times or decimals that [`ArrayMeta::type_name`] shows so.
+    /// The type of times or decimals that [`super::ArrayMeta::type_name`] shows so.
     pub fn parse(name: &str) -> Option<Logical> {
         if let Some(digits) = name.strip_prefix("decimal(") {
             let (precision, scale) = digits.strip_suffix(')')?.split_once(',')?;
@@ -244,81 +243,5 @@ impl PartialEq for Logical {
             (Packed { dtype: a, shape: x }, Packed { dtype: b, shape: y }) => a == b && x == y,
             _ => false,
         }
-    }
-}
-
-/// What the categories of a dictionary array are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CategoryKind {
-    /// UTF-8 text.
-    Text,
-    /// Bytes.
-    Binary,
-    /// Elements of fixed size: their dtype, and the name of their logical type where they are no
-    /// plain numbers (`timestamp[us]`, `decimal(20, 3)`).
-    Fixed(Dtype, Option<String>),
-}
-
-impl CategoryKind {
-    /// The categories as an array of their own.
-    pub fn meta(&self) -> ArrayMeta {
-        let (dtype, logical) = match self {
-            CategoryKind::Text => (Dtype::U8, Logical::Text),
-            CategoryKind::Binary => (Dtype::U8, Logical::Binary),
-            CategoryKind::Fixed(dtype, name) => {
-                (*dtype, name.as_deref().and_then(Logical::parse).unwrap_or_default())
-            }
-        };
-        let inner = logical.decimals().map_or_else(Vec::new, Decimals::dims);
-        ArrayMeta { inner, ..ArrayMeta::column("categories", dtype, logical, None) }
-    }
-}
-
-/// The categories of a dictionary array. They only ever grow, so a code stays valid once given.
-#[derive(Debug)]
-pub struct Categories {
-    kind: CategoryKind,
-    items: RwLock<Vec<Vec<u8>>>,
-    whole: AtomicBool,
-}
-
-impl Categories {
-    /// Categories of this kind, each as its bytes (little-endian for fixed-size ones).
-    pub fn new(kind: CategoryKind, items: Vec<Vec<u8>>) -> Arc<Categories> {
-        Arc::new(Categories { kind, items: RwLock::new(items), whole: AtomicBool::new(false) })
-    }
-    /// None will be added any more: a writer may measure them.
-    pub fn finish(&self) {
-        self.whole.store(true, Ordering::Release);
-    }
-    /// Whether it is known that none will be added.
-    pub fn is_whole(&self) -> bool {
-        self.whole.load(Ordering::Acquire)
-    }
-    /// What they are.
-    pub fn kind(&self) -> &CategoryKind {
-        &self.kind
-    }
-    /// How many there are so far.
-    pub fn len(&self) -> usize {
-        self.items.read().map(|i| i.len()).unwrap_or(0)
-    }
-    /// Whether there are none yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Looks at all categories as of now, without copying them.
-    pub fn with<R>(&self, look: impl FnOnce(&[Vec<u8>]) -> R) -> R {
-        look(&self.items.read().unwrap_or_else(|e| e.into_inner()))
-    }
-    /// All categories as of now.
-    pub fn snapshot(&self) -> Vec<Vec<u8>> {
-        self.items.read().map(|i| i.clone()).unwrap_or_default()
-    }
-    /// Appends one and returns its code.
-    pub fn push(&self, item: Vec<u8>) -> u64 {
-        let mut items = self.items.write().unwrap_or_else(|e| e.into_inner());
-        items.push(item);
-        items.len() as u64 - 1
     }
 }

@@ -6,6 +6,7 @@
 //! header before it was compared with the file.
 
 mod array;
+mod categories;
 mod chunk;
 mod common_rows;
 mod decimal;
@@ -17,11 +18,12 @@ mod shared;
 mod table;
 
 pub use array::{ArrayMeta, Details, Facts, checked_product};
+pub use categories::{Categories, CategoryKind};
 pub use chunk::{Chunk, Mask, Values, buf_from, codes_of, item_of, typed};
 pub use common_rows::CommonRows;
 pub use decimal::Decimals;
 pub use dtype::Dtype;
-pub use logical::{Categories, CategoryKind, Logical, TimeUnit};
+pub use logical::{Logical, TimeUnit};
 pub use nested::Nested;
 pub use shared::Shared;
 pub use table::{Column, EncodedArray, Encoding, Plan, Table};

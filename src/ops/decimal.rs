@@ -1,6 +1,6 @@
 //! Decimal numbers as others.
 
-use super::Info;
+use super::op::Info;
 use crate::error::{Error, Result};
 use crate::model::{Buf, Chunk, Decimals, Values};
 

@@ -15,8 +15,9 @@ use std::ops::Range;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::recipe::Recipe;
-use super::{Info, Op, float8};
+use super::apply::apply;
+use super::float8;
+use super::op::{Codes, Dequantize, Global, Info};
 use crate::error::{Error, Result};
 use crate::model::{Buf, Chunk, Dtype, Values, typed};
 
@@ -26,70 +27,14 @@ const E2M1: [f32; 16] =
 /// Numbers that are made at a time: they stay in the cache until they are rounded.
 const STEP: usize = 4096;
 
-/// What the bytes of the weights are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Codes {
-    /// A number each.
-    Float8(Dtype),
-    /// Two numbers of E2M1 each, the low half first.
-    Fp4,
-}
-
-/// What is done with the one scale of all blocks' scales.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Global {
-    /// They are multiplied with it.
-    Times,
-    /// They are divided by it.
-    Over,
-}
-
-/// An array that goes into a dequantised one.
-#[derive(Clone, Debug)]
-pub struct DequantizeInput {
-    /// How it comes from the source.
-    pub recipe: Recipe,
-    /// Its name, for messages.
-    pub name: String,
-    /// Its dtype then. `U8` scales are exponents (E8M0).
-    pub dtype: Dtype,
-    /// Its rows.
-    pub rows: u64,
-}
-
-/// See [`Op::Dequantize`].
-#[derive(Clone, Debug)]
-pub struct Dequantize {
-    /// The weights, the scales of blocks, and perhaps the one scale of all.
-    pub parts: Vec<DequantizeInput>,
-    /// What the weights' bytes are.
-    pub codes: Codes,
-    /// The numbers' shape, before the last two dimensions change places.
-    pub shape: Vec<u64>,
-    /// The shape of a block; as many dimensions.
-    pub block: Vec<u64>,
-    /// What the third part is.
-    pub global: Option<Global>,
-    /// Whether the last two dimensions change places.
-    pub turned: bool,
-    /// What the numbers become.
-    pub to: Dtype,
-}
-
 impl Dequantize {
-    pub(super) fn over(&self, below: &[Recipe]) -> Dequantize {
-        let over =
-            |p: &DequantizeInput| DequantizeInput { recipe: p.recipe.over(below), ..p.clone() };
-        Dequantize { parts: self.parts.iter().map(over).collect(), ..self.clone() }
-    }
-
     /// A chunk of a part after its own ops.
     ///
     /// # Errors
     /// Values that cannot be taken.
     pub fn before(&self, chunk: Chunk, part: usize) -> Result<Chunk> {
         let part = &self.parts[part];
-        super::recipe::apply(chunk, part.recipe.ops.iter(), &Info::column(&part.name))
+        apply(chunk, part.recipe.ops.iter(), &Info::column(&part.name))
     }
 
     /// The rows of a part that these rows of weights need.
@@ -408,11 +353,5 @@ pub(crate) fn chunk(array: usize, rows: &Range<u64>, values: Buf) -> Chunk {
         rows: rows.end - rows.start,
         values: Values::Fixed(values),
         valid: None,
-    }
-}
-
-impl From<Dequantize> for Op {
-    fn from(it: Dequantize) -> Op {
-        Op::Dequantize(it.into())
     }
 }

@@ -4,38 +4,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::recipe::{Portion, Recipe, Recipes, apply};
-use super::{Info, Needs, Op};
+use super::apply::apply;
+use super::op::{Info, Needs, Op, Stack};
+use super::recipe::{Portion, Recipes};
 use crate::array::text_codes::Coder;
 use crate::error::{Error, Result};
 use crate::format::Emit;
-use crate::model::{Buf, Chunk, CommonRows, Dtype, Values};
-
-/// The arrays that become the columns of a matrix.
-#[derive(Clone, Debug)]
-pub struct Stack {
-    /// The matrix's dtype.
-    pub dtype: Dtype,
-    /// Its columns.
-    pub columns: Vec<StackedColumn>,
-}
-
-/// See [`Stack::columns`].
-#[derive(Clone, Debug)]
-pub struct StackedColumn {
-    /// The array, and what happens to it before.
-    pub recipe: Recipe,
-    /// Its name, for messages.
-    pub name: String,
-    /// Its dtype then.
-    pub dtype: Dtype,
-}
+use crate::model::{Buf, Chunk, CommonRows, Values};
 
 impl Stack {
-    pub(super) fn over(&self, below: &[Recipe]) -> Stack {
-        let over = |c: &StackedColumn| StackedColumn { recipe: c.recipe.over(below), ..c.clone() };
-        Stack { dtype: self.dtype, columns: self.columns.iter().map(over).collect() }
-    }
     /// A chunk of a column, in the matrix's dtype.
     pub(super) fn before(&self, chunk: Chunk, column: usize) -> Result<Chunk> {
         let column = &self.columns[column];

@@ -1,76 +1,10 @@
 //! Recipes: which arrays an output array is made of, and by which ops.
 
-use super::dequantize::Dequantize;
+use super::apply::apply;
+use super::op::{Info, Needs, Op, Recipe};
 use super::ordered::DistinctTexts;
-use super::{Info, Needs, Op, Stack};
 use crate::error::{Error, Result};
 use crate::model::{Buf, Chunk, Plan};
-
-/// How an array of an output is made.
-#[derive(Clone, Debug, Default)]
-pub struct Recipe {
-    /// The array of the source; the first of several, which [`Op::Stack`] names.
-    pub input: usize,
-    /// What happens to its chunks, in order. [`Op::Stack`] is the first op or none.
-    pub ops: Vec<Op>,
-}
-
-impl Recipe {
-    /// The array as it is.
-    pub fn of(input: usize) -> Recipe {
-        Recipe { input, ops: Vec::new() }
-    }
-    /// Every array as it is.
-    pub fn each(arrays: usize) -> Vec<Recipe> {
-        (0..arrays).map(Recipe::of).collect()
-    }
-    /// The columns, where there are several inputs.
-    pub fn stack(&self) -> Option<&Stack> {
-        match self.ops.first() {
-            Some(Op::Stack(stack)) => Some(stack),
-            _ => None,
-        }
-    }
-    /// The weights and their scales, where it is made of them.
-    pub fn dequantize(&self) -> Option<&Dequantize> {
-        match self.ops.first() {
-            Some(Op::Dequantize(dequantize)) => Some(dequantize),
-            _ => None,
-        }
-    }
-    /// Whether it is made of several arrays at once.
-    pub fn is_joined(&self) -> bool {
-        self.stack().is_some() || self.dequantize().is_some()
-    }
-    /// All arrays of the source that it needs.
-    pub fn inputs(&self) -> impl Iterator<Item = usize> + '_ {
-        let columns = self.stack().map_or(&[][..], |s| &s.columns);
-        let parts = self.dequantize().map_or(&[][..], |d| &d.parts);
-        let one = (columns.is_empty() && parts.is_empty()).then_some(self.input);
-        let several = columns.iter().map(|c| &c.recipe).chain(parts.iter().map(|p| &p.recipe));
-        one.into_iter().chain(several.map(|recipe| recipe.input))
-    }
-    /// The farthest that one of its ops must look.
-    pub fn needs(&self) -> Needs {
-        self.ops.iter().map(Op::needs).max().unwrap_or(Needs::Chunk)
-    }
-    /// This recipe, whose inputs are themselves made by `below`.
-    pub fn over(&self, below: &[Recipe]) -> Recipe {
-        if let Some(dequantize) = self.dequantize() {
-            let first = Op::Dequantize(dequantize.over(below).into());
-            let ops = std::iter::once(first).chain(self.ops[1..].iter().cloned()).collect();
-            return Recipe { input: below[self.input].input, ops };
-        }
-        let Some(stack) = self.stack() else {
-            let mut whole = below[self.input].clone();
-            whole.ops.extend(self.ops.iter().cloned());
-            return whole;
-        };
-        let stack = Op::Stack(stack.over(below).into());
-        let ops = std::iter::once(stack).chain(self.ops[1..].iter().cloned()).collect();
-        Recipe { input: below[self.input].input, ops }
-    }
-}
 
 /// A chunk on its way into an output array.
 pub struct Portion {
@@ -183,18 +117,6 @@ impl Recipes {
         };
         Ok(Portion { output, column, chunk, ready: recipe.needs() == Needs::Chunk, texts })
     }
-}
-
-/// A chunk after these ops.
-pub(super) fn apply<'a>(
-    mut chunk: Chunk,
-    ops: impl Iterator<Item = &'a Op>,
-    info: &Info,
-) -> Result<Chunk> {
-    for op in ops {
-        op.apply(&mut chunk, info)?;
-    }
-    Ok(chunk)
 }
 
 fn uses(recipes: &[Recipe], outputs: &[usize], inputs: usize) -> Vec<Vec<(usize, usize)>> {

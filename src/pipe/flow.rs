@@ -10,7 +10,7 @@ use crate::format::{
     Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray, readable,
 };
 use crate::model::{Buf, Plan, Values};
-use crate::ops::dequantize::Dequantize;
+use crate::ops::Dequantize;
 use crate::ops::{InOrder, Needs, Portion, Recipe, Recipes};
 use crate::resolve::Step;
 

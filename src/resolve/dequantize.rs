@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use super::Step;
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Dtype, Plan};
-use crate::ops::dequantize::{Codes, Dequantize, DequantizeInput, Global};
+use crate::ops::{Codes, Dequantize, DequantizeInput, Global};
 use crate::ops::{Op, Recipe};
 
 /// What the user asks for, and what is known beside the arrays.

@@ -18,34 +18,16 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::lock::{try_lock, unlock};
-use super::{Existing, LocalFile, Output, OutputDir, cleanup, temporary};
+use super::{Existing, Output, OutputDir, cleanup};
 use crate::error::{Error, ErrorKind, Result};
 
+mod names;
 mod read;
 
+use names::{ASIDE, MARK};
+pub(super) use names::{marked_name, temp_name};
 pub(super) use read::Spot;
 pub use read::{Identity, file_blob, map_file, unchanged};
-
-const MARK: &str = ".npk-tmp-";
-/// Where `renameat2` cannot exchange, the old directory steps aside under this mark.
-const ASIDE: &str = ".npk-old-";
-
-pub(super) fn copy_to_temp(mut from: Box<dyn Read + Send>) -> Result<LocalFile> {
-    // The signal thread may end the process: the copy must go then, too.
-    let (mut copy, guard) = cleanup::made(|| {
-        let (file, path) = tempfile::NamedTempFile::new()
-            .map_err(temporary::error)?
-            .keep()
-            .map_err(|e| temporary::error(e.error))?;
-        let undo_path = path.clone();
-        let undo = move || {
-            let _ = fs::remove_file(&undo_path);
-        };
-        Ok::<_, Error>(((file, path), Box::new(undo) as cleanup::Undo))
-    })?;
-    super::copy_to_temporary(&mut from, &mut copy.0)?;
-    Ok(LocalFile { path: copy.1, copy: Some(guard), of: None })
-}
 
 /// Splits into the directory to write in and the final name.
 pub(super) fn split(path: &Path) -> Result<(PathBuf, OsString)> {
@@ -66,28 +48,6 @@ pub(super) fn split(path: &Path) -> Result<(PathBuf, OsString)> {
         }
         Err(e) => Err(Error::reading(e)),
     }
-}
-
-pub(super) fn temp_name(name: &OsStr, mark: &str) -> OsString {
-    let mut random = [0u8; 8];
-    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
-        random = (std::process::id() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
-    }
-    marked_name(name, &format!("{mark}{:016x}", u64::from_le_bytes(random)))
-}
-
-/// A hidden name for something that belongs to `name`.
-pub(super) fn marked_name(name: &OsStr, mark: &str) -> OsString {
-    // A name may be as long as the file system allows: the mark takes up to 28 bytes of it.
-    let keep = name.as_bytes();
-    let mut cut = keep.len().min(220);
-    while cut > 0 && cut < keep.len() && keep[cut] & 0xC0 == 0x80 {
-        cut -= 1;
-    }
-    let mut marked = OsString::from(".");
-    marked.push(OsStr::from_bytes(&keep[..cut]));
-    marked.push(mark);
-    marked
 }
 
 static SWEPT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);

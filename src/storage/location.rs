@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    Backend, Blob, Entry, EntryKind, Existing, Identity, Origin, Output, OutputDir, StreamState,
-    cleanup, local, stream, temporary,
+    Backend, Blob, Entry, EntryKind, Existing, Identity, LocalFile, Output, OutputDir, StreamState,
+    local, local_file, stream,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -365,12 +365,12 @@ impl Location {
             LocationKind::Local { spot, .. } => {
                 Ok(LocalFile { path: spot.path.clone(), copy: None, of: None })
             }
-            LocationKind::Stream(s) => match temporary::named(&s.spooled()?) {
+            LocationKind::Stream(s) => match local_file::named(&s.spooled()?) {
                 Some(named) => Ok(named),
-                None => local::copy_to_temp(self.stream()?).at_file(&self.display()),
+                None => local_file::copy_to_temp(self.stream()?).at_file(&self.display()),
             },
             LocationKind::Remote { backend, key } => {
-                let copy = local::copy_to_temp(self.stream()?).at_file(&self.display())?;
+                let copy = local_file::copy_to_temp(self.stream()?).at_file(&self.display())?;
                 // The same version: what was opened stays pinned.
                 let of = if backend.is_copied(key) { None } else { self.blob()?.origin() };
                 Ok(LocalFile { of, ..copy })
@@ -410,45 +410,5 @@ impl Location {
             LocationKind::Remote { backend, key } => backend.create_dir(key, existing, markers),
         }
         .at_file(&self.display())
-    }
-}
-
-/// A local path, perhaps of a temporary copy.
-pub struct LocalFile {
-    pub(super) path: PathBuf,
-    /// Removes it.
-    pub(super) copy: Option<cleanup::Guard>,
-    /// Where the bytes are that were copied, for others who read them there.
-    pub(super) of: Option<Origin>,
-}
-
-impl LocalFile {
-    /// The path, valid while this value lives.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-    /// Its bytes. The [`Blob::origin`] of a copy is what was copied, and never the copy: nothing may
-    /// refer to what goes with this value.
-    ///
-    /// # Errors
-    /// Unreadable.
-    pub fn blob(&self) -> Result<Arc<dyn Blob>> {
-        match self.is_copy() {
-            true => {
-                let file = std::fs::File::open(&self.path).map_err(Error::reading)?;
-                let blob = local::file_blob(file)?;
-                match &self.of {
-                    Some(of) if of.len == blob.len() => {
-                        Ok(Arc::new(temporary::CopyBlob { blob, of: of.clone() }))
-                    }
-                    _ => Ok(blob),
-                }
-            }
-            false => Location::local(&self.path).blob(),
-        }
-    }
-    /// Whether it is a temporary copy.
-    pub fn is_copy(&self) -> bool {
-        self.copy.is_some()
     }
 }

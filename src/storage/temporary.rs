@@ -3,14 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, linkat};
-
-use super::{Blob, LocalFile, Origin, cleanup};
+use super::Blob;
 use crate::error::{Error, Result};
 
 /// Bytes that are copied before the free space is looked at again.
@@ -47,27 +43,6 @@ impl Blob for TemporaryBlob {
     }
     fn file(&self) -> Option<&Arc<File>> {
         Some(&self.file)
-    }
-}
-
-/// A copy, whose bytes others find where they were copied from.
-pub(super) struct CopyBlob {
-    pub blob: Arc<dyn Blob>,
-    pub of: Origin,
-}
-
-impl Blob for CopyBlob {
-    fn len(&self) -> u64 {
-        self.blob.len()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.blob.read_at(offset, buf)
-    }
-    fn file(&self) -> Option<&Arc<File>> {
-        self.blob.file()
-    }
-    fn origin(&self) -> Option<Origin> {
-        Some(self.of.clone())
     }
 }
 
@@ -139,23 +114,4 @@ pub fn copy_to_temporary(from: &mut dyn Read, to: &mut File) -> Result<u64> {
             }
         }
     }
-}
-
-/// Gives an unnamed temporary file a name for as long as the result lives; `None` where the system
-/// cannot.
-pub(super) fn named(blob: &Arc<dyn Blob>) -> Option<LocalFile> {
-    let file = blob.file()?;
-    let shown = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link = |path: &Path| {
-        linkat(CWD, &shown, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
-    };
-    let made = cleanup::made(|| {
-        let ((), path) = tempfile::Builder::new().make(link)?.keep().map_err(|e| e.error)?;
-        let undo_path = path.clone();
-        let undo = move || {
-            let _ = std::fs::remove_file(&undo_path);
-        };
-        Ok::<_, io::Error>((path, Box::new(undo) as cleanup::Undo))
-    });
-    made.ok().map(|(path, guard)| LocalFile { path, copy: Some(guard), of: None })
 }

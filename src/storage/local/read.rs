@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{ASIDE, MARK};
+use super::names::{ASIDE, MARK};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, Entry, EntryKind, Origin};
 

@@ -1,6 +1,31 @@
 //! What the other rooms ask of a bucket.
 
-use super::*;
+use std::io::Read;
+use std::sync::Arc;
+
+use super::blob::{RemoteBlob, RemoteStream};
+use super::client::Service;
+use super::connection::{Opened, RemoteBackend};
+use super::errors::{Failure, FailureKind};
+use super::whole::Whole;
+use super::{directory, object_record, upload, url};
+use crate::error::{Error, Result};
+use crate::storage::{
+    Backend, Blob, Entry, EntryKind, Existing, Listed, Mark, Output, OutputDir, local, temporary,
+};
+
+impl RemoteBackend {
+    fn remote_blob(&self, key: &str, opened: Opened) -> Result<Arc<RemoteBlob>> {
+        Ok(Arc::new(RemoteBlob::new(self.shared()?, Arc::from(key), opened.pin, opened.len)))
+    }
+
+    /// From a server without ranges: everything, in one go.
+    fn whole(&self, key: &str) -> Result<Box<dyn Read + Send>> {
+        let got =
+            self.run(self.retrying(|| async { self.service().get(key, None, None).await }))?;
+        Ok(Box::new(Whole::new(self.shared()?, got)))
+    }
+}
 
 impl Backend for RemoteBackend {
     fn kind(&self, key: &str) -> Result<EntryKind> {

@@ -16,13 +16,13 @@ use object_store::{
     BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, RetryConfig,
 };
 
-use super::RemoteOptions;
 use super::credentials::{AwsSettings, Finder, check_endpoint};
 use super::date::http_date;
 use super::environment::{env, machine_of};
 use super::errors::{Failure, FailureKind};
 use super::hub::Hub;
 use super::object::{ObjectResponse, ObjectVersion, broken, content_range};
+use super::options::RemoteOptions;
 use super::url::{Scheme, Target, path};
 use super::wire::{Connector, USER_AGENT, certificates, connect_timeout, read_timeout};
 use crate::error::{Error, ErrorKind, Result};
@@ -98,7 +98,7 @@ fn setup(error: object_store::Error) -> Error {
 
 pub(super) fn connect(target: &Target, url: &str, options: &RemoteOptions) -> Result<Service> {
     // The client's builders look for a runtime.
-    let _inside = super::runtime()?.enter();
+    let _inside = super::runtime::runtime()?.enter();
     let connector = Connector { read_timeout: read_timeout() };
     match target.scheme {
         Scheme::S3 => Ok(Service::Objects(s3(&target.bucket, options, connector)?)),

@@ -18,9 +18,9 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
 use object_store::aws::AwsCredential;
 
-use super::RemoteOptions;
 use super::environment::env;
 use super::errors::NoCredentials;
+use super::options::RemoteOptions;
 use super::profiles::{Profiles, plain_name};
 use crate::error::{Error, ErrorKind, Result};
 

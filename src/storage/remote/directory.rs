@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 
+use super::connection::RemoteBackend;
 use super::errors::Failure;
+use super::runtime::runtime;
 use super::upload::{
     AT_A_TIME, Arrived, Begun, UNDO, Upload, abort, complete, delete, exists, interrupted, lock,
     settle, supported,
 };
-use super::{RemoteBackend, runtime};
 use crate::error::{Error, Result};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{RemoteBackend, RemoteOptions, open, url};
+use super::connection::RemoteBackend;
+use super::open::{backend, open};
+use super::options::RemoteOptions;
+use super::url;
 use crate::error::{Context, Error, Result};
 use crate::storage::{Backend, EntryKind, Location};
 
@@ -20,7 +23,7 @@ pub fn expand(url: &str, options: &RemoteOptions) -> Result<Vec<Location>> {
         return Ok(vec![open(url, options)?]);
     }
     let given = open(url, options)?;
-    let backend = super::backend(&target, url, options)?;
+    let backend = backend(&target, url, options)?;
     let mut found = Vec::new();
     let work = || -> Result<()> {
         if backend.kind(&target.key)? != EntryKind::Missing {

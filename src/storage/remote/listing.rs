@@ -3,8 +3,10 @@
 use object_store::list::PaginatedListOptions;
 
 use super::client::Service;
+use super::connection::RemoteBackend;
 use super::errors::Failure;
-use super::{Entry, RemoteBackend, Result};
+use crate::error::Result;
+use crate::storage::Entry;
 
 /// An object of a listing.
 pub(crate) struct Listed {

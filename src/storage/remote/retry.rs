@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use super::client;
+use super::connection::RemoteBackend;
 use super::errors::{Failure, FailureKind};
-use super::{RemoteBackend, RemoteOptions, client};
+use super::options::RemoteOptions;
 
 /// Tries of a request that were made; and whether what was wrong was set right once.
 #[derive(Default)]

@@ -12,10 +12,11 @@ use object_store::path::Path;
 use object_store::{MultipartId, ObjectStoreExt, PutPayload};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::connection::RemoteBackend;
 use super::errors::{Failure, FailureKind};
 use super::memory::PartBuffer;
 use super::retry::Tries;
-use super::{RemoteBackend, runtime};
+use super::runtime::runtime;
 use crate::error::{Error, Result};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use super::connection::RemoteBackend;
 use super::errors::{Failure, FailureKind};
 use super::object::ObjectResponse;
-use super::{RemoteBackend, Result, runtime};
+use super::runtime::runtime;
+use crate::error::Result;
 
 /// A body as it comes. It cannot be taken up again where it breaks.
 pub(super) struct Whole {

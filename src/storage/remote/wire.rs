@@ -15,7 +15,8 @@ use object_store::client::{
 };
 
 use super::errors::{Failure, FailureKind};
-use super::{RemoteOptions, odd_keys};
+use super::odd_keys;
+use super::options::RemoteOptions;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a connection may be silent.

@@ -21,7 +21,8 @@ use super::credentials::check_endpoint;
 use super::environment::env;
 use super::errors::{Failure, FailureKind};
 use super::object::{ObjectResponse, ObjectVersion, broken, content_range};
-use super::{RemoteOptions, wire};
+use super::options::RemoteOptions;
+use super::wire;
 use crate::error::{Error, ErrorKind, Result};
 
 mod cache;

@@ -1,0 +1,319 @@
+//! The shape of the source: rooms use rooms below them, files do not go in circles, and files and
+//! functions stay short. `docs/ARCHITECTURE.md` says what each room is for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+/// The rooms, the lowest first: a room uses those before it.
+const ROOMS: &[&str] = &[
+    "error",
+    "storage",
+    "codec",
+    "model",
+    "resources",
+    "arrow_model",
+    "array",
+    "format",
+    "formats",
+    "detect",
+    "cli",
+    "console",
+    "ops",
+    "resolve",
+    "sidecar",
+    "pipe",
+    "compare",
+    "open",
+    "batch",
+    "conversion",
+    "commands",
+    "api",
+    "main",
+];
+
+const MAX_FILE_LINES: usize = 600;
+const MAX_FUNCTION_LINES: usize = 80;
+/// Functions that are one long table, where parts would tell nothing.
+const LONG_FUNCTIONS: &[&str] = &[];
+
+/// A word, `::`, or another sign of the source, and its line.
+type Token<'a> = (&'a str, usize);
+
+/// The source without comments, texts, and what only tests are built from.
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let bytes = text.as_bytes();
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+    let (mut found, mut at, mut line) = (Vec::new(), 0, 1);
+    while at < bytes.len() {
+        let rest = &text[at..];
+        let len = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if let Some(len) = text_len(rest) {
+            len
+        } else if word(bytes[at]) {
+            rest.bytes().position(|b| !word(b)).unwrap_or(rest.len())
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            1
+        };
+        let token = &rest[..len];
+        let is_sign = bytes[at].is_ascii_punctuation() && len <= 2 && !token.starts_with(['"', '/']);
+        if word(bytes[at]) && text_len(rest).is_none() || is_sign {
+            found.push((token, line));
+        }
+        line += token.matches('\n').count();
+        at += len;
+    }
+    let test = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    let is_test = |w: &[Token]| w.iter().map(|t| t.0).eq(test);
+    let end = found.windows(test.len()).position(is_test).unwrap_or(found.len());
+    found.truncate(end);
+    found
+}
+
+/// The length of the text or character literal at the start, if there is one.
+fn text_len(rest: &str) -> Option<usize> {
+    let quoted = |open: usize, quote: char| {
+        let mut escaped = false;
+        let end = rest[open..].find(|c| {
+            let ends = c == quote && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        end.map(|end| open + end + 1)
+    };
+    let raw = rest.trim_start_matches('b');
+    if rest.len() - raw.len() <= 1 && (raw.starts_with("r\"") || raw.starts_with("r#")) {
+        let hashes = raw[1..].bytes().take_while(|&b| b == b'#').count();
+        let from = rest.len() - raw.len() + 1 + hashes;
+        if !rest[from..].starts_with('"') {
+            return None;
+        }
+        let close = format!("\"{}", "#".repeat(hashes));
+        return Some(from + 1 + rest[from + 1..].find(&close)? + close.len());
+    }
+    match rest.as_bytes() {
+        [b'b', b'"', ..] => quoted(2, '"'),
+        [b'c', b'"', ..] => quoted(2, '"'),
+        [b'"', ..] => quoted(1, '"'),
+        [b'b', b'\'', ..] => quoted(2, '\''),
+        // A lifetime has no quote behind it.
+        [b'\'', b'\\', ..] => quoted(1, '\''),
+        [b'\'', ..] => {
+            let end = 1 + rest[1..].chars().next()?.len_utf8();
+            rest[end..].starts_with('\'').then_some(end + 1)
+        }
+        _ => None,
+    }
+}
+
+/// A file of the source, as it names others.
+#[derive(Default)]
+struct File {
+    lines: usize,
+    /// Names that `use` brings in, and the paths that they stand for; whether they are handed on.
+    names: HashMap<String, (Vec<String>, bool)>,
+    /// Paths in the code: `a::b`.
+    paths: BTreeSet<Vec<String>>,
+    /// Single words in the code, outside of `use`.
+    words: BTreeSet<String>,
+    /// Functions: name, line, lines.
+    functions: Vec<(String, usize, usize)>,
+}
+
+/// Reads one tree of a `use` from `at` on: the names that it brings in.
+fn use_tree(tokens: &[Token], at: &mut usize, prefix: &[String], all: &mut Vec<(String, Vec<String>)>) {
+    let mut path = prefix.to_vec();
+    while let Some(&(token, _)) = tokens.get(*at) {
+        *at += 1;
+        match token {
+            "::" => continue,
+            "{" => {
+                while tokens.get(*at).is_some_and(|t| t.0 != "}") {
+                    use_tree(tokens, at, &path, all);
+                    *at += usize::from(tokens.get(*at).is_some_and(|t| t.0 == ","));
+                }
+                *at += 1;
+                return;
+            }
+            "self" if !path.is_empty() => {}
+            word => path.push(word.to_string()),
+        }
+        match tokens.get(*at).map(|t| t.0) {
+            Some("as") => {
+                all.push((tokens[*at + 1].0.to_string(), path));
+                *at += 2;
+                return;
+            }
+            Some("::") => {}
+            _ => {
+                all.push((path.last().cloned().unwrap_or_default(), path));
+                return;
+            }
+        }
+    }
+}
+
+fn read_file(text: &str, module: &[String]) -> File {
+    let tokens = tokens(text);
+    let mut file = File { lines: text.lines().count(), ..File::default() };
+    let (mut at, mut handed_on) = (0, false);
+    while at < tokens.len() {
+        let (token, _) = tokens[at];
+        at += 1;
+        match token {
+            "pub" => {
+                handed_on = true;
+                // `(crate)`, `(in super::super)`
+                if tokens.get(at).is_some_and(|t| t.0 == "(") {
+                    at += tokens[at..].iter().position(|t| t.0 == ")").unwrap_or(0) + 1;
+                }
+                continue;
+            }
+            "use" => {
+                let mut all = Vec::new();
+                use_tree(&tokens, &mut at, &[], &mut all);
+                for (name, path) in all {
+                    file.names.insert(name, (absolute(&path, module), handed_on));
+                }
+            }
+            "mod" if tokens.get(at + 1).is_some_and(|t| t.0 == ";") => at += 2,
+            "fn" => {
+                if let Some(lines) = function_lines(&tokens[at..]) {
+                    file.functions.push((tokens[at].0.to_string(), tokens[at].1, lines));
+                }
+            }
+            word if word.starts_with(|c: char| c.is_alphanumeric() || c == '_') => {
+                let mut path = vec![word.to_string()];
+                while tokens.get(at).is_some_and(|t| t.0 == "::")
+                    && let Some(next) = tokens.get(at + 1)
+                    && next.0.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                {
+                    path.push(next.0.to_string());
+                    at += 2;
+                }
+                file.words.insert(path[0].clone());
+                if path.len() > 1 {
+                    file.paths.insert(path);
+                }
+            }
+            _ => {}
+        }
+        handed_on = false;
+    }
+    file
+}
+
+/// The lines of the function whose name is first, with its braces.
+fn function_lines(tokens: &[Token]) -> Option<usize> {
+    let mut depth = 0usize;
+    for &(token, line) in tokens {
+        match token {
+            ";" if depth == 0 => return None,
+            "{" => depth += 1,
+            "}" => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(line - tokens[0].1 + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A path from the crate's root; what does not begin there stays as it is.
+fn absolute(path: &[String], module: &[String]) -> Vec<String> {
+    let ups = path.iter().take_while(|p| *p == "super").count();
+    match path[0].as_str() {
+        "crate" => path[1..].to_vec(),
+        "self" => [module, &path[1..]].concat(),
+        "super" if ups <= module.len() => {
+            [&module[..module.len() - ups], &path[ups..]].concat()
+        }
+        _ => path.to_vec(),
+    }
+}
+
+struct Source {
+    files: BTreeMap<Vec<String>, File>,
+}
+
+impl Source {
+    fn read() -> Source {
+        let mut files = BTreeMap::new();
+        collect(Path::new("src"), &mut Vec::new(), &mut files);
+        Source { files }
+    }
+
+    /// The file in which what `path` names is defined, through the names that others hand on.
+    fn defined_in(&self, path: &[String], depth: usize) -> Option<Vec<String>> {
+        let split = (1..=path.len()).rev().find(|&n| self.files.contains_key(&path[..n]))?;
+        let (module, rest) = path.split_at(split);
+        if let Some(name) = rest.first()
+            && depth < 8
+            && let Some((target, _)) = self.files[module].names.get(name)
+        {
+            let target = self.local(target, module);
+            let whole = [&target[..], &rest[1..]].concat();
+            return self.defined_in(&whole, depth + 1);
+        }
+        // The module alone is a name, not a use of what is in it.
+        (!rest.is_empty()).then(|| module.to_vec())
+    }
+
+    /// A path that begins with a child of `module`, from the root.
+    fn local(&self, path: &[String], module: &[String]) -> Vec<String> {
+        let below = [module, &path[..path.len().min(1)]].concat();
+        if self.files.contains_key(&below) { [module, path].concat() } else { path.to_vec() }
+    }
+
+    /// file → the files that it uses.
+    fn uses(&self) -> BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> {
+        let mut all = BTreeMap::new();
+        for (module, file) in &self.files {
+            let mut used = BTreeSet::new();
+            let mut add = |path: &[String]| {
+                let found = self.defined_in(path, 0);
+                used.extend(found.filter(|found| found != module));
+            };
+            for (name, (path, handed_on)) in &file.names {
+                if !handed_on || file.words.contains(name) {
+                    add(&self.local(path, module));
+                }
+            }
+            for path in &file.paths {
+                let path = absolute(path, module);
+                match file.names.get(&path[0]) {
+                    Some((full, _)) => add(&[&self.local(full, module)[..], &path[1..]].concat()),
+                    None => add(&self.local(&path, module)),
+                }
+            }
+            all.insert(module, used);
+        }
+        all
+    }
+}
+
+fn collect(folder: &Path, module: &mut Vec<String>, files: &mut BTreeMap<Vec<String>, File>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        if path.is_dir() {
+            module.push(name);
+            collect(&path, module, files);
+            module.pop();
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let whole = match name.as_str() {
+                "mod" => module.clone(),
+                "lib" if module.is_empty() => continue,
+                _ => [&module[..], &[name]].concat(),
+            };
+            let file = read_file(&text, &whole);
+            assert!(files.insert(whole, file).is_none(), "{path:?} is there twice");
+        }
+    }
+}
