@@ -159,6 +159,7 @@ fn read_file(text: &str, module: &[String]) -> File {
     let tokens = tokens(text);
     let mut file = File { lines: text.lines().count(), ..File::default() };
     let (mut at, mut handed_on) = (0, false);
+    let (mut module, mut depth, mut inner) = (module.to_vec(), 0usize, Vec::new());
     while at < tokens.len() {
         let (token, _) = tokens[at];
         at += 1;
@@ -175,10 +176,23 @@ fn read_file(text: &str, module: &[String]) -> File {
                 let mut all = Vec::new();
                 use_tree(&tokens, &mut at, &[], &mut all);
                 for (name, path) in all {
-                    file.names.insert(name, (absolute(&path, module), handed_on));
+                    file.names.insert(name, (absolute(&path, &module), handed_on));
                 }
             }
             "mod" if tokens.get(at + 1).is_some_and(|t| t.0 == ";") => at += 2,
+            // What is above a module of the file itself is the file.
+            "mod" if tokens[at..].iter().take(3).any(|t| t.0 == "{") => {
+                inner.push(depth);
+                module.push(tokens[at].0.to_string());
+            }
+            "{" => depth += 1,
+            "}" => {
+                depth -= 1;
+                if inner.last() == Some(&depth) {
+                    inner.pop();
+                    module.pop();
+                }
+            }
             "fn" => {
                 if let Some(lines) = function_lines(&tokens[at..]) {
                     file.functions.push((tokens[at].0.to_string(), tokens[at].1, lines));
@@ -195,7 +209,7 @@ fn read_file(text: &str, module: &[String]) -> File {
                 }
                 file.words.insert(path[0].clone());
                 if path.len() > 1 {
-                    file.paths.insert(path);
+                    file.paths.insert(absolute(&path, &module));
                 }
             }
             _ => {}
@@ -285,10 +299,9 @@ impl Source {
                 }
             }
             for path in &file.paths {
-                let path = absolute(path, module);
                 match file.names.get(&path[0]) {
                     Some((full, _)) => add(&[&self.local(full, module)[..], &path[1..]].concat()),
-                    None => add(&self.local(&path, module)),
+                    None => add(&self.local(path, module)),
                 }
             }
             all.insert(module, used);

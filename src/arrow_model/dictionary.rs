@@ -8,9 +8,10 @@ use arrow_array::{Array, ArrayRef, make_array};
 use arrow_buffer::Buffer;
 use arrow_schema::DataType;
 
+use super::memory::Held;
 use super::values::{decimal_buffer, decimals_of};
-use super::{Held, type_name};
 use crate::error::{Error, Result};
+use crate::model::nested::type_name;
 use crate::model::{Categories, CategoryKind, Decimals, Dtype, Values};
 
 /// The categories of one dictionary array while several Arrow dictionaries are mapped to one

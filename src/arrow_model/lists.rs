@@ -6,9 +6,10 @@ use arrow_array::{Array, ArrayRef};
 use arrow_buffer::{Buffer, NullBuffer};
 use arrow_select::take::take;
 
+use super::leaves::Level;
 use super::values::{failed, fixed_buffer, mask};
-use super::{Level, type_name};
 use crate::error::{Error, Result};
+use crate::model::nested::type_name;
 use crate::model::{ArrayMeta, Chunk, Values};
 
 /// The offsets and the elements of lists of any length.

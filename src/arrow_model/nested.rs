@@ -18,8 +18,12 @@ use arrow_select::concat::concat;
 use arrow_select::take::take;
 use serde_json::{Value, json as value};
 
-use super::{Dictionaries, MAX_DEPTH, categories_array, coded, element_type, retyped, type_name};
+use super::dictionary::{Dictionaries, coded};
+use super::elements::categories_array;
+use super::leaves::{MAX_DEPTH, element_type};
+use super::retype::retyped;
 use crate::error::{Error, Result};
+use crate::model::nested::type_name;
 use crate::model::nested::{change_dictionaries, children, dictionaries};
 use crate::model::{Chunk, Logical, Nested, Values};
 

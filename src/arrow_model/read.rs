@@ -5,9 +5,9 @@ use arrow_array::{Array, ArrayRef, make_array};
 use arrow_buffer::NullBuffer;
 
 use super::dictionary::{Dictionaries, dictionary_values};
+use super::leaves::{LeafType, Level};
 use super::lists::{first_null_of_valid, fixed_values, inner_null, ragged};
 use super::values::{blank, decimal_buffer, failed, fixed_buffer, mask, var_values};
-use super::{LeafType, Level};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Chunk, Logical, Values};
 

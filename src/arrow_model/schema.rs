@@ -4,8 +4,9 @@ use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use arrow_schema::Schema;
 use base64::Engine;
 
-use super::Verified;
+use super::message::Verified;
 use crate::error::Error;
+use crate::model::Attributes;
 
 /// A schema as the value of `ARROW:schema`: a base64 IPC message.
 pub fn encode_schema(schema: &Schema) -> String {
@@ -33,4 +34,38 @@ pub fn decode_schema(text: &str) -> Option<(Schema, Vec<String>)> {
         message.schema(schema)
     })
     .ok()
+}
+
+/// The arrays that pandas' schema metadata names as its index.
+pub fn pandas_index(metadata: &Attributes, columns: &[crate::model::Column]) -> Vec<String> {
+    let text = metadata.get("pandas").and_then(|p| p.as_str()).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let named = json.get("index_columns").and_then(|l| l.as_array()).cloned().unwrap_or_default();
+    let mut arrays = std::collections::HashMap::new();
+    for column in columns {
+        arrays.entry(column.header.as_str()).or_insert(&column.array);
+    }
+    named.iter().filter_map(|v| arrays.get(v.as_str()?).map(|array| array.to_string())).collect()
+}
+
+/// A schema's metadata: attributes of the whole, and what a table keeps (`pandas`, and the schema
+/// itself).
+pub fn schema_metadata(schema: &Schema) -> (Attributes, Attributes) {
+    let (mut attributes, mut table) = (Attributes::new(), Attributes::new());
+    let mut entries: Vec<(&String, &String)> = schema.metadata().iter().collect();
+    entries.sort();
+    for (key, value) in entries {
+        match key.as_str() {
+            "ARROW:schema" => {}
+            "pandas" => {
+                table.insert(key.clone(), value.clone().into());
+            }
+            _ => {
+                attributes.insert(key.clone(), value.clone().into());
+            }
+        }
+    }
+    let bare = Schema::new(schema.fields().clone());
+    table.insert("ARROW:schema".into(), encode_schema(&bare).into());
+    (attributes, table)
 }

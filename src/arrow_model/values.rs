@@ -6,8 +6,9 @@ use arrow_array::{Array, ArrayRef, GenericByteArray};
 use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer};
 use arrow_schema::DataType;
 
-use super::{retyped, type_name};
+use super::retype::retyped;
 use crate::error::{Error, Result};
+use crate::model::nested::type_name;
 use crate::model::{ArrayMeta, Decimals, Dtype, Logical, Values};
 
 pub(super) fn failed(e: arrow_schema::ArrowError) -> Error {

@@ -3,7 +3,18 @@
 use std::sync::Arc;
 
 use super::parts::{Opener, Sources, open_all};
-use super::*;
+
+use crate::batch::Conversion;
+use crate::batch::context::ConvertContext;
+use crate::cli::ConvertArgs;
+use crate::error::{Error, Result};
+use crate::format::{Arrays, Format};
+use crate::pipe::join::{Concat, Union};
+use crate::pipe::{self, Flow};
+use crate::resolve::names::Renaming;
+use crate::resolve::table::Layout;
+use crate::resolve::{names, table};
+use crate::storage::Location;
 
 /// What [`gather`] made of the sources.
 pub(super) struct Gathered {

@@ -3,9 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::*;
+use super::quantized;
+use crate::batch::Conversion;
+use crate::batch::context::ConvertContext;
+use crate::cli::{self, ConvertArgs};
+use crate::console::Console;
+use crate::error::{Error, Result};
+use crate::format::{Arrays, Format, ReadOptions};
+use crate::model::{Dtype, Logical};
+use crate::open::{input_location, open};
+use crate::pipe::join::JoinedSource;
 use crate::pipe::parked::{Parked, Parking, files_of};
-use crate::resolve::cast;
+use crate::pipe::{self, Flow, Settings};
+use crate::resolve::partitions::Partitions;
+use crate::resolve::rows::Slice;
+use crate::resolve::{cast, names};
+use crate::storage::{self, Location};
 
 /// Opens the sources of a unit, and opens them again where they had to be closed. It owns what it
 /// needs of the job.
@@ -238,4 +251,9 @@ fn open_parts(
         parts.push(JoinedSource { source, label });
     }
     Ok(parts)
+}
+
+/// CSV and TXT.
+pub(super) fn is_text(format: &dyn Format) -> bool {
+    format.spec().uses("float-format")
 }

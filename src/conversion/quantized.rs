@@ -1,8 +1,11 @@
 //! Quantised weights beside their scales: dequantised where that is asked for, else noticed.
 
-use super::*;
+use crate::error::Result;
+use crate::format::{Dequantize, ReadOptions};
+use crate::model::{Dtype, Plan};
+use crate::pipe::{self, Flow, Settings};
 use crate::resolve::dequantize::{Wish, dequantize, pairs};
-use crate::storage::EntryKind;
+use crate::storage::{EntryKind, Location};
 
 /// Configurations beyond this are not looked at.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;

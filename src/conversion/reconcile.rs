@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::{Value, json};
 
-use super::ConvertContext;
 use crate::batch::Conversions;
+use crate::batch::context::ConvertContext;
 use crate::batch::existing::is_there;
 use crate::batch::merged::Shares;
 use crate::batch::merkle::Tree;

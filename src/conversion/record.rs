@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ConvertContext;
-use super::together::ShareResult;
-use super::units::Outcome;
+use super::convert::convert;
+use super::outcome::{Outcome, ShareResult};
+use crate::batch::context::ConvertContext;
 use crate::batch::existing::{is_there, rereading};
 use crate::batch::report::Known;
 use crate::batch::{Conversion, marks};
@@ -82,7 +82,7 @@ fn converted(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
         }
         backend.tell(key, job.survey.get().and_then(|survey| survey.listed(&unit.key)));
     }
-    let result = super::convert(job, unit);
+    let result = convert(job, unit);
     if let Some((backend, key)) = dst.as_remote() {
         backend.tell(key, None);
     }

@@ -3,10 +3,21 @@
 use std::collections::HashMap;
 
 use super::gather::{Gathered, gather};
-use super::*;
-use crate::format::{Order, Reader, Source, StoredArray};
+use super::outcome::Outcome;
+use super::output::{check_output, fitted, make_folder, plan_text};
+use crate::batch::Conversion;
+use crate::batch::context::ConvertContext;
+use crate::batch::existing::{existing_error, skip};
+use crate::cli::ConvertArgs;
+use crate::console::{self, Counted};
+use crate::error::{Error, Result};
+use crate::format::{Existing, Order, Reader, Source, StoredArray};
+use crate::formats;
 use crate::formats::hierarchical::zarr::references::{self, Bytes, ReferenceForm};
-use crate::model::{Chunk, Values};
+use crate::model::{Chunk, Dtype, Plan, Values};
+use crate::open::{output_location, shown};
+use crate::resolve::policy::Policy;
+use std::time::Instant;
 
 /// The name that `--to` knows this by.
 const KERCHUNK: &str = "kerchunk";

@@ -1,7 +1,29 @@
 //! The flags of `npk convert` as settings: one [`ConvertContext`] for all files of a run.
 
-use super::*;
-use crate::resolve::names;
+use crate::batch::context::ConvertContext;
+use crate::batch::shares::Shard;
+use crate::cli::{self, ConvertArgs, IfExists};
+use crate::console::{self, Console};
+use crate::detect;
+use crate::error::{Error, Result};
+use crate::format::{Compression, Dequantize, Existing, ReadOptions, WriteOptions};
+use crate::model::{Dtype, Logical};
+use crate::open::{is_raw, read_options};
+use crate::ops::time;
+use crate::pipe::{self, Settings};
+use crate::resolve::names::{self, Renaming};
+use crate::resolve::nulls::Nulls;
+use crate::resolve::policy::Policy;
+use crate::resolve::rows::Slice;
+
+/// What a program gives that runs the command as a part of itself.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Told the bytes that have moved since the last call, and the array they belong to.
+    pub on_progress: Option<pipe::Progress>,
+    /// Ends the run before its time.
+    pub cancel: Option<pipe::Cancel>,
+}
 
 pub(super) fn prepare<'a>(
     args: &'a ConvertArgs,

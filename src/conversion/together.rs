@@ -4,31 +4,19 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::*;
-use crate::batch::existing::is_there;
-use crate::batch::marks;
-use crate::console::Counted;
-use crate::format::Together;
-use crate::open::known_location;
-
-/// What a share has come to.
-pub(super) struct ShareResult {
-    pub(super) share: Shard,
-    pub(super) files: u64,
-    pub(super) bytes: u64,
-    pub(super) time: std::time::Duration,
-    /// Whether it was done before.
-    pub(super) before: bool,
-}
-
-impl ShareResult {
-    /// The share for people.
-    pub(super) fn text(&self) -> String {
-        let ShareResult { share, files, .. } = self;
-        let chunks = if *files == 1 { "chunk" } else { "chunks" };
-        format!("share {share}, {files} {chunks}, {}", human_bytes(self.bytes))
-    }
-}
+use super::outcome::{Outcome, ShareResult};
+use super::output::{Resolved, make_folder, plan_text, resolved, tell_notes, told, verify_output};
+use crate::batch::context::ConvertContext;
+use crate::batch::existing::{existing_error, is_there, skip};
+use crate::batch::shares::Shard;
+use crate::batch::{Conversion, marks};
+use crate::cli::IfExists;
+use crate::console::{Counted, Progress};
+use crate::error::{Error, Result};
+use crate::format::{Capabilities, Existing, Format, Together};
+use crate::open::{known_location, shown};
+use crate::pipe;
+use crate::storage::Location;
 
 /// Writes this run's share of an output, or completes it.
 pub(super) fn convert(

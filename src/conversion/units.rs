@@ -2,49 +2,26 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
+use super::outcome::Outcome;
 use super::reconcile::reconcile;
 use super::record::{self, Ended, ended, failed};
-use super::together::ShareResult;
-use super::{ConvertContext, prepare};
+use super::settings::{Hooks, prepare};
+use crate::batch::context::ConvertContext;
 use crate::batch::flight::Flight;
 use crate::batch::merged::Shares;
 use crate::batch::report::{Known, Report};
 use crate::batch::shares::Shard;
 use crate::batch::{Conversion, Conversions, conversions};
 use crate::cli::ConvertArgs;
-use crate::console::{self, Console, Counted, Told, human_bytes, human_time};
+use crate::console::{self, Console, Told, human_bytes, human_time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::{output_location, shown};
 use crate::pipe;
 use crate::storage::Location;
-
-/// What became of a unit.
-pub(super) enum Outcome {
-    Done {
-        counted: Counted,
-        bytes: u64,
-        time: Duration,
-        layout: Option<&'static str>,
-        format: &'static str,
-    },
-    /// A share of an output that several processes write.
-    Part(ShareResult),
-    Skipped(&'static str),
-    Planned(String),
-}
-
-/// What a program gives that runs the command as a part of itself.
-#[derive(Clone, Default)]
-pub struct Hooks {
-    /// Told the bytes that have moved since the last call, and the array they belong to.
-    pub on_progress: Option<pipe::Progress>,
-    /// Ends the run before its time.
-    pub cancel: Option<pipe::Cancel>,
-}
 
 /// Converts.
 ///

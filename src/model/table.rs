@@ -1,6 +1,6 @@
 //! Tables, and the plan of an input or output.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -173,5 +173,34 @@ impl Plan {
     /// Bytes of all arrays whose size is known; text counts nothing.
     pub fn bytes(&self) -> u64 {
         self.arrays.iter().filter_map(|a| a.bytes().ok().flatten()).fold(0, u64::saturating_add)
+    }
+
+    /// Tables keep only the columns whose arrays are still there, in the arrays' order.
+    pub fn keep_columns(&mut self) {
+        let position: HashMap<&str, usize> =
+            self.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
+        for table in &mut self.tables {
+            table.columns.retain(|c| position.contains_key(c.array.as_str()));
+            table.columns.sort_by_key(|c| position.get(c.array.as_str()).copied());
+            table.index.retain(|i| position.contains_key(i.as_str()));
+            if table.matrix.as_ref().is_some_and(|m| !position.contains_key(m.as_str())) {
+                table.matrix = None;
+            }
+        }
+        self.tables.retain(|t| !t.columns.is_empty() || t.matrix.is_some());
+    }
+
+    /// As [`Plan::keep_columns`], where columns may be logical arrays that are kept in pieces.
+    pub fn keep_columns_of_encoded(&mut self) {
+        let known: HashSet<&str> = self
+            .arrays
+            .iter()
+            .chain(self.encoded.iter().map(|k| &k.meta))
+            .map(|a| a.name.as_str())
+            .collect();
+        for table in &mut self.tables {
+            table.columns.retain(|c| known.contains(c.array.as_str()));
+            table.index.retain(|i| known.contains(i.as_str()));
+        }
     }
 }

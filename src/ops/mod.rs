@@ -10,6 +10,7 @@ pub mod cast;
 mod decimal;
 pub mod dequantize;
 pub mod dictionary;
+mod distinct_texts;
 pub mod float8;
 mod lists;
 mod nested;

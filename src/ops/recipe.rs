@@ -1,8 +1,8 @@
 //! Recipes: which arrays an output array is made of, and by which ops.
 
 use super::apply::apply;
+use super::distinct_texts::DistinctTexts;
 use super::op::{Info, Needs, Op, Recipe};
-use super::ordered::DistinctTexts;
 use crate::error::{Error, Result};
 use crate::model::{Buf, Chunk, Plan};
 

@@ -9,7 +9,6 @@ use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source, Stored
 use crate::model::{ArrayMeta, Buf, Dtype, Encoding, Logical, Plan, Shared, Values};
 use crate::ops::cast;
 use crate::ops::dictionary::Merged;
-use crate::resolve::table;
 use crate::sidecar::{self, LogicalArray, StoredParts};
 
 /// Rows of text and lists are read about this many bytes at a time.
@@ -22,7 +21,7 @@ pub fn fold(inner: Box<dyn Source>) -> Box<dyn Source> {
     let Some(arrays) = sidecar::fold_marks(&stored, &mut plan.notes) else { return inner };
     let (metas, arrays) = LogicalArray::split(arrays);
     plan.arrays = metas;
-    table::keep_columns_of_encoded(&mut plan);
+    plan.keep_columns_of_encoded();
     // Their values are stored, not their codes.
     let merged = |meta: &ArrayMeta| match &meta.logical {
         Logical::Dictionary { categories, .. } => Some(Arc::new(Merged::onto(categories.clone()))),

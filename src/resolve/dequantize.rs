@@ -110,7 +110,7 @@ pub fn dequantize(plan: &Plan, wish: &Wish) -> Result<Step> {
         if scales == 1 { "" } else { "s" },
         if scales == 1 { "is" } else { "are" },
     );
-    super::table::keep_columns(&mut new);
+    new.keep_columns();
     let notes = if count > 0 { vec![note] } else { Vec::new() };
     Ok(Step { plan: new, recipes, notes })
 }

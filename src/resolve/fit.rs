@@ -406,7 +406,7 @@ fn all_together(plan: &Plan, fitted: Vec<Fitted>) -> Result<Step> {
     };
     fitted.into_iter().for_each(|f| out.add(f));
     check_names(&out.plan, &out.companions)?;
-    super::table::keep_columns_of_encoded(&mut out.plan);
+    out.plan.keep_columns_of_encoded();
     Ok(Step { plan: out.plan, recipes: out.recipes, notes: Vec::new() })
 }
 

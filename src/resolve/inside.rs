@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, FieldRef, Fields};
 
 use super::names::{Pattern, no_match, split};
-use super::{Step, names, table};
+use super::{Step, names};
 use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::Choice;
@@ -274,7 +274,7 @@ fn step(plan: &Plan, trees: &[Option<Node>], chosen: Vec<Chosen>) -> Result<Step
         }
     }
     new.arrays = arrays.into();
-    table::keep_columns(&mut new);
+    new.keep_columns();
     Ok(Step { plan: new, recipes, notes: Vec::new() })
 }
 

@@ -43,7 +43,7 @@ impl Step {
     pub fn choose(plan: &Plan, chosen: &[usize]) -> Step {
         let mut new = plan.clone();
         new.arrays = chosen.iter().map(|&i| plan.arrays[i].clone()).collect();
-        table::keep_columns(&mut new);
+        new.keep_columns();
         let recipes = chosen.iter().map(|&i| Recipe::of(i)).collect();
         Step { plan: new, recipes, notes: Vec::new() }
     }

@@ -21,35 +21,6 @@ pub enum Layout {
     Matrix,
 }
 
-/// Tables keep only the columns whose arrays are still there, in the arrays' order.
-pub fn keep_columns(plan: &mut Plan) {
-    let position: HashMap<&str, usize> =
-        plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
-    for table in &mut plan.tables {
-        table.columns.retain(|c| position.contains_key(c.array.as_str()));
-        table.columns.sort_by_key(|c| position.get(c.array.as_str()).copied());
-        table.index.retain(|i| position.contains_key(i.as_str()));
-        if table.matrix.as_ref().is_some_and(|m| !position.contains_key(m.as_str())) {
-            table.matrix = None;
-        }
-    }
-    plan.tables.retain(|t| !t.columns.is_empty() || t.matrix.is_some());
-}
-
-/// As [`keep_columns`], where columns may be logical arrays that are kept in pieces.
-pub fn keep_columns_of_encoded(plan: &mut Plan) {
-    let known: HashSet<&str> = plan
-        .arrays
-        .iter()
-        .chain(plan.encoded.iter().map(|k| &k.meta))
-        .map(|a| a.name.as_str())
-        .collect();
-    for table in &mut plan.tables {
-        table.columns.retain(|c| known.contains(c.array.as_str()));
-        table.index.retain(|i| known.contains(i.as_str()));
-    }
-}
-
 /// numpy's common dtype of two, as `np.result_type` gives it; `None` for types that numpy does not
 /// have.
 pub fn common_dtype(a: Dtype, b: Dtype) -> Option<Dtype> {

@@ -7,7 +7,7 @@ use super::connection::RemoteBackend;
 use super::options::RemoteOptions;
 use super::url;
 use crate::error::{Error, Result};
-use crate::storage::{Backend, Location};
+use crate::storage::Location;
 
 /// Whether this argument is a URL that [`open`] takes.
 pub fn is_url(text: &str) -> bool {

@@ -31,23 +31,23 @@
 //! elements are unpacked once: small ones into memory, others into a temporary file. Limits: 64
 //! levels of nesting, 100,000 arrays.
 
-use std::sync::Arc;
-
-use crate::array::ArrayMap;
 use crate::array::source::MapSource;
 use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec, duplicates};
-use crate::model::{ArrayMeta, Plan};
+use crate::model::Plan;
 use crate::storage::{BlobSlice, Location};
 
 mod element;
+mod found;
 mod packed;
 mod text;
 mod values;
 mod version4;
 mod version5;
+
+use found::FoundArrays;
 
 /// The format.
 pub struct Matlab;
@@ -58,9 +58,6 @@ static SPEC: Spec = Spec {
     about: "MATLAB before 7.3 (versions 4 and 5): numbers, text, sparse, structs and cells as arrays",
     ..Spec::DEFAULT
 };
-
-/// More arrays than these are refused.
-const MAX_ARRAYS: usize = 100_000;
 
 impl Format for Matlab {
     fn spec(&self) -> &'static Spec {
@@ -109,97 +106,5 @@ impl Format for Matlab {
             }
         }
         Ok(coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes()))))
-    }
-}
-
-/// What was found so far, within the memory limit.
-struct FoundArrays {
-    arrays: Vec<(ArrayMeta, Option<ArrayMap>)>,
-    /// Structs and cells without elements.
-    empty: u64,
-    first_empty: String,
-    memory_bytes: u64,
-    /// About the bytes that all this takes.
-    held: u64,
-}
-
-/// About what an array's name, type and place take.
-const ARRAY_BYTES: u64 = 1024;
-
-impl FoundArrays {
-    fn new(memory_bytes: u64) -> FoundArrays {
-        FoundArrays {
-            arrays: Vec::new(),
-            empty: 0,
-            first_empty: String::new(),
-            memory_bytes,
-            held: 0,
-        }
-    }
-
-    /// Counts bytes that stay in memory.
-    fn hold(&mut self, bytes: u64) -> Result<()> {
-        self.held = self.held.saturating_add(bytes);
-        if self.held <= self.memory_bytes {
-            return Ok(());
-        }
-        Err(Error::refused(format!(
-            "its names and texts take more than {} bytes of memory, which is the limit",
-            self.memory_bytes
-        ))
-        .hint("-m gives more memory"))
-    }
-
-    fn push(&mut self, mut meta: ArrayMeta, map: ArrayMap) -> Result<()> {
-        self.room(&meta.name)?;
-        if let Err(error) = meta.bytes() {
-            (meta.rows, meta.inner) = (Some(0), Vec::new());
-            meta.details.error = Some(Arc::new(error));
-            self.arrays.push((meta, None));
-        } else {
-            self.arrays.push((meta, Some(map)));
-        }
-        Ok(())
-    }
-
-    /// An array that is listed, and refused when it is read.
-    fn push_broken(&mut self, name: &str, stored: &str, error: Error) -> Result<()> {
-        self.room(name)?;
-        let mut meta = ArrayMeta::new(name, crate::model::Dtype::U8, &[0]);
-        meta.details.stored_dtype = Some(stored.to_string());
-        meta.details.error = Some(Arc::new(error.of_data()?.array(name)));
-        self.arrays.push((meta, None));
-        Ok(())
-    }
-
-    fn push_empty(&mut self, name: &str) {
-        if self.empty == 0 {
-            self.first_empty = name.to_string();
-        }
-        self.empty += 1;
-    }
-
-    fn room(&mut self, name: &str) -> Result<()> {
-        self.hold(ARRAY_BYTES + 2 * name.len() as u64)?;
-        if self.arrays.len() < MAX_ARRAYS {
-            return Ok(());
-        }
-        Err(Error::refused(format!(
-            "its structs and cells hold more than {MAX_ARRAYS} arrays, which is the limit"
-        )))
-    }
-
-    fn notes(&self) -> Vec<String> {
-        match self.empty {
-            0 => Vec::new(),
-            1 => vec![format!(
-                "{} is an empty struct or cell, which holds no array",
-                self.first_empty
-            )],
-            n => vec![format!(
-                "{n} empty structs and cells hold no array, the first is {}",
-                self.first_empty
-            )],
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! Version 4: matrices of two dimensions, one after the other.
 
 use super::element::name_text;
+use super::found::FoundArrays;
+use super::text;
 use super::values::{Numbers, Stored};
-use super::{FoundArrays, text};
 use crate::array::{ArrayMap, Element};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Dtype};

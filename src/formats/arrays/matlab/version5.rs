@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::element::{Cursor, MATRIX, PACKED, Tag, name_text, stored_dtype};
+use super::found::FoundArrays;
 use super::packed::{Packed, Unpacked};
+use super::text;
 use super::values::{Numbers, Stored};
 use super::version4::plain;
-use super::{FoundArrays, text};
 use crate::array::{ArrayMap, Element};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Dtype, checked_product};

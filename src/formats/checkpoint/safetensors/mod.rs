@@ -39,9 +39,6 @@ fn holds_logical(logical: &Logical) -> bool {
     matches!(logical, Logical::Packed { dtype, .. } if matches!(dtype.as_str(), "F4" | "F6_E2M3" | "F6_E3M2"))
 }
 
-/// How this format's shards are called.
-const SHARDS: shards::Naming = shards::Naming { extension: "safetensors" };
-
 static SPEC: Spec = Spec {
     name: "safetensors",
     extensions: &["safetensors", "safetensors.index.json"],
@@ -64,7 +61,7 @@ impl Format for Safetensors {
         &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
-        if let Some(sniff) = SHARDS.sniff(head)? {
+        if let Some(sniff) = write::SHARDS.sniff(head)? {
             return Ok(sniff);
         }
         let file_bytes = head.blob.map(|b| b.len());
@@ -78,7 +75,7 @@ impl Format for Safetensors {
         })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        match shards::find(at, &SHARDS, options.resources.memory_bytes())? {
+        match shards::find(at, &write::SHARDS, options.resources.memory_bytes())? {
             Some(found) => shards::open(found, "safetensors", options.on_duplicate, &|part| {
                 open_one(part, options)
             }),

@@ -4,14 +4,18 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::{SHARDS, header};
+use super::header;
 use crate::array::raw::{ArraySpan, RawEncode, RawWriter};
 use crate::error::{Error, Result};
 use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, Writer,
 };
+use crate::formats::checkpoint::shards::Naming;
 use crate::model::{ArrayMeta, Buf, Plan};
 use crate::storage::{self, Location, Output};
+
+/// How this format's shards are called.
+pub(super) const SHARDS: Naming = Naming { extension: "safetensors" };
 
 /// Begins one file, or all shards and their index.
 pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Box<dyn Sink>> {

@@ -23,10 +23,13 @@ use crate::error::{Error, Result};
 use crate::format::{StoredArray, StoredCodec, StoredItem, Summary, WriteOptions};
 use crate::model::json_float;
 use crate::model::{ArrayMeta, Dtype, Plan, checked_product};
-use crate::storage::{Location, Origin};
+use crate::storage::Location;
 
+mod chunk;
 #[cfg(feature = "parquet")]
 mod records;
+
+use chunk::{Chunk, url};
 
 /// Chunks that one array may have.
 const MAX_CHUNKS: u64 = 50_000_000;
@@ -54,13 +57,6 @@ pub struct References {
     form: ReferenceForm,
     layouts: Vec<Layout>,
     options: WriteOptions,
-}
-
-/// The reference to a chunk.
-enum Chunk {
-    At(Origin),
-    Inside(Vec<u8>),
-    Missing,
 }
 
 /// What keeps arrays of this plan from being nodes of such a hierarchy.
@@ -174,11 +170,6 @@ impl References {
     pub fn finish(self, end: &Plan) -> Result<Summary> {
         consolidate::commit(self.target, &self.layouts, end, &self.options)
     }
-}
-
-/// A local path as fsspec finds it whatever else is referred to.
-fn url(address: &str) -> String {
-    if address.starts_with('/') { format!("file://{address}") } else { address.to_string() }
 }
 
 #[cfg(not(feature = "parquet"))]

@@ -8,7 +8,7 @@ use crate::storage::Location;
 
 /// What was mended, or looks odd.
 pub(super) fn verify(at: &Location) -> Result<Vec<String>> {
-    super::check_place(at)?;
+    super::open::check_place(at)?;
     let mut notes = Vec::new();
     let locked = if at.is_remote() { None } else { Some(lock::take(at)) };
     let (store, lock) = match locked {

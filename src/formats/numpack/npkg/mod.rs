@@ -30,8 +30,6 @@ use crate::storage::Location;
 mod read;
 mod write;
 
-const MAGIC: &[u8; 4] = b"NPKG";
-
 /// The format.
 pub struct Npkg;
 
@@ -56,7 +54,7 @@ impl Format for Npkg {
         &SPEC
     }
     fn sniff(&self, head: &Head<'_>) -> Result<Sniff> {
-        Ok(if head.bytes.starts_with(MAGIC) { Sniff::Yes } else { Sniff::No })
+        Ok(if head.bytes.starts_with(read::MAGIC) { Sniff::Yes } else { Sniff::No })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         let open = || {

@@ -10,6 +10,9 @@ use crate::formats::numpack::store::cursor::Cursor;
 use crate::formats::numpack::store::{Files, check_path};
 use crate::storage::{Blob, BlobSlice, MemoryBlob, temporary};
 
+/// What every file begins with.
+pub(super) const MAGIC: &[u8; 4] = b"NPKG";
+
 /// Members up to this size are unpacked in memory.
 const MEMORY_BYTES: u64 = 1 << 20;
 const MAX_PATH_BYTES: u32 = 1 << 16;
@@ -44,7 +47,7 @@ pub(super) struct Package {
 impl Package {
     pub(super) fn open(blob: Arc<dyn Blob>) -> Result<Package> {
         let mut c = Cursor::new(blob.as_ref(), "the package", WINDOW_BYTES);
-        if c.take(4)? != super::MAGIC {
+        if c.take(4)? != MAGIC {
             return Err(Error::corrupt("the file does not begin with NPKG"));
         }
         let version = c.number(4)? as u32;

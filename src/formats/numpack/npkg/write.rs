@@ -318,7 +318,7 @@ impl AppendBlocks for PackSink {
         }
         let Pack { file, at, count, over, .. } = self.package;
         file.write_all_at(&over.finalize().to_le_bytes(), at)?;
-        let mut head = super::MAGIC.to_vec();
+        let mut head = super::read::MAGIC.to_vec();
         head.extend(2u32.to_le_bytes());
         head.push(!matches!(method, Method::None) as u8);
         head.extend(count.to_le_bytes());

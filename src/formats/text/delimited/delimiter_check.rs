@@ -2,9 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::dialect::{Cell, Dialect};
+use super::dialect::{Cell, Dialect, cells};
 use super::number::{Reader, special};
-use super::parse;
 
 /// Rows that are looked at.
 const MAX_ROWS: usize = 20;
@@ -56,7 +55,7 @@ impl<'a> Sample<'a> {
             if at >= text.len() {
                 return None;
             }
-            let (cells, next) = parse::cells(dialect, text, at, MAX_CELLS);
+            let (cells, next) = cells(dialect, text, at, MAX_CELLS);
             let broken = cells.iter().any(|c| c.broken.is_some());
             let ended = matches!(text.last(), Some(b'\n' | b'\r')) && !broken;
             if i > 0 && !whole && next == text.len() && !ended {

@@ -311,3 +311,33 @@ fn find_end(block: &[u8], start: usize, delimiter: u8) -> usize {
     let from = start + short.len();
     memchr3(delimiter, b'\n', b'\r', &block[from..]).map_or(block.len(), |n| from + n)
 }
+
+/// The cells of the row that begins at `start`, at most `most`, and where the next line begins.
+pub fn cells(dialect: &Dialect, block: &[u8], start: usize, most: usize) -> (Vec<Cell>, usize) {
+    let mut found = Vec::new();
+    let (_, next) = row_cells(dialect, block, start, &mut |cell| {
+        found.push(cell);
+        found.len() < most
+    });
+    (found, next)
+}
+
+/// Hands on the cells of the row that begins at `start` until one is not taken; how many there were,
+/// and where the next line begins.
+pub fn row_cells(
+    dialect: &Dialect,
+    block: &[u8],
+    start: usize,
+    each: &mut dyn FnMut(Cell) -> bool,
+) -> (usize, usize) {
+    let (mut count, mut pos) = (0, start);
+    loop {
+        let cell = dialect.cell(block, pos);
+        count += 1;
+        let more = each(cell);
+        match dialect.advance(block, cell.end) {
+            Ok(next) if more => pos = next,
+            Ok(next) | Err(next) => return (count, next),
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use crate::error::Error;
 
 use super::delimiter_check;
-use super::dialect::{Broken, Cell, Dialect};
+use super::dialect::{Broken, Cell, Dialect, row_cells};
 use super::number::{self, Number, NumberKind};
 use super::type_inference::{self, Classes, Type, resolve};
 
@@ -481,34 +481,6 @@ pub fn broken_cell(block: &[u8], cell: Cell, broken: Broken) -> Error {
                 return error.hint(r#"a quote within a quoted cell must be doubled, not escaped, for example by: sed 's/\\"/""/g'"#);
             }
             error.hint("a quote within a quoted cell must be doubled; --quote none reads quotes as plain characters")
-        }
-    }
-}
-
-/// The cells of the row that begins at `start`, at most `most`, and where the next line begins.
-pub fn cells(dialect: &Dialect, block: &[u8], start: usize, most: usize) -> (Vec<Cell>, usize) {
-    let mut found = Vec::new();
-    let (_, next) = row_cells(dialect, block, start, &mut |cell| {
-        found.push(cell);
-        found.len() < most
-    });
-    (found, next)
-}
-
-fn row_cells(
-    dialect: &Dialect,
-    block: &[u8],
-    start: usize,
-    each: &mut dyn FnMut(Cell) -> bool,
-) -> (usize, usize) {
-    let (mut count, mut pos) = (0, start);
-    loop {
-        let cell = dialect.cell(block, pos);
-        count += 1;
-        let more = each(cell);
-        match dialect.advance(block, cell.end) {
-            Ok(next) if more => pos = next,
-            Ok(next) | Err(next) => return (count, next),
         }
     }
 }

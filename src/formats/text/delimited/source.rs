@@ -8,7 +8,7 @@ use crate::format::{self, Auto, Choice, Order, ReadOptions, Source, TextOptions}
 use crate::model::{ArrayMeta, Column as TableColumn, Dtype, Plan, Table};
 use crate::storage::Location;
 
-use super::dialect::Dialect;
+use super::dialect::{self, Dialect};
 use super::input::{self, Input};
 use super::lines;
 use super::parse::{self, Column, Mode};
@@ -211,7 +211,7 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
             }
         }
     };
-    let (cells, next) = parse::cells(dialect, &block, row, MAX_COLUMNS + 1);
+    let (cells, next) = dialect::cells(dialect, &block, row, MAX_COLUMNS + 1);
     if cells.len() > MAX_COLUMNS {
         let message = format!("the first row has more than {MAX_COLUMNS} cells");
         return Err(lines::at_line(

@@ -7,7 +7,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
-use super::{Chunk, url};
+use super::chunk::{Chunk, url};
 use crate::error::{Error, Result};
 
 /// Fewer are written as they are: a store of many small arrays has a file for each, and a compressor
