@@ -39,6 +39,7 @@ mod remote;
 mod resolve;
 mod slurm;
 mod sources;
+mod structure;
 mod support;
 mod tables;
 mod terminal;

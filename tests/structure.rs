@@ -1,40 +1,15 @@
-//! The shape of the source: rooms use rooms below them, files do not go in circles, and files and
-//! functions stay short. `docs/ARCHITECTURE.md` says what each room is for.
+//! The shape of the source: rooms use the rooms below them, files do not go in circles, and files and
+//! functions stay short. The map in `docs/ARCHITECTURE.md` has the rooms in order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-/// The rooms, the lowest first: a room uses those before it.
-const ROOMS: &[&str] = &[
-    "error",
-    "storage",
-    "codec",
-    "model",
-    "resources",
-    "arrow_model",
-    "array",
-    "format",
-    "formats",
-    "detect",
-    "cli",
-    "console",
-    "ops",
-    "resolve",
-    "sidecar",
-    "pipe",
-    "compare",
-    "open",
-    "batch",
-    "conversion",
-    "commands",
-    "api",
-    "main",
-];
-
 const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 80;
-/// Functions that are one long table, where parts would tell nothing.
-const LONG_FUNCTIONS: &[&str] = &[];
+/// Functions that are one long table, where parts would tell nothing: the opcodes of pickles.
+const LONG_FUNCTIONS: &[&str] = &["codec::pickle::run::run"];
+/// Families of formats that use another one: references to chunks are Parquet files.
+const FAMILIES: &[(&str, &str)] = &[("hierarchical", "columnar")];
 
 /// A word, `::`, or another sign of the source, and its line.
 type Token<'a> = (&'a str, usize);
@@ -58,7 +33,8 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
             1
         };
         let token = &rest[..len];
-        let is_sign = bytes[at].is_ascii_punctuation() && len <= 2 && !token.starts_with(['"', '/']);
+        let is_sign =
+            bytes[at].is_ascii_punctuation() && len <= 2 && !token.starts_with(['"', '/']);
         if word(bytes[at]) && text_len(rest).is_none() || is_sign {
             found.push((token, line));
         }
@@ -108,6 +84,11 @@ fn text_len(rest: &str) -> Option<usize> {
     }
 }
 
+/// `["formats", "numpy"]`: of the folder, or the file, of this name.
+type Module = Vec<String>;
+/// Each file, and the files that it uses.
+type Uses = BTreeMap<Module, BTreeSet<Module>>;
+
 /// A file of the source, as it names others.
 #[derive(Default)]
 struct File {
@@ -123,7 +104,12 @@ struct File {
 }
 
 /// Reads one tree of a `use` from `at` on: the names that it brings in.
-fn use_tree(tokens: &[Token], at: &mut usize, prefix: &[String], all: &mut Vec<(String, Vec<String>)>) {
+fn use_tree(
+    tokens: &[Token],
+    at: &mut usize,
+    prefix: &[String],
+    all: &mut Vec<(String, Vec<String>)>,
+) {
     let mut path = prefix.to_vec();
     while let Some(&(token, _)) = tokens.get(*at) {
         *at += 1;
@@ -244,15 +230,13 @@ fn absolute(path: &[String], module: &[String]) -> Vec<String> {
     match path[0].as_str() {
         "crate" => path[1..].to_vec(),
         "self" => [module, &path[1..]].concat(),
-        "super" if ups <= module.len() => {
-            [&module[..module.len() - ups], &path[ups..]].concat()
-        }
+        "super" if ups <= module.len() => [&module[..module.len() - ups], &path[ups..]].concat(),
         _ => path.to_vec(),
     }
 }
 
 struct Source {
-    files: BTreeMap<Vec<String>, File>,
+    files: BTreeMap<Module, File>,
 }
 
 impl Source {
@@ -285,7 +269,7 @@ impl Source {
     }
 
     /// file → the files that it uses.
-    fn uses(&self) -> BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> {
+    fn uses(&self) -> Uses {
         let mut all = BTreeMap::new();
         for (module, file) in &self.files {
             let mut used = BTreeSet::new();
@@ -304,13 +288,13 @@ impl Source {
                     None => add(&self.local(path, module)),
                 }
             }
-            all.insert(module, used);
+            all.insert(module.clone(), used);
         }
         all
     }
 }
 
-fn collect(folder: &Path, module: &mut Vec<String>, files: &mut BTreeMap<Vec<String>, File>) {
+fn collect(folder: &Path, module: &mut Module, files: &mut BTreeMap<Module, File>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
@@ -329,4 +313,119 @@ fn collect(folder: &Path, module: &mut Vec<String>, files: &mut BTreeMap<Vec<Str
             assert!(files.insert(whole, file).is_none(), "{path:?} is there twice");
         }
     }
+}
+
+/// The rooms in the order of the map, the lowest first.
+fn rooms() -> Vec<String> {
+    let page = std::fs::read_to_string("docs/ARCHITECTURE.md").unwrap();
+    let map = page.split("\n## ").find(|part| part.starts_with("The map")).unwrap();
+    let name = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_string());
+    let plain = |name: String| name.trim_end_matches('/').trim_end_matches(".rs").to_string();
+    map.lines().filter_map(name).map(plain).collect()
+}
+
+/// The first circle of files that is found.
+fn circle(uses: &Uses) -> Option<String> {
+    fn visit<'a>(
+        file: &'a Module,
+        uses: &'a Uses,
+        way: &mut Vec<&'a Module>,
+        done: &mut BTreeSet<&'a Module>,
+    ) -> Option<String> {
+        if let Some(at) = way.iter().position(|above| *above == file) {
+            let names: Vec<String> = way[at..].iter().map(|m| m.join("::")).collect();
+            return Some(format!("{} -> {}", names.join(" -> "), file.join("::")));
+        }
+        if !done.insert(file) {
+            return None;
+        }
+        way.push(file);
+        let found = uses[file].iter().find_map(|used| visit(used, uses, way, done));
+        way.pop();
+        found
+    }
+    let mut done = BTreeSet::new();
+    uses.keys().find_map(|file| visit(file, uses, &mut Vec::new(), &mut done))
+}
+
+#[test]
+fn rooms_use_the_rooms_below_them() {
+    let (source, rooms) = (Source::read(), rooms());
+    let level = |file: &Module| {
+        let room = rooms.iter().position(|room| *room == file[0]);
+        room.unwrap_or_else(|| panic!("docs/ARCHITECTURE.md has no room {}", file[0]))
+    };
+    let uses = source.uses();
+    assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 3000, "most uses are not seen");
+    for (file, used) in &uses {
+        for used in used {
+            let names = format!("{} uses {}", file.join("::"), used.join("::"));
+            assert!(level(used) <= level(file), "{names}, of a room above it");
+            if let [formats, family, _, ..] = &file[..]
+                && let [others, other, _, ..] = &used[..]
+                && formats == "formats"
+                && others == "formats"
+            {
+                let is_known = FAMILIES.contains(&(family.as_str(), other.as_str()));
+                assert!(family == other || is_known, "{names}, of another family");
+            }
+        }
+    }
+}
+
+#[test]
+fn files_do_not_go_in_circles() {
+    assert_eq!(circle(&Source::read().uses()), None);
+}
+
+#[test]
+fn a_circle_is_found() {
+    let texts = [
+        ("a", "mod b; mod c; pub use b::{self, B as Bee}; struct A;"),
+        (
+            "a/b",
+            "use super::c::{C, *}; /* text */ struct B; fn f() -> &'static str { \"super::A\" }",
+        ),
+        ("a/c", "struct C; #[cfg(test)] mod tests { use crate::a::A; }"),
+        ("d", "use crate::a; fn g() { a::Bee::f(); }"),
+    ];
+    let source = |last: &str| Source {
+        files: texts
+            .iter()
+            .chain([&("a/c", last)])
+            .map(|(name, text)| {
+                let module: Module = name.split('/').map(str::to_string).collect();
+                let file = read_file(text, &module);
+                (module, file)
+            })
+            .collect(),
+    };
+    let uses = source("struct C;").uses();
+    assert_eq!(circle(&uses), None, "{uses:?}");
+    assert!(uses[&vec!["d".to_string()]].contains(&["a", "b"].map(str::to_string)[..]));
+    assert_eq!(
+        circle(&source("struct C; fn h() { super::Bee::f() }").uses()).as_deref(),
+        Some("a::b -> a::c -> a::b")
+    );
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let source = Source::read();
+    let mut functions = 0;
+    for (module, file) in &source.files {
+        let module = module.join("::");
+        assert!(file.lines <= MAX_FILE_LINES, "{module} has {} lines", file.lines);
+        for (name, line, lines) in &file.functions {
+            let is_long = *lines > MAX_FUNCTION_LINES;
+            let name = format!("{module}::{name}");
+            assert_eq!(
+                is_long,
+                LONG_FUNCTIONS.contains(&name.as_str()),
+                "{name}, line {line}: {lines} lines"
+            );
+            functions += 1;
+        }
+    }
+    assert!(functions > 4000, "only {functions} functions are seen");
 }

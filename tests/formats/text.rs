@@ -4,7 +4,7 @@
 use npk::error::ErrorKind;
 use npk::format::{Auto, Quote, ReadOptions, WriteOptions};
 use npk::formats::text::csv::Csv;
-use npk::formats::text::delimited::dialect::Dialect;
+use npk::formats::text::delimited::dialect::{Dialect, cells};
 use npk::formats::text::delimited::number::Reader;
 use npk::formats::text::delimited::parse::{self, Column, Mode};
 use npk::formats::text::delimited::scan::Splitter;
@@ -290,7 +290,7 @@ type Rows = Vec<Vec<Option<String>>>;
 /// is refused.
 fn rows_of(dialect: &Dialect, text: &str, block_bytes: usize) -> Option<Rows> {
     let start = dialect.row_start(text.as_bytes(), 0);
-    let width = parse::cells(dialect, text.as_bytes(), start, usize::MAX).0.len();
+    let width = cells(dialect, text.as_bytes(), start, usize::MAX).0.len();
     let dialect = Dialect { blank_rows: width == 1, ..dialect.clone() };
     let blob = MemoryBlob(text.as_bytes().to_vec());
     let mut splitter = Splitter::new(&blob, &dialect, 0, block_bytes, 1 << 20);
