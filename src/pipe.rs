@@ -67,15 +67,15 @@ use work::Work;
 /// Those of source, ops and sink; then nothing is left behind.
 pub fn run(
     flow: impl Into<Flow>,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     prepared: Prepared<'_>,
     settings: &Settings,
 ) -> Result<(Summary, Plan)> {
     start(settings)?;
     let flow = flow.into();
     let all: Vec<usize> = (0..flow.plan().arrays.len()).collect();
-    let mut work = Work::open(flow, &all, holds.order, settings)?;
-    let unsuitable = work.unsuitable(holds);
+    let mut work = Work::open(flow, &all, capabilities.order, settings)?;
+    let unsuitable = work.unsuitable(capabilities);
     if !unsuitable.is_empty() {
         work = work.spool(&unsuitable, settings)?;
     }
@@ -83,7 +83,7 @@ pub fn run(
     let mut rows = RowCount::new(&work.plan);
     rows.take_regions(&work, sink.as_ref());
     by_position(&mut work, sink.as_mut(), &mut rows, settings)?;
-    in_order(&mut work, sink.as_mut(), holds.order, &mut rows, settings)?;
+    in_order(&mut work, sink.as_mut(), capabilities.order, &mut rows, settings)?;
     work.inputs.close()?;
     let mut end = work.plan;
     rows.check(&mut end)?;

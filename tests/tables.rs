@@ -278,7 +278,7 @@ fn columns_without_a_header_are_named_where_names_are_needed() {
     assert_eq!(std::fs::read_to_string(&text).unwrap(), "col0,col1\n1.0,2.5\n3.0,4.5\n");
 }
 
-/// Every column was once read together with all the others, for each of them.
+/// Columns are read one at a time, however many there are: never each with all the others.
 #[test]
 #[ignore = "asks the real libraries"]
 fn the_memory_for_thousands_of_columns_grows_with_their_number() {

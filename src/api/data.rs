@@ -149,7 +149,7 @@ impl<'a> Data<'a> {
                 let field = Field::new(name, array.data_type().clone(), true);
                 let schema = Arc::new(Schema::new(vec![field]));
                 let batch = RecordBatch::try_new(schema.clone(), vec![array])
-                    .map_err(|e| Error::usage("this is no column").because(e))?;
+                    .map_err(|e| Error::usage("this is not a column").because(e))?;
                 let (plan, chunks) = arrays_of(&schema, &[batch])?;
                 let plan = Plan { tables: Vec::new().into(), ..plan };
                 MemorySource::new(plan, chunks.into_iter().map(Memory::Chunks).collect())

@@ -105,7 +105,9 @@ impl<'a> Data<'a> {
     /// Refused: memory of another device; element types that there are not here. Usage: a tensor that
     /// breaks DLPack's rules.
     pub fn dlpack<M: ManagedTensorBase>(tensor: &'a Managed<M>) -> Result<Data<'a>> {
-        tensor.validate().map_err(|e| Error::usage("this is no valid DLPack tensor").because(e))?;
+        tensor
+            .validate()
+            .map_err(|e| Error::usage("this is not a valid DLPack tensor").because(e))?;
         // SAFETY: it was validated.
         let raw: &DLTensor = unsafe { tensor.tensor() };
         if raw.device.device_type != DLDevice::CPU.device_type {

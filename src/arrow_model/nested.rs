@@ -340,7 +340,7 @@ pub fn with_lists(
             let lists = FixedSizeListArray::try_new_with_length(f, *n, values, nulls, len);
             Arc::new(lists.map_err(invalid)?)
         }
-        other => return Err(Error::internal(format!("{} is no list", type_name(other)))),
+        other => return Err(Error::internal(format!("{} is not a list", type_name(other)))),
     })
 }
 

@@ -33,7 +33,7 @@ impl Flight {
     }
 
     /// How long to wait for the end of a file before asking for more.
-    pub(crate) fn patience(&self, active: usize) -> Duration {
+    pub(crate) fn check_after(&self, active: usize) -> Duration {
         if active < self.most { WATCHED } else { Duration::from_secs(3600) }
     }
 

@@ -154,7 +154,7 @@ impl Lines {
                 return Ok(());
             }
             let value: Value = serde_json::from_slice(&line).map_err(|e| {
-                Error::corrupt("a line of the report is no JSON").because(e).file(at.display())
+                Error::corrupt("a line of the report is not JSON").because(e).file(at.display())
             })?;
             if let Some(unit) = value["unit"].as_str() {
                 self.next.push(Reverse((hash64(unit), line, file)));
@@ -172,7 +172,7 @@ impl Lines {
         let Some(Reverse((hash, line, file))) = self.next.pop() else { return Ok(None) };
         self.advance(file)?;
         let value = serde_json::from_slice(&line)
-            .map_err(|e| Error::corrupt("a line of the report is no JSON").because(e))?;
+            .map_err(|e| Error::corrupt("a line of the report is not JSON").because(e))?;
         Ok(Some((hash, line, value)))
     }
 }

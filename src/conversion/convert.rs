@@ -27,15 +27,16 @@ pub(super) fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Out
     }
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;
-    let holds = check_output(job, unit, &dst, format)?;
+    let capabilities = check_output(job, unit, &dst, format)?;
     if unit.shared {
-        return together::convert(job, unit, &dst, format, holds);
+        return together::convert(job, unit, &dst, format, capabilities);
     }
     if let Some(why) = skip(job, unit, &dst)? {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let Resolved { flow, notes, layout, exported } = resolved(job, unit, &dst, format, holds)?;
+    let Resolved { flow, notes, layout, exported } =
+        resolved(job, unit, &dst, format, capabilities)?;
     let plan = flow.plan().clone();
     let prepared = format.prepare(&dst, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
     tell_notes(job, &plan, &notes, format);
@@ -51,7 +52,7 @@ pub(super) fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Out
     }
     make_folder(job, &dst)?;
     // What cannot fit is not begun.
-    if holds.is_raw
+    if capabilities.is_raw
         && !dst.is_stream()
         && let Some(parent) = dst.parent().local_path()
         && !pipe::may_share(parent)
@@ -69,10 +70,11 @@ pub(super) fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Out
         .with_progress(told(progress.callback(), job.on_progress.clone()))
         .with_output(&if dst.is_stream() { console::STDOUT.to_string() } else { dst.display() });
     let (summary, end) =
-        pipe::run(flow, holds, prepared, &settings).map_err(|e| sources_named(unit, e))?;
+        pipe::run(flow, capabilities, prepared, &settings).map_err(|e| sources_named(unit, e))?;
     progress.end();
     if args.verify {
-        verify_output(job, unit, &dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
+        verify_output(job, unit, &dst, format, capabilities.arrays)
+            .map_err(|e| e.file(dst.display()))?;
     }
     for note in &summary.notes {
         job.note(note);

@@ -32,10 +32,10 @@ pub(super) fn resolved(
     unit: &Conversion,
     dst: &Location,
     format: &'static dyn Format,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
 ) -> Result<Resolved> {
     let Gathered { flow, layout, text, exported } =
-        gather(job, unit, format, holds.arrays).map_err(|e| sources_named(unit, e))?;
+        gather(job, unit, format, capabilities.arrays).map_err(|e| sources_named(unit, e))?;
     warn_of_idle_flags(job, format, text);
     let policy =
         Policy { sink: format.spec().name, marks: format.spec().keeps_types, ..job.policy.clone() };
@@ -44,7 +44,7 @@ pub(super) fn resolved(
         _ => flow,
     };
     let (flow, notes) =
-        fitted(flow, holds, &policy, &job.settings).map_err(|e| sources_named(unit, e))?;
+        fitted(flow, capabilities, &policy, &job.settings).map_err(|e| sources_named(unit, e))?;
     if job.write.existing == Existing::Error
         && unit.sources.iter().any(|s| same_place(s, &unit.dst))
     {
@@ -98,7 +98,7 @@ pub(super) fn check_output(
     dst: &Location,
     format: &dyn Format,
 ) -> Result<&'static Capabilities> {
-    let Some(holds) = format.spec().writes.as_ref() else {
+    let Some(capabilities) = format.spec().writes.as_ref() else {
         return Err(Error::refused(format!("{} can be read, not written", format.spec().name))
             .file(dst.display()));
     };
@@ -110,7 +110,8 @@ pub(super) fn check_output(
         return Err(Error::usage("binary data is not written to a terminal")
             .hint("redirect stdout, or give a file name"));
     }
-    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append) && !holds.can_append
+    if matches!(job.write.existing, Existing::Merge { .. } | Existing::Append)
+        && !capabilities.can_append
     {
         return Err(
             Error::usage("only .npk stores can be merged into or appended to").file(dst.display())
@@ -129,7 +130,7 @@ pub(super) fn check_output(
             unit.dst
         )));
     }
-    Ok(holds)
+    Ok(capabilities)
 }
 
 /// Makes the output's folder where the destination asks for it, and remembers what was made.
@@ -162,14 +163,14 @@ fn makes_folder(args: &ConvertArgs) -> bool {
 /// Refused: what the sink cannot hold, all of it named.
 pub(crate) fn fitted(
     flow: Flow,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     policy: &Policy,
     settings: &Settings,
 ) -> Result<(Flow, Vec<String>)> {
-    let (flow, mut notes) = pipe::restore(flow, holds.dtypes, settings)?;
-    let mut step = match fit::fit(flow.plan(), holds, policy) {
+    let (flow, mut notes) = pipe::restore(flow, capabilities.dtypes, settings)?;
+    let mut step = match fit::fit(flow.plan(), capabilities, policy) {
         Ok(step) => step,
-        Err(error) if policy.ragged_offsets || (holds.logical)(&Logical::List) => {
+        Err(error) if policy.ragged_offsets || (capabilities.logical)(&Logical::List) => {
             return Err(error);
         }
         // Of uneven lists the first row that differs is named: worth a look at the values.

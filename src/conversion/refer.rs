@@ -70,16 +70,17 @@ pub(super) fn refer(
     let Some(zarr) = formats::by_name("zarr") else {
         return Err(Error::internal("there is no Zarr"));
     };
-    let holds = check_output(job, unit, &dst, zarr)?;
+    let capabilities = check_output(job, unit, &dst, zarr)?;
     if dst.is_stream() {
         return Err(Error::usage("references cannot be written to stdout").hint("give a file name"));
     }
     if let Some(why) = skip(job, unit, &dst)? {
         return Ok(Outcome::Skipped(why));
     }
-    let gathered: Gathered = gather(job, unit, zarr, holds.arrays).map_err(named)?;
+    let gathered: Gathered = gather(job, unit, zarr, capabilities.arrays).map_err(named)?;
     let policy = Policy { sink: "zarr", marks: true, ..job.policy.clone() };
-    let (flow, notes) = fitted(gathered.flow, holds, &policy, &job.settings).map_err(named)?;
+    let (flow, notes) =
+        fitted(gathered.flow, capabilities, &policy, &job.settings).map_err(named)?;
     let plan = flow.plan().clone();
     references::check(&plan, &job.write).map_err(|e| e.file(dst.display()))?;
     let source = flow.into_source();

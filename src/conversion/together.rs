@@ -24,7 +24,7 @@ pub(super) fn convert(
     unit: &Conversion,
     dst: &Location,
     format: &'static dyn Format,
-    holds: &'static Capabilities,
+    capabilities: &'static Capabilities,
 ) -> Result<Outcome> {
     if is_there(dst)? {
         if let Some(why) = skip(job, unit, dst)? {
@@ -41,7 +41,7 @@ pub(super) fn convert(
         return Err(Error::usage("stdin is read by one process: it has no shares"));
     }
     let began = Instant::now();
-    let resolved = resolved(job, unit, dst, format, holds)?;
+    let resolved = resolved(job, unit, dst, format, capabilities)?;
     if !job.args.dry_run {
         make_folder(job, dst)?;
     }
@@ -51,8 +51,8 @@ pub(super) fn convert(
         format.together(dst, &plan, &job.write, &source).map_err(|e| e.file(dst.display()))?;
     tell_notes(job, &plan, &resolved.notes, format);
     match job.shard {
-        Some(share) => one_share(job, unit, (dst, format, holds), share, resolved, together),
-        None => finish(job, unit, (dst, format, holds), resolved, together, began),
+        Some(share) => one_share(job, unit, (dst, format, capabilities), share, resolved, together),
+        None => finish(job, unit, (dst, format, capabilities), resolved, together, began),
     }
 }
 
@@ -81,7 +81,7 @@ fn source(job: &ConvertContext<'_>, unit: &Conversion) -> Result<String> {
 fn one_share(
     job: &ConvertContext<'_>,
     unit: &Conversion,
-    (dst, format, holds): Target<'_>,
+    (dst, format, capabilities): Target<'_>,
     share: Shard,
     resolved: Resolved,
     together: Box<dyn Together>,
@@ -113,7 +113,7 @@ fn one_share(
         .with_progress(told(progress.callback(), job.on_progress.clone()))
         .with_output(&dst.display());
     let begin: crate::format::Prepared<'_> = Box::new(move |_| together.begin(share));
-    let run = pipe::run(flow, holds, begin, &settings);
+    let run = pipe::run(flow, capabilities, begin, &settings);
     let name = if let [one] = &unit.sources[..] { Some(shown(one)) } else { None };
     let (summary, _) = run.map_err(|e| match name {
         Some(name) => e.file(name),
@@ -126,7 +126,7 @@ fn one_share(
 fn finish(
     job: &ConvertContext<'_>,
     unit: &Conversion,
-    (dst, format, holds): Target<'_>,
+    (dst, format, capabilities): Target<'_>,
     resolved: Resolved,
     together: Box<dyn Together>,
     began: Instant,
@@ -147,7 +147,8 @@ fn finish(
         job.note(note);
     }
     if job.args.verify {
-        verify_output(job, unit, dst, format, holds.arrays).map_err(|e| e.file(dst.display()))?;
+        verify_output(job, unit, dst, format, capabilities.arrays)
+            .map_err(|e| e.file(dst.display()))?;
     }
     if summary.files == 0 {
         return Ok(Outcome::Skipped("it is finished"));

@@ -282,7 +282,7 @@ fn each_unit(
             if active == 0 {
                 return Ok(());
             }
-            let told = match receive.recv_timeout(flight.patience(active)) {
+            let told = match receive.recv_timeout(flight.check_after(active)) {
                 Ok(Message::Gone) => {
                     // There is nothing left to begin.
                     (active, flight.most) = (active - 1, 0);

@@ -86,9 +86,9 @@ pub fn jobs(args: &ReadArgs) -> usize {
 
 /// `--memory-limit`.
 pub(super) fn memory_bytes(args: &ReadArgs) -> Result<u64> {
-    const LEAST: u64 = 1 << 20;
+    const MIN_BYTES: u64 = 1 << 20;
     let bytes = console::parse_bytes(&args.memory_limit)?;
-    if bytes < LEAST {
+    if bytes < MIN_BYTES {
         let error = Error::usage(format!(
             "--memory-limit {} is {bytes} bytes, the least is 1MiB",
             args.memory_limit

@@ -119,10 +119,10 @@ pub fn nat_to_null(values: &Buf, valid: &mut Option<Mask>, rows: u64) {
     *valid = Some(Buf::from_vec(mask));
 }
 
-/// A way to tell a time in a type that `holds` takes, the closest first: the new logical type, its
+/// A way to tell a time in a type that `supports` takes, the closest first: the new logical type, its
 /// dtype and the change.
-pub fn told_as(logical: &Logical, holds: fn(&Logical) -> bool) -> Option<Way> {
-    ways(logical).into_iter().find(|(logical, _, _)| holds(logical))
+pub fn closest_supported(logical: &Logical, supports: fn(&Logical) -> bool) -> Option<Way> {
+    ways(logical).into_iter().find(|(logical, _, _)| supports(logical))
 }
 
 /// A logical type, its dtype, and how the values change.

@@ -48,7 +48,7 @@ pub fn restore(flow: Flow, dtypes: &[Dtype], settings: &Settings) -> Result<(Flo
             step.recipes[a].ops.push(Op::Cast { from, to, lossy: false });
         } else {
             step.notes.push(format!(
-                "{}: was {to} once, but not all values fit it now: kept as {from}",
+                "{}: it is recorded as {to}, but not all values fit that: kept as {from}",
                 meta.name
             ));
         }

@@ -123,19 +123,21 @@ impl Work {
     }
 
     /// The outputs that a sink cannot take as they come.
-    pub(super) fn unsuitable(&self, holds: &Capabilities) -> Vec<usize> {
+    pub(super) fn unsuitable(&self, capabilities: &Capabilities) -> Vec<usize> {
         let mut outputs = self.outputs();
         let waits = |a: usize| {
             let meta = &self.plan.arrays[a];
             let grows = || meta.logical.text_categories().is_some_and(|c| !c.is_whole());
-            holds.rows_first && meta.rows.is_none()
-                || holds.coded_text == CodedText::Whole && grows()
+            capabilities.rows_first && meta.rows.is_none()
+                || capabilities.coded_text == CodedText::Whole && grows()
         };
         if self.reading().is_some() {
             outputs.retain(|&a| {
-                waits(a) || holds.order != Order::Any && self.recipes.of(a).needs() == Needs::Whole
+                waits(a)
+                    || capabilities.order != Order::Any
+                        && self.recipes.of(a).needs() == Needs::Whole
             });
-        } else if self.suits(holds.order) && !outputs.iter().any(|&a| waits(a)) {
+        } else if self.suits(capabilities.order) && !outputs.iter().any(|&a| waits(a)) {
             outputs.clear();
         }
         outputs

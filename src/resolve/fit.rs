@@ -38,30 +38,30 @@ enum Outcome {
 ///
 /// # Errors
 /// Refused: everything that the sink cannot hold.
-pub fn fit(plan: &Plan, holds: &Capabilities, policy: &Policy) -> Result<Step> {
-    if let Some(apart) = super::nested::take_apart(plan, holds, policy)? {
-        let mut step = fit_flat(&apart.plan, holds, policy)?;
+pub fn fit(plan: &Plan, capabilities: &Capabilities, policy: &Policy) -> Result<Step> {
+    if let Some(apart) = super::nested::take_apart(plan, capabilities, policy)? {
+        let mut step = fit_flat(&apart.plan, capabilities, policy)?;
         step.recipes = step.recipes.iter().map(|r| r.over(&apart.recipes)).collect();
         step.notes.splice(0..0, apart.notes);
         return Ok(step);
     }
-    fit_flat(plan, holds, policy)
+    fit_flat(plan, capabilities, policy)
 }
 
-fn fit_flat(plan: &Plan, holds: &Capabilities, policy: &Policy) -> Result<Step> {
-    let (fitted, notes) = fit_plan(plan, holds, policy)?;
+fn fit_flat(plan: &Plan, capabilities: &Capabilities, policy: &Policy) -> Result<Step> {
+    let (fitted, notes) = fit_plan(plan, capabilities, policy)?;
     let step = all_together(plan, fitted)?;
     Ok(Step { notes, ..step })
 }
 
 fn fit_plan(
     plan: &Plan,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     policy: &Policy,
 ) -> Result<(Vec<Fitted>, Vec<String>)> {
     let (mut fitted, mut errors, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for (input, meta) in plan.arrays.iter().enumerate() {
-        match fit_one(input, meta, holds, policy, &mut notes) {
+        match fit_one(input, meta, capabilities, policy, &mut notes) {
             Ok(Outcome::Fits(f)) => fitted.push(*f),
             Ok(Outcome::Skipped(note)) => notes.push(note),
             Err(e) if policy.skip_unsupported => {
@@ -79,14 +79,14 @@ fn fit_plan(
     }
     Error::all(errors)?;
     notes.extend(packed(plan, &fitted));
-    notes.extend(lost_masks(&fitted, holds, policy));
+    notes.extend(lost_masks(&fitted, capabilities, policy));
     if fitted.is_empty() {
         return Err(match plan.arrays.is_empty() {
             true => plan.no_arrays(),
             false => Error::refused("none of its arrays can be written"),
         });
     }
-    if holds.arrays == Arrays::One && fitted.len() > 1 {
+    if capabilities.arrays == Arrays::One && fitted.len() > 1 {
         let names: Vec<&str> = fitted.iter().take(6).map(|f| f.meta.name.as_str()).collect();
         return Err(Error::refused(format!(
             "{} holds one array, the source has {}: {}{}",
@@ -119,8 +119,8 @@ fn packed(plan: &Plan, fitted: &[Fitted]) -> Vec<String> {
 }
 
 /// A note on masks that nothing in the output links to their arrays.
-fn lost_masks(fitted: &[Fitted], holds: &Capabilities, policy: &Policy) -> Option<String> {
-    if holds.sidecar || policy.marks {
+fn lost_masks(fitted: &[Fitted], capabilities: &Capabilities, policy: &Policy) -> Option<String> {
+    if capabilities.sidecar || policy.marks {
         return None;
     }
     let names: Vec<String> =
@@ -138,7 +138,7 @@ fn lost_masks(fitted: &[Fitted], holds: &Capabilities, policy: &Policy) -> Optio
 fn fit_one(
     input: usize,
     meta: &ArrayMeta,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     policy: &Policy,
     notes: &mut Vec<String>,
 ) -> Result<Outcome> {
@@ -152,7 +152,7 @@ fn fit_one(
         mask: false,
     };
     let coded = meta.coded_text().is_some();
-    if coded && !takes_codes(meta, holds) {
+    if coded && !takes_codes(meta, capabilities) {
         let kind = format!("text of {} dimensions", 1 + meta.inner.len());
         if policy.strings == Some(Strings::Skip) {
             return Ok(Outcome::Skipped(format!("{}: {kind} is left out", meta.name)));
@@ -160,7 +160,7 @@ fn fit_one(
         return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
             .hint("npk, npy, npz and zarr hold it; --strings skip leaves it out"));
     }
-    if !coded && !(holds.logical)(&meta.logical) {
+    if !coded && !(capabilities.logical)(&meta.logical) {
         f.ops.extend(decode_dictionary(&mut f.meta));
     }
     let decoded = !f.ops.is_empty();
@@ -168,16 +168,16 @@ fn fit_one(
     let whole = f.meta.clone();
     if !coded
         && !logical.is_plain()
-        && !(holds.logical)(&logical)
-        && let Some(note) = fit_logical(&mut f, holds, policy, notes)?
+        && !(capabilities.logical)(&logical)
+        && let Some(note) = fit_logical(&mut f, capabilities, policy, notes)?
     {
         return Ok(Outcome::Skipped(note));
     }
     // Packed elements that the sink holds are bytes, whatever else it holds.
     if !f.meta.logical.is_var() && !matches!(f.meta.logical, Logical::Packed { .. }) {
-        fit_dtype(&mut f, holds, policy)?;
+        fit_dtype(&mut f, capabilities, policy)?;
     }
-    fit_nulls(&mut f, holds, policy)?;
+    fit_nulls(&mut f, capabilities, policy)?;
     let same = f.meta.logical == logical && f.meta.dtype == whole.dtype;
     if policy.marks && f.encoded.is_none() && (!same || decoded) && matches!(f.way, Way::Pass) {
         f.encoded = Some(Box::new(EncodedArray {
@@ -192,16 +192,16 @@ fn fit_one(
     if let Some(encoded) = &mut f.encoded {
         encoded.meta.nulls = f.meta.nulls;
     }
-    if f.meta.scalar && !holds.scalars {
+    if f.meta.scalar && !capabilities.scalars {
         f.meta.scalar = false;
         f.meta.rows = Some(1);
         f.meta.inner = Vec::new();
     }
     let rank = if f.meta.scalar { 0 } else { 1 + f.meta.element_dims().len() };
-    if rank > holds.max_rank.max(1) {
+    if rank > capabilities.max_rank.max(1) {
         return Err(Error::refused(format!(
             "{} holds at most {} dimensions, this array has {rank}",
-            policy.sink, holds.max_rank
+            policy.sink, capabilities.max_rank
         )));
     }
     Ok(Outcome::Fits(Box::new(f)))
@@ -210,14 +210,14 @@ fn fit_one(
 /// A logical type that the sink lacks. `Some(note)`: the array is left out.
 fn fit_logical(
     f: &mut Fitted,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     policy: &Policy,
     notes: &mut Vec<String>,
 ) -> Result<Option<String>> {
     match &f.meta.logical.clone() {
-        l if l.is_time() => fit_time(f, holds, policy, notes),
+        l if l.is_time() => fit_time(f, capabilities, policy, notes),
         Logical::Text | Logical::Binary => {
-            return fit_text(f, holds, policy, notes);
+            return fit_text(f, capabilities, policy, notes);
         }
         Logical::Decimal { scale, .. } => {
             if !policy.marks {
@@ -255,25 +255,25 @@ fn fit_logical(
 }
 
 /// Whether the sink takes text of several dimensions, of this kind, as codes.
-fn takes_codes(meta: &ArrayMeta, holds: &Capabilities) -> bool {
+fn takes_codes(meta: &ArrayMeta, capabilities: &Capabilities) -> bool {
     let kind = match meta.logical.text_categories().map(|c| c.kind()) {
         Some(CategoryKind::Binary) => Logical::Binary,
         _ => Logical::Text,
     };
-    match holds.coded_text {
+    match capabilities.coded_text {
         CodedText::No => false,
-        CodedText::Yes => (holds.logical)(&meta.logical) || (holds.logical)(&kind),
+        CodedText::Yes => (capabilities.logical)(&meta.logical) || (capabilities.logical)(&kind),
         CodedText::Whole => true,
     }
 }
 
-fn fit_time(f: &mut Fitted, holds: &Capabilities, policy: &Policy, notes: &mut Vec<String>) {
+fn fit_time(f: &mut Fitted, capabilities: &Capabilities, policy: &Policy, notes: &mut Vec<String>) {
     let from = f.meta.type_name();
-    match time::told_as(&f.meta.logical, holds.logical) {
+    match time::closest_supported(&f.meta.logical, capabilities.logical) {
         Some((logical, dtype, rescale)) => {
             let nat = matches!(f.meta.logical, Logical::Datetime(_) | Logical::Timedelta(_))
                 && !matches!(logical, Logical::Datetime(_) | Logical::Timedelta(_));
-            if nat && holds.nulls {
+            if nat && capabilities.nulls {
                 f.ops.push(Op::NatToNull);
                 f.meta.nulls = true;
             }
@@ -297,7 +297,7 @@ fn fit_time(f: &mut Fitted, holds: &Capabilities, policy: &Policy, notes: &mut V
 /// Text into a sink without text. `Some(note)`: it is left out.
 fn fit_text(
     f: &mut Fitted,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     policy: &Policy,
     notes: &mut Vec<String>,
 ) -> Result<Option<String>> {
@@ -309,7 +309,7 @@ fn fit_text(
                 .hint("--strings codes or offsets"));
         }
         Some(Strings::Offsets) => f.way = Way::Offsets,
-        Some(Strings::Codes) | None if holds.coded_text == CodedText::Whole => {
+        Some(Strings::Codes) | None if capabilities.coded_text == CodedText::Whole => {
             f.way = Way::Dictionary
         }
         None if policy.marks => {
@@ -318,7 +318,7 @@ fn fit_text(
             f.way = Way::Offsets;
         }
         // Without a side file the categories would be lost.
-        Some(Strings::Codes) | None if !holds.sidecar => {
+        Some(Strings::Codes) | None if !capabilities.sidecar => {
             return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
                 .hint("--strings offsets stores it as NAME.offsets and NAME.bytes, --strings skip leaves it out"));
         }
@@ -327,12 +327,12 @@ fn fit_text(
     Ok(None)
 }
 
-fn fit_dtype(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()> {
+fn fit_dtype(f: &mut Fitted, capabilities: &Capabilities, policy: &Policy) -> Result<()> {
     let from = f.meta.dtype;
-    if holds.dtypes.contains(&from) {
+    if capabilities.dtypes.contains(&from) {
         return Ok(());
     }
-    let float16 = if holds.dtypes.contains(&Dtype::F16) { Dtype::F16 } else { Dtype::F32 };
+    let float16 = if capabilities.dtypes.contains(&Dtype::F16) { Dtype::F16 } else { Dtype::F32 };
     let (to, encoding) = match from {
         Dtype::Bf16 if policy.bf16_bits => (Dtype::U16, Encoding::Bits),
         Dtype::Bf16 | Dtype::F16 => (Dtype::F32, Encoding::Widened),
@@ -344,7 +344,7 @@ fn fit_dtype(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()
                 .hint("--dtype casts it, -x leaves it out"));
         }
     };
-    if !holds.dtypes.contains(&to)
+    if !capabilities.dtypes.contains(&to)
         || !(matches!(encoding, Encoding::Bits) || cast::always_exact(from, to))
     {
         return Err(Error::refused(format!("{} cannot hold {from}", policy.sink))
@@ -365,7 +365,7 @@ fn fit_dtype(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()
     Ok(())
 }
 
-fn fit_nulls(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()> {
+fn fit_nulls(f: &mut Fitted, capabilities: &Capabilities, policy: &Policy) -> Result<()> {
     if !f.meta.nulls {
         return Ok(());
     }
@@ -374,7 +374,7 @@ fn fit_nulls(f: &mut Fitted, holds: &Capabilities, policy: &Policy) -> Result<()
         // A code of -1 is null.
         Some(Nulls::Nan) if codes => f.meta.nulls = false,
         Some(nulls) if let Some(ops) = null_ops(&mut f.meta, nulls)? => f.ops.extend(ops),
-        _ if holds.nulls || codes => {}
+        _ if capabilities.nulls || codes => {}
         _ => {
             f.mask = true;
             f.ops.push(Op::DropMask);

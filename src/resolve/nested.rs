@@ -20,11 +20,11 @@ use crate::ops::{Op, Part, PartOf, Recipe};
 /// Refused: types that have no plain form, or lists that were not to be taken apart.
 pub(super) fn take_apart(
     plan: &Plan,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     policy: &Policy,
 ) -> Result<Option<Step>> {
     let apart = |meta: &ArrayMeta| {
-        let lacks = !(holds.logical)(&meta.logical) && meta.details.error.is_none();
+        let lacks = !(capabilities.logical)(&meta.logical) && meta.details.error.is_none();
         meta.logical.nested().filter(|_| lacks).cloned()
     };
     if plan.arrays.iter().all(|meta| apart(meta).is_none()) {
@@ -42,13 +42,16 @@ pub(super) fn take_apart(
             step.recipes.push(Recipe::of(input));
             continue;
         };
-        if policy.nested_json && holds.arrays == Arrays::Table && (holds.logical)(&Logical::Text) {
+        if policy.nested_json
+            && capabilities.arrays == Arrays::Table
+            && (capabilities.logical)(&Logical::Text)
+        {
             let text = ArrayMeta::column(&meta.name, Dtype::U8, Logical::Text, meta.rows);
             step.plan.arrays.push(ArrayMeta { nulls: true, ..text });
             step.recipes.push(Recipe { input, ops: vec![Op::NestedToJson(nested)] });
             continue;
         }
-        match parts(meta, &nested, holds, policy) {
+        match parts(meta, &nested, capabilities, policy) {
             Ok(parts) => add(input, meta, &nested, parts, policy, &mut step)?,
             Err(e) if policy.skip_unsupported => {
                 step.notes.push(format!("{}: left out: {}", meta.name, e.reason()))
@@ -95,13 +98,13 @@ pub fn all_apart(plan: &Plan) -> Result<(Step, Vec<Option<usize>>)> {
 fn parts(
     meta: &ArrayMeta,
     nested: &Nested,
-    holds: &Capabilities,
+    capabilities: &Capabilities,
     policy: &Policy,
 ) -> Result<Parts> {
     // In a table all columns have the same rows.
-    if holds.arrays == Arrays::Table {
+    if capabilities.arrays == Arrays::Table {
         let what = format!("{} cannot hold {}", policy.sink, meta.type_name());
-        return Err(Error::refused(what).hint(match (holds.logical)(&Logical::Text) {
+        return Err(Error::refused(what).hint(match (capabilities.logical)(&Logical::Text) {
             true => "--nested json writes it as JSON text, -x leaves the column out",
             false => "leave the column out with -x",
         }));

@@ -72,7 +72,7 @@ pub fn unmark_tables(plan: &mut Plan) {
             let tables = fold::tables(entries, &known, &place, &mut plan.notes);
             plan.tables.extend(tables);
         }
-        None => plan.notes.push(format!("{place} is ignored: it is no list of tables")),
+        None => plan.notes.push(format!("{place} is ignored: it is not a list of tables")),
     }
 }
 
@@ -292,7 +292,7 @@ fn of_dictionary(
     codes: Dtype,
 ) -> Result<LogicalArray, Reason> {
     let Logical::Dictionary { categories, .. } = &dictionary else {
-        return Err("it is no dictionary".into());
+        return Err("it is not a dictionary".into());
     };
     let values = categories.kind().meta();
     if !matches!(folded.encoding, Encoding::Plain)

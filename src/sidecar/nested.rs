@@ -147,7 +147,7 @@ fn rows_of(
     };
     if let Some(i) = node.valid {
         let name = &flat[i].name;
-        agree(vector(i, Dtype::Bool).ok_or(format!("{name} is no mask"))?, name)?;
+        agree(vector(i, Dtype::Bool).ok_or(format!("{name} is not a mask"))?, name)?;
     }
     if let Some(i) = node.offsets {
         let name = &flat[i].name;

@@ -135,7 +135,7 @@ fn parts_that_are_not_there_leave_the_others_on_their_own() {
             |s| entry(s, "lists")["parts"]["valid"] = json!("lists.values.values"),
             "some of them are the same",
         ),
-        (|s| entry(s, "lists")["parts"]["valid"] = json!("id"), "id is no mask"),
+        (|s| entry(s, "lists")["parts"]["valid"] = json!("id"), "id is not a mask"),
         (|s| entry(s, "lists")["parts"]["parts"] = json!([]), "not all of them are there"),
         (
             |s| entry(s, "lists")["parts"]["parts"][0]["parts"][0]["name"] = json!("user.name"),

@@ -30,7 +30,7 @@ pub(super) fn read_line(from: &mut impl BufRead, end: u8, line: &mut Vec<u8>) ->
     let read = limited.read_until(end, line).map_err(Error::reading)?;
     if read as u64 == MAX_LINE_BYTES {
         return Err(Error::refused(format!(
-            "this is no list of names: a line has more than {MAX_LINE_BYTES} bytes"
+            "this is not a list of names: a line has more than {MAX_LINE_BYTES} bytes"
         )));
     }
     if line.last() == Some(&end) {

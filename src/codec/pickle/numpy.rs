@@ -102,7 +102,7 @@ impl Raw {
 /// none.
 pub fn time_unit(pickle: &Pickle, metadata: Option<Id>) -> Option<(String, i64)> {
     /// The longest name of one.
-    const MOST: usize = 16;
+    const MAX_NAME_BYTES: usize = 16;
     let parts = metadata.and_then(|m| pickle.tuple(m)).unwrap_or_default();
     let parts = match parts {
         &[_, inner] => pickle.tuple(inner).unwrap_or_default(),
@@ -112,6 +112,6 @@ pub fn time_unit(pickle: &Pickle, metadata: Option<Id>) -> Option<(String, i64)>
     let Some(raw) = parts.first().and_then(|&unit| Raw::find(pickle, unit)) else {
         return Some((String::new(), count));
     };
-    let bytes = (raw.most(pickle) <= MOST).then(|| raw.bytes(pickle))?;
+    let bytes = (raw.most(pickle) <= MAX_NAME_BYTES).then(|| raw.bytes(pickle))?;
     Some((String::from_utf8(bytes.unwrap_or_default()).ok()?, count))
 }

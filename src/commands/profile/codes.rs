@@ -11,9 +11,9 @@ use crate::model::{Dtype, typed};
 use crate::ops::float8;
 
 /// From so many elements on, counting pays for the look at all counters.
-const WORTH: u64 = 1 << 20;
+const MIN_ELEMENTS: u64 = 1 << 20;
 /// A counter must not overflow.
-const MOST: u64 = 1 << 31;
+const MAX_COUNT: u64 = 1 << 31;
 /// Different values.
 const VALUES: usize = 1 << 16;
 
@@ -27,7 +27,7 @@ pub(super) struct Codes {
 
 /// Whether elements of this type are counted, where an array has so many.
 pub(super) fn is_worth(dtype: Dtype, elements: u64) -> bool {
-    elements >= WORTH && is_short(dtype)
+    elements >= MIN_ELEMENTS && is_short(dtype)
 }
 
 /// Whether [`widen`] knows the type.
@@ -60,7 +60,7 @@ impl Codes {
     }
     /// Whether so many more can be counted.
     pub(super) fn has_room(&self, more: usize) -> bool {
-        self.held + (more as u64) < MOST
+        self.held + (more as u64) < MAX_COUNT
     }
     /// What a value's bits stand for.
     fn value(&self, bits: u16) -> f32 {

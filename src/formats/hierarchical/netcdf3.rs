@@ -191,7 +191,7 @@ impl Cursor {
         let bytes = self.padded(len)?;
         match std::str::from_utf8(bytes) {
             Ok(name) if !name.is_empty() => Ok(name.to_string()),
-            _ => Err(Error::corrupt(format!("{:?} is no name", String::from_utf8_lossy(bytes)))),
+            _ => Err(Error::corrupt(format!("{:?} is not a name", String::from_utf8_lossy(bytes)))),
         }
     }
     /// A list: `tag` and a count, or two zeros. Each entry takes at least `least` bytes.

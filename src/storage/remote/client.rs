@@ -126,9 +126,8 @@ fn s3(bucket: &str, options: &RemoteOptions, connector: Connector) -> Result<Obj
     )?;
     let region = settings.region.clone().unwrap_or_else(|| "us-east-1".into());
     if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
-        return Err(
-            Error::usage(format!("{region} is no region")).hint("as in --region eu-central-1")
-        );
+        return Err(Error::usage(format!("{region} is not the name of a region"))
+            .hint("as in --region eu-central-1"));
     }
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)

@@ -96,17 +96,17 @@ fn until_reset(text: &str) -> Option<Duration> {
 
 /// The time in Retry-After, in seconds or as a date; at most an hour.
 fn wait(text: &str) -> Option<Duration> {
-    const MOST: Duration = Duration::from_secs(3600);
+    const MAX_WAIT: Duration = Duration::from_secs(3600);
     match text.trim().parse::<f64>() {
         Ok(seconds) if seconds >= 0.0 => {
-            Some(Duration::try_from_secs_f64(seconds).map_or(MOST, |s| s.min(MOST)))
+            Some(Duration::try_from_secs_f64(seconds).map_or(MAX_WAIT, |s| s.min(MAX_WAIT)))
         }
         Ok(_) => None,
         Err(_) => Some(
             super::date::http_date(text)?
                 .duration_since(SystemTime::now())
                 .unwrap_or_default()
-                .min(MOST),
+                .min(MAX_WAIT),
         ),
     }
 }

@@ -8,7 +8,7 @@ use crate::model::{ArrayMeta, Dtype, Logical, checked_product};
 /// The texts of characters of this shape, in C order; `kind` is the type in which they are stored.
 ///
 /// # Errors
-/// Refused: what is no Unicode text. Corrupt: not as many as the shape needs.
+/// Refused: what is not Unicode text. Corrupt: not as many as the shape needs.
 pub(super) fn texts(data: &[u8], kind: u32, big: bool, dims: &[u64]) -> Result<Vec<String>> {
     let (rows_of, width) = match dims.split_last() {
         Some((width, rows)) => (rows, *width),
@@ -53,7 +53,7 @@ pub(super) fn texts(data: &[u8], kind: u32, big: bool, dims: &[u64]) -> Result<V
                 .ok(),
         };
         text_of.ok_or_else(|| {
-            Error::refused(format!("its text {text} is no Unicode text"))
+            Error::refused(format!("its text {text} is not Unicode text"))
                 .hint("--skip-unsupported leaves it out")
         })
     };

@@ -182,7 +182,7 @@ impl Stored {
             return Ok(bytes);
         }
         change(&bytes, self.dtype, of).ok_or_else(|| {
-            Error::corrupt(format!("a value is stored as {} and is no {of}", self.dtype))
+            Error::corrupt(format!("a value is stored as {} and is not {of}", self.dtype))
         })
     }
 }

@@ -421,7 +421,7 @@ fn structure(matrix: Matrix, name: &str, depth: usize, found: &mut FoundArrays) 
         .map_or(0, |&width| width as usize);
     let names = matrix.rest.name("the field names", MAX_FIELDS).map_err(|e| e.array(name))?;
     if width == 0 && !names.is_empty() || width > 0 && !names.len().is_multiple_of(width) {
-        let text = format!("{} bytes of field names are no names of {width}", names.len());
+        let text = format!("{} bytes of field names are not names of {width}", names.len());
         return Err(Error::corrupt(text).array(name));
     }
     let fields: Vec<String> = names.chunks_exact(width.max(1)).map(name_text).collect();

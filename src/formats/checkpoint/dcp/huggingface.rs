@@ -42,7 +42,7 @@ pub(super) fn read(
 ) -> Result<()> {
     if shards.is_empty() {
         return Err(Error::missing(
-            "the directory is no distributed checkpoint: it has no .metadata",
+            "the directory is not a distributed checkpoint: it has no .metadata",
         ));
     }
     // A rank without chunks writes none, and no shard says how many there are: what is missing

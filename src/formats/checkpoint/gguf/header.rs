@@ -51,7 +51,7 @@ impl Tensor {
         let row = self.shape.last().copied().unwrap_or(1);
         if !row.is_multiple_of(kind.block_elements) {
             return Err(Error::corrupt(format!(
-                "rows of {row} elements are no whole blocks of {}, which have {}",
+                "rows of {row} elements are not whole blocks of {}, which have {}",
                 kind.name, kind.block_elements
             ))
             .array(&self.name));

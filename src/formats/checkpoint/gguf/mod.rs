@@ -233,7 +233,7 @@ fn check_places(header: &Header, file_bytes: u64) -> Result<()> {
         }
         if !tensor.offset.is_multiple_of(header.alignment) {
             return Err(Error::corrupt(format!(
-                "its offset {} is no multiple of the alignment {}",
+                "its offset {} is not a multiple of the alignment {}",
                 tensor.offset, header.alignment
             ))
             .array(&tensor.name));

@@ -53,7 +53,7 @@ fn spell(meta: &ArrayMeta) -> Result<(&'static TensorType, Vec<u64>)> {
     if let (Logical::Packed { .. }, Some(last)) = (&meta.logical, shape.last_mut()) {
         if !last.is_multiple_of(kind.block_bytes) {
             return Err(Error::refused(format!(
-                "its rows of {last} bytes are no whole blocks of {}, which have {}",
+                "its rows of {last} bytes are not whole blocks of {}, which have {}",
                 kind.name, kind.block_bytes
             ))
             .array(&meta.name));

@@ -107,7 +107,7 @@ fn schema_of(message: ipc::Message<'_>) -> Result<ipc::Schema<'_>> {
 
 fn something_follows(at: u64) -> Error {
     Error::refused(format!(
-        "the stream ends at byte {at}, and something follows that is no other stream"
+        "the stream ends at byte {at}, and something follows that is not another stream"
     ))
     .hint("cut the file there to read what comes before")
 }

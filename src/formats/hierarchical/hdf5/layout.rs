@@ -75,7 +75,7 @@ pub(super) fn codecs(compressor: Option<Compressor>, element_bytes: u32) -> Arc<
 }
 
 /// Names that HDF5 cannot hold, and arrays that would have to be groups, too.
-pub(super) fn refuse(plan: &Plan, options: &WriteOptions) -> Vec<Error> {
+pub(super) fn validate(plan: &Plan, options: &WriteOptions) -> Vec<Error> {
     let mut errors = Vec::new();
     if let Err(e) = compressor(options, 1) {
         errors.push(e);

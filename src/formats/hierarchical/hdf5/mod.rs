@@ -166,7 +166,7 @@ impl Format for Hdf5 {
     ) -> Result<Prepared<'a>> {
         #[cfg(feature = "hdf5")]
         {
-            Error::all(layout::refuse(plan, options))?;
+            Error::all(layout::validate(plan, options))?;
             Ok(Box::new(move |plan| write::create(at, plan, options)))
         }
         #[cfg(not(feature = "hdf5"))]

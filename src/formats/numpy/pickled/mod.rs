@@ -131,7 +131,7 @@ pub(in crate::formats::numpy) fn of_npy(
     shape: &[u64],
     name: &str,
     options: &ReadOptions,
-) -> Result<Found> {
+) -> Result<PickledArrays> {
     let pickle = pickle::read_from(&bytes, 0, limit(options))?;
     whole(&pickle, bytes.len())?;
     let root = pickle.root();
@@ -140,19 +140,19 @@ pub(in crate::formats::numpy) fn of_npy(
         None => false,
     };
     if !is_same {
-        return Err(Error::corrupt(format!("its pickle is no array of the shape {shape:?}")));
+        return Err(Error::corrupt(format!("its pickle is not an array of the shape {shape:?}")));
     }
     arrays(pickle, name, options)
 }
 
-/// What was found.
-pub(in crate::formats::numpy) struct Found {
+/// The arrays of a pickle, and what else it holds.
+pub(in crate::formats::numpy) struct PickledArrays {
     pub arrays: Vec<(ArrayMeta, Option<ArrayMap>)>,
     attributes: Attributes,
     notes: Vec<String>,
 }
 
-impl Found {
+impl PickledArrays {
     /// As a source.
     pub fn source(
         self,
@@ -174,7 +174,7 @@ impl Found {
 }
 
 /// All arrays of a pickle; `name` is that of an array alone, or of a list's parts.
-fn arrays(pickle: Pickle, name: &str, options: &ReadOptions) -> Result<Found> {
+fn arrays(pickle: Pickle, name: &str, options: &ReadOptions) -> Result<PickledArrays> {
     if let Some(other) = pickle.globals().find(|global| !KNOWN.contains(global)) {
         return Err(Error::refused(format!(
             "the pickle names '{}': only NumPy arrays in dicts, lists and tuples are read, and nothing is run",
@@ -185,7 +185,11 @@ fn arrays(pickle: Pickle, name: &str, options: &ReadOptions) -> Result<Found> {
     let pickle = Arc::new(pickle);
     let mut walker = Walker {
         pickle: pickle.clone(),
-        found: Found { arrays: Vec::new(), attributes: Attributes::new(), notes: Vec::new() },
+        found: PickledArrays {
+            arrays: Vec::new(),
+            attributes: Attributes::new(),
+            notes: Vec::new(),
+        },
         left_out: 0,
         steps: 0,
         held: 0,
@@ -220,7 +224,7 @@ fn arrays(pickle: Pickle, name: &str, options: &ReadOptions) -> Result<Found> {
 
 struct Walker {
     pickle: Arc<Pickle>,
-    found: Found,
+    found: PickledArrays,
     left_out: u64,
     steps: u64,
     /// About the bytes of the pickle, of what is decoded of it, and of names.
@@ -269,7 +273,7 @@ impl Walker {
             Node::Tuple(items) => self.list(items, path, depth),
             Node::Object(_) => match ndarray::find(&pickle, id, &mut self.steps) {
                 Ok(Some(array)) => self.array(array, path, depth),
-                Ok(None) => Err(self.odd(path, "an object that is no array")),
+                Ok(None) => Err(self.odd(path, "an object that is not an array")),
                 Err(e) => self.broken(path, e),
             },
             Node::Set(_) | Node::Persistent(_) | Node::Global(_) | Node::Dict(_) => {
@@ -315,7 +319,7 @@ impl Walker {
                 self.hold(pickle.text_len(id).unwrap_or(0) as u64)?;
                 pickle.text(id).unwrap_or_default().into()
             }
-            _ => return Err(self.odd(path, "bytes that are no array")),
+            _ => return Err(self.odd(path, "bytes that are not an array")),
         };
         self.hold(128 + path.len() as u64)?;
         let key = if path.is_empty() { "value" } else { path };

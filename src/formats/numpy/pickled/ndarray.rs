@@ -126,12 +126,12 @@ pub(super) fn is_array(pickle: &Pickle, id: Id) -> bool {
 /// # Errors
 /// Refused where there are too many.
 pub(super) fn step(steps: &mut u64, more: u64) -> Result<()> {
-    const MOST: u64 = 5_000_000;
+    const MAX_STEPS: u64 = 5_000_000;
     *steps = steps.saturating_add(more);
-    if *steps <= MOST {
+    if *steps <= MAX_STEPS {
         return Ok(());
     }
-    Err(Error::refused(format!("the pickle repeats itself, or has more than {MOST} parts")))
+    Err(Error::refused(format!("the pickle repeats itself, or has more than {MAX_STEPS} parts")))
 }
 
 fn dims(pickle: &Pickle, id: Id) -> Result<Vec<u64>> {

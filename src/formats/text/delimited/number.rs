@@ -39,8 +39,8 @@ pub struct Number {
 /// lower).
 struct Powers([(u64, u64); 651]);
 
-const LEAST: i64 = -342;
-const MOST: i64 = 308;
+const MIN_POWER: i64 = -342;
+const MAX_POWER: i64 = 308;
 
 impl Powers {
     /// Exact arithmetic, once for a process.
@@ -48,8 +48,8 @@ impl Powers {
         let mut table = Box::new(Powers([(0, 0); 651]));
         // 5^q grows limb by limb; the table keeps its top 128 bits, cut off.
         let mut power: Vec<u64> = vec![1];
-        for q in 0..=MOST {
-            table.0[(q - LEAST) as usize] = top_bits(&power);
+        for q in 0..=MAX_POWER {
+            table.0[(q - MIN_POWER) as usize] = top_bits(&power);
             let mut carry = 0u128;
             for limb in &mut power {
                 let product = u128::from(*limb) * 5 + carry;
@@ -63,7 +63,7 @@ impl Powers {
         // 2^1792 / 5^k, floored step by step (which is the floor of the whole).
         let mut reciprocal: Vec<u64> = vec![0; 29];
         reciprocal[28] = 1;
-        for k in 1..=-LEAST {
+        for k in 1..=-MIN_POWER {
             let mut rest = 0u128;
             for limb in reciprocal.iter_mut().rev() {
                 let part = rest << 64 | u128::from(*limb);
@@ -87,7 +87,7 @@ impl Powers {
                 add = u64::from(over);
                 at += 1;
             }
-            table.0[(-k - LEAST) as usize] = top_bits(&ceiling);
+            table.0[(-k - MIN_POWER) as usize] = top_bits(&ceiling);
         }
         table
     }
@@ -295,12 +295,12 @@ impl Reader {
         if significand == 0 {
             return Some(0);
         }
-        if !(LEAST..=MOST).contains(&exponent) {
+        if !(MIN_POWER..=MAX_POWER).contains(&exponent) {
             return None;
         }
         let zeros = significand.leading_zeros();
         let w = significand << zeros;
-        let (upper, lower) = self.powers.0[(exponent - LEAST) as usize];
+        let (upper, lower) = self.powers.0[(exponent - MIN_POWER) as usize];
         let first = u128::from(w) * u128::from(upper);
         let (mut low, mut high) = (first as u64, (first >> 64) as u64);
         const MASK: u64 = u64::MAX >> 55;
