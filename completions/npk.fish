@@ -105,7 +105,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l on-duplicate -d 'Wha
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
 last\t'Keep the last'"
-complete -c npk -n "__fish_npk_using_subcommand convert" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -s j -l jobs -d 'Worker threads (default: one per core); no more than 4, and one for each 8 MiB of --memory-limit' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l region -d 'AWS region' -r
@@ -174,7 +174,7 @@ complete -c npk -n "__fish_npk_using_subcommand list" -l on-duplicate -d 'What t
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
 last\t'Keep the last'"
-complete -c npk -n "__fish_npk_using_subcommand list" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand list" -s j -l jobs -d 'Worker threads (default: one per core); no more than 4, and one for each 8 MiB of --memory-limit' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand list" -l region -d 'AWS region' -r
@@ -225,7 +225,7 @@ complete -c npk -n "__fish_npk_using_subcommand ls" -l on-duplicate -d 'What to 
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
 last\t'Keep the last'"
-complete -c npk -n "__fish_npk_using_subcommand ls" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand ls" -s j -l jobs -d 'Worker threads (default: one per core); no more than 4, and one for each 8 MiB of --memory-limit' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand ls" -l region -d 'AWS region' -r
@@ -278,7 +278,7 @@ complete -c npk -n "__fish_npk_using_subcommand inspect" -l on-duplicate -d 'Wha
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
 last\t'Keep the last'"
-complete -c npk -n "__fish_npk_using_subcommand inspect" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand inspect" -s j -l jobs -d 'Worker threads (default: one per core); no more than 4, and one for each 8 MiB of --memory-limit' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand inspect" -l region -d 'AWS region' -r
@@ -334,7 +334,7 @@ complete -c npk -n "__fish_npk_using_subcommand diff" -l on-duplicate -d 'What t
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
 last\t'Keep the last'"
-complete -c npk -n "__fish_npk_using_subcommand diff" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand diff" -s j -l jobs -d 'Worker threads (default: one per core); no more than 4, and one for each 8 MiB of --memory-limit' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand diff" -l region -d 'AWS region' -r
@@ -386,7 +386,7 @@ complete -c npk -n "__fish_npk_using_subcommand verify" -l on-duplicate -d 'What
 rename\t'Rename the later ones to NAME_1, NAME_2, …'
 first\t'Keep the first'
 last\t'Keep the last'"
-complete -c npk -n "__fish_npk_using_subcommand verify" -s j -l jobs -d 'Worker threads (default: one per core)' -r
+complete -c npk -n "__fish_npk_using_subcommand verify" -s j -l jobs -d 'Worker threads (default: one per core); no more than 4, and one for each 8 MiB of --memory-limit' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -s m -l memory-limit -d 'Memory for data in flight, over all files; at least 1MiB' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l profile -d 'AWS profile' -r
 complete -c npk -n "__fish_npk_using_subcommand verify" -l region -d 'AWS region' -r

@@ -11,6 +11,13 @@ mod budget;
 pub(crate) use budget::FileReservation;
 pub use budget::{Budget, Reservation};
 
+/// So many threads there are with any memory limit, and one more for each of
+const MIN_JOBS: usize = 4;
+
+/// so many bytes of it: beside the values in flight each thread keeps some MiB of its own (encoders,
+/// what the allocator has for it).
+const JOB_BYTES: u64 = 8 << 20;
+
 /// Threads, memory, cancelling and progress of a run. Clones share the memory.
 #[derive(Clone)]
 pub struct Resources {
@@ -86,9 +93,11 @@ impl Resources {
         Resources { progress: Some(progress), ..self.clone() }
     }
 
-    /// Worker threads.
+    /// Worker threads: as many as were asked for, as far as the memory lets each have its own part
+    /// of it.
     pub fn jobs(&self) -> usize {
-        self.jobs
+        let most = MIN_JOBS as u64 + self.memory_bytes / JOB_BYTES;
+        self.jobs.min(usize::try_from(most).unwrap_or(usize::MAX))
     }
     /// The limit: what does not fit into it is refused, or done in another way.
     pub fn memory_bytes(&self) -> u64 {

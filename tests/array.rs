@@ -702,7 +702,7 @@ fn blocks_are_cut_into_pieces() {
 #[test]
 fn recent_values() {
     let mut recent = Recent::new(10);
-    (0..5).for_each(|key| recent.insert(key, key, 2));
+    (0..5).for_each(|key| drop(recent.insert(key, key, 2)));
     assert!((0..5).all(|key| recent.get(&key) == Some(key)));
     recent.resize(&1, 7);
     assert_eq!((0..5).filter_map(|key| recent.get(&key)).collect::<Vec<_>>(), [1, 4]);

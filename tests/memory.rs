@@ -4,7 +4,7 @@ use npk::format::Arrays;
 use npk::formats::FORMATS;
 
 use crate::convert::npy;
-use crate::support::{Scratch, at, fixture, npk, npk_peak};
+use crate::support::{Scratch, at, fixture, npk, npk_peak, python};
 
 const LIMIT: u64 = 8 << 20;
 /// Beside the limit. An unoptimised binary has three times the code of a released one.
@@ -130,6 +130,37 @@ fn wide_tables_within_the_limit() {
     }
     to(&at(&s, "o.feather"), "p.parquet");
     npk(&["diff", &table, &at(&s, "p.parquet")]);
+}
+
+/// Columns whose chunks side by side are many times the limit: structs in lists, texts among them,
+/// and columns of numbers. No chunk is decoded for every few rows, nor held by a few of them.
+#[test]
+#[ignore = "asks the real libraries"]
+fn chunks_side_by_side_within_the_limit() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq\n\
+         n = 600_000\n\
+         text = lambda m, width: pc.utf8_lpad(pa.array(np.arange(n) * m % 999_983).cast('string'), width, '0')\n\
+         struct = pa.StructArray.from_arrays([text(7, 40), pa.array(np.arange(n)), text(5, 30)], ['a', 'b', 'c'])\n\
+         lists = pa.ListArray.from_arrays(pa.array(np.arange(0, n + 1, 5), pa.int32()), struct)\n\
+         pq.write_table(pa.table({'lists': lists}), 'nested.parquet')\n\
+         flat = {f'c{i}': np.arange(300_000) * 0.5 + i for i in range(30)}\n\
+         pq.write_table(pa.table(flat), 'flat.parquet')",
+    );
+    for name in ["nested", "flat"] {
+        let source = at(&s, &format!("{name}.parquet"));
+        for ending in ["zarr", "h5"] {
+            let chunked = at(&s, &format!("{name}.{ending}"));
+            npk(&["convert", &source, &chunked, "-q", "-m", "1GiB", "--layout", "columns"]);
+            for out in ["o.parquet", "o.feather"] {
+                let out = at(&s, out);
+                assert_eq!(within(&["convert", &chunked, &out, "-j", "8", "--force"]), 0, "{name}");
+            }
+            npk(&["diff", &source, &at(&s, "o.parquet")]);
+        }
+    }
 }
 
 /// Long texts among what describes the arrays: read with little beside them, or refused with what

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::block_copy::{self, Block, step};
 use super::fetch::Fetch;
-use super::recent::SharedRecent;
+use super::kept::{Held, Kept, OnDisk, Piece};
 use super::{ArrayMap, CodecPipeline, Element, Grid};
 use crate::codec::limit;
 use crate::error::{Error, Result};
-use crate::model::{Buf, Values};
+use crate::model::{Buf, Values, typed};
 use crate::storage::BlobSlice;
 
 /// What an item is taken for, before it is read.
@@ -103,6 +103,22 @@ impl Items {
     }
 }
 
+/// Offsets and bytes.
+impl Piece for Arc<Items> {
+    fn parts(&self) -> Option<[&[u8]; 2]> {
+        Some([bytemuck::cast_slice(&self.offsets), &self.values])
+    }
+}
+
+/// As [`Items::slice`], of items on the disk.
+fn sliced(all: &OnDisk, from: u64, to: u64) -> Result<Values> {
+    let offsets = all.read(0, 8 * from, 8 * (to - from + 1))?;
+    let offsets = typed::<u64>(&offsets);
+    let (base, end) = (offsets[0], offsets[offsets.len() - 1]);
+    let values = Buf::from_vec(all.read(1, base, end - base)?);
+    Ok(Values::Var { offsets: offsets.iter().map(|o| o - base).collect(), values })
+}
+
 /// A piece of these items, filled up with empty ones to `count`.
 ///
 /// # Errors
@@ -186,13 +202,13 @@ pub(super) struct ItemReader {
     memory_bytes: u64,
     /// Items of rows of pieces that are probably wanted again, by the array's pieces and the row's
     /// number.
-    kept: SharedRecent<(usize, u64), Arc<Items>>,
+    kept: Kept<Arc<Items>>,
 }
 
 impl ItemReader {
     /// With this memory limit; items are kept up to `kept_bytes`.
     pub(super) fn new(memory_bytes: u64, kept_bytes: u64) -> ItemReader {
-        ItemReader { memory_bytes, kept: SharedRecent::new(kept_bytes) }
+        ItemReader { memory_bytes, kept: Kept::new(kept_bytes) }
     }
 
     /// Items of any length from `rows.start` on, up to where a row of pieces ends, and the row
@@ -218,9 +234,14 @@ impl ItemReader {
         let values = if is_part && (map.is_wide() || size <= self.memory_bytes / 2) {
             let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, k);
             let all = || self.slab_items(map, k, &slab, fetch).map(Arc::new);
-            let all = self.kept.get_or(key, size, all)?;
-            self.kept.resize(&key, all.bytes());
-            all.slice((rows.start - slab.start) * each, (rows.end - slab.start) * each)
+            let (from, to) = ((rows.start - slab.start) * each, (rows.end - slab.start) * each);
+            match self.kept.get_or(key, (size, 1), all)? {
+                Held::Memory(all) => {
+                    self.kept.resize(&key, all.bytes());
+                    all.slice(from, to)
+                }
+                Held::Disk(all) => sliced(&all, from, to)?,
+            }
         } else {
             let count = (rows.end - rows.start) * each;
             self.slab_items(map, k, &rows, fetch)?.into_values(count)

@@ -14,7 +14,7 @@
 //! | [`block_copy`] | boxes between blocks in C order |
 //! | [`items`] | pieces of items of any length |
 //! | [`boxes`] | arrays put together from boxes, each a mapped array of its own |
-//! | [`recent`] | what was used lately |
+//! | [`recent`], `kept` | what was used lately; decoded pieces, in memory or on the disk |
 //! | `stored` | maps as other readers of the same bytes need them |
 //! | [`source`], [`stream`] | a whole input whose arrays are maps: at random, or from a pipe |
 
@@ -29,6 +29,7 @@ pub mod boxes;
 pub mod element;
 mod fetch;
 pub mod items;
+mod kept;
 pub mod pipeline;
 pub mod raw;
 pub mod reader;

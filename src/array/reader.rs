@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use super::block_copy::{self, Block, step};
 use super::fetch::Fetch;
 use super::items::{ITEM_BYTES, ItemReader};
-use super::recent::SharedRecent;
+use super::kept::{Held, Kept, Piece};
 use super::rechunk::TILE_BYTES;
 use super::spool::Spooled;
 use super::strided::Strided;
@@ -37,8 +37,8 @@ const MAX_EXTENTS: u64 = 256;
 pub struct MapReader {
     arrays: Vec<Option<Mapped>>,
     memory_bytes: u64,
-    /// Decoded pieces that are probably wanted again, by the array's pieces and their number.
-    kept: SharedRecent<(usize, u64), Option<Buf>>,
+    /// Decoded pieces that are probably wanted again.
+    kept: Kept<Option<Buf>>,
     /// Reads items of any length.
     items: ItemReader,
 }
@@ -104,6 +104,12 @@ impl Mapped {
     }
 }
 
+impl Piece for Option<Buf> {
+    fn parts(&self) -> Option<[&[u8]; 2]> {
+        self.as_ref().map(|bytes| [bytes.as_slice(), &[]])
+    }
+}
+
 /// Decoded pieces that are kept take this much together.
 fn kept_bytes(memory_bytes: u64) -> u64 {
     (memory_bytes / 8).clamp(1 << 20, 64 << 20)
@@ -139,7 +145,7 @@ impl MapReader {
         };
         let largest = arrays.iter().flatten().map(slab).max().unwrap_or(0);
         let room = kept_bytes(memory_bytes);
-        let kept = SharedRecent::new(largest.min(memory_bytes / 2).max(room));
+        let kept = Kept::new(largest.min(memory_bytes / 2).max(room));
         MapReader { arrays, memory_bytes, kept, items: ItemReader::new(memory_bytes, room) }
     }
 
@@ -412,16 +418,25 @@ impl MapReader {
         let keep = !mapped.is_free() && (is_part || mapped.shared);
         let elements = if keep {
             let key = (Arc::as_ptr(&map.pieces).cast::<()>() as usize, map.number(at));
-            self.kept.get_or(key, decoded as u64, decode)?
+            let across = map.columns().iter().fold(1u64, |n, &c| n.saturating_mul(c));
+            self.kept.get_or(key, (decoded as u64, across), decode)?
         } else {
-            decode()?
+            Held::Memory(decode()?)
         };
-        let Some(elements) = elements else { return Ok(missing()) };
-        let row = row_elements as usize * map.element.bytes;
-        let part = match count == full {
-            true => elements,
-            false => elements
-                .slice_with_length((rows.start - slab.start) as usize * row, count as usize * row),
+        let row = row_elements * map.element.bytes as u64;
+        let (first, bytes) = ((rows.start - slab.start) * row, count * row);
+        let part = match elements {
+            Held::Memory(None) => return Ok(missing()),
+            Held::Memory(Some(elements)) if count == full => elements,
+            Held::Memory(Some(elements)) => {
+                let part = elements.slice_with_length(first as usize, bytes as usize);
+                // A small part would hold all of the piece for as long as it waits.
+                match 2 * bytes > decoded as u64 {
+                    true => part,
+                    false => Buf::from_vec(part.to_vec()),
+                }
+            }
+            Held::Disk(elements) => Buf::from_vec(elements.read(0, first, bytes)?),
         };
         Ok(match &map.element.field {
             None => part,
@@ -471,7 +486,8 @@ impl ReadRows for MapReader {
             // One piece decoded, and its stored bytes.
             Order::Pieces => {
                 let piece = map.piece_bytes().unwrap_or(0);
-                if map.is_wide() && map.element.is_plain() {
+                let is_whole = count.saturating_mul(map.packed_row_bytes()) >= piece;
+                if map.is_wide() && map.element.is_plain() && is_whole {
                     piece / 2
                 } else {
                     piece.saturating_mul(3) / 2
@@ -482,8 +498,11 @@ impl ReadRows for MapReader {
                 (3 * TILE_BYTES).max(map.piece_bytes().unwrap_or(0).saturating_mul(2))
             }
             Order::Items => {
-                let items = count.saturating_mul(map.row_elements());
-                return Some(items.saturating_mul(ITEM_BYTES).max(1 << 18));
+                // The items, and a piece while it is decoded.
+                let piece = map.piece_shape().iter().fold(1u64, |n, &d| n.saturating_mul(d));
+                let decoded = piece.saturating_mul(ITEM_BYTES).min(self.memory_bytes / 2);
+                let items = count.saturating_mul(map.row_elements()).saturating_mul(ITEM_BYTES);
+                return Some(items.saturating_add(decoded).max(1 << 18));
             }
         };
         Some(

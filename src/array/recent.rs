@@ -25,24 +25,28 @@ impl<K: Clone + Eq + Hash, V: Clone> Recent<K, V> {
         self.values.get(key).map(|(value, _)| value.clone())
     }
 
-    /// Keeps a value; one that is larger than all room is kept alone.
-    pub fn insert(&mut self, key: K, value: V, size: u64) {
+    /// Keeps a value; one that is larger than all room is kept alone. Those that had to go for it.
+    pub fn insert(&mut self, key: K, value: V, size: u64) -> Vec<K> {
+        let mut gone = Vec::new();
         if self.values.contains_key(&key) {
-            return;
+            return gone;
         }
         while self.size.saturating_add(size) > self.most
-            && let Some((_, old)) = self.order.pop_front().and_then(|key| self.values.remove(&key))
+            && let Some(oldest) = self.order.pop_front()
         {
-            self.size -= old;
+            self.size -= self.values.remove(&oldest).map_or(0, |(_, old)| old);
+            gone.push(oldest);
         }
         self.size = self.size.saturating_add(size);
         self.order.push_back(key.clone());
         self.values.insert(key, (value, size));
+        gone
     }
 
-    /// Says what a kept value really takes; others go where there is no room.
-    pub fn resize(&mut self, key: &K, size: u64) {
-        let Some((_, old)) = self.values.get_mut(key) else { return };
+    /// Says what a kept value really takes; others go where there is no room: these.
+    pub fn resize(&mut self, key: &K, size: u64) -> Vec<K> {
+        let mut gone = Vec::new();
+        let Some((_, old)) = self.values.get_mut(key) else { return gone };
         self.size = self.size.saturating_sub(*old).saturating_add(size);
         *old = size;
         while self.size > self.most
@@ -53,13 +57,15 @@ impl<K: Clone + Eq + Hash, V: Clone> Recent<K, V> {
                 self.order.push_back(oldest);
             } else if let Some((_, old)) = self.values.remove(&oldest) {
                 self.size = self.size.saturating_sub(old);
+                gone.push(oldest);
             }
         }
+        gone
     }
 }
 
 /// A value, once somebody made it.
-type Slot<V> = Arc<Mutex<Option<V>>>;
+pub(super) type Slot<V> = Arc<Mutex<Option<V>>>;
 
 /// A [`Recent`] for many threads: of those that want the same value one makes it.
 pub struct SharedRecent<K, V>(Mutex<Recent<K, Slot<V>>>);
@@ -88,10 +94,5 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedRecent<K, V> {
         let made = make()?;
         *value = Some(made.clone());
         Ok(made)
-    }
-
-    /// As [`Recent::resize`].
-    pub fn resize(&self, key: &K, size: u64) {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).resize(key, size);
     }
 }

@@ -22,7 +22,10 @@ pub(crate) struct Flight {
 impl Flight {
     pub(crate) fn new(jobs: usize, remote: bool, memory_bytes: u64, units: u64) -> Flight {
         let by_memory = usize::try_from(memory_bytes / FILE_BYTES).unwrap_or(usize::MAX);
-        let most = if remote { by_memory.clamp(jobs, MAX_FILES.max(jobs)) } else { jobs };
+        let most = match remote {
+            true => by_memory.clamp(jobs, MAX_FILES.max(jobs)),
+            false => jobs.min(by_memory.max(1)),
+        };
         let units = usize::try_from(units).unwrap_or(usize::MAX);
         Flight { cores: jobs, most: most.min(units), since: (Instant::now(), cpu_time()) }
     }

@@ -62,7 +62,8 @@ pub struct ReadArgs {
     /// links, raw data)
     #[arg(long)]
     pub follow_external: bool,
-    /// Worker threads (default: one per core)
+    /// Worker threads (default: one per core); no more than 4, and one for each 8 MiB of
+    /// --memory-limit
     #[arg(short = 'j', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub jobs: Option<usize>,
     /// Memory for data in flight, over all files; at least 1MiB

@@ -3,6 +3,8 @@
 use crate::cli::{Cli, Command};
 use crate::console::{self, Console};
 use crate::conversion;
+use crate::open;
+use crate::resources::Resources;
 
 pub mod certificate;
 pub mod colors;
@@ -62,8 +64,8 @@ pub fn run(mut cli: Cli) -> u8 {
     }
 }
 
-/// The memory limit of a command, where it has one that can be read.
-pub fn memory_bytes(cli: &Cli) -> Option<u64> {
+/// The threads and the memory limit of a command, where it has one that can be read.
+pub fn resources(cli: &Cli) -> Option<Resources> {
     let read = match &cli.command {
         Command::Convert(a) => &a.read,
         Command::List(a) => &a.read,
@@ -72,7 +74,7 @@ pub fn memory_bytes(cli: &Cli) -> Option<u64> {
         Command::Verify(a) => &a.read,
         _ => return None,
     };
-    console::parse_bytes(&read.memory_limit).ok()
+    open::resources(read).ok()
 }
 
 /// `auto` as a format is what is done where none is given.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{ArrayRef, StructArray};
 use arrow_buffer::NullBuffer;
@@ -114,7 +115,8 @@ impl Source for Together {
         // Array by array: fields of the same records are not to come together.
         let reader = self.inner.select(&inputs, Order::ArrayByArray)?.random();
         let reader = reader.ok_or_else(|| Error::internal("parts without random access"))?;
-        Ok(Reader::Random(Arc::new(TogetherRows { reader, shared: self.shared.clone() })))
+        let came = self.shared.flat.iter().map(|_| AtomicU64::new(0)).collect();
+        Ok(Reader::Random(Arc::new(TogetherRows { reader, shared: self.shared.clone(), came })))
     }
     fn stored(&self, array: usize) -> Result<StoredArray> {
         match self.shared.ways[array] {
@@ -127,6 +129,8 @@ impl Source for Together {
 struct TogetherRows {
     reader: Arc<dyn ReadRows>,
     shared: Arc<Shared>,
+    /// Per array of the source the bytes of a row of text, by what came last.
+    came: Vec<AtomicU64>,
 }
 
 impl TogetherRows {
@@ -146,6 +150,11 @@ impl TogetherRows {
                     Ok(())
                 })
                 .at_array(&self.shared.flat[array].name)?;
+        }
+        if meta.logical.is_var() {
+            let bytes: u64 = chunks.iter().map(Chunk::bytes).sum();
+            let rows: u64 = chunks.iter().map(|chunk| chunk.rows).sum();
+            bytes.checked_div(rows).map(|row| self.came[array].store(row, Ordering::Relaxed));
         }
         Ok(chunks)
     }
@@ -204,8 +213,8 @@ impl TogetherRows {
         let count = rows.end - rows.start;
         if let Some(leaf) = node.leaf {
             let meta = &self.shared.flat[leaf];
-            let each = meta.row_bytes_about(16).saturating_add(16);
-            return Ok(count.saturating_mul(each));
+            let each = meta.row_bytes_about(16).max(self.came[leaf].load(Ordering::Relaxed));
+            return Ok(count.saturating_mul(each.saturating_add(16)));
         }
         let below = match node.kind {
             PartKind::Fixed(n) => rows.start.saturating_mul(n)..rows.end.saturating_mul(n),
@@ -219,6 +228,16 @@ impl TogetherRows {
             sum = sum.saturating_add(self.size(part, &below)?);
         }
         Ok(sum)
+    }
+
+    /// What is held meanwhile by those that read its arrays, one after the other: a chunk that is
+    /// decoded.
+    fn beside(&self, node: &NestedNode) -> u64 {
+        let of = |array: usize| {
+            let rows = self.shared.flat[array].rows.unwrap_or(0).min(1);
+            self.reader.cost(array, 0..rows).unwrap_or(0)
+        };
+        node.arrays().into_iter().map(of).max().unwrap_or(0)
     }
 
     /// The row behind those from `row` on that take about `bytes`, one at least, and what they take.
@@ -321,7 +340,10 @@ impl ReadRows for TogetherRows {
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         match &self.shared.ways[array] {
             Joined::Flat(i) => self.reader.cost(*i, rows),
-            Joined::Nested(node, _) => self.size(node, &rows).ok().map(|n| n.saturating_mul(TWICE)),
+            Joined::Nested(node, _) => {
+                let bytes = self.size(node, &rows).ok()?.saturating_mul(TWICE);
+                Some(bytes.saturating_add(self.beside(node)))
+            }
         }
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
@@ -329,7 +351,8 @@ impl ReadRows for TogetherRows {
             Joined::Flat(i) => self.reader.piece(*i, row, bytes),
             Joined::Nested(node, rows) => {
                 let (end, bytes) = self.fit(node, row, *rows, bytes / TWICE).ok()?;
-                Some(Piece { end, bytes: bytes.saturating_mul(TWICE) })
+                let bytes = bytes.saturating_mul(TWICE).saturating_add(self.beside(node));
+                Some(Piece { end, bytes })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The rows of a file: those of its maps, and what is done with them beyond that. Text of any
 //! length is fetched from its heaps, characters are joined to text, nulls of pandas are taken out.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -24,17 +25,19 @@ const LOOKED_AT_BYTES: u64 = 64 << 20;
 /// The lengths of the text of some rows, which are asked for before the rows are read.
 #[derive(Default)]
 struct Lengths {
-    array: usize,
     first_row: u64,
-    bytes: Vec<u64>,
+    bytes: Vec<u32>,
 }
+
+/// Of so many arrays: columns of a table are asked for side by side.
+const LENGTHS_OF: usize = 32;
 
 /// The rows of a file.
 pub(super) struct Rows {
     pub(super) file: Arc<OpenFile>,
     pub(super) reader: Arc<MapReader>,
     pub(super) arrays: Vec<Array>,
-    lengths: Mutex<Lengths>,
+    lengths: Mutex<HashMap<usize, Lengths>>,
 }
 
 impl Rows {
@@ -237,26 +240,29 @@ impl Rows {
         let of = &self.arrays[array];
         let heaps = of.dataset.heaps.as_ref().filter(|_| of.leaf.kind.is_variable())?;
         let (per_row, total) = (self.texts_per_row(array).max(1), of.rows());
-        let mut lengths = self.lengths.lock().unwrap_or_else(|e| e.into_inner());
+        let mut all = self.lengths.lock().unwrap_or_else(|e| e.into_inner());
+        if all.len() >= LENGTHS_OF && !all.contains_key(&array) {
+            all.clear();
+        }
+        let lengths = all.entry(array).or_default();
         let (mut end, mut held) = (row, 0u64);
         while end < total {
-            let known =
-                (lengths.array == array).then(|| end.checked_sub(lengths.first_row)).flatten();
-            let Some(&row_bytes) = known.and_then(|n| lengths.bytes.get(usize::try_from(n).ok()?))
-            else {
+            let known = end.checked_sub(lengths.first_row).and_then(|n| usize::try_from(n).ok());
+            let Some(&row_bytes) = known.and_then(|n| lengths.bytes.get(n)) else {
                 let stop = end.saturating_add(step(&of.leaf, per_row)).min(total);
                 let raw = self.stored(array, end..stop).ok()?;
                 let size = heaps.reference_bytes();
                 let most = self.file.blob.len();
+                let one = |r: &[u8]| u64::from(heaps.reference(r).len).min(most) + size as u64 + 8;
                 let sum = |row: &[u8]| {
-                    row.chunks_exact(size)
-                        .map(|r| u64::from(heaps.reference(r).len).min(most) + size as u64 + 8)
-                        .sum()
+                    let bytes: u64 = row.chunks_exact(size).map(one).sum();
+                    u32::try_from(bytes).unwrap_or(u32::MAX)
                 };
                 let sizes = raw.chunks_exact(size * per_row as usize).map(sum).collect();
-                *lengths = Lengths { array, first_row: end, bytes: sizes };
+                *lengths = Lengths { first_row: end, bytes: sizes };
                 continue;
             };
+            let row_bytes = u64::from(row_bytes);
             if end > row && held.saturating_add(row_bytes) > bytes {
                 break;
             }
@@ -283,7 +289,10 @@ impl ReadRows for Rows {
         let of = &self.arrays[array];
         let (count, cost) = (rows.end - rows.start, self.reader.cost(array, rows));
         match &of.leaf.joined {
-            _ if of.leaf.kind.is_variable() => Some(count.saturating_mul(64)),
+            // The texts, and the references.
+            _ if of.leaf.kind.is_variable() => {
+                Some(count.saturating_mul(64).saturating_add(cost.unwrap_or(0)))
+            }
             // The characters, and the texts that are made of them.
             Some(width) => {
                 let row_bytes = self.texts_per_row(array).saturating_mul(*width as u64 + 8);
