@@ -1,7 +1,7 @@
 //! HDF5 chunks: where they are, and what it takes to decode them.
 
 use super::hdf5::judged;
-use crate::support::{self, Scratch};
+use crate::support::{self, Scratch, npk_fails};
 
 /// Every kind of chunk index, in every layout version, with unlimited dimensions wherever they may
 /// stand.
@@ -201,4 +201,13 @@ fn large_chunks_stay_within_the_memory_limit() {
         s.path(),
         &RUN_LARGE.replace("NPK", &format!("{:?}", env!("CARGO_BIN_EXE_npk"))),
     );
+}
+
+/// The library takes memory for a chunk before it reads it: its index is looked at first.
+#[test]
+fn chunks_that_are_not_in_the_file_are_not_asked_from_the_library() {
+    let s = Scratch::new();
+    let forged = support::fixture("fuzz/read_hdf5/scaled_chunk_of_4_gib.h5").display().to_string();
+    let told = npk_fails(7, &["convert", &forged, &support::at(&s, "o.npk"), "-a", "scaled"]);
+    assert!(told.contains("a chunk of 4294967295 bytes is at byte 25388"), "{told}");
 }

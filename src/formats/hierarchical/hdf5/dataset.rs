@@ -1,8 +1,9 @@
 //! What is known of a dataset: its elements, and where they are.
 
 use std::ffi::{CStr, CString, c_char, c_uint};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::chunk_extents::check_chunks;
 use super::element_type::TypeLeaf;
 use super::external::External;
 use super::ffi;
@@ -43,6 +44,8 @@ pub(super) struct Dataset {
     pub(super) elsewhere: bool,
     /// The name is whole: no field is added to it.
     pub(super) named: bool,
+    /// What was said of its chunks before the library read the first.
+    pub(super) chunks_checked: OnceLock<Result<()>>,
 }
 
 /// Where the values are.
@@ -73,6 +76,20 @@ pub(super) struct Chunked {
 }
 
 impl Dataset {
+    /// Looks at where its chunks are, once, before the library reads any of them.
+    ///
+    /// # Errors
+    /// As [`check_chunks`].
+    pub(super) fn check_chunks(&self, lib: &Library, data: &Id, memory_bytes: u64) -> Result<()> {
+        match self.storage {
+            Storage::Chunked(_) => {
+                let look = || check_chunks(lib, data, memory_bytes);
+                self.chunks_checked.get_or_init(look).clone()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A place whose dataset cannot be read.
     pub(super) fn broken(name: String, path: CString, error: Error) -> Dataset {
         let (dims, element_bytes) = (vec![0], 1);

@@ -75,6 +75,7 @@ impl Blob for LibraryBox {
         }
         let lib = &library::lock();
         let data = lib.open(&file.id, &dataset.path)?;
+        dataset.check_chunks(lib, &data, file.memory_bytes)?;
         // SAFETY: `to` has room for the packed leaf of a box of this shape.
         unsafe { read_box(lib, &data, dataset, leaf, (&origin, &shape), to.as_mut_ptr().cast()) }
     }

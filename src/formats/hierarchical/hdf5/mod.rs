@@ -31,6 +31,7 @@ mod arrays;
 mod attributes;
 #[cfg(feature = "hdf5")]
 mod calls;
+mod chunk_extents;
 #[cfg(feature = "hdf5")]
 mod create;
 #[cfg(feature = "hdf5")]

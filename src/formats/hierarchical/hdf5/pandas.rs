@@ -233,6 +233,7 @@ fn read_whole(data: &Dataset, file: &Id, bytes: usize) -> Option<Vec<u8>> {
     if lib.H5Tget_size(kind.raw()) != data.element_bytes {
         return None;
     }
+    data.check_chunks(lib, &open, bytes as u64).ok()?;
     if bytes > 0 {
         let (all, to) = (ffi::DEFAULT, raw.as_mut_ptr().cast());
         // SAFETY: the buffer has the size of the dataset in its own type.

@@ -12,6 +12,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::{Arc, OnceLock};
 
+use super::chunk_extents::check_extent;
 use super::dataset::{Chunked, Dataset};
 use super::ffi;
 use super::file::OpenFile;
@@ -246,13 +247,11 @@ unsafe extern "C" fn visit(
         }
         number = number.wrapping_mul(d.div_ceil(s)).wrapping_add(p);
     }
-    if at.checked_add(bytes).is_none_or(|end| end > found.file_bytes)
-        || found.chunks.len() as u64 >= found.most
-    {
-        let file_bytes = found.file_bytes;
-        found.wrong = Some(Error::corrupt(format!(
-            "a chunk of {bytes} bytes is at byte {at}, the file has {file_bytes} bytes"
-        )));
+    found.wrong = check_extent(at, bytes, found.file_bytes).err();
+    if found.wrong.is_none() && found.chunks.len() as u64 >= found.most {
+        found.wrong = Some(Error::corrupt("it has more chunks than its extent takes"));
+    }
+    if found.wrong.is_some() {
         return 1;
     }
     found.chunks.push(ChunkLocation { number, at, bytes, mask });

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::access::{Access, Denied};
+use super::chunk_extents::check_chunks;
 use super::dataset::Chunked;
 use super::driver::{self, Ticket};
 use super::external::file_name;
@@ -279,6 +280,7 @@ impl<'a> Checker<'a> {
             let elements = checked_product(&chunked.shape);
             let whole = elements.and_then(|n| n.checked_mul(element_bytes as u64));
             chunked.check_library(whole.unwrap_or(u64::MAX), self.memory_bytes)?;
+            check_chunks(lib, data, self.memory_bytes)?;
         }
         self.seen.insert((path, name));
         Ok(dims)
