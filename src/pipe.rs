@@ -13,7 +13,7 @@
 //! [`spool`] on disk: only those arrays, where the source has random access.
 
 use crate::error::Result;
-use crate::format::{Capabilities, Prepared, Summary};
+use crate::format::{Capabilities, Sink, Summary};
 use crate::model::Plan;
 
 mod beside;
@@ -68,7 +68,7 @@ use work::Work;
 pub fn run(
     flow: impl Into<Flow>,
     capabilities: &Capabilities,
-    prepared: Prepared<'_>,
+    prepared: Box<dyn FnOnce(&Plan) -> Result<Box<dyn Sink>> + Send + '_>,
     settings: &Settings,
 ) -> Result<(Summary, Plan)> {
     start(settings)?;

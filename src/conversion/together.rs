@@ -112,7 +112,7 @@ fn one_share(
         .settings
         .with_progress(told(progress.callback(), job.on_progress.clone()))
         .with_output(&dst.display());
-    let begin: crate::format::Prepared<'_> = Box::new(move |_| together.begin(share));
+    let begin: crate::format::Prepared = Box::new(move |_| together.begin(share));
     let run = pipe::run(flow, capabilities, begin, &settings);
     let name = if let [one] = &unit.sources[..] { Some(shown(one)) } else { None };
     let (summary, _) = run.map_err(|e| match name {

@@ -28,7 +28,7 @@ pub use options::{
     Auto, Choice, Compression, Dequantize, OnDuplicate, Quote, RawOptions, ReadOptions,
     TextOptions, WriteOptions,
 };
-pub use reader::{Emit, Extent, Job, Piece, ReadPieces, ReadRows, Reader, Source};
+pub use reader::{Emit, Extent, Job, Piece, ReadPieces, ReadRows, Reader, Source, changed};
 pub use sink::{Append, Block, Encode, Sink, Summary, WriteRows, Writer};
 pub use spec::{Arrays, Capabilities, CodedText, Order, Spec, Streams};
 pub use stored::{LocateChunk, StoredArray, StoredCodec, StoredItem};
@@ -82,12 +82,7 @@ pub trait Format: Sync {
     ///
     /// # Errors
     /// All refusals together: one an array, one an option. Without a writer: that there is none.
-    fn prepare<'a>(
-        &self,
-        _at: &'a Location,
-        _plan: &Plan,
-        _options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, _at: &Location, _plan: &Plan, _options: &WriteOptions) -> Result<Prepared> {
         Err(Error::refused(format!("{} can be read, not written", self.spec().name)))
     }
     /// Whether several processes can write an output here, each a share of its rows.
@@ -121,7 +116,17 @@ pub trait Format: Sync {
 
 /// An output that was checked: begins it, for the plan of [`Format::prepare`] with what only
 /// reading has told (rows, categories). Nothing is visible there before [`Sink::finish`].
-pub type Prepared<'a> = Box<dyn FnOnce(&Plan) -> Result<Box<dyn Sink>> + Send + 'a>;
+pub type Prepared = Box<dyn FnOnce(&Plan) -> Result<Box<dyn Sink>> + Send>;
+
+/// An output that was checked, which `create` begins.
+pub fn prepared(
+    at: &Location,
+    options: &WriteOptions,
+    create: impl FnOnce(&Location, &Plan, &WriteOptions) -> Result<Box<dyn Sink>> + Send + 'static,
+) -> Prepared {
+    let (at, options) = (at.clone(), options.clone());
+    Box::new(move |plan| create(&at, plan, &options))
+}
 
 /// Checks an array's state before it is read: the refusal or damage that its header showed.
 ///

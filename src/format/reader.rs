@@ -101,6 +101,24 @@ pub trait Job: Send {
     fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()>;
 }
 
+/// A piece whose chunks are handed on as `change` gives them.
+pub fn changed(
+    job: Box<dyn Job>,
+    change: impl FnMut(Chunk, Emit<'_>) -> Result<()> + Send + 'static,
+) -> Box<dyn Job> {
+    struct Changed<F>(Box<dyn Job>, F);
+    impl<F: FnMut(Chunk, Emit<'_>) -> Result<()> + Send> Job for Changed<F> {
+        fn bytes(&self) -> u64 {
+            self.0.bytes()
+        }
+        fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
+            let Changed(job, mut change) = *self;
+            job.run(&mut |chunk| change(chunk, emit))
+        }
+    }
+    Box::new(Changed(job, change))
+}
+
 /// Reading any rows.
 pub trait ReadRows: Send + Sync {
     /// The first cheap boundary after `row` (a chunk, a row group, a segment); `u64::MAX` where any

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::piece::read_exactly;
 use crate::error::{Error, Result};
 use crate::format::{
-    Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray, readable,
+    Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, StoredArray, changed,
+    readable,
 };
 use crate::model::{Buf, Plan, Values};
 use crate::ops::Dequantize;
@@ -179,9 +180,11 @@ impl ReadPieces for ViewPieces {
         self.order
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
-        let job = self.pieces.next(max_bytes)?;
-        let changed = |job| Box::new(ViewJob { job, recipes: self.recipes.clone() });
-        Ok(job.map(|job| changed(job) as Box<dyn Job>))
+        let Some(job) = self.pieces.next(max_bytes)? else { return Ok(None) };
+        let recipes = self.recipes.clone();
+        Ok(Some(changed(job, move |chunk, emit| {
+            recipes.start(chunk, &mut |portion| emit(ready(portion)?))
+        })))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         let recipe = self.recipes.of(array);
@@ -189,21 +192,6 @@ impl ReadPieces for ViewPieces {
     }
     fn close(&mut self) -> Result<()> {
         self.pieces.close()
-    }
-}
-
-struct ViewJob {
-    job: Box<dyn Job>,
-    recipes: Arc<Recipes>,
-}
-
-impl Job for ViewJob {
-    fn bytes(&self) -> u64 {
-        self.job.bytes()
-    }
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        let ViewJob { job, recipes } = *self;
-        job.run(&mut |chunk| recipes.start(chunk, &mut |portion| emit(ready(portion)?)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::error::{Error, Result};
-use crate::format::{Emit, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source};
+use crate::format::{Emit, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, changed};
 use crate::model::{Chunk, Plan};
 use crate::ops::dictionary::{Merge, Merged};
 
@@ -203,7 +203,11 @@ impl ReadPieces for ParkedPieces {
             },
         };
         if let Some(job) = pieces.next(max_bytes)? {
-            return Ok(Some(Box::new(Translated { job, translations: translations.clone() })));
+            let translations = translations.clone();
+            return Ok(Some(changed(job, move |mut chunk, emit| {
+                translate(&translations, &mut chunk)?;
+                emit(chunk)
+            })));
         }
         pieces.close()?;
         (self.now, self.ended) = (None, true);
@@ -219,24 +223,6 @@ fn translate(translations: &Translations, chunk: &mut Chunk) -> Result<()> {
     match translations.iter().find(|(array, _)| *array == chunk.array) {
         Some((_, merge)) => merge.apply(chunk),
         None => Ok(()),
-    }
-}
-
-struct Translated {
-    job: Box<dyn Job>,
-    translations: Translations,
-}
-
-impl Job for Translated {
-    fn bytes(&self) -> u64 {
-        self.job.bytes()
-    }
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        let Translated { job, translations } = *self;
-        job.run(&mut |mut chunk| {
-            translate(&translations, &mut chunk)?;
-            emit(chunk)
-        })
     }
 }
 

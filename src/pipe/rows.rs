@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::random::with_random;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::format::{Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source};
+use crate::format::{
+    Emit, Extent, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, changed,
+};
 use crate::model::{Buf, Chunk, Plan, Values};
 use crate::resolve::rows::Slice;
 
@@ -124,28 +126,8 @@ impl ReadPieces for SlicedPieces {
     }
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         let Some(job) = self.pieces.next(max_bytes)? else { return Ok(None) };
-        Ok(Some(Box::new(SlicedJob { job, cuts: self.cuts.clone() })))
-    }
-    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
-        self.cuts.extents(array, || self.pieces.extents(array))
-    }
-    fn close(&mut self) -> Result<()> {
-        self.pieces.close()
-    }
-}
-
-struct SlicedJob {
-    job: Box<dyn Job>,
-    cuts: Arc<Cuts>,
-}
-
-impl Job for SlicedJob {
-    fn bytes(&self) -> u64 {
-        self.job.bytes()
-    }
-    fn run(self: Box<Self>, emit: Emit<'_>) -> Result<()> {
-        let SlicedJob { job, cuts } = *self;
-        job.run(&mut |chunk| {
+        let cuts = self.cuts.clone();
+        Ok(Some(changed(job, move |chunk, emit| {
             let (start, stop, _) = cuts.of(chunk.array);
             let step = cuts.slices[chunk.array].step;
             let (first, end) = (chunk.first_row, chunk.first_row + chunk.rows);
@@ -156,7 +138,13 @@ impl Job for SlicedJob {
                 pick(&chunk.slice(from - first, to - first), skip, step, cuts.items[chunk.array]);
             picked.first_row = (from.max(start) + skip - start) / step;
             if picked.rows > 0 { emit(picked) } else { Ok(()) }
-        })
+        })))
+    }
+    fn extents(&self, array: usize) -> Option<Vec<Extent>> {
+        self.cuts.extents(array, || self.pieces.extents(array))
+    }
+    fn close(&mut self) -> Result<()> {
+        self.pieces.close()
     }
 }
 

@@ -29,6 +29,7 @@ use crate::format::foreign_file;
 use crate::format::{
     AppendBlocks, Arrays, BlockRows, Capabilities, CodedText, Extent, Format, Head, InOrder,
     Prepared, ReadOptions, Sink, Sniff, Source, Spec, Streams, Summary, WriteOptions, Writer,
+    prepared,
 };
 use crate::formats::numpy::npy_data::Records;
 use crate::formats::numpy::padded_text::{self, Columns, NpyArray, PaddedBlocks, PaddedRows};
@@ -117,12 +118,7 @@ impl Format for Npy {
             options.resources.memory_bytes(),
         ))))
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         let [meta] = plan.arrays.as_slice() else {
             return Err(Error::usage(format!(
                 "npy holds one array, the source has {}",
@@ -131,7 +127,7 @@ impl Format for Npy {
             .hint("choose one with -a"));
         };
         padded_text::check("npy", meta)?;
-        Ok(Box::new(move |plan| create(at, &plan.arrays[0], options)))
+        Ok(prepared(at, options, |at, plan, options| create(at, &plan.arrays[0], options)))
     }
 }
 

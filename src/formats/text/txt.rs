@@ -104,12 +104,7 @@ impl Format for Txt {
         };
         source::open(at, options, flavor)
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         sink::prepare(at, plan, options, style(options))
     }
 }

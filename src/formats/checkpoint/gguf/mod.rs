@@ -38,7 +38,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
     Capabilities, Dequantize, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams,
-    WriteOptions,
+    WriteOptions, prepared,
 };
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Dtype, Facts, Logical, Plan};
@@ -100,14 +100,9 @@ impl Format for Gguf {
         };
         open_splits(found, options)
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         write::check(plan)?;
-        Ok(Box::new(move |plan| write::create(at, plan, options)))
+        Ok(prepared(at, options, write::create))
     }
 }
 

@@ -34,7 +34,7 @@ use crate::codec::pickle::Pickle;
 use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
-    Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions,
+    Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions, prepared,
 };
 pub(in crate::formats::checkpoint) use crate::formats::checkpoint::pytorch::entry::Sharded;
 use crate::formats::checkpoint::pytorch::entry::{Entry, EntryKind, LazyOp, Numpy, Tensor, Walk};
@@ -123,16 +123,11 @@ impl Format for Pytorch {
             None => open_one(at, options).map(|s| Box::new(s) as Box<dyn Source>),
         }
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         if options.single && plan.arrays.len() != 1 {
             return Err(write::single_error(plan));
         }
-        Ok(Box::new(move |plan| write::create(at, plan, options)))
+        Ok(prepared(at, options, write::create))
     }
     fn lost_attributes<'a>(&self, plan: &'a Plan, options: &WriteOptions) -> Vec<&'a str> {
         let tree = structure::of(plan, options).filter(|tree| structure::names_all(tree, plan));

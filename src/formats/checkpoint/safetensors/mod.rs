@@ -22,6 +22,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
     Capabilities, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams, WriteOptions,
+    prepared,
 };
 use crate::formats::checkpoint::shards;
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical, Plan};
@@ -82,19 +83,14 @@ impl Format for Safetensors {
             None => open_one(at, options),
         }
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         let reserved = plan.arrays.iter().filter(|a| a.name == METADATA).map(|a| {
             Error::refused("safetensors reserves this name")
                 .array(&a.name)
                 .hint("rename it with --rename")
         });
         Error::all(reserved.collect())?;
-        Ok(Box::new(move |plan| write::create(at, plan, options)))
+        Ok(prepared(at, options, write::create))
     }
 }
 

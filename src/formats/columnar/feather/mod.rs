@@ -29,7 +29,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::{
-    Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams, WriteOptions,
+    Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams, WriteOptions, prepared,
 };
 use crate::formats::columnar::export::{ARROW_TABLES, Export};
 use crate::model::Plan;
@@ -77,14 +77,9 @@ impl Format for Feather {
         let opened = crate::error::foreign("arrow", || open::ArrowSource::open(at, options));
         Ok(Box::new(opened.map_err(|e| e.file(at.display()))?))
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         let export = Export::new(plan, options).err();
         Error::all(export.into_iter().chain(write::write_options(options).err()).collect())?;
-        Ok(Box::new(move |plan| write::create(at, plan, options)))
+        Ok(prepared(at, options, write::create))
     }
 }

@@ -25,7 +25,9 @@
 //! lacks: like pyarrow, seconds are written as milliseconds.
 
 use crate::error::{Error, Result};
-use crate::format::{Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions};
+use crate::format::{
+    Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions, prepared,
+};
 #[cfg(feature = "parquet")]
 use crate::formats::columnar::export::{ARROW_TABLES, Export};
 use crate::model::Plan;
@@ -76,18 +78,13 @@ impl Format for Parquet {
             Err(left_out())
         }
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         #[cfg(feature = "parquet")]
         {
             let export = Export::new(plan, options);
             let schema = export.and_then(|export| write::stored_schema(&export)).err();
             Error::all(schema.into_iter().chain(write::codec(options).err()).collect())?;
-            Ok(Box::new(move |plan| write::create(at, plan, options)))
+            Ok(prepared(at, options, write::create))
         }
         #[cfg(not(feature = "parquet"))]
         {

@@ -19,7 +19,9 @@
 use crate::error::{Error, Result};
 #[cfg(feature = "hdf5")]
 use crate::format::{Capabilities, CodedText, Order};
-use crate::format::{Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions};
+use crate::format::{
+    Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, WriteOptions, prepared,
+};
 use crate::model::Plan;
 use crate::storage::Location;
 
@@ -159,16 +161,11 @@ impl Format for Hdf5 {
     fn verify(&self, at: &Location, options: &ReadOptions) -> Result<Vec<String>> {
         open::verify(at, options).map(|()| Vec::new())
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         #[cfg(feature = "hdf5")]
         {
             Error::all(layout::validate(plan, options))?;
-            Ok(Box::new(move |plan| write::create(at, plan, options)))
+            Ok(prepared(at, options, write::create))
         }
         #[cfg(not(feature = "hdf5"))]
         {

@@ -48,7 +48,7 @@ use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::{
     Capabilities, CodedText, Format, Head, Order, Prepared, ReadOptions, Sniff, Source, Spec,
-    Together, WriteOptions,
+    Together, WriteOptions, prepared,
 };
 use crate::model::{Dtype, Logical, Plan};
 use crate::storage::Location;
@@ -123,17 +123,14 @@ impl Format for Zarr {
         at.held(|at| store::Store::open(at)?.verify())?;
         Ok(Vec::new())
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         // Rows that only reading tells are known by the time of writing.
         let mut known = plan.clone();
         known.arrays.iter_mut().for_each(|a| a.rows = a.rows.or(Some(1)));
         Error::all(write::layouts(&known, options).1)?;
-        Ok(Box::new(move |plan| Ok(Box::new(write::create(at, plan, options)?))))
+        Ok(prepared(at, options, |at, plan, options| {
+            Ok(Box::new(write::create(at, plan, options)?))
+        }))
     }
     fn is_shared(&self, at: &Location) -> bool {
         !at.is_stream() && !write::is_zip(at)

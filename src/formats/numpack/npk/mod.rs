@@ -16,7 +16,7 @@
 use crate::error::{Context, Result};
 use crate::format::{
     Capabilities, CodedText, Existing, Format, Head, Order, Prepared, ReadOptions, Sniff, Source,
-    Spec, WriteOptions,
+    Spec, WriteOptions, prepared,
 };
 use crate::formats::numpack::store::{METADATA, StoreSource};
 use crate::model::Plan;
@@ -78,30 +78,27 @@ impl Format for Npk {
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         verify::verify(at).at_file(&at.display())
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        _plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, _plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         // A store that is not there is made.
         if !matches!(options.existing, Existing::Replace) && at.kind()? == EntryKind::Missing {
             let options = WriteOptions { existing: Existing::Error, ..options.clone() };
-            return Ok(Box::new(move |plan| write::create(at, plan, &options)));
+            return Ok(prepared(at, &options, write::create));
         }
-        Ok(match options.existing {
-            Existing::Error | Existing::Replace => {
-                Box::new(move |plan| write::create(at, plan, options))
-            }
+        match options.existing {
+            Existing::Error | Existing::Replace => Ok(prepared(at, options, write::create)),
             Existing::Merge { replace } => {
-                let path = merge::local_store(at, "merged into")?;
-                Box::new(move |plan| merge::create(at, path, plan, options, replace))
+                let path = merge::local_store(at, "merged into")?.to_path_buf();
+                Ok(prepared(at, options, move |at, plan, options| {
+                    merge::create(at, &path, plan, options, replace)
+                }))
             }
             Existing::Append => {
-                let path = merge::local_store(at, "appended to")?;
-                Box::new(move |plan| append::create(at, path, plan, options))
+                let path = merge::local_store(at, "appended to")?.to_path_buf();
+                Ok(prepared(at, options, move |at, plan, options| {
+                    append::create(at, &path, plan, options)
+                }))
             }
-        })
+        }
     }
 }
 

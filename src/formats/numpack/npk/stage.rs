@@ -136,7 +136,7 @@ impl Stage {
     ///
     /// # Errors
     /// Exists, where the store has an array of such a name.
-    pub fn add(&self, plan: &Plan) -> Result<Prepared<'static>> {
+    pub fn add(&self, plan: &Plan) -> Result<Prepared> {
         let (state, mut errors) = (self.state(), Vec::new());
         let mut taken: HashSet<&str> = state.entries.iter().map(|e| e.name.as_str()).collect();
         taken.extend(state.flat.iter().map(|f| f.name.as_str()));

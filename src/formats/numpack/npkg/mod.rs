@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::error::{Context, Error, Result};
 use crate::format::{
     Capabilities, CodedText, Existing, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec,
-    Streams, WriteOptions,
+    Streams, WriteOptions, prepared,
 };
 use crate::formats::numpack::store::StoreSource;
 use crate::model::Plan;
@@ -64,18 +64,13 @@ impl Format for Npkg {
         };
         Ok(Box::new(open().at_file(&at.display())?))
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        _plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, _plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         if matches!(options.existing, Existing::Merge { .. } | Existing::Append) {
             return Err(Error::usage("a packed store cannot be merged into or appended to")
                 .hint("convert it to a .npk store, change that, then pack it again"));
         }
         let method = write::method(options)?;
-        Ok(Box::new(move |plan| write::create(at, plan, options, method)))
+        Ok(prepared(at, options, move |at, plan, options| write::create(at, plan, options, method)))
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         let check = || read::Package::open(at.blob()?)?.check();

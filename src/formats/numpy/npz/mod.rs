@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{
     Capabilities, CodedText, Format, Head, Prepared, ReadOptions, Sniff, Source, Spec, Streams,
-    WriteOptions,
+    WriteOptions, prepared,
 };
 use crate::formats::numpy::padded_text;
 use crate::model::{Dtype, Logical, Plan};
@@ -93,12 +93,7 @@ impl Format for Npz {
         let archive = Arc::new(Archive::open(at.blob()?)?);
         Ok(coded(Box::new(read::NpzSource::open(archive, options)?)))
     }
-    fn prepare<'a>(
-        &self,
-        at: &'a Location,
-        plan: &Plan,
-        options: &'a WriteOptions,
-    ) -> Result<Prepared<'a>> {
+    fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         let refuse = |name: &str| {
             let leaves =
                 name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..");
@@ -117,6 +112,6 @@ impl Format for Npz {
         errors.extend(plan.arrays.iter().filter_map(|a| padded_text::check("npz", a).err()));
         let level = write::level(options).map_err(|e| errors.push(e)).unwrap_or_default();
         Error::all(errors)?;
-        Ok(Box::new(move |plan| write::create(at, plan, options, level)))
+        Ok(prepared(at, options, move |at, plan, options| write::create(at, plan, options, level)))
     }
 }

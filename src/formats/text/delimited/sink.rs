@@ -8,7 +8,7 @@ use super::print::{Numbers, Printf};
 use crate::error::{Error, Result};
 use crate::format::{
     AppendBlocks, Arrays, Auto, BlockRows, Capabilities, InOrder, Order, Prepared, Summary,
-    WriteOptions,
+    WriteOptions, prepared,
 };
 use crate::model::{ArrayMeta, Plan};
 use crate::storage::{Location, Output};
@@ -101,14 +101,14 @@ pub fn check_quote(
 ///
 /// # Errors
 /// Usage; names that cannot be written.
-pub fn prepare<'a>(
-    at: &'a Location,
+pub fn prepare(
+    at: &Location,
     plan: &Plan,
-    options: &'a WriteOptions,
+    options: &WriteOptions,
     style: Style,
-) -> Result<Prepared<'a>> {
+) -> Result<Prepared> {
     encoder(at, plan, options, &style)?;
-    Ok(Box::new(move |plan| {
+    Ok(prepared(at, options, move |at, plan, options| {
         let encoder = encoder(at, plan, options, &style)?;
         let output = at.create_file(options.existing, options.sync)?;
         Ok(InOrder::sink(encoder, TextOutput { output, bytes: 0 }))
