@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use arrow_array::{Array, ArrayRef};
 
 use crate::arrow_model;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, locked};
 use crate::format::{ReadRows, Source as _};
 use crate::model::{ArrayMeta, Chunk, Dtype, Plan, Values, checked_product, codes_of, item_of};
 use crate::ops::cast;
@@ -160,7 +160,7 @@ pub fn compare(
                 distance.add(&distance::of_rows(meta, &plan_b[j], l, r));
             }
         });
-        let mut sum = found[p].lock().unwrap_or_else(|e| e.into_inner());
+        let mut sum = locked(&found[p]);
         sum.distances.extend(measured.then_some((rows.start, distance)));
         if part.difference.count > 0 {
             sum.difference.add(part.difference);

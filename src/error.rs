@@ -5,7 +5,7 @@
 //! [`crate::console`] prints it; nothing else does.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What class of failure this is. Each class has one exit code (see `report`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -404,6 +404,11 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     fn at_array(self, array: &str) -> Result<T> {
         self.map_err(|e| e.into().array(array))
     }
+}
+
+/// A lock, whatever became of the thread that held it: its panic is told on its own.
+pub fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work`; a panic in it is a bug of ours, told as one ([`ErrorKind::Internal`]) with its place in

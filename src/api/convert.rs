@@ -7,7 +7,7 @@ use super::flags::Flags;
 use super::text_of;
 use crate::console::{Console, Level, Listener, Told};
 use crate::conversion::{Hooks, run};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, locked};
 use crate::pipe::{Cancel, Progress};
 
 /// Hears the messages of a conversion.
@@ -129,12 +129,12 @@ impl Listener for Hearing {
             on_message(level, text);
         }
         if level > Level::Detail {
-            let mut report = self.report.lock().unwrap_or_else(|e| e.into_inner());
+            let mut report = locked(&self.report);
             report.messages.push((level, text.to_string()));
         }
     }
     fn output(&self, told: Told) {
-        self.report.lock().unwrap_or_else(|e| e.into_inner()).outputs.push(told);
+        locked(&self.report).outputs.push(told);
     }
 }
 

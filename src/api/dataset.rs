@@ -13,7 +13,7 @@ use super::room;
 use super::text_of;
 use crate::cli::ReadArgs;
 use crate::console::{Console, Level, Listener, Told};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, locked};
 use crate::format::{Arrays, Extent, Order, ReadOptions, ReadRows, readable};
 use crate::model::{ArrayMeta, Attributes, Buf, Chunk, Dtype, Plan, Values};
 use crate::pipe::{self, Cancel, Flow, Settings};
@@ -21,23 +21,17 @@ use crate::resolve::table::{self, Layout};
 use crate::storage::Location;
 
 /// How to open a file: the reading options of the command, under their names there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     flags: Flags,
     copies: bool,
     cancel: Option<Cancel>,
 }
 
-impl Default for OpenOptions {
-    fn default() -> OpenOptions {
-        OpenOptions::new()
-    }
-}
-
 impl OpenOptions {
     /// What the command does without options.
     pub fn new() -> OpenOptions {
-        OpenOptions { flags: Flags::default(), copies: false, cancel: None }
+        OpenOptions::default()
     }
     /// A reading option of the command with its value: `option("skip-rows", "1")`.
     pub fn option(mut self, name: &str, value: impl AsRef<str>) -> OpenOptions {
@@ -181,7 +175,7 @@ struct Heard(Mutex<Vec<(Level, String)>>);
 impl Listener for Heard {
     fn hear(&self, level: Level, text: &str) {
         if level > Level::Detail {
-            self.0.lock().unwrap_or_else(|e| e.into_inner()).push((level, text.to_string()));
+            locked(&self.0).push((level, text.to_string()));
         }
     }
     fn output(&self, _told: Told) {}
@@ -282,7 +276,7 @@ impl Dataset {
         let copy = |places: &[usize]| {
             let read = |&k: &usize| self.named(chosen[k], self.read(chosen[k], None));
             let read = places.iter().map(read).collect::<Result<Vec<_>>>()?;
-            let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
+            let mut found = locked(&found);
             places.iter().zip(read).for_each(|(&k, array)| found[k] = Some(array));
             Ok(())
         };
@@ -358,7 +352,7 @@ impl Dataset {
     }
 
     fn access(&self) -> MutexGuard<'_, Access> {
-        self.access.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.access)
     }
 
     fn reopened(&self) -> Result<Flow> {
@@ -480,7 +474,7 @@ impl Dataset {
         let parts: Mutex<Vec<Chunk>> = Mutex::default();
         let one = |rows: Range<u64>| {
             reader.read(index, rows, &mut |chunk| {
-                parts.lock().unwrap_or_else(|e| e.into_inner()).push(chunk);
+                locked(&parts).push(chunk);
                 Ok(())
             })
         };

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
 use crate::cli::ReadArgs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::ReadRows;
 use crate::model::{Buf, Chunk, Values};
 use crate::pipe::{self, Settings};
@@ -25,7 +25,7 @@ pub(super) fn settings(args: &ReadArgs) -> Result<Settings> {
     if args.jobs.is_some() || args.memory_limit != "256MiB" {
         return Ok(usual);
     }
-    let mut shared = SHARED.lock().unwrap_or_else(|e| e.into_inner());
+    let mut shared = locked(&SHARED);
     let pid = std::process::id();
     if shared.as_ref().is_none_or(|(owner, _)| *owner != pid) {
         // Whoever drops a pool waits for its threads, and those of the parent are not here.

@@ -26,7 +26,7 @@ use crate::resolve::table::{self, Layout};
 use crate::storage::Location;
 
 /// How stores are written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StoreOptions {
     existing: Existing,
     write: WriteOptions,
@@ -34,17 +34,10 @@ pub struct StoreOptions {
     cancel: Option<Cancel>,
 }
 
-impl Default for StoreOptions {
-    fn default() -> StoreOptions {
-        StoreOptions::new()
-    }
-}
-
 impl StoreOptions {
     /// A store that exists is an error; all cores, 256 MiB.
     pub fn new() -> StoreOptions {
-        let write = WriteOptions::default();
-        StoreOptions { existing: Existing::Error, write, flags: Flags::default(), cancel: None }
+        StoreOptions::default()
     }
     /// A store that exists is replaced (`drop_if_exists=True`).
     pub fn replace(self) -> StoreOptions {

@@ -10,7 +10,7 @@ use arrow_schema::DataType;
 
 use super::memory::Held;
 use super::values::{decimal_buffer, decimals_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::model::nested::type_name;
 use crate::model::{Categories, CategoryKind, Decimals, Dtype, Values};
 
@@ -41,7 +41,7 @@ impl Dictionaries {
     /// Where the values are of a type that categories cannot have, or take more memory than they
     /// may.
     pub fn merge(&self, values: &dyn Array) -> Result<Vec<u64>> {
-        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
+        let mut index = locked(&self.index);
         let mut codes = Vec::with_capacity(values.len());
         each_category(values, &mut |item| {
             codes.push(item.map_or(Ok(u64::MAX), |item| self.code(&mut index, item))?);
@@ -57,7 +57,7 @@ impl Dictionaries {
     /// they may.
     pub fn merge_items<'a>(&self, items: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u64>> {
         let text = *self.categories.kind() == CategoryKind::Text;
-        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
+        let mut index = locked(&self.index);
         let mut code = |item: &[u8]| match text && std::str::from_utf8(item).is_err() {
             true => Err(Error::corrupt("a text of its dictionary is not UTF-8")),
             false => self.code(&mut index, item),

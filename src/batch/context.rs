@@ -4,6 +4,7 @@ use super::shares::Shard;
 use super::survey::Survey;
 use crate::cli::{ConvertArgs, IfExists};
 use crate::console::Console;
+use crate::error::locked;
 use crate::format::{ReadOptions, WriteOptions};
 use crate::model::{Dtype, Logical};
 use crate::pipe::{self, Settings};
@@ -42,7 +43,7 @@ pub(crate) struct ConvertContext<'a> {
 
 impl ConvertContext<'_> {
     fn once(&self, text: &str) -> bool {
-        self.said.lock().unwrap_or_else(|e| e.into_inner()).insert(text.to_string())
+        locked(&self.said).insert(text.to_string())
     }
     pub(crate) fn note(&self, text: &str) {
         if self.once(text) {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Seek, Write};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use tempfile::SpooledTempFile;
@@ -16,7 +16,7 @@ use super::survey::{self, Survey};
 use crate::cli::{ConvertArgs, IfExists};
 use crate::console::Console;
 use crate::detect;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, locked};
 use crate::format::{Arrays, Format, ReadOptions};
 use crate::formats::numpack::store::names::Names;
 use crate::open::{chosen, input_location, known_location, open, output_location, shown};
@@ -87,10 +87,6 @@ struct Taken {
 
 /// Units up to here stay in memory.
 const SPOOLED_BYTES: usize = 4 << 20;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
 
 /// Which sources make which outputs. Nothing of a list is asked for, neither a listing nor an
 /// object.
@@ -337,7 +333,7 @@ impl Conversions {
     /// # Errors
     /// The temporary file cannot be read.
     pub(crate) fn next(&self) -> Result<Option<Conversion>> {
-        next(&mut *lock(&self.units))
+        next(&mut *locked(&self.units))
     }
 
     /// What is there of the outputs, where the destination is remote and may have some: one listing
@@ -352,7 +348,8 @@ impl Conversions {
         if !asks || !at.is_remote() || self.count < 2 {
             return Ok(None);
         }
-        match Survey::of(&at, kind, self.count, &|hash| lock(&self.taken).hashes.contains(&hash)) {
+        match Survey::of(&at, kind, self.count, &|hash| locked(&self.taken).hashes.contains(&hash))
+        {
             // Who may write need not be allowed to list.
             Err(e) if e.kind() == ErrorKind::Remote => Ok(None),
             survey => survey,
@@ -383,7 +380,7 @@ impl Conversions {
         }
         let below =
             unit.key.rsplit_once('/').map_or("", |(folders, _)| &unit.key[..=folders.len()]);
-        let mut taken = lock(&self.taken);
+        let mut taken = locked(&self.taken);
         let mut units = Vec::new();
         for (key, array) in file_names(below, &self.ending, names) {
             let (dst, source) = (format!("{}/{key}", self.base), shown(&unit.sources[0]));

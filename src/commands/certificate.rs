@@ -12,7 +12,7 @@ use crate::cli::VerifyArgs;
 use crate::console::{self, Console};
 use crate::conversion::record::arrays;
 use crate::detect;
-use crate::error::{Context, Error, ErrorKind, Result, guard};
+use crate::error::{Context, Error, ErrorKind, Result, guard, locked};
 use crate::format::ReadOptions;
 use crate::open::{input_location, open, read_options_typed, shown};
 use crate::pipe::{self, Settings};
@@ -157,7 +157,7 @@ fn check_all(
         for thread in 0..most {
             let (send, queue) = (send.clone(), &queue);
             let next = move || -> Result<Option<(u64, Unit)>> {
-                let mut queue = queue.lock().unwrap_or_else(|e| e.into_inner());
+                let mut queue = locked(queue);
                 let unit = queue.1.next()?;
                 queue.0 += u64::from(unit.is_some());
                 Ok(unit.map(|unit| (queue.0, unit)))

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use crate::error::Result;
+use crate::error::{Result, locked};
 use crate::model::{ArrayMeta, Chunk};
 use crate::pipe::{self, Flow, Fold, Settings};
 use crate::resolve::Step;
@@ -162,7 +162,7 @@ impl Looked {
         }
     }
     fn merge(&self, rows: Range<u64>, part: Part) {
-        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut merged = locked(&self.merged);
         let merged = &mut *merged;
         merged.waiting.insert(rows.start, (rows.end, part));
         while let Some(first) = merged.waiting.first_entry() {
@@ -181,8 +181,7 @@ impl Looked {
         }
     }
     fn finish(self) -> Profile {
-        let merged =
-            std::mem::take(&mut *self.merged.lock().unwrap_or_else(PoisonError::into_inner));
+        let merged = std::mem::take(&mut *locked(&self.merged));
         let rest = || self.profile(merged.sum.unwrap_or_else(|| self.part(0)));
         merged.done.unwrap_or_else(rest)
     }

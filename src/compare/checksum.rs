@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::model::{ArrayMeta, Chunk, Values};
 use crate::pipe::{self, Flow, Settings};
 use crate::storage::temporary;
@@ -35,7 +35,7 @@ pub fn checksums(flow: Flow, settings: &Settings) -> Result<Vec<Option<String>>>
     let hashers: Vec<Mutex<Hasher>> = metas.iter().map(hasher).collect::<Result<_>>()?;
     let take = |chunk: Chunk| {
         let meta = &metas[chunk.array];
-        let mut hasher = hashers[chunk.array].lock().unwrap_or_else(|e| e.into_inner());
+        let mut hasher = locked(&hashers[chunk.array]);
         let (Some(_), Values::Fixed(codes)) = (meta.coded_text(), &chunk.values) else {
             return hasher.take(&chunk);
         };

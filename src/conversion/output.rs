@@ -8,7 +8,7 @@ use crate::batch::existing::{rereading, same_place};
 use crate::batch::{Conversion, space};
 use crate::cli::{self, ConvertArgs};
 use crate::console::{self, Counted, human_bytes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{Arrays, Capabilities, Existing, Format, WriteOptions};
 use crate::formats;
 use crate::model::{ArrayMeta, Logical, Plan};
@@ -144,7 +144,7 @@ pub(super) fn make_folder(job: &ConvertContext<'_>, dst: &Location) -> Result<()
             .ancestors()
             .take_while(|p| !p.as_os_str().is_empty() && !p.exists())
             .map(std::path::Path::to_path_buf);
-        job.made.lock().unwrap_or_else(|e| e.into_inner()).extend(missing);
+        locked(&job.made).extend(missing);
         storage::cleanup::make_folder(folder)
             .map_err(|e| Error::from(e).file(folder.display().to_string()))?;
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::reader::Extent;
 use super::sink::{Append, Block, Encode, Sink, Summary, Writer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::model::Plan;
 
 /// Which rows a block holds.
@@ -96,7 +96,7 @@ impl<E, A> Drop for InOrder<E, A> {
 
 impl<E, A> Parts<E, A> {
     fn output(&self) -> MutexGuard<'_, Option<A>> {
-        self.output.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.output)
     }
 }
 

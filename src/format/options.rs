@@ -6,7 +6,7 @@ use crate::resources::Resources;
 use crate::storage::Existing;
 
 /// How inputs are read. One value serves all formats; each reads what concerns it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
     /// Only this group of the tree (HDF5, Zarr).
     pub group: Option<String>,
@@ -46,26 +46,6 @@ pub struct Choice {
     pub include: Vec<String>,
     /// But not these.
     pub exclude: Vec<String>,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        ReadOptions {
-            group: None,
-            text: TextOptions::default(),
-            raw: RawOptions::default(),
-            dequantize: Dequantize::No,
-            resources: Resources::default(),
-            shows_looks: false,
-            names_only: false,
-            types_only: false,
-            skip_unsupported: false,
-            follow_external: false,
-            on_duplicate: OnDuplicate::Error,
-            whole_structs: false,
-            choice: None,
-        }
-    }
 }
 
 impl ReadOptions {
@@ -200,7 +180,7 @@ const LEVELS: &[(&str, std::ops::RangeInclusive<i32>)] = &[
 ];
 
 /// How outputs are written. One value serves all formats; each reads what concerns it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WriteOptions {
     /// An output that exists.
     pub existing: Existing,
@@ -228,26 +208,6 @@ pub struct WriteOptions {
     pub resources: Resources,
     /// `--sync`: fresh outputs are synced, too.
     pub sync: bool,
-}
-
-impl Default for WriteOptions {
-    fn default() -> Self {
-        WriteOptions {
-            existing: Existing::Error,
-            compression: None,
-            chunk_shape: None,
-            shard_shape: None,
-            row_group_rows: None,
-            zarr_format: None,
-            max_shard_bytes: None,
-            metadata: Vec::new(),
-            no_metadata: false,
-            single: false,
-            text: TextOptions::default(),
-            resources: Resources::default(),
-            sync: false,
-        }
-    }
 }
 
 impl WriteOptions {

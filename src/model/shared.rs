@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 /// A value whose copies are one until one of them is changed: plans are handed on from step to
 /// step, and mostly as they are.
+#[derive(Default, PartialEq)]
 pub struct Shared<T>(Arc<T>);
 
 impl<T> Clone for Shared<T> {
@@ -28,18 +29,6 @@ impl<T: Clone> std::ops::DerefMut for Shared<T> {
 impl<T> From<T> for Shared<T> {
     fn from(value: T) -> Self {
         Shared(Arc::new(value))
-    }
-}
-
-impl<T: PartialEq> PartialEq for Shared<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-impl<T: Default> Default for Shared<T> {
-    fn default() -> Self {
-        T::default().into()
     }
 }
 

@@ -109,9 +109,10 @@ pub struct EncodedArray {
 }
 
 /// How plain arrays hold the values of a logical one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Encoding {
     /// As they are: numbers, times, a dictionary's codes; there may be a mask.
+    #[default]
     Plain,
     /// Widened, exactly, to the stored array's float type (bfloat16 as float32, float8 as float16).
     Widened,

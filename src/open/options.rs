@@ -4,9 +4,7 @@ use crate::cli::{self, ReadArgs};
 use crate::console;
 use crate::detect;
 use crate::error::{Error, Result};
-use crate::format::{
-    Auto, Dequantize, OnDuplicate, Quote, RawOptions, ReadOptions, Resources, TextOptions,
-};
+use crate::format::{Auto, OnDuplicate, Quote, RawOptions, ReadOptions, Resources, TextOptions};
 
 /// How inputs are read, from the flags.
 ///
@@ -17,16 +15,10 @@ pub fn read_options(args: &ReadArgs) -> Result<ReadOptions> {
         group: args.group.clone(),
         text: text_options(args)?,
         raw: raw_options(args)?,
-        dequantize: Dequantize::No,
         resources: resources(args)?,
-        shows_looks: false,
-        names_only: false,
-        types_only: false,
-        skip_unsupported: false,
         follow_external: args.follow_external,
         on_duplicate: args.on_duplicate,
-        whole_structs: false,
-        choice: None,
+        ..ReadOptions::default()
     })
 }
 
@@ -139,9 +131,7 @@ fn text_options(args: &ReadArgs) -> Result<TextOptions> {
         trim: args.trim,
         null_values: args.null_values.as_ref().map(|n| n.split(',').map(str::to_string).collect()),
         decimal: byte("decimal", &args.decimal)?,
-        float_format: None,
-        dtypes: Vec::new(),
-        lossy: false,
+        ..TextOptions::default()
     })
 }
 

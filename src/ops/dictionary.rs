@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::arrow_model;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Values};
 
 /// Codes as the values of their categories.
@@ -77,7 +77,7 @@ impl Merged {
     }
     /// The code of an item, which becomes a category where it is none yet.
     pub fn code(&self, item: &[u8]) -> u64 {
-        let mut index = self.index.lock().unwrap_or_else(|e| e.into_inner());
+        let mut index = locked(&self.index);
         if let Some(&code) = index.get(item) {
             return code;
         }
@@ -162,7 +162,7 @@ impl Merge {
 
     /// What each code of each dictionary is in the whole.
     fn codes(&self) -> Vec<Arc<Vec<u64>>> {
-        let mut codes = self.codes.lock().unwrap_or_else(|e| e.into_inner());
+        let mut codes = locked(&self.codes);
         let dictionaries = self.logical.dictionaries().iter().zip(&self.into);
         for (codes, (from, into)) in codes.iter_mut().zip(dictionaries) {
             if codes.len() < from.len() {

@@ -3,9 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{Emit, Job, Order, Piece, ReadPieces, ReadRows, Reader, Source, changed};
 use crate::model::{Chunk, Plan};
 use crate::ops::dictionary::{Merge, Merged};
@@ -35,7 +35,7 @@ impl Parking {
     }
     fn keep(&self, instance: &Arc<Instance>) {
         let mut closed = Vec::new();
-        let mut open = lock(&self.open);
+        let mut open = locked(&self.open);
         open.retain(|other| !Arc::ptr_eq(other, instance));
         open.push_back(instance.clone());
         while open.len() > 1 && open.iter().map(|i| i.files).sum::<u64>() > self.most_files {
@@ -44,10 +44,6 @@ impl Parking {
         drop(open);
         drop(closed);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// A source that was opened again, and told what is wanted of it.
@@ -133,7 +129,7 @@ impl Shared {
     }
     /// As [`Shared::open`], told what is wanted.
     fn open_wanted(&self) -> Result<(Reader, Translations)> {
-        let wanted = lock(&self.wanted).clone();
+        let wanted = locked(&self.wanted).clone();
         let (arrays, wish) = wanted
             .ok_or_else(|| Error::internal("a source is read before its arrays are chosen"))?;
         let (source, translations) = self.open()?;
@@ -141,7 +137,7 @@ impl Shared {
     }
     /// The open instance, or a new one; one thread opens, others wait for it.
     fn instance(&self) -> Result<Arc<Instance>> {
-        let mut slot = lock(&self.instance);
+        let mut slot = locked(&self.instance);
         let instance = match slot.upgrade() {
             Some(instance) => instance,
             None => {
@@ -167,8 +163,8 @@ impl Source for Parked {
     }
     fn select(&self, arrays: &[usize], wish: Order) -> Result<Reader> {
         let shared = self.shared.clone();
-        *lock(&shared.wanted) = Some((arrays.to_vec(), wish));
-        *lock(&shared.instance) = Weak::new();
+        *locked(&shared.wanted) = Some((arrays.to_vec(), wish));
+        *locked(&shared.instance) = Weak::new();
         let reader = shared.open_wanted()?.0;
         let order = reader.order(wish);
         let rows = match reader {
@@ -179,7 +175,7 @@ impl Source for Parked {
             }
         };
         let all = |a: usize| 0..self.plan.arrays[a].rows.unwrap_or(0);
-        *lock(&shared.told) =
+        *locked(&shared.told) =
             arrays.iter().map(|&a| (a, (rows.next_boundary(a, 0), rows.cost(a, all(a))))).collect();
         Ok(Reader::Random(Arc::new(ParkedRows(shared))))
     }
@@ -241,7 +237,7 @@ impl ParkedRows {
 impl ReadRows for ParkedRows {
     fn next_boundary(&self, array: usize, row: u64) -> u64 {
         if row == 0
-            && let Some((cut, _)) = lock(&self.0.told).get(&array)
+            && let Some((cut, _)) = locked(&self.0.told).get(&array)
         {
             return *cut;
         }
@@ -250,7 +246,7 @@ impl ReadRows for ParkedRows {
     fn cost(&self, array: usize, range: Range<u64>) -> Option<u64> {
         if Some(range.end) == self.0.plan.arrays[array].rows
             && range.start == 0
-            && let Some((_, cost)) = lock(&self.0.told).get(&array)
+            && let Some((_, cost)) = locked(&self.0.told).get(&array)
         {
             return *cost;
         }

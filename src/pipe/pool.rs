@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::settings::Settings;
-use crate::error::{Error, Result, guard};
+use crate::error::{Error, Result, guard, locked};
 use crate::resources::Budget;
 
 /// The threads, started once for all files of a batch.
@@ -141,14 +141,14 @@ impl Failure {
         self.set.load(Ordering::Relaxed)
     }
     pub(super) fn set(&self, error: Error) {
-        let mut first = self.error.lock().unwrap_or_else(|e| e.into_inner());
+        let mut first = locked(&self.error);
         if first.is_none() || error.is_bug() {
             *first = Some(error);
         }
         self.set.store(true, Ordering::Relaxed);
     }
     pub(super) fn result(&self) -> Result<()> {
-        match self.error.lock().unwrap_or_else(|e| e.into_inner()).take() {
+        match locked(&self.error).take() {
             Some(error) => Err(error),
             None => Ok(()),
         }

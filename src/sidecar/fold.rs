@@ -34,16 +34,7 @@ impl std::ops::Deref for LogicalArray {
 impl LogicalArray {
     /// The `values`th stored array as it is.
     pub(super) fn plain(meta: ArrayMeta, values: usize) -> LogicalArray {
-        let parts = StoredParts {
-            encoding: Encoding::Plain,
-            values,
-            offsets: None,
-            valid: None,
-            minus_is_null: false,
-            mean_bytes: 0,
-            longest_bytes: 0,
-        };
-        LogicalArray { meta, parts }
+        LogicalArray { meta, parts: StoredParts { values, ..StoredParts::default() } }
     }
 
     /// The logical arrays, and in the same order what they are made of.
@@ -54,7 +45,7 @@ impl LogicalArray {
 }
 
 /// The stored arrays (indices into the list given to [`fold`]) that a logical array is made of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StoredParts {
     /// How `values` holds the values.
     pub encoding: Encoding,

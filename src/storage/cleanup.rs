@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::error::locked;
 /// What takes an output back.
 pub type Undo = Box<dyn FnMut() + Send>;
 
@@ -28,11 +29,11 @@ struct Registry {
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { next: 0, items: BTreeMap::new() });
 
 fn registry() -> MutexGuard<'static, Registry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(&REGISTRY)
 }
 
 fn run(item: &Item) {
-    let mut undo = item.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut undo = locked(item);
     if let Some(mut undo) = undo.take() {
         undo();
     }
@@ -77,7 +78,7 @@ impl Guard {
         let lock = registry();
         let result = commit();
         if result.is_ok() {
-            self.item.lock().unwrap_or_else(PoisonError::into_inner).take();
+            locked(&self.item).take();
         }
         // Before the undo of a failed commit runs, which may take long.
         drop(lock);
@@ -149,12 +150,12 @@ pub fn make_folder(folder: &Path) -> std::io::Result<()> {
         .ancestors()
         .take_while(|p| !p.as_os_str().is_empty() && !p.exists())
         .map(Path::to_path_buf);
-    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).extend(missing);
+    locked(&FOLDERS).extend(missing);
     std::fs::create_dir_all(folder)
 }
 
 fn remove_folders() {
-    let mut folders = std::mem::take(&mut *FOLDERS.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut folders = std::mem::take(&mut *locked(&FOLDERS));
     // The inner ones first: their names are longer.
     folders.sort_by_key(|folder| std::cmp::Reverse(folder.as_os_str().len()));
     folders.iter().for_each(|folder| {
@@ -178,7 +179,7 @@ pub fn run_all() {
         std::thread::sleep(Duration::from_micros(100));
     }
     let (count, waiting) = (waiting.len(), Arc::new(Mutex::new(waiting)));
-    let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let next = move || locked(&waiting).pop();
     let (done, ended) = mpsc::channel();
     let mut workers = 0;
     for _ in 0..WORKERS.min(count) {

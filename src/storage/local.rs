@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::lock::{try_lock, unlock};
 use super::{Existing, Output, OutputDir, cleanup};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, locked};
 
 mod names;
 mod read;
@@ -57,7 +57,7 @@ static SWEPT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 /// A directory that had stepped aside for a new one that never came is put back.
 pub fn sweep_stale(directory: &Path) {
     {
-        let mut swept = SWEPT.lock().unwrap_or_else(|e| e.into_inner());
+        let mut swept = locked(&SWEPT);
         if !swept.get_or_insert_default().insert(directory.to_path_buf()) {
             return;
         }

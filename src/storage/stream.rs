@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Blob, Output};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 
 /// An input that can be read once. Its first bytes may be looked at, and it may be spooled.
 pub struct StreamState {
@@ -64,7 +64,7 @@ impl StreamState {
         &self.file_name
     }
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.inner)
     }
     pub(super) fn head(&self, max: usize) -> Result<Vec<u8>> {
         let mut inner = self.lock();

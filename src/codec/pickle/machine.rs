@@ -197,13 +197,8 @@ impl Machine {
         if !matches!(self.nodes.get(args as usize), Some(Node::Tuple(_))) {
             return Err(self.wrong("calls something with arguments that are not a tuple"));
         }
-        self.push_node(Node::Object(Box::new(Object {
-            callable,
-            args,
-            state: None,
-            items: Vec::new(),
-            pairs: Vec::new(),
-        })))
+        let object = Object { callable, args, ..Object::default() };
+        self.push_node(Node::Object(Box::new(object)))
     }
     pub(super) fn tuple(&mut self, items: Vec<Id>) -> Result<()> {
         if items.is_empty() {

@@ -48,7 +48,7 @@ pub enum Node {
 }
 
 /// What a call would have been, and what was done to its result.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Object {
     /// What would have been called.
     pub callable: Id,

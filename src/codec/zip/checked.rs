@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::check_crc;
-use crate::error::Result;
+use crate::error::{Result, locked};
 use crate::storage::{Blob, BlobSlice, Origin};
 
 /// The bytes of a member. It has no file: what the kernel copies is never seen.
@@ -35,7 +35,7 @@ impl CheckedMember {
     fn add(&self, offset: u64, bytes: &[u8]) {
         let crc =
             if self.scattered || bytes.is_empty() { None } else { Some(crc32fast::hash(bytes)) };
-        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        let mut seen = locked(&self.seen);
         seen.read += bytes.len() as u64;
         if let Some(crc) = crc {
             seen.runs.insert(offset, (bytes.len() as u64, crc));
@@ -47,7 +47,7 @@ impl CheckedMember {
     /// # Errors
     /// Corrupt where it differs; reading errors.
     pub fn check(&self) -> Result<()> {
-        let seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        let seen = locked(&self.seen);
         if seen.read < self.bytes.len {
             return Ok(());
         }

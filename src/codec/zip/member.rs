@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use super::Archive;
-use crate::error::{Error, ForeignReader, Result};
+use crate::error::{Error, ForeignReader, Result, locked};
 use crate::storage::temporary::{self, TemporaryBlob};
 use crate::storage::{BlobSlice, FileAt};
 
@@ -30,7 +30,7 @@ impl Archive {
             return Ok(self.located[member].get_or_init(|| bytes).clone());
         }
         // Of several threads that want it one inflates.
-        let _turn = self.inflating.lock().unwrap_or_else(|e| e.into_inner());
+        let _turn = locked(&self.inflating);
         if let Some(bytes) = self.located[member].get() {
             return Ok(bytes.clone());
         }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::temporary;
 
 /// Where deflated members are inflated to, one behind the other: the file, and its end. One file
@@ -14,7 +14,7 @@ pub(super) struct Spool(Mutex<Option<(Arc<File>, u64)>>);
 impl Spool {
     /// Room for `len` bytes.
     pub(super) fn room(&self, len: u64) -> Result<(Arc<File>, u64)> {
-        let mut spool = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut spool = locked(&self.0);
         let (file, end) = match spool.take() {
             Some(open) => open,
             None => (Arc::new(temporary::file()?), 0),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::decoded;
 use super::stats::{Stats, is_nat};
 use crate::compare::{Number, each_number};
-use crate::error::Result;
+use crate::error::{Result, locked};
 use crate::model::{ArrayMeta, Chunk, Values};
 use crate::pipe::{self, Flow, Fold, Settings};
 
@@ -91,7 +91,7 @@ impl Fold for Counting<'_> {
         Ok(())
     }
     fn end(&self, array: usize, _rows: Range<u64>, bins: [u64; 16]) -> Result<()> {
-        let mut sum = self.counts[array].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = locked(&self.counts[array]);
         sum.iter_mut().zip(bins).for_each(|(sum, n)| *sum += n);
         Ok(())
     }

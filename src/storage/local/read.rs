@@ -13,14 +13,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::names::{ASIDE, MARK};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::{Blob, Entry, EntryKind, Origin};
 
 /// Device and inode: what a file or directory is, whatever its name.
@@ -375,7 +375,7 @@ impl Stamp {
     }
 
     fn keep(self, file: &Arc<File>) {
-        let mut stamps = STAMPS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stamps = locked(&STAMPS);
         if stamps.all.len() >= stamps.most {
             stamps.all.retain(|_, (file, _)| file.strong_count() > 0);
             stamps.most = (2 * stamps.all.len()).max(64);
@@ -389,7 +389,7 @@ impl Stamp {
 /// # Errors
 /// Failed; reading errors.
 pub fn unchanged(file: &Arc<File>) -> Result<()> {
-    let stamps = STAMPS.lock().unwrap_or_else(PoisonError::into_inner);
+    let stamps = locked(&STAMPS);
     let found = stamps.all.get(&(Arc::as_ptr(file) as usize)).map(|(_, stamp)| *stamp);
     drop(stamps);
     found.map_or(Ok(()), |stamp| stamp.check(file))

@@ -9,7 +9,7 @@ use super::connection::{Opened, RemoteBackend};
 use super::errors::{Failure, FailureKind};
 use super::whole::Whole;
 use super::{directory, object_record, upload, url};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::{
     Backend, Blob, Entry, EntryKind, Existing, Listed, Mark, Output, OutputDir, local, temporary,
 };
@@ -62,7 +62,7 @@ impl Backend for RemoteBackend {
     }
 
     fn mark_of_read(&self, key: &str) -> Option<Mark> {
-        let opened = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key)?.clone();
+        let opened = locked(&self.opened).get(key)?.clone();
         Some(Mark {
             below: String::new(),
             bytes: opened.len,

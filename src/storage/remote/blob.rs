@@ -17,7 +17,7 @@ use super::memory::{PartBuffer, Reserved};
 use super::object::ObjectVersion;
 use super::retry::Tries;
 use super::runtime::runtime;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::Blob;
 
 /// A large read is cut into parts of this size. Where a connection is slow (its bandwidth is
@@ -175,7 +175,7 @@ impl RemoteBlob {
 
     /// The range to fetch for a small read.
     fn window(&self, offset: u64, len: u64) -> Range<u64> {
-        let mut recent = self.recent.lock().unwrap_or_else(|e| e.into_inner());
+        let mut recent = locked(&self.recent);
         let follows = offset >= recent.fetched.start
             && offset <= recent.fetched.end.saturating_add(recent.ahead);
         recent.ahead = if follows && !recent.fetched.is_empty() {

@@ -13,7 +13,7 @@ use super::options::RemoteOptions;
 use super::runtime::runtime;
 use super::url;
 use super::windows::Windows;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 
 /// GETs at the same time.
 const MAX_REQUESTS: usize = 64;
@@ -92,17 +92,17 @@ impl RemoteBackend {
         self.me.upgrade().ok_or_else(|| Error::failed("the connection is closed"))
     }
     pub(super) fn windows(&self) -> MutexGuard<'_, Windows> {
-        self.windows.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.windows)
     }
     pub(super) async fn permit(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.permits.acquire().await.ok()
     }
     pub(super) fn directories(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.directories.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.directories)
     }
     pub(super) fn forget_key(&self, key: &str) {
         self.directories().remove(key);
-        self.opened.lock().unwrap_or_else(|e| e.into_inner()).remove(key);
+        locked(&self.opened).remove(key);
         self.windows().forget(key);
     }
 

@@ -11,10 +11,10 @@ use super::connection::RemoteBackend;
 use super::errors::Failure;
 use super::runtime::runtime;
 use super::upload::{
-    AT_A_TIME, Arrived, Begun, UNDO, Upload, abort, complete, delete, exists, interrupted, lock,
-    settle, supported,
+    AT_A_TIME, Arrived, Begun, UNDO, Upload, abort, complete, delete, exists, interrupted, settle,
+    supported,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};
 use crate::storage::{Backend, Listed, Output, OutputDir};
@@ -109,13 +109,13 @@ pub(super) fn is_unfinished<'a>(names: impl Iterator<Item = &'a str>) -> bool {
 /// part of a store that somebody else has completed meanwhile stays; `signs` show it.
 fn undo_dir(backend: &RemoteBackend, written: &Mutex<Written>, signs: &[String]) {
     let (fresh, begun, ours) = {
-        let mut w = lock(written);
+        let mut w = locked(written);
         w.closed = true;
         (std::mem::take(&mut w.fresh), std::mem::take(&mut w.begun), w.committing)
     };
     let ours = ours || fresh.iter().any(|p| signs.iter().any(|sign| sign == p.as_ref()));
     for (_, begun) in &begun {
-        lock(begun).close();
+        locked(begun).close();
     }
     let work = async {
         let aborts: Vec<_> = begun
@@ -147,7 +147,7 @@ struct DirFile {
 
 /// What the undo must know, as long as there is none under way.
 fn open(written: &Mutex<Written>) -> Result<MutexGuard<'_, Written>> {
-    let written = lock(written);
+    let written = locked(written);
     if written.closed { Err(interrupted()) } else { Ok(written) }
 }
 
@@ -165,15 +165,15 @@ impl Output for DirFile {
     fn commit(mut self: Box<Self>) -> Result<()> {
         if self.replaces {
             let arrived = self.upload.arrive()?;
-            lock(&self.written).arrived.push(arrived);
+            locked(&self.written).arrived.push(arrived);
         } else {
             open(&self.written)?.fresh.push(self.upload.path.clone());
             self.upload.finish()?;
             self.upload.forget();
-            let mut written = lock(&self.written);
+            let mut written = locked(&self.written);
             written.begun.retain(|(_, b)| !Arc::ptr_eq(b, &self.upload.begun));
         }
-        lock(&self.upload.begun).forget_tasks();
+        locked(&self.upload.begun).forget_tasks();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use crate::error::{Error, ErrorKind};
 
 /// The class of a failed request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum FailureKind {
     /// No such key.
     Missing,
@@ -52,11 +52,12 @@ pub(super) enum FailureKind {
     /// What a hub says of a repository; the detail is the message.
     Hub,
     /// Anything else, in the server's words.
+    #[default]
     Other,
 }
 
 /// A failed request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Failure {
     pub what: FailureKind,
     pub status: Option<u16>,
@@ -113,16 +114,7 @@ fn wait(text: &str) -> Option<Duration> {
 
 impl Failure {
     pub fn new(what: FailureKind, detail: impl Into<String>) -> Failure {
-        Failure {
-            what,
-            status: None,
-            code: None,
-            detail: detail.into(),
-            region: None,
-            retry_after: None,
-            said: None,
-            hint: None,
-        }
+        Failure { what, detail: detail.into(), ..Failure::default() }
     }
 
     /// From an answer that is not a success.

@@ -11,7 +11,7 @@ use super::connection::{Opened, RemoteBackend};
 use super::errors::{Failure, FailureKind};
 use super::object::ObjectVersion;
 use super::url;
-use crate::error::Result;
+use crate::error::{Result, locked};
 use crate::storage::{Backend, EntryKind, STORE_MARKERS};
 
 /// What the first GET of an object asks for.
@@ -26,7 +26,7 @@ impl RemoteBackend {
 
     /// The first look at an object; `None` where there is none.
     pub(super) fn look(&self, key: &str) -> Result<Option<Opened>, Failure> {
-        if let Some(known) = self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key) {
+        if let Some(known) = locked(&self.opened).get(key) {
             return Ok(Some(known.clone()));
         }
         let found = self.wait(async {
@@ -78,7 +78,7 @@ impl RemoteBackend {
         if !whole && !head.is_empty() {
             self.windows().put(&Arc::from(key), &opened.pin, 0, head);
         }
-        let mut all = self.opened.lock().unwrap_or_else(|e| e.into_inner());
+        let mut all = locked(&self.opened);
         if all.len() >= MAX_OPENED {
             all.clear();
             self.directories().clear();
@@ -181,8 +181,7 @@ impl RemoteBackend {
 
     /// Whether what was opened begins like a web page.
     pub(super) fn is_page(&self, key: &str) -> bool {
-        let pin =
-            self.opened.lock().unwrap_or_else(|e| e.into_inner()).get(key).map(|o| o.pin.clone());
+        let pin = locked(&self.opened).get(key).map(|o| o.pin.clone());
         let Some(head) = pin.and_then(|pin| self.windows().get(key, &pin, 0)) else { return false };
         let text =
             String::from_utf8_lossy(&head[..head.len().min(64)]).trim_start().to_ascii_lowercase();

@@ -2,10 +2,11 @@
 //! that nothing is asked of the server for it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use super::errors::{Failure, FailureKind};
 use super::object::ObjectVersion;
+use crate::error::locked;
 use crate::storage::{Listed, Mark};
 
 /// See [`crate::storage::Backend::tell`], `expect` and `keep_marks`.
@@ -19,10 +20,6 @@ pub(super) struct ObjectRecord {
     written: Mutex<Option<BTreeMap<String, Mark>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 /// As it stands in marks.
 pub(super) fn bare(etag: Option<String>) -> Option<String> {
     etag.map(|e| e.trim_matches('"').to_string())
@@ -30,21 +27,21 @@ pub(super) fn bare(etag: Option<String>) -> Option<String> {
 
 impl ObjectRecord {
     pub fn output(&self, key: &str) -> Option<Listed> {
-        lock(&self.outputs).get(key.trim_end_matches('/')).copied()
+        locked(&self.outputs).get(key.trim_end_matches('/')).copied()
     }
     pub fn tell(&self, key: &str, listed: Option<Listed>) {
         match listed {
-            Some(listed) => lock(&self.outputs).insert(key.to_string(), listed),
-            None => lock(&self.outputs).remove(key),
+            Some(listed) => locked(&self.outputs).insert(key.to_string(), listed),
+            None => locked(&self.outputs).remove(key),
         };
     }
 
     pub fn expect(&self, key: &str, len: Option<u64>, etag: Option<&str>) {
-        lock(&self.listed).insert(key.to_string(), (len, etag.map(str::to_string)));
+        locked(&self.listed).insert(key.to_string(), (len, etag.map(str::to_string)));
     }
     /// Whether an object is the one that was listed.
     pub fn check_listed(&self, key: &str, found: &ObjectVersion) -> Result<(), Failure> {
-        let Some((len, etag)) = lock(&self.listed).remove(key) else { return Ok(()) };
+        let Some((len, etag)) = locked(&self.listed).remove(key) else { return Ok(()) };
         let other = |what: &str, found: &str, listed: &str| {
             Err(Failure::new(
                 FailureKind::NotListed,
@@ -63,18 +60,18 @@ impl ObjectRecord {
     }
 
     pub fn keep_marks(&self) {
-        lock(&self.written).get_or_insert_default();
+        locked(&self.written).get_or_insert_default();
     }
     /// Remembers what an object that was written is known by.
     pub fn mark_written(&self, key: &str, bytes: u64, etag: Option<String>) {
-        if let Some(written) = &mut *lock(&self.written) {
+        if let Some(written) = &mut *locked(&self.written) {
             let mark = Mark { below: String::new(), bytes, etag: bare(etag) };
             written.insert(key.to_string(), mark);
         }
     }
     /// What was written at or below `key`, once.
     pub fn take_written(&self, key: &str) -> Vec<Mark> {
-        let mut written = lock(&self.written);
+        let mut written = locked(&self.written);
         let Some(written) = written.as_mut() else { return Vec::new() };
         if let Some(mark) = written.remove(key) {
             return vec![mark];

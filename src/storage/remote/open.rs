@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use super::connection::RemoteBackend;
 use super::options::RemoteOptions;
 use super::url;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::Location;
 
 /// Whether this argument is a URL that [`open`] takes.
@@ -63,7 +63,7 @@ pub(super) fn backend(
         scheme => format!("{}://{}", scheme.name(), target.bucket),
     };
     let name = format!("{name} {options:?}");
-    let mut all = BACKENDS.lock().unwrap_or_else(|e| e.into_inner());
+    let mut all = locked(&BACKENDS);
     let all = all.get_or_insert_default();
     if let Some(known) = all.get(&name).and_then(Weak::upgrade) {
         return Ok(known);
@@ -73,7 +73,7 @@ pub(super) fn backend(
     all.insert(name, Arc::downgrade(&made));
     // The last few stay, so that what was learnt of an object between two looks at it is not lost.
     static LAST: Mutex<VecDeque<Arc<RemoteBackend>>> = Mutex::new(VecDeque::new());
-    let mut last = LAST.lock().unwrap_or_else(|e| e.into_inner());
+    let mut last = locked(&LAST);
     last.push_back(made.clone());
     if last.len() > 4 {
         last.pop_front();

@@ -9,6 +9,7 @@ use super::client;
 use super::connection::RemoteBackend;
 use super::errors::{Failure, FailureKind};
 use super::options::RemoteOptions;
+use crate::error::locked;
 
 /// Tries of a request that were made; and whether what was wrong was set right once.
 #[derive(Default)]
@@ -24,7 +25,7 @@ impl RemoteBackend {
             (FailureKind::WrongRegion, Some(region))
                 if self.connect_args.2.region.as_ref() != Some(region) =>
             {
-                let mut moved = self.moved.lock().unwrap_or_else(|e| e.into_inner());
+                let mut moved = locked(&self.moved);
                 if let Some(there) = &*moved {
                     // Another request that was under way has led there already.
                     return there == region;

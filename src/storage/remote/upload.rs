@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::errors::{Failure, FailureKind};
 use super::memory::PartBuffer;
 use super::retry::Tries;
 use super::runtime::runtime;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::Existing;
 use crate::storage::cleanup::{self, Guard};
 use crate::storage::{Backend, Listed, Output};
@@ -33,10 +33,6 @@ const FLIGHT_BYTES: usize = 40 << 20;
 pub(super) const UNDO: Duration = Duration::from_secs(10);
 /// And for an object that is just being sent to arrive.
 const SETTLE: Duration = Duration::from_secs(3);
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
 
 /// An upload in progress, as far as its undo must know.
 #[derive(Default)]
@@ -68,7 +64,7 @@ impl Begun {
 /// Waits for an object on its way: deleted before it arrives, it would be there in the end.
 pub(super) async fn settle(begun: &Mutex<Begun>) {
     let end = Instant::now() + SETTLE;
-    let coming = || lock(begun).put.clone().filter(|put| !put.is_finished());
+    let coming = || locked(begun).put.clone().filter(|put| !put.is_finished());
     while let Some(put) = coming() {
         if Instant::now() > end {
             put.abort();
@@ -87,7 +83,7 @@ pub(super) async fn abort(backend: &RemoteBackend, path: &Path, begun: &Mutex<Be
     let end = Instant::now() + UNDO;
     let id = loop {
         {
-            let mut b = lock(begun);
+            let mut b = locked(begun);
             b.close();
             if !b.beginning || Instant::now() > end {
                 break b.id.take();
@@ -159,7 +155,7 @@ impl Upload {
     }
     fn begin(&mut self) -> Result<MultipartId> {
         {
-            let mut begun = lock(&self.begun);
+            let mut begun = locked(&self.begun);
             match &begun.id {
                 Some(id) => return Ok(id.clone()),
                 None if begun.closed => return Err(interrupted()),
@@ -175,7 +171,7 @@ impl Upload {
                 .map_err(|e| Failure::from_store(&e))
         };
         let made = runtime().map(|r| r.block_on(self.backend.retrying(begin)));
-        let mut begun = lock(&self.begun);
+        let mut begun = locked(&self.begun);
         begun.beginning = false;
         let id = made?.map_err(|f| self.fail(f))?;
         begun.id = Some(id.clone());
@@ -188,7 +184,7 @@ impl Upload {
         keep: impl FnOnce(&mut Begun, AbortHandle),
     ) -> Result<JoinHandle<Result<T, Failure>>> {
         let runtime = runtime()?;
-        let mut begun = lock(&self.begun);
+        let mut begun = locked(&self.begun);
         if begun.closed {
             return Err(interrupted());
         }
@@ -278,13 +274,13 @@ impl Upload {
             let done = runtime()?.block_on(task).map_err(|_| interrupted())?;
             if done.as_ref().is_err_and(|f| f.tries(1) == 0) {
                 // It was refused: there is nothing to take back.
-                lock(&self.begun).put = None;
+                locked(&self.begun).put = None;
             }
             return done.map_err(|f| self.fail(f));
         }
         let arrived = self.arrive()?;
         runtime()?.block_on(complete(&self.backend, &arrived)).map_err(|f| self.fail(f))?;
-        lock(&self.begun).id = None;
+        locked(&self.begun).id = None;
         Ok(())
     }
     /// What was known of the object before is out of date.
@@ -404,10 +400,10 @@ fn begun(
     let (path, begun) = (upload.path.clone(), upload.begun.clone());
     let guard = cleanup::register(move || {
         let undo = async {
-            lock(&begun).close();
+            locked(&begun).close();
             settle(&begun).await;
             abort(&backend, &path, &begun).await;
-            if fresh && lock(&begun).put.is_some() {
+            if fresh && locked(&begun).put.is_some() {
                 let _ = delete(&backend, vec![path.clone()]).await;
             }
         };

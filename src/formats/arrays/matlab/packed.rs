@@ -8,7 +8,7 @@ use crate::array::recent::SharedRecent;
 use crate::codec::decompress::{Wrapper, inflate};
 use crate::codec::limit::Limit;
 use crate::codec::zip::inflate_some;
-use crate::error::{Error, ForeignReader, Result};
+use crate::error::{Error, ForeignReader, Result, locked};
 use crate::storage::{Blob, BlobReader, BlobSlice, MemoryBlob, file_blob, temporary};
 
 /// What is unpacked of an element to see what it is.
@@ -96,7 +96,7 @@ impl Packed {
                 Ok(Arc::new(MemoryBlob(bytes)) as Arc<dyn Blob>)
             });
         }
-        let mut kept = self.file.lock().unwrap_or_else(|e| e.into_inner());
+        let mut kept = locked(&self.file);
         if let Some(blob) = &*kept {
             return Ok(blob.clone());
         }

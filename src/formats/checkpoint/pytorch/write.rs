@@ -29,7 +29,7 @@ use super::structure;
 use super::zip::{CHECKED_BYTES, CHECKED_IN_ALL_BYTES};
 use crate::array::raw::{ArraySpan, RawEncode, RawWriter, fixed_bytes};
 use crate::codec::zip::write::{Written, directory};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, locked};
 use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
 };
@@ -191,7 +191,7 @@ impl WriteRows for PlacedRows {
         self.raw.write(chunk)?;
         let at = chunk.first_row * self.place(chunk.array).row_bytes;
         let piece = (at, values.len() as u64, crc32fast::hash(values));
-        self.pieces[chunk.array].lock().unwrap_or_else(|e| e.into_inner()).push(piece);
+        locked(&self.pieces[chunk.array]).push(piece);
         Ok(())
     }
 }
@@ -204,7 +204,7 @@ impl PlacedRows {
     /// The checksum of an array that was written here as a whole; 0 otherwise (the kernel copied
     /// it).
     fn crc(&self, array: usize) -> u32 {
-        let mut pieces = self.pieces[array].lock().unwrap_or_else(|e| e.into_inner());
+        let mut pieces = locked(&self.pieces[array]);
         pieces.sort_unstable();
         let (mut all, mut due) = (crc32fast::Hasher::new(), 0);
         for &(at, len, crc) in pieces.iter() {

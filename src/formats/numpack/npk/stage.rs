@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::lock::{self, Lock};
 use super::merge::{link_store, local_store};
 use super::write::{DataFile, DataFiles, LocalFiles};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{Existing, Extent, Prepared, Sink, Source as _, Summary, WriteOptions, Writer};
 use crate::formats::numpack::store::metadata::{self, Entry};
 use crate::formats::numpack::store::names::{self, Names};
@@ -123,7 +123,7 @@ impl Stage {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.state)
     }
 
     /// Whether there is an array of this name.
@@ -157,7 +157,7 @@ impl Stage {
         Error::all(errors)?;
         let (at, options, state) = (self.at.clone(), self.options.clone(), self.state.clone());
         Ok(Box::new(move |plan: &Plan| {
-            let names = &mut state.lock().unwrap_or_else(|e| e.into_inner()).names;
+            let names = &mut locked(&state).names;
             let places = plan.arrays.iter().map(|a| DataFile::fresh(a, names.give(&a.name)));
             let places = DataFiles(Arc::new(places.collect::<Result<Vec<_>>>()?));
             let files = Arc::new(LocalFiles::new(at.clone(), at, places));
@@ -330,7 +330,7 @@ impl Sink for StageSink {
         let (bytes, files) = (entries.iter().map(|e| e.bytes).sum(), entries.len() as u64);
         let attributes = self.options.attributes(end);
         let side = sidecar::describe(end, attributes, self.options.no_metadata);
-        self.state.lock().unwrap_or_else(|e| e.into_inner()).took(end, entries, side)?;
+        locked(&self.state).took(end, entries, side)?;
         Ok(Summary { bytes, files, notes: Vec::new() })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::merge_base::MergeBase;
 use crate::array::raw::{RawEncode, fixed_bytes, write_all_at};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, locked};
 use crate::format::{
     AppendBlocks, BlockRows, Extent, InOrder, Sink, Summary, WriteOptions, WriteRows, Writer,
 };
@@ -133,7 +133,7 @@ impl LocalFiles {
     /// The array's file, made at its full size where that is known.
     pub(super) fn file(&self, array: usize) -> Result<Arc<File>> {
         let _adding = cleanup::enter();
-        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        let mut open = locked(&self.open);
         if let Some((_, file)) = open.iter().find(|(a, _)| *a == array) {
             return Ok(file.clone());
         }

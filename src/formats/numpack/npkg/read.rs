@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use crate::error::{Error, ForeignReader, Result};
+use crate::error::{Error, ForeignReader, Result, locked};
 use crate::formats::numpack::store::cursor::Cursor;
 use crate::formats::numpack::store::{Files, check_path};
 use crate::storage::{Blob, BlobSlice, MemoryBlob, temporary};
@@ -205,7 +205,7 @@ impl Files for Package {
                 len: member.bytes,
             }));
         }
-        let mut unpacked = member.unpacked.lock().unwrap_or_else(|e| e.into_inner());
+        let mut unpacked = locked(&member.unpacked);
         if let Some(blob) = unpacked.as_ref().and_then(Weak::upgrade) {
             return Ok(blob);
         }

@@ -6,7 +6,7 @@ use super::files::Files;
 use super::stored::{DataFile, Stored};
 use crate::array::recent::Recent;
 use crate::array::{ArrayMap, Element, Grid, PieceLocation, Pieces};
-use crate::error::Result;
+use crate::error::{Result, locked};
 use crate::storage::BlobSlice;
 
 /// Files that are open, the last ones used.
@@ -26,7 +26,7 @@ impl Pieces for DataFiles {
         else {
             return Ok(None);
         };
-        let lock = || self.open.lock().unwrap_or_else(|e| e.into_inner());
+        let lock = || locked(&self.open);
         let known = lock().get(&piece.path);
         let mut slice = match known {
             Some(slice) => slice,

@@ -10,7 +10,7 @@ use crate::array::{ArrayMap, PieceLocation, Pieces};
 use crate::codec::npy_header;
 use crate::codec::numpy_types::Descr;
 use crate::codec::zip::{self, Archive, CheckedMember, Entry, Member, MemberHead};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, locked};
 use crate::format::duplicates;
 use crate::format::{
     Emit, Job, Order, ReadOptions, ReadPieces, ReadRows, Reader, Source, StoredArray,
@@ -425,7 +425,7 @@ impl MemberState {
         records.row_bytes().saturating_add(decoded)
     }
     fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.progress)
     }
     fn fail(&self) {
         self.lock().failed = true;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::array::raw::{ArraySpan, RawWriter, fixed_bytes};
 use crate::codec::zip::write::{Written, deflate, directory};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{
     AppendBlocks, Block, BlockRows, EncodeBlocks, InOrder, Sink, Summary, WriteOptions, WriteRows,
     Writer,
@@ -132,7 +132,7 @@ impl WriteRows for StoredWriter {
         self.raw.write(chunk)?;
         let values = fixed_bytes(chunk)?;
         let sum = (chunk.first_row, values.len() as u64, crc32fast::hash(values));
-        self.sums.lock().unwrap_or_else(|e| e.into_inner())[chunk.array].push(sum);
+        locked(&self.sums)[chunk.array].push(sum);
         Ok(())
     }
 }
@@ -143,8 +143,7 @@ impl Sink for Stored {
         Writer::Positional(Arc::new(PaddedRows { inner, columns: self.columns.clone() }))
     }
     fn finish(mut self: Box<Self>, _end: &Plan) -> Result<Summary> {
-        let mut sums =
-            std::mem::take(&mut *self.writer.sums.lock().unwrap_or_else(|e| e.into_inner()));
+        let mut sums = std::mem::take(&mut *locked(&self.writer.sums));
         for ((array, member), sums) in self.arrays.iter().zip(&mut self.members).zip(&mut sums) {
             let mut crc = crc32fast::Hasher::new();
             crc.update(&array.header);

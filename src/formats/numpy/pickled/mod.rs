@@ -146,6 +146,7 @@ pub(in crate::formats::numpy) fn of_npy(
 }
 
 /// The arrays of a pickle, and what else it holds.
+#[derive(Default)]
 pub(in crate::formats::numpy) struct PickledArrays {
     pub arrays: Vec<(ArrayMeta, Option<ArrayMap>)>,
     attributes: Attributes,
@@ -185,11 +186,7 @@ fn arrays(pickle: Pickle, name: &str, options: &ReadOptions) -> Result<PickledAr
     let pickle = Arc::new(pickle);
     let mut walker = Walker {
         pickle: pickle.clone(),
-        found: PickledArrays {
-            arrays: Vec::new(),
-            attributes: Attributes::new(),
-            notes: Vec::new(),
-        },
+        found: PickledArrays::default(),
         left_out: 0,
         steps: 0,
         held: 0,

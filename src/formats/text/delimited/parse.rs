@@ -8,11 +8,12 @@ use super::number::{self, Number, NumberKind};
 use super::type_inference::{self, Classes, Type, resolve};
 
 /// How the values of a column are held while a block is parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Not parsed at all.
     Skip,
     /// Nulls alone so far.
+    #[default]
     Start,
     /// 64-bit integers, two's complement.
     Integer,
@@ -29,7 +30,7 @@ pub enum Mode {
 }
 
 /// The cells of one column of one block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Column {
     /// How they are held.
     pub mode: Mode,
@@ -77,18 +78,7 @@ const NAN: u64 = 0x7FF8_0000_0000_0000;
 impl Column {
     /// A column that will be read as `mode`.
     pub fn new(mode: Mode) -> Column {
-        Column {
-            mode,
-            classes: 0,
-            values: Vec::new(),
-            text: Vec::new(),
-            ends: Vec::new(),
-            nulls: Vec::new(),
-            zeros: false,
-            numbers_only: false,
-            single: false,
-            lossy: false,
-        }
+        Column { mode, ..Column::default() }
     }
 
     /// Empties it for the next block; `known` are the classes that other blocks showed.

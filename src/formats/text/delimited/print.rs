@@ -126,7 +126,7 @@ pub fn integer<I: itoa::Integer>(value: I, out: &mut Vec<u8>) {
 }
 
 /// A printf-like format of one number, as `numpy.savetxt` takes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Printf {
     before: String,
     after: String,
@@ -167,18 +167,7 @@ impl Printf {
             if found.is_some() {
                 return Err(wrong("it has two conversions"));
             }
-            let mut format = Printf {
-                before: String::new(),
-                after: String::new(),
-                minus: false,
-                plus: false,
-                blank: false,
-                zero: false,
-                alternate: false,
-                width: 0,
-                precision: None,
-                conversion: b'g',
-            };
+            let mut format = Printf { conversion: b'g', ..Printf::default() };
             while let Some(&flag) = chars.peek() {
                 match flag {
                     '-' => format.minus = true,

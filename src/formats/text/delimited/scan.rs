@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::resources::Resources;
 use crate::storage::Blob;
 
@@ -170,10 +170,6 @@ impl Buffers {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 /// Parses every cell.
 ///
 /// # Errors
@@ -212,7 +208,7 @@ pub fn scan(request: &Request<'_>) -> Result<Scanned> {
         }
     });
     work.failed()?;
-    let mut blocks = std::mem::take(&mut *lock(&work.blocks));
+    let mut blocks = std::mem::take(&mut *locked(&work.blocks));
     blocks.sort_by_key(|b| b.index);
     let mut rows = 0;
     for block in &mut blocks {
@@ -257,14 +253,14 @@ impl Work<'_> {
 
     fn fail(&self, at: u64, error: Error) {
         self.stop.store(true, Ordering::Relaxed);
-        let mut fault = lock(&self.fault);
+        let mut fault = locked(&self.fault);
         if fault.as_ref().is_none_or(|(first, _)| at < *first) {
             *fault = Some((at, error));
         }
     }
 
     fn failed(&self) -> Result<()> {
-        match lock(&self.fault).take() {
+        match locked(&self.fault).take() {
             None => Ok(()),
             Some((_, error)) => Err(error),
         }
@@ -282,11 +278,11 @@ impl Work<'_> {
             self.request.resources.check().map_err(|e| (0, e))?;
             let mut large: Option<MutexGuard<'_, Buffers>> = None;
             let next = {
-                let mut splitter = lock(&self.splitter);
+                let mut splitter = locked(&self.splitter);
                 let at = splitter.at;
                 let enlarge = &mut |block: &mut Vec<u8>| {
                     if large.is_none() {
-                        let mut shared = lock(&self.large);
+                        let mut shared = locked(&self.large);
                         shared.block.clear();
                         shared.block.extend_from_slice(block);
                         std::mem::swap(block, &mut shared.block);
@@ -317,7 +313,7 @@ impl Work<'_> {
             }
             if rows > 0 {
                 let directory = self.keep(columns, rows, out, None).map_err(|e| (offset, e))?;
-                lock(&self.blocks).push(BlockInfo {
+                locked(&self.blocks).push(BlockInfo {
                     index,
                     first_row: 0,
                     rows,
@@ -412,7 +408,7 @@ impl Work<'_> {
             let here = |e: Error| (block.offset, e);
             self.store.read(block.directory, &mut directory).map_err(here)?;
             let is_large = block.len as usize > 2 * self.usual_block_bytes();
-            let mut large = is_large.then(|| lock(&self.large));
+            let mut large = is_large.then(|| locked(&self.large));
             let Buffers { block: text, columns, out } = large.as_deref_mut().unwrap_or(&mut own);
             let mut again = false;
             for (i, column) in columns.iter_mut().enumerate() {

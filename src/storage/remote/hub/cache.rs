@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::error::locked;
 /// `off` or `0`: nothing is kept. Anything else is the folder to keep it in.
 const SWITCH: &str = "NPK_HEADER_CACHE";
 /// What all entries may have together; the oldest go first.
@@ -118,7 +119,7 @@ impl Cache {
         builder.create(folder)?;
         let mut entry = place.fixed(bytes);
         entry.extend_from_slice(bytes);
-        let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
+        let mut held = locked(&self.held);
         let now = *held.get_or_insert_with(|| shrink(folder, MAX_BYTES)) + entry.len() as u64;
         *held = Some(if now > MAX_BYTES { shrink(folder, MAX_BYTES / 2) } else { now });
         drop(held);

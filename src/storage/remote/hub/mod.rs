@@ -23,7 +23,7 @@ use super::errors::{Failure, FailureKind};
 use super::object::{ObjectResponse, ObjectVersion, broken, content_range};
 use super::options::RemoteOptions;
 use super::wire;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, locked};
 
 mod cache;
 pub(super) mod repo;
@@ -110,7 +110,7 @@ impl Hub {
     }
 
     fn elsewhere(&self) -> MutexGuard<'_, HashMap<String, Elsewhere>> {
-        self.elsewhere.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.elsewhere)
     }
 
     /// The URL to show.
@@ -359,7 +359,7 @@ fn refusal(message: &str, failure: Failure, hint: Option<Box<str>>) -> Failure {
 /// One commit for all who ask for a revision, as long as the process runs.
 fn commit_of(endpoint: &str, repo: &Repo) -> Arc<Commit> {
     static COMMITS: Mutex<Option<HashMap<String, Arc<Commit>>>> = Mutex::new(None);
-    let mut commits = COMMITS.lock().unwrap_or_else(|e| e.into_inner());
+    let mut commits = locked(&COMMITS);
     let name = format!("{endpoint} {} {} {}", repo.kind, repo.id, repo.revision);
     let commit = commits.get_or_insert_default().entry(name).or_default();
     if repo.is_commit() {

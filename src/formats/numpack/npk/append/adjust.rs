@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::super::write::LocalFiles;
 use crate::array::raw::fixed_bytes;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, locked};
 use crate::format::WriteRows;
 use crate::model::{Buf, Categories, Chunk, Dtype, typed};
 
@@ -42,7 +42,7 @@ impl Remap {
     }
 
     fn codes(&self, values: &Buf) -> Result<Buf> {
-        let mut known = self.known.lock().unwrap_or_else(|e| e.into_inner());
+        let mut known = locked(&self.known);
         let Known { map, index } = &mut *known;
         if map.len() < self.from.len() {
             let index = index.get_or_insert_with(|| {
