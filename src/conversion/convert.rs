@@ -1,10 +1,9 @@
 //! One unit of a batch: from its sources through the pipe to its output.
 
+use std::time::Instant;
+
 use super::outcome::Outcome;
-use super::output::{
-    Resolved, check_output, make_folder, plan_text, resolved, sources_named, tell_notes, told,
-    verify_output,
-};
+use super::output::{Resolved, Task, told};
 use super::{refer, together};
 use crate::batch::context::ConvertContext;
 use crate::batch::existing::{existing_error, skip};
@@ -15,7 +14,6 @@ use crate::error::Result;
 use crate::format::Existing;
 use crate::open::output_location;
 use crate::pipe;
-use std::time::Instant;
 
 pub(super) fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Outcome> {
     let args = job.args;
@@ -27,37 +25,32 @@ pub(super) fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Out
     }
     let dst = output_location(&unit.dst, &args.read)?;
     let format = detect::output(&dst, args.to.as_deref())?;
-    let capabilities = check_output(job, unit, &dst, format)?;
+    let task = Task::new(job, unit, &dst, format)?;
     if unit.shared {
-        return together::convert(job, unit, &dst, format, capabilities);
+        return together::convert(&task);
     }
     if let Some(why) = skip(job, unit, &dst)? {
         return Ok(Outcome::Skipped(why));
     }
     let began = Instant::now();
-    let Resolved { flow, notes, layout, exported } =
-        resolved(job, unit, &dst, format, capabilities)?;
+    let Resolved { flow, notes, layout, exported } = task.resolved()?;
     let plan = flow.plan().clone();
-    let prepared = format.prepare(&dst, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
-    tell_notes(job, &plan, &notes, format);
-    if args.dry_run && job.write.existing == Existing::Error {
-        existing_error(&dst, format)?;
-    }
-    if args.dry_run {
-        let text = plan_text(job, unit, &dst, format, &plan, layout, exported)?;
-        return Ok(Outcome::Planned(text));
-    }
+    let prepared = format.prepare(&dst, &plan, &job.write).map_err(|e| task.output_named(e))?;
+    task.tell_notes(&plan, &notes);
     if job.write.existing == Existing::Error {
         existing_error(&dst, format)?;
     }
-    make_folder(job, &dst)?;
+    if args.dry_run {
+        return Ok(Outcome::Planned(task.plan_text(&plan, layout, exported)?));
+    }
+    task.make_folder()?;
     // What cannot fit is not begun.
-    if capabilities.is_raw
+    if task.capabilities.is_raw
         && !dst.is_stream()
         && let Some(parent) = dst.parent().local_path()
         && !pipe::may_share(parent)
     {
-        space::check(parent, &plan).map_err(|e| e.file(dst.display()))?;
+        space::check(parent, &plan).map_err(|e| task.output_named(e))?;
     }
     let progress = Progress::new(
         plan.bytes(),
@@ -69,12 +62,11 @@ pub(super) fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Out
         .settings
         .with_progress(told(progress.callback(), job.on_progress.clone()))
         .with_output(&if dst.is_stream() { console::STDOUT.to_string() } else { dst.display() });
-    let (summary, end) =
-        pipe::run(flow, capabilities, prepared, &settings).map_err(|e| sources_named(unit, e))?;
+    let (summary, end) = pipe::run(flow, task.capabilities, prepared, &settings)
+        .map_err(|e| task.sources_named(e))?;
     progress.end();
     if args.verify {
-        verify_output(job, unit, &dst, format, capabilities.arrays)
-            .map_err(|e| e.file(dst.display()))?;
+        task.verify().map_err(|e| task.output_named(e))?;
     }
     for note in &summary.notes {
         job.note(note);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::gather::{Gathered, gather};
 use super::outcome::Outcome;
-use super::output::{check_output, fitted, make_folder, plan_text};
+use super::output::{Task, fitted};
 use crate::batch::Conversion;
 use crate::batch::context::ConvertContext;
 use crate::batch::existing::{existing_error, skip};
@@ -15,7 +15,7 @@ use crate::format::{Existing, Order, Reader, Source, StoredArray};
 use crate::formats;
 use crate::formats::hierarchical::zarr::references::{self, Bytes, ReferenceForm};
 use crate::model::{Chunk, Dtype, Plan, Values};
-use crate::open::{output_location, shown};
+use crate::open::output_location;
 use crate::resolve::policy::Policy;
 use std::time::Instant;
 
@@ -65,12 +65,11 @@ pub(super) fn refer(
 ) -> Result<Outcome> {
     let began = Instant::now();
     let dst = output_location(&unit.dst, &job.args.read)?;
-    let named =
-        |e: Error| if unit.sources.len() == 1 { e.file(shown(&unit.sources[0])) } else { e };
     let Some(zarr) = formats::by_name("zarr") else {
         return Err(Error::internal("there is no Zarr"));
     };
-    let capabilities = check_output(job, unit, &dst, zarr)?;
+    let task = Task::new(job, unit, &dst, zarr)?;
+    let (capabilities, named) = (task.capabilities, |e| task.sources_named(e));
     if dst.is_stream() {
         return Err(Error::usage("references cannot be written to stdout").hint("give a file name"));
     }
@@ -82,7 +81,7 @@ pub(super) fn refer(
     let (flow, notes) =
         fitted(gathered.flow, capabilities, &policy, &job.settings).map_err(named)?;
     let plan = flow.plan().clone();
-    references::check(&plan, &job.write).map_err(|e| e.file(dst.display()))?;
+    references::check(&plan, &job.write).map_err(|e| task.output_named(e))?;
     let source = flow.into_source();
     let (stored, inline) = sorted(job, source.as_ref(), &plan).map_err(named)?;
     for note in plan.notes.iter().chain(&notes) {
@@ -97,21 +96,17 @@ pub(super) fn refer(
     if !inline.is_empty() {
         job.note(&format!("{} arrays are kept in the output itself", inline.len()));
     }
-    if job.args.dry_run {
-        if job.write.existing == Existing::Error {
-            existing_error(&dst, zarr)?;
-        }
-        let text = plan_text(job, unit, &dst, zarr, &plan, None, None)?;
-        return Ok(Outcome::Planned(text));
-    }
     if job.write.existing == Existing::Error {
         existing_error(&dst, zarr)?;
     }
-    make_folder(job, &dst)?;
+    if job.args.dry_run {
+        return Ok(Outcome::Planned(task.plan_text(&plan, None, None)?));
+    }
+    task.make_folder()?;
     let mut values =
         read(source.as_ref(), &plan, &inline, job.read.resources.memory_bytes()).map_err(named)?;
     let mut output =
-        references::create(&dst, form, &plan, &job.write).map_err(|e| e.file(dst.display()))?;
+        references::create(&dst, form, &plan, &job.write).map_err(|e| task.output_named(e))?;
     for (a, (meta, stored)) in plan.arrays.iter().zip(stored).enumerate() {
         let bytes = match stored {
             Some(stored) => Bytes::Stored(stored),
@@ -119,7 +114,7 @@ pub(super) fn refer(
         };
         output.add(a, meta, bytes).map_err(|e| named(e.array(&meta.name)))?;
     }
-    let summary = output.finish(&plan).map_err(|e| e.file(dst.display()))?;
+    let summary = output.finish(&plan).map_err(|e| task.output_named(e))?;
     for note in &summary.notes {
         job.note(note);
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::outcome::{Outcome, ShareResult};
-use super::output::{Resolved, make_folder, plan_text, resolved, tell_notes, told, verify_output};
+use super::output::{Resolved, Task, told};
 use crate::batch::context::ConvertContext;
 use crate::batch::existing::{existing_error, is_there, skip};
 use crate::batch::shares::Shard;
@@ -13,19 +13,13 @@ use crate::batch::{Conversion, marks};
 use crate::cli::IfExists;
 use crate::console::{Counted, Progress};
 use crate::error::{Error, Result};
-use crate::format::{Capabilities, Existing, Format, Together};
-use crate::open::{known_location, shown};
+use crate::format::{Existing, Format, Together};
+use crate::open::known_location;
 use crate::pipe;
-use crate::storage::Location;
 
 /// Writes this run's share of an output, or completes it.
-pub(super) fn convert(
-    job: &ConvertContext<'_>,
-    unit: &Conversion,
-    dst: &Location,
-    format: &'static dyn Format,
-    capabilities: &'static Capabilities,
-) -> Result<Outcome> {
+pub(super) fn convert(task: &Task<'_>) -> Result<Outcome> {
+    let Task { job, unit, dst, format, .. } = *task;
     if is_there(dst)? {
         if let Some(why) = skip(job, unit, dst)? {
             return Ok(Outcome::Skipped(why));
@@ -41,23 +35,20 @@ pub(super) fn convert(
         return Err(Error::usage("stdin is read by one process: it has no shares"));
     }
     let began = Instant::now();
-    let resolved = resolved(job, unit, dst, format, capabilities)?;
+    let resolved = task.resolved()?;
     if !job.args.dry_run {
-        make_folder(job, dst)?;
+        task.make_folder()?;
     }
     let plan = resolved.flow.plan().clone();
     let source = source(job, unit)?;
     let together =
-        format.together(dst, &plan, &job.write, &source).map_err(|e| e.file(dst.display()))?;
-    tell_notes(job, &plan, &resolved.notes, format);
+        format.together(dst, &plan, &job.write, &source).map_err(|e| task.output_named(e))?;
+    task.tell_notes(&plan, &resolved.notes);
     match job.shard {
-        Some(share) => one_share(job, unit, (dst, format, capabilities), share, resolved, together),
-        None => finish(job, unit, (dst, format, capabilities), resolved, together, began),
+        Some(share) => one_share(task, share, resolved, together),
+        None => finish(task, resolved, together, began),
     }
 }
-
-/// What is written: where, and what that can hold.
-type Target<'a> = (&'a Location, &'static dyn Format, &'static Capabilities);
 
 fn check_flags(job: &ConvertContext<'_>, share: Shard) -> Result<()> {
     for (flag, given) in [("--certify", job.args.certify), ("--verify", job.args.verify)] {
@@ -79,13 +70,12 @@ fn source(job: &ConvertContext<'_>, unit: &Conversion) -> Result<String> {
 }
 
 fn one_share(
-    job: &ConvertContext<'_>,
-    unit: &Conversion,
-    (dst, format, capabilities): Target<'_>,
+    task: &Task<'_>,
     share: Shard,
     resolved: Resolved,
     together: Box<dyn Together>,
 ) -> Result<Outcome> {
+    let Task { job, unit, dst, .. } = *task;
     let began = Instant::now();
     let Resolved { flow, layout, exported, .. } = resolved;
     let plan = flow.plan().clone();
@@ -95,7 +85,7 @@ fn one_share(
     };
     let done = together.done(share)?.filter(|_| job.if_exists != IfExists::Overwrite);
     if job.args.dry_run {
-        let text = plan_text(job, unit, dst, format, &plan, layout, exported)?;
+        let text = task.plan_text(&plan, layout, exported)?;
         let state = if done.is_some() { "is done" } else { "is to be written" };
         return Ok(Outcome::Planned(format!("{text}  share {share} {state}\n")));
     }
@@ -113,33 +103,28 @@ fn one_share(
         .with_progress(told(progress.callback(), job.on_progress.clone()))
         .with_output(&dst.display());
     let begin: crate::format::Prepared = Box::new(move |_| together.begin(share));
-    let run = pipe::run(flow, capabilities, begin, &settings);
-    let name = if let [one] = &unit.sources[..] { Some(shown(one)) } else { None };
-    let (summary, _) = run.map_err(|e| match name {
-        Some(name) => e.file(name),
-        None => e,
-    })?;
+    let run = pipe::run(flow, task.capabilities, begin, &settings);
+    let (summary, _) = run.map_err(|e| task.sources_named(e))?;
     progress.end();
     Ok(part(&summary, false))
 }
 
 fn finish(
-    job: &ConvertContext<'_>,
-    unit: &Conversion,
-    (dst, format, capabilities): Target<'_>,
+    task: &Task<'_>,
     resolved: Resolved,
     together: Box<dyn Together>,
     began: Instant,
 ) -> Result<Outcome> {
+    let Task { job, dst, format, .. } = *task;
     let Resolved { flow, layout, exported, .. } = resolved;
     let plan = flow.plan().clone();
     drop(flow);
     if job.args.dry_run {
         let shares = together.check()?;
-        let text = plan_text(job, unit, dst, format, &plan, layout, exported)?;
+        let text = task.plan_text(&plan, layout, exported)?;
         return Ok(Outcome::Planned(format!("{text}  all {shares} shares are done\n")));
     }
-    let summary = together.finish().map_err(|e| e.file(dst.display()))?;
+    let summary = together.finish().map_err(|e| task.output_named(e))?;
     if let Some((backend, key)) = dst.as_remote() {
         backend.forget(key);
     }
@@ -147,8 +132,7 @@ fn finish(
         job.note(note);
     }
     if job.args.verify {
-        verify_output(job, unit, dst, format, capabilities.arrays)
-            .map_err(|e| e.file(dst.display()))?;
+        task.verify().map_err(|e| task.output_named(e))?;
     }
     if summary.files == 0 {
         return Ok(Outcome::Skipped("it is finished"));
