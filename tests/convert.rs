@@ -8,22 +8,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, python};
+use crate::support::{Scratch, at, npk, npk_any, npk_command, npk_fails, npy_bytes, python};
 
-/// An npy file of little-endian values, written byte by byte.
+/// An npy file of little-endian values.
 pub fn npy(path: &Path, descr: &str, shape: &[u64], values: &[u8]) {
-    let shape: String = shape.iter().map(|d| format!("{d},")).collect();
-    let mut header =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
-    while (10 + header.len() + 1) % 64 != 0 {
-        header.push(' ');
-    }
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend(values);
-    std::fs::write(path, bytes).unwrap();
+    std::fs::write(path, npy_bytes(descr, shape, values)).unwrap();
 }
 
 fn f64s(values: &[f64]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::faults::{Fault, npk_hit};
-use crate::support::{Scratch, npk_command};
+use crate::support::{Files, Scratch, files_below, npk_command};
 
 mod cases;
 mod full_disk;
@@ -17,30 +17,9 @@ mod stopped;
 
 use cases::{Case, Kind};
 
-/// Every file below a folder with its bytes, every folder with none.
-fn bytes_below(path: &Path) -> Files {
-    fn walk(path: &Path, below: &str, all: &mut Files) {
-        for entry in std::fs::read_dir(path).unwrap() {
-            let entry = entry.unwrap();
-            let name = format!("{below}{}", entry.file_name().to_string_lossy());
-            if entry.path().is_dir() {
-                all.insert(format!("{name}/"), Vec::new());
-                walk(&entry.path(), &format!("{name}/"), all);
-            } else {
-                all.insert(name, std::fs::read(entry.path()).unwrap());
-            }
-        }
-    }
-    let mut all = BTreeMap::new();
-    walk(path, "", &mut all);
-    all
-}
-
-type Files = BTreeMap<String, Vec<u8>>;
-
 /// The same without what differs from run to run.
 fn contents(path: &Path) -> Files {
-    let mut all = bytes_below(path);
+    let mut all = files_below(path);
     for (name, bytes) in &mut all {
         if name.ends_with("metadata.npkm") {
             without_times(bytes);
@@ -138,7 +117,7 @@ impl Known {
         prepare(s, &Files::new());
         for args in case.before.iter().chain([&case.run]) {
             let last = args == &case.run;
-            let (files, before) = (bytes_below(&s.join("out")), contents(&s.join("out")));
+            let (files, before) = (files_below(&s.join("out")), contents(&s.join("out")));
             let output = run(s, args);
             if output.status.code() == Some(4) {
                 return None;

@@ -13,7 +13,7 @@ use crate::batch::{Conversion, marks};
 use crate::cli::IfExists;
 use crate::console::{Counted, Progress};
 use crate::error::{Error, Result};
-use crate::format::{Existing, Format, Together};
+use crate::format::{Existing, Together};
 use crate::open::known_location;
 use crate::pipe;
 

@@ -9,6 +9,7 @@ use npk::formats::checkpoint::dcp::Dcp;
 use npk::model::{ArrayMeta, Chunk, Dtype, Plan, Values};
 use npk::storage::{BlobSlice, Location};
 
+use crate::support::library::bytes_of_extents;
 use crate::support::*;
 
 const GOOD: [&str; 7] = [
@@ -52,13 +53,7 @@ fn bytes(source: &dyn Source, array: usize, step: u64) -> Vec<u8> {
         assert_eq!(row, end);
     }
     if let Some(extents) = reader.extents(array) {
-        let mut ready = Vec::new();
-        for e in extents {
-            let mut piece = vec![0; e.len as usize];
-            std::os::unix::fs::FileExt::read_exact_at(&*e.file, &mut piece, e.offset).unwrap();
-            ready.extend(piece);
-        }
-        assert_eq!(ready, out, "extents");
+        assert_eq!(bytes_of_extents(extents), out, "extents");
     }
     out
 }

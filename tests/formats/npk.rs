@@ -57,13 +57,7 @@ fn numpack_loads_every_shape_and_name() {
     }
     arrays.push((ArrayMeta::new("scalar", Dtype::F64, &[]), 2.5f64.to_le_bytes().to_vec()));
     arrays.push((ArrayMeta::new("big", Dtype::U8, &[(3 << 20) + 5]), sequence((3 << 20) + 5)));
-    write(
-        &out.join("s.npk"),
-        plan(arrays.iter().map(|a| a.0.clone()).collect()),
-        &arrays,
-        &WriteOptions::default(),
-    )
-    .unwrap();
+    write_new(&out.join("s.npk"), &arrays);
     assert!(out.join("s.npk/npk.json").exists(), "the scalar must be recorded");
     let back = read(&out.join("s.npk")).unwrap();
     assert_eq!(back.plan.arrays.len(), arrays.len());
@@ -94,13 +88,7 @@ fn odd_names_keep_apart() {
         .enumerate()
         .map(|(i, n)| (ArrayMeta::new(*n, Dtype::U8, &[2]), vec![i as u8, 7]))
         .collect();
-    write(
-        &out.join("s.npk"),
-        plan(arrays.iter().map(|a| a.0.clone()).collect()),
-        &arrays,
-        &WriteOptions::default(),
-    )
-    .unwrap();
+    write_new(&out.join("s.npk"), &arrays);
     let mut files: Vec<String> = std::fs::read_dir(out.join("s.npk"))
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -168,7 +156,7 @@ fn side_file_folds_back() {
         (ArrayMeta::new("wide", Dtype::F32, &[2]), vec![0, 0, 0x80, 0x3F, 0, 0, 0, 0]),
         (ArrayMeta::new("one", Dtype::I32, &[]), i32s(&[42])),
     ];
-    let mut plan = plan(arrays.iter().map(|a| a.0.clone()).collect());
+    let mut plan = plan_of(&arrays);
     let encoded =
         |meta: &ArrayMeta, encoding, values: &str, offsets: Option<&str>, valid: Option<&str>| {
             EncodedArray {
@@ -405,24 +393,8 @@ fn a_failed_or_dropped_output_leaves_nothing() {
 #[test]
 fn many_arrays_need_few_descriptors() {
     let out = Scratch::new();
-    let arrays: Vec<(ArrayMeta, Vec<u8>)> = (0..2_000u32)
-        .map(|i| {
-            (
-                ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]),
-                i.to_le_bytes().to_vec(),
-            )
-        })
-        .chain((0..70).map(|i| {
-            (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])
-        }))
-        .collect();
-    write(
-        &out.join("a.npk"),
-        plan(arrays.iter().map(|a| a.0.clone()).collect()),
-        &arrays,
-        &WriteOptions::default(),
-    )
-    .unwrap();
+    let arrays = many_arrays(2_000, 70);
+    write_new(&out.join("a.npk"), &arrays);
     convert(&out.join("a.npk"), &out.join("b.npk"), "npk").unwrap();
     let source = open(&out.join("b.npk")).unwrap();
     assert_eq!(source.plan().arrays.len(), arrays.len());

@@ -1,6 +1,5 @@
 //! Rows appended to stores, arrays merged into them, and what is left when that ends badly.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,24 +22,6 @@ fn append() -> WriteOptions {
 
 fn merge(replace: bool) -> WriteOptions {
     WriteOptions { existing: Existing::Merge { replace }, ..WriteOptions::default() }
-}
-
-/// Every file of a folder, with its bytes.
-fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(path: &Path, below: &str, all: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in std::fs::read_dir(path).unwrap() {
-            let entry = entry.unwrap();
-            let name = format!("{below}{}", entry.file_name().to_string_lossy());
-            if entry.path().is_dir() {
-                walk(&entry.path(), &format!("{name}/"), all);
-            } else {
-                all.insert(name, std::fs::read(entry.path()).unwrap());
-            }
-        }
-    }
-    let mut all = BTreeMap::new();
-    walk(path, "", &mut all);
-    all
 }
 
 /// Every golden store appended to itself: deleted rows stay deleted, segments stay segments.
@@ -138,7 +119,7 @@ fn people(
             valid: Some("age.valid".into()),
         });
     }
-    (Plan { encoded, ..plan(arrays.iter().map(|a| a.0.clone()).collect()) }, arrays)
+    (Plan { encoded, ..plan_of(&arrays) }, arrays)
 }
 
 #[test]
@@ -191,7 +172,7 @@ fn what_does_not_match_is_refused_together() {
     let store = vec![x(Dtype::U8, &[2, 3], 6), (ArrayMeta::new("one", Dtype::U8, &[]), vec![1])];
     write(&at, plan(store.iter().map(|a| a.0.clone()).collect()), &store, &WriteOptions::default())
         .unwrap();
-    let before = contents(&at);
+    let before = files_below(&at);
     let bad = vec![
         x(Dtype::I8, &[2, 3], 6),
         (ArrayMeta::new("y", Dtype::U8, &[1]), vec![1]),
@@ -209,7 +190,7 @@ fn what_does_not_match_is_refused_together() {
         let e = write(&at, plan(vec![bad.0.clone()]), &[bad], &append()).unwrap_err();
         assert!(e.kind() == ErrorKind::Exists && e.to_string().contains(says), "{e}");
     }
-    assert_eq!(before, contents(&at));
+    assert_eq!(before, files_below(&at));
     // Where there is none, one is made.
     write(&out.join("none.npk"), plan(vec![]), &[], &append()).unwrap();
     std::os::unix::fs::symlink("s.npk", out.join("link.npk")).unwrap();
@@ -239,7 +220,7 @@ fn a_killed_append_is_undone_by_the_next_run() {
         let golden = fixture(golden);
         let at = out.join("s.npk");
         copy_dir(&golden, &at);
-        let before = (contents(&at), read(&at).unwrap().bytes);
+        let before = (files_below(&at), read(&at).unwrap().bytes);
         let all = read(&golden).unwrap();
         let sink = begin(&at, &all.plan, &append()).unwrap();
         let writer = rows_of(sink.as_ref());
@@ -249,7 +230,7 @@ fn a_killed_append_is_undone_by_the_next_run() {
         // Killed now: the copy has no lock on it.
         let killed = out.join("killed.npk");
         copy_dir(&at, &killed);
-        let left = contents(&killed);
+        let left = files_below(&killed);
         assert_eq!(left != before.0, grows);
         // Of the live one readers see the old rows, writers are kept out, and verify cuts nothing.
         assert_eq!(read(&at).unwrap().bytes, before.1);
@@ -260,10 +241,10 @@ fn a_killed_append_is_undone_by_the_next_run() {
             !grows || notes.iter().any(|n| n.contains("another run is changing this store")),
             "{notes:?}"
         );
-        assert!(contents(&at) == left);
+        assert!(files_below(&at) == left);
         // Looks at the killed one change nothing.
         assert_eq!(read(&killed).unwrap().bytes, before.1);
-        assert!(contents(&killed) == left);
+        assert!(files_below(&killed) == left);
         python(
             out.path(),
             &format!(
@@ -275,11 +256,11 @@ fn a_killed_append_is_undone_by_the_next_run() {
             !grows || notes.iter().any(|n| n.contains("extra bytes") && n.contains("cut off")),
             "{notes:?}"
         );
-        assert!(contents(&killed) == before.0);
+        assert!(files_below(&killed) == before.0);
         // A failed one cuts itself back.
         drop(writer);
         drop(sink);
-        assert!(contents(&at) == before.0 && out.names() == ["killed.npk", "s.npk"]);
+        assert!(files_below(&at) == before.0 && out.names() == ["killed.npk", "s.npk"]);
         for name in ["s.npk", "killed.npk"] {
             std::fs::remove_dir_all(out.join(name)).unwrap();
         }
@@ -309,11 +290,11 @@ fn a_side_file_that_waits_belongs_to_its_metadata() {
         std::fs::copy(old.join("npk.json"), at.join("npk.json")).unwrap();
         std::fs::copy(new.join("npk.json"), at.join(&waiting)).unwrap();
         std::fs::write(at.join(".npk-append-metadata"), "half").unwrap();
-        let left = contents(&at);
+        let left = files_below(&at);
         let found = read(&at).unwrap();
         assert!(found.plan.notes.is_empty(), "{:?}", found.plan.notes);
         assert!(found.texts == whole.texts && found.bytes == whole.bytes);
-        assert!(contents(&at) == left, "a look changes nothing");
+        assert!(files_below(&at) == left, "a look changes nothing");
         // The next writer settles it.
         let one = (ArrayMeta::new("one", Dtype::U8, &[1]), vec![1]);
         let with_one =
@@ -324,14 +305,14 @@ fn a_side_file_that_waits_belongs_to_its_metadata() {
             read(&out.join("merged.npk")).unwrap().texts[..]
                 == [&whole.texts[..], &[vec![]]].concat()[..]
         );
-        assert!(contents(&out.join("merged.npk")).keys().all(|name| !name.starts_with('.')));
+        assert!(files_below(&out.join("merged.npk")).keys().all(|name| !name.starts_with('.')));
         let notes =
             by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
         assert!(
             notes.iter().any(|n| n.contains(".npk-append-metadata") && n.contains("removed")),
             "{notes:?}"
         );
-        assert!(contents(&at) == contents(metadata), "{notes:?}");
+        assert!(files_below(&at) == files_below(metadata), "{notes:?}");
         for name in ["at.npk", "merged.npk"] {
             std::fs::remove_dir_all(out.join(name)).unwrap();
         }
@@ -347,25 +328,19 @@ fn arrays_that_share_a_file_do_not_grow() {
         (ArrayMeta::new(name, Dtype::U8, &[n.into()]), (0..n).collect::<Vec<u8>>())
     };
     let arrays = [one("aa", 9), one("bb", 4)];
-    write(
-        &at,
-        plan(arrays.iter().map(|a| a.0.clone()).collect()),
-        &arrays,
-        &WriteOptions::default(),
-    )
-    .unwrap();
+    write_new(&at, &arrays);
     let metadata = std::fs::read(at.join("metadata.npkm")).unwrap();
     let place = metadata.windows(12).position(|w| w == b"data_bb.npkd").unwrap();
     let mut hostile = metadata.clone();
     hostile[place..place + 12].copy_from_slice(b"data_aa.npkd");
     std::fs::write(at.join("metadata.npkm"), hostile).unwrap();
-    let before = contents(&at);
+    let before = files_below(&at);
     for options in [append(), merge(true)] {
         let more = one("bb", 2);
         let e = write(&at, plan(vec![more.0.clone()]), &[more], &options).unwrap_err();
         assert!(e.kind() == ErrorKind::Corrupt && e.to_string().contains("two arrays"), "{e}");
     }
-    assert!(contents(&at) == before);
+    assert!(files_below(&at) == before);
 }
 
 /// Bytes of somebody else's dead append: read over, told and cut by verify, cut before our own
@@ -388,7 +363,7 @@ fn bytes_behind_the_end_are_cut() {
     let notes =
         by_name("npk").unwrap().verify(&Location::local(&at), &ReadOptions::default()).unwrap();
     assert!(notes.len() == 1 && notes[0].contains("7 extra bytes"), "{notes:?}");
-    assert_eq!(contents(&at), contents(&golden));
+    assert_eq!(files_below(&at), files_below(&golden));
     let at = longer("a.npk");
     convert_with(&golden, &at, "npk", &append()).unwrap();
     let (all, once) = (read(&at).unwrap(), read(&golden).unwrap());
@@ -468,7 +443,7 @@ fn merges_keep_what_stays() {
     assert_eq!(inode("data_x_segments/seg_000003.npkd"), encoded, "what stays is not rewritten");
     assert_eq!(std::fs::read(at.join("sub/more.txt")).unwrap(), b"mine, too");
     // A clash is refused, all of them together, and nothing changes.
-    let before = contents(&at);
+    let before = files_below(&at);
     let clash = [
         new.clone(),
         (ArrayMeta::new("city", Dtype::U8, &[1]), vec![9]),
@@ -482,7 +457,7 @@ fn merges_keep_what_stays() {
             && e.hint_text().unwrap().contains("--force"),
         "{e:?}"
     );
-    assert_eq!(before, contents(&at));
+    assert_eq!(before, files_below(&at));
     // Replaced: with all its parts; the segmented array and its bitmap go, too.
     write(&at, metas(), &clash, &merge(true)).unwrap();
     let x = (ArrayMeta::new("x", Dtype::U8, &[400]), vec![7; 400]);
@@ -495,7 +470,7 @@ fn merges_keep_what_stays() {
         ["note string", "age uint8?", "new uint8", "city uint8", "other uint8", "x uint8"]
     );
     assert_eq!(back.bytes[5], [7; 400]);
-    let files = contents(&at);
+    let files = files_below(&at);
     assert!(
         !files.keys().any(|f| f.starts_with("deleted_") || f.contains("seg")),
         "{:?}",
@@ -507,9 +482,9 @@ fn merges_keep_what_stays() {
         "import store\na = store.numpack_arrays('s.npk'); b = store.npkref.load('s.npk')\nassert sorted(a) == sorted(b) == sorted(['age', 'age.valid', 'city', 'new', 'note.bytes', 'note.offsets', 'other', 'x']), sorted(a)\nassert all(a[k].tobytes() == b[k].tobytes() for k in a)\n",
     );
     // One that is given up leaves the store as it was.
-    let before = contents(&at);
+    let before = files_below(&at);
     drop(begin(&at, &metas(), &merge(true)).unwrap());
-    assert!(before == contents(&at) && out.names() == ["s.npk"]);
+    assert!(before == files_below(&at) && out.names() == ["s.npk"]);
     // Into nothing: a store is made. Into a folder that is no store: not.
     write(&out.join("fresh.npk"), metas(), &clash, &merge(false)).unwrap();
     std::fs::create_dir(out.join("folder")).unwrap();
@@ -581,7 +556,7 @@ fn kill_nine_leaves_the_old_store() {
     for flags in [&["--append"][..], &["--if-exists", "merge", "--force"], &["--force"]] {
         let _ = std::fs::remove_dir_all(&at);
         copy_dir(&fixture("good/npk/v0.4.5/deleted_then_appended.npk"), &at);
-        let before = contents(&at);
+        let before = files_below(&at);
         let mut run = Waiting::start(out.path(), "s.npk", flags, &head);
         // Something of it is on the disk by now.
         if flags == ["--append"] {
@@ -599,11 +574,11 @@ fn kill_nine_leaves_the_old_store() {
         );
         // A look leaves the store as it is, verify mends it; the next run that writes there sweeps
         // the folder.
-        let left = contents(&at);
+        let left = files_below(&at);
         npk(&["list".as_ref(), at.as_os_str()]);
-        assert!(contents(&at) == left, "{flags:?}");
+        assert!(files_below(&at) == left, "{flags:?}");
         npk(&["verify".as_ref(), at.as_os_str()]);
-        assert!(contents(&at) == before, "{flags:?}");
+        assert!(files_below(&at) == before, "{flags:?}");
         npk(&[
             "convert",
             "-q",
@@ -615,7 +590,7 @@ fn kill_nine_leaves_the_old_store() {
     }
     // A run that is asked to stop cleans up itself.
     let mut run = Waiting::start(out.path(), "s.npk", &["--append"], &head);
-    let before = contents(&fixture("good/npk/v0.4.5/deleted_then_appended.npk"));
+    let before = files_below(&fixture("good/npk/v0.4.5/deleted_then_appended.npk"));
     run.until(|| std::fs::metadata(at.join("data_x.npkd")).unwrap().len() > 1056);
     assert!(
         std::process::Command::new("kill")
@@ -625,7 +600,7 @@ fn kill_nine_leaves_the_old_store() {
             .success()
     );
     assert_eq!(run.child.wait().unwrap().code(), Some(143));
-    assert!(contents(&at) == before);
+    assert!(files_below(&at) == before);
 }
 
 /// Through the command: rows appended twice, with what a dtype must match; arrays merged.
@@ -660,24 +635,8 @@ fn the_command_appends_and_merges() {
 #[test]
 fn few_descriptors_suffice() {
     let out = Scratch::new();
-    let arrays: Vec<(ArrayMeta, Vec<u8>)> = (0..1200u32)
-        .map(|i| {
-            (
-                ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]),
-                i.to_le_bytes().to_vec(),
-            )
-        })
-        .chain((0..120).map(|i| {
-            (ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]), vec![i as u8; 1 << 20])
-        }))
-        .collect();
-    write(
-        &out.join("a.npk"),
-        plan(arrays.iter().map(|a| a.0.clone()).collect()),
-        &arrays,
-        &WriteOptions::default(),
-    )
-    .unwrap();
+    let arrays = many_arrays(1200, 120);
+    write_new(&out.join("a.npk"), &arrays);
     for to in ["b.npk", "b.safetensors"] {
         let limited =
             format!("ulimit -n 100; exec '{}' convert -q a.npk {to}", env!("CARGO_BIN_EXE_npk"));

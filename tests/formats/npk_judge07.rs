@@ -138,13 +138,7 @@ fn names_and_shapes() {
     arrays.push((ArrayMeta::new("empty", Dtype::C128, &[0, 3]), vec![]));
     arrays.push((ArrayMeta::new("big", Dtype::U16, &[1 << 20]), sequence(2 << 20)));
     let at = out.join("s.npk");
-    write(
-        &at,
-        plan(arrays.iter().map(|a| a.0.clone()).collect()),
-        &arrays,
-        &WriteOptions::default(),
-    )
-    .unwrap();
+    write_new(&at, &arrays);
     let found = judged(&at);
     assert_eq!(found.len(), arrays.len());
     assert_eq!(found, ours(&at));

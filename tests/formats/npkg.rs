@@ -89,13 +89,7 @@ fn sizes_names_and_the_side_file() {
     ];
     for method in ["zstd", "none", "zlib"] {
         let path = out.join(&format!("{method}.npkg"));
-        write(
-            &path,
-            plan(arrays.iter().map(|a| a.0.clone()).collect()),
-            &arrays,
-            &compressed(method),
-        )
-        .unwrap();
+        write(&path, plan_of(&arrays), &arrays, &compressed(method)).unwrap();
         let back = read(&path).unwrap();
         for (i, (meta, bytes)) in arrays.iter().enumerate() {
             assert_eq!(back.plan.arrays[i].name, meta.name);

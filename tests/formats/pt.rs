@@ -10,6 +10,7 @@ use npk::model::{Chunk, Logical, Values};
 use npk::storage::Location;
 use serde_json::Value;
 
+use crate::support::library::bytes_of_extents;
 use crate::support::*;
 
 fn options() -> ReadOptions {
@@ -41,13 +42,7 @@ fn bytes(source: &dyn Source, array: usize, step: u64) -> Result<Vec<u8>, Error>
     }
     // What lies ready must be the same bytes.
     if let Some(extents) = reader.extents(array) {
-        let mut ready = Vec::new();
-        for e in extents {
-            let mut piece = vec![0; e.len as usize];
-            std::os::unix::fs::FileExt::read_exact_at(&*e.file, &mut piece, e.offset).unwrap();
-            ready.extend(piece);
-        }
-        assert_eq!(ready, out, "extents of array {array}");
+        assert_eq!(bytes_of_extents(extents), out, "extents of array {array}");
     }
     Ok(out)
 }

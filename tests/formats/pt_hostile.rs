@@ -283,15 +283,7 @@ fn an_array_referred_to_often_is_held_once() {
     ]);
     let bytes = join(&[b"B", &(2u32 << 20).to_le_bytes(), &vec![7; 2 << 20]]);
     let state = tuple(&[&int(1), &tuple(&[&int(2 << 20)]), &dtype, b"\x89", &bytes]);
-    let array = join(&[
-        &call(
-            "numpy.core.multiarray",
-            "_reconstruct",
-            &[&global("numpy", "ndarray"), &tuple(&[&int(0)]), b"C\x01b"],
-        ),
-        &state,
-        b"b",
-    ]);
+    let array = ndarray(&state);
     let many = join(&[b"(", &array, b"r\xff\xff\0\0", &b"j\xff\xff\0\0".repeat(1500), b"l"]);
     let path = checkpoint(&scratch, "many.pt", &beside(&[(&key("m"), &many)]));
     let output = npk_within("-v 1500000", &["list".as_ref(), path.as_os_str()]);

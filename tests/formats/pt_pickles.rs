@@ -239,15 +239,7 @@ fn tensors_of_devices_keep_their_type() {
             b"\x89",
             &join(&[b"C", &[bytes.len() as u8], &bytes]),
         ]);
-        join(&[
-            &call(
-                "numpy.core.multiarray",
-                "_reconstruct",
-                &[&global("numpy", "ndarray"), &tuple(&[&int(0)]), b"C\x01b"],
-            ),
-            &state,
-            b"b",
-        ])
+        ndarray(&state)
     };
     let on_device = |values: &[f32], dtype: &str| {
         call(

@@ -176,3 +176,9 @@ pub fn npk_within(limit: &str, args: &[&std::ffi::OsStr]) -> std::process::Outpu
     command = limited;
     command.output().unwrap()
 }
+
+/// An ndarray with this state, as NumPy pickles it.
+pub fn ndarray(state: &[u8]) -> Vec<u8> {
+    let args: [&[u8]; 3] = [&global("numpy", "ndarray"), &tuple(&[&int(0)]), b"C\x01b"];
+    join(&[&call("numpy.core.multiarray", "_reconstruct", &args), state, b"b"])
+}

@@ -34,18 +34,18 @@ for k in a.keys():
     assert x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes(), k
 "#;
 
+/// The file becomes `out.safetensors`.
+fn written_again(dir: &Scratch, file: &str) {
+    let (from, to) = (dir.join(file), dir.join("out.safetensors"));
+    convert_files("safetensors", &from, "safetensors", &to).unwrap();
+}
+
 #[test]
 #[ignore = "asks the real libraries"]
 fn both_ways() {
     let dir = Scratch::new();
     python(dir.path(), MAKE);
-    convert_files(
-        "safetensors",
-        &dir.join("in.safetensors"),
-        "safetensors",
-        &dir.join("out.safetensors"),
-    )
-    .unwrap();
+    written_again(&dir, "in.safetensors");
     python(dir.path(), COMPARE);
     let plan = read_all("safetensors", &dir.join("out.safetensors")).unwrap();
     assert_eq!(plan.attributes["format"], "pt");
@@ -87,13 +87,7 @@ fn rare_types_keep_their_bits_and_their_order() {
         at += bytes;
     }
     write(&dir.join("in.safetensors"), &format!("{{{}}}", entries.join(",")), at);
-    convert_files(
-        "safetensors",
-        &dir.join("in.safetensors"),
-        "safetensors",
-        &dir.join("out.safetensors"),
-    )
-    .unwrap();
+    written_again(&dir, "in.safetensors");
     let (old, new) = (
         std::fs::read(dir.join("in.safetensors")).unwrap(),
         std::fs::read(dir.join("out.safetensors")).unwrap(),
@@ -200,13 +194,7 @@ fn ten_thousand_tensors_come_through() {
         dir.path(),
         "import numpy as np; from safetensors.numpy import save_file\nsave_file({f'layers.{i}.weight': np.full(16, i, 'f4') for i in range(10000)}, 'in.safetensors')",
     );
-    convert_files(
-        "safetensors",
-        &dir.join("in.safetensors"),
-        "safetensors",
-        &dir.join("out.safetensors"),
-    )
-    .unwrap();
+    written_again(&dir, "in.safetensors");
     python(
         dir.path(),
         "from safetensors.numpy import load_file\na = load_file('out.safetensors'); assert len(a) == 10000 and all((a[f'layers.{i}.weight'] == i).all() for i in range(10000))",
@@ -307,13 +295,7 @@ for f in set(index['weight_map'].values()):
     for k, v in part.items(): assert v.tobytes() == want[k].tobytes() and v.dtype == want[k].dtype
 "#,
     );
-    convert_files(
-        "safetensors",
-        &dir.join("big.safetensors.index.json"),
-        "safetensors",
-        &dir.join("out.safetensors"),
-    )
-    .unwrap();
+    written_again(&dir, "big.safetensors.index.json");
     python(dir.path(), COMPARE);
     // What is there already stays.
     assert_eq!(

@@ -25,13 +25,7 @@ fn views_are_the_file_itself() {
         (text, vec![1, 0, 0, 0]),
     ];
     let path = out.join("s.npk");
-    write(
-        &path,
-        plan(arrays.iter().map(|a| a.0.clone()).collect()),
-        &arrays,
-        &WriteOptions::default(),
-    )
-    .unwrap();
+    write_new(&path, &arrays);
     let store = npk::Store::open(&path).unwrap();
     assert_eq!(store.plan().arrays.len(), 6);
     let w = store.array("w").unwrap();
@@ -88,7 +82,7 @@ fn filled(value: u8) -> Vec<(ArrayMeta, Vec<u8>)> {
 
 fn put(path: &std::path::Path, arrays: &[(ArrayMeta, Vec<u8>)]) {
     let options = WriteOptions { existing: Existing::Replace, ..WriteOptions::default() };
-    write(path, plan(arrays.iter().map(|a| a.0.clone()).collect()), arrays, &options).unwrap();
+    write(path, plan_of(arrays), arrays, &options).unwrap();
 }
 
 /// What a reader that opened a directory gets after another one came in its place: its own arrays,

@@ -8,7 +8,7 @@ use npk::format::{
     Emit, Format, Order, ReadOptions, ReadRows, Sink, Source, WriteOptions, WriteRows, Writer,
 };
 use npk::formats::by_name;
-use npk::model::{ArrayMeta, Chunk, Plan, Values};
+use npk::model::{ArrayMeta, Chunk, Dtype, Plan, Values};
 use npk::pipe::{self, Settings};
 use npk::storage::Location;
 
@@ -42,6 +42,25 @@ impl ReadRows for Rows {
 
 pub fn plan(arrays: Vec<ArrayMeta>) -> Plan {
     Plan { format: "test", arrays: arrays.into(), ..Plan::default() }
+}
+
+/// The plan of some arrays.
+pub fn plan_of(arrays: &[(ArrayMeta, Vec<u8>)]) -> Plan {
+    plan(arrays.iter().map(|a| a.0.clone()).collect())
+}
+
+/// A new store of them.
+#[track_caller]
+pub fn write_new(path: &Path, arrays: &[(ArrayMeta, Vec<u8>)]) {
+    write(path, plan_of(arrays), arrays, &WriteOptions::default()).unwrap();
+}
+
+/// So many arrays of one number, and so many of a mebibyte.
+pub fn many_arrays(small: u32, large: u8) -> Vec<(ArrayMeta, Vec<u8>)> {
+    let number = |i: u32| ArrayMeta::new(format!("layers.{i}.weight"), Dtype::U32, &[1]);
+    let bytes = |i: u8| ArrayMeta::new(format!("big{i}"), Dtype::U8, &[1 << 20]);
+    let small = (0..small).map(|i| (number(i), i.to_le_bytes().to_vec()));
+    small.chain((0..large).map(|i| (bytes(i), vec![i; 1 << 20]))).collect()
 }
 
 pub fn sequence(n: usize) -> Vec<u8> {

@@ -394,6 +394,10 @@ fn copy(from: &Path, to: &Path, options: &WriteOptions, memory_bytes: u64) -> Re
     .map(|_| ())
 }
 
+fn of_version(version: u8) -> WriteOptions {
+    WriteOptions { zarr_format: Some(version), ..WriteOptions::default() }
+}
+
 fn packed(name: &str, level: Option<i32>) -> Option<Compression> {
     Some(Compression { name: name.into(), level })
 }
@@ -581,13 +585,7 @@ for driver in ('zarr', 'zarr3'):
         same(&got, &part);
         for version in [2u8, 3] {
             let to = format!("{store}-{version}.zarr");
-            copy(
-                &path,
-                &scratch.join(&to),
-                &WriteOptions { zarr_format: Some(version), ..WriteOptions::default() },
-                64 << 20,
-            )
-            .unwrap();
+            copy(&path, &scratch.join(&to), &of_version(version), 64 << 20).unwrap();
             if store.starts_with('x') {
                 code += &format!(
                     "a = xr.open_zarr('{store}.zarr'); b = xr.open_zarr('{to}')\nxr.testing.assert_identical(a.load(), b.load())\n"
@@ -613,13 +611,7 @@ for d in os.listdir('{to}/g'):
     );
     for version in [2u8, 3] {
         let to = format!("p{version}.zarr");
-        copy(
-            &scratch.join("p.zarr"),
-            &scratch.join(&to),
-            &WriteOptions { zarr_format: Some(version), ..WriteOptions::default() },
-            64 << 20,
-        )
-        .unwrap();
+        copy(&scratch.join("p.zarr"), &scratch.join(&to), &of_version(version), 64 << 20).unwrap();
         code += &format!(
             "assert xr.open_zarr('{to}').load()['a'].shape == (3, 4)\nassert xr.open_zarr('{to}', group='g').load()['b'].shape == (3, 5)\n"
         );

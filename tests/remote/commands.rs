@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::{Child, Output, Stdio};
 
 use super::server::{Asked, BUCKET, Fault, SECRET, Server, put};
-use crate::support::{Scratch, npk, npk_command};
+use crate::support::{Scratch, npk, npk_command, npy_bytes};
 
 /// `npk` with this server's environment.
 pub fn run<S: AsRef<OsStr>>(server: &Server, args: &[S]) -> Output {
@@ -54,18 +54,8 @@ pub fn said(code: i32, output: Output) -> String {
 
 /// An npy file of float64, `[rows, 3]`.
 pub fn npy(rows: usize) -> Vec<u8> {
-    let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({rows}, 3), }}");
-    while (10 + header.len() + 1) % 64 != 0 {
-        header.push(' ');
-    }
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    for i in 0..rows * 3 {
-        bytes.extend((i as f64 * 0.37 - 5.0).to_le_bytes());
-    }
-    bytes
+    let values = (0..rows * 3).flat_map(|i| (i as f64 * 0.37 - 5.0).to_le_bytes());
+    npy_bytes("<f8", &[rows as u64, 3], &values.collect::<Vec<u8>>())
 }
 
 /// A safetensors file of `arrays` arrays of `[rows]` float32.

@@ -236,19 +236,9 @@ fn credentials_of_another_place_are_never_taken_instead() {
 #[test]
 fn services_behind_a_proxy() {
     let home = Home::new("[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", "");
-    let token = home.scratch.join("token");
-    std::fs::write(&token, "a.web.token").unwrap();
     let proxy = Server::web();
-    proxy.fault(
-        0,
-        usize::MAX,
-        Fault::Answer(200, vec![("content-type", "text/xml")], session()),
-        |_| true,
-    );
-    let mut command = home.command();
-    command
-        .env("AWS_WEB_IDENTITY_TOKEN_FILE", &token)
-        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+    gives_sessions(&proxy);
+    let mut command = with_token(&home);
     command
         .env("AWS_ENDPOINT_URL_STS", "http://sts.test.invalid")
         .env("HTTP_PROXY", proxy.endpoint());
@@ -257,6 +247,23 @@ fn services_behind_a_proxy() {
         proxy.asked().iter().any(|a| a.uri.starts_with("http://sts.test.invalid/")),
         "the proxy was not asked"
     );
+}
+
+/// A command with a token that the security token service gives keys for.
+fn with_token(home: &Home) -> Command {
+    let token = home.scratch.join("token");
+    std::fs::write(&token, "a.web.token").unwrap();
+    let mut command = home.command();
+    command
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", &token)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+    command
+}
+
+/// A server that answers as that service.
+fn gives_sessions(server: &Server) {
+    let answer = Fault::Answer(200, vec![("content-type", "text/xml")], session());
+    server.fault(0, usize::MAX, answer, |_| true);
 }
 
 /// An answer of the security token service.
@@ -273,19 +280,9 @@ fn session() -> String {
 fn web_identity() {
     let wrong = "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n";
     let home = Home::new("[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", wrong);
-    let token = home.scratch.join("token");
-    std::fs::write(&token, "a.web.token").unwrap();
     let sts = Server::web();
-    sts.fault(
-        0,
-        usize::MAX,
-        Fault::Answer(200, vec![("content-type", "text/xml")], session()),
-        |_| true,
-    );
-    let mut command = home.command();
-    command
-        .env("AWS_WEB_IDENTITY_TOKEN_FILE", &token)
-        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+    gives_sessions(&sts);
+    let mut command = with_token(&home);
     works(command.env("AWS_ENDPOINT_URL_STS", sts.endpoint()));
     assert_eq!(sts.asked().len(), 1, "keys of the shared file came first");
     assert!(
@@ -300,8 +297,6 @@ fn web_identity() {
 #[ignore = "asks the real libraries"]
 fn services_with_certificates_of_ones_own() {
     let home = Home::new("[default]\nregion = us-east-1\nendpoint_url = ENDPOINT\n", "");
-    let token = home.scratch.join("token");
-    std::fs::write(&token, "a.web.token").unwrap();
     let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remote/tls");
     // Says its port once it listens; its certificate is good for 100 years.
     let code = format!(
@@ -333,10 +328,7 @@ fn services_with_certificates_of_ones_own() {
     let mut port = String::new();
     std::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let asked = |more: &[&str]| {
-        let mut command = home.command();
-        command
-            .env("AWS_WEB_IDENTITY_TOKEN_FILE", &token)
-            .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+        let mut command = with_token(&home);
         command
             .env("AWS_ENDPOINT_URL_STS", format!("https://localhost:{}", port.trim()))
             .env("NO_PROXY", "127.0.0.1,localhost");

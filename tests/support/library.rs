@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use npk::error::{ErrorKind, Result};
-use npk::format::{Order, ReadOptions, ReadRows, Source, Summary, WriteOptions};
+use npk::format::{Extent, Order, ReadOptions, ReadRows, Source, Summary, WriteOptions};
 use npk::formats::by_name;
 use npk::model::{Chunk, Plan};
 use npk::pipe::{self, Settings};
@@ -96,4 +96,15 @@ pub fn fifo(path: &Path, bytes: Vec<u8>) -> Location {
             .and_then(|mut f| f.write_all(&bytes));
     });
     Location::input(path).unwrap()
+}
+
+/// The bytes of files that extents name, one behind the other.
+pub fn bytes_of_extents(extents: Vec<Extent>) -> Vec<u8> {
+    let mut ready = Vec::new();
+    for e in extents {
+        let mut piece = vec![0; e.len as usize];
+        std::os::unix::fs::FileExt::read_exact_at(&*e.file, &mut piece, e.offset).unwrap();
+        ready.extend(piece);
+    }
+    ready
 }

@@ -7,6 +7,7 @@ pub mod library;
 
 pub mod mock;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -237,4 +238,41 @@ pub fn mutants(original: &[u8], count: usize, mut check: impl FnMut(&[u8])) {
         }
         check(&bytes);
     }
+}
+
+/// Every file below a folder with its bytes, every folder with none.
+pub fn files_below(path: &Path) -> Files {
+    fn walk(path: &Path, below: &str, all: &mut Files) {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{below}{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                all.insert(format!("{name}/"), Vec::new());
+                walk(&entry.path(), &format!("{name}/"), all);
+            } else {
+                all.insert(name, std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    let mut all = Files::new();
+    walk(path, "", &mut all);
+    all
+}
+
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The bytes of an npy file of little-endian values, one by one.
+pub fn npy_bytes(descr: &str, shape: &[u64], values: &[u8]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|d| format!("{d},")).collect();
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(values);
+    bytes
 }
