@@ -94,15 +94,19 @@ impl Dequantize {
         } else {
             0
         };
-        let mut out = Rounded::new(self.to, (count * columns) as usize);
-        let mut values = vec![0f32; STEP.next_multiple_of(2).max(2)];
+        let mut made = Lines {
+            codes: self.codes,
+            width,
+            values: vec![0f32; STEP],
+            out: Rounded::new(self.to, (count * columns) as usize),
+        };
         for line in 0..count {
             let at = self.line_scales(line, lines, rows.start, first_block, &blocks) * across;
             let scales = scales.get(at as usize..(at + across) as usize).ok_or_else(too_few)?;
             let codes = &parts[0][(line * line_bytes) as usize..][..line_bytes as usize];
-            self.line(codes, scales, width, &mut values, &mut out);
+            made.push(codes, scales);
         }
-        if let Some(at) = out.overflow {
+        if let Some(at) = made.out.overflow {
             let index = rows.start * lines * columns + at as u64;
             return Err(Error::refused(format!(
                 "the number at index {index} is past the range of float16"
@@ -110,7 +114,7 @@ impl Dequantize {
             .array(name)
             .hint("--dequantize=bfloat16 and --dequantize=float32 hold it"));
         }
-        let made = out.finish();
+        let made = made.out.finish();
         Ok(if self.turned { self.turn(&made) } else { made })
     }
 
@@ -133,72 +137,6 @@ impl Dequantize {
             at = at * count + index / block.max(1);
         }
         at
-    }
-
-    /// One line of numbers; each block of them has its scale.
-    fn line(
-        &self,
-        codes: &[u8],
-        scales: &[f32],
-        width: usize,
-        values: &mut [f32],
-        out: &mut Rounded,
-    ) {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: this processor has these instructions.
-            return unsafe { self.line_avx2(codes, scales, width, values, out) };
-        }
-        self.any_line(codes, scales, width, values, out);
-    }
-
-    /// The same code for registers of twice the size: the numbers are the same, bit for bit.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn line_avx2(
-        &self,
-        codes: &[u8],
-        scales: &[f32],
-        width: usize,
-        values: &mut [f32],
-        out: &mut Rounded,
-    ) {
-        self.any_line(codes, scales, width, values, out);
-    }
-
-    // Inlined, so that it is compiled for the processor that its caller is for.
-    #[inline(always)]
-    fn any_line(
-        &self,
-        codes: &[u8],
-        scales: &[f32],
-        width: usize,
-        values: &mut [f32],
-        out: &mut Rounded,
-    ) {
-        match self.codes {
-            Codes::Float8(dtype) => {
-                for (block, &scale) in codes.chunks(width).zip(scales) {
-                    for part in block.chunks(values.len()) {
-                        let values = &mut values[..part.len()];
-                        float8_values(dtype, part, scale, values);
-                        out.push(values);
-                    }
-                }
-            }
-            Codes::Fp4 => {
-                for (block, &scale) in codes.chunks((width / 2).max(1)).zip(scales) {
-                    let scaled = E2M1.map(|value| value * scale);
-                    for part in block.chunks(values.len() / 2) {
-                        let values = &mut values[..2 * part.len()];
-                        for (code, pair) in part.iter().zip(values.as_chunks_mut::<2>().0) {
-                            *pair = [scaled[(code & 15) as usize], scaled[(code >> 4) as usize]];
-                        }
-                        out.push(values);
-                    }
-                }
-            }
-        }
     }
 
     /// The scales as float32, with the one of all.
@@ -224,6 +162,64 @@ impl Dequantize {
         match self.to.item_bytes() {
             2 => Buf::from_vec(turned(&typed::<u16>(made), height, width)),
             _ => Buf::from_vec(turned(&typed::<u32>(made), height, width)),
+        }
+    }
+}
+
+/// The numbers of lines, made one after the other.
+struct Lines {
+    codes: Codes,
+    /// Numbers that have one scale.
+    width: usize,
+    /// Numbers that are not rounded yet.
+    values: Vec<f32>,
+    out: Rounded,
+}
+
+impl Lines {
+    /// One line of numbers; each block of them has its scale.
+    fn push(&mut self, codes: &[u8], scales: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: this processor has these instructions.
+            return unsafe { self.push_avx2(codes, scales) };
+        }
+        self.push_any(codes, scales);
+    }
+
+    /// The same code for registers of twice the size: the numbers are the same, bit for bit.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn push_avx2(&mut self, codes: &[u8], scales: &[f32]) {
+        self.push_any(codes, scales);
+    }
+
+    // Inlined, so that it is compiled for the processor that its caller is for.
+    #[inline(always)]
+    fn push_any(&mut self, codes: &[u8], scales: &[f32]) {
+        let Lines { width, values, out, .. } = self;
+        match self.codes {
+            Codes::Float8(dtype) => {
+                for (block, &scale) in codes.chunks(*width).zip(scales) {
+                    for part in block.chunks(values.len()) {
+                        let values = &mut values[..part.len()];
+                        float8_values(dtype, part, scale, values);
+                        out.push(values);
+                    }
+                }
+            }
+            Codes::Fp4 => {
+                for (block, &scale) in codes.chunks((*width / 2).max(1)).zip(scales) {
+                    let scaled = E2M1.map(|value| value * scale);
+                    for part in block.chunks(values.len() / 2) {
+                        let values = &mut values[..2 * part.len()];
+                        for (code, pair) in part.iter().zip(values.as_chunks_mut::<2>().0) {
+                            *pair = [scaled[(code & 15) as usize], scaled[(code >> 4) as usize]];
+                        }
+                        out.push(values);
+                    }
+                }
+            }
         }
     }
 }

@@ -80,10 +80,7 @@ impl Backend for RemoteBackend {
     }
 
     fn each_below(&self, key: &str, each: &mut dyn FnMut(Mark) -> Result<()>) -> Result<()> {
-        let prefix = match key.trim_end_matches('/') {
-            "" => String::new(),
-            k => format!("{k}/"),
-        };
+        let prefix = url::prefix(key);
         self.each_listed(&prefix, &mut |listed| {
             let Some(below) = listed.key.strip_prefix(&prefix) else { return Ok(()) };
             let below = below.to_string();
@@ -108,10 +105,7 @@ impl Backend for RemoteBackend {
     }
 
     fn list(&self, key: &str) -> Result<Vec<Entry>> {
-        match key.trim_end_matches('/') {
-            "" => self.level(""),
-            k => self.level(&format!("{k}/")),
-        }
+        self.level(&url::prefix(key))
     }
 
     fn blob(&self, key: &str) -> Result<Arc<dyn Blob>> {
@@ -154,10 +148,7 @@ impl Backend for RemoteBackend {
     }
 
     fn walk(&self, key: &str) -> Result<Vec<(String, u64)>> {
-        let prefix = match key.trim_end_matches('/') {
-            "" => String::new(),
-            k => format!("{k}/"),
-        };
+        let prefix = url::prefix(key);
         let listed = RemoteBackend::walk(self, &prefix)?;
         Ok(listed
             .into_iter()

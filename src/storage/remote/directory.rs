@@ -56,7 +56,7 @@ pub(super) fn create_dir(
     supported(existing)?;
     let key = key.trim_end_matches('/');
     super::url::path(key)?;
-    let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
+    let prefix = super::url::prefix(key);
     let absent = backend.record.output(key) == Some(Listed::Absent);
     if !absent && !key.is_empty() && backend.there(key)?.is_some() {
         return Err(Error::exists(

@@ -151,11 +151,7 @@ impl RemoteBackend {
 
     /// Whether anything is below `key/`.
     pub(super) fn is_prefix(&self, key: &str) -> Result<bool, Failure> {
-        let prefix = match key.trim_end_matches('/') {
-            "" => String::new(),
-            k => format!("{k}/"),
-        };
-        let page = self.wait(self.page(&prefix, Some("/"), Some(2), None))?;
+        let page = self.wait(self.page(&super::url::prefix(key), Some("/"), Some(2), None))?;
         Ok(!page.prefixes.is_empty() || !page.objects.is_empty())
     }
 }

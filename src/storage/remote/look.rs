@@ -170,11 +170,8 @@ impl RemoteBackend {
         if STORE_MARKERS.contains(&name) || name.starts_with('.') || name == "npk.json" {
             return false;
         }
-        let below = |marker: &str| {
-            if key.is_empty() { marker.to_string() } else { format!("{key}/{marker}") }
-        };
         STORE_MARKERS.iter().any(|marker| {
-            let key = below(marker);
+            let key = format!("{}{marker}", url::prefix(key));
             matches!(self.opened(&key), Ok(Some(_))) && !self.is_page(&key)
         })
     }

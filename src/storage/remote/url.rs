@@ -93,6 +93,14 @@ pub(super) fn parse(url: &str) -> Result<Target> {
     Ok(Target { scheme, bucket: bucket.to_string(), key: key.to_string() })
 }
 
+/// What keys below `key` begin with: nothing below the bucket itself.
+pub(super) fn prefix(key: &str) -> String {
+    match key.trim_end_matches('/') {
+        "" => String::new(),
+        key => format!("{key}/"),
+    }
+}
+
 /// The client library's form of a key, byte for byte.
 pub(super) fn path(key: &str) -> Result<Path> {
     if key.starts_with('/') || key.contains("//") || key.ends_with("//") {
