@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::format::OnDuplicate;
+use crate::model::ArrayMeta;
 
 /// Names that nothing has yet: of many things of one name each is found without another try of
 /// those given before.
@@ -106,4 +107,20 @@ pub fn unique(
     }
     Error::all(errors)?;
     Ok(kept)
+}
+
+/// The arrays that stay, under names of their own, each with what belongs to it: see [`unique`].
+///
+/// # Errors
+/// As there.
+pub fn unique_arrays<T>(
+    arrays: Vec<(ArrayMeta, T)>,
+    on_duplicate: OnDuplicate,
+    place: &dyn Fn(usize) -> String,
+) -> Result<Vec<(ArrayMeta, T)>> {
+    let names: Vec<String> = arrays.iter().map(|(meta, _)| meta.name.clone()).collect();
+    let kept = arrays.into_iter().zip(unique(&names, on_duplicate, place)?);
+    Ok(kept
+        .filter_map(|((meta, of), name)| Some((ArrayMeta { name: name?, ..meta }, of)))
+        .collect())
 }

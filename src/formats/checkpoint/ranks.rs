@@ -183,16 +183,10 @@ impl Ranks {
         if self.arrays.is_empty() {
             return Err(Error::missing("this checkpoint has no tensors").file(at.display()));
         }
-        let names: Vec<String> = self.arrays.iter().map(|(meta, _)| meta.name.clone()).collect();
         let place = |n: usize| format!("the {}. of the checkpoint", n + 1);
-        let kept = duplicates::unique(&names, options.on_duplicate, &place)?;
-        let mut boxes = Vec::with_capacity(names.len());
-        for ((mut meta, of), name) in self.arrays.into_iter().zip(kept) {
-            let Some(name) = name else { continue };
-            meta.name = name;
-            plan.arrays.push(meta);
-            boxes.push(of);
-        }
+        let arrays = duplicates::unique_arrays(self.arrays, options.on_duplicate, &place)?;
+        let (metas, boxes): (Vec<ArrayMeta>, Vec<_>) = arrays.into_iter().unzip();
+        plan.arrays = metas.into();
         let (files, from, at) = (self.files, self.from, at.clone());
         let source =
             BoxSource::new(plan, boxes, Arc::new(self.parts), options.resources.memory_bytes());

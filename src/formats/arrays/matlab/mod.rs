@@ -36,7 +36,7 @@ use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
 use crate::format::foreign_file;
 use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec, duplicates};
-use crate::model::Plan;
+use crate::model::{ArrayMeta, Plan};
 use crate::storage::{BlobSlice, Location};
 
 mod element;
@@ -88,23 +88,17 @@ impl Format for Matlab {
             }
             None => return Err(Error::corrupt("it does not begin as a MATLAB file does")),
         };
-        let names: Vec<String> = found.arrays.iter().map(|(meta, _)| meta.name.clone()).collect();
+        let (format_version, notes) = (Some(version.into()), found.notes());
         let place = |i: usize| format!("array {i} of the file");
-        let kept = duplicates::unique(&names, options.on_duplicate, &place)?;
-        let mut plan = Plan {
+        let arrays = duplicates::unique_arrays(found.arrays, options.on_duplicate, &place)?;
+        let (metas, maps): (Vec<ArrayMeta>, Vec<_>) = arrays.into_iter().unzip();
+        let plan = Plan {
             format: SPEC.name,
-            format_version: Some(version.into()),
-            notes: found.notes(),
+            format_version,
+            notes,
+            arrays: metas.into(),
             ..Plan::default()
         };
-        let mut maps = Vec::with_capacity(names.len());
-        for ((mut meta, map), name) in found.arrays.into_iter().zip(kept) {
-            if let Some(name) = name {
-                meta.name = name;
-                plan.arrays.push(meta);
-                maps.push(map);
-            }
-        }
         Ok(coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes()))))
     }
 }

@@ -216,16 +216,11 @@ fn open(at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
             },
         }
     }
-    let names: Vec<String> = plan.arrays.iter().map(|meta| meta.name.clone()).collect();
     let place = |n: usize| format!("the {}. of the checkpoint", n + 1);
-    let kept = duplicates::unique(&names, options.on_duplicate, &place)?;
-    let chunks = parts.len();
-    let mut arrays = Vec::with_capacity(kept.len());
-    let metas = std::mem::take(&mut plan.arrays);
-    for ((mut meta, of), name) in metas.into_iter().zip(boxes).zip(kept) {
-        let Some(name) = name else { continue };
-        meta.name = name;
-        arrays.push(of.map(|of| of.boxes(&meta, chunks)));
+    let all = std::mem::take(&mut plan.arrays).into_iter().zip(boxes).collect();
+    let mut arrays = Vec::new();
+    for (meta, of) in duplicates::unique_arrays(all, options.on_duplicate, &place)? {
+        arrays.push(of.map(|of| of.boxes(&meta, parts.len())));
         plan.arrays.push(meta);
     }
     if plan.arrays.is_empty() {

@@ -207,15 +207,8 @@ fn arrays(pickle: Pickle, name: &str, options: &ReadOptions) -> Result<PickledAr
     if found.arrays.is_empty() {
         return Err(Error::missing("the pickle holds no arrays"));
     }
-    let names: Vec<String> = found.arrays.iter().map(|(meta, _)| meta.name.clone()).collect();
     let place = |i: usize| format!("array {i} of the pickle");
-    let kept = duplicates::unique(&names, options.on_duplicate, &place)?;
-    found.arrays = found
-        .arrays
-        .into_iter()
-        .zip(kept)
-        .filter_map(|((meta, map), name)| Some((ArrayMeta { name: name?, ..meta }, map)))
-        .collect();
+    found.arrays = duplicates::unique_arrays(found.arrays, options.on_duplicate, &place)?;
     Ok(found)
 }
 
