@@ -218,7 +218,8 @@ fn look(at: &Location) -> Result<Detected> {
     if let Some(coding) = packed {
         return look_inside(at, coding);
     }
-    let (mut found, mut maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
+    let looked_at = &at.remembering();
+    let (mut found, mut maybe) = sniff(looked_at, &bytes, blob.as_ref(), by_name)?;
     // The directory of a zip archive is at its end.
     if found.is_none() && kind == EntryKind::Stream && bytes.starts_with(b"PK\x03\x04") {
         blob = Some(at.blob()?);
@@ -253,7 +254,7 @@ fn look(at: &Location) -> Result<Detected> {
         if at.is_remote() && parts::is_begun(at) {
             return Err(unfinished(at));
         }
-        return Err(folders::find(at).unwrap_or_else(|| {
+        return Err(folders::find(looked_at).unwrap_or_else(|| {
             Error::missing("this directory is not a store that npk knows: it has no metadata.npkm, zarr.json or .zgroup")
                 .hint("convert the files in it with -R and --to, or join them with --concat")
         }));

@@ -18,6 +18,8 @@ struct BudgetInner {
 #[derive(Default)]
 struct State {
     used: u64,
+    /// How many threads wait for some to be free.
+    waiting: usize,
     /// The files that hold something until their end, in the order in which they began.
     holding: BTreeSet<u64>,
 }
@@ -42,7 +44,9 @@ impl Budget {
     fn wait_while(&self, mut waits: impl FnMut(&State) -> bool) -> MutexGuard<'_, State> {
         let mut state = self.state();
         while waits(&state) {
+            state.waiting += 1;
             state = self.0.freed.wait(state).unwrap_or_else(|e| e.into_inner());
+            state.waiting -= 1;
         }
         state
     }
@@ -54,7 +58,10 @@ impl Budget {
         let mut state = self.state();
         state.used -= bytes;
         file.map(|file| state.holding.remove(&file));
-        self.0.freed.notify_all();
+        // Waking nobody is a system call, too.
+        if state.waiting > 0 {
+            self.0.freed.notify_all();
+        }
     }
     /// Takes `bytes` (at most the whole budget) if they are free now.
     pub(crate) fn try_acquire(&self, bytes: u64) -> Option<Reservation> {

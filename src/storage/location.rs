@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{
     Backend, Blob, Entry, EntryKind, Existing, Identity, LocalFile, Output, OutputDir, StreamState,
@@ -14,6 +14,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 #[derive(Clone)]
 pub struct Location {
     place: LocationKind,
+    /// What a directory holds, once somebody asked: [`Location::remembering`].
+    listed: Option<Arc<OnceLock<Vec<Entry>>>>,
 }
 
 #[derive(Clone)]
@@ -29,6 +31,12 @@ impl std::fmt::Debug for Location {
     }
 }
 
+impl From<LocationKind> for Location {
+    fn from(place: LocationKind) -> Location {
+        Location { place, listed: None }
+    }
+}
+
 impl Location {
     /// A local path.
     pub fn local(path: impl Into<PathBuf>) -> Location {
@@ -36,15 +44,15 @@ impl Location {
     }
     fn at(spot: local::Spot) -> Location {
         let display = spot.path.display().to_string();
-        Location { place: LocationKind::Local { spot, display } }
+        LocationKind::Local { spot, display }.into()
     }
     /// stdin for inputs, stdout for outputs.
     pub fn stdio() -> Location {
-        Location { place: LocationKind::Stream(Arc::new(StreamState::stdin())) }
+        LocationKind::Stream(Arc::new(StreamState::stdin())).into()
     }
     /// Something that a backend serves.
     pub fn remote(backend: Arc<dyn Backend>, key: impl Into<String>) -> Location {
-        Location { place: LocationKind::Remote { backend, key: key.into() } }
+        LocationKind::Remote { backend, key: key.into() }.into()
     }
     /// For an input that may be a FIFO or `/dev/stdin`: a path that cannot be read by range becomes
     /// a stream.
@@ -56,7 +64,7 @@ impl Location {
         match location.kind()? {
             EntryKind::Stream => {
                 let state = StreamState::path(location.local_path().unwrap_or(Path::new("-")))?;
-                Ok(Location { place: LocationKind::Stream(Arc::new(state)) })
+                Ok(LocationKind::Stream(Arc::new(state)).into())
             }
             _ => Ok(location),
         }
@@ -65,13 +73,8 @@ impl Location {
     /// What `reader` gives, read once from the start: made of what is here (its content unpacked),
     /// and shown as it; `file_name` is the name that goes with the content.
     pub fn derived(&self, file_name: &str, reader: Box<dyn Read + Send>) -> Location {
-        Location {
-            place: LocationKind::Stream(Arc::new(StreamState::derived(
-                &self.display(),
-                file_name,
-                reader,
-            ))),
-        }
+        let state = StreamState::derived(&self.display(), file_name, reader);
+        LocationKind::Stream(Arc::new(state)).into()
     }
     /// Whether this is made of another location's content: [`Location::derived`].
     pub fn is_derived(&self) -> bool {
@@ -153,7 +156,7 @@ impl Location {
                     "" => relative.to_string(),
                     k => format!("{k}/{relative}"),
                 };
-                Location { place: LocationKind::Remote { backend: backend.clone(), key } }
+                LocationKind::Remote { backend: backend.clone(), key }.into()
             }
             LocationKind::Stream(_) => self.clone(),
         }
@@ -172,7 +175,7 @@ impl Location {
                     .map(|(p, _)| p)
                     .unwrap_or_default()
                     .to_string();
-                Location { place: LocationKind::Remote { backend: backend.clone(), key } }
+                LocationKind::Remote { backend: backend.clone(), key }.into()
             }
             LocationKind::Stream(_) => self.clone(),
         }
@@ -298,6 +301,9 @@ impl Location {
     /// # Errors
     /// Missing; no directory.
     pub fn list(&self) -> Result<Vec<Entry>> {
+        if let Some(listed) = self.listed.as_ref().and_then(|listed| listed.get()) {
+            return Ok(listed.clone());
+        }
         let mut entries = match &self.place {
             LocationKind::Local { spot, .. } => spot.list(),
             LocationKind::Stream(_) => Ok(Vec::new()),
@@ -305,7 +311,15 @@ impl Location {
         }
         .at_file(&self.display())?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(listed) = &self.listed {
+            let _ = listed.set(entries.clone());
+        }
         Ok(entries)
+    }
+    /// The same place, which is asked once for what it holds: for those who look at a directory in
+    /// many ways within a moment.
+    pub fn remembering(&self) -> Location {
+        Location { listed: Some(Arc::default()), ..self.clone() }
     }
     /// As [`Location::list`], and the names that are not UTF-8, as they can be shown: their files
     /// cannot be opened.
