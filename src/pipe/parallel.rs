@@ -29,11 +29,19 @@ enum Task {
 /// Pieces of rows that are lent cost no memory, and threads that take turns at one file cost time.
 const LENT_BYTES: u64 = 64 << 20;
 
+/// Rows that lie in a local file as they are can be cut anywhere: what is read and what is made of it
+/// stays in the processor's cache, and few pages are touched for the first time.
+const STORED_BYTES: u64 = 1 << 20;
+
 /// Rows of outputs that go by position, as far as they were given out.
 struct Moving {
     lane: Lane,
     row: u64,
     total: u64,
+    /// The rows are in memory that is there anyway.
+    is_lent: bool,
+    /// The bytes of a piece.
+    piece: u64,
 }
 
 /// The pieces, made array by array in turn: files are open for the arrays at work only, not for ten
@@ -95,7 +103,7 @@ impl Tasks<'_> {
             self.rows.done[a] = true;
             return Ok(());
         }
-        let Some((_, writer, sizes)) = &self.by_rows else { return Ok(()) };
+        let Some((reader, writer, sizes)) = &self.by_rows else { return Ok(()) };
         let by_position = |b: usize| self.work.goes_by_position(b) && !self.rows.done[b];
         if !by_position(a) {
             return Ok(());
@@ -113,7 +121,14 @@ impl Tasks<'_> {
         let Range { start, end } = self.rows.regions[a].clone();
         let total = sizes.rows(&lane).min(end);
         lane.iter().for_each(|&b| self.rows.done[b] = true);
-        self.moving = Some(Moving { lane, row: start, total });
+        let is_lent = lane.len() == 1 && anywhere(a) && reader.is_lent(a);
+        let is_stored = || self.work.inputs.extents(recipe.input).is_some();
+        let piece = match (is_lent, !recipe.is_joined() && anywhere(a) && is_stored()) {
+            (true, _) => LENT_BYTES,
+            (_, true) => self.piece.min(STORED_BYTES),
+            _ => self.piece,
+        };
+        self.moving = Some(Moving { lane, row: start, total, is_lent, piece });
         Ok(())
     }
 
@@ -122,7 +137,7 @@ impl Tasks<'_> {
             return Ok(None);
         };
         let Some((reader, writer, sizes)) = &mut self.by_rows else { return Ok(None) };
-        let Moving { lane, row, total } = moving;
+        let Moving { lane, row, total, is_lent, piece } = moving;
         let (lead, first) = (lane[0], *row);
         let rows = |lane: &Lane, rows, bytes: u64| {
             let held = bytes.saturating_mul(1 + lane.len() as u64);
@@ -136,20 +151,17 @@ impl Tasks<'_> {
         }
         let row_bytes = sizes.row_bytes(lane)?;
         let name = &self.work.plan.arrays[lead].name;
-        let is_anywhere = writer.next_boundary(lead, first) == u64::MAX;
-        let is_lent = lane.len() == 1 && is_anywhere && reader.is_lent(lead);
-        if !is_lent {
+        if !*is_lent {
             self.memory.check_row(row_bytes).at_array(name)?;
         }
-        let piece = if is_lent { LENT_BYTES } else { self.piece };
         *row = if sizes.is_empty(lane, row_bytes) {
             *total
         } else {
             let (to, from) = (|r| writer.next_boundary(lead, r), |r| reader.next_boundary(lead, r));
-            piece_end(first, *total, row_bytes, piece, to, from)
+            piece_end(first, *total, row_bytes, *piece, to, from)
         };
         let all = (*row - first).saturating_mul(row_bytes);
-        if is_lent {
+        if *is_lent {
             let lane = lane.clone();
             return Ok(Some(Task::Rows { lane, rows: first..*row, bytes: all, held: 0 }));
         }
