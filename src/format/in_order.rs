@@ -20,7 +20,7 @@ pub struct BlockRows {
     pub rows: u64,
 }
 
-/// Encodes blocks, on any thread. The first two are those of [`Encode`].
+/// Encodes blocks, on any thread. The first three are those of [`Encode`].
 #[allow(missing_docs)]
 pub trait EncodeBlocks: Send + Sync + 'static {
     /// What it makes of a block.
@@ -30,6 +30,9 @@ pub trait EncodeBlocks: Send + Sync + 'static {
     }
     fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         None
+    }
+    fn takes_groups(&self) -> bool {
+        false
     }
     /// Encodes one block.
     ///
@@ -45,6 +48,9 @@ impl<E: EncodeBlocks> EncodeBlocks for Arc<E> {
     }
     fn max_block_bytes(&self, array: usize) -> Option<u64> {
         E::max_block_bytes(self, array)
+    }
+    fn takes_groups(&self) -> bool {
+        E::takes_groups(self)
     }
     fn encode(&self, block: Block) -> Result<E::Encoded> {
         E::encode(self, block)
@@ -119,6 +125,9 @@ impl<E: EncodeBlocks, A: AppendBlocks<Encoded = E::Encoded>> Encode for Parts<E,
     }
     fn max_block_bytes(&self, array: usize) -> Option<u64> {
         self.encoder.max_block_bytes(array)
+    }
+    fn takes_groups(&self) -> bool {
+        self.encoder.takes_groups()
     }
     fn encode(self: Arc<Self>, block: Block) -> Result<Append> {
         let array = block.columns.first().map_or(0, |(array, _)| *array);

@@ -48,6 +48,12 @@ pub trait Encode: Send + Sync {
     fn max_block_bytes(&self, _array: usize) -> Option<u64> {
         None
     }
+    /// Asked before the first block, where all arrays can be read at random: whether rows are cut
+    /// into groups, of which the arrays come one after the other, a block each (instead of
+    /// [`super::Order::RowBlocks`]). The other answers are about such groups from then on.
+    fn takes_groups(&self) -> bool {
+        false
+    }
     /// Encodes one block.
     ///
     /// # Errors

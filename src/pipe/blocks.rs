@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::memory::Memory;
 use crate::error::Result;
 use crate::format::{Block, Encode, Order};
-use crate::model::{Chunk, CommonRows};
+use crate::model::{Buf, Chunk, CommonRows, Values};
 
 type Give<'a> = &'a mut dyn FnMut(Block) -> Result<()>;
 
@@ -38,20 +38,24 @@ struct Column {
     first_row: u64,
     total: Option<u64>,
     given: bool,
+    /// Bytes of an element.
+    item: usize,
 }
 
 impl Blocks {
-    /// `rows`: per array its row count, where known; `done`: arrays that no chunk comes of.
+    /// `rows`: per array its row count, where known, `items` the bytes of its elements; `done`:
+    /// arrays that no chunk comes of.
     pub(super) fn new(
         order: Order,
         encoder: Arc<dyn Encode>,
-        rows: &[Option<u64>],
+        (rows, items): (&[Option<u64>], &[usize]),
         done: &[bool],
         block_bytes: u64,
         memory: Memory,
     ) -> Blocks {
-        let column = |(&total, &given)| Column { total, given, ..Column::default() };
-        let columns = rows.iter().zip(done).map(column).collect();
+        let column =
+            |((&total, &item), &given)| Column { total, given, item, ..Column::default() };
+        let columns = rows.iter().zip(items).zip(done).map(column).collect();
         let common = CommonRows::new(rows.len());
         Blocks {
             order,
@@ -80,8 +84,8 @@ impl Blocks {
         column.pending_rows += rows;
         column.pending_bytes += bytes;
         if rows > 0 {
-            // Of thousands of columns mostly one piece each waits.
-            if column.pending.is_empty() {
+            // Of thousands of columns mostly one or two pieces each wait.
+            if column.pending.len() < 4 {
                 column.pending.reserve_exact(1);
             }
             column.pending.push(chunk);
@@ -225,6 +229,31 @@ impl Blocks {
     }
 }
 
+/// The rows that are left of a chunk: they wait, and little of much would hold all of it.
+/// `item`: bytes of an element.
+fn alone(mut chunk: Chunk, item: usize) -> Chunk {
+    let is_little = |bytes: usize, of: &Buf| bytes < of.capacity() / 2;
+    let copied = |buf: &mut Buf| {
+        if is_little(buf.len(), buf) {
+            *buf = Buf::from_vec(buf.to_vec());
+        }
+    };
+    match &mut chunk.values {
+        Values::Fixed(values) => copied(values),
+        Values::Var { offsets, values } => {
+            let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+            let used = values.get(first as usize * item..last as usize * item);
+            if let Some(used) = used.filter(|used| is_little(used.len(), values)) {
+                *values = Buf::from_vec(used.to_vec());
+                offsets.iter_mut().for_each(|offset| *offset -= first);
+            }
+        }
+        Values::Nested(_) => {}
+    }
+    chunk.valid.iter_mut().for_each(copied);
+    chunk
+}
+
 impl Column {
     /// The first `rows` pending rows.
     fn take(&mut self, rows: u64) -> Vec<Chunk> {
@@ -233,7 +262,13 @@ impl Column {
             self.first_row += rows;
             return std::mem::take(&mut self.pending);
         }
-        let mut chunks = Vec::new();
+        // No more room than they take: there may be thousands of columns.
+        let mut ends = self.pending.iter().scan(0, |end, chunk| {
+            *end += chunk.rows;
+            Some(*end)
+        });
+        let pieces = ends.position(|end| end >= rows).map_or(self.pending.len(), |last| last + 1);
+        let mut chunks = Vec::with_capacity(pieces);
         let mut left = rows;
         let mut used = 0;
         for chunk in &mut self.pending {
@@ -246,7 +281,7 @@ impl Column {
                 chunks.push(chunk.clone());
             } else {
                 chunks.push(chunk.slice(0, left));
-                *chunk = chunk.slice(left, chunk.rows);
+                *chunk = alone(chunk.slice(left, chunk.rows), self.item);
                 left = 0;
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::flow::RecipeReader;
 use super::piece::{piece_end, read_exactly};
 use crate::error::Result;
-use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader};
+use crate::format::{Emit, Encode, Extent, Job, Order, ReadPieces, ReadRows, Reader};
 use crate::model::{Chunk, Plan, Values};
 use crate::ops::{Recipe, Recipes};
 
@@ -32,7 +32,7 @@ pub(super) struct RowSizes {
 
 /// Bytes of the rows of all columns that are read together, at least: what is compressed is unpacked
 /// anew for each part of it.
-const LEAST_BLOCK_BYTES: u64 = 8 << 20;
+const MIN_BLOCK_BYTES: u64 = 8 << 20;
 
 /// A row of text may take this much, as long as none was seen.
 const UNSEEN_ROW_BYTES: u64 = 4096;
@@ -86,31 +86,61 @@ impl RowSizes {
     }
 }
 
+/// In which order pieces come.
+pub(super) enum Sequence {
+    Order(Order),
+    /// The arrays of a group of rows one after the other, then those of the next, as an encoder
+    /// cuts them ([`Encode::takes_groups`]).
+    Groups(Arc<dyn Encode>),
+}
+
+impl From<Order> for Sequence {
+    fn from(order: Order) -> Sequence {
+        Sequence::Order(order)
+    }
+}
+
 /// Cuts a source with random access into pieces in order.
 pub(super) struct Cutter {
     reading: Arc<RecipeReader>,
     sizes: RowSizes,
     lanes: Vec<Lane>,
-    order: Order,
+    sequence: Sequence,
+    /// The group of rows whose arrays come now.
+    group: Range<u64>,
     at: usize,
     row: u64,
     queue: VecDeque<Cut>,
 }
 
 impl Cutter {
-    pub(super) fn new(reading: &Arc<RecipeReader>, lanes: Vec<Lane>, order: Order) -> Cutter {
-        let (sizes, queue) = (RowSizes::new(reading), VecDeque::new());
-        Cutter { reading: reading.clone(), sizes, lanes, order, at: 0, row: 0, queue }
+    pub(super) fn new(
+        reading: &Arc<RecipeReader>,
+        lanes: Vec<Lane>,
+        sequence: impl Into<Sequence>,
+    ) -> Cutter {
+        Cutter {
+            reading: reading.clone(),
+            sizes: RowSizes::new(reading),
+            lanes,
+            sequence: sequence.into(),
+            group: 0..0,
+            at: 0,
+            row: 0,
+            queue: VecDeque::new(),
+        }
     }
 
-    pub(super) fn next(&mut self, piece: u64) -> Result<Option<Cut>> {
+    /// The next piece of about so many bytes; `waiting`: of rows whose columns wait for each other.
+    pub(super) fn next(&mut self, piece: u64, waiting: u64) -> Result<Option<Cut>> {
         loop {
             if let Some(cut) = self.queue.pop_front() {
                 return Ok(Some(cut));
             }
-            let more = match self.order {
-                Order::RowBlocks => self.cut_rows(piece)?,
-                Order::Any | Order::ArrayByArray => self.cut_array(piece)?,
+            let more = match self.sequence {
+                Sequence::Order(Order::RowBlocks) => self.cut_rows(piece, waiting)?,
+                Sequence::Order(Order::Any | Order::ArrayByArray) => self.cut_array(piece)?,
+                Sequence::Groups(_) => self.cut_group(piece)?,
             };
             if !more {
                 return Ok(None);
@@ -133,7 +163,7 @@ impl Cutter {
         Ok(())
     }
 
-    fn cut_rows(&mut self, piece: u64) -> Result<bool> {
+    fn cut_rows(&mut self, piece: u64, waiting: u64) -> Result<bool> {
         let most = self.lanes.iter().map(|lane| self.sizes.rows(lane)).max();
         let Some(total) = most.filter(|&total| self.row < total) else { return Ok(false) };
         let mut row_bytes = 0u64;
@@ -150,7 +180,7 @@ impl Cutter {
             |r| self.reading.next_boundary(lead, r),
         );
         // All of them wait for the last one, whatever the source's own cuts are.
-        let most = piece.saturating_mul(8).max(LEAST_BLOCK_BYTES) / row_bytes.max(1);
+        let most = waiting.max(MIN_BLOCK_BYTES) / row_bytes.max(1);
         end = end.min(self.row.saturating_add(most.max(1)));
         // No column's piece is larger than its share.
         let mut held = Vec::new();
@@ -180,11 +210,37 @@ impl Cutter {
             self.row = 0;
             return Ok(true);
         }
+        self.cut_lane(lane, total, piece)?;
+        Ok(true)
+    }
+
+    fn cut_group(&mut self, piece: u64) -> Result<bool> {
+        let Some(lane) = self.lanes.get(self.at).cloned() else {
+            let Sequence::Groups(encoder) = &self.sequence else { return Ok(false) };
+            let total = self.lanes.iter().map(|lane| self.sizes.rows(lane)).max().unwrap_or(0);
+            let start = self.group.end;
+            if start >= total {
+                return Ok(false);
+            }
+            self.group = start..encoder.next_boundary(0, start).clamp(start + 1, total);
+            (self.at, self.row) = (0, start);
+            return Ok(true);
+        };
+        if self.row >= self.group.end {
+            (self.at, self.row) = (self.at + 1, self.group.start);
+            return Ok(true);
+        }
+        self.cut_lane(lane, self.group.end, piece)?;
+        Ok(true)
+    }
+
+    /// Queues the next piece of a lane, which ends before `total`.
+    fn cut_lane(&mut self, lane: Lane, total: u64, piece: u64) -> Result<()> {
         if let Some(piece) = self.reading.piece(lane[0], self.row, piece) {
             let end = piece.end.clamp(self.row + 1, total);
             self.push(lane, self.row..end, Some(piece.bytes))?;
             self.row = end;
-            return Ok(true);
+            return Ok(());
         }
         let row_bytes = self.sizes.row_bytes(&lane)?;
         let end = if self.sizes.is_empty(&lane, row_bytes) {
@@ -195,7 +251,7 @@ impl Cutter {
         };
         self.push(lane, self.row..end, None)?;
         self.row = end;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -231,7 +287,7 @@ impl ReadPieces for Sequenced {
     fn next(&mut self, max_bytes: u64) -> Result<Option<Box<dyn Job>>> {
         let reader = self.cutter.reading.reader.clone();
         let job = |cut| Box::new(ReadJob { reader, cut }) as Box<dyn Job>;
-        Ok(self.cutter.next(max_bytes)?.map(job))
+        Ok(self.cutter.next(max_bytes, max_bytes.saturating_mul(8))?.map(job))
     }
     fn extents(&self, array: usize) -> Option<Vec<Extent>> {
         self.cutter.reading.reader.extents(array)

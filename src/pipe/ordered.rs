@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 
 use super::blocks::Blocks;
+use super::cutter::Sequence;
 use super::memory::Memory;
 use super::pool::pool;
 use super::row_count::RowCount;
@@ -61,8 +62,19 @@ pub(super) fn in_order(
             });
         }
     };
+    let groups = outputs.len() == names.len()
+        && wanted == Order::RowBlocks
+        && work.goes_by_groups(&outputs)
+        && encoder.takes_groups();
+    let (wanted, sequence) = match groups {
+        true => (Order::Any, Sequence::Groups(encoder.clone())),
+        false => (wanted, Sequence::Order(wanted)),
+    };
     let (announced, done, piece) = (&rows.announced, &rows.done, settings.piece_bytes());
-    let mut blocks = Blocks::new(wanted, encoder.clone(), announced, done, piece, memory);
+    let items: Vec<usize> =
+        work.plan.arrays.iter().map(|m| m.dtype.item_bytes() as usize).collect();
+    let arrays = (announced.as_slice(), items.as_slice());
+    let mut blocks = Blocks::new(wanted, encoder.clone(), arrays, done, piece, memory);
     let mut appender = Appender {
         encoder,
         window: VecDeque::new(),
@@ -71,7 +83,7 @@ pub(super) fn in_order(
         pool: pool(settings)?,
         names: &names,
     };
-    work.decode(&outputs, wanted, settings, None, &mut |mut chunk| {
+    work.decode(&outputs, sequence, settings, None, &mut |mut chunk| {
         rows.count(&mut chunk)?;
         settings.moved(chunk.bytes(), &names[chunk.array]);
         blocks.push(chunk, &mut |block| appender.give(block))

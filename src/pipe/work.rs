@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
-use super::cutter::{Cut, Cutter, Lane};
+use super::cutter::{Cut, Cutter, Lane, Sequence};
 use super::flow::{Flow, RecipeReader, Selected, select};
 use super::pool::pool;
 use super::settings::Settings;
@@ -163,6 +163,16 @@ impl Work {
             }
     }
 
+    /// Whether any rows of each of these outputs can be had, and no two of them are made of the same
+    /// input, which would be read for each.
+    pub(super) fn goes_by_groups(&self, outputs: &[usize]) -> bool {
+        outputs.iter().all(|&a| {
+            let recipe = self.recipes.of(a);
+            let alone = recipe.needs() < Needs::Rows && !recipe.is_joined();
+            self.goes_by_position(a) && alone && self.recipes.uses(recipe.input).len() == 1
+        })
+    }
+
     /// The same with these outputs on the disk: their rows are known then, and can be read at
     /// random.
     pub(super) fn spool(mut self, outputs: &[usize], settings: &Settings) -> Result<Work> {
@@ -216,19 +226,23 @@ impl Work {
     pub(super) fn decode(
         &mut self,
         outputs: &[usize],
-        order: Order,
+        sequence: impl Into<Sequence>,
         settings: &Settings,
         writer: Option<&Arc<dyn WriteRows>>,
         each: Emit<'_>,
     ) -> Result<()> {
+        let sequence = sequence.into();
         let recipes = match outputs.len() < self.plan.arrays.len() {
             true => Arc::new(self.recipes.only(outputs)),
             false => self.recipes.clone(),
         };
-        let lanes = self.lanes(outputs, order);
+        let lanes = match sequence {
+            Sequence::Order(order) => self.lanes(outputs, order),
+            Sequence::Groups(_) => outputs.iter().map(|&output| vec![output]).collect(),
+        };
         let (reading, supply) = match &mut self.inputs {
             Inputs::Random(reading) => {
-                let cutter = Box::new(Cutter::new(reading, lanes, order));
+                let cutter = Box::new(Cutter::new(reading, lanes, sequence));
                 (Some(reading.clone()), Supply::Cutter(cutter))
             }
             Inputs::InOrder(pieces, _) => (None, Supply::Pieces(pieces.as_mut())),
@@ -334,6 +348,7 @@ impl Decoder<'_> {
     /// What was decoded next.
     fn next(&mut self) -> Result<Option<(Vec<Portion>, Reservation)>> {
         let piece_bytes = self.settings.piece_bytes();
+        let waiting = piece_bytes.saturating_mul(8).min(self.settings.resources.memory_bytes() / 4);
         while !self.ended && self.window.len() < 2 * self.settings.resources.jobs() + 2 {
             // What is decoded goes on at once: the next piece may come from a slow pipe.
             if let Some(decoded) = self.window.front().and_then(|front| front.try_recv().ok()) {
@@ -342,7 +357,7 @@ impl Decoder<'_> {
             }
             if self.ready.is_none() {
                 self.ready = match &mut self.supply {
-                    Supply::Cutter(cutter) => cutter.next(piece_bytes)?.map(Piece::Rows),
+                    Supply::Cutter(cutter) => cutter.next(piece_bytes, waiting)?.map(Piece::Rows),
                     Supply::Pieces(pieces) => pieces.next(piece_bytes)?.map(Piece::Next),
                 };
             }

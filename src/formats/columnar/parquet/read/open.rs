@@ -143,7 +143,9 @@ impl Shared {
             None => vec![true; known.len()],
         };
         let mut next_column: Vec<usize> = request.roots.iter().map(|r| r.first_column).collect();
-        let mut table = Vec::new();
+        let mut table = Vec::with_capacity(leaves.len());
+        self.columns.reserve_exact(leaves.len());
+        self.metas.reserve_exact(leaves.len());
         for ((leaf, name), chosen) in leaves.iter().zip(names).zip(chosen) {
             let next = &mut next_column[leaf.path[0]];
             let first = *next;

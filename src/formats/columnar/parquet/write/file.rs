@@ -22,7 +22,7 @@ use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 use super::super::thrift::{
     FooterParts, moved_chunk, moved_locations, put_chunk, put_group, put_size,
 };
-use super::crate_error;
+use super::{WIDE_ROWS, crate_error};
 use crate::error::{Error, Result};
 use crate::storage::{Output, temporary};
 
@@ -185,6 +185,8 @@ pub(super) struct ParquetFile {
     metadata: Vec<KeyValue>,
     columns: usize,
     groups: Vec<RowGroup>,
+    /// One whose columns come one by one, and how many chunks it has so far.
+    begun: Option<(RowGroup, usize)>,
     /// Per chunk the lengths of its fields and its two indexes, and its fields.
     chunks: Kept,
     column_indexes: Kept,
@@ -212,6 +214,7 @@ impl ParquetFile {
             metadata,
             columns,
             groups: Vec::new(),
+            begun: None,
             chunks: Kept::default(),
             column_indexes: Kept::default(),
             offset_indexes: Kept::default(),
@@ -234,20 +237,26 @@ impl ParquetFile {
         Ok(())
     }
 
-    /// Appends a row group of these columns.
+    /// Appends a row group of these columns, or the next columns of one.
     ///
     /// # Errors
     /// Those of the output.
     pub(super) fn append(&mut self, columns: Vec<Encoded>) -> Result<()> {
         let wrong = || Error::internal("a row group is not as expected");
         let rows = columns.first().map_or(0, |c| c.rows);
-        let mut group = RowGroup { at: self.bytes as i64, rows, unpacked: 0, packed: 0 };
-        let chunks: usize = columns.iter().map(|c| c.chunks.len()).sum();
-        if chunks != self.columns || columns.iter().any(|c| c.rows != rows) {
+        let (at, begun) = (self.bytes as i64, self.begun.take());
+        let new = || (RowGroup { at, rows, unpacked: 0, packed: 0 }, 0);
+        let (mut group, before) = begun.unwrap_or_else(new);
+        let chunks = before + columns.iter().map(|c| c.chunks.len()).sum::<usize>();
+        if chunks > self.columns || columns.iter().any(|c| c.rows != group.rows) {
             return Err(wrong());
         }
-        // An index of one page says no more than the footer. All chunks have one, or none.
-        let paged = columns.iter().any(|c| c.paged);
+        // An index of one page says no more than the footer. All chunks have one, or none; where
+        // the first are written before the last are known, their rows tell.
+        let paged = match before == 0 && chunks == self.columns {
+            true => columns.iter().any(|c| c.paged),
+            false => group.rows as u64 > WIDE_ROWS,
+        };
         for column in columns {
             let at = self.bytes as i64;
             self.write(&column.data)?;
@@ -272,7 +281,10 @@ impl ParquetFile {
                 self.index_bytes[1] += offsets.len() as u64;
             }
         }
-        self.groups.push(group);
+        match chunks == self.columns {
+            true => self.groups.push(group),
+            false => self.begun = Some((group, chunks)),
+        }
         Ok(())
     }
 
@@ -281,6 +293,9 @@ impl ParquetFile {
     /// # Errors
     /// Those of the output; refused where the footer would be too long.
     pub(super) fn finish(mut self) -> Result<u64> {
+        if self.begun.is_some() {
+            return Err(Error::internal("a row group lacks columns"));
+        }
         let at = self.bytes;
         for kept in
             [std::mem::take(&mut self.column_indexes), std::mem::take(&mut self.offset_indexes)]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
@@ -51,6 +52,12 @@ const GROUP_BYTES: u64 = 64 << 20;
 const CHUNK_BYTES: u64 = 4 << 10;
 /// Rows of a row group at most.
 const GROUP_ROWS: u64 = 1 << 20;
+/// Rows of a row group of a wide table, where each column comes alone: as many as the crate has in
+/// a page.
+pub(super) const WIDE_ROWS: u64 = 20_000;
+/// Bytes of such a column, by the memory limit.
+const MIN_SHARE_BYTES: u64 = 256 << 10;
+const MAX_SHARE_BYTES: u64 = 8 << 20;
 
 struct Encoder {
     export: Export,
@@ -62,6 +69,10 @@ struct Encoder {
     group_rows: u64,
     /// Bytes after which a row group ends even so: text is only guessed at.
     enough: Option<u64>,
+    /// Rows of a row group whose columns come one by one, where there are more then; and whether
+    /// they do.
+    group_rows_by_column: Option<u64>,
+    by_column: AtomicBool,
     /// The file's codec.
     codec: Compression,
     schema: TypePtr,
@@ -99,7 +110,12 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let plain = properties.clone().into_builder().set_dictionary_enabled(false).build();
     let group_bytes = group_bytes(descr.num_columns(), options.resources.memory_bytes());
     let group_rows = group_rows(plan, options, group_bytes)?;
+    let is_wide = options.row_group_rows.is_none() && group_rows < WIDE_ROWS;
     let encoder = Encoder {
+        group_rows_by_column: (is_wide && comes_by_column(&export))
+            .then(|| group_rows_by_column(plan, options.resources.memory_bytes()))
+            .filter(|rows| rows / 2 >= group_rows),
+        by_column: AtomicBool::new(false),
         coded: export.with_codes(),
         export,
         stored,
@@ -161,6 +177,28 @@ fn group_rows(plan: &Plan, options: &WriteOptions, group_bytes: u64) -> Result<u
         row_bytes = row_bytes.saturating_add(meta.row_bytes_about(32));
     }
     Ok((group_bytes / row_bytes.max(1)).clamp(1, GROUP_ROWS))
+}
+
+/// Whether each column is an array, in their order.
+fn comes_by_column(export: &Export) -> bool {
+    let is_array = |(i, column): (usize, &OutColumn)| match column {
+        OutColumn::Leaf { array, .. } => *array == i,
+        OutColumn::Struct { .. } => false,
+    };
+    export.columns.iter().enumerate().all(is_array)
+}
+
+/// Rows of a row group of which one column is held at a time: of wide tables many more than where
+/// all columns are. 0 where rows have no fixed size.
+fn group_rows_by_column(plan: &Plan, memory_bytes: u64) -> u64 {
+    let share = (memory_bytes / 32).clamp(MIN_SHARE_BYTES, MAX_SHARE_BYTES);
+    if plan.arrays.iter().any(|meta| meta.logical.is_var() || meta.rows.is_none()) {
+        return 0;
+    }
+    let row_bytes = |meta: &ArrayMeta| meta.row_bytes().unwrap_or(u64::MAX).max(1);
+    let all = plan.arrays.iter().map(row_bytes).fold(0, u64::saturating_add);
+    let widest = plan.arrays.iter().map(row_bytes).max().unwrap_or(1);
+    (GROUP_BYTES / all.max(1)).max(WIDE_ROWS).min(share / widest)
 }
 
 /// The file's codec.
@@ -232,15 +270,27 @@ fn elements(array: &dyn Array) -> usize {
 impl EncodeBlocks for Encoder {
     type Encoded = Vec<Encoded>;
     fn next_boundary(&self, _array: usize, row: u64) -> u64 {
-        (row / self.group_rows + 1).saturating_mul(self.group_rows)
+        let rows = self.by_column().unwrap_or(self.group_rows);
+        (row / rows + 1).saturating_mul(rows)
     }
     fn max_block_bytes(&self, _array: usize) -> Option<u64> {
-        self.enough
+        self.enough.filter(|_| self.by_column().is_none())
+    }
+    fn takes_groups(&self) -> bool {
+        let total = self.metas.iter().filter_map(|meta| meta.rows).max().unwrap_or(0);
+        let takes = self.group_rows_by_column.is_some() && total > self.group_rows;
+        self.by_column.store(takes, Ordering::Relaxed);
+        takes
     }
     fn encode(&self, block: Block) -> Result<Vec<Encoded>> {
         if block.rows == 0 {
             return Ok(Vec::new());
         }
+        // Each array is the column of its number then.
+        let columns = match (self.by_column(), block.columns.first()) {
+            (Some(_), Some((array, _))) => *array..*array + 1,
+            _ => 0..self.stored.len(),
+        };
         let chunks: HashMap<usize, &[Chunk]> =
             block.columns.iter().map(|(a, c)| (*a, c.as_slice())).collect();
         let rows = (block.first_row, block.rows as usize);
@@ -248,11 +298,16 @@ impl EncodeBlocks for Encoder {
             true => self.encode_coded(i, &chunks, rows.1),
             false => self.encode_column(i, &chunks, rows),
         };
-        (0..self.stored.len()).map(column).collect()
+        columns.map(column).collect()
     }
 }
 
 impl Encoder {
+    /// Rows of a row group whose columns come one by one, if they do.
+    fn by_column(&self) -> Option<u64> {
+        self.group_rows_by_column.filter(|_| self.by_column.load(Ordering::Relaxed))
+    }
+
     /// Encodes a column from its first row on.
     fn encode_column(
         &self,
