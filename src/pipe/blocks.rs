@@ -53,8 +53,7 @@ impl Blocks {
         block_bytes: u64,
         memory: Memory,
     ) -> Blocks {
-        let column =
-            |((&total, &item), &given)| Column { total, given, item, ..Column::default() };
+        let column = |((&total, &item), &given)| Column { total, given, item, ..Column::default() };
         let columns = rows.iter().zip(items).zip(done).map(column).collect();
         let common = CommonRows::new(rows.len());
         Blocks {

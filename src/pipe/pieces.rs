@@ -51,7 +51,8 @@ pub fn pieces<F: Fold>(flow: impl Into<Flow>, fold: &F, settings: &Settings) -> 
             let lanes = all.iter().map(|&a| vec![a]).collect();
             let mut cutter = Cutter::new(&reading, lanes, Order::Any);
             let piece = settings.piece_bytes();
-            let mut next = || Ok(cutter.next(piece, piece.saturating_mul(8))?.map(|cut| (cut.bytes, cut)));
+            let mut next =
+                || Ok(cutter.next(piece, piece.saturating_mul(8))?.map(|cut| (cut.bytes, cut)));
             let names = &work.plan.arrays;
             let steps = Steps::new(&reading, names.len());
             let look = |cut: super::cutter::Cut| {
