@@ -2,8 +2,8 @@
 //! looks at one chunk alone, or needs the rows of several arrays or all chunks in order.
 //!
 //! Nothing here reads, writes or starts a thread: the pipe executes recipes. To add an op, add a
-//! variant to [`Op`], its reach to [`Op::needs`] and what it does to [`Op::apply`] (in order:
-//! [`ordered`]).
+//! variant to [`Op`], its reach to [`Op::needs`] and what it does to `apply.rs` (in order:
+//! `ordered.rs`).
 
 mod apply;
 pub mod cast;

@@ -154,7 +154,9 @@ impl TogetherRows {
         if meta.logical.is_var() {
             let bytes: u64 = chunks.iter().map(Chunk::bytes).sum();
             let rows: u64 = chunks.iter().map(|chunk| chunk.rows).sum();
-            bytes.checked_div(rows).map(|row| self.came[array].store(row, Ordering::Relaxed));
+            if let Some(row) = bytes.checked_div(rows) {
+                self.came[array].store(row, Ordering::Relaxed);
+            }
         }
         Ok(chunks)
     }
