@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::faults::{Fault, npk_hit};
-use crate::support::{Files, Scratch, files_below, npk_command};
+use crate::support::{Files, Scratch, entries_below, npk_command};
 
 mod cases;
 mod full_disk;
@@ -19,7 +19,7 @@ use cases::{Case, Kind};
 
 /// The same without what differs from run to run.
 fn contents(path: &Path) -> Files {
-    let mut all = files_below(path);
+    let mut all = entries_below(path);
     for (name, bytes) in &mut all {
         if name.ends_with("metadata.npkm") {
             without_times(bytes);
@@ -117,7 +117,7 @@ impl Known {
         prepare(s, &Files::new());
         for args in case.before.iter().chain([&case.run]) {
             let last = args == &case.run;
-            let (files, before) = (files_below(&s.join("out")), contents(&s.join("out")));
+            let (files, before) = (entries_below(&s.join("out")), contents(&s.join("out")));
             let output = run(s, args);
             if output.status.code() == Some(4) {
                 return None;

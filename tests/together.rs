@@ -1,30 +1,12 @@
 //! One Zarr hierarchy by many processes.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
 use crate::convert::npy;
-use crate::support::{Scratch, at, fixture, npk, npk_any, npk_command, npk_fails};
-
-/// Every file below a folder, with its bytes.
-pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(folder: &Path, base: &str, files: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let name = format!("{base}{}", entry.file_name().to_string_lossy());
-            match entry.path().is_dir() {
-                true => walk(&entry.path(), &format!("{name}/"), files),
-                false => drop(files.insert(name, std::fs::read(entry.path()).unwrap())),
-            }
-        }
-    }
-    let mut files = BTreeMap::new();
-    walk(root, "", &mut files);
-    files
-}
+use crate::support::{Scratch, at, files_below, fixture, npk, npk_any, npk_command, npk_fails};
 
 /// `x.npy`, int16 `[1000, 6]`.
 fn input(s: &Scratch) -> String {
@@ -49,12 +31,12 @@ fn shares(source: &str, output: &str, n: u64, more: &[&str]) {
 fn same_by_shares(s: &Scratch, source: &str, counts: &[u64], more: &[&str]) {
     let one = at(s, "one.zarr");
     npk(&[&["convert", source, &one, "-f"], more].concat());
-    let expected = tree(Path::new(&one));
+    let expected = files_below(Path::new(&one));
     let before = s.names();
     for &n in counts {
         let output = at(s, "out.zarr");
         shares(source, &output, n, more);
-        let found = tree(Path::new(&output));
+        let found = files_below(Path::new(&output));
         assert!(found == expected, "{source} in {n} shares, {more:?}");
         std::fs::remove_dir_all(&output).unwrap();
         assert_eq!(s.names(), before);
@@ -79,13 +61,13 @@ fn shares_of_one_output_are_as_one_process_makes_it() {
     let joined = at(&s, "joined.zarr");
     let args = ["convert", &a, &b, &joined, "--concat", "--name", "x", "--chunk-shape", "70,6"];
     npk(&args);
-    let expected = tree(Path::new(&joined));
+    let expected = files_below(Path::new(&joined));
     for share in ["0/2", "1/2"] {
         npk_fails(5, &[&args[..], &["--shard", share]].concat());
         npk(&[&args[..], &["--shard", share, "-f"]].concat());
     }
     npk(&[&args[..], &["--finish", "-f"]].concat());
-    assert!(tree(Path::new(&joined)) == expected);
+    assert!(files_below(Path::new(&joined)) == expected);
 }
 
 /// Text, nulls, several arrays of several lengths, an empty one, and chunks of fill values alone.
@@ -254,10 +236,10 @@ fn workers_that_are_killed_or_doubled_do_no_harm() {
     // Who comes too late finds it finished, or being finished.
     let codes: Vec<_> = done.collect();
     assert!(codes.contains(&Some(0)) && codes.iter().all(|c| [0, 5].contains(&c.unwrap())));
-    assert!(tree(Path::new(&one)) == tree(Path::new(&out)), "{codes:?}");
+    assert!(files_below(Path::new(&one)) == files_below(Path::new(&out)), "{codes:?}");
     // A worker that comes after the end.
     npk_fails(5, &convert(&out, &["--shard", "0/2"]));
-    assert!(tree(Path::new(&one)) == tree(Path::new(&out)));
+    assert!(files_below(Path::new(&one)) == files_below(Path::new(&out)));
 }
 
 /// The old store stays until the new one is whole.
@@ -268,14 +250,14 @@ fn force_replaces_a_store_in_one_go() {
     let old = at(&s, "old.npy");
     npy(Path::new(&old), "<i2", &[3], &[9; 6]);
     npk(&["convert", &old, &out]);
-    let before = tree(Path::new(&out));
+    let before = files_below(Path::new(&out));
     for share in ["0/2", "1/2"] {
         npk_fails(5, &["convert", &x, &out, "--shard", share]);
         npk(&["convert", &x, &out, "--shard", share, "-f"]);
-        assert!(tree(Path::new(&out)) == before);
+        assert!(files_below(Path::new(&out)) == before);
     }
     npk_fails(5, &["convert", &x, &out, "--finish"]);
-    assert!(tree(Path::new(&out)) == before);
+    assert!(files_below(Path::new(&out)) == before);
     npk(&["convert", &x, &out, "--finish", "-f"]);
     npk(&["diff", &x, &out]);
     assert_eq!(s.names(), ["old.npy", "out.zarr", "x.npy"]);

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::{cases, contents, run, told};
 use crate::support::faults::Stopped;
-use crate::support::{Scratch, files_below, python, python_path};
+use crate::support::{Scratch, entries_below, python, python_path};
 
 fn scratch() -> Scratch {
     let s = Scratch::new();
@@ -54,10 +54,10 @@ fn two_writers_of_one_output() {
             super::prepare(&s, &super::Files::new());
             let second = stopped(&s, "rename", 1, &format!("convert -q new.{ending} {to}{force}"));
             done(&s, &format!("convert -q old.{ending} {to}"));
-            let mut first = files_below(&s.join("out"));
+            let mut first = entries_below(&s.join("out"));
             first.retain(|n, _| !n.contains(".npk-tmp-"));
             let output = second.go_on();
-            let found = files_below(&s.join("out"));
+            let found = entries_below(&s.join("out"));
             assert!(!found.keys().any(|n| n.contains(".npk-")), "{name}: {:?}", found.keys());
             if force.is_empty() {
                 assert_eq!(output.status.code(), Some(5), "{name}: {}", told(&output));
@@ -101,7 +101,7 @@ fn two_appends_to_one_store() {
     assert!(told(&output).contains("replaced"), "{}", told(&output));
     rows(600);
     done(&s, "verify -q out/o.npk");
-    assert_eq!(files_below(&s.join("out")).keys().filter(|n| n.contains(".npk-")).count(), 0);
+    assert_eq!(entries_below(&s.join("out")).keys().filter(|n| n.contains(".npk-")).count(), 0);
 }
 
 /// Whatever a reader has opened when the store is replaced or grows: it gives one state of it, or
@@ -117,7 +117,7 @@ fn a_reader_sees_one_state() {
         done(&s, "convert -q old.npy out/o.npk");
         done(&s, "convert -q out/o.npk old-again.npy --force");
         let before = std::fs::read(s.join("old-again.npy")).unwrap();
-        let files = files_below(&s.join("out"));
+        let files = entries_below(&s.join("out"));
         let (mut old, mut new, mut told_so) = (0, 0, 0);
         for n in 1.. {
             super::prepare(&s, &files);

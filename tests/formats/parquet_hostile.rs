@@ -228,23 +228,24 @@ fn fails(file: &File) -> Error {
 }
 
 #[track_caller]
-fn corrupt(file: File, words: &str) {
-    let error = fails(&file);
+fn fails_as(kind: ErrorKind, file: &File, words: &str) -> Error {
+    let error = fails(file);
     assert!(
-        error.kind() == ErrorKind::Corrupt && error.message().contains(words),
+        error.kind() == kind && error.message().contains(words),
         "{words}: {:?} {error}",
         error.kind()
     );
+    error
+}
+
+#[track_caller]
+fn corrupt(file: File, words: &str) {
+    fails_as(ErrorKind::Corrupt, &file, words);
 }
 
 #[track_caller]
 fn refused(file: File, words: &str) {
-    let error = fails(&file);
-    assert!(
-        error.kind() == ErrorKind::Refused && error.message().contains(words),
-        "{words}: {:?} {error}",
-        error.kind()
-    );
+    let error = fails_as(ErrorKind::Refused, &file, words);
     assert!(error.hint_text().unwrap().contains("--memory-limit"), "{error:?}");
 }
 

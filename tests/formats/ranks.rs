@@ -10,6 +10,7 @@ use npk::model::{Chunk, Dtype, Values};
 use npk::pipe::{self, Settings};
 use npk::storage::Location;
 
+use super::store_support::copy_dir;
 use crate::support::*;
 
 const ZERO: [&str; 4] = ["stage1", "stage2", "stage3", "stage1_bf16"];
@@ -53,19 +54,7 @@ fn numbers(format: &str, path: &Path) -> Numbers {
 
 /// A copy of a fixture, which is called `to` there.
 fn copied(s: &Scratch, from: &str, to: &str) -> String {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let path = entry.unwrap().path();
-            let to = to.join(path.file_name().unwrap());
-            if path.is_dir() {
-                copy(&path, &to);
-            } else {
-                std::fs::copy(&path, &to).unwrap();
-            }
-        }
-    }
-    copy(&fixture(from), &s.join(to));
+    copy_dir(&fixture(from), &s.join(to));
     at(s, to)
 }
 

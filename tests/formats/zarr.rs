@@ -933,20 +933,7 @@ impl Blob for Counted {
 
 impl Objects {
     pub fn load(root: &Path) -> Objects {
-        fn walk(at: &Path, prefix: &str, all: &mut BTreeMap<String, Vec<u8>>) {
-            for entry in std::fs::read_dir(at).unwrap() {
-                let path = entry.unwrap().path();
-                let key = format!("{prefix}{}", path.file_name().unwrap().to_string_lossy());
-                if path.is_dir() {
-                    walk(&path, &format!("{key}/"), all);
-                } else {
-                    all.insert(key, std::fs::read(&path).unwrap());
-                }
-            }
-        }
-        let mut objects = Objects::default();
-        walk(root, "", &mut objects.all);
-        objects
+        Objects { all: support::files_below(root), ..Objects::default() }
     }
     fn get(&self, key: &str) -> npk::error::Result<&Vec<u8>> {
         self.requests.fetch_add(1, Relaxed);

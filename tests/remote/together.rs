@@ -3,7 +3,7 @@
 use super::commands::{fails, npy, started, works};
 use super::server::{Fault, Server};
 use crate::support::Scratch;
-use crate::together::tree;
+use crate::support::files_below;
 
 const CHUNKS: [&str; 2] = ["--chunk-shape", "20,2"];
 
@@ -17,7 +17,7 @@ fn shares_of_one_output_are_as_one_process_makes_it() {
     server.put("in/x.npy", &npy(500));
     let (x, one) = (server.url("in/x.npy"), server.url("one.zarr"));
     works(&server, &args(&x, &one, &[]));
-    let expected = tree(&server.path("one.zarr"));
+    let expected = files_below(&server.path("one.zarr"));
     for n in [1, 2, 3, 7] {
         let (name, output) = (format!("out{n}.zarr"), server.url(&format!("out{n}.zarr")));
         for i in (0..n).rev() {
@@ -26,7 +26,7 @@ fn shares_of_one_output_are_as_one_process_makes_it() {
             assert!(!server.path(&name).join("zarr.json").exists());
             // A PUT for each chunk, and nothing else for it.
             let asked = server.asked();
-            let chunks = tree(&server.path(&name).join("x/c")).len() as u64;
+            let chunks = files_below(&server.path(&name).join("x/c")).len() as u64;
             let puts = asked.iter().filter(|a| a.method == "PUT").count() as u64;
             assert!(puts <= 50u64.div_ceil(n) + 4 && chunks >= puts - 2, "{asked:?}");
             let others = asked.len() as u64 - puts;
@@ -34,7 +34,7 @@ fn shares_of_one_output_are_as_one_process_makes_it() {
         }
         fails(&server, 3, &["inspect", &output]);
         works(&server, &args(&x, &output, &["--finish"]));
-        assert!(tree(&server.path(&name)) == expected, "{n} shares");
+        assert!(files_below(&server.path(&name)) == expected, "{n} shares");
         works(&server, &["diff", &x, &output]);
     }
     // By another version of the format, from a local file.
@@ -48,7 +48,7 @@ fn shares_of_one_output_are_as_one_process_makes_it() {
         works(&server, &[&args(&local, &two, &v2)[..], &["--shard", share]].concat());
     }
     works(&server, &[&args(&local, &two, &v2)[..], &["--finish"]].concat());
-    assert!(tree(&server.path("v2.zarr")) == tree(&server.path("shared2.zarr")));
+    assert!(files_below(&server.path("v2.zarr")) == files_below(&server.path("shared2.zarr")));
 }
 
 #[test]
@@ -84,16 +84,16 @@ fn an_output_that_is_there_or_begun_is_respected() {
     std::fs::remove_file(server.path("out.zarr/README.md")).unwrap();
     works(&server, &args(&y, &out, &["--finish", "--force"]));
     works(&server, &["diff", &y, &out]);
-    let whole = tree(&server.path("out.zarr"));
+    let whole = files_below(&server.path("out.zarr"));
     works(&server, &args(&y, &server.url("one.zarr"), &[]));
-    assert!(whole == tree(&server.path("one.zarr")));
+    assert!(whole == files_below(&server.path("one.zarr")));
     // A whole one is not replaced piece by piece.
     for more in [&["--shard", "0/2"][..], &["--shard", "0/2", "--force"], &["--finish"]] {
         fails(&server, 5, &args(&y, &out, more));
     }
     works(&server, &args(&y, &out, &["--shard", "0/2", "--skip-existing"]));
     works(&server, &args(&y, &out, &["--finish", "--skip-existing"]));
-    assert!(whole == tree(&server.path("out.zarr")));
+    assert!(whole == files_below(&server.path("out.zarr")));
 }
 
 #[test]
@@ -125,5 +125,5 @@ fn workers_that_are_killed_do_no_harm() {
     server.calm();
     assert!(server.path("out.zarr/zarr.json").exists());
     works(&server, &finish);
-    assert!(tree(&server.path("one.zarr")) == tree(&server.path("out.zarr")));
+    assert!(files_below(&server.path("one.zarr")) == files_below(&server.path("out.zarr")));
 }

@@ -241,7 +241,7 @@ pub fn mutants(original: &[u8], count: usize, mut check: impl FnMut(&[u8])) {
 }
 
 /// Every file below a folder with its bytes, every folder with none.
-pub fn files_below(path: &Path) -> Files {
+pub fn entries_below(path: &Path) -> Files {
     fn walk(path: &Path, below: &str, all: &mut Files) {
         for entry in std::fs::read_dir(path).unwrap() {
             let entry = entry.unwrap();
@@ -260,6 +260,13 @@ pub fn files_below(path: &Path) -> Files {
 }
 
 pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Every file below a folder with its bytes.
+pub fn files_below(path: &Path) -> Files {
+    let mut files = entries_below(path);
+    files.retain(|name, _| !name.ends_with('/'));
+    files
+}
 
 /// The bytes of an npy file of little-endian values, one by one.
 pub fn npy_bytes(descr: &str, shape: &[u64], values: &[u8]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use super::stored::Stored;
 use crate::array::reader::MapReader;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Piece, ReadRows};
-use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Logical, Shared, Values, typed};
+use crate::model::{ArrayMeta, Buf, Chunk, Dtype, Encoding, Logical, Shared, Values, codes_of};
 use crate::sidecar::{self, StoredParts};
 
 /// A chunk of a larger request.
@@ -143,7 +143,7 @@ impl Reader {
     ) -> Result<()> {
         let array = &self.arrays[index];
         let stored = &self.stored[array.values];
-        let codes = integers(stored.dtype, &self.rows(array.values, rows.clone())?);
+        let codes = codes_of(&self.rows(array.values, rows.clone())?, stored.dtype);
         let mut mask = self.mask(array, rows.clone())?;
         let (mut offsets, mut text, mut first) = (vec![0], Vec::new(), 0);
         for (i, &code) in codes.iter().enumerate() {
@@ -209,21 +209,6 @@ impl Reader {
     }
 }
 
-fn integers(dtype: Dtype, bytes: &[u8]) -> Vec<i64> {
-    match dtype {
-        Dtype::I8 => bytes.iter().map(|&b| b as i8 as i64).collect(),
-        Dtype::U8 => bytes.iter().map(|&b| b as i64).collect(),
-        Dtype::I16 => typed::<i16>(bytes).iter().map(|&v| v as i64).collect(),
-        Dtype::U16 => typed::<u16>(bytes).iter().map(|&v| v as i64).collect(),
-        Dtype::I32 => typed::<i32>(bytes).iter().map(|&v| v as i64).collect(),
-        Dtype::U32 => typed::<u32>(bytes).iter().map(|&v| v as i64).collect(),
-        Dtype::U64 => {
-            typed::<u64>(bytes).iter().map(|&v| i64::try_from(v).unwrap_or(i64::MAX)).collect()
-        }
-        _ => typed::<i64>(bytes).into_owned(),
-    }
-}
-
 /// One byte an element: 0 where it is -1.
 fn minus_ones(dtype: Dtype, bytes: &[u8]) -> Vec<u8> {
     bytes
@@ -272,7 +257,7 @@ impl ReadRows for Reader {
             }
             Encoding::Codes(categories) => {
                 let stored = &self.stored[array.values];
-                let codes = integers(stored.dtype, &self.rows(array.values, row..end).ok()?);
+                let codes = codes_of(&self.rows(array.values, row..end).ok()?, stored.dtype);
                 let mut texts = vec![0];
                 categories.with(|items| {
                     texts.extend(codes.iter().scan(0u64, |sum, &code| {
