@@ -284,21 +284,9 @@ pub struct ListArgs {
     /// Raw names, each followed by a zero byte
     #[arg(short = '0')]
     pub null: bool,
-    /// JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Choosing.
+    /// What is read, and how it is told.
     #[command(flatten)]
-    pub choose: ChooseArgs,
-    /// Reading.
-    #[command(flatten)]
-    pub read: ReadArgs,
-    /// The type in a raw file.
-    #[command(flatten)]
-    pub raw: RawTypeArgs,
-    /// Messages.
-    #[command(flatten)]
-    pub messages: MessageArgs,
+    pub look: LookArgs,
 }
 
 /// `npk verify`.

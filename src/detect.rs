@@ -9,8 +9,7 @@ use std::sync::Arc;
 use crate::codec::compressed::{self, Coding};
 use crate::codec::npy_header;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::foreign_file;
-use crate::format::{Format, Head, Sniff};
+use crate::format::{Format, Head, Sniff, foreign_file};
 use crate::formats::{self, FORMATS};
 use crate::storage::{Blob, EntryKind, Location, parts};
 

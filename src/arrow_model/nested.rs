@@ -23,8 +23,7 @@ use super::elements::categories_array;
 use super::leaves::{MAX_DEPTH, element_type};
 use super::retype::retyped;
 use crate::error::{Error, Result};
-use crate::model::nested::type_name;
-use crate::model::nested::{change_dictionaries, children, dictionaries};
+use crate::model::nested::{change_dictionaries, children, dictionaries, type_name};
 use crate::model::{Chunk, Logical, Nested, Values};
 
 fn invalid(e: arrow_schema::ArrowError) -> Error {

@@ -143,3 +143,23 @@ pub struct MessageArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
 }
+
+/// What the commands that look at files share.
+#[derive(Args, Debug, Clone, Default)]
+pub struct LookArgs {
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Choosing.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Reading.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// The type in a raw file.
+    #[command(flatten)]
+    pub raw: RawTypeArgs,
+    /// Messages.
+    #[command(flatten)]
+    pub messages: MessageArgs,
+}

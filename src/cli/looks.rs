@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args};
 
-use super::groups::{ChooseArgs, MessageArgs, RawTypeArgs, ReadArgs};
+use super::groups::LookArgs;
 
 /// `npk inspect`.
 #[derive(Args, Debug, Clone)]
@@ -45,21 +45,9 @@ pub struct InspectArgs {
     /// Replace an existing page
     #[arg(short = 'f', long, requires = "html")]
     pub force: bool,
-    /// JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Choosing.
+    /// What is read, and how it is told.
     #[command(flatten)]
-    pub choose: ChooseArgs,
-    /// Reading.
-    #[command(flatten)]
-    pub read: ReadArgs,
-    /// The type in a raw file.
-    #[command(flatten)]
-    pub raw: RawTypeArgs,
-    /// Messages.
-    #[command(flatten)]
-    pub messages: MessageArgs,
+    pub look: LookArgs,
 }
 
 /// `npk diff`.
@@ -102,19 +90,7 @@ pub struct DiffArgs {
     /// Replace an existing page
     #[arg(short = 'f', long, requires = "html")]
     pub force: bool,
-    /// JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Choosing.
+    /// What is read, and how it is told.
     #[command(flatten)]
-    pub choose: ChooseArgs,
-    /// Reading.
-    #[command(flatten)]
-    pub read: ReadArgs,
-    /// The type in a raw file.
-    #[command(flatten)]
-    pub raw: RawTypeArgs,
-    /// Messages.
-    #[command(flatten)]
-    pub messages: MessageArgs,
+    pub look: LookArgs,
 }

@@ -27,13 +27,13 @@ pub use summary::short;
 /// # Errors
 /// What cannot be read.
 pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
-    let options = read_options_typed(&args.read, &args.raw)?;
+    let options = read_options_typed(&args.look.read, &args.look.raw)?;
     let settings = Settings::of(&options.resources);
     if args.a == "-" && args.b == "-" {
         return Err(Error::usage("stdin can be read only once, it is given twice"));
     }
     let page = match &args.html {
-        Some(path) => Some(html::Page::begin(path, args.force, &args.read)?),
+        Some(path) => Some(html::Page::begin(path, args.force, &args.look.read)?),
         None => None,
     };
     let a = side(&args.a, &args.map, args, &options, &settings, console)?;
@@ -64,10 +64,10 @@ pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
         let (compared, metadata, summary) = (&compared[..], &metadata[..], summary.as_ref());
         let page_of = html::diff::Difference { a: &a, b: &b, compared, summary, equal, metadata };
         html::diff::write(page, &page_of, console)?;
-    } else if !args.json && !args.messages.quiet {
+    } else if !args.look.json && !args.look.messages.quiet {
         text(args, &compared, equal, &metadata, summary.as_ref(), console)?;
     }
-    if args.json {
+    if args.look.json {
         console::json(&document(args, &compared, equal, &metadata, summary.as_ref()), true)?;
     }
     Ok(u8::from(!equal))
@@ -82,13 +82,13 @@ fn side(
     settings: &Settings,
     console: Console,
 ) -> Result<Flow> {
-    let at = input_location(path, &args.read)?;
+    let at = input_location(path, &args.look.read)?;
     // Renamed arrays are chosen by their new names, which the source does not know.
     let options = match map.is_empty() {
-        true => Cow::Owned(choosing(options, &args.choose)),
+        true => Cow::Owned(choosing(options, &args.look.choose)),
         false => Cow::Borrowed(options),
     };
-    let mut flow = open(&at, args.read.from.as_deref(), &options, console)?.flow;
+    let mut flow = open(&at, args.look.read.from.as_deref(), &options, console)?.flow;
     if !map.is_empty() {
         let rename_re = map.iter().map(|m| names::substitution("map", m)).collect::<Result<_>>()?;
         let renaming = names::Renaming { rename_re, ..names::Renaming::default() };
@@ -100,8 +100,8 @@ fn side(
         names::set_names(&mut plan, &new);
         flow = flow.relabel(plan);
     }
-    if !args.choose.array.is_empty() || !args.choose.exclude.is_empty() {
-        flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
+    if !args.look.choose.array.is_empty() || !args.look.choose.exclude.is_empty() {
+        flow = chosen(flow, &args.look.choose).map_err(|e| e.file(at.display()))?;
     }
     if args.headers {
         let decoded = Step::decode(flow.plan());

@@ -28,12 +28,13 @@ use crate::storage::{self, Location};
 /// # Errors
 /// A closed pipe; other errors are reported and make the exit code.
 pub fn run(args: &InspectArgs, console: Console) -> Result<u8> {
-    let options = choosing(&read_options_typed(&args.read, &args.raw)?, &args.choose);
+    let options =
+        choosing(&read_options_typed(&args.look.read, &args.look.raw)?, &args.look.choose);
     if let Some(path) = &args.html {
         Error::all(html::report::write(args, path, &options, console)?)?;
         return Ok(0);
     }
-    paths::each(&args.paths, args.json, console, |path| one(path, args, &options, console))
+    paths::each(&args.paths, args.look.json, console, |path| one(path, args, &options, console))
 }
 
 fn one(
@@ -42,18 +43,19 @@ fn one(
     options: &ReadOptions,
     console: Console,
 ) -> Result<PathReport> {
-    let at = input_location(path, &args.read)?;
+    let at = input_location(path, &args.look.read)?;
     let bytes = storage::walk::size_of(&at);
     let looks = args.stats || args.hist || args.heat || part(args)?.is_some();
     // Values are read after the names.
-    let at = if looks { crate::detect::rereadable(at, args.read.from.as_deref())? } else { at };
+    let at =
+        if looks { crate::detect::rereadable(at, args.look.read.from.as_deref())? } else { at };
     let types = ReadOptions { types_only: !args.checksum, ..options.clone() };
-    let Opened { format, mut flow } = open(&at, args.read.from.as_deref(), &types, console)?;
+    let Opened { format, mut flow } = open(&at, args.look.read.from.as_deref(), &types, console)?;
     for note in &flow.plan().notes {
         console.note(&format!("{}: {note}", at.display()));
     }
     if !flow.plan().arrays.is_empty() {
-        flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
+        flow = chosen(flow, &args.look.choose).map_err(|e| e.file(at.display()))?;
     }
     if let Some(key) = args.show_metadata.as_deref().filter(|k| !k.is_empty())
         && !flow.plan().attributes.contains_key(key)
@@ -84,7 +86,7 @@ fn one(
     if looks {
         look(&mut seen, &at, &plan, args, options, console)?;
     }
-    if args.json {
+    if args.look.json {
         return Ok((Some(document(&at, format.spec().name, &plan, bytes, &seen, args)?), broken));
     }
     text(&at, format.spec().name, &plan, bytes, &seen, args, console)?;
@@ -122,9 +124,9 @@ fn look(
 ) -> Result<()> {
     let settings = Settings::of(&options.resources);
     let again = || -> Result<Flow> {
-        let mut flow = open(at, args.read.from.as_deref(), options, console)?.flow;
+        let mut flow = open(at, args.look.read.from.as_deref(), options, console)?.flow;
         if !flow.plan().arrays.is_empty() {
-            flow = chosen(flow, &args.choose)?;
+            flow = chosen(flow, &args.look.choose)?;
         }
         let positions = flow.plan().positions();
         let indices: Vec<usize> =
@@ -158,8 +160,9 @@ fn look(
 
 /// What is to be found out in the one pass over the values.
 fn wish(meta: &ArrayMeta, heat: bool, plan: &Plan, args: &InspectArgs, console: Console) -> Wish {
-    let heat =
-        heat.then(|| heat::Screen::of(console, args.json).most(meta, plan.arrays.len(), args.json));
+    let heat = heat.then(|| {
+        heat::Screen::of(console, args.look.json).most(meta, plan.arrays.len(), args.look.json)
+    });
     Wish { heat, ..Wish::default() }
 }
 

@@ -26,17 +26,18 @@ fn shown_type(meta: &ArrayMeta) -> String {
 /// # Errors
 /// A closed pipe; other errors are reported, and the exit code is the worst one's.
 pub fn run(args: &ListArgs, console: Console) -> Result<u8> {
-    let mut options = choosing(&read_options_typed(&args.read, &args.raw)?, &args.choose);
-    options.names_only = !args.long && !args.json && args.sort != Sort::Size;
+    let mut options =
+        choosing(&read_options_typed(&args.look.read, &args.look.raw)?, &args.look.choose);
+    options.names_only = !args.long && !args.look.json && args.sort != Sort::Size;
     options.types_only = true;
-    paths::each(&args.paths, args.json, console, |path| one(path, args, &options, console))
+    paths::each(&args.paths, args.look.json, console, |path| one(path, args, &options, console))
 }
 
 fn one(path: &str, args: &ListArgs, options: &ReadOptions, console: Console) -> Result<PathReport> {
-    let at = input_location(path, &args.read)?;
-    let Opened { format, mut flow } = open(&at, args.read.from.as_deref(), options, console)?;
+    let at = input_location(path, &args.look.read)?;
+    let Opened { format, mut flow } = open(&at, args.look.read.from.as_deref(), options, console)?;
     if !flow.plan().arrays.is_empty() {
-        flow = chosen(flow, &args.choose).map_err(|e| e.file(at.display()))?;
+        flow = chosen(flow, &args.look.choose).map_err(|e| e.file(at.display()))?;
     }
     let mut arrays: Vec<&ArrayMeta> = flow.plan().arrays.iter().collect();
     match args.sort {
@@ -46,7 +47,7 @@ fn one(path: &str, args: &ListArgs, options: &ReadOptions, console: Console) -> 
     }
     // As for inspect: refused arrays are names like others, damage makes the exit code.
     let broken = damaged(arrays.iter().copied(), &at);
-    if args.json {
+    if args.look.json {
         let arrays: Vec<_> = arrays.into_iter().map(document).collect();
         let document = json!({"schema": 1, "path": at.display(), "format": format.spec().name, "arrays": arrays});
         return Ok((Some(console::json_text(&document)?), broken));

@@ -33,9 +33,9 @@ pub fn run(mut cli: Cli) -> u8 {
     }
     let messages = match &cli.command {
         Command::Convert(a) => a.messages.clone(),
-        Command::List(a) => a.messages.clone(),
-        Command::Inspect(a) => a.messages.clone(),
-        Command::Diff(a) => a.messages.clone(),
+        Command::List(a) => a.look.messages.clone(),
+        Command::Inspect(a) => a.look.messages.clone(),
+        Command::Diff(a) => a.look.messages.clone(),
         Command::Verify(a) => a.messages.clone(),
         Command::Edit(a) => a.messages.clone(),
         Command::Report(a) => a.messages.clone(),
@@ -68,9 +68,9 @@ pub fn run(mut cli: Cli) -> u8 {
 pub fn resources(cli: &Cli) -> Option<Resources> {
     let read = match &cli.command {
         Command::Convert(a) => &a.read,
-        Command::List(a) => &a.read,
-        Command::Inspect(a) => &a.read,
-        Command::Diff(a) => &a.read,
+        Command::List(a) => &a.look.read,
+        Command::Inspect(a) => &a.look.read,
+        Command::Diff(a) => &a.look.read,
         Command::Verify(a) => &a.read,
         _ => return None,
     };
@@ -87,9 +87,9 @@ fn without_auto(command: &mut Command) {
             forget(&mut a.read.from);
             forget(&mut a.to);
         }
-        Command::List(a) => forget(&mut a.read.from),
-        Command::Inspect(a) => forget(&mut a.read.from),
-        Command::Diff(a) => forget(&mut a.read.from),
+        Command::List(a) => forget(&mut a.look.read.from),
+        Command::Inspect(a) => forget(&mut a.look.read.from),
+        Command::Diff(a) => forget(&mut a.look.read.from),
         Command::Verify(a) => forget(&mut a.read.from),
         _ => {}
     }

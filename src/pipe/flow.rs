@@ -11,8 +11,7 @@ use crate::format::{
     readable,
 };
 use crate::model::{Buf, Plan, Values};
-use crate::ops::Dequantize;
-use crate::ops::{InOrder, Needs, Portion, Recipe, Recipes};
+use crate::ops::{Dequantize, InOrder, Needs, Portion, Recipe, Recipes};
 use crate::resolve::Step;
 
 /// A source and what becomes of its arrays.

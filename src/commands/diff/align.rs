@@ -95,7 +95,7 @@ fn same_name(args: &DiffArgs, a: &Plan, b: &Plan) -> Option<Plan> {
         let stem = match path {
             "-" => "data".to_string(),
             url if url.contains("://") => {
-                input_location(url, &args.read).map(|at| at.stem()).unwrap_or_default()
+                input_location(url, &args.look.read).map(|at| at.stem()).unwrap_or_default()
             }
             path => Location::local(path).stem(),
         };

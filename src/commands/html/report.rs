@@ -42,13 +42,13 @@ pub fn write(
     options: &ReadOptions,
     console: Console,
 ) -> Result<Vec<Error>> {
-    let begun = Page::begin(path, args.force, &args.read)?;
+    let begun = Page::begin(path, args.force, &args.look.read)?;
     let budget = (MAX_BYTES - FRAME_BYTES) / args.paths.len();
     let (mut files, mut broken) = (Vec::new(), Vec::new());
     for path in &args.paths {
         let file = File::read(path, args, options, budget, console)?;
         broken.extend(
-            damaged(file.plan.arrays.iter(), &input_location(path, &args.read)?)
+            damaged(file.plan.arrays.iter(), &input_location(path, &args.look.read)?)
                 .into_iter()
                 .take(20),
         );
@@ -93,16 +93,16 @@ impl File {
         budget: usize,
         console: Console,
     ) -> Result<File> {
-        let at = input_location(path, &args.read)?;
+        let at = input_location(path, &args.look.read)?;
         let bytes = crate::storage::walk::size_of(&at);
-        let at = crate::detect::rereadable(at, args.read.from.as_deref())?;
+        let at = crate::detect::rereadable(at, args.look.read.from.as_deref())?;
         let named = |e: Error| e.file(at.display());
         let settings = Settings::of(&options.resources);
         let again = |options: &ReadOptions| -> Result<(&'static str, Flow)> {
-            let opened = open(&at, args.read.from.as_deref(), options, console)?;
+            let opened = open(&at, args.look.read.from.as_deref(), options, console)?;
             let flow = match opened.flow.plan().arrays.is_empty() {
                 true => opened.flow,
-                false => chosen(opened.flow, &args.choose).map_err(named)?,
+                false => chosen(opened.flow, &args.look.choose).map_err(named)?,
             };
             Ok((opened.format.spec().name, flow))
         };

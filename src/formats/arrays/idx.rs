@@ -17,8 +17,7 @@ use crate::array::element::Convert;
 use crate::array::source::MapSource;
 use crate::array::{ArrayMap, Element};
 use crate::error::{Error, Result};
-use crate::format::foreign_file;
-use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec};
+use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec, foreign_file};
 use crate::model::{ArrayMeta, Dtype, Plan, checked_product};
 use crate::storage::{BlobSlice, Location};
 

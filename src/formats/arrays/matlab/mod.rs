@@ -34,8 +34,7 @@
 use crate::array::source::MapSource;
 use crate::array::text_codes::coded;
 use crate::error::{Error, Result};
-use crate::format::foreign_file;
-use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec, duplicates};
+use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec, duplicates, foreign_file};
 use crate::model::{ArrayMeta, Plan};
 use crate::storage::{BlobSlice, Location};
 

@@ -31,8 +31,7 @@ use self::metadata::{Checkpoint, EntryKind, Tensor};
 use self::values::Tree;
 use crate::array::boxes::{BoxSource, Boxes, OpenedPart, Part};
 use crate::error::{Error, Result};
-use crate::format::duplicates;
-use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec};
+use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec, duplicates};
 use crate::model::{ArrayMeta, Dtype, Plan};
 use crate::storage::{EntryKind as Kind, Location};
 

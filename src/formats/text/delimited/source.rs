@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
-use crate::format::duplicates;
-use crate::format::{self, Auto, Choice, Order, ReadOptions, Source, TextOptions};
+use crate::format::{self, Auto, Choice, Order, ReadOptions, Source, TextOptions, duplicates};
 use crate::model::{ArrayMeta, Column as TableColumn, Dtype, Plan, Table};
 use crate::storage::Location;
 

@@ -8,8 +8,7 @@ use crate::formats::checkpoint::pytorch::entry::{EntryKind, Numpy};
 use crate::formats::checkpoint::pytorch::torch_types::torch_dtype;
 use crate::formats::checkpoint::pytorch::view::strides_of;
 use crate::model::{Dtype, Logical, TimeUnit, checked_product};
-use crate::storage::Blob;
-use crate::storage::BlobSlice;
+use crate::storage::{Blob, BlobSlice};
 
 impl Walker<'_> {
     pub(super) fn numpy(&mut self, name: &str, args: &[Id]) -> Option<Result<EntryKind>> {
