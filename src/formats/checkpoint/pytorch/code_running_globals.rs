@@ -102,7 +102,7 @@ fn runs(global: &str) -> bool {
 const RUNS: &str = "which runs code where Python loads the file; nothing was run";
 
 /// Whether this is the refusal of such a pickle.
-pub(super) fn is_refusal(error: &Error) -> bool {
+pub(in crate::formats::checkpoint) fn is_refusal(error: &Error) -> bool {
     error.message().ends_with(RUNS)
 }
 
@@ -115,7 +115,7 @@ fn refused(name: &str) -> Error {
 ///
 /// # Errors
 /// Refused, with the global's name.
-pub(super) fn check(pickle: &Pickle) -> Result<()> {
+pub(in crate::formats::checkpoint) fn check(pickle: &Pickle) -> Result<()> {
     if let Some(global) = pickle.globals().find(|g| runs(g)) {
         return Err(refused(global));
     }

@@ -26,7 +26,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(in crate::formats::checkpoint) use self::code_running_globals::{
+    check as check_globals, is_refusal as is_attack,
+};
 use self::storages::{StorageBytes, Storages};
+pub(in crate::formats::checkpoint) use self::structure::is_flat;
 use self::view::View;
 use self::zip::Archive;
 use crate::array::source::MapSource;
@@ -276,24 +280,6 @@ pub(in crate::formats::checkpoint) fn open_parts(
     let tree = walked.tree.filter(|_| walked.deepest <= MAX_NESTED);
     let source = source(opened.pickle, opened.storages, opened.big_endian, walked.walk, options)?;
     Ok(SavedValue { source, plain: walked.plain, tree, sharded })
-}
-
-/// Whether a pickle beside a checkpoint asks for what runs code.
-///
-/// # Errors
-/// Refused, with the global's name.
-pub(in crate::formats::checkpoint) fn check_globals(pickle: &Pickle) -> Result<()> {
-    code_running_globals::check(pickle)
-}
-
-/// Whether a value was refused because loading it with Python would run something.
-pub(in crate::formats::checkpoint) fn is_attack(error: &Error) -> bool {
-    code_running_globals::is_refusal(error)
-}
-
-/// Whether names alone say how a checkpoint is nested.
-pub(in crate::formats::checkpoint) fn is_flat(tree: &Value) -> bool {
-    structure::is_flat(tree)
 }
 
 /// The element type that a pickle names, as `torch.float32`.

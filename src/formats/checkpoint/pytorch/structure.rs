@@ -26,7 +26,7 @@ use crate::model::Plan;
 pub(super) const KEY: &str = "pt.structure";
 
 /// Whether names alone say it all: a bare tensor, or a dict of tensors whose keys are their names.
-pub(super) fn is_flat(tree: &Value) -> bool {
+pub(in crate::formats::checkpoint) fn is_flat(tree: &Value) -> bool {
     if tree.get("tensor").is_some() {
         return true;
     }
