@@ -1,5 +1,5 @@
-//! The shape of the source: rooms use the rooms below them, files do not go in circles, and files and
-//! functions stay short. The map in `docs/ARCHITECTURE.md` has the rooms in order.
+//! The shape of the source: a room uses those above it in the map of `docs/ARCHITECTURE.md`, files do
+//! not go in circles, and files and functions stay short.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -315,7 +315,7 @@ fn collect(folder: &Path, module: &mut Module, files: &mut BTreeMap<Module, File
     }
 }
 
-/// The rooms in the order of the map, the lowest first.
+/// The rooms in the order of the map: each uses those before it.
 fn rooms() -> Vec<String> {
     let page = std::fs::read_to_string("docs/ARCHITECTURE.md").unwrap();
     let map = page.split("\n## ").find(|part| part.starts_with("The map")).unwrap();
@@ -349,9 +349,9 @@ fn circle(uses: &Uses) -> Option<String> {
 }
 
 #[test]
-fn rooms_use_the_rooms_below_them() {
+fn rooms_use_those_above_them_in_the_map() {
     let (source, rooms) = (Source::read(), rooms());
-    let level = |file: &Module| {
+    let place = |file: &Module| {
         let room = rooms.iter().position(|room| *room == file[0]);
         room.unwrap_or_else(|| panic!("docs/ARCHITECTURE.md has no room {}", file[0]))
     };
@@ -360,7 +360,7 @@ fn rooms_use_the_rooms_below_them() {
     for (file, used) in &uses {
         for used in used {
             let names = format!("{} uses {}", file.join("::"), used.join("::"));
-            assert!(level(used) <= level(file), "{names}, of a room above it");
+            assert!(place(used) <= place(file), "{names}, of a room below it in the map");
             if let [formats, family, _, ..] = &file[..]
                 && let [others, other, _, ..] = &used[..]
                 && formats == "formats"
