@@ -21,21 +21,19 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     let (mut found, mut at, mut line) = (Vec::new(), 0, 1);
     while at < bytes.len() {
         let rest = &text[at..];
-        let len = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
+        let (len, is_token) = if rest.starts_with("//") {
+            (rest.find('\n').unwrap_or(rest.len()), false)
         } else if let Some(len) = text_len(rest) {
-            len
+            (len, false)
         } else if word(bytes[at]) {
-            rest.bytes().position(|b| !word(b)).unwrap_or(rest.len())
+            (rest.bytes().position(|b| !word(b)).unwrap_or(rest.len()), true)
         } else if rest.starts_with("::") {
-            2
+            (2, true)
         } else {
-            1
+            (1, !bytes[at].is_ascii_whitespace())
         };
         let token = &rest[..len];
-        let is_sign =
-            bytes[at].is_ascii_punctuation() && len <= 2 && !token.starts_with(['"', '/']);
-        if word(bytes[at]) && text_len(rest).is_none() || is_sign {
+        if is_token {
             found.push((token, line));
         }
         line += token.matches('\n').count();
