@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use super::recent::{Recent, SharedRecent, Slot};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::temporary;
 
 /// Rows of pieces that an array has on the disk: several threads may be in neighbouring ones.
@@ -43,10 +43,6 @@ struct State<V> {
     torn: HashMap<usize, Arc<SharedRecent<u64, Held<V>>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 impl<V: Piece> Kept<V> {
     /// Room for pieces of this size together.
     pub(super) fn new(most: u64) -> Kept<V> {
@@ -66,7 +62,7 @@ impl<V: Piece> Kept<V> {
         make: impl FnOnce() -> Result<V>,
     ) -> Result<Held<V>> {
         let slot = {
-            let mut state = lock(&self.state);
+            let mut state = locked(&self.state);
             if let Some(torn) = state.torn(array, number, across) {
                 drop(state);
                 return self.on_disk(&torn, number, make);
@@ -77,7 +73,7 @@ impl<V: Piece> Kept<V> {
             }
             slot
         };
-        let mut value = lock(&slot);
+        let mut value = locked(&slot);
         if let Some(value) = &*value {
             return Ok(Held::Memory(value.clone()));
         }
@@ -110,7 +106,7 @@ impl<V: Piece> Kept<V> {
 
     /// Says what a piece in memory really takes.
     pub(super) fn resize(&self, key: &(usize, u64), size: u64) {
-        let mut state = lock(&self.state);
+        let mut state = locked(&self.state);
         for (of, number) in state.recent.resize(key, size) {
             state.gone.insert(of, number);
         }
@@ -190,7 +186,7 @@ impl Room {
 impl Store {
     fn write(self: &Arc<Store>, parts: [&[u8]; 2]) -> Result<OnDisk> {
         let lens = parts.map(|part| part.len() as u64);
-        let (file, at) = lock(&self.0).take(lens[0] + lens[1])?;
+        let (file, at) = locked(&self.0).take(lens[0] + lens[1])?;
         let piece = OnDisk { store: self.clone(), file, at, lens };
         let (first, second) = (at, at + lens[0]);
         for (part, at) in parts.into_iter().zip([first, second]) {
@@ -224,7 +220,7 @@ impl OnDisk {
 
 impl Drop for OnDisk {
     fn drop(&mut self) {
-        lock(&self.store.0).give_back((self.at, self.lens[0] + self.lens[1]));
+        locked(&self.store.0).give_back((self.at, self.lens[0] + self.lens[1]));
     }
 }
 
@@ -266,7 +262,7 @@ mod tests {
         }
         assert!(made.get() <= 10 * (pieces + 2), "{} pieces were made", made.get());
         // What is read is given back.
-        assert!(lock(&kept.store.0).end <= 10 * 100 * (ROWS_OF_PIECES + 1));
+        assert!(locked(&kept.store.0).end <= 10 * 100 * (ROWS_OF_PIECES + 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{Block, EncodeBlocks, Extent, WriteRows};
 use crate::model::{ArrayMeta, Buf, Chunk, Values};
 
@@ -128,8 +128,7 @@ static TURNS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
 /// Disk full and the like.
 pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
     const STEP: u64 = 128 << 10;
-    let _turn =
-        TURNS[file.as_raw_fd() as usize % TURNS.len()].lock().unwrap_or_else(|e| e.into_inner());
+    let _turn = locked(&TURNS[file.as_raw_fd() as usize % TURNS.len()]);
     let (mut at, mut left) = (offset, bytes);
     while !left.is_empty() {
         // Up to a multiple of the step: pages that are written in two goes cost twice.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use crate::error::Result;
+use crate::error::{Result, locked};
 
 /// Values with their sizes; the oldest go when there is no room.
 pub struct Recent<K, V> {
@@ -82,12 +82,12 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedRecent<K, V> {
     /// Those of `make`; the next that asks tries again.
     pub fn get_or(&self, key: K, size: u64, make: impl FnOnce() -> Result<V>) -> Result<V> {
         let slot = {
-            let mut recent = self.0.lock().unwrap_or_else(|e| e.into_inner());
+            let mut recent = locked(&self.0);
             let slot = recent.get(&key).unwrap_or_default();
             recent.insert(key, slot.clone(), size);
             slot
         };
-        let mut value = slot.lock().unwrap_or_else(|e| e.into_inner());
+        let mut value = locked(&slot);
         if let Some(value) = &*value {
             return Ok(value.clone());
         }

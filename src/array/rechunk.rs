@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::element::Element;
 use super::strided::{Strided, Tile};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::{Blob, file_blob, temporary};
 
 /// Bytes of one column in a tile.
@@ -79,7 +79,7 @@ impl Rechunk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.state)
     }
 
     /// Takes part until nothing is left, waits for the others, and returns the array in C order,

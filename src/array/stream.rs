@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::Element;
 use super::source::{Fields, FieldsJob, Records};
 use crate::array::raw::{read_stream, skip_stream};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, locked};
 use crate::format::{Job, Order, ReadPieces, Reader, Source, readable};
 use crate::model::{Buf, Plan};
 
@@ -46,7 +46,7 @@ struct StreamReader {
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(|e| e.into_inner())
+    locked(&state)
 }
 
 /// Rows that are stored one after the other, and the arrays that they belong to.

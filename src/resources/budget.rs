@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use crate::error::locked;
 /// Bytes shared by everything in flight, over all files of a batch.
 #[derive(Clone)]
 pub struct Budget(Arc<BudgetInner>);
@@ -39,7 +40,7 @@ impl Budget {
         self.0.total
     }
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(|e| e.into_inner())
+        locked(&self.0.state)
     }
     fn wait_while(&self, mut waits: impl FnMut(&State) -> bool) -> MutexGuard<'_, State> {
         let mut state = self.state();

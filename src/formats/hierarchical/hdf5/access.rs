@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::error::Error;
+use crate::error::{Error, locked};
 
 /// The flag that lifts the rule.
 const FLAG: &str = "--follow-external";
@@ -101,7 +101,7 @@ impl Access {
     pub(super) fn open(&self, path: &Path) -> std::result::Result<File, Denied> {
         let opened = self.try_open(path);
         if let Err(denied) = &opened {
-            self.denied.lock().unwrap_or_else(|e| e.into_inner()).push(denied.clone());
+            locked(&self.denied).push(denied.clone());
         }
         opened
     }
@@ -133,7 +133,7 @@ impl Access {
 
     /// Why files could not be opened since this was last asked: the one reason that matters most.
     pub(super) fn denied(&self) -> Option<Denied> {
-        let all = std::mem::take(&mut *self.denied.lock().unwrap_or_else(|e| e.into_inner()));
+        let all = std::mem::take(&mut *locked(&self.denied));
         // Of all places where the library looks, most are usually empty.
         all.into_iter().rev().max_by_key(|d| !d.is_missing())
     }

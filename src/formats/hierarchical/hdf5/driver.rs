@@ -19,7 +19,7 @@ use super::access::Access;
 use super::ffi::{self, Haddr, Herr, Hid};
 use super::heap;
 use super::library::{self, Id, Library};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 
 /// What files are opened for.
 #[derive(Clone)]
@@ -36,16 +36,16 @@ pub(super) struct Outcome(Mutex<Option<IoError>>);
 
 impl Outcome {
     fn fail(&self, error: IoError) {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+        locked(&self.0).get_or_insert(error);
     }
 
     fn has_failed(&self) -> bool {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).is_some()
+        locked(&self.0).is_some()
     }
 
     /// The error of the first write that failed.
     pub(super) fn error(&self) -> Option<Error> {
-        let failed = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let failed = locked(&self.0);
         let again = |e: &IoError| {
             e.raw_os_error().map_or_else(|| IoError::from(e.kind()), IoError::from_raw_os_error)
         };
@@ -74,7 +74,7 @@ impl Drop for Ticket {
 
 fn all() -> std::sync::MutexGuard<'static, HashMap<u64, Purpose>> {
     static ALL: LazyLock<Mutex<HashMap<u64, Purpose>>> = LazyLock::new(Mutex::default);
-    ALL.lock().unwrap_or_else(|e| e.into_inner())
+    locked(&ALL)
 }
 
 /// Sets the driver of a list of file access properties.

@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use super::library::{self, Id, Library};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::Blob;
 
 /// Heaps up to this size are kept with their bytes.
@@ -156,13 +156,13 @@ impl Heaps {
     }
 
     fn heap(&self, at: u64) -> Result<Arc<Heap>> {
-        let mut kept = self.cache.lock().unwrap_or_else(|e| e.into_inner());
+        let mut kept = locked(&self.cache);
         if let Some(heap) = kept.heaps.get(&at) {
             return Ok(heap.clone());
         }
         drop(kept);
         let heap = Arc::new(self.load(at)?);
-        kept = self.cache.lock().unwrap_or_else(|e| e.into_inner());
+        kept = locked(&self.cache);
         if kept.order.len() >= MAX_KEPT
             && let Some(oldest) = kept.order.pop_front()
         {
@@ -283,7 +283,7 @@ impl HeapsOf {
         file_number: u64,
         open: &dyn Fn() -> Result<Arc<dyn Blob>>,
     ) -> Result<Arc<Heaps>> {
-        let mut all = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut all = locked(&self.0);
         if let Some(heaps) = all.get(&file_number) {
             return Ok(heaps.clone());
         }

@@ -10,7 +10,7 @@ use super::element_type::TypeLeaf;
 use super::file::OpenFile;
 use super::heap::{Heap, Heaps};
 use crate::array::reader::MapReader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{Emit, Extent, Piece, ReadRows};
 use crate::model::{Buf, Chunk, Values};
 
@@ -240,7 +240,7 @@ impl Rows {
         let of = &self.arrays[array];
         let heaps = of.dataset.heaps.as_ref().filter(|_| of.leaf.kind.is_variable())?;
         let (per_row, total) = (self.texts_per_row(array).max(1), of.rows());
-        let mut all = self.lengths.lock().unwrap_or_else(|e| e.into_inner());
+        let mut all = locked(&self.lengths);
         if all.len() >= LENGTHS_OF && !all.contains_key(&array) {
             all.clear();
         }

@@ -18,7 +18,7 @@ use super::consolidate::documents;
 use super::layout::Layout;
 use super::target::Target;
 use super::write::{Writer, add_late_marks, layouts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{Existing, Share, Sink, Summary, Together, WriteOptions};
 use crate::model::{ArrayMeta, Logical, Plan};
 use crate::storage::Location;
@@ -440,7 +440,7 @@ impl Sink for ShareSink {
             false => 0..all,
         };
         let rows = pieces.start * height..pieces.end.saturating_mul(height);
-        self.pieces.lock().unwrap_or_else(|e| e.into_inner())[array] = pieces;
+        locked(&self.pieces)[array] = pieces;
         rows
     }
 

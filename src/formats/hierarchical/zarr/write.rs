@@ -12,7 +12,7 @@ use super::store::MARKERS;
 use super::target::Target;
 use crate::array::{block_copy, items};
 use crate::codec::checksum::Checksum;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::format::{Existing, Sink, Summary, WriteOptions, WriteRows};
 use crate::model::{Categories, Chunk, Plan, Values, codes_of, item_of, typed};
 use crate::sidecar::{self, Marks};
@@ -188,9 +188,7 @@ impl Writer {
     pub fn into_whole(this: Arc<Writer>) -> Result<(Target, Vec<Layout>)> {
         let writer =
             Arc::try_unwrap(this).map_err(|_| Error::internal("a chunk is still being written"))?;
-        if let Some(((array, k), _)) =
-            writer.pending.lock().unwrap_or_else(|e| e.into_inner()).iter().next()
-        {
+        if let Some(((array, k), _)) = locked(&writer.pending).iter().next() {
             return Err(Error::internal(format!("some rows of chunk {k} are missing"))
                 .array(&writer.layouts[*array].path));
         }
@@ -273,7 +271,7 @@ impl Writer {
         let height = layout.object().first().copied().unwrap_or(1);
         let inside = part.first_row - k * height;
         let done = {
-            let mut pending = self.pending.lock().unwrap_or_else(|e| e.into_inner());
+            let mut pending = locked(&self.pending);
             let entry = pending.entry(key).or_insert_with(|| Pending {
                 rows: 0,
                 bytes: 0,

@@ -15,7 +15,7 @@ use super::page::{Content, DATA_V2, DICTIONARY, is_coded};
 use super::pages::{CheckedPages, Failure, FoundPage, Headers, Lookup};
 use super::shared::{Shared, UNIT_BYTES};
 use crate::arrow_model::{self, Level};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::model::ArrayMeta;
 
 /// What is asked of a column.
@@ -280,13 +280,7 @@ impl Shared {
             }
             let failure = Failure::default();
             let pages = CheckedPages::new(chunk.pages(), None, false, failure.clone());
-            let told = |e| {
-                failure
-                    .lock()
-                    .unwrap_or_else(|e| e.into_inner())
-                    .take()
-                    .unwrap_or_else(|| crate_error(e))
-            };
+            let told = |e| locked(&failure).take().unwrap_or_else(|| crate_error(e));
             let mut reader = ColumnReaderImpl::<Int96Type>::new(descr.clone(), Box::new(pages));
             loop {
                 let (mut def, mut rep, mut values) = (Vec::new(), Vec::new(), Vec::<Int96>::new());

@@ -16,7 +16,7 @@ use super::parts::Cut;
 use super::thrift::{PageHeader, page_header};
 use super::wrapped;
 use crate::arrow_model::MemoryLimit;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, locked};
 use crate::storage::Blob;
 
 /// Bytes in which a page header is looked for (statistics may be long).
@@ -282,7 +282,7 @@ impl Window {
             (self.start, self.held) = (start, chunk.blob.read_vec(start, wish)?.into());
             return Ok(self.held.clone());
         }
-        let recent = || chunk.recent.lock().unwrap_or_else(|e| e.into_inner());
+        let recent = || locked(&chunk.recent);
         let covers = |(from, held): &&(u64, Bytes)| {
             *from <= start && start + len <= *from + held.len() as u64
         };
@@ -495,7 +495,7 @@ impl CheckedPages {
         }
         work(self).map_err(|e| {
             self.failed = true;
-            *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e.clone());
+            *locked(&self.failure) = Some(e.clone());
             wrapped(e)
         })
     }

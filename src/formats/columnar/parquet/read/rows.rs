@@ -1,7 +1,7 @@
 //! Reading rows of Parquet columns: any rows, on any thread, in parts whose memory is known.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use parquet::arrow::FieldLevels;
@@ -18,7 +18,7 @@ use super::pages::{CheckedPages, Failure, FoundPage, Start};
 use super::schema;
 use super::shared::{Column, Levels, Shared, UNIT_BYTES};
 use crate::arrow_model;
-use crate::error::{Context, Error, Result, foreign};
+use crate::error::{Context, Error, Result, foreign, locked};
 use crate::format::{Emit, Piece, ReadRows};
 use crate::model::Chunk;
 
@@ -32,7 +32,7 @@ const KEPT_OF_ALL: usize = 4096;
 impl Shared {
     /// What is known of the rows of a column in a row group.
     fn measure(&self, column: &Column, g: usize) -> Result<Arc<Mutex<Measure>>> {
-        let mut kept = column.measures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = locked(&column.measures);
         if let Some((_, measure)) = kept.iter().find(|(of, _)| *of == g) {
             return Ok(measure.clone());
         }
@@ -44,13 +44,13 @@ impl Shared {
         kept.truncate(KEPT.max(2 * self.jobs + 2) - 1);
         kept.push_front((g, measure.clone()));
         drop(kept);
-        let mut all = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = locked(&self.measured);
         all.push_back(column.measures.clone());
         if all.len() > KEPT_OF_ALL
             && let Some(first) = all.pop_front()
         {
             drop(all);
-            first.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+            locked(&first).pop_back();
         }
         Ok(measure)
     }
@@ -65,14 +65,14 @@ impl Shared {
         bytes: u64,
     ) -> Result<(Unit, Option<FoundPage>)> {
         let measure = self.measure(column, g)?;
-        let mut measure = measure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measure = locked(&measure);
         Ok((measure.unit(row, most, bytes)?, measure.dictionary()))
     }
 
     /// What rows of a row group take at most, as far as they were measured.
     pub(super) fn bytes_of(&self, column: &Column, g: usize, rows: &Range<u64>) -> Result<u64> {
         let measure = self.measure(column, g)?;
-        let measure = measure.lock().unwrap_or_else(PoisonError::into_inner);
+        let measure = locked(&measure);
         Ok(measure.bytes_of(rows))
     }
 
@@ -406,11 +406,7 @@ impl Group<'_> {
     }
     /// What went wrong: where the pages were read, or else in the crate.
     fn error(&self, e: parquet::errors::ParquetError) -> Error {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .unwrap_or_else(|| crate_error(e))
+        locked(&self.failure).take().unwrap_or_else(|| crate_error(e))
     }
 }
 
@@ -419,7 +415,7 @@ impl RowGroups for Group<'_> {
         self.rows as usize
     }
     fn column_chunks(&self, _first: usize) -> parquet::errors::Result<Box<dyn PageIterator>> {
-        Ok(Box::new(Once(self.pages.lock().unwrap_or_else(PoisonError::into_inner).take())))
+        Ok(Box::new(Once(locked(&self.pages).take())))
     }
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
         Box::new(std::iter::once(self.shared.metadata.row_group(self.g)))
