@@ -22,9 +22,13 @@ use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 use super::super::thrift::{
     FooterParts, moved_chunk, moved_locations, put_chunk, put_group, put_size,
 };
-use super::{WIDE_ROWS, crate_error};
+use super::crate_error;
 use crate::error::{Error, Result};
 use crate::storage::{Output, temporary};
+
+/// Rows of a row group of a wide table, where each column comes alone: as many as the crate has in
+/// a page.
+pub(super) const WIDE_ROWS: u64 = 20_000;
 
 const MAGIC: &[u8; 4] = b"PAR1";
 

@@ -32,7 +32,7 @@ use crate::storage::Location;
 mod dictionary;
 mod file;
 
-use file::{Encoded, ParquetFile};
+use file::{Encoded, ParquetFile, WIDE_ROWS};
 
 /// Compressions that are written.
 const CODECS: &[(&str, Option<i32>)] = &[
@@ -52,9 +52,6 @@ const GROUP_BYTES: u64 = 64 << 20;
 const CHUNK_BYTES: u64 = 4 << 10;
 /// Rows of a row group at most.
 const GROUP_ROWS: u64 = 1 << 20;
-/// Rows of a row group of a wide table, where each column comes alone: as many as the crate has in
-/// a page.
-pub(super) const WIDE_ROWS: u64 = 20_000;
 /// Bytes of such a column, by the memory limit.
 const MIN_SHARE_BYTES: u64 = 256 << 10;
 const MAX_SHARE_BYTES: u64 = 8 << 20;
