@@ -223,6 +223,22 @@ fn small_objects_take_few_requests() {
     }
 }
 
+/// Formats of several files look at what a folder holds; they ask once for all of them.
+#[test]
+fn a_folder_is_listed_a_few_times_however_many_formats_look_at_it() {
+    let server = Server::new();
+    let scratch = Scratch::new();
+    for i in 0..5 {
+        server.put(&format!("in/{i}.npy"), &npy(10));
+    }
+    let out = scratch.join("out").display().to_string() + "/";
+    works(&server, &["convert", "-R", &server.url("in/"), "-o", &out, "--to", "npz"]);
+    let asked = server.asked();
+    // Whether there are such keys is asked with `max-keys`.
+    let lists = asked.iter().filter(|a| a.uri.ends_with("prefix=in%2F")).count();
+    assert_eq!(lists, 2, "{asked:#?}");
+}
+
 /// The lines of a report, as of a store that lists no ETags: this server is one.
 fn without_listed_etags(text: &str) -> Vec<serde_json::Value> {
     let line = |line: &str| {
