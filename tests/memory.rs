@@ -171,6 +171,31 @@ fn chunks_side_by_side_within_the_limit() {
     }
 }
 
+/// Lists of distinct texts are held as a whole: within the limit, or refused before they are.
+#[test]
+#[ignore = "asks the real libraries"]
+fn distinct_texts_within_the_limit() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        "import numpy as np, pyarrow as pa, pyarrow.compute as pc, pyarrow.feather as pf, pyarrow.parquet as pq\n\
+         n = 600_000\n\
+         texts = pc.utf8_lpad(pa.array(np.arange(n)).cast('string'), 40, '0')\n\
+         pq.write_table(pa.table({'a': texts, 'b': texts}), 'texts.parquet')\n\
+         coded = pa.table({'a': pa.DictionaryArray.from_arrays(pa.array(np.arange(n), pa.int32()), texts)})\n\
+         pq.write_table(coded, 'coded.parquet', dictionary_pagesize_limit=1 << 30)\n\
+         pf.write_feather(coded, 'coded.feather')",
+    );
+    let (texts, out) = (at(&s, "texts.parquet"), at(&s, "o.npk"));
+    assert_eq!(within(&["convert", &texts, &out]), 4);
+    assert_eq!(within(&["convert", &texts, &out, "--strings", "offsets"]), 0);
+    for source in ["coded.parquet", "coded.feather"] {
+        for out in ["c.npk", "c.csv", "c.parquet", "c.feather"] {
+            assert_eq!(within(&["convert", &at(&s, source), &at(&s, out)]), 4, "{source}");
+        }
+    }
+}
+
 /// Long texts among what describes the arrays: read with little beside them, or refused with what
 /// they need.
 #[test]

@@ -1,6 +1,5 @@
 //! Dictionaries: the categories of several Arrow dictionaries as one list, and keys as its codes.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
@@ -12,27 +11,26 @@ use super::memory::Held;
 use super::values::{decimal_buffer, decimals_of};
 use crate::error::{Error, Result, locked};
 use crate::model::nested::type_name;
-use crate::model::{Categories, CategoryKind, Decimals, Dtype, Values};
+use crate::model::{Categories, CategoryIndex, CategoryKind, Decimals, Dtype, Values};
 
 /// The categories of one dictionary array while several Arrow dictionaries are mapped to one
 /// growing list.
 pub struct Dictionaries {
     categories: Arc<Categories>,
-    index: Mutex<HashMap<Vec<u8>, u64>>,
+    index: Mutex<CategoryIndex>,
     held: Arc<Held>,
 }
 
-/// What a category takes beside its bytes, in the list and in the index.
-const CATEGORY_BYTES: u64 = 160;
+/// What a category takes beside its bytes, in the list and in the index, while these grow.
+const CATEGORY_BYTES: u64 = 112;
+/// How often its bytes are there: in the list, and on their way into it.
+const CATEGORY_COPIES: u64 = 2;
 
 impl Dictionaries {
     /// Continues these categories; `held` is told of those that are added.
     pub fn new(categories: Arc<Categories>, held: Arc<Held>) -> Dictionaries {
-        let mut index = HashMap::new();
-        for (i, item) in categories.snapshot().into_iter().enumerate() {
-            index.entry(item).or_insert(i as u64);
-        }
-        Dictionaries { categories, index: Mutex::new(index), held }
+        let index = Mutex::new(CategoryIndex::of(&categories));
+        Dictionaries { categories, index, held }
     }
     /// The code of each value; `u64::MAX` for a null among them. Values not met before are
     /// appended.
@@ -42,6 +40,9 @@ impl Dictionaries {
     /// may.
     pub fn merge(&self, values: &dyn Array) -> Result<Vec<u64>> {
         let mut index = locked(&self.index);
+        if self.categories.is_empty() {
+            self.held.check(needed(values))?;
+        }
         let mut codes = Vec::with_capacity(values.len());
         each_category(values, &mut |item| {
             codes.push(item.map_or(Ok(u64::MAX), |item| self.code(&mut index, item))?);
@@ -55,7 +56,13 @@ impl Dictionaries {
     /// # Errors
     /// Corrupt where they must be text and are not UTF-8; refused where they take more memory than
     /// they may.
-    pub fn merge_items<'a>(&self, items: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u64>> {
+    pub fn merge_items<'a>(
+        &self,
+        items: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Vec<u64>> {
+        if self.categories.is_empty() {
+            self.held.check(items.clone().map(bytes_of).fold(0, u64::saturating_add))?;
+        }
         let text = *self.categories.kind() == CategoryKind::Text;
         let mut index = locked(&self.index);
         let mut code = |item: &[u8]| match text && std::str::from_utf8(item).is_err() {
@@ -65,15 +72,28 @@ impl Dictionaries {
         items.map(&mut code).collect()
     }
 
-    fn code(&self, index: &mut HashMap<Vec<u8>, u64>, item: &[u8]) -> Result<u64> {
-        if let Some(&code) = index.get(item) {
-            return Ok(code);
-        }
-        self.held.take(CATEGORY_BYTES + 3 * item.len() as u64)?;
-        let code = self.categories.push(item.to_vec());
-        index.insert(item.to_vec(), code);
-        Ok(code)
+    fn code(&self, index: &mut CategoryIndex, item: &[u8]) -> Result<u64> {
+        index.code(&self.categories, item, || self.held.take(bytes_of(item)))
     }
+}
+
+/// What a category takes.
+fn bytes_of(item: &[u8]) -> u64 {
+    CATEGORY_BYTES + CATEGORY_COPIES * item.len() as u64
+}
+
+/// What the values of a dictionary take as categories.
+fn needed(values: &dyn Array) -> u64 {
+    let beside = match values.data_type() {
+        DataType::Utf8 | DataType::Binary => 4,
+        DataType::LargeUtf8 | DataType::LargeBinary => 8,
+        DataType::Utf8View | DataType::BinaryView => 16,
+        _ => 0,
+    };
+    let count = values.len() as u64;
+    let bytes = values.to_data().get_slice_memory_size().unwrap_or(0) as u64;
+    let bytes = bytes.saturating_sub(beside * count);
+    (CATEGORY_BYTES * count).saturating_add(bytes.saturating_mul(CATEGORY_COPIES))
 }
 
 /// Gives the bytes of each value of a dictionary; nothing for a null.

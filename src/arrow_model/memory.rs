@@ -36,6 +36,14 @@ impl Held {
     pub fn new(limit: MemoryLimit) -> Held {
         Held { limit, bytes: AtomicU64::new(0) }
     }
+    /// Whether there is room for so much more, before it is made.
+    ///
+    /// # Errors
+    /// Refused, with the bytes that are needed.
+    pub fn check(&self, bytes: u64) -> Result<()> {
+        let all = self.bytes.load(Ordering::Relaxed).saturating_add(bytes);
+        self.limit.check("the list of the categories of its dictionaries", all)
+    }
     /// Takes some more.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! The categories of dictionary arrays.
 
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -63,5 +66,61 @@ impl Categories {
         let mut items = self.items.write().unwrap_or_else(|e| e.into_inner());
         items.push(item);
         items.len() as u64 - 1
+    }
+}
+
+/// Which category an item is. Of each only a hash is kept: the categories hold the items.
+#[derive(Debug, Default)]
+pub struct CategoryIndex {
+    /// The hash of an item and its code; the next hash where another item has taken it.
+    codes: HashMap<u64, u64>,
+    hasher: RandomState,
+}
+
+impl CategoryIndex {
+    /// Of these categories; of those that are there twice the first one counts.
+    pub fn of(categories: &Categories) -> CategoryIndex {
+        categories.with(|items| {
+            let codes = HashMap::with_capacity(items.len());
+            let mut index = CategoryIndex { codes, hasher: RandomState::new() };
+            for (code, item) in (0..).zip(items) {
+                if let Err(hash) = index.find(item, items) {
+                    index.codes.insert(hash, code);
+                }
+            }
+            index
+        })
+    }
+
+    /// The code of an item, or else where it belongs.
+    fn find(&self, item: &[u8], items: &[Vec<u8>]) -> Result<u64, u64> {
+        let mut hash = self.hasher.hash_one(item);
+        while let Some(&code) = self.codes.get(&hash) {
+            if items.get(code as usize).is_some_and(|known| known == item) {
+                return Ok(code);
+            }
+            hash = hash.wrapping_add(1);
+        }
+        Err(hash)
+    }
+
+    /// The code of an item, which becomes a category where it is none yet and `new` lets it.
+    ///
+    /// # Errors
+    /// Those of `new`.
+    pub fn code<E>(
+        &mut self,
+        categories: &Categories,
+        item: &[u8],
+        new: impl FnOnce() -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let hash = match categories.with(|items| self.find(item, items)) {
+            Ok(code) => return Ok(code),
+            Err(hash) => hash,
+        };
+        new()?;
+        let code = categories.push(item.to_vec());
+        self.codes.insert(hash, code);
+        Ok(code)
     }
 }

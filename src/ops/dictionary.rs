@@ -1,11 +1,12 @@
 //! Dictionaries: codes to what they stand for, and codes of one part to those of the whole.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use crate::arrow_model;
 use crate::error::{Error, Result, locked};
-use crate::model::{ArrayMeta, Buf, Categories, Chunk, Dtype, Logical, Values};
+use crate::model::{ArrayMeta, Buf, Categories, CategoryIndex, Chunk, Dtype, Logical, Values};
 
 /// Codes as the values of their categories.
 pub(super) fn decode(
@@ -62,27 +63,18 @@ pub struct Merge {
 pub struct Merged {
     /// The categories.
     pub categories: Arc<Categories>,
-    index: Mutex<HashMap<Vec<u8>, u64>>,
+    index: Mutex<CategoryIndex>,
 }
 
 impl Merged {
     /// These categories, and whatever comes to them.
     pub fn onto(categories: Arc<Categories>) -> Merged {
-        let items = categories.snapshot();
-        let mut index = HashMap::with_capacity(items.len());
-        for (item, code) in items.into_iter().zip(0..) {
-            index.entry(item).or_insert(code);
-        }
-        Merged { categories, index: Mutex::new(index) }
+        let index = Mutex::new(CategoryIndex::of(&categories));
+        Merged { categories, index }
     }
     /// The code of an item, which becomes a category where it is none yet.
     pub fn code(&self, item: &[u8]) -> u64 {
-        let mut index = locked(&self.index);
-        if let Some(&code) = index.get(item) {
-            return code;
-        }
-        let code = self.categories.push(item.to_vec());
-        index.insert(item.to_vec(), code);
+        let Ok(code) = locked(&self.index).code(&self.categories, item, || Ok::<_, Infallible>(()));
         code
     }
 }

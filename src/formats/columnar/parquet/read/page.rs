@@ -577,7 +577,7 @@ impl Dictionary {
     }
 
     /// Its texts.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let mut at = 0;
         self.lengths.iter().map(move |&length| {
             let start = at + 4;
