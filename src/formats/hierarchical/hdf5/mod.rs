@@ -33,6 +33,7 @@ mod arrays;
 mod attributes;
 #[cfg(feature = "hdf5")]
 mod calls;
+#[cfg(feature = "hdf5")]
 mod chunk_extents;
 #[cfg(feature = "hdf5")]
 mod create;
