@@ -343,7 +343,9 @@ impl Store {
         }
         let flow = crate::open::open(&self.at, Some("npk"), &read, Console::to(&Unheard))?.flow;
         let flow = self.fitted(flow)?;
-        let write = WriteOptions { existing: Existing::Replace, ..self.options.write.clone() };
+        // All arrays take the places of those that are there; what else lies in the directory stays.
+        let existing = Existing::Merge { replace: true };
+        let write = WriteOptions { existing, ..self.options.write.clone() };
         let prepared = Npk.prepare(&self.at, flow.plan(), &write).at_file(&self.at.display())?;
         self.now = OnceLock::new();
         let done = pipe::run(flow, npk::capabilities(), prepared, &self.settings());

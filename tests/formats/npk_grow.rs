@@ -413,6 +413,34 @@ fn starting_other_programs_does_not_lock_a_store() {
     assert_eq!(read(&at).unwrap().plan.arrays[0].rows, Some(9));
 }
 
+/// The folder of segments goes with the array, by a merge, by dropping it, by writing it anew.
+#[test]
+fn no_folder_is_left_of_segments() {
+    let s = Scratch::new();
+    let path = at(&s, "s.npk");
+    let short = new_array(&s, "x.npy");
+    for change in [
+        &["convert", short.as_str(), &path, "--if-exists", "merge", "--force"][..],
+        &["edit", &path, "--drop", "x"],
+        &["edit", &path, "--compact"],
+    ] {
+        let _ = std::fs::remove_dir_all(&path);
+        copy_dir(&fixture("good/npk/v0.7.0/segmented.npk"), Path::new(&path));
+        std::fs::create_dir(s.join("s.npk/mine")).unwrap();
+        std::fs::write(s.join("s.npk/notes.txt"), "mine, too").unwrap();
+        npk(change);
+        npk(&["verify", &path]);
+        assert!(s.join("s.npk/mine").is_dir() && s.join("s.npk/notes.txt").is_file(), "{change:?}");
+        let left = s.join("s.npk/data_x_segments").exists();
+        assert_eq!(left, s.join("s.npk/data_x.npkseg").exists(), "{change:?}");
+    }
+}
+
+fn new_array(s: &Scratch, name: &str) -> String {
+    crate::convert::npy(&s.join(name), "<f4", &[2], &[0; 8]);
+    at(s, name)
+}
+
 #[test]
 #[ignore = "asks the real libraries"]
 fn merges_keep_what_stays() {

@@ -144,13 +144,16 @@ fn replaced(old: &StoreSource, plan: &Plan, replace: bool) -> Result<Gone> {
 }
 
 /// Links everything below `from` into `to`, but for the paths in `left`.
-fn link_all(from: &Path, to: &Path, below: &str, left: &HashSet<String>) -> Result<()> {
+/// Whether anything of a folder stays, or nothing was in it.
+fn link_all(from: &Path, to: &Path, below: &str, left: &HashSet<String>) -> Result<bool> {
+    let (mut stays, mut goes) = (false, false);
     for entry in fs::read_dir(from).map_err(Error::reading)? {
         let entry = entry.map_err(Error::reading)?;
         let name = entry.file_name();
         // Names that are not UTF-8 are foreign files: they are in nobody's list.
         let relative = format!("{below}{}", name.to_string_lossy());
         if left.contains(&relative) || below.is_empty() && directory::is_own(&relative) {
+            goes = true;
             continue;
         }
         let _adding = cleanup::enter();
@@ -161,15 +164,22 @@ fn link_all(from: &Path, to: &Path, below: &str, left: &HashSet<String>) -> Resu
                 let _ = fs::set_permissions(&target, m.permissions());
             }
             if below.matches('/').count() < 32 {
-                link_all(&entry.path(), &target, &format!("{relative}/"), left)?;
+                match link_all(&entry.path(), &target, &format!("{relative}/"), left)? {
+                    true => stays = true,
+                    false => {
+                        goes = true;
+                        fs::remove_dir(&target)?;
+                    }
+                }
             } else {
                 return Err(Error::refused("the store holds folders more than 32 deep"));
             }
             continue;
         }
         fs::hard_link(entry.path(), &target).map_err(|e| link_error(e, &name))?;
+        stays = true;
     }
-    Ok(())
+    Ok(stays || !goes)
 }
 
 fn link_error(e: std::io::Error, name: &OsStr) -> Error {

@@ -182,6 +182,10 @@ impl Stage {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
                     _ => {}
                 }
+                // The folder of an array's segments goes with the last of them.
+                if let Some((folder, _)) = file.rsplit_once('/') {
+                    let _ = fs::remove_dir(self.path(folder));
+                }
             }
         }
         state.entries.retain(|e| !stored.contains(&e.name));
