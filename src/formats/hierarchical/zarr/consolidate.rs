@@ -171,8 +171,10 @@ pub fn documents(
     let mut last: Vec<(&'static str, Vec<u8>)> = Vec::new();
     for (name, mut doc) in group_documents(root, version) {
         if version == 3 {
-            doc["consolidated_metadata"] =
-                json!({"kind": "inline", "must_understand": false, "metadata": all});
+            // Moved, not copied: all nodes are in it.
+            let mut consolidated = json!({"kind": "inline", "must_understand": false});
+            consolidated["metadata"] = Value::Object(std::mem::take(&mut all));
+            doc["consolidated_metadata"] = consolidated;
         } else {
             all.insert(name.into(), doc.clone());
         }
@@ -180,7 +182,9 @@ pub fn documents(
     }
     if version == 2 {
         last.reverse(); // what makes it a group comes after its attributes
-        let mut all = json!({"zarr_consolidated_format": 1, "metadata": all});
+        let nodes = Value::Object(all);
+        let mut all = json!({"zarr_consolidated_format": 1});
+        all["metadata"] = nodes;
         if layouts.iter().any(|layout| layout.elsewhere.is_some()) {
             all["record_size"] = json!(super::layout::RECORD_CHUNKS);
         }
