@@ -1,6 +1,5 @@
 """Arrays of other libraries into npk and out of it. None of them is imported before it is needed."""
 
-import functools
 import sys
 
 from ._errors import DependencyError
@@ -8,9 +7,10 @@ from ._errors import DependencyError
 _TIMES = {"s": "s", "ms": "ms", "us": "us", "ns": "ns"}
 
 
-@functools.cache
 def need(module):
     """Imports an optional library."""
+    if (there := sys.modules.get(module)) is not None:
+        return there
     import importlib
 
     try:
