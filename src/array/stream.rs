@@ -46,7 +46,7 @@ struct StreamReader {
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    locked(&state)
+    locked(state)
 }
 
 /// Rows that are stored one after the other, and the arrays that they belong to.

@@ -67,7 +67,7 @@ impl Target {
     /// Disk full and the like.
     pub fn refer(&self, key: &str, to: &serde_json::Value) -> Result<()> {
         match &self.to {
-            To::Json(json) => locked(&json).add(key, to),
+            To::Json(json) => locked(json).add(key, to),
             _ => Err(Error::internal("this output has no references")),
         }
     }
@@ -103,12 +103,12 @@ impl Target {
             }
             To::Json(json) => {
                 let text = serde_json::Value::String(String::from_utf8_lossy(bytes).into_owned());
-                locked(&json).add(key, &text)
+                locked(json).add(key, &text)
             }
             To::Parquet(_) => Ok(()),
             To::Zip(zip) => {
                 self.count(bytes);
-                locked(&zip).add(key, bytes)
+                locked(zip).add(key, bytes)
             }
             To::Parts(parts) => {
                 self.count(bytes);
