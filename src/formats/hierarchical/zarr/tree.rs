@@ -70,6 +70,7 @@ struct Walk<'a> {
     tree: Tree,
     twice: Vec<String>,
     /// What the consolidated metadata says of each node, until the node's own document was seen.
+    /// In any order: whole trees are taken out one by one.
     copies: IndexMap<String, Doc>,
     /// Nodes whose own documents say something else than the copy, and what is different.
     stale: Vec<String>,
@@ -242,7 +243,10 @@ impl Walk<'_> {
         let is_consolidated = !copies.is_empty();
         self.copies = copies;
         self.below("", is_consolidated)?;
-        for (path, doc) in std::mem::take(&mut self.copies) {
+        let place = |path: &str| places.get(path).copied().unwrap_or(usize::MAX);
+        let mut left = std::mem::take(&mut self.copies);
+        left.sort_by_cached_key(|path, _| place(path));
+        for (path, doc) in left {
             let is_array = matches!(doc, Doc::Array(..));
             if matches!(doc, Doc::Unsafe(_)) {
                 self.take(&path, doc)?;
@@ -256,7 +260,6 @@ impl Walk<'_> {
                 self.stale.push(format!("the array {path} is gone"));
             }
         }
-        let place = |path: &str| places.get(path).copied().unwrap_or(usize::MAX);
         self.tree.arrays.sort_by_key(|(path, _)| place(path));
         // The root comes first.
         self.tree
@@ -270,7 +273,7 @@ impl Walk<'_> {
         if !is_consolidated {
             return;
         }
-        let what = match (self.copies.shift_remove(path), doc) {
+        let what = match (self.copies.swap_remove(path), doc) {
             (None, Doc::Array(..)) => format!("the array {path} is not in it"),
             (Some(Doc::Array(_, old, old_attributes)), Doc::Array(_, new, attributes)) => {
                 match ARRAY_KEYS.iter().find(|key| old.get(**key) != new.get(**key)) {
@@ -343,7 +346,7 @@ impl Walk<'_> {
                     }
                     Ok(None) => {}
                     Err(e) => {
-                        self.copies.shift_remove(&path);
+                        self.copies.swap_remove(&path);
                         self.broken(&path, e)?;
                         continue;
                     }
