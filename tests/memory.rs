@@ -219,7 +219,13 @@ fn long_headers_within_the_limit() {
     npk(&["convert", &short, &store, "-q"]);
     let side = format!(r#"{{"npk":1,"attributes":{{"a":"{long}"}}}}"#);
     std::fs::write(s.join("a.npk/npk.json"), side).unwrap();
-    for source in [&header, &index, &store] {
+    let write = "import pyarrow as pa, pyarrow.feather as f
+t = pa.table({'x': [1.0]}).replace_schema_metadata({'k': 'x' * (80 << 20)})
+f.write_feather(t, 'a.feather', compression='uncompressed')
+with pa.ipc.new_stream('a.arrows', t.schema) as w: w.write_table(t)";
+    crate::support::python(s.path(), write);
+    let (feather, stream) = (at(&s, "a.feather"), at(&s, "a.arrows"));
+    for source in [&header, &index, &store, &feather, &stream] {
         assert_eq!(within(&["convert", source, &at(&s, "o.npz"), "--force"]), 4, "{source}");
     }
     for out in ["o.npk", "o.npz", "o.safetensors"] {

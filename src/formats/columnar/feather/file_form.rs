@@ -5,6 +5,7 @@ use std::ops::Range;
 use arrow_ipc as ipc;
 
 use super::index::{Index, MAGIC, MAX_METADATA_BYTES, SCAN_BYTES, check_version};
+use crate::array::check_text;
 use crate::arrow_model::Verified;
 use crate::error::{Error, Result};
 use crate::storage::Blob;
@@ -12,8 +13,9 @@ use crate::storage::Blob;
 /// What is in a file.
 ///
 /// # Errors
-/// Corrupt; refused versions and types, and several files in one.
-pub(super) fn index(blob: &dyn Blob) -> Result<Index> {
+/// Corrupt; refused versions and types, several files in one, and a footer that is more than the
+/// memory limit.
+pub(super) fn index(blob: &dyn Blob, memory_bytes: u64) -> Result<Index> {
     let len = blob.len();
     if len < 22 {
         return Err(Error::corrupt(format!("{len} bytes are too few for an Arrow file")));
@@ -30,6 +32,7 @@ pub(super) fn index(blob: &dyn Blob) -> Result<Index> {
     let footer_len = footer_len.ok_or_else(|| {
         Error::corrupt(format!("the footer's length is impossible in a file of {len} bytes"))
     })?;
+    check_text("the footer", footer_len, memory_bytes)?;
     let bytes = blob.read_vec(len - 10 - footer_len, footer_len)?;
     let mut copy = Vec::new();
     let verified = Verified::footer(&bytes, &mut copy)?;

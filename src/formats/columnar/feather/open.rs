@@ -30,7 +30,7 @@ impl ArrowSource {
         } else {
             at.blob()?
         };
-        let mut index = read_index(blob.as_ref())?;
+        let mut index = read_index(blob.as_ref(), options.resources.memory_bytes())?;
         let limit = MemoryLimit(options.resources.memory_bytes());
         let blob = match index.is_big_endian {
             true => little_endian(blob.as_ref(), &mut index, limit)?,
@@ -91,12 +91,15 @@ impl ArrowSource {
     }
 }
 
-fn read_index(blob: &dyn Blob) -> Result<Index> {
+fn read_index(blob: &dyn Blob, memory_bytes: u64) -> Result<Index> {
     let head = blob.read_vec(0, blob.len().min(8))?;
     if head.starts_with(version1::MAGIC) {
         return version1::index(blob);
     }
-    if head.starts_with(index::MAGIC) { file_form::index(blob) } else { stream_form::index(blob) }
+    match head.starts_with(index::MAGIC) {
+        true => file_form::index(blob, memory_bytes),
+        false => stream_form::index(blob, memory_bytes),
+    }
 }
 
 /// Where each batch begins, and the end.

@@ -3,6 +3,7 @@
 use arrow_ipc as ipc;
 
 use super::index::{Index, MAX_METADATA_BYTES, SCAN_BYTES, check_version, metadata_place};
+use crate::array::check_text;
 use crate::arrow_model::Verified;
 use crate::error::{Error, Result};
 use crate::storage::Blob;
@@ -10,8 +11,9 @@ use crate::storage::Blob;
 /// What is in a stream.
 ///
 /// # Errors
-/// Corrupt; refused versions and types, and what follows a stream and is no other.
-pub(super) fn index(blob: &dyn Blob) -> Result<Index> {
+/// Corrupt; refused versions and types, what follows a stream and is no other, and metadata that
+/// are more than the memory limit.
+pub(super) fn index(blob: &dyn Blob, memory_bytes: u64) -> Result<Index> {
     let len = blob.len();
     let mut at = 0u64;
     let mut index: Option<Index> = None;
@@ -41,6 +43,8 @@ pub(super) fn index(blob: &dyn Blob) -> Result<Index> {
                 "the message at byte {at} has {metadata_len} bytes of metadata"
             ))));
         }
+        let what = format!("the message at byte {at}");
+        check_text(&what, metadata_len as u64, memory_bytes)?;
         let message = windowed(blob, &mut window, at, start as u64 + metadata_len as u64, ahead)
             .map_err(follows)?;
         let body = at + start as u64 + metadata_len as u64;
