@@ -16,21 +16,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// a second otherwise, each thread its own: that is faster, and with eight threads 40 MiB more.
 const AMPLE_BYTES: u64 = 128 << 20;
 
-/// More threads than these keep it for a shorter time, so that they do not have more together: 150
-/// MiB were kept by eight threads.
-const FEW_JOBS: usize = 4;
-const KEPT_MILLISECONDS: usize = 800;
-
 unsafe extern "C" {
     /// mimalloc's own settings, by their numbers in `mimalloc.h`.
     fn mi_option_set(option: c_int, value: c_long);
 }
 
-fn give_back_after(milliseconds: usize) {
+fn give_back_at_once() {
     /// `mi_option_purge_delay`, in milliseconds.
     const PURGE_DELAY: c_int = 15;
     // SAFETY: the library has this many options and more; a value of this one is a time.
-    unsafe { mi_option_set(PURGE_DELAY, milliseconds as c_long) };
+    unsafe { mi_option_set(PURGE_DELAY, 0) };
 }
 
 const SIGXFSZ: i32 = libc::SIGXFSZ;
@@ -43,10 +38,8 @@ fn main() -> ExitCode {
     watch_signals();
     ExitCode::from(match cli::parse(std::env::args_os()) {
         Ok(cli) => {
-            match commands::resources(&cli) {
-                Some(r) if r.memory_bytes() < AMPLE_BYTES => give_back_after(0),
-                Some(r) if r.jobs() > FEW_JOBS => give_back_after(KEPT_MILLISECONDS / r.jobs()),
-                _ => {}
+            if commands::resources(&cli).is_some_and(|r| r.memory_bytes() < AMPLE_BYTES) {
+                give_back_at_once();
             }
             commands::run(cli)
         }
