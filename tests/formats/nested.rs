@@ -13,12 +13,17 @@ fn run(scratch: &Scratch, args: &[&str]) -> String {
 fn tables(scratch: &Scratch, seeds: std::ops::Range<u32>, rows: u32) -> Vec<String> {
     let (start, end) = (seeds.start, seeds.end);
     python(scratch.path(), &format!("import nested\nnested.write(range({start}, {end}), {rows})"));
+    let files = files(scratch);
+    assert!(files.len() > (end - start) as usize, "{files:?}");
+    files
+}
+
+fn files(scratch: &Scratch) -> Vec<String> {
     let mut files: Vec<String> = std::fs::read_dir(scratch.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     files.sort();
-    assert!(files.len() > (end - start) as usize, "{files:?}");
     files
 }
 
@@ -419,6 +424,30 @@ fn polars_and_duckdb_read_what_comes_back() {
         run(&scratch, &[&["convert"], step].concat());
     }
     ask("check");
+}
+
+/// Types and values as awkward-array has them: its own files, and random tables.
+#[test]
+#[ignore = "asks the real libraries"]
+fn awkward_reads_what_comes_back() {
+    let scratch = Scratch::new();
+    let code = "import awkward_arrays as a\na.write()\na.write_random(range(400, 424))";
+    python(scratch.path(), code);
+    let mut compared = 0;
+    for file in files(&scratch) {
+        for through in ["npk", "h5", "zarr"] {
+            let middle = format!("{file}.{through}");
+            run(&scratch, &["convert", &file, &middle, "--layout", "columns"]);
+            run(&scratch, &["convert", &middle, &format!("back-{through}-{file}")]);
+            if file.ends_with("parquet") {
+                run(&scratch, &["convert", &middle, &format!("back-{through}-{file}.feather")]);
+                compared += 1;
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > 220, "{compared}");
+    python(scratch.path(), &format!("import awkward_arrays as a\na.compare({compared})"));
 }
 
 /// As many types as one run of the command takes.
