@@ -32,6 +32,8 @@ pub struct Detected {
     pub at: Location,
     /// How the file is compressed, where that is not the format's own affair.
     pub coding: Option<Coding>,
+    /// The bytes of the input, which is opened once as long as they are held.
+    pub blob: Option<Arc<dyn Blob>>,
 }
 
 /// The format called `name`. `numpy` is `npz` here: [`output`] and [`input_named`] know more.
@@ -78,7 +80,7 @@ pub fn input_named(name: &str, at: &Location) -> Result<Detected> {
     };
     let npy = is_numpy(name) && at.head(HEAD_BYTES as usize)?.starts_with(npy_header::MAGIC);
     let format = if npy { named("npy")? } else { format };
-    Ok(Detected { format, warning: None, at, coding })
+    Ok(Detected { format, warning: None, at, coding, blob: None })
 }
 
 /// Where to read an input from that will be read more than once: a stream is spooled, a compressed
@@ -205,6 +207,7 @@ fn look(at: &Location) -> Result<Detected> {
         EntryKind::File { .. } => Some(at.blob()?),
         EntryKind::Dir | EntryKind::Stream => None,
     };
+    let at = &blob.as_ref().map_or_else(|| at.clone(), |blob| at.sharing(blob));
     let bytes = match &blob {
         Some(blob) => blob.read_vec(0, blob.len().min(HEAD_BYTES))?,
         None if kind == EntryKind::Stream => at.head(HEAD_BYTES as usize)?,
@@ -224,21 +227,15 @@ fn look(at: &Location) -> Result<Detected> {
         blob = Some(at.blob()?);
         (found, maybe) = sniff(at, &bytes, blob.as_ref(), by_name)?;
     }
-    let detected = |format, warning| Detected { format, warning, at: at.clone(), coding: None };
+    let detected = |format, warning| Detected {
+        format,
+        warning,
+        at: at.clone(),
+        coding: None,
+        blob: blob.clone(),
+    };
     if let Some(format) = found {
-        // Of an archive the name alone may have said so.
-        let shown = || format.sniff(&Head { location: at, bytes: &bytes, blob: None });
-        if let Some(blob) = blob.as_ref().filter(|_| bytes.starts_with(b"PK"))
-            && shown()? != Sniff::Yes
-            && let Some(error) = archives::known(&bytes, blob)
-        {
-            return Err(error);
-        }
-        let (says, is) =
-            (by_name.map_or(format.spec().name, |f| f.spec().name), format.spec().name);
-        let warning = (says != is && ending(format, &at.file_name().to_ascii_lowercase()) == 0)
-            .then(|| format!("the name says {says}, the bytes say {is}: read as {is}"));
-        return Ok(detected(format, warning));
+        return Ok(detected(format, surprise(at, format, by_name, &bytes, blob.as_ref())?));
     }
     if let Some(error) = foreign_file(&bytes, blob.as_ref()) {
         return Err(error);
@@ -270,6 +267,29 @@ fn look(at: &Location) -> Result<Detected> {
     Err(error.unwrap_or_else(|| {
         Error::missing(NOT_RECOGNISED).hint("give it with --from; `npk formats` lists them")
     }))
+}
+
+/// The warning where the name of a file says another format than its bytes.
+///
+/// # Errors
+/// Refused: an archive of another kind, of which the name alone said that it is of this format.
+fn surprise(
+    at: &Location,
+    format: &dyn Format,
+    by_name: Option<&'static dyn Format>,
+    bytes: &[u8],
+    blob: Option<&Arc<dyn Blob>>,
+) -> Result<Option<String>> {
+    let shown = || format.sniff(&Head { location: at, bytes, blob: None });
+    if let Some(blob) = blob.filter(|_| bytes.starts_with(b"PK"))
+        && shown()? != Sniff::Yes
+        && let Some(error) = archives::known(bytes, blob)
+    {
+        return Err(error);
+    }
+    let (says, is) = (by_name.map_or(format.spec().name, |f| f.spec().name), format.spec().name);
+    Ok((says != is && ending(format, &at.file_name().to_ascii_lowercase()) == 0)
+        .then(|| format!("the name says {says}, the bytes say {is}: read as {is}")))
 }
 
 /// What a compressed file is when it is unpacked.

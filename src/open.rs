@@ -38,7 +38,8 @@ pub fn open(
     console: Console,
 ) -> Result<Opened> {
     let display = at.display();
-    let Detected { format, warning, at, coding } = match from {
+    // The bytes are held until the format has opened them.
+    let Detected { format, warning, at, coding, blob: _held } = match from {
         Some(name) => detect::input_named(name, at).at_file(&display)?,
         None => detect::input(at)?,
     };

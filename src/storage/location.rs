@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::{
     Backend, Blob, Entry, EntryKind, Existing, Identity, LocalFile, Output, OutputDir, StreamState,
@@ -16,6 +16,8 @@ pub struct Location {
     place: LocationKind,
     /// What a directory holds, once somebody asked: [`Location::remembering`].
     listed: Option<Arc<OnceLock<Vec<Entry>>>>,
+    /// Its bytes, opened by somebody: [`Location::sharing`].
+    shared: Option<Weak<dyn Blob>>,
 }
 
 #[derive(Clone)]
@@ -33,7 +35,7 @@ impl std::fmt::Debug for Location {
 
 impl From<LocationKind> for Location {
     fn from(place: LocationKind) -> Location {
-        Location { place, listed: None }
+        Location { place, listed: None, shared: None }
     }
 }
 
@@ -321,6 +323,10 @@ impl Location {
     pub fn remembering(&self) -> Location {
         Location { listed: Some(Arc::default()), ..self.clone() }
     }
+    /// The same file, which need not be opened again as long as somebody holds `blob`.
+    pub fn sharing(&self, blob: &Arc<dyn Blob>) -> Location {
+        Location { shared: Some(Arc::downgrade(blob)), ..self.clone() }
+    }
     /// As [`Location::list`], and the names that are not UTF-8, as they can be shown: their files
     /// cannot be opened.
     ///
@@ -337,6 +343,9 @@ impl Location {
     /// # Errors
     /// Missing, unreadable.
     pub fn blob(&self) -> Result<Arc<dyn Blob>> {
+        if let Some(blob) = self.shared.as_ref().and_then(Weak::upgrade) {
+            return Ok(blob);
+        }
         match &self.place {
             LocationKind::Local { spot, .. } => spot.blob(),
             LocationKind::Stream(s) => s.spooled(),

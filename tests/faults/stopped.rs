@@ -7,7 +7,7 @@ use npk::formats::FORMATS;
 use rustix::process::Signal;
 
 use super::{cases, contents, run, told};
-use crate::support::faults::Stopped;
+use crate::support::faults::{Fault, Stopped, npk_hit};
 use crate::support::{Scratch, entries_below, python, python_path};
 
 fn scratch() -> Scratch {
@@ -281,4 +281,21 @@ os._exit(0)";
 with NumPack('out/o.npk') as pack:
     print(len(pack.load('a')))";
     assert_eq!(python(s.path(), all), "900\n");
+}
+
+/// What recognises a file and what reads it open it once: a batch of small files is mostly that.
+#[test]
+fn a_file_is_opened_once() {
+    let s = scratch();
+    std::fs::create_dir(s.join("in")).unwrap();
+    for (to, ending, name) in formats().filter(|(_, _, name)| !["npk", "zarr"].contains(name)) {
+        let made = to.replace("out/o.", "in/o.");
+        done(&s, &format!("convert -q new.{ending} {made}"));
+        let file = made.split(' ').next().unwrap();
+        // The HDF5 library opens its file itself.
+        let most = if name == "hdf5" { 3 } else { 1 };
+        let args = ["convert", "-q", file, "out/once.npz", "--force"];
+        let more = npk_hit(s.path(), "in", Fault::Fails(5), most + 1, &args);
+        assert!(more.is_none(), "{name}: {:?}", more.map(|(operation, _)| operation));
+    }
 }
