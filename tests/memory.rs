@@ -140,6 +140,26 @@ fn wide_tables_within_the_limit() {
     );
 }
 
+/// Columns of a row group that is many times the limit, as one matrix: whole rows of it are made of
+/// parts of all columns.
+#[test]
+#[ignore = "asks the real libraries"]
+fn columns_of_large_row_groups_as_a_matrix_within_the_limit() {
+    let s = Scratch::new();
+    for (rows, columns) in [(160u64 << 10, 64u64), (2000, 5000)] {
+        let matrix = zeros(&s, "a.npy", &[rows, columns], false);
+        let table = at(&s, "a.parquet");
+        let one = ["-q", "--layout", "matrix", "--row-group-size", "262144", "-m", "1GiB", "-f"];
+        npk(&[&["convert", matrix.as_str(), &table], &one[..]].concat());
+        for out in ["o.npk", "o.npz", "o.h5"] {
+            let out = at(&s, out);
+            let args = ["convert", &table, &out, "--layout", "matrix", "-j", "8", "--force"];
+            assert_eq!(within(&args), 0, "{columns} columns to {out}");
+        }
+        npk(&["diff", &matrix, &at(&s, "o.npz")]);
+    }
+}
+
 /// Columns whose chunks side by side are many times the limit: structs in lists, texts among them,
 /// and columns of numbers. No chunk is decoded for every few rows, nor held by a few of them.
 #[test]

@@ -13,6 +13,7 @@ pub mod dictionary;
 mod distinct_texts;
 pub mod float8;
 mod lists;
+mod matrix;
 mod nested;
 mod op;
 mod ordered;

@@ -235,6 +235,10 @@ pub struct StackedColumn {
 }
 
 impl Stack {
+    /// Bytes of a row of the matrix.
+    pub fn row_bytes(&self) -> u64 {
+        self.dtype.item_bytes().saturating_mul(self.columns.len() as u64)
+    }
     pub(super) fn over(&self, below: &[Recipe]) -> Stack {
         let over = |c: &StackedColumn| StackedColumn { recipe: c.recipe.over(below), ..c.clone() };
         Stack { dtype: self.dtype, columns: self.columns.iter().map(over).collect() }

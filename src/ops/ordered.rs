@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::apply::apply;
 use super::distinct_texts::DistinctTexts;
+use super::matrix::Matrix;
 use super::op::{Info, Needs, Op, Stack};
 use super::recipe::{Portion, Recipes};
 use crate::array::text_codes::Coder;
@@ -33,7 +34,6 @@ pub struct InOrder {
 
 enum State {
     Stack {
-        item: usize,
         columns: Vec<Pending>,
         common: CommonRows,
     },
@@ -52,7 +52,6 @@ impl State {
     fn of(op: &Op) -> State {
         match op {
             Op::Stack(stack) => State::Stack {
-                item: stack.dtype.item_bytes() as usize,
                 columns: stack.columns.iter().map(|_| Pending::default()).collect(),
                 common: CommonRows::new(stack.columns.len()),
             },
@@ -89,13 +88,13 @@ impl InOrder {
         let (op, info) = (&recipe.ops[at], self.recipes.info(output));
         let state = self.states.entry(output).or_insert_with(|| State::of(op));
         let made = match (op, state) {
-            (Op::Stack(_), State::Stack { item, columns, common }) => {
+            (Op::Stack(stack), State::Stack { columns, common }) => {
                 let rows = chunk.rows;
                 columns[column].chunks.push_back(chunk);
                 if !common.add(column, rows) {
                     return Ok(());
                 }
-                side_by_side(output, *item, columns, common)?
+                side_by_side(output, stack, columns, common)?
             }
             (Op::Encode(_), State::Encode(coder)) => encode(&chunk, texts, coder, info)?,
             (Op::Offsets, State::Offsets(end)) => offsets(&chunk, end),
@@ -178,49 +177,28 @@ fn elements(chunk: Chunk, item: u64) -> Option<Chunk> {
 /// The rows that all columns have, as rows of the matrix.
 fn side_by_side(
     array: usize,
-    item: usize,
+    stack: &Stack,
     columns: &mut [Pending],
     common: &mut CommonRows,
 ) -> Result<Chunk> {
-    let (rows, width) = (common.all(), columns.len());
-    let mut out = vec![0u8; rows as usize * item * width];
+    let rows = common.all();
+    let mut matrix = Matrix::new(stack, rows);
     for (c, pending) in columns.iter_mut().enumerate() {
-        let mut row = 0usize;
-        while row < rows as usize {
+        let mut row = 0;
+        while row < rows {
             let Some(chunk) = pending.chunks.pop_front() else {
                 return Err(Error::internal("rows that were counted are not there"));
             };
-            let take = chunk.rows.min(rows - row as u64);
-            if let Values::Fixed(values) = &chunk.values {
-                scatter(&mut out[row * item * width..], values, take as usize, item, width, c);
-            }
+            let take = chunk.rows.min(rows - row);
+            matrix.put(c, row, &chunk);
             if take < chunk.rows {
                 pending.chunks.push_front(chunk.slice(take, chunk.rows));
             }
-            row += take as usize;
+            row += take;
         }
     }
     common.take(rows);
-    Ok(Chunk::fixed(array, Chunk::NEXT, rows, Buf::from_vec(out)))
-}
-
-/// Writes a column's elements to their places in rows of `width`.
-fn scatter(out: &mut [u8], values: &[u8], rows: usize, item: usize, width: usize, column: usize) {
-    macro_rules! by {
-        ($n:literal) => {
-            for (row, v) in values.chunks_exact($n).take(rows).enumerate() {
-                let at = (row * width + column) * $n;
-                out[at..at + $n].copy_from_slice(v);
-            }
-        };
-    }
-    match item {
-        1 => by!(1),
-        2 => by!(2),
-        4 => by!(4),
-        8 => by!(8),
-        _ => by!(16),
-    }
+    Ok(matrix.into_chunk(array, Chunk::NEXT))
 }
 
 /// A var chunk whose values are exactly its rows, from offset 0.

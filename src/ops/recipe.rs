@@ -2,8 +2,10 @@
 
 use super::apply::apply;
 use super::distinct_texts::DistinctTexts;
+use super::matrix::Matrix;
 use super::op::{Info, Needs, Op, Recipe};
 use crate::error::{Error, Result};
+use crate::format::Emit;
 use crate::model::{Buf, Chunk, Plan};
 
 /// A chunk on its way into an output array.
@@ -69,6 +71,34 @@ impl Recipes {
         };
         let values = dequantize.rows(parts, &rows, &info.name)?;
         let chunk = super::dequantize::chunk(output, &rows, values);
+        Ok(Portion::ready(apply(chunk, recipe.ops[1..].iter(), info)?))
+    }
+    /// Rows of an output that is stacked of columns. `read` hands on these rows of a column's input, one
+    /// column after the other: no more than one of them is held beside the matrix.
+    ///
+    /// # Errors
+    /// Values that cannot be taken, or those of `read`.
+    pub fn stacked(
+        &self,
+        output: usize,
+        rows: std::ops::Range<u64>,
+        read: &mut dyn FnMut(usize, Emit<'_>) -> Result<()>,
+    ) -> Result<Portion> {
+        let (recipe, info) = (&self.recipes[output], &self.infos[output]);
+        let Some(stack) = recipe.stack() else {
+            return Err(Error::internal("an array without columns is stacked"));
+        };
+        let mut matrix = Matrix::new(stack, rows.end - rows.start);
+        for (c, column) in stack.columns.iter().enumerate() {
+            let mut row = 0;
+            read(column.recipe.input, &mut |chunk| {
+                let chunk = stack.before(chunk, c)?;
+                matrix.put(c, row, &chunk);
+                row += chunk.rows;
+                Ok(())
+            })?;
+        }
+        let chunk = matrix.into_chunk(output, rows.start);
         Ok(Portion::ready(apply(chunk, recipe.ops[1..].iter(), info)?))
     }
     /// What messages call it.

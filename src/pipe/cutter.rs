@@ -9,7 +9,7 @@ use super::piece::{piece_end, read_exactly};
 use crate::error::Result;
 use crate::format::{Emit, Encode, Extent, Job, Order, ReadPieces, ReadRows, Reader};
 use crate::model::{Chunk, Plan, Values};
-use crate::ops::{Recipe, Recipes};
+use crate::ops::{Recipe, Recipes, Stack};
 
 /// Outputs that are made of the same rows at once: of one input, or one of several inputs.
 pub(super) type Lane = Vec<usize>;
@@ -37,6 +37,11 @@ const MIN_BLOCK_BYTES: u64 = 8 << 20;
 /// A row of text may take this much, as long as none was seen.
 const UNSEEN_ROW_BYTES: u64 = 4096;
 
+/// The most rows whose columns wait for each other.
+fn rows_side_by_side(row_bytes: u64, waiting: u64) -> u64 {
+    (waiting.max(MIN_BLOCK_BYTES) / row_bytes.max(1)).max(1)
+}
+
 impl RowSizes {
     pub(super) fn new(reading: &Arc<RecipeReader>) -> RowSizes {
         RowSizes { reading: reading.clone(), told: HashMap::new(), came: HashMap::new() }
@@ -51,15 +56,23 @@ impl RowSizes {
         let mut inputs = self.reading.recipes.of(lane[0]).inputs();
         row_bytes == 0 && inputs.all(|input| !arrays[input].logical.is_var())
     }
-    /// Bytes of a row of all inputs of a lane.
+    /// Bytes of a row of all inputs of a lane, or of the matrix that they become.
     pub(super) fn row_bytes(&mut self, lane: &Lane) -> Result<u64> {
         let reading = self.reading.clone();
-        let inputs = reading.recipes.of(lane[0]).inputs();
+        let recipe = reading.recipes.of(lane[0]);
         let mut sum = 0u64;
-        for input in inputs {
+        for input in recipe.inputs() {
             sum = sum.saturating_add(self.of_input(input)?);
         }
-        Ok(sum)
+        Ok(sum.max(recipe.stack().map_or(0, Stack::row_bytes)))
+    }
+    /// The most rows of a piece of a lane: the columns of a matrix wait for each other, whatever
+    /// the source's own cuts are.
+    pub(super) fn most_rows(&self, lane: &Lane, row_bytes: u64, waiting: u64) -> u64 {
+        match self.reading.recipes.of(lane[0]).stack() {
+            Some(_) => rows_side_by_side(row_bytes, waiting),
+            None => u64::MAX,
+        }
     }
     fn of_input(&mut self, input: usize) -> Result<u64> {
         let meta = &self.reading.inputs.arrays[input];
@@ -139,8 +152,10 @@ impl Cutter {
             }
             let more = match self.sequence {
                 Sequence::Order(Order::RowBlocks) => self.cut_rows(piece, waiting)?,
-                Sequence::Order(Order::Any | Order::ArrayByArray) => self.cut_array(piece)?,
-                Sequence::Groups(_) => self.cut_group(piece)?,
+                Sequence::Order(Order::Any | Order::ArrayByArray) => {
+                    self.cut_array(piece, waiting)?
+                }
+                Sequence::Groups(_) => self.cut_group(piece, waiting)?,
             };
             if !more {
                 return Ok(None);
@@ -180,8 +195,7 @@ impl Cutter {
             |r| self.reading.next_boundary(lead, r),
         );
         // All of them wait for the last one, whatever the source's own cuts are.
-        let most = waiting.max(MIN_BLOCK_BYTES) / row_bytes.max(1);
-        end = end.min(self.row.saturating_add(most.max(1)));
+        end = end.min(self.row.saturating_add(rows_side_by_side(row_bytes, waiting)));
         // No column's piece is larger than its share.
         let mut held = Vec::new();
         for lane in &self.lanes {
@@ -202,7 +216,7 @@ impl Cutter {
         Ok(true)
     }
 
-    fn cut_array(&mut self, piece: u64) -> Result<bool> {
+    fn cut_array(&mut self, piece: u64, waiting: u64) -> Result<bool> {
         let Some(lane) = self.lanes.get(self.at).cloned() else { return Ok(false) };
         let total = self.sizes.rows(&lane);
         if self.row >= total {
@@ -210,11 +224,11 @@ impl Cutter {
             self.row = 0;
             return Ok(true);
         }
-        self.cut_lane(lane, total, piece)?;
+        self.cut_lane(lane, total, (piece, waiting))?;
         Ok(true)
     }
 
-    fn cut_group(&mut self, piece: u64) -> Result<bool> {
+    fn cut_group(&mut self, piece: u64, waiting: u64) -> Result<bool> {
         let Some(lane) = self.lanes.get(self.at).cloned() else {
             let Sequence::Groups(encoder) = &self.sequence else { return Ok(false) };
             let total = self.lanes.iter().map(|lane| self.sizes.rows(lane)).max().unwrap_or(0);
@@ -230,12 +244,12 @@ impl Cutter {
             (self.at, self.row) = (self.at + 1, self.group.start);
             return Ok(true);
         }
-        self.cut_lane(lane, self.group.end, piece)?;
+        self.cut_lane(lane, self.group.end, (piece, waiting))?;
         Ok(true)
     }
 
     /// Queues the next piece of a lane, which ends before `total`.
-    fn cut_lane(&mut self, lane: Lane, total: u64, piece: u64) -> Result<()> {
+    fn cut_lane(&mut self, lane: Lane, total: u64, (piece, waiting): (u64, u64)) -> Result<()> {
         if let Some(piece) = self.reading.piece(lane[0], self.row, piece) {
             let end = piece.end.clamp(self.row + 1, total);
             self.push(lane, self.row..end, Some(piece.bytes))?;
@@ -247,7 +261,9 @@ impl Cutter {
             total
         } else {
             let cut = |r| self.reading.next_boundary(lane[0], r);
+            let most = self.sizes.most_rows(&lane, row_bytes, waiting);
             piece_end(self.row, total, row_bytes, piece, |_| u64::MAX, cut)
+                .min(self.row.saturating_add(most))
         };
         self.push(lane, self.row..end, None)?;
         self.row = end;

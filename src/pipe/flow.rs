@@ -11,7 +11,7 @@ use crate::format::{
     readable,
 };
 use crate::model::{Buf, Plan, Values};
-use crate::ops::{Dequantize, InOrder, Needs, Portion, Recipe, Recipes};
+use crate::ops::{Dequantize, Needs, Portion, Recipe, Recipes};
 use crate::resolve::Step;
 
 /// A source and what becomes of its arrays.
@@ -231,19 +231,9 @@ impl RecipeReader {
                 emit(self.recipes.alone(chunk, last, 0)?)
             });
         }
-        let (output, mut next) = (outputs[0], rows.start);
-        let mut together = InOrder::new(&self.recipes);
-        for (column, input) in recipe.inputs().enumerate() {
-            read_exactly(reader, input, rows.clone(), &mut |chunk| {
-                let portion = self.recipes.alone(chunk, output, column)?;
-                together.push(portion, &mut |mut chunk| {
-                    chunk.first_row = next;
-                    next += chunk.rows;
-                    emit(Portion::ready(chunk))
-                })
-            })?;
-        }
-        Ok(())
+        emit(self.recipes.stacked(outputs[0], rows.clone(), &mut |input, emit| {
+            read_exactly(reader, input, rows.clone(), emit)
+        })?)
     }
 }
 
@@ -302,7 +292,15 @@ impl ReadRows for RecipeReader {
         }
         match self.recipes.of(array).stack() {
             None => self.reader.cost(self.recipes.of(array).input, rows),
-            Some(_) => None,
+            // The matrix, and one column after the other.
+            Some(stack) => {
+                let count = rows.end.saturating_sub(rows.start);
+                let first = stack.columns.first()?.recipe.input;
+                let decoded = self.inputs.arrays[first].row_bytes().unwrap_or(0);
+                let column = self.reader.cost(first, rows);
+                let column = column.unwrap_or(count.saturating_mul(decoded));
+                Some(count.saturating_mul(stack.row_bytes()).saturating_add(column))
+            }
         }
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {

@@ -52,6 +52,8 @@ struct Tasks<'a> {
     rows: &'a mut RowCount,
     by_rows: Option<(Arc<RecipeReader>, Arc<dyn WriteRows>, RowSizes)>,
     piece: u64,
+    /// As [`Settings::waiting_bytes`].
+    waiting: u64,
     memory: Memory,
     /// The most bytes of one copy: arrays go whole, each thread into a file of its own, as long as
     /// all threads have some.
@@ -158,7 +160,13 @@ impl Tasks<'_> {
             *total
         } else {
             let (to, from) = (|r| writer.next_boundary(lead, r), |r| reader.next_boundary(lead, r));
-            piece_end(first, *total, row_bytes, *piece, to, from)
+            let end = piece_end(first, *total, row_bytes, *piece, to, from);
+            match to(first) {
+                u64::MAX => {
+                    end.min(first.saturating_add(sizes.most_rows(lane, row_bytes, self.waiting)))
+                }
+                _ => end,
+            }
         };
         let all = (*row - first).saturating_mul(row_bytes);
         if *is_lent {
@@ -190,6 +198,7 @@ pub(super) fn by_position(
         sink,
         rows,
         piece: settings.piece_bytes(),
+        waiting: settings.waiting_bytes(),
         memory: Memory::of(settings),
         copy_piece: (total_bytes / (2 * settings.resources.jobs() as u64)).max(32 << 20),
         jobs: settings.resources.jobs(),

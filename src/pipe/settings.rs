@@ -98,4 +98,8 @@ impl Settings {
         let (total, jobs) = (self.resources.budget().total(), self.resources.jobs() as u64);
         (total / (4 * jobs + 4)).clamp(64 << 10, 8 << 20)
     }
+    /// Bytes of the rows of all columns together, where these wait for each other.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.piece_bytes().saturating_mul(8).min(self.resources.memory_bytes() / 4)
+    }
 }

@@ -362,8 +362,7 @@ struct Decoder<'a> {
 impl Decoder<'_> {
     /// What was decoded next.
     fn next(&mut self) -> Result<Option<(Vec<Portion>, Reservation)>> {
-        let piece_bytes = self.settings.piece_bytes();
-        let waiting = piece_bytes.saturating_mul(8).min(self.settings.resources.memory_bytes() / 4);
+        let (piece_bytes, waiting) = (self.settings.piece_bytes(), self.settings.waiting_bytes());
         while !self.ended && self.window.len() < 2 * self.settings.resources.jobs() + 2 {
             // What is decoded goes on at once: the next piece may come from a slow pipe.
             if let Some(decoded) = self.window.front().and_then(|front| front.try_recv().ok()) {
