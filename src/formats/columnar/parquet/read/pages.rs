@@ -274,8 +274,14 @@ impl Window {
         {
             return Ok(self.held.slice(from as usize..));
         }
-        let ahead = if chunk.is_local() { LOCAL_WINDOW_BYTES } else { REMOTE_WINDOW_BYTES };
-        let wish = len.max(ahead.min(chunk.range.end.saturating_sub(start)));
+        let left = chunk.range.end.saturating_sub(start);
+        // Pages are of much the same size: no part of one that would be read again, but the header
+        // behind them.
+        let ahead = match chunk.is_local() {
+            true => (LOCAL_WINDOW_BYTES / len.max(1)).max(1) * len + HEADER_BYTES[0],
+            false => REMOTE_WINDOW_BYTES,
+        };
+        let wish = len.max(ahead.min(left));
         // Not two of them at once.
         self.held = Bytes::new();
         if chunk.is_local() {
@@ -306,12 +312,12 @@ impl Window {
     fn header(&mut self, chunk: &ColumnChunk, at: u64) -> Result<Option<PageHeader>> {
         let left = chunk.range.end - at;
         for n in HEADER_BYTES {
-            // Locally, small reads at the heads of the pages.
-            let bytes =
-                match chunk.is_local() && at.wrapping_sub(self.start) >= self.held.len() as u64 {
-                    true => chunk.blob.read_vec(at, n.min(left))?.into(),
-                    false => self.bytes(chunk, at, n.min(left))?,
-                };
+            // Locally, small reads at the heads of the pages that are skipped.
+            let is_held = (self.start..self.start + self.held.len() as u64).contains(&at);
+            let bytes = match chunk.is_local() && !is_held {
+                true => chunk.blob.read_vec(at, n.min(left))?.into(),
+                false => self.bytes(chunk, at, n.min(left))?,
+            };
             if let Some(header) = page_header(&bytes) {
                 return Ok(Some(header));
             }
