@@ -158,6 +158,10 @@ fn states(known: &Known, found: &Files, kind: Kind, killed: bool) -> Result<[usi
         } else if kind == Kind::Report && name == "report" {
             // Lines of a run that was stopped stay for the next one.
             counts[0] += 1;
+        } else if kind == Kind::Shares && name.contains(".npk-parts-") {
+            // So does what a share has written, and what is left beside the whole.
+            let whole = |found: &Files| found.contains_key("o.zarr/zarr.json");
+            counts[0] += usize::from(!found.values().any(whole));
         } else if let (Kind::Append, Some(is)) = (kind, is) {
             let new = grown(&before[name], &after[name], is, killed)?;
             counts[usize::from(new)] += 1;
@@ -279,7 +283,7 @@ impl Figures {
 
     /// The next run ends what this one began, and leaves nothing.
     fn next(&self, s: &Scratch, case: &Case, known: &Known, again: bool) -> Result<(), String> {
-        let next = match again {
+        let next = match again || case.kind == Kind::Shares {
             true => case.again.as_ref().unwrap_or(&case.run).clone(),
             false => cases::words("convert -q old.csv out/other.csv"),
         };

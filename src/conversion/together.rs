@@ -16,12 +16,14 @@ use crate::error::{Error, Result};
 use crate::format::{Existing, Together};
 use crate::open::known_location;
 use crate::pipe;
+use crate::storage::parts;
 
 /// Writes this run's share of an output, or completes it.
 pub(super) fn convert(task: &Task<'_>) -> Result<Outcome> {
     let Task { job, unit, dst, format, .. } = *task;
     if is_there(dst)? {
         if let Some(why) = skip(job, unit, dst)? {
+            parts::tidy(dst);
             return Ok(Outcome::Skipped(why));
         }
         if job.shard.is_some() && job.write.existing == Existing::Error {

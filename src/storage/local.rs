@@ -146,7 +146,7 @@ pub(super) fn rename_fresh(from: &Path, to: &Path) -> Result<()> {
 
 /// Makes a temporary output, which is removed again unless it is committed; `None` where the name
 /// is taken.
-fn make_temp<T>(
+pub(super) fn make_temp<T>(
     parent: &Path,
     temp: &Path,
     make: impl FnOnce() -> io::Result<T>,

@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -128,12 +129,13 @@ impl Parts {
     /// No permission and the like.
     pub fn begin(&self) -> Result<()> {
         let Target::Local { folder, .. } = &self.place else { return Ok(()) };
-        for folder in [folder.clone(), folder.join(TREE)] {
-            match fs::create_dir(&folder) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::from(e).file(self.at.display()));
-                }
-                _ => {}
+        fs::create_dir_all(folder.join(TREE))
+            .map_err(|e| Error::from(e).file(self.at.display()))?;
+        // What processes that are no more have begun to write, and nobody goes on with.
+        for entry in Location::local(folder).list()?.iter().filter(|e| e.name.starts_with(PUT)) {
+            let path = folder.join(&entry.name);
+            if File::open(&path).is_ok_and(|file| try_lock(&file).unwrap_or(false)) {
+                let _ = fs::remove_file(path);
             }
         }
         Ok(())
@@ -172,23 +174,30 @@ impl Parts {
     fn put_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let Target::Local { folder, .. } = &self.place else { return Ok(()) };
         let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
-        let temp = folder.join(local::temp_name("put".as_ref(), "-"));
-        let written = File::options().write(true).create_new(true).open(&temp);
-        let mut written = match written {
-            Err(e) if missing(&e) => return Err(gone(&self.at.display())),
-            other => other?,
+        let done = || -> Result<()> {
+            let (temp, mut file, guard) = loop {
+                let temp = folder.join(local::temp_name("put".as_ref(), "-"));
+                let make = || File::options().write(true).create_new(true).open(&temp);
+                let Some((file, guard)) = local::make_temp(folder, &temp, make)? else { continue };
+                // Another process, which begins, may take it for left over before it is locked.
+                if try_lock(&file)? && file.metadata()?.nlink() > 0 {
+                    break (temp, file, guard);
+                }
+            };
+            file.write_all(bytes)?;
+            let renamed = guard.commit(|| match fs::rename(&temp, path) {
+                Err(e) if missing(&e) && folder.join(TREE).exists() => {
+                    fs::create_dir_all(path.parent().unwrap_or(folder))?;
+                    fs::rename(&temp, path)
+                }
+                other => other,
+            });
+            unlock(&file);
+            Ok(renamed?)
         };
-        let place = || match fs::rename(&temp, path) {
-            Err(e) if missing(&e) && folder.join(TREE).exists() => {
-                fs::create_dir_all(path.parent().unwrap_or(folder))?;
-                fs::rename(&temp, path)
-            }
-            other => other,
-        };
-        let done = written.write_all(bytes).and_then(|()| place());
-        done.map_err(|e| {
-            let _ = fs::remove_file(&temp);
-            if missing(&e) { gone(&self.at.display()) } else { Error::from(e) }
+        done().map_err(|e| match folder.join(TREE).exists() {
+            true => e,
+            false => gone(&self.at.display()),
         })
     }
 
@@ -319,15 +328,18 @@ impl Parts {
     /// # Errors
     /// What cannot be removed.
     pub fn remove_notes(&self) -> Result<()> {
+        // The note that tells what is made goes last: without it there is nothing.
+        let mut names = self.notes()?;
+        names.sort_by_key(|name| name == PLAN);
         match &self.place {
             Target::Local { folder, .. } => {
+                for name in names {
+                    let _ = fs::remove_file(folder.join(name));
+                }
                 local::remove(folder);
                 Ok(())
             }
             Target::Remote { backend, .. } => {
-                // The note that tells what is made goes last: without it there is nothing.
-                let mut names = self.notes()?;
-                names.sort_by_key(|name| name == PLAN);
                 names.iter().try_for_each(|name| backend.remove(&self.note_key(name)))
             }
         }
@@ -352,6 +364,8 @@ impl Parts {
 
 /// The mark of the folder of a local output's parts.
 const PARTS: &str = ".npk-parts-";
+/// How the name of a file begins that is not whole yet.
+const PUT: &str = ".put-";
 /// The note that every process writes first.
 pub const PLAN: &str = "plan.json";
 
@@ -373,7 +387,6 @@ impl Drop for Holder {
 }
 
 fn identity_of(file: &fs::Metadata) -> String {
-    use std::os::unix::fs::MetadataExt;
     format!("{} {}", file.dev(), file.ino())
 }
 
@@ -402,6 +415,26 @@ fn each_file(root: &Path, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Resu
         }
     }
     Ok(())
+}
+
+/// Takes away the notes of an output that is whole, which whoever finished it could not.
+pub fn tidy(at: &Location) {
+    let committed = |parts: &Parts| -> Result<bool> {
+        // Before its first note a share is only about to begin.
+        Ok(parts.is_committed()? && (parts.note(PLAN)?.is_some() || parts.notes()?.is_empty()))
+    };
+    let tidied = || -> Result<()> {
+        for id in Parts::new(at, "")?.others()? {
+            let parts = Parts::new(at, &id)?;
+            if committed(&parts)? {
+                let _held = parts.hold()?;
+                parts.remove_notes()?;
+            }
+        }
+        Ok(())
+    };
+    // They do no harm: nothing depends on it.
+    let _ = tidied();
 }
 
 /// Whether processes have begun to write this output, and none has finished it.

@@ -16,6 +16,8 @@ pub enum Kind {
     Append,
     /// A batch with a report.
     Report,
+    /// An output that several runs write together.
+    Shares,
 }
 
 /// One way of writing.
@@ -194,10 +196,50 @@ fn of_batches() -> Vec<Case> {
     ]
 }
 
+/// A Zarr output that several runs write together, from a share to its end.
+fn of_shares() -> Vec<Case> {
+    let convert = "convert -q -j 1 new.safetensors out/o.zarr --chunk-shape 50";
+    let share = |n: usize| words(&format!("{convert} --shard {n}/2"));
+    let case = |name: &str, before, run, again| Case {
+        name: format!("shares, {name}"),
+        format: "zarr",
+        kind: Kind::Shares,
+        before,
+        run,
+        again,
+    };
+    let finish = words(&format!("{convert} --finish"));
+    let skip = words(&format!("{convert} --finish --skip-existing"));
+    vec![
+        case("the first", Vec::new(), share(0), None),
+        case("the last", vec![share(0)], share(1), None),
+        case("the end", vec![share(0), share(1)], finish, Some(skip)),
+    ]
+}
+
+/// A page about arrays.
+fn of_pages() -> Vec<Case> {
+    let page = |source: &str| format!("inspect -j 1 {source}.safetensors --html out/o.html");
+    let case = |what: &str, before, run: String| Case {
+        name: format!("page, {what}"),
+        format: "html",
+        kind: Kind::Plain,
+        before,
+        run: words(&run),
+        again: None,
+    };
+    vec![
+        case("fresh", Vec::new(), page("new")),
+        case("replaced", vec![words(&page("old"))], format!("{} --force", page("new"))),
+    ]
+}
+
 pub fn all() -> Vec<Case> {
     let mut all = of_formats();
     all.extend(of_shapes());
     all.extend(of_stores());
     all.extend(of_batches());
+    all.extend(of_shares());
+    all.extend(of_pages());
     all
 }
