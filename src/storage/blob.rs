@@ -51,12 +51,7 @@ pub trait Blob: Send + Sync {
     /// # Errors
     /// As [`Blob::read_at`].
     fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
-        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
-            return Err(Error::corrupt(format!(
-                "{len} bytes are expected at byte {offset}, the file has {}",
-                self.len()
-            )));
-        }
+        check_range(offset, len, self.len())?;
         let mut bytes = vec![0; len as usize];
         self.read_at(offset, &mut bytes)?;
         Ok(bytes)
@@ -67,6 +62,19 @@ pub trait Blob: Send + Sync {
     /// As [`Blob::read_at`].
     fn read_ranges(&self, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u8>>> {
         ranges.iter().map(|r| self.read_vec(r.start, r.end.saturating_sub(r.start))).collect()
+    }
+}
+
+/// Checks that a blob of `whole` bytes has these.
+///
+/// # Errors
+/// Corrupt where it has not.
+pub(super) fn check_range(offset: u64, len: u64, whole: u64) -> Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= whole => Ok(()),
+        _ => Err(Error::corrupt(format!(
+            "{len} bytes are expected at byte {offset}, the file has {whole}"
+        ))),
     }
 }
 

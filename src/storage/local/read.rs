@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::names::{ASIDE, MARK};
 use crate::error::{Error, Result, locked};
+use crate::storage::blob::check_range;
 use crate::storage::{Blob, Entry, EntryKind, Origin};
 
 /// Device and inode: what a file or directory is, whatever its name.
@@ -423,14 +425,28 @@ impl Blob for LocalBlob {
         self.len
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset.saturating_add(buf.len() as u64);
         self.file.read_exact_at(buf, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Error::corrupt(format!(
-                "the file ends before byte {}",
-                offset.saturating_add(buf.len() as u64)
-            )),
+            io::ErrorKind::UnexpectedEof => ended(end),
             _ => Error::reading(e),
         })?;
         self.opened.map_or(Ok(()), |opened| opened.check(&self.file))
+    }
+    /// Into fresh memory, which is not filled with zeroes before.
+    fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        check_range(offset, len, self.len)?;
+        let mut bytes = Vec::with_capacity(len as usize);
+        while (bytes.len() as u64) < len {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(ended(offset + len)),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(Error::reading(io::Error::from(e))),
+            }
+        }
+        bytes.truncate(len as usize);
+        self.opened.map_or(Ok(()), |opened| opened.check(&self.file))?;
+        Ok(bytes)
     }
     fn file(&self) -> Option<&Arc<File>> {
         Some(&self.file)
@@ -439,6 +455,10 @@ impl Blob for LocalBlob {
         let path = std::path::absolute(self.path.as_ref()?).ok()?;
         Some(Origin { address: path.to_str()?.to_string(), offset: 0, len: self.len })
     }
+}
+
+fn ended(end: u64) -> Error {
+    Error::corrupt(format!("the file ends before byte {end}"))
 }
 
 /// Ranged reads of an open file, a temporary one for example.

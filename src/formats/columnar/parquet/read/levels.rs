@@ -8,6 +8,28 @@ pub(super) fn runs(
     count: u64,
     each: &mut impl FnMut(u32, u64) -> bool,
 ) -> Option<bool> {
+    hybrid(bytes, bits, count, &mut |part| match part {
+        Part::Run(value, n) => each(value, n),
+        Part::Packed(packed, values) => packed_runs(packed, bits, values, &mut *each),
+    })
+}
+
+/// A part of the hybrid.
+enum Part<'a> {
+    /// A value, so many times.
+    Run(u32, u64),
+    /// So many packed values, and at least their bytes.
+    Packed(&'a [u8], u64),
+}
+
+/// Goes through the parts of `count` values of `bits` bits. `None` where the bytes do not suffice,
+/// false once `each` says so.
+fn hybrid(
+    bytes: &[u8],
+    bits: u32,
+    count: u64,
+    each: &mut impl FnMut(Part<'_>) -> bool,
+) -> Option<bool> {
     let (mut at, mut left) = (0usize, count);
     while left > 0 {
         let header = varint(bytes, &mut at)?;
@@ -20,7 +42,7 @@ pub(super) fn runs(
             let value = little(bytes.get(at..at + width)?);
             at += width;
             let n = n.min(left);
-            if !each(value as u32, n) {
+            if !each(Part::Run(value as u32, n)) {
                 return Some(false);
             }
             left -= n;
@@ -32,7 +54,7 @@ pub(super) fn runs(
         if values.checked_mul(u64::from(bits))?.div_ceil(8) > packed.len() as u64 {
             return None;
         }
-        if !packed_runs(packed, bits, values, &mut *each) {
+        if !each(Part::Packed(packed, values)) {
             return Some(false);
         }
         left -= values;
@@ -40,6 +62,48 @@ pub(super) fn runs(
         at = used.and_then(|n| at.checked_add(n)).unwrap_or(bytes.len()).min(bytes.len());
     }
     Some(true)
+}
+
+/// The largest of `count` values of `bits` bits, at most 32; 0 of none. `None` where the bytes do not
+/// suffice.
+pub(super) fn largest(bytes: &[u8], bits: u32, count: u64) -> Option<u32> {
+    let mut largest = 0;
+    let mut run = |value: u32, _| {
+        largest = largest.max(value);
+        true
+    };
+    hybrid(bytes, bits, count, &mut |part| match part {
+        Part::Run(value, n) => run(value, n),
+        Part::Packed(packed, values) => run(largest_packed(packed, bits, values), values),
+    })?;
+    Some(largest)
+}
+
+/// The largest of packed values; there must be bytes for all of them.
+fn largest_packed(packed: &[u8], bits: u32, values: u64) -> u32 {
+    if bits == 0 {
+        return 0;
+    }
+    // Eight values take `bits` bytes, and each begins at the same bit of them.
+    let (bytes, mask) = (bits as usize, u64::MAX >> (64 - bits));
+    let places: [(usize, u32); 8] =
+        std::array::from_fn(|i| (i * bytes / 8, (i * bytes % 8) as u32));
+    let (mut at, mut left, mut largest) = (0, values, 0u64);
+    while left >= 8
+        && let Some(eight) = packed.get(at..at + bytes + 8)
+    {
+        for (byte, shift) in places {
+            let word = eight[byte..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+            largest = largest.max(word >> shift & mask);
+        }
+        (at, left) = (at + bytes, left - 8);
+    }
+    let mut largest = largest as u32;
+    each_packed(&packed[at.min(packed.len())..], bits, left, &mut |value| {
+        largest = largest.max(value);
+        true
+    });
+    largest
 }
 
 /// The runs of packed values; there must be bytes for all of them.
@@ -165,4 +229,42 @@ fn little(bytes: &[u8]) -> u64 {
     let n = bytes.len().min(8);
     whole[..n].copy_from_slice(&bytes[..n]);
     u64::from_le_bytes(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the bytes: the largest value is that of the runs, and both find that bytes lack.
+    #[test]
+    fn the_largest_is_that_of_the_runs() {
+        let mut state = 1u64;
+        let mut next = move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state >> 33
+        };
+        let (mut whole, mut short) = (0, 0);
+        for round in 0..6000 {
+            let bits = round % 33;
+            let mut bytes = Vec::new();
+            for _ in 0..1 + next() % 4 {
+                let (n, packed) = (1 + next() % 9, next() % 2);
+                bytes.push((n << 1 | packed) as u8);
+                let size = if packed == 1 { n * u64::from(bits) } else { 4.min(bits.into()) };
+                bytes.extend((0..size).map(|_| next() as u8));
+            }
+            let count = next() % 60;
+            let mut expected = 0;
+            let found = runs(&bytes, bits, count, &mut |value, _| {
+                expected = expected.max(value);
+                true
+            });
+            assert_eq!(largest(&bytes, bits, count), found.map(|_| expected), "{bits} {bytes:?}");
+            (whole, short) = match found {
+                Some(_) => (whole + 1, short),
+                None => (whole, short + 1),
+            };
+        }
+        assert!(whole > 1000 && short > 100, "{whole} {short}");
+    }
 }

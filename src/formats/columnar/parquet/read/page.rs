@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parquet::basic::{Compression, Type as Physical};
 
 use super::delta::{self, Due};
-use super::levels::{Levels, bits_of, runs};
+use super::levels::{Levels, bits_of, largest, runs};
 use super::parts::{Cut, Cutter, PageRows, Texts};
 use super::thrift::PageHeader;
 use crate::arrow_model::MemoryLimit;
@@ -486,23 +486,27 @@ fn coded(
         .ok_or_else(|| Error::corrupt("codes of a page have no width"))?;
     let dictionary = dictionary
         .ok_or_else(|| Error::corrupt("a page has codes, and there is no dictionary before it"))?;
-    let mut outside = None;
-    let whole = runs(packed, u32::from(bits), present, &mut |code, n| {
-        if u64::from(code) >= dictionary.values {
-            outside = Some(code);
-            return false;
-        }
-        if let Some(length) = dictionary.lengths.get(code as usize) {
-            texts.add(u64::from(*length), n);
-        }
-        true
-    });
+    let (bits, mut outside) = (u32::from(bits), None);
+    let whole = match dictionary.lengths.is_empty() {
+        // Of numbers nothing is added up.
+        true => largest(packed, bits, present).map(|largest| {
+            outside = Some(largest).filter(|&code| u64::from(code) >= dictionary.values);
+        }),
+        false => runs(packed, bits, present, &mut |code, n| {
+            match dictionary.lengths.get(code as usize) {
+                Some(length) => texts.add(u64::from(*length), n),
+                None => outside = Some(code),
+            }
+            outside.is_none()
+        })
+        .map(|_| ()),
+    };
     match (whole, outside) {
         (_, Some(code)) => Err(Error::corrupt(format!(
             "code {code} is outside the {} values of the dictionary",
             dictionary.values
         ))),
-        (Some(_), _) => Ok(()),
+        (Some(()), _) => Ok(()),
         (None, _) => Err(Error::corrupt(format!(
             "{} bytes are too few for the {present} codes of a page",
             values.len()
