@@ -27,6 +27,7 @@ mod nested;
 mod read;
 mod retype;
 mod schema;
+mod usual;
 mod values;
 mod write;
 
@@ -34,8 +35,8 @@ pub use crate::model::nested::type_name;
 pub use dictionary::{Dictionaries, coded};
 pub use elements::{cast_exact, categories_array};
 pub use leaves::{
-    Leaf, LeafType, Level, arrow_unit, element_type, fields_below, inner_dims, leaf_type, leaves,
-    settle_lists, with_order,
+    Leaf, LeafType, Level, element_type, fields_below, inner_dims, leaf_type, leaves, settle_lists,
+    with_order,
 };
 pub use lists::{first_inner_null, inner_null, list_lengths};
 pub use memory::{Held, MemoryLimit};
@@ -47,5 +48,6 @@ pub use nested::{
 pub use read::{chunk, descend};
 pub use retype::retyped;
 pub use schema::{decode_schema, encode_schema, pandas_index, schema_metadata};
+pub use usual::usual_element;
 pub use values::fixed_buffer;
 pub use write::array;

@@ -13,7 +13,7 @@ use crate::pipe::join::{Concat, Union};
 use crate::pipe::{self, Flow};
 use crate::resolve::names::Renaming;
 use crate::resolve::table::Layout;
-use crate::resolve::{names, table};
+use crate::resolve::{names, nested, table};
 use crate::storage::Location;
 
 /// What [`gather`] made of the sources.
@@ -80,7 +80,10 @@ pub(super) fn gather(
         exported = Some(flow.plan().arrays.len());
         flow = rename(flow, &renaming, single_name, job)?;
         let columns = job.write.text.column_names.as_deref().filter(|_| !table_file);
-        let max_rank = format.spec().writes.map_or(1, |h| h.max_rank);
+        let max_rank = match format.spec().writes {
+            Some(h) if job.policy.nested_json && nested::holds_json(&h) => usize::MAX,
+            held => held.map_or(1, |h| h.max_rank),
+        };
         let step = table::export(flow.plan(), job.layout, max_rank, columns)?;
         flow = flow.then(step);
     } else if table_file {

@@ -290,19 +290,24 @@ impl<'a> Task<'a> {
             ("header", read.header != cli::Header::Auto),
             ("column-names", read.column_names.is_some()),
             ("delimiter", read.delimiter.is_some()),
-            ("skip-rows", read.skip_rows > 0),
-            ("max-rows", read.max_rows.is_some()),
             ("comment", read.comment.is_some()),
             ("quote", read.quote.is_some()),
-            ("trim", read.trim),
             ("null-values", read.null_values.is_some()),
             ("decimal", read.decimal.is_some()),
         ];
-        for (flag, _) in of_text.iter().filter(|(_, given)| *given && !text_in && !is_text(format))
-        {
+        let idle = !text_in && !is_text(format);
+        for (flag, _) in of_text.iter().filter(|(_, given)| *given && idle) {
             job.warning(&format!(
                 "--{flag} changes nothing: neither the input nor the output is a text table"
             ));
+        }
+        let of_input = [
+            ("skip-rows", read.skip_rows > 0, "; --rows N: leaves out rows of any input"),
+            ("max-rows", read.max_rows.is_some(), "; --rows :N takes the first rows of any input"),
+            ("trim", read.trim, ""),
+        ];
+        for (flag, _, instead) in of_input.iter().filter(|(_, given, _)| *given && !text_in) {
+            job.warning(&format!("--{flag} changes nothing: the input is no text table{instead}"));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::memory::Memory;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Block, Encode, Order};
 use crate::model::{Buf, Chunk, CommonRows, Values};
 
@@ -140,7 +140,15 @@ impl Blocks {
 
     pub(super) fn finish(&mut self, give: Give<'_>) -> Result<()> {
         if self.order == Order::RowBlocks {
-            return self.give_rows(true, give);
+            self.give_rows(true, give)?;
+            // Rows that one column lacks would be lost of all others.
+            let Some(long) = self.columns.iter().position(|c| c.pending_rows > 0) else {
+                return Ok(());
+            };
+            let (rows, longer) = (self.row, self.row + self.columns[long].pending_rows);
+            return Err(Error::internal(format!(
+                "columns of {rows} and of {longer} rows make no table"
+            )));
         }
         for a in 0..self.columns.len() {
             self.end_array(a, give)?;

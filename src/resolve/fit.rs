@@ -231,6 +231,7 @@ fn fit_logical(
             f.meta.logical = Logical::Plain;
         }
         Logical::List => {
+            super::nested::not_in_a_table(&f.meta, capabilities, policy)?;
             if !policy.ragged_offsets {
                 return Err(Error::refused("the rows are lists of different lengths")
                     .hint("--ragged offsets stores them as NAME.offsets and NAME.values"));
@@ -304,6 +305,11 @@ fn fit_text(
     let kind = f.meta.type_name();
     match policy.strings {
         Some(Strings::Skip) => return Ok(Some(format!("{}: {kind} is left out", f.meta.name))),
+        // In a table all columns have the same rows.
+        _ if capabilities.arrays == Arrays::Table => {
+            return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
+                .hint("--strings skip leaves it out"));
+        }
         Some(Strings::Error) => {
             return Err(Error::refused(format!("{} cannot hold {kind}", policy.sink))
                 .hint("--strings codes or offsets"));

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, FieldRef};
+use arrow_schema::{DataType, Field, FieldRef};
 
 use super::Step;
 use super::inside::leaf;
 use super::policy::Policy;
+use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::{Arrays, Capabilities};
 use crate::model::nested::{Masks, PartKind, Parts, parts_of};
 use crate::model::{ArrayMeta, Categories, Dtype, EncodedArray, Encoding, Logical, Nested, Plan};
-use crate::ops::{Op, Part, PartOf, Recipe};
+use crate::ops::{Lists, Op, Part, PartOf, Recipe};
 
 /// The plan with nested arrays that the sink lacks taken apart; `None` where there are none.
 ///
@@ -27,7 +28,12 @@ pub(super) fn take_apart(
         let lacks = !(capabilities.logical)(&meta.logical) && meta.details.error.is_none();
         meta.logical.nested().filter(|_| lacks).cloned()
     };
-    if plan.arrays.iter().all(|meta| apart(meta).is_none()) {
+    let json = policy.nested_json && holds_json(capabilities);
+    let as_json = |meta: &ArrayMeta| match apart(meta) {
+        Some(nested) => json.then(|| vec![Op::NestedToJson(nested)]),
+        None => json.then(|| lists_to_json(meta, capabilities)).flatten(),
+    };
+    if plan.arrays.iter().all(|meta| apart(meta).is_none() && as_json(meta).is_none()) {
         return Ok(None);
     }
     let mut step = Step {
@@ -37,20 +43,17 @@ pub(super) fn take_apart(
     };
     let mut errors = Vec::new();
     for (input, meta) in plan.arrays.iter().enumerate() {
+        if let Some(ops) = as_json(meta) {
+            let text = ArrayMeta::column(&meta.name, Dtype::U8, Logical::Text, meta.rows);
+            step.plan.arrays.push(ArrayMeta { nulls: true, ..text });
+            step.recipes.push(Recipe { input, ops });
+            continue;
+        }
         let Some(nested) = apart(meta) else {
             step.plan.arrays.push(meta.clone());
             step.recipes.push(Recipe::of(input));
             continue;
         };
-        if policy.nested_json
-            && capabilities.arrays == Arrays::Table
-            && (capabilities.logical)(&Logical::Text)
-        {
-            let text = ArrayMeta::column(&meta.name, Dtype::U8, Logical::Text, meta.rows);
-            step.plan.arrays.push(ArrayMeta { nulls: true, ..text });
-            step.recipes.push(Recipe { input, ops: vec![Op::NestedToJson(nested)] });
-            continue;
-        }
         match parts(meta, &nested, capabilities, policy) {
             Ok(parts) => add(input, meta, &nested, parts, policy, &mut step)?,
             Err(e) if policy.skip_unsupported => {
@@ -95,20 +98,59 @@ pub fn all_apart(plan: &Plan) -> Result<(Step, Vec<Option<usize>>)> {
     Ok((step, counts))
 }
 
+/// Whether `--nested json` has somewhere to write.
+pub fn holds_json(capabilities: &Capabilities) -> bool {
+    capabilities.arrays == Arrays::Table && (capabilities.logical)(&Logical::Text)
+}
+
+/// Rows of several elements as JSON text; `None` where the sink has them, or Arrow has no lists of
+/// such elements.
+fn lists_to_json(meta: &ArrayMeta, capabilities: &Capabilities) -> Option<Vec<Op>> {
+    let dims = meta.element_dims().len();
+    let lacks = match &meta.logical {
+        Logical::List => !(capabilities.logical)(&Logical::List),
+        _ => 1 + dims > capabilities.max_rank.max(1),
+    };
+    if !lacks || meta.details.error.is_some() {
+        return None;
+    }
+    let element = arrow_model::usual_element(meta).ok()?;
+    let list = |t, _| DataType::LargeList(Arc::new(Field::new_list_field(t, true)));
+    let lists = (0..dims.max(1)).fold(element, list);
+    let field = Arc::new(Field::new(&meta.name, lists, true));
+    let nested = Nested { field, dictionaries: Vec::new(), nulls: None };
+    let like = ArrayMeta { logical: Logical::Nested(Arc::new(nested)), ..meta.clone() };
+    let (made, lists) = Lists::between(meta, &like)?;
+    let nested = made.logical.nested()?.clone();
+    Some(vec![Op::Lists(lists.into()), Op::NestedToJson(nested)])
+}
+
+/// In a table all columns have the same rows: nothing can be taken apart there.
+///
+/// # Errors
+/// Refused: the sink is a table.
+pub(super) fn not_in_a_table(
+    meta: &ArrayMeta,
+    capabilities: &Capabilities,
+    policy: &Policy,
+) -> Result<()> {
+    if capabilities.arrays != Arrays::Table {
+        return Ok(());
+    }
+    let what = format!("{} cannot hold {}", policy.sink, meta.type_name());
+    Err(Error::refused(what).hint(match (capabilities.logical)(&Logical::Text) {
+        true => "--nested json writes it as JSON text, -x leaves the column out",
+        false => "leave the column out with -x",
+    }))
+}
+
 fn parts(
     meta: &ArrayMeta,
     nested: &Nested,
     capabilities: &Capabilities,
     policy: &Policy,
 ) -> Result<Parts> {
-    // In a table all columns have the same rows.
-    if capabilities.arrays == Arrays::Table {
-        let what = format!("{} cannot hold {}", policy.sink, meta.type_name());
-        return Err(Error::refused(what).hint(match (capabilities.logical)(&Logical::Text) {
-            true => "--nested json writes it as JSON text, -x leaves the column out",
-            false => "leave the column out with -x",
-        }));
-    }
+    not_in_a_table(meta, capabilities, policy)?;
     let hint = "leave the column out with -x, or write Feather, which has all types";
     let parts = Parts::of(&meta.name, &nested.field, &Masks::found(nested));
     let parts = parts.map_err(|e| e.hint(hint))?;

@@ -155,6 +155,34 @@ fn random_types_come_back_from_plain_arrays() {
     python(scratch.path(), "import nested\nnested.compare('through')");
 }
 
+/// Some rows of them: from files, and from the plain arrays that they became.
+#[test]
+#[ignore = "asks the real libraries"]
+fn rows_of_random_types_are_chosen() {
+    let slices = ["0:0", "3:", "::2", ":-3", "10:40:7", "16:18", "35:39", "-1:"];
+    let scratch = Scratch::new();
+    for (i, file) in tables(&scratch, 530..536, 1).iter().enumerate() {
+        let mut sources = vec![file.clone()];
+        for middle in ["npk", "h5", "zarr"] {
+            sources.push(format!("{file}-.{middle}"));
+            run(&scratch, &["convert", file, &sources[sources.len() - 1], "--layout", "columns"]);
+        }
+        for (j, source) in sources.iter().enumerate() {
+            let at = (i + 3 * j) % slices.len();
+            let rows = format!("--rows={}", slices[at]);
+            let through = [("npk", "feather"), ("zarr", "parquet"), ("h5", "feather")][i % 3];
+            for to in ["parquet", "feather"] {
+                run(&scratch, &["convert", source, &format!("rows-{at}-{file}-{j}.{to}"), &rows]);
+            }
+            let some = format!("some-{file}-{j}.{}", through.0);
+            run(&scratch, &["convert", source, &some, &rows, "--layout", "columns"]);
+            let back = format!("rows-{at}-{file}-{j}-.{}", through.1);
+            run(&scratch, &["convert", &some, &back]);
+        }
+    }
+    python(scratch.path(), &format!("import nested\nnested.compare_rows({slices:?})"));
+}
+
 /// Whatever a schema says comes back: NOT NULL, metadata of fields, dictionaries, the pandas index.
 #[test]
 #[ignore = "asks the real libraries"]

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, Int32Array, ListArray, RecordBatch, StringArray, StructArray,
+};
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, Field, Fields, Schema};
@@ -360,4 +363,50 @@ fn types_without_a_place_are_refused_by_name() {
             }
         }
     }
+}
+
+/// Lists of numbers and bytes in a text table: a column has as many rows as the others, or is none.
+#[test]
+fn lists_make_no_rows_of_a_text_table() {
+    let s = Scratch::new();
+    let list = |rows: &[Option<&[i32]>]| {
+        let rows = rows.iter().map(|row| row.map(|row| row.iter().copied().map(Some)));
+        Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(rows)) as ArrayRef
+    };
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int32Array::from(vec![7, 8, 9])) as ArrayRef, true),
+        ("uneven", list(&[Some(&[1, 2, 3]), Some(&[]), Some(&[4])]), true),
+        ("null", list(&[Some(&[1, 2, 3]), None, Some(&[4])]), true),
+        ("even", list(&[Some(&[1, 2]), Some(&[3, 4]), Some(&[5, 6])]), true),
+        ("bytes", Arc::new(BinaryArray::from(vec![&b"ab"[..], b"", b"\xff"])), true),
+    ]);
+    let batch = batch.unwrap();
+    for name in FILES {
+        std::fs::write(s.join(name), file(&batch, name, true)).unwrap();
+    }
+    ok(&s, &["convert", "o.parquet", "o.npk", "--strings", "offsets"]);
+    for name in [FILES[0], FILES[1], "o.npk"] {
+        for (array, to, words) in [
+            ("uneven", "csv", "uneven: csv cannot hold list<int32>\nhint: --nested json writes it"),
+            ("null", "csv", "null: csv cannot hold list<int32>?\nhint: --nested json writes it"),
+            ("uneven", "txt", "uneven: txt cannot hold list<int32>\nhint: leave the column out"),
+            ("bytes", "csv", "bytes: csv cannot hold binary\nhint: --strings skip leaves it out"),
+            ("bytes", "txt", "bytes: txt cannot hold binary\nhint: --strings skip leaves it out"),
+        ] {
+            for ids in ["", "id,"] {
+                let of = format!("{ids}{array}");
+                let args = ["convert", name, "-", "--to", to, "-a", &of, "--strings", "offsets"];
+                let (code, out, said) = run(&s, &args);
+                assert!(code == 4 && out.is_empty() && said.contains(words), "{args:?}: {said}");
+            }
+        }
+        let json = ["convert", name, "-", "--to", "csv", "--nested", "json", "-x", "bytes"];
+        let want = "id,uneven,null,even\n7,\"[1,2,3]\",\"[1,2,3]\",\"[1,2]\"\n\
+                    8,[],,\"[3,4]\"\n9,[4],[4],\"[5,6]\"\n";
+        assert_eq!(ok(&s, &json), want, "{name}");
+        let some = [&json[..], &["--rows", "1:"]].concat();
+        assert_eq!(ok(&s, &some), "id,uneven,null,even\n8,[],,\"[3,4]\"\n9,[4],[4],\"[5,6]\"\n");
+    }
+    let (_, _, said) = run(&s, &["convert", "o.parquet", "o.csv", "-a", "id", "--max-rows", "1"]);
+    assert!(said.contains("--max-rows changes nothing: the input is no text table"), "{said}");
 }

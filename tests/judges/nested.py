@@ -161,3 +161,20 @@ def compare(prefix):
                 sys.exit(f"{back}: {name}: {a[name].type}: {len(x)} and {len(y)} rows; {what}")
         seen += 1
     assert seen > 5, "too few files were compared"
+
+
+def compare_rows(slices):
+    """Every `rows-I-SOURCE`, in either format, holds the rows of SOURCE that the slice of number I takes."""
+    seen = 0
+    for back in sorted(glob.glob("rows-*")):
+        _, i, source = back.split("-", 2)
+        if not readable(back):
+            continue
+        chosen = slice(*[int(part) if part else None for part in slices[int(i)].split(":")])
+        a, b = read(source.rsplit("-")[0]), read(back)
+        assert a.column_names == b.column_names, back
+        for name in a.column_names:
+            want, got = a[name].to_pylist()[chosen], b[name].to_pylist()
+            assert want == got, f"{back}: {name}: {a[name].type}: {want} became {got}"
+        seen += 1
+    assert seen > 5, "too few files were compared"
