@@ -22,12 +22,18 @@ pub fn fold(inner: Box<dyn Source>) -> Box<dyn Source> {
     let (metas, arrays) = LogicalArray::split(arrays);
     plan.arrays = metas;
     plan.keep_columns_of_encoded();
-    // Their values are stored, not their codes.
-    let merged = |meta: &ArrayMeta| match &meta.logical {
-        Logical::Dictionary { categories, .. } => Some(Arc::new(Merged::onto(categories.clone()))),
+    // Of those that marks tell of the values are stored; those that the format has come as codes.
+    let merged = |(meta, parts): (&ArrayMeta, &StoredParts)| match (
+        &meta.logical,
+        &stored[parts.values].logical,
+    ) {
+        (Logical::Dictionary { .. }, Logical::Dictionary { .. }) => None,
+        (Logical::Dictionary { categories, .. }, _) => {
+            Some(Arc::new(Merged::onto(categories.clone())))
+        }
         _ => None,
     };
-    let dictionaries = Arc::new(plan.arrays.iter().map(merged).collect());
+    let dictionaries = Arc::new(plan.arrays.iter().zip(&arrays).map(merged).collect());
     Box::new(FoldedSource { inner, plan, arrays: Arc::new(arrays), stored, dictionaries })
 }
 

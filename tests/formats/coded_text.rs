@@ -11,7 +11,7 @@ use npk::pipe::{self, Settings};
 use npk::storage::Location;
 
 use crate::support::library::{fifo, read_all};
-use crate::support::{Scratch, at, inspect, npk, npk_fails, python};
+use crate::support::{Scratch, at, inspect, npk, npk_fails, npy_bytes, python};
 
 /// Arrays of text of all ranks, kinds and layouts; `want.json` has their elements in C order.
 const MAKE: &str = r#"
@@ -338,4 +338,22 @@ np.save('z/a.npy', np.asfortranarray(np.array([['a', 'b'], ['c', 'a']], 'U9')))
     let stats = npk(&["inspect", "--json", "--stats", &at(&s, "x/a.npy")]);
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
     assert_eq!(stats["arrays"][0]["stats"]["count"], 4);
+}
+
+/// Text of two dimensions beside an array that is made of several: each comes back as it was.
+#[test]
+fn beside_arrays_of_several_parts() {
+    let s = Scratch::new();
+    let text: Vec<u8> = "abcd".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    std::fs::write(s.join("u.npy"), npy_bytes("<U1", &[2, 2], &text)).unwrap();
+    std::fs::write(s.join("t.npy"), npy_bytes("|S3", &[2], b"a\0\0xyz")).unwrap();
+    for name in ["both.h5", "both.zarr", "both.npk"] {
+        npk(&["convert", "-q", &at(&s, "u.npy"), &at(&s, "t.npy"), &at(&s, name)]);
+        for array in ["u", "t"] {
+            npk(&["convert", "-qf", &at(&s, name), "-a", array, &at(&s, "back.npy")]);
+            let back = std::fs::read(s.join("back.npy")).unwrap();
+            let wanted: &[u8] = if array == "u" { &text } else { b"a\0\0xyz" };
+            assert_eq!(&back[128..], wanted, "{name} {array}");
+        }
+    }
 }
