@@ -6,7 +6,7 @@ use npk::formats::text::txt::Txt;
 use npk::model::{Dtype, Values};
 
 use super::csv::{in_order, is_refused, numbers, open_with, table_with, texts, write};
-use crate::support::{Scratch, mutants, python};
+use crate::support::{Scratch, at, mutants, npk, npy_bytes, python};
 
 #[track_caller]
 fn table(text: &str) -> Vec<String> {
@@ -215,4 +215,26 @@ fn damage_is_told_never_a_panic() {
         bad += usize::from(is_refused(&Txt, &path, &ReadOptions::default()));
     });
     assert!(bad > 100, "{bad}");
+}
+
+/// A time that is not known takes no place from another cell, and no line from its row.
+#[test]
+fn times_that_are_not_known() {
+    let s = Scratch::new();
+    let years: Vec<u8> = [50i64, i64::MIN, 52].iter().flat_map(|v| v.to_le_bytes()).collect();
+    std::fs::write(s.join("y.npy"), npy_bytes("<M8[Y]", &[3], &years)).unwrap();
+    let numbers: Vec<u8> = (1..=3i64).flat_map(i64::to_le_bytes).collect();
+    std::fs::write(s.join("z.npy"), npy_bytes("<i8", &[3], &numbers)).unwrap();
+    npk(&["convert", "-q", &at(&s, "y.npy"), &at(&s, "z.npy"), &at(&s, "both.npk")]);
+    for (from, to, wanted) in [
+        ("y.npy", "y.txt", "2020\nNaT\n2022\n"),
+        ("both.npk", "both.txt", "2020 1\nNaT 2\n2022 3\n"),
+        ("y.npy", "y.csv", "2020\nNaT\n2022\n"),
+        ("both.npk", "both.csv", "y,z\n2020,1\n,2\n2022,3\n"),
+    ] {
+        npk(&["convert", "-q", &at(&s, from), &at(&s, to)]);
+        let text = std::fs::read_to_string(s.join(to)).unwrap();
+        let text = text.strip_prefix("data\n").unwrap_or(&text);
+        assert_eq!(text, wanted, "{to}");
+    }
 }

@@ -143,7 +143,14 @@ impl Format for Csv {
 
 fn style(at: &Location, options: &WriteOptions) -> Style {
     let delimiter = options.text.delimiter.unwrap_or_else(|| delimiter(at));
-    Style { delimiter, quote: Some(b'"'), nan: "NaN", booleans: ["False", "True"], header: true }
+    Style {
+        delimiter,
+        quote: Some(b'"'),
+        nan: "NaN",
+        nat: false,
+        booleans: ["False", "True"],
+        header: true,
+    }
 }
 
 /// Text without a signature: only its name and the absence of binary bytes speak for it.

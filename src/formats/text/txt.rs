@@ -114,6 +114,7 @@ fn style(options: &WriteOptions) -> Style {
         delimiter: options.text.delimiter.unwrap_or(b' '),
         quote: None,
         nan: "nan",
+        nat: true,
         booleans: ["0", "1"],
         header: false,
     }

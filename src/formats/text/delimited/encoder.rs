@@ -57,6 +57,8 @@ pub(super) struct Encoder {
     pub(super) quote: Option<u8>,
     pub(super) comment: Option<u8>,
     pub(super) null: Option<Vec<u8>>,
+    /// Whether times that are not known have a word, `NaT`, for no cell may be empty.
+    pub(super) nat: bool,
     pub(super) numbers: Numbers,
     pub(super) booleans: [&'static str; 2],
     pub(super) header: Vec<u8>,
@@ -86,6 +88,24 @@ enum Cells<'a> {
     Numbers(Vec<u64>, Arc<Vec<Vec<u8>>>, Dtype),
     Time(Vec<i64>, &'a Logical),
     Decimal(Cow<'a, [u64]>, Decimals),
+}
+
+/// What a cell holds, as far as nulls go.
+#[derive(Clone, Copy)]
+enum CellKind {
+    Number,
+    Text,
+    Time,
+}
+
+impl Cells<'_> {
+    fn kind(&self) -> CellKind {
+        match self {
+            Cells::Text(..) | Cells::Dictionary(..) => CellKind::Text,
+            Cells::Time(..) => CellKind::Time,
+            _ => CellKind::Number,
+        }
+    }
 }
 
 /// A column ready to be written row by row.
@@ -219,13 +239,14 @@ impl Encoder {
         })
     }
 
-    /// In a table of one column a null number is written as `""`, since other readers pass over
-    /// blank lines. Among texts that is an empty text, and the null a blank line.
-    fn null(&self, alone: bool, is_text: bool, out: &mut Vec<u8>) {
-        match &self.null {
-            Some(word) => out.extend_from_slice(word),
-            None if alone && !is_text => out.extend_from_slice(b"\"\""),
-            None => {}
+    /// In a table of one column a null number is written as `""` and a time as `NaT`, since other
+    /// readers pass over blank lines. Among texts that is an empty text, and the null a blank line.
+    fn null(&self, alone: bool, kind: CellKind, out: &mut Vec<u8>) {
+        match (&self.null, kind) {
+            (Some(word), _) => out.extend_from_slice(word),
+            (None, CellKind::Number) if alone => out.extend_from_slice(b"\"\""),
+            (None, CellKind::Time) if alone || self.nat => out.extend_from_slice(b"NaT"),
+            _ => {}
         }
     }
 
@@ -284,11 +305,11 @@ impl Encoder {
             }
             Cells::Dictionary(codes, known) => match known.get(codes[row] as usize) {
                 Some(text) => self.text(text, is_first, out),
-                None => self.null(is_alone, true, out),
+                None => self.null(is_alone, cells.kind(), out),
             },
             Cells::Numbers(codes, known, dtype) => match known.get(codes[row] as usize) {
                 Some(bytes) => number(bytes, *dtype, n, out),
-                None => self.null(is_alone, false, out),
+                None => self.null(is_alone, cells.kind(), out),
             },
             Cells::Decimal(words, decimals) => {
                 let item = &words[row * decimals.words..(row + 1) * decimals.words];
@@ -298,7 +319,7 @@ impl Encoder {
                 let from = out.len();
                 time(counts[row], logical, out);
                 if out.len() == from {
-                    self.null(is_alone, true, out);
+                    self.null(is_alone, cells.kind(), out);
                 }
             }
         }
@@ -357,11 +378,7 @@ impl EncodeBlocks for Encoder {
                     out.push(self.delimiter);
                 }
                 if column.valid.as_ref().is_some_and(|v| v[row] == 0) {
-                    let is_text = matches!(
-                        column.cells,
-                        Cells::Text(..) | Cells::Dictionary(..) | Cells::Time(..)
-                    );
-                    self.null(alone, is_text, &mut out);
+                    self.null(alone, column.cells.kind(), &mut out);
                     continue;
                 }
                 self.cell(&column.cells, row, (c == 0, alone), &mut out);

@@ -31,6 +31,8 @@ pub struct Style {
     pub quote: Option<u8>,
     /// How a NaN is spelled.
     pub nan: &'static str,
+    /// Whether a time that is not known is spelled `NaT` rather than left out.
+    pub nat: bool,
     /// How false and true are spelled.
     pub booleans: [&'static str; 2],
     /// Whether a header is written where columns have names.
@@ -134,6 +136,7 @@ fn encoder(at: &Location, plan: &Plan, options: &WriteOptions, style: &Style) ->
         quote: style.quote,
         comment: text.comment,
         null: text.null_values.as_ref().and_then(|l| l.first()).map(|w| w.as_bytes().to_vec()),
+        nat: style.nat,
         numbers: Numbers { nan: style.nan, decimal, format },
         booleans: style.booleans,
         header,
