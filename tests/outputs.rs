@@ -281,3 +281,20 @@ fn directories_are_made_while_others_sweep() {
     });
     assert!(s.names().is_empty(), "{:?}", s.names());
 }
+
+/// A private output stays private when it is replaced; a new one is as the system makes it.
+#[test]
+fn what_is_replaced_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let s = Scratch::new();
+    let source = at(&s, "a.npy");
+    npy(Path::new(&source), "<i2", &[2], &[1, 0, 2, 0]);
+    for (name, mode) in [("o.csv", 0o600), ("o.h5", 0o640), ("o.npk", 0o700), ("o.zarr", 0o750)] {
+        let output = s.join(name);
+        npk(&["convert", "-q", &source, &at(&s, name)]);
+        std::fs::set_permissions(&output, std::fs::Permissions::from_mode(mode)).unwrap();
+        npk(&["convert", "-qf", &source, &at(&s, name)]);
+        let found = std::fs::metadata(&output).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}: {found:o}");
+    }
+}

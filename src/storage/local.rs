@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -123,6 +123,13 @@ fn check_target(path: &Path, existing: Existing) -> Result<Option<fs::Metadata>>
     }
 }
 
+/// Who may read and write what is replaced: the same may do it with the new one, and its owner, who
+/// writes it. Of a link, which is replaced itself, that says nothing.
+fn kept_mode(old: &fs::Metadata) -> Option<u32> {
+    let owner = if old.is_dir() { 0o700 } else { 0o600 };
+    (old.is_file() || old.is_dir()).then(|| old.mode() & 0o777 | owner)
+}
+
 /// Renames without replacing; an `EEXIST` means that somebody else was quicker.
 pub(super) fn rename_fresh(from: &Path, to: &Path) -> Result<()> {
     match rustix::fs::renameat_with(
@@ -187,16 +194,25 @@ impl Write for SharedFile {
 
 pub(super) fn create_file(path: &Path, existing: Existing, sync: bool) -> Result<Box<dyn Output>> {
     let (parent, name) = split(path)?;
-    if let Some(m) = check_target(path, existing)?
-        && m.is_dir()
-    {
+    let old = check_target(path, existing)?;
+    if old.as_ref().is_some_and(fs::Metadata::is_dir) {
         return Err(Error::exists("the output is an existing directory")
             .hint("end it with / to write into it"));
     }
+    let mode = old.as_ref().and_then(kept_mode);
     sweep_stale(&parent);
     loop {
         let temp = parent.join(temp_name(&name, MARK));
-        let make = || OpenOptions::new().read(true).write(true).create_new(true).open(&temp);
+        let make = || {
+            let mut new = OpenOptions::new();
+            // Nobody else may read it meanwhile, either.
+            new.read(true).write(true).create_new(true).mode(mode.unwrap_or(0o666));
+            let file = new.open(&temp)?;
+            if let Some(mode) = mode {
+                file.set_permissions(fs::Permissions::from_mode(mode))?;
+            }
+            Ok(file)
+        };
         let Some((file, guard)) = make_temp(&parent, &temp, make)? else { continue };
         if !try_lock(&file)? || file.metadata()?.nlink() == 0 {
             // A sweep took it between creation and lock.
@@ -309,15 +325,22 @@ pub(super) fn create_dir(
     markers: &[&str],
 ) -> Result<Box<dyn OutputDir>> {
     let (parent, name) = split(path)?;
-    if check_target(path, existing)?.is_some() {
+    let old = check_target(path, existing)?;
+    if old.is_some() {
         replaceable(path, markers)?;
     }
+    let mode = old.as_ref().filter(|old| old.is_dir()).and_then(kept_mode);
     sweep_stale(&parent);
     loop {
         let temp = parent.join(temp_name(&name, MARK));
-        let Some(((), guard)) = make_temp(&parent, &temp, || fs::create_dir(&temp))? else {
-            continue;
+        let make = || {
+            fs::DirBuilder::new().mode(mode.unwrap_or(0o777)).create(&temp)?;
+            match mode {
+                Some(mode) => fs::set_permissions(&temp, fs::Permissions::from_mode(mode)),
+                None => Ok(()),
+            }
         };
+        let Some(((), guard)) = make_temp(&parent, &temp, make)? else { continue };
         // A sweep of another thread or run may take it between creation and lock.
         let handle = match File::open(&temp) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && parent.is_dir() => continue,
