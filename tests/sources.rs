@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::convert::{npy, safetensors};
+use crate::support::faults::{Fault, npk_hit};
 use crate::support::{Scratch, at, npk, npk_command, python};
 
 /// Runs in a folder: the exit code, stdout, stderr.
@@ -287,20 +288,40 @@ fn many_files_are_joined_within_a_small_limit() {
     assert_eq!(npk(&["list", &at(&s, "out/all.npz")]).lines().count(), 300);
 }
 
-/// A link that leads back to a directory above has no end: refused, naming it.
+/// A link that leads back to a directory above has no end: refused, naming it; so is a directory that
+/// cannot be read. The other files are converted.
 #[test]
-fn links_in_circles() {
+fn links_in_circles_and_closed_directories() {
     let s = Scratch::new();
     std::fs::create_dir_all(s.join("in/a/b")).unwrap();
-    npy(&s.join("in/a/x.npy"), "<i2", &[1], &[1, 0]);
+    std::fs::create_dir_all(s.join("in/closed")).unwrap();
+    for name in ["in/a/x.npy", "in/closed/y.npy"] {
+        npy(&s.join(name), "<i2", &[1], &[1, 0]);
+    }
+    let batch = ["convert", "in", "-R", "-o", "out/", "--to", "npk"];
+    // The first time it is only looked at for what it is.
+    let failed = npk_hit(s.path(), "in/closed", Fault::Fails(5), 2, &batch).unwrap().1;
+    let said = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    assert!(said.contains("in/closed: the directory cannot be read"), "{said}");
+    assert_eq!(entries(&s.join("out")), ["a"]);
+    std::fs::remove_dir_all(s.join("out")).unwrap();
     for link in ["in/a/two", "in/a/b/three"] {
         std::os::unix::fs::symlink(s.join("in"), s.join(link)).unwrap();
     }
-    let (code, _, said) = run(s.path(), &["convert", "in", "-R", "-o", "out/", "--to", "npk"]);
+    let (code, _, said) = run(s.path(), &batch);
     assert!(
-        code == 4
+        code == 1
             && said.contains("in/a/b/three")
             && said.contains("a link to a directory that it is in"),
         "{said}"
     );
+    assert_eq!(entries(&s.join("out")), ["a", "closed"]);
+}
+
+fn entries(folder: &std::path::Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|n| n.into_string().unwrap()).collect();
+    names.sort();
+    names
 }

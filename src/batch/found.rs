@@ -21,6 +21,10 @@ pub(crate) struct FoundSource {
 pub(crate) enum Problem {
     /// Its name is not UTF-8: it cannot be opened by what `path` shows.
     NotUtf8,
+    /// It is a link to a directory that it is in.
+    Circle,
+    /// A directory that cannot be read, and why.
+    Unreadable(String),
     /// It belongs to this table (whose folder is named), and the table's log says which of its rows
     /// count.
     Table(TableLog, String),
@@ -33,6 +37,12 @@ impl Problem {
             Problem::NotUtf8 => Error::missing("its name is not UTF-8").file(path).hint(
                 "rename it, or give its content on stdin: npk convert - DST --from FORMAT < FILE",
             ),
+            Problem::Circle => Error::refused("it is a link to a directory that it is in")
+                .file(path)
+                .hint("remove the link, or name the files with a pattern"),
+            Problem::Unreadable(why) => {
+                Error::missing(format!("the directory cannot be read: {why}")).file(path)
+            }
             Problem::Table(log, table) => log.error(table),
         }
     }
@@ -44,6 +54,10 @@ impl FoundSource {
     }
     pub(crate) fn unnamed(path: impl Into<String>, below: &str) -> FoundSource {
         FoundSource { problem: Some(Problem::NotUtf8), ..FoundSource::new(path, below) }
+    }
+    /// A directory whose sources are not known.
+    pub(super) fn folder(path: impl Into<String>, below: &str, problem: Problem) -> FoundSource {
+        FoundSource { problem: Some(problem), ..FoundSource::new(path, below) }
     }
     pub(super) fn table(
         path: impl Into<String>,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::context::ConvertContext;
-use super::found::FoundSource;
+use super::found::{FoundSource, Problem};
 use crate::cli::ConvertArgs;
 use crate::detect;
 use crate::detect::folders::{TableLog, Tables, table_in};
@@ -275,11 +275,19 @@ impl Walk {
     /// Files and stores below a directory that npk knows by name or content; hidden ones are left
     /// out.
     fn folder(&mut self, at: &Location, path: &str, below: &str, above: &Trail) -> Result<()> {
+        // One directory that cannot be read does not keep the others from being converted.
         let Some(trail) = self.visited.enter(above, at)? else {
-            let error = Error::refused("it is a link to a directory that it is in").file(path);
-            return Err(error.hint("remove the link, or name the files with a pattern"));
+            self.found.push(FoundSource::folder(path, below, Problem::Circle));
+            return Ok(());
         };
-        let (mut entries, unnamed) = at.list_all()?;
+        let (mut entries, unnamed) = match at.list_all() {
+            Err(e) if !below.is_empty() && e.kind() != ErrorKind::Remote => {
+                let why = e.reason();
+                self.found.push(FoundSource::folder(path, below, Problem::Unreadable(why)));
+                return Ok(());
+            }
+            listed => listed?,
+        };
         let log = table_in(at, &entries);
         if let Some(log) = log.filter(|_| !self.ignore_log) {
             self.found.push(FoundSource::table(path, below, log, path.to_string()));
