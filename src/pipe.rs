@@ -18,6 +18,7 @@ use crate::model::Plan;
 
 mod beside;
 mod blocks;
+mod column_spool;
 mod cutter;
 mod drain;
 mod flow;

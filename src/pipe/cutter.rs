@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::flow::RecipeReader;
 use super::piece::{piece_end, read_exactly};
 use crate::error::Result;
-use crate::format::{Emit, Encode, Extent, Job, Order, ReadPieces, ReadRows, Reader};
+use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader};
 use crate::model::{Chunk, Plan, Values};
 use crate::ops::{Recipe, Recipes, Stack};
 
@@ -32,7 +32,7 @@ pub(super) struct RowSizes {
 
 /// Bytes of the rows of all columns that are read together, at least: what is compressed is unpacked
 /// anew for each part of it.
-const MIN_BLOCK_BYTES: u64 = 8 << 20;
+pub(super) const MIN_BLOCK_BYTES: u64 = 8 << 20;
 
 /// A row of text may take this much, as long as none was seen.
 const UNSEEN_ROW_BYTES: u64 = 4096;
@@ -99,12 +99,14 @@ impl RowSizes {
     }
 }
 
+/// Where the group of rows ends that begins at a row.
+pub(super) type Cuts = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
+
 /// In which order pieces come.
 pub(super) enum Sequence {
     Order(Order),
-    /// The arrays of a group of rows one after the other, then those of the next, as an encoder
-    /// cuts them ([`Encode::takes_groups`]).
-    Groups(Arc<dyn Encode>),
+    /// The arrays of a group of rows one after the other, then those of the next.
+    Groups(Cuts),
 }
 
 impl From<Order> for Sequence {
@@ -230,13 +232,13 @@ impl Cutter {
 
     fn cut_group(&mut self, piece: u64, waiting: u64) -> Result<bool> {
         let Some(lane) = self.lanes.get(self.at).cloned() else {
-            let Sequence::Groups(encoder) = &self.sequence else { return Ok(false) };
+            let Sequence::Groups(cuts) = &self.sequence else { return Ok(false) };
             let total = self.lanes.iter().map(|lane| self.sizes.rows(lane)).max().unwrap_or(0);
             let start = self.group.end;
             if start >= total {
                 return Ok(false);
             }
-            self.group = start..encoder.next_boundary(0, start).clamp(start + 1, total);
+            self.group = start..cuts(start).clamp(start + 1, total);
             (self.at, self.row) = (0, start);
             return Ok(true);
         };

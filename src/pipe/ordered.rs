@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 
 use super::blocks::Blocks;
-use super::cutter::Sequence;
+use super::column_spool::{self, ColumnSpool};
+use super::cutter::{Cuts, Sequence};
 use super::memory::Memory;
 use super::pool::pool;
 use super::row_count::RowCount;
@@ -62,13 +63,9 @@ pub(super) fn in_order(
             });
         }
     };
-    let groups = outputs.len() == names.len()
-        && wanted == Order::RowBlocks
-        && work.goes_by_groups(&outputs)
-        && encoder.takes_groups();
-    let (wanted, sequence) = match groups {
-        true => (Order::Any, Sequence::Groups(encoder.clone())),
-        false => (wanted, Sequence::Order(wanted)),
+    let (wanted, sequence, mut columns) = match outputs.len() == names.len() {
+        true => sequence(work, &outputs, wanted, &encoder, settings)?,
+        false => (wanted, Sequence::Order(wanted), None),
     };
     let (announced, done, piece) = (&rows.announced, &rows.done, settings.piece_bytes());
     let items: Vec<usize> =
@@ -83,13 +80,41 @@ pub(super) fn in_order(
         pool: pool(settings)?,
         names: &names,
     };
-    work.decode(&outputs, sequence, settings, None, &mut |mut chunk| {
+    let mut push = |mut chunk: Chunk| {
         rows.count(&mut chunk)?;
         settings.moved(chunk.bytes(), &names[chunk.array]);
         blocks.push(chunk, &mut |block| appender.give(block))
+    };
+    work.decode(&outputs, sequence, settings, None, &mut |chunk| match &mut columns {
+        Some(columns) => columns.push(&chunk, &mut push),
+        None => push(chunk),
     })?;
     blocks.finish(&mut |block| appender.give(block))?;
     appender.finish()
+}
+
+/// In which order the chunks of all outputs go to the encoder, in which they come, and what is in
+/// between.
+fn sequence(
+    work: &Work,
+    outputs: &[usize],
+    wanted: Order,
+    encoder: &Arc<dyn Encode>,
+    settings: &Settings,
+) -> Result<(Order, Sequence, Option<ColumnSpool>)> {
+    if wanted != Order::RowBlocks {
+        return Ok((wanted, Sequence::Order(wanted), None));
+    }
+    if work.goes_by_groups(outputs) && encoder.takes_groups() {
+        let encoder = encoder.clone();
+        let cuts: Cuts = Arc::new(move |row| encoder.next_boundary(0, row));
+        return Ok((Order::Any, Sequence::Groups(cuts), None));
+    }
+    let Some(cuts) = column_spool::cuts(work, outputs, settings)? else {
+        return Ok((wanted, Sequence::Order(wanted), None));
+    };
+    let spool = ColumnSpool::new(&work.plan, cuts.clone(), encoder.clone(), settings);
+    Ok((wanted, Sequence::Groups(cuts), Some(spool)))
 }
 
 /// A sink's random access as an encoder: to encode a block is to write it.

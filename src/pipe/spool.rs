@@ -109,9 +109,23 @@ impl Spool {
             last.rows += chunk.rows;
             last.bytes += bytes;
         } else {
+            // Of thousands of arrays most have one.
+            if array.pieces.is_empty() {
+                array.pieces.reserve_exact(1);
+            }
             array.pieces.push(Piece { first_row, rows: chunk.rows, offset, bytes, mask });
         }
         Ok(())
+    }
+
+    /// Bytes that it has on the disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.ends.iter().sum()
+    }
+
+    /// The rows that came so far.
+    pub(super) fn into_reader(self) -> impl ReadRows {
+        Reader { metas: self.plan.arrays, files: self.files, arrays: self.arrays }
     }
 
     /// Ready to be read: all row counts are known now.

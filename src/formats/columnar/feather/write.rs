@@ -23,7 +23,7 @@ use crate::format::{
 };
 use crate::formats::columnar::export::{Export, OutColumn};
 use crate::model::nested::{dictionaries, dictionary_paths};
-use crate::model::{ArrayMeta, Categories, Logical, Plan};
+use crate::model::{ArrayMeta, Categories, Logical, Plan, Shared};
 use crate::storage::{Location, Output};
 
 /// Decoded bytes of a record batch, unless `--row-group-size` says otherwise.
@@ -59,7 +59,7 @@ struct Dictionary {
 struct Encoder {
     /// With the codes in place of dictionaries: their buffers are the same.
     coded: Export,
-    metas: Vec<ArrayMeta>,
+    metas: Shared<Vec<ArrayMeta>>,
     options: IpcWriteOptions,
     batch_rows: u64,
     /// Bytes after which a batch ends even so: text is only guessed at.
@@ -128,7 +128,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
     let output = at.create_file(options.existing, options.sync)?;
     let encoder = Encoder {
         coded,
-        metas: plan.arrays.to_vec(),
+        metas: plan.arrays.clone(),
         options: ipc_options.clone(),
         batch_rows,
         enough,

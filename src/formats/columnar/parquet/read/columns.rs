@@ -66,7 +66,7 @@ impl Shared {
         });
         let meta = match looked {
             Ok(lists) => {
-                self.columns[index].lists = lists;
+                self.columns[index].lists = lists.map(Box::new);
                 flat
             }
             Err(e) => {
@@ -116,7 +116,7 @@ impl Shared {
         let levels = Levels::Of { column, reading, path: path.into() };
         let dictionary = match &meta.logical {
             Logical::Dictionary { categories, .. } => {
-                Some(Dictionaries::new(categories.clone(), self.held.clone()))
+                Some(Box::new(Dictionaries::new(categories.clone(), self.held.clone())))
             }
             _ => None,
         };
@@ -250,7 +250,7 @@ impl Shared {
             };
             let text = if let DataType::Dictionary(_, values) = t { values } else { t };
             leaves.push(Column {
-                levels: Some(Levels::Made(levels)),
+                levels: Some(Levels::Made(Box::new(levels))),
                 structs: leaf.path.len() - 1,
                 unchecked: is_unchecked(text, &descr.column(parquet)),
                 unpacked: bytes,
@@ -271,7 +271,7 @@ impl Shared {
         let dictionaries = nested.dictionaries.iter().map(merged).collect();
         meta.logical = Logical::Nested(nested.clone());
         let first = columns.start;
-        let nested = Some(NestedColumn { nested, dictionaries, leaves });
+        let nested = Some(Box::new(NestedColumn { nested, dictionaries, leaves }));
         Ok(Column { nested, unpacked, rows: Rows::Texts(ROW_BYTES), ..Column::none(first) })
     }
 }

@@ -374,7 +374,7 @@ impl ReadRows for Shared {
                     &leaf,
                     &column.leaf,
                     meta,
-                    column.dictionary.as_ref(),
+                    column.dictionary.as_deref(),
                     array,
                     start + first,
                 )?;

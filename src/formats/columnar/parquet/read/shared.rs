@@ -46,7 +46,7 @@ pub(super) struct Shared {
 
 /// What the crate is asked to decode.
 pub(super) enum Levels {
-    Made(FieldLevels),
+    Made(Box<FieldLevels>),
     /// Made for each reader: of thousands of columns they take more than their rows.
     Of {
         column: TypePtr,
@@ -55,7 +55,8 @@ pub(super) enum Levels {
     },
 }
 
-/// A column: one logical array.
+/// A column: one logical array. There may be thousands: what few of them have is not held by the
+/// others.
 pub(super) struct Column {
     pub(super) leaf: LeafType,
     /// Its Parquet column.
@@ -64,14 +65,14 @@ pub(super) struct Column {
     pub(super) levels: Option<Levels>,
     /// How many structs it is nested in.
     pub(super) structs: usize,
-    pub(super) dictionary: Option<Dictionaries>,
+    pub(super) dictionary: Option<Box<Dictionaries>>,
     /// Texts that the crate takes as they are: it looks only at those whose converted type says
     /// that they are UTF-8.
     pub(super) unchecked: bool,
     /// Lists of one length, without a null: read page by page.
-    pub(super) lists: Option<EqualLists>,
+    pub(super) lists: Option<Box<EqualLists>>,
     /// Its leaves, where it travels as Arrow arrays.
-    pub(super) nested: Option<NestedColumn>,
+    pub(super) nested: Option<Box<NestedColumn>>,
     /// Whether it is null where a struct above it is.
     pub(super) merges: bool,
     /// Bytes of its pages, unpacked, as the footer tells.
