@@ -149,7 +149,8 @@ fn descr(value: Value) -> Result<Descr> {
             };
             Ok(Descr::Array(Box::new(descr(base)?), dims(shape)?))
         }
-        Value::List(items) if !items.is_empty() => {
+        // A list without fields is a type, too, of which there is nothing to read.
+        Value::List(items) => {
             let mut fields = Vec::with_capacity(items.len());
             for item in items {
                 let Value::Tuple(parts) = item else { return Err(wrong()) };

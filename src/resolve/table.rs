@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::nulls::{Nulls, null_ops};
 use super::{Step, names};
 use crate::error::{Error, Result};
+use crate::format::readable;
 use crate::model::{ArrayMeta, Column, Dtype, Plan, Table};
 use crate::ops::{Op, Recipe, Stack, StackedColumn, cast};
 
@@ -261,6 +262,8 @@ fn split_arrays(plan: &Plan, layout: Layout, max_rank: usize) -> Vec<bool> {
 }
 
 fn check_columns(plan: &Plan, split: &[bool], max_rank: usize) -> Result<()> {
+    // The shape of an array that cannot be read may be any.
+    Error::all(plan.arrays.iter().filter_map(|a| readable(a).err()).collect())?;
     let rows = plan.arrays.first().and_then(|a| a.rows);
     let single = plan.arrays.len() == 1;
     if !plan.arrays.iter().all(|a| a.rows == rows && (!a.scalar || single)) {

@@ -6,7 +6,7 @@ use npk::error::ErrorKind;
 use npk::model::{Dtype, Logical};
 
 use crate::support::library::{drain, read_all};
-use crate::support::{Scratch, fixture, python};
+use crate::support::{Scratch, at, fixture, npk, npk_fails, python};
 
 /// Spellings that numpy takes, and some that it does not.
 const SPELLINGS: &str = r#"
@@ -152,4 +152,35 @@ open('named.npy', 'wb').write(header([('x', 'float32'), ('y', 'int')], (2,)) + n
         error.kind() == ErrorKind::Refused && error.message().contains("long double"),
         "{error}"
     );
+}
+
+/// numpy's text of any length is a list of texts; a type without fields is a whole file without
+/// values; a table says of an array that cannot be read why that is.
+#[test]
+#[ignore = "asks the real libraries"]
+fn types_without_a_size() {
+    let s = Scratch::new();
+    python(
+        s.path(),
+        r#"
+import warnings, numpy as np; warnings.simplefilter('ignore')
+if np.lib.NumpyVersion(np.__version__) >= '2.0.0':
+    np.save('text.npy', np.array([['a', 'größer'], ['', 'b\0c']], np.dtypes.StringDType()))
+else:
+    np.save('text.npy', np.array([['a', 'größer'], ['', 'b\0c']], object))
+np.save('none.npy', np.zeros(2, np.dtype([])))
+np.savez('mixed.npz', a=np.array(['x', 1.5, [2]], object), n=np.arange(3))
+"#,
+    );
+    npk(&["convert", "-q", &at(&s, "text.npy"), &at(&s, "text.zarr")]);
+    let read = r#"
+import zarr
+z = zarr.open('text.zarr', mode='r')
+print((z if hasattr(z, 'shape') else z['text'])[...].tolist())
+"#;
+    assert_eq!(python(s.path(), read).trim(), r"[['a', 'größer'], ['', 'b\x00c']]");
+    let error = npk_fails(4, &["convert", &at(&s, "none.npy"), &at(&s, "none.npk")]);
+    assert!(error.contains("the element type has no fields"), "{error}");
+    let error = npk_fails(4, &["convert", &at(&s, "mixed.npz"), &at(&s, "mixed.parquet")]);
+    assert!(error.contains("mixed.npz: a: ") && !error.contains("row counts"), "{error}");
 }

@@ -7,7 +7,7 @@ use npk::format::WriteOptions;
 use npk::storage::Location;
 
 use crate::support::library::{convert, convert_files, read_all};
-use crate::support::{Scratch, mutants, python};
+use crate::support::{Scratch, at, mutants, npk, npk_any, python};
 
 /// Every dtype that numpy (with ml_dtypes) can give to the library.
 const MAKE: &str = r#"
@@ -334,5 +334,23 @@ fn from_a_pipe() {
             std::fs::rename(&out, dir.join("out.safetensors")).unwrap();
             python(dir.path(), COMPARE);
         }
+    }
+}
+
+/// The reference library writes and reads a tensor whose name is empty: it gets one.
+#[test]
+fn a_tensor_without_a_name() {
+    let s = Scratch::new();
+    for (other, wanted) in [("a", "unnamed"), ("unnamed", "unnamed_1")] {
+        let file = s.join("x.safetensors");
+        let _ = std::fs::remove_file(&file);
+        let tensors: [(&str, &str, &[u64], Vec<u8>); 2] =
+            [("", "U8", &[2], vec![1, 2]), (other, "U8", &[1], vec![3])];
+        crate::convert::safetensors(&file, &tensors);
+        let out = npk_any(&["convert", "-f", &at(&s, "x.safetensors"), &at(&s, "x.npk")]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.contains(&format!("the tensor without a name is called {wanted}")), "{said}");
+        npk(&["convert", "-qf", &at(&s, "x.npk"), "-a", wanted, &at(&s, "x.npy")]);
+        assert!(std::fs::read(s.join("x.npy")).unwrap().ends_with(&[1, 2]));
     }
 }

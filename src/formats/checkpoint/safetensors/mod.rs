@@ -201,9 +201,19 @@ fn arrays(header: Header, data_offset: u64, file_bytes: Option<u64>) -> Result<(
         Plan { format: "safetensors", attributes: header.metadata.into(), ..Plan::default() };
     let mut offsets = Vec::with_capacity(header.tensors.len());
     for (name, tensor) in &header.tensors {
-        if name.is_empty() {
-            return Err(Error::corrupt("a tensor has an empty name"));
-        }
+        // An empty name is right here, and nowhere else.
+        let named;
+        let name = match name.is_empty() {
+            true => {
+                let taken = |n: &String| header.tensors.iter().any(|(name, _)| name == n);
+                let others = (1u64..).map(|i| format!("unnamed_{i}"));
+                let names = std::iter::once("unnamed".to_string()).chain(others);
+                named = names.into_iter().find(|n| !taken(n)).unwrap_or_default();
+                plan.notes.push(format!("the tensor without a name is called {named}"));
+                &named
+            }
+            false => name,
+        };
         let meta = header::meta(name, tensor).at_array(name)?;
         let offset = data_offset
             .checked_add(tensor.data_offsets.0)

@@ -54,9 +54,11 @@ const TORCH: &[u8] = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19";
 const MAX_VALUES: usize = 10_000;
 
 /// All that a pickle may name.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     "numpy.ndarray",
     "numpy.dtype",
+    "numpy.core._internal._convert_to_stringdtype_kwargs",
+    "numpy._core._internal._convert_to_stringdtype_kwargs",
     "numpy.core.multiarray._reconstruct",
     "numpy._core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",

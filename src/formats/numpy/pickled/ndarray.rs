@@ -199,8 +199,14 @@ fn descr(pickle: &Pickle, id: Id, depth: usize, steps: &mut u64) -> Result<Descr
         return Err(Error::corrupt("an element type is nested too deep"));
     }
     let object = pickle.object(id).ok_or_else(broken)?;
-    if pickle.global(object.callable) != Some("numpy.dtype") {
-        return Err(broken());
+    match pickle.global(object.callable) {
+        Some("numpy.dtype") => {}
+        // numpy.dtypes.StringDType: its texts come as a list, as objects do.
+        Some(
+            "numpy._core._internal._convert_to_stringdtype_kwargs"
+            | "numpy.core._internal._convert_to_stringdtype_kwargs",
+        ) => return Ok(Descr::Simple("|O".into())),
+        _ => return Err(broken()),
     }
     let code = pickle.tuple(object.args).and_then(|a| a.first()).copied().ok_or_else(broken)?;
     let Some(code) = pickle.short(code) else {
