@@ -238,3 +238,20 @@ fn times_that_are_not_known() {
         assert_eq!(text, wanted, "{to}");
     }
 }
+
+/// A column has the type that it has in the whole file, whichever columns are chosen.
+#[test]
+fn chosen_columns_keep_their_type() {
+    let s = Scratch::new();
+    for (text, wanted) in [("1 2\n3 4\n", "int64"), ("1.5 2\n3 4\n", "float64")] {
+        std::fs::write(s.join("m.txt"), text).unwrap();
+        for choice in [["-a", "col1"], ["-x", "col0"]] {
+            let listed = npk(&["list", "-l", choice[0], choice[1], &at(&s, "m.txt")]);
+            assert!(listed.contains(wanted), "{choice:?}: {listed}");
+            npk(&["convert", "-qf", choice[0], choice[1], &at(&s, "m.txt"), &at(&s, "m.npy")]);
+            let npy = std::fs::read(s.join("m.npy")).unwrap();
+            let header = String::from_utf8_lossy(&npy[..128]).into_owned();
+            assert!(header.contains(if wanted == "int64" { "<i8" } else { "<f8" }), "{header}");
+        }
+    }
+}

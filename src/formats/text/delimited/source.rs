@@ -87,12 +87,14 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         .map_or_else(|| vec![true; names.len()], |choice| choice.of(&all_names));
     let columns: Vec<Column> = (0..names.len())
         .map(|i| {
-            let mode = if names[i].is_some() && wanted[i] { Mode::Start } else { Mode::Skip };
+            // The type that all have is that of the whole file, whichever are chosen.
+            let looked_at = names[i].is_some() && (wanted[i] || flavor.one_type);
+            let mode = if looked_at { Mode::Start } else { Mode::Skip };
             column(mode, asked[i], dialect, text.lossy)
         })
         .collect();
     let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
-    let skipped: Vec<bool> = columns.iter().map(|c| c.mode == Mode::Skip).collect();
+    let skipped: Vec<bool> = wanted.iter().zip(&names).map(|(w, n)| !w || n.is_none()).collect();
     let request = Request {
         blob: input.blob.as_ref(),
         start: head.rows_at,
