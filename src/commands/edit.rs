@@ -35,7 +35,7 @@ pub fn run(args: &EditArgs, console: Console) -> Result<u8> {
     };
     if !args.dry_run {
         dropped.iter().try_for_each(|name| store.remove(name))?;
-        renames.iter().try_for_each(|(old, new)| store.rename(old, new))?;
+        rename(&mut store, &renames)?;
         if !attributes.is_empty() {
             store.set_metadata(&attributes)?;
         }
@@ -84,4 +84,22 @@ fn dropped(store: &Store, patterns: &[String]) -> Result<Vec<String>> {
         return Err(Error::usage("no array would be left").hint("remove the store itself: rm -r"));
     }
     Ok(chosen.into_iter().map(|i| plan.arrays[i].name.clone()).collect())
+}
+
+/// Renames all at once, as `convert` does: a name that one array gives up another one may take.
+fn rename(store: &mut Store, renames: &[(String, String)]) -> Result<()> {
+    let is_given_up = |name: &str| renames.iter().any(|(old, _)| old == name);
+    if !renames.iter().any(|(_, new)| is_given_up(new)) {
+        return renames.iter().try_for_each(|(old, new)| store.rename(old, new));
+    }
+    let taken: Vec<String> = store.names().map(str::to_string).collect();
+    let is_taken = |n: &str| {
+        taken.iter().any(|name| name == n) || renames.iter().any(|(_, new)| new == n)
+    };
+    let aside: Vec<String> =
+        renames.iter().map(|(old, _)| names::unique_name(old, is_taken)).collect();
+    for ((old, _), aside) in renames.iter().zip(&aside) {
+        store.rename(old, aside)?;
+    }
+    renames.iter().zip(&aside).try_for_each(|((_, new), aside)| store.rename(aside, new))
 }

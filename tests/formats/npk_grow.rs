@@ -677,3 +677,20 @@ fn few_descriptors_suffice() {
     }
     assert!(read(&out.join("b.npk")).unwrap().bytes == read(&out.join("a.npk")).unwrap().bytes);
 }
+
+/// Arrays exchange their names in one call, as in a conversion.
+#[test]
+fn names_are_exchanged() {
+    let s = Scratch::new();
+    for (name, value) in [("a", 1u8), ("b", 2), ("c", 3)] {
+        std::fs::write(s.join(&format!("{name}.npy")), npy_bytes("|u1", &[1], &[value])).unwrap();
+    }
+    let made = ["a.npy", "b.npy", "c.npy", "x.npk"].map(|name| at(&s, name));
+    npk(&["convert", "-q", &made[0], &made[1], &made[2], &made[3]]);
+    npk(&["edit", "-q", &made[3], "--rename", "a=b", "--rename", "b=a", "--rename", "c=d"]);
+    for (name, value) in [("a", 2), ("b", 1), ("d", 3)] {
+        npk(&["convert", "-qf", &made[3], "-a", name, &at(&s, "back.npy")]);
+        assert_eq!(std::fs::read(s.join("back.npy")).unwrap().last(), Some(&value), "{name}");
+    }
+    npk(&["verify", "-q", &made[3]]);
+}
