@@ -93,9 +93,8 @@ fn rename(store: &mut Store, renames: &[(String, String)]) -> Result<()> {
         return renames.iter().try_for_each(|(old, new)| store.rename(old, new));
     }
     let taken: Vec<String> = store.names().map(str::to_string).collect();
-    let is_taken = |n: &str| {
-        taken.iter().any(|name| name == n) || renames.iter().any(|(_, new)| new == n)
-    };
+    let is_taken =
+        |n: &str| taken.iter().any(|name| name == n) || renames.iter().any(|(_, new)| new == n);
     let aside: Vec<String> =
         renames.iter().map(|(old, _)| names::unique_name(old, is_taken)).collect();
     for ((old, _), aside) in renames.iter().zip(&aside) {
