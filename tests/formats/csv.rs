@@ -10,7 +10,7 @@ use npk::model::{ArrayMeta, Buf, Chunk, Dtype, Logical, Plan, Values, buf_from, 
 use npk::pipe::{self, Settings};
 use npk::storage::Location;
 
-use crate::support::{Scratch, mutants, python};
+use crate::support::{Scratch, at, mutants, npk, npk_fails, python};
 
 /// A column as text, one cell a string: `-` for null.
 pub fn column(source: &dyn Source, array: usize) -> Vec<String> {
@@ -927,4 +927,14 @@ fn numbers_that_no_type_holds_are_told() {
             "{text}"
         );
     }
+}
+
+/// A file that begins with a comment is refused with the flag for it.
+#[test]
+fn a_comment_in_front_has_a_hint() {
+    let s = Scratch::new();
+    std::fs::write(s.join("c.csv"), "# made by x\na,b\n1,2\n").unwrap();
+    let error = npk_fails(4, &["convert", &at(&s, "c.csv"), &at(&s, "c.npk")]);
+    assert!(error.contains("--comment '#'"), "{error}");
+    npk(&["convert", "-q", "--comment", "#", &at(&s, "c.csv"), &at(&s, "c.npk")]);
 }

@@ -345,15 +345,22 @@ pub(super) fn no_decimal_commas<'a>(cells: impl Iterator<Item = &'a [u8]>) -> Re
 
 /// Adds what a header of one column may mean to an error about ragged rows.
 pub(super) fn hinted(error: Error, header: &str) -> Error {
+    if error.kind() != ErrorKind::Corrupt || error.hint_text().is_some() {
+        return error;
+    }
+    if header.trim_start().starts_with('#') {
+        let hint = "the first line seems to be a comment: --comment '#' passes over such lines";
+        return error.with_kind(ErrorKind::Refused).hint(hint);
+    }
     let sign = PLAIN_SIGNS.into_iter().find(|sign| header.as_bytes().contains(sign));
     match sign {
-        Some(sign) if error.kind() == ErrorKind::Corrupt && error.hint_text().is_none() => {
+        Some(sign) => {
             let hint = format!(
                 "the header seems to use another delimiter: give {}, and --decimal ',' for decimal commas",
                 flag(sign)
             );
             error.with_kind(ErrorKind::Refused).hint(hint)
         }
-        _ => error,
+        None => error,
     }
 }

@@ -81,20 +81,17 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     }
     let all_names: Vec<&str> = (0..names.len()).map(name).collect();
     let asked = asked_dtypes(&text.dtypes, &all_names);
-    let wanted = options
-        .choice
-        .as_ref()
-        .map_or_else(|| vec![true; names.len()], |choice| choice.of(&all_names));
+    let wanted = wanted(options, &names, &all_names);
     let columns: Vec<Column> = (0..names.len())
         .map(|i| {
             // The type that all have is that of the whole file, whichever are chosen.
-            let looked_at = names[i].is_some() && (wanted[i] || flavor.one_type);
+            let looked_at = wanted[i] || flavor.one_type && names[i].is_some();
             let mode = if looked_at { Mode::Start } else { Mode::Skip };
             column(mode, asked[i], dialect, text.lossy)
         })
         .collect();
     let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
-    let skipped: Vec<bool> = wanted.iter().zip(&names).map(|(w, n)| !w || n.is_none()).collect();
+    let skipped: Vec<bool> = wanted.iter().map(|wanted| !wanted).collect();
     let request = Request {
         blob: input.blob.as_ref(),
         start: head.rows_at,
@@ -299,6 +296,13 @@ fn column_headers<C: AsRef<[u8]>>(cells: &[C]) -> Result<Vec<String>> {
 }
 
 /// The type asked for each column, and whether by its name.
+/// Which columns are arrays that are chosen.
+fn wanted(options: &ReadOptions, names: &[Option<String>], shown: &[&str]) -> Vec<bool> {
+    let chosen = options.choice.as_ref().map(|choice| choice.of(shown));
+    let is_chosen = |i: usize| chosen.as_ref().is_none_or(|chosen| chosen[i]);
+    (0..names.len()).map(|i| names[i].is_some() && is_chosen(i)).collect()
+}
+
 fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Asked> {
     let for_all = dtypes
         .iter()
