@@ -1,6 +1,6 @@
 //! pandas' tables in HDF5: time zones and categories, with pandas as the judge.
 
-use crate::support::{self, Scratch, at, npk, npk_any};
+use crate::support::{self, Scratch, at, npk, npk_any, npk_fails};
 
 const FRAMES: &str = r#"
 import pandas as pd, numpy as np
@@ -76,4 +76,69 @@ for c in a:
             .contains("the frame of pandas in df is not understood"),
         "{output:?}"
     );
+}
+
+const MISSING_TEXTS: &str = r#"
+import pandas as pd, h5py
+df = pd.DataFrame({'x': [1, 2, 3], 's': ['a', None, 'nan'], 't': ['', 'nan', 'c'], 'u': [None, 'a', 'b']})
+table = dict(key='df', mode='w', format='table')
+df.to_hdf('own.h5', data_columns=['s'], **table)
+df.to_hdf('named.h5', nan_rep='a', **table)
+df.to_hdf('empty.h5', nan_rep='', **table)
+df['s'].to_hdf('series.h5', **table)
+keyed = df[['x']].set_index(pd.Index(['a', None, 'nan'], name='k'))
+keyed.to_hdf('index.h5', **table)
+keyed.to_hdf('fixed.h5', key='df', mode='w', format='fixed')
+keyed.set_index(pd.Index(['a', 'b', 'nan'], name='k')).to_hdf('whole.h5', **table)
+levels = pd.MultiIndex.from_arrays([['a', None, 'nan'], [1, 2, 3]], names=['l', 'm'])
+df[['s']].set_index(levels).to_hdf('levels.h5', nan_rep='NULL', **table)
+# What pandas wrote before 3.1: no word about the missing texts of columns.
+df.to_hdf('before.h5', **table)
+with h5py.File('before.h5', 'r+') as f:
+    del f['df'].attrs['data_col_nan_rep'], f['df'].attrs['mi_level_nan_rep']
+"#;
+
+#[test]
+#[ignore = "asks the real libraries"]
+fn missing_texts_are_nulls() {
+    let s = Scratch::new();
+    support::python(s.path(), MISSING_TEXTS);
+    for name in ["own", "named", "empty", "series", "index", "fixed", "whole", "levels", "before"] {
+        npk(&["convert", "-f", &at(&s, &format!("{name}.h5")), &at(&s, "o.parquet"), "--verify"]);
+        support::python(
+            s.path(),
+            &format!(
+                r#"
+import pandas as pd
+a, b = pd.read_hdf('{name}.h5', 'df'), pd.read_parquet('o.parquet')
+a = (a.to_frame() if isinstance(a, pd.Series) else a).reset_index()
+for c in a:
+    x, y = [[None if pd.isna(v) else v for v in z[c]] for z in (a, b)]
+    assert x == y, (c, x, y)
+"#
+            ),
+        );
+    }
+}
+
+/// Text of the fixed layout is a pickle: it is named as that, whatever the output is.
+#[test]
+#[ignore = "asks the real libraries"]
+fn pickled_text_is_refused_by_name() {
+    let s = Scratch::new();
+    support::python(
+        s.path(),
+        "import pandas as pd\n\
+         df = pd.DataFrame({'x': [1, 2, 3], 's': ['a', None, 'b']})\n\
+         df.to_hdf('frame.h5', key='df', mode='w', format='fixed')\n\
+         df['s'].to_hdf('series.h5', key='df', mode='w', format='fixed')\n",
+    );
+    for name in ["frame", "series"] {
+        for end in ["parquet", "npk"] {
+            let (file, out) = (at(&s, &format!("{name}.h5")), at(&s, &format!("{name}.{end}")));
+            let said = npk_fails(4, &["convert", &file, &out]);
+            assert!(said.contains("s: a pickled object of pandas is never loaded"), "{said}");
+            npk(&["convert", &file, &out, "--skip-unsupported"]);
+        }
+    }
 }

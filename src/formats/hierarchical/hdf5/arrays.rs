@@ -49,6 +49,7 @@ impl Array {
         match self.leaf.dims.first() {
             // One element that is a list: its rows are the list's.
             Some(&(n, _)) if self.dataset.scalar => n,
+            None if self.leaf.joined.is_some() && self.dataset.dims.len() == 1 => 1,
             _ => self.dataset.dims.first().copied().unwrap_or(1),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::array::Element;
 use crate::array::element::{Convert, Field, Fill, Padding, swap_bytes};
 use crate::error::{Error, Result};
-use crate::model::{Attributes, Categories, Dtype, Logical, TimeUnit};
+use crate::model::{Attributes, Categories, Dtype, Logical, TimeUnit, Values};
 
 /// A plain value inside an element: a whole element, or a field of it.
 #[derive(Clone, Default)]
@@ -34,6 +34,8 @@ pub(super) struct TypeLeaf {
     pub(super) zone: Option<String>,
     /// Integers are codes into categories, and a null where they are -1.
     pub(super) codes: Option<Codes>,
+    /// Text of rows that is this one stands for a null.
+    pub(super) null_text: Option<Vec<u8>>,
 }
 
 /// See [`TypeLeaf::codes`].
@@ -95,7 +97,7 @@ impl TypeLeaf {
 
     /// Whether rows have nulls, which only their values tell.
     pub(super) fn has_nulls(&self) -> bool {
-        self.zone.is_some() || self.codes.is_some()
+        self.zone.is_some() || self.codes.is_some() || self.null_text.is_some()
     }
 
     /// The model's type.
@@ -153,6 +155,27 @@ impl TypeLeaf {
             }
         }
         Ok(nulls.then_some(valid))
+    }
+
+    /// Takes the nulls out of text, a text a row: where each row has one, and no text in its place.
+    pub(super) fn take_null_texts(&self, texts: Values) -> (Option<Vec<u8>>, Values) {
+        let (Some(null), Values::Var { offsets, values }) = (&self.null_text, &texts) else {
+            return (None, texts);
+        };
+        let text = |w: &[u64]| &values[w[0] as usize..w[1] as usize];
+        let valid: Vec<u8> =
+            offsets.windows(2).map(|w| u8::from(text(w) != null.as_slice())).collect();
+        if !valid.contains(&0) {
+            return (None, texts);
+        }
+        let (mut ends, mut left) = (vec![0], Vec::with_capacity(values.len()));
+        for (w, &valid) in offsets.windows(2).zip(&valid) {
+            if valid == 1 {
+                left.extend_from_slice(text(w));
+            }
+            ends.push(left.len() as u64);
+        }
+        (Some(valid), Values::Var { offsets: ends, values: left.into() })
     }
 }
 

@@ -108,10 +108,14 @@ impl<'a> Headers<'a> {
                 "a virtual dataset of text of any length with a fill value is not supported",
             ));
         }
-        let mut storage = match layout {
-            ffi::CONTIGUOUS => self.contiguous(data, &plist, info, total)?,
-            ffi::CHUNKED => Storage::Chunked(Chunked::of(lib, &plist, &dims, element_bytes)?),
-            _ => Storage::Library,
+        let storage = match layout {
+            ffi::CONTIGUOUS => self.contiguous(data, &plist, info, total),
+            ffi::CHUNKED => Chunked::of(lib, &plist, &dims, element_bytes).map(Storage::Chunked),
+            _ => Ok(Storage::Library),
+        };
+        let (mut storage, error) = match storage {
+            Ok(storage) => (storage, None),
+            Err(e) => (Storage::Library, Some(e)),
         };
         let opaque = leaves.iter().any(|l| matches!(l.kind, ElementType::Other { .. }));
         if opaque || variable && (!text_alone || has_fill) {
@@ -126,6 +130,7 @@ impl<'a> Headers<'a> {
             false => None,
         };
         Ok(Dataset {
+            error,
             dims,
             scalar,
             null,

@@ -127,7 +127,8 @@ fn look_at_values(
             rows.has_nulls(array).and_then(|nulls| Ok((nulls, rows.first_not_utf8(array)?)));
         match looked {
             Ok((nulls, None)) => meta.nulls = nulls,
-            Ok((_, Some((row, start)))) => {
+            Ok((nulls, Some((row, start)))) => {
+                meta.nulls = nulls;
                 plan.notes.push(format!(
                     "{}: row {row} is not UTF-8 ({start:?}): kept as bytes",
                     meta.name
@@ -175,7 +176,7 @@ fn table(metas: &[(ArrayMeta, TypeLeaf)], dataset: &Dataset) -> Table {
 
 /// The arrays of a dataset, each with its leaf.
 fn metas(dataset: &Dataset) -> Vec<(ArrayMeta, TypeLeaf)> {
-    if let Some(error) = &dataset.error {
+    if let (Some(error), true) = (&dataset.error, dataset.leaves.is_empty()) {
         let mut meta = ArrayMeta::new(&dataset.name, crate::model::Dtype::U8, &[0]);
         meta.details.error = Some(Arc::new(error.clone()));
         meta.details.attributes = dataset.attributes.clone();
@@ -218,7 +219,9 @@ fn meta(dataset: &Dataset, leaf: &TypeLeaf) -> ArrayMeta {
     if dataset.null {
         details.attributes.insert(attributes::NULL.into(), true.into());
     }
-    if let Some(why) = leaf.error.clone() {
+    if let Some(error) = &dataset.error {
+        meta.details.error = Some(Arc::new(error.clone()));
+    } else if let Some(why) = leaf.error.clone() {
         let named = if leaf.fields.is_empty() {
             why
         } else {

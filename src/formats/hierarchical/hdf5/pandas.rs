@@ -9,9 +9,9 @@
 //! | categories of a table | as above | a series in `meta/FIELD/meta` |
 //!
 //! Names, zones and what else is no number are pickles, read as data and never run. Text of the
-//! fixed layout is a pickled object and stays refused; text of tables comes as it is stored (a
-//! missing one is the text `nan`). A frame that is not detected comes as the datasets of the
-//! file, with a note.
+//! fixed layout is a pickled object and stays refused. Missing texts of tables and of an index are
+//! stored as a text that stands for them: see [`NullTexts`]. A frame that is not detected comes as
+//! the datasets of the file, with a note.
 
 use serde_json::Value;
 
@@ -196,6 +196,58 @@ impl Info {
     }
 }
 
+/// The text that stands for a missing one. pandas 3.1 and later have one a column, which no other
+/// text of it is; earlier ones one a table, `nan` where the caller named no other.
+struct NullTexts<'a> {
+    /// Attributes of the dataset, which has one a column.
+    data: &'a Attributes,
+    /// That of the table; `None` where each column has its own.
+    of_table: Option<&'a str>,
+    /// Columns that were levels of the index, and have their own in any case.
+    levels: Vec<String>,
+}
+
+impl<'a> NullTexts<'a> {
+    const DEFAULT: &'static str = "nan";
+
+    fn of(group: &'a Attributes, data: &'a Attributes) -> NullTexts<'a> {
+        let is_set = |name: &str| {
+            group.get(name).is_some_and(|v| v.as_bool() == Some(true) || v.as_u64() == Some(1))
+        };
+        // A pickled `None` says that the caller named none; no text is without a dataspace.
+        let named = match group.get("nan_rep") {
+            Some(Value::Null) => "",
+            told => told.and_then(Value::as_str).filter(|&t| t != "N.").unwrap_or(Self::DEFAULT),
+        };
+        let levels = match is_set("mi_level_nan_rep") {
+            true => text(group, "levels").and_then(pickled_names).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        NullTexts { data, of_table: (!is_set("data_col_nan_rep")).then_some(named), levels }
+    }
+
+    /// Of a field of a table.
+    fn field(&self, field: &str) -> Option<&'a str> {
+        match self.of_table {
+            Some(text) if !self.levels.iter().any(|level| level == field) => Some(text),
+            _ => text(self.data, &format!("{field}_nan_rep")),
+        }
+    }
+
+    /// Of an index, in the attribute `name`: an empty one where nothing is missing.
+    fn index(attributes: &'a Attributes, name: &str) -> Option<&'a str> {
+        match attributes.get(name) {
+            None => Some(Self::DEFAULT),
+            Some(told) => told.as_str().filter(|t| !t.is_empty()),
+        }
+    }
+}
+
+/// Text that is `null` stands for a null.
+fn set_null_text(leaf: &mut TypeLeaf, null: Option<&str>) {
+    leaf.null_text = null.filter(|_| leaf.kind.is_text()).map(|text| text.as_bytes().to_vec());
+}
+
 /// The names in a small dataset of text or integers.
 fn names(data: &Dataset, file: &Id) -> Option<Vec<String>> {
     let [leaf] = &data.leaves[..] else { return None };
@@ -277,6 +329,13 @@ fn column(block: &Dataset, n: usize, of: usize, name: String) -> Option<Dataset>
     Some(made)
 }
 
+/// A column that cannot be read has the rows of its frame all the same.
+fn refused_rows(column: &mut Dataset, rows: &[u64]) {
+    if column.leaves[0].error.is_some() {
+        column.dims = rows.to_vec();
+    }
+}
+
 /// Times are integers with their type in an attribute; booleans are bit fields.
 fn apply_value_type(leaf: &mut TypeLeaf, told: Option<&str>) {
     if leaf.error.is_some() {
@@ -344,6 +403,17 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
         Some(unpickled(told).and_then(|p| zone(&p, p.root())))
     }
 
+    /// The index of a fixed layout.
+    fn index(&mut self, data: &Dataset) -> Option<Dataset> {
+        let name =
+            text(&data.attributes, "name").filter(|n| plain(n)).unwrap_or("index").to_string();
+        let mut made = self.column(data, 0, 1, name)?;
+        if text(&data.attributes, "kind") == Some("string") {
+            set_null_text(&mut made.leaves[0], NullTexts::index(&data.attributes, "nan_rep"));
+        }
+        Some(made)
+    }
+
     /// A whole dataset, or column `n` of `of`, with what its attributes tell.
     fn column(&mut self, data: &Dataset, n: usize, of: usize, name: String) -> Option<Dataset> {
         let mut made = column(data, n, of, name)?;
@@ -356,25 +426,24 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
         let (index, values) = (self.get("index")?, self.get("values")?);
         let name =
             text(self.attributes, "name").filter(|n| plain(n)).unwrap_or("values").to_string();
-        let index_name =
-            text(&index.attributes, "name").filter(|n| plain(n)).unwrap_or("index").to_string();
-        Some((self.column(index, 0, 1, index_name)?, vec![self.column(values, 0, 1, name)?]))
+        let mut column = self.column(values, 0, 1, name)?;
+        refused_rows(&mut column, &index.dims);
+        Some((self.index(index)?, vec![column]))
     }
 
     fn fixed_frame(&mut self) -> Option<FrameParts> {
         let order = names(self.get("axis0")?, self.file)?;
         let index = self.get("axis1")?;
         let rows = *index.dims.first()?;
-        let index_name =
-            text(&index.attributes, "name").filter(|n| plain(n)).unwrap_or("index").to_string();
         let blocks = self.attributes.get("nblocks")?.as_u64().filter(|&n| n < 10_000)?;
         let mut columns = Vec::new();
         for b in 0..blocks {
             let items = names(self.get(&format!("block{b}_items"))?, self.file)?;
             let values = self.get(&format!("block{b}_values"))?;
             for (n, item) in items.iter().enumerate() {
-                let column = self.column(values, n, items.len(), item.clone())?;
-                if column.leaves[0].error.is_none() && column.dims[0] != rows {
+                let mut column = self.column(values, n, items.len(), item.clone())?;
+                refused_rows(&mut column, &index.dims);
+                if column.dims[0] != rows {
                     return None;
                 }
                 columns.push(column);
@@ -384,12 +453,13 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
             return None;
         }
         columns.sort_by_key(|c| order.iter().position(|o| *o == c.name));
-        Some((self.column(index, 0, 1, index_name)?, columns))
+        Some((self.index(index)?, columns))
     }
 
     fn table(&mut self) -> Option<FrameParts> {
         let data = self.get("table")?;
         let info = Info::of(self.attributes);
+        let null_texts = NullTexts::of(self.attributes, &data.attributes);
         let one = |leaf: &TypeLeaf, name: String| {
             let mut made = data.view(name);
             made.storage = data.storage.clone();
@@ -406,6 +476,9 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
             apply_value_type(&mut leaf, text(&data.attributes, &told));
             let tz = info.get(field, "tz").map(|(pickle, id)| zone(pickle, id));
             if field == "index" {
+                if text(&data.attributes, &told) == Some("string") {
+                    set_null_text(&mut leaf, NullTexts::index(&data.attributes, "index_nan_rep"));
+                }
                 let name = info
                     .get(field, "index_name")
                     .and_then(|(p, id)| p.text(id))
@@ -419,6 +492,7 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
                 true => pickled_names(text(&data.attributes, &format!("{field}_kind"))?)?,
                 false => vec![field.clone()],
             };
+            set_null_text(&mut leaf, null_texts.field(field));
             self.set_zone(&mut leaf, &names.join(", "), tz);
             if text(&data.attributes, &format!("{field}_meta")) == Some("category") {
                 let ordered = info.get(field, "ordered").and_then(|(p, id)| p.int(id)) == Some(1);

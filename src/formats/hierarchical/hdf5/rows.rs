@@ -19,7 +19,8 @@ const REFERENCES: u64 = 16 << 10;
 /// Bytes of text in a chunk, about.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// Whether text is UTF-8 is looked for in so many bytes of an array, before it is read.
+/// Whether text is UTF-8, or stands for a null, is looked for in so many bytes of an array, before
+/// it is read.
 const LOOKED_AT_BYTES: u64 = 64 << 20;
 
 /// The lengths of the text of some rows, which are asked for before the rows are read.
@@ -45,7 +46,8 @@ impl Rows {
         Rows { file, reader, arrays, lengths: Mutex::default() }
     }
 
-    /// Whether an array has nulls, which only its values tell.
+    /// Whether an array has nulls, which only its values tell. Of text the first bytes are looked
+    /// at: what follows may have some.
     ///
     /// # Errors
     /// Those of reading.
@@ -54,13 +56,18 @@ impl Rows {
         if !self.arrays[array].leaf.has_nulls() {
             return Ok(false);
         }
+        let mut seen = 0;
         while row < total && !found {
             let end = self.next_boundary(array, row).min(row.saturating_add(1 << 16)).min(total);
             self.read(array, row..end, &mut |chunk| {
                 found |= chunk.valid.is_some();
+                if let Values::Var { offsets, values } = &chunk.values {
+                    seen += values.len() as u64 + offsets.len() as u64;
+                }
                 Ok(())
             })?;
             row = end;
+            found |= row < total && seen >= LOOKED_AT_BYTES;
         }
         Ok(found)
     }
@@ -78,7 +85,8 @@ impl Rows {
         }
         self.reader.read(array, rows, &mut |chunk| {
             let Values::Fixed(values) = chunk.values else {
-                return Err(Error::internal("text where numbers were announced"));
+                let (valid, values) = of.leaf.take_null_texts(chunk.values);
+                return emit(Chunk { valid: valid.map(Into::into), values, ..chunk });
             };
             let mut values = values.to_vec();
             let valid = of.leaf.take_nulls(&mut values, chunk.first_row)?;
@@ -133,6 +141,10 @@ impl Rows {
                 let (start, rows) = (rows.start as usize, (rows.end - rows.start) as usize);
                 Ok(packed.slice_with_length(start * row_bytes, rows * row_bytes))
             }
+            // The characters of the one text.
+            None if of.leaf.joined.is_some() && of.dataset.dims.len() == 1 => {
+                self.reader.packed(array, 0..of.dataset.dims[0])
+            }
             _ => self.reader.packed(array, rows),
         }
     }
@@ -173,7 +185,9 @@ impl Rows {
     fn texts_per_row(&self, array: usize) -> u64 {
         let (dataset, leaf) = (&self.arrays[array].dataset, &self.arrays[array].leaf);
         let lists: u64 = leaf.dims.iter().map(|d| d.0).product();
-        let inner: u64 = dataset.dims.iter().skip(1).product();
+        // Of one dimension of characters, which is the text's, this is the text.
+        let is_one = leaf.joined.is_some() && dataset.dims.len() == 1;
+        let inner: u64 = dataset.dims.iter().skip(usize::from(!is_one)).product();
         match leaf.dims.first() {
             Some(&(first, _)) if dataset.scalar => lists / first.max(1),
             _ => inner * lists / leaf.joined.unwrap_or(1).max(1) as u64,
