@@ -278,3 +278,37 @@ xr.testing.assert_identical(xr.open_zarr('o.zarr').load(), want)
         );
     }
 }
+
+/// Numbers that no type of HDF5 holds exactly, nulls, objects and mixed lists are JSON text there,
+/// and come back as they were.
+#[test]
+#[cfg(feature = "hdf5")]
+fn attributes_that_hdf5_has_no_type_for_come_back() {
+    let attributes = r#"{"big": 1180591620717411303425, "neg": -9223372036854775809,
+        "ids": [9007199254740993, 0.5], "whole": [18446744073709551616, 1], "high": 18446744073709551615,
+        "huge": 1e400, "some": [1, null], "none": null, "object": {"a": [1, 2]}, "empty": [],
+        "text": "[1, null]", "numbers": [1.0, 0.5], "whole_float": 1e3, "list": [1, 2]}"#;
+    let s = Scratch::new();
+    let array = r#"{"zarr_format": 3, "node_type": "array", "shape": [2], "data_type": "int8",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2]}},
+        "chunk_key_encoding": {"name": "default"}, "fill_value": 0, "codecs": [{"name": "bytes"}],
+        "attributes": ATTRIBUTES}"#
+        .replace("ATTRIBUTES", attributes);
+    let group =
+        format!(r#"{{"zarr_format": 3, "node_type": "group", "attributes": {attributes}}}"#);
+    std::fs::create_dir_all(s.join("a.zarr/x")).unwrap();
+    std::fs::write(s.join("a.zarr/zarr.json"), group).unwrap();
+    std::fs::write(s.join("a.zarr/x/zarr.json"), array).unwrap();
+    stderr(&s, &["convert", "a.zarr", "a.h5"]);
+    stderr(&s, &["convert", "a.h5", "b.zarr"]);
+    let want: serde_json::Value = serde_json::from_str(attributes).unwrap();
+    for path in ["b.zarr/zarr.json", "b.zarr/x/zarr.json"] {
+        let got: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(s.join(path)).unwrap()).unwrap();
+        for (name, want) in want.as_object().unwrap() {
+            let (got, want) = (&got["attributes"][name], want.clone());
+            let same = *got == want || name == "whole_float" && got.as_f64() == Some(1000.0);
+            assert!(same, "{path}: {name}: {got} instead of {want}");
+        }
+    }
+}

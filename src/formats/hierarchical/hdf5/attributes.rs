@@ -16,6 +16,10 @@
 //! | `…(2,3)`, `…()` | the shape: `()` is one value |
 //!
 //! NaN and infinities are text, as in Zarr (see [`json_float`]).
+//!
+//! What HDF5 has no type for (null, objects, lists of several kinds, numbers that no type holds
+//! exactly) is JSON text in the file. The attribute `npk_json` of the same object has the names of
+//! those attributes: they come back as the values that they were.
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -35,6 +39,10 @@ pub(super) const TYPES: &str = "hdf5:types";
 pub(super) const ENUM: &str = "hdf5:enum";
 /// The attribute that says that a dataset has no dataspace.
 pub(super) const NULL: &str = "hdf5:null";
+/// The attribute of the file that has the names of those which are JSON.
+pub(super) const JSON: &str = "npk_json";
+/// Text of more bytes is not taken for JSON: parsed it takes many times the memory.
+pub(super) const MAX_JSON_BYTES: usize = 1 << 20;
 /// Attributes larger than this are left out, with a note.
 const MAX_BYTES: u64 = 64 << 20;
 /// More attributes than that on one object are left out, with a note.
@@ -111,10 +119,25 @@ pub(super) fn read(
             count - MAX_COUNT
         ));
     }
+    parse_json(&mut all, &mut specs);
     if !specs.is_empty() {
         all.insert(TYPES.into(), Value::Object(specs));
     }
     all
+}
+
+/// Puts values in place of the text of attributes that are JSON.
+fn parse_json(all: &mut Attributes, specs: &mut Attributes) {
+    let Some(Value::Array(names)) = all.get(JSON).cloned() else { return };
+    all.shift_remove(JSON);
+    specs.shift_remove(JSON);
+    for name in names.iter().filter_map(Value::as_str) {
+        let text = all.get(name).and_then(Value::as_str).filter(|t| t.len() <= MAX_JSON_BYTES);
+        if let Some(value) = text.and_then(|text| serde_json::from_str(text).ok()) {
+            all.insert(name.into(), value);
+            specs.shift_remove(name);
+        }
+    }
 }
 
 fn name(lib: &Library, attribute: &Id) -> Result<String> {

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char, c_void};
 use base64::Engine;
 use serde_json::Value;
 
-use super::attributes::{ENUM, NULL, TYPES};
+use super::attributes::{ENUM, JSON, MAX_JSON_BYTES, NULL, TYPES};
 use super::ffi::{self, H5S_class_t, H5T_cset_t, H5T_str_t};
 use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
@@ -117,10 +117,12 @@ fn text_type(lib: &Library, bytes: Option<usize>, utf8: bool) -> Result<Id> {
     Ok(kind)
 }
 
+/// The value of missing elements.
+const FILL: &str = "_FillValue";
+
 /// netCDF takes a `_FillValue` only in the type of its array: a number that came without a type
 /// gets that one.
 pub(super) fn fill_type(attributes: &mut Attributes, meta: &ArrayMeta) {
-    const FILL: &str = "_FillValue";
     let specs = attributes.get(TYPES).and_then(Value::as_object);
     let told = specs.is_some_and(|s| s.contains_key(FILL));
     let value = attributes.get(FILL).filter(|v| json_float::from_json(v, Dtype::F64).is_some());
@@ -145,23 +147,37 @@ pub(super) fn all(
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let specs = attributes.get(TYPES).and_then(Value::as_object);
+    // Gives whether it was written as JSON.
+    let mut write = |name: &str, value: &Value, new: Option<NewAttribute>| -> bool {
+        let Some(new) = new.or_else(|| NewAttribute::json(value)) else { return false };
+        let json_bytes = new.json_bytes();
+        if let Err(e) = new.write(lib, object, name) {
+            let why = e.message();
+            notes.push(format!("the attribute {name:?} of {path} is not written: {why}"));
+        } else if json_bytes > MAX_JSON_BYTES {
+            notes.push(format!(
+                "the attribute {name:?} of {path} is written as JSON text of {json_bytes} bytes"
+            ));
+        } else {
+            return json_bytes > 0;
+        }
+        false
+    };
+    let mut as_json = Vec::new();
     for (name, value) in attributes {
         if matches!(name.as_str(), TYPES | ENUM | NULL) || dimensions && name == "_ARRAY_DIMENSIONS"
         {
             continue;
         }
         let spec = specs.and_then(|s| s.get(name)).and_then(Value::as_str);
-        let made = spec
-            .and_then(|s| NewAttribute::by_spec(value, s))
-            .or_else(|| NewAttribute::by_value(value));
-        match made.map(|m| m.write(lib, object, name)) {
-            Some(Ok(())) => {}
-            Some(Err(e)) => notes
-                .push(format!("the attribute {name:?} of {path} is not written: {}", e.message())),
-            None => notes.push(format!(
-                "the attribute {name:?} of {path} is not written: HDF5 has no type for it"
-            )),
+        let new = spec.and_then(|s| NewAttribute::by_spec(value, s, name == FILL));
+        if write(name, value, new.or_else(|| NewAttribute::by_value(value))) {
+            as_json.push(Value::from(name.as_str()));
         }
+    }
+    if !as_json.is_empty() {
+        let names = Value::Array(as_json);
+        write(JSON, &names, NewAttribute::by_value(&names));
     }
     Ok(())
 }
@@ -172,6 +188,8 @@ struct NewAttribute {
     /// `None`: one value.
     shape: Option<Vec<u64>>,
     null: bool,
+    /// The text is JSON, and stands for its value.
+    is_json: bool,
 }
 
 enum AttributeData {
@@ -186,12 +204,14 @@ fn leaves<'a>(value: &'a Value, depth: usize, out: &mut Vec<&'a Value>) {
     }
 }
 
-/// A number in the bytes of a dtype; `None` where it does not fit.
-fn number(v: &Value, dtype: Dtype) -> Option<Vec<u8>> {
+/// A number in the bytes of a dtype; `None` where it does not fit, or is rounded and may not be.
+fn number(v: &Value, dtype: Dtype, may_round: bool) -> Option<Vec<u8>> {
     let n = dtype.item_bytes() as usize;
     Some(match dtype {
         Dtype::Bool => vec![u8::from(v.as_bool()?)],
-        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16 => json_float::from_json(v, dtype)?,
+        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16 => {
+            json_float::from_json(v, dtype).filter(|b| may_round || is_exact(v, dtype, b))?
+        }
         Dtype::C32 | Dtype::C64 | Dtype::C128 => {
             let part = match dtype {
                 Dtype::C32 => Dtype::F16,
@@ -199,7 +219,7 @@ fn number(v: &Value, dtype: Dtype) -> Option<Vec<u8>> {
                 _ => Dtype::F64,
             };
             let [re, im] = v.as_array()?.as_slice() else { return None };
-            [number(re, part)?, number(im, part)?].concat()
+            [number(re, part, may_round)?, number(im, part, may_round)?].concat()
         }
         d if d.is_integer() => {
             let wide = match v.as_i64() {
@@ -215,17 +235,37 @@ fn number(v: &Value, dtype: Dtype) -> Option<Vec<u8>> {
     })
 }
 
+/// Whether a float is all of the number in JSON: of whole numbers every digit counts, of others
+/// what float64 has.
+fn is_exact(v: &Value, dtype: Dtype, bytes: &[u8]) -> bool {
+    let Value::Number(number) = v else { return true };
+    let Some(Value::Number(kept)) = json_float::to_json(dtype, bytes) else { return false };
+    let (text, Ok(kept)) = (number.to_string(), kept.to_string().parse::<f64>()) else {
+        return false;
+    };
+    match is_whole(&text) {
+        true => format!("{kept:.0}") == text,
+        false => text.parse() == Ok(kept),
+    }
+}
+
+/// Whether a number in JSON is written as a whole one.
+fn is_whole(number: &str) -> bool {
+    !number.contains(['.', 'e', 'E'])
+}
+
 impl AttributeData {
-    /// Numbers of this type; `None` where one does not fit.
-    fn numbers(values: &[&Value], dtype: Dtype) -> Option<AttributeData> {
-        let bytes = values.iter().map(|v| number(v, dtype)).collect::<Option<Vec<_>>>()?.concat();
+    /// Numbers of this type; `None` where one does not fit, or is rounded and may not be.
+    fn numbers(values: &[&Value], dtype: Dtype, may_round: bool) -> Option<AttributeData> {
+        let bytes = values.iter().map(|v| number(v, dtype, may_round));
+        let bytes = bytes.collect::<Option<Vec<_>>>()?.concat();
         Some(AttributeData::Numbers(dtype, bytes))
     }
 }
 
 impl NewAttribute {
     /// As the file had it that this value was read from; `None` where the value was changed since.
-    fn by_spec(value: &Value, spec: &str) -> Option<NewAttribute> {
+    fn by_spec(value: &Value, spec: &str, may_round: bool) -> Option<NewAttribute> {
         let (null, spec) = spec.strip_prefix("null:").map_or((false, spec), |s| (true, s));
         let (binary, spec) = spec.strip_prefix("base64:").map_or((false, spec), |s| (true, s));
         let (name, shape) = spec.strip_suffix(')')?.split_once('(')?;
@@ -268,14 +308,30 @@ impl NewAttribute {
             }
             None => {
                 let dtype = Dtype::of_name(name)?;
-                AttributeData::numbers(&values, dtype)?
+                AttributeData::numbers(&values, dtype, may_round)?
             }
         };
-        Some(NewAttribute { kind, shape: (!shape.is_empty()).then_some(shape), null })
+        let shape = (!shape.is_empty()).then_some(shape);
+        Some(NewAttribute { kind, shape, null, is_json: false })
     }
 
-    /// As anybody would expect: text, int64, float64, bool, lists of those; anything else as JSON
-    /// text.
+    /// As JSON text: what HDF5 has no type for, numbers among it that no type of it holds exactly.
+    fn json(value: &Value) -> Option<NewAttribute> {
+        let texts = vec![serde_json::to_vec(value).ok()?];
+        let kind = AttributeData::Text { texts, bytes: None, utf8: true };
+        Some(NewAttribute { kind, shape: None, null: false, is_json: true })
+    }
+
+    /// Bytes of the JSON text; 0 where it is none.
+    fn json_bytes(&self) -> usize {
+        match &self.kind {
+            AttributeData::Text { texts, .. } if self.is_json => texts.iter().map(Vec::len).sum(),
+            _ => 0,
+        }
+    }
+
+    /// As anybody would expect: text, int64, float64, bool, lists of those; `None` for anything
+    /// else.
     fn by_value(value: &Value) -> Option<NewAttribute> {
         let mut shape = Vec::new();
         let mut inner = value;
@@ -292,24 +348,24 @@ impl NewAttribute {
         let same = |test: fn(&Value) -> bool| {
             regular && !values.is_empty() && values.iter().all(|v| test(v))
         };
-        let text = |texts| Some(AttributeData::Text { texts, bytes: None, utf8: true });
         let kind = if same(Value::is_string) {
             let texts = values.iter().filter_map(|v| v.as_str());
-            text(texts.map(|s| s.as_bytes().to_vec()).collect())
+            let texts = texts.map(|s| s.as_bytes().to_vec()).collect();
+            AttributeData::Text { texts, bytes: None, utf8: true }
         } else if same(Value::is_boolean) {
-            AttributeData::numbers(&values, Dtype::Bool)
+            AttributeData::numbers(&values, Dtype::Bool, false)?
         } else if same(Value::is_number) {
-            [Dtype::I64, Dtype::U64, Dtype::F64]
-                .into_iter()
-                .find_map(|dtype| AttributeData::numbers(&values, dtype))
+            // Whole numbers stay whole.
+            let is_whole = |v: &&Value| matches!(v, Value::Number(n) if is_whole(&n.to_string()));
+            let types = [Dtype::I64, Dtype::U64, Dtype::F64];
+            let known = if values.iter().all(is_whole) { &types[..2] } else { &types[..] };
+            let numbers = |&dtype: &Dtype| AttributeData::numbers(&values, dtype, false);
+            known.iter().find_map(numbers)?
         } else {
-            None
+            return None;
         };
-        if kind.is_none() {
-            shape.clear();
-        }
-        let kind = kind.or_else(|| text(vec![serde_json::to_vec(value).ok()?]))?;
-        Some(NewAttribute { kind, shape: (!shape.is_empty()).then_some(shape), null: false })
+        let shape = (!shape.is_empty()).then_some(shape);
+        Some(NewAttribute { kind, shape, null: false, is_json: false })
     }
 
     fn write(mut self, lib: &Library, object: &Id, name: &str) -> Result<()> {
