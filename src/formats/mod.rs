@@ -55,6 +55,7 @@ pub mod hierarchical {
     pub mod zarr;
 
     mod chunk_shape;
+    mod encoding;
 }
 /// Tables as text.
 pub mod text {

@@ -98,3 +98,42 @@ for path in [p for p in ('/', 'g', 'nan', 'inf', 'nzero') if p in a]:
         }
     }
 }
+
+/// xarray writes text as encoded characters and says so in `_Encoding`. Where they became text the
+/// encoding goes, and a dataset opens as the same one through every format, scalars among it.
+#[test]
+#[ignore = "asks the real libraries"]
+fn encoded_characters_open_as_the_same_dataset() {
+    let s = Scratch::new();
+    support::python(
+        s.path(),
+        r#"
+import xarray as xr, numpy as np
+base = xr.Dataset(
+    {'s': (('x',), np.array(['a', 'bé', ''], object)), 'one': ((), np.float32(3.5), {'units': 'm'}), 'name': ((), 'héllo')},
+    coords={'x': [1, 2, 3]}, attrs={'title': 't'})
+base.to_netcdf('c3.nc', format='NETCDF3_64BIT')
+base.to_netcdf('c4.nc', format='NETCDF4', encoding={n: {'dtype': 'S1', 'zlib': n == 's'} for n in ('s', 'name')})
+"#,
+    );
+    for name in ["c3", "c4"] {
+        let file = |end: &str| at(&s, &format!("{name}{end}"));
+        npk(&["convert", "-q", &file(".nc"), &file("_a.nc"), "--verify"]);
+        npk(&["convert", "-q", &file(".nc"), &file("_b.zarr")]);
+        npk(&["convert", "-q", &file(".nc"), &file("_c.zarr"), "--zarr-format", "2"]);
+        npk(&["convert", "-q", &file("_b.zarr"), &file("_d.nc")]);
+        npk(&["convert", "-q", &file("_c.zarr"), &file("_e.nc")]);
+        npk(&["convert", "-q", &file("_e.nc"), &file("_f.zarr")]);
+    }
+    support::python(
+        s.path(),
+        r#"
+import xarray as xr
+for name in ('c3', 'c4'):
+    want = xr.open_dataset(f'{name}.nc').load()
+    assert want['name'].item() == 'héllo'
+    for end in ('_a.nc', '_b.zarr', '_c.zarr', '_d.nc', '_e.nc', '_f.zarr'):
+        xr.testing.assert_identical(want, xr.open_dataset(name + end).load())
+"#,
+    );
+}

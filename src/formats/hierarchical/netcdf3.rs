@@ -17,7 +17,7 @@
 //!
 //! Names and values are filled up to 4 bytes, and so is each variable's part of a record, unless it
 //! is the only one. Characters of several dimensions are text: the last one is its length, as the
-//! CF conventions say.
+//! CF conventions say. So are those of one dimension with an attribute `_Encoding`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use crate::array::text_codes::coded;
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid};
 use crate::error::{Error, Result};
 use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec};
+use crate::formats::hierarchical::encoding::{ENCODING, decoded};
 use crate::model::json_float;
 use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, Plan, checked_product};
 use crate::storage::{Blob, BlobSlice, Forward, Location};
@@ -384,19 +385,27 @@ impl Header {
         let names: Vec<Value> =
             variable.dimensions.iter().map(|&d| self.dimensions[d].name.as_str().into()).collect();
         let mut attributes = variable.attributes.clone();
-        attributes.insert(DIMENSIONS.into(), names.into());
+        if !names.is_empty() {
+            attributes.insert(DIMENSIONS.into(), names.into());
+        }
         let (dtype, convert, bytes, stored) = match variable.element {
             ElementType::Number(dtype) => {
                 let size = dtype.item_bytes() as usize;
                 let convert = if size == 1 { Convert::Nothing } else { Convert::Swap(size) };
                 (dtype, convert, size, None)
             }
-            // The last of several dimensions is the length of the text.
+            // The last of several dimensions is the length of the text. Characters of one dimension
+            // may be one text or a text each: an encoding says that they are one.
             ElementType::Char => {
-                let width = if shape.len() > 1 { shape.pop().unwrap_or(1) } else { 1 };
-                if let Some(Value::Array(names)) = attributes.get_mut(DIMENSIONS) {
+                let is_one = !variable.has_records && attributes.contains_key(ENCODING);
+                let is_joined = shape.len() > usize::from(!is_one);
+                let width = shape.pop_if(|_| is_joined).unwrap_or(1);
+                if shape.is_empty() {
+                    attributes.shift_remove(DIMENSIONS);
+                } else if let Some(Value::Array(names)) = attributes.get_mut(DIMENSIONS) {
                     names.truncate(shape.len());
                 }
+                decoded(&mut attributes);
                 let width = usize::try_from(width)
                     .map_err(|_| Error::refused(format!("its texts have {width} characters")))?;
                 let convert = Convert::Padded(Padding::Text(Fill::Zeros));

@@ -5,10 +5,12 @@ use serde_json::Value;
 use super::attributes;
 use super::dataset::Dataset;
 use super::element_type::ElementType;
+use crate::formats::hierarchical::encoding::{ENCODING, decoded};
 use crate::model::Attributes;
 
 /// netCDF has text as characters whose last dimension is its length: they are joined, as the CF
-/// conventions have it.
+/// conventions have it. Those of one dimension may be one text or a text each: an encoding says
+/// that they are one.
 pub(super) fn join_characters(dataset: &mut Dataset, attributes: &mut Attributes, netcdf: bool) {
     const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
     let rank = dataset.dims.len();
@@ -16,7 +18,8 @@ pub(super) fn join_characters(dataset: &mut Dataset, attributes: &mut Attributes
         .get(DIMENSIONS)
         .and_then(|v| v.as_array())
         .is_some_and(|names| names.len() == rank);
-    let Some(&width) = dataset.dims.last().filter(|&&n| rank > 1 && n > 0 && (netcdf || named))
+    let is_text = rank > 1 || rank == 1 && !dataset.scalar && attributes.contains_key(ENCODING);
+    let Some(&width) = dataset.dims.last().filter(|&&n| is_text && n > 0 && (netcdf || named))
     else {
         return;
     };
@@ -31,8 +34,12 @@ pub(super) fn join_characters(dataset: &mut Dataset, attributes: &mut Attributes
     if named && let Some(names) = attributes.get_mut(DIMENSIONS).and_then(|v| v.as_array_mut()) {
         names.pop();
     }
+    if rank == 1 {
+        attributes.shift_remove(DIMENSIONS);
+    }
     // It numbers the dimensions of the characters.
     attributes.shift_remove("_Netcdf4Coordinates");
+    decoded(attributes);
 }
 
 /// The names of dimension scales, kept as xarray and Zarr keep them; the references that carried

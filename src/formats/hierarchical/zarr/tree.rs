@@ -215,7 +215,7 @@ impl Walk<'_> {
         if attributes
             .get(DIMENSIONS)
             .and_then(Value::as_array)
-            .is_some_and(|names| *names == made_up(path, rank))
+            .is_some_and(|names| names.is_empty() || *names == made_up(path, rank))
         {
             attributes.shift_remove(DIMENSIONS);
         }
