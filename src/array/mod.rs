@@ -109,6 +109,15 @@ pub trait Pieces: Send + Sync {
         !self.is_batched()
     }
 
+    /// The codecs that were left out of every piece ([`PieceLocation::skipped`]); `None` where
+    /// pieces differ in them.
+    ///
+    /// # Errors
+    /// As [`Pieces::locate`].
+    fn skipped_of_all(&self) -> Result<Option<u32>> {
+        Ok(Some(0))
+    }
+
     /// Says which piece an error is about.
     fn about(&self, error: Error, _at: &[u64]) -> Error {
         error

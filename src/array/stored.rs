@@ -23,10 +23,12 @@ impl ArrayMap {
     /// Refused: what keeps others from reading the bytes where they are.
     pub fn stored(&self, dtype: Dtype) -> Result<StoredArray> {
         let item = self.stored_item(dtype)?;
+        let skipped = self.pieces.skipped_of_all()?.ok_or_else(differently)?;
         let mut codecs = Vec::new();
         let mut is_column_major = false;
-        for codec in self.codecs.codecs() {
+        for (i, codec) in self.codecs.codecs().iter().enumerate() {
             match codec {
+                _ if i < 32 && skipped >> i & 1 == 1 => {}
                 // The first of the codecs, for it is the order of the elements.
                 Codec::Transpose { order, .. }
                     if codecs.is_empty() && order.iter().rev().copied().eq(0..order.len()) =>
@@ -68,7 +70,7 @@ impl ArrayMap {
             return Err(Error::refused("its pieces have no elements"));
         }
         let chunk_shape = chunk_shape.into_iter().map(|n| n.max(1)).collect();
-        let chunks = Arc::new(Chunks { map: self.clone(), cut_rows });
+        let chunks = Arc::new(Chunks { map: self.clone(), cut_rows, skipped });
         let (shape, fill) = (self.shape.clone(), self.fill.clone());
         Ok(StoredArray { shape, chunk_shape, is_column_major, item, codecs, fill, chunks })
     }
@@ -141,6 +143,10 @@ impl ArrayMap {
     }
 }
 
+fn differently() -> Error {
+    Error::refused("its chunks are not all stored in the same way: some are not compressed")
+}
+
 fn in_no_file() -> Error {
     Error::refused("its bytes lie in no file as they are")
 }
@@ -175,6 +181,8 @@ struct Chunks {
     map: ArrayMap,
     /// Rows of a part.
     cut_rows: Option<u64>,
+    /// The codecs that were left out of all pieces.
+    skipped: u32,
 }
 
 impl LocateChunk for Chunks {
@@ -183,8 +191,8 @@ impl LocateChunk for Chunks {
         let place = if self.cut_rows.is_some() { &whole } else { at };
         let found = self.map.pieces.locate(place).map_err(|e| self.map.pieces.about(e, place))?;
         let Some(PieceLocation { slice, skipped }) = found else { return Ok(None) };
-        if skipped != 0 {
-            return Err(Error::refused("its chunks are not all stored in the same way"));
+        if skipped != self.skipped {
+            return Err(differently());
         }
         let Some(blob) = slice.blob.origin() else {
             return Err(in_no_file());

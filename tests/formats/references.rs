@@ -207,3 +207,55 @@ assert ds['v'].dims == ('time', 'x') and (ds['v'].values == want['n.nc']['v']).a
 ",
     );
 }
+
+/// Chunks that no compression made smaller are stored without it: all of an array alike are
+/// referred to as they are, some of it are not.
+#[test]
+#[cfg(feature = "hdf5")]
+fn chunks_without_their_compression_are_referred_to() {
+    let s = Scratch::new();
+    std::fs::write(s.join("x.csv"), "one\n1\n").unwrap();
+    npk(&["convert", "-q", &at(&s, "x.csv"), &at(&s, "x.h5"), "--layout", "columns"]);
+    npk(&["convert", "-q", &at(&s, "x.h5"), &at(&s, "x.json"), "--virtual"]);
+    let refs = set(&s.join("x.json"));
+    assert_eq!(
+        document(&refs, "one/.zarray")["filters"],
+        serde_json::json!([{"elementsize": 8, "id": "shuffle"}])
+    );
+    // Shuffled, one number is as before, with its bytes one after the other.
+    assert_eq!(resolve(&refs, "one/0"), 1i64.to_le_bytes());
+    // The first chunk of each is compressed, the second is not.
+    let mut state = 1u64;
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 1
+    };
+    let rows: String = (0..512)
+        .map(|i| if i < 256 { "0,0\n".into() } else { format!("{0},{0}\n", noise()) })
+        .collect();
+    std::fs::write(s.join("m.csv"), format!("a,b\n{rows}")).unwrap();
+    let mixed = at(&s, "m.h5");
+    npk(&[
+        "convert",
+        "-q",
+        &at(&s, "m.csv"),
+        &mixed,
+        "--layout",
+        "columns",
+        "--chunk-shape",
+        "256",
+    ]);
+    let told = npk_fails(4, &["convert", &mixed, &at(&s, "m.json"), "--virtual"]);
+    for name in ["a", "b"] {
+        assert!(
+            told.contains(&format!(
+                "{name}: it cannot be referred to: its chunks are not all stored in the same way"
+            )),
+            "{told}"
+        );
+    }
+    assert!(told.contains("--inline-below"), "{told}");
+    npk(&["convert", "-q", &mixed, &at(&s, "m.json"), "--virtual", "--inline-below", "4kB"]);
+}

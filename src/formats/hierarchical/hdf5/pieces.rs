@@ -61,6 +61,19 @@ impl Chunks {
         &self.chunked.shape[..self.dataset.dims.len()]
     }
 
+    /// The filters that were left out of a chunk.
+    fn skipped(&self, chunk: &ChunkLocation, at: &[u64]) -> u32 {
+        let is_edge = || {
+            let places = at.iter().zip(self.shape()).zip(&self.dataset.dims);
+            places.into_iter().any(|((p, s), &d)| p * s + s > d)
+        };
+        let skipped = if self.chunked.raw_edges && is_edge() { u32::MAX } else { chunk.mask };
+        match self.chunked.codecs.codecs().len() {
+            n @ 0..32 => skipped & ((1 << n) - 1),
+            _ => skipped,
+        }
+    }
+
     fn index(&self) -> Result<&Index> {
         self.index.get_or_init(|| self.find()).as_ref().map_err(Error::clone)
     }
@@ -97,8 +110,7 @@ impl Pieces for Chunks {
             .and_then(|n| n.checked_mul(self.dataset.element_bytes as u64))
             .ok_or_else(|| Error::corrupt("a chunk is too large"))?;
         let origin: Vec<u64> = at.iter().zip(shape).map(|(p, s)| p * s).collect();
-        let is_edge = origin.iter().zip(shape).zip(dims).any(|((o, s), &d)| o + s > d);
-        let skipped = if is_edge && self.chunked.raw_edges { u32::MAX } else { chunk.mask };
+        let skipped = self.skipped(&chunk, at);
         let mut len = chunk.bytes;
         if self.chunked.codecs.is_plain(skipped) {
             if len < whole {
@@ -117,6 +129,25 @@ impl Pieces for Chunks {
             }
         };
         Ok(Some(PieceLocation { slice, skipped }))
+    }
+
+    fn skipped_of_all(&self) -> Result<Option<u32>> {
+        let (chunks, shape) = (&self.index()?.chunks, self.shape());
+        let mut found = None;
+        for chunk in chunks {
+            let mut at = vec![0; shape.len()];
+            let mut number = chunk.number;
+            for (p, (&d, &s)) in at.iter_mut().zip(self.dataset.dims.iter().zip(shape)).rev() {
+                let count = d.div_ceil(s).max(1);
+                *p = number % count;
+                number /= count;
+            }
+            let skipped = self.skipped(chunk, &at);
+            if *found.get_or_insert(skipped) != skipped {
+                return Ok(None);
+            }
+        }
+        Ok(found.or(Some(0)))
     }
 
     fn is_divisible(&self) -> bool {
