@@ -81,6 +81,9 @@ fn line(meta: &ArrayMeta, args: &ListArgs) -> String {
         };
         let bytes = meta.size_bytes().map_or_else(|| "?".into(), |b| b.to_string());
         line += &format!("\t{}\t{shape}\t{bytes}", shown_type(meta));
+        if let Some(error) = &meta.details.error {
+            line += &format!("\tnot readable: {}", visible(&error.reason()));
+        }
     }
     line.push(if args.null { '\0' } else { '\n' });
     line

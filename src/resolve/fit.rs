@@ -153,7 +153,11 @@ fn fit_one(
     };
     let coded = meta.coded_text().is_some();
     if coded && !takes_codes(meta, capabilities) {
-        let kind = format!("text of {} dimensions", 1 + meta.inner.len());
+        let what = match meta.logical.text_categories().map(|c| c.kind()) {
+            Some(CategoryKind::Binary) => "bytes",
+            _ => "text",
+        };
+        let kind = format!("{what} of {} dimensions", 1 + meta.inner.len());
         if policy.strings == Some(Strings::Skip) {
             return Ok(Outcome::Skipped(format!("{}: {kind} is left out", meta.name)));
         }

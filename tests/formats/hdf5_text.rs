@@ -130,7 +130,7 @@ with h5py.File('l.h5', 'w') as f:
     // HDF5 has no type for bytes of any length that it would write: they are offsets and bytes, of
     // one dimension.
     let said = npk_fails(4, &["convert", &file, &at(&s, "again.h5")]);
-    assert!(said.contains("two: hdf5 cannot hold text of 2 dimensions"), "{said}");
+    assert!(said.contains("two: hdf5 cannot hold bytes of 2 dimensions"), "{said}");
     npk(&["convert", &file, &at(&s, "again.h5"), "-x", "two"]);
     let one = ["any", "chunks", "cut", "fixed", "ok", "record.n", "record.t"];
     let one: Vec<&str> = one.iter().flat_map(|name| ["-a", *name]).collect();

@@ -257,5 +257,5 @@ fn chunks_without_their_compression_are_referred_to() {
         );
     }
     assert!(told.contains("--inline-below"), "{told}");
-    npk(&["convert", "-q", &mixed, &at(&s, "m.json"), "--virtual", "--inline-below", "4kB"]);
+    npk(&["convert", "-q", &mixed, &at(&s, "m.json"), "--virtual", "--inline-below", "5kB"]);
 }

@@ -158,8 +158,8 @@ pub(super) fn make_dataset(
         }
     };
     let coded = meta.coded_text().map(|_| meta.clone());
-    let (inner, scalar) = (meta.inner.clone(), meta.scalar);
-    let layout = DatasetLayout { inner, scalar, element_bytes, storage, coded };
+    let (name, inner, scalar) = (meta.name.clone(), meta.inner.clone(), meta.scalar);
+    let layout = DatasetLayout { name, inner, scalar, element_bytes, storage, coded };
     Ok((layout, DatasetSlot { path, offset, bytes, row_bytes, grows }, data))
 }
 

@@ -103,7 +103,9 @@ fn texts(chunks: Vec<Chunk>, layout: &DatasetLayout, first_row: u64) -> Result<V
             return Err(Error::refused(format!(
                 "the text of row {} has a zero byte, which variable-length HDF5 strings cannot hold",
                 first_row + i as u64 / items
-            )));
+            ))
+            .array(&layout.name)
+            .hint("leave the array out with -x, or choose Zarr, .npk or .npz"));
         }
     }
     Ok(chunks)

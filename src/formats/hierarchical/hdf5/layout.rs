@@ -19,6 +19,8 @@ const SLAB_BYTES: u64 = 32 << 20;
 
 /// What an array becomes.
 pub(super) struct DatasetLayout {
+    /// The array's name.
+    pub(super) name: String,
     /// The dimensions after the first.
     pub(super) inner: Vec<u64>,
     /// One value.
