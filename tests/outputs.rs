@@ -140,6 +140,7 @@ fn prefixes_that_are_nowhere() {
 
 /// Bytes that lie ready are never touched: all of them go file to file in the kernel.
 #[test]
+#[cfg_attr(npk_portable, ignore = "a way of Linux")]
 fn bytes_that_lie_ready_are_copied_by_the_kernel() {
     let s = Scratch::new();
     let bytes = |n: usize| (0..n).map(|i| (i % 251) as u8).collect::<Vec<u8>>();

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::merkle::Tree;
 use super::shares::{Shard, hash64};
 use crate::error::{Context, Error, Result};
-use crate::storage::{EntryKind, Existing, Location, cleanup, temporary};
+use crate::storage::{EntryKind, Existing, Location, cleanup, platform, temporary};
 
 /// Lines of a worker that may get lost on object storage, which cannot be appended to.
 const LINES_A_PART: u64 = 1000;
@@ -300,7 +300,6 @@ impl Known {
 /// A name that no other worker takes.
 fn random_id() -> Result<String> {
     let mut bytes = [0u8; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::from(std::io::Error::from(e)))?;
+    platform::random(&mut bytes)?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }

@@ -16,7 +16,7 @@ use crate::error::{Context, Error, ErrorKind, Result, guard, locked};
 use crate::format::ReadOptions;
 use crate::open::{input_location, open, read_options_typed, shown};
 use crate::pipe::{self, Settings};
-use crate::storage::{EntryKind, Location};
+use crate::storage::{EntryKind, Location, platform};
 
 /// Shares without a report that are told by number.
 const TOLD: usize = 1000;
@@ -299,8 +299,7 @@ impl Units {
 
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::from(std::io::Error::from(e)))?;
+    platform::random(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes) | 1)
 }
 

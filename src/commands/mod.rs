@@ -29,7 +29,7 @@ pub fn run(mut cli: Cli) -> u8 {
     crate::storage::raise_file_limit();
     without_auto(&mut cli.command);
     if !matches!(cli.command, Command::List(_) | Command::Inspect(_)) {
-        without_huge_pages();
+        crate::storage::platform::without_huge_pages();
     }
     let messages = match &cli.command {
         Command::Convert(a) => a.messages.clone(),
@@ -93,11 +93,4 @@ fn without_auto(command: &mut Command) {
         Command::Verify(a) => forget(&mut a.read.from),
         _ => {}
     }
-}
-
-/// Huge pages make a look at many names faster, but all of one counts as held where little of it is
-/// used: what moves data within a memory limit does without.
-fn without_huge_pages() {
-    // SAFETY: a setting of this process, which an older kernel may refuse.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }

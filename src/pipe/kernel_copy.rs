@@ -19,7 +19,7 @@ use super::settings::OutputName;
 use crate::array::raw::write_all_at;
 use crate::error::{Error, Result};
 use crate::format::Extent;
-use crate::storage::{cleanup, unchanged};
+use crate::storage::{cleanup, platform, unchanged};
 
 /// The most bytes of a piece that are mapped at a time, by each thread: they count as resident.
 pub(super) const MAPPED_BYTES: u64 = 4 << 20;
@@ -157,13 +157,7 @@ impl Target {
         while left > 0 {
             let n = left.min(RANGE_BYTES) as usize;
             let _adding = cleanup::enter();
-            match rustix::fs::copy_file_range(
-                &from.file,
-                Some(&mut read),
-                &self.file,
-                Some(&mut write),
-                n,
-            ) {
+            match platform::copy_range((&from.file, &mut read), (&self.file, &mut write), n) {
                 Ok(0) => return Err(ends_early(from)),
                 Ok(done) => {
                     left -= done as u64;
@@ -220,7 +214,7 @@ fn map(from: &File, offset: u64, len: u64) -> io::Result<memmap2::Mmap> {
     // reach so far any more; nothing here reads them.
     let pages = unsafe { memmap2::MmapOptions::new().offset(offset).len(len as usize).map(from) }?;
     // A kernel without this, or a page that cannot be had: `write` finds out.
-    let _ = pages.advise(memmap2::Advice::PopulateRead);
+    platform::populate(&pages);
     Ok(pages)
 }
 
@@ -231,12 +225,12 @@ fn reaches(file: &File, end: u64) -> Result<bool> {
 /// Whether the file system can do better than to copy byte by byte: it shares extents, or its
 /// server copies.
 fn offloads(file: &File) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|f| is_able(f.f_type as u64))
+    platform::file_system(file).is_some_and(is_able)
 }
 
 /// As [`offloads`], of the file system below a directory: a copy there may take no room.
 pub fn may_share(directory: &Path) -> bool {
-    rustix::fs::statfs(directory).is_ok_and(|f| is_able(f.f_type as u64))
+    platform::file_system_at(directory).is_some_and(is_able)
 }
 
 fn is_able(file_system: u64) -> bool {
@@ -252,7 +246,7 @@ fn is_able(file_system: u64) -> bool {
         0xfe53_4d42,
         0x00c3_6400,
     ];
-    ABLE.contains(&(file_system & 0xffff_ffff))
+    ABLE.contains(&file_system)
 }
 
 fn ends_early(from: &Extent) -> Error {

@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::lock::{try_lock, unlock};
-use super::{Existing, Output, OutputDir, cleanup};
+use super::{Existing, Output, OutputDir, cleanup, platform};
 use crate::error::{Error, ErrorKind, Result, locked};
 
 mod names;
@@ -411,7 +411,7 @@ impl OutputDir for LocalDir {
             self.make(name)?.write_all(bytes)?;
         }
         if self.sync || replaces {
-            rustix::fs::syncfs(&self.handle).map_err(io::Error::from)?;
+            platform::sync_all(&self.handle)?;
         }
         let guard = self
             .guard

@@ -22,6 +22,7 @@ mod location;
 pub mod lock;
 mod offset;
 pub mod parts;
+pub mod platform;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod room;

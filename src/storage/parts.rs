@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lock::{try_lock, unlock};
-use super::{Backend, EntryKind, Existing, Location, Output, STORE_MARKERS, local};
+use super::{Backend, EntryKind, Existing, Location, Output, STORE_MARKERS, local, platform};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Notes below the key of a remote output.
@@ -268,7 +268,7 @@ impl Parts {
     /// What cannot be written.
     pub fn sync(&self) -> Result<()> {
         let Target::Local { folder, .. } = &self.place else { return Ok(()) };
-        Ok(rustix::fs::syncfs(File::open(folder)?).map_err(io::Error::from)?)
+        Ok(platform::sync_all(File::open(folder)?)?)
     }
 
     /// Whether the output was committed, and only notes are left.

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
+
+use super::platform;
 
 /// Below this, asking costs as much as it saves.
 const LEAST_BYTES: u64 = 16 << 20;
@@ -21,11 +22,10 @@ const EXT4: u64 = 0xef53;
 /// No room, before anything is written, where the file system tells it.
 pub fn set_size(file: &File, at: u64, bytes: u64) -> io::Result<()> {
     file.set_len(at + bytes)?;
-    let is_ext4 = || rustix::fs::fstatfs(file).is_ok_and(|f| f.f_type as u64 & 0xffff_ffff == EXT4);
-    if bytes < LEAST_BYTES || !is_ext4() {
+    if bytes < LEAST_BYTES || platform::file_system(file) != Some(EXT4) {
         return Ok(());
     }
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, at, bytes) {
+    match platform::reserve(file, at, bytes) {
         Err(full @ (Errno::NOSPC | Errno::DQUOT)) => Err(full.into()),
         // A kernel that cannot: the writes find their room themselves.
         _ => Ok(()),
@@ -44,7 +44,7 @@ mod tests {
         set_size(&file, 0, LEAST_BYTES).unwrap();
         let made = file.metadata().unwrap();
         assert_eq!(made.len(), LEAST_BYTES);
-        let is_ext4 = rustix::fs::fstatfs(&file).unwrap().f_type as u64 == EXT4;
+        let is_ext4 = platform::file_system(&file) == Some(EXT4);
         assert_eq!(made.blocks() * 512 >= LEAST_BYTES, is_ext4);
     }
 }

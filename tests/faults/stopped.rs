@@ -190,7 +190,10 @@ fn a_source_that_changes_is_noticed() {
         }
         assert!(noticed > 0, "{file}");
     }
-    // The kernel copies it.
+    // The kernel copies it, on Linux.
+    if cfg!(npk_portable) {
+        return;
+    }
     let reader = stopped(&s, "copy", 1, "convert -q -j 1 new.npy out/copied.npy");
     touch("new.npy", 5);
     let output = reader.go_on();

@@ -229,7 +229,7 @@ fn times_that_are_not_known() {
     for (from, to, wanted) in [
         ("y.npy", "y.txt", "2020\nNaT\n2022\n"),
         ("both.npk", "both.txt", "2020 1\nNaT 2\n2022 3\n"),
-        ("y.npy", "y.csv", "2020\nNaT\n2022\n"),
+        ("y.npy", "y.csv", "2020\n\n2022\n"),
         ("both.npk", "both.csv", "y,z\n2020,1\n,2\n2022,3\n"),
     ] {
         npk(&["convert", "-q", &at(&s, from), &at(&s, to)]);

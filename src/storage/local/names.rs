@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::storage::platform;
+
 /// In the name of a temporary sibling.
 pub(in crate::storage) const MARK: &str = ".npk-tmp-";
 /// Where `renameat2` cannot exchange, the old directory steps aside under this mark.
@@ -10,7 +12,7 @@ pub(in crate::storage) const ASIDE: &str = ".npk-old-";
 
 pub(in crate::storage) fn temp_name(name: &OsStr, mark: &str) -> OsString {
     let mut random = [0u8; 8];
-    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
+    if platform::random(&mut random).is_err() {
         random = (std::process::id() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     }
     marked_name(name, &format!("{mark}{:016x}", u64::from_le_bytes(random)))

@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use super::names::{ASIDE, MARK};
 use crate::error::{Error, Result, locked};
 use crate::storage::blob::check_range;
+use crate::storage::platform;
 use crate::storage::{Blob, Entry, EntryKind, Origin};
 
 /// Device and inode: what a file or directory is, whatever its name.
@@ -100,7 +101,7 @@ impl Spot {
         if self.held.is_some() {
             return Ok(self.clone());
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = platform::LOOKUP;
         let directory = match rustix::fs::open(&self.path, flags, Mode::empty()) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(self.clone()),
@@ -289,7 +290,7 @@ impl Spot {
         let file = if path == Path::new(".") {
             open_below(directory, relative, fresh)?
         } else {
-            let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let step = platform::LOOKUP;
             let at = rustix::fs::openat(directory, path, step, Mode::empty())
                 .map_err(|e| self.failed(e))?;
             open_below(at.as_fd(), relative, fresh)?
@@ -306,7 +307,7 @@ impl Spot {
 pub(super) fn open_below(directory: BorrowedFd<'_>, relative: &str, fresh: bool) -> Result<File> {
     let (folders, last) =
         relative.rsplit_once('/').map_or((None, relative), |(folders, last)| (Some(folders), last));
-    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let step = platform::LOOKUP | OFlags::NOFOLLOW;
     let mut inner: Option<OwnedFd> = None;
     for part in folders.into_iter().flat_map(|f| f.split('/')) {
         let at = inner.as_ref().map_or(directory, |fd| fd.as_fd());

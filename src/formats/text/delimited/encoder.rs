@@ -239,13 +239,14 @@ impl Encoder {
         })
     }
 
-    /// In a table of one column a null number is written as `""` and a time as `NaT`, since other
-    /// readers pass over blank lines. Among texts that is an empty text, and the null a blank line.
+    /// In a table of one column a null number is written as `""`, since other readers pass over
+    /// blank lines. Among texts, which times are in CSV, that is an empty text, and the null a blank
+    /// line.
     fn null(&self, alone: bool, kind: CellKind, out: &mut Vec<u8>) {
         match (&self.null, kind) {
             (Some(word), _) => out.extend_from_slice(word),
             (None, CellKind::Number) if alone => out.extend_from_slice(b"\"\""),
-            (None, CellKind::Time) if alone || self.nat => out.extend_from_slice(b"NaT"),
+            (None, CellKind::Time) if self.nat => out.extend_from_slice(b"NaT"),
             _ => {}
         }
     }
