@@ -238,6 +238,12 @@ fn distinct_texts_within_the_limit() {
     let (texts, out) = (at(&s, "texts.parquet"), at(&s, "o.npk"));
     assert_eq!(within(&["convert", &texts, &out]), 4);
     assert_eq!(within(&["convert", &texts, &out, "--strings", "offsets"]), 0);
+    // Where there is just room for them, few pieces are decoded beside them.
+    for out in ["d.npk", "d.csv"] {
+        let args = ["convert", &at(&s, "coded.parquet"), &at(&s, out), "-j", "8"];
+        assert_eq!(within_limit(&args, 112 << 20), 0, "{out}");
+    }
+    npk(&["diff", &at(&s, "coded.parquet"), &at(&s, "d.npk")]);
     for source in ["coded.parquet", "coded.feather"] {
         for out in ["c.npk", "c.csv", "c.parquet", "c.feather"] {
             assert_eq!(within(&["convert", &at(&s, source), &at(&s, out)]), 4, "{source}");

@@ -44,6 +44,10 @@ impl Held {
         let all = self.bytes.load(Ordering::Relaxed).saturating_add(bytes);
         self.limit.check("the list of the categories of its dictionaries", all)
     }
+    /// What was taken so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
     /// Takes some more.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ pub(super) struct ArrayEntry {
     pub(super) valid: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
     pub(super) offsets: Option<String>,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) categories: Option<CategoriesEntry>,
     #[serde(skip_serializing_if = "is_default")]
     pub(super) nulls: bool,

@@ -35,7 +35,7 @@ pub(super) struct TypeEntry {
     pub(super) shape: Option<Vec<u64>>,
 }
 
-#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct CategoriesEntry {
     pub(super) kind: String,
@@ -43,11 +43,62 @@ pub(super) struct CategoriesEntry {
     pub(super) dtype: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "is_default")]
     pub(super) meaning: Option<String>,
-    pub(super) items: Vec<Item>,
+    pub(super) items: Items,
+}
+
+/// The categories of an entry. There may be millions: those that are written are not copied.
+#[derive(Deserialize)]
+#[serde(from = "Vec<Item>")]
+pub(super) enum Items {
+    Read(Vec<Item>),
+    Of(Arc<Categories>),
+}
+
+impl Default for Items {
+    fn default() -> Items {
+        Items::Read(Vec::new())
+    }
+}
+
+impl From<Vec<Item>> for Items {
+    fn from(items: Vec<Item>) -> Items {
+        Items::Read(items)
+    }
+}
+
+impl Serialize for Items {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Items::Read(items) => items.serialize(serializer),
+            Items::Of(categories) => categories.with(|items| match categories.kind() {
+                CategoryKind::Fixed(..) => {
+                    serializer.collect_seq([Written::bytes(&items.concat())])
+                }
+                _ => serializer.collect_seq(items.iter().map(|item| Written::of(item))),
+            }),
+        }
+    }
+}
+
+/// An [`Item`] that is written.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Written<'a> {
+    Text(&'a str),
+    Bytes { base64: String },
+}
+
+impl Written<'_> {
+    fn of(item: &[u8]) -> Written<'_> {
+        std::str::from_utf8(item).map_or_else(|_| Written::bytes(item), Written::Text)
+    }
+    fn bytes(item: &[u8]) -> Written<'static> {
+        Written::Bytes { base64: BASE64.encode(item) }
+    }
 }
 
 /// A category.
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Item {
     Text(String),
@@ -140,30 +191,15 @@ pub(super) fn suits(logical: &Logical, stored: &ArrayMeta) -> bool {
     }
 }
 
-pub(super) fn categories_entry(categories: &Categories) -> CategoriesEntry {
-    let text = |item: Vec<u8>| match String::from_utf8(item) {
-        Ok(text) => Item::Text(text),
-        Err(e) => Item::Bytes { base64: BASE64.encode(e.as_bytes()) },
+pub(super) fn categories_entry(categories: &Arc<Categories>) -> CategoriesEntry {
+    let (kind, dtype, meaning) = match categories.kind() {
+        CategoryKind::Text => ("text", None, None),
+        CategoryKind::Binary => ("binary", None, None),
+        CategoryKind::Fixed(dtype, meaning) => {
+            ("fixed", Some(dtype.name().into()), meaning.clone())
+        }
     };
-    let items = categories.snapshot();
-    match categories.kind() {
-        CategoryKind::Text => CategoriesEntry {
-            kind: "text".into(),
-            items: items.into_iter().map(text).collect(),
-            ..CategoriesEntry::default()
-        },
-        CategoryKind::Binary => CategoriesEntry {
-            kind: "binary".into(),
-            items: items.into_iter().map(text).collect(),
-            ..CategoriesEntry::default()
-        },
-        CategoryKind::Fixed(dtype, meaning) => CategoriesEntry {
-            kind: "fixed".into(),
-            dtype: Some(dtype.name().into()),
-            meaning: meaning.clone(),
-            items: vec![Item::Bytes { base64: BASE64.encode(items.concat()) }],
-        },
-    }
+    CategoriesEntry { kind: kind.into(), dtype, meaning, items: Items::Of(categories.clone()) }
 }
 
 pub(super) fn categories_of(entry: CategoriesEntry) -> Option<Arc<Categories>> {
@@ -172,7 +208,11 @@ pub(super) fn categories_of(entry: CategoriesEntry) -> Option<Arc<Categories>> {
         Item::Bytes { base64 } => BASE64.decode(base64).ok(),
         Item::Unknown(_) => None,
     };
-    let items: Option<Vec<Vec<u8>>> = entry.items.into_iter().map(item).collect();
+    let items = match entry.items {
+        Items::Read(items) => items,
+        Items::Of(categories) => return Some(categories),
+    };
+    let items: Option<Vec<Vec<u8>>> = items.into_iter().map(item).collect();
     Some(match entry.kind.as_str() {
         "text" => Categories::new(CategoryKind::Text, items?),
         "binary" => Categories::new(CategoryKind::Binary, items?),

@@ -315,8 +315,27 @@ impl Shared {
         let start = self.starts[g];
         let column = &self.columns[array];
         let unit = self.unit(column, g, rows.start - start, rows.end - start, u64::MAX);
-        unit.map_or(USUAL, |(unit, _)| unit.page_bytes)
+        unit.map_or(USUAL, |(unit, dictionary)| {
+            let texts = dictionary.filter(|_| column.dictionary.is_some());
+            unit.page_bytes.saturating_add(texts.map_or(0, |page| texts_bytes(&page)))
+        })
     }
+
+    /// What all categories take, where that is so much of the limit that little may be decoded
+    /// beside them.
+    fn categories_bytes(&self, array: usize) -> u64 {
+        let held = self.held.bytes();
+        let large = self.columns[array].dictionary.is_some() && held > self.limit.0 / 4;
+        if large { held } else { 0 }
+    }
+}
+
+/// What the texts of a dictionary take once they are unpacked: themselves, and of each its place,
+/// its hash and its code.
+fn texts_bytes(page: &FoundPage) -> u64 {
+    const TEXT_BYTES: u64 = 24;
+    let unpacked = u64::try_from(page.header.uncompressed).unwrap_or(0);
+    unpacked.saturating_add(page.values().saturating_mul(TEXT_BYTES))
 }
 
 impl ReadRows for Shared {
@@ -331,7 +350,8 @@ impl ReadRows for Shared {
     }
     fn cost(&self, array: usize, rows: Range<u64>) -> Option<u64> {
         let decoded = (rows.end - rows.start).saturating_mul(self.row_bytes(array));
-        Some(decoded.saturating_add(self.page_bytes(array, &rows)))
+        let beside = self.page_bytes(array, &rows).saturating_add(self.categories_bytes(array));
+        Some(decoded.saturating_add(beside))
     }
     fn piece(&self, array: usize, row: u64, bytes: u64) -> Option<Piece> {
         let column = &self.columns[array];
