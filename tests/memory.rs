@@ -189,6 +189,18 @@ fn very_wide_tables_within_the_limit() {
     npk(&["diff", &source, &at(&s, "o.feather")]);
 }
 
+/// A header of tens of thousands of names, and one row: no facts are made of each that are none.
+#[test]
+#[ignore = "asks the real libraries"]
+fn wide_text_within_the_limit() {
+    let s = Scratch::new();
+    let header: Vec<String> = (0..80_000).map(|i| format!("c{i}")).collect();
+    let row = vec!["1.5"; header.len()].join(",");
+    std::fs::write(s.join("t.csv"), format!("{}\n{row}\n", header.join(","))).unwrap();
+    let (table, out) = (at(&s, "t.csv"), at(&s, "t.safetensors"));
+    assert_eq!(within(&["convert", &table, &out, "--layout", "columns", "-j", "8"]), 0);
+}
+
 /// Columns whose chunks side by side are many times the limit: structs in lists, texts among them,
 /// and columns of numbers. No chunk is decoded for every few rows, nor held by a few of them.
 #[test]

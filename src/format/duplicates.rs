@@ -6,6 +6,7 @@
 //! | in sources given together, or made by renaming | usage (2) |
 //! | where the format itself says that names are unique (keys of safetensors and npy headers, members of a package) | corrupt (7) |
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
@@ -76,13 +77,14 @@ pub fn unique(
     on_duplicate: OnDuplicate,
     place: &dyn Fn(usize) -> String,
 ) -> Result<Vec<Option<String>>> {
-    let mut free = FreeNames::new(names.iter().cloned().collect());
+    // There may be very many names, and mostly none of them twice.
+    let mut free = None;
     let mut kept: Vec<Option<String>> = Vec::with_capacity(names.len());
-    let mut first_of: HashMap<String, usize> = HashMap::new();
+    let mut first_of: HashMap<Cow<'_, str>, usize> = HashMap::with_capacity(names.len());
     let mut errors = Vec::new();
     for (i, name) in names.iter().enumerate() {
-        let Some(&first) = first_of.get(name) else {
-            first_of.insert(name.clone(), i);
+        let Some(&first) = first_of.get(name.as_str()) else {
+            first_of.insert(Cow::Borrowed(name), i);
             kept.push(Some(name.clone()));
             continue;
         };
@@ -94,12 +96,14 @@ pub fn unique(
             OnDuplicate::First => None,
             OnDuplicate::Last => {
                 kept[first] = None;
-                first_of.insert(name.clone(), i);
+                first_of.insert(Cow::Borrowed(name), i);
                 Some(name.clone())
             }
             OnDuplicate::Rename => {
+                let free =
+                    free.get_or_insert_with(|| FreeNames::new(names.iter().cloned().collect()));
                 let other = free.after(name);
-                first_of.insert(other.clone(), i);
+                first_of.insert(Cow::Owned(other.clone()), i);
                 Some(other)
             }
         };

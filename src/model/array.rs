@@ -45,6 +45,15 @@ impl Default for Details {
 
 static NO_FACTS: std::sync::LazyLock<Facts> = std::sync::LazyLock::new(Facts::default);
 
+impl Details {
+    /// Takes facts away; where none are known no room is made for them.
+    pub fn forget(&mut self, change: impl FnOnce(&mut Facts)) {
+        if let Some(facts) = &mut self.0 {
+            change(Arc::make_mut(facts));
+        }
+    }
+}
+
 impl std::ops::Deref for Details {
     type Target = Facts;
     fn deref(&self) -> &Facts {

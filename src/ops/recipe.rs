@@ -33,8 +33,7 @@ impl Portion {
 pub struct Recipes {
     recipes: Vec<Recipe>,
     infos: Vec<Info>,
-    /// Per array of the source: the outputs it is in, and as which of their columns.
-    uses: Vec<Vec<(usize, usize)>>,
+    uses: Uses,
 }
 
 impl Recipes {
@@ -43,12 +42,12 @@ impl Recipes {
         debug_assert_eq!(plan.arrays.len(), recipes.len());
         let infos = plan.arrays.iter().map(Info::of).collect();
         let all: Vec<usize> = (0..recipes.len()).collect();
-        let uses = uses(&recipes, &all, inputs);
+        let uses = Uses::new(&recipes, &all, inputs);
         Recipes { recipes, infos, uses }
     }
     /// The same, where only these outputs are made.
     pub fn only(&self, outputs: &[usize]) -> Recipes {
-        let uses = uses(&self.recipes, outputs, self.uses.len());
+        let uses = Uses::new(&self.recipes, outputs, self.uses.inputs());
         Recipes { recipes: self.recipes.clone(), infos: self.infos.clone(), uses }
     }
     /// How an output is made.
@@ -107,16 +106,14 @@ impl Recipes {
     }
     /// The outputs that an array of the source is in, each as often as it is.
     pub fn uses(&self, input: usize) -> &[(usize, usize)] {
-        &self.uses[input]
+        self.uses.of(input)
     }
     /// Sends a chunk of the source on its way into the outputs it is in.
     ///
     /// # Errors
     /// Values that cannot be taken, or what `emit` returned.
     pub fn start(&self, chunk: Chunk, emit: &mut dyn FnMut(Portion) -> Result<()>) -> Result<()> {
-        let Some((&(last, column), others)) =
-            self.uses.get(chunk.array).and_then(|uses| uses.split_last())
-        else {
+        let Some((&(last, column), others)) = self.uses.of(chunk.array).split_last() else {
             return Ok(());
         };
         for &(output, column) in others {
@@ -149,12 +146,43 @@ impl Recipes {
     }
 }
 
-fn uses(recipes: &[Recipe], outputs: &[usize], inputs: usize) -> Vec<Vec<(usize, usize)>> {
-    let mut uses = vec![Vec::new(); inputs];
-    for &output in outputs {
-        for (column, input) in recipes[output].inputs().enumerate() {
-            uses[input].push((output, column));
+/// Per array of the source: the outputs it is in, and as which of their columns. Of very many
+/// arrays each is in one: no room of its own for each.
+#[derive(Default)]
+struct Uses {
+    all: Vec<(usize, usize)>,
+    /// Where those of an array end in `all`; they begin where those before it end.
+    ends: Vec<usize>,
+}
+
+impl Uses {
+    fn new(recipes: &[Recipe], outputs: &[usize], inputs: usize) -> Uses {
+        let each = || {
+            let inputs =
+                |&output: &usize| recipes[output].inputs().enumerate().map(move |i| (output, i));
+            outputs.iter().flat_map(inputs)
+        };
+        // First how many there are of each, then where they begin, which grows to their ends.
+        let mut ends = vec![0; inputs];
+        each().for_each(|(_, (_, input))| ends[input] += 1);
+        let mut before = 0;
+        for end in &mut ends {
+            before += std::mem::replace(end, before);
         }
+        let mut all = vec![(0, 0); before];
+        for (output, (column, input)) in each() {
+            all[ends[input]] = (output, column);
+            ends[input] += 1;
+        }
+        Uses { all, ends }
     }
-    uses
+    fn inputs(&self) -> usize {
+        self.ends.len()
+    }
+    /// None of an array that is not there.
+    fn of(&self, input: usize) -> &[(usize, usize)] {
+        let Some(&end) = self.ends.get(input) else { return &[] };
+        let start = if input == 0 { 0 } else { self.ends[input - 1] };
+        &self.all[start..end]
+    }
 }

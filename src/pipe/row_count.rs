@@ -50,7 +50,8 @@ impl RowCount {
     }
     /// Every row of the plan must have come: a short array is never written.
     pub(super) fn check(&self, end: &mut Plan) -> Result<()> {
-        for (i, meta) in end.arrays.iter_mut().enumerate() {
+        for i in 0..end.arrays.len() {
+            let meta = &end.arrays[i];
             if self.done[i] {
                 continue;
             }
@@ -63,7 +64,10 @@ impl RowCount {
                 ))
                 .array(&meta.name));
             }
-            meta.rows = Some(self.seen[i]);
+            // What is shared is copied as a whole where it changes: mostly nothing does.
+            if meta.rows != Some(self.seen[i]) {
+                end.arrays[i].rows = Some(self.seen[i]);
+            }
         }
         Ok(())
     }

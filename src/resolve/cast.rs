@@ -83,8 +83,7 @@ pub fn cast_arrays(
             }
         }
         meta.dtype = to;
-        meta.details.stored_dtype = None;
-        meta.details.stored_bytes = None;
+        meta.details.forget(|facts| (facts.stored_dtype, facts.stored_bytes) = (None, None));
     }
     Error::all(errors)?;
     Ok(Step { plan, recipes, notes })

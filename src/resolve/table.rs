@@ -200,6 +200,8 @@ pub fn export(
     let single = plan.arrays.len() == 1;
     let mut made = Columns::default();
     made.arrays.reserve_exact(plan.arrays.len());
+    made.columns.reserve_exact(plan.arrays.len());
+    made.recipes.reserve_exact(plan.arrays.len());
     let headers = recorded.map(headers_of).unwrap_or_default();
     for (i, (a, split)) in plan.arrays.iter().zip(&split).enumerate() {
         if !split {

@@ -100,7 +100,7 @@ impl Concat {
                 remap.push(Remap { lists: lists.map(Arc::new), merge });
             }
             meta.rows = rows;
-            meta.details.stored_bytes = None;
+            meta.details.forget(|facts| facts.stored_bytes = None);
             home.push(homes);
             first.push(firsts);
             remaps.push(remap);

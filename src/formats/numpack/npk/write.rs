@@ -41,12 +41,10 @@ pub(super) fn into(
     options: &WriteOptions,
     base: Option<MergeBase>,
 ) -> Result<Box<dyn Sink>> {
-    let places = plan
-        .arrays
-        .iter()
-        .zip(files)
-        .map(|(a, file)| DataFile::fresh(a, file))
-        .collect::<Result<Vec<_>>>()?;
+    let mut places = Vec::with_capacity(plan.arrays.len());
+    for (a, file) in plan.arrays.iter().zip(files) {
+        places.push(DataFile::fresh(a, file)?);
+    }
     let places = DataFiles(Arc::new(places));
     let local = dir.path().map(|path| Location::local(path).hold()).transpose()?;
     let store = NewStore { dir, places: places.clone(), options: options.clone(), base };

@@ -222,21 +222,21 @@ pub fn now_us() -> u64 {
 /// Where NumPack lacks the type, or the rows are not known.
 pub fn entries<'a>(arrays: impl Iterator<Item = (&'a ArrayMeta, &'a str)>) -> Result<Vec<Entry>> {
     let modified_us = now_us();
-    arrays
-        .map(|(a, file)| {
-            let lacks = || Error::internal(format!("NumPack has no {}", a.dtype)).array(&a.name);
-            Ok(Entry {
-                name: a.name.clone(),
-                // NumPack's loader aborts on rank 0.
-                shape: if a.scalar { vec![1] } else { a.shape().unwrap_or_default() },
-                data_file: file.to_string(),
-                modified_us,
-                bytes: a
-                    .bytes()?
-                    .ok_or_else(|| Error::internal("the row count is not known").array(&a.name))?,
-                code: code(a.dtype).ok_or_else(lacks)?,
-                compressed: false,
-            })
-        })
-        .collect()
+    // No more room than they need, which to collect results would take: there may be very many.
+    let mut entries = Vec::with_capacity(arrays.size_hint().0);
+    for (a, file) in arrays {
+        let lacks = || Error::internal(format!("NumPack has no {}", a.dtype)).array(&a.name);
+        let unknown = || Error::internal("the row count is not known").array(&a.name);
+        entries.push(Entry {
+            name: a.name.clone(),
+            // NumPack's loader aborts on rank 0.
+            shape: if a.scalar { vec![1] } else { a.shape().unwrap_or_default() },
+            data_file: file.to_string(),
+            modified_us,
+            bytes: a.bytes()?.ok_or_else(unknown)?,
+            code: code(a.dtype).ok_or_else(lacks)?,
+            compressed: false,
+        });
+    }
+    Ok(entries)
 }

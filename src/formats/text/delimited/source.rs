@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::format::{self, Auto, Choice, Order, ReadOptions, Source, TextOptions, duplicates};
-use crate::model::{ArrayMeta, Column as TableColumn, Dtype, Plan, Table};
+use crate::model::{ArrayMeta, Column as TableColumn, Details, Dtype, Facts, Plan, Table};
 use crate::storage::Location;
 
 use super::dialect::{self, Dialect};
@@ -120,14 +120,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         types[i] = if skipped[i] { Type::Text } else { narrowed(types[i], asked[i]) };
     }
     Error::all(wrong)?;
-    for &i in &kept {
-        let mut meta: ArrayMeta = types[i].column(name(i), Some(scanned.rows));
-        let null =
-            if types[i] == Type::Text { type_inference::NULL_TEXT } else { type_inference::NULL };
-        meta.nulls = scanned.classes[i] & null != 0;
-        meta.details.compression = input.compression.map(str::to_string);
-        plan.arrays.push(meta);
-    }
+    plan.arrays = arrays(&kept, &names, &types, &scanned, input.compression).into();
     let types = kept.iter().map(|&i| types[i]).collect();
     let skipped = kept.iter().map(|&i| skipped[i]).collect();
     let reader = Reader { scanned, columns: kept, types, skipped };
@@ -135,6 +128,30 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     plan.notes.extend(notes);
     let reader = Arc::new(reader);
     Ok(Box::new(TextSource { plan, reader: Some(reader) }))
+}
+
+/// The arrays of these columns. There may be very many: what is known of all of them is held once.
+fn arrays(
+    kept: &[usize],
+    names: &[Option<String>],
+    types: &[Type],
+    scanned: &scan::Scanned,
+    compression: Option<&str>,
+) -> Vec<ArrayMeta> {
+    let details = compression.map_or_else(Details::default, |compression| {
+        Facts { compression: Some(compression.to_string()), ..Facts::default() }.into()
+    });
+    let array = |&i: &usize| {
+        let name = names[i].as_deref().unwrap_or_default();
+        let null = match types[i] {
+            Type::Text => type_inference::NULL_TEXT,
+            _ => type_inference::NULL,
+        };
+        let nulls = scanned.classes[i] & null != 0;
+        let details = details.clone();
+        ArrayMeta { nulls, details, ..types[i].column(name, Some(scanned.rows)) }
+    };
+    kept.iter().map(array).collect()
 }
 
 /// A type that `--dtype` asks for, and whether it does so by the name of the column.
